@@ -1,0 +1,50 @@
+"""Gaussian mixtures in JAX, as point estimates and as posteriors. The tour:
+
+A `Mixture` is the one noun. `initialize` makes a start from data, `fit` runs EM from it and returns a `Fit`: the estimate with
+its own diagnosis. Without a prior that is maximum likelihood kept from collapse; with `default_prior` the posterior mode.
+
+    k1, k2 = jax.random.split(jax.random.key(0))
+    prior = jaxgmm.default_prior(x, num_components=3)
+    fit = jaxgmm.fit(jaxgmm.initialize(k1, x, num_components=3), x, prior)
+
+The same prior serves `nuts`, whose `Posterior` holds a Mixture with leading axes (chains, draws). `compare` puts the point
+estimate beside the posterior and says where they agree:
+
+    print(jaxgmm.compare(fit, jaxgmm.nuts(k2, fit.mixture, x, prior), x))
+
+Everything is a function of arrays: call `e_step` and `m_step` in your own loops, `jax.vmap` a fit over many data sets, evaluate
+`log_prob`, `responsibilities` or `predict` on any stack of mixtures. `sample_weight` is an option wherever data are taken.
+Errors come at the door, in a sentence; inside jit and vmap nothing raises and `Fit.status` says what happened, lane by lane.
+
+Letters: N observations, D features, K components, B data sets, C chains, S draws.
+"""
+
+import importlib
+from typing import Any
+
+from . import datasets as datasets
+from .density import condition as condition, log_prob as log_prob, marginal as marginal, predict as predict
+from .density import responsibilities as responsibilities, sample as sample
+from .em.fitting import ComponentStatus as ComponentStatus, Fit as Fit, Status as Status, fit as fit
+from .em.moments import Moments as Moments, e_step as e_step, m_step as m_step
+from .em.starts import from_labels as from_labels, from_responsibilities as from_responsibilities, initialize as initialize
+from .mixture import Mixture as Mixture, make_mixture as make_mixture, num_parameters as num_parameters
+from .prior import Prior as Prior, default_prior as default_prior, log_prior as log_prior, sample_prior as sample_prior
+
+__version__ = "0.1.0"
+
+# names that need numpyro (1.3 s) resolve on first use
+_LAZY = {"Posterior": ".posterior.draws", "model": ".posterior.model", "nuts": ".posterior.nuts", "relabel": ".posterior.relabel",
+         "compare": ".experiment.compare", "Comparison": ".experiment.compare"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'jaxgmm' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_LAZY[name], __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({name for name in globals() if not name.startswith("_")} | _LAZY.keys() - {"importlib", "Any"})

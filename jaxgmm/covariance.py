@@ -1,0 +1,326 @@
+"""Covariance types, as storage x pooling: arrays and a type name, nothing else.
+
+    full       (K, D, D)   one dense matrix a component
+    tied       (1, D, D)   one dense matrix, pooled over the components
+    diag       (K, D)      one variance a component and feature
+    spherical  (K, 1)      one variance a component, pooled over the features
+
+Broadcasting does the rest. This is the one file that branches on the type (beside the NumPyro model, which is
+a second description of the same mixture on purpose): a new type is added here.
+
+Scatters come in two forms, "dense" (..., D, D) and "diagonal" (..., D); a type uses one of them throughout.
+All functions take leading batch axes.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.linalg import solve_triangular
+from jax.scipy.special import gammaln, multigammaln
+
+TYPES = ("full", "tied", "diag", "spherical")
+_EINSUM = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)  # TF32 is 1e-3 relative: not enough for EM
+_SMALL = 4  # up to this D the factorisation is written out: elementwise, so that it batches well under vmap
+
+
+def is_dense(covariance_type: str) -> bool:
+    """True where covariances are stored as matrices (full, tied)."""
+    return covariance_type in ("full", "tied")
+
+
+def storage_shape(covariance_type: str, num_components: int, num_features: int) -> tuple[int, ...]:
+    """Shape of the covariances of one mixture."""
+    k, d = num_components, num_features
+    return {"full": (k, d, d), "tied": (1, d, d), "diag": (k, d), "spherical": (k, 1)}[covariance_type]
+
+
+def prior_scale_shape(covariance_type: str, num_features: int) -> tuple[int, ...]:
+    """Shape of the scale of an inverse Wishart (or inverse gamma) prior on one covariance."""
+    d = num_features
+    return {"full": (d, d), "tied": (d, d), "diag": (d,), "spherical": ()}[covariance_type]
+
+
+def num_free(covariance_type: str, num_components: int, num_features: int) -> int:
+    """Number of free covariance parameters."""
+    k, d = num_components, num_features
+    return {"full": k * d * (d + 1) // 2, "tied": d * (d + 1) // 2, "diag": k * d, "spherical": k}[covariance_type]
+
+
+def fewest_points(covariance_type: str, num_features: int) -> int:
+    """Points below which a component's own covariance is a spike: D + 1 for full, 2 for diag and spherical, 0 for tied."""
+    return {"full": num_features + 1, "tied": 0, "diag": 2, "spherical": 2}[covariance_type]
+
+
+class Factors(NamedTuple):
+    """What densities and moments need of the covariances, computed once a step.
+
+    lower: Cholesky factors L (..., K | 1, D, D), or standard deviations (..., K, D | 1).
+    whitener: L^-1, or reciprocal standard deviations, same shape.
+    half_log_det: log |Sigma| / 2, (..., K | 1).
+    """
+
+    lower: jax.Array
+    whitener: jax.Array
+    half_log_det: jax.Array
+
+
+def factorize(covariances: jax.Array, covariance_type: str, num_features: int) -> Factors:
+    """Cholesky factors, their inverses and half log-determinants. Not positive definite gives NaN, never an error."""
+    if is_dense(covariance_type):
+        lower = cholesky(covariances)
+        whitener = invert_lower(lower)
+        half_log_det = jnp.log(jnp.diagonal(lower, axis1=-2, axis2=-1)).sum(-1)
+    else:
+        lower = jnp.sqrt(jnp.where(covariances > 0, covariances, jnp.nan))
+        whitener = 1 / lower
+        repeats = num_features // covariances.shape[-1]  # a spherical variance stands for D of them
+        half_log_det = repeats * jnp.log(lower).sum(-1)
+    return Factors(lower, whitener, half_log_det)
+
+
+def cholesky(matrices: jax.Array) -> jax.Array:
+    """Lower Cholesky factors (..., D, D); NaN where a matrix is not positive definite."""
+    d = matrices.shape[-1]
+    if d > _SMALL:
+        return jnp.linalg.cholesky(matrices)
+    rows = [[None] * d for _ in range(d)]
+    for j in range(d):
+        pivot = matrices[..., j, j] - sum(rows[j][i] ** 2 for i in range(j))
+        rows[j][j] = jnp.sqrt(jnp.where(pivot > 0, pivot, jnp.nan))
+        for i in range(j + 1, d):
+            rows[i][j] = (matrices[..., i, j] - sum(rows[i][m] * rows[j][m] for m in range(j))) / rows[j][j]
+    return _assemble_lower(rows)
+
+
+def invert_lower(lower: jax.Array) -> jax.Array:
+    """Inverses of lower triangular matrices (..., D, D)."""
+    d = lower.shape[-1]
+    if d > _SMALL:
+        return solve_triangular(lower, jnp.broadcast_to(jnp.eye(d, dtype=lower.dtype), lower.shape), lower=True)
+    rows = [[None] * d for _ in range(d)]
+    for j in range(d):
+        rows[j][j] = 1 / lower[..., j, j]
+        for i in range(j + 1, d):
+            rows[i][j] = -sum(lower[..., i, m] * rows[m][j] for m in range(j, i)) * (1 / lower[..., i, i])
+    return _assemble_lower(rows)
+
+
+def _assemble_lower(rows: list) -> jax.Array:
+    zero = jnp.zeros_like(rows[0][0])
+    return jnp.stack([jnp.stack([v if v is not None else zero for v in row], -1) for row in rows], -2)
+
+
+def whiten(whitener: jax.Array, x: jax.Array, covariance_type: str) -> jax.Array:
+    """W x for data shared by the components: x (D, n) -> (K | 1, D, n), features first."""
+    if is_dense(covariance_type):
+        return _EINSUM("kij,jn->kin", whitener, x)
+    return whitener[:, :, None] * x
+
+
+def transform(factor: jax.Array, vectors: jax.Array, covariance_type: str) -> jax.Array:
+    """F_k v_k for a factor or a whitener F: (..., K, D) -> (..., K, D)."""
+    if is_dense(covariance_type):
+        return _EINSUM("...ij,...j->...i", factor, vectors)
+    return factor * vectors
+
+
+def transform_scatter(factor: jax.Array, scatter: jax.Array, covariance_type: str) -> jax.Array:
+    """F_k S_k F_k' in the type's scatter form."""
+    if is_dense(covariance_type):
+        return _EINSUM("...ij,...jk,...lk->...il", factor, scatter, factor)
+    return factor**2 * scatter
+
+
+def outer(vectors: jax.Array, covariance_type: str) -> jax.Array:
+    """v v' in the type's scatter form: (..., D) -> (..., D, D) or its diagonal (..., D)."""
+    if is_dense(covariance_type):
+        return vectors[..., :, None] * vectors[..., None, :]
+    return vectors**2
+
+
+def weighted_scatter(responsibilities: jax.Array, whitened: jax.Array, covariance_type: str) -> jax.Array:
+    """sum_n r_kn y_kn y_kn' in the type's scatter form: r (K, n), y (K, D, n) -> (K, D, D) | (K, D)."""
+    if is_dense(covariance_type):
+        return _EINSUM("kin,kjn->kij", responsibilities[:, None, :] * whitened, whitened)
+    return (responsibilities[:, None, :] * whitened**2).sum(-1)
+
+
+def expand(values: jax.Array, covariance_type: str) -> jax.Array:
+    """A number a component (..., K), with axes added to multiply scatters."""
+    return values[..., None, None] if is_dense(covariance_type) else values[..., None]
+
+
+def pool(scatters: jax.Array, covariance_type: str) -> jax.Array:
+    """Per-component scatters to the type's storage: tied sums over components, spherical averages over features."""
+    if covariance_type == "tied":
+        return scatters.sum(-3, keepdims=True)
+    if covariance_type == "spherical":
+        return scatters.mean(-1, keepdims=True)
+    return scatters
+
+
+def pool_counts(counts: jax.Array, covariance_type: str) -> jax.Array:
+    """Counts (..., K) that divide what `pool` returns: the ML covariances are pool(A) / pool_counts(n)."""
+    if covariance_type == "tied":
+        counts = counts.sum(-1, keepdims=True)
+    return expand(counts, covariance_type)
+
+
+def ridge(covariances: jax.Array, amount: jax.Array, covariance_type: str) -> jax.Array:
+    """Adds `amount` (a number, or one a feature (..., D)) to each covariance diagonal."""
+    if is_dense(covariance_type):
+        d = covariances.shape[-1]
+        return covariances + jnp.eye(d, dtype=covariances.dtype) * jnp.asarray(amount)[..., None]
+    return covariances + amount
+
+
+def relative_ridge(covariances: jax.Array, fraction: float, covariance_type: str) -> jax.Array:
+    """Multiplies the diagonal of dense covariances by 1 + fraction; others have nothing to be collinear with."""
+    if not is_dense(covariance_type):
+        return covariances
+    d = covariances.shape[-1]
+    return covariances * (1 + fraction * jnp.eye(d, dtype=covariances.dtype))
+
+
+def from_data_scatter(scatter: jax.Array, covariance_type: str) -> jax.Array:
+    """One scatter (..., D, D) | (..., D) of all data as one stored covariance, component axis kept at 1."""
+    scatter = jnp.expand_dims(scatter, -3 if is_dense(covariance_type) else -2)
+    return scatter.mean(-1, keepdims=True) if covariance_type == "spherical" else scatter
+
+
+def variances(covariances: jax.Array, covariance_type: str, num_features: int) -> jax.Array:
+    """Variances of the features, (..., K | 1, D)."""
+    if is_dense(covariance_type):
+        return jnp.diagonal(covariances, axis1=-2, axis2=-1)
+    return jnp.broadcast_to(covariances, (*covariances.shape[:-1], num_features))
+
+
+def to_dense(covariances: jax.Array, covariance_type: str, num_components: int, num_features: int) -> jax.Array:
+    """Covariance matrices of all components, (..., K, D, D), whatever the storage."""
+    if is_dense(covariance_type):
+        batch = covariances.shape[:-3]
+        return jnp.broadcast_to(covariances, (*batch, num_components, num_features, num_features))
+    diagonal = variances(covariances, covariance_type, num_features)
+    return diagonal[..., None] * jnp.eye(num_features, dtype=diagonal.dtype)
+
+
+def from_dense(matrices: jax.Array, covariance_type: str, weights: jax.Array) -> jax.Array:
+    """Dense matrices (..., K, D, D) in the type's storage; tied takes their weighted average."""
+    if covariance_type == "full":
+        return matrices
+    if covariance_type == "tied":
+        return (weights[..., None, None] * matrices).sum(-3, keepdims=True) / weights.sum(-1)[..., None, None, None]
+    diagonal = jnp.diagonal(matrices, axis1=-2, axis2=-1)
+    return diagonal if covariance_type == "diag" else diagonal.mean(-1, keepdims=True)
+
+
+def pivots(covariances: jax.Array, covariance_type: str, num_features: int) -> jax.Array:
+    """Variance of each feature given those before it, (..., K | 1, D): squared diagonal of the Cholesky factor."""
+    if is_dense(covariance_type):
+        return jnp.diagonal(cholesky(covariances), axis1=-2, axis2=-1) ** 2
+    return variances(covariances, covariance_type, num_features)
+
+
+def permute(covariances: jax.Array, order: jax.Array, covariance_type: str) -> jax.Array:
+    """Components in a new order (..., K); a tied covariance belongs to no component."""
+    if covariance_type == "tied":
+        return covariances
+    return jnp.take_along_axis(covariances, expand(order, covariance_type), axis=-3 if is_dense(covariance_type) else -2)
+
+
+def select_components(mask: jax.Array, new: jax.Array, old: jax.Array, covariance_type: str) -> jax.Array:
+    """`new` where mask (..., K) holds, else `old`; a tied covariance is new where any component is."""
+    if covariance_type == "tied":
+        mask = mask.any(-1, keepdims=True)
+    return jnp.where(expand(mask, covariance_type), new, old)
+
+
+def labels(covariance_type: str, num_components: int, num_features: int) -> list[tuple[int, ...]]:
+    """Index tuples into the storage of one mixture of its free entries (lower triangles of matrices)."""
+    shape = storage_shape(covariance_type, num_components, num_features)
+    if is_dense(covariance_type):
+        return [(k, i, j) for k in range(shape[0]) for i in range(shape[1]) for j in range(i + 1)]
+    return [(k, i) for k in range(shape[0]) for i in range(shape[1])]
+
+
+def mahalanobis_trace(scale: jax.Array, factors: Factors, covariance_type: str, num_features: int) -> jax.Array:
+    """tr(scale Sigma^-1) for each stored covariance, (..., K | 1); scale in the type's storage or broadcasting to it."""
+    if is_dense(covariance_type):
+        return (_EINSUM("...ij,...jk->...ik", factors.whitener, scale) * factors.whitener).sum((-2, -1))
+    repeats = num_features // factors.whitener.shape[-1]
+    return repeats * (scale * factors.whitener**2).sum(-1)
+
+
+def mode_denominator(counts: jax.Array, present: jax.Array, degrees_of_freedom: jax.Array, covariance_type: str,
+                     num_features: int, means_share_covariance: bool) -> jax.Array:
+    """What divides (scale + scatter) at the mode of a covariance under an inverse Wishart or inverse gamma prior.
+
+    It is minus twice the power of |Sigma| in the joint density of parameters and data. counts, present: (..., K).
+    means_share_covariance: the prior of the means is N(m, Sigma / kappa), which adds one observation a component.
+    Spherical: divides scale + trace of the scatter, that is D times what `pool` gives.
+    """
+    d = num_features
+    base = degrees_of_freedom + (d + 1 if is_dense(covariance_type) else 2)
+    share = counts + (present if means_share_covariance else 0)
+    if covariance_type == "spherical":
+        share = d * share
+    return expand(jnp.asarray(base)[..., None], covariance_type) + pool_counts(share, covariance_type)
+
+
+def prior_scale(scale: jax.Array, covariance_type: str) -> jax.Array:
+    """A prior's scale (..., D, D) | (..., D) | (...) with the component axis that the storage has."""
+    if covariance_type == "spherical":
+        return scale[..., None, None]
+    return jnp.expand_dims(scale, -3 if is_dense(covariance_type) else -2)
+
+
+def scatter_total(pooled: jax.Array, covariance_type: str, num_features: int) -> jax.Array:
+    """Undoes the average over features that `pool` takes for spherical, to add to a prior's scale."""
+    return pooled * num_features if covariance_type == "spherical" else pooled
+
+
+def inverse_wishart_log_prob(factors: Factors, degrees_of_freedom: jax.Array, scale: jax.Array, covariance_type: str,
+                             num_features: int) -> jax.Array:
+    """Log density of each stored covariance, (..., K | 1): Sigma ~ InverseWishart(nu, S) for full and tied,
+    variances ~ InverseGamma(nu / 2, S / 2) for diag and spherical. Normalised, with respect to the free entries
+    of the covariance. Source: Gelman et al. (2013), Bayesian Data Analysis, appendix A.
+    """
+    d, nu = num_features, jnp.asarray(degrees_of_freedom)[..., None]
+    if is_dense(covariance_type):
+        scale = prior_scale(scale, covariance_type)
+        half_log_det_scale = jnp.log(jnp.diagonal(cholesky(scale), axis1=-2, axis2=-1)).sum(-1)
+        trace = mahalanobis_trace(scale, factors, covariance_type, d)
+        return (nu * half_log_det_scale - nu * d / 2 * jnp.log(2.0) - multigammaln(nu / 2, d)
+                - (nu + d + 1) * factors.half_log_det - trace / 2)
+    precision = factors.whitener**2
+    rate = prior_scale(scale, covariance_type) / 2
+    shape = expand(jnp.asarray(degrees_of_freedom)[..., None], covariance_type) / 2
+    return (shape * jnp.log(rate) - gammaln(shape) + (shape + 1) * jnp.log(precision) - rate * precision).sum(-1)
+
+
+def sample_inverse_wishart(key: jax.Array, degrees_of_freedom: jax.Array, scale: jax.Array, covariance_type: str,
+                           num_components: int, num_features: int) -> jax.Array:
+    """Draws the covariances of one mixture, in its storage, by Bartlett's decomposition or reciprocal gammas.
+
+    scale and degrees_of_freedom may carry a component axis in front (posterior draws); else they are shared.
+    """
+    shape = storage_shape(covariance_type, num_components, num_features)
+    dtype = scale.dtype
+    if not is_dense(covariance_type):
+        rate = jnp.broadcast_to(scale, shape) / 2 if scale.ndim else jnp.full(shape, scale / 2)
+        alpha = jnp.broadcast_to(jnp.asarray(degrees_of_freedom, dtype), shape) / 2
+        return rate / jax.random.gamma(key, alpha, shape, dtype)
+    k, d = shape[0], num_features
+    key_gamma, key_normal = jax.random.split(key)
+    nu = jnp.broadcast_to(jnp.asarray(degrees_of_freedom, dtype), (k,))
+    chi_square = 2 * jax.random.gamma(key_gamma, (nu[:, None] - jnp.arange(d, dtype=dtype)) / 2, (k, d), dtype)
+    normal = jnp.tril(jax.random.normal(key_normal, shape, dtype), -1)
+    bartlett = normal + jnp.sqrt(chi_square)[..., None] * jnp.eye(d, dtype=dtype)  # A A' ~ Wishart(nu, I)
+    lower = cholesky(jnp.broadcast_to(scale, shape))
+    # S = C C', W = C^-T A A' C^-1 ~ Wishart(nu, S^-1), so Sigma = W^-1 = (C A^-T) (C A^-T)'
+    root = _EINSUM("kij,klj->kil", lower, invert_lower(bartlett))
+    return _EINSUM("kij,klj->kil", root, root)

@@ -1,0 +1,270 @@
+"""What a mixture says of points: density, responsibilities, labels; draws from it; marginals and conditionals.
+
+Everything broadcasts over a mixture's leading axes: log_prob(mixture (C, S, ...), x (N, D)) -> (C, S, N).
+Points are centred on each mean before they are whitened, and rows are worked through in blocks, so that memory is
+a block's and not N x K x D.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from . import covariance
+from .checks import as_data, as_float_array, check_count, check_key
+from .mixture import Mixture
+
+_BLOCK = 1 << 22  # numbers in a block's largest intermediate
+
+
+def log_prob(mixture: Mixture, x: Any) -> jax.Array:
+    """Log density of each point, nats: log sum_k w_k N(x_n | mu_k, Sigma_k). Bishop (2006), eq. 9.12.
+
+    Gradients with respect to every field are finite wherever the value is, at weights of exactly 0 too.
+
+    Args:
+        mixture: with leading axes (...).
+        x: (N, D), in the units of the means.
+
+    Returns:
+        (..., N). -inf where every component's density underflows.
+
+    Example:
+        >>> import jaxgmm
+        >>> mixture = jaxgmm.make_mixture([1.0], [[0.0]], [[[1.0]]])
+        >>> round(float(jaxgmm.log_prob(mixture, [[0.0]])[0]), 4)
+        -0.9189
+    """
+    x = _points(mixture, x)
+    return _by_rows(lambda rows: _log_sum(mixture.weights, _log_normals(mixture, _factors(mixture), rows)), mixture, x)
+
+
+def responsibilities(mixture: Mixture, x: Any) -> jax.Array:
+    """Probability that point n came from component k, given the mixture: w_k N(x_n | k) / p(x_n). Bishop (2006), eq. 9.13.
+
+    Where every density underflows, all of it goes to the nearest present component in Mahalanobis distance; never NaN
+    for finite input.
+
+    Args:
+        mixture: with leading axes (...).
+        x: (N, D), in the units of the means.
+
+    Returns:
+        (..., N, K), non-negative, rows summing to one.
+
+    Example:
+        >>> import jaxgmm
+        >>> mixture = jaxgmm.make_mixture([0.5, 0.5], [[0.0], [4.0]], [[[1.0]], [[1.0]]])
+        >>> jaxgmm.responsibilities(mixture, [[2.0]]).tolist()
+        [[0.5, 0.5]]
+    """
+    x = _points(mixture, x)
+    return _by_rows(lambda rows: _responsibilities(mixture, rows), mixture, x, row_axis=-2)
+
+
+def predict(mixture: Mixture, x: Any) -> jax.Array:
+    """The component with the largest responsibility, weights included.
+
+    Args:
+        mixture: with leading axes (...).
+        x: (N, D), in the units of the means.
+
+    Returns:
+        (..., N) integers from 0 to K - 1.
+
+    Example:
+        >>> import jaxgmm
+        >>> mixture = jaxgmm.make_mixture([0.9, 0.1], [[0.0], [4.0]], [[[1.0]], [[1.0]]])
+        >>> jaxgmm.predict(mixture, [[2.1], [4.0]]).tolist()
+        [0, 1]
+    """
+    x = _points(mixture, x)
+    return _by_rows(lambda rows: _responsibilities(mixture, rows).argmax(-1), mixture, x)
+
+
+def sample(key: jax.Array, mixture: Mixture, num_samples: int) -> tuple[jax.Array, jax.Array]:
+    """Independent draws from one mixture, in random order.
+
+    Args:
+        key: a random key.
+        mixture: one mixture, without leading axes; vmap over keys and mixtures for several.
+        num_samples: N.
+
+    Returns:
+        x (N, D) in the units of the means, labels (N,): the component that each draw came from.
+
+    Raises:
+        ValueError: the mixture is a stack.
+
+    Example:
+        >>> import jax, jaxgmm
+        >>> x, labels = jaxgmm.sample(jax.random.key(0), jaxgmm.make_mixture([1.0], [[0.0]], [[[1.0]]]), 5)
+        >>> x.shape, labels.shape
+        ((5, 1), (5,))
+    """
+    check_key(key)
+    check_count(num_samples, "num_samples", 0)
+    _require_one(mixture, "sample")
+    key_label, key_noise = jax.random.split(key)
+    labels = jax.random.categorical(key_label, _safe_log(mixture.weights), shape=(num_samples,))
+    k, d = mixture.num_components, mixture.num_features
+    lower = _factors(mixture).lower
+    lower = jnp.broadcast_to(lower, (k, *lower.shape[1:]))[labels]
+    noise = jax.random.normal(key_noise, (num_samples, d), mixture.means.dtype)
+    return mixture.means[labels] + covariance.transform(lower, noise, mixture.covariance_type), labels
+
+
+def marginal(mixture: Mixture, dims: Sequence[int] | int) -> Mixture:
+    """The mixture of some of the features: a Gaussian mixture again. Bishop (2006), eq. 2.98.
+
+    Args:
+        mixture: with leading axes (...).
+        dims: the features to keep, in the order wanted.
+
+    Returns:
+        A Mixture in len(dims) dimensions, of the same covariance type.
+
+    Raises:
+        ValueError: dims is empty, repeats a feature or names one that is not there.
+
+    Example:
+        >>> import jaxgmm, numpy as np
+        >>> mixture = jaxgmm.make_mixture([1.0], [[1.0, 2.0]], [np.eye(2)])
+        >>> jaxgmm.marginal(mixture, [1]).means.tolist()
+        [[2.0]]
+    """
+    keep = _dims(dims, mixture.num_features)
+    return Mixture(mixture.weights, mixture.means[..., keep], _keep(mixture, keep), mixture.covariance_type)
+
+
+def condition(mixture: Mixture, dims: Sequence[int] | int, values: Any) -> Mixture:
+    """The mixture of the other features, given values of some. Bishop (2006), eq. 2.81, 2.82.
+
+    New weights are w_k N(values | k), normalised; where every density underflows the nearest component takes all.
+
+    Args:
+        mixture: with leading axes (...).
+        dims: the features that are known.
+        values: (len(dims),), in the units of those features.
+
+    Returns:
+        A Mixture of the remaining features in their order, of the same covariance type. A tied mixture stays tied: the
+        conditional covariance is the same for every component.
+
+    Raises:
+        ValueError: dims is empty, names all features or one that is not there; values has another shape.
+
+    Example:
+        >>> import jaxgmm
+        >>> mixture = jaxgmm.make_mixture([1.0], [[0.0, 0.0]], [[[1.0, 0.5], [0.5, 1.0]]])
+        >>> jaxgmm.condition(mixture, 0, [2.0]).means.tolist()
+        [[1.0]]
+    """
+    known = _dims(dims, mixture.num_features)
+    rest = [i for i in range(mixture.num_features) if i not in known]
+    if not rest:
+        raise ValueError(f"dims names all {mixture.num_features} features; at least one must remain.")
+    values = as_float_array(values, "values").astype(mixture.means.dtype)
+    if values.shape != (len(known),):
+        raise ValueError(f"values has shape {values.shape}; one value a known feature was expected: ({len(known)},).")
+    weights = responsibilities(marginal(mixture, known), values[None])[..., 0, :]  # (..., K)
+    means, covariances = mixture.means[..., rest], _keep(mixture, rest)
+    if covariance.is_dense(mixture.covariance_type):
+        lower = covariance.cholesky(_keep(mixture, known))
+        cross = mixture.covariances[..., known, :][..., rest]  # (..., K | 1, known, rest)
+        half = jax.scipy.linalg.solve_triangular(lower, cross, lower=True)
+        deviation = jnp.expand_dims(values - mixture.means[..., known], -1)
+        shift = jax.scipy.linalg.solve_triangular(jnp.broadcast_to(lower, (*deviation.shape[:-1], len(known))),
+                                                  deviation, lower=True)
+        means = means + (jnp.swapaxes(half, -1, -2) @ shift)[..., 0]
+        covariances = covariances - jnp.swapaxes(half, -1, -2) @ half
+    return Mixture(weights, means, covariances, mixture.covariance_type)
+
+
+def _points(mixture: Mixture, x: Any) -> jax.Array:
+    x = as_data(x, num_features=mixture.num_features)
+    return x.astype(jnp.result_type(x.dtype, mixture.means.dtype))
+
+
+def _require_one(mixture: Mixture, name: str) -> None:
+    if mixture.batch_shape:
+        raise ValueError(f"{name} takes one mixture; this one is a stack of shape {mixture.batch_shape}: use jax.vmap.")
+
+
+def _dims(dims: Sequence[int] | int, num_features: int) -> list[int]:
+    dims = [int(i) for i in np.atleast_1d(np.asarray(dims))]
+    if not dims or len(set(dims)) < len(dims) or not all(-num_features <= i < num_features for i in dims):
+        raise ValueError(f"dims is {dims}; different features from 0 to {num_features - 1} were expected.")
+    return [i % num_features for i in dims]
+
+
+def _keep(mixture: Mixture, dims: list[int]) -> jax.Array:
+    if covariance.is_dense(mixture.covariance_type):
+        return mixture.covariances[..., dims, :][..., dims]
+    return mixture.covariances if mixture.covariances.shape[-1] == 1 else mixture.covariances[..., dims]
+
+
+def _factors(mixture: Mixture) -> covariance.Factors:
+    return covariance.factorize(mixture.covariances, mixture.covariance_type, mixture.num_features)
+
+
+def _whitened(mixture: Mixture, factors: covariance.Factors, x: jax.Array, size: Any = 1) -> jax.Array:
+    """L_k^-1 (x_n - mu_k) / size_n, (..., N, K, D)."""
+    deviations = x[:, None] / size - mixture.means[..., None, :, :] / size
+    # N in front is a free index of one matrix product a component
+    return jnp.moveaxis(covariance.transform(factors.whitener, jnp.moveaxis(deviations, -3, 0), mixture.covariance_type), 0, -3)
+
+
+def _log_normals(mixture: Mixture, factors: covariance.Factors, x: jax.Array) -> jax.Array:
+    """log N(x_n | mu_k, Sigma_k), (..., N, K)."""
+    constant = factors.half_log_det + mixture.num_features / 2 * math.log(2 * math.pi)  # (..., K | 1)
+    return -0.5 * (_whitened(mixture, factors, x) ** 2).sum(-1) - constant[..., None, :]
+
+
+def _safe_log(weights: jax.Array) -> jax.Array:
+    return jnp.where(weights > 0, jnp.log(jnp.where(weights > 0, weights, 1)), -jnp.inf)
+
+
+def _log_sum(weights: jax.Array, log_normals: jax.Array) -> jax.Array:
+    """log sum_k w_k exp(l_nk), linear in the weights, so that its gradient at a weight of 0 is the true one."""
+    joint = log_normals + _safe_log(weights)[..., None, :]
+    top = jax.lax.stop_gradient(joint.max(-1, keepdims=True))
+    top = jnp.where(jnp.isneginf(top), 0, top)
+    ceiling = 0.98 * math.log(float(jnp.finfo(top.dtype).max))  # only a component of weight 0 can reach it
+    total = (weights[..., None, :] * jnp.exp(jnp.minimum(log_normals - top, ceiling))).sum(-1)
+    return jnp.where(total == 0, -jnp.inf, jnp.log(jnp.where(total == 0, 1, total)) + top[..., 0])
+
+
+def _responsibilities(mixture: Mixture, x: jax.Array) -> jax.Array:
+    log_weights, factors = _safe_log(mixture.weights)[..., None, :], _factors(mixture)
+    joint = _log_normals(mixture, factors, x) + log_weights  # (..., N, K)
+    top = joint.max(-1, keepdims=True)
+    lost = jnp.isneginf(top)
+    unnormalised = jnp.exp(joint - jnp.where(lost, 0, top))
+    total = unnormalised.sum(-1, keepdims=True)
+    # where squares overflowed for every component, compare distances scaled by the point's own size
+    size = jnp.maximum(abs(x).max(-1), 1)[:, None, None]
+    scaled = abs(_whitened(mixture, factors, x, jnp.where(jnp.isfinite(size), size, 1)))
+    longest = scaled.max(-1, keepdims=True)
+    distance = jnp.log(longest[..., 0]) + 0.5 * jnp.log(((scaled / longest) ** 2).sum(-1))
+    nearest = jnp.where(jnp.isneginf(log_weights), jnp.inf, distance).argmin(-1)
+    return jnp.where(lost, jax.nn.one_hot(nearest, joint.shape[-1], dtype=joint.dtype), unnormalised / jnp.where(lost, 1, total))
+
+
+def _by_rows(function: Callable[[jax.Array], jax.Array], mixture: Mixture, x: jax.Array, row_axis: int = -1) -> jax.Array:
+    """function(x) worked through in blocks of rows, results joined along row_axis."""
+    per_row = max(1, math.prod(mixture.batch_shape)) * mixture.num_components * mixture.num_features
+    block = max(1, _BLOCK // per_row)
+    if len(x) <= block:
+        return function(x)
+    whole = len(x) // block * block
+    blocks = jax.lax.map(function, x[:whole].reshape(-1, block, x.shape[1]))  # (blocks, ..., block, ...)
+    axis = blocks.ndim + row_axis
+    joined = jnp.moveaxis(blocks, 0, axis - 1)
+    joined = joined.reshape(*joined.shape[: axis - 1], whole, *joined.shape[axis + 1 :])
+    return joined if whole == len(x) else jnp.concatenate([joined, function(x[whole:])], row_axis)

@@ -1,0 +1,273 @@
+"""The waist of the hourglass: what data say of a mixture (E-step), and the mixture that this makes (M-step).
+
+With z_nk = L_k^-1 (x_n - mu_k), responsibilities r_nk and weights w_n:
+
+    count_k = sum_n w r,   first_k = sum_n w r z,   second_k = sum_n w r z z',   log_likelihood = sum_n w log p(x_n)
+
+The coordinates are fixed by the mixture alone, so moments of chunks, streams, shards and batches add; and numbers stay
+of order one, so float32 survives. Bishop (2006), section 9.2.2; M-step eq. 9.24 to 9.26.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .. import covariance
+from ..checks import as_data, as_sample_weight, check_count, check_number
+from ..mixture import Mixture
+from ..prior import Prior, check_prior
+
+PSEUDO_COUNT = 1e-6  # e: how many observations the default regularisation is worth
+_SPREAD_RIDGE = 1e-6  # relative, for full and tied: collinear columns
+_CHUNK_NUMBERS = 1 << 16  # numbers in a chunk's largest array: it stays in the cache
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["count", "first", "second", "log_likelihood"], meta_fields=[])
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Sums over data in the whitened coordinates of one mixture; add those of disjoint data with `+`.
+
+    Attributes:
+        count: (K,), in units of weight.
+        first: (K, D), whitened: free of units.
+        second: (K, D, D) for full and tied; its diagonal (K, D) for diag and spherical.
+        log_likelihood: (), nats.
+    """
+
+    count: jax.Array
+    first: jax.Array
+    second: jax.Array
+    log_likelihood: jax.Array
+
+    def __add__(self, other: Moments) -> Moments:
+        return jax.tree.map(jnp.add, self, other)
+
+
+class Summary(NamedTuple):
+    """Moments in data units, about the new means: all that an M-step needs.
+
+    count (K,), mean (K, D), scatter (K, D, D) | (K, D) about those means, spread: V, the data's covariance in storage form.
+    """
+
+    count: jax.Array
+    mean: jax.Array
+    scatter: jax.Array
+    spread: jax.Array
+
+
+def e_step(mixture: Mixture, x: Any, *, sample_weight: Any = None, chunk_size: int | None = None) -> Moments:
+    """Expected sufficient statistics of data under a mixture. Bishop (2006), eq. 9.23, 9.27, 9.28.
+
+    Args:
+        mixture: one mixture; vmap for several.
+        x: (N, D).
+        sample_weight: (N,) >= 0: an integer weight counts as repetition, 0 silences a row, whatever it holds.
+        chunk_size: rows worked through at a time; by default a number that fits the cache.
+
+    Returns:
+        Moments in the mixture's whitened coordinates.
+
+    Raises:
+        ValueError, TypeError: wrong shapes or kinds of data.
+
+    Example:
+        >>> import jaxgmm, numpy as np
+        >>> mixture = jaxgmm.make_mixture([1.0], [[0.0]], [[[4.0]]])
+        >>> float(jaxgmm.e_step(mixture, np.array([[2.0], [4.0]])).first[0, 0])
+        3.0
+    """
+    x = as_data(x, num_features=mixture.num_features)
+    weight = as_sample_weight(sample_weight, len(x), x.dtype)
+    if chunk_size is not None:
+        check_count(chunk_size, "chunk_size")
+    dtype = jnp.result_type(x.dtype, mixture.means.dtype)
+    mixture, x = jax.tree.map(lambda leaf: leaf.astype(dtype), mixture), x.astype(dtype)
+    # a centre near the data keeps the products small; any would do in exact arithmetic
+    shift = mixture.weights @ mixture.means
+    shifted = dataclasses.replace(mixture, means=mixture.means - shift)
+    factors = covariance.factorize(mixture.covariances, mixture.covariance_type, mixture.num_features)
+    return accumulate_moments(shifted, factors, x, weight, shift, chunk_size)
+
+
+def m_step(mixture: Mixture, moments: Moments, prior: Prior | None = None, *, reg_covar: Any = None) -> Mixture:
+    """The mixture that maximises the expected complete-data objective. Bishop (2006), eq. 9.24 to 9.26.
+
+    Without a prior: maximum likelihood kept from collapse, Sigma_k = (A_k + e V) / (n_k + e), with A_k the scatter about
+    the component's mean, V the data's covariance and e = 1e-6 an observation: the exact maximiser of the log-likelihood
+    - (e / 2) sum_k (tr(V Sigma_k^-1) + log |Sigma_k|). With one: the mode in (weights, means, covariances).
+
+    Args:
+        mixture: the one that the moments were taken with.
+        moments: from `e_step`, summed over chunks as you like.
+        prior: a Prior, for MAP.
+        reg_covar: scikit-learn's rule instead: added to each variance, data units squared; 0 is plain ML.
+
+    Returns:
+        A Mixture. Components with nothing in them keep mean and covariance at weight 0 (with a prior: take its mode);
+        those of weight 0 stay at 0.
+
+    Raises:
+        ValueError, TypeError: prior and reg_covar together, or out of range.
+
+    Example:
+        >>> import jaxgmm, numpy as np
+        >>> mixture = jaxgmm.make_mixture([1.0], [[0.0]], [[[4.0]]])
+        >>> jaxgmm.m_step(mixture, jaxgmm.e_step(mixture, np.array([[2.0], [4.0]]))).means.tolist()
+        [[3.0]]
+    """
+    check_regularisation(prior, reg_covar, mixture)
+    factors = covariance.factorize(mixture.covariances, mixture.covariance_type, mixture.num_features)
+    return maximize(mixture, summarize(mixture, factors, moments), prior, reg_covar)
+
+
+def check_regularisation(prior: Any, reg_covar: Any, mixture: Mixture) -> None:
+    """Refuses a prior that does not fit, a negative reg_covar, and both at once."""
+    if reg_covar is not None:
+        check_number(reg_covar, "reg_covar")
+        if prior is not None:
+            raise ValueError("prior and reg_covar were both given; give one: a prior already keeps covariances from collapse.")
+    if prior is not None:
+        check_prior(prior, mixture.num_components, mixture.num_features, mixture.covariance_type, mode=True)
+
+
+def sum_over_chunks(function: Callable, rows: Any, weight: jax.Array | None, chunk: int) -> Any:
+    """Sum of function(rows of a chunk, their weights) over chunks of at most `chunk` rows; rows is a pytree of (N, ...).
+
+    The last chunk overlaps the one before it, with weight 0 where it does: no copy, no padding. Sums are compensated
+    (Kahan 1965), so that ten million float32 rows lose nothing to the order of summation.
+    """
+    n = len(jax.tree.leaves(rows)[0])
+    if n <= chunk:
+        dtype = jax.tree.leaves(rows)[0].dtype
+        return function(rows, jnp.ones(n, dtype) if weight is None else weight)
+
+    def one_chunk(i: jax.Array) -> Any:
+        start = jnp.minimum(i * chunk, n - chunk)
+        part = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, chunk), rows)
+        fresh = start + jnp.arange(chunk) >= i * chunk
+        if weight is None:
+            return function(part, fresh.astype(jax.tree.leaves(rows)[0].dtype))
+        return function(part, jnp.where(fresh, jax.lax.dynamic_slice_in_dim(weight, start, chunk), 0))
+
+    def step(carry: tuple, i: jax.Array) -> tuple:
+        total, error = carry
+        value = jax.tree.map(jnp.subtract, one_chunk(i), error)
+        new = jax.tree.map(jnp.add, total, value)
+        return (new, jax.tree.map(lambda a, b, c: (a - b) - c, new, total, value)), None
+
+    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(one_chunk, jnp.array(0)))
+    (total, _), _ = jax.lax.scan(step, (zero, zero), jnp.arange(-(-n // chunk)))
+    return total
+
+
+def default_chunk(num_components: int, num_features: int) -> int:
+    """Rows a chunk so that (K, D, chunk) stays in the cache."""
+    size = _CHUNK_NUMBERS // (num_components * num_features)
+    return max(256, min(2048, 1 << max(size, 1).bit_length() - 1))
+
+
+def accumulate_moments(mixture: Mixture, factors: covariance.Factors, x: jax.Array, weight: jax.Array | None, shift: jax.Array,
+                       chunk_size: int | None) -> Moments:
+    """Moments of x - shift under a mixture in those coordinates."""
+    kind, d = mixture.covariance_type, mixture.num_features
+    positive = mixture.weights > 0
+    log_weights = jnp.where(positive, jnp.log(jnp.where(positive, mixture.weights, 1)), -jnp.inf)
+    constant = log_weights - factors.half_log_det - d / 2 * math.log(2 * math.pi)  # (K,)
+    home = covariance.transform(factors.whitener, mixture.means, kind)  # (K, D)
+
+    def chunk_moments(rows: jax.Array, w: jax.Array) -> Moments:
+        centred = jnp.where((w > 0)[:, None], rows - shift, 0).T  # (D, n): a silenced row may hold NaN
+        z = covariance.whiten(factors.whitener, centred, kind) - home[:, :, None]  # (K, D, n)
+        joint = constant[:, None] - 0.5 * (z**2).sum(1)  # (K, n)
+        top = joint.max(0)
+        top = jnp.where(jnp.isneginf(top), 0, top)
+        unnormalised = jnp.exp(joint - top)
+        total = unnormalised.sum(0)
+        r = unnormalised * (w / jnp.where(total == 0, 1, total))
+        first = (r[:, None, :] * z).sum(-1)
+        log_likelihood = jnp.where(w > 0, w * (jnp.log(total) + top), 0).sum()
+        return Moments(r.sum(-1), first, covariance.weighted_scatter(r, z, kind), log_likelihood)
+
+    return sum_over_chunks(chunk_moments, x, weight, chunk_size or default_chunk(mixture.num_components, d))
+
+
+def summarize(mixture: Mixture, factors: covariance.Factors, moments: Moments, shift: jax.Array | float = 0.0) -> Summary:
+    """Moments in data units about the new means, and V. shift: what was subtracted from the data, for the size of rounding."""
+    kind = mixture.covariance_type
+    count = moments.count
+    safe = jnp.where(count > 0, count, 1)[:, None]
+    mean = mixture.means + covariance.transform(factors.lower, moments.first / safe, kind)
+    about_mean = moments.second - covariance.outer(moments.first / jnp.sqrt(safe), kind)
+    scatter = covariance.transform_scatter(factors.lower, about_mean, kind)
+    return Summary(count, mean, scatter, data_spread(count, mean, scatter, shift, kind))
+
+
+def data_spread(count: jax.Array, mean: jax.Array, scatter: jax.Array, shift: jax.Array | float, covariance_type: str) -> jax.Array:
+    """V: the data's covariance, within + between, one stored covariance; never singular.
+
+    Full and tied get 1e-6 of its diagonal; a constant column a floor at the rounding of its values.
+    """
+    total = count.sum()
+    safe = jnp.where(total > 0, total, 1)
+    center = count @ mean / safe
+    between = covariance.expand(count, covariance_type) * covariance.outer(mean - center, covariance_type)
+    spread = (scatter + between).sum(0) / safe  # (D, D) | (D,)
+    dense = covariance.is_dense(covariance_type)
+    variances = jnp.diagonal(spread) if dense else spread
+    rounding = (4 * jnp.finfo(count.dtype).eps) ** 2
+    size = (center + shift) ** 2 + variances
+    size = jnp.where(size > 0, size, jnp.where(size.max() > 0, size.max(), 1))
+    floor = jnp.where(variances > rounding * size, 0, rounding * size * (1 + total / PSEUDO_COUNT))
+    return covariance.from_data_scatter(covariance.ridge(spread, floor + (_SPREAD_RIDGE * variances if dense else 0),
+                                                         covariance_type), covariance_type)
+
+
+def maximize(mixture: Mixture, summary: Summary, prior: Prior | None, reg_covar: Any) -> Mixture:
+    """The M-step from a summary; mixture gives what is kept of components with nothing in them."""
+    kind, d = mixture.covariance_type, mixture.num_features
+    count, mean, scatter, spread = summary
+    present = mixture.weights > 0
+    # nothing in it: so little that sums of it could underflow
+    empty = count <= count.sum() * math.sqrt(float(jnp.finfo(count.dtype).tiny))
+    count = jnp.where(empty, 0, count)
+    if prior is not None:
+        return _maximize_posterior(mixture, summary._replace(count=count), prior, present)
+    scatter = jnp.where(covariance.expand(empty, kind), 0, scatter)
+    pooled, divisor = covariance.pool(scatter, kind), covariance.pool_counts(count, kind)
+    if reg_covar is None:
+        covariances = (pooled + PSEUDO_COUNT * spread) / (divisor + PSEUDO_COUNT)
+        covariances = covariance.relative_ridge(covariances, rounding_ridge(d, count.dtype), kind)
+    else:
+        covariances = covariance.ridge(pooled / jnp.where(divisor > 0, divisor, 1), jnp.full(1, reg_covar, count.dtype), kind)
+    # of no use once dead, what an empty component was is kept for whoever looks at it
+    old_mean, old_covariances = jax.lax.stop_gradient((mixture.means, mixture.covariances))
+    covariances = covariance.select_components(~empty, covariances, old_covariances, kind)
+    return dataclasses.replace(mixture, weights=count / count.sum(), means=jnp.where(empty[:, None], old_mean, mean),
+                               covariances=covariances)
+
+
+def rounding_ridge(num_features: int, dtype: Any) -> float:
+    """Relative diagonal excess below which a Cholesky factorisation of a singular matrix may fail in this dtype."""
+    return 4 * num_features * float(jnp.finfo(dtype).eps)
+
+
+def _maximize_posterior(mixture: Mixture, summary: Summary, prior: Prior, present: jax.Array) -> Mixture:
+    """The mode under the conjugate prior; Fraley & Raftery (2007), section 3, with the joint mode's denominators."""
+    kind, d = mixture.covariance_type, mixture.num_features
+    count, mean, scatter, _ = summary
+    kappa, share = prior.mean_precision, count[:, None]
+    scatter = scatter + covariance.expand(kappa * count / (kappa + count), kind) * covariance.outer(mean - prior.mean, kind)
+    divisor = covariance.mode_denominator(count, present, prior.degrees_of_freedom, kind, d, True)
+    total = covariance.prior_scale(prior.scale, kind) + covariance.scatter_total(covariance.pool(scatter, kind), kind, d)
+    extra = jnp.where(present, prior.weight_concentration - 1, 0)
+    weights = jnp.where(present, count + extra, 0)
+    return dataclasses.replace(mixture, weights=weights / weights.sum(), means=(share * mean + kappa * prior.mean) / (share + kappa),
+                               covariances=covariance.relative_ridge(total / divisor, rounding_ridge(d, count.dtype), kind))

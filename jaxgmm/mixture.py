@@ -1,0 +1,183 @@
+"""The one noun: a Gaussian mixture, or a stack of them.
+
+    p(x) = sum_k w_k N(x | mu_k, Sigma_k)                                        Bishop (2006), eq. 9.7
+
+Letters, the same in shape comments, docstrings and einsum strings everywhere in jaxgmm:
+
+    N observations    D features    K components    B data sets    C chains    S draws
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from . import covariance
+from .checks import as_float_array, check_covariance_type, is_traced
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["weights", "means", "covariances"], meta_fields=["covariance_type"])
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """A Gaussian mixture with K components in D dimensions, or a stack of them with leading axes.
+
+    A fit returns one; a vmapped fit over B data sets one with a leading (B,); a posterior is one with leading (C, S).
+    It is a pytree: `jax.tree.map`, jit, vmap and grad go through it. Nothing is validated here, so that it can hold
+    tracers and gradients: `make_mixture` validates.
+
+    Attributes:
+        weights: (..., K), non-negative, summing to one. A weight of exactly 0 means that the component is absent.
+        means: (..., K, D), in the units of the data.
+        covariances: in data units squared: full (..., K, D, D), tied (..., 1, D, D), diag (..., K, D) and spherical
+            (..., K, 1) variances.
+        covariance_type: "full", "tied", "diag" or "spherical".
+    """
+
+    weights: jax.Array
+    means: jax.Array
+    covariances: jax.Array
+    covariance_type: str = field(default="full", metadata={"static": True})
+
+    @property
+    def num_components(self) -> int:
+        """K."""
+        return self.means.shape[-2]
+
+    @property
+    def num_features(self) -> int:
+        """D."""
+        return self.means.shape[-1]
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """Leading axes: () for one mixture, (B,) for a batch, (C, S) for a posterior."""
+        return self.means.shape[:-2]
+
+    def __getitem__(self, index: Any) -> Mixture:
+        """One member, or a sub-stack, by indexing the leading axes."""
+        if not self.batch_shape:
+            raise IndexError("this is one mixture, not a stack of them: there is nothing to index.")
+        return jax.tree.map(lambda leaf: leaf[index], self)
+
+    def __repr__(self) -> str:
+        return describe(self)
+
+
+def describe(mixture: Mixture) -> str:
+    """The repr: a short table for one concrete mixture, one line for stacks and traced ones."""
+    shape = getattr(mixture.means, "shape", None)
+    if shape is None or len(shape) < 2:  # pytree machinery builds Mixtures of anything
+        return f"Mixture({mixture.weights!r}, {mixture.means!r}, {mixture.covariances!r}, {mixture.covariance_type!r})"
+    head = f"Mixture {mixture.covariance_type}, K={shape[-2]} components, D={shape[-1]} features, {mixture.means.dtype}"
+    if mixture.batch_shape:
+        return f"{head}, stacked {mixture.batch_shape}"
+    if is_traced(mixture) or shape[-2] > 20 or shape[-1] > 8 or not hasattr(mixture.weights, "__array__"):
+        return head
+    k, d = shape[-2:]
+    sds = np.sqrt(np.asarray(covariance.variances(mixture.covariances, mixture.covariance_type, d)))
+    sds = np.broadcast_to(sds, (k, d))
+    rows = [f"  {i}  weight {float(mixture.weights[i]):.4f}  mean {_numbers(mixture.means[i])}  sd {_numbers(sds[i])}"
+            for i in range(k)]
+    return "\n".join([head, *rows])
+
+
+def _numbers(values: Any) -> str:
+    return "[" + " ".join(f"{float(v):.4g}" for v in values) + "]"
+
+
+def num_parameters(mixture: Mixture) -> int:
+    """Number of free parameters: K - 1 weights, K D means and the free covariance entries.
+
+    Absent components (weight 0) are counted: for those present only, see `jaxgmm.bic`.
+
+    Example:
+        >>> import jaxgmm, numpy as np
+        >>> jaxgmm.num_parameters(jaxgmm.make_mixture([0.5, 0.5], np.zeros((2, 2)), np.stack([np.eye(2)] * 2)))
+        11
+    """
+    k, d = mixture.num_components, mixture.num_features
+    return k - 1 + k * d + covariance.num_free(mixture.covariance_type, k, d)
+
+
+def make_mixture(weights: Any, means: Any, covariances: Any, *, covariance_type: str = "full") -> Mixture:
+    """A validated Mixture from array-likes.
+
+    Args:
+        weights: (..., K), non-negative, summing to one (within 1e-6 in float64, 1e-4 in float32).
+        means: (..., K, D), in the units of the data.
+        covariances: in data units squared (variances, never standard deviations): full (..., K, D, D), tied
+            (..., 1, D, D), diag (..., K, D), spherical (..., K, 1).
+        covariance_type: "full", "tied", "diag" or "spherical".
+
+    Returns:
+        A Mixture in the float dtype of `means` (integers become JAX's default float), weights scaled to sum to one.
+
+    Raises:
+        ValueError, TypeError: wrong shapes, NaN, weights that are negative or do not sum to one, covariances that are
+            not symmetric and positive definite. Traced values are not looked at.
+
+    Example:
+        >>> import jaxgmm
+        >>> jaxgmm.make_mixture([0.3, 0.7], [[0.0], [5.0]], [[1.0], [4.0]], covariance_type="diag")
+        Mixture diag, K=2 components, D=1 features, float32
+          0  weight 0.3000  mean [0]  sd [1]
+          1  weight 0.7000  mean [5]  sd [2]
+    """
+    check_covariance_type(covariance_type)
+    means = as_float_array(means, "means", check_values=True)
+    weights = as_float_array(weights, "weights", check_values=True).astype(means.dtype)
+    covariances = as_float_array(covariances, "covariances", check_values=True).astype(means.dtype)
+    _check_shapes(weights, means, covariances, covariance_type)
+    if is_traced(weights, means, covariances):
+        return Mixture(weights, means, covariances, covariance_type)
+    _check_weights(np.asarray(weights))
+    _check_positive_definite(np.asarray(covariances, float), covariance_type)
+    return Mixture(weights / weights.sum(-1, keepdims=True), means, covariances, covariance_type)
+
+
+def _check_shapes(weights: jax.Array, means: jax.Array, covariances: jax.Array, covariance_type: str) -> None:
+    if means.ndim < 2:
+        raise ValueError(f"means has shape {means.shape}; (..., K, D) was expected: K components of one variable are (K, 1).")
+    *batch, k, d = means.shape
+    if k == 0 or d == 0:
+        raise ValueError(f"means has shape {means.shape}: at least one component and one feature were expected.")
+    if weights.shape != (*batch, k):
+        raise ValueError(f"weights has shape {weights.shape}; {(*batch, k)} was expected, to go with means {means.shape}.")
+    expected = (*batch, *covariance.storage_shape(covariance_type, k, d))
+    if covariances.shape != expected:
+        raise ValueError(f"covariances has shape {covariances.shape}; {expected} was expected for covariance_type="
+                         f"{covariance_type!r} and means {means.shape}.")
+
+
+def _check_weights(weights: np.ndarray) -> None:
+    if (weights < 0).any():
+        raise ValueError(f"weights has a negative value, {weights.min():.4g}; weights >= 0 that sum to one were expected.")
+    total = weights.sum(-1, dtype=float)
+    tolerance = 1e-6 if weights.dtype == np.float64 else 1e-4
+    if (abs(total - 1) > tolerance).any():
+        worst = total.flat[np.argmax(abs(total - 1))]
+        raise ValueError(f"weights sum to {worst:.6g}; 1 was expected: divide them by their sum.")
+
+
+def _check_positive_definite(covariances: np.ndarray, covariance_type: str) -> None:
+    if not covariance.is_dense(covariance_type):
+        if (covariances <= 0).any():
+            raise ValueError(f"covariances has a variance of {covariances.min():.4g}; variances > 0 were expected.")
+        return
+    transposed = np.swapaxes(covariances, -1, -2)
+    diagonal = np.diagonal(covariances, axis1=-2, axis2=-1)
+    if (diagonal <= 0).any():
+        raise ValueError(f"covariances has a variance of {diagonal.min():.4g} on a diagonal; positive definite matrices "
+                         "were expected.")
+    scale = np.sqrt(diagonal[..., :, None] * diagonal[..., None, :])
+    if (abs(covariances - transposed) > 1e-4 * scale).any():
+        raise ValueError("covariances has a matrix that is not symmetric; give (S + S') / 2 if it should be.")
+    smallest = np.linalg.eigvalsh(covariances / scale).min()
+    if smallest <= 0:
+        raise ValueError(f"covariances has a matrix that is not positive definite (smallest eigenvalue of its correlation "
+                         f"matrix {smallest:.2g}); add a multiple of the identity, or use a simpler covariance_type.")
