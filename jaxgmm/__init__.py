@@ -25,11 +25,15 @@ from typing import Any
 from . import datasets as datasets
 from .density import condition as condition, log_prob as log_prob, marginal as marginal, predict as predict
 from .density import responsibilities as responsibilities, sample as sample
-from .em.fitting import ComponentStatus as ComponentStatus, Fit as Fit, Status as Status, fit as fit
+from .em.fitting import fit as fit
+from .em.many import fit_restarts as fit_restarts
 from .em.moments import Moments as Moments, e_step as e_step, m_step as m_step
+from .em.result import ComponentStatus as ComponentStatus, Fit as Fit, Status as Status
+from .em.standard_errors import StandardErrors as StandardErrors, standard_errors as standard_errors
 from .em.starts import from_labels as from_labels, from_responsibilities as from_responsibilities, initialize as initialize
 from .mixture import Mixture as Mixture, make_mixture as make_mixture, num_parameters as num_parameters
-from .prior import Prior as Prior, default_prior as default_prior, log_prior as log_prior, sample_prior as sample_prior
+from .prior import HalfNormal as HalfNormal, IndependentPrior as IndependentPrior, InverseGamma as InverseGamma
+from .prior import InverseWishart as InverseWishart, Prior as Prior, default_prior as default_prior, log_prior as log_prior, sample_prior as sample_prior
 
 __version__ = "0.1.0"
 

@@ -31,7 +31,7 @@ def caller_warns(message: str) -> None:
     frame, level = sys._getframe(1), 2
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == __name__.partition(".")[0]:
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, RuntimeWarning, stacklevel=level - 1)
+    warnings.warn(message, RuntimeWarning, stacklevel=level)
 
 
 def as_float_array(value: Any, name: str, *, check_values: bool = False) -> jax.Array:
@@ -39,18 +39,26 @@ def as_float_array(value: Any, name: str, *, check_values: bool = False) -> jax.
 
     check_values: look at concrete JAX arrays too (one fused check); NumPy-like input is always looked at.
     """
+    if isinstance(value, list | tuple) and is_traced(value):
+        value = jnp.asarray(value)
     if isinstance(value, jax.Array):
         _check_kind(value.dtype, name)
         if not jnp.issubdtype(value.dtype, jnp.floating) or value.dtype.itemsize < 4:
             value = value.astype(jnp.result_type(float))
-        if check_values and not is_traced(value):
-            _check_range(float(value.min()), float(value.max()), value, name, value.dtype)
+        if check_values and value.size and not is_traced(value):
+            _check_range(*extremes(value), value, name, value.dtype)
         return value
     array = _as_numpy(value, name)
     target = jax.dtypes.canonicalize_dtype(array.dtype) if array.dtype in (np.float32, np.float64) else jnp.result_type(float)
     if array.size:
         _check_range(float(array.min()), float(array.max()), array, name, target)
     return jnp.asarray(np.asarray(array, target))
+
+
+def extremes(array: jax.Array) -> tuple[float, float]:
+    """Smallest and largest value of a concrete array, also where it is a constant inside somebody's jit."""
+    with jax.ensure_compile_time_eval():
+        return float(array.min()), float(array.max())
 
 
 def _as_numpy(value: Any, name: str) -> np.ndarray:
@@ -61,8 +69,6 @@ def _as_numpy(value: Any, name: str) -> np.ndarray:
         raise TypeError(f"{name} is a sparse matrix; dense data were expected: use {name}.toarray().")
     if hasattr(value, "to_numpy") and hasattr(value, "columns"):
         value = value.to_numpy()
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in (value if isinstance(value, (list, tuple)) else ())):
-        return jnp.asarray(value)
     try:
         array = np.asarray(value)
     except ValueError as error:
@@ -136,7 +142,7 @@ def as_data(x: Any, name: str = "x", *, check_values: bool = False, num_features
 
 
 def _data_values(x: Any, name: str) -> jax.Array:
-    array = as_float_array(x, name, check_values=not is_traced(x) and np.size(x) > 0)
+    array = as_float_array(x, name, check_values=True)
     if array.size and not is_traced(array):
         check_scale(array, name)
     return array
@@ -144,7 +150,7 @@ def _data_values(x: Any, name: str) -> jax.Array:
 
 def check_scale(x: jax.Array, name: str) -> None:
     """Refuses magnitudes whose squares overflow or vanish in the data's float type."""
-    low, high = float(x.min()), float(x.max())
+    low, high = extremes(x)
     info = jnp.finfo(x.dtype)
     largest, limit = max(abs(low), abs(high)), math.sqrt(float(info.max)) * 1e-3
     if largest > limit:
@@ -164,10 +170,10 @@ def as_sample_weight(sample_weight: Any, num_observations: int, dtype: Any, *, c
     if weight.shape != (num_observations,):
         raise ValueError(f"sample_weight has shape {weight.shape}; one weight a row was expected: ({num_observations},).")
     if not is_traced(weight) and (check_values or not isinstance(sample_weight, jax.Array)) and weight.size:
-        if float(weight.min()) < 0:
-            raise ValueError(f"sample_weight has a negative value, {float(weight.min()):.4g}; weights >= 0 were expected, "
-                             "0 to leave a row out.")
-        if float(weight.max()) == 0:
+        low, high = extremes(weight)
+        if low < 0:
+            raise ValueError(f"sample_weight has a negative value, {low:.4g}; weights >= 0 were expected, 0 to leave a row out.")
+        if high == 0:
             raise ValueError("sample_weight is 0 for every row: no data are left; give at least one row a positive weight.")
     return weight
 
@@ -176,14 +182,12 @@ def check_rows_finite(x: Any, sample_weight: Any, name: str = "x") -> Any:
     """x with rows of weight 0 set to zero (they may hold anything) where both are concrete, so that the rest can be checked."""
     if sample_weight is None or is_traced(x, sample_weight):
         return x
-    kept = np.asarray(sample_weight) > 0
-    shape = np.shape(x)
-    if len(shape) != 2 or kept.shape != shape[:1] or kept.all():
+    array = x if isinstance(x, jax.Array) else _as_numpy(x, name)
+    weight = np.asarray(sample_weight) if isinstance(sample_weight, jax.Array) else _as_numpy(sample_weight, "sample_weight")
+    if array.ndim != 2 or weight.shape != array.shape[:1] or (weight > 0).all():
         return x
-    if isinstance(x, jax.Array):
-        return jnp.where(jnp.asarray(kept)[:, None], x, 0)
-    array = _as_numpy(x, name)
-    return np.where(kept[:, None], array, np.zeros((), array.dtype))
+    kept = (weight > 0)[:, None]
+    return jnp.where(kept, array, 0) if isinstance(array, jax.Array) else np.where(kept, array, np.zeros((), array.dtype))
 
 
 def check_covariance_type(covariance_type: Any) -> None:
@@ -196,6 +200,12 @@ def check_choice(value: Any, name: str, choices: tuple[str, ...]) -> None:
     """Refuses a value that is not among the choices."""
     if value not in choices:
         raise ValueError(f"{name} is {value!r}; one of {', '.join(map(repr, choices))} was expected.")
+
+
+def check_flag(value: Any, name: str) -> None:
+    """Refuses what is not True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} is {value!r}; True or False was expected.")
 
 
 def check_count(value: Any, name: str, minimum: int = 1) -> None:

@@ -218,6 +218,11 @@ def from_dense(matrices: jax.Array, covariance_type: str, weights: jax.Array) ->
     return diagonal if covariance_type == "diag" else diagonal.mean(-1, keepdims=True)
 
 
+def lower_diagonal(factors: Factors, covariance_type: str) -> jax.Array:
+    """Standard deviation of each feature given those before it, (..., K | 1, D | 1)."""
+    return jnp.diagonal(factors.lower, axis1=-2, axis2=-1) if is_dense(covariance_type) else factors.lower
+
+
 def pivots(covariances: jax.Array, covariance_type: str, num_features: int) -> jax.Array:
     """Variance of each feature given those before it, (..., K | 1, D): squared diagonal of the Cholesky factor."""
     if is_dense(covariance_type):
@@ -300,6 +305,27 @@ def inverse_wishart_log_prob(factors: Factors, degrees_of_freedom: jax.Array, sc
     rate = prior_scale(scale, covariance_type) / 2
     shape = expand(jnp.asarray(degrees_of_freedom)[..., None], covariance_type) / 2
     return (shape * jnp.log(rate) - gammaln(shape) + (shape + 1) * jnp.log(precision) - rate * precision).sum(-1)
+
+
+def half_normal_lkj_log_prob(covariances: jax.Array, factors: Factors, sd: jax.Array, lkj: jax.Array, covariance_type: str,
+                             num_features: int) -> jax.Array:
+    """Log density (..., K | 1) of stored covariances whose standard deviations are half-normal and correlations LKJ.
+
+    With respect to the free entries of Sigma: |d Sigma / d (tau, R)| = 2^D prod tau^D; variances have 2 tau each.
+    Source of the LKJ constant: Lewandowski, Kurowicka & Joe (2009), eq. 16.
+    """
+    tau = jnp.sqrt(variances(covariances, covariance_type, num_features)) if is_dense(covariance_type) else factors.lower
+    d = num_features if is_dense(covariance_type) else 1
+    log_tau = jnp.log(tau)
+    log_normal = 0.5 * jnp.log(2 / jnp.pi) - jnp.log(sd) - 0.5 * (tau / sd) ** 2
+    density = (log_normal - jnp.log(2.0) - d * log_tau).sum(-1)
+    if is_dense(covariance_type):
+        log_det = 2 * (factors.half_log_det - log_tau.sum(-1))
+        j = jnp.arange(1, d, dtype=covariances.dtype)  # d - k of eq. 16
+        alpha = lkj + (j - 1) / 2
+        log_beta = 2 * gammaln(alpha) - gammaln(2 * alpha)
+        density += (lkj - 1) * log_det - (j * ((2 * lkj - 2 + j) * jnp.log(2.0) + log_beta)).sum()
+    return density
 
 
 def sample_inverse_wishart(key: jax.Array, degrees_of_freedom: jax.Array, scale: jax.Array, covariance_type: str,

@@ -17,7 +17,7 @@ import numpy as np
 
 from . import covariance
 from .checks import as_data, as_float_array, check_count, check_key
-from .mixture import Mixture
+from .mixture import Mixture, check_mixture
 
 _BLOCK = 1 << 22  # numbers in a block's largest intermediate
 
@@ -41,7 +41,7 @@ def log_prob(mixture: Mixture, x: Any) -> jax.Array:
         -0.9189
     """
     x = _points(mixture, x)
-    return _by_rows(lambda rows: _log_sum(mixture.weights, _log_normals(mixture, _factors(mixture), rows)), mixture, x)
+    return _log_prob(mixture, x)
 
 
 def responsibilities(mixture: Mixture, x: Any) -> jax.Array:
@@ -64,7 +64,7 @@ def responsibilities(mixture: Mixture, x: Any) -> jax.Array:
         [[0.5, 0.5]]
     """
     x = _points(mixture, x)
-    return _by_rows(lambda rows: _responsibilities(mixture, rows), mixture, x, row_axis=-2)
+    return _all_responsibilities(mixture, x)
 
 
 def predict(mixture: Mixture, x: Any) -> jax.Array:
@@ -84,7 +84,7 @@ def predict(mixture: Mixture, x: Any) -> jax.Array:
         [0, 1]
     """
     x = _points(mixture, x)
-    return _by_rows(lambda rows: _responsibilities(mixture, rows).argmax(-1), mixture, x)
+    return _predict(mixture, x)
 
 
 def sample(key: jax.Array, mixture: Mixture, num_samples: int) -> tuple[jax.Array, jax.Array]:
@@ -138,6 +138,7 @@ def marginal(mixture: Mixture, dims: Sequence[int] | int) -> Mixture:
         >>> jaxgmm.marginal(mixture, [1]).means.tolist()
         [[2.0]]
     """
+    check_mixture(mixture)
     keep = _dims(dims, mixture.num_features)
     return Mixture(mixture.weights, mixture.means[..., keep], _keep(mixture, keep), mixture.covariance_type)
 
@@ -165,6 +166,7 @@ def condition(mixture: Mixture, dims: Sequence[int] | int, values: Any) -> Mixtu
         >>> jaxgmm.condition(mixture, 0, [2.0]).means.tolist()
         [[1.0]]
     """
+    check_mixture(mixture)
     known = _dims(dims, mixture.num_features)
     rest = [i for i in range(mixture.num_features) if i not in known]
     if not rest:
@@ -186,18 +188,38 @@ def condition(mixture: Mixture, dims: Sequence[int] | int, values: Any) -> Mixtu
     return Mixture(weights, means, covariances, mixture.covariance_type)
 
 
+@jax.jit
+def _log_prob(mixture: Mixture, x: jax.Array) -> jax.Array:
+    return _by_rows(lambda rows: _log_sum(mixture.weights, _log_normals(mixture, _factors(mixture), rows)), mixture, x)
+
+
+@jax.jit
+def _all_responsibilities(mixture: Mixture, x: jax.Array) -> jax.Array:
+    return _by_rows(lambda rows: _responsibilities(mixture, rows), mixture, x, row_axis=-2)
+
+
+@jax.jit
+def _predict(mixture: Mixture, x: jax.Array) -> jax.Array:
+    return _by_rows(lambda rows: _responsibilities(mixture, rows).argmax(-1), mixture, x)
+
+
 def _points(mixture: Mixture, x: Any) -> jax.Array:
+    check_mixture(mixture)
     x = as_data(x, num_features=mixture.num_features)
     return x.astype(jnp.result_type(x.dtype, mixture.means.dtype))
 
 
 def _require_one(mixture: Mixture, name: str) -> None:
+    check_mixture(mixture)
     if mixture.batch_shape:
         raise ValueError(f"{name} takes one mixture; this one is a stack of shape {mixture.batch_shape}: use jax.vmap.")
 
 
 def _dims(dims: Sequence[int] | int, num_features: int) -> list[int]:
-    dims = [int(i) for i in np.atleast_1d(np.asarray(dims))]
+    array = np.atleast_1d(np.asarray(dims))
+    if array.size and array.dtype.kind not in "iu":
+        raise TypeError(f"dims is {dims!r}; integers, features from 0 to {num_features - 1}, were expected.")
+    dims = array.ravel().tolist()
     if not dims or len(set(dims)) < len(dims) or not all(-num_features <= i < num_features for i in dims):
         raise ValueError(f"dims is {dims}; different features from 0 to {num_features - 1} were expected.")
     return [i % num_features for i in dims]
@@ -248,8 +270,9 @@ def _responsibilities(mixture: Mixture, x: jax.Array) -> jax.Array:
     unnormalised = jnp.exp(joint - jnp.where(lost, 0, top))
     total = unnormalised.sum(-1, keepdims=True)
     # where squares overflowed for every component, compare distances scaled by the point's own size
-    size = jnp.maximum(abs(x).max(-1), 1)[:, None, None]
-    scaled = abs(_whitened(mixture, factors, x, jnp.where(jnp.isfinite(size), size, 1)))
+    # (up to a bound: the reciprocal of the largest numbers is flushed to zero)
+    size = jnp.clip(abs(x).max(-1), 1, math.sqrt(float(jnp.finfo(x.dtype).max)))[:, None, None]
+    scaled = abs(_whitened(mixture, factors, x, size))
     longest = scaled.max(-1, keepdims=True)
     distance = jnp.log(longest[..., 0]) + 0.5 * jnp.log(((scaled / longest) ** 2).sum(-1))
     nearest = jnp.where(jnp.isneginf(log_weights), jnp.inf, distance).argmin(-1)

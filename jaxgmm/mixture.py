@@ -95,11 +95,18 @@ def num_parameters(mixture: Mixture) -> int:
 
     Absent components (weight 0) are counted: for those present only, see `jaxgmm.bic`.
 
+    Args:
+        mixture: one, or a stack: the leading axes do not count.
+
+    Returns:
+        A Python integer.
+
     Example:
         >>> import jaxgmm, numpy as np
         >>> jaxgmm.num_parameters(jaxgmm.make_mixture([0.5, 0.5], np.zeros((2, 2)), np.stack([np.eye(2)] * 2)))
         11
     """
+    check_mixture(mixture)
     k, d = mixture.num_components, mixture.num_features
     return k - 1 + k * d + covariance.num_free(mixture.covariance_type, k, d)
 
@@ -138,6 +145,13 @@ def make_mixture(weights: Any, means: Any, covariances: Any, *, covariance_type:
     _check_weights(np.asarray(weights))
     _check_positive_definite(np.asarray(covariances, float), covariance_type)
     return Mixture(weights / weights.sum(-1, keepdims=True), means, covariances, covariance_type)
+
+
+def check_mixture(mixture: Any) -> None:
+    """Refuses what is not a Mixture, as when arguments come in the wrong order."""
+    if not isinstance(mixture, Mixture):
+        raise TypeError(f"mixture is {type(mixture).__name__}; a jaxgmm.Mixture was expected, as from jaxgmm.make_mixture or the "
+                        "mixture of a fit: is the order of arguments right?")
 
 
 def _check_shapes(weights: jax.Array, means: jax.Array, covariances: jax.Array, covariance_type: str) -> None:

@@ -2,8 +2,8 @@
 
     weights ~ Dirichlet(c),   Sigma_k ~ InverseWishart(nu, S),   mu_k | Sigma_k ~ N(m, Sigma_k / kappa)
 
-diag and spherical: variances ~ InverseGamma(nu / 2, S / 2), a feature or one for all; tied: one Sigma.
-Densities here are in (weights, means, covariances), normalised: weights with respect to K - 1 of them, covariances with
+diag and spherical: variances ~ InverseGamma(nu / 2, S / 2), a feature or one for all; tied: one Sigma. A second family,
+`IndependentPrior`, has means free of the covariances, as most published analyses do. Densities here are in (weights, means, covariances), normalised: weights with respect to K - 1 of them, covariances with
 respect to their free entries.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import jax
@@ -19,8 +20,9 @@ import jax.numpy as jnp
 from jax.scipy.special import gammaln
 
 from . import covariance
-from .checks import as_data, as_float_array, as_sample_weight, check_count, check_covariance_type, check_key, check_rows_finite, is_traced
-from .mixture import Mixture
+from .checks import (as_data, as_float_array, as_sample_weight, check_count, check_covariance_type, check_key, check_rows_finite,
+                     is_traced)
+from .mixture import Mixture, check_mixture
 
 
 @partial(jax.tree_util.register_dataclass, meta_fields=[],
@@ -42,6 +44,63 @@ class Prior:
     mean_precision: jax.Array
     degrees_of_freedom: jax.Array
     scale: jax.Array
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["degrees_of_freedom", "scale"], meta_fields=[])
+@dataclass(frozen=True, eq=False)
+class InverseWishart:
+    """Sigma ~ InverseWishart(nu, S), for full and tied: nu () > D - 1, S (D, D) in data units squared."""
+
+    degrees_of_freedom: jax.Array
+    scale: jax.Array
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["shape", "rate"], meta_fields=[])
+@dataclass(frozen=True, eq=False)
+class InverseGamma:
+    """Variances ~ InverseGamma(shape, rate), for diag and spherical: shape () > 0, rate (D,) or () in data units squared."""
+
+    shape: jax.Array
+    rate: jax.Array
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["sd", "lkj"], meta_fields=[])
+@dataclass(frozen=True, eq=False)
+class HalfNormal:
+    """Standard deviations ~ HalfNormal(sd), correlations ~ LKJ(lkj): sd (D,) or () in data units, lkj () > 0.
+
+    Not conjugate, and it does not keep standard deviations from 0: for samplers, not for MAP-EM. Spherical takes sd (),
+    the others (D,); lkj counts for full and tied only.
+    """
+
+    sd: jax.Array
+    lkj: jax.Array
+
+
+@partial(jax.tree_util.register_dataclass, meta_fields=[], data_fields=["weight_concentration", "mean", "mean_covariance", "scale"])
+@dataclass(frozen=True, eq=False)
+class IndependentPrior:
+    """A prior whose means do not depend on the covariances: mu_k ~ N(m, M), Sigma_k by `scale`, weights ~ Dirichlet(c).
+
+    Attributes:
+        weight_concentration: c (K,) > 0; 1 is flat. MAP-EM needs c >= 1.
+        mean: m (D,), in data units.
+        mean_covariance: M (D, D), data units squared.
+        scale: InverseWishart (full, tied), InverseGamma (diag, spherical) or HalfNormal (any; samplers only).
+    """
+
+    weight_concentration: jax.Array
+    mean: jax.Array
+    mean_covariance: jax.Array
+    scale: InverseWishart | InverseGamma | HalfNormal
+
+
+def covariance_prior(prior: Prior | IndependentPrior) -> tuple[jax.Array, jax.Array]:
+    """(nu, S) of the inverse Wishart, or of the inverse gamma(nu / 2, S / 2), in either family."""
+    scale = prior if isinstance(prior, Prior) else prior.scale
+    if isinstance(scale, InverseGamma):
+        return 2 * scale.shape, 2 * scale.rate
+    return scale.degrees_of_freedom, scale.scale
 
 
 def default_prior(x: Any, *, num_components: int, covariance_type: str = "full", sample_weight: Any = None) -> Prior:
@@ -91,7 +150,7 @@ def default_prior(x: Any, *, num_components: int, covariance_type: str = "full",
     return Prior(jnp.ones(num_components, x.dtype), center, array(0.01), array(d + 2.0), scatter / num_components ** (2 / d))
 
 
-def log_prior(mixture: Mixture, prior: Prior, *, present: jax.Array | None = None) -> jax.Array:
+def log_prior(mixture: Mixture, prior: Prior | IndependentPrior, *, present: jax.Array | None = None) -> jax.Array:
     """Log prior density of (weights, means, covariances), nats, normalised.
 
     Components of weight exactly 0 are absent and do not count, nor does their share of the Dirichlet: a mixture with
@@ -99,7 +158,7 @@ def log_prior(mixture: Mixture, prior: Prior, *, present: jax.Array | None = Non
 
     Args:
         mixture: with leading axes (...).
-        prior: fit for it: (K,) concentrations, (D,) mean, scale by covariance type.
+        prior: a Prior or IndependentPrior whose shapes go with it.
         present: (..., K) booleans: which components count; by default those of positive weight.
 
     Returns:
@@ -115,15 +174,20 @@ def log_prior(mixture: Mixture, prior: Prior, *, present: jax.Array | None = Non
         >>> jaxgmm.log_prior(jaxgmm.make_mixture([1.0], [[1.0]], [[[1.0]]]), prior).shape
         ()
     """
+    check_mixture(mixture)
     check_prior_shapes(prior, mixture)
     present = mixture.weights > 0 if present is None else present
     factors = covariance.factorize(mixture.covariances, mixture.covariance_type, mixture.num_features)
+    return log_prior_factored(mixture, factors, prior, present)
+
+
+def log_prior_factored(mixture: Mixture, factors: covariance.Factors, prior: Prior | IndependentPrior, present: jax.Array) -> jax.Array:
+    """`log_prior` for those who have the factors already."""
     total = log_dirichlet(mixture.weights, prior.weight_concentration, present)
-    total += _log_covariances(mixture, factors, prior, present)
-    return total + _log_means(mixture, factors, prior, present)
+    return total + _log_covariances(mixture, factors, prior, present) + _log_means(mixture, factors, prior, present)
 
 
-def sample_prior(key: jax.Array, prior: Prior, *, num_components: int, covariance_type: str = "full",
+def sample_prior(key: jax.Array, prior: Prior | IndependentPrior, *, num_components: int, covariance_type: str = "full",
                  num_samples: int) -> Mixture:
     """Independent draws of mixtures from a prior.
 
@@ -156,11 +220,14 @@ def sample_prior(key: jax.Array, prior: Prior, *, num_components: int, covarianc
     def one(key: jax.Array) -> Mixture:
         key_weights, key_covariances, key_means = jax.random.split(key, 3)
         weights = jax.random.dirichlet(key_weights, prior.weight_concentration)
-        covariances = covariance.sample_inverse_wishart(key_covariances, prior.degrees_of_freedom, prior.scale,
-                                                        covariance_type, num_components, d)
-        lower = covariance.factorize(covariances, covariance_type, d).lower
+        covariances = _sample_covariances(key_covariances, prior, covariance_type, num_components, d)
         noise = jax.random.normal(key_means, (num_components, d), dtype)
-        means = prior.mean + covariance.transform(lower, noise, covariance_type) / jnp.sqrt(prior.mean_precision)
+        if isinstance(prior, Prior):
+            lower = covariance.factorize(covariances, covariance_type, d).lower
+            noise = covariance.transform(lower, noise, covariance_type) / jnp.sqrt(prior.mean_precision)
+        else:
+            noise = noise @ covariance.cholesky(prior.mean_covariance).T
+        means = prior.mean + noise
         return Mixture(weights, means, covariances, covariance_type)
 
     return jax.vmap(one)(jax.random.split(key, num_samples))
@@ -176,17 +243,52 @@ def log_dirichlet(weights: jax.Array, concentration: jax.Array, present: jax.Arr
     return normaliser + (kernel + edge).sum(-1)
 
 
-def _log_covariances(mixture: Mixture, factors: covariance.Factors, prior: Prior, present: jax.Array) -> jax.Array:
-    density = covariance.inverse_wishart_log_prob(factors, prior.degrees_of_freedom, prior.scale, mixture.covariance_type,
-                                                  mixture.num_features)  # (..., K | 1)
+def _sample_covariances(key: jax.Array, prior: Prior | IndependentPrior, covariance_type: str, k: int, d: int) -> jax.Array:
+    if not isinstance(prior, Prior) and isinstance(prior.scale, HalfNormal):
+        key_sd, key_correlation = jax.random.split(key)
+        shape = covariance.storage_shape(covariance_type, k, d)
+        dtype = prior.mean.dtype
+        if not covariance.is_dense(covariance_type):
+            return (prior.scale.sd * jax.random.normal(key_sd, shape, dtype)) ** 2
+        sd = abs(prior.scale.sd * jax.random.normal(key_sd, shape[:2], dtype))
+        # the correlation of an inverse Wishart has LKJ's law at one concentration only: use the onion of partial correlations
+        lower = sd[..., None] * _sample_lkj_cholesky(key_correlation, prior.scale.lkj, shape[0], d, dtype)
+        return lower @ jnp.swapaxes(lower, -1, -2)
+    return covariance.sample_inverse_wishart(key, *covariance_prior(prior), covariance_type, k, d)
+
+
+def _sample_lkj_cholesky(key: jax.Array, lkj: jax.Array, count: int, d: int, dtype: Any) -> jax.Array:
+    """Cholesky factors (count, D, D) of LKJ correlations. Lewandowski, Kurowicka & Joe (2009), section 3.2 (onion)."""
+    key_beta, key_direction = jax.random.split(key)
+    rows = jnp.arange(1, d, dtype=dtype)
+    square = jax.random.beta(key_beta, rows / 2, lkj + (d - 1 - rows) / 2, (count, d - 1), dtype)  # squared length below the diagonal
+    direction = jnp.tril(jax.random.normal(key_direction, (count, d, d), dtype), -1)[:, 1:]
+    direction = direction / jnp.linalg.norm(direction, axis=-1, keepdims=True)
+    below = jnp.concatenate([jnp.zeros((count, 1, d), dtype), jnp.sqrt(square)[..., None] * direction], 1)
+    diagonal = jnp.concatenate([jnp.ones((count, 1), dtype), jnp.sqrt(1 - square)], 1)
+    return below + diagonal[..., None] * jnp.eye(d, dtype=dtype)
+
+
+def _log_covariances(mixture: Mixture, factors: covariance.Factors, prior: Prior | IndependentPrior, present: jax.Array) -> jax.Array:
+    kind, d = mixture.covariance_type, mixture.num_features
+    if not isinstance(prior, Prior) and isinstance(prior.scale, HalfNormal):
+        density = covariance.half_normal_lkj_log_prob(mixture.covariances, factors, prior.scale.sd, prior.scale.lkj, kind, d)
+    else:
+        density = covariance.inverse_wishart_log_prob(factors, *covariance_prior(prior), kind, d)  # (..., K | 1)
     counts = present if density.shape[-1] == mixture.num_components else present.any(-1, keepdims=True)
     return jnp.where(counts, density, 0).sum(-1)
 
 
-def _log_means(mixture: Mixture, factors: covariance.Factors, prior: Prior, present: jax.Array) -> jax.Array:
-    d, kappa = mixture.num_features, prior.mean_precision
-    z = covariance.transform(factors.whitener, mixture.means - prior.mean, mixture.covariance_type)  # (..., K, D)
-    density = d / 2 * jnp.log(kappa / (2 * math.pi)) - factors.half_log_det - kappa / 2 * (z**2).sum(-1)
+def _log_means(mixture: Mixture, factors: covariance.Factors, prior: Prior | IndependentPrior, present: jax.Array) -> jax.Array:
+    d, deviation = mixture.num_features, mixture.means - prior.mean
+    if isinstance(prior, Prior):
+        kappa = prior.mean_precision
+        z = covariance.transform(factors.whitener, deviation, mixture.covariance_type)  # (..., K, D)
+        density = d / 2 * jnp.log(kappa / (2 * math.pi)) - factors.half_log_det - kappa / 2 * (z**2).sum(-1)
+    else:
+        lower = covariance.cholesky(prior.mean_covariance)
+        z = deviation @ jnp.swapaxes(covariance.invert_lower(lower), -1, -2)
+        density = -d / 2 * math.log(2 * math.pi) - jnp.log(jnp.diagonal(lower)).sum() - (z**2).sum(-1) / 2
     return jnp.where(present, density, 0).sum(-1)
 
 
@@ -206,45 +308,82 @@ def _moments_of_data(x: jax.Array, weight: jax.Array | None, covariance_type: st
     return rough + correction, scatter / total
 
 
-def check_prior_shapes(prior: Prior, mixture: Mixture) -> None:
+def check_prior_shapes(prior: Prior | IndependentPrior, mixture: Mixture) -> None:
     """Refuses a prior whose type or shapes do not go with a mixture."""
-    if not isinstance(prior, Prior):
-        raise TypeError(f"prior is {type(prior).__name__}; a jaxgmm.Prior was expected, as from jaxgmm.default_prior.")
-    k, d = mixture.num_components, mixture.num_features
-    expected = {"weight_concentration": (k,), "mean": (d,), "mean_precision": (), "degrees_of_freedom": (),
-                "scale": covariance.prior_scale_shape(mixture.covariance_type, d)}
+    if not isinstance(prior, Prior | IndependentPrior):
+        raise TypeError(f"prior is {type(prior).__name__}; a jaxgmm.Prior or IndependentPrior was expected, as from "
+                        "jaxgmm.default_prior.")
+    k, d, kind = mixture.num_components, mixture.num_features, mixture.covariance_type
+    form = covariance.prior_scale_shape(kind, d)
+    expected: dict[str, tuple] = {"weight_concentration": (k,), "mean": (d,)}
+    if isinstance(prior, Prior):
+        expected |= {"mean_precision": (), "degrees_of_freedom": (), "scale": form}
+    else:
+        expected |= {"mean_covariance": (d, d)} | _scale_shapes(prior, kind, d)
     for name, shape in expected.items():
-        got = jnp.shape(getattr(prior, name))
+        got = jnp.shape(attrgetter(name)(prior))
         if got != shape:
-            raise ValueError(f"prior.{name} has shape {got}; {shape} was expected for K={k}, D={d} and covariance_type="
-                             f"{mixture.covariance_type!r}.")
+            raise ValueError(f"prior.{name} has shape {got}; {shape} was expected for K={k}, D={d} and covariance_type={kind!r}.")
 
 
-def check_prior(prior: Prior, num_components: int, num_features: int, covariance_type: str, *, mode: bool = False) -> None:
+def _scale_shapes(prior: IndependentPrior, covariance_type: str, num_features: int) -> dict[str, tuple]:
+    form, dense = covariance.prior_scale_shape(covariance_type, num_features), covariance.is_dense(covariance_type)
+    if isinstance(prior.scale, HalfNormal):
+        return {"scale.sd": (num_features,) if form else (), "scale.lkj": ()}
+    fitting = InverseWishart if dense else InverseGamma
+    if not isinstance(prior.scale, fitting):
+        raise TypeError(f"prior.scale is {type(prior.scale).__name__}; {fitting.__name__} or HalfNormal was expected for "
+                        f"covariance_type={covariance_type!r}.")
+    return {"scale.degrees_of_freedom": (), "scale.scale": form} if dense else {"scale.shape": (), "scale.rate": form}
+
+
+def check_prior(prior: Prior | IndependentPrior, num_components: int, num_features: int, covariance_type: str, *,
+                mode: bool = False) -> None:
     """Refuses a prior of the wrong shape or, where values are concrete, an improper one.
 
-    mode: for MAP-EM, which also needs concentrations >= 1 (the density of the weights is unbounded below that).
+    mode: for MAP-EM, which also needs concentrations >= 1 and a conjugate scale.
     """
     shape = jax.ShapeDtypeStruct((num_components, num_features), jnp.float32)
     check_prior_shapes(prior, Mixture(shape, shape, shape, covariance_type))
+    if mode and not isinstance(prior, Prior) and isinstance(prior.scale, HalfNormal):
+        raise TypeError("prior.scale is HalfNormal, which has no closed M-step and no mode away from 0; for MAP-EM use "
+                        "InverseWishart or InverseGamma, or sample with nuts.")
     if is_traced(prior):
         return
-    values = {name: as_float_array(getattr(prior, name), f"prior.{name}", check_values=True)
-              for name in ("weight_concentration", "mean", "mean_precision", "degrees_of_freedom", "scale")}
-    lowest = float(values["weight_concentration"].min())
-    if lowest <= 0:
-        raise ValueError(f"prior.weight_concentration has {lowest:.4g}; values > 0 were expected.")
+    with jax.ensure_compile_time_eval():  # constants inside somebody's jit
+        _check_prior_values(prior, num_features, covariance_type, mode)
+
+
+def _check_prior_values(prior: Prior | IndependentPrior, num_features: int, covariance_type: str, mode: bool) -> None:
+    array = partial(as_float_array, check_values=True)
+    lowest = float(array(prior.weight_concentration, "prior.weight_concentration").min())
+    _require_positive(lowest, "prior.weight_concentration")
     if mode and lowest < 1:
         raise ValueError(f"prior.weight_concentration has {lowest:.4g}; MAP needs values >= 1, below which the density is "
                          "unbounded at a weight of 0: raise it, or sample (nuts, gibbs).")
-    if float(values["mean_precision"]) <= 0:
-        raise ValueError(f"prior.mean_precision is {float(values['mean_precision']):.4g}; a value > 0 was expected.")
-    limit = num_features - 1 if covariance.is_dense(covariance_type) else 0
-    if float(values["degrees_of_freedom"]) <= limit:
-        raise ValueError(f"prior.degrees_of_freedom is {float(values['degrees_of_freedom']):.4g}; a value > {limit} was "
-                         f"expected for covariance_type={covariance_type!r} and D={num_features}: below it is improper.")
-    scale = values["scale"]
+    array(prior.mean, "prior.mean")
+    if isinstance(prior, Prior):
+        _require_positive(float(array(prior.mean_precision, "prior.mean_precision")), "prior.mean_precision")
+    else:
+        _require_positive_definite(array(prior.mean_covariance, "prior.mean_covariance"), "prior.mean_covariance")
+    if not isinstance(prior, Prior) and isinstance(prior.scale, HalfNormal):
+        _require_positive(float(array(prior.scale.sd, "prior.scale.sd").min()), "prior.scale.sd")
+        _require_positive(float(array(prior.scale.lkj, "prior.scale.lkj")), "prior.scale.lkj")
+        return
+    nu, scale = covariance_prior(prior)
+    nu, limit = float(array(nu, "prior degrees of freedom")), num_features - 1 if covariance.is_dense(covariance_type) else 0
+    if nu <= limit:
+        raise ValueError(f"prior.degrees_of_freedom is {nu:.4g}; a value > {limit} was expected for covariance_type="
+                         f"{covariance_type!r} and D={num_features}: below it the prior is improper.")
+    _require_positive_definite(array(scale, "prior.scale"), "prior.scale")
+
+
+def _require_positive(value: float, name: str) -> None:
+    if value <= 0:
+        raise ValueError(f"{name} has {value:.4g}; values > 0 were expected.")
+
+
+def _require_positive_definite(scale: jax.Array, name: str) -> None:
     lower = covariance.cholesky(scale) if scale.ndim == 2 else jnp.sqrt(jnp.where(scale > 0, scale, jnp.nan))
     if not bool(jnp.isfinite(lower).all()):
-        raise ValueError("prior.scale is not positive definite; a covariance (or variances > 0) in data units squared was "
-                         "expected.")
+        raise ValueError(f"{name} is not positive definite; a covariance (or variances > 0) in data units squared was expected.")

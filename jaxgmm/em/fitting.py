@@ -1,4 +1,4 @@
-"""fit: EM in one `lax.while_loop`, with its own diagnosis.
+"""fit: EM in one `lax.while_loop`.
 
 The loop holds one E-step: it is entered at step -1, where the M-step's proposal is set aside and the start itself is
 evaluated. A proposal that is not finite is refused: the last finite state stays, and the status says why. Log-likelihood,
@@ -8,8 +8,6 @@ objective and parameters of a state always belong together.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
-from enum import IntEnum
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,105 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
-from ..checks import as_data, as_sample_weight, caller_warns, check_count, check_number, check_rows_finite, is_traced
-from ..mixture import Mixture, describe
-from ..prior import Prior, log_prior
+from ..checks import as_data, as_sample_weight, caller_warns, check_count, check_flag, check_number, check_rows_finite, is_traced
+from ..mixture import Mixture, check_mixture
+from ..prior import IndependentPrior, Prior, log_prior_factored
+from .accelerate import Memory, after, extrapolate, start_memory
+from .implicit import tangent_of_fixed_point
 from .moments import PSEUDO_COUNT, Summary, accumulate_moments, check_regularisation, maximize, rounding_ridge, summarize
-
-
-class Status(IntEnum):
-    """How a fit ended. `Status(int(fit.status)).sentence` says it in words."""
-
-    CONVERGED = 0
-    MAX_ITER = 1
-    SINGULAR = 2
-    NONFINITE = 3
-    EMPTY_DATA = 4
-    DECREASED = 5
-
-    @property
-    def sentence(self) -> str:
-        """What happened, likely causes, what to try."""
-        return _STATUS_SENTENCES[self]
-
-
-_STATUS_SENTENCES = {
-    Status.CONVERGED: "EM converged: the objective changed by no more than tol per unit of weight.",
-    Status.MAX_ITER: "EM stopped at max_iter before the objective settled to tol. Components may overlap, or there may be more "
-                     "of them than the data show; raise max_iter or tol, use accelerate=True, or fewer components.",
-    Status.SINGULAR: "A covariance became singular and the last finite state was kept. A component sits on too few or collinear "
-                     "points; leave reg_covar at None, raise it, use a prior, fewer components or a simpler covariance_type.",
-    Status.NONFINITE: "The start has no finite objective. The data hold NaN or infinity or squares that overflow, or the start "
-                      "or the prior does; clean or rescale them, or give such rows sample_weight 0.",
-    Status.EMPTY_DATA: "There are no data: every sample_weight is 0. The start was returned as it came.",
-    Status.DECREASED: "The objective fell by more than rounding and the best state was kept. The precision is exhausted, as by "
-                      "nearly singular components in float32; use float64, a prior, or fewer components.",
-}
-
-
-class ComponentStatus(IntEnum):
-    """What is to be said of one component. `.sentence` says it in words."""
-
-    OK = 0
-    EMPTY = 1
-    AT_FLOOR = 2
-    FEW_POINTS = 3
-
-    @property
-    def sentence(self) -> str:
-        """What it means, and what to try."""
-        return _COMPONENT_SENTENCES[self]
-
-
-_COMPONENT_SENTENCES = {
-    ComponentStatus.OK: "The component is sound.",
-    ComponentStatus.EMPTY: "The component holds no data (weight 0, or only its prior); use fewer components or another start.",
-    ComponentStatus.AT_FLOOR: "The component's covariance is held up by the regularisation in some direction: a spike or a flat "
-                              "cluster; use a prior, fewer components or a simpler covariance_type.",
-    ComponentStatus.FEW_POINTS: "The component holds fewer than D + 1 observations, too few for a covariance; use a prior, fewer "
-                                "components or a simpler covariance_type.",
-}
-
-
-@partial(jax.tree_util.register_dataclass, meta_fields=[],
-         data_fields=["mixture", "log_likelihood", "objective", "history", "num_iter", "status", "component_status"])
-@dataclass(frozen=True, eq=False)
-class Fit:
-    """A point estimate with its diagnosis; vmapped, all fields gain a leading (B,).
-
-    Attributes:
-        mixture: the estimate, in data units.
-        log_likelihood: (), weighted total at `mixture`, nats.
-        objective: (), what was maximised: the log-likelihood plus log-prior or minus penalty, nats.
-        history: (max_iter + 1,), the objective at the start and after each step, NaN after num_iter.
-        num_iter: (), EM steps taken.
-        status: (), a Status.
-        component_status: (K,), a ComponentStatus each.
-    """
-
-    mixture: Mixture
-    log_likelihood: jax.Array
-    objective: jax.Array
-    history: jax.Array
-    num_iter: jax.Array
-    status: jax.Array
-    component_status: jax.Array
-
-    @property
-    def converged(self) -> jax.Array:
-        """(), boolean: status is CONVERGED, and nothing else."""
-        return self.status == Status.CONVERGED
-
-    def __repr__(self) -> str:
-        if is_traced(self) or not isinstance(self.status, jax.Array | np.ndarray):
-            return "Fit(traced)"
-        if self.status.ndim:
-            done = int((np.asarray(self.status) == Status.CONVERGED).sum())
-            return f"Fit stacked {self.status.shape}: {done} of {self.status.size} converged\n{describe(self.mixture)}"
-        words = [f"Fit {Status(int(self.status)).name} after {int(self.num_iter)} steps: log-likelihood "
-                 f"{float(self.log_likelihood):.4f}, objective {float(self.objective):.4f} (nats)", describe(self.mixture)]
-        words += [f"  component {k}: {ComponentStatus(int(s)).name}" for k, s in enumerate(self.component_status) if s]
-        return "\n".join(words)
+from .result import ComponentStatus, Fit, Status
 
 
 class _State(NamedTuple):
@@ -127,28 +33,43 @@ class _State(NamedTuple):
     objective: jax.Array
     status: jax.Array
     history: jax.Array
+    memory: Memory | None
+
+
+class _Problem(NamedTuple):
+    """What the objective depends on besides the mixture; data in the user's coordinates, the prior's too."""
+
+    x: jax.Array
+    weight: jax.Array | None
+    prior: Prior | IndependentPrior | None
+    reg_covar: jax.Array | None
 
 
 _RUNNING = -1
 
 
 def fit(mixture: Mixture, x: Any, prior: Prior | None = None, *, sample_weight: Any = None, tol: Any = 1e-8, max_iter: int = 1000,
-        reg_covar: Any = None, chunk_size: int | None = None) -> Fit:
+        reg_covar: Any = None, accelerate: bool = False, chunk_size: int | None = None) -> Fit:
     """EM from a start: maximum likelihood, or the posterior mode under a prior. Bishop (2006), section 9.2.2.
 
     Without a prior the likelihood, which is unbounded, is kept from collapse by a penalty worth 1e-6 of an observation (see
     `m_step`); with one the mode is that of the density of (weights, means, covariances).
 
+    Differentiable with respect to x, sample_weight, prior and reg_covar, in forward and reverse mode, by the implicit function
+    theorem (mixture, log_likelihood and objective; the start gets zero).
+
     Args:
         mixture: the start, as from `initialize`. Weights of exactly 0 stay 0: absent components.
         x: (N, D).
-        prior: a Prior, for MAP.
+        prior: a Prior, or a conjugate IndependentPrior, for MAP.
         sample_weight: (N,) >= 0: an integer weight counts as repetition, 0 silences a row, whatever it holds.
         tol: change of the objective per unit of weight and step, nats, at which EM has converged. 0: run until max_iter
             or until a step changes nothing at all. Otherwise a change below the objective's rounding converges too.
         max_iter: steps at most.
         reg_covar: scikit-learn's regularisation instead: added to each variance after each step, data units squared; 0 is
             plain maximum likelihood. The objective may then fall.
+        accelerate: Anderson steps, taken only where the objective does not fall; for overlapping components. max_iter and
+            num_iter then count E-steps. Not with reg_covar, whose steps may lower their objective.
         chunk_size: rows worked through at a time; by default a number that fits the cache.
 
     Returns:
@@ -172,19 +93,22 @@ def fit(mixture: Mixture, x: Any, prior: Prior | None = None, *, sample_weight: 
     check_number(tol, "tol")
     check_count(max_iter, "max_iter", 0)
     check_regularisation(prior, reg_covar, mixture)
+    check_flag(accelerate, "accelerate")
+    if accelerate and reg_covar is not None:
+        raise ValueError("accelerate and reg_covar were both given; acceleration needs an objective that no step lowers: use the "
+                         "default regularisation or a prior.")
     if chunk_size is not None:
         check_count(chunk_size, "chunk_size")
     cast = partial(jax.tree.map, lambda leaf: jnp.asarray(leaf, x.dtype))
-    result = _fit(cast(mixture), x, weight, cast(prior), cast(tol), cast(reg_covar), max_iter=max_iter, chunk_size=chunk_size)
+    problem = _Problem(x, weight, cast(prior), cast(reg_covar))
+    result = _fit(cast(mixture), problem, cast(tol), max_iter, bool(accelerate), chunk_size)
     if not is_traced(result):
-        _warn(result, mixture, x, weight)
+        warn_of(result, mixture, x, weight)
     return result
 
 
 def _at_the_door(mixture: Mixture, x: Any, prior: Any, sample_weight: Any) -> tuple[Mixture, jax.Array, jax.Array | None]:
-    if not isinstance(mixture, Mixture):
-        raise TypeError(f"mixture is {type(mixture).__name__}; a jaxgmm.Mixture to start from was expected, as from "
-                        "jaxgmm.initialize(key, x, num_components=K).")
+    check_mixture(mixture)
     if mixture.batch_shape:
         raise ValueError(f"mixture is a stack of shape {mixture.batch_shape}; one start was expected: use jax.vmap.")
     x = as_data(check_rows_finite(x, sample_weight), check_values=True, num_features=mixture.num_features)
@@ -192,8 +116,9 @@ def _at_the_door(mixture: Mixture, x: Any, prior: Any, sample_weight: Any) -> tu
     if len(x) == 0:
         raise ValueError(f"x has shape {x.shape}: no rows; at least one a component was expected.")
     if not is_traced(mixture, x, weight):
-        rows = len(x) if weight is None else int((weight > 0).sum())
-        present = int((mixture.weights > 0).sum())
+        with jax.ensure_compile_time_eval():  # constants inside somebody's jit
+            rows = len(x) if weight is None else int((weight > 0).sum())
+            present = int((mixture.weights > 0).sum())
         if rows < present:
             raise ValueError(f"x has {rows} rows and the mixture {present} components; at least one row a component was "
                              "expected: use fewer components.")
@@ -202,86 +127,129 @@ def _at_the_door(mixture: Mixture, x: Any, prior: Any, sample_weight: Any) -> tu
     return mixture, x, weight
 
 
-@partial(jax.jit, static_argnames=("max_iter", "chunk_size"))
-def _fit(mixture: Mixture, x: jax.Array, weight: jax.Array | None, prior: Prior | None, tol: jax.Array, reg_covar: jax.Array | None,
-         *, max_iter: int, chunk_size: int | None) -> Fit:
-    shift = _center(x, weight)
-    present = mixture.weights > 0
-    total = jnp.asarray(len(x), x.dtype) if weight is None else weight.sum()
-    start = dataclasses.replace(mixture, means=mixture.means - shift)
-    if prior is not None:
-        prior = dataclasses.replace(prior, mean=prior.mean - shift)
-
-    def evaluate(mixture: Mixture) -> tuple[Summary, jax.Array, jax.Array]:
-        factors = covariance.factorize(mixture.covariances, mixture.covariance_type, mixture.num_features)
-        moments = accumulate_moments(mixture, factors, x, weight, shift, chunk_size)
-        summary = summarize(mixture, factors, moments, shift)
-        log_likelihood = moments.log_likelihood
-        return summary, log_likelihood, _objective(mixture, factors, summary, log_likelihood, prior, reg_covar, present)
+@partial(jax.custom_jvp, nondiff_argnums=(3, 4, 5))
+def _solve(start: Mixture, problem: _Problem, tol: jax.Array, max_iter: int, accelerate: bool, chunk_size: int | None) -> Fit:
+    shift = _center(problem)
+    present = start.weights > 0
+    total = jnp.asarray(len(problem.x), problem.x.dtype) if problem.weight is None else problem.weight.sum()
+    origin = dataclasses.replace(start, means=start.means - shift)
+    problem = _shifted(problem, shift)
 
     def step(state: _State) -> _State:
-        proposal = maximize(state.mixture, state.summary, prior, reg_covar)
-        proposal = jax.tree.map(lambda new, old: jnp.where(state.step < 0, old, new), proposal, state.mixture)
-        summary, log_likelihood, objective = evaluate(proposal)
+        stepped = maximize(state.mixture, state.summary, problem.prior, problem.reg_covar)
+        memory, ahead = state.memory, jnp.array(False)
+        if accelerate:
+            stepped, memory, ahead = extrapolate(memory, state.mixture, stepped, origin)
+        proposal = jax.tree.map(lambda new, old: jnp.where(state.step < 0, old, new), stepped, state.mixture)
+        summary, log_likelihood, objective, rounding = _evaluate(proposal, problem, shift, present, chunk_size)
         finite = jnp.isfinite(objective) & jnp.isfinite(summary.scatter.sum() + summary.mean.sum())
-        moved = jnp.array([(a != b).any() for a, b in zip(jax.tree.leaves(proposal), jax.tree.leaves(state.mixture))]).any()
-        status = _judge(state, objective, finite, moved, tol, total, reg_covar is None)
-        accept = finite & (status != Status.DECREASED)
-        # the history is written in place, outside the choice between old and new
-        history = state.history.at[state.step + 1].set(jnp.where(accept, objective, jnp.nan))
-        new = _State(state.step + 1, proposal, summary, log_likelihood, objective, status, None)
-        old = state._replace(status=status, history=None)
-        return jax.tree.map(lambda a, b: jnp.where(accept, a, b), new, old)._replace(history=history)
+        status = _judge(state, proposal, objective, finite, tol * total, rounding, problem.reg_covar is None)
+        keep = finite & (status != Status.DECREASED)
+        if accelerate:
+            # an extrapolated point is only ever taken on the way: it neither fails nor converges a fit, plain EM's next one does
+            keep = keep & (~ahead | (objective >= state.objective))
+            memory = after(memory, ahead, keep, status == Status.CONVERGED)
+            status = jnp.where(ahead, _RUNNING, status)
+            memory = jax.tree.map(lambda new, old: jnp.where(state.step < 0, old, new), memory, state.memory)
+        status = jnp.where(total > 0, status, Status.EMPTY_DATA)
+        # written in place, outside the choice between old and new
+        best = jnp.where(keep, objective, state.objective)
+        stopped = ~keep & (status != _RUNNING)
+        history = state.history.at[state.step + 1].set(jnp.where(stopped, jnp.nan, best))
+        new = (proposal, summary, log_likelihood)
+        old = (state.mixture, state.summary, state.log_likelihood)
+        new = jax.tree.map(lambda a, b: jnp.where(keep, a, b), new, old)
+        return _State(jnp.where(stopped, state.step, state.step + 1), *new, best, status, history, memory)
 
     def running(state: _State) -> jax.Array:
         return (state.status == _RUNNING) & (state.step < max_iter)
 
-    nothing = jnp.asarray(-jnp.inf, x.dtype)
-    blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(evaluate, start)[0])
-    state = _State(jnp.array(-1), start, blank, nothing, nothing, jnp.array(_RUNNING), jnp.full(max_iter + 1, jnp.nan, x.dtype))
+    nothing = jnp.asarray(-jnp.inf, problem.x.dtype)
+    summary = jax.eval_shape(lambda: _evaluate(origin, problem, shift, present, chunk_size)[0])
+    blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), summary)
+    state = _State(jnp.array(-1), origin, blank, nothing, nothing, jnp.array(_RUNNING),
+                   jnp.full(max_iter + 1, jnp.nan, problem.x.dtype), start_memory(origin) if accelerate else None)
     state = jax.lax.while_loop(running, step, state)
-    status = jnp.where(state.status == _RUNNING, Status.MAX_ITER, state.status)
-    status = jnp.where(total > 0, status, Status.EMPTY_DATA)
-    mixture = dataclasses.replace(state.mixture, means=state.mixture.means + shift)
-    return Fit(mixture, state.log_likelihood, state.objective, state.history, jnp.maximum(state.step, 0), status,
-               _component_status(state, prior, reg_covar))
+    # a start that was never left comes back to the last bit
+    mixture = dataclasses.replace(state.mixture, means=jnp.where(state.step > 0, state.mixture.means + shift, start.means))
+    return Fit(mixture, state.log_likelihood, state.objective, state.history, jnp.maximum(state.step, 0),
+               jnp.where(state.status == _RUNNING, Status.MAX_ITER, state.status), _component_status(state, problem))
 
 
-def _center(x: jax.Array, weight: jax.Array | None) -> jax.Array:
+@_solve.defjvp
+def _solve_jvp(max_iter: int, accelerate: bool, chunk_size: int | None, primals: tuple, tangents: tuple) -> tuple[Fit, Fit]:
+    start, problem, tol = primals
+    fit = _solve(start, problem, tol, max_iter, accelerate, chunk_size)
+    shift = jax.lax.stop_gradient(_center(problem))
+    present = start.weights > 0
+
+    def evaluate(theta: Mixture, problem: _Problem) -> tuple:
+        return _evaluate(theta, _shifted(problem, shift), shift, present, chunk_size)
+
+    def step(theta: Mixture, problem: _Problem) -> Mixture:
+        return maximize(theta, evaluate(theta, problem)[0], _shifted(problem, shift).prior, problem.reg_covar)
+
+    theta = dataclasses.replace(fit.mixture, means=fit.mixture.means - shift)
+    sound = (fit.status != Status.SINGULAR) & (fit.status != Status.NONFINITE)
+    tangent = tangent_of_fixed_point(step, theta, problem, tangents[1])
+    tangent = jax.tree.map(lambda leaf: jnp.where(sound, leaf, jnp.nan), tangent)
+    _, values = jax.jvp(lambda t, p: evaluate(t, p)[1:3], (theta, problem), (tangent, tangents[1]))
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, jax.dtypes.float0), (fit.num_iter, fit.status, fit.component_status))
+    return fit, Fit(tangent, *values, jnp.zeros_like(fit.history), *zeros)
+
+
+_fit = jax.jit(_solve, static_argnums=(3, 4, 5))
+
+
+def _shifted(problem: _Problem, shift: jax.Array) -> _Problem:
+    """The prior moved with the data, which the E-step shifts a chunk at a time."""
+    prior = problem.prior
+    return problem if prior is None else problem._replace(prior=dataclasses.replace(prior, mean=prior.mean - shift))
+
+
+def _evaluate(mixture: Mixture, problem: _Problem, shift: jax.Array, present: jax.Array,
+              chunk_size: int | None) -> tuple[Summary, jax.Array, jax.Array, jax.Array]:
+    """Summary, log-likelihood and objective at a mixture in shifted coordinates, and the objective's rounding error."""
+    kind, d = mixture.covariance_type, mixture.num_features
+    factors = covariance.factorize(mixture.covariances, kind, d)
+    moments = accumulate_moments(mixture, factors, problem.x, problem.weight, shift, chunk_size)
+    summary = summarize(mixture, factors, moments, shift)
+    objective = moments.log_likelihood
+    if problem.prior is not None:
+        objective += log_prior_factored(mixture, factors, problem.prior, present)
+    elif problem.reg_covar is None:
+        penalty = covariance.mahalanobis_trace(summary.spread, factors, kind, d) + 2 * factors.half_log_det  # (K | 1,)
+        counts = present if len(penalty) == len(present) else present.any(keepdims=True)
+        objective -= PSEUDO_COUNT / 2 * jnp.where(counts, penalty, 0).sum()
+    # distances to a flat component carry the rounding of its widest direction into its narrowest
+    flatness = jnp.sqrt(covariance.variances(mixture.covariances, kind, d).max() / covariance.lower_diagonal(factors, kind).min() ** 2)
+    flatness = flatness if covariance.is_dense(kind) else 1
+    rounding = jnp.finfo(objective.dtype).eps * flatness * (abs(objective) + summary.count.sum())
+    return summary, moments.log_likelihood, objective, rounding
+
+
+def _center(problem: _Problem) -> jax.Array:
     """A point amid the data (D,): near enough to the mean that products about it lose nothing."""
+    x, weight = problem.x, problem.weight
     if weight is None:
-        return x[0] + (x - x[0]).mean(0)
-    first = x[jnp.argmax(weight > 0)]
-    total = weight.sum()
-    return first + jnp.where(weight[:, None] > 0, x - first, 0).T @ (weight / jnp.where(total > 0, total, 1))
+        center = x[0] + (x - x[0]).mean(0)
+    else:
+        first, total = x[jnp.argmax(weight > 0)], weight.sum()
+        center = first + jnp.where(weight[:, None] > 0, x - first, 0).T @ (weight / jnp.where(total > 0, total, 1))
+    return jnp.where(jnp.isfinite(center), center, 0)
 
 
-def _objective(mixture: Mixture, factors: covariance.Factors, summary: Summary, log_likelihood: jax.Array, prior: Prior | None,
-               reg_covar: jax.Array | None, present: jax.Array) -> jax.Array:
-    if prior is not None:
-        return log_likelihood + log_prior(mixture, prior, present=present)
-    if reg_covar is not None:
-        return log_likelihood
-    trace = covariance.mahalanobis_trace(summary.spread, factors, mixture.covariance_type, mixture.num_features)
-    penalty = trace + 2 * factors.half_log_det  # (K | 1,)
-    counts = present if len(penalty) == len(present) else present.any(keepdims=True)
-    return log_likelihood - PSEUDO_COUNT / 2 * jnp.where(counts, penalty, 0).sum()
-
-
-def _judge(state: _State, objective: jax.Array, finite: jax.Array, moved: jax.Array, tol: jax.Array, total: jax.Array,
+def _judge(state: _State, proposal: Mixture, objective: jax.Array, finite: jax.Array, tol: jax.Array, rounding: jax.Array,
            monotone: bool) -> jax.Array:
     """The status after a proposal, in order of precedence."""
-    eps = jnp.finfo(objective.dtype).eps
     change = objective - state.objective
     first = state.step < 0
-    small = abs(change) <= jnp.maximum(tol * total, 2 * eps * abs(objective))
-    converged = ~first & jnp.where(tol > 0, small, ~moved)
-    status = jnp.where(converged, Status.CONVERGED, _RUNNING)
+    small = abs(change) <= jnp.maximum(tol, rounding)
+    same = jnp.array([(a == b).all() for a, b in zip(jax.tree.leaves(proposal), jax.tree.leaves(state.mixture), strict=True)]).all()
+    status = jnp.where(~first & jnp.where(tol > 0, small, same), Status.CONVERGED, _RUNNING)
     if monotone:
-        fell = ~first & (change < -64 * eps * (abs(objective) + total))
-        status = jnp.where(fell & (tol > 0), Status.DECREASED, status)
-    broken = jnp.where(first & jnp.isfinite(state.mixture.covariances.sum()) & ~_factorizes(state.mixture), Status.SINGULAR,
-                       jnp.where(first, Status.NONFINITE, Status.SINGULAR))
+        status = jnp.where(~first & (tol > 0) & (change < -64 * rounding), Status.DECREASED, status)
+    broken = jnp.where(first & _factorizes(proposal), Status.NONFINITE, Status.SINGULAR)
     return jnp.where(finite, status, broken)
 
 
@@ -290,26 +258,26 @@ def _factorizes(mixture: Mixture) -> jax.Array:
     return jnp.isfinite(factors.half_log_det).all()
 
 
-def _component_status(state: _State, prior: Prior | None, reg_covar: jax.Array | None) -> jax.Array:
-    mixture, count = state.mixture, state.summary.count
+def _component_status(state: _State, problem: _Problem) -> jax.Array:
+    mixture, count, reg_covar = state.mixture, state.summary.count, problem.reg_covar
     kind, d = mixture.covariance_type, mixture.num_features
     status = jnp.where(count < d + 1, ComponentStatus.FEW_POINTS, ComponentStatus.OK)
-    if prior is None:
+    if problem.prior is None:
         # pivots of a sum are at least the sum of pivots: at the floor, the data give less than the regularisation
         if reg_covar is None:
-            own = covariance.pool_counts(count, kind)
-            floor = PSEUDO_COUNT * state.summary.spread / (own + PSEUDO_COUNT)
-            floor = covariance.ridge(floor, rounding_ridge(d, count.dtype) * covariance.variances(mixture.covariances, kind, d), kind) \
-                if covariance.is_dense(kind) else floor
+            floor = PSEUDO_COUNT * state.summary.spread / (covariance.pool_counts(count, kind) + PSEUDO_COUNT)
         else:
             floor = covariance.ridge(jnp.zeros_like(mixture.covariances), jnp.full(1, reg_covar), kind)
+        if covariance.is_dense(kind):
+            floor = covariance.ridge(floor, rounding_ridge(d, count.dtype) * covariance.variances(mixture.covariances, kind, d), kind)
         pivots, floors = (covariance.pivots(c, kind, d) for c in (mixture.covariances, floor))  # (K | 1, D)
         status = jnp.where((pivots <= 2 * floors).any(-1), ComponentStatus.AT_FLOOR, status)
     smallest = count.sum() * jnp.finfo(count.dtype).tiny ** 0.5
     return jnp.where((mixture.weights == 0) | (count <= smallest), ComponentStatus.EMPTY, status)
 
 
-def _warn(result: Fit, start: Mixture, x: jax.Array, weight: jax.Array | None) -> None:
+def warn_of(result: Fit, start: Mixture, x: jax.Array, weight: jax.Array | None) -> None:
+    """Warns of what an eager fit has to say: its status, and data and components that it cannot help."""
     if int(result.status) != Status.CONVERGED:
         caller_warns(Status(int(result.status)).sentence)
     kept = np.asarray(x if weight is None else x[weight > 0])

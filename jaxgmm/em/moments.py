@@ -22,8 +22,8 @@ import jax.numpy as jnp
 
 from .. import covariance
 from ..checks import as_data, as_sample_weight, check_count, check_number
-from ..mixture import Mixture
-from ..prior import Prior, check_prior
+from ..mixture import Mixture, check_mixture
+from ..prior import IndependentPrior, Prior, check_prior, covariance_prior
 
 PSEUDO_COUNT = 1e-6  # e: how many observations the default regularisation is worth
 _SPREAD_RIDGE = 1e-6  # relative, for full and tied: collinear columns
@@ -73,7 +73,8 @@ def e_step(mixture: Mixture, x: Any, *, sample_weight: Any = None, chunk_size: i
         chunk_size: rows worked through at a time; by default a number that fits the cache.
 
     Returns:
-        Moments in the mixture's whitened coordinates.
+        Moments in the mixture's whitened coordinates. Where a row's squares overflow for every component, log_likelihood is
+        -inf and the row counts nowhere.
 
     Raises:
         ValueError, TypeError: wrong shapes or kinds of data.
@@ -84,6 +85,7 @@ def e_step(mixture: Mixture, x: Any, *, sample_weight: Any = None, chunk_size: i
         >>> float(jaxgmm.e_step(mixture, np.array([[2.0], [4.0]])).first[0, 0])
         3.0
     """
+    check_mixture(mixture)
     x = as_data(x, num_features=mixture.num_features)
     weight = as_sample_weight(sample_weight, len(x), x.dtype)
     if chunk_size is not None:
@@ -97,7 +99,7 @@ def e_step(mixture: Mixture, x: Any, *, sample_weight: Any = None, chunk_size: i
     return accumulate_moments(shifted, factors, x, weight, shift, chunk_size)
 
 
-def m_step(mixture: Mixture, moments: Moments, prior: Prior | None = None, *, reg_covar: Any = None) -> Mixture:
+def m_step(mixture: Mixture, moments: Moments, prior: Prior | IndependentPrior | None = None, *, reg_covar: Any = None) -> Mixture:
     """The mixture that maximises the expected complete-data objective. Bishop (2006), eq. 9.24 to 9.26.
 
     Without a prior: maximum likelihood kept from collapse, Sigma_k = (A_k + e V) / (n_k + e), with A_k the scatter about
@@ -123,6 +125,7 @@ def m_step(mixture: Mixture, moments: Moments, prior: Prior | None = None, *, re
         >>> jaxgmm.m_step(mixture, jaxgmm.e_step(mixture, np.array([[2.0], [4.0]]))).means.tolist()
         [[3.0]]
     """
+    check_mixture(mixture)
     check_regularisation(prior, reg_covar, mixture)
     factors = covariance.factorize(mixture.covariances, mixture.covariance_type, mixture.num_features)
     return maximize(mixture, summarize(mixture, factors, moments), prior, reg_covar)
@@ -230,7 +233,7 @@ def data_spread(count: jax.Array, mean: jax.Array, scatter: jax.Array, shift: ja
                                                          covariance_type), covariance_type)
 
 
-def maximize(mixture: Mixture, summary: Summary, prior: Prior | None, reg_covar: Any) -> Mixture:
+def maximize(mixture: Mixture, summary: Summary, prior: Prior | IndependentPrior | None, reg_covar: Any) -> Mixture:
     """The M-step from a summary; mixture gives what is kept of components with nothing in them."""
     kind, d = mixture.covariance_type, mixture.num_features
     count, mean, scatter, spread = summary
@@ -250,7 +253,7 @@ def maximize(mixture: Mixture, summary: Summary, prior: Prior | None, reg_covar:
     # of no use once dead, what an empty component was is kept for whoever looks at it
     old_mean, old_covariances = jax.lax.stop_gradient((mixture.means, mixture.covariances))
     covariances = covariance.select_components(~empty, covariances, old_covariances, kind)
-    return dataclasses.replace(mixture, weights=count / count.sum(), means=jnp.where(empty[:, None], old_mean, mean),
+    return dataclasses.replace(mixture, weights=count / _nonzero(count.sum()), means=jnp.where(empty[:, None], old_mean, mean),
                                covariances=covariances)
 
 
@@ -259,15 +262,38 @@ def rounding_ridge(num_features: int, dtype: Any) -> float:
     return 4 * num_features * float(jnp.finfo(dtype).eps)
 
 
-def _maximize_posterior(mixture: Mixture, summary: Summary, prior: Prior, present: jax.Array) -> Mixture:
-    """The mode under the conjugate prior; Fraley & Raftery (2007), section 3, with the joint mode's denominators."""
+def _maximize_posterior(mixture: Mixture, summary: Summary, prior: Prior | IndependentPrior, present: jax.Array) -> Mixture:
+    """The mode under a conjugate prior; Fraley & Raftery (2007), section 3, with the joint mode's denominators.
+
+    Means free of covariances: each in turn given the other, which is ECM (Meng & Rubin 1993) and still monotone.
+    """
     kind, d = mixture.covariance_type, mixture.num_features
     count, mean, scatter, _ = summary
-    kappa, share = prior.mean_precision, count[:, None]
-    scatter = scatter + covariance.expand(kappa * count / (kappa + count), kind) * covariance.outer(mean - prior.mean, kind)
-    divisor = covariance.mode_denominator(count, present, prior.degrees_of_freedom, kind, d, True)
-    total = covariance.prior_scale(prior.scale, kind) + covariance.scatter_total(covariance.pool(scatter, kind), kind, d)
-    extra = jnp.where(present, prior.weight_concentration - 1, 0)
-    weights = jnp.where(present, count + extra, 0)
-    return dataclasses.replace(mixture, weights=weights / weights.sum(), means=(share * mean + kappa * prior.mean) / (share + kappa),
+    if isinstance(prior, Prior):
+        kappa, share = prior.mean_precision, count[:, None]
+        scatter += covariance.expand(kappa * count / (kappa + count), kind) * covariance.outer(mean - prior.mean, kind)
+        mean = (share * mean + kappa * prior.mean) / (share + kappa)
+    else:
+        new = _mean_given_covariance(mixture, count, mean, prior)
+        scatter += covariance.expand(count, kind) * covariance.outer(mean - new, kind)
+        mean = new
+    nu, scale = covariance_prior(prior)
+    divisor = covariance.mode_denominator(count, present, nu, kind, d, isinstance(prior, Prior))
+    total = covariance.prior_scale(scale, kind) + covariance.scatter_total(covariance.pool(scatter, kind), kind, d)
+    weights = jnp.where(present, count + prior.weight_concentration - 1, 0)
+    return dataclasses.replace(mixture, weights=weights / _nonzero(weights.sum()), means=mean,
                                covariances=covariance.relative_ridge(total / divisor, rounding_ridge(d, count.dtype), kind))
+
+
+def _mean_given_covariance(mixture: Mixture, count: jax.Array, mean: jax.Array, prior: IndependentPrior) -> jax.Array:
+    """(n Sigma^-1 + M^-1) mu = n Sigma^-1 xbar + M^-1 m, as mu = m + n M (n M + Sigma)^-1 (xbar - m): good at n = 0 too."""
+    k, d = mixture.num_components, mixture.num_features
+    sigma = covariance.to_dense(mixture.covariances, mixture.covariance_type, k, d)
+    weighted = count[:, None, None] * prior.mean_covariance
+    whitener = covariance.invert_lower(covariance.cholesky(weighted + sigma))
+    z = covariance.transform(whitener, mean - prior.mean, "full")
+    return prior.mean + covariance.transform(weighted, covariance.transform(jnp.swapaxes(whitener, -1, -2), z, "full"), "full")
+
+
+def _nonzero(total: jax.Array) -> jax.Array:
+    return jnp.where(total > 0, total, 1)

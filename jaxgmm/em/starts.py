@@ -12,12 +12,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .. import covariance
 from ..checks import (as_data, as_float_array, as_sample_weight, check_choice, check_count, check_covariance_type, check_key,
-                      check_rows_finite, is_traced)
+                      check_rows_finite, extremes, is_traced)
 from ..mixture import Mixture
-from .moments import data_spread, default_chunk, sum_over_chunks
+from .moments import data_spread, default_chunk, rounding_ridge, sum_over_chunks
 
 METHODS = ("k-means++", "k-means")
 _LLOYD_STEPS = 100
@@ -83,9 +84,10 @@ def from_labels(x: Any, labels: Any, *, num_components: int, covariance_type: st
     check_covariance_type(covariance_type)
     x, weight = _weighted_data(x, sample_weight, 1)
     if not is_traced(labels):
-        numbers = as_float_array(labels, "labels", check_values=True)
-        if bool((numbers != numbers.round()).any()) or numbers.size and not 0 <= int(numbers.min()) <= int(numbers.max()) < num_components:
-            raise ValueError(f"labels go from {float(numbers.min()):g} to {float(numbers.max()):g}; integers from 0 to "
+        with jax.ensure_compile_time_eval():
+            numbers = np.asarray(as_float_array(labels, "labels", check_values=True))
+        if (numbers != numbers.round()).any() or numbers.size and not 0 <= numbers.min() <= numbers.max() < num_components:
+            raise ValueError(f"labels go from {numbers.min():g} to {numbers.max():g}; integers from 0 to "
                              f"num_components - 1 = {num_components - 1} were expected.")
     labels = jnp.asarray(labels).astype(int)
     if labels.shape != (len(x),):
@@ -118,15 +120,15 @@ def from_responsibilities(x: Any, responsibilities: Any, *, covariance_type: str
     r = as_float_array(responsibilities, "responsibilities", check_values=True).astype(x.dtype)
     if r.ndim != 2 or len(r) != len(x) or r.shape[1] == 0:
         raise ValueError(f"responsibilities has shape {r.shape}; (N, K) with N={len(x)} and K >= 1 was expected.")
-    if not is_traced(r) and float(r.min()) < 0:
-        raise ValueError(f"responsibilities has a negative value, {float(r.min()):.4g}; values >= 0 were expected.")
+    if not is_traced(r) and r.size and extremes(r)[0] < 0:
+        raise ValueError(f"responsibilities has a negative value, {extremes(r)[0]:.4g}; values >= 0 were expected.")
     return _from_groups(x, weight, r, num_components=r.shape[1], covariance_type=covariance_type, pseudo_count=0.0)
 
 
 def _weighted_data(x: Any, sample_weight: Any, num_components: int) -> tuple[jax.Array, jax.Array]:
     x = as_data(check_rows_finite(x, sample_weight), check_values=True)
     weight = as_sample_weight(sample_weight, len(x), x.dtype, check_values=True)
-    rows = len(x) if weight is None or is_traced(weight) else int((weight > 0).sum())
+    rows = len(x) if weight is None or is_traced(weight) else int((np.asarray(weight) > 0).sum())
     if rows < max(num_components, 1):
         raise ValueError(f"x has {rows} rows; at least {max(num_components, 1)} were expected, one a component.")
     return x, jnp.ones(len(x), x.dtype) if weight is None else weight
@@ -226,5 +228,7 @@ def _from_groups(x: jax.Array, weight: jax.Array, groups: jax.Array, *, num_comp
     extra = pseudo_count * total
     divisor = covariance.pool_counts(count, covariance_type) + extra
     covariances = (covariance.pool(scatter, covariance_type) + extra * spread) / jnp.where(divisor > 0, divisor, 1)
+    # a start can be factorised in its own dtype; the plain M-step of given groups is left as it is
+    covariances = covariance.relative_ridge(covariances, jnp.where(pseudo_count > 0, rounding_ridge(d, x.dtype), 0), covariance_type)
     covariances = covariance.select_components(count > 0, covariances, spread, covariance_type)
     return Mixture(count / total, mean + shift, covariances, covariance_type)

@@ -1,0 +1,306 @@
+"""From an EM solution to a sampler: coordinates, mode, curvature, starts, and whether to believe them.
+
+    data and prior, standardised        y = (x - shift) / scale, so that float32 is safe and unit steps are sane
+    theta -> z, unconstrained           by NumPyro's transforms; the Jacobian moves the mode
+    z -> mode of p(z | y)               damped Newton, entered at EM's solution
+    u = root^-1 (z - mode)              root root' = inverse of the information there (Louis 1982): u is about N(0, I)
+
+A sampler works in u, where the information's inverse as mass matrix is the identity. Whether the normal approximation
+is good enough to do without adaptation is judged by the smallest eigenvalue, by Pareto k-hat and by the counts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpyro
+from jax.flatten_util import ravel_pytree
+from numpyro import handlers
+from numpyro.distributions import biject_to
+from numpyro.infer.util import potential_energy
+
+from .. import covariance
+from ..density import responsibilities
+from ..em.moments import sum_over_chunks
+from ..mixture import Mixture
+from ..prior import HalfNormal, IndependentPrior, InverseGamma, Prior, covariance_prior
+from .diagnostics import pareto_k
+from .model import mixture_of, parameters, sites_of
+
+MIN_EIGENVALUE = 1e-2  # of the information: a standard deviation of 10 in logits or logarithms is none
+MAX_KHAT = 0.7  # Vehtari et al. (2024)
+_NEWTON_STEPS = 60
+_NEWTON_TOLERANCE = 1e-3  # nats still to be gained: far below what moves the metric
+_PROPOSALS = 2000  # draws that k-hat is taken from
+_OVERDISPERSION = 1.5  # of the chains' starts
+_CHUNK = 8192  # rows in one piece: beyond, gradients are recomputed piece by piece
+_HESSIAN_NUMBERS = 1 << 25  # numbers in one batch of its columns
+
+
+class Problem(NamedTuple):
+    """One data set under one prior in standardised coordinates: x = shift + scale y. y (N, D), weight (N,) or None."""
+
+    y: jax.Array
+    weight: jax.Array | None
+    prior: Prior | IndependentPrior
+    shift: jax.Array
+    scale: jax.Array
+
+
+class Bridge(NamedTuple):
+    """Where a sampler starts, and in which coordinates. P: unconstrained parameters.
+
+    start: standardised, the origin of log-likelihoods; mode (P,); root (P, P); counts (K,) at the mode; value: the potential
+    at the mode relative to it; gain: nats that one more Newton step would gain; sound: believed without adaptation.
+    """
+
+    start: Mixture
+    mode: jax.Array
+    root: jax.Array
+    value: jax.Array
+    gain: jax.Array
+    num_steps: jax.Array
+    min_eigenvalue: jax.Array
+    khat: jax.Array
+    counts: jax.Array
+    sound: jax.Array
+
+
+def standardise(x: jax.Array, weight: jax.Array | None, prior: Prior | IndependentPrior, covariance_type: str) -> Problem:
+    """Data with mean 0 and variance 1 a feature (spherical: on average), in JAX's default float, and the prior to match."""
+    dtype = jnp.result_type(float)
+    w = jnp.ones(len(x), x.dtype) if weight is None else weight
+    kept = (w > 0)[:, None]
+    total = jnp.where(w.sum() > 0, w.sum(), 1)
+    first = x[jnp.argmax(w > 0)]
+    centred = jnp.where(kept, x - first, 0)
+    mean = w @ centred / total
+    variance = covariance.from_data_scatter(covariance.outer(jnp.sqrt(w @ jnp.where(kept, centred - mean, 0) ** 2 / total),
+                                                             covariance_type), covariance_type)
+    variance = covariance.variances(variance, covariance_type, x.shape[1])[0]
+    # a column without spread: the prior knows its size
+    scale = jnp.sqrt(jnp.where(variance > 0, variance, _prior_size(prior, covariance_type, x.shape[1]))).astype(dtype)
+    shift = (first + mean).astype(dtype)
+    y = jnp.where(kept, (x - first) - mean, 0).astype(dtype) / scale
+    prior = _standardise_prior(jax.tree.map(lambda leaf: leaf.astype(dtype), prior), shift, scale, covariance_type)
+    return Problem(y, None if weight is None else weight.astype(dtype), prior, shift, scale)
+
+
+def _prior_size(prior: Prior | IndependentPrior, covariance_type: str, num_features: int) -> jax.Array:
+    """The size of variances that a prior has in mind, (D,)."""
+    scale = prior if isinstance(prior, Prior) else prior.scale
+    if isinstance(scale, HalfNormal):
+        return jnp.broadcast_to(scale.sd**2, (num_features,))
+    _, scale = covariance_prior(prior)
+    return covariance.variances(covariance.prior_scale(scale, covariance_type), covariance_type, num_features)[0]
+
+
+def _standardise_prior(prior: Prior | IndependentPrior, shift: jax.Array, scale: jax.Array,
+                       covariance_type: str) -> Prior | IndependentPrior:
+    factor = scale_factor(scale, covariance_type)[0]
+    prior = dataclasses.replace(prior, mean=(prior.mean - shift) / scale)
+    if isinstance(prior, Prior):
+        return dataclasses.replace(prior, scale=prior.scale / factor.reshape(prior.scale.shape))
+    inner = prior.scale
+    if isinstance(inner, HalfNormal):
+        inner = dataclasses.replace(inner, sd=inner.sd / (scale if inner.sd.ndim else scale[0]))
+    elif isinstance(inner, InverseGamma):
+        inner = dataclasses.replace(inner, rate=inner.rate / factor.reshape(inner.rate.shape))
+    else:
+        inner = dataclasses.replace(inner, scale=inner.scale / factor.reshape(inner.scale.shape))
+    return dataclasses.replace(prior, mean_covariance=prior.mean_covariance / (scale[:, None] * scale), scale=inner)
+
+
+def scale_factor(scale: jax.Array, covariance_type: str) -> jax.Array:
+    """What covariances of standardised data are multiplied by, entry by entry, in storage form with one component."""
+    return covariance.from_data_scatter(covariance.outer(scale, covariance_type), covariance_type)
+
+
+def to_standard(mixture: Mixture, problem: Problem) -> Mixture:
+    """A mixture in data units, in standardised ones."""
+    dtype = problem.y.dtype
+    factor = scale_factor(problem.scale, mixture.covariance_type)
+    return Mixture(mixture.weights.astype(dtype), (mixture.means.astype(dtype) - problem.shift) / problem.scale,
+                   mixture.covariances.astype(dtype) / factor, mixture.covariance_type)
+
+
+def from_standard(mixture: Mixture, problem: Problem) -> Mixture:
+    """A mixture in standardised coordinates, in data units."""
+    factor = scale_factor(problem.scale, mixture.covariance_type)
+    return Mixture(mixture.weights, mixture.means * problem.scale + problem.shift, mixture.covariances * factor,
+                   mixture.covariance_type)
+
+
+def log_volume(problem: Problem, covariance_type: str, num_components: int) -> jax.Array:
+    """log density in data units minus log density in standardised ones, of (x, means, covariances)."""
+    d = problem.y.shape[1]
+    log_scale = jnp.log(problem.scale).sum()
+    total = len(problem.y) if problem.weight is None else problem.weight.sum()
+    stored = covariance.storage_shape(covariance_type, num_components, d)
+    log_factor = jnp.broadcast_to(jnp.log(scale_factor(problem.scale, covariance_type)), stored)
+    free = tuple(zip(*covariance.labels(covariance_type, num_components, d)))
+    return -(total + num_components) * log_scale - log_factor[tuple(map(jnp.array, free))].sum()
+
+
+def log_likelihoods(weights: jax.Array, means: jax.Array, lower: jax.Array, y: jax.Array, covariance_type: str) -> jax.Array:
+    """log p(y_n) by whitened matrix products, (N,): NumPyro's MixtureSameFamily, equal in value and gradient, and leaner.
+
+    weights (K,), means (K, D), lower: Cholesky factors or standard deviations, y (N, D).
+    """
+    d = y.shape[1]
+    dense = covariance.is_dense(covariance_type)
+    whitener = covariance.invert_lower(lower) if dense else 1 / lower
+    diagonal = jnp.diagonal(lower, axis1=-2, axis2=-1) if dense else lower
+    half_log_det = d // diagonal.shape[-1] * jnp.log(diagonal).sum(-1)  # (K | 1,)
+    home = covariance.transform(whitener, means, covariance_type)
+    z = covariance.whiten(whitener, y.T, covariance_type) - home[:, :, None]  # (K, D, N)
+    joint = (jnp.log(weights) - half_log_det - d / 2 * math.log(2 * math.pi))[:, None] - 0.5 * (z**2).sum(1)
+    return jax.nn.logsumexp(joint, axis=0)
+
+
+def log_likelihood(weights: jax.Array, means: jax.Array, lower: jax.Array, problem: Problem, reference: jax.Array | None,
+                   covariance_type: str) -> jax.Array:
+    """sum_n w_n (log p(y_n) - reference_n), (): the reference keeps sums near zero, where float32 is fine."""
+
+    def piece(rows: tuple, w: jax.Array) -> jax.Array:
+        y, origin = rows
+        difference = log_likelihoods(weights, means, lower, y, covariance_type) - origin
+        return jnp.where(w > 0, w * difference, 0).sum()
+
+    origin = jnp.zeros(len(problem.y), problem.y.dtype) if reference is None else reference
+    function = piece if len(problem.y) <= _CHUNK else jax.checkpoint(piece)
+    return sum_over_chunks(function, (problem.y, origin), problem.weight, _CHUNK)
+
+
+class Space(NamedTuple):
+    """The unconstrained space of one problem: z is a flat vector (P,), sites in NumPyro's order of names."""
+
+    size: int
+    potential: Callable  # z -> (), minus log p(y, z) plus that of the data under the start
+    flatten: Callable  # mixture, standardised -> z
+    unflatten: Callable  # z -> mixture, log|d(weights, means, covariances) / dz|
+
+
+def make_space(problem: Problem, start: Mixture) -> Space:
+    """Potential and transforms, by NumPyro, with the lean likelihood in the place of the observed site."""
+    kind, (k, d) = start.covariance_type, start.means.shape
+    shape = {"num_components": k, "num_features": d, "covariance_type": kind}
+    prior = problem.prior
+    trace = handlers.trace(handlers.seed(partial(parameters, prior, **shape), jax.random.key(0))).get_trace()
+    transforms = {name: biject_to(site["fn"].support) for name, site in trace.items() if site["type"] == "sample"}
+    lower = covariance.factorize(start.covariances, kind, d).lower
+    reference = jax.lax.stop_gradient(log_likelihoods(start.weights, start.means, lower, problem.y, kind))
+
+    def lean_model() -> None:
+        numpyro.factor("x", log_likelihood(*parameters(prior, **shape), problem, reference, kind))
+
+    def to_z(mixture: Mixture) -> dict[str, jax.Array]:
+        return {name: transforms[name].inv(value) for name, value in sites_of(mixture, prior).items()}
+
+    flat, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(to_z, start)))
+
+    def unflatten(z: jax.Array) -> tuple[Mixture, jax.Array]:
+        parts = unravel(z)
+        sites = {name: transforms[name](value) for name, value in parts.items()}
+        jacobian = sum(transforms[name].log_abs_det_jacobian(parts[name], sites[name]).sum() for name in sites)
+        mixture, log_det = mixture_of(sites, kind)
+        return mixture, jacobian + log_det
+
+    return Space(flat.size, lambda z: potential_energy(lean_model, (), {}, unravel(z)), lambda m: ravel_pytree(to_z(m))[0],
+                 unflatten)
+
+
+def reference_total(problem: Problem, start: Mixture) -> jax.Array:
+    """The data's weighted log-likelihood at the start, (): what potentials leave out."""
+    lower = covariance.factorize(start.covariances, start.covariance_type, start.num_features).lower
+    return log_likelihood(start.weights, start.means, lower, problem, None, start.covariance_type)
+
+
+class _Newton(NamedTuple):
+    step: jax.Array
+    halvings: jax.Array
+    z: jax.Array
+    value: jax.Array
+    gradient: jax.Array
+    hessian: jax.Array
+    direction: jax.Array
+    gain: jax.Array
+
+
+def find_mode(space: Space, z: jax.Array, work: int) -> _Newton:
+    """Damped Newton down the potential, with directions of descent at saddles too; the loop holds one traced Hessian.
+
+    work: numbers that one column of the Hessian takes.
+    """
+    batch = max(1, _HESSIAN_NUMBERS // max(work, 1))
+
+    def derivatives(z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        both = jax.value_and_grad(space.potential)
+
+        def column(unit: jax.Array) -> tuple:
+            (value, gradient), (_, column) = jax.jvp(both, (z,), (unit,))
+            return value, gradient, column
+
+        units = jnp.eye(space.size, dtype=z.dtype)
+        if batch >= space.size:
+            value, gradient, hessian = jax.vmap(column, out_axes=(None, None, 0))(units)
+        else:
+            values, gradients, hessian = jax.lax.map(column, units, batch_size=batch)
+            value, gradient = values[0], gradients[0]
+        return value, gradient, (hessian + hessian.T) / 2
+
+    def step(state: _Newton) -> _Newton:
+        proposal = state.z - 0.5**state.halvings * state.direction
+        value, gradient, hessian = derivatives(proposal)
+        finite = jnp.isfinite(value) & jnp.isfinite(hessian.sum() + gradient.sum())
+        accept = finite & (value <= state.value)
+        values, vectors = jnp.linalg.eigh(jnp.where(finite, hessian, jnp.eye(space.size, dtype=z.dtype)))
+        along = vectors.T @ gradient
+        direction = vectors @ (along / jnp.maximum(abs(values), MIN_EIGENVALUE))
+        new = _Newton(state.step + 1, jnp.zeros_like(state.halvings), proposal, value, gradient, hessian, direction,
+                      gradient @ direction / 2)
+        old = state._replace(step=state.step + 1, halvings=state.halvings + 1)
+        return jax.tree.map(lambda a, b: jnp.where(accept, a, b), new, old)
+
+    def running(state: _Newton) -> jax.Array:
+        begun = (state.step < 1) | jnp.isfinite(state.value)
+        return begun & (state.step < _NEWTON_STEPS) & (state.halvings < 12) & (state.gain > _NEWTON_TOLERANCE)
+
+    infinite = jnp.asarray(jnp.inf, z.dtype)
+    zero = jnp.zeros_like(z)
+    count = jnp.array(0)
+    first = _Newton(count, count, z, infinite, zero, jnp.eye(space.size, dtype=z.dtype), zero, infinite)
+    return jax.lax.while_loop(running, step, first)
+
+
+def build_bridge(key: jax.Array, start: Mixture, problem: Problem) -> Bridge:
+    """Mode, curvature and judgement from a start in standardised coordinates."""
+    kind, d, k = start.covariance_type, start.num_features, start.num_components
+    space = make_space(problem, start)
+    newton = find_mode(space, space.flatten(start), space.size * min(len(problem.y), _CHUNK) * k * d)
+    values, vectors = jnp.linalg.eigh(newton.hessian)
+    smallest = values.min(initial=jnp.inf)
+    root = vectors / jnp.sqrt(jnp.maximum(abs(values), MIN_EIGENVALUE))
+    draws = jax.random.normal(key, (_PROPOSALS, space.size), root.dtype)
+    batch = max(1, _HESSIAN_NUMBERS // (min(len(problem.y), _CHUNK) * k * d))
+    potentials = jax.lax.map(lambda u: space.potential(newton.z + root @ u), draws, batch_size=min(batch, _PROPOSALS))
+    ratios = jnp.where(jnp.isnan(potentials), -jnp.inf, 0.5 * (draws**2).sum(-1) - potentials)
+    khat = pareto_k(ratios, xp=jnp)
+    mode = space.unflatten(newton.z)[0]
+    share = responsibilities(mode, problem.y)
+    weight = jnp.ones(len(problem.y), share.dtype) if problem.weight is None else problem.weight
+    counts = weight @ share
+    enough = counts.min() >= max(5, 5 * (covariance.fewest_points(kind, d) - 1))
+    sound = jnp.isfinite(newton.value) & (smallest > MIN_EIGENVALUE) & (khat < MAX_KHAT) & enough
+    return Bridge(start, newton.z, root, newton.value, newton.gain, newton.step, smallest, khat, counts, sound)
+
+
+def chain_starts(key: jax.Array, bridge: Bridge, num_chains: int) -> jax.Array:
+    """Over-dispersed starts in u, (C, P), so that R-hat stays informative; Gelman & Rubin (1992)."""
+    return _OVERDISPERSION * jax.random.normal(key, (num_chains, len(bridge.mode)), bridge.mode.dtype)

@@ -1,0 +1,147 @@
+"""The mixture once more, in NumPyro's own words: the second of two descriptions, on purpose, which meet in the tests.
+
+    weights ~ Dirichlet(c),   Sigma_k ~ InverseWishart(nu, S),   mu_k | Sigma_k ~ N(m, Sigma_k / kappa)
+    x_n ~ sum_k w_k N(mu_k, Sigma_k)
+
+or, under an IndependentPrior, mu_k ~ N(m, M) and Sigma_k by inverse Wishart, inverse gamma, or half-normal and LKJ. The labels of the observations are summed out (Bishop 2006, eq. 9.7). Sites of covariances are Cholesky factors L, whose
+density differs from that of Sigma = L L' by log|dSigma/dL| = D log 2 + sum_i (D - i + 1) log L_ii, i from 1.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpyro
+import numpyro.distributions as dist
+from numpyro import handlers
+
+from ..mixture import Mixture
+from ..prior import HalfNormal, IndependentPrior, InverseGamma, Prior
+
+
+def model(x: Any, prior: Prior | IndependentPrior, *, num_components: int, covariance_type: str = "full", sample_weight: Any = None) -> None:
+    """The NumPyro model of a Gaussian mixture, for NumPyro's own tools: MCMC, SVI, Predictive, `log_density`.
+
+    Sites: weights (K,), means (K, D), scale_tril (full (K, D, D), tied (1, D, D)) or variances (diag (K, D), spherical
+    (K, 1)), under a half-normal prior scales and corr_tril instead (no corr_tril at D = 1), the deterministic covariances as a
+    Mixture stores them, and the observed x. Nothing is checked here, and labels
+    are not identified: see `nuts`, which starts at an EM solution, and `relabel`.
+
+    Args:
+        x: (N, D).
+        prior: a Prior or IndependentPrior, in the units of x.
+        num_components: K.
+        covariance_type: "full", "tied", "diag" or "spherical".
+        sample_weight: (N,) >= 0, or None: an integer weight counts as repetition, 0 silences a row, whatever it holds.
+
+    Example:
+        >>> import jax, jaxgmm, numpyro
+        >>> x = jaxgmm.datasets.load("faithful")
+        >>> prior = jaxgmm.default_prior(x, num_components=2)
+        >>> seeded = numpyro.handlers.seed(jaxgmm.model, jax.random.key(0))
+        >>> trace = numpyro.handlers.trace(seeded).get_trace(x, prior, num_components=2)
+        >>> list(trace)
+        ['weights', 'scale_tril', 'means', 'covariances', 'observations', 'x']
+    """
+    x = jnp.asarray(x)
+    weights, means, lower = parameters(prior, num_components=num_components, num_features=x.shape[1],
+                                       covariance_type=covariance_type)
+    if covariance_type in ("full", "tied"):
+        normal = dist.MultivariateNormal(means, scale_tril=lower)
+    else:
+        normal = dist.Normal(means, lower).to_event(1)
+    mixture = dist.MixtureSameFamily(dist.Categorical(logits=jnp.log(weights)), normal)
+    with numpyro.plate("observations", len(x)):
+        if sample_weight is None:
+            numpyro.sample("x", mixture, obs=x)
+            return
+        present = jnp.asarray(sample_weight) > 0
+        with handlers.mask(mask=present), handlers.scale(scale=jnp.where(present, sample_weight, 1)):
+            numpyro.sample("x", mixture, obs=jnp.where(present[:, None], x, prior.mean))
+
+
+def parameters(prior: Prior | IndependentPrior, *, num_components: int, num_features: int,
+               covariance_type: str) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The sites without data: weights (K,), means (K, D) and Cholesky factors (K | 1, D, D) or standard deviations (K, D | 1)."""
+    k, d = num_components, num_features
+    weights = numpyro.sample("weights", dist.Dirichlet(prior.weight_concentration))
+    lower = _factors(prior, k, d, covariance_type)
+    if isinstance(prior, IndependentPrior):
+        mean = dist.MultivariateNormal(prior.mean, prior.mean_covariance).expand([k]).to_event(1)
+    elif covariance_type in ("full", "tied"):
+        mean = dist.MultivariateNormal(prior.mean, scale_tril=lower / jnp.sqrt(prior.mean_precision)).expand([k]).to_event(1)
+    else:
+        mean = dist.Normal(prior.mean, lower / jnp.sqrt(prior.mean_precision)).to_event(2)
+    means = numpyro.sample("means", mean)
+    numpyro.deterministic("covariances", _square(lower, covariance_type))
+    return weights, means, lower
+
+
+def _factors(prior: Prior | IndependentPrior, k: int, d: int, covariance_type: str) -> jax.Array:
+    """Samples what covariances are made of; their Cholesky factors, or standard deviations."""
+    scale = prior if isinstance(prior, Prior) else prior.scale
+    dense = covariance_type in ("full", "tied")
+    stored = 1 if covariance_type == "tied" else k
+    columns = 1 if covariance_type == "spherical" else d
+    if isinstance(scale, HalfNormal):
+        scales = numpyro.sample("scales", dist.HalfNormal(scale.sd).expand([stored, columns]).to_event(2))
+        if not dense:
+            return scales
+        if d == 1:  # LKJ has nothing to say of one feature
+            return scales[..., None]
+        return scales[..., None] * numpyro.sample("corr_tril", dist.LKJCholesky(d, scale.lkj).expand([stored]).to_event(1))
+    if dense:
+        inverse_wishart = dist.InverseWishartCholesky(scale.degrees_of_freedom, scale_tril=jnp.linalg.cholesky(scale.scale))
+        return numpyro.sample("scale_tril", inverse_wishart.expand([stored]).to_event(1))
+    shape, rate = ((scale.shape, scale.rate) if isinstance(scale, InverseGamma) else
+                   (scale.degrees_of_freedom / 2, scale.scale / 2))
+    return jnp.sqrt(numpyro.sample("variances", dist.InverseGamma(shape, rate).expand([stored, columns]).to_event(2)))
+
+
+def _square(lower: jax.Array, covariance_type: str) -> jax.Array:
+    if covariance_type in ("full", "tied"):
+        return jnp.matmul(lower, jnp.swapaxes(lower, -1, -2), precision=jax.lax.Precision.HIGHEST)
+    return lower**2
+
+
+def sites_of(mixture: Mixture, prior: Prior | IndependentPrior) -> dict[str, jax.Array]:
+    """The values of the sites at a mixture (one, without leading axes), under the model that a prior makes."""
+    sites = {"weights": mixture.weights, "means": mixture.means}
+    dense, half_normal = mixture.covariance_type in ("full", "tied"), isinstance(getattr(prior, "scale", None), HalfNormal)
+    if not dense:
+        return sites | ({"scales": jnp.sqrt(mixture.covariances)} if half_normal else {"variances": mixture.covariances})
+    lower = jnp.linalg.cholesky(mixture.covariances)
+    if not half_normal:
+        return sites | {"scale_tril": lower}
+    scales = jnp.sqrt(jnp.diagonal(mixture.covariances, axis1=-2, axis2=-1))
+    sites["scales"] = scales
+    return sites if mixture.num_features == 1 else sites | {"corr_tril": lower / scales[..., None]}
+
+
+def mixture_of(sites: dict[str, jax.Array], covariance_type: str) -> tuple[Mixture, jax.Array]:
+    """The mixture at values of the sites, and log|d covariances / d sites| ().
+
+    For scale_tril L as said at the top; for scales s and corr_tril C, with Sigma = diag(s) C C' diag(s), the logarithm of
+    2^D prod_i s_i^D prod_j C_jj^(D - j), j from 1, for the free entries of C are those below its diagonal.
+    """
+    d = sites["means"].shape[-1]
+    if "variances" in sites:
+        lower, log_det = jnp.sqrt(sites["variances"]), jnp.zeros(())
+    elif "scale_tril" in sites:
+        lower = sites["scale_tril"]
+        diagonal = jnp.diagonal(lower, axis1=-2, axis2=-1)
+        log_det = (math.log(2) + jnp.arange(d, 0, -1) * jnp.log(diagonal)).sum()
+    elif covariance_type in ("full", "tied"):
+        corr = sites.get("corr_tril", jnp.ones((*sites["scales"].shape, 1), sites["scales"].dtype))
+        lower = sites["scales"][..., None] * corr
+        powers = jnp.arange(d - 1, -1, -1)
+        log_det = (math.log(2) + d * jnp.log(sites["scales"]) + powers * jnp.log(jnp.diagonal(corr, axis1=-2, axis2=-1))).sum()
+    else:
+        lower = sites["scales"]
+        log_det = jnp.log(2 * lower).sum()
+    covariances = sites["variances"] if "variances" in sites else _square(lower, covariance_type)
+    mixture = Mixture(sites["weights"], sites["means"], covariances, covariance_type)
+    return mixture, jnp.asarray(log_det, covariances.dtype)

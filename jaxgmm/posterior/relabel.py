@@ -1,0 +1,221 @@
+"""relabel: one order of components for all draws, that of a reference.
+
+A mixture's density is the same in any order of its components, so draws may come in any. Each draw is reordered such that
+its responsibilities agree best with the reference's (soft ECR: Papastamoulis & Iliopoulos 2010; Papastamoulis 2016),
+
+    maximise over permutations sigma   sum_j A_j,sigma(j),   A_jk = sum_n w_n r_nj(reference) r_nk(draw)
+
+which is an assignment problem. Stephens (2000) puts log q_nj in the place of r_nj(reference), q being the average of the
+reordered responsibilities, and iterates: the Kullback-Leibler divergence from q to the draws is then smallest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import covariance
+from ..checks import as_data, as_sample_weight, check_choice, check_rows_finite, is_traced
+from ..density import responsibilities
+from ..mixture import Mixture
+from .draws import Posterior
+
+METHODS = ("assignment", "stephens")
+SMALL_MARGIN, SMALL_SHARE = 0.2, 0.05  # labels count as identified if at most this share of margins is this small
+_ENUMERATED = 6  # up to this K all K! orders are tried at once, inside jit too
+_FORBIDDEN = -1e30
+_STEPHENS_STEPS = 20
+_BATCH_NUMBERS = 1 << 22
+
+
+def relabel(posterior: Posterior, reference: Mixture, x: Any, *, method: str = "assignment", sample_weight: Any = None) -> Posterior:
+    """The posterior with each draw's components in the order in which they resemble the reference's, observation by observation.
+
+    The margin of a draw is what the best order gains over the second best, as a share of the weight of the components that
+    would move: 1 where clusters are the same and far apart, 0 where the order is arbitrary. If more than 5 % of draws are
+    under 0.2, labels are not identified: then no summary of a single component means anything, only those that no order
+    changes. Where the prior's concentrations differ, only components of equal ones change places: others are told apart by it.
+
+    Args:
+        posterior: draws (C, S, ...).
+        reference: one mixture, as fit.mixture.
+        x: (N, D), the data.
+        method: "assignment", or "stephens" (2000), which starts there and iterates.
+        sample_weight: (N,) >= 0, or None.
+
+    Returns:
+        A Posterior with weights, means and covariances reordered, and in stats: permutation (C, S, K), entry j the old place
+        of component j; relabel_margin (C, S); switch_rate (), the share of draws whose permutation is not that of the draw
+        before; labels_identified ().
+
+    Raises:
+        ValueError, TypeError: reference or data do not fit the draws; traced, with more than 6 components.
+
+    Example:
+        >>> import jax, jaxgmm
+        >>> x = jaxgmm.datasets.load("galaxies")
+        >>> prior = jaxgmm.default_prior(x, num_components=1)
+        >>> fit = jaxgmm.fit(jaxgmm.initialize(jax.random.key(0), x, num_components=1), x, prior)
+        >>> draws = jaxgmm.nuts(jax.random.key(1), fit.mixture, x, prior, num_samples=100)
+        >>> bool(jaxgmm.relabel(draws, fit.mixture, x).stats["labels_identified"])
+        True
+    """
+    check_choice(method, "method", METHODS)
+    mixture = _check(posterior, reference)
+    k = mixture.num_components
+    x = as_data(check_rows_finite(x, sample_weight), check_values=True, num_features=mixture.num_features)
+    weight = as_sample_weight(sample_weight, len(x), x.dtype, check_values=True)
+    if k > _ENUMERATED and is_traced(posterior, reference, x, weight):
+        raise ValueError(f"relabel inside jit tries all orders of at most {_ENUMERATED} components; this mixture has {k}: call it "
+                         "outside jit.")
+    chains, samples = posterior.log_density.shape
+    draws = jax.tree.map(lambda leaf: leaf.reshape(chains * samples, *leaf.shape[2:]), mixture)
+    x, weight = _silence(x, weight)
+    table = responsibilities(reference, x).astype(x.dtype)
+    allowed = _exchangeable(posterior.prior, k)
+    order, margin = _assign(draws, table, x, weight, allowed)
+    if method == "stephens":
+        order, margin = _stephens(draws, order, x, weight, allowed)
+    return _reorder(posterior, order.reshape(chains, samples, k), margin.reshape(chains, samples))
+
+
+def _check(posterior: Any, reference: Any) -> Mixture:
+    if not isinstance(posterior, Posterior):
+        raise TypeError(f"posterior is {type(posterior).__name__}; a jaxgmm.Posterior was expected, as from jaxgmm.nuts.")
+    if hasattr(reference, "mixture"):
+        raise TypeError(f"reference is a {type(reference).__name__}; a jaxgmm.Mixture was expected: give its .mixture.")
+    if not isinstance(reference, Mixture):
+        raise TypeError(f"reference is {type(reference).__name__}; a jaxgmm.Mixture was expected.")
+    if reference.batch_shape or posterior.log_density.ndim != 2:
+        raise ValueError(f"reference has leading axes {reference.batch_shape} and the posterior {posterior.log_density.shape}; () and "
+                         "(C, S) were expected: use jax.vmap.")
+    drawn, given = (m.means.shape[-2:] for m in (posterior.mixture, reference))
+    if drawn != given:
+        raise ValueError(f"reference has K={given[0]} components in D={given[1]} features, the draws K={drawn[0]} and D={drawn[1]}; "
+                         "give the mixture that the chains started from.")
+    return posterior.mixture
+
+
+def _silence(x: jax.Array, weight: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    if weight is None:
+        return x, jnp.ones(len(x), x.dtype)
+    return jnp.where(weight[:, None] > 0, x, x[jnp.argmax(weight > 0)]), weight
+
+
+def _exchangeable(prior: Any, num_components: int) -> jax.Array:
+    """(K, K): which components the prior lets change places."""
+    c = getattr(prior, "weight_concentration", None)
+    if c is None:
+        return jnp.ones((num_components, num_components), bool)
+    return c[:, None] == c[None, :]
+
+
+def _assign(draws: Mixture, table: jax.Array, x: jax.Array, weight: jax.Array, allowed: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Orders (M, K) of M draws that agree best with a table (N, K), and margins (M,)."""
+    share = weight @ table  # (K,)
+    if draws.num_components <= _ENUMERATED:
+        return _enumerate(draws, table, x, weight, allowed, share)
+    agreement = np.asarray(_agreements(draws, table, x, weight), float)
+    agreement = np.where(np.asarray(allowed), agreement, _FORBIDDEN)
+    found = [_assign_one(a, np.asarray(share, float)) for a in agreement]
+    return jnp.array([order for order, _ in found]), jnp.array([margin for _, margin in found], x.dtype)
+
+
+def _agreement(draw: Mixture, table: jax.Array, x: jax.Array, weight: jax.Array) -> jax.Array:
+    """A (K, K): sum_n w_n t_nj r_nk."""
+    return jnp.matmul((weight[:, None] * table).T, responsibilities(draw, x), precision=jax.lax.Precision.HIGHEST)
+
+
+def _batch(draws: Mixture, x: jax.Array) -> int:
+    return max(1, min(len(draws.means), _BATCH_NUMBERS // (len(x) * draws.num_components * draws.num_features)))
+
+
+@jax.jit
+def _agreements(draws: Mixture, table: jax.Array, x: jax.Array, weight: jax.Array) -> jax.Array:
+    return jax.lax.map(lambda draw: _agreement(draw, table, x, weight), draws, batch_size=_batch(draws, x))
+
+
+@jax.jit
+def _enumerate(draws: Mixture, table: jax.Array, x: jax.Array, weight: jax.Array, allowed: jax.Array,
+               share: jax.Array) -> tuple[jax.Array, jax.Array]:
+    k = draws.num_components
+    orders = jnp.array(list(itertools.permutations(range(k))))  # (K!, K)
+    possible = allowed[jnp.arange(k), orders].all(-1)
+
+    def one(draw: Mixture) -> tuple[jax.Array, jax.Array]:
+        agreement = _agreement(draw, table, x, weight)
+        scores = jnp.where(possible, agreement[jnp.arange(k), orders].sum(-1), _FORBIDDEN)
+        best = scores.argmax()
+        rest = jnp.where(jnp.arange(len(orders)) == best, -jnp.inf, scores)
+        second = rest.argmax()
+        moved = jnp.where(orders[best] != orders[second], share, 0).sum()
+        return orders[best], _margin(scores[best] - rest[second], moved)
+
+    return jax.lax.map(one, draws, batch_size=_batch(draws, x))
+
+
+def _margin(gain: jax.Array, moved: jax.Array) -> jax.Array:
+    """At most 1, which is also what it is where there is no second order."""
+    return jnp.where(moved > 0, jnp.minimum(gain, moved) / jnp.where(moved > 0, moved, 1), 1)
+
+
+def _assign_one(agreement: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, float]:
+    """Best order on the host, and the second best: the best of those that lack one of its pairs."""
+    from scipy.optimize import linear_sum_assignment
+
+    rows = np.arange(len(agreement))
+    best = linear_sum_assignment(agreement, maximize=True)[1]
+    score = agreement[rows, best].sum()
+    gain, moved = np.inf, 1.0
+    for j in rows:
+        without = agreement.copy()
+        without[j, best[j]] = 10 * _FORBIDDEN
+        other = linear_sum_assignment(without, maximize=True)[1]
+        loss = score - agreement[rows, other].sum()
+        if loss < gain:
+            gain, moved = loss, share[other != best].sum()
+    return best, float(min(gain, moved) / moved) if moved > 0 else 1.0
+
+
+def _stephens(draws: Mixture, order: jax.Array, x: jax.Array, weight: jax.Array,
+              allowed: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Stephens (2000), algorithm 2; a traced one makes all its steps."""
+    for _ in range(_STEPHENS_STEPS):
+        average = _average(draws, order, x)
+        tiny = jnp.finfo(average.dtype).tiny
+        new, _ = _assign(draws, jnp.log(jnp.maximum(average, tiny)), x, weight, allowed)
+        settled = not is_traced(new, order) and bool((new == order).all())
+        order = new
+        if settled:
+            break
+    return order, _assign(draws, average, x, weight, allowed)[1]
+
+
+@jax.jit
+def _average(draws: Mixture, order: jax.Array, x: jax.Array) -> jax.Array:
+    """Average of the reordered responsibilities, (N, K)."""
+
+    def add(total: jax.Array, one: tuple[Mixture, jax.Array]) -> tuple[jax.Array, None]:
+        draw, order = one
+        return total + responsibilities(draw, x)[:, order], None
+
+    zero = jnp.zeros((len(x), draws.num_components), jnp.result_type(x.dtype, draws.means.dtype))
+    return jax.lax.scan(add, zero, (draws, order))[0] / len(order)
+
+
+@jax.jit
+def _reorder(posterior: Posterior, order: jax.Array, margin: jax.Array) -> Posterior:
+    mixture = posterior.mixture
+    weights = jnp.take_along_axis(mixture.weights, order, -1)
+    means = jnp.take_along_axis(mixture.means, order[..., None], -2)
+    covariances = covariance.permute(mixture.covariances, order, mixture.covariance_type)
+    switched = (order[:, 1:] != order[:, :-1]).any(-1)
+    stats = posterior.stats | {"permutation": order, "relabel_margin": margin,
+                               "switch_rate": switched.mean() if switched.size else jnp.zeros((), margin.dtype),
+                               "labels_identified": (margin < SMALL_MARGIN).mean() <= SMALL_SHARE}
+    return dataclasses.replace(posterior, mixture=Mixture(weights, means, covariances, mixture.covariance_type), stats=stats)

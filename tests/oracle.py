@@ -1,0 +1,217 @@
+"""What each quantity is, in slow float64 NumPy loops over observations and components. Nothing here imports jaxgmm.
+
+Mixtures and priors are anything with the attributes of jaxgmm's; what comes back is a `Mixture` of NumPy arrays.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+PSEUDO_COUNT = 1e-6
+
+
+class Mixture(NamedTuple):
+    weights: np.ndarray
+    means: np.ndarray
+    covariances: np.ndarray
+    covariance_type: str
+
+
+class Moments(NamedTuple):
+    count: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    log_likelihood: float
+
+
+def of(mixture) -> Mixture:
+    """The same mixture in float64 NumPy."""
+    return Mixture(*(np.asarray(v, float) for v in (mixture.weights, mixture.means, mixture.covariances)), mixture.covariance_type)
+
+
+def dense(mixture, k):
+    """Covariance matrix (D, D) of component k."""
+    covariances, d = np.asarray(mixture.covariances, float), mixture.means.shape[-1]
+    return {"full": lambda: covariances[k], "tied": lambda: covariances[0], "diag": lambda: np.diag(covariances[k]),
+            "spherical": lambda: covariances[k, 0] * np.eye(d)}[mixture.covariance_type]()
+
+
+def store(matrices, kind):
+    """K matrices (D, D) of a valid mixture in the type's storage."""
+    if kind == "full":
+        return np.array(matrices)
+    if kind == "tied":
+        return np.array(matrices[:1])
+    diagonals = np.array([np.diag(m) for m in matrices])
+    return diagonals if kind == "diag" else diagonals[:, :1]
+
+
+def log_normal(point, mean, matrix):
+    """log N(x | mu, Sigma): Bishop (2006), eq. 2.43."""
+    root = np.linalg.cholesky(matrix)
+    z = np.linalg.solve(root, point - mean)
+    return -0.5 * z @ z - np.log(np.diag(root)).sum() - len(mean) / 2 * math.log(2 * math.pi)
+
+
+def log_joint(mixture, x):
+    """log w_k + log N(x_n | k), (N, K); -inf at weight 0."""
+    mixture, x = of(mixture), np.asarray(x, float)
+    out = np.full((len(x), len(mixture.weights)), -np.inf)
+    for k, weight in enumerate(mixture.weights):
+        for n, point in enumerate(x):
+            if weight > 0:
+                out[n, k] = math.log(weight) + log_normal(point, mixture.means[k], dense(mixture, k))
+    return out
+
+
+def log_prob(mixture, x):
+    """log sum_k w_k N(x_n | k), (N,)."""
+    joint = log_joint(mixture, x)
+    top = joint.max(1)
+    return np.array([t + math.log(sum(math.exp(v - t) for v in row)) for row, t in zip(joint, top)])
+
+
+def responsibilities(mixture, x):
+    """w_k N(x_n | k) / p(x_n), (N, K): Bishop (2006), eq. 9.13."""
+    return np.exp(log_joint(mixture, x) - log_prob(mixture, x)[:, None])
+
+
+def e_step(mixture, x, sample_weight=None):
+    """count, first, second in the mixture's whitened coordinates, and the weighted log-likelihood."""
+    mixture, x, w = of(mixture), np.asarray(x, float), _weights(x, sample_weight)
+    (k_all, d), r, density = mixture.means.shape, responsibilities(mixture, x), log_prob(mixture, x)
+    count, first, second = np.zeros(k_all), np.zeros((k_all, d)), np.zeros((k_all, d, d))
+    for k in range(k_all):
+        root = np.linalg.cholesky(dense(mixture, k))
+        for n in range(len(x)):
+            z = np.linalg.solve(root, x[n] - mixture.means[k])
+            count[k] += w[n] * r[n, k]
+            first[k] += w[n] * r[n, k] * z
+            second[k] += w[n] * r[n, k] * np.outer(z, z)
+    if mixture.covariance_type in ("diag", "spherical"):
+        second = np.array([np.diag(m) for m in second])
+    return Moments(count, first, second, float(w @ density))
+
+
+def spread(x, sample_weight, kind):
+    """V (D, D): the data's covariance as the type would store it; full and tied add 1e-6 of its diagonal."""
+    x, w = np.asarray(x, float), _weights(x, sample_weight)
+    center = w @ x / w.sum()
+    matrix = sum(weight * np.outer(point - center, point - center) for point, weight in zip(x, w)) / w.sum()
+    if kind in ("full", "tied"):
+        return matrix + 1e-6 * np.diag(np.diag(matrix))
+    return np.diag(np.diag(matrix)) if kind == "diag" else np.eye(x.shape[1]) * np.trace(matrix) / x.shape[1]
+
+
+def m_step(mixture, x, sample_weight=None, prior=None, reg_covar=None):
+    """One EM step: maximum likelihood with the pseudo-count penalty, with reg_covar (0: plain), or the joint mode under a prior.
+
+    Written for mixtures with no empty component, but for weights of exactly 0, which stay (without a prior: unmoved).
+    """
+    mixture, x, w = of(mixture), np.asarray(x, float), _weights(x, sample_weight)
+    kind, (k_all, d) = mixture.covariance_type, mixture.means.shape
+    r, present = responsibilities(mixture, x), mixture.weights > 0
+    count, means, scatters = np.zeros(k_all), mixture.means.copy(), np.zeros((k_all, d, d))
+    for k in np.flatnonzero(present):
+        for n in range(len(x)):
+            count[k] += w[n] * r[n, k]
+        means[k] = sum(w[n] * r[n, k] * x[n] for n in range(len(x))) / count[k]
+        for n in range(len(x)):
+            scatters[k] += w[n] * r[n, k] * np.outer(x[n] - means[k], x[n] - means[k])
+    if prior is not None:
+        return _posterior_mode(mixture, prior, count, means, scatters)
+    e = PSEUDO_COUNT if reg_covar is None else 0.0
+    total, numbers = _pool(scatters, count, kind)
+    matrices = []
+    for k in range(k_all):
+        ml = (total[k] + e * spread(x, w, kind)) / (numbers[k] + e) if numbers[k] > 0 else dense(mixture, k)
+        matrices.append(ml + (reg_covar or 0.0) * np.eye(d) if numbers[k] > 0 else ml)
+    return Mixture(count / count.sum(), means, store(matrices, kind), kind)
+
+
+def _pool(scatters, count, kind):
+    """What a covariance's scatter (D, D) and number of observations are, component by component."""
+    if kind == "full":
+        return scatters, count
+    if kind == "tied":
+        return [scatters.sum(0)] * len(count), np.full(len(count), count.sum())
+    diagonals = [np.diag(np.diag(s)) for s in scatters]
+    if kind == "diag":
+        return diagonals, count
+    return [np.eye(len(s)) * np.trace(s) / len(s) for s in diagonals], count
+
+
+def _posterior_mode(mixture, prior, count, centers, scatters):
+    """The mode of Dirichlet x inverse Wishart (gamma) x N(m, Sigma / kappa) times the weighted complete-data likelihood.
+
+    The power of |Sigma|^-1/2: nu + D + 1 of the inverse Wishart (nu + 2 of a variance's inverse gamma), one of each mean's prior,
+    one an observation.
+    """
+    kind, (k_all, d), present = mixture.covariance_type, mixture.means.shape, mixture.weights > 0
+    c, m, kappa, nu, scale = hyperparameters(prior)
+    weights = np.where(present, count + c - 1, 0)
+    means = (count[:, None] * centers + kappa * m) / (count + kappa)[:, None]
+    about = [scatters[k] + kappa * count[k] / (kappa + count[k]) * np.outer(centers[k] - m, centers[k] - m) for k in range(k_all)]
+    if kind == "tied":
+        matrices = [(scale + sum(about)) / (nu + d + 1 + count.sum() + present.sum())] * k_all
+    elif kind == "full":
+        matrices = [(scale + about[k]) / (nu + d + 1 + count[k] + present[k]) for k in range(k_all)]
+    elif kind == "diag":
+        matrices = [np.diag((scale + np.diag(about[k])) / (nu + 2 + count[k] + present[k])) for k in range(k_all)]
+    else:
+        matrices = [np.eye(d) * (scale + np.trace(about[k])) / (nu + 2 + d * (count[k] + present[k])) for k in range(k_all)]
+    return Mixture(weights / weights.sum(), means, store(matrices, kind), kind)
+
+
+def hyperparameters(prior):
+    """c (K,), m (D,), kappa, nu, S in float64, scalars as Python numbers."""
+    values = (np.asarray(v, float) for v in (prior.weight_concentration, prior.mean, prior.mean_precision,
+                                             prior.degrees_of_freedom, prior.scale))
+    return tuple(v if v.ndim else float(v) for v in values)
+
+
+def objective(mixture, x, sample_weight=None, prior=None, reg_covar=None):
+    """What EM climbs: weighted log-likelihood, plus the log prior, or minus the penalty."""
+    mixture, w = of(mixture), _weights(x, sample_weight)
+    total = float(w @ log_prob(mixture, x))
+    if prior is not None:
+        return total + log_prior(mixture, prior)
+    if reg_covar is not None:
+        return total
+    distinct = [0] if mixture.covariance_type == "tied" else np.flatnonzero(mixture.weights > 0)
+    v = spread(x, w, mixture.covariance_type)
+    return total - PSEUDO_COUNT / 2 * sum(np.trace(v @ np.linalg.inv(dense(mixture, k))) + np.linalg.slogdet(dense(mixture, k))[1]
+                                          for k in distinct)
+
+
+def log_prior(mixture, prior):
+    """Normalised log density of (weights, means, covariances) from scipy's own distributions; weight 0 means absent."""
+    mixture, present = of(mixture), np.flatnonzero(np.asarray(mixture.weights) > 0)
+    kind, d = mixture.covariance_type, mixture.means.shape[1]
+    c, m, kappa, nu, scale = hyperparameters(prior)
+    weights = mixture.weights[present] / mixture.weights[present].sum()
+    total = stats.dirichlet(c[present]).logpdf(weights) if len(present) > 1 else 0.0
+    for k in present:
+        total += stats.multivariate_normal(m, dense(mixture, k) / kappa).logpdf(mixture.means[k])
+    for k in present[:1] if kind == "tied" else present:
+        if kind in ("full", "tied"):
+            total += stats.invwishart(nu, scale).logpdf(dense(mixture, k))
+        elif kind == "diag":
+            total += stats.invgamma(nu / 2, scale=scale / 2).logpdf(mixture.covariances[k]).sum()
+        else:
+            total += stats.invgamma(nu / 2, scale=scale / 2).logpdf(mixture.covariances[k, 0])
+    return float(total)
+
+
+def em(mixture, x, num_steps, sample_weight=None, prior=None, reg_covar=None):
+    """num_steps of EM: the mixtures passed through, start included."""
+    path = [of(mixture)]
+    for _ in range(num_steps):
+        path.append(m_step(path[-1], x, sample_weight, prior, reg_covar))
+    return path
+
+
+def _weights(x, sample_weight):
+    return np.ones(len(x)) if sample_weight is None else np.asarray(sample_weight, float)

@@ -1,0 +1,178 @@
+"""The house: who may import whom, what an import may do, what each public name must have, what lies at the top."""
+
+import ast
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jaxgmm
+
+PACKAGE = Path(jaxgmm.__file__).parent
+TOP = Path(__file__).parent.parent
+TYPES = {"full", "tied", "diag", "spherical"}
+
+# ground floor first; a file imports from lower floors, or from files named before it on its own
+FLOORS = [
+    ["covariance", "datasets"],
+    ["checks"],
+    ["mixture"],
+    ["density", "prior"],
+    ["em." + name for name in ("result", "moments", "accelerate", "implicit", "fitting", "standard_errors", "starts", "many", "select")],
+    ["posterior." + name for name in ("draws", "model", "diagnostics", "bridge", "laplace", "nuts", "gibbs", "bootstrap", "relabel",
+                                      "predictive", "evidence")],
+    [*("experiment." + name for name in ("page", "verdict", "compare", "calibrate", "study")), "reading", "io"],
+    ["plot"],
+    ["report"],
+    ["cli", "__main__"],
+]
+PLACE = {name: (floor, place) for floor, names in enumerate(FLOORS) for place, name in enumerate(names)}
+
+
+def files():
+    """Module name -> syntax tree, for every file that is a room."""
+    trees = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        if name.endswith("__init__") and name != "datasets.__init__":
+            continue
+        trees[name.removesuffix(".__init__")] = ast.parse(path.read_text())
+    return trees
+
+
+FILES = files()
+
+
+def imports(name):
+    """Modules of the package that a file imports, anywhere in it."""
+    package = ["jaxgmm", *name.split(".")[:-1]] if name != "datasets" else ["jaxgmm", "datasets"]
+    for node in ast.walk(FILES[name]):
+        if isinstance(node, ast.Import):
+            targets = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            module = ".".join(part for part in (base, node.module) if part)
+            inside = [f"{module}.{alias.name}" for alias in node.names]
+            targets = [t if t.removeprefix("jaxgmm.") in FILES else module for t in inside]
+        else:
+            continue
+        yield from (t for t in targets if t.partition(".")[0] == "jaxgmm")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_floors(name):
+    """A file imports only from lower floors, or from files listed above it in its own room."""
+    assert name in PLACE, f"{name} is on no floor"
+    for target in imports(name):
+        if target == "jaxgmm":  # the version, for the command
+            assert name == "cli"
+            continue
+        target = target.removeprefix("jaxgmm.")
+        assert target in PLACE, f"{name} imports {target}, which is on no floor"
+        assert PLACE[target] < PLACE[name], f"{name} must not import {target}"
+
+
+@pytest.mark.parametrize("name", set(FILES) - {"covariance", "posterior.model"})
+def test_one_file_branches_on_the_type(name):
+    """No comparison with, and no table keyed by, a covariance type's name: a new type is added in one file."""
+    for node in ast.walk(FILES[name]):
+        operands = []
+        if isinstance(node, ast.Compare):
+            operands = [node.left, *node.comparators]
+        elif isinstance(node, ast.Dict):
+            operands = [key for key in node.keys if key]
+        elif isinstance(node, ast.MatchValue):
+            operands = [node.value]
+        names = {leaf.value for operand in operands for leaf in ast.walk(operand) if isinstance(leaf, ast.Constant)}
+        assert not names & TYPES, f"line {getattr(node, 'lineno', '?')} branches on a covariance type"
+
+
+def test_heavy_libraries_stay_in_their_rooms():
+    """matplotlib in plot (and report) only; numpyro nowhere below the posterior; no pickle, eval or exec anywhere."""
+    for name, tree in FILES.items():
+        for node in ast.walk(tree):
+            modules = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for module in (m.partition(".")[0] for m in modules):
+                assert module != "matplotlib" or name in ("plot", "report", "cli"), f"{name} imports matplotlib"
+                assert module != "numpyro" or PLACE[name] >= PLACE["posterior.draws"], f"{name} imports numpyro"
+                assert module not in ("pickle", "joblib", "dill"), f"{name} imports {module}"
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id not in ("eval", "exec"), f"{name} calls {node.func.id}"
+    assert not {"numpyro", "posterior.bridge"} & {t.removeprefix("jaxgmm.") for t in imports("posterior.model")}
+    assert set(imports("posterior.model")) <= {"jaxgmm.mixture", "jaxgmm.prior"}, "a second description of one model, on purpose"
+
+
+def test_library_never_touches_the_configuration():
+    """Nothing sets a flag of JAX, nor the random state of NumPy; the command, whose process is its own, may."""
+    for path in set(PACKAGE.rglob("*.py")) - {PACKAGE / "cli.py"}:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                call = ast.unparse(node.func)
+                assert call not in ("jax.config.update", "np.random.seed", "numpyro.enable_x64", "numpyro.set_platform"), f"{path.name}: {call}"
+
+
+def test_importing_is_light():
+    """import jaxgmm makes no array, changes no configuration, starts no backend, imports neither numpyro nor matplotlib."""
+    code = """
+import json, sys, jax
+before = dict(jax.config.values)
+import jaxgmm
+from jax._src import xla_bridge
+backends = len(getattr(xla_bridge, "_backends", {}))
+print(json.dumps({"modules": sorted(m for m in ("numpyro", "matplotlib", "sklearn", "arviz", "tqdm") if m in sys.modules),
+                  "changed": sorted(k for k, v in jax.config.values.items() if before.get(k) != v),
+                  "backends": backends, "arrays": len(jax.live_arrays())}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {"modules": [], "changed": [], "backends": 0, "arrays": 0}
+
+
+PUBLIC = sorted(name for name in dir(jaxgmm) if not inspect.ismodule(getattr(jaxgmm, name)))
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_names_are_documented(name):
+    """Every public name says what it is; functions with arguments, what comes back, and an example."""
+    thing = getattr(jaxgmm, name)
+    text = inspect.getdoc(thing) or ""
+    assert len(text) > 30 and text.split("\n")[0].rstrip().endswith((".", ":", "?")) or "\n" in text, name
+    if inspect.isfunction(thing):
+        assert ">>>" in text and "Example:" in text, f"{name} has no example"
+        for parameter in inspect.signature(thing).parameters:
+            assert f"{parameter}:" in text or f"{parameter}," in text, f"{name} does not say what {parameter} is"
+
+
+def test_options_are_keyword_only():
+    """Order is always key, mixture, x, prior (and data's companions); what follows is keyword-only."""
+    positional = {"key", "mixture", "mixtures", "start", "x", "xs", "prior", "moments", "weights", "means", "covariances", "dims", "values",
+                  "labels", "responsibilities", "posterior", "fit", "reference", "num_samples", "name", "path", "thing", "method", "data_sets",
+                  "data"}
+    for name in PUBLIC:
+        thing = getattr(jaxgmm, name)
+        if inspect.isfunction(thing):
+            found = [p.name for p in inspect.signature(thing).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+            assert set(found) <= positional, f"{name}: {found}"
+
+
+def test_top_level():
+    """Only these entries, and dot-files (what tools leave behind aside)."""
+    allowed = {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "jaxgmm", "tests", "notebooks"}
+    left_behind = {"build", "dist", "jaxgmm.egg-info", "__pycache__"}
+    found = {path.name for path in TOP.iterdir() if not path.name.startswith(".")}
+    assert found - allowed - left_behind == set()
+
+
+def test_no_empty_rooms():
+    """Every file says something; every folder holds a room; sub-packages re-export nothing."""
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        if path.name == "__init__.py":
+            assert [p for p in path.parent.iterdir() if p.suffix in (".py", ".csv") and p != path], f"{path.parent.name} is an empty room"
+            if path.parent not in (PACKAGE, PACKAGE / "datasets"):
+                assert not any(isinstance(node, ast.Import | ast.ImportFrom) for node in tree.body), f"{path} re-exports"
+        else:
+            assert ast.get_docstring(tree), f"{path.name} does not say what it is"
+            assert any(isinstance(node, ast.FunctionDef | ast.ClassDef | ast.If) for node in tree.body), f"{path.name} is empty"

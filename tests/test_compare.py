@@ -1,0 +1,232 @@
+"""compare on fabricated posteriors whose answers are known."""
+
+import csv
+import io
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxgmm
+from jaxgmm import covariance
+from jaxgmm.experiment import page
+from jaxgmm.experiment.compare import compare
+from jaxgmm.posterior.draws import Posterior, PosteriorStatus
+
+TYPES = ("full", "tied", "diag", "spherical")
+CHAINS, DRAWS = 4, 500
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Two clusters 8 sd apart in two features; float32, as most users have."""
+    rng = np.random.default_rng(0)
+    return np.concatenate([rng.normal(0, 1, (60, 2)), rng.normal(8, 1, (40, 2))]).astype(np.float32)
+
+
+def make_fit(x, kind="full", k=2, prior=True):
+    options = {"num_components": k, "covariance_type": kind}
+    prior = jaxgmm.default_prior(x, **options) if prior else None
+    return jaxgmm.fit(jaxgmm.initialize(jax.random.key(1), x, **options), x, prior)
+
+
+def make_posterior(fit, x, *, noise=0.05, shift=0.0, seed=0, prior=None, swap_chain=None):
+    """Draws around an EM solution: log-normal factors on the covariances and weights, normal means; means[0, 0] shifted."""
+    rng, m = np.random.default_rng(seed), fit.mixture
+    weights = np.asarray(m.weights) * np.exp(noise * rng.normal(size=(CHAINS, DRAWS, m.num_components)))
+    weights /= weights.sum(-1, keepdims=True)
+    means = np.asarray(m.means) + noise * rng.normal(size=(CHAINS, DRAWS, *m.means.shape))
+    means[..., 0, 0] += shift
+    factor = np.exp(noise * rng.normal(size=(CHAINS, DRAWS, m.covariances.shape[0])))
+    covariances = np.asarray(m.covariances) * factor.reshape(*factor.shape, *[1] * (m.covariances.ndim - 1))
+    if swap_chain is not None:
+        weights[swap_chain], means[swap_chain] = weights[swap_chain, :, ::-1], means[swap_chain, :, ::-1]
+        covariances[swap_chain] = covariances[swap_chain, :, ::-1]
+    stack = jaxgmm.Mixture(*(jnp.asarray(v, m.means.dtype) for v in (weights, means, covariances)), m.covariance_type)
+    if prior is None:
+        prior = jaxgmm.default_prior(x, num_components=m.num_components, covariance_type=m.covariance_type)
+    log_density = jaxgmm.log_prob(stack, x).sum(-1) + jaxgmm.log_prior(stack, prior)
+    stats = {"diverging": jnp.zeros((CHAINS, DRAWS), bool)}
+    return Posterior(stack, log_density, prior, jnp.array(PosteriorStatus.OK), stats, "nuts")
+
+
+def by_name(comparison):
+    return {row["name"]: row for row in comparison.rows}
+
+
+def test_numbers_are_those_of_numpy(data):
+    fit = make_fit(data)
+    posterior = make_posterior(fit, data, shift=0.1)
+    rows = by_name(compare(fit, posterior, data, interval=0.8))
+    draws = np.asarray(posterior.mixture.means, float)[..., 0, 0]
+    row = rows["means[0,0]"]
+    em = float(fit.mixture.means[0, 0])
+    assert row["em"] == em
+    assert row["mean"] == pytest.approx(draws.mean(), rel=1e-12)
+    assert row["sd"] == pytest.approx(draws.std(ddof=1), rel=1e-12)
+    assert row["median"] == pytest.approx(np.median(draws), rel=1e-12)
+    assert (row["lower"], row["upper"]) == pytest.approx(tuple(np.quantile(draws, [0.1, 0.9])), rel=1e-12)
+    assert row["z"] == pytest.approx((em - draws.mean()) / draws.std(ddof=1), rel=1e-12)
+    # 0.1 is two sd: the mean is under every 80 % interval, and no other is
+    assert row["z"] == pytest.approx(-2, abs=0.2)
+    assert not row["inside"] and rows["means[1,1]"]["inside"]
+    assert row["r_hat"] < 1.01 and row["ess_bulk"] > 1500 and row["mcse"] == pytest.approx(0.05 / np.sqrt(2000), rel=0.2)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("d", [1, 2])
+def test_every_free_entry_has_a_row_that_says_where_it_is(data, kind, d):
+    x = data[:, :d]
+    fit = make_fit(x, kind)
+    comparison = compare(fit, make_posterior(fit, x), x)
+    assert len(comparison.rows) == 2 + 2 * d + covariance.num_free(kind, 2, d)
+    for row in comparison.rows:
+        field, index = row["name"].rstrip("]").split("[")
+        index = tuple(map(int, index.split(",")))
+        assert row["em"] == float(getattr(fit.mixture, field)[index])
+        assert comparison.draws(row).shape == (CHAINS, DRAWS)
+        assert comparison.draws(row).mean() == pytest.approx(row["mean"])
+        shared = kind == "tied" and field == "covariances"
+        assert row["component"] == (None if shared else index[0])
+    assert comparison.samplers["nuts"]["verdict"]["word"] == "agree"
+    assert all(len(line) <= 100 for line in str(comparison).splitlines())
+
+
+def test_a_swapped_chain_is_put_right(data):
+    fit = make_fit(data)
+    straight = compare(fit, make_posterior(fit, data), data)
+    swapped = compare(fit, make_posterior(fit, data, swap_chain=2), data)
+    assert swapped.rows == straight.rows
+    assert swapped.samplers["nuts"]["identified"] and swapped.samplers["nuts"]["verdict"]["word"] == "agree"
+    assert swapped.samplers["nuts"]["switch_rate"] == 0  # a chain in another order throughout does not switch
+
+
+def test_labels_that_are_not_identified_are_said_so():
+    x = np.random.default_rng(3).normal(size=(100, 1)).astype(np.float32)
+    mixture = jaxgmm.make_mixture([0.5, 0.5], [[-0.01], [0.01]], [[[1.0]], [[1.0]]])
+    with pytest.warns(RuntimeWarning):
+        fit = jaxgmm.fit(mixture, x, jaxgmm.default_prior(x, num_components=2), max_iter=1)
+    comparison = compare(fit, make_posterior(fit, x, noise=0.2), x)
+    sampler = comparison.samplers["nuts"]
+    assert not sampler["identified"] and sampler["verdict"]["word"] == "labels not identified"
+    text = str(comparison)
+    assert "NOT identified" in text and "overall mean" in text and "component 0  " not in text
+    assert "second" not in text and "2nd-largest weight" in text
+    # the fit's own complaint is passed on
+    assert any("max_iter" in note for note in sampler["notes"])
+
+
+def test_label_free_quantities_are_right(data):
+    fit = make_fit(data, "diag")
+    posterior = make_posterior(fit, data)
+    comparison = compare(fit, posterior, data, feature_names=["a", "b"])
+    rows = {row["name"]: row for row in comparison.label_free}
+    likelihood = np.asarray(jaxgmm.log_prob(posterior.mixture, data).sum(-1), float)
+    assert rows["log-likelihood (nats)"]["mean"] == pytest.approx(likelihood.mean(), abs=1e-2)
+    assert rows["log joint density (nats)"]["em"] == pytest.approx(float(fit.objective), abs=1e-2)
+    # under a mode the moments of the mixture are those of the data, but for the prior's pull
+    assert rows["overall mean b"]["em"] == pytest.approx(data[:, 1].mean(), rel=1e-2)
+    assert rows["overall sd b"]["em"] == pytest.approx(data[:, 1].std(), rel=3e-2)
+    assert rows["largest weight"]["mean"] >= rows["2nd-largest weight"]["mean"]
+
+
+def test_mismatches_are_named(data):
+    likeliest, mode = make_fit(data, prior=False), make_fit(data)
+    assert compare(mode, make_posterior(mode, data), data).samplers["nuts"]["notes"] == []
+    (note,) = compare(likeliest, make_posterior(mode, data), data).samplers["nuts"]["notes"]
+    assert "prior=posterior.prior" in note
+    notes = compare(mode, make_posterior(mode, data), data + 1).samplers["nuts"]["notes"]
+    assert any("not made on these data" in note for note in notes)
+
+
+def test_unmixed_and_few_draws_are_a_verdict(data):
+    fit = make_fit(data)
+    posterior = make_posterior(fit, data)
+    means = posterior.mixture.means.at[0, :, 0, 0].add(0.2)
+    stack = jaxgmm.Mixture(posterior.mixture.weights, means, posterior.mixture.covariances)
+    unmixed = Posterior(stack, posterior.log_density, posterior.prior, posterior.status,
+                        {"diverging": posterior.stats["diverging"].at[0, :3].set(True)})
+    verdict = compare(fit, unmixed, data).samplers["nuts"]["verdict"]
+    assert verdict["word"] == "chains unmixed"
+    assert "R-hat" in verdict["sentences"][0] and "mean feature 0 of component 0" in verdict["sentences"][0]
+    assert any(sentence.startswith("3 draws are divergent") for sentence in verdict["sentences"])
+    two = jax.tree.map(lambda leaf: leaf[:, :2] if leaf.ndim > 1 and leaf.shape[:2] == (CHAINS, DRAWS) else leaf, posterior)
+    few = compare(fit, two, data)
+    assert few.samplers["nuts"]["verdict"]["word"] == "chains unmixed"
+    json.loads(few.to_json())
+
+
+def test_one_component_and_weights(data):
+    weight = np.r_[np.ones(60), np.zeros(40)].astype(np.float32)
+    x = np.where(weight[:, None] > 0, data, np.nan)
+    prior = jaxgmm.default_prior(x, num_components=1, sample_weight=weight)
+    start = jaxgmm.initialize(jax.random.key(0), x, num_components=1, sample_weight=weight)
+    fit = jaxgmm.fit(start, x, prior, sample_weight=weight)
+    comparison = compare(fit, make_posterior(fit, data[:60], prior=prior), x, sample_weight=weight)
+    row = by_name(comparison)["weights[0]"]
+    assert row["sd"] == 0 and row["z"] == 0 and row["inside"]
+    assert comparison.samplers["nuts"]["notes"] == []
+    assert comparison.meta["total_weight"] == 60
+    assert comparison.samplers["nuts"]["verdict"]["word"] == "agree"
+
+
+def test_several_posteriors_by_name(data):
+    fit = make_fit(data)
+    posteriors = {"one": make_posterior(fit, data), "two": make_posterior(fit, data, shift=1.0, seed=1)}
+    comparison = compare(fit, posteriors, data)
+    assert [comparison.samplers[m]["verdict"]["word"] for m in ("one", "two")] == ["agree", "EM outside"]
+    assert {row["method"] for row in comparison.rows} == {"one", "two"}
+
+
+def test_json_and_csv_hold_every_number(data, tmp_path):
+    fit = make_fit(data)
+    comparison = compare(fit, make_posterior(fit, data), data, feature_names=["a, b", "c"])
+    record = json.loads(comparison.to_json(tmp_path / "c.json"))
+    assert record == json.loads((tmp_path / "c.json").read_text())
+    assert record["parameters"] == json.loads(json.dumps(comparison.rows))
+    rows = list(csv.DictReader(io.StringIO(comparison.to_csv(tmp_path / "c.csv"))))
+    assert len(rows) == len(comparison.rows) + len(comparison.label_free)
+    assert float(rows[0]["em"]) == comparison.rows[0]["em"]
+    assert (tmp_path / "c.csv").read_text() == comparison.to_csv()
+
+
+def test_long_names_and_extreme_numbers_stay_on_the_page(data):
+    x = data * np.array([1e-7, 1e9], np.float32)
+    fit = make_fit(x)
+    names = ["a_very_long_name_of_a_measured_quantity", "another_such_name_that_goes_on_and_on"]
+    posterior = make_posterior(fit, x, noise=1e-3)
+    text = str(compare(fit, posterior, x, feature_names=names))
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_numbers_have_the_digits_that_their_sd_makes_worth_reading():
+    assert page.numbers([1234.5678, 1.25], 1.25) == ["1234.6", "1.2"]
+    assert page.numbers([0.5, 0.0], 0.0) == ["0.5000", "0.0000"]
+    assert page.numbers([-0.0001, 0.03], 0.03) == ["0.000", "0.030"]
+    assert page.numbers([float("nan"), 1.0], 1.0) == ["-", "1.0"]
+
+
+@pytest.mark.parametrize("change, error, words", [
+    ({"fit": "mixture"}, TypeError, "a jaxgmm.Fit was expected"),
+    ({"posterior": "mixture"}, TypeError, "a jaxgmm.Posterior was expected"),
+    ({"posterior": "empty"}, ValueError, "at least one posterior"),
+    ({"posterior": "other"}, ValueError, "the same model"),
+    ({"x": "wide"}, ValueError, "features"),
+    ({"interval": 1.0}, ValueError, "under 1"),
+    ({"interval": "0.9"}, TypeError, "number"),
+    ({"feature_names": ["a"]}, ValueError, "one a column"),
+])
+def test_refused_with_a_sentence(data, change, error, words):
+    fit = make_fit(data)
+    posterior = make_posterior(fit, data)
+    other = make_fit(data, "diag")
+    stand_ins = {("fit", "mixture"): fit.mixture, ("posterior", "mixture"): posterior.mixture, ("posterior", "empty"): {},
+                 ("posterior", "other"): make_posterior(other, data), ("x", "wide"): np.ones((5, 3))}
+    arguments = {"fit": fit, "posterior": posterior, "x": data}
+    for name, value in change.items():
+        arguments[name] = stand_ins.get((name, value), value) if isinstance(value, str) else value
+    options = {name: arguments.pop(name) for name in ("interval", "feature_names") if name in arguments}
+    with pytest.raises(error, match=words):
+        compare(**arguments, **options)

@@ -1,0 +1,198 @@
+"""What a mixture says of points, against loops; laws of marginals and conditionals; points and components at the edge."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxgmm
+import oracle
+from conftest import KINDS, random_data, random_mixture
+
+log_prob = jax.jit(jaxgmm.log_prob)
+responsibilities = jax.jit(jaxgmm.responsibilities)
+predict = jax.jit(jaxgmm.predict)
+X = random_data(0, n=20)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_density_and_responsibilities(kind, x64):
+    """log p, responsibilities and labels are those of the loops; rows sum to one; labels are the largest."""
+    mixture = random_mixture(0, kind)
+    np.testing.assert_allclose(log_prob(mixture, X), oracle.log_prob(mixture, X), rtol=1e-10)
+    r = responsibilities(mixture, X)
+    np.testing.assert_allclose(r, oracle.responsibilities(mixture, X), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(r.sum(-1), 1, rtol=1e-14)
+    np.testing.assert_array_equal(predict(mixture, X), np.argmax(oracle.log_joint(mixture, X), axis=1))
+
+
+@pytest.mark.parametrize("kind", ["full", "spherical"])
+def test_one_feature_and_many(kind, x64):
+    """D=1 is no special case; D=6 goes through the library's factorisation."""
+    for d in (1, 6):
+        mixture, x = random_mixture(1, kind, d=d), random_data(1, n=20, d=d)
+        np.testing.assert_allclose(log_prob(mixture, x), oracle.log_prob(mixture, x), rtol=1e-10)
+
+
+def test_the_density_integrates_to_one(x64):
+    """A sum over a fine grid of one and of two features."""
+    grid = np.linspace(-40, 40, 4001)
+    np.testing.assert_allclose(np.exp(log_prob(random_mixture(0, "full", d=1), grid[:, None])).sum() * 0.02, 1, rtol=1e-10)
+    axis = np.linspace(-20, 20, 201)
+    plane = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
+    np.testing.assert_allclose(np.exp(log_prob(random_mixture(0, "tied", d=2, spread=1.5), plane)).sum() * 0.04, 1, rtol=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["tied", "diag"])
+def test_stacks_broadcast(kind, x64):
+    """(C, S) mixtures and (N, D) points give (C, S, N) and (C, S, N, K), member by member."""
+    members = [[random_mixture(3 * c + s, kind) for s in range(3)] for c in range(2)]
+    stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[jax.tree.map(lambda *l: jnp.stack(l), *row) for row in members])
+    values, r, labels = log_prob(stack, X), responsibilities(stack, X), predict(stack, X)
+    assert values.shape == labels.shape == (2, 3, 20) and r.shape == (2, 3, 20, 3)
+    np.testing.assert_allclose(values[1, 2], log_prob(members[1][2], X), rtol=1e-12)
+    np.testing.assert_allclose(r[0, 1], responsibilities(members[0][1], X), rtol=1e-10, atol=1e-14)
+
+
+def test_blocks_of_rows_do_not_matter(x64, monkeypatch):
+    """Worked through in blocks, with a remainder, the answers are those of all rows at once."""
+    from jaxgmm import density
+
+    mixture = random_mixture(0, "full")
+    stack = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), mixture)
+    whole = [log_prob(mixture, X), responsibilities(stack, X), predict(mixture, X)]
+    monkeypatch.setattr(density, "_BLOCK", 9 * 2 * 7)  # blocks of 14 and 7 rows
+    parts = [jax.jit(f)(m, X) for f, m in [(lambda m, x: jaxgmm.log_prob(m, x), mixture),
+                                           (lambda m, x: jaxgmm.responsibilities(m, x), stack),
+                                           (lambda m, x: jaxgmm.predict(m, x), mixture)]]
+    for one, other in zip(whole, parts):
+        np.testing.assert_allclose(one, other, rtol=1e-12)
+
+
+def test_no_points():
+    """The density of no points is no numbers."""
+    mixture = random_mixture(0, "full")
+    assert log_prob(mixture, jnp.zeros((0, 3))).shape == (0,) and responsibilities(mixture, jnp.zeros((0, 3))).shape == (0, 3)
+
+
+@pytest.mark.parametrize("kind", ["full", "diag"])
+def test_far_points(kind):
+    """float32, where every density underflows and where squares overflow: -inf or finite, all of it to the nearest in
+    Mahalanobis distance, never NaN."""
+    mixture = dataclasses.replace(random_mixture(2, kind), means=jnp.array([[0.0, 0, 0], [5.0, 0, 0], [0, -5.0, 0]]))
+    directions = np.array([[1.0, 0, 0], [-1.0, 0, 0], [0.3, -1, 0.2], [1, 1, 1]])
+    for size in (1e3, 1e10, 1e20, 1e30, 3e38):
+        x = (size * directions).astype(np.float32)
+        value, r = log_prob(mixture, x), np.asarray(responsibilities(mixture, x))
+        assert not np.isnan(value).any() and not np.isposinf(value).any()
+        np.testing.assert_allclose(r.sum(1), 1, rtol=1e-6)
+        if size >= 1e20:
+            distance = [[oracle.log_normal(1e6 * p, np.zeros(3), oracle.dense(mixture, k))
+                         + np.linalg.slogdet(oracle.dense(mixture, k))[1] / 2 for k in range(3)] for p in directions]
+            np.testing.assert_array_equal(r.argmax(1), np.argmax(distance, axis=1))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_are_finite_and_right(kind, x64):
+    """In every field, at weights of exactly 0 too, where the derivative in the weight is N(x | k) / p(x); far points included."""
+    mixture = random_mixture(4, kind)
+    absent = dataclasses.replace(mixture, weights=jnp.array([0.4, 0.0, 0.6]))
+    x = jnp.asarray(np.concatenate([X, [[1e6, 0, 0]]]))
+    gradient_of = jax.jit(jax.grad(lambda m, x, w: w @ jaxgmm.log_prob(m, x), argnums=(0, 1)))
+    for m in (mixture, absent):
+        gradient, in_x = gradient_of(m, x, jnp.ones(21))
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((gradient, in_x)))
+    point = np.eye(21)[5]
+    gradient, _ = gradient_of(absent, x, point)
+    expected = [np.exp(oracle.log_normal(X[5], m, oracle.dense(absent, k)) - oracle.log_prob(absent, X[5:6])[0])
+                for k, m in enumerate(np.asarray(absent.means))]
+    np.testing.assert_allclose(gradient.weights, expected, rtol=1e-9)
+    np.testing.assert_array_equal(gradient.means[1], 0)
+    step = 1e-6
+    up, down = (oracle.log_prob(oracle.of(m)._replace(means=np.asarray(m.means) + s * np.eye(3)[[0, 0, 0]] * np.eye(3)[:, :1]), X[5:6])
+                for m, s in ((absent, step), (absent, -step)))
+    np.testing.assert_allclose(gradient.means[0, 0], (up - down)[0] / (2 * step), rtol=1e-6, atol=1e-8)
+
+
+def test_weight_zero_is_silent(x64):
+    """A component of weight 0 changes nothing, wherever it is, and takes nothing."""
+    mixture = dataclasses.replace(random_mixture(5, "full"), weights=jnp.array([0.4, 0.0, 0.6]))
+    keep = np.array([0, 2])
+    smaller = jaxgmm.Mixture(mixture.weights[keep], mixture.means[keep], mixture.covariances[keep])
+    np.testing.assert_allclose(log_prob(mixture, X), oracle.log_prob(smaller, X), rtol=1e-12)
+    assert (responsibilities(mixture, X)[:, 1] == 0).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_joint_is_marginal_times_conditional(kind, x64):
+    """log p(a, b) = log p(b) + log p(a | b), and the marginal keeps the entries asked for, in their order."""
+    mixture, point = random_mixture(6, kind), X[3]
+    known, rest = [2, 0], [1]
+    marginal = jaxgmm.marginal(mixture, known)
+    conditional = jaxgmm.condition(mixture, known, point[known])
+    joint = oracle.log_prob(mixture, point[None])
+    np.testing.assert_allclose(oracle.log_prob(marginal, point[None, known]) + oracle.log_prob(conditional, point[None, rest]), joint,
+                               rtol=1e-10)
+    np.testing.assert_array_equal(marginal.means, mixture.means[:, jnp.array(known)])
+    assert marginal.covariance_type == conditional.covariance_type == kind
+    assert conditional.num_features == 1 and abs(float(conditional.weights.sum()) - 1) < 1e-14
+    stack = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), mixture)
+    both = jaxgmm.condition(stack, known, point[known])
+    np.testing.assert_allclose(both.means[1], conditional.means, rtol=1e-12)
+    np.testing.assert_allclose(both.covariances[0], conditional.covariances, rtol=1e-12)
+
+
+def test_far_condition_is_not_nan():
+    """Conditioning where every density underflows: the nearest component takes all."""
+    conditional = jaxgmm.condition(random_mixture(6, "full"), [0], [1e30])
+    assert set(conditional.weights.tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize("kind", ["full", "tied", "spherical"])
+def test_draws(kind):
+    """Labels by weight, points by their component's mean and covariance. False failure: 5 sds of 30 normal means, under 2e-5."""
+    mixture, draws = random_mixture(7, kind), 4000
+    x, labels = jax.jit(jaxgmm.sample, static_argnums=2)(jax.random.key(0), mixture, draws)
+    assert x.shape == (draws, 3) and x.dtype == jnp.float32
+    share = np.bincount(labels, minlength=3) / draws
+    w = np.asarray(mixture.weights)
+    assert (abs(share - w) < 5 * np.sqrt(w * (1 - w) / draws)).all()
+    for k in range(3):
+        z = np.linalg.solve(np.linalg.cholesky(oracle.dense(mixture, k)), (np.asarray(x)[labels == k] - mixture.means[k]).T).T
+        assert (abs(z.mean(0)) < 5 / np.sqrt(len(z))).all()
+        assert (abs(z.T @ z / len(z) - np.eye(3)) < 5 * np.sqrt((1 + np.eye(3)) / len(z))).all()
+    assert len(set(labels[:20].tolist())) > 1, "draws come in random order"
+
+
+def test_draws_by_key_and_number():
+    """Same key, same draws; another key, others; none is a number of draws too."""
+    mixture = random_mixture(7, "diag")
+    one, again, other = (np.asarray(jaxgmm.sample(jax.random.key(i), mixture, 4)[0]) for i in (0, 0, 1))
+    np.testing.assert_array_equal(one, again)
+    assert (one != other).any()
+    assert jaxgmm.sample(jax.random.key(0), mixture, 0)[0].shape == (0, 3)
+
+
+def test_refusals():
+    """Options that make no sense, in a sentence."""
+    mixture = random_mixture(0, "full")
+    stack = jax.tree.map(lambda leaf: leaf[None], mixture)
+    key = jax.random.key(0)
+    for wrong, error, words in [
+        (lambda: jaxgmm.sample(key, mixture, -1), ValueError, "num_samples is -1; an integer >= 0 was expected"),
+        (lambda: jaxgmm.sample(key, mixture, 2.0), TypeError, "num_samples is 2.0"),
+        (lambda: jaxgmm.sample(0, mixture, 2), TypeError, "random key was expected"),
+        (lambda: jaxgmm.sample(key, stack, 2), ValueError, "use jax.vmap"),
+        (lambda: jaxgmm.marginal(mixture, []), ValueError, "features from 0 to 2 were expected"),
+        (lambda: jaxgmm.marginal(mixture, [0, 0]), ValueError, "different features"),
+        (lambda: jaxgmm.marginal(mixture, [3]), ValueError, "from 0 to 2"),
+        (lambda: jaxgmm.marginal(mixture, [0.5]), (TypeError, ValueError), "features"),
+        (lambda: jaxgmm.condition(mixture, [0, 1, 2], [0, 0, 0]), ValueError, "at least one must remain"),
+        (lambda: jaxgmm.condition(mixture, [0, 1], [0.0]), ValueError, r"\(2,\)"),
+        (lambda: jaxgmm.log_prob("mixture", X), TypeError, "Mixture"),
+        (lambda: jaxgmm.log_prob(X, mixture), TypeError, "Mixture"),
+    ]:
+        with pytest.raises(error, match=words):
+            wrong()

@@ -1,0 +1,249 @@
+"""A catalogue of inputs that break mixture software. Eager calls refuse in a sentence, or fit and warn; inside jit and vmap nothing
+raises and the status says what happened, lane by lane, with finite parameters in every one.
+"""
+
+import re
+import warnings
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxgmm
+from conftest import KINDS, assert_mixtures_close
+from jaxgmm import ComponentStatus, Status
+
+N, D, K = 40, 2, 3
+RNG = np.random.default_rng(0)
+SOUND = RNG.normal(size=(N, D)) + np.array([[0, 0], [6, 0], [0, 6]])[np.arange(N) % K]
+LINE = np.linspace(-1, 1, N)[:, None]
+KEY = jax.random.key(0)
+
+
+def quiet(function, *arguments, **options):
+    """The result, and the warnings' text."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = function(*arguments, **options)
+    return result, " ".join(str(w.message) for w in caught)
+
+
+def start_and_fit(key, x, w, kind="full", **options):
+    return jaxgmm.fit(jaxgmm.initialize(key, x, num_components=K, covariance_type=kind, sample_weight=w), x, sample_weight=w,
+                      tol=1e-6, max_iter=200, **options)
+
+
+def spoiled(value):
+    x = SOUND.copy()
+    x[3, 1] = value
+    return x
+
+
+# what a fit must survive: name -> data (N, D), float64
+LANES = {
+    "sound": SOUND,
+    "identical points": np.full((N, D), 50.0),
+    "fewer distinct points than components": np.repeat([[1.0, 2.0], [3.0, 5.0]], N // 2, axis=0),
+    "constant column": np.hstack([SOUND[:, :1], np.full((N, 1), 7.0)]),
+    "collinear columns": np.hstack([LINE, 3 * LINE + 1]),
+    "offset 1e6": SOUND + 1e6,
+    "offset 1e8": SOUND + 1e8,
+    "scale 1e-3": SOUND * 1e-3,
+    "scale 1e-12": SOUND * 1e-12,
+    "scale 1e12": SOUND * 1e12,
+    "scale 1e140": SOUND * 1e140,
+    "units 1e-6 and 1e6": SOUND * [1e-6, 1e6],
+    "outlier 1e8": spoiled(1e8),
+    "far-apart components": SOUND + 1e5 * np.array([[0, 0], [1, 0], [0, 1]])[np.arange(N) % K],
+    "two values a column": (SOUND > 1).astype(float),
+}
+POISONED = {
+    "NaN": (spoiled(np.nan), Status.NONFINITE),
+    "infinity": (spoiled(np.inf), Status.NONFINITE),
+    "squares overflow": (SOUND * 1e200, Status.NONFINITE),
+    "outlier 1e160": (spoiled(1e160), Status.NONFINITE),
+    "all padding": (np.full((N, D), np.nan), Status.EMPTY_DATA),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_lanes(kind, x64):
+    """Under jit and vmap: every lane finite, converged where the data are sound in any unit, else with the status that says why;
+    scale and offset change the units of the answer, and nothing else."""
+    names = [*LANES, *POISONED]
+    xs = np.stack([*LANES.values(), *(x for x, _ in POISONED.values())])
+    weights = np.ones((len(xs), N))
+    weights[names.index("all padding")] = 0
+    fits = jax.jit(jax.vmap(partial(start_and_fit, KEY, kind=kind)))(xs, weights)
+    status = dict(zip(names, (Status(int(s)) for s in fits.status)))
+    lane = {name: fits.mixture[i] for i, name in enumerate(names)}
+    for i, name in enumerate(names):
+        if name in POISONED:
+            assert status[name] == POISONED[name][1], (name, status[name])
+        else:
+            assert status[name] == Status.CONVERGED, (name, status[name])
+            assert np.isfinite(fits.log_likelihood[i]) and np.isfinite(fits.objective[i]), name
+            assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(lane[name])), name
+            assert (np.asarray(jaxgmm.covariance.variances(lane[name].covariances, kind, D)) > 0).all(), name
+    for name, shift, scale, tolerance in [("offset 1e6", 1e6, 1, 1e-7), ("offset 1e8", 1e8, 1, 1e-5), ("scale 1e-3", 0, 1e-3, 1e-8),
+                                          ("scale 1e-12", 0, 1e-12, 1e-8), ("scale 1e12", 0, 1e12, 1e-8), ("scale 1e140", 0, 1e140, 1e-8)]:
+        back = jaxgmm.Mixture(lane[name].weights, (lane[name].means - shift) / scale, lane[name].covariances / scale / scale, kind)
+        assert_mixtures_close(back, lane["sound"], tolerance)
+    if kind in ("full", "diag"):
+        mixed = lane["units 1e-6 and 1e6"]
+        units = np.array([1e-6, 1e6])
+        square = np.outer(units, units) if kind == "full" else units**2
+        assert_mixtures_close(jaxgmm.Mixture(mixed.weights, mixed.means / units, mixed.covariances / square, kind), lane["sound"], 1e-8)
+    same = lane["identical points"]
+    assert np.allclose(same.means[same.weights > 0], 50), "no mean is invented"
+    assert int((lane["fewer distinct points than components"].weights > 1e-6).sum()) <= 2 or kind == "tied"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_offset_in_float32(kind):
+    """Offsets of 1e4 sds in float32: as the data without it, as far as float32 holds them."""
+    moved = (SOUND + 1e4).astype(np.float32)
+    same = (moved - np.float32(1e4)).astype(np.float32)  # the same numbers, exactly
+    fits = jax.jit(jax.vmap(partial(start_and_fit, KEY, kind=kind)))(jnp.stack([same, moved]), jnp.ones((2, N)))
+    assert fits.status.tolist() == [Status.CONVERGED] * 2
+    np.testing.assert_allclose(fits.mixture.means[1] - 1e4, fits.mixture.means[0], atol=3e-3)
+    np.testing.assert_allclose(fits.mixture.covariances[1], fits.mixture.covariances[0], rtol=2e-3, atol=2e-3)
+
+
+REFUSED = {
+    "1 NaN": (lambda: start_and_fit(KEY, spoiled(np.nan), None), ValueError, "NaN in 1 of 40 rows"),
+    "2 infinity": (lambda: start_and_fit(KEY, spoiled(-np.inf), None), ValueError, "infinity in 1 of 40 rows"),
+    "3 no rows": (lambda: start_and_fit(KEY, SOUND[:0], None), ValueError, "0 rows; at least 3 were expected"),
+    "4 no columns": (lambda: start_and_fit(KEY, SOUND[:, :0], None), ValueError, "at least one column"),
+    "5 one row": (lambda: jaxgmm.fit(jaxgmm.make_mixture([1.0], [[0.0]], [[[1.0]]]), [[3.0]]), ValueError, "one row"),
+    "6 N < K": (lambda: start_and_fit(KEY, SOUND[:2], None), ValueError, "2 rows; at least 3"),
+    "19 scale 1e-30 in float32": (lambda: start_and_fit(KEY, SOUND * 1e-30, None), ValueError, "squares vanish.*rescale"),
+    "21 scale 1e25 in float32": (lambda: start_and_fit(KEY, SOUND * 1e25, None), ValueError, "squares overflow.*rescale"),
+    "22 subnormal": (lambda: start_and_fit(KEY, SOUND * 1e-42, None), ValueError, "rescale"),
+    "33 K=0": (lambda: jaxgmm.initialize(KEY, SOUND, num_components=0), ValueError, "integer >= 1"),
+    "34 K=True": (lambda: jaxgmm.initialize(KEY, SOUND, num_components=True), TypeError, "integer >= 1"),
+    "37 negative weight": (lambda: jaxgmm.make_mixture([-0.5, 1.5], [[0.0], [1.0]], [[1.0]] * 2, covariance_type="diag"), ValueError, "-0.5"),
+    "38 weights of 1.8": (lambda: jaxgmm.make_mixture([0.8, 1.0], [[0.0], [1.0]], [[1.0]] * 2, covariance_type="diag"), ValueError, "1.8"),
+    "39 not positive definite": (lambda: jaxgmm.make_mixture([1.0], [[0.0, 0]], [[[1.0, 2], [2, 1]]]), ValueError, "positive definite"),
+    "40 negative sample_weight": (lambda: start_and_fit(KEY, SOUND, -np.ones(N)), ValueError, ">= 0 were expected"),
+    "41 integers beyond float32": (lambda: start_and_fit(KEY, np.full((N, D), 2**40), None), ValueError, "2\\*\\*24"),
+    "42 booleans": (lambda: start_and_fit(KEY, SOUND > 0, None), TypeError, "booleans"),
+    "43 strings": (lambda: start_and_fit(KEY, SOUND.astype(str), None), TypeError, "strings"),
+    "44 ragged": (lambda: start_and_fit(KEY, [[1.0, 2.0], [3.0]], None), ValueError, "jaxgmm.pad"),
+    "47 masked": (lambda: start_and_fit(KEY, np.ma.masked_array(SOUND, SOUND > 1), None), TypeError, "mask would be lost"),
+    "48 one dimension": (lambda: start_and_fit(KEY, SOUND[:, 0], None), ValueError, "reshape"),
+    "49 three dimensions": (lambda: start_and_fit(KEY, SOUND[None], None), ValueError, "fit_many"),
+    "52 complex": (lambda: start_and_fit(KEY, SOUND + 0j, None), TypeError, "complex"),
+    "53 dates": (lambda: start_and_fit(KEY, np.full((N, D), np.datetime64("2020-01-01")), None), TypeError, "dates"),
+    "54 beyond float32": (lambda: start_and_fit(KEY, spoiled(1e300), None), ValueError, "beyond float32"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(case):
+    """The eager door: a sentence with what was expected, before anything is computed."""
+    call, error, words = REFUSED[case]
+    with pytest.raises(error) as caught:
+        call()
+    assert re.search(words, str(caught.value)), str(caught.value)
+
+
+def test_eager(x64):
+    """Eager, float64: fitted, with a warning that names the trouble; a sound fit is silent."""
+    fit = partial(quiet, start_and_fit, KEY, w=np.ones(N))
+    result, said = fit(SOUND)
+    assert bool(result.converged) and said == ""
+    for name, words in [("constant column", "constant in column 1"), ("identical points", "constant in column 0, 1"),
+                        ("outlier 1e8", "Components? .*fewer than D \\+ 1")]:
+        result, said = fit(LANES[name])
+        assert re.search(words, said), (name, said)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result.mixture)), name
+    alone = int(np.argmin(fit(LANES["outlier 1e8"])[0].mixture.weights))
+    assert int(fit(LANES["outlier 1e8"])[0].component_status[alone]) in (ComponentStatus.AT_FLOOR, ComponentStatus.FEW_POINTS)
+    layouts = [np.asfortranarray(SOUND), np.repeat(SOUND, 2, axis=0)[::2], SOUND.astype(">f8"), SOUND.tolist(), SOUND.astype(object)]
+    base = fit(SOUND)[0]
+    for same in layouts:
+        for a, b in zip(jax.tree.leaves(fit(same)[0]), jax.tree.leaves(base)):
+            np.testing.assert_array_equal(a, b)
+
+
+def start(weights, means, variance=1.0):
+    return jaxgmm.make_mixture(weights, means, np.tile(variance * np.eye(D), (K, 1, 1)))
+
+
+def test_hard_starts(x64):
+    """Empty, absent, identical and collapsing components, one compilation: frozen and flagged, never at an invented origin."""
+    fit = partial(jaxgmm.fit, x=SOUND + 50, sample_weight=np.ones(N), tol=1e-6, max_iter=200)
+    third = np.full(K, 1 / K)
+    empty, _ = quiet(fit, start(third, [[50.0, 50], [56, 50], [1e6, -1e6]]))
+    assert empty.component_status.tolist()[2] == ComponentStatus.EMPTY and float(empty.mixture.weights[2]) == 0
+    np.testing.assert_allclose(empty.mixture.means[2], [1e6, -1e6])
+    absent, _ = quiet(fit, start([0.5, 0.5, 0], [[50.0, 50], [56, 50], [50, 56]]))
+    assert float(absent.mixture.weights[2]) == 0 and bool(absent.converged)
+    np.testing.assert_allclose(absent.mixture.means[2], [50, 56])
+    assert float(absent.log_likelihood) == pytest.approx(float(empty.log_likelihood), rel=1e-6)
+    same, said = quiet(fit, start(third, [[50.0, 50]] * 3))
+    assert "all the same" in said
+    np.testing.assert_allclose(same.mixture.means, np.tile((SOUND + 50).mean(0), (K, 1)), rtol=1e-8)
+    far = quiet(fit, start(third, [[0.0, 0], [1e3, 0], [0, 1e3]]))[0]
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(far.mixture))
+
+
+def test_collapse(x64):
+    """A component on one point: plain ML is singular and keeps its last finite state; the default holds it at the floor and says so."""
+    x = np.concatenate([SOUND[:-1], [[30.0, 30.0]]])
+    begin = start([0.45, 0.45, 0.1], [[0.0, 0], [4, 4], [30, 30]], 0.5)
+    plain, said = quiet(jaxgmm.fit, begin, x, sample_weight=np.ones(N), tol=1e-6, max_iter=200, reg_covar=0.0)
+    assert Status(int(plain.status)) == Status.SINGULAR and "singular" in said
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((plain.mixture, plain.log_likelihood, plain.objective)))
+    floor, _ = quiet(jaxgmm.fit, begin, x, sample_weight=np.ones(N), tol=1e-6, max_iter=200)
+    assert bool(floor.converged) and int(floor.component_status[2]) in (ComponentStatus.AT_FLOOR, ComponentStatus.FEW_POINTS)
+
+
+def test_few_rows(x64):
+    """N = K, D > N, and one row under a prior: fitted, finite, with a warning that says what is undetermined."""
+    spikes, said = quiet(start_and_fit, KEY, SOUND[:K], None)
+    assert "fewer than D + 1" in said and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(spikes.mixture))
+    wide = RNG.normal(size=(5, 8))
+    few, said = quiet(jaxgmm.fit, jaxgmm.initialize(KEY, wide, num_components=2), wide)
+    assert "8 features and 5 rows" in said and "prior" in said
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(few.mixture))
+    one = np.array([[3.0, 4.0]])
+    single, _ = quiet(jaxgmm.fit, jaxgmm.make_mixture([1.0], [[0.0, 0.0]], [np.eye(2)]), one, jaxgmm.default_prior(one, num_components=1))
+    assert bool(single.converged)
+    np.testing.assert_allclose(single.mixture.means[0], [3, 4])
+
+
+def test_nearly_singular_component(x64):
+    """Condition 1e8: the log density is that of the exact inverse to 1e-7 relative, at offset 1e6 too."""
+    s = 1 - 5e-9
+    matrix = np.array([[1.0, s], [s, 1.0]])
+    point = np.array([0.3, 0.3 + 1e-5])
+    u, v = (point[0] + point[1]) / np.sqrt(2), (point[0] - point[1]) / np.sqrt(2)
+    expected = -0.5 * (u**2 / (1 + s) + v**2 / (1 - s)) - 0.5 * np.log((1 + s) * (1 - s)) - np.log(2 * np.pi)
+    mixture = jaxgmm.make_mixture([1.0], [[0.0, 0.0]], [matrix])
+    np.testing.assert_allclose(jaxgmm.log_prob(mixture, point[None])[0], expected, rtol=1e-7)
+
+
+def test_matrix_products_are_at_highest_precision():
+    """TF32 is 1e-3 relative: every product in the E-step, the M-step and the density asks for the highest precision."""
+    mixture = jaxgmm.make_mixture([0.5, 0.5], np.zeros((2, 6)), np.tile(np.eye(6), (2, 1, 1)))
+
+    def step(mixture, x):
+        return jaxgmm.m_step(mixture, jaxgmm.e_step(mixture, x)), jaxgmm.log_prob(mixture, x)
+
+    def products(jaxpr):
+        for equation in jaxpr.eqns:
+            if equation.primitive.name == "dot_general":
+                yield equation
+            for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda v: hasattr(v, "jaxpr") or hasattr(v, "eqns")):
+                if hasattr(inner, "jaxpr") or hasattr(inner, "eqns"):
+                    yield from products(getattr(inner, "jaxpr", inner))
+
+    found = list(products(jax.make_jaxpr(step)(mixture, jnp.zeros((20, 6))).jaxpr))
+    assert found
+    highest = jax.lax.Precision.HIGHEST
+    for equation in found:
+        assert equation.params["precision"] in (highest, (highest, highest)), equation

@@ -1,0 +1,169 @@
+"""Laws of whole fits: what must not change when rows are repeated, dropped or shuffled, components renamed, units changed.
+
+Every law is a lane of one vmapped fit a covariance type, so that one compilation serves them all.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxgmm
+import oracle
+from conftest import KINDS, assert_mixtures_close, random_data, random_mixture, random_prior
+
+N, PADDED, D, K, STEPS, LANES = 48, 64, 2, 3, 20, 8
+SHIFT, SCALE, UNITS = np.array([300.0, -20.0]), 1e-3, np.array([1e-3, 50.0])
+ROTATION = np.array([[0.6, -0.8], [0.8, 0.6]])
+SWAP = np.eye(D)[::-1]
+
+
+@jax.jit
+def fit_lanes(starts, xs, sample_weights, priors=None, reg_covars=None):
+    def one(start, x, w, prior, reg):
+        return jaxgmm.fit(start, x, prior, sample_weight=w, tol=0.0, max_iter=STEPS, reg_covar=reg)
+
+    return jax.vmap(one)(starts, xs, sample_weights, priors, reg_covars)
+
+
+def stack(trees):
+    return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *trees)
+
+
+def pad(x, w):
+    """To PADDED rows; what pads is NaN, at weight 0."""
+    missing = PADDED - len(x)
+    return np.concatenate([x, np.full((missing, D), np.nan)]), np.concatenate([w, np.zeros(missing)])
+
+
+def linear(mixture, matrix, shift=0.0):
+    """The mixture of A x + b."""
+    kind, matrix = mixture.covariance_type, np.asarray(matrix, float)
+    dense = [matrix @ oracle.dense(mixture, k) @ matrix.T for k in range(K)]
+    return jaxgmm.Mixture(mixture.weights, mixture.means @ matrix.T + shift, jnp.asarray(oracle.store(dense, kind)), kind)
+
+
+def linear_prior(prior, kind, matrix, shift=0.0):
+    """The prior of the mixture of A x + b."""
+    matrix = np.asarray(matrix, float)
+    if kind in ("full", "tied"):
+        scale = matrix @ prior.scale @ matrix.T
+    else:
+        scale = matrix**2 @ prior.scale if kind == "diag" else prior.scale * (matrix[0] @ matrix[0])
+    return jaxgmm.Prior(prior.weight_concentration, matrix @ prior.mean + shift, prior.mean_precision, prior.degrees_of_freedom,
+                        jnp.asarray(scale))
+
+
+def permuted(mixture, order):
+    covariances = mixture.covariances if mixture.covariance_type == "tied" else mixture.covariances[order]
+    return jaxgmm.Mixture(mixture.weights[order], mixture.means[order], covariances, mixture.covariance_type)
+
+
+def problem(kind, seed=0):
+    w = np.random.default_rng(seed).choice([0.0, 1.0, 2.0], N, p=[0.3, 0.5, 0.2])
+    assert w.sum() <= PADDED
+    return random_mixture(seed, kind, d=D, spread=1.5), random_data(seed, n=N, d=D, spread=1.5), w
+
+
+def assert_monotone(fits):
+    """No step lowers the objective by more than rounding (a lane that met its fixed point exactly has NaN after it)."""
+    falls = -np.diff(np.asarray(fits.history), axis=1)
+    assert not (falls > 1e-10 * abs(np.asarray(fits.objective))[:, None]).any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_penalised_likelihood(kind, x64):
+    """Without a prior: monotone; integer weights are repetition and 0 removal, NaN included; order of rows and names of
+    components do not matter; translation, scale and (full, tied, diag) units of columns carry through; a whole stack of laws
+    in float64 at 1e-8."""
+    start, x, w = problem(kind)
+    order, rows = np.array([2, 0, 1]), np.random.default_rng(1).permutation(N)
+    units = np.diag(UNITS) if kind != "spherical" else 50 * np.eye(D)
+    silenced = np.where(w[:, None] > 0, x, np.nan)
+    repeated = np.repeat(x, w.astype(int), axis=0)
+    lanes = [(start, *pad(x, w)), (start, *pad(silenced, w)), (start, *pad(repeated, np.ones(len(repeated)))),
+             (start, *pad(x[rows], w[rows])), (permuted(start, order), *pad(x, w)),
+             (linear(start, np.eye(D), SHIFT), *pad(x + SHIFT, w)), (linear(start, SCALE * np.eye(D)), *pad(SCALE * x, w)),
+             (linear(start, units), *pad(x @ units, w))]
+    fits = fit_lanes(*(stack(part) for part in zip(*lanes)))
+    base = fits.mixture[0]
+    assert_monotone(fits)
+    for same in (1, 2, 3):
+        assert_mixtures_close(fits.mixture[same], base, 1e-8)
+    assert_mixtures_close(fits.mixture[4], permuted(base, order), 1e-8)
+    for lane, matrix, shift in ((5, np.eye(D), SHIFT), (6, SCALE * np.eye(D), 0.0), (7, units, 0.0)):
+        back = np.linalg.inv(matrix)
+        assert_mixtures_close(linear(fits.mixture[lane], back, -back @ (shift * np.ones(D))), base, 1e-8)
+        jacobian = w.sum() * np.log(abs(np.linalg.det(matrix)))
+        np.testing.assert_allclose(fits.log_likelihood[lane] + jacobian, fits.log_likelihood[0], rtol=1e-9)
+    np.testing.assert_allclose(fits.log_likelihood[jnp.array([1, 2, 3, 4])], fits.log_likelihood[0], rtol=1e-11)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_prior(kind, x64):
+    """With a prior that is transformed along: monotone, and equivariant under the same group, rotation included (diag: columns
+    in another order)."""
+    start, x, w = problem(kind)
+    prior, order = random_prior(0, kind, d=D), np.array([2, 0, 1])
+    renamed = jaxgmm.Prior(prior.weight_concentration[order], prior.mean, prior.mean_precision, prior.degrees_of_freedom, prior.scale)
+    units = np.diag(UNITS) if kind != "spherical" else 50 * np.eye(D)
+    maps = [(np.eye(D), 0.0), (np.eye(D), SHIFT), (units, 0.0), (SWAP if kind == "diag" else ROTATION, 0.0)]
+    lanes = [(linear(start, m, b), *pad(x @ m.T + b, w), linear_prior(prior, kind, m, b)) for m, b in maps]
+    lanes.append((permuted(start, order), *pad(x, w), renamed))
+    fits = fit_lanes(*(stack(part) for part in zip(*lanes)))
+    base = fits.mixture[0]
+    assert_monotone(fits)
+    for lane, (matrix, shift) in enumerate(maps):
+        back = np.linalg.inv(matrix)
+        assert_mixtures_close(linear(fits.mixture[lane], back, -back @ (shift * np.ones(D))), base, 1e-8)
+    assert_mixtures_close(fits.mixture[4], permuted(base, order), 1e-8)
+    np.testing.assert_allclose(fits.objective[4], fits.objective[0], rtol=1e-11)
+
+
+@pytest.mark.parametrize("kind", ["full", "spherical"])
+def test_plain_likelihood_is_free_of_rotation(kind, x64):
+    """reg_covar=0 is plain maximum likelihood, which knows no axes."""
+    start, x, w = problem(kind)
+    w = np.ones(N)
+    lanes = [(linear(start, m), *pad(x @ m.T, w)) for m in (np.eye(D), ROTATION)]
+    starts, xs, weights = (stack(part) for part in zip(*lanes))
+    fits = fit_lanes(starts, xs, weights, None, jnp.zeros(2))
+    assert_mixtures_close(linear(fits.mixture[1], ROTATION.T), fits.mixture[0], 1e-8)
+    np.testing.assert_allclose(fits.log_likelihood[1], fits.log_likelihood[0], rtol=1e-11)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_offset_in_float32(kind):
+    """Data 1e4 sds from the origin are fitted in float32 as float64 fits the same numbers: means to 1e-3 sd, covariances to 1e-3."""
+    x = random_data(0, n=PADDED, d=D, spread=1.5).astype(np.float32) + np.float32(1e4)
+    start = random_mixture(0, kind, d=D, spread=1.5)
+    start = jaxgmm.Mixture(start.weights, start.means + 1e4, start.covariances, kind)
+    single = jax.jit(partial(jaxgmm.fit, tol=0.0, max_iter=STEPS))(start, x)
+    path = oracle.em(start, x.astype(float), STEPS)
+    np.testing.assert_allclose(single.mixture.means, path[-1].means, atol=2e-3)  # float32 holds 1e4 to 1e-3
+    np.testing.assert_allclose(single.mixture.weights, path[-1].weights, rtol=1e-3)
+    np.testing.assert_allclose(single.mixture.covariances, path[-1].covariances, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(single.log_likelihood, oracle.log_prob(path[-1], x.astype(float)).sum(), rtol=1e-4)
+
+
+def test_nested_models(x64):
+    """A bigger family started from a smaller one's optimum can only do better: spherical <= diag <= full, tied <= full."""
+    x, w = random_data(3, n=N, d=D), np.ones(N)
+
+    def best(start, kind):
+        dense = [oracle.dense(start, k) for k in range(K)]
+        inside = jaxgmm.Mixture(start.weights, start.means, jnp.asarray(oracle.store(dense, kind)), kind)
+        fits = fit_lanes(*(stack([part] * LANES) for part in (inside, *pad(x, w))))
+        return fits.mixture[0], float(fits.objective[0]), float(fits.history[0, 0])
+
+    penalties = 1e-4  # what the penalty of one family differs by from another's
+    begin = random_mixture(3, "spherical", d=D)
+    spherical, low, _ = best(begin, "spherical")
+    diag, middle, entry = best(spherical, "diag")
+    _, high, _ = best(diag, "full")
+    assert abs(entry - low) < penalties and low <= middle + penalties and middle <= high + penalties
+    tied, pooled, _ = best(random_mixture(3, "tied", d=D), "tied")
+    _, free, _ = best(tied, "full")
+    assert pooled <= free + penalties

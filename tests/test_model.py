@@ -1,0 +1,101 @@
+"""The NumPyro model against the other description of the same mixture: densities, sites, silenced rows."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import pytest
+from numpyro.infer.util import log_density
+
+import jaxgmm
+from conftest import KINDS, random_data, random_mixture, random_prior, random_weight
+from jaxgmm.posterior.model import mixture_of, model, sites_of
+
+
+def independent_prior(kind, k, d, half_normal):
+    rng = np.random.default_rng(7)
+    root = np.eye(d) + 0.3 * rng.normal(size=(d, d))
+    array = lambda v: jnp.asarray(v, float)  # noqa: E731
+    if half_normal:
+        scale = jaxgmm.HalfNormal(array(1.3 if kind == "spherical" else rng.gamma(5.0, 0.3, d)), array(1.7))
+    elif kind in ("full", "tied"):
+        scale = jaxgmm.InverseWishart(array(d + 1.5), array(root @ root.T))
+    else:
+        scale = jaxgmm.InverseGamma(array(2.5), array(0.7 if kind == "spherical" else rng.gamma(5.0, 0.2, d)))
+    return jaxgmm.IndependentPrior(array(1 + rng.random(k)), array(rng.normal(size=d)), array(root.T @ root), scale)
+
+
+def check_density(mixture, prior, x, weight):
+    """NumPyro's log density of the sites is ours of (weights, means, covariances) times |d covariances / d sites|."""
+    kind, k = mixture.covariance_type, mixture.num_components
+    sites = sites_of(mixture, prior)
+    again, log_det = mixture_of(sites, kind)
+    np.testing.assert_allclose(again.covariances, mixture.covariances, rtol=1e-12, atol=1e-12)
+    silenced = x if weight is None else np.where(weight[:, None] > 0, x, np.nan)
+    ours = jaxgmm.log_prob(mixture, x) @ (np.ones(len(x)) if weight is None else weight) + jaxgmm.log_prior(mixture, prior) + log_det
+    theirs, trace = log_density(model, (silenced, prior), dict(num_components=k, covariance_type=kind, sample_weight=weight), sites)
+    np.testing.assert_allclose(theirs, ours, rtol=1e-11, atol=1e-8)
+    np.testing.assert_allclose(trace["covariances"]["value"], mixture.covariances, rtol=1e-12, atol=1e-12)
+    return trace
+
+
+@pytest.mark.parametrize("d", (1, 3))
+@pytest.mark.parametrize("k", (1, 3))
+@pytest.mark.parametrize("kind", KINDS)
+def test_density_is_ours(kind, k, d, x64):
+    """At random points, with and without weights; rows of weight 0 hold NaN."""
+    x = random_data(0, 40, d)
+    for seed, weight in ((0, None), (1, random_weight(0, 40))):
+        trace = check_density(random_mixture(seed, kind, k, d), random_prior(seed, kind, k, d), x, weight)
+    dense = kind in ("full", "tied")
+    site = trace["scale_tril" if dense else "variances"]["value"]
+    assert site.shape == {"full": (k, d, d), "tied": (1, d, d), "diag": (k, d), "spherical": (k, 1)}[kind]
+
+
+@pytest.mark.parametrize("half_normal", (False, True))
+@pytest.mark.parametrize("d", (1, 3))
+@pytest.mark.parametrize("kind", KINDS)
+def test_density_under_independent_priors(kind, d, half_normal, x64):
+    """Means free of covariances; half-normal scales and LKJ correlations."""
+    prior = independent_prior(kind, 2, d, half_normal)
+    trace = check_density(random_mixture(0, kind, 2, d), prior, random_data(0, 30, d), None)
+    assert ("corr_tril" in trace) == (half_normal and d > 1 and kind in ("full", "tied"))
+
+
+def test_cholesky_jacobian_is_the_written_one(x64):
+    """log|dSigma/dL| = D log 2 + sum_i (D - i + 1) log L_ii, i from 1; and by differentiating, for the other sites too."""
+    mixture = random_mixture(2, "full", 1, 3)
+    prior = random_prior(2, "full", 1, 3)
+    sites = sites_of(mixture, prior)
+    diagonal = np.diagonal(sites["scale_tril"][0])
+    written = 3 * np.log(2) + 3 * np.log(diagonal[0]) + 2 * np.log(diagonal[1]) + np.log(diagonal[2])
+    np.testing.assert_allclose(mixture_of(sites, "full")[1], written, rtol=1e-12)
+    lkj = sites_of(mixture, independent_prior("full", 1, 3, True))
+    rows, columns = np.tril_indices(3, -1)
+
+    def free(v):  # three scales and the correlations' three entries below the diagonal
+        corr = jnp.zeros((3, 3)).at[rows, columns].set(v[3:])
+        corr = corr + jnp.diag(jnp.sqrt(1 - (corr**2).sum(1)))
+        return mixture_of(lkj | {"scales": v[None, :3], "corr_tril": corr[None]}, "full")[0].covariances[0][np.tril_indices(3)]
+
+    point = jnp.concatenate([lkj["scales"][0], lkj["corr_tril"][0][rows, columns]])
+    np.testing.assert_allclose(mixture_of(lkj, "full")[1], jnp.linalg.slogdet(jax.jacobian(free)(point))[1], rtol=1e-10)
+
+
+def test_gradient_with_silenced_rows_is_finite():
+    """NaN in rows of weight 0 leaks into no gradient."""
+    mixture, prior, x = random_mixture(0, "full", 2, 2), random_prior(0, "full", 2, 2), random_data(0, 20, 2)
+    weight = np.ones(20)
+    weight[3] = 0
+    x[3] = np.nan
+    density = lambda sites: log_density(model, (x, prior), dict(num_components=2, sample_weight=weight), sites)[0]  # noqa: E731
+    for leaf in jax.tree.leaves(jax.grad(density)(sites_of(mixture, prior))):
+        assert np.isfinite(leaf).all()
+
+
+def test_numpyro_predictive_runs():
+    """The model serves NumPyro's own tools: prior draws have the sites that it promises."""
+    x = random_data(0, 20, 2)
+    draws = numpyro.infer.Predictive(model, num_samples=3)(jax.random.key(0), x, random_prior(0, "tied", 2, 2), num_components=2,
+                                                           covariance_type="tied")
+    assert draws["weights"].shape == (3, 2) and draws["covariances"].shape == (3, 1, 2, 2)

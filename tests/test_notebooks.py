@@ -1,0 +1,97 @@
+"""Every notebook in notebooks/ runs from top to bottom, keeps its own promises (its asserts) and is stored clean."""
+
+import ast
+import json
+import os
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+with warnings.catch_warnings():
+    # Jupyter's packages deprecate parts of each other (paths, event loops) while they are imported
+    for category in (DeprecationWarning, PendingDeprecationWarning):
+        warnings.filterwarnings("ignore", category=category)
+    import nbclient
+    import nbformat
+    from jupyter_client import AsyncKernelManager
+    from jupyter_client.kernelspec import KernelSpecManager
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+SECONDS_A_CELL = 120
+
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def kernel_manager_class(folder):
+    """Manages kernels whose "python3" is the interpreter that runs the tests, whatever else is installed for the user."""
+    spec = folder / "kernels" / "python3"
+    spec.mkdir(parents=True)
+    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    (spec / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "tests", "language": "python"}))
+
+    class Manager(AsyncKernelManager):
+        def __init__(self, **options):
+            specs = KernelSpecManager(kernel_dirs=[str(spec.parent)], ensure_native_kernel=False)
+            super().__init__(**{**options, "kernel_name": "python3", "kernel_spec_manager": specs})
+
+    return Manager
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS
+
+
+@each_notebook
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:jupyter_client", "ignore::DeprecationWarning:jupyter_core",
+                            "ignore::DeprecationWarning:nbclient", "ignore::DeprecationWarning:zmq",
+                            "ignore::DeprecationWarning:tornado")
+# Windows' default event loop is not the one that zmq wants, and it says so
+@pytest.mark.filterwarnings("ignore:Proactor event loop does not implement:RuntimeWarning")
+def test_runs_and_keeps_its_promises(path, tmp_path, monkeypatch):
+    # pictures are drawn inline, without a screen and without the user's own IPython or matplotlib settings
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setenv("MATPLOTLIBRC", os.devnull)
+    monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
+    notebook = nbformat.read(path, as_version=4)
+    client = nbclient.NotebookClient(notebook, kernel_name="python3", timeout=SECONDS_A_CELL,
+                                     kernel_manager_class=kernel_manager_class(tmp_path),
+                                     resources={"metadata": {"path": str(tmp_path)}})
+    client.execute()  # raises CellExecutionError with the cell and its traceback
+    outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error"]
+    assert any("image/png" in output.get("data", {}) for output in outputs), "no picture was drawn"
+    assert all(cell.execution_count for cell in code_cells(notebook)), "a cell was not run"
+
+
+@each_notebook
+def test_stored_clean(path):
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    nbformat.validate(raw)
+    assert set(raw["metadata"]) <= {"kernelspec", "language_info"}
+    assert raw["metadata"]["kernelspec"]["name"] == "python3"
+    ids = [cell["id"] for cell in raw["cells"]]
+    assert len(set(ids)) == len(ids)
+    for cell in raw["cells"]:
+        assert not cell["metadata"], f"cell {cell['id']} has metadata"
+        assert cell["source"], f"cell {cell['id']} is empty"
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == [], f"cell {cell['id']} is stored with outputs"
+            assert cell["execution_count"] is None, f"cell {cell['id']} is stored with its execution count"
+
+
+@each_notebook
+def test_opens_with_a_question_asserts_and_ends_with_exercises(path):
+    notebook = nbformat.read(path, as_version=4)
+    first, last = notebook.cells[0], notebook.cells[-1]
+    assert first.cell_type == last.cell_type == "markdown"
+    assert first.source.startswith("# ") and "?" in first.source
+    assert "## Exercises" in last.source
+    nodes = [node for cell in code_cells(notebook) for node in ast.walk(ast.parse(cell.source))]
+    assert sum(isinstance(node, ast.Assert) for node in nodes) >= 5

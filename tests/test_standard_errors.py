@@ -1,0 +1,91 @@
+"""Standard errors against published figures, closed forms and simulation-free laws."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxgmm
+from jaxgmm.em.standard_errors import InformationStatus
+
+
+def test_acidity_tied(x64):
+    """Information standard errors of acidity, equal variances, K = 2."""
+    x = jaxgmm.datasets.load("acidity")
+    fit = jaxgmm.fit(jaxgmm.from_labels(x, (x[:, 0] > 5.3).astype(int), num_components=2, covariance_type="tied"), x, tol=1e-13)
+    errors = jaxgmm.standard_errors(fit.mixture, x)
+    np.testing.assert_allclose(errors.weights, 0.04042, atol=5e-6)
+    np.testing.assert_allclose(errors.means[:, 0], [0.04742, 0.06295], atol=5e-6)
+    np.testing.assert_allclose(errors.covariances.ravel(), 0.02228, atol=5e-6)
+
+
+def test_waiting_full(x64):
+    """Information standard errors of faithful's waiting times, K = 2; those of sd by the delta method."""
+    x = jaxgmm.datasets.load("faithful")[:, 1:]
+    fit = jaxgmm.fit(jaxgmm.from_labels(x, (x[:, 0] > 67).astype(int), num_components=2), x, tol=1e-13)
+    errors = jaxgmm.standard_errors(fit.mixture, x)
+    np.testing.assert_allclose(errors.weights, 0.03116, atol=5e-6)
+    np.testing.assert_allclose(errors.means[:, 0], [0.69967, 0.50459], atol=1e-5)
+    sd = jnp.sqrt(fit.mixture.covariances.ravel())
+    np.testing.assert_allclose(errors.covariances.ravel() / (2 * sd), [0.53732, 0.40096], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
+def test_k1_closed_form(kind, x64):
+    """K = 1: se(mean) = sd / sqrt(N), se(variance) = variance sqrt(2 / N) (spherical: / sqrt(D)); weight 1 has none."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 3)) * [1, 2, 3]
+    mixture = jaxgmm.from_labels(x, np.zeros(200, int), num_components=1, covariance_type=kind)
+    errors = jaxgmm.standard_errors(mixture, x)
+    variances = np.asarray(jaxgmm.covariance.variances(mixture.covariances, kind, 3))[0]
+    np.testing.assert_allclose(errors.means[0], np.sqrt(variances / 200), rtol=1e-8)
+    got = np.asarray(jaxgmm.covariance.variances(errors.covariances, kind, 3))[0]
+    np.testing.assert_allclose(got, variances * np.sqrt(2 / (200 * (3 if kind == "spherical" else 1))), rtol=1e-8)
+    np.testing.assert_allclose(errors.weights, 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["observed", "sandwich"])
+def test_weights_are_repetition_and_absence_is_dropped(kind, x64):
+    """Integer weights = repeated rows; weight 0 = removal, NaN rows too; a component of weight 0 changes nothing and gets NaN."""
+    x = jaxgmm.datasets.load("iris")
+    labels = np.repeat([0, 1, 1], 50)
+    mixture = jaxgmm.fit(jaxgmm.from_labels(x, labels, num_components=2, covariance_type="diag"), x, tol=1e-12).mixture
+    weight = np.arange(150) % 3
+    holed = np.where(weight[:, None] == 0, np.nan, x)
+    weighted = jaxgmm.standard_errors(mixture, holed, kind=kind, sample_weight=weight)
+    repeated = jaxgmm.standard_errors(mixture, np.repeat(x, weight, axis=0), kind=kind)
+    for a, b in zip(jax.tree.leaves(weighted), jax.tree.leaves(repeated), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-8)
+    ghost = jaxgmm.Mixture(jnp.append(mixture.weights, 0.0), jnp.vstack([mixture.means, mixture.means[:1]]),
+                           jnp.vstack([mixture.covariances, mixture.covariances[:1]]), "diag")
+    errors = jaxgmm.standard_errors(ghost, np.repeat(x, weight, axis=0), kind=kind)
+    np.testing.assert_allclose(errors.means[:2], repeated.means, rtol=1e-8)
+    assert np.isnan(errors.means[2]).all() and np.isnan(errors.weights[2])
+
+
+def test_prior_narrows(x64):
+    """MAP: the log-prior's curvature adds to the information."""
+    x = jaxgmm.datasets.load("faithful")
+    prior = jaxgmm.default_prior(x, num_components=2)
+    mixture = jaxgmm.fit(jaxgmm.from_labels(x, (x[:, 1] > 67).astype(int), num_components=2), x, prior, tol=1e-12).mixture
+    without, with_prior = jaxgmm.standard_errors(mixture, x), jaxgmm.standard_errors(mixture, x, prior)
+    assert bool((with_prior.means < without.means).all())
+
+
+def test_singular_information_is_a_status():
+    """Two equal components: no number, a status; also under vmap, beside a sound lane."""
+    x = jaxgmm.datasets.load("acidity").astype(np.float32)
+    sound = jaxgmm.fit(jaxgmm.from_labels(x, (x[:, 0] > 5.3).astype(int), num_components=2), x).mixture
+    same = jax.tree.map(lambda leaf: jnp.stack([leaf[0], leaf[0]]), sound)
+    same = jaxgmm.Mixture(jnp.array([0.5, 0.5]), same.means, same.covariances, "full")
+    both = jax.tree.map(lambda *leaves: jnp.stack(leaves), sound, same)
+    errors = jax.vmap(lambda m: jaxgmm.standard_errors(m, x))(both)
+    assert errors.status.tolist() == [InformationStatus.OK, InformationStatus.SINGULAR]
+    assert bool(jnp.isfinite(errors.means[0]).all()) and bool(jnp.isnan(errors.means[1]).all())
+
+
+def test_refusals():
+    """An unknown kind is refused by name."""
+    x = jaxgmm.datasets.load("acidity")
+    with pytest.raises(ValueError, match="'observed', 'sandwich'"):
+        jaxgmm.standard_errors(jaxgmm.from_labels(x, np.zeros(155, int), num_components=1), x, kind="bootstrap")

@@ -1,0 +1,154 @@
+"""jit, vmap and grad change nothing: same numbers, same steps, one compilation; a poisoned lane stays in its lane."""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxgmm
+from conftest import KINDS, assert_mixtures_close, random_data, random_mixture, random_prior
+from jaxgmm import Status
+from jaxgmm.em import fitting
+
+N, D, K, LANES, STEPS = 40, 2, 2, 8, 60
+one_fit = partial(jaxgmm.fit, tol=1e-6, max_iter=STEPS)
+lone = jax.jit(one_fit)
+lanes = jax.jit(jax.vmap(one_fit))
+
+
+def problems(kind):
+    starts = [random_mixture(seed, kind, k=K, d=D, spread=1.0) for seed in range(LANES)]
+    xs = np.stack([random_data(seed, n=N, d=D, k=K, spread=1.5) for seed in range(LANES)])
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts), xs
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_vmap_is_a_loop(kind, x64):
+    """Lane i is the lone fit: steps, statuses and components' statuses equal, numbers within 1e-12."""
+    starts, xs = problems(kind)
+    many = lanes(starts, xs)
+    assert len(set(many.num_iter.tolist())) > 1, "lanes should end at different steps"
+    for i in range(LANES):
+        alone = lone(starts[i], xs[i])
+        assert int(alone.num_iter) == int(many.num_iter[i]) and int(alone.status) == int(many.status[i])
+        np.testing.assert_array_equal(alone.component_status, many.component_status[i])
+        assert_mixtures_close(many.mixture[i], alone.mixture, 1e-12)
+        np.testing.assert_allclose(many.objective[i], alone.objective, rtol=1e-12)
+        np.testing.assert_allclose(many.history[i], alone.history, rtol=1e-12)
+
+
+def test_poisoned_lanes_stay_in_their_lane(x64):
+    """NaN, infinity, overflowing squares, a constant, identical rows: own status or finite, neighbours unchanged to the last bit."""
+    starts, xs = problems("full")
+    clean = lanes(starts, xs)
+    bad = xs.copy()
+    bad[1, 3, 1] = np.nan
+    bad[2, 5, 0] = np.inf
+    bad[3] *= 1e200
+    bad[4] = 7.0
+    bad[5, :, 1] = 2.0
+    poisoned = lanes(starts, bad)
+    for i in (0, 6, 7):
+        for a, b in zip(jax.tree.leaves(clean), jax.tree.leaves(poisoned)):
+            np.testing.assert_array_equal(a[i], b[i])
+    assert [Status(int(s)) for s in poisoned.status[1:4]] == [Status.NONFINITE] * 3
+    for i in range(LANES):
+        assert all(np.isfinite(leaf[i]).all() for leaf in jax.tree.leaves(poisoned.mixture)), i
+    assert_mixtures_close(poisoned.mixture[1], starts[1], 1e-14)
+
+
+def test_jit_is_eager(x64):
+    """The functions a person calls give the same numbers inside and outside jit."""
+    mixture, x, prior = random_mixture(0, "full", k=K, d=D), random_data(0, n=N, d=D), random_prior(0, "full", k=K, d=D)
+    moments = jaxgmm.e_step(mixture, x)
+    for function, arguments in [(jaxgmm.log_prob, (mixture, x)), (jaxgmm.responsibilities, (mixture, x)), (jaxgmm.e_step, (mixture, x)),
+                                (jaxgmm.m_step, (mixture, moments)), (jaxgmm.log_prior, (mixture, prior)),
+                                (partial(jaxgmm.fit, tol=1e-3, max_iter=STEPS), (mixture, x)),
+                                (partial(jaxgmm.initialize, num_components=K), (jax.random.key(0), x))]:
+        for a, b in zip(jax.tree.leaves(function(*arguments)), jax.tree.leaves(jax.jit(function)(*arguments))):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10)
+
+
+def test_constants_inside_jit():
+    """Arrays from outside that somebody's jit closes over are looked at like any other, and refused in a sentence."""
+    mixture, prior, key = random_mixture(0, "diag", k=K, d=D), random_prior(0, "diag", k=K, d=D), jax.random.key(0)
+    x, w = jnp.asarray(random_data(0, n=N, d=D), jnp.float32), jnp.ones(N)
+
+    @jax.jit
+    def study(key):
+        start = jaxgmm.initialize(key, x, num_components=K, covariance_type="diag", sample_weight=w)
+        labelled = jaxgmm.from_labels(x, np.zeros(N, int), num_components=K, covariance_type="diag", sample_weight=w)
+        fit = jaxgmm.fit(mixture, x, prior, sample_weight=w, max_iter=3)
+        default = jaxgmm.default_prior(x, num_components=K, covariance_type="diag", sample_weight=w)
+        return start, labelled, fit, default, jaxgmm.log_prior(mixture, prior), jaxgmm.e_step(mixture, x, sample_weight=w)
+
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(study(key)[:2]))
+    spoiled = x.at[3, 1].set(jnp.nan)
+    with pytest.raises(ValueError, match="NaN in 1 of 40 rows"):
+        jax.jit(lambda m: jaxgmm.fit(m, spoiled))(mixture)
+
+
+@pytest.fixture
+def compilations():
+    """A function that counts how often XLA was asked to compile a call."""
+    def count(call):
+        before = fitting._fit._cache_size()
+        call()
+        return fitting._fit._cache_size() - before
+
+    return count
+
+
+def test_one_compilation(compilations):
+    """New tol, reg_covar or prior values, new data of the same shape: nothing is compiled."""
+    mixture, x = random_mixture(0, "diag", k=K, d=D), random_data(0, n=N, d=D).astype(np.float32)
+    fit = partial(_quiet, mixture)
+    assert compilations(lambda: [fit(x, tol=t, max_iter=5) for t in (1e-3, 1e-5, np.float32(1e-4))]) == 1
+    assert compilations(lambda: [fit(x + i, tol=1e-3, max_iter=5) for i in range(3)]) == 0
+    assert compilations(lambda: [fit(x, reg_covar=r, max_iter=5) for r in (0, 1e-6, 1e-3)]) == 1
+    prior = random_prior(0, "diag", k=K, d=D)
+    priors = [dataclasses.replace(prior, mean_precision=jnp.asarray(v)) for v in (0.1, 0.2, 0.3)]
+    assert compilations(lambda: [fit(x, p, max_iter=5) for p in priors]) == 1
+
+
+def _quiet(*arguments, **options):
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return jaxgmm.fit(*arguments, **options)
+
+
+def test_one_compilation_inside_jit():
+    """The same through somebody's own jit, traced options included."""
+    mixture, x = random_mixture(0, "diag", k=K, d=D), random_data(0, n=N, d=D).astype(np.float32)
+    traces = []
+
+    @jax.jit
+    def mine(tol, reg):
+        traces.append(1)
+        return jaxgmm.fit(mixture, x, tol=tol, reg_covar=reg, max_iter=5).objective
+
+    values = {float(mine(tol, reg)) for tol, reg in [(1e-3, 1e-6), (1e-5, 1e-3), (0.0, 0.1)]}
+    assert len(traces) == 1 and len(values) > 1
+
+
+def test_keys_and_starts_vmap():
+    """Starts over keys, fits over starts, densities over fits: one line each."""
+    x = jnp.asarray(random_data(0, n=N, d=D), jnp.float32)
+    keys = jax.random.split(jax.random.key(0), 3)
+    fits = jax.jit(jax.vmap(lambda key: jaxgmm.fit(jaxgmm.initialize(key, x, num_components=K), x, max_iter=5)))(keys)
+    assert fits.mixture.batch_shape == (3,) and fits.history.shape == (3, 6) and fits.component_status.shape == (3, K)
+    assert jaxgmm.log_prob(fits.mixture, x).shape == (3, N)
+    assert "stacked (3,)" in repr(fits)
+
+
+def test_density_is_differentiable_twice_and_forward(x64):
+    """jacfwd, jacrev and hessian agree on the log density."""
+    mixture, x = random_mixture(0, "full", k=K, d=D), random_data(0, n=3, d=D)
+    total = lambda means: jaxgmm.log_prob(dataclasses.replace(mixture, means=means), x).sum()  # noqa: E731
+    np.testing.assert_allclose(jax.jacfwd(total)(mixture.means), jax.jacrev(total)(mixture.means), rtol=1e-10, atol=1e-12)
+    assert np.isfinite(jax.jit(jax.hessian(total))(mixture.means)).all()
