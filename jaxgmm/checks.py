@@ -142,23 +142,25 @@ def as_data(x: Any, name: str = "x", *, check_values: bool = False, num_features
 
 
 def _data_values(x: Any, name: str) -> jax.Array:
+    if not isinstance(x, jax.Array) and not is_traced(x):
+        x = _as_numpy(x, name)
     array = as_float_array(x, name, check_values=True)
-    if array.size and not is_traced(array):
-        check_scale(array, name)
+    if array.size and not is_traced(x):
+        # as given, before subnormal numbers are flushed to zero
+        check_scale(*(extremes(x) if isinstance(x, jax.Array) else (float(x.min()), float(x.max()))), array.dtype, name)
     return array
 
 
-def check_scale(x: jax.Array, name: str) -> None:
+def check_scale(low: float, high: float, dtype: Any, name: str) -> None:
     """Refuses magnitudes whose squares overflow or vanish in the data's float type."""
-    low, high = extremes(x)
-    info = jnp.finfo(x.dtype)
+    info = jnp.finfo(dtype)
     largest, limit = max(abs(low), abs(high)), math.sqrt(float(info.max)) * 1e-3
     if largest > limit:
-        raise ValueError(f"{name} has values up to {largest:.3g}, whose squares overflow {x.dtype} (limit {limit:.1g}); "
-                         "rescale the data.")
+        raise ValueError(f"{name} has values up to {largest:.3g}, whose squares overflow {jnp.dtype(dtype)} (limit "
+                         f"{limit:.1g}); rescale the data.")
     smallest = math.sqrt(float(info.tiny)) * 1e4
     if 0 < largest < smallest:
-        raise ValueError(f"{name} has no value beyond {largest:.3g}, whose squares vanish in {x.dtype} (limit "
+        raise ValueError(f"{name} has no value beyond {largest:.3g}, whose squares vanish in {jnp.dtype(dtype)} (limit "
                          f"{smallest:.1g}); rescale the data.")
 
 
@@ -172,7 +174,8 @@ def as_sample_weight(sample_weight: Any, num_observations: int, dtype: Any, *, c
     if not is_traced(weight) and (check_values or not isinstance(sample_weight, jax.Array)) and weight.size:
         low, high = extremes(weight)
         if low < 0:
-            raise ValueError(f"sample_weight has a negative value, {low:.4g}; weights >= 0 were expected, 0 to leave a row out.")
+            raise ValueError(f"sample_weight has a negative value, {low:.4g}; weights >= 0 were expected, 0 to leave "
+                             "a row out.")
         if high == 0:
             raise ValueError("sample_weight is 0 for every row: no data are left; give at least one row a positive weight.")
     return weight

@@ -22,8 +22,8 @@ from .checks import check_count
 from .covariance import TYPES
 from .density import sample
 from .em.fitting import fit
+from .em.many import fit_restarts
 from .em.result import ComponentStatus, Fit, Status
-from .em.starts import initialize
 from .mixture import Mixture, make_mixture
 from .prior import Prior, default_prior
 from .reading import read_table
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError) as error:
         return _say(str(error), _REFUSED)
     except Exception as error:
-        return _say(f"failed, which it should not: {type(error).__name__}: {str(error).splitlines()[:1]}", _FAILED)
+        return _say(f"failed, which it should not: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}", _FAILED)
 
 
 def _say(sentence: str, code: int = 0) -> int:
@@ -91,7 +91,9 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--covariance-type", choices=TYPES, default="full", help="default: full")
     parser.add_argument("--columns", metavar="A,B", help="columns to use, by name or number from 0; default: all")
     parser.add_argument("--array", metavar="NAME", help="the array of an npz file")
-    parser.add_argument("--restarts", type=int, default=10, metavar="R", help="starts of EM, of which the best is kept; default: 10")
+    parser.add_argument(
+        "--restarts", type=int, default=10, metavar="R", help="starts of EM, of which the best is kept; default: 10"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
     parser.add_argument("--out", type=Path, default=Path("."), metavar="DIR", help="folder to write to; default: this one")
     parser.add_argument("--force", action="store_true", help="overwrite files")
@@ -144,8 +146,15 @@ def _run_compare(arguments: argparse.Namespace) -> None:
 
     key = jax.random.fold_in(jax.random.key(arguments.seed), 1)
     with _remarks():
-        posterior = nuts(key, best.mixture, x, prior, num_samples=arguments.num_samples, num_chains=arguments.num_chains,
-                         progress=sys.stderr.isatty())
+        posterior = nuts(
+            key,
+            best.mixture,
+            x,
+            prior,
+            num_samples=arguments.num_samples,
+            num_chains=arguments.num_chains,
+            progress=sys.stderr.isatty(),
+        )
     comparison = compare(best, posterior, x, interval=arguments.interval, feature_names=names)
     print(comparison)
     print(_maximum_likelihood_line(record))
@@ -164,7 +173,10 @@ def _run_sample(arguments: argparse.Namespace) -> None:
         _refuse_existing([arguments.out], arguments.force)
     x, labels = map(np.asarray, sample(jax.random.key(arguments.seed), mixture, arguments.num_samples))
     header = [*names, "component"] if arguments.labels else names
-    rows = [[*(format(v, ".9g") for v in row), *([str(label)] if arguments.labels else [])] for row, label in zip(x, labels)]
+    rows = [
+        [*(format(v, ".9g") for v in row), *([str(label)] if arguments.labels else [])]
+        for row, label in zip(x, labels, strict=True)
+    ]
     text = "\n".join(",".join(row) for row in [[_quote(name) for name in header], *rows]) + "\n"
     if arguments.out is None:
         sys.stdout.write(text)
@@ -180,15 +192,19 @@ def _read(arguments: argparse.Namespace) -> tuple[np.ndarray, list[str]]:
     if arguments.data in datasets.NAMES:
         x, names = _shipped(arguments.data, columns)
     elif not Path(arguments.data).exists():
-        raise ValueError(f"there is no file '{arguments.data}', nor a data set of that name; a csv, npy or npz file was expected, or one "
-                         f"of {', '.join(datasets.NAMES)}.")
+        raise ValueError(
+            f"there is no file '{arguments.data}', nor a data set of that name; a csv, npy or npz file was expected, or one "
+            f"of {', '.join(datasets.NAMES)}."
+        )
     else:
         x, names = read_table(arguments.data, columns=columns, array=arguments.array)
     single = x.astype(np.float32)
     lost = abs(x - single).max(0) > 1e-3 * x.std(0)
     if not jax.config.jax_enable_x64 and lost.any() and (x.std(0)[lost] > 0).any():
-        raise ValueError(f"{names[int(lost.argmax())]} has values too large beside their spread for float32; subtract an offset from it, "
-                         "or set the environment variable JAX_ENABLE_X64=1.")
+        raise ValueError(
+            f"{names[int(lost.argmax())]} has values too large beside their spread for float32; subtract an offset from it, "
+            "or set the environment variable JAX_ENABLE_X64=1."
+        )
     return x, names
 
 
@@ -222,34 +238,31 @@ def _fit(arguments: argparse.Namespace, x: np.ndarray, names: list[str]) -> tupl
     """The mode under the default prior, best of several starts, and the record of it."""
     options = {"num_components": arguments.num_components, "covariance_type": arguments.covariance_type}
     if len(x) < arguments.num_components:
-        raise ValueError(f"{arguments.data} has {len(x)} rows and -k asks for {arguments.num_components} components; at least one row a "
-                         "component was expected.")
+        raise ValueError(
+            f"{arguments.data} has {len(x)} rows and -k asks for {arguments.num_components} components; at least one row a "
+            "component was expected."
+        )
     _progress(f"EM from {arguments.restarts} starts")
     prior = default_prior(x, **options)
-    fits = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # the best one's status is told below
-        for key in jax.random.split(jax.random.key(arguments.seed), arguments.restarts):
-            fits.append(fit(initialize(key, x, **options), x, prior))
-        best = max(fits, key=_rank)
-        likeliest = fit(best.mixture, x)
+    with _remarks():
+        best = fit_restarts(jax.random.key(arguments.seed), x, prior, num_restarts=arguments.restarts, **options)
     if not np.isfinite(float(best.objective)):
         raise ValueError(Status(int(best.status)).sentence)
-    for k, status in enumerate(map(int, best.component_status)):
-        if status != ComponentStatus.OK:
-            _say(f"component {k}: {ComponentStatus(status).sentence}")
-    record = {"jaxgmm": __version__, "jax": jax.__version__, "command": arguments.run.__name__.removeprefix("_run_"),
-              "data": {"source": arguments.data, "feature_names": names, "num_observations": len(x)},
-              "options": options | {"restarts": arguments.restarts, "seed": arguments.seed},
-              "mixture": _fields(best.mixture) | {"covariance_type": best.mixture.covariance_type}, "prior": _fields(prior),
-              "fit": _fit_record(best), "objectives": [float(f.objective) for f in fits], "maximum_likelihood": _fit_record(likeliest)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # one line beside the main result
+        likeliest = fit(best.mixture, x)
+    record = {
+        "jaxgmm": __version__,
+        "jax": jax.__version__,
+        "command": arguments.run.__name__.removeprefix("_run_"),
+        "data": {"source": arguments.data, "feature_names": names, "num_observations": len(x)},
+        "options": options | {"restarts": arguments.restarts, "seed": arguments.seed},
+        "mixture": _fields(best.mixture) | {"covariance_type": best.mixture.covariance_type},
+        "prior": _fields(prior),
+        "fit": _fit_record(best),
+        "maximum_likelihood": _fit_record(likeliest),
+    }
     return record, best, prior
-
-
-def _rank(candidate: Fit) -> tuple[bool, bool, float]:
-    objective = float(candidate.objective)
-    sound = not np.isin(np.asarray(candidate.component_status), [ComponentStatus.EMPTY, ComponentStatus.FEW_POINTS]).any()
-    return bool(np.isfinite(objective)), bool(sound), objective
 
 
 def _fields(record: Any) -> dict[str, Any]:
@@ -258,15 +271,22 @@ def _fields(record: Any) -> dict[str, Any]:
 
 def _fit_record(result: Fit) -> dict[str, Any]:
     history = np.asarray(result.history, float)
-    return {"status": Status(int(result.status)).name, "num_iter": int(result.num_iter), "log_likelihood": float(result.log_likelihood),
-            "objective": float(result.objective), "history": history[np.isfinite(history)].tolist(),
-            "component_status": [ComponentStatus(int(s)).name for s in result.component_status]}
+    return {
+        "status": Status(int(result.status)).name,
+        "num_iter": int(result.num_iter),
+        "log_likelihood": float(result.log_likelihood),
+        "objective": float(result.objective),
+        "history": history[np.isfinite(history)].tolist(),
+        "component_status": [ComponentStatus(int(s)).name for s in result.component_status],
+    }
 
 
 def _maximum_likelihood_line(record: dict[str, Any]) -> str:
     likeliest = record["maximum_likelihood"]
-    return (f"Maximum likelihood from there: log-likelihood {likeliest['log_likelihood']:.3f} nats (under the prior "
-            f"{record['fit']['log_likelihood']:.3f}).")
+    return (
+        f"Maximum likelihood from there: log-likelihood {likeliest['log_likelihood']:.3f} nats (under the prior "
+        f"{record['fit']['log_likelihood']:.3f})."
+    )
 
 
 def _write_json(path: Path, record: dict[str, Any]) -> None:

@@ -19,11 +19,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import gammaln, multigammaln
 
 TYPES = ("full", "tied", "diag", "spherical")
-_EINSUM = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)  # TF32 is 1e-3 relative: not enough for EM
+einsum = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)  # TF32 is 1e-3 relative: not enough for EM
 _SMALL = 4  # up to this D the factorisation is written out: elementwise, so that it batches well under vmap
 
 
@@ -117,21 +118,21 @@ def _assemble_lower(rows: list) -> jax.Array:
 def whiten(whitener: jax.Array, x: jax.Array, covariance_type: str) -> jax.Array:
     """W x for data shared by the components: x (D, n) -> (K | 1, D, n), features first."""
     if is_dense(covariance_type):
-        return _EINSUM("kij,jn->kin", whitener, x)
+        return einsum("kij,jn->kin", whitener, x)
     return whitener[:, :, None] * x
 
 
 def transform(factor: jax.Array, vectors: jax.Array, covariance_type: str) -> jax.Array:
     """F_k v_k for a factor or a whitener F: (..., K, D) -> (..., K, D)."""
     if is_dense(covariance_type):
-        return _EINSUM("...ij,...j->...i", factor, vectors)
+        return einsum("...ij,...j->...i", factor, vectors)
     return factor * vectors
 
 
 def transform_scatter(factor: jax.Array, scatter: jax.Array, covariance_type: str) -> jax.Array:
     """F_k S_k F_k' in the type's scatter form."""
     if is_dense(covariance_type):
-        return _EINSUM("...ij,...jk,...lk->...il", factor, scatter, factor)
+        return einsum("...ij,...jk,...lk->...il", factor, scatter, factor)
     return factor**2 * scatter
 
 
@@ -145,8 +146,52 @@ def outer(vectors: jax.Array, covariance_type: str) -> jax.Array:
 def weighted_scatter(responsibilities: jax.Array, whitened: jax.Array, covariance_type: str) -> jax.Array:
     """sum_n r_kn y_kn y_kn' in the type's scatter form: r (K, n), y (K, D, n) -> (K, D, D) | (K, D)."""
     if is_dense(covariance_type):
-        return _EINSUM("kin,kjn->kij", responsibilities[:, None, :] * whitened, whitened)
+        return einsum("kin,kjn->kij", responsibilities[:, None, :] * whitened, whitened)
     return (responsibilities[:, None, :] * whitened**2).sum(-1)
+
+
+def quadratic_features(x: jax.Array, covariance_type: str) -> jax.Array:
+    """[x_i x_j (i <= j), x, 1], or [x_i^2, x, 1]: x (D, n) -> (F, n)."""
+    if is_dense(covariance_type):
+        squares = [x[i : i + 1] * x[i:] for i in range(len(x))]
+    else:
+        squares = [x**2]
+    return jnp.concatenate([*squares, x, jnp.ones_like(x[:1])])
+
+
+def quadratic_coefficients(whitener: jax.Array, means: jax.Array, constant: jax.Array, covariance_type: str) -> jax.Array:
+    """constant_k - |W_k (x - mu_k)|^2 / 2 as coefficients (K, F) of `quadratic_features`."""
+    k, d = means.shape
+    if is_dense(covariance_type):
+        precision = einsum("kji,kjl->kil", whitener, whitener)
+        linear = transform(precision, means, covariance_type)
+        i, j = np.triu_indices(d)
+        squares = precision[:, i, j] * np.where(i == j, -0.5, -1.0).astype(means.dtype)
+    else:
+        precision = jnp.broadcast_to(whitener**2, means.shape)
+        linear, squares = precision * means, -0.5 * precision
+    squares = jnp.broadcast_to(squares, (k, squares.shape[-1]))
+    return jnp.concatenate([squares, linear, (constant - 0.5 * (linear * means).sum(-1))[:, None]], -1)
+
+
+def split_quadratic(sums: jax.Array, covariance_type: str, num_features: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Sums of `quadratic_features` (K, F) as scatter about 0, first moments (K, D) and counts (K,)."""
+    d = num_features
+    squares, first, count = sums[:, : -d - 1], sums[:, -d - 1 : -1], sums[:, -1]
+    if is_dense(covariance_type):
+        i, j = np.triu_indices(d)
+        where = np.zeros((d, d), int)
+        where[i, j] = where[j, i] = np.arange(len(i))
+        squares = squares[:, where]
+    return squares, first, count
+
+
+def cross(first: jax.Array, means: jax.Array, covariance_type: str) -> jax.Array:
+    """s m' + m s' in the type's scatter form, (K, D) each."""
+    if is_dense(covariance_type):
+        product = first[:, :, None] * means[:, None, :]
+        return product + jnp.swapaxes(product, -1, -2)
+    return 2 * first * means
 
 
 def expand(values: jax.Array, covariance_type: str) -> jax.Array:
@@ -255,7 +300,7 @@ def labels(covariance_type: str, num_components: int, num_features: int) -> list
 def mahalanobis_trace(scale: jax.Array, factors: Factors, covariance_type: str, num_features: int) -> jax.Array:
     """tr(scale Sigma^-1) for each stored covariance, (..., K | 1); scale in the type's storage or broadcasting to it."""
     if is_dense(covariance_type):
-        return (_EINSUM("...ij,...jk->...ik", factors.whitener, scale) * factors.whitener).sum((-2, -1))
+        return (einsum("...ij,...jk->...ik", factors.whitener, scale) * factors.whitener).sum((-2, -1))
     repeats = num_features // factors.whitener.shape[-1]
     return repeats * (scale * factors.whitener**2).sum(-1)
 
@@ -348,5 +393,5 @@ def sample_inverse_wishart(key: jax.Array, degrees_of_freedom: jax.Array, scale:
     bartlett = normal + jnp.sqrt(chi_square)[..., None] * jnp.eye(d, dtype=dtype)  # A A' ~ Wishart(nu, I)
     lower = cholesky(jnp.broadcast_to(scale, shape))
     # S = C C', W = C^-T A A' C^-1 ~ Wishart(nu, S^-1), so Sigma = W^-1 = (C A^-T) (C A^-T)'
-    root = _EINSUM("kij,klj->kil", lower, invert_lower(bartlett))
-    return _EINSUM("kij,klj->kil", root, root)
+    root = einsum("kij,klj->kil", lower, invert_lower(bartlett))
+    return einsum("kij,klj->kil", root, root)

@@ -276,7 +276,8 @@ def _responsibilities(mixture: Mixture, x: jax.Array) -> jax.Array:
     longest = scaled.max(-1, keepdims=True)
     distance = jnp.log(longest[..., 0]) + 0.5 * jnp.log(((scaled / longest) ** 2).sum(-1))
     nearest = jnp.where(jnp.isneginf(log_weights), jnp.inf, distance).argmin(-1)
-    return jnp.where(lost, jax.nn.one_hot(nearest, joint.shape[-1], dtype=joint.dtype), unnormalised / jnp.where(lost, 1, total))
+    alone = jax.nn.one_hot(nearest, joint.shape[-1], dtype=joint.dtype)
+    return jnp.where(lost, alone, unnormalised / jnp.where(lost, 1, total))
 
 
 def _by_rows(function: Callable[[jax.Array], jax.Array], mixture: Mixture, x: jax.Array, row_axis: int = -1) -> jax.Array:

@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from . import covariance
@@ -150,8 +149,8 @@ def make_mixture(weights: Any, means: Any, covariances: Any, *, covariance_type:
 def check_mixture(mixture: Any) -> None:
     """Refuses what is not a Mixture, as when arguments come in the wrong order."""
     if not isinstance(mixture, Mixture):
-        raise TypeError(f"mixture is {type(mixture).__name__}; a jaxgmm.Mixture was expected, as from jaxgmm.make_mixture or the "
-                        "mixture of a fit: is the order of arguments right?")
+        raise TypeError(f"mixture is {type(mixture).__name__}; a jaxgmm.Mixture was expected, as from jaxgmm.make_mixture or "
+                        "the mixture of a fit: is the order of arguments right?")
 
 
 def _check_shapes(weights: jax.Array, means: jax.Array, covariances: jax.Array, covariance_type: str) -> None:

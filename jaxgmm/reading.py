@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,14 @@ def _load(path: Path, name: str | None) -> np.ndarray:
     except (OSError, EOFError, ValueError) as error:
         if str(error).startswith("'"):
             raise
-        what = "Python objects" if "pickle" in str(error).lower() and "Object arrays" in str(error) else "nothing that NumPy can read"
-        raise ValueError(f"'{path}' holds {what}; an array of numbers was expected, written by numpy.save or numpy.savez.") from error
+        what = (
+            "Python objects"
+            if "pickle" in str(error).lower() and "Object arrays" in str(error)
+            else "nothing that NumPy can read"
+        )
+        raise ValueError(
+            f"'{path}' holds {what}; an array of numbers was expected, written by numpy.save or numpy.savez."
+        ) from error
 
 
 def _from_array(values: np.ndarray, path: Path, columns: Sequence[str] | None) -> tuple[np.ndarray, list[str]]:
@@ -100,7 +107,8 @@ def _split(path: Path) -> tuple[list[list[str]], list[int], list[str] | None]:
     first = next((line for line in source if line.strip()), "")
     if not first:
         raise ValueError(f"'{path}' is empty; {_FORMATS}.")
-    delimiter = next((d for d in ",;\t" if d in first), None)
+    unquoted = re.sub('"[^"]*"', "", first)
+    delimiter = next((d for d in ",;\t" if d in unquoted), None)
     if delimiter is None:
         rows = [(line.split(), i) for i, line in enumerate(source, 1)]
     else:
@@ -118,12 +126,15 @@ def _split(path: Path) -> tuple[list[list[str]], list[int], list[str] | None]:
     return [row for row, _ in rows], [i for _, i in rows], names
 
 
-def _from_text(rows: list[list[str]], lines: list[int], names: list[str] | None, path: Path,
-               columns: Sequence[str] | None) -> tuple[np.ndarray, list[str]]:
+def _from_text(
+    rows: list[list[str]], lines: list[int], names: list[str] | None, path: Path, columns: Sequence[str] | None
+) -> tuple[np.ndarray, list[str]]:
     width = len(names or rows[0])
     for row, line in zip(rows, lines, strict=True):
         if len(row) != width:
-            raise ValueError(f"'{path}' is ragged: line {line} has {len(row)} values where {width} were expected, as in its first line.")
+            raise ValueError(
+                f"'{path}' is ragged: line {line} has {len(row)} values where {width} were expected, as in its first line."
+            )
     keep, chosen = choose_columns(columns, names or [f"column {i}" for i in range(width)], path)
     try:
         x = np.array([[float(row[i]) for i in keep] for row in rows])
@@ -140,13 +151,17 @@ def _refuse_words(rows: list[list[str]], lines: list[int], keep: list[int], name
     for i, name in zip(keep, names, strict=True):
         for row, line in zip(rows, lines, strict=True):
             if not _is_number(row[i]) and row[i].lower() not in _GAPS:
-                raise ValueError(f"'{path}' is not numeric: {name} holds '{row[i][:30]}' in line {line}; numbers were expected: leave "
-                                 "the column out with --columns, which names those to keep.")
+                raise ValueError(
+                    f"'{path}' is not numeric: {name} holds '{row[i][:30]}' in line {line}; numbers were expected: "
+                    "leave the column out with --columns, which names those to keep."
+                )
 
 
 def _gap_sentence(path: Path, rows: int, where: str, column: str) -> str:
-    return (f"'{path}' has gaps (missing or infinite values) in {rows} row{'s' * (rows > 1)}, the first in {where}, {column}; finite "
-            "numbers were expected: drop or fill such rows, or leave the column out with --columns.")
+    return (
+        f"'{path}' has gaps (missing or infinite values) in {rows} row{'s' * (rows > 1)}, the first in {where}, {column}; "
+        "finite numbers were expected: drop or fill such rows, or leave the column out with --columns."
+    )
 
 
 def choose_columns(columns: Sequence[str] | None, names: list[str], path: Path) -> tuple[list[int], list[str]]:
@@ -159,7 +174,9 @@ def choose_columns(columns: Sequence[str] | None, names: list[str], path: Path) 
         elif column.isdecimal() and int(column) < len(names):
             keep.append(int(column))
         else:
-            raise ValueError(f"'{path}' has no column '{column}'; names or numbers from 0 were expected, of: {', '.join(names)}.")
+            raise ValueError(
+                f"'{path}' has no column '{column}'; names or numbers from 0 were expected, of: {', '.join(names)}."
+            )
     if not keep or len(set(keep)) < len(keep):
         raise ValueError("columns are named twice, or none is; different columns were expected.")
     return keep, [names[i] for i in keep]

@@ -33,8 +33,12 @@ def random_mixture(seed, kind, k=3, d=3, *, spread=3.0, scale=1.0, offset=0.0):
     root = np.eye(d) + 0.3 * rng.normal(size=(k, d, d))
     dense = root @ np.swapaxes(root, 1, 2)
     diagonal = np.diagonal(dense, axis1=1, axis2=2)
-    covariances = {"full": dense, "tied": dense.mean(0, keepdims=True), "diag": diagonal,
-                   "spherical": diagonal.mean(1, keepdims=True)}[kind]
+    covariances = {
+        "full": dense,
+        "tied": dense.mean(0, keepdims=True),
+        "diag": diagonal,
+        "spherical": diagonal.mean(1, keepdims=True),
+    }[kind]
     weights = rng.dirichlet(np.full(k, 5.0))
     means = offset + scale * spread * rng.normal(size=(k, d))
     return jaxgmm.make_mixture(weights / weights.sum(), means, scale**2 * covariances, covariance_type=kind)
@@ -44,7 +48,9 @@ def random_data(seed, n=60, d=3, k=3, *, spread=3.0, scale=1.0, offset=0.0):
     """Points (n, d) about k random centres."""
     rng = np.random.default_rng(seed + 1000)
     centers = spread * rng.normal(size=(k, d))
-    return offset + scale * (centers[rng.integers(0, k, n)] + rng.normal(size=(n, d)) @ (np.eye(d) + 0.3 * rng.normal(size=(d, d))))
+    return offset + scale * (
+        centers[rng.integers(0, k, n)] + rng.normal(size=(n, d)) @ (np.eye(d) + 0.3 * rng.normal(size=(d, d)))
+    )
 
 
 def random_weight(seed, n=60):

@@ -28,14 +28,20 @@ class Moments(NamedTuple):
 
 def of(mixture) -> Mixture:
     """The same mixture in float64 NumPy."""
-    return Mixture(*(np.asarray(v, float) for v in (mixture.weights, mixture.means, mixture.covariances)), mixture.covariance_type)
+    return Mixture(
+        *(np.asarray(v, float) for v in (mixture.weights, mixture.means, mixture.covariances)), mixture.covariance_type
+    )
 
 
 def dense(mixture, k):
     """Covariance matrix (D, D) of component k."""
     covariances, d = np.asarray(mixture.covariances, float), mixture.means.shape[-1]
-    return {"full": lambda: covariances[k], "tied": lambda: covariances[0], "diag": lambda: np.diag(covariances[k]),
-            "spherical": lambda: covariances[k, 0] * np.eye(d)}[mixture.covariance_type]()
+    return {
+        "full": lambda: covariances[k],
+        "tied": lambda: covariances[0],
+        "diag": lambda: np.diag(covariances[k]),
+        "spherical": lambda: covariances[k, 0] * np.eye(d),
+    }[mixture.covariance_type]()
 
 
 def store(matrices, kind):
@@ -70,7 +76,7 @@ def log_prob(mixture, x):
     """log sum_k w_k N(x_n | k), (N,)."""
     joint = log_joint(mixture, x)
     top = joint.max(1)
-    return np.array([t + math.log(sum(math.exp(v - t) for v in row)) for row, t in zip(joint, top)])
+    return np.array([t + math.log(sum(math.exp(v - t) for v in row)) for row, t in zip(joint, top, strict=True)])
 
 
 def responsibilities(mixture, x):
@@ -99,14 +105,14 @@ def spread(x, sample_weight, kind):
     """V (D, D): the data's covariance as the type would store it; full and tied add 1e-6 of its diagonal."""
     x, w = np.asarray(x, float), _weights(x, sample_weight)
     center = w @ x / w.sum()
-    matrix = sum(weight * np.outer(point - center, point - center) for point, weight in zip(x, w)) / w.sum()
+    matrix = sum(weight * np.outer(point - center, point - center) for point, weight in zip(x, w, strict=True)) / w.sum()
     if kind in ("full", "tied"):
         return matrix + 1e-6 * np.diag(np.diag(matrix))
     return np.diag(np.diag(matrix)) if kind == "diag" else np.eye(x.shape[1]) * np.trace(matrix) / x.shape[1]
 
 
 def m_step(mixture, x, sample_weight=None, prior=None, reg_covar=None):
-    """One EM step: maximum likelihood with the pseudo-count penalty, with reg_covar (0: plain), or the joint mode under a prior.
+    """One EM step: maximum likelihood with the pseudo-count penalty, with reg_covar (0: plain), or the mode under a prior.
 
     Written for mixtures with no empty component, but for weights of exactly 0, which stay (without a prior: unmoved).
     """
@@ -146,14 +152,16 @@ def _pool(scatters, count, kind):
 def _posterior_mode(mixture, prior, count, centers, scatters):
     """The mode of Dirichlet x inverse Wishart (gamma) x N(m, Sigma / kappa) times the weighted complete-data likelihood.
 
-    The power of |Sigma|^-1/2: nu + D + 1 of the inverse Wishart (nu + 2 of a variance's inverse gamma), one of each mean's prior,
-    one an observation.
+    The power of |Sigma|^-1/2: nu + D + 1 of the inverse Wishart (nu + 2 of a variance's inverse gamma), one of each mean's
+    prior, one an observation.
     """
     kind, (k_all, d), present = mixture.covariance_type, mixture.means.shape, mixture.weights > 0
     c, m, kappa, nu, scale = hyperparameters(prior)
     weights = np.where(present, count + c - 1, 0)
     means = (count[:, None] * centers + kappa * m) / (count + kappa)[:, None]
-    about = [scatters[k] + kappa * count[k] / (kappa + count[k]) * np.outer(centers[k] - m, centers[k] - m) for k in range(k_all)]
+    about = [
+        scatters[k] + kappa * count[k] / (kappa + count[k]) * np.outer(centers[k] - m, centers[k] - m) for k in range(k_all)
+    ]
     if kind == "tied":
         matrices = [(scale + sum(about)) / (nu + d + 1 + count.sum() + present.sum())] * k_all
     elif kind == "full":
@@ -167,8 +175,10 @@ def _posterior_mode(mixture, prior, count, centers, scatters):
 
 def hyperparameters(prior):
     """c (K,), m (D,), kappa, nu, S in float64, scalars as Python numbers."""
-    values = (np.asarray(v, float) for v in (prior.weight_concentration, prior.mean, prior.mean_precision,
-                                             prior.degrees_of_freedom, prior.scale))
+    values = (
+        np.asarray(v, float)
+        for v in (prior.weight_concentration, prior.mean, prior.mean_precision, prior.degrees_of_freedom, prior.scale)
+    )
     return tuple(v if v.ndim else float(v) for v in values)
 
 
@@ -182,14 +192,15 @@ def objective(mixture, x, sample_weight=None, prior=None, reg_covar=None):
         return total
     distinct = [0] if mixture.covariance_type == "tied" else np.flatnonzero(mixture.weights > 0)
     v = spread(x, w, mixture.covariance_type)
-    return total - PSEUDO_COUNT / 2 * sum(np.trace(v @ np.linalg.inv(dense(mixture, k))) + np.linalg.slogdet(dense(mixture, k))[1]
-                                          for k in distinct)
+    return total - PSEUDO_COUNT / 2 * sum(
+        np.trace(v @ np.linalg.inv(dense(mixture, k))) + np.linalg.slogdet(dense(mixture, k))[1] for k in distinct
+    )
 
 
 def log_prior(mixture, prior):
     """Normalised log density of (weights, means, covariances) from scipy's own distributions; weight 0 means absent."""
     mixture, present = of(mixture), np.flatnonzero(np.asarray(mixture.weights) > 0)
-    kind, d = mixture.covariance_type, mixture.means.shape[1]
+    kind = mixture.covariance_type
     c, m, kappa, nu, scale = hyperparameters(prior)
     weights = mixture.weights[present] / mixture.weights[present].sum()
     total = stats.dirichlet(c[present]).logpdf(weights) if len(present) > 1 else 0.0

@@ -21,9 +21,37 @@ FLOORS = [
     ["checks"],
     ["mixture"],
     ["density", "prior"],
-    ["em." + name for name in ("result", "moments", "accelerate", "implicit", "fitting", "standard_errors", "starts", "many", "select")],
-    ["posterior." + name for name in ("draws", "model", "diagnostics", "bridge", "laplace", "nuts", "gibbs", "bootstrap", "relabel",
-                                      "predictive", "evidence")],
+    [
+        "em." + name
+        for name in (
+            "result",
+            "kernels",
+            "moments",
+            "accelerate",
+            "implicit",
+            "fitting",
+            "standard_errors",
+            "starts",
+            "many",
+            "select",
+        )
+    ],
+    [
+        "posterior." + name
+        for name in (
+            "draws",
+            "model",
+            "diagnostics",
+            "bridge",
+            "laplace",
+            "nuts",
+            "gibbs",
+            "bootstrap",
+            "relabel",
+            "predictive",
+            "evidence",
+        )
+    ],
     [*("experiment." + name for name in ("page", "verdict", "compare", "calibrate", "study")), "reading", "io"],
     ["plot"],
     ["report"],
@@ -94,7 +122,13 @@ def test_heavy_libraries_stay_in_their_rooms():
     """matplotlib in plot (and report) only; numpyro nowhere below the posterior; no pickle, eval or exec anywhere."""
     for name, tree in FILES.items():
         for node in ast.walk(tree):
-            modules = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            modules = (
+                [a.name for a in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
             for module in (m.partition(".")[0] for m in modules):
                 assert module != "matplotlib" or name in ("plot", "report", "cli"), f"{name} imports matplotlib"
                 assert module != "numpyro" or PLACE[name] >= PLACE["posterior.draws"], f"{name} imports numpyro"
@@ -102,7 +136,9 @@ def test_heavy_libraries_stay_in_their_rooms():
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 assert node.func.id not in ("eval", "exec"), f"{name} calls {node.func.id}"
     assert not {"numpyro", "posterior.bridge"} & {t.removeprefix("jaxgmm.") for t in imports("posterior.model")}
-    assert set(imports("posterior.model")) <= {"jaxgmm.mixture", "jaxgmm.prior"}, "a second description of one model, on purpose"
+    assert set(imports("posterior.model")) <= {"jaxgmm.mixture", "jaxgmm.prior"}, (
+        "a second description of one model, on purpose"
+    )
 
 
 def test_library_never_touches_the_configuration():
@@ -111,7 +147,9 @@ def test_library_never_touches_the_configuration():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 call = ast.unparse(node.func)
-                assert call not in ("jax.config.update", "np.random.seed", "numpyro.enable_x64", "numpyro.set_platform"), f"{path.name}: {call}"
+                assert call not in ("jax.config.update", "np.random.seed", "numpyro.enable_x64", "numpyro.set_platform"), (
+                    f"{path.name}: {call}"
+                )
 
 
 def test_importing_is_light():
@@ -147,9 +185,33 @@ def test_public_names_are_documented(name):
 
 def test_options_are_keyword_only():
     """Order is always key, mixture, x, prior (and data's companions); what follows is keyword-only."""
-    positional = {"key", "mixture", "mixtures", "start", "x", "xs", "prior", "moments", "weights", "means", "covariances", "dims", "values",
-                  "labels", "responsibilities", "posterior", "fit", "reference", "num_samples", "name", "path", "thing", "method", "data_sets",
-                  "data"}
+    positional = {
+        "key",
+        "mixture",
+        "mixtures",
+        "start",
+        "x",
+        "xs",
+        "prior",
+        "moments",
+        "weights",
+        "means",
+        "covariances",
+        "dims",
+        "values",
+        "labels",
+        "responsibilities",
+        "posterior",
+        "fit",
+        "reference",
+        "num_samples",
+        "name",
+        "path",
+        "thing",
+        "method",
+        "data_sets",
+        "data",
+    }
     for name in PUBLIC:
         thing = getattr(jaxgmm, name)
         if inspect.isfunction(thing):
@@ -170,7 +232,9 @@ def test_no_empty_rooms():
     for path in PACKAGE.rglob("*.py"):
         tree = ast.parse(path.read_text())
         if path.name == "__init__.py":
-            assert [p for p in path.parent.iterdir() if p.suffix in (".py", ".csv") and p != path], f"{path.parent.name} is an empty room"
+            assert [p for p in path.parent.iterdir() if p.suffix in (".py", ".csv") and p != path], (
+                f"{path.parent.name} is an empty room"
+            )
             if path.parent not in (PACKAGE, PACKAGE / "datasets"):
                 assert not any(isinstance(node, ast.Import | ast.ImportFrom) for node in tree.body), f"{path} re-exports"
         else:

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import random_data, random_mixture, random_prior
 
 import jaxgmm
-from conftest import random_data, random_mixture, random_prior
 from jaxgmm import checks
 
 X = random_data(0, n=12, d=2)
@@ -80,7 +80,7 @@ def test_bad_data(case, door):
 
 @pytest.mark.parametrize("door", ["fit", "initialize", "from_labels", "from_responsibilities", "default_prior"])
 def test_concrete_jax_arrays_are_looked_at(door):
-    """Where a NaN would poison an estimate, concrete JAX arrays are checked too; magnitudes whose squares overflow or vanish."""
+    """Where a NaN would poison an estimate, concrete JAX arrays are checked too, and their magnitude."""
     for value, words in [(np.nan, "NaN"), (np.inf, "infinity"), (1e25, "squares overflow")]:
         with pytest.raises(ValueError, match=words):
             DOORS[door](jnp.asarray(X, jnp.float32).at[3, 1].set(value))
@@ -96,11 +96,20 @@ def test_wrong_width():
 
 
 def test_good_data_of_every_kind():
-    """Lists, integers, half precision, Fortran order, strides, big endian, read-only, memory maps: the same numbers, no warning."""
+    """Lists, integers, half precision, Fortran order, strides, big endian, read-only: the same numbers, no warning."""
     whole = np.round(4 * X)
-    kinds = [whole.tolist(), whole.astype(int), whole.astype(np.int8), whole.astype(np.float16), np.asfortranarray(whole),
-             np.repeat(whole, 2, axis=0)[::2], whole.astype(">f8"), whole.astype(object), jnp.asarray(whole, jnp.bfloat16),
-             whole.astype(np.longdouble)]
+    kinds = [
+        whole.tolist(),
+        whole.astype(int),
+        whole.astype(np.int8),
+        whole.astype(np.float16),
+        np.asfortranarray(whole),
+        np.repeat(whole, 2, axis=0)[::2],
+        whole.astype(">f8"),
+        whole.astype(object),
+        jnp.asarray(whole, jnp.bfloat16),
+        whole.astype(np.longdouble),
+    ]
     frozen = whole.copy()
     frozen.setflags(write=False)
     with warnings.catch_warnings():
@@ -146,13 +155,25 @@ def test_traced_values_are_never_looked_at():
     assert np.isnan(value[3]) and np.isfinite(np.delete(value, 3)).all()
 
 
-@pytest.mark.parametrize("value, error", [(0, ValueError), (-1, ValueError), (2.0, TypeError), (True, TypeError), (None, TypeError),
-                                          ("2", TypeError), (np.True_, TypeError)])
+@pytest.mark.parametrize(
+    "value, error",
+    [
+        (0, ValueError),
+        (-1, ValueError),
+        (2.0, TypeError),
+        (True, TypeError),
+        (None, TypeError),
+        ("2", TypeError),
+        (np.True_, TypeError),
+    ],
+)
 def test_number_of_components(value, error):
     """K is a positive integer, and True is not 1."""
-    for function in (lambda: jaxgmm.initialize(jax.random.key(0), X, num_components=value),
-                     lambda: jaxgmm.default_prior(X, num_components=value),
-                     lambda: jaxgmm.from_labels(X, np.zeros(12, int), num_components=value)):
+    for function in (
+        lambda: jaxgmm.initialize(jax.random.key(0), X, num_components=value),
+        lambda: jaxgmm.default_prior(X, num_components=value),
+        lambda: jaxgmm.from_labels(X, np.zeros(12, int), num_components=value),
+    ):
         with pytest.raises(error, match="num_components is .*an integer >= 1 was expected"):
             function()
 
@@ -173,10 +194,19 @@ def test_options():
 
 def test_sample_weights():
     """Wrong length, negative, NaN, all zero: a sentence; rows of weight 0 may hold anything."""
-    for door in (lambda w: jaxgmm.fit(START, X, sample_weight=w), lambda w: jaxgmm.default_prior(X, num_components=2, sample_weight=w),
-                 lambda w: jaxgmm.initialize(jax.random.key(0), X, num_components=2, sample_weight=w)):
-        for weight, words in [(np.ones(5), r"\(12,\)"), (-np.ones(12), ">= 0 were expected"), (np.zeros(12), "0 for every row"),
-                              (np.full(12, np.nan), "NaN"), (jnp.zeros(12), "0 for every row"), (np.ones((12, 1)), r"\(12,\)")]:
+    for door in (
+        lambda w: jaxgmm.fit(START, X, sample_weight=w),
+        lambda w: jaxgmm.default_prior(X, num_components=2, sample_weight=w),
+        lambda w: jaxgmm.initialize(jax.random.key(0), X, num_components=2, sample_weight=w),
+    ):
+        for weight, words in [
+            (np.ones(5), r"\(12,\)"),
+            (-np.ones(12), ">= 0 were expected"),
+            (np.zeros(12), "0 for every row"),
+            (np.full(12, np.nan), "NaN"),
+            (jnp.zeros(12), "0 for every row"),
+            (np.ones((12, 1)), r"\(12,\)"),
+        ]:
             with pytest.raises(ValueError, match=words):
                 door(weight)
     kept = np.arange(12) > 3
@@ -190,10 +220,17 @@ def test_prior_values():
     import dataclasses
 
     prior = random_prior(0, "full", k=2, d=2)
-    for field, value, words in [("weight_concentration", [0.0, 1.0], "> 0"), ("mean_precision", -1.0, "> 0 w"),
-                                ("degrees_of_freedom", 1.0, "> 1 was expected"), ("scale", np.zeros((2, 2)), "positive definite"),
-                                ("mean", [np.nan, 0.0], "NaN")]:
+    for field, value, words in [
+        ("weight_concentration", [0.0, 1.0], "> 0"),
+        ("mean_precision", -1.0, "> 0 w"),
+        ("degrees_of_freedom", 1.0, "> 1 was expected"),
+        ("scale", np.zeros((2, 2)), "positive definite"),
+        ("mean", [np.nan, 0.0], "NaN"),
+    ]:
         wrong = dataclasses.replace(prior, **{field: jnp.asarray(value, jnp.float32)})
-        for door in (lambda p: jaxgmm.fit(START, X, p), lambda p: jaxgmm.sample_prior(jax.random.key(0), p, num_components=2, num_samples=3)):
+        for door in (
+            lambda p: jaxgmm.fit(START, X, p),
+            lambda p: jaxgmm.sample_prior(jax.random.key(0), p, num_components=2, num_samples=3),
+        ):
             with pytest.raises(ValueError, match=f"prior.{field}.*{words}"):
                 door(wrong)

@@ -2,10 +2,10 @@
 
 import jax.numpy as jnp
 import numpy as np
-import pytest
-
 import oracle
+import pytest
 from conftest import KINDS, random_mixture
+
 from jaxgmm import covariance
 
 K, D = 3, 5  # above the size up to which factorisations are written out
@@ -59,7 +59,9 @@ def test_features_and_components(kind, x64):
     mixture = random_mixture(3, kind, d=D)
     matrices = dense(mixture)
     diagonals = np.diagonal(matrices, axis1=1, axis2=2)
-    np.testing.assert_allclose(np.broadcast_to(covariance.variances(mixture.covariances, kind, D), (K, D)), diagonals, rtol=1e-12)
+    np.testing.assert_allclose(
+        np.broadcast_to(covariance.variances(mixture.covariances, kind, D), (K, D)), diagonals, rtol=1e-12
+    )
     pivots = np.diagonal(np.linalg.cholesky(matrices), axis1=1, axis2=2) ** 2
     np.testing.assert_allclose(np.broadcast_to(covariance.pivots(mixture.covariances, kind, D), (K, D)), pivots, rtol=1e-10)
     lifted = covariance.to_dense(covariance.ridge(mixture.covariances, jnp.full(1, 0.5), kind), kind, K, D)
@@ -74,6 +76,9 @@ def test_not_positive_definite_is_nan(d):
     """A matrix without a Cholesky factor gives NaN, never an error and never a number."""
     matrix = jnp.eye(d).at[0, 1].set(2.0).at[1, 0].set(2.0)
     assert np.isnan(covariance.factorize(matrix[None], "full", d).half_log_det).all()
-    for kind, values in (("diag", jnp.array([[1.0, -1.0]])), ("diag", jnp.array([[0.0, 1.0]])), ("spherical", jnp.array([[-1.0]]))):
+    for kind, values in (
+        ("diag", jnp.array([[1.0, -1.0]])),
+        ("diag", jnp.array([[0.0, 1.0]])),
+        ("spherical", jnp.array([[-1.0]])),
+    ):
         assert np.isnan(covariance.factorize(values, kind, 2).half_log_det).all()
-

@@ -6,12 +6,15 @@ import pytest
 from jaxgmm import datasets
 
 
-@pytest.mark.parametrize("name, shape, mean, first", [
-    ("faithful", (272, 2), [3.487783, 70.897059], [3.6, 79]),
-    ("galaxies", (82, 1), [20.83146], [9.172]),
-    ("acidity", (155, 1), [5.105], [2.928524]),
-    ("iris", (150, 4), [5.843333, 3.057333, 3.758, 1.199333], [5.1, 3.5, 1.4, 0.2]),
-])
+@pytest.mark.parametrize(
+    "name, shape, mean, first",
+    [
+        ("faithful", (272, 2), [3.487783, 70.897059], [3.6, 79]),
+        ("galaxies", (82, 1), [20.83146], [9.172]),
+        ("acidity", (155, 1), [5.105], [2.928524]),
+        ("iris", (150, 4), [5.843333, 3.057333, 3.758, 1.199333], [5.1, 3.5, 1.4, 0.2]),
+    ],
+)
 def test_load(name, shape, mean, first):
     """(N, D) float64, no gaps, the published means and first row, a name for each column."""
     x = datasets.load(name)

@@ -5,11 +5,11 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracle
 import pytest
+from conftest import KINDS, random_data, random_mixture
 
 import jaxgmm
-import oracle
-from conftest import KINDS, random_data, random_mixture
 
 log_prob = jax.jit(jaxgmm.log_prob)
 responsibilities = jax.jit(jaxgmm.responsibilities)
@@ -64,10 +64,15 @@ def test_blocks_of_rows_do_not_matter(x64, monkeypatch):
     stack = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), mixture)
     whole = [log_prob(mixture, X), responsibilities(stack, X), predict(mixture, X)]
     monkeypatch.setattr(density, "_BLOCK", 9 * 2 * 7)  # blocks of 14 and 7 rows
-    parts = [jax.jit(f)(m, X) for f, m in [(lambda m, x: jaxgmm.log_prob(m, x), mixture),
-                                           (lambda m, x: jaxgmm.responsibilities(m, x), stack),
-                                           (lambda m, x: jaxgmm.predict(m, x), mixture)]]
-    for one, other in zip(whole, parts):
+    parts = [
+        jax.jit(f)(m, X)
+        for f, m in [
+            (lambda m, x: jaxgmm.log_prob(m, x), mixture),
+            (lambda m, x: jaxgmm.responsibilities(m, x), stack),
+            (lambda m, x: jaxgmm.predict(m, x), mixture),
+        ]
+    ]
+    for one, other in zip(whole, parts, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-12)
 
 
@@ -89,14 +94,20 @@ def test_far_points(kind):
         assert not np.isnan(value).any() and not np.isposinf(value).any()
         np.testing.assert_allclose(r.sum(1), 1, rtol=1e-6)
         if size >= 1e20:
-            distance = [[oracle.log_normal(1e6 * p, np.zeros(3), oracle.dense(mixture, k))
-                         + np.linalg.slogdet(oracle.dense(mixture, k))[1] / 2 for k in range(3)] for p in directions]
+            distance = [
+                [
+                    oracle.log_normal(1e6 * p, np.zeros(3), oracle.dense(mixture, k))
+                    + np.linalg.slogdet(oracle.dense(mixture, k))[1] / 2
+                    for k in range(3)
+                ]
+                for p in directions
+            ]
             np.testing.assert_array_equal(r.argmax(1), np.argmax(distance, axis=1))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_are_finite_and_right(kind, x64):
-    """In every field, at weights of exactly 0 too, where the derivative in the weight is N(x | k) / p(x); far points included."""
+    """In every field, at weights of exactly 0 too, where the derivative is N(x | k) / p(x); far points included."""
     mixture = random_mixture(4, kind)
     absent = dataclasses.replace(mixture, weights=jnp.array([0.4, 0.0, 0.6]))
     x = jnp.asarray(np.concatenate([X, [[1e6, 0, 0]]]))
@@ -106,13 +117,17 @@ def test_gradients_are_finite_and_right(kind, x64):
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((gradient, in_x)))
     point = np.eye(21)[5]
     gradient, _ = gradient_of(absent, x, point)
-    expected = [np.exp(oracle.log_normal(X[5], m, oracle.dense(absent, k)) - oracle.log_prob(absent, X[5:6])[0])
-                for k, m in enumerate(np.asarray(absent.means))]
+    expected = [
+        np.exp(oracle.log_normal(X[5], m, oracle.dense(absent, k)) - oracle.log_prob(absent, X[5:6])[0])
+        for k, m in enumerate(np.asarray(absent.means))
+    ]
     np.testing.assert_allclose(gradient.weights, expected, rtol=1e-9)
     np.testing.assert_array_equal(gradient.means[1], 0)
     step = 1e-6
-    up, down = (oracle.log_prob(oracle.of(m)._replace(means=np.asarray(m.means) + s * np.eye(3)[[0, 0, 0]] * np.eye(3)[:, :1]), X[5:6])
-                for m, s in ((absent, step), (absent, -step)))
+    up, down = (
+        oracle.log_prob(oracle.of(m)._replace(means=np.asarray(m.means) + s * np.eye(3)[[0, 0, 0]] * np.eye(3)[:, :1]), X[5:6])
+        for m, s in ((absent, step), (absent, -step))
+    )
     np.testing.assert_allclose(gradient.means[0, 0], (up - down)[0] / (2 * step), rtol=1e-6, atol=1e-8)
 
 
@@ -130,16 +145,17 @@ def test_joint_is_marginal_times_conditional(kind, x64):
     """log p(a, b) = log p(b) + log p(a | b), and the marginal keeps the entries asked for, in their order."""
     mixture, point = random_mixture(6, kind), X[3]
     known, rest = [2, 0], [1]
+    condition = jax.jit(lambda mixture, values: jaxgmm.condition(mixture, known, values))
     marginal = jaxgmm.marginal(mixture, known)
-    conditional = jaxgmm.condition(mixture, known, point[known])
+    conditional = condition(mixture, point[known])
     joint = oracle.log_prob(mixture, point[None])
-    np.testing.assert_allclose(oracle.log_prob(marginal, point[None, known]) + oracle.log_prob(conditional, point[None, rest]), joint,
-                               rtol=1e-10)
+    np.testing.assert_allclose(
+        oracle.log_prob(marginal, point[None, known]) + oracle.log_prob(conditional, point[None, rest]), joint, rtol=1e-10
+    )
     np.testing.assert_array_equal(marginal.means, mixture.means[:, jnp.array(known)])
     assert marginal.covariance_type == conditional.covariance_type == kind
     assert conditional.num_features == 1 and abs(float(conditional.weights.sum()) - 1) < 1e-14
-    stack = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), mixture)
-    both = jaxgmm.condition(stack, known, point[known])
+    both = condition(jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), mixture), point[known])
     np.testing.assert_allclose(both.means[1], conditional.means, rtol=1e-12)
     np.testing.assert_allclose(both.covariances[0], conditional.covariances, rtol=1e-12)
 
@@ -152,7 +168,7 @@ def test_far_condition_is_not_nan():
 
 @pytest.mark.parametrize("kind", ["full", "tied", "spherical"])
 def test_draws(kind):
-    """Labels by weight, points by their component's mean and covariance. False failure: 5 sds of 30 normal means, under 2e-5."""
+    """Labels by weight, points by component. False failure: 5 sds of 30 normal means, under 2e-5."""
     mixture, draws = random_mixture(7, kind), 4000
     x, labels = jax.jit(jaxgmm.sample, static_argnums=2)(jax.random.key(0), mixture, draws)
     assert x.shape == (draws, 3) and x.dtype == jnp.float32

@@ -1,4 +1,4 @@
-"""Diagnostics against ArviZ 0.23.4 (rhat method="rank", ess, mcse, bfmi, psislw) on the series made here, and what must hold."""
+"""Diagnostics against ArviZ 0.23.4 (rhat by ranks, ess, mcse, bfmi, psislw) on the series made here, and what must hold."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,12 +20,12 @@ def series():
 
 
 ARVIZ = {  # rhat, ess bulk, tail, mean, mcse mean, sd, quantile 0.1
-    "x": (1.0021291237925485, 238.50975885001478, 344.6951156032568, 238.4530317368442, 0.07996861712917441, 0.04824762887423668,
-          0.13255077162167617),
+    "x": (1.0021291237925485, 238.50975885001478, 344.6951156032568, 238.4530317368442, 0.07996861712917441,
+          0.04824762887423668, 0.13255077162167617),
     "y": (1.0287788791256551, 217.4384145791984, 159.60794219455624, 274.0239551724374, 0.26783190823113123, 0.8785466060899437,
           0.10032775869329785),
-    "z": (0.9984359998003803, 2322.471989593555, 847.2996836088358, 2322.471989593555, 0.02309888440923833, 0.032248292887950746,
-          0.06891434928700346)}
+    "z": (0.9984359998003803, 2322.471989593555, 847.2996836088358, 2322.471989593555, 0.02309888440923833,
+          0.032248292887950746, 0.06891434928700346)}
 
 
 @pytest.mark.parametrize("name", "xyz")
@@ -66,7 +66,7 @@ def test_what_must_be_seen():
     assert rhat(good) < 1.02
     assert rhat(good + np.arange(4)[:, None]) > 1.3
     assert rhat(good * np.array([1, 1, 1, 4])[:, None]) > 1.05  # only the folded one sees it
-    assert np.isinf(rhat(np.broadcast_to(np.arange(4.0)[:, None], (4, 300))))
+    assert rhat(np.broadcast_to(np.arange(4.0)[:, None], (4, 300))) > 1e6
     with pytest.raises(ValueError, match="at least 4 draws"):
         rhat(good[:, :3])
 

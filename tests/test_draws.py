@@ -48,8 +48,10 @@ def test_refused_at_the_door():
     half = dataclasses.replace(start, covariances=-start.covariances)
     cases = [
         (dict(num_chains=0), ValueError, "num_chains is 0"), (dict(num_samples=True), TypeError, "num_samples is True"),
-        (dict(x=nan), ValueError, "x contains NaN in 1 of 30 rows"), (dict(x=x[:, :1]), ValueError, "1 features, the mixture 2"),
-        (dict(x=x[:0]), ValueError, "no rows"), (dict(key=0), TypeError, "key is int"), (dict(prior=None), TypeError, "prior is None"),
+        (dict(x=nan), ValueError, "x contains NaN in 1 of 30 rows"),
+        (dict(x=x[:, :1]), ValueError, "1 features, the mixture 2"),
+        (dict(x=x[:0]), ValueError, "no rows"), (dict(key=0), TypeError, "key is int"),
+        (dict(prior=None), TypeError, "prior is None"),
         (dict(start=dataclasses.replace(start, weights=jnp.array([1.0, 0.0]))), ValueError, "empty component .*: 1;"),
         (dict(start=dataclasses.replace(start, means=start.means * jnp.nan)), ValueError, "the fit that it came from failed"),
         (dict(start=half), ValueError, "not positive definite"),

@@ -6,11 +6,11 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracle
 import pytest
+from conftest import KINDS, assert_mixtures_close, random_data, random_mixture, random_prior, random_weight
 
 import jaxgmm
-import oracle
-from conftest import KINDS, assert_mixtures_close, random_data, random_mixture, random_prior, random_weight
 from jaxgmm import ComponentStatus, Status
 
 STEPS = 25
@@ -45,7 +45,7 @@ def test_history_belongs_to_the_result(x64):
     n = int(early.num_iter)
     assert n == 11 and bool(early.converged)
     np.testing.assert_array_equal(early.history[: n + 1], whole.history[: n + 1])
-    assert np.isnan(early.history[n + 1:]).all() and early.history.shape == (STEPS + 1,)
+    assert np.isnan(early.history[n + 1 :]).all() and early.history.shape == (STEPS + 1,)
     assert float(early.history[n]) == float(early.objective)
     last = fit(start, x, sample_weight=w, tol=(changes[-2] + changes[-1]) / 2)
     assert int(last.num_iter) == STEPS and Status(int(last.status)) == Status.CONVERGED
@@ -73,22 +73,23 @@ def test_exact_fixed_point_stops(x64):
 
 def test_chunks_do_not_matter(x64):
     """chunk_size changes the order of sums, not the fit."""
-    start, x, w = random_mixture(0, "full"), random_data(0), random_weight(0)
+    start, x, w = random_mixture(0, "spherical"), random_data(0), random_weight(0)
     whole, parts = (fit(start, x, sample_weight=w, tol=0.0, chunk_size=c) for c in (None, 7))
     assert_mixtures_close(whole.mixture, parts.mixture, 1e-10)
     np.testing.assert_allclose(whole.history, parts.history, rtol=1e-12)
 
 
-def one_point_and_a_cloud(seed=0):
-    """A start whose second component sits alone on a point away from the rest."""
-    x = np.concatenate([np.random.default_rng(seed).normal(size=(59, 3)), [[30.0, 30.0, 30.0]]])
-    return jaxgmm.make_mixture([0.5, 0.5], [[0.0] * 3, [30.0] * 3], [np.eye(3)] * 2), x
+def one_point_and_a_cloud(kind="diag"):
+    """A start with a component on a cloud, one alone on a point away from it, and, in three, an absent one."""
+    x = np.concatenate([np.random.default_rng(0).normal(size=(59, 3)), [[30.0, 30.0, 30.0]]])
+    covariances = np.ones((3, 3)) if kind == "diag" else [np.eye(3)] * 3
+    return jaxgmm.make_mixture([0.5, 0.5, 0.0], np.array([[0.0], [30], [0]]) * np.ones(3), covariances, covariance_type=kind), x
 
 
 def test_statuses(x64):
     """Each end reached, inside jit, with finite parameters in every one."""
     start, x, w = random_mixture(0, "full"), random_data(0), np.ones(60)
-    spike, cloud = one_point_and_a_cloud()
+    spike, cloud = one_point_and_a_cloud("full")
     ends = {
         Status.CONVERGED: fit(start, x, sample_weight=w, tol=1e-2),
         Status.MAX_ITER: fit(start, x, sample_weight=w, tol=0.0),
@@ -108,21 +109,35 @@ def test_statuses(x64):
     assert all(len(status.sentence) > 30 for status in (*Status,))
 
 
+def test_decreased_keeps_the_best_state():
+    """Components on a line exhaust float32: where the objective falls, the fit says so and keeps the best state."""
+    line = np.linspace(-1, 1, 40, dtype=np.float32)[:, None]
+    x = jnp.asarray(np.hstack([line, 3 * line + 1]))
+    fits = jax.jit(jax.vmap(lambda key: jaxgmm.fit(jaxgmm.initialize(key, x, num_components=3), x, tol=1e-6, max_iter=100)))(
+        jax.random.split(jax.random.key(0), 16)
+    )
+    fell = np.asarray(fits.status) == Status.DECREASED
+    assert fell.any() and not np.asarray(fits.converged)[fell].any()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(fits.mixture))
+    np.testing.assert_array_equal(np.nanmax(fits.history, axis=1)[fell], np.asarray(fits.objective)[fell])
+    last = np.take_along_axis(np.asarray(fits.history), np.asarray(fits.num_iter)[:, None], axis=1)[:, 0]
+    np.testing.assert_array_equal(last, fits.objective)
+
+
 def test_component_statuses(x64):
     """OK, EMPTY, AT_FLOOR and FEW_POINTS, each on the component that has it."""
     spike, cloud = one_point_and_a_cloud()
-    held = fit(spike, cloud, sample_weight=np.ones(60), tol=1e-8)
-    assert held.component_status.tolist() == [ComponentStatus.OK, ComponentStatus.AT_FLOOR]
-    few = fit(spike, np.where(np.arange(60)[:, None] >= 57, 30.0 + cloud[:, ::-1] * 0.1, cloud), sample_weight=np.ones(60),
-              prior=random_prior(0, "full", k=2), tol=1e-8)
-    assert few.component_status.tolist() == [ComponentStatus.OK, ComponentStatus.FEW_POINTS]
-    for absent in (jaxgmm.Mixture(jnp.array([1.0, 0.0]), spike.means, spike.covariances),
-                   jaxgmm.Mixture(spike.weights, spike.means.at[1].set(1e6), spike.covariances)):
-        empty = fit(absent, cloud[:, ::-1].copy() * 0.1, sample_weight=np.ones(60), tol=1e-8)
-        assert empty.component_status.tolist() == [ComponentStatus.OK, ComponentStatus.EMPTY] and bool(empty.converged)
-        np.testing.assert_allclose(empty.mixture.means[1], absent.means[1], rtol=1e-12)
-        np.testing.assert_allclose(empty.mixture.covariances[1], absent.covariances[1])
-        assert empty.mixture.weights.tolist() == [1, 0]
+    w, sound = np.ones(60), [ComponentStatus.OK, ComponentStatus.EMPTY]
+    held = fit(spike, cloud, sample_weight=w, tol=1e-8)
+    assert held.component_status.tolist() == [ComponentStatus.OK, ComponentStatus.AT_FLOOR, ComponentStatus.EMPTY]
+    few = fit(spike, np.where(np.arange(60)[:, None] >= 57, 30.0 + cloud[::-1], cloud), sample_weight=w, tol=1e-8)
+    assert few.component_status.tolist() == [ComponentStatus.OK, ComponentStatus.FEW_POINTS, ComponentStatus.EMPTY]
+    lost = jaxgmm.Mixture(spike.weights, spike.means.at[1].set(1e6), spike.covariances, "diag")
+    empty = fit(lost, np.random.default_rng(1).normal(size=(60, 3)), sample_weight=w, tol=1e-8)
+    assert empty.component_status.tolist() == [sound[0], sound[1], sound[1]] and bool(empty.converged)
+    np.testing.assert_allclose(empty.mixture.means[1:], lost.means[1:], rtol=1e-12)
+    np.testing.assert_allclose(empty.mixture.covariances[1:], lost.covariances[1:])
+    assert empty.mixture.weights.tolist() == [1, 0, 0]
     assert len({status.sentence for status in ComponentStatus}) == 4
 
 
@@ -135,7 +150,9 @@ def test_weight_zero_stays_zero_under_a_prior(x64):
     assert float(result.mixture.weights[1]) == 0 and int(result.component_status[1]) == ComponentStatus.EMPTY
     keep = np.array([0, 2])
     smaller = jaxgmm.Mixture(absent.weights[keep], absent.means[keep], absent.covariances[keep])
-    fewer = jaxgmm.Prior(prior.weight_concentration[keep], prior.mean, prior.mean_precision, prior.degrees_of_freedom, prior.scale)
+    fewer = jaxgmm.Prior(
+        prior.weight_concentration[keep], prior.mean, prior.mean_precision, prior.degrees_of_freedom, prior.scale
+    )
     path = oracle.em(smaller, x, STEPS, w, prior=fewer)
     np.testing.assert_allclose(result.mixture.means[keep], path[-1].means, rtol=1e-8)
     np.testing.assert_allclose(result.objective, oracle.objective(path[-1], x, w, prior=fewer), rtol=1e-10)
@@ -148,7 +165,9 @@ def test_dtype_is_the_datas():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             result = jaxgmm.fit(start, data, max_iter=3)
-        assert {leaf.dtype for leaf in jax.tree.leaves((result.mixture, result.objective, result.history))} == {np.dtype("float32")}
+        assert {leaf.dtype for leaf in jax.tree.leaves((result.mixture, result.objective, result.history))} == {
+            np.dtype("float32")
+        }
 
 
 def test_float64_data_make_a_float64_fit(x64):
@@ -187,7 +206,10 @@ def refusals():
     fit = jaxgmm.fit
 
     def changed(**values):
-        fields = {name: getattr(prior, name) for name in ("weight_concentration", "mean", "mean_precision", "degrees_of_freedom", "scale")}
+        fields = {
+            name: getattr(prior, name)
+            for name in ("weight_concentration", "mean", "mean_precision", "degrees_of_freedom", "scale")
+        }
         return jaxgmm.Prior(**(fields | {name: jnp.asarray(value, jnp.float32) for name, value in values.items()}))
 
     stack = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), start)
@@ -204,19 +226,31 @@ def refusals():
         "chunk_size 0": (lambda: fit(start, x, chunk_size=0), ValueError, "chunk_size is 0; an integer >= 1 was expected"),
         "prior with reg_covar": (lambda: fit(start, x, prior, reg_covar=1e-6), ValueError, "give one"),
         "prior of another type": (lambda: fit(start, x, 3.0), TypeError, "Prior was expected"),
-        "prior of another covariance type": (lambda: fit(start, x, random_prior(0, "diag")), ValueError, r"\(3, 3\) was expected"),
+        "prior of another covariance type": (
+            lambda: fit(start, x, random_prior(0, "diag")),
+            ValueError,
+            r"\(3, 3\) was expected",
+        ),
         "prior of another K": (lambda: fit(start, x, random_prior(0, "full", k=2)), ValueError, r"\(3,\) was expected"),
         "concentration below 1": (lambda: fit(start, x, changed(weight_concentration=[0.5, 1, 1])), ValueError, ">= 1"),
-        "degrees of freedom too small": (lambda: fit(start, x, changed(degrees_of_freedom=2.0)), ValueError, "> 2 was expected"),
+        "degrees of freedom too small": (
+            lambda: fit(start, x, changed(degrees_of_freedom=2.0)),
+            ValueError,
+            "> 2 was expected",
+        ),
         "mean_precision 0": (lambda: fit(start, x, changed(mean_precision=0.0)), ValueError, "prior.mean_precision .* > 0 w"),
         "scale not positive definite": (lambda: fit(start, x, changed(scale=-np.eye(3))), ValueError, "positive definite"),
-        "not a mixture": (lambda: fit(np.ones(3), x), TypeError, "Mixture to start from was expected"),
+        "not a mixture": (lambda: fit(np.ones(3), x), TypeError, "Mixture.* was expected"),
         "a stack": (lambda: fit(stack, x), ValueError, "use jax.vmap"),
         "wrong width": (lambda: fit(start, x[:, :2]), ValueError, "2 features"),
         "no rows": (lambda: fit(start, x[:0]), ValueError, "no rows"),
         "fewer rows than components": (lambda: fit(start, x[:2]), ValueError, "2 rows and the mixture 3 components"),
         "one row, no prior": (lambda: fit(random_mixture(0, "full", k=1), x[:1]), ValueError, "one row"),
-        "concrete JAX NaN": (lambda: fit(start, jnp.asarray(x).at[3, 1].set(jnp.nan)), ValueError, "contains NaN in 1 of 60 rows"),
+        "concrete JAX NaN": (
+            lambda: fit(start, jnp.asarray(x).at[3, 1].set(jnp.nan)),
+            ValueError,
+            "contains NaN in 1 of 60 rows",
+        ),
         "weights of another length": (lambda: fit(start, x, sample_weight=np.ones(3)), ValueError, r"\(60,\)"),
         "negative weights": (lambda: fit(start, x, sample_weight=-np.ones(60)), ValueError, ">= 0 were expected"),
         "NaN weights": (lambda: fit(start, x, sample_weight=np.full(60, np.nan)), ValueError, "contains NaN"),
@@ -230,3 +264,30 @@ def test_refusals(case):
     wrong, error, words = refusals()[case]
     with pytest.raises(error, match=words):
         wrong()
+
+
+@pytest.mark.parametrize("kind", ["tied", "diag"])
+def test_independent_prior_ends_at_a_stationary_point(kind, x64):
+    """Means free of covariances: monotone, and at the end the log joint's derivative vanishes in means and covariances and is
+    one constant in the weights (Lagrange), per unit of weight."""
+    x, w = random_data(6, d=2, spread=1.5), random_weight(6)
+    matrix = jnp.asarray([[1.2, 0.3], [0.3, 0.9]])
+    wishart = kind in ("full", "tied")
+    scale = (
+        jaxgmm.InverseWishart(jnp.asarray(4.5), matrix)
+        if wishart
+        else jaxgmm.InverseGamma(jnp.asarray(2.5), jnp.asarray([0.7, 1.1]) if kind == "diag" else jnp.asarray(0.7))
+    )
+    prior = jaxgmm.IndependentPrior(jnp.asarray([1.5, 2.0, 1.0]), jnp.asarray([0.5, -1.0]), 3 * matrix, scale)
+    result = fit(random_mixture(6, kind, d=2), x, prior, sample_weight=w, tol=0.0, max_iter=1500)
+    history = np.asarray(result.history)
+    assert not (np.diff(history) < -1e-10 * abs(float(result.objective))).any()
+
+    def log_joint(mixture):
+        return (w @ jaxgmm.log_prob(mixture, x) + jaxgmm.log_prior(mixture, prior)) / w.sum()
+
+    np.testing.assert_allclose(log_joint(result.mixture) * w.sum(), result.objective, rtol=1e-11)
+    gradient = jax.jit(jax.grad(log_joint))(result.mixture)
+    np.testing.assert_allclose(gradient.means, 0, atol=1e-8)
+    np.testing.assert_allclose(gradient.covariances, 0, atol=1e-8)
+    np.testing.assert_allclose(gradient.weights, gradient.weights[0], rtol=1e-7)

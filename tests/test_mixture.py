@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import KINDS, random_mixture
 
 import jaxgmm
-from conftest import KINDS, random_mixture
 
 
 def test_fields_are_kept(x64):
@@ -17,7 +17,9 @@ def test_fields_are_kept(x64):
     assert {leaf.dtype for leaf in jax.tree.leaves(mixture)} == {np.dtype("float64")}
     np.testing.assert_array_equal(mixture.means, [[0, 1], [2, 3]])
     np.testing.assert_array_equal(mixture.covariances, [[1, 2], [3, 4]])
-    rounded = jaxgmm.make_mixture([0.3333333, 0.3333333, 0.3333333], np.zeros((3, 1)), np.ones((3, 1)), covariance_type="spherical")
+    rounded = jaxgmm.make_mixture(
+        [0.3333333, 0.3333333, 0.3333333], np.zeros((3, 1)), np.ones((3, 1)), covariance_type="spherical"
+    )
     assert abs(float(rounded.weights.sum()) - 1) < 1e-15
     assert (mixture.num_components, mixture.num_features, mixture.batch_shape) == (2, 2, ())
 
@@ -81,7 +83,11 @@ def bad():
         "no components": (([], np.zeros((0, 2)), np.zeros((0, 2, 2))), ValueError, "at least one component"),
         "NaN mean": (([0.5, 0.5], means * np.nan, eye), ValueError, "means contains NaN"),
         "covariances shape": (([0.5, 0.5], means, np.ones((2, 2))), ValueError, r"\(2, 2, 2\) was expected"),
-        "not positive definite": (([0.5, 0.5], means, [np.eye(2), [[1.0, 2.0], [2.0, 1.0]]]), ValueError, "not positive definite"),
+        "not positive definite": (
+            ([0.5, 0.5], means, [np.eye(2), [[1.0, 2.0], [2.0, 1.0]]]),
+            ValueError,
+            "not positive definite",
+        ),
         "singular": (([0.5, 0.5], means, [np.eye(2), np.ones((2, 2))]), ValueError, "not positive definite"),
         "negative variance": (([0.5, 0.5], means, [np.eye(2), np.diag([1.0, -1.0])]), ValueError, "positive definite"),
         "not symmetric": (([0.5, 0.5], means, [np.eye(2), skew]), ValueError, "not symmetric"),

@@ -6,11 +6,11 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracle
 import pytest
+from conftest import KINDS, assert_mixtures_close, random_data, random_mixture, random_prior, random_weight
 
 import jaxgmm
-import oracle
-from conftest import KINDS, assert_mixtures_close, random_data, random_mixture, random_prior, random_weight
 
 e_step = partial(jax.jit, static_argnames="chunk_size")(jaxgmm.e_step)
 m_step = jax.jit(jaxgmm.m_step)
@@ -57,8 +57,16 @@ def scikit_learn(start, x, steps):
     kind, dense = start.covariance_type, [oracle.dense(start, k) for k in range(3)]
     precisions = oracle.store([np.linalg.inv(m) for m in dense], kind)
     precisions = {"tied": lambda p: p[0], "spherical": lambda p: p[:, 0]}.get(kind, lambda p: p)(precisions)
-    theirs = GaussianMixture(3, covariance_type=kind, tol=0, reg_covar=1e-6, max_iter=steps, weights_init=np.asarray(start.weights),
-                             means_init=np.asarray(start.means), precisions_init=precisions)
+    theirs = GaussianMixture(
+        3,
+        covariance_type=kind,
+        tol=0,
+        reg_covar=1e-6,
+        max_iter=steps,
+        weights_init=np.asarray(start.weights),
+        means_init=np.asarray(start.means),
+        precisions_init=precisions,
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tol=0 never converges there
         theirs.fit(x)

@@ -17,7 +17,9 @@ from .. import covariance
 from ..mixture import Mixture
 
 DEPTH = 4  # differences remembered; 10 took more steps over random problems, and so did forgetting them at a refusal
-_WARM_UP = 2  # plain steps before the first extrapolation
+_WARM_UP = 4  # plain steps before the first extrapolation
+_SLOW = 0.7  # EM that shrinks its steps faster than this needs no help
+_LONGEST_WAIT = 5  # plain steps after a refusal, at most: no more than one E-step in six is wasted
 _RIDGE = 1e-10  # of the least-squares problem, relative
 
 
@@ -96,7 +98,8 @@ def extrapolate(memory: Memory, current: Mixture, stepped: Mixture, scale: Mixtu
     gram = jnp.where(used[:, None] & used, gram, 0) + jnp.diag(jnp.where(used, _ridge(gram.dtype) * trace, 1))
     mixing = jnp.where(used, jnp.linalg.solve(gram, jnp.where(used, residuals @ residual, 0)), 0)
     vector = image - mixing @ (points + residuals)
-    ready = (memory.patience <= 0) & (filled > 0) & jnp.isfinite(vector).all()
+    slow = residual @ residual > _SLOW**2 * (memory.last_residual @ memory.last_residual)
+    ready = (memory.patience <= 0) & (filled > 0) & slow & jnp.isfinite(vector).all()
     ahead = from_vector(jnp.where(ready, vector, image), stepped, scale)
     # a component that EM has just emptied keeps what plain EM gave it
     proposal = jax.tree.map(lambda a, b: jnp.where(ready, a, b), ahead, stepped)
@@ -111,7 +114,7 @@ def after(memory: Memory, extrapolated: jax.Array, accepted: jax.Array, settled:
     """
     refused = extrapolated & ~accepted
     refusals = jnp.where(refused, memory.refusals + 1, jnp.where(extrapolated, 0, memory.refusals))
-    patience = jnp.where(refused, 2 ** jnp.minimum(refusals, 5), memory.patience)
+    patience = jnp.where(refused, jnp.minimum(2**jnp.minimum(refusals, 5), _LONGEST_WAIT), memory.patience)
     patience = jnp.where(settled, jnp.maximum(patience, 1), patience)
     return memory._replace(patience=patience, refusals=refusals)
 

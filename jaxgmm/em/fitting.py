@@ -21,7 +21,8 @@ from ..mixture import Mixture, check_mixture
 from ..prior import IndependentPrior, Prior, log_prior_factored
 from .accelerate import Memory, after, extrapolate, start_memory
 from .implicit import tangent_of_fixed_point
-from .moments import PSEUDO_COUNT, Summary, accumulate_moments, check_regularisation, maximize, rounding_ridge, summarize
+from .kernels import moment_sums
+from .moments import PSEUDO_COUNT, Moments, Summary, check_regularisation, maximize, rounding_ridge, summarize
 from .result import ComponentStatus, Fit, Status
 
 
@@ -212,7 +213,7 @@ def _evaluate(mixture: Mixture, problem: _Problem, shift: jax.Array, present: ja
     """Summary, log-likelihood and objective at a mixture in shifted coordinates, and the objective's rounding error."""
     kind, d = mixture.covariance_type, mixture.num_features
     factors = covariance.factorize(mixture.covariances, kind, d)
-    moments = accumulate_moments(mixture, factors, problem.x, problem.weight, shift, chunk_size)
+    moments = Moments(*moment_sums(mixture, factors, problem.x, problem.weight, shift, chunk_size))
     summary = summarize(mixture, factors, moments, shift)
     objective = moments.log_likelihood
     if problem.prior is not None:
@@ -221,11 +222,21 @@ def _evaluate(mixture: Mixture, problem: _Problem, shift: jax.Array, present: ja
         penalty = covariance.mahalanobis_trace(summary.spread, factors, kind, d) + 2 * factors.half_log_det  # (K | 1,)
         counts = present if len(penalty) == len(present) else present.any(keepdims=True)
         objective -= PSEUDO_COUNT / 2 * jnp.where(counts, penalty, 0).sum()
-    # distances to a flat component carry the rounding of its widest direction into its narrowest
-    flatness = jnp.sqrt(covariance.variances(mixture.covariances, kind, d).max() / covariance.lower_diagonal(factors, kind).min() ** 2)
-    flatness = flatness if covariance.is_dense(kind) else 1
-    rounding = jnp.finfo(objective.dtype).eps * flatness * (abs(objective) + summary.count.sum())
-    return summary, moments.log_likelihood, objective, rounding
+    return summary, moments.log_likelihood, objective, _rounding(mixture, factors, objective, summary.count.sum())
+
+
+def _rounding(mixture: Mixture, factors: covariance.Factors, objective: jax.Array, total: jax.Array) -> jax.Array:
+    """How far the objective may move by rounding alone.
+
+    A flat component carries the rounding of a feature's variance into its conditional variance: relatively eps flatness^2, to
+    second order in the objective (first-order terms vanish at the M-step's maximum).
+    """
+    kind, eps = mixture.covariance_type, jnp.finfo(objective.dtype).eps
+    flatness = 1.0
+    if covariance.is_dense(kind):
+        spread = covariance.variances(mixture.covariances, kind, mixture.num_features)
+        flatness = (jnp.sqrt(spread) / covariance.lower_diagonal(factors, kind)).max()
+    return eps * flatness * (abs(objective) + total) + total * jnp.minimum(4 * eps * flatness**2, 1) ** 2
 
 
 def _center(problem: _Problem) -> jax.Array:
@@ -235,7 +246,7 @@ def _center(problem: _Problem) -> jax.Array:
         center = x[0] + (x - x[0]).mean(0)
     else:
         first, total = x[jnp.argmax(weight > 0)], weight.sum()
-        center = first + jnp.where(weight[:, None] > 0, x - first, 0).T @ (weight / jnp.where(total > 0, total, 1))
+        center = first + covariance.einsum("nd,n->d", jnp.where(weight[:, None] > 0, x - first, 0), weight) / jnp.where(total > 0, total, 1)
     return jnp.where(jnp.isfinite(center), center, 0)
 
 
@@ -249,13 +260,13 @@ def _judge(state: _State, proposal: Mixture, objective: jax.Array, finite: jax.A
     status = jnp.where(~first & jnp.where(tol > 0, small, same), Status.CONVERGED, _RUNNING)
     if monotone:
         status = jnp.where(~first & (tol > 0) & (change < -64 * rounding), Status.DECREASED, status)
-    broken = jnp.where(first & _factorizes(proposal), Status.NONFINITE, Status.SINGULAR)
-    return jnp.where(finite, status, broken)
+    return jnp.where(finite, status, jnp.where(first & ~_is_singular(proposal), Status.NONFINITE, Status.SINGULAR))
 
 
-def _factorizes(mixture: Mixture) -> jax.Array:
+def _is_singular(mixture: Mixture) -> jax.Array:
+    """Finite covariances that do not factorise."""
     factors = covariance.factorize(mixture.covariances, mixture.covariance_type, mixture.num_features)
-    return jnp.isfinite(factors.half_log_det).all()
+    return jnp.isfinite(mixture.covariances).all() & ~jnp.isfinite(factors.half_log_det).all()
 
 
 def _component_status(state: _State, problem: _Problem) -> jax.Array:
@@ -288,9 +299,10 @@ def warn_of(result: Fit, start: Mixture, x: jax.Array, weight: jax.Array | None)
     n, d = kept.shape
     if d >= n > 1:
         caller_warns(f"x has {d} features and {n} rows: covariances are not determined; use 'diag' or 'spherical', or a prior.")
-    few = np.asarray(result.component_status) == ComponentStatus.FEW_POINTS
-    if few.any():
-        caller_warns(f"Components {', '.join(map(str, np.flatnonzero(few)))}: {ComponentStatus.FEW_POINTS.sentence}")
+    for state in (ComponentStatus.AT_FLOOR, ComponentStatus.FEW_POINTS):
+        which = np.flatnonzero(np.asarray(result.component_status) == state)
+        if which.size:
+            caller_warns(f"Components {', '.join(map(str, which))}: {state.sentence}")
     means = np.asarray(start.means)[np.asarray(start.weights) > 0]
     if len(means) > 1 and (means == means[0]).all() and (np.ptp(np.asarray(start.covariances), axis=0) == 0).all():
         caller_warns("The start's components are all the same, a saddle that EM cannot leave; start from jaxgmm.initialize.")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -24,10 +23,10 @@ from .. import covariance
 from ..checks import as_data, as_sample_weight, check_count, check_number
 from ..mixture import Mixture, check_mixture
 from ..prior import IndependentPrior, Prior, check_prior, covariance_prior
+from .kernels import moment_sums
 
 PSEUDO_COUNT = 1e-6  # e: how many observations the default regularisation is worth
 _SPREAD_RIDGE = 1e-6  # relative, for full and tied: collinear columns
-_CHUNK_NUMBERS = 1 << 16  # numbers in a chunk's largest array: it stays in the cache
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["count", "first", "second", "log_likelihood"], meta_fields=[])
@@ -93,10 +92,10 @@ def e_step(mixture: Mixture, x: Any, *, sample_weight: Any = None, chunk_size: i
     dtype = jnp.result_type(x.dtype, mixture.means.dtype)
     mixture, x = jax.tree.map(lambda leaf: leaf.astype(dtype), mixture), x.astype(dtype)
     # a centre near the data keeps the products small; any would do in exact arithmetic
-    shift = mixture.weights @ mixture.means
+    shift = covariance.einsum("k,kd->d", mixture.weights, mixture.means)
     shifted = dataclasses.replace(mixture, means=mixture.means - shift)
     factors = covariance.factorize(mixture.covariances, mixture.covariance_type, mixture.num_features)
-    return accumulate_moments(shifted, factors, x, weight, shift, chunk_size)
+    return Moments(*moment_sums(shifted, factors, x, weight, shift, chunk_size))
 
 
 def m_step(mixture: Mixture, moments: Moments, prior: Prior | IndependentPrior | None = None, *, reg_covar: Any = None) -> Mixture:
@@ -141,67 +140,6 @@ def check_regularisation(prior: Any, reg_covar: Any, mixture: Mixture) -> None:
         check_prior(prior, mixture.num_components, mixture.num_features, mixture.covariance_type, mode=True)
 
 
-def sum_over_chunks(function: Callable, rows: Any, weight: jax.Array | None, chunk: int) -> Any:
-    """Sum of function(rows of a chunk, their weights) over chunks of at most `chunk` rows; rows is a pytree of (N, ...).
-
-    The last chunk overlaps the one before it, with weight 0 where it does: no copy, no padding. Sums are compensated
-    (Kahan 1965), so that ten million float32 rows lose nothing to the order of summation.
-    """
-    n = len(jax.tree.leaves(rows)[0])
-    if n <= chunk:
-        dtype = jax.tree.leaves(rows)[0].dtype
-        return function(rows, jnp.ones(n, dtype) if weight is None else weight)
-
-    def one_chunk(i: jax.Array) -> Any:
-        start = jnp.minimum(i * chunk, n - chunk)
-        part = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, chunk), rows)
-        fresh = start + jnp.arange(chunk) >= i * chunk
-        if weight is None:
-            return function(part, fresh.astype(jax.tree.leaves(rows)[0].dtype))
-        return function(part, jnp.where(fresh, jax.lax.dynamic_slice_in_dim(weight, start, chunk), 0))
-
-    def step(carry: tuple, i: jax.Array) -> tuple:
-        total, error = carry
-        value = jax.tree.map(jnp.subtract, one_chunk(i), error)
-        new = jax.tree.map(jnp.add, total, value)
-        return (new, jax.tree.map(lambda a, b, c: (a - b) - c, new, total, value)), None
-
-    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(one_chunk, jnp.array(0)))
-    (total, _), _ = jax.lax.scan(step, (zero, zero), jnp.arange(-(-n // chunk)))
-    return total
-
-
-def default_chunk(num_components: int, num_features: int) -> int:
-    """Rows a chunk so that (K, D, chunk) stays in the cache."""
-    size = _CHUNK_NUMBERS // (num_components * num_features)
-    return max(256, min(2048, 1 << max(size, 1).bit_length() - 1))
-
-
-def accumulate_moments(mixture: Mixture, factors: covariance.Factors, x: jax.Array, weight: jax.Array | None, shift: jax.Array,
-                       chunk_size: int | None) -> Moments:
-    """Moments of x - shift under a mixture in those coordinates."""
-    kind, d = mixture.covariance_type, mixture.num_features
-    positive = mixture.weights > 0
-    log_weights = jnp.where(positive, jnp.log(jnp.where(positive, mixture.weights, 1)), -jnp.inf)
-    constant = log_weights - factors.half_log_det - d / 2 * math.log(2 * math.pi)  # (K,)
-    home = covariance.transform(factors.whitener, mixture.means, kind)  # (K, D)
-
-    def chunk_moments(rows: jax.Array, w: jax.Array) -> Moments:
-        centred = jnp.where((w > 0)[:, None], rows - shift, 0).T  # (D, n): a silenced row may hold NaN
-        z = covariance.whiten(factors.whitener, centred, kind) - home[:, :, None]  # (K, D, n)
-        joint = constant[:, None] - 0.5 * (z**2).sum(1)  # (K, n)
-        top = joint.max(0)
-        top = jnp.where(jnp.isneginf(top), 0, top)
-        unnormalised = jnp.exp(joint - top)
-        total = unnormalised.sum(0)
-        r = unnormalised * (w / jnp.where(total == 0, 1, total))
-        first = (r[:, None, :] * z).sum(-1)
-        log_likelihood = jnp.where(w > 0, w * (jnp.log(total) + top), 0).sum()
-        return Moments(r.sum(-1), first, covariance.weighted_scatter(r, z, kind), log_likelihood)
-
-    return sum_over_chunks(chunk_moments, x, weight, chunk_size or default_chunk(mixture.num_components, d))
-
-
 def summarize(mixture: Mixture, factors: covariance.Factors, moments: Moments, shift: jax.Array | float = 0.0) -> Summary:
     """Moments in data units about the new means, and V. shift: what was subtracted from the data, for the size of rounding."""
     kind = mixture.covariance_type
@@ -220,7 +158,7 @@ def data_spread(count: jax.Array, mean: jax.Array, scatter: jax.Array, shift: ja
     """
     total = count.sum()
     safe = jnp.where(total > 0, total, 1)
-    center = count @ mean / safe
+    center = covariance.einsum("k,kd->d", count, mean) / safe
     between = covariance.expand(count, covariance_type) * covariance.outer(mean - center, covariance_type)
     spread = (scatter + between).sum(0) / safe  # (D, D) | (D,)
     dense = covariance.is_dense(covariance_type)

@@ -21,7 +21,7 @@ from ..checks import as_data, as_sample_weight, check_choice, check_rows_finite
 from ..density import log_prob
 from ..mixture import Mixture
 from ..prior import IndependentPrior, Prior, check_prior, log_prior
-from .moments import sum_over_chunks
+from .kernels import sum_over_chunks
 
 KINDS = ("observed", "sandwich")
 _CHUNK = 256

@@ -18,7 +18,8 @@ from .. import covariance
 from ..checks import (as_data, as_float_array, as_sample_weight, check_choice, check_count, check_covariance_type, check_key,
                       check_rows_finite, extremes, is_traced)
 from ..mixture import Mixture
-from .moments import data_spread, default_chunk, rounding_ridge, sum_over_chunks
+from .kernels import default_chunk, sum_over_chunks
+from .moments import data_spread, rounding_ridge
 
 METHODS = ("k-means++", "k-means")
 _LLOYD_STEPS = 100
@@ -59,7 +60,8 @@ def initialize(key: jax.Array, x: Any, *, num_components: int, covariance_type: 
     return _initialize(key, x, weight, num_components=num_components, covariance_type=covariance_type, method=method)
 
 
-def from_labels(x: Any, labels: Any, *, num_components: int, covariance_type: str = "full", sample_weight: Any = None) -> Mixture:
+def from_labels(x: Any, labels: Any, *, num_components: int, covariance_type: str = "full",
+                sample_weight: Any = None) -> Mixture:
     """The plain M-step of a hard clustering: shares, means and covariances (divided by n) of the groups.
 
     Args:
@@ -95,7 +97,8 @@ def from_labels(x: Any, labels: Any, *, num_components: int, covariance_type: st
     return _from_groups(x, weight, labels, num_components=num_components, covariance_type=covariance_type, pseudo_count=0.0)
 
 
-def from_responsibilities(x: Any, responsibilities: Any, *, covariance_type: str = "full", sample_weight: Any = None) -> Mixture:
+def from_responsibilities(x: Any, responsibilities: Any, *, covariance_type: str = "full",
+                          sample_weight: Any = None) -> Mixture:
     """The plain M-step of given responsibilities. Bishop (2006), eq. 9.24 to 9.26.
 
     Args:
@@ -135,7 +138,8 @@ def _weighted_data(x: Any, sample_weight: Any, num_components: int) -> tuple[jax
 
 
 @partial(jax.jit, static_argnames=("num_components", "covariance_type", "method"))
-def _initialize(key: jax.Array, x: jax.Array, weight: jax.Array, *, num_components: int, covariance_type: str, method: str) -> Mixture:
+def _initialize(key: jax.Array, x: jax.Array, weight: jax.Array, *, num_components: int, covariance_type: str,
+                method: str) -> Mixture:
     total = weight.sum()
     total = jnp.where(total > 0, total, 1)
     x = jnp.where(weight[:, None] > 0, x, x[jnp.argmax(weight > 0)])
@@ -229,6 +233,7 @@ def _from_groups(x: jax.Array, weight: jax.Array, groups: jax.Array, *, num_comp
     divisor = covariance.pool_counts(count, covariance_type) + extra
     covariances = (covariance.pool(scatter, covariance_type) + extra * spread) / jnp.where(divisor > 0, divisor, 1)
     # a start can be factorised in its own dtype; the plain M-step of given groups is left as it is
-    covariances = covariance.relative_ridge(covariances, jnp.where(pseudo_count > 0, rounding_ridge(d, x.dtype), 0), covariance_type)
+    excess = jnp.where(pseudo_count > 0, rounding_ridge(d, x.dtype), 0)
+    covariances = covariance.relative_ridge(covariances, excess, covariance_type)
     covariances = covariance.select_components(count > 0, covariances, spread, covariance_type)
     return Mixture(count / total, mean + shift, covariances, covariance_type)

@@ -18,23 +18,36 @@ from typing import Any
 import jax
 import numpy as np
 
-from .. import covariance
 from ..checks import as_data, as_sample_weight, check_number, check_rows_finite, is_traced
 from ..density import log_prob
 from ..em.result import Fit, Status
-from ..mixture import Mixture, num_parameters
-from ..posterior import diagnostics
+from ..mixture import num_parameters
 from ..posterior.draws import Posterior, PosteriorStatus
 from ..posterior.relabel import SMALL_MARGIN, relabel
-from ..prior import log_prior
 from . import page
+from .rows import at, compiled_log_prior, entries, label_free, summaries, values
 from .verdict import judge
 
-# compiled whole: operation by operation they cost seconds of a first call
-_log_prior, _log_prob = jax.jit(log_prior), jax.jit(log_prob)
-_ORDINALS = {2: "nd", 3: "rd"}
-_FIELDS = ("method", "name", "kind", "component", "features", "em", "mean", "median", "sd", "mcse", "lower", "upper", "z", "inside",
-           "r_hat", "ess_bulk", "ess_tail")
+_log_prob = jax.jit(log_prob)  # compiled whole, as in rows.py
+_FIELDS = (
+    "method",
+    "name",
+    "kind",
+    "component",
+    "features",
+    "em",
+    "mean",
+    "median",
+    "sd",
+    "mcse",
+    "lower",
+    "upper",
+    "z",
+    "inside",
+    "r_hat",
+    "ess_bulk",
+    "ess_tail",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +79,19 @@ class Comparison:
 
     def draws(self, row: dict[str, Any]) -> np.ndarray:
         """The draws (C, S) behind one of `rows`, after relabelling."""
-        return _at(self.posteriors[row["method"]].mixture, row["name"])
+        return at(self.posteriors[row["method"]].mixture, row["name"])
 
     def to_dict(self) -> dict[str, Any]:
         """Every number in plain Python types, None for what is not defined; draws are not included."""
-        return _plain({"interval": self.interval, "meta": self.meta, "samplers": self.samplers, "parameters": self.rows,
-                       "label_free": self.label_free})
+        return _plain(
+            {
+                "interval": self.interval,
+                "meta": self.meta,
+                "samplers": self.samplers,
+                "parameters": self.rows,
+                "label_free": self.label_free,
+            }
+        )
 
     def to_json(self, path: Any = None) -> str:
         """`to_dict` as JSON text; written to `path` too, if given."""
@@ -93,8 +113,15 @@ class Comparison:
         return str(self)
 
 
-def compare(fit: Fit, posterior: Posterior | Mapping[str, Posterior], x: Any, *, interval: float = 0.95, sample_weight: Any = None,
-            feature_names: Sequence[str] | None = None) -> Comparison:
+def compare(
+    fit: Fit,
+    posterior: Posterior | Mapping[str, Posterior],
+    x: Any,
+    *,
+    interval: float = 0.95,
+    sample_weight: Any = None,
+    feature_names: Sequence[str] | None = None,
+) -> Comparison:
     """An EM solution beside a posterior: per entry EM, posterior mean, sd, interval, z, R-hat and ESS; then what it adds up to.
 
     Args:
@@ -113,14 +140,14 @@ def compare(fit: Fit, posterior: Posterior | Mapping[str, Posterior], x: Any, *,
 
     Example:
         >>> import jax, jaxgmm
-        >>> x = jaxgmm.datasets.load("faithful")[:, 1:]
-        >>> prior = jaxgmm.default_prior(x, num_components=2)
-        >>> fit = jaxgmm.fit(jaxgmm.initialize(jax.random.key(0), x, num_components=2), x, prior)
-        >>> posterior = jaxgmm.nuts(jax.random.key(1), fit.mixture, x, prior, num_samples=200, num_chains=2)
-        >>> comparison = jaxgmm.compare(fit, posterior, x, feature_names=["waiting"])
+        >>> x = jaxgmm.datasets.load("galaxies")
+        >>> prior = jaxgmm.default_prior(x, num_components=1)
+        >>> fit = jaxgmm.fit(jaxgmm.initialize(jax.random.key(0), x, num_components=1), x, prior)
+        >>> posterior = jaxgmm.nuts(jax.random.key(1), fit.mixture, x, prior, num_samples=100)
+        >>> comparison = jaxgmm.compare(fit, posterior, x, feature_names=["velocity"])
         >>> [row["name"] for row in comparison.rows]
-        ['weights[0]', 'weights[1]', 'means[0,0]', 'means[1,0]', 'covariances[0,0,0]', 'covariances[1,0,0]']
-        >>> comparison.samplers["nuts"]["identified"]
+        ['weights[0]', 'means[0,0]', 'covariances[0,0,0]']
+        >>> all(row["inside"] for row in comparison.rows)
         True
     """
     posteriors = posterior if isinstance(posterior, Mapping) else {getattr(posterior, "method", ""): posterior}
@@ -129,16 +156,16 @@ def compare(fit: Fit, posterior: Posterior | Mapping[str, Posterior], x: Any, *,
     if interval >= 1:
         raise ValueError(f"interval is {interval:g}; a probability under 1 was expected, as 0.95.")
     names = _feature_names(feature_names, fit.mixture.num_features)
-    rows, label_free, samplers, relabelled = [], [], {}, {}
+    rows, every_free, samplers, relabelled = [], [], {}, {}
     for method, draws in posteriors.items():
         relabelled[method] = draws = relabel(draws, fit.mixture, x, sample_weight=weight)
-        own = _summaries(_entries(fit.mixture, names), _values(fit.mixture), _values(draws.mixture), method, interval)
-        free = _summaries(*_label_free(fit, draws, names), method, interval)
+        own = summaries(entries(fit.mixture, names), values(fit.mixture), values(draws.mixture), method, interval)
+        free = summaries(*label_free(fit, draws, names), method, interval)
         sampler = _sampler(draws, own, free)
         sampler["notes"] = _notes(fit, draws, x, weight)
         sampler["verdict"] = judge(own, free, sampler, interval)
-        rows, label_free, samplers[method] = rows + own, label_free + free, sampler
-    return Comparison(float(interval), _meta(fit, x, weight, names), rows, label_free, samplers, relabelled)
+        rows, every_free, samplers[method] = rows + own, every_free + free, sampler
+    return Comparison(float(interval), _meta(fit, x, weight, names), rows, every_free, samplers, relabelled)
 
 
 def _check(fit: Any, posteriors: Mapping[str, Any], x: Any, sample_weight: Any) -> tuple[jax.Array, jax.Array | None]:
@@ -149,17 +176,21 @@ def _check(fit: Any, posteriors: Mapping[str, Any], x: Any, sample_weight: Any) 
     if is_traced(fit, dict(posteriors), x):
         raise TypeError("compare makes a report on the host and cannot be traced; call it outside jit and vmap.")
     if fit.mixture.batch_shape:
-        raise ValueError(f"fit is a stack of shape {fit.mixture.batch_shape}; one was expected: take one by "
-                         "jax.tree.map(lambda leaf: leaf[0], fits).")
+        raise ValueError(
+            f"fit is a stack of shape {fit.mixture.batch_shape}; one was expected: take one by "
+            "jax.tree.map(lambda leaf: leaf[0], fits)."
+        )
     k, d, kind = fit.mixture.num_components, fit.mixture.num_features, fit.mixture.covariance_type
     for posterior in posteriors.values():
         if not isinstance(posterior, Posterior):
             raise TypeError(f"posterior is {type(posterior).__name__}; a jaxgmm.Posterior was expected, as from jaxgmm.nuts.")
         got = posterior.mixture
         if (got.num_components, got.num_features, got.covariance_type) != (k, d, kind) or len(got.batch_shape) != 2:
-            raise ValueError(f"fit has K={k}, D={d}, covariance_type={kind!r}; the posterior has K={got.num_components}, "
-                             f"D={got.num_features}, covariance_type={got.covariance_type!r} and leading axes {got.batch_shape}: "
-                             "the same model with leading axes (chains, draws) was expected.")
+            raise ValueError(
+                f"fit has K={k}, D={d}, covariance_type={kind!r}; the posterior has K={got.num_components}, "
+                f"D={got.num_features}, covariance_type={got.covariance_type!r} and leading axes {got.batch_shape}: "
+                "the same model with leading axes (chains, draws) was expected."
+            )
     x = as_data(check_rows_finite(x, sample_weight), check_values=True, num_features=d)
     return x, as_sample_weight(sample_weight, len(x), x.dtype, check_values=True)
 
@@ -173,94 +204,6 @@ def _feature_names(feature_names: Sequence[str] | None, d: int) -> list[str]:
     return names
 
 
-def _entries(mixture: Mixture, names: list[str]) -> list[dict[str, Any]]:
-    """What the free entries of one mixture are, in the order of `_values`. A covariance axis of length 1 is shared."""
-    k, d = mixture.num_components, mixture.num_features
-    entries = [{"name": f"weights[{i}]", "kind": "weight", "component": i, "features": []} for i in range(k)]
-    entries += [{"name": f"means[{i},{j}]", "kind": "mean", "component": i, "features": [names[j]]}
-                for i in range(k) for j in range(d)]
-    shape = mixture.covariances.shape
-    for index in covariance.labels(mixture.covariance_type, k, d):
-        features = [names[i] for i in dict.fromkeys(reversed(index[1:]))]
-        pooled = shape[-1] < d  # one variance for all features
-        entries.append({"name": f"covariances[{','.join(map(str, index))}]", "kind": "covariance" if len(features) > 1 else "variance",
-                        "component": index[0] if shape[0] == k else None, "features": ["every feature"] if pooled else features})
-    return entries
-
-
-def _values(mixture: Mixture) -> np.ndarray:
-    """Free entries of a stack of mixtures, (..., P), float64."""
-    k, d, batch = mixture.num_components, mixture.num_features, mixture.batch_shape
-    index = tuple(np.array(covariance.labels(mixture.covariance_type, k, d)).T)
-    parts = [np.asarray(mixture.weights, float), np.asarray(mixture.means, float).reshape(*batch, k * d),
-             np.asarray(mixture.covariances, float)[(..., *index)]]
-    return np.concatenate(parts, -1)
-
-
-def _at(mixture: Mixture, name: str) -> np.ndarray:
-    field, index = name.rstrip("]").split("[")
-    return np.asarray(getattr(mixture, field), float)[(..., *map(int, index.split(",")))]
-
-
-def _summaries(entries: list[dict[str, Any]], em: np.ndarray, draws: np.ndarray, method: str,
-               interval: float) -> list[dict[str, Any]]:
-    """Rows from what the entries are, EM's values (P,) and draws (C, S, P)."""
-    flat = draws.reshape(-1, draws.shape[-1])
-    mean, sd = flat.mean(0), flat.std(0, ddof=1)
-    sd = np.where(np.ptp(flat, axis=0) > 0, sd, 0.0)
-    lower, median, upper = np.quantile(flat, [(1 - interval) / 2, 0.5, (1 + interval) / 2], axis=0)
-    health = _diagnose(draws)
-    rows = []
-    for p, entry in enumerate(entries):
-        difference = em[p] - mean[p]
-        # K = 1: the weight is 1 by definition, for EM and in every draw
-        z = difference / sd[p] if sd[p] > 0 else (0.0 if abs(difference) <= 1e-6 * abs(mean[p]) else math.copysign(math.inf, difference))
-        inside = bool(lower[p] <= em[p] <= upper[p]) or z == 0
-        numbers = {"em": em[p], "mean": mean[p], "median": median[p], "sd": sd[p], "mcse": health["mcse"][p], "lower": lower[p],
-                   "upper": upper[p], "z": z, "inside": inside, "r_hat": health["r_hat"][p], "ess_bulk": health["ess_bulk"][p],
-                   "ess_tail": health["ess_tail"][p]}
-        rows.append({"method": method, **entry, **{name: v if isinstance(v, bool) else float(v) for name, v in numbers.items()}})
-    return rows
-
-
-def _diagnose(draws: np.ndarray) -> dict[str, np.ndarray]:
-    chains, count, p = draws.shape
-    if count < 4:
-        return dict.fromkeys(("mcse", "r_hat", "ess_bulk", "ess_tail"), np.full(p, np.nan))
-    return {"mcse": diagnostics.mcse_mean(draws), "r_hat": diagnostics.rhat(draws), "ess_bulk": diagnostics.ess_bulk(draws),
-            "ess_tail": diagnostics.ess_tail(draws)}
-
-
-def _label_free(fit: Fit, posterior: Posterior, names: list[str]) -> tuple[list[dict[str, Any]], np.ndarray, np.ndarray]:
-    """Quantities that no order of components changes: what they are, under EM (Q,), and in the draws (C, S, Q)."""
-    entries = [(f"{rank} weight", []) for rank in _ranks(fit.mixture.num_components)]
-    entries += [(f"overall {what}", [name]) for what in ("mean", "sd") for name in names]
-    em, draws = _invariants(fit.mixture), _invariants(posterior.mixture)
-    log_density = np.asarray(posterior.log_density, float)
-    log_likelihood, em_log_density = log_density, float(fit.log_likelihood)
-    if posterior.prior is not None:
-        log_likelihood = log_density - np.asarray(_log_prior(posterior.mixture, posterior.prior), float)
-        em_log_density += float(_log_prior(fit.mixture, posterior.prior))
-    entries = [("log-likelihood (nats)", []), ("log joint density (nats)", []), *entries]
-    em = np.concatenate([[float(fit.log_likelihood), em_log_density], em])
-    draws = np.concatenate([np.stack([log_likelihood, log_density], -1), draws], -1)
-    return [{"name": f"{kind} {' '.join(features)}".rstrip(), "kind": kind, "component": None, "features": features}
-            for kind, features in entries], em, draws
-
-
-def _ranks(k: int) -> list[str]:
-    return ["largest", *(f"{i}{_ORDINALS.get(i, 'th')}-largest" for i in range(2, k + 1))]
-
-
-def _invariants(mixture: Mixture) -> np.ndarray:
-    """Sorted weights, means and sds of the features under the whole mixture, (..., K + 2 D)."""
-    weights, means = np.asarray(mixture.weights, float), np.asarray(mixture.means, float)
-    variances = np.asarray(covariance.variances(mixture.covariances, mixture.covariance_type, mixture.num_features), float)
-    overall = (weights[..., None] * means).sum(-2)
-    within = (weights[..., None] * (variances + (means - overall[..., None, :]) ** 2)).sum(-2)
-    return np.concatenate([-np.sort(-weights, -1), overall, np.sqrt(within)], -1)
-
-
 def _sampler(posterior: Posterior, rows: list[dict[str, Any]], free: list[dict[str, Any]]) -> dict[str, Any]:
     """How the sampler did, and the labels."""
     chains, count = posterior.log_density.shape
@@ -268,12 +211,17 @@ def _sampler(posterior: Posterior, rows: list[dict[str, Any]], free: list[dict[s
     every = rows + free
     worst = {name: np.array([row[name] for row in every]) for name in ("r_hat", "ess_bulk")}
     known = np.isfinite(worst["ess_bulk"])
-    return {"chains": chains, "draws": count, "status": PosteriorStatus(int(posterior.status)).name,
-            "divergences": int(np.sum(stats.get("diverging", 0))), "switch_rate": float(stats["switch_rate"]),
-            "unclear_rate": float((np.asarray(stats["relabel_margin"]) < SMALL_MARGIN).mean()),
-            "identified": bool(stats["labels_identified"]),
-            "r_hat_max": float(worst["r_hat"][known].max()) if known.any() else math.nan,
-            "ess_min": float(worst["ess_bulk"][known].min()) if known.any() else math.nan}
+    return {
+        "chains": chains,
+        "draws": count,
+        "status": PosteriorStatus(int(posterior.status)).name,
+        "divergences": int(np.sum(stats.get("diverging", 0))),
+        "switch_rate": float(stats["switch_rate"]),
+        "unclear_rate": float((np.asarray(stats["relabel_margin"]) < SMALL_MARGIN).mean()),
+        "identified": bool(stats["labels_identified"]),
+        "r_hat_max": float(worst["r_hat"][known].max()) if known.any() else math.nan,
+        "ess_min": float(worst["ess_bulk"][known].min()) if known.any() else math.nan,
+    }
 
 
 def _notes(fit: Fit, posterior: Posterior, x: jax.Array, weight: jax.Array | None) -> list[str]:
@@ -287,10 +235,12 @@ def _notes(fit: Fit, posterior: Posterior, x: jax.Array, weight: jax.Array | Non
     if int(fit.status) != Status.CONVERGED:
         notes.append(Status(int(fit.status)).sentence)
     if posterior.prior is not None:
-        expected = likelihood + float(_log_prior(fit.mixture, posterior.prior))
+        expected = likelihood + float(compiled_log_prior(fit.mixture, posterior.prior))
         if not abs(objective - expected) <= tolerance:
-            notes.append(f"EM did not maximise what the sampler sampled: its objective is {objective:.3f} nats, log-likelihood plus "
-                         f"the sampler's log prior {expected:.3f}; for like with like fit with prior=posterior.prior.")
+            notes.append(
+                f"EM did not maximise what the sampler sampled: its objective is {objective:.3f} nats, log-likelihood plus "
+                f"the sampler's log prior {expected:.3f}; for like with like fit with prior=posterior.prior."
+            )
     if int(posterior.status) > PosteriorStatus.FULL_WARMUP:
         notes.append(PosteriorStatus(int(posterior.status)).sentence)
     return notes
@@ -299,11 +249,24 @@ def _notes(fit: Fit, posterior: Posterior, x: jax.Array, weight: jax.Array | Non
 def _meta(fit: Fit, x: jax.Array, weight: jax.Array | None, names: list[str]) -> dict[str, Any]:
     mixture = fit.mixture
     total = float(len(x)) if weight is None else float(weight.sum())
-    em = {"status": Status(int(fit.status)).name, "converged": bool(fit.converged), "num_iter": int(fit.num_iter),
-          "log_likelihood": float(fit.log_likelihood), "objective": float(fit.objective)}
-    return {"num_observations": len(x), "total_weight": total, "num_features": mixture.num_features, "feature_names": names,
-            "num_components": mixture.num_components, "covariance_type": mixture.covariance_type, "num_parameters": num_parameters(mixture),
-            "dtype": str(x.dtype), "em": em}
+    em = {
+        "status": Status(int(fit.status)).name,
+        "converged": bool(fit.converged),
+        "num_iter": int(fit.num_iter),
+        "log_likelihood": float(fit.log_likelihood),
+        "objective": float(fit.objective),
+    }
+    return {
+        "num_observations": len(x),
+        "total_weight": total,
+        "num_features": mixture.num_features,
+        "feature_names": names,
+        "num_components": mixture.num_components,
+        "covariance_type": mixture.covariance_type,
+        "num_parameters": num_parameters(mixture),
+        "dtype": str(x.dtype),
+        "em": em,
+    }
 
 
 def _plain(value: Any) -> Any:

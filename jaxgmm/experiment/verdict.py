@@ -1,7 +1,7 @@
 """Whether EM and a posterior agree, in words, each with the number and the threshold that caused it.
 
-The words, from the gravest: "chains unmixed" (R-hat or ESS beyond their limits: nothing else is to be believed yet), "labels not
-identified" (judged by what no labelling changes), "EM outside" (of at least one interval), "EM inside" (all intervals, but
+The words, from the gravest: "chains unmixed" (R-hat or ESS beyond their limits: nothing else is to be believed yet), "labels
+not identified" (judged by what no labelling changes), "EM outside" (of at least one interval), "EM inside" (all intervals, but
 further than one sd from a mean), "agree".
 """
 
@@ -17,8 +17,9 @@ ESS_PER_CHAIN = 100  # same
 Z_LIMIT = 1.0  # a mode is not a mean: skewed posteriors of sound fits reach about this
 
 
-def judge(rows: Sequence[dict[str, Any]], label_free: Sequence[dict[str, Any]], sampler: dict[str, Any],
-          interval: float) -> dict[str, Any]:
+def judge(
+    rows: Sequence[dict[str, Any]], label_free: Sequence[dict[str, Any]], sampler: dict[str, Any], interval: float
+) -> dict[str, Any]:
     """The verdict on one posterior.
 
     Args:
@@ -40,11 +41,15 @@ def judge(rows: Sequence[dict[str, Any]], label_free: Sequence[dict[str, Any]], 
     sentences = _sampling(mixing, sampler)
     word = "chains unmixed" if sentences else None
     if sampler["divergences"]:
-        sentences.append(f"{sampler['divergences']} draws are divergent, where none is wanted: a part of the posterior may be missing.")
+        sentences.append(
+            f"{sampler['divergences']} draws are divergent, where none is wanted: a part of the posterior may be missing."
+        )
     if not identified:
         word = word or "labels not identified"
-        sentences.append(f"The labels are not identified: {_labels(sampler)}. Single components mean little; what no labelling "
-                         "changes is shown instead.")
+        sentences.append(
+            f"The labels are not identified: {_labels(sampler)}. Single components mean little; what no labelling "
+            "changes is shown instead."
+        )
     # at a mode the log densities are above those of the draws, always
     compared = list(rows) if identified else [row for row in label_free if "nats" not in row["kind"]]
     nearness, sentence = _nearness(compared, interval)
@@ -69,18 +74,24 @@ def _sampling(rows: Sequence[dict[str, Any]], sampler: dict[str, Any]) -> list[s
         return ["There are too few draws to tell whether the chains agree; draw at least 100 a chain."] if rows else []
     worst = max(known, key=lambda row: row["r_hat"])
     if worst["r_hat"] >= R_HAT_LIMIT:
-        sentences.append(f"The chains do not agree: R-hat is {worst['r_hat']:.3f} for {full_name(worst)}, where under {R_HAT_LIMIT} is "
-                         "wanted. Draw more, or look for several modes, before you believe the rest.")
+        sentences.append(
+            f"The chains do not agree: R-hat is {worst['r_hat']:.3f} for {full_name(worst)}, where under {R_HAT_LIMIT} is "
+            "wanted. Draw more, or look for several modes, before you believe the rest."
+        )
     fewest = min(known, key=lambda row: row["ess_bulk"])
     if fewest["ess_bulk"] < enough:
-        sentences.append(f"There are few effective draws: {fewest['ess_bulk']:.0f} for {full_name(fewest)}, where at least {enough} "
-                         f"({ESS_PER_CHAIN} a chain) are wanted. Draw more.")
+        sentences.append(
+            f"There are few effective draws: {fewest['ess_bulk']:.0f} for {full_name(fewest)}, where at least {enough} "
+            f"({ESS_PER_CHAIN} a chain) are wanted. Draw more."
+        )
     return sentences
 
 
 def _labels(sampler: dict[str, Any]) -> str:
-    return (f"{100 * sampler['unclear_rate']:.1f} % of the draws fit another order of the components nearly as well (margin under "
-            f"{SMALL_MARGIN:g}), where at most {100 * SMALL_SHARE:g} % is wanted")
+    return (
+        f"{100 * sampler['unclear_rate']:.1f} % of the draws fit another order of the components nearly as well (margin under "
+        f"{SMALL_MARGIN:g}), where at most {100 * SMALL_SHARE:g} % is wanted"
+    )
 
 
 def _nearness(rows: Sequence[dict[str, Any]], interval: float) -> tuple[str, str]:
@@ -89,9 +100,13 @@ def _nearness(rows: Sequence[dict[str, Any]], interval: float) -> tuple[str, str
     where = f"{abs(furthest['z']):.2f} posterior sd from the posterior mean ({full_name(furthest)})"
     if outside:
         worst = max(outside, key=lambda row: abs(row["z"]))
-        return "EM outside", (f"EM lies outside the {100 * interval:g} % interval for {len(outside)} of {len(rows)} quantities, furthest "
-                              f"for {full_name(worst)}: {abs(worst['z']):.2f} posterior sd from the posterior mean.")
+        return "EM outside", (
+            f"EM lies outside the {100 * interval:g} % interval for {len(outside)} of {len(rows)} quantities, furthest "
+            f"for {full_name(worst)}: {abs(worst['z']):.2f} posterior sd from the posterior mean."
+        )
     if abs(furthest["z"]) > Z_LIMIT:
-        return "EM inside", (f"EM lies inside every {100 * interval:g} % interval, but up to {where}, where at most {Z_LIMIT:g} is called "
-                             "agreement: the posterior is skewed there, and its mode is not its mean.")
+        return "EM inside", (
+            f"EM lies inside every {100 * interval:g} % interval, but up to {where}, where at most {Z_LIMIT:g} is called "
+            "agreement: the posterior is skewed there, and its mode is not its mean."
+        )
     return "agree", f"EM lies inside every {100 * interval:g} % interval, at most {where}."

@@ -15,7 +15,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ from numpyro.infer.util import potential_energy
 
 from .. import covariance
 from ..density import responsibilities
-from ..em.moments import sum_over_chunks
+from ..em.kernels import sum_over_chunks
 from ..mixture import Mixture
 from ..prior import HalfNormal, IndependentPrior, InverseGamma, Prior, covariance_prior
 from .diagnostics import pareto_k
@@ -144,7 +144,7 @@ def log_volume(problem: Problem, covariance_type: str, num_components: int) -> j
     total = len(problem.y) if problem.weight is None else problem.weight.sum()
     stored = covariance.storage_shape(covariance_type, num_components, d)
     log_factor = jnp.broadcast_to(jnp.log(scale_factor(problem.scale, covariance_type)), stored)
-    free = tuple(zip(*covariance.labels(covariance_type, num_components, d)))
+    free = tuple(zip(*covariance.labels(covariance_type, num_components, d), strict=True))
     return -(total + num_components) * log_scale - log_factor[tuple(map(jnp.array, free))].sum()
 
 

@@ -23,8 +23,8 @@ def rhat(draws: Any) -> np.ndarray:
         draws: (C, S, ...), S >= 4.
 
     Returns:
-        (...): near 1 where chains agree, under 1.01 is good. NaN where draws are not finite or all the same; infinite where
-        each chain stands still at a place of its own.
+        (...): near 1 where chains agree, under 1.01 is good. NaN where draws are not finite or all the same; huge or infinite
+        where each chain stands still at a place of its own.
 
     Example:
         >>> import numpy as np

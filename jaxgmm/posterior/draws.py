@@ -21,7 +21,7 @@ from ..prior import IndependentPrior, Prior, check_prior
 
 
 class PosteriorStatus(IntEnum):
-    """How sampling went; of several findings the gravest. `PosteriorStatus(int(posterior.status)).sentence` says it in words."""
+    """How sampling went, the gravest finding. `PosteriorStatus(int(posterior.status)).sentence` says it in words."""
 
     OK = 0
     FULL_WARMUP = 1
@@ -38,26 +38,32 @@ class PosteriorStatus(IntEnum):
 
 
 _SENTENCES = {
-    PosteriorStatus.OK: "Sampling went well: no divergence, the chains agree.",
-    PosteriorStatus.FULL_WARMUP: "The posterior is far from normal around its mode (stats: khat, min_eigenvalue, counts), so a full "
-                                 "warm-up was run; no divergence, the chains agree. Look at it after relabelling before you trust "
-                                 "summaries of single components.",
-    PosteriorStatus.POOR_METRIC: "The posterior is far from normal around its mode (stats: khat, min_eigenvalue, counts), and only "
-                                 "the short warm-up was run, as inside jit or on demand; use adapt_mass_matrix=True.",
-    PosteriorStatus.DIVERGENCES: "Some draws are divergent: part of the posterior may not have been reached. Components may be nearly "
-                                 "empty or singular; use adapt_mass_matrix=True, a target_accept_prob nearer to one, a firmer prior, "
-                                 "or fewer components.",
-    PosteriorStatus.UNMIXED: "The chains disagree on quantities that no labelling changes (R-hat of the log density or of the sizes "
-                             "of the components): there may be several modes, or too few draws; draw more, or use fewer components.",
-    PosteriorStatus.ALL_DIVERGENT: "Most draws are divergent or a chain never moved: these are not draws from the posterior. The start "
-                                   "may lie outside the prior's reach, or the data or prior scales may be extreme; fit by EM under "
-                                   "the same prior and start there.",
-    PosteriorStatus.NONFINITE: "The start has no finite posterior density, or draws are not finite. The data hold NaN or infinity, or "
-                               "the start or the prior does; clean them, or give such rows sample_weight 0.",
+    PosteriorStatus.OK:
+        "Sampling went well: no divergence, the chains agree.",
+    PosteriorStatus.FULL_WARMUP:
+        "The posterior is far from normal around its mode, or short chains disagreed (stats: khat, min_eigenvalue, counts), so "
+        "a full warm-up was run; no divergence, the chains agree. Look at it after relabelling before you trust summaries of "
+        "single components.",
+    PosteriorStatus.POOR_METRIC:
+        "The posterior is far from normal around its mode (stats: khat, min_eigenvalue, counts), and only the short warm-up "
+        "was run, as inside jit or on demand; use adapt_mass_matrix=True.",
+    PosteriorStatus.DIVERGENCES:
+        "Some draws are divergent: part of the posterior may not have been reached. Components may be nearly empty or "
+        "singular; use adapt_mass_matrix=True, a target_accept_prob nearer to one, a firmer prior, or fewer components.",
+    PosteriorStatus.UNMIXED:
+        "The chains disagree on quantities that no labelling changes (R-hat of the log density or of the sizes of components): "
+        "there may be several modes, or too few draws; draw more, or use fewer components.",
+    PosteriorStatus.ALL_DIVERGENT:
+        "Most draws are divergent or a chain never moved: these are not draws from the posterior. The start may lie outside "
+        "the prior's reach, or the data or prior scales may be extreme; fit by EM under the same prior and start there.",
+    PosteriorStatus.NONFINITE:
+        "The start has no finite posterior density, or draws are not finite. The data hold NaN or infinity, or the start or "
+        "the prior does; clean them, or give such rows sample_weight 0.",
 }
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["mixture", "log_density", "prior", "status", "stats"], meta_fields=["method"])
+@partial(jax.tree_util.register_dataclass, meta_fields=["method"],
+         data_fields=["mixture", "log_density", "prior", "status", "stats"])
 @dataclass(frozen=True, eq=False)
 class Posterior:
     """Draws of mixtures from a posterior; vmapped, all fields gain a leading (B,).
@@ -85,7 +91,8 @@ class Posterior:
         head = f"Posterior by {self.method}"
         if self.status.ndim:
             good = int((np.asarray(self.status) <= PosteriorStatus.FULL_WARMUP).sum())
-            return f"{head}, stacked {self.status.shape}: {good} of {self.status.size} without complaint\n{describe(self.mixture)}"
+            return (f"{head}, stacked {self.status.shape}: {good} of {self.status.size} without complaint\n"
+                    f"{describe(self.mixture)}")
         chains, draws = self.log_density.shape
         return (f"{head}: {chains} chains x {draws} draws, {PosteriorStatus(int(self.status)).name}, mean log density "
                 f"{float(self.log_density.mean()):.4f} nats\n{describe(self.mixture)}")
@@ -120,13 +127,13 @@ def at_the_door(key: Any, start: Any, x: Any, prior: Any, sample_weight: Any, nu
 
 def _check_start(start: Mixture) -> None:
     if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(start)):
-        raise ValueError("start holds NaN or infinity: the fit that it came from failed; look at its status, and start from one "
-                         "that converged.")
+        raise ValueError("start holds NaN or infinity: the fit that it came from failed; look at its status, and start from "
+                         "one that converged.")
     weights = np.asarray(start.weights)
     if (weights <= 0).any():
         empty = ", ".join(map(str, np.flatnonzero(weights <= 0)))
-        raise ValueError(f"start has an empty component (weight 0): {empty}; every component must hold something to be sampled: "
-                         "use fewer components, or another start.")
+        raise ValueError(f"start has an empty component (weight 0): {empty}; every component must hold something to be "
+                         "sampled: use fewer components, or another start.")
     factors = covariance.factorize(start.covariances, start.covariance_type, start.num_features)
     if not bool(jnp.isfinite(factors.half_log_det).all()):
         raise ValueError("start has a covariance that is not positive definite: the fit that it came from failed, or x has "

@@ -3,7 +3,8 @@
     weights ~ Dirichlet(c),   Sigma_k ~ InverseWishart(nu, S),   mu_k | Sigma_k ~ N(m, Sigma_k / kappa)
     x_n ~ sum_k w_k N(mu_k, Sigma_k)
 
-or, under an IndependentPrior, mu_k ~ N(m, M) and Sigma_k by inverse Wishart, inverse gamma, or half-normal and LKJ. The labels of the observations are summed out (Bishop 2006, eq. 9.7). Sites of covariances are Cholesky factors L, whose
+or, under an IndependentPrior, mu_k ~ N(m, M) and Sigma_k by inverse Wishart, inverse gamma, or half-normal and LKJ. The labels
+of the observations are summed out (Bishop 2006, eq. 9.7). Sites of covariances are Cholesky factors L, whose
 density differs from that of Sigma = L L' by log|dSigma/dL| = D log 2 + sum_i (D - i + 1) log L_ii, i from 1.
 """
 
@@ -22,7 +23,8 @@ from ..mixture import Mixture
 from ..prior import HalfNormal, IndependentPrior, InverseGamma, Prior
 
 
-def model(x: Any, prior: Prior | IndependentPrior, *, num_components: int, covariance_type: str = "full", sample_weight: Any = None) -> None:
+def model(x: Any, prior: Prior | IndependentPrior, *, num_components: int, covariance_type: str = "full",
+          sample_weight: Any = None) -> None:
     """The NumPyro model of a Gaussian mixture, for NumPyro's own tools: MCMC, SVI, Predictive, `log_density`.
 
     Sites: weights (K,), means (K, D), scale_tril (full (K, D, D), tied (1, D, D)) or variances (diag (K, D), spherical
@@ -40,11 +42,11 @@ def model(x: Any, prior: Prior | IndependentPrior, *, num_components: int, covar
     Example:
         >>> import jax, jaxgmm, numpyro
         >>> x = jaxgmm.datasets.load("faithful")
-        >>> prior = jaxgmm.default_prior(x, num_components=2)
+        >>> prior = jaxgmm.default_prior(x, num_components=2, covariance_type="diag")
         >>> seeded = numpyro.handlers.seed(jaxgmm.model, jax.random.key(0))
-        >>> trace = numpyro.handlers.trace(seeded).get_trace(x, prior, num_components=2)
+        >>> trace = numpyro.handlers.trace(seeded).get_trace(x, prior, num_components=2, covariance_type="diag")
         >>> list(trace)
-        ['weights', 'scale_tril', 'means', 'covariances', 'observations', 'x']
+        ['weights', 'variances', 'means', 'covariances', 'observations', 'x']
     """
     x = jnp.asarray(x)
     weights, means, lower = parameters(prior, num_components=num_components, num_features=x.shape[1],
@@ -65,7 +67,7 @@ def model(x: Any, prior: Prior | IndependentPrior, *, num_components: int, covar
 
 def parameters(prior: Prior | IndependentPrior, *, num_components: int, num_features: int,
                covariance_type: str) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The sites without data: weights (K,), means (K, D) and Cholesky factors (K | 1, D, D) or standard deviations (K, D | 1)."""
+    """The sites without data: weights (K,), means (K, D), Cholesky factors (K | 1, D, D) or standard deviations (K, D | 1)."""
     k, d = num_components, num_features
     weights = numpyro.sample("weights", dist.Dirichlet(prior.weight_concentration))
     lower = _factors(prior, k, d, covariance_type)

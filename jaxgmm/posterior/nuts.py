@@ -25,16 +25,16 @@ _FIRST_STEP = 0.3  # dual averaging tries ten times it at once: NumPyro's 1.0 lo
 _FIELDS = ("diverging", "num_steps", "accept_prob", "energy", "potential_energy", "adapt_state.step_size")
 
 
-def nuts(key: jax.Array, start: Mixture, x: Any, prior: Prior | IndependentPrior, *, num_samples: int = 1000, num_chains: int = 4,
-         num_warmup: int | None = None, sample_weight: Any = None, adapt_mass_matrix: bool | None = None,
+def nuts(key: jax.Array, start: Mixture, x: Any, prior: Prior | IndependentPrior, *, num_samples: int = 1000,
+         num_chains: int = 4, num_warmup: int | None = None, sample_weight: Any = None, adapt_mass_matrix: bool | None = None,
          target_accept_prob: float | None = None, max_tree_depth: int = 10, progress: bool = False) -> Posterior:
     """Draws from p(weights, means, covariances | x) by NUTS on the marginal likelihood, chains started around an EM solution.
 
     From the start damped Newton goes to the mode in NumPyro's unconstrained space, whose information becomes the inverse mass
     matrix; chains start over-dispersed around it and only their step sizes are adapted. That is believed if the posterior is
     about normal there: smallest eigenvalue, Pareto k-hat, counts (all in `stats`). If not, or if the chains then disagree or
-    diverge, eager calls run a full warm-up with dense adaptation; traced ones cannot look and say so in the status. All chains carry the start's labelling; see `relabel`
-    before summaries of single components.
+    diverge, eager calls run a full warm-up with dense adaptation; traced ones cannot look and say so in the status. All chains
+    carry the start's labelling; see `relabel` before summaries of single components.
 
     Args:
         key: a random key.
@@ -52,7 +52,8 @@ def nuts(key: jax.Array, start: Mixture, x: Any, prior: Prior | IndependentPrior
 
     Returns:
         A Posterior with mixture (C, S, ...) in data units and x's float dtype. stats: diverging, num_steps, tree_depth,
-        accept_prob, energy (C, S); step_size (C,); khat, min_eigenvalue, newton_steps, rhat, num_warmup, adapted (); counts (K,).
+        accept_prob, energy (C, S); step_size (C,); counts at the mode (K,); khat, min_eigenvalue, newton_steps, num_warmup,
+        adapted, and rhat of the log density and of the sizes of components ().
 
     Raises:
         ValueError, TypeError: start, data, prior or options that make no sense; traced values are not looked at.
@@ -74,10 +75,11 @@ def nuts(key: jax.Array, start: Mixture, x: Any, prior: Prior | IndependentPrior
     key_bridge, key_chains = jax.random.split(key)
     problem, bridge = _bridge(key_bridge, start, x, weight, prior)
     if not traced and not bool(jnp.isfinite(bridge.value)):
-        raise ValueError("start has no finite posterior density: the prior's density or the data's is zero or overflows there; start "
-                         "from jaxgmm.fit(start, x, prior).mixture under the same prior.")
-    run = partial(_run, key_chains, bridge, problem, prior, num_samples=num_samples, num_chains=num_chains, num_warmup=num_warmup,
-                  target_accept_prob=target_accept_prob, max_tree_depth=max_tree_depth, progress=progress and not traced)
+        raise ValueError("start has no finite posterior density: the prior's density or the data's is zero or overflows there; "
+                         "start from jaxgmm.fit(start, x, prior).mixture under the same prior.")
+    run = partial(_run, key_chains, bridge, problem, prior, num_samples=num_samples, num_chains=num_chains,
+                  num_warmup=num_warmup, target_accept_prob=target_accept_prob, max_tree_depth=max_tree_depth,
+                  progress=progress and not traced)
     if adapt_mass_matrix is not None or traced:
         posterior = run(adapt=bool(adapt_mass_matrix))
     else:
@@ -92,11 +94,12 @@ def nuts(key: jax.Array, start: Mixture, x: Any, prior: Prior | IndependentPrior
 
 def _disappoints(posterior: Posterior) -> bool:
     """A second look, at the draws: k-hat cannot see a mode that its proposals miss."""
-    return int(posterior.status) != PosteriorStatus.OK or float(posterior.stats["rhat"]) > 1.01 + 4 / posterior.log_density.shape[1]
+    limit = 1.01 + 4 / posterior.log_density.shape[1]
+    return int(posterior.status) != PosteriorStatus.OK or float(posterior.stats["rhat"]) > limit
 
 
-def _run(key: jax.Array, bridge: Bridge, problem: Problem, prior: Prior | IndependentPrior, *, num_warmup: int | None, adapt: bool,
-         target_accept_prob: Any, progress: bool, **options: Any) -> Posterior:
+def _run(key: jax.Array, bridge: Bridge, problem: Problem, prior: Prior | IndependentPrior, *, num_warmup: int | None,
+         adapt: bool, target_accept_prob: Any, progress: bool, **options: Any) -> Posterior:
     if num_warmup is None:
         num_warmup = FULL_WARMUP if adapt else SHORT_WARMUP
     if target_accept_prob is None:
@@ -120,18 +123,20 @@ def _check_options(num_warmup: Any, adapt_mass_matrix: Any, target_accept_prob: 
 
 
 @jax.jit
-def _bridge(key: jax.Array, start: Mixture, x: jax.Array, weight: jax.Array | None, prior: Prior | IndependentPrior) -> tuple[Problem, Bridge]:
+def _bridge(key: jax.Array, start: Mixture, x: jax.Array, weight: jax.Array | None,
+            prior: Prior | IndependentPrior) -> tuple[Problem, Bridge]:
     problem = standardise(x, weight, prior, start.covariance_type)
     return problem, build_bridge(key, to_standard(start, problem), problem)
 
 
 @partial(jax.jit, static_argnames=("num_samples", "num_chains", "num_warmup", "adapt", "max_tree_depth", "progress"))
-def _sample(key: jax.Array, bridge: Bridge, problem: Problem, prior: Prior | IndependentPrior, target_accept_prob: jax.Array, *, num_samples: int,
-            num_chains: int, num_warmup: int, adapt: bool, max_tree_depth: int, progress: bool) -> Posterior:
+def _sample(key: jax.Array, bridge: Bridge, problem: Problem, prior: Prior | IndependentPrior, target_accept_prob: jax.Array, *,
+            num_samples: int, num_chains: int, num_warmup: int, adapt: bool, max_tree_depth: int, progress: bool) -> Posterior:
     key_start, key_run = jax.random.split(key)
     space = make_space(problem, bridge.start)
     kernel = NUTS(potential_fn=lambda u: space.potential(bridge.mode + bridge.root @ u), step_size=_FIRST_STEP,
-                  adapt_mass_matrix=adapt, dense_mass=adapt, target_accept_prob=target_accept_prob, max_tree_depth=max_tree_depth)
+                  adapt_mass_matrix=adapt, dense_mass=adapt, target_accept_prob=target_accept_prob,
+                  max_tree_depth=max_tree_depth)
     sampler = MCMC(kernel, num_warmup=num_warmup, num_samples=num_samples, num_chains=num_chains, chain_method="vectorized",
                    progress_bar=progress)
     starts = chain_starts(key_start, bridge, num_chains)
@@ -141,7 +146,8 @@ def _sample(key: jax.Array, bridge: Bridge, problem: Problem, prior: Prior | Ind
     mixture, jacobian = jax.vmap(jax.vmap(lambda u: space.unflatten(bridge.mode + bridge.root @ u)))(draws)
     log_density = reference_total(problem, bridge.start) - fields["potential_energy"] - jacobian
     log_density += log_volume(problem, mixture.covariance_type, mixture.num_components)
-    rhat = _split_rhat(jnp.stack([log_density, (mixture.weights**2).sum(-1)])).max()
+    sizes = [(mixture.weights**2).sum(-1)] if mixture.num_components > 1 else []
+    rhat = _split_rhat(jnp.stack([log_density, *sizes])).max()
     stats = {"diverging": fields["diverging"], "num_steps": fields["num_steps"],
              "tree_depth": jnp.ceil(jnp.log2(fields["num_steps"] + 1)).astype(int),
              "accept_prob": fields["accept_prob"], "energy": fields["energy"],
@@ -159,7 +165,6 @@ def _split_rhat(draws: jax.Array) -> jax.Array:
         return jnp.ones(draws.shape[:-2], draws.dtype)
     halves = jnp.concatenate([draws[..., :half], draws[..., -half:]], -2)
     within, between = halves.var(-1, ddof=1).mean(-1), halves.mean(-1).var(-1, ddof=1)
-    # K = 1 has one size of component only
     return jnp.where(within + between > 0, jnp.sqrt((half - 1) / half + between / within), 1)
 
 
@@ -169,7 +174,7 @@ def _judge(bridge: Bridge, mixture: Mixture, log_density: jax.Array, diverging: 
     finite = jnp.isfinite(log_density).all() & jnp.isfinite(bridge.value)
     stuck = (log_density == log_density[:, :1]).all(-1).any() & (log_density.shape[1] > 1)
     # over few draws R-hat of good chains varies too
-    limit = 1.05 + 4 / log_density.shape[1]
+    limit = 1.05 + 10 / log_density.shape[1]
     good = PosteriorStatus.FULL_WARMUP if adapted else PosteriorStatus.OK
     status = jnp.where(bridge.sound | adapted, good, PosteriorStatus.POOR_METRIC)
     status = jnp.where(diverging.any(), PosteriorStatus.DIVERGENCES, status)

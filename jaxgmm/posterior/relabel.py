@@ -33,8 +33,9 @@ _STEPHENS_STEPS = 20
 _BATCH_NUMBERS = 1 << 22
 
 
-def relabel(posterior: Posterior, reference: Mixture, x: Any, *, method: str = "assignment", sample_weight: Any = None) -> Posterior:
-    """The posterior with each draw's components in the order in which they resemble the reference's, observation by observation.
+def relabel(posterior: Posterior, reference: Mixture, x: Any, *, method: str = "assignment",
+            sample_weight: Any = None) -> Posterior:
+    """The posterior with each draw's components in the order in which they resemble the reference's, point by point.
 
     The margin of a draw is what the best order gains over the second best, as a share of the weight of the components that
     would move: 1 where clusters are the same and far apart, 0 where the order is arbitrary. If more than 5 % of draws are
@@ -57,13 +58,13 @@ def relabel(posterior: Posterior, reference: Mixture, x: Any, *, method: str = "
         ValueError, TypeError: reference or data do not fit the draws; traced, with more than 6 components.
 
     Example:
-        >>> import jax, jaxgmm
-        >>> x = jaxgmm.datasets.load("galaxies")
-        >>> prior = jaxgmm.default_prior(x, num_components=1)
-        >>> fit = jaxgmm.fit(jaxgmm.initialize(jax.random.key(0), x, num_components=1), x, prior)
-        >>> draws = jaxgmm.nuts(jax.random.key(1), fit.mixture, x, prior, num_samples=100)
-        >>> bool(jaxgmm.relabel(draws, fit.mixture, x).stats["labels_identified"])
-        True
+        >>> import jax, jax.numpy as jnp, jaxgmm
+        >>> one = jaxgmm.make_mixture([0.25, 0.75], [[0.0], [9.0]], [[[1.0]], [[1.0]]])
+        >>> other = jaxgmm.make_mixture([0.75, 0.25], [[9.0], [0.0]], [[[1.0]], [[1.0]]])
+        >>> draws = jax.tree.map(lambda *leaves: jnp.stack(leaves)[None], one, other)  # one chain, two draws
+        >>> posterior = jaxgmm.Posterior(draws, jnp.zeros((1, 2)), None, jnp.array(0), {})
+        >>> jaxgmm.relabel(posterior, one, [[0.0], [9.0], [9.0]]).mixture.weights.tolist()
+        [[[0.25, 0.75], [0.25, 0.75]]]
     """
     check_choice(method, "method", METHODS)
     mixture = _check(posterior, reference)
@@ -71,8 +72,8 @@ def relabel(posterior: Posterior, reference: Mixture, x: Any, *, method: str = "
     x = as_data(check_rows_finite(x, sample_weight), check_values=True, num_features=mixture.num_features)
     weight = as_sample_weight(sample_weight, len(x), x.dtype, check_values=True)
     if k > _ENUMERATED and is_traced(posterior, reference, x, weight):
-        raise ValueError(f"relabel inside jit tries all orders of at most {_ENUMERATED} components; this mixture has {k}: call it "
-                         "outside jit.")
+        raise ValueError(f"relabel inside jit tries all orders of at most {_ENUMERATED} components; this mixture has {k}: call "
+                         "it outside jit.")
     chains, samples = posterior.log_density.shape
     draws = jax.tree.map(lambda leaf: leaf.reshape(chains * samples, *leaf.shape[2:]), mixture)
     x, weight = _silence(x, weight)
@@ -92,12 +93,12 @@ def _check(posterior: Any, reference: Any) -> Mixture:
     if not isinstance(reference, Mixture):
         raise TypeError(f"reference is {type(reference).__name__}; a jaxgmm.Mixture was expected.")
     if reference.batch_shape or posterior.log_density.ndim != 2:
-        raise ValueError(f"reference has leading axes {reference.batch_shape} and the posterior {posterior.log_density.shape}; () and "
-                         "(C, S) were expected: use jax.vmap.")
+        raise ValueError(f"reference has leading axes {reference.batch_shape} and the posterior {posterior.log_density.shape}; "
+                         "() and (C, S) were expected: use jax.vmap.")
     drawn, given = (m.means.shape[-2:] for m in (posterior.mixture, reference))
     if drawn != given:
-        raise ValueError(f"reference has K={given[0]} components in D={given[1]} features, the draws K={drawn[0]} and D={drawn[1]}; "
-                         "give the mixture that the chains started from.")
+        raise ValueError(f"reference has K={given[0]} components in D={given[1]} features, the draws K={drawn[0]} and "
+                         f"D={drawn[1]}; give the mixture that the chains started from.")
     return posterior.mixture
 
 
@@ -115,7 +116,8 @@ def _exchangeable(prior: Any, num_components: int) -> jax.Array:
     return c[:, None] == c[None, :]
 
 
-def _assign(draws: Mixture, table: jax.Array, x: jax.Array, weight: jax.Array, allowed: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _assign(draws: Mixture, table: jax.Array, x: jax.Array, weight: jax.Array,
+            allowed: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Orders (M, K) of M draws that agree best with a table (N, K), and margins (M,)."""
     share = weight @ table  # (K,)
     if draws.num_components <= _ENUMERATED:

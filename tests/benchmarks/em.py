@@ -1,16 +1,21 @@
 """EM iterations against scikit-learn and gmmx, from the same start, in one run.
 
-    python tests/benchmarks/em.py [--sizes 0 1 2 ...] [--types] [--gmmx] [--iterations] [--memory] [--starts]
+    python tests/benchmarks/em.py [speed] [types] [gmmx] [accelerate] [memory] [starts]        (without a name: all)
 
-Ten iterations a timing, medians of several, peer and jaxgmm by turns; ratios with their range. Compile time apart.
+speed, types: ten iterations a timing, medians of several, peer and jaxgmm by turns, ratios with their range, compile time apart.
+gmmx: its float32 fits beside ours, where gmmx is installed. accelerate: E-steps, plain over accelerated, over random problems.
+memory: peak of a fit above a process that only holds the data. starts: time of `initialize`, and the likelihood EM reaches.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import subprocess
+import sys
 import time
 import warnings
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -106,15 +111,154 @@ def table(dtype: type, kinds: tuple[str, ...], sizes: list[int], repeats: int) -
                   flush=True)
 
 
+def speed(options: argparse.Namespace) -> None:
+    """All sizes, full covariances, both dtypes."""
+    for dtype in options.dtypes:
+        table(np.dtype(dtype).type, ("full",), options.sizes, options.repeats)
+
+
+def types(options: argparse.Namespace) -> None:
+    """The other types at two sizes."""
+    for dtype in options.dtypes:
+        table(np.dtype(dtype).type, ("full", "tied", "diag", "spherical"), [2, 3], options.repeats)
+
+
+def gmmx(options: argparse.Namespace) -> None:
+    """gmmx has no option for a start's dtype: float32, in a process without x64."""
+    script = f"""
+import sys, time, statistics, warnings
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import jax, numpy as np, em, jaxgmm
+jax.config.update("jax_enable_x64", False)
+import jax.numpy as jnp
+from gmmx import EMFitter, GaussianMixtureModelJax
+for i in (2, 4):
+    n, d, k = em.SIZES[i]
+    x, start = em.problem(n, d, k, np.float32)
+    data = jnp.asarray(x)
+    model = GaussianMixtureModelJax.from_squeezed(means=start.means, covariances=start.covariances, weights=start.weights)
+    fitter = EMFitter(max_iter=em.STEPS, tol=0.0)
+    peer = lambda: jax.block_until_ready(fitter.fit(x=data, gmm=model))
+    times = em.side_by_side(peer, em.ours(data, start), {options.repeats})
+    ratios = sorted(a / b for a, b in zip(*times))
+    print(f"{{n}} {{d}} {{k}}: gmmx {{statistics.median(times[0]) * 100:.2f}} ms, jaxgmm {{statistics.median(times[1]) * 100:.3f}} ms a step, "
+          f"ratio {{statistics.median(ratios):.1f}} ({{ratios[0]:.1f}} to {{ratios[-1]:.1f}})")
+"""
+    subprocess.run([sys.executable, "-c", script], check=False)
+
+
+def random_problems(count: int) -> list[tuple[str, jax.Array, jaxgmm.Mixture]]:
+    """Stacks of data sets and starts, from overlapping to separated, of all types."""
+    shapes = [("full", 200, 2, 3), ("tied", 300, 2, 3), ("diag", 300, 4, 4), ("full", 200, 1, 2), ("spherical", 200, 2, 4)]
+    out = []
+    for j, (kind, n, d, k) in enumerate(shapes):
+        keys = jax.random.split(jax.random.key(j), count // len(shapes))
+
+        def data(key: jax.Array, n: int = n, d: int = d, k: int = k) -> jax.Array:
+            k1, k2, k3, k4 = jax.random.split(key, 4)
+            centers = jax.random.uniform(k4, (), minval=0.7, maxval=3.0) * jax.random.normal(k1, (k, d))
+            return centers[jax.random.randint(k2, (n,), 0, k)] + jax.random.normal(k3, (n, d))
+
+        xs = jax.vmap(data)(keys)
+        begin = jax.vmap(lambda q, x, k=k, kind=kind: jaxgmm.initialize(q, x, num_components=k, covariance_type=kind))
+        out.append((kind, xs, begin(keys, xs)))
+    return out
+
+
+def accelerate(options: argparse.Namespace) -> None:
+    """E-steps of plain and accelerated EM: two hard cases, then 200 random problems."""
+    x = jaxgmm.datasets.load("faithful")
+    start = jaxgmm.from_labels(x, np.digitize(x[:, 1], [60, 75]), num_components=3, covariance_type="tied")
+    rng = np.random.default_rng(0)
+    pair = (rng.normal(size=10_000) + 1.5 * rng.integers(2, size=10_000))[:, None]
+    close = jaxgmm.from_labels(pair, (pair[:, 0] > 0.75).astype(int), num_components=2)
+    for name, begun, data in [("faithful tied K=3", start, x), ("two Gaussians 1.5 sd apart, N=1e4", close, pair)]:
+        plain, fast = (jaxgmm.fit(begun, data, tol=1e-12, max_iter=100_000, accelerate=a) for a in (False, True))
+        print(f"{name}: {int(plain.num_iter)} plain, {int(fast.num_iter)} accelerated E-steps, ratio "
+              f"{int(plain.num_iter) / int(fast.num_iter):.1f}; log-likelihoods differ by "
+              f"{float(fast.log_likelihood - plain.log_likelihood):.1e}", flush=True)
+    ratios = []
+    for kind, xs, starts in random_problems(200):
+        def run(flag: bool, xs: jax.Array = xs, starts: jaxgmm.Mixture = starts) -> jaxgmm.Fit:
+            return jax.jit(jax.vmap(lambda s, x: jaxgmm.fit(s, x, max_iter=10_000, accelerate=flag)))(starts, xs)
+
+        plain, fast = run(False), run(True)
+        better = np.asarray(fast.log_likelihood - plain.log_likelihood)
+        ratio = np.asarray(plain.num_iter) / np.asarray(fast.num_iter)
+        same = abs(better) < 1e-3
+        ratios.append(ratio[same])
+        print(f"{kind:>9}: ratio of E-steps median {np.median(ratio[same]):.2f}, least {ratio[same].min():.2f}, most {ratio[same].max():.1f}; "
+              f"other optimum in {(~same).sum()} of {len(same)} (higher in {(better > 1e-3).sum()})", flush=True)
+    every = np.concatenate(ratios)
+    print(f"all, same optimum: {len(every)} problems, median {np.median(every):.2f}, 5 % {np.quantile(every, 0.05):.2f}, least "
+          f"{every.min():.2f}; more than 1.2 times as many E-steps: {(every < 1 / 1.2).sum()}", flush=True)
+
+
+def memory(options: argparse.Namespace) -> None:
+    """Peak resident memory, N = 5e6, D = 8, K = 16, float32, in processes of their own."""
+    script = """
+import resource, sys
+import numpy as np, jax, jax.numpy as jnp, jaxgmm
+x = np.random.default_rng(0).normal(size=(5_000_000, 8)).astype(np.float32)
+start = jaxgmm.make_mixture(np.full(16, 1 / 16, np.float32), x[:16], np.stack([np.eye(8, dtype=np.float32)] * 16))
+jax.block_until_ready(jnp.zeros(3) + 1)
+if sys.argv[1] == "fit":
+    import warnings; warnings.simplefilter("ignore")
+    jax.block_until_ready(jaxgmm.fit(start, x, tol=0, max_iter=2))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+    peak = {word: float(subprocess.run([sys.executable, "-c", script, word], capture_output=True, text=True, check=True).stdout)
+            for word in ("load", "fit")}
+    print(f"peak memory: data alone {peak['load']:.0f} MB, with a fit {peak['fit']:.0f} MB: {peak['fit'] - peak['load']:.0f} MB more "
+          "(target under 200)", flush=True)
+
+
+def starts(options: argparse.Namespace) -> None:
+    """Time of a start against scikit-learn's seeding, and mean final log-likelihood over 50 seeds against its default start."""
+    from sklearn.cluster import kmeans_plusplus
+    from sklearn.mixture import GaussianMixture
+
+    x, _ = problem(100_000, 8, 16, np.float32)
+    data, key = jnp.asarray(x), jax.random.key(0)
+    for method in ("k-means++", "k-means"):
+        def own(method: str = method) -> None:
+            jax.block_until_ready(jaxgmm.initialize(key, data, num_components=16, method=method))
+
+        peer, mine = side_by_side(lambda: kmeans_plusplus(x, 16, random_state=0), own, options.repeats)
+        ratios = sorted(a / b for a, b in zip(peer, mine, strict=True))
+        print(f"start at 1e5, 8, 16, float32: sklearn kmeans_plusplus {statistics.median(peer) * 1e3:.0f} ms, initialize({method!r}) "
+              f"{statistics.median(mine) * 1e3:.0f} ms, ratio {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})", flush=True)
+    cases = [("faithful K=3", jaxgmm.datasets.load("faithful"), 3), ("iris K=3", jaxgmm.datasets.load("iris"), 3)]
+    for seed, (n, d, k, spread) in enumerate([(500, 2, 5, 3.0), (500, 4, 4, 2.0), (1000, 3, 8, 4.0)]):
+        rng = np.random.default_rng(seed)
+        centers = rng.normal(size=(k, d)) * spread
+        cases.append((f"synthetic {n}x{d} K={k}", centers[rng.integers(k, size=n)] + rng.normal(size=(n, d)), k))
+    for name, data, k in cases:
+        keys = jax.random.split(jax.random.key(1), 50)
+        line = f"{name}: mean final log-likelihood over 50 seeds:"
+        for method in ("k-means++", "k-means"):
+            fits = jax.jit(jax.vmap(lambda q, data=data, k=k, method=method: jaxgmm.fit(
+                jaxgmm.initialize(q, data, num_components=k, method=method), data, tol=1e-7)))(keys)
+            line += f" {method} {float(fits.log_likelihood.mean()):.3f} (sd {float(fits.log_likelihood.std()):.2f}),"
+        peer = [GaussianMixture(k, tol=1e-7, max_iter=2000, random_state=s).fit(data).score(data) * len(data) for s in range(50)]
+        print(f"{line} sklearn {np.mean(peer):.3f} (sd {np.std(peer):.2f})", flush=True)
+
+
+SECTIONS = {"speed": speed, "types": types, "gmmx": gmmx, "accelerate": accelerate, "memory": memory, "starts": starts}
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", type=int, nargs="*", default=list(range(len(SIZES))))
-    parser.add_argument("--types", nargs="*", default=["full"])
+    """Runs the sections named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sections", nargs="*", choices=[[], *SECTIONS], default=[])
+    parser.add_argument("--sizes", type=int, nargs="*", default=list(range(len(SIZES))), help="which rows of the speed table")
     parser.add_argument("--dtypes", nargs="*", default=["float64", "float32"])
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    for dtype in options.dtypes:
-        table(np.dtype(dtype).type, tuple(options.types), options.sizes, options.repeats)
+    warnings.simplefilter("ignore")
+    for name in options.sections or SECTIONS:
+        print(f"# {name}", flush=True)
+        SECTIONS[name](options)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,132 @@
+"""The rows of a comparison: what is compared, and how draws are summed up."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import numpy as np
+
+from .. import covariance
+from ..em.result import Fit
+from ..mixture import Mixture
+from ..posterior import diagnostics
+from ..posterior.draws import Posterior
+from ..prior import log_prior
+
+compiled_log_prior = jax.jit(log_prior)  # whole: operation by operation it costs seconds of a first call
+_ORDINALS = {2: "nd", 3: "rd"}
+
+
+def entries(mixture: Mixture, names: list[str]) -> list[dict[str, Any]]:
+    """What the free entries of one mixture are, in the order of `values`. A covariance axis of length 1 is shared."""
+    k, d = mixture.num_components, mixture.num_features
+    found = [{"name": f"weights[{i}]", "kind": "weight", "component": i, "features": []} for i in range(k)]
+    found += [
+        {"name": f"means[{i},{j}]", "kind": "mean", "component": i, "features": [names[j]]} for i in range(k) for j in range(d)
+    ]
+    shape = mixture.covariances.shape
+    for index in covariance.labels(mixture.covariance_type, k, d):
+        features = [names[i] for i in dict.fromkeys(reversed(index[1:]))]
+        pooled = shape[-1] < d  # one variance for all features
+        found.append(
+            {
+                "name": f"covariances[{','.join(map(str, index))}]",
+                "kind": "covariance" if len(features) > 1 else "variance",
+                "component": index[0] if shape[0] == k else None,
+                "features": ["every feature"] if pooled else features,
+            }
+        )
+    return found
+
+
+def values(mixture: Mixture) -> np.ndarray:
+    """Free entries of a stack of mixtures, (..., P), float64."""
+    k, d, batch = mixture.num_components, mixture.num_features, mixture.batch_shape
+    index = tuple(np.array(covariance.labels(mixture.covariance_type, k, d)).T)
+    parts = [
+        np.asarray(mixture.weights, float),
+        np.asarray(mixture.means, float).reshape(*batch, k * d),
+        np.asarray(mixture.covariances, float)[(..., *index)],
+    ]
+    return np.concatenate(parts, -1)
+
+
+def at(mixture: Mixture, name: str) -> np.ndarray:
+    """One entry of a stack of mixtures by its row's name, (...)."""
+    field, index = name.rstrip("]").split("[")
+    return np.asarray(getattr(mixture, field), float)[(..., *map(int, index.split(",")))]
+
+
+def summaries(
+    described: list[dict[str, Any]], em: np.ndarray, draws: np.ndarray, method: str, interval: float
+) -> list[dict[str, Any]]:
+    """Rows from what the entries are, EM's values (P,) and draws (C, S, P)."""
+    flat = draws.reshape(-1, draws.shape[-1])
+    mean, sd = flat.mean(0), flat.std(0, ddof=1)
+    sd = np.where(np.ptp(flat, axis=0) > 0, sd, 0.0)
+    lower, median, upper = np.quantile(flat, [(1 - interval) / 2, 0.5, (1 + interval) / 2], axis=0)
+    columns = {"em": em, "mean": mean, "median": median, "sd": sd, "lower": lower, "upper": upper, **_diagnose(draws)}
+    rows = []
+    for p, entry in enumerate(described):
+        numbers = {name: float(column[p]) for name, column in columns.items()}
+        z = _z(numbers["em"] - numbers["mean"], numbers["sd"], numbers["mean"])
+        inside = numbers["lower"] <= numbers["em"] <= numbers["upper"] or z == 0
+        rows.append({"method": method, **entry, **numbers, "z": z, "inside": inside})
+    return rows
+
+
+def _z(difference: float, sd: float, size: float) -> float:
+    if sd > 0:
+        return difference / sd
+    # K = 1: the weight is 1 by definition, for EM and in every draw
+    return 0.0 if abs(difference) <= 1e-6 * abs(size) else math.copysign(math.inf, difference)
+
+
+def _diagnose(draws: np.ndarray) -> dict[str, np.ndarray]:
+    chains, count, p = draws.shape
+    if count < 4:
+        return dict.fromkeys(("mcse", "r_hat", "ess_bulk", "ess_tail"), np.full(p, np.nan))
+    return {
+        "mcse": diagnostics.mcse_mean(draws),
+        "r_hat": diagnostics.rhat(draws),
+        "ess_bulk": diagnostics.ess_bulk(draws),
+        "ess_tail": diagnostics.ess_tail(draws),
+    }
+
+
+def label_free(fit: Fit, posterior: Posterior, names: list[str]) -> tuple[list[dict[str, Any]], np.ndarray, np.ndarray]:
+    """Quantities that no order of components changes: what they are, under EM (Q,), and in the draws (C, S, Q)."""
+    described = [(f"{rank} weight", []) for rank in _ranks(fit.mixture.num_components)]
+    described += [(f"overall {what}", [name]) for what in ("mean", "sd") for name in names]
+    em, draws = _invariants(fit.mixture), _invariants(posterior.mixture)
+    log_density = np.asarray(posterior.log_density, float)
+    log_likelihood, em_log_density = log_density, float(fit.log_likelihood)
+    if posterior.prior is not None:
+        log_likelihood = log_density - np.asarray(compiled_log_prior(posterior.mixture, posterior.prior), float)
+        em_log_density += float(compiled_log_prior(fit.mixture, posterior.prior))
+    described = [("log-likelihood (nats)", []), ("log joint density (nats)", []), *described]
+    em = np.concatenate([[float(fit.log_likelihood), em_log_density], em])
+    draws = np.concatenate([np.stack([log_likelihood, log_density], -1), draws], -1)
+    return (
+        [
+            {"name": f"{kind} {' '.join(features)}".rstrip(), "kind": kind, "component": None, "features": features}
+            for kind, features in described
+        ],
+        em,
+        draws,
+    )
+
+
+def _ranks(k: int) -> list[str]:
+    return ["largest", *(f"{i}{_ORDINALS.get(i, 'th')}-largest" for i in range(2, k + 1))]
+
+
+def _invariants(mixture: Mixture) -> np.ndarray:
+    """Sorted weights, means and sds of the features under the whole mixture, (..., K + 2 D)."""
+    weights, means = np.asarray(mixture.weights, float), np.asarray(mixture.means, float)
+    variances = np.asarray(covariance.variances(mixture.covariances, mixture.covariance_type, mixture.num_features), float)
+    overall = (weights[..., None] * means).sum(-2)
+    within = (weights[..., None] * (variances + (means - overall[..., None, :]) ** 2)).sum(-2)
+    return np.concatenate([-np.sort(-weights, -1), overall, np.sqrt(within)], -1)

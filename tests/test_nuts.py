@@ -1,0 +1,221 @@
+"""nuts: draws from the right density, near EM, under jit and vmap; loud where something is wrong."""
+
+import dataclasses
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxgmm
+from conftest import random_prior
+from jaxgmm.posterior import nuts as module
+from jaxgmm.posterior.diagnostics import e_bfmi, ess_bulk, rhat
+from jaxgmm.posterior.draws import PosteriorStatus
+from test_model import independent_prior
+
+
+def fitted(x, k, kind="full"):
+    prior = jaxgmm.default_prior(x, num_components=k, covariance_type=kind)
+    start = jaxgmm.initialize(jax.random.key(0), x, num_components=k, covariance_type=kind)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return jaxgmm.fit(start, x, prior), prior
+
+
+def two_groups(seed, n, d, kind, dtype=np.float32):
+    """Data, a start and a prior without a fit: Newton finds the mode from there. Groups ten standard deviations apart."""
+    x = np.random.default_rng(seed).normal(size=(n, d)).astype(dtype)
+    x[: n // 3] += 10
+    covariances = {"full": np.stack([np.eye(d)] * 2), "tied": np.eye(d)[None], "diag": np.ones((2, d)), "spherical": np.ones((2, 1))}
+    means = np.stack([np.full(d, 10.0), np.zeros(d)]).astype(dtype)
+    start = jaxgmm.make_mixture([1 / 3, 2 / 3], means, covariances[kind].astype(dtype), covariance_type=kind)
+    prior = jax.tree.map(lambda leaf: leaf.astype(dtype), random_prior(seed, kind, 2, d))
+    return x, start, dataclasses.replace(prior, mean_precision=jnp.asarray(0.01, dtype))
+
+
+def check_log_density(posterior, x, prior, weight=None, rtol=1e-5):
+    """log p(x, theta) in (weights, means, covariances), in data units, recomputed without NumPyro."""
+    clean = x if weight is None else np.where(weight[:, None] > 0, x, 0)
+    likelihoods = jaxgmm.log_prob(posterior.mixture, clean)
+    expected = (likelihoods if weight is None else likelihoods * weight).sum(-1) + jaxgmm.log_prior(posterior.mixture, prior)
+    np.testing.assert_allclose(posterior.log_density, expected, rtol=rtol, atol=rtol)
+
+
+@pytest.fixture(scope="module")
+def faithful():
+    x = np.asarray(jaxgmm.datasets.load("faithful"), np.float32)
+    fit, prior = fitted(x, 2)
+    return x, fit, prior, jaxgmm.nuts(jax.random.key(1), fit.mixture, x, prior, num_samples=400)
+
+
+def test_faithful(faithful):
+    """No divergence, R-hat under 1.03, over 400 effective draws of 1600 (seen: 1.005, 2000); EM within a standard deviation."""
+    x, fit, prior, posterior = faithful
+    assert posterior.mixture.batch_shape == (4, 400) and int(posterior.status) == PosteriorStatus.OK
+    assert posterior.mixture.means.dtype == posterior.log_density.dtype == jnp.float32
+    assert not posterior.stats["diverging"].any() and not bool(posterior.stats["adapted"])
+    for name in ("weights", "means", "covariances"):
+        draws, point = np.asarray(getattr(posterior.mixture, name)), np.asarray(getattr(fit.mixture, name))
+        assert rhat(draws).max() < 1.03 and ess_bulk(draws).min() > 400
+        assert (abs(draws.mean((0, 1)) - point) < draws.std((0, 1))).all()
+    assert (e_bfmi(posterior.stats["energy"]) > 0.3).all()
+    check_log_density(posterior, x, prior)
+    # the mode lies above all draws: about half a nat a parameter
+    assert 2 < float(fit.objective - posterior.log_density.mean()) < 12
+
+
+def test_same_key_same_draws_and_nothing_compiled_anew(faithful):
+    """A second call with the same shapes runs what the first one compiled."""
+    x, fit, prior, posterior = faithful
+    sizes = module._bridge._cache_size(), module._sample._cache_size()
+    again = jaxgmm.nuts(jax.random.key(1), fit.mixture, x, prior, num_samples=400)
+    assert (module._bridge._cache_size(), module._sample._cache_size()) == sizes
+    np.testing.assert_array_equal(again.log_density, posterior.log_density)
+
+
+def test_float64_diag_far_from_the_origin(x64):
+    """Double precision in, double precision out; offsets and units cost nothing. One chain."""
+    x, start, prior = two_groups(0, 60, 2, "diag", np.float64)
+    shift, scale = 1e4, np.array([1e-3, 1e3])
+    start = dataclasses.replace(start, means=start.means * scale + shift, covariances=start.covariances * scale**2)
+    prior = dataclasses.replace(prior, mean=prior.mean * scale + shift, scale=prior.scale * scale**2)
+    x = x * scale + shift
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # 60 draws may not do
+        posterior = jaxgmm.nuts(jax.random.key(0), start, x, prior, num_samples=60, num_chains=1, adapt_mass_matrix=False)
+    assert posterior.log_density.dtype == jnp.float64 and posterior.mixture.batch_shape == (1, 60)
+    check_log_density(posterior, x, prior, rtol=1e-9)
+
+
+def test_tied_with_weights_under_a_half_normal_prior():
+    """Rows of weight 0 may hold NaN; means free of covariances, scales half-normal. D=2."""
+    x, start, _ = two_groups(3, 60, 2, "tied")
+    weight = np.ones(60, np.float32)
+    weight[:5], weight[5:10] = 0, 2
+    x[:5] = np.nan
+    prior = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), independent_prior("tied", 2, 2, True))
+    prior = dataclasses.replace(prior, mean_covariance=100 * prior.mean_covariance)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        posterior = jaxgmm.nuts(jax.random.key(0), start, x, prior, num_samples=50, num_chains=2, sample_weight=weight,
+                                adapt_mass_matrix=False)
+    assert posterior.mixture.covariances.shape == (2, 50, 1, 2, 2)
+    check_log_density(posterior, x, prior, weight)
+
+
+def test_vmap_over_data_starts_and_priors():
+    """Spherical and padded: each lane is a posterior of its own data; a lane of NaN says so, and raises nothing."""
+    lanes = [two_groups(seed, 40, 1, "spherical") for seed in range(3)]
+    xs = np.stack([x for x, _, _ in lanes])
+    starts, priors = (jax.tree.map(lambda *leaves: jnp.stack(leaves), *part) for part in list(zip(*lanes, strict=True))[1:])
+    weights = np.ones((3, 40), np.float32)
+    weights[1, 30:] = 0
+    xs[2, 0] = np.nan
+
+    @jax.jit
+    @jax.vmap
+    def many(key, start, x, prior, weight):
+        return jaxgmm.nuts(key, start, x, prior, num_samples=80, num_chains=2, sample_weight=weight, max_tree_depth=6)
+
+    posteriors = many(jax.random.split(jax.random.key(0), 3), starts, xs, priors, weights)
+    assert posteriors.mixture.batch_shape == (3, 2, 80)
+    assert (np.asarray(posteriors.status)[:2] < PosteriorStatus.UNMIXED).all()
+    assert int(posteriors.status[2]) == PosteriorStatus.NONFINITE
+    for b in range(2):
+        lane = jax.tree.map(lambda leaf, b=b: leaf[b], posteriors)
+        check_log_density(lane, xs[b], lanes[b][2], weights[b])
+
+
+def test_options_that_make_no_sense(faithful):
+    """Each refused by name."""
+    x, fit, prior, _ = faithful
+    for change, error, sentence in ((dict(num_warmup=-1), ValueError, "num_warmup is -1"),
+                                    (dict(adapt_mass_matrix="yes"), TypeError, "adapt_mass_matrix is 'yes'"),
+                                    (dict(target_accept_prob=1.5), ValueError, "target_accept_prob is 1.5"),
+                                    (dict(max_tree_depth=0), ValueError, "max_tree_depth is 0"),
+                                    (dict(num_chains=0), ValueError, "num_chains is 0")):
+        with pytest.raises(error, match=sentence):
+            jaxgmm.nuts(jax.random.key(0), fit.mixture, x, prior, **change)
+
+
+def test_a_start_without_density_is_refused(faithful):
+    """A start so far out that its density underflows to nothing."""
+    x, fit, prior, _ = faithful
+    far = dataclasses.replace(fit.mixture, means=fit.mixture.means + 1e25)
+    with pytest.raises(ValueError, match="no finite posterior density"):
+        jaxgmm.nuts(jax.random.key(0), far, x, prior)
+
+
+def test_judgement_finds_the_gravest(faithful):
+    """Divergences, chains apart, stuck chains and NaN each have their status."""
+    x, fit, prior, posterior = faithful
+    start = jax.tree.map(lambda leaf: leaf, fit.mixture)
+    _, bridge = module._bridge(jax.random.key(0), start, jnp.asarray(x), None, prior)
+    good, quiet = posterior.log_density, jnp.zeros((4, 400), bool)
+
+    def judge(log_density=good, diverging=quiet, rhat=1.0, bridge=bridge, adapted=False):
+        return int(module._judge(bridge, posterior.mixture, log_density, diverging, jnp.asarray(rhat), adapted))
+
+    assert judge() == PosteriorStatus.OK and judge(adapted=True) == PosteriorStatus.FULL_WARMUP
+    assert judge(bridge=bridge._replace(sound=jnp.array(False))) == PosteriorStatus.POOR_METRIC
+    assert judge(diverging=quiet.at[0, 0].set(True)) == PosteriorStatus.DIVERGENCES
+    assert judge(rhat=1.2) == judge(rhat=np.nan) == PosteriorStatus.UNMIXED
+    assert judge(diverging=~quiet) == judge(log_density=good.at[0].set(1.0)) == PosteriorStatus.ALL_DIVERGENT
+    assert judge(log_density=good.at[0, 0].set(jnp.nan)) == PosteriorStatus.NONFINITE
+    shifted = good + 100 * jnp.arange(4)[:, None]
+    assert float(module._split_rhat(shifted)) > 2 > float(module._split_rhat(good))
+
+
+def test_gate_distrusts_a_component_of_few_points(faithful):
+    """Six points in two dimensions do not make a component normal; the gate's figures are in the bridge."""
+    _, fit, prior, _ = faithful
+    x = np.random.default_rng(0).normal(size=(272, 2)).astype(np.float32)
+    x[:6] += 9
+    labels = (np.arange(272) >= 6).astype(int)
+    start = jaxgmm.from_labels(x, labels, num_components=2)
+    _, bridge = module._bridge(jax.random.key(0), start, jnp.asarray(x), None, jaxgmm.default_prior(x, num_components=2))
+    assert not bool(bridge.sound) and bridge.counts.min() < 10
+
+
+def test_falls_back_where_draws_disappoint(monkeypatch, faithful):
+    """Eager: a short run that does not satisfy is followed by a full warm-up; so is a gate that says no."""
+    x, fit, prior, posterior = faithful
+    ran = []
+
+    def fake(*args, adapt, **options):
+        ran.append(adapt)
+        status = PosteriorStatus.FULL_WARMUP if adapt else PosteriorStatus.DIVERGENCES
+        return dataclasses.replace(posterior, status=jnp.array(status))
+
+    monkeypatch.setattr(module, "_run", fake)
+    assert int(jaxgmm.nuts(jax.random.key(0), fit.mixture, x, prior).status) == PosteriorStatus.FULL_WARMUP
+    assert ran == [False, True]
+    with pytest.warns(RuntimeWarning, match="divergent"):
+        jaxgmm.nuts(jax.random.key(0), fit.mixture, x, prior, adapt_mass_matrix=False)
+    assert ran == [False, True, False]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, k, kind", (("iris", 3, "tied"), ("iris", 3, "diag"), ("galaxies", 3, "spherical")))
+def test_log_density_on_real_data(name, k, kind):
+    """And no chain is lost, from over-dispersed starts: R-hat of the log density under 1.05."""
+    x = np.asarray(jaxgmm.datasets.load(name), np.float32)
+    fit, prior = fitted(x, k, kind)
+    posterior = jaxgmm.nuts(jax.random.key(0), fit.mixture, x, prior, num_chains=8, num_samples=500)
+    check_log_density(posterior, x, prior)
+    assert rhat(posterior.log_density) < 1.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ("faithful", "galaxies"))
+def test_overfitting_is_found_out(name):
+    """Four components: the gate says no or the draws do, a full warm-up is run, and labels are not identified."""
+    x = np.asarray(jaxgmm.datasets.load(name), np.float32)
+    fit, prior = fitted(x, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        posterior = jaxgmm.nuts(jax.random.key(0), fit.mixture, x, prior, num_samples=500)
+    assert bool(posterior.stats["adapted"]) and int(posterior.status) != PosteriorStatus.OK
+    assert not bool(jaxgmm.relabel(posterior, fit.mixture, x).stats["labels_identified"])
