@@ -22,37 +22,18 @@ FLOORS = [
     ["mixture"],
     ["density", "prior"],
     [
-        "em." + name
-        for name in (
-            "result",
-            "kernels",
-            "moments",
-            "accelerate",
-            "implicit",
-            "fitting",
-            "standard_errors",
-            "starts",
-            "many",
-            "select",
+        *(
+            f"em.{name}"
+            for name in "result kernels moments accelerate implicit fitting standard_errors starts many select".split()
         )
     ],
     [
-        "posterior." + name
-        for name in (
-            "draws",
-            "model",
-            "diagnostics",
-            "bridge",
-            "laplace",
-            "nuts",
-            "gibbs",
-            "bootstrap",
-            "relabel",
-            "predictive",
-            "evidence",
+        *(
+            f"posterior.{name}"
+            for name in "draws model diagnostics bridge laplace nuts gibbs bootstrap relabel predictive evidence".split()
         )
     ],
-    [*("experiment." + name for name in ("page", "verdict", "compare", "calibrate", "study")), "reading", "io"],
+    [*("experiment." + name for name in ("rows", "page", "verdict", "compare", "calibrate", "study")), "reading", "io"],
     ["plot"],
     ["report"],
     ["cli", "__main__"],

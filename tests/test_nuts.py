@@ -28,7 +28,8 @@ def two_groups(seed, n, d, kind, dtype=np.float32):
     """Data, a start and a prior without a fit: Newton finds the mode from there. Groups ten standard deviations apart."""
     x = np.random.default_rng(seed).normal(size=(n, d)).astype(dtype)
     x[: n // 3] += 10
-    covariances = {"full": np.stack([np.eye(d)] * 2), "tied": np.eye(d)[None], "diag": np.ones((2, d)), "spherical": np.ones((2, 1))}
+    covariances = {"full": np.stack([np.eye(d)] * 2), "tied": np.eye(d)[None], "diag": np.ones((2, d)),
+                   "spherical": np.ones((2, 1))}
     means = np.stack([np.full(d, 10.0), np.zeros(d)]).astype(dtype)
     start = jaxgmm.make_mixture([1 / 3, 2 / 3], means, covariances[kind].astype(dtype), covariance_type=kind)
     prior = jax.tree.map(lambda leaf: leaf.astype(dtype), random_prior(seed, kind, 2, d))

@@ -24,7 +24,7 @@ def test_density_is_scipys(kind, x64):
     absent = dataclasses.replace(mixture, weights=jnp.array([0.3, 0.7, 0.0]))
     np.testing.assert_allclose(log_prior(absent, prior), oracle.log_prior(absent, prior), rtol=1e-11)
     stack = jax.tree.map(lambda a, b: jnp.stack([a, b]), mixture, random_mixture(1, kind))
-    both = jaxgmm.log_prior(stack, prior)
+    both = log_prior(stack, prior)
     np.testing.assert_allclose(both, [log_prior(stack[0], prior), log_prior(stack[1], prior)], rtol=1e-12)
 
 
@@ -112,7 +112,7 @@ def test_default_prior(kind, x64):
     np.testing.assert_allclose(scaled.scale / back, prior.scale, rtol=1e-9)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["full", "spherical"])
 def test_default_prior_of_singular_data_is_proper(kind):
     """Constant and collinear columns, one row, identical rows, float32: the prior passes its own door."""
     line = np.linspace(0, 1, 20)[:, None]

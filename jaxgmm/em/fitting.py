@@ -103,7 +103,7 @@ def fit(mixture: Mixture, x: Any, prior: Prior | None = None, *, sample_weight: 
     cast = partial(jax.tree.map, lambda leaf: jnp.asarray(leaf, x.dtype))
     problem = _Problem(x, weight, cast(prior), cast(reg_covar))
     result = _fit(cast(mixture), problem, cast(tol), max_iter, bool(accelerate), chunk_size)
-    if not is_traced(result):
+    if not is_traced(result, mixture, x, weight):
         warn_of(result, mixture, x, weight)
     return result
 
@@ -145,10 +145,11 @@ def _solve(start: Mixture, problem: _Problem, tol: jax.Array, max_iter: int, acc
         summary, log_likelihood, objective, rounding = _evaluate(proposal, problem, shift, present, chunk_size)
         finite = jnp.isfinite(objective) & jnp.isfinite(summary.scatter.sum() + summary.mean.sum())
         status = _judge(state, proposal, objective, finite, tol * total, rounding, problem.reg_covar is None)
-        keep = finite & (status != Status.DECREASED)
+        fell = (objective < state.objective) & (tol > 0)
+        keep = finite if problem.reg_covar is not None else finite & ~fell
         if accelerate:
             # an extrapolated point is only ever taken on the way: it neither fails nor converges a fit, plain EM's next one does
-            keep = keep & (~ahead | (objective >= state.objective))
+            keep = keep & ~(ahead & (objective < state.objective))
             memory = after(memory, ahead, keep, status == Status.CONVERGED)
             status = jnp.where(ahead, _RUNNING, status)
             memory = jax.tree.map(lambda new, old: jnp.where(state.step < 0, old, new), memory, state.memory)
@@ -259,7 +260,9 @@ def _judge(state: _State, proposal: Mixture, objective: jax.Array, finite: jax.A
     same = jnp.array([(a == b).all() for a, b in zip(jax.tree.leaves(proposal), jax.tree.leaves(state.mixture), strict=True)]).all()
     status = jnp.where(~first & jnp.where(tol > 0, small, same), Status.CONVERGED, _RUNNING)
     if monotone:
-        status = jnp.where(~first & (tol > 0) & (change < -64 * rounding), Status.DECREASED, status)
+        # a step that EM takes downhill within rounding says that there is no further to go: the better state before it stays
+        downhill = jnp.where(change < -64 * rounding, Status.DECREASED, Status.CONVERGED)
+        status = jnp.where(~first & (tol > 0) & (change < 0), downhill, status)
     return jnp.where(finite, status, jnp.where(first & ~_is_singular(proposal), Status.NONFINITE, Status.SINGULAR))
 
 

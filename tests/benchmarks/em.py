@@ -18,12 +18,10 @@ import warnings
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-jax.config.update("jax_enable_x64", True)
-import jax.numpy as jnp  # noqa: E402
-
-import jaxgmm  # noqa: E402
+import jaxgmm
 
 SIZES = [(1_000, 2, 3), (10_000, 4, 8), (100_000, 2, 5), (100_000, 8, 16), (50_000, 32, 16), (20_000, 64, 10)]
 TARGETS = {np.float64: [20, 14, 15, 15, 4, 2.5], np.float32: [20, 18, 18, 10, 4, None]}
@@ -129,7 +127,6 @@ def gmmx(options: argparse.Namespace) -> None:
 import sys, time, statistics, warnings
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import jax, numpy as np, em, jaxgmm
-jax.config.update("jax_enable_x64", False)
 import jax.numpy as jnp
 from gmmx import EMFitter, GaussianMixtureModelJax
 for i in (2, 4):
@@ -256,6 +253,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
+    jax.config.update("jax_enable_x64", True)
     for name in options.sections or SECTIONS:
         print(f"# {name}", flush=True)
         SECTIONS[name](options)
