@@ -33,13 +33,25 @@ from .em.standard_errors import StandardErrors as StandardErrors, standard_error
 from .em.starts import from_labels as from_labels, from_responsibilities as from_responsibilities, initialize as initialize
 from .mixture import Mixture as Mixture, make_mixture as make_mixture, num_parameters as num_parameters
 from .prior import HalfNormal as HalfNormal, IndependentPrior as IndependentPrior, InverseGamma as InverseGamma
-from .prior import InverseWishart as InverseWishart, Prior as Prior, default_prior as default_prior, log_prior as log_prior, sample_prior as sample_prior
+from .prior import (
+    InverseWishart as InverseWishart,
+    Prior as Prior,
+    default_prior as default_prior,
+    log_prior as log_prior,
+    sample_prior as sample_prior,
+)
 
 __version__ = "0.1.0"
 
 # names that need numpyro (1.3 s) resolve on first use
-_LAZY = {"Posterior": ".posterior.draws", "model": ".posterior.model", "nuts": ".posterior.nuts", "relabel": ".posterior.relabel",
-         "compare": ".experiment.compare", "Comparison": ".experiment.compare"}
+_LAZY = {
+    "Posterior": ".posterior.draws",
+    "model": ".posterior.model",
+    "nuts": ".posterior.nuts",
+    "relabel": ".posterior.relabel",
+    "compare": ".experiment.compare",
+    "Comparison": ".experiment.compare",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -63,8 +63,9 @@ def extremes(array: jax.Array) -> tuple[float, float]:
 
 def _as_numpy(value: Any, name: str) -> np.ndarray:
     if np.ma.isMaskedArray(value):
-        raise TypeError(f"{name} is a masked array, whose mask would be lost; drop the masked rows, or give them "
-                        "sample_weight 0.")
+        raise TypeError(
+            f"{name} is a masked array, whose mask would be lost; drop the masked rows, or give them sample_weight 0."
+        )
     if hasattr(value, "toarray") and hasattr(value, "nnz"):
         raise TypeError(f"{name} is a sparse matrix; dense data were expected: use {name}.toarray().")
     if hasattr(value, "to_numpy") and hasattr(value, "columns"):
@@ -72,8 +73,10 @@ def _as_numpy(value: Any, name: str) -> np.ndarray:
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise ValueError(f"{name} is ragged: rows of equal length were expected. For data sets of different "
-                         "lengths see jaxgmm.pad and jaxgmm.fit_many.") from error
+        raise ValueError(
+            f"{name} is ragged: rows of equal length were expected. For data sets of different "
+            "lengths see jaxgmm.pad and jaxgmm.fit_many."
+        ) from error
     if array.dtype == object and array.size and all(_is_missing_or_real(v) for v in array.flat):
         array = np.array([np.nan if _is_missing(v) else float(v) for v in array.flat]).reshape(array.shape)
     _check_kind(array.dtype, name)
@@ -113,31 +116,41 @@ def _check_range(low: float, high: float, array: Any, name: str, target: Any) ->
         bad = ~np.isfinite(np.asarray(array, float))
         rows = f" in {bad.reshape(len(bad), -1).any(1).sum()} of {len(bad)} rows" if bad.ndim else ""
         what = "NaN" if np.isnan(np.asarray(array, float)).any() else "infinity"
-        raise ValueError(f"{name} contains {what}{rows}; finite values were expected: drop such rows, impute them, or "
-                         "give them sample_weight 0.")
+        raise ValueError(
+            f"{name} contains {what}{rows}; finite values were expected: drop such rows, impute them, or "
+            "give them sample_weight 0."
+        )
     largest = max(abs(low), abs(high))
     if array.dtype.kind in "iu" and jnp.finfo(target).bits == 32 and largest > 2**24:
-        raise ValueError(f"{name} holds integers up to {largest:.0f}, which float32 cannot hold exactly (limit 2**24); "
-                         "subtract an offset, or enable float64 with jax.config.update('jax_enable_x64', True).")
+        raise ValueError(
+            f"{name} holds integers up to {largest:.0f}, which float32 cannot hold exactly (limit 2**24); "
+            "subtract an offset, or enable float64 with jax.config.update('jax_enable_x64', True)."
+        )
     if largest > float(jnp.finfo(target).max):
-        raise ValueError(f"{name} has values up to {largest:.3g}, beyond {jnp.finfo(target).dtype}; rescale the data, or "
-                         "enable float64 with jax.config.update('jax_enable_x64', True).")
+        raise ValueError(
+            f"{name} has values up to {largest:.3g}, beyond {jnp.finfo(target).dtype}; rescale the data, or "
+            "enable float64 with jax.config.update('jax_enable_x64', True)."
+        )
 
 
 def as_data(x: Any, name: str = "x", *, check_values: bool = False, num_features: int | None = None) -> jax.Array:
     """Data as a float array (N, D) with D >= 1."""
     x = as_float_array(x, name) if not check_values else _data_values(x, name)
     if x.ndim == 1:
-        raise ValueError(f"{name} has shape {x.shape}; (N, D) was expected: use {name}.reshape(-1, 1) for N values of one "
-                         f"variable, {name}.reshape(1, -1) for one observation.")
+        raise ValueError(
+            f"{name} has shape {x.shape}; (N, D) was expected: use {name}.reshape(-1, 1) for N values of one "
+            f"variable, {name}.reshape(1, -1) for one observation."
+        )
     if x.ndim != 2:
-        raise ValueError(f"{name} has shape {x.shape}; (N, D) was expected: for many data sets use jax.vmap or "
-                         "jaxgmm.fit_many.")
+        raise ValueError(
+            f"{name} has shape {x.shape}; (N, D) was expected: for many data sets use jax.vmap or jaxgmm.fit_many."
+        )
     if x.shape[1] == 0:
         raise ValueError(f"{name} has shape {x.shape}: no features; at least one column was expected.")
     if num_features is not None and x.shape[1] != num_features:
-        raise ValueError(f"{name} has {x.shape[1]} features, the mixture {num_features}; give data of shape "
-                         f"(N, {num_features}).")
+        raise ValueError(
+            f"{name} has {x.shape[1]} features, the mixture {num_features}; give data of shape (N, {num_features})."
+        )
     return x
 
 
@@ -156,12 +169,16 @@ def check_scale(low: float, high: float, dtype: Any, name: str) -> None:
     info = jnp.finfo(dtype)
     largest, limit = max(abs(low), abs(high)), math.sqrt(float(info.max)) * 1e-3
     if largest > limit:
-        raise ValueError(f"{name} has values up to {largest:.3g}, whose squares overflow {jnp.dtype(dtype)} (limit "
-                         f"{limit:.1g}); rescale the data.")
+        raise ValueError(
+            f"{name} has values up to {largest:.3g}, whose squares overflow {jnp.dtype(dtype)} (limit "
+            f"{limit:.1g}); rescale the data."
+        )
     smallest = math.sqrt(float(info.tiny)) * 1e4
     if 0 < largest < smallest:
-        raise ValueError(f"{name} has no value beyond {largest:.3g}, whose squares vanish in {jnp.dtype(dtype)} (limit "
-                         f"{smallest:.1g}); rescale the data.")
+        raise ValueError(
+            f"{name} has no value beyond {largest:.3g}, whose squares vanish in {jnp.dtype(dtype)} (limit "
+            f"{smallest:.1g}); rescale the data."
+        )
 
 
 def as_sample_weight(sample_weight: Any, num_observations: int, dtype: Any, *, check_values: bool = False) -> jax.Array | None:
@@ -174,8 +191,9 @@ def as_sample_weight(sample_weight: Any, num_observations: int, dtype: Any, *, c
     if not is_traced(weight) and (check_values or not isinstance(sample_weight, jax.Array)) and weight.size:
         low, high = extremes(weight)
         if low < 0:
-            raise ValueError(f"sample_weight has a negative value, {low:.4g}; weights >= 0 were expected, 0 to leave "
-                             "a row out.")
+            raise ValueError(
+                f"sample_weight has a negative value, {low:.4g}; weights >= 0 were expected, 0 to leave a row out."
+            )
         if high == 0:
             raise ValueError("sample_weight is 0 for every row: no data are left; give at least one row a positive weight.")
     return weight
@@ -238,6 +256,8 @@ def check_key(key: Any) -> None:
             return
         if key.dtype == jnp.uint32 and key.shape == (2,):
             return
-        raise TypeError(f"key has dtype {key.dtype} and shape {key.shape}; one random key was expected, as from "
-                        "jax.random.key(0): for several, use jax.vmap.")
+        raise TypeError(
+            f"key has dtype {key.dtype} and shape {key.shape}; one random key was expected, as from "
+            "jax.random.key(0): for several, use jax.vmap."
+        )
     raise TypeError(f"key is {type(key).__name__}; a random key was expected, as from jax.random.key(0).")

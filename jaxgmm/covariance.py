@@ -305,8 +305,14 @@ def mahalanobis_trace(scale: jax.Array, factors: Factors, covariance_type: str, 
     return repeats * (scale * factors.whitener**2).sum(-1)
 
 
-def mode_denominator(counts: jax.Array, present: jax.Array, degrees_of_freedom: jax.Array, covariance_type: str,
-                     num_features: int, means_share_covariance: bool) -> jax.Array:
+def mode_denominator(
+    counts: jax.Array,
+    present: jax.Array,
+    degrees_of_freedom: jax.Array,
+    covariance_type: str,
+    num_features: int,
+    means_share_covariance: bool,
+) -> jax.Array:
     """What divides (scale + scatter) at the mode of a covariance under an inverse Wishart or inverse gamma prior.
 
     It is minus twice the power of |Sigma| in the joint density of parameters and data. counts, present: (..., K).
@@ -333,8 +339,9 @@ def scatter_total(pooled: jax.Array, covariance_type: str, num_features: int) ->
     return pooled * num_features if covariance_type == "spherical" else pooled
 
 
-def inverse_wishart_log_prob(factors: Factors, degrees_of_freedom: jax.Array, scale: jax.Array, covariance_type: str,
-                             num_features: int) -> jax.Array:
+def inverse_wishart_log_prob(
+    factors: Factors, degrees_of_freedom: jax.Array, scale: jax.Array, covariance_type: str, num_features: int
+) -> jax.Array:
     """Log density of each stored covariance, (..., K | 1): Sigma ~ InverseWishart(nu, S) for full and tied,
     variances ~ InverseGamma(nu / 2, S / 2) for diag and spherical. Normalised, with respect to the free entries
     of the covariance. Source: Gelman et al. (2013), Bayesian Data Analysis, appendix A.
@@ -344,16 +351,22 @@ def inverse_wishart_log_prob(factors: Factors, degrees_of_freedom: jax.Array, sc
         scale = prior_scale(scale, covariance_type)
         half_log_det_scale = jnp.log(jnp.diagonal(cholesky(scale), axis1=-2, axis2=-1)).sum(-1)
         trace = mahalanobis_trace(scale, factors, covariance_type, d)
-        return (nu * half_log_det_scale - nu * d / 2 * jnp.log(2.0) - multigammaln(nu / 2, d)
-                - (nu + d + 1) * factors.half_log_det - trace / 2)
+        return (
+            nu * half_log_det_scale
+            - nu * d / 2 * jnp.log(2.0)
+            - multigammaln(nu / 2, d)
+            - (nu + d + 1) * factors.half_log_det
+            - trace / 2
+        )
     precision = factors.whitener**2
     rate = prior_scale(scale, covariance_type) / 2
     shape = expand(jnp.asarray(degrees_of_freedom)[..., None], covariance_type) / 2
     return (shape * jnp.log(rate) - gammaln(shape) + (shape + 1) * jnp.log(precision) - rate * precision).sum(-1)
 
 
-def half_normal_lkj_log_prob(covariances: jax.Array, factors: Factors, sd: jax.Array, lkj: jax.Array, covariance_type: str,
-                             num_features: int) -> jax.Array:
+def half_normal_lkj_log_prob(
+    covariances: jax.Array, factors: Factors, sd: jax.Array, lkj: jax.Array, covariance_type: str, num_features: int
+) -> jax.Array:
     """Log density (..., K | 1) of stored covariances whose standard deviations are half-normal and correlations LKJ.
 
     With respect to the free entries of Sigma: |d Sigma / d (tau, R)| = 2^D prod tau^D; variances have 2 tau each.
@@ -373,8 +386,14 @@ def half_normal_lkj_log_prob(covariances: jax.Array, factors: Factors, sd: jax.A
     return density
 
 
-def sample_inverse_wishart(key: jax.Array, degrees_of_freedom: jax.Array, scale: jax.Array, covariance_type: str,
-                           num_components: int, num_features: int) -> jax.Array:
+def sample_inverse_wishart(
+    key: jax.Array,
+    degrees_of_freedom: jax.Array,
+    scale: jax.Array,
+    covariance_type: str,
+    num_components: int,
+    num_features: int,
+) -> jax.Array:
     """Draws the covariances of one mixture, in its storage, by Bartlett's decomposition or reciprocal gammas.
 
     scale and degrees_of_freedom may carry a component axis in front (posterior draws); else they are shared.

@@ -181,8 +181,9 @@ def condition(mixture: Mixture, dims: Sequence[int] | int, values: Any) -> Mixtu
         cross = mixture.covariances[..., known, :][..., rest]  # (..., K | 1, known, rest)
         half = jax.scipy.linalg.solve_triangular(lower, cross, lower=True)
         deviation = jnp.expand_dims(values - mixture.means[..., known], -1)
-        shift = jax.scipy.linalg.solve_triangular(jnp.broadcast_to(lower, (*deviation.shape[:-1], len(known))),
-                                                  deviation, lower=True)
+        shift = jax.scipy.linalg.solve_triangular(
+            jnp.broadcast_to(lower, (*deviation.shape[:-1], len(known))), deviation, lower=True
+        )
         means = means + (jnp.swapaxes(half, -1, -2) @ shift)[..., 0]
         covariances = covariances - jnp.swapaxes(half, -1, -2) @ half
     return Mixture(weights, means, covariances, mixture.covariance_type)

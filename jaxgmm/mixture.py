@@ -80,8 +80,10 @@ def describe(mixture: Mixture) -> str:
     k, d = shape[-2:]
     sds = np.sqrt(np.asarray(covariance.variances(mixture.covariances, mixture.covariance_type, d)))
     sds = np.broadcast_to(sds, (k, d))
-    rows = [f"  {i}  weight {float(mixture.weights[i]):.4f}  mean {_numbers(mixture.means[i])}  sd {_numbers(sds[i])}"
-            for i in range(k)]
+    rows = [
+        f"  {i}  weight {float(mixture.weights[i]):.4f}  mean {_numbers(mixture.means[i])}  sd {_numbers(sds[i])}"
+        for i in range(k)
+    ]
     return "\n".join([head, *rows])
 
 
@@ -149,8 +151,10 @@ def make_mixture(weights: Any, means: Any, covariances: Any, *, covariance_type:
 def check_mixture(mixture: Any) -> None:
     """Refuses what is not a Mixture, as when arguments come in the wrong order."""
     if not isinstance(mixture, Mixture):
-        raise TypeError(f"mixture is {type(mixture).__name__}; a jaxgmm.Mixture was expected, as from jaxgmm.make_mixture or "
-                        "the mixture of a fit: is the order of arguments right?")
+        raise TypeError(
+            f"mixture is {type(mixture).__name__}; a jaxgmm.Mixture was expected, as from jaxgmm.make_mixture or "
+            "the mixture of a fit: is the order of arguments right?"
+        )
 
 
 def _check_shapes(weights: jax.Array, means: jax.Array, covariances: jax.Array, covariance_type: str) -> None:
@@ -163,8 +167,10 @@ def _check_shapes(weights: jax.Array, means: jax.Array, covariances: jax.Array, 
         raise ValueError(f"weights has shape {weights.shape}; {(*batch, k)} was expected, to go with means {means.shape}.")
     expected = (*batch, *covariance.storage_shape(covariance_type, k, d))
     if covariances.shape != expected:
-        raise ValueError(f"covariances has shape {covariances.shape}; {expected} was expected for covariance_type="
-                         f"{covariance_type!r} and means {means.shape}.")
+        raise ValueError(
+            f"covariances has shape {covariances.shape}; {expected} was expected for covariance_type="
+            f"{covariance_type!r} and means {means.shape}."
+        )
 
 
 def _check_weights(weights: np.ndarray) -> None:
@@ -185,12 +191,15 @@ def _check_positive_definite(covariances: np.ndarray, covariance_type: str) -> N
     transposed = np.swapaxes(covariances, -1, -2)
     diagonal = np.diagonal(covariances, axis1=-2, axis2=-1)
     if (diagonal <= 0).any():
-        raise ValueError(f"covariances has a variance of {diagonal.min():.4g} on a diagonal; positive definite matrices "
-                         "were expected.")
+        raise ValueError(
+            f"covariances has a variance of {diagonal.min():.4g} on a diagonal; positive definite matrices were expected."
+        )
     scale = np.sqrt(diagonal[..., :, None] * diagonal[..., None, :])
     if (abs(covariances - transposed) > 1e-4 * scale).any():
         raise ValueError("covariances has a matrix that is not symmetric; give (S + S') / 2 if it should be.")
     smallest = np.linalg.eigvalsh(covariances / scale).min()
     if smallest <= 0:
-        raise ValueError(f"covariances has a matrix that is not positive definite (smallest eigenvalue of its correlation "
-                         f"matrix {smallest:.2g}); add a multiple of the identity, or use a simpler covariance_type.")
+        raise ValueError(
+            f"covariances has a matrix that is not positive definite (smallest eigenvalue of its correlation "
+            f"matrix {smallest:.2g}); add a multiple of the identity, or use a simpler covariance_type."
+        )

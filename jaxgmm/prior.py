@@ -3,8 +3,8 @@
     weights ~ Dirichlet(c),   Sigma_k ~ InverseWishart(nu, S),   mu_k | Sigma_k ~ N(m, Sigma_k / kappa)
 
 diag and spherical: variances ~ InverseGamma(nu / 2, S / 2), a feature or one for all; tied: one Sigma. A second family,
-`IndependentPrior`, has means free of the covariances, as most published analyses do. Densities here are in (weights, means, covariances), normalised: weights with respect to K - 1 of them, covariances with
-respect to their free entries.
+`IndependentPrior`, has means free of the covariances, as most published analyses do. Densities here are in (weights, means,
+covariances), normalised: weights with respect to K - 1 of them, covariances with respect to their free entries.
 """
 
 from __future__ import annotations
@@ -20,13 +20,24 @@ import jax.numpy as jnp
 from jax.scipy.special import gammaln
 
 from . import covariance
-from .checks import (as_data, as_float_array, as_sample_weight, check_count, check_covariance_type, check_key, check_rows_finite,
-                     is_traced)
+from .checks import (
+    as_data,
+    as_float_array,
+    as_sample_weight,
+    check_count,
+    check_covariance_type,
+    check_key,
+    check_rows_finite,
+    is_traced,
+)
 from .mixture import Mixture, check_mixture
 
 
-@partial(jax.tree_util.register_dataclass, meta_fields=[],
-         data_fields=["weight_concentration", "mean", "mean_precision", "degrees_of_freedom", "scale"])
+@partial(
+    jax.tree_util.register_dataclass,
+    meta_fields=[],
+    data_fields=["weight_concentration", "mean", "mean_precision", "degrees_of_freedom", "scale"],
+)
 @dataclass(frozen=True, eq=False)
 class Prior:
     """The conjugate prior of a mixture; every hyperparameter is an array, so priors vmap.
@@ -77,7 +88,9 @@ class HalfNormal:
     lkj: jax.Array
 
 
-@partial(jax.tree_util.register_dataclass, meta_fields=[], data_fields=["weight_concentration", "mean", "mean_covariance", "scale"])
+@partial(
+    jax.tree_util.register_dataclass, meta_fields=[], data_fields=["weight_concentration", "mean", "mean_covariance", "scale"]
+)
 @dataclass(frozen=True, eq=False)
 class IndependentPrior:
     """A prior whose means do not depend on the covariances: mu_k ~ N(m, M), Sigma_k by `scale`, weights ~ Dirichlet(c).
@@ -181,14 +194,17 @@ def log_prior(mixture: Mixture, prior: Prior | IndependentPrior, *, present: jax
     return log_prior_factored(mixture, factors, prior, present)
 
 
-def log_prior_factored(mixture: Mixture, factors: covariance.Factors, prior: Prior | IndependentPrior, present: jax.Array) -> jax.Array:
+def log_prior_factored(
+    mixture: Mixture, factors: covariance.Factors, prior: Prior | IndependentPrior, present: jax.Array
+) -> jax.Array:
     """`log_prior` for those who have the factors already."""
     total = log_dirichlet(mixture.weights, prior.weight_concentration, present)
     return total + _log_covariances(mixture, factors, prior, present) + _log_means(mixture, factors, prior, present)
 
 
-def sample_prior(key: jax.Array, prior: Prior | IndependentPrior, *, num_components: int, covariance_type: str = "full",
-                 num_samples: int) -> Mixture:
+def sample_prior(
+    key: jax.Array, prior: Prior | IndependentPrior, *, num_components: int, covariance_type: str = "full", num_samples: int
+) -> Mixture:
     """Independent draws of mixtures from a prior.
 
     Args:
@@ -261,7 +277,9 @@ def _sample_lkj_cholesky(key: jax.Array, lkj: jax.Array, count: int, d: int, dty
     """Cholesky factors (count, D, D) of LKJ correlations. Lewandowski, Kurowicka & Joe (2009), section 3.2 (onion)."""
     key_beta, key_direction = jax.random.split(key)
     rows = jnp.arange(1, d, dtype=dtype)
-    square = jax.random.beta(key_beta, rows / 2, lkj + (d - 1 - rows) / 2, (count, d - 1), dtype)  # squared length below the diagonal
+    square = jax.random.beta(
+        key_beta, rows / 2, lkj + (d - 1 - rows) / 2, (count, d - 1), dtype
+    )  # squared length below the diagonal
     direction = jnp.tril(jax.random.normal(key_direction, (count, d, d), dtype), -1)[:, 1:]
     direction = direction / jnp.linalg.norm(direction, axis=-1, keepdims=True)
     below = jnp.concatenate([jnp.zeros((count, 1, d), dtype), jnp.sqrt(square)[..., None] * direction], 1)
@@ -269,7 +287,9 @@ def _sample_lkj_cholesky(key: jax.Array, lkj: jax.Array, count: int, d: int, dty
     return below + diagonal[..., None] * jnp.eye(d, dtype=dtype)
 
 
-def _log_covariances(mixture: Mixture, factors: covariance.Factors, prior: Prior | IndependentPrior, present: jax.Array) -> jax.Array:
+def _log_covariances(
+    mixture: Mixture, factors: covariance.Factors, prior: Prior | IndependentPrior, present: jax.Array
+) -> jax.Array:
     kind, d = mixture.covariance_type, mixture.num_features
     if not isinstance(prior, Prior) and isinstance(prior.scale, HalfNormal):
         density = covariance.half_normal_lkj_log_prob(mixture.covariances, factors, prior.scale.sd, prior.scale.lkj, kind, d)
@@ -311,8 +331,9 @@ def _moments_of_data(x: jax.Array, weight: jax.Array | None, covariance_type: st
 def check_prior_shapes(prior: Prior | IndependentPrior, mixture: Mixture) -> None:
     """Refuses a prior whose type or shapes do not go with a mixture."""
     if not isinstance(prior, Prior | IndependentPrior):
-        raise TypeError(f"prior is {type(prior).__name__}; a jaxgmm.Prior or IndependentPrior was expected, as from "
-                        "jaxgmm.default_prior.")
+        raise TypeError(
+            f"prior is {type(prior).__name__}; a jaxgmm.Prior or IndependentPrior was expected, as from jaxgmm.default_prior."
+        )
     k, d, kind = mixture.num_components, mixture.num_features, mixture.covariance_type
     form = covariance.prior_scale_shape(kind, d)
     expected: dict[str, tuple] = {"weight_concentration": (k,), "mean": (d,)}
@@ -323,7 +344,9 @@ def check_prior_shapes(prior: Prior | IndependentPrior, mixture: Mixture) -> Non
     for name, shape in expected.items():
         got = jnp.shape(attrgetter(name)(prior))
         if got != shape:
-            raise ValueError(f"prior.{name} has shape {got}; {shape} was expected for K={k}, D={d} and covariance_type={kind!r}.")
+            raise ValueError(
+                f"prior.{name} has shape {got}; {shape} was expected for K={k}, D={d} and covariance_type={kind!r}."
+            )
 
 
 def _scale_shapes(prior: IndependentPrior, covariance_type: str, num_features: int) -> dict[str, tuple]:
@@ -332,13 +355,16 @@ def _scale_shapes(prior: IndependentPrior, covariance_type: str, num_features: i
         return {"scale.sd": (num_features,) if form else (), "scale.lkj": ()}
     fitting = InverseWishart if dense else InverseGamma
     if not isinstance(prior.scale, fitting):
-        raise TypeError(f"prior.scale is {type(prior.scale).__name__}; {fitting.__name__} or HalfNormal was expected for "
-                        f"covariance_type={covariance_type!r}.")
+        raise TypeError(
+            f"prior.scale is {type(prior.scale).__name__}; {fitting.__name__} or HalfNormal was expected for "
+            f"covariance_type={covariance_type!r}."
+        )
     return {"scale.degrees_of_freedom": (), "scale.scale": form} if dense else {"scale.shape": (), "scale.rate": form}
 
 
-def check_prior(prior: Prior | IndependentPrior, num_components: int, num_features: int, covariance_type: str, *,
-                mode: bool = False) -> None:
+def check_prior(
+    prior: Prior | IndependentPrior, num_components: int, num_features: int, covariance_type: str, *, mode: bool = False
+) -> None:
     """Refuses a prior of the wrong shape or, where values are concrete, an improper one.
 
     mode: for MAP-EM, which also needs concentrations >= 1 and a conjugate scale.
@@ -346,8 +372,10 @@ def check_prior(prior: Prior | IndependentPrior, num_components: int, num_featur
     shape = jax.ShapeDtypeStruct((num_components, num_features), jnp.float32)
     check_prior_shapes(prior, Mixture(shape, shape, shape, covariance_type))
     if mode and not isinstance(prior, Prior) and isinstance(prior.scale, HalfNormal):
-        raise TypeError("prior.scale is HalfNormal, which has no closed M-step and no mode away from 0; for MAP-EM use "
-                        "InverseWishart or InverseGamma, or sample with nuts.")
+        raise TypeError(
+            "prior.scale is HalfNormal, which has no closed M-step and no mode away from 0; for MAP-EM use "
+            "InverseWishart or InverseGamma, or sample with nuts."
+        )
     if is_traced(prior):
         return
     with jax.ensure_compile_time_eval():  # constants inside somebody's jit
@@ -359,8 +387,10 @@ def _check_prior_values(prior: Prior | IndependentPrior, num_features: int, cova
     lowest = float(array(prior.weight_concentration, "prior.weight_concentration").min())
     _require_positive(lowest, "prior.weight_concentration")
     if mode and lowest < 1:
-        raise ValueError(f"prior.weight_concentration has {lowest:.4g}; MAP needs values >= 1, below which the density is "
-                         "unbounded at a weight of 0: raise it, or sample (nuts, gibbs).")
+        raise ValueError(
+            f"prior.weight_concentration has {lowest:.4g}; MAP needs values >= 1, below which the density is "
+            "unbounded at a weight of 0: raise it, or sample (nuts, gibbs)."
+        )
     array(prior.mean, "prior.mean")
     if isinstance(prior, Prior):
         _require_positive(float(array(prior.mean_precision, "prior.mean_precision")), "prior.mean_precision")
@@ -373,8 +403,10 @@ def _check_prior_values(prior: Prior | IndependentPrior, num_features: int, cova
     nu, scale = covariance_prior(prior)
     nu, limit = float(array(nu, "prior degrees of freedom")), num_features - 1 if covariance.is_dense(covariance_type) else 0
     if nu <= limit:
-        raise ValueError(f"prior.degrees_of_freedom is {nu:.4g}; a value > {limit} was expected for covariance_type="
-                         f"{covariance_type!r} and D={num_features}: below it the prior is improper.")
+        raise ValueError(
+            f"prior.degrees_of_freedom is {nu:.4g}; a value > {limit} was expected for covariance_type="
+            f"{covariance_type!r} and D={num_features}: below it the prior is improper."
+        )
     _require_positive_definite(array(scale, "prior.scale"), "prior.scale")
 
 
@@ -386,4 +418,6 @@ def _require_positive(value: float, name: str) -> None:
 def _require_positive_definite(scale: jax.Array, name: str) -> None:
     lower = covariance.cholesky(scale) if scale.ndim == 2 else jnp.sqrt(jnp.where(scale > 0, scale, jnp.nan))
     if not bool(jnp.isfinite(lower).all()):
-        raise ValueError(f"{name} is not positive definite; a covariance (or variances > 0) in data units squared was expected.")
+        raise ValueError(
+            f"{name} is not positive definite; a covariance (or variances > 0) in data units squared was expected."
+        )

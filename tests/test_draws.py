@@ -47,16 +47,19 @@ def test_refused_at_the_door():
     at_the_door(**ok | {"x": nan, "sample_weight": (np.arange(30) != 3) * 1.0})
     half = dataclasses.replace(start, covariances=-start.covariances)
     cases = [
-        (dict(num_chains=0), ValueError, "num_chains is 0"), (dict(num_samples=True), TypeError, "num_samples is True"),
+        (dict(num_chains=0), ValueError, "num_chains is 0"),
+        (dict(num_samples=True), TypeError, "num_samples is True"),
         (dict(x=nan), ValueError, "x contains NaN in 1 of 30 rows"),
         (dict(x=x[:, :1]), ValueError, "1 features, the mixture 2"),
-        (dict(x=x[:0]), ValueError, "no rows"), (dict(key=0), TypeError, "key is int"),
+        (dict(x=x[:0]), ValueError, "no rows"),
+        (dict(key=0), TypeError, "key is int"),
         (dict(prior=None), TypeError, "prior is None"),
         (dict(start=dataclasses.replace(start, weights=jnp.array([1.0, 0.0]))), ValueError, "empty component .*: 1;"),
         (dict(start=dataclasses.replace(start, means=start.means * jnp.nan)), ValueError, "the fit that it came from failed"),
         (dict(start=half), ValueError, "not positive definite"),
         (dict(start=jax.tree.map(lambda leaf: leaf[None], start)), ValueError, "a stack of shape"),
-        (dict(start=jaxgmm.fit(start, x)), TypeError, "give its .mixture"), (dict(start=3), TypeError, "start is int"),
+        (dict(start=jaxgmm.fit(start, x)), TypeError, "give its .mixture"),
+        (dict(start=3), TypeError, "start is int"),
         (dict(prior=random_prior(0, "diag", 2, 2)), ValueError, "prior.scale has shape"),
         (dict(prior=dataclasses.replace(prior, degrees_of_freedom=jnp.array(0.5))), ValueError, "improper"),
         (dict(prior=dataclasses.replace(prior, scale=-prior.scale)), ValueError, "not positive definite"),

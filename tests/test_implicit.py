@@ -32,22 +32,33 @@ def conjugate(kind, family):
         scale = {"full": jnp.eye(2), "tied": jnp.eye(2), "diag": jnp.ones(2), "spherical": jnp.array(1.0)}[kind]
         return jaxgmm.Prior(jnp.full(2, 1.5), jnp.zeros(2), jnp.array(0.5), jnp.array(5.0), scale)
     rate = {"diag": jnp.ones(2), "spherical": jnp.array(1.0)}
-    scale = jaxgmm.InverseGamma(jnp.array(2.0), rate[kind]) if kind in rate else \
-        jaxgmm.InverseWishart(jnp.array(5.0), jnp.eye(2))
+    scale = (
+        jaxgmm.InverseGamma(jnp.array(2.0), rate[kind]) if kind in rate else jaxgmm.InverseWishart(jnp.array(5.0), jnp.eye(2))
+    )
     return jaxgmm.IndependentPrior(jnp.full(2, 1.5), jnp.zeros(2), 4 * jnp.eye(2), scale)
 
 
 def summary(fit):
     """One smooth number of everything that is differentiable."""
     m = fit.mixture
-    return jnp.sin(m.means).sum() + (m.weights**2).sum() + jnp.cos(m.covariances).sum() + 0.01 * fit.log_likelihood + 0.01 * fit.objective
+    return (
+        jnp.sin(m.means).sum()
+        + (m.weights**2).sum()
+        + jnp.cos(m.covariances).sum()
+        + 0.01 * fit.log_likelihood
+        + 0.01 * fit.objective
+    )
 
 
-CASES = [(kind, "penalty") for kind in ("full", "tied", "diag", "spherical")]
-CASES += [("full", "reg_covar"), ("tied", "joint"), ("spherical", "joint"), ("full", "independent"), ("diag", "independent")]
+def cases():
+    """Every type and every regularisation: one of each by default, the rest marked slow."""
+    default = [("full", "penalty"), ("tied", "joint"), ("diag", "independent"), ("spherical", "reg_covar")]
+    for kind in ("full", "tied", "diag", "spherical"):
+        for mode in ("penalty", "reg_covar", "joint", "independent"):
+            yield pytest.param(kind, mode, marks=[] if (kind, mode) in default else pytest.mark.slow)
 
 
-@pytest.mark.parametrize("kind, mode", CASES)
+@pytest.mark.parametrize("kind, mode", list(cases()))
 def test_forward_reverse_and_finite_differences_agree(kind, mode):
     """Relative 1e-5 along a random direction of all inputs at once."""
     x, weight = problem()
@@ -60,7 +71,9 @@ def test_forward_reverse_and_finite_differences_agree(kind, mode):
         return summary(jaxgmm.fit(start, x, prior, sample_weight=weight, reg_covar=reg, tol=0, max_iter=500))
 
     rng = np.random.default_rng(1)
-    tangent = jax.tree.map(lambda leaf: 0.1 * jnp.eye(2) if leaf.shape == (2, 2) else 0.1 * jnp.asarray(rng.normal(size=leaf.shape)), args)
+    tangent = jax.tree.map(
+        lambda leaf: 0.1 * jnp.eye(2) if leaf.shape == (2, 2) else 0.1 * jnp.asarray(rng.normal(size=leaf.shape)), args
+    )
     forward = jax.jit(lambda a, t: jax.jvp(value, a, t)[1])(args, tangent)
     slopes = jax.jit(jax.grad(value, argnums=tuple(i for i in range(4) if args[i] is not None)))(*args)
     reverse = sum(jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(slopes), jax.tree.leaves(tangent), strict=True))

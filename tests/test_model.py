@@ -106,6 +106,7 @@ def test_gradient_with_silenced_rows_is_finite():
 def test_numpyro_predictive_runs():
     """The model serves NumPyro's own tools: prior draws have the sites that it promises."""
     x = random_data(0, 20, 2)
-    draws = numpyro.infer.Predictive(model, num_samples=3)(jax.random.key(0), x, random_prior(0, "tied", 2, 2),
-                                                           num_components=2, covariance_type="tied")
+    draws = numpyro.infer.Predictive(model, num_samples=3)(
+        jax.random.key(0), x, random_prior(0, "tied", 2, 2), num_components=2, covariance_type="tied"
+    )
     assert draws["weights"].shape == (3, 2) and draws["covariances"].shape == (3, 1, 2, 2)

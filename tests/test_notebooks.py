@@ -48,9 +48,13 @@ def test_there_are_notebooks():
 
 
 @each_notebook
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:jupyter_client", "ignore::DeprecationWarning:jupyter_core",
-                            "ignore::DeprecationWarning:nbclient", "ignore::DeprecationWarning:zmq",
-                            "ignore::DeprecationWarning:tornado")
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning:jupyter_client",
+    "ignore::DeprecationWarning:jupyter_core",
+    "ignore::DeprecationWarning:nbclient",
+    "ignore::DeprecationWarning:zmq",
+    "ignore::DeprecationWarning:tornado",
+)
 # Windows' default event loop is not the one that zmq wants, and it says so
 @pytest.mark.filterwarnings("ignore:Proactor event loop does not implement:RuntimeWarning")
 def test_runs_and_keeps_its_promises(path, tmp_path, monkeypatch):
@@ -60,9 +64,13 @@ def test_runs_and_keeps_its_promises(path, tmp_path, monkeypatch):
     monkeypatch.setenv("MATPLOTLIBRC", os.devnull)
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
     notebook = nbformat.read(path, as_version=4)
-    client = nbclient.NotebookClient(notebook, kernel_name="python3", timeout=SECONDS_A_CELL,
-                                     kernel_manager_class=kernel_manager_class(tmp_path),
-                                     resources={"metadata": {"path": str(tmp_path)}})
+    client = nbclient.NotebookClient(
+        notebook,
+        kernel_name="python3",
+        timeout=SECONDS_A_CELL,
+        kernel_manager_class=kernel_manager_class(tmp_path),
+        resources={"metadata": {"path": str(tmp_path)}},
+    )
     client.execute()  # raises CellExecutionError with the cell and its traceback
     outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
     assert not [output for output in outputs if output.output_type == "error"]

@@ -28,8 +28,12 @@ def two_groups(seed, n, d, kind, dtype=np.float32):
     """Data, a start and a prior without a fit: Newton finds the mode from there. Groups ten standard deviations apart."""
     x = np.random.default_rng(seed).normal(size=(n, d)).astype(dtype)
     x[: n // 3] += 10
-    covariances = {"full": np.stack([np.eye(d)] * 2), "tied": np.eye(d)[None], "diag": np.ones((2, d)),
-                   "spherical": np.ones((2, 1))}
+    covariances = {
+        "full": np.stack([np.eye(d)] * 2),
+        "tied": np.eye(d)[None],
+        "diag": np.ones((2, d)),
+        "spherical": np.ones((2, 1)),
+    }
     means = np.stack([np.full(d, 10.0), np.zeros(d)]).astype(dtype)
     start = jaxgmm.make_mixture([1 / 3, 2 / 3], means, covariances[kind].astype(dtype), covariance_type=kind)
     prior = jax.tree.map(lambda leaf: leaf.astype(dtype), random_prior(seed, kind, 2, d))
@@ -100,8 +104,9 @@ def test_tied_with_weights_under_a_half_normal_prior():
     prior = dataclasses.replace(prior, mean_covariance=100 * prior.mean_covariance)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        posterior = jaxgmm.nuts(jax.random.key(0), start, x, prior, num_samples=50, num_chains=2, sample_weight=weight,
-                                adapt_mass_matrix=False)
+        posterior = jaxgmm.nuts(
+            jax.random.key(0), start, x, prior, num_samples=50, num_chains=2, sample_weight=weight, adapt_mass_matrix=False
+        )
     assert posterior.mixture.covariances.shape == (2, 50, 1, 2, 2)
     check_log_density(posterior, x, prior, weight)
 
@@ -132,11 +137,13 @@ def test_vmap_over_data_starts_and_priors():
 def test_options_that_make_no_sense(faithful):
     """Each refused by name."""
     x, fit, prior, _ = faithful
-    for change, error, sentence in ((dict(num_warmup=-1), ValueError, "num_warmup is -1"),
-                                    (dict(adapt_mass_matrix="yes"), TypeError, "adapt_mass_matrix is 'yes'"),
-                                    (dict(target_accept_prob=1.5), ValueError, "target_accept_prob is 1.5"),
-                                    (dict(max_tree_depth=0), ValueError, "max_tree_depth is 0"),
-                                    (dict(num_chains=0), ValueError, "num_chains is 0")):
+    for change, error, sentence in (
+        (dict(num_warmup=-1), ValueError, "num_warmup is -1"),
+        (dict(adapt_mass_matrix="yes"), TypeError, "adapt_mass_matrix is 'yes'"),
+        (dict(target_accept_prob=1.5), ValueError, "target_accept_prob is 1.5"),
+        (dict(max_tree_depth=0), ValueError, "max_tree_depth is 0"),
+        (dict(num_chains=0), ValueError, "num_chains is 0"),
+    ):
         with pytest.raises(error, match=sentence):
             jaxgmm.nuts(jax.random.key(0), fit.mixture, x, prior, **change)
 

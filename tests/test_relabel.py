@@ -21,9 +21,12 @@ def planted(mixture, orders, prior=None):
     draws = jax.tree.map(lambda leaf: leaf * (1 + 0.01 * rng.random((*shape, *[1] * leaf.ndim))), mixture)
     orders = jnp.asarray(orders)
     kind = mixture.covariance_type
-    mixed = jaxgmm.Mixture(jnp.take_along_axis(draws.weights, orders, -1),
-                           jnp.take_along_axis(draws.means, orders[..., None], -2),
-                           covariance.permute(draws.covariances, orders, kind), kind)
+    mixed = jaxgmm.Mixture(
+        jnp.take_along_axis(draws.weights, orders, -1),
+        jnp.take_along_axis(draws.means, orders[..., None], -2),
+        covariance.permute(draws.covariances, orders, kind),
+        kind,
+    )
     return Posterior(mixed, jnp.zeros(shape), prior, jnp.array(0), {"khat": jnp.array(0.1)}, "nuts"), draws
 
 
@@ -32,9 +35,11 @@ def random_orders(k, shape=(2, 15)):
     return np.array([[rng.permutation(k) for _ in range(shape[1])] for _ in range(shape[0])])
 
 
-@pytest.mark.parametrize("kind, k, method", [(kind, 3, "assignment") for kind in KINDS] +
-                         [("full", 7, "assignment"), ("full", 1, "assignment"), ("tied", 3, "stephens"),
-                          ("diag", 7, "stephens")])
+@pytest.mark.parametrize(
+    "kind, k, method",
+    [(kind, 3, "assignment") for kind in KINDS]
+    + [("full", 7, "assignment"), ("full", 1, "assignment"), ("tied", 3, "stephens"), ("diag", 7, "stephens")],
+)
 def test_planted_permutations_come_back(kind, k, method):
     """Every field; up to six components by trying all, beyond by assignment on the host."""
     mixture, x = random_mixture(0, kind, k, 2, spread=8), random_data(0, 40, 2, k, spread=8)
@@ -106,11 +111,13 @@ def test_refused():
     """Each by name."""
     mixture, x = random_mixture(0, "full", 3, 2), random_data(0, 40, 2)
     posterior, _ = planted(mixture, random_orders(3))
-    for arguments, error, sentence in (((mixture, mixture, x), TypeError, "posterior is Mixture"),
-                                       ((posterior, jaxgmm.fit(mixture, x), x), TypeError, "give its .mixture"),
-                                       ((posterior, random_mixture(0, "full", 2, 2), x), ValueError, "reference has K=2"),
-                                       ((posterior, posterior.mixture, x), ValueError, "leading axes"),
-                                       ((posterior, mixture, x * np.nan), ValueError, "x contains NaN")):
+    for arguments, error, sentence in (
+        ((mixture, mixture, x), TypeError, "posterior is Mixture"),
+        ((posterior, jaxgmm.fit(mixture, x), x), TypeError, "give its .mixture"),
+        ((posterior, random_mixture(0, "full", 2, 2), x), ValueError, "reference has K=2"),
+        ((posterior, posterior.mixture, x), ValueError, "leading axes"),
+        ((posterior, mixture, x * np.nan), ValueError, "x contains NaN"),
+    ):
         with pytest.raises(error, match=sentence):
             jaxgmm.relabel(*arguments)
     with pytest.raises(ValueError, match="method is 'ecr'"):

@@ -56,8 +56,12 @@ def test_weights_are_repetition_and_absence_is_dropped(kind, x64):
     repeated = jaxgmm.standard_errors(mixture, np.repeat(x, weight, axis=0), kind=kind)
     for a, b in zip(jax.tree.leaves(weighted), jax.tree.leaves(repeated), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-8)
-    ghost = jaxgmm.Mixture(jnp.append(mixture.weights, 0.0), jnp.vstack([mixture.means, mixture.means[:1]]),
-                           jnp.vstack([mixture.covariances, mixture.covariances[:1]]), "diag")
+    ghost = jaxgmm.Mixture(
+        jnp.append(mixture.weights, 0.0),
+        jnp.vstack([mixture.means, mixture.means[:1]]),
+        jnp.vstack([mixture.covariances, mixture.covariances[:1]]),
+        "diag",
+    )
     errors = jaxgmm.standard_errors(ghost, np.repeat(x, weight, axis=0), kind=kind)
     np.testing.assert_allclose(errors.means[:2], repeated.means, rtol=1e-8)
     assert np.isnan(errors.means[2]).all() and np.isnan(errors.weights[2])

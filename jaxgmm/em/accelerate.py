@@ -66,15 +66,16 @@ def from_vector(vector: jax.Array, like: Mixture, scale: Mixture) -> Mixture:
     kind, (k, d) = like.covariance_type, like.means.shape
     unit = _unit(scale)
     weights = jnp.where(like.weights > 0, jnp.exp(vector[:k]), 0)
-    lower = vector[k + k * d:].reshape(like.covariances.shape)
+    lower = vector[k + k * d :].reshape(like.covariances.shape)
     if covariance.is_dense(kind):
         diagonal = jnp.diagonal(lower, axis1=-2, axis2=-1)
         lower = unit[:, None] * (jnp.tril(lower, -1) + jnp.exp(diagonal)[..., None] * jnp.eye(d, dtype=lower.dtype))
         covariances = lower @ jnp.swapaxes(lower, -1, -2)
     else:
         covariances = jnp.exp(2 * lower)
-    return dataclasses.replace(like, weights=weights / weights.sum(), means=vector[k:k + k * d].reshape(k, d) * unit,
-                               covariances=covariances)
+    return dataclasses.replace(
+        like, weights=weights / weights.sum(), means=vector[k : k + k * d].reshape(k, d) * unit, covariances=covariances
+    )
 
 
 def _unit(scale: Mixture) -> jax.Array:
@@ -114,7 +115,7 @@ def after(memory: Memory, extrapolated: jax.Array, accepted: jax.Array, settled:
     """
     refused = extrapolated & ~accepted
     refusals = jnp.where(refused, memory.refusals + 1, jnp.where(extrapolated, 0, memory.refusals))
-    patience = jnp.where(refused, jnp.minimum(2**jnp.minimum(refusals, 5), _LONGEST_WAIT), memory.patience)
+    patience = jnp.where(refused, jnp.minimum(2 ** jnp.minimum(refusals, 5), _LONGEST_WAIT), memory.patience)
     patience = jnp.where(settled, jnp.maximum(patience, 1), patience)
     return memory._replace(patience=patience, refusals=refusals)
 

@@ -16,7 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
-from ..checks import as_data, as_sample_weight, caller_warns, check_count, check_flag, check_number, check_rows_finite, is_traced
+from ..checks import (
+    as_data,
+    as_sample_weight,
+    caller_warns,
+    check_count,
+    check_flag,
+    check_number,
+    check_rows_finite,
+    is_traced,
+)
 from ..mixture import Mixture, check_mixture
 from ..prior import IndependentPrior, Prior, log_prior_factored
 from .accelerate import Memory, after, extrapolate, start_memory
@@ -49,8 +58,18 @@ class _Problem(NamedTuple):
 _RUNNING = -1
 
 
-def fit(mixture: Mixture, x: Any, prior: Prior | None = None, *, sample_weight: Any = None, tol: Any = 1e-8, max_iter: int = 1000,
-        reg_covar: Any = None, accelerate: bool = False, chunk_size: int | None = None) -> Fit:
+def fit(
+    mixture: Mixture,
+    x: Any,
+    prior: Prior | None = None,
+    *,
+    sample_weight: Any = None,
+    tol: Any = 1e-8,
+    max_iter: int = 1000,
+    reg_covar: Any = None,
+    accelerate: bool = False,
+    chunk_size: int | None = None,
+) -> Fit:
     """EM from a start: maximum likelihood, or the posterior mode under a prior. Bishop (2006), section 9.2.2.
 
     Without a prior the likelihood, which is unbounded, is kept from collapse by a penalty worth 1e-6 of an observation (see
@@ -96,8 +115,10 @@ def fit(mixture: Mixture, x: Any, prior: Prior | None = None, *, sample_weight: 
     check_regularisation(prior, reg_covar, mixture)
     check_flag(accelerate, "accelerate")
     if accelerate and reg_covar is not None:
-        raise ValueError("accelerate and reg_covar were both given; acceleration needs an objective that no step lowers: use the "
-                         "default regularisation or a prior.")
+        raise ValueError(
+            "accelerate and reg_covar were both given; acceleration needs an objective that no step lowers: use the "
+            "default regularisation or a prior."
+        )
     if chunk_size is not None:
         check_count(chunk_size, "chunk_size")
     cast = partial(jax.tree.map, lambda leaf: jnp.asarray(leaf, x.dtype))
@@ -121,8 +142,10 @@ def _at_the_door(mixture: Mixture, x: Any, prior: Any, sample_weight: Any) -> tu
             rows = len(x) if weight is None else int((weight > 0).sum())
             present = int((mixture.weights > 0).sum())
         if rows < present:
-            raise ValueError(f"x has {rows} rows and the mixture {present} components; at least one row a component was "
-                             "expected: use fewer components.")
+            raise ValueError(
+                f"x has {rows} rows and the mixture {present} components; at least one row a component was "
+                "expected: use fewer components."
+            )
         if rows == 1 and prior is None:
             raise ValueError("x has one row, from which no covariance can be estimated; give more rows, or a prior.")
     return mixture, x, weight
@@ -169,13 +192,28 @@ def _solve(start: Mixture, problem: _Problem, tol: jax.Array, max_iter: int, acc
     nothing = jnp.asarray(-jnp.inf, problem.x.dtype)
     summary = jax.eval_shape(lambda: _evaluate(origin, problem, shift, present, chunk_size)[0])
     blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), summary)
-    state = _State(jnp.array(-1), origin, blank, nothing, nothing, jnp.array(_RUNNING),
-                   jnp.full(max_iter + 1, jnp.nan, problem.x.dtype), start_memory(origin) if accelerate else None)
+    state = _State(
+        jnp.array(-1),
+        origin,
+        blank,
+        nothing,
+        nothing,
+        jnp.array(_RUNNING),
+        jnp.full(max_iter + 1, jnp.nan, problem.x.dtype),
+        start_memory(origin) if accelerate else None,
+    )
     state = jax.lax.while_loop(running, step, state)
     # a start that was never left comes back to the last bit
     mixture = dataclasses.replace(state.mixture, means=jnp.where(state.step > 0, state.mixture.means + shift, start.means))
-    return Fit(mixture, state.log_likelihood, state.objective, state.history, jnp.maximum(state.step, 0),
-               jnp.where(state.status == _RUNNING, Status.MAX_ITER, state.status), _component_status(state, problem))
+    return Fit(
+        mixture,
+        state.log_likelihood,
+        state.objective,
+        state.history,
+        jnp.maximum(state.step, 0),
+        jnp.where(state.status == _RUNNING, Status.MAX_ITER, state.status),
+        _component_status(state, problem),
+    )
 
 
 @_solve.defjvp
@@ -209,8 +247,9 @@ def _shifted(problem: _Problem, shift: jax.Array) -> _Problem:
     return problem if prior is None else problem._replace(prior=dataclasses.replace(prior, mean=prior.mean - shift))
 
 
-def _evaluate(mixture: Mixture, problem: _Problem, shift: jax.Array, present: jax.Array,
-              chunk_size: int | None) -> tuple[Summary, jax.Array, jax.Array, jax.Array]:
+def _evaluate(
+    mixture: Mixture, problem: _Problem, shift: jax.Array, present: jax.Array, chunk_size: int | None
+) -> tuple[Summary, jax.Array, jax.Array, jax.Array]:
     """Summary, log-likelihood and objective at a mixture in shifted coordinates, and the objective's rounding error."""
     kind, d = mixture.covariance_type, mixture.num_features
     factors = covariance.factorize(mixture.covariances, kind, d)
@@ -247,17 +286,28 @@ def _center(problem: _Problem) -> jax.Array:
         center = x[0] + (x - x[0]).mean(0)
     else:
         first, total = x[jnp.argmax(weight > 0)], weight.sum()
-        center = first + covariance.einsum("nd,n->d", jnp.where(weight[:, None] > 0, x - first, 0), weight) / jnp.where(total > 0, total, 1)
+        center = first + covariance.einsum("nd,n->d", jnp.where(weight[:, None] > 0, x - first, 0), weight) / jnp.where(
+            total > 0, total, 1
+        )
     return jnp.where(jnp.isfinite(center), center, 0)
 
 
-def _judge(state: _State, proposal: Mixture, objective: jax.Array, finite: jax.Array, tol: jax.Array, rounding: jax.Array,
-           monotone: bool) -> jax.Array:
+def _judge(
+    state: _State,
+    proposal: Mixture,
+    objective: jax.Array,
+    finite: jax.Array,
+    tol: jax.Array,
+    rounding: jax.Array,
+    monotone: bool,
+) -> jax.Array:
     """The status after a proposal, in order of precedence."""
     change = objective - state.objective
     first = state.step < 0
     small = abs(change) <= jnp.maximum(tol, rounding)
-    same = jnp.array([(a == b).all() for a, b in zip(jax.tree.leaves(proposal), jax.tree.leaves(state.mixture), strict=True)]).all()
+    same = jnp.array(
+        [(a == b).all() for a, b in zip(jax.tree.leaves(proposal), jax.tree.leaves(state.mixture), strict=True)]
+    ).all()
     status = jnp.where(~first & jnp.where(tol > 0, small, same), Status.CONVERGED, _RUNNING)
     if monotone:
         # a step that EM takes downhill within rounding says that there is no further to go: the better state before it stays
@@ -283,7 +333,9 @@ def _component_status(state: _State, problem: _Problem) -> jax.Array:
         else:
             floor = covariance.ridge(jnp.zeros_like(mixture.covariances), jnp.full(1, reg_covar), kind)
         if covariance.is_dense(kind):
-            floor = covariance.ridge(floor, rounding_ridge(d, count.dtype) * covariance.variances(mixture.covariances, kind, d), kind)
+            floor = covariance.ridge(
+                floor, rounding_ridge(d, count.dtype) * covariance.variances(mixture.covariances, kind, d), kind
+            )
         pivots, floors = (covariance.pivots(c, kind, d) for c in (mixture.covariances, floor))  # (K | 1, D)
         status = jnp.where((pivots <= 2 * floors).any(-1), ComponentStatus.AT_FLOOR, status)
     smallest = count.sum() * jnp.finfo(count.dtype).tiny ** 0.5
@@ -297,8 +349,10 @@ def warn_of(result: Fit, start: Mixture, x: jax.Array, weight: jax.Array | None)
     kept = np.asarray(x if weight is None else x[weight > 0])
     constant = np.flatnonzero((kept == kept[:1]).all(0)) if len(kept) > 1 else np.array([], int)
     if constant.size:
-        caller_warns(f"x is constant in column {', '.join(map(str, constant[:10]))}: its variance is held at the rounding of its "
-                     "values; leave the column out.")
+        caller_warns(
+            f"x is constant in column {', '.join(map(str, constant[:10]))}: its variance is held at the rounding of its "
+            "values; leave the column out."
+        )
     n, d = kept.shape
     if d >= n > 1:
         caller_warns(f"x has {d} features and {n} rows: covariances are not determined; use 'diag' or 'spherical', or a prior.")

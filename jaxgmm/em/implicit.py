@@ -30,8 +30,13 @@ def tangent_of_fixed_point(step: Callable[[Any, Any], Any], theta: Any, data: An
         return v - push(v)
 
     if flat.size > DENSE_LIMIT:
-        tangent, _ = jax.scipy.sparse.linalg.gmres(residual, drive, tol=1e-10, restart=50, maxiter=20, solve_method="incremental")
+        # gmres itself does not transpose: its device_put ties the start to the right-hand side
+        tangent = jax.lax.custom_linear_solve(residual, drive, solve=_gmres, transpose_solve=_gmres)
     else:
         columns = jax.lax.map(residual, jnp.eye(flat.size, dtype=flat.dtype), batch_size=_BATCH)
         tangent = jnp.linalg.solve(columns.T, drive)
     return unravel(tangent)
+
+
+def _gmres(matvec: Callable[[jax.Array], jax.Array], right: jax.Array) -> jax.Array:
+    return jax.scipy.sparse.linalg.gmres(matvec, right, tol=1e-10, restart=50, maxiter=20, solve_method="incremental")[0]

@@ -57,8 +57,14 @@ def sum_over_chunks(function: Callable, rows: Any, weight: jax.Array | None, chu
     return total
 
 
-def moment_sums(mixture: Mixture, factors: covariance.Factors, x: jax.Array, weight: jax.Array | None, shift: jax.Array,
-                chunk_size: int | None) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+def moment_sums(
+    mixture: Mixture,
+    factors: covariance.Factors,
+    x: jax.Array,
+    weight: jax.Array | None,
+    shift: jax.Array,
+    chunk_size: int | None,
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """count, first, second and log-likelihood of x - shift, in the whitened coordinates of a mixture that is shifted too."""
     k, d = mixture.num_components, mixture.num_features
     chunk = chunk_size or default_chunk(k, d)
@@ -81,7 +87,9 @@ def moment_sums(mixture: Mixture, factors: covariance.Factors, x: jax.Array, wei
 def _reach(mixture: Mixture, factors: covariance.Factors) -> jax.Array:
     """Largest expected squared distance of the data from the centre, in a component's whitened coordinates."""
     kind, d = mixture.covariance_type, mixture.num_features
-    square = covariance.einsum("k,kd->d", mixture.weights, covariance.variances(mixture.covariances, kind, d) + mixture.means**2)
+    square = covariance.einsum(
+        "k,kd->d", mixture.weights, covariance.variances(mixture.covariances, kind, d) + mixture.means**2
+    )
     reach = covariance.transform(factors.whitener**2, jnp.broadcast_to(square, mixture.means.shape), kind)  # (K, D)
     return jnp.where(mixture.weights > 0, reach.max(-1), 0).max()
 

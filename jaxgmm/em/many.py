@@ -8,7 +8,16 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance
-from ..checks import as_data, as_sample_weight, check_choice, check_count, check_covariance_type, check_key, check_rows_finite, is_traced
+from ..checks import (
+    as_data,
+    as_sample_weight,
+    check_choice,
+    check_count,
+    check_covariance_type,
+    check_key,
+    check_rows_finite,
+    is_traced,
+)
 from ..mixture import Mixture
 from ..prior import IndependentPrior, Prior
 from .fitting import fit, warn_of
@@ -16,9 +25,18 @@ from .result import ComponentStatus, Fit, Status
 from .starts import METHODS, initialize
 
 
-def fit_restarts(key: jax.Array, x: Any, prior: Prior | IndependentPrior | None = None, *, num_components: int,
-                 covariance_type: str = "full", num_restarts: int = 10, method: str = "k-means++", sample_weight: Any = None,
-                 **options: Any) -> Fit:
+def fit_restarts(
+    key: jax.Array,
+    x: Any,
+    prior: Prior | IndependentPrior | None = None,
+    *,
+    num_components: int,
+    covariance_type: str = "full",
+    num_restarts: int = 10,
+    method: str = "k-means++",
+    sample_weight: Any = None,
+    **options: Any,
+) -> Fit:
     """The best of several fits from different starts, run as one batch.
 
     Best is the largest objective among finite fits. A fit with a spike (a component on fewer than D + 1 points, 2 for diag and
@@ -57,8 +75,9 @@ def fit_restarts(key: jax.Array, x: Any, prior: Prior | IndependentPrior | None 
     weight = as_sample_weight(sample_weight, len(x), x.dtype, check_values=True)
 
     def one(key: jax.Array) -> tuple[Mixture, Fit]:
-        start = initialize(key, x, num_components=num_components, covariance_type=covariance_type, method=method,
-                           sample_weight=weight)
+        start = initialize(
+            key, x, num_components=num_components, covariance_type=covariance_type, method=method, sample_weight=weight
+        )
         return start, fit(start, x, prior, sample_weight=weight, **options)
 
     starts, fits = jax.vmap(one)(jax.random.split(key, num_restarts))

@@ -98,7 +98,9 @@ def e_step(mixture: Mixture, x: Any, *, sample_weight: Any = None, chunk_size: i
     return Moments(*moment_sums(shifted, factors, x, weight, shift, chunk_size))
 
 
-def m_step(mixture: Mixture, moments: Moments, prior: Prior | IndependentPrior | None = None, *, reg_covar: Any = None) -> Mixture:
+def m_step(
+    mixture: Mixture, moments: Moments, prior: Prior | IndependentPrior | None = None, *, reg_covar: Any = None
+) -> Mixture:
     """The mixture that maximises the expected complete-data objective. Bishop (2006), eq. 9.24 to 9.26.
 
     Without a prior: maximum likelihood kept from collapse, Sigma_k = (A_k + e V) / (n_k + e), with A_k the scatter about
@@ -151,7 +153,9 @@ def summarize(mixture: Mixture, factors: covariance.Factors, moments: Moments, s
     return Summary(count, mean, scatter, data_spread(count, mean, scatter, shift, kind))
 
 
-def data_spread(count: jax.Array, mean: jax.Array, scatter: jax.Array, shift: jax.Array | float, covariance_type: str) -> jax.Array:
+def data_spread(
+    count: jax.Array, mean: jax.Array, scatter: jax.Array, shift: jax.Array | float, covariance_type: str
+) -> jax.Array:
     """V: the data's covariance, within + between, one stored covariance; never singular.
 
     Full and tied get 1e-6 of its diagonal; a constant column a floor at the rounding of its values.
@@ -167,8 +171,9 @@ def data_spread(count: jax.Array, mean: jax.Array, scatter: jax.Array, shift: ja
     size = (center + shift) ** 2 + variances
     size = jnp.where(size > 0, size, jnp.where(size.max() > 0, size.max(), 1))
     floor = jnp.where(variances > rounding * size, 0, rounding * size * (1 + total / PSEUDO_COUNT))
-    return covariance.from_data_scatter(covariance.ridge(spread, floor + (_SPREAD_RIDGE * variances if dense else 0),
-                                                         covariance_type), covariance_type)
+    return covariance.from_data_scatter(
+        covariance.ridge(spread, floor + (_SPREAD_RIDGE * variances if dense else 0), covariance_type), covariance_type
+    )
 
 
 def maximize(mixture: Mixture, summary: Summary, prior: Prior | IndependentPrior | None, reg_covar: Any) -> Mixture:
@@ -191,8 +196,9 @@ def maximize(mixture: Mixture, summary: Summary, prior: Prior | IndependentPrior
     # of no use once dead, what an empty component was is kept for whoever looks at it
     old_mean, old_covariances = jax.lax.stop_gradient((mixture.means, mixture.covariances))
     covariances = covariance.select_components(~empty, covariances, old_covariances, kind)
-    return dataclasses.replace(mixture, weights=count / _nonzero(count.sum()), means=jnp.where(empty[:, None], old_mean, mean),
-                               covariances=covariances)
+    return dataclasses.replace(
+        mixture, weights=count / _nonzero(count.sum()), means=jnp.where(empty[:, None], old_mean, mean), covariances=covariances
+    )
 
 
 def rounding_ridge(num_features: int, dtype: Any) -> float:
@@ -219,8 +225,12 @@ def _maximize_posterior(mixture: Mixture, summary: Summary, prior: Prior | Indep
     divisor = covariance.mode_denominator(count, present, nu, kind, d, isinstance(prior, Prior))
     total = covariance.prior_scale(scale, kind) + covariance.scatter_total(covariance.pool(scatter, kind), kind, d)
     weights = jnp.where(present, count + prior.weight_concentration - 1, 0)
-    return dataclasses.replace(mixture, weights=weights / _nonzero(weights.sum()), means=mean,
-                               covariances=covariance.relative_ridge(total / divisor, rounding_ridge(d, count.dtype), kind))
+    return dataclasses.replace(
+        mixture,
+        weights=weights / _nonzero(weights.sum()),
+        means=mean,
+        covariances=covariance.relative_ridge(total / divisor, rounding_ridge(d, count.dtype), kind),
+    )
 
 
 def _mean_given_covariance(mixture: Mixture, count: jax.Array, mean: jax.Array, prior: IndependentPrior) -> jax.Array:

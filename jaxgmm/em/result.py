@@ -32,14 +32,14 @@ class Status(IntEnum):
 _STATUS_SENTENCES = {
     Status.CONVERGED: "EM converged: the objective changed by no more than tol per unit of weight.",
     Status.MAX_ITER: "EM stopped at max_iter before the objective settled to tol. Components may overlap, or there may be more "
-                     "of them than the data show; raise max_iter or tol, use accelerate=True, or fewer components.",
+    "of them than the data show; raise max_iter or tol, use accelerate=True, or fewer components.",
     Status.SINGULAR: "A covariance became singular and the last finite state was kept. A component sits on too few or collinear "
-                     "points; leave reg_covar at None, raise it, use a prior, fewer components or a simpler covariance_type.",
+    "points; leave reg_covar at None, raise it, use a prior, fewer components or a simpler covariance_type.",
     Status.NONFINITE: "The start has no finite objective. The data hold NaN or infinity or squares that overflow, or the start "
-                      "or the prior does; clean or rescale them, or give such rows sample_weight 0.",
+    "or the prior does; clean or rescale them, or give such rows sample_weight 0.",
     Status.EMPTY_DATA: "There are no data: every sample_weight is 0. The start was returned as it came.",
     Status.DECREASED: "The objective fell by more than rounding and the best state was kept. The precision is exhausted, as by "
-                      "nearly singular components in float32; use float64, a prior, or fewer components.",
+    "nearly singular components in float32; use float64, a prior, or fewer components.",
 }
 
 
@@ -61,14 +61,17 @@ _COMPONENT_SENTENCES = {
     ComponentStatus.OK: "The component is sound.",
     ComponentStatus.EMPTY: "The component holds no data (weight 0, or only its prior); use fewer components or another start.",
     ComponentStatus.AT_FLOOR: "The component's covariance is held up by the regularisation in some direction: a spike or a flat "
-                              "cluster; use a prior, fewer components or a simpler covariance_type.",
+    "cluster; use a prior, fewer components or a simpler covariance_type.",
     ComponentStatus.FEW_POINTS: "The component holds fewer than D + 1 observations, too few for a covariance; use a prior, fewer "
-                                "components or a simpler covariance_type.",
+    "components or a simpler covariance_type.",
 }
 
 
-@partial(jax.tree_util.register_dataclass, meta_fields=[],
-         data_fields=["mixture", "log_likelihood", "objective", "history", "num_iter", "status", "component_status"])
+@partial(
+    jax.tree_util.register_dataclass,
+    meta_fields=[],
+    data_fields=["mixture", "log_likelihood", "objective", "history", "num_iter", "status", "component_status"],
+)
 @dataclass(frozen=True, eq=False)
 class Fit:
     """A point estimate with its diagnosis; vmapped, all fields gain a leading (B,).
@@ -102,7 +105,10 @@ class Fit:
         if self.status.ndim:
             done = int((np.asarray(self.status) == Status.CONVERGED).sum())
             return f"Fit stacked {self.status.shape}: {done} of {self.status.size} converged\n{describe(self.mixture)}"
-        words = [f"Fit {Status(int(self.status)).name} after {int(self.num_iter)} steps: log-likelihood "
-                 f"{float(self.log_likelihood):.4f}, objective {float(self.objective):.4f} (nats)", describe(self.mixture)]
+        words = [
+            f"Fit {Status(int(self.status)).name} after {int(self.num_iter)} steps: log-likelihood "
+            f"{float(self.log_likelihood):.4f}, objective {float(self.objective):.4f} (nats)",
+            describe(self.mixture),
+        ]
         words += [f"  component {k}: {ComponentStatus(int(s)).name}" for k, s in enumerate(self.component_status) if s]
         return "\n".join(words)

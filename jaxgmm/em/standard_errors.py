@@ -43,10 +43,10 @@ class InformationStatus(IntEnum):
 _SENTENCES = {
     InformationStatus.OK: "The information is positive definite.",
     InformationStatus.SINGULAR: "The information is not positive definite, so there are no standard errors. The mixture is not at a "
-                                "maximum, or components coincide, sit at the floor or hold too few points; fit to a smaller tol, use "
-                                "a prior, or fewer components.",
+    "maximum, or components coincide, sit at the floor or hold too few points; fit to a smaller tol, use "
+    "a prior, or fewer components.",
     InformationStatus.NONFINITE: "The information is not finite: the mixture or the data hold NaN or infinity, or a covariance is "
-                                 "singular; look at the fit's status.",
+    "singular; look at the fit's status.",
 }
 
 
@@ -68,8 +68,14 @@ class StandardErrors:
     status: jax.Array
 
 
-def standard_errors(mixture: Mixture, x: Any, prior: Prior | IndependentPrior | None = None, *, kind: str = "observed",
-                    sample_weight: Any = None) -> StandardErrors:
+def standard_errors(
+    mixture: Mixture,
+    x: Any,
+    prior: Prior | IndependentPrior | None = None,
+    *,
+    kind: str = "observed",
+    sample_weight: Any = None,
+) -> StandardErrors:
     """Standard errors of weights, means and covariances at a maximum of the likelihood, or of the posterior density.
 
     Wald intervals from them suit well separated components and large N; weights near 0 and variances of small components
@@ -105,8 +111,9 @@ def standard_errors(mixture: Mixture, x: Any, prior: Prior | IndependentPrior | 
 
 
 @partial(jax.jit, static_argnums=4)
-def _standard_errors(mixture: Mixture, x: jax.Array, weight: jax.Array | None, prior: Prior | IndependentPrior | None,
-                     sandwich: bool) -> StandardErrors:
+def _standard_errors(
+    mixture: Mixture, x: jax.Array, weight: jax.Array | None, prior: Prior | IndependentPrior | None, sandwich: bool
+) -> StandardErrors:
     present = mixture.weights > 0
     unit = _unit(mixture)
     origin = jnp.zeros(_size(mixture), x.dtype)
@@ -127,6 +134,7 @@ def _standard_errors(mixture: Mixture, x: jax.Array, weight: jax.Array | None, p
     information = jnp.where(free[:, None] & free, -hessian, 0) + jnp.diag(jnp.where(free, 0, 1).astype(x.dtype))
     inverse, status = _invert(information)
     if sandwich:
+
         def outer(rows: jax.Array, w: jax.Array) -> jax.Array:
             scores = jax.jacfwd(lambda move: row_log_prob(move, rows, w))(origin)  # (n, P)
             return (w[:, None] * scores).T @ scores
@@ -143,7 +151,9 @@ def _invert(information: jax.Array) -> tuple[jax.Array, jax.Array]:
     definite = (jnp.diagonal(information) > 0).all() & (pivots > 100 * len(scale) * jnp.finfo(scale.dtype).eps).all()
     finite = jnp.isfinite(information).all()
     inverse = jax.scipy.linalg.cho_solve((lower, True), jnp.diag(1 / scale)) / scale[:, None]
-    status = jnp.where(finite, jnp.where(definite, InformationStatus.OK, InformationStatus.SINGULAR), InformationStatus.NONFINITE)
+    status = jnp.where(
+        finite, jnp.where(definite, InformationStatus.OK, InformationStatus.SINGULAR), InformationStatus.NONFINITE
+    )
     return inverse, status
 
 
@@ -164,12 +174,13 @@ def _moved(mixture: Mixture, move: jax.Array, unit: jax.Array, present: jax.Arra
     step = jnp.where(jnp.arange(k) == last, 0, move[:k])
     weights = mixture.weights + step - jnp.where(jnp.arange(k) == last, step.sum(), 0)
     entries, mirror = _entries(mixture)
-    moved = move[k + k * d:] * _entry_units(mixture, unit)
+    moved = move[k + k * d :] * _entry_units(mixture, unit)
     covariances = mixture.covariances.at[entries].add(moved)
     if mirror is not None:
         covariances = covariances.at[mirror].add(jnp.where(entries[1] != entries[2], moved, 0))
-    return dataclasses.replace(mixture, weights=weights, means=mixture.means + move[k:k + k * d].reshape(k, d) * unit,
-                               covariances=covariances)
+    return dataclasses.replace(
+        mixture, weights=weights, means=mixture.means + move[k : k + k * d].reshape(k, d) * unit, covariances=covariances
+    )
 
 
 def _last(present: jax.Array) -> jax.Array:
@@ -198,16 +209,17 @@ def _free(mixture: Mixture, present: jax.Array) -> jax.Array:
     return jnp.concatenate([present & (jnp.arange(k) != _last(present)), jnp.repeat(present, d), owned])
 
 
-def _in_shape(mixture: Mixture, inverse: jax.Array, unit: jax.Array, present: jax.Array, free: jax.Array,
-              status: jax.Array) -> StandardErrors:
+def _in_shape(
+    mixture: Mixture, inverse: jax.Array, unit: jax.Array, present: jax.Array, free: jax.Array, status: jax.Array
+) -> StandardErrors:
     k, d = mixture.num_components, mixture.num_features
     error = jnp.where((status == InformationStatus.OK) & free, jnp.sqrt(jnp.diagonal(inverse)), jnp.nan)
     others = jnp.where(free[:k], 1.0, 0.0)
     last = jnp.sqrt(jnp.maximum(others @ inverse[:k, :k] @ others, 0))  # sd of a sum
     weights = jnp.where(jnp.arange(k) == _last(present), jnp.where(status == InformationStatus.OK, last, jnp.nan), error[:k])
     entries, mirror = _entries(mixture)
-    values = error[k + k * d:] * _entry_units(mixture, unit)
+    values = error[k + k * d :] * _entry_units(mixture, unit)
     covariances = jnp.full(mixture.covariances.shape, jnp.nan, values.dtype).at[entries].set(values)
     if mirror is not None:
         covariances = covariances.at[mirror].set(values)
-    return StandardErrors(weights, error[k:k + k * d].reshape(k, d) * unit, covariances, status)
+    return StandardErrors(weights, error[k : k + k * d].reshape(k, d) * unit, covariances, status)

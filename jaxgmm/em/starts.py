@@ -15,8 +15,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
-from ..checks import (as_data, as_float_array, as_sample_weight, check_choice, check_count, check_covariance_type, check_key,
-                      check_rows_finite, extremes, is_traced)
+from ..checks import (
+    as_data,
+    as_float_array,
+    as_sample_weight,
+    check_choice,
+    check_count,
+    check_covariance_type,
+    check_key,
+    check_rows_finite,
+    extremes,
+    is_traced,
+)
 from ..mixture import Mixture
 from .kernels import default_chunk, sum_over_chunks
 from .moments import data_spread, rounding_ridge
@@ -26,8 +36,15 @@ _LLOYD_STEPS = 100
 _START_PSEUDO_COUNT = 1e-2  # of an average component: a start is never a spike
 
 
-def initialize(key: jax.Array, x: Any, *, num_components: int, covariance_type: str = "full", method: str = "k-means++",
-               sample_weight: Any = None) -> Mixture:
+def initialize(
+    key: jax.Array,
+    x: Any,
+    *,
+    num_components: int,
+    covariance_type: str = "full",
+    method: str = "k-means++",
+    sample_weight: Any = None,
+) -> Mixture:
     """A start for EM: greedy k-means++ seeds (Arthur & Vassilvitskii 2007), each point to its nearest, moments of the groups.
 
     Covariances are drawn a little towards that of all data, and are always positive definite: constant and collinear
@@ -60,8 +77,9 @@ def initialize(key: jax.Array, x: Any, *, num_components: int, covariance_type: 
     return _initialize(key, x, weight, num_components=num_components, covariance_type=covariance_type, method=method)
 
 
-def from_labels(x: Any, labels: Any, *, num_components: int, covariance_type: str = "full",
-                sample_weight: Any = None) -> Mixture:
+def from_labels(
+    x: Any, labels: Any, *, num_components: int, covariance_type: str = "full", sample_weight: Any = None
+) -> Mixture:
     """The plain M-step of a hard clustering: shares, means and covariances (divided by n) of the groups.
 
     Args:
@@ -89,16 +107,19 @@ def from_labels(x: Any, labels: Any, *, num_components: int, covariance_type: st
         with jax.ensure_compile_time_eval():
             numbers = np.asarray(as_float_array(labels, "labels", check_values=True))
         if (numbers != numbers.round()).any() or numbers.size and not 0 <= numbers.min() <= numbers.max() < num_components:
-            raise ValueError(f"labels go from {numbers.min():g} to {numbers.max():g}; integers from 0 to "
-                             f"num_components - 1 = {num_components - 1} were expected.")
+            raise ValueError(
+                f"labels go from {numbers.min():g} to {numbers.max():g}; integers from 0 to "
+                f"num_components - 1 = {num_components - 1} were expected."
+            )
     labels = jnp.asarray(labels).astype(int)
     if labels.shape != (len(x),):
         raise ValueError(f"labels has shape {labels.shape}; one a row was expected: ({len(x)},).")
     return _from_groups(x, weight, labels, num_components=num_components, covariance_type=covariance_type, pseudo_count=0.0)
 
 
-def from_responsibilities(x: Any, responsibilities: Any, *, covariance_type: str = "full",
-                          sample_weight: Any = None) -> Mixture:
+def from_responsibilities(
+    x: Any, responsibilities: Any, *, covariance_type: str = "full", sample_weight: Any = None
+) -> Mixture:
     """The plain M-step of given responsibilities. Bishop (2006), eq. 9.24 to 9.26.
 
     Args:
@@ -138,8 +159,9 @@ def _weighted_data(x: Any, sample_weight: Any, num_components: int) -> tuple[jax
 
 
 @partial(jax.jit, static_argnames=("num_components", "covariance_type", "method"))
-def _initialize(key: jax.Array, x: jax.Array, weight: jax.Array, *, num_components: int, covariance_type: str,
-                method: str) -> Mixture:
+def _initialize(
+    key: jax.Array, x: jax.Array, weight: jax.Array, *, num_components: int, covariance_type: str, method: str
+) -> Mixture:
     total = weight.sum()
     total = jnp.where(total > 0, total, 1)
     x = jnp.where(weight[:, None] > 0, x, x[jnp.argmax(weight > 0)])
@@ -150,8 +172,14 @@ def _initialize(key: jax.Array, x: jax.Array, weight: jax.Array, *, num_componen
     if method == "k-means":
         seeds = _lloyd(scaled, weight, seeds)
     labels, _ = _nearest(scaled, seeds)
-    return _from_groups(x, weight, labels, num_components=num_components, covariance_type=covariance_type,
-                        pseudo_count=_START_PSEUDO_COUNT / num_components)
+    return _from_groups(
+        x,
+        weight,
+        labels,
+        num_components=num_components,
+        covariance_type=covariance_type,
+        pseudo_count=_START_PSEUDO_COUNT / num_components,
+    )
 
 
 def _draw(key: jax.Array, weight: jax.Array, count: int) -> jax.Array:
@@ -202,8 +230,9 @@ def _lloyd(scaled: jax.Array, weight: jax.Array, seeds: jax.Array) -> jax.Array:
 
 
 @partial(jax.jit, static_argnames=("num_components", "covariance_type"))
-def _from_groups(x: jax.Array, weight: jax.Array, groups: jax.Array, *, num_components: int, covariance_type: str,
-                 pseudo_count: float) -> Mixture:
+def _from_groups(
+    x: jax.Array, weight: jax.Array, groups: jax.Array, *, num_components: int, covariance_type: str, pseudo_count: float
+) -> Mixture:
     """Moments of groups: labels (N,) or responsibilities (N, K). pseudo_count: of all data, in shares of the total weight."""
     shift = x[jnp.argmax(weight > 0)]
     k, d = num_components, x.shape[1]

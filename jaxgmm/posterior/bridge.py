@@ -81,8 +81,9 @@ def standardise(x: jax.Array, weight: jax.Array | None, prior: Prior | Independe
     first = x[jnp.argmax(w > 0)]
     centred = jnp.where(kept, x - first, 0)
     mean = w @ centred / total
-    variance = covariance.from_data_scatter(covariance.outer(jnp.sqrt(w @ jnp.where(kept, centred - mean, 0) ** 2 / total),
-                                                             covariance_type), covariance_type)
+    variance = covariance.from_data_scatter(
+        covariance.outer(jnp.sqrt(w @ jnp.where(kept, centred - mean, 0) ** 2 / total), covariance_type), covariance_type
+    )
     variance = covariance.variances(variance, covariance_type, x.shape[1])[0]
     # a column without spread: the prior knows its size
     scale = jnp.sqrt(jnp.where(variance > 0, variance, _prior_size(prior, covariance_type, x.shape[1]))).astype(dtype)
@@ -101,8 +102,9 @@ def _prior_size(prior: Prior | IndependentPrior, covariance_type: str, num_featu
     return covariance.variances(covariance.prior_scale(scale, covariance_type), covariance_type, num_features)[0]
 
 
-def _standardise_prior(prior: Prior | IndependentPrior, shift: jax.Array, scale: jax.Array,
-                       covariance_type: str) -> Prior | IndependentPrior:
+def _standardise_prior(
+    prior: Prior | IndependentPrior, shift: jax.Array, scale: jax.Array, covariance_type: str
+) -> Prior | IndependentPrior:
     factor = scale_factor(scale, covariance_type)[0]
     prior = dataclasses.replace(prior, mean=(prior.mean - shift) / scale)
     if isinstance(prior, Prior):
@@ -126,15 +128,20 @@ def to_standard(mixture: Mixture, problem: Problem) -> Mixture:
     """A mixture in data units, in standardised ones."""
     dtype = problem.y.dtype
     factor = scale_factor(problem.scale, mixture.covariance_type)
-    return Mixture(mixture.weights.astype(dtype), (mixture.means.astype(dtype) - problem.shift) / problem.scale,
-                   mixture.covariances.astype(dtype) / factor, mixture.covariance_type)
+    return Mixture(
+        mixture.weights.astype(dtype),
+        (mixture.means.astype(dtype) - problem.shift) / problem.scale,
+        mixture.covariances.astype(dtype) / factor,
+        mixture.covariance_type,
+    )
 
 
 def from_standard(mixture: Mixture, problem: Problem) -> Mixture:
     """A mixture in standardised coordinates, in data units."""
     factor = scale_factor(problem.scale, mixture.covariance_type)
-    return Mixture(mixture.weights, mixture.means * problem.scale + problem.shift, mixture.covariances * factor,
-                   mixture.covariance_type)
+    return Mixture(
+        mixture.weights, mixture.means * problem.scale + problem.shift, mixture.covariances * factor, mixture.covariance_type
+    )
 
 
 def log_volume(problem: Problem, covariance_type: str, num_components: int) -> jax.Array:
@@ -164,8 +171,9 @@ def log_likelihoods(weights: jax.Array, means: jax.Array, lower: jax.Array, y: j
     return jax.nn.logsumexp(joint, axis=0)
 
 
-def log_likelihood(weights: jax.Array, means: jax.Array, lower: jax.Array, problem: Problem, reference: jax.Array | None,
-                   covariance_type: str) -> jax.Array:
+def log_likelihood(
+    weights: jax.Array, means: jax.Array, lower: jax.Array, problem: Problem, reference: jax.Array | None, covariance_type: str
+) -> jax.Array:
     """sum_n w_n (log p(y_n) - reference_n), (): the reference keeps sums near zero, where float32 is fine."""
 
     def piece(rows: tuple, w: jax.Array) -> jax.Array:
@@ -212,8 +220,9 @@ def make_space(problem: Problem, start: Mixture) -> Space:
         mixture, log_det = mixture_of(sites, kind)
         return mixture, jacobian + log_det
 
-    return Space(flat.size, lambda z: potential_energy(lean_model, (), {}, unravel(z)), lambda m: ravel_pytree(to_z(m))[0],
-                 unflatten)
+    return Space(
+        flat.size, lambda z: potential_energy(lean_model, (), {}, unravel(z)), lambda m: ravel_pytree(to_z(m))[0], unflatten
+    )
 
 
 def reference_total(problem: Problem, start: Mixture) -> jax.Array:
@@ -263,8 +272,16 @@ def find_mode(space: Space, z: jax.Array, work: int) -> _Newton:
         values, vectors = jnp.linalg.eigh(jnp.where(finite, hessian, jnp.eye(space.size, dtype=z.dtype)))
         along = vectors.T @ gradient
         direction = vectors @ (along / jnp.maximum(abs(values), MIN_EIGENVALUE))
-        new = _Newton(state.step + 1, jnp.zeros_like(state.halvings), proposal, value, gradient, hessian, direction,
-                      gradient @ direction / 2)
+        new = _Newton(
+            state.step + 1,
+            jnp.zeros_like(state.halvings),
+            proposal,
+            value,
+            gradient,
+            hessian,
+            direction,
+            gradient @ direction / 2,
+        )
         old = state._replace(step=state.step + 1, halvings=state.halvings + 1)
         return jax.tree.map(lambda a, b: jnp.where(accept, a, b), new, old)
 

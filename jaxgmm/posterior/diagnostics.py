@@ -162,7 +162,7 @@ def pareto_k(log_ratios: Any, *, xp: Any = np) -> Any:
         return xp.asarray(math.inf)
     usable = ~xp.isnan(log_ratios).any() & (log_ratios.max() < xp.inf) & (log_ratios.max() > -xp.inf)
     ordered = xp.sort(xp.where(usable, log_ratios, 0.0))
-    shifted = xp.exp(xp.maximum(ordered[m - tail - 1:] - ordered[-1], math.log(float(np.finfo(np.float32).tiny))))
+    shifted = xp.exp(xp.maximum(ordered[m - tail - 1 :] - ordered[-1], math.log(float(np.finfo(np.float32).tiny))))
     exceedances = shifted[1:] - shifted[0]
     constant = exceedances[-1] <= 0  # ratios all the same: as good as a proposal can be
     exceedances = xp.where(constant, xp.arange(1, tail + 1) / tail, xp.maximum(exceedances, 1e-12))
@@ -186,8 +186,9 @@ def _pareto_shape(x: Any, xp: Any) -> Any:
 def _as_draws(draws: Any) -> np.ndarray:
     draws = np.asarray(draws, float)
     if draws.ndim < 2 or draws.shape[1] < 4:
-        raise ValueError(f"draws has shape {draws.shape}; (C, S, ...) with at least 4 draws a chain was expected: draws[None] "
-                         "for one chain.")
+        raise ValueError(
+            f"draws has shape {draws.shape}; (C, S, ...) with at least 4 draws a chain was expected: draws[None] for one chain."
+        )
     return draws
 
 

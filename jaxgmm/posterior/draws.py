@@ -38,32 +38,26 @@ class PosteriorStatus(IntEnum):
 
 
 _SENTENCES = {
-    PosteriorStatus.OK:
-        "Sampling went well: no divergence, the chains agree.",
-    PosteriorStatus.FULL_WARMUP:
-        "The posterior is far from normal around its mode, or short chains disagreed (stats: khat, min_eigenvalue, counts), so "
-        "a full warm-up was run; no divergence, the chains agree. Look at it after relabelling before you trust summaries of "
-        "single components.",
-    PosteriorStatus.POOR_METRIC:
-        "The posterior is far from normal around its mode (stats: khat, min_eigenvalue, counts), and only the short warm-up "
-        "was run, as inside jit or on demand; use adapt_mass_matrix=True.",
-    PosteriorStatus.DIVERGENCES:
-        "Some draws are divergent: part of the posterior may not have been reached. Components may be nearly empty or "
-        "singular; use adapt_mass_matrix=True, a target_accept_prob nearer to one, a firmer prior, or fewer components.",
-    PosteriorStatus.UNMIXED:
-        "The chains disagree on quantities that no labelling changes (R-hat of the log density or of the sizes of components): "
-        "there may be several modes, or too few draws; draw more, or use fewer components.",
-    PosteriorStatus.ALL_DIVERGENT:
-        "Most draws are divergent or a chain never moved: these are not draws from the posterior. The start may lie outside "
-        "the prior's reach, or the data or prior scales may be extreme; fit by EM under the same prior and start there.",
-    PosteriorStatus.NONFINITE:
-        "The start has no finite posterior density, or draws are not finite. The data hold NaN or infinity, or the start or "
-        "the prior does; clean them, or give such rows sample_weight 0.",
+    PosteriorStatus.OK: "Sampling went well: no divergence, the chains agree.",
+    PosteriorStatus.FULL_WARMUP: "The posterior is far from normal around its mode, or short chains disagreed (stats: khat, min_eigenvalue, counts), so "
+    "a full warm-up was run; no divergence, the chains agree. Look at it after relabelling before you trust summaries of "
+    "single components.",
+    PosteriorStatus.POOR_METRIC: "The posterior is far from normal around its mode (stats: khat, min_eigenvalue, counts), and only the short warm-up "
+    "was run, as inside jit or on demand; use adapt_mass_matrix=True.",
+    PosteriorStatus.DIVERGENCES: "Some draws are divergent: part of the posterior may not have been reached. Components may be nearly empty or "
+    "singular; use adapt_mass_matrix=True, a target_accept_prob nearer to one, a firmer prior, or fewer components.",
+    PosteriorStatus.UNMIXED: "The chains disagree on quantities that no labelling changes (R-hat of the log density or of the sizes of components): "
+    "there may be several modes, or too few draws; draw more, or use fewer components.",
+    PosteriorStatus.ALL_DIVERGENT: "Most draws are divergent or a chain never moved: these are not draws from the posterior. The start may lie outside "
+    "the prior's reach, or the data or prior scales may be extreme; fit by EM under the same prior and start there.",
+    PosteriorStatus.NONFINITE: "The start has no finite posterior density, or draws are not finite. The data hold NaN or infinity, or the start or "
+    "the prior does; clean them, or give such rows sample_weight 0.",
 }
 
 
-@partial(jax.tree_util.register_dataclass, meta_fields=["method"],
-         data_fields=["mixture", "log_density", "prior", "status", "stats"])
+@partial(
+    jax.tree_util.register_dataclass, meta_fields=["method"], data_fields=["mixture", "log_density", "prior", "status", "stats"]
+)
 @dataclass(frozen=True, eq=False)
 class Posterior:
     """Draws of mixtures from a posterior; vmapped, all fields gain a leading (B,).
@@ -91,15 +85,19 @@ class Posterior:
         head = f"Posterior by {self.method}"
         if self.status.ndim:
             good = int((np.asarray(self.status) <= PosteriorStatus.FULL_WARMUP).sum())
-            return (f"{head}, stacked {self.status.shape}: {good} of {self.status.size} without complaint\n"
-                    f"{describe(self.mixture)}")
+            return (
+                f"{head}, stacked {self.status.shape}: {good} of {self.status.size} without complaint\n{describe(self.mixture)}"
+            )
         chains, draws = self.log_density.shape
-        return (f"{head}: {chains} chains x {draws} draws, {PosteriorStatus(int(self.status)).name}, mean log density "
-                f"{float(self.log_density.mean()):.4f} nats\n{describe(self.mixture)}")
+        return (
+            f"{head}: {chains} chains x {draws} draws, {PosteriorStatus(int(self.status)).name}, mean log density "
+            f"{float(self.log_density.mean()):.4f} nats\n{describe(self.mixture)}"
+        )
 
 
-def at_the_door(key: Any, start: Any, x: Any, prior: Any, sample_weight: Any, num_samples: Any,
-                num_chains: Any) -> tuple[Mixture, jax.Array, jax.Array | None, Prior | IndependentPrior]:
+def at_the_door(
+    key: Any, start: Any, x: Any, prior: Any, sample_weight: Any, num_samples: Any, num_chains: Any
+) -> tuple[Mixture, jax.Array, jax.Array | None, Prior | IndependentPrior]:
     """Start, data, weights and prior as a sampler takes them, in one float dtype, or a sentence why not."""
     check_key(key)
     check_count(num_samples, "num_samples")
@@ -107,8 +105,9 @@ def at_the_door(key: Any, start: Any, x: Any, prior: Any, sample_weight: Any, nu
     if hasattr(start, "mixture"):
         raise TypeError(f"start is a {type(start).__name__}; a jaxgmm.Mixture was expected: give its .mixture.")
     if not isinstance(start, Mixture):
-        raise TypeError(f"start is {type(start).__name__}; a jaxgmm.Mixture to start from was expected, as from "
-                        "jaxgmm.fit(...).mixture.")
+        raise TypeError(
+            f"start is {type(start).__name__}; a jaxgmm.Mixture to start from was expected, as from jaxgmm.fit(...).mixture."
+        )
     if start.batch_shape:
         raise ValueError(f"start is a stack of shape {start.batch_shape}; one mixture was expected: use jax.vmap.")
     x = as_data(check_rows_finite(x, sample_weight), check_values=True, num_features=start.num_features)
@@ -116,8 +115,10 @@ def at_the_door(key: Any, start: Any, x: Any, prior: Any, sample_weight: Any, nu
     if len(x) == 0:
         raise ValueError(f"x has shape {x.shape}: no rows; at least one was expected.")
     if prior is None:
-        raise TypeError("prior is None; a posterior needs a proper prior, as from jaxgmm.default_prior(x, num_components="
-                        f"{start.num_components}).")
+        raise TypeError(
+            "prior is None; a posterior needs a proper prior, as from jaxgmm.default_prior(x, num_components="
+            f"{start.num_components})."
+        )
     check_prior(prior, start.num_components, start.num_features, start.covariance_type)
     if not is_traced(start):
         _check_start(start)
@@ -127,14 +128,20 @@ def at_the_door(key: Any, start: Any, x: Any, prior: Any, sample_weight: Any, nu
 
 def _check_start(start: Mixture) -> None:
     if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(start)):
-        raise ValueError("start holds NaN or infinity: the fit that it came from failed; look at its status, and start from "
-                         "one that converged.")
+        raise ValueError(
+            "start holds NaN or infinity: the fit that it came from failed; look at its status, and start from "
+            "one that converged."
+        )
     weights = np.asarray(start.weights)
     if (weights <= 0).any():
         empty = ", ".join(map(str, np.flatnonzero(weights <= 0)))
-        raise ValueError(f"start has an empty component (weight 0): {empty}; every component must hold something to be "
-                         "sampled: use fewer components, or another start.")
+        raise ValueError(
+            f"start has an empty component (weight 0): {empty}; every component must hold something to be "
+            "sampled: use fewer components, or another start."
+        )
     factors = covariance.factorize(start.covariances, start.covariance_type, start.num_features)
     if not bool(jnp.isfinite(factors.half_log_det).all()):
-        raise ValueError("start has a covariance that is not positive definite: the fit that it came from failed, or x has "
-                         "collinear columns; start from a fit under the same prior.")
+        raise ValueError(
+            "start has a covariance that is not positive definite: the fit that it came from failed, or x has "
+            "collinear columns; start from a fit under the same prior."
+        )

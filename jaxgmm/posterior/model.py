@@ -23,8 +23,9 @@ from ..mixture import Mixture
 from ..prior import HalfNormal, IndependentPrior, InverseGamma, Prior
 
 
-def model(x: Any, prior: Prior | IndependentPrior, *, num_components: int, covariance_type: str = "full",
-          sample_weight: Any = None) -> None:
+def model(
+    x: Any, prior: Prior | IndependentPrior, *, num_components: int, covariance_type: str = "full", sample_weight: Any = None
+) -> None:
     """The NumPyro model of a Gaussian mixture, for NumPyro's own tools: MCMC, SVI, Predictive, `log_density`.
 
     Sites: weights (K,), means (K, D), scale_tril (full (K, D, D), tied (1, D, D)) or variances (diag (K, D), spherical
@@ -49,8 +50,9 @@ def model(x: Any, prior: Prior | IndependentPrior, *, num_components: int, covar
         ['weights', 'variances', 'means', 'covariances', 'observations', 'x']
     """
     x = jnp.asarray(x)
-    weights, means, lower = parameters(prior, num_components=num_components, num_features=x.shape[1],
-                                       covariance_type=covariance_type)
+    weights, means, lower = parameters(
+        prior, num_components=num_components, num_features=x.shape[1], covariance_type=covariance_type
+    )
     if covariance_type in ("full", "tied"):
         normal = dist.MultivariateNormal(means, scale_tril=lower)
     else:
@@ -65,8 +67,9 @@ def model(x: Any, prior: Prior | IndependentPrior, *, num_components: int, covar
             numpyro.sample("x", mixture, obs=jnp.where(present[:, None], x, prior.mean))
 
 
-def parameters(prior: Prior | IndependentPrior, *, num_components: int, num_features: int,
-               covariance_type: str) -> tuple[jax.Array, jax.Array, jax.Array]:
+def parameters(
+    prior: Prior | IndependentPrior, *, num_components: int, num_features: int, covariance_type: str
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The sites without data: weights (K,), means (K, D), Cholesky factors (K | 1, D, D) or standard deviations (K, D | 1)."""
     k, d = num_components, num_features
     weights = numpyro.sample("weights", dist.Dirichlet(prior.weight_concentration))
@@ -98,8 +101,9 @@ def _factors(prior: Prior | IndependentPrior, k: int, d: int, covariance_type: s
     if dense:
         inverse_wishart = dist.InverseWishartCholesky(scale.degrees_of_freedom, scale_tril=jnp.linalg.cholesky(scale.scale))
         return numpyro.sample("scale_tril", inverse_wishart.expand([stored]).to_event(1))
-    shape, rate = ((scale.shape, scale.rate) if isinstance(scale, InverseGamma) else
-                   (scale.degrees_of_freedom / 2, scale.scale / 2))
+    shape, rate = (
+        (scale.shape, scale.rate) if isinstance(scale, InverseGamma) else (scale.degrees_of_freedom / 2, scale.scale / 2)
+    )
     return jnp.sqrt(numpyro.sample("variances", dist.InverseGamma(shape, rate).expand([stored, columns]).to_event(2)))
 
 

@@ -15,8 +15,18 @@ from numpyro.infer import MCMC, NUTS
 from ..checks import caller_warns, check_count, check_number, is_traced
 from ..mixture import Mixture
 from ..prior import IndependentPrior, Prior
-from .bridge import (Bridge, Problem, build_bridge, chain_starts, from_standard, log_volume, make_space, reference_total,
-                     standardise, to_standard)
+from .bridge import (
+    Bridge,
+    Problem,
+    build_bridge,
+    chain_starts,
+    from_standard,
+    log_volume,
+    make_space,
+    reference_total,
+    standardise,
+    to_standard,
+)
 from .draws import Posterior, PosteriorStatus, at_the_door
 
 # NumPyro's last window, which settles the step size, is 50 steps from 150 on, and a tenth of fewer
@@ -25,9 +35,21 @@ _FIRST_STEP = 0.3  # dual averaging tries ten times it at once: NumPyro's 1.0 lo
 _FIELDS = ("diverging", "num_steps", "accept_prob", "energy", "potential_energy", "adapt_state.step_size")
 
 
-def nuts(key: jax.Array, start: Mixture, x: Any, prior: Prior | IndependentPrior, *, num_samples: int = 1000,
-         num_chains: int = 4, num_warmup: int | None = None, sample_weight: Any = None, adapt_mass_matrix: bool | None = None,
-         target_accept_prob: float | None = None, max_tree_depth: int = 10, progress: bool = False) -> Posterior:
+def nuts(
+    key: jax.Array,
+    start: Mixture,
+    x: Any,
+    prior: Prior | IndependentPrior,
+    *,
+    num_samples: int = 1000,
+    num_chains: int = 4,
+    num_warmup: int | None = None,
+    sample_weight: Any = None,
+    adapt_mass_matrix: bool | None = None,
+    target_accept_prob: float | None = None,
+    max_tree_depth: int = 10,
+    progress: bool = False,
+) -> Posterior:
     """Draws from p(weights, means, covariances | x) by NUTS on the marginal likelihood, chains started around an EM solution.
 
     From the start damped Newton goes to the mode in NumPyro's unconstrained space, whose information becomes the inverse mass
@@ -75,11 +97,23 @@ def nuts(key: jax.Array, start: Mixture, x: Any, prior: Prior | IndependentPrior
     key_bridge, key_chains = jax.random.split(key)
     problem, bridge = _bridge(key_bridge, start, x, weight, prior)
     if not traced and not bool(jnp.isfinite(bridge.value)):
-        raise ValueError("start has no finite posterior density: the prior's density or the data's is zero or overflows there; "
-                         "start from jaxgmm.fit(start, x, prior).mixture under the same prior.")
-    run = partial(_run, key_chains, bridge, problem, prior, num_samples=num_samples, num_chains=num_chains,
-                  num_warmup=num_warmup, target_accept_prob=target_accept_prob, max_tree_depth=max_tree_depth,
-                  progress=progress and not traced)
+        raise ValueError(
+            "start has no finite posterior density: the prior's density or the data's is zero or overflows there; "
+            "start from jaxgmm.fit(start, x, prior).mixture under the same prior."
+        )
+    run = partial(
+        _run,
+        key_chains,
+        bridge,
+        problem,
+        prior,
+        num_samples=num_samples,
+        num_chains=num_chains,
+        num_warmup=num_warmup,
+        target_accept_prob=target_accept_prob,
+        max_tree_depth=max_tree_depth,
+        progress=progress and not traced,
+    )
     if adapt_mass_matrix is not None or traced:
         posterior = run(adapt=bool(adapt_mass_matrix))
     else:
@@ -98,16 +132,35 @@ def _disappoints(posterior: Posterior) -> bool:
     return int(posterior.status) != PosteriorStatus.OK or float(posterior.stats["rhat"]) > limit
 
 
-def _run(key: jax.Array, bridge: Bridge, problem: Problem, prior: Prior | IndependentPrior, *, num_warmup: int | None,
-         adapt: bool, target_accept_prob: Any, progress: bool, **options: Any) -> Posterior:
+def _run(
+    key: jax.Array,
+    bridge: Bridge,
+    problem: Problem,
+    prior: Prior | IndependentPrior,
+    *,
+    num_warmup: int | None,
+    adapt: bool,
+    target_accept_prob: Any,
+    progress: bool,
+    **options: Any,
+) -> Posterior:
     if num_warmup is None:
         num_warmup = FULL_WARMUP if adapt else SHORT_WARMUP
     if target_accept_prob is None:
         target_accept_prob = 0.9 if adapt else 0.8
     # a bar is drawn from the host, between steps: not inside jit
     function = _sample.__wrapped__ if progress else _sample
-    return function(key, bridge, problem, prior, jnp.asarray(target_accept_prob, problem.y.dtype), num_warmup=num_warmup,
-                    adapt=adapt, progress=progress, **options)
+    return function(
+        key,
+        bridge,
+        problem,
+        prior,
+        jnp.asarray(target_accept_prob, problem.y.dtype),
+        num_warmup=num_warmup,
+        adapt=adapt,
+        progress=progress,
+        **options,
+    )
 
 
 def _check_options(num_warmup: Any, adapt_mass_matrix: Any, target_accept_prob: Any, max_tree_depth: Any) -> None:
@@ -123,22 +176,46 @@ def _check_options(num_warmup: Any, adapt_mass_matrix: Any, target_accept_prob: 
 
 
 @jax.jit
-def _bridge(key: jax.Array, start: Mixture, x: jax.Array, weight: jax.Array | None,
-            prior: Prior | IndependentPrior) -> tuple[Problem, Bridge]:
+def _bridge(
+    key: jax.Array, start: Mixture, x: jax.Array, weight: jax.Array | None, prior: Prior | IndependentPrior
+) -> tuple[Problem, Bridge]:
     problem = standardise(x, weight, prior, start.covariance_type)
     return problem, build_bridge(key, to_standard(start, problem), problem)
 
 
 @partial(jax.jit, static_argnames=("num_samples", "num_chains", "num_warmup", "adapt", "max_tree_depth", "progress"))
-def _sample(key: jax.Array, bridge: Bridge, problem: Problem, prior: Prior | IndependentPrior, target_accept_prob: jax.Array, *,
-            num_samples: int, num_chains: int, num_warmup: int, adapt: bool, max_tree_depth: int, progress: bool) -> Posterior:
+def _sample(
+    key: jax.Array,
+    bridge: Bridge,
+    problem: Problem,
+    prior: Prior | IndependentPrior,
+    target_accept_prob: jax.Array,
+    *,
+    num_samples: int,
+    num_chains: int,
+    num_warmup: int,
+    adapt: bool,
+    max_tree_depth: int,
+    progress: bool,
+) -> Posterior:
     key_start, key_run = jax.random.split(key)
     space = make_space(problem, bridge.start)
-    kernel = NUTS(potential_fn=lambda u: space.potential(bridge.mode + bridge.root @ u), step_size=_FIRST_STEP,
-                  adapt_mass_matrix=adapt, dense_mass=adapt, target_accept_prob=target_accept_prob,
-                  max_tree_depth=max_tree_depth)
-    sampler = MCMC(kernel, num_warmup=num_warmup, num_samples=num_samples, num_chains=num_chains, chain_method="vectorized",
-                   progress_bar=progress)
+    kernel = NUTS(
+        potential_fn=lambda u: space.potential(bridge.mode + bridge.root @ u),
+        step_size=_FIRST_STEP,
+        adapt_mass_matrix=adapt,
+        dense_mass=adapt,
+        target_accept_prob=target_accept_prob,
+        max_tree_depth=max_tree_depth,
+    )
+    sampler = MCMC(
+        kernel,
+        num_warmup=num_warmup,
+        num_samples=num_samples,
+        num_chains=num_chains,
+        chain_method="vectorized",
+        progress_bar=progress,
+    )
     starts = chain_starts(key_start, bridge, num_chains)
     sampler.run(key_run, init_params=starts if num_chains > 1 else starts[0], extra_fields=_FIELDS)
     fields = sampler.get_extra_fields(group_by_chain=True)
@@ -148,12 +225,21 @@ def _sample(key: jax.Array, bridge: Bridge, problem: Problem, prior: Prior | Ind
     log_density += log_volume(problem, mixture.covariance_type, mixture.num_components)
     sizes = [(mixture.weights**2).sum(-1)] if mixture.num_components > 1 else []
     rhat = _split_rhat(jnp.stack([log_density, *sizes])).max()
-    stats = {"diverging": fields["diverging"], "num_steps": fields["num_steps"],
-             "tree_depth": jnp.ceil(jnp.log2(fields["num_steps"] + 1)).astype(int),
-             "accept_prob": fields["accept_prob"], "energy": fields["energy"],
-             "step_size": fields["adapt_state.step_size"][:, -1], "khat": bridge.khat, "min_eigenvalue": bridge.min_eigenvalue,
-             "newton_steps": bridge.num_steps, "counts": bridge.counts, "rhat": rhat, "num_warmup": jnp.array(num_warmup),
-             "adapted": jnp.array(adapt)}
+    stats = {
+        "diverging": fields["diverging"],
+        "num_steps": fields["num_steps"],
+        "tree_depth": jnp.ceil(jnp.log2(fields["num_steps"] + 1)).astype(int),
+        "accept_prob": fields["accept_prob"],
+        "energy": fields["energy"],
+        "step_size": fields["adapt_state.step_size"][:, -1],
+        "khat": bridge.khat,
+        "min_eigenvalue": bridge.min_eigenvalue,
+        "newton_steps": bridge.num_steps,
+        "counts": bridge.counts,
+        "rhat": rhat,
+        "num_warmup": jnp.array(num_warmup),
+        "adapted": jnp.array(adapt),
+    }
     status = _judge(bridge, mixture, log_density, fields["diverging"], rhat, adapt)
     return Posterior(from_standard(mixture, problem), log_density, prior, status, stats, "nuts")
 
@@ -168,8 +254,9 @@ def _split_rhat(draws: jax.Array) -> jax.Array:
     return jnp.where(within + between > 0, jnp.sqrt((half - 1) / half + between / within), 1)
 
 
-def _judge(bridge: Bridge, mixture: Mixture, log_density: jax.Array, diverging: jax.Array, rhat: jax.Array,
-           adapted: bool) -> jax.Array:
+def _judge(
+    bridge: Bridge, mixture: Mixture, log_density: jax.Array, diverging: jax.Array, rhat: jax.Array, adapted: bool
+) -> jax.Array:
     """The gravest finding."""
     finite = jnp.isfinite(log_density).all() & jnp.isfinite(bridge.value)
     stuck = (log_density == log_density[:, :1]).all(-1).any() & (log_density.shape[1] > 1)

@@ -33,8 +33,9 @@ _STEPHENS_STEPS = 20
 _BATCH_NUMBERS = 1 << 22
 
 
-def relabel(posterior: Posterior, reference: Mixture, x: Any, *, method: str = "assignment",
-            sample_weight: Any = None) -> Posterior:
+def relabel(
+    posterior: Posterior, reference: Mixture, x: Any, *, method: str = "assignment", sample_weight: Any = None
+) -> Posterior:
     """The posterior with each draw's components in the order in which they resemble the reference's, point by point.
 
     The margin of a draw is what the best order gains over the second best, as a share of the weight of the components that
@@ -72,8 +73,10 @@ def relabel(posterior: Posterior, reference: Mixture, x: Any, *, method: str = "
     x = as_data(check_rows_finite(x, sample_weight), check_values=True, num_features=mixture.num_features)
     weight = as_sample_weight(sample_weight, len(x), x.dtype, check_values=True)
     if k > _ENUMERATED and is_traced(posterior, reference, x, weight):
-        raise ValueError(f"relabel inside jit tries all orders of at most {_ENUMERATED} components; this mixture has {k}: call "
-                         "it outside jit.")
+        raise ValueError(
+            f"relabel inside jit tries all orders of at most {_ENUMERATED} components; this mixture has {k}: call "
+            "it outside jit."
+        )
     chains, samples = posterior.log_density.shape
     draws = jax.tree.map(lambda leaf: leaf.reshape(chains * samples, *leaf.shape[2:]), mixture)
     x, weight = _silence(x, weight)
@@ -93,12 +96,16 @@ def _check(posterior: Any, reference: Any) -> Mixture:
     if not isinstance(reference, Mixture):
         raise TypeError(f"reference is {type(reference).__name__}; a jaxgmm.Mixture was expected.")
     if reference.batch_shape or posterior.log_density.ndim != 2:
-        raise ValueError(f"reference has leading axes {reference.batch_shape} and the posterior {posterior.log_density.shape}; "
-                         "() and (C, S) were expected: use jax.vmap.")
+        raise ValueError(
+            f"reference has leading axes {reference.batch_shape} and the posterior {posterior.log_density.shape}; "
+            "() and (C, S) were expected: use jax.vmap."
+        )
     drawn, given = (m.means.shape[-2:] for m in (posterior.mixture, reference))
     if drawn != given:
-        raise ValueError(f"reference has K={given[0]} components in D={given[1]} features, the draws K={drawn[0]} and "
-                         f"D={drawn[1]}; give the mixture that the chains started from.")
+        raise ValueError(
+            f"reference has K={given[0]} components in D={given[1]} features, the draws K={drawn[0]} and "
+            f"D={drawn[1]}; give the mixture that the chains started from."
+        )
     return posterior.mixture
 
 
@@ -116,8 +123,9 @@ def _exchangeable(prior: Any, num_components: int) -> jax.Array:
     return c[:, None] == c[None, :]
 
 
-def _assign(draws: Mixture, table: jax.Array, x: jax.Array, weight: jax.Array,
-            allowed: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _assign(
+    draws: Mixture, table: jax.Array, x: jax.Array, weight: jax.Array, allowed: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """Orders (M, K) of M draws that agree best with a table (N, K), and margins (M,)."""
     share = weight @ table  # (K,)
     if draws.num_components <= _ENUMERATED:
@@ -143,8 +151,9 @@ def _agreements(draws: Mixture, table: jax.Array, x: jax.Array, weight: jax.Arra
 
 
 @jax.jit
-def _enumerate(draws: Mixture, table: jax.Array, x: jax.Array, weight: jax.Array, allowed: jax.Array,
-               share: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _enumerate(
+    draws: Mixture, table: jax.Array, x: jax.Array, weight: jax.Array, allowed: jax.Array, share: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     k = draws.num_components
     orders = jnp.array(list(itertools.permutations(range(k))))  # (K!, K)
     possible = allowed[jnp.arange(k), orders].all(-1)
@@ -184,8 +193,9 @@ def _assign_one(agreement: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, f
     return best, float(min(gain, moved) / moved) if moved > 0 else 1.0
 
 
-def _stephens(draws: Mixture, order: jax.Array, x: jax.Array, weight: jax.Array,
-              allowed: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _stephens(
+    draws: Mixture, order: jax.Array, x: jax.Array, weight: jax.Array, allowed: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """Stephens (2000), algorithm 2; a traced one makes all its steps."""
     for _ in range(_STEPHENS_STEPS):
         average = _average(draws, order, x)
@@ -217,7 +227,10 @@ def _reorder(posterior: Posterior, order: jax.Array, margin: jax.Array) -> Poste
     means = jnp.take_along_axis(mixture.means, order[..., None], -2)
     covariances = covariance.permute(mixture.covariances, order, mixture.covariance_type)
     switched = (order[:, 1:] != order[:, :-1]).any(-1)
-    stats = posterior.stats | {"permutation": order, "relabel_margin": margin,
-                               "switch_rate": switched.mean() if switched.size else jnp.zeros((), margin.dtype),
-                               "labels_identified": (margin < SMALL_MARGIN).mean() <= SMALL_SHARE}
+    stats = posterior.stats | {
+        "permutation": order,
+        "relabel_margin": margin,
+        "switch_rate": switched.mean() if switched.size else jnp.zeros((), margin.dtype),
+        "labels_identified": (margin < SMALL_MARGIN).mean() <= SMALL_SHARE,
+    }
     return dataclasses.replace(posterior, mixture=Mixture(weights, means, covariances, mixture.covariance_type), stats=stats)

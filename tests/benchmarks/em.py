@@ -50,11 +50,19 @@ def sklearn_steps(x: np.ndarray, start: jaxgmm.Mixture):
     from sklearn.mixture import GaussianMixture
 
     kind, k, d = start.covariance_type, start.num_components, start.num_features
-    ones = np.ones(jaxgmm.covariance.storage_shape(kind, k, d)) if not jaxgmm.covariance.is_dense(kind) else \
-        np.broadcast_to(np.eye(d), (k, d, d) if kind == "full" else (d, d))
+    ones = (
+        np.ones(jaxgmm.covariance.storage_shape(kind, k, d))
+        if not jaxgmm.covariance.is_dense(kind)
+        else np.broadcast_to(np.eye(d), (k, d, d) if kind == "full" else (d, d))
+    )
     precisions = ones[:, 0] if kind == "spherical" else ones
-    model = GaussianMixture(k, covariance_type=kind, weights_init=np.asarray(start.weights), means_init=np.asarray(start.means),
-                            precisions_init=np.ascontiguousarray(precisions.astype(x.dtype)))
+    model = GaussianMixture(
+        k,
+        covariance_type=kind,
+        weights_init=np.asarray(start.weights),
+        means_init=np.asarray(start.means),
+        precisions_init=np.ascontiguousarray(precisions.astype(x.dtype)),
+    )
 
     def run() -> None:
         model._initialize(x, np.full((len(x), k), 1 / k, x.dtype))
@@ -67,6 +75,7 @@ def sklearn_steps(x: np.ndarray, start: jaxgmm.Mixture):
 
 def ours(x: jax.Array, start: jaxgmm.Mixture):
     """Ten steps of jaxgmm.fit, with its door."""
+
     def run() -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -103,10 +112,12 @@ def table(dtype: type, kinds: tuple[str, ...], sizes: list[int], repeats: int) -
             flops = n * k * (4 * d * d if kind in ("full", "tied") else 6 * d)
             rate = flops * STEPS / statistics.median(own) / 1e9
             target = TARGETS[dtype][i] if kind == "full" else None
-            print(f"{n:>7} {d:>3} {k:>3} {kind:>9} {np.dtype(dtype).name}: sklearn {statistics.median(peer) / STEPS * 1e3:8.2f} ms, "
-                  f"jaxgmm {statistics.median(own) / STEPS * 1e3:8.3f} ms, ratio {statistics.median(ratios):5.1f} "
-                  f"({ratios[0]:.1f} to {ratios[-1]:.1f}), target {target}; {rate:.1f} GFLOP/s; first call {compile_seconds:.2f} s",
-                  flush=True)
+            print(
+                f"{n:>7} {d:>3} {k:>3} {kind:>9} {np.dtype(dtype).name}: sklearn {statistics.median(peer) / STEPS * 1e3:8.2f} ms, "
+                f"jaxgmm {statistics.median(own) / STEPS * 1e3:8.3f} ms, ratio {statistics.median(ratios):5.1f} "
+                f"({ratios[0]:.1f} to {ratios[-1]:.1f}), target {target}; {rate:.1f} GFLOP/s; first call {compile_seconds:.2f} s",
+                flush=True,
+            )
 
 
 def speed(options: argparse.Namespace) -> None:
@@ -171,11 +182,15 @@ def accelerate(options: argparse.Namespace) -> None:
     close = jaxgmm.from_labels(pair, (pair[:, 0] > 0.75).astype(int), num_components=2)
     for name, begun, data in [("faithful tied K=3", start, x), ("two Gaussians 1.5 sd apart, N=1e4", close, pair)]:
         plain, fast = (jaxgmm.fit(begun, data, tol=1e-12, max_iter=100_000, accelerate=a) for a in (False, True))
-        print(f"{name}: {int(plain.num_iter)} plain, {int(fast.num_iter)} accelerated E-steps, ratio "
-              f"{int(plain.num_iter) / int(fast.num_iter):.1f}; log-likelihoods differ by "
-              f"{float(fast.log_likelihood - plain.log_likelihood):.1e}", flush=True)
+        print(
+            f"{name}: {int(plain.num_iter)} plain, {int(fast.num_iter)} accelerated E-steps, ratio "
+            f"{int(plain.num_iter) / int(fast.num_iter):.1f}; log-likelihoods differ by "
+            f"{float(fast.log_likelihood - plain.log_likelihood):.1e}",
+            flush=True,
+        )
     ratios = []
     for kind, xs, starts in random_problems(200):
+
         def run(flag: bool, xs: jax.Array = xs, starts: jaxgmm.Mixture = starts) -> jaxgmm.Fit:
             return jax.jit(jax.vmap(lambda s, x: jaxgmm.fit(s, x, max_iter=10_000, accelerate=flag)))(starts, xs)
 
@@ -184,11 +199,17 @@ def accelerate(options: argparse.Namespace) -> None:
         ratio = np.asarray(plain.num_iter) / np.asarray(fast.num_iter)
         same = abs(better) < 1e-3
         ratios.append(ratio[same])
-        print(f"{kind:>9}: ratio of E-steps median {np.median(ratio[same]):.2f}, least {ratio[same].min():.2f}, most {ratio[same].max():.1f}; "
-              f"other optimum in {(~same).sum()} of {len(same)} (higher in {(better > 1e-3).sum()})", flush=True)
+        print(
+            f"{kind:>9}: ratio of E-steps median {np.median(ratio[same]):.2f}, least {ratio[same].min():.2f}, most {ratio[same].max():.1f}; "
+            f"other optimum in {(~same).sum()} of {len(same)} (higher in {(better > 1e-3).sum()})",
+            flush=True,
+        )
     every = np.concatenate(ratios)
-    print(f"all, same optimum: {len(every)} problems, median {np.median(every):.2f}, 5 % {np.quantile(every, 0.05):.2f}, least "
-          f"{every.min():.2f}; more than 1.2 times as many E-steps: {(every < 1 / 1.2).sum()}", flush=True)
+    print(
+        f"all, same optimum: {len(every)} problems, median {np.median(every):.2f}, 5 % {np.quantile(every, 0.05):.2f}, least "
+        f"{every.min():.2f}; more than 1.2 times as many E-steps: {(every < 1 / 1.2).sum()}",
+        flush=True,
+    )
 
 
 def memory(options: argparse.Namespace) -> None:
@@ -204,10 +225,15 @@ if sys.argv[1] == "fit":
     jax.block_until_ready(jaxgmm.fit(start, x, tol=0, max_iter=2))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
-    peak = {word: float(subprocess.run([sys.executable, "-c", script, word], capture_output=True, text=True, check=True).stdout)
-            for word in ("load", "fit")}
-    print(f"peak memory: data alone {peak['load']:.0f} MB, with a fit {peak['fit']:.0f} MB: {peak['fit'] - peak['load']:.0f} MB more "
-          "(target under 200)", flush=True)
+    peak = {
+        word: float(subprocess.run([sys.executable, "-c", script, word], capture_output=True, text=True, check=True).stdout)
+        for word in ("load", "fit")
+    }
+    print(
+        f"peak memory: data alone {peak['load']:.0f} MB, with a fit {peak['fit']:.0f} MB: {peak['fit'] - peak['load']:.0f} MB more "
+        "(target under 200)",
+        flush=True,
+    )
 
 
 def starts(options: argparse.Namespace) -> None:
@@ -218,13 +244,17 @@ def starts(options: argparse.Namespace) -> None:
     x, _ = problem(100_000, 8, 16, np.float32)
     data, key = jnp.asarray(x), jax.random.key(0)
     for method in ("k-means++", "k-means"):
+
         def own(method: str = method) -> None:
             jax.block_until_ready(jaxgmm.initialize(key, data, num_components=16, method=method))
 
         peer, mine = side_by_side(lambda: kmeans_plusplus(x, 16, random_state=0), own, options.repeats)
         ratios = sorted(a / b for a, b in zip(peer, mine, strict=True))
-        print(f"start at 1e5, 8, 16, float32: sklearn kmeans_plusplus {statistics.median(peer) * 1e3:.0f} ms, initialize({method!r}) "
-              f"{statistics.median(mine) * 1e3:.0f} ms, ratio {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})", flush=True)
+        print(
+            f"start at 1e5, 8, 16, float32: sklearn kmeans_plusplus {statistics.median(peer) * 1e3:.0f} ms, initialize({method!r}) "
+            f"{statistics.median(mine) * 1e3:.0f} ms, ratio {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})",
+            flush=True,
+        )
     cases = [("faithful K=3", jaxgmm.datasets.load("faithful"), 3), ("iris K=3", jaxgmm.datasets.load("iris"), 3)]
     for seed, (n, d, k, spread) in enumerate([(500, 2, 5, 3.0), (500, 4, 4, 2.0), (1000, 3, 8, 4.0)]):
         rng = np.random.default_rng(seed)
@@ -234,10 +264,17 @@ def starts(options: argparse.Namespace) -> None:
         keys = jax.random.split(jax.random.key(1), 50)
         line = f"{name}: mean final log-likelihood over 50 seeds:"
         for method in ("k-means++", "k-means"):
-            fits = jax.jit(jax.vmap(lambda q, data=data, k=k, method=method: jaxgmm.fit(
-                jaxgmm.initialize(q, data, num_components=k, method=method), data, tol=1e-7)))(keys)
+            fits = jax.jit(
+                jax.vmap(
+                    lambda q, data=data, k=k, method=method: jaxgmm.fit(
+                        jaxgmm.initialize(q, data, num_components=k, method=method), data, tol=1e-7
+                    )
+                )
+            )(keys)
             line += f" {method} {float(fits.log_likelihood.mean()):.3f} (sd {float(fits.log_likelihood.std()):.2f}),"
-        peer = [GaussianMixture(k, tol=1e-7, max_iter=2000, random_state=s).fit(data).score(data) * len(data) for s in range(50)]
+        peer = [
+            GaussianMixture(k, tol=1e-7, max_iter=2000, random_state=s).fit(data).score(data) * len(data) for s in range(50)
+        ]
         print(f"{line} sklearn {np.mean(peer):.3f} (sd {np.std(peer):.2f})", flush=True)
 
 
