@@ -12,6 +12,9 @@ estimate beside the posterior and says where they agree:
 
     print(jaxgmm.compare(fit, jaxgmm.nuts(k2, fit.mixture, x, prior), x))
 
+`fit_restarts` takes the best of several starts, `standard_errors` gives the information or the sandwich, and a fit is
+differentiable: `jax.grad` through `fit` is the influence of every point, weight and hyperparameter.
+
 Everything is a function of arrays: call `e_step` and `m_step` in your own loops, `jax.vmap` a fit over many data sets, evaluate
 `log_prob`, `responsibilities` or `predict` on any stack of mixtures. `sample_weight` is an option wherever data are taken.
 Errors come at the door, in a sentence; inside jit and vmap nothing raises and `Fit.status` says what happened, lane by lane.
@@ -29,23 +32,20 @@ from .em.fitting import fit as fit
 from .em.many import fit_restarts as fit_restarts
 from .em.moments import Moments as Moments, e_step as e_step, m_step as m_step
 from .em.result import ComponentStatus as ComponentStatus, Fit as Fit, Status as Status
-from .em.standard_errors import StandardErrors as StandardErrors, standard_errors as standard_errors
+from .em.standard_errors import InformationStatus as InformationStatus, StandardErrors as StandardErrors
+from .em.standard_errors import standard_errors as standard_errors
 from .em.starts import from_labels as from_labels, from_responsibilities as from_responsibilities, initialize as initialize
 from .mixture import Mixture as Mixture, make_mixture as make_mixture, num_parameters as num_parameters
 from .prior import HalfNormal as HalfNormal, IndependentPrior as IndependentPrior, InverseGamma as InverseGamma
-from .prior import (
-    InverseWishart as InverseWishart,
-    Prior as Prior,
-    default_prior as default_prior,
-    log_prior as log_prior,
-    sample_prior as sample_prior,
-)
+from .prior import InverseWishart as InverseWishart, Prior as Prior, default_prior as default_prior
+from .prior import log_prior as log_prior, sample_prior as sample_prior
 
 __version__ = "0.1.0"
 
 # names that need numpyro (1.3 s) resolve on first use
 _LAZY = {
     "Posterior": ".posterior.draws",
+    "PosteriorStatus": ".posterior.draws",
     "model": ".posterior.model",
     "nuts": ".posterior.nuts",
     "relabel": ".posterior.relabel",
@@ -63,4 +63,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({name for name in globals() if not name.startswith("_")} | _LAZY.keys() - {"importlib", "Any"})
+    return sorted({name for name in globals() if not name.startswith("_")} - {"importlib", "Any"} | _LAZY.keys())

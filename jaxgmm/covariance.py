@@ -268,11 +268,14 @@ def lower_diagonal(factors: Factors, covariance_type: str) -> jax.Array:
     return jnp.diagonal(factors.lower, axis1=-2, axis2=-1) if is_dense(covariance_type) else factors.lower
 
 
-def pivots(covariances: jax.Array, covariance_type: str, num_features: int) -> jax.Array:
-    """Variance of each feature given those before it, (..., K | 1, D): squared diagonal of the Cholesky factor."""
+def floor_share(floor: jax.Array, factors: Factors, covariance_type: str) -> jax.Array:
+    """What share of a covariance is regularisation in the direction where that is largest, (..., K | 1).
+
+    Dense: tr(floor Sigma^-1), a bound on the largest generalised eigenvalue that is tight where one direction has collapsed.
+    """
     if is_dense(covariance_type):
-        return jnp.diagonal(cholesky(covariances), axis1=-2, axis2=-1) ** 2
-    return variances(covariances, covariance_type, num_features)
+        return mahalanobis_trace(floor, factors, covariance_type, factors.whitener.shape[-1])
+    return (floor * factors.whitener**2).max(-1)
 
 
 def permute(covariances: jax.Array, order: jax.Array, covariance_type: str) -> jax.Array:

@@ -55,15 +55,16 @@ def test_dense_and_back(kind, x64):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_features_and_components(kind, x64):
-    """Variances, pivots, ridges and orders of components are those of the dense matrices."""
+    """Variances, shares of a floor, ridges and orders of components are those of the dense matrices."""
     mixture = random_mixture(3, kind, d=D)
     matrices = dense(mixture)
     diagonals = np.diagonal(matrices, axis1=1, axis2=2)
     np.testing.assert_allclose(
         np.broadcast_to(covariance.variances(mixture.covariances, kind, D), (K, D)), diagonals, rtol=1e-12
     )
-    pivots = np.diagonal(np.linalg.cholesky(matrices), axis1=1, axis2=2) ** 2
-    np.testing.assert_allclose(np.broadcast_to(covariance.pivots(mixture.covariances, kind, D), (K, D)), pivots, rtol=1e-10)
+    factors = covariance.factorize(mixture.covariances, kind, D)
+    share = covariance.floor_share(0.25 * mixture.covariances, factors, kind)
+    np.testing.assert_allclose(share, 0.25 * D if covariance.is_dense(kind) else 0.25, rtol=1e-10)
     lifted = covariance.to_dense(covariance.ridge(mixture.covariances, jnp.full(1, 0.5), kind), kind, K, D)
     np.testing.assert_allclose(lifted, matrices + 0.5 * np.eye(D), rtol=1e-12)
     order = jnp.array([2, 0, 1])

@@ -327,17 +327,13 @@ def _component_status(state: _State, problem: _Problem) -> jax.Array:
     kind, d = mixture.covariance_type, mixture.num_features
     status = jnp.where(count < d + 1, ComponentStatus.FEW_POINTS, ComponentStatus.OK)
     if problem.prior is None:
-        # pivots of a sum are at least the sum of pivots: at the floor, the data give less than the regularisation
         if reg_covar is None:
             floor = PSEUDO_COUNT * state.summary.spread / (covariance.pool_counts(count, kind) + PSEUDO_COUNT)
         else:
             floor = covariance.ridge(jnp.zeros_like(mixture.covariances), jnp.full(1, reg_covar), kind)
-        if covariance.is_dense(kind):
-            floor = covariance.ridge(
-                floor, rounding_ridge(d, count.dtype) * covariance.variances(mixture.covariances, kind, d), kind
-            )
-        pivots, floors = (covariance.pivots(c, kind, d) for c in (mixture.covariances, floor))  # (K | 1, D)
-        status = jnp.where((pivots <= 2 * floors).any(-1), ComponentStatus.AT_FLOOR, status)
+        floor += covariance.relative_ridge(mixture.covariances, rounding_ridge(d, count.dtype), kind) - mixture.covariances
+        share = covariance.floor_share(floor, covariance.factorize(mixture.covariances, kind, d), kind)  # (K | 1,)
+        status = jnp.where(share >= 0.5, ComponentStatus.AT_FLOOR, status)
     smallest = count.sum() * jnp.finfo(count.dtype).tiny ** 0.5
     return jnp.where((mixture.weights == 0) | (count <= smallest), ComponentStatus.EMPTY, status)
 
