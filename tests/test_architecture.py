@@ -201,9 +201,9 @@ def test_options_are_keyword_only():
 
 
 def test_top_level():
-    """Only these entries, and dot-files (what tools leave behind aside)."""
+    """Only these entries, and dot-files (what tools and the README's command leave behind aside)."""
     allowed = {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "jaxgmm", "tests", "notebooks"}
-    left_behind = {"build", "dist", "jaxgmm.egg-info", "__pycache__"}
+    left_behind = {"build", "dist", "jaxgmm.egg-info", "__pycache__", "faithful-compare.json", "faithful-compare.png"}
     found = {path.name for path in TOP.iterdir() if not path.name.startswith(".")}
     assert found - allowed - left_behind == set()
 

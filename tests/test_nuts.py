@@ -80,6 +80,7 @@ def test_same_key_same_draws_and_nothing_compiled_anew(faithful):
     np.testing.assert_array_equal(again.log_density, posterior.log_density)
 
 
+@pytest.mark.slow
 def test_float64_diag_far_from_the_origin(x64):
     """Double precision in, double precision out; offsets and units cost nothing. One chain."""
     x, start, prior = two_groups(0, 60, 2, "diag", np.float64)
@@ -94,6 +95,7 @@ def test_float64_diag_far_from_the_origin(x64):
     check_log_density(posterior, x, prior, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_tied_with_weights_under_a_half_normal_prior():
     """Rows of weight 0 may hold NaN; means free of covariances, scales half-normal. D=2."""
     x, start, _ = two_groups(3, 60, 2, "tied")
