@@ -1,10 +1,5 @@
 """What the tests share: 64-bit for one test, fresh caches for each module, seeded random mixtures, data and priors."""
 
-import os
-
-# most of the suite's time is compilation: ask LLVM for less of it, before jax is loaded
-os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 " + os.environ.get("XLA_FLAGS", "")
-
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -77,11 +77,12 @@ def test_exact_fixed_point_stops(x64):
 
 
 def test_chunks_do_not_matter(x64):
-    """chunk_size changes the order of sums, not the fit."""
+    """chunk_size changes the order of sums, not the fit; which step is the first to change nothing is up to the last bit."""
     start, x, w = random_mixture(0, "spherical"), random_data(0), random_weight(0)
     whole, parts = (fit(start, x, sample_weight=w, tol=0.0, chunk_size=c) for c in (None, 7))
     assert_mixtures_close(whole.mixture, parts.mixture, 1e-10)
-    np.testing.assert_allclose(whole.history, parts.history, rtol=1e-12)
+    common = int(min(whole.num_iter, parts.num_iter)) + 1
+    np.testing.assert_allclose(whole.history[:common], parts.history[:common], rtol=1e-12)
 
 
 def one_point_and_a_cloud(kind="diag"):
