@@ -165,6 +165,7 @@ def _gap_sentence(path: Path, rows: int, where: str, column: str) -> str:
 
 
 def choose_columns(columns: Sequence[str] | None, names: list[str], path: Path) -> tuple[list[int], list[str]]:
+    """Positions and names of the columns asked for, by name or number from 0; all of them for None."""
     if columns is None:
         return list(range(len(names))), names
     keep = []
