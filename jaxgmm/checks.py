@@ -39,26 +39,44 @@ def as_float_array(value: Any, name: str, *, check_values: bool = False) -> jax.
 
     check_values: look at concrete JAX arrays too (one fused check); NumPy-like input is always looked at.
     """
+    return _as_float_array(value, name, check_values)[0]
+
+
+def _as_float_array(value: Any, name: str, check_values: bool) -> tuple[jax.Array, tuple[float, float] | None]:
+    """The array, and its smallest and largest value as given where they were looked at."""
     if isinstance(value, list | tuple) and is_traced(value):
         value = jnp.asarray(value)
     if isinstance(value, jax.Array):
         _check_kind(value.dtype, name)
         if not jnp.issubdtype(value.dtype, jnp.floating) or value.dtype.itemsize < 4:
             value = value.astype(jnp.result_type(float))
-        if check_values and value.size and not is_traced(value):
-            _check_range(*extremes(value), value, name, value.dtype)
-        return value
+        if not check_values or not value.size or is_traced(value):
+            return value, None
+        seen = extremes(value)
+        _check_range(*seen, value, name, value.dtype)
+        return value, seen
     array = _as_numpy(value, name)
     target = jax.dtypes.canonicalize_dtype(array.dtype) if array.dtype in (np.float32, np.float64) else jnp.result_type(float)
-    if array.size:
-        _check_range(float(array.min()), float(array.max()), array, name, target)
-    return jnp.asarray(np.asarray(array, target))
+    seen = (float(array.min()), float(array.max())) if array.size else None
+    if seen:
+        _check_range(*seen, array, name, target)
+    return jnp.asarray(np.asarray(array, target)), seen
 
 
 def extremes(array: jax.Array) -> tuple[float, float]:
     """Smallest and largest value of a concrete array, also where it is a constant inside somebody's jit."""
+    host = on_host(array)  # where subnormal numbers are not flushed to zero
+    if isinstance(host, np.ndarray):
+        return float(host.min()), float(host.max())
     with jax.ensure_compile_time_eval():
-        return float(array.min()), float(array.max())
+        low, high = np.asarray(jnp.stack([array.min(), array.max()]))
+    return float(low), float(high)
+
+
+def on_host(array: jax.Array) -> np.ndarray | jax.Array:
+    """A concrete array as NumPy sees the same memory, if it lies in the host's; else the array itself: nothing is copied."""
+    local = array.is_fully_addressable and all(device.platform == "cpu" for device in array.devices())
+    return np.asarray(array) if local and len(array.devices()) == 1 else array
 
 
 def _as_numpy(value: Any, name: str) -> np.ndarray:
@@ -155,12 +173,9 @@ def as_data(x: Any, name: str = "x", *, check_values: bool = False, num_features
 
 
 def _data_values(x: Any, name: str) -> jax.Array:
-    if not isinstance(x, jax.Array) and not is_traced(x):
-        x = _as_numpy(x, name)
-    array = as_float_array(x, name, check_values=True)
-    if array.size and not is_traced(x):
-        # as given, before subnormal numbers are flushed to zero
-        check_scale(*(extremes(x) if isinstance(x, jax.Array) else (float(x.min()), float(x.max()))), array.dtype, name)
+    array, seen = _as_float_array(x, name, True)
+    if seen:
+        check_scale(*seen, array.dtype, name)
     return array
 
 

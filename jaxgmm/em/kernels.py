@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -71,17 +72,45 @@ def moment_sums(
     positive = mixture.weights > 0
     log_weights = jnp.where(positive, jnp.log(jnp.where(positive, mixture.weights, 1)), -jnp.inf)
     constant = log_weights - factors.half_log_det - d / 2 * math.log(2 * math.pi)  # (K,)
-
-    def whitened() -> tuple:
-        return sum_over_chunks(_whitened(mixture, factors, constant, shift), x, weight, chunk)
-
-    def quadratic() -> tuple:
-        sums = sum_over_chunks(_quadratic(mixture, factors, constant, shift), x, weight, chunk)
-        return _to_whitened(mixture, factors, *sums)
-
+    data = (mixture, factors, constant, x, weight, shift)
     if x.dtype != jnp.float64 or d > _WIDEST or len(x) <= chunk:
-        return whitened()
-    return jax.lax.cond(_reach(mixture, factors) < _REACH, quadratic, whitened)
+        return _whitened_sums(chunk, *data)
+    return _fastest_sums(chunk, *data)
+
+
+def _whitened_sums(chunk: int, mixture: Mixture, factors: covariance.Factors, constant: jax.Array, *data: Any) -> tuple:
+    x, weight, shift = data
+    return sum_over_chunks(_whitened(mixture, factors, constant, shift), x, weight, chunk)
+
+
+def _quadratic_sums(chunk: int, mixture: Mixture, factors: covariance.Factors, constant: jax.Array, *data: Any) -> tuple:
+    x, weight, shift = data
+    sums = sum_over_chunks(_quadratic(mixture, factors, constant, shift), x, weight, chunk)
+    return _to_whitened(mixture, factors, *sums)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _fastest_sums(chunk: int, *data: Any) -> tuple:
+    """The quadratic kernel where it is exact enough. Under vmap a choice by value would run both: there, the whitened one."""
+
+    @jax.custom_batching.custom_vmap
+    def either(*data: Any) -> tuple:
+        mixture, factors = data[:2]
+        kernels = (partial(_quadratic_sums, chunk), partial(_whitened_sums, chunk))
+        return jax.lax.cond(_reach(mixture, factors) < _REACH, *kernels, *data)
+
+    @either.def_vmap
+    def lanes(_: int, batched: list, *data: Any) -> tuple:
+        axes = tuple(jax.tree.map(lambda flag: 0 if flag else None, batched))
+        sums = jax.vmap(partial(_whitened_sums, chunk), in_axes=axes)(*data)
+        return sums, jax.tree.map(lambda _: True, sums)
+
+    return either(*data)
+
+
+@_fastest_sums.defjvp
+def _fastest_sums_jvp(chunk: int, primals: tuple, tangents: tuple) -> tuple:
+    return jax.jvp(partial(_whitened_sums, chunk), primals, tangents)
 
 
 def _reach(mixture: Mixture, factors: covariance.Factors) -> jax.Array:

@@ -51,15 +51,11 @@ class Moments:
 
 
 class Summary(NamedTuple):
-    """Moments in data units, about the new means: all that an M-step needs.
-
-    count (K,), mean (K, D), scatter (K, D, D) | (K, D) about those means, spread: V, the data's covariance in storage form.
-    """
+    """Moments in data units: count (K,), mean (K, D), and scatter (K, D, D) | (K, D) about those means."""
 
     count: jax.Array
     mean: jax.Array
     scatter: jax.Array
-    spread: jax.Array
 
 
 def e_step(mixture: Mixture, x: Any, *, sample_weight: Any = None, chunk_size: int | None = None) -> Moments:
@@ -129,7 +125,8 @@ def m_step(
     check_mixture(mixture)
     check_regularisation(prior, reg_covar, mixture)
     factors = covariance.factorize(mixture.covariances, mixture.covariance_type, mixture.num_features)
-    return maximize(mixture, summarize(mixture, factors, moments), prior, reg_covar)
+    summary = summarize(mixture, factors, moments)
+    return maximize(mixture, summary, data_spread(*summary, 0.0, mixture.covariance_type), prior, reg_covar)
 
 
 def check_regularisation(prior: Any, reg_covar: Any, mixture: Mixture) -> None:
@@ -142,23 +139,23 @@ def check_regularisation(prior: Any, reg_covar: Any, mixture: Mixture) -> None:
         check_prior(prior, mixture.num_components, mixture.num_features, mixture.covariance_type, mode=True)
 
 
-def summarize(mixture: Mixture, factors: covariance.Factors, moments: Moments, shift: jax.Array | float = 0.0) -> Summary:
-    """Moments in data units about the new means, and V. shift: what was subtracted from the data, for the size of rounding."""
+def summarize(mixture: Mixture, factors: covariance.Factors, moments: Moments) -> Summary:
+    """Moments in data units about the new means."""
     kind = mixture.covariance_type
     count = moments.count
     safe = jnp.where(count > 0, count, 1)[:, None]
     mean = mixture.means + covariance.transform(factors.lower, moments.first / safe, kind)
     about_mean = moments.second - covariance.outer(moments.first / jnp.sqrt(safe), kind)
-    scatter = covariance.transform_scatter(factors.lower, about_mean, kind)
-    return Summary(count, mean, scatter, data_spread(count, mean, scatter, shift, kind))
+    return Summary(count, mean, covariance.transform_scatter(factors.lower, about_mean, kind))
 
 
 def data_spread(
     count: jax.Array, mean: jax.Array, scatter: jax.Array, shift: jax.Array | float, covariance_type: str
 ) -> jax.Array:
-    """V: the data's covariance, within + between, one stored covariance; never singular.
+    """V: the data's covariance, within + between, one stored covariance; never singular. The same for every mixture.
 
-    Full and tied get 1e-6 of its diagonal; a constant column a floor at the rounding of its values.
+    Full and tied get 1e-6 of its diagonal; a constant column a floor at the rounding of its values. shift: what was
+    subtracted from the data, for the size of that rounding.
     """
     total = count.sum()
     safe = jnp.where(total > 0, total, 1)
@@ -176,10 +173,12 @@ def data_spread(
     )
 
 
-def maximize(mixture: Mixture, summary: Summary, prior: Prior | IndependentPrior | None, reg_covar: Any) -> Mixture:
-    """The M-step from a summary; mixture gives what is kept of components with nothing in them."""
+def maximize(
+    mixture: Mixture, summary: Summary, spread: jax.Array, prior: Prior | IndependentPrior | None, reg_covar: Any
+) -> Mixture:
+    """The M-step from a summary and V; mixture gives what is kept of components with nothing in them."""
     kind, d = mixture.covariance_type, mixture.num_features
-    count, mean, scatter, spread = summary
+    count, mean, scatter = summary
     present = mixture.weights > 0
     # nothing in it: so little that sums of it could underflow
     empty = count <= count.sum() * math.sqrt(float(jnp.finfo(count.dtype).tiny))
@@ -212,7 +211,7 @@ def _maximize_posterior(mixture: Mixture, summary: Summary, prior: Prior | Indep
     Means free of covariances: each in turn given the other, which is ECM (Meng & Rubin 1993) and still monotone.
     """
     kind, d = mixture.covariance_type, mixture.num_features
-    count, mean, scatter, _ = summary
+    count, mean, scatter = summary
     if isinstance(prior, Prior):
         kappa, share = prior.mean_precision, count[:, None]
         scatter += covariance.expand(kappa * count / (kappa + count), kind) * covariance.outer(mean - prior.mean, kind)
