@@ -1,4 +1,6 @@
-"""What the tests share: 64-bit for one test, fresh caches for each module, seeded random mixtures, data and priors."""
+"""What the tests share: two processes, 64-bit for one test, fresh caches for each module, seeded mixtures, data and priors."""
+
+import os
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,14 @@ import pytest
 import jaxgmm
 
 KINDS = ("full", "tied", "diag", "spherical")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """The whole suite, which mostly compiles, runs file by file in several processes where pytest-xdist is there."""
+    whole = config.args_source is config.ArgsSource.TESTPATHS and "PYTEST_XDIST_WORKER" not in os.environ
+    if whole and config.pluginmanager.hasplugin("xdist") and config.option.numprocesses is None and not config.option.usepdb:
+        config.option.numprocesses, config.option.dist = min(os.cpu_count() or 1, 4), "loadfile"
 
 
 @pytest.fixture
