@@ -29,7 +29,7 @@ from . import datasets as datasets
 from .density import condition as condition, log_prob as log_prob, marginal as marginal, predict as predict
 from .density import responsibilities as responsibilities, sample as sample
 from .em.fitting import fit as fit
-from .em.many import fit_restarts as fit_restarts
+from .em.many import fit_many as fit_many, fit_restarts as fit_restarts, pad as pad
 from .em.moments import Moments as Moments, e_step as e_step, m_step as m_step
 from .em.result import ComponentStatus as ComponentStatus, Fit as Fit, Status as Status
 from .em.standard_errors import InformationStatus as InformationStatus, StandardErrors as StandardErrors

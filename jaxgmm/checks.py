@@ -55,7 +55,7 @@ def _as_float_array(value: Any, name: str, check_values: bool) -> tuple[jax.Arra
         seen = extremes(value)
         _check_range(*seen, value, name, value.dtype)
         return value, seen
-    array = _as_numpy(value, name)
+    array = as_numpy(value, name)
     target = jax.dtypes.canonicalize_dtype(array.dtype) if array.dtype in (np.float32, np.float64) else jnp.result_type(float)
     seen = (float(array.min()), float(array.max())) if array.size else None
     if seen:
@@ -79,7 +79,8 @@ def on_host(array: jax.Array) -> np.ndarray | jax.Array:
     return np.asarray(array) if local and len(array.devices()) == 1 else array
 
 
-def _as_numpy(value: Any, name: str) -> np.ndarray:
+def as_numpy(value: Any, name: str) -> np.ndarray:
+    """Real numbers of any kind as NumPy has them, values not looked at; None and missing ones are NaN."""
     if np.ma.isMaskedArray(value):
         raise TypeError(
             f"{name} is a masked array, whose mask would be lost; drop the masked rows, or give them sample_weight 0."
@@ -218,8 +219,8 @@ def check_rows_finite(x: Any, sample_weight: Any, name: str = "x") -> Any:
     """x with rows of weight 0 set to zero (they may hold anything) where both are concrete, so that the rest can be checked."""
     if sample_weight is None or is_traced(x, sample_weight):
         return x
-    array = x if isinstance(x, jax.Array) else _as_numpy(x, name)
-    weight = np.asarray(sample_weight) if isinstance(sample_weight, jax.Array) else _as_numpy(sample_weight, "sample_weight")
+    array = x if isinstance(x, jax.Array) else as_numpy(x, name)
+    weight = np.asarray(sample_weight) if isinstance(sample_weight, jax.Array) else as_numpy(sample_weight, "sample_weight")
     if array.ndim != 2 or weight.shape != array.shape[:1] or (weight > 0).all():
         return x
     kept = (weight > 0)[:, None]

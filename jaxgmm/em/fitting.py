@@ -81,9 +81,23 @@ def fit(
         -1130.3
     """
     mixture, x, weight = _at_the_door(mixture, x, prior, sample_weight)
+    shape = (mixture.num_components, mixture.num_features, mixture.covariance_type)
+    check_options(prior, shape, tol, max_iter, reg_covar, accelerate, chunk_size)
+    cast = partial(jax.tree.map, partial(as_dtype, dtype=x.dtype))
+    problem = Problem(x, weight, cast(prior), cast(reg_covar))
+    result = _fit(cast(mixture), problem, cast(tol), Options(max_iter, bool(accelerate), chunk_size))
+    if not is_traced(result, mixture, x, weight):
+        warn_of(result, mixture, x, weight)
+    return result
+
+
+def check_options(
+    prior: Any, shape: tuple[int, int, str], tol: Any, max_iter: Any, reg_covar: Any, accelerate: Any, chunk_size: Any
+) -> None:
+    """Refuses options of a fit that make no sense. shape: K, D and covariance type."""
     check_number(tol, "tol")
     check_count(max_iter, "max_iter", 0)
-    check_regularisation(prior, reg_covar, mixture)
+    check_regularisation(prior, reg_covar, *shape)
     check_flag(accelerate, "accelerate")
     if accelerate and reg_covar is not None:
         raise ValueError(
@@ -92,12 +106,6 @@ def fit(
         )
     if chunk_size is not None:
         check_count(chunk_size, "chunk_size")
-    cast = partial(jax.tree.map, partial(_as_dtype, dtype=x.dtype))
-    problem = Problem(x, weight, cast(prior), cast(reg_covar))
-    result = _fit(cast(mixture), problem, cast(tol), Options(max_iter, bool(accelerate), chunk_size))
-    if not is_traced(result, mixture, x, weight):
-        warn_of(result, mixture, x, weight)
-    return result
 
 
 def _at_the_door(mixture: Mixture, x: Any, prior: Any, sample_weight: Any) -> tuple[Mixture, jax.Array, jax.Array | None]:
@@ -121,7 +129,7 @@ def _at_the_door(mixture: Mixture, x: Any, prior: Any, sample_weight: Any) -> tu
     return mixture, x, weight
 
 
-def _as_dtype(leaf: Any, dtype: Any) -> Any:
+def as_dtype(leaf: Any, dtype: Any) -> Any:
     """A leaf that jit takes as it is, in the data's dtype: nothing is sent to a device that is there already."""
     if isinstance(leaf, jax.Array):
         return leaf if leaf.dtype == dtype else leaf.astype(dtype)

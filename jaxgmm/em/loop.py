@@ -108,16 +108,17 @@ def frame(start: Mixture, problem: Problem, tol: jax.Array) -> Frame:
 
 def begin(fixed: Frame, options: Options) -> State:
     """The state before anything was evaluated, at step -1."""
-    blank = jax.eval_shape(lambda: evaluate(fixed.start, fixed, options.chunk_size).summary)
-    nothing = jnp.asarray(-jnp.inf, fixed.x.dtype)
+    weights, means = fixed.start.weights, fixed.start.means
+    blank = Summary(weights, means, covariance.outer(means, fixed.start.covariance_type))
+    nothing = jnp.asarray(-jnp.inf, means.dtype)
     return State(
         jnp.array(-1),
         fixed.start,
-        jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), blank),
+        jax.tree.map(jnp.zeros_like, blank),
         nothing,
         nothing,
         jnp.array(_RUNNING),
-        jnp.full(options.max_iter + 1, jnp.nan, fixed.x.dtype) if options.history else None,
+        jnp.full(options.max_iter + 1, jnp.nan, means.dtype) if options.history else None,
         start_memory(fixed.start) if options.accelerate else None,
     )
 

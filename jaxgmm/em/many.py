@@ -1,28 +1,229 @@
-"""Many fits at once: restarts of one data set as one batch."""
+"""Many fits in one call: data sets of any lengths, restarts of one data set."""
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .. import covariance
-from ..checks import (
-    as_data,
-    as_sample_weight,
-    check_choice,
-    check_count,
-    check_covariance_type,
-    check_key,
-    check_rows_finite,
-    is_traced,
-)
+from ..checks import check_choice, check_count, check_covariance_type, check_flag, check_key, is_traced
 from ..mixture import Mixture
 from ..prior import IndependentPrior, Prior
-from .fitting import fit, warn_of
+from .fitting import as_dtype, check_options, fit, warn_of
+from .lanes import fit_lanes
+from .loop import Options, Problem
 from .result import ComponentStatus, Fit, Status
-from .starts import METHODS, initialize
+from .sets import Sets, as_sets
+from .starts import METHODS, initialize_lanes, weighted_data
+
+_BLOCK = 256  # data sets in one program at most: memory stays bounded, and several programs run at once
+_BLOCK_ROWS = 2**19  # rows in one program, at most
+_WIDTH = 16  # lanes side by side on a CPU, measured best between 8 and 32
+_WIDTH_ROWS = 2**14  # rows side by side, at most: what the cache holds
+_ACCELERATOR = 64  # times as much of each on a GPU or TPU
+
+
+def pad(data_sets: Sequence[Any]) -> tuple[jax.Array, jax.Array]:
+    """Data sets of different lengths as one stack, and the sample weights that silence the padding.
+
+    Args:
+        data_sets: B arrays (N_b, D).
+
+    Returns:
+        x (B, N, D) with N the longest length, zeros behind each data set; sample_weight (B, N): 1 for rows, 0 for padding.
+
+    Raises:
+        ValueError, TypeError: no data sets, not (N, D) each, different D.
+
+    Example:
+        >>> import jaxgmm, numpy as np
+        >>> x, sample_weight = jaxgmm.pad([np.ones((3, 2)), np.ones((1, 2))])
+        >>> x.shape, sample_weight.sum(1).tolist()
+        ((2, 3, 2), [3.0, 1.0])
+    """
+    sets = as_sets(list(data_sets), None, None, None)
+    x, weight = sets.block(np.arange(sets.size), max(len(one) for one in sets.x), sets.size)
+    return jnp.asarray(x), jnp.asarray(weight)
+
+
+def fit_many(
+    mixtures: Mixture | jax.Array,
+    xs: Any,
+    prior: Prior | IndependentPrior | None = None,
+    *,
+    num_components: int | None = None,
+    covariance_type: str = "full",
+    method: str = "k-means++",
+    groups: Any = None,
+    sample_weight: Any = None,
+    tol: Any = 1e-8,
+    max_iter: int = 1000,
+    reg_covar: Any = None,
+    accelerate: bool = False,
+    chunk_size: int | None = None,
+    history: bool = True,
+    progress: bool | None = None,
+) -> Fit:
+    """Fits of many data sets, each as `fit` would: in blocks of lanes, without waiting for the slowest.
+
+    Data sets of different lengths are sorted into buckets (16, 24, 32, 48, 64, ... rows), so that a long one pads no others, and
+    each bucket is compiled once. Nothing raises for what a data set holds: its status says, and its neighbours are as if it
+    were not there. Traced, or spread over several devices, it is the vmapped `fit`.
+
+    Args:
+        mixtures: B starts, stacked; or a random key: then `initialize` makes them.
+        num_components, covariance_type, method: as in `initialize`, to go with a key.
+        xs: a list of B arrays (N_b, D); one array (B, N, D); one long array (N, D) with `groups`; or one data set (N, D)
+            that all starts share, as for restarts, or with sample weights of each.
+        prior: as in `fit`: one for all, or stacked with a leading (B,).
+        groups: (N,) labels of any kind that say whose row it is; results in the order of the sorted labels.
+        sample_weight: in the form of xs: B arrays (N_b,), (B, N), or (N,); with one data set (B, N) or (N,).
+        tol, max_iter, reg_covar, accelerate, chunk_size: as in `fit`.
+        history: keep each fit's history; False gives it the shape (B, 0).
+        progress: a progress bar; None: on a terminal.
+
+    Returns:
+        A Fit with a leading (B,), in the order of the data sets.
+
+    Raises:
+        ValueError, TypeError: shapes, kinds of data, starts and options that make no sense.
+
+    Example:
+        >>> import jax, jaxgmm, numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> xs = [rng.normal(size=(n, 2)) for n in (50, 400, 120)]
+        >>> jaxgmm.fit_many(jax.random.key(0), xs, num_components=2).mixture.means.shape
+        (3, 2, 2)
+    """
+    if isinstance(mixtures, Mixture):
+        if len(mixtures.batch_shape) != 1:
+            raise ValueError(f"mixtures has batch shape {mixtures.batch_shape}; a stack (B,) of starts was expected, or a key.")
+        k, kind, begin = mixtures.num_components, mixtures.covariance_type, _as_given
+    else:
+        _check_recipe(mixtures, num_components, covariance_type, method)
+        k, kind = num_components, covariance_type
+        begin = partial(initialize_lanes, num_components=k, covariance_type=kind, method=method)
+    check_flag(history, "history")
+    options = Options(max_iter, bool(accelerate), chunk_size, bool(history))
+    if is_traced(mixtures, xs, sample_weight, prior, tol, reg_covar) or _is_spread(xs):
+        return _vmapped(mixtures, begin, xs, prior, sample_weight, tol=tol, reg_covar=reg_covar, options=options)
+    sets = as_sets(xs, groups, sample_weight, mixtures.batch_shape[0] if isinstance(mixtures, Mixture) else None)
+    if isinstance(mixtures, Mixture) and (mixtures.batch_shape[0], mixtures.num_features) != (sets.size, sets.num_features):
+        raise ValueError(
+            f"mixtures holds {mixtures.batch_shape[0]} starts with {mixtures.num_features} features; one for each of {sets.size} data "
+            f"sets with {sets.num_features} features was expected."
+        )
+    one_prior = jax.tree.map(lambda leaf: leaf[0], prior) if _axis(prior) == 0 else prior
+    check_options(one_prior, (k, sets.num_features, kind), tol, max_iter, reg_covar, accelerate, chunk_size)
+    cast = partial(jax.tree.map, partial(as_dtype, dtype=sets.dtype))
+    origin = cast(mixtures) if isinstance(mixtures, Mixture) else jax.random.split(mixtures, sets.size)
+    shared = Problem(None, None, cast(prior), cast(reg_covar))
+    run = partial(_start_block, sets, origin, begin, shared, np.asarray(tol, sets.dtype), options)
+    return _gathered(run, sets, progress)
+
+
+def _as_given(starts: Mixture, x: Any, weight: Any) -> Mixture:
+    return starts
+
+
+def _check_recipe(key: Any, num_components: Any, covariance_type: Any, method: Any) -> None:
+    check_key(key)
+    if num_components is None:
+        raise ValueError("num_components is missing; with a key in place of starts it says how many components to make.")
+    check_count(num_components, "num_components")
+    check_covariance_type(covariance_type)
+    check_choice(method, "method", METHODS)
+
+
+def _is_spread(xs: Any) -> bool:
+    """Placed over several devices."""
+    return isinstance(xs, jax.Array) and not is_traced(xs) and len(xs.devices()) > 1
+
+
+def _axis(prior: Prior | IndependentPrior | None) -> int | None:
+    """0 for a stack of priors, one a data set."""
+    return 0 if prior is not None and jnp.ndim(prior.mean) == 2 else None
+
+
+def _vmapped(
+    mixtures: Any, begin: Callable, xs: Any, prior: Any, sample_weight: Any, *, tol: Any, reg_covar: Any, options: Options
+) -> Fit:
+    if isinstance(xs, list | tuple):
+        raise ValueError("xs is a list, inside jit; (B, N, D) was expected there, as from jaxgmm.pad.")
+    shared = xs.ndim == 2
+    size = mixtures.batch_shape[0] if isinstance(mixtures, Mixture) else len(sample_weight if shared else xs)
+    origin = mixtures if isinstance(mixtures, Mixture) else jax.random.split(mixtures, size)
+    axes = (None if shared else 0, None if sample_weight is None or sample_weight.ndim == 1 else 0, _axis(prior))
+
+    def one(start: Mixture, x: Any, weight: Any, prior: Any) -> Fit:
+        chosen = {"max_iter": options.max_iter, "accelerate": options.accelerate, "chunk_size": options.chunk_size}
+        result = fit(start, x, prior, sample_weight=weight, tol=tol, reg_covar=reg_covar, **chosen)
+        return result if options.history else dataclasses.replace(result, history=result.history[:0])
+
+    return jax.vmap(one, in_axes=(0, *axes))(begin(origin, xs, sample_weight), xs, sample_weight, prior)
+
+
+def _start_block(
+    sets: Sets, origin: Any, begin: Callable, shared: Problem, tol: np.ndarray, options: Options, whose: np.ndarray, length: int
+) -> Fit:
+    """Sends one block of data sets of one padded length on its way; nothing waits for it."""
+    size, width = _block_shape(len(whose), length)
+    lanes = np.concatenate([whose, np.full(size - len(whose), whose[-1])])
+    x, weight = (value if value is None else jnp.asarray(value) for value in sets.block(whose, length, size))
+    axis = _axis(shared.prior)
+    prior = shared.prior if axis is None else jax.tree.map(lambda leaf: leaf[lanes], shared.prior)
+    axes = Problem(None if sets.shared else 0, None if weight is None else 0, axis, None)
+    starts = begin(jax.tree.map(lambda leaf: leaf[lanes], origin), x, weight)
+    count = np.asarray(len(whose))
+    return fit_lanes(starts, Problem(x, weight, prior, shared.reg_covar), tol, count, options, axes, width)
+
+
+def _block_shape(count: int, length: int) -> tuple[int, int]:
+    """Data sets a program, lanes side by side: powers of two, so that few programs are compiled."""
+    scale = 1 if jax.default_backend() == "cpu" else _ACCELERATOR
+    width = _power_of_two(min(_WIDTH * scale, _WIDTH_ROWS * scale // length))
+    largest = max(width, _power_of_two(min(_BLOCK * scale, _BLOCK_ROWS * scale // length)))
+    return min(largest, max(width, 2 ** (count - 1).bit_length())), width
+
+
+def _power_of_two(number: int) -> int:
+    return 2 ** (max(number, 1).bit_length() - 1)
+
+
+def _gathered(run: Callable, sets: Sets, progress: bool | None) -> Fit:
+    """All blocks' fits in the order of the data sets; as many blocks are under way as there are processors."""
+    from tqdm import tqdm  # no import of jaxgmm waits for it
+
+    under_way: deque = deque()
+    done: list[tuple[np.ndarray, Fit]] = []
+    hidden = not (sys.stderr.isatty() if progress is None else progress)
+    with tqdm(total=sets.size, disable=hidden, unit=" fits") as bar:
+
+        def collect() -> None:
+            whose, result = under_way.popleft()
+            done.append((whose, jax.tree.map(lambda leaf: np.asarray(leaf)[: len(whose)], result)))
+            bar.update(len(whose))
+
+        for length, members in sets.buckets():
+            size, _ = _block_shape(len(members), length)
+            for lo in range(0, len(members), size):
+                whose = members[lo : lo + size]
+                under_way.append((whose, run(whose, length)))
+                if len(under_way) > (os.cpu_count() or 1):
+                    collect()
+        while under_way:
+            collect()
+    back = np.argsort(np.concatenate([whose for whose, _ in done]))
+    return jax.tree.map(lambda *leaves: jnp.asarray(np.concatenate(leaves)[back]), *[result for _, result in done])
 
 
 def fit_restarts(
@@ -51,7 +252,7 @@ def fit_restarts(
         num_restarts: how many starts.
         method: of `initialize`.
         sample_weight: (N,) >= 0, or None.
-        **options: `fit`'s other options: tol, max_iter, reg_covar, accelerate, chunk_size.
+        **options: `fit_many`'s other options: tol, max_iter, reg_covar, accelerate, chunk_size, progress.
 
     Returns:
         A Fit. Under vmap over keys or data one for each.
@@ -71,16 +272,11 @@ def fit_restarts(
     check_count(num_restarts, "num_restarts")
     check_covariance_type(covariance_type)
     check_choice(method, "method", METHODS)
-    x = as_data(check_rows_finite(x, sample_weight), check_values=True)
-    weight = as_sample_weight(sample_weight, len(x), x.dtype, check_values=True)
-
-    def one(key: jax.Array) -> tuple[Mixture, Fit]:
-        start = initialize(
-            key, x, num_components=num_components, covariance_type=covariance_type, method=method, sample_weight=weight
-        )
-        return start, fit(start, x, prior, sample_weight=weight, **options)
-
-    starts, fits = jax.vmap(one)(jax.random.split(key, num_restarts))
+    x, weight = weighted_data(x, sample_weight, num_components)
+    recipe = {"num_components": num_components, "covariance_type": covariance_type, "method": method}
+    starts = initialize_lanes(jax.random.split(key, num_restarts), x, weight, **recipe)
+    weight = None if sample_weight is None else weight
+    fits = fit_many(starts, x, prior, sample_weight=weight, **options)
     chosen = best_of(fits, jnp.asarray(len(x), x.dtype) if weight is None else weight.sum())
     start, result = jax.tree.map(lambda leaf: leaf[chosen], (starts, fits))
     if not is_traced(result):

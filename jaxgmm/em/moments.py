@@ -123,20 +123,20 @@ def m_step(
         [[3.0]]
     """
     check_mixture(mixture)
-    check_regularisation(prior, reg_covar, mixture)
+    check_regularisation(prior, reg_covar, mixture.num_components, mixture.num_features, mixture.covariance_type)
     factors = covariance.factorize(mixture.covariances, mixture.covariance_type, mixture.num_features)
     summary = summarize(mixture, factors, moments)
     return maximize(mixture, summary, data_spread(*summary, 0.0, mixture.covariance_type), prior, reg_covar)
 
 
-def check_regularisation(prior: Any, reg_covar: Any, mixture: Mixture) -> None:
+def check_regularisation(prior: Any, reg_covar: Any, num_components: int, num_features: int, covariance_type: str) -> None:
     """Refuses a prior that does not fit, a negative reg_covar, and both at once."""
     if reg_covar is not None:
         check_number(reg_covar, "reg_covar")
         if prior is not None:
             raise ValueError("prior and reg_covar were both given; give one: a prior already keeps covariances from collapse.")
     if prior is not None:
-        check_prior(prior, mixture.num_components, mixture.num_features, mixture.covariance_type, mode=True)
+        check_prior(prior, num_components, num_features, covariance_type, mode=True)
 
 
 def summarize(mixture: Mixture, factors: covariance.Factors, moments: Moments) -> Summary:

@@ -73,8 +73,19 @@ def initialize(
     check_count(num_components, "num_components")
     check_covariance_type(covariance_type)
     check_choice(method, "method", METHODS)
-    x, weight = _weighted_data(x, sample_weight, num_components)
+    x, weight = weighted_data(x, sample_weight, num_components)
     return _initialize(key, x, weight, num_components=num_components, covariance_type=covariance_type, method=method)
+
+
+@partial(jax.jit, static_argnames=("num_components", "covariance_type", "method"))
+def initialize_lanes(
+    keys: jax.Array, x: jax.Array, weight: jax.Array | None, *, num_components: int, covariance_type: str, method: str
+) -> Mixture:
+    """Starts for many data sets (B, N, D) or weights (B, N) of one (N, D), from keys (B,); values are not looked at."""
+    weight = jnp.ones(x.shape[:-1], x.dtype) if weight is None else weight
+    options = {"num_components": num_components, "covariance_type": covariance_type, "method": method}
+    axes = (0, 0 if x.ndim == 3 else None, 0 if weight.ndim == 2 else None)
+    return jax.vmap(partial(_initialize, **options), in_axes=axes)(keys, x, weight)
 
 
 def from_labels(
@@ -102,7 +113,7 @@ def from_labels(
     """
     check_count(num_components, "num_components")
     check_covariance_type(covariance_type)
-    x, weight = _weighted_data(x, sample_weight, 1)
+    x, weight = weighted_data(x, sample_weight, 1)
     if not is_traced(labels):
         with jax.ensure_compile_time_eval():
             numbers = np.asarray(as_float_array(labels, "labels", check_values=True))
@@ -140,7 +151,7 @@ def from_responsibilities(
         [0.75, 0.25]
     """
     check_covariance_type(covariance_type)
-    x, weight = _weighted_data(x, sample_weight, 1)
+    x, weight = weighted_data(x, sample_weight, 1)
     r = as_float_array(responsibilities, "responsibilities", check_values=True).astype(x.dtype)
     if r.ndim != 2 or len(r) != len(x) or r.shape[1] == 0:
         raise ValueError(f"responsibilities has shape {r.shape}; (N, K) with N={len(x)} and K >= 1 was expected.")
@@ -149,7 +160,8 @@ def from_responsibilities(
     return _from_groups(x, weight, r, num_components=r.shape[1], covariance_type=covariance_type, pseudo_count=0.0)
 
 
-def _weighted_data(x: Any, sample_weight: Any, num_components: int) -> tuple[jax.Array, jax.Array]:
+def weighted_data(x: Any, sample_weight: Any, num_components: int) -> tuple[jax.Array, jax.Array]:
+    """Data (N, D) and weights (N,), looked at, with a row for each component at least."""
     x = as_data(check_rows_finite(x, sample_weight), check_values=True)
     weight = as_sample_weight(sample_weight, len(x), x.dtype, check_values=True)
     rows = len(x) if weight is None or is_traced(weight) else int((np.asarray(weight) > 0).sum())
