@@ -57,8 +57,18 @@ def as_float_array(value: Any, name: str, *, check_values: bool = False) -> jax.
 
 def extremes(array: jax.Array) -> tuple[float, float]:
     """Smallest and largest value of a concrete array, also where it is a constant inside somebody's jit."""
+    if all(device.platform == "cpu" for device in array.devices()):
+        array = np.asarray(array)  # no copy, and nothing to compile
     with jax.ensure_compile_time_eval():
         return float(array.min()), float(array.max())
+
+
+def is_positive_definite(matrices: Any) -> bool:
+    """Whether concrete matrices (..., D, D) all have a Cholesky factor in their own float type; on the host."""
+    try:
+        return bool(np.isfinite(np.linalg.cholesky(np.asarray(matrices))).all())
+    except np.linalg.LinAlgError:
+        return False
 
 
 def _as_numpy(value: Any, name: str) -> np.ndarray:
