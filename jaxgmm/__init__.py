@@ -49,8 +49,15 @@ _LAZY = {
     "model": ".posterior.model",
     "nuts": ".posterior.nuts",
     "relabel": ".posterior.relabel",
+    "predictive_log_prob": ".posterior.predictive",
+    "predictive_sample": ".posterior.predictive",
+    "predictive_responsibilities": ".posterior.predictive",
+    "coclustering": ".posterior.predictive",
+    "assignment_entropy": ".posterior.predictive",
     "compare": ".experiment.compare",
     "Comparison": ".experiment.compare",
+    "save": ".io",
+    "load": ".io",
 }
 
 

@@ -79,6 +79,14 @@ def on_host(array: jax.Array) -> np.ndarray | jax.Array:
     return np.asarray(array) if local and len(array.devices()) == 1 else array
 
 
+def is_positive_definite(matrices: Any) -> bool:
+    """Whether concrete matrices (..., D, D) all have a Cholesky factor in their own float type; on the host."""
+    try:
+        return bool(np.isfinite(np.linalg.cholesky(np.asarray(matrices))).all())
+    except np.linalg.LinAlgError:
+        return False
+
+
 def as_numpy(value: Any, name: str) -> np.ndarray:
     """Real numbers of any kind as NumPy has them, values not looked at; None and missing ones are NaN."""
     if np.ma.isMaskedArray(value):

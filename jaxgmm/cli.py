@@ -10,7 +10,8 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -125,7 +126,8 @@ def _add_sample(parser: argparse.ArgumentParser) -> None:
 def _run_fit(arguments: argparse.Namespace) -> None:
     x, names = _read(arguments)
     (target,) = _targets(arguments, "fit", "json")
-    record, best, _ = _fit(arguments, x, names)
+    record, best, _, likeliest = _fit(arguments, x, names)
+    record["maximum_likelihood"] = _fit_record(likeliest())
     print(best)
     print(_maximum_likelihood_line(record))
     _write_json(target, record)
@@ -139,7 +141,7 @@ def _run_compare(arguments: argparse.Namespace) -> None:
         raise ValueError(f"interval is {arguments.interval:g}; a probability between 0 and 1 was expected, as 0.95.")
     x, names = _read(arguments)
     figure_path, json_path = _targets(arguments, "compare", "png", "json")
-    record, best, prior = _fit(arguments, x, names)
+    record, best, prior, likeliest = _fit(arguments, x, names)
     _progress("sampling the posterior by NUTS")
     from .experiment.compare import compare
     from .posterior.nuts import nuts
@@ -156,6 +158,7 @@ def _run_compare(arguments: argparse.Namespace) -> None:
             progress=sys.stderr.isatty(),
         )
     comparison = compare(best, posterior, x, interval=arguments.interval, feature_names=names)
+    record["maximum_likelihood"] = _fit_record(likeliest())
     print(comparison)
     print(_maximum_likelihood_line(record))
     _progress("drawing the figure")
@@ -234,8 +237,10 @@ def _refuse_existing(paths: list[Path], force: bool) -> None:
         raise ValueError(f"{' and '.join(there)} would be overwritten; give --force to allow it, or another --out.")
 
 
-def _fit(arguments: argparse.Namespace, x: np.ndarray, names: list[str]) -> tuple[dict[str, Any], Fit, Prior]:
-    """The mode under the default prior, best of several starts, and the record of it."""
+def _fit(
+    arguments: argparse.Namespace, x: np.ndarray, names: list[str]
+) -> tuple[dict[str, Any], Fit, Prior, Callable[[], Fit]]:
+    """The mode under the default prior, best of several starts, the record of it, and how to get maximum likelihood from there."""
     options = {"num_components": arguments.num_components, "covariance_type": arguments.covariance_type}
     if len(x) < arguments.num_components:
         raise ValueError(
@@ -248,9 +253,7 @@ def _fit(arguments: argparse.Namespace, x: np.ndarray, names: list[str]) -> tupl
         best = fit_restarts(jax.random.key(arguments.seed), x, prior, num_restarts=arguments.restarts, **options)
     if not np.isfinite(float(best.objective)):
         raise ValueError(Status(int(best.status)).sentence)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # one line beside the main result
-        likeliest = fit(best.mixture, x)
+    likeliest = _compile_aside(fit, best.mixture, x.astype(best.mixture.means.dtype))  # one line beside the main result
     record = {
         "jaxgmm": __version__,
         "jax": jax.__version__,
@@ -260,9 +263,15 @@ def _fit(arguments: argparse.Namespace, x: np.ndarray, names: list[str]) -> tupl
         "mixture": _fields(best.mixture) | {"covariance_type": best.mixture.covariance_type},
         "prior": _fields(prior),
         "fit": _fit_record(best),
-        "maximum_likelihood": _fit_record(likeliest),
     }
-    return record, best, prior
+    return record, best, prior, likeliest
+
+
+def _compile_aside(function: Callable, *arguments: Any) -> Callable:
+    """A call that can wait: compiled in another thread, where it costs no time while this one has something else to do."""
+    lowered = jax.jit(function).lower(*arguments)  # traced here: threads do nothing but compile
+    compiled = ThreadPoolExecutor(1).submit(lowered.compile)
+    return lambda: compiled.result()(*arguments)
 
 
 def _fields(record: Any) -> dict[str, Any]:
@@ -277,7 +286,7 @@ def _fit_record(result: Fit) -> dict[str, Any]:
         "log_likelihood": float(result.log_likelihood),
         "objective": float(result.objective),
         "history": history[np.isfinite(history)].tolist(),
-        "component_status": [ComponentStatus(int(s)).name for s in result.component_status],
+        "component_status": [ComponentStatus(int(s)).name for s in np.asarray(result.component_status)],
     }
 
 

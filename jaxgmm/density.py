@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -110,13 +111,7 @@ def sample(key: jax.Array, mixture: Mixture, num_samples: int) -> tuple[jax.Arra
     check_key(key)
     check_count(num_samples, "num_samples", 0)
     _require_one(mixture, "sample")
-    key_label, key_noise = jax.random.split(key)
-    labels = jax.random.categorical(key_label, _safe_log(mixture.weights), shape=(num_samples,))
-    k, d = mixture.num_components, mixture.num_features
-    lower = _factors(mixture).lower
-    lower = jnp.broadcast_to(lower, (k, *lower.shape[1:]))[labels]
-    noise = jax.random.normal(key_noise, (num_samples, d), mixture.means.dtype)
-    return mixture.means[labels] + covariance.transform(lower, noise, mixture.covariance_type), labels
+    return _sample(key, mixture, num_samples)
 
 
 def marginal(mixture: Mixture, dims: Sequence[int] | int) -> Mixture:
@@ -202,6 +197,17 @@ def _all_responsibilities(mixture: Mixture, x: jax.Array) -> jax.Array:
 @jax.jit
 def _predict(mixture: Mixture, x: jax.Array) -> jax.Array:
     return _by_rows(lambda rows: _responsibilities(mixture, rows).argmax(-1), mixture, x)
+
+
+@partial(jax.jit, static_argnums=2)
+def _sample(key: jax.Array, mixture: Mixture, num_samples: int) -> tuple[jax.Array, jax.Array]:
+    key_label, key_noise = jax.random.split(key)
+    labels = jax.random.categorical(key_label, _safe_log(mixture.weights), shape=(num_samples,))
+    k, d = mixture.num_components, mixture.num_features
+    lower = _factors(mixture).lower
+    lower = jnp.broadcast_to(lower, (k, *lower.shape[1:]))[labels]
+    noise = jax.random.normal(key_noise, (num_samples, d), mixture.means.dtype)
+    return mixture.means[labels] + covariance.transform(lower, noise, mixture.covariance_type), labels
 
 
 def _points(mixture: Mixture, x: Any) -> jax.Array:

@@ -140,7 +140,7 @@ def make_mixture(weights: Any, means: Any, covariances: Any, *, covariance_type:
     means = as_float_array(means, "means", check_values=True)
     weights = as_float_array(weights, "weights", check_values=True).astype(means.dtype)
     covariances = as_float_array(covariances, "covariances", check_values=True).astype(means.dtype)
-    _check_shapes(weights, means, covariances, covariance_type)
+    check_shapes(weights, means, covariances, covariance_type)
     if is_traced(weights, means, covariances):
         return Mixture(weights, means, covariances, covariance_type)
     _check_weights(np.asarray(weights))
@@ -157,7 +157,7 @@ def check_mixture(mixture: Any) -> None:
         )
 
 
-def _check_shapes(weights: jax.Array, means: jax.Array, covariances: jax.Array, covariance_type: str) -> None:
+def check_shapes(weights: jax.Array, means: jax.Array, covariances: jax.Array, covariance_type: str) -> None:
     if means.ndim < 2:
         raise ValueError(f"means has shape {means.shape}; (..., K, D) was expected: K components of one variable are (K, 1).")
     *batch, k, d = means.shape

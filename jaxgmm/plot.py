@@ -268,7 +268,7 @@ def comparison_figure(
     height = max(5.2, 1.15 * math.ceil(len(shown) / columns) + 1.0)
     figure = Figure(figsize=(5.4 + 2.2 * columns, height), dpi=150, layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(5.4, 2.2 * columns))
-    _draw_data(left, mixture, _thin(posterior.mixture, num_draws), x, names)
+    _draw_data(left, _on_host(mixture), _thin(_on_host(posterior.mixture), num_draws), x, names)
     _draw_marginals(right, comparison, shown, len(rows), method, columns)
     return figure
 
@@ -339,6 +339,11 @@ def _grid_columns(shown: list[dict], num_components: int) -> int:
     """A column a component where every row of the grid is then one quantity."""
     whole = sum(row["component"] is not None for row in shown) % num_components == 0  # shared ones come last
     return num_components if whole and 2 <= num_components <= 6 and len(shown) < _MOST_PANELS else min(4, max(len(shown), 1))
+
+
+def _on_host(mixture: Mixture) -> Mixture:
+    """With NumPy arrays, of which parts are taken without anything to compile."""
+    return Mixture(*map(np.asarray, (mixture.weights, mixture.means, mixture.covariances)), mixture.covariance_type)
 
 
 def _thin(mixture: Mixture, num_draws: int) -> Mixture:

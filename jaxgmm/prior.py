@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import gammaln
 
 from . import covariance
@@ -28,6 +29,7 @@ from .checks import (
     check_covariance_type,
     check_key,
     check_rows_finite,
+    is_positive_definite,
     is_traced,
 )
 from .mixture import Mixture, check_mixture
@@ -149,6 +151,11 @@ def default_prior(x: Any, *, num_components: int, covariance_type: str = "full",
     if len(x) == 0:
         raise ValueError(f"x has shape {x.shape}: no rows; at least one was expected.")
     weight = as_sample_weight(sample_weight, len(x), x.dtype, check_values=True)
+    return _default_prior(x, weight, num_components, covariance_type)
+
+
+@partial(jax.jit, static_argnums=(2, 3))  # whole: operation by operation it costs a second of a first call
+def _default_prior(x: jax.Array, weight: jax.Array | None, num_components: int, covariance_type: str) -> Prior:
     center, scatter = _moments_of_data(x, weight, covariance_type)
     d = x.shape[1]
     # the dtype floor: one part in sqrt(eps) of a feature's variance, or of its magnitude squared if it is constant
@@ -383,7 +390,10 @@ def check_prior(
 
 
 def _check_prior_values(prior: Prior | IndependentPrior, num_features: int, covariance_type: str, mode: bool) -> None:
-    array = partial(as_float_array, check_values=True)
+    def array(value: Any, name: str) -> np.ndarray:
+        """On the host, where nothing needs to be compiled."""
+        return np.asarray(as_float_array(value, name, check_values=True))
+
     lowest = float(array(prior.weight_concentration, "prior.weight_concentration").min())
     _require_positive(lowest, "prior.weight_concentration")
     if mode and lowest < 1:
@@ -415,9 +425,8 @@ def _require_positive(value: float, name: str) -> None:
         raise ValueError(f"{name} has {value:.4g}; values > 0 were expected.")
 
 
-def _require_positive_definite(scale: jax.Array, name: str) -> None:
-    lower = covariance.cholesky(scale) if scale.ndim == 2 else jnp.sqrt(jnp.where(scale > 0, scale, jnp.nan))
-    if not bool(jnp.isfinite(lower).all()):
+def _require_positive_definite(scale: np.ndarray, name: str) -> None:
+    if not (is_positive_definite(scale) if scale.ndim == 2 else (scale > 0).all()):
         raise ValueError(
             f"{name} is not positive definite; a covariance (or variances > 0) in data units squared was expected."
         )

@@ -1,6 +1,5 @@
-"""The command, in process: what it prints, writes and refuses."""
+"""The command, in process: what it prints and refuses. What it fits and samples: test_readme.py, where that is compiled anyway."""
 
-import json
 import subprocess
 import sys
 
@@ -139,34 +138,11 @@ def test_arrays_that_are_read(tmp_path):
             read_table(tmp_path / name, array="c")
 
 
-def test_fit_then_sample_then_fit(capsys, tmp_path, points):
-    common = ["--columns", "height,weight", "--out", str(tmp_path / "new" / "folder"), "--restarts", "2"]
-    assert main(["fit", str(points), "-k", "2", *common]) == 0
-    captured = capsys.readouterr()
-    assert "CONVERGED" in captured.out and "Maximum likelihood" in captured.out and captured.err == ""
-    path = tmp_path / "new" / "folder" / "points-fit.json"
-    record = json.loads(path.read_text())
-    assert record["data"]["feature_names"] == ["height", "weight"]
-    assert sorted(record["mixture"]["weights"]) == pytest.approx([0.5, 0.5], abs=1e-3)
-    assert "would be overwritten" in refused(capsys, "fit", points, "-k", 2, *common)
-    assert main(["fit", str(points), "-k", "2", *common, "--force"]) == 0
-    drawn = tmp_path / "drawn.csv"
-    assert main(["sample", str(path), "-n", "50", "--out", str(drawn), "--labels"]) == 0
-    x, names = read_table(drawn)
-    assert x.shape == (50, 3) and names == ["height", "weight", "component"]
-    assert set(x[:, 2]) == {0.0, 1.0}
-    assert "would be overwritten" in refused_after(capsys, "sample", path, "-n", 5, "--out", drawn)
-    assert main(["sample", str(path), "-n", "2"]) == 0
-    assert capsys.readouterr().out.splitlines()[0] == "height,weight"
+def test_sample_refuses(capsys, tmp_path):
     for content, words in [("{", "does not hold a mixture"), ('{"mixture": 3}', "does not hold a mixture")]:
         (tmp_path / "no.json").write_text(content)
         assert words in refused(capsys, "sample", tmp_path / "no.json", "-n", 1)
     assert "there is no file" in refused(capsys, "sample", tmp_path / "nowhere.json", "-n", 1)
-
-
-def refused_after(capsys, *arguments):
-    capsys.readouterr()
-    return refused(capsys, *arguments)
 
 
 def test_interrupts_and_surprises_are_a_line(capsys, monkeypatch, tmp_path):

@@ -4,7 +4,11 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
+import jaxgmm
 from jaxgmm.cli import main
+from jaxgmm.reading import read_table
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -38,7 +42,38 @@ def test_the_first_command(capsys, tmp_path):
     assert main(arguments) == 2
     line = capsys.readouterr().err
     assert "faithful-compare.png and " in line and "--force" in line
-    assert main(["sample", str(tmp_path / "faithful-compare.json"), "-n", "3"]) == 0
+    assert main(["sample", str(tmp_path / "faithful-compare.json"), "-n", "50"]) == 0
+
+
+def test_a_file_in_the_place_of_faithful(capsys, tmp_path):
+    """Fit, sample, fit again, of a csv with a column of words; its shapes are those of the command above."""
+    points = tmp_path / "points.csv"
+    rows = [f"{a},{b},{'short' if a < 3 else 'long'}" for a, b in jaxgmm.datasets.load("faithful")]
+    points.write_text("\n".join(["length,wait,kind", *rows]) + "\n")
+    folder = tmp_path / "new" / "folder"
+    common = ["fit", str(points), "-k", "2", "--columns", "length,wait", "--out", str(folder), "--restarts", "2"]
+    assert main(common) == 0
+    captured = capsys.readouterr()
+    assert "CONVERGED" in captured.out and "Maximum likelihood" in captured.out and captured.err == ""
+    path = folder / "points-fit.json"
+    record = json.loads(path.read_text())
+    assert record["data"]["feature_names"] == ["length", "wait"]
+    assert sorted(record["mixture"]["weights"]) == pytest.approx([0.356, 0.644], abs=5e-3)
+    # the published maximum of two free covariances
+    assert record["maximum_likelihood"]["log_likelihood"] == pytest.approx(-1130.264, abs=1e-2)
+    assert main(common) == 2 and "would be overwritten" in capsys.readouterr().err
+    assert main([*common, "--force"]) == 0
+    drawn = tmp_path / "drawn.csv"
+    sample = ["sample", str(path), "-n", "50"]
+    assert main([*sample, "--out", str(drawn), "--labels"]) == 0
+    x, names = read_table(drawn)
+    assert x.shape == (50, 3) and names == ["length", "wait", "component"]
+    assert set(x[:, 2]) == {0.0, 1.0}
+    assert main([*sample, "--out", str(drawn)]) == 2 and "would be overwritten" in capsys.readouterr().err
+    capsys.readouterr()
+    assert main(sample) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "length,wait" and len(lines) == 51
 
 
 def test_commands_are_there_and_in_ci():

@@ -25,10 +25,9 @@ from ..mixture import num_parameters
 from ..posterior.draws import Posterior, PosteriorStatus
 from ..posterior.relabel import SMALL_MARGIN, relabel
 from . import page
-from .rows import at, compiled_log_prior, entries, label_free, summaries, values
+from .rows import at, entries, label_free, log_priors, summaries, values
 from .verdict import judge
 
-_log_prob = jax.jit(log_prob)  # compiled whole, as in rows.py
 _FIELDS = (
     "method",
     "name",
@@ -160,9 +159,10 @@ def compare(
     for method, draws in posteriors.items():
         relabelled[method] = draws = relabel(draws, fit.mixture, x, sample_weight=weight)
         own = summaries(entries(fit.mixture, names), values(fit.mixture), values(draws.mixture), method, interval)
-        free = summaries(*label_free(fit, draws, names), method, interval)
+        priors = log_priors(fit, draws)
+        free = summaries(*label_free(fit, draws, priors, names), method, interval)
         sampler = _sampler(draws, own, free)
-        sampler["notes"] = _notes(fit, draws, x, weight)
+        sampler["notes"] = _notes(fit, draws, priors[0], x, weight)
         sampler["verdict"] = judge(own, free, sampler, interval)
         rows, every_free, samplers[method] = rows + own, every_free + free, sampler
     return Comparison(float(interval), _meta(fit, x, weight, names), rows, every_free, samplers, relabelled)
@@ -215,7 +215,7 @@ def _sampler(posterior: Posterior, rows: list[dict[str, Any]], free: list[dict[s
         "chains": chains,
         "draws": count,
         "status": PosteriorStatus(int(posterior.status)).name,
-        "divergences": int(np.sum(stats.get("diverging", 0))),
+        "divergences": int(np.asarray(stats.get("diverging", 0)).sum()),
         "switch_rate": float(stats["switch_rate"]),
         "unclear_rate": float((np.asarray(stats["relabel_margin"]) < SMALL_MARGIN).mean()),
         "identified": bool(stats["labels_identified"]),
@@ -224,18 +224,18 @@ def _sampler(posterior: Posterior, rows: list[dict[str, Any]], free: list[dict[s
     }
 
 
-def _notes(fit: Fit, posterior: Posterior, x: jax.Array, weight: jax.Array | None) -> list[str]:
+def _notes(fit: Fit, posterior: Posterior, log_prior: float, x: jax.Array, weight: jax.Array | None) -> list[str]:
     """What does not go together, a sentence each."""
     notes, likelihood, objective = [], float(fit.log_likelihood), float(fit.objective)
     tolerance = 1e-3 + 64 * float(np.finfo(np.asarray(x).dtype).eps) * (abs(objective) + len(x))
-    terms = np.asarray(_log_prob(fit.mixture, x), float)
+    terms = np.asarray(log_prob(fit.mixture, x), float)
     here = float(terms.sum() if weight is None else np.where(np.asarray(weight) > 0, terms, 0) @ np.asarray(weight, float))
     if not abs(here - likelihood) <= tolerance:
         notes.append(f"The fit was not made on these data: its log-likelihood is {likelihood:.3f} nats, here it is {here:.3f}.")
     if int(fit.status) != Status.CONVERGED:
         notes.append(Status(int(fit.status)).sentence)
     if posterior.prior is not None:
-        expected = likelihood + float(compiled_log_prior(fit.mixture, posterior.prior))
+        expected = likelihood + log_prior
         if not abs(objective - expected) <= tolerance:
             notes.append(
                 f"EM did not maximise what the sampler sampled: its objective is {objective:.3f} nats, log-likelihood plus "
@@ -251,7 +251,7 @@ def _meta(fit: Fit, x: jax.Array, weight: jax.Array | None, names: list[str]) ->
     total = float(len(x)) if weight is None else float(weight.sum())
     em = {
         "status": Status(int(fit.status)).name,
-        "converged": bool(fit.converged),
+        "converged": int(fit.status) == Status.CONVERGED,
         "num_iter": int(fit.num_iter),
         "log_likelihood": float(fit.log_likelihood),
         "objective": float(fit.objective),

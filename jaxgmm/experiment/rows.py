@@ -15,7 +15,7 @@ from ..posterior import diagnostics
 from ..posterior.draws import Posterior
 from ..prior import log_prior
 
-compiled_log_prior = jax.jit(log_prior)  # whole: operation by operation it costs seconds of a first call
+_log_prior = jax.jit(log_prior)  # whole: operation by operation it costs seconds of a first call
 _ORDINALS = {2: "nd", 3: "rd"}
 
 
@@ -96,16 +96,27 @@ def _diagnose(draws: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def label_free(fit: Fit, posterior: Posterior, names: list[str]) -> tuple[list[dict[str, Any]], np.ndarray, np.ndarray]:
+def log_priors(fit: Fit, posterior: Posterior) -> tuple[float, np.ndarray]:
+    """Log prior of EM's mixture and of the draws (C, S), nats, under the posterior's prior; 0 without one."""
+    shape = posterior.log_density.shape
+    if posterior.prior is None:
+        return 0.0, np.zeros(shape)
+    # one stack, so that one program does
+    both = [jax.tree.map(np.asarray, m) for m in (fit.mixture, posterior.mixture)]
+    stack = jax.tree.map(lambda em, draws: np.concatenate([em[None], draws.reshape(-1, *em.shape)]), *both)
+    density = np.asarray(_log_prior(stack, posterior.prior), float)
+    return float(density[0]), density[1:].reshape(shape)
+
+
+def label_free(
+    fit: Fit, posterior: Posterior, priors: tuple[float, np.ndarray], names: list[str]
+) -> tuple[list[dict[str, Any]], np.ndarray, np.ndarray]:
     """Quantities that no order of components changes: what they are, under EM (Q,), and in the draws (C, S, Q)."""
     described = [(f"{rank} weight", []) for rank in _ranks(fit.mixture.num_components)]
     described += [(f"overall {what}", [name]) for what in ("mean", "sd") for name in names]
     em, draws = _invariants(fit.mixture), _invariants(posterior.mixture)
     log_density = np.asarray(posterior.log_density, float)
-    log_likelihood, em_log_density = log_density, float(fit.log_likelihood)
-    if posterior.prior is not None:
-        log_likelihood = log_density - np.asarray(compiled_log_prior(posterior.mixture, posterior.prior), float)
-        em_log_density += float(compiled_log_prior(fit.mixture, posterior.prior))
+    log_likelihood, em_log_density = log_density - priors[1], float(fit.log_likelihood) + priors[0]
     described = [("log-likelihood (nats)", []), ("log joint density (nats)", []), *described]
     em = np.concatenate([[float(fit.log_likelihood), em_log_density], em])
     draws = np.concatenate([np.stack([log_likelihood, log_density], -1), draws], -1)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
-from ..checks import as_data, as_sample_weight, check_count, check_key, check_rows_finite, is_traced
+from ..checks import as_data, as_sample_weight, check_count, check_key, check_rows_finite, is_positive_definite, is_traced
 from ..mixture import Mixture, describe
 from ..prior import IndependentPrior, Prior, check_prior
 
@@ -127,20 +127,21 @@ def at_the_door(
 
 
 def _check_start(start: Mixture) -> None:
-    if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(start)):
+    start = jax.tree.map(np.asarray, start)  # on the host: nothing to compile
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(start)):
         raise ValueError(
             "start holds NaN or infinity: the fit that it came from failed; look at its status, and start from "
             "one that converged."
         )
-    weights = np.asarray(start.weights)
+    weights = start.weights
     if (weights <= 0).any():
         empty = ", ".join(map(str, np.flatnonzero(weights <= 0)))
         raise ValueError(
             f"start has an empty component (weight 0): {empty}; every component must hold something to be "
             "sampled: use fewer components, or another start."
         )
-    factors = covariance.factorize(start.covariances, start.covariance_type, start.num_features)
-    if not bool(jnp.isfinite(factors.half_log_det).all()):
+    dense = covariance.is_dense(start.covariance_type)
+    if not (is_positive_definite(start.covariances) if dense else (start.covariances > 0).all()):
         raise ValueError(
             "start has a covariance that is not positive definite: the fit that it came from failed, or x has "
             "collinear columns; start from a fit under the same prior."
