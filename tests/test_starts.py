@@ -10,6 +10,7 @@ import pytest
 from conftest import KINDS, assert_mixtures_close, random_data, random_weight
 
 import jaxgmm
+from jaxgmm.em import starts
 
 X, R = random_data(0, d=2), np.random.default_rng(0).dirichlet(np.ones(3), 60)
 
@@ -120,18 +121,48 @@ def test_separated_clusters_are_found(method):
 
 
 def test_lloyd_lowers_the_sum_of_squares():
-    """k-means improves on its own seeds, in standardised units, for every key."""
-    x = ((X - X.mean(0)) / X.std(0)).astype(np.float32)
+    """Each step of k-means improves on its seeds, in standardised units, for every key."""
+    x, weight = jnp.asarray((X - X.mean(0)) / X.std(0), jnp.float32), jnp.ones(60)
 
-    def inertia(mixture):
-        return ((x[:, None] - np.asarray(mixture.means)[None]) ** 2).sum(-1).min(1).sum()
+    def inertia(centers):
+        return ((x[:, None] - centers) ** 2).sum(-1).min(1).sum()
 
-    def both(key):
-        return [jaxgmm.initialize(key, x, num_components=3, method=method) for method in ("k-means++", "k-means")]
+    def path(uniform):
+        seeds = starts._plus_plus(uniform, x.T, weight)
+        return jnp.stack([inertia(starts._lloyd(x.T, weight, seeds, steps)) for steps in (0, 1, 3, 100)])
 
-    plus, lloyd = jax.jit(jax.vmap(both))(jax.random.split(jax.random.key(0), 5))
-    for i in range(5):
-        assert inertia(lloyd[i]) <= inertia(plus[i]) * (1 + 1e-5)
+    paths = np.asarray(jax.jit(jax.vmap(path))(jax.random.uniform(jax.random.key(0), (5, 3, 3))))
+    assert (np.diff(paths, axis=1) <= 1e-5 * paths[:, :1]).all() and (paths[:, -1] < paths[:, 0]).any()
+
+
+def test_no_spike_where_there_is_a_choice():
+    """Two overlapping groups and one far point: a component on that point would be likeliest by far, and no start has one."""
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(size=(59, 2)) + np.repeat([[0.0, 0], [3, 0]], [30, 29], axis=0), [[8.0, 8.0]]])
+    keys = jax.random.split(jax.random.key(0), 20)
+    begun = jax.jit(jax.vmap(lambda key: jaxgmm.initialize(key, x.astype(np.float32), num_components=3)))(keys)
+    assert float(begun.weights.min()) * 60 >= 3 - 1e-3
+
+
+def test_many_rows(x64):
+    """More rows than the centres are sought on: weights are still repetition, and the moments are those of all rows."""
+    rng = np.random.default_rng(0)
+    n = 2 * starts._ROWS
+    x = rng.normal(size=(n, 1)) + 20 * rng.integers(3, size=(n, 1))
+    w = rng.choice([0.0, 1.0, 2.0], n, p=[0.45, 0.35, 0.2])
+    repeated = np.concatenate([np.repeat(x, w.astype(int), axis=0), np.full((n, 1), np.nan)])[:n]
+    start = jax.jit(partial(jaxgmm.initialize, num_components=3, covariance_type="diag"))
+    base = start(jax.random.key(0), x, sample_weight=w)
+    silenced = start(jax.random.key(0), np.where(w[:, None] > 0, x, np.nan), sample_weight=w)
+    assert_mixtures_close(silenced, base, 1e-12)
+    assert_mixtures_close(start(jax.random.key(0), repeated, sample_weight=np.isfinite(repeated[:, 0]) * 1.0), base, 1e-9)
+    order = np.argsort(base.means[:, 0])
+    labels = np.digitize(x[:, 0], [10, 30])
+    assert_mixtures_close(
+        jaxgmm.Mixture(base.weights[order], base.means[order], base.covariances[order], "diag"),
+        groups(x, np.eye(3)[labels], w, "diag"),
+        2e-2,
+    )
 
 
 def test_refusals():
