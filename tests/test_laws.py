@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
-from conftest import KINDS, assert_mixtures_close, random_data, random_mixture, random_prior
+from conftest import KINDS, enabled_x64, assert_mixtures_close, random_data, random_mixture, random_prior
 
 import jaxgmm
 
@@ -178,13 +178,11 @@ def test_float32_fits_as_float64_fits(kind):
     """The bound, over 20 data sets whose components are sound (not flat or few), 25 steps: 1e-3 for weights and for covariances
     in units of the component's sds, at any offset; means 1e-3 sd and one unit in the last place of the offset. The
     log-likelihood to 1e-5 nats a row."""
-    from jax.experimental import enable_x64
-
     run = partial(jaxgmm.fit, tol=0.0, max_iter=25)
     for offset in (0.0, 1e2, 1e4):
         starts, xs = float32_problems(kind, offset)
         single = jax.jit(jax.vmap(run))(starts, xs)
-        with enable_x64(True):
+        with enabled_x64():
             double = jax.jit(jax.vmap(run))(jax.tree.map(lambda leaf: leaf.astype(float), starts), xs.astype(float))
             matrices = [
                 np.asarray(jaxgmm.covariance.to_dense(jnp.asarray(m.covariances, float), kind, 3, 3))

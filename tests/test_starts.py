@@ -136,12 +136,27 @@ def test_lloyd_lowers_the_sum_of_squares():
 
 
 def test_no_spike_where_there_is_a_choice():
-    """Two overlapping groups and one far point: a component on that point would be likeliest by far, and no start has one."""
+    """A component on one far point would be likeliest by far: it ranks below every candidate without one, but for tied."""
     rng = np.random.default_rng(0)
-    x = np.concatenate([rng.normal(size=(59, 2)) + np.repeat([[0.0, 0], [3, 0]], [30, 29], axis=0), [[8.0, 8.0]]])
-    keys = jax.random.split(jax.random.key(0), 20)
-    begun = jax.jit(jax.vmap(lambda key: jaxgmm.initialize(key, x.astype(np.float32), num_components=3)))(keys)
-    assert float(begun.weights.min()) * 60 >= 3 - 1e-3
+    x = np.concatenate([rng.normal(size=(59, 2)) + np.repeat([[0.0, 0], [3, 0]], [30, 29], axis=0), [[80.0, 80.0]]])
+    spike, sound = [[0.0, 0], [3, 0], [80, 80]], [[0.0, -1], [0, 1], [3, 0]]
+    for kind in KINDS:
+        merits = [float(starts._merit(jnp.asarray(x.T), jnp.ones(60), jnp.array(c), kind)) for c in (spike, sound)]
+        assert np.isfinite(merits[1]) and (merits[0] > merits[1] if kind == "tied" else merits[0] == -np.inf)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_merit_is_the_likelihood_of_the_groups(kind, x64):
+    """Of the mixture of the groups, drawn a little towards unit variance, up to a constant."""
+    w, centers = random_weight(0), X[[0, 20, 40]]
+    r = np.eye(3)[((X[:, None] - centers) ** 2).sum(-1).argmin(1)]
+    plain = groups(X, r, w, kind)
+    extra = starts._START_PSEUDO_COUNT / 3 * w.sum()
+    count = np.full(3, w.sum()) if kind == "tied" else plain.weights * w.sum()
+    matrices = [(oracle.dense(plain, k) * count[k] + extra * np.eye(2)) / (count[k] + extra) for k in range(3)]
+    expected = w @ oracle.log_prob(plain._replace(covariances=oracle.store(matrices, kind)), X) / w.sum()
+    merit = starts._merit(jnp.asarray(X.T), jnp.asarray(w), jnp.asarray(centers), kind)
+    np.testing.assert_allclose(merit, expected + np.log(2 * np.pi), rtol=1e-9)
 
 
 def test_many_rows(x64):
@@ -158,11 +173,9 @@ def test_many_rows(x64):
     assert_mixtures_close(start(jax.random.key(0), repeated, sample_weight=np.isfinite(repeated[:, 0]) * 1.0), base, 1e-9)
     order = np.argsort(base.means[:, 0])
     labels = np.digitize(x[:, 0], [10, 30])
-    assert_mixtures_close(
-        jaxgmm.Mixture(base.weights[order], base.means[order], base.covariances[order], "diag"),
-        groups(x, np.eye(3)[labels], w, "diag"),
-        2e-2,
-    )
+    expected = groups(x, np.eye(3)[labels], w, "diag")
+    np.testing.assert_allclose(base.weights[order], expected.weights, rtol=1e-9)
+    np.testing.assert_allclose(base.means[order], expected.means, rtol=1e-9, atol=1e-9)
 
 
 def test_refusals():

@@ -37,6 +37,7 @@ _LLOYD_STEPS = {"k-means++": 10, "k-means": 100}
 _CANDIDATES = 8
 _ROWS = 2048  # rows at most that the centres are sought on, and no fewer than _ROWS_A_COMPONENT a component
 _ROWS_A_COMPONENT = 64
+_TIE = 1e-4  # nats a row: candidates nearer than this are equally likely
 _START_PSEUDO_COUNT = 1e-2  # of an average component: a start is never a spike
 
 
@@ -187,10 +188,12 @@ def _initialize(
     trials = 2 + int(math.log(num_components))
     uniform = jax.random.uniform(key_seeds, (_CANDIDATES, num_components, trials), x.dtype)
     centers, merit = jax.lax.map(candidate, uniform)
+    # the first of equals, so that rounding does not name the components
+    chosen = jnp.argmax(merit >= merit.max() - _TIE)
     return _from_groups(
         x,
         weight,
-        _nearest(((x - center) / unit).T, centers[merit.argmax()]),
+        _nearest(((x - center) / unit).T, centers[chosen]),
         num_components=num_components,
         covariance_type=covariance_type,
         pseudo_count=_START_PSEUDO_COUNT / num_components,
