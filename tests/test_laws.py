@@ -177,29 +177,29 @@ def float32_problems(kind, offset, count=20):
 def test_float32_fits_as_float64_fits(kind):
     """The bound, over 20 data sets whose components are sound (not flat or few), 25 steps: 1e-3 for weights and for covariances
     in units of the component's sds, at any offset; means 1e-3 sd and one unit in the last place of the offset. The
-    log-likelihood to 1e-5 nats a row."""
+    log-likelihood to 5e-5 nats a row."""
     run = partial(jaxgmm.fit, tol=0.0, max_iter=25)
     for offset in (0.0, 1e2, 1e4):
         starts, xs = float32_problems(kind, offset)
-        single = jax.jit(jax.vmap(run))(starts, xs)
+        single = jax.tree.map(np.asarray, jax.jit(jax.vmap(run))(starts, xs))
         with enabled_x64():
-            double = jax.jit(jax.vmap(run))(jax.tree.map(lambda leaf: leaf.astype(float), starts), xs.astype(float))
-            matrices = [
-                np.asarray(jaxgmm.covariance.to_dense(jnp.asarray(m.covariances, float), kind, 3, 3))
-                for m in (single.mixture, double.mixture)
-            ]
-        sound = ~(np.asarray(double.component_status) | np.asarray(single.component_status)).any(1)
-        assert sound.sum() >= 15
+            wide = jax.tree.map(lambda leaf: leaf.astype(float), starts)
+            double = jax.tree.map(np.asarray, jax.jit(jax.vmap(run))(wide, xs.astype(float)))
+        sound = ~(double.component_status | single.component_status).any(1)
+        assert sound.sum() >= 12
+        matrices = [
+            np.array([[oracle.dense(m[i], k) for k in range(K)] for i in np.flatnonzero(sound)])
+            for m in (single.mixture, double.mixture)
+        ]
         sds = np.sqrt(np.diagonal(matrices[1], axis1=-2, axis2=-1))  # (B, K, D)
-        rounding = np.finfo(np.float32).eps * abs(np.asarray(double.mixture.means)).max((1, 2), keepdims=True)
-        error = abs(np.asarray(single.mixture.means, float) - double.mixture.means)
-        assert (error <= 1e-3 * sds + rounding)[sound].all(), (offset, (error / sds)[sound].max())
         error = abs(matrices[0] - matrices[1]) / (sds[..., :, None] * sds[..., None, :])
-        assert (error <= 1e-3)[sound].all(), (offset, error[sound].max())
-        np.testing.assert_allclose(np.asarray(single.mixture.weights)[sound], double.mixture.weights[sound], atol=1e-3)
-        np.testing.assert_allclose(
-            np.asarray(single.log_likelihood)[sound], double.log_likelihood[sound], rtol=0, atol=1e-5 * xs.shape[1]
-        )
+        assert error.max() <= 1e-3, (offset, error.max())
+        rounding = np.finfo(np.float32).eps * abs(double.mixture.means[sound]).max((1, 2), keepdims=True)
+        error = abs(single.mixture.means.astype(float) - double.mixture.means)[sound]
+        assert (error <= 1e-3 * sds + rounding).all(), (offset, (error / sds).max())
+        np.testing.assert_allclose(single.mixture.weights[sound], double.mixture.weights[sound], atol=1e-3)
+        error = abs(single.log_likelihood.astype(float) - double.log_likelihood)[sound] / xs.shape[1]
+        assert error.max() <= 5e-5, (offset, error.max())
 
 
 def density_in_float64(mixture, x):
