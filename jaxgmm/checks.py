@@ -143,10 +143,8 @@ def _check_range(low: float, high: float, array: Any, name: str, target: Any) ->
         bad = ~np.isfinite(np.asarray(array, float))
         rows = f" in {bad.reshape(len(bad), -1).any(1).sum()} of {len(bad)} rows" if bad.ndim else ""
         what = "NaN" if np.isnan(np.asarray(array, float)).any() else "infinity"
-        raise ValueError(
-            f"{name} contains {what}{rows}; finite values were expected: drop such rows, impute them, or "
-            "give them sample_weight 0."
-        )
+        advice = ": drop such rows, impute them, or give them sample_weight 0" if name == "x" else ""
+        raise ValueError(f"{name} contains {what}{rows}; finite values were expected{advice}.")
     largest = max(abs(low), abs(high))
     if array.dtype.kind in "iu" and jnp.finfo(target).bits == 32 and largest > 2**24:
         raise ValueError(
@@ -266,7 +264,7 @@ def check_number(value: Any, name: str, *, minimum: float = 0.0, exclusive: bool
     if is_traced(value):
         return
     sign = ">" if exclusive else ">="
-    if isinstance(value, bool | str) or np.ndim(value) != 0 or not np.isreal(value):
+    if value is None or isinstance(value, bool | str) or np.ndim(value) != 0 or np.asarray(value).dtype.kind not in "fiuV":
         raise TypeError(f"{name} is {value!r}; a number {sign} {minimum:g} was expected.")
     number = float(value)
     if not math.isfinite(number) or number < minimum or (exclusive and number == minimum):

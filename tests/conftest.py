@@ -20,13 +20,18 @@ def pytest_cmdline_main(config):
         config.option.numprocesses, config.option.dist = min(os.cpu_count() or 1, 4), "loadfile"
 
 
-@pytest.fixture
-def x64():
-    """64-bit numbers for one test; the global configuration stays as it is."""
+def enabled_x64():
+    """A context with 64-bit numbers; the global configuration stays as it is."""
     enable = getattr(jax, "enable_x64", None)
     if enable is None:
         from jax.experimental import enable_x64 as enable
-    with enable(True):
+    return enable(True)
+
+
+@pytest.fixture
+def x64():
+    """64-bit numbers for one test."""
+    with enabled_x64():
         yield
 
 

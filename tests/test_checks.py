@@ -192,6 +192,15 @@ def test_options():
     checks.check_key(jax.random.PRNGKey(0))
 
 
+@pytest.mark.parametrize("value", [None, "1e-3", True, 1j, [1e-3, 1e-4], np.datetime64("2020-01-01")])
+def test_numbers(value):
+    """tol and reg_covar are one real number, by name."""
+    with pytest.raises(TypeError, match="tol is .*a number >= 0 was expected"):
+        jaxgmm.fit(START, X, tol=value)
+    checks.check_number(np.float32(1e-3), "tol")
+    checks.check_number(jnp.asarray(0), "tol")
+
+
 def test_sample_weights():
     """Wrong length, negative, NaN, all zero: a sentence; rows of weight 0 may hold anything."""
     for door in (

@@ -1,5 +1,5 @@
 """A catalogue of inputs that break mixture software. Eager calls refuse in a sentence, or fit and warn; inside jit and vmap
-nothing raises and the status says what happened, lane by lane, with finite parameters in every one.
+nothing raises and the status says what happened, lane by lane, with finite parameters wherever the start's are.
 """
 
 import re
@@ -112,6 +112,9 @@ def test_lanes(kind, x64):
         assert_mixtures_close(
             jaxgmm.Mixture(mixed.weights, mixed.means / units, mixed.covariances / square, kind), lane["sound"], 1e-8
         )
+    if kind == "full":
+        r = np.asarray(jaxgmm.responsibilities(lane["far-apart components"], LANES["far-apart components"]))
+        assert ((r == 0) | (r == 1)).all(), "nothing is shared over 1e5 sds"
     same = lane["identical points"]
     assert np.allclose(same.means[same.weights > 0], 50), "no mean is invented"
     assert int((lane["fewer distinct points than components"].weights > 1e-6).sum()) <= 2 or kind == "tied"
@@ -167,7 +170,7 @@ def test_refused(case):
     assert re.search(words, str(caught.value)), str(caught.value)
 
 
-def test_eager(x64):
+def test_eager(x64, tmp_path):
     """Eager, float64: fitted, with a warning that names the trouble; a sound fit is silent."""
     fit = partial(quiet, start_and_fit, KEY, w=np.ones(N))
     result, said = fit(SOUND)
@@ -182,7 +185,10 @@ def test_eager(x64):
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result.mixture)), name
     alone = int(np.argmin(fit(LANES["outlier 1e8"])[0].mixture.weights))
     assert int(fit(LANES["outlier 1e8"])[0].component_status[alone]) in (ComponentStatus.AT_FLOOR, ComponentStatus.FEW_POINTS)
+    on_disk = np.memmap(tmp_path / "x", dtype=float, mode="w+", shape=SOUND.shape)
+    on_disk[:] = SOUND
     layouts = [
+        on_disk,
         np.asfortranarray(SOUND),
         np.repeat(SOUND, 2, axis=0)[::2],
         SOUND.astype(">f8"),
@@ -248,15 +254,16 @@ def test_few_rows(x64):
     np.testing.assert_allclose(single.mixture.means[0], [3, 4])
 
 
-def test_nearly_singular_component(x64):
-    """Condition 1e8: the log density is that of the exact inverse to 1e-7 relative, at offset 1e6 too."""
+@pytest.mark.parametrize("offset", [0.0, 2.0**20])
+def test_nearly_singular_component(offset, x64):
+    """Condition 4e8: the log density is that of the exact inverse to 1e-7 relative, a million sds from the origin too."""
     s = 1 - 5e-9
     matrix = np.array([[1.0, s], [s, 1.0]])
-    point = np.array([0.3, 0.3 + 1e-5])
+    point = np.array([0.25, 0.25 + 2.0**-17])  # exact in binary at both places
     u, v = (point[0] + point[1]) / np.sqrt(2), (point[0] - point[1]) / np.sqrt(2)
     expected = -0.5 * (u**2 / (1 + s) + v**2 / (1 - s)) - 0.5 * np.log((1 + s) * (1 - s)) - np.log(2 * np.pi)
-    mixture = jaxgmm.make_mixture([1.0], [[0.0, 0.0]], [matrix])
-    np.testing.assert_allclose(jaxgmm.log_prob(mixture, point[None])[0], expected, rtol=1e-7)
+    mixture = jaxgmm.make_mixture([1.0], [[offset, offset]], [matrix])
+    np.testing.assert_allclose(jaxgmm.log_prob(mixture, point[None] + offset)[0], expected, rtol=1e-7)
 
 
 def test_matrix_products_are_at_highest_precision():

@@ -10,6 +10,7 @@ import pytest
 from conftest import KINDS, assert_mixtures_close, random_data, random_weight
 
 import jaxgmm
+from jaxgmm.em import starts
 
 X, R = random_data(0, d=2), np.random.default_rng(0).dirichlet(np.ones(3), 60)
 
@@ -120,18 +121,61 @@ def test_separated_clusters_are_found(method):
 
 
 def test_lloyd_lowers_the_sum_of_squares():
-    """k-means improves on its own seeds, in standardised units, for every key."""
-    x = ((X - X.mean(0)) / X.std(0)).astype(np.float32)
+    """Each step of k-means improves on its seeds, in standardised units, for every key."""
+    x, weight = jnp.asarray((X - X.mean(0)) / X.std(0), jnp.float32), jnp.ones(60)
 
-    def inertia(mixture):
-        return ((x[:, None] - np.asarray(mixture.means)[None]) ** 2).sum(-1).min(1).sum()
+    def inertia(centers):
+        return ((x[:, None] - centers) ** 2).sum(-1).min(1).sum()
 
-    def both(key):
-        return [jaxgmm.initialize(key, x, num_components=3, method=method) for method in ("k-means++", "k-means")]
+    def path(uniform):
+        seeds = starts._plus_plus(uniform, x.T, weight)
+        return jnp.stack([inertia(starts._lloyd(x.T, weight, seeds, steps)) for steps in (0, 1, 3, 100)])
 
-    plus, lloyd = jax.jit(jax.vmap(both))(jax.random.split(jax.random.key(0), 5))
-    for i in range(5):
-        assert inertia(lloyd[i]) <= inertia(plus[i]) * (1 + 1e-5)
+    paths = np.asarray(jax.jit(jax.vmap(path))(jax.random.uniform(jax.random.key(0), (5, 3, 3))))
+    assert (np.diff(paths, axis=1) <= 1e-5 * paths[:, :1]).all() and (paths[:, -1] < paths[:, 0]).any()
+
+
+def test_no_spike_where_there_is_a_choice():
+    """A component on one far point would be likeliest by far: it ranks below every candidate without one, but for tied."""
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(size=(59, 2)) + np.repeat([[0.0, 0], [3, 0]], [30, 29], axis=0), [[80.0, 80.0]]])
+    spike, sound = [[0.0, 0], [3, 0], [80, 80]], [[0.0, -1], [0, 1], [3, 0]]
+    for kind in KINDS:
+        merits = [float(starts._merit(jnp.asarray(x.T), jnp.ones(60), jnp.array(c), kind)) for c in (spike, sound)]
+        assert np.isfinite(merits[1]) and (merits[0] > merits[1] if kind == "tied" else merits[0] == -np.inf)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_merit_is_the_likelihood_of_the_groups(kind, x64):
+    """Of the mixture of the groups, drawn a little towards unit variance, up to a constant."""
+    w, centers = random_weight(0), X[[0, 20, 40]]
+    r = np.eye(3)[((X[:, None] - centers) ** 2).sum(-1).argmin(1)]
+    plain = groups(X, r, w, kind)
+    extra = starts._START_PSEUDO_COUNT / 3 * w.sum()
+    count = np.full(3, w.sum()) if kind == "tied" else plain.weights * w.sum()
+    matrices = [(oracle.dense(plain, k) * count[k] + extra * np.eye(2)) / (count[k] + extra) for k in range(3)]
+    expected = w @ oracle.log_prob(plain._replace(covariances=oracle.store(matrices, kind)), X) / w.sum()
+    merit = starts._merit(jnp.asarray(X.T), jnp.asarray(w), jnp.asarray(centers), kind)
+    np.testing.assert_allclose(merit, expected + np.log(2 * np.pi), rtol=1e-9)
+
+
+def test_many_rows(x64):
+    """More rows than the centres are sought on: weights are still repetition, and the moments are those of all rows."""
+    rng = np.random.default_rng(0)
+    n = 2 * starts._ROWS
+    x = rng.normal(size=(n, 1)) + 20 * rng.integers(3, size=(n, 1))
+    w = rng.choice([0.0, 1.0, 2.0], n, p=[0.45, 0.35, 0.2])
+    repeated = np.concatenate([np.repeat(x, w.astype(int), axis=0), np.full((n, 1), np.nan)])[:n]
+    start = jax.jit(partial(jaxgmm.initialize, num_components=3, covariance_type="diag"))
+    base = start(jax.random.key(0), x, sample_weight=w)
+    silenced = start(jax.random.key(0), np.where(w[:, None] > 0, x, np.nan), sample_weight=w)
+    assert_mixtures_close(silenced, base, 1e-12)
+    assert_mixtures_close(start(jax.random.key(0), repeated, sample_weight=np.isfinite(repeated[:, 0]) * 1.0), base, 1e-9)
+    order = np.argsort(base.means[:, 0])
+    labels = np.digitize(x[:, 0], [10, 30])
+    expected = groups(x, np.eye(3)[labels], w, "diag")
+    np.testing.assert_allclose(base.weights[order], expected.weights, rtol=1e-9)
+    np.testing.assert_allclose(base.means[order], expected.means, rtol=1e-9, atol=1e-9)
 
 
 def test_refusals():

@@ -61,6 +61,28 @@ def test_poisoned_lanes_stay_in_their_lane(x64):
     assert_mixtures_close(poisoned.mixture[1], starts[1], 1e-14)
 
 
+@pytest.mark.slow
+def test_ten_thousand_lanes(x64):
+    """One lane in a hundred is poisoned, each in its way: the other 9900 are bitwise what they were, and each status is right."""
+    lanes, n = 10_000, 20
+    rng = np.random.default_rng(0)
+    xs = rng.normal(size=(lanes, n, 1)) + 4 * rng.integers(2, size=(lanes, n, 1))
+    start = jaxgmm.make_mixture([0.5, 0.5], [[0.0], [4.0]], [[1.0], [1.0]], covariance_type="diag")
+    fit = jax.jit(jax.vmap(lambda x, w: jaxgmm.fit(start, x, sample_weight=w, tol=1e-6, max_iter=STEPS)))
+    weights = np.ones((lanes, n))
+    clean = fit(xs, weights)
+    bad, hurt = xs.copy(), np.arange(50, lanes, 100)
+    for i, value in zip(hurt[:75], np.tile([np.nan, np.inf, 1e200], 25), strict=True):
+        bad[i, 3] = value
+    weights[hurt[75:]] = 0
+    poisoned = fit(bad, weights)
+    kept = np.setdiff1d(np.arange(lanes), hurt)
+    for a, b in zip(jax.tree.leaves(clean), jax.tree.leaves(poisoned), strict=True):
+        np.testing.assert_array_equal(a[kept], b[kept])
+    assert (poisoned.status[hurt[:75]] == Status.NONFINITE).all() and (poisoned.status[hurt[75:]] == Status.EMPTY_DATA).all()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(poisoned.mixture))
+
+
 def test_jit_is_eager(x64):
     """The functions a person calls give the same numbers inside and outside jit."""
     mixture, x, prior = random_mixture(0, "diag", k=K, d=D), random_data(0, n=N, d=D), random_prior(0, "diag", k=K, d=D)

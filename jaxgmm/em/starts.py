@@ -1,7 +1,8 @@
 """Where EM starts: k-means++ and k-means inside jit, from labels, from responsibilities.
 
 Distances are taken with each feature divided by its standard deviation, so starts are free of units. Seeds are drawn by
-inverse cumulative weight: an integer weight acts as repetition of the row.
+inverse cumulative weight: an integer weight acts as repetition of the row. Several candidates are made, on some thousand rows
+where there are more, and the likeliest is taken: the optimum that EM then finds is decided here.
 """
 
 from __future__ import annotations
@@ -32,7 +33,11 @@ from .kernels import default_chunk, sum_over_chunks
 from .moments import data_spread, rounding_ridge
 
 METHODS = ("k-means++", "k-means")
-_LLOYD_STEPS = 100
+_LLOYD_STEPS = {"k-means++": 10, "k-means": 100}
+_CANDIDATES = 8
+_ROWS = 2048  # rows at most that the centres are sought on, and no fewer than _ROWS_A_COMPONENT a component
+_ROWS_A_COMPONENT = 64
+_TIE = 1e-4  # nats a row: candidates nearer than this are equally likely
 _START_PSEUDO_COUNT = 1e-2  # of an average component: a start is never a spike
 
 
@@ -45,7 +50,11 @@ def initialize(
     method: str = "k-means++",
     sample_weight: Any = None,
 ) -> Mixture:
-    """A start for EM: greedy k-means++ seeds (Arthur & Vassilvitskii 2007), each point to its nearest, moments of the groups.
+    """A start for EM: greedy k-means++ seeds (Arthur & Vassilvitskii 2007), k-means steps, moments of the groups of nearest points.
+
+    The likeliest of eight such candidates is taken, one with a group of fewer than D + 1 points (2 for diag and spherical) only
+    where there is no other. The centres are sought on 2048 rows (64 K if that is more), drawn by weight, where x has more; the
+    moments are those of all rows. The same key gives the same start for the same rows in the same order.
 
     Covariances are drawn a little towards that of all data, and are always positive definite: constant and collinear
     columns and groups of one point too. Fewer distinct points than K leave components of weight 0.
@@ -55,11 +64,11 @@ def initialize(
         x: (N, D), N >= num_components.
         num_components: K.
         covariance_type: "full", "tied", "diag" or "spherical".
-        method: "k-means++", or "k-means": with Lloyd's iterations after the seeds.
-        sample_weight: (N,) >= 0, or None.
+        method: "k-means++": ten of Lloyd's steps after the seeds, or "k-means": until they settle.
+        sample_weight: (N,) >= 0: an integer weight counts as repetition, 0 silences a row, whatever it holds.
 
     Returns:
-        A Mixture in x's float dtype.
+        A Mixture in x's float dtype. Traced data that hold NaN or infinity give NaN.
 
     Raises:
         ValueError, TypeError: data or options that make no sense; fewer rows than components.
@@ -179,66 +188,103 @@ def _initialize(
     x = jnp.where(weight[:, None] > 0, x, x[jnp.argmax(weight > 0)])
     center = x[0] + weight @ (x - x[0]) / total
     sd = jnp.sqrt(weight @ (x - center) ** 2 / total)
-    scaled = ((x - center) / jnp.where(sd > 0, sd, 1)).T  # (D, N)
-    seeds = _plus_plus(key, scaled, weight, num_components)  # (K, D)
-    if method == "k-means":
-        seeds = _lloyd(scaled, weight, seeds)
-    labels, _ = _nearest(scaled, seeds)
+    unit = jnp.where(sd > 0, sd, 1)
+    key_rows, key_seeds = jax.random.split(key)
+    rows, row_weight = _thinned(key_rows, x, weight, max(_ROWS, _ROWS_A_COMPONENT * num_components))
+    scaled = ((rows - center) / unit).T  # (D, n)
+
+    def candidate(uniform: jax.Array) -> tuple[jax.Array, jax.Array]:
+        centers = _lloyd(scaled, row_weight, _plus_plus(uniform, scaled, row_weight), _LLOYD_STEPS[method])
+        return centers, _merit(scaled, row_weight, centers, covariance_type)
+
+    trials = 2 + int(math.log(num_components))
+    uniform = jax.random.uniform(key_seeds, (_CANDIDATES, num_components, trials), x.dtype)
+    centers, merit = jax.lax.map(candidate, uniform)
+    # the first of equals, so that rounding does not name the components
+    chosen = jnp.argmax(merit >= merit.max() - _TIE)
     return _from_groups(
         x,
         weight,
-        labels,
+        _nearest(((x - center) / unit).T, centers[chosen]),
         num_components=num_components,
         covariance_type=covariance_type,
         pseudo_count=_START_PSEUDO_COUNT / num_components,
     )
 
 
-def _draw(key: jax.Array, weight: jax.Array, count: int) -> jax.Array:
-    """count indices with probability proportional to weight (N,), by inverse cumulative weight."""
+def _thinned(key: jax.Array, x: jax.Array, weight: jax.Array, most: int) -> tuple[jax.Array, jax.Array]:
+    """At most `most` rows that stand for all, one drawn from each equal share of the weight, and what each of them weighs."""
+    if len(x) <= most:
+        return x, weight
+    index = _draw((jnp.arange(most) + jax.random.uniform(key, (most,), x.dtype)) / most, weight)
+    return x[index], jnp.full(most, weight.sum() / most)
+
+
+def _draw(uniform: jax.Array, weight: jax.Array) -> jax.Array:
+    """Indices with probability proportional to weight (N,), from numbers in [0, 1), by inverse cumulative weight."""
     cumulative = jnp.cumsum(weight)
-    uniform = jax.random.uniform(key, (count,), weight.dtype) * cumulative[-1]
-    index = jnp.searchsorted(cumulative, uniform, side="right")
-    return jnp.minimum(index, len(weight) - 1)
+    return jnp.minimum(jnp.searchsorted(cumulative, uniform * cumulative[-1], side="right"), len(weight) - 1)
 
 
-def _plus_plus(key: jax.Array, scaled: jax.Array, weight: jax.Array, num_components: int) -> jax.Array:
-    """Seeds (K, D): each the best of a few candidates drawn by weight times squared distance to the seeds before."""
-    trials = 2 + int(math.log(num_components))
-    key, key_first = jax.random.split(key)
-    first = scaled[:, _draw(key_first, weight, 1)[0]]
-    distance = ((scaled - first[:, None]) ** 2).sum(0)  # (N,)
+def _plus_plus(uniform: jax.Array, scaled: jax.Array, weight: jax.Array) -> jax.Array:
+    """Seeds (K, D) from numbers in [0, 1), (K, trials): each the best of a few points drawn by weight times squared distance
+    to the seeds before."""
 
-    def add(carry: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        potential = weight * carry
-        drawn = _draw(key, jnp.where(potential.sum() > 0, potential, weight), trials)
-        candidates = scaled[:, drawn]  # (D, trials)
-        closer = jnp.minimum(((scaled[:, None, :] - candidates[:, :, None]) ** 2).sum(0), carry)  # (trials, N)
+    def add(distance: jax.Array, uniform: jax.Array) -> tuple[jax.Array, jax.Array]:
+        potential = weight * distance
+        candidates = scaled[:, _draw(uniform, jnp.where(potential.sum() > 0, potential, weight))]  # (D, trials)
+        closer = jnp.minimum(((scaled[:, None, :] - candidates[:, :, None]) ** 2).sum(0), distance)  # (trials, N)
         best = (closer @ weight).argmin()
         return closer[best], candidates[:, best]
 
-    _, others = jax.lax.scan(add, distance, jax.random.split(key, num_components - 1))
-    return jnp.concatenate([first[None], others])
+    # the same for all, and further than any two points are
+    nowhere = jnp.full(len(weight), 1 + 4 * (scaled**2).sum(0).max())
+    return jax.lax.scan(add, nowhere, uniform)[1]
 
 
-def _nearest(scaled: jax.Array, seeds: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Labels (N,) and squared distances (N,) of points (D, N) to the nearest of seeds (K, D)."""
-    distance = ((scaled[None] - seeds[:, :, None]) ** 2).sum(1)  # (K, N), fused
-    return distance.argmin(0), distance.min(0)
+def _nearest(scaled: jax.Array, centers: jax.Array) -> jax.Array:
+    """Labels (N,) of points (D, N): the nearest of centers (K, D)."""
+    return ((scaled[None] - centers[:, :, None]) ** 2).sum(1).argmin(0)  # (K, N), fused
 
 
-def _lloyd(scaled: jax.Array, weight: jax.Array, seeds: jax.Array) -> jax.Array:
-    """k-means from seeds, until no label changes the centres; a group that loses all its points keeps its centre."""
+def _members(scaled: jax.Array, weight: jax.Array, centers: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Weights of the points in each group (K, N), their sums (K,) and means (K, D); an empty group keeps its centre."""
+    member = (_nearest(scaled, centers) == jnp.arange(len(centers))[:, None]) * weight
+    count = member.sum(1)
+    means = jnp.matmul(member, scaled.T, precision=jax.lax.Precision.HIGHEST) / jnp.where(count > 0, count, 1)[:, None]
+    return member, count, jnp.where(count[:, None] > 0, means, centers)
+
+
+def _lloyd(scaled: jax.Array, weight: jax.Array, seeds: jax.Array, steps: int) -> jax.Array:
+    """k-means from seeds (K, D), until no label changes the centres."""
 
     def update(state: tuple) -> tuple:
         step, centers, _ = state
-        labels, _ = _nearest(scaled, centers)
-        member = (labels == jnp.arange(len(centers))[:, None]) * weight  # (K, N)
-        count = member.sum(1, keepdims=True)
-        new = jnp.where(count > 0, member @ scaled.T / jnp.where(count > 0, count, 1), centers)
+        new = _members(scaled, weight, centers)[2]
         return step + 1, new, (abs(new - centers) > 1e-4).any()
 
-    return jax.lax.while_loop(lambda s: s[2] & (s[0] < _LLOYD_STEPS), update, (0, seeds, jnp.array(True)))[1]
+    return jax.lax.while_loop(lambda s: s[2] & (s[0] < steps), update, (0, seeds, jnp.array(True)))[1]
+
+
+def _merit(scaled: jax.Array, weight: jax.Array, centers: jax.Array, covariance_type: str) -> jax.Array:
+    """Mean log-likelihood of the mixture of the groups at their moments, but for a constant.
+
+    -inf where a group holds too few points for a covariance of its own.
+    """
+    d, kind = len(scaled), covariance_type
+    member, count, means = _members(scaled, weight, centers)
+    total = jnp.where(count.sum() > 0, count.sum(), 1)
+    extra = total * _START_PSEUDO_COUNT / len(centers)  # of unit variance: the factorisation never fails
+    scatter = covariance.weighted_scatter(member, scaled - means[:, :, None], kind)
+    pooled = covariance.ridge(covariance.pool(scatter, kind), jnp.full(1, extra), kind)
+    factors = covariance.factorize(pooled / (covariance.pool_counts(count, kind) + extra), kind, d)
+    z = covariance.whiten(factors.whitener, scaled, kind) - covariance.transform(factors.whitener, means, kind)[:, :, None]
+    log_share = jnp.where(count > 0, jnp.log(jnp.where(count > 0, count, 1) / total), -jnp.inf)
+    joint = (log_share - factors.half_log_det)[:, None] - 0.5 * (z**2).sum(1)  # (K, N)
+    top = joint.max(0)
+    likelihood = weight @ (top + jnp.log(jnp.exp(joint - top).sum(0))) / total
+    few = (count < covariance.fewest_points(kind, d)).any()
+    return jnp.where(few | jnp.isnan(likelihood), -jnp.inf, likelihood)
 
 
 @partial(jax.jit, static_argnames=("num_components", "covariance_type"))

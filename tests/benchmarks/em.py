@@ -255,7 +255,8 @@ def starts(options: argparse.Namespace) -> None:
             f"{statistics.median(mine) * 1e3:.0f} ms, ratio {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})",
             flush=True,
         )
-    cases = [("faithful K=3", jaxgmm.datasets.load("faithful"), 3), ("iris K=3", jaxgmm.datasets.load("iris"), 3)]
+    faithful, iris = (jaxgmm.datasets.load(name) for name in ("faithful", "iris"))
+    cases = [("faithful K=2", faithful, 2), ("faithful K=3", faithful, 3), ("iris K=3", iris, 3)]
     for seed, (n, d, k, spread) in enumerate([(500, 2, 5, 3.0), (500, 4, 4, 2.0), (1000, 3, 8, 4.0)]):
         rng = np.random.default_rng(seed)
         centers = rng.normal(size=(k, d)) * spread
