@@ -32,6 +32,7 @@ from .em.fitting import fit as fit
 from .em.many import fit_many as fit_many, fit_restarts as fit_restarts, pad as pad
 from .em.moments import Moments as Moments, e_step as e_step, m_step as m_step
 from .em.result import ComponentStatus as ComponentStatus, Fit as Fit, Status as Status
+from .em.select import Selection as Selection, aic as aic, bic as bic, icl as icl, select as select
 from .em.standard_errors import InformationStatus as InformationStatus, StandardErrors as StandardErrors
 from .em.standard_errors import standard_errors as standard_errors
 from .em.starts import from_labels as from_labels, from_responsibilities as from_responsibilities, initialize as initialize

@@ -277,11 +277,16 @@ def fit_restarts(
     starts = initialize_lanes(jax.random.split(key, num_restarts), x, weight, **recipe)
     weight = None if sample_weight is None else weight
     fits = fit_many(starts, x, prior, sample_weight=weight, **options)
-    chosen = best_of(fits, jnp.asarray(len(x), x.dtype) if weight is None else weight.sum())
-    start, result = jax.tree.map(lambda leaf: leaf[chosen], (starts, fits))
+    start, result = _take_best(starts, fits, np.asarray(len(x), x.dtype) if weight is None else weight.sum())
     if not is_traced(result):
         warn_of(result, start, x, weight)
     return result
+
+
+@jax.jit  # whole: operation by operation it costs a second of a first call
+def _take_best(starts: Mixture, fits: Fit, total: jax.Array) -> tuple[Mixture, Fit]:
+    chosen = best_of(fits, total)
+    return jax.tree.map(lambda leaf: leaf[chosen], (starts, fits))
 
 
 def best_of(fits: Fit, total: jax.Array) -> jax.Array:

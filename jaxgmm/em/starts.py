@@ -88,13 +88,23 @@ def initialize(
 
 @partial(jax.jit, static_argnames=("num_components", "covariance_type", "method"))
 def initialize_lanes(
-    keys: jax.Array, x: jax.Array, weight: jax.Array | None, *, num_components: int, covariance_type: str, method: str
+    keys: jax.Array,
+    x: jax.Array,
+    weight: jax.Array | None,
+    present: jax.Array | None = None,
+    *,
+    num_components: int,
+    covariance_type: str,
+    method: str,
 ) -> Mixture:
-    """Starts for many data sets (B, N, D) or weights (B, N) of one (N, D), from keys (B,); values are not looked at."""
+    """Starts for many data sets (B, N, D) or weights (B, N) of one (N, D), from keys (B,); values are not looked at.
+
+    present: (B,), how many components each start has; the others are absent, of weight 0.
+    """
     weight = jnp.ones(x.shape[:-1], x.dtype) if weight is None else weight
     options = {"num_components": num_components, "covariance_type": covariance_type, "method": method}
-    axes = (0, 0 if x.ndim == 3 else None, 0 if weight.ndim == 2 else None)
-    return jax.vmap(partial(_initialize, **options), in_axes=axes)(keys, x, weight)
+    axes = (0, 0 if x.ndim == 3 else None, 0 if weight.ndim == 2 else None, None if present is None else 0)
+    return jax.vmap(partial(_initialize, **options), in_axes=axes)(keys, x, weight, present)
 
 
 def from_labels(
@@ -181,7 +191,14 @@ def weighted_data(x: Any, sample_weight: Any, num_components: int) -> tuple[jax.
 
 @partial(jax.jit, static_argnames=("num_components", "covariance_type", "method"))
 def _initialize(
-    key: jax.Array, x: jax.Array, weight: jax.Array, *, num_components: int, covariance_type: str, method: str
+    key: jax.Array,
+    x: jax.Array,
+    weight: jax.Array,
+    present: jax.Array | None = None,
+    *,
+    num_components: int,
+    covariance_type: str,
+    method: str,
 ) -> Mixture:
     total = weight.sum()
     total = jnp.where(total > 0, total, 1)
@@ -194,8 +211,11 @@ def _initialize(
     scaled = ((rows - center) / unit).T  # (D, n)
 
     def candidate(uniform: jax.Array) -> tuple[jax.Array, jax.Array]:
-        centers = _lloyd(scaled, row_weight, _plus_plus(uniform, scaled, row_weight), _LLOYD_STEPS[method])
-        return centers, _merit(scaled, row_weight, centers, covariance_type)
+        seeds = _plus_plus(uniform, scaled, row_weight)
+        if present is not None:  # where no point is nearest
+            seeds = jnp.where(jnp.arange(num_components)[:, None] < present, seeds, 10 * (1 + abs(scaled).max()))
+        centers = _lloyd(scaled, row_weight, seeds, _LLOYD_STEPS[method])
+        return centers, _merit(scaled, row_weight, centers, num_components if present is None else present, covariance_type)
 
     trials = 2 + int(math.log(num_components))
     uniform = jax.random.uniform(key_seeds, (_CANDIDATES, num_components, trials), x.dtype)
@@ -266,10 +286,12 @@ def _lloyd(scaled: jax.Array, weight: jax.Array, seeds: jax.Array, steps: int) -
     return jax.lax.while_loop(lambda s: s[2] & (s[0] < steps), update, (0, seeds, jnp.array(True)))[1]
 
 
-def _merit(scaled: jax.Array, weight: jax.Array, centers: jax.Array, covariance_type: str) -> jax.Array:
+def _merit(
+    scaled: jax.Array, weight: jax.Array, centers: jax.Array, present: jax.Array | int, covariance_type: str
+) -> jax.Array:
     """Mean log-likelihood of the mixture of the groups at their moments, but for a constant.
 
-    -inf where a group holds too few points for a covariance of its own.
+    -inf where one of the first `present` groups holds too few points for a covariance of its own.
     """
     d, kind = len(scaled), covariance_type
     member, count, means = _members(scaled, weight, centers)
@@ -283,7 +305,7 @@ def _merit(scaled: jax.Array, weight: jax.Array, centers: jax.Array, covariance_
     joint = (log_share - factors.half_log_det)[:, None] - 0.5 * (z**2).sum(1)  # (K, N)
     top = joint.max(0)
     likelihood = weight @ (top + jnp.log(jnp.exp(joint - top).sum(0))) / total
-    few = (count < covariance.fewest_points(kind, d)).any()
+    few = ((count < covariance.fewest_points(kind, d)) & (jnp.arange(len(centers)) < present)).any()
     return jnp.where(few | jnp.isnan(likelihood), -jnp.inf, likelihood)
 
 
