@@ -124,9 +124,18 @@ def whiten(whitener: jax.Array, x: jax.Array, covariance_type: str) -> jax.Array
 
 def transform(factor: jax.Array, vectors: jax.Array, covariance_type: str) -> jax.Array:
     """F_k v_k for a factor or a whitener F: (..., K, D) -> (..., K, D)."""
-    if is_dense(covariance_type):
-        return einsum("...ij,...j->...i", factor, vectors)
-    return factor * vectors
+    if not is_dense(covariance_type):
+        return factor * vectors
+    if factor.shape[-1] <= _SMALL and vectors.ndim < factor.ndim:  # one vector a matrix: see `multiply`
+        return (factor * vectors[..., None, :]).sum(-1)
+    return einsum("...ij,...j->...i", factor, vectors)
+
+
+def multiply(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Products of small matrices (..., D, D): on the CPU each matrix product costs a call, and there may be many lanes."""
+    if a.shape[-1] <= _SMALL:
+        return (a[..., :, None, :] * jnp.swapaxes(b, -1, -2)[..., None, :, :]).sum(-1)
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
 def transform_scatter(factor: jax.Array, scatter: jax.Array, covariance_type: str) -> jax.Array:
@@ -163,7 +172,7 @@ def quadratic_coefficients(whitener: jax.Array, means: jax.Array, constant: jax.
     """constant_k - |W_k (x - mu_k)|^2 / 2 as coefficients (K, F) of `quadratic_features`."""
     k, d = means.shape
     if is_dense(covariance_type):
-        precision = einsum("kji,kjl->kil", whitener, whitener)
+        precision = multiply(jnp.swapaxes(whitener, -1, -2), whitener)
         linear = transform(precision, means, covariance_type)
         i, j = np.triu_indices(d)
         squares = precision[:, i, j] * np.where(i == j, -0.5, -1.0).astype(means.dtype)
@@ -410,9 +419,7 @@ def sample_inverse_wishart(
     return from_factor(inverse_wishart_factors(gammas, normals, scale, covariance_type, d).lower, covariance_type)
 
 
-def gamma_shapes(
-    degrees_of_freedom: jax.Array, covariance_type: str, num_components: int, num_features: int
-) -> jax.Array:
+def gamma_shapes(degrees_of_freedom: jax.Array, covariance_type: str, num_components: int, num_features: int) -> jax.Array:
     """Shapes (K | 1, D | 1) of the gamma variables that `inverse_wishart_factors` takes; degrees of freedom () or (K | 1,)."""
     rows, columns = storage_shape(covariance_type, num_components, num_features)[:2]
     # Bartlett: chi-squares with nu, nu - 1, ... degrees of freedom
@@ -436,14 +443,14 @@ def inverse_wishart_factors(
     bartlett = jnp.tril(normals, -1) + diagonal[..., None] * jnp.eye(num_features, dtype=scale.dtype)
     lower = cholesky(scale)
     half_log_det = jnp.log(jnp.diagonal(lower, axis1=-2, axis2=-1) / diagonal).sum(-1)
-    root = einsum("...ij,...lj->...il", lower, invert_lower(bartlett))
-    return Factors(root, einsum("...ji,...jl->...il", bartlett, invert_lower(lower)), half_log_det)
+    root = multiply(lower, jnp.swapaxes(invert_lower(bartlett), -1, -2))
+    return Factors(root, multiply(jnp.swapaxes(bartlett, -1, -2), invert_lower(lower)), half_log_det)
 
 
 def from_factor(factor: jax.Array, covariance_type: str) -> jax.Array:
     """Covariances F F' of square roots F, in storage form."""
     if is_dense(covariance_type):
-        return einsum("...ij,...lj->...il", factor, factor)
+        return multiply(factor, jnp.swapaxes(factor, -1, -2))
     return factor**2
 
 

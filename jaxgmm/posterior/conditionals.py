@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .. import covariance
 from ..em.kernels import sum_over_chunks
@@ -50,23 +51,23 @@ def state_of(mixture: Mixture) -> State:
 
 
 def group_rows(
-    key: jax.Array | None, state: State, y: jax.Array, weight: jax.Array | None, home: jax.Array, kind: str, chunk: int
+    key: jax.Array, state: State, y: jax.Array, weight: jax.Array | None, home: jax.Array, kind: str, chunk: int
 ) -> tuple[Groups, jax.Array]:
     """Rows in groups by labels drawn given a state, and the log-likelihood () of the state, labels summed out.
 
-    key: None for expected instead of drawn labels. weight: integers (N,), each the number of labels that a row draws, or
-    None. home (K, D): points near the components, about which sums are taken; any would do in exact arithmetic.
+    weight: integers (N,), each the number of labels that a row draws, or None. home (K, D): points near the components, about
+    which sums are taken; any would do in exact arithmetic.
     """
     d = y.shape[1]
     constant = state.log_weights - state.factors.half_log_det - d / 2 * math.log(2 * math.pi)
     coefficients = covariance.quadratic_coefficients(state.factors.whitener, state.means - home, constant, kind)  # (K, F)
 
-    def once(key: jax.Array | None, weight: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        uniform = None if key is None else jax.random.uniform(key, (len(y),), y.dtype)
+    def once(key: jax.Array, weight: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        uniform = jax.random.uniform(key, (len(y),), y.dtype)
         return sum_over_chunks(_labelled_sums(coefficients, home, kind), (y, uniform), weight, chunk)
 
-    if weight is None or key is None:
-        sums, log_likelihood = once(key, weight)
+    if weight is None:
+        sums, log_likelihood = once(key, None)
     else:
         sums, log_likelihood = _repeat(lambda i: once(jax.random.fold_in(key, i), (weight > i).astype(y.dtype)), weight.max())
     second, first, count = covariance.split_quadratic(sums, kind, d)
@@ -96,13 +97,10 @@ def _labelled_sums(coefficients: jax.Array, home: jax.Array, kind: str) -> Any:
         for k in components[1:]:
             running.append(running[-1] + jnp.exp(joint[k] - top))
         log_likelihood = jnp.where(w > 0, w * (jnp.log(running[-1]) + top), 0).sum()
-        if uniform is None:
-            share = [(b - a) / running[-1] for a, b in zip([0.0, *running], running, strict=False)]
-        else:
-            # by inversion: one uniform a row
-            below = [uniform * running[-1] < edge for edge in running[:-1]] + [jnp.ones_like(w, bool)]
-            share = [below[0]] + [b & ~a for a, b in zip(below, below[1:], strict=False)]
-        return jnp.stack([_dot(features[k], w * share[k]) for k in components]), log_likelihood
+        # by inversion: one uniform a row
+        below = [uniform * running[-1] < edge for edge in running[:-1]] + [jnp.ones_like(w, bool)]
+        chosen = [below[0]] + [b & ~a for a, b in zip(below, below[1:], strict=False)]
+        return jnp.stack([_dot(features[k], jnp.where(chosen[k], w, 0)) for k in components]), log_likelihood
 
     return chunk_sums
 
@@ -112,17 +110,16 @@ def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def draw_state(
-    key: jax.Array, state: State, groups: Groups, prior: Prior | IndependentPrior, present: jax.Array, kind: str
+    keys: jax.Array, state: State, groups: Groups, prior: Prior | IndependentPrior, present: jax.Array, kind: str
 ) -> State:
-    """Parameters given labels, (weights, means, covariances); components not present (K,) keep weight 0."""
+    """Parameters given labels, by two keys; components not present (K,) keep weight 0."""
     k, d = state.means.shape
     count = groups.count
     nu, scale = covariance_prior(prior)
     shapes = covariance.gamma_shapes(nu + covariance.observed_degrees(count, kind, d), kind, k, d)
-    key_gamma, key_normal = jax.random.split(key)
-    log_gammas = draw_log_gammas(key_gamma, jnp.concatenate([prior.weight_concentration + count, shapes.ravel()]))
+    log_gammas = draw_log_gammas(keys[0], jnp.concatenate([prior.weight_concentration + count, shapes.ravel()]))
     more = shapes.size if covariance.is_dense(kind) else 0
-    normals = jax.random.normal(key_normal, (k + more, d), count.dtype)
+    normals = jax.random.normal(keys[1], (k + more, d), count.dtype)
     noise, bartlett = normals[:k], normals[k:].reshape(-1, d, d)
     gammas = jnp.exp(log_gammas[k:]).reshape(shapes.shape)
 
@@ -151,8 +148,8 @@ def _draw_free_means(
 ) -> jax.Array:
     """mu_k | Sigma_k under a prior that does not depend on Sigma_k: with P = n Sigma^-1 + M^-1 = L L', L^-T (L^-1 b + noise)."""
     k, d = noise.shape
-    transposed = jnp.swapaxes(factors.whitener, -1, -2)
-    precision = covariance.to_dense(covariance.from_factor(transposed, kind), kind, k, d)
+    whitener = covariance.to_dense(factors.whitener, kind, k, d)
+    precision = covariance.from_factor(jnp.swapaxes(whitener, -1, -2), "full")
     of_prior = covariance.invert_lower(covariance.cholesky(prior.mean_covariance))
     weighted = groups.count[:, None, None] * precision
     root = covariance.invert_lower(covariance.cholesky(weighted + covariance.from_factor(of_prior.T, "full")))
@@ -165,24 +162,27 @@ def draw_log_gammas(key: jax.Array, shapes: jax.Array) -> jax.Array:
 
     On the CPU that is many times as fast as `jax.random.loggamma`'s loop for each. Shapes that are not positive give NaN.
     """
-    key_boost, key = jax.random.split(key)
     d = shapes + 2 / 3  # of the shape plus one: a gamma of shape a is one of shape a + 1 times U^(1 / a)
 
     def propose(carry: tuple) -> tuple:
-        key, value, _, pending = carry
-        key, key_normal, key_uniform = jax.random.split(key, 3)
-        x = jax.random.normal(key_normal, shapes.shape, shapes.dtype)
+        i, value, pending = carry
+        x, uniform, boost = _normals_and_uniforms(jax.random.fold_in(key, i), shapes)
         t = x / (3 * jnp.sqrt(d))
-        inside = t > -1
-        log_cube = 3 * jnp.log1p(jnp.where(inside, t, 0))
+        outside = t <= -1  # false for NaN, which must not keep the loop running
+        log_cube = 3 * jnp.log1p(jnp.where(outside, 0, t))
         # x^2 / 2 + d - d (1 + t)^3 + d log (1 + t)^3; written out where d is large, for there all but t^4 cancels
         direct = d * (log_cube + 1.5 * t**2 - 3 * t - t**3)
         series = -d * t**4 * (3 / 4 - t * (3 / 5 - t * (3 / 6 - t * (3 / 7 - t * (3 / 8 - t * 3 / 9)))))
-        uniform = jax.random.uniform(key_uniform, shapes.shape, shapes.dtype)
-        rejected = ~inside | (jnp.log(uniform) >= jnp.where(abs(t) < 0.1, series, direct))
-        return key, jnp.where(pending, jnp.log(d) + log_cube, value), None, pending & rejected
+        rejected = outside | (jnp.log(uniform) >= jnp.where(abs(t) < 0.1, series, direct))
+        return i + 1, jnp.where(pending, jnp.log(d) + log_cube + jnp.log(boost) / shapes, value), pending & rejected
 
-    start = (key, jnp.zeros_like(shapes), None, jnp.ones(shapes.shape, bool))
-    _, value, _, _ = jax.lax.while_loop(lambda carry: carry[3].any(), propose, start)
-    boosted = value - jax.random.exponential(key_boost, shapes.shape, shapes.dtype) / shapes
-    return jnp.where(shapes > 0, boosted, jnp.nan)
+    start = (jnp.uint32(0), jnp.zeros_like(shapes), jnp.ones(shapes.shape, bool))
+    _, value, _ = jax.lax.while_loop(lambda carry: carry[2].any(), propose, start)
+    return jnp.where(shapes > 0, value, jnp.nan)
+
+
+def _normals_and_uniforms(key: jax.Array, like: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """A vector of normals and two of uniforms on (0, 1), by one call of the generator: each call costs a loop of its own."""
+    low = np.nextafter(np.array(-1, like.dtype), np.array(0, like.dtype))
+    uniform = jax.random.uniform(key, (3, *like.shape), like.dtype, minval=low)
+    return math.sqrt(2) * jax.lax.erf_inv(uniform[0]), (1 + uniform[1]) / 2, (1 + uniform[2]) / 2

@@ -84,7 +84,7 @@ def gibbs(
     traced = is_traced(key, start, x, weight, prior)
     options = {"num_samples": num_samples, "num_chains": num_chains, "num_warmup": num_warmup}
     if progress and not traced:
-        with _bar(num_warmup + num_samples) as bar:
+        with _bar(1 + num_warmup + num_samples) as bar:
             # a new bar is a new program: not to be kept
             posterior = _sample.__wrapped__(key, start, x, weight, prior, tick=bar.update, **options)
             jax.block_until_ready(posterior.status)
@@ -138,30 +138,26 @@ def _sample(
     present = start.weights > 0
     chunk = _chunk(k, d, num_chains)
 
-    def group(key: jax.Array | None, state: State) -> tuple[Groups, jax.Array]:
-        return group_rows(key, state, problem.y, problem.weight, home.means, kind, chunk)
+    steps = 1 + num_warmup + num_samples
 
-    def draw(key: jax.Array, state: State, groups: Groups) -> State:
-        return draw_state(key, state, groups, problem.prior, present, kind)
+    def step(state: State, keys: jax.Array, share: jax.Array) -> tuple[State, tuple]:
+        groups, log_likelihood = group_rows(keys[0], state, problem.y, problem.weight, home.means, kind, chunk)
+        wide = Groups(share * groups.count, groups.mean, share * groups.scatter)
+        found = (jnp.exp(state.log_weights), state.means, state.factors.lower, log_likelihood, groups.count)
+        return draw_state(keys[1:], state, wide, problem.prior, present, kind), found
 
     def sweep(states: State, now: tuple[jax.Array, jax.Array]) -> tuple[State, tuple]:
         index, keys = now
         if tick is not None:
-            _tick(tick, index, num_warmup + num_samples)
-        groups, log_likelihood = jax.vmap(group)(keys[0], states)
-        root = states.factors.lower
-        found = (jnp.exp(states.log_weights), states.means, root, log_likelihood, groups.count)
-        return jax.vmap(draw)(keys[1], states, groups), found
+            _tick(tick, index, steps)
+        # the first sweep leaves the start; a share of the data's weight makes its draws wider
+        share = jnp.where(index == 0, 1 / _OVERDISPERSION**2, 1).astype(problem.y.dtype)
+        return jax.vmap(step, in_axes=(0, 0, None))(states, keys, share)
 
-    key_start, key_run = jax.random.split(key)
-    first = state_of(home)
-    expected, value = group(None, first)
-    wide = Groups(expected.count / _OVERDISPERSION**2, expected.mean, expected.scatter / _OVERDISPERSION**2)
-    states = jax.vmap(lambda key: draw(key, first, wide))(jax.random.split(key_start, num_chains))
-    steps = num_warmup + num_samples
-    keys = jax.random.split(key_run, (steps, 2, num_chains))
-    _, found = jax.lax.scan(sweep, states, (jnp.arange(steps), keys))
-    found = jax.tree.map(lambda leaf: jnp.moveaxis(leaf[num_warmup:], 0, 1), found)
+    states = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_chains, *leaf.shape)), state_of(home))
+    _, found = jax.lax.scan(sweep, states, (jnp.arange(steps), jax.random.split(key, (steps, num_chains, 3))))
+    value = found[3][0].sum()  # of the start, not finite if it has no density
+    found = jax.tree.map(lambda leaf: jnp.moveaxis(leaf[1 + num_warmup :], 0, 1), found)
     weights, means, root, log_likelihood, counts = found
     mixture = Mixture(weights, means, covariance.from_factor(root, kind), kind)
     log_likelihood = jnp.where(_countable(problem.weight), log_likelihood, jnp.nan)
