@@ -21,7 +21,7 @@ import oracle
 from conftest import KINDS, random_data, random_mixture, random_prior
 from jaxgmm import covariance
 from jaxgmm.posterior import gibbs as module
-from jaxgmm.posterior.conditionals import Groups, draw_log_gammas, draw_state, group_rows, state_of
+from jaxgmm.posterior.conditionals import Groups, draw_state, group_rows, state_of
 from jaxgmm.posterior.diagnostics import ess_mean, mcse_mean, mcse_sd
 from jaxgmm.posterior.draws import PosteriorStatus
 from test_model import independent_prior
@@ -41,19 +41,6 @@ def assert_means(draws, expected, limit=5.0):
     error = draws.std(0, ddof=1) / np.sqrt(len(draws))
     z = (draws.mean(0) - expected) / np.where(error > 0, error, 1e-6)
     assert abs(z).max() < limit, z
-
-
-def test_log_gammas():
-    """Shapes from far under one to a million, and the cancellation there; exact law by Kolmogorov-Smirnov."""
-    shapes = np.array([0.05, 1.0, 3.3, 400.0, 1e6])
-    draws = jax.jit(draw_log_gammas)(jax.random.key(0), jnp.repeat(jnp.asarray(shapes, jnp.float32), M)).reshape(-1, M)
-    for shape, logs in zip(shapes, np.asarray(draws, float), strict=True):
-        if shape < 1e4:
-            assert stats.kstest(logs, lambda v, a=shape: stats.gamma.cdf(np.exp(v), a)).pvalue > 1e-6, shape
-        else:  # float32 holds log 1e6 to 1e-6, its sd is 1e-3
-            assert stats.kstest((np.exp(logs) - shape) / np.sqrt(shape), "norm").pvalue > 1e-6
-    bad = jax.jit(draw_log_gammas)(jax.random.key(0), jnp.array([-0.5, jnp.nan, 2.0]))
-    assert np.isnan(bad[:2]).all() and np.isfinite(bad[2])
 
 
 def expected_moments(groups, mixture, prior, kind):
@@ -91,8 +78,15 @@ def expected_moments(groups, mixture, prior, kind):
     return centre, np.diagonal(spread, axis1=1, axis2=2), sigma
 
 
-@pytest.mark.parametrize("independent", [False, True])
-@pytest.mark.parametrize("kind", KINDS)
+QUICK = [("full", True), ("tied", False)]
+EVERY = [
+    pytest.param(kind, independent, marks=() if (kind, independent) in QUICK else pytest.mark.slow)
+    for kind in KINDS
+    for independent in (False, True)
+]
+
+
+@pytest.mark.parametrize("kind, independent", EVERY)
 def test_parameters_given_labels(kind, independent):
     """Means of weights, means and covariances, variances of means: closed forms, one group of no rows among them."""
     prior, mixture = prior_for(kind, independent), random_mixture(0, kind, K, D)
@@ -127,7 +121,9 @@ def test_parameters_given_labels(kind, independent):
     np.testing.assert_allclose(difference, 0, atol=1e-3)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", ["full", "spherical", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("tied", "diag"))]
+)
 def test_rows_by_label(kind):
     """Labels sum up to the data whatever they are; their counts follow the responsibilities, a repeated row's labels are
     independent; a chunk changes nothing; the log-likelihood has them summed out."""
@@ -196,7 +192,8 @@ def stack(trees):
 
 
 def lanes():
-    """Spherical, D=1: few numbers; the same as two repeated ones; padded; one component absent; NaN; all silenced."""
+    """Spherical, D=1: few numbers; the same as two repeated ones; padded; one component absent; NaN; all silenced;
+    half rows; a start beyond all numbers."""
     x = np.array([[-1.5], [-1.0], [-1.0], [0.4], [1.2], [1.2], [1.2]], np.float32)
     prior = jaxgmm.Prior(*(jnp.asarray(v, jnp.float32) for v in ([1.5, 2.5], [0.2], 0.5, 3.0, 0.8)))
     start = jaxgmm.make_mixture([0.5, 0.5], [[-1.0], [1.0]], [[0.5], [0.5]], covariance_type="spherical")
@@ -217,6 +214,7 @@ def lanes():
         (start, x, prior, ones),
         (start, x, prior, 0 * ones),
         (start, x, prior, 0.5 * ones),
+        (dataclasses.replace(start, means=1e30 * start.means), x, prior, ones),
     ], poisoned
 
 
@@ -255,11 +253,12 @@ def test_exact_posterior_of_labels(many):
 def test_lanes_keep_to_themselves(many):
     """NaN in one lane changes no bit in another, and has its status; log densities are right, absent components stay absent."""
     parts, clean, dirty = many
-    others = np.array([0, 1, 2, 3, 5, 6])
+    others = np.array([0, 1, 2, 3, 5, 6, 7])
     for left, right in zip(jax.tree.leaves(clean), jax.tree.leaves(dirty), strict=True):
         np.testing.assert_array_equal(np.asarray(left)[others], np.asarray(right)[others])
     assert int(clean.status[4]) != PosteriorStatus.NONFINITE == int(dirty.status[4])
-    assert int(clean.status[6]) == PosteriorStatus.NONFINITE  # half labels cannot be drawn
+    # half labels cannot be drawn; a start without density is no start
+    assert int(clean.status[6]) == int(clean.status[7]) == PosteriorStatus.NONFINITE
     for b in (0, 1, 2, 3, 5):
         assert int(clean.status[b]) in (PosteriorStatus.OK, PosteriorStatus.UNMIXED)
         _, x, prior, weight = parts[b]
@@ -275,10 +274,8 @@ def test_lanes_keep_to_themselves(many):
 def geweke(kind, independent, chains, steps, n=6):
     """Prior draws of parameters (and data from them) moved by the sampler's own sweeps: they must stay prior draws."""
     prior = prior_for(kind, independent)
-    priors = jaxgmm.sample_prior(jax.random.key(0), prior, num_components=K, covariance_type=kind, num_samples=chains)
 
-    @jax.jit
-    def move(key, mixtures):
+    def chain(key, mixture):
         def step(state, key):
             keys = jax.random.split(key, 4)
             kept = covariance.from_factor(state.factors.lower, kind)
@@ -286,24 +283,24 @@ def geweke(kind, independent, chains, steps, n=6):
             groups, _ = group_rows(keys[1], state, x, None, jnp.broadcast_to(prior.mean, (K, D)), kind, 64)
             return draw_state(keys[2:], state, groups, prior, jnp.ones(K, bool), kind), None
 
-        def chain(key, mixture):
-            state, _ = jax.lax.scan(step, state_of(mixture), jax.random.split(key, steps))
-            return jnp.exp(state.log_weights), state.means, covariance.from_factor(state.factors.lower, kind)
+        state, _ = jax.lax.scan(step, state_of(mixture), jax.random.split(key, steps))
+        return jnp.exp(state.log_weights), state.means, covariance.from_factor(state.factors.lower, kind)
 
-        return jax.vmap(chain)(jax.random.split(key, chains), mixtures)
+    @jax.jit
+    def run(key):
+        key_prior, key_move = jax.random.split(key)
+        draws = jaxgmm.sample_prior(key_prior, prior, num_components=K, covariance_type=kind, num_samples=5 * chains)
+        moved = jax.vmap(chain)(jax.random.split(key_move, chains), draws[:chains])
+        return jax.tree.leaves(draws[chains:]), moved
 
-    weights, means, covariances = (np.asarray(leaf, float) for leaf in move(jax.random.key(1), priors))
-    fresh = jaxgmm.sample_prior(jax.random.key(2), prior, num_components=K, covariance_type=kind, num_samples=4 * chains)
-    columns = [(weights, fresh.weights), (means, fresh.means), (covariances, fresh.covariances)]
-    values = [stats.ks_2samp(a.reshape(chains, -1)[:, i], b.reshape(4 * chains, -1)[:, i]).pvalue
-              for a, b in ((a, np.asarray(b, float)) for a, b in columns) for i in range(a[0].size)]  # fmt: skip
+    fresh, moved = ([np.asarray(leaf, float).reshape(len(leaf), -1) for leaf in leaves] for leaves in run(jax.random.key(0)))
+    values = [stats.ks_2samp(a[:, i], b[:, i]).pvalue for a, b in zip(fresh, moved, strict=True) for i in range(a.shape[1])]
     assert min(values) > 1e-6, values
 
 
-@pytest.mark.parametrize("kind, independent", [("full", True), ("tied", False)])
-def test_joint_law_is_kept(kind, independent):
-    """Geweke (2004): 20 entries at 1e-6 each."""
-    geweke(kind, independent, 2000, 8)
+def test_joint_law_is_kept():
+    """Geweke (2004): 21 entries at 1e-6 each."""
+    geweke("full", True, 1000, 6)
 
 
 @pytest.mark.slow
@@ -339,25 +336,35 @@ def test_judgement_finds_the_gravest():
     assert judge(value=-np.inf) == judge(draws=good.at[0, 0].set(jnp.nan)) == PosteriorStatus.NONFINITE
 
 
-def test_float64_far_from_the_origin(x64, capsys):
-    """Double precision in, double precision out; offsets and units cost nothing; loud where the start has no density; and a
-    bar that reaches its end."""
+def test_float64_far_from_the_origin(x64, monkeypatch):
+    """Double precision in, double precision out; offsets and units cost nothing; a bad status is said aloud."""
     x, start, prior = two_groups(0, 40, 2, "diag", np.float64)
     shift, scale = 1e4, np.array([1e-3, 1e3])
     start = dataclasses.replace(start, means=start.means * scale + shift, covariances=start.covariances * scale**2)
     prior = dataclasses.replace(prior, mean=prior.mean * scale + shift, scale=prior.scale * scale**2)
     x = x * scale + shift
     options = dict(num_samples=60, num_chains=2, num_warmup=20)
-    posterior = jaxgmm.gibbs(jax.random.key(0), start, x, prior, progress=True, **options)
-    assert "81/81" in capsys.readouterr().err
+    posterior = jaxgmm.gibbs(jax.random.key(0), start, x, prior, **options)
     assert posterior.log_density.dtype == jnp.float64 and posterior.mixture.batch_shape == (2, 60)
     check_log_density(posterior, x, prior, rtol=1e-9)
     assert int(posterior.status) == PosteriorStatus.OK and posterior.method == "gibbs"
-    expected = 40 // 3 / 40
-    assert abs(float(posterior.mixture.weights[..., 0].mean()) - expected) < 0.1
-    far = dataclasses.replace(start, means=start.means + 1e180)
-    with pytest.warns(RuntimeWarning, match="no finite posterior density"):
-        jaxgmm.gibbs(jax.random.key(0), far, x, prior, **options)
+    assert (posterior.stats["counts"][..., 0] == 40 // 3).all()  # ten standard deviations apart
+    bad = dataclasses.replace(posterior, status=jnp.array(PosteriorStatus.UNMIXED))
+    monkeypatch.setattr(module, "_sample", lambda *args, **options: bad)
+    with pytest.warns(RuntimeWarning, match="chains disagree"):
+        jaxgmm.gibbs(jax.random.key(0), start, x, prior, **options)
+
+
+@pytest.mark.slow
+def test_progress(capsys):
+    """A bar that reaches its end, and the draws of a run without it."""
+    x, start, prior = two_groups(0, 40, 1, "spherical")
+    options = dict(num_samples=73, num_chains=2, num_warmup=20)
+    quiet = jaxgmm.gibbs(jax.random.key(0), start, x, prior, **options)
+    assert capsys.readouterr().err == ""
+    shown = jaxgmm.gibbs(jax.random.key(0), start, x, prior, progress=True, **options)
+    assert "94/94" in capsys.readouterr().err
+    np.testing.assert_allclose(shown.mixture.means, quiet.mixture.means, rtol=1e-4)
 
 
 def invariants(posterior, x, *, labels):
@@ -407,27 +414,27 @@ def chib(k):
 @pytest.mark.slow
 @pytest.mark.parametrize("k", [2, 3])
 def test_galaxies_under_the_prior_of_chib(k):
-    """NUTS and Gibbs, |z| < 4.5 on means and standard deviations of every invariant (and K=2, every parameter), some 25
-    quantities: false failure under 4e-4."""
+    """NUTS and Gibbs, |z| < 4 on means and standard deviations of every invariant (and K=2, every parameter), some 25
+    quantities: false failure under 4e-3."""
     x = np.asarray(jaxgmm.datasets.load("galaxies"), np.float32)
     prior = chib(k)
     start = jaxgmm.fit_restarts(jax.random.key(0), x, prior, num_components=k, covariance_type="spherical").mixture
-    assert max(agreement(x, start, prior, labels=k == 2)) < 4.5
+    assert max(agreement(x, start, prior, labels=k == 2)) < 4
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name, k, kind", [("faithful", 2, "full"), ("iris", 3, "tied"), ("iris", 3, "diag")])
 def test_agreement_on_real_data(name, k, kind):
-    """|z| < 4.5, up to 60 quantities: false failure under 1e-3."""
+    """|z| < 4, up to 60 quantities: false failure under 8e-3."""
     x = np.asarray(jaxgmm.datasets.load(name), np.float32)
     fit, prior = fitted(x, k, kind)
-    assert max(agreement(x, fit.mixture, prior)) < 4.5
+    assert max(agreement(x, fit.mixture, prior)) < 4
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_agreement_on_made_data(kind):
-    """N=2000, D=4, K=3, default prior: |z| < 4.5, up to 60 quantities."""
+    """N=2000, D=4, K=3, default prior: |z| < 4, up to 90 quantities: false failure under 2e-2."""
     x = random_data(5, 2000, 4, 3, spread=1.5).astype(np.float32)
     fit, prior = fitted(x, 3, kind)
-    assert max(agreement(x, fit.mixture, prior, num_chains=16)) < 4.5
+    assert max(agreement(x, fit.mixture, prior, num_chains=16)) < 4

@@ -132,12 +132,10 @@ def _sample(
     num_warmup: int,
     tick: Callable | None,
 ) -> Posterior:
-    kind, k, d = start.covariance_type, start.num_components, start.num_features
+    kind, present = start.covariance_type, start.weights > 0
     problem = standardise(x, weight, prior, kind)
     home = to_standard(start, problem)
-    present = start.weights > 0
-    chunk = _chunk(k, d, num_chains)
-
+    chunk = _chunk(start.num_components, start.num_features, num_chains)
     steps = 1 + num_warmup + num_samples
 
     def step(state: State, keys: jax.Array, share: jax.Array) -> tuple[State, tuple]:
@@ -157,17 +155,30 @@ def _sample(
     states = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_chains, *leaf.shape)), state_of(home))
     _, found = jax.lax.scan(sweep, states, (jnp.arange(steps), jax.random.split(key, (steps, num_chains, 3))))
     value = found[3][0].sum()  # of the start, not finite if it has no density
-    found = jax.tree.map(lambda leaf: jnp.moveaxis(leaf[1 + num_warmup :], 0, 1), found)
-    weights, means, root, log_likelihood, counts = found
+    draws = jax.tree.map(lambda leaf: jnp.moveaxis(leaf[1 + num_warmup :], 0, 1), found)
+    posterior = _collect(draws, problem, prior, present, kind, value, num_warmup)
+    return jax.tree.map(lambda leaf: leaf.astype(x.dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, posterior)
+
+
+def _collect(
+    draws: tuple,
+    problem: Problem,
+    prior: Prior | IndependentPrior,
+    present: jax.Array,
+    kind: str,
+    start_value: jax.Array,
+    num_warmup: int,
+) -> Posterior:
+    """A Posterior of draws (C, S, ...): weights, means, roots of covariances, log-likelihoods, counts."""
+    weights, means, root, log_likelihood, counts = draws
     mixture = Mixture(weights, means, covariance.from_factor(root, kind), kind)
     log_likelihood = jnp.where(_countable(problem.weight), log_likelihood, jnp.nan)
     log_density = log_likelihood + log_prior(mixture, problem.prior, present=present) + _volume(problem, kind, present)
-    sizes = [(weights**2).sum(-1)] if k > 1 else []
+    sizes = [(weights**2).sum(-1)] if weights.shape[-1] > 1 else []
     rhat = split_rhat(jnp.stack([log_density, *sizes])).max()
     stats = {"counts": counts, "rhat": rhat, "num_warmup": jnp.array(num_warmup)}
-    status = _judge(value, log_density, rhat)
-    posterior = Posterior(from_standard(mixture, problem), log_density, prior, status, stats, "gibbs")
-    return jax.tree.map(lambda leaf: leaf.astype(x.dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, posterior)
+    status = _judge(start_value, log_density, rhat)
+    return Posterior(from_standard(mixture, problem), log_density, prior, status, stats, "gibbs")
 
 
 def _chunk(num_components: int, num_features: int, num_chains: int) -> int:
