@@ -47,6 +47,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "Posterior": ".posterior.draws",
     "PosteriorStatus": ".posterior.draws",
+    "gibbs": ".posterior.gibbs",
     "model": ".posterior.model",
     "nuts": ".posterior.nuts",
     "relabel": ".posterior.relabel",

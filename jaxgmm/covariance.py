@@ -124,9 +124,18 @@ def whiten(whitener: jax.Array, x: jax.Array, covariance_type: str) -> jax.Array
 
 def transform(factor: jax.Array, vectors: jax.Array, covariance_type: str) -> jax.Array:
     """F_k v_k for a factor or a whitener F: (..., K, D) -> (..., K, D)."""
-    if is_dense(covariance_type):
-        return einsum("...ij,...j->...i", factor, vectors)
-    return factor * vectors
+    if not is_dense(covariance_type):
+        return factor * vectors
+    if factor.shape[-1] <= _SMALL and vectors.ndim < factor.ndim:  # one vector a matrix: see `multiply`
+        return (factor * vectors[..., None, :]).sum(-1)
+    return einsum("...ij,...j->...i", factor, vectors)
+
+
+def multiply(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Products of small matrices (..., D, D): on the CPU each matrix product costs a call, and there may be many lanes."""
+    if a.shape[-1] <= _SMALL:
+        return (a[..., :, None, :] * jnp.swapaxes(b, -1, -2)[..., None, :, :]).sum(-1)
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
 def transform_scatter(factor: jax.Array, scatter: jax.Array, covariance_type: str) -> jax.Array:
@@ -163,7 +172,7 @@ def quadratic_coefficients(whitener: jax.Array, means: jax.Array, constant: jax.
     """constant_k - |W_k (x - mu_k)|^2 / 2 as coefficients (K, F) of `quadratic_features`."""
     k, d = means.shape
     if is_dense(covariance_type):
-        precision = einsum("kji,kjl->kil", whitener, whitener)
+        precision = multiply(jnp.swapaxes(whitener, -1, -2), whitener)
         linear = transform(precision, means, covariance_type)
         i, j = np.triu_indices(d)
         squares = precision[:, i, j] * np.where(i == j, -0.5, -1.0).astype(means.dtype)
@@ -401,19 +410,52 @@ def sample_inverse_wishart(
 
     scale and degrees_of_freedom may carry a component axis in front (posterior draws); else they are shared.
     """
-    shape = storage_shape(covariance_type, num_components, num_features)
-    dtype = scale.dtype
-    if not is_dense(covariance_type):
-        rate = jnp.broadcast_to(scale, shape) / 2 if scale.ndim else jnp.full(shape, scale / 2)
-        alpha = jnp.broadcast_to(jnp.asarray(degrees_of_freedom, dtype), shape) / 2
-        return rate / jax.random.gamma(key, alpha, shape, dtype)
-    k, d = shape[0], num_features
+    d, dtype = num_features, scale.dtype
     key_gamma, key_normal = jax.random.split(key)
-    nu = jnp.broadcast_to(jnp.asarray(degrees_of_freedom, dtype), (k,))
-    chi_square = 2 * jax.random.gamma(key_gamma, (nu[:, None] - jnp.arange(d, dtype=dtype)) / 2, (k, d), dtype)
-    normal = jnp.tril(jax.random.normal(key_normal, shape, dtype), -1)
-    bartlett = normal + jnp.sqrt(chi_square)[..., None] * jnp.eye(d, dtype=dtype)  # A A' ~ Wishart(nu, I)
-    lower = cholesky(jnp.broadcast_to(scale, shape))
-    # S = C C', W = C^-T A A' C^-1 ~ Wishart(nu, S^-1), so Sigma = W^-1 = (C A^-T) (C A^-T)'
-    root = einsum("kij,klj->kil", lower, invert_lower(bartlett))
-    return einsum("kij,klj->kil", root, root)
+    shapes = gamma_shapes(jnp.asarray(degrees_of_freedom, dtype), covariance_type, num_components, d)
+    gammas = jax.random.gamma(key_gamma, shapes, dtype=dtype)
+    scale = jnp.broadcast_to(scale, storage_shape(covariance_type, num_components, d))
+    normals = jax.random.normal(key_normal, (len(shapes), d, d), dtype) if is_dense(covariance_type) else gammas
+    return from_factor(inverse_wishart_factors(gammas, normals, scale, covariance_type, d).lower, covariance_type)
+
+
+def gamma_shapes(degrees_of_freedom: jax.Array, covariance_type: str, num_components: int, num_features: int) -> jax.Array:
+    """Shapes (K | 1, D | 1) of the gamma variables that `inverse_wishart_factors` takes; degrees of freedom () or (K | 1,)."""
+    rows, columns = storage_shape(covariance_type, num_components, num_features)[:2]
+    # Bartlett: chi-squares with nu, nu - 1, ... degrees of freedom
+    fewer = jnp.arange(columns, dtype=degrees_of_freedom.dtype) if is_dense(covariance_type) else 0
+    return (jnp.broadcast_to(degrees_of_freedom.reshape(-1, 1), (rows, columns)) - fewer) / 2
+
+
+def inverse_wishart_factors(
+    gammas: jax.Array, normals: jax.Array, scale: jax.Array, covariance_type: str, num_features: int
+) -> Factors:
+    """Factors of Sigma ~ InverseWishart(nu, S), or of variances ~ InverseGamma(nu / 2, S / 2), made of standard variables.
+
+    gammas: standard gamma variables of `gamma_shapes`; normals: (K | 1, D, D), of which those below the diagonal count, for
+    full and tied; scale: S in storage form. `lower` is then a square root of Sigma, but no triangle: S = C C' and
+    A A' ~ Wishart(nu, I) by Bartlett's decomposition give Sigma = (C A^-T) (C A^-T)'.
+    """
+    if not is_dense(covariance_type):
+        root = jnp.sqrt(scale / (2 * gammas))
+        return Factors(root, 1 / root, num_features // root.shape[-1] * jnp.log(root).sum(-1))
+    diagonal = jnp.sqrt(2 * gammas)
+    bartlett = jnp.tril(normals, -1) + diagonal[..., None] * jnp.eye(num_features, dtype=scale.dtype)
+    lower = cholesky(scale)
+    half_log_det = jnp.log(jnp.diagonal(lower, axis1=-2, axis2=-1) / diagonal).sum(-1)
+    root = multiply(lower, jnp.swapaxes(invert_lower(bartlett), -1, -2))
+    return Factors(root, multiply(jnp.swapaxes(bartlett, -1, -2), invert_lower(lower)), half_log_det)
+
+
+def from_factor(factor: jax.Array, covariance_type: str) -> jax.Array:
+    """Covariances F F' of square roots F, in storage form."""
+    if is_dense(covariance_type):
+        return multiply(factor, jnp.swapaxes(factor, -1, -2))
+    return factor**2
+
+
+def observed_degrees(counts: jax.Array, covariance_type: str, num_features: int) -> jax.Array:
+    """Degrees of freedom that points add to an inverse Wishart or gamma, (..., K | 1): a spherical variance sees D values each."""
+    if covariance_type == "tied":
+        return counts.sum(-1, keepdims=True)
+    return num_features * counts if covariance_type == "spherical" else counts

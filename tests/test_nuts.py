@@ -175,7 +175,7 @@ def test_judgement_finds_the_gravest(faithful):
     assert judge(diverging=~quiet) == judge(log_density=good.at[0].set(1.0)) == PosteriorStatus.ALL_DIVERGENT
     assert judge(log_density=good.at[0, 0].set(jnp.nan)) == PosteriorStatus.NONFINITE
     shifted = good + 100 * jnp.arange(4)[:, None]
-    assert float(module._split_rhat(shifted)) > 2 > float(module._split_rhat(good))
+    assert float(module.split_rhat(shifted)) > 2 > float(module.split_rhat(good))
 
 
 def test_gate_distrusts_a_component_of_few_points(faithful):

@@ -1,6 +1,7 @@
 """How far draws can be trusted: R-hat, effective sample sizes, Monte Carlo errors, E-BFMI, Pareto k-hat.
 
-In NumPy, on the host: arrays are (C, S, ...), chains and draws in front; what follows is worked through at once.
+In NumPy, on the host (what samplers judge themselves by: in JAX): arrays are (C, S, ...), chains and draws in front; what
+follows is worked through at once.
 
 Vehtari, Gelman, Simpson, Carpenter & Burkner (2021), Bayesian Analysis 16:667; Betancourt (2016), arXiv:1604.00695;
 Vehtari, Simpson, Gelman, Yao & Gabry (2024), JMLR 25:1; Zhang & Stephens (2009), Technometrics 51:316.
@@ -11,6 +12,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from scipy.special import ndtri
 from scipy.stats import rankdata
@@ -181,6 +183,16 @@ def _pareto_shape(x: Any, xp: Any) -> Any:
     theta = (grid * weight).sum() / weight.sum()
     k = xp.log1p(-theta * x).mean()
     return (n * k + 5) / (n + 10)
+
+
+def split_rhat(draws: Any) -> Any:
+    """Split R-hat without ranks, in JAX, (..., C, S) -> (...): Gelman et al. (2013), eq. 11.4. 1 where there are too few draws."""
+    half = draws.shape[-1] // 2
+    if half < 2:
+        return jnp.ones(draws.shape[:-2], draws.dtype)
+    halves = jnp.concatenate([draws[..., :half], draws[..., -half:]], -2)
+    within, between = halves.var(-1, ddof=1).mean(-1), halves.mean(-1).var(-1, ddof=1)
+    return jnp.where(within + between > 0, jnp.sqrt((half - 1) / half + between / within), 1)
 
 
 def _as_draws(draws: Any) -> np.ndarray:

@@ -27,6 +27,7 @@ from .bridge import (
     standardise,
     to_standard,
 )
+from .diagnostics import split_rhat
 from .draws import Posterior, PosteriorStatus, at_the_door
 
 # NumPyro's last window, which settles the step size, is 50 steps from 150 on, and a tenth of fewer
@@ -224,7 +225,7 @@ def _sample(
     log_density = reference_total(problem, bridge.start) - fields["potential_energy"] - jacobian
     log_density += log_volume(problem, mixture.covariance_type, mixture.num_components)
     sizes = [(mixture.weights**2).sum(-1)] if mixture.num_components > 1 else []
-    rhat = _split_rhat(jnp.stack([log_density, *sizes])).max()
+    rhat = split_rhat(jnp.stack([log_density, *sizes])).max()
     stats = {
         "diverging": fields["diverging"],
         "num_steps": fields["num_steps"],
@@ -242,16 +243,6 @@ def _sample(
     }
     status = _judge(bridge, mixture, log_density, fields["diverging"], rhat, adapt)
     return Posterior(from_standard(mixture, problem), log_density, prior, status, stats, "nuts")
-
-
-def _split_rhat(draws: jax.Array) -> jax.Array:
-    """Split R-hat without ranks, (..., C, S) -> (...): Gelman et al. (2013), eq. 11.4. 1 where there are too few draws."""
-    half = draws.shape[-1] // 2
-    if half < 2:
-        return jnp.ones(draws.shape[:-2], draws.dtype)
-    halves = jnp.concatenate([draws[..., :half], draws[..., -half:]], -2)
-    within, between = halves.var(-1, ddof=1).mean(-1), halves.mean(-1).var(-1, ddof=1)
-    return jnp.where(within + between > 0, jnp.sqrt((half - 1) / half + between / within), 1)
 
 
 def _judge(
