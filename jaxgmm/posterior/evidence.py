@@ -23,6 +23,7 @@ import numpy as np
 
 from ..checks import as_data, as_sample_weight, caller_warns, check_count, check_key, check_rows_finite, is_traced
 from ..mixture import Mixture
+from ..prior import log_prior
 from .bridge import (
     MAX_KHAT,
     Problem,
@@ -217,8 +218,7 @@ def _estimate(
     steps = jax.random.split(key_rounds, _PILOTS + _ROUNDS), jnp.arange(_PILOTS + _ROUNDS) < _PILOTS
     ratios = jax.lax.scan(advance, proposal, steps)[1][_PILOTS:].ravel()
     total = reference_total(problem, start)
-    here, jacobian = space.flatten(start), space.unflatten(space.flatten(start))[1]
-    found = total - space.potential(here) - jacobian + log_volume(problem, kind, start.num_components)
+    found = total + log_prior(start, problem.prior) + log_volume(problem, kind, start.num_components)
     same = abs(found - density) <= 0.1 + 1e-4 * (abs(density) + len(x))
     rows = len(x) if weight is None else problem.weight.sum()
     evidence = _summarise(ratios, total - rows * jnp.log(problem.scale).sum(), same)
