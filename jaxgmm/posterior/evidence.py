@@ -40,7 +40,7 @@ from .diagnostics import pareto_k
 from .draws import Posterior
 from .importance import Labellings, Proposal, adapt, draw, make_labellings, make_proposal
 
-_PILOTS, _ROUNDS = 4, 4  # rounds that adapt the proposal, and rounds that count
+_PILOTS, _ROUNDS = 8, 4  # rounds that adapt the proposal, and rounds that count
 _LIGHTEST = 1e-6  # a weight of 0 has no logit for Newton to start from
 
 
@@ -128,7 +128,7 @@ def log_evidence(
         posterior: draws (C, S, ...) with their prior.
         x: (N, D), the data they were made from.
         sample_weight: (N,) >= 0, as given to the sampler: powers of the likelihood's factors.
-        num_samples: draws that are averaged; as many again go to the pilot rounds.
+        num_samples: draws that are averaged; twice as many go to the pilot rounds.
         num_modes: draws from which Newton looks for modes: the best, and others at random.
         modes: a Mixture (M, ...) of further places to look from, or None.
 
