@@ -221,7 +221,8 @@ def _estimate(
     found = total + log_prior(start, problem.prior) + log_volume(problem, kind, start.num_components)
     same = abs(found - density) <= 0.1 + 1e-4 * (abs(density) + len(x))
     rows = len(x) if weight is None else problem.weight.sum()
-    evidence = _summarise(ratios, total - rows * jnp.log(problem.scale).sum(), same)
+    offset = total - rows * jnp.log(problem.scale).sum()
+    evidence = _summarise(ratios, jnp.where(jnp.isfinite(density), offset, jnp.nan), same)
     return jax.tree.map(lambda leaf: leaf.astype(x.dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, evidence)
 
 
