@@ -7,7 +7,8 @@ its own diagnosis. Without a prior that is maximum likelihood kept from collapse
     prior = jaxgmm.default_prior(x, num_components=3)
     fit = jaxgmm.fit(jaxgmm.initialize(k1, x, num_components=3), x, prior)
 
-The same prior serves `nuts`, whose `Posterior` holds a Mixture with leading axes (chains, draws). `compare` puts the point
+The same prior serves `nuts`, whose `Posterior` holds a Mixture with leading axes (chains, draws), and `laplace`, which is quick and
+says how far to trust it; `log_evidence` integrates the likelihood over either. `compare` puts the point
 estimate beside the posterior and says where they agree:
 
     print(jaxgmm.compare(fit, jaxgmm.nuts(k2, fit.mixture, x, prior), x))
@@ -48,6 +49,10 @@ _LAZY = {
     "Posterior": ".posterior.draws",
     "PosteriorStatus": ".posterior.draws",
     "gibbs": ".posterior.gibbs",
+    "Evidence": ".posterior.evidence",
+    "EvidenceStatus": ".posterior.evidence",
+    "laplace": ".posterior.laplace",
+    "log_evidence": ".posterior.evidence",
     "model": ".posterior.model",
     "nuts": ".posterior.nuts",
     "relabel": ".posterior.relabel",

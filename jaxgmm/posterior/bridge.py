@@ -193,6 +193,7 @@ class Space(NamedTuple):
     potential: Callable  # z -> (), minus log p(y, z) plus that of the data under the start
     flatten: Callable  # mixture, standardised -> z
     unflatten: Callable  # z -> mixture, log|d(weights, means, covariances) / dz|
+    unravel: Callable  # z -> its parts by name of site
 
 
 def make_space(problem: Problem, start: Mixture) -> Space:
@@ -221,7 +222,11 @@ def make_space(problem: Problem, start: Mixture) -> Space:
         return mixture, jacobian + log_det
 
     return Space(
-        flat.size, lambda z: potential_energy(lean_model, (), {}, unravel(z)), lambda m: ravel_pytree(to_z(m))[0], unflatten
+        flat.size,
+        lambda z: potential_energy(lean_model, (), {}, unravel(z)),
+        lambda m: ravel_pytree(to_z(m))[0],
+        unflatten,
+        unravel,
     )
 
 
@@ -296,26 +301,61 @@ def find_mode(space: Space, z: jax.Array, work: int) -> _Newton:
     return jax.lax.while_loop(running, step, first)
 
 
+def mode_and_curvature(space: Space, z: jax.Array, problem: Problem, start: Mixture) -> tuple[_Newton, jax.Array, jax.Array]:
+    """Newton from z; the root (P, P) of the inverse information there, held off infinity; the smallest eigenvalue ()."""
+    newton = find_mode(space, z, space.size * _work(problem, start))
+    values, vectors = jnp.linalg.eigh(newton.hessian)
+    return newton, vectors / jnp.sqrt(jnp.maximum(abs(values), MIN_EIGENVALUE)), values.min(initial=jnp.inf)
+
+
+def map_points(function: Callable, points: jax.Array, problem: Problem, start: Mixture) -> jax.Array:
+    """A function of potentials at points (M, ...), as many at once as memory likes."""
+    batch = max(1, _HESSIAN_NUMBERS // _work(problem, start))
+    return jax.lax.map(function, points, batch_size=min(batch, len(points)))
+
+
+def _work(problem: Problem, start: Mixture) -> int:
+    """Numbers that one potential takes."""
+    return min(len(problem.y), _CHUNK) * start.num_components * start.num_features
+
+
 def build_bridge(key: jax.Array, start: Mixture, problem: Problem) -> Bridge:
     """Mode, curvature and judgement from a start in standardised coordinates."""
-    kind, d, k = start.covariance_type, start.num_features, start.num_components
     space = make_space(problem, start)
-    newton = find_mode(space, space.flatten(start), space.size * min(len(problem.y), _CHUNK) * k * d)
-    values, vectors = jnp.linalg.eigh(newton.hessian)
-    smallest = values.min(initial=jnp.inf)
-    root = vectors / jnp.sqrt(jnp.maximum(abs(values), MIN_EIGENVALUE))
+    newton, root, smallest = mode_and_curvature(space, space.flatten(start), problem, start)
     draws = jax.random.normal(key, (_PROPOSALS, space.size), root.dtype)
-    batch = max(1, _HESSIAN_NUMBERS // (min(len(problem.y), _CHUNK) * k * d))
-    potentials = jax.lax.map(lambda u: space.potential(newton.z + root @ u), draws, batch_size=min(batch, _PROPOSALS))
-    ratios = jnp.where(jnp.isnan(potentials), -jnp.inf, 0.5 * (draws**2).sum(-1) - potentials)
-    khat = pareto_k(ratios, xp=jnp)
+    potentials = map_points(lambda u: space.potential(newton.z + root @ u), draws, problem, start)
+    khat = pareto_k(log_ratios(draws, potentials), xp=jnp)
     mode = space.unflatten(newton.z)[0]
     share = responsibilities(mode, problem.y)
     weight = jnp.ones(len(problem.y), share.dtype) if problem.weight is None else problem.weight
     counts = weight @ share
-    enough = counts.min() >= max(5, 5 * (covariance.fewest_points(kind, d) - 1))
+    enough = counts.min() >= max(5, 5 * (covariance.fewest_points(start.covariance_type, start.num_features) - 1))
     sound = jnp.isfinite(newton.value) & (smallest > MIN_EIGENVALUE) & (khat < MAX_KHAT) & enough
     return Bridge(start, newton.z, root, newton.value, newton.gain, newton.step, smallest, khat, counts, sound)
+
+
+def log_ratios(u: jax.Array, potentials: jax.Array) -> jax.Array:
+    """log p(y, z) - log N(u | 0, I) up to a constant, (...), of draws u (..., P); no density where it is not a number."""
+    return jnp.where(jnp.isnan(potentials), -jnp.inf, 0.5 * (u**2).sum(-1) - potentials)
+
+
+@jax.jit
+def prepare(
+    key: jax.Array, start: Mixture, x: jax.Array, weight: jax.Array | None, prior: Prior | IndependentPrior
+) -> tuple[Problem, Bridge]:
+    """Coordinates and bridge from data, start and prior in data units: compiled once for every method that enters here."""
+    problem = standardise(x, weight, prior, start.covariance_type)
+    return problem, build_bridge(key, to_standard(start, problem), problem)
+
+
+def refuse_without_density(bridge: Bridge) -> None:
+    """For concrete bridges: a start where the posterior has no density is no start."""
+    if not bool(jnp.isfinite(bridge.value)):
+        raise ValueError(
+            "start has no finite posterior density: the prior's density or the data's is zero or overflows there; "
+            "start from jaxgmm.fit(start, x, prior).mixture under the same prior."
+        )
 
 
 def chain_starts(key: jax.Array, bridge: Bridge, num_chains: int) -> jax.Array:

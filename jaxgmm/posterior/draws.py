@@ -30,6 +30,8 @@ class PosteriorStatus(IntEnum):
     UNMIXED = 4
     ALL_DIVERGENT = 5
     NONFINITE = 6
+    FAR_FROM_NORMAL = 7
+    SINGULAR = 8
 
     @property
     def sentence(self) -> str:
@@ -52,6 +54,11 @@ _SENTENCES = {
     "the prior's reach, or the data or prior scales may be extreme; fit by EM under the same prior and start there.",
     PosteriorStatus.NONFINITE: "The start has no finite posterior density, or draws are not finite. The data hold NaN or infinity, or the start or "
     "the prior does; clean them, or give such rows sample_weight 0.",
+    PosteriorStatus.FAR_FROM_NORMAL: "The draws come from the normal approximation at the mode, and the posterior is far from it (stats: khat over 0.7). "
+    "Components may overlap or hold few points; use nuts or gibbs, a firmer prior, or fewer components.",
+    PosteriorStatus.SINGULAR: "The information at the mode is not positive definite (stats: min_eigenvalue), so there is no normal approximation and "
+    "these are not draws from the posterior. Components may coincide or hold nothing, or Newton ended at a saddle; use another "
+    "start, nuts or gibbs, a firmer prior, or fewer components.",
 }
 
 
