@@ -30,7 +30,7 @@ FLOORS = [
     [
         *(
             f"posterior.{name}"
-            for name in "draws model diagnostics bridge laplace nuts gibbs bootstrap relabel predictive evidence".split()
+            for name in "draws model diagnostics bridge laplace custom chains nuts gibbs bootstrap relabel predictive evidence diagnose export".split()
         )
     ],
     [*("experiment." + name for name in ("rows", "page", "verdict", "compare", "calibrate", "study")), "reading", "io"],

@@ -15,7 +15,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -296,10 +296,10 @@ def find_mode(space: Space, z: jax.Array, work: int) -> _Newton:
     return jax.lax.while_loop(running, step, first)
 
 
-def build_bridge(key: jax.Array, start: Mixture, problem: Problem) -> Bridge:
-    """Mode, curvature and judgement from a start in standardised coordinates."""
+def build_bridge(key: jax.Array, start: Mixture, problem: Problem, space: Any = None) -> Bridge:
+    """Mode, curvature and judgement from a start in standardised coordinates, or in those of another model's space."""
     kind, d, k = start.covariance_type, start.num_features, start.num_components
-    space = make_space(problem, start)
+    space = make_space(problem, start) if space is None else space
     newton = find_mode(space, space.flatten(start), space.size * min(len(problem.y), _CHUNK) * k * d)
     values, vectors = jnp.linalg.eigh(newton.hessian)
     smallest = values.min(initial=jnp.inf)

@@ -17,7 +17,7 @@ import numpy as np
 from .. import covariance
 from ..checks import as_data, as_sample_weight, check_count, check_key, check_rows_finite, is_traced
 from ..mixture import Mixture, describe
-from ..prior import IndependentPrior, Prior, check_prior
+from ..prior import check_prior
 
 
 class PosteriorStatus(IntEnum):
@@ -30,6 +30,7 @@ class PosteriorStatus(IntEnum):
     UNMIXED = 4
     ALL_DIVERGENT = 5
     NONFINITE = 6
+    MULTIMODAL = 9
 
     @property
     def sentence(self) -> str:
@@ -52,6 +53,9 @@ _SENTENCES = {
     "the prior's reach, or the data or prior scales may be extreme; fit by EM under the same prior and start there.",
     PosteriorStatus.NONFINITE: "The start has no finite posterior density, or draws are not finite. The data hold NaN or infinity, or the start or "
     "the prior does; clean them, or give such rows sample_weight 0.",
+    PosteriorStatus.MULTIMODAL: "Chains from another start stay at a mode of their own that is not negligible (stats: other_log_density, other_rhat, "
+    "other_share): the draws describe the mode of the first start alone; look at each by sampling from its start, or use a firmer "
+    "prior or fewer components.",
 }
 
 
@@ -96,9 +100,12 @@ class Posterior:
 
 
 def at_the_door(
-    key: Any, start: Any, x: Any, prior: Any, sample_weight: Any, num_samples: Any, num_chains: Any
-) -> tuple[Mixture, jax.Array, jax.Array | None, Prior | IndependentPrior]:
-    """Start, data, weights and prior as a sampler takes them, in one float dtype, or a sentence why not."""
+    key: Any, start: Any, x: Any, prior: Any, sample_weight: Any, num_samples: Any, num_chains: Any, *, any_prior: bool = False
+) -> tuple[Mixture, jax.Array, jax.Array | None, Any]:
+    """Start, data, weights and prior as a sampler takes them, in one float dtype, or a sentence why not.
+
+    any_prior: the prior is an affair between a person and their own model, and is handed on as it is.
+    """
     check_key(key)
     check_count(num_samples, "num_samples")
     check_count(num_chains, "num_chains")
@@ -114,19 +121,21 @@ def at_the_door(
     weight = as_sample_weight(sample_weight, len(x), x.dtype, check_values=True)
     if len(x) == 0:
         raise ValueError(f"x has shape {x.shape}: no rows; at least one was expected.")
-    if prior is None:
-        raise TypeError(
-            "prior is None; a posterior needs a proper prior, as from jaxgmm.default_prior(x, num_components="
-            f"{start.num_components})."
-        )
-    check_prior(prior, start.num_components, start.num_features, start.covariance_type)
+    if not any_prior:
+        if prior is None:
+            raise TypeError(
+                "prior is None; a posterior needs a proper prior, as from jaxgmm.default_prior(x, num_components="
+                f"{start.num_components})."
+            )
+        check_prior(prior, start.num_components, start.num_features, start.covariance_type)
     if not is_traced(start):
-        _check_start(start)
+        check_start(start)
     cast = partial(jax.tree.map, lambda leaf: jnp.asarray(leaf, x.dtype))
-    return cast(start), x, weight, cast(prior)
+    return cast(start), x, weight, prior if any_prior else cast(prior)
 
 
-def _check_start(start: Mixture) -> None:
+def check_start(start: Mixture) -> None:
+    """A concrete start that a failed fit left behind is refused."""
     if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(start)):
         raise ValueError(
             "start holds NaN or infinity: the fit that it came from failed; look at its status, and start from "
