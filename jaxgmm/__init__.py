@@ -47,8 +47,10 @@ _LAZY = {
     "Posterior": ".posterior.draws",
     "PosteriorStatus": ".posterior.draws",
     "model": ".posterior.model",
+    "diagnose": ".posterior.diagnose",
     "nuts": ".posterior.nuts",
     "relabel": ".posterior.relabel",
+    "to_arviz": ".posterior.export",
     "compare": ".experiment.compare",
     "Comparison": ".experiment.compare",
 }

@@ -12,6 +12,7 @@ from .. import covariance
 from ..em.result import Fit
 from ..mixture import Mixture
 from ..posterior import diagnostics
+from ..posterior.diagnose import invariants
 from ..posterior.draws import Posterior
 from ..prior import log_prior
 
@@ -106,6 +107,8 @@ def label_free(fit: Fit, posterior: Posterior, names: list[str]) -> tuple[list[d
     if posterior.prior is not None:
         log_likelihood = log_density - np.asarray(compiled_log_prior(posterior.mixture, posterior.prior), float)
         em_log_density += float(compiled_log_prior(fit.mixture, posterior.prior))
+    elif "log_likelihood" in posterior.stats:  # a model of one's own: its joint density at EM's solution is not known
+        log_likelihood, em_log_density = np.asarray(posterior.stats["log_likelihood"], float), math.nan
     described = [("log-likelihood (nats)", []), ("log joint density (nats)", []), *described]
     em = np.concatenate([[float(fit.log_likelihood), em_log_density], em])
     draws = np.concatenate([np.stack([log_likelihood, log_density], -1), draws], -1)
@@ -125,8 +128,4 @@ def _ranks(k: int) -> list[str]:
 
 def _invariants(mixture: Mixture) -> np.ndarray:
     """Sorted weights, means and sds of the features under the whole mixture, (..., K + 2 D)."""
-    weights, means = np.asarray(mixture.weights, float), np.asarray(mixture.means, float)
-    variances = np.asarray(covariance.variances(mixture.covariances, mixture.covariance_type, mixture.num_features), float)
-    overall = (weights[..., None] * means).sum(-2)
-    within = (weights[..., None] * (variances + (means - overall[..., None, :]) ** 2)).sum(-2)
-    return np.concatenate([-np.sort(-weights, -1), overall, np.sqrt(within)], -1)
+    return np.concatenate(list(invariants(mixture).values()), -1)
