@@ -24,7 +24,7 @@ def pair(x, prior, *, num_components, covariance_type, sample_weight=None):
     weights = numpyro.deterministic("weights", jnp.stack([share, 1 - share]))
     numpyro.deterministic("covariances", 1 / precision * jnp.ones((1, 1, 1)))
     numpyro.factor("edge", jnp.where(means.max() > prior["edge"], -jnp.inf, 0.0))
-    numpyro.factor("fault", jnp.sqrt(jnp.where(prior["fault"] > 0, 0 * share, 1.0)))  # sqrt has no derivative at 0
+    numpyro.factor("fault", jnp.sqrt(jnp.where(prior["fault"] > 0, 0 * share, 1.0)) - 1)  # sqrt has no derivative at 0
     numpyro.factor("rough", 1e5 * prior["rough"] * jnp.sin(1e6 * means).sum())
     normal = dist.Normal(means, 1 / jnp.sqrt(precision)).to_event(1)
     with numpyro.plate("rows", len(x)):
@@ -61,7 +61,7 @@ def test_without_a_bridge(drawn):
         1 / np.asarray(posterior.mixture.covariances)[..., 0, 0, 0],
     )
     prior = np.log(6 * share * (1 - share)) - (means**2 / 200 + np.log(10 * np.sqrt(2 * np.pi))).sum(-1)
-    joint = likelihood + prior + np.log(4 * precision) - 2 * precision + 1  # the quiet fault adds its square root, 1
+    joint = likelihood + prior + np.log(4 * precision) - 2 * precision
     np.testing.assert_allclose(posterior.log_density, joint, rtol=1e-4)
 
 
@@ -76,7 +76,7 @@ def test_faults_are_loud(drawn):
     assert int(rough.status) == PosteriorStatus.ALL_DIVERGENT
 
 
-@pytest.mark.parametrize("kind", ("full", "spherical"))
+@pytest.mark.parametrize("kind", ("spherical", pytest.param("full", marks=pytest.mark.slow)))
 def test_jaxgmms_own_model_has_the_same_density(kind, x64):
     """Its potential differs from the lean one's by units alone; draws' log densities are in (weights, means, covariances)."""
     start, prior, x = random_mixture(0, kind, 2, 2), random_prior(0, kind, 2, 2), jnp.asarray(random_data(0, 30, 2, 2))
@@ -104,7 +104,7 @@ def test_jaxgmms_own_model_has_the_same_density(kind, x64):
 
 def test_models_that_are_none():
     """Each refused by name."""
-    x, start = random_data(0, 20, 1, 2), random_mixture(0, "tied", 2, 1)
+    x, start = random_data(0, 20, 1, 2), random_mixture(0, "tied", 2, 1, scale=2.0)
 
     def like(latent, **change):
         sites = {"weights": jnp.ones(2) / 2, "means": jnp.zeros((2, 1)), "covariances": jnp.ones((1, 1, 1))} | change

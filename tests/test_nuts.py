@@ -56,7 +56,8 @@ def check_log_density(posterior, x, prior, weight=None, rtol=1e-5):
 def faithful():
     """The second start is the first one's with its components the other way round."""
     x = np.asarray(jaxgmm.datasets.load("faithful"), np.float32)
-    fit, prior = fitted(x, 2)
+    prior = jaxgmm.default_prior(x, num_components=2)
+    fit = jaxgmm.fit(jaxgmm.from_labels(x, (x[:, 0] < 3).astype(int), num_components=2), x, prior)
     starts = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf[::-1]]), fit.mixture)
     return x, fit, prior, starts, jaxgmm.nuts(jax.random.key(1), starts, x, prior, num_samples=400)
 
@@ -106,6 +107,7 @@ def test_chains_from_other_starts_stay_outside(faithful):
         found = jaxgmm.nuts(jax.random.key(1), stack, x, prior, num_samples=400, adapt_mass_matrix=False)
     assert int(found.status) == PosteriorStatus.MULTIMODAL and float(found.stats["rhat"]) < 1.05
     np.testing.assert_allclose(found.stats["other_share"], 0.5, atol=0.01)
+    assert float(found.stats["other_rhat"][0]) > 1.3
     # the draws are those of the first mode: its lonely group stays where it is
     assert abs(float(found.mixture.means[..., 1, 0].mean()) + 12) < 0.5
     with pytest.raises(ValueError, match="empty component"):

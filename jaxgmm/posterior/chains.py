@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from numpyro.infer import MCMC, NUTS
 
+from ..density import log_prob
 from ..mixture import Mixture
 from .bridge import Bridge, Problem, chain_starts, from_standard, log_volume, make_space, reference_total
 from .custom import custom_starts, make_custom_space
@@ -90,7 +91,9 @@ def sample_chains(
     sizes = [(mixture.weights**2).sum(-1)] if mixture.num_components > 1 else []
     stats, status = _report(bridge, jnp.stack([log_density, *sizes]), fields, num_chains, adapt)
     if others is not None:
-        found, status = _report_others(bridge, others, target, jnp.stack([log_density, *sizes]), num_chains, status)
+        places = _densities(mixture, bridge, others, problem)
+        invariants = jnp.concatenate([jnp.stack([log_density, *sizes]), places])
+        found, status = _report_others(bridge, others, target, invariants, num_chains, status)
         stats |= found
     mixture, log_density, further = jax.tree.map(lambda leaf: leaf[:num_chains], (mixture, log_density, further))
     return Posterior(mixture, log_density, prior, status, stats | {"num_warmup": jnp.array(num_warmup)} | further, "nuts")
@@ -130,6 +133,12 @@ def _report(
         "adapted": jnp.array(adapt),
     }
     return stats, judge(bridge, invariants[0, :num_chains], fields["diverging"], rhat, adapt)
+
+
+def _densities(mixture: Mixture, bridge: Bridge, others: Bridge, problem: Problem) -> jax.Array:
+    """log p of each draw at the means of all starts, (Q, C, S): no labelling changes it, and it tells any two modes apart."""
+    points = [from_standard(one.start, problem).means.reshape(-1, problem.y.shape[1]) for one in (bridge, others)]
+    return jnp.moveaxis(log_prob(mixture, jnp.concatenate(points)), -1, 0)
 
 
 def _report_others(
