@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -90,68 +91,95 @@ def has_bridge(model: Callable, start: Mixture, x: jax.Array, weight: jax.Array 
 
 def make_custom_space(model: Callable, problem: Problem, start: Mixture) -> CustomSpace:
     """Potential, transforms and what draws say, from one trace of the model; data units, log densities relative to the start."""
-    options = {"num_components": start.num_components, "covariance_type": start.covariance_type}
-    if problem.weight is not None:
-        options["sample_weight"] = problem.weight
-
-    def evaluate(z: dict[str, jax.Array]) -> tuple[dict[str, jax.Array], dict[str, jax.Array], jax.Array, set[str]]:
-        """Terms of the log density by site, values by site, log |d sites / dz|, names of the observed."""
-        log_dets = [jnp.zeros(())]
-
-        def put(site: dict) -> Any:
-            if site["type"] != "sample" or site["name"] not in z:
-                return None
-            transform = biject_to(site["fn"].support)
-            value = transform(z[site["name"]])
-            log_dets.append(transform.log_abs_det_jacobian(z[site["name"]], value).sum())
-            return value
-
-        seeded = handlers.substitute(handlers.seed(model, jax.random.key(0)), substitute_fn=put)
-        terms, trace = compute_log_probs(seeded, (problem.y, problem.prior), options, {}, sum_log_prob=False)
-        seen = {name for name, site in trace.items() if site["type"] == "sample" and site["is_observed"]}
-        return terms, {name: site["value"] for name, site in trace.items()}, sum(log_dets), seen
-
-    seeded = handlers.seed(model, jax.random.key(0))
-    latents = _latents(handlers.trace(seeded).get_trace(problem.y, problem.prior, **options), start)
-    known = {name: value for name, value in _site_values(start).items() if name in latents}
-    known = {name: value for name, value in known.items() if value.shape == jnp.shape(latents[name]["value"])}
+    arguments, options = (problem.y, problem.prior), _options(problem, start)
+    trace = handlers.trace(handlers.seed(model, jax.random.key(0))).get_trace(*arguments, **options)
+    latents = _latents(trace, start)
+    inverses = {name: biject_to(site["fn"].support).inv for name, site in latents.items()}
+    shapes = {name: jnp.shape(site["value"]) for name, site in latents.items()}
+    known = {name for name, value in _site_values(start).items() if shapes.get(name) == value.shape}
+    inverted = _is_inverted(set(latents), known, start)
 
     def to_z(mixture: Mixture) -> dict[str, jax.Array]:
         values = _site_values(mixture)
-        z = {name: biject_to(site["fn"].support).inv(site["value"]) for name, site in latents.items()}
-        return {name: biject_to(latents[name]["fn"].support).inv(values[name]) if name in known else 0 * z[name] for name in z}
+        return {
+            name: inverse(values[name]) if name in known else jnp.zeros_like(inverse(latents[name]["value"]))
+            for name, inverse in inverses.items()
+        }
 
     at_start = jax.lax.stop_gradient(to_z(start))
     flat, unravel = ravel_pytree(at_start)
     told = ravel_pytree({name: jnp.full(jnp.shape(z), float(name in known)) for name, z in at_start.items()})[0]
-    reference = jax.lax.stop_gradient(evaluate(at_start)[0])
+    evaluate = _evaluator(model, arguments, options, unravel)
+    reference = jax.lax.stop_gradient(evaluate(flat).terms)
     reference = {name: jnp.where(jnp.isfinite(term), term, 0) for name, term in reference.items()}
-    inverted = _is_inverted(set(latents), set(known), start)
 
     def potential(z: jax.Array) -> jax.Array:
-        terms, _, log_det, _ = evaluate(unravel(z))
-        return -log_det - sum((terms[name] - reference[name]).sum() for name in terms)
+        found = evaluate(z)
+        return -found.log_det - sum((term - reference[name]).sum() for name, term in found.terms.items())
 
     def unflatten(z: jax.Array) -> tuple[Mixture, jax.Array]:
-        _, values, log_det, _ = evaluate(unravel(z))
+        values, log_det = evaluate(z)[1:3]
         mixture = Mixture(*(values[name] for name in _NAMES), start.covariance_type)
         if inverted and "covariances" not in latents:
             log_det += mixture_of({name: values[name] for name in latents}, start.covariance_type)[1]
         return mixture, log_det
 
-    def describe(z: jax.Array) -> tuple[Mixture, jax.Array, dict[str, jax.Array]]:
-        def one(z: jax.Array) -> tuple[Mixture, jax.Array, jax.Array]:
-            terms, _, site_log_det, seen = evaluate(unravel(z))
-            mixture, log_det = unflatten(z)
-            likelihood = sum((terms[name].sum() for name in seen), jnp.zeros(()))
-            return mixture, sum(term.sum() for term in terms.values()) + site_log_det - log_det, likelihood
-
-        batch = max(1, _MAP_NUMBERS // (len(problem.y) * start.num_components * start.num_features))
-        flat = jax.lax.map(one, z.reshape(-1, z.shape[-1]), batch_size=batch)
-        mixture, log_density, likelihood = jax.tree.map(lambda leaf: leaf.reshape(*z.shape[:2], *leaf.shape[1:]), flat)
-        return mixture, log_density, {"log_likelihood": likelihood}
-
+    batch = max(1, _MAP_NUMBERS // (len(problem.y) * start.num_components * start.num_features))
+    describe = partial(_describe, evaluate, unflatten, batch)
     return CustomSpace(flat.size, potential, lambda m: ravel_pytree(to_z(m))[0], unflatten, describe, inverted, told)
+
+
+class _Evaluation(NamedTuple):
+    """terms: of the log density, by site; values, by site; log_det: log |d sites / dz|; observed: names, factors too."""
+
+    terms: dict[str, jax.Array]
+    values: dict[str, jax.Array]
+    log_det: jax.Array
+    observed: set[str]
+
+
+def _evaluator(model: Callable, arguments: tuple, options: dict[str, Any], unravel: Callable) -> Callable:
+    """z (P,) -> _Evaluation; supports may depend on other sites."""
+
+    def evaluate(z: jax.Array) -> _Evaluation:
+        parts, log_dets = unravel(z), [jnp.zeros(())]
+
+        def put(site: dict) -> Any:
+            if site["type"] != "sample" or site["name"] not in parts:
+                return None
+            transform, part = biject_to(site["fn"].support), parts[site["name"]]
+            value = transform(part)
+            log_dets.append(transform.log_abs_det_jacobian(part, value).sum())
+            return value
+
+        placed = handlers.substitute(handlers.seed(model, jax.random.key(0)), substitute_fn=put)
+        terms, trace = compute_log_probs(placed, arguments, options, {}, sum_log_prob=False)
+        observed = {name for name, site in trace.items() if site["type"] == "sample" and site["is_observed"]}
+        return _Evaluation(terms, {name: site["value"] for name, site in trace.items()}, sum(log_dets), observed)
+
+    return evaluate
+
+
+def _describe(
+    evaluate: Callable, unflatten: Callable, batch: int, z: jax.Array
+) -> tuple[Mixture, jax.Array, dict[str, jax.Array]]:
+    """Mixtures (C, S, ...), log densities (C, S), log-likelihoods among the stats, of z (C, S, P)."""
+
+    def one(z: jax.Array) -> tuple[Mixture, jax.Array, jax.Array]:
+        found = evaluate(z)
+        mixture, log_det = unflatten(z)
+        totals = {name: term.sum() for name, term in found.terms.items()}
+        likelihood = sum((totals[name] for name in found.observed), jnp.zeros(()))
+        return mixture, sum(totals.values()) + found.log_det - log_det, likelihood
+
+    flat = jax.lax.map(one, z.reshape(-1, z.shape[-1]), batch_size=batch)
+    mixture, log_density, likelihood = jax.tree.map(lambda leaf: leaf.reshape(*z.shape[:2], *leaf.shape[1:]), flat)
+    return mixture, log_density, {"log_likelihood": likelihood}
+
+
+def _options(problem: Problem, start: Mixture) -> dict[str, Any]:
+    options = {"num_components": start.num_components, "covariance_type": start.covariance_type}
+    return options if problem.weight is None else options | {"sample_weight": problem.weight}
 
 
 def _latents(trace: dict[str, dict], start: Mixture) -> dict[str, dict]:

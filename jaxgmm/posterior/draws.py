@@ -129,7 +129,8 @@ def at_the_door(
             )
         check_prior(prior, start.num_components, start.num_features, start.covariance_type)
     if not is_traced(start):
-        check_start(start)
+        with jax.ensure_compile_time_eval():  # a concrete start may be closed over inside jit
+            check_start(start)
     cast = partial(jax.tree.map, lambda leaf: jnp.asarray(leaf, x.dtype))
     return cast(start), x, weight, prior if any_prior else cast(prior)
 

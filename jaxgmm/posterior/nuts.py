@@ -76,7 +76,8 @@ def nuts(
         adapted, and rhat of the log density and of the sizes of components (). With a stack of J + 1 starts: other_log_density
         (J, S); other_rhat (J,), of each such chain beside the draws, near 1 if it came to them; other_share (J,), its mode's mass
         as a share of its own and the first one's, by Laplace. With a model of your own: log_likelihood (C, S), of what it
-        observes, factors included; the posterior's prior is None, and where its sites are not jaxgmm's, log_density is one in its own sites.
+        observes, factors included; the posterior's prior is None, and where its sites are not jaxgmm's, log_density is one in
+        its own sites.
 
     Raises:
         ValueError, TypeError: start, data, prior, model or options that make no sense, a start where density or gradient is
@@ -136,8 +137,9 @@ def _split(start: Any) -> tuple[Any, Mixture | None]:
         return start, None
     others = start[1:] if start.batch_shape[0] > 1 else None
     if others is not None and not is_traced(others):
-        for j in range(others.batch_shape[0]):
-            check_start(others[j])
+        with jax.ensure_compile_time_eval():
+            for j in range(others.batch_shape[0]):
+                check_start(others[j])
     return start[0], others
 
 
