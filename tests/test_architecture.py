@@ -30,8 +30,8 @@ FLOORS = [
     [
         *(
             f"posterior.{name}"
-            for name in "draws model diagnostics bridge laplace nuts conditionals gibbs bootstrap relabel predictive importance "
-            "evidence".split()
+            for name in "draws model diagnostics bridge laplace custom chains nuts conditionals gibbs bootstrap relabel predictive "
+            "importance evidence diagnose export".split()
         )
     ],
     [*("experiment." + name for name in ("rows", "page", "verdict", "compare", "calibrate", "study")), "reading", "io"],

@@ -10,6 +10,7 @@ import pytest
 
 import jaxgmm
 from conftest import random_prior
+from jaxgmm.posterior import chains
 from jaxgmm.posterior import nuts as module
 from jaxgmm.posterior.diagnostics import e_bfmi, ess_bulk, rhat
 from jaxgmm.posterior.draws import PosteriorStatus
@@ -40,24 +41,30 @@ def two_groups(seed, n, d, kind, dtype=np.float32):
     return x, start, dataclasses.replace(prior, mean_precision=jnp.asarray(0.01, dtype))
 
 
+log_prior, log_prob = jax.jit(jaxgmm.log_prior), jax.jit(jaxgmm.log_prob)  # whole: step by step they compile for seconds
+
+
 def check_log_density(posterior, x, prior, weight=None, rtol=1e-5):
     """log p(x, theta) in (weights, means, covariances), in data units, recomputed without NumPyro."""
     clean = x if weight is None else np.where(weight[:, None] > 0, x, 0)
-    likelihoods = jaxgmm.log_prob(posterior.mixture, clean)
-    expected = (likelihoods if weight is None else likelihoods * weight).sum(-1) + jaxgmm.log_prior(posterior.mixture, prior)
+    likelihoods = log_prob(posterior.mixture, clean)
+    expected = (likelihoods if weight is None else likelihoods * weight).sum(-1) + log_prior(posterior.mixture, prior)
     np.testing.assert_allclose(posterior.log_density, expected, rtol=rtol, atol=rtol)
 
 
 @pytest.fixture(scope="module")
 def faithful():
+    """The second start is the first one's with its components the other way round."""
     x = np.asarray(jaxgmm.datasets.load("faithful"), np.float32)
-    fit, prior = fitted(x, 2)
-    return x, fit, prior, jaxgmm.nuts(jax.random.key(1), fit.mixture, x, prior, num_samples=400)
+    prior = jaxgmm.default_prior(x, num_components=2)
+    fit = jaxgmm.fit(jaxgmm.from_labels(x, (x[:, 0] < 3).astype(int), num_components=2), x, prior)
+    starts = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf[::-1]]), fit.mixture)
+    return x, fit, prior, starts, jaxgmm.nuts(jax.random.key(1), starts, x, prior, num_samples=400)
 
 
 def test_faithful(faithful):
     """No divergence, R-hat under 1.03, over 400 effective draws of 1600 (seen: 1.005, 2000); EM within a standard deviation."""
-    x, fit, prior, posterior = faithful
+    x, fit, prior, _, posterior = faithful
     assert posterior.mixture.batch_shape == (4, 400) and int(posterior.status) == PosteriorStatus.OK
     assert posterior.mixture.means.dtype == posterior.log_density.dtype == jnp.float32
     assert not posterior.stats["diverging"].any() and not bool(posterior.stats["adapted"])
@@ -73,11 +80,38 @@ def test_faithful(faithful):
 
 def test_same_key_same_draws_and_nothing_compiled_anew(faithful):
     """A second call with the same shapes runs what the first one compiled."""
-    x, fit, prior, posterior = faithful
-    sizes = module._bridge._cache_size(), module._sample._cache_size()
-    again = jaxgmm.nuts(jax.random.key(1), fit.mixture, x, prior, num_samples=400)
-    assert (module._bridge._cache_size(), module._sample._cache_size()) == sizes
+    x, _, prior, starts, posterior = faithful
+    sizes = module._bridge._cache_size(), chains.sample_chains._cache_size()
+    again = jaxgmm.nuts(jax.random.key(1), starts, x, prior, num_samples=400)
+    assert (module._bridge._cache_size(), chains.sample_chains._cache_size()) == sizes
     np.testing.assert_array_equal(again.log_density, posterior.log_density)
+
+
+def test_chains_from_other_starts_stay_outside(faithful):
+    """A mode that only labels set apart agrees; one of another partition of three groups is told, and biases nothing.
+
+    Data and prior are their own mirror image, so the other mode's share is a half.
+    """
+    _, _, prior, starts, posterior = faithful
+    assert posterior.stats["other_log_density"].shape == (1, 400)
+    assert float(posterior.stats["other_rhat"][0]) < 1.05 and int(posterior.status) == PosteriorStatus.OK
+    np.testing.assert_allclose(posterior.stats["other_share"], 0.5, atol=0.01)
+    half = 0.5 * np.random.default_rng(0).normal(size=(136, 2)).astype(np.float32)
+    half[::2, 0] += 12
+    x = np.concatenate([half, -half])
+    groups = np.r_[np.arange(136) % 2 == 0, 2 * (np.arange(136) % 2 == 0)]  # half of the rows in the middle
+    two = [jaxgmm.from_labels(x, (groups == away).astype(int), num_components=2) for away in (2, 1)]
+    prior = dataclasses.replace(prior, mean=jnp.zeros(2, jnp.float32), scale=jnp.eye(2, dtype=jnp.float32))
+    stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *two)
+    with pytest.warns(RuntimeWarning, match="another start"):
+        found = jaxgmm.nuts(jax.random.key(1), stack, x, prior, num_samples=400, adapt_mass_matrix=False)
+    assert int(found.status) == PosteriorStatus.MULTIMODAL and float(found.stats["rhat"]) < 1.05
+    np.testing.assert_allclose(found.stats["other_share"], 0.5, atol=0.01)
+    assert float(found.stats["other_rhat"][0]) > 1.3
+    # the draws are those of the first mode: its lonely group stays where it is
+    assert abs(float(found.mixture.means[..., 1, 0].mean()) + 12) < 0.5
+    with pytest.raises(ValueError, match="empty component"):
+        jaxgmm.nuts(jax.random.key(1), dataclasses.replace(starts, weights=starts.weights.at[1, 0].set(0)), x, prior)
 
 
 @pytest.mark.slow
@@ -122,12 +156,13 @@ def test_vmap_over_data_starts_and_priors():
     weights[1, 30:] = 0
     xs[2, 0] = np.nan
 
-    @jax.jit
-    @jax.vmap
     def many(key, start, x, prior, weight):
         return jaxgmm.nuts(key, start, x, prior, num_samples=80, num_chains=2, sample_weight=weight, max_tree_depth=6)
 
-    posteriors = many(jax.random.split(jax.random.key(0), 3), starts, xs, priors, weights)
+    arguments = jax.random.split(jax.random.key(0), 3), starts, xs, priors, weights
+    # compiled in half the time, run at a few times it
+    compiled = jax.jit(jax.vmap(many)).lower(*arguments).compile(compiler_options={"xla_backend_optimization_level": 0})
+    posteriors = compiled(*arguments)
     assert posteriors.mixture.batch_shape == (3, 2, 80)
     assert (np.asarray(posteriors.status)[:2] < PosteriorStatus.UNMIXED).all()
     assert int(posteriors.status[2]) == PosteriorStatus.NONFINITE
@@ -138,7 +173,7 @@ def test_vmap_over_data_starts_and_priors():
 
 def test_options_that_make_no_sense(faithful):
     """Each refused by name."""
-    x, fit, prior, _ = faithful
+    x, fit, prior, *_ = faithful
     for change, error, sentence in (
         (dict(num_warmup=-1), ValueError, "num_warmup is -1"),
         (dict(adapt_mass_matrix="yes"), TypeError, "adapt_mass_matrix is 'yes'"),
@@ -152,21 +187,21 @@ def test_options_that_make_no_sense(faithful):
 
 def test_a_start_without_density_is_refused(faithful):
     """A start so far out that its density underflows to nothing."""
-    x, fit, prior, _ = faithful
-    far = dataclasses.replace(fit.mixture, means=fit.mixture.means + 1e25)
+    x, _, prior, starts, _ = faithful
+    far = dataclasses.replace(starts, means=starts.means + 1e25)
     with pytest.raises(ValueError, match="no finite posterior density"):
         jaxgmm.nuts(jax.random.key(0), far, x, prior)
 
 
 def test_judgement_finds_the_gravest(faithful):
     """Divergences, chains apart, stuck chains and NaN each have their status."""
-    x, fit, prior, posterior = faithful
-    start = jax.tree.map(lambda leaf: leaf, fit.mixture)
-    _, bridge = module._bridge(jax.random.key(0), start, jnp.asarray(x), None, prior)
+    x, _, prior, starts, posterior = faithful
+    _, bridge, _ = module._bridge(jax.random.key(0), starts, jnp.asarray(x), None, prior, model=None)
+    bridge = jax.tree.map(lambda leaf: leaf[0], bridge)
     good, quiet = posterior.log_density, jnp.zeros((4, 400), bool)
 
     def judge(log_density=good, diverging=quiet, rhat=1.0, bridge=bridge, adapted=False):
-        return int(module._judge(bridge, posterior.mixture, log_density, diverging, jnp.asarray(rhat), adapted))
+        return int(chains.judge(bridge, log_density, diverging, jnp.asarray(rhat), adapted))
 
     assert judge() == PosteriorStatus.OK and judge(adapted=True) == PosteriorStatus.FULL_WARMUP
     assert judge(bridge=bridge._replace(sound=jnp.array(False))) == PosteriorStatus.POOR_METRIC
@@ -175,23 +210,24 @@ def test_judgement_finds_the_gravest(faithful):
     assert judge(diverging=~quiet) == judge(log_density=good.at[0].set(1.0)) == PosteriorStatus.ALL_DIVERGENT
     assert judge(log_density=good.at[0, 0].set(jnp.nan)) == PosteriorStatus.NONFINITE
     shifted = good + 100 * jnp.arange(4)[:, None]
-    assert float(module.split_rhat(shifted)) > 2 > float(module.split_rhat(good))
+    assert float(chains.split_rhat(shifted)) > 2 > float(chains.split_rhat(good))
 
 
 def test_gate_distrusts_a_component_of_few_points(faithful):
     """Six points in two dimensions do not make a component normal; the gate's figures are in the bridge."""
-    _, fit, prior, _ = faithful
+    prior = faithful[2]
     x = np.random.default_rng(0).normal(size=(272, 2)).astype(np.float32)
     x[:6] += 9
-    labels = (np.arange(272) >= 6).astype(int)
-    start = jaxgmm.from_labels(x, labels, num_components=2)
-    _, bridge = module._bridge(jax.random.key(0), start, jnp.asarray(x), None, jaxgmm.default_prior(x, num_components=2))
-    assert not bool(bridge.sound) and bridge.counts.min() < 10
+    start = jaxgmm.from_labels(x, (np.arange(272) >= 6).astype(int), num_components=2)
+    start = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), start)
+    prior = dataclasses.replace(prior, mean=jnp.zeros(2, jnp.float32), scale=jnp.eye(2, dtype=jnp.float32))
+    _, bridge, _ = module._bridge(jax.random.key(0), start, jnp.asarray(x), None, prior, model=None)
+    assert not bridge.sound.any() and bridge.counts.min() < 10
 
 
 def test_falls_back_where_draws_disappoint(monkeypatch, faithful):
     """Eager: a short run that does not satisfy is followed by a full warm-up; so is a gate that says no."""
-    x, fit, prior, posterior = faithful
+    x, _, prior, starts, posterior = faithful
     ran = []
 
     def fake(*args, adapt, **options):
@@ -200,10 +236,10 @@ def test_falls_back_where_draws_disappoint(monkeypatch, faithful):
         return dataclasses.replace(posterior, status=jnp.array(status))
 
     monkeypatch.setattr(module, "_run", fake)
-    assert int(jaxgmm.nuts(jax.random.key(0), fit.mixture, x, prior).status) == PosteriorStatus.FULL_WARMUP
+    assert int(jaxgmm.nuts(jax.random.key(0), starts, x, prior).status) == PosteriorStatus.FULL_WARMUP
     assert ran == [False, True]
     with pytest.warns(RuntimeWarning, match="divergent"):
-        jaxgmm.nuts(jax.random.key(0), fit.mixture, x, prior, adapt_mass_matrix=False)
+        jaxgmm.nuts(jax.random.key(0), starts, x, prior, adapt_mass_matrix=False)
     assert ran == [False, True, False]
 
 
@@ -221,11 +257,20 @@ def test_log_density_on_real_data(name, k, kind):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ("faithful", "galaxies"))
 def test_overfitting_is_found_out(name):
-    """Four components: the gate says no or the draws do, a full warm-up is run, and labels are not identified."""
+    """Four components: the gate says no or the draws do, a full warm-up is run, and labels are not identified.
+
+    Galaxies under the prior of Chib (1995): mu ~ N(20, 10^2), variance ~ IG(3, 20), Dirichlet(1).
+    """
     x = np.asarray(jaxgmm.datasets.load(name), np.float32)
     fit, prior = fitted(x, 4)
+    if name == "galaxies":
+        array = lambda *v: jnp.asarray(v[0] if len(v) == 1 else v, jnp.float32)  # noqa: E731
+        scale = jaxgmm.InverseWishart(array(6.0), array([[40.0]]))
+        prior = jaxgmm.IndependentPrior(array(1.0, 1.0, 1.0, 1.0), array([20.0]), array([[100.0]]), scale)
+        fit = jaxgmm.fit_restarts(jax.random.key(0), x, prior, num_components=4)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         posterior = jaxgmm.nuts(jax.random.key(0), fit.mixture, x, prior, num_samples=500)
     assert bool(posterior.stats["adapted"]) and int(posterior.status) != PosteriorStatus.OK
-    assert not bool(jaxgmm.relabel(posterior, fit.mixture, x).stats["labels_identified"])
+    found = jaxgmm.relabel(posterior, fit.mixture, x)
+    assert not bool(found.stats["labels_identified"]) and jaxgmm.diagnose(found)["parameters"] is None

@@ -1,5 +1,6 @@
 """relabel: planted permutations come back, every field moves, margins tell what is identified."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -11,7 +12,7 @@ import jaxgmm
 from conftest import KINDS, random_data, random_mixture, random_prior
 from jaxgmm import covariance
 from jaxgmm.posterior.draws import Posterior
-from jaxgmm.posterior.relabel import _assign_one, _enumerate
+from jaxgmm.posterior.relabel import _agreements, _assign_one, _divergences, _enumerate
 
 
 def planted(mixture, orders, prior=None):
@@ -37,8 +38,9 @@ def random_orders(k, shape=(2, 15)):
 
 @pytest.mark.parametrize(
     "kind, k, method",
-    [(kind, 3, "assignment") for kind in KINDS]
-    + [("full", 7, "assignment"), ("full", 1, "assignment"), ("tied", 3, "stephens"), ("diag", 7, "stephens")],
+    [("full", 3, "assignment"), ("spherical", 3, "assignment")]
+    + [("full", 7, "assignment"), ("full", 1, "assignment"), ("tied", 3, "stephens"), ("diag", 7, "stephens")]
+    + [("tied", 3, "kl"), ("spherical", 7, "kl")],
 )
 def test_planted_permutations_come_back(kind, k, method):
     """Every field; up to six components by trying all, beyond by assignment on the host."""
@@ -74,14 +76,52 @@ def test_host_and_enumeration_agree(x64):
     mixture, x = random_mixture(0, "full", 4, 2, spread=1.5), jnp.asarray(random_data(0, 40, 2, 4, spread=1.5))
     draws = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[random_mixture(s, "full", 4, 2, spread=1.5) for s in range(8)])
     table, weight = jaxgmm.responsibilities(mixture, x), jnp.ones(40)
-    orders, margins = _enumerate(draws, table, x, weight, jnp.ones((4, 4), bool), weight @ table)
+    orders, gains = _enumerate(_agreements(draws, table, x, weight), weight @ table, jnp.ones((4, 4), bool))
     for s in range(8):
         agreement = np.asarray(table.T @ jaxgmm.responsibilities(draws[s], x))
-        order, margin = _assign_one(agreement, np.asarray(weight @ table))
+        order, gain = _assign_one(agreement, np.asarray(weight @ table))
         np.testing.assert_array_equal(order, orders[s])
-        np.testing.assert_allclose(margin, margins[s], rtol=1e-9)
+        np.testing.assert_allclose(gain, gains[s], rtol=1e-9)
         totals = [agreement[range(4), p].sum() for p in itertools.permutations(range(4))]
         np.testing.assert_allclose(agreement[range(4), order].sum(), max(totals), rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_divergences_between_mixtures(kind, x64):
+    """-w_j (log w_j / w_k + KL(N_j, N_k)), written out with NumPy."""
+    reference, draw = random_mixture(0, kind, 3, 2), random_mixture(1, kind, 3, 2)
+    found = _divergences(jax.tree.map(lambda leaf: leaf[None], draw), reference)[0]
+    a, b = (np.asarray(covariance.to_dense(m.covariances, kind, 3, 2)) for m in (reference, draw))
+    for j, k in itertools.product(range(3), range(3)):
+        precision, shift = np.linalg.inv(b[k]), np.asarray(draw.means[k] - reference.means[j])
+        kl = np.trace(precision @ a[j]) + shift @ precision @ shift - 2 + np.log(np.linalg.det(b[k]) / np.linalg.det(a[j]))
+        w, v = reference.weights[j], draw.weights[k]
+        np.testing.assert_allclose(found[j, k], -w * (np.log(w / v) + kl / 2), rtol=1e-10)
+
+
+def test_kl_looks_at_no_data():
+    """Its margin is 1 - exp(-delta^2 / 4) for equal components delta apart; the same inside jit; None for the data."""
+    for delta in (0.5, 2.0):
+        pair = jaxgmm.make_mixture([0.5, 0.5], [[0.0], [delta]], np.ones((2, 1, 1)))
+        draws = jax.tree.map(lambda leaf: jnp.stack([leaf[::-1], leaf, leaf])[None], pair)
+        posterior = Posterior(draws, jnp.zeros((1, 3)), None, jnp.array(0), {})
+        relabel = lambda p, pair=pair: jaxgmm.relabel(p, pair, None, method="kl")  # noqa: E731
+        for found in (relabel(posterior), jax.jit(relabel)(posterior)):
+            np.testing.assert_array_equal(found.mixture.means[..., 0], [[[0, delta]] * 3])
+            np.testing.assert_allclose(found.stats["relabel_margin"], 1 - np.exp(-(delta**2) / 4), rtol=1e-5)
+            np.testing.assert_allclose(found.stats["switch_rate"], 0.5)
+            assert bool(found.stats["labels_identified"]) == (delta > 1)
+
+
+def test_again_changes_nothing():
+    """Permutation and switch rate stay those of the sampler's own draws; draws of NaN are not identified."""
+    mixture, x = random_mixture(0, "full", 3, 2, spread=8), random_data(0, 40, 2, 3, spread=8)
+    once = jaxgmm.relabel(planted(mixture, random_orders(3))[0], mixture, x)
+    twice = jaxgmm.relabel(once, mixture, x, method="kl")
+    for name in ("permutation", "switch_rate"):
+        np.testing.assert_array_equal(once.stats[name], twice.stats[name])
+    nan = dataclasses.replace(once, mixture=jax.tree.map(lambda leaf: leaf * jnp.nan, once.mixture))
+    assert not bool(jaxgmm.relabel(nan, mixture, x).stats["labels_identified"])
 
 
 def test_components_that_the_prior_tells_apart_stay():

@@ -12,6 +12,7 @@ from .. import covariance
 from ..em.result import Fit
 from ..mixture import Mixture
 from ..posterior import diagnostics
+from ..posterior.diagnose import invariants
 from ..posterior.draws import Posterior
 from ..prior import log_prior
 
@@ -117,6 +118,8 @@ def label_free(
     em, draws = _invariants(fit.mixture), _invariants(posterior.mixture)
     log_density = np.asarray(posterior.log_density, float)
     log_likelihood, em_log_density = log_density - priors[1], float(fit.log_likelihood) + priors[0]
+    if posterior.prior is None and "log_likelihood" in posterior.stats:  # a model of one's own: its joint density is not known
+        log_likelihood, em_log_density = np.asarray(posterior.stats["log_likelihood"], float), math.nan
     described = [("log-likelihood (nats)", []), ("log joint density (nats)", []), *described]
     em = np.concatenate([[float(fit.log_likelihood), em_log_density], em])
     draws = np.concatenate([np.stack([log_likelihood, log_density], -1), draws], -1)
@@ -136,8 +139,4 @@ def _ranks(k: int) -> list[str]:
 
 def _invariants(mixture: Mixture) -> np.ndarray:
     """Sorted weights, means and sds of the features under the whole mixture, (..., K + 2 D)."""
-    weights, means = np.asarray(mixture.weights, float), np.asarray(mixture.means, float)
-    variances = np.asarray(covariance.variances(mixture.covariances, mixture.covariance_type, mixture.num_features), float)
-    overall = (weights[..., None] * means).sum(-2)
-    within = (weights[..., None] * (variances + (means - overall[..., None, :]) ** 2)).sum(-2)
-    return np.concatenate([-np.sort(-weights, -1), overall, np.sqrt(within)], -1)
+    return np.concatenate(list(invariants(mixture).values()), -1)

@@ -15,7 +15,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -319,9 +319,9 @@ def _work(problem: Problem, start: Mixture) -> int:
     return min(len(problem.y), _CHUNK) * start.num_components * start.num_features
 
 
-def build_bridge(key: jax.Array, start: Mixture, problem: Problem) -> Bridge:
-    """Mode, curvature and judgement from a start in standardised coordinates."""
-    space = make_space(problem, start)
+def build_bridge(key: jax.Array, start: Mixture, problem: Problem, space: Any = None) -> Bridge:
+    """Mode, curvature and judgement from a start in standardised coordinates, or in those of another model's space."""
+    space = make_space(problem, start) if space is None else space
     newton, root, smallest = mode_and_curvature(space, space.flatten(start), problem, start)
     draws = jax.random.normal(key, (_PROPOSALS, space.size), root.dtype)
     potentials = map_points(lambda u: space.potential(newton.z + root @ u), draws, problem, start)

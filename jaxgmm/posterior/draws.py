@@ -17,7 +17,7 @@ import numpy as np
 from .. import covariance
 from ..checks import as_data, as_sample_weight, check_count, check_key, check_rows_finite, is_positive_definite, is_traced
 from ..mixture import Mixture, describe
-from ..prior import IndependentPrior, Prior, check_prior
+from ..prior import check_prior
 
 
 class PosteriorStatus(IntEnum):
@@ -32,6 +32,7 @@ class PosteriorStatus(IntEnum):
     NONFINITE = 6
     FAR_FROM_NORMAL = 7
     SINGULAR = 8
+    MULTIMODAL = 9
 
     @property
     def sentence(self) -> str:
@@ -59,6 +60,9 @@ _SENTENCES = {
     PosteriorStatus.SINGULAR: "The information at the mode is not positive definite (stats: min_eigenvalue), so there is no normal approximation and "
     "these are not draws from the posterior. Components may coincide or hold nothing, or Newton ended at a saddle; use another "
     "start, nuts or gibbs, a firmer prior, or fewer components.",
+    PosteriorStatus.MULTIMODAL: "Chains from another start stay at a mode of their own that is not negligible (stats: other_log_density, other_rhat, "
+    "other_share): the draws describe the mode of the first start alone; look at each by sampling from its start, or use a firmer "
+    "prior or fewer components.",
 }
 
 
@@ -103,9 +107,12 @@ class Posterior:
 
 
 def at_the_door(
-    key: Any, start: Any, x: Any, prior: Any, sample_weight: Any, num_samples: Any, num_chains: Any
-) -> tuple[Mixture, jax.Array, jax.Array | None, Prior | IndependentPrior]:
-    """Start, data, weights and prior as a sampler takes them, in one float dtype, or a sentence why not."""
+    key: Any, start: Any, x: Any, prior: Any, sample_weight: Any, num_samples: Any, num_chains: Any, *, any_prior: bool = False
+) -> tuple[Mixture, jax.Array, jax.Array | None, Any]:
+    """Start, data, weights and prior as a sampler takes them, in one float dtype, or a sentence why not.
+
+    any_prior: the prior is an affair between a person and their own model, and is handed on as it is.
+    """
     check_key(key)
     check_count(num_samples, "num_samples")
     check_count(num_chains, "num_chains")
@@ -121,19 +128,21 @@ def at_the_door(
     weight = as_sample_weight(sample_weight, len(x), x.dtype, check_values=True)
     if len(x) == 0:
         raise ValueError(f"x has shape {x.shape}: no rows; at least one was expected.")
-    if prior is None:
-        raise TypeError(
-            "prior is None; a posterior needs a proper prior, as from jaxgmm.default_prior(x, num_components="
-            f"{start.num_components})."
-        )
-    check_prior(prior, start.num_components, start.num_features, start.covariance_type)
+    if not any_prior:
+        if prior is None:
+            raise TypeError(
+                "prior is None; a posterior needs a proper prior, as from jaxgmm.default_prior(x, num_components="
+                f"{start.num_components})."
+            )
+        check_prior(prior, start.num_components, start.num_features, start.covariance_type)
     if not is_traced(start):
-        _check_start(start)
+        check_start(start)
     cast = partial(jax.tree.map, lambda leaf: jnp.asarray(leaf, x.dtype))
-    return cast(start), x, weight, cast(prior)
+    return cast(start), x, weight, prior if any_prior else cast(prior)
 
 
-def _check_start(start: Mixture) -> None:
+def check_start(start: Mixture) -> None:
+    """A concrete start that a failed fit left behind is refused."""
     start = jax.tree.map(np.asarray, start)  # on the host: nothing to compile
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(start)):
         raise ValueError(

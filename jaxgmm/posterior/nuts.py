@@ -5,43 +5,31 @@ NumPyro's `MCMC` and `NUTS` do the sampling, inside one jitted function, in the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from numpyro.infer import MCMC, NUTS
 
 from ..checks import caller_warns, check_count, check_number, is_traced
 from ..mixture import Mixture
-from ..prior import IndependentPrior, Prior
-from .bridge import (
-    Bridge,
-    Problem,
-    build_bridge,
-    chain_starts,
-    from_standard,
-    log_volume,
-    make_space,
-    reference_total,
-    standardise,
-    to_standard,
-)
-from .diagnostics import split_rhat
-from .draws import Posterior, PosteriorStatus, at_the_door
+from .bridge import Bridge, Problem, build_bridge, standardise, to_standard
+from .chains import sample_chains
+from .custom import check_model, check_prior_leaves, custom_bridge, has_bridge, raw_problem
+from .draws import Posterior, PosteriorStatus, at_the_door, check_start
 
 # NumPyro's last window, which settles the step size, is 50 steps from 150 on, and a tenth of fewer
 SHORT_WARMUP, FULL_WARMUP = 150, 1000
-_FIRST_STEP = 0.3  # dual averaging tries ten times it at once: NumPyro's 1.0 loses chains that start far out
-_FIELDS = ("diverging", "num_steps", "accept_prob", "energy", "potential_energy", "adapt_state.step_size")
 
 
 def nuts(
     key: jax.Array,
     start: Mixture,
     x: Any,
-    prior: Prior | IndependentPrior,
+    prior: Any,
     *,
+    model: Callable | None = None,
     num_samples: int = 1000,
     num_chains: int = 4,
     num_warmup: int | None = None,
@@ -59,11 +47,20 @@ def nuts(
     diverge, eager calls run a full warm-up with dense adaptation; traced ones cannot look and say so in the status. All chains
     carry the start's labelling; see `relabel` before summaries of single components.
 
+    A start with a leading axis (M,) holds other good EM optima after the first: one chain from each stays outside of the draws,
+    with its log density in `stats`, so that another mode shows and biases nothing.
+
+    A model of your own is called as model(x, prior, num_components=K, covariance_type=...), with sample_weight= too if one is
+    given, and has sites or deterministics weights, means and covariances in the shapes of a Mixture. Where its latent sites are
+    those of `jaxgmm.model`, or covariances itself, all is as above, in data units. Where not, there is no bridge: chains start
+    at what the start tells of sites by their names, elsewhere at random, and a full warm-up is run.
+
     Args:
         key: a random key.
-        start: one mixture with no empty component, as `fit(...).mixture`, best under the same prior.
+        start: one mixture with no empty component, as `fit(...).mixture`, best under the same prior; or a stack (M,) of them.
         x: (N, D).
-        prior: a Prior or IndependentPrior, proper.
+        prior: a Prior or IndependentPrior, proper; with a model of your own, any pytree of arrays that it takes, or None.
+        model: a NumPyro model, or None for `jaxgmm.model`'s. Compiled anew for each function object.
         num_samples: S, draws a chain.
         num_chains: C, run side by side.
         num_warmup: steps before; None is 150 with the fixed mass matrix, 1000 with adaptation.
@@ -76,10 +73,15 @@ def nuts(
     Returns:
         A Posterior with mixture (C, S, ...) in data units and x's float dtype. stats: diverging, num_steps, tree_depth,
         accept_prob, energy (C, S); step_size (C,); counts at the mode (K,); khat, min_eigenvalue, newton_steps, num_warmup,
-        adapted, and rhat of the log density and of the sizes of components ().
+        adapted, and rhat of the log density and of the sizes of components (). With a stack of J + 1 starts: other_log_density
+        (J, S); other_rhat (J,), of each such chain beside the draws, near 1 if it came to them; other_share (J,), its mode's mass
+        as a share of its own and the first one's, by Laplace. With a model of your own: log_likelihood (C, S), of what it
+        observes, factors included; the posterior's prior is None, and where its sites are not jaxgmm's, log_density is one in
+        its own sites.
 
     Raises:
-        ValueError, TypeError: start, data, prior or options that make no sense; traced values are not looked at.
+        ValueError, TypeError: start, data, prior, model or options that make no sense, a start where density or gradient is
+            not finite; traced values are not looked at.
 
     Warns:
         RuntimeWarning: eager only: the status is worse than FULL_WARMUP.
@@ -92,22 +94,29 @@ def nuts(
         >>> jaxgmm.nuts(jax.random.key(1), fit.mixture, x, prior, num_samples=100).mixture.means.shape
         (4, 100, 1, 1)
     """
-    start, x, weight, prior = at_the_door(key, start, x, prior, sample_weight, num_samples, num_chains)
+    start, others = _split(start)
+    start, x, weight, prior = at_the_door(
+        key, start, x, prior, sample_weight, num_samples, num_chains, any_prior=model is not None
+    )
     _check_options(num_warmup, adapt_mass_matrix, target_accept_prob, max_tree_depth)
-    traced = is_traced(key, start, x, weight, prior, target_accept_prob)
+    if model is not None:
+        check_model(model)
+        prior = check_prior_leaves(prior)
+    traced = is_traced(key, start, others, x, weight, prior, target_accept_prob)
     key_bridge, key_chains = jax.random.split(key)
-    problem, bridge = _bridge(key_bridge, start, x, weight, prior)
-    if not traced and not bool(jnp.isfinite(bridge.value)):
-        raise ValueError(
-            "start has no finite posterior density: the prior's density or the data's is zero or overflows there; "
-            "start from jaxgmm.fit(start, x, prior).mixture under the same prior."
-        )
+    if model is not None and not has_bridge(model, start, x, weight, prior):
+        if others is not None:
+            raise ValueError("start is a stack, and a mixture does not say where the model's sites are; give one start.")
+        adapt_mass_matrix = True if adapt_mass_matrix is None else adapt_mass_matrix
+    problem, bridge, others = _bridges(key_bridge, start, others, x, weight, prior, model, traced)
     run = partial(
         _run,
         key_chains,
         bridge,
+        others,
         problem,
-        prior,
+        prior if model is None else None,
+        model=model,
         num_samples=num_samples,
         num_chains=num_chains,
         num_warmup=num_warmup,
@@ -115,29 +124,48 @@ def nuts(
         max_tree_depth=max_tree_depth,
         progress=progress and not traced,
     )
-    if adapt_mass_matrix is not None or traced:
-        posterior = run(adapt=bool(adapt_mass_matrix))
-    else:
-        posterior = run(adapt=False) if bool(bridge.sound) else None
-        if posterior is None or _disappoints(posterior):
-            posterior = run(adapt=True)
+    posterior = _choose(run, bridge, adapt_mass_matrix, traced)
     posterior = jax.tree.map(lambda leaf: leaf.astype(x.dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, posterior)
     if not traced and int(posterior.status) > PosteriorStatus.FULL_WARMUP:
         caller_warns(PosteriorStatus(int(posterior.status)).sentence)
     return posterior
 
 
+def _split(start: Any) -> tuple[Any, Mixture | None]:
+    """The first start, and the others where there are any."""
+    if not isinstance(start, Mixture) or len(start.batch_shape) != 1 or not start.batch_shape[0]:
+        return start, None
+    others = start[1:] if start.batch_shape[0] > 1 else None
+    if others is not None and not is_traced(others):
+        with jax.ensure_compile_time_eval():
+            for j in range(others.batch_shape[0]):
+                check_start(others[j])
+    return start[0], others
+
+
+def _choose(run: Callable, bridge: Bridge, adapt: bool | None, traced: bool) -> Posterior:
+    """The short warm-up, the full one, or both: by insistence, by the gate, by a look at the draws."""
+    if adapt is not None or traced:
+        return run(adapt=bool(adapt))
+    posterior = run(adapt=False) if bool(bridge.sound) else None
+    if posterior is None or _disappoints(posterior):
+        posterior = run(adapt=True)
+    return posterior
+
+
 def _disappoints(posterior: Posterior) -> bool:
-    """A second look, at the draws: k-hat cannot see a mode that its proposals miss."""
+    """A second look, at the draws: k-hat cannot see a mode that its proposals miss; one seen from another start stays there."""
     limit = 1.01 + 4 / posterior.log_density.shape[1]
-    return int(posterior.status) != PosteriorStatus.OK or float(posterior.stats["rhat"]) > limit
+    good = (PosteriorStatus.OK, PosteriorStatus.MULTIMODAL)
+    return int(posterior.status) not in good or float(posterior.stats["rhat"]) > limit
 
 
 def _run(
     key: jax.Array,
     bridge: Bridge,
+    others: Bridge | None,
     problem: Problem,
-    prior: Prior | IndependentPrior,
+    prior: Any,
     *,
     num_warmup: int | None,
     adapt: bool,
@@ -150,10 +178,11 @@ def _run(
     if target_accept_prob is None:
         target_accept_prob = 0.9 if adapt else 0.8
     # a bar is drawn from the host, between steps: not inside jit
-    function = _sample.__wrapped__ if progress else _sample
+    function = sample_chains.__wrapped__ if progress else sample_chains
     return function(
         key,
         bridge,
+        others,
         problem,
         prior,
         jnp.asarray(target_accept_prob, problem.y.dtype),
@@ -176,86 +205,49 @@ def _check_options(num_warmup: Any, adapt_mass_matrix: Any, target_accept_prob: 
     check_count(max_tree_depth, "max_tree_depth")
 
 
-@jax.jit
-def _bridge(
-    key: jax.Array, start: Mixture, x: jax.Array, weight: jax.Array | None, prior: Prior | IndependentPrior
-) -> tuple[Problem, Bridge]:
-    problem = standardise(x, weight, prior, start.covariance_type)
-    return problem, build_bridge(key, to_standard(start, problem), problem)
-
-
-@partial(jax.jit, static_argnames=("num_samples", "num_chains", "num_warmup", "adapt", "max_tree_depth", "progress"))
-def _sample(
+def _bridges(
     key: jax.Array,
-    bridge: Bridge,
-    problem: Problem,
-    prior: Prior | IndependentPrior,
-    target_accept_prob: jax.Array,
-    *,
-    num_samples: int,
-    num_chains: int,
-    num_warmup: int,
-    adapt: bool,
-    max_tree_depth: int,
-    progress: bool,
-) -> Posterior:
-    key_start, key_run = jax.random.split(key)
-    space = make_space(problem, bridge.start)
-    kernel = NUTS(
-        potential_fn=lambda u: space.potential(bridge.mode + bridge.root @ u),
-        step_size=_FIRST_STEP,
-        adapt_mass_matrix=adapt,
-        dense_mass=adapt,
-        target_accept_prob=target_accept_prob,
-        max_tree_depth=max_tree_depth,
-    )
-    sampler = MCMC(
-        kernel,
-        num_warmup=num_warmup,
-        num_samples=num_samples,
-        num_chains=num_chains,
-        chain_method="vectorized",
-        progress_bar=progress,
-    )
-    starts = chain_starts(key_start, bridge, num_chains)
-    sampler.run(key_run, init_params=starts if num_chains > 1 else starts[0], extra_fields=_FIELDS)
-    fields = sampler.get_extra_fields(group_by_chain=True)
-    draws = sampler.get_samples(group_by_chain=True)  # (C, S, P)
-    mixture, jacobian = jax.vmap(jax.vmap(lambda u: space.unflatten(bridge.mode + bridge.root @ u)))(draws)
-    log_density = reference_total(problem, bridge.start) - fields["potential_energy"] - jacobian
-    log_density += log_volume(problem, mixture.covariance_type, mixture.num_components)
-    sizes = [(mixture.weights**2).sum(-1)] if mixture.num_components > 1 else []
-    rhat = split_rhat(jnp.stack([log_density, *sizes])).max()
-    stats = {
-        "diverging": fields["diverging"],
-        "num_steps": fields["num_steps"],
-        "tree_depth": jnp.ceil(jnp.log2(fields["num_steps"] + 1)).astype(int),
-        "accept_prob": fields["accept_prob"],
-        "energy": fields["energy"],
-        "step_size": fields["adapt_state.step_size"][:, -1],
-        "khat": bridge.khat,
-        "min_eigenvalue": bridge.min_eigenvalue,
-        "newton_steps": bridge.num_steps,
-        "counts": bridge.counts,
-        "rhat": rhat,
-        "num_warmup": jnp.array(num_warmup),
-        "adapted": jnp.array(adapt),
-    }
-    status = _judge(bridge, mixture, log_density, fields["diverging"], rhat, adapt)
-    return Posterior(from_standard(mixture, problem), log_density, prior, status, stats, "nuts")
+    start: Mixture,
+    others: Mixture | None,
+    x: jax.Array,
+    weight: jax.Array | None,
+    prior: Any,
+    model: Callable | None,
+    traced: bool,
+) -> tuple[Problem, Bridge, Bridge | None]:
+    """Coordinates, and a bridge from each start; refused, unless traced, where there is none."""
+    if others is None:
+        problem, bridge, agrees = _bridge(key, start, x, weight, prior, model=model)
+    else:
+        starts = jax.tree.map(lambda one, rest: jnp.concatenate([one[None], rest.astype(one.dtype)]), start, others)
+        problem, bridge, agrees = _bridge(key, starts, x, weight, prior, model=model)
+    if not traced and not bool(jnp.isfinite(bridge.value).all()):
+        raise ValueError(
+            "start has no finite posterior density and gradient: the prior's density or the data's is zero or overflows there, or "
+            "a gradient is NaN; start from jaxgmm.fit(start, x, prior).mixture under the same prior."
+        )
+    if not traced and not bool(agrees.all()):
+        raise ValueError(
+            "model has sites named as jaxgmm.model's that mean something else: at the start's values its weights, means and "
+            "covariances are not the start's; give such sites other names."
+        )
+    if others is None:
+        return problem, bridge, None
+    return problem, *(jax.tree.map(lambda leaf, part=part: leaf[part], bridge) for part in (0, slice(1, None)))
 
 
-def _judge(
-    bridge: Bridge, mixture: Mixture, log_density: jax.Array, diverging: jax.Array, rhat: jax.Array, adapted: bool
-) -> jax.Array:
-    """The gravest finding."""
-    finite = jnp.isfinite(log_density).all() & jnp.isfinite(bridge.value)
-    stuck = (log_density == log_density[:, :1]).all(-1).any() & (log_density.shape[1] > 1)
-    # over few draws R-hat of good chains varies too
-    limit = 1.05 + 10 / log_density.shape[1]
-    good = PosteriorStatus.FULL_WARMUP if adapted else PosteriorStatus.OK
-    status = jnp.where(bridge.sound | adapted, good, PosteriorStatus.POOR_METRIC)
-    status = jnp.where(diverging.any(), PosteriorStatus.DIVERGENCES, status)
-    status = jnp.where(~(rhat < limit), PosteriorStatus.UNMIXED, status)
-    status = jnp.where((diverging.mean() > 0.5) | stuck, PosteriorStatus.ALL_DIVERGENT, status)
-    return jnp.where(finite, status, PosteriorStatus.NONFINITE)
+@partial(jax.jit, static_argnames="model")
+def _bridge(
+    key: jax.Array, start: Mixture, x: jax.Array, weight: jax.Array | None, prior: Any, *, model: Callable | None
+) -> tuple[Problem, Bridge, jax.Array]:
+    """A bridge, or a stack of them from a stack of starts, and whether the model's sites mean what they are called."""
+    if model is None:
+        problem = standardise(x, weight, prior, start.covariance_type)
+        build = lambda key, start: (build_bridge(key, to_standard(start, problem), problem), jnp.array(True))  # noqa: E731
+    else:
+        problem = raw_problem(x, weight, prior)
+        start = jax.tree.map(lambda leaf: leaf.astype(problem.y.dtype), start)
+        build = lambda key, start: custom_bridge(key, model, problem, start)  # noqa: E731
+    if not start.batch_shape:
+        return problem, *build(key, start)
+    return problem, *jax.vmap(build)(jax.random.split(key, start.batch_shape[0]), start)

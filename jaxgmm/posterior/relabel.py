@@ -6,7 +6,10 @@ its responsibilities agree best with the reference's (soft ECR: Papastamoulis & 
     maximise over permutations sigma   sum_j A_j,sigma(j),   A_jk = sum_n w_n r_nj(reference) r_nk(draw)
 
 which is an assignment problem. Stephens (2000) puts log q_nj in the place of r_nj(reference), q being the average of the
-reordered responsibilities, and iterates: the Kullback-Leibler divergence from q to the draws is then smallest.
+reordered responsibilities, and iterates: the Kullback-Leibler divergence from q to the draws is then smallest. Without the data,
+for any N, the divergence between the mixtures with their labels, w the reference's weights and N_j its components,
+
+    minimise over permutations sigma   sum_j w_j (log w_j / w_sigma(j)(draw) + KL(N_j, N_sigma(j)(draw)))
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from ..density import responsibilities
 from ..mixture import Mixture
 from .draws import Posterior
 
-METHODS = ("assignment", "stephens")
+METHODS = ("assignment", "stephens", "kl")
 SMALL_MARGIN, SMALL_SHARE = 0.2, 0.05  # labels count as identified if at most this share of margins is this small
 _ENUMERATED = 6  # up to this K all K! orders are tried at once, inside jit too
 _FORBIDDEN = -1e30
@@ -43,17 +46,20 @@ def relabel(
     under 0.2, labels are not identified: then no summary of a single component means anything, only those that no order
     changes. Where the prior's concentrations differ, only components of equal ones change places: others are told apart by it.
 
+    "kl" does not look at the data: its cost does not grow with N. The share is then 1 - exp(-gain / 2) of what the best order
+    gains a unit of weight that would move, in nats: for two equal components delta standard deviations apart 1 - exp(-delta^2 / 4).
+
     Args:
         posterior: draws (C, S, ...).
         reference: one mixture, as fit.mixture.
-        x: (N, D), the data.
-        method: "assignment", or "stephens" (2000), which starts there and iterates.
+        x: (N, D), the data; with "kl" not looked at, None will do.
+        method: "assignment"; "stephens" (2000), which starts there and iterates; "kl", between Gaussians, where N is huge.
         sample_weight: (N,) >= 0, or None.
 
     Returns:
-        A Posterior with weights, means and covariances reordered, and in stats: permutation (C, S, K), entry j the old place
-        of component j; relabel_margin (C, S); switch_rate (), the share of draws whose permutation is not that of the draw
-        before; labels_identified ().
+        A Posterior with weights, means and covariances reordered, and in stats: permutation (C, S, K), entry j the place of
+        component j in the sampler's own draw, also where the posterior was relabelled before; relabel_margin (C, S);
+        switch_rate (), the share of draws whose permutation is not that of the draw before; labels_identified ().
 
     Raises:
         ValueError, TypeError: reference or data do not fit the draws; traced, with more than 6 components.
@@ -69,23 +75,23 @@ def relabel(
     """
     check_choice(method, "method", METHODS)
     mixture = _check(posterior, reference)
-    k = mixture.num_components
-    x = as_data(check_rows_finite(x, sample_weight), check_values=True, num_features=mixture.num_features)
-    weight = as_sample_weight(sample_weight, len(x), x.dtype, check_values=True)
-    if k > _ENUMERATED and is_traced(posterior, reference, x, weight):
+    k, allowed = mixture.num_components, _exchangeable(posterior.prior, mixture.num_components)
+    if k > _ENUMERATED and is_traced(posterior, reference, x, sample_weight):
         raise ValueError(
             f"relabel inside jit tries all orders of at most {_ENUMERATED} components; this mixture has {k}: call "
             "it outside jit."
         )
     chains, samples = posterior.log_density.shape
     draws = jax.tree.map(lambda leaf: leaf.reshape(chains * samples, *leaf.shape[2:]), mixture)
-    x, weight = _silence(x, weight)
-    table = responsibilities(reference, x).astype(x.dtype)
-    allowed = _exchangeable(posterior.prior, k)
-    order, margin = _assign(draws, table, x, weight, allowed)
+    if method == "kl":
+        order, gain = _solve(_divergences(draws, reference), reference.weights, allowed)
+        return _reorder(posterior, order.reshape(chains, samples, k), -jnp.expm1(-gain / 2).reshape(chains, samples))
+    x = as_data(check_rows_finite(x, sample_weight), check_values=True, num_features=mixture.num_features)
+    x, weight = _silence(x, as_sample_weight(sample_weight, len(x), x.dtype, check_values=True))
+    order, gain = _assign(draws, responsibilities(reference, x).astype(x.dtype), x, weight, allowed)
     if method == "stephens":
-        order, margin = _stephens(draws, order, x, weight, allowed)
-    return _reorder(posterior, order.reshape(chains, samples, k), margin.reshape(chains, samples))
+        order, gain = _stephens(draws, order, x, weight, allowed)
+    return _reorder(posterior, order.reshape(chains, samples, k), jnp.minimum(gain, 1).reshape(chains, samples))
 
 
 def _check(posterior: Any, reference: Any) -> Mixture:
@@ -126,53 +132,77 @@ def _exchangeable(prior: Any, num_components: int) -> jax.Array:
 def _assign(
     draws: Mixture, table: jax.Array, x: jax.Array, weight: jax.Array, allowed: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Orders (M, K) of M draws that agree best with a table (N, K), and margins (M,)."""
-    share = weight @ table  # (K,)
-    if draws.num_components <= _ENUMERATED:
-        return _enumerate(draws, table, x, weight, allowed, share)
-    agreement = np.asarray(_agreements(draws, table, x, weight), float)
-    agreement = np.where(np.asarray(allowed), agreement, _FORBIDDEN)
-    found = [_assign_one(a, np.asarray(share, float)) for a in agreement]
-    return jnp.array([order for order, _ in found]), jnp.array([margin for _, margin in found], x.dtype)
-
-
-def _agreement(draw: Mixture, table: jax.Array, x: jax.Array, weight: jax.Array) -> jax.Array:
-    """A (K, K): sum_n w_n t_nj r_nk."""
-    return jnp.matmul((weight[:, None] * table).T, responsibilities(draw, x), precision=jax.lax.Precision.HIGHEST)
-
-
-def _batch(draws: Mixture, x: jax.Array) -> int:
-    return max(1, min(len(draws.means), _BATCH_NUMBERS // (len(x) * draws.num_components * draws.num_features)))
+    """Orders (M, K) of M draws that agree best with a table (N, K), and gains (M,)."""
+    return _solve(_agreements(draws, table, x, weight), weight @ table, allowed)
 
 
 @jax.jit
 def _agreements(draws: Mixture, table: jax.Array, x: jax.Array, weight: jax.Array) -> jax.Array:
-    return jax.lax.map(lambda draw: _agreement(draw, table, x, weight), draws, batch_size=_batch(draws, x))
+    """A (M, K, K): sum_n w_n t_nj r_nk of each draw."""
+    weighted = (weight[:, None] * table).T
+    batch = max(1, min(len(draws.means), _BATCH_NUMBERS // (len(x) * draws.num_components * draws.num_features)))
+
+    def one(draw: Mixture) -> jax.Array:
+        return jnp.matmul(weighted, responsibilities(draw, x), precision=jax.lax.Precision.HIGHEST)
+
+    return jax.lax.map(one, draws, batch_size=batch)
 
 
 @jax.jit
-def _enumerate(
-    draws: Mixture, table: jax.Array, x: jax.Array, weight: jax.Array, allowed: jax.Array, share: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    k = draws.num_components
+def _divergences(draws: Mixture, reference: Mixture) -> jax.Array:
+    """A (M, K, K): -w_j (log w_j / w_k(draw) + KL(N_j, N_k(draw))) of each draw; Gaussians as in Bishop (2006), eq. 2.314."""
+    k, d = draws.num_components, draws.num_features
+    tiny = jnp.finfo(draws.weights.dtype).tiny
+
+    def roots(mixture: Mixture) -> jax.Array:
+        return covariance.cholesky(covariance.to_dense(mixture.covariances, mixture.covariance_type, k, d))
+
+    def log_weights(mixture: Mixture) -> jax.Array:
+        return jnp.log(jnp.maximum(mixture.weights, tiny))
+
+    def half_log_dets(lower: jax.Array) -> jax.Array:
+        return jnp.log(jnp.diagonal(lower, axis1=-2, axis2=-1)).sum(-1)
+
+    own = roots(reference)  # (K, D, D)
+
+    def one(draw: Mixture) -> jax.Array:
+        lower = roots(draw)
+        whitener = covariance.invert_lower(lower)
+        spread = covariance.einsum("kab,jbc->jkac", whitener, own)
+        shift = covariance.einsum("kab,jkb->jka", whitener, reference.means[:, None] - draw.means)
+        difference = half_log_dets(lower) - half_log_dets(own)[:, None]
+        divergence = ((spread**2).sum((-2, -1)) + (shift**2).sum(-1) - d) / 2 + difference
+        return -reference.weights[:, None] * (log_weights(reference)[:, None] - log_weights(draw) + divergence)
+
+    return jax.lax.map(one, draws, batch_size=max(1, min(len(draws.means), _BATCH_NUMBERS // (k * d) ** 2)))
+
+
+def _solve(agreement: jax.Array, share: jax.Array, allowed: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Best orders (M, K) for agreements (M, K, K), and gains (M,): over the second best, a unit of the share that would move."""
+    if len(share) <= _ENUMERATED:
+        return _enumerate(agreement, share, allowed)
+    scores = np.where(np.asarray(allowed), np.nan_to_num(np.asarray(agreement, float)), _FORBIDDEN)
+    found = [_assign_one(a, np.asarray(share, float)) for a in scores]
+    return jnp.array([order for order, _ in found]), jnp.array([gain for _, gain in found], share.dtype)
+
+
+@jax.jit
+def _enumerate(agreement: jax.Array, share: jax.Array, allowed: jax.Array) -> tuple[jax.Array, jax.Array]:
+    k = len(share)
     orders = jnp.array(list(itertools.permutations(range(k))))  # (K!, K)
     possible = allowed[jnp.arange(k), orders].all(-1)
 
-    def one(draw: Mixture) -> tuple[jax.Array, jax.Array]:
-        agreement = _agreement(draw, table, x, weight)
+    def one(agreement: jax.Array) -> tuple[jax.Array, jax.Array]:
         scores = jnp.where(possible, agreement[jnp.arange(k), orders].sum(-1), _FORBIDDEN)
         best = scores.argmax()
         rest = jnp.where(jnp.arange(len(orders)) == best, -jnp.inf, scores)
         second = rest.argmax()
         moved = jnp.where(orders[best] != orders[second], share, 0).sum()
-        return orders[best], _margin(scores[best] - rest[second], moved)
+        # no second order, or none that is possible: nothing is in doubt
+        sure = (moved <= 0) | (rest[second] <= _FORBIDDEN)
+        return orders[best], jnp.where(sure, jnp.inf, (scores[best] - rest[second]) / jnp.where(moved > 0, moved, 1))
 
-    return jax.lax.map(one, draws, batch_size=_batch(draws, x))
-
-
-def _margin(gain: jax.Array, moved: jax.Array) -> jax.Array:
-    """At most 1, which is also what it is where there is no second order."""
-    return jnp.where(moved > 0, jnp.minimum(gain, moved) / jnp.where(moved > 0, moved, 1), 1)
+    return jax.lax.map(one, agreement, batch_size=max(1, _BATCH_NUMBERS // (len(orders) * k)))
 
 
 def _assign_one(agreement: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, float]:
@@ -182,15 +212,15 @@ def _assign_one(agreement: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, f
     rows = np.arange(len(agreement))
     best = linear_sum_assignment(agreement, maximize=True)[1]
     score = agreement[rows, best].sum()
-    gain, moved = np.inf, 1.0
+    loss, moved = np.inf, 1.0
     for j in rows:
         without = agreement.copy()
         without[j, best[j]] = 10 * _FORBIDDEN
         other = linear_sum_assignment(without, maximize=True)[1]
-        loss = score - agreement[rows, other].sum()
-        if loss < gain:
-            gain, moved = loss, share[other != best].sum()
-    return best, float(min(gain, moved) / moved) if moved > 0 else 1.0
+        total = agreement[rows, other].sum()
+        if _FORBIDDEN < total and score - total < loss:
+            loss, moved = score - total, share[other != best].sum()
+    return best, float(loss / moved) if moved > 0 else np.inf
 
 
 def _stephens(
@@ -226,11 +256,13 @@ def _reorder(posterior: Posterior, order: jax.Array, margin: jax.Array) -> Poste
     weights = jnp.take_along_axis(mixture.weights, order, -1)
     means = jnp.take_along_axis(mixture.means, order[..., None], -2)
     covariances = covariance.permute(mixture.covariances, order, mixture.covariance_type)
-    switched = (order[:, 1:] != order[:, :-1]).any(-1)
+    before = posterior.stats.get("permutation")  # of an earlier relabelling
+    total = order if before is None else jnp.take_along_axis(before, order, -1)
+    switched = (total[:, 1:] != total[:, :-1]).any(-1)
     stats = posterior.stats | {
-        "permutation": order,
+        "permutation": total,
         "relabel_margin": margin,
         "switch_rate": switched.mean() if switched.size else jnp.zeros((), margin.dtype),
-        "labels_identified": (margin < SMALL_MARGIN).mean() <= SMALL_SHARE,
+        "labels_identified": (~(margin >= SMALL_MARGIN)).mean() <= SMALL_SHARE,
     }
     return dataclasses.replace(posterior, mixture=Mixture(weights, means, covariances, mixture.covariance_type), stats=stats)

@@ -1,0 +1,93 @@
+"""diagnose: all that a posterior's draws say of their own quality, in one dictionary.
+
+What no labelling changes is always judged; single components only after `relabel`, and only where it found labels to be
+identified: before, R-hat and effective sample sizes of a component are those of a mixture of components.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import covariance
+from ..checks import is_traced
+from ..mixture import Mixture
+from . import diagnostics
+from .draws import Posterior, PosteriorStatus
+
+
+def diagnose(posterior: Posterior) -> dict[str, Any]:
+    """R-hat, effective sample sizes, Monte Carlo errors, divergences, tree depths and energies of a posterior's draws.
+
+    Rank-normalised split R-hat under 1.01, bulk and tail effective sample sizes of 100 a chain, no divergence and an E-BFMI
+    over 0.3 are good: Vehtari et al. (2021), Betancourt (2016).
+
+    Args:
+        posterior: draws (C, S, ...), S >= 4, relabelled or not; not traced.
+
+    Returns:
+        status, a name; num_chains; num_samples; divergences and tree_depth, the deepest, None where the method has none;
+        e_bfmi (C,), or None; label_invariant: for log_density, weights_by_size (K,), overall_mean (D,) and overall_sd (D,) of
+        the whole mixture, each mean, sd, mcse_mean, mcse_sd (in the quantity's units), rhat, ess_bulk, ess_tail;
+        labels_identified, None before relabelling; parameters: the same for weights (K,), means (K, D) and covariances, or None
+        before relabelling and where labels are not identified. NaN where draws are all the same.
+
+    Raises:
+        TypeError, ValueError: not a posterior, traced or stacked, fewer than 4 draws.
+
+    Example:
+        >>> import jax, jaxgmm, numpy as np
+        >>> draws = jaxgmm.make_mixture([1.0], [[0.0]], [[[1.0]]])
+        >>> noise = jax.random.normal(jax.random.key(0), (4, 100))
+        >>> draws = jax.tree.map(lambda leaf: np.abs(leaf + 0 * noise.reshape(4, 100, *[1] * leaf.ndim)), draws)
+        >>> posterior = jaxgmm.Posterior(draws, noise, None, np.array(0), {})
+        >>> bool(jaxgmm.diagnose(posterior)["label_invariant"]["log_density"]["rhat"] < 1.05)
+        True
+    """
+    if not isinstance(posterior, Posterior):
+        raise TypeError(f"posterior is {type(posterior).__name__}; a jaxgmm.Posterior was expected, as from jaxgmm.nuts.")
+    if is_traced(posterior):
+        raise TypeError("posterior is traced; diagnose works on the host: call it outside jit and vmap.")
+    if posterior.log_density.ndim != 2:
+        raise ValueError(
+            f"posterior has leading axes {posterior.log_density.shape}; (C, S) was expected: diagnose one at a time."
+        )
+    stats = posterior.stats
+    identified = bool(stats["labels_identified"]) if "labels_identified" in stats else None
+    parameters = {name: getattr(posterior.mixture, name) for name in ("weights", "means", "covariances")}
+    free = {"log_density": posterior.log_density} | invariants(posterior.mixture)
+    return {
+        "status": PosteriorStatus(int(posterior.status)).name,
+        "num_chains": posterior.log_density.shape[0],
+        "num_samples": posterior.log_density.shape[1],
+        "divergences": int(np.sum(stats["diverging"])) if "diverging" in stats else None,
+        "tree_depth": int(np.max(stats["tree_depth"])) if "tree_depth" in stats else None,
+        "e_bfmi": diagnostics.e_bfmi(stats["energy"]) if "energy" in stats else None,
+        "label_invariant": {name: judge_draws(draws) for name, draws in free.items()},
+        "labels_identified": identified,
+        "parameters": {name: judge_draws(draws) for name, draws in parameters.items()} if identified else None,
+    }
+
+
+def invariants(mixture: Mixture) -> dict[str, np.ndarray]:
+    """What no order of components changes, (..., K), (..., D), (..., D): weights from the largest, overall means and sds."""
+    weights, means = np.asarray(mixture.weights, float), np.asarray(mixture.means, float)
+    variances = np.asarray(covariance.variances(mixture.covariances, mixture.covariance_type, mixture.num_features), float)
+    overall = (weights[..., None] * means).sum(-2)
+    within = (weights[..., None] * (variances + (means - overall[..., None, :]) ** 2)).sum(-2)
+    return {"weights_by_size": -np.sort(-weights, -1), "overall_mean": overall, "overall_sd": np.sqrt(within)}
+
+
+def judge_draws(draws: Any) -> dict[str, np.ndarray]:
+    """Mean, sd and how well they are known, of draws (C, S, ...): each (...)."""
+    draws = np.asarray(draws, float)
+    return {
+        "mean": draws.mean((0, 1)),
+        "sd": draws.std((0, 1), ddof=1),
+        "mcse_mean": diagnostics.mcse_mean(draws),
+        "mcse_sd": diagnostics.mcse_sd(draws),
+        "rhat": diagnostics.rhat(draws),
+        "ess_bulk": diagnostics.ess_bulk(draws),
+        "ess_tail": diagnostics.ess_tail(draws),
+    }
