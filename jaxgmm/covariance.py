@@ -247,10 +247,11 @@ def from_data_scatter(scatter: jax.Array, covariance_type: str) -> jax.Array:
 
 
 def variances(covariances: jax.Array, covariance_type: str, num_features: int) -> jax.Array:
-    """Variances of the features, (..., K | 1, D)."""
+    """Variances of the features, (..., K | 1, D); NumPy in, NumPy out."""
     if is_dense(covariance_type):
-        return jnp.diagonal(covariances, axis1=-2, axis2=-1)
-    return jnp.broadcast_to(covariances, (*covariances.shape[:-1], num_features))
+        return covariances.diagonal(axis1=-2, axis2=-1)
+    xp = np if isinstance(covariances, np.ndarray) else jnp
+    return xp.broadcast_to(covariances, (*covariances.shape[:-1], num_features))
 
 
 def to_dense(covariances: jax.Array, covariance_type: str, num_components: int, num_features: int) -> jax.Array:

@@ -288,3 +288,35 @@ def test_matrix_products_are_at_highest_precision():
     highest = jax.lax.Precision.HIGHEST
     for equation in found:
         assert equation.params["precision"] in (highest, (highest, highest)), equation
+
+
+def test_empty_under_a_prior(x64):
+    """What a prior's component loses in data it keeps in the prior: its mode, EMPTY, and the fit goes on to its end."""
+    x = SOUND + 50
+    begin = start(np.full(K, 1 / K), [[50.0, 50], [56, 50], [1e6, -1e6]])
+    result = jaxgmm.fit(begin, x, jaxgmm.default_prior(x, num_components=K), tol=1e-8, max_iter=200)
+    assert bool(result.converged) and int(result.num_iter) > 1
+    assert result.component_status.tolist()[2] == ComponentStatus.EMPTY
+    assert not (np.diff(result.history) < -1e-10 * abs(float(result.objective))).any()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1.0])
+def test_traced_weights_that_make_no_sense(value, x64):
+    """One bad weight inside jit: NONFINITE, not 'no data', and the start comes back."""
+    begin = start(np.full(K, 1 / K), SOUND[:K])
+    result = jax.jit(lambda w: jaxgmm.fit(begin, SOUND, sample_weight=w))(np.where(np.arange(N) == 3, value, 1.0))
+    assert Status(int(result.status)) == Status.NONFINITE
+    assert_mixtures_close(result.mixture, begin, 1e-14)
+
+
+def test_one_row_with_reg_covar(x64):
+    """One row is enough where reg_covar is the covariance."""
+    result, said = quiet(jaxgmm.fit, jaxgmm.make_mixture([1.0], [[0.0, 0]], [np.eye(2)]), SOUND[:1], reg_covar=1e-6)
+    np.testing.assert_allclose(result.mixture.covariances[0], 1e-6 * np.eye(2))
+    assert "Component" in said
+
+
+def test_far_offset_in_float32_is_said():
+    """Beyond 1e5 sds from the origin float32 holds no more than a few steps an sd: a warning."""
+    x = (SOUND + 1e7).astype(np.float32)
+    assert "float64" in quiet(jaxgmm.fit, jaxgmm.initialize(KEY, x, num_components=K), x)[1]

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .. import covariance
 from ..checks import (
     as_data,
     as_sample_weight,
@@ -24,9 +25,12 @@ from ..checks import (
 from ..mixture import Mixture, check_mixture
 from ..prior import Prior
 from .implicit import tangent_of_fixed_point
-from .loop import Frame, Options, Problem, Value, begin, evaluate, finish, frame, is_running, step
-from .moments import check_regularisation, maximize
+from .loop import Frame, Options, Problem, Value, begin, evaluate, finish, frame, is_running, m_step_of, step
+from .moments import check_regularisation
 from .result import ComponentStatus, Fit, Status
+
+
+_COARSE = 0.05  # of a standard deviation: the spacing of floats that is warned of
 
 
 def fit(
@@ -71,7 +75,7 @@ def fit(
 
     Warns:
         RuntimeWarning: eager only: the fit did not converge, a column is constant, D >= N, components hold too few points,
-            or the start cannot be told apart from fewer components.
+            the start cannot be told apart from fewer components, or the data lie too far from 0 for their float type.
 
     Example:
         >>> import jax, jaxgmm
@@ -80,7 +84,7 @@ def fit(
         >>> round(float(jaxgmm.fit(start, x).log_likelihood), 1)
         -1130.3
     """
-    mixture, x, weight = _at_the_door(mixture, x, prior, sample_weight)
+    mixture, x, weight = _at_the_door(mixture, x, prior is None and reg_covar is None, sample_weight)
     shape = (mixture.num_components, mixture.num_features, mixture.covariance_type)
     check_options(prior, shape, tol, max_iter, reg_covar, accelerate, chunk_size)
     cast = partial(jax.tree.map, partial(as_dtype, dtype=x.dtype))
@@ -108,7 +112,7 @@ def check_options(
         check_count(chunk_size, "chunk_size")
 
 
-def _at_the_door(mixture: Mixture, x: Any, prior: Any, sample_weight: Any) -> tuple[Mixture, jax.Array, jax.Array | None]:
+def _at_the_door(mixture: Mixture, x: Any, bare: bool, sample_weight: Any) -> tuple[Mixture, jax.Array, jax.Array | None]:
     check_mixture(mixture)
     if mixture.batch_shape:
         raise ValueError(f"mixture is a stack of shape {mixture.batch_shape}; one start was expected: use jax.vmap.")
@@ -124,8 +128,8 @@ def _at_the_door(mixture: Mixture, x: Any, prior: Any, sample_weight: Any) -> tu
                 f"x has {rows} rows and the mixture {present} components; at least one row a component was "
                 "expected: use fewer components."
             )
-        if rows == 1 and prior is None:
-            raise ValueError("x has one row, from which no covariance can be estimated; give more rows, or a prior.")
+        if rows == 1 and bare:
+            raise ValueError("x has one row, from which no covariance can be estimated; give more rows, a prior, or reg_covar.")
     return mixture, x, weight
 
 
@@ -156,7 +160,7 @@ def _solve_jvp(options: Options, primals: tuple, tangents: tuple) -> tuple[Fit, 
 
     def em_step(theta: Mixture, problem: Problem) -> Mixture:
         fixed, value = value_at(theta, problem)
-        return maximize(theta, value.summary, fixed.spread, fixed.prior, fixed.reg_covar)
+        return m_step_of(fixed, theta, value.summary)
 
     def totals(theta: Mixture, problem: Problem) -> tuple[jax.Array, jax.Array]:
         value = value_at(theta, problem)[1]
@@ -197,6 +201,23 @@ def warn_of(result: Fit, start: Mixture, x: jax.Array, weight: jax.Array | None)
         which = np.flatnonzero(np.asarray(result.component_status) == state)
         if which.size:
             caller_warns(f"Components {', '.join(map(str, which))}: {state.sentence}")
+    _warn_of_offset(result.mixture)
     means = np.asarray(start.means)[np.asarray(start.weights) > 0]
     if len(means) > 1 and (means == means[0]).all() and (np.ptp(np.asarray(start.covariances), axis=0) == 0).all():
         caller_warns("The start's components are all the same, a saddle that EM cannot leave; start from jaxgmm.initialize.")
+
+
+def _warn_of_offset(mixture: Mixture) -> None:
+    """Data so far from the origin that their own float type holds few values a standard deviation."""
+    weights, means = np.asarray(mixture.weights, float), np.asarray(mixture.means, float)
+    covariances = np.asarray(mixture.covariances, float)
+    inside = covariance.variances(covariances, mixture.covariance_type, mixture.num_features)
+    center = weights @ means
+    sd = np.sqrt(weights @ ((means - center) ** 2 + inside))
+    far = np.flatnonzero(np.finfo(mixture.means.dtype).eps * abs(center) > _COARSE * sd)
+    if far.size and (sd[far] > 0).all():
+        caller_warns(
+            f"Columns {', '.join(map(str, far[:10]))} lie {(abs(center) / sd)[far].max():.0e} standard deviations from 0, where "
+            f"{mixture.means.dtype} holds few values: subtract an offset first, or enable float64 with "
+            "jax.config.update('jax_enable_x64', True)."
+        )

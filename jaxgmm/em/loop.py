@@ -95,6 +95,8 @@ def frame(start: Mixture, problem: Problem, tol: jax.Array) -> Frame:
         return w.sum(), covariance.einsum("dn,n->d", y, w), covariance.weighted_scatter(w[None], y[None], kind)[0]
 
     total, moment, scatter = sum_over_chunks(sums, x, weight, _CHUNK)
+    if weight is not None:  # nothing can be weighed by less than nothing
+        total = jnp.where((weight >= 0).all(), total, jnp.nan)
     safe = jnp.where(total > 0, total, 1)
     center = first + moment / safe
     shift = jax.lax.stop_gradient(jnp.where(jnp.isfinite(center), center, 0))
@@ -131,13 +133,13 @@ def is_running(state: State, options: Options) -> jax.Array:
 def step(fixed: Frame, state: State, options: Options) -> State:
     """One EM step: the proposal, its value, and what becomes of it."""
     starts = state.step < 0
-    stepped = maximize(state.mixture, state.summary, fixed.spread, fixed.prior, fixed.reg_covar)
+    stepped = m_step_of(fixed, state.mixture, state.summary)
     memory, ahead = state.memory, jnp.array(False)
     if options.accelerate:
         stepped, memory, ahead = extrapolate(memory, state.mixture, stepped, fixed.start)
     proposal = _choose(starts, fixed.start, stepped)
     value = evaluate(proposal, fixed, options.chunk_size)
-    finite = jnp.isfinite(value.objective) & jnp.isfinite(value.summary.scatter.sum() + value.summary.mean.sum())
+    finite = jnp.isfinite(value.objective + fixed.total) & jnp.isfinite(value.summary.scatter.sum() + value.summary.mean.sum())
     status = _judge(state, proposal, value, finite, fixed)
     fell = value.objective < state.objective
     keep = finite if fixed.reg_covar is not None else finite & ~(fell & (fixed.tol > 0))
@@ -146,7 +148,7 @@ def step(fixed: Frame, state: State, options: Options) -> State:
         keep = keep & ~(ahead & fell)
         memory = _choose(starts, state.memory, after(memory, ahead, keep, status == Status.CONVERGED))
         status = jnp.where(ahead, _RUNNING, status)
-    status = jnp.where(fixed.total > 0, status, Status.EMPTY_DATA)
+    status = jnp.where(fixed.total == 0, Status.EMPTY_DATA, status)
     best = jnp.where(keep, value.objective, state.objective)
     stopped = ~keep & (status != _RUNNING)
     history = state.history
@@ -157,6 +159,11 @@ def step(fixed: Frame, state: State, options: Options) -> State:
     )
     count = jnp.where(stopped, state.step, state.step + 1)
     return State(count, mixture, summary, log_likelihood, best, status, history, memory)
+
+
+def m_step_of(fixed: Frame, mixture: Mixture, summary: Summary) -> Mixture:
+    """The M-step in the frame: a component that has emptied on the way is still the prior's."""
+    return maximize(mixture, summary, fixed.spread, fixed.prior, fixed.reg_covar, fixed.start.weights > 0)
 
 
 def finish(fixed: Frame, state: State, start: Mixture) -> Fit:

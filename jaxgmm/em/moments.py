@@ -126,7 +126,8 @@ def m_step(
     check_regularisation(prior, reg_covar, mixture.num_components, mixture.num_features, mixture.covariance_type)
     factors = covariance.factorize(mixture.covariances, mixture.covariance_type, mixture.num_features)
     summary = summarize(mixture, factors, moments)
-    return maximize(mixture, summary, data_spread(*summary, 0.0, mixture.covariance_type), prior, reg_covar)
+    spread = data_spread(*summary, 0.0, mixture.covariance_type)
+    return maximize(mixture, summary, spread, prior, reg_covar, mixture.weights > 0)
 
 
 def check_regularisation(prior: Any, reg_covar: Any, num_components: int, num_features: int, covariance_type: str) -> None:
@@ -174,12 +175,19 @@ def data_spread(
 
 
 def maximize(
-    mixture: Mixture, summary: Summary, spread: jax.Array, prior: Prior | IndependentPrior | None, reg_covar: Any
+    mixture: Mixture,
+    summary: Summary,
+    spread: jax.Array,
+    prior: Prior | IndependentPrior | None,
+    reg_covar: Any,
+    present: jax.Array,
 ) -> Mixture:
-    """The M-step from a summary and V; mixture gives what is kept of components with nothing in them."""
+    """The M-step from a summary and V; mixture gives what is kept of components with nothing in them.
+
+    present: (K,), the components that the prior's density counts, empty by now or not.
+    """
     kind, d = mixture.covariance_type, mixture.num_features
     count, mean, scatter = summary
-    present = mixture.weights > 0
     # nothing in it: so little that sums of it could underflow
     empty = count <= count.sum() * math.sqrt(float(jnp.finfo(count.dtype).tiny))
     count = jnp.where(empty, 0, count)
