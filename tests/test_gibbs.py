@@ -355,7 +355,8 @@ def test_judgement_finds_the_gravest():
 
 
 def test_float64_far_from_the_origin(x64, monkeypatch):
-    """Double precision in, double precision out; offsets and units cost nothing; a bad status is said aloud."""
+    """Double precision in, double precision out; offsets and units cost nothing; a second call compiles nothing; a bad
+    status is said aloud."""
     x, start, prior = two_groups(0, 40, 2, "diag", np.float64)
     shift, scale = 1e4, np.array([1e-3, 1e3])
     start = dataclasses.replace(start, means=start.means * scale + shift, covariances=start.covariances * scale**2)
@@ -367,6 +368,9 @@ def test_float64_far_from_the_origin(x64, monkeypatch):
     check_log_density(posterior, x, prior, rtol=1e-9)
     assert int(posterior.status) == PosteriorStatus.OK and posterior.method == "gibbs"
     assert (posterior.stats["counts"][..., 0] == 40 // 3).all()  # ten standard deviations apart
+    size = module._sample._cache_size()
+    again = jaxgmm.gibbs(jax.random.key(1), start, x + 1, prior, **options)
+    assert module._sample._cache_size() == size and not (again.log_density == posterior.log_density).any()
     bad = dataclasses.replace(posterior, status=jnp.array(PosteriorStatus.UNMIXED))
     monkeypatch.setattr(module, "_sample", lambda *args, **options: bad)
     with pytest.warns(RuntimeWarning, match="chains disagree"):
