@@ -182,8 +182,8 @@ def _collect(
 
 
 def _chunk(num_components: int, num_features: int, num_chains: int) -> int:
-    """Rows a chunk, all chains together."""
-    return max(256, 4 * default_chunk(num_components, num_features) // num_chains)
+    """Rows a chunk: arrays hold all chains, and want to stay in the cache; measured flat within a factor of two."""
+    return max(512, 4 * default_chunk(num_components, num_features) // num_chains)
 
 
 def _tick(tick: Callable, index: jax.Array, steps: int) -> None:
