@@ -2,6 +2,8 @@
 
 import os
 
+import quick_compilation  # noqa: F401  (before jax)
+
 import jax
 import jax.numpy as jnp
 import numpy as np

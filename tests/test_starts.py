@@ -141,7 +141,7 @@ def test_no_spike_where_there_is_a_choice():
     x = np.concatenate([rng.normal(size=(59, 2)) + np.repeat([[0.0, 0], [3, 0]], [30, 29], axis=0), [[80.0, 80.0]]])
     spike, sound = [[0.0, 0], [3, 0], [80, 80]], [[0.0, -1], [0, 1], [3, 0]]
     for kind in KINDS:
-        merits = [float(starts._merit(jnp.asarray(x.T), jnp.ones(60), jnp.array(c), kind)) for c in (spike, sound)]
+        merits = [float(starts._merit(jnp.asarray(x.T), jnp.ones(60), jnp.array(c), len(c), kind)) for c in (spike, sound)]
         assert np.isfinite(merits[1]) and (merits[0] > merits[1] if kind == "tied" else merits[0] == -np.inf)
 
 
@@ -155,7 +155,7 @@ def test_merit_is_the_likelihood_of_the_groups(kind, x64):
     count = np.full(3, w.sum()) if kind == "tied" else plain.weights * w.sum()
     matrices = [(oracle.dense(plain, k) * count[k] + extra * np.eye(2)) / (count[k] + extra) for k in range(3)]
     expected = w @ oracle.log_prob(plain._replace(covariances=oracle.store(matrices, kind)), X) / w.sum()
-    merit = starts._merit(jnp.asarray(X.T), jnp.asarray(w), jnp.asarray(centers), kind)
+    merit = starts._merit(jnp.asarray(X.T), jnp.asarray(w), jnp.asarray(centers), len(centers), kind)
     np.testing.assert_allclose(merit, expected + np.log(2 * np.pi), rtol=1e-9)
 
 

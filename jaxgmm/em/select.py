@@ -192,8 +192,8 @@ def select(
         >>> jaxgmm.select(jax.random.key(0), x, num_components=[1, 2], covariance_types=["tied"], num_restarts=2)
         BIC, lower is better
            K          tied
-           1        449.14
-           2        392.16*
+           1       461.66
+           2       392.07*
         * best
     """
     counts, kinds = _check_sweep(key, num_components, covariance_types, criterion, num_restarts, num_folds, method)

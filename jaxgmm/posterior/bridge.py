@@ -305,7 +305,9 @@ def mode_and_curvature(space: Space, z: jax.Array, problem: Problem, start: Mixt
     """Newton from z; the root (P, P) of the inverse information there, held off infinity; the smallest eigenvalue ()."""
     newton = find_mode(space, z, space.size * _work(problem, start))
     values, vectors = jnp.linalg.eigh(newton.hessian)
-    return newton, vectors / jnp.sqrt(jnp.maximum(abs(values), MIN_EIGENVALUE)), values.min(initial=jnp.inf)
+    # the symmetric root: no sign or order of eigenvectors is in it
+    root = covariance.einsum("ij,kj->ik", vectors / jnp.sqrt(jnp.maximum(abs(values), MIN_EIGENVALUE)), vectors)
+    return newton, root, values.min(initial=jnp.inf)
 
 
 def map_points(function: Callable, points: jax.Array, problem: Problem, start: Mixture) -> jax.Array:
