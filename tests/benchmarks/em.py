@@ -91,10 +91,20 @@ def timed(run) -> float:
     return time.perf_counter() - begin
 
 
+def steady(run) -> float:
+    """Seconds a call, over as many calls as fill a tenth of a second, once the other's threads have come to rest."""
+    time.sleep(0.1)
+    calls, begin = 0, time.perf_counter()
+    while calls == 0 or time.perf_counter() - begin < 0.1:
+        run()
+        calls += 1
+    return (time.perf_counter() - begin) / calls
+
+
 def side_by_side(first, second, repeats: int) -> tuple[list[float], list[float]]:
     """Times of two calls, by turns, after one call each."""
     first(), second()
-    pairs = [(timed(first), timed(second)) for _ in range(repeats)]
+    pairs = [(steady(first), steady(second)) for _ in range(repeats)]
     return [p[0] for p in pairs], [p[1] for p in pairs]
 
 
