@@ -48,6 +48,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "Posterior": ".posterior.draws",
     "PosteriorStatus": ".posterior.draws",
+    "bootstrap": ".posterior.bootstrap",
     "gibbs": ".posterior.gibbs",
     "Evidence": ".posterior.evidence",
     "EvidenceStatus": ".posterior.evidence",

@@ -30,7 +30,7 @@ FLOORS = [
     [
         *(
             f"posterior.{name}"
-            for name in "draws model diagnostics bridge laplace custom chains nuts conditionals gibbs bootstrap relabel predictive "
+            for name in "draws model diagnostics bridge laplace custom chains nuts conditionals gibbs relabel bootstrap predictive "
             "importance evidence diagnose export".split()
         )
     ],
