@@ -7,13 +7,14 @@ its own diagnosis. Without a prior that is maximum likelihood kept from collapse
     prior = jaxgmm.default_prior(x, num_components=3)
     fit = jaxgmm.fit(jaxgmm.initialize(k1, x, num_components=3), x, prior)
 
-The same prior serves `nuts`, whose `Posterior` holds a Mixture with leading axes (chains, draws), and `laplace`, which is quick and
-says how far to trust it; `log_evidence` integrates the likelihood over either. `compare` puts the point
-estimate beside the posterior and says where they agree:
+The same prior serves `nuts`, whose `Posterior` holds a Mixture with leading axes (chains, draws), `gibbs`, and `laplace`, which is
+quick and says how far to trust it; `log_evidence` integrates the likelihood. `compare` puts the point estimate beside the
+posterior and says where they agree:
 
     print(jaxgmm.compare(fit, jaxgmm.nuts(k2, fit.mixture, x, prior), x))
 
-`fit_restarts` takes the best of several starts, `standard_errors` gives the information or the sandwich, and a fit is
+`fit_restarts` takes the best of several starts, `select` sweeps numbers of components and covariance types, `fit_many` takes data
+sets of any lengths. `standard_errors` gives the information or the sandwich, `bootstrap` replicates, and a fit is
 differentiable: `jax.grad` through `fit` is the influence of every point, weight and hyperparameter.
 
 Everything is a function of arrays: call `e_step` and `m_step` in your own loops, `jax.vmap` a fit over many data sets, evaluate
