@@ -31,12 +31,8 @@ from . import datasets as datasets
 from .density import condition as condition, log_prob as log_prob, marginal as marginal, predict as predict
 from .density import responsibilities as responsibilities, sample as sample
 from .em.fitting import fit as fit
-from .em.many import fit_many as fit_many, fit_restarts as fit_restarts, pad as pad
 from .em.moments import Moments as Moments, e_step as e_step, m_step as m_step
 from .em.result import ComponentStatus as ComponentStatus, Fit as Fit, Status as Status
-from .em.select import Selection as Selection, aic as aic, bic as bic, icl as icl, select as select
-from .em.standard_errors import InformationStatus as InformationStatus, StandardErrors as StandardErrors
-from .em.standard_errors import standard_errors as standard_errors
 from .em.starts import from_labels as from_labels, from_responsibilities as from_responsibilities, initialize as initialize
 from .mixture import Mixture as Mixture, make_mixture as make_mixture, num_parameters as num_parameters
 from .prior import HalfNormal as HalfNormal, IndependentPrior as IndependentPrior, InverseGamma as InverseGamma
@@ -45,8 +41,19 @@ from .prior import log_prior as log_prior, sample_prior as sample_prior
 
 __version__ = "0.1.0"
 
-# names that need numpyro (1.3 s) resolve on first use
+# names that need numpyro (1.3 s), or that many never use, resolve on first use
 _LAZY = {
+    "fit_many": ".em.many",
+    "fit_restarts": ".em.many",
+    "pad": ".em.many",
+    "Selection": ".em.select",
+    "aic": ".em.select",
+    "bic": ".em.select",
+    "icl": ".em.select",
+    "select": ".em.select",
+    "InformationStatus": ".em.standard_errors",
+    "StandardErrors": ".em.standard_errors",
+    "standard_errors": ".em.standard_errors",
     "Posterior": ".posterior.draws",
     "PosteriorStatus": ".posterior.draws",
     "bootstrap": ".posterior.bootstrap",
