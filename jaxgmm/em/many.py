@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -25,7 +24,7 @@ from .result import ComponentStatus, Fit, Status
 from .sets import Sets, as_sets
 from .starts import METHODS, initialize_lanes, weighted_data
 
-_BLOCK = 256  # data sets in one program at most: memory stays bounded, and several programs run at once
+_BLOCK = 512  # data sets in one program at most: memory stays bounded
 _BLOCK_ROWS = 2**19  # rows in one program, at most
 _WIDTH = 16  # lanes side by side on a CPU, measured best between 8 and 32
 _WIDTH_ROWS = 2**14  # rows side by side, at most: what the cache holds
@@ -75,7 +74,7 @@ def fit_many(
 ) -> Fit:
     """Fits of many data sets, each as `fit` would: in blocks of lanes, without waiting for the slowest.
 
-    Data sets of different lengths are sorted into buckets (16, 24, 32, 48, 64, ... rows), so that a long one pads no others, and
+    Data sets of different lengths are sorted into buckets (16, 32, 64, ... rows), so that a long one pads no others, and
     each bucket is compiled once. Nothing raises for what a data set holds: its status says, and its neighbours are as if it
     were not there. Traced, or spread over several devices, it is the vmapped `fit`.
 
@@ -200,7 +199,10 @@ def _power_of_two(number: int) -> int:
 
 
 def _gathered(run: Callable, sets: Sets, progress: bool | None) -> Fit:
-    """All blocks' fits in the order of the data sets; as many blocks are under way as there are processors."""
+    """All blocks' fits in the order of the data sets; the next block is made ready while one runs.
+
+    More at once were slower: a program has threads of its own.
+    """
     from tqdm import tqdm  # no import of jaxgmm waits for it
 
     under_way: deque = deque()
@@ -218,7 +220,7 @@ def _gathered(run: Callable, sets: Sets, progress: bool | None) -> Fit:
             for lo in range(0, len(members), size):
                 whose = members[lo : lo + size]
                 under_way.append((whose, run(whose, length)))
-                if len(under_way) > (os.cpu_count() or 1):
+                if len(under_way) > 1:
                     collect()
         while under_way:
             collect()

@@ -38,7 +38,7 @@ class Sets:
         return self.x[0].shape[-1]
 
     def buckets(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Lengths N to pad to, and whose data sets: those of (B, N, D) as they are, others in powers of two and half-way."""
+        """Lengths N to pad to, and whose data sets: those of (B, N, D) as they are, others to powers of two."""
         if isinstance(self.x, np.ndarray):
             yield self.x.shape[-2], np.arange(self.size)
             return
@@ -92,8 +92,7 @@ def as_sets(xs: Any, groups: Any, sample_weight: Any, num_starts: int | None) ->
 
 
 def _bucket(lengths: np.ndarray) -> np.ndarray:
-    power = 2 ** np.ceil(np.log2(np.maximum(lengths, _SHORTEST))).astype(int)
-    return np.where(lengths <= power * 3 // 4, np.maximum(power * 3 // 4, _SHORTEST), power)
+    return 2 ** np.ceil(np.log2(np.maximum(lengths, _SHORTEST))).astype(int)
 
 
 def _numbers(value: Any, name: str, ndim: int | None) -> np.ndarray:

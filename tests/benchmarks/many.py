@@ -153,14 +153,15 @@ def select(options: argparse.Namespace) -> None:
 
 
 _MEMORY = """
-import resource, sys
+import re, sys
 sys.path.insert(0, {path!r})
 import many, jax
 xs = many.ragged_data()
 starts = many.first_rows(xs, 3)
 if {fits}:
     many.jaxgmm.fit_many(starts, xs, tol=1e-3, history=False, progress=False)
-print(sum(x.nbytes for x in xs), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+peak = re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())  # maxrss would be the parent's
+print(sum(x.nbytes for x in xs), int(peak[1]) * 1024)
 """
 
 
