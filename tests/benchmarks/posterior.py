@@ -1,13 +1,13 @@
 """Effective draws a second from plain NUTS and from jaxgmm's samplers, and chains that get lost.
 
-    python tests/benchmarks/posterior.py [ess] [chains]        (without a name: both)
+    python tests/benchmarks/posterior.py [ess] [chains] [many]        (without a name: all)
 
 ess: smallest bulk effective sample size of any parameter after relabelling, a second, warm-up in, compile apart, on faithful (K=2
 full, raw and standardised) and on a synthetic one (N=2000, D=4, K=3), by turns, medians of several keys. Plain is NumPyro's own
 recipe: the same model in a jitted MCMC(NUTS), default start, diagonal adaptation, 1000 warm-up steps. A name of --methods that
 jaxgmm does not have yet is left out.
 chains: over many keys, 16 chains from over-dispersed starts on faithful, iris (K=3 tied) and the synthetic one: R-hat, chains that
-stand still, runs that fell back to a full warm-up.
+stand still, runs that fell back to a full warm-up. many: 64 data sets in one vmapped call.
 """
 
 from __future__ import annotations
@@ -140,7 +140,35 @@ def chains(options: argparse.Namespace) -> None:
         )
 
 
-SECTIONS = {"ess": ess, "chains": chains}
+def many(options: argparse.Namespace) -> None:
+    """64 data sets of N=200, D=2, K=2 in one vmapped call, against a loop over MCMC.run, 4 chains each."""
+    rng = np.random.default_rng(0)
+    xs = (rng.normal(size=(64, 200, 2)) + 4 * rng.integers(2, size=(64, 200, 1))).astype(np.float32)
+    keys = jax.random.split(jax.random.key(0), 64)
+    priors = jax.vmap(lambda x: jaxgmm.default_prior(x, num_components=2))(xs)
+    starts = jaxgmm.fit_many(keys[0], xs, priors, num_components=2, progress=False).mixture
+    begin = time.perf_counter()
+    recipe = {"num_warmup": 1000, "num_samples": options.samples, "num_chains": 4, "progress_bar": False}
+    for i in range(3):
+        sampler = MCMC(NUTS(jaxgmm.model), chain_method="vectorized", **recipe)
+        sampler.run(keys[i], xs[i], jax.tree.map(lambda leaf, i=i: leaf[i], priors), num_components=2)
+        jax.block_until_ready(sampler.get_samples())
+    loop = (time.perf_counter() - begin) / 3
+    for method in options.methods:
+        run = jax.jit(jax.vmap(lambda *data, m=method: getattr(jaxgmm, m)(*data, num_samples=options.samples, num_chains=4)))
+        begin = time.perf_counter()
+        jax.block_until_ready(run(keys, starts, xs, priors))
+        first, begin = time.perf_counter() - begin, time.perf_counter()
+        found = jax.block_until_ready(run(keys, starts, xs, priors))
+        seconds = (time.perf_counter() - begin) / 64
+        print(
+            f"64 data sets: MCMC.run {loop:.2f} s each (compilation in, 3 of them), {method} {seconds:.4f} s each in one call, ratio "
+            f"{loop / seconds:.0f}, target 100; first call {first:.1f} s; {int((found.status <= 1).sum())} without complaint",
+            flush=True,
+        )
+
+
+SECTIONS = {"ess": ess, "chains": chains, "many": many}
 
 
 def main() -> None:
