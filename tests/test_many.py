@@ -1,6 +1,11 @@
 """Many fits: the numbers of the vmapped fit in whatever form the data come, lanes that keep to themselves; and restarts."""
 
+import os
+import resource
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -186,21 +191,44 @@ def test_what_makes_no_sense_is_refused(batch):
 
 @pytest.mark.slow
 def test_soak_compiles_by_bucket_and_keeps_no_memory():
-    """Ten thousand fits of varying N: programs are as many as buckets and block sizes allow, memory stays flat."""
-    import resource
-
-    rng = np.random.default_rng(3)
+    """Ten thousand fits of varying N: programs are as many as buckets and block sizes allow; ten thousand more add nothing."""
     from jaxgmm.em.lanes import fit_lanes
 
     def batch(seed):
-        lengths = np.exp(np.random.default_rng(seed).uniform(np.log(20), np.log(500), 200)).astype(int)
+        rng = np.random.default_rng(seed)
+        lengths = np.exp(rng.uniform(np.log(20), np.log(500), 200)).astype(int)
         xs = [rng.normal(size=(n, 2)).astype(np.float32) for n in lengths]
         return jaxgmm.fit_many(jax.random.key(seed), xs, num_components=2, tol=1e-3, max_iter=50, history=False)
 
-    for seed in range(5):
-        batch(seed)
-    compiled, peak = fit_lanes._cache_size(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for seed in range(5, 50):
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20  # MiB
+
+    for seed in range(50):
         assert batch(seed).status.shape == (200,)
-    assert fit_lanes._cache_size() <= max(40, compiled + 10)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 100_000  # kilobytes
+    assert fit_lanes._cache_size() <= 5 * 5  # buckets of 32 to 512 rows, blocks of 16 to 256 lanes
+    compiled, held = fit_lanes._cache_size(), resident()
+    for seed in range(50):
+        batch(seed)
+    assert fit_lanes._cache_size() == compiled
+    assert resident() - held < 20
+
+
+_SPREAD = """
+import jax, jax.numpy as jnp, numpy as np, jaxgmm
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+rng = np.random.default_rng(0)
+x = (rng.normal(size=(4, 40, 2)) + 4 * rng.integers(2, size=(4, 40, 1))).astype(np.float32)
+starts = jaxgmm.Mixture(jnp.full((4, 2), 0.5), jnp.asarray(x[:, :2]), jnp.broadcast_to(jnp.eye(2), (4, 2, 2, 2)), "full")
+rows = NamedSharding(Mesh(np.array(jax.devices()), ("sets",)), PartitionSpec("sets"))
+spread = jaxgmm.fit_many(jax.device_put(starts, rows), jax.device_put(jnp.asarray(x), rows), tol=1e-4)
+whole = jaxgmm.fit_many(starts, x, tol=1e-4)
+assert len(jax.devices()) == 2 and len(spread.mixture.means.devices()) == 2
+np.testing.assert_array_equal(spread.num_iter, whole.num_iter)
+np.testing.assert_allclose(spread.mixture.means, whole.mixture.means, rtol=1e-5, atol=1e-5)
+"""
+
+
+def test_a_batch_spread_over_two_devices():
+    """The batch axis on a mesh of two host devices: the same numbers, and they stay where the data were."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
+    subprocess.run([sys.executable, "-c", _SPREAD], env=os.environ | {"XLA_FLAGS": flags}, check=True)
