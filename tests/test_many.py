@@ -166,6 +166,8 @@ def test_inside_jit_and_over_devices(batch, x64):
     assert_same_fits(traced, fits, 1e-12)
     with pytest.raises(ValueError, match="list, inside jit"):
         jax.jit(lambda s, x: many(s, [x[0], x[1]]))(starts, x)
+    with pytest.raises(ValueError, match="groups were given inside jit"):
+        jax.jit(lambda s, x: many(s, x, groups=np.zeros(len(x))))(starts, x[0])
 
 
 def test_what_makes_no_sense_is_refused(batch):

@@ -114,6 +114,10 @@ def fit_many(
     check_flag(history, "history")
     options = Options(max_iter, bool(accelerate), chunk_size, bool(history))
     if is_traced(mixtures, xs, sample_weight, prior, tol, reg_covar) or _is_spread(xs):
+        if groups is not None:
+            raise ValueError(
+                "groups were given inside jit, where their sizes are not known; give (B, N, D), as from jaxgmm.pad."
+            )
         return _vmapped(mixtures, begin, xs, prior, sample_weight, tol=tol, reg_covar=reg_covar, options=options)
     sets = as_sets(xs, groups, sample_weight, mixtures.batch_shape[0] if isinstance(mixtures, Mixture) else None)
     if isinstance(mixtures, Mixture) and (mixtures.batch_shape[0], mixtures.num_features) != (sets.size, sets.num_features):
