@@ -158,6 +158,7 @@ def check_mixture(mixture: Any) -> None:
 
 
 def check_shapes(weights: jax.Array, means: jax.Array, covariances: jax.Array, covariance_type: str) -> None:
+    """Refuses arrays whose shapes do not make a mixture, or a stack of them."""
     if means.ndim < 2:
         raise ValueError(f"means has shape {means.shape}; (..., K, D) was expected: K components of one variable are (K, 1).")
     *batch, k, d = means.shape

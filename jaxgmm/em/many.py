@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
-from ..checks import check_choice, check_count, check_covariance_type, check_flag, check_key, is_traced
+from ..checks import check_count, check_flag, is_traced
 from ..mixture import Mixture
 from ..prior import IndependentPrior, Prior
 from .fitting import as_dtype, check_options, fit, warn_of
@@ -22,7 +22,7 @@ from .lanes import fit_lanes
 from .loop import Options, Problem
 from .result import ComponentStatus, Fit, Status
 from .sets import Sets, as_sets
-from .starts import METHODS, initialize_lanes, weighted_data
+from .starts import check_recipe, initialize_lanes, weighted_data
 
 _BLOCK = 512  # data sets in one program at most: memory stays bounded
 _BLOCK_ROWS = 2**19  # rows in one program, at most
@@ -108,7 +108,9 @@ def fit_many(
             raise ValueError(f"mixtures has batch shape {mixtures.batch_shape}; a stack (B,) of starts was expected, or a key.")
         k, kind, begin = mixtures.num_components, mixtures.covariance_type, _as_given
     else:
-        _check_recipe(mixtures, num_components, covariance_type, method)
+        if num_components is None:
+            raise ValueError("num_components is missing; with a key in place of starts it says how many components to make.")
+        check_recipe(mixtures, num_components, covariance_type, method)
         k, kind = num_components, covariance_type
         begin = partial(initialize_lanes, num_components=k, covariance_type=kind, method=method)
     check_flag(history, "history")
@@ -136,15 +138,6 @@ def fit_many(
 
 def _as_given(starts: Mixture, x: Any, weight: Any) -> Mixture:
     return starts
-
-
-def _check_recipe(key: Any, num_components: Any, covariance_type: Any, method: Any) -> None:
-    check_key(key)
-    if num_components is None:
-        raise ValueError("num_components is missing; with a key in place of starts it says how many components to make.")
-    check_count(num_components, "num_components")
-    check_covariance_type(covariance_type)
-    check_choice(method, "method", METHODS)
 
 
 def _is_spread(xs: Any) -> bool:
@@ -273,11 +266,8 @@ def fit_restarts(
         >>> round(float(best.log_likelihood), 1)
         -1126.3
     """
-    check_key(key)
-    check_count(num_components, "num_components")
+    check_recipe(key, num_components, covariance_type, method)
     check_count(num_restarts, "num_restarts")
-    check_covariance_type(covariance_type)
-    check_choice(method, "method", METHODS)
     x, weight = weighted_data(x, sample_weight, num_components)
     recipe = {"num_components": num_components, "covariance_type": covariance_type, "method": method}
     starts = initialize_lanes(jax.random.split(key, num_restarts), x, weight, **recipe)

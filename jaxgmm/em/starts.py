@@ -78,10 +78,7 @@ def initialize(
         >>> jaxgmm.initialize(jax.random.key(0), jaxgmm.datasets.load("iris"), num_components=3).means.shape
         (3, 4)
     """
-    check_key(key)
-    check_count(num_components, "num_components")
-    check_covariance_type(covariance_type)
-    check_choice(method, "method", METHODS)
+    check_recipe(key, num_components, covariance_type, method)
     x, weight = weighted_data(x, sample_weight, num_components)
     return _initialize(key, x, weight, num_components=num_components, covariance_type=covariance_type, method=method)
 
@@ -105,6 +102,14 @@ def initialize_lanes(
     options = {"num_components": num_components, "covariance_type": covariance_type, "method": method}
     axes = (0, 0 if x.ndim == 3 else None, 0 if weight.ndim == 2 else None, None if present is None else 0)
     return jax.vmap(partial(_initialize, **options), in_axes=axes)(keys, x, weight, present)
+
+
+def check_recipe(key: Any, num_components: Any, covariance_type: Any, method: Any) -> None:
+    """Refuses what no start can be made by."""
+    check_key(key)
+    check_count(num_components, "num_components")
+    check_covariance_type(covariance_type)
+    check_choice(method, "method", METHODS)
 
 
 def from_labels(

@@ -22,7 +22,7 @@ from ..checks import as_data, as_sample_weight, check_number, check_rows_finite,
 from ..density import log_prob
 from ..em.result import Fit, Status
 from ..mixture import num_parameters
-from ..posterior.draws import Posterior, PosteriorStatus
+from ..posterior.draws import Posterior, PosteriorStatus, check_posterior
 from ..posterior.relabel import SMALL_MARGIN, relabel
 from . import page
 from .rows import at, entries, label_free, log_priors, summaries, values
@@ -182,8 +182,7 @@ def _check(fit: Any, posteriors: Mapping[str, Any], x: Any, sample_weight: Any) 
         )
     k, d, kind = fit.mixture.num_components, fit.mixture.num_features, fit.mixture.covariance_type
     for posterior in posteriors.values():
-        if not isinstance(posterior, Posterior):
-            raise TypeError(f"posterior is {type(posterior).__name__}; a jaxgmm.Posterior was expected, as from jaxgmm.nuts.")
+        check_posterior(posterior)
         got = posterior.mixture
         if (got.num_components, got.num_features, got.covariance_type) != (k, d, kind) or len(got.batch_shape) != 2:
             raise ValueError(

@@ -352,11 +352,11 @@ def prepare(
 
 
 def refuse_without_density(bridge: Bridge) -> None:
-    """For concrete bridges: a start where the posterior has no density is no start."""
-    if not bool(jnp.isfinite(bridge.value)):
+    """For concrete bridges, one or a stack: a start where the posterior has no density is no start."""
+    if not bool(jnp.isfinite(bridge.value).all()):
         raise ValueError(
-            "start has no finite posterior density: the prior's density or the data's is zero or overflows there; "
-            "start from jaxgmm.fit(start, x, prior).mixture under the same prior."
+            "start has no finite posterior density and gradient: the prior's density or the data's is zero or overflows there, or "
+            "a gradient is NaN; start from jaxgmm.fit(start, x, prior).mixture under the same prior."
         )
 
 

@@ -14,7 +14,7 @@ from ..density import log_prob
 from ..mixture import Mixture
 from .bridge import Bridge, Problem, chain_starts, from_standard, log_volume, make_space, reference_total
 from .custom import custom_starts, make_custom_space
-from .diagnostics import split_rhat
+from .diagnostics import rhat_limit, split_rhat
 from .draws import Posterior, PosteriorStatus
 
 MIN_SHARE = 0.01  # of another mode's mass beside the first one's: below, it is not spoken of
@@ -158,11 +158,6 @@ def _report_others(
     apart = ~(rhat < rhat_limit(invariants.shape[-1])) & (share > MIN_SHARE)
     good = (status <= PosteriorStatus.DIVERGENCES) & apart.any()
     return stats, jnp.where(good, PosteriorStatus.MULTIMODAL, status)
-
-
-def rhat_limit(num_samples: int) -> float:
-    """Over few draws R-hat of good chains varies too."""
-    return 1.05 + 10 / num_samples
 
 
 def judge(bridge: Bridge, log_density: jax.Array, diverging: jax.Array, rhat: jax.Array, adapted: bool) -> jax.Array:

@@ -14,7 +14,7 @@ from .. import covariance
 from ..checks import is_traced
 from ..mixture import Mixture
 from . import diagnostics
-from .draws import Posterior, PosteriorStatus
+from .draws import Posterior, PosteriorStatus, check_posterior
 
 
 def diagnose(posterior: Posterior) -> dict[str, Any]:
@@ -45,8 +45,7 @@ def diagnose(posterior: Posterior) -> dict[str, Any]:
         >>> bool(jaxgmm.diagnose(posterior)["label_invariant"]["log_density"]["rhat"] < 1.05)
         True
     """
-    if not isinstance(posterior, Posterior):
-        raise TypeError(f"posterior is {type(posterior).__name__}; a jaxgmm.Posterior was expected, as from jaxgmm.nuts.")
+    check_posterior(posterior)
     if is_traced(posterior):
         raise TypeError("posterior is traced; diagnose works on the host: call it outside jit and vmap.")
     if posterior.log_density.ndim != 2:

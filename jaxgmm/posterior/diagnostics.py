@@ -185,6 +185,11 @@ def _pareto_shape(x: Any, xp: Any) -> Any:
     return (n * k + 5) / (n + 10)
 
 
+def rhat_limit(num_samples: int) -> float:
+    """What R-hat of good chains stays under; over few draws it varies too."""
+    return 1.05 + 10 / num_samples
+
+
 def split_rhat(draws: Any) -> Any:
     """Split R-hat without ranks, in JAX, (..., C, S) -> (...): Gelman et al. (2013), eq. 11.4. 1 where there are too few draws."""
     half = draws.shape[-1] // 2

@@ -15,7 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
-from ..checks import as_data, as_sample_weight, check_count, check_key, check_rows_finite, is_positive_definite, is_traced
+from ..checks import (
+    as_data,
+    as_sample_weight,
+    caller_warns,
+    check_count,
+    check_key,
+    check_rows_finite,
+    is_positive_definite,
+    is_traced,
+)
 from ..mixture import Mixture, describe
 from ..prior import check_prior
 
@@ -104,6 +113,24 @@ class Posterior:
             f"{head}: {chains} chains x {draws} draws, {PosteriorStatus(int(self.status)).name}, mean log density "
             f"{float(self.log_density.mean()):.4f} nats\n{describe(self.mixture)}"
         )
+
+
+def check_posterior(posterior: Any) -> None:
+    """Refuses what is not a Posterior."""
+    if not isinstance(posterior, Posterior):
+        raise TypeError(f"posterior is {type(posterior).__name__}; a jaxgmm.Posterior was expected, as from jaxgmm.nuts.")
+
+
+def in_dtype(tree: Any, dtype: Any) -> Any:
+    """Whatever floats a method worked in, the data's dtype."""
+    return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree)
+
+
+def warn_of(posterior: Posterior) -> None:
+    """What an eager posterior has to say of itself, unless it is good."""
+    status = PosteriorStatus(int(posterior.status))
+    if status > PosteriorStatus.FULL_WARMUP:
+        caller_warns(status.sentence)
 
 
 def at_the_door(

@@ -39,7 +39,7 @@ from .bridge import (
     to_standard,
 )
 from .diagnostics import pareto_k
-from .draws import Posterior
+from .draws import Posterior, check_posterior, in_dtype
 from .importance import Labellings, Proposal, adapt, draw, make_labellings, make_proposal
 
 _PILOTS, _ROUNDS = 8, 4  # rounds that adapt the proposal, and rounds that count
@@ -174,8 +174,7 @@ def log_evidence(
 
 
 def _check(posterior: Any, modes: Any) -> None:
-    if not isinstance(posterior, Posterior):
-        raise TypeError(f"posterior is {type(posterior).__name__}; a jaxgmm.Posterior was expected, as from jaxgmm.laplace.")
+    check_posterior(posterior)
     if posterior.prior is None:
         raise TypeError("posterior has no prior; an evidence is an average over one: use laplace, nuts or gibbs.")
     if posterior.log_density.ndim != 2:
@@ -228,7 +227,7 @@ def _estimate(
     rows = len(x) if weight is None else problem.weight.sum()
     offset = total - rows * jnp.log(problem.scale).sum()
     evidence = _summarise(ratios, jnp.where(jnp.isfinite(density), offset, jnp.nan), same)
-    return jax.tree.map(lambda leaf: leaf.astype(x.dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, evidence)
+    return in_dtype(evidence, x.dtype)
 
 
 def _summarise(ratios: jax.Array, offset: jax.Array, same: jax.Array) -> Evidence:

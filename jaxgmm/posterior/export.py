@@ -13,7 +13,7 @@ import numpy as np
 from ..checks import as_data, as_sample_weight, check_rows_finite, is_traced
 from ..density import log_prob
 from ..mixture import Mixture
-from .draws import Posterior
+from .draws import Posterior, check_posterior
 
 # stats of draws (C, S), by the names that ArviZ knows
 _STATS = {
@@ -74,8 +74,7 @@ def to_arviz(posterior: Posterior, x: Any, *, sample_weight: Any = None) -> Any:
 
 def _check(posterior: Any, x: Any, sample_weight: Any) -> tuple[jax.Array, Mixture]:
     """The rows that count, each as often as it does, and the draws."""
-    if not isinstance(posterior, Posterior):
-        raise TypeError(f"posterior is {type(posterior).__name__}; a jaxgmm.Posterior was expected, as from jaxgmm.nuts.")
+    check_posterior(posterior)
     if is_traced(posterior, x, sample_weight):
         raise TypeError("to_arviz works on the host: call it outside jit and vmap.")
     if posterior.log_density.ndim != 2:

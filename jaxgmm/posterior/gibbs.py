@@ -14,14 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
-from ..checks import caller_warns, check_count, check_flag, is_traced
+from ..checks import check_count, check_flag, is_traced
 from ..em.kernels import default_chunk
 from ..mixture import Mixture
 from ..prior import HalfNormal, IndependentPrior, Prior, log_prior
 from .bridge import Problem, from_standard, log_volume, standardise, to_standard
 from .conditionals import Groups, State, draw_state, group_rows, state_of
-from .diagnostics import split_rhat
-from .draws import Posterior, PosteriorStatus, at_the_door
+from .diagnostics import rhat_limit, split_rhat
+from .draws import Posterior, PosteriorStatus, at_the_door, in_dtype, warn_of
 
 _OVERDISPERSION = 2.0  # of the chains' starts, in standard deviations of the parameters given the labels
 _TICKS = 50  # of the progress bar
@@ -91,8 +91,8 @@ def gibbs(
             jax.effects_barrier()
     else:
         posterior = _sample(key, start, x, weight, prior, tick=None, **options)
-    if not traced and int(posterior.status) != PosteriorStatus.OK:
-        caller_warns(PosteriorStatus(int(posterior.status)).sentence)
+    if not traced:
+        warn_of(posterior)
     return posterior
 
 
@@ -157,7 +157,7 @@ def _sample(
     value = found[3][0].sum()  # of the start, not finite if it has no density
     draws = jax.tree.map(lambda leaf: jnp.moveaxis(leaf[1 + num_warmup :], 0, 1), found)
     posterior = _collect(draws, problem, prior, present, kind, value, num_warmup)
-    return jax.tree.map(lambda leaf: leaf.astype(x.dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, posterior)
+    return in_dtype(posterior, x.dtype)
 
 
 def _collect(
@@ -209,8 +209,6 @@ def _volume(problem: Problem, covariance_type: str, present: jax.Array) -> jax.A
 
 def _judge(start_value: jax.Array, log_density: jax.Array, rhat: jax.Array) -> jax.Array:
     """The gravest finding."""
-    # over few draws R-hat of good chains varies too
-    limit = 1.05 + 10 / log_density.shape[1]
-    status = jnp.where(rhat < limit, PosteriorStatus.OK, PosteriorStatus.UNMIXED)
+    status = jnp.where(rhat < rhat_limit(log_density.shape[1]), PosteriorStatus.OK, PosteriorStatus.UNMIXED)
     finite = jnp.isfinite(log_density).all() & jnp.isfinite(start_value)
     return jnp.where(finite, status, PosteriorStatus.NONFINITE)

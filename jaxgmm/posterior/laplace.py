@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..checks import caller_warns, is_traced
+from ..checks import is_traced
 from ..mixture import Mixture
 from ..prior import IndependentPrior, Prior
 from .bridge import (
@@ -31,7 +31,7 @@ from .bridge import (
     reference_total,
     refuse_without_density,
 )
-from .draws import Posterior, PosteriorStatus, at_the_door
+from .draws import Posterior, PosteriorStatus, at_the_door, in_dtype, warn_of
 
 
 def laplace(
@@ -89,9 +89,9 @@ def laplace(
     if not traced:
         refuse_without_density(bridge)
     posterior = _draw(key_draws, bridge, problem, prior, num_samples=num_samples, num_chains=num_chains)
-    posterior = jax.tree.map(lambda leaf: leaf.astype(x.dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, posterior)
-    if not traced and int(posterior.status) != PosteriorStatus.OK:
-        caller_warns(PosteriorStatus(int(posterior.status)).sentence)
+    posterior = in_dtype(posterior, x.dtype)
+    if not traced:
+        warn_of(posterior)
     return posterior
 
 

@@ -12,12 +12,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..checks import caller_warns, check_count, check_number, is_traced
+from ..checks import check_count, check_number, is_traced
 from ..mixture import Mixture
-from .bridge import Bridge, Problem, build_bridge, standardise, to_standard
+from .bridge import Bridge, Problem, build_bridge, refuse_without_density, standardise, to_standard
 from .chains import sample_chains
 from .custom import check_model, check_prior_leaves, custom_bridge, has_bridge, raw_problem
-from .draws import Posterior, PosteriorStatus, at_the_door, check_start
+from .draws import Posterior, PosteriorStatus, at_the_door, check_start, in_dtype, warn_of
 
 # NumPyro's last window, which settles the step size, is 50 steps from 150 on, and a tenth of fewer
 SHORT_WARMUP, FULL_WARMUP = 150, 1000
@@ -125,9 +125,9 @@ def nuts(
         progress=progress and not traced,
     )
     posterior = _choose(run, bridge, adapt_mass_matrix, traced)
-    posterior = jax.tree.map(lambda leaf: leaf.astype(x.dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, posterior)
-    if not traced and int(posterior.status) > PosteriorStatus.FULL_WARMUP:
-        caller_warns(PosteriorStatus(int(posterior.status)).sentence)
+    posterior = in_dtype(posterior, x.dtype)
+    if not traced:
+        warn_of(posterior)
     return posterior
 
 
@@ -221,11 +221,8 @@ def _bridges(
     else:
         starts = jax.tree.map(lambda one, rest: jnp.concatenate([one[None], rest.astype(one.dtype)]), start, others)
         problem, bridge, agrees = _bridge(key, starts, x, weight, prior, model=model)
-    if not traced and not bool(jnp.isfinite(bridge.value).all()):
-        raise ValueError(
-            "start has no finite posterior density and gradient: the prior's density or the data's is zero or overflows there, or "
-            "a gradient is NaN; start from jaxgmm.fit(start, x, prior).mixture under the same prior."
-        )
+    if not traced:
+        refuse_without_density(bridge)
     if not traced and not bool(agrees.all()):
         raise ValueError(
             "model has sites named as jaxgmm.model's that mean something else: at the start's values its weights, means and "

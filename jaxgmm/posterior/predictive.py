@@ -24,7 +24,7 @@ from .. import covariance
 from ..checks import as_data, check_choice, check_count, check_key, is_traced
 from ..density import log_prob, responsibilities
 from ..mixture import Mixture
-from .draws import Posterior
+from .draws import Posterior, check_posterior
 
 KINDS = ("total", "within", "pairs")
 _BATCH_NUMBERS = 1 << 22  # numbers in a batch's largest intermediate
@@ -177,8 +177,7 @@ def assignment_entropy(posterior: Posterior, x: Any, *, kind: str = "total") -> 
 
 def _one_posterior(posterior: Any) -> Mixture:
     """The draws as one stack (M, ...)."""
-    if not isinstance(posterior, Posterior):
-        raise TypeError(f"posterior is {type(posterior).__name__}; a jaxgmm.Posterior was expected, as from jaxgmm.nuts.")
+    check_posterior(posterior)
     mixture = posterior.mixture
     if len(mixture.batch_shape) != 2:
         raise ValueError(f"the posterior has leading axes {mixture.batch_shape}; (C, S) was expected: use jax.vmap.")

@@ -26,7 +26,7 @@ from .. import covariance
 from ..checks import as_data, as_sample_weight, check_choice, check_rows_finite, is_traced
 from ..density import responsibilities
 from ..mixture import Mixture
-from .draws import Posterior
+from .draws import Posterior, check_posterior
 
 METHODS = ("assignment", "stephens", "kl")
 SMALL_MARGIN, SMALL_SHARE = 0.2, 0.05  # labels count as identified if at most this share of margins is this small
@@ -95,8 +95,7 @@ def relabel(
 
 
 def _check(posterior: Any, reference: Any) -> Mixture:
-    if not isinstance(posterior, Posterior):
-        raise TypeError(f"posterior is {type(posterior).__name__}; a jaxgmm.Posterior was expected, as from jaxgmm.nuts.")
+    check_posterior(posterior)
     if hasattr(reference, "mixture"):
         raise TypeError(f"reference is a {type(reference).__name__}; a jaxgmm.Mixture was expected: give its .mixture.")
     if not isinstance(reference, Mixture):
