@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import secrets
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import numpy as np
 
 from .checks import caller_warns, check_covariance_type, is_traced
 from .em.result import Fit
+from .files import replacing
 from .mixture import Mixture, check_shapes
 from .posterior.draws import Posterior
 from .prior import HalfNormal, IndependentPrior, InverseGamma, InverseWishart, Prior
@@ -66,17 +66,9 @@ def save(path: Any, thing: Mixture | Fit | Posterior | Prior | IndependentPrior)
     arrays: dict[str, np.ndarray] = {}
     header = {"format": _FORMAT, "thing": _encode(thing, "", arrays)}
     target = _with_suffix(path)
-    target = Path(os.path.realpath(target))  # through a link, not over it
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        with open(part, "xb") as file:
-            np.savez(file, **{_HEADER: np.array(json.dumps(header))}, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
-    return _with_suffix(path)
+    with replacing(target) as stream:
+        np.savez(stream, **{_HEADER: np.array(json.dumps(header))}, **arrays)
+    return target
 
 
 def load(path: Any) -> Any:

@@ -17,7 +17,7 @@ TYPES = {"full", "tied", "diag", "spherical"}
 
 # ground floor first; a file imports from lower floors, or from files named before it on its own
 FLOORS = [
-    ["covariance", "datasets"],
+    ["covariance", "datasets", "files"],
     ["checks"],
     ["mixture"],
     ["density", "prior"],
@@ -34,7 +34,14 @@ FLOORS = [
             "importance evidence diagnose export".split()
         )
     ],
-    [*("experiment." + name for name in ("rows", "page", "verdict", "compare", "calibrate", "study")), "reading", "io"],
+    [
+        *(
+            f"experiment.{name}"
+            for name in "rows joint scores page verdict compare blocks methods intervals quantities bands calibrate study".split()
+        ),
+        "reading",
+        "io",
+    ],
     ["plot"],
     ["report"],
     ["cli", "__main__"],

@@ -12,7 +12,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,6 +20,7 @@ import numpy as np
 from ..checks import as_data, as_sample_weight, check_number, check_rows_finite, is_traced
 from ..density import log_prob
 from ..em.result import Fit, Status
+from ..files import write_text
 from ..mixture import num_parameters
 from ..posterior.draws import Posterior, PosteriorStatus, check_posterior
 from ..posterior.relabel import SMALL_MARGIN, relabel
@@ -280,5 +280,5 @@ def _plain(value: Any) -> Any:
 
 def _written(text: str, path: Any) -> str:
     if path is not None:
-        Path(path).write_text(text, encoding="utf-8")
+        write_text(path, text)
     return text
