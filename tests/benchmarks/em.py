@@ -108,8 +108,22 @@ def side_by_side(first, second, repeats: int) -> tuple[list[float], list[float]]
     return [p[0] for p in pairs], [p[1] for p in pairs]
 
 
+def machine(dtype: type) -> tuple[float, float]:
+    """What there is to be had: GFLOP/s of JAX's product of two large matrices, and GB/s of reading, as a sum over 256 MB reads."""
+    size, many = 2048, 2**28 // np.dtype(dtype).itemsize
+    matrix, long = jnp.ones((size, size), dtype), jnp.ones(many, dtype)
+    multiply, total = jax.jit(lambda a: a @ a), jax.jit(jnp.sum)
+    runs = [lambda: jax.block_until_ready(multiply(matrix)), lambda: jax.block_until_ready(total(long))]
+    for run in runs:
+        run()
+    seconds = [min(timed(run) for _ in range(7)) for run in runs]
+    return 2 * size**3 / seconds[0] / 1e9, long.nbytes / seconds[1] / 1e9
+
+
 def table(dtype: type, kinds: tuple[str, ...], sizes: list[int], repeats: int) -> None:
-    """Milliseconds an iteration and the ratio with its range."""
+    """Milliseconds an iteration and the ratio with its range; shares of the machine's rates, a step reading the data once."""
+    product, reading = machine(dtype)
+    print(f"{np.dtype(dtype).name}: matrix products at {product:.0f} GFLOP/s, reading at {reading:.1f} GB/s", flush=True)
     for i in sizes:
         n, d, k = SIZES[i]
         x, start = problem(n, d, k, dtype)
@@ -120,12 +134,13 @@ def table(dtype: type, kinds: tuple[str, ...], sizes: list[int], repeats: int) -
             peer, own = side_by_side(sklearn_steps(x, begun), ours(data, begun), repeats)
             ratios = sorted(a / b for a, b in zip(peer, own, strict=True))
             flops = n * k * (4 * d * d if kind in ("full", "tied") else 6 * d)
-            rate = flops * STEPS / statistics.median(own) / 1e9
+            a_step = statistics.median(own) / STEPS
+            shares = f"{flops / a_step / 1e9 / product:.0%} of the product's rate, {x.nbytes / a_step / 1e9 / reading:.1%} of reading's"
             target = TARGETS[dtype][i] if kind == "full" else None
             print(
                 f"{n:>7} {d:>3} {k:>3} {kind:>9} {np.dtype(dtype).name}: sklearn {statistics.median(peer) / STEPS * 1e3:8.2f} ms, "
-                f"jaxgmm {statistics.median(own) / STEPS * 1e3:8.3f} ms, ratio {statistics.median(ratios):5.1f} "
-                f"({ratios[0]:.1f} to {ratios[-1]:.1f}), target {target}; {rate:.1f} GFLOP/s; first call {compile_seconds:.2f} s",
+                f"jaxgmm {a_step * 1e3:8.3f} ms, ratio {statistics.median(ratios):5.1f} "
+                f"({ratios[0]:.1f} to {ratios[-1]:.1f}), target {target}; {shares}; first call {compile_seconds:.2f} s",
                 flush=True,
             )
 

@@ -139,7 +139,9 @@ def poison(options: argparse.Namespace) -> None:
             seconds = first_call(run)
             own += [seconds] if turn else []  # the first compiles
     sound, poisoned = map(statistics.median, times)
-    print(f"ten poisoned lanes of 1000: {poisoned:.3f} s, unspoilt {sound:.3f} s, ratio {poisoned / sound:.2f}, target at most 1.1")
+    print(
+        f"ten poisoned lanes of 1000: {poisoned:.3f} s, unspoilt {sound:.3f} s, ratio {poisoned / sound:.2f}, target at most 1.1"
+    )
 
 
 def ragged_data() -> list[np.ndarray]:
