@@ -1,9 +1,9 @@
-"""EM iterations against scikit-learn and gmmx, from the same start, in one run.
+"""EM iterations against scikit-learn, from the same start, in one run; peers.py has gmmx, tgmm and mclust.
 
-    python tests/benchmarks/em.py [speed] [types] [gmmx] [accelerate] [memory] [starts]        (without a name: all)
+    python tests/benchmarks/em.py [speed] [types] [accelerate] [memory] [starts]        (without a name: all)
 
 speed, types: ten iterations a timing, medians of several, peer and jaxgmm by turns, ratios with their range, compile time apart.
-gmmx: its float32 fits beside ours, where gmmx is installed. accelerate: E-steps, plain over accelerated, over random problems.
+accelerate: E-steps, plain over accelerated, over random problems.
 memory: peak of a fit above a process that only holds the data. starts: time of `initialize`, and the likelihood EM reaches.
 """
 
@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 import warnings
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -157,29 +156,6 @@ def types(options: argparse.Namespace) -> None:
         table(np.dtype(dtype).type, ("full", "tied", "diag", "spherical"), [2, 3], options.repeats)
 
 
-def gmmx(options: argparse.Namespace) -> None:
-    """gmmx has no option for a start's dtype: float32, in a process without x64."""
-    script = f"""
-import sys, time, statistics, warnings
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-import jax, numpy as np, em, jaxgmm
-import jax.numpy as jnp
-from gmmx import EMFitter, GaussianMixtureModelJax
-for i in (2, 4):
-    n, d, k = em.SIZES[i]
-    x, start = em.problem(n, d, k, np.float32)
-    data = jnp.asarray(x)
-    model = GaussianMixtureModelJax.from_squeezed(means=start.means, covariances=start.covariances, weights=start.weights)
-    fitter = EMFitter(max_iter=em.STEPS, tol=0.0)
-    peer = lambda: jax.block_until_ready(fitter.fit(x=data, gmm=model))
-    times = em.side_by_side(peer, em.ours(data, start), {options.repeats})
-    ratios = sorted(a / b for a, b in zip(*times))
-    print(f"{{n}} {{d}} {{k}}: gmmx {{statistics.median(times[0]) * 100:.2f}} ms, jaxgmm {{statistics.median(times[1]) * 100:.3f}} ms a step, "
-          f"ratio {{statistics.median(ratios):.1f}} ({{ratios[0]:.1f}} to {{ratios[-1]:.1f}})")
-"""
-    subprocess.run([sys.executable, "-c", script], check=False)
-
-
 def random_problems(count: int) -> list[tuple[str, jax.Array, jaxgmm.Mixture]]:
     """Stacks of data sets and starts, from overlapping to separated, of all types."""
     shapes = [("full", 200, 2, 3), ("tied", 300, 2, 3), ("diag", 300, 4, 4), ("full", 200, 1, 2), ("spherical", 200, 2, 4)]
@@ -304,7 +280,7 @@ def starts(options: argparse.Namespace) -> None:
         print(f"{line} sklearn {np.mean(peer):.3f} (sd {np.std(peer):.2f})", flush=True)
 
 
-SECTIONS = {"speed": speed, "types": types, "gmmx": gmmx, "accelerate": accelerate, "memory": memory, "starts": starts}
+SECTIONS = {"speed": speed, "types": types, "accelerate": accelerate, "memory": memory, "starts": starts}
 
 
 def main() -> None:
