@@ -1,0 +1,84 @@
+"""Pictures of studies: whether ranks are uniform, which model is best, how often intervals hold the truth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from ..em.select import Selection
+from .style import COLORS, DASHES, INK, MARKERS, plain
+
+
+def rank_ecdfs(ax: Axes, calibration: Any) -> Axes:
+    """ECDF of each quantity's ranks less what is expected of uniform ones, with the band that all of them should stay in.
+
+    A curve within the band is thin and grey; one that leaves it is strong, marked and named. A hump above 0 at the left and
+    below it at the right is a posterior too narrow; the reverse one too wide; all above or below is a bias.
+
+    Args:
+        ax: axes to draw on.
+        calibration: as from `jaxgmm.calibrate`.
+
+    Returns:
+        The axes.
+
+    Example:
+        >>> rank_ecdfs(ax, jaxgmm.calibrate(key, prior, "gibbs", **options))  # doctest: +SKIP
+    """
+    grid, lower, upper = (np.asarray(v, float) for v in calibration.band())
+    ranks = np.asarray(calibration.ranks)
+    scaled = np.sort((ranks + 1) / (calibration.num_draws + 1), axis=0)  # (B, Q), uniform on (0, 1] in the limit
+    ax.fill_between(grid, lower, upper, color="0.88", linewidth=0, zorder=0, label="band")
+    ax.axhline(0, color="0.6", linewidth=0.8, zorder=1)
+    outside = 0
+    for q, name in enumerate(calibration.quantities):
+        curve = np.searchsorted(scaled[:, q], grid + 1e-9, side="right") / len(scaled) - grid
+        if ((curve >= lower - 1e-9) & (curve <= upper + 1e-9)).all():
+            ax.plot(grid, curve, color="0.45", linewidth=0.9, zorder=2)
+            continue
+        style = {"color": COLORS[outside % 7], "linestyle": DASHES[outside % 7], "marker": MARKERS[outside % 7]}
+        ax.plot(grid, curve, **style, linewidth=1.6, markersize=4, markevery=0.1, zorder=3, label=plain(name))
+        outside += 1
+    inside = len(calibration.quantities) - outside
+    ax.plot([], [], color="0.45", linewidth=0.9, label=f"{inside} quantit{'y' if inside == 1 else 'ies'} inside")
+    ax.legend(fontsize=7, frameon=False, ncols=1 + (outside > 8), loc="upper right")
+    ax.set(xlim=(0, 1), xlabel="rank of the truth among the draws, as a share", ylabel="ECDF less the uniform one")
+    return ax
+
+
+def selection(ax: Axes, selection: Selection) -> Axes:
+    """The criterion against the number of components, a line a covariance type; the best ringed, spikes crossed out.
+
+    Args:
+        ax: axes to draw on.
+        selection: as from `jaxgmm.select`.
+
+    Returns:
+        The axes.
+
+    Example:
+        >>> selection(ax, jaxgmm.select(key, x))  # doctest: +SKIP
+    """
+    cells = [cell for cell in selection.cells.values() if np.isfinite(cell.criterion)]
+    for i, kind in enumerate(dict.fromkeys(cell.covariance_type for cell in cells)):
+        own = sorted((cell for cell in cells if cell.covariance_type == kind), key=lambda cell: cell.num_components)
+        counts, values = [cell.num_components for cell in own], [cell.criterion for cell in own]
+        style = {"color": COLORS[i % 7], "marker": MARKERS[i % 7], "linestyle": DASHES[i % 7]}
+        ax.plot(counts, values, **style, linewidth=1.5, markersize=5, label=kind, zorder=2)
+    spikes = [(cell.num_components, cell.criterion) for cell in cells if cell.spike]
+    if spikes:
+        ax.plot(
+            *zip(*spikes, strict=True), "x", color=INK, markersize=9, markeredgewidth=1.6, label="spike: not chosen", zorder=3
+        )
+    best = selection.best
+    if np.isfinite(best.criterion):
+        where = f"best: {best.covariance_type}, K = {best.num_components}"
+        ring = {"markersize": 14, "markerfacecolor": "none", "markeredgecolor": INK, "markeredgewidth": 1.8}
+        ax.plot(best.num_components, best.criterion, "o", **ring, linestyle="none", label=where, zorder=4)
+    ax.set(xlabel="number of components K", ylabel=f"{selection.criterion.upper()} (nats times two), lower is better")
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.margins(y=0.1)
+    ax.legend(fontsize=8, frameon=False)
+    return ax
