@@ -194,6 +194,7 @@ def test_options_are_keyword_only():
         "labels",
         "responsibilities",
         "posterior",
+        "comparison",
         "fit",
         "reference",
         "num_samples",

@@ -157,7 +157,7 @@ def test_interrupts_and_surprises_are_a_line(capsys, monkeypatch, tmp_path):
         (RuntimeError("odd\nmore"), 1, "RuntimeError: odd"),
         (PermissionError(13, "Permission denied", "x.json"), 2, "x.json: Permission denied"),
     ]:
-        monkeypatch.setattr("jaxgmm.cli._read", stop(error))
+        monkeypatch.setattr("jaxgmm.cli.fit.read_data", stop(error))
         assert main(["fit", "faithful", "-k", "2"]) == code
         (line,) = capsys.readouterr().err.splitlines()
         assert words in line
