@@ -72,6 +72,8 @@ _LAZY = {
     "coclustering": ".posterior.predictive",
     "assignment_entropy": ".posterior.predictive",
     "to_arviz": ".posterior.export",
+    "calibrate": ".experiment.calibrate",
+    "Calibration": ".experiment.calibration",
     "compare": ".experiment.compare",
     "Comparison": ".experiment.compare",
     "save": ".io",
