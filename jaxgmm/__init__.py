@@ -74,6 +74,8 @@ _LAZY = {
     "coclustering": ".posterior.predictive",
     "assignment_entropy": ".posterior.predictive",
     "to_arviz": ".posterior.export",
+    "calibrate": ".experiment.calibrate",
+    "Calibration": ".experiment.calibration",
     "compare": ".experiment.compare",
     "Comparison": ".experiment.compare",
     "write_report": ".report",
