@@ -1,7 +1,5 @@
 """Pictures by what their axes hold, not by pixels."""
 
-from types import SimpleNamespace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +12,7 @@ from matplotlib.figure import Figure
 import jaxgmm
 from jaxgmm import plot
 from jaxgmm.em.select import Cell, Selection
+from jaxgmm.experiment.calibration import Calibration
 from jaxgmm.experiment.compare import Comparison
 
 
@@ -262,21 +261,22 @@ def test_pairs_are_draws_laplace_and_em(plane):
 
 
 def calibration_of(ranks, num_draws):
-    """What rank_ecdfs needs of a Calibration; a band of 0.1 either side."""
-    grid = np.arange(num_draws + 2) / (num_draws + 1)
-    half = np.where((grid == 0) | (grid == 1), 0, 0.1)
     names = [f"quantity {q}" for q in range(ranks.shape[1])]
-    return SimpleNamespace(ranks=ranks, num_draws=num_draws, quantities=names, band=lambda: (grid, -half, half))
+    return Calibration("gibbs", {}, names, np.ones(len(names), bool), ranks, num_draws, np.ones(ranks.shape), [], {}, {}, 0.01)
 
 
 def test_rank_ecdfs_name_what_leaves_the_band(ax):
     uniform = np.repeat(np.arange(20), 5)
-    plot.rank_ecdfs(ax, calibration_of(np.stack([uniform, uniform // 2, uniform[::-1]], 1), 19))
+    missing = np.where(np.arange(100) < 4, -1, uniform[::-1])  # not ranked in four data sets
+    plot.rank_ecdfs(ax, calibration_of(np.stack([uniform, uniform // 2, missing], 1), 19))
     curves = [line for line in ax.lines if len(line.get_xdata()) == 21]
     assert [line.get_label().startswith("_") for line in curves] == [True, False, True]
     assert curves[0].get_ydata() == pytest.approx(0, abs=1e-12)
     assert curves[1].get_ydata()[[0, 10, 20]] == pytest.approx([0, 0.5, 0])  # all ranks under the middle
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["band", "quantity 1", "2 quantities inside"]
+    named = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert named == ["99 % band, all quantities at once", "quantity 1", "2 quantities inside"]
+    with pytest.raises(ValueError, match="no ranks"):
+        plot.rank_ecdfs(ax, calibration_of(np.zeros((5, 0), int), 19))
 
 
 def test_selection_has_a_line_a_type_and_marks_the_best(ax):

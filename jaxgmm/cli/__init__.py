@@ -16,7 +16,7 @@ import jax
 
 from .. import __version__
 from ..checks import check_count
-from . import compare, fit, sample, select
+from . import calibrate, compare, fit, sample, select
 from .shared import say
 
 _REFUSED, _FAILED, _INTERRUPTED = 2, 1, 130
@@ -24,6 +24,10 @@ _COMMANDS = {
     "fit": (fit, "fit a mixture by EM under the default prior; prints it and writes a json"),
     "compare": (compare, "EM against the posterior; prints a table, writes a figure and a json"),
     "select": (select, "how many components, of which type; prints a table, writes a figure and a json"),
+    "calibrate": (
+        calibrate,
+        "is a method right? ranks and coverage over simulated data sets; prints them, writes csv, json, figure",
+    ),
     "sample": (sample, "draw data from a mixture that fit, compare or select wrote"),
 }
 

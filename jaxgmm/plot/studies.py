@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from matplotlib.axes import Axes
 
 from ..em.select import Selection
+from ..experiment.calibration import Calibration
 from .style import COLORS, DASHES, INK, MARKERS, plain
 
 
-def rank_ecdfs(ax: Axes, calibration: Any) -> Axes:
+def rank_ecdfs(ax: Axes, calibration: Calibration) -> Axes:
     """ECDF of each quantity's ranks less what is expected of uniform ones, with the band that all of them should stay in.
 
-    A curve within the band is thin and grey; one that leaves it is strong, marked and named. A hump above 0 at the left and
-    below it at the right is a posterior too narrow; the reverse one too wide; all above or below is a bias.
+    A curve within the band is thin and grey; one that leaves it is strong, marked and named, ringed where
+    it is least probable. Above the band at the left and
+    under it at the right the draws are too narrow, the other way round too wide; above it throughout they are too high, under
+    it too low.
 
     Args:
         ax: axes to draw on.
@@ -24,26 +25,34 @@ def rank_ecdfs(ax: Axes, calibration: Any) -> Axes:
     Returns:
         The axes.
 
+    Raises:
+        ValueError: nothing was ranked, as by bootstrap.
+
     Example:
         >>> rank_ecdfs(ax, jaxgmm.calibrate(key, prior, "gibbs", **options))  # doctest: +SKIP
     """
-    grid, lower, upper = (np.asarray(v, float) for v in calibration.band())
-    ranks = np.asarray(calibration.ranks)
-    scaled = np.sort((ranks + 1) / (calibration.num_draws + 1), axis=0)  # (B, Q), uniform on (0, 1] in the limit
-    ax.fill_between(grid, lower, upper, color="0.88", linewidth=0, zorder=0, label="band")
+    if not calibration.quantities:
+        raise ValueError(f"calibration of {calibration.method} has no ranks; one of nuts, gibbs or laplace was expected.")
+    grid, lower, upper = calibration.band()
+    certain = 100 * (1 - calibration.alpha)
+    ax.fill_between(
+        grid, lower, upper, color="0.88", linewidth=0, zorder=0, label=f"{certain:g} % band, all quantities at once"
+    )
     ax.axhline(0, color="0.6", linewidth=0.8, zorder=1)
     outside = 0
-    for q, name in enumerate(calibration.quantities):
-        curve = np.searchsorted(scaled[:, q], grid + 1e-9, side="right") / len(scaled) - grid
-        if ((curve >= lower - 1e-9) & (curve <= upper + 1e-9)).all():
+    for row in calibration.rows:
+        curve = calibration.ecdf(row["name"])[1]
+        if row["inside"]:
             ax.plot(grid, curve, color="0.45", linewidth=0.9, zorder=2)
             continue
         style = {"color": COLORS[outside % 7], "linestyle": DASHES[outside % 7], "marker": MARKERS[outside % 7]}
-        ax.plot(grid, curve, **style, linewidth=1.6, markersize=4, markevery=0.1, zorder=3, label=plain(name))
+        ax.plot(grid, curve, **style, linewidth=1.6, markersize=4, markevery=0.1, zorder=3, label=plain(row["name"]))
+        ax.plot(row["at"], row["deviation"], "o", markersize=10, markerfacecolor="none", markeredgecolor=INK, zorder=4)
         outside += 1
     inside = len(calibration.quantities) - outside
     ax.plot([], [], color="0.45", linewidth=0.9, label=f"{inside} quantit{'y' if inside == 1 else 'ies'} inside")
-    ax.legend(fontsize=7, frameon=False, ncols=1 + (outside > 8), loc="upper right")
+    columns = 1 + (outside > 6) + (outside > 14)
+    ax.legend(fontsize=7, frameon=False, ncols=columns, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
     ax.set(xlim=(0, 1), xlabel="rank of the truth among the draws, as a share", ylabel="ECDF less the uniform one")
     return ax
 
