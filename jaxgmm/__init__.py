@@ -74,6 +74,9 @@ _LAZY = {
     "to_arviz": ".posterior.export",
     "compare": ".experiment.compare",
     "Comparison": ".experiment.compare",
+    "Design": ".experiment.design",
+    "Study": ".experiment.study",
+    "coverage_study": ".experiment.study",
     "save": ".io",
     "load": ".io",
 }
