@@ -37,7 +37,7 @@ FLOORS = [
     [
         *(
             f"experiment.{name}"
-            for name in "rows joint scores page verdict compare blocks methods intervals quantities bands tables calibration calibrate study".split()
+            for name in "rows joint scores page verdict compare blocks methods intervals quantities bands tables calibration calibrate design coverage study".split()
         ),
         "reading",
         "io",
@@ -204,6 +204,7 @@ def test_options_are_keyword_only():
         "method",
         "data_sets",
         "data",
+        "design",
     }
     for name in PUBLIC:
         thing = getattr(jaxgmm, name)
