@@ -8,6 +8,8 @@ import jax
 import numpy as np
 import pytest
 
+from test_plot import study_of
+
 import jaxgmm
 from jaxgmm.cli import main
 from jaxgmm.reading import read_table
@@ -283,3 +285,38 @@ def test_calibrate_refuses(capsys, tmp_path):
     assert "not the file of a study" in refused(
         capsys, "calibrate", "laplace", "--resume", tmp_path / "other.npz", "--out", tmp_path
     )
+
+
+def test_study(capsys, monkeypatch, tmp_path):
+    calls = []
+
+    def coverage_study(key, design, *, path, progress):
+        calls.append((design, path, progress))
+        return study_of(design)
+
+    monkeypatch.setattr("jaxgmm.experiment.study.coverage_study", coverage_study)
+    (tmp_path / "small.toml").write_text('separations = [1, 4]\nnum_observations = [50]\nmethods = ["map"]\n')
+    arguments = ["study", str(tmp_path / "small.toml"), "--out", str(tmp_path / "new")]
+    assert main(arguments) == 0
+    captured = capsys.readouterr()
+    assert "Coverage study" in captured.out and captured.err == ""
+    ((design, path, progress),) = calls
+    assert design.separations == (1, 4) and path == tmp_path / "new" / "small-study.npz" and not progress
+    record = json.loads((tmp_path / "new" / "small-study.json").read_text())
+    assert len(record["study"]["rows"]) == 4 and record["study"]["design"]["methods"] == ["map"]
+    assert (tmp_path / "new" / "small-study.png").read_bytes().startswith(b"\x89PNG")
+    assert len((tmp_path / "new" / "small-study.csv").read_text().splitlines()) == 5
+    assert "would be overwritten" in refused(capsys, *arguments)
+    assert main([*arguments, "--force", "--resume", str(tmp_path / "kept.npz")]) == 0 and calls[1][1] == tmp_path / "kept.npz"
+
+
+def test_study_refuses(capsys, tmp_path):
+    assert "there is no file" in refused(capsys, "study", tmp_path / "no.toml")
+    for text, words in [("[", "not a TOML file"), ("wide = 3", "wide"), ("num_datasets = 0", "num_datasets")]:
+        (tmp_path / "bad.toml").write_text(text)
+        assert words in refused(capsys, "study", tmp_path / "bad.toml", "--out", tmp_path)
+    (tmp_path / "good.toml").write_text("num_datasets = 2")
+    (tmp_path / "other.npz").write_text("hello")
+    other = ["--resume", tmp_path / "other.npz", "--out", tmp_path]
+    assert "not the file of a study" in refused(capsys, "study", tmp_path / "good.toml", *other)
+    assert not list(tmp_path.glob("good-*"))

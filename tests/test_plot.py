@@ -14,6 +14,8 @@ from jaxgmm import plot
 from jaxgmm.em.select import Cell, Selection
 from jaxgmm.experiment.calibration import Calibration
 from jaxgmm.experiment.compare import Comparison
+from jaxgmm.experiment.design import Design
+from jaxgmm.experiment.study import Study
 
 
 @pytest.fixture
@@ -290,6 +292,41 @@ def test_selection_has_a_line_a_type_and_marks_the_best(ax):
     assert diag.get_xydata().tolist() == [[1, 9], [2, 7]] and full.get_linestyle() != diag.get_linestyle()
     assert spikes.get_xydata().tolist() == [[3, 1]] and best.get_xydata().tolist() == [[2, 5]]
     assert "BIC" in ax.get_ylabel() and "best: full, K = 2" in best.get_label()
+
+
+def study_of(design):
+    """A Study of one weight and one mean, made up: coverage is a tenth of the separation, but of "map" all."""
+    rows = []
+    for kind in design.covariance_types:
+        for n in design.num_observations:
+            for separation in design.separations:
+                for method in design.methods:
+                    for p, what in enumerate(("weight", "mean")):
+                        row = {"covariance_type": kind, "num_observations": n, "separation": separation, "method": method}
+                        row |= {"name": f"{what}s[0]", "kind": what, "component": 0, "features": ["0"] * p, "truth": 0.5}
+                        row |= {"statuses": {"CONVERGED": 20}, "seconds_per_dataset": 0.001, "num_datasets": 20}
+                        row |= {"coverage_90": 1.0 if method == "map" else separation / 10 + p / 100, "coverage_90_se": 0.05}
+                        row |= {"coverage_50": 0.5, "coverage_50_se": 0.1, "width_90_median": 1.0, "bias": 0.0, "rmse": 0.1}
+                        rows.append(row | {"share_undefined": 0.0, "share_failed": 0.0})
+    return Study(design, {"dtype": "float32"}, rows)
+
+
+def test_coverage_has_a_point_for_each_cell_and_method(ax):
+    design = Design(separations=(1.0, 3.0), num_observations=(50, 200), methods=("map", "laplace"), num_datasets=20)
+    plot.coverage(ax, study_of(design), kind="mean")
+    lines = [container.lines[0].get_xydata() for container in ax.containers]
+    assert lines[0][:, 1] == pytest.approx(100) and lines[1][:, 1] == pytest.approx([11, 31, 11, 31])
+    assert (np.diff(lines[1][:, 0]) > 0).all() and (lines[1][:, 0] > lines[0][:, 0]).all()
+    bars = [container.lines[2][0].get_segments()[0] for container in ax.containers]
+    assert np.ptp(bars[0][:, 1]) == pytest.approx(20)  # two standard errors of 5 % either side
+    assert [text.get_text() for text in ax.texts] == ["N = 50", "N = 200"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["EM, posterior mode", "Laplace"]
+    other = Figure().subplots()
+    plot.coverage(other, study_of(design), probability=0.5)
+    assert other.containers[1].lines[0].get_ydata() == pytest.approx(50)
+    for options in ({"probability": 0.8}, {"kind": "covariance"}, {"covariance_type": "tied"}):
+        with pytest.raises(ValueError, match="it has 50 %, 90 % and full"):
+            plot.coverage(ax, study_of(design), **options)
 
 
 def test_names_with_dollars_stay_as_they_are(ax):

@@ -16,7 +16,7 @@ import jax
 
 from .. import __version__
 from ..checks import check_count
-from . import calibrate, compare, fit, sample, select
+from . import calibrate, compare, fit, sample, select, study
 from .shared import say
 
 _REFUSED, _FAILED, _INTERRUPTED = 2, 1, 130
@@ -28,6 +28,7 @@ _COMMANDS = {
         calibrate,
         "is a method right? ranks and coverage over simulated data sets; prints them, writes csv, json, figure",
     ),
+    "study": (study, "bias, error and coverage of every method, from a design; prints tables, writes csv, json, figure"),
     "sample": (sample, "draw data from a mixture that fit, compare or select wrote"),
 }
 

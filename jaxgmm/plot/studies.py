@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 
 from ..em.select import Selection
 from ..experiment.calibration import Calibration
-from .style import COLORS, DASHES, INK, MARKERS, plain
+from ..experiment.study import Study
+from .style import COLORS, DASHES, INK, MARKERS, method_style, plain
 
 
 def rank_ecdfs(ax: Axes, calibration: Calibration) -> Axes:
@@ -91,3 +94,71 @@ def selection(ax: Axes, selection: Selection) -> Axes:
     ax.margins(y=0.1)
     ax.legend(fontsize=8, frameon=False)
     return ax
+
+
+def coverage(
+    ax: Axes, study: Study, *, probability: float | None = None, kind: str | None = None, covariance_type: str | None = None
+) -> Axes:
+    """How often intervals hold the truth, a point a method, by distance of the components within number of observations.
+
+    Bars are two Monte Carlo standard errors of one parameter either side; an interval that is undefined counts as a miss.
+
+    Args:
+        ax: axes to draw on; wide ones are best.
+        study: as from `jaxgmm.coverage_study`.
+        probability: of the intervals; None: the largest of the design.
+        kind: "weight", "mean", "variance" or "covariance"; None: the average over all parameters.
+        covariance_type: one of the design's; None: the first.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: nothing of that probability, kind or type is in the study.
+
+    Example:
+        >>> coverage(ax, jaxgmm.coverage_study(key, design), kind="variance")  # doctest: +SKIP
+    """
+    design = study.design
+    probability = max(design.probabilities) if probability is None else probability
+    covariance_type = design.covariance_types[0] if covariance_type is None else covariance_type
+    name = f"coverage_{100 * probability:g}"
+    rows = [
+        row for row in study.rows if row["covariance_type"] == covariance_type and kind in (None, row["kind"]) and name in row
+    ]
+    if not rows:
+        raise ValueError(
+            f"the study has no {100 * probability:g} % intervals of {kind or 'parameters'} with {covariance_type} covariances; it "
+            f"has {', '.join(f'{100 * p:g} %' for p in design.probabilities)} and {', '.join(design.covariance_types)}."
+        )
+    cells = [(n, s) for n in design.num_observations for s in design.separations]
+    places = [i + 0.7 * design.num_observations.index(n) for i, (n, _) in enumerate(cells)]
+    step = 0.7 / len(design.methods)
+    for m, method in enumerate(design.methods):
+        shade, marker, text = method_style(method, m)
+        found = [_covered(rows, cell, method, name) for cell in cells]
+        middle, error = 100 * np.array(found).T
+        at = np.array(places) + step * (m - (len(design.methods) - 1) / 2)
+        ax.errorbar(at, middle, 2 * error, fmt=marker, color=shade, markersize=5, linewidth=1.2, label=text, zorder=2)
+    ax.axhline(100 * probability, color=INK, linewidth=1.0, linestyle=DASHES[1], zorder=1)
+    ax.set_xticks(places, [f"{s:g}" for _, s in cells])
+    for n in design.num_observations:
+        own = [place for place, cell in zip(places, cells, strict=True) if cell[0] == n]
+        where = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "center", "fontsize": 8}
+        ax.annotate(f"N = {n}", (float(np.mean(own)), 1), (0, 3), **where)
+        if n != design.num_observations[-1]:
+            ax.axvline(max(own) + 0.85, color="0.8", linewidth=0.8, zorder=0)
+    what = f"{kind}s" if kind else "all parameters"
+    ax.set(
+        xlabel="distance of the components, standard deviations",
+        ylabel=f"% of {100 * probability:g} % intervals that hold the truth\n{what}, {covariance_type}",
+    )
+    ax.set_ylim(-2, 104)
+    ax.legend(fontsize=8, frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1.06), borderaxespad=0.2)
+    return ax
+
+
+def _covered(rows: list[dict[str, Any]], cell: tuple[int, float], method: str, name: str) -> tuple[float, float]:
+    """Mean over parameters, and the largest Monte Carlo standard error of one."""
+    own = [row for row in rows if (row["num_observations"], row["separation"], row["method"]) == (*cell, method)]
+    return float(np.mean([row[name] for row in own])), max(row[f"{name}_se"] for row in own)

@@ -14,8 +14,8 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 3)), (0, (1, 3)))
 INK = "#222222"
-METHODS = ("nuts", "gibbs", "laplace", "bootstrap")
-DISPLAYED = {"nuts": "NUTS", "gibbs": "Gibbs", "laplace": "Laplace", "bootstrap": "bootstrap", "em": "EM"}
+METHODS = ("nuts", "gibbs", "laplace", "bootstrap", "em", "map")
+DISPLAYED = {"nuts": "NUTS", "gibbs": "Gibbs", "laplace": "Laplace", "em": "EM, likelihood", "map": "EM, posterior mode"}
 
 
 def color(component: int) -> str:
@@ -34,10 +34,10 @@ def method_style(method: str, position: int = 0) -> tuple[str, str, str]:
     Example:
         >>> method_style("gibbs")
         ('#D55E00', 's', 'Gibbs')
-        >>> method_style("mine", 1)
-        ('#56B4E9', 'P', 'mine')
+        >>> method_style("mine")
+        ('#7A6A00', 'X', 'mine')
     """
-    place = METHODS.index(method) if method in METHODS else len(METHODS) + position % 3
+    place = METHODS.index(method) if method in METHODS else (len(METHODS) + position) % len(COLORS)
     return COLORS[place], MARKERS[place], DISPLAYED.get(method, str(method))
 
 
