@@ -37,7 +37,7 @@ FLOORS = [
     [
         *(
             f"experiment.{name}"
-            for name in "rows joint scores page verdict compare blocks methods intervals quantities bands tables calibration calibrate study".split()
+            for name in "rows joint scores page verdict compare blocks methods intervals quantities bands tables calibration design calibrate study".split()
         ),
         "reading",
         "io",
