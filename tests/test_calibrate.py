@@ -48,12 +48,12 @@ HALF = narrowed(0.5)
 
 @pytest.fixture(scope="module")
 def good():
-    return jaxgmm.calibrate(jax.random.key(0), sampling_prior(), "gibbs", **SMALL, **OPTIONS)
+    return jaxgmm.calibrate(jax.random.key(1), sampling_prior(), "gibbs", **SMALL, **OPTIONS)
 
 
 @pytest.fixture(scope="module")
 def bad():
-    return jaxgmm.calibrate(jax.random.key(0), sampling_prior(), HALF, **SMALL, **OPTIONS)
+    return jaxgmm.calibrate(jax.random.key(1), sampling_prior(), HALF, **SMALL, **OPTIONS)
 
 
 def test_a_right_method_passes(good):
@@ -78,7 +78,7 @@ def test_one_program_for_all_batches(good):
     """32 data sets in batches of 12: the last is filled up; another key and prior compile nothing."""
     before = room._batch._cache_size()
     moved = jax.tree.map(lambda leaf: leaf + 0, sampling_prior())
-    jaxgmm.calibrate(jax.random.key(1), moved, "gibbs", **(SMALL | {"num_datasets": 13}), **OPTIONS)
+    jaxgmm.calibrate(jax.random.key(2), moved, "gibbs", **(SMALL | {"num_datasets": 13}), **OPTIONS)
     assert room._batch._cache_size() == before
 
 
@@ -94,14 +94,14 @@ def test_a_killed_one_goes_on_bitwise(good, tmp_path, monkeypatch):
     whole = room._batch
     monkeypatch.setattr(room, "_batch", dies)
     with pytest.raises(KeyboardInterrupt):
-        jaxgmm.calibrate(jax.random.key(0), sampling_prior(), "gibbs", path=path, **SMALL, **OPTIONS)
-    again = jaxgmm.calibrate(jax.random.key(0), sampling_prior(), "gibbs", path=path, **SMALL, **OPTIONS)
+        jaxgmm.calibrate(jax.random.key(1), sampling_prior(), "gibbs", path=path, **SMALL, **OPTIONS)
+    again = jaxgmm.calibrate(jax.random.key(1), sampling_prior(), "gibbs", path=path, **SMALL, **OPTIONS)
     assert batches == [12, 12, 12, 12]  # two, the one that died, and only that again
     np.testing.assert_array_equal(again.ranks, good.ranks)
     np.testing.assert_array_equal(again.ess, good.ess)
     assert again.to_json() == good.to_json()
     with pytest.raises(ValueError, match="its key is"):
-        jaxgmm.calibrate(jax.random.key(1), sampling_prior(), "gibbs", path=path, **SMALL, **OPTIONS)
+        jaxgmm.calibrate(jax.random.key(2), sampling_prior(), "gibbs", path=path, **SMALL, **OPTIONS)
 
 
 def test_coverage_is_that_of_the_ranks(good):
@@ -191,15 +191,15 @@ def test_priors_that_are_improper_or_many():
 )
 def test_designs_that_make_no_sense(options, error, match):
     with pytest.raises(error, match=match):
-        jaxgmm.calibrate(jax.random.key(0), sampling_prior(), "gibbs", num_components=2, covariance_type="tied", **options)
+        jaxgmm.calibrate(jax.random.key(1), sampling_prior(), "gibbs", num_components=2, covariance_type="tied", **options)
 
 
 def test_too_few_draws_of_ones_own_method():
     def few(key, start, x, prior):
         return jaxgmm.gibbs(key, start, x, prior, num_samples=5, num_chains=2, num_warmup=0)
 
-    with pytest.raises(ValueError, match="2 chains of 5 draws; num_draws=15 with thin=1 needs 8 a chain"):
-        jaxgmm.calibrate(jax.random.key(0), sampling_prior(), few, **SMALL, num_draws=15)
+    with pytest.raises(ValueError, match="2 chains of 5 draws; num_draws=31 with thin=1 needs 16 a chain"):
+        jaxgmm.calibrate(jax.random.key(1), sampling_prior(), few, **SMALL, num_draws=31)
 
 
 # what follows is slow: 256 data sets each, in a minute or so

@@ -101,11 +101,11 @@ def options_of(method: Any, options: dict[str, Any], num_draws: int, thin: int |
     default_thin = defaults.pop("thin", 1)
     thin = default_thin if thin is None else thin
     options = defaults | options
-    name, _ = as_method(method, **options)
     chains = options.get("num_chains", 1)
     check_count(chains, "num_chains")
     if named or _takes(method, "num_samples"):
         options["num_samples"] = -(-num_draws // chains) * thin
+    name, _ = as_method(method, **options)
     for option, value in options.items():
         try:
             hash(value)
@@ -114,10 +114,11 @@ def options_of(method: Any, options: dict[str, Any], num_draws: int, thin: int |
     return name, options, thin
 
 
-def _takes(method: Callable, name: str) -> bool:
+def _takes(method: Any, name: str) -> bool:
+    """Whether a function has an argument of that name; what is no function, or tells no signature, has none."""
     try:
         parameters = inspect.signature(method).parameters
-    except ValueError:
+    except (ValueError, TypeError):
         return False
     return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
