@@ -76,6 +76,9 @@ _LAZY = {
     "Calibration": ".experiment.calibration",
     "compare": ".experiment.compare",
     "Comparison": ".experiment.compare",
+    "Design": ".experiment.design",
+    "Study": ".experiment.study",
+    "coverage_study": ".experiment.study",
     "save": ".io",
     "load": ".io",
 }

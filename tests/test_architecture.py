@@ -37,7 +37,8 @@ FLOORS = [
     [
         *(
             f"experiment.{name}"
-            for name in "rows joint scores page verdict compare blocks methods intervals quantities bands tables calibration design calibrate study".split()
+            for name in "rows joint scores page verdict compare blocks methods intervals quantities bands tables calibration protocol calibrate "
+            "design coverage study".split()
         ),
         "reading",
         "io",
@@ -200,6 +201,7 @@ def test_options_are_keyword_only():
         "method",
         "data_sets",
         "data",
+        "design",
     }
     for name in PUBLIC:
         thing = getattr(jaxgmm, name)

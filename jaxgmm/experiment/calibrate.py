@@ -29,7 +29,7 @@ from ..posterior.draws import Posterior, PosteriorStatus
 from ..prior import IndependentPrior, Prior, sample_prior
 from .blocks import Blocks, check_target
 from .calibration import Calibration
-from .design import Design, as_prior, check_design, check_judgement, options_of, told
+from .protocol import Protocol, as_prior, check_protocol, check_judgement, options_of, told
 from .intervals import draw_intervals, wald_intervals
 from .methods import as_method
 from .quantities import in_order, parameter_names, quantities, quantity_names
@@ -69,7 +69,7 @@ def calibrate(
     bands for their distribution hold for all quantities at once.
 
     That needs draws that are nearly independent: look at the effective sample sizes, and raise `thin` if they are far under
-    num_draws. A sampling prior under which data sets make sense is part of the design: for standardised data and D features a
+    num_draws. A sampling prior under which data sets make sense is part of it: for standardised data and D features a
     Prior with concentration 3, mean 0, mean_precision 0.1, degrees of freedom D + 4 and a scale of 3 times the identity (diag and
     spherical: D + 2 times) separates two components by some four standard deviations, with overlap in one data set of five.
 
@@ -106,7 +106,7 @@ def calibrate(
         True
     """
     check_key(key)
-    check_design(num_components, covariance_type, num_datasets, num_observations, num_draws, thin, batch_size)
+    check_protocol(num_components, covariance_type, num_datasets, num_observations, num_draws, thin, batch_size)
     prior, has_mode = as_prior(prior, num_components, covariance_type)
     check_judgement(intervals, num_draws, alpha, progress)
     check_target(path)
@@ -115,59 +115,59 @@ def calibrate(
     name, options, thin = options_of(method, options, num_draws, thin)
     k, kind, levels = int(num_components), covariance_type, tuple(float(p) for p in intervals)
     recipe = tuple(sorted(options.items()))
-    design = Design(method, recipe, k, kind, int(num_observations), int(num_draws), int(thin), levels, has_mode)
+    protocol = Protocol(method, recipe, k, kind, int(num_observations), int(num_draws), int(thin), levels, has_mode)
     size = batch_size or max(1, min(_LANES, num_datasets, _NUMBERS // (num_draws * num_observations * k)))
-    about = told(key, design, prior, name, num_datasets, size)
-    found = _gathered(design, jax.random.split(key, num_datasets), prior, size, Blocks(path, about), progress)
-    return _calibration(design, name, about, found, alpha)
+    about = told(key, protocol, prior, name, num_datasets, size)
+    found = _gathered(protocol, jax.random.split(key, num_datasets), prior, size, Blocks(path, about), progress)
+    return _calibration(protocol, name, about, found, alpha)
 
 
 @partial(jax.jit, static_argnums=0, compiler_options=_ONE_THREAD)
-def _batch(design: Design, keys: jax.Array, prior: Prior | IndependentPrior) -> dict[str, jax.Array]:
+def _batch(protocol: Protocol, keys: jax.Array, prior: Prior | IndependentPrior) -> dict[str, jax.Array]:
     """Ranks and coverage of data sets (b,), one a key."""
-    return jax.vmap(lambda key: _one(design, key, prior))(keys)
+    return jax.vmap(lambda key: _one(protocol, key, prior))(keys)
 
 
-def _one(design: Design, key: jax.Array, prior: Prior | IndependentPrior) -> dict[str, jax.Array]:
+def _one(protocol: Protocol, key: jax.Array, prior: Prior | IndependentPrior) -> dict[str, jax.Array]:
     """One data set, from the truth to its ranks."""
-    recipe = {"num_components": design.num_components, "covariance_type": design.covariance_type}
+    recipe = {"num_components": protocol.num_components, "covariance_type": protocol.covariance_type}
     key_truth, key_data, key_start, key_draws, key_ties = jax.random.split(key, 5)
     truth = sample_prior(key_truth, prior, num_samples=1, **recipe)[0]
-    x, _ = sample(key_data, truth, design.num_observations)
-    mode_prior = prior if design.has_mode else None
+    x, _ = sample(key_data, truth, protocol.num_observations)
+    mode_prior = prior if protocol.has_mode else None
     em = fit(initialize(key_start, x, **recipe), x, mode_prior)
-    _, draw = as_method(design.method, **dict(design.options))
+    _, draw = as_method(protocol.method, **dict(protocol.options))
     posterior = draw(key_draws, em.mixture, x, prior)
-    draws = _thinned(posterior, design)  # (C, S, ...)
+    draws = _thinned(posterior, protocol)  # (C, S, ...)
     truth_at, draws_at = quantities(truth, x, prior), quantities(draws, x, prior)
-    drawn = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: design.num_draws], draws)
+    drawn = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: protocol.num_draws], draws)
     found = {
-        "rank": _rank(key_ties, truth_at, draws_at.reshape(-1, len(truth_at))[: design.num_draws]),
+        "rank": _rank(key_ties, truth_at, draws_at.reshape(-1, len(truth_at))[: protocol.num_draws]),
         "draws": draws_at,
         "status": posterior.status,
         "fit_status": em.status,
     }
     true_entries = free_entries(in_order(truth))
-    widened = [p * (design.num_draws + 1) / (design.num_draws - 1) for p in design.intervals]
+    widened = [p * (protocol.num_draws + 1) / (protocol.num_draws - 1) for p in protocol.intervals]
     for name, ends in {
         "method": draw_intervals(free_entries(in_order(drawn)), widened),
-        "em": wald_intervals(in_order(em.mixture), x, mode_prior, design.intervals),
+        "em": wald_intervals(in_order(em.mixture), x, mode_prior, protocol.intervals),
     }.items():
         found[f"{name}_covers"] = (ends.lower <= true_entries) & (true_entries <= ends.upper)
         found[f"{name}_defined"] = ends.defined
     return found
 
 
-def _thinned(posterior: Posterior, design: Design) -> Mixture:
+def _thinned(posterior: Posterior, protocol: Protocol) -> Mixture:
     """Every thin-th draw, of the last of each chain; no fewer than L in all."""
     mixture, chains = posterior.mixture, posterior.mixture.batch_shape[0]
-    kept = -(-design.num_draws // chains)
-    if mixture.batch_shape[1] < kept * design.thin:
+    kept = -(-protocol.num_draws // chains)
+    if mixture.batch_shape[1] < kept * protocol.thin:
         raise ValueError(
-            f"method gave {mixture.batch_shape[0]} chains of {mixture.batch_shape[1]} draws; num_draws={design.num_draws} with "
-            f"thin={design.thin} needs {kept * design.thin} a chain: give fewer, or let the method draw more."
+            f"method gave {mixture.batch_shape[0]} chains of {mixture.batch_shape[1]} draws; num_draws={protocol.num_draws} with "
+            f"thin={protocol.thin} needs {kept * protocol.thin} a chain: give fewer, or let the method draw more."
         )
-    return jax.tree.map(lambda leaf: leaf[:, ::-1][:, : kept * design.thin : design.thin][:, ::-1], mixture)
+    return jax.tree.map(lambda leaf: leaf[:, ::-1][:, : kept * protocol.thin : protocol.thin][:, ::-1], mixture)
 
 
 def _rank(key: jax.Array, truth: jax.Array, draws: jax.Array) -> jax.Array:
@@ -178,7 +178,7 @@ def _rank(key: jax.Array, truth: jax.Array, draws: jax.Array) -> jax.Array:
 
 
 def _gathered(
-    design: Design, keys: jax.Array, prior: Any, size: int, blocks: Blocks, progress: bool | None
+    protocol: Protocol, keys: jax.Array, prior: Any, size: int, blocks: Blocks, progress: bool | None
 ) -> dict[str, np.ndarray]:
     """What all batches found, in the order of the keys; the last batch is filled up, so that one program serves all."""
     from tqdm import tqdm  # no import of jaxgmm waits for it
@@ -189,7 +189,7 @@ def _gathered(
         for lo in range(0, len(keys), size):
             lanes = np.minimum(np.arange(lo, lo + size), len(keys) - 1)
             count = min(size, len(keys) - lo)
-            parts.append(blocks.get(f"batch/{lo}", lambda: _kept(_batch(design, keys[lanes], prior), count)))  # noqa: B023
+            parts.append(blocks.get(f"batch/{lo}", lambda: _kept(_batch(protocol, keys[lanes], prior), count)))  # noqa: B023
             bar.update(count)
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -202,10 +202,12 @@ def _kept(found: dict[str, jax.Array], count: int) -> dict[str, np.ndarray]:
     return kept | {"ess": np.asarray(ess, np.float32)}
 
 
-def _calibration(design: Design, name: str, about: dict[str, Any], found: dict[str, np.ndarray], alpha: float) -> Calibration:
-    k, d, kind = design.num_components, about["num_features"], design.covariance_type
+def _calibration(
+    protocol: Protocol, name: str, about: dict[str, Any], found: dict[str, np.ndarray], alpha: float
+) -> Calibration:
+    k, d, kind = protocol.num_components, about["num_features"], protocol.covariance_type
     names, label_invariant = quantity_names(k, d, kind)
-    if design.method == "bootstrap":
+    if protocol.method == "bootstrap":
         names, label_invariant = [], []
     entries = parameter_names(k, d, kind)
     coverage = [
@@ -213,12 +215,12 @@ def _calibration(design: Design, name: str, about: dict[str, Any], found: dict[s
         | _covered(found[f"{which}_covers"][:, q, i], found[f"{which}_defined"][:, i])
         for which, label in (("method", name), ("em", "em"))
         for i, entry in enumerate(entries)
-        for q, p in enumerate(design.intervals)
+        for q, p in enumerate(protocol.intervals)
     ]
     ranks, ess = found["rank"][:, : len(names)], found["ess"][:, : len(names)]
     statuses, fits = _counted(found["status"], PosteriorStatus), _counted(found["fit_status"], Status)
     invariant = np.array(label_invariant, bool)
-    return Calibration(name, about, names, invariant, ranks, design.num_draws, ess, coverage, statuses, fits, float(alpha))
+    return Calibration(name, about, names, invariant, ranks, protocol.num_draws, ess, coverage, statuses, fits, float(alpha))
 
 
 def _covered(covers: np.ndarray, defined: np.ndarray) -> dict[str, float]:

@@ -1,153 +1,256 @@
-"""The design of a calibration: what it is made of, what is refused at its door, and how a file tells it from another."""
+"""Design: what a coverage study simulates, estimates and counts, in plain values that a file can hold."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..checks import as_float_array, check_count, check_covariance_type, check_flag, check_number
-from ..prior import HalfNormal, IndependentPrior, Prior, check_prior, is_data_scaled
-from .blocks import versions
+from .. import covariance
+from ..checks import check_choice, check_count, check_covariance_type, check_number
+from ..em.standard_errors import KINDS
+from ..em.starts import METHODS as STARTS
+from ..mixture import Mixture
+from ..prior import Prior, check_prior
 from .intervals import check_probabilities
 from .methods import METHODS, as_method
 
-# measured on K = 2 at a prior that separates components by some sds: with these the draws that count are about L
-DEFAULTS: dict[str, dict[str, int]] = {
-    "gibbs": {"thin": 20, "num_warmup": 200, "num_chains": 1},
-    "nuts": {"thin": 4, "num_warmup": 150, "num_chains": 1},
+ESTIMATES = {"em": False, "map": True}  # by Wald intervals: whether under the prior
+_ESTIMATE_DEFAULTS = {"kind": "observed", "tol": 1e-10, "max_iter": 5000, "accelerate": False}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "em": _ESTIMATE_DEFAULTS,
+    "map": _ESTIMATE_DEFAULTS,
+    "laplace": {"num_samples": 1000},
+    "bootstrap": {"num_samples": 200},
+    "gibbs": {"num_samples": 500, "num_chains": 4},
+    # inside a study nothing can look at a chain and decide for a full warm-up
+    "nuts": {"num_samples": 250, "num_chains": 4, "adapt_mass_matrix": True},
 }
+_PRIOR = ("weight_concentration", "mean", "mean_precision", "degrees_of_freedom", "scale")
 
 
-_REASON = (
-    "the truth is drawn from the prior before there are data, so its hyperparameters must be fixed numbers. A prior that is scaled "
-    "by the data, as jaxgmm.default_prior's, uses them twice, and ranks are then not uniform even for a right method; write a "
-    "jaxgmm.Prior or IndependentPrior with numbers of your own."
-)
+@dataclass(frozen=True)
+class Design:
+    """What `coverage_study` does: every separation with every number of observations and covariance type is a cell.
 
+    The truth of a cell: components with unit variances and no correlations, on a line along the first feature about 0,
+    neighbours `separation` standard deviations apart. Every value is a plain number, string, or tuple or dict of them.
 
-class Design(NamedTuple):
-    """All that is compiled in."""
+    Attributes:
+        separations: distances between neighbouring components, in standard deviations within a component.
+        num_observations: N of each data set.
+        covariance_types: that are fitted, of "full", "tied", "diag", "spherical"; the truth is in all of them.
+        num_components: K.
+        num_features: D.
+        weights: K shares of the components, or None for equal ones.
+        methods: "em", maximum likelihood with Wald intervals; "map", the same under the prior; "laplace", "bootstrap" (of the
+            MAP fit), "gibbs" and "nuts", each from the MAP fit: mean of the draws, and central intervals.
+        num_datasets: a cell.
+        probabilities: of the intervals.
+        prior: "default", the data-scaled `default_prior` of each data set; or a dict of fixed numbers weight_concentration,
+            mean, mean_precision, degrees_of_freedom and scale, the last times the identity.
+        start: of EM: "k-means++" or "k-means", as in `initialize`, or "truth".
+        options: by method a dict of its own options; of "em" and "map" kind, tol, max_iter, accelerate.
 
-    method: str | Callable
-    options: tuple[tuple[str, Any], ...]
-    num_components: int
-    covariance_type: str
-    num_observations: int
-    num_draws: int
-    thin: int
-    intervals: tuple[float, ...]
-    has_mode: bool
+    Raises:
+        ValueError, TypeError: a value that makes no sense.
 
+    Example:
+        >>> from jaxgmm import Design
+        >>> design = Design(separations=(2, 4), num_observations=(100,), options={"laplace": {"num_samples": 500}})
+        >>> design.num_cells, design.methods
+        (2, ('em', 'map', 'laplace'))
+    """
 
-def check_design(
-    num_components: Any, covariance_type: Any, num_datasets: Any, num_observations: Any, num_draws: Any, thin: Any, batch: Any
-) -> None:
-    check_count(num_components, "num_components")
-    check_covariance_type(covariance_type)
-    check_count(num_datasets, "num_datasets")
-    check_count(num_observations, "num_observations", num_components)
-    check_count(num_draws, "num_draws", 3)
-    if thin is not None:
-        check_count(thin, "thin")
-    if batch is not None:
-        check_count(batch, "batch_size")
+    separations: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0)
+    num_observations: tuple[int, ...] = (50, 200, 1000)
+    covariance_types: tuple[str, ...] = ("full",)
+    num_components: int = 2
+    num_features: int = 2
+    weights: tuple[float, ...] | None = None
+    methods: tuple[str, ...] = ("em", "map", "laplace")
+    num_datasets: int = 500
+    probabilities: tuple[float, ...] = (0.5, 0.9)
+    prior: str | Mapping[str, Any] = "default"
+    start: str = "k-means++"
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for name in ("separations", "num_observations", "covariance_types", "methods", "probabilities"):
+            object.__setattr__(self, name, _as_tuple(getattr(self, name), name))
+        if self.weights is not None:
+            object.__setattr__(self, "weights", _as_tuple(self.weights, "weights"))
+        _check_numbers(self)
+        _check_choices(self)
+        _check_options(self)
+        if self.prior != "default":
+            self.fixed_prior(self.covariance_types[0])
 
-def check_judgement(intervals: Any, num_draws: int, alpha: Any, progress: Any) -> None:
-    check_probabilities(intervals)
-    widest = (num_draws - 1) / (num_draws + 1)
-    if max(intervals) > widest:
-        raise ValueError(
-            f"intervals has {max(intervals):g}, which {num_draws} draws cannot tell (at most {widest:.3g}); raise num_draws."
-        )
-    check_number(alpha, "alpha", exclusive=True)
-    if alpha >= 1:
-        raise ValueError(f"alpha is {alpha:g}; a probability under 1 was expected, as 0.01.")
-    if progress is not None:
-        check_flag(progress, "progress")
+    @classmethod
+    def from_toml(cls, path: Any) -> Design:
+        """A design from a TOML file, whose keys are the attributes' names; what is not there is at its default.
 
+        Args:
+            path: the file.
 
-def as_prior(prior: Any, num_components: int, covariance_type: str) -> tuple[Prior | IndependentPrior, bool]:
-    """One proper prior of fixed numbers, as arrays of one float type, and whether MAP-EM can find its mode."""
-    if not isinstance(prior, Prior | IndependentPrior):
-        what = repr(prior) if isinstance(prior, str) else f"a {type(prior).__name__}"
-        raise TypeError(f"prior is {what}; a jaxgmm.Prior or IndependentPrior was expected: {_REASON}")
-    if is_data_scaled(prior):
-        raise ValueError(f"prior comes from jaxgmm.default_prior: {_REASON}")
-    if jnp.ndim(prior.weight_concentration) > 1 or jnp.ndim(prior.mean) > 1:
-        raise ValueError(
-            f"prior is a stack: weight_concentration has shape {jnp.shape(prior.weight_concentration)}; one prior for all data "
-            "sets was expected: calibrate under each."
-        )
-    dtype = as_float_array(prior.mean, "prior.mean").dtype
-    prior = jax.tree.map(lambda leaf: as_float_array(leaf, "prior").astype(dtype), prior)
-    num_features = prior.mean.shape[-1] if prior.mean.ndim else 1
-    check_prior(prior, num_components, num_features, covariance_type)
-    conjugate = isinstance(prior, Prior) or not isinstance(prior.scale, HalfNormal)
-    return prior, conjugate and bool((np.asarray(prior.weight_concentration) >= 1).all())
+        Raises:
+            ValueError: no TOML, a key that is none of the attributes, or a value that makes no sense.
+            OSError: the file cannot be read.
 
-
-def options_of(method: Any, options: dict[str, Any], num_draws: int, thin: int | None) -> tuple[str, dict[str, Any], int]:
-    """A method's name, its options with the number of draws that it is to make, and thin."""
-    if "num_samples" in options:
-        raise TypeError("num_samples is not an option here: num_draws says how many draws count, thin how many are between.")
-    named = isinstance(method, str) and method in METHODS
-    defaults = dict(DEFAULTS.get(method, {})) if named else {}
-    default_thin = defaults.pop("thin", 1)
-    thin = default_thin if thin is None else thin
-    options = defaults | options
-    chains = options.get("num_chains", 1)
-    check_count(chains, "num_chains")
-    if named or _takes(method, "num_samples"):
-        options["num_samples"] = -(-num_draws // chains) * thin
-    name, _ = as_method(method, **options)
-    for option, value in options.items():
+        Example:
+            >>> import tempfile
+            >>> from jaxgmm import Design
+            >>> text = '''
+            ... separations = [1, 2, 4]
+            ... num_observations = [50, 500]
+            ... methods = ["em", "laplace"]
+            ...
+            ... [prior]
+            ... mean_precision = 0.01
+            ... degrees_of_freedom = 4
+            ...
+            ... [options.laplace]
+            ... num_samples = 500
+            ... '''
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     path = Path(folder) / "design.toml"
+            ...     _ = path.write_text(text)
+            ...     Design.from_toml(path).num_cells
+            6
+        """
         try:
-            hash(value)
-        except TypeError:
-            raise TypeError(f"{option} is {type(value).__name__}; a number, a name or a function was expected.") from None
-    return name, options, thin
+            found = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"'{path}' is not a TOML file: {error}.") from error
+        known = [one.name for one in dataclasses.fields(cls)]
+        unknown = sorted(set(found) - set(known))
+        if unknown:
+            raise ValueError(f"'{path}' has {', '.join(unknown)}, which a design has not; it has {', '.join(known)}.")
+        return cls(**found)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The design in JSON's types."""
+        found = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        return {name: list(value) if isinstance(value, tuple) else _plain(value) for name, value in found.items()}
+
+    @property
+    def num_cells(self) -> int:
+        """How many cells there are."""
+        return len(self.separations) * len(self.num_observations) * len(self.covariance_types)
+
+    def truth(self, separation: float, covariance_type: str) -> Mixture:
+        """The mixture that a cell's data come from."""
+        k, d, dtype = self.num_components, self.num_features, jnp.result_type(float)
+        means = np.zeros((k, d))
+        means[:, 0] = separation * (np.arange(k) - (k - 1) / 2)
+        weights = np.full(k, 1 / k) if self.weights is None else np.asarray(self.weights, float)
+        identity = jnp.broadcast_to(jnp.eye(d, dtype=dtype), (k, d, d))
+        weights = jnp.asarray(weights / weights.sum(), dtype)
+        return Mixture(
+            weights, jnp.asarray(means, dtype), covariance.from_dense(identity, covariance_type, weights), covariance_type
+        )
+
+    def fixed_prior(self, covariance_type: str) -> Prior | None:
+        """The prior of all data sets, or None where each has its default."""
+        if self.prior == "default":
+            return None
+        given = (
+            dict.fromkeys(_PRIOR, 1.0)
+            | {"mean": 0.0, "mean_precision": 0.01}
+            | {"degrees_of_freedom": self.num_features + 2.0}
+            | dict(self.prior)
+        )
+        k, d, dtype = self.num_components, self.num_features, jnp.result_type(float)
+        shape = covariance.prior_scale_shape(covariance_type, d)
+        scale = np.eye(d) if len(shape) == 2 else np.ones(shape)
+        prior = Prior(
+            jnp.full(k, given["weight_concentration"], dtype),
+            jnp.full(d, given["mean"], dtype),
+            *(jnp.asarray(given[name], dtype) for name in ("mean_precision", "degrees_of_freedom")),
+            jnp.asarray(given["scale"] * scale, dtype),
+        )
+        check_prior(prior, k, d, covariance_type)
+        return prior
+
+    def options_of(self, method: str) -> dict[str, Any]:
+        """A method's options: the study's defaults, and what the design says."""
+        return DEFAULTS[method] | dict(self.options.get(method, {}))
 
 
-def _takes(method: Any, name: str) -> bool:
-    """Whether a function has an argument of that name; what is no function, or tells no signature, has none."""
-    try:
-        parameters = inspect.signature(method).parameters
-    except (ValueError, TypeError):
-        return False
-    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+def _as_tuple(value: Any, name: str) -> tuple:
+    if isinstance(value, str) or not hasattr(value, "__iter__"):
+        raise TypeError(f"{name} is {value!r}; a list was expected.")
+    found = tuple(one.item() if isinstance(one, np.generic | jax.Array) else one for one in value)
+    if not found:
+        raise ValueError(f"{name} is empty; at least one was expected.")
+    if name != "weights" and len(set(found)) < len(found):
+        raise ValueError(f"{name} is {value!r}; each once was expected.")
+    return found
 
 
-def told(key: jax.Array, design: Design, prior: Any, name: str, num_datasets: int, batch_size: int) -> dict[str, Any]:
-    """All that the numbers depend on, in plain types."""
+def _plain(value: Any) -> Any:
+    return {name: _plain(inner) for name, inner in value.items()} if isinstance(value, Mapping) else value
 
-    def say(value: Any) -> Any:
-        if callable(value):
-            return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
-        return value if isinstance(value, bool | int | float | str | None) else repr(value)
 
-    leaves, _ = jax.tree_util.tree_flatten_with_path(prior)
-    data = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
-    return {
-        "key": np.asarray(data).tolist(),
-        "method": name if isinstance(design.method, str) else say(design.method),
-        "options": {option: say(value) for option, value in design.options},
-        "prior": {jax.tree_util.keystr(where).lstrip("."): np.asarray(leaf).tolist() for where, leaf in leaves},
-        "num_components": design.num_components,
-        "num_features": prior.mean.shape[-1],
-        "covariance_type": design.covariance_type,
-        "num_datasets": int(num_datasets),
-        "num_observations": design.num_observations,
-        "num_draws": design.num_draws,
-        "thin": design.thin,
-        "intervals": list(design.intervals),
-        "batch_size": int(batch_size),
-        "dtype": str(prior.mean.dtype),
-        "backend": jax.default_backend(),
-        "versions": versions(),
-    }
+def _check_numbers(design: Design) -> None:
+    for separation in design.separations:
+        check_number(separation, "separation")
+    for count in design.num_observations:
+        check_count(count, "num_observations", max(2, design.num_components))
+    for name in ("num_components", "num_features", "num_datasets"):
+        check_count(getattr(design, name), name)
+    check_probabilities(design.probabilities)
+    if design.weights is not None:
+        for weight in design.weights:
+            check_number(weight, "weights", exclusive=True)
+        if len(design.weights) != design.num_components or abs(sum(design.weights) - 1) > 1e-6:
+            raise ValueError(f"weights is {design.weights}; {design.num_components} numbers that sum to one were expected.")
+
+
+def _check_choices(design: Design) -> None:
+    for kind in design.covariance_types:
+        check_covariance_type(kind)
+    for method in design.methods:
+        check_choice(method, "method", (*ESTIMATES, *METHODS))
+    check_choice(design.start, "start", (*STARTS, "truth"))
+    if isinstance(design.prior, Mapping):
+        unknown = sorted(set(design.prior) - set(_PRIOR))
+        if unknown:
+            raise ValueError(f"prior has {', '.join(unknown)}; it may have {', '.join(_PRIOR)}.")
+        for name, value in design.prior.items():
+            check_number(value, f"prior's {name}", minimum=-np.inf if name == "mean" else 0.0, exclusive=name != "mean")
+        if design.prior.get("weight_concentration", 1.0) < 1:
+            raise ValueError("prior's weight_concentration is below 1, where MAP, from which methods start, is unbounded.")
+    elif design.prior != "default":
+        raise ValueError(f"prior is {design.prior!r}; 'default' or a dict of {', '.join(_PRIOR)} was expected.")
+
+
+def _check_options(design: Design) -> None:
+    if not isinstance(design.options, Mapping):
+        raise TypeError(f"options is {type(design.options).__name__}; a dict of each method's options was expected.")
+    for method, given in design.options.items():
+        check_choice(method, "options' method", (*ESTIMATES, *METHODS))
+        if not isinstance(given, Mapping):
+            raise TypeError(f"options of {method} is {given!r}; a dict was expected.")
+        for name, value in given.items():
+            if not isinstance(value, bool | int | float | str | None):
+                raise TypeError(
+                    f"options of {method}: {name} is {type(value).__name__}; a number, word or boolean was expected."
+                )
+        if method not in ESTIMATES:
+            try:
+                as_method(method, **given)
+            except TypeError as error:
+                raise ValueError(f"options: {error}") from error
+        elif set(given) - set(_ESTIMATE_DEFAULTS):
+            unknown = sorted(set(given) - set(_ESTIMATE_DEFAULTS))
+            raise ValueError(f"options of {method} has {', '.join(unknown)}; it may have {', '.join(_ESTIMATE_DEFAULTS)}.")
+    for method in ESTIMATES:
+        check_choice(design.options_of(method)["kind"], f"options of {method}: kind", KINDS)
