@@ -10,7 +10,7 @@ import base64
 import io
 import math
 import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from .mixture import Mixture
 from .plot.forests import forest_rows
 from .plot.style import method_style
 from .posterior.predictive import coclustering
+from .webpage import definitions, page, section, table
 
 _MOST_POINTS = 1000  # of a co-clustering matrix
 _MOST_BYTES = 1_500_000  # of one picture drawn as lines; larger ones become pixels
@@ -84,7 +85,7 @@ def write_report(
         *_how_to_read(comparison),
         *_provenance(comparison, {} if details is None else details),
     ]
-    return write_text(path, _PAGE.format(title=escape(heading), style=_STYLE, body="\n".join(parts)))
+    return write_text(path, page(heading, parts))
 
 
 def _check(comparison: Any, fit: Any, x: Any) -> np.ndarray:
@@ -101,7 +102,7 @@ def _check(comparison: Any, fit: Any, x: Any) -> np.ndarray:
 
 def _verdicts(comparison: Comparison) -> list[str]:
     grades = {"agree": "good", "chains unmixed": "bad"}
-    parts = ['<section aria-labelledby="verdict"><h2 id="verdict">Verdict</h2>']
+    parts = []
     for method, sampler in comparison.samplers.items():
         verdict = sampler["verdict"]
         parts.append(f'<div class="verdict {grades.get(verdict["word"], "mixed")}">')
@@ -109,15 +110,14 @@ def _verdicts(comparison: Comparison) -> list[str]:
         parts += [f"<p>{escape(sentence)}</p>" for sentence in verdict["sentences"]]
         parts += [f"<p><em>Note:</em> {escape(note)}</p>" for note in sampler["notes"]]
         parts.append("</div>")
-    return [*parts, "</section>"]
+    return section("verdict", "Verdict", parts)
 
 
 def _model(comparison: Comparison) -> list[str]:
     meta, em = comparison.meta, comparison.meta["em"]
     k = meta["num_components"]
-    return [
-        '<section aria-labelledby="model"><h2 id="model">Data and model</h2>',
-        _pairs(
+    parts = [
+        definitions(
             {
                 "Data": f"{meta['num_observations']} observations of {', '.join(meta['feature_names'])}",
                 "Model": f"{k} component{'s' * (k > 1)}, {meta['covariance_type']} covariances, {meta['num_parameters']} free "
@@ -126,7 +126,7 @@ def _model(comparison: Comparison) -> list[str]:
                 f"{em['log_likelihood']:.3f} nats, objective {em['objective']:.3f} nats",
             }
         ),
-        _table(
+        table(
             "How the methods did",
             [
                 "method",
@@ -140,8 +140,8 @@ def _model(comparison: Comparison) -> list[str]:
             ],
             [_sampler_cells(method, sampler) for method, sampler in comparison.samplers.items()],
         ),
-        "</section>",
     ]
+    return section("model", "Data and model", parts)
 
 
 def _sampler_cells(method: str, sampler: dict[str, Any]) -> list[str]:
@@ -162,8 +162,7 @@ def _pictures(comparison: Comparison, fit: Fit | Mixture, x: np.ndarray) -> list
     names, methods = comparison.meta["feature_names"], [_name(method) for method in comparison.samplers]
     first, interval = methods[0], f"{100 * comparison.interval:g} %"
     lines = forest_rows(comparison)
-    parts = ['<section aria-labelledby="pictures"><h2 id="pictures">Pictures</h2>']
-    parts += _picture(
+    parts = _picture(
         lambda: plot.comparison_figure(comparison, mixture, x, feature_names=names),
         f"The data with EM and draws by {first}; beside them a histogram of the draws of each parameter, EM as a line.",
         f"Data, EM and posterior draws; and the posterior of each parameter, by {first}. A dark line is EM, the bar under a "
@@ -191,7 +190,7 @@ def _pictures(comparison: Comparison, fit: Fit | Mixture, x: np.ndarray) -> list
             "The objective of EM after each step, rising to its last value.",
             "The objective of EM, in nats, after each step.",
         )
-    return [*parts, "</section>"]
+    return section("pictures", "Pictures", parts)
 
 
 def _memberships(comparison: Comparison, mixture: Mixture, x: np.ndarray, first: str) -> list[str]:
@@ -235,7 +234,7 @@ def _drawn(figure: Figure) -> tuple[str, bytes]:
 
 
 def _tables(comparison: Comparison) -> list[str]:
-    parts = ['<section aria-labelledby="numbers"><h2 id="numbers">Numbers</h2>']
+    parts = []
     for method, sampler in comparison.samplers.items():
         own = [row for row in comparison.rows if row["method"] == method]
         free = [row for row in comparison.label_free if row["method"] == method]
@@ -243,14 +242,14 @@ def _tables(comparison: Comparison) -> list[str]:
             parts.append(_rows_table(f"Parameters, by {_name(method)}", own, comparison.interval))
             free = [row for row in free if "nats" in row["kind"]]
         parts.append(_rows_table(f"Whole mixture, by {_name(method)}", free, comparison.interval))
-    return [*parts, "</section>"]
+    return section("numbers", "Numbers", parts)
 
 
 def _rows_table(caption: str, rows: list[dict[str, Any]], interval: float) -> str:
     extras = [name for name in _EXTRAS if any(_finite(row.get(name)) for row in rows)]
     between = f"{100 * interval:g} %"
     head = ["quantity", "EM", "mean", "sd", f"{between} from", f"{between} to", "z", "inside", "R-hat", "ESS"]
-    return _table(caption, head + [_EXTRAS[name][0] for name in extras], [_row_cells(row, extras) for row in rows])
+    return table(caption, head + [_EXTRAS[name][0] for name in extras], [_row_cells(row, extras) for row in rows])
 
 
 def _row_cells(row: dict[str, Any], extras: list[str]) -> list[str]:
@@ -285,38 +284,17 @@ def _how_to_read(comparison: Comparison) -> list[str]:
     }
     found = {name for row in comparison.rows for name in _EXTRAS if _finite(row.get(name))}
     words |= {_EXTRAS[name][0]: _EXTRAS[name][1] + "." for name in _EXTRAS if name in found}
-    return ['<section aria-labelledby="reading"><h2 id="reading">How to read this</h2>', _pairs(words), "</section>"]
+    return section("reading", "How to read this", [definitions(words)])
 
 
 def _provenance(comparison: Comparison, details: Mapping[str, Any]) -> list[str]:
     made = {"jaxgmm": __version__, **versions(), "Python": platform.python_version()}
     facts = {"Versions": ", ".join(f"{name} {version}" for name, version in made.items())}
     facts |= {str(name): ", ".join(map(str, v)) if isinstance(v, list | tuple) else str(v) for name, v in details.items()}
-    page = (
+    printed = (
         f'<pre class="scroll" tabindex="0" role="region" aria-label="The comparison as printed">{escape(str(comparison))}</pre>'
     )
-    return [
-        f'<section aria-labelledby="origin"><h2 id="origin">How it came about</h2>{_pairs(facts)}</section>',
-        f'<section aria-labelledby="printed"><h2 id="printed">As printed</h2>{page}</section>',
-    ]
-
-
-def _table(caption: str, head: list[str], rows: Iterable[list[str]]) -> str:
-    """The first cell of a row is its header."""
-    titles = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
-    body = "".join(
-        f'<tr><th scope="row">{escape(row[0])}</th>' + "".join(_cell(cell) for cell in row[1:]) + "</tr>" for row in rows
-    )
-    region = f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">'
-    return f"{region}<table><caption>{escape(caption)}</caption><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>"
-
-
-def _cell(text: str) -> str:
-    return f"<td><strong>{escape(text)}</strong></td>" if text == "NO" else f"<td>{escape(text)}</td>"
-
-
-def _pairs(facts: Mapping[str, str]) -> str:
-    return "<dl>" + "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in facts.items()) + "</dl>"
+    return [*section("origin", "How it came about", [definitions(facts)]), *section("printed", "As printed", [printed])]
 
 
 def _name(method: str) -> str:
@@ -329,57 +307,3 @@ def _number(value: float, decimals: int) -> str:
 
 def _finite(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
-
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-{body}
-</main>
-</body>
-</html>
-"""
-
-_STYLE = """
-:root { --ink: #1c1c1c; --soft: #555; --paper: #fff; --line: #d5d5d5; --shade: #f5f5f3; --good: #00734f; --mixed: #a35200; --bad: #b3261e; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e8e8e6; --soft: #b0b0ac; --paper: #161616; --line: #3d3d3d; --shade: #222; --good: #4cc38a; --mixed: #e8a04c;
-    --bad: #ff8a80; }
-}
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; }
-main { max-width: 62rem; margin: 0 auto; padding: 1.5rem 1rem 3rem; }
-h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 1rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.2rem; margin: 2.2rem 0 .8rem; border-bottom: 1px solid var(--line); padding-bottom: .2rem; }
-.verdict { border-left: .4rem solid var(--mixed); background: var(--shade); padding: .7rem 1rem; margin: 0 0 .8rem; }
-.verdict.good { border-color: var(--good); } .verdict.bad { border-color: var(--bad); }
-.verdict p { margin: .2rem 0; max-width: 46rem; } .verdict strong { font-size: 1.1rem; }
-dl { display: grid; grid-template-columns: minmax(6rem, max-content) 1fr; gap: .35rem 1rem; margin: 0 0 1rem; }
-dt { color: var(--soft); } dd { margin: 0; max-width: 46rem; overflow-wrap: anywhere; }
-.scroll { overflow-x: auto; margin: 0 0 1.2rem; } .scroll:focus-visible { outline: 2px solid var(--mixed); }
-table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; font-weight: 600; padding: .3rem 0; }
-th, td { padding: .22rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
-thead th { color: var(--soft); font-weight: 600; vertical-align: bottom; white-space: normal; }
-th:first-child { text-align: left; padding-left: 0; } tbody th { font-weight: 400; }
-figure { margin: 0 0 1.8rem; } figure img { display: block; max-width: 100%; height: auto; background: #fff; padding: .4rem; }
-figure .scroll { margin: 0; } figcaption { color: var(--soft); font-size: .9rem; max-width: 46rem; margin-top: .3rem; }
-pre { font-size: .74rem; line-height: 1.35; background: var(--shade); padding: .8rem; }
-@media (max-width: 40rem) {
-  .wide img { max-width: none; width: 44rem; } dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .5rem; }
-}
-@media print {
-  body { font-size: 10pt; } main { max-width: none; padding: 0; } .scroll { overflow: visible; } table { font-size: 7.5pt; }
-  th, td { padding: .1rem .3rem; } pre { font-size: 6.2pt; white-space: pre-wrap; } tr, figure, .verdict { break-inside: avoid; }
-  h2 { break-after: avoid; }
-}
-"""

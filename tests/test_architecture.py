@@ -43,7 +43,7 @@ FLOORS = [
         "io",
     ],
     ["plot.style", "plot.mixtures", "plot.posteriors", "plot.forests", "plot.studies", "plot.figures", "plot"],
-    ["report"],
+    ["webpage", "report"],
     [*(f"cli.{name}" for name in "shared fit sample compare select calibrate study".split()), "cli", "__main__"],
 ]
 # sub-packages whose own file says or does something: its name is one that people use
