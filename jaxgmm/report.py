@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 import platform
 from collections.abc import Callable, Mapping
 from html import escape
@@ -24,24 +23,15 @@ from .density import predict
 from .em.result import Fit
 from .experiment.blocks import check_target, versions
 from .experiment.compare import Comparison
-from .experiment.page import numbers
-from .experiment.verdict import full_name
 from .files import write_text
 from .mixture import Mixture
 from .plot.forests import forest_rows
-from .plot.style import method_style
 from .posterior.predictive import coclustering
-from .webpage import definitions, page, section, table
+from .report_numbers import how_they_did, how_to_read, numbers_of, shown_name
+from .webpage import definitions, page, section
 
 _MOST_POINTS = 1000  # of a co-clustering matrix
 _MOST_BYTES = 1_500_000  # of one picture drawn as lines; larger ones become pixels
-# further columns, where the rows have them
-_EXTRAS = {
-    "laplace_sd": ("sd, Laplace", "sd of the normal approximation at the mode"),
-    "information_se": ("SE, information", "standard error of maximum likelihood"),
-    "sd_ratio": ("sd ratio", "sd by Laplace over posterior sd"),
-    "contraction": ("contraction", "1 - (width of the posterior's interval over the prior's) squared: near 1 the data say all"),
-}
 
 
 def write_report(
@@ -81,8 +71,8 @@ def write_report(
         *_verdicts(comparison),
         *_model(comparison),
         *_pictures(comparison, fit, x),
-        *_tables(comparison),
-        *_how_to_read(comparison),
+        *numbers_of(comparison),
+        *how_to_read(comparison),
         *_provenance(comparison, {} if details is None else details),
     ]
     return write_text(path, page(heading, parts))
@@ -101,12 +91,12 @@ def _check(comparison: Any, fit: Any, x: Any) -> np.ndarray:
 
 
 def _verdicts(comparison: Comparison) -> list[str]:
-    grades = {"agree": "good", "chains unmixed": "bad"}
+    grades = {"agree": "good", "chains unmixed": "bad", "several modes": "bad"}
     parts = []
     for method, sampler in comparison.samplers.items():
         verdict = sampler["verdict"]
         parts.append(f'<div class="verdict {grades.get(verdict["word"], "mixed")}">')
-        parts.append(f"<p><strong>{escape(_name(method))}: {escape(verdict['word'])}.</strong></p>")
+        parts.append(f"<p><strong>{escape(shown_name(method))}: {escape(verdict['word'])}.</strong></p>")
         parts += [f"<p>{escape(sentence)}</p>" for sentence in verdict["sentences"]]
         parts += [f"<p><em>Note:</em> {escape(note)}</p>" for note in sampler["notes"]]
         parts.append("</div>")
@@ -126,40 +116,14 @@ def _model(comparison: Comparison) -> list[str]:
                 f"{em['log_likelihood']:.3f} nats, objective {em['objective']:.3f} nats",
             }
         ),
-        table(
-            "How the methods did",
-            [
-                "method",
-                "chains",
-                "draws a chain",
-                "divergent",
-                "largest R-hat",
-                "smallest ESS",
-                "labels identified",
-                "draws that switch",
-            ],
-            [_sampler_cells(method, sampler) for method, sampler in comparison.samplers.items()],
-        ),
+        how_they_did(comparison),
     ]
     return section("model", "Data and model", parts)
 
 
-def _sampler_cells(method: str, sampler: dict[str, Any]) -> list[str]:
-    return [
-        _name(method),
-        str(sampler["chains"]),
-        str(sampler["draws"]),
-        str(sampler["divergences"]),
-        _number(sampler["r_hat_max"], 3),
-        _number(sampler["ess_min"], 0),
-        "yes" if sampler["identified"] else "NO",
-        f"{100 * sampler['switch_rate']:.1f} %",
-    ]
-
-
 def _pictures(comparison: Comparison, fit: Fit | Mixture, x: np.ndarray) -> list[str]:
     mixture = fit.mixture if isinstance(fit, Fit) else fit
-    names, methods = comparison.meta["feature_names"], [_name(method) for method in comparison.samplers]
+    names, methods = comparison.meta["feature_names"], [shown_name(method) for method in comparison.samplers]
     first, interval = methods[0], f"{100 * comparison.interval:g} %"
     lines = forest_rows(comparison)
     parts = _picture(
@@ -233,60 +197,6 @@ def _drawn(figure: Figure) -> tuple[str, bytes]:
     return "png", pixels.getvalue()
 
 
-def _tables(comparison: Comparison) -> list[str]:
-    parts = []
-    for method, sampler in comparison.samplers.items():
-        own = [row for row in comparison.rows if row["method"] == method]
-        free = [row for row in comparison.label_free if row["method"] == method]
-        if sampler["identified"]:
-            parts.append(_rows_table(f"Parameters, by {_name(method)}", own, comparison.interval))
-            free = [row for row in free if "nats" in row["kind"]]
-        parts.append(_rows_table(f"Whole mixture, by {_name(method)}", free, comparison.interval))
-    return section("numbers", "Numbers", parts)
-
-
-def _rows_table(caption: str, rows: list[dict[str, Any]], interval: float) -> str:
-    extras = [name for name in _EXTRAS if any(_finite(row.get(name)) for row in rows)]
-    between = f"{100 * interval:g} %"
-    head = ["quantity", "EM", "mean", "sd", f"{between} from", f"{between} to", "z", "inside", "R-hat", "ESS"]
-    return table(caption, head + [_EXTRAS[name][0] for name in extras], [_row_cells(row, extras) for row in rows])
-
-
-def _row_cells(row: dict[str, Any], extras: list[str]) -> list[str]:
-    # EM's log densities lie above those of the draws by nature: no test of anything
-    z, inside = ("", "") if "nats" in row["kind"] else (_number(row["z"], 2), "yes" if row["inside"] else "NO")
-    cells = [full_name(row), *numbers([row[c] for c in ("em", "mean", "sd", "lower", "upper")], row["sd"])]
-    cells += [z, inside, _number(row["r_hat"], 3), _number(row["ess_bulk"], 0)]
-    for name in extras:
-        value = row.get(name)
-        own = (
-            ""
-            if not _finite(value)
-            else numbers([value], row["sd"])[0]
-            if name in ("laplace_sd", "information_se")
-            else _number(value, 2)
-        )
-        cells.append(own)
-    return cells
-
-
-def _how_to_read(comparison: Comparison) -> list[str]:
-    words = {
-        "EM, mean, sd, interval": "in data units: means as the column, variances and covariances in products of columns, weights as "
-        "shares of one. mean, sd and interval are the posterior's.",
-        "z": "(EM - mean) / sd. A mode is not a mean: up to about 1 is no contradiction.",
-        "inside": "whether EM lies within the interval.",
-        "R-hat": "under 1.01 the chains agree; above, believe nothing else yet.",
-        "ESS": "how many independent draws the draws are worth; 100 a chain are wanted.",
-        "labels identified": "whether components keep their names from draw to draw. Where they do not, only what no order of "
-        "the components changes is shown.",
-        "nats": "units of log densities; EM's lies above those of the draws by about half the number of free parameters.",
-    }
-    found = {name for row in comparison.rows for name in _EXTRAS if _finite(row.get(name))}
-    words |= {_EXTRAS[name][0]: _EXTRAS[name][1] + "." for name in _EXTRAS if name in found}
-    return section("reading", "How to read this", [definitions(words)])
-
-
 def _provenance(comparison: Comparison, details: Mapping[str, Any]) -> list[str]:
     made = {"jaxgmm": __version__, **versions(), "Python": platform.python_version()}
     facts = {"Versions": ", ".join(f"{name} {version}" for name, version in made.items())}
@@ -295,15 +205,3 @@ def _provenance(comparison: Comparison, details: Mapping[str, Any]) -> list[str]
         f'<pre class="scroll" tabindex="0" role="region" aria-label="The comparison as printed">{escape(str(comparison))}</pre>'
     )
     return [*section("origin", "How it came about", [definitions(facts)]), *section("printed", "As printed", [printed])]
-
-
-def _name(method: str) -> str:
-    return method_style(method)[2]
-
-
-def _number(value: float, decimals: int) -> str:
-    return f"{value:.{decimals}f}" if math.isfinite(value) else "–"
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)

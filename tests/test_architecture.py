@@ -43,7 +43,7 @@ FLOORS = [
         "io",
     ],
     ["plot.style", "plot.mixtures", "plot.posteriors", "plot.forests", "plot.studies", "plot.figures", "plot"],
-    ["webpage", "report"],
+    ["webpage", "report_numbers", "report"],
     [*(f"cli.{name}" for name in "shared fit sample compare select calibrate study".split()), "cli", "__main__"],
 ]
 # sub-packages whose own file says or does something: its name is one that people use
