@@ -133,6 +133,16 @@ def simultaneous_p(ranks: Any, num_draws: int) -> float:
     return 1 - _inside(_band_at(len(ranks), num_draws, smallest), len(ranks), None)
 
 
+def most_extreme(ranks: Any, num_draws: int) -> int:
+    """The j at which the number of ranks under j is least probable: outside a band, if anywhere.
+
+    Example:
+        >>> most_extreme([0, 0, 0, 0, 1, 2], 3)
+        1
+    """
+    return int(_two_sided(rank_counts(ranks, num_draws), len(ranks), num_draws).argmin())
+
+
 def chi_square(ranks: Any, num_draws: int) -> tuple[float, int]:
     """p-value of the chi-square test that ranks are uniform, and how many bins it used: 16, or as many as hold 5 ranks each.
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from .bands import chi_square, inside_probability, rank_counts, simultaneous_band, simultaneous_p
+from .bands import chi_square, inside_probability, most_extreme, rank_counts, simultaneous_band, simultaneous_p
 from .quantities import RULE
 from .tables import csv_text, json_text, plain
 
 WIDTH = 100
+_COLUMNS = 8  # of coverage, side by side
 _FIELDS = (
     "kind",
     "method",
@@ -86,7 +88,7 @@ class Calibration:
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
         """One dict for each quantity: name, label_invariant; chi_square_p; ecdf_p, the exact simultaneous p-value of the ECDF;
-        deviation of the ECDF from uniform where it is largest beside the band, at which share of the ranks, limit of the band
+        deviation of the ECDF from uniform where it is least probable, at which share of the ranks, limit of the band
         there; inside; shape, what the draws look like; not_ranked, data sets; ess_median and ess_low (the 5 % quantile)."""
         return [self._row(j) for j in range(len(self.quantities))]
 
@@ -151,7 +153,7 @@ def _judged(ranks: np.ndarray, num_draws: int, limits: tuple[np.ndarray, np.ndar
     size, z = len(ranks), np.arange(num_draws + 2) / (num_draws + 1)
     difference = rank_counts(ranks, num_draws) / size - z
     limit = np.where(difference < 0, z - limits[0] / size, limits[1] / size - z)
-    place = int(np.argmax(abs(difference[1:-1]) / limit[1:-1])) + 1
+    place = most_extreme(ranks, num_draws)
     inside = bool((abs(difference) <= limit + 1e-12).all())
     return {
         "chi_square_p": chi_square(ranks, num_draws)[0],
@@ -184,7 +186,7 @@ def _head(calibration: Calibration) -> list[str]:
     )
     lines += _entry("model", f"{k} component{'s' * (k > 1)}, {design['covariance_type']} covariances, {design['dtype']}")
     lines += _entry("prior", "; ".join(f"{name} {_short(value)}" for name, value in design["prior"].items()))
-    options = ", ".join(f"{name}={value}" for name, value in design["options"].items())
+    options = ", ".join(f"{name}={value}" for name, value in design["options"].items() if name != "num_samples")
     thin = f", every {_ordinal(design['thin'])} kept" if design["thin"] > 1 else ""
     lines += _entry("draws", f"{calibration.num_draws} a data set{thin}{'; ' * bool(options)}{options}")
     lines += _entry("status", ", ".join(f"{name} {count}" for name, count in calibration.statuses.items()))
@@ -210,14 +212,19 @@ def _verdict(calibration: Calibration) -> str:
 def _ranks(calibration: Calibration) -> list[str]:
     if not calibration.quantities:
         return []
-    head = f"{'ranks of the truth among draws':<34}{'chi-square p':>13}{'ECDF p':>9}{'largest gap':>13}{'band':>8}{'inside':>8}{'ESS':>7}"
+    head = (
+        f"{'ranks of the truth among draws':<34}{'chi-square p':>13}{'ECDF p':>9}{'gap':>13}{'band':>8}{'inside':>8}{'ESS':>7}"
+    )
     lines = ["", head]
     for free, title in ((True, "  whatever the order of components"), (False, f"  {RULE}")):
         lines.append(title)
         lines += [_line(row) for row in calibration.rows if row["label_invariant"] == free]
+    lowest = min(row["ess_low"] for row in calibration.rows)
     explanation = (
-        "Gap: of the ranks' empirical distribution from the uniform one, where it comes nearest to its band or is the furthest "
-        "outside; band: how far it may go there. p: of uniform ranks. ESS: median effective number of draws."
+        "gap: of the ranks' distribution function from the uniform one, where it is least probable; band: how far it may go "
+        "there; p: of ranks as uneven as these from a right method; ESS: median effective number of draws"
+        + (f", in one data set of 20 under {lowest:.0f}" if np.isfinite(lowest) else "")
+        + ". means[k,d]: component k, feature d."
     )
     return [*lines, *textwrap.wrap(explanation, WIDTH)]
 
@@ -233,17 +240,14 @@ def _coverage(calibration: Calibration) -> list[str]:
     methods = list(dict.fromkeys(key[0] for key in table))
     probabilities = list(dict.fromkeys(key[2] for key in table))
     columns = [(method, p) for method in methods for p in probabilities]
-    heads = [f"{'EM' if method == 'em' else method} {100 * p:g} %" for method, p in columns]
-    width = max(10, 2 + max(map(len, heads)))
-    lines = ["", f"{'% of intervals that hold the truth':<36}" + "".join(f"{head:>{width}}" for head in heads)]
-    for name in dict.fromkeys(key[1] for key in table):
-        cells = "".join(f"{100 * table[method, name, p]['coverage']:>{width}.1f}" for method, p in columns)
-        lines.append(f"    {name:<32}{cells}")
+    lines = []
+    for lo in range(0, len(columns), _COLUMNS):
+        lines += _coverage_table(table, columns[lo : lo + _COLUMNS])
     errors = (
         f"{100 * max(row['error'] for row in calibration.coverage if row['probability'] == p):.1f}" for p in probabilities
     )
     said = f"Monte Carlo standard error: at most {', '.join(errors)} for intervals of {_percent(probabilities)} %."
-    said += " EM: from the information, on log-ratios of weights and log variances." * ("em" in methods)
+    said += " EM: its mode and the information there, on log-ratios of weights and log variances." * ("em" in methods)
     for method in methods:
         share = max(row["undefined"] for row in calibration.coverage if row["method"] == method)
         if share:
@@ -255,6 +259,18 @@ def _coverage(calibration: Calibration) -> list[str]:
                 f"counted as misses, the poorest covers {lowest:.2f} of what it should."
             )
     return [*lines, *textwrap.wrap(said, WIDTH)]
+
+
+def _coverage_table(table: dict[tuple, dict[str, Any]], columns: list[tuple[str, float]]) -> list[str]:
+    """Columns in groups under their method."""
+    heads = "".join(f"{100 * p:>6g} %" for _, p in columns)
+    widths = Counter(method for method, _ in columns)
+    groups = "".join(f"{'EM' if method == 'em' else method[: 8 * n - 2]:>{8 * n}}" for method, n in widths.items())
+    lines = ["", f"{'% of intervals that hold the truth':<36}{groups}", f"{'':<36}{heads}"]
+    for name in dict.fromkeys(key[1] for key in table):
+        cells = "".join(f"{100 * table[method, name, p]['coverage']:>8.1f}" for method, p in columns)
+        lines.append(f"    {name:<32}{cells}")
+    return lines
 
 
 def _entry(name: str, text: str) -> list[str]:

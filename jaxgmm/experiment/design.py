@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -183,10 +183,6 @@ class Design:
         """A method's options: the study's defaults, and what the design says."""
         return DEFAULTS[method] | dict(self.options.get(method, {}))
 
-    def sampler(self, method: str) -> Callable:
-        """A method that draws, as a function (key, start, x, prior) -> Posterior."""
-        return as_method(method, **self.options_of(method))[1]
-
 
 def _as_tuple(value: Any, name: str) -> tuple:
     if isinstance(value, str) or not hasattr(value, "__iter__"):
@@ -243,6 +239,11 @@ def _check_options(design: Design) -> None:
         check_choice(method, "options' method", (*ESTIMATES, *METHODS))
         if not isinstance(given, Mapping):
             raise TypeError(f"options of {method} is {given!r}; a dict was expected.")
+        for name, value in given.items():
+            if not isinstance(value, bool | int | float | str | None):
+                raise TypeError(
+                    f"options of {method}: {name} is {type(value).__name__}; a number, word or boolean was expected."
+                )
         if method not in ESTIMATES:
             try:
                 as_method(method, **given)

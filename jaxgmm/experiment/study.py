@@ -21,7 +21,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import jax
@@ -42,6 +42,7 @@ from .blocks import Blocks, check_target, versions
 from .coverage import render, rows_of
 from .design import ESTIMATES, Design
 from .intervals import draw_intervals, wald_intervals
+from .methods import as_method
 from .rows import entries, free_entries
 
 _BLOCK = 256  # data sets in one block of the file, at most
@@ -136,11 +137,11 @@ def coverage_study(key: jax.Array, design: Design, *, path: Any = None, progress
     from tqdm import tqdm  # no import of jaxgmm waits for it
 
     hidden = not (sys.stderr.isatty() if progress is None else progress)
-    programs = _Programs(design)
+    warm: set = set()
     rows: list[dict[str, Any]] = []
     with tqdm(total=design.num_cells * design.num_datasets * len(design.methods), disable=hidden, unit=" fits") as bar:
         for cell in _cells(design):
-            rows += _run_cell(key, design, cell, programs, blocks, bar.update)
+            rows += _run_cell(key, design, cell, warm, blocks, bar.update)
     return Study(design, meta, rows)
 
 
@@ -153,7 +154,7 @@ def _cells(design: Design) -> Iterator[dict[str, Any]]:
 
 
 def _run_cell(
-    key: jax.Array, design: Design, cell: dict[str, Any], programs: _Programs, blocks: Blocks, advance: Callable[[int], Any]
+    key: jax.Array, design: Design, cell: dict[str, Any], warm: set, blocks: Blocks, advance: Callable[[int], Any]
 ) -> list[dict[str, Any]]:
     """The rows of one cell, block by block from the file or computed."""
     truth = design.truth(cell["separation"], cell["covariance_type"])
@@ -164,7 +165,7 @@ def _run_cell(
     for b in range(num_blocks):
         wanted = np.arange(b * size, (b + 1) * size)
         kept = int((wanted < design.num_datasets).sum())
-        batch = _Batch(_keys(key, name, wanted), cell["num_observations"], truth, design, programs)
+        batch = _Batch(_keys(key, name, wanted), cell["num_observations"], truth, design, warm)
         for method in design.methods:
             block = blocks.get(f"{name} {method} {b}", partial(batch.run, method))
             parts[method].append({key: value[:kept] for key, value in block.items()})
@@ -186,38 +187,53 @@ def _keys(key: jax.Array, cell: str, numbers: np.ndarray) -> jax.Array:
     return jax.vmap(partial(jax.random.fold_in, jax.random.fold_in(key, zlib.crc32(cell.encode()))))(numbers)
 
 
-def _lanes(function: Callable) -> Callable:
-    """A function of one data set over stacks of them, some side by side: all at once would hold too many draws."""
+@lru_cache(maxsize=64)
+def _program(recipe: tuple[str, str, tuple[float, ...]], structure: Any, leaves: tuple) -> Callable:
+    """A method over stacks of data sets, compiled for arrays of these shapes, so that no compilation is in a time.
+
+    Some data sets go side by side: all at once would hold too many draws.
+    """
+    method, options, probabilities = recipe
+    one = _intervals_of if method in ESTIMATES else _draws_of
+    function = one(method, json.loads(options), probabilities)
     width = _WIDTH * (1 if jax.default_backend() == "cpu" else _ACCELERATOR)
-    return jax.jit(lambda *arrays: jax.lax.map(lambda one: function(*one), arrays, batch_size=width))
+    lanes = jax.jit(lambda *arrays: jax.lax.map(lambda a: function(*a), arrays, batch_size=width))
+    return lanes.lower(*jax.tree.unflatten(structure, leaves)).compile()
 
 
-class _Programs:
-    """Compiled programs of a study by name, so that no compilation is in a time."""
+def _intervals_of(method: str, options: dict[str, Any], probabilities: tuple[float, ...]) -> Callable:
+    def one(mixture: Mixture, x: jax.Array, prior: Prior | None, failed: jax.Array) -> dict[str, jax.Array]:
+        found = wald_intervals(mixture, x, prior, probabilities, kind=options["kind"])
+        return {"estimate": free_entries(mixture), **_masked(found, ~failed)}
 
-    def __init__(self, design: Design) -> None:
-        self.design = design
-        self._compiled: dict[tuple, Callable] = {}
+    return one
 
-    def __call__(self, name: str, make: Callable[[], Callable], *arrays: Any) -> Callable:
-        shapes = [(leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(arrays)]
-        place = (name, str(jax.tree.structure(arrays)), str(shapes))
-        if place not in self._compiled:
-            self._compiled[place] = _lanes(make()).lower(*arrays).compile()
-        return self._compiled[place]
 
-    def warm(self, name: str, run: Callable[[], Any]) -> None:
-        """Runs once what compiles as it runs."""
-        if (name,) not in self._compiled:
-            self._compiled[(name,)] = run
-            jax.block_until_ready(run())
+def _draws_of(method: str, options: dict[str, Any], probabilities: tuple[float, ...]) -> Callable:
+    sampler = as_method(method, **options)[1]
+
+    def one(key: jax.Array, start: Mixture, x: jax.Array, prior: Prior) -> dict[str, jax.Array]:
+        posterior = relabel(sampler(key, start, x, prior), start, None, method="kl")
+        values = free_entries(posterior.mixture)
+        values = values.reshape(-1, values.shape[-1])
+        failed = jnp.isin(posterior.status, jnp.array(_NOT_TO_BE_USED))
+        found = _masked(draw_intervals(values, probabilities), ~failed)
+        return {"estimate": values.mean(0), **found, "failed": failed, "status": posterior.status}
+
+    return one
+
+
+def _timed(function: Callable, *arrays: Any) -> tuple[Any, float]:
+    begin = time.perf_counter()
+    found = jax.block_until_ready(function(*arrays))
+    return found, time.perf_counter() - begin
 
 
 class _Batch:
     """Data sets of one cell, made and fitted when a method first asks for them."""
 
-    def __init__(self, keys: jax.Array, count: int, truth: Mixture, design: Design, programs: _Programs) -> None:
-        self.keys, self.truth, self.design, self.programs = keys, truth, design, programs
+    def __init__(self, keys: jax.Array, count: int, truth: Mixture, design: Design, warm: set) -> None:
+        self.keys, self.truth, self.design, self.warm = keys, truth, design, warm
         self.count, self.kind = count, truth.covariance_type
 
     def run(self, method: str) -> dict[str, Any]:
@@ -226,48 +242,34 @@ class _Batch:
         return {**jax.tree.map(np.asarray, found), "seconds": np.full(len(self.keys), seconds / len(self.keys))}
 
     def _estimate(self, method: str) -> tuple[dict[str, jax.Array], float]:
-        prior = self.prior if ESTIMATES[method] else None
-        options = self.design.options_of(method)
-
-        def intervals(mixture: Mixture, x: jax.Array, prior: Prior | None, failed: jax.Array) -> dict[str, jax.Array]:
-            found = wald_intervals(mixture, x, prior, self.design.probabilities, kind=options["kind"])
-            return {"estimate": free_entries(mixture), **_masked(found, ~failed)}
-
-        self.programs.warm(f"{method} {self.kind} {self.count}", lambda: self._fits(method))
-        begin = time.perf_counter()
-        fits, failed = jax.block_until_ready(self._fits(method))
-        seconds = time.perf_counter() - begin
-        arrays = (fits.mixture, self.x, prior, failed)
-        program = self.programs(f"{method} intervals", lambda: intervals, *arrays)
-        begin = time.perf_counter()
-        found = jax.block_until_ready(program(*arrays))
-        seconds += time.perf_counter() - begin
-        return found | {"failed": failed, "status": fits.status}, seconds
+        place = (method, self.kind, self.count)
+        if place not in self.warm:  # it compiles as it runs
+            self._fits(method)
+            self.warm.add(place)
+        (fits, failed), seconds = _timed(self._fits, method)
+        found, more = self._run(method, fits.mixture, self.x, self.prior if ESTIMATES[method] else None, failed)
+        return found | {"failed": failed, "status": fits.status}, seconds + more
 
     def _draw(self, method: str) -> tuple[dict[str, jax.Array], float]:
-        sampler, probabilities = self.design.sampler(method), self.design.probabilities
+        keys = jax.vmap(partial(jax.random.fold_in, data=zlib.crc32(method.encode())))(self.keys)
+        return self._run(method, keys, self._map[0].mixture, self.x, self.prior)
 
-        def one(key: jax.Array, start: Mixture, x: jax.Array, prior: Prior) -> dict[str, jax.Array]:
-            posterior = relabel(sampler(key, start, x, prior), start, None, method="kl")
-            values = free_entries(posterior.mixture)
-            values = values.reshape(-1, values.shape[-1])
-            failed = jnp.isin(posterior.status, jnp.array(_NOT_TO_BE_USED))
-            found = _masked(draw_intervals(values, probabilities), ~failed)
-            return {"estimate": values.mean(0), **found, "failed": failed, "status": posterior.status}
+    def _run(self, method: str, *arrays: Any) -> tuple[dict[str, jax.Array], float]:
+        options = {name: value for name, value in self.design.options_of(method).items() if not self._of_fit(method, name)}
+        leaves, structure = jax.tree.flatten(arrays)
+        shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+        recipe = (method, json.dumps(options, sort_keys=True), self.design.probabilities)
+        return _timed(_program(recipe, structure, shapes), *arrays)
 
-        fold = partial(jax.random.fold_in, data=zlib.crc32(method.encode()))
-        arrays = (jax.vmap(fold)(self.keys), self._map[0].mixture, self.x, self.prior)
-        program = self.programs(method, lambda: one, *arrays)
-        begin = time.perf_counter()
-        found = jax.block_until_ready(program(*arrays))
-        return found, time.perf_counter() - begin
+    @staticmethod
+    def _of_fit(method: str, option: str) -> bool:
+        return method in ESTIMATES and option != "kind"
 
     def _fits(self, method: str) -> tuple[Fit, jax.Array]:
         """Fits in the truth's order, and which of them failed."""
-        options = {name: value for name, value in self.design.options_of(method).items() if name != "kind"}
-        starts = self._starts()
+        options = {name: value for name, value in self.design.options_of(method).items() if self._of_fit(method, name)}
         prior = self.prior if ESTIMATES[method] else None
-        fits = fit_many(starts, self.x, prior, history=False, progress=False, **options)
+        fits = fit_many(self._starts(), self.x, prior, history=False, progress=False, **options)
         return _in_order(fits, self.truth, self.count)
 
     def _starts(self) -> Mixture:
@@ -275,7 +277,8 @@ class _Batch:
         if self.design.start == "truth":
             return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (size, *leaf.shape)), self.truth)
         keys = jax.vmap(partial(jax.random.fold_in, data=1))(self.keys)
-        return initialize_lanes(keys, self.x, None, num_components=k, covariance_type=self.kind, method=self.design.start)
+        ones = jnp.ones(self.x.shape[:2], self.x.dtype)  # a constant inside the program would be folded for seconds
+        return initialize_lanes(keys, self.x, ones, num_components=k, covariance_type=self.kind, method=self.design.start)
 
     @cached_property
     def x(self) -> jax.Array:
