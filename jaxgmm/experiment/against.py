@@ -18,6 +18,7 @@ from ..posterior import diagnostics
 from ..posterior.draws import Posterior, PosteriorStatus
 from ..posterior.relabel import SMALL_MARGIN
 from ..prior import HalfNormal
+from .aside import Aside
 from .blocks import versions
 from .clustering import compare_memberships
 from .contraction import contractions
@@ -27,12 +28,13 @@ from .scores import (
     assign_folds,
     choose_points,
     distances,
-    em_on_folds,
     in_blocks,
     leave_one_out,
     pointwise,
     posterior_on_folds,
+    refit,
     score,
+    without_folds,
 )
 from .verdict import MAX_KHAT, khat_limit
 
@@ -57,6 +59,25 @@ class Setting(NamedTuple):
     def counts(self) -> np.ndarray:
         """(N,), what each row counts."""
         return np.ones(len(self.x)) if self.weight is None else np.asarray(self.weight, float)
+
+
+class Scored(NamedTuple):
+    """Rows (R,) that draws are scored on, their weights (R,), and folds (R,) or None."""
+
+    rows: np.ndarray
+    weight: np.ndarray
+    folds: np.ndarray | None
+
+
+def choose_rows(setting: Setting) -> Scored:
+    """Rows to be scored, and the fold of each."""
+    rng = np.random.default_rng(setting.seed)
+    rows, folds = setting.kept, None
+    if len(rows) > _MOST_ROWS:
+        rows = np.sort(rng.choice(rows, _MOST_ROWS, replace=False))
+    elif min(setting.num_folds, len(rows)) >= 2:
+        folds = assign_folds(rng, len(rows), min(setting.num_folds, len(rows)))
+    return Scored(rows, setting.counts[rows], folds)
 
 
 def health(posterior: Posterior, rows: list[dict[str, Any]], free: list[dict[str, Any]]) -> dict[str, Any]:
@@ -165,15 +186,40 @@ def notes(setting: Setting, posterior: Posterior, log_prior: float) -> list[str]
     return found
 
 
+def _standard_errors(mixture: Mixture, x: jax.Array, prior: Any, weight: jax.Array | None) -> Any:
+    return standard_errors(mixture, x, prior, sample_weight=weight)
+
+
+_errors = Aside(_standard_errors)
+
+
+def has_errors(setting: Setting, prior: Any) -> bool:
+    """Whether standard errors are to be had, and soon."""
+    mixture = setting.fit.mixture
+    work = len(setting.x) * mixture.num_components * mixture.num_features * 20.0 * num_parameters(mixture)
+    return work <= _SLOW and not isinstance(getattr(prior, "scale", None), HalfNormal)
+
+
 def information_errors(setting: Setting, prior: Any) -> np.ndarray:
     """EM's standard errors by the observed information (P,), in the order of `rows.values`; NaN where there are none."""
-    mixture, p = setting.fit.mixture, num_parameters(setting.fit.mixture)
-    work = len(setting.x) * mixture.num_components * mixture.num_features * 20.0 * p
-    usable = not isinstance(getattr(prior, "scale", None), HalfNormal)
-    if not usable or work > _SLOW:
+    mixture = setting.fit.mixture
+    if not has_errors(setting, prior):
         return np.full(values(mixture).shape, math.nan)
-    errors = standard_errors(mixture, setting.x, prior, sample_weight=setting.weight)
+    errors = _errors(mixture, setting.x, prior, setting.weight)
     return values(Mixture(errors.weights, errors.means, errors.covariances, mixture.covariance_type))
+
+
+def begin(setting: Setting, prior: Any, scored: Scored | None, errors: bool) -> None:
+    """Has the two programs compiled aside that are long to compile and needed last."""
+    if errors and has_errors(setting, prior):
+        _errors.start(setting.fit.mixture, setting.x, prior, setting.weight)
+    if scored is not None and scored.folds is not None:
+        refit.start(*_folded(setting, prior, scored))
+
+
+def _folded(setting: Setting, prior: Any, scored: Scored) -> tuple:
+    x = setting.x[scored.rows]
+    return setting.fit.mixture, x, prior, without_folds(x, scored.weight, scored.folds)
 
 
 def same_prior(one: Any, other: Any) -> bool:
@@ -209,6 +255,16 @@ def find_laplace(setting: Setting, posteriors: Mapping[str, Posterior], wanted: 
     return Laplace(found, prior, sd)
 
 
+def goes_with(laplace: Laplace, posterior: Posterior) -> bool:
+    """Whether a posterior is of the same prior; a bootstrap, which averages over none, is set beside it in any case."""
+    return posterior.method == "bootstrap" or same_prior(posterior.prior, laplace.prior)
+
+
+def khat_of(laplace: Laplace) -> dict[str, float]:
+    """How good the approximation is, and how good it must be."""
+    return {"khat": laplace.approximation.khat, "khat_limit": khat_limit(RATIOS)}
+
+
 def add_columns(
     rows: list[dict[str, Any]], errors: np.ndarray, laplace_sd: np.ndarray | None, contraction: np.ndarray | None
 ) -> None:
@@ -234,9 +290,7 @@ def flat_draws(posterior: Posterior) -> Mixture:
     return jax.tree.map(lambda leaf: np.asarray(leaf).reshape(-1, *leaf.shape[2:]), posterior.mixture)
 
 
-def joint_of(
-    setting: Setting, posterior: Posterior, log_prior: float, laplace: Laplace | None, size: int
-) -> dict[str, float]:
+def joint_of(setting: Setting, posterior: Posterior, log_prior: float, laplace: Laplace | None, size: int) -> dict[str, float]:
     """`joint.compare_jointly` of one posterior; its log densities are those of EM's own space."""
     known = posterior.prior is not None or posterior.method == "bootstrap"
     em_density = float(setting.fit.log_likelihood) + log_prior if known else math.nan
@@ -253,31 +307,17 @@ def joint_of(
     return compare_jointly(em_density, np.asarray(posterior.log_density, float), em_u, u)
 
 
-class Scored(NamedTuple):
-    """Rows (R,) that draws are scored on, their weights (R,), folds (R,) or None, and EM's score on the folds (R,)."""
-
-    rows: np.ndarray
-    weight: np.ndarray
-    folds: np.ndarray | None
-    em: np.ndarray | None
-
-
-def prepare_scores(setting: Setting, maximised: Any) -> Scored:
-    """Chooses rows, assigns folds and fits EM again without each of them."""
-    rng = np.random.default_rng(setting.seed)
-    rows, counts = setting.kept, setting.counts
-    if len(rows) > _MOST_ROWS:
-        rows = np.sort(rng.choice(rows, _MOST_ROWS, replace=False))
-        return Scored(rows, counts[rows], None, None)
-    num_folds = min(setting.num_folds, len(rows))
-    if num_folds < 2:
-        return Scored(rows, counts[rows], None, None)
-    folds = assign_folds(rng, len(rows), num_folds)
-    em = em_on_folds(setting.fit.mixture, setting.x[rows], maximised, counts[rows], folds, num_folds)
-    return Scored(rows, counts[rows], folds, em)
+def refitted(setting: Setting, prior: Any, scored: Scored) -> np.ndarray | None:
+    """EM's score of each row (R,), fitted without its fold; None without folds."""
+    if scored.folds is None:
+        return None
+    densities = np.asarray(refit(*_folded(setting, prior, scored)), float)  # (F, R)
+    return densities[scored.folds, np.arange(len(scored.rows))]
 
 
-def scores_of(setting: Setting, posterior: Posterior, scored: Scored, size: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def scores_of(
+    setting: Setting, posterior: Posterior, scored: Scored, em_score: np.ndarray | None, size: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """What one posterior says of densities, and of memberships."""
     rng = np.random.default_rng([setting.seed, 1])
     em, draws = setting.fit.mixture, flat_draws(posterior)
@@ -294,26 +334,35 @@ def scores_of(setting: Setting, posterior: Posterior, scored: Scored, size: int)
     predictive = np.logaddexp.reduce(beyond[1:], axis=0) - math.log(len(draws.weights))
     density: dict[str, Any] = {"num_draws": len(chosen), "num_rows": len(x), "num_points": _POINTS}
     density |= distances(predictive, beyond[0], places.quadrature)
-    density |= _predictions(posterior, rows, scored, setting.counts.sum(), chosen)
+    density |= _predictions(posterior, rows, scored, em_score, setting.counts.sum(), chosen)
     named = bool(posterior.stats["labels_identified"])
     return density, compare_memberships(shares[0], shares[1:], scored.weight, named)
 
 
 def _predictions(
-    posterior: Posterior, rows: np.ndarray, scored: Scored, total: float, chosen: np.ndarray
+    posterior: Posterior,
+    rows: np.ndarray,
+    scored: Scored,
+    em_score: np.ndarray | None,
+    total: float,
+    chosen: np.ndarray,
 ) -> dict[str, Any]:
     """lpd of EM, and what both predict of rows left out; a bootstrap's draws have no likelihood to be weighed by."""
     found: dict[str, Any] = {"lpd_em": float(total * np.average(rows[0], weights=scored.weight))}
-    if scored.em is not None:
-        found |= score("elpd_folds_em", scored.em, scored.weight, total)
+    if em_score is not None:
+        found |= score("elpd_folds_em", em_score, scored.weight, total)
     if posterior.method == "bootstrap":
         return found
     ratio = posterior.stats.get("log_ratio")
     ratio = None if ratio is None else np.asarray(ratio, float).ravel()[chosen]
     found |= leave_one_out(rows[1:], scored.weight, total, ratio)
-    if scored.em is not None:
+    if em_score is not None:
         elpd, khat = posterior_on_folds(rows[1:], scored.weight, scored.folds, ratio)
         found |= score("elpd_folds", elpd, scored.weight, total)
-        found |= score("elpd_folds_difference", elpd - scored.em, scored.weight, total)
-        found |= {"num_folds": len(khat), "folds_khat_max": float(khat.max()), "num_folds_khat_high": int((khat > MAX_KHAT).sum())}
+        found |= score("elpd_folds_difference", elpd - em_score, scored.weight, total)
+        found |= {
+            "num_folds": len(khat),
+            "folds_khat_max": float(khat.max()),
+            "num_folds_khat_high": int((khat > MAX_KHAT).sum()),
+        }
     return found

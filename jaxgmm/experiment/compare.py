@@ -26,21 +26,23 @@ from . import page
 from .against import (
     Setting,
     add_columns,
+    begin,
+    choose_rows,
     contraction_of,
     describe_setting,
     find_laplace,
+    goes_with,
     health,
     information_errors,
     joint_of,
+    khat_of,
     maximised_prior,
     notes,
-    prepare_scores,
-    same_prior,
+    refitted,
     scores_of,
 )
-from .joint import RATIOS
 from .rows import at, entries, label_free, log_priors, summaries, values
-from .verdict import chains_apart, judge, khat_limit
+from .verdict import INDEPENDENT, chains_apart, judge
 
 _FIELDS = (
     "method",
@@ -79,7 +81,7 @@ class Comparison:
             component_status, prior (that it maximised under, by name and hyperparameters; None: none of the posteriors').
         rows: one dict for each free entry of weights, means and covariances and each posterior: method (the posterior's name),
             name (its place in the Mixture, as "means[0,1]"), kind, component (None where shared), features, em, em_se (by the
-            observed information), mean, median, sd, mcse, lower, upper, z = (em - mean) / sd, tail = P(theta < em), inside,
+            observed information), mean, median, sd, mcse, lower, upper, z = (em - mean) / sd, tail = P(theta < em) with half of those equal, inside,
             r_hat, ess_bulk, ess_tail, laplace_sd, sd_ratio = laplace_sd / sd, contraction = 1 - (width of the central 90 %,
             posterior over prior)^2. Weights are shares, means in data units, covariances in products of them.
         label_free: the same, up to ess_tail, for what no labelling changes: log-likelihood and log density of parameters and
@@ -206,15 +208,17 @@ def compare(
     names = _feature_names(feature_names, fit.mixture.num_features)
     kept = np.arange(len(x)) if weight is None else np.flatnonzero(np.asarray(weight) > 0)
     setting = Setting(fit, x, weight, kept, int(seed), int(num_folds))
+    priors = {name: log_priors(fit, draws) for name, draws in posteriors.items()}
+    maximised = maximised_prior(setting, posteriors, {name: pair[0] for name, pair in priors.items()})
+    scored = choose_rows(setting) if scores and len(kept) else None
+    begin(setting, maximised, scored, laplace is not False)
     relabelled = {name: relabel(draws, fit.mixture, x, sample_weight=weight) for name, draws in posteriors.items()}
-    priors = {name: log_priors(fit, draws) for name, draws in relabelled.items()}
-    maximised = maximised_prior(setting, relabelled, {name: pair[0] for name, pair in priors.items()})
     rows, free, samplers, joint = _summarise(setting, relabelled, priors, maximised, names, interval, laplace)
     density, clustering = {}, {}
-    if scores and len(kept):
-        scored = prepare_scores(setting, maximised)
+    if scored is not None:
+        em_score = refitted(setting, maximised, scored)
         for name, draws in relabelled.items():
-            density[name], clustering[name] = scores_of(setting, draws, scored, _block(relabelled))
+            density[name], clustering[name] = scores_of(setting, draws, scored, em_score, _block(relabelled))
     meta = describe_setting(setting, names, maximised)
     return Comparison(float(interval), meta, rows, free, samplers, relabelled, joint, density, clustering)
 
@@ -233,25 +237,26 @@ def _summarise(
     approximation = find_laplace(setting, relabelled, laplace)
     errors = np.full(values(mixture).shape, math.nan) if laplace is False else information_errors(setting, maximised)
     rows, every_free, samplers, joint = [], [], {}, {}
+    beside: list[dict[str, Any]] = []  # rows by chains, which sds by Laplace are held against
     own_sd = {d.method: values(d.mixture).std((0, 1), ddof=1) for d in relabelled.values() if d.method == "laplace"}
-    for name, draws in relabelled.items():
+    for name, draws in sorted(relabelled.items(), key=lambda item: item[1].method == "laplace"):
         own = summaries(entries(mixture, names), values(mixture), values(draws.mixture), name, interval)
         described, em, drawn = label_free(fit, draws, priors[name], names)
         free = summaries(described, em, drawn, name, interval)
-        sampler = health(draws, own, free)
-        near = approximation
-        if near is not None and draws.prior is not None and not same_prior(draws.prior, near.prior):
-            near = None
-        if near is not None and sampler["method"] != "laplace":
-            sampler |= {"khat": near.approximation.khat, "khat_limit": khat_limit(RATIOS)}
-        sound = near is None or near.approximation.sound
-        sd = own_sd.get("laplace", None if near is None else near.sd)
-        add_columns(own, errors, sd if sound else None, contraction_of(setting, draws))
-        joint[name] = joint_of(setting, draws, priors[name][0], near, _block(relabelled))
+        near = approximation if approximation and goes_with(approximation, draws) else None
+        sd = own_sd.get("laplace", near.sd if near else None) if near or laplace is not False else None
+        sampler = health(draws, own, free) | (khat_of(near) if near and draws.method not in INDEPENDENT else {})
+        add_columns(own, errors, sd, contraction_of(setting, draws))
+        joint[name] = joint_of(setting, draws, priors[name][0], near if sampler["identified"] else None, _block(relabelled))
         sampler["notes"] = notes(setting, draws, priors[name][0])
-        finding = {"laplace_sound": sound, "apart": chains_apart(drawn, described)}
-        sampler["verdict"] = judge(own, free, sampler | finding, interval)
+        finding = {"laplace_sound": near is None or near.approximation.sound, "beside": beside}
+        sampler["verdict"] = judge(own, free, sampler | finding | {"apart": chains_apart(drawn, described)}, interval)
+        if not beside and draws.method not in INDEPENDENT and sampler["identified"]:
+            beside = own
         rows, every_free, samplers[name] = rows + own, every_free + free, sampler
+    samplers, joint = ({name: found[name] for name in relabelled} for found in (samplers, joint))
+    order = list(relabelled)
+    rows, every_free = (sorted(found, key=lambda row: order.index(row["method"])) for found in (rows, every_free))
     return rows, every_free, samplers, joint
 
 

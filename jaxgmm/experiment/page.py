@@ -32,7 +32,10 @@ def table(title: str, rows: Sequence[dict[str, Any]], interval: float) -> list[s
           weight                            0.500    0.520    0.030   0.460   0.580  -0.67    yes 1.001  800
     """
     several, further = len({row["method"] for row in rows}) > 1, any("em_se" in row for row in rows)
-    cells = [numbers([row.get(c, math.nan) for c in _NUMBERS], row["sd"]) for row in rows]
+    finest: dict[str, float] = {}  # sd by quantity: its lines have the same decimals
+    for row in rows:
+        finest[row["name"]] = min(row["sd"] or math.inf, finest.get(row["name"], math.inf))
+    cells = [numbers([row.get(c, math.nan) for c in _NUMBERS], finest[row["name"]]) for row in rows]
     least = (0 if several else 9, 8 if further and not several else 0, 9, 9, 8, 8)
     widths = [max(w, 1 + max(map(len, column))) if w else 0 for w, column in zip(least, zip(*cells, strict=True), strict=True)]
     if several:
@@ -48,7 +51,9 @@ def table(title: str, rows: Sequence[dict[str, Any]], interval: float) -> list[s
     for row, strings in zip(rows, cells, strict=True):
         name = "" if row["name"] == before else "  " + row_name(row, room - 3)
         if several and name:
-            lines.append(f"{name:<{room}}{'  EM':<{by}}{strings[0]:>{widths[2]}}" + (f"{strings[1]:>{widths[3]}}" if further else ""))
+            lines.append(
+                f"{name:<{room}}{'  EM':<{by}}{strings[0]:>{widths[2]}}" + (f"{strings[1]:>{widths[3]}}" if further else "")
+            )
             name = ""
         before = row["name"]
         lines.append(f"{name:<{room}}{_line(row, strings, widths, by, further)}".rstrip())
@@ -87,7 +92,7 @@ def numbers(values: Sequence[float], sd: float) -> list[str]:
         >>> numbers([123456789000.0, 2e9], 2e9)
         ['1.235e11', '2.000e9']
     """
-    size = abs(sd) if sd else max([abs(v) for v in values if math.isfinite(v)] or [0.0]) * 1e-3
+    size = abs(sd) if sd and math.isfinite(sd) else max([abs(v) for v in values if math.isfinite(v)] or [0.0]) * 1e-3
     decimals = max(0, 1 - math.floor(math.log10(size))) if size > 0 and math.isfinite(size) else 3
     plain = [_fixed(v, decimals) for v in values]
     if max(map(len, plain)) <= 10:
@@ -165,7 +170,7 @@ def render(comparison: Any) -> list[str]:
     lines += ["", *table("whole mixture", _side_by_side(free), c.interval)]
     for title, found in _sections(c):
         lines += ["", *_columns(title, found, list(c.samplers))]
-    return [*lines, "", *paragraph(_legend(bool(named), "em_se" in (rows[0] if rows else {})))]
+    return [*lines, "", *paragraph(_legend(bool(rows), len(c.samplers) > 1))]
 
 
 def as_html(comparison: Any) -> str:
@@ -302,15 +307,16 @@ def _columns(title: str, lines: list[tuple[str, list[str]]], methods: list[str])
     return found
 
 
-def _legend(named: bool, further: bool) -> str:
+def _legend(named: bool, several: bool) -> str:
     text = (
         "EM, mean, sd and interval are in data units: means as the column, variances and covariances in products "
         "of columns, weights as shares of one. mean, sd: of the posterior; z = (EM - mean) / sd; inside: EM "
         "within the interval; ESS: effective number of draws."
     )
-    if named and further:
+    if named:
+        error = "sd in EM's line" if several else "its se"
         text += (
-            " its se: EM's standard error by the information; Lap./sd: the sd by Laplace's normal approximation over the "
+            f" {error}: EM's standard error by the information; Lap./sd: the sd by Laplace's normal approximation over the "
             "posterior's; learned: 1 - (width of the central 90 %, posterior over prior) squared."
         )
     return text + (

@@ -17,7 +17,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
@@ -26,6 +25,7 @@ from ..em.fitting import fit
 from ..mixture import Mixture
 from ..posterior.bridge import MAX_KHAT
 from ..posterior.diagnostics import psis
+from .aside import Aside
 
 _COLUMNS = 256  # rows of data smoothed at once
 
@@ -197,17 +197,18 @@ def assign_folds(rng: np.random.Generator, num_rows: int, num_folds: int) -> np.
     return rng.permutation(np.arange(num_rows) % num_folds)
 
 
-def em_on_folds(mixture: Mixture, x: Any, prior: Any, weight: np.ndarray, folds: np.ndarray, num_folds: int) -> np.ndarray:
-    """log density (N,) of each row under EM fitted without its fold, from where EM ended with all of them."""
-    kept = np.where(folds == np.arange(num_folds)[:, None], 0, weight).astype(np.asarray(x).dtype)
-    densities = np.asarray(_refit(mixture, x, prior, kept), float)  # (F, N)
-    return densities[folds, np.arange(len(folds))]
+def without_folds(x: Any, weight: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Weights (F, N) that leave each fold out in turn."""
+    return np.where(folds == np.arange(folds.max() + 1)[:, None], 0, weight).astype(np.asarray(x).dtype)
 
 
-@jax.jit
 def _refit(mixture: Mixture, x: jax.Array, prior: Any, weights: jax.Array) -> jax.Array:
+    """log density (F, N) under EM fitted with each row of weights (F, N), from where EM ended with all of them."""
     fitted = jax.vmap(lambda weight: fit(mixture, x, prior, sample_weight=weight).mixture)(weights)
     return log_prob(fitted, x)
+
+
+refit = Aside(_refit)
 
 
 def posterior_on_folds(

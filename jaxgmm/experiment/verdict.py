@@ -11,7 +11,7 @@ A verdict is a word, the gravest finding, and a sentence for each finding; `word
 "EM outside"            EM lies outside of at least one interval.
 "Laplace poor"          k-hat is not under min(0.7, 1 - 1 / log10 S) (S ratios; Vehtari et al. 2024), or an sd by Laplace is not
                         within [0.8, 1.25] of the posterior's: no normal approximation at the mode, nor standard errors, will do.
-                        Of draws by Laplace itself it is the gravest.
+                        Of draws by Laplace itself it is the gravest; their sds are held against those of chains, if there are.
 "EM inside"             EM lies inside every interval, but further than one posterior sd from a mean.
 "agree"                 None of these: R-hat < 1.01, bulk ESS >= 100 a chain, labels identified, k-hat under its limit, all
                         |z| <= 1, all sd ratios in [0.8, 1.25].
@@ -38,7 +38,7 @@ SD_RATIOS = (0.8, 1.25)  # of Laplace's to the posterior's
 MODE_DISTANCE = 5  # Monte Carlo standard errors between chains that are each settled
 SETTLED = 1.05  # R-hat of a chain's two halves
 WORDS = ("chains unmixed", "several modes", "labels not identified", "EM outside", "Laplace poor", "EM inside", "agree")
-_INDEPENDENT = ("laplace", "bootstrap")  # methods without chains
+INDEPENDENT = ("laplace", "bootstrap")  # methods without chains
 
 
 def khat_limit(num_ratios: int) -> float:
@@ -60,7 +60,8 @@ def judge(
         rows: of the parameters, as in `Comparison.rows`.
         label_free: of what no labelling changes, the two log densities first.
         sampler: chains, divergences, identified, unclear_rate; and, as far as they are known, method, switch_rate,
-            switched_chains, khat, khat_limit, laplace_sound, apart (as from `chains_apart`) and other_share.
+            switched_chains, khat, khat_limit, laplace_sound, apart (as from `chains_apart`), other_share, and beside: for draws
+            by Laplace, rows of a posterior by chains.
         interval: the intervals' probability.
 
     Returns:
@@ -75,7 +76,7 @@ def judge(
     # at a mode the log densities are above those of the draws, always
     compared = list(rows) if identified else [row for row in label_free if "nats" not in row["kind"]]
     found: list[tuple[str, str]] = []
-    if method not in _INDEPENDENT:
+    if method not in INDEPENDENT:
         found += _sampling([*label_free, *(rows if identified else [])], sampler)
         found += _modes(sampler)
     laplace = _laplace(rows if identified else [], sampler) if method != "bootstrap" else []
@@ -167,7 +168,9 @@ def _sampling(rows: Sequence[dict[str, Any]], sampler: dict[str, Any]) -> list[t
                 )
             )
     if sampler["divergences"]:
-        sentence = f"{sampler['divergences']} draws are divergent, where none is wanted: a part of the posterior may be missing."
+        sentence = (
+            f"{sampler['divergences']} draws are divergent, where none is wanted: a part of the posterior may be missing."
+        )
         found.append(("", sentence))
     return found
 
@@ -206,8 +209,9 @@ def _laplace(rows: Sequence[dict[str, Any]], sampler: dict[str, Any]) -> list[tu
                 "use Laplace's approximation, nor standard errors.",
             )
         )
+    rows = sampler.get("beside", []) if sampler.get("method") == "laplace" else rows
     known = [row for row in rows if math.isfinite(row.get("sd_ratio", math.nan)) and row["sd_ratio"] > 0]
-    if known and sampler.get("method") != "laplace":
+    if known:
         worst = max(known, key=lambda row: abs(math.log(row["sd_ratio"])))
         low, high = SD_RATIOS
         if not low <= worst["sd_ratio"] <= high:
@@ -232,10 +236,9 @@ def _switching(sampler: dict[str, Any]) -> list[str]:
     rate, chains = sampler.get("switch_rate", 0.0), sampler.get("switched_chains", 0)
     if not sampler["identified"] or not (rate or chains):
         return []
-    return [
-        f"The chains were in several orders of the components ({chains} not in EM's for most draws, {100 * rate:.1f} % of draws "
-        "switch); relabelling put them in one. That is switching, no failure."
-    ]
+    found = [f"{chains} of {sampler['chains']} chains were in another order of the components than EM"] if chains else []
+    found += [f"{100 * rate:.1f} % of the draws switch order"] if rate else []
+    return [f"{' and '.join(found)}; relabelling put them in one: switching, no failure."]
 
 
 def _nearness(rows: Sequence[dict[str, Any]], interval: float) -> tuple[str, str]:
