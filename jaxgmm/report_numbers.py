@@ -98,7 +98,7 @@ def _whole(comparison: Comparison) -> list[str]:
     """One table of what concerns all parameters at once, a column a method; nothing where nothing is known."""
     lines = []
     for where, key, words, decimals, factor in _WHOLE:
-        found = getattr(comparison, where, {})
+        found = getattr(comparison, where)
         values = [found.get(method, {}).get(key, math.nan) for method in comparison.samplers]
         if any(map(_finite, values)):
             lines.append([words, *(_number(factor * value, decimals) if _finite(value) else "–" for value in values)])

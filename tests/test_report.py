@@ -93,7 +93,7 @@ def test_it_can_be_read_by_all(written):
     assert page.all("html") == [{"lang": "en"}]
     assert all(len(image["alt"]) > 20 for image in page.all("img"))
     assert all(cell.get("scope") in ("row", "col", "rowgroup") for cell in page.all("th"))
-    assert len(page.all("caption")) == len(page.all("table")) == 5
+    assert len(page.all("caption")) == len(page.all("table")) == 6
     assert len(page.all("h1")) == 1 and len(page.all("figcaption")) == 5
     text = written.read_text(encoding="utf-8")
     assert "prefers-color-scheme: dark" in text and "@media print" in text and "width=device-width" in text

@@ -54,6 +54,11 @@ def contractions(mixture: Mixture, prior: Prior | IndependentPrior, draws: np.nd
 
 def widths(mixture: Mixture, prior: Prior | IndependentPrior, seed: int) -> np.ndarray:
     """Width (P,) of the central 90 % of each free entry under the prior."""
+    return np.ptp(prior_intervals(mixture, prior, seed, MASS), axis=0)
+
+
+def prior_intervals(mixture: Mixture, prior: Prior | IndependentPrior, seed: int, mass: float) -> np.ndarray:
+    """Lower and upper ends (2, P) of the central interval of each free entry under the prior, equal where it does not vary."""
     drawn = values(_draw(seed, prior, mixture.num_components, mixture.num_features, mixture.covariance_type))
     concentration = np.asarray(prior.weight_concentration)
     groups: dict[Any, list[int]] = {}
@@ -62,10 +67,10 @@ def widths(mixture: Mixture, prior: Prior | IndependentPrior, seed: int) -> np.n
         component, *rest = index.split(",")
         own = "shared" if entry["component"] is None else float(concentration[int(component)])
         groups.setdefault((field, own, *rest), []).append(p)
-    found = np.zeros(drawn.shape[-1])
+    found = np.zeros((2, drawn.shape[-1]))
     for members in groups.values():
-        found[members] = np.ptp(np.quantile(drawn[:, members], [(1 - MASS) / 2, (1 + MASS) / 2]))
-    return np.where(np.ptp(drawn, axis=0) > 0, found, 0.0)
+        found[:, members] = np.quantile(drawn[:, members], [(1 - mass) / 2, (1 + mass) / 2])[:, None]
+    return np.where(np.ptp(drawn, axis=0) > 0, found, found.mean(0))
 
 
 def _draw(seed: int, prior: Prior | IndependentPrior, k: int, d: int, kind: str) -> Mixture:
