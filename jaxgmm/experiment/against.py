@@ -22,7 +22,7 @@ from .aside import Aside
 from .blocks import versions
 from .clustering import compare_memberships
 from .contraction import contractions
-from .joint import RATIOS, Approximation, approximate, compare_jointly, is_cheap, locate, spread
+from .joint import RATIOS, Approximation, approximate, chart, compare_jointly, is_cheap
 from .rows import values
 from .scores import (
     assign_folds,
@@ -237,7 +237,7 @@ class Laplace(NamedTuple):
     sd: np.ndarray
 
 
-def find_laplace(setting: Setting, posteriors: Mapping[str, Posterior], wanted: bool | None) -> Laplace | None:
+def find_laplace(setting: Setting, posteriors: Mapping[str, Posterior], wanted: bool | None, size: int) -> Laplace | None:
     """Under the prior of the first posterior that has one. wanted: None is where it is cheap."""
     mixture = setting.fit.mixture
     cheap = is_cheap(mixture, len(setting.x))
@@ -249,10 +249,26 @@ def find_laplace(setting: Setting, posteriors: Mapping[str, Posterior], wanted: 
         return None
     sd = np.full(values(mixture).shape, math.nan)
     if found.sound:
-        u = np.random.default_rng(setting.seed).normal(size=(_SD_DRAWS, len(found.bridge.mode)))
-        drawn = values(spread(found.problem, found.bridge, u.astype(found.bridge.mode.dtype)))
+        rng, p = np.random.default_rng(setting.seed), len(found.bridge.mode)
+        u = rng.normal(size=(_SD_DRAWS, p)).astype(found.bridge.mode.dtype)
+        drawn = values(_chart(found, setting, next(iter(posteriors.values())), u, size)[1])
         sd = np.where(np.ptp(drawn, axis=0) > 0, drawn.std(0, ddof=1), 0.0)
     return Laplace(found, prior, sd)
+
+
+def _chart(
+    found: Approximation, setting: Setting, posterior: Posterior, u: np.ndarray | None, size: int
+) -> tuple[np.ndarray, Mixture]:
+    """`joint.chart` of EM and the draws, (1 + M, P), and of u (U, P), whichever are more; the shorter is gone through again."""
+    stack = jax.tree.map(
+        lambda em, draws: np.concatenate([np.asarray(em, draws.dtype)[None], draws]), setting.fit.mixture, flat_draws(posterior)
+    )
+    count = len(stack.weights)
+    u = np.zeros((1, len(found.bridge.mode)), found.bridge.mode.dtype) if u is None else u
+    most = max(count, len(u))
+    pair = stack[np.arange(most) % count], u[np.arange(most) % len(u)]
+    located, mixtures = in_blocks(lambda block: chart(found.problem, found.bridge, *block), pair, size)
+    return located[:count], mixtures[: len(u)]
 
 
 def goes_with(laplace: Laplace, posterior: Posterior) -> bool:
@@ -296,13 +312,7 @@ def joint_of(setting: Setting, posterior: Posterior, log_prior: float, laplace: 
     em_density = float(setting.fit.log_likelihood) + log_prior if known else math.nan
     em_u = u = None
     if laplace is not None and laplace.approximation.sound:
-        stack = jax.tree.map(
-            lambda em, draws: np.concatenate([np.asarray(em, draws.dtype)[None], draws]),
-            setting.fit.mixture,
-            flat_draws(posterior),
-        )
-        problem, bridge = laplace.approximation.problem, laplace.approximation.bridge
-        u = in_blocks(lambda block: locate(problem, bridge, block), stack, size)
+        u = _chart(laplace.approximation, setting, posterior, None, size)[0]
         em_u, u = u[0], u[1:]
     return compare_jointly(em_density, np.asarray(posterior.log_density, float), em_u, u)
 

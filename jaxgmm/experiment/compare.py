@@ -234,7 +234,7 @@ def _summarise(
 ) -> tuple[list[dict], list[dict], dict[str, dict], dict[str, dict]]:
     """Rows, label-free rows, samplers with their verdicts, and all parameters at once."""
     fit, mixture = setting.fit, setting.fit.mixture
-    approximation = find_laplace(setting, relabelled, laplace)
+    approximation = find_laplace(setting, relabelled, laplace, _block(relabelled))
     errors = np.full(values(mixture).shape, math.nan) if laplace is False else information_errors(setting, maximised)
     rows, every_free, samplers, joint = [], [], {}, {}
     beside: list[dict[str, Any]] = []  # rows by chains, which sds by Laplace are held against

@@ -42,7 +42,7 @@ def contractions(mixture: Mixture, prior: Prior | IndependentPrior, draws: np.nd
         >>> mixture = jaxgmm.make_mixture([1.0], [[0.0]], [[[1.0]]])
         >>> prior = jaxgmm.Prior(*(np.asarray(v, np.float32) for v in ([1.0], [0.0], 1.0, 50.0, [[50.0]])))
         >>> draws = np.random.default_rng(0).normal(size=(4000, 3)) * 0.1
-        >>> contractions(mixture, prior, draws, 0)[1].round(2)
+        >>> round(float(contractions(mixture, prior, draws, 0)[1]), 2)
         0.99
     """
     flat = np.asarray(draws, float).reshape(-1, draws.shape[-1])

@@ -50,19 +50,13 @@ def approximate(key: jax.Array, mixture: Mixture, x: jax.Array, weight: jax.Arra
 
 
 @jax.jit
-def locate(problem: Problem, bridge: Bridge, draws: Mixture) -> jax.Array:
-    """u (M, P) of mixtures (M, ...) in data units."""
+def chart(problem: Problem, bridge: Bridge, draws: Mixture, u: jax.Array) -> tuple[jax.Array, Mixture]:
+    """There and back: u (M, P) of mixtures (M, ...) in data units, and the mixtures of other u (M, P); one program for both."""
     space = make_space(problem, bridge.start)
     z = jax.vmap(lambda draw: space.flatten(to_standard(draw, problem)))(draws)
-    return jnp.linalg.solve(bridge.root, (z - bridge.mode).T).T
-
-
-@jax.jit
-def spread(problem: Problem, bridge: Bridge, u: jax.Array) -> Mixture:
-    """Mixtures (M, ...) in data units from u (M, P)."""
-    space = make_space(problem, bridge.start)
-    z = bridge.mode + jnp.matmul(u, bridge.root.T, precision="highest")
-    return from_standard(jax.vmap(lambda one: space.unflatten(one)[0])(z), problem)
+    back = bridge.mode + jnp.matmul(u, bridge.root.T, precision="highest")
+    mixtures = from_standard(jax.vmap(lambda one: space.unflatten(one)[0])(back), problem)
+    return jnp.linalg.solve(bridge.root, (z - bridge.mode).T).T, mixtures
 
 
 def gaussian_kl(mean: Any, cov: Any, other_mean: Any, other_cov: Any) -> float:
