@@ -37,7 +37,7 @@ FLOORS = [
     [
         *(
             f"experiment.{name}"
-            for name in "aside blocks rows joint contraction scores clustering verdict against page compare methods intervals quantities bands calibrate study".split()
+            for name in "aside blocks rows joint contraction scores clustering verdict account against page compare methods intervals quantities bands calibrate study".split()
         ),
         "reading",
         "io",
