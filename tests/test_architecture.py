@@ -37,7 +37,7 @@ FLOORS = [
     [
         *(
             f"experiment.{name}"
-            for name in "aside blocks rows joint contraction scores clustering verdict against page compare methods intervals quantities "
+            for name in "aside blocks rows joint contraction scores clustering verdict account against page compare methods intervals quantities "
             "bands tables calibration protocol calibrate design coverage study".split()
         ),
         "reading",

@@ -23,21 +23,17 @@ from ..files import write_text
 from ..posterior.draws import Posterior, check_posterior
 from ..posterior.relabel import relabel
 from . import page
+from .account import Setting, describe_setting, health, maximised_prior, notes
 from .against import (
-    Setting,
     add_columns,
     begin,
     choose_rows,
     contraction_of,
-    describe_setting,
     find_laplace,
     goes_with,
-    health,
     information_errors,
     joint_of,
     khat_of,
-    maximised_prior,
-    notes,
     refitted,
     scores_of,
 )

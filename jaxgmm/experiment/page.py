@@ -253,6 +253,8 @@ def _sections(comparison: Any) -> list[tuple[str, list[tuple[str, list[str]]]]]:
             out.append(text + (f"±{_fixed(scale * spread, digits)}" if math.isfinite(spread) and spread > 0 else ""))
         return out
 
+    scored = min((d["num_rows"] for d in c.density.values()), default=0)
+    sampled = f" by {scored} rows" if scored < c.meta["num_observations"] and c.meta["num_observations"] > 2000 else ""
     folds = max((d.get("num_folds", 0) for d in c.density.values()), default=0)
     joint = [
         (f"log joint: EM above draws (nats; ~{p / 2:g})", cells(c.joint, "log_joint_gap", 1)),
@@ -287,7 +289,7 @@ def _sections(comparison: Any) -> list[tuple[str, list[tuple[str, list[str]]]]]:
     sections = [
         ("all parameters at once", joint),
         ("density, EM's beside the predictive", density),
-        ("log density of the data (nats)", predicted),
+        (f"log density of the data (nats){sampled}", predicted),
         ("who belongs with whom", groups),
     ]
     kept = [(title, [line for line in lines if any(cell != "-" for cell in line[1])]) for title, lines in sections]
