@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -24,23 +23,15 @@ from .density import predict
 from .em.result import Fit
 from .experiment.blocks import check_target, versions
 from .experiment.compare import Comparison
-from .experiment.page import numbers
-from .experiment.verdict import full_name
 from .files import write_text
 from .mixture import Mixture
 from .plot.forests import forest_rows
-from .plot.style import method_style
 from .posterior.predictive import coclustering
+from .report_numbers import how_they_did, how_to_read, numbers_of, shown_name
+from .webpage import definitions, page, section
 
 _MOST_POINTS = 1000  # of a co-clustering matrix
 _MOST_BYTES = 1_500_000  # of one picture drawn as lines; larger ones become pixels
-# further columns, where the rows have them
-_EXTRAS = {
-    "laplace_sd": ("sd, Laplace", "sd of the normal approximation at the mode"),
-    "information_se": ("SE, information", "standard error of maximum likelihood"),
-    "sd_ratio": ("sd ratio", "sd by Laplace over posterior sd"),
-    "contraction": ("contraction", "1 - (width of the posterior's interval over the prior's) squared: near 1 the data say all"),
-}
 
 
 def write_report(
@@ -80,11 +71,11 @@ def write_report(
         *_verdicts(comparison),
         *_model(comparison),
         *_pictures(comparison, fit, x),
-        *_tables(comparison),
-        *_how_to_read(comparison),
+        *numbers_of(comparison),
+        *how_to_read(comparison),
         *_provenance(comparison, {} if details is None else details),
     ]
-    return write_text(path, _PAGE.format(title=escape(heading), style=_STYLE, body="\n".join(parts)))
+    return write_text(path, page(heading, parts))
 
 
 def _check(comparison: Any, fit: Any, x: Any) -> np.ndarray:
@@ -100,24 +91,23 @@ def _check(comparison: Any, fit: Any, x: Any) -> np.ndarray:
 
 
 def _verdicts(comparison: Comparison) -> list[str]:
-    grades = {"agree": "good", "chains unmixed": "bad"}
-    parts = ['<section aria-labelledby="verdict"><h2 id="verdict">Verdict</h2>']
+    grades = {"agree": "good", "chains unmixed": "bad", "several modes": "bad"}
+    parts = []
     for method, sampler in comparison.samplers.items():
         verdict = sampler["verdict"]
         parts.append(f'<div class="verdict {grades.get(verdict["word"], "mixed")}">')
-        parts.append(f"<p><strong>{escape(_name(method))}: {escape(verdict['word'])}.</strong></p>")
+        parts.append(f"<p><strong>{escape(shown_name(method))}: {escape(verdict['word'])}.</strong></p>")
         parts += [f"<p>{escape(sentence)}</p>" for sentence in verdict["sentences"]]
         parts += [f"<p><em>Note:</em> {escape(note)}</p>" for note in sampler["notes"]]
         parts.append("</div>")
-    return [*parts, "</section>"]
+    return section("verdict", "Verdict", parts)
 
 
 def _model(comparison: Comparison) -> list[str]:
     meta, em = comparison.meta, comparison.meta["em"]
     k = meta["num_components"]
-    return [
-        '<section aria-labelledby="model"><h2 id="model">Data and model</h2>',
-        _pairs(
+    parts = [
+        definitions(
             {
                 "Data": f"{meta['num_observations']} observations of {', '.join(meta['feature_names'])}",
                 "Model": f"{k} component{'s' * (k > 1)}, {meta['covariance_type']} covariances, {meta['num_parameters']} free "
@@ -126,44 +116,17 @@ def _model(comparison: Comparison) -> list[str]:
                 f"{em['log_likelihood']:.3f} nats, objective {em['objective']:.3f} nats",
             }
         ),
-        _table(
-            "How the methods did",
-            [
-                "method",
-                "chains",
-                "draws a chain",
-                "divergent",
-                "largest R-hat",
-                "smallest ESS",
-                "labels identified",
-                "draws that switch",
-            ],
-            [_sampler_cells(method, sampler) for method, sampler in comparison.samplers.items()],
-        ),
-        "</section>",
+        how_they_did(comparison),
     ]
-
-
-def _sampler_cells(method: str, sampler: dict[str, Any]) -> list[str]:
-    return [
-        _name(method),
-        str(sampler["chains"]),
-        str(sampler["draws"]),
-        str(sampler["divergences"]),
-        _number(sampler["r_hat_max"], 3),
-        _number(sampler["ess_min"], 0),
-        "yes" if sampler["identified"] else "NO",
-        f"{100 * sampler['switch_rate']:.1f} %",
-    ]
+    return section("model", "Data and model", parts)
 
 
 def _pictures(comparison: Comparison, fit: Fit | Mixture, x: np.ndarray) -> list[str]:
     mixture = fit.mixture if isinstance(fit, Fit) else fit
-    names, methods = comparison.meta["feature_names"], [_name(method) for method in comparison.samplers]
+    names, methods = comparison.meta["feature_names"], [shown_name(method) for method in comparison.samplers]
     first, interval = methods[0], f"{100 * comparison.interval:g} %"
     lines = forest_rows(comparison)
-    parts = ['<section aria-labelledby="pictures"><h2 id="pictures">Pictures</h2>']
-    parts += _picture(
+    parts = _picture(
         lambda: plot.comparison_figure(comparison, mixture, x, feature_names=names),
         f"The data with EM and draws by {first}; beside them a histogram of the draws of each parameter, EM as a line.",
         f"Data, EM and posterior draws; and the posterior of each parameter, by {first}. A dark line is EM, the bar under a "
@@ -191,7 +154,7 @@ def _pictures(comparison: Comparison, fit: Fit | Mixture, x: np.ndarray) -> list
             "The objective of EM after each step, rising to its last value.",
             "The objective of EM, in nats, after each step.",
         )
-    return [*parts, "</section>"]
+    return section("pictures", "Pictures", parts)
 
 
 def _memberships(comparison: Comparison, mixture: Mixture, x: np.ndarray, first: str) -> list[str]:
@@ -234,152 +197,11 @@ def _drawn(figure: Figure) -> tuple[str, bytes]:
     return "png", pixels.getvalue()
 
 
-def _tables(comparison: Comparison) -> list[str]:
-    parts = ['<section aria-labelledby="numbers"><h2 id="numbers">Numbers</h2>']
-    for method, sampler in comparison.samplers.items():
-        own = [row for row in comparison.rows if row["method"] == method]
-        free = [row for row in comparison.label_free if row["method"] == method]
-        if sampler["identified"]:
-            parts.append(_rows_table(f"Parameters, by {_name(method)}", own, comparison.interval))
-            free = [row for row in free if "nats" in row["kind"]]
-        parts.append(_rows_table(f"Whole mixture, by {_name(method)}", free, comparison.interval))
-    return [*parts, "</section>"]
-
-
-def _rows_table(caption: str, rows: list[dict[str, Any]], interval: float) -> str:
-    extras = [name for name in _EXTRAS if any(_finite(row.get(name)) for row in rows)]
-    between = f"{100 * interval:g} %"
-    head = ["quantity", "EM", "mean", "sd", f"{between} from", f"{between} to", "z", "inside", "R-hat", "ESS"]
-    return _table(caption, head + [_EXTRAS[name][0] for name in extras], [_row_cells(row, extras) for row in rows])
-
-
-def _row_cells(row: dict[str, Any], extras: list[str]) -> list[str]:
-    # EM's log densities lie above those of the draws by nature: no test of anything
-    z, inside = ("", "") if "nats" in row["kind"] else (_number(row["z"], 2), "yes" if row["inside"] else "NO")
-    cells = [full_name(row), *numbers([row[c] for c in ("em", "mean", "sd", "lower", "upper")], row["sd"])]
-    cells += [z, inside, _number(row["r_hat"], 3), _number(row["ess_bulk"], 0)]
-    for name in extras:
-        value = row.get(name)
-        own = (
-            ""
-            if not _finite(value)
-            else numbers([value], row["sd"])[0]
-            if name in ("laplace_sd", "information_se")
-            else _number(value, 2)
-        )
-        cells.append(own)
-    return cells
-
-
-def _how_to_read(comparison: Comparison) -> list[str]:
-    words = {
-        "EM, mean, sd, interval": "in data units: means as the column, variances and covariances in products of columns, weights as "
-        "shares of one. mean, sd and interval are the posterior's.",
-        "z": "(EM - mean) / sd. A mode is not a mean: up to about 1 is no contradiction.",
-        "inside": "whether EM lies within the interval.",
-        "R-hat": "under 1.01 the chains agree; above, believe nothing else yet.",
-        "ESS": "how many independent draws the draws are worth; 100 a chain are wanted.",
-        "labels identified": "whether components keep their names from draw to draw. Where they do not, only what no order of "
-        "the components changes is shown.",
-        "nats": "units of log densities; EM's lies above those of the draws by about half the number of free parameters.",
-    }
-    found = {name for row in comparison.rows for name in _EXTRAS if _finite(row.get(name))}
-    words |= {_EXTRAS[name][0]: _EXTRAS[name][1] + "." for name in _EXTRAS if name in found}
-    return ['<section aria-labelledby="reading"><h2 id="reading">How to read this</h2>', _pairs(words), "</section>"]
-
-
 def _provenance(comparison: Comparison, details: Mapping[str, Any]) -> list[str]:
     made = {"jaxgmm": __version__, **versions(), "Python": platform.python_version()}
     facts = {"Versions": ", ".join(f"{name} {version}" for name, version in made.items())}
     facts |= {str(name): ", ".join(map(str, v)) if isinstance(v, list | tuple) else str(v) for name, v in details.items()}
-    page = (
+    printed = (
         f'<pre class="scroll" tabindex="0" role="region" aria-label="The comparison as printed">{escape(str(comparison))}</pre>'
     )
-    return [
-        f'<section aria-labelledby="origin"><h2 id="origin">How it came about</h2>{_pairs(facts)}</section>',
-        f'<section aria-labelledby="printed"><h2 id="printed">As printed</h2>{page}</section>',
-    ]
-
-
-def _table(caption: str, head: list[str], rows: Iterable[list[str]]) -> str:
-    """The first cell of a row is its header."""
-    titles = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
-    body = "".join(
-        f'<tr><th scope="row">{escape(row[0])}</th>' + "".join(_cell(cell) for cell in row[1:]) + "</tr>" for row in rows
-    )
-    region = f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">'
-    return f"{region}<table><caption>{escape(caption)}</caption><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>"
-
-
-def _cell(text: str) -> str:
-    return f"<td><strong>{escape(text)}</strong></td>" if text == "NO" else f"<td>{escape(text)}</td>"
-
-
-def _pairs(facts: Mapping[str, str]) -> str:
-    return "<dl>" + "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in facts.items()) + "</dl>"
-
-
-def _name(method: str) -> str:
-    return method_style(method)[2]
-
-
-def _number(value: float, decimals: int) -> str:
-    return f"{value:.{decimals}f}" if math.isfinite(value) else "–"
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-{body}
-</main>
-</body>
-</html>
-"""
-
-_STYLE = """
-:root { --ink: #1c1c1c; --soft: #555; --paper: #fff; --line: #d5d5d5; --shade: #f5f5f3; --good: #00734f; --mixed: #a35200; --bad: #b3261e; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e8e8e6; --soft: #b0b0ac; --paper: #161616; --line: #3d3d3d; --shade: #222; --good: #4cc38a; --mixed: #e8a04c;
-    --bad: #ff8a80; }
-}
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; }
-main { max-width: 62rem; margin: 0 auto; padding: 1.5rem 1rem 3rem; }
-h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 1rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.2rem; margin: 2.2rem 0 .8rem; border-bottom: 1px solid var(--line); padding-bottom: .2rem; }
-.verdict { border-left: .4rem solid var(--mixed); background: var(--shade); padding: .7rem 1rem; margin: 0 0 .8rem; }
-.verdict.good { border-color: var(--good); } .verdict.bad { border-color: var(--bad); }
-.verdict p { margin: .2rem 0; max-width: 46rem; } .verdict strong { font-size: 1.1rem; }
-dl { display: grid; grid-template-columns: minmax(6rem, max-content) 1fr; gap: .35rem 1rem; margin: 0 0 1rem; }
-dt { color: var(--soft); } dd { margin: 0; max-width: 46rem; overflow-wrap: anywhere; }
-.scroll { overflow-x: auto; margin: 0 0 1.2rem; } .scroll:focus-visible { outline: 2px solid var(--mixed); }
-table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; font-weight: 600; padding: .3rem 0; }
-th, td { padding: .22rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
-thead th { color: var(--soft); font-weight: 600; vertical-align: bottom; white-space: normal; }
-th:first-child { text-align: left; padding-left: 0; } tbody th { font-weight: 400; }
-figure { margin: 0 0 1.8rem; } figure img { display: block; max-width: 100%; height: auto; background: #fff; padding: .4rem; }
-figure .scroll { margin: 0; } figcaption { color: var(--soft); font-size: .9rem; max-width: 46rem; margin-top: .3rem; }
-pre { font-size: .74rem; line-height: 1.35; background: var(--shade); padding: .8rem; }
-@media (max-width: 40rem) {
-  .wide img { max-width: none; width: 44rem; } dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .5rem; }
-}
-@media print {
-  body { font-size: 10pt; } main { max-width: none; padding: 0; } .scroll { overflow: visible; } table { font-size: 7.5pt; }
-  th, td { padding: .1rem .3rem; } pre { font-size: 6.2pt; white-space: pre-wrap; } tr, figure, .verdict { break-inside: avoid; }
-  h2 { break-after: avoid; }
-}
-"""
+    return [*section("origin", "How it came about", [definitions(facts)]), *section("printed", "As printed", [printed])]

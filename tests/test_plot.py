@@ -1,5 +1,7 @@
 """Pictures by what their axes hold, not by pixels."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -154,14 +156,14 @@ def test_mean_and_covariance_panels_stand_under_their_component():
 
 
 def fabricate_several(mixture, *, identified=True, shifts=None):
-    """A Comparison of several methods: intervals of one sd each side, moved by a method's shift; prior intervals known."""
+    """A Comparison of several methods: intervals of one sd each side, moved by a method's shift."""
     base = fabricate_comparison(mixture)
     shifts = {"nuts": 0.0, "laplace": 0.5} if shifts is None else shifts
     rows = []
     for method, shift in shifts.items():
         for row in base.rows:
             moved = {"mean": row["em"] + shift, "lower": row["em"] + shift - 1, "upper": row["em"] + shift + 1}
-            rows.append({**row, "method": method, **moved, "prior_lower": -9.0, "prior_upper": 9.0})
+            rows.append({**row, "method": method, **moved})
     free = [
         {**row, "kind": kind, "component": None, "features": []}
         for row, kind in zip(rows, ["largest weight", "log-likelihood (nats)"], strict=False)
@@ -231,9 +233,20 @@ def test_forest_shows_each_method_in_sds(ax, plane):
         "NUTS, 95 %",
         "Gibbs, 95 %",
         "Laplace, 95 %",
-        "prior",
     ]
     ax.figure.canvas.draw()
+
+
+def test_forest_shows_the_prior_of_each_parameter(ax, plane):
+    comparison = fabricate_several(plane)
+    prior = jaxgmm.Prior(*(jnp.asarray(v, float) for v in ([1.0, 1.0], [0.0, 0.0], 1e4, 50.0, 50 * np.eye(2))))
+    posterior = dataclasses.replace(comparison.posteriors["nuts"], prior=prior)
+    plot.forest(ax, dataclasses.replace(comparison, posteriors={"nuts": posterior, "laplace": posterior}))
+    lines = widths(ax, "0.55")
+    weight, mean = lines[0], lines[1]  # of component 0: weight 0.3 and mean 0, sd 1 each
+    assert len(lines) == 12 and weight == pytest.approx([0.025 - 0.3, 0.975 - 0.3], abs=0.02)  # uniform; 4000 draws a component
+    assert mean == pytest.approx([-0.02, 0.02], abs=5e-3)  # sd of about 1 / sqrt(1e4)
+    assert ax.get_legend().get_texts()[-1].get_text() == "prior, 95 %"
 
 
 def test_forest_without_labels_shows_what_no_labelling_changes(ax, plane):

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.transforms import blended_transform_factory
 
 from ..experiment.compare import Comparison
+from ..experiment.contraction import prior_intervals
 from ..experiment.page import numbers, row_name
+from ..experiment.rows import entries
+from ..prior import IndependentPrior, Prior
 from .posteriors import furthest
 from .style import INK, method_style, plain
 
@@ -27,7 +29,7 @@ def forest(ax: Axes, comparison: Comparison, *, rows: Sequence[dict[str, Any]] |
 
     Every line has its own unit, the posterior sd by the first method, and its own zero, the posterior mean by it, so that shares,
     means and variances stand side by side; at the right EM and the posterior mean are written in data units. What lies
-    beyond the axis is an arrow at its edge. The prior's interval is drawn where the rows know it (prior_lower, prior_upper).
+    beyond the axis is an arrow at its edge. Of parameters the first method's prior is drawn too, where it has one.
 
     Args:
         ax: axes to draw on; about a third of an inch of height a quantity is right.
@@ -46,8 +48,10 @@ def forest(ax: Axes, comparison: Comparison, *, rows: Sequence[dict[str, Any]] |
     every = {(row["method"], row["name"]): row for row in [*comparison.rows, *comparison.label_free]}
     reach = _reach(shown, methods, every)
     places, groups = _places(shown)
+    priors = _priors(comparison)
     for row, y in zip(shown, places, strict=True):
-        _forest_line(ax, y, row, [(method, every.get((method, row["name"]))) for method in methods], reach)
+        drawn = [(*method_style(method, i)[:2], every.get((method, row["name"]))) for i, method in enumerate(methods)]
+        _forest_line(ax, y, row, drawn + [("0.55", "", priors.get(row["name"]))] * bool(priors), reach)
         _beside(ax, y, [plain(text) for text in numbers([row["em"], row["mean"]], row["sd"])])
     for title, y in groups.items():
         ax.annotate(
@@ -61,7 +65,7 @@ def forest(ax: Axes, comparison: Comparison, *, rows: Sequence[dict[str, Any]] |
     ax.tick_params(axis="y", length=0)
     ax.spines[["left", "right", "top"]].set_visible(False)
     ax.set_xlabel(f"posterior sd from the posterior mean, both by {method_style(methods[0])[2]}", fontsize=8)
-    _forest_legend(ax, comparison, methods, any("prior_lower" in row for row in shown))
+    _forest_legend(ax, comparison, methods, bool(priors))
     return ax
 
 
@@ -118,25 +122,37 @@ def _places(shown: list[dict[str, Any]]) -> tuple[list[float], dict[str, float]]
     return places, groups
 
 
-def _forest_line(ax: Axes, y: float, row: dict[str, Any], methods: list[tuple[str, dict | None]], reach: float) -> None:
+def _priors(comparison: Comparison) -> dict[str, dict[str, float]]:
+    """By the name of a parameter the interval under the first method's prior; empty where labels are not identified."""
+    posterior = next(iter(comparison.posteriors.values()))
+    identified = all(sampler["identified"] for sampler in comparison.samplers.values())
+    if not isinstance(posterior.prior, Prior | IndependentPrior) or not identified:
+        return {}
+    mixture = posterior.mixture[0, 0]
+    ends = prior_intervals(mixture, posterior.prior, 0, comparison.interval)
+    names = [entry["name"] for entry in entries(mixture, [str(i) for i in range(mixture.num_features)])]
+    return {name: {"lower": low, "upper": high} for name, low, high in zip(names, *ends.tolist(), strict=True)}
+
+
+def _forest_line(ax: Axes, y: float, row: dict[str, Any], drawn: list[tuple[str, str, dict | None]], reach: float) -> None:
+    """EM, and below each other the intervals of all: colour, marker of the mean, ends; a prior has no marker."""
+
     def scaled(value: float) -> float:
         return (value - row["mean"]) / row["sd"]
 
-    if row.get("prior_lower") is not None and row.get("prior_upper") is not None:
-        ends = np.clip([scaled(row["prior_lower"]), scaled(row["prior_upper"])], -reach, reach)
-        ax.fill_between(ends, y - 0.42, y + 0.42, color="0.9", linewidth=0, zorder=0)
-    step = 0.66 / max(len(methods), 1)
-    for i, (method, other) in enumerate(methods):
+    step = 0.7 / max(len(drawn), 1)
+    for i, (shade, marker, other) in enumerate(drawn):
         if other is None:
             continue
-        shade, marker, _ = method_style(method, i)
-        height = y + step * (i - (len(methods) - 1) / 2)
-        lower, mean, upper = (scaled(other[name]) for name in ("lower", "mean", "upper"))
-        ax.plot([max(lower, -reach), min(upper, reach)], [height] * 2, color=shade, linewidth=1.8, solid_capstyle="butt")
-        ax.plot(mean, height, marker, color=shade, markersize=5.5, zorder=3)
+        height = y + step * (i - (len(drawn) - 1) / 2)
+        lower, upper = scaled(other["lower"]), scaled(other["upper"])
+        line = {"linewidth": 1.8, "solid_capstyle": "butt"} if marker else {"linewidth": 1.4, "linestyle": (0, (1, 1))}
+        ax.plot([max(lower, -reach), min(upper, reach)], [height] * 2, color=shade, **line)
+        if marker:
+            ax.plot(scaled(other["mean"]), height, marker, color=shade, markersize=5.5, zorder=3)
         for end, beyond, arrow in ((-reach, lower < -reach, "<"), (reach, upper > reach, ">")):
             if beyond:
-                ax.plot(end, height, arrow, color=shade, markersize=5, clip_on=False, zorder=3)
+                ax.plot(end, height, arrow, color=shade, markersize=5 if marker else 3.5, clip_on=False, zorder=3)
     em = scaled(row["em"])
     if abs(em) <= reach:
         ax.plot([em] * 2, [y - 0.4, y + 0.4], color=INK, linewidth=2, solid_capstyle="butt", zorder=4)
@@ -151,5 +167,7 @@ def _forest_legend(ax: Axes, comparison: Comparison, methods: list[str], prior: 
         label = f"{name}, {100 * comparison.interval:g} %"
         handles.append(Line2D([], [], color=shade, marker=marker, markersize=5.5, linewidth=1.8, label=label))
     if prior:
-        handles.append(Patch(color="0.9", label="prior"))
+        handles.append(
+            Line2D([], [], color="0.55", linewidth=1.4, linestyle=(0, (1, 1)), label=f"prior, {100 * comparison.interval:g} %")
+        )
     ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=8, frameon=False, borderaxespad=0.2)

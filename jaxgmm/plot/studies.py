@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from ..em.select import Selection
-from ..experiment.calibration import Calibration
-from ..experiment.study import Study
 from .style import COLORS, DASHES, INK, MARKERS, method_style, plain
+
+if TYPE_CHECKING:  # the names alone: a picture of one study is not to wait for the others' code
+    from ..em.select import Selection
+    from ..experiment.calibration import Calibration
+    from ..experiment.study import Study
 
 
 def rank_ecdfs(ax: Axes, calibration: Calibration) -> Axes:
@@ -132,30 +134,33 @@ def coverage(
             f"has {', '.join(f'{100 * p:g} %' for p in design.probabilities)} and {', '.join(design.covariance_types)}."
         )
     cells = [(n, s) for n in design.num_observations for s in design.separations]
-    places = [i + 0.7 * design.num_observations.index(n) for i, (n, _) in enumerate(cells)]
+    places = np.array([i + 0.7 * design.num_observations.index(n) for i, (n, _) in enumerate(cells)])
     step = 0.7 / len(design.methods)
     for m, method in enumerate(design.methods):
         shade, marker, text = method_style(method, m)
-        found = [_covered(rows, cell, method, name) for cell in cells]
-        middle, error = 100 * np.array(found).T
-        at = np.array(places) + step * (m - (len(design.methods) - 1) / 2)
+        middle, error = 100 * np.array([_covered(rows, cell, method, name) for cell in cells]).T
+        at = places + step * (m - (len(design.methods) - 1) / 2)
         ax.errorbar(at, middle, 2 * error, fmt=marker, color=shade, markersize=5, linewidth=1.2, label=text, zorder=2)
     ax.axhline(100 * probability, color=INK, linewidth=1.0, linestyle=DASHES[1], zorder=1)
-    ax.set_xticks(places, [f"{s:g}" for _, s in cells])
-    for n in design.num_observations:
-        own = [place for place, cell in zip(places, cells, strict=True) if cell[0] == n]
-        where = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "center", "fontsize": 8}
-        ax.annotate(f"N = {n}", (float(np.mean(own)), 1), (0, 3), **where)
-        if n != design.num_observations[-1]:
-            ax.axvline(max(own) + 0.85, color="0.8", linewidth=0.8, zorder=0)
+    _label_cells(ax, cells, places)
     what = f"{kind}s" if kind else "all parameters"
-    ax.set(
-        xlabel="distance of the components, standard deviations",
-        ylabel=f"% of {100 * probability:g} % intervals that hold the truth\n{what}, {covariance_type}",
-    )
+    ax.set_ylabel(f"% of {100 * probability:g} % intervals that hold the truth\n{what}, {covariance_type}")
     ax.set_ylim(-2, 104)
     ax.legend(fontsize=8, frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1.06), borderaxespad=0.2)
     return ax
+
+
+def _label_cells(ax: Axes, cells: list[tuple[int, float]], places: np.ndarray) -> None:
+    """Distances below, numbers of observations above, a line between those."""
+    ax.set_xticks(places, [f"{s:g}" for _, s in cells])
+    ax.set_xlabel("distance of the components, standard deviations")
+    counts = np.array([n for n, _ in cells])
+    for n in dict.fromkeys(counts.tolist()):
+        own = places[counts == n]
+        where = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "center", "fontsize": 8}
+        ax.annotate(f"N = {n}", (float(own.mean()), 1), (0, 3), **where)
+        if n != counts[-1]:
+            ax.axvline(own.max() + 0.85, color="0.8", linewidth=0.8, zorder=0)
 
 
 def _covered(rows: list[dict[str, Any]], cell: tuple[int, float], method: str, name: str) -> tuple[float, float]:
