@@ -13,6 +13,8 @@ posterior and says where they agree:
 
     print(jaxgmm.compare(fit, jaxgmm.nuts(k2, fit.mixture, x, prior), x))
 
+`write_report` puts that on a page for a browser, with the pictures of `jaxgmm.plot`, which draw on axes of your own.
+
 `fit_restarts` takes the best of several starts, `select` sweeps numbers of components and covariance types, `fit_many` takes data
 sets of any lengths. `standard_errors` gives the information or the sandwich, `bootstrap` replicates, and a fit is
 differentiable: `jax.grad` through `fit` is the influence of every point, weight and hyperparameter.
@@ -72,14 +74,23 @@ _LAZY = {
     "coclustering": ".posterior.predictive",
     "assignment_entropy": ".posterior.predictive",
     "to_arviz": ".posterior.export",
+    "calibrate": ".experiment.calibrate",
+    "Calibration": ".experiment.calibration",
     "compare": ".experiment.compare",
     "Comparison": ".experiment.compare",
+    "Design": ".experiment.design",
+    "Study": ".experiment.study",
+    "coverage_study": ".experiment.study",
+    "write_report": ".report",
     "save": ".io",
     "load": ".io",
 }
+_LAZY_ROOMS = ("plot",)  # matplotlib
 
 
 def __getattr__(name: str) -> Any:
+    if name in _LAZY_ROOMS:
+        return importlib.import_module(f".{name}", __name__)
     if name not in _LAZY:
         raise AttributeError(f"module 'jaxgmm' has no attribute {name!r}")
     value = getattr(importlib.import_module(_LAZY[name], __name__), name)
@@ -88,4 +99,6 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({name for name in globals() if not name.startswith("_")} - {"importlib", "Any"} | _LAZY.keys())
+    return sorted(
+        {name for name in globals() if not name.startswith("_")} - {"importlib", "Any"} | _LAZY.keys() | {*_LAZY_ROOMS}
+    )

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import jaxgmm
+
 with warnings.catch_warnings():
     # Jupyter's packages deprecate parts of each other (paths, event loops) while they are imported
     for category in (DeprecationWarning, PendingDeprecationWarning):
@@ -63,6 +65,8 @@ def test_runs_and_keeps_its_promises(path, tmp_path, monkeypatch):
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.setenv("MATPLOTLIBRC", os.devnull)
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
+    # kernels import the jaxgmm that is under test, wherever another is installed
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(jaxgmm.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]))
     notebook = nbformat.read(path, as_version=4)
     client = nbclient.NotebookClient(
         notebook,
