@@ -33,6 +33,7 @@ from .checks import (
     is_traced,
 )
 from .mixture import Mixture, check_mixture
+from .tables import Printed, Table, numbers_of
 
 
 @partial(
@@ -40,8 +41,8 @@ from .mixture import Mixture, check_mixture
     meta_fields=[],
     data_fields=["weight_concentration", "mean", "mean_precision", "degrees_of_freedom", "scale"],
 )
-@dataclass(frozen=True, eq=False)
-class Prior:
+@dataclass(frozen=True, eq=False, repr=False)
+class Prior(Printed):
     """The conjugate prior of a mixture; every hyperparameter is an array, so priors vmap.
 
     Attributes:
@@ -58,28 +59,45 @@ class Prior:
     degrees_of_freedom: jax.Array
     scale: jax.Array
 
+    def _tables(self) -> list[Table]:
+        dense = self.scale.ndim - self.mean_precision.ndim == 2
+        laws = {
+            "weight_concentration": "c, weights ~ Dirichlet(c)",
+            "mean": "m, mean_k ~ N(m, Sigma_k / kappa)",
+            "mean_precision": "kappa",
+            "degrees_of_freedom": f"nu, {'Sigma_k ~ InverseWishart(nu, S)' if dense else 'variances ~ InverseGamma(nu / 2, S / 2)'}",
+            "scale": "S",
+        }
+        return [_prior_table(self, laws)]
+
 
 @partial(jax.tree_util.register_dataclass, data_fields=["degrees_of_freedom", "scale"], meta_fields=[])
-@dataclass(frozen=True, eq=False)
-class InverseWishart:
+@dataclass(frozen=True, eq=False, repr=False)
+class InverseWishart(Printed):
     """Sigma ~ InverseWishart(nu, S), for full and tied: nu () > D - 1, S (D, D) in data units squared."""
 
     degrees_of_freedom: jax.Array
     scale: jax.Array
 
+    def _tables(self) -> list[Table]:
+        return [_prior_table(self, {"degrees_of_freedom": "nu, Sigma_k ~ InverseWishart(nu, S)", "scale": "S"})]
+
 
 @partial(jax.tree_util.register_dataclass, data_fields=["shape", "rate"], meta_fields=[])
-@dataclass(frozen=True, eq=False)
-class InverseGamma:
+@dataclass(frozen=True, eq=False, repr=False)
+class InverseGamma(Printed):
     """Variances ~ InverseGamma(shape, rate), for diag and spherical: shape () > 0, rate (D,) or () in data units squared."""
 
     shape: jax.Array
     rate: jax.Array
 
+    def _tables(self) -> list[Table]:
+        return [_prior_table(self, {"shape": "a, variances ~ InverseGamma(a, b)", "rate": "b"})]
+
 
 @partial(jax.tree_util.register_dataclass, data_fields=["sd", "lkj"], meta_fields=[])
-@dataclass(frozen=True, eq=False)
-class HalfNormal:
+@dataclass(frozen=True, eq=False, repr=False)
+class HalfNormal(Printed):
     """Standard deviations ~ HalfNormal(sd), correlations ~ LKJ(lkj): sd (D,) or () in data units, lkj () > 0.
 
     Not conjugate, and it does not keep standard deviations from 0: for samplers, not for MAP-EM. Spherical takes sd (),
@@ -89,12 +107,15 @@ class HalfNormal:
     sd: jax.Array
     lkj: jax.Array
 
+    def _tables(self) -> list[Table]:
+        return [_prior_table(self, {"sd": "standard deviations ~ HalfNormal(sd)", "lkj": "correlations ~ LKJ(lkj)"})]
+
 
 @partial(
     jax.tree_util.register_dataclass, meta_fields=[], data_fields=["weight_concentration", "mean", "mean_covariance", "scale"]
 )
-@dataclass(frozen=True, eq=False)
-class IndependentPrior:
+@dataclass(frozen=True, eq=False, repr=False)
+class IndependentPrior(Printed):
     """A prior whose means do not depend on the covariances: mu_k ~ N(m, M), Sigma_k by `scale`, weights ~ Dirichlet(c).
 
     Attributes:
@@ -108,6 +129,22 @@ class IndependentPrior:
     mean: jax.Array
     mean_covariance: jax.Array
     scale: InverseWishart | InverseGamma | HalfNormal
+
+    def _tables(self) -> list[Table]:
+        laws = {
+            "weight_concentration": "c, weights ~ Dirichlet(c)",
+            "mean": "m, mean_k ~ N(m, M)",
+            "mean_covariance": "M",
+        }
+        return [_prior_table(self, laws, least=1), *self.scale._tables()]
+
+
+def _prior_table(prior: Any, laws: dict[str, str], *, least: int = 0) -> Table:
+    """A row for each hyperparameter: name, shape, value, its place in the law; a stack, of more axes than `least`, has no values."""
+    values = {name: getattr(prior, name) for name in laws}
+    stacked = min(value.ndim for value in values.values()) > least
+    rows = [[name, str(tuple(value.shape)), "" if stacked else numbers_of(value), laws[name]] for name, value in values.items()]
+    return Table(type(prior).__name__, ("", "shape", "value", "law"), rows, left=(0, 1, 2, 3))
 
 
 def covariance_prior(prior: Prior | IndependentPrior) -> tuple[jax.Array, jax.Array]:

@@ -17,8 +17,8 @@ TYPES = {"full", "tied", "diag", "spherical"}
 
 # ground floor first; a file imports from lower floors, or from files named before it on its own
 FLOORS = [
-    ["covariance", "datasets", "files"],
-    ["checks"],
+    ["covariance", "datasets", "files", "status"],
+    ["checks", "tables"],
     ["mixture"],
     ["density", "prior"],
     [
