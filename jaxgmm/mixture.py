@@ -36,6 +36,13 @@ class Mixture(Printed):
         covariances: in data units squared: full (..., K, D, D), tied (..., 1, D, D), diag (..., K, D) and spherical
             (..., K, 1) variances.
         covariance_type: "full", "tied", "diag" or "spherical".
+
+    Example:
+        >>> import jax, jaxgmm
+        >>> mixture = jaxgmm.make_mixture([0.5, 0.5], [[0.0], [5.0]], [[[1.0]], [[1.0]]])
+        >>> stack = jax.tree.map(lambda leaf: leaf[None].repeat(3, 0), mixture)
+        >>> stack.batch_shape, stack.num_components, stack[0].means.shape
+        ((3,), 2, (2, 1))
     """
 
     weights: jax.Array
@@ -110,6 +117,9 @@ def num_parameters(mixture: Mixture) -> int:
 
     Returns:
         A Python integer.
+
+    Raises:
+        TypeError: not a Mixture.
 
     Example:
         >>> import jaxgmm, numpy as np

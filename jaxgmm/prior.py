@@ -51,6 +51,17 @@ class Prior(Printed):
         mean_precision: kappa () > 0: how many observations the prior of each mean is worth.
         degrees_of_freedom: nu () > D - 1 (full, tied), > 0 (diag, spherical).
         scale: S, data units squared: (D, D) for full and tied, (D,) for diag, () for spherical.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxgmm
+        >>> jaxgmm.Prior(jnp.ones(2), jnp.zeros(1), jnp.array(0.01), jnp.array(3.0), jnp.array([[4.0]]))
+        Prior
+                                shape   value  law
+          weight_concentration  (2,)    [1 1]  c, weights ~ Dirichlet(c)
+          mean                  (1,)    [0]    m, mean_k ~ N(m, Sigma_k / kappa)
+          mean_precision        ()      0.01   kappa
+          degrees_of_freedom    ()      3      nu, Sigma_k ~ InverseWishart(nu, S)
+          scale                 (1, 1)  [4]    S
     """
 
     weight_concentration: jax.Array
@@ -74,7 +85,18 @@ class Prior(Printed):
 @partial(jax.tree_util.register_dataclass, data_fields=["degrees_of_freedom", "scale"], meta_fields=[])
 @dataclass(frozen=True, eq=False, repr=False)
 class InverseWishart(Printed):
-    """Sigma ~ InverseWishart(nu, S), for full and tied: nu () > D - 1, S (D, D) in data units squared."""
+    """Sigma ~ InverseWishart(nu, S), for full and tied, with mean S / (nu - D - 1). Gelman et al. (2013), table A.1.
+
+    Attributes:
+        degrees_of_freedom: nu () > D - 1.
+        scale: S (D, D), data units squared.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxgmm
+        >>> scale = jaxgmm.InverseWishart(jnp.array(4.0), jnp.eye(2))
+        >>> jaxgmm.IndependentPrior(jnp.ones(3), jnp.zeros(2), 100 * jnp.eye(2), scale).scale.scale.shape
+        (2, 2)
+    """
 
     degrees_of_freedom: jax.Array
     scale: jax.Array
@@ -86,7 +108,18 @@ class InverseWishart(Printed):
 @partial(jax.tree_util.register_dataclass, data_fields=["shape", "rate"], meta_fields=[])
 @dataclass(frozen=True, eq=False, repr=False)
 class InverseGamma(Printed):
-    """Variances ~ InverseGamma(shape, rate), for diag and spherical: shape () > 0, rate (D,) or () in data units squared."""
+    """Variances ~ InverseGamma(shape, rate), for diag and spherical, with mean rate / (shape - 1). Gelman et al. (2013), table A.1.
+
+    Attributes:
+        shape: () > 0.
+        rate: (D,) for diag, () for spherical, data units squared.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxgmm
+        >>> scale = jaxgmm.InverseGamma(jnp.array(2.0), jnp.ones(2))
+        >>> jaxgmm.IndependentPrior(jnp.ones(3), jnp.zeros(2), 100 * jnp.eye(2), scale).scale.rate.shape
+        (2,)
+    """
 
     shape: jax.Array
     rate: jax.Array
@@ -101,7 +134,17 @@ class HalfNormal(Printed):
     """Standard deviations ~ HalfNormal(sd), correlations ~ LKJ(lkj): sd (D,) or () in data units, lkj () > 0.
 
     Not conjugate, and it does not keep standard deviations from 0: for samplers, not for MAP-EM. Spherical takes sd (),
-    the others (D,); lkj counts for full and tied only.
+    the others (D,); lkj counts for full and tied only. Lewandowski, Kurowicka & Joe (2009).
+
+    Attributes:
+        sd: (D,) or (), data units.
+        lkj: () > 0; 1 is flat over correlation matrices.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxgmm
+        >>> scale = jaxgmm.HalfNormal(jnp.array([1.0, 10.0]), jnp.array(2.0))
+        >>> jaxgmm.IndependentPrior(jnp.ones(3), jnp.zeros(2), 100 * jnp.eye(2), scale).scale.sd.tolist()
+        [1.0, 10.0]
     """
 
     sd: jax.Array
@@ -123,6 +166,14 @@ class IndependentPrior(Printed):
         mean: m (D,), in data units.
         mean_covariance: M (D, D), data units squared.
         scale: InverseWishart (full, tied), InverseGamma (diag, spherical) or HalfNormal (any; samplers only).
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxgmm
+        >>> scale = jaxgmm.InverseGamma(jnp.array(2.0), jnp.array(1.0))
+        >>> prior = jaxgmm.IndependentPrior(jnp.ones(2), jnp.zeros(1), jnp.eye(1), scale)
+        >>> recipe = {"num_components": 2, "covariance_type": "spherical", "num_samples": 5}
+        >>> jaxgmm.sample_prior(jax.random.key(0), prior, **recipe).covariances.shape
+        (5, 2, 1)
     """
 
     weight_concentration: jax.Array

@@ -41,6 +41,13 @@ class Moments(Printed):
         first: (K, D), whitened: free of units.
         second: (K, D, D) for full and tied; its diagonal (K, D) for diag and spherical.
         log_likelihood: (), nats.
+
+    Example:
+        >>> import jaxgmm, numpy as np
+        >>> mixture, x = jaxgmm.make_mixture([1.0], [[0.0]], [[[4.0]]]), np.array([[2.0], [4.0], [6.0]])
+        >>> moments = jaxgmm.e_step(mixture, x[:1]) + jaxgmm.e_step(mixture, x[1:])
+        >>> moments.count.tolist(), jaxgmm.m_step(mixture, moments).means.tolist()
+        ([3.0], [[4.0]])
     """
 
     count: jax.Array

@@ -14,7 +14,13 @@ from ..tables import REACH, Printed, Table, counted, elided, look, reach
 
 
 class Status(StatusEnum):
-    """How a fit ended. `Status(int(fit.status)).sentence` says it in words."""
+    """How a fit ended: `Status(int(fit.status)).sentence` says what happened, likely causes, what to try.
+
+    Example:
+        >>> import jaxgmm
+        >>> print(jaxgmm.Status(4).name, jaxgmm.Status(4).sentence)
+        EMPTY_DATA There are no data: every sample_weight is 0. The start was returned as it came.
+    """
 
     CONVERGED = 0, "EM converged: the objective changed by no more than tol per unit of weight."
     MAX_ITER = (
@@ -41,7 +47,13 @@ class Status(StatusEnum):
 
 
 class ComponentStatus(StatusEnum):
-    """What is to be said of one component. `.sentence` says it in words."""
+    """What is to be said of one component: `ComponentStatus(int(fit.component_status[k])).sentence` says it in words.
+
+    Example:
+        >>> import jaxgmm
+        >>> print(jaxgmm.ComponentStatus(0).sentence)
+        The component is sound.
+    """
 
     OK = 0, "The component is sound."
     EMPTY = 1, "The component holds no data (weight 0, or only its prior); use fewer components or another start."
@@ -74,6 +86,13 @@ class Fit(Printed):
         num_iter: (), EM steps taken.
         status: (), a Status.
         component_status: (K,), a ComponentStatus each.
+
+    Example:
+        >>> import jaxgmm, numpy as np
+        >>> x = np.array([[0.0], [1.0], [2.0], [9.0], [10.0], [11.0]])
+        >>> fit = jaxgmm.fit(jaxgmm.from_labels(x, [0, 0, 0, 1, 1, 1], num_components=2), x)
+        >>> jaxgmm.Status(int(fit.status)).name, bool(fit.converged), fit.mixture.means.round(2).tolist()
+        ('CONVERGED', True, [[1.0], [10.0]])
     """
 
     mixture: Mixture

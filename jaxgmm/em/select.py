@@ -129,6 +129,13 @@ class Selection(Printed):
         criterion: "bic", "aic", "icl" or "cv".
         cells: {(covariance_type, num_components): Cell}.
         best: the cell with the lowest criterion among those without a spike.
+
+    Example:
+        >>> import jax, jaxgmm
+        >>> x = jaxgmm.datasets.load("acidity")
+        >>> swept = jaxgmm.select(jax.random.key(0), x, num_components=[1, 2], covariance_types=["tied"], num_restarts=2)
+        >>> swept.best.num_components, sorted(swept.cells), swept.best.fit.mixture.means.shape
+        (2, [('tied', 1), ('tied', 2)], (2, 1))
     """
 
     criterion: str

@@ -29,7 +29,13 @@ _CHUNK = 256
 
 
 class InformationStatus(StatusEnum):
-    """Whether the information has an inverse. `.sentence` says it in words."""
+    """Whether the information has an inverse: `InformationStatus(int(errors.status)).sentence` says it in words.
+
+    Example:
+        >>> import jaxgmm
+        >>> print(jaxgmm.InformationStatus(0).sentence)
+        The information is positive definite.
+    """
 
     OK = 0, "The information is positive definite."
     SINGULAR = (
@@ -54,6 +60,13 @@ class StandardErrors(Printed):
         means: (K, D), data units.
         covariances: the shape of the mixture's covariances, data units squared.
         status: (), an InformationStatus.
+
+    Example:
+        >>> import jaxgmm, numpy as np
+        >>> x = np.array([[0.0], [2.0], [4.0], [6.0]])
+        >>> errors = jaxgmm.standard_errors(jaxgmm.from_labels(x, [0, 0, 0, 0], num_components=1), x)
+        >>> errors.means.shape, errors.covariances.shape, jaxgmm.InformationStatus(int(errors.status)).name
+        ((1, 1), (1, 1, 1), 'OK')
     """
 
     weights: jax.Array

@@ -31,7 +31,13 @@ from ..tables import Printed, Table, counted, elided, look, number, numbers
 
 
 class PosteriorStatus(StatusEnum):
-    """How sampling went, the gravest finding. `PosteriorStatus(int(posterior.status)).sentence` says it in words."""
+    """How sampling went, the gravest finding: `PosteriorStatus(int(posterior.status)).sentence` says it in words.
+
+    Example:
+        >>> import jaxgmm
+        >>> print(jaxgmm.PosteriorStatus(0).sentence)
+        Sampling went well: no divergence, the chains agree.
+    """
 
     OK = 0, "Sampling went well: no divergence, the chains agree."
     FULL_WARMUP = (
@@ -99,6 +105,15 @@ class Posterior(Printed):
         status: (), a PosteriorStatus.
         stats: what the method has to say of its own work, arrays by name.
         method: "nuts", ...
+
+    Example:
+        >>> import jax, jaxgmm
+        >>> x = jaxgmm.datasets.load("galaxies")
+        >>> prior = jaxgmm.default_prior(x, num_components=1)
+        >>> start = jaxgmm.from_labels(x, [0] * len(x), num_components=1)
+        >>> posterior = jaxgmm.laplace(jax.random.key(0), start, x, prior, num_samples=50)
+        >>> posterior.mixture.means.shape, posterior.log_density.shape, posterior.method
+        ((1, 50, 1, 1), (1, 50), 'laplace')
     """
 
     mixture: Mixture

@@ -48,7 +48,13 @@ _LIGHTEST = 1e-6  # a weight of 0 has no logit for Newton to start from
 
 
 class EvidenceStatus(StatusEnum):
-    """Whether an evidence can be trusted. `EvidenceStatus(int(evidence.status)).sentence` says it in words."""
+    """Whether an evidence can be trusted: `EvidenceStatus(int(evidence.status)).sentence` says it in words.
+
+    Example:
+        >>> import jaxgmm
+        >>> print(jaxgmm.EvidenceStatus(0).sentence)
+        The importance ratios are well behaved.
+    """
 
     OK = 0, "The importance ratios are well behaved."
     UNRELIABLE = (
@@ -80,6 +86,12 @@ class Evidence(Printed):
         khat: (), Pareto k-hat of the importance ratios: the error means something while it is under 0.7.
         ess: (), effective number of the samples, (sum of ratios)^2 / sum of their squares.
         status: (), an EvidenceStatus.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxgmm
+        >>> value, error = jaxgmm.Evidence(*(jnp.array(v) for v in (-247.1, 0.01, 0.2, 3900.0, 0)))
+        >>> round(float(value), 1), round(float(error), 2)
+        (-247.1, 0.01)
     """
 
     value: jax.Array
