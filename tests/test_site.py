@@ -116,7 +116,7 @@ def test_the_glossary_speaks_of_what_there_is():
     for span in column(PAGES["glossary.md"], 0):
         for name in re.findall(r"[A-Za-z]\w*", re.sub(r"\([^)]*\)|\".*?\"", "", span)):
             assert name in ours, span
-    rooms = [numpyro.distributions, numpyro.infer, numpyro.infer.autoguide, numpyro.diagnostics, numpyro]
+    rooms = [numpyro.distributions, numpyro.infer, numpyro.infer.autoguide, numpyro.diagnostics, numpyro.handlers, numpyro]
     theirs = {name for room in rooms for name in dir(room)} | set(inspect.signature(numpyro.infer.MCMC).parameters)
     for kind in ("MultivariateNormal", "InverseWishart", "CategoricalProbs", "Dirichlet"):
         theirs |= {
