@@ -1,12 +1,12 @@
 """Small classic data sets, shipped as csv.
 
-    faithful   272 x 2   Old Faithful geyser: eruption length and waiting time, minutes. Azzalini & Bowman (1990), Applied
-                         Statistics 39, 357-365.
-    galaxies    82 x 1   velocities of galaxies in the Corona Borealis region, 1000 km/s. Roeder (1990), JASA 85, 617-624; the
-                         78th value is 26.960, as printed there (R's MASS has 26.690).
-    acidity    155 x 1   log acidity index of lakes in north-central Wisconsin. Crawford (1994), JASA 89, 911-925.
-    iris       150 x 4   sepal and petal lengths and widths, cm; three species of 50. Fisher (1936), Annals of Eugenics 7,
-                         179-188.
+faithful   272 x 2   Old Faithful geyser: eruption length and waiting time, minutes. Azzalini & Bowman (1990), Applied
+                     Statistics 39, 357-365.
+galaxies    82 x 1   velocities of galaxies in the Corona Borealis region, 1000 km/s. Roeder (1990), JASA 85, 617-624; the
+                     78th value is 26.960, as printed there (R's MASS has 26.690).
+acidity    155 x 1   log acidity index of lakes in north-central Wisconsin. Crawford (1994), JASA 89, 911-925.
+iris       150 x 4   sepal and petal lengths and widths, cm; three species of 50. Fisher (1936), Annals of Eugenics 7,
+                     179-188.
 """
 
 from __future__ import annotations
