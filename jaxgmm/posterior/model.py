@@ -41,7 +41,7 @@ def model(
         sample_weight: (N,) >= 0, or None: an integer weight counts as repetition, 0 silences a row, whatever it holds.
 
     Returns:
-        None: a NumPyro model speaks through its sites.
+        Nothing; a NumPyro model speaks through its sites.
 
     Raises:
         ValueError, TypeError: what NumPyro and JAX say of shapes that do not go together.
