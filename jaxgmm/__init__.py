@@ -122,13 +122,11 @@ _LAZY = {
     "save": ".io",
     "load": ".io",
 }
-
-
-_MODULES = {"datasets", "plot"}
+_LAZY_ROOMS = ("plot",)  # matplotlib
 
 
 def __getattr__(name: str) -> typing.Any:
-    if name in _MODULES:
+    if name in _LAZY_ROOMS:
         return importlib.import_module(f".{name}", __name__)
     if name not in _LAZY:
         raise AttributeError(f"module 'jaxgmm' has no attribute {name!r}")
@@ -140,4 +138,4 @@ def __getattr__(name: str) -> typing.Any:
 def __dir__() -> list[str]:
     """The public names, loaded or not; the rooms behind them are left out."""
     here = {name for name, value in globals().items() if name[0] != "_" and not isinstance(value, types.ModuleType)}
-    return sorted(here | _LAZY.keys() | _MODULES | {"__version__"})
+    return sorted(here | _LAZY.keys() | {"datasets", *_LAZY_ROOMS, "__version__"})

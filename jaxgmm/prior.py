@@ -33,7 +33,7 @@ from .checks import (
     is_traced,
 )
 from .mixture import Mixture, check_mixture
-from .tables import Printed, Table, numbers_of
+from .printing import Printed, Table, numbers_of
 
 
 @partial(

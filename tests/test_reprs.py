@@ -11,9 +11,9 @@ import pytest
 
 import jaxgmm
 from conftest import random_mixture, random_prior
-from jaxgmm import tables
+from jaxgmm import printing
 from jaxgmm.em.select import Cell
-from jaxgmm.tables import Table
+from jaxgmm.printing import Table
 
 
 def fit_of(mixture, status=0, component_status=None):
@@ -146,7 +146,7 @@ def test_many_components_and_features_are_elided():
         np.full(k, 1 / k), np.arange(k * 40.0).reshape(k, 40), np.ones((k, 40)), covariance_type="diag"
     )
     lines = repr(mixture).splitlines()
-    assert len(lines) == 2 + tables.MAX_ROWS and max(map(len, lines)) < 110
+    assert len(lines) == 2 + printing.MAX_ROWS and max(map(len, lines)) < 110
     assert lines[-1].split()[0] == "499" and "..." in lines[-2] and "19999]" in lines[-1]
 
 

@@ -24,7 +24,7 @@ from .. import covariance
 from ..checks import as_data, as_sample_weight, check_count, check_number
 from ..mixture import Mixture, check_mixture
 from ..prior import IndependentPrior, Prior, check_prior, covariance_prior
-from ..tables import Printed, Table, elided, look, number, numbers
+from ..printing import Printed, Table, elided, look, number, numbers
 from .kernels import moment_sums
 
 PSEUDO_COUNT = 1e-6  # e: how many observations the default regularisation is worth

@@ -15,7 +15,7 @@ from .. import covariance
 from ..checks import as_data, as_sample_weight, check_choice, check_count, check_covariance_type, check_key, check_rows_finite
 from ..density import log_prob, responsibilities
 from ..mixture import Mixture, check_mixture
-from ..tables import Printed, Table
+from ..printing import Printed, Table
 from .many import best_of, fit_many, has_spike
 from .result import Fit, Status
 from .starts import METHODS, initialize_lanes, weighted_data

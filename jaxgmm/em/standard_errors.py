@@ -21,7 +21,7 @@ from ..density import log_prob
 from ..mixture import Mixture
 from ..prior import IndependentPrior, Prior, check_prior, log_prior
 from ..status import StatusEnum
-from ..tables import REACH, Printed, Table, elided, look, number, numbers, numbers_of, reach
+from ..printing import REACH, Printed, Table, elided, look, number, numbers, numbers_of, reach
 from .kernels import sum_over_chunks
 
 KINDS = ("observed", "sandwich")

@@ -27,7 +27,7 @@ from ..checks import (
 from ..mixture import Mixture, mixture_table, mixture_title, standard_deviations
 from ..prior import check_prior
 from ..status import StatusEnum
-from ..tables import Printed, Table, counted, elided, look, number, numbers
+from ..printing import Printed, Table, counted, elided, look, number, numbers
 
 
 class PosteriorStatus(StatusEnum):

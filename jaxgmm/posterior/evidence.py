@@ -25,7 +25,7 @@ from ..em.moments import e_step, m_step
 from ..mixture import Mixture
 from ..prior import HalfNormal, Prior, log_prior
 from ..status import StatusEnum
-from ..tables import REACH, Printed, Table, look, reach
+from ..printing import REACH, Printed, Table, look, reach
 from .bridge import (
     MAX_KHAT,
     Problem,
