@@ -106,8 +106,8 @@ def _brief(value: Any) -> str:
 
 
 def look(value: Any) -> np.ndarray | None:
-    """An array's numbers as NumPy has them; None for tracers, shapes without numbers, deleted arrays, and large ones elsewhere."""
-    if isinstance(value, np.ndarray | np.generic):
+    """Numbers as NumPy has them; None for tracers, shapes without numbers, deleted arrays, and large ones elsewhere."""
+    if isinstance(value, np.ndarray | np.generic | float | int):
         return np.asarray(value)
     if not isinstance(value, jax.Array) or isinstance(value, jax.core.Tracer) or value.is_deleted():
         return None

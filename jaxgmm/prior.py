@@ -71,7 +71,7 @@ class Prior(Printed):
     scale: jax.Array
 
     def _tables(self) -> list[Table]:
-        dense = self.scale.ndim - self.mean_precision.ndim == 2
+        dense = np.ndim(self.scale) - np.ndim(self.mean_precision) == 2
         laws = {
             "weight_concentration": "c, weights ~ Dirichlet(c)",
             "mean": "m, mean_k ~ N(m, Sigma_k / kappa)",
@@ -193,8 +193,8 @@ class IndependentPrior(Printed):
 def _prior_table(prior: Any, laws: dict[str, str], *, least: int = 0) -> Table:
     """A row for each hyperparameter: name, shape, value, its place in the law; a stack, of more axes than `least`, has no values."""
     values = {name: getattr(prior, name) for name in laws}
-    stacked = min(value.ndim for value in values.values()) > least
-    rows = [[name, str(tuple(value.shape)), "" if stacked else numbers_of(value), laws[name]] for name, value in values.items()]
+    stacked = min(map(np.ndim, values.values())) > least
+    rows = [[name, str(np.shape(value)), "" if stacked else numbers_of(value), laws[name]] for name, value in values.items()]
     return Table(type(prior).__name__, ("", "shape", "value", "law"), rows, left=(0, 1, 2, 3))
 
 

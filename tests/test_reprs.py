@@ -172,6 +172,16 @@ def test_a_selection_prints_its_marks():
     assert text.endswith("* best, s a spike: not chosen, ! not converged")
 
 
+def test_priors_written_by_hand_print_too():
+    """Plain numbers and lists of them in the place of arrays."""
+    rows = [line.split() for line in repr(jaxgmm.InverseGamma(2.0, np.array([1.0, 3.5]))).splitlines()]
+    assert rows[2][:3] == ["shape", "()", "2"] and rows[3][:4] == ["rate", "(2,)", "[1", "3.5]"]
+    by_hand = jaxgmm.Prior(np.ones(2), np.zeros(1), 0.01, 3, np.array([[4.0]]))
+    assert "InverseWishart(nu, S)" in repr(by_hand) and "0.01" in repr(by_hand)
+    diagonal = jaxgmm.Prior(np.ones(2), np.zeros(2), 0.01, 3, np.ones(2))
+    assert "InverseGamma(nu / 2, S / 2)" in repr(diagonal)
+
+
 def test_html_is_escaped():
     """A title, a word, a header, a note: none is markup."""
     nasty = "<script>alert('&')</script>"
