@@ -1,9 +1,9 @@
-"""EM iterations against scikit-learn and gmmx, from the same start, in one run.
+"""EM iterations against scikit-learn, from the same start, in one run; peers.py has gmmx, tgmm and mclust.
 
-    python tests/benchmarks/em.py [speed] [types] [gmmx] [accelerate] [memory] [starts]        (without a name: all)
+    python tests/benchmarks/em.py [speed] [types] [accelerate] [memory] [starts]        (without a name: all)
 
 speed, types: ten iterations a timing, medians of several, peer and jaxgmm by turns, ratios with their range, compile time apart.
-gmmx: its float32 fits beside ours, where gmmx is installed. accelerate: E-steps, plain over accelerated, over random problems.
+accelerate: E-steps, plain over accelerated, over random problems.
 memory: peak of a fit above a process that only holds the data. starts: time of `initialize`, and the likelihood EM reaches.
 """
 
@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 import warnings
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -108,8 +107,22 @@ def side_by_side(first, second, repeats: int) -> tuple[list[float], list[float]]
     return [p[0] for p in pairs], [p[1] for p in pairs]
 
 
+def machine(dtype: type) -> tuple[float, float]:
+    """What there is to be had: GFLOP/s of JAX's product of two large matrices, and GB/s of reading, as a sum over 256 MB reads."""
+    size, many = 2048, 2**28 // np.dtype(dtype).itemsize
+    matrix, long = jnp.ones((size, size), dtype), jnp.ones(many, dtype)
+    multiply, total = jax.jit(lambda a: a @ a), jax.jit(jnp.sum)
+    runs = [lambda: jax.block_until_ready(multiply(matrix)), lambda: jax.block_until_ready(total(long))]
+    for run in runs:
+        run()
+    seconds = [min(timed(run) for _ in range(7)) for run in runs]
+    return 2 * size**3 / seconds[0] / 1e9, long.nbytes / seconds[1] / 1e9
+
+
 def table(dtype: type, kinds: tuple[str, ...], sizes: list[int], repeats: int) -> None:
-    """Milliseconds an iteration and the ratio with its range."""
+    """Milliseconds an iteration and the ratio with its range; shares of the machine's rates, a step reading the data once."""
+    product, reading = machine(dtype)
+    print(f"{np.dtype(dtype).name}: matrix products at {product:.0f} GFLOP/s, reading at {reading:.1f} GB/s", flush=True)
     for i in sizes:
         n, d, k = SIZES[i]
         x, start = problem(n, d, k, dtype)
@@ -120,12 +133,13 @@ def table(dtype: type, kinds: tuple[str, ...], sizes: list[int], repeats: int) -
             peer, own = side_by_side(sklearn_steps(x, begun), ours(data, begun), repeats)
             ratios = sorted(a / b for a, b in zip(peer, own, strict=True))
             flops = n * k * (4 * d * d if kind in ("full", "tied") else 6 * d)
-            rate = flops * STEPS / statistics.median(own) / 1e9
+            a_step = statistics.median(own) / STEPS
+            shares = f"{flops / a_step / 1e9 / product:.0%} of the product's rate, {x.nbytes / a_step / 1e9 / reading:.1%} of reading's"
             target = TARGETS[dtype][i] if kind == "full" else None
             print(
                 f"{n:>7} {d:>3} {k:>3} {kind:>9} {np.dtype(dtype).name}: sklearn {statistics.median(peer) / STEPS * 1e3:8.2f} ms, "
-                f"jaxgmm {statistics.median(own) / STEPS * 1e3:8.3f} ms, ratio {statistics.median(ratios):5.1f} "
-                f"({ratios[0]:.1f} to {ratios[-1]:.1f}), target {target}; {rate:.1f} GFLOP/s; first call {compile_seconds:.2f} s",
+                f"jaxgmm {a_step * 1e3:8.3f} ms, ratio {statistics.median(ratios):5.1f} "
+                f"({ratios[0]:.1f} to {ratios[-1]:.1f}), target {target}; {shares}; first call {compile_seconds:.2f} s",
                 flush=True,
             )
 
@@ -140,29 +154,6 @@ def types(options: argparse.Namespace) -> None:
     """The other types at two sizes."""
     for dtype in options.dtypes:
         table(np.dtype(dtype).type, ("full", "tied", "diag", "spherical"), [2, 3], options.repeats)
-
-
-def gmmx(options: argparse.Namespace) -> None:
-    """gmmx has no option for a start's dtype: float32, in a process without x64."""
-    script = f"""
-import sys, time, statistics, warnings
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-import jax, numpy as np, em, jaxgmm
-import jax.numpy as jnp
-from gmmx import EMFitter, GaussianMixtureModelJax
-for i in (2, 4):
-    n, d, k = em.SIZES[i]
-    x, start = em.problem(n, d, k, np.float32)
-    data = jnp.asarray(x)
-    model = GaussianMixtureModelJax.from_squeezed(means=start.means, covariances=start.covariances, weights=start.weights)
-    fitter = EMFitter(max_iter=em.STEPS, tol=0.0)
-    peer = lambda: jax.block_until_ready(fitter.fit(x=data, gmm=model))
-    times = em.side_by_side(peer, em.ours(data, start), {options.repeats})
-    ratios = sorted(a / b for a, b in zip(*times))
-    print(f"{{n}} {{d}} {{k}}: gmmx {{statistics.median(times[0]) * 100:.2f}} ms, jaxgmm {{statistics.median(times[1]) * 100:.3f}} ms a step, "
-          f"ratio {{statistics.median(ratios):.1f}} ({{ratios[0]:.1f}} to {{ratios[-1]:.1f}})")
-"""
-    subprocess.run([sys.executable, "-c", script], check=False)
 
 
 def random_problems(count: int) -> list[tuple[str, jax.Array, jaxgmm.Mixture]]:
@@ -289,7 +280,7 @@ def starts(options: argparse.Namespace) -> None:
         print(f"{line} sklearn {np.mean(peer):.3f} (sd {np.std(peer):.2f})", flush=True)
 
 
-SECTIONS = {"speed": speed, "types": types, "gmmx": gmmx, "accelerate": accelerate, "memory": memory, "starts": starts}
+SECTIONS = {"speed": speed, "types": types, "accelerate": accelerate, "memory": memory, "starts": starts}
 
 
 def main() -> None:
