@@ -117,8 +117,13 @@ _LAZY = {
     "coclustering": ".posterior.predictive",
     "assignment_entropy": ".posterior.predictive",
     "to_arviz": ".posterior.export",
+    "calibrate": ".experiment.calibrate",
+    "Calibration": ".experiment.calibration",
     "compare": ".experiment.compare",
     "Comparison": ".experiment.compare",
+    "Design": ".experiment.design",
+    "Study": ".experiment.study",
+    "coverage_study": ".experiment.study",
     "save": ".io",
     "load": ".io",
 }

@@ -239,7 +239,15 @@ def default_prior(x: Any, *, num_components: int, covariance_type: str = "full",
     if len(x) == 0:
         raise ValueError(f"x has shape {x.shape}: no rows; at least one was expected.")
     weight = as_sample_weight(sample_weight, len(x), x.dtype, check_values=True)
-    return _default_prior(x, weight, num_components, covariance_type)
+    prior = _default_prior(x, weight, num_components, covariance_type)
+    # beside the fields, for they are the contract: it does not outlive tree.map, jit and vmap
+    object.__setattr__(prior, "_data_scaled", True)
+    return prior
+
+
+def is_data_scaled(prior: Any) -> bool:
+    """Whether this very object came from `default_prior`; a copy through jit, vmap or tree.map does not tell."""
+    return getattr(prior, "_data_scaled", False)
 
 
 @partial(jax.jit, static_argnums=(2, 3))  # whole: operation by operation it costs a second of a first call

@@ -39,7 +39,8 @@ FLOORS = [
     [
         *(
             f"experiment.{name}"
-            for name in "rows joint scores page verdict compare blocks methods intervals quantities bands calibrate study".split()
+            for name in "rows joint scores page verdict compare blocks methods intervals quantities bands tables calibration protocol calibrate "
+            "design coverage study".split()
         ),
         "reading",
         "io",
@@ -242,6 +243,7 @@ def test_options_are_keyword_only():
         "method",
         "data_sets",
         "data",
+        "design",
     }
     for name in PUBLIC:
         thing = getattr(jaxgmm, name)

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
@@ -43,15 +44,16 @@ def entries(mixture: Mixture, names: list[str]) -> list[dict[str, Any]]:
 
 
 def values(mixture: Mixture) -> np.ndarray:
-    """Free entries of a stack of mixtures, (..., P), float64."""
+    """Free entries of a stack of mixtures, (..., P), float64, on the host."""
+    return free_entries(jax.tree.map(lambda leaf: np.asarray(leaf, float), mixture))
+
+
+def free_entries(mixture: Mixture) -> jax.Array:
+    """Free entries of a stack of mixtures, (..., P), in the order of `entries`; NumPy in, NumPy out, traced if they are."""
     k, d, batch = mixture.num_components, mixture.num_features, mixture.batch_shape
     index = tuple(np.array(covariance.labels(mixture.covariance_type, k, d)).T)
-    parts = [
-        np.asarray(mixture.weights, float),
-        np.asarray(mixture.means, float).reshape(*batch, k * d),
-        np.asarray(mixture.covariances, float)[(..., *index)],
-    ]
-    return np.concatenate(parts, -1)
+    parts = [mixture.weights, mixture.means.reshape(*batch, k * d), mixture.covariances[(..., *index)]]
+    return (np if isinstance(mixture.means, np.ndarray) else jnp).concatenate(parts, -1)
 
 
 def at(mixture: Mixture, name: str) -> np.ndarray:
