@@ -13,6 +13,8 @@ posterior and says where they agree:
 
     print(jaxgmm.compare(fit, jaxgmm.nuts(k2, fit.mixture, x, prior), x))
 
+`write_report` puts that on a page for a browser, with the pictures of `jaxgmm.plot`, which draw on axes of your own.
+
 `fit_restarts` takes the best of several starts, `select` sweeps numbers of components and covariance types, `fit_many` takes data
 sets of any lengths. `standard_errors` gives the information or the sandwich, `bootstrap` replicates, and a fit is
 differentiable: `jax.grad` through `fit` is the influence of every point, weight and hyperparameter.
@@ -124,6 +126,7 @@ _LAZY = {
     "Design": ".experiment.design",
     "Study": ".experiment.study",
     "coverage_study": ".experiment.study",
+    "write_report": ".report",
     "save": ".io",
     "load": ".io",
 }

@@ -1,10 +1,14 @@
 """The command, in process: what it prints and refuses. What it fits and samples: test_readme.py, where that is compiled anyway."""
 
+import json
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
+
+from test_plot import study_of
 
 import jaxgmm
 from jaxgmm.cli import main
@@ -157,7 +161,162 @@ def test_interrupts_and_surprises_are_a_line(capsys, monkeypatch, tmp_path):
         (RuntimeError("odd\nmore"), 1, "RuntimeError: odd"),
         (PermissionError(13, "Permission denied", "x.json"), 2, "x.json: Permission denied"),
     ]:
-        monkeypatch.setattr("jaxgmm.cli._read", stop(error))
+        monkeypatch.setattr("jaxgmm.cli.fit.read_data", stop(error))
         assert main(["fit", "faithful", "-k", "2"]) == code
         (line,) = capsys.readouterr().err.splitlines()
         assert words in line
+
+
+def fake_method(name, calls):
+    """A method that draws close around its start, and notes what it was given."""
+    from jaxgmm.posterior.draws import Posterior
+
+    def draw(key, start, x, prior, **options):
+        calls.append((name, jax.random.key_data(key).tolist(), options))
+        shape = (options["num_chains"], options["num_samples"])
+        rng = np.random.default_rng(0)
+        factor = np.exp(0.05 * rng.normal(size=(*shape, start.num_components))).astype(np.float32)
+        weights = np.asarray(start.weights) * factor
+        means = np.asarray(start.means) + 0.05 * rng.normal(size=(*shape, *start.means.shape)).astype(np.float32)
+        covariances = np.asarray(start.covariances) * factor[..., None, None]
+        draws = jaxgmm.Mixture(weights / weights.sum(-1, keepdims=True), means, covariances, start.covariance_type)
+        density = np.asarray(jaxgmm.log_prob(draws, x)).sum(-1) + np.asarray(jaxgmm.log_prior(draws, prior))
+        return Posterior(draws, density, prior, np.array(0), {}, name)
+
+    return draw
+
+
+def test_select(capsys, tmp_path, points):
+    arguments = ["select", points, "-k", "1,2", "--covariance-types", "tied", "--columns", "0,1", "--restarts", 2]
+    assert main([str(a) for a in [*arguments, "--out", tmp_path]]) == 0
+    out = capsys.readouterr().out
+    assert "BIC, lower is better" in out and "* best" in out
+    record = json.loads((tmp_path / "points-select.json").read_text())
+    assert record["best"] == {"covariance_type": "tied", "num_components": 2}
+    first, second = (cell["criterion"] for cell in record["cells"])
+    assert first > second and f"{second:.2f}*" in out
+    assert (tmp_path / "points-select.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["sample", str(tmp_path / "points-select.json"), "-n", "3"]) == 0
+    assert capsys.readouterr().out.startswith("height,weight\n")
+    assert "would be overwritten" in refused(capsys, *arguments, "--out", tmp_path)
+
+
+def test_select_and_compare_refuse(capsys, tmp_path, points):
+    rest = ["--columns", "0,1", "--out", tmp_path]
+    for text in ("0", "3-1", "two", "1,,2", ""):
+        assert "numbers from 1 were expected" in refused(capsys, "select", points, "-k", text, *rest)
+    assert "31 components" in refused(capsys, "select", points, "-k", "1-31", *rest)
+    assert "'round'" in refused(capsys, "select", points, "--covariance-types", "full,round", *rest)
+    assert "invalid choice" in refused(capsys, "select", points, "--criterion", "dic", *rest)
+    assert "folds" in refused(capsys, "select", points, "--folds", 1, *rest)
+    assert "'vb'" in refused(capsys, "compare", points, "-k", 2, "--methods", "nuts,vb", *rest)
+    assert "names one twice" in refused(capsys, "compare", points, "-k", 2, "--methods", "nuts,nuts", *rest)
+    assert "is a folder" in refused(capsys, "compare", points, "-k", 2, "--report", tmp_path, *rest)
+    assert "no folder" in refused(capsys, "compare", points, "-k", 2, "--report", tmp_path / "no" / "a.html", *rest)
+    assert {path.name for path in tmp_path.iterdir()} == {"points.csv"}
+
+
+@pytest.fixture
+def made_up_calibration(monkeypatch):
+    """Calibrates at once, whatever the method; what it was called with."""
+    from jaxgmm.experiment.calibration import Calibration
+
+    calls = []
+
+    def calibrate(key, prior, method, **options):
+        calls.append((prior, method, options))
+        ranks, about = np.repeat(np.arange(10), 4)[:, None], {"key": [0, 0], "num_components": 2, "num_features": 1, "thin": 1}
+        about |= {"num_observations": 9, "covariance_type": "full", "dtype": "float32", "prior": {"mean": [0.0]}, "options": {}}
+        row = {"method": method, "name": "weights[0]", "probability": 0.9, "coverage": 0.8, "error": 0.1, "undefined": 0.0}
+        row["coverage_with_misses"] = 0.8
+        one = np.ones(1, bool)
+        return Calibration(method, about, ["log-likelihood"], one, ranks, 9, np.ones(ranks.shape), [row], {"OK": 40}, {}, 0.01)
+
+    monkeypatch.setattr("jaxgmm.experiment.calibrate.calibrate", calibrate)
+    return calls
+
+
+def test_calibrate(capsys, tmp_path, made_up_calibration):
+    prior = tmp_path / "prior.toml"
+    prior.write_text("mean = [1.0, 2.0]\nweight_concentration = 4\n")
+    arguments = ["calibrate", "gibbs", "--prior", str(prior), "--out", str(tmp_path), "--resume", str(tmp_path / "kept.npz")]
+    assert main([*arguments, "--num-datasets", "40", "--thin", "3"]) == 0
+    captured = capsys.readouterr()
+    assert "Calibration of gibbs" in captured.out and captured.err == ""
+    ((given, method, options),) = made_up_calibration
+    assert given.mean.tolist() == [1, 2] and given.weight_concentration.tolist() == [4, 4] and method == "gibbs"
+    assert float(given.degrees_of_freedom) == 6 and given.scale.tolist() == [[3, 0], [0, 3]]
+    assert (options["num_datasets"], options["thin"], options["num_draws"]) == (40, 3, 127) and options[
+        "path"
+    ].name == "kept.npz"
+    record = json.loads((tmp_path / "gibbs-calibrate.json").read_text())
+    assert record["calibration"]["passed"] is True and record["options"]["thin"] == 3
+    assert (tmp_path / "gibbs-calibrate.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "gibbs-calibrate.csv").read_text().startswith("kind,")
+    assert "would be overwritten" in refused(capsys, *arguments)
+    assert main(["calibrate", "laplace", "--covariance-type", "spherical", "-d", "2", "--out", str(tmp_path)]) == 0
+    assert made_up_calibration[-1][0].scale.tolist() == 4
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("mean = [1.0", "is not toml"),
+        ("men = 0", "has 'men'"),
+        ('mean = "zero"', "a number or a list of numbers"),
+        ("scale = [[1.0], [1.0, 2.0]]", "a number or a list of numbers"),
+        ("mean = [0, 0]\nscale = [1.0, 2.0]", "shape (2,); (2, 2)"),
+    ],
+)
+def test_priors_that_are_refused(capsys, tmp_path, made_up_calibration, text, words):
+    (tmp_path / "prior.toml").write_text(text)
+    assert words in refused(capsys, "calibrate", "nuts", "--prior", tmp_path / "prior.toml", "--out", tmp_path)
+    assert not made_up_calibration
+
+
+def test_calibrate_refuses(capsys, tmp_path):
+    assert "there is no file" in refused(capsys, "calibrate", "nuts", "--prior", tmp_path / "no.toml")
+    assert "invalid choice" in refused(capsys, "calibrate", "vb")
+    assert "num_datasets" in refused(capsys, "calibrate", "nuts", "--num-datasets", 0)
+    assert "thin" in refused(capsys, "calibrate", "nuts", "--thin", 0, "--out", tmp_path)
+    assert "alpha" in refused(capsys, "calibrate", "nuts", "--alpha", 2, "--out", tmp_path)
+    assert "no folder" in refused(capsys, "calibrate", "nuts", "--resume", tmp_path / "no" / "a.npz", "--out", tmp_path)
+    (tmp_path / "other.npz").write_text("hello")
+    assert "not the file of a study" in refused(
+        capsys, "calibrate", "laplace", "--resume", tmp_path / "other.npz", "--out", tmp_path
+    )
+
+
+def test_study(capsys, monkeypatch, tmp_path):
+    calls = []
+
+    def coverage_study(key, design, *, path, progress):
+        calls.append((design, path, progress))
+        return study_of(design)
+
+    monkeypatch.setattr("jaxgmm.experiment.study.coverage_study", coverage_study)
+    (tmp_path / "small.toml").write_text('separations = [1, 4]\nnum_observations = [50]\nmethods = ["map"]\n')
+    arguments = ["study", str(tmp_path / "small.toml"), "--out", str(tmp_path / "new")]
+    assert main(arguments) == 0
+    captured = capsys.readouterr()
+    assert "Coverage study" in captured.out and captured.err == ""
+    ((design, path, progress),) = calls
+    assert design.separations == (1, 4) and path == tmp_path / "new" / "small-study.npz" and not progress
+    record = json.loads((tmp_path / "new" / "small-study.json").read_text())
+    assert len(record["study"]["rows"]) == 4 and record["study"]["design"]["methods"] == ["map"]
+    assert (tmp_path / "new" / "small-study.png").read_bytes().startswith(b"\x89PNG")
+    assert len((tmp_path / "new" / "small-study.csv").read_text().splitlines()) == 5
+    assert "would be overwritten" in refused(capsys, *arguments)
+    assert main([*arguments, "--force", "--resume", str(tmp_path / "kept.npz")]) == 0 and calls[1][1] == tmp_path / "kept.npz"
+
+
+def test_study_refuses(capsys, tmp_path):
+    assert "there is no file" in refused(capsys, "study", tmp_path / "no.toml")
+    for text, words in [("[", "not a TOML file"), ("wide = 3", "wide"), ("num_datasets = 0", "num_datasets")]:
+        (tmp_path / "bad.toml").write_text(text)
+        assert words in refused(capsys, "study", tmp_path / "bad.toml", "--out", tmp_path)
+    (tmp_path / "good.toml").write_text("num_datasets = 2")
+    (tmp_path / "other.npz").write_text("hello")
+    other = ["--resume", tmp_path / "other.npz", "--out", tmp_path]
+    assert "not the file of a study" in refused(capsys, "study", tmp_path / "good.toml", *other)
+    assert not list(tmp_path.glob("good-*"))

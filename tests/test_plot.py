@@ -1,15 +1,21 @@
 """Pictures by what their axes hold, not by pixels."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_rgb
+from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 
 import jaxgmm
 from jaxgmm import plot
+from jaxgmm.em.select import Cell, Selection
+from jaxgmm.experiment.calibration import Calibration
 from jaxgmm.experiment.compare import Comparison
+from jaxgmm.experiment.design import Design
+from jaxgmm.experiment.study import Study
 
 
 @pytest.fixture
@@ -145,3 +151,186 @@ def test_mean_and_covariance_panels_stand_under_their_component():
     figure = plot.comparison_figure(fabricate_comparison(mixture), mixture, np.zeros((4, 1)) + np.arange(4)[:, None])
     titles = [ax.get_title(loc="left") for ax in figure.axes if ax.axison][1:]
     assert titles == ["weight (0)", "weight (1)", "mean feature 0 (0)", "mean feature 0 (1)", "variance feature 0"]
+
+
+def fabricate_several(mixture, *, identified=True, shifts=None):
+    """A Comparison of several methods: intervals of one sd each side, moved by a method's shift; prior intervals known."""
+    base = fabricate_comparison(mixture)
+    shifts = {"nuts": 0.0, "laplace": 0.5} if shifts is None else shifts
+    rows = []
+    for method, shift in shifts.items():
+        for row in base.rows:
+            moved = {"mean": row["em"] + shift, "lower": row["em"] + shift - 1, "upper": row["em"] + shift + 1}
+            rows.append({**row, "method": method, **moved, "prior_lower": -9.0, "prior_upper": 9.0})
+    free = [
+        {**row, "kind": kind, "component": None, "features": []}
+        for row, kind in zip(rows, ["largest weight", "log-likelihood (nats)"], strict=False)
+    ]
+    posterior = base.posteriors["nuts"]
+    samplers = {method: {"identified": identified} for method in shifts}
+    return Comparison(0.95, {}, rows, free, samplers, dict.fromkeys(shifts, posterior))
+
+
+def widths(ax, color):
+    """Horizontal segments of one colour."""
+    return [
+        line.get_xdata()
+        for line in ax.lines
+        if line.get_color() == color and len(line.get_xdata()) == 2 and np.ptp(line.get_ydata()) == 0
+    ]
+
+
+def test_contours_hold_the_mass_they_say(ax, plane):
+    plot.contours(ax, plane, masses=(0.5, 0.9))
+    x, _ = jaxgmm.sample(jax.random.key(0), plane, 4000)
+    density, (contours,) = np.exp(np.asarray(jaxgmm.log_prob(plane, x))), points_of(ax, ContourSet)
+    outer, inner = contours.levels
+    assert (density > inner).mean() == pytest.approx(0.5, abs=0.04)  # 5 sd of the share, and 0.5 % for the grid
+    assert (density > outer).mean() == pytest.approx(0.9, abs=0.03)
+    assert {text.get_text() for text in ax.texts} == {"50 %", "90 %"}
+    with pytest.raises(ValueError, match="D=2 was expected"):
+        plot.contours(ax, jaxgmm.make_mixture([1.0], [[0.0]], [[[1.0]]]))
+    with pytest.raises(ValueError, match="masses"):
+        plot.contours(ax, plane, masses=(0.5, 95))
+
+
+def test_coclustering_is_put_in_order(ax):
+    labels = np.array([2, 0, 2, 1, 0, 2])
+    matrix = np.where(labels[:, None] == labels, 0.9, 0.05)
+    np.fill_diagonal(matrix, 1)
+    plot.coclustering(ax, matrix)
+    drawn = ax.images[0].get_array()
+    assert np.count_nonzero(np.diff(drawn[:, 0] > 0.5)) == 1  # blocks on the diagonal
+    assert np.count_nonzero(np.diff(np.diag(drawn, 1) > 0.5)) >= 2
+    other = Figure().subplots()
+    plot.coclustering(other, matrix, labels=labels)
+    assert other.images[0].get_array()[0].tolist() == [1.0, 0.9, 0.05, 0.05, 0.05, 0.05]
+    assert sorted(line.get_ydata()[0] for line in other.lines if np.ptp(line.get_ydata()) == 0) == [1.5, 2.5]
+    plot.coclustering(Figure().subplots(), np.eye(2))
+    with pytest.raises(ValueError, match=r"\(N, N\)"):
+        plot.coclustering(ax, matrix[:2])
+    with pytest.raises(ValueError, match=r"\(6,\)"):
+        plot.coclustering(ax, matrix, labels=labels[:2])
+
+
+def test_forest_shows_each_method_in_sds(ax, plane):
+    comparison = fabricate_several(plane, shifts={"nuts": 0.0, "gibbs": 0.5, "laplace": 40.0})
+    plot.forest(ax, comparison)
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert len(names) == 12 and names[0] == "weight" and "mean feature 1" in names
+    headings = [text.get_text() for text in ax.texts]
+    assert "component 0" in headings and "component 1" in headings and "EM" in headings
+    nuts, gibbs = widths(ax, plot.COLORS[0]), widths(ax, plot.COLORS[1])
+    assert len(nuts) == len(gibbs) == 12
+    assert np.allclose(nuts, [-1, 1]) and np.allclose(gibbs, [-0.5, 1.5])
+    assert ax.get_xlim() == (-8, 8)
+    arrows = [line for line in ax.lines if line.get_marker() == ">" and line.get_color() == plot.COLORS[2]]
+    assert len(arrows) == 12  # what lies beyond the axis
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        "EM",
+        "NUTS, 95 %",
+        "Gibbs, 95 %",
+        "Laplace, 95 %",
+        "prior",
+    ]
+    ax.figure.canvas.draw()
+
+
+def test_forest_without_labels_shows_what_no_labelling_changes(ax, plane):
+    plot.forest(ax, fabricate_several(plane, identified=False))
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["largest weight"]
+    assert "component 0" not in [text.get_text() for text in ax.texts]
+
+
+def test_pairs_are_draws_laplace_and_em(plane):
+    comparison = fabricate_several(plane)
+    rows = [comparison.rows[i] for i in (2, 3, 4)]  # means: the others do not vary here
+    figure = Figure()
+    assert plot.pairs(figure, comparison, rows=rows) is figure
+    grid = np.array(figure.axes).reshape(3, 3)
+    dots, ellipse, em = grid[2, 0].lines
+    assert set(dots.get_xdata()) <= set(comparison.draws(rows[0]).ravel()) and len(dots.get_xdata()) == 100
+    draws = np.stack([comparison.draws(rows[i]).ravel() for i in (0, 2)])  # of the x and the y axis
+    centred = np.stack(ellipse.get_data()) - draws.mean(1, keepdims=True)
+    assert (centred * np.linalg.solve(np.cov(draws), centred)).sum(0) == pytest.approx(-2 * np.log(0.1))
+    assert em.get_xydata().tolist() == [[rows[0]["em"], rows[2]["em"]]]
+    assert "correlation" in grid[0, 2].texts[0].get_text() and not grid[0, 2].axison
+    assert grid[2, 0].get_xlabel() == "mean feature 0\nof component 0"
+    with pytest.raises(ValueError, match=r"\(3, 3\)"):
+        plot.pairs(Figure().subplots(2, 2), comparison, rows=rows)
+    four = plot.pairs(Figure(), comparison)
+    assert len(four.axes) == 16
+
+
+def calibration_of(ranks, num_draws):
+    names = [f"quantity {q}" for q in range(ranks.shape[1])]
+    return Calibration("gibbs", {}, names, np.ones(len(names), bool), ranks, num_draws, np.ones(ranks.shape), [], {}, {}, 0.01)
+
+
+def test_rank_ecdfs_name_what_leaves_the_band(ax):
+    uniform = np.repeat(np.arange(20), 5)
+    missing = np.where(np.arange(100) < 4, -1, uniform[::-1])  # not ranked in four data sets
+    plot.rank_ecdfs(ax, calibration_of(np.stack([uniform, uniform // 2, missing], 1), 19))
+    curves = [line for line in ax.lines if len(line.get_xdata()) == 21]
+    assert [line.get_label().startswith("_") for line in curves] == [True, False, True]
+    assert curves[0].get_ydata() == pytest.approx(0, abs=1e-12)
+    assert curves[1].get_ydata()[[0, 10, 20]] == pytest.approx([0, 0.5, 0])  # all ranks under the middle
+    named = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert named == ["99 % band, all quantities at once", "quantity 1", "2 quantities inside"]
+    with pytest.raises(ValueError, match="no ranks"):
+        plot.rank_ecdfs(ax, calibration_of(np.zeros((5, 0), int), 19))
+
+
+def test_selection_has_a_line_a_type_and_marks_the_best(ax):
+    cells = {}
+    for kind, values in {"full": [10.0, 5.0, 1.0], "diag": [9.0, 7.0, np.inf]}.items():
+        for k, value in enumerate(values, 1):
+            cells[kind, k] = Cell(kind, k, value, 0.0, jaxgmm.Status.CONVERGED, value == 1.0, None)
+    plot.selection(ax, Selection("bic", cells, cells["full", 2]))
+    full, diag, spikes, best = ax.lines
+    assert full.get_xydata().tolist() == [[1, 10], [2, 5], [3, 1]] and full.get_label() == "full"
+    assert diag.get_xydata().tolist() == [[1, 9], [2, 7]] and full.get_linestyle() != diag.get_linestyle()
+    assert spikes.get_xydata().tolist() == [[3, 1]] and best.get_xydata().tolist() == [[2, 5]]
+    assert "BIC" in ax.get_ylabel() and "best: full, K = 2" in best.get_label()
+
+
+def study_of(design):
+    """A Study of one weight and one mean, made up: coverage is a tenth of the separation, but of "map" all."""
+    rows = []
+    for kind in design.covariance_types:
+        for n in design.num_observations:
+            for separation in design.separations:
+                for method in design.methods:
+                    for p, what in enumerate(("weight", "mean")):
+                        row = {"covariance_type": kind, "num_observations": n, "separation": separation, "method": method}
+                        row |= {"name": f"{what}s[0]", "kind": what, "component": 0, "features": ["0"] * p, "truth": 0.5}
+                        row |= {"statuses": {"CONVERGED": 20}, "seconds_per_dataset": 0.001, "num_datasets": 20}
+                        row |= {"coverage_90": 1.0 if method == "map" else separation / 10 + p / 100, "coverage_90_se": 0.05}
+                        row |= {"coverage_50": 0.5, "coverage_50_se": 0.1, "width_90_median": 1.0, "bias": 0.0, "rmse": 0.1}
+                        rows.append(row | {"share_undefined": 0.0, "share_failed": 0.0})
+    return Study(design, {"dtype": "float32"}, rows)
+
+
+def test_coverage_has_a_point_for_each_cell_and_method(ax):
+    design = Design(separations=(1.0, 3.0), num_observations=(50, 200), methods=("map", "laplace"), num_datasets=20)
+    plot.coverage(ax, study_of(design), kind="mean")
+    lines = [container.lines[0].get_xydata() for container in ax.containers]
+    assert lines[0][:, 1] == pytest.approx(100) and lines[1][:, 1] == pytest.approx([11, 31, 11, 31])
+    assert (np.diff(lines[1][:, 0]) > 0).all() and (lines[1][:, 0] > lines[0][:, 0]).all()
+    bars = [container.lines[2][0].get_segments()[0] for container in ax.containers]
+    assert np.ptp(bars[0][:, 1]) == pytest.approx(20)  # two standard errors of 5 % either side
+    assert [text.get_text() for text in ax.texts] == ["N = 50", "N = 200"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["EM, posterior mode", "Laplace"]
+    other = Figure().subplots()
+    plot.coverage(other, study_of(design), probability=0.5)
+    assert other.containers[1].lines[0].get_ydata() == pytest.approx(50)
+    for options in ({"probability": 0.8}, {"kind": "covariance"}, {"covariance_type": "tied"}):
+        with pytest.raises(ValueError, match="it has 50 %, 90 % and full"):
+            plot.coverage(ax, study_of(design), **options)
+
+
+def test_names_with_dollars_stay_as_they_are(ax):
+    x = np.array([[0.0, 1.0], [1.0, 2.0]])
+    plot.scatter(ax, x, feature_names=["US$ per $", r"\frac$x$"])
+    ax.figure.canvas.draw()  # as a formula the second one would be refused
+    plot.posterior_marginal(Figure().subplots(), x, title="$ and $")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from test_cli import fake_method
+
 import jaxgmm
 from jaxgmm.cli import main
 from jaxgmm.reading import read_table
@@ -43,6 +45,27 @@ def test_the_first_command(capsys, tmp_path):
     line = capsys.readouterr().err
     assert "faithful-compare.png and " in line and "--force" in line
     assert main(["sample", str(tmp_path / "faithful-compare.json"), "-n", "50"]) == 0
+
+
+def test_several_methods_and_a_report(capsys, monkeypatch, tmp_path):
+    """The same shapes again; what draws is made up."""
+    calls = []
+    for name in ("nuts", "gibbs", "laplace"):
+        monkeypatch.setattr(f"jaxgmm.posterior.{name}.{name}", fake_method(name, calls))
+    report = tmp_path / "page.html"
+    common = ["compare", "faithful", "-k", "2", "--restarts", "2", "--out", str(tmp_path / "new")]
+    assert main([*common, "--methods", "laplace, nuts", "--report", str(report)]) == 0
+    captured = capsys.readouterr()
+    assert "Written: " in captured.out and str(report) in captured.out and captured.err == ""
+    assert [name for name, *_ in calls] == ["laplace", "nuts"] and calls[0][1] != calls[1][1]
+    record = json.loads((tmp_path / "new" / "faithful-compare.json").read_text())
+    assert list(record["comparison"]["samplers"]) == ["laplace", "nuts"] == record["options"]["methods"]
+    text = report.read_text()
+    assert text.index("Laplace: ") < text.index("NUTS: ") and "variance waiting" in text and "restarts" in text
+    assert main([*common[:-1], str(tmp_path / "other"), "--report", str(report)]) == 2
+    assert "page.html would be overwritten" in capsys.readouterr().err
+    assert main([*common, "--force"]) == 0
+    assert calls[-1][:2] == calls[1][:2]  # one method's draws do not depend on the others
 
 
 def test_a_file_in_the_place_of_faithful(capsys, tmp_path):

@@ -1,0 +1,135 @@
+"""Whole figures: one page for a comparison."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from ..density import marginal
+from ..experiment.compare import Comparison
+from ..experiment.page import row_name
+from ..mixture import Mixture
+from .mixtures import densities, ellipses, scatter
+from .posteriors import furthest, posterior_marginal
+from .style import INK, axis_names, color, method_style, thinned
+
+_MOST_PANELS = 24  # marginals in one figure
+_MOST_PAIRS = 3  # pictures of two features each in one figure
+
+
+def comparison_figure(
+    comparison: Comparison, mixture: Mixture, x: Any, *, feature_names: Sequence[str] | None = None, num_draws: int = 60
+) -> Figure:
+    """One page: the data with EM's and the draws' ellipses (or densities), and marginal posteriors with EM marked.
+
+    Of more than 24 parameters those are shown where EM and the posterior are furthest apart; of more than two features each
+    with the next, of the first four.
+
+    Args:
+        comparison: as from `jaxgmm.compare`; its first posterior is drawn.
+        mixture: the EM solution that was compared.
+        x: (N, D), in data units.
+        feature_names: D names.
+        num_draws: posterior draws whose ellipses are drawn.
+
+    Returns:
+        A matplotlib Figure, to be saved with `.savefig`.
+
+    Example:
+        >>> figure = comparison_figure(jaxgmm.compare(fit, posterior, x), fit.mixture, x)  # doctest: +SKIP
+        >>> figure.savefig("comparison.png")  # doctest: +SKIP
+    """
+    x = np.asarray(x)
+    names = axis_names(feature_names, x.shape[1])
+    method, posterior = next(iter(comparison.posteriors.items()))
+    rows = [row for row in comparison.rows if row["method"] == method]
+    shown = _shown(rows)
+    columns = _grid_columns(shown, mixture.num_components)
+    height = max(5.2, 1.15 * math.ceil(len(shown) / columns) + 1.0)
+    figure = Figure(figsize=(5.4 + 2.2 * columns, height), dpi=150, layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(5.4, 2.2 * columns))
+    _draw_data(left, _on_host(mixture), _thin(_on_host(posterior.mixture), num_draws), x, names)
+    _draw_marginals(right, comparison, shown, len(rows), method, columns)
+    return figure
+
+
+def _draw_data(figure: Any, mixture: Mixture, draws: Mixture, x: np.ndarray, names: list[str]) -> None:
+    d = mixture.num_features
+    if d == 1:
+        densities(figure.subplots(), mixture, x, feature_name=names[0], draws=draws)
+    else:
+        pairs = [(i, i + 1) for i in range(d - 1)][:_MOST_PAIRS]
+        for ax, pair in zip(np.ravel(figure.subplots(len(pairs), 1)), pairs, strict=True):
+            scatter(ax, x[:, pair], feature_names=[names[i] for i in pair])
+            ellipses(ax, marginal(draws, pair))
+            ellipses(ax, marginal(mixture, pair))
+    drawn = f"{math.prod(draws.batch_shape)} posterior draws (thin)"
+    title = (
+        f"Data (bars), density of EM (dark), its components (dashed),\n{drawn}"
+        if d == 1
+        else f"Data, EM (dark) and {drawn}:\nellipses, each around 90 % of its component"
+    )
+    figure.suptitle(title, fontsize=9, x=0.02, ha="left")
+
+
+def _draw_marginals(figure: Any, comparison: Comparison, shown: list[dict], total: int, method: str, columns: int) -> None:
+    axes = np.ravel(figure.subplots(math.ceil(len(shown) / columns), columns, squeeze=False))
+    for ax, row in zip(axes, shown, strict=False):
+        shared = row["component"] is None
+        title = row_name(row, room=28) + ("" if shared else f" ({row['component']})")
+        posterior_marginal(
+            ax,
+            comparison.draws(row),
+            row["em"],
+            (row["lower"], row["upper"]),
+            title=title,
+            shade="0.4" if shared else color(row["component"]),
+        )
+    for ax in axes[len(shown) :]:
+        ax.set_axis_off()
+    which = (
+        "Posterior of every parameter"
+        if len(shown) == total
+        else f"Posteriors of the {len(shown)} of {total} parameters furthest from EM"
+    )
+    figure.suptitle(f"{which}, by {method_style(method)[2]};\nthe component in brackets", fontsize=9, x=0.02, ha="left")
+    handles = [
+        Line2D([], [], color=INK, linewidth=1.6, label="EM"),
+        Line2D([], [], color="0.4", linewidth=7, alpha=0.55, label="posterior draws"),
+        Line2D([], [], color="0.4", linewidth=3, label=f"{100 * comparison.interval:g} % interval"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+
+
+def _shown(rows: list[dict]) -> list[dict]:
+    """At most 24 rows, the components of one quantity side by side."""
+    index = {"weights": 0, "means": 1, "covariances": 2}
+
+    def place(row: dict) -> tuple:
+        field, numbers = row["name"].rstrip("]").split("[")
+        component, *rest = map(int, numbers.split(","))
+        return index[field], rest, component
+
+    return sorted(furthest(rows, _MOST_PANELS), key=place)
+
+
+def _grid_columns(shown: list[dict], num_components: int) -> int:
+    """A column a component where every row of the grid is then one quantity."""
+    whole = sum(row["component"] is not None for row in shown) % num_components == 0  # shared ones come last
+    return num_components if whole and 2 <= num_components <= 6 and len(shown) < _MOST_PANELS else min(4, max(len(shown), 1))
+
+
+def _on_host(mixture: Mixture) -> Mixture:
+    """With NumPy arrays, of which parts are taken without anything to compile."""
+    return Mixture(*map(np.asarray, (mixture.weights, mixture.means, mixture.covariances)), mixture.covariance_type)
+
+
+def _thin(mixture: Mixture, num_draws: int) -> Mixture:
+    """At most num_draws of a stack, evenly spaced over chains and draws, as (draws, ...)."""
+    keep = thinned(math.prod(mixture.batch_shape), num_draws)
+    return mixture[np.unravel_index(keep, mixture.batch_shape)]

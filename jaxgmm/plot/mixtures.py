@@ -1,0 +1,299 @@
+"""Pictures of mixtures and of the points they describe; of EM's way; of who belongs together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgb
+
+from .. import covariance
+from ..density import log_prob, responsibilities
+from ..mixture import Mixture
+from .style import COLORS, INK, MARKERS, axis_names, color, plain
+
+_GRID = 160  # points a side, of contours
+
+
+def scatter(ax: Axes, x: Any, *, responsibilities: Any = None, feature_names: Sequence[str] | None = None) -> Axes:
+    """Points in the plane; with responsibilities coloured by them, marked by the most likely component.
+
+    Args:
+        ax: axes to draw on.
+        x: (N, 2), in data units.
+        responsibilities: (N, K), or None for grey points.
+        feature_names: two names for the axes.
+
+    Returns:
+        The axes.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> scatter(Figure().subplots(), [[0.0, 1.0], [2.0, 1.0]]).get_xlabel()
+        'feature 0'
+    """
+    x = np.asarray(x)
+    size = float(np.clip(4000 / max(len(x), 1), 3, 22))
+    if responsibilities is None:
+        ax.scatter(x[:, 0], x[:, 1], s=size, color="0.45", alpha=0.6, linewidths=0, zorder=1)
+    else:
+        r = np.asarray(responsibilities)
+        shades = np.clip(r @ np.array([to_rgb(color(k)) for k in range(r.shape[1])]), 0, 1)  # (N, 3)
+        for k in range(r.shape[1]):
+            mine = r.argmax(1) == k
+            ax.scatter(
+                x[mine, 0],
+                x[mine, 1],
+                s=size,
+                c=shades[mine],
+                marker=MARKERS[k % len(MARKERS)],
+                alpha=0.8,
+                linewidths=0,
+                zorder=1,
+            )
+    names = axis_names(feature_names, 2)
+    ax.set(xlabel=names[0], ylabel=names[1])
+    return ax
+
+
+def ellipses(ax: Axes, mixture: Mixture, *, mass: float = 0.9) -> Axes:
+    """The ellipse that holds a share `mass` of each component, and its mean, marked with the component's number.
+
+    Args:
+        ax: axes to draw on.
+        mixture: one mixture, or a stack of them (posterior draws), in two features. One is drawn in strong dark lines, a
+            stack in thin ones of the components' colours, without marks.
+        mass: probability inside, of each component by itself.
+
+    Returns:
+        The axes.
+
+    Example:
+        >>> import jaxgmm, numpy as np
+        >>> mixture = jaxgmm.make_mixture([0.5, 0.5], np.zeros((2, 2)), np.stack([np.eye(2)] * 2))
+        >>> from matplotlib.figure import Figure
+        >>> len(ellipses(Figure().subplots(), mixture).collections)
+        2
+    """
+    outlines = _outlines(mixture, mass)  # (..., K, points, 2)
+    many = outlines.ndim > 3
+    for k in range(mixture.num_components):
+        lines = outlines[..., k, :, :].reshape(-1, *outlines.shape[-2:])
+        style = (
+            {"colors": color(k), "linewidths": 0.7, "alpha": min(0.6, 12 / len(lines)), "zorder": 2}
+            if many
+            else {"colors": INK, "linewidths": 2.0, "zorder": 3}
+        )
+        ax.add_collection(LineCollection(list(lines), **style))
+        if not many:
+            mark = np.asarray(mixture.means)[k]
+            ax.plot(*mark, "o", color="white", markeredgecolor=INK, markeredgewidth=1.4, markersize=11, zorder=4)
+            ax.annotate(str(k), mark, ha="center", va="center_baseline", fontsize=8, color=INK, fontweight="bold", zorder=5)
+    ax.autoscale_view()
+    return ax
+
+
+def contours(ax: Axes, mixture: Mixture, *, masses: Sequence[float] = (0.5, 0.75, 0.95)) -> Axes:
+    """Lines of equal density of a mixture in the plane, each around the smallest region that holds a share of it.
+
+    Args:
+        ax: axes to draw on.
+        mixture: one mixture in two features.
+        masses: the shares, each over 0 and under 1.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: another number of features, a stack, shares that are none.
+
+    Example:
+        >>> import jaxgmm, numpy as np
+        >>> from matplotlib.figure import Figure
+        >>> mixture = jaxgmm.make_mixture([0.5, 0.5], np.zeros((2, 2)), np.stack([np.eye(2)] * 2))
+        >>> contours(Figure().subplots(), mixture).get_xlabel()
+        'feature 0'
+    """
+    if mixture.num_features != 2 or mixture.batch_shape:
+        raise ValueError(
+            f"mixture has D={mixture.num_features} and leading axes {mixture.batch_shape}; one mixture with D=2 was expected: "
+            "take two features of it by jaxgmm.marginal(mixture, dims)."
+        )
+    if not masses or not all(0 < mass < 1 for mass in masses):
+        raise ValueError(f"masses is {masses}; shares over 0 and under 1 were expected, as (0.5, 0.95).")
+    grid, density = _density_on_grid(mixture)
+    ordered = np.sort(density.ravel())[::-1]
+    held = np.cumsum(ordered) / ordered.sum()
+    levels = {float(ordered[np.searchsorted(held, mass)]): f"{100 * mass:g} %" for mass in sorted(masses, reverse=True)}
+    widths = np.linspace(1.0, 1.8, len(levels))
+    drawn = ax.contour(*grid, density.T, levels=list(levels), colors=INK, linewidths=widths, zorder=3)
+    for text in ax.clabel(drawn, fmt=levels, fontsize=7, inline=True, inline_spacing=3):
+        text.set(zorder=5, bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.5})
+    if not ax.get_xlabel():
+        names = axis_names(None, 2)
+        ax.set(xlabel=names[0], ylabel=names[1])
+    return ax
+
+
+def densities(ax: Axes, mixture: Mixture, x: Any, *, feature_name: str = "feature 0", draws: Mixture | None = None) -> Axes:
+    """Histogram of one variable, the mixture's density, its components (dashed), and densities of posterior draws.
+
+    Args:
+        ax: axes to draw on.
+        mixture: one mixture with D = 1.
+        x: (N, 1), in data units.
+        feature_name: name of the axis.
+        draws: a stack of mixtures, thin lines.
+
+    Returns:
+        The axes.
+
+    Example:
+        >>> import jaxgmm
+        >>> mixture = jaxgmm.make_mixture([0.5, 0.5], [[0.0], [3.0]], [[[1.0]], [[1.0]]])
+        >>> from matplotlib.figure import Figure
+        >>> len(densities(Figure().subplots(), mixture, [[0.0], [1.0], [3.0]]).lines)
+        3
+    """
+    x = np.asarray(x)[:, 0]
+    spread = np.ptp(x) or 1.0
+    grid = np.linspace(x.min() - 0.15 * spread, x.max() + 0.15 * spread, 400).astype(np.asarray(mixture.means).dtype)
+    bins = int(np.clip(len(np.histogram_bin_edges(x, "auto")) - 1, 12, 60))  # few: rounded data give combs in narrow ones
+    ax.hist(x, bins=bins, density=True, color="0.85", edgecolor="white", zorder=0)
+    if draws is not None:
+        curves = np.exp(np.asarray(log_prob(draws, grid[:, None]))).reshape(-1, len(grid))
+        ax.add_collection(
+            LineCollection(
+                [np.stack([grid, c], 1) for c in curves],
+                colors="#56B4E9",
+                linewidths=0.7,
+                alpha=min(0.6, 12 / len(curves)),
+                zorder=1,
+            )
+        )
+    total = np.exp(np.asarray(log_prob(mixture, grid[:, None])))
+    for k, curve in enumerate((np.asarray(responsibilities(mixture, grid[:, None])) * total[:, None]).T):
+        ax.plot(grid, curve, "--", color=color(k), linewidth=1.4, zorder=4)
+        ax.annotate(
+            str(k),
+            (float(grid[curve.argmax()]), float(curve.max())),
+            textcoords="offset points",
+            xytext=(0, 7),
+            ha="center",
+            va="center",
+            fontsize=8,
+            color=color(k),
+            fontweight="bold",
+            bbox={"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 1.0},
+            zorder=6,
+        )
+    ax.plot(grid, total, color=INK, linewidth=1.8, zorder=3)
+    ax.set(xlabel=plain(feature_name), ylabel="density")
+    ax.set_ylim(bottom=0)
+    return ax
+
+
+def convergence(ax: Axes, history: Any) -> Axes:
+    """The objective after each EM step.
+
+    Args:
+        ax: axes to draw on.
+        history: (steps + 1,), nats, NaN-padded, as in Fit.history.
+
+    Returns:
+        The axes.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> convergence(Figure().subplots(), [-3.0, -2.0, float("nan")]).lines[0].get_xdata().tolist()
+        [0, 1]
+    """
+    history = np.asarray(history)
+    steps = np.flatnonzero(np.isfinite(history))
+    ax.plot(steps, history[steps], "o-", color=COLORS[0], markersize=3, linewidth=1.2)
+    ax.set(xlabel="EM step", ylabel="objective (nats)")
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    return ax
+
+
+def coclustering(ax: Axes, matrix: Any, *, labels: Any = None) -> Axes:
+    """The probability that two points belong to the same component, the points in order of their clusters.
+
+    Args:
+        ax: axes to draw on; a scale is set beside it.
+        matrix: (N, N), as from `jaxgmm.coclustering`.
+        labels: (N,) the clusters by which to order, between which lines are drawn, and within which the surest points
+            come first; None: by average linkage.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: a matrix that is not square, labels of another length.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> matrix = [[1.0, 0.1, 0.9], [0.1, 1.0, 0.2], [0.9, 0.2, 1.0]]
+        >>> coclustering(Figure().subplots(), matrix, labels=[0, 1, 0]).images[0].get_array().tolist()[0]
+        [1.0, 0.9, 0.1]
+    """
+    matrix = np.asarray(matrix, float)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"matrix has shape {matrix.shape}; (N, N) was expected, as from jaxgmm.coclustering(posterior, x).")
+    if labels is not None and np.shape(labels) != (len(matrix),):
+        raise ValueError(f"labels has shape {np.shape(labels)}; one a point was expected: ({len(matrix)},).")
+    order = _by_linkage(matrix) if labels is None else _by_label(matrix, np.asarray(labels))
+    image = ax.imshow(matrix[np.ix_(order, order)], cmap="Blues", vmin=0, vmax=1, interpolation="none", rasterized=True)
+    scale = ax.figure.colorbar(image, ax=ax, fraction=0.046, pad=0.03)
+    scale.set_label("P(same component)", fontsize=8)
+    scale.ax.tick_params(labelsize=7)
+    if labels is not None:
+        ordered = np.asarray(labels)[order]
+        for end in np.flatnonzero(ordered[1:] != ordered[:-1]) + 0.5:
+            ax.axhline(end, color=INK, linewidth=0.8)
+            ax.axvline(end, color=INK, linewidth=0.8)
+    ax.set(xlabel="point, in order of clusters", ylabel="point, in order of clusters")
+    return ax
+
+
+def _density_on_grid(mixture: Mixture) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+    """Two axes that reach four sds beyond every mean, and the density on them (first axis, second axis)."""
+    dense = covariance.to_dense(mixture.covariances, mixture.covariance_type, mixture.num_components, 2)
+    reach = 4 * np.sqrt(np.diagonal(np.asarray(dense, float), axis1=-2, axis2=-1))  # (K, 2)
+    means = np.asarray(mixture.means, float)
+    present = np.asarray(mixture.weights) > 0
+    low, high = (means - reach)[present].min(0), (means + reach)[present].max(0)
+    grid = tuple(np.linspace(a, b, _GRID) for a, b in zip(low, high, strict=True))
+    points = np.stack(np.meshgrid(*grid, indexing="ij"), -1).reshape(-1, 2)
+    density = np.exp(np.asarray(log_prob(mixture, points.astype(np.asarray(mixture.means).dtype)), float))
+    return grid, density.reshape(_GRID, _GRID)
+
+
+def _by_linkage(matrix: np.ndarray) -> np.ndarray:
+    from scipy.cluster.hierarchy import leaves_list, linkage
+    from scipy.spatial.distance import squareform
+
+    if len(matrix) < 3:
+        return np.arange(len(matrix))
+    distance = np.clip(1 - (matrix + matrix.T) / 2, 0, 1)
+    np.fill_diagonal(distance, 0)
+    return leaves_list(linkage(squareform(distance, checks=False), "average"))
+
+
+def _by_label(matrix: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """By label; within one, those first that belong the most surely with the others of it."""
+    sure = (matrix * (labels[:, None] == labels)).sum(1)
+    return np.lexsort((-sure, labels))
+
+
+def _outlines(mixture: Mixture, mass: float) -> np.ndarray:
+    """Ellipses (..., K, points, 2) that hold `mass` of each component: |z|^2 <= -2 log(1 - mass) in two dimensions."""
+    dense = covariance.to_dense(mixture.covariances, mixture.covariance_type, mixture.num_components, 2)
+    lower = np.linalg.cholesky(np.asarray(dense, float))
+    angle = np.linspace(0, 2 * np.pi, 120)
+    circle = math.sqrt(-2 * math.log1p(-mass)) * np.stack([np.cos(angle), np.sin(angle)])  # (2, points)
+    return np.asarray(mixture.means, float)[..., None, :] + np.swapaxes(lower @ circle, -1, -2)

@@ -1,0 +1,189 @@
+"""Pictures of posteriors beside EM: one quantity, and pairs of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import FigureBase
+from matplotlib.lines import Line2D
+
+from ..experiment.compare import Comparison
+from ..experiment.page import row_name
+from .style import COLORS, INK, method_style, plain, thinned
+
+_MOST_DOTS = 600
+
+
+def posterior_marginal(
+    ax: Axes,
+    draws: Any,
+    em: float | None = None,
+    interval: tuple[float, float] | None = None,
+    *,
+    title: str = "",
+    shade: str = COLORS[0],
+) -> Axes:
+    """Histogram of the draws of one quantity, with EM as a dark line and the posterior interval as a bar below.
+
+    Args:
+        ax: axes to draw on.
+        draws: (...), in the units of the quantity.
+        em: the point estimate.
+        interval: its lower and upper end.
+        title: what the quantity is.
+        shade: colour of the histogram.
+
+    Returns:
+        The axes.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> posterior_marginal(Figure().subplots(), [1.0, 2.0, 3.0], 2.0, title="mean waiting").get_title(loc="left")
+        'mean waiting'
+    """
+    draws = np.asarray(draws, float).ravel()
+    low, high = np.quantile(draws, [0.002, 0.998])
+    margin = 0.05 * (high - low) or 0.5
+    span = (low - margin, high + margin)
+    heights, *_ = ax.hist(draws, bins=40, range=span, density=True, color=shade, alpha=0.55)
+    top = heights.max() or 1.0
+    if interval is not None:
+        ax.plot(interval, [-0.07 * top] * 2, color=shade, linewidth=3, solid_capstyle="butt")
+    if em is not None:
+        ax.axvline(em, color=INK, linewidth=1.6)
+        span = (min(span[0], em - margin), max(span[1], em + margin))
+    ax.set(yticks=[], ylim=(-0.14 * top, 1.12 * top), xlim=span)
+    ax.set_title(plain(title), loc="left", fontsize=8, pad=2)
+    ax.spines[["left", "right", "top"]].set_visible(False)
+    ax.tick_params(labelsize=7, length=2, pad=1)
+    ax.locator_params(axis="x", nbins=4)
+    return ax
+
+
+def furthest(rows: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    """Of the rows that vary those furthest from EM, at most `most`, in the order they came in.
+
+    Example:
+        >>> [row["z"] for row in furthest([{"sd": 1.0, "z": z} for z in (0.1, -2.0, 1.0)], 2)]
+        [-2.0, 1.0]
+    """
+    rows = [row for row in rows if row["sd"] > 0]  # K = 1: the weight is no parameter
+    kept = sorted(range(len(rows)), key=lambda i: -abs(rows[i]["z"]))[:most]
+    return [rows[i] for i in sorted(kept)]
+
+
+def pairs(
+    axes: Any,
+    comparison: Comparison,
+    *,
+    rows: Sequence[dict[str, Any]] | None = None,
+    mass: float = 0.9,
+) -> Any:
+    """Draws of parameters two by two, with EM as a cross and the ellipse that Laplace's normal approximation would give.
+
+    On the diagonal the draws of one parameter, EM a dark line; above it correlations. The draws are those of the first
+    method that is not Laplace, the ellipse is of the mean and covariance of Laplace's draws, where there are any.
+
+    Args:
+        axes: axes (P, P) to draw on, or a figure, in which they are made.
+        comparison: as from `jaxgmm.compare`.
+        rows: P of `comparison.rows`; None: the four parameters furthest from EM.
+        mass: probability inside the ellipse.
+
+    Returns:
+        The axes (P, P), or the figure, as given.
+
+    Raises:
+        ValueError: axes of another shape.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> pairs(Figure(), jaxgmm.compare(fit, {"nuts": nuts, "laplace": laplace}, x))  # doctest: +SKIP
+    """
+    method = next((m for m in comparison.posteriors if m != "laplace"), next(iter(comparison.posteriors)))
+    if rows is None:
+        rows = furthest([row for row in comparison.rows if row["method"] == method], 4)
+    count, grid = len(rows), axes
+    if isinstance(axes, FigureBase):
+        grid = axes.subplots(count, count, squeeze=False)
+    grid = np.atleast_2d(np.asarray(grid, object))
+    if grid.shape != (count, count):
+        raise ValueError(f"axes have shape {grid.shape}; ({count}, {count}), a row and a column a parameter, was expected.")
+    draws = [_draws_of(comparison, row, method) for row in rows]
+    laplace = [_draws_of(comparison, row, "laplace") for row in rows] if "laplace" in comparison.posteriors else None
+    for i in range(count):
+        for j in range(count):
+            ax = grid[i, j]
+            if i == j:
+                posterior_marginal(ax, draws[i], rows[i]["em"], shade=method_style(method)[0])
+            elif i > j:
+                normal = None if laplace is None or method == "laplace" else (laplace[j], laplace[i])
+                _pair(ax, draws[j], draws[i], (rows[j]["em"], rows[i]["em"]), normal, method, mass)
+            else:
+                ax.set_axis_off()
+                ax.text(
+                    0.5, 0.5, _correlation(draws[j], draws[i]), ha="center", va="center", fontsize=8, transform=ax.transAxes
+                )
+    _label_pairs(grid, rows)
+    if isinstance(axes, FigureBase):
+        axes.legend(
+            handles=_pair_handles(method, laplace, mass), loc="outside upper center", ncols=4, fontsize=8, frameon=False
+        )
+    return axes
+
+
+def _draws_of(comparison: Comparison, row: dict[str, Any], method: str) -> np.ndarray:
+    return np.asarray(comparison.draws({**row, "method": method}), float).ravel()
+
+
+def _correlation(x: np.ndarray, y: np.ndarray) -> str:
+    varied = np.ptp(x) > 0 and np.ptp(y) > 0
+    return f"correlation\n{np.corrcoef(x, y)[0, 1]:.2f}" if varied else ""
+
+
+def _pair(ax: Axes, x: np.ndarray, y: np.ndarray, em: tuple, laplace: tuple | None, method: str, mass: float) -> None:
+    shade, marker, _ = method_style(method)
+    keep = thinned(len(x), _MOST_DOTS)
+    ax.plot(x[keep], y[keep], ".", color=shade, alpha=0.35, markersize=3, markeredgewidth=0, zorder=1)
+    if laplace is not None:
+        values, axes = np.linalg.eigh(np.cov(laplace))  # of a parameter that does not vary the ellipse is a line
+        angle = np.linspace(0, 2 * np.pi, 120)
+        circle = math.sqrt(-2 * math.log1p(-mass)) * np.stack([np.cos(angle), np.sin(angle)])
+        outline = np.mean(laplace, 1)[:, None] + axes * np.sqrt(np.maximum(values, 0)) @ circle
+        ax.plot(*outline, color=method_style("laplace")[0], linewidth=1.6, linestyle=(0, (5, 2)), zorder=2)
+    ax.plot(*em, "+", color=INK, markersize=11, markeredgewidth=2, zorder=3)
+    ax.tick_params(labelsize=7, length=2)
+    ax.locator_params(nbins=4)
+
+
+def _label_pairs(grid: np.ndarray, rows: Sequence[dict[str, Any]]) -> None:
+    """Names under the lowest row and beside the first column; ticks only there."""
+    last = len(rows) - 1
+    for i, row in enumerate(rows):
+        where = "" if row["component"] is None else f"\nof component {row['component']}"
+        name = plain(row_name(row, room=26)) + where
+        grid[last, i].set_xlabel(name, fontsize=8)
+        if i:
+            grid[i, 0].set_ylabel(name, fontsize=8)
+        for j in range(last + 1):
+            if i > j:
+                grid[i, j].set_xlim(grid[j, j].get_xlim())
+                grid[i, j].tick_params(labelbottom=i == last, labelleft=j == 0)
+            elif i == j:
+                grid[i, j].tick_params(labelbottom=i == last)
+
+
+def _pair_handles(method: str, laplace: Any, mass: float) -> list[Line2D]:
+    shade, _, name = method_style(method)
+    handles = [
+        Line2D([], [], linestyle="none", marker="+", markersize=9, markeredgewidth=2, color=INK, label="EM"),
+        Line2D([], [], linestyle="none", marker=".", color=shade, label=f"draws by {name}"),
+    ]
+    if laplace is not None and method != "laplace":
+        label = f"Laplace, normal, {100 * mass:g} %"
+        handles.append(Line2D([], [], color=method_style("laplace")[0], linestyle=(0, (5, 2)), linewidth=1.6, label=label))
+    return handles
