@@ -39,8 +39,8 @@ FLOORS = [
     [
         *(
             f"experiment.{name}"
-            for name in "rows joint scores page verdict compare blocks methods intervals quantities bands tables calibration protocol calibrate "
-            "design coverage study".split()
+            for name in "aside blocks rows joint contraction scores clustering verdict against page compare methods intervals quantities "
+            "bands tables calibration protocol calibrate design coverage study".split()
         ),
         "reading",
         "io",

@@ -14,11 +14,12 @@ from scipy.special import logsumexp
 import jaxgmm
 from jaxgmm import covariance
 from jaxgmm.experiment import page, rows
-from jaxgmm.experiment.compare import compare
+from jaxgmm.experiment.compare import compare as compare_everything
 from jaxgmm.posterior.draws import Posterior, PosteriorStatus
 
 TYPES = ("full", "tied", "diag", "spherical")
 CHAINS, DRAWS = 4, 500
+OPTIONS = ("interval", "feature_names", "laplace", "num_folds", "seed")
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +27,11 @@ def data():
     """Two clusters 8 sd apart in two features; float32, as most users have."""
     rng = np.random.default_rng(0)
     return np.concatenate([rng.normal(0, 1, (60, 2)), rng.normal(8, 1, (40, 2))]).astype(np.float32)
+
+
+def compare(fit, posterior, x, **options):
+    """Without Laplace, which knows nothing of draws made up, and without densities."""
+    return compare_everything(fit, posterior, x, **{"laplace": False, "scores": False} | options)
 
 
 def log_likelihood(mixture, x):
@@ -135,9 +141,13 @@ def test_a_swapped_chain_is_put_right(data):
     fit = make_fit(data)
     straight = compare(fit, make_posterior(fit, data), data)
     swapped = compare(fit, make_posterior(fit, data, swap_chain=2), data)
-    assert swapped.rows == straight.rows
+    assert [{k: v for k, v in row.items() if v == v} for row in swapped.rows] == [
+        {k: v for k, v in row.items() if v == v} for row in straight.rows
+    ]
     assert swapped.samplers["nuts"]["identified"] and swapped.samplers["nuts"]["verdict"]["word"] == "agree"
     assert swapped.samplers["nuts"]["switch_rate"] == 0  # a chain in another order throughout does not switch
+    assert swapped.samplers["nuts"]["switched_chains"] == 1
+    assert "1 of 4 chains" in str(swapped) and "switching, no failure" in str(swapped)
 
 
 def test_labels_that_are_not_identified_are_said_so():
@@ -226,7 +236,7 @@ def test_json_and_csv_hold_every_number(data, tmp_path):
     comparison = compare(fit, make_posterior(fit, data), data, feature_names=["a, b", "c"])
     record = json.loads(comparison.to_json(tmp_path / "c.json"))
     assert record == json.loads((tmp_path / "c.json").read_text())
-    assert record["parameters"] == json.loads(json.dumps(comparison.rows))
+    assert record["parameters"] == [{k: v if v == v else None for k, v in row.items()} for row in comparison.rows]
     rows = list(csv.DictReader(io.StringIO(comparison.to_csv(tmp_path / "c.csv"))))
     assert len(rows) == len(comparison.rows) + len(comparison.label_free)
     assert float(rows[0]["em"]) == comparison.rows[0]["em"]
@@ -260,6 +270,9 @@ def test_numbers_have_the_digits_that_their_sd_makes_worth_reading():
         ({"interval": 1.0}, ValueError, "under 1"),
         ({"interval": "0.9"}, TypeError, "number"),
         ({"feature_names": ["a"]}, ValueError, "one a column"),
+        ({"laplace": 1.5}, TypeError, "None, True or False"),
+        ({"num_folds": -1}, ValueError, "num_folds"),
+        ({"seed": 0.5}, TypeError, "seed"),
     ],
 )
 def test_refused_with_a_sentence(data, change, error, words):
@@ -275,6 +288,116 @@ def test_refused_with_a_sentence(data, change, error, words):
     arguments = {"fit": fit, "posterior": posterior, "x": data}
     for name, value in change.items():
         arguments[name] = stand_ins.get((name, value), value) if isinstance(value, str) else value
-    options = {name: arguments.pop(name) for name in ("interval", "feature_names") if name in arguments}
+    options = {name: arguments.pop(name) for name in OPTIONS if name in arguments}
     with pytest.raises(error, match=words):
         compare(**arguments, **options)
+
+
+@pytest.fixture(scope="module")
+def separated():
+    """Two clusters 8 sd apart, as many as take no time, and what four methods say of them."""
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(0, 1, (90, 1)), rng.normal(8, 1, (60, 1))]).astype(np.float32)
+    prior = jaxgmm.default_prior(x, num_components=2)
+    fit = jaxgmm.fit(jaxgmm.from_labels(x, (np.arange(150) >= 90).astype(int), num_components=2), x, prior)
+    key = jax.random.key(0)
+    posteriors = {
+        "gibbs": jaxgmm.gibbs(key, fit.mixture, x, prior, num_samples=500, sample_weight=np.ones(150)),
+        "by laplace": jaxgmm.laplace(key, fit.mixture, x, prior, num_samples=1000, sample_weight=np.ones(150)),
+        "bootstrap": jaxgmm.bootstrap(key, fit.mixture, x, prior, num_samples=500, num_chains=4, tol=1e-6),
+    }
+    return x, fit, posteriors, compare_everything(fit, posteriors, x, feature_names=["length"], sample_weight=np.ones(150))
+
+
+def test_methods_side_by_side(separated):
+    """Where clusters are far apart and many points each, all agree; every field is there and means what it says."""
+    x, fit, posteriors, comparison = separated
+    samplers = comparison.samplers
+    assert list(samplers) == list(posteriors) and [s["method"] for s in samplers.values()] == ["gibbs", "laplace", "bootstrap"]
+    assert [samplers[name]["verdict"]["word"] for name in ("gibbs", "by laplace")] == ["agree", "agree"]
+    errors = jaxgmm.standard_errors(fit.mixture, x, posteriors["gibbs"].prior)
+    for row in comparison.rows:
+        field, index = row["name"].rstrip("]").split("[")
+        assert row["em_se"] == pytest.approx(float(getattr(errors, field)[tuple(map(int, index.split(",")))]), rel=1e-3)
+        assert 0.75 < row["sd_ratio"] < 1.33 and row["sd_ratio"] == row["laplace_sd"] / row["sd"]
+        draws = comparison.draws(row)
+        assert row["tail"] == pytest.approx((draws < row["em"]).mean() + (draws == row["em"]).mean() / 2, abs=1e-9)
+        assert 0.8 < row["contraction"] <= 1
+    assert samplers["gibbs"]["khat"] < samplers["gibbs"]["khat_limit"] < 0.7
+    assert samplers["gibbs"]["prior"]["name"] == "Prior" == comparison.meta["em"]["prior"]["name"]
+    assert samplers["bootstrap"]["khat"] is None and "elpd_loo" not in comparison.density["bootstrap"]
+    assert comparison.meta["seed"] == 0 and comparison.meta["versions"]["jax"] == jax.__version__
+
+
+def test_joint_density_and_clustering(separated):
+    x, fit, posteriors, comparison = separated
+    joint, density, clustering = (found["gibbs"] for found in (comparison.joint, comparison.density, comparison.clustering))
+    assert joint["log_joint_rank"] == 0 and 1 < joint["log_joint_gap"] < 4  # 5 parameters: about 2.5
+    assert joint["laplace_kl"] < 0.2 and joint["laplace_w2"] < 0.6 and joint["farther_share"] > 0.9
+    assert comparison.joint["by laplace"]["laplace_kl"] < 0.1
+    assert density["lpd_em"] == pytest.approx(float(fit.log_likelihood), abs=1e-2)
+    assert density["num_khat_high"] == 0 and 3 < density["p_loo"] < 7
+    assert density["elpd_folds"] == pytest.approx(density["elpd_loo"], abs=2)
+    assert density["elpd_folds_difference"] == pytest.approx(density["elpd_folds"] - density["elpd_folds_em"], abs=1e-6)
+    assert density["total_variation"] < 0.05 and density["total_variation_error"] == 0
+    assert clustering["adjusted_rand"] == 1 and clustering["unsure_share"] == 0
+    predictive = np.asarray(jaxgmm.predictive_log_prob(comparison.posteriors["gibbs"], x), float)
+    assert predictive.sum() == pytest.approx(density["elpd_loo"] + density["p_loo"], abs=1e-2)
+
+
+def test_the_page_holds_every_method(separated):
+    comparison = separated[-1]
+    text = str(comparison)
+    assert max(map(len, text.splitlines())) <= 100
+    for words in ("Verdict by by laplace: agree.", "tail ESS", "learned", "total variation", "adjusted Rand", "mean length"):
+        assert words in text
+    page_of = comparison._repr_html_()
+    assert page_of.startswith("<pre") and page_of.endswith("</pre>") and "&lt;" not in page_of[5:20]
+    record = json.loads(comparison.to_json())
+    assert set(record) == {"interval", "meta", "samplers", "parameters", "label_free", "joint", "density", "clustering"}
+    assert record["density"]["gibbs"]["elpd_loo"] == comparison.density["gibbs"]["elpd_loo"]
+
+
+def test_weights_silence_and_repeat(separated):
+    """Rows of weight 0 hold NaN; a weight of 2 is a row twice. Scores are those of the data written out."""
+    x, fit, posteriors, _ = separated
+    weight = np.r_[2.0, np.ones(148), 0.0].astype(np.float32)
+    padded, written = np.concatenate([x[:149], [[np.nan]]]).astype(np.float32), np.concatenate([x[:1], x[:149]])
+    options = {"laplace": False, "num_folds": 0}
+    one = compare_everything(fit, posteriors["gibbs"], padded, sample_weight=weight, **options).density["gibbs"]
+    two = compare_everything(fit, posteriors["gibbs"], written, **options).density["gibbs"]
+    for name in ("lpd_em", "elpd_loo", "elpd_loo_se", "p_loo", "kl"):
+        assert one[name] == pytest.approx(two[name], rel=1e-4), name
+
+
+def test_overlapping_and_few_is_laplace_poor(separated):
+    """N = 30, two sd and a half apart, and rows that do not count, so that programs are those of the fixture."""
+    rng = np.random.default_rng(1)
+    x = np.concatenate([rng.normal(0, 1, (15, 1)), rng.normal(2.5, 1, (15, 1)), np.zeros((120, 1))]).astype(np.float32)
+    weight = np.r_[np.ones(30), np.zeros(120)].astype(np.float32)
+    prior = jaxgmm.default_prior(x[:30], num_components=2)
+    fit = jaxgmm.fit(jaxgmm.from_labels(x[:30], np.arange(30) // 15, num_components=2), x[:30], prior)
+    posterior = jaxgmm.gibbs(jax.random.key(0), fit.mixture, x, prior, num_samples=500, sample_weight=weight)
+    verdict = compare_everything(fit, posterior, x, sample_weight=weight, scores=False).samplers["gibbs"]["verdict"]
+    assert "Laplace poor" in verdict["words"]
+    assert any("Laplace's sd is" in s or "k-hat is" in s for s in verdict["sentences"])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_verdicts_by_nuts():
+    """Far apart and many: agree. Four components on the two of faithful: not to be believed, and it says why."""
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(0, 1, (1000, 2)), rng.normal(8, 1, (1000, 2))]).astype(np.float32)
+    assert verdict_by_nuts(x, 2)["word"] == "agree"
+    few = np.concatenate([rng.normal(0, 1, (15, 1)), rng.normal(3, 1, (15, 1))]).astype(np.float32)
+    assert "Laplace poor" in verdict_by_nuts(few, 2)["words"]
+    words = verdict_by_nuts(jaxgmm.datasets.load("faithful").astype(np.float32), 4)["words"]
+    assert {"labels not identified", "chains unmixed", "several modes"} & set(words)
+
+
+def verdict_by_nuts(x, k):
+    prior = jaxgmm.default_prior(x, num_components=k)
+    fit = jaxgmm.fit_restarts(jax.random.key(0), x, prior, num_components=k)
+    posterior = jaxgmm.nuts(jax.random.key(1), fit.mixture, x, prior)
+    return compare_everything(fit, posterior, x, scores=False).samplers["nuts"]["verdict"]

@@ -1,7 +1,7 @@
-"""compare: an EM solution beside a posterior, entry by entry, and in words whether they agree.
+"""compare: an EM solution beside posteriors, entry by entry and as a whole, and in words whether they agree.
 
-The posterior is relabelled to the EM solution first. Where the labels are not identified, single components mean little, and
-what no labelling changes is shown instead.
+Posteriors are relabelled to the EM solution first. Where the labels are not identified, single components mean little, and what
+no labelling changes is shown instead.
 """
 
 from __future__ import annotations
@@ -11,22 +11,38 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import numpy as np
 
-from ..checks import as_data, as_sample_weight, check_number, check_rows_finite, is_traced
-from ..density import log_prob
-from ..em.result import Fit, Status
+from ..checks import as_data, as_sample_weight, check_count, check_flag, check_number, check_rows_finite, is_traced
+from ..em.result import Fit
 from ..files import write_text
-from ..mixture import num_parameters
-from ..posterior.draws import Posterior, PosteriorStatus, check_posterior
-from ..posterior.relabel import SMALL_MARGIN, relabel
+from ..posterior.draws import Posterior, check_posterior
+from ..posterior.relabel import relabel
 from . import page
+from .against import (
+    Setting,
+    add_columns,
+    begin,
+    choose_rows,
+    contraction_of,
+    describe_setting,
+    find_laplace,
+    goes_with,
+    health,
+    information_errors,
+    joint_of,
+    khat_of,
+    maximised_prior,
+    notes,
+    refitted,
+    scores_of,
+)
 from .rows import at, entries, label_free, log_priors, summaries, values
-from .verdict import judge
+from .verdict import INDEPENDENT, chains_apart, judge
 
 _FIELDS = (
     "method",
@@ -35,6 +51,7 @@ _FIELDS = (
     "component",
     "features",
     "em",
+    "em_se",
     "mean",
     "median",
     "sd",
@@ -42,10 +59,14 @@ _FIELDS = (
     "lower",
     "upper",
     "z",
+    "tail",
     "inside",
     "r_hat",
     "ess_bulk",
     "ess_tail",
+    "laplace_sd",
+    "sd_ratio",
+    "contraction",
 )
 
 
@@ -55,18 +76,27 @@ class Comparison:
 
     Attributes:
         interval: probability of the intervals.
-        meta: the data and EM: num_observations, num_features, feature_names, num_components, covariance_type, dtype, and em:
-            status, converged, num_iter, log_likelihood, objective (nats).
-        rows: one dict for each free entry of weights, means and covariances and each method: method, name (its place in the
-            Mixture, as "means[0,1]"), kind, component (None where shared), features, em, mean, median, sd, mcse, lower,
-            upper, z = (em - mean) / sd, inside, r_hat, ess_bulk, ess_tail. Weights are shares, means in data units,
-            covariances in products of them.
-        label_free: the same for what no labelling changes: log-likelihood and log density of parameters and data (nats),
-            sorted weights, mean and sd of each feature under the whole mixture.
-        samplers: by method: chains, draws, status, divergences, switch_rate (share of draws whose order of components
-            differs from the draw before), unclear_rate (share that another order fits nearly as well), identified, r_hat_max,
-            ess_min, verdict (word and sentences), notes.
-        posteriors: by method, relabelled to EM.
+        meta: the data and EM: num_observations, total_weight, num_features, feature_names, num_components, covariance_type,
+            num_parameters, dtype, seed, versions, and em: status, converged, num_iter, log_likelihood, objective (nats),
+            component_status, prior (that it maximised under, by name and hyperparameters; None: none of the posteriors').
+        rows: one dict for each free entry of weights, means and covariances and each posterior: method (the posterior's name),
+            name (its place in the Mixture, as "means[0,1]"), kind, component (None where shared), features, em, em_se (by the
+            observed information), mean, median, sd, mcse, lower, upper, z = (em - mean) / sd, tail = P(theta < em) with half of those equal, inside,
+            r_hat, ess_bulk, ess_tail, laplace_sd, sd_ratio = laplace_sd / sd, contraction = 1 - (width of the central 90 %,
+            posterior over prior)^2. Weights are shares, means in data units, covariances in products of them.
+        label_free: the same, up to ess_tail, for what no labelling changes: log-likelihood and log density of parameters and
+            data (nats), sorted weights, mean and sd of each feature under the whole mixture.
+        samplers: by posterior: method, chains, draws, num_warmup, status, prior, divergences, tree_depth_max, e_bfmi_min,
+            switch_rate (share of draws whose order of components differs from the draw before), switched_chains (mostly not in
+            EM's order), unclear_rate (share that another order fits nearly as well), identified, r_hat_max, ess_min,
+            ess_tail_min, khat (of Laplace's approximation), khat_limit, verdict (word, words and sentences), notes.
+        posteriors: by name, relabelled to EM.
+        joint: by posterior, all parameters at once: `jaxgmm.experiment.joint.compare_jointly`.
+        density: by posterior: total_variation, hellinger, kl (nats) of the predictive density and EM's, each with _error; nats
+            over the data: lpd_em, elpd_loo and elpd_loo_se, p_loo, khat_max, num_khat_high; over the same folds elpd_folds,
+            elpd_folds_em, elpd_folds_difference (posterior minus EM), each with _se, and folds_khat_max.
+        clustering: by posterior: adjusted_rand, membership_difference, entropy_em, entropy_posterior, entropy_within (nats),
+            unsure_share.
     """
 
     interval: float
@@ -75,6 +105,9 @@ class Comparison:
     label_free: list[dict[str, Any]]
     samplers: dict[str, dict[str, Any]]
     posteriors: dict[str, Posterior]
+    joint: dict[str, dict[str, Any]] = field(default_factory=dict)
+    density: dict[str, dict[str, Any]] = field(default_factory=dict)
+    clustering: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def draws(self, row: dict[str, Any]) -> np.ndarray:
         """The draws (C, S) behind one of `rows`, after relabelling."""
@@ -89,6 +122,9 @@ class Comparison:
                 "samplers": self.samplers,
                 "parameters": self.rows,
                 "label_free": self.label_free,
+                "joint": self.joint,
+                "density": self.density,
+                "clustering": self.clustering,
             }
         )
 
@@ -106,10 +142,13 @@ class Comparison:
         return _written(text.getvalue(), path)
 
     def __str__(self) -> str:
-        return "\n".join(page.render(self.interval, self.meta, self.rows, self.label_free, self.samplers))
+        return "\n".join(page.render(self))
 
     def __repr__(self) -> str:
         return str(self)
+
+    def _repr_html_(self) -> str:
+        return page.as_html(self)
 
 
 def compare(
@@ -120,22 +159,36 @@ def compare(
     interval: float = 0.95,
     sample_weight: Any = None,
     feature_names: Sequence[str] | None = None,
+    laplace: bool | None = None,
+    scores: bool = True,
+    num_folds: int = 10,
+    seed: int = 0,
 ) -> Comparison:
-    """An EM solution beside a posterior: per entry EM, posterior mean, sd, interval, z, R-hat and ESS; then what it adds up to.
+    """An EM solution beside posteriors: parameter by parameter, all at once, as densities, as clusterings; what it adds up to.
+
+    Laplace's approximation is made here, from the prior of the first posterior that has one, and set beside the others with
+    that prior; a posterior by `laplace` brings sds and k-hat of its own. Predictions are scored by PSIS-LOO, and on folds: EM is
+    fitted again without each fold from where it ended, the posterior's draws are weighed by importance. A bootstrap's draws are
+    no posterior's, and are not scored. Words of the verdict: `jaxgmm.experiment.verdict`.
 
     Args:
         fit: one Fit; best the mode under the sampler's own prior: `jaxgmm.fit(start, x, prior)`. A mismatch is named.
-        posterior: a Posterior, or several by name.
+        posterior: a Posterior, or several by names of your own, as {"nuts": ..., "gibbs": ...}.
         x: (N, D), the data of both, in data units.
         interval: probability of the central intervals, over 0 and under 1.
         sample_weight: (N,) >= 0, as given to `fit` and the sampler.
         feature_names: D names for the columns.
+        laplace: whether to make Laplace's approximation; None does where it takes moments.
+        scores: whether to compare densities and clusterings.
+        num_folds: folds that both are scored on; under 2 none. Of more than 2000 rows none either, and that many at random are
+            scored otherwise.
+        seed: of folds, of points where densities are compared, of draws from prior and Laplace's approximation.
 
     Returns:
         A Comparison.
 
     Raises:
-        ValueError, TypeError: a stack of fits, shapes or types that do not go together, traced values.
+        ValueError, TypeError: a stack of fits, shapes or types that do not go together, options that make no sense, traced values.
 
     Example:
         >>> import jax, jaxgmm
@@ -143,29 +196,84 @@ def compare(
         >>> prior = jaxgmm.default_prior(x, num_components=1)
         >>> fit = jaxgmm.fit(jaxgmm.initialize(jax.random.key(0), x, num_components=1), x, prior)
         >>> posterior = jaxgmm.nuts(jax.random.key(1), fit.mixture, x, prior, num_samples=100)
-        >>> comparison = jaxgmm.compare(fit, posterior, x, feature_names=["velocity"])
+        >>> comparison = jaxgmm.compare(fit, posterior, x, feature_names=["velocity"], num_folds=0)
         >>> [row["name"] for row in comparison.rows]
         ['weights[0]', 'means[0,0]', 'covariances[0,0,0]']
         >>> all(row["inside"] for row in comparison.rows)
         True
     """
-    posteriors = posterior if isinstance(posterior, Mapping) else {getattr(posterior, "method", ""): posterior}
+    posteriors = dict(posterior) if isinstance(posterior, Mapping) else {getattr(posterior, "method", ""): posterior}
     x, weight = _check(fit, posteriors, x, sample_weight)
+    _check_options(interval, laplace, scores, num_folds, seed)
+    names = _feature_names(feature_names, fit.mixture.num_features)
+    kept = np.arange(len(x)) if weight is None else np.flatnonzero(np.asarray(weight) > 0)
+    setting = Setting(fit, x, weight, kept, int(seed), int(num_folds))
+    priors = {name: log_priors(fit, draws) for name, draws in posteriors.items()}
+    maximised = maximised_prior(setting, posteriors, {name: pair[0] for name, pair in priors.items()})
+    scored = choose_rows(setting) if scores and len(kept) else None
+    begin(setting, maximised, scored, laplace is not False)
+    relabelled = {name: relabel(draws, fit.mixture, x, sample_weight=weight) for name, draws in posteriors.items()}
+    rows, free, samplers, joint = _summarise(setting, relabelled, priors, maximised, names, interval, laplace)
+    density, clustering = {}, {}
+    if scored is not None:
+        em_score = refitted(setting, maximised, scored)
+        for name, draws in relabelled.items():
+            density[name], clustering[name] = scores_of(setting, draws, scored, em_score, _block(relabelled))
+    meta = describe_setting(setting, names, maximised)
+    return Comparison(float(interval), meta, rows, free, samplers, relabelled, joint, density, clustering)
+
+
+def _summarise(
+    setting: Setting,
+    relabelled: dict[str, Posterior],
+    priors: dict[str, tuple[float, np.ndarray]],
+    maximised: Any,
+    names: list[str],
+    interval: float,
+    laplace: bool | None,
+) -> tuple[list[dict], list[dict], dict[str, dict], dict[str, dict]]:
+    """Rows, label-free rows, samplers with their verdicts, and all parameters at once."""
+    fit, mixture = setting.fit, setting.fit.mixture
+    approximation = find_laplace(setting, relabelled, laplace)
+    errors = np.full(values(mixture).shape, math.nan) if laplace is False else information_errors(setting, maximised)
+    rows, every_free, samplers, joint = [], [], {}, {}
+    beside: list[dict[str, Any]] = []  # rows by chains, which sds by Laplace are held against
+    own_sd = {d.method: values(d.mixture).std((0, 1), ddof=1) for d in relabelled.values() if d.method == "laplace"}
+    for name, draws in sorted(relabelled.items(), key=lambda item: item[1].method == "laplace"):
+        own = summaries(entries(mixture, names), values(mixture), values(draws.mixture), name, interval)
+        described, em, drawn = label_free(fit, draws, priors[name], names)
+        free = summaries(described, em, drawn, name, interval)
+        near = approximation if approximation and goes_with(approximation, draws) else None
+        sd = own_sd.get("laplace", near.sd if near else None) if near or laplace is not False else None
+        sampler = health(draws, own, free) | (khat_of(near) if near and draws.method not in INDEPENDENT else {})
+        add_columns(own, errors, sd, contraction_of(setting, draws))
+        joint[name] = joint_of(setting, draws, priors[name][0], near if sampler["identified"] else None, _block(relabelled))
+        sampler["notes"] = notes(setting, draws, priors[name][0])
+        finding = {"laplace_sound": near is None or near.approximation.sound, "beside": beside}
+        sampler["verdict"] = judge(own, free, sampler | finding | {"apart": chains_apart(drawn, described)}, interval)
+        if not beside and draws.method not in INDEPENDENT and sampler["identified"]:
+            beside = own
+        rows, every_free, samplers[name] = rows + own, every_free + free, sampler
+    samplers, joint = ({name: found[name] for name in relabelled} for found in (samplers, joint))
+    order = list(relabelled)
+    rows, every_free = (sorted(found, key=lambda row: order.index(row["method"])) for found in (rows, every_free))
+    return rows, every_free, samplers, joint
+
+
+def _block(posteriors: Mapping[str, Posterior]) -> int:
+    """Draws worked through at once: all posteriors then share the programs."""
+    return min(1000, *(p.log_density.size for p in posteriors.values()))
+
+
+def _check_options(interval: Any, laplace: Any, scores: Any, num_folds: Any, seed: Any) -> None:
     check_number(interval, "interval", exclusive=True)
     if interval >= 1:
         raise ValueError(f"interval is {interval:g}; a probability under 1 was expected, as 0.95.")
-    names = _feature_names(feature_names, fit.mixture.num_features)
-    rows, every_free, samplers, relabelled = [], [], {}, {}
-    for method, draws in posteriors.items():
-        relabelled[method] = draws = relabel(draws, fit.mixture, x, sample_weight=weight)
-        own = summaries(entries(fit.mixture, names), values(fit.mixture), values(draws.mixture), method, interval)
-        priors = log_priors(fit, draws)
-        free = summaries(*label_free(fit, draws, priors, names), method, interval)
-        sampler = _sampler(draws, own, free)
-        sampler["notes"] = _notes(fit, draws, priors[0], x, weight)
-        sampler["verdict"] = judge(own, free, sampler, interval)
-        rows, every_free, samplers[method] = rows + own, every_free + free, sampler
-    return Comparison(float(interval), _meta(fit, x, weight, names), rows, every_free, samplers, relabelled)
+    if laplace not in (None, True, False):
+        raise TypeError(f"laplace is {laplace!r}; None, True or False was expected.")
+    check_flag(scores, "scores")
+    check_count(num_folds, "num_folds", 0)
+    check_count(seed, "seed", 0)
 
 
 def _check(fit: Any, posteriors: Mapping[str, Any], x: Any, sample_weight: Any) -> tuple[jax.Array, jax.Array | None]:
@@ -201,71 +309,6 @@ def _feature_names(feature_names: Sequence[str] | None, d: int) -> list[str]:
     if len(names) != d:
         raise ValueError(f"feature_names has {len(names)} names; one a column of x was expected: {d}.")
     return names
-
-
-def _sampler(posterior: Posterior, rows: list[dict[str, Any]], free: list[dict[str, Any]]) -> dict[str, Any]:
-    """How the sampler did, and the labels."""
-    chains, count = posterior.log_density.shape
-    stats = posterior.stats
-    every = rows + free
-    worst = {name: np.array([row[name] for row in every]) for name in ("r_hat", "ess_bulk")}
-    known = np.isfinite(worst["ess_bulk"])
-    return {
-        "chains": chains,
-        "draws": count,
-        "status": PosteriorStatus(int(posterior.status)).name,
-        "divergences": int(np.asarray(stats.get("diverging", 0)).sum()),
-        "switch_rate": float(stats["switch_rate"]),
-        "unclear_rate": float((np.asarray(stats["relabel_margin"]) < SMALL_MARGIN).mean()),
-        "identified": bool(stats["labels_identified"]),
-        "r_hat_max": float(worst["r_hat"][known].max()) if known.any() else math.nan,
-        "ess_min": float(worst["ess_bulk"][known].min()) if known.any() else math.nan,
-    }
-
-
-def _notes(fit: Fit, posterior: Posterior, log_prior: float, x: jax.Array, weight: jax.Array | None) -> list[str]:
-    """What does not go together, a sentence each."""
-    notes, likelihood, objective = [], float(fit.log_likelihood), float(fit.objective)
-    tolerance = 1e-3 + 64 * float(np.finfo(np.asarray(x).dtype).eps) * (abs(objective) + len(x))
-    terms = np.asarray(log_prob(fit.mixture, x), float)
-    here = float(terms.sum() if weight is None else np.where(np.asarray(weight) > 0, terms, 0) @ np.asarray(weight, float))
-    if not abs(here - likelihood) <= tolerance:
-        notes.append(f"The fit was not made on these data: its log-likelihood is {likelihood:.3f} nats, here it is {here:.3f}.")
-    if int(fit.status) != Status.CONVERGED:
-        notes.append(Status(int(fit.status)).sentence)
-    if posterior.prior is not None:
-        expected = likelihood + log_prior
-        if not abs(objective - expected) <= tolerance:
-            notes.append(
-                f"EM did not maximise what the sampler sampled: its objective is {objective:.3f} nats, log-likelihood plus "
-                f"the sampler's log prior {expected:.3f}; for like with like fit with prior=posterior.prior."
-            )
-    if int(posterior.status) > PosteriorStatus.FULL_WARMUP:
-        notes.append(PosteriorStatus(int(posterior.status)).sentence)
-    return notes
-
-
-def _meta(fit: Fit, x: jax.Array, weight: jax.Array | None, names: list[str]) -> dict[str, Any]:
-    mixture = fit.mixture
-    total = float(len(x)) if weight is None else float(weight.sum())
-    em = {
-        "status": Status(int(fit.status)).name,
-        "converged": int(fit.status) == Status.CONVERGED,
-        "num_iter": int(fit.num_iter),
-        "log_likelihood": float(fit.log_likelihood),
-        "objective": float(fit.objective),
-    }
-    return {
-        "num_observations": len(x),
-        "total_weight": total,
-        "num_features": mixture.num_features,
-        "feature_names": names,
-        "num_components": mixture.num_components,
-        "covariance_type": mixture.covariance_type,
-        "num_parameters": num_parameters(mixture),
-        "dtype": str(x.dtype),
-        "em": em,
-    }
 
 
 def _plain(value: Any) -> Any:

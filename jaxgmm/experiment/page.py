@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 import textwrap
 from collections.abc import Sequence
@@ -12,40 +13,72 @@ _SHORTER = {"variance": "var.", "covariance": "cov.", "mean": "mean", "weight": 
 
 
 def table(title: str, rows: Sequence[dict[str, Any]], interval: float) -> list[str]:
-    """Lines of one block: a heading and a line a row.
+    """Lines of one block: a heading, and for each quantity a line a posterior; EM once.
 
     Args:
         title: what the rows have in common.
-        rows: dicts with kind, features, em, mean, sd, lower, upper, z, inside, r_hat, ess_bulk.
+        rows: dicts with method, name, kind, features, em, mean, sd, lower, upper, z, inside, r_hat, ess_bulk; and, as far as
+            there are, em_se, sd_ratio, contraction.
         interval: the intervals' probability.
 
     Returns:
         Lines of at most 100 columns.
 
     Example:
-        >>> row = dict(kind="weight", features=[], em=0.5, mean=0.52, sd=0.03, lower=0.46, upper=0.58, z=-0.67, inside=True,
-        ...            r_hat=1.001, ess_bulk=800.0)
+        >>> row = dict(kind="weight", name="weights[0]", method="nuts", features=[], em=0.5, mean=0.52, sd=0.03, lower=0.46,
+        ...            upper=0.58, z=-0.67, inside=True, r_hat=1.001, ess_bulk=800.0)
         >>> print("\\n".join(table("component 0", [row], 0.95)))
         component 0                            EM     mean       sd   95 % interval      z inside R-hat  ESS
           weight                            0.500    0.520    0.030   0.460   0.580  -0.67    yes 1.001  800
     """
-    cells = [numbers([row[c] for c in ("em", "mean", "sd", "lower", "upper")], row["sd"]) for row in rows]
-    widths = [
-        max(least, 1 + max(map(len, column))) for least, column in zip((9, 9, 9, 8, 8), zip(*cells, strict=True), strict=True)
-    ]
-    room = WIDTH - sum(widths) - 25  # what the other four columns leave to the name
-    head = "".join(f"{name:>{width}}" for name, width in zip(("EM", "mean", "sd"), widths, strict=False))
+    several, further = len({row["method"] for row in rows}) > 1, any("em_se" in row for row in rows)
+    finest: dict[str, float] = {}  # sd by quantity: its lines have the same decimals
+    for row in rows:
+        finest[row["name"]] = min(row["sd"] or math.inf, finest.get(row["name"], math.inf))
+    cells = [numbers([row.get(c, math.nan) for c in _NUMBERS], finest[row["name"]]) for row in rows]
+    least = (0 if several else 9, 8 if further and not several else 0, 9, 9, 8, 8)
+    widths = [max(w, 1 + max(map(len, column))) if w else 0 for w, column in zip(least, zip(*cells, strict=True), strict=True)]
+    if several:
+        widths[2:4] = [max(w, 1 + max(len(c[i]) for c in cells)) for i, w in enumerate(widths[2:4])]
+    by = 2 + min(max(2, *(len(str(row["method"])) for row in rows)), 12) if several else 0
+    last = (("Lap./sd", 8), ("learned", 8)) if further else (("R-hat", 6), ("ESS", 5))
+    room = WIDTH - sum(widths) - by - 14 - sum(w for _, w in last)  # what is left to the name
     between = f"{100 * interval:g} % interval"
-    lines = [f"{title:<{room}}{head}{between:>{sum(widths[3:])}}{'z':>7}{'inside':>7}{'R-hat':>6}{'ESS':>5}"]
+    head = "" if several else f"{'EM':>{widths[0]}}{'its se' if widths[1] else '':>{widths[1]}}"
+    head += f"{'mean':>{widths[2] + by}}{'sd':>{widths[3]}}{between:>{widths[4] + widths[5]}}{'z':>7}{'inside':>7}"
+    lines = [f"{_cut(title, room - 1):<{room}}{head}" + "".join(f"{name:>{width}}" for name, width in last)]
+    before = None
     for row, strings in zip(rows, cells, strict=True):
-        # EM's log densities lie above those of the draws by nature: no test of anything
-        z, inside = ("", "") if "nats" in row["kind"] else (_z(row["z"]), "yes" if row["inside"] else "NO")
-        values = "".join(f"{string:>{width}}" for string, width in zip(strings, widths, strict=True))
-        lines.append(
-            f"{'  ' + row_name(row, room - 3):<{room}}{values}{z:>7}{inside:>7}"
-            f"{_fixed(row['r_hat'], 3 if row['r_hat'] < 10 else 1):>6}{_count(row['ess_bulk']):>5}".rstrip()
-        )
+        name = "" if row["name"] == before else "  " + row_name(row, room - 3)
+        if several and name:
+            lines.append(
+                f"{name:<{room}}{'  EM':<{by}}{strings[0]:>{widths[2]}}" + (f"{strings[1]:>{widths[3]}}" if further else "")
+            )
+            name = ""
+        before = row["name"]
+        lines.append(f"{name:<{room}}{_line(row, strings, widths, by, further)}".rstrip())
     return lines
+
+
+_NUMBERS = ("em", "em_se", "mean", "sd", "lower", "upper")
+
+
+def _line(row: dict[str, Any], strings: list[str], widths: list[int], by: int, further: bool) -> str:
+    # EM's log densities lie above those of the draws by nature: no test of anything
+    z, inside = ("", "") if "nats" in row["kind"] else (_z(row["z"]), "yes" if row["inside"] else "NO")
+    values = "".join(f"{string:>{width}}" if width else "" for string, width in zip(strings, widths, strict=True))
+    method = f"{'  ' + _cut(str(row['method']), by - 2):<{by}}" if by else ""
+    if further:
+        learned = row["contraction"]
+        share = f"{100 * learned:.0f} %" if math.isfinite(learned) and learned > -9.995 else "-"
+        last = f"{_fixed(row['sd_ratio'], 2):>8}{share:>8}"
+    else:
+        last = f"{_fixed(row['r_hat'], 3 if row['r_hat'] < 10 else 1):>6}{_count(row['ess_bulk']):>5}"
+    return f"{method}{values}{z:>7}{inside:>7}{last}"
+
+
+def _cut(text: str, room: int) -> str:
+    return text if len(text) <= room else text[: max(room - 1, 0)] + "…"
 
 
 def numbers(values: Sequence[float], sd: float) -> list[str]:
@@ -59,7 +92,7 @@ def numbers(values: Sequence[float], sd: float) -> list[str]:
         >>> numbers([123456789000.0, 2e9], 2e9)
         ['1.235e11', '2.000e9']
     """
-    size = abs(sd) if sd else max([abs(v) for v in values if math.isfinite(v)] or [0.0]) * 1e-3
+    size = abs(sd) if sd and math.isfinite(sd) else max([abs(v) for v in values if math.isfinite(v)] or [0.0]) * 1e-3
     decimals = max(0, 1 - math.floor(math.log10(size))) if size > 0 and math.isfinite(size) else 3
     plain = [_fixed(v, decimals) for v in values]
     if max(map(len, plain)) <= 10:
@@ -117,69 +150,176 @@ def paragraph(text: str, indent: str = "") -> list[str]:
     return textwrap.wrap(text, WIDTH, subsequent_indent=indent, break_on_hyphens=False) or [""]
 
 
-def render(
-    interval: float,
-    meta: dict[str, Any],
-    rows: Sequence[dict[str, Any]],
-    label_free: Sequence[dict[str, Any]],
-    samplers: dict[str, dict[str, Any]],
-) -> list[str]:
+def render(comparison: Any) -> list[str]:
     """The whole page of a Comparison, as lines."""
-    em, k = meta["em"], meta["num_components"]
-    features = ", ".join(meta["feature_names"])
-    lines = ["EM against the posterior", "========================"]
-    lines += paragraph(f"data   {meta['num_observations']} observations of {features}", "       ")
+    c = comparison
+    lines = ["EM against the posterior", "========================", *_head(c.meta)]
+    for name, sampler in c.samplers.items():
+        verdict = sampler["verdict"]
+        lines += ["", *paragraph(f"Verdict by {name}: {verdict['word']}. " + " ".join(verdict["sentences"]))]
+        for note in sampler["notes"]:
+            lines += paragraph(f"Note: {note}", "      ")
+    lines += ["", *_health(c.samplers)]
+    named = [name for name, sampler in c.samplers.items() if sampler["identified"]]
+    rows = [row for row in c.rows if row["method"] in named]
+    for component in sorted(dict.fromkeys(row["component"] for row in rows), key=lambda k: (k is None, k)):
+        title = "all components" if component is None else f"component {component}"
+        lines += ["", *table(title, _side_by_side([r for r in rows if r["component"] == component]), c.interval)]
+    everyone = len(named) == len(c.samplers)
+    free = [row for row in c.label_free if not everyone or "nats" in row["kind"]]
+    lines += ["", *table("whole mixture", _side_by_side(free), c.interval)]
+    for title, found in _sections(c):
+        lines += ["", *_columns(title, found, list(c.samplers))]
+    return [*lines, "", *paragraph(_legend(bool(rows), len(c.samplers) > 1))]
+
+
+def as_html(comparison: Any) -> str:
+    """The page as one self-contained piece of HTML, for notebooks.
+
+    Example:
+        >>> as_html.__name__
+        'as_html'
+    """
+    text = html.escape("\n".join(render(comparison)))
+    return f'<pre style="line-height:1.25;font-family:ui-monospace,Menlo,Consolas,monospace;white-space:pre">{text}</pre>'
+
+
+def _head(meta: dict[str, Any]) -> list[str]:
+    em, k, prior = meta["em"], meta["num_components"], meta["em"].get("prior")
+    lines = paragraph(f"data   {meta['num_observations']} observations of {', '.join(meta['feature_names'])}", "       ")
     lines += paragraph(
-        f"model  {k} component{'s' * (k > 1)}, {meta['covariance_type']} covariances, {meta['dtype']}", "       "
+        f"model  {k} component{'s' * (k > 1)}, {meta['covariance_type']} covariances, {meta['num_parameters']} free parameters, "
+        f"{meta['dtype']}",
+        "       ",
     )
-    lines += paragraph(
+    what = f", the mode under the posterior's prior ({prior['name']})" if prior else ""
+    return lines + paragraph(
         f"EM     {em['status'].lower().replace('_', ' ')} after {em['num_iter']} steps, log-likelihood "
-        f"{em['log_likelihood']:.3f} nats, objective {em['objective']:.3f} nats",
+        f"{em['log_likelihood']:.3f} nats, objective {em['objective']:.3f} nats{what}",
         "       ",
     )
-    for method, sampler in samplers.items():
-        own = [row for row in rows if row["method"] == method]
-        free = [row for row in label_free if row["method"] == method]
-        lines += _method(method, sampler, own, free, interval, meta["num_parameters"])
-    lines += [
-        "",
-        *paragraph(
-            "EM, mean, sd and interval are in data units: means as the column, variances and covariances in products "
-            "of columns, weights as shares of one. mean, sd: of the posterior; z = (EM - mean) / sd; inside: EM "
-            "within the interval; ESS: effective number of draws."
-        ),
-    ]
-    return lines
 
 
-def _method(
-    method: str,
-    sampler: dict[str, Any],
-    rows: list[dict[str, Any]],
-    free: list[dict[str, Any]],
-    interval: float,
-    num_parameters: int,
-) -> list[str]:
-    lines = paragraph(
-        f"{method:<6} {sampler['chains']} chains of {sampler['draws']} draws, {sampler['divergences']} divergent; R-hat at "
-        f"most {_fixed(sampler['r_hat_max'], 3)}, ESS at least {_fixed(sampler['ess_min'], 0)}; labels "
-        f"{'' if sampler['identified'] else 'NOT '}identified, {100 * sampler['switch_rate']:.1f} % of draws switch",
-        "       ",
-    )
-    lines += ["", *paragraph(f"Verdict: {sampler['verdict']['word']}. " + " ".join(sampler["verdict"]["sentences"]))]
-    for note in sampler["notes"]:
-        lines += paragraph(f"Note: {note}", "      ")
-    if sampler["identified"]:
-        groups = dict.fromkeys(row["component"] for row in rows)
-        for component in sorted(groups, key=lambda c: (c is None, c)):
-            title = "all components" if component is None else f"component {component}"
-            lines += ["", *table(title, [row for row in rows if row["component"] == component], interval)]
-        free = free[:2]  # the two log densities
-    lines += ["", *table("whole mixture", free, interval)]
-    gap = next((row["em"] - row["mean"] for row in free if row["kind"] == "log joint density (nats)"), math.nan)
-    if math.isfinite(gap):
-        lines += paragraph(
-            f"EM's log joint density is {gap:.1f} nats above the draws' mean; about {num_parameters / 2:g}, half the "
-            f"number of free parameters, is to be expected of a mode."
+def _health(samplers: dict[str, dict[str, Any]]) -> list[str]:
+    """A line a posterior: how its draws were made, and how good they are."""
+    heads = ("chains", "draws", "warm-up", "R-hat", "ESS", "tail ESS", "divergent", "depth", "E-BFMI", "k-hat", "switching")
+    widths = (7, 6, 8, 7, 6, 9, 10, 6, 7, 6, 10)
+    room = WIDTH - sum(widths)
+    lines = [f"{'draws':<{room}}" + "".join(f"{head:>{width}}" for head, width in zip(heads, widths, strict=True))]
+    for name, s in samplers.items():
+        deepest = s["tree_depth_max"]
+        cells = (
+            str(s["chains"]),
+            str(s["draws"]),
+            "-" if s["num_warmup"] is None else str(s["num_warmup"]),
+            _fixed(s["r_hat_max"], 3 if s["r_hat_max"] < 10 else 1),
+            _count(s["ess_min"]),
+            _count(s["ess_tail_min"]),
+            str(s["divergences"]),
+            "-" if deepest is None else str(deepest),
+            _optional(s["e_bfmi_min"]),
+            _optional(s["khat"]),
+            f"{100 * s['switch_rate']:.1f} %",
         )
+        lines.append(
+            f"{'  ' + _cut(name, room - 3):<{room}}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True))
+        )
+    unclear = [name for name, s in samplers.items() if not s["identified"]]
+    if unclear:
+        lines += paragraph(f"Labels are NOT identified by {', '.join(unclear)}: no table of its single components.")
     return lines
+
+
+def _optional(value: float | None) -> str:
+    return "-" if value is None else _fixed(value, 2)
+
+
+def _side_by_side(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of one quantity next to each other, quantities in their first order."""
+    order = {name: place for place, name in enumerate(dict.fromkeys(row["name"] for row in rows))}
+    return sorted(rows, key=lambda row: order[row["name"]])
+
+
+def _sections(comparison: Any) -> list[tuple[str, list[tuple[str, list[str]]]]]:
+    """Titles, and under each the lines: what it is, and a cell a posterior."""
+    c, p = comparison, comparison.meta["num_parameters"]
+
+    def cells(found: dict, name: str, digits: int, error: str = "", scale: float = 1.0, unit: str = "") -> list[str]:
+        out = []
+        for method in c.samplers:
+            value = found.get(method, {}).get(name, math.nan)
+            text = _fixed(scale * value, digits) + (unit if math.isfinite(value) else "")
+            spread = found.get(method, {}).get(error, math.nan) if error else math.nan
+            out.append(text + (f"±{_fixed(scale * spread, digits)}" if math.isfinite(spread) and spread > 0 else ""))
+        return out
+
+    folds = max((d.get("num_folds", 0) for d in c.density.values()), default=0)
+    joint = [
+        (f"log joint: EM above draws (nats; ~{p / 2:g})", cells(c.joint, "log_joint_gap", 1)),
+        ("draws above EM's log joint density", cells(c.joint, "log_joint_rank", 1, scale=100, unit=" %")),
+        (f"EM from the draws' centre (draws: ~{math.sqrt(p):.1f})", cells(c.joint, "mahalanobis", 2)),
+        ("draws farther out than EM", cells(c.joint, "farther_share", 0, scale=100, unit=" %")),
+        ("lost by Laplace's normal (KL, nats)", cells(c.joint, "laplace_kl", 3)),
+        ("Wasserstein to Laplace (Laplace's sds)", cells(c.joint, "laplace_w2", 2)),
+    ]
+    density = [
+        ("total variation (from 0 to 1)", cells(c.density, "total_variation", 3, "total_variation_error")),
+        ("Hellinger distance (from 0 to 1)", cells(c.density, "hellinger", 3, "hellinger_error")),
+        ("lost a point by EM's (KL, nats)", cells(c.density, "kl", 4, "kl_error")),
+    ]
+    predicted = [
+        ("EM, of points that it saw", cells(c.density, "lpd_em", 1)),
+        ("posterior, each point left out (LOO)", cells(c.density, "elpd_loo", 1, "elpd_loo_se")),
+        ("  effective number of parameters", cells(c.density, "p_loo", 1)),
+        ("  points with k-hat over 0.7 (not trusted)", cells(c.density, "num_khat_high", 0)),
+        (f"EM, {folds} folds left out", cells(c.density, "elpd_folds_em", 1, "elpd_folds_em_se")),
+        (f"posterior, {folds} folds left out", cells(c.density, "elpd_folds", 1, "elpd_folds_se")),
+        ("  posterior minus EM", cells(c.density, "elpd_folds_difference", 2, "elpd_folds_difference_se")),
+        ("  folds with k-hat over 0.7 (not trusted)", cells(c.density, "num_folds_khat_high", 0)),
+    ]
+    groups = [
+        ("same groups (adjusted Rand, 1: the same)", cells(c.clustering, "adjusted_rand", 3)),
+        ("mean difference of memberships", cells(c.clustering, "membership_difference", 4)),
+        ("a point's uncertainty: EM (nats)", cells(c.clustering, "entropy_em", 3)),
+        ("  posterior (nats)", cells(c.clustering, "entropy_posterior", 3)),
+        ("points less than 90 % sure", cells(c.clustering, "unsure_share", 1, scale=100, unit=" %")),
+    ]
+    sections = [
+        ("all parameters at once", joint),
+        ("density, EM's beside the predictive", density),
+        ("log density of the data (nats)", predicted),
+        ("who belongs with whom", groups),
+    ]
+    kept = [(title, [line for line in lines if any(cell != "-" for cell in line[1])]) for title, lines in sections]
+    return [(title, lines) for title, lines in kept if lines]
+
+
+def _columns(title: str, lines: list[tuple[str, list[str]]], methods: list[str]) -> list[str]:
+    """A block with a column a posterior; what does not fit beside goes into a block below."""
+    width = max(10, 2 + max(len(cell) for _, cells in lines for cell in cells), 2 + max(min(len(m), 12) for m in methods))
+    room = 44
+    fit, found = max(1, (WIDTH - room) // width), []
+    for low in range(0, len(methods), fit):
+        some = slice(low, low + fit)
+        found.append(f"{_cut(title, room):<{room}}" + "".join(f"{_cut(m, 12):>{width}}" for m in methods[some]))
+        for text, cells in lines:
+            found.append(f"{'  ' + _cut(text, room - 2):<{room}}" + "".join(f"{cell:>{width}}" for cell in cells[some]))
+    return found
+
+
+def _legend(named: bool, several: bool) -> str:
+    text = (
+        "EM, mean, sd and interval are in data units: means as the column, variances and covariances in products "
+        "of columns, weights as shares of one. mean, sd: of the posterior; z = (EM - mean) / sd; inside: EM "
+        "within the interval; ESS: effective number of draws."
+    )
+    if named:
+        error = "sd in EM's line" if several else "its se"
+        text += (
+            f" {error}: EM's standard error by the information; Lap./sd: the sd by Laplace's normal approximation over the "
+            "posterior's; learned: 1 - (width of the central 90 %, posterior over prior) squared."
+        )
+    return text + (
+        " R-hat (of chains that agree: 1) is the largest, the ESSs are the smallest of all quantities; k-hat: of Laplace's "
+        "approximation, under 0.7 where it is good."
+    )

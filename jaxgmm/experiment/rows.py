@@ -71,12 +71,13 @@ def summaries(
     sd = np.where(np.ptp(flat, axis=0) > 0, sd, 0.0)
     lower, median, upper = np.quantile(flat, [(1 - interval) / 2, 0.5, (1 + interval) / 2], axis=0)
     columns = {"em": em, "mean": mean, "median": median, "sd": sd, "lower": lower, "upper": upper, **_diagnose(draws)}
+    tail = (flat < em).mean(0) + (flat == em).mean(0) / 2
     rows = []
     for p, entry in enumerate(described):
         numbers = {name: float(column[p]) for name, column in columns.items()}
         z = _z(numbers["em"] - numbers["mean"], numbers["sd"], numbers["mean"])
         inside = numbers["lower"] <= numbers["em"] <= numbers["upper"] or z == 0
-        rows.append({"method": method, **entry, **numbers, "z": z, "inside": inside})
+        rows.append({"method": method, **entry, **numbers, "z": z, "tail": float(tail[p]), "inside": inside})
     return rows
 
 

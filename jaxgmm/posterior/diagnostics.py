@@ -168,21 +168,66 @@ def pareto_k(log_ratios: Any, *, xp: Any = np) -> Any:
     exceedances = shifted[1:] - shifted[0]
     constant = exceedances[-1] <= 0  # ratios all the same: as good as a proposal can be
     exceedances = xp.where(constant, xp.arange(1, tail + 1) / tail, xp.maximum(exceedances, 1e-12))
-    return xp.where(usable, xp.where(constant, 0.0, _pareto_shape(exceedances, xp)), xp.inf)
+    return xp.where(usable, xp.where(constant, 0.0, _pareto_shape(exceedances, xp)[0]), xp.inf)
 
 
-def _pareto_shape(x: Any, xp: Any) -> Any:
-    """Zhang & Stephens (2009), section 4: a posterior mean of theta = -k / sigma over a data-driven grid; x ascending."""
+def psis(log_ratios: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Pareto-smoothed importance weights: the largest ratios replaced by quantiles of their Pareto fit. Vehtari et al. (2024).
+
+    Args:
+        log_ratios: (M, ...), log target minus log proposal at M draws from the proposal, up to a constant; minus infinity
+            counts for nothing.
+
+    Returns:
+        log weights (M, ...), normalised over the draws, and k-hat (...): over 0.7 they cannot be trusted. k-hat is infinite, and
+        the ratios are as they came, where there are fewer than 25 draws.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxgmm.posterior.diagnostics import psis
+        >>> log_weights, khat = psis(0.5 * np.random.default_rng(0).exponential(size=(2000, 3)))
+        >>> bool((abs(khat - 0.5) < 0.2).all()), np.exp(log_weights).sum(0).round(6).tolist()
+        (True, [1.0, 1.0, 1.0])
+    """
+    log_ratios = np.asarray(log_ratios, float)
+    ratios = log_ratios.reshape(len(log_ratios), -1)
+    top = ratios.max(0)
+    ratios = np.maximum(ratios - np.where(np.isfinite(top), top, 0), math.log(float(np.finfo(float).tiny)))
+    m, khat = len(ratios), np.full(ratios.shape[1], np.inf)
+    tail = math.ceil(min(0.2 * m, 3 * math.sqrt(m)))
+    if tail >= 5:
+        order = np.argsort(ratios, axis=0)
+        largest = np.take_along_axis(ratios, order[m - tail - 1 :], 0)
+        cut = np.exp(largest[0])
+        exceedances = np.exp(largest[1:]) - cut
+        varied = exceedances[-1] > 0
+        safe = np.maximum(np.where(varied, exceedances, np.arange(1, tail + 1)[:, None] / tail), 1e-12)
+        k, sigma = _pareto_shape(safe, np)
+        places = (np.arange(1, tail + 1)[:, None] - 0.5) / tail
+        smooth = np.log(cut + np.expm1(-k * np.log1p(-places)) * sigma / k)
+        np.put_along_axis(ratios, order[m - tail :], np.where(varied, np.minimum(smooth, 0), largest[1:]), 0)
+        khat = np.where(varied, k, 0.0)
+    shift = ratios.max(0)
+    log_weights = ratios - shift - np.log(np.exp(ratios - shift).sum(0))
+    return log_weights.reshape(log_ratios.shape), khat.reshape(log_ratios.shape[1:])
+
+
+def _pareto_shape(x: Any, xp: Any) -> tuple[Any, Any]:
+    """k-hat and sigma of exceedances (n, ...), ascending.
+
+    Zhang & Stephens (2009), section 4: a posterior mean of theta = -k / sigma over a data-driven grid.
+    """
     n = x.shape[0]
     size = 30 + int(math.sqrt(n))
-    grid = (1 - xp.sqrt(size / (xp.arange(1, size + 1) - 0.5))) / (3 * x[int(n / 4 + 0.5) - 1]) + 1 / x[-1]
+    places = xp.arange(1, size + 1).reshape(-1, *[1] * (x.ndim - 1))
+    grid = (1 - xp.sqrt(size / (places - 0.5))) / (3 * x[int(n / 4 + 0.5) - 1]) + 1 / x[-1]
     grid = xp.where(grid == 0, 1e-12, grid)
     shape = xp.log1p(-grid[:, None] * x).mean(1)
     profile = n * (xp.log(-grid / shape) - shape - 1)
-    weight = xp.exp(profile - profile.max())
-    theta = (grid * weight).sum() / weight.sum()
-    k = xp.log1p(-theta * x).mean()
-    return (n * k + 5) / (n + 10)
+    weight = xp.exp(profile - profile.max(0))
+    theta = (grid * weight).sum(0) / weight.sum(0)
+    k = xp.log1p(-theta * x).mean(0)
+    return (n * k + 5) / (n + 10), -k / theta
 
 
 def rhat_limit(num_samples: int) -> float:

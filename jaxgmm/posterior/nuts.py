@@ -11,10 +11,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ..checks import check_count, check_number, is_traced
 from ..mixture import Mixture
-from .bridge import Bridge, Problem, build_bridge, refuse_without_density, standardise, to_standard
+from .bridge import Bridge, Problem, build_bridge, prepare, refuse_without_density, standardise, to_standard
 from .chains import sample_chains
 from .custom import check_model, check_prior_leaves, custom_bridge, has_bridge, raw_problem
 from .draws import Posterior, PosteriorStatus, at_the_door, check_start, in_dtype, warn_of
@@ -216,7 +217,10 @@ def _bridges(
     traced: bool,
 ) -> tuple[Problem, Bridge, Bridge | None]:
     """Coordinates, and a bridge from each start; refused, unless traced, where there is none."""
-    if others is None:
+    if others is None and model is None:
+        problem, bridge = prepare(key, start, x, weight, prior)  # the program that laplace and compare enter by too
+        agrees = np.array(True)
+    elif others is None:
         problem, bridge, agrees = _bridge(key, start, x, weight, prior, model=model)
     else:
         starts = jax.tree.map(lambda one, rest: jnp.concatenate([one[None], rest.astype(one.dtype)]), start, others)
