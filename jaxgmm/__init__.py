@@ -38,8 +38,9 @@ Names, by what they are for (`help(jaxgmm.fit)` tells each in full):
     posterior       nuts gibbs laplace Posterior PosteriorStatus model relabel diagnose to_arviz
     its words       predictive_log_prob predictive_sample predictive_responsibilities coclustering assignment_entropy
     both            compare Comparison
+    studies         calibrate Calibration coverage_study Design Study
     files           save load datasets
-    pictures        plot
+    pictures        plot write_report
 """
 
 import importlib
@@ -83,7 +84,12 @@ if typing.TYPE_CHECKING:  # the names below once more, for editors and type chec
         predictive_sample as predictive_sample,
     )
     from .posterior.export import to_arviz as to_arviz
+    from .experiment.calibrate import calibrate as calibrate
+    from .experiment.calibration import Calibration as Calibration
     from .experiment.compare import Comparison as Comparison, compare as compare
+    from .experiment.design import Design as Design
+    from .experiment.study import Study as Study, coverage_study as coverage_study
+    from .report import write_report as write_report
     from .io import load as load, save as save
 
 __version__ = "0.1.0"
