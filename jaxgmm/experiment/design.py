@@ -21,9 +21,10 @@ from ..mixture import Mixture
 from ..prior import Prior, check_prior
 from .intervals import check_probabilities
 from .methods import METHODS, as_method
+from .tables import plain
 
 ESTIMATES = {"em": False, "map": True}  # by Wald intervals: whether under the prior
-_ESTIMATE_DEFAULTS = {"kind": "observed", "tol": 1e-10, "max_iter": 5000, "accelerate": False}
+_ESTIMATE_DEFAULTS = {"kind": "observed", "tol": 1e-10, "max_iter": 2000, "accelerate": True}
 DEFAULTS: dict[str, dict[str, Any]] = {
     "em": _ESTIMATE_DEFAULTS,
     "map": _ESTIMATE_DEFAULTS,
@@ -137,8 +138,7 @@ class Design:
 
     def to_dict(self) -> dict[str, Any]:
         """The design in JSON's types."""
-        found = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
-        return {name: list(value) if isinstance(value, tuple) else _plain(value) for name, value in found.items()}
+        return plain({one.name: getattr(self, one.name) for one in dataclasses.fields(self)})
 
     @property
     def num_cells(self) -> int:
@@ -193,10 +193,6 @@ def _as_tuple(value: Any, name: str) -> tuple:
     if name != "weights" and len(set(found)) < len(found):
         raise ValueError(f"{name} is {value!r}; each once was expected.")
     return found
-
-
-def _plain(value: Any) -> Any:
-    return {name: _plain(inner) for name, inner in value.items()} if isinstance(value, Mapping) else value
 
 
 def _check_numbers(design: Design) -> None:
