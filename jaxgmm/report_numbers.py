@@ -6,15 +6,13 @@ import math
 from typing import Any
 
 from .experiment.compare import Comparison
-from .experiment.page import numbers
-from .experiment.verdict import full_name
+from .experiment.page import numbers, row_name
 from .plot.style import method_style
 from .webpage import definitions, section, table
 
 # further columns, where the rows have them
 _EXTRAS = {
     "em_se": ("EM's se", "standard error of EM by the information"),
-    "laplace_sd": ("sd, Laplace", "sd of the normal approximation at the mode"),
     "sd_ratio": ("sd ratio", "sd by Laplace over the posterior's"),
     "contraction": ("learned", "1 - (width of the central 90 %, posterior over prior) squared: near 1 the data say all"),
 }
@@ -73,23 +71,25 @@ def _rows_table(caption: str, rows: list[dict[str, Any]], interval: float) -> st
     extras = [name for name in _EXTRAS if any(_finite(row.get(name)) for row in rows)]
     between = f"{100 * interval:g} %"
     head = ["quantity", "EM", "mean", "sd", f"{between} from", f"{between} to", "z", "inside", "R-hat", "ESS"]
-    return table(caption, head + [_EXTRAS[name][0] for name in extras], [_row_cells(row, extras) for row in rows])
+    groups: dict[str, list] = {}
+    for row in rows:
+        title = "" if all(r["component"] is None for r in rows) else _component(row["component"])
+        groups.setdefault(title, []).append(_row_cells(row, extras))
+    return table(caption, head + [_EXTRAS[name][0] for name in extras], groups)
+
+
+def _component(component: int | None) -> str:
+    return "all components" if component is None else f"component {component}"
 
 
 def _row_cells(row: dict[str, Any], extras: list[str]) -> list[str]:
     # EM's log densities lie above those of the draws by nature: no test of anything
     z, inside = ("", "") if "nats" in row["kind"] else (_number(row["z"], 2), "yes" if row["inside"] else "NO")
-    cells = [full_name(row), *numbers([row[c] for c in ("em", "mean", "sd", "lower", "upper")], row["sd"])]
+    cells = [row_name(row, room=80), *numbers([row[c] for c in ("em", "mean", "sd", "lower", "upper")], row["sd"])]
     cells += [z, inside, _number(row["r_hat"], 3), _number(row["ess_bulk"], 0)]
     for name in extras:
         value = row.get(name)
-        own = (
-            ""
-            if not _finite(value)
-            else numbers([value], row["sd"])[0]
-            if name in ("em_se", "laplace_sd")
-            else _number(value, 2)
-        )
+        own = "" if not _finite(value) else numbers([value], row["sd"])[0] if name == "em_se" else _number(value, 2)
         cells.append(own)
     return cells
 

@@ -30,19 +30,24 @@ def section(name: str, title: str, parts: Iterable[str]) -> list[str]:
     return [f'<section aria-labelledby="{name}"><h2 id="{name}">{escape(title)}</h2>', *parts, "</section>"]
 
 
-def table(caption: str, head: list[str], rows: Iterable[list[str]]) -> str:
-    """A table that scrolls where it is too wide; the first cell of a row is its header, NO is strong.
+def table(caption: str, head: list[str], rows: Iterable[list[str]] | Mapping[str, Iterable[list[str]]]) -> str:
+    """A table that scrolls where it is too wide; the first cell of a row is its header, NO is strong; rows may be in groups.
 
     Example:
         >>> "<td><strong>NO</strong></td>" in table("Found", ["what", "there"], [["a", "NO"]])
         True
     """
     titles = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
-    body = "".join(
-        f'<tr><th scope="row">{escape(row[0])}</th>' + "".join(_cell(cell) for cell in row[1:]) + "</tr>" for row in rows
-    )
+    groups = rows if isinstance(rows, Mapping) else {"": rows}
+    body = "".join(_group(title, own, len(head)) for title, own in groups.items())
     region = f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">'
-    return f"{region}<table><caption>{escape(caption)}</caption><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>"
+    return f"{region}<table><caption>{escape(caption)}</caption><thead><tr>{titles}</tr></thead>{body}</table></div>"
+
+
+def _group(title: str, rows: Iterable[list[str]], width: int) -> str:
+    heading = f'<tr><th scope="rowgroup" colspan="{width}">{escape(title)}</th></tr>' if title else ""
+    lines = (f'<tr><th scope="row">{escape(row[0])}</th>' + "".join(map(_cell, row[1:])) + "</tr>" for row in rows)
+    return f"<tbody>{heading}{''.join(lines)}</tbody>"
 
 
 def _cell(text: str) -> str:
@@ -85,7 +90,7 @@ _STYLE = """
 }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; }
-main { max-width: 62rem; margin: 0 auto; padding: 1.5rem 1rem 3rem; }
+main { max-width: 68rem; margin: 0 auto; padding: 1.5rem 1rem 3rem; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 1rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.2rem; margin: 2.2rem 0 .8rem; border-bottom: 1px solid var(--line); padding-bottom: .2rem; }
 .verdict { border-left: .4rem solid var(--mixed); background: var(--shade); padding: .7rem 1rem; margin: 0 0 .8rem; }
@@ -94,11 +99,12 @@ h2 { font-size: 1.2rem; margin: 2.2rem 0 .8rem; border-bottom: 1px solid var(--l
 dl { display: grid; grid-template-columns: minmax(6rem, max-content) 1fr; gap: .35rem 1rem; margin: 0 0 1rem; }
 dt { color: var(--soft); } dd { margin: 0; max-width: 46rem; overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; margin: 0 0 1.2rem; } .scroll:focus-visible { outline: 2px solid var(--mixed); }
-table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; padding: .3rem 0; }
-th, td { padding: .22rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
-thead th { color: var(--soft); font-weight: 600; vertical-align: bottom; white-space: normal; }
-th:first-child { text-align: left; padding-left: 0; } tbody th { font-weight: 400; }
+th, td { padding: .22rem .45rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
+thead th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
+th:first-child { text-align: left; padding-left: 0; } tbody th { font-weight: 400; } th[scope=rowgroup] { font-weight: 600; padding-top: .6rem; }
+tbody th[scope=row] { padding-left: .8rem; }
 figure { margin: 0 0 1.8rem; } figure img { display: block; max-width: 100%; height: auto; background: #fff; padding: .4rem; }
 figure .scroll { margin: 0; } figcaption { color: var(--soft); font-size: .9rem; max-width: 46rem; margin-top: .3rem; }
 pre { font-size: .74rem; line-height: 1.35; background: var(--shade); padding: .8rem; }
