@@ -1,7 +1,8 @@
 """How things print: short tables, as text, and as HTML in notebooks.
 
-A class that prints derives from `Printed` and says what its tables are; numbers are looked at on the host, with nothing compiled,
-and only where that is cheap. A repr never raises: what no table can be made of prints as its fields, shapes for arrays.
+A class that prints derives from `Printed` and says what its tables are. Numbers are looked at on the host, with nothing
+compiled, and only where that is cheap. A repr never raises: what no table can be made of prints as its fields, with shapes for
+arrays.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ def numbers(values: Sequence[Any], most: int = MAX_NUMBERS) -> str:
 
 
 def numbers_of(value: Any) -> str:
-    """A number, a row, or a square matrix with its rows parted by semicolons, of a large one its diagonal; "" if not looked at."""
+    """A number, a row, or a square matrix, rows parted by semicolons, of a large one its diagonal; "" if not looked at."""
     seen = look(value)
     if seen is None:
         return ""

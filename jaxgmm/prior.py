@@ -72,11 +72,12 @@ class Prior(Printed):
 
     def _tables(self) -> list[Table]:
         dense = np.ndim(self.scale) - np.ndim(self.mean_precision) == 2
+        law = "Sigma_k ~ InverseWishart(nu, S)" if dense else "variances ~ InverseGamma(nu / 2, S / 2)"
         laws = {
             "weight_concentration": "c, weights ~ Dirichlet(c)",
             "mean": "m, mean_k ~ N(m, Sigma_k / kappa)",
             "mean_precision": "kappa",
-            "degrees_of_freedom": f"nu, {'Sigma_k ~ InverseWishart(nu, S)' if dense else 'variances ~ InverseGamma(nu / 2, S / 2)'}",
+            "degrees_of_freedom": f"nu, {law}",
             "scale": "S",
         }
         return [_prior_table(self, laws)]
@@ -108,7 +109,7 @@ class InverseWishart(Printed):
 @partial(jax.tree_util.register_dataclass, data_fields=["shape", "rate"], meta_fields=[])
 @dataclass(frozen=True, eq=False, repr=False)
 class InverseGamma(Printed):
-    """Variances ~ InverseGamma(shape, rate), for diag and spherical, with mean rate / (shape - 1). Gelman et al. (2013), table A.1.
+    """Variances ~ InverseGamma(shape, rate), for diag and spherical: mean rate / (shape - 1). Gelman et al. (2013), table A.1.
 
     Attributes:
         shape: () > 0.
@@ -191,7 +192,7 @@ class IndependentPrior(Printed):
 
 
 def _prior_table(prior: Any, laws: dict[str, str], *, least: int = 0) -> Table:
-    """A row for each hyperparameter: name, shape, value, its place in the law; a stack, of more axes than `least`, has no values."""
+    """A row for each hyperparameter: name, shape, value, place in the law; no values of a stack, of more axes than `least`."""
     values = {name: getattr(prior, name) for name in laws}
     stacked = min(map(np.ndim, values.values())) > least
     rows = [[name, str(np.shape(value)), "" if stacked else numbers_of(value), laws[name]] for name, value in values.items()]
