@@ -24,10 +24,28 @@ Everything is a function of arrays: call `e_step` and `m_step` in your own loops
 Errors come at the door, in a sentence; inside jit and vmap nothing raises and `Fit.status` says what happened, lane by lane.
 
 Letters: N observations, D features, K components, B data sets, C chains, S draws.
+
+Names, by what they are for (`help(jaxgmm.fit)` tells each in full):
+
+    a mixture       Mixture make_mixture num_parameters marginal condition
+    what it says    log_prob responsibilities predict sample
+    starts          initialize from_labels from_responsibilities
+    point estimate  fit Fit Status ComponentStatus e_step m_step Moments fit_restarts
+    many data sets  fit_many pad
+    how sure        standard_errors StandardErrors InformationStatus bootstrap
+    how many        select Selection bic aic icl log_evidence Evidence EvidenceStatus
+    priors          default_prior Prior IndependentPrior InverseWishart InverseGamma HalfNormal log_prior sample_prior
+    posterior       nuts gibbs laplace Posterior PosteriorStatus model relabel diagnose to_arviz
+    its words       predictive_log_prob predictive_sample predictive_responsibilities coclustering assignment_entropy
+    both            compare Comparison
+    studies         calibrate Calibration coverage_study Design Study
+    files           save load datasets
+    pictures        plot write_report
 """
 
 import importlib
-from typing import Any
+import types
+import typing
 
 from . import datasets as datasets
 from .density import condition as condition, log_prob as log_prob, marginal as marginal, predict as predict
@@ -40,6 +58,39 @@ from .mixture import Mixture as Mixture, make_mixture as make_mixture, num_param
 from .prior import HalfNormal as HalfNormal, IndependentPrior as IndependentPrior, InverseGamma as InverseGamma
 from .prior import InverseWishart as InverseWishart, Prior as Prior, default_prior as default_prior
 from .prior import log_prior as log_prior, sample_prior as sample_prior
+
+if typing.TYPE_CHECKING:  # the names below once more, for editors and type checkers, which run nothing
+    from . import plot as plot
+    from .em.many import fit_many as fit_many, fit_restarts as fit_restarts, pad as pad
+    from .em.select import Selection as Selection, aic as aic, bic as bic, icl as icl, select as select
+    from .em.standard_errors import InformationStatus as InformationStatus, StandardErrors as StandardErrors
+    from .em.standard_errors import standard_errors as standard_errors
+    from .posterior.draws import Posterior as Posterior, PosteriorStatus as PosteriorStatus
+    from .posterior.bootstrap import bootstrap as bootstrap
+    from .posterior.gibbs import gibbs as gibbs
+    from .posterior.evidence import Evidence as Evidence, EvidenceStatus as EvidenceStatus, log_evidence as log_evidence
+    from .posterior.laplace import laplace as laplace
+    from .posterior.model import model as model
+    from .posterior.diagnose import diagnose as diagnose
+    from .posterior.nuts import nuts as nuts
+    from .posterior.relabel import relabel as relabel
+    from .posterior.predictive import (
+        assignment_entropy as assignment_entropy,
+        coclustering as coclustering,
+        predictive_log_prob as predictive_log_prob,
+    )
+    from .posterior.predictive import (
+        predictive_responsibilities as predictive_responsibilities,
+        predictive_sample as predictive_sample,
+    )
+    from .posterior.export import to_arviz as to_arviz
+    from .experiment.calibrate import calibrate as calibrate
+    from .experiment.calibration import Calibration as Calibration
+    from .experiment.compare import Comparison as Comparison, compare as compare
+    from .experiment.design import Design as Design
+    from .experiment.study import Study as Study, coverage_study as coverage_study
+    from .report import write_report as write_report
+    from .io import load as load, save as save
 
 __version__ = "0.1.0"
 
@@ -88,7 +139,7 @@ _LAZY = {
 _LAZY_ROOMS = ("plot",)  # matplotlib
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> typing.Any:
     if name in _LAZY_ROOMS:
         return importlib.import_module(f".{name}", __name__)
     if name not in _LAZY:
@@ -99,6 +150,6 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(
-        {name for name in globals() if not name.startswith("_")} - {"importlib", "Any"} | _LAZY.keys() | {*_LAZY_ROOMS}
-    )
+    """The public names, loaded or not; the rooms behind them are left out."""
+    here = {name for name, value in globals().items() if name[0] != "_" and not isinstance(value, types.ModuleType)}
+    return sorted(here | _LAZY.keys() | {"datasets", *_LAZY_ROOMS, "__version__"})

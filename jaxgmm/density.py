@@ -35,6 +35,9 @@ def log_prob(mixture: Mixture, x: Any) -> jax.Array:
     Returns:
         (..., N). -inf where every component's density underflows.
 
+    Raises:
+        ValueError, TypeError: not a Mixture; x is not (N, D), of another width than the mixture, or no numbers.
+
     Example:
         >>> import jaxgmm
         >>> mixture = jaxgmm.make_mixture([1.0], [[0.0]], [[[1.0]]])
@@ -58,6 +61,9 @@ def responsibilities(mixture: Mixture, x: Any) -> jax.Array:
     Returns:
         (..., N, K), non-negative, rows summing to one.
 
+    Raises:
+        ValueError, TypeError: not a Mixture; x is not (N, D), of another width than the mixture, or no numbers.
+
     Example:
         >>> import jaxgmm
         >>> mixture = jaxgmm.make_mixture([0.5, 0.5], [[0.0], [4.0]], [[[1.0]], [[1.0]]])
@@ -77,6 +83,9 @@ def predict(mixture: Mixture, x: Any) -> jax.Array:
 
     Returns:
         (..., N) integers from 0 to K - 1.
+
+    Raises:
+        ValueError, TypeError: not a Mixture; x is not (N, D), of another width than the mixture, or no numbers.
 
     Example:
         >>> import jaxgmm

@@ -18,11 +18,12 @@ import numpy as np
 
 from . import covariance
 from .checks import as_float_array, check_covariance_type, is_traced
+from .printing import MAX_SIZE, REACH, Printed, Table, elided, look, numbers, reach
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["weights", "means", "covariances"], meta_fields=["covariance_type"])
-@dataclass(frozen=True, eq=False)
-class Mixture:
+@dataclass(frozen=True, eq=False, repr=False)
+class Mixture(Printed):
     """A Gaussian mixture with K components in D dimensions, or a stack of them with leading axes.
 
     A fit returns one; a vmapped fit over B data sets one with a leading (B,); a posterior is one with leading (C, S).
@@ -35,6 +36,13 @@ class Mixture:
         covariances: in data units squared: full (..., K, D, D), tied (..., 1, D, D), diag (..., K, D) and spherical
             (..., K, 1) variances.
         covariance_type: "full", "tied", "diag" or "spherical".
+
+    Example:
+        >>> import jax, jaxgmm
+        >>> mixture = jaxgmm.make_mixture([0.5, 0.5], [[0.0], [5.0]], [[[1.0]], [[1.0]]])
+        >>> stack = jax.tree.map(lambda leaf: leaf[None].repeat(3, 0), mixture)
+        >>> stack.batch_shape, stack.num_components, stack[0].means.shape
+        ((3,), 2, (2, 1))
     """
 
     weights: jax.Array
@@ -63,32 +71,40 @@ class Mixture:
             raise IndexError("this is one mixture, not a stack of them: there is nothing to index.")
         return jax.tree.map(lambda leaf: leaf[index], self)
 
-    def __repr__(self) -> str:
-        return describe(self)
+    def _tables(self) -> list[Table]:
+        return [mixture_table(self)]
 
 
-def describe(mixture: Mixture) -> str:
-    """The repr: a short table for one concrete mixture, one line for stacks and traced ones."""
-    shape = getattr(mixture.means, "shape", None)
-    if shape is None or len(shape) < 2:  # pytree machinery builds Mixtures of anything
-        return f"Mixture({mixture.weights!r}, {mixture.means!r}, {mixture.covariances!r}, {mixture.covariance_type!r})"
-    head = f"Mixture {mixture.covariance_type}, K={shape[-2]} components, D={shape[-1]} features, {mixture.means.dtype}"
+def mixture_title(mixture: Mixture) -> str:
+    """Type, sizes and dtype in a line."""
+    *batch, k, d = mixture.means.shape
+    stacked = f", stacked {tuple(batch)}" if batch else ""
+    return f"Mixture {mixture.covariance_type}, K={k} components, D={d} features, {mixture.means.dtype}{stacked}"
+
+
+def mixture_table(mixture: Mixture) -> Table:
+    """One mixture component by component, a stack by the reach of its fields, a traced one in a line."""
+    title, k = mixture_title(mixture), mixture.num_components
+    weights, means, sds = look(mixture.weights), look(mixture.means), standard_deviations(mixture)
+    if weights is None or means is None or sds is None:
+        return Table(title)
     if mixture.batch_shape:
-        return f"{head}, stacked {mixture.batch_shape}"
-    if is_traced(mixture) or shape[-2] > 20 or shape[-1] > 8 or not hasattr(mixture.weights, "__array__"):
-        return head
-    k, d = shape[-2:]
-    sds = np.sqrt(np.asarray(covariance.variances(mixture.covariances, mixture.covariance_type, d)))
-    sds = np.broadcast_to(sds, (k, d))
+        fields = {"weight": weights, "mean": means, "sd": sds}
+        return Table(title, ("", *REACH), [[name, *reach(values)] for name, values in fields.items()], left=(0,))
     rows = [
-        f"  {i}  weight {float(mixture.weights[i]):.4f}  mean {_numbers(mixture.means[i])}  sd {_numbers(sds[i])}"
-        for i in range(k)
+        ["..."] * 4 if i is None else [str(i), f"{float(weights[i]):.4f}", numbers(means[i]), numbers(sds[i])]
+        for i in elided(k)
     ]
-    return "\n".join([head, *rows])
+    return Table(title, ("k", "weight", "mean", "sd"), rows)
 
 
-def _numbers(values: Any) -> str:
-    return "[" + " ".join(f"{float(v):.4g}" for v in values) + "]"
+def standard_deviations(mixture: Mixture) -> np.ndarray | None:
+    """(..., K, D) on the host, for printing: nothing is compiled; None where there are none to look at, or too many."""
+    covariances = look(mixture.covariances)
+    if covariances is None:
+        return None
+    variances = covariance.variances(covariances, mixture.covariance_type, mixture.num_features)
+    return None if mixture.means.size > MAX_SIZE else np.broadcast_to(np.sqrt(variances), mixture.means.shape)
 
 
 def num_parameters(mixture: Mixture) -> int:
@@ -101,6 +117,9 @@ def num_parameters(mixture: Mixture) -> int:
 
     Returns:
         A Python integer.
+
+    Raises:
+        TypeError: not a Mixture.
 
     Example:
         >>> import jaxgmm, numpy as np
@@ -133,8 +152,9 @@ def make_mixture(weights: Any, means: Any, covariances: Any, *, covariance_type:
         >>> import jaxgmm
         >>> jaxgmm.make_mixture([0.3, 0.7], [[0.0], [5.0]], [[1.0], [4.0]], covariance_type="diag")
         Mixture diag, K=2 components, D=1 features, float32
-          0  weight 0.3000  mean [0]  sd [1]
-          1  weight 0.7000  mean [5]  sd [2]
+          k  weight  mean   sd
+          0  0.3000   [0]  [1]
+          1  0.7000   [5]  [2]
     """
     check_covariance_type(covariance_type)
     means = as_float_array(means, "means", check_values=True)

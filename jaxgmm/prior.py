@@ -33,6 +33,7 @@ from .checks import (
     is_traced,
 )
 from .mixture import Mixture, check_mixture
+from .printing import Printed, Table, numbers_of
 
 
 @partial(
@@ -40,8 +41,8 @@ from .mixture import Mixture, check_mixture
     meta_fields=[],
     data_fields=["weight_concentration", "mean", "mean_precision", "degrees_of_freedom", "scale"],
 )
-@dataclass(frozen=True, eq=False)
-class Prior:
+@dataclass(frozen=True, eq=False, repr=False)
+class Prior(Printed):
     """The conjugate prior of a mixture; every hyperparameter is an array, so priors vmap.
 
     Attributes:
@@ -50,6 +51,17 @@ class Prior:
         mean_precision: kappa () > 0: how many observations the prior of each mean is worth.
         degrees_of_freedom: nu () > D - 1 (full, tied), > 0 (diag, spherical).
         scale: S, data units squared: (D, D) for full and tied, (D,) for diag, () for spherical.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxgmm
+        >>> jaxgmm.Prior(jnp.ones(2), jnp.zeros(1), jnp.array(0.01), jnp.array(3.0), jnp.array([[4.0]]))
+        Prior
+                                shape   value  law
+          weight_concentration  (2,)    [1 1]  c, weights ~ Dirichlet(c)
+          mean                  (1,)    [0]    m, mean_k ~ N(m, Sigma_k / kappa)
+          mean_precision        ()      0.01   kappa
+          degrees_of_freedom    ()      3      nu, Sigma_k ~ InverseWishart(nu, S)
+          scale                 (1, 1)  [4]    S
     """
 
     weight_concentration: jax.Array
@@ -58,43 +70,96 @@ class Prior:
     degrees_of_freedom: jax.Array
     scale: jax.Array
 
+    def _tables(self) -> list[Table]:
+        dense = np.ndim(self.scale) - np.ndim(self.mean_precision) == 2
+        law = "Sigma_k ~ InverseWishart(nu, S)" if dense else "variances ~ InverseGamma(nu / 2, S / 2)"
+        laws = {
+            "weight_concentration": "c, weights ~ Dirichlet(c)",
+            "mean": "m, mean_k ~ N(m, Sigma_k / kappa)",
+            "mean_precision": "kappa",
+            "degrees_of_freedom": f"nu, {law}",
+            "scale": "S",
+        }
+        return [_prior_table(self, laws)]
+
 
 @partial(jax.tree_util.register_dataclass, data_fields=["degrees_of_freedom", "scale"], meta_fields=[])
-@dataclass(frozen=True, eq=False)
-class InverseWishart:
-    """Sigma ~ InverseWishart(nu, S), for full and tied: nu () > D - 1, S (D, D) in data units squared."""
+@dataclass(frozen=True, eq=False, repr=False)
+class InverseWishart(Printed):
+    """Sigma ~ InverseWishart(nu, S), for full and tied, with mean S / (nu - D - 1). Gelman et al. (2013), table A.1.
+
+    Attributes:
+        degrees_of_freedom: nu () > D - 1.
+        scale: S (D, D), data units squared.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxgmm
+        >>> scale = jaxgmm.InverseWishart(jnp.array(4.0), jnp.eye(2))
+        >>> jaxgmm.IndependentPrior(jnp.ones(3), jnp.zeros(2), 100 * jnp.eye(2), scale).scale.scale.shape
+        (2, 2)
+    """
 
     degrees_of_freedom: jax.Array
     scale: jax.Array
 
+    def _tables(self) -> list[Table]:
+        return [_prior_table(self, {"degrees_of_freedom": "nu, Sigma_k ~ InverseWishart(nu, S)", "scale": "S"})]
+
 
 @partial(jax.tree_util.register_dataclass, data_fields=["shape", "rate"], meta_fields=[])
-@dataclass(frozen=True, eq=False)
-class InverseGamma:
-    """Variances ~ InverseGamma(shape, rate), for diag and spherical: shape () > 0, rate (D,) or () in data units squared."""
+@dataclass(frozen=True, eq=False, repr=False)
+class InverseGamma(Printed):
+    """Variances ~ InverseGamma(shape, rate), for diag and spherical: mean rate / (shape - 1). Gelman et al. (2013), table A.1.
+
+    Attributes:
+        shape: () > 0.
+        rate: (D,) for diag, () for spherical, data units squared.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxgmm
+        >>> scale = jaxgmm.InverseGamma(jnp.array(2.0), jnp.ones(2))
+        >>> jaxgmm.IndependentPrior(jnp.ones(3), jnp.zeros(2), 100 * jnp.eye(2), scale).scale.rate.shape
+        (2,)
+    """
 
     shape: jax.Array
     rate: jax.Array
 
+    def _tables(self) -> list[Table]:
+        return [_prior_table(self, {"shape": "a, variances ~ InverseGamma(a, b)", "rate": "b"})]
+
 
 @partial(jax.tree_util.register_dataclass, data_fields=["sd", "lkj"], meta_fields=[])
-@dataclass(frozen=True, eq=False)
-class HalfNormal:
+@dataclass(frozen=True, eq=False, repr=False)
+class HalfNormal(Printed):
     """Standard deviations ~ HalfNormal(sd), correlations ~ LKJ(lkj): sd (D,) or () in data units, lkj () > 0.
 
     Not conjugate, and it does not keep standard deviations from 0: for samplers, not for MAP-EM. Spherical takes sd (),
-    the others (D,); lkj counts for full and tied only.
+    the others (D,); lkj counts for full and tied only. Lewandowski, Kurowicka & Joe (2009).
+
+    Attributes:
+        sd: (D,) or (), data units.
+        lkj: () > 0; 1 is flat over correlation matrices.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxgmm
+        >>> scale = jaxgmm.HalfNormal(jnp.array([1.0, 10.0]), jnp.array(2.0))
+        >>> jaxgmm.IndependentPrior(jnp.ones(3), jnp.zeros(2), 100 * jnp.eye(2), scale).scale.sd.tolist()
+        [1.0, 10.0]
     """
 
     sd: jax.Array
     lkj: jax.Array
 
+    def _tables(self) -> list[Table]:
+        return [_prior_table(self, {"sd": "standard deviations ~ HalfNormal(sd)", "lkj": "correlations ~ LKJ(lkj)"})]
+
 
 @partial(
     jax.tree_util.register_dataclass, meta_fields=[], data_fields=["weight_concentration", "mean", "mean_covariance", "scale"]
 )
-@dataclass(frozen=True, eq=False)
-class IndependentPrior:
+@dataclass(frozen=True, eq=False, repr=False)
+class IndependentPrior(Printed):
     """A prior whose means do not depend on the covariances: mu_k ~ N(m, M), Sigma_k by `scale`, weights ~ Dirichlet(c).
 
     Attributes:
@@ -102,12 +167,36 @@ class IndependentPrior:
         mean: m (D,), in data units.
         mean_covariance: M (D, D), data units squared.
         scale: InverseWishart (full, tied), InverseGamma (diag, spherical) or HalfNormal (any; samplers only).
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxgmm
+        >>> scale = jaxgmm.InverseGamma(jnp.array(2.0), jnp.array(1.0))
+        >>> prior = jaxgmm.IndependentPrior(jnp.ones(2), jnp.zeros(1), jnp.eye(1), scale)
+        >>> recipe = {"num_components": 2, "covariance_type": "spherical", "num_samples": 5}
+        >>> jaxgmm.sample_prior(jax.random.key(0), prior, **recipe).covariances.shape
+        (5, 2, 1)
     """
 
     weight_concentration: jax.Array
     mean: jax.Array
     mean_covariance: jax.Array
     scale: InverseWishart | InverseGamma | HalfNormal
+
+    def _tables(self) -> list[Table]:
+        laws = {
+            "weight_concentration": "c, weights ~ Dirichlet(c)",
+            "mean": "m, mean_k ~ N(m, M)",
+            "mean_covariance": "M",
+        }
+        return [_prior_table(self, laws, least=1), *self.scale._tables()]
+
+
+def _prior_table(prior: Any, laws: dict[str, str], *, least: int = 0) -> Table:
+    """A row for each hyperparameter: name, shape, value, place in the law; no values of a stack, of more axes than `least`."""
+    values = {name: getattr(prior, name) for name in laws}
+    stacked = min(map(np.ndim, values.values())) > least
+    rows = [[name, str(np.shape(value)), "" if stacked else numbers_of(value), laws[name]] for name, value in values.items()]
+    return Table(type(prior).__name__, ("", "shape", "value", "law"), rows, left=(0, 1, 2, 3))
 
 
 def covariance_prior(prior: Prior | IndependentPrior) -> tuple[jax.Array, jax.Array]:

@@ -1,8 +1,10 @@
 """The house: who may import whom, what an import may do, what each public name must have, what lies at the top."""
 
 import ast
+import dataclasses
 import inspect
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,8 +19,8 @@ TYPES = {"full", "tied", "diag", "spherical"}
 
 # ground floor first; a file imports from lower floors, or from files named before it on its own
 FLOORS = [
-    ["covariance", "datasets", "files"],
-    ["checks"],
+    ["covariance", "datasets", "files", "status"],
+    ["checks", "printing"],
     ["mixture"],
     ["density", "prior"],
     [
@@ -161,19 +163,60 @@ print(json.dumps({"modules": sorted(m for m in ("numpyro", "matplotlib", "sklear
     assert json.loads(done.stdout) == {"modules": [], "changed": [], "backends": 0, "arrays": 0}
 
 
-PUBLIC = sorted(name for name in dir(jaxgmm) if not inspect.ismodule(getattr(jaxgmm, name)))
+PUBLIC = [name for name in dir(jaxgmm) if name[0] != "_" and name not in ("datasets", *jaxgmm._LAZY_ROOMS)]
+
+
+def test_every_name_can_be_found():
+    """By tab completion, by help, by editors that run nothing; and nothing else lies about."""
+    assert {"Mixture", "fit", "nuts", "compare", "datasets", "plot", "__version__"} <= set(dir(jaxgmm))
+    assert not set(PUBLIC) & {"Any", "importlib", "types", "typing", "em", "density"}
+    index = jaxgmm.__doc__.split("Names, by what they are for")[1].split()
+    for name in [*PUBLIC, "datasets", *jaxgmm._LAZY_ROOMS]:
+        assert index.count(name) == 1, f"{name} is not in the index that help(jaxgmm) shows"
+    guarded = next(node for node in ast.parse((PACKAGE / "__init__.py").read_text()).body if isinstance(node, ast.If))
+    told = {alias.asname: f".{node.module}" for node in guarded.body for alias in node.names if node.module}
+    assert told == jaxgmm._LAZY
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        jaxgmm.nothing  # noqa: B018
 
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_public_names_are_documented(name):
-    """Every public name says what it is; functions with arguments, what comes back, and an example."""
+    """Every public name says what it is, with an example; functions arguments, result and errors; results their fields."""
     thing = getattr(jaxgmm, name)
-    text = inspect.getdoc(thing) or ""
-    assert len(text) > 30 and text.split("\n")[0].rstrip().endswith((".", ":", "?")) or "\n" in text, name
+    text = thing.__doc__ or ""
+    assert text.split("\n")[0].rstrip().endswith((".", ":", "?")), f"{name}: a first line that says what it is"
     if inspect.isfunction(thing):
-        assert ">>>" in text and "Example:" in text, f"{name} has no example"
-        for parameter in inspect.signature(thing).parameters:
-            assert f"{parameter}:" in text or f"{parameter}," in text, f"{name} does not say what {parameter} is"
+        assert_says(text, name, "Args", inspect.signature(thing).parameters)
+        assert_says(text, name, "Returns")
+        assert_says(text, name, "Raises")
+    elif dataclasses.is_dataclass(thing):
+        assert_says(text, name, "Attributes", [field.name for field in dataclasses.fields(thing)])
+    # a report's example is that of the function that makes it
+    assert ">>>" in section(text, "Example") or name in ("Comparison", "Calibration", "Study"), f"{name} has no example"
+
+
+@pytest.mark.parametrize("name", ["load", "columns", "labels"])
+def test_data_sets_are_documented(name):
+    thing = getattr(jaxgmm.datasets, name)
+    assert_says(thing.__doc__, name, "Args", inspect.signature(thing).parameters)
+    assert_says(thing.__doc__, name, "Returns")
+    assert ">>>" in section(thing.__doc__, "Example")
+
+
+def section(text, title):
+    """What a docstring says under a title: its indented lines."""
+    found = re.search(rf"^( *){title}:\n((?:\1 +.*\n|\n)+)", text + "\n", re.M)
+    return found[2] if found else ""
+
+
+def assert_says(text, name, title, entries=()):
+    """There is such a section, with an entry for each name."""
+    body = section(text, title)
+    assert body.strip(), f"{name} has no section {title}"
+    told = set(re.findall(r"\w+", " ".join(re.findall(r"^ {4,8}([\w*, ]+):", body, re.M))))
+    missing = set(entries) - told
+    assert not missing, f"{name} does not say what {', '.join(sorted(missing))} is"
 
 
 def test_options_are_keyword_only():

@@ -25,6 +25,9 @@ def load(name: str) -> np.ndarray:
     Args:
         name: "faithful", "galaxies", "acidity" or "iris".
 
+    Returns:
+        (N, D), in the units that the head of this module tells; (N, 1) for one variable.
+
     Raises:
         ValueError: another name.
 
@@ -37,12 +40,42 @@ def load(name: str) -> np.ndarray:
 
 
 def columns(name: str) -> list[str]:
-    """Names of the measured columns of a data set, in the order of `load`."""
+    """Names of the measured columns of a data set, in the order of `load`.
+
+    Args:
+        name: as in `load`.
+
+    Returns:
+        D names.
+
+    Raises:
+        ValueError: another name.
+
+    Example:
+        >>> import jaxgmm
+        >>> jaxgmm.datasets.columns("faithful")
+        ['eruptions', 'waiting']
+    """
     return [c for c in _read(name).fieldnames if c != "species"]
 
 
 def labels(name: str) -> np.ndarray | None:
-    """The species of iris as integers (N,); None for data without known groups."""
+    """Known groups of a data set: the species of iris.
+
+    Args:
+        name: as in `load`.
+
+    Returns:
+        (N,) integers in the order of the sorted names; None for data without known groups.
+
+    Raises:
+        ValueError: another name.
+
+    Example:
+        >>> import jaxgmm, numpy as np
+        >>> np.bincount(jaxgmm.datasets.labels("iris")).tolist(), jaxgmm.datasets.labels("galaxies")
+        ([50, 50, 50], None)
+    """
     rows = list(_read(name))
     if "species" not in rows[0]:
         return None

@@ -80,13 +80,19 @@ def fit_many(
 
     Args:
         mixtures: B starts, stacked; or a random key: then `initialize` makes them.
-        num_components, covariance_type, method: as in `initialize`, to go with a key.
         xs: a list of B arrays (N_b, D); one array (B, N, D); one long array (N, D) with `groups`; or one data set (N, D)
             that all starts share, as for restarts, or with sample weights of each.
         prior: as in `fit`: one for all, or stacked with a leading (B,).
+        num_components: K, to go with a key.
+        covariance_type: "full", "tied", "diag" or "spherical", to go with a key.
+        method: of `initialize`, to go with a key.
         groups: (N,) labels of any kind that say whose row it is; results in the order of the sorted labels.
         sample_weight: in the form of xs: B arrays (N_b,), (B, N), or (N,); with one data set (B, N) or (N,).
-        tol, max_iter, reg_covar, accelerate, chunk_size: as in `fit`.
+        tol: as in `fit`.
+        max_iter: as in `fit`.
+        reg_covar: as in `fit`.
+        accelerate: as in `fit`.
+        chunk_size: as in `fit`.
         history: keep each fit's history; False gives it the shape (B, 0).
         progress: a progress bar; None: on a terminal.
 

@@ -18,11 +18,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .. import covariance
 from ..checks import as_data, as_sample_weight, check_count, check_number
 from ..mixture import Mixture, check_mixture
 from ..prior import IndependentPrior, Prior, check_prior, covariance_prior
+from ..printing import Printed, Table, elided, look, number, numbers
 from .kernels import moment_sums
 
 PSEUDO_COUNT = 1e-6  # e: how many observations the default regularisation is worth
@@ -30,8 +32,8 @@ _SPREAD_RIDGE = 1e-6  # relative, for full and tied: collinear columns
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["count", "first", "second", "log_likelihood"], meta_fields=[])
-@dataclass(frozen=True, eq=False)
-class Moments:
+@dataclass(frozen=True, eq=False, repr=False)
+class Moments(Printed):
     """Sums over data in the whitened coordinates of one mixture; add those of disjoint data with `+`.
 
     Attributes:
@@ -39,6 +41,13 @@ class Moments:
         first: (K, D), whitened: free of units.
         second: (K, D, D) for full and tied; its diagonal (K, D) for diag and spherical.
         log_likelihood: (), nats.
+
+    Example:
+        >>> import jaxgmm, numpy as np
+        >>> mixture, x = jaxgmm.make_mixture([1.0], [[0.0]], [[[4.0]]]), np.array([[2.0], [4.0], [6.0]])
+        >>> moments = jaxgmm.e_step(mixture, x[:1]) + jaxgmm.e_step(mixture, x[1:])
+        >>> moments.count.tolist(), jaxgmm.m_step(mixture, moments).means.tolist()
+        ([3.0], [[4.0]])
     """
 
     count: jax.Array
@@ -48,6 +57,24 @@ class Moments:
 
     def __add__(self, other: Moments) -> Moments:
         return jax.tree.map(jnp.add, self, other)
+
+    def _tables(self) -> list[Table]:
+        *batch, k, d = self.first.shape
+        title = f"Moments, K={k} components, D={d} features, {self.first.dtype}"
+        if batch:
+            return [Table(f"{title}, stacked {tuple(batch)}")]
+        count, first, second = look(self.count), look(self.first), look(self.second)
+        if count is None or first is None or second is None:
+            return [Table(f"{title}, traced")]
+        square = second if second.ndim == 2 else second.diagonal(axis1=-2, axis2=-1)  # (K, D)
+        safe = np.where(count > 0, count, 1)[:, None]
+        rows = [
+            ["..."] * 4 if i is None else [str(i), number(count[i]), numbers(first[i] / safe[i]), numbers(square[i] / safe[i])]
+            for i in elided(k)
+        ]
+        title += f": total weight {number(count.sum(dtype=float))}, log-likelihood {float(self.log_likelihood):.4f} nats"
+        note = "in standard deviations of each component: 0 and 1 where EM has settled"
+        return [Table(title, ("k", "count", "first / count", "second / count"), rows, [note])]
 
 
 class Summary(NamedTuple):

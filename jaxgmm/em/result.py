@@ -3,68 +3,70 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 from functools import partial
 
 import jax
 import numpy as np
 
-from ..checks import is_traced
-from ..mixture import Mixture, describe
+from ..mixture import Mixture, mixture_table
+from ..status import StatusEnum
+from ..printing import REACH, Printed, Table, counted, elided, look, reach
 
 
-class Status(IntEnum):
-    """How a fit ended. `Status(int(fit.status)).sentence` says it in words."""
+class Status(StatusEnum):
+    """How a fit ended: `Status(int(fit.status)).sentence` says what happened, likely causes, what to try.
 
-    CONVERGED = 0
-    MAX_ITER = 1
-    SINGULAR = 2
-    NONFINITE = 3
-    EMPTY_DATA = 4
-    DECREASED = 5
+    Example:
+        >>> import jaxgmm
+        >>> print(jaxgmm.Status(4).name, jaxgmm.Status(4).sentence)
+        EMPTY_DATA There are no data: every sample_weight is 0. The start was returned as it came.
+    """
 
-    @property
-    def sentence(self) -> str:
-        """What happened, likely causes, what to try."""
-        return _STATUS_SENTENCES[self]
-
-
-_STATUS_SENTENCES = {
-    Status.CONVERGED: "EM converged: the objective changed by no more than tol per unit of weight.",
-    Status.MAX_ITER: "EM stopped at max_iter before the objective settled to tol. Components may overlap, or there may be more "
-    "of them than the data show; raise max_iter or tol, use accelerate=True, or fewer components.",
-    Status.SINGULAR: "A covariance became singular and the last finite state was kept. A component sits on too few or collinear "
-    "points; leave reg_covar at None, raise it, use a prior, fewer components or a simpler covariance_type.",
-    Status.NONFINITE: "The start has no finite objective. The data hold NaN or infinity or squares that overflow, or the start "
-    "or the prior does; clean or rescale them, or give such rows sample_weight 0.",
-    Status.EMPTY_DATA: "There are no data: every sample_weight is 0. The start was returned as it came.",
-    Status.DECREASED: "The objective fell by more than rounding and the best state was kept. The precision is exhausted, as by "
-    "nearly singular components in float32; use float64, a prior, or fewer components.",
-}
-
-
-class ComponentStatus(IntEnum):
-    """What is to be said of one component. `.sentence` says it in words."""
-
-    OK = 0
-    EMPTY = 1
-    AT_FLOOR = 2
-    FEW_POINTS = 3
-
-    @property
-    def sentence(self) -> str:
-        """What it means, and what to try."""
-        return _COMPONENT_SENTENCES[self]
+    CONVERGED = 0, "EM converged: the objective changed by no more than tol per unit of weight."
+    MAX_ITER = (
+        1,
+        "EM stopped at max_iter before the objective settled to tol. Components may overlap, or there may be more of them than "
+        "the data show; raise max_iter or tol, use accelerate=True, or fewer components.",
+    )
+    SINGULAR = (
+        2,
+        "A covariance became singular and the last finite state was kept. A component sits on too few or collinear points; "
+        "leave reg_covar at None, raise it, use a prior, fewer components or a simpler covariance_type.",
+    )
+    NONFINITE = (
+        3,
+        "The start has no finite objective. The data hold NaN or infinity or squares that overflow, or the start or the prior "
+        "does; clean or rescale them, or give such rows sample_weight 0.",
+    )
+    EMPTY_DATA = 4, "There are no data: every sample_weight is 0. The start was returned as it came."
+    DECREASED = (
+        5,
+        "The objective fell by more than rounding and the best state was kept. The precision is exhausted, as by nearly "
+        "singular components in float32; use float64, a prior, or fewer components.",
+    )
 
 
-_COMPONENT_SENTENCES = {
-    ComponentStatus.OK: "The component is sound.",
-    ComponentStatus.EMPTY: "The component holds no data (weight 0, or only its prior); use fewer components or another start.",
-    ComponentStatus.AT_FLOOR: "The component's covariance is held up by the regularisation in some direction: a spike or a flat "
-    "cluster; use a prior, fewer components or a simpler covariance_type.",
-    ComponentStatus.FEW_POINTS: "The component holds fewer than D + 1 observations, too few for a covariance; use a prior, fewer "
-    "components or a simpler covariance_type.",
-}
+class ComponentStatus(StatusEnum):
+    """What is to be said of one component: `ComponentStatus(int(fit.component_status[k])).sentence` says it in words.
+
+    Example:
+        >>> import jaxgmm
+        >>> print(jaxgmm.ComponentStatus(0).sentence)
+        The component is sound.
+    """
+
+    OK = 0, "The component is sound."
+    EMPTY = 1, "The component holds no data (weight 0, or only its prior); use fewer components or another start."
+    AT_FLOOR = (
+        2,
+        "The component's covariance is held up by the regularisation in some direction: a spike or a flat cluster; use a prior, "
+        "fewer components or a simpler covariance_type.",
+    )
+    FEW_POINTS = (
+        3,
+        "The component holds fewer than D + 1 observations, too few for a covariance; use a prior, fewer components or a "
+        "simpler covariance_type.",
+    )
 
 
 @partial(
@@ -72,8 +74,8 @@ _COMPONENT_SENTENCES = {
     meta_fields=[],
     data_fields=["mixture", "log_likelihood", "objective", "history", "num_iter", "status", "component_status"],
 )
-@dataclass(frozen=True, eq=False)
-class Fit:
+@dataclass(frozen=True, eq=False, repr=False)
+class Fit(Printed):
     """A point estimate with its diagnosis; vmapped, all fields gain a leading (B,).
 
     Attributes:
@@ -84,6 +86,13 @@ class Fit:
         num_iter: (), EM steps taken.
         status: (), a Status.
         component_status: (K,), a ComponentStatus each.
+
+    Example:
+        >>> import jaxgmm, numpy as np
+        >>> x = np.array([[0.0], [1.0], [2.0], [9.0], [10.0], [11.0]])
+        >>> fit = jaxgmm.fit(jaxgmm.from_labels(x, [0, 0, 0, 1, 1, 1], num_components=2), x)
+        >>> jaxgmm.Status(int(fit.status)).name, bool(fit.converged), fit.mixture.means.round(2).tolist()
+        ('CONVERGED', True, [[1.0], [10.0]])
     """
 
     mixture: Mixture
@@ -99,16 +108,34 @@ class Fit:
         """(), boolean: status is CONVERGED, and nothing else."""
         return self.status == Status.CONVERGED
 
-    def __repr__(self) -> str:
-        if is_traced(self) or not isinstance(self.status, jax.Array | np.ndarray):
-            return "Fit(traced)"
-        if self.status.ndim:
-            done = int((np.asarray(self.status) == Status.CONVERGED).sum())
-            return f"Fit stacked {self.status.shape}: {done} of {self.status.size} converged\n{describe(self.mixture)}"
-        words = [
-            f"Fit {Status(int(self.status)).name} after {int(self.num_iter)} steps: log-likelihood "
-            f"{float(self.log_likelihood):.4f}, objective {float(self.objective):.4f} (nats)",
-            describe(self.mixture),
+    def _tables(self) -> list[Table]:
+        status, components = look(self.status), look(self.component_status)
+        if status is None or components is None:
+            return [Table("Fit, traced"), mixture_table(self.mixture)]
+        if status.ndim:
+            return [self._stack_table(status, components), mixture_table(self.mixture)]
+        title = (
+            f"Fit {Status.name_of(status)} after {int(self.num_iter)} steps: log-likelihood {float(self.log_likelihood):.4f}, "
+            f"objective {float(self.objective):.4f} (nats)"
+        )
+        notes = [Status(int(status)).sentence] if status != Status.CONVERGED else []
+        troubles = [(state, np.flatnonzero(components == state)) for state in ComponentStatus if state]
+        return [
+            Table(title, notes=notes),
+            mixture_table(self.mixture),
+            *(_trouble(*found) for found in troubles if len(found[1])),
         ]
-        words += [f"  component {k}: {ComponentStatus(int(s)).name}" for k, s in enumerate(self.component_status) if s]
-        return "\n".join(words)
+
+    def _stack_table(self, status: np.ndarray, components: np.ndarray) -> Table:
+        done = int((status == Status.CONVERGED).sum())
+        quantities = {"steps": self.num_iter, "log-likelihood": self.log_likelihood, "objective": self.objective}
+        notes = [f"lanes: {counted(status, Status)}"] if done < status.size else []
+        if components.any():
+            notes.append(f"components: {counted(components, ComponentStatus)}")
+        rows = [[name, *reach(values)] for name, values in quantities.items()]
+        return Table(f"Fit stacked {status.shape}: {done} of {status.size} converged", ("", *REACH), rows, notes, left=(0,))
+
+
+def _trouble(state: ComponentStatus, which: np.ndarray) -> Table:
+    names = ", ".join("..." if i is None else str(which[i]) for i in elided(len(which)))
+    return Table(f"component{'s' if len(which) > 1 else ''} {names}: {state.name}", notes=[state.sentence])

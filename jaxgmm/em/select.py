@@ -15,6 +15,7 @@ from .. import covariance
 from ..checks import as_data, as_sample_weight, check_choice, check_count, check_covariance_type, check_key, check_rows_finite
 from ..density import log_prob, responsibilities
 from ..mixture import Mixture, check_mixture
+from ..printing import Printed, Table
 from .many import best_of, fit_many, has_spike
 from .result import Fit, Status
 from .starts import METHODS, initialize_lanes, weighted_data
@@ -120,34 +121,39 @@ class Cell:
     fit: Fit
 
 
-@dataclass(frozen=True, eq=False)
-class Selection:
+@dataclass(frozen=True, eq=False, repr=False)
+class Selection(Printed):
     """A sweep over numbers of components and covariance types; prints as a table.
 
     Attributes:
         criterion: "bic", "aic", "icl" or "cv".
         cells: {(covariance_type, num_components): Cell}.
         best: the cell with the lowest criterion among those without a spike.
+
+    Example:
+        >>> import jax, jaxgmm
+        >>> x = jaxgmm.datasets.load("acidity")
+        >>> swept = jaxgmm.select(jax.random.key(0), x, num_components=[1, 2], covariance_types=["tied"], num_restarts=2)
+        >>> swept.best.num_components, sorted(swept.cells), swept.best.fit.mixture.means.shape
+        (2, [('tied', 1), ('tied', 2)], (2, 1))
     """
 
     criterion: str
     cells: dict[tuple[str, int], Cell]
     best: Cell
 
-    def __repr__(self) -> str:
+    def _tables(self) -> list[Table]:
         kinds = list(dict.fromkeys(kind for kind, _ in self.cells))
         counts = list(dict.fromkeys(k for _, k in self.cells))
-        lines = [f"{self.criterion.upper()}, lower is better", f"{'K':>4}" + "".join(f"{kind:>14}" for kind in kinds)]
-        for k in counts:
-            lines.append(f"{k:>4}" + "".join(self._entry(self.cells[kind, k]) for kind in kinds))
+        rows = [[str(k), *(self._entry(self.cells[kind, k]) for kind in kinds)] for k in counts]
+        marks = "".join(word for row in rows for word in row)
         notes = {"*": "best", "s": "a spike: not chosen", "!": "not converged"}
-        marks = "".join(lines[2:])
-        lines.append("   ".join(f"{mark} {meaning}" for mark, meaning in notes.items() if mark in marks))
-        return "\n".join(line.rstrip() for line in lines)
+        below = ", ".join(f"{mark} {meaning}" for mark, meaning in notes.items() if mark in marks)
+        return [Table(f"{self.criterion.upper()}, lower is better", ("K", *(f"{kind} " for kind in kinds)), rows, [below])]
 
     def _entry(self, cell: Cell) -> str:
-        mark = "*" if cell is self.best else "s" if cell.spike else "" if cell.status == Status.CONVERGED else "!"
-        return f"{cell.criterion:>13.2f}{mark or ' '}"
+        mark = "*" if cell is self.best else "s" if cell.spike else " " if cell.status == Status.CONVERGED else "!"
+        return f"{cell.criterion:.2f}{mark}"
 
 
 def select(
@@ -191,10 +197,10 @@ def select(
         >>> x = jaxgmm.datasets.load("acidity")
         >>> jaxgmm.select(jax.random.key(0), x, num_components=[1, 2], covariance_types=["tied"], num_restarts=2)
         BIC, lower is better
-           K          tied
-           1       461.66
-           2       392.07*
-        * best
+          K    tied
+          1  461.66
+          2  392.07*
+          * best
     """
     counts, kinds = _check_sweep(key, num_components, covariance_types, criterion, num_restarts, num_folds, method)
     x, weight = weighted_data(x, sample_weight, max(counts))

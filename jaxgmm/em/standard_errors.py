@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from enum import IntEnum
 from functools import partial
 from typing import Any
 
@@ -21,38 +20,39 @@ from ..checks import as_data, as_sample_weight, check_choice, check_rows_finite
 from ..density import log_prob
 from ..mixture import Mixture
 from ..prior import IndependentPrior, Prior, check_prior, log_prior
+from ..status import StatusEnum
+from ..printing import REACH, Printed, Table, elided, look, number, numbers, numbers_of, reach
 from .kernels import sum_over_chunks
 
 KINDS = ("observed", "sandwich")
 _CHUNK = 256
 
 
-class InformationStatus(IntEnum):
-    """Whether the information has an inverse. `.sentence` says it in words."""
+class InformationStatus(StatusEnum):
+    """Whether the information has an inverse: `InformationStatus(int(errors.status)).sentence` says it in words.
 
-    OK = 0
-    SINGULAR = 1
-    NONFINITE = 2
+    Example:
+        >>> import jaxgmm
+        >>> print(jaxgmm.InformationStatus(0).sentence)
+        The information is positive definite.
+    """
 
-    @property
-    def sentence(self) -> str:
-        """What happened, likely causes, what to try."""
-        return _SENTENCES[self]
-
-
-_SENTENCES = {
-    InformationStatus.OK: "The information is positive definite.",
-    InformationStatus.SINGULAR: "The information is not positive definite, so there are no standard errors. The mixture is not at a "
-    "maximum, or components coincide, sit at the floor or hold too few points; fit to a smaller tol, use "
-    "a prior, or fewer components.",
-    InformationStatus.NONFINITE: "The information is not finite: the mixture or the data hold NaN or infinity, or a covariance is "
-    "singular; look at the fit's status.",
-}
+    OK = 0, "The information is positive definite."
+    SINGULAR = (
+        1,
+        "The information is not positive definite, so there are no standard errors. The mixture is not at a maximum, or "
+        "components coincide, sit at the floor or hold too few points; fit to a smaller tol, use a prior, or fewer components.",
+    )
+    NONFINITE = (
+        2,
+        "The information is not finite: the mixture or the data hold NaN or infinity, or a covariance is singular; look at the "
+        "fit's status.",
+    )
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["weights", "means", "covariances", "status"], meta_fields=[])
-@dataclass(frozen=True, eq=False)
-class StandardErrors:
+@dataclass(frozen=True, eq=False, repr=False)
+class StandardErrors(Printed):
     """Standard errors in the shapes and units of a mixture's fields; NaN where there are none.
 
     Attributes:
@@ -60,12 +60,40 @@ class StandardErrors:
         means: (K, D), data units.
         covariances: the shape of the mixture's covariances, data units squared.
         status: (), an InformationStatus.
+
+    Example:
+        >>> import jaxgmm, numpy as np
+        >>> x = np.array([[0.0], [2.0], [4.0], [6.0]])
+        >>> errors = jaxgmm.standard_errors(jaxgmm.from_labels(x, [0, 0, 0, 0], num_components=1), x)
+        >>> errors.means.shape, errors.covariances.shape, jaxgmm.InformationStatus(int(errors.status)).name
+        ((1, 1), (1, 1, 1), 'OK')
     """
 
     weights: jax.Array
     means: jax.Array
     covariances: jax.Array
     status: jax.Array
+
+    def _tables(self) -> list[Table]:
+        *batch, k, d = self.means.shape
+        title = f"StandardErrors, K={k} components, D={d} features"
+        status = look(self.status)
+        if status is None:
+            return [Table(f"{title}, traced")]
+        errors = {"weight": look(self.weights), "mean": look(self.means), "covariance": look(self.covariances)}
+        if batch:
+            good = int((status == InformationStatus.OK).sum())
+            rows = [[name, *reach(values)] for name, values in errors.items()]
+            return [Table(f"{title}, stacked {tuple(batch)}: {good} of {status.size} OK", ("", *REACH), rows, left=(0,))]
+        notes = [InformationStatus(int(status)).sentence] if status != InformationStatus.OK else []
+        weights, means, covariances = errors.values()
+        rows = [
+            ["..."] * 4
+            if i is None
+            else [str(i), number(weights[i]), numbers(means[i]), numbers_of(covariances[min(i, len(covariances) - 1)])]
+            for i in elided(k)
+        ]
+        return [Table(f"{title}: {InformationStatus.name_of(status)}", ("k", *errors), rows, notes)]
 
 
 def standard_errors(

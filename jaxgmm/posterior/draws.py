@@ -6,7 +6,6 @@ Also what every sampler refuses at the door: they take the same arguments.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import IntEnum
 from functools import partial
 from typing import Any
 
@@ -25,61 +24,77 @@ from ..checks import (
     is_positive_definite,
     is_traced,
 )
-from ..mixture import Mixture, describe
+from ..mixture import Mixture, mixture_table, mixture_title, standard_deviations
 from ..prior import check_prior
+from ..status import StatusEnum
+from ..printing import Printed, Table, counted, elided, look, number, numbers
 
 
-class PosteriorStatus(IntEnum):
-    """How sampling went, the gravest finding. `PosteriorStatus(int(posterior.status)).sentence` says it in words."""
+class PosteriorStatus(StatusEnum):
+    """How sampling went, the gravest finding: `PosteriorStatus(int(posterior.status)).sentence` says it in words.
 
-    OK = 0
-    FULL_WARMUP = 1
-    POOR_METRIC = 2
-    DIVERGENCES = 3
-    UNMIXED = 4
-    ALL_DIVERGENT = 5
-    NONFINITE = 6
-    FAR_FROM_NORMAL = 7
-    SINGULAR = 8
-    MULTIMODAL = 9
+    Example:
+        >>> import jaxgmm
+        >>> print(jaxgmm.PosteriorStatus(0).sentence)
+        Sampling went well: no divergence, the chains agree.
+    """
 
-    @property
-    def sentence(self) -> str:
-        """What happened, likely causes, what to try."""
-        return _SENTENCES[self]
-
-
-_SENTENCES = {
-    PosteriorStatus.OK: "Sampling went well: no divergence, the chains agree.",
-    PosteriorStatus.FULL_WARMUP: "The posterior is far from normal around its mode, or short chains disagreed (stats: khat, min_eigenvalue, counts), so "
-    "a full warm-up was run; no divergence, the chains agree. Look at it after relabelling before you trust summaries of "
-    "single components.",
-    PosteriorStatus.POOR_METRIC: "The posterior is far from normal around its mode (stats: khat, min_eigenvalue, counts), and only the short warm-up "
-    "was run, as inside jit or on demand; use adapt_mass_matrix=True.",
-    PosteriorStatus.DIVERGENCES: "Some draws are divergent: part of the posterior may not have been reached. Components may be nearly empty or "
-    "singular; use adapt_mass_matrix=True, a target_accept_prob nearer to one, a firmer prior, or fewer components.",
-    PosteriorStatus.UNMIXED: "The chains disagree on quantities that no labelling changes (R-hat of the log density or of the sizes of components): "
-    "there may be several modes, or too few draws; draw more, or use fewer components.",
-    PosteriorStatus.ALL_DIVERGENT: "Most draws are divergent or a chain never moved: these are not draws from the posterior. The start may lie outside "
-    "the prior's reach, or the data or prior scales may be extreme; fit by EM under the same prior and start there.",
-    PosteriorStatus.NONFINITE: "The start has no finite posterior density, or draws are not finite. The data hold NaN or infinity, or the start or "
-    "the prior does; clean them, or give such rows sample_weight 0.",
-    PosteriorStatus.FAR_FROM_NORMAL: "The draws come from the normal approximation at the mode, and the posterior is far from it (stats: khat over 0.7). "
-    "Components may overlap or hold few points; use nuts or gibbs, a firmer prior, or fewer components.",
-    PosteriorStatus.SINGULAR: "The information at the mode is not positive definite (stats: min_eigenvalue), so there is no normal approximation and "
-    "these are not draws from the posterior. Components may coincide or hold nothing, or Newton ended at a saddle; use another "
-    "start, nuts or gibbs, a firmer prior, or fewer components.",
-    PosteriorStatus.MULTIMODAL: "Chains from another start stay at a mode of their own that is not negligible (stats: other_log_density, other_rhat, "
-    "other_share): the draws describe the mode of the first start alone; look at each by sampling from its start, or use a firmer "
-    "prior or fewer components.",
-}
+    OK = 0, "Sampling went well: no divergence, the chains agree."
+    FULL_WARMUP = (
+        1,
+        "The posterior is far from normal around its mode, or short chains disagreed (stats: khat, min_eigenvalue, counts), so "
+        "a full warm-up was run; no divergence, the chains agree. Look at it after relabelling before you trust summaries of "
+        "single components.",
+    )
+    POOR_METRIC = (
+        2,
+        "The posterior is far from normal around its mode (stats: khat, min_eigenvalue, counts), and only the short warm-up was "
+        "run, as inside jit or on demand; use adapt_mass_matrix=True.",
+    )
+    DIVERGENCES = (
+        3,
+        "Some draws are divergent: part of the posterior may not have been reached. Components may be nearly empty or singular; "
+        "use adapt_mass_matrix=True, a target_accept_prob nearer to one, a firmer prior, or fewer components.",
+    )
+    UNMIXED = (
+        4,
+        "The chains disagree on quantities that no labelling changes (R-hat of the log density or of the sizes of components): "
+        "there may be several modes, or too few draws; draw more, or use fewer components.",
+    )
+    ALL_DIVERGENT = (
+        5,
+        "Most draws are divergent or a chain never moved: these are not draws from the posterior. The start may lie outside the "
+        "prior's reach, or the data or prior scales may be extreme; fit by EM under the same prior and start there.",
+    )
+    NONFINITE = (
+        6,
+        "The start has no finite posterior density, or draws are not finite. The data hold NaN or infinity, or the start or the "
+        "prior does; clean them, or give such rows sample_weight 0.",
+    )
+    FAR_FROM_NORMAL = (
+        7,
+        "The draws come from the normal approximation at the mode, and the posterior is far from it (stats: khat over 0.7). "
+        "Components may overlap or hold few points; use nuts or gibbs, a firmer prior, or fewer components.",
+    )
+    SINGULAR = (
+        8,
+        "The information at the mode is not positive definite (stats: min_eigenvalue), so there is no normal approximation and "
+        "these are not draws from the posterior. Components may coincide or hold nothing, or Newton ended at a saddle; use "
+        "another start, nuts or gibbs, a firmer prior, or fewer components.",
+    )
+    MULTIMODAL = (
+        9,
+        "Chains from another start stay at a mode of their own that is not negligible (stats: other_log_density, other_rhat, "
+        "other_share): the draws describe the mode of the first start alone; look at each by sampling from its start, or use a "
+        "firmer prior or fewer components.",
+    )
 
 
 @partial(
     jax.tree_util.register_dataclass, meta_fields=["method"], data_fields=["mixture", "log_density", "prior", "status", "stats"]
 )
-@dataclass(frozen=True, eq=False)
-class Posterior:
+@dataclass(frozen=True, eq=False, repr=False)
+class Posterior(Printed):
     """Draws of mixtures from a posterior; vmapped, all fields gain a leading (B,).
 
     Attributes:
@@ -90,6 +105,15 @@ class Posterior:
         status: (), a PosteriorStatus.
         stats: what the method has to say of its own work, arrays by name.
         method: "nuts", ...
+
+    Example:
+        >>> import jax, jaxgmm
+        >>> x = jaxgmm.datasets.load("galaxies")
+        >>> prior = jaxgmm.default_prior(x, num_components=1)
+        >>> start = jaxgmm.from_labels(x, [0] * len(x), num_components=1)
+        >>> posterior = jaxgmm.laplace(jax.random.key(0), start, x, prior, num_samples=50)
+        >>> posterior.mixture.means.shape, posterior.log_density.shape, posterior.method
+        ((1, 50, 1, 1), (1, 50), 'laplace')
     """
 
     mixture: Mixture
@@ -99,20 +123,48 @@ class Posterior:
     stats: dict[str, jax.Array]
     method: str = field(default="nuts", metadata={"static": True})
 
-    def __repr__(self) -> str:
-        if is_traced(self) or not isinstance(self.status, jax.Array | np.ndarray):
-            return f"Posterior({self.method}, traced)"
-        head = f"Posterior by {self.method}"
-        if self.status.ndim:
-            good = int((np.asarray(self.status) <= PosteriorStatus.FULL_WARMUP).sum())
-            return (
-                f"{head}, stacked {self.status.shape}: {good} of {self.status.size} without complaint\n{describe(self.mixture)}"
-            )
-        chains, draws = self.log_density.shape
-        return (
-            f"{head}: {chains} chains x {draws} draws, {PosteriorStatus(int(self.status)).name}, mean log density "
-            f"{float(self.log_density.mean()):.4f} nats\n{describe(self.mixture)}"
+    def _tables(self) -> list[Table]:
+        status, density = look(self.status), look(self.log_density)
+        if status is None or density is None:
+            return [Table(f"Posterior by {self.method}, traced"), mixture_table(self.mixture)]
+        if status.ndim:
+            good = int((status <= PosteriorStatus.FULL_WARMUP).sum())
+            title = f"Posterior by {self.method}, stacked {status.shape}: {good} of {status.size} without complaint"
+            notes = [f"lanes: {counted(status, PosteriorStatus)}"] if good < status.size else []
+            return [Table(title, notes=notes), mixture_table(self.mixture)]
+        chains, draws = density.shape
+        title = (
+            f"Posterior by {self.method}: {chains} chains x {draws} draws, {PosteriorStatus.name_of(status)}, mean log density "
+            f"{density.mean(dtype=float):.4f} nats"
         )
+        notes = [PosteriorStatus(int(status)).sentence] if status != PosteriorStatus.OK else []
+        stats = {name: look(value) for name, value in self.stats.items()}
+        notes += [", ".join(f"{name} {number(value)}" for name, value in stats.items() if value is not None and not value.ndim)]
+        return [Table(title, notes=[note for note in notes if note]), self._draws_table()]
+
+    def _draws_table(self) -> Table:
+        """Mean and standard deviation of each component over the draws, or their reach where there are too many to look at."""
+        mixture = self.mixture
+        k, sds = mixture.num_components, standard_deviations(mixture)
+        fields = [look(mixture.weights), look(mixture.means), sds]
+        if any(field is None for field in fields):
+            return mixture_table(mixture)
+        averages = [(field.mean((0, 1), dtype=float), field.std((0, 1), dtype=float)) for field in fields]
+        (weight, weight_sd), *others = averages
+        rows = [
+            ["..."] * 7
+            if i is None
+            else [
+                str(i),
+                f"{weight[i]:.4f}",
+                f"{weight_sd[i]:.4f}",
+                *(numbers(value[i], 3) for pair in others for value in pair),
+            ]
+            for i in elided(k)
+        ]
+        labels = "" if k == 1 else ", relabelled" if "permutation" in self.stats else ", labels as drawn: see jaxgmm.relabel"
+        note = f"mean and standard deviation (+-) of the draws{labels}"
+        return Table(mixture_title(mixture), ("k", "weight", "+-", "mean", "+-", "sd", "+-"), rows, [note])
 
 
 def check_posterior(posterior: Any) -> None:

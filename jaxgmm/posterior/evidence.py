@@ -14,18 +14,18 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import IntEnum
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ..checks import as_data, as_sample_weight, caller_warns, check_count, check_key, check_rows_finite, is_traced
 from ..em.moments import e_step, m_step
 from ..mixture import Mixture
 from ..prior import HalfNormal, Prior, log_prior
+from ..status import StatusEnum
+from ..printing import REACH, Printed, Table, look, reach
 from .bridge import (
     MAX_KHAT,
     Problem,
@@ -47,35 +47,37 @@ _EM_STEPS = 30  # to settle the others where one component is emptied
 _LIGHTEST = 1e-6  # a weight of 0 has no logit for Newton to start from
 
 
-class EvidenceStatus(IntEnum):
-    """Whether an evidence can be trusted. `EvidenceStatus(int(evidence.status)).sentence` says it in words."""
+class EvidenceStatus(StatusEnum):
+    """Whether an evidence can be trusted: `EvidenceStatus(int(evidence.status)).sentence` says it in words.
 
-    OK = 0
-    UNRELIABLE = 1
-    OTHER_DATA = 2
-    NONFINITE = 3
+    Example:
+        >>> import jaxgmm
+        >>> print(jaxgmm.EvidenceStatus(0).sentence)
+        The importance ratios are well behaved.
+    """
 
-    @property
-    def sentence(self) -> str:
-        """What happened, likely causes, what to try."""
-        return _SENTENCES[self]
-
-
-_SENTENCES = {
-    EvidenceStatus.OK: "The importance ratios are well behaved.",
-    EvidenceStatus.UNRELIABLE: "A few importance ratios dominate (k-hat over 0.7), so value and error cannot be trusted. The posterior "
-    "may have more modes, or heavier tails, than the proposal; raise num_samples or num_modes, give other optima as modes, or "
-    "use fewer components.",
-    EvidenceStatus.OTHER_DATA: "The posterior was not made from these data: its log density at its best draw is another one here. "
-    "Give the same x and sample_weight.",
-    EvidenceStatus.NONFINITE: "The evidence is not finite: draws, data or prior hold NaN or infinity, or no proposal has any density. Look at "
-    "the posterior's status.",
-}
+    OK = 0, "The importance ratios are well behaved."
+    UNRELIABLE = (
+        1,
+        "A few importance ratios dominate (k-hat over 0.7), so value and error cannot be trusted. The posterior may have more "
+        "modes, or heavier tails, than the proposal; raise num_samples or num_modes, give other optima as modes, or use fewer "
+        "components.",
+    )
+    OTHER_DATA = (
+        2,
+        "The posterior was not made from these data: its log density at its best draw is another one here. Give the same x and "
+        "sample_weight.",
+    )
+    NONFINITE = (
+        3,
+        "The evidence is not finite: draws, data or prior hold NaN or infinity, or no proposal has any density. Look at the "
+        "posterior's status.",
+    )
 
 
 @partial(jax.tree_util.register_dataclass, meta_fields=[], data_fields=["value", "error", "khat", "ess", "status"])
-@dataclass(frozen=True, eq=False)
-class Evidence:
+@dataclass(frozen=True, eq=False, repr=False)
+class Evidence(Printed):
     """An estimate of log p(x): `value, error = log_evidence(...)` unpacks it; vmapped, all fields gain a leading (B,).
 
     Attributes:
@@ -84,6 +86,12 @@ class Evidence:
         khat: (), Pareto k-hat of the importance ratios: the error means something while it is under 0.7.
         ess: (), effective number of the samples, (sum of ratios)^2 / sum of their squares.
         status: (), an EvidenceStatus.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxgmm
+        >>> value, error = jaxgmm.Evidence(*(jnp.array(v) for v in (-247.1, 0.01, 0.2, 3900.0, 0)))
+        >>> round(float(value), 1), round(float(error), 2)
+        (-247.1, 0.01)
     """
 
     value: jax.Array
@@ -95,13 +103,20 @@ class Evidence:
     def __iter__(self) -> Iterator[jax.Array]:
         return iter((self.value, self.error))
 
-    def __repr__(self) -> str:
-        if is_traced(self) or not isinstance(self.value, jax.Array | np.ndarray) or self.value.ndim:
-            return f"Evidence({getattr(self.value, 'shape', 'traced')})"
-        return (
-            f"Evidence {EvidenceStatus(int(self.status)).name}: log p(x) = {float(self.value):.4f} +- {float(self.error):.4f} "
-            f"nats, k-hat {float(self.khat):.2f}, {float(self.ess):.0f} effective samples"
+    def _tables(self) -> list[Table]:
+        status, value = look(self.status), look(self.value)
+        if status is None or value is None:
+            return [Table("Evidence, traced")]
+        if status.ndim:
+            good = int((status == EvidenceStatus.OK).sum())
+            fields = {"log p(x)": value, "error": self.error, "k-hat": self.khat, "effective samples": self.ess}
+            rows = [[name, *reach(values)] for name, values in fields.items()]
+            return [Table(f"Evidence stacked {status.shape}: {good} of {status.size} OK", ("", *REACH), rows, left=(0,))]
+        title = (
+            f"Evidence {EvidenceStatus.name_of(status)}: log p(x) = {float(value):.4f} +- {float(self.error):.4f} nats, k-hat "
+            f"{float(self.khat):.2f}, {float(self.ess):.0f} effective samples"
         )
+        return [Table(title, notes=[EvidenceStatus(int(status)).sentence] if status != EvidenceStatus.OK else [])]
 
 
 def log_evidence(

@@ -40,6 +40,12 @@ def model(
         covariance_type: "full", "tied", "diag" or "spherical".
         sample_weight: (N,) >= 0, or None: an integer weight counts as repetition, 0 silences a row, whatever it holds.
 
+    Returns:
+        Nothing; a NumPyro model speaks through its sites.
+
+    Raises:
+        ValueError, TypeError: what NumPyro and JAX say of shapes that do not go together.
+
     Example:
         >>> import jax, jaxgmm, numpyro
         >>> x = jaxgmm.datasets.load("faithful")
