@@ -391,7 +391,7 @@ def test_verdicts_by_nuts():
     x = np.concatenate([rng.normal(0, 1, (1000, 2)), rng.normal(8, 1, (1000, 2))]).astype(np.float32)
     assert verdict_by_nuts(x, 2)["word"] == "agree"
     few = np.concatenate([rng.normal(0, 1, (15, 1)), rng.normal(3, 1, (15, 1))]).astype(np.float32)
-    assert "Laplace poor" in verdict_by_nuts(few, 2)["words"]
+    assert "Laplace poor" in verdict_by_nuts(few, 2)["words"]  # whether or not the labels are identified
     words = verdict_by_nuts(jaxgmm.datasets.load("faithful").astype(np.float32), 4)["words"]
     assert {"labels not identified", "chains unmixed", "several modes"} & set(words)
 

@@ -18,7 +18,7 @@ from .aside import Aside
 from .clustering import compare_memberships
 from .contraction import contractions
 from .joint import RATIOS, Approximation, approximate, chart, compare_jointly, is_cheap
-from .rows import values
+from .rows import invariant_values, values
 from .scores import (
     assign_folds,
     choose_points,
@@ -103,11 +103,12 @@ def same_prior(one: Any, other: Any) -> bool:
 
 
 class Laplace(NamedTuple):
-    """Laplace's approximation under one prior, and the sd (P,) that it gives each free entry."""
+    """Laplace's approximation under one prior, and the sds that it gives free entries (P,) and label-free quantities (Q,)."""
 
     approximation: Approximation
     prior: Any
     sd: np.ndarray
+    free_sd: np.ndarray
 
 
 def find_laplace(setting: Setting, posteriors: Mapping[str, Posterior], wanted: bool | None, size: int) -> Laplace | None:
@@ -120,13 +121,17 @@ def find_laplace(setting: Setting, posteriors: Mapping[str, Posterior], wanted: 
     found = approximate(jax.random.key(setting.seed), mixture, setting.x, setting.weight, prior)
     if found is None:
         return None
-    sd = np.full(values(mixture).shape, math.nan)
-    if found.sound:
-        rng, p = np.random.default_rng(setting.seed), len(found.bridge.mode)
-        u = rng.normal(size=(_SD_DRAWS, p)).astype(found.bridge.mode.dtype)
-        drawn = values(_chart(found, setting, next(iter(posteriors.values())), u, size)[1])
-        sd = np.where(np.ptp(drawn, axis=0) > 0, drawn.std(0, ddof=1), 0.0)
-    return Laplace(found, prior, sd)
+    if not found.sound:
+        return Laplace(found, prior, *(np.full(of(mixture).shape, math.nan) for of in (values, invariant_values)))
+    rng, p = np.random.default_rng(setting.seed), len(found.bridge.mode)
+    u = rng.normal(size=(_SD_DRAWS, p)).astype(found.bridge.mode.dtype)
+    return Laplace(found, prior, *sds(_chart(found, setting, next(iter(posteriors.values())), u, size)[1]))
+
+
+def sds(draws: Mixture) -> tuple[np.ndarray, np.ndarray]:
+    """Standard deviations over all leading axes of the free entries (P,) and of what no labelling changes (Q,)."""
+    flat = (found.reshape(-1, found.shape[-1]) for found in (values(draws), invariant_values(draws)))
+    return tuple(np.where(np.ptp(found, axis=0) > 0, found.std(0, ddof=1), 0.0) for found in flat)
 
 
 def _chart(
@@ -154,16 +159,18 @@ def khat_of(laplace: Laplace) -> dict[str, float]:
     return {"khat": laplace.approximation.khat, "khat_limit": khat_limit(RATIOS)}
 
 
-def add_columns(
-    rows: list[dict[str, Any]], errors: np.ndarray, laplace_sd: np.ndarray | None, contraction: np.ndarray | None
-) -> None:
-    """em_se, laplace_sd, sd_ratio and contraction, in place; NaN where not known."""
+def add_columns(rows: list[dict[str, Any]], errors: np.ndarray, contraction: np.ndarray | None) -> None:
+    """em_se and contraction, in place; NaN where not known."""
     for p, row in enumerate(rows):
-        sd = math.nan if laplace_sd is None else float(laplace_sd[p])
         row["em_se"] = float(errors[p])
-        row["laplace_sd"] = sd
-        row["sd_ratio"] = sd / row["sd"] if row["sd"] > 0 else math.nan
         row["contraction"] = math.nan if contraction is None else float(contraction[p])
+
+
+def add_ratios(rows: list[dict[str, Any]], laplace_sd: np.ndarray | None) -> None:
+    """laplace_sd and sd_ratio, in place; NaN where not known."""
+    for p, row in enumerate(rows):
+        row["laplace_sd"] = math.nan if laplace_sd is None else float(laplace_sd[p])
+        row["sd_ratio"] = row["laplace_sd"] / row["sd"] if row["sd"] > 0 else math.nan
 
 
 def contraction_of(setting: Setting, posterior: Posterior) -> np.ndarray | None:

@@ -26,6 +26,7 @@ from . import page
 from .account import Setting, describe_setting, health, maximised_prior, notes
 from .against import (
     add_columns,
+    add_ratios,
     begin,
     choose_rows,
     contraction_of,
@@ -36,6 +37,7 @@ from .against import (
     khat_of,
     refitted,
     scores_of,
+    sds,
 )
 from .rows import at, entries, label_free, log_priors, summaries, values
 from .verdict import INDEPENDENT, chains_apart, judge
@@ -80,7 +82,7 @@ class Comparison:
             observed information), mean, median, sd, mcse, lower, upper, z = (em - mean) / sd, tail = P(theta < em) with half of those equal, inside,
             r_hat, ess_bulk, ess_tail, laplace_sd, sd_ratio = laplace_sd / sd, contraction = 1 - (width of the central 90 %,
             posterior over prior)^2. Weights are shares, means in data units, covariances in products of them.
-        label_free: the same, up to ess_tail, for what no labelling changes: log-likelihood and log density of parameters and
+        label_free: the same, without em_se and contraction, for what no labelling changes: log-likelihood and log density of parameters and
             data (nats), sorted weights, mean and sd of each feature under the whole mixture.
         samplers: by posterior: method, chains, draws, num_warmup, status, prior, divergences, tree_depth_max, e_bfmi_min,
             switch_rate (share of draws whose order of components differs from the draw before), switched_chains (mostly not in
@@ -234,15 +236,17 @@ def _summarise(
     errors = np.full(values(mixture).shape, math.nan) if laplace is False else information_errors(setting, maximised)
     rows, every_free, samplers, joint = [], [], {}, {}
     beside: list[dict[str, Any]] = []  # rows by chains, which sds by Laplace are held against
-    own_sd = {d.method: values(d.mixture).std((0, 1), ddof=1) for d in relabelled.values() if d.method == "laplace"}
+    own_sds = [sds(draws.mixture) for draws in relabelled.values() if draws.method == "laplace"]
     for name, draws in sorted(relabelled.items(), key=lambda item: item[1].method == "laplace"):
         own = summaries(entries(mixture, names), values(mixture), values(draws.mixture), name, interval)
         described, em, drawn = label_free(fit, draws, priors[name], names)
         free = summaries(described, em, drawn, name, interval)
         near = approximation if approximation and goes_with(approximation, draws) else None
-        sd = own_sd.get("laplace", near.sd if near else None) if near or laplace is not False else None
+        sd, free_sd = own_sds[0] if own_sds else (near.sd, near.free_sd) if near else (None, None)
         sampler = health(draws, own, free) | (khat_of(near) if near and draws.method not in INDEPENDENT else {})
-        add_columns(own, errors, sd, contraction_of(setting, draws))
+        add_columns(own, errors, contraction_of(setting, draws))
+        add_ratios(own, sd)
+        add_ratios(free[2:], free_sd)  # not of the two log densities
         joint[name] = joint_of(setting, draws, priors[name][0], near if sampler["identified"] else None, _block(relabelled))
         sampler["notes"] = notes(setting, draws, priors[name][0])
         finding = {"laplace_sound": near is None or near.approximation.sound, "beside": beside}

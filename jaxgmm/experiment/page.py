@@ -6,6 +6,7 @@ import html
 import math
 import textwrap
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 WIDTH = 100
@@ -156,7 +157,8 @@ def render(comparison: Any) -> list[str]:
     lines = ["EM against the posterior", "========================", *_head(c.meta)]
     for name, sampler in c.samplers.items():
         verdict = sampler["verdict"]
-        lines += ["", *paragraph(f"Verdict by {name}: {verdict['word']}. " + " ".join(verdict["sentences"]))]
+        whose = f" by {name}" if len(c.samplers) > 1 else ""
+        lines += ["", *paragraph(f"Verdict{whose}: {verdict['word']}. " + " ".join(verdict["sentences"]))]
         for note in sampler["notes"]:
             lines += paragraph(f"Note: {note}", "      ")
     lines += ["", *_health(c.samplers)]
@@ -240,19 +242,23 @@ def _side_by_side(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: order[row["name"]])
 
 
+def _cells(
+    methods: list[str], found: dict, name: str, digits: int, error: str = "", *, scale: float = 1.0, unit: str = ""
+) -> list[str]:
+    """One number a posterior, with its error where there is one."""
+    out = []
+    for method in methods:
+        value, spread = (found.get(method, {}).get(key, math.nan) for key in (name, error))
+        text = _fixed(scale * value, digits) + (unit if math.isfinite(value) else "")
+        out.append(text + (f"±{_fixed(scale * spread, digits)}" if math.isfinite(spread) and spread > 0 else ""))
+    return out
+
+
 def _sections(comparison: Any) -> list[tuple[str, list[tuple[str, list[str]]]]]:
     """Titles, and under each the lines: what it is, and a cell a posterior."""
     c, p = comparison, comparison.meta["num_parameters"]
 
-    def cells(found: dict, name: str, digits: int, error: str = "", scale: float = 1.0, unit: str = "") -> list[str]:
-        out = []
-        for method in c.samplers:
-            value = found.get(method, {}).get(name, math.nan)
-            text = _fixed(scale * value, digits) + (unit if math.isfinite(value) else "")
-            spread = found.get(method, {}).get(error, math.nan) if error else math.nan
-            out.append(text + (f"±{_fixed(scale * spread, digits)}" if math.isfinite(spread) and spread > 0 else ""))
-        return out
-
+    cells = partial(_cells, list(c.samplers))
     scored = min((d["num_rows"] for d in c.density.values()), default=0)
     sampled = f" by {scored} rows" if scored < c.meta["num_observations"] and c.meta["num_observations"] > 2000 else ""
     folds = max((d.get("num_folds", 0) for d in c.density.values()), default=0)

@@ -118,7 +118,7 @@ def label_free(
     """Quantities that no order of components changes: what they are, under EM (Q,), and in the draws (C, S, Q)."""
     described = [(f"{rank} weight", []) for rank in _ranks(fit.mixture.num_components)]
     described += [(f"overall {what}", [name]) for what in ("mean", "sd") for name in names]
-    em, draws = _invariants(fit.mixture), _invariants(posterior.mixture)
+    em, draws = invariant_values(fit.mixture), invariant_values(posterior.mixture)
     log_density = np.asarray(posterior.log_density, float)
     log_likelihood, em_log_density = log_density - priors[1], float(fit.log_likelihood) + priors[0]
     if posterior.prior is None and "log_likelihood" in posterior.stats:  # a model of one's own: its joint density is not known
@@ -140,6 +140,6 @@ def _ranks(k: int) -> list[str]:
     return ["largest", *(f"{i}{_ORDINALS.get(i, 'th')}-largest" for i in range(2, k + 1))]
 
 
-def _invariants(mixture: Mixture) -> np.ndarray:
+def invariant_values(mixture: Mixture) -> np.ndarray:
     """Sorted weights, means and sds of the features under the whole mixture, (..., K + 2 D)."""
     return np.concatenate(list(invariants(mixture).values()), -1)

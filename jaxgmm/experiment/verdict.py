@@ -79,7 +79,7 @@ def judge(
     if method not in INDEPENDENT:
         found += _sampling([*label_free, *(rows if identified else [])], sampler)
         found += _modes(sampler)
-    laplace = _laplace(rows if identified else [], sampler) if method != "bootstrap" else []
+    laplace = _laplace(compared, sampler) if method != "bootstrap" else []
     found += laplace if method == "laplace" else []
     if not identified:
         found.append(("labels not identified", f"The labels are not identified: {_labels(sampler)}. {_INSTEAD}"))
