@@ -99,7 +99,7 @@ def calibrate(
     Example:
         >>> import jax, jaxgmm
         >>> prior = jaxgmm.Prior(*map(jax.numpy.asarray, ([3.0], [0.0], 0.1, 5.0, [[3.0]])))
-        >>> options = dict(num_components=1, num_datasets=20, num_observations=5, num_draws=15)
+        >>> options = dict(num_components=1, num_datasets=20, num_observations=5, num_draws=31)
         >>> jaxgmm.calibrate(jax.random.key(0), prior, "gibbs", thin=1, num_warmup=5, **options).passed
         True
     """
