@@ -38,7 +38,7 @@ FLOORS = [
         *(
             f"experiment.{name}"
             for name in "rows joint scores page verdict compare blocks methods intervals quantities bands tables calibration protocol calibrate "
-            "design coverage study".split()
+            "design coverage replicates study".split()
         ),
         "reading",
         "io",

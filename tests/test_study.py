@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import binom, norm
 
 import jaxgmm
-from jaxgmm.experiment import study as module
+from jaxgmm.experiment import replicates, study as module
 from jaxgmm.experiment.coverage import rows_of
 
 B = 128
@@ -94,7 +94,7 @@ def test_resumes_to_the_same_bits(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(module, "_BLOCK", 8)
     whole = jaxgmm.coverage_study(jax.random.key(1), design)
-    run, calls = module._Batch.run, []
+    run, calls = replicates.Batch.run, []
 
     def dying(batch, method):
         calls.append(method)
@@ -102,7 +102,7 @@ def test_resumes_to_the_same_bits(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return run(batch, method)
 
-    monkeypatch.setattr(module._Batch, "run", dying)
+    monkeypatch.setattr(replicates.Batch, "run", dying)
     path = tmp_path / "study.npz"
     with pytest.raises(KeyboardInterrupt):
         jaxgmm.coverage_study(jax.random.key(1), design, path=path)
@@ -158,7 +158,7 @@ def test_estimates_take_the_order_of_the_truth():
     swapped = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf[::-1]]), truth)
     empty = jnp.zeros(2)
     fits = jaxgmm.Fit(swapped, empty, empty, empty[:, None], empty, jnp.array([0, 1]), jnp.zeros((2, 2), int))
-    ordered, failed = module._in_order(fits, truth, 100)
+    ordered, failed = replicates._in_order(fits, truth, 100)
     np.testing.assert_array_equal(ordered.mixture.means[1], truth.means)
     assert failed.tolist() == [False, True]
 
@@ -225,6 +225,7 @@ def test_toml(tmp_path):
         ("separations = []", "separations is empty"),
         ("separations = [1, 1]", "each once"),
         ("num_observations = [1]", "num_observations"),
+        ("num_components = 7", "at most 6"),
         ("methods = ['vi']", "'em', 'map', 'nuts'"),
         ("covariance_types = ['round']", "round"),
         ("probabilities = [90]", "between 0 and 1"),
