@@ -135,7 +135,9 @@ def test_for_programs(good, tmp_path):
 
 
 def test_the_page_fits(good, bad):
-    for page in (str(good), str(bad)):
+    many = [row | {"method": "of_" * 12, "probability": p} for row in good.coverage for p in np.linspace(0.1, 0.9, 9)]
+    fields = {name: getattr(good, name) for name in good.__dataclass_fields__}
+    for page in (str(good), str(bad), str(jaxgmm.Calibration(**(fields | {"coverage": many})))):
         assert max(map(len, page.splitlines())) <= 100
 
 

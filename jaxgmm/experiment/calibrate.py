@@ -87,7 +87,8 @@ def calibrate(
         intervals: probabilities of the central intervals whose coverage is counted.
         alpha: probability that a right method fails, over all quantities.
         batch_size: data sets side by side; None: up to 128, by their size.
-        path: of a file that keeps every batch: a killed calibration goes on from it, bitwise as if it had not been.
+        path: of a file that keeps every batch: a killed calibration goes on from it, bitwise as if it had not been. A function of
+            your own is told from another by its name alone.
         progress: a progress bar; None: on a terminal.
         **options: the method's own: num_warmup, num_chains (1 by default), ...
 
@@ -215,6 +216,7 @@ def _calibration(
         | _covered(found[f"{which}_covers"][:, q, i], found[f"{which}_defined"][:, i])
         for which, label in (("method", name), ("em", "em"))
         for i, entry in enumerate(entries)
+        if k > 1 or i  # the weight of one component is known
         for q, p in enumerate(protocol.intervals)
     ]
     ranks, ess = found["rank"][:, : len(names)], found["ess"][:, : len(names)]

@@ -219,10 +219,12 @@ def _ranks(calibration: Calibration) -> list[str]:
     for free, title in ((True, "  whatever the order of components"), (False, f"  {RULE}")):
         lines.append(title)
         lines += [_line(row) for row in calibration.rows if row["label_invariant"] == free]
+    lowest = min(row["ess_low"] for row in calibration.rows)
     explanation = (
         "gap: of the ranks' distribution function from the uniform one, where it is least probable; band: how far it may go "
-        "there; p: of ranks as uneven as these from a right method; ESS: median effective number of draws. means[k,d]: component "
-        "k, feature d."
+        "there; p: of ranks as uneven as these from a right method; ESS: median effective number of draws"
+        + (f", in one data set of 20 under {lowest:.0f}" if np.isfinite(lowest) else "")
+        + ". means[k,d]: component k, feature d."
     )
     return [*lines, *textwrap.wrap(explanation, WIDTH)]
 
@@ -245,7 +247,7 @@ def _coverage(calibration: Calibration) -> list[str]:
         f"{100 * max(row['error'] for row in calibration.coverage if row['probability'] == p):.1f}" for p in probabilities
     )
     said = f"Monte Carlo standard error: at most {', '.join(errors)} for intervals of {_percent(probabilities)} %."
-    said += " EM: from the information, on log-ratios of weights and log variances." * ("em" in methods)
+    said += " EM: its mode and the information there, on log-ratios of weights and log variances." * ("em" in methods)
     for method in methods:
         share = max(row["undefined"] for row in calibration.coverage if row["method"] == method)
         if share:
