@@ -49,8 +49,12 @@ def _program(recipe: tuple[str, str, tuple[float, ...]], structure: Any, leaves:
     one = _intervals_of if method in ESTIMATES else _draws_of
     function = one(method, json.loads(options), probabilities)
     width = _WIDTH * (1 if jax.default_backend() == "cpu" else _ACCELERATOR)
-    lanes = jax.jit(lambda *arrays: jax.lax.map(lambda a: function(*a), arrays, batch_size=width))
-    return lanes.lower(*jax.tree.unflatten(structure, leaves)).compile(_ONE_THREAD)
+
+    def lanes(*arrays: Any) -> dict[str, jax.Array]:
+        return jax.lax.map(lambda one: function(*one), arrays, batch_size=width)
+
+    # options given to `compile` have no effect here
+    return jax.jit(lanes, compiler_options=_ONE_THREAD).lower(*jax.tree.unflatten(structure, leaves)).compile()
 
 
 def _intervals_of(method: str, options: dict[str, Any], probabilities: tuple[float, ...]) -> Callable:
