@@ -39,8 +39,8 @@ FLOORS = [
     [
         *(
             f"experiment.{name}"
-            for name in "aside blocks rows joint contraction scores clustering verdict account against page compare methods intervals quantities "
-            "bands tables calibration protocol calibrate design coverage study".split()
+            for name in "aside blocks tables rows joint contraction scores clustering verdict account against page compare methods intervals "
+            "quantities bands calibration protocol calibrate design coverage replicates study".split()
         ),
         "reading",
         "io",

@@ -67,7 +67,7 @@ def test_finite_differences(faithful):
     np.testing.assert_allclose(found.lower[:, 1], 1 - found.upper[:, 0], rtol=1e-9)  # two weights mirror each other
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["full", "spherical"])
 def test_one_component(kind, x64):
     """K = 1: mean -+ z s / sqrt(N), variance exp(-+ z sqrt(2 / N)) (spherical: N D values); weight 1 is known."""
     x = np.random.default_rng(0).normal(size=(80, 2)) * [1, 3]

@@ -90,8 +90,8 @@ def render(rows: Sequence[Mapping[str, Any]], meta: Mapping[str, Any], probabili
     k, d, count = meta["num_components"], meta["num_features"], meta["num_datasets"]
     lines = ["Coverage study", "=============="]
     lines += paragraph(
-        f"data    {count} data sets a cell of {d} feature{'s' * (d > 1)}, from {k} component{'s' * (k > 1)} with unit variances, "
-        "neighbours as many standard deviations apart as 'apart' says",
+        f"data    {count} data sets a cell of {d} feature{'s' * (d > 1)}, from {k} component{'s' * (k > 1)} with unit "
+        "variances, neighbours as many standard deviations apart as 'apart' says",
         "        ",
     )
     fixed = "the data-scaled default" if meta["prior"] == "default" else "fixed"
@@ -118,11 +118,12 @@ def render(rows: Sequence[Mapping[str, Any]], meta: Mapping[str, Any], probabili
 
 def _notes(count: int) -> list[str]:
     return paragraph(
-        "N: observations a data set. em, map: Wald intervals; others: quantiles of draws, whose mean is the estimate. none: % of "
-        "data sets, on average over parameters, without an interval. failed: % whose EM did not converge or holds a spike, or "
-        "whose draws are not to be used. ms: milliseconds a data set, compilation apart, on the machine that made the row. "
-        f"Coverage has a Monte Carlo standard error of at most {50 / math.sqrt(count):.1f} points for one parameter; a column is the "
-        "average over its parameters, bias that of the parameter where it is largest. More is in .rows."
+        "N: observations a data set. em, map: Wald intervals; others: quantiles of draws, whose mean is the estimate. none: "
+        "% of data sets, on average over parameters, without an interval. failed: % whose EM did not converge or holds a "
+        "spike, or whose draws are not to be used. ms: milliseconds a data set, compilation and the fit that draws start from "
+        "apart, on the machine that made the row. Coverage has a Monte Carlo standard error of at most "
+        f"{50 / math.sqrt(count):.1f} points for one parameter; a column is the average over its parameters, bias that of the "
+        "parameter where it is largest. More is in .rows."
     )
 
 

@@ -24,6 +24,7 @@ from .methods import METHODS, as_method
 from .tables import plain
 
 ESTIMATES = {"em": False, "map": True}  # by Wald intervals: whether under the prior
+LARGEST = 6  # components that `relabel` puts in order inside jit
 _ESTIMATE_DEFAULTS = {"kind": "observed", "tol": 1e-10, "max_iter": 2000, "accelerate": True}
 DEFAULTS: dict[str, dict[str, Any]] = {
     "em": _ESTIMATE_DEFAULTS,
@@ -48,7 +49,7 @@ class Design:
         separations: distances between neighbouring components, in standard deviations within a component.
         num_observations: N of each data set.
         covariance_types: that are fitted, of "full", "tied", "diag", "spherical"; the truth is in all of them.
-        num_components: K.
+        num_components: K, at most 6.
         num_features: D.
         weights: K shares of the components, or None for equal ones.
         methods: "em", maximum likelihood with Wald intervals; "map", the same under the prior; "laplace", "bootstrap" (of the
@@ -202,6 +203,10 @@ def _check_numbers(design: Design) -> None:
         check_count(count, "num_observations", max(2, design.num_components))
     for name in ("num_components", "num_features", "num_datasets"):
         check_count(getattr(design, name), name)
+    if design.num_components > LARGEST:
+        raise ValueError(
+            f"num_components is {design.num_components}; at most {LARGEST} was expected, whose orders are all tried."
+        )
     check_probabilities(design.probabilities)
     if design.weights is not None:
         for weight in design.weights:

@@ -7,10 +7,10 @@ Wald intervals are taken where the estimate is nearer to normal, and mapped back
     variances    log v +- z se / v                           the interval of log sd is half as wide, and the same one
     covariances  off the diagonal as they are: s +- z se
 
-By the delta method, which at a maximum is exact: there the information of a function of the parameters needs its slope only. The
-log-ratio to the rest is the additive log-ratio of two components; with more it does not depend on which comes last. Sources: Wald
-(1943), Trans. Amer. Math. Soc. 54, 426-482; Aitchison (1986), The Statistical Analysis of Compositional Data; Meeker & Escobar
-(1995), Amer. Statist. 49, 48-53.
+By the delta method, which at a maximum is exact: there the information of a function of the parameters needs its slope only.
+The log-ratio to the rest is the additive log-ratio of two components; with more it does not depend on which comes last.
+Sources: Wald (1943), Trans. Amer. Math. Soc. 54, 426-482; Aitchison (1986), The Statistical Analysis of Compositional Data;
+Meeker & Escobar (1995), Amer. Statist. 49, 48-53.
 """
 
 from __future__ import annotations
