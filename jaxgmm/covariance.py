@@ -20,12 +20,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import gammaln, multigammaln
+
+from .linalg import cholesky, invert_lower
 
 TYPES = ("full", "tied", "diag", "spherical")
 einsum = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)  # TF32 is 1e-3 relative: not enough for EM
-_SMALL = 4  # up to this D the factorisation is written out: elementwise, so that it batches well under vmap
+_SMALL = 4  # up to this D products are written out: elementwise, so that they batch well under vmap
 
 
 def is_dense(covariance_type: str) -> bool:
@@ -81,38 +82,6 @@ def factorize(covariances: jax.Array, covariance_type: str, num_features: int) -
         repeats = num_features // covariances.shape[-1]  # a spherical variance stands for D of them
         half_log_det = repeats * jnp.log(lower).sum(-1)
     return Factors(lower, whitener, half_log_det)
-
-
-def cholesky(matrices: jax.Array) -> jax.Array:
-    """Lower Cholesky factors (..., D, D); NaN where a matrix is not positive definite."""
-    d = matrices.shape[-1]
-    if d > _SMALL:
-        return jnp.linalg.cholesky(matrices)
-    rows = [[None] * d for _ in range(d)]
-    for j in range(d):
-        pivot = matrices[..., j, j] - sum(rows[j][i] ** 2 for i in range(j))
-        rows[j][j] = jnp.sqrt(jnp.where(pivot > 0, pivot, jnp.nan))
-        for i in range(j + 1, d):
-            rows[i][j] = (matrices[..., i, j] - sum(rows[i][m] * rows[j][m] for m in range(j))) / rows[j][j]
-    return _assemble_lower(rows)
-
-
-def invert_lower(lower: jax.Array) -> jax.Array:
-    """Inverses of lower triangular matrices (..., D, D)."""
-    d = lower.shape[-1]
-    if d > _SMALL:
-        return solve_triangular(lower, jnp.broadcast_to(jnp.eye(d, dtype=lower.dtype), lower.shape), lower=True)
-    rows = [[None] * d for _ in range(d)]
-    for j in range(d):
-        rows[j][j] = 1 / lower[..., j, j]
-        for i in range(j + 1, d):
-            rows[i][j] = -sum(lower[..., i, m] * rows[m][j] for m in range(j, i)) * (1 / lower[..., i, i])
-    return _assemble_lower(rows)
-
-
-def _assemble_lower(rows: list) -> jax.Array:
-    zero = jnp.zeros_like(rows[0][0])
-    return jnp.stack([jnp.stack([v if v is not None else zero for v in row], -1) for row in rows], -2)
 
 
 def whiten(whitener: jax.Array, x: jax.Array, covariance_type: str) -> jax.Array:

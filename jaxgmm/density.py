@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import covariance
+from . import covariance, linalg
 from .checks import as_data, as_float_array, check_count, check_key
 from .mixture import Mixture, check_mixture
 
@@ -181,13 +181,11 @@ def condition(mixture: Mixture, dims: Sequence[int] | int, values: Any) -> Mixtu
     weights = responsibilities(marginal(mixture, known), values[None])[..., 0, :]  # (..., K)
     means, covariances = mixture.means[..., rest], _keep(mixture, rest)
     if covariance.is_dense(mixture.covariance_type):
-        lower = covariance.cholesky(_keep(mixture, known))
+        lower = linalg.cholesky(_keep(mixture, known))
         cross = mixture.covariances[..., known, :][..., rest]  # (..., K | 1, known, rest)
-        half = jax.scipy.linalg.solve_triangular(lower, cross, lower=True)
-        deviation = jnp.expand_dims(values - mixture.means[..., known], -1)
-        shift = jax.scipy.linalg.solve_triangular(
-            jnp.broadcast_to(lower, (*deviation.shape[:-1], len(known))), deviation, lower=True
-        )
+        whitener = linalg.invert_lower(lower)
+        half = covariance.multiply(whitener, cross)
+        shift = covariance.multiply(whitener, jnp.expand_dims(values - mixture.means[..., known], -1))
         means = means + (jnp.swapaxes(half, -1, -2) @ shift)[..., 0]
         covariances = covariances - jnp.swapaxes(half, -1, -2) @ half
     return Mixture(weights, means, covariances, mixture.covariance_type)

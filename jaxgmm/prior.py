@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import gammaln
 
-from . import covariance
+from . import covariance, linalg
 from .checks import (
     as_data,
     as_float_array,
@@ -346,7 +346,7 @@ def sample_prior(
             lower = covariance.factorize(covariances, covariance_type, d).lower
             noise = covariance.transform(lower, noise, covariance_type) / jnp.sqrt(prior.mean_precision)
         else:
-            noise = noise @ covariance.cholesky(prior.mean_covariance).T
+            noise = noise @ linalg.cholesky(prior.mean_covariance).T
         means = prior.mean + noise
         return Mixture(weights, means, covariances, covariance_type)
 
@@ -410,8 +410,8 @@ def _log_means(mixture: Mixture, factors: covariance.Factors, prior: Prior | Ind
         z = covariance.transform(factors.whitener, deviation, mixture.covariance_type)  # (..., K, D)
         density = d / 2 * jnp.log(kappa / (2 * math.pi)) - factors.half_log_det - kappa / 2 * (z**2).sum(-1)
     else:
-        lower = covariance.cholesky(prior.mean_covariance)
-        z = deviation @ jnp.swapaxes(covariance.invert_lower(lower), -1, -2)
+        lower = linalg.cholesky(prior.mean_covariance)
+        z = deviation @ jnp.swapaxes(linalg.invert_lower(lower), -1, -2)
         density = -d / 2 * math.log(2 * math.pi) - jnp.log(jnp.diagonal(lower)).sum() - (z**2).sum(-1) / 2
     return jnp.where(present, density, 0).sum(-1)
 

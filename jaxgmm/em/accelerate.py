@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .. import covariance
+from .. import covariance, linalg
 from ..mixture import Mixture
 
 DEPTH = 4  # differences remembered; 10 took more steps over random problems, and so did forgetting them at a refusal
@@ -97,7 +97,7 @@ def extrapolate(memory: Memory, current: Mixture, stepped: Mixture, scale: Mixtu
     used = jnp.arange(DEPTH) < filled
     trace = jnp.where(jnp.trace(gram) > 0, jnp.trace(gram), 1)
     gram = jnp.where(used[:, None] & used, gram, 0) + jnp.diag(jnp.where(used, _ridge(gram.dtype) * trace, 1))
-    mixing = jnp.where(used, jnp.linalg.solve(gram, jnp.where(used, residuals @ residual, 0)), 0)
+    mixing = jnp.where(used, linalg.solve(gram, jnp.where(used, residuals @ residual, 0)[:, None])[:, 0], 0)
     vector = image - mixing @ (points + residuals)
     slow = residual @ residual > _SLOW**2 * (memory.last_residual @ memory.last_residual)
     ready = (memory.patience <= 0) & (filled > 0) & slow & jnp.isfinite(vector).all()

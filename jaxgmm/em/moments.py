@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import covariance
+from .. import covariance, linalg
 from ..checks import as_data, as_sample_weight, check_count, check_number
 from ..mixture import Mixture, check_mixture
 from ..prior import IndependentPrior, Prior, check_prior, covariance_prior
@@ -272,7 +272,7 @@ def _mean_given_covariance(mixture: Mixture, count: jax.Array, mean: jax.Array, 
     k, d = mixture.num_components, mixture.num_features
     sigma = covariance.to_dense(mixture.covariances, mixture.covariance_type, k, d)
     weighted = count[:, None, None] * prior.mean_covariance
-    whitener = covariance.invert_lower(covariance.cholesky(weighted + sigma))
+    whitener = linalg.invert_lower(linalg.cholesky(weighted + sigma))
     z = covariance.transform(whitener, mean - prior.mean, "full")
     return prior.mean + covariance.transform(weighted, covariance.transform(jnp.swapaxes(whitener, -1, -2), z, "full"), "full")
 

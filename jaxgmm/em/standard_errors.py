@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .. import covariance
+from .. import covariance, linalg
 from ..checks import as_data, as_sample_weight, check_choice, check_rows_finite
 from ..density import log_prob
 from ..mixture import Mixture
@@ -174,11 +174,12 @@ def _standard_errors(
 def _invert(information: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The inverse, by a Cholesky factorisation in units where the diagonal is one, and how that went."""
     scale = jnp.sqrt(jnp.where(jnp.diagonal(information) > 0, jnp.diagonal(information), 1))
-    lower = jnp.linalg.cholesky(information / scale[:, None] / scale)
+    lower = linalg.cholesky(information / scale[:, None] / scale)
     pivots = jnp.diagonal(lower) ** 2
     definite = (jnp.diagonal(information) > 0).all() & (pivots > 100 * len(scale) * jnp.finfo(scale.dtype).eps).all()
     finite = jnp.isfinite(information).all()
-    inverse = jax.scipy.linalg.cho_solve((lower, True), jnp.diag(1 / scale)) / scale[:, None]
+    whitener = linalg.invert_lower(lower) / scale
+    inverse = covariance.einsum("ki,kj->ij", whitener, whitener)
     status = jnp.where(
         finite, jnp.where(definite, InformationStatus.OK, InformationStatus.SINGULAR), InformationStatus.NONFINITE
     )

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import covariance
+from .. import covariance, linalg
 from ..mixture import Mixture
 from ..prior import HalfNormal, IndependentPrior, Prior, covariance_prior, sample_prior
 from .rows import entries, values
@@ -100,7 +100,7 @@ def _assemble(prior: Any, weights: jax.Array, gammas: jax.Array, normals: jax.Ar
         if isinstance(prior, Prior):
             steps = covariance.transform(root, noise, kind) / jnp.sqrt(prior.mean_precision)
         else:
-            steps = noise @ covariance.cholesky(prior.mean_covariance).T
+            steps = noise @ linalg.cholesky(prior.mean_covariance).T
         return prior.mean + steps, covariance.from_factor(root, kind)
 
     return Mixture(weights, *jax.vmap(one)(gammas, normals, noise), kind)

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .. import linalg
 from ..mixture import Mixture, num_parameters
 from ..posterior.bridge import MIN_EIGENVALUE, Bridge, Problem, from_standard, make_space, prepare, to_standard
 
@@ -56,7 +57,7 @@ def chart(problem: Problem, bridge: Bridge, draws: Mixture, u: jax.Array) -> tup
     z = jax.vmap(lambda draw: space.flatten(to_standard(draw, problem)))(draws)
     back = bridge.mode + jnp.matmul(u, bridge.root.T, precision="highest")
     mixtures = from_standard(jax.vmap(lambda one: space.unflatten(one)[0])(back), problem)
-    return jnp.linalg.solve(bridge.root, (z - bridge.mode).T).T, mixtures
+    return linalg.solve(bridge.root, (z - bridge.mode).T).T, mixtures
 
 
 def gaussian_kl(mean: Any, cov: Any, other_mean: Any, other_cov: Any) -> float:

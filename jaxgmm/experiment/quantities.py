@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .. import covariance
+from .. import covariance, linalg
 from ..density import log_prob
 from ..mixture import Mixture
 from ..prior import IndependentPrior, Prior, covariance_prior, log_prior
@@ -136,4 +136,4 @@ def _log_det_covariance(mixture: Mixture) -> jax.Array:
     deviation = mixture.means - (mixture.weights[..., None] * mixture.means).sum(-2, keepdims=True)
     whole = within + deviation[..., :, None] * deviation[..., None, :]
     whole = (mixture.weights[..., None, None] * whole).sum(-3)
-    return 2 * jnp.log(jnp.diagonal(covariance.cholesky(whole), axis1=-2, axis2=-1)).sum(-1)
+    return 2 * jnp.log(jnp.diagonal(linalg.cholesky(whole), axis1=-2, axis2=-1)).sum(-1)

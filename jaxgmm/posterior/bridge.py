@@ -25,7 +25,7 @@ from numpyro import handlers
 from numpyro.distributions import biject_to
 from numpyro.infer.util import potential_energy
 
-from .. import covariance
+from .. import covariance, linalg
 from ..density import responsibilities
 from ..em.kernels import sum_over_chunks
 from ..mixture import Mixture
@@ -162,7 +162,7 @@ def log_likelihoods(weights: jax.Array, means: jax.Array, lower: jax.Array, y: j
     """
     d = y.shape[1]
     dense = covariance.is_dense(covariance_type)
-    whitener = covariance.invert_lower(lower) if dense else 1 / lower
+    whitener = linalg.invert_lower(lower) if dense else 1 / lower
     diagonal = jnp.diagonal(lower, axis1=-2, axis2=-1) if dense else lower
     half_log_det = d // diagonal.shape[-1] * jnp.log(diagonal).sum(-1)  # (K | 1,)
     home = covariance.transform(whitener, means, covariance_type)
@@ -274,7 +274,7 @@ def find_mode(space: Space, z: jax.Array, work: int) -> _Newton:
         value, gradient, hessian = derivatives(proposal)
         finite = jnp.isfinite(value) & jnp.isfinite(hessian.sum() + gradient.sum())
         accept = finite & (value <= state.value)
-        values, vectors = jnp.linalg.eigh(jnp.where(finite, hessian, jnp.eye(space.size, dtype=z.dtype)))
+        values, vectors = linalg.eigh(jnp.where(finite, hessian, jnp.eye(space.size, dtype=z.dtype)))
         along = vectors.T @ gradient
         direction = vectors @ (along / jnp.maximum(abs(values), MIN_EIGENVALUE))
         new = _Newton(
@@ -304,7 +304,7 @@ def find_mode(space: Space, z: jax.Array, work: int) -> _Newton:
 def mode_and_curvature(space: Space, z: jax.Array, problem: Problem, start: Mixture) -> tuple[_Newton, jax.Array, jax.Array]:
     """Newton from z; the root (P, P) of the inverse information there, held off infinity; the smallest eigenvalue ()."""
     newton = find_mode(space, z, space.size * _work(problem, start))
-    values, vectors = jnp.linalg.eigh(newton.hessian)
+    values, vectors = linalg.eigh(newton.hessian)
     # the symmetric root: no sign or order of eigenvectors is in it
     root = covariance.einsum("ij,kj->ik", vectors / jnp.sqrt(jnp.maximum(abs(values), MIN_EIGENVALUE)), vectors)
     return newton, root, values.min(initial=jnp.inf)

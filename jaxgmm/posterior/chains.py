@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from numpyro.infer import MCMC, NUTS
 
+from .. import linalg
 from ..density import log_prob
 from ..mixture import Mixture
 from .bridge import Bridge, Problem, chain_starts, from_standard, log_volume, make_space, reference_total
@@ -110,7 +111,7 @@ def _starts(
         starts = custom_starts(key, model, bridge, problem, num_chains)
     if others is None:
         return starts
-    return jnp.concatenate([starts, jnp.linalg.solve(bridge.root, (others.mode - bridge.mode).T).T])
+    return jnp.concatenate([starts, linalg.solve(bridge.root, (others.mode - bridge.mode).T).T])
 
 
 def _report(
@@ -151,7 +152,7 @@ def _report_others(
     )(invariants[:, num_chains:])
 
     def log_mass(one: Bridge) -> jax.Array:  # Laplace's, up to a constant
-        return jnp.linalg.slogdet(one.root)[1] - target.potential(one.mode)
+        return jnp.log(linalg.eigh(one.root)[0]).sum() - target.potential(one.mode)
 
     share = jax.nn.sigmoid(jax.vmap(log_mass)(others) - log_mass(bridge))
     stats = {"other_log_density": invariants[0, num_chains:], "other_rhat": rhat, "other_share": share}

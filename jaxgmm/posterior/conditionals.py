@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .. import covariance
+from .. import covariance, linalg
 from ..em.kernels import sum_over_chunks
 from ..mixture import Mixture
 from ..prior import IndependentPrior, Prior, covariance_prior
@@ -152,8 +152,8 @@ def _draw_free_means(
     k, d = noise.shape
     whitener = covariance.to_dense(factors.whitener, kind, k, d)
     precision = covariance.from_factor(jnp.swapaxes(whitener, -1, -2), "full")
-    of_prior = covariance.invert_lower(covariance.cholesky(prior.mean_covariance))
+    of_prior = linalg.invert_lower(linalg.cholesky(prior.mean_covariance))
     weighted = groups.count[:, None, None] * precision
-    root = covariance.invert_lower(covariance.cholesky(weighted + covariance.from_factor(of_prior.T, "full")))
+    root = linalg.invert_lower(linalg.cholesky(weighted + covariance.from_factor(of_prior.T, "full")))
     z = covariance.transform(root, covariance.transform(weighted, groups.mean - prior.mean, "full"), "full")
     return prior.mean + covariance.transform(jnp.swapaxes(root, -1, -2), z + noise, "full")

@@ -20,7 +20,7 @@ from numpyro import handlers
 from numpyro.distributions import biject_to
 from numpyro.infer.util import compute_log_probs
 
-from .. import covariance
+from .. import covariance, linalg
 from ..density import responsibilities
 from ..mixture import Mixture
 from .bridge import Bridge, Problem, build_bridge, chain_starts
@@ -210,7 +210,7 @@ def _site_values(mixture: Mixture) -> dict[str, jax.Array]:
     values = {name: getattr(mixture, name) for name in _NAMES}
     if not covariance.is_dense(mixture.covariance_type):
         return values | {"variances": mixture.covariances, "scales": jnp.sqrt(mixture.covariances)}
-    lower = jnp.linalg.cholesky(mixture.covariances)
+    lower = linalg.cholesky(mixture.covariances)
     scales = jnp.sqrt(jnp.diagonal(mixture.covariances, axis1=-2, axis2=-1))
     return values | {"scale_tril": lower, "scales": scales, "corr_tril": lower / scales[..., None]}
 

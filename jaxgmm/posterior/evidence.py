@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .. import linalg
 from ..checks import as_data, as_sample_weight, caller_warns, check_count, check_key, check_rows_finite, is_traced
 from ..em.moments import e_step, m_step
 from ..mixture import Mixture
@@ -306,7 +307,7 @@ def _first_proposal(space: Space, labels: Labellings, seeds: Mixture, problem: P
     def look(seed: Mixture) -> tuple[jax.Array, ...]:
         newton, root, _ = mode_and_curvature(space, space.flatten(labels.canonical(seed)), problem, seed)
         # minus infinity: a seed without density led nowhere
-        mass = jnp.where(jnp.isfinite(newton.value), jnp.linalg.slogdet(root)[1] - newton.value, -jnp.inf)
+        mass = jnp.where(jnp.isfinite(newton.value), jnp.log(linalg.eigh(root)[0]).sum() - newton.value, -jnp.inf)
         return newton.z, root, mass
 
     center, root, mass = jax.lax.map(look, seeds)

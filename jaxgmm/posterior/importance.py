@@ -17,7 +17,7 @@ from jax.flatten_util import ravel_pytree
 from jax.nn import log_sigmoid, logsumexp
 from jax.scipy.special import gammaln
 
-from .. import covariance
+from .. import covariance, linalg
 from ..mixture import Mixture
 from .bridge import Space
 
@@ -41,7 +41,7 @@ class Proposal(NamedTuple):
 
 def make_proposal(log_weight: jax.Array, center: jax.Array, scale: jax.Array) -> Proposal:
     """From weights, centers and positive definite scales, held off singularity."""
-    values, vectors = jnp.linalg.eigh(scale)
+    values, vectors = linalg.eigh(scale)
     values = jnp.sqrt(jnp.maximum(values, _FLATTEST * values.max(-1, keepdims=True)))[:, None, :]
     inverse = jnp.swapaxes(vectors / values, -1, -2)
     log_weight = jnp.logaddexp(log_weight + math.log1p(-_FLOOR), math.log(_FLOOR / len(log_weight)))
@@ -125,7 +125,7 @@ def make_labellings(space: Space, start: Mixture, concentration: jax.Array) -> L
             return logsumexp(jnp.where(possible, everywhere, -jnp.inf)) - jnp.log(possible.sum())
 
         return Labellings(_in_batches(average, len(orders)), lambda mixture: mixture)
-    axis = jnp.linalg.eigh(jnp.cov(start.means.T, aweights=start.weights).reshape(start.num_features, -1))[1][:, -1]
+    axis = linalg.eigh(jnp.cov(start.means.T, aweights=start.weights).reshape(start.num_features, -1))[1][:, -1]
     earlier = jnp.tril(same, -1)
     log_count = jnp.log(1 + earlier.sum(-1)).sum()
 

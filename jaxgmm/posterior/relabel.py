@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import covariance
+from .. import covariance, linalg
 from ..checks import as_data, as_sample_weight, check_choice, check_rows_finite, is_traced
 from ..density import responsibilities
 from ..mixture import Mixture
@@ -154,7 +154,7 @@ def _divergences(draws: Mixture, reference: Mixture) -> jax.Array:
     tiny = jnp.finfo(draws.weights.dtype).tiny
 
     def roots(mixture: Mixture) -> jax.Array:
-        return covariance.cholesky(covariance.to_dense(mixture.covariances, mixture.covariance_type, k, d))
+        return linalg.cholesky(covariance.to_dense(mixture.covariances, mixture.covariance_type, k, d))
 
     def log_weights(mixture: Mixture) -> jax.Array:
         return jnp.log(jnp.maximum(mixture.weights, tiny))
@@ -166,7 +166,7 @@ def _divergences(draws: Mixture, reference: Mixture) -> jax.Array:
 
     def one(draw: Mixture) -> jax.Array:
         lower = roots(draw)
-        whitener = covariance.invert_lower(lower)
+        whitener = linalg.invert_lower(lower)
         spread = covariance.einsum("kab,jbc->jkac", whitener, own)
         shift = covariance.einsum("kab,jkb->jka", whitener, reference.means[:, None] - draw.means)
         difference = half_log_dets(lower) - half_log_dets(own)[:, None]
