@@ -73,15 +73,16 @@ class Factors(NamedTuple):
 def factorize(covariances: jax.Array, covariance_type: str, num_features: int) -> Factors:
     """Cholesky factors, their inverses and half log-determinants. Not positive definite gives NaN, never an error."""
     if is_dense(covariance_type):
-        lower = cholesky(covariances)
-        whitener = invert_lower(lower)
-        half_log_det = jnp.log(jnp.diagonal(lower, axis1=-2, axis2=-1)).sum(-1)
-    else:
-        lower = jnp.sqrt(jnp.where(covariances > 0, covariances, jnp.nan))
-        whitener = 1 / lower
-        repeats = num_features // covariances.shape[-1]  # a spherical variance stands for D of them
-        half_log_det = repeats * jnp.log(lower).sum(-1)
-    return Factors(lower, whitener, half_log_det)
+        return complete(cholesky(covariances), covariance_type, num_features)
+    return complete(jnp.sqrt(jnp.where(covariances > 0, covariances, jnp.nan)), covariance_type, num_features)
+
+
+def complete(lower: jax.Array, covariance_type: str, num_features: int) -> Factors:
+    """The factors, where Cholesky factors or standard deviations are known."""
+    if is_dense(covariance_type):
+        return Factors(lower, invert_lower(lower), jnp.log(jnp.diagonal(lower, axis1=-2, axis2=-1)).sum(-1))
+    repeats = num_features // lower.shape[-1]  # a spherical variance stands for D of them
+    return Factors(lower, 1 / lower, repeats * jnp.log(lower).sum(-1))
 
 
 def whiten(whitener: jax.Array, x: jax.Array, covariance_type: str) -> jax.Array:

@@ -10,8 +10,9 @@ from numpyro.infer.util import log_density, potential_energy
 
 import jaxgmm
 from conftest import KINDS, assert_mixtures_close, random_data, random_mixture, random_prior, random_weight
+from jaxgmm import covariance
 from jaxgmm.posterior import bridge
-from jaxgmm.posterior.model import model, sites_of
+from jaxgmm.posterior.model import model, root_of, sites_of
 from test_model import independent_prior
 
 
@@ -26,8 +27,8 @@ def lean_and_numpyros(kind, d):
 
     def lean(sites):
         sites = on_simplex(sites)
-        lower = sites["scale_tril"] if "scale_tril" in sites else jnp.sqrt(sites["variances"])
-        return bridge.log_likelihood(sites["weights"], sites["means"], lower, problem, None, kind)
+        factors = covariance.complete(root_of(sites, kind), kind, d)
+        return bridge.log_likelihood(sites["weights"], sites["means"], factors, problem, None, kind)
 
     def numpyros(sites):
         sites = on_simplex(sites)
@@ -50,11 +51,11 @@ def test_lean_likelihood_is_numpyros(kind, d, x64):
 def test_chunks_change_nothing(monkeypatch, x64):
     """A likelihood in pieces, gradients recomputed, is the likelihood."""
     mixture, x, weight = random_mixture(0, "full", 2, 2), jnp.asarray(random_data(0, 50, 2)), jnp.asarray(random_weight(0, 50))
-    lower = jnp.linalg.cholesky(mixture.covariances)
+    factors = covariance.factorize(mixture.covariances, "full", 2)
     problem = bridge.Problem(x, weight, None, jnp.zeros(2), jnp.ones(2))
 
     def value(means):
-        return bridge.log_likelihood(mixture.weights, means, lower, problem, None, "full")
+        return bridge.log_likelihood(mixture.weights, means, factors, problem, None, "full")
 
     whole = jax.jit(jax.value_and_grad(value))(mixture.means)
     jax.clear_caches()
@@ -112,6 +113,27 @@ def test_mode_is_the_unconstrained_one(x64):
     assert bool(built.sound) and float(built.khat) < 0.7
     np.testing.assert_allclose(built.counts.sum(), 272)
     assert abs(bridge.from_standard(space.unflatten(built.mode)[0], problem).means - start.means).max() > 1e-4
+
+
+@pytest.mark.parametrize("half_normal", (None, False, True))
+@pytest.mark.parametrize("kind, d", [("full", 5), ("tied", 2), ("diag", 2), ("spherical", 2), ("full", 1)])
+def test_potential_is_numpyros(kind, d, half_normal, x64):
+    """The whole potential in unconstrained space, with every family of priors: value and gradient, up to the reference."""
+    prior = random_prior(4, kind, 2, d) if half_normal is None else independent_prior(kind, 2, d, half_normal)
+    start = random_mixture(4, kind, 2, d)
+    problem = bridge.Problem(jnp.asarray(random_data(4, 20, d)), None, prior, jnp.zeros(d), jnp.ones(d))
+
+    @jax.jit
+    def both(z):
+        space = bridge.make_space(problem, start)
+        options = {"num_components": 2, "covariance_type": kind}
+        theirs = lambda z: potential_energy(model, (problem.y, prior), options, space.unravel(z))  # noqa: E731
+        origin = bridge.reference_total(problem, start)
+        return [jax.value_and_grad(f)(space.flatten(start) + z) for f in (space.potential, lambda z: theirs(z) + origin)]
+
+    (value, gradient), (expected, slope) = both(0.1)
+    np.testing.assert_allclose(value, expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(gradient, slope, rtol=1e-8, atol=1e-8)
 
 
 def test_constant_column_takes_the_priors_size():

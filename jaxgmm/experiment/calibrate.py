@@ -149,25 +149,11 @@ def _one(protocol: Protocol, key: jax.Array, prior: Prior | IndependentPrior) ->
     widened = [p * (protocol.num_draws + 1) / (protocol.num_draws - 1) for p in protocol.intervals]
     for name, ends in {
         "method": draw_intervals(free_entries(in_order(drawn)), widened),
-        "em": wald_intervals(in_order(_after(draws, em.mixture)), x, mode_prior, protocol.intervals),
+        "em": wald_intervals(in_order(em.mixture), x, mode_prior, protocol.intervals),
     }.items():
         found[f"{name}_covers"] = (ends.lower <= true_entries) & (true_entries <= ends.upper)
         found[f"{name}_defined"] = ends.defined
     return found
-
-
-def _after(draws: Mixture, mixture: Mixture) -> Mixture:
-    """The mixture, to the compiler a function of the draws, so that its standard errors wait for them.
-
-    Batched triangular solves that run at the same time, here and in a method's Newton steps, share XLA's pool of threads, and on
-    two cores each waits forever for the other (jaxlib 0.10, lapack_strsm_ffi).
-    """
-    return Mixture(
-        jnp.where(draws.weights.sum() < 0, jnp.nan, mixture.weights),
-        mixture.means,
-        mixture.covariances,
-        mixture.covariance_type,
-    )
 
 
 def _thinned(posterior: Posterior, protocol: Protocol) -> Mixture:

@@ -31,9 +31,6 @@ from .rows import free_entries
 
 _SHARD = 64  # data sets in one run of a program, at most
 _WIDTH, _ACCELERATOR = 8, 4  # data sets side by side on a CPU, and times as many elsewhere: one has thousands of draws in hand
-# batched triangular solves at the same time can wait for each other forever in XLA's pool of threads (jaxlib 0.10): programs
-# keep to one thread each, and run one after the other
-_ONE_THREAD = {"xla_cpu_multi_thread_eigen": False}
 _NOT_TO_BE_USED = (PosteriorStatus.ALL_DIVERGENT, PosteriorStatus.NONFINITE, PosteriorStatus.SINGULAR)
 
 
@@ -51,8 +48,7 @@ def _program(recipe: tuple[str, str, tuple[float, ...]], structure: Any, leaves:
     def lanes(*arrays: Any) -> dict[str, jax.Array]:
         return jax.lax.map(lambda one: function(*one), arrays, batch_size=width)
 
-    # options given to `compile` have no effect here
-    return jax.jit(lanes, compiler_options=_ONE_THREAD).lower(*jax.tree.unflatten(structure, leaves)).compile()
+    return jax.jit(lanes).lower(*jax.tree.unflatten(structure, leaves)).compile()
 
 
 def _intervals_of(method: str, options: dict[str, Any], probabilities: tuple[float, ...]) -> Callable:
@@ -176,7 +172,7 @@ def _default_priors(x: jax.Array, num_components: int, covariance_type: str) -> 
     return jax.vmap(partial(default_prior, num_components=num_components, covariance_type=covariance_type))(x)
 
 
-@partial(jax.jit, static_argnums=2, compiler_options=_ONE_THREAD)
+@partial(jax.jit, static_argnums=2)
 def _in_order(fits: Fit, truth: Mixture, count: int) -> tuple[Fit, jax.Array]:
     failed = (fits.status != Status.CONVERGED) | has_spike(fits, jnp.asarray(count, fits.objective.dtype))
 

@@ -19,19 +19,17 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpyro
 from jax.flatten_util import ravel_pytree
 from numpyro import handlers
 from numpyro.distributions import biject_to
-from numpyro.infer.util import potential_energy
 
 from .. import covariance, linalg
 from ..density import responsibilities
 from ..em.kernels import sum_over_chunks
 from ..mixture import Mixture
-from ..prior import HalfNormal, IndependentPrior, InverseGamma, Prior, covariance_prior
+from ..prior import HalfNormal, IndependentPrior, InverseGamma, Prior, covariance_prior, log_prior_factored
 from .diagnostics import pareto_k
-from .model import mixture_of, parameters, sites_of
+from .model import mixture_of, parameters, root_of, sites_of
 
 MIN_EIGENVALUE = 1e-2  # of the information: a standard deviation of 10 in logits or logarithms is none
 MAX_KHAT = 0.7  # Vehtari et al. (2024)
@@ -155,30 +153,32 @@ def log_volume(problem: Problem, covariance_type: str, num_components: int) -> j
     return -(total + num_components) * log_scale - log_factor[tuple(map(jnp.array, free))].sum()
 
 
-def log_likelihoods(weights: jax.Array, means: jax.Array, lower: jax.Array, y: jax.Array, covariance_type: str) -> jax.Array:
+def log_likelihoods(
+    weights: jax.Array, means: jax.Array, factors: covariance.Factors, y: jax.Array, covariance_type: str
+) -> jax.Array:
     """log p(y_n) by whitened matrix products, (N,): NumPyro's MixtureSameFamily, equal in value and gradient, and leaner.
 
-    weights (K,), means (K, D), lower: Cholesky factors or standard deviations, y (N, D).
+    weights (K,), means (K, D), y (N, D).
     """
-    d = y.shape[1]
-    dense = covariance.is_dense(covariance_type)
-    whitener = linalg.invert_lower(lower) if dense else 1 / lower
-    diagonal = jnp.diagonal(lower, axis1=-2, axis2=-1) if dense else lower
-    half_log_det = d // diagonal.shape[-1] * jnp.log(diagonal).sum(-1)  # (K | 1,)
-    home = covariance.transform(whitener, means, covariance_type)
-    z = covariance.whiten(whitener, y.T, covariance_type) - home[:, :, None]  # (K, D, N)
-    joint = (jnp.log(weights) - half_log_det - d / 2 * math.log(2 * math.pi))[:, None] - 0.5 * (z**2).sum(1)
-    return jax.nn.logsumexp(joint, axis=0)
+    home = covariance.transform(factors.whitener, means, covariance_type)
+    z = covariance.whiten(factors.whitener, y.T, covariance_type) - home[:, :, None]  # (K, D, N)
+    constant = jnp.log(weights) - factors.half_log_det - y.shape[1] / 2 * math.log(2 * math.pi)
+    return jax.nn.logsumexp(constant[:, None] - 0.5 * (z**2).sum(1), axis=0)
 
 
 def log_likelihood(
-    weights: jax.Array, means: jax.Array, lower: jax.Array, problem: Problem, reference: jax.Array | None, covariance_type: str
+    weights: jax.Array,
+    means: jax.Array,
+    factors: covariance.Factors,
+    problem: Problem,
+    reference: jax.Array | None,
+    covariance_type: str,
 ) -> jax.Array:
     """sum_n w_n (log p(y_n) - reference_n), (): the reference keeps sums near zero, where float32 is fine."""
 
     def piece(rows: tuple, w: jax.Array) -> jax.Array:
         y, origin = rows
-        difference = log_likelihoods(weights, means, lower, y, covariance_type) - origin
+        difference = log_likelihoods(weights, means, factors, y, covariance_type) - origin
         return jnp.where(w > 0, w * difference, 0).sum()
 
     origin = jnp.zeros(len(problem.y), problem.y.dtype) if reference is None else reference
@@ -197,43 +197,49 @@ class Space(NamedTuple):
 
 
 def make_space(problem: Problem, start: Mixture) -> Space:
-    """Potential and transforms, by NumPyro, with the lean likelihood in the place of the observed site."""
+    """NumPyro's transforms of its model's sites, and the model's potential in our own densities, equal in value and gradient.
+
+    NumPyro's own densities solve with several stacks of matrices at a time: see `linalg`.
+    """
     kind, (k, d) = start.covariance_type, start.means.shape
     shape = {"num_components": k, "num_features": d, "covariance_type": kind}
     prior = problem.prior
     trace = handlers.trace(handlers.seed(partial(parameters, prior, **shape), jax.random.key(0))).get_trace()
     transforms = {name: biject_to(site["fn"].support) for name, site in trace.items() if site["type"] == "sample"}
-    lower = covariance.factorize(start.covariances, kind, d).lower
-    reference = jax.lax.stop_gradient(log_likelihoods(start.weights, start.means, lower, problem.y, kind))
-
-    def lean_model() -> None:
-        numpyro.factor("x", log_likelihood(*parameters(prior, **shape), problem, reference, kind))
+    factors = covariance.factorize(start.covariances, kind, d)
+    reference = jax.lax.stop_gradient(log_likelihoods(start.weights, start.means, factors, problem.y, kind))
 
     def to_z(mixture: Mixture) -> dict[str, jax.Array]:
         return {name: transforms[name].inv(value) for name, value in sites_of(mixture, prior).items()}
 
     flat, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(to_z, start)))
 
-    def unflatten(z: jax.Array) -> tuple[Mixture, jax.Array]:
+    def decode(z: jax.Array) -> tuple[Mixture, jax.Array, dict[str, jax.Array]]:
         parts = unravel(z)
         sites = {name: transforms[name](value) for name, value in parts.items()}
         jacobian = sum(transforms[name].log_abs_det_jacobian(parts[name], sites[name]).sum() for name in sites)
         mixture, log_det = mixture_of(sites, kind)
-        return mixture, jacobian + log_det
+        return mixture, jacobian + log_det, sites
+
+    def potential(z: jax.Array) -> jax.Array:
+        mixture, jacobian, sites = decode(z)
+        factors = covariance.complete(root_of(sites, kind), kind, d)
+        value = log_likelihood(mixture.weights, mixture.means, factors, problem, reference, kind)
+        return -(value + log_prior_factored(mixture, factors, prior, jnp.ones(k, bool)) + jacobian)
 
     return Space(
         flat.size,
-        lambda z: potential_energy(lean_model, (), {}, unravel(z)),
+        potential,
         lambda m: ravel_pytree(to_z(m))[0],
-        unflatten,
+        lambda z: decode(z)[:2],
         unravel,
     )
 
 
 def reference_total(problem: Problem, start: Mixture) -> jax.Array:
     """The data's weighted log-likelihood at the start, (): what potentials leave out."""
-    lower = covariance.factorize(start.covariances, start.covariance_type, start.num_features).lower
-    return log_likelihood(start.weights, start.means, lower, problem, None, start.covariance_type)
+    factors = covariance.factorize(start.covariances, start.covariance_type, start.num_features)
+    return log_likelihood(start.weights, start.means, factors, problem, None, start.covariance_type)
 
 
 class _Newton(NamedTuple):

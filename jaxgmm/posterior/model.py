@@ -139,21 +139,29 @@ def mixture_of(sites: dict[str, jax.Array], covariance_type: str) -> tuple[Mixtu
     For scale_tril L as said at the top; for scales s and corr_tril C, with Sigma = diag(s) C C' diag(s), the logarithm of
     2^D prod_i s_i^D prod_j C_jj^(D - j), j from 1, for the free entries of C are those below its diagonal.
     """
-    d = sites["means"].shape[-1]
+    d, lower = sites["means"].shape[-1], root_of(sites, covariance_type)
     if "variances" in sites:
-        lower, log_det = jnp.sqrt(sites["variances"]), jnp.zeros(())
+        log_det = jnp.zeros(())
     elif "scale_tril" in sites:
-        lower = sites["scale_tril"]
         diagonal = jnp.diagonal(lower, axis1=-2, axis2=-1)
         log_det = (math.log(2) + jnp.arange(d, 0, -1) * jnp.log(diagonal)).sum()
     elif covariance_type in ("full", "tied"):
-        corr = sites.get("corr_tril", jnp.ones((*sites["scales"].shape, 1), sites["scales"].dtype))
-        lower = sites["scales"][..., None] * corr
+        diagonal = jnp.diagonal(lower, axis1=-2, axis2=-1) / sites["scales"]
         powers = jnp.arange(d - 1, -1, -1)
-        log_det = (math.log(2) + d * jnp.log(sites["scales"]) + powers * jnp.log(jnp.diagonal(corr, axis1=-2, axis2=-1))).sum()
+        log_det = (math.log(2) + d * jnp.log(sites["scales"]) + powers * jnp.log(diagonal)).sum()
     else:
-        lower = sites["scales"]
         log_det = jnp.log(2 * lower).sum()
     covariances = sites["variances"] if "variances" in sites else _square(lower, covariance_type)
     mixture = Mixture(sites["weights"], sites["means"], covariances, covariance_type)
     return mixture, jnp.asarray(log_det, covariances.dtype)
+
+
+def root_of(sites: dict[str, jax.Array], covariance_type: str) -> jax.Array:
+    """Cholesky factors (K | 1, D, D), or standard deviations (K, D | 1), at values of the sites."""
+    if "variances" in sites:
+        return jnp.sqrt(sites["variances"])
+    if "scale_tril" in sites:
+        return sites["scale_tril"]
+    if covariance_type not in ("full", "tied"):
+        return sites["scales"]
+    return sites["scales"][..., None] * sites.get("corr_tril", jnp.ones((*sites["scales"].shape, 1), sites["scales"].dtype))
