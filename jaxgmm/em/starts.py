@@ -98,7 +98,8 @@ def initialize_lanes(
 
     present: (B,), how many components each start has; the others are absent, of weight 0.
     """
-    weight = jnp.ones(x.shape[:-1], x.dtype) if weight is None else weight
+    if weight is None:  # behind a barrier, or the compiler works out for seconds where constants are largest
+        weight = jax.lax.optimization_barrier(jnp.ones(x.shape[:-1], x.dtype))
     options = {"num_components": num_components, "covariance_type": covariance_type, "method": method}
     axes = (0, 0 if x.ndim == 3 else None, 0 if weight.ndim == 2 else None, None if present is None else 0)
     return jax.vmap(partial(_initialize, **options), in_axes=axes)(keys, x, weight, present)

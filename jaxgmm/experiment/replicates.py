@@ -141,8 +141,7 @@ class Batch:
         if self.design.start == "truth":
             return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (size, *leaf.shape)), self.truth)
         keys = jax.vmap(partial(jax.random.fold_in, data=1))(self.keys)
-        ones = jnp.ones(self.x.shape[:2], self.x.dtype)  # a constant inside the program would be folded for seconds
-        return initialize_lanes(keys, self.x, ones, num_components=k, covariance_type=self.kind, method=self.design.start)
+        return initialize_lanes(keys, self.x, None, num_components=k, covariance_type=self.kind, method=self.design.start)
 
     @cached_property
     def x(self) -> jax.Array:
