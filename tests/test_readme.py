@@ -24,7 +24,7 @@ def test_python_blocks_run(capsys):
     for block in blocks:
         exec(block, names)
     out = capsys.readouterr().out
-    assert "Verdict by nuts: agree." in out and "Fit stacked (100,)" in out
+    assert "Verdict: agree." in out and "Fit stacked (100,)" in out
 
 
 def test_the_first_command(capsys, tmp_path):
@@ -33,7 +33,7 @@ def test_the_first_command(capsys, tmp_path):
     assert main(arguments) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
-    assert "variance waiting" in captured.out and "Verdict by nuts: agree." in captured.out
+    assert "variance waiting" in captured.out and "Verdict: agree." in captured.out
     assert max(map(len, captured.out.splitlines()[:-1])) <= 100
     picture, record = tmp_path / "faithful-compare.png", json.loads((tmp_path / "faithful-compare.json").read_text())
     assert picture.read_bytes().startswith(b"\x89PNG")

@@ -245,6 +245,8 @@ def fit_restarts(
 ) -> Fit:
     """The best of several fits from different starts, run as one batch.
 
+    The first start is `initialize`'s, the likeliest of several draws; the others are single draws, and differ more.
+
     Best is the largest objective among finite fits. A fit with a spike (a component on fewer than D + 1 points, 2 for diag and
     spherical, or at the regularisation's floor; tied has none) ranks below every fit without one: its likelihood means nothing.
 
@@ -276,7 +278,8 @@ def fit_restarts(
     check_count(num_restarts, "num_restarts")
     x, weight = weighted_data(x, sample_weight, num_components)
     recipe = {"num_components": num_components, "covariance_type": covariance_type, "method": method}
-    starts = initialize_lanes(jax.random.split(key, num_restarts), x, weight, **recipe)
+    plain = jnp.arange(num_restarts) > 0
+    starts = initialize_lanes(jax.random.split(key, num_restarts), x, weight, plain=plain, **recipe)
     weight = None if sample_weight is None else weight
     fits = fit_many(starts, x, prior, sample_weight=weight, **options)
     start, result = _take_best(starts, fits, np.asarray(len(x), x.dtype) if weight is None else weight.sum())

@@ -264,7 +264,8 @@ def _sweep(
     present = jnp.broadcast_to(jnp.array(counts)[:, None, None], shape).reshape(-1)
     lanes = jnp.broadcast_to(weights[None, :, None], (*shape, len(x))).reshape(-1, len(x))
     recipe = {"num_components": max(counts), "covariance_type": covariance_type, "method": method}
-    starts = initialize_lanes(keys, x, lanes, present, **recipe)
+    plain = jnp.broadcast_to(jnp.arange(num_restarts) > 0, shape).reshape(-1)
+    starts = initialize_lanes(keys, x, lanes, present, plain, **recipe)
     fits = fit_many(starts, x, sample_weight=lanes, **{"history": False} | options)
     fits = jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), fits)
     return _best(fits, weights.sum(-1))

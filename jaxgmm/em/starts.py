@@ -89,6 +89,7 @@ def initialize_lanes(
     x: jax.Array,
     weight: jax.Array | None,
     present: jax.Array | None = None,
+    plain: jax.Array | None = None,
     *,
     num_components: int,
     covariance_type: str,
@@ -96,13 +97,16 @@ def initialize_lanes(
 ) -> Mixture:
     """Starts for many data sets (B, N, D) or weights (B, N) of one (N, D), from keys (B,); values are not looked at.
 
-    present: (B,), how many components each start has; the others are absent, of weight 0.
+    present: (B,), how many components each start has; the others are absent, of weight 0. plain: (B,), which starts are a single
+    draw, of k-means++ without steps of k-means, rather than the likeliest of several: those differ, as restarts must, where the
+    likeliest of several are all alike.
     """
     if weight is None:  # behind a barrier, or the compiler works out for seconds where constants are largest
         weight = jax.lax.optimization_barrier(jnp.ones(x.shape[:-1], x.dtype))
     options = {"num_components": num_components, "covariance_type": covariance_type, "method": method}
-    axes = (0, 0 if x.ndim == 3 else None, 0 if weight.ndim == 2 else None, None if present is None else 0)
-    return jax.vmap(partial(_initialize, **options), in_axes=axes)(keys, x, weight, present)
+    lanes = [None if lane is None else 0 for lane in (present, plain)]
+    axes = (0, 0 if x.ndim == 3 else None, 0 if weight.ndim == 2 else None, *lanes)
+    return jax.vmap(partial(_initialize, **options), in_axes=axes)(keys, x, weight, present, plain)
 
 
 def check_recipe(key: Any, num_components: Any, covariance_type: Any, method: Any) -> None:
@@ -201,6 +205,7 @@ def _initialize(
     x: jax.Array,
     weight: jax.Array,
     present: jax.Array | None = None,
+    plain: jax.Array | None = None,
     *,
     num_components: int,
     covariance_type: str,
@@ -216,11 +221,15 @@ def _initialize(
     rows, row_weight = _thinned(key_rows, x, weight, max(_ROWS, _ROWS_A_COMPONENT * num_components))
     scaled = ((rows - center) / unit).T  # (D, n)
 
+    steps = _LLOYD_STEPS[method]
+    if plain is not None and method == "k-means++":
+        steps = jnp.where(plain, 0, steps)
+
     def candidate(uniform: jax.Array) -> tuple[jax.Array, jax.Array]:
         seeds = _plus_plus(uniform, scaled, row_weight)
         if present is not None:  # where no point is nearest
             seeds = jnp.where(jnp.arange(num_components)[:, None] < present, seeds, 10 * (1 + abs(scaled).max()))
-        centers = _lloyd(scaled, row_weight, seeds, _LLOYD_STEPS[method])
+        centers = _lloyd(scaled, row_weight, seeds, steps)
         return centers, _merit(scaled, row_weight, centers, num_components if present is None else present, covariance_type)
 
     trials = 2 + int(math.log(num_components))
@@ -228,6 +237,8 @@ def _initialize(
     centers, merit = jax.lax.map(candidate, uniform)
     # the first of equals, so that rounding does not name the components
     chosen = jnp.argmax(merit >= merit.max() - _TIE)
+    if plain is not None:
+        chosen = jnp.where(plain, 0, chosen)
     return _from_groups(
         x,
         weight,
@@ -281,7 +292,7 @@ def _members(scaled: jax.Array, weight: jax.Array, centers: jax.Array) -> tuple[
     return member, count, jnp.where(count[:, None] > 0, means, centers)
 
 
-def _lloyd(scaled: jax.Array, weight: jax.Array, seeds: jax.Array, steps: int) -> jax.Array:
+def _lloyd(scaled: jax.Array, weight: jax.Array, seeds: jax.Array, steps: jax.Array | int) -> jax.Array:
     """k-means from seeds (K, D), until no label changes the centres."""
 
     def update(state: tuple) -> tuple:
