@@ -62,6 +62,8 @@ def test_without_a_bridge(drawn):
     share = np.asarray(posterior.mixture.weights[..., 0], float)
     assert rhat(share) < 1.1 and ess_mean(share) > 50
     assert abs(share.mean() - 22 / 64) < 4.5 * mcse_mean(share)
+    assert set(posterior.stats["sites"]) == {"share", "precision"}
+    np.testing.assert_allclose(posterior.stats["sites"]["share"], share, rtol=1e-6)
     likelihood = jaxgmm.log_prob(posterior.mixture, x).sum(-1)
     np.testing.assert_allclose(posterior.stats["log_likelihood"], likelihood, rtol=1e-5)
     means, precision = (

@@ -6,9 +6,6 @@ no labelling changes is shown instead.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +16,6 @@ import numpy as np
 
 from ..checks import as_data, as_sample_weight, check_count, check_flag, check_number, check_rows_finite, is_traced
 from ..em.result import Fit
-from ..files import write_text
 from ..posterior.draws import Posterior, check_posterior
 from ..posterior.relabel import relabel
 from . import page
@@ -40,6 +36,7 @@ from .against import (
     sds,
 )
 from .rows import at, entries, label_free, log_priors, summaries, values
+from .tables import csv_text, json_text, plain
 from .verdict import INDEPENDENT, chains_apart, judge
 
 _FIELDS = (
@@ -113,7 +110,7 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Every number in plain Python types, None for what is not defined; draws are not included."""
-        return _plain(
+        return plain(
             {
                 "interval": self.interval,
                 "meta": self.meta,
@@ -128,16 +125,12 @@ class Comparison:
 
     def to_json(self, path: Any = None) -> str:
         """`to_dict` as JSON text; written to `path` too, if given."""
-        return _written(json.dumps(self.to_dict(), indent=1, allow_nan=False, ensure_ascii=False) + "\n", path)
+        return json_text(self.to_dict(), path)
 
     def to_csv(self, path: Any = None) -> str:
         """`rows` and `label_free` as CSV text, a header first; written to `path` too, if given."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, _FIELDS, lineterminator="\n")
-        writer.writeheader()
-        for row in _plain(self.rows + self.label_free):
-            writer.writerow({**row, "features": " ".join(row["features"])})
-        return _written(text.getvalue(), path)
+        rows = [{**row, "features": " ".join(row["features"])} for row in self.rows + self.label_free]
+        return csv_text(rows, _FIELDS, path)
 
     def __str__(self) -> str:
         return "\n".join(page.render(self))
@@ -309,19 +302,3 @@ def _feature_names(feature_names: Sequence[str] | None, d: int) -> list[str]:
     if len(names) != d:
         raise ValueError(f"feature_names has {len(names)} names; one a column of x was expected: {d}.")
     return names
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(v) for name, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value
-
-
-def _written(text: str, path: Any) -> str:
-    if path is not None:
-        write_text(path, text)
-    return text

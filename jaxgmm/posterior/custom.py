@@ -125,7 +125,8 @@ def make_custom_space(model: Callable, problem: Problem, start: Mixture) -> Cust
         return mixture, log_det
 
     batch = max(1, _MAP_NUMBERS // (len(problem.y) * start.num_components * start.num_features))
-    describe = partial(_describe, evaluate, unflatten, batch)
+    further = () if inverted else tuple(sorted(set(latents) - set(_NAMES)))
+    describe = partial(_describe, evaluate, unflatten, batch, further)
     return CustomSpace(flat.size, potential, lambda m: ravel_pytree(to_z(m))[0], unflatten, describe, inverted, told)
 
 
@@ -161,20 +162,21 @@ def _evaluator(model: Callable, arguments: tuple, options: dict[str, Any], unrav
 
 
 def _describe(
-    evaluate: Callable, unflatten: Callable, batch: int, z: jax.Array
-) -> tuple[Mixture, jax.Array, dict[str, jax.Array]]:
-    """Mixtures (C, S, ...), log densities (C, S), log-likelihoods among the stats, of z (C, S, P)."""
+    evaluate: Callable, unflatten: Callable, batch: int, further: tuple[str, ...], z: jax.Array
+) -> tuple[Mixture, jax.Array, dict[str, Any]]:
+    """Mixtures (C, S, ...), log densities (C, S), log-likelihoods and further sites as stats, of z (C, S, P)."""
 
-    def one(z: jax.Array) -> tuple[Mixture, jax.Array, jax.Array]:
+    def one(z: jax.Array) -> tuple[Mixture, jax.Array, jax.Array, dict[str, jax.Array]]:
         found = evaluate(z)
         mixture, log_det = unflatten(z)
         totals = {name: term.sum() for name, term in found.terms.items()}
         likelihood = sum((totals[name] for name in found.observed), jnp.zeros(()))
-        return mixture, sum(totals.values()) + found.log_det - log_det, likelihood
+        sites = {name: found.values[name] for name in further}
+        return mixture, sum(totals.values()) + found.log_det - log_det, likelihood, sites
 
     flat = jax.lax.map(one, z.reshape(-1, z.shape[-1]), batch_size=batch)
-    mixture, log_density, likelihood = jax.tree.map(lambda leaf: leaf.reshape(*z.shape[:2], *leaf.shape[1:]), flat)
-    return mixture, log_density, {"log_likelihood": likelihood}
+    mixture, log_density, likelihood, sites = jax.tree.map(lambda leaf: leaf.reshape(*z.shape[:2], *leaf.shape[1:]), flat)
+    return mixture, log_density, {"log_likelihood": likelihood} | ({"sites": sites} if sites else {})
 
 
 def _options(problem: Problem, start: Mixture) -> dict[str, Any]:

@@ -138,7 +138,7 @@ class Posterior(Printed):
             f"{density.mean(dtype=float):.4f} nats"
         )
         notes = [PosteriorStatus(int(status)).sentence] if status != PosteriorStatus.OK else []
-        stats = {name: look(value) for name, value in self.stats.items()}
+        stats = {name: look(value) for name, value in self.stats.items() if not isinstance(value, dict)}
         notes += [", ".join(f"{name} {number(value)}" for name, value in stats.items() if value is not None and not value.ndim)]
         return [Table(title, notes=[note for note in notes if note]), self._draws_table()]
 

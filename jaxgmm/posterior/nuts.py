@@ -77,8 +77,8 @@ def nuts(
         adapted, and rhat of the log density and of the sizes of components (). With a stack of J + 1 starts: other_log_density
         (J, S); other_rhat (J,), of each such chain beside the draws, near 1 if it came to them; other_share (J,), its mode's mass
         as a share of its own and the first one's, by Laplace. With a model of your own: log_likelihood (C, S), of what it
-        observes, factors included; the posterior's prior is None, and where its sites are not jaxgmm's, log_density is one in
-        its own sites.
+        observes, factors included; sites, draws (C, S, ...) of its other latent sites by name, which relabel leaves as they
+        are; the posterior's prior is None, and where its sites are not jaxgmm's, log_density is one in its own sites.
 
     Raises:
         ValueError, TypeError: start, data, prior, model or options that make no sense, a start where density or gradient is
