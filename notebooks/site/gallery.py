@@ -53,7 +53,7 @@ def gallery():
         feature_names=[f"{names[i].replace('_', ' ')} (cm)" for i in pair],
     )
     plot.contours(axes[0, 0], jaxgmm.marginal(fit.mixture, pair))
-    axes[0, 0].set_title("contours: smallest regions of that mass")
+    axes[0, 0].set_title("iris: smallest regions of that mass")
 
     x, prior, fit = fitted("galaxies", 3)
     draws = {name: getattr(jaxgmm, name)(KEY, fit.mixture, x, prior) for name in ("nuts", "laplace")}
@@ -68,11 +68,10 @@ def gallery():
     pictures = dict(zip(("gibbs", "laplace"), calibrations(), strict=True))
     for ax, (name, calibration) in zip(axes[1, 1:], pictures.items(), strict=True):
         plot.rank_ecdfs(ax, calibration)
-        ax.set_title(f"calibration of {name}, N = 50")
+        ax.set_xlabel(f"rank of the truth among draws of {name}, N = 50")
         alone = Figure(figsize=(6.4, 4.2), dpi=130, layout="constrained")
         plot.rank_ecdfs(alone.subplots(), calibration)
         alone.savefig(FOLDER / f"calibration-{name}.png")
-        (FOLDER.parent / f"calibration-{name}.txt").write_text(f"{calibration}\n", encoding="utf-8")
     figure.savefig(FOLDER / "gallery.png")
 
 
