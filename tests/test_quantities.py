@@ -8,7 +8,8 @@ from conftest import KINDS, random_mixture, random_prior
 from scipy.stats import multivariate_normal
 
 import jaxgmm
-from jaxgmm.experiment.quantities import fixed_points, in_order, parameter_names, parameters, quantities, quantity_names
+from jaxgmm.experiment.quantities import fixed_points, in_order, parameters, quantities, quantity_names
+from jaxgmm.experiment.rows import parameter_names
 
 _at = jax.jit(quantities)
 X = np.random.default_rng(0).normal(size=(6, 2))

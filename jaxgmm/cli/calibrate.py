@@ -14,15 +14,14 @@ import numpy as np
 from ..checks import check_count
 from ..covariance import TYPES, prior_scale_shape
 from ..prior import Prior
-from .shared import add_output_options, command_record, progress, remarks, target, targets, write_figure, write_json
+from .shared import METHODS, add_output_options, command_record, progress, remarks, target, targets, write_figure, write_json
 
-_METHODS = ("nuts", "gibbs", "laplace", "bootstrap")
 _PRIOR = ("weight_concentration", "mean", "mean_precision", "degrees_of_freedom", "scale")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What it takes."""
-    parser.add_argument("method", metavar="METHOD", choices=_METHODS, help=f"one of {', '.join(_METHODS)}")
+    parser.add_argument("method", metavar="METHOD", choices=METHODS, help=f"one of {', '.join(METHODS)}")
     parser.add_argument("-k", "--num-components", type=int, default=2, metavar="K", help="number of components; default: 2")
     parser.add_argument(
         "-d", "--num-features", type=int, metavar="D", help="number of features; default: that of the prior, or 1"

@@ -11,6 +11,7 @@ import jax
 
 from ..checks import check_count
 from .shared import (
+    METHODS,
     add_data_options,
     add_model_options,
     chosen,
@@ -26,7 +27,6 @@ from .shared import (
     write_json,
 )
 
-_METHODS = ("nuts", "gibbs", "laplace", "bootstrap")
 _UNDER_WAY = {
     "nuts": "sampling the posterior by NUTS",
     "gibbs": "sampling the posterior by Gibbs",
@@ -40,7 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_data_options(parser)
     add_model_options(parser)
     parser.add_argument(
-        "--methods", default="nuts", metavar="A,B", help=f"of {', '.join(_METHODS)}; the first one is drawn; default: nuts"
+        "--methods", default="nuts", metavar="A,B", help=f"of {', '.join(METHODS)}; the first one is drawn; default: nuts"
     )
     parser.add_argument("--num-samples", type=int, default=1000, metavar="S", help="posterior draws a chain; default: 1000")
     parser.add_argument("--num-chains", type=int, default=4, metavar="C", help="default: 4")
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
         check_count(getattr(arguments, name), name)
     if not 0 < arguments.interval < 1:
         raise ValueError(f"interval is {arguments.interval:g}; a probability between 0 and 1 was expected, as 0.95.")
-    methods = chosen(arguments.methods, "--methods", _METHODS)
+    methods = chosen(arguments.methods, "--methods", METHODS)
     x, names = read_data(arguments)
     figure_path, json_path = targets(arguments, arguments.data, "png", "json")
     if arguments.report is not None:
@@ -94,7 +94,7 @@ def _draw(method: str, arguments: argparse.Namespace, best: Any, x: Any, prior: 
 
     progress(_UNDER_WAY[method])
     sampler = getattr(importlib.import_module(f"..posterior.{method}", __package__), method)
-    key = jax.random.fold_in(jax.random.key(arguments.seed), 1 + _METHODS.index(method))
+    key = jax.random.fold_in(jax.random.key(arguments.seed), 1 + METHODS.index(method))
     options = {"num_samples": arguments.num_samples, "num_chains": arguments.num_chains}
     if method == "nuts":
         options["progress"] = sys.stderr.isatty()

@@ -25,6 +25,8 @@ from ..files import replacing, write_text
 from ..prior import Prior, default_prior
 from ..reading import choose_columns, read_table
 
+METHODS = ("nuts", "gibbs", "laplace", "bootstrap")  # named here: to import them takes a second, which --help need not wait for
+
 
 def say(sentence: str, code: int = 0) -> int:
     """A sentence on stderr; gives the exit code back.

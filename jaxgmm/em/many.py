@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,6 +16,7 @@ from .. import covariance
 from ..checks import check_count, check_flag, is_traced
 from ..mixture import Mixture
 from ..prior import IndependentPrior, Prior
+from ..progress import progress_bar
 from .fitting import as_dtype, check_options, fit, warn_of
 from .lanes import fit_lanes
 from .loop import Options, Problem
@@ -206,12 +206,9 @@ def _gathered(run: Callable, sets: Sets, progress: bool | None) -> Fit:
 
     More at once were slower: a program has threads of its own.
     """
-    from tqdm import tqdm  # no import of jaxgmm waits for it
-
     under_way: deque = deque()
     done: list[tuple[np.ndarray, Fit]] = []
-    hidden = not (sys.stderr.isatty() if progress is None else progress)
-    with tqdm(total=sets.size, disable=hidden, unit=" fits") as bar:
+    with progress_bar(sets.size, " fits", progress) as bar:
 
         def collect() -> None:
             whose, result = under_way.popleft()

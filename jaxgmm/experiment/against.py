@@ -15,7 +15,7 @@ from ..posterior.draws import Posterior
 from ..prior import HalfNormal
 from .account import Setting
 from .aside import Aside
-from .clustering import compare_memberships
+from .clustering import compare_memberships, thinned
 from .contraction import contractions
 from .joint import RATIOS, Approximation, approximate, chart, compare_jointly, is_cheap
 from .rows import invariant_values, values
@@ -213,7 +213,7 @@ def scores_of(
     em, draws = setting.fit.mixture, flat_draws(posterior)
     k, count = em.num_components, len(scored.rows) + _POINTS
     most = max(200, _NUMBERS // (count * k))
-    chosen = np.unique(np.linspace(0, len(draws.weights) - 1, min(most, len(draws.weights))).round().astype(int))
+    chosen = thinned(len(draws.weights), most)
     draws = draws[chosen]
     x = np.asarray(setting.x)[scored.rows]
     places = choose_points(rng, em, draws, _POINTS)

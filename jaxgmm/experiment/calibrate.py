@@ -8,7 +8,6 @@ is uniform on 0, ..., L. All data sets of a batch run side by side in one progra
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -27,13 +26,14 @@ from ..mixture import Mixture
 from ..posterior.diagnostics import ess_bulk
 from ..posterior.draws import Posterior, PosteriorStatus
 from ..prior import IndependentPrior, Prior, sample_prior
+from ..progress import progress_bar
 from .blocks import Blocks, check_target
 from .calibration import Calibration
 from .protocol import Protocol, as_prior, check_protocol, check_judgement, options_of, told
 from .intervals import draw_intervals, wald_intervals
 from .methods import as_method
-from .quantities import in_order, parameter_names, quantities, quantity_names
-from .rows import free_entries
+from .quantities import in_order, quantities, quantity_names
+from .rows import free_entries, parameter_names
 
 _NUMBERS = 2**22  # densities of draws at observations that a batch holds, at most
 _LANES = 128
@@ -179,11 +179,8 @@ def _gathered(
     protocol: Protocol, keys: jax.Array, prior: Any, size: int, blocks: Blocks, progress: bool | None
 ) -> dict[str, np.ndarray]:
     """What all batches found, in the order of the keys; the last batch is filled up, so that one program serves all."""
-    from tqdm import tqdm  # no import of jaxgmm waits for it
-
-    hidden = not (sys.stderr.isatty() if progress is None else progress)
     parts = []
-    with tqdm(total=len(keys), disable=hidden, unit=" data sets") as bar:
+    with progress_bar(len(keys), " data sets", progress) as bar:
         for lo in range(0, len(keys), size):
             lanes = np.minimum(np.arange(lo, lo + size), len(keys) - 1)
             count = min(size, len(keys) - lo)

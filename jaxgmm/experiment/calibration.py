@@ -12,7 +12,7 @@ import numpy as np
 
 from .bands import chi_square, inside_probability, most_extreme, rank_counts, simultaneous_band, simultaneous_p
 from .quantities import RULE
-from .tables import csv_text, json_text, plain
+from .tables import csv_text, json_text, ordinal, plain
 
 WIDTH = 100
 _COLUMNS = 8  # of coverage, side by side
@@ -187,7 +187,7 @@ def _head(calibration: Calibration) -> list[str]:
     lines += _entry("model", f"{k} component{'s' * (k > 1)}, {design['covariance_type']} covariances, {design['dtype']}")
     lines += _entry("prior", "; ".join(f"{name} {_short(value)}" for name, value in design["prior"].items()))
     options = ", ".join(f"{name}={value}" for name, value in design["options"].items() if name != "num_samples")
-    thin = f", every {_ordinal(design['thin'])} kept" if design["thin"] > 1 else ""
+    thin = f", every {ordinal(design['thin'])} kept" if design["thin"] > 1 else ""
     lines += _entry("draws", f"{calibration.num_draws} a data set{thin}{'; ' * bool(options)}{options}")
     lines += _entry("status", ", ".join(f"{name} {count}" for name, count in calibration.statuses.items()))
     return [*lines, "", *textwrap.wrap(_verdict(calibration), WIDTH)]
@@ -285,7 +285,3 @@ def _short(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_short, value))}]"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _ordinal(number: int) -> str:
-    return f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10 if number % 100 // 10 != 1 else 0, 'th') }"

@@ -42,12 +42,12 @@ def adjusted_rand(labels: Any, other: Any) -> float:
 def partition(responsibilities: np.ndarray) -> np.ndarray:
     """The posterior's partition (N,) from responsibilities (M, N, K) of its draws, in any order of their components."""
     r = np.asarray(responsibilities, np.float32)
-    few = r[_spaced(len(r), _AVERAGED)]
+    few = r[thinned(len(r), _AVERAGED)]
     flat = np.moveaxis(few, 1, 0).reshape(r.shape[1], -1)
     gain = 1 - 2 * (flat @ flat.T) / len(few)  # what two points in one group cost
     np.fill_diagonal(gain, 0)
     best, lowest = None, math.inf
-    for draw in r[_spaced(len(r), _CANDIDATES)]:
+    for draw in r[thinned(len(r), _CANDIDATES)]:
         labels = draw.argmax(-1)
         member = np.eye(r.shape[-1], dtype=np.float32)[labels]
         loss = float(((gain @ member) * member).sum())
@@ -78,7 +78,7 @@ def compare_memberships(em: np.ndarray, draws: np.ndarray, weight: np.ndarray, i
         (1.0, 0.0)
     """
     mean = np.asarray(draws, float).mean(0)
-    rows = _spaced(len(em), _MOST_ROWS)
+    rows = thinned(len(em), _MOST_ROWS)
 
     def average(per_point: np.ndarray) -> float:
         return float(np.average(per_point, weights=weight))
@@ -103,6 +103,11 @@ def _entropy(r: np.ndarray) -> np.ndarray:
     return -(r * np.log(np.where(r > 0, r, 1))).sum(-1)
 
 
-def _spaced(count: int, most: int) -> np.ndarray:
-    """At most `most` of count, evenly spaced."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
+def thinned(total: int, most: int) -> np.ndarray:
+    """At most `most` of `total` positions, evenly spaced.
+
+    Example:
+        >>> thinned(9, 3).tolist()
+        [0, 4, 8]
+    """
+    return np.unique(np.linspace(0, total - 1, min(most, total)).round().astype(int))

@@ -47,6 +47,7 @@ class Protocol(NamedTuple):
 def check_protocol(
     num_components: Any, covariance_type: Any, num_datasets: Any, num_observations: Any, num_draws: Any, thin: Any, batch: Any
 ) -> None:
+    """Refuses a model, or counts, that make no sense."""
     check_count(num_components, "num_components")
     check_covariance_type(covariance_type)
     check_count(num_datasets, "num_datasets")
@@ -59,6 +60,7 @@ def check_protocol(
 
 
 def check_judgement(intervals: Any, num_draws: int, alpha: Any, progress: Any) -> None:
+    """Refuses intervals, a rate of failures, or a wish for a bar, that make no sense."""
     check_probabilities(intervals)
     widest = (num_draws - 1) / (num_draws + 1)
     if max(intervals) > widest:

@@ -16,10 +16,10 @@ from .. import covariance, linalg
 from ..density import log_prob
 from ..mixture import Mixture
 from ..prior import IndependentPrior, Prior, covariance_prior, log_prior
-from .rows import free_entries
+from .rows import free_entries, parameter_names
+from .tables import ordinal
 
 RULE = "components in the order of their means of feature 0"
-_ORDINALS = {2: "2nd", 3: "3rd"}
 
 
 class Quantities(NamedTuple):
@@ -39,23 +39,11 @@ def quantity_names(num_components: int, num_features: int, covariance_type: str)
     """
     k, d = num_components, num_features
     free = ["log-likelihood", "log joint density"]
-    free += ["largest weight" if i == 1 else f"{_ORDINALS.get(i, f'{i}th')} largest weight" for i in range(1, k)]
+    free += ["largest weight" if i == 1 else f"{ordinal(i)} largest weight" for i in range(1, k)]
     free += [f"log density at {point}" for point in "abc"] + ["log det covariance"]
     single = parameter_names(k, d, covariance_type)
     del single[k - 1]
     return Quantities(free + single, [True] * len(free) + [False] * len(single))
-
-
-def parameter_names(num_components: int, num_features: int, covariance_type: str) -> list[str]:
-    """Names of all free entries, the last weight with them.
-
-    Example:
-        >>> parameter_names(1, 2, "diag")
-        ['weights[0]', 'means[0,0]', 'means[0,1]', 'covariances[0,0]', 'covariances[0,1]']
-    """
-    k, d = num_components, num_features
-    names = [f"weights[{i}]" for i in range(k)] + [f"means[{i},{j}]" for i in range(k) for j in range(d)]
-    return names + [f"covariances[{','.join(map(str, index))}]" for index in covariance.labels(covariance_type, k, d)]
 
 
 def quantities(mixture: Mixture, x: jax.Array, prior: Prior | IndependentPrior) -> jax.Array:

@@ -16,31 +16,40 @@ from ..posterior import diagnostics
 from ..posterior.diagnose import invariants
 from ..posterior.draws import Posterior
 from ..prior import log_prior
+from .tables import ordinal
 
 _log_prior = jax.jit(log_prior)  # whole: operation by operation it costs seconds of a first call
-_ORDINALS = {2: "nd", 3: "rd"}
 
 
 def entries(mixture: Mixture, names: list[str]) -> list[dict[str, Any]]:
     """What the free entries of one mixture are, in the order of `values`. A covariance axis of length 1 is shared."""
     k, d = mixture.num_components, mixture.num_features
-    found = [{"name": f"weights[{i}]", "kind": "weight", "component": i, "features": []} for i in range(k)]
-    found += [
-        {"name": f"means[{i},{j}]", "kind": "mean", "component": i, "features": [names[j]]} for i in range(k) for j in range(d)
-    ]
+    found = [{"kind": "weight", "component": i, "features": []} for i in range(k)]
+    found += [{"kind": "mean", "component": i, "features": [names[j]]} for i in range(k) for j in range(d)]
     shape = mixture.covariances.shape
     for index in covariance.labels(mixture.covariance_type, k, d):
         features = [names[i] for i in dict.fromkeys(reversed(index[1:]))]
         pooled = shape[-1] < d  # one variance for all features
         found.append(
             {
-                "name": f"covariances[{','.join(map(str, index))}]",
                 "kind": "covariance" if len(features) > 1 else "variance",
                 "component": index[0] if shape[0] == k else None,
                 "features": ["every feature"] if pooled else features,
             }
         )
-    return found
+    return [{"name": name} | entry for name, entry in zip(parameter_names(k, d, mixture.covariance_type), found, strict=True)]
+
+
+def parameter_names(num_components: int, num_features: int, covariance_type: str) -> list[str]:
+    """Names of all free entries, the last weight with them.
+
+    Example:
+        >>> parameter_names(1, 2, "diag")
+        ['weights[0]', 'means[0,0]', 'means[0,1]', 'covariances[0,0]', 'covariances[0,1]']
+    """
+    k, d = num_components, num_features
+    names = [f"weights[{i}]" for i in range(k)] + [f"means[{i},{j}]" for i in range(k) for j in range(d)]
+    return names + [f"covariances[{','.join(map(str, index))}]" for index in covariance.labels(covariance_type, k, d)]
 
 
 def values(mixture: Mixture) -> np.ndarray:
@@ -137,7 +146,7 @@ def label_free(
 
 
 def _ranks(k: int) -> list[str]:
-    return ["largest", *(f"{i}{_ORDINALS.get(i, 'th')}-largest" for i in range(2, k + 1))]
+    return ["largest", *(f"{ordinal(i)}-largest" for i in range(2, k + 1))]
 
 
 def invariant_values(mixture: Mixture) -> np.ndarray:

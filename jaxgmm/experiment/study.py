@@ -12,7 +12,6 @@ they diverge least from the estimate that they started from ("kl" of `relabel`):
 from __future__ import annotations
 
 import math
-import sys
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ import numpy as np
 from ..checks import check_key
 from ..em.result import Status
 from ..posterior.draws import PosteriorStatus
+from ..progress import progress_bar
 from .blocks import Blocks, check_target, versions
 from .coverage import render, rows_of
 from .design import ESTIMATES, Design
@@ -126,12 +126,9 @@ def coverage_study(key: jax.Array, design: Design, *, path: Any = None, progress
         "versions": versions(),
     }
     blocks = Blocks(path, {"what": "coverage study", **design.to_dict(), **meta})
-    from tqdm import tqdm  # no import of jaxgmm waits for it
-
-    hidden = not (sys.stderr.isatty() if progress is None else progress)
     warm: set = set()
     rows: list[dict[str, Any]] = []
-    with tqdm(total=design.num_cells * design.num_datasets * len(design.methods), disable=hidden, unit=" fits") as bar:
+    with progress_bar(design.num_cells * design.num_datasets * len(design.methods), " fits", progress) as bar:
         for cell in _cells(design):
             rows += _run_cell(key, design, cell, warm, blocks, bar.update)
     return Study(design, meta, rows)

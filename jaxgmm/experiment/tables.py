@@ -32,6 +32,16 @@ def plain(value: Any) -> Any:
     return value
 
 
+def ordinal(number: int) -> str:
+    """A number as a place in a row.
+
+    Example:
+        >>> [ordinal(number) for number in (1, 2, 3, 4, 11, 22)]
+        ['1st', '2nd', '3rd', '4th', '11th', '22nd']
+    """
+    return f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10 if number % 100 // 10 != 1 else 0, 'th') }"
+
+
 def json_text(value: Any, path: Any = None) -> str:
     """JSON text, written to `path` too, if given.
 

@@ -11,12 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ..density import marginal
+from ..experiment.clustering import thinned
 from ..experiment.compare import Comparison
 from ..experiment.page import row_name
 from ..mixture import Mixture
 from .mixtures import densities, ellipses, scatter
 from .posteriors import furthest, posterior_marginal
-from .style import INK, axis_names, color, method_style, thinned
+from .style import INK, axis_names, color, method_style
 
 _MOST_PANELS = 24  # marginals in one figure
 _MOST_PAIRS = 3  # pictures of two features each in one figure

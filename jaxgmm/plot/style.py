@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A6A00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -61,13 +60,3 @@ def plain(text: object) -> str:
         'US\\$ per \\$'
     """
     return str(text).replace("$", r"\$")
-
-
-def thinned(total: int, most: int) -> np.ndarray:
-    """At most `most` of `total` positions, evenly spaced.
-
-    Example:
-        >>> thinned(9, 3).tolist()
-        [0, 4, 8]
-    """
-    return np.unique(np.linspace(0, total - 1, min(most, total)).round().astype(int))
