@@ -130,12 +130,11 @@ def weighted_scatter(responsibilities: jax.Array, whitened: jax.Array, covarianc
 
 
 def quadratic_features(x: jax.Array, covariance_type: str) -> jax.Array:
-    """[x_i x_j (i <= j), x, 1], or [x_i^2, x, 1]: x (D, n) -> (F, n)."""
-    if is_dense(covariance_type):
-        squares = [x[i : i + 1] * x[i:] for i in range(len(x))]
-    else:
-        squares = [x**2]
-    return jnp.concatenate([*squares, x, jnp.ones_like(x[:1])])
+    """[x_i x_j (i <= j), x, 1], or [x_i^2, x, 1]: x (D, n) -> (F, n), in one gather of pairs of rows of [x, 1]."""
+    d = len(x)
+    i, j = np.triu_indices(d) if is_dense(covariance_type) else (np.arange(d), np.arange(d))
+    extended = jnp.concatenate([x, jnp.ones_like(x[:1])])
+    return extended[np.r_[i, : d + 1]] * extended[np.r_[j, [d] * (d + 1)]]
 
 
 def quadratic_coefficients(whitener: jax.Array, means: jax.Array, constant: jax.Array, covariance_type: str) -> jax.Array:

@@ -19,25 +19,32 @@ import jax.numpy as jnp
 from .. import covariance
 from ..mixture import Mixture
 
-_REACH = 1e4  # squared whitened distances up to which the quadratic kernel loses under 1e-11 nats a row
-_WIDEST = 32  # features D up to which the quadratic kernel measured faster
+_REACH = {"float64": 1e4, "float32": 64.0}  # squared whitened distances up to which the quadratic kernel is taken
 
 
-def default_chunk(num_components: int, num_features: int) -> int:
-    """Rows a chunk: its arrays stay in the cache; measured flat within a factor of two."""
-    return 2048 if num_components * num_features <= 64 else 1024 if num_components * num_features <= 256 else 512
+def default_chunk(num_components: int, num_features: int, dtype: Any) -> int:
+    """Rows a chunk: what its largest array, of features or of whitened rows, leaves room for in the cache.
+
+    Measured flat within a factor of two; beyond 8 KiB a row of numbers the compiler splits single operations over threads,
+    which at these sizes costs more than it gains.
+    """
+    size = jnp.dtype(dtype).itemsize
+    widest = max((num_features + 1) * (num_features + 2) // 2, num_components * num_features)
+    return max(128, min(2**13 // size, 2**23 // (size * widest) // 128 * 128))
 
 
 def sum_over_chunks(function: Callable, rows: Any, weight: jax.Array | None, chunk: int) -> Any:
     """Sum of function(rows of a chunk, their weights) over chunks of at most `chunk` rows; rows is a pytree of (N, ...).
 
-    The last chunk overlaps the one before it, with weight 0 where it does: no copy, no padding. Sums are compensated
-    (Kahan 1965), so that ten million float32 rows lose nothing to the order of summation.
+    Chunks are of one size; the last overlaps the one before it, with weight 0 where it does: no copy, no padding. Sums are
+    compensated (Kahan 1965), so that ten million float32 rows lose nothing to the order of summation.
     """
     n = len(jax.tree.leaves(rows)[0])
     dtype = jax.tree.leaves(rows)[0].dtype
     if n <= chunk:
         return function(rows, jnp.ones(n, dtype) if weight is None else weight)
+    number = -(-n // chunk)
+    chunk = min(chunk, -(-n // number // 16) * 16)  # even, and whole vectors
 
     def one_chunk(i: jax.Array) -> Any:
         start = jnp.minimum(i * chunk, n - chunk)
@@ -54,7 +61,7 @@ def sum_over_chunks(function: Callable, rows: Any, weight: jax.Array | None, chu
         return (new, jax.tree.map(lambda a, b, c: (a - b) - c, new, total, value)), None
 
     zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(one_chunk, jnp.array(0)))
-    (total, _), _ = jax.lax.scan(step, (zero, zero), jnp.arange(-(-n // chunk)))
+    (total, _), _ = jax.lax.scan(step, (zero, zero), jnp.arange(number))
     return total
 
 
@@ -68,14 +75,10 @@ def moment_sums(
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """count, first, second and log-likelihood of x - shift, in the whitened coordinates of a mixture that is shifted too."""
     k, d = mixture.num_components, mixture.num_features
-    chunk = chunk_size or default_chunk(k, d)
     positive = mixture.weights > 0
     log_weights = jnp.where(positive, jnp.log(jnp.where(positive, mixture.weights, 1)), -jnp.inf)
     constant = log_weights - factors.half_log_det - d / 2 * math.log(2 * math.pi)  # (K,)
-    data = (mixture, factors, constant, x, weight, shift)
-    if x.dtype != jnp.float64 or d > _WIDEST or len(x) <= chunk:
-        return _whitened_sums(chunk, *data)
-    return _fastest_sums(chunk, *data)
+    return _either_sums(chunk_size or default_chunk(k, d, x.dtype), mixture, factors, constant, x, weight, shift)
 
 
 def _whitened_sums(chunk: int, mixture: Mixture, factors: covariance.Factors, constant: jax.Array, *data: Any) -> tuple:
@@ -85,47 +88,61 @@ def _whitened_sums(chunk: int, mixture: Mixture, factors: covariance.Factors, co
 
 def _quadratic_sums(chunk: int, mixture: Mixture, factors: covariance.Factors, constant: jax.Array, *data: Any) -> tuple:
     x, weight, shift = data
-    sums = sum_over_chunks(_quadratic(mixture, factors, constant, shift), x, weight, chunk)
-    return _to_whitened(mixture, factors, *sums)
+    sums, log_likelihood = sum_over_chunks(_quadratic(mixture, factors, constant, shift), x, weight, chunk)
+    return _to_whitened(mixture, factors, sums.T, log_likelihood)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _fastest_sums(chunk: int, *data: Any) -> tuple:
-    """The quadratic kernel where it is exact enough. Under vmap a choice by value would run both: there, the whitened one."""
+def _either_sums(chunk: int, *data: Any) -> tuple:
+    """The quadratic kernel where it is exact enough, else the whitened one."""
+    quadratic, whitened = partial(_quadratic_sums, chunk), partial(_whitened_sums, chunk)
 
     @jax.custom_batching.custom_vmap
     def either(*data: Any) -> tuple:
-        mixture, factors = data[:2]
-        kernels = (partial(_quadratic_sums, chunk), partial(_whitened_sums, chunk))
-        return jax.lax.cond(_reach(mixture, factors) < _REACH, *kernels, *data)
+        return jax.lax.cond(_is_far(*data[:2]), whitened, quadratic, *data)
 
     @either.def_vmap
     def lanes(_: int, batched: list, *data: Any) -> tuple:
+        """Each lane's own choice, whatever its neighbours are; the whitened kernel runs only if a lane needs it."""
         axes = tuple(jax.tree.map(lambda flag: 0 if flag else None, batched))
-        sums = jax.vmap(partial(_whitened_sums, chunk), in_axes=axes)(*data)
+        far = jax.vmap(_is_far, in_axes=axes[:2])(*data[:2])
+        near = jax.vmap(quadratic, in_axes=axes)(*data)
+
+        def choose(*data: Any) -> tuple:
+            other = jax.vmap(whitened, in_axes=axes)(*data)
+            return jax.tree.map(lambda a, b: jnp.where(far.reshape(-1, *[1] * (a.ndim - 1)), a, b), other, near)
+
+        sums = jax.lax.cond(far.any(), choose, lambda *_: near, *data)
         return sums, jax.tree.map(lambda _: True, sums)
 
     return either(*data)
 
 
-@_fastest_sums.defjvp
-def _fastest_sums_jvp(chunk: int, primals: tuple, tangents: tuple) -> tuple:
+@_either_sums.defjvp
+def _either_sums_jvp(chunk: int, primals: tuple, tangents: tuple) -> tuple:
     return jax.jvp(partial(_whitened_sums, chunk), primals, tangents)
 
 
-def _reach(mixture: Mixture, factors: covariance.Factors) -> jax.Array:
-    """Largest expected squared distance of the data from the centre, in a component's whitened coordinates."""
+def _is_far(mixture: Mixture, factors: covariance.Factors) -> jax.Array:
+    """Whether data lie so far from the centre, in units of a component, that the quadratic kernel would lose digits.
+
+    By the largest expected squared distance in a component's whitened coordinates.
+    """
     kind, d = mixture.covariance_type, mixture.num_features
     square = covariance.einsum(
         "k,kd->d", mixture.weights, covariance.variances(mixture.covariances, kind, d) + mixture.means**2
     )
     reach = covariance.transform(factors.whitener**2, jnp.broadcast_to(square, mixture.means.shape), kind)  # (K, D)
-    return jnp.where(mixture.weights > 0, reach.max(-1), 0).max()
+    return (jnp.where(mixture.weights > 0, reach.max(-1), 0) >= _REACH[mixture.means.dtype.name]).any()
 
 
 def _centred(rows: jax.Array, w: jax.Array, shift: jax.Array) -> jax.Array:
-    """Rows about the centre, features first (D, n); a silenced row may hold NaN."""
-    return jnp.where((w > 0)[:, None], rows - shift, 0).T
+    """Rows about the centre, features first (D, n); a silenced row may hold NaN.
+
+    By a product with the identity, which the compiler does not take into every use to gather strided rows there anew.
+    """
+    centred = jnp.where((w > 0)[:, None], rows - shift, 0)
+    return covariance.einsum("ij,nj->in", jnp.eye(rows.shape[1], dtype=rows.dtype), centred)
 
 
 def _share_out(joint: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -157,7 +174,7 @@ def _quadratic(mixture: Mixture, factors: covariance.Factors, constant: jax.Arra
     def chunk_sums(rows: jax.Array, w: jax.Array) -> tuple:
         features = covariance.quadratic_features(_centred(rows, w, shift), kind)  # (F, n)
         r, log_likelihood = _share_out(covariance.einsum("kf,fn->kn", coefficients, features), w)
-        return covariance.einsum("fn,kn->kf", features, r), log_likelihood  # (K, F)
+        return covariance.einsum("fn,kn->fk", features, r), log_likelihood  # (F, K): measured faster than (K, F)
 
     return chunk_sums
 

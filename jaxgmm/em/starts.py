@@ -340,7 +340,7 @@ def _from_groups(
         r = (group == jnp.arange(k)[:, None]) * w if group.ndim == 1 else group.T * w  # (K, n)
         return r.sum(1), jnp.matmul(r, centred.T, precision=jax.lax.Precision.HIGHEST)
 
-    chunk = default_chunk(k, d)
+    chunk = default_chunk(k, d, x.dtype)
     count, first = sum_over_chunks(sums, (x, groups), weight, chunk)
     safe = jnp.where(count > 0, count, 1)
     total = jnp.where(count.sum() > 0, count.sum(), 1)

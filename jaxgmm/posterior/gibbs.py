@@ -135,7 +135,7 @@ def _sample(
     kind, present = start.covariance_type, start.weights > 0
     problem = standardise(x, weight, prior, kind)
     home = to_standard(start, problem)
-    chunk = _chunk(start.num_components, start.num_features, num_chains)
+    chunk = max(512, 4 * default_chunk(start.num_components, start.num_features, problem.y.dtype) // num_chains)
     steps = 1 + num_warmup + num_samples
 
     def step(state: State, keys: jax.Array, share: jax.Array) -> tuple[State, tuple]:
@@ -179,11 +179,6 @@ def _collect(
     stats = {"counts": counts, "rhat": rhat, "num_warmup": jnp.array(num_warmup)}
     status = _judge(start_value, log_density, rhat)
     return Posterior(from_standard(mixture, problem), log_density, prior, status, stats, "gibbs")
-
-
-def _chunk(num_components: int, num_features: int, num_chains: int) -> int:
-    """Rows a chunk: arrays hold all chains, and want to stay in the cache; measured flat within a factor of two."""
-    return max(512, 4 * default_chunk(num_components, num_features) // num_chains)
 
 
 def _tick(tick: Callable, index: jax.Array, steps: int) -> None:
