@@ -30,14 +30,14 @@ def default_chunk(num_components: int, num_features: int, dtype: Any) -> int:
     """
     size = jnp.dtype(dtype).itemsize
     widest = max((num_features + 1) * (num_features + 2) // 2, num_components * num_features)
-    return max(128, min(2**13 // size, 2**23 // (size * widest) // 128 * 128))
+    return max(128, min(2**13 // size, 10 * 2**20 // (size * widest) // 128 * 128))
 
 
 def sum_over_chunks(function: Callable, rows: Any, weight: jax.Array | None, chunk: int) -> Any:
     """Sum of function(rows of a chunk, their weights) over chunks of at most `chunk` rows; rows is a pytree of (N, ...).
 
-    Chunks are of one size; the last overlaps the one before it, with weight 0 where it does: no copy, no padding. Sums are
-    compensated (Kahan 1965), so that ten million float32 rows lose nothing to the order of summation.
+    Chunks are of one size; the last overlaps the one before it, with weight 0 where it does: no copy, no padding. Sums in
+    float32 are compensated (Kahan 1965), so that ten million rows lose nothing to the order of summation.
     """
     n = len(jax.tree.leaves(rows)[0])
     dtype = jax.tree.leaves(rows)[0].dtype
@@ -56,12 +56,14 @@ def sum_over_chunks(function: Callable, rows: Any, weight: jax.Array | None, chu
 
     def step(carry: tuple, i: jax.Array) -> tuple:
         total, error = carry
+        if dtype == jnp.float64:
+            return (jax.tree.map(jnp.add, total, one_chunk(i)), error), None
         value = jax.tree.map(jnp.subtract, one_chunk(i), error)
         new = jax.tree.map(jnp.add, total, value)
         return (new, jax.tree.map(lambda a, b, c: (a - b) - c, new, total, value)), None
 
     zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(one_chunk, jnp.array(0)))
-    (total, _), _ = jax.lax.scan(step, (zero, zero), jnp.arange(number))
+    (total, _), _ = jax.lax.scan(step, (zero, None if dtype == jnp.float64 else zero), jnp.arange(number))
     return total
 
 
