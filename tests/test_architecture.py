@@ -26,7 +26,7 @@ FLOORS = [
     [
         *(
             f"em.{name}"
-            for name in "result kernels moments accelerate implicit loop lanes fitting standard_errors starts sets many select".split()
+            for name in "result kernels moments accelerate implicit loop lanes fitting standard_errors starts sets workers many select".split()
         )
     ],
     [

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,6 +22,7 @@ from .loop import Options, Problem
 from .result import ComponentStatus, Fit, Status
 from .sets import Sets, as_sets
 from .starts import check_recipe, initialize_lanes, weighted_data
+from .workers import side_by_side
 
 _BLOCK = 512  # data sets in one program at most: memory stays bounded
 _BLOCK_ROWS = 2**19  # rows in one program, at most
@@ -202,28 +202,20 @@ def _power_of_two(number: int) -> int:
 
 
 def _gathered(run: Callable, sets: Sets, progress: bool | None) -> Fit:
-    """All blocks' fits in the order of the data sets; the next block is made ready while one runs.
+    """All blocks' fits in the order of the data sets."""
 
-    More at once were slower: a program has threads of its own.
-    """
-    under_way: deque = deque()
-    done: list[tuple[np.ndarray, Fit]] = []
-    with progress_bar(sets.size, " fits", progress) as bar:
-
-        def collect() -> None:
-            whose, result = under_way.popleft()
-            done.append((whose, jax.tree.map(lambda leaf: np.asarray(leaf)[: len(whose)], result)))
-            bar.update(len(whose))
-
+    def blocks() -> Iterator[tuple[tuple[int, int], tuple[np.ndarray, int]]]:
         for length, members in sets.buckets():
             size, _ = _block_shape(len(members), length)
             for lo in range(0, len(members), size):
                 whose = members[lo : lo + size]
-                under_way.append((whose, run(whose, length)))
-                if len(under_way) > 1:
-                    collect()
-        while under_way:
-            collect()
+                yield (_block_shape(len(whose), length)[0], length), (whose, length)
+
+    done: list[tuple[np.ndarray, Fit]] = []
+    with progress_bar(sets.size, " fits", progress) as bar:
+        for (whose, _), result in side_by_side(lambda job: run(*job), blocks()):
+            done.append((whose, jax.tree.map(lambda leaf, whose=whose: leaf[: len(whose)], result)))
+            bar.update(len(whose))
     back = np.argsort(np.concatenate([whose for whose, _ in done]))
     return jax.tree.map(lambda *leaves: jnp.asarray(np.concatenate(leaves)[back]), *[result for _, result in done])
 
