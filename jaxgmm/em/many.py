@@ -204,12 +204,11 @@ def _power_of_two(number: int) -> int:
 def _gathered(run: Callable, sets: Sets, progress: bool | None) -> Fit:
     """All blocks' fits in the order of the data sets."""
 
-    def blocks() -> Iterator[tuple[tuple[int, int], tuple[np.ndarray, int]]]:
+    def blocks() -> Iterator[tuple[np.ndarray, int]]:
         for length, members in sets.buckets():
             size, _ = _block_shape(len(members), length)
             for lo in range(0, len(members), size):
-                whose = members[lo : lo + size]
-                yield (_block_shape(len(whose), length)[0], length), (whose, length)
+                yield members[lo : lo + size], length
 
     done: list[tuple[np.ndarray, Fit]] = []
     with progress_bar(sets.size, " fits", progress) as bar:

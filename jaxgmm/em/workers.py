@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import defaultdict, deque
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, TypeVar
 
 import jax
@@ -17,38 +18,41 @@ _MOST = 4  # threads; two on two cores measured 1.8 times as fast as one
 Job = TypeVar("Job")
 
 
-def side_by_side(work: Callable[[Job], Any], jobs: Iterable[tuple[Hashable, Job]]) -> Iterator[tuple[Job, Any]]:
+def side_by_side(work: Callable[[Job], Any], jobs: Iterable[Job]) -> Iterator[tuple[Job, Any]]:
     """Each job and work(job), arrays as NumPy's, in the order of the jobs; few more at a time than there are threads.
 
-    jobs: (shape, job): of those of one shape the first compiles, and the others wait for its program. Elsewhere than on a CPU
-    all are sent off from the caller's thread.
+    One thread at a time sends off, and so compiles, which takes memory; none holds the others up while its program runs.
+    Elsewhere than on a CPU all are sent off from the caller's thread.
     """
     threads = min(_MOST, os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
-    locks: defaultdict[Hashable, threading.Lock] = defaultdict(threading.Lock)
-    context = _context()
-    under_way: deque[tuple[Job, Callable[[], Any]]] = deque()
+    sending, context = threading.Lock(), _context()
 
-    def in_thread(lock: threading.Lock, job: Job) -> Any:
+    def in_thread(job: Job) -> Any:
         with context():
-            with lock:
-                result = work(job)  # sent off, not waited for
-            return jax.tree.map(np.asarray, result)
+            with sending:
+                result = work(job)
+            return _on_host(result)
 
     with ThreadPoolExecutor(threads) as pool:
+
+        def start(job: Job) -> Callable[[], Any]:
+            return pool.submit(in_thread, job).result if threads > 1 else partial(_on_host, work(job))
+
+        under_way: deque[tuple[Job, Callable[[], Any]]] = deque()
         try:
-            for shape, job in jobs:
-                if threads > 1:
-                    under_way.append((job, pool.submit(in_thread, locks[shape], job).result))
-                else:
-                    under_way.append((job, lambda result=work(job): jax.tree.map(np.asarray, result)))
+            for job in jobs:
+                under_way.append((job, start(job)))
                 if len(under_way) > threads:
                     done, result = under_way.popleft()
                     yield done, result()
-            while under_way:
-                done, result = under_way.popleft()
+            for done, result in under_way:
                 yield done, result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _on_host(result: Any) -> Any:
+    return jax.tree.map(np.asarray, result)
 
 
 def _context() -> Callable[[], ExitStack]:
