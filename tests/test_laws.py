@@ -202,6 +202,27 @@ def test_float32_fits_as_float64_fits(kind):
         assert error.max() <= 5e-5, (offset, error.max())
 
 
+def test_float32_goes_on_where_rounding_hides_the_gain():
+    """Overlapping components, where a step gains less than a float32 objective can show: float32 ends where float64 does, to
+    2e-6 nats a row, and never far below its best."""
+    rng = np.random.default_rng(5)
+    x = (rng.normal(size=5000) + 2.0 * (rng.random(5000) < 0.3))[:, None].astype(np.float32)
+    start = jaxgmm.make_mixture(
+        np.float32([0.5, 0.5]), np.float32([[0.5], [0.7]]), np.ones((2, 1), np.float32), covariance_type="diag"
+    )
+    single = jaxgmm.fit(start, x, max_iter=3000)
+    with enabled_x64():
+        wide = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, float)), start)
+        double = jaxgmm.fit(wide, x.astype(float), max_iter=3000)
+        reached = jaxgmm.log_prob(
+            jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, float)), single.mixture), x.astype(float)
+        )
+        assert bool(single.converged) and bool(double.converged) and int(double.num_iter) > 100
+        assert abs(float(reached.sum() - double.log_likelihood)) <= 2e-6 * len(x)
+    history = np.asarray(single.history)[: int(single.num_iter) + 1]
+    assert (history >= np.maximum.accumulate(history) - 64 * np.finfo(np.float32).eps * 2 * abs(history[0])).all()
+
+
 def density_in_float64(mixture, x):
     """log p(x) of one component in float64 NumPy, diag."""
     m, v = np.asarray(mixture.means[0], float), np.asarray(mixture.covariances[0], float)

@@ -59,7 +59,8 @@ def fit(
         prior: a Prior, or a conjugate IndependentPrior, for MAP.
         sample_weight: (N,) >= 0: an integer weight counts as repetition, 0 silences a row, whatever it holds.
         tol: change of the objective per unit of weight and step, nats, at which EM has converged. 0: run until max_iter
-            or until a step changes nothing at all. Otherwise a change below the objective's rounding converges too.
+            or until a step changes nothing at all. Where rounding hides such a change, as in float32, the move of the
+            parameters tells whether EM has converged, and the objective may waver by its rounding on the way.
         max_iter: steps at most.
         reg_covar: scikit-learn's regularisation instead: added to each variance after each step, data units squared; 0 is
             plain maximum likelihood. The objective may then fall.

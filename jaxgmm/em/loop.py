@@ -75,12 +75,12 @@ class State(NamedTuple):
 
 
 class Value(NamedTuple):
-    """A mixture, evaluated. rounding: of the objective. singular: finite covariances that do not factorise."""
+    """A mixture, evaluated. singular: finite covariances that do not factorise."""
 
     summary: Summary
     log_likelihood: jax.Array
     objective: jax.Array
-    rounding: jax.Array
+    factors: covariance.Factors
     singular: jax.Array
 
 
@@ -142,7 +142,7 @@ def step(fixed: Frame, state: State, options: Options) -> State:
     finite = jnp.isfinite(value.objective + fixed.total) & jnp.isfinite(value.summary.scatter.sum() + value.summary.mean.sum())
     status = _judge(state, proposal, value, finite, fixed)
     fell = value.objective < state.objective
-    keep = finite if fixed.reg_covar is not None else finite & ~(fell & (fixed.tol > 0))
+    keep = finite if fixed.reg_covar is not None else finite & ~(fell & (status != _RUNNING))
     if options.accelerate:
         # an extrapolated point is only ever taken on the way: it neither fails nor converges a fit, plain EM's next one does
         keep = keep & ~(ahead & fell)
@@ -193,41 +193,58 @@ def evaluate(mixture: Mixture, fixed: Frame, chunk_size: int | None) -> Value:
         counts = present if len(penalty) == len(present) else present.any(keepdims=True)
         objective -= PSEUDO_COUNT / 2 * jnp.where(counts, penalty, 0).sum()
     singular = jnp.isfinite(mixture.covariances).all() & ~jnp.isfinite(factors.half_log_det).all()
-    rounding = _rounding(mixture, factors, objective, fixed.total)
-    return Value(summarize(mixture, factors, moments), moments.log_likelihood, objective, rounding, singular)
+    return Value(summarize(mixture, factors, moments), moments.log_likelihood, objective, factors, singular)
 
 
 def _choose(condition: jax.Array, new: NamedTuple | Mixture, old: NamedTuple | Mixture) -> NamedTuple | Mixture:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
-def _rounding(mixture: Mixture, factors: covariance.Factors, objective: jax.Array, total: jax.Array) -> jax.Array:
-    """How far the objective may move by rounding alone.
+def _rounding(mixture: Mixture, value: Value, total: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """How far rounding alone may move the objective, and the gain of a step.
 
     A flat component carries the rounding of a feature's variance into its conditional variance: relatively eps flatness^2, to
     second order in the objective (first-order terms vanish at the M-step's maximum).
     """
-    kind, eps = mixture.covariance_type, jnp.finfo(objective.dtype).eps
+    kind, eps = mixture.covariance_type, jnp.finfo(total.dtype).eps
     flatness = 1.0
     if covariance.is_dense(kind):
         spread = covariance.variances(mixture.covariances, kind, mixture.num_features)
-        flatness = (jnp.sqrt(spread) / covariance.lower_diagonal(factors, kind)).max()
-    return eps * flatness * (abs(objective) + total) + total * jnp.minimum(4 * eps * flatness**2, 1) ** 2
+        flatness = (jnp.sqrt(spread) / covariance.lower_diagonal(value.factors, kind)).max()
+    of_gain = total * jnp.minimum(4 * eps * flatness**2, 1) ** 2
+    return eps * flatness * (abs(value.objective) + total) + of_gain, of_gain
+
+
+def _gain(old: Mixture, new: Mixture, value: Value) -> jax.Array:
+    """What an M-step gains in its expected complete-data log-likelihood, to second order in its move; half of the objective's
+    gain, or all of it, as EM's rate goes from slow to fast. A sum of squares: no rounding of large numbers hides it.
+    """
+    kind, d = new.covariance_type, new.num_features
+    count, whitener = value.summary.count, value.factors.whitener
+    moved = covariance.transform(whitener, new.means - old.means, kind)
+    shares = (new.weights - old.weights) ** 2 / jnp.where(new.weights > 0, new.weights, 1)
+    turned = covariance.transform_scatter(whitener, new.covariances - old.covariances, kind) ** 2
+    turned = turned.sum(tuple(range(1, turned.ndim))) * covariance.observed_degrees(count, kind, d)
+    return (count.sum() * shares.sum() + count @ (moved**2).sum(-1) + turned.sum() / 2) / 2
 
 
 def _judge(state: State, proposal: Mixture, value: Value, finite: jax.Array, fixed: Frame) -> jax.Array:
     """The status after a proposal, in order of precedence."""
     change = value.objective - state.objective
     first, tol = state.step < 0, fixed.tol
-    small = abs(change) <= jnp.maximum(tol, value.rounding)
+    rounding, of_gain = _rounding(proposal, value, fixed.total)
+    # where the objective's own rounding hides a change, the move tells whether there is further to go
+    settled = _gain(state.mixture, proposal, value) <= jnp.maximum(tol, of_gain)
+    small = (abs(change) <= jnp.maximum(tol, rounding)) & (settled | (rounding <= tol))
     same = jnp.array(
         [(a == b).all() for a, b in zip(jax.tree.leaves(proposal), jax.tree.leaves(state.mixture), strict=True)]
     ).all()
+    if fixed.reg_covar is None:
+        # a settled step that EM takes downhill within rounding: the better state before it stays
+        small |= settled & (change < 0)
     status = jnp.where(~first & jnp.where(tol > 0, small, same), Status.CONVERGED, _RUNNING)
     if fixed.reg_covar is None:
-        # a step that EM takes downhill within rounding says that there is no further to go: the better state before it stays
-        downhill = jnp.where(change < -64 * value.rounding, Status.DECREASED, Status.CONVERGED)
-        status = jnp.where(~first & (tol > 0) & (change < 0), downhill, status)
+        status = jnp.where(~first & (tol > 0) & (change < -64 * rounding), Status.DECREASED, status)
     return jnp.where(finite, status, jnp.where(first & ~value.singular, Status.NONFINITE, Status.SINGULAR))
 
 

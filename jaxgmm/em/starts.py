@@ -280,8 +280,8 @@ def _plus_plus(uniform: jax.Array, scaled: jax.Array, weight: jax.Array) -> jax.
 
 
 def _nearest(scaled: jax.Array, centers: jax.Array) -> jax.Array:
-    """Labels (N,) of points (D, N): the nearest of centers (K, D)."""
-    return ((scaled[None] - centers[:, :, None]) ** 2).sum(1).argmin(0)  # (K, N), fused
+    """Labels (N,) of points (D, N): the nearest of centers (K, D), by |c|^2 / 2 - c'x, one matrix product."""
+    return ((centers**2).sum(1)[:, None] / 2 - covariance.einsum("kd,dn->kn", centers, scaled)).argmin(0)
 
 
 def _members(scaled: jax.Array, weight: jax.Array, centers: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
