@@ -37,8 +37,10 @@ _NEWTON_STEPS = 60
 _NEWTON_TOLERANCE = 1e-3  # nats still to be gained: far below what moves the metric
 _PROPOSALS = 2000  # draws that k-hat is taken from
 _OVERDISPERSION = 1.5  # of the chains' starts
-_CHUNK = 8192  # rows in one piece: beyond, gradients are recomputed piece by piece
+_FEATURES = 1 << 22  # numbers that features of the data may take, made once
+_CHUNK = 8192  # rows in one piece where they take more: gradients are recomputed piece by piece
 _HESSIAN_NUMBERS = 1 << 25  # numbers in one batch of its columns
+_POINT_NUMBERS = 1 << 16  # numbers in one batch of potentials: what the cache holds, three times as fast as all at once
 
 
 class Problem(NamedTuple):
@@ -186,6 +188,32 @@ def log_likelihood(
     return sum_over_chunks(function, (problem.y, origin), problem.weight, _CHUNK)
 
 
+def make_log_likelihood(problem: Problem, start: Mixture) -> Callable:
+    """(weights, means, factors) -> sum_n w_n (log p(y_n) - log p(y_n | start)), ().
+
+    The data enter by features about the start's means, made once: a potential and its gradient are then two matrix products.
+    A centre for each component keeps that good in float32 wherever a row could belong to it. Where the features would take too
+    much memory, by whitened products.
+    """
+    kind, (k, d) = start.covariance_type, start.means.shape
+    y, weight, home = problem.y, problem.weight, start.means
+    reference = jax.lax.stop_gradient(
+        log_likelihoods(start.weights, home, covariance.factorize(start.covariances, kind, d), y, kind)
+    )
+    if k * (d + 1) * (d + 2) // 2 * len(y) > _FEATURES:
+        return lambda weights, means, factors: log_likelihood(weights, means, factors, problem, reference, kind)
+    features = jax.vmap(lambda center: covariance.quadratic_features((y - center).T, kind))(home)  # (K, F, N)
+
+    def of(weights: jax.Array, means: jax.Array, factors: covariance.Factors) -> jax.Array:
+        constant = jnp.log(weights) - factors.half_log_det - d / 2 * math.log(2 * math.pi)
+        coefficients = covariance.quadratic_coefficients(factors.whitener, means - home, constant, kind)
+        joint = covariance.einsum("kf,kfn->kn", coefficients, features)
+        difference = jax.nn.logsumexp(joint, axis=0) - reference
+        return difference.sum() if weight is None else weight @ difference
+
+    return of
+
+
 class Space(NamedTuple):
     """The unconstrained space of one problem: z is a flat vector (P,), sites in NumPyro's order of names."""
 
@@ -206,8 +234,7 @@ def make_space(problem: Problem, start: Mixture) -> Space:
     prior = problem.prior
     trace = handlers.trace(handlers.seed(partial(parameters, prior, **shape), jax.random.key(0))).get_trace()
     transforms = {name: biject_to(site["fn"].support) for name, site in trace.items() if site["type"] == "sample"}
-    factors = covariance.factorize(start.covariances, kind, d)
-    reference = jax.lax.stop_gradient(log_likelihoods(start.weights, start.means, factors, problem.y, kind))
+    likelihood = make_log_likelihood(problem, start)
 
     def to_z(mixture: Mixture) -> dict[str, jax.Array]:
         return {name: transforms[name].inv(value) for name, value in sites_of(mixture, prior).items()}
@@ -224,7 +251,7 @@ def make_space(problem: Problem, start: Mixture) -> Space:
     def potential(z: jax.Array) -> jax.Array:
         mixture, jacobian, sites = decode(z)
         factors = covariance.complete(root_of(sites, kind), kind, d)
-        value = log_likelihood(mixture.weights, mixture.means, factors, problem, reference, kind)
+        value = likelihood(mixture.weights, mixture.means, factors)
         return -(value + log_prior_factored(mixture, factors, prior, jnp.ones(k, bool)) + jacobian)
 
     return Space(
@@ -317,8 +344,8 @@ def mode_and_curvature(space: Space, z: jax.Array, problem: Problem, start: Mixt
 
 
 def map_points(function: Callable, points: jax.Array, problem: Problem, start: Mixture) -> jax.Array:
-    """A function of potentials at points (M, ...), as many at once as memory likes."""
-    batch = max(1, _HESSIAN_NUMBERS // _work(problem, start))
+    """A function of potentials at points (M, ...), as many at once as the cache likes."""
+    batch = max(1, _POINT_NUMBERS // _work(problem, start))
     return jax.lax.map(function, points, batch_size=min(batch, len(points)))
 
 
