@@ -32,7 +32,7 @@ FLOORS = [
     [
         *(
             f"posterior.{name}"
-            for name in "draws model diagnostics bridge laplace custom chains nuts conditionals gibbs relabel bootstrap predictive "
+            for name in "draws model diagnostics coordinates likelihood bridge laplace custom chains nuts conditionals gibbs relabel bootstrap predictive "
             "importance evidence diagnose export".split()
         )
     ],

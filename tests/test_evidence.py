@@ -18,7 +18,8 @@ from scipy.special import gammaln, multigammaln
 import jaxgmm
 from conftest import KINDS, random_data, random_prior
 from jaxgmm.posterior import importance
-from jaxgmm.posterior.bridge import make_space, standardise, to_standard
+from jaxgmm.posterior.bridge import make_space
+from jaxgmm.posterior.coordinates import standardise, to_standard
 from jaxgmm.posterior.evidence import EvidenceStatus, _summarise
 
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from .. import linalg
 from ..mixture import Mixture, num_parameters
-from ..posterior.bridge import MIN_EIGENVALUE, Bridge, Problem, from_standard, make_space, prepare, to_standard
+from ..posterior.bridge import MIN_EIGENVALUE, Bridge, make_space, prepare
+from ..posterior.coordinates import Problem, from_standard, to_standard
 
 RATIOS = 2000  # importance ratios that the bridge's k-hat is taken from
 _CHEAP = 2e9  # multiplications that nobody waits long for

@@ -1,6 +1,6 @@
-"""From an EM solution to a sampler: coordinates, mode, curvature, starts, and whether to believe them.
+"""From an EM solution to a sampler: mode, curvature, starts, and whether to believe them.
 
-    data and prior, standardised        y = (x - shift) / scale, so that float32 is safe and unit steps are sane
+    data and prior, standardised        see `coordinates`
     theta -> z, unconstrained           by NumPyro's transforms; the Jacobian moves the mode
     z -> mode of p(z | y)               damped Newton, entered at EM's solution
     u = root^-1 (z - mode)              root root' = inverse of the information there (Louis 1982): u is about N(0, I)
@@ -11,8 +11,6 @@ is good enough to do without adaptation is judged by the smallest eigenvalue, by
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -25,10 +23,11 @@ from numpyro.distributions import biject_to
 
 from .. import covariance, linalg
 from ..density import responsibilities
-from ..em.kernels import sum_over_chunks
 from ..mixture import Mixture
-from ..prior import HalfNormal, IndependentPrior, InverseGamma, Prior, covariance_prior, log_prior_factored
+from ..prior import IndependentPrior, Prior, log_prior_factored
+from .coordinates import Problem, standardise, to_standard
 from .diagnostics import pareto_k
+from .likelihood import CHUNK, make_log_likelihood
 from .model import mixture_of, parameters, root_of, sites_of
 
 MIN_EIGENVALUE = 1e-2  # of the information: a standard deviation of 10 in logits or logarithms is none
@@ -37,20 +36,8 @@ _NEWTON_STEPS = 60
 _NEWTON_TOLERANCE = 1e-3  # nats still to be gained: far below what moves the metric
 _PROPOSALS = 2000  # draws that k-hat is taken from
 _OVERDISPERSION = 1.5  # of the chains' starts
-_FEATURES = 1 << 22  # numbers that features of the data may take, made once
-_CHUNK = 8192  # rows in one piece where they take more: gradients are recomputed piece by piece
 _HESSIAN_NUMBERS = 1 << 25  # numbers in one batch of its columns
 _POINT_NUMBERS = 1 << 16  # numbers in one batch of potentials: what the cache holds, three times as fast as all at once
-
-
-class Problem(NamedTuple):
-    """One data set under one prior in standardised coordinates: x = shift + scale y. y (N, D), weight (N,) or None."""
-
-    y: jax.Array
-    weight: jax.Array | None
-    prior: Prior | IndependentPrior
-    shift: jax.Array
-    scale: jax.Array
 
 
 class Bridge(NamedTuple):
@@ -70,148 +57,6 @@ class Bridge(NamedTuple):
     khat: jax.Array
     counts: jax.Array
     sound: jax.Array
-
-
-def standardise(x: jax.Array, weight: jax.Array | None, prior: Prior | IndependentPrior, covariance_type: str) -> Problem:
-    """Data with mean 0 and variance 1 a feature (spherical: on average), in JAX's default float, and the prior to match."""
-    dtype = jnp.result_type(float)
-    w = jnp.ones(len(x), x.dtype) if weight is None else weight
-    kept = (w > 0)[:, None]
-    total = jnp.where(w.sum() > 0, w.sum(), 1)
-    first = x[jnp.argmax(w > 0)]
-    centred = jnp.where(kept, x - first, 0)
-    mean = w @ centred / total
-    variance = covariance.from_data_scatter(
-        covariance.outer(jnp.sqrt(w @ jnp.where(kept, centred - mean, 0) ** 2 / total), covariance_type), covariance_type
-    )
-    variance = covariance.variances(variance, covariance_type, x.shape[1])[0]
-    # a column without spread: the prior knows its size
-    scale = jnp.sqrt(jnp.where(variance > 0, variance, _prior_size(prior, covariance_type, x.shape[1]))).astype(dtype)
-    shift = (first + mean).astype(dtype)
-    y = jnp.where(kept, (x - first) - mean, 0).astype(dtype) / scale
-    prior = _standardise_prior(jax.tree.map(lambda leaf: leaf.astype(dtype), prior), shift, scale, covariance_type)
-    return Problem(y, None if weight is None else weight.astype(dtype), prior, shift, scale)
-
-
-def _prior_size(prior: Prior | IndependentPrior, covariance_type: str, num_features: int) -> jax.Array:
-    """The size of variances that a prior has in mind, (D,)."""
-    scale = prior if isinstance(prior, Prior) else prior.scale
-    if isinstance(scale, HalfNormal):
-        return jnp.broadcast_to(scale.sd**2, (num_features,))
-    _, scale = covariance_prior(prior)
-    return covariance.variances(covariance.prior_scale(scale, covariance_type), covariance_type, num_features)[0]
-
-
-def _standardise_prior(
-    prior: Prior | IndependentPrior, shift: jax.Array, scale: jax.Array, covariance_type: str
-) -> Prior | IndependentPrior:
-    factor = scale_factor(scale, covariance_type)[0]
-    prior = dataclasses.replace(prior, mean=(prior.mean - shift) / scale)
-    if isinstance(prior, Prior):
-        return dataclasses.replace(prior, scale=prior.scale / factor.reshape(prior.scale.shape))
-    inner = prior.scale
-    if isinstance(inner, HalfNormal):
-        inner = dataclasses.replace(inner, sd=inner.sd / (scale if inner.sd.ndim else scale[0]))
-    elif isinstance(inner, InverseGamma):
-        inner = dataclasses.replace(inner, rate=inner.rate / factor.reshape(inner.rate.shape))
-    else:
-        inner = dataclasses.replace(inner, scale=inner.scale / factor.reshape(inner.scale.shape))
-    return dataclasses.replace(prior, mean_covariance=prior.mean_covariance / (scale[:, None] * scale), scale=inner)
-
-
-def scale_factor(scale: jax.Array, covariance_type: str) -> jax.Array:
-    """What covariances of standardised data are multiplied by, entry by entry, in storage form with one component."""
-    return covariance.from_data_scatter(covariance.outer(scale, covariance_type), covariance_type)
-
-
-def to_standard(mixture: Mixture, problem: Problem) -> Mixture:
-    """A mixture in data units, in standardised ones."""
-    dtype = problem.y.dtype
-    factor = scale_factor(problem.scale, mixture.covariance_type)
-    return Mixture(
-        mixture.weights.astype(dtype),
-        (mixture.means.astype(dtype) - problem.shift) / problem.scale,
-        mixture.covariances.astype(dtype) / factor,
-        mixture.covariance_type,
-    )
-
-
-def from_standard(mixture: Mixture, problem: Problem) -> Mixture:
-    """A mixture in standardised coordinates, in data units."""
-    factor = scale_factor(problem.scale, mixture.covariance_type)
-    return Mixture(
-        mixture.weights, mixture.means * problem.scale + problem.shift, mixture.covariances * factor, mixture.covariance_type
-    )
-
-
-def log_volume(problem: Problem, covariance_type: str, num_components: int) -> jax.Array:
-    """log density in data units minus log density in standardised ones, of (x, means, covariances)."""
-    d = problem.y.shape[1]
-    log_scale = jnp.log(problem.scale).sum()
-    total = len(problem.y) if problem.weight is None else problem.weight.sum()
-    stored = covariance.storage_shape(covariance_type, num_components, d)
-    log_factor = jnp.broadcast_to(jnp.log(scale_factor(problem.scale, covariance_type)), stored)
-    free = tuple(zip(*covariance.labels(covariance_type, num_components, d), strict=True))
-    return -(total + num_components) * log_scale - log_factor[tuple(map(jnp.array, free))].sum()
-
-
-def log_likelihoods(
-    weights: jax.Array, means: jax.Array, factors: covariance.Factors, y: jax.Array, covariance_type: str
-) -> jax.Array:
-    """log p(y_n) by whitened matrix products, (N,): NumPyro's MixtureSameFamily, equal in value and gradient, and leaner.
-
-    weights (K,), means (K, D), y (N, D).
-    """
-    home = covariance.transform(factors.whitener, means, covariance_type)
-    z = covariance.whiten(factors.whitener, y.T, covariance_type) - home[:, :, None]  # (K, D, N)
-    constant = jnp.log(weights) - factors.half_log_det - y.shape[1] / 2 * math.log(2 * math.pi)
-    return jax.nn.logsumexp(constant[:, None] - 0.5 * (z**2).sum(1), axis=0)
-
-
-def log_likelihood(
-    weights: jax.Array,
-    means: jax.Array,
-    factors: covariance.Factors,
-    problem: Problem,
-    reference: jax.Array | None,
-    covariance_type: str,
-) -> jax.Array:
-    """sum_n w_n (log p(y_n) - reference_n), (): the reference keeps sums near zero, where float32 is fine."""
-
-    def piece(rows: tuple, w: jax.Array) -> jax.Array:
-        y, origin = rows
-        difference = log_likelihoods(weights, means, factors, y, covariance_type) - origin
-        return jnp.where(w > 0, w * difference, 0).sum()
-
-    origin = jnp.zeros(len(problem.y), problem.y.dtype) if reference is None else reference
-    function = piece if len(problem.y) <= _CHUNK else jax.checkpoint(piece)
-    return sum_over_chunks(function, (problem.y, origin), problem.weight, _CHUNK)
-
-
-def make_log_likelihood(problem: Problem, start: Mixture) -> Callable:
-    """(weights, means, factors) -> sum_n w_n (log p(y_n) - log p(y_n | start)), ().
-
-    The data enter by features about the start's means, made once: a potential and its gradient are then two matrix products.
-    A centre for each component keeps that good in float32 wherever a row could belong to it. Where the features would take too
-    much memory, by whitened products.
-    """
-    kind, (k, d) = start.covariance_type, start.means.shape
-    y, weight, home = problem.y, problem.weight, start.means
-    reference = jax.lax.stop_gradient(
-        log_likelihoods(start.weights, home, covariance.factorize(start.covariances, kind, d), y, kind)
-    )
-    if k * (d + 1) * (d + 2) // 2 * len(y) > _FEATURES:
-        return lambda weights, means, factors: log_likelihood(weights, means, factors, problem, reference, kind)
-    features = jax.vmap(lambda center: covariance.quadratic_features((y - center).T, kind))(home)  # (K, F, N)
-
-    def of(weights: jax.Array, means: jax.Array, factors: covariance.Factors) -> jax.Array:
-        constant = jnp.log(weights) - factors.half_log_det - d / 2 * math.log(2 * math.pi)
-        coefficients = covariance.quadratic_coefficients(factors.whitener, means - home, constant, kind)
-        joint = covariance.einsum("kf,kfn->kn", coefficients, features)
-        difference = jax.nn.logsumexp(joint, axis=0) - reference
-        return difference.sum() if weight is None else weight @ difference
-
-    return of
 
 
 class Space(NamedTuple):
@@ -261,12 +106,6 @@ def make_space(problem: Problem, start: Mixture) -> Space:
         lambda z: decode(z)[:2],
         unravel,
     )
-
-
-def reference_total(problem: Problem, start: Mixture) -> jax.Array:
-    """The data's weighted log-likelihood at the start, (): what potentials leave out."""
-    factors = covariance.factorize(start.covariances, start.covariance_type, start.num_features)
-    return log_likelihood(start.weights, start.means, factors, problem, None, start.covariance_type)
 
 
 class _Newton(NamedTuple):
@@ -351,7 +190,7 @@ def map_points(function: Callable, points: jax.Array, problem: Problem, start: M
 
 def _work(problem: Problem, start: Mixture) -> int:
     """Numbers that one potential takes."""
-    return min(len(problem.y), _CHUNK) * start.num_components * start.num_features
+    return min(len(problem.y), CHUNK) * start.num_components * start.num_features
 
 
 def build_bridge(key: jax.Array, start: Mixture, problem: Problem, space: Any = None) -> Bridge:

@@ -13,7 +13,9 @@ from numpyro.infer import MCMC, NUTS
 from .. import linalg
 from ..density import log_prob
 from ..mixture import Mixture
-from .bridge import Bridge, Problem, chain_starts, from_standard, log_volume, make_space, reference_total
+from .bridge import Bridge, chain_starts, make_space
+from .coordinates import Problem, from_standard, log_volume
+from .likelihood import reference_total
 from .custom import custom_starts, make_custom_space
 from .diagnostics import rhat_limit, split_rhat
 from .draws import Posterior, PosteriorStatus

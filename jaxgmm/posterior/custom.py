@@ -23,7 +23,8 @@ from numpyro.infer.util import compute_log_probs
 from .. import covariance, linalg
 from ..density import responsibilities
 from ..mixture import Mixture
-from .bridge import Bridge, Problem, build_bridge, chain_starts
+from .bridge import Bridge, build_bridge, chain_starts
+from .coordinates import Problem
 from .model import mixture_of
 
 _NAMES = ("weights", "means", "covariances")

@@ -27,18 +27,9 @@ from ..mixture import Mixture
 from ..prior import HalfNormal, Prior, log_prior
 from ..status import StatusEnum
 from ..printing import REACH, Printed, Table, look, reach
-from .bridge import (
-    MAX_KHAT,
-    Problem,
-    Space,
-    log_volume,
-    make_space,
-    map_points,
-    mode_and_curvature,
-    reference_total,
-    standardise,
-    to_standard,
-)
+from .bridge import MAX_KHAT, Space, make_space, map_points, mode_and_curvature
+from .coordinates import Problem, log_volume, standardise, to_standard
+from .likelihood import reference_total
 from .diagnostics import pareto_k
 from .draws import Posterior, check_posterior, in_dtype
 from .importance import Labellings, Proposal, adapt, draw, make_labellings, make_proposal

@@ -18,7 +18,7 @@ from ..checks import check_count, check_flag, is_traced
 from ..em.kernels import default_chunk
 from ..mixture import Mixture
 from ..prior import HalfNormal, IndependentPrior, Prior, log_prior
-from .bridge import Problem, from_standard, log_volume, standardise, to_standard
+from .coordinates import Problem, from_standard, log_volume, standardise, to_standard
 from .conditionals import Groups, State, draw_state, group_rows, state_of
 from .diagnostics import rhat_limit, split_rhat
 from .draws import Posterior, PosteriorStatus, at_the_door, in_dtype, warn_of

@@ -17,20 +17,9 @@ import jax.numpy as jnp
 from ..checks import is_traced
 from ..mixture import Mixture
 from ..prior import IndependentPrior, Prior
-from .bridge import (
-    MAX_KHAT,
-    MIN_EIGENVALUE,
-    Bridge,
-    Problem,
-    from_standard,
-    log_ratios,
-    log_volume,
-    make_space,
-    map_points,
-    prepare,
-    reference_total,
-    refuse_without_density,
-)
+from .bridge import MAX_KHAT, MIN_EIGENVALUE, Bridge, log_ratios, make_space, map_points, prepare, refuse_without_density
+from .coordinates import Problem, from_standard, log_volume
+from .likelihood import reference_total
 from .draws import Posterior, PosteriorStatus, at_the_door, in_dtype, warn_of
 
 

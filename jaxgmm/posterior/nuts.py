@@ -15,7 +15,8 @@ import numpy as np
 
 from ..checks import check_count, check_number, is_traced
 from ..mixture import Mixture
-from .bridge import Bridge, Problem, build_bridge, prepare, refuse_without_density, standardise, to_standard
+from .bridge import Bridge, build_bridge, prepare, refuse_without_density
+from .coordinates import Problem, standardise, to_standard
 from .chains import sample_chains
 from .custom import check_model, check_prior_leaves, custom_bridge, has_bridge, raw_problem
 from .draws import Posterior, PosteriorStatus, at_the_door, check_start, in_dtype, warn_of
