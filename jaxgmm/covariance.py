@@ -224,12 +224,13 @@ def variances(covariances: jax.Array, covariance_type: str, num_features: int) -
 
 
 def to_dense(covariances: jax.Array, covariance_type: str, num_components: int, num_features: int) -> jax.Array:
-    """Covariance matrices of all components, (..., K, D, D), whatever the storage."""
+    """Covariance matrices of all components, (..., K, D, D), whatever the storage; NumPy in, NumPy out."""
+    xp = np if isinstance(covariances, np.ndarray) else jnp
     if is_dense(covariance_type):
         batch = covariances.shape[:-3]
-        return jnp.broadcast_to(covariances, (*batch, num_components, num_features, num_features))
+        return xp.broadcast_to(covariances, (*batch, num_components, num_features, num_features))
     diagonal = variances(covariances, covariance_type, num_features)
-    return diagonal[..., None] * jnp.eye(num_features, dtype=diagonal.dtype)
+    return diagonal[..., None] * xp.eye(num_features, dtype=diagonal.dtype)
 
 
 def from_dense(matrices: jax.Array, covariance_type: str, weights: jax.Array) -> jax.Array:
