@@ -165,3 +165,22 @@ def test_e_and_m_step_refuse(x64):
     ]:
         with pytest.raises(error, match=words):
             wrong()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_whose_squares_overflow_count_nowhere(kind):
+    """In float32 1e25 has no square: such a row gives log-likelihood -inf and no moments, by itself and in a lane beside a sound
+    one; NaN stays NaN."""
+    mixture = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), random_mixture(3, kind))
+    x = random_data(3).astype(np.float32)
+    huge, spoilt = x.copy(), x.copy()
+    huge[4], spoilt[4] = [1e25, -1e25, 1e25], np.nan
+    weight = np.ones(len(x), np.float32)
+    weight[4] = 0
+    without = e_step(mixture, jnp.asarray(x), sample_weight=weight)
+    lanes = jax.jit(jax.vmap(lambda x: jaxgmm.e_step(mixture, x)))(jnp.stack([huge, x, spoilt]))
+    for found in (e_step(mixture, jnp.asarray(huge)), jax.tree.map(lambda leaf: leaf[0], lanes)):
+        assert np.isneginf(found.log_likelihood)
+        for name in ("count", "first", "second"):
+            np.testing.assert_allclose(getattr(found, name), getattr(without, name), rtol=1e-4, atol=1e-4, err_msg=name)
+    assert np.isfinite(lanes.log_likelihood[1]) and np.isnan(lanes.log_likelihood[2])

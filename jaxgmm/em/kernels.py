@@ -74,13 +74,17 @@ def moment_sums(
     weight: jax.Array | None,
     shift: jax.Array,
     chunk_size: int | None,
+    huge: bool = False,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """count, first, second and log-likelihood of x - shift, in the whitened coordinates of a mixture that is shifted too."""
+    """count, first, second and log-likelihood of x - shift, in the whitened coordinates of a mixture that is shifted too.
+
+    huge: rows whose squares overflow are to be told from NaN, by a second look where the first result is not finite.
+    """
     k, d = mixture.num_components, mixture.num_features
     positive = mixture.weights > 0
     log_weights = jnp.where(positive, jnp.log(jnp.where(positive, mixture.weights, 1)), -jnp.inf)
     constant = log_weights - factors.half_log_det - d / 2 * math.log(2 * math.pi)  # (K,)
-    return _either_sums(chunk_size or default_chunk(k, d, x.dtype), mixture, factors, constant, x, weight, shift)
+    return _either_sums(chunk_size or default_chunk(k, d, x.dtype), huge, mixture, factors, constant, x, weight, shift)
 
 
 def _whitened_sums(chunk: int, mixture: Mixture, factors: covariance.Factors, constant: jax.Array, *data: Any) -> tuple:
@@ -94,14 +98,15 @@ def _quadratic_sums(chunk: int, mixture: Mixture, factors: covariance.Factors, c
     return _to_whitened(mixture, factors, sums.T, log_likelihood)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _either_sums(chunk: int, *data: Any) -> tuple:
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _either_sums(chunk: int, huge: bool, *data: Any) -> tuple:
     """The quadratic kernel where it is exact enough, else the whitened one."""
     quadratic, whitened = partial(_quadratic_sums, chunk), partial(_whitened_sums, chunk)
 
     @jax.custom_batching.custom_vmap
     def either(*data: Any) -> tuple:
-        return jax.lax.cond(_is_far(*data[:2]), whitened, quadratic, *data)
+        sums = jax.lax.cond(_is_far(*data[:2]), whitened, quadratic, *data)
+        return jax.lax.cond(jnp.isfinite(sums[-1]), lambda *_: sums, whitened, *data) if huge else sums
 
     @either.def_vmap
     def lanes(_: int, batched: list, *data: Any) -> tuple:
@@ -109,6 +114,7 @@ def _either_sums(chunk: int, *data: Any) -> tuple:
         axes = tuple(jax.tree.map(lambda flag: 0 if flag else None, batched))
         far = jax.vmap(_is_far, in_axes=axes[:2])(*data[:2])
         near = jax.vmap(quadratic, in_axes=axes)(*data)
+        far = far | ~jnp.isfinite(near[-1]) if huge else far
 
         def choose(*data: Any) -> tuple:
             other = jax.vmap(whitened, in_axes=axes)(*data)
@@ -121,7 +127,7 @@ def _either_sums(chunk: int, *data: Any) -> tuple:
 
 
 @_either_sums.defjvp
-def _either_sums_jvp(chunk: int, primals: tuple, tangents: tuple) -> tuple:
+def _either_sums_jvp(chunk: int, huge: bool, primals: tuple, tangents: tuple) -> tuple:
     return jax.jvp(partial(_whitened_sums, chunk), primals, tangents)
 
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from numpyro import handlers
 from numpyro.distributions import biject_to
@@ -184,8 +185,13 @@ def mode_and_curvature(space: Space, z: jax.Array, problem: Problem, start: Mixt
 
 def map_points(function: Callable, points: jax.Array, problem: Problem, start: Mixture) -> jax.Array:
     """A function of potentials at points (M, ...), as many at once as the cache likes."""
-    batch = max(1, _POINT_NUMBERS // _work(problem, start))
-    return jax.lax.map(function, points, batch_size=min(batch, len(points)))
+    count = len(points)
+    batches = -(-count // max(1, _POINT_NUMBERS // _work(problem, start)))
+    batch = -(-count // batches)
+    # whole batches: a remainder would be compiled as a program of its own
+    filled = points[np.minimum(np.arange(batches * batch), count - 1)]
+    found = jax.lax.map(jax.vmap(function), filled.reshape(batches, batch, *points.shape[1:]))
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], found)
 
 
 def _work(problem: Problem, start: Mixture) -> int:
