@@ -126,7 +126,7 @@ def weighted_scatter(responsibilities: jax.Array, whitened: jax.Array, covarianc
     """sum_n r_kn y_kn y_kn' in the type's scatter form: r (K, n), y (K, D, n) -> (K, D, D) | (K, D)."""
     if is_dense(covariance_type):
         return einsum("kin,kjn->kij", responsibilities[:, None, :] * whitened, whitened)
-    return (responsibilities[:, None, :] * whitened**2).sum(-1)
+    return (responsibilities[:, None, :] * whitened * whitened).sum(-1)  # a square may overflow where r is 0
 
 
 def quadratic_features(x: jax.Array, covariance_type: str) -> jax.Array:

@@ -2,8 +2,8 @@
 
 Two kernels give the same moments. The whitened one takes z = W_k (x - mu_k) for each component: exact to rounding however
 far apart or flat the components are. The quadratic one writes log-density and moments as two matrix products with the
-features [x_i x_j, x, 1] about one centre: half the arithmetic, but its error is eps (distance / sd)^2, so it is taken in
-float64 only, and only while `reach` says that this is nothing.
+features [x_i x_j, x, 1] about one centre: half the arithmetic, but its error is eps (distance / sd)^2, so it is taken only
+while `_is_far` says that this is nothing.
 """
 
 from __future__ import annotations
@@ -74,17 +74,18 @@ def moment_sums(
     weight: jax.Array | None,
     shift: jax.Array,
     chunk_size: int | None,
-    huge: bool = False,
+    exact: bool = False,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """count, first, second and log-likelihood of x - shift, in the whitened coordinates of a mixture that is shifted too.
 
-    huge: rows whose squares overflow are to be told from NaN, by a second look where the first result is not finite.
+    exact: by the whitened kernel whatever the data, which also tells rows whose squares overflow from NaN.
     """
     k, d = mixture.num_components, mixture.num_features
     positive = mixture.weights > 0
     log_weights = jnp.where(positive, jnp.log(jnp.where(positive, mixture.weights, 1)), -jnp.inf)
     constant = log_weights - factors.half_log_det - d / 2 * math.log(2 * math.pi)  # (K,)
-    return _either_sums(chunk_size or default_chunk(k, d, x.dtype), huge, mixture, factors, constant, x, weight, shift)
+    sums = _whitened_sums if exact else _either_sums
+    return sums(chunk_size or default_chunk(k, d, x.dtype), mixture, factors, constant, x, weight, shift)
 
 
 def _whitened_sums(chunk: int, mixture: Mixture, factors: covariance.Factors, constant: jax.Array, *data: Any) -> tuple:
@@ -98,23 +99,20 @@ def _quadratic_sums(chunk: int, mixture: Mixture, factors: covariance.Factors, c
     return _to_whitened(mixture, factors, sums.T, log_likelihood)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _either_sums(chunk: int, huge: bool, *data: Any) -> tuple:
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _either_sums(chunk: int, *data: Any) -> tuple:
     """The quadratic kernel where it is exact enough, else the whitened one."""
     quadratic, whitened = partial(_quadratic_sums, chunk), partial(_whitened_sums, chunk)
 
     @jax.custom_batching.custom_vmap
     def either(*data: Any) -> tuple:
-        sums = jax.lax.cond(_is_far(*data[:2]), whitened, quadratic, *data)
-        return jax.lax.cond(jnp.isfinite(sums[-1]), lambda *_: sums, whitened, *data) if huge else sums
+        return jax.lax.cond(_is_far(*data[:2]), whitened, quadratic, *data)
 
     @either.def_vmap
     def lanes(_: int, batched: list, *data: Any) -> tuple:
         """Each lane's own choice, whatever its neighbours are; the whitened kernel runs only if a lane needs it."""
         axes = tuple(jax.tree.map(lambda flag: 0 if flag else None, batched))
-        far = jax.vmap(_is_far, in_axes=axes[:2])(*data[:2])
-        near = jax.vmap(quadratic, in_axes=axes)(*data)
-        far = far | ~jnp.isfinite(near[-1]) if huge else far
+        far, near = jax.vmap(lambda *data: (_is_far(*data[:2]), quadratic(*data)), in_axes=axes)(*data)
 
         def choose(*data: Any) -> tuple:
             other = jax.vmap(whitened, in_axes=axes)(*data)
@@ -127,7 +125,7 @@ def _either_sums(chunk: int, huge: bool, *data: Any) -> tuple:
 
 
 @_either_sums.defjvp
-def _either_sums_jvp(chunk: int, huge: bool, primals: tuple, tangents: tuple) -> tuple:
+def _either_sums_jvp(chunk: int, primals: tuple, tangents: tuple) -> tuple:
     return jax.jvp(partial(_whitened_sums, chunk), primals, tangents)
 
 

@@ -118,7 +118,7 @@ def e_step(mixture: Mixture, x: Any, *, sample_weight: Any = None, chunk_size: i
     shift = covariance.einsum("k,kd->d", mixture.weights, mixture.means)
     shifted = dataclasses.replace(mixture, means=mixture.means - shift)
     factors = covariance.factorize(mixture.covariances, mixture.covariance_type, mixture.num_features)
-    return Moments(*moment_sums(shifted, factors, x, weight, shift, chunk_size, huge=True))
+    return Moments(*moment_sums(shifted, factors, x, weight, shift, chunk_size, exact=True))
 
 
 def m_step(
