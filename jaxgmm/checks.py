@@ -69,8 +69,13 @@ def extremes(array: jax.Array) -> tuple[float, float]:
     if isinstance(host, np.ndarray):
         return float(host.min()), float(host.max())
     with jax.ensure_compile_time_eval():
-        low, high = np.asarray(jnp.stack([array.min(), array.max()]))
+        low, high = np.asarray(_extremes(array))
     return float(low), float(high)
+
+
+@jax.jit
+def _extremes(array: jax.Array) -> jax.Array:
+    return jnp.stack([array.min(), array.max()])
 
 
 def on_host(array: jax.Array) -> np.ndarray | jax.Array:

@@ -19,7 +19,7 @@ TYPES = {"full", "tied", "diag", "spherical"}
 
 # ground floor first; a file imports from lower floors, or from files named before it on its own
 FLOORS = [
-    ["linalg", "covariance", "datasets", "files", "status", "progress"],
+    ["device", "linalg", "covariance", "datasets", "files", "status", "progress"],
     ["checks", "printing"],
     ["mixture"],
     ["density", "prior"],

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance
+from ..device import on_cpu
 from ..mixture import Mixture
 
 _REACH = {"float64": 1e4, "float32": 64.0}  # squared whitened distances up to which the quadratic kernel is taken
@@ -25,12 +26,14 @@ _REACH = {"float64": 1e4, "float32": 64.0}  # squared whitened distances up to w
 def default_chunk(num_components: int, num_features: int, dtype: Any) -> int:
     """Rows a chunk: what its largest array, of features or of whitened rows, leaves room for in the cache.
 
-    Measured flat within a factor of two; beyond 8 KiB a row of numbers the compiler splits single operations over threads,
-    which at these sizes costs more than it gains.
+    Measured flat within a factor of two; beyond 8 KiB a row of numbers a CPU's compiler splits single operations over threads,
+    which at these sizes costs more than it gains. A GPU wants as many as there are: 256 MiB is within a tenth of that.
     """
     size = jnp.dtype(dtype).itemsize
-    widest = max((num_features + 1) * (num_features + 2) // 2, num_components * num_features)
-    return max(128, min(2**13 // size, 10 * 2**20 // (size * widest) // 128 * 128))
+    widest = size * max((num_features + 1) * (num_features + 2) // 2, num_components * num_features)
+    if not on_cpu():
+        return max(2**13, 2**28 // widest)
+    return max(128, min(2**13 // size, 10 * 2**20 // widest // 128 * 128))
 
 
 def sum_over_chunks(function: Callable, rows: Any, weight: jax.Array | None, chunk: int) -> Any:

@@ -17,12 +17,11 @@ from .. import covariance
 from ..mixture import Mixture
 from ..prior import IndependentPrior, Prior, log_prior_factored
 from .accelerate import Memory, after, extrapolate, start_memory
-from .kernels import moment_sums, sum_over_chunks
+from .kernels import default_chunk, moment_sums, sum_over_chunks
 from .moments import PSEUDO_COUNT, Moments, Summary, data_spread, maximize, rounding_ridge, summarize
 from .result import ComponentStatus, Fit, Status
 
 _RUNNING = -1
-_CHUNK = 2048  # rows a chunk of the pass that finds centre and spread
 
 
 class Problem(NamedTuple):
@@ -94,7 +93,7 @@ def frame(start: Mixture, problem: Problem, tol: jax.Array) -> Frame:
         y = jnp.where((w > 0)[:, None], rows - first, 0).T  # (D, n)
         return w.sum(), covariance.einsum("dn,n->d", y, w), covariance.weighted_scatter(w[None], y[None], kind)[0]
 
-    total, moment, scatter = sum_over_chunks(sums, x, weight, _CHUNK)
+    total, moment, scatter = sum_over_chunks(sums, x, weight, default_chunk(1, x.shape[1], x.dtype))
     if weight is not None:  # nothing can be weighed by less than nothing
         total = jnp.where((weight >= 0).all(), total, jnp.nan)
     safe = jnp.where(total > 0, total, 1)

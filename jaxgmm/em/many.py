@@ -17,6 +17,7 @@ from ..mixture import Mixture
 from ..prior import IndependentPrior, Prior
 from ..progress import progress_bar
 from .fitting import as_dtype, check_options, fit, warn_of
+from ..device import widened
 from .lanes import fit_lanes
 from .loop import Options, Problem
 from .result import ComponentStatus, Fit, Status
@@ -191,7 +192,7 @@ def _start_block(
 
 def _block_shape(count: int, length: int) -> tuple[int, int]:
     """Data sets a program, lanes side by side: powers of two, so that few programs are compiled."""
-    scale = 1 if jax.default_backend() == "cpu" else _ACCELERATOR
+    scale = widened(1, _ACCELERATOR)
     width = _power_of_two(min(_WIDTH * scale, _WIDTH_ROWS * scale // length))
     largest = max(width, _power_of_two(min(_BLOCK * scale, _BLOCK_ROWS * scale // length)))
     return min(largest, max(width, 2 ** (count - 1).bit_length())), width

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..density import sample
+from ..device import widened
 from ..em.many import fit_many, has_spike
 from ..em.result import Fit, Status
 from ..em.starts import initialize_lanes
@@ -43,7 +44,7 @@ def _program(recipe: tuple[str, str, tuple[float, ...]], structure: Any, leaves:
     method, options, probabilities = recipe
     one = _intervals_of if method in ESTIMATES else _draws_of
     function = one(method, json.loads(options), probabilities)
-    width = _WIDTH * (1 if jax.default_backend() == "cpu" else _ACCELERATOR)
+    width = widened(_WIDTH, _ACCELERATOR)
 
     def lanes(*arrays: Any) -> dict[str, jax.Array]:
         return jax.lax.map(lambda one: function(*one), arrays, batch_size=width)
