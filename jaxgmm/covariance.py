@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import gammaln, multigammaln
 
-from .linalg import cholesky, invert_lower
+from . import linalg
 
 TYPES = ("full", "tied", "diag", "spherical")
 einsum = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)  # TF32 is 1e-3 relative: not enough for EM
@@ -73,14 +73,14 @@ class Factors(NamedTuple):
 def factorize(covariances: jax.Array, covariance_type: str, num_features: int) -> Factors:
     """Cholesky factors, their inverses and half log-determinants. Not positive definite gives NaN, never an error."""
     if is_dense(covariance_type):
-        return complete(cholesky(covariances), covariance_type, num_features)
+        return complete(linalg.cholesky(covariances), covariance_type, num_features)
     return complete(jnp.sqrt(jnp.where(covariances > 0, covariances, jnp.nan)), covariance_type, num_features)
 
 
 def complete(lower: jax.Array, covariance_type: str, num_features: int) -> Factors:
     """The factors, where Cholesky factors or standard deviations are known."""
     if is_dense(covariance_type):
-        return Factors(lower, invert_lower(lower), jnp.log(jnp.diagonal(lower, axis1=-2, axis2=-1)).sum(-1))
+        return Factors(lower, linalg.invert_lower(lower), jnp.log(linalg.diagonal(lower)).sum(-1))
     repeats = num_features // lower.shape[-1]  # a spherical variance stands for D of them
     return Factors(lower, 1 / lower, repeats * jnp.log(lower).sum(-1))
 
@@ -197,7 +197,7 @@ def ridge(covariances: jax.Array, amount: jax.Array, covariance_type: str) -> ja
     """Adds `amount` (a number, or one a feature (..., D)) to each covariance diagonal."""
     if is_dense(covariance_type):
         d = covariances.shape[-1]
-        return covariances + jnp.eye(d, dtype=covariances.dtype) * jnp.asarray(amount)[..., None]
+        return covariances + np.eye(d, dtype=covariances.dtype) * jnp.asarray(amount)[..., None]
     return covariances + amount
 
 
@@ -206,7 +206,7 @@ def relative_ridge(covariances: jax.Array, fraction: float, covariance_type: str
     if not is_dense(covariance_type):
         return covariances
     d = covariances.shape[-1]
-    return covariances * (1 + fraction * jnp.eye(d, dtype=covariances.dtype))
+    return covariances * (1 + fraction * np.eye(d, dtype=covariances.dtype))
 
 
 def from_data_scatter(scatter: jax.Array, covariance_type: str) -> jax.Array:
@@ -239,13 +239,13 @@ def from_dense(matrices: jax.Array, covariance_type: str, weights: jax.Array) ->
         return matrices
     if covariance_type == "tied":
         return (weights[..., None, None] * matrices).sum(-3, keepdims=True) / weights.sum(-1)[..., None, None, None]
-    diagonal = jnp.diagonal(matrices, axis1=-2, axis2=-1)
+    diagonal = linalg.diagonal(matrices)
     return diagonal if covariance_type == "diag" else diagonal.mean(-1, keepdims=True)
 
 
 def lower_diagonal(factors: Factors, covariance_type: str) -> jax.Array:
     """Standard deviation of each feature given those before it, (..., K | 1, D | 1)."""
-    return jnp.diagonal(factors.lower, axis1=-2, axis2=-1) if is_dense(covariance_type) else factors.lower
+    return linalg.diagonal(factors.lower) if is_dense(covariance_type) else factors.lower
 
 
 def floor_share(floor: jax.Array, factors: Factors, covariance_type: str) -> jax.Array:
@@ -332,7 +332,7 @@ def inverse_wishart_log_prob(
     d, nu = num_features, jnp.asarray(degrees_of_freedom)[..., None]
     if is_dense(covariance_type):
         scale = prior_scale(scale, covariance_type)
-        half_log_det_scale = jnp.log(jnp.diagonal(cholesky(scale), axis1=-2, axis2=-1)).sum(-1)
+        half_log_det_scale = jnp.log(linalg.diagonal(linalg.cholesky(scale))).sum(-1)
         trace = mahalanobis_trace(scale, factors, covariance_type, d)
         return (
             nu * half_log_det_scale
@@ -411,11 +411,11 @@ def inverse_wishart_factors(
         root = jnp.sqrt(scale / (2 * gammas))
         return Factors(root, 1 / root, num_features // root.shape[-1] * jnp.log(root).sum(-1))
     diagonal = jnp.sqrt(2 * gammas)
-    bartlett = jnp.tril(normals, -1) + diagonal[..., None] * jnp.eye(num_features, dtype=scale.dtype)
-    lower = cholesky(scale)
-    half_log_det = jnp.log(jnp.diagonal(lower, axis1=-2, axis2=-1) / diagonal).sum(-1)
-    root = multiply(lower, jnp.swapaxes(invert_lower(bartlett), -1, -2))
-    return Factors(root, multiply(jnp.swapaxes(bartlett, -1, -2), invert_lower(lower)), half_log_det)
+    bartlett = jnp.tril(normals, -1) + diagonal[..., None] * np.eye(num_features, dtype=scale.dtype)
+    lower = linalg.cholesky(scale)
+    half_log_det = jnp.log(linalg.diagonal(lower) / diagonal).sum(-1)
+    root = multiply(lower, jnp.swapaxes(linalg.invert_lower(bartlett), -1, -2))
+    return Factors(root, multiply(jnp.swapaxes(bartlett, -1, -2), linalg.invert_lower(lower)), half_log_det)
 
 
 def from_factor(factor: jax.Array, covariance_type: str) -> jax.Array:

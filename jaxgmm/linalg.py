@@ -12,6 +12,7 @@ from functools import partial, wraps
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 _SMALL = 4  # up to this D factors are written out: elementwise, so that they batch well under vmap
 _matmul = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
@@ -74,7 +75,14 @@ def invert_lower(lower: jax.Array) -> jax.Array:
 
 def _assemble_lower(rows: list) -> jax.Array:
     zero = jnp.zeros_like(rows[0][0])
-    return jnp.stack([jnp.stack([v if v is not None else zero for v in row], -1) for row in rows], -2)
+    flat = jnp.stack([v if v is not None else zero for row in rows for v in row], -1)  # one operation, not D + 1
+    return flat.reshape(*zero.shape, len(rows), len(rows))
+
+
+def diagonal(matrices: jax.Array) -> jax.Array:
+    """Diagonals (..., D) of matrices (..., D, D), as a slice; NumPy in, NumPy out."""
+    d = matrices.shape[-1]
+    return matrices.reshape(*matrices.shape[:-2], d * d)[..., :: d + 1]
 
 
 @jax.custom_jvp
@@ -90,13 +98,13 @@ def _cholesky_jvp(primals: tuple, tangents: tuple) -> tuple:
     lower = _cholesky(*primals)
     whitener = _invert_lower(lower)
     inner = _matmul(_matmul(whitener, (move + jnp.swapaxes(move, -1, -2)) / 2), jnp.swapaxes(whitener, -1, -2))
-    return lower, _matmul(lower, jnp.tril(inner) - jnp.eye(lower.shape[-1], dtype=lower.dtype) * inner / 2)
+    return lower, _matmul(lower, jnp.tril(inner) - np.eye(lower.shape[-1], dtype=lower.dtype) * inner / 2)
 
 
 @jax.custom_jvp
 @_one_by_one
 def _invert_lower(lower: jax.Array) -> jax.Array:
-    identity = jnp.broadcast_to(jnp.eye(lower.shape[-1], dtype=lower.dtype), lower.shape)
+    identity = jnp.broadcast_to(np.eye(lower.shape[-1], dtype=lower.dtype), lower.shape)
     return jax.scipy.linalg.solve_triangular(lower, identity, lower=True)
 
 

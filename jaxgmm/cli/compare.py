@@ -66,9 +66,10 @@ def run(arguments: argparse.Namespace) -> None:
         "num_chains": arguments.num_chains,
         "interval": arguments.interval,
     }
-    posteriors = {method: _draw(method, arguments, best, x, prior) for method in methods}
-    from ..experiment.compare import compare
+    from ..experiment.compare import begin_ahead, compare
 
+    begin_ahead(best, x, prior)
+    posteriors = {method: _draw(method, arguments, best, x, prior) for method in methods}
     comparison = compare(best, posteriors, x, interval=arguments.interval, feature_names=names)
     record["maximum_likelihood"] = fit_record(likeliest())
     print(comparison)

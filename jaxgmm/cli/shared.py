@@ -8,20 +8,21 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from .. import __version__, datasets
+from .. import __version__, ahead, datasets
 from ..checks import check_count
 from ..covariance import TYPES
 from ..em.fitting import fit
 from ..em.many import fit_restarts
 from ..em.result import ComponentStatus, Fit, Status
 from ..files import replacing, write_text
+from ..mixture import Mixture
 from ..prior import Prior, default_prior
 from ..reading import choose_columns, read_table
 
@@ -169,17 +170,16 @@ def fit_mode(
         best = fit_restarts(jax.random.key(arguments.seed), x, prior, num_restarts=arguments.restarts, **options)
     if not np.isfinite(float(best.objective)):
         raise ValueError(Status(int(best.status)).sentence)
-    likeliest = _compile_aside(fit, best.mixture, x.astype(best.mixture.means.dtype))  # one line beside the main result
+    arguments_of_fit = best.mixture, x.astype(best.mixture.means.dtype)
+    ahead.start(_likeliest, *arguments_of_fit)  # one line beside the main result, wanted last
     record = data_record(arguments, x, names, options | {"restarts": arguments.restarts})
     record |= {"mixture": mixture_record(best), "prior": fields(prior), "fit": fit_record(best)}
-    return record, best, prior, likeliest
+    return record, best, prior, partial(ahead.call, _likeliest, *arguments_of_fit)
 
 
-def _compile_aside(function: Callable, *arguments: Any) -> Callable:
-    """A call that can wait: compiled in another thread, where it costs no time while this one has something else to do."""
-    lowered = jax.jit(function).lower(*arguments)  # traced here: threads do nothing but compile
-    compiled = ThreadPoolExecutor(1).submit(lowered.compile)
-    return lambda: compiled.result()(*arguments)
+@jax.jit
+def _likeliest(start: Mixture, x: jax.Array) -> Fit:
+    return fit(start, x)
 
 
 def data_record(arguments: argparse.Namespace, x: np.ndarray, names: list[str], options: dict[str, Any]) -> dict[str, Any]:

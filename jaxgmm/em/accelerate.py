@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .. import covariance, linalg
 from ..mixture import Mixture
@@ -54,8 +55,8 @@ def to_vector(mixture: Mixture, scale: Mixture) -> jax.Array:
     lower = covariance.factorize(mixture.covariances, kind, d).lower
     if covariance.is_dense(kind):
         lower = lower / unit[:, None]
-        diagonal = jnp.diagonal(lower, axis1=-2, axis2=-1)
-        lower = jnp.tril(lower, -1) + jnp.log(diagonal)[..., None] * jnp.eye(d, dtype=lower.dtype)
+        diagonal = linalg.diagonal(lower)
+        lower = jnp.tril(lower, -1) + jnp.log(diagonal)[..., None] * np.eye(d, dtype=lower.dtype)
     else:
         lower = jnp.log(lower)
     return jnp.concatenate([weights, (mixture.means / unit).ravel(), lower.ravel()])
@@ -68,8 +69,8 @@ def from_vector(vector: jax.Array, like: Mixture, scale: Mixture) -> Mixture:
     weights = jnp.where(like.weights > 0, jnp.exp(vector[:k]), 0)
     lower = vector[k + k * d :].reshape(like.covariances.shape)
     if covariance.is_dense(kind):
-        diagonal = jnp.diagonal(lower, axis1=-2, axis2=-1)
-        lower = unit[:, None] * (jnp.tril(lower, -1) + jnp.exp(diagonal)[..., None] * jnp.eye(d, dtype=lower.dtype))
+        diagonal = linalg.diagonal(lower)
+        lower = unit[:, None] * (jnp.tril(lower, -1) + jnp.exp(diagonal)[..., None] * np.eye(d, dtype=lower.dtype))
         covariances = lower @ jnp.swapaxes(lower, -1, -2)
     else:
         covariances = jnp.exp(2 * lower)

@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .. import covariance
 from ..device import on_cpu
@@ -151,7 +152,7 @@ def _centred(rows: jax.Array, w: jax.Array, shift: jax.Array) -> jax.Array:
     By a product with the identity, which the compiler does not take into every use to gather strided rows there anew.
     """
     centred = jnp.where((w > 0)[:, None], rows - shift, 0)
-    return covariance.einsum("ij,nj->in", jnp.eye(rows.shape[1], dtype=rows.dtype), centred)
+    return covariance.einsum("ij,nj->in", np.eye(rows.shape[1], dtype=rows.dtype), centred)
 
 
 def _share_out(joint: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:

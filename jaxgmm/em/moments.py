@@ -191,7 +191,7 @@ def data_spread(
     between = covariance.expand(count, covariance_type) * covariance.outer(mean - center, covariance_type)
     spread = (scatter + between).sum(0) / safe  # (D, D) | (D,)
     dense = covariance.is_dense(covariance_type)
-    variances = jnp.diagonal(spread) if dense else spread
+    variances = linalg.diagonal(spread) if dense else spread
     rounding = (4 * jnp.finfo(count.dtype).eps) ** 2
     size = (center + shift) ** 2 + variances
     size = jnp.where(size > 0, size, jnp.where(size.max() > 0, size.max(), 1))

@@ -175,10 +175,10 @@ def _standard_errors(
 
 def _invert(information: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The inverse, by a Cholesky factorisation in units where the diagonal is one, and how that went."""
-    scale = jnp.sqrt(jnp.where(jnp.diagonal(information) > 0, jnp.diagonal(information), 1))
+    scale = jnp.sqrt(jnp.where(linalg.diagonal(information) > 0, linalg.diagonal(information), 1))
     lower = linalg.cholesky(information / scale[:, None] / scale)
-    pivots = jnp.diagonal(lower) ** 2
-    definite = (jnp.diagonal(information) > 0).all() & (pivots > 100 * len(scale) * jnp.finfo(scale.dtype).eps).all()
+    pivots = linalg.diagonal(lower) ** 2
+    definite = (linalg.diagonal(information) > 0).all() & (pivots > 100 * len(scale) * jnp.finfo(scale.dtype).eps).all()
     finite = jnp.isfinite(information).all()
     whitener = linalg.invert_lower(lower) / scale
     inverse = covariance.einsum("ki,kj->ij", whitener, whitener)
@@ -244,7 +244,7 @@ def _in_shape(
     mixture: Mixture, inverse: jax.Array, unit: jax.Array, present: jax.Array, free: jax.Array, status: jax.Array
 ) -> StandardErrors:
     k, d = mixture.num_components, mixture.num_features
-    error = jnp.where((status == InformationStatus.OK) & free, jnp.sqrt(jnp.diagonal(inverse)), jnp.nan)
+    error = jnp.where((status == InformationStatus.OK) & free, jnp.sqrt(linalg.diagonal(inverse)), jnp.nan)
     others = jnp.where(free[:k], 1.0, 0.0)
     last = jnp.sqrt(jnp.maximum(others @ inverse[:k, :k] @ others, 0))  # sd of a sum
     weights = jnp.where(jnp.arange(k) == _last(present), jnp.where(status == InformationStatus.OK, last, jnp.nan), error[:k])

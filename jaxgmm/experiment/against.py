@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from .. import ahead
 from ..em.standard_errors import standard_errors
 from ..mixture import Mixture, num_parameters
 from ..posterior.draws import Posterior
 from ..prior import HalfNormal
 from .account import Setting
-from .aside import Aside
 from .clustering import compare_memberships, thinned
 from .contraction import contractions
 from .joint import RATIOS, Approximation, approximate, chart, compare_jointly, is_cheap
@@ -59,11 +59,9 @@ def choose_rows(setting: Setting) -> Scored:
     return Scored(rows, setting.counts[rows], folds)
 
 
-def _standard_errors(mixture: Mixture, x: jax.Array, prior: Any, weight: jax.Array | None) -> Any:
+@jax.jit
+def _errors(mixture: Mixture, x: jax.Array, prior: Any, weight: jax.Array | None) -> Any:
     return standard_errors(mixture, x, prior, sample_weight=weight)
-
-
-_errors = Aside(_standard_errors)
 
 
 def has_errors(setting: Setting, prior: Any) -> bool:
@@ -78,16 +76,16 @@ def information_errors(setting: Setting, prior: Any) -> np.ndarray:
     mixture = setting.fit.mixture
     if not has_errors(setting, prior):
         return np.full(values(mixture).shape, math.nan)
-    errors = _errors(mixture, setting.x, prior, setting.weight)
+    errors = ahead.call(_errors, mixture, setting.x, prior, setting.weight)
     return values(Mixture(errors.weights, errors.means, errors.covariances, mixture.covariance_type))
 
 
 def begin(setting: Setting, prior: Any, scored: Scored | None, errors: bool) -> None:
     """Has the two programs compiled aside that are long to compile and needed last."""
     if errors and has_errors(setting, prior):
-        _errors.start(setting.fit.mixture, setting.x, prior, setting.weight)
+        ahead.start(_errors, setting.fit.mixture, setting.x, prior, setting.weight)
     if scored is not None and scored.folds is not None:
-        refit.start(*_folded(setting, prior, scored))
+        ahead.start(refit, *_folded(setting, prior, scored))
 
 
 def _folded(setting: Setting, prior: Any, scored: Scored) -> tuple:
@@ -201,7 +199,7 @@ def refitted(setting: Setting, prior: Any, scored: Scored) -> np.ndarray | None:
     """EM's score of each row (R,), fitted without its fold; None without folds."""
     if scored.folds is None:
         return None
-    densities = np.asarray(refit(*_folded(setting, prior, scored)), float)  # (F, R)
+    densities = np.asarray(ahead.call(refit, *_folded(setting, prior, scored)), float)  # (F, R)
     return densities[scored.folds, np.arange(len(scored.rows))]
 
 

@@ -114,7 +114,7 @@ def fixed_points(prior: Prior | IndependentPrior, covariance_type: str) -> jax.A
             / prior.mean_precision
         )
     else:
-        spread = jnp.sqrt(jnp.diagonal(prior.mean_covariance))
+        spread = jnp.sqrt(linalg.diagonal(prior.mean_covariance))
     return prior.mean + jnp.array([[-1.0], [0.0], [1.0]], prior.mean.dtype) * spread
 
 
@@ -124,4 +124,4 @@ def _log_det_covariance(mixture: Mixture) -> jax.Array:
     deviation = mixture.means - (mixture.weights[..., None] * mixture.means).sum(-2, keepdims=True)
     whole = within + deviation[..., :, None] * deviation[..., None, :]
     whole = (mixture.weights[..., None, None] * whole).sum(-3)
-    return 2 * jnp.log(jnp.diagonal(linalg.cholesky(whole), axis1=-2, axis2=-1)).sum(-1)
+    return 2 * jnp.log(linalg.diagonal(linalg.cholesky(whole))).sum(-1)

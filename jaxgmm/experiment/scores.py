@@ -25,7 +25,6 @@ from ..em.fitting import fit
 from ..mixture import Mixture
 from ..posterior.bridge import MAX_KHAT
 from ..posterior.diagnostics import psis
-from .aside import Aside
 
 _COLUMNS = 256  # rows of data smoothed at once
 
@@ -202,13 +201,11 @@ def without_folds(x: Any, weight: np.ndarray, folds: np.ndarray) -> np.ndarray:
     return np.where(folds == np.arange(folds.max() + 1)[:, None], 0, weight).astype(np.asarray(x).dtype)
 
 
-def _refit(mixture: Mixture, x: jax.Array, prior: Any, weights: jax.Array) -> jax.Array:
+@jax.jit
+def refit(mixture: Mixture, x: jax.Array, prior: Any, weights: jax.Array) -> jax.Array:
     """log density (F, N) under EM fitted with each row of weights (F, N), from where EM ended with all of them."""
     fitted = jax.vmap(lambda weight: fit(mixture, x, prior, sample_weight=weight).mixture)(weights)
     return log_prob(fitted, x)
-
-
-refit = Aside(_refit)
 
 
 def posterior_on_folds(

@@ -214,7 +214,7 @@ def _site_values(mixture: Mixture) -> dict[str, jax.Array]:
     if not covariance.is_dense(mixture.covariance_type):
         return values | {"variances": mixture.covariances, "scales": jnp.sqrt(mixture.covariances)}
     lower = linalg.cholesky(mixture.covariances)
-    scales = jnp.sqrt(jnp.diagonal(mixture.covariances, axis1=-2, axis2=-1))
+    scales = jnp.sqrt(linalg.diagonal(mixture.covariances))
     return values | {"scale_tril": lower, "scales": scales, "corr_tril": lower / scales[..., None]}
 
 

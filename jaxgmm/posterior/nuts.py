@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .. import ahead
 from ..checks import check_count, check_number, is_traced
 from ..mixture import Mixture
 from .bridge import Bridge, build_bridge, prepare, refuse_without_density
@@ -110,14 +111,10 @@ def nuts(
         if others is not None:
             raise ValueError("start is a stack, and a mixture does not say where the model's sites are; give one start.")
         adapt_mass_matrix = True if adapt_mass_matrix is None else adapt_mass_matrix
-    problem, bridge, others = _bridges(key_bridge, start, others, x, weight, prior, model, traced)
     run = partial(
         _run,
         key_chains,
-        bridge,
-        others,
-        problem,
-        prior if model is None else None,
+        prior=prior if model is None else None,
         model=model,
         num_samples=num_samples,
         num_chains=num_chains,
@@ -126,7 +123,10 @@ def nuts(
         max_tree_depth=max_tree_depth,
         progress=progress and not traced,
     )
-    posterior = _choose(run, bridge, adapt_mass_matrix, traced)
+    if not traced and model is None and others is None and not progress:
+        _compile_ahead(run, (key_bridge, start, x, weight, prior), bool(adapt_mass_matrix))
+    problem, bridge, others = _bridges(key_bridge, start, others, x, weight, prior, model, traced)
+    posterior = _choose(partial(run, bridge, others, problem), bridge, adapt_mass_matrix, traced)
     posterior = in_dtype(posterior, x.dtype)
     if not traced:
         warn_of(posterior)
@@ -143,6 +143,13 @@ def _split(start: Any) -> tuple[Any, Mixture | None]:
             for j in range(others.batch_shape[0]):
                 check_start(others[j])
     return start[0], others
+
+
+def _compile_ahead(run: Callable, arguments: tuple, adapt: bool) -> None:
+    """Has both programs compiled at the same time: the first one's results are the second one's arguments, in their shapes."""
+    ahead.start(prepare, *arguments)
+    problem, bridge = jax.eval_shape(prepare, *arguments)
+    run(bridge, None, problem, adapt=adapt, enter=ahead.start)
 
 
 def _choose(run: Callable, bridge: Bridge, adapt: bool | None, traced: bool) -> Posterior:
@@ -167,12 +174,13 @@ def _run(
     bridge: Bridge,
     others: Bridge | None,
     problem: Problem,
-    prior: Any,
     *,
+    prior: Any,
     num_warmup: int | None,
     adapt: bool,
     target_accept_prob: Any,
     progress: bool,
+    enter: Callable = ahead.call,
     **options: Any,
 ) -> Posterior:
     if num_warmup is None:
@@ -180,8 +188,7 @@ def _run(
     if target_accept_prob is None:
         target_accept_prob = 0.9 if adapt else 0.8
     # a bar is drawn from the host, between steps: not inside jit
-    function = sample_chains.__wrapped__ if progress else sample_chains
-    return function(
+    return (sample_chains.__wrapped__ if progress else partial(enter, sample_chains))(
         key,
         bridge,
         others,
@@ -219,7 +226,7 @@ def _bridges(
 ) -> tuple[Problem, Bridge, Bridge | None]:
     """Coordinates, and a bridge from each start; refused, unless traced, where there is none."""
     if others is None and model is None:
-        problem, bridge = prepare(key, start, x, weight, prior)  # the program that laplace and compare enter by too
+        problem, bridge = ahead.call(prepare, key, start, x, weight, prior)  # the program that laplace and compare enter by too
         agrees = np.array(True)
     elif others is None:
         problem, bridge, agrees = _bridge(key, start, x, weight, prior, model=model)

@@ -160,7 +160,7 @@ def _divergences(draws: Mixture, reference: Mixture) -> jax.Array:
         return jnp.log(jnp.maximum(mixture.weights, tiny))
 
     def half_log_dets(lower: jax.Array) -> jax.Array:
-        return jnp.log(jnp.diagonal(lower, axis1=-2, axis2=-1)).sum(-1)
+        return jnp.log(linalg.diagonal(lower)).sum(-1)
 
     own = roots(reference)  # (K, D, D)
 
