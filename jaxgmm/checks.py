@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .covariance import TYPES
+from .device import on_cpu
 
 
 def is_traced(*values: Any) -> bool:
@@ -82,6 +83,15 @@ def on_host(array: jax.Array) -> np.ndarray | jax.Array:
     """A concrete array as NumPy sees the same memory, if it lies in the host's; else the array itself: nothing is copied."""
     local = array.is_fully_addressable and all(device.platform == "cpu" for device in array.devices())
     return np.asarray(array) if local and len(array.devices()) == 1 else array
+
+
+def to_host(tree: Any) -> Any:
+    """Small arrays as NumPy's; from an accelerator every transfer is under way before the first is waited for."""
+    if not on_cpu():
+        for leaf in jax.tree.leaves(tree):
+            if isinstance(leaf, jax.Array):
+                leaf.copy_to_host_async()
+    return jax.tree.map(np.asarray, tree)
 
 
 def is_positive_definite(matrices: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,7 @@ from ..checks import (
     check_rows_finite,
     is_traced,
     on_host,
+    to_host,
 )
 from ..mixture import Mixture, check_mixture
 from ..prior import Prior
@@ -181,8 +183,9 @@ _fit = jax.jit(_solve, static_argnums=3)
 
 def warn_of(result: Fit, start: Mixture, x: jax.Array, weight: jax.Array | None) -> None:
     """Warns of what an eager fit has to say: its status, and data and components that it cannot help."""
-    if int(result.status) != Status.CONVERGED:
-        caller_warns(Status(int(result.status)).sentence)
+    status, states, mixture, start = to_host((result.status, result.component_status, result.mixture, start))
+    if status != Status.CONVERGED:
+        caller_warns(Status(int(status)).sentence)
     rows = on_host(x)
     kept = None if weight is None else np.flatnonzero(np.asarray(weight) > 0)
     n, d = (len(x) if kept is None else len(kept)), x.shape[1]
@@ -198,21 +201,22 @@ def warn_of(result: Fit, start: Mixture, x: jax.Array, weight: jax.Array | None)
         )
     if d >= n > 1:
         caller_warns(f"x has {d} features and {n} rows: covariances are not determined; use 'diag' or 'spherical', or a prior.")
-    for state in (ComponentStatus.AT_FLOOR, ComponentStatus.FEW_POINTS):
-        which = np.flatnonzero(np.asarray(result.component_status) == state)
+    for state in (ComponentStatus.AT_FLOOR, ComponentStatus.FEW_POINTS) if states.any() else ():
+        which = np.flatnonzero(states == state)
         if which.size:
             caller_warns(f"Components {', '.join(map(str, which))}: {state.sentence}")
-    _warn_of_offset(result.mixture)
-    means = np.asarray(start.means)[np.asarray(start.weights) > 0]
-    if len(means) > 1 and (means == means[0]).all() and (np.ptp(np.asarray(start.covariances), axis=0) == 0).all():
+    _warn_of_offset(mixture)
+    means = start.means[start.weights > 0]
+    if len(means) > 1 and (means == means[0]).all() and (np.ptp(start.covariances, axis=0) == 0).all():
         caller_warns("The start's components are all the same, a saddle that EM cannot leave; start from jaxgmm.initialize.")
 
 
 def _warn_of_offset(mixture: Mixture) -> None:
-    """Data so far from the origin that their own float type holds few values a standard deviation."""
-    weights, means = np.asarray(mixture.weights, float), np.asarray(mixture.means, float)
-    covariances = np.asarray(mixture.covariances, float)
-    inside = covariance.variances(covariances, mixture.covariance_type, mixture.num_features)
+    """Data so far from the origin that their own float type holds few values a standard deviation. mixture: of NumPy arrays."""
+    inside = covariance.variances(mixture.covariances, mixture.covariance_type, mixture.num_features)
+    if np.finfo(mixture.means.dtype).eps * abs(mixture.means).max() <= _COARSE * math.sqrt(max(inside.min(), 0)):
+        return  # most often, and soon seen
+    weights, means, inside = (value.astype(float) for value in (mixture.weights, mixture.means, inside))
     center = weights @ means
     sd = np.sqrt(weights @ ((means - center) ** 2 + inside))
     far = np.flatnonzero(np.finfo(mixture.means.dtype).eps * abs(center) > _COARSE * sd)

@@ -1,10 +1,11 @@
 """EM iterations against scikit-learn, from the same start, in one run; peers.py has gmmx, tgmm and mclust.
 
-    python tests/benchmarks/em.py [speed] [types] [accelerate] [memory] [starts]        (without a name: all)
+    python tests/benchmarks/em.py [speed] [types] [accelerate] [memory] [starts] [gpu]        (without a name: all)
 
 speed, types: ten iterations a timing, medians of several, peer and jaxgmm by turns, ratios with their range, compile time apart.
 accelerate: E-steps, plain over accelerated, two hard cases and random problems.
 memory: peak of a fit above a process that only holds the data. starts: time of `initialize`, and the likelihood EM reaches.
+gpu: where there is one, times up to ten million rows, and what TF32 would save and cost.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import subprocess
 import sys
 import time
 import warnings
+from functools import partial
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -72,13 +75,13 @@ def sklearn_steps(x: np.ndarray, start: jaxgmm.Mixture):
     return run
 
 
-def ours(x: jax.Array, start: jaxgmm.Mixture):
-    """Ten steps of jaxgmm.fit, with its door."""
+def ours(x: jax.Array, start: jaxgmm.Mixture, steps: int = STEPS, tol: float = 0.0):
+    """Some steps of jaxgmm.fit, with its door."""
 
     def run() -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            jax.block_until_ready(jaxgmm.fit(start, x, tol=0, max_iter=STEPS))
+            jax.block_until_ready(jaxgmm.fit(start, x, tol=tol, max_iter=steps))
 
     return run
 
@@ -108,10 +111,11 @@ def side_by_side(first, second, repeats: int) -> tuple[list[float], list[float]]
 
 
 def machine(dtype: type) -> tuple[float, float]:
-    """What there is to be had: GFLOP/s of JAX's product of two large matrices, and GB/s of reading, as a sum over 256 MB reads."""
-    size, many = 2048, 2**28 // np.dtype(dtype).itemsize
-    matrix, long = jnp.ones((size, size), dtype), jnp.ones(many, dtype)
-    multiply, total = jax.jit(lambda a: a @ a), jax.jit(jnp.sum)
+    """What there is to be had: GFLOP/s of JAX's product of two large matrices, and GB/s of reading, as a sum over
+    256 MB reads."""
+    size, many = (2048 if jax.default_backend() == "cpu" else 8192), 2**28 // np.dtype(dtype).itemsize
+    matrix, long = jax.random.normal(jax.random.key(0), (size, size), dtype), jnp.ones(many, dtype)
+    multiply, total = jax.jit(lambda a: jnp.matmul(a, a, precision="highest")), jax.jit(jnp.sum)
     runs = [lambda: jax.block_until_ready(multiply(matrix)), lambda: jax.block_until_ready(total(long))]
     for run in runs:
         run()
@@ -282,7 +286,58 @@ def starts(options: argparse.Namespace) -> None:
         print(f"{line} sklearn {np.mean(peer):.3f} (sd {np.std(peer):.2f})", flush=True)
 
 
-SECTIONS = {"speed": speed, "types": types, "accelerate": accelerate, "memory": memory, "starts": starts}
+def gpu(options: argparse.Namespace) -> None:
+    """Milliseconds a step and beside the steps; then `highest` precision, as jaxgmm takes it, against TF32 and three TF32s."""
+    if jax.default_backend() == "cpu":
+        print("no accelerator")
+        return
+    for dtype in map(np.dtype, options.dtypes):
+        product, reading = machine(dtype.type)
+        kind = jax.devices()[0].device_kind
+        print(f"{kind}, {dtype.name}: products at {product / 1e3:.1f} TFLOP/s, reading at {reading:.0f} GB/s", flush=True)
+        for n, d, k in [*SIZES, (1_000_000, 8, 16), (10_000_000, 2, 5), (10_000_000, 8, 16)]:
+            x, start = problem(n, d, k, dtype.type)
+            data = jnp.asarray(x)
+            first, a_step, beside = steps_alone(data, start, options.repeats)
+            print(
+                f"{n:>8} {d:>3} {k:>3} {dtype.name}: {a_step * 1e3:8.3f} ms a step, {beside * 1e3:6.2f} ms a call beside them, "
+                f"{n * k * 4 * d * d / a_step / 1e9 / product:.0%} of the product's rate, "
+                f"{x.nbytes / a_step / 1e9 / reading:.1%} of reading's; first call {first:.1f} s",
+                flush=True,
+            )
+    for size in [SIZES[4], (1_000_000, 8, 16)]:
+        x, start = problem(*size, np.float32)
+        wide = jax.tree.map(lambda leaf: leaf.astype(np.float64), start)
+        true = jaxgmm.fit(wide, x.astype(np.float64), tol=0, max_iter=STEPS)
+        data = jnp.asarray(x)
+        for name, precision in [("highest", "highest"), ("TF32", "default"), ("three TF32", "TF32_TF32_F32_X3")]:
+            jax.clear_caches()
+            with mock.patch.object(jaxgmm.covariance, "einsum", partial(jnp.einsum, precision=precision)):
+                found = jaxgmm.fit(start, data, tol=0, max_iter=STEPS)
+                _, a_step, _ = steps_alone(data, start, options.repeats)
+            errors = [
+                abs(a - b).max() / abs(b).max()
+                for a, b in zip(*map(jax.tree.leaves, (found.mixture, true.mixture)), strict=True)
+            ]
+            print(
+                f"{size} float32, {name}: {a_step * 1e3:.3f} ms a step; after ten, relative errors of weights, means, covariances "
+                f"{', '.join(f'{float(error):.0e}' for error in errors)}, of the log-likelihood "
+                f"{float(abs(found.log_likelihood / true.log_likelihood - 1)):.0e}",
+                flush=True,
+            )
+    jax.clear_caches()
+
+
+def steps_alone(data: jax.Array, start: jaxgmm.Mixture, repeats: int) -> tuple[float, float, float]:
+    """Seconds of a first call, of a step, and of a call beside its steps, from calls of one program that stop soon and late."""
+    soon, late = (ours(data, start, 4 * STEPS, tol=tol) for tol in (1e9, 0.0))
+    first = timed(soon)
+    one, many = (min(timed(run) for _ in range(repeats)) for run in (soon, late))
+    a_step = (many - one) / (4 * STEPS - 1)
+    return first, a_step, one - 2 * a_step  # of the start, and of one step
+
+
+SECTIONS = {"speed": speed, "types": types, "accelerate": accelerate, "memory": memory, "starts": starts, "gpu": gpu}
 
 
 def main() -> None:
