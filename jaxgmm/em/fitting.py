@@ -32,6 +32,7 @@ from .moments import check_regularisation
 from .result import ComponentStatus, Fit, Status
 
 
+_HEAD = 64  # rows that are looked at first for what holds in few data
 _COARSE = 0.05  # of a standard deviation: the spacing of floats that is warned of
 
 
@@ -187,12 +188,14 @@ def warn_of(result: Fit, start: Mixture, x: jax.Array, weight: jax.Array | None)
     if status != Status.CONVERGED:
         caller_warns(Status(int(status)).sentence)
     rows = on_host(x)
+    head = rows[:_HEAD] if isinstance(rows, np.ndarray) else _head(rows)  # of an accelerator's memory by a program of its own
     kept = None if weight is None else np.flatnonzero(np.asarray(weight) > 0)
     n, d = (len(x) if kept is None else len(kept)), x.shape[1]
     constant = np.arange(d if n > 1 else 0)
-    for some in (64, n):  # few columns are constant so far
+    for some in (_HEAD, n):  # few columns are constant so far
         if constant.size:
-            seen = np.asarray(rows[:some] if kept is None else rows[kept[:some]])[:, constant]
+            seen = rows[kept[:some]] if kept is not None else head if some == _HEAD else rows
+            seen = np.asarray(seen)[:, constant]
             constant = constant[(seen == seen[:1]).all(0)]
     if constant.size:
         caller_warns(
@@ -209,6 +212,11 @@ def warn_of(result: Fit, start: Mixture, x: jax.Array, weight: jax.Array | None)
     means = start.means[start.weights > 0]
     if len(means) > 1 and (means == means[0]).all() and (np.ptp(start.covariances, axis=0) == 0).all():
         caller_warns("The start's components are all the same, a saddle that EM cannot leave; start from jaxgmm.initialize.")
+
+
+@jax.jit
+def _head(x: jax.Array) -> jax.Array:
+    return x[:_HEAD]
 
 
 def _warn_of_offset(mixture: Mixture) -> None:

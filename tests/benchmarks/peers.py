@@ -61,15 +61,23 @@ def gmmx(options: argparse.Namespace) -> None:
 
 
 def tgmm(options: argparse.Namespace) -> None:
-    """EM in PyTorch."""
+    """EM in PyTorch; on a GPU where both have it."""
     import torch
     from tgmm import GaussianMixture
 
+    device = "cuda" if torch.cuda.is_available() and jax.default_backend() == "gpu" else "cpu"
+    print(f"on {device}: torch {torch.__version__}, jax {jax.__version__}")
+
     def peer(x: np.ndarray, start: jaxgmm.Mixture) -> Callable:
-        weights, means, covariances = (torch.tensor(np.array(v)) for v in (start.weights, start.means, start.covariances))
-        data, begun = torch.tensor(x), {"init_weights": weights, "init_means": means, "init_covariances": covariances}
-        # a tolerance of zero is refused
-        return lambda: GaussianMixture(start.num_components, max_iter=em.STEPS, tol=1e-30, **begun).fit(data)
+        data, *begun = (torch.tensor(np.array(v), device=device) for v in (x, start.weights, start.means, start.covariances))
+        begun = dict(zip(("init_weights", "init_means", "init_covariances"), begun, strict=True))
+
+        def run() -> None:  # a tolerance of zero is refused
+            GaussianMixture(start.num_components, max_iter=em.STEPS, tol=1e-30, device=device, **begun).fit(data)
+            if device == "cuda":
+                torch.cuda.synchronize()
+
+        return run
 
     by_turns("tgmm", peer, options)
 
