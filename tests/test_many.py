@@ -233,4 +233,4 @@ np.testing.assert_allclose(spread.mixture.means, whole.mixture.means, rtol=1e-5,
 def test_a_batch_spread_over_two_devices():
     """The batch axis on a mesh of two host devices: the same numbers, and they stay where the data were."""
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
-    subprocess.run([sys.executable, "-c", _SPREAD], env=os.environ | {"XLA_FLAGS": flags}, check=True)
+    subprocess.run([sys.executable, "-c", _SPREAD], env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}, check=True)
