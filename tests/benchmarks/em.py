@@ -155,9 +155,20 @@ def speed(options: argparse.Namespace) -> None:
 
 
 def types(options: argparse.Namespace) -> None:
-    """The other types at two sizes."""
+    """The other types at two sizes: against scikit-learn, then by turns against full."""
     for dtype in options.dtypes:
-        table(np.dtype(dtype).type, ("full", "tied", "diag", "spherical"), [2, 3], options.repeats)
+        table(np.dtype(dtype).type, jaxgmm.covariance.TYPES, [2, 3], options.repeats)
+        for size in (SIZES[2], SIZES[3]):
+            x, start = problem(*size, np.dtype(dtype).type)
+            data = jnp.asarray(x)
+            full = ours(data, start)
+            for kind in jaxgmm.covariance.TYPES[1:]:
+                taken, other = side_by_side(full, ours(data, convert(start, kind)), 2 * options.repeats)
+                ratios = sorted(b / a for a, b in zip(taken, other, strict=True))
+                print(
+                    f"{size} {dtype}: {kind} takes {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}) of full's time",
+                    flush=True,
+                )
 
 
 def random_problems(count: int) -> list[tuple[str, jax.Array, jaxgmm.Mixture]]:

@@ -1,0 +1,87 @@
+"""Programs compiled ahead: in another thread, once, and found by the ordinary call; and how much is worked through at a time."""
+
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxgmm
+from conftest import random_data
+from jaxgmm import ahead, device
+from jaxgmm.em import kernels
+from jaxgmm.posterior import chains
+
+
+SEEN = []  # names of the threads that compiled something, as it happens
+
+
+def listen(event, duration, **_):
+    """Stays for good: an older jax cannot forget a single listener."""
+    if event == "/jax/core/compile/backend_compile_duration":
+        SEEN.append(threading.current_thread().name)
+
+
+jax.monitoring.register_event_duration_secs_listener(listen)
+
+
+@pytest.fixture
+def compilations():
+    """Names of the threads that compile something during one test."""
+    SEEN.clear()
+    return SEEN
+
+
+def double(x, *, times):
+    """Something to compile."""
+    return x * 2**times
+
+
+def test_the_call_finds_the_program(compilations):
+    """Started from shapes alone, statics included: compiled aside and no more."""
+    jitted, x = jax.jit(double, static_argnames="times"), np.arange(3, dtype=np.float32)
+    jax.block_until_ready(jnp.asarray(x))
+    compilations.clear()
+    ahead.start(jitted, jax.ShapeDtypeStruct(x.shape, x.dtype), times=3)
+    ahead.start(jitted, x, times=3)  # the same: nothing to do
+    found = ahead.call(jitted, jnp.asarray(x), times=3)
+    assert found.tolist() == [0, 8, 16]
+    assert len(compilations) == 1 and compilations[0].startswith("jaxgmm-compile")
+
+
+def test_a_call_that_was_not_started(compilations):
+    """Another shape, another static, or no start at all: an ordinary call."""
+    jitted = jax.jit(double, static_argnames="times")
+    ahead.start(jitted, np.ones(3, np.float32), times=1)
+    assert ahead.call(jitted, np.ones(4, np.float32), times=1).tolist() == [2, 2, 2, 2]
+    assert ahead.call(jitted, np.ones(3, np.float32), times=2).tolist() == [4, 4, 4]
+    assert threading.current_thread().name in compilations
+
+
+def test_chains_are_compiled_beside_the_bridge(compilations):
+    """A first eager `nuts` waits for both programs, which other threads compile; what it draws is what one program draws."""
+    x = random_data(0, 30, 1, 1).astype(np.float32)
+    prior = jaxgmm.default_prior(x, num_components=1)
+    start = jaxgmm.fit(jaxgmm.initialize(jax.random.key(0), x, num_components=1), x, prior).mixture
+    options = {"num_samples": 30, "num_chains": 2, "num_warmup": 30}
+    compilations.clear()
+    aside = jaxgmm.nuts(jax.random.key(1), start, x, prior, **options)
+    assert sum(name.startswith("jaxgmm-compile") for name in compilations) == 2
+    assert chains.sample_chains._cache_size() == 1
+    alone = jax.jit(lambda key: jaxgmm.nuts(key, start, x, prior, **options))(jax.random.key(1))
+    np.testing.assert_allclose(aside.mixture.means, alone.mixture.means, rtol=1e-3, atol=1e-3)
+
+
+def test_accelerators_get_larger_pieces(monkeypatch):
+    """What fills a cache would keep a GPU waiting: chunks there are as large as memory likes, whatever the shape."""
+    cases = [(k, d, dtype) for k in (1, 16, 1000) for d in (1, 8, 64) for dtype in (np.float32, np.float64)]
+    small = [kernels.default_chunk(*case) for case in cases]
+    assert device.on_cpu() and device.widened(8, 4) == 8
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert not device.on_cpu() and device.widened(8, 4) == 32
+    for case, chunk in zip(cases, small, strict=True):
+        k, d, dtype = case
+        widest = np.dtype(dtype).itemsize * max((d + 1) * (d + 2) // 2, k * d)
+        large = kernels.default_chunk(*case)
+        assert large >= 4 * chunk and (large * widest <= 2**28 or large == 2**13)
