@@ -69,7 +69,7 @@ def fit(
             plain maximum likelihood. The objective may then fall.
         accelerate: Anderson steps, taken only where the objective does not fall; for overlapping components. max_iter and
             num_iter then count E-steps. Not with reg_covar, whose steps may lower their objective.
-        chunk_size: rows worked through at a time; by default a number that fits the cache.
+        chunk_size: rows worked through at a time; by default what fits a CPU's cache, or 256 MiB of an accelerator's memory.
 
     Returns:
         A Fit, in x's float dtype.

@@ -92,7 +92,7 @@ def e_step(mixture: Mixture, x: Any, *, sample_weight: Any = None, chunk_size: i
         mixture: one mixture; vmap for several.
         x: (N, D).
         sample_weight: (N,) >= 0: an integer weight counts as repetition, 0 silences a row, whatever it holds.
-        chunk_size: rows worked through at a time; by default a number that fits the cache.
+        chunk_size: rows worked through at a time; by default what fits a CPU's cache, or 256 MiB of an accelerator's memory.
 
     Returns:
         Moments in the mixture's whitened coordinates. Where a row's squares overflow for every component, log_likelihood is
