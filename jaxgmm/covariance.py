@@ -164,14 +164,6 @@ def split_quadratic(sums: jax.Array, covariance_type: str, num_features: int) ->
     return squares, first, count
 
 
-def cross(first: jax.Array, means: jax.Array, covariance_type: str) -> jax.Array:
-    """s m' + m s' in the type's scatter form, (K, D) each."""
-    if is_dense(covariance_type):
-        product = first[:, :, None] * means[:, None, :]
-        return product + jnp.swapaxes(product, -1, -2)
-    return 2 * first * means
-
-
 def expand(values: jax.Array, covariance_type: str) -> jax.Array:
     """A number a component (..., K), with axes added to multiply scatters."""
     return values[..., None, None] if is_dense(covariance_type) else values[..., None]

@@ -1,7 +1,7 @@
 """The inner loops of EM: sums over data, a chunk of rows at a time, features first.
 
-Two kernels give the same moments. The whitened one takes z = W_k (x - mu_k) for each component: exact to rounding however
-far apart or flat the components are. The quadratic one writes log-density and moments as two matrix products with the
+Two kernels give what the M-step needs. The whitened one takes z = W_k (x - mu_k) for each component: exact to rounding
+however far apart or flat the components are. The quadratic one writes log-density and sums as two matrix products with the
 features [x_i x_j, x, 1] about one centre: half the arithmetic, but its error is eps (distance / sd)^2, so it is taken only
 while `_is_far` says that this is nothing.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,14 @@ from ..device import on_cpu
 from ..mixture import Mixture
 
 _REACH = {"float64": 1e4, "float32": 64.0}  # squared whitened distances up to which the quadratic kernel is taken
+
+
+class Summary(NamedTuple):
+    """Moments in data units: count (K,), mean (K, D), and scatter (K, D, D) | (K, D) about those means."""
+
+    count: jax.Array
+    mean: jax.Array
+    scatter: jax.Array
 
 
 def default_chunk(num_components: int, num_features: int, dtype: Any) -> int:
@@ -78,35 +86,85 @@ def moment_sums(
     weight: jax.Array | None,
     shift: jax.Array,
     chunk_size: int | None,
-    exact: bool = False,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """count, first, second and log-likelihood of x - shift, in the whitened coordinates of a mixture that is shifted too.
 
-    exact: by the whitened kernel whatever the data, which also tells rows whose squares overflow from NaN.
+    By the whitened kernel whatever the data, which also tells rows whose squares overflow from NaN.
     """
+    return _whitened_sums(*_arguments(mixture, factors, x, chunk_size), weight, shift)
+
+
+def summary_sums(
+    mixture: Mixture,
+    factors: covariance.Factors,
+    x: jax.Array,
+    weight: jax.Array | None,
+    shift: jax.Array,
+    chunk_size: int | None,
+) -> tuple[Summary, jax.Array]:
+    """The summary and log-likelihood of x - shift under a mixture that is shifted too, by either kernel."""
+    return _either_summary(*_arguments(mixture, factors, x, chunk_size), weight, shift)
+
+
+def summarize(mixture: Mixture, factors: covariance.Factors, count: jax.Array, first: jax.Array, second: jax.Array) -> Summary:
+    """Whitened sums in data units about the new means."""
+    kind, safe = mixture.covariance_type, nonzero(count)[:, None]
+    mean = mixture.means + covariance.transform(factors.lower, first / safe, kind)
+    about_mean = second - covariance.outer(first / jnp.sqrt(safe), kind)
+    return Summary(count, mean, covariance.transform_scatter(factors.lower, about_mean, kind))
+
+
+def nonzero(total: jax.Array) -> jax.Array:
+    """A total or totals to divide by: 1 where there is nothing."""
+    return jnp.where(total > 0, total, 1)
+
+
+def _arguments(mixture: Mixture, factors: covariance.Factors, x: jax.Array, chunk_size: int | None) -> tuple:
+    """What both kernels take: rows a chunk, the mixture, its factors, a constant a component, data."""
     k, d = mixture.num_components, mixture.num_features
     positive = mixture.weights > 0
     log_weights = jnp.where(positive, jnp.log(jnp.where(positive, mixture.weights, 1)), -jnp.inf)
     constant = log_weights - factors.half_log_det - d / 2 * math.log(2 * math.pi)  # (K,)
-    sums = _whitened_sums if exact else _either_sums
-    return sums(chunk_size or default_chunk(k, d, x.dtype), mixture, factors, constant, x, weight, shift)
+    return chunk_size or default_chunk(k, d, x.dtype), mixture, factors, constant, x
 
 
-def _whitened_sums(chunk: int, mixture: Mixture, factors: covariance.Factors, constant: jax.Array, *data: Any) -> tuple:
-    x, weight, shift = data
+def _whitened_sums(
+    chunk: int,
+    mixture: Mixture,
+    factors: covariance.Factors,
+    constant: jax.Array,
+    x: jax.Array,
+    weight: jax.Array | None,
+    shift: jax.Array,
+) -> tuple:
     return sum_over_chunks(_whitened(mixture, factors, constant, shift), x, weight, chunk)
 
 
-def _quadratic_sums(chunk: int, mixture: Mixture, factors: covariance.Factors, constant: jax.Array, *data: Any) -> tuple:
-    x, weight, shift = data
+def _whitened_summary(chunk: int, mixture: Mixture, factors: covariance.Factors, *rest: Any) -> tuple[Summary, jax.Array]:
+    *sums, log_likelihood = _whitened_sums(chunk, mixture, factors, *rest)
+    return summarize(mixture, factors, *sums), log_likelihood
+
+
+def _quadratic_summary(
+    chunk: int,
+    mixture: Mixture,
+    factors: covariance.Factors,
+    constant: jax.Array,
+    x: jax.Array,
+    weight: jax.Array | None,
+    shift: jax.Array,
+) -> tuple[Summary, jax.Array]:
+    kind = mixture.covariance_type
     sums, log_likelihood = sum_over_chunks(_quadratic(mixture, factors, constant, shift), x, weight, chunk)
-    return _to_whitened(mixture, factors, sums.T, log_likelihood)
+    second, first, count = covariance.split_quadratic(sums.T, kind, mixture.num_features)
+    safe = nonzero(count)[:, None]
+    return Summary(count, first / safe, second - covariance.outer(first / jnp.sqrt(safe), kind)), log_likelihood
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _either_sums(chunk: int, *data: Any) -> tuple:
+def _either_summary(chunk: int, *data: Any) -> tuple[Summary, jax.Array]:
     """The quadratic kernel where it is exact enough, else the whitened one."""
-    quadratic, whitened = partial(_quadratic_sums, chunk), partial(_whitened_sums, chunk)
+    quadratic, whitened = partial(_quadratic_summary, chunk), partial(_whitened_summary, chunk)
 
     @jax.custom_batching.custom_vmap
     def either(*data: Any) -> tuple:
@@ -128,9 +186,9 @@ def _either_sums(chunk: int, *data: Any) -> tuple:
     return either(*data)
 
 
-@_either_sums.defjvp
-def _either_sums_jvp(chunk: int, primals: tuple, tangents: tuple) -> tuple:
-    return jax.jvp(partial(_whitened_sums, chunk), primals, tangents)
+@_either_summary.defjvp
+def _either_summary_jvp(chunk: int, primals: tuple, tangents: tuple) -> tuple:
+    return jax.jvp(partial(_whitened_summary, chunk), primals, tangents)
 
 
 def _is_far(mixture: Mixture, factors: covariance.Factors) -> jax.Array:
@@ -187,12 +245,3 @@ def _quadratic(mixture: Mixture, factors: covariance.Factors, constant: jax.Arra
         return covariance.einsum("fn,kn->fk", features, r), log_likelihood  # (F, K): measured faster than (K, F)
 
     return chunk_sums
-
-
-def _to_whitened(mixture: Mixture, factors: covariance.Factors, sums: jax.Array, log_likelihood: jax.Array) -> tuple:
-    """Sums of features about the centre as moments about the means."""
-    kind, means = mixture.covariance_type, mixture.means
-    second, first, count = covariance.split_quadratic(sums, kind, mixture.num_features)
-    about = second - covariance.cross(first, means, kind) + covariance.expand(count, kind) * covariance.outer(means, kind)
-    first = covariance.transform(factors.whitener, first - count[:, None] * means, kind)
-    return count, first, covariance.transform_scatter(factors.whitener, about, kind), log_likelihood

@@ -17,8 +17,8 @@ from .. import covariance
 from ..mixture import Mixture
 from ..prior import IndependentPrior, Prior, log_prior_factored
 from .accelerate import Memory, after, extrapolate, start_memory
-from .kernels import default_chunk, moment_sums, sum_over_chunks
-from .moments import PSEUDO_COUNT, Moments, Summary, data_spread, maximize, rounding_ridge, summarize
+from .kernels import Summary, default_chunk, nonzero, sum_over_chunks, summary_sums
+from .moments import PSEUDO_COUNT, data_spread, maximize, rounding_ridge
 from .result import ComponentStatus, Fit, Status
 
 _RUNNING = -1
@@ -96,7 +96,7 @@ def frame(start: Mixture, problem: Problem, tol: jax.Array) -> Frame:
     total, moment, scatter = sum_over_chunks(sums, x, weight, default_chunk(1, x.shape[1], x.dtype))
     if weight is not None:  # nothing can be weighed by less than nothing
         total = jnp.where((weight >= 0).all(), total, jnp.nan)
-    safe = jnp.where(total > 0, total, 1)
+    safe = nonzero(total)
     center = first + moment / safe
     shift = jax.lax.stop_gradient(jnp.where(jnp.isfinite(center), center, 0))
     about = (scatter - covariance.outer(moment / jnp.sqrt(safe), kind))[None]
@@ -183,8 +183,8 @@ def evaluate(mixture: Mixture, fixed: Frame, chunk_size: int | None) -> Value:
     """Summary, log-likelihood and objective at a mixture in the frame's coordinates."""
     kind, d = mixture.covariance_type, mixture.num_features
     factors = covariance.factorize(mixture.covariances, kind, d)
-    moments = Moments(*moment_sums(mixture, factors, fixed.x, fixed.weight, fixed.shift, chunk_size))
-    objective, present = moments.log_likelihood, fixed.start.weights > 0
+    summary, log_likelihood = summary_sums(mixture, factors, fixed.x, fixed.weight, fixed.shift, chunk_size)
+    objective, present = log_likelihood, fixed.start.weights > 0
     if fixed.prior is not None:
         objective += log_prior_factored(mixture, factors, fixed.prior, present)
     elif fixed.reg_covar is None:
@@ -192,7 +192,7 @@ def evaluate(mixture: Mixture, fixed: Frame, chunk_size: int | None) -> Value:
         counts = present if len(penalty) == len(present) else present.any(keepdims=True)
         objective -= PSEUDO_COUNT / 2 * jnp.where(counts, penalty, 0).sum()
     singular = jnp.isfinite(mixture.covariances).all() & ~jnp.isfinite(factors.half_log_det).all()
-    return Value(summarize(mixture, factors, moments), moments.log_likelihood, objective, factors, singular)
+    return Value(summary, log_likelihood, objective, factors, singular)
 
 
 def _choose(condition: jax.Array, new: NamedTuple | Mixture, old: NamedTuple | Mixture) -> NamedTuple | Mixture:

@@ -14,7 +14,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ from ..checks import as_data, as_sample_weight, check_count, check_number
 from ..mixture import Mixture, check_mixture
 from ..prior import IndependentPrior, Prior, check_prior, covariance_prior
 from ..printing import Printed, Table, elided, look, number, numbers
-from .kernels import moment_sums
+from .kernels import Summary, moment_sums, nonzero, summarize
 
 PSEUDO_COUNT = 1e-6  # e: how many observations the default regularisation is worth
 _SPREAD_RIDGE = 1e-6  # relative, for full and tied: collinear columns
@@ -77,14 +77,6 @@ class Moments(Printed):
         return [Table(title, ("k", "count", "first / count", "second / count"), rows, [note])]
 
 
-class Summary(NamedTuple):
-    """Moments in data units: count (K,), mean (K, D), and scatter (K, D, D) | (K, D) about those means."""
-
-    count: jax.Array
-    mean: jax.Array
-    scatter: jax.Array
-
-
 def e_step(mixture: Mixture, x: Any, *, sample_weight: Any = None, chunk_size: int | None = None) -> Moments:
     """Expected sufficient statistics of data under a mixture. Bishop (2006), eq. 9.23, 9.27, 9.28.
 
@@ -118,7 +110,7 @@ def e_step(mixture: Mixture, x: Any, *, sample_weight: Any = None, chunk_size: i
     shift = covariance.einsum("k,kd->d", mixture.weights, mixture.means)
     shifted = dataclasses.replace(mixture, means=mixture.means - shift)
     factors = covariance.factorize(mixture.covariances, mixture.covariance_type, mixture.num_features)
-    return Moments(*moment_sums(shifted, factors, x, weight, shift, chunk_size, exact=True))
+    return Moments(*moment_sums(shifted, factors, x, weight, shift, chunk_size))
 
 
 def m_step(
@@ -152,7 +144,7 @@ def m_step(
     check_mixture(mixture)
     check_regularisation(prior, reg_covar, mixture.num_components, mixture.num_features, mixture.covariance_type)
     factors = covariance.factorize(mixture.covariances, mixture.covariance_type, mixture.num_features)
-    summary = summarize(mixture, factors, moments)
+    summary = summarize(mixture, factors, moments.count, moments.first, moments.second)
     spread = data_spread(*summary, 0.0, mixture.covariance_type)
     return maximize(mixture, summary, spread, prior, reg_covar, mixture.weights > 0)
 
@@ -167,16 +159,6 @@ def check_regularisation(prior: Any, reg_covar: Any, num_components: int, num_fe
         check_prior(prior, num_components, num_features, covariance_type, mode=True)
 
 
-def summarize(mixture: Mixture, factors: covariance.Factors, moments: Moments) -> Summary:
-    """Moments in data units about the new means."""
-    kind = mixture.covariance_type
-    count = moments.count
-    safe = jnp.where(count > 0, count, 1)[:, None]
-    mean = mixture.means + covariance.transform(factors.lower, moments.first / safe, kind)
-    about_mean = moments.second - covariance.outer(moments.first / jnp.sqrt(safe), kind)
-    return Summary(count, mean, covariance.transform_scatter(factors.lower, about_mean, kind))
-
-
 def data_spread(
     count: jax.Array, mean: jax.Array, scatter: jax.Array, shift: jax.Array | float, covariance_type: str
 ) -> jax.Array:
@@ -186,7 +168,7 @@ def data_spread(
     subtracted from the data, for the size of that rounding.
     """
     total = count.sum()
-    safe = jnp.where(total > 0, total, 1)
+    safe = nonzero(total)
     center = covariance.einsum("k,kd->d", count, mean) / safe
     between = covariance.expand(count, covariance_type) * covariance.outer(mean - center, covariance_type)
     spread = (scatter + between).sum(0) / safe  # (D, D) | (D,)
@@ -231,7 +213,7 @@ def maximize(
     old_mean, old_covariances = jax.lax.stop_gradient((mixture.means, mixture.covariances))
     covariances = covariance.select_components(~empty, covariances, old_covariances, kind)
     return dataclasses.replace(
-        mixture, weights=count / _nonzero(count.sum()), means=jnp.where(empty[:, None], old_mean, mean), covariances=covariances
+        mixture, weights=count / nonzero(count.sum()), means=jnp.where(empty[:, None], old_mean, mean), covariances=covariances
     )
 
 
@@ -261,7 +243,7 @@ def _maximize_posterior(mixture: Mixture, summary: Summary, prior: Prior | Indep
     weights = jnp.where(present, count + prior.weight_concentration - 1, 0)
     return dataclasses.replace(
         mixture,
-        weights=weights / _nonzero(weights.sum()),
+        weights=weights / nonzero(weights.sum()),
         means=mean,
         covariances=covariance.relative_ridge(total / divisor, rounding_ridge(d, count.dtype), kind),
     )
@@ -275,7 +257,3 @@ def _mean_given_covariance(mixture: Mixture, count: jax.Array, mean: jax.Array, 
     whitener = linalg.invert_lower(linalg.cholesky(weighted + sigma))
     z = covariance.transform(whitener, mean - prior.mean, "full")
     return prior.mean + covariance.transform(weighted, covariance.transform(jnp.swapaxes(whitener, -1, -2), z, "full"), "full")
-
-
-def _nonzero(total: jax.Array) -> jax.Array:
-    return jnp.where(total > 0, total, 1)

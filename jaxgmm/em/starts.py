@@ -29,7 +29,7 @@ from ..checks import (
     is_traced,
 )
 from ..mixture import Mixture
-from .kernels import default_chunk, sum_over_chunks
+from .kernels import default_chunk, nonzero, sum_over_chunks
 from .moments import data_spread, rounding_ridge
 
 METHODS = ("k-means++", "k-means")
@@ -212,7 +212,7 @@ def _initialize(
     method: str,
 ) -> Mixture:
     total = weight.sum()
-    total = jnp.where(total > 0, total, 1)
+    total = nonzero(total)
     x = jnp.where(weight[:, None] > 0, x, x[jnp.argmax(weight > 0)])
     center = x[0] + weight @ (x - x[0]) / total
     sd = jnp.sqrt(weight @ (x - center) ** 2 / total)
