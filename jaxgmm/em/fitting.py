@@ -183,10 +183,27 @@ _fit = jax.jit(_solve, static_argnums=3)
 
 
 def warn_of(result: Fit, start: Mixture, x: jax.Array, weight: jax.Array | None) -> None:
-    """Warns of what an eager fit has to say: its status, and data and components that it cannot help."""
-    status, states, mixture, start = to_host((result.status, result.component_status, result.mixture, start))
+    """Warns of what an eager fit has to say: data and start that it cannot help, and what became of it.
+
+    What does not hang on the result comes first, while that is still being computed.
+    """
+    _warn_of_data(x, weight)
+    start = to_host(start)
+    means = start.means[start.weights > 0]
+    if len(means) > 1 and (means == means[0]).all() and (np.ptp(start.covariances, axis=0) == 0).all():
+        caller_warns("The start's components are all the same, a saddle that EM cannot leave; start from jaxgmm.initialize.")
+    status, states, mixture = to_host((result.status, result.component_status, result.mixture))
     if status != Status.CONVERGED:
         caller_warns(Status(int(status)).sentence)
+    for state in (ComponentStatus.AT_FLOOR, ComponentStatus.FEW_POINTS) if states.any() else ():
+        which = np.flatnonzero(states == state)
+        if which.size:
+            caller_warns(f"Components {', '.join(map(str, which))}: {state.sentence}")
+    _warn_of_offset(mixture)
+
+
+def _warn_of_data(x: jax.Array, weight: jax.Array | None) -> None:
+    """Constant columns, and fewer rows than features."""
     rows = on_host(x)
     head = rows[:_HEAD] if isinstance(rows, np.ndarray) else _head(rows)  # of an accelerator's memory by a program of its own
     kept = None if weight is None else np.flatnonzero(np.asarray(weight) > 0)
@@ -204,14 +221,6 @@ def warn_of(result: Fit, start: Mixture, x: jax.Array, weight: jax.Array | None)
         )
     if d >= n > 1:
         caller_warns(f"x has {d} features and {n} rows: covariances are not determined; use 'diag' or 'spherical', or a prior.")
-    for state in (ComponentStatus.AT_FLOOR, ComponentStatus.FEW_POINTS) if states.any() else ():
-        which = np.flatnonzero(states == state)
-        if which.size:
-            caller_warns(f"Components {', '.join(map(str, which))}: {state.sentence}")
-    _warn_of_offset(mixture)
-    means = start.means[start.weights > 0]
-    if len(means) > 1 and (means == means[0]).all() and (np.ptp(start.covariances, axis=0) == 0).all():
-        caller_warns("The start's components are all the same, a saddle that EM cannot leave; start from jaxgmm.initialize.")
 
 
 @jax.jit
