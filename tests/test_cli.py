@@ -1,6 +1,7 @@
 """The command, in process: what it prints and refuses. What it fits and samples: test_readme.py, where that is compiled anyway."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import pytest
 from test_plot import study_of
 
 import jaxgmm
+from jaxgmm import cli
 from jaxgmm.cli import main
 from jaxgmm.reading import read_table
 
@@ -320,3 +322,18 @@ def test_study_refuses(capsys, tmp_path):
     other = ["--resume", tmp_path / "other.npz", "--out", tmp_path]
     assert "not the file of a study" in refused(capsys, "study", tmp_path / "good.toml", *other)
     assert not list(tmp_path.glob("good-*"))
+
+
+@pytest.mark.parametrize(
+    ("plugins", "given", "flags"),
+    [([], None, "--xla_backend_optimization_level=1"), ([], "--own", "--own"), (["a GPU's"], None, None)],
+)
+def test_the_command_compiles_with_fewer_passes(monkeypatch, plugins, given, flags):
+    """On a CPU, and where the person has no flags of their own."""
+    monkeypatch.setattr(cli.gc, "set_threshold", lambda *_: None)
+    monkeypatch.setattr(cli.importlib.metadata, "entry_points", lambda group: plugins)
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    if given:
+        monkeypatch.setenv("XLA_FLAGS", given)
+    cli._hurry()
+    assert os.environ.get("XLA_FLAGS") == flags

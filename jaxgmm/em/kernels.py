@@ -91,7 +91,7 @@ def moment_sums(
 
     By the whitened kernel whatever the data, which also tells rows whose squares overflow from NaN.
     """
-    return _whitened_sums(*_arguments(mixture, factors, x, chunk_size), weight, shift)
+    return _sums(_whitened, *_arguments(mixture, factors, x, chunk_size), weight, shift)
 
 
 def summary_sums(
@@ -128,7 +128,8 @@ def _arguments(mixture: Mixture, factors: covariance.Factors, x: jax.Array, chun
     return chunk_size or default_chunk(k, d, x.dtype), mixture, factors, constant, x
 
 
-def _whitened_sums(
+def _sums(
+    kernel: Callable,
     chunk: int,
     mixture: Mixture,
     factors: covariance.Factors,
@@ -137,25 +138,17 @@ def _whitened_sums(
     weight: jax.Array | None,
     shift: jax.Array,
 ) -> tuple:
-    return sum_over_chunks(_whitened(mixture, factors, constant, shift), x, weight, chunk)
+    return sum_over_chunks(kernel(mixture, factors, constant, shift), x, weight, chunk)
 
 
 def _whitened_summary(chunk: int, mixture: Mixture, factors: covariance.Factors, *rest: Any) -> tuple[Summary, jax.Array]:
-    *sums, log_likelihood = _whitened_sums(chunk, mixture, factors, *rest)
+    *sums, log_likelihood = _sums(_whitened, chunk, mixture, factors, *rest)
     return summarize(mixture, factors, *sums), log_likelihood
 
 
-def _quadratic_summary(
-    chunk: int,
-    mixture: Mixture,
-    factors: covariance.Factors,
-    constant: jax.Array,
-    x: jax.Array,
-    weight: jax.Array | None,
-    shift: jax.Array,
-) -> tuple[Summary, jax.Array]:
+def _quadratic_summary(chunk: int, mixture: Mixture, factors: covariance.Factors, *rest: Any) -> tuple[Summary, jax.Array]:
     kind = mixture.covariance_type
-    sums, log_likelihood = sum_over_chunks(_quadratic(mixture, factors, constant, shift), x, weight, chunk)
+    sums, log_likelihood = _sums(_quadratic, chunk, mixture, factors, *rest)
     second, first, count = covariance.split_quadratic(sums.T, kind, mixture.num_features)
     safe = nonzero(count)[:, None]
     return Summary(count, first / safe, second - covariance.outer(first / jnp.sqrt(safe), kind)), log_likelihood
