@@ -19,6 +19,9 @@ import numpy as np
 from .covariance import TYPES
 from .device import on_cpu
 
+_LARGE = 1 << 20  # bytes of an array that is worth a thought
+_ALIGNED = 64  # bytes, as XLA likes its buffers on a CPU
+
 
 def is_traced(*values: Any) -> bool:
     """True if any leaf is a tracer: inside jit, vmap or grad."""
@@ -61,7 +64,21 @@ def _as_float_array(value: Any, name: str, check_values: bool) -> tuple[jax.Arra
     seen = (float(array.min()), float(array.max())) if array.size else None
     if seen:
         _check_range(*seen, array, name, target)
-    return jnp.asarray(np.asarray(array, target)), seen
+    return _from_host(array, target), seen
+
+
+def _from_host(array: np.ndarray, target: Any) -> jax.Array:
+    """A host's array on the device, in one copy where it is large: jnp.asarray makes two (jax 0.10).
+
+    device_put takes memory that happens to be aligned as it is, and other memory while this goes on; the caller may write to it
+    afterwards.
+    """
+    cast = np.asarray(array, target)
+    if cast.nbytes < _LARGE:
+        return jnp.asarray(cast)
+    if cast.ctypes.data % _ALIGNED == 0 and np.may_share_memory(cast, array):
+        cast = cast.copy()
+    return jax.block_until_ready(jax.device_put(cast))
 
 
 def extremes(array: jax.Array) -> tuple[float, float]:

@@ -243,3 +243,15 @@ def test_prior_values():
         ):
             with pytest.raises(ValueError, match=f"prior.{field}.*{words}"):
                 door(wrong)
+
+
+@pytest.mark.parametrize("offset", [0, 16])
+def test_large_arrays_are_the_callers_no_more(offset):
+    """Whatever memory they lie in: what the caller writes to it afterwards is not seen."""
+    memory = np.zeros(2**21 + 128, np.uint8)
+    first = -memory.ctypes.data % 64 + offset
+    x = memory[first : first + 2**21].view(np.float32).reshape(-1, 2)
+    taken = checks.as_data(x)
+    x[:] = 7
+    assert float(taken.max()) == 0
+    assert float(jax.jit(lambda y: checks.as_data(x).max() + y)(1.0)) == 8  # and inside somebody's jit
