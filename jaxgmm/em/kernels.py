@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .. import covariance
 from ..device import on_cpu
@@ -145,9 +146,11 @@ def _whitened_summary(chunk: int, mixture: Mixture, factors: covariance.Factors,
     return summarize(mixture, factors, *sums), log_likelihood
 
 
-def _quadratic_summary(chunk: int, mixture: Mixture, factors: covariance.Factors, *rest: Any) -> tuple[Summary, jax.Array]:
+def _quadratic_summary(
+    chunk: int, lanes: bool, mixture: Mixture, factors: covariance.Factors, *rest: Any
+) -> tuple[Summary, jax.Array]:
     kind = mixture.covariance_type
-    sums, log_likelihood = _sums(_quadratic, chunk, mixture, factors, *rest)
+    sums, log_likelihood = _sums(partial(_quadratic, lanes), chunk, mixture, factors, *rest)
     second, first, count = covariance.split_quadratic(sums.T, kind, mixture.num_features)
     safe = nonzero(count)[:, None]
     return Summary(count, first / safe, second - covariance.outer(first / jnp.sqrt(safe), kind)), log_likelihood
@@ -160,13 +163,13 @@ def _either_summary(chunk: int, *data: Any) -> tuple[Summary, jax.Array]:
 
     @jax.custom_batching.custom_vmap
     def either(*data: Any) -> tuple:
-        return jax.lax.cond(_is_far(*data[:2]), whitened, quadratic, *data)
+        return jax.lax.cond(_is_far(*data[:2]), whitened, partial(quadratic, False), *data)
 
     @either.def_vmap
     def lanes(_: int, batched: list, *data: Any) -> tuple:
         """Each lane's own choice, whatever its neighbours are; the whitened kernel runs only if a lane needs it."""
         axes = tuple(jax.tree.map(lambda flag: 0 if flag else None, batched))
-        far, near = jax.vmap(lambda *data: (_is_far(*data[:2]), quadratic(*data)), in_axes=axes)(*data)
+        far, near = jax.vmap(lambda *data: (_is_far(*data[:2]), quadratic(True, *data)), in_axes=axes)(*data)
 
         def choose(*data: Any) -> tuple:
             other = jax.vmap(whitened, in_axes=axes)(*data)
@@ -196,9 +199,13 @@ def _is_far(mixture: Mixture, factors: covariance.Factors) -> jax.Array:
     return (jnp.where(mixture.weights > 0, reach.max(-1), 0) >= _REACH[mixture.means.dtype.name]).any()
 
 
-def _centred(rows: jax.Array, w: jax.Array, shift: jax.Array) -> jax.Array:
-    """Rows about the centre, features first (D, n); a silenced row may hold NaN."""
-    return jnp.where((w > 0)[:, None], rows - shift, 0).T
+def _centred(rows: jax.Array, w: jax.Array, shift: jax.Array, lanes: bool = False) -> jax.Array:
+    """Rows about the centre, features first (D, n); a silenced row may hold NaN.
+
+    lanes: of many data sets side by side. A transposition of those would be gathered anew by every use, a product is not.
+    """
+    centred = jnp.where((w > 0)[:, None], rows - shift, 0)
+    return covariance.einsum("ij,nj->in", np.eye(rows.shape[1], dtype=rows.dtype), centred) if lanes else centred.T
 
 
 def _share_out(joint: jax.Array, w: jax.Array, whole: bool) -> tuple[jax.Array, jax.Array]:
@@ -230,12 +237,14 @@ def _whitened(mixture: Mixture, factors: covariance.Factors, constant: jax.Array
     return chunk_sums
 
 
-def _quadratic(mixture: Mixture, factors: covariance.Factors, constant: jax.Array, shift: jax.Array, whole: bool) -> Callable:
+def _quadratic(
+    lanes: bool, mixture: Mixture, factors: covariance.Factors, constant: jax.Array, shift: jax.Array, whole: bool
+) -> Callable:
     kind = mixture.covariance_type
     coefficients = covariance.quadratic_coefficients(factors.whitener, mixture.means, constant, kind)  # (K, F)
 
     def chunk_sums(rows: jax.Array, w: jax.Array) -> tuple:
-        features = covariance.quadratic_features(_centred(rows, w, shift), kind)  # (F, n)
+        features = covariance.quadratic_features(_centred(rows, w, shift, lanes), kind)  # (F, n)
         r, log_likelihood = _share_out(covariance.einsum("kf,fn->kn", coefficients, features), w, whole)
         return covariance.einsum("fn,kn->fk", features, r), log_likelihood  # (F, K): measured faster than (K, F)
 
