@@ -70,8 +70,8 @@ def _as_float_array(value: Any, name: str, check_values: bool) -> tuple[jax.Arra
 def _from_host(array: np.ndarray, target: Any) -> jax.Array:
     """A host's array on the device, in one copy where it is large: jnp.asarray makes two (jax 0.10).
 
-    device_put takes memory that happens to be aligned as it is, and other memory while this goes on; the caller may write to it
-    afterwards.
+    The caller may write to the memory afterwards. device_put would share it where it happens to be aligned, so it gets a copy there;
+    elsewhere it copies in the background, so that is waited for.
     """
     cast = np.asarray(array, target)
     if cast.nbytes < _LARGE:

@@ -211,8 +211,7 @@ def _initialize(
     covariance_type: str,
     method: str,
 ) -> Mixture:
-    total = weight.sum()
-    total = nonzero(total)
+    total = nonzero(weight.sum())
     x = jnp.where(weight[:, None] > 0, x, x[jnp.argmax(weight > 0)])
     center = x[0] + weight @ (x - x[0]) / total
     sd = jnp.sqrt(weight @ (x - center) ** 2 / total)

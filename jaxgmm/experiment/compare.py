@@ -39,6 +39,7 @@ from .rows import at, entries, label_free, log_priors, summaries, values
 from .tables import csv_text, json_text, plain
 from .verdict import INDEPENDENT, chains_apart, judge
 
+_NUM_FOLDS = 10  # unless told otherwise
 _FIELDS = (
     "method",
     "name",
@@ -152,7 +153,7 @@ def compare(
     feature_names: Sequence[str] | None = None,
     laplace: bool | None = None,
     scores: bool = True,
-    num_folds: int = 10,
+    num_folds: int = _NUM_FOLDS,
     seed: int = 0,
 ) -> Comparison:
     """An EM solution beside posteriors: parameter by parameter, all at once, as densities, as clusterings; what it adds up to.
@@ -217,7 +218,7 @@ def compare(
 def begin_ahead(fit: Fit, x: Any, prior: Any) -> None:
     """For whoever is about to draw the posteriors of a `compare` by its defaults: its longest compilations begin now."""
     x = as_data(x)
-    setting = Setting(fit, x, None, np.arange(len(x)), seed=0, num_folds=10)
+    setting = Setting(fit, x, None, np.arange(len(x)), seed=0, num_folds=_NUM_FOLDS)
     begin(setting, prior, choose_rows(setting), True)
 
 

@@ -26,8 +26,12 @@ def log_likelihoods(
     """
     home = covariance.transform(factors.whitener, means, covariance_type)
     z = covariance.whiten(factors.whitener, y.T, covariance_type) - home[:, :, None]  # (K, D, N)
-    constant = jnp.log(weights) - factors.half_log_det - y.shape[1] / 2 * math.log(2 * math.pi)
-    return jax.nn.logsumexp(constant[:, None] - 0.5 * (z**2).sum(1), axis=0)
+    return jax.nn.logsumexp(_constant(weights, factors, y.shape[1])[:, None] - 0.5 * (z**2).sum(1), axis=0)
+
+
+def _constant(weights: jax.Array, factors: covariance.Factors, num_features: int) -> jax.Array:
+    """log w_k N(mu_k | mu_k, Sigma_k), (K,)."""
+    return jnp.log(weights) - factors.half_log_det - num_features / 2 * math.log(2 * math.pi)
 
 
 def log_likelihood(
@@ -67,8 +71,7 @@ def make_log_likelihood(problem: Problem, start: Mixture) -> Callable:
     features = jax.vmap(lambda center: covariance.quadratic_features((y - center).T, kind))(home)  # (K, F, N)
 
     def of(weights: jax.Array, means: jax.Array, factors: covariance.Factors) -> jax.Array:
-        constant = jnp.log(weights) - factors.half_log_det - d / 2 * math.log(2 * math.pi)
-        coefficients = covariance.quadratic_coefficients(factors.whitener, means - home, constant, kind)
+        coefficients = covariance.quadratic_coefficients(factors.whitener, means - home, _constant(weights, factors, d), kind)
         joint = covariance.einsum("kf,kfn->kn", coefficients, features)
         difference = jax.nn.logsumexp(joint, axis=0) - reference
         return difference.sum() if weight is None else weight @ difference
