@@ -48,67 +48,109 @@ import types
 import typing
 
 from . import datasets as datasets
-from .density import condition as condition, log_prob as log_prob, marginal as marginal, predict as predict
-from .density import responsibilities as responsibilities, sample as sample
-from .em.fitting import fit as fit
-from .em.moments import Moments as Moments, e_step as e_step, m_step as m_step
-from .em.result import ComponentStatus as ComponentStatus, Fit as Fit, Status as Status
-from .em.starts import from_labels as from_labels, from_responsibilities as from_responsibilities, initialize as initialize
-from .mixture import Mixture as Mixture, make_mixture as make_mixture, num_parameters as num_parameters
-from .prior import HalfNormal as HalfNormal, IndependentPrior as IndependentPrior, InverseGamma as InverseGamma
-from .prior import InverseWishart as InverseWishart, Prior as Prior, default_prior as default_prior
-from .prior import log_prior as log_prior, sample_prior as sample_prior
+from .density import condition as condition
+from .density import log_prob as log_prob
+from .density import marginal as marginal
+from .density import predict as predict
+from .density import responsibilities as responsibilities
+from .density import sample as sample
+from .em.fit import fit as fit
+from .em.initialization import (
+    from_labels as from_labels,
+)
+from .em.initialization import (
+    from_responsibilities as from_responsibilities,
+)
+from .em.initialization import (
+    initialize as initialize,
+)
+from .em.m_step import m_step as m_step
+from .em.moments import Moments as Moments
+from .em.moments import e_step as e_step
+from .em.result import ComponentStatus as ComponentStatus
+from .em.result import Fit as Fit
+from .em.result import Status as Status
+from .mixture import Mixture as Mixture
+from .mixture import make_mixture as make_mixture
+from .mixture import num_parameters as num_parameters
+from .priors.families import HalfNormal as HalfNormal
+from .priors.families import IndependentPrior as IndependentPrior
+from .priors.families import InverseGamma as InverseGamma
+from .priors.families import InverseWishart as InverseWishart
+from .priors.families import Prior as Prior
+from .priors.families import default_prior as default_prior
+from .priors.families import log_prior as log_prior
+from .priors.families import sample_prior as sample_prior
 
 if typing.TYPE_CHECKING:  # the names below once more, for editors and type checkers, which run nothing
     from . import plot as plot
-    from .em.many import fit_many as fit_many, fit_restarts as fit_restarts, pad as pad
-    from .em.select import Selection as Selection, aic as aic, bic as bic, icl as icl, select as select
-    from .em.standard_errors import InformationStatus as InformationStatus, StandardErrors as StandardErrors
+    from .calibration.calibrate import calibrate as calibrate
+    from .calibration.result import Calibration as Calibration
+    from .comparison.compare import Comparison as Comparison
+    from .comparison.compare import compare as compare
+    from .coverage.design import Design as Design
+    from .coverage.study import Study as Study
+    from .coverage.study import coverage_study as coverage_study
+    from .em.batch.fit_many import fit_many as fit_many
+    from .em.batch.fit_many import fit_restarts as fit_restarts
+    from .em.batch.fit_many import pad as pad
+    from .em.standard_errors import InformationStatus as InformationStatus
+    from .em.standard_errors import StandardErrors as StandardErrors
     from .em.standard_errors import standard_errors as standard_errors
-    from .posterior.draws import Posterior as Posterior, PosteriorStatus as PosteriorStatus
+    from .io.archive import load as load
+    from .io.archive import save as save
+    from .posterior.arviz import to_arviz as to_arviz
     from .posterior.bootstrap import bootstrap as bootstrap
+    from .posterior.diagnose import diagnose as diagnose
+    from .posterior.evidence import Evidence as Evidence
+    from .posterior.evidence import EvidenceStatus as EvidenceStatus
+    from .posterior.evidence import log_evidence as log_evidence
     from .posterior.gibbs import gibbs as gibbs
-    from .posterior.evidence import Evidence as Evidence, EvidenceStatus as EvidenceStatus, log_evidence as log_evidence
     from .posterior.laplace import laplace as laplace
     from .posterior.model import model as model
-    from .posterior.diagnose import diagnose as diagnose
     from .posterior.nuts import nuts as nuts
-    from .posterior.relabel import relabel as relabel
     from .posterior.predictive import (
         assignment_entropy as assignment_entropy,
+    )
+    from .posterior.predictive import (
         coclustering as coclustering,
+    )
+    from .posterior.predictive import (
         predictive_log_prob as predictive_log_prob,
     )
     from .posterior.predictive import (
         predictive_responsibilities as predictive_responsibilities,
+    )
+    from .posterior.predictive import (
         predictive_sample as predictive_sample,
     )
-    from .posterior.export import to_arviz as to_arviz
-    from .experiment.calibrate import calibrate as calibrate
-    from .experiment.calibration import Calibration as Calibration
-    from .experiment.compare import Comparison as Comparison, compare as compare
-    from .experiment.design import Design as Design
-    from .experiment.study import Study as Study, coverage_study as coverage_study
-    from .report import write_report as write_report
-    from .io import load as load, save as save
+    from .posterior.relabel import relabel as relabel
+    from .posterior.result import Posterior as Posterior
+    from .posterior.result import PosteriorStatus as PosteriorStatus
+    from .report.write_report import write_report as write_report
+    from .selection import Selection as Selection
+    from .selection import aic as aic
+    from .selection import bic as bic
+    from .selection import icl as icl
+    from .selection import select as select
 
 __version__ = "0.1.0"
 
 # names that need numpyro (1.3 s), or that many never use, resolve on first use
 _LAZY = {
-    "fit_many": ".em.many",
-    "fit_restarts": ".em.many",
-    "pad": ".em.many",
-    "Selection": ".em.select",
-    "aic": ".em.select",
-    "bic": ".em.select",
-    "icl": ".em.select",
-    "select": ".em.select",
+    "fit_many": ".em.batch.fit_many",
+    "fit_restarts": ".em.batch.fit_many",
+    "pad": ".em.batch.fit_many",
+    "Selection": ".selection",
+    "aic": ".selection",
+    "bic": ".selection",
+    "icl": ".selection",
+    "select": ".selection",
     "InformationStatus": ".em.standard_errors",
     "StandardErrors": ".em.standard_errors",
     "standard_errors": ".em.standard_errors",
-    "Posterior": ".posterior.draws",
-    "PosteriorStatus": ".posterior.draws",
+    "Posterior": ".posterior.result",
+    "PosteriorStatus": ".posterior.result",
     "bootstrap": ".posterior.bootstrap",
     "gibbs": ".posterior.gibbs",
     "Evidence": ".posterior.evidence",
@@ -124,17 +166,17 @@ _LAZY = {
     "predictive_responsibilities": ".posterior.predictive",
     "coclustering": ".posterior.predictive",
     "assignment_entropy": ".posterior.predictive",
-    "to_arviz": ".posterior.export",
-    "calibrate": ".experiment.calibrate",
-    "Calibration": ".experiment.calibration",
-    "compare": ".experiment.compare",
-    "Comparison": ".experiment.compare",
-    "Design": ".experiment.design",
-    "Study": ".experiment.study",
-    "coverage_study": ".experiment.study",
-    "write_report": ".report",
-    "save": ".io",
-    "load": ".io",
+    "to_arviz": ".posterior.arviz",
+    "calibrate": ".calibration.calibrate",
+    "Calibration": ".calibration.result",
+    "compare": ".comparison.compare",
+    "Comparison": ".comparison.compare",
+    "Design": ".coverage.design",
+    "Study": ".coverage.study",
+    "coverage_study": ".coverage.study",
+    "write_report": ".report.write_report",
+    "save": ".io.archive",
+    "load": ".io.archive",
 }
 _LAZY_ROOMS = ("plot",)  # matplotlib
 

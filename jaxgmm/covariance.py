@@ -92,6 +92,13 @@ def whiten(whitener: jax.Array, x: jax.Array, covariance_type: str) -> jax.Array
     return whitener[:, :, None] * x
 
 
+def whiten_each(whitener: jax.Array, deviations: jax.Array, covariance_type: str) -> jax.Array:
+    """Return W_k v for deviations from each component's own mean: (K, D, n) -> (K, D, n), features first."""
+    if is_dense(covariance_type):
+        return einsum("kij,kjn->kin", jnp.broadcast_to(whitener, (len(deviations), *whitener.shape[1:])), deviations)
+    return whitener[:, :, None] * deviations
+
+
 def transform(factor: jax.Array, vectors: jax.Array, covariance_type: str) -> jax.Array:
     """F_k v_k for a factor or a whitener F: (..., K, D) -> (..., K, D)."""
     if not is_dense(covariance_type):

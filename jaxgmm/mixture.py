@@ -17,8 +17,8 @@ import jax
 import numpy as np
 
 from . import covariance
-from .checks import as_float_array, check_covariance_type, is_traced
-from .printing import MAX_SIZE, REACH, Printed, Table, elided, look, numbers, reach
+from .tables import MAX_SIZE, REACH, Printed, Table, elided, look, numbers, reach
+from .validation import as_float_array, check_covariance_type, is_traced
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["weights", "means", "covariances"], meta_fields=["covariance_type"])

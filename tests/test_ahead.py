@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from conftest import random_data
-from jaxgmm import ahead, device
-from jaxgmm.em import kernels
+from jaxgmm import ahead
 from jaxgmm.posterior import chains
 
+from helpers import random_data
 
 SEEN = []  # names of the threads that compiled something, as it happens
 
@@ -71,17 +70,3 @@ def test_chains_are_compiled_beside_the_bridge(compilations):
     assert chains.sample_chains._cache_size() == 1
     alone = jax.jit(lambda key: jaxgmm.nuts(key, start, x, prior, **options))(jax.random.key(1))
     np.testing.assert_allclose(aside.mixture.means, alone.mixture.means, rtol=1e-3, atol=1e-3)
-
-
-def test_accelerators_get_larger_pieces(monkeypatch):
-    """What fills a cache would keep a GPU waiting: chunks there are as large as memory likes, whatever the shape."""
-    cases = [(k, d, dtype) for k in (1, 16, 1000) for d in (1, 8, 64) for dtype in (np.float32, np.float64)]
-    small = [kernels.default_chunk(*case) for case in cases]
-    assert device.on_cpu() and device.widened(8, 4) == 8
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert not device.on_cpu() and device.widened(8, 4) == 32
-    for case, chunk in zip(cases, small, strict=True):
-        k, d, dtype = case
-        widest = np.dtype(dtype).itemsize * max((d + 1) * (d + 2) // 2, k * d)
-        large = kernels.default_chunk(*case)
-        assert large >= 4 * chunk and (large * widest <= 2**28 or large == 2**13)

@@ -2,11 +2,12 @@
 
 import jax.numpy as jnp
 import numpy as np
-import oracle
 import pytest
-from conftest import KINDS, random_mixture
 
 from jaxgmm import covariance
+
+import oracle
+from helpers import COVARIANCE_TYPES, random_mixture
 
 K, D = 3, 5  # above the size up to which factorisations are written out
 SHAPES = {"full": (K, D, D), "tied": (1, D, D), "diag": (K, D), "spherical": (K, 1)}
@@ -16,7 +17,7 @@ def dense(mixture):
     return np.array([oracle.dense(mixture, k) for k in range(len(mixture.weights))])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_storage(kind, x64):
     """Shapes, numbers of free entries, and their labels agree with one another."""
     assert covariance.storage_shape(kind, K, D) == SHAPES[kind] == random_mixture(0, kind, d=D).covariances.shape
@@ -26,7 +27,7 @@ def test_storage(kind, x64):
 
 
 @pytest.mark.parametrize("d", [1, 3, 5])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_factors(kind, d, x64):
     """lower lower' = Sigma, whitener = its inverse, half_log_det = log|Sigma| / 2, at every size."""
     mixture = random_mixture(1, kind, d=d)
@@ -41,7 +42,7 @@ def test_factors(kind, d, x64):
     np.testing.assert_allclose(there, np.einsum("kij,kj->ki", roots, vectors), rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_dense_and_back(kind, x64):
     """to_dense is the matrices, from_dense its inverse; tied averages by weight."""
     mixture = random_mixture(2, kind, d=D)
@@ -53,7 +54,7 @@ def test_dense_and_back(kind, x64):
     np.testing.assert_allclose(pooled[0], np.einsum("k,kij->ij", free.weights, free.covariances), rtol=1e-12)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_features_and_components(kind, x64):
     """Variances, shares of a floor, ridges and orders of components are those of the dense matrices."""
     mixture = random_mixture(3, kind, d=D)

@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import KINDS, assert_mixtures_close
 
 import jaxgmm
 from jaxgmm import ComponentStatus, Status
+
+from helpers import COVARIANCE_TYPES, assert_mixtures_close
 
 N, D, K = 40, 2, 3
 RNG = np.random.default_rng(0)
@@ -74,7 +75,7 @@ POISONED = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_lanes(kind, x64):
     """Under jit and vmap: every lane finite, converged where the data are sound in any unit, else the status says why;
     scale and offset change the units of the answer, and nothing else."""

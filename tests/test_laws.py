@@ -8,11 +8,12 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-import oracle
 import pytest
-from conftest import KINDS, enabled_x64, assert_mixtures_close, random_data, random_mixture, random_prior
 
 import jaxgmm
+
+import oracle
+from helpers import COVARIANCE_TYPES, assert_mixtures_close, enabled_x64, random_data, random_mixture, random_prior
 
 N, PADDED, D, K, STEPS, LANES = 48, 64, 2, 3, 20, 8
 SHIFT, SCALE, UNITS = np.array([300.0, -20.0]), 1e-3, np.array([1e-3, 50.0])
@@ -21,7 +22,7 @@ SWAP = np.eye(D)[::-1]
 
 
 @jax.jit
-def fit_lanes(starts, xs, sample_weights, priors=None, reg_covars=None):
+def fit_in_rounds(starts, xs, sample_weights, priors=None, reg_covars=None):
     def one(start, x, w, prior, reg):
         return jaxgmm.fit(start, x, prior, sample_weight=w, tol=0.0, max_iter=STEPS, reg_covar=reg)
 
@@ -78,7 +79,7 @@ def assert_monotone(fits):
     assert not (falls > 1e-10 * abs(np.asarray(fits.objective))[:, None]).any()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_penalised_likelihood(kind, x64):
     """Without a prior: monotone; integer weights are repetition and 0 removal, NaN included; order of rows and names of
     components do not matter; translation, scale and (full, tied, diag) units of columns carry through; a whole stack of laws
@@ -98,7 +99,7 @@ def test_penalised_likelihood(kind, x64):
         (linear(start, SCALE * np.eye(D)), *pad(SCALE * x, w)),
         (linear(start, units), *pad(x @ units, w)),
     ]
-    fits = fit_lanes(*(stack(part) for part in zip(*lanes, strict=True)))
+    fits = fit_in_rounds(*(stack(part) for part in zip(*lanes, strict=True)))
     base = fits.mixture[0]
     assert_monotone(fits)
     for same in (1, 2, 3):
@@ -125,7 +126,7 @@ def test_prior(kind, x64):
     maps = [(np.eye(D), 0.0), (np.eye(D), SHIFT), (units, 0.0), (SWAP if kind == "diag" else ROTATION, 0.0)]
     lanes = [(linear(start, m, b), *pad(x @ m.T + b, w), linear_prior(prior, kind, m, b)) for m, b in maps]
     lanes.append((permuted(start, order), *pad(x, w), renamed))
-    fits = fit_lanes(*(stack(part) for part in zip(*lanes, strict=True)))
+    fits = fit_in_rounds(*(stack(part) for part in zip(*lanes, strict=True)))
     base = fits.mixture[0]
     assert_monotone(fits)
     for lane, (matrix, shift) in enumerate(maps):
@@ -142,12 +143,12 @@ def test_plain_likelihood_is_free_of_rotation(kind, x64):
     w = np.ones(N)
     lanes = [(linear(start, m), *pad(x @ m.T, w)) for m in (np.eye(D), ROTATION)]
     starts, xs, weights = (stack(part) for part in zip(*lanes, strict=True))
-    fits = fit_lanes(starts, xs, weights, None, jnp.zeros(2))
+    fits = fit_in_rounds(starts, xs, weights, None, jnp.zeros(2))
     assert_mixtures_close(linear(fits.mixture[1], ROTATION.T), fits.mixture[0], 1e-8)
     np.testing.assert_allclose(fits.log_likelihood[1], fits.log_likelihood[0], rtol=1e-11)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_offset_in_float32(kind):
     """Data 1e4 sds from the origin are fitted in float32 as float64 fits them: means to 2e-3 sd, covariances to 1e-3."""
     x = random_data(0, n=PADDED, d=D, spread=1.5).astype(np.float32) + np.float32(1e4)
@@ -173,7 +174,7 @@ def float32_problems(kind, offset, count=20):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_float32_fits_as_float64_fits(kind):
     """The bound, over 20 data sets whose components are sound (not flat or few), 25 steps: 1e-3 for weights and for covariances
     in units of the component's sds, at any offset; means 1e-3 sd and one unit in the last place of the offset. The
@@ -249,7 +250,7 @@ def test_nested_models(x64):
     def best(start, kind):
         dense = [oracle.dense(start, k) for k in range(K)]
         inside = jaxgmm.Mixture(start.weights, start.means, jnp.asarray(oracle.store(dense, kind)), kind)
-        fits = fit_lanes(*(stack([part] * LANES) for part in (inside, *pad(x, w))))
+        fits = fit_in_rounds(*(stack([part] * LANES) for part in (inside, *pad(x, w))))
         return fits.mixture[0], float(fits.objective[0]), float(fits.history[0, 0])
 
     penalties = 1e-4  # what the penalty of one family differs by from another's

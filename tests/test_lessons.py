@@ -1,11 +1,12 @@
 """What teaching texts show, published numbers, and four bugs that readers copy: each shown, and what jaxgmm does instead."""
 
 import numpy as np
-import oracle
 import pytest
 from scipy import stats
 
 import jaxgmm
+
+import oracle
 
 
 def three_groups():

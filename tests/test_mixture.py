@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import KINDS, random_mixture
 
 import jaxgmm
+
+from helpers import COVARIANCE_TYPES, random_mixture
 
 
 def test_fields_are_kept(x64):
@@ -24,7 +25,7 @@ def test_fields_are_kept(x64):
     assert (mixture.num_components, mixture.num_features, mixture.batch_shape) == (2, 2, ())
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_number_of_parameters(kind):
     """K - 1 weights, K D means, and the covariances' free entries, as scikit-learn counts them."""
     covariances = {"full": 3 * 10, "tied": 10, "diag": 12, "spherical": 3}[kind]

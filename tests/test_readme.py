@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from test_cli import fake_method
-
 import jaxgmm
 from jaxgmm.cli import main
-from jaxgmm.reading import read_table
+from jaxgmm.io.read_table import read_table
+
+from helpers import fake_method
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

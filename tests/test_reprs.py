@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from conftest import random_mixture, random_prior
-from jaxgmm import printing
-from jaxgmm.em.select import Cell
-from jaxgmm.printing import Table
+from jaxgmm import tables as printing
+from jaxgmm.selection import Cell
+from jaxgmm.tables import Table
+
+from helpers import random_mixture, random_prior
 
 
 def fit_of(mixture, status=0, component_status=None):

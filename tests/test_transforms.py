@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import assert_mixtures_close, random_data, random_mixture, random_prior
 
 import jaxgmm
 from jaxgmm import Status
-from jaxgmm.em import fitting
+from jaxgmm.em import fit as fitting
+
+from helpers import assert_mixtures_close, random_data, random_mixture, random_prior
 
 N, D, K, LANES, STEPS = 40, 2, 2, 8, 60
 one_fit = partial(jaxgmm.fit, tol=1e-6, max_iter=STEPS)

@@ -17,7 +17,7 @@ from typing import NoReturn
 import jax
 
 from .. import __version__
-from ..checks import check_count
+from ..validation import check_count
 from . import calibrate, compare, fit, sample, select, study
 from .shared import say
 

@@ -11,9 +11,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from ..checks import check_count
 from ..covariance import TYPES, prior_scale_shape
-from ..prior import Prior
+from ..priors.families import Prior
+from ..validation import check_count
 from .shared import METHODS, add_output_options, command_record, progress, remarks, target, targets, write_figure, write_json
 
 _PRIOR = ("weight_concentration", "mean", "mean_precision", "degrees_of_freedom", "scale")
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
     if arguments.resume is not None:
         target(arguments.resume, "--resume", force=True)  # it is read, and only added to
-    from ..experiment.calibrate import calibrate
+    from ..calibration.calibrate import calibrate
 
     options = {
         name: getattr(arguments, name)

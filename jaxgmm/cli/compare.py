@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from ..checks import check_count
+from ..validation import check_count
 from .shared import (
     METHODS,
     add_data_options,
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
         "num_chains": arguments.num_chains,
         "interval": arguments.interval,
     }
-    from ..experiment.compare import begin_ahead, compare
+    from ..comparison.compare import begin_ahead, compare
 
     begin_ahead(best, x, prior)
     posteriors = {method: _draw(method, arguments, best, x, prior) for method in methods}
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> None:
     written = [figure_path, json_path]
     if arguments.report is not None:
         progress("writing the report")
-        from ..report import write_report
+        from ..report.write_report import write_report
 
         details = {"data": arguments.data, **record["options"]}
         written.append(write_report(arguments.report, comparison, best, x, details=details))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..checks import check_count
+from ..validation import check_count
 from .shared import (
     add_data_options,
     add_model_options,

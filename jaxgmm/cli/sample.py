@@ -10,10 +10,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from ..checks import check_count
 from ..density import sample
 from ..files import write_text
 from ..mixture import Mixture, make_mixture
+from ..validation import check_count
 from .shared import target
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import jax
 
-from ..checks import check_count
 from ..covariance import TYPES
-from ..em.select import CRITERIA, Cell, Selection, select
+from ..selection import CRITERIA, Cell, Selection, select
+from ..validation import check_count
 from .shared import (
     add_data_options,
     check_rows,

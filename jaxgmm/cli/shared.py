@@ -16,15 +16,15 @@ import jax
 import numpy as np
 
 from .. import __version__, ahead, datasets
-from ..checks import check_count
 from ..covariance import TYPES
-from ..em.fitting import fit
-from ..em.many import fit_restarts
+from ..em.batch.fit_many import fit_restarts
+from ..em.fit import fit
 from ..em.result import ComponentStatus, Fit, Status
 from ..files import replacing, write_text
+from ..io.read_table import choose_columns, read_table
 from ..mixture import Mixture
-from ..prior import Prior, default_prior
-from ..reading import choose_columns, read_table
+from ..priors.families import Prior, default_prior
+from ..validation import check_count
 
 METHODS = ("nuts", "gibbs", "laplace", "bootstrap")  # named here: to import them takes a second, which --help need not wait for
 

@@ -34,8 +34,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Reads the design, simulates, prints, writes."""
     if not arguments.design.is_file():
         raise ValueError(f"there is no file '{arguments.design}'; a toml file that describes a study was expected.")
-    from ..experiment.design import Design
-    from ..experiment.study import coverage_study
+    from ..coverage.design import Design
+    from ..coverage.study import coverage_study
 
     design = Design.from_toml(arguments.design)
     csv_path, json_path, figure_path = targets(arguments, arguments.design, "csv", "json", "png")

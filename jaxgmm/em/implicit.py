@@ -17,9 +17,9 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from .. import linalg
+from ..chunking import JACOBIAN_COLUMNS
 
 DENSE_LIMIT = 1000  # parameters up to which I - dM/dtheta is formed and solved
-_BATCH = 16  # columns of it taken at a time
 
 
 def tangent_of_fixed_point(step: Callable[[Any, Any], Any], theta: Any, data: Any, data_tangent: Any) -> Any:
@@ -35,7 +35,7 @@ def tangent_of_fixed_point(step: Callable[[Any, Any], Any], theta: Any, data: An
         # gmres itself does not transpose: its device_put ties the start to the right-hand side
         tangent = jax.lax.custom_linear_solve(residual, drive, solve=_gmres, transpose_solve=_gmres)
     else:
-        columns = jax.lax.map(residual, jnp.eye(flat.size, dtype=flat.dtype), batch_size=_BATCH)
+        columns = jax.lax.map(residual, jnp.eye(flat.size, dtype=flat.dtype), batch_size=JACOBIAN_COLUMNS)
         matrix = columns.T
         by, by_transpose = (lambda _, right, a=a: linalg.solve(a, right[:, None])[:, 0] for a in (matrix, matrix.T))
         tangent = jax.lax.custom_linear_solve(lambda v: matrix @ v, drive, solve=by, transpose_solve=by_transpose)

@@ -18,8 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
-from ..device import on_cpu
+from ..chunking import rows_per_chunk
+from ..density import log_joint, quadratic_coefficients, quadratic_log_joint, safe_log
 from ..mixture import Mixture
+from ..row_sums import nonzero, sum_over_rows
 
 _REACH = {"float64": 1e4, "float32": 64.0}  # squared whitened distances up to which the quadratic kernel is taken
 
@@ -30,53 +32,6 @@ class Summary(NamedTuple):
     count: jax.Array
     mean: jax.Array
     scatter: jax.Array
-
-
-def default_chunk(num_components: int, num_features: int, dtype: Any) -> int:
-    """Rows a chunk: what its largest array, of features or of whitened rows, leaves room for in the cache.
-
-    Measured flat within a factor of two; beyond 8 KiB a row of numbers a CPU's compiler splits single operations over threads,
-    which at these sizes costs more than it gains. A GPU wants as many as there are: 256 MiB is within a tenth of that.
-    """
-    size = jnp.dtype(dtype).itemsize
-    widest = size * max((num_features + 1) * (num_features + 2) // 2, num_components * num_features)
-    if not on_cpu():
-        return max(2**13, 2**28 // widest)
-    return max(128, min(2**13 // size, 10 * 2**20 // widest // 128 * 128))
-
-
-def sum_over_chunks(function: Callable, rows: Any, weight: jax.Array | None, chunk: int) -> Any:
-    """Sum of function(rows of a chunk, their weights) over chunks of at most `chunk` rows; rows is a pytree of (N, ...).
-
-    Chunks are of one size; the last overlaps the one before it, with weight 0 where it does: no copy, no padding. Sums in
-    float32 are compensated (Kahan 1965), so that ten million rows lose nothing to the order of summation.
-    """
-    n = len(jax.tree.leaves(rows)[0])
-    dtype = jax.tree.leaves(rows)[0].dtype
-    if n <= chunk:
-        return function(rows, jnp.ones(n, dtype) if weight is None else weight)
-    number = -(-n // chunk)
-    chunk = min(chunk, -(-n // number // 16) * 16)  # even, and whole vectors
-
-    def one_chunk(i: jax.Array) -> Any:
-        start = jnp.minimum(i * chunk, n - chunk)
-        part = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, chunk), rows)
-        fresh = start + jnp.arange(chunk) >= i * chunk
-        if weight is None:
-            return function(part, fresh.astype(dtype))
-        return function(part, jnp.where(fresh, jax.lax.dynamic_slice_in_dim(weight, start, chunk), 0))
-
-    def step(carry: tuple, i: jax.Array) -> tuple:
-        total, error = carry
-        if dtype == jnp.float64:
-            return (jax.tree.map(jnp.add, total, one_chunk(i)), error), None
-        value = jax.tree.map(jnp.subtract, one_chunk(i), error)
-        new = jax.tree.map(jnp.add, total, value)
-        return (new, jax.tree.map(lambda a, b, c: (a - b) - c, new, total, value)), None
-
-    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(one_chunk, jnp.array(0)))
-    (total, _), _ = jax.lax.scan(step, (zero, None if dtype == jnp.float64 else zero), jnp.arange(number))
-    return total
 
 
 def moment_sums(
@@ -114,18 +69,9 @@ def summarize(mixture: Mixture, factors: covariance.Factors, count: jax.Array, f
     return Summary(count, mean, covariance.transform_scatter(factors.lower, about_mean, kind))
 
 
-def nonzero(total: jax.Array) -> jax.Array:
-    """A total or totals to divide by: 1 where there is nothing."""
-    return jnp.where(total > 0, total, 1)
-
-
 def _arguments(mixture: Mixture, factors: covariance.Factors, x: jax.Array, chunk_size: int | None) -> tuple:
-    """What both kernels take: rows a chunk, the mixture, its factors, a constant a component, data."""
-    k, d = mixture.num_components, mixture.num_features
-    positive = mixture.weights > 0
-    log_weights = jnp.where(positive, jnp.log(jnp.where(positive, mixture.weights, 1)), -jnp.inf)
-    constant = log_weights - factors.half_log_det - d / 2 * math.log(2 * math.pi)  # (K,)
-    return chunk_size or default_chunk(k, d, x.dtype), mixture, factors, constant, x
+    """Return what both kernels take: rows per chunk, the mixture, its factors, the data."""
+    return chunk_size or rows_per_chunk(mixture.num_components, mixture.num_features, x.dtype), mixture, factors, x
 
 
 def _sums(
@@ -133,12 +79,11 @@ def _sums(
     chunk: int,
     mixture: Mixture,
     factors: covariance.Factors,
-    constant: jax.Array,
     x: jax.Array,
     weight: jax.Array | None,
     shift: jax.Array,
 ) -> tuple:
-    return sum_over_chunks(kernel(mixture, factors, constant, shift, weight is None), x, weight, chunk)
+    return sum_over_rows(kernel(mixture, factors, shift, weight is None), x, weight, chunk)
 
 
 def _whitened_summary(chunk: int, mixture: Mixture, factors: covariance.Factors, *rest: Any) -> tuple[Summary, jax.Array]:
@@ -225,27 +170,24 @@ def _share_out(joint: jax.Array, w: jax.Array, whole: bool) -> tuple[jax.Array, 
     return unnormalised * (w / jnp.where(total == 0, 1, total)), log_likelihood
 
 
-def _whitened(mixture: Mixture, factors: covariance.Factors, constant: jax.Array, shift: jax.Array, whole: bool) -> Callable:
-    kind = mixture.covariance_type
-    home = covariance.transform(factors.whitener, mixture.means, kind)  # (K, D)
+def _whitened(mixture: Mixture, factors: covariance.Factors, shift: jax.Array, whole: bool) -> Callable:
+    covariance_type, log_weights = mixture.covariance_type, safe_log(mixture.weights)
 
     def chunk_sums(rows: jax.Array, w: jax.Array) -> tuple:
-        z = covariance.whiten(factors.whitener, _centred(rows, w, shift), kind) - home[:, :, None]  # (K, D, n)
-        r, log_likelihood = _share_out(constant[:, None] - 0.5 * (z**2).sum(1), w, whole)
-        return r.sum(-1), (r[:, None, :] * z).sum(-1), covariance.weighted_scatter(r, z, kind), log_likelihood
+        joint, z = log_joint(log_weights, mixture.means, factors, _centred(rows, w, shift), covariance_type)
+        r, log_likelihood = _share_out(joint, w, whole)
+        return r.sum(-1), (r[:, None, :] * z).sum(-1), covariance.weighted_scatter(r, z, covariance_type), log_likelihood
 
     return chunk_sums
 
 
-def _quadratic(
-    lanes: bool, mixture: Mixture, factors: covariance.Factors, constant: jax.Array, shift: jax.Array, whole: bool
-) -> Callable:
-    kind = mixture.covariance_type
-    coefficients = covariance.quadratic_coefficients(factors.whitener, mixture.means, constant, kind)  # (K, F)
+def _quadratic(lanes: bool, mixture: Mixture, factors: covariance.Factors, shift: jax.Array, whole: bool) -> Callable:
+    covariance_type = mixture.covariance_type
+    coefficients = quadratic_coefficients(safe_log(mixture.weights), mixture.means, factors, covariance_type)  # (K, F)
 
     def chunk_sums(rows: jax.Array, w: jax.Array) -> tuple:
-        features = covariance.quadratic_features(_centred(rows, w, shift, lanes), kind)  # (F, n)
-        r, log_likelihood = _share_out(covariance.einsum("kf,fn->kn", coefficients, features), w, whole)
+        features = covariance.quadratic_features(_centred(rows, w, shift, lanes), covariance_type)  # (F, n)
+        r, log_likelihood = _share_out(quadratic_log_joint(coefficients, features), w, whole)
         return covariance.einsum("fn,kn->fk", features, r), log_likelihood  # (F, K): measured faster than (K, F)
 
     return chunk_sums

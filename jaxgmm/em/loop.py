@@ -14,11 +14,13 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance
+from ..chunking import rows_per_chunk
 from ..mixture import Mixture
-from ..prior import IndependentPrior, Prior, log_prior_factored
-from .accelerate import Memory, after, extrapolate, start_memory
-from .kernels import Summary, default_chunk, nonzero, sum_over_chunks, summary_sums
-from .moments import PSEUDO_COUNT, data_spread, maximize, rounding_ridge
+from ..priors.families import IndependentPrior, Prior, log_prior_factored
+from ..row_sums import nonzero, sum_over_rows
+from .acceleration import Memory, after, extrapolate, start_memory
+from .kernels import Summary, summary_sums
+from .m_step import PSEUDO_COUNT, data_spread, maximize, rounding_ridge
 from .result import ComponentStatus, Fit, Status
 
 _RUNNING = -1
@@ -93,7 +95,7 @@ def frame(start: Mixture, problem: Problem, tol: jax.Array) -> Frame:
         y = jnp.where((w > 0)[:, None], rows - first, 0).T  # (D, n)
         return w.sum(), covariance.einsum("dn,n->d", y, w), covariance.weighted_scatter(w[None], y[None], kind)[0]
 
-    total, moment, scatter = sum_over_chunks(sums, x, weight, default_chunk(1, x.shape[1], x.dtype))
+    total, moment, scatter = sum_over_rows(sums, x, weight, rows_per_chunk(1, x.shape[1], x.dtype))
     if weight is not None:  # nothing can be weighed by less than nothing
         total = jnp.where((weight >= 0).all(), total, jnp.nan)
     safe = nonzero(total)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..mixture import Mixture, mixture_table
 from ..status import StatusEnum
-from ..printing import REACH, Printed, Table, counted, elided, look, reach
+from ..tables import REACH, Printed, Table, counted, elided, look, reach
 
 
 class Status(StatusEnum):

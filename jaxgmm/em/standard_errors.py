@@ -16,17 +16,16 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance, linalg
-from ..checks import as_data, as_sample_weight, check_choice, check_rows_finite
+from ..chunking import derivative_rows_per_chunk
 from ..density import log_prob
-from ..device import widened
 from ..mixture import Mixture
-from ..prior import IndependentPrior, Prior, check_prior, log_prior
+from ..priors.families import IndependentPrior, Prior, check_prior, log_prior
+from ..row_sums import sum_over_rows
 from ..status import StatusEnum
-from ..printing import REACH, Printed, Table, elided, look, number, numbers, numbers_of, reach
-from .kernels import sum_over_chunks
+from ..tables import REACH, Printed, Table, elided, look, number, numbers, numbers_of, reach
+from ..validation import as_data, as_sample_weight, check_choice, zero_ignored_rows
 
 KINDS = ("observed", "sandwich")
-_CHUNK, _WIDER = 256, 16  # rows at a time, and times as many on an accelerator
 
 
 class InformationStatus(StatusEnum):
@@ -131,7 +130,7 @@ def standard_errors(
         1.118
     """
     check_choice(kind, "kind", KINDS)
-    x = as_data(check_rows_finite(x, sample_weight), check_values=True, num_features=mixture.num_features)
+    x = as_data(zero_ignored_rows(x, sample_weight), check_values=True, num_features=mixture.num_features)
     weight = as_sample_weight(sample_weight, len(x), x.dtype, check_values=True)
     if prior is not None:
         check_prior(prior, mixture.num_components, mixture.num_features, mixture.covariance_type)
@@ -156,8 +155,8 @@ def _standard_errors(
     def curvature(rows: jax.Array, w: jax.Array) -> jax.Array:
         return jax.hessian(lambda move: w @ row_log_prob(move, rows, w))(origin)
 
-    chunk = widened(_CHUNK, _WIDER)
-    hessian = sum_over_chunks(curvature, x, weight, chunk)
+    chunk = derivative_rows_per_chunk()
+    hessian = sum_over_rows(curvature, x, weight, chunk)
     if prior is not None:
         hessian += jax.hessian(lambda move: log_prior(at(move), prior, present=present))(origin)
     free = _free(mixture, present)
@@ -169,7 +168,7 @@ def _standard_errors(
             scores = jax.jacfwd(lambda move: row_log_prob(move, rows, w))(origin)  # (n, P)
             return (w[:, None] * scores).T @ scores
 
-        inverse = inverse @ sum_over_chunks(outer, x, weight, chunk) @ inverse
+        inverse = inverse @ sum_over_rows(outer, x, weight, chunk) @ inverse
     return _in_shape(mixture, inverse, unit, present, free, status)
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from ..comparison.clustering import thinned
+from ..comparison.compare import Comparison
+from ..comparison.text_report import row_name
 from ..density import marginal
-from ..experiment.clustering import thinned
-from ..experiment.compare import Comparison
-from ..experiment.page import row_name
 from ..mixture import Mixture
 from .mixtures import densities, ellipses, scatter
 from .posteriors import furthest, posterior_marginal

@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.transforms import blended_transform_factory
 
-from ..experiment.compare import Comparison
-from ..experiment.contraction import prior_intervals
-from ..experiment.page import numbers, row_name
-from ..experiment.rows import entries
-from ..prior import IndependentPrior, Prior
+from ..comparison.compare import Comparison
+from ..comparison.contraction import prior_intervals
+from ..comparison.summaries import entries
+from ..comparison.text_report import numbers, row_name
+from ..priors.families import IndependentPrior, Prior
 from .posteriors import furthest
 from .style import INK, method_style, plain
 

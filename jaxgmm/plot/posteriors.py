@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 from matplotlib.lines import Line2D
 
-from ..experiment.clustering import thinned
-from ..experiment.compare import Comparison
-from ..experiment.page import row_name
+from ..comparison.clustering import thinned
+from ..comparison.compare import Comparison
+from ..comparison.text_report import row_name
 from .style import COLORS, INK, method_style, plain
 
 _MOST_DOTS = 600

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from .style import COLORS, DASHES, INK, MARKERS, method_style, plain
 
 if TYPE_CHECKING:  # the names alone: a picture of one study is not to wait for the others' code
-    from ..em.select import Selection
-    from ..experiment.calibration import Calibration
-    from ..experiment.study import Study
+    from ..calibration.result import Calibration
+    from ..coverage.study import Study
+    from ..selection import Selection
 
 
 def rank_ecdfs(ax: Axes, calibration: Calibration) -> Axes:

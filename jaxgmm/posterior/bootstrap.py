@@ -14,17 +14,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..checks import caller_warns, check_choice, is_traced
+from ..chunking import replicates_per_batch
 from ..density import log_prob, sample
-from ..em.many import fit_many, has_spike
+from ..em.batch.fit_many import fit_many, has_spike
 from ..em.result import Fit, Status
 from ..mixture import Mixture
-from ..prior import IndependentPrior, Prior, log_prior
-from .draws import Posterior, PosteriorStatus, at_the_door
+from ..priors.families import IndependentPrior, Prior, log_prior
+from ..validation import check_choice, is_traced, warn_at_caller
 from .relabel import relabel
+from .result import Posterior, PosteriorStatus, validate_sampler_inputs
 
 KINDS = ("nonparametric", "parametric", "weighted-likelihood")
-_NUMBERS = 2**24  # of weights or data that replicates hold at once
 
 
 def bootstrap(
@@ -74,10 +74,12 @@ def bootstrap(
         ((1, 20, 2, 1), True)
     """
     check_choice(kind, "kind", KINDS)
-    start, x, weight, prior = at_the_door(key, start, x, prior, sample_weight, num_samples, num_chains, any_prior=prior is None)
+    start, x, weight, prior = validate_sampler_inputs(
+        key, start, x, prior, sample_weight, num_samples, num_chains, any_prior=prior is None
+    )
     total = len(x) if weight is None or is_traced(weight) else round(float(weight.sum()))
     size = num_chains * num_samples
-    batch = max(1, _NUMBERS // (total * (x.shape[1] if kind == "parametric" else 1)))
+    batch = replicates_per_batch(total * (x.shape[1] if kind == "parametric" else 1))
     keys = jax.random.split(key, size)
     parts = [
         _fits(keys[lo : lo + batch], start, x, weight, prior, kind=kind, total=total, options=options)
@@ -146,9 +148,9 @@ def _warn_of(stats: dict[str, jax.Array]) -> None:
     unfinished, spikes = int((np.asarray(stats["fit_status"]) != Status.CONVERGED).sum()), int(np.asarray(stats["spike"]).sum())
     size = math.prod(stats["spike"].shape)
     if unfinished:
-        caller_warns(f"{unfinished} of {size} replicates did not converge (stats: fit_status): raise max_iter or tol.")
+        warn_at_caller(f"{unfinished} of {size} replicates did not converge (stats: fit_status): raise max_iter or tol.")
     if spikes:
-        caller_warns(
+        warn_at_caller(
             f"{spikes} of {size} replicates hold a spike, a component on too few points or at the floor (stats: spike): leave them "
             "out, or fit with a prior or fewer components."
         )

@@ -13,12 +13,12 @@ from numpyro.infer import MCMC, NUTS
 from .. import linalg
 from ..density import log_prob
 from ..mixture import Mixture
-from .bridge import Bridge, chain_starts, make_space
-from .coordinates import Problem, from_standard, log_volume
-from .likelihood import reference_total
-from .custom import custom_starts, make_custom_space
 from .diagnostics import rhat_limit, split_rhat
-from .draws import Posterior, PosteriorStatus
+from .gaussian_approximation import GaussianApproximation, chain_starts, make_space
+from .likelihood import reference_total
+from .result import Posterior, PosteriorStatus
+from .standardization import Problem, from_standard, log_volume
+from .user_model import make_user_space, user_model_starts
 
 MIN_SHARE = 0.01  # of another mode's mass beside the first one's: below, it is not spoken of
 _FIRST_STEP = 0.3  # dual averaging tries ten times it at once: NumPyro's 1.0 loses chains that start far out
@@ -38,7 +38,7 @@ class Target(NamedTuple):
 def make_target(problem: Problem, start: Mixture, model: Callable | None) -> Target:
     """jaxgmm's model in standardised coordinates, or a person's own."""
     if model is not None:
-        space = make_custom_space(model, problem, start)
+        space = make_user_space(model, problem, start)
         return Target(space.potential, lambda z, potentials: space.describe(z))
     space = make_space(problem, start)
 
@@ -54,8 +54,8 @@ def make_target(problem: Problem, start: Mixture, model: Callable | None) -> Tar
 @partial(jax.jit, static_argnames=("num_samples", "num_chains", "num_warmup", "adapt", "max_tree_depth", "progress", "model"))
 def sample_chains(
     key: jax.Array,
-    bridge: Bridge,
-    others: Bridge | None,
+    bridge: GaussianApproximation,
+    others: GaussianApproximation | None,
     problem: Problem,
     prior: Any,
     target_accept_prob: jax.Array,
@@ -104,20 +104,25 @@ def sample_chains(
 
 
 def _starts(
-    key: jax.Array, bridge: Bridge, others: Bridge | None, problem: Problem, model: Callable | None, num_chains: int
+    key: jax.Array,
+    bridge: GaussianApproximation,
+    others: GaussianApproximation | None,
+    problem: Problem,
+    model: Callable | None,
+    num_chains: int,
 ) -> jax.Array:
     """Over-dispersed around the mode, then the other modes as they are, (C + J, P), in u."""
     if model is None:
         starts = chain_starts(key, bridge, num_chains)
     else:
-        starts = custom_starts(key, model, bridge, problem, num_chains)
+        starts = user_model_starts(key, model, bridge, problem, num_chains)
     if others is None:
         return starts
     return jnp.concatenate([starts, linalg.solve(bridge.root, (others.mode - bridge.mode).T).T])
 
 
 def _report(
-    bridge: Bridge, invariants: jax.Array, fields: dict[str, jax.Array], num_chains: int, adapt: bool
+    bridge: GaussianApproximation, invariants: jax.Array, fields: dict[str, jax.Array], num_chains: int, adapt: bool
 ) -> tuple[dict[str, jax.Array], jax.Array]:
     """stats and status of the first chains; invariants (Q, C + J, S), the log density first."""
     fields = {name: field[:num_chains] for name, field in fields.items()}
@@ -139,21 +144,26 @@ def _report(
     return stats, judge(bridge, invariants[0, :num_chains], fields["diverging"], rhat, adapt)
 
 
-def _densities(mixture: Mixture, bridge: Bridge, others: Bridge, problem: Problem) -> jax.Array:
+def _densities(mixture: Mixture, bridge: GaussianApproximation, others: GaussianApproximation, problem: Problem) -> jax.Array:
     """log p of each draw at the means of all starts, (Q, C, S): no labelling changes it, and it tells any two modes apart."""
     points = [from_standard(one.start, problem).means.reshape(-1, problem.y.shape[1]) for one in (bridge, others)]
     return jnp.moveaxis(log_prob(mixture, jnp.concatenate(points)), -1, 0)
 
 
 def _report_others(
-    bridge: Bridge, others: Bridge, target: Target, invariants: jax.Array, num_chains: int, status: jax.Array
+    bridge: GaussianApproximation,
+    others: GaussianApproximation,
+    target: Target,
+    invariants: jax.Array,
+    num_chains: int,
+    status: jax.Array,
 ) -> tuple[dict[str, jax.Array], jax.Array]:
     """stats of the chains from other modes, and the status where one of them counts."""
     rhat = jax.vmap(
         lambda chain: split_rhat(jnp.concatenate([invariants[:, :num_chains], chain[:, None]], 1)).max(), in_axes=1
     )(invariants[:, num_chains:])
 
-    def log_mass(one: Bridge) -> jax.Array:  # Laplace's, up to a constant
+    def log_mass(one: GaussianApproximation) -> jax.Array:  # Laplace's, up to a constant
         return jnp.log(linalg.eigh(one.root)[0]).sum() - target.potential(one.mode)
 
     share = jax.nn.sigmoid(jax.vmap(log_mass)(others) - log_mass(bridge))
@@ -163,7 +173,9 @@ def _report_others(
     return stats, jnp.where(good, PosteriorStatus.MULTIMODAL, status)
 
 
-def judge(bridge: Bridge, log_density: jax.Array, diverging: jax.Array, rhat: jax.Array, adapted: bool) -> jax.Array:
+def judge(
+    bridge: GaussianApproximation, log_density: jax.Array, diverging: jax.Array, rhat: jax.Array, adapted: bool
+) -> jax.Array:
     """The gravest finding."""
     finite = jnp.isfinite(log_density).all() & jnp.isfinite(bridge.value)
     stuck = (log_density == log_density[:, :1]).all(-1).any() & (log_density.shape[1] > 1)

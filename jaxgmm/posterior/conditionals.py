@@ -20,9 +20,10 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance, linalg
-from ..em.kernels import sum_over_chunks
+from ..density import factors_of, quadratic_coefficients, quadratic_log_joint, safe_log
 from ..mixture import Mixture
-from ..prior import IndependentPrior, Prior, covariance_prior
+from ..priors.families import IndependentPrior, Prior, covariance_prior
+from ..row_sums import sum_over_rows
 
 
 class State(NamedTuple):
@@ -43,10 +44,7 @@ class Groups(NamedTuple):
 
 def state_of(mixture: Mixture) -> State:
     """A mixture as the state of a chain."""
-    positive = mixture.weights > 0
-    log_weights = jnp.where(positive, jnp.log(jnp.where(positive, mixture.weights, 1)), -jnp.inf)
-    factors = covariance.factorize(mixture.covariances, mixture.covariance_type, mixture.num_features)
-    return State(log_weights, mixture.means, factors)
+    return State(safe_log(mixture.weights), mixture.means, factors_of(mixture))
 
 
 def group_rows(
@@ -58,12 +56,11 @@ def group_rows(
     which sums are taken; any would do in exact arithmetic.
     """
     d = y.shape[1]
-    constant = state.log_weights - state.factors.half_log_det - d / 2 * math.log(2 * math.pi)
-    coefficients = covariance.quadratic_coefficients(state.factors.whitener, state.means - home, constant, kind)  # (K, F)
+    coefficients = quadratic_coefficients(state.log_weights, state.means - home, state.factors, kind)  # (K, F)
 
     def once(key: jax.Array, weight: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         uniform = jax.random.uniform(key, (len(y),), y.dtype)
-        return sum_over_chunks(_labelled_sums(coefficients, home, kind), (y, uniform), weight, chunk)
+        return sum_over_rows(_labelled_sums(coefficients, home, kind), (y, uniform), weight, chunk)
 
     if weight is None:
         sums, log_likelihood = once(key, None)
@@ -90,7 +87,7 @@ def _labelled_sums(coefficients: jax.Array, home: jax.Array, kind: str) -> Any:
         # a centre for each component keeps the quadratic form good in float32 wherever a row could belong to it; and one
         # plain matrix product a component, with all chains of a vmap in it, measured three times as fast as a batched one
         features = [covariance.quadratic_features((y - home[k]).T, kind) for k in components]  # (F, n)
-        joint = [_dot(coefficients[k], features[k]) for k in components]
+        joint = [quadratic_log_joint(coefficients[k, None], features[k])[0] for k in components]
         top = jnp.stack(joint).max(0)
         running = [jnp.exp(joint[0] - top)]
         for k in components[1:]:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from .. import covariance
-from ..checks import is_traced
 from ..mixture import Mixture
+from ..validation import is_traced
 from . import diagnostics
-from .draws import Posterior, PosteriorStatus, check_posterior
+from .result import Posterior, PosteriorStatus, check_posterior
 
 
 def diagnose(posterior: Posterior) -> dict[str, Any]:

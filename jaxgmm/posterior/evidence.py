@@ -21,18 +21,19 @@ import jax
 import jax.numpy as jnp
 
 from .. import linalg
-from ..checks import as_data, as_sample_weight, caller_warns, check_count, check_key, check_rows_finite, is_traced
-from ..em.moments import e_step, m_step
+from ..em.m_step import m_step
+from ..em.moments import e_step
 from ..mixture import Mixture
-from ..prior import HalfNormal, Prior, log_prior
+from ..priors.families import HalfNormal, Prior, log_prior
 from ..status import StatusEnum
-from ..printing import REACH, Printed, Table, look, reach
-from .bridge import MAX_KHAT, Space, make_space, map_points, mode_and_curvature
-from .coordinates import Problem, log_volume, standardise, to_standard
-from .likelihood import reference_total
+from ..tables import REACH, Printed, Table, look, reach
+from ..validation import as_data, as_sample_weight, check_count, check_key, is_traced, warn_at_caller, zero_ignored_rows
 from .diagnostics import pareto_k
-from .draws import Posterior, check_posterior, in_dtype
+from .gaussian_approximation import MAX_KHAT, Space, make_space, map_points, mode_and_curvature
 from .importance import Labellings, Proposal, adapt, draw, make_labellings, make_proposal
+from .likelihood import reference_total
+from .result import Posterior, check_posterior, in_dtype
+from .standardization import Problem, log_volume, standardise, to_standard
 
 _PILOTS, _ROUNDS = 8, 4  # rounds that adapt the proposal, and rounds that count
 _EM_STEPS = 30  # to settle the others where one component is emptied
@@ -167,7 +168,7 @@ def log_evidence(
     check_count(num_samples, "num_samples", 1000)
     check_count(num_modes, "num_modes")
     _check(posterior, modes)
-    x = as_data(check_rows_finite(x, sample_weight), check_values=True, num_features=posterior.mixture.num_features)
+    x = as_data(zero_ignored_rows(x, sample_weight), check_values=True, num_features=posterior.mixture.num_features)
     weight = as_sample_weight(sample_weight, len(x), x.dtype, check_values=True)
     evidence = _estimate(key, posterior, x, weight, modes, num_samples=-(-num_samples // _ROUNDS), num_modes=num_modes)
     if is_traced(evidence):
@@ -176,7 +177,7 @@ def log_evidence(
     if status == EvidenceStatus.OTHER_DATA:
         raise ValueError(status.sentence)
     if status != EvidenceStatus.OK:
-        caller_warns(status.sentence)
+        warn_at_caller(status.sentence)
     return evidence
 
 

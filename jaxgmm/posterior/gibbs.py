@@ -14,14 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
-from ..checks import check_count, check_flag, is_traced
-from ..em.kernels import default_chunk
+from ..chunking import gibbs_rows_per_chunk
 from ..mixture import Mixture
-from ..prior import HalfNormal, IndependentPrior, Prior, log_prior
-from .coordinates import Problem, from_standard, log_volume, standardise, to_standard
+from ..priors.families import HalfNormal, IndependentPrior, Prior, log_prior
+from ..validation import check_count, check_flag, is_traced
 from .conditionals import Groups, State, draw_state, group_rows, state_of
 from .diagnostics import rhat_limit, split_rhat
-from .draws import Posterior, PosteriorStatus, at_the_door, in_dtype, warn_of
+from .result import Posterior, PosteriorStatus, in_dtype, validate_sampler_inputs, warn_of
+from .standardization import Problem, from_standard, log_volume, standardise, to_standard
 
 _OVERDISPERSION = 2.0  # of the chains' starts, in standard deviations of the parameters given the labels
 _TICKS = 50  # of the progress bar
@@ -79,7 +79,7 @@ def gibbs(
         >>> jaxgmm.gibbs(jax.random.key(1), fit.mixture, x, prior, num_samples=100).mixture.means.shape
         (4, 100, 1, 1)
     """
-    start, x, weight, prior = at_the_door(key, start, x, prior, sample_weight, num_samples, num_chains)
+    start, x, weight, prior = validate_sampler_inputs(key, start, x, prior, sample_weight, num_samples, num_chains)
     _check_options(prior, weight, num_warmup, progress)
     traced = is_traced(key, start, x, weight, prior)
     options = {"num_samples": num_samples, "num_chains": num_chains, "num_warmup": num_warmup}
@@ -135,7 +135,7 @@ def _sample(
     kind, present = start.covariance_type, start.weights > 0
     problem = standardise(x, weight, prior, kind)
     home = to_standard(start, problem)
-    chunk = max(512, 4 * default_chunk(start.num_components, start.num_features, problem.y.dtype) // num_chains)
+    chunk = gibbs_rows_per_chunk(start.num_components, start.num_features, problem.y.dtype, num_chains)
     steps = 1 + num_warmup + num_samples
 
     def step(state: State, keys: jax.Array, share: jax.Array) -> tuple[State, tuple]:

@@ -18,14 +18,14 @@ from jax.nn import log_sigmoid, logsumexp
 from jax.scipy.special import gammaln
 
 from .. import covariance, linalg
+from ..chunking import labellings_per_batch
 from ..mixture import Mixture
-from .bridge import Space
+from .gaussian_approximation import Space
 
 DEGREES = 5  # of the t's: heavy tails keep ratios bounded
 _FLOOR = 0.1  # share of the proposal that is spread evenly over its parts
 _FLATTEST = 1e-6  # smallest variance of a part, as a share of its largest
 _ENUMERATED = 6  # up to this K all K! labellings are averaged over; beyond, one is kept
-_NUMBERS = 1 << 23  # in one batch of labellings
 
 
 class Proposal(NamedTuple):
@@ -145,8 +145,8 @@ def make_labellings(space: Space, start: Mixture, concentration: jax.Array) -> L
 
 def _in_batches(function: Callable, count: int) -> Callable:
     def batched(proposal: Proposal, z: jax.Array) -> jax.Array:
-        batch = max(1, _NUMBERS // (count * (len(proposal.center) + 1) * z.shape[-1]))
-        return jax.lax.map(lambda point: function(proposal, point), z, batch_size=min(batch, len(z)))
+        batch = labellings_per_batch(count * (len(proposal.center) + 1) * z.shape[-1], len(z))
+        return jax.lax.map(lambda point: function(proposal, point), z, batch_size=batch)
 
     return batched
 

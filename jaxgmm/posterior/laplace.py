@@ -14,13 +14,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..checks import is_traced
 from ..mixture import Mixture
-from ..prior import IndependentPrior, Prior
-from .bridge import MAX_KHAT, MIN_EIGENVALUE, Bridge, log_ratios, make_space, map_points, prepare, refuse_without_density
-from .coordinates import Problem, from_standard, log_volume
+from ..priors.families import IndependentPrior, Prior
+from ..validation import is_traced
+from .gaussian_approximation import (
+    MAX_KHAT,
+    MIN_EIGENVALUE,
+    GaussianApproximation,
+    log_ratios,
+    make_space,
+    map_points,
+    prepare,
+    refuse_without_density,
+)
 from .likelihood import reference_total
-from .draws import Posterior, PosteriorStatus, at_the_door, in_dtype, warn_of
+from .result import Posterior, PosteriorStatus, in_dtype, validate_sampler_inputs, warn_of
+from .standardization import Problem, from_standard, log_volume
 
 
 def laplace(
@@ -71,7 +80,7 @@ def laplace(
         >>> jaxgmm.laplace(jax.random.key(1), fit.mixture, x, prior, num_samples=500).mixture.means.shape
         (1, 500, 1, 1)
     """
-    start, x, weight, prior = at_the_door(key, start, x, prior, sample_weight, num_samples, num_chains)
+    start, x, weight, prior = validate_sampler_inputs(key, start, x, prior, sample_weight, num_samples, num_chains)
     traced = is_traced(key, start, x, weight, prior)
     key_bridge, key_draws = jax.random.split(key)
     problem, bridge = prepare(key_bridge, start, x, weight, prior)
@@ -86,7 +95,13 @@ def laplace(
 
 @partial(jax.jit, static_argnames=("num_samples", "num_chains"))
 def _draw(
-    key: jax.Array, bridge: Bridge, problem: Problem, prior: Prior | IndependentPrior, *, num_samples: int, num_chains: int
+    key: jax.Array,
+    bridge: GaussianApproximation,
+    problem: Problem,
+    prior: Prior | IndependentPrior,
+    *,
+    num_samples: int,
+    num_chains: int,
 ) -> Posterior:
     space = make_space(problem, bridge.start)
     kind, k = bridge.start.covariance_type, bridge.start.num_components
@@ -115,7 +130,7 @@ def _draw(
     return Posterior(mixture, log_density, prior, _judge(bridge, mixture), stats, "laplace")
 
 
-def _judge(bridge: Bridge, mixture: Mixture) -> jax.Array:
+def _judge(bridge: GaussianApproximation, mixture: Mixture) -> jax.Array:
     """The gravest finding."""
     finite = jnp.isfinite(bridge.value) & jnp.isfinite(sum(leaf.sum() for leaf in jax.tree.leaves(mixture)))
     status = jnp.where(bridge.khat < MAX_KHAT, PosteriorStatus.OK, PosteriorStatus.FAR_FROM_NORMAL)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from .. import covariance
-from ..em.kernels import sum_over_chunks
+from ..chunking import GRADIENT_CHUNK, can_store_features
+from ..density import log_joint, quadratic_coefficients, quadratic_log_joint
 from ..mixture import Mixture
-from .coordinates import Problem
-
-_FEATURES = 1 << 22  # numbers that features of the data may take, made once
-CHUNK = 8192  # rows in one piece where they take more: gradients are recomputed piece by piece
+from ..row_sums import sum_over_rows
+from .standardization import Problem
 
 
 def log_likelihoods(
@@ -24,14 +22,8 @@ def log_likelihoods(
 
     weights (K,), means (K, D), y (N, D).
     """
-    home = covariance.transform(factors.whitener, means, covariance_type)
-    z = covariance.whiten(factors.whitener, y.T, covariance_type) - home[:, :, None]  # (K, D, N)
-    return jax.nn.logsumexp(_constant(weights, factors, y.shape[1])[:, None] - 0.5 * (z**2).sum(1), axis=0)
-
-
-def _constant(weights: jax.Array, factors: covariance.Factors, num_features: int) -> jax.Array:
-    """log w_k N(mu_k | mu_k, Sigma_k), (K,)."""
-    return jnp.log(weights) - factors.half_log_det - num_features / 2 * math.log(2 * math.pi)
+    joint, _ = log_joint(jnp.log(weights), means, factors, y.T, covariance_type)
+    return jax.nn.logsumexp(joint, axis=0)
 
 
 def log_likelihood(
@@ -50,8 +42,8 @@ def log_likelihood(
         return jnp.where(w > 0, w * difference, 0).sum()
 
     origin = jnp.zeros(len(problem.y), problem.y.dtype) if reference is None else reference
-    function = piece if len(problem.y) <= CHUNK else jax.checkpoint(piece)
-    return sum_over_chunks(function, (problem.y, origin), problem.weight, CHUNK)
+    function = piece if len(problem.y) <= GRADIENT_CHUNK else jax.checkpoint(piece)
+    return sum_over_rows(function, (problem.y, origin), problem.weight, GRADIENT_CHUNK)
 
 
 def make_log_likelihood(problem: Problem, start: Mixture) -> Callable:
@@ -66,14 +58,13 @@ def make_log_likelihood(problem: Problem, start: Mixture) -> Callable:
     reference = jax.lax.stop_gradient(
         log_likelihoods(start.weights, home, covariance.factorize(start.covariances, kind, d), y, kind)
     )
-    if k * (d + 1) * (d + 2) // 2 * len(y) > _FEATURES:
+    if not can_store_features(k * (d + 1) * (d + 2) // 2 * len(y)):
         return lambda weights, means, factors: log_likelihood(weights, means, factors, problem, reference, kind)
     features = jax.vmap(lambda center: covariance.quadratic_features((y - center).T, kind))(home)  # (K, F, N)
 
     def of(weights: jax.Array, means: jax.Array, factors: covariance.Factors) -> jax.Array:
-        coefficients = covariance.quadratic_coefficients(factors.whitener, means - home, _constant(weights, factors, d), kind)
-        joint = covariance.einsum("kf,kfn->kn", coefficients, features)
-        difference = jax.nn.logsumexp(joint, axis=0) - reference
+        coefficients = quadratic_coefficients(jnp.log(weights), means - home, factors, kind)
+        difference = jax.nn.logsumexp(quadratic_log_joint(coefficients, features), axis=0) - reference
         return difference.sum() if weight is None else weight @ difference
 
     return of

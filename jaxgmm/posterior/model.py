@@ -20,7 +20,7 @@ import numpyro.distributions as dist
 from numpyro import handlers
 
 from ..mixture import Mixture
-from ..prior import HalfNormal, IndependentPrior, InverseGamma, Prior
+from ..priors.families import HalfNormal, IndependentPrior, InverseGamma, Prior
 
 
 def model(

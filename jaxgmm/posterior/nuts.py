@@ -14,13 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import ahead
-from ..checks import check_count, check_number, is_traced
 from ..mixture import Mixture
-from .bridge import Bridge, build_bridge, prepare, refuse_without_density
-from .coordinates import Problem, standardise, to_standard
+from ..validation import check_count, check_number, is_traced
 from .chains import sample_chains
-from .custom import check_model, check_prior_leaves, custom_bridge, has_bridge, raw_problem
-from .draws import Posterior, PosteriorStatus, at_the_door, check_start, in_dtype, warn_of
+from .gaussian_approximation import GaussianApproximation, build_approximation, prepare, refuse_without_density
+from .result import Posterior, PosteriorStatus, check_start, in_dtype, validate_sampler_inputs, warn_of
+from .standardization import Problem, standardise, to_standard
+from .user_model import check_model, check_prior_leaves, has_bridge, raw_problem, user_model_approximation
 
 # NumPyro's last window, which settles the step size, is 50 steps from 150 on, and a tenth of fewer
 SHORT_WARMUP, FULL_WARMUP = 150, 1000
@@ -98,7 +98,7 @@ def nuts(
         (4, 100, 1, 1)
     """
     start, others = _split(start)
-    start, x, weight, prior = at_the_door(
+    start, x, weight, prior = validate_sampler_inputs(
         key, start, x, prior, sample_weight, num_samples, num_chains, any_prior=model is not None
     )
     _check_options(num_warmup, adapt_mass_matrix, target_accept_prob, max_tree_depth)
@@ -152,7 +152,7 @@ def _compile_ahead(run: Callable, arguments: tuple, adapt: bool) -> None:
     run(bridge, None, problem, adapt=adapt, enter=ahead.start)
 
 
-def _choose(run: Callable, bridge: Bridge, adapt: bool | None, traced: bool) -> Posterior:
+def _choose(run: Callable, bridge: GaussianApproximation, adapt: bool | None, traced: bool) -> Posterior:
     """The short warm-up, the full one, or both: by insistence, by the gate, by a look at the draws."""
     if adapt is not None or traced:
         return run(adapt=bool(adapt))
@@ -171,8 +171,8 @@ def _disappoints(posterior: Posterior) -> bool:
 
 def _run(
     key: jax.Array,
-    bridge: Bridge,
-    others: Bridge | None,
+    bridge: GaussianApproximation,
+    others: GaussianApproximation | None,
     problem: Problem,
     *,
     prior: Any,
@@ -223,7 +223,7 @@ def _bridges(
     prior: Any,
     model: Callable | None,
     traced: bool,
-) -> tuple[Problem, Bridge, Bridge | None]:
+) -> tuple[Problem, GaussianApproximation, GaussianApproximation | None]:
     """Coordinates, and a bridge from each start; refused, unless traced, where there is none."""
     if others is None and model is None:
         problem, bridge = ahead.call(prepare, key, start, x, weight, prior)  # the program that laplace and compare enter by too
@@ -248,15 +248,15 @@ def _bridges(
 @partial(jax.jit, static_argnames="model")
 def _bridge(
     key: jax.Array, start: Mixture, x: jax.Array, weight: jax.Array | None, prior: Any, *, model: Callable | None
-) -> tuple[Problem, Bridge, jax.Array]:
+) -> tuple[Problem, GaussianApproximation, jax.Array]:
     """A bridge, or a stack of them from a stack of starts, and whether the model's sites mean what they are called."""
     if model is None:
         problem = standardise(x, weight, prior, start.covariance_type)
-        build = lambda key, start: (build_bridge(key, to_standard(start, problem), problem), jnp.array(True))  # noqa: E731
+        build = lambda key, start: (build_approximation(key, to_standard(start, problem), problem), jnp.array(True))  # noqa: E731
     else:
         problem = raw_problem(x, weight, prior)
         start = jax.tree.map(lambda leaf: leaf.astype(problem.y.dtype), start)
-        build = lambda key, start: custom_bridge(key, model, problem, start)  # noqa: E731
+        build = lambda key, start: user_model_approximation(key, model, problem, start)  # noqa: E731
     if not start.batch_shape:
         return problem, *build(key, start)
     return problem, *jax.vmap(build)(jax.random.split(key, start.batch_shape[0]), start)

@@ -21,13 +21,13 @@ import numpy as np
 from jax.scipy.special import entr
 
 from .. import covariance
-from ..checks import as_data, check_choice, check_count, check_key, is_traced
+from ..chunking import draws_per_batch
 from ..density import log_prob, responsibilities
 from ..mixture import Mixture
-from .draws import Posterior, check_posterior
+from ..validation import as_data, check_choice, check_count, check_key, is_traced
+from .result import Posterior, check_posterior
 
 KINDS = ("total", "within", "pairs")
-_BATCH_NUMBERS = 1 << 22  # numbers in a batch's largest intermediate
 
 
 def predictive_log_prob(posterior: Posterior, x: Any) -> jax.Array:
@@ -211,7 +211,7 @@ def _identified(posterior: Posterior) -> Any:
 def _over_draws(add: Callable, total: Any, draws: Mixture, num_points: int) -> Any:
     """total = add(total, batch of draws (B, ...), which of them count (B,)) over all draws (M, ...)."""
     m = len(draws.means)
-    size = max(1, min(m, _BATCH_NUMBERS // max(1, num_points * draws.num_components * draws.num_features)))
+    size = draws_per_batch(num_points * draws.num_components * draws.num_features, m)
     batches = -(-m // size)
     index = jnp.minimum(jnp.arange(batches * size), m - 1).reshape(batches, size)  # the last draw fills the last batch up
     counts = (jnp.arange(batches * size) < m).reshape(batches, size)

@@ -23,17 +23,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance, linalg
-from ..checks import as_data, as_sample_weight, check_choice, check_rows_finite, is_traced
+from ..chunking import draws_per_batch
 from ..density import responsibilities
 from ..mixture import Mixture
-from .draws import Posterior, check_posterior
+from ..validation import as_data, as_sample_weight, check_choice, is_traced, zero_ignored_rows
+from .result import Posterior, check_posterior
 
 METHODS = ("assignment", "stephens", "kl")
 SMALL_MARGIN, SMALL_SHARE = 0.2, 0.05  # labels count as identified if at most this share of margins is this small
 _ENUMERATED = 6  # up to this K all K! orders are tried at once, inside jit too
 _FORBIDDEN = -1e30
 _STEPHENS_STEPS = 20
-_BATCH_NUMBERS = 1 << 22
 
 
 def relabel(
@@ -86,7 +86,7 @@ def relabel(
     if method == "kl":
         order, gain = _solve(_divergences(draws, reference), reference.weights, allowed)
         return _reorder(posterior, order.reshape(chains, samples, k), -jnp.expm1(-gain / 2).reshape(chains, samples))
-    x = as_data(check_rows_finite(x, sample_weight), check_values=True, num_features=mixture.num_features)
+    x = as_data(zero_ignored_rows(x, sample_weight), check_values=True, num_features=mixture.num_features)
     x, weight = _silence(x, as_sample_weight(sample_weight, len(x), x.dtype, check_values=True))
     order, gain = _assign(draws, responsibilities(reference, x).astype(x.dtype), x, weight, allowed)
     if method == "stephens":
@@ -139,7 +139,7 @@ def _assign(
 def _agreements(draws: Mixture, table: jax.Array, x: jax.Array, weight: jax.Array) -> jax.Array:
     """A (M, K, K): sum_n w_n t_nj r_nk of each draw."""
     weighted = (weight[:, None] * table).T
-    batch = max(1, min(len(draws.means), _BATCH_NUMBERS // (len(x) * draws.num_components * draws.num_features)))
+    batch = draws_per_batch(len(x) * draws.num_components * draws.num_features, len(draws.means))
 
     def one(draw: Mixture) -> jax.Array:
         return jnp.matmul(weighted, responsibilities(draw, x), precision=jax.lax.Precision.HIGHEST)
@@ -173,7 +173,7 @@ def _divergences(draws: Mixture, reference: Mixture) -> jax.Array:
         divergence = ((spread**2).sum((-2, -1)) + (shift**2).sum(-1) - d) / 2 + difference
         return -reference.weights[:, None] * (log_weights(reference)[:, None] - log_weights(draw) + divergence)
 
-    return jax.lax.map(one, draws, batch_size=max(1, min(len(draws.means), _BATCH_NUMBERS // (k * d) ** 2)))
+    return jax.lax.map(one, draws, batch_size=draws_per_batch((k * d) ** 2, len(draws.means)))
 
 
 def _solve(agreement: jax.Array, share: jax.Array, allowed: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -201,7 +201,7 @@ def _enumerate(agreement: jax.Array, share: jax.Array, allowed: jax.Array) -> tu
         sure = (moved <= 0) | (rest[second] <= _FORBIDDEN)
         return orders[best], jnp.where(sure, jnp.inf, (scores[best] - rest[second]) / jnp.where(moved > 0, moved, 1))
 
-    return jax.lax.map(one, agreement, batch_size=max(1, _BATCH_NUMBERS // (len(orders) * k)))
+    return jax.lax.map(one, agreement, batch_size=draws_per_batch(len(orders) * k, len(agreement)))
 
 
 def _assign_one(agreement: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, float]:

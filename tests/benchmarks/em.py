@@ -103,7 +103,7 @@ def steady(run) -> float:
     return (time.perf_counter() - begin) / calls
 
 
-def side_by_side(first, second, repeats: int) -> tuple[list[float], list[float]]:
+def map_threads(first, second, repeats: int) -> tuple[list[float], list[float]]:
     """Times of two calls, by turns, after one call each."""
     first(), second()
     pairs = [(steady(first), steady(second)) for _ in range(repeats)]
@@ -134,7 +134,7 @@ def table(dtype: type, kinds: tuple[str, ...], sizes: list[int], repeats: int) -
             begun = convert(start, kind)
             data = jnp.asarray(x)
             compile_seconds = timed(ours(data, begun))
-            peer, own = side_by_side(sklearn_steps(x, begun), ours(data, begun), repeats)
+            peer, own = map_threads(sklearn_steps(x, begun), ours(data, begun), repeats)
             ratios = sorted(a / b for a, b in zip(peer, own, strict=True))
             flops = n * k * (4 * d * d if kind in ("full", "tied") else 6 * d)
             a_step = statistics.median(own) / STEPS
@@ -163,7 +163,7 @@ def types(options: argparse.Namespace) -> None:
             data = jnp.asarray(x)
             full = ours(data, start)
             for kind in jaxgmm.covariance.TYPES[1:]:
-                taken, other = side_by_side(full, ours(data, convert(start, kind)), 2 * options.repeats)
+                taken, other = map_threads(full, ours(data, convert(start, kind)), 2 * options.repeats)
                 ratios = sorted(b / a for a, b in zip(taken, other, strict=True))
                 print(
                     f"{size} {dtype}: {kind} takes {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}) of full's time",
@@ -273,7 +273,7 @@ def starts(options: argparse.Namespace) -> None:
         def own(method: str = method) -> None:
             jax.block_until_ready(jaxgmm.initialize(key, data, num_components=16, method=method))
 
-        peer, mine = side_by_side(lambda: kmeans_plusplus(x, 16, random_state=0), own, options.repeats)
+        peer, mine = map_threads(lambda: kmeans_plusplus(x, 16, random_state=0), own, options.repeats)
         ratios = sorted(a / b for a, b in zip(peer, mine, strict=True))
         print(
             f"start at 1e5, 8, 16, float32: sklearn kmeans_plusplus {statistics.median(peer) * 1e3:.0f} ms, initialize({method!r}) "

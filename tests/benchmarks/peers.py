@@ -18,11 +18,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import em
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-import em
 import jaxgmm
 
 SIZES = [em.SIZES[2], em.SIZES[4]]
@@ -45,7 +45,7 @@ def by_turns(name: str, peer: Callable, options: argparse.Namespace) -> None:
     """A peer that runs in this process: peer(x, start) gives what to time."""
     for i, size in enumerate(SIZES):
         x, start = em.problem(*size, np.float32)
-        report(name, i, *em.side_by_side(peer(x, start), em.ours(jnp.asarray(x), start), options.repeats))
+        report(name, i, *em.map_threads(peer(x, start), em.ours(jnp.asarray(x), start), options.repeats))
 
 
 def gmmx(options: argparse.Namespace) -> None:

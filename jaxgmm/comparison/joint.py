@@ -1,0 +1,138 @@
+"""All parameters at once, in unconstrained space: where EM lies among the draws, and how far Laplace's normal is from them.
+
+    u = root^-1 (z - mode),   z NumPyro's unconstrained parameters, mode and root root' = H^-1 those of Laplace
+
+In u Laplace's approximation is N(0, I), so that distances are in its standard deviations, whatever the units of the data.
+Bures' distance between normals: Dowson & Landau (1982), J. Multivariate Anal. 12, 450-455.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import linalg
+from ..mixture import Mixture, num_parameters
+from ..posterior.gaussian_approximation import MIN_EIGENVALUE, GaussianApproximation, make_space, prepare
+from ..posterior.standardization import Problem, from_standard, to_standard
+
+RATIOS = 2000  # importance ratios that the bridge's k-hat is taken from
+_CHEAP = 2e9  # multiplications that nobody waits long for
+_FEWEST = 2  # draws a parameter, for a covariance of them
+
+
+class Approximation(NamedTuple):
+    """Laplace's approximation: coordinates and bridge; sound: the information at the mode is positive definite."""
+
+    problem: Problem
+    bridge: GaussianApproximation
+    khat: float
+    sound: bool
+
+
+def is_cheap(mixture: Mixture, num_observations: int) -> bool:
+    """Whether mode, information and k-hat take moments, not minutes."""
+    p = num_parameters(mixture)
+    return num_observations * mixture.num_components * mixture.num_features * (RATIOS + 40.0 * p) + 40.0 * p**3 <= _CHEAP
+
+
+def approximate(key: jax.Array, mixture: Mixture, x: jax.Array, weight: jax.Array | None, prior: Any) -> Approximation | None:
+    """Laplace's approximation from an EM solution; None where the solution has an empty component or no density."""
+    if not (np.asarray(mixture.weights) > 0).all():
+        return None
+    start, prior = jax.tree.map(lambda leaf: jnp.asarray(leaf, x.dtype), (mixture, prior))
+    problem, bridge = prepare(key, start, x, weight, prior)
+    if not np.isfinite(float(bridge.value)):
+        return None
+    return Approximation(problem, bridge, float(bridge.khat), float(bridge.min_eigenvalue) > MIN_EIGENVALUE)
+
+
+@jax.jit
+def chart(problem: Problem, bridge: GaussianApproximation, draws: Mixture, u: jax.Array) -> tuple[jax.Array, Mixture]:
+    """There and back: u (M, P) of mixtures (M, ...) in data units, and the mixtures of other u (M, P); one program for both."""
+    space = make_space(problem, bridge.start)
+    z = jax.vmap(lambda draw: space.flatten(to_standard(draw, problem)))(draws)
+    back = bridge.mode + jnp.matmul(u, bridge.root.T, precision="highest")
+    mixtures = from_standard(jax.vmap(lambda one: space.unflatten(one)[0])(back), problem)
+    return linalg.solve(bridge.root, (z - bridge.mode).T).T, mixtures
+
+
+def gaussian_kl(mean: Any, cov: Any, other_mean: Any, other_cov: Any) -> float:
+    """KL(N(mean, cov) || N(other_mean, other_cov)), nats; infinite where cov is singular.
+
+    Example:
+        >>> round(gaussian_kl([0.0], [[1.0]], [1.0], [[1.0]]), 3)
+        0.5
+    """
+    mean, cov, other_mean, other_cov = (np.asarray(v, float) for v in (mean, cov, other_mean, other_cov))
+    (sign, log_det), (_, other_log_det) = np.linalg.slogdet(cov), np.linalg.slogdet(other_cov)
+    if sign <= 0:
+        return math.inf
+    step = other_mean - mean
+    ratio = np.linalg.solve(other_cov, cov)
+    quadratic = step @ np.linalg.solve(other_cov, step)
+    return float(max((np.trace(ratio) + quadratic - len(mean) + other_log_det - log_det) / 2, 0.0))
+
+
+def gaussian_w2(mean: Any, cov: Any, other_mean: Any, other_cov: Any) -> float:
+    """The 2-Wasserstein distance between two normals, in the units of their coordinates.
+
+    Example:
+        >>> gaussian_w2([0.0], [[1.0]], [3.0], [[25.0]])
+        5.0
+    """
+    mean, cov, other_mean, other_cov = (np.asarray(v, float) for v in (mean, cov, other_mean, other_cov))
+    values, vectors = np.linalg.eigh(cov)
+    root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
+    between = np.linalg.eigvalsh(root @ other_cov @ root)
+    square = ((mean - other_mean) ** 2).sum() + np.trace(cov) + np.trace(other_cov) - 2 * np.sqrt(np.maximum(between, 0)).sum()
+    return float(math.sqrt(max(square, 0.0)))
+
+
+def compare_jointly(em_density: float, density: np.ndarray, em_u: np.ndarray | None, u: np.ndarray | None) -> dict[str, float]:
+    """EM among the draws, and the draws' normal beside Laplace's, which is N(0, I) in u.
+
+    Args:
+        em_density: log joint density of EM and the data, nats; NaN where it is not known.
+        density: that of the draws, (C, S).
+        em_u: (P,), or None where there is no approximation.
+        u: (M, P).
+
+    Returns:
+        log_joint_rank, the share of draws above EM; log_joint_gap, EM's above the draws' mean, nats; mahalanobis, of EM from
+        the draws' mean in their covariance; farther_share, of the draws that lie farther out than EM; laplace_kl, KL(draws'
+        normal || Laplace), nats; laplace_w2, between the two, in Laplace's standard deviations. NaN where not defined.
+
+    Example:
+        >>> u = np.random.default_rng(0).normal(size=(4000, 2))
+        >>> found = compare_jointly(0.0, np.full((4, 1000), -1.0), np.array([3.0, 0.0]), u)
+        >>> round(found["mahalanobis"], 1), found["log_joint_rank"], found["laplace_kl"] < 0.01
+        (3.0, 0.0, True)
+    """
+    known = math.isfinite(em_density)
+    found = {
+        "log_joint_rank": float((density > em_density).mean()) if known else math.nan,
+        "log_joint_gap": float(em_density - density.mean()) if known else math.nan,
+    } | dict.fromkeys(("mahalanobis", "farther_share", "laplace_kl", "laplace_w2"), math.nan)
+    if u is None:
+        return found
+    u = np.asarray(u, float)
+    u = u[np.isfinite(u).all(1)]
+    p = u.shape[1]
+    if len(u) <= _FEWEST * p or not p:
+        return found
+    mean, cov = u.mean(0), np.cov(u.T).reshape(p, p)
+    if not (np.linalg.eigvalsh(cov) > 0).all():
+        return found
+    whitener = np.linalg.inv(np.linalg.cholesky(cov))
+    if em_u is not None and np.isfinite(em_u).all():
+        distance = float(np.linalg.norm(whitener @ (em_u - mean)))
+        found["mahalanobis"] = distance
+        found["farther_share"] = float((np.linalg.norm((u - mean) @ whitener.T, axis=1) > distance).mean())
+    found["laplace_kl"] = gaussian_kl(mean, cov, np.zeros(p), np.eye(p))
+    found["laplace_w2"] = gaussian_w2(mean, cov, np.zeros(p), np.eye(p))
+    return found

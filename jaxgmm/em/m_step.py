@@ -1,0 +1,167 @@
+"""The M-step: the mixture that a summary of the data makes most probable. Bishop (2006), eq. 9.24 to 9.26."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .. import covariance, linalg
+from ..mixture import Mixture, check_mixture
+from ..priors.families import IndependentPrior, Prior, check_prior, covariance_prior
+from ..row_sums import nonzero
+from ..validation import check_number
+from .kernels import Summary, summarize
+from .moments import Moments
+
+PSEUDO_COUNT = 1e-6  # e: how many observations the default regularisation is worth
+_SPREAD_RIDGE = 1e-6  # relative, for full and tied: collinear columns
+
+
+def m_step(
+    mixture: Mixture, moments: Moments, prior: Prior | IndependentPrior | None = None, *, reg_covar: Any = None
+) -> Mixture:
+    """The mixture that maximises the expected complete-data objective. Bishop (2006), eq. 9.24 to 9.26.
+
+    Without a prior: maximum likelihood kept from collapse, Sigma_k = (A_k + e V) / (n_k + e), with A_k the scatter about
+    the component's mean, V the data's covariance and e = 1e-6 an observation: the exact maximiser of the log-likelihood
+    - (e / 2) sum_k (tr(V Sigma_k^-1) + log |Sigma_k|). With one: the mode in (weights, means, covariances).
+
+    Args:
+        mixture: the one that the moments were taken with.
+        moments: from `e_step`, summed over chunks as you like.
+        prior: a Prior, for MAP.
+        reg_covar: scikit-learn's rule instead: added to each variance, data units squared; 0 is plain ML.
+
+    Returns:
+        A Mixture. Components with nothing in them keep mean and covariance at weight 0 (with a prior: take its mode);
+        those of weight 0 stay at 0.
+
+    Raises:
+        ValueError, TypeError: prior and reg_covar together, or out of range.
+
+    Example:
+        >>> import jaxgmm, numpy as np
+        >>> mixture = jaxgmm.make_mixture([1.0], [[0.0]], [[[4.0]]])
+        >>> jaxgmm.m_step(mixture, jaxgmm.e_step(mixture, np.array([[2.0], [4.0]]))).means.tolist()
+        [[3.0]]
+    """
+    check_mixture(mixture)
+    check_regularisation(prior, reg_covar, mixture.num_components, mixture.num_features, mixture.covariance_type)
+    factors = covariance.factorize(mixture.covariances, mixture.covariance_type, mixture.num_features)
+    summary = summarize(mixture, factors, moments.count, moments.first, moments.second)
+    spread = data_spread(*summary, 0.0, mixture.covariance_type)
+    return maximize(mixture, summary, spread, prior, reg_covar, mixture.weights > 0)
+
+
+def check_regularisation(prior: Any, reg_covar: Any, num_components: int, num_features: int, covariance_type: str) -> None:
+    """Refuses a prior that does not fit, a negative reg_covar, and both at once."""
+    if reg_covar is not None:
+        check_number(reg_covar, "reg_covar")
+        if prior is not None:
+            raise ValueError("prior and reg_covar were both given; give one: a prior already keeps covariances from collapse.")
+    if prior is not None:
+        check_prior(prior, num_components, num_features, covariance_type, mode=True)
+
+
+def data_spread(
+    count: jax.Array, mean: jax.Array, scatter: jax.Array, shift: jax.Array | float, covariance_type: str
+) -> jax.Array:
+    """V: the data's covariance, within + between, one stored covariance; never singular. The same for every mixture.
+
+    Full and tied get 1e-6 of its diagonal; a constant column a floor at the rounding of its values. shift: what was
+    subtracted from the data, for the size of that rounding.
+    """
+    total = count.sum()
+    safe = nonzero(total)
+    center = covariance.einsum("k,kd->d", count, mean) / safe
+    between = covariance.expand(count, covariance_type) * covariance.outer(mean - center, covariance_type)
+    spread = (scatter + between).sum(0) / safe  # (D, D) | (D,)
+    dense = covariance.is_dense(covariance_type)
+    variances = linalg.diagonal(spread) if dense else spread
+    rounding = (4 * jnp.finfo(count.dtype).eps) ** 2
+    size = (center + shift) ** 2 + variances
+    size = jnp.where(size > 0, size, jnp.where(size.max() > 0, size.max(), 1))
+    floor = jnp.where(variances > rounding * size, 0, rounding * size * (1 + total / PSEUDO_COUNT))
+    return covariance.from_data_scatter(
+        covariance.ridge(spread, floor + (_SPREAD_RIDGE * variances if dense else 0), covariance_type), covariance_type
+    )
+
+
+def maximize(
+    mixture: Mixture,
+    summary: Summary,
+    spread: jax.Array,
+    prior: Prior | IndependentPrior | None,
+    reg_covar: Any,
+    present: jax.Array,
+) -> Mixture:
+    """The M-step from a summary and V; mixture gives what is kept of components with nothing in them.
+
+    present: (K,), the components that the prior's density counts, empty by now or not.
+    """
+    kind, d = mixture.covariance_type, mixture.num_features
+    count, mean, scatter = summary
+    # nothing in it: so little that sums of it could underflow
+    empty = count <= count.sum() * math.sqrt(float(jnp.finfo(count.dtype).tiny))
+    count = jnp.where(empty, 0, count)
+    if prior is not None:
+        return _maximize_posterior(mixture, summary._replace(count=count), prior, present)
+    scatter = jnp.where(covariance.expand(empty, kind), 0, scatter)
+    pooled, divisor = covariance.pool(scatter, kind), covariance.pool_counts(count, kind)
+    if reg_covar is None:
+        covariances = (pooled + PSEUDO_COUNT * spread) / (divisor + PSEUDO_COUNT)
+        covariances = covariance.relative_ridge(covariances, rounding_ridge(d, count.dtype), kind)
+    else:
+        covariances = covariance.ridge(pooled / jnp.where(divisor > 0, divisor, 1), jnp.full(1, reg_covar, count.dtype), kind)
+    # of no use once dead, what an empty component was is kept for whoever looks at it
+    old_mean, old_covariances = jax.lax.stop_gradient((mixture.means, mixture.covariances))
+    covariances = covariance.select_components(~empty, covariances, old_covariances, kind)
+    return dataclasses.replace(
+        mixture, weights=count / nonzero(count.sum()), means=jnp.where(empty[:, None], old_mean, mean), covariances=covariances
+    )
+
+
+def rounding_ridge(num_features: int, dtype: Any) -> float:
+    """Relative diagonal excess below which a Cholesky factorisation of a singular matrix may fail in this dtype."""
+    return 4 * num_features * float(jnp.finfo(dtype).eps)
+
+
+def _maximize_posterior(mixture: Mixture, summary: Summary, prior: Prior | IndependentPrior, present: jax.Array) -> Mixture:
+    """The mode under a conjugate prior; Fraley & Raftery (2007), section 3, with the joint mode's denominators.
+
+    Means free of covariances: each in turn given the other, which is ECM (Meng & Rubin 1993) and still monotone.
+    """
+    kind, d = mixture.covariance_type, mixture.num_features
+    count, mean, scatter = summary
+    if isinstance(prior, Prior):
+        kappa, share = prior.mean_precision, count[:, None]
+        scatter += covariance.expand(kappa * count / (kappa + count), kind) * covariance.outer(mean - prior.mean, kind)
+        mean = (share * mean + kappa * prior.mean) / (share + kappa)
+    else:
+        new = _mean_given_covariance(mixture, count, mean, prior)
+        scatter += covariance.expand(count, kind) * covariance.outer(mean - new, kind)
+        mean = new
+    nu, scale = covariance_prior(prior)
+    divisor = covariance.mode_denominator(count, present, nu, kind, d, isinstance(prior, Prior))
+    total = covariance.prior_scale(scale, kind) + covariance.scatter_total(covariance.pool(scatter, kind), kind, d)
+    weights = jnp.where(present, count + prior.weight_concentration - 1, 0)
+    return dataclasses.replace(
+        mixture,
+        weights=weights / nonzero(weights.sum()),
+        means=mean,
+        covariances=covariance.relative_ridge(total / divisor, rounding_ridge(d, count.dtype), kind),
+    )
+
+
+def _mean_given_covariance(mixture: Mixture, count: jax.Array, mean: jax.Array, prior: IndependentPrior) -> jax.Array:
+    """(n Sigma^-1 + M^-1) mu = n Sigma^-1 xbar + M^-1 m, as mu = m + n M (n M + Sigma)^-1 (xbar - m): good at n = 0 too."""
+    k, d = mixture.num_components, mixture.num_features
+    sigma = covariance.to_dense(mixture.covariances, mixture.covariance_type, k, d)
+    weighted = count[:, None, None] * prior.mean_covariance
+    whitener = linalg.invert_lower(linalg.cholesky(weighted + sigma))
+    z = covariance.transform(whitener, mean - prior.mean, "full")
+    return prior.mean + covariance.transform(weighted, covariance.transform(jnp.swapaxes(whitener, -1, -2), z, "full"), "full")

@@ -1,0 +1,72 @@
+"""to_arviz: names, shapes, and leave-one-out as its definition says; skipped where arviz is not installed."""
+
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import jaxgmm
+
+from helpers import COVARIANCE_TYPES, random_data, random_mixture
+
+
+def posterior(kind="full", k=3, draws=(4, 100), **stats):
+    rng = np.random.default_rng(0)
+    one = random_mixture(0, kind, k, 2)
+    stack = jax.tree.map(lambda leaf: np.asarray(leaf) * (1 + 0.02 * rng.random((*draws, *[1] * leaf.ndim))), one)
+    return jaxgmm.Posterior(stack, rng.normal(size=draws).astype(np.float32), None, np.array(0), stats)
+
+
+@pytest.fixture
+def arviz():
+    return pytest.importorskip("arviz")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+def test_names_and_shapes(arviz, kind):
+    """Axes that are shared are dropped; the method's stats bear ArviZ's names."""
+    one = posterior(kind, diverging=np.zeros((4, 100), bool), num_steps=np.ones((4, 100), int), khat=np.array(0.2))
+    x = random_data(0, 15, 2)
+    found = jaxgmm.to_arviz(one, x)
+    dims = {
+        "full": ("component", "feature", "other_feature"),
+        "tied": ("feature", "other_feature"),
+        "diag": ("component", "feature"),
+        "spherical": ("component",),
+    }[kind]
+    assert found["posterior"]["covariances"].dims == ("chain", "draw", *dims)
+    assert found["posterior"]["means"].dims == ("chain", "draw", "component", "feature")
+    assert set(found["sample_stats"].data_vars) == {"lp", "diverging", "n_steps"}
+    np.testing.assert_allclose(found["log_likelihood"]["x"], jaxgmm.log_prob(one.mixture, x), rtol=1e-5)
+    np.testing.assert_allclose(found["observed_data"]["x"], x, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_leave_one_out(arviz):
+    """The definition with raw importance ratios, whose tails are light here; whole weights are repetitions."""
+    one, x = posterior(), random_data(0, 40, 2)
+    weight = np.arange(40) % 3
+    x[weight == 0] = np.nan
+    with pytest.raises(ValueError, match="whole numbers"):
+        jaxgmm.to_arviz(one, x, sample_weight=weight / 2)
+    found = arviz.loo(jaxgmm.to_arviz(one, x, sample_weight=weight))
+    log_likelihood = np.asarray(jaxgmm.log_prob(one.mixture, x[weight > 0]), float).reshape(400, -1)
+    expected = -np.log(np.exp(-log_likelihood).mean(0)) @ weight[weight > 0]
+    elpd = found.elpd_loo if hasattr(found, "elpd_loo") else found.elpd
+    np.testing.assert_allclose(float(elpd), expected, rtol=1e-3)
+
+
+def test_refused(monkeypatch):
+    """By name; without arviz the extra is."""
+    one, x = posterior(draws=(1, 4)), random_data(0, 15, 2)
+    monkeypatch.setitem(sys.modules, "arviz", None)
+    with pytest.raises(ImportError, match=r"jaxgmm\[arviz\]"):
+        jaxgmm.to_arviz(one, x)
+    fake = type(sys)("arviz")
+    monkeypatch.setitem(sys.modules, "arviz", fake)
+    with pytest.raises(TypeError, match="posterior is Mixture"):
+        jaxgmm.to_arviz(one.mixture, x)
+    with pytest.raises(ValueError, match="1 features"):
+        jaxgmm.to_arviz(one, x[:, :1])

@@ -1,0 +1,263 @@
+"""log_evidence: against the sum over all allocations, published values for the galaxies, and what it says when it fails.
+
+Under the conjugate prior p(x | allocation) has a closed form, so p(x) of a few points is a finite sum: K^N terms.
+"""
+
+import dataclasses
+import itertools
+import math
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import gammaln, multigammaln
+
+import jaxgmm
+from jaxgmm.posterior import importance
+from jaxgmm.posterior.evidence import EvidenceStatus, _summarise
+from jaxgmm.posterior.gaussian_approximation import make_space
+from jaxgmm.posterior.standardization import standardise, to_standard
+
+import oracle
+from helpers import COVARIANCE_TYPES, random_data, random_prior
+
+
+def log_marginal(groups, weights, prior, kind):
+    """log p(x | allocation): normal-inverse-Wishart marginals, Murphy (2007), eq. 234; weighted rows as powers."""
+    _, m, kappa, nu, scale = oracle.hyperparameters(prior)
+    d = groups[0].shape[1]
+    counts = [w.sum() for w in weights]
+    about = []
+    for x, w, n in zip(groups, weights, counts, strict=True):
+        center = w @ x / n if n else np.zeros(d)
+        scatter = (w[:, None] * (x - center)).T @ (x - center)
+        about.append(scatter + kappa * n / (kappa + n) * np.outer(center - m, center - m))
+    means = sum(d / 2 * math.log(kappa / (kappa + n)) for n in counts)
+
+    def scales(count, scatter, scale, nu):  # of one covariance (D, D) or variance
+        scatter, scale = np.atleast_2d(scatter), np.atleast_2d(scale)
+        size = len(scale)
+        logs = [np.linalg.slogdet(v)[1] for v in (scale, scale + scatter)]
+        ratio = multigammaln((nu + count) / 2, size) - multigammaln(nu / 2, size)
+        return ratio + nu / 2 * logs[0] - (nu + count) / 2 * logs[1] - count * size / 2 * math.log(math.pi)
+
+    if kind == "tied":
+        return means + scales(sum(counts), sum(about), scale, nu)
+    if kind == "full":
+        return means + sum(scales(n, a, scale, nu) for n, a in zip(counts, about, strict=True))
+    if kind == "diag":
+        return means + sum(scales(n, a[i, i], scale[i], nu) for n, a in zip(counts, about, strict=True) for i in range(d))
+    return means + sum(scales(d * n, np.trace(a), scale, nu) for n, a in zip(counts, about, strict=True))
+
+
+def exact_log_evidence(x, prior, kind, weight=None):
+    """The sum over all K^N allocations, rows of weight 0 left out; fractional weights only for K=1."""
+    weight = np.ones(len(x)) if weight is None else np.asarray(weight, float)
+    x, weight = np.asarray(x, float)[weight > 0], weight[weight > 0]
+    c = np.asarray(prior.weight_concentration, float)
+    terms = []
+    for labels in itertools.product(range(len(c)), repeat=len(x)):
+        mine = [np.array(labels) == k for k in range(len(c))]
+        counts = np.array([weight[m].sum() for m in mine])
+        allocation = gammaln(c.sum()) - gammaln(c.sum() + counts.sum()) + (gammaln(c + counts) - gammaln(c)).sum()
+        terms.append(allocation + log_marginal([x[m] for m in mine], [weight[m] for m in mine], prior, kind))
+    return np.logaddexp.reduce(terms)
+
+
+def one_draw(mixture, x, prior, weight=None):
+    """A posterior of a single draw: it says where to look, and no more is asked of it."""
+    clean = x if weight is None else np.where(weight[:, None] > 0, x, 0)
+    density = oracle.objective(mixture, clean, weight, prior)
+    draws = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None, None], mixture)
+    return jaxgmm.Posterior(draws, jnp.full((1, 1), density, x.dtype), prior, jnp.array(0), {}, "test")
+
+
+def lanes():
+    """Nine rows of one feature, the last one padding: posteriors, data, weights."""
+    rng = np.random.default_rng(0)
+    apart = rng.normal(size=(9, 1)).astype(np.float32)
+    apart[:4] += 10
+    together = 1.5 * rng.normal(size=(9, 1)).astype(np.float32)
+    padded, broken = together.copy(), apart.copy()
+    padded[8], broken[2] = np.nan, np.nan
+    weight = (np.arange(9) < 8).astype(np.float32)
+    prior = jaxgmm.Prior(*(jnp.asarray(v, jnp.float32) for v in ([4, 4], [2.0], 0.5, 8.0, [[6.0]])))
+    uneven = dataclasses.replace(prior, weight_concentration=jnp.float32([3.0, 6.0]))
+    spread = np.float32([[[1.0]], [[1.5]]])
+    near, far = (
+        jaxgmm.make_mixture(np.float32([0.45, 0.55]), np.float32(means), spread) for means in ([[9.0], [0.5]], [[0.8], [-0.6]])
+    )
+    cases = {
+        "apart": (near, apart, prior),
+        "together": (far, together, prior),
+        "padded": (far, padded, prior),
+        "uneven": (far, together, uneven),
+        "broken": (near, broken, prior),
+    }
+    return {name: (one_draw(mixture, x, prior, weight), x, weight) for name, (mixture, x, prior) in cases.items()}
+
+
+@jax.jit
+@jax.vmap
+def many(key, posterior, x, weight):
+    return jaxgmm.log_evidence(key, posterior, x, sample_weight=weight, num_samples=8000, num_modes=2)
+
+
+def test_two_components_against_all_allocations():
+    """2^8 terms. Groups far apart; overlapping; the same with a padded row of NaN; labels told apart by the prior; NaN in data.
+
+    |error| < 5 standard errors: fails 6e-7 of the time for each of four lanes.
+    """
+    cases = lanes()
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *cases.values())
+    keys = jax.random.split(jax.random.key(0), len(cases))
+    evidence = many(keys, *stacked)
+    for b, (name, (posterior, x, weight)) in enumerate(cases.items()):
+        if name == "broken":
+            assert int(evidence.status[b]) == EvidenceStatus.NONFINITE
+            continue
+        exact = exact_log_evidence(x, posterior.prior, "full", weight)
+        assert float(evidence.error[b]) < 0.05 and float(evidence.khat[b]) < 0.7
+        assert abs(float(evidence.value[b]) - exact) < 5 * float(evidence.error[b]) + 1e-3, name
+        assert int(evidence.status[b]) == EvidenceStatus.OK
+    value, error = evidence
+    assert value.shape == error.shape == (5,) and value.dtype == jnp.float32
+
+
+def test_reordering_z_is_reordering_components():
+    """And it keeps volumes: the log-Jacobian of no order differs."""
+    prior = random_prior(0, "diag", 3, 1)
+    mixture = jaxgmm.make_mixture([0.2, 0.799, 0.001], [[1.0], [0.0], [2.0]], [[1.0], [2.0], [3.0]], covariance_type="diag")
+    orders = jnp.array(list(itertools.permutations(range(3))))
+
+    @jax.jit
+    def moved(start, x, prior):
+        problem = standardise(x, None, prior, "diag")
+        start = to_standard(start, problem)
+        space = make_space(problem, start)
+        z = space.flatten(start)
+        return start, jax.vmap(lambda order: space.unflatten(importance.reorder(space, z, order)))(orders)
+
+    start, (mixtures, jacobians) = moved(mixture, jnp.asarray(random_data(0, 10, 1)), prior)
+    for name in ("weights", "means", "covariances"):  # NumPyro's sticks end in 1 - sum of the others: five digits of 0.001
+        np.testing.assert_allclose(getattr(mixtures, name), getattr(start, name)[orders], rtol=2e-4, atol=1e-6)
+    np.testing.assert_allclose(jacobians, jacobians[0], rtol=1e-4)
+
+
+def test_what_is_refused():
+    """By name."""
+    posterior, x, weight = lanes()["apart"]
+    x, key, modes = x[:8], jax.random.key(0), jax.tree.map(lambda leaf: leaf[0], posterior.mixture)
+    other = dataclasses.replace(modes, covariances=modes.covariances[..., 0], covariance_type="diag")
+    for change, error, sentence in (
+        (dict(posterior=posterior.mixture), TypeError, "posterior is Mixture; a jaxgmm.Posterior was expected"),
+        (dict(posterior=dataclasses.replace(posterior, prior=None)), TypeError, "posterior has no prior"),
+        (dict(posterior=jax.tree.map(lambda v: v[None], posterior)), ValueError, r"posterior has leading axes \(1, 1, 1\)"),
+        (dict(x=np.c_[x, x]), ValueError, "x has 2 features, the mixture 1"),
+        (dict(x=np.where(x > 9, np.nan, x)), ValueError, "x contains NaN"),
+        (dict(sample_weight=weight), ValueError, r"sample_weight has shape \(9,\)"),
+        (dict(num_samples=10), ValueError, "num_samples is 10"),
+        (dict(num_modes=0), ValueError, "num_modes is 0"),
+        (dict(modes=modes[0]), ValueError, "modes has means of shape"),
+        (dict(modes=other), ValueError, "modes is 'diag', the posterior 'full'"),
+        (dict(modes=3), TypeError, "modes is int"),
+    ):
+        given = dict(posterior=posterior, x=x) | change
+        with pytest.raises(error, match=sentence):
+            jaxgmm.log_evidence(key, given.pop("posterior"), given.pop("x"), **given)
+
+
+def test_heavy_ratios_are_not_trusted():
+    """Pareto tails of shape 1.5 have no mean: k-hat says so; value, error and effective number are what they are defined as."""
+    light = np.random.default_rng(0).normal(size=4000).astype(np.float32)
+    heavy = 1.5 * np.random.default_rng(0).exponential(size=4000).astype(np.float32)
+    good, bad, other, none = (
+        jax.jit(_summarise)(jnp.asarray(ratios, jnp.float32), jnp.float32(-100.0), jnp.array(same))
+        for ratios, same in ((light, True), (heavy, True), (light, False), (np.full(4000, -np.inf), True))
+    )
+    assert [int(e.status) for e in (good, bad, other, none)] == [0, 1, 2, 3]
+    ratios = np.exp(light.astype(float))
+    np.testing.assert_allclose(good.value, np.log(ratios.mean()) - 100, rtol=1e-6)
+    np.testing.assert_allclose(good.error, ratios.std() / ratios.mean() / np.sqrt(4000), rtol=1e-4)
+    np.testing.assert_allclose(good.ess, ratios.sum() ** 2 / (ratios**2).sum(), rtol=1e-4)
+    assert tuple(good) == (good.value, good.error)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("k", (1, 2))
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+def test_exact_in_two_features(kind, k, x64):
+    """Every type: K=1 in closed form with fractional weights, K=2 by 2^7 allocations. 5 standard errors: 6e-7 each."""
+    x = np.random.default_rng(1).normal(size=(7, 2)) * [1.0, 3.0]
+    weight = np.array([1, 1, 0.5, 2, 1, 0, 1.5]) if k == 1 else None
+    prior = random_prior(0, kind, k, 2)
+    if k == 2:  # firm: a component that may be empty follows its prior, and a vague one has tails beyond any t
+        firm = dict(mean_precision=jnp.asarray(1.0), degrees_of_freedom=jnp.asarray(10.0), scale=8 * prior.scale)
+        prior = dataclasses.replace(prior, weight_concentration=jnp.asarray([3.0, 3.0]), **firm)
+    mixture = jaxgmm.from_labels(x, np.arange(7) % k, num_components=k, covariance_type=kind)
+    posterior = one_draw(mixture, x, prior, weight)
+    evidence = jaxgmm.log_evidence(jax.random.key(0), posterior, x, sample_weight=weight, num_samples=40000)
+    assert float(evidence.error) < 0.02 and int(evidence.status) == EvidenceStatus.OK
+    assert abs(float(evidence.value) - exact_log_evidence(x, prior, kind, weight)) < 5 * float(evidence.error)
+
+
+@pytest.mark.slow
+def test_one_labelling_kept_is_right_too(monkeypatch, x64):
+    """Beyond six components draws count in one order only; forced on K=3, where the sum over 3^7 allocations is known."""
+    x = 2 * np.random.default_rng(2).normal(size=(7, 1))
+    prior = random_prior(1, "spherical", 3, 1)
+    prior = dataclasses.replace(
+        prior, weight_concentration=jnp.asarray([2.0, 1.0, 2.0])
+    )  # the first and the last may change places
+    mixture = jaxgmm.from_labels(x, np.arange(7) % 3, num_components=3, covariance_type="spherical")
+    monkeypatch.setattr(importance, "_ENUMERATED", 1)
+    evidence = jaxgmm.log_evidence(jax.random.key(0), one_draw(mixture, x, prior), x, num_samples=40000)
+    assert float(evidence.error) < 0.05
+    assert abs(float(evidence.value) - exact_log_evidence(x, prior, "spherical")) < 5 * float(evidence.error)
+
+
+@pytest.mark.slow
+def test_seven_groups_far_apart(x64):
+    """7! labellings of the one allocation that counts: the second best loses e^-20 at least."""
+    x = np.concatenate([100.0 * g + np.linspace(-1, 1, 12)[:, None] for g in range(7)])
+    labels = np.repeat(np.arange(7), 12)
+    array = lambda v: jnp.asarray(v, float)  # noqa: E731
+    prior = jaxgmm.Prior(jnp.ones(7), array([300.0]), array(1e-6), array(6.0), array(1.0))
+    mixture = jaxgmm.from_labels(x, labels, num_components=7, covariance_type="spherical")
+    evidence = jaxgmm.log_evidence(jax.random.key(0), one_draw(mixture, x, prior), x, num_samples=40000)
+    groups = [x[labels == g] for g in range(7)]
+    exact = gammaln(7) - gammaln(7 + 84) + 7 * gammaln(13) + log_marginal(groups, [np.ones(12)] * 7, prior, "spherical")
+    assert float(evidence.error) < 0.05
+    assert abs(float(evidence.value) - exact - gammaln(8)) < 5 * float(evidence.error)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("k, kind, published", ((2, "tied", -239.762), (3, "tied", -226.811), (3, "diag", -226.789)))
+def test_galaxies_under_chibs_prior(k, kind, published, x64):
+    """mu ~ N(20, 10^2), variance ~ IG(3, 20), Dir(1), equal and free variances; from two keys, each within .02."""
+    x = jaxgmm.datasets.load("galaxies")
+    array = lambda v: jnp.asarray(v, float)  # noqa: E731
+    tied = jaxgmm.InverseWishart(array(6.0), array([[40.0]]))
+    scale = tied if kind == "tied" else jaxgmm.InverseGamma(array(3.0), array([20.0]))
+    prior = jaxgmm.IndependentPrior(jnp.ones(k), array([20.0]), array([[100.0]]), scale)
+    fit = jaxgmm.fit_restarts(jax.random.key(0), x, prior, num_components=k, covariance_type=kind)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        posterior = jaxgmm.laplace(jax.random.key(1), fit.mixture, x, prior, num_samples=200)
+    for seed in (2, 3):
+        value, error = evidence = jaxgmm.log_evidence(jax.random.key(seed), posterior, x, num_samples=200000)
+        print(k, kind, published, evidence)
+        assert abs(float(value) - published) < 0.02 and float(error) < 0.005 and float(evidence.khat) < 0.7
+
+
+@pytest.mark.slow
+def test_other_data_and_failed_draws():
+    """Data that the posterior was not made from are refused; a log density of NaN warns."""
+    posterior, x, weight = lanes()["apart"]
+    with pytest.raises(ValueError, match="not made from these data"):
+        jaxgmm.log_evidence(jax.random.key(0), posterior, x + 1, sample_weight=weight, num_samples=1000)
+    with pytest.warns(RuntimeWarning, match="not finite"):
+        failed = dataclasses.replace(posterior, log_density=posterior.log_density * np.nan)
+        jaxgmm.log_evidence(jax.random.key(0), failed, x, sample_weight=weight, num_samples=1000)

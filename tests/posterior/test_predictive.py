@@ -1,0 +1,211 @@
+"""Predictive quantities against NumPy averages over the draws, one at a time."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import entr, logsumexp
+from scipy.stats import multivariate_normal
+
+import jaxgmm
+from jaxgmm import chunking
+from jaxgmm.posterior import predictive
+
+CHAINS, DRAWS, K, D, N = 2, 25, 3, 2, 7
+
+
+def make_posterior(weights, means, covariances, kind="full", **stats):
+    mixture = jaxgmm.Mixture(*(jnp.asarray(v, float) for v in (weights, means, covariances)), kind)
+    chains = mixture.batch_shape[:2]
+    return jaxgmm.Posterior(mixture, jnp.zeros(chains), None, jnp.array(0), {k: jnp.asarray(v) for k, v in stats.items()})
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    """Weights, means and covariances (C, S, ...) of draws that differ a good deal."""
+    rng = np.random.default_rng(0)
+    root = np.eye(D) + 0.3 * rng.normal(size=(CHAINS, DRAWS, K, D, D))
+    means = 2 * rng.normal(size=(K, D)) + 0.7 * rng.normal(size=(CHAINS, DRAWS, K, D))
+    return rng.dirichlet(np.full(K, 3.0), (CHAINS, DRAWS)), means, root @ np.swapaxes(root, -1, -2)
+
+
+@pytest.fixture(scope="module")
+def posterior(arrays):
+    return make_posterior(*arrays, labels_identified=True)
+
+
+@pytest.fixture(scope="module")
+def x():
+    return np.random.default_rng(1).normal(scale=2, size=(N, D))
+
+
+@pytest.fixture(scope="module")
+def joint(arrays, x):
+    """log w_k N(x_n | k) of every draw, (C S, N, K), by SciPy."""
+    weights, means, covariances = (v.reshape(-1, *v.shape[2:]) for v in arrays)
+    one = [
+        [np.log(w[k]) + multivariate_normal(m[k], s[k]).logpdf(x) for k in range(K)]
+        for w, m, s in zip(weights, means, covariances, strict=True)
+    ]
+    return np.moveaxis(np.array(one), 1, 2)
+
+
+@pytest.fixture(scope="module")
+def shares(joint):
+    """Responsibilities of every draw, (C S, N, K)."""
+    return np.exp(joint - logsumexp(joint, axis=-1, keepdims=True))
+
+
+def shuffled(arrays):
+    """The same draws, the components of each in an order of its own."""
+    order = np.argsort(np.random.default_rng(2).random((CHAINS, DRAWS, K)), -1)
+    weights, means, covariances = arrays
+    return make_posterior(
+        np.take_along_axis(weights, order, -1),
+        np.take_along_axis(means, order[..., None], -2),
+        np.take_along_axis(covariances, order[..., None, None], -3),
+    )
+
+
+def binary_entropy(p):
+    return entr(p) + entr(1 - p)
+
+
+def test_density_is_the_mean_of_the_draws_densities(posterior, arrays, x, joint):
+    expected = logsumexp(logsumexp(joint, axis=-1), axis=0) - np.log(CHAINS * DRAWS)
+    np.testing.assert_allclose(jaxgmm.predictive_log_prob(posterior, x), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(jaxgmm.predictive_log_prob(shuffled(arrays), x), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_density_far_out(posterior, x):
+    """Where every density underflows it is a number as long as logarithms are, and -inf beyond; gradients are numbers too."""
+    far = np.full((N, D), 1e3)
+    value = jaxgmm.predictive_log_prob(posterior, far)
+    assert np.isfinite(value).all() and (value < -1e4).all()
+    assert np.isneginf(jaxgmm.predictive_log_prob(posterior, np.full((N, D), 1e25))).all()
+    slope = jax.jit(jax.grad(lambda x: predictive.predictive_log_prob(posterior, x).sum()))
+    assert np.isfinite(slope(jnp.asarray(far))).all()
+    step = 1e-2 * np.eye(N, D)[:, 0, None]  # the first point, along every axis
+    both = [float(jaxgmm.predictive_log_prob(posterior, x + s * step)[0]) for s in (1, -1)]
+    assert float(slope(jnp.asarray(x, float))[0].sum()) == pytest.approx((both[0] - both[1]) / 2e-2, rel=2e-2, abs=2e-3)
+
+
+def test_responsibilities_are_averages(posterior, x, shares):
+    got = jaxgmm.predictive_responsibilities(posterior, x)
+    np.testing.assert_allclose(got, shares.mean(0), atol=1e-5)
+    np.testing.assert_allclose(got.sum(-1), 1, atol=1e-6)
+
+
+def test_coclustering(posterior, arrays, x, shares):
+    expected = np.einsum("sik,sjk->ij", shares, shares) / len(shares)
+    np.fill_diagonal(expected, 1)
+    got = np.asarray(jaxgmm.coclustering(posterior, x))
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    assert (got == got.T).all() and (np.diagonal(got) == 1).all() and got.max() <= 1
+    np.testing.assert_allclose(jaxgmm.coclustering(shuffled(arrays), x), expected, atol=1e-5)
+
+
+def test_entropies(posterior, arrays, x, shares):
+    total, within, pairs = (np.asarray(jaxgmm.assignment_entropy(posterior, x, kind=kind)) for kind in predictive.KINDS)
+    np.testing.assert_allclose(total, entr(shares.mean(0)).sum(-1), atol=1e-5)
+    np.testing.assert_allclose(within, entr(shares).sum(-1).mean(0), atol=1e-5)
+    # Jensen: what is left is a mutual information
+    assert (within < total).all() and (total <= np.log(K) + 1e-6).all()
+    together = np.einsum("sik,sjk->ij", shares, shares) / len(shares)
+    others = ~np.eye(N, dtype=bool)
+    expected = [binary_entropy(together[i, others[i]]).mean() for i in range(N)]
+    np.testing.assert_allclose(pairs, expected, atol=1e-5)
+    other = shuffled(arrays)
+    np.testing.assert_allclose(jaxgmm.assignment_entropy(other, x, kind="within"), within, atol=1e-5)
+    np.testing.assert_allclose(jaxgmm.assignment_entropy(other, x, kind="pairs"), pairs, atol=1e-5)
+
+
+def test_batches_of_draws_change_nothing(posterior, x, monkeypatch):
+    """50 draws in batches of 4, the last of which is not full."""
+    functions = {
+        predictive._log_mean: jaxgmm.predictive_log_prob,
+        predictive._mean_responsibilities: jaxgmm.predictive_responsibilities,
+        predictive._coclustering: jaxgmm.coclustering,
+    }
+    whole = [public(posterior, x) for public in functions.values()]
+    monkeypatch.setattr(chunking, "_DRAW_NUMBERS", 4 * N * K * D)
+    for (private, public), expected in zip(functions.items(), whole, strict=True):
+        private.clear_cache()
+        np.testing.assert_allclose(public(posterior, x), expected, rtol=1e-5, atol=1e-6)
+        private.clear_cache()  # compiled with the small batch: not for the other tests
+
+
+def test_memory_is_that_of_a_batch():
+    """4000 draws and 50 000 points would be 4.8 GB at once."""
+    shape = jax.tree.map(
+        lambda shape: jax.ShapeDtypeStruct(shape, jnp.float32),
+        jaxgmm.Mixture((4000, 3), (4000, 3, 2), (4000, 3, 2, 2)),
+        is_leaf=lambda leaf: isinstance(leaf, tuple),
+    )
+    points = jax.ShapeDtypeStruct((50_000, 2), jnp.float32)
+    compiled = predictive._log_mean.lower(shape, points).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 10 * chunking._DRAW_NUMBERS
+
+
+def test_samples_have_the_posterior_s_moments():
+    """Two components 10 apart, sds 1 and 3, in draws with shares .2 and .6. False failures: 6 of |z| > 5, under 4e-6."""
+    weights = np.array([[[0.2, 0.8], [0.6, 0.4]]])
+    means = np.array([[[[0.0], [10.0]], [[1.0], [12.0]]]])
+    covariances = np.broadcast_to(np.array([[1.0], [9.0]]), (1, 2, 2, 1))
+    posterior = make_posterior(weights, means, covariances, "diag")
+    n = 20_000
+    x, labels = (np.asarray(v) for v in jaxgmm.predictive_sample(jax.random.key(3), posterior, n))
+    assert x.shape == (n, 1) and labels.shape == (n,)
+    share = weights.mean((0, 1))
+    assert abs((labels == 0).mean() - share[0]) < 5 * np.sqrt(share[0] * share[1] / n)
+    for k in range(2):
+        within = x[labels == k, 0]
+        part = weights[0, :, k] / weights[0, :, k].sum()  # which draw a point of this component came from
+        mean = part @ means[0, :, k, 0]
+        variance = covariances[0, 0, k, 0] + part @ (means[0, :, k, 0] - mean) ** 2
+        assert abs(within.mean() - mean) < 5 * np.sqrt(variance / len(within))
+        # a mixture of normals with close means has no heavier tails than one normal: kurtosis <= 3
+        assert abs(within.var() - variance) < 5 * variance * np.sqrt(2 / len(within))
+    assert abs(x.mean() - (weights * means[..., 0]).sum(-1).mean()) < 5 * x.std() / np.sqrt(n)
+
+
+def test_posteriors_of_many_data_sets(posterior, x):
+    """Under jit and vmap: the same numbers, a posterior of its own for each."""
+    turned = jax.tree.map(lambda leaf: leaf[::-1] if leaf.ndim else leaf, posterior)
+    first = jax.tree.map(lambda leaf: leaf[:1] if leaf.ndim else leaf, posterior)
+    second = jax.tree.map(lambda leaf: leaf[:1] if leaf.ndim else leaf, turned)
+    stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), first, second)
+    with pytest.raises(ValueError, match="use jax.vmap"):
+        jaxgmm.predictive_log_prob(stack, x)
+    got = jax.jit(jax.vmap(lambda p: jaxgmm.predictive_log_prob(p, x)))(stack)
+    for lane, one in zip(got, (first, second), strict=True):
+        np.testing.assert_allclose(lane, jaxgmm.predictive_log_prob(one, x), rtol=1e-6)
+
+
+def test_labels_must_be_identified(arrays, x):
+    raw, lost = make_posterior(*arrays), make_posterior(*arrays, labels_identified=False)
+    for refused, words in [(raw, "has not been relabelled"), (lost, "labels are not identified")]:
+        with pytest.raises(ValueError, match=words):
+            jaxgmm.predictive_responsibilities(refused, x)
+        with pytest.raises(ValueError, match=words):
+            jaxgmm.assignment_entropy(refused, x)
+    assert np.isnan(jax.jit(predictive.predictive_responsibilities)(lost, x)).all()
+    one = make_posterior(np.ones((1, 2, 1)), np.zeros((1, 2, 1, D)), np.ones((1, 2, 1, 1)), "spherical")
+    assert (jaxgmm.assignment_entropy(one, x) == 0).all()  # one component has nothing to be confused with
+
+
+@pytest.mark.parametrize(
+    "call, error, words",
+    [
+        (lambda p, x: jaxgmm.predictive_log_prob(p.mixture, x), TypeError, "a jaxgmm.Posterior was expected"),
+        (lambda p, x: jaxgmm.coclustering(p, x[:, :1]), ValueError, "has 1 features, the mixture 2"),
+        (lambda p, x: jaxgmm.coclustering(p, x[0]), ValueError, "reshape"),
+        (lambda p, x: jaxgmm.predictive_log_prob(p, x * np.nan), ValueError, "NaN"),
+        (lambda p, x: jaxgmm.assignment_entropy(p, x, kind="both"), ValueError, "'total', 'within', 'pairs'"),
+        (lambda p, x: jaxgmm.predictive_sample(p, p, 3), TypeError, "a random key was expected"),
+        (lambda p, x: jaxgmm.predictive_sample(jax.random.key(0), p, 2.0), TypeError, "an integer >= 0"),
+    ],
+)
+def test_refused_with_a_sentence(posterior, x, call, error, words):
+    with pytest.raises(error, match=words):
+        call(posterior, x)

@@ -1,0 +1,168 @@
+"""relabel: planted permutations come back, every field moves, margins tell what is identified."""
+
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxgmm
+from jaxgmm import covariance
+from jaxgmm.posterior.relabel import _agreements, _assign_one, _divergences, _enumerate
+from jaxgmm.posterior.result import Posterior
+
+from helpers import COVARIANCE_TYPES, random_data, random_mixture, random_prior
+
+
+def planted(mixture, orders, prior=None):
+    """A posterior of one mixture over and over, jittered a little, each in its order (C, S, K); and the draws before it."""
+    rng = np.random.default_rng(0)
+    shape = orders.shape[:2]
+    draws = jax.tree.map(lambda leaf: leaf * (1 + 0.01 * rng.random((*shape, *[1] * leaf.ndim))), mixture)
+    orders = jnp.asarray(orders)
+    kind = mixture.covariance_type
+    mixed = jaxgmm.Mixture(
+        jnp.take_along_axis(draws.weights, orders, -1),
+        jnp.take_along_axis(draws.means, orders[..., None], -2),
+        covariance.permute(draws.covariances, orders, kind),
+        kind,
+    )
+    return Posterior(mixed, jnp.zeros(shape), prior, jnp.array(0), {"khat": jnp.array(0.1)}, "nuts"), draws
+
+
+def random_orders(k, shape=(2, 15)):
+    rng = np.random.default_rng(1)
+    return np.array([[rng.permutation(k) for _ in range(shape[1])] for _ in range(shape[0])])
+
+
+@pytest.mark.parametrize(
+    "kind, k, method",
+    [("full", 3, "assignment"), ("spherical", 3, "assignment")]
+    + [("full", 7, "assignment"), ("full", 1, "assignment"), ("tied", 3, "stephens"), ("diag", 7, "stephens")]
+    + [("tied", 3, "kl"), ("spherical", 7, "kl")],
+)
+def test_planted_permutations_come_back(kind, k, method):
+    """Every field; up to six components by trying all, beyond by assignment on the host."""
+    mixture, x = random_mixture(0, kind, k, 2, spread=8), random_data(0, 40, 2, k, spread=8)
+    near = np.repeat(np.asarray(mixture.means), 20, 0) + 0.1 * np.random.default_rng(2).normal(size=(20 * k, 2))
+    x = np.concatenate([x, near])
+    orders = random_orders(k)
+    posterior, draws = planted(mixture, orders)
+    found = jaxgmm.relabel(posterior, mixture, x, method=method)
+    for left, right in zip(jax.tree.leaves(found.mixture), jax.tree.leaves(draws), strict=True):
+        np.testing.assert_array_equal(left, right)
+    np.testing.assert_array_equal(found.stats["permutation"], np.argsort(orders, -1))
+    assert bool(found.stats["labels_identified"]) and "khat" in found.stats
+    expected = (orders[:, 1:] != orders[:, :-1]).any(-1).mean()
+    np.testing.assert_allclose(found.stats["switch_rate"], expected, rtol=1e-6)
+
+
+def test_margins():
+    """1 for clusters far apart, 0 for twins; twins are not identified."""
+    x = np.concatenate([np.full((10, 1), -20.0), np.full((20, 1), 20.0), np.full((10, 1), 60.0)])
+    ones = np.ones((3, 1, 1))
+    apart = jaxgmm.make_mixture([0.25, 0.5, 0.25], [[-20.0], [20.0], [60.0]], ones)
+    posterior, _ = planted(apart, random_orders(3))
+    np.testing.assert_allclose(jaxgmm.relabel(posterior, apart, x).stats["relabel_margin"], 1, rtol=1e-5)
+    twins = jaxgmm.make_mixture([0.25, 0.5, 0.25], [[0.0], [0.0], [60.0]], ones)
+    posterior, _ = planted(twins, random_orders(3))
+    stats = jaxgmm.relabel(posterior, twins, x).stats
+    assert stats["relabel_margin"].max() < 0.2 and not bool(stats["labels_identified"])
+
+
+def test_host_and_enumeration_agree(x64):
+    """Orders and margins of random agreements, K=4: all orders in JAX, assignment and second best on the host."""
+    mixture, x = random_mixture(0, "full", 4, 2, spread=1.5), jnp.asarray(random_data(0, 40, 2, 4, spread=1.5))
+    draws = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[random_mixture(s, "full", 4, 2, spread=1.5) for s in range(8)])
+    table, weight = jaxgmm.responsibilities(mixture, x), jnp.ones(40)
+    orders, gains = _enumerate(_agreements(draws, table, x, weight), weight @ table, jnp.ones((4, 4), bool))
+    for s in range(8):
+        agreement = np.asarray(table.T @ jaxgmm.responsibilities(draws[s], x))
+        order, gain = _assign_one(agreement, np.asarray(weight @ table))
+        np.testing.assert_array_equal(order, orders[s])
+        np.testing.assert_allclose(gain, gains[s], rtol=1e-9)
+        totals = [agreement[range(4), p].sum() for p in itertools.permutations(range(4))]
+        np.testing.assert_allclose(agreement[range(4), order].sum(), max(totals), rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+def test_divergences_between_mixtures(kind, x64):
+    """-w_j (log w_j / w_k + KL(N_j, N_k)), written out with NumPy."""
+    reference, draw = random_mixture(0, kind, 3, 2), random_mixture(1, kind, 3, 2)
+    found = _divergences(jax.tree.map(lambda leaf: leaf[None], draw), reference)[0]
+    a, b = (np.asarray(covariance.to_dense(m.covariances, kind, 3, 2)) for m in (reference, draw))
+    for j, k in itertools.product(range(3), range(3)):
+        precision, shift = np.linalg.inv(b[k]), np.asarray(draw.means[k] - reference.means[j])
+        kl = np.trace(precision @ a[j]) + shift @ precision @ shift - 2 + np.log(np.linalg.det(b[k]) / np.linalg.det(a[j]))
+        w, v = reference.weights[j], draw.weights[k]
+        np.testing.assert_allclose(found[j, k], -w * (np.log(w / v) + kl / 2), rtol=1e-10)
+
+
+def test_kl_looks_at_no_data():
+    """Its margin is 1 - exp(-delta^2 / 4) for equal components delta apart; the same inside jit; None for the data."""
+    for delta in (0.5, 2.0):
+        pair = jaxgmm.make_mixture([0.5, 0.5], [[0.0], [delta]], np.ones((2, 1, 1)))
+        draws = jax.tree.map(lambda leaf: jnp.stack([leaf[::-1], leaf, leaf])[None], pair)
+        posterior = Posterior(draws, jnp.zeros((1, 3)), None, jnp.array(0), {})
+        relabel = lambda p, pair=pair: jaxgmm.relabel(p, pair, None, method="kl")  # noqa: E731
+        for found in (relabel(posterior), jax.jit(relabel)(posterior)):
+            np.testing.assert_array_equal(found.mixture.means[..., 0], [[[0, delta]] * 3])
+            np.testing.assert_allclose(found.stats["relabel_margin"], 1 - np.exp(-(delta**2) / 4), rtol=1e-5)
+            np.testing.assert_allclose(found.stats["switch_rate"], 0.5)
+            assert bool(found.stats["labels_identified"]) == (delta > 1)
+
+
+def test_again_changes_nothing():
+    """Permutation and switch rate stay those of the sampler's own draws; draws of NaN are not identified."""
+    mixture, x = random_mixture(0, "full", 3, 2, spread=8), random_data(0, 40, 2, 3, spread=8)
+    once = jaxgmm.relabel(planted(mixture, random_orders(3))[0], mixture, x)
+    twice = jaxgmm.relabel(once, mixture, x, method="kl")
+    for name in ("permutation", "switch_rate"):
+        np.testing.assert_array_equal(once.stats[name], twice.stats[name])
+    nan = dataclasses.replace(once, mixture=jax.tree.map(lambda leaf: leaf * jnp.nan, once.mixture))
+    assert not bool(jaxgmm.relabel(nan, mixture, x).stats["labels_identified"])
+
+
+def test_components_that_the_prior_tells_apart_stay():
+    """Unequal concentrations: only components of equal ones change places."""
+    mixture, x = random_mixture(0, "diag", 3, 2, spread=8), random_data(0, 40, 2, 3, spread=8)
+    prior = random_prior(0, "diag", 3, 2)
+    posterior, _ = planted(mixture, np.broadcast_to([1, 0, 2], (1, 4, 3)), prior)
+    found = jaxgmm.relabel(posterior, mixture, x).stats["permutation"]
+    np.testing.assert_array_equal(found, np.broadcast_to([0, 1, 2], (1, 4, 3)))
+
+
+def test_weights_silence_rows_and_jit_changes_nothing():
+    """NaN in rows of weight 0; the same answer traced and vmapped."""
+    mixture, x = random_mixture(0, "full", 3, 2, spread=8), random_data(0, 40, 2, 3, spread=8)
+    posterior, _ = planted(mixture, random_orders(3))
+    weight = np.ones(40)
+    weight[7] = 0
+    x[7] = np.nan
+    eager = jaxgmm.relabel(posterior, mixture, x, sample_weight=weight)
+    stack = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), posterior)
+    traced = jax.jit(jax.vmap(lambda p: jaxgmm.relabel(p, mixture, jnp.asarray(x), sample_weight=jnp.asarray(weight))))(stack)
+    for left, right in zip(jax.tree.leaves(eager), jax.tree.leaves(traced), strict=True):
+        np.testing.assert_allclose(right, np.stack([left, left]), rtol=1e-5)
+
+
+def test_refused():
+    """Each by name."""
+    mixture, x = random_mixture(0, "full", 3, 2), random_data(0, 40, 2)
+    posterior, _ = planted(mixture, random_orders(3))
+    for arguments, error, sentence in (
+        ((mixture, mixture, x), TypeError, "posterior is Mixture"),
+        ((posterior, jaxgmm.fit(mixture, x), x), TypeError, "give its .mixture"),
+        ((posterior, random_mixture(0, "full", 2, 2), x), ValueError, "reference has K=2"),
+        ((posterior, posterior.mixture, x), ValueError, "leading axes"),
+        ((posterior, mixture, x * np.nan), ValueError, "x contains NaN"),
+    ):
+        with pytest.raises(error, match=sentence):
+            jaxgmm.relabel(*arguments)
+    with pytest.raises(ValueError, match="method is 'ecr'"):
+        jaxgmm.relabel(posterior, mixture, x, method="ecr")
+    wide, _ = planted(random_mixture(0, "full", 7, 2), random_orders(7))
+    with pytest.raises(ValueError, match="at most 6 components"):
+        jax.jit(lambda p: jaxgmm.relabel(p, random_mixture(0, "full", 7, 2), x))(wide)

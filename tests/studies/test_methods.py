@@ -1,0 +1,61 @@
+"""Methods by name, or a person's own: one function in one form; what cannot be one is refused."""
+
+import jax
+import numpy as np
+import pytest
+
+import jaxgmm
+from jaxgmm.studies.methods import METHODS, as_method
+
+
+def test_names_are_the_public_functions():
+    for name, function in METHODS.items():
+        assert function is getattr(jaxgmm, name)
+        assert as_method(name)[0] == name
+
+
+def test_options_arrive():
+    x = np.array([[0.0], [1.0], [2.0], [5.0]], np.float32)
+    prior = jaxgmm.default_prior(x, num_components=1)
+    start = jaxgmm.from_labels(x, [0, 0, 0, 0], num_components=1)
+    name, draw = as_method("gibbs", num_samples=3, num_chains=2, num_warmup=0)
+    assert name == "gibbs"
+    posterior = jax.eval_shape(draw, jax.random.key(0), start, x, prior)
+    assert posterior.mixture.means.shape == (2, 3, 1, 1)
+
+
+def test_a_function_of_ones_own():
+    def halved(key, start, x, prior, *, num_samples=5):
+        return num_samples
+
+    name, draw = as_method(halved, num_samples=7)
+    assert name == "halved" and draw(None, None, None, None) == 7
+    assert as_method(lambda key, start, x, prior: None)[0] == "custom"
+    with pytest.raises(TypeError, match="cannot be called as method.key, start, x, prior, thin="):
+        as_method(halved, thin=2)
+    with pytest.raises(TypeError, match="cannot be called"):
+        as_method(lambda key: None)
+
+
+@pytest.mark.parametrize("bad", ["emcee", "", "NUTS"])
+def test_names_that_are_none(bad):
+    with pytest.raises(ValueError, match="'nuts', 'gibbs', 'laplace', 'bootstrap'"):
+        as_method(bad)
+
+
+@pytest.mark.parametrize("bad", [None, 3, ["nuts"]])
+def test_what_is_neither_name_nor_function(bad):
+    with pytest.raises(TypeError, match="a function"):
+        as_method(bad)
+
+
+@pytest.mark.parametrize(
+    "method, option", [("laplace", "num_warmup"), ("gibbs", "progress"), ("nuts", "thin"), ("bootstrap", "x")]
+)
+def test_options_that_are_none(method, option):
+    with pytest.raises(TypeError, match=f"{method} has no option {option} here; it takes"):
+        as_method(method, **{option: 1})
+
+
+def test_replicates_take_the_options_of_their_fits():
+    assert as_method("bootstrap", tol=1e-4, num_samples=9)[1].keywords == {"tol": 1e-4, "num_samples": 9}

@@ -1,0 +1,39 @@
+"""Sizes of chunks and batches: larger on accelerators, bounded in memory, few different ones."""
+
+import jax
+import numpy as np
+
+from jaxgmm import chunking
+
+
+def test_accelerators_get_larger_chunks(monkeypatch):
+    """A chunk that fills a CPU's cache would keep a GPU waiting; one on a GPU is bounded by 256 MiB."""
+    cases = [(k, d, dtype) for k in (1, 16, 1000) for d in (1, 8, 64) for dtype in (np.float32, np.float64)]
+    small = [chunking.rows_per_chunk(*case) for case in cases]
+    assert chunking.on_cpu() and chunking.scale_for_accelerator(8, 4) == 8
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert not chunking.on_cpu() and chunking.scale_for_accelerator(8, 4) == 32
+    for case, chunk in zip(cases, small, strict=True):
+        k, d, dtype = case
+        widest = np.dtype(dtype).itemsize * max((d + 1) * (d + 2) // 2, k * d)
+        large = chunking.rows_per_chunk(*case)
+        assert large >= 4 * chunk and (large * widest <= 2**28 or large == 2**13)
+
+
+def test_batches_of_fits_are_powers_of_two():
+    """Whatever the number and length of the data sets: few programs, no more rows than a program may hold."""
+    for count in (1, 7, 64, 10_000):
+        for rows in (16, 400, 2048, 2**20):
+            size, width = chunking.batch_of_fits(count, rows)
+            assert size & (size - 1) == 0 and width & (width - 1) == 0 and width <= size
+            assert size == width or size * rows <= 2**19
+
+
+def test_no_batch_is_empty():
+    """A single item is worked through however large it is."""
+    huge = 2**60
+    assert chunking.draws_per_batch(huge, 10) == 1
+    assert chunking.draws_per_batch(1, 10) == 10
+    assert chunking.hessian_columns_per_batch(huge) == chunking.potentials_per_batch(huge) == 1
+    assert chunking.replicates_per_batch(huge) == chunking.density_rows_per_chunk(huge) == 1
+    assert chunking.calibration_batch(10, huge, 1, 1) == 1
