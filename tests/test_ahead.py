@@ -46,7 +46,8 @@ def test_the_call_finds_the_program(compilations):
     ahead.start(jitted, x, times=3)  # the same: nothing to do
     found = ahead.call(jitted, jnp.asarray(x), times=3)
     assert found.tolist() == [0, 8, 16]
-    assert len(compilations) == 1 and compilations[0].startswith("jaxgmm-compile")
+    assert len(compilations) == 1
+    assert compilations[0].startswith("jaxgmm-compile")
 
 
 def test_a_call_that_was_not_started(compilations):

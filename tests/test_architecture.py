@@ -29,7 +29,7 @@ LAYERS = [
     "posterior.gaussian_approximation posterior.laplace posterior.user_model posterior.chains posterior.nuts "
     "posterior.conditionals posterior.gibbs posterior.relabel posterior.bootstrap posterior.predictive posterior.importance "
     "posterior.evidence posterior.diagnose posterior.arviz selection",
-    "studies.checkpoint studies.serialization comparison.summaries studies.intervals studies.methods "
+    "studies.checkpoint studies.serialization studies.parameters studies.intervals studies.methods comparison.summaries "
     "comparison.joint comparison.contraction comparison.predictive_scores comparison.clustering comparison.verdict "
     "comparison.sampler_summary comparison.point_vs_posterior comparison.text_report comparison.compare "
     "calibration.quantities calibration.bands calibration.result calibration.config calibration.calibrate "

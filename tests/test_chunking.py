@@ -10,14 +10,17 @@ def test_accelerators_get_larger_chunks(monkeypatch):
     """A chunk that fills a CPU's cache would keep a GPU waiting; one on a GPU is bounded by 256 MiB."""
     cases = [(k, d, dtype) for k in (1, 16, 1000) for d in (1, 8, 64) for dtype in (np.float32, np.float64)]
     small = [chunking.rows_per_chunk(*case) for case in cases]
-    assert chunking.on_cpu() and chunking.scale_for_accelerator(8, 4) == 8
+    assert chunking.on_cpu()
+    assert chunking.scale_for_accelerator(8, 4) == 8
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert not chunking.on_cpu() and chunking.scale_for_accelerator(8, 4) == 32
+    assert not chunking.on_cpu()
+    assert chunking.scale_for_accelerator(8, 4) == 32
     for case, chunk in zip(cases, small, strict=True):
         k, d, dtype = case
         widest = np.dtype(dtype).itemsize * max((d + 1) * (d + 2) // 2, k * d)
         large = chunking.rows_per_chunk(*case)
-        assert large >= 4 * chunk and (large * widest <= 2**28 or large == 2**13)
+        assert large >= 4 * chunk
+        assert large * widest <= 2**28 or large == 2**13
 
 
 def test_batches_of_fits_are_powers_of_two():
@@ -25,7 +28,9 @@ def test_batches_of_fits_are_powers_of_two():
     for count in (1, 7, 64, 10_000):
         for rows in (16, 400, 2048, 2**20):
             size, width = chunking.batch_of_fits(count, rows)
-            assert size & (size - 1) == 0 and width & (width - 1) == 0 and width <= size
+            assert size & (size - 1) == 0
+            assert width & (width - 1) == 0
+            assert width <= size
             assert size == width or size * rows <= 2**19
 
 

@@ -52,7 +52,8 @@ def test_stacks_broadcast(kind, x64):
     members = [[random_mixture(3 * c + s, kind) for s in range(3)] for c in range(2)]
     stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[jax.tree.map(lambda *l: jnp.stack(l), *row) for row in members])
     values, r, labels = log_prob(stack, X), responsibilities(stack, X), predict(stack, X)
-    assert values.shape == labels.shape == (2, 3, 20) and r.shape == (2, 3, 20, 3)
+    assert values.shape == labels.shape == (2, 3, 20)
+    assert r.shape == (2, 3, 20, 3)
     np.testing.assert_allclose(values[1, 2], log_prob(members[1][2], X), rtol=1e-12)
     np.testing.assert_allclose(r[0, 1], responsibilities(members[0][1], X), rtol=1e-10, atol=1e-14)
 
@@ -80,7 +81,8 @@ def test_blocks_of_rows_do_not_matter(x64, monkeypatch):
 def test_no_points():
     """The density of no points is no numbers."""
     mixture = random_mixture(0, "full")
-    assert log_prob(mixture, jnp.zeros((0, 3))).shape == (0,) and responsibilities(mixture, jnp.zeros((0, 3))).shape == (0, 3)
+    assert log_prob(mixture, jnp.zeros((0, 3))).shape == (0,)
+    assert responsibilities(mixture, jnp.zeros((0, 3))).shape == (0, 3)
 
 
 @pytest.mark.parametrize("kind", ["full", "diag"])
@@ -92,7 +94,8 @@ def test_far_points(kind):
     for size in (1e3, 1e10, 1e20, 1e30, 3e38):
         x = (size * directions).astype(np.float32)
         value, r = log_prob(mixture, x), np.asarray(responsibilities(mixture, x))
-        assert not np.isnan(value).any() and not np.isposinf(value).any()
+        assert not np.isnan(value).any()
+        assert not np.isposinf(value).any()
         np.testing.assert_allclose(r.sum(1), 1, rtol=1e-6)
         if size >= 1e20:
             distance = [
@@ -155,7 +158,8 @@ def test_joint_is_marginal_times_conditional(kind, x64):
     )
     np.testing.assert_array_equal(marginal.means, mixture.means[:, jnp.array(known)])
     assert marginal.covariance_type == conditional.covariance_type == kind
-    assert conditional.num_features == 1 and abs(float(conditional.weights.sum()) - 1) < 1e-14
+    assert conditional.num_features == 1
+    assert abs(float(conditional.weights.sum()) - 1) < 1e-14
     both = condition(jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), mixture), point[known])
     np.testing.assert_allclose(both.means[1], conditional.means, rtol=1e-12)
     np.testing.assert_allclose(both.covariances[0], conditional.covariances, rtol=1e-12)
@@ -172,7 +176,8 @@ def test_draws(kind):
     """Labels by weight, points by component. False failure: 5 sds of 30 normal means, under 2e-5."""
     mixture, draws = random_mixture(7, kind), 4000
     x, labels = jax.jit(jaxgmm.sample, static_argnums=2)(jax.random.key(0), mixture, draws)
-    assert x.shape == (draws, 3) and x.dtype == jnp.float32
+    assert x.shape == (draws, 3)
+    assert x.dtype == jnp.float32
     share = np.bincount(labels, minlength=3) / draws
     w = np.asarray(mixture.weights)
     assert (abs(share - w) < 5 * np.sqrt(w * (1 - w) / draws)).all()

@@ -218,7 +218,9 @@ def test_float32_goes_on_where_rounding_hides_the_gain():
         reached = jaxgmm.log_prob(
             jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, float)), single.mixture), x.astype(float)
         )
-        assert bool(single.converged) and bool(double.converged) and int(double.num_iter) > 100
+        assert bool(single.converged)
+        assert bool(double.converged)
+        assert int(double.num_iter) > 100
         assert abs(float(reached.sum() - double.log_likelihood)) <= 2e-6 * len(x)
     history = np.asarray(single.history)[: int(single.num_iter) + 1]
     assert (history >= np.maximum.accumulate(history) - 64 * np.finfo(np.float32).eps * 2 * abs(history[0])).all()
@@ -258,7 +260,9 @@ def test_nested_models(x64):
     spherical, low, _ = best(begin, "spherical")
     diag, middle, entry = best(spherical, "diag")
     _, high, _ = best(diag, "full")
-    assert abs(entry - low) < penalties and low <= middle + penalties and middle <= high + penalties
+    assert abs(entry - low) < penalties
+    assert low <= middle + penalties
+    assert middle <= high + penalties
     tied, pooled, _ = best(random_mixture(3, "tied", d=D), "tied")
     _, free, _ = best(tied, "full")
     assert pooled <= free + penalties

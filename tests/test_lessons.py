@@ -50,7 +50,8 @@ def test_log_likelihood_sums_components_inside_and_points_outside(x64):
     right = np.log(joint.sum(1)).sum()
     np.testing.assert_allclose(jaxgmm.log_prob(mixture, x).sum(), right, rtol=1e-12)
     np.testing.assert_allclose(jaxgmm.e_step(mixture, x).log_likelihood, right, rtol=1e-12)
-    assert abs(np.log(joint.sum()) - right) > 100 and abs(np.log(joint).sum() - right) > 100
+    assert abs(np.log(joint.sum()) - right) > 100
+    assert abs(np.log(joint).sum() - right) > 100
 
 
 def test_predict_remembers_the_weights():
@@ -58,7 +59,8 @@ def test_predict_remembers_the_weights():
     mixture = jaxgmm.make_mixture([0.95, 0.05], [[0.0], [2.0]], [[1.0], [1.0]], covariance_type="spherical")
     point = np.array([[1.2]])
     densities = [stats.norm(m, 1).pdf(1.2) for m in (0, 2)]
-    assert np.argmax(densities) == 1 and int(jaxgmm.predict(mixture, point)[0]) == 0
+    assert np.argmax(densities) == 1
+    assert int(jaxgmm.predict(mixture, point)[0]) == 0
     assert float(jaxgmm.responsibilities(mixture, point)[0, 0]) > 0.9
 
 
@@ -68,7 +70,8 @@ def test_weights_summing_to_one_is_no_reason_to_stop(x64):
     one = jaxgmm.m_step(textbook_mixture(), jaxgmm.e_step(textbook_mixture(), x))
     assert abs(float(one.weights.sum()) - 1) < 1e-12
     fit = jaxgmm.fit(textbook_mixture(), x)
-    assert bool(fit.converged) and int(fit.num_iter) > 2
+    assert bool(fit.converged)
+    assert int(fit.num_iter) > 2
     assert float(fit.log_likelihood) > float(jaxgmm.log_prob(one, x).sum()) + 1
     again = jaxgmm.m_step(fit.mixture, jaxgmm.e_step(fit.mixture, x))
     np.testing.assert_allclose(again.means, fit.mixture.means, atol=1e-2)
@@ -76,7 +79,7 @@ def test_weights_summing_to_one_is_no_reason_to_stop(x64):
 
 # rough starts, as read off a picture: (eruption length, waiting time), minutes
 @pytest.mark.parametrize(
-    "kind, means, published, tight",
+    ("kind", "means", "published", "tight"),
     [
         ("tied", [[2.0, 54.0], [3.8, 76.0], [4.5, 82.0]], -1126.326, -1126.3159),
         ("full", [[2.0, 54.0], [4.3, 80.0]], -1130.2641, -1130.2640),

@@ -16,7 +16,7 @@ def definite(seed, d, shape=(2, 3)):
     return root @ np.swapaxes(root, -1, -2) + 0.5 * np.eye(d)
 
 
-@pytest.mark.parametrize("d", (1, 3, 6))
+@pytest.mark.parametrize("d", [1, 3, 6])
 def test_numbers(x64, d):
     a = definite(0, d)
     lower = linalg.cholesky(a)
@@ -28,8 +28,8 @@ def test_numbers(x64, d):
     np.testing.assert_allclose(linalg.solve(jnp.asarray(a), jnp.asarray(right)), np.linalg.solve(a, right), atol=1e-11)
 
 
-@pytest.mark.parametrize("function", (linalg.cholesky, linalg.invert_lower))
-@pytest.mark.parametrize("d", (2, 6))
+@pytest.mark.parametrize("function", [linalg.cholesky, linalg.invert_lower])
+@pytest.mark.parametrize("d", [2, 6])
 def test_derivatives(x64, function, d):
     a = definite(2, d, (2,))
     a = np.linalg.cholesky(a) if function is linalg.invert_lower else a
@@ -40,12 +40,13 @@ def test_derivatives(x64, function, d):
     check_grads(jax.vmap(of_symmetric), (jnp.asarray(a),), order=2, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("d", (2, 6))
+@pytest.mark.parametrize("d", [2, 6])
 def test_one_bad_matrix_spoils_no_other(d):
     a = definite(3, d, (3,)).astype(np.float32)
     a[1] = -a[1]
     lower = np.asarray(jax.jit(jax.vmap(linalg.cholesky))(a))
-    assert np.isnan(lower[1]).any() and np.isfinite(lower[[0, 2]]).all()
+    assert np.isnan(lower[1]).any()
+    assert np.isfinite(lower[[0, 2]]).all()
 
 
 def test_programs_at_the_same_time_end():

@@ -36,7 +36,9 @@ def test_stacks():
     """Leading axes index away; one mixture has nothing to index; a mixture cannot be changed in place."""
     one = random_mixture(0, "full")
     stack = jax.tree.map(lambda leaf: jnp.stack([jnp.stack([leaf, 2 * leaf])] * 3), one)
-    assert stack.batch_shape == (3, 2) and stack[0].batch_shape == (2,) and stack[1, 1].batch_shape == ()
+    assert stack.batch_shape == (3, 2)
+    assert stack[0].batch_shape == (2,)
+    assert stack[1, 1].batch_shape == ()
     np.testing.assert_array_equal(stack[2, 1].means, 2 * one.means)
     np.testing.assert_array_equal(stack[:, 0].weights, jnp.stack([one.weights] * 3))
     with pytest.raises(IndexError, match="one mixture"):
@@ -52,7 +54,8 @@ def test_a_pytree():
     mixture = random_mixture(0, "diag")
     assert len(jax.tree.leaves(mixture)) == 3
     same = jax.jit(lambda m: m)(mixture)
-    assert same.covariance_type == "diag" and same.means.shape == (3, 3)
+    assert same.covariance_type == "diag"
+    assert same.means.shape == (3, 3)
     gradient = jax.grad(lambda m: (m.means**2).sum())(mixture)
     np.testing.assert_allclose(gradient.means, 2 * mixture.means, rtol=1e-6)
     assert jax.tree.structure(mixture) != jax.tree.structure(random_mixture(0, "spherical"))
@@ -65,10 +68,12 @@ def test_repr():
     assert text.splitlines()[0] == "Mixture spherical, K=2 components, D=1 features, float32"
     assert text.splitlines()[1:] == ["  k  weight  mean   sd", "  0  0.2500   [0]  [2]", "  1  0.7500   [5]  [3]"]
     stack = jax.tree.map(lambda leaf: jnp.stack([leaf] * 4), random_mixture(0, "full"))
-    assert "stacked (4,)" in repr(stack) and len(repr(stack).splitlines()) == 5
+    assert "stacked (4,)" in repr(stack)
+    assert len(repr(stack).splitlines()) == 5
     seen = []
     jax.jit(lambda m: seen.append(repr(m)) or m.weights)(random_mixture(0, "full"))
-    assert "K=3" in seen[0] and "\n" not in seen[0]
+    assert "K=3" in seen[0]
+    assert "\n" not in seen[0]
 
 
 def bad():

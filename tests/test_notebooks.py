@@ -103,7 +103,8 @@ def test_opens_with_a_question_asserts_and_ends_with_exercises(path):
     notebook = nbformat.read(path, as_version=4)
     first, last = notebook.cells[0], notebook.cells[-1]
     assert first.cell_type == last.cell_type == "markdown"
-    assert first.source.startswith("# ") and "?" in first.source
+    assert first.source.startswith("# ")
+    assert "?" in first.source
     assert "## Exercises" in last.source
     nodes = [node for cell in code_cells(notebook) for node in ast.walk(ast.parse(cell.source))]
     assert sum(isinstance(node, ast.Assert) for node in nodes) >= 5

@@ -24,7 +24,8 @@ def test_python_blocks_run(capsys):
     for block in blocks:
         exec(block, names)
     out = capsys.readouterr().out
-    assert "Verdict: agree." in out and "Fit stacked (100,)" in out
+    assert "Verdict: agree." in out
+    assert "Fit stacked (100,)" in out
 
 
 def test_the_first_command(capsys, tmp_path):
@@ -33,17 +34,21 @@ def test_the_first_command(capsys, tmp_path):
     assert main(arguments) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
-    assert "variance waiting" in captured.out and "Verdict: agree." in captured.out
+    assert "variance waiting" in captured.out
+    assert "Verdict: agree." in captured.out
     assert max(map(len, captured.out.splitlines()[:-1])) <= 100
     picture, record = tmp_path / "faithful-compare.png", json.loads((tmp_path / "faithful-compare.json").read_text())
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert len(record["comparison"]["parameters"]) == 12
     sampler = record["comparison"]["samplers"]["nuts"]
-    assert sampler["divergences"] == 0 and sampler["r_hat_max"] < 1.01 and sampler["ess_min"] > 400
+    assert sampler["divergences"] == 0
+    assert sampler["r_hat_max"] < 1.01
+    assert sampler["ess_min"] > 400
     capsys.readouterr()
     assert main(arguments) == 2
     line = capsys.readouterr().err
-    assert "faithful-compare.png and " in line and "--force" in line
+    assert "faithful-compare.png and " in line
+    assert "--force" in line
     assert main(["sample", str(tmp_path / "faithful-compare.json"), "-n", "50"]) == 0
 
 
@@ -56,12 +61,17 @@ def test_several_methods_and_a_report(capsys, monkeypatch, tmp_path):
     common = ["compare", "faithful", "-k", "2", "--restarts", "2", "--out", str(tmp_path / "new")]
     assert main([*common, "--methods", "laplace, nuts", "--report", str(report)]) == 0
     captured = capsys.readouterr()
-    assert "Written: " in captured.out and str(report) in captured.out and captured.err == ""
-    assert [name for name, *_ in calls] == ["laplace", "nuts"] and calls[0][1] != calls[1][1]
+    assert "Written: " in captured.out
+    assert str(report) in captured.out
+    assert captured.err == ""
+    assert [name for name, *_ in calls] == ["laplace", "nuts"]
+    assert calls[0][1] != calls[1][1]
     record = json.loads((tmp_path / "new" / "faithful-compare.json").read_text())
     assert list(record["comparison"]["samplers"]) == ["laplace", "nuts"] == record["options"]["methods"]
     text = report.read_text()
-    assert text.index("Laplace: ") < text.index("NUTS: ") and "variance waiting" in text and "restarts" in text
+    assert text.index("Laplace: ") < text.index("NUTS: ")
+    assert "variance waiting" in text
+    assert "restarts" in text
     assert main([*common[:-1], str(tmp_path / "other"), "--report", str(report)]) == 2
     assert "page.html would be overwritten" in capsys.readouterr().err
     assert main([*common, "--force"]) == 0
@@ -77,26 +87,32 @@ def test_a_file_in_the_place_of_faithful(capsys, tmp_path):
     common = ["fit", str(points), "-k", "2", "--columns", "length,wait", "--out", str(folder), "--restarts", "2"]
     assert main(common) == 0
     captured = capsys.readouterr()
-    assert "CONVERGED" in captured.out and "Maximum likelihood" in captured.out and captured.err == ""
+    assert "CONVERGED" in captured.out
+    assert "Maximum likelihood" in captured.out
+    assert captured.err == ""
     path = folder / "points-fit.json"
     record = json.loads(path.read_text())
     assert record["data"]["feature_names"] == ["length", "wait"]
     assert sorted(record["mixture"]["weights"]) == pytest.approx([0.356, 0.644], abs=5e-3)
     # the published maximum of two free covariances
     assert record["maximum_likelihood"]["log_likelihood"] == pytest.approx(-1130.264, abs=1e-2)
-    assert main(common) == 2 and "would be overwritten" in capsys.readouterr().err
+    assert main(common) == 2
+    assert "would be overwritten" in capsys.readouterr().err
     assert main([*common, "--force"]) == 0
     drawn = tmp_path / "drawn.csv"
     sample = ["sample", str(path), "-n", "50"]
     assert main([*sample, "--out", str(drawn), "--labels"]) == 0
     x, names = read_table(drawn)
-    assert x.shape == (50, 3) and names == ["length", "wait", "component"]
+    assert x.shape == (50, 3)
+    assert names == ["length", "wait", "component"]
     assert set(x[:, 2]) == {0.0, 1.0}
-    assert main([*sample, "--out", str(drawn)]) == 2 and "would be overwritten" in capsys.readouterr().err
+    assert main([*sample, "--out", str(drawn)]) == 2
+    assert "would be overwritten" in capsys.readouterr().err
     capsys.readouterr()
     assert main(sample) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "length,wait" and len(lines) == 51
+    assert lines[0] == "length,wait"
+    assert len(lines) == 51
 
 
 def test_commands_are_there_and_in_ci():

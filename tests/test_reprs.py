@@ -71,7 +71,8 @@ def test_one_stacked_and_traced(name):
     seen = []
     jax.eval_shape(lambda tree: seen.append(tree._tables()) or tree, thing)
     for tables_of in (thing._tables(), jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), thing)._tables(), seen[0]):
-        assert tables_of and all(len(line) <= 110 for table in tables_of for line in table.text().splitlines())
+        assert tables_of
+        assert all(len(line) <= 110 for table in tables_of for line in table.text().splitlines())
         assert 1 <= sum(len(table.text().splitlines()) for table in tables_of) <= 20
     assert type(thing).__name__ in repr(thing).splitlines()[0]
     rows = [list(row) for table in thing._tables() for row in ([table.header, *table.rows] if table.header else [])]
@@ -97,7 +98,8 @@ def test_trees_of_anything(name):
     ]
     for make in leaves:
         tree = jax.tree.map(make, thing)
-        assert type(thing).__name__ in repr(tree) and "<i>" not in tree._repr_html_()
+        assert type(thing).__name__ in repr(tree)
+        assert "<i>" not in tree._repr_html_()
     assert type(thing).__name__ in repr(gone)
     repr(jax.tree.structure(thing))
     repr(jax.tree.map(lambda leaf: leaf.sharding, thing))
@@ -114,13 +116,16 @@ def test_numbers_of_a_fit():
     mixture = random_mixture(0, "diag", 3, 2)
     good = repr(fit_of(mixture)).splitlines()
     assert good[0] == "Fit CONVERGED after 1 steps: log-likelihood -100.5000, objective -101.5000 (nats)"
-    assert good[1].startswith("Mixture diag, K=3") and len(good) == 6
+    assert good[1].startswith("Mixture diag, K=3")
+    assert len(good) == 6
     poor = " ".join(repr(fit_of(mixture, 1, [0, 2, 2])).split())
-    assert jaxgmm.Status.MAX_ITER.sentence in poor and "components 1, 2: AT_FLOOR" in poor
+    assert jaxgmm.Status.MAX_ITER.sentence in poor
+    assert "components 1, 2: AT_FLOOR" in poor
     fits = jax.tree.map(lambda *leaves: jnp.stack(leaves), fit_of(mixture), fit_of(mixture), fit_of(mixture, 2, [0, 1, 0]))
     text = repr(fits)
     assert text.startswith("Fit stacked (3,): 2 of 3 converged")
-    assert "lanes: 2 CONVERGED, 1 SINGULAR" in text and "components: 8 OK, 1 EMPTY" in text
+    assert "lanes: 2 CONVERGED, 1 SINGULAR" in text
+    assert "components: 8 OK, 1 EMPTY" in text
     assert re.search(r"log-likelihood +-100.5 +-100.5 +-100.5", text)
 
 
@@ -147,8 +152,11 @@ def test_many_components_and_features_are_elided():
         np.full(k, 1 / k), np.arange(k * 40.0).reshape(k, 40), np.ones((k, 40)), covariance_type="diag"
     )
     lines = repr(mixture).splitlines()
-    assert len(lines) == 2 + printing.MAX_ROWS and max(map(len, lines)) < 110
-    assert lines[-1].split()[0] == "499" and "..." in lines[-2] and "19999]" in lines[-1]
+    assert len(lines) == 2 + printing.MAX_ROWS
+    assert max(map(len, lines)) < 110
+    assert lines[-1].split()[0] == "499"
+    assert "..." in lines[-2]
+    assert "19999]" in lines[-1]
 
 
 def test_nothing_is_compiled_and_large_arrays_are_left_alone():
@@ -176,9 +184,11 @@ def test_a_selection_prints_its_marks():
 def test_priors_written_by_hand_print_too():
     """Plain numbers and lists of them in the place of arrays."""
     rows = [line.split() for line in repr(jaxgmm.InverseGamma(2.0, np.array([1.0, 3.5]))).splitlines()]
-    assert rows[2][:3] == ["shape", "()", "2"] and rows[3][:4] == ["rate", "(2,)", "[1", "3.5]"]
+    assert rows[2][:3] == ["shape", "()", "2"]
+    assert rows[3][:4] == ["rate", "(2,)", "[1", "3.5]"]
     by_hand = jaxgmm.Prior(np.ones(2), np.zeros(1), 0.01, 3, np.array([[4.0]]))
-    assert "InverseWishart(nu, S)" in repr(by_hand) and "0.01" in repr(by_hand)
+    assert "InverseWishart(nu, S)" in repr(by_hand)
+    assert "0.01" in repr(by_hand)
     diagonal = jaxgmm.Prior(np.ones(2), np.zeros(2), 0.01, 3, np.ones(2))
     assert "InverseGamma(nu / 2, S / 2)" in repr(diagonal)
 
@@ -187,7 +197,8 @@ def test_html_is_escaped():
     """A title, a word, a header, a note: none is markup."""
     nasty = "<script>alert('&')</script>"
     text = Table(nasty, (nasty,), ((nasty,),), (nasty,)).html()
-    assert "<script" not in text and text.count("&lt;script&gt;") == 4
+    assert "<script" not in text
+    assert text.count("&lt;script&gt;") == 4
 
 
 def test_every_status_is_a_number_and_a_sentence():
@@ -201,6 +212,8 @@ def test_every_status_is_a_number_and_a_sentence():
     ):
         assert [int(member) for member in kind] == list(range(len(kind)))
         for member in kind:
-            assert kind(int(member)) is member and kind.name_of(np.int32(member)) == member.name
-            assert member.sentence[0].isupper() and member.sentence.endswith(".")
+            assert kind(int(member)) is member
+            assert kind.name_of(np.int32(member)) == member.name
+            assert member.sentence[0].isupper()
+            assert member.sentence.endswith(".")
         assert kind.name_of(99) == "99"

@@ -28,14 +28,17 @@ def test_published_values(faithful):
     assert (selection.best.covariance_type, selection.best.num_components) == ("tied", 3)
     one = selection.cells["full", 1]
     np.testing.assert_allclose(one.fit.mixture.means[0], x.mean(0), rtol=1e-5)
-    assert one.status == Status.CONVERGED and one.fit.component_status.shape == (1,)
+    assert one.status == Status.CONVERGED
+    assert one.fit.component_status.shape == (1,)
 
 
 def test_it_prints_as_a_table(faithful):
     """A row for each K, a column for each type, the best marked."""
     lines = repr(faithful[1]).splitlines()
-    assert lines[0].startswith("BIC") and lines[1].split() == ["K", "full", "tied"]
-    assert [line.split()[0] for line in lines[2:5]] == ["1", "2", "3"] and lines[4].rstrip().endswith("*")
+    assert lines[0].startswith("BIC")
+    assert lines[1].split() == ["K", "full", "tied"]
+    assert [line.split()[0] for line in lines[2:5]] == ["1", "2", "3"]
+    assert lines[4].rstrip().endswith("*")
 
 
 @pytest.mark.slow

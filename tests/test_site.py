@@ -84,7 +84,8 @@ def test_the_reference_has_every_public_name():
     told = [name for page, text in PAGES.items() if page.startswith("api/") for name in re.findall(r"^::: (\S+)$", text, re.M)]
     public = [name for name in dir(jaxgmm) if name[0] != "_" and name not in ("datasets", *jaxgmm._LAZY_ROOMS)]
     things = [resolved(name) for name in told if not name.startswith(("jaxgmm.datasets.", "jaxgmm.plot."))]
-    assert len(set(told)) == len(told) and {f"jaxgmm.datasets.{name}" for name in ("load", "columns", "labels")} <= set(told)
+    assert len(set(told)) == len(told)
+    assert {f"jaxgmm.datasets.{name}" for name in ("load", "columns", "labels")} <= set(told)
     drawn = {resolved(name) for name in told if name.startswith("jaxgmm.plot.")}
     assert drawn == {f for f in vars(jaxgmm.plot).values() if inspect.isfunction(f)} - {jaxgmm.plot.color}
     names = [thing.__name__ for thing in things]

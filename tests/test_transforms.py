@@ -35,7 +35,8 @@ def test_vmap_is_a_loop(kind, x64):
     assert len(set(many.num_iter.tolist())) > 1, "lanes should end at different steps"
     for i in range(LANES):
         alone = lone(starts[i], xs[i])
-        assert int(alone.num_iter) == int(many.num_iter[i]) and int(alone.status) == int(many.status[i])
+        assert int(alone.num_iter) == int(many.num_iter[i])
+        assert int(alone.status) == int(many.status[i])
         np.testing.assert_array_equal(alone.component_status, many.component_status[i])
         assert_mixtures_close(many.mixture[i], alone.mixture, 1e-12)
         np.testing.assert_allclose(many.objective[i], alone.objective, rtol=1e-12)
@@ -80,7 +81,8 @@ def test_ten_thousand_lanes(x64):
     kept = np.setdiff1d(np.arange(lanes), hurt)
     for a, b in zip(jax.tree.leaves(clean), jax.tree.leaves(poisoned), strict=True):
         np.testing.assert_array_equal(a[kept], b[kept])
-    assert (poisoned.status[hurt[:75]] == Status.NONFINITE).all() and (poisoned.status[hurt[75:]] == Status.EMPTY_DATA).all()
+    assert (poisoned.status[hurt[:75]] == Status.NONFINITE).all()
+    assert (poisoned.status[hurt[75:]] == Status.EMPTY_DATA).all()
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(poisoned.mixture))
 
 
@@ -154,7 +156,8 @@ def test_one_compilation_inside_jit():
         return jaxgmm.fit(mixture, x, tol=tol, reg_covar=reg, max_iter=5).objective
 
     values = {float(mine(tol, reg)) for tol, reg in [(1e-3, 1e-6), (1e-5, 1e-3), (0.0, 0.1)]}
-    assert len(traces) == 1 and len(values) > 1
+    assert len(traces) == 1
+    assert len(values) > 1
 
 
 def test_keys_and_starts_vmap():
@@ -164,7 +167,9 @@ def test_keys_and_starts_vmap():
     fits = jax.jit(
         jax.vmap(lambda key: jaxgmm.fit(jaxgmm.initialize(key, x, num_components=K, covariance_type="diag"), x, max_iter=5))
     )(keys)
-    assert fits.mixture.batch_shape == (3,) and fits.history.shape == (3, 6) and fits.component_status.shape == (3, K)
+    assert fits.mixture.batch_shape == (3,)
+    assert fits.history.shape == (3, 6)
+    assert fits.component_status.shape == (3, K)
     assert jaxgmm.log_prob(fits.mixture, x).shape == (3, N)
     assert "stacked (3,)" in repr(fits)
 

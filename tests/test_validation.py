@@ -140,7 +140,8 @@ def test_data_frames():
 
 def test_dtypes(x64):
     """With 64-bit on: float32 and float64 stay what they are, integers up to 2**53 are exact."""
-    assert checks.as_data(X).dtype == jnp.float64 and checks.as_data(X.astype(np.float32)).dtype == jnp.float32
+    assert checks.as_data(X).dtype == jnp.float64
+    assert checks.as_data(X.astype(np.float32)).dtype == jnp.float32
     assert float(checks.as_data([[2**40, 1]])[0, 0]) == 2**40
 
 
@@ -153,11 +154,12 @@ def test_lists_of_tracers():
 def test_traced_values_are_never_looked_at():
     """Inside jit nothing is refused for its values: the answer is NaN or a status."""
     value = jax.jit(lambda x: jaxgmm.log_prob(START, x))(jnp.asarray(spoiled(np.nan)))
-    assert np.isnan(value[3]) and np.isfinite(np.delete(value, 3)).all()
+    assert np.isnan(value[3])
+    assert np.isfinite(np.delete(value, 3)).all()
 
 
 @pytest.mark.parametrize(
-    "value, error",
+    ("value", "error"),
     [
         (0, ValueError),
         (-1, ValueError),

@@ -18,7 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..chunking import calibration_batch
-from ..comparison.summaries import free_entries, parameter_names
 from ..density import sample
 from ..em.fit import fit
 from ..em.initialization import initialize
@@ -31,6 +30,7 @@ from ..progress import progress_bar
 from ..studies.checkpoint import Checkpoint, check_target
 from ..studies.intervals import draw_intervals, wald_intervals
 from ..studies.methods import as_method
+from ..studies.parameters import free_entries, parameter_names
 from ..validation import check_key, is_traced
 from .config import SBCConfig, as_prior, check_protocol, check_thresholds, options_of, told
 from .quantities import in_order, quantities, quantity_names

@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance, linalg
-from ..comparison.summaries import free_entries, parameter_names
 from ..density import log_prob
 from ..mixture import Mixture
 from ..priors.families import IndependentPrior, Prior, covariance_prior, log_prior
+from ..studies.parameters import free_entries, parameter_names
 from ..studies.serialization import ordinal
 
 RULE = "components in the order of their means of feature 0"

@@ -89,7 +89,8 @@ class Calibration:
     def rows(self) -> list[dict[str, Any]]:
         """One dict for each quantity: name, label_invariant; chi_square_p; ecdf_p, the exact simultaneous p-value of the ECDF;
         deviation of the ECDF from uniform where it is least probable, at which share of the ranks, limit of the band
-        there; inside; shape, what the draws look like; not_ranked, data sets; ess_median and ess_low (the 5 % quantile)."""
+        there; inside; shape, what the draws look like; not_ranked, data sets; ess_median and ess_low (the 5 % quantile).
+        """
         return [self._row(j) for j in range(len(self.quantities))]
 
     def _row(self, j: int) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ..chunking import COMPARISON_DRAWS
 from ..em.result import Fit
 from ..posterior.relabel import relabel
 from ..posterior.result import Posterior, check_posterior
+from ..studies.parameters import parameters, value_at, values
 from ..studies.serialization import csv_text, json_text, plain
 from ..validation import as_data, as_sample_weight, check_count, check_flag, check_number, is_traced, zero_ignored_rows
 from . import text_report as page
@@ -37,7 +38,7 @@ from .point_vs_posterior import (
     sds,
 )
 from .sampler_summary import ComparisonInputs, describe_setting, health, maximised_prior, notes
-from .summaries import at, entries, label_free, log_priors, summaries, values
+from .summaries import label_free, log_priors, summaries
 from .verdict import INDEPENDENT, chains_apart, judge
 
 _NUM_FOLDS = 10  # unless told otherwise
@@ -108,7 +109,7 @@ class Comparison:
 
     def draws(self, row: dict[str, Any]) -> np.ndarray:
         """The draws (C, S) behind one of `rows`, after relabelling."""
-        return at(self.posteriors[row["method"]].mixture, row["name"])
+        return value_at(self.posteriors[row["method"]].mixture, row["name"])
 
     def to_dict(self) -> dict[str, Any]:
         """Every number in plain Python types, None for what is not defined; draws are not included."""
@@ -240,7 +241,7 @@ def _summarise(
     beside: list[dict[str, Any]] = []  # rows by chains, which sds by Laplace are held against
     own_sds = [sds(draws.mixture) for draws in relabelled.values() if draws.method == "laplace"]
     for name, draws in sorted(relabelled.items(), key=lambda item: item[1].method == "laplace"):
-        own = summaries(entries(mixture, names), values(mixture), values(draws.mixture), name, interval)
+        own = summaries(parameters(mixture, names), values(mixture), values(draws.mixture), name, interval)
         described, em, drawn = label_free(fit, draws, priors[name], names)
         free = summaries(described, em, drawn, name, interval)
         near = approximation if approximation and goes_with(approximation, draws) else None

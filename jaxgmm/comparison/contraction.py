@@ -18,7 +18,7 @@ import numpy as np
 from .. import covariance, linalg
 from ..mixture import Mixture
 from ..priors.families import HalfNormal, IndependentPrior, Prior, covariance_prior, sample_prior
-from .summaries import entries, values
+from ..studies.parameters import parameters, values
 
 MASS = 0.9
 _DRAWS = 4000
@@ -62,10 +62,9 @@ def prior_intervals(mixture: Mixture, prior: Prior | IndependentPrior, seed: int
     drawn = values(_draw(seed, prior, mixture.num_components, mixture.num_features, mixture.covariance_type))
     concentration = np.asarray(prior.weight_concentration)
     groups: dict[Any, list[int]] = {}
-    for p, entry in enumerate(entries(mixture, [str(i) for i in range(mixture.num_features)])):
-        field, index = entry["name"].rstrip("]").split("[")
-        component, *rest = index.split(",")
-        own = "shared" if entry["component"] is None else float(concentration[int(component)])
+    for p, parameter in enumerate(parameters(mixture)):
+        field, (component, *rest) = parameter.place
+        own = "shared" if parameter.component is None else float(concentration[component])
         groups.setdefault((field, own, *rest), []).append(p)
     found = np.zeros((2, drawn.shape[-1]))
     for members in groups.values():

@@ -15,6 +15,7 @@ from ..em.standard_errors import standard_errors
 from ..mixture import Mixture, num_parameters
 from ..posterior.result import Posterior
 from ..priors.families import HalfNormal
+from ..studies.parameters import values
 from .clustering import compare_memberships, thinned
 from .contraction import contractions
 from .joint import RATIOS, Approximation, approximate, chart, compare_jointly, is_cheap
@@ -31,7 +32,7 @@ from .predictive_scores import (
     without_folds,
 )
 from .sampler_summary import ComparisonInputs
-from .summaries import invariant_values, values
+from .summaries import invariant_values
 from .verdict import MAX_KHAT, khat_limit
 
 _MOST_ROWS = 2000  # rows that draws are scored on; of more, as many at random

@@ -3,76 +3,26 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from .. import covariance
 from ..em.result import Fit
 from ..mixture import Mixture
 from ..posterior import diagnostics
 from ..posterior.diagnose import invariants
 from ..posterior.result import Posterior
 from ..priors.families import log_prior
+from ..studies.parameters import Parameter
 from ..studies.serialization import ordinal
 
 _log_prior = jax.jit(log_prior)  # whole: operation by operation it costs seconds of a first call
 
 
-def entries(mixture: Mixture, names: list[str]) -> list[dict[str, Any]]:
-    """What the free entries of one mixture are, in the order of `values`. A covariance axis of length 1 is shared."""
-    k, d = mixture.num_components, mixture.num_features
-    found = [{"kind": "weight", "component": i, "features": []} for i in range(k)]
-    found += [{"kind": "mean", "component": i, "features": [names[j]]} for i in range(k) for j in range(d)]
-    shape = mixture.covariances.shape
-    for index in covariance.labels(mixture.covariance_type, k, d):
-        features = [names[i] for i in dict.fromkeys(reversed(index[1:]))]
-        pooled = shape[-1] < d  # one variance for all features
-        found.append(
-            {
-                "kind": "covariance" if len(features) > 1 else "variance",
-                "component": index[0] if shape[0] == k else None,
-                "features": ["every feature"] if pooled else features,
-            }
-        )
-    return [{"name": name} | entry for name, entry in zip(parameter_names(k, d, mixture.covariance_type), found, strict=True)]
-
-
-def parameter_names(num_components: int, num_features: int, covariance_type: str) -> list[str]:
-    """Names of all free entries, the last weight with them.
-
-    Example:
-        >>> parameter_names(1, 2, "diag")
-        ['weights[0]', 'means[0,0]', 'means[0,1]', 'covariances[0,0]', 'covariances[0,1]']
-    """
-    k, d = num_components, num_features
-    names = [f"weights[{i}]" for i in range(k)] + [f"means[{i},{j}]" for i in range(k) for j in range(d)]
-    return names + [f"covariances[{','.join(map(str, index))}]" for index in covariance.labels(covariance_type, k, d)]
-
-
-def values(mixture: Mixture) -> np.ndarray:
-    """Free entries of a stack of mixtures, (..., P), float64, on the host."""
-    return free_entries(jax.tree.map(lambda leaf: np.asarray(leaf, float), mixture))
-
-
-def free_entries(mixture: Mixture) -> jax.Array:
-    """Free entries of a stack of mixtures, (..., P), in the order of `entries`; NumPy in, NumPy out, traced if they are."""
-    k, d, batch = mixture.num_components, mixture.num_features, mixture.batch_shape
-    index = tuple(np.array(covariance.labels(mixture.covariance_type, k, d)).T)
-    parts = [mixture.weights, mixture.means.reshape(*batch, k * d), mixture.covariances[(..., *index)]]
-    return (np if isinstance(mixture.means, np.ndarray) else jnp).concatenate(parts, -1)
-
-
-def at(mixture: Mixture, name: str) -> np.ndarray:
-    """One entry of a stack of mixtures by its row's name, (...)."""
-    field, index = name.rstrip("]").split("[")
-    return np.asarray(getattr(mixture, field), float)[(..., *map(int, index.split(",")))]
-
-
 def summaries(
-    described: list[dict[str, Any]], em: np.ndarray, draws: np.ndarray, method: str, interval: float
+    described: list[Parameter], em: np.ndarray, draws: np.ndarray, method: str, interval: float
 ) -> list[dict[str, Any]]:
     """Rows from what the entries are, EM's values (P,) and draws (C, S, P)."""
     flat = draws.reshape(-1, draws.shape[-1])
@@ -86,7 +36,17 @@ def summaries(
         numbers = {name: float(column[p]) for name, column in columns.items()}
         z = _z(numbers["em"] - numbers["mean"], numbers["sd"], numbers["mean"])
         inside = numbers["lower"] <= numbers["em"] <= numbers["upper"] or z == 0
-        rows.append({"method": method, **entry, **numbers, "z": z, "tail": float(tail[p]), "inside": inside})
+        rows.append(
+            {
+                "method": method,
+                **asdict(entry),
+                "features": list(entry.features),
+                **numbers,
+                "z": z,
+                "tail": float(tail[p]),
+                "inside": inside,
+            }
+        )
     return rows
 
 
@@ -123,7 +83,7 @@ def log_priors(fit: Fit, posterior: Posterior) -> tuple[float, np.ndarray]:
 
 def label_free(
     fit: Fit, posterior: Posterior, priors: tuple[float, np.ndarray], names: list[str]
-) -> tuple[list[dict[str, Any]], np.ndarray, np.ndarray]:
+) -> tuple[list[Parameter], np.ndarray, np.ndarray]:
     """Quantities that no order of components changes: what they are, under EM (Q,), and in the draws (C, S, Q)."""
     described = [(f"{rank} weight", []) for rank in _ranks(fit.mixture.num_components)]
     described += [(f"overall {what}", [name]) for what in ("mean", "sd") for name in names]
@@ -136,10 +96,7 @@ def label_free(
     em = np.concatenate([[float(fit.log_likelihood), em_log_density], em])
     draws = np.concatenate([np.stack([log_likelihood, log_density], -1), draws], -1)
     return (
-        [
-            {"name": f"{kind} {' '.join(features)}".rstrip(), "kind": kind, "component": None, "features": features}
-            for kind, features in described
-        ],
+        [Parameter(f"{kind} {' '.join(features)}".rstrip(), kind, None, tuple(features)) for kind, features in described],
         em,
         draws,
     )

@@ -30,6 +30,7 @@ import numpy as np
 
 from ..posterior.gaussian_approximation import MAX_KHAT
 from ..posterior.relabel import SMALL_MARGIN, SMALL_SHARE
+from ..studies.parameters import Parameter
 
 R_HAT_LIMIT = 1.01  # Vehtari et al. (2021), section 4
 ESS_PER_CHAIN = 100  # same
@@ -109,20 +110,21 @@ def full_name(row: dict[str, Any]) -> str:
     return name if row["component"] is None else f"{name} of component {row['component']}"
 
 
-def chains_apart(draws: np.ndarray, described: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+def chains_apart(draws: np.ndarray, described: Sequence[Parameter]) -> dict[str, Any] | None:
     """Where chains stay, each by itself settled, in places of their own: the quantity where they are furthest apart, or None.
 
     Args:
         draws: (C, S, Q), of quantities that no labelling changes.
-        described: Q dicts that say what they are.
+        described: what the Q quantities are.
 
     Returns:
         name and distance, in Monte Carlo standard errors of the chains' means; or None.
 
     Example:
         >>> draws = np.random.default_rng(0).normal(size=(4, 400, 1))
-        >>> chains_apart(draws, [{"name": "a"}])
-        >>> chains_apart(draws + np.arange(4)[:, None, None], [{"name": "a"}])["name"]
+        >>> quantity = Parameter("a", "mean", None, ())
+        >>> chains_apart(draws, [quantity])
+        >>> chains_apart(draws + np.arange(4)[:, None, None], [quantity])["name"]
         'a'
     """
     from ..posterior.diagnostics import mcse_mean, rhat
@@ -140,7 +142,7 @@ def chains_apart(draws: np.ndarray, described: Sequence[dict[str, Any]]) -> dict
     distance = np.where(width > 0, np.ptp(means, axis=1) / np.where(width > 0, width, 1), 0.0)
     if not settled or not distance.max() > MODE_DISTANCE:
         return None
-    return {"name": described[int(distance.argmax())]["name"], "distance": float(distance.max())}
+    return {"name": described[int(distance.argmax())].name, "distance": float(distance.max())}
 
 
 def _sampling(rows: Sequence[dict[str, Any]], sampler: dict[str, Any]) -> list[tuple[str, str]]:

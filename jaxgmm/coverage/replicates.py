@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..chunking import coverage_batch, coverage_runs
-from ..comparison.summaries import free_entries
 from ..density import sample
 from ..em.batch.fit_many import fit_many, has_spike
 from ..em.initialization import initialize_batch
@@ -28,6 +27,7 @@ from ..posterior.result import Posterior, PosteriorStatus
 from ..priors.families import Prior, default_prior
 from ..studies.intervals import draw_intervals, wald_intervals
 from ..studies.methods import as_method
+from ..studies.parameters import free_entries
 from .design import ESTIMATES, Design
 
 _NOT_TO_BE_USED = (PosteriorStatus.ALL_DIVERGENT, PosteriorStatus.NONFINITE, PosteriorStatus.SINGULAR)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -23,11 +23,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..chunking import COVERAGE_FILE_BATCH
-from ..comparison.summaries import entries, free_entries
 from ..em.result import Status
 from ..posterior.result import PosteriorStatus
 from ..progress import progress_bar
 from ..studies.checkpoint import Checkpoint, check_target, versions
+from ..studies.parameters import free_entries, parameters
 from ..studies.serialization import csv_text, json_text, plain
 from ..validation import check_key
 from .design import ESTIMATES, Design
@@ -154,7 +154,7 @@ def _run_cell(
             block = blocks.get(f"{name} {method} {b}", partial(batch.run, method))
             parts[method].append({field: value[:kept] for field, value in block.items()})
             advance(kept)
-    described = entries(truth, [str(j) for j in range(truth.num_features)])
+    described = [asdict(parameter) for parameter in parameters(truth)]
     rows = []
     for method, some in parts.items():
         found = {field: np.concatenate([part[field] for part in some]) for field in some[0]}

@@ -146,7 +146,7 @@ def from_labels(
     if not is_traced(labels):
         with jax.ensure_compile_time_eval():
             numbers = np.asarray(as_float_array(labels, "labels", check_values=True))
-        if (numbers != numbers.round()).any() or numbers.size and not 0 <= numbers.min() <= numbers.max() < num_components:
+        if (numbers != numbers.round()).any() or (numbers.size and not 0 <= numbers.min() <= numbers.max() < num_components):
             raise ValueError(
                 f"labels go from {numbers.min():g} to {numbers.max():g}; integers from 0 to "
                 f"num_components - 1 = {num_components - 1} were expected."
@@ -264,7 +264,8 @@ def _draw(uniform: jax.Array, weight: jax.Array) -> jax.Array:
 
 def _plus_plus(uniform: jax.Array, scaled: jax.Array, weight: jax.Array) -> jax.Array:
     """Seeds (K, D) from numbers in [0, 1), (K, trials): each the best of a few points drawn by weight times squared distance
-    to the seeds before."""
+    to the seeds before.
+    """
 
     def add(distance: jax.Array, uniform: jax.Array) -> tuple[jax.Array, jax.Array]:
         potential = weight * distance

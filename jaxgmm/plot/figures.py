@@ -15,6 +15,7 @@ from ..comparison.compare import Comparison
 from ..comparison.text_report import row_name
 from ..density import marginal
 from ..mixture import Mixture
+from ..studies.parameters import parse_name
 from .mixtures import densities, ellipses, scatter
 from .posteriors import furthest, posterior_marginal
 from .style import INK, axis_names, color, method_style
@@ -112,8 +113,7 @@ def _shown(rows: list[dict]) -> list[dict]:
     index = {"weights": 0, "means": 1, "covariances": 2}
 
     def place(row: dict) -> tuple:
-        field, numbers = row["name"].rstrip("]").split("[")
-        component, *rest = map(int, numbers.split(","))
+        field, (component, *rest) = parse_name(row["name"])
         return index[field], rest, component
 
     return sorted(furthest(rows, _MOST_PANELS), key=place)

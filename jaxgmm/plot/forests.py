@@ -13,9 +13,9 @@ from matplotlib.transforms import blended_transform_factory
 
 from ..comparison.compare import Comparison
 from ..comparison.contraction import prior_intervals
-from ..comparison.summaries import entries
 from ..comparison.text_report import numbers, row_name
 from ..priors.families import IndependentPrior, Prior
+from ..studies.parameters import parameters
 from .posteriors import furthest
 from .style import INK, method_style, plain
 
@@ -130,7 +130,7 @@ def _priors(comparison: Comparison) -> dict[str, dict[str, float]]:
         return {}
     mixture = posterior.mixture[0, 0]
     ends = prior_intervals(mixture, posterior.prior, 0, comparison.interval)
-    names = [entry["name"] for entry in entries(mixture, [str(i) for i in range(mixture.num_features)])]
+    names = [parameter.name for parameter in parameters(mixture)]
     return {name: {"lower": low, "upper": high} for name, low, high in zip(names, *ends.tolist(), strict=True)}
 
 

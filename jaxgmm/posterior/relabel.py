@@ -217,7 +217,7 @@ def _assign_one(agreement: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, f
         without[j, best[j]] = 10 * _FORBIDDEN
         other = linear_sum_assignment(without, maximize=True)[1]
         total = agreement[rows, other].sum()
-        if _FORBIDDEN < total and score - total < loss:
+        if total > _FORBIDDEN and score - total < loss:
             loss, moved = score - total, share[other != best].sum()
     return best, float(loss / moved) if moved > 0 else np.inf
 

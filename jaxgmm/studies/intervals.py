@@ -25,10 +25,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtri
 
-from ..comparison.summaries import entries, free_entries
 from ..em.standard_errors import standard_errors
 from ..mixture import Mixture
 from ..priors.families import IndependentPrior, Prior
+from .parameters import free_entries, parameters
 
 
 class Intervals(NamedTuple):
@@ -87,7 +87,7 @@ def wald_intervals(
 def from_errors(mixture: Mixture, errors: jax.Array, probabilities: Sequence[float]) -> Intervals:
     """Wald intervals of one mixture from standard errors (P,) of its free entries; NaN among them: none."""
     estimate = free_entries(mixture)
-    kinds = np.array([entry["kind"] for entry in entries(mixture, [str(j) for j in range(mixture.num_features)])])
+    kinds = np.array([parameter.kind for parameter in parameters(mixture)])
     z = ndtri((1 + jnp.asarray(probabilities, estimate.dtype)) / 2)[:, None] * jnp.array([[[-1.0]], [[1.0]]], estimate.dtype)
     plain = estimate + z * errors  # (2, Q, P)
     inside = (estimate > 0) & (estimate < 1)

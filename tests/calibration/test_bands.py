@@ -31,7 +31,7 @@ def test_the_probability_is_exact():
     assert inside_probability(band, shares) == pytest.approx(weights, rel=1e-9)
 
 
-@pytest.mark.parametrize("size, num_draws, alpha", [(64, 31, 0.05), (256, 127, 0.2), (5, 3, 0.3)])
+@pytest.mark.parametrize(("size", "num_draws", "alpha"), [(64, 31, 0.05), (256, 127, 0.2), (5, 3, 0.3)])
 def test_uniform_ranks_leave_with_the_stated_probability(size, num_draws, alpha):
     """By 20000 simulations, within five standard errors: fails with probability 1e-6."""
     band = simultaneous_band(size, num_draws, alpha)
@@ -47,7 +47,9 @@ def test_a_place_holds_at_least_what_all_do():
     lower, upper = simultaneous_band(100, 19, 0.05)
     z = np.arange(21) / 20
     alone = binom.cdf(upper, 100, z) - binom.cdf(lower - 1, 100, z)
-    assert (alone[1:-1] > 0.95).all() and lower[0] == upper[0] == 0 and lower[-1] == upper[-1] == 100
+    assert (alone[1:-1] > 0.95).all()
+    assert lower[0] == upper[0] == 0
+    assert lower[-1] == upper[-1] == 100
     np.testing.assert_array_equal(lower, 100 - upper[::-1])
 
 
@@ -81,7 +83,9 @@ def test_power_at_256_data_sets():
     """Nine tenths of the sd is hardly seen, seven tenths nearly always: alpha 0.01 over 11 quantities."""
     band = simultaneous_band(256, 127, 0.01 / 11)
     power = [1 - inside_probability(band, rank_shares(127, lambda u, s=s: norm.cdf(s * norm.ppf(u)))) for s in (0.9, 0.7, 0.5)]
-    assert power[0] < 0.1 and power[1] > 0.97 and power[2] > 0.999999
+    assert power[0] < 0.1
+    assert power[1] > 0.97
+    assert power[2] > 0.999999
 
 
 def test_chi_square():

@@ -17,8 +17,8 @@ import pytest
 from scipy.stats import norm
 
 import jaxgmm
+from jaxgmm.calibration import calibrate as room
 from jaxgmm.calibration.bands import inside_probability, rank_shares, simultaneous_band
-from jaxgmm.experiment import calibrate as room
 
 SMALL = {"num_components": 2, "covariance_type": "tied", "num_datasets": 32, "num_observations": 20, "batch_size": 12}
 OPTIONS = {"thin": 10, "num_warmup": 50, "progress": False}
@@ -58,10 +58,13 @@ def bad():
 
 def test_a_right_method_passes(good):
     """Fails a right sampler with probability 0.01 at most."""
-    assert good.passed and all(row["inside"] for row in good.rows)
+    assert good.passed
+    assert all(row["inside"] for row in good.rows)
     assert good.ranks.shape == (32, len(good.quantities)) == (32, 11)
-    assert good.ranks.min() >= 0 and good.ranks.max() <= good.num_draws == 127
-    assert "calibrated." in str(good) and "NOT" not in str(good)
+    assert good.ranks.min() >= 0
+    assert good.ranks.max() <= good.num_draws == 127
+    assert "calibrated." in str(good)
+    assert "NOT" not in str(good)
     assert 0.009 < good.thresholds["false_failure_rate"] <= 0.01
 
 
@@ -71,7 +74,8 @@ def test_a_narrow_posterior_fails(bad):
     power = 1 - inside_probability(simultaneous_band(32, 127, 0.01 / 11), shares)
     assert 0.6 < power < 0.75
     assert not bad.passed
-    assert "NOT calibrated" in str(bad) and "too narrow" in str(bad)
+    assert "NOT calibrated" in str(bad)
+    assert "too narrow" in str(bad)
 
 
 def test_one_program_for_all_batches(good):
@@ -110,25 +114,31 @@ def test_coverage_is_that_of_the_ranks(good):
     rows = {(row["method"], row["name"], row["probability"]): row for row in good.coverage}
     assert rows["gibbs", "means[0,0]", 0.5]["coverage"] == np.mean((column >= 32) & (column <= 95))
     em = rows["em", "means[0,0]", 0.9]
-    assert em["undefined"] == 0 and em["coverage"] == em["coverage_with_misses"]
+    assert em["undefined"] == 0
+    assert em["coverage"] == em["coverage_with_misses"]
     assert em["error"] == pytest.approx(np.sqrt(em["coverage"] * (1 - em["coverage"]) / 32))
 
 
 def test_what_is_undefined_counts_as_a_miss():
     found = room._covered(np.array([True, True, False, True]), np.array([True, False, True, True]))
-    assert found["coverage"] == pytest.approx(2 / 3) and found["coverage_with_misses"] == 0.5 and found["undefined"] == 0.25
+    assert found["coverage"] == pytest.approx(2 / 3)
+    assert found["coverage_with_misses"] == 0.5
+    assert found["undefined"] == 0.25
 
 
 def test_for_programs(good, tmp_path):
     found = json.loads(good.to_json(tmp_path / "c.json"))
-    assert found == json.loads((tmp_path / "c.json").read_text()) and found["passed"] is True
+    assert found == json.loads((tmp_path / "c.json").read_text())
+    assert found["passed"] is True
     assert found["design"]["prior"]["mean_precision"] == pytest.approx(0.1)
     rows = list(csv.DictReader(io.StringIO(good.to_csv())))
     assert len(rows) == len(good.rows) + len(good.coverage)
     assert {row["kind"] for row in rows} == {"rank", "coverage"}
     z, difference, lower, upper = good.ecdf("log-likelihood")
     assert z.shape == difference.shape == lower.shape == upper.shape == (129,)
-    assert z[0] == difference[0] == 0 and z[-1] == 1 and abs(difference[-1]) < 1e-12
+    assert z[0] == difference[0] == 0
+    assert z[-1] == 1
+    assert abs(difference[-1]) < 1e-12
     np.testing.assert_array_equal(good.band()[1], lower)
     with pytest.raises(ValueError, match="'log-likelihood'"):
         good.ecdf("weights")
@@ -144,7 +154,8 @@ def test_the_page_fits(good, bad):
 def test_values_that_are_not_finite_have_no_rank_and_do_not_pass(good):
     draws = jnp.array([[0.0, 1.0, jnp.nan], [1.0, 1.0, 0.0], [2.0, 1.0, 1.0]])
     ranks = np.array([room._rank(key, jnp.array([1.5, 1.0, 0.0]), draws) for key in jax.random.split(jax.random.key(0), 40)])
-    assert (ranks[:, 0] == 2).all() and (ranks[:, 2] == -1).all()
+    assert (ranks[:, 0] == 2).all()
+    assert (ranks[:, 2] == -1).all()
     assert set(ranks[:, 1]) == {0, 1, 2, 3}  # ties by lot; misses one with probability 4 (3/4)^40 = 4e-5
     lost = good.ranks.copy()
     lost[3, 0] = -1
@@ -175,7 +186,7 @@ def test_priors_that_are_improper_or_many():
 
 
 @pytest.mark.parametrize(
-    "options, error, match",
+    ("options", "error", "match"),
     [
         ({"num_draws": 2}, ValueError, "num_draws is 2"),
         ({"num_datasets": 0}, ValueError, "num_datasets is 0"),
@@ -227,7 +238,7 @@ def slow_one(method, kind, d, **options):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind, d", [("tied", 1), ("full", 1), ("full", 2), ("tied", 2), ("diag", 2), ("spherical", 2)])
+@pytest.mark.parametrize(("kind", "d"), [("tied", 1), ("full", 1), ("full", 2), ("tied", 2), ("diag", 2), ("spherical", 2)])
 @pytest.mark.parametrize("method", ["gibbs", "nuts"])
 def test_samplers_are_calibrated(method, kind, d):
     """Each fails a right sampler with probability 0.01 at most."""
@@ -243,7 +254,8 @@ def test_seven_tenths_of_the_sd_fails():
 @pytest.mark.slow
 def test_sd_for_variance_fails():
     found = slow_one("nuts", "tied", 1, model=sd_for_variance)
-    assert not found.passed and not found.rows[found.quantities.index("covariances[0,0,0]")]["inside"]
+    assert not found.passed
+    assert not found.rows[found.quantities.index("covariances[0,0,0]")]["inside"]
 
 
 @pytest.mark.slow

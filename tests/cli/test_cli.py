@@ -33,22 +33,26 @@ def refused(capsys, *arguments):
     captured = capsys.readouterr()
     assert captured.out == ""
     (line,) = captured.err.splitlines()
-    assert line.startswith("jaxgmm: ") and "Traceback" not in line
+    assert line.startswith("jaxgmm: ")
+    assert "Traceback" not in line
     return line
 
 
 def test_version_help_and_module(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["--version"])
-    assert stop.value.code == 0 and capsys.readouterr().out == f"jaxgmm {jaxgmm.__version__}\n"
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"jaxgmm {jaxgmm.__version__}\n"
     code = "import sys, jaxgmm.cli; print([m for m in ('matplotlib', 'numpyro', 'scipy.stats') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
     done = subprocess.run([sys.executable, "-m", "jaxgmm", "fit", "nowhere.csv", "-k", "2"], capture_output=True, text=True)
-    assert done.returncode == 2 and done.stdout == "" and len(done.stderr.splitlines()) == 1
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
-    "text, words",
+    ("text", "words"),
     [
         ("", "is empty"),
         ("\n \n", "is empty"),
@@ -69,7 +73,7 @@ def test_files_that_are_refused(capsys, tmp_path, text, words):
 
 
 @pytest.mark.parametrize(
-    "name, value, words",
+    ("name", "value", "words"),
     [
         ("words.npy", np.array(["a", "b"]), "real numbers"),
         ("cube.npy", np.zeros((2, 2, 2)), "(2, 2, 2)"),
@@ -115,7 +119,7 @@ def test_more_that_is_refused(capsys, tmp_path, points):
 
 
 @pytest.mark.parametrize(
-    "name, text, columns, names, x",
+    ("name", "text", "columns", "names", "x"),
     [
         ("a.csv", "u,v\n1,2\n3,4\n", None, ["u", "v"], [[1, 2], [3, 4]]),
         ("a.csv", "\ufeffu, v\r\n1, 2\r\n\r\n", None, ["u", "v"], [[1, 2]]),
@@ -128,7 +132,8 @@ def test_more_that_is_refused(capsys, tmp_path, points):
 def test_text_that_is_read(tmp_path, name, text, columns, names, x):
     (tmp_path / name).write_bytes(text.encode())
     got, got_names = read_table(tmp_path / name, columns=columns)
-    assert got.tolist() == x and got_names == names
+    assert got.tolist() == x
+    assert got_names == names
 
 
 def test_arrays_that_are_read(tmp_path):
@@ -172,11 +177,13 @@ def test_select(capsys, tmp_path, points):
     arguments = ["select", points, "-k", "1,2", "--covariance-types", "tied", "--columns", "0,1", "--restarts", 2]
     assert main([str(a) for a in [*arguments, "--out", tmp_path]]) == 0
     out = capsys.readouterr().out
-    assert "BIC, lower is better" in out and "* best" in out
+    assert "BIC, lower is better" in out
+    assert "* best" in out
     record = json.loads((tmp_path / "points-select.json").read_text())
     assert record["best"] == {"covariance_type": "tied", "num_components": 2}
     first, second = (cell["criterion"] for cell in record["cells"])
-    assert first > second and f"{second:.2f}*" in out
+    assert first > second
+    assert f"{second:.2f}*" in out
     assert (tmp_path / "points-select.png").read_bytes().startswith(b"\x89PNG")
     assert main(["sample", str(tmp_path / "points-select.json"), "-n", "3"]) == 0
     assert capsys.readouterr().out.startswith("height,weight\n")
@@ -224,15 +231,19 @@ def test_calibrate(capsys, tmp_path, made_up_calibration):
     arguments = ["calibrate", "gibbs", "--prior", str(prior), "--out", str(tmp_path), "--resume", str(tmp_path / "kept.npz")]
     assert main([*arguments, "--num-datasets", "40", "--thin", "3"]) == 0
     captured = capsys.readouterr()
-    assert "Calibration of gibbs" in captured.out and captured.err == ""
+    assert "Calibration of gibbs" in captured.out
+    assert captured.err == ""
     ((given, method, options),) = made_up_calibration
-    assert given.mean.tolist() == [1, 2] and given.weight_concentration.tolist() == [4, 4] and method == "gibbs"
-    assert float(given.degrees_of_freedom) == 6 and given.scale.tolist() == [[3, 0], [0, 3]]
-    assert (options["num_datasets"], options["thin"], options["num_draws"]) == (40, 3, 127) and options[
-        "path"
-    ].name == "kept.npz"
+    assert given.mean.tolist() == [1, 2]
+    assert given.weight_concentration.tolist() == [4, 4]
+    assert method == "gibbs"
+    assert float(given.degrees_of_freedom) == 6
+    assert given.scale.tolist() == [[3, 0], [0, 3]]
+    assert (options["num_datasets"], options["thin"], options["num_draws"]) == (40, 3, 127)
+    assert options["path"].name == "kept.npz"
     record = json.loads((tmp_path / "gibbs-calibrate.json").read_text())
-    assert record["calibration"]["passed"] is True and record["options"]["thin"] == 3
+    assert record["calibration"]["passed"] is True
+    assert record["options"]["thin"] == 3
     assert (tmp_path / "gibbs-calibrate.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "gibbs-calibrate.csv").read_text().startswith("kind,")
     assert "would be overwritten" in refused(capsys, *arguments)
@@ -241,7 +252,7 @@ def test_calibrate(capsys, tmp_path, made_up_calibration):
 
 
 @pytest.mark.parametrize(
-    "text, words",
+    ("text", "words"),
     [
         ("mean = [1.0", "is not toml"),
         ("men = 0", "has 'men'"),
@@ -281,15 +292,20 @@ def test_study(capsys, monkeypatch, tmp_path):
     arguments = ["study", str(tmp_path / "small.toml"), "--out", str(tmp_path / "new")]
     assert main(arguments) == 0
     captured = capsys.readouterr()
-    assert "Coverage study" in captured.out and captured.err == ""
+    assert "Coverage study" in captured.out
+    assert captured.err == ""
     ((design, path, progress),) = calls
-    assert design.separations == (1, 4) and path == tmp_path / "new" / "small-study.npz" and not progress
+    assert design.separations == (1, 4)
+    assert path == tmp_path / "new" / "small-study.npz"
+    assert not progress
     record = json.loads((tmp_path / "new" / "small-study.json").read_text())
-    assert len(record["study"]["rows"]) == 4 and record["study"]["design"]["methods"] == ["map"]
+    assert len(record["study"]["rows"]) == 4
+    assert record["study"]["design"]["methods"] == ["map"]
     assert (tmp_path / "new" / "small-study.png").read_bytes().startswith(b"\x89PNG")
     assert len((tmp_path / "new" / "small-study.csv").read_text().splitlines()) == 5
     assert "would be overwritten" in refused(capsys, *arguments)
-    assert main([*arguments, "--force", "--resume", str(tmp_path / "kept.npz")]) == 0 and calls[1][1] == tmp_path / "kept.npz"
+    assert main([*arguments, "--force", "--resume", str(tmp_path / "kept.npz")]) == 0
+    assert calls[1][1] == tmp_path / "kept.npz"
 
 
 def test_study_refuses(capsys, tmp_path):

@@ -112,11 +112,14 @@ def test_numbers_are_those_of_numpy(data):
     assert row["z"] == pytest.approx((em - draws.mean()) / draws.std(ddof=1), rel=1e-12)
     # 0.1 is two sd: the mean is under every 80 % interval, and no other is
     assert row["z"] == pytest.approx(-2, abs=0.2)
-    assert not row["inside"] and rows["means[1,1]"]["inside"]
-    assert row["r_hat"] < 1.01 and row["ess_bulk"] > 1500 and row["mcse"] == pytest.approx(0.05 / np.sqrt(2000), rel=0.2)
+    assert not row["inside"]
+    assert rows["means[1,1]"]["inside"]
+    assert row["r_hat"] < 1.01
+    assert row["ess_bulk"] > 1500
+    assert row["mcse"] == pytest.approx(0.05 / np.sqrt(2000), rel=0.2)
 
 
-@pytest.mark.parametrize("kind, d", [*((kind, 2) for kind in TYPES), ("full", 1), ("spherical", 1)])
+@pytest.mark.parametrize(("kind", "d"), [*((kind, 2) for kind in TYPES), ("full", 1), ("spherical", 1)])
 def test_every_free_entry_has_a_row_that_says_where_it_is(data, kind, d):
     x = data[:, :d]
     fit = fabricate_fit(x, kind)
@@ -145,10 +148,12 @@ def test_a_swapped_chain_is_put_right(data):
     assert [{k: v for k, v in row.items() if v == v} for row in swapped.rows] == [
         {k: v for k, v in row.items() if v == v} for row in straight.rows
     ]
-    assert swapped.samplers["nuts"]["identified"] and swapped.samplers["nuts"]["verdict"]["word"] == "agree"
+    assert swapped.samplers["nuts"]["identified"]
+    assert swapped.samplers["nuts"]["verdict"]["word"] == "agree"
     assert swapped.samplers["nuts"]["switch_rate"] == 0  # a chain in another order throughout does not switch
     assert swapped.samplers["nuts"]["switched_chains"] == 1
-    assert "1 of 4 chains" in str(swapped) and "switching, no failure" in str(swapped)
+    assert "1 of 4 chains" in str(swapped)
+    assert "switching, no failure" in str(swapped)
 
 
 def test_labels_that_are_not_identified_are_said_so():
@@ -156,9 +161,12 @@ def test_labels_that_are_not_identified_are_said_so():
     fit = fabricate_fit(x, means=[[-0.01], [0.01]], status=jaxgmm.Status.MAX_ITER)
     comparison = compare(fit, make_posterior(fit, x, noise=0.2), x)
     sampler = comparison.samplers["nuts"]
-    assert not sampler["identified"] and sampler["verdict"]["word"] == "labels not identified"
+    assert not sampler["identified"]
+    assert sampler["verdict"]["word"] == "labels not identified"
     text = " ".join(str(comparison).split())
-    assert "NOT identified" in text and "overall mean" in text and "component 0 EM" not in text
+    assert "NOT identified" in text
+    assert "overall mean" in text
+    assert "component 0 EM" not in text
     assert "2nd-largest weight" in text
     # the fit's own complaint is passed on
     assert any("max_iter" in note for note in sampler["notes"])
@@ -202,7 +210,8 @@ def test_unmixed_and_few_draws_are_a_verdict(data):
     )
     verdict = compare(fit, unmixed, data).samplers["nuts"]["verdict"]
     assert verdict["word"] == "chains unmixed"
-    assert "R-hat" in verdict["sentences"][0] and "mean feature 0 of component 0" in verdict["sentences"][0]
+    assert "R-hat" in verdict["sentences"][0]
+    assert "mean feature 0 of component 0" in verdict["sentences"][0]
     assert any(sentence.startswith("3 draws are divergent") for sentence in verdict["sentences"])
     two = jax.tree.map(lambda leaf: leaf[:, :2] if leaf.ndim > 1 and leaf.shape[:2] == (CHAINS, DRAWS) else leaf, posterior)
     few = compare(fit, two, data)
@@ -218,7 +227,9 @@ def test_one_component_and_weights(data):
     posterior = make_posterior(fit, data[:60], prior=prior)
     comparison = compare(at_the_mode_of(fit, posterior), posterior, x, sample_weight=weight)
     row = by_name(comparison)["weights[0]"]
-    assert row["sd"] == 0 and row["z"] == 0 and row["inside"]
+    assert row["sd"] == 0
+    assert row["z"] == 0
+    assert row["inside"]
     assert comparison.samplers["nuts"]["notes"] == []
     assert comparison.meta["total_weight"] == 60
     assert comparison.samplers["nuts"]["verdict"]["word"] == "agree"
@@ -261,7 +272,7 @@ def test_numbers_have_the_digits_that_their_sd_makes_worth_reading():
 
 
 @pytest.mark.parametrize(
-    "change, error, words",
+    ("change", "error", "words"),
     [
         ({"fit": "mixture"}, TypeError, "a jaxgmm.Fit was expected"),
         ({"posterior": "mixture"}, TypeError, "a jaxgmm.Posterior was expected"),
@@ -314,34 +325,44 @@ def test_methods_side_by_side(separated):
     """Where clusters are far apart and many points each, all agree; every field is there and means what it says."""
     x, fit, posteriors, comparison = separated
     samplers = comparison.samplers
-    assert list(samplers) == list(posteriors) and [s["method"] for s in samplers.values()] == ["gibbs", "laplace", "bootstrap"]
+    assert list(samplers) == list(posteriors)
+    assert [s["method"] for s in samplers.values()] == ["gibbs", "laplace", "bootstrap"]
     assert [samplers[name]["verdict"]["word"] for name in ("gibbs", "by laplace")] == ["agree", "agree"]
     errors = jaxgmm.standard_errors(fit.mixture, x, posteriors["gibbs"].prior)
     for row in comparison.rows:
         field, index = row["name"].rstrip("]").split("[")
         assert row["em_se"] == pytest.approx(float(getattr(errors, field)[tuple(map(int, index.split(",")))]), rel=1e-3)
-        assert 0.75 < row["sd_ratio"] < 1.33 and row["sd_ratio"] == row["laplace_sd"] / row["sd"]
+        assert 0.75 < row["sd_ratio"] < 1.33
+        assert row["sd_ratio"] == row["laplace_sd"] / row["sd"]
         draws = comparison.draws(row)
         assert row["tail"] == pytest.approx((draws < row["em"]).mean() + (draws == row["em"]).mean() / 2, abs=1e-9)
         assert 0.8 < row["contraction"] <= 1
     assert samplers["gibbs"]["khat"] < samplers["gibbs"]["khat_limit"] < 0.7
     assert samplers["gibbs"]["prior"]["name"] == "Prior" == comparison.meta["em"]["prior"]["name"]
-    assert samplers["bootstrap"]["khat"] is None and "elpd_loo" not in comparison.density["bootstrap"]
-    assert comparison.meta["seed"] == 0 and comparison.meta["versions"]["jax"] == jax.__version__
+    assert samplers["bootstrap"]["khat"] is None
+    assert "elpd_loo" not in comparison.density["bootstrap"]
+    assert comparison.meta["seed"] == 0
+    assert comparison.meta["versions"]["jax"] == jax.__version__
 
 
 def test_joint_density_and_clustering(separated):
     x, fit, posteriors, comparison = separated
     joint, density, clustering = (found["gibbs"] for found in (comparison.joint, comparison.density, comparison.clustering))
-    assert joint["log_joint_rank"] == 0 and 1 < joint["log_joint_gap"] < 4  # 5 parameters: about 2.5
-    assert joint["laplace_kl"] < 0.2 and joint["laplace_w2"] < 0.6 and joint["farther_share"] > 0.9
+    assert joint["log_joint_rank"] == 0
+    assert 1 < joint["log_joint_gap"] < 4
+    assert joint["laplace_kl"] < 0.2
+    assert joint["laplace_w2"] < 0.6
+    assert joint["farther_share"] > 0.9
     assert comparison.joint["by laplace"]["laplace_kl"] < 0.1
     assert density["lpd_em"] == pytest.approx(float(fit.log_likelihood), abs=1e-2)
-    assert density["num_khat_high"] == 0 and 3 < density["p_loo"] < 7
+    assert density["num_khat_high"] == 0
+    assert 3 < density["p_loo"] < 7
     assert density["elpd_folds"] == pytest.approx(density["elpd_loo"], abs=2)
     assert density["elpd_folds_difference"] == pytest.approx(density["elpd_folds"] - density["elpd_folds_em"], abs=1e-6)
-    assert density["total_variation"] < 0.05 and density["total_variation_error"] == 0
-    assert clustering["adjusted_rand"] == 1 and clustering["unsure_share"] == 0
+    assert density["total_variation"] < 0.05
+    assert density["total_variation_error"] == 0
+    assert clustering["adjusted_rand"] == 1
+    assert clustering["unsure_share"] == 0
     predictive = np.asarray(jaxgmm.predictive_log_prob(comparison.posteriors["gibbs"], x), float)
     assert predictive.sum() == pytest.approx(density["elpd_loo"] + density["p_loo"], abs=1e-2)
 
@@ -353,7 +374,9 @@ def test_the_page_holds_every_method(separated):
     for words in ("Verdict by by laplace: agree.", "tail ESS", "learned", "total variation", "adjusted Rand", "mean length"):
         assert words in text
     page_of = comparison._repr_html_()
-    assert page_of.startswith("<pre") and page_of.endswith("</pre>") and "&lt;" not in page_of[5:20]
+    assert page_of.startswith("<pre")
+    assert page_of.endswith("</pre>")
+    assert "&lt;" not in page_of[5:20]
     record = json.loads(comparison.to_json())
     assert set(record) == {"interval", "meta", "samplers", "parameters", "label_free", "joint", "density", "clustering"}
     assert record["density"]["gibbs"]["elpd_loo"] == comparison.density["gibbs"]["elpd_loo"]

@@ -8,7 +8,7 @@ from scipy import linalg, stats
 
 import jaxgmm
 from jaxgmm.comparison import contraction, joint
-from jaxgmm.comparison import summaries as rows
+from jaxgmm.studies import parameters
 
 from helpers import random_data
 
@@ -58,7 +58,8 @@ def test_em_among_the_draws():
     assert found["mahalanobis"] == pytest.approx(distance, rel=1e-9)
     farther = [np.sqrt((one - mean) @ np.linalg.inv(cov) @ (one - mean)) > distance for one in u]
     assert found["farther_share"] == pytest.approx(np.mean(farther), abs=1e-9)
-    assert found["log_joint_rank"] == (density > 1).mean() and found["log_joint_gap"] == pytest.approx(1 - density.mean())
+    assert found["log_joint_rank"] == (density > 1).mean()
+    assert found["log_joint_gap"] == pytest.approx(1 - density.mean())
     assert found["laplace_kl"] == pytest.approx(joint.gaussian_kl(mean, cov, np.zeros(3), np.eye(3)))
     assert found["laplace_w2"] == pytest.approx(np.sqrt(1 + 1 + 0.25), rel=0.05)
     for some in (None, u[:5], np.zeros((100, 3))):  # no approximation, too few draws, draws that are all the same
@@ -73,12 +74,13 @@ def test_coordinates_there_and_back(kind):
     start = jaxgmm.initialize(jax.random.key(0), x, num_components=2, covariance_type=kind)
     mixture = jaxgmm.fit(start, x, prior).mixture
     found = joint.approximate(jax.random.key(0), mixture, x, None, prior)
-    assert found.sound and found.khat < 0.8
+    assert found.sound
+    assert found.khat < 0.8
     u = np.random.default_rng(0).normal(size=(500, len(found.bridge.mode))).astype(np.float32)
     _, draws = joint.chart(found.problem, found.bridge, jax.tree.map(lambda leaf: np.stack([leaf] * 500), mixture), u)
     np.testing.assert_allclose(joint.chart(found.problem, found.bridge, draws, u)[0], u, atol=0.05)
     posterior = jaxgmm.laplace(jax.random.key(1), mixture, x, prior, num_samples=4000)
-    ratio = rows.values(draws).std(0) / rows.values(posterior.mixture).std((0, 1))
+    ratio = parameters.values(draws).std(0) / parameters.values(posterior.mixture).std((0, 1))
     assert (abs(np.log(ratio)) < 0.25).all()  # 500 draws: 6 standard errors and more
     empty = jaxgmm.make_mixture([1.0, 0.0], mixture.means, mixture.covariances, covariance_type=kind)
     assert joint.approximate(jax.random.key(0), empty, x, None, prior) is None
@@ -111,13 +113,14 @@ def test_prior_widths_are_those_of_its_marginals(kind):
         "spherical": np.ones((2, 1)),
     }
     mixture = jaxgmm.make_mixture([0.5, 0.5], np.zeros((2, d)), covariances[kind], covariance_type=kind)
-    names = [entry["name"] for entry in rows.entries(mixture, ["a", "b"])]
+    names = [parameter.name for parameter in parameters.parameters(mixture, ["a", "b"])]
     found = contraction.widths(mixture, prior, 0)
     for name, marginal in marginals(prior, kind, d).items():
         p = next(i for i, full in enumerate(names) if full.startswith(name))
         assert found[p] == pytest.approx(np.ptp(marginal.ppf([0.05, 0.95])), rel=0.1), name
     # a prior knows no labels: what a component has the other one has too
-    assert found[0] == found[1] and found[2] == found[2 + d]
+    assert found[0] == found[1]
+    assert found[2] == found[2 + d]
 
 
 def test_contraction_of_draws_made_up():

@@ -37,7 +37,8 @@ def test_distances_on_a_grid_are_exact():
     p, q = (stats.norm(mean).logpdf(places.points[:, 0]) for mean in (STEP, 0.0))
     found = scores.distances(p, q, places.quadrature)
     for name, value in KNOWN.items():
-        assert found[name] == pytest.approx(value, abs=2e-5) and found[f"{name}_error"] == 0
+        assert found[name] == pytest.approx(value, abs=2e-5)
+        assert found[f"{name}_error"] == 0
     same = scores.distances(p, p, places.quadrature)
     assert max(same[name] for name in KNOWN) < 1e-12
 
@@ -46,13 +47,15 @@ def test_distances_by_simulation_are_within_their_errors():
     """Five standard errors: false failures 2e-6 for the three."""
     em, draws = normal_at([0.0, 0.0]), stack_of(normal_at([STEP, 0.0]), normal_at([STEP, 0.0]))
     places = scores.choose_points(np.random.default_rng(1), em, draws, 4000)
-    assert places.quadrature is None and places.points.shape == (4000, 2)
+    assert places.quadrature is None
+    assert places.points.shape == (4000, 2)
     p, q = (stats.multivariate_normal([mean, 0.0]).logpdf(places.points) for mean in (STEP, 0.0))
     found = scores.distances(p, q, None)
     for name, value in KNOWN.items():
         assert abs(found[name] - value) < 5 * found[f"{name}_error"] < 0.2 * value
     apart = scores.distances(np.array([0.0, -np.inf]), np.array([-np.inf, 0.0]), None)
-    assert apart["total_variation"] == apart["hellinger"] == 1 and apart["kl"] == np.inf
+    assert apart["total_variation"] == apart["hellinger"] == 1
+    assert apart["kl"] == np.inf
 
 
 @pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
@@ -98,7 +101,8 @@ def test_leave_one_out_is_exact_where_that_is_known():
     assert found["elpd_loo"] == pytest.approx(exact.sum(), abs=0.1)
     assert found["elpd_loo_se"] == pytest.approx(np.sqrt(30) * exact.std(), rel=0.02)
     everything = stats.norm(y.mean(), np.sqrt(1 + 1 / 30)).logpdf(y).sum()
-    assert found["p_loo"] == pytest.approx(everything - exact.sum(), abs=0.1) and found["num_khat_high"] == 0
+    assert found["p_loo"] == pytest.approx(everything - exact.sum(), abs=0.1)
+    assert found["num_khat_high"] == 0
     # a row of weight two is two rows, one of which is left out
     twice = scores.leave_one_out(np.concatenate([log_likelihood, log_likelihood[:, :1]], 1), np.ones(31), 31.0)
     weighed = scores.leave_one_out(log_likelihood, np.r_[2.0, np.ones(29)], 31.0)
@@ -115,7 +119,8 @@ def test_folds_are_exact_where_that_is_known():
     folds = scores.assign_folds(np.random.default_rng(0), 30, 4)
     assert sorted(np.bincount(folds)) == [7, 7, 8, 8]
     found, khat = scores.posterior_on_folds(log_likelihood, np.ones(30), folds)
-    assert khat.shape == (4,) and (khat < 0.7).all()
+    assert khat.shape == (4,)
+    assert (khat < 0.7).all()
     for f in range(4):
         np.testing.assert_allclose(found[folds == f], without(y, np.flatnonzero(folds == f)), atol=0.1)
 
@@ -161,7 +166,8 @@ def test_smoothing_by_hand():
         body = np.argsort(ratios[:, q])[:-95]  # 3 sqrt(M) are the tail
         np.testing.assert_allclose(np.diff((weights - ratios)[body, q]), 0, atol=1e-9)
         assert (np.diff(weights[np.argsort(ratios[:, q]), q]) >= -1e-12).all()
-    assert psis(np.zeros(20))[1] == np.inf and psis(np.zeros(200))[1] == 0
+    assert psis(np.zeros(20))[1] == np.inf
+    assert psis(np.zeros(200))[1] == 0
     np.testing.assert_allclose(np.exp(psis(np.array([0.0, -np.inf] * 50))[0]).sum(), 1)
 
 
@@ -189,7 +195,8 @@ def test_memberships_by_loops():
     assert found["entropy_posterior"] == pytest.approx(entropy / weight.sum())
     assert found["unsure_share"] == pytest.approx(unsure / weight.sum())
     unnamed = clustering.compare_memberships(em, draws, weight, False)
-    assert np.isnan(unnamed["entropy_posterior"]) and unnamed["entropy_within"] == found["entropy_within"]
+    assert np.isnan(unnamed["entropy_posterior"])
+    assert unnamed["entropy_within"] == found["entropy_within"]
     assert clustering.compare_memberships(np.ones((3, 1)), np.ones((5, 3, 1)), np.ones(3), False)["unsure_share"] == 0
 
 
@@ -213,7 +220,8 @@ def test_grid_reaches_as_far_as_the_draws():
     em = jaxgmm.make_mixture([0.5, 0.5], [[0.0], [100.0]], [[[1e-4]], [[1.0]]])
     wide = jaxgmm.make_mixture([0.5, 0.5], [[0.0], [100.0]], [[[400.0]], [[1.0]]])
     places = scores.choose_points(np.random.default_rng(0), em, stack_of(wide), 1000)
-    assert len(places.points) == 1000 and places.points.min() <= -150
+    assert len(places.points) == 1000
+    assert places.points.min() <= -150
     for mixture in (em, wide):
         density = np.exp(np.asarray(jaxgmm.log_prob(mixture, jnp.asarray(places.points)), float))
         assert (density * places.quadrature).sum() == pytest.approx(1, abs=5e-3)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxgmm.comparison.verdict import WORDS, chains_apart, judge, khat_limit
+from jaxgmm.studies.parameters import Parameter
 
 
 def row(**changes):
@@ -20,7 +21,7 @@ APART = {"name": "overall sd a", "distance": 12.0}
 
 
 @pytest.mark.parametrize(
-    "rows, health, word, number",
+    ("rows", "health", "word", "number"),
     [
         ([row()], {}, "agree", "0.10 posterior sd"),
         ([row(r_hat=1.0099, ess_bulk=400)], {}, "agree", ""),
@@ -70,30 +71,39 @@ def test_draws_without_chains_are_not_judged_by_them():
 def test_too_few_draws_tell_nothing():
     """R-hat is NaN under four draws a chain."""
     verdict = judge([row(r_hat=float("nan"))], [row(component=None, r_hat=float("nan"))], sampler(), 0.95)
-    assert verdict["word"] == "chains unmixed" and "too few draws" in verdict["sentences"][0]
+    assert verdict["word"] == "chains unmixed"
+    assert "too few draws" in verdict["sentences"][0]
 
 
 def test_divergences_and_switching_are_said_and_no_word():
     verdict = judge([row()], [], sampler(divergences=3, switched_chains=2), 0.95)
     assert verdict["word"] == "agree"
     text = " ".join(verdict["sentences"])
-    assert "3 draws are divergent" in text and "2 of 4 chains" in text and "no failure" in text
+    assert "3 draws are divergent" in text
+    assert "2 of 4 chains" in text
+    assert "no failure" in text
 
 
 def test_limit_of_khat():
     """Vehtari et al. (2024), eq. 11."""
     assert khat_limit(2000) == pytest.approx(1 - 1 / np.log10(2000))
-    assert khat_limit(10**5) == 0.7 and khat_limit(1) < 0.1
+    assert khat_limit(10**5) == 0.7
+    assert khat_limit(1) < 0.1
+
+
+def quantity(name):
+    return Parameter(name, "mean", None, ())
 
 
 def test_chains_apart_are_told_from_chains_that_wander():
     """Of 200 sets of good chains none is apart: a difference of 5 standard errors has probability 1e-6 a pair."""
     rng = np.random.default_rng(0)
     for _ in range(20):
-        assert chains_apart(rng.normal(size=(4, 200, 3)), [{"name": n} for n in "abc"]) is None
+        assert chains_apart(rng.normal(size=(4, 200, 3)), [quantity(name) for name in "abc"]) is None
     settled = rng.normal(size=(4, 400, 2)) + np.array([0, 0, 0, 2.0])[:, None, None] * [0, 1]
-    found = chains_apart(settled, [{"name": "a"}, {"name": "b"}])
-    assert found["name"] == "b" and 15 < found["distance"] < 45
+    found = chains_apart(settled, [quantity("a"), quantity("b")])
+    assert found["name"] == "b"
+    assert 15 < found["distance"] < 45
     wandering = np.cumsum(rng.normal(size=(4, 400, 2)), axis=1)
-    assert chains_apart(wandering, [{"name": "a"}, {"name": "b"}]) is None
-    assert chains_apart(rng.normal(size=(1, 400, 1)), [{"name": "a"}]) is None
+    assert chains_apart(wandering, [quantity("a"), quantity("b")]) is None
+    assert chains_apart(rng.normal(size=(1, 400, 1)), [quantity("a")]) is None

@@ -11,11 +11,11 @@ import pytest
 from scipy.stats import binom, norm
 
 import jaxgmm
-from jaxgmm.comparison.summaries import values
 from jaxgmm.coverage import replicates
+from jaxgmm.coverage import study as module
 from jaxgmm.coverage.summary import rows_of
-from jaxgmm.experiment import study as module
 from jaxgmm.studies.intervals import wald_intervals
+from jaxgmm.studies.parameters import values
 
 B = 128
 EASY = {
@@ -47,7 +47,8 @@ def test_nominal_coverage(easy):
             low, high = binom.ppf(5e-6, B, p - 0.03), binom.ppf(1 - 5e-6, B, p + 0.03)
             assert low <= B * row[name] <= high, (row["method"], row["name"], name, row[name])
             assert row[name] == row[name + "_defined"]  # none undefined
-        assert row["share_undefined"] == row["share_failed"] == 0 and row["num_datasets"] == row["num_estimates"] == B
+        assert row["share_undefined"] == row["share_failed"] == 0
+        assert row["num_datasets"] == row["num_estimates"] == B
 
 
 def expected_errors(design):
@@ -82,12 +83,17 @@ def test_errors_are_those_of_theory(easy):
 def test_table(easy):
     """CSV and JSON hold every row; the page keeps to 100 columns and names its units; seeds and versions are there."""
     table = list(csv.DictReader(io.StringIO(easy.to_csv())))
-    assert len(table) == 12 and float(table[0]["bias"]) == easy.rows[0]["bias"] and table[0]["statuses"] == "CONVERGED 128"
+    assert len(table) == 12
+    assert float(table[0]["bias"]) == easy.rows[0]["bias"]
+    assert table[0]["statuses"] == "CONVERGED 128"
     found = json.loads(easy.to_json())
-    assert found["meta"]["key"] == [0, 0] and set(found["meta"]["versions"]) == {"jax", "numpy", "numpyro"}
+    assert found["meta"]["key"] == [0, 0]
+    assert set(found["meta"]["versions"]) == {"jax", "numpy", "numpyro"}
     assert found["design"]["options"] == {"laplace": {"num_samples": 300}}
     page = str(easy)
-    assert max(map(len, page.splitlines())) <= 100 and "laplace" in page and "data units" in page
+    assert max(map(len, page.splitlines())) <= 100
+    assert "laplace" in page
+    assert "data units" in page
 
 
 def test_resumes_to_the_same_bits(tmp_path, monkeypatch):
@@ -113,7 +119,8 @@ def test_resumes_to_the_same_bits(tmp_path, monkeypatch):
     assert len(calls) == 4 + 8 - 3
     assert without_seconds(resumed) == without_seconds(whole)
     again = jaxgmm.coverage_study(jax.random.key(1), design, path=path)
-    assert len(calls) == 9 and repr(again.to_dict()) == repr(resumed.to_dict())  # seconds too come from the file
+    assert len(calls) == 9
+    assert repr(again.to_dict()) == repr(resumed.to_dict())
     with pytest.raises(ValueError, match="its num_datasets is 12, here it is 13"):
         jaxgmm.coverage_study(jax.random.key(1), jaxgmm.Design(**{**design.to_dict(), "num_datasets": 13}), path=path)
     alone = jaxgmm.coverage_study(jax.random.key(1), jaxgmm.Design(**{**design.to_dict(), "separations": (4.0,)}))
@@ -132,9 +139,14 @@ def test_failures_are_counted():
     )
     study = jaxgmm.coverage_study(jax.random.key(1), design)
     for row in study.rows:
-        assert row["statuses"] == {"MAX_ITER": 6} and row["num_estimates"] == 6 and row["share_failed"] == 1
-        assert row["share_undefined"] == 1 and row["coverage_90"] == 0 and np.isnan(row["coverage_90_defined"])
-    assert study.to_dict()["rows"][0]["width_90"] is None and max(map(len, str(study).splitlines())) <= 100
+        assert row["statuses"] == {"MAX_ITER": 6}
+        assert row["num_estimates"] == 6
+        assert row["share_failed"] == 1
+        assert row["share_undefined"] == 1
+        assert row["coverage_90"] == 0
+        assert np.isnan(row["coverage_90_defined"])
+    assert study.to_dict()["rows"][0]["width_90"] is None
+    assert max(map(len, str(study).splitlines())) <= 100
 
 
 def test_rows_from_arrays():
@@ -148,11 +160,15 @@ def test_rows_from_arrays():
     found = {"estimate": estimate, "lower": ends - 1, "upper": ends + 1, "defined": defined, "failed": np.arange(50) < 10}
     first, second = rows_of([{"name": "a"}, {"name": "b"}], np.array([1.0, 0.0]), found, (0.9,), {"method": "em"})
     error = np.delete(estimate[:, 0] - 1, 3)
-    assert first["num_estimates"] == 49 and first["bias"] == pytest.approx(error.mean())
-    assert first["rmse"] == pytest.approx(np.sqrt((error**2).mean())) and first["share_failed"] == 0.2
+    assert first["num_estimates"] == 49
+    assert first["bias"] == pytest.approx(error.mean())
+    assert first["rmse"] == pytest.approx(np.sqrt((error**2).mean()))
+    assert first["share_failed"] == 0.2
     hits = int((abs(estimate[5:, 1]) <= 1).sum())
-    assert second["coverage_90"] == hits / 50 and second["coverage_90_defined"] == hits / 45
-    assert second["share_undefined"] == 0.1 and second["width_90"] == pytest.approx(2)
+    assert second["coverage_90"] == hits / 50
+    assert second["coverage_90_defined"] == hits / 45
+    assert second["share_undefined"] == 0.1
+    assert second["width_90"] == pytest.approx(2)
 
 
 def test_estimates_take_the_order_of_the_truth():
@@ -230,8 +246,10 @@ def test_toml(tmp_path):
         options={"gibbs": {"num_samples": 20}},
     )
     prior, truth = design.fixed_prior("diag"), design.truth(3, "diag")
-    assert prior.scale.tolist() == [1, 1] and float(prior.mean_precision) == pytest.approx(0.1)
-    assert truth.means[:, 0].tolist() == [-1.5, 1.5] and truth.weights.tolist() == [0.25, 0.75]
+    assert prior.scale.tolist() == [1, 1]
+    assert float(prior.mean_precision) == pytest.approx(0.1)
+    assert truth.means[:, 0].tolist() == [-1.5, 1.5]
+    assert truth.weights.tolist() == [0.25, 0.75]
 
 
 @pytest.mark.parametrize(

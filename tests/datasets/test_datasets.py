@@ -7,7 +7,7 @@ from jaxgmm import datasets
 
 
 @pytest.mark.parametrize(
-    "name, shape, mean, first",
+    ("name", "shape", "mean", "first"),
     [
         ("faithful", (272, 2), [3.487783, 70.897059], [3.6, 79]),
         ("galaxies", (82, 1), [20.83146], [9.172]),
@@ -18,7 +18,9 @@ from jaxgmm import datasets
 def test_load(name, shape, mean, first):
     """(N, D) float64, no gaps, the published means and first row, a name for each column."""
     x = datasets.load(name)
-    assert x.shape == shape and x.dtype == np.float64 and np.isfinite(x).all()
+    assert x.shape == shape
+    assert x.dtype == np.float64
+    assert np.isfinite(x).all()
     np.testing.assert_allclose(x.mean(0), mean, atol=2e-4)
     np.testing.assert_allclose(x[0], first)
     assert len(datasets.columns(name)) == shape[1]

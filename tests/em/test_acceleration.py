@@ -28,7 +28,8 @@ def test_overlapping_clusters_need_a_quarter_of_the_steps(x64):
     start = jaxgmm.from_labels(x, np.digitize(x[:, 1], [60, 75]), num_components=3, covariance_type="tied")
     plain = jaxgmm.fit(start, x, tol=1e-13)
     fast = jaxgmm.fit(start, x, tol=1e-13, accelerate=True)
-    assert plain.converged and fast.converged
+    assert plain.converged
+    assert fast.converged
     assert abs(float(plain.log_likelihood - fast.log_likelihood)) < 1e-8
     assert int(plain.num_iter) >= 4 * int(fast.num_iter)
 

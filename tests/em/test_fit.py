@@ -24,7 +24,7 @@ CASES = [(kind, regularisation) for regularisation in ("penalty", "prior") for k
 ]
 
 
-@pytest.mark.parametrize("kind, regularisation", CASES)
+@pytest.mark.parametrize(("kind", "regularisation"), CASES)
 def test_steps_are_the_oracles(kind, regularisation, x64):
     """tol=0 is exactly max_iter steps; every objective on the way and the last state are those of plain loops."""
     start, x, w = random_mixture(0, kind), random_data(0), random_weight(0)
@@ -49,12 +49,15 @@ def test_history_belongs_to_the_result(x64):
     assert (np.diff(changes[5:]) < 0).all()
     early = fit(start, x, sample_weight=w, tol=(changes[9] + changes[10]) / 2)
     n = int(early.num_iter)
-    assert n == 11 and bool(early.converged)
+    assert n == 11
+    assert bool(early.converged)
     np.testing.assert_array_equal(early.history[: n + 1], whole.history[: n + 1])
-    assert np.isnan(early.history[n + 1 :]).all() and early.history.shape == (STEPS + 1,)
+    assert np.isnan(early.history[n + 1 :]).all()
+    assert early.history.shape == (STEPS + 1,)
     assert float(early.history[n]) == float(early.objective)
     last = fit(start, x, sample_weight=w, tol=(changes[-2] + changes[-1]) / 2)
-    assert int(last.num_iter) == STEPS and Status(int(last.status)) == Status.CONVERGED
+    assert int(last.num_iter) == STEPS
+    assert Status(int(last.status)) == Status.CONVERGED
 
 
 def test_no_steps(x64):
@@ -63,7 +66,9 @@ def test_no_steps(x64):
     with pytest.warns(RuntimeWarning) as caught:
         result = jaxgmm.fit(start, x, max_iter=0)
     assert "max_iter" in str(caught[0].message)
-    assert int(result.num_iter) == 0 and int(result.status) == Status.MAX_ITER and result.history.shape == (1,)
+    assert int(result.num_iter) == 0
+    assert int(result.status) == Status.MAX_ITER
+    assert result.history.shape == (1,)
     assert_mixtures_close(result.mixture, start, 1e-15)
     np.testing.assert_allclose(result.log_likelihood, oracle.log_prob(start, x).sum(), rtol=1e-11)
     assert float(result.history[0]) == float(result.objective)
@@ -73,7 +78,8 @@ def test_exact_fixed_point_stops(x64):
     """tol=0 ends where a step changes nothing at all: two points, one component."""
     x = np.array([[-1.0], [1.0]])
     result = fit(jaxgmm.make_mixture([1.0], [[0.5]], [[3.0]], covariance_type="diag"), x, tol=0.0)
-    assert int(result.num_iter) < STEPS and bool(result.converged)
+    assert int(result.num_iter) < STEPS
+    assert bool(result.converged)
     np.testing.assert_allclose(result.mixture.covariances, [[1.0]], rtol=1e-12)
 
 
@@ -144,7 +150,8 @@ def test_component_statuses(x64):
     assert few.component_status.tolist() == [ComponentStatus.OK, ComponentStatus.FEW_POINTS, ComponentStatus.EMPTY]
     lost = jaxgmm.Mixture(spike.weights, spike.means.at[1].set(1e6), spike.covariances, "diag")
     empty = fit(lost, np.random.default_rng(1).normal(size=(60, 3)), sample_weight=w, tol=1e-8)
-    assert empty.component_status.tolist() == [sound[0], sound[1], sound[1]] and bool(empty.converged)
+    assert empty.component_status.tolist() == [sound[0], sound[1], sound[1]]
+    assert bool(empty.converged)
     np.testing.assert_allclose(empty.mixture.means[1:], lost.means[1:], rtol=1e-12)
     np.testing.assert_allclose(empty.mixture.covariances[1:], lost.covariances[1:])
     assert empty.mixture.weights.tolist() == [1, 0, 0]
@@ -157,7 +164,8 @@ def test_weight_zero_stays_zero_under_a_prior(x64):
     w, prior = random_weight(0), random_prior(0, "full")
     absent = jaxgmm.Mixture(jnp.array([0.5, 0.0, 0.5]), start.means, start.covariances)
     result = fit(absent, x, prior, sample_weight=w, tol=0.0)
-    assert float(result.mixture.weights[1]) == 0 and int(result.component_status[1]) == ComponentStatus.EMPTY
+    assert float(result.mixture.weights[1]) == 0
+    assert int(result.component_status[1]) == ComponentStatus.EMPTY
     keep = np.array([0, 2])
     smaller = jaxgmm.Mixture(absent.weights[keep], absent.means[keep], absent.covariances[keep])
     fewer = jaxgmm.Prior(
@@ -190,7 +198,10 @@ def test_repr_says_how_it_ended(x64):
     """A person who prints a fit sees the status, the likelihood and the troubled components."""
     spike, cloud = one_point_and_a_cloud()
     text = repr(fit(spike, cloud, sample_weight=np.ones(60), tol=1e-8))
-    assert "CONVERGED" in text and "log-likelihood" in text and "component 1: AT_FLOOR" in text and "weight" in text
+    assert "CONVERGED" in text
+    assert "log-likelihood" in text
+    assert "component 1: AT_FLOOR" in text
+    assert "weight" in text
 
 
 def test_eager_warnings():
@@ -211,7 +222,8 @@ def test_eager_warnings():
             warnings.simplefilter("always")
             jaxgmm.fit(begin, data, **({"max_iter": 200, "tol": 1e-4} | options))
         assert words in " ".join(str(w.message) for w in caught)
-        assert {w.filename for w in caught} == {__file__} and {w.category for w in caught} == {RuntimeWarning}
+        assert {w.filename for w in caught} == {__file__}
+        assert {w.category for w in caught} == {RuntimeWarning}
 
 
 def refusals():
@@ -324,7 +336,8 @@ def test_a_fall_beyond_rounding_is_decreased(x64):
         return int(loop._judge(state, proposal, value, jnp.array(True), fixed))
 
     assert judge(-99.0) == loop._RUNNING
-    assert judge(-100.0 + 1e-7) == Status.CONVERGED and judge(-100.0 - 1e-12) == Status.CONVERGED
+    assert judge(-100.0 + 1e-7) == Status.CONVERGED
+    assert judge(-100.0 - 1e-12) == Status.CONVERGED
     assert judge(-101.0) == Status.DECREASED
     assert judge(-101.0, reg_covar=0.0) == loop._RUNNING
     for hidden in (1e-14, -1e-14):

@@ -58,7 +58,7 @@ def cases():
             yield pytest.param(kind, mode, marks=[] if (kind, mode) in default else pytest.mark.slow)
 
 
-@pytest.mark.parametrize("kind, mode", list(cases()))
+@pytest.mark.parametrize(("kind", "mode"), list(cases()))
 def test_forward_reverse_and_finite_differences_agree(kind, mode):
     """Relative 1e-5 along a random direction of all inputs at once."""
     x, weight = problem()
@@ -123,6 +123,7 @@ def test_start_absent_components_and_breakdowns():
     slopes = jax.grad(lambda x: jaxgmm.fit(start, x).mixture.means[2].sum())(x)
     assert not bool(slopes.any())
     slopes = jax.grad(lambda x: summary(jaxgmm.fit(start, x)))(x)
-    assert bool(jnp.isfinite(slopes).all()) and bool(slopes.any())
+    assert bool(jnp.isfinite(slopes).all())
+    assert bool(slopes.any())
     broken = jax.grad(lambda x: jaxgmm.fit(start, x).mixture.means.sum())(x.at[0, 0].set(jnp.nan))
     assert bool(jnp.isnan(broken).any())

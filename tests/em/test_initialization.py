@@ -133,7 +133,8 @@ def test_lloyd_lowers_the_sum_of_squares():
         return jnp.stack([inertia(starts._lloyd(x.T, weight, seeds, steps)) for steps in (0, 1, 3, 100)])
 
     paths = np.asarray(jax.jit(jax.vmap(path))(jax.random.uniform(jax.random.key(0), (5, 3, 3))))
-    assert (np.diff(paths, axis=1) <= 1e-5 * paths[:, :1]).all() and (paths[:, -1] < paths[:, 0]).any()
+    assert (np.diff(paths, axis=1) <= 1e-5 * paths[:, :1]).all()
+    assert (paths[:, -1] < paths[:, 0]).any()
 
 
 def test_no_spike_where_there_is_a_choice():
@@ -143,7 +144,8 @@ def test_no_spike_where_there_is_a_choice():
     spike, sound = [[0.0, 0], [3, 0], [80, 80]], [[0.0, -1], [0, 1], [3, 0]]
     for kind in COVARIANCE_TYPES:
         merits = [float(starts._merit(jnp.asarray(x.T), jnp.ones(60), jnp.array(c), len(c), kind)) for c in (spike, sound)]
-        assert np.isfinite(merits[1]) and (merits[0] > merits[1] if kind == "tied" else merits[0] == -np.inf)
+        assert np.isfinite(merits[1])
+        assert merits[0] > merits[1] if kind == "tied" else merits[0] == -np.inf
 
 
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)

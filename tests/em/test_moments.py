@@ -129,7 +129,8 @@ def test_empty_components_stay_where_they_are(kind, x64):
             np.testing.assert_array_equal(step.covariances[1], start.covariances[1])
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(step))
     step = m_step(absent, e_step(absent, x), random_prior(5, kind))
-    assert float(step.weights[1]) == 0 and abs(float(step.weights.sum()) - 1) < 1e-12
+    assert float(step.weights[1]) == 0
+    assert abs(float(step.weights.sum()) - 1) < 1e-12
     # with a prior, what is empty takes its mode
     prior = random_prior(5, kind)
     step = m_step(far, e_step(far, x), prior)
@@ -143,7 +144,8 @@ def test_far_points_are_never_nan(kind):
     mixture = random_mixture(6, kind)
     x = np.array([[1e15, 1e15, -1e15], [3e6, 0, 0], [0, 0, 0]] * 20, np.float32)
     moments = e_step(mixture, x)
-    assert np.isfinite(moments.count).all() and abs(float(moments.count.sum()) - 60) < 1e-3
+    assert np.isfinite(moments.count).all()
+    assert abs(float(moments.count.sum()) - 60) < 1e-3
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(m_step(mixture, moments)))
 
 
@@ -184,4 +186,5 @@ def test_rows_whose_squares_overflow_count_nowhere(kind):
         assert np.isneginf(found.log_likelihood)
         for name in ("count", "first", "second"):
             np.testing.assert_allclose(getattr(found, name), getattr(without, name), rtol=1e-4, atol=1e-4, err_msg=name)
-    assert np.isfinite(lanes.log_likelihood[1]) and np.isnan(lanes.log_likelihood[2])
+    assert np.isfinite(lanes.log_likelihood[1])
+    assert np.isnan(lanes.log_likelihood[2])

@@ -64,7 +64,8 @@ def test_weights_are_repetition_and_absence_is_dropped(kind, x64):
     )
     errors = jaxgmm.standard_errors(ghost, np.repeat(x, weight, axis=0), kind=kind)
     np.testing.assert_allclose(errors.means[:2], repeated.means, rtol=1e-8)
-    assert np.isnan(errors.means[2]).all() and np.isnan(errors.weights[2])
+    assert np.isnan(errors.means[2]).all()
+    assert np.isnan(errors.weights[2])
 
 
 def test_prior_narrows(x64):
@@ -85,7 +86,8 @@ def test_singular_information_is_a_status():
     both = jax.tree.map(lambda *leaves: jnp.stack(leaves), sound, same)
     errors = jax.vmap(lambda m: jaxgmm.standard_errors(m, x))(both)
     assert errors.status.tolist() == [InformationStatus.OK, InformationStatus.SINGULAR]
-    assert bool(jnp.isfinite(errors.means[0]).all()) and bool(jnp.isnan(errors.means[1]).all())
+    assert bool(jnp.isfinite(errors.means[0]).all())
+    assert bool(jnp.isnan(errors.means[1]).all())
 
 
 def test_refusals():

@@ -73,7 +73,9 @@ def assert_identical(a, b):
     left, right = jax.tree.flatten(a), jax.tree.flatten(b)
     assert left[1] == right[1]  # types, names and static fields
     for x, y in zip(left[0], right[0], strict=True):
-        assert isinstance(y, jax.Array) and x.dtype == y.dtype and x.shape == y.shape
+        assert isinstance(y, jax.Array)
+        assert x.dtype == y.dtype
+        assert x.shape == y.shape
         assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
 
 
@@ -84,11 +86,15 @@ def test_round_trip_is_bitwise(tmp_path, name):
 
 def test_statuses_come_back_as_codes(tmp_path):
     one = load(save(tmp_path / "fit", THINGS["fit"]))
-    assert jaxgmm.Status(int(one.status)) is jaxgmm.Status.SINGULAR and one.status.dtype == jnp.int32
+    assert jaxgmm.Status(int(one.status)) is jaxgmm.Status.SINGULAR
+    assert one.status.dtype == jnp.int32
     assert [jaxgmm.ComponentStatus(int(s)).name for s in one.component_status] == ["AT_FLOOR"] * 3
-    assert "SINGULAR" in repr(one) and not bool(one.converged)
+    assert "SINGULAR" in repr(one)
+    assert not bool(one.converged)
     drawn = load(save(tmp_path / "posterior", THINGS["posterior"]))
-    assert drawn.method == "gibbs" and "DIVERGENCES" in repr(drawn) and drawn.stats["diverging"].dtype == bool
+    assert drawn.method == "gibbs"
+    assert "DIVERGENCES" in repr(drawn)
+    assert drawn.stats["diverging"].dtype == bool
 
 
 def test_what_is_loaded_works(tmp_path):
@@ -108,14 +114,17 @@ def test_arrays_are_there_for_others(tmp_path):
 def test_python_and_numpy_numbers_become_arrays(tmp_path):
     loose = jaxgmm.Prior(np.ones(2, np.float32), [0.0, 1.0], 0.01, 4, np.float32(2.0))
     again = load(save(tmp_path / "loose", loose))
-    assert again.mean_precision.dtype == jnp.result_type(float) and again.mean_precision.shape == ()
-    assert float(again.scale) == 2 and [float(m) for m in again.mean] == [0.0, 1.0]
+    assert again.mean_precision.dtype == jnp.result_type(float)
+    assert again.mean_precision.shape == ()
+    assert float(again.scale) == 2
+    assert [float(m) for m in again.mean] == [0.0, 1.0]
 
 
-@pytest.mark.parametrize("given, written", [("a", "a.npz"), ("a.npz", "a.npz"), ("a.dat", "a.dat.npz")])
+@pytest.mark.parametrize(("given", "written"), [("a", "a.npz"), ("a.npz", "a.npz"), ("a.dat", "a.dat.npz")])
 def test_suffix_is_added_as_numpy_does(tmp_path, given, written):
     path = save(str(tmp_path / given), THINGS["full"])
-    assert path == tmp_path / written and os.listdir(tmp_path) == [written]
+    assert path == tmp_path / written
+    assert os.listdir(tmp_path) == [written]
     assert_identical(THINGS["full"], load(str(tmp_path / given)))
     path.rename(tmp_path / "renamed.bin")
     assert_identical(THINGS["full"], load(tmp_path / "renamed.bin"))
@@ -125,7 +134,8 @@ def test_overwrites_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
     path = save(tmp_path / "a", THINGS["full"])
     (tmp_path / "link.npz").symlink_to(path)
     save(tmp_path / "link", THINGS["fit"])
-    assert (tmp_path / "link.npz").is_symlink() and isinstance(load(path), jaxgmm.Fit)
+    assert (tmp_path / "link.npz").is_symlink()
+    assert isinstance(load(path), jaxgmm.Fit)
 
     def full_disk(file, **_):
         file.write(b"PK half a file")
@@ -173,18 +183,20 @@ def test_64_bits_where_there_are_32(tmp_path, x64):
         with pytest.warns(RuntimeWarning, match="rounded to float32") as told:
             rounded = load(paths["double"])
         assert told[0].filename == __file__
-        assert rounded.means.dtype == np.float32 and float(rounded.means[0, 0]) == np.float32(1 / 3)
+        assert rounded.means.dtype == np.float32
+        assert float(rounded.means[0, 0]) == np.float32(1 / 3)
         load(paths["single"])  # no warning
         with pytest.warns(RuntimeWarning, match="rounded to float32"):
             again = load(paths["counts"])
-        assert again.status.dtype == np.int32 and again.stats["num_steps"].tolist() == [2**20]
+        assert again.status.dtype == np.int32
+        assert again.stats["num_steps"].tolist() == [2**20]
         for name, words in [("large", "float64 numbers that float32 cannot hold"), ("huge", "int64 numbers that int32 cannot")]:
             with pytest.raises(ValueError, match=words):
                 load(paths[name])
 
 
 @pytest.mark.parametrize(
-    "thing, error, words",
+    ("thing", "error", "words"),
     [
         (3, TypeError, "one of Mixture, Fit, Posterior"),
         (jaxgmm.Moments(*numbers(0, 4)), TypeError, "thing is Moments"),

@@ -51,7 +51,8 @@ def test_scatter_colours_by_responsibility(ax):
     r = np.array([[1.0, 0.0], [0.0, 1.0], [0.4, 0.6]])
     assert plot.scatter(ax, x, responsibilities=r, feature_names=["a", "b"]) is ax
     first, second = points_of(ax, PathCollection)
-    assert first.get_offsets().tolist() == [[0, 0]] and second.get_offsets().tolist() == [[1, 1], [2, 2]]
+    assert first.get_offsets().tolist() == [[0, 0]]
+    assert second.get_offsets().tolist() == [[1, 1], [2, 2]]
     assert first.get_facecolors()[0, :3] == pytest.approx(to_rgb(plot.color(0)))
     mixed = 0.4 * np.array(to_rgb(plot.color(0))) + 0.6 * np.array(to_rgb(plot.color(1)))
     assert second.get_facecolors()[1, :3] == pytest.approx(mixed)
@@ -82,7 +83,8 @@ def test_ellipses_hold_the_mass_they_say(ax, plane, kind):
 def test_ellipses_of_draws_have_no_marks(ax, plane):
     plot.ellipses(ax, stack(plane, (2, 5)))
     assert [len(c.get_segments()) for c in points_of(ax, LineCollection)] == [10, 10]
-    assert not ax.texts and not ax.lines
+    assert not ax.texts
+    assert not ax.lines
 
 
 def test_densities_are_the_density(ax):
@@ -113,30 +115,40 @@ def test_marginal_shows_em_outside_the_draws_too(ax):
     draws = np.random.default_rng(0).normal(size=(4, 100))
     plot.posterior_marginal(ax, draws, 9.0, (-2.0, 2.0), title="weight")
     interval, em = ax.lines
-    assert list(interval.get_xdata()) == [-2, 2] and list(em.get_xdata()) == [9, 9]
+    assert list(interval.get_xdata()) == [-2, 2]
+    assert list(em.get_xdata()) == [9, 9]
     low, high = ax.get_xlim()
-    assert low < -2 and high > 9
+    assert low < -2
+    assert high > 9
     plot.posterior_marginal(Figure().subplots(), np.ones((4, 10)), 1.0)  # a constant is drawn too
 
 
 def fabricate_comparison(mixture):
     """What comparison_figure needs of a Comparison."""
-    from jaxgmm.comparison.summaries import entries, values
     from jaxgmm.posterior.result import Posterior
+    from jaxgmm.studies.parameters import parameters, values
 
     draws = stack(mixture, (2, 50))
     posterior = Posterior(draws, jnp.zeros((2, 50)), None, jnp.array(0), {})
     names = [f"feature {i}" for i in range(mixture.num_features)]
     rows = []
-    for entry, em in zip(entries(mixture, names), values(mixture), strict=True):
+    for entry, em in zip(parameters(mixture, names), values(mixture), strict=True):
         rows.append(
-            {"method": "nuts", **entry, "em": float(em), "lower": em - 1, "upper": em + 1, "z": float(len(rows)), "sd": 1.0}
+            {
+                "method": "nuts",
+                **dataclasses.asdict(entry),
+                "em": float(em),
+                "lower": em - 1,
+                "upper": em + 1,
+                "z": float(len(rows)),
+                "sd": 1.0,
+            }
         )
     return Comparison(0.95, {}, rows, [], {}, {"nuts": posterior})
 
 
 @pytest.mark.parametrize(
-    "d, k, data_panels, marginals", [(1, 2, 1, 6), (2, 2, 1, 12), (2, 1, 1, 6), (3, 2, 2, 20), (4, 3, 3, 24)]
+    ("d", "k", "data_panels", "marginals"), [(1, 2, 1, 6), (2, 2, 1, 12), (2, 1, 1, 6), (3, 2, 2, 20), (4, 3, 3, 24)]
 )
 def test_comparison_figure_has_a_panel_for_each_thing(d, k, data_panels, marginals):
     mixture = jaxgmm.make_mixture(np.full(k, 1 / k), np.arange(k * d).reshape(k, d) / 1.0, np.stack([np.eye(d)] * k))
@@ -220,12 +232,17 @@ def test_forest_shows_each_method_in_sds(ax, plane):
     comparison = fabricate_several(plane, shifts={"nuts": 0.0, "gibbs": 0.5, "laplace": 40.0})
     plot.forest(ax, comparison)
     names = [label.get_text() for label in ax.get_yticklabels()]
-    assert len(names) == 12 and names[0] == "weight" and "mean feature 1" in names
+    assert len(names) == 12
+    assert names[0] == "weight"
+    assert "mean feature 1" in names
     headings = [text.get_text() for text in ax.texts]
-    assert "component 0" in headings and "component 1" in headings and "EM" in headings
+    assert "component 0" in headings
+    assert "component 1" in headings
+    assert "EM" in headings
     nuts, gibbs = widths(ax, plot.COLORS[0]), widths(ax, plot.COLORS[1])
     assert len(nuts) == len(gibbs) == 12
-    assert np.allclose(nuts, [-1, 1]) and np.allclose(gibbs, [-0.5, 1.5])
+    assert np.allclose(nuts, [-1, 1])
+    assert np.allclose(gibbs, [-0.5, 1.5])
     assert ax.get_xlim() == (-8, 8)
     arrows = [line for line in ax.lines if line.get_marker() == ">" and line.get_color() == plot.COLORS[2]]
     assert len(arrows) == 12  # what lies beyond the axis
@@ -245,7 +262,8 @@ def test_forest_shows_the_prior_of_each_parameter(ax, plane):
     plot.forest(ax, dataclasses.replace(comparison, posteriors={"nuts": posterior, "laplace": posterior}))
     lines = widths(ax, "0.55")
     weight, mean = lines[0], lines[1]  # of component 0: weight 0.3 and mean 0, sd 1 each
-    assert len(lines) == 12 and weight == pytest.approx([0.025 - 0.3, 0.975 - 0.3], abs=0.02)  # uniform; 4000 draws a component
+    assert len(lines) == 12
+    assert weight == pytest.approx([0.025 - 0.3, 0.975 - 0.3], abs=0.02)
     assert mean == pytest.approx([-0.02, 0.02], abs=5e-3)  # sd of about 1 / sqrt(1e4)
     assert ax.get_legend().get_texts()[-1].get_text() == "prior, 95 %"
 
@@ -263,12 +281,14 @@ def test_pairs_are_draws_laplace_and_em(plane):
     assert plot.pairs(figure, comparison, rows=rows) is figure
     grid = np.array(figure.axes).reshape(3, 3)
     dots, ellipse, em = grid[2, 0].lines
-    assert set(dots.get_xdata()) <= set(comparison.draws(rows[0]).ravel()) and len(dots.get_xdata()) == 100
+    assert set(dots.get_xdata()) <= set(comparison.draws(rows[0]).ravel())
+    assert len(dots.get_xdata()) == 100
     draws = np.stack([comparison.draws(rows[i]).ravel() for i in (0, 2)])  # of the x and the y axis
     centred = np.stack(ellipse.get_data()) - draws.mean(1, keepdims=True)
     assert (centred * np.linalg.solve(np.cov(draws), centred)).sum(0) == pytest.approx(-2 * np.log(0.1))
     assert em.get_xydata().tolist() == [[rows[0]["em"], rows[2]["em"]]]
-    assert "correlation" in grid[0, 2].texts[0].get_text() and not grid[0, 2].axison
+    assert "correlation" in grid[0, 2].texts[0].get_text()
+    assert not grid[0, 2].axison
     assert grid[2, 0].get_xlabel() == "mean feature 0\nof component 0"
     with pytest.raises(ValueError, match=r"\(3, 3\)"):
         plot.pairs(Figure().subplots(2, 2), comparison, rows=rows)
@@ -302,18 +322,24 @@ def test_selection_has_a_line_a_type_and_marks_the_best(ax):
             cells[kind, k] = Cell(kind, k, value, 0.0, jaxgmm.Status.CONVERGED, value == 1.0, None)
     plot.selection(ax, Selection("bic", cells, cells["full", 2]))
     full, diag, spikes, best = ax.lines
-    assert full.get_xydata().tolist() == [[1, 10], [2, 5], [3, 1]] and full.get_label() == "full"
-    assert diag.get_xydata().tolist() == [[1, 9], [2, 7]] and full.get_linestyle() != diag.get_linestyle()
-    assert spikes.get_xydata().tolist() == [[3, 1]] and best.get_xydata().tolist() == [[2, 5]]
-    assert "BIC" in ax.get_ylabel() and "best: full, K = 2" in best.get_label()
+    assert full.get_xydata().tolist() == [[1, 10], [2, 5], [3, 1]]
+    assert full.get_label() == "full"
+    assert diag.get_xydata().tolist() == [[1, 9], [2, 7]]
+    assert full.get_linestyle() != diag.get_linestyle()
+    assert spikes.get_xydata().tolist() == [[3, 1]]
+    assert best.get_xydata().tolist() == [[2, 5]]
+    assert "BIC" in ax.get_ylabel()
+    assert "best: full, K = 2" in best.get_label()
 
 
 def test_coverage_has_a_point_for_each_cell_and_method(ax):
     design = Design(separations=(1.0, 3.0), num_observations=(50, 200), methods=("map", "laplace"), num_datasets=20)
     plot.coverage(ax, study_of(design), kind="mean")
     lines = [container.lines[0].get_xydata() for container in ax.containers]
-    assert lines[0][:, 1] == pytest.approx(100) and lines[1][:, 1] == pytest.approx([11, 31, 11, 31])
-    assert (np.diff(lines[1][:, 0]) > 0).all() and (lines[1][:, 0] > lines[0][:, 0]).all()
+    assert lines[0][:, 1] == pytest.approx(100)
+    assert lines[1][:, 1] == pytest.approx([11, 31, 11, 31])
+    assert (np.diff(lines[1][:, 0]) > 0).all()
+    assert (lines[1][:, 0] > lines[0][:, 0]).all()
     bars = [container.lines[2][0].get_segments()[0] for container in ax.containers]
     assert np.ptp(bars[0][:, 1]) == pytest.approx(20)  # two standard errors of 5 % either side
     assert [text.get_text() for text in ax.texts] == ["N = 50", "N = 200"]

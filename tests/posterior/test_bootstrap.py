@@ -29,8 +29,10 @@ def test_spread_is_the_standard_error(acidity, kind):
         spread = np.asarray(getattr(draws.mixture, name)).std((0, 1))
         np.testing.assert_allclose(spread, getattr(errors, name), rtol=0.3, err_msg=name)
         assert (abs(np.asarray(getattr(draws.mixture, name)).mean((0, 1)) - getattr(fit.mixture, name)) < 0.6 * spread).all()
-    assert draws.log_density.shape == (2, 75) and float(draws.log_density.max()) <= float(fit.log_likelihood) + 1e-3
-    assert bool(draws.stats["labels_identified"]) and draws.method == "bootstrap"
+    assert draws.log_density.shape == (2, 75)
+    assert float(draws.log_density.max()) <= float(fit.log_likelihood) + 1e-3
+    assert bool(draws.stats["labels_identified"])
+    assert draws.method == "bootstrap"
 
 
 @pytest.mark.slow
@@ -50,7 +52,9 @@ def test_weights_of_replicates():
     weight = jnp.array([1.0, 0.0, 3.0, 2.0, 4.0])
     keys = jax.random.split(jax.random.key(0), 4000)
     counts, smooth = (np.asarray(draw(keys, weight, 10)) for draw in (module._counts, module._dirichlet))
-    assert (counts == counts.round()).all() and (counts.sum(1) == 10).all() and (counts[:, 1] == 0).all()
+    assert (counts == counts.round()).all()
+    assert (counts.sum(1) == 10).all()
+    assert (counts[:, 1] == 0).all()
     np.testing.assert_allclose(smooth.sum(1), 10, rtol=1e-5)
     share = np.asarray(weight) / 10
     variances = {"counts": 10 * share * (1 - share), "smooth": 100 * share * (1 - share) / 11}

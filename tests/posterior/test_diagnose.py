@@ -25,7 +25,8 @@ def test_figures_are_those_of_diagnostics():
     """Seven for each quantity; what a method does not have is None."""
     plain = posterior()
     found = jaxgmm.diagnose(plain)
-    assert found["status"] == "DIVERGENCES" and (found["num_chains"], found["num_samples"]) == (4, 50)
+    assert found["status"] == "DIVERGENCES"
+    assert (found["num_chains"], found["num_samples"]) == (4, 50)
     assert all(found[name] is None for name in ("divergences", "tree_depth", "e_bfmi", "labels_identified", "parameters"))
     for name, draws in ({"log_density": plain.log_density} | invariants(plain.mixture)).items():
         quantity = found["label_invariant"][name]

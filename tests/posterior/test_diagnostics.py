@@ -84,7 +84,8 @@ def test_quantities_are_worked_through_at_once():
     for function in (rhat, ess_bulk, ess_tail, mcse_mean):
         with np.errstate(invalid="ignore"):
             together = function(draws)
-        assert np.isnan(together[1, 1]) and np.isnan(together[0, 1])
+        assert np.isnan(together[1, 1])
+        assert np.isnan(together[0, 1])
         np.testing.assert_allclose(together[1, 0], function(draws[..., 1, 0]))
 
 

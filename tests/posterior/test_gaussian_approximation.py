@@ -51,7 +51,7 @@ def lean_and_numpyros(kind, d):
 
 
 @pytest.mark.parametrize("room", ["features", "whitened"])
-@pytest.mark.parametrize("kind, d", [(kind, 2) for kind in COVARIANCE_TYPES] + [("full", 5)])
+@pytest.mark.parametrize(("kind", "d"), [(kind, 2) for kind in COVARIANCE_TYPES] + [("full", 5)])
 def test_lean_likelihood_is_numpyros(kind, d, room, monkeypatch, x64):
     """Value and gradient in every site, by features made once and without room for them; at D=5 factorisations are not
     written out."""
@@ -80,7 +80,7 @@ def test_chunks_change_nothing(monkeypatch, x64):
         np.testing.assert_allclose(left, right, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("half_normal", (None, False, True))
+@pytest.mark.parametrize("half_normal", [None, False, True])
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_coordinates_keep_the_density(kind, half_normal, x64):
     """Standardised there and back; log densities differ by log_volume, under every family of priors."""
@@ -126,13 +126,14 @@ def test_mode_is_the_unconstrained_one(x64):
     at_start = -space.potential(space.flatten(standard)) - jacobian + likelihood.reference_total(problem, standard)
     expected = jaxgmm.log_prob(standard, problem.y).sum() + jaxgmm.log_prior(standard, problem.prior)
     np.testing.assert_allclose(at_start, expected, rtol=1e-10)
-    assert bool(built.sound) and float(built.khat) < 0.7
+    assert bool(built.sound)
+    assert float(built.khat) < 0.7
     np.testing.assert_allclose(built.counts.sum(), 272)
     assert abs(coordinates.from_standard(space.unflatten(built.mode)[0], problem).means - start.means).max() > 1e-4
 
 
-@pytest.mark.parametrize("half_normal", (None, False, True))
-@pytest.mark.parametrize("kind, d", [("full", 5), ("tied", 2), ("diag", 2), ("spherical", 2), ("full", 1)])
+@pytest.mark.parametrize("half_normal", [None, False, True])
+@pytest.mark.parametrize(("kind", "d"), [("full", 5), ("tied", 2), ("diag", 2), ("spherical", 2), ("full", 1)])
 def test_potential_is_numpyros(kind, d, half_normal, x64):
     """The whole potential in unconstrained space, with every family of priors: value and gradient, up to the reference."""
     prior = random_prior(4, kind, 2, d) if half_normal is None else independent_prior(kind, 2, d, half_normal)
@@ -157,6 +158,7 @@ def test_constant_column_takes_the_priors_size():
     x = np.c_[np.random.default_rng(0).normal(size=30), np.full(30, 7.0)].astype(np.float32)
     prior = jaxgmm.default_prior(x, num_components=1, covariance_type="diag")
     problem = coordinates.standardise(jnp.asarray(x), None, prior, "diag")
-    assert np.isfinite(problem.y).all() and (np.asarray(problem.scale) > 0).all()
+    assert np.isfinite(problem.y).all()
+    assert (np.asarray(problem.scale) > 0).all()
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(problem.prior))
     assert dataclasses.is_dataclass(problem.prior)

@@ -93,7 +93,7 @@ EVERY = [
 ]
 
 
-@pytest.mark.parametrize("kind, independent", EVERY)
+@pytest.mark.parametrize(("kind", "independent"), EVERY)
 def test_parameters_given_labels(kind, independent):
     """Means of weights, means and covariances, variances of means: closed forms, one group of no rows among them. (Whole runs
     against enumeration try a Prior.)"""
@@ -248,7 +248,8 @@ def test_exact_posterior_of_labels(many):
         n = len(rows)
         law = np.array([probability[(labellings == 0).sum(1) == j].sum() for j in range(n + 1)])
         hits = (counts[..., None] == np.arange(n + 1)).astype(float)
-        assert counts.max() <= n and (counts == np.floor(counts)).all()
+        assert counts.max() <= n
+        assert (counts == np.floor(counts)).all()
         z = (hits.mean((0, 1)) - law) / np.sqrt(law * (1 - law) / ess_mean(hits))
         assert abs(z).max() < 5, (lane, z)
         weights = np.asarray(clean.mixture.weights[lane, ..., 0], float)
@@ -372,13 +373,16 @@ def test_float64_far_from_the_origin(x64, monkeypatch):
     x = x * scale + shift
     options = dict(num_samples=60, num_chains=2, num_warmup=20)
     posterior = jaxgmm.gibbs(jax.random.key(0), start, x, prior, **options)
-    assert posterior.log_density.dtype == jnp.float64 and posterior.mixture.batch_shape == (2, 60)
+    assert posterior.log_density.dtype == jnp.float64
+    assert posterior.mixture.batch_shape == (2, 60)
     check_log_density(posterior, x, prior, rtol=1e-9)
-    assert int(posterior.status) == PosteriorStatus.OK and posterior.method == "gibbs"
+    assert int(posterior.status) == PosteriorStatus.OK
+    assert posterior.method == "gibbs"
     assert (posterior.stats["counts"][..., 0] == 40 // 3).all()  # ten standard deviations apart
     size = module._sample._cache_size()
     again = jaxgmm.gibbs(jax.random.key(1), start, x + 1, prior, **options)
-    assert module._sample._cache_size() == size and not (again.log_density == posterior.log_density).any()
+    assert module._sample._cache_size() == size
+    assert not (again.log_density == posterior.log_density).any()
     bad = dataclasses.replace(posterior, status=jnp.array(PosteriorStatus.UNMIXED))
     monkeypatch.setattr(module, "_sample", lambda *args, **options: bad)
     with pytest.warns(RuntimeWarning, match="chains disagree"):
@@ -459,7 +463,7 @@ def test_galaxies_under_the_prior_of_chib(k):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, k, kind", [("faithful", 2, "full"), ("iris", 3, "tied"), ("iris", 3, "diag")])
+@pytest.mark.parametrize(("name", "k", "kind"), [("faithful", 2, "full"), ("iris", 3, "tied"), ("iris", 3, "diag")])
 def test_agreement_on_real_data(name, k, kind):
     """|z| < 4, up to 60 quantities: false failure under 8e-3."""
     x = np.asarray(jaxgmm.datasets.load(name), np.float32)

@@ -37,7 +37,7 @@ def check_density(mixture, prior, x, weight):
     return trace
 
 
-@pytest.mark.parametrize(("k", "d"), ((1, 1), (3, 1), (1, 3), (3, 3)))
+@pytest.mark.parametrize(("k", "d"), [(1, 1), (3, 1), (1, 3), (3, 3)])
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_density_is_ours(kind, k, d, x64):
     """At random points, with weights, or without; rows of weight 0 hold NaN."""
@@ -49,8 +49,8 @@ def test_density_is_ours(kind, k, d, x64):
     assert site.shape == {"full": (k, d, d), "tied": (1, d, d), "diag": (k, d), "spherical": (k, 1)}[kind]
 
 
-@pytest.mark.parametrize("half_normal", (False, True))
-@pytest.mark.parametrize("d", (1, 3))
+@pytest.mark.parametrize("half_normal", [False, True])
+@pytest.mark.parametrize("d", [1, 3])
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_density_under_independent_priors(kind, d, half_normal, x64):
     """Means free of covariances; half-normal scales and LKJ correlations."""
@@ -97,4 +97,5 @@ def test_numpyro_predictive_runs():
     draws = numpyro.infer.Predictive(model, num_samples=3)(
         jax.random.key(0), x, random_prior(0, "tied", 2, 2), num_components=2, covariance_type="tied"
     )
-    assert draws["weights"].shape == (3, 2) and draws["covariances"].shape == (3, 1, 2, 2)
+    assert draws["weights"].shape == (3, 2)
+    assert draws["covariances"].shape == (3, 1, 2, 2)

@@ -30,12 +30,15 @@ def faithful():
 def test_faithful(faithful):
     """No divergence, R-hat under 1.03, over 400 effective draws of 1600 (seen: 1.005, 2000); EM within a standard deviation."""
     x, fit, prior, _, posterior = faithful
-    assert posterior.mixture.batch_shape == (4, 400) and int(posterior.status) == PosteriorStatus.OK
+    assert posterior.mixture.batch_shape == (4, 400)
+    assert int(posterior.status) == PosteriorStatus.OK
     assert posterior.mixture.means.dtype == posterior.log_density.dtype == jnp.float32
-    assert not posterior.stats["diverging"].any() and not bool(posterior.stats["adapted"])
+    assert not posterior.stats["diverging"].any()
+    assert not bool(posterior.stats["adapted"])
     for name in ("weights", "means", "covariances"):
         draws, point = np.asarray(getattr(posterior.mixture, name)), np.asarray(getattr(fit.mixture, name))
-        assert rhat(draws).max() < 1.03 and ess_bulk(draws).min() > 400
+        assert rhat(draws).max() < 1.03
+        assert ess_bulk(draws).min() > 400
         assert (abs(draws.mean((0, 1)) - point) < draws.std((0, 1))).all()
     assert (e_bfmi(posterior.stats["energy"]) > 0.3).all()
     check_log_density(posterior, x, prior)
@@ -59,7 +62,8 @@ def test_chains_from_other_starts_stay_outside(faithful):
     """
     _, _, prior, starts, posterior = faithful
     assert posterior.stats["other_log_density"].shape == (1, 400)
-    assert float(posterior.stats["other_rhat"][0]) < 1.05 and int(posterior.status) == PosteriorStatus.OK
+    assert float(posterior.stats["other_rhat"][0]) < 1.05
+    assert int(posterior.status) == PosteriorStatus.OK
     np.testing.assert_allclose(posterior.stats["other_share"], 0.5, atol=0.01)
     half = 0.5 * np.random.default_rng(0).normal(size=(136, 2)).astype(np.float32)
     half[::2, 0] += 12
@@ -70,7 +74,8 @@ def test_chains_from_other_starts_stay_outside(faithful):
     stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *two)
     with pytest.warns(RuntimeWarning, match="another start"):
         found = jaxgmm.nuts(jax.random.key(1), stack, x, prior, num_samples=400, adapt_mass_matrix=False)
-    assert int(found.status) == PosteriorStatus.MULTIMODAL and float(found.stats["rhat"]) < 1.05
+    assert int(found.status) == PosteriorStatus.MULTIMODAL
+    assert float(found.stats["rhat"]) < 1.05
     np.testing.assert_allclose(found.stats["other_share"], 0.5, atol=0.01)
     assert float(found.stats["other_rhat"][0]) > 1.3
     # the draws are those of the first mode: its lonely group stays where it is
@@ -90,7 +95,8 @@ def test_float64_diag_far_from_the_origin(x64):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # 60 draws may not do
         posterior = jaxgmm.nuts(jax.random.key(0), start, x, prior, num_samples=60, num_chains=1, adapt_mass_matrix=False)
-    assert posterior.log_density.dtype == jnp.float64 and posterior.mixture.batch_shape == (1, 60)
+    assert posterior.log_density.dtype == jnp.float64
+    assert posterior.mixture.batch_shape == (1, 60)
     check_log_density(posterior, x, prior, rtol=1e-9)
 
 
@@ -168,7 +174,8 @@ def test_judgement_finds_the_gravest(faithful):
     def judge(log_density=good, diverging=quiet, rhat=1.0, bridge=bridge, adapted=False):
         return int(chains.judge(bridge, log_density, diverging, jnp.asarray(rhat), adapted))
 
-    assert judge() == PosteriorStatus.OK and judge(adapted=True) == PosteriorStatus.FULL_WARMUP
+    assert judge() == PosteriorStatus.OK
+    assert judge(adapted=True) == PosteriorStatus.FULL_WARMUP
     assert judge(bridge=bridge._replace(sound=jnp.array(False))) == PosteriorStatus.POOR_METRIC
     assert judge(diverging=quiet.at[0, 0].set(True)) == PosteriorStatus.DIVERGENCES
     assert judge(rhat=1.2) == judge(rhat=np.nan) == PosteriorStatus.UNMIXED
@@ -187,7 +194,8 @@ def test_gate_distrusts_a_component_of_few_points(faithful):
     start = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), start)
     prior = dataclasses.replace(prior, mean=jnp.zeros(2, jnp.float32), scale=jnp.eye(2, dtype=jnp.float32))
     _, bridge, _ = module._bridge(jax.random.key(0), start, jnp.asarray(x), None, prior, model=None)
-    assert not bridge.sound.any() and bridge.counts.min() < 10
+    assert not bridge.sound.any()
+    assert bridge.counts.min() < 10
 
 
 def test_falls_back_where_draws_disappoint(monkeypatch, faithful):
@@ -209,7 +217,7 @@ def test_falls_back_where_draws_disappoint(monkeypatch, faithful):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, k, kind", (("iris", 3, "tied"), ("iris", 3, "diag"), ("galaxies", 3, "spherical")))
+@pytest.mark.parametrize(("name", "k", "kind"), [("iris", 3, "tied"), ("iris", 3, "diag"), ("galaxies", 3, "spherical")])
 def test_log_density_on_real_data(name, k, kind):
     """And no chain is lost, from over-dispersed starts: R-hat of the log density under 1.05."""
     x = np.asarray(jaxgmm.datasets.load(name), np.float32)
@@ -220,7 +228,7 @@ def test_log_density_on_real_data(name, k, kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ("faithful", "galaxies"))
+@pytest.mark.parametrize("name", ["faithful", "galaxies"])
 def test_overfitting_is_found_out(name):
     """Four components: the gate says no or the draws do, a full warm-up is run, and labels are not identified.
 
@@ -236,6 +244,8 @@ def test_overfitting_is_found_out(name):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         posterior = jaxgmm.nuts(jax.random.key(0), fit.mixture, x, prior, num_samples=500)
-    assert bool(posterior.stats["adapted"]) and int(posterior.status) != PosteriorStatus.OK
+    assert bool(posterior.stats["adapted"])
+    assert int(posterior.status) != PosteriorStatus.OK
     found = jaxgmm.relabel(posterior, fit.mixture, x)
-    assert not bool(found.stats["labels_identified"]) and jaxgmm.diagnose(found)["parameters"] is None
+    assert not bool(found.stats["labels_identified"])
+    assert jaxgmm.diagnose(found)["parameters"] is None

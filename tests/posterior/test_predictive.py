@@ -81,7 +81,8 @@ def test_density_far_out(posterior, x):
     """Where every density underflows it is a number as long as logarithms are, and -inf beyond; gradients are numbers too."""
     far = np.full((N, D), 1e3)
     value = jaxgmm.predictive_log_prob(posterior, far)
-    assert np.isfinite(value).all() and (value < -1e4).all()
+    assert np.isfinite(value).all()
+    assert (value < -1e4).all()
     assert np.isneginf(jaxgmm.predictive_log_prob(posterior, np.full((N, D), 1e25))).all()
     slope = jax.jit(jax.grad(lambda x: predictive.predictive_log_prob(posterior, x).sum()))
     assert np.isfinite(slope(jnp.asarray(far))).all()
@@ -101,7 +102,9 @@ def test_coclustering(posterior, arrays, x, shares):
     np.fill_diagonal(expected, 1)
     got = np.asarray(jaxgmm.coclustering(posterior, x))
     np.testing.assert_allclose(got, expected, atol=1e-5)
-    assert (got == got.T).all() and (np.diagonal(got) == 1).all() and got.max() <= 1
+    assert (got == got.T).all()
+    assert (np.diagonal(got) == 1).all()
+    assert got.max() <= 1
     np.testing.assert_allclose(jaxgmm.coclustering(shuffled(arrays), x), expected, atol=1e-5)
 
 
@@ -110,7 +113,8 @@ def test_entropies(posterior, arrays, x, shares):
     np.testing.assert_allclose(total, entr(shares.mean(0)).sum(-1), atol=1e-5)
     np.testing.assert_allclose(within, entr(shares).sum(-1).mean(0), atol=1e-5)
     # Jensen: what is left is a mutual information
-    assert (within < total).all() and (total <= np.log(K) + 1e-6).all()
+    assert (within < total).all()
+    assert (total <= np.log(K) + 1e-6).all()
     together = np.einsum("sik,sjk->ij", shares, shares) / len(shares)
     others = ~np.eye(N, dtype=bool)
     expected = [binary_entropy(together[i, others[i]]).mean() for i in range(N)]
@@ -155,7 +159,8 @@ def test_samples_have_the_posterior_s_moments():
     posterior = make_posterior(weights, means, covariances, "diag")
     n = 20_000
     x, labels = (np.asarray(v) for v in jaxgmm.predictive_sample(jax.random.key(3), posterior, n))
-    assert x.shape == (n, 1) and labels.shape == (n,)
+    assert x.shape == (n, 1)
+    assert labels.shape == (n,)
     share = weights.mean((0, 1))
     assert abs((labels == 0).mean() - share[0]) < 5 * np.sqrt(share[0] * share[1] / n)
     for k in range(2):
@@ -195,7 +200,7 @@ def test_labels_must_be_identified(arrays, x):
 
 
 @pytest.mark.parametrize(
-    "call, error, words",
+    ("call", "error", "words"),
     [
         (lambda p, x: jaxgmm.predictive_log_prob(p.mixture, x), TypeError, "a jaxgmm.Posterior was expected"),
         (lambda p, x: jaxgmm.coclustering(p, x[:, :1]), ValueError, "has 1 features, the mixture 2"),

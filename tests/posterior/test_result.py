@@ -34,7 +34,8 @@ def test_is_a_pytree_with_a_repr():
 def test_every_status_has_a_sentence():
     """A capital, a full stop."""
     for status in PosteriorStatus:
-        assert status.sentence[0].isupper() and status.sentence.endswith(".")
+        assert status.sentence[0].isupper()
+        assert status.sentence.endswith(".")
 
 
 def test_refused_at_the_door():

@@ -60,10 +60,13 @@ def test_without_a_bridge(drawn):
     """Groups far apart: the share is Beta(2 + 20, 2 + 40), within 4.5 Monte Carlo errors (false alarm under 1e-5)."""
     x, _, posteriors = drawn
     posterior = jax.tree.map(lambda leaf: leaf[0], posteriors)
-    assert int(posterior.status) == PosteriorStatus.FULL_WARMUP and bool(posterior.stats["adapted"])
-    assert posterior.prior is None and posterior.mixture.covariances.shape == (2, 150, 1, 1, 1)
+    assert int(posterior.status) == PosteriorStatus.FULL_WARMUP
+    assert bool(posterior.stats["adapted"])
+    assert posterior.prior is None
+    assert posterior.mixture.covariances.shape == (2, 150, 1, 1, 1)
     share = np.asarray(posterior.mixture.weights[..., 0], float)
-    assert rhat(share) < 1.1 and ess_mean(share) > 50
+    assert rhat(share) < 1.1
+    assert ess_mean(share) > 50
     assert abs(share.mean() - 22 / 64) < 4.5 * mcse_mean(share)
     assert set(posterior.stats["sites"]) == {"share", "precision"}
     np.testing.assert_allclose(posterior.stats["sites"]["share"], share, rtol=1e-6)
@@ -89,7 +92,7 @@ def test_faults_are_loud(drawn):
     assert [PosteriorStatus(int(status)).name for status in posteriors.status] == expected
 
 
-@pytest.mark.parametrize("kind", ("spherical", pytest.param("full", marks=pytest.mark.slow)))
+@pytest.mark.parametrize("kind", ["spherical", pytest.param("full", marks=pytest.mark.slow)])
 def test_jaxgmms_own_model_has_the_same_density(kind, x64):
     """Its potential differs from the lean one's by units alone; draws' log densities are in (weights, means, covariances)."""
     start, prior, x = random_mixture(0, kind, 2, 2), random_prior(0, kind, 2, 2), jnp.asarray(random_data(0, 30, 2, 2))
@@ -160,7 +163,8 @@ def test_same_posterior_by_another_road():
     prior = jaxgmm.default_prior(x, num_components=2)
     fit = jaxgmm.fit(jaxgmm.initialize(jax.random.key(0), x, num_components=2), x, prior)
     first, second = (jaxgmm.nuts(jax.random.key(s), fit.mixture, x, prior, model=m) for s, m in enumerate((None, jaxgmm.model)))
-    assert int(second.status) == PosteriorStatus.OK and not bool(second.stats["adapted"])
+    assert int(second.status) == PosteriorStatus.OK
+    assert not bool(second.stats["adapted"])
     for name in ("weights", "means", "covariances"):
         a, b = (np.asarray(getattr(p.mixture, name), float) for p in (first, second))
         error = np.sqrt(mcse_mean(a) ** 2 + mcse_mean(b) ** 2)

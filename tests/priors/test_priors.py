@@ -140,7 +140,8 @@ def test_draws_have_the_priors_moments(kind):
     draws = jax.jit(lambda key: jaxgmm.sample_prior(key, prior, num_components=2, covariance_type=kind, num_samples=4000))(
         jax.random.key(0)
     )
-    assert draws.batch_shape == (4000,) and draws.covariance_type == kind
+    assert draws.batch_shape == (4000,)
+    assert draws.covariance_type == kind
 
     def agree(values, mean):
         values = np.asarray(values, float)

@@ -14,10 +14,12 @@ def test_found_again_bit_for_bit(tmp_path):
     value = np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32)
     Checkpoint(tmp_path / "s.npz", {"seed": 0}).get("cell/1", lambda: {"z": value, "n": 3})
     again = Checkpoint(tmp_path / "s.npz", {"seed": 0})
-    assert "cell/1" in again and "cell/2" not in again
+    assert "cell/1" in again
+    assert "cell/2" not in again
     found = again.get("cell/1", refuse)
     np.testing.assert_array_equal(found["z"], value)
-    assert found["z"].dtype == np.float32 and found["n"] == 3
+    assert found["z"].dtype == np.float32
+    assert found["n"] == 3
 
 
 def test_what_fails_is_not_kept(tmp_path):
@@ -26,7 +28,8 @@ def test_what_fails_is_not_kept(tmp_path):
     with pytest.raises(AssertionError):
         blocks.get("b", refuse)
     again = Checkpoint(tmp_path / "s.npz", {"seed": 0})
-    assert "a" in again and "b" not in again
+    assert "a" in again
+    assert "b" not in again
 
 
 def test_without_a_path_nothing_is_written():

@@ -29,7 +29,8 @@ def test_a_function_of_ones_own():
         return num_samples
 
     name, draw = as_method(halved, num_samples=7)
-    assert name == "halved" and draw(None, None, None, None) == 7
+    assert name == "halved"
+    assert draw(None, None, None, None) == 7
     assert as_method(lambda key, start, x, prior: None)[0] == "custom"
     with pytest.raises(TypeError, match="cannot be called as method.key, start, x, prior, thin="):
         as_method(halved, thin=2)
@@ -50,7 +51,7 @@ def test_what_is_neither_name_nor_function(bad):
 
 
 @pytest.mark.parametrize(
-    "method, option", [("laplace", "num_warmup"), ("gibbs", "progress"), ("nuts", "thin"), ("bootstrap", "x")]
+    ("method", "option"), [("laplace", "num_warmup"), ("gibbs", "progress"), ("nuts", "thin"), ("bootstrap", "x")]
 )
 def test_options_that_are_none(method, option):
     with pytest.raises(TypeError, match=f"{method} has no option {option} here; it takes"):

@@ -74,7 +74,7 @@ def as_data_sets(xs: Any, groups: Any, sample_weight: Any, num_starts: int | Non
         weights = None if sample_weight is None else [_numbers(w, "sample_weight", 1) for w in sample_weight]
         return _check(arrays, weights, len(arrays))
     x = _numbers(xs, "xs", None)
-    if x.ndim not in (2, 3) or groups is not None and x.ndim != 2:
+    if x.ndim not in (2, 3) or (groups is not None and x.ndim != 2):
         expected = "(N, D) to go with groups" if groups is not None else "(B, N, D), or a list of (N_b, D),"
         raise ValueError(f"xs has shape {x.shape}; {expected} was expected.")
     weight = None if sample_weight is None else _numbers(sample_weight, "sample_weight", None)

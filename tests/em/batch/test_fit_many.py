@@ -149,11 +149,13 @@ def test_options_of_a_lane(batch, x64):
     with_prior = many(starts, x, prior, sample_weight=weight, max_iter=3)
     assert_same_fits(many(starts, x, stacked, sample_weight=weight, max_iter=3), with_prior, 1e-12)
     alone = jaxgmm.fit(starts[4], x[4], prior, sample_weight=weight[4], max_iter=1000, tol=1e-7)
-    assert with_prior.history.shape == (6, 4) and int(with_prior.num_iter.max()) == 3
+    assert with_prior.history.shape == (6, 4)
+    assert int(with_prior.num_iter.max()) == 3
     np.testing.assert_allclose(with_prior.history[4], alone.history[:4], rtol=1e-10)
     absent = jaxgmm.Mixture(jnp.array([[1.0, 0.0], [0.5, 0.5]]), starts.means[:2], starts.covariances[:2], "full")
     shared = many(absent, xs[4], sample_weight=np.stack([np.ones(24), np.arange(24) % 2]))
-    assert shared.mixture.weights[0].tolist() == [1.0, 0.0] and (shared.mixture.weights[1] > 0).all()
+    assert shared.mixture.weights[0].tolist() == [1.0, 0.0]
+    assert (shared.mixture.weights[1] > 0).all()
     half = jaxgmm.fit(absent[1], xs[4][1::2], tol=1e-7)
     np.testing.assert_allclose(shared.mixture.means[1], half.mixture.means, rtol=1e-8)
     quick = many(starts, x, sample_weight=weight, accelerate=True)

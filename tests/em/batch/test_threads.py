@@ -36,7 +36,8 @@ def test_jobs_come_back_in_order(threads):
 
     found = []
     for job, result in workers.map_threads(work, jobs()):
-        assert isinstance(result["square"], np.ndarray) and len(begun) <= job + threads + 1
+        assert isinstance(result["square"], np.ndarray)
+        assert len(begun) <= job + threads + 1
         found.append((job, int(result["square"][0])))
     assert found == [(i, i * i) for i in range(20)]
     assert (threading.main_thread().name in names) == (threads == 1)
