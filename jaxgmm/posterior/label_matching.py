@@ -106,8 +106,8 @@ def match_labels(
     k = reference.num_components
     if k > MAX_ENUMERATED and is_traced(draws, reference, x, weight):
         raise ValueError(
-            f"relabelling inside jit compares all permutations of at most {MAX_ENUMERATED} components, and this mixture has {k}; "
-            "call relabel outside jit."
+            f"relabelling inside jit tries all permutations of at most {MAX_ENUMERATED} components, and this mixture has {k}: "
+            "call it outside jit."
         )
     if exchangeable is None:
         exchangeable = jnp.ones((k, k), bool)
@@ -231,14 +231,15 @@ def _solve_assignment(scores: np.ndarray, mass: np.ndarray) -> tuple[np.ndarray,
 
 def _stephens(draws: Mixture, order: jax.Array, x: jax.Array, weight: jax.Array, exchangeable: jax.Array) -> _Optimum:
     """Iterate algorithm 2 of Stephens (2000) until no permutation changes, or through all steps when traced."""
-    for _ in range(_STEPHENS_STEPS):
-        average = _average_responsibilities(draws, order, x)
-        tiny = jnp.finfo(average.dtype).tiny
+    average = _average_responsibilities(draws, order, x)
+    tiny = jnp.finfo(average.dtype).tiny
+    for steps_left in reversed(range(_STEPHENS_STEPS)):
         new, _ = _match_to_table(draws, jnp.log(jnp.maximum(average, tiny)), x, weight, exchangeable)
         settled = not is_traced(new, order) and bool((new == order).all())
         order = new
-        if settled:
+        if settled or not steps_left:
             break
+        average = _average_responsibilities(draws, order, x)
     return _Optimum(order, _match_to_table(draws, average, x, weight, exchangeable).gain)
 
 

@@ -15,7 +15,7 @@ from helpers import random_data, random_mixture, random_prior
 
 
 def planted(mixture, orders, prior=None):
-    """Return a posterior of slightly jittered copies of a mixture in given orders (C, S, K), and the copies before reordering."""
+    """Return a posterior of slightly jittered copies of a mixture in given orders (C, S, K), and the copies as they were."""
     rng = np.random.default_rng(0)
     shape = orders.shape[:2]
     draws = jax.tree.map(lambda leaf: leaf * (1 + 0.01 * rng.random((*shape, *[1] * leaf.ndim))), mixture)
