@@ -27,8 +27,8 @@ LAYERS = [
     "em.batch.batched_loop em.batch.data_sets em.batch.threads em.batch.fit_many",
     "posterior.result posterior.model posterior.diagnostics posterior.standardization posterior.likelihood "
     "posterior.gaussian_approximation posterior.laplace posterior.user_model posterior.chains posterior.nuts "
-    "posterior.conditionals posterior.gibbs posterior.relabel posterior.bootstrap posterior.predictive posterior.importance "
-    "posterior.evidence posterior.diagnose posterior.arviz selection",
+    "posterior.conditionals posterior.gibbs posterior.label_matching posterior.relabel posterior.bootstrap "
+    "posterior.predictive posterior.importance posterior.evidence posterior.diagnose posterior.arviz selection",
     "studies.checkpoint studies.serialization studies.parameters studies.intervals studies.methods comparison.summaries "
     "comparison.joint comparison.contraction comparison.predictive_scores comparison.clustering comparison.verdict "
     "comparison.sampler_summary comparison.point_vs_posterior comparison.text_report comparison.compare "

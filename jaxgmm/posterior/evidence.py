@@ -33,7 +33,7 @@ from .gaussian_approximation import MAX_KHAT, Space, make_space, map_points, mod
 from .importance import Labellings, Proposal, adapt, draw, make_labellings, make_proposal
 from .likelihood import reference_total
 from .result import Posterior, check_posterior, in_dtype
-from .standardization import Problem, log_volume, standardise, to_standard
+from .standardization import StandardizedProblem, log_volume, standardise, to_standard
 
 _PILOTS, _ROUNDS = 8, 4  # rounds that adapt the proposal, and rounds that count
 _EM_STEPS = 30  # to settle the others where one component is emptied
@@ -253,7 +253,7 @@ def _summarise(ratios: jax.Array, offset: jax.Array, same: jax.Array) -> Evidenc
 
 
 def _seeds(
-    key: jax.Array, posterior: Posterior, modes: Mixture | None, problem: Problem, num_modes: int
+    key: jax.Array, posterior: Posterior, modes: Mixture | None, problem: StandardizedProblem, num_modes: int
 ) -> tuple[Mixture, jax.Array]:
     """Standardised mixtures to look for modes from, the best draw first, those with one component emptied last; its density."""
     density = posterior.log_density.ravel()
@@ -272,7 +272,7 @@ def _seeds(
     return seeds, density[best]
 
 
-def _without(mixture: Mixture, k: jax.Array, problem: Problem) -> Mixture:
+def _without(mixture: Mixture, k: jax.Array, problem: StandardizedProblem) -> Mixture:
     """Where the others hold all data and component k only what its prior gives it: a region that few draws may reach."""
     prior = problem.prior
     concentration = prior.weight_concentration
@@ -293,7 +293,7 @@ def _without(mixture: Mixture, k: jax.Array, problem: Problem) -> Mixture:
     return dataclasses.replace(settled, weights=weights)
 
 
-def _first_proposal(space: Space, labels: Labellings, seeds: Mixture, problem: Problem) -> Proposal:
+def _first_proposal(space: Space, labels: Labellings, seeds: Mixture, problem: StandardizedProblem) -> Proposal:
     """A t at each mode, as heavy as its normal approximation; the same mode twice does no harm."""
 
     def look(seed: Mixture) -> tuple[jax.Array, ...]:

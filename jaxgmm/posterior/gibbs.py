@@ -21,7 +21,7 @@ from ..validation import check_count, check_flag, is_traced
 from .conditionals import Groups, State, draw_state, group_rows, state_of
 from .diagnostics import rhat_limit, split_rhat
 from .result import Posterior, PosteriorStatus, in_dtype, validate_sampler_inputs, warn_of
-from .standardization import Problem, from_standard, log_volume, standardise, to_standard
+from .standardization import StandardizedProblem, from_standard, log_volume, standardise, to_standard
 
 _OVERDISPERSION = 2.0  # of the chains' starts, in standard deviations of the parameters given the labels
 _TICKS = 50  # of the progress bar
@@ -162,7 +162,7 @@ def _sample(
 
 def _collect(
     draws: tuple,
-    problem: Problem,
+    problem: StandardizedProblem,
     prior: Prior | IndependentPrior,
     present: jax.Array,
     kind: str,
@@ -196,7 +196,7 @@ def _countable(weight: jax.Array | None) -> jax.Array | bool:
     return True if weight is None else ((weight == jnp.floor(weight)) & (weight >= 0)).all()
 
 
-def _volume(problem: Problem, covariance_type: str, present: jax.Array) -> jax.Array:
+def _volume(problem: StandardizedProblem, covariance_type: str, present: jax.Array) -> jax.Array:
     """`log_volume` of the components that are there: it is linear in their number."""
     one, two = (log_volume(problem, covariance_type, k) for k in (1, 2))
     return one + (present.sum() - 1) * (two - one)

@@ -29,7 +29,7 @@ from .gaussian_approximation import (
 )
 from .likelihood import reference_total
 from .result import Posterior, PosteriorStatus, in_dtype, validate_sampler_inputs, warn_of
-from .standardization import Problem, from_standard, log_volume
+from .standardization import StandardizedProblem, from_standard, log_volume
 
 
 def laplace(
@@ -97,7 +97,7 @@ def laplace(
 def _draw(
     key: jax.Array,
     bridge: GaussianApproximation,
-    problem: Problem,
+    problem: StandardizedProblem,
     prior: Prior | IndependentPrior,
     *,
     num_samples: int,

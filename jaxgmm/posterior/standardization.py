@@ -13,7 +13,7 @@ from ..mixture import Mixture
 from ..priors.families import HalfNormal, IndependentPrior, InverseGamma, Prior, covariance_prior
 
 
-class Problem(NamedTuple):
+class StandardizedProblem(NamedTuple):
     """One data set under one prior in standardised coordinates: x = shift + scale y. y (N, D), weight (N,) or None."""
 
     y: jax.Array
@@ -23,7 +23,9 @@ class Problem(NamedTuple):
     scale: jax.Array
 
 
-def standardise(x: jax.Array, weight: jax.Array | None, prior: Prior | IndependentPrior, covariance_type: str) -> Problem:
+def standardise(
+    x: jax.Array, weight: jax.Array | None, prior: Prior | IndependentPrior, covariance_type: str
+) -> StandardizedProblem:
     """Data with mean 0 and variance 1 a feature (spherical: on average), in JAX's default float, and the prior to match."""
     dtype = jnp.result_type(float)
     w = jnp.ones(len(x), x.dtype) if weight is None else weight
@@ -41,7 +43,7 @@ def standardise(x: jax.Array, weight: jax.Array | None, prior: Prior | Independe
     shift = (first + mean).astype(dtype)
     y = jnp.where(kept, (x - first) - mean, 0).astype(dtype) / scale
     prior = _standardise_prior(jax.tree.map(lambda leaf: leaf.astype(dtype), prior), shift, scale, covariance_type)
-    return Problem(y, None if weight is None else weight.astype(dtype), prior, shift, scale)
+    return StandardizedProblem(y, None if weight is None else weight.astype(dtype), prior, shift, scale)
 
 
 def _prior_size(prior: Prior | IndependentPrior, covariance_type: str, num_features: int) -> jax.Array:
@@ -75,7 +77,7 @@ def scale_factor(scale: jax.Array, covariance_type: str) -> jax.Array:
     return covariance.from_data_scatter(covariance.outer(scale, covariance_type), covariance_type)
 
 
-def to_standard(mixture: Mixture, problem: Problem) -> Mixture:
+def to_standard(mixture: Mixture, problem: StandardizedProblem) -> Mixture:
     """A mixture in data units, in standardised ones."""
     dtype = problem.y.dtype
     factor = scale_factor(problem.scale, mixture.covariance_type)
@@ -87,7 +89,7 @@ def to_standard(mixture: Mixture, problem: Problem) -> Mixture:
     )
 
 
-def from_standard(mixture: Mixture, problem: Problem) -> Mixture:
+def from_standard(mixture: Mixture, problem: StandardizedProblem) -> Mixture:
     """A mixture in standardised coordinates, in data units."""
     factor = scale_factor(problem.scale, mixture.covariance_type)
     return Mixture(
@@ -95,7 +97,7 @@ def from_standard(mixture: Mixture, problem: Problem) -> Mixture:
     )
 
 
-def log_volume(problem: Problem, covariance_type: str, num_components: int) -> jax.Array:
+def log_volume(problem: StandardizedProblem, covariance_type: str, num_components: int) -> jax.Array:
     """log density in data units minus log density in standardised ones, of (x, means, covariances)."""
     d = problem.y.shape[1]
     log_scale = jnp.log(problem.scale).sum()
