@@ -22,7 +22,7 @@ LAYERS = [
     "ahead linalg chunking status files progress",
     "covariance datasets validation tables",
     "mixture row_sums",
-    "density priors.families",
+    "density marginals priors.families",
     "em.result em.kernels em.moments em.m_step em.acceleration em.implicit em.loop em.fit em.standard_errors em.initialization "
     "em.batch.batched_loop em.batch.data_sets em.batch.threads em.batch.fit_many",
     "posterior.result posterior.model posterior.diagnostics posterior.standardization posterior.likelihood "
