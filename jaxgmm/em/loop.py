@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from .. import covariance
 from ..chunking import rows_per_chunk
 from ..mixture import Mixture
-from ..priors.families import IndependentPrior, Prior, log_prior_factored
+from ..priors.interface import MixturePrior
 from ..row_sums import nonzero, sum_over_rows
 from .acceleration import Memory, after, extrapolate, start_memory
 from .kernels import Summary, summary_sums
@@ -31,7 +31,7 @@ class Problem(NamedTuple):
 
     x: jax.Array
     weight: jax.Array | None
-    prior: Prior | IndependentPrior | None
+    prior: MixturePrior | None
     reg_covar: jax.Array | None
 
 
@@ -53,7 +53,7 @@ class Frame(NamedTuple):
 
     x: jax.Array
     weight: jax.Array | None
-    prior: Prior | IndependentPrior | None
+    prior: MixturePrior | None
     reg_covar: jax.Array | None
     start: Mixture
     shift: jax.Array
@@ -104,7 +104,7 @@ def frame(start: Mixture, problem: Problem, tol: jax.Array) -> Frame:
     about = (scatter - covariance.outer(moment / jnp.sqrt(safe), kind))[None]
     spread = data_spread(total[None], (center - shift)[None], about, shift, kind)
     if prior is not None:
-        prior = dataclasses.replace(prior, mean=prior.mean - shift)
+        prior = prior.translate(shift)
     start = dataclasses.replace(start, means=start.means - shift)
     return Frame(x, weight, prior, reg_covar, start, shift, spread, total, tol * total)
 
@@ -188,7 +188,7 @@ def evaluate(mixture: Mixture, fixed: Frame, chunk_size: int | None) -> Value:
     summary, log_likelihood = summary_sums(mixture, factors, fixed.x, fixed.weight, fixed.shift, chunk_size)
     objective, present = log_likelihood, fixed.start.weights > 0
     if fixed.prior is not None:
-        objective += log_prior_factored(mixture, factors, fixed.prior, present)
+        objective += fixed.prior.log_density(mixture, factors, present)
     elif fixed.reg_covar is None:
         penalty = covariance.mahalanobis_trace(fixed.spread, factors, kind, d) + 2 * factors.half_log_det  # (K | 1,)
         counts = present if len(penalty) == len(present) else present.any(keepdims=True)
