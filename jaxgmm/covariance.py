@@ -191,7 +191,7 @@ def pool(scatters: jax.Array, covariance_type: str) -> jax.Array:
 
 
 def pool_counts(counts: jax.Array, covariance_type: str) -> jax.Array:
-    """Return what divides the pooled scatters: the ML covariances are pool(A, type) / pool_counts(n, type), n (..., K)."""
+    """Return what divides pooled scatters, given counts (..., K): ML covariances are pooled scatters over pooled counts."""
     if covariance_type == "tied":
         counts = counts.sum(-1, keepdims=True)
     return expand(counts, covariance_type)
@@ -271,8 +271,8 @@ def mahalanobis_trace(scale: jax.Array, factors: Factors, covariance_type: str, 
 def floor_fraction(floor: jax.Array, factors: Factors, covariance_type: str) -> jax.Array:
     """Return the fraction of a covariance that is regularisation, in the direction where it is largest, (..., K | 1).
 
-    For dense covariances this is tr(floor Sigma^-1), an upper bound on the largest generalised eigenvalue that is tight where one
-    direction has collapsed.
+    For dense covariances this is tr(floor Sigma^-1), an upper bound on the largest generalised eigenvalue. The bound is tight
+    where one direction has collapsed.
     """
     if is_dense(covariance_type):
         return mahalanobis_trace(floor, factors, covariance_type, factors.whitener.shape[-1])

@@ -124,9 +124,7 @@ def sample(key: jax.Array, mixture: Mixture, num_samples: int) -> tuple[jax.Arra
     check_count(num_samples, "num_samples", 0)
     check_mixture(mixture)
     if mixture.batch_shape:
-        raise ValueError(
-            f"mixture is a stack of shape {mixture.batch_shape}; sample expected one mixture: use jax.vmap over keys and mixtures."
-        )
+        raise ValueError(f"mixture is a stack of shape {mixture.batch_shape}; one mixture was expected: use jax.vmap.")
     return _sample(key, mixture, num_samples)
 
 

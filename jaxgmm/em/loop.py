@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from .. import covariance
 from ..chunking import rows_per_chunk
 from ..mixture import Mixture
-from ..priors.families import IndependentPrior, Prior, log_prior_factored
+from ..priors.interface import MixturePrior
 from ..row_sums import nonzero, sum_over_rows, zero_silenced
 from .acceleration import Memory, extrapolate, init_memory, update_memory
 from .kernels import Rows, Summary, summary_sums
@@ -33,7 +33,7 @@ class EMProblem(NamedTuple):
 
     x: jax.Array
     weight: jax.Array | None
-    prior: Prior | IndependentPrior | None
+    prior: MixturePrior | None
     reg_covar: jax.Array | None
 
 
@@ -65,7 +65,7 @@ class CenteredProblem(NamedTuple):
 
     x: jax.Array
     weight: jax.Array | None
-    prior: Prior | IndependentPrior | None
+    prior: MixturePrior | None
     reg_covar: jax.Array | None
     start: Mixture
     center: jax.Array
@@ -116,7 +116,7 @@ def prepare(start: Mixture, problem: EMProblem, tol: jax.Array) -> CenteredProbl
     about_mean = (scatter - covariance.outer(moment / jnp.sqrt(safe), covariance_type))[None]
     summary = Summary(total[None], (mean - center)[None], about_mean)
     if prior is not None:
-        prior = dataclasses.replace(prior, mean=prior.mean - center)
+        prior = prior.translate(center)
     start = dataclasses.replace(start, means=start.means - center)
     return CenteredProblem(
         x, weight, prior, reg_covar, start, center, data_covariance(summary, center, covariance_type), total, tol * total
@@ -184,13 +184,16 @@ def centered_m_step(problem: CenteredProblem, mixture: Mixture, summary: Summary
 
 
 def finalize(problem: CenteredProblem, state: EMState, start: Mixture) -> Fit:
-    """Return the result in the user's coordinates; if no step was accepted, the start is returned bit for bit."""
+    """Return the result in the user's coordinates; if no step was accepted, the start is returned bit for bit.
+
+    A state without a history gives a fit with an empty one.
+    """
     means = jnp.where(state.step > 0, state.mixture.means + problem.center, start.means)
     return Fit(
         dataclasses.replace(state.mixture, means=means),
         state.log_likelihood,
         state.objective,
-        state.history,
+        jnp.zeros(0, means.dtype) if state.history is None else state.history,
         jnp.maximum(state.step, 0),
         jnp.where(state.status == _RUNNING, Status.MAX_ITER, state.status),
         _component_status(problem, state),
@@ -205,7 +208,7 @@ def evaluate(mixture: Mixture, problem: CenteredProblem, chunk_size: int | None)
     summary, log_likelihood = summary_sums(mixture, factors, rows, chunk_size)
     objective, present = log_likelihood, problem.start.weights > 0
     if problem.prior is not None:
-        objective += log_prior_factored(mixture, factors, problem.prior, present)
+        objective += problem.prior.log_density(mixture, factors, present)
     elif problem.reg_covar is None:
         trace = covariance.mahalanobis_trace(problem.data_covariance, factors, covariance_type, d)
         penalty = trace + 2 * factors.half_log_det  # (K | 1,)
@@ -242,7 +245,7 @@ def _gain(old: Mixture, new: Mixture, value: Evaluation) -> jax.Array:
     not hidden by the rounding of large numbers.
     """
     covariance_type, d = new.covariance_type, new.num_features
-    count, whitener = value.summary.count, value.factors.whitener
+    count, whitener = value.summary.counts, value.factors.whitener
     mean_move = covariance.transform(whitener, new.means - old.means, covariance_type)
     weight_term = (new.weights - old.weights) ** 2 / jnp.where(new.weights > 0, new.weights, 1)
     covariance_move = covariance.transform_scatter(whitener, new.covariances - old.covariances, covariance_type) ** 2
@@ -274,7 +277,7 @@ def _status_after(
 
 def _component_status(problem: CenteredProblem, state: EMState) -> jax.Array:
     """Return a ComponentStatus for each component, (K,)."""
-    mixture, count = state.mixture, state.summary.count
+    mixture, count = state.mixture, state.summary.counts
     covariance_type, d = mixture.covariance_type, mixture.num_features
     status = jnp.where(count < d + 1, ComponentStatus.FEW_POINTS, ComponentStatus.OK)
     if problem.prior is None:
