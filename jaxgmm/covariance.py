@@ -205,7 +205,7 @@ def ridge(covariances: jax.Array, amount: jax.Array, covariance_type: str) -> ja
     return covariances + amount
 
 
-def relative_ridge(covariances: jax.Array, fraction: float, covariance_type: str) -> jax.Array:
+def relative_ridge(covariances: jax.Array, fraction: float | jax.Array, covariance_type: str) -> jax.Array:
     """Multiply the diagonal of dense covariances by 1 + fraction; others cannot be collinear and stay as they are."""
     if not is_dense(covariance_type):
         return covariances
