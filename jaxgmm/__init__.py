@@ -52,9 +52,7 @@ import types
 import typing
 
 from . import datasets as datasets
-from .density import condition as condition
 from .density import log_prob as log_prob
-from .density import marginal as marginal
 from .density import predict as predict
 from .density import responsibilities as responsibilities
 from .density import sample as sample
@@ -68,17 +66,19 @@ from .em.moments import e_step as e_step
 from .em.result import ComponentStatus as ComponentStatus
 from .em.result import Fit as Fit
 from .em.result import Status as Status
+from .marginals import condition as condition
+from .marginals import marginal as marginal
 from .mixture import Mixture as Mixture
 from .mixture import make_mixture as make_mixture
 from .mixture import num_parameters as num_parameters
-from .priors.families import HalfNormal as HalfNormal
-from .priors.families import IndependentPrior as IndependentPrior
-from .priors.families import InverseGamma as InverseGamma
-from .priors.families import InverseWishart as InverseWishart
-from .priors.families import Prior as Prior
-from .priors.families import default_prior as default_prior
-from .priors.families import log_prior as log_prior
-from .priors.families import sample_prior as sample_prior
+from .priors.conjugate import Prior as Prior
+from .priors.covariance_laws import HalfNormal as HalfNormal
+from .priors.covariance_laws import InverseGamma as InverseGamma
+from .priors.covariance_laws import InverseWishart as InverseWishart
+from .priors.defaults import default_prior as default_prior
+from .priors.functions import log_prior as log_prior
+from .priors.functions import sample_prior as sample_prior
+from .priors.independent import IndependentPrior as IndependentPrior
 
 if typing.TYPE_CHECKING:  # editors and type checkers, which run nothing, need the lazy names as imports
     from . import plot as plot

@@ -11,7 +11,8 @@ import numpy as np
 from ..em.batch.fit_many import fit_restarts
 from ..em.fit import fit
 from ..em.result import Fit, Status
-from ..priors.families import default_prior
+from ..priors.conjugate import Prior
+from ..priors.defaults import default_prior
 from .data import check_rows
 from .messages import print_progress, warnings_to_stderr
 from .records import arrays_as_lists, data_record, fit_record, mixture_record
@@ -21,7 +22,7 @@ class ModeFit(NamedTuple):
     """The best of several EM fits under the default prior, that prior, and the record to write."""
 
     fit: Fit
-    prior: Any
+    prior: Prior
     record: dict[str, Any]
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import replacing, write_text
+from ..files import replacing
+from ..studies.serialization import json_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,7 +40,7 @@ def check_output_file(path: Path, option: str, *, force: bool) -> None:
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
     """Write a record as JSON, replacing the file as a whole."""
-    write_text(path, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    json_text(record, path)
 
 
 def write_figure(path: Path, figure: Figure) -> None:

@@ -10,9 +10,10 @@ import jax
 import numpy as np
 
 from .. import __version__
-from ..em.result import ComponentStatus, Fit, Status
+from ..em.result import Fit
 from ..mixture import Mixture
-from ..priors.families import Prior
+from ..priors.interface import MixturePrior
+from ..studies.serialization import describe_fit
 
 
 def command_record(arguments: argparse.Namespace, options: dict[str, Any]) -> dict[str, Any]:
@@ -37,20 +38,13 @@ def mixture_record(mixture: Mixture) -> dict[str, Any]:
     return arrays_as_lists(mixture) | {"covariance_type": mixture.covariance_type}
 
 
-def arrays_as_lists(record: Mixture | Prior) -> dict[str, Any]:
+def arrays_as_lists(record: Mixture | MixturePrior) -> dict[str, Any]:
     """Return the array fields of a dataclass as nested lists of floats; its static fields are left out."""
     arrays = {field.name: getattr(record, field.name) for field in fields(record) if not field.metadata.get("static")}
     return {name: np.asarray(value, float).tolist() for name, value in arrays.items()}
 
 
 def fit_record(fit: Fit) -> dict[str, Any]:
-    """Return the status, the log-likelihood and the history of a fit."""
+    """Return how a fit ended, and the history of its objective."""
     history = np.asarray(fit.history, float)
-    return {
-        "status": Status(int(fit.status)).name,
-        "num_iter": int(fit.num_iter),
-        "log_likelihood": float(fit.log_likelihood),
-        "objective": float(fit.objective),
-        "history": history[np.isfinite(history)].tolist(),
-        "component_status": [ComponentStatus(int(s)).name for s in np.asarray(fit.component_status)],
-    }
+    return describe_fit(fit) | {"history": history[np.isfinite(history)].tolist()}

@@ -14,7 +14,6 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +22,7 @@ import numpy as np
 from ..em.result import Fit
 from ..mixture import Mixture
 from ..posterior.result import Posterior, PosteriorStatus
+from ..priors.interface import MixturePrior
 
 _running: list[threading.Thread] = []
 
@@ -37,7 +37,7 @@ class Rehearsal:
         [1, 2]
     """
 
-    def __init__(self, *steps: Callable[[], Any]) -> None:
+    def __init__(self, *steps: Callable[[], object]) -> None:
         """Start the thread; a step that raises is skipped."""
         self._thread = threading.Thread(target=_run, args=(steps,), name="jaxgmm-rehearsal", daemon=True)
         self._thread.start()
@@ -56,7 +56,7 @@ def exit_if_running(code: int) -> None:
         os._exit(code)
 
 
-def stand_in(fit: Fit, prior: Any, num_chains: int, num_samples: int) -> Posterior:
+def stand_in(fit: Fit, prior: MixturePrior, num_chains: int, num_samples: int) -> Posterior:
     """Return random perturbations of an EM solution in the shape of a posterior (C, S) by NUTS."""
     rng = np.random.default_rng(0)
     mixture = jax.tree.map(np.asarray, fit.mixture)
@@ -73,7 +73,7 @@ def stand_in(fit: Fit, prior: Any, num_chains: int, num_samples: int) -> Posteri
     return Posterior(draws, log_density, prior, jnp.asarray(PosteriorStatus.OK, jnp.int32), {}, "nuts")
 
 
-def _run(steps: tuple[Callable[[], Any], ...]) -> None:
+def _run(steps: tuple[Callable[[], object], ...]) -> None:
     """Run the steps and ignore their errors: the real comparison will raise them again."""
     for step in steps:
         try:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..covariance import prior_scale_shape
-from ..priors.families import Prior
+from ..priors.conjugate import Prior
 from ..validation import check_count
 
 _FIELDS = ("weight_concentration", "mean", "mean_precision", "degrees_of_freedom", "scale")

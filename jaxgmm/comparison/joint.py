@@ -18,7 +18,7 @@ import numpy as np
 from .. import linalg
 from ..mixture import Mixture, num_parameters
 from ..posterior.gaussian_approximation import MIN_EIGENVALUE, GaussianApproximation, make_space, prepare
-from ..posterior.standardization import Problem, from_standard, to_standard
+from ..posterior.standardization import StandardizedProblem, from_standard, to_standard
 
 RATIOS = 2000  # importance ratios that the bridge's k-hat is taken from
 _CHEAP = 2e9  # multiplications that nobody waits long for
@@ -28,7 +28,7 @@ _FEWEST = 2  # draws a parameter, for a covariance of them
 class Approximation(NamedTuple):
     """Laplace's approximation: coordinates and bridge; sound: the information at the mode is positive definite."""
 
-    problem: Problem
+    problem: StandardizedProblem
     bridge: GaussianApproximation
     khat: float
     sound: bool
@@ -52,7 +52,9 @@ def approximate(key: jax.Array, mixture: Mixture, x: jax.Array, weight: jax.Arra
 
 
 @jax.jit
-def chart(problem: Problem, bridge: GaussianApproximation, draws: Mixture, u: jax.Array) -> tuple[jax.Array, Mixture]:
+def chart(
+    problem: StandardizedProblem, bridge: GaussianApproximation, draws: Mixture, u: jax.Array
+) -> tuple[jax.Array, Mixture]:
     """There and back: u (M, P) of mixtures (M, ...) in data units, and the mixtures of other u (M, P); one program for both."""
     space = make_space(problem, bridge.start)
     z = jax.vmap(lambda draw: space.flatten(to_standard(draw, problem)))(draws)

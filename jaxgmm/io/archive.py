@@ -23,17 +23,18 @@ from ..em.result import Fit
 from ..files import replacing
 from ..mixture import Mixture, check_shapes
 from ..posterior.result import Posterior
-from ..priors.families import HalfNormal, IndependentPrior, InverseGamma, InverseWishart, Prior
+from ..priors.functions import COVARIANCE_LAWS, FAMILIES
+from ..priors.interface import MixturePrior
 from ..validation import check_covariance_type, is_traced, warn_at_caller
 
 _FORMAT = 1
 _HEADER = "jaxgmm"
-_SAVEABLE = (Mixture, Fit, Posterior, Prior, IndependentPrior)
-_TYPES: dict[str, Callable[..., Any]] = {cls.__name__: cls for cls in (*_SAVEABLE, InverseWishart, InverseGamma, HalfNormal)}
+_SAVEABLE = (Mixture, Fit, Posterior, *FAMILIES)
+_TYPES: dict[str, Callable[..., Any]] = {cls.__name__: cls for cls in (*_SAVEABLE, *COVARIANCE_LAWS)}
 _EXPECTED = "a file written by jaxgmm.save was expected"
 
 
-def save(path: str | os.PathLike[str], thing: Mixture | Fit | Posterior | Prior | IndependentPrior) -> Path:
+def save(path: str | os.PathLike[str], thing: Mixture | Fit | Posterior | MixturePrior) -> Path:
     """Save a Mixture, Fit, Posterior or prior, or a stack of them, to a file from which `load` restores every bit.
 
     The data are written to a temporary file, which then replaces a file at `path` without asking, as numpy.save does. If
@@ -129,7 +130,8 @@ def _check_mixtures(thing: Any) -> None:
     for part in jax.tree.leaves(thing, is_leaf=lambda part: isinstance(part, Mixture)):
         if isinstance(part, Mixture):
             check_covariance_type(part.covariance_type)
-            check_shapes(*(np.asarray(leaf) for leaf in (part.weights, part.means, part.covariances)), part.covariance_type)
+            arrays: list[Any] = [np.asarray(leaf) for leaf in (part.weights, part.means, part.covariances)]
+            check_shapes(*arrays, part.covariance_type)
 
 
 def _encode(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:

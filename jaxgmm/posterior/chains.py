@@ -17,7 +17,7 @@ from .diagnostics import rhat_limit, split_rhat
 from .gaussian_approximation import GaussianApproximation, chain_starts, make_space
 from .likelihood import reference_total
 from .result import Posterior, PosteriorStatus
-from .standardization import Problem, from_standard, log_volume
+from .standardization import StandardizedProblem, from_standard, log_volume
 from .user_model import make_user_space, user_model_starts
 
 MIN_SHARE = 0.01  # of another mode's mass beside the first one's: below, it is not spoken of
@@ -35,7 +35,7 @@ class Target(NamedTuple):
     describe: Callable
 
 
-def make_target(problem: Problem, start: Mixture, model: Callable | None) -> Target:
+def make_target(problem: StandardizedProblem, start: Mixture, model: Callable | None) -> Target:
     """jaxgmm's model in standardised coordinates, or a person's own."""
     if model is not None:
         space = make_user_space(model, problem, start)
@@ -56,7 +56,7 @@ def sample_chains(
     key: jax.Array,
     bridge: GaussianApproximation,
     others: GaussianApproximation | None,
-    problem: Problem,
+    problem: StandardizedProblem,
     prior: Any,
     target_accept_prob: jax.Array,
     *,
@@ -107,7 +107,7 @@ def _starts(
     key: jax.Array,
     bridge: GaussianApproximation,
     others: GaussianApproximation | None,
-    problem: Problem,
+    problem: StandardizedProblem,
     model: Callable | None,
     num_chains: int,
 ) -> jax.Array:
@@ -144,7 +144,9 @@ def _report(
     return stats, judge(bridge, invariants[0, :num_chains], fields["diverging"], rhat, adapt)
 
 
-def _densities(mixture: Mixture, bridge: GaussianApproximation, others: GaussianApproximation, problem: Problem) -> jax.Array:
+def _densities(
+    mixture: Mixture, bridge: GaussianApproximation, others: GaussianApproximation, problem: StandardizedProblem
+) -> jax.Array:
     """log p of each draw at the means of all starts, (Q, C, S): no labelling changes it, and it tells any two modes apart."""
     points = [from_standard(one.start, problem).means.reshape(-1, problem.y.shape[1]) for one in (bridge, others)]
     return jnp.moveaxis(log_prob(mixture, jnp.concatenate(points)), -1, 0)

@@ -24,7 +24,7 @@ from .. import linalg
 from ..em.m_step import m_step
 from ..em.moments import e_step
 from ..mixture import Mixture
-from ..priors.families import HalfNormal, Prior, log_prior
+from ..priors.functions import log_prior
 from ..status import StatusEnum
 from ..tables import REACH, Printed, Table, look, reach
 from ..validation import as_data, as_sample_weight, check_count, check_key, is_traced, warn_at_caller, zero_ignored_rows
@@ -33,7 +33,7 @@ from .gaussian_approximation import MAX_KHAT, Space, make_space, map_points, mod
 from .importance import Labellings, Proposal, adapt, draw, make_labellings, make_proposal
 from .likelihood import reference_total
 from .result import Posterior, check_posterior, in_dtype
-from .standardization import Problem, log_volume, standardise, to_standard
+from .standardization import StandardizedProblem, log_volume, standardise, to_standard
 
 _PILOTS, _ROUNDS = 8, 4  # rounds that adapt the proposal, and rounds that count
 _EM_STEPS = 30  # to settle the others where one component is emptied
@@ -253,7 +253,7 @@ def _summarise(ratios: jax.Array, offset: jax.Array, same: jax.Array) -> Evidenc
 
 
 def _seeds(
-    key: jax.Array, posterior: Posterior, modes: Mixture | None, problem: Problem, num_modes: int
+    key: jax.Array, posterior: Posterior, modes: Mixture | None, problem: StandardizedProblem, num_modes: int
 ) -> tuple[Mixture, jax.Array]:
     """Standardised mixtures to look for modes from, the best draw first, those with one component emptied last; its density."""
     density = posterior.log_density.ravel()
@@ -272,15 +272,14 @@ def _seeds(
     return seeds, density[best]
 
 
-def _without(mixture: Mixture, k: jax.Array, problem: Problem) -> Mixture:
+def _without(mixture: Mixture, k: jax.Array, problem: StandardizedProblem) -> Mixture:
     """Where the others hold all data and component k only what its prior gives it: a region that few draws may reach."""
     prior = problem.prior
     concentration = prior.weight_concentration
     total = len(problem.y) if problem.weight is None else problem.weight.sum()
     share = jnp.clip(concentration[k] / (total + concentration.sum()), _LIGHTEST, 0.5)
     absent = jnp.arange(mixture.num_components) == k
-    conjugate = isinstance(prior, Prior) or not isinstance(prior.scale, HalfNormal)
-    flat = dataclasses.replace(prior, weight_concentration=jnp.ones_like(concentration)) if conjugate else None
+    flat = dataclasses.replace(prior, weight_concentration=jnp.ones_like(concentration)) if prior.has_closed_forms else None
 
     def step(_: int, mixture: Mixture) -> Mixture:
         return m_step(mixture, e_step(mixture, problem.y, sample_weight=problem.weight), flat)
@@ -293,7 +292,7 @@ def _without(mixture: Mixture, k: jax.Array, problem: Problem) -> Mixture:
     return dataclasses.replace(settled, weights=weights)
 
 
-def _first_proposal(space: Space, labels: Labellings, seeds: Mixture, problem: Problem) -> Proposal:
+def _first_proposal(space: Space, labels: Labellings, seeds: Mixture, problem: StandardizedProblem) -> Proposal:
     """A t at each mode, as heavy as its normal approximation; the same mode twice does no harm."""
 
     def look(seed: Mixture) -> tuple[jax.Array, ...]:

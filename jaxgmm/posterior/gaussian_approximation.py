@@ -26,11 +26,11 @@ from .. import covariance, linalg
 from ..chunking import GRADIENT_CHUNK, hessian_columns_per_batch, potentials_per_batch
 from ..density import responsibilities
 from ..mixture import Mixture
-from ..priors.families import IndependentPrior, Prior, log_prior_factored
+from ..priors.interface import MixturePrior
 from .diagnostics import pareto_k
 from .likelihood import make_log_likelihood
 from .model import mixture_of, parameters, root_of, sites_of
-from .standardization import Problem, standardise, to_standard
+from .standardization import StandardizedProblem, standardise, to_standard
 
 MIN_EIGENVALUE = 1e-2  # of the information: a standard deviation of 10 in logits or logarithms is none
 MAX_KHAT = 0.7  # Vehtari et al. (2024)
@@ -69,7 +69,7 @@ class Space(NamedTuple):
     unravel: Callable  # z -> its parts by name of site
 
 
-def make_space(problem: Problem, start: Mixture) -> Space:
+def make_space(problem: StandardizedProblem, start: Mixture) -> Space:
     """NumPyro's transforms of its model's sites, and the model's potential in our own densities, equal in value and gradient.
 
     NumPyro's own densities solve with several stacks of matrices at a time: see `linalg`.
@@ -97,7 +97,7 @@ def make_space(problem: Problem, start: Mixture) -> Space:
         mixture, jacobian, sites = decode(z)
         factors = covariance.complete(root_of(sites, kind), kind, d)
         value = likelihood(mixture.weights, mixture.means, factors)
-        return -(value + log_prior_factored(mixture, factors, prior, jnp.ones(k, bool)) + jacobian)
+        return -(value + prior.log_density(mixture, factors, jnp.ones(k, bool)) + jacobian)
 
     return Space(
         flat.size,
@@ -173,7 +173,9 @@ def find_mode(space: Space, z: jax.Array, work: int) -> _Newton:
     return jax.lax.while_loop(running, step, first)
 
 
-def mode_and_curvature(space: Space, z: jax.Array, problem: Problem, start: Mixture) -> tuple[_Newton, jax.Array, jax.Array]:
+def mode_and_curvature(
+    space: Space, z: jax.Array, problem: StandardizedProblem, start: Mixture
+) -> tuple[_Newton, jax.Array, jax.Array]:
     """Newton from z; the root (P, P) of the inverse information there, held off infinity; the smallest eigenvalue ()."""
     newton = find_mode(space, z, space.size * _work(problem, start))
     values, vectors = linalg.eigh(newton.hessian)
@@ -182,7 +184,7 @@ def mode_and_curvature(space: Space, z: jax.Array, problem: Problem, start: Mixt
     return newton, root, values.min(initial=jnp.inf)
 
 
-def map_points(function: Callable, points: jax.Array, problem: Problem, start: Mixture) -> jax.Array:
+def map_points(function: Callable, points: jax.Array, problem: StandardizedProblem, start: Mixture) -> jax.Array:
     """A function of potentials at points (M, ...), as many at once as the cache likes."""
     count = len(points)
     batches = -(-count // potentials_per_batch(_work(problem, start)))
@@ -193,12 +195,14 @@ def map_points(function: Callable, points: jax.Array, problem: Problem, start: M
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], found)
 
 
-def _work(problem: Problem, start: Mixture) -> int:
+def _work(problem: StandardizedProblem, start: Mixture) -> int:
     """Numbers that one potential takes."""
     return min(len(problem.y), GRADIENT_CHUNK) * start.num_components * start.num_features
 
 
-def build_approximation(key: jax.Array, start: Mixture, problem: Problem, space: Any = None) -> GaussianApproximation:
+def build_approximation(
+    key: jax.Array, start: Mixture, problem: StandardizedProblem, space: Any = None
+) -> GaussianApproximation:
     """Mode, curvature and judgement from a start in standardised coordinates, or in those of another model's space."""
     space = make_space(problem, start) if space is None else space
     newton, root, smallest = mode_and_curvature(space, space.flatten(start), problem, start)
@@ -221,8 +225,8 @@ def log_ratios(u: jax.Array, potentials: jax.Array) -> jax.Array:
 
 @jax.jit
 def prepare(
-    key: jax.Array, start: Mixture, x: jax.Array, weight: jax.Array | None, prior: Prior | IndependentPrior
-) -> tuple[Problem, GaussianApproximation]:
+    key: jax.Array, start: Mixture, x: jax.Array, weight: jax.Array | None, prior: MixturePrior
+) -> tuple[StandardizedProblem, GaussianApproximation]:
     """Coordinates and bridge from data, start and prior in data units: compiled once for every method that enters here."""
     problem = standardise(x, weight, prior, start.covariance_type)
     return problem, build_approximation(key, to_standard(start, problem), problem)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from ..mixture import Mixture
-from ..priors.families import IndependentPrior, Prior
+from ..priors.interface import MixturePrior
 from ..validation import is_traced
 from .gaussian_approximation import (
     MAX_KHAT,
@@ -29,14 +29,14 @@ from .gaussian_approximation import (
 )
 from .likelihood import reference_total
 from .result import Posterior, PosteriorStatus, in_dtype, validate_sampler_inputs, warn_of
-from .standardization import Problem, from_standard, log_volume
+from .standardization import StandardizedProblem, from_standard, log_volume
 
 
 def laplace(
     key: jax.Array,
     start: Mixture,
     x: Any,
-    prior: Prior | IndependentPrior,
+    prior: MixturePrior,
     *,
     num_samples: int = 1000,
     num_chains: int = 1,
@@ -97,8 +97,8 @@ def laplace(
 def _draw(
     key: jax.Array,
     bridge: GaussianApproximation,
-    problem: Problem,
-    prior: Prior | IndependentPrior,
+    problem: StandardizedProblem,
+    prior: MixturePrior,
     *,
     num_samples: int,
     num_chains: int,

@@ -12,7 +12,7 @@ from ..chunking import GRADIENT_CHUNK, can_store_features
 from ..density import log_joint, quadratic_coefficients, quadratic_log_joint
 from ..mixture import Mixture
 from ..row_sums import sum_over_rows
-from .standardization import Problem
+from .standardization import StandardizedProblem
 
 
 def log_likelihoods(
@@ -30,7 +30,7 @@ def log_likelihood(
     weights: jax.Array,
     means: jax.Array,
     factors: covariance.Factors,
-    problem: Problem,
+    problem: StandardizedProblem,
     reference: jax.Array | None,
     covariance_type: str,
 ) -> jax.Array:
@@ -46,7 +46,7 @@ def log_likelihood(
     return sum_over_rows(function, (problem.y, origin), problem.weight, GRADIENT_CHUNK)
 
 
-def make_log_likelihood(problem: Problem, start: Mixture) -> Callable:
+def make_log_likelihood(problem: StandardizedProblem, start: Mixture) -> Callable:
     """(weights, means, factors) -> sum_n w_n (log p(y_n) - log p(y_n | start)), ().
 
     The data enter by features about the start's means, made once: a potential and its gradient are then two matrix products.
@@ -70,7 +70,7 @@ def make_log_likelihood(problem: Problem, start: Mixture) -> Callable:
     return of
 
 
-def reference_total(problem: Problem, start: Mixture) -> jax.Array:
+def reference_total(problem: StandardizedProblem, start: Mixture) -> jax.Array:
     """The data's weighted log-likelihood at the start, (): what potentials leave out."""
     factors = covariance.factorize(start.covariances, start.covariance_type, start.num_features)
     return log_likelihood(start.weights, start.means, factors, problem, None, start.covariance_type)

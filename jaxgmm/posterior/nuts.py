@@ -19,7 +19,7 @@ from ..validation import check_count, check_number, is_traced
 from .chains import sample_chains
 from .gaussian_approximation import GaussianApproximation, build_approximation, prepare, refuse_without_density
 from .result import Posterior, PosteriorStatus, check_start, in_dtype, validate_sampler_inputs, warn_of
-from .standardization import Problem, standardise, to_standard
+from .standardization import StandardizedProblem, standardise, to_standard
 from .user_model import check_model, check_prior_leaves, has_bridge, raw_problem, user_model_approximation
 
 # NumPyro's last window, which settles the step size, is 50 steps from 150 on, and a tenth of fewer
@@ -173,7 +173,7 @@ def _run(
     key: jax.Array,
     bridge: GaussianApproximation,
     others: GaussianApproximation | None,
-    problem: Problem,
+    problem: StandardizedProblem,
     *,
     prior: Any,
     num_warmup: int | None,
@@ -223,7 +223,7 @@ def _bridges(
     prior: Any,
     model: Callable | None,
     traced: bool,
-) -> tuple[Problem, GaussianApproximation, GaussianApproximation | None]:
+) -> tuple[StandardizedProblem, GaussianApproximation, GaussianApproximation | None]:
     """Coordinates, and a bridge from each start; refused, unless traced, where there is none."""
     if others is None and model is None:
         problem, bridge = ahead.call(prepare, key, start, x, weight, prior)  # the program that laplace and compare enter by too
@@ -248,7 +248,7 @@ def _bridges(
 @partial(jax.jit, static_argnames="model")
 def _bridge(
     key: jax.Array, start: Mixture, x: jax.Array, weight: jax.Array | None, prior: Any, *, model: Callable | None
-) -> tuple[Problem, GaussianApproximation, jax.Array]:
+) -> tuple[StandardizedProblem, GaussianApproximation, jax.Array]:
     """A bridge, or a stack of them from a stack of starts, and whether the model's sites mean what they are called."""
     if model is None:
         problem = standardise(x, weight, prior, start.covariance_type)

@@ -26,7 +26,7 @@ from ..density import responsibilities
 from ..mixture import Mixture
 from .gaussian_approximation import GaussianApproximation, build_approximation, chain_starts
 from .model import mixture_of
-from .standardization import Problem
+from .standardization import StandardizedProblem
 
 _NAMES = ("weights", "means", "covariances")
 _CANDIDATES = 20  # places tried for each chain; NumPyro's init_to_uniform: the cube from -2 to 2
@@ -71,11 +71,11 @@ def check_prior_leaves(prior: Any) -> Any:
         ) from None
 
 
-def raw_problem(x: jax.Array, weight: jax.Array | None, prior: Any) -> Problem:
+def raw_problem(x: jax.Array, weight: jax.Array | None, prior: Any) -> StandardizedProblem:
     """Data in their own units, in JAX's default float; rows of weight 0 hold a row that counts."""
     y = x if weight is None else jnp.where(weight[:, None] > 0, x, x[jnp.argmax(weight > 0)])
     y = y.astype(jnp.result_type(float))
-    return Problem(y, weight, prior, jnp.zeros(y.shape[1], y.dtype), jnp.ones(y.shape[1], y.dtype))
+    return StandardizedProblem(y, weight, prior, jnp.zeros(y.shape[1], y.dtype), jnp.ones(y.shape[1], y.dtype))
 
 
 def has_bridge(model: Callable, start: Mixture, x: jax.Array, weight: jax.Array | None, prior: Any) -> bool:
@@ -90,7 +90,7 @@ def has_bridge(model: Callable, start: Mixture, x: jax.Array, weight: jax.Array 
     return found[0]
 
 
-def make_user_space(model: Callable, problem: Problem, start: Mixture) -> UserModelSpace:
+def make_user_space(model: Callable, problem: StandardizedProblem, start: Mixture) -> UserModelSpace:
     """Potential, transforms and what draws say, from one trace of the model; data units, log densities relative to the start."""
     arguments, options = (problem.y, problem.prior), _options(problem, start)
     trace = handlers.trace(handlers.seed(model, jax.random.key(0))).get_trace(*arguments, **options)
@@ -181,7 +181,7 @@ def _describe(
     return mixture, log_density, {"log_likelihood": likelihood} | ({"sites": sites} if sites else {})
 
 
-def _options(problem: Problem, start: Mixture) -> dict[str, Any]:
+def _options(problem: StandardizedProblem, start: Mixture) -> dict[str, Any]:
     options = {"num_components": start.num_components, "covariance_type": start.covariance_type}
     return options if problem.weight is None else options | {"sample_weight": problem.weight}
 
@@ -227,7 +227,7 @@ def _is_inverted(latents: set[str], known: set[str], start: Mixture) -> bool:
 
 
 def user_model_approximation(
-    key: jax.Array, model: Callable, problem: Problem, start: Mixture
+    key: jax.Array, model: Callable, problem: StandardizedProblem, start: Mixture
 ) -> tuple[GaussianApproximation, jax.Array]:
     """A bridge in the model's own space, or what stands for one; and whether sites mean what they are called."""
     space = make_user_space(model, problem, start)
@@ -249,7 +249,7 @@ def user_model_approximation(
 
 
 def user_model_starts(
-    key: jax.Array, model: Callable, bridge: GaussianApproximation, problem: Problem, num_chains: int
+    key: jax.Array, model: Callable, bridge: GaussianApproximation, problem: StandardizedProblem, num_chains: int
 ) -> jax.Array:
     """Starts in u, (C, P)."""
     space = make_user_space(model, problem, bridge.start)
@@ -259,7 +259,7 @@ def user_model_starts(
 
 
 def _places(
-    key: jax.Array, space: UserModelSpace, problem: Problem, start: Mixture, num_chains: int
+    key: jax.Array, space: UserModelSpace, problem: StandardizedProblem, start: Mixture, num_chains: int
 ) -> tuple[jax.Array, jax.Array]:
     """Places (C, P) with finite density and gradient, and potentials (C,); not finite where none was found.
 

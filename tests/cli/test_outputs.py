@@ -54,8 +54,5 @@ def test_a_file_named_by_an_option(tmp_path):
 
 
 def test_json_has_no_infinities(tmp_path):
-    write_json(tmp_path / "a.json", {"name": "é", "value": 1.5})
-    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"name": "é", "value": 1.5}
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        write_json(tmp_path / "a.json", {"value": float("inf")})
-    assert "é" in (tmp_path / "a.json").read_text(encoding="utf-8")
+    write_json(tmp_path / "a.json", {"name": "é", "value": float("inf")})
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"name": "é", "value": None}

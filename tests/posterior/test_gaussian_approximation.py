@@ -29,7 +29,7 @@ from helpers import (
 def lean_and_numpyros(kind, d):
     """Two functions of the sites: the weighted log-likelihood as samplers take it, and by NumPyro."""
     prior, x, weight = random_prior(0, kind, 2, d), jnp.asarray(random_data(0, 50, d)), jnp.asarray(random_weight(0, 50))
-    problem = coordinates.Problem(x, weight, prior, jnp.zeros(d), jnp.ones(d))
+    problem = coordinates.StandardizedProblem(x, weight, prior, jnp.zeros(d), jnp.ones(d))
     options = dict(num_components=2, covariance_type=kind)
     start = random_mixture(1, kind, 2, d)  # where features are about, and what potentials leave out
     log_likelihood, origin = likelihood.make_log_likelihood(problem, start), likelihood.reference_total(problem, start)
@@ -68,7 +68,7 @@ def test_chunks_change_nothing(monkeypatch, x64):
     """A likelihood in pieces, gradients recomputed, is the likelihood."""
     mixture, x, weight = random_mixture(0, "full", 2, 2), jnp.asarray(random_data(0, 50, 2)), jnp.asarray(random_weight(0, 50))
     factors = covariance.factorize(mixture.covariances, "full", 2)
-    problem = coordinates.Problem(x, weight, None, jnp.zeros(2), jnp.ones(2))
+    problem = coordinates.StandardizedProblem(x, weight, None, jnp.zeros(2), jnp.ones(2))
 
     def value(means):
         return likelihood.log_likelihood(mixture.weights, means, factors, problem, None, "full")
@@ -138,7 +138,7 @@ def test_potential_is_numpyros(kind, d, half_normal, x64):
     """The whole potential in unconstrained space, with every family of priors: value and gradient, up to the reference."""
     prior = random_prior(4, kind, 2, d) if half_normal is None else independent_prior(kind, 2, d, half_normal)
     start = random_mixture(4, kind, 2, d)
-    problem = coordinates.Problem(jnp.asarray(random_data(4, 20, d)), None, prior, jnp.zeros(d), jnp.ones(d))
+    problem = coordinates.StandardizedProblem(jnp.asarray(random_data(4, 20, d)), None, prior, jnp.zeros(d), jnp.ones(d))
 
     @jax.jit
     def both(z):

@@ -104,7 +104,7 @@ def test_jaxgmms_own_model_has_the_same_density(kind, x64):
     def both(z):
         problem = custom.raw_problem(x, weight, prior)
         space = custom.make_user_space(jaxgmm.model, problem, start)
-        lean = bridge.make_space(coordinates.Problem(problem.y, weight, prior, jnp.zeros(2), jnp.ones(2)), start)
+        lean = bridge.make_space(coordinates.StandardizedProblem(problem.y, weight, prior, jnp.zeros(2), jnp.ones(2)), start)
         mixture, density, further = space.describe(z[None, None])
         potentials = [s.potential(z) - s.potential(s.flatten(start)) for s in (space, lean)]
         return potentials, mixture, density, further["log_likelihood"], space.flatten(start) - lean.flatten(start)
