@@ -43,7 +43,7 @@ def log_prob(mixture: Mixture, x: Any) -> jax.Array:
         >>> round(float(jaxgmm.log_prob(mixture, [[0.0]])[0]), 4)
         -0.9189
     """
-    x = _points(mixture, x)
+    x = as_points(mixture, x)
     return _log_prob(mixture, x)
 
 
@@ -69,7 +69,7 @@ def responsibilities(mixture: Mixture, x: Any) -> jax.Array:
         >>> jaxgmm.responsibilities(mixture, [[2.0]]).tolist()
         [[0.5, 0.5]]
     """
-    x = _points(mixture, x)
+    x = as_points(mixture, x)
     return _all_responsibilities(mixture, x)
 
 
@@ -92,7 +92,7 @@ def predict(mixture: Mixture, x: Any) -> jax.Array:
         >>> jaxgmm.predict(mixture, [[2.1], [4.0]]).tolist()
         [0, 1]
     """
-    x = _points(mixture, x)
+    x = as_points(mixture, x)
     return _predict(mixture, x)
 
 
@@ -207,16 +207,25 @@ def _predict(mixture: Mixture, x: jax.Array) -> jax.Array:
 
 @partial(jax.jit, static_argnums=2)
 def _sample(key: jax.Array, mixture: Mixture, num_samples: int) -> tuple[jax.Array, jax.Array]:
-    key_label, key_noise = jax.random.split(key)
-    labels = jax.random.categorical(key_label, safe_log(mixture.weights), shape=(num_samples,))
-    k, d = mixture.num_components, mixture.num_features
-    lower = factors_of(mixture).lower
-    lower = jnp.broadcast_to(lower, (k, *lower.shape[1:]))[labels]
-    noise = jax.random.normal(key_noise, (num_samples, d), mixture.means.dtype)
-    return mixture.means[labels] + covariance.transform(lower, noise, mixture.covariance_type), labels
+    stack = jax.tree.map(lambda leaf: leaf[None], mixture)
+    return sample_from_stack(jax.random.split(key), stack, jnp.zeros(num_samples, int))
 
 
-def _points(mixture: Mixture, x: Any) -> jax.Array:
+def sample_from_stack(keys: Any, stack: Mixture, index: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Draw one point from each of the members `index` (N,) of a stack (M, ...): points (N, D) and their components (N,).
+
+    keys: two random keys, for labels and noise.
+    """
+    k, d, covariance_type = stack.num_components, stack.num_features, stack.covariance_type
+    labels = jax.random.categorical(keys[0], safe_log(stack.weights)[index])
+    lower = factors_of(stack).lower
+    lower = jnp.broadcast_to(lower, (len(lower), k, *lower.shape[2:]))[index, labels]
+    noise = jax.random.normal(keys[1], (len(index), d), stack.means.dtype)
+    return stack.means[index, labels] + covariance.transform(lower, noise, covariance_type), labels
+
+
+def as_points(mixture: Mixture, x: Any) -> jax.Array:
+    """Return points (N, D) in the float type that they and the mixture promote to, or raise if they do not fit."""
     check_mixture(mixture)
     x = as_data(x, num_features=mixture.num_features)
     return x.astype(jnp.result_type(x.dtype, mixture.means.dtype))
