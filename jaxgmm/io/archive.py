@@ -130,8 +130,8 @@ def _check_mixtures(thing: Any) -> None:
     for part in jax.tree.leaves(thing, is_leaf=lambda part: isinstance(part, Mixture)):
         if isinstance(part, Mixture):
             check_covariance_type(part.covariance_type)
-            arrays: list[Any] = [np.asarray(leaf) for leaf in (part.weights, part.means, part.covariances)]
-            check_shapes(*arrays, part.covariance_type)
+            fields: Any = jax.tree.map(np.asarray, part)
+            check_shapes(fields.weights, fields.means, fields.covariances, part.covariance_type)
 
 
 def _encode(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
