@@ -62,3 +62,8 @@ def nonzero(total: jax.Array) -> jax.Array:
 def zero_silenced(rows: jax.Array, weight: jax.Array) -> jax.Array:
     """Return rows (n, D) with those of weight 0 replaced by zeros: they may hold anything, NaN included."""
     return jnp.where((weight > 0)[:, None], rows, 0)
+
+
+def repeat_valid_row(rows: jax.Array, weight: jax.Array | None) -> jax.Array:
+    """Return rows (N, D) with those of weight 0 replaced by the first row of positive weight, so that they are finite."""
+    return rows if weight is None else jnp.where((weight > 0)[:, None], rows, rows[jnp.argmax(weight > 0)])

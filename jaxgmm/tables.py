@@ -1,31 +1,50 @@
-"""How things print: short tables, as text, and as HTML in notebooks.
+"""Tables as text and as HTML, and the short tables by which results print.
 
-A class that prints derives from `Printed` and says what its tables are. Numbers are looked at on the host, with nothing
-compiled, and only where that is cheap. A repr never raises: what no table can be made of prints as its fields, with shapes for
-arrays.
+`Table` is the only table type of the package; it renders itself as text, for terminals, and as HTML, for notebooks and reports.
+A class whose repr is a list of tables derives from `Printed`. Such a repr reads numbers on the host, compiles nothing, copies
+only small arrays from other devices, and never raises: objects that do not fit the table print as their fields.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import html
+import math
 import textwrap
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import jax
 import numpy as np
 
 from .status import StatusEnum
-from .validation import on_host
+from .validation import is_traced, on_host
 
-MAX_ROWS = 12
-MAX_NUMBERS = 6
-_MAX_COPY = 1 << 20  # bytes to fetch from another device for a repr
-MAX_SIZE = 1 << 20  # numbers to summarise for a repr
-_WIDTH = 100
-REACH = ("smallest", "median", "largest")
+WIDTH = 100  # columns of every printed page
+MAX_ROWS = 12  # rows of a repr
+MAX_NUMBERS = 6  # numbers of one vector in a repr
+_MAX_COPY = 1 << 20  # bytes that a repr copies from another device
+MAX_SIZE = 1 << 20  # numbers that a repr summarises
+REACH = ("smallest", "median", "largest")  # headings of the numbers that `reach` returns
+_LEAST_NAMES = 12  # columns that names keep before further columns move to a block below
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a table is laid out as text; HTML does not use it.
+
+    Attributes:
+        max_width: columns of text that the table may take; None: any number.
+        stretch: whether the first column is widened until the table is `max_width` wide, so that tables below each other align.
+        gap: spaces between two columns.
+        min_widths: the least width of each column, from the first; the first may be left shorter than the others need.
+    """
+
+    max_width: int | None = None
+    stretch: bool = False
+    gap: int = 2
+    min_widths: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -33,11 +52,24 @@ class Table:
     """A title, rows of words under a header, and sentences below.
 
     Attributes:
-        title: a line.
-        header: one word for each column, or nothing.
-        rows: words.
-        notes: sentences, wrapped.
-        left: places of columns that hold words, aligned to the left; numbers are to the right.
+        title: a line above the table; "": none, and the first word of the header serves as the title.
+        header: one word for each column; (): no rows.
+        rows: words, one for each column.
+        notes: sentences, wrapped below the table.
+        left: indices of the columns that are aligned to the left; the others, which hold numbers, are aligned to the right.
+        column_groups: a heading and the number of columns that it spans, for all columns from the first; "" is no heading. A
+            heading over columns that have none of their own is written in their place.
+        row_groups: a heading line and the number of rows below it, for all rows from the first.
+        strong: words that HTML shows as strong.
+        layout: how the table is laid out as text.
+
+    Example:
+        >>> groups = [("", 1), ("90 % interval", 2)]
+        >>> print(Table("Shares", ("", "from", "to"), [["a", "0.1", "0.3"]], left=(0,), column_groups=groups).text())
+        Shares
+             90 % interval
+                 from   to
+          a       0.1  0.3
     """
 
     title: str
@@ -45,72 +77,236 @@ class Table:
     rows: Sequence[Sequence[str]] = ()
     notes: Sequence[str] = ()
     left: Collection[int] = ()
+    column_groups: Sequence[tuple[str, int]] = ()
+    row_groups: Sequence[tuple[str, int]] = ()
+    strong: Collection[str] = ("NO", "NOT")
+    layout: Layout = Layout()
 
     def text(self) -> str:
-        """Aligned columns, two spaces between them."""
-        grid = [self.header, *self.rows] if self.header else []
+        """Return the table as lines of aligned columns.
+
+        Names in the first column that are too long for `layout.max_width` are cut; columns that do not fit beside each other
+        move, with the first column, to a block below.
+        """
+        lines = [self.title] if self.title else []
+        if self.header:
+            widths = self._widths()
+            for block in self._blocks(widths):
+                lines += self._block_lines(block, [self._name_width(block, widths), *widths[1:]])
+        notes = [textwrap.fill(note, WIDTH, initial_indent="  ", subsequent_indent="  ") for note in self.notes]
+        return "\n".join([*lines, *notes])
+
+    @property
+    def name_room(self) -> int:
+        """Number of characters that a name in the first column may have before `text` cuts it."""
+        widths = self._widths()
+        limit = self.layout.max_width
+        room = widths[0] if limit is None else limit - self._used(self._blocks(widths)[0], widths)
+        return room - len(self._indent)
+
+    @property
+    def _indent(self) -> str:
+        return "    " if self.row_groups else "  "
+
+    @property
+    def _first_heading(self) -> str:
+        return f"  {self.header[0]}" if self.title else self.header[0]
+
+    def _groups(self) -> Iterator[tuple[str, list[int]]]:
+        """Yield each heading with the columns that it spans; a column without such a heading is a group by itself."""
+        groups = self.column_groups or [("", len(self.header))]
+        assert sum(size for _, size in groups) == len(self.header), "column groups must span all columns"
+        start = 0
+        for heading, size in groups:
+            columns = list(range(start, start + size))
+            yield from [(heading, columns)] if heading else [("", [column]) for column in columns]
+            start += size
+
+    def _widths(self) -> list[int]:
+        """Return the width that each column needs, the indentation of the first included."""
+        grid = [[self._first_heading, *self.header[1:]], *([self._indent + row[0], *row[1:]] for row in self.rows)]
         widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
-        lines = ["  " + "  ".join(map(self._aligned, range(len(row)), row, widths)).rstrip() for row in grid]
-        notes = [textwrap.fill(note, _WIDTH, initial_indent="  ", subsequent_indent="  ") for note in self.notes]
-        return "\n".join([self.title, *lines, *notes])
+        for column, least in enumerate(self.layout.min_widths):
+            widths[column] = max(widths[column], least)
+        for heading, columns in self._groups():
+            missing = len(heading) - sum(widths[c] for c in columns) - self.layout.gap * (len(columns) - 1)
+            widths[columns[0]] += max(missing, 0)
+        return widths
+
+    def _used(self, columns: Sequence[int], widths: Sequence[int]) -> int:
+        """Return the width of some columns with the gap before each."""
+        return sum(widths[column] + self.layout.gap for column in columns)
+
+    def _blocks(self, widths: Sequence[int]) -> list[list[int]]:
+        """Return the columns of each block, without the first one, which all share; groups that fit a block stay whole."""
+        if self.layout.max_width is None:
+            return [list(range(1, len(self.header)))]
+        least = max([_LEAST_NAMES, *self.layout.min_widths[:1]])
+        room = self.layout.max_width - min(widths[0], least)
+        blocks: list[list[int]] = [[]]
+        for _, group in self._groups():
+            columns = [column for column in group if column > 0]
+            for unit in [columns] if self._used(columns, widths) <= room else [[column] for column in columns]:
+                if blocks[-1] and self._used(blocks[-1] + unit, widths) > room:
+                    blocks.append([])
+                blocks[-1] += unit
+        return blocks
+
+    def _name_width(self, block: Sequence[int], widths: Sequence[int]) -> int:
+        """Return the width of the first column in one block."""
+        if self.layout.max_width is None:
+            return widths[0]
+        room = self.layout.max_width - self._used(block, widths)
+        return room if self.layout.stretch else min(room, widths[0])
+
+    def _block_lines(self, block: Sequence[int], widths: Sequence[int]) -> list[str]:
+        """Return the lines of one block: headings, headings of row groups, rows."""
+        columns = [0, *block]
+        lines = self._heading_lines(columns, widths)
+        headings = {}
+        place = 0
+        for heading, size in self.row_groups:
+            headings[place] = heading
+            place += size
+        for place, row in enumerate(self.rows):
+            if headings.get(place):
+                lines.append(shortened(f"  {headings[place]}", self.layout.max_width or math.inf))
+            words = [self._indent + row[0], *row[1:]]
+            lines.append(self._joined([self._aligned(column, words[column], widths[column]) for column in columns]))
+        return lines
+
+    def _heading_lines(self, columns: Sequence[int], widths: Sequence[int]) -> list[str]:
+        """Return the header of one block, with a line above it where a group's columns have headings of their own."""
+        words, above = [], []
+        for heading, group in self._groups():
+            kept = [column for column in group if column in columns]
+            own = [self._first_heading if column == 0 else self.header[column] for column in kept]
+            if not kept:
+                continue
+            span = self._used(kept, widths) - self.layout.gap
+            spanning = shortened(heading, span).rjust(span)
+            if heading and not any(own):
+                words.append(spanning)
+                above.append(" " * span)
+            else:
+                words += [self._aligned(column, word, widths[column]) for column, word in zip(kept, own, strict=True)]
+                above.append(spanning)
+        return [line for line in (self._joined(above),) if line] + [self._joined(words)]
+
+    def _joined(self, words: Sequence[str]) -> str:
+        return (" " * self.layout.gap).join(words).rstrip()
 
     def _aligned(self, column: int, word: str, width: int) -> str:
+        if column == 0:
+            word = shortened(word, width)
         return word.ljust(width) if column in self.left else word.rjust(width)
 
     def html(self) -> str:
-        """The same as a table element, everything escaped."""
-        lines = [("th", self.header), *(("td", row) for row in self.rows)] if self.header else []
-        rows = "".join(f"<tr>{''.join(self._cell(tag, c, word) for c, word in enumerate(row))}</tr>" for tag, row in lines)
-        notes = "".join(f"<div>{html.escape(note)}</div>" for note in self.notes)
-        return f"<div>{html.escape(self.title)}</div>" + (f"<table>{rows}</table>" if rows else "") + notes
+        """Return the table as an HTML table with its title as caption, every word escaped; the first column names the rows."""
+        notes = "".join(f"<div>{escape(note)}</div>" for note in self.notes)
+        if not self.header:
+            return f"<div>{escape(self.title)}</div>{notes}"
+        caption = f'<caption style="text-align:left;white-space:nowrap">{escape(self.title)}</caption>' if self.title else ""
+        return f"<table>{caption}<thead>{''.join(self._html_headings())}</thead>{''.join(self._html_bodies())}</table>{notes}"
 
-    def _cell(self, tag: str, column: int, word: str) -> str:
+    def _html_headings(self) -> list[str]:
+        """Return the one or two header rows."""
+        words, above, is_grouped = "", "", False
+        for heading, columns in self._groups():
+            spanning = f'<th scope="colgroup" colspan="{len(columns)}" style="text-align:right">{escape(heading)}</th>'
+            own = "".join(self._html_cell('th scope="col"', column, self.header[column]) for column in columns)
+            if heading and not any(self.header[column] for column in columns):
+                words, above = words + spanning, above + f'<td colspan="{len(columns)}"></td>'
+            else:
+                words, above = words + own, above + (spanning if heading else "<td></td>")
+                is_grouped |= bool(heading)
+        return [f"<tr>{above}</tr>"] * is_grouped + [f"<tr>{words}</tr>"]
+
+    def _html_bodies(self) -> Iterator[str]:
+        """Yield one table body for each group of rows."""
+        start = 0
+        for heading, size in self.row_groups or [("", len(self.rows))]:
+            line = f'<tr><th scope="rowgroup" colspan="{len(self.header)}" style="text-align:left">{escape(heading)}</th></tr>'
+            rows = "".join(f"<tr>{self._html_row(row)}</tr>" for row in self.rows[start : start + size])
+            yield f"<tbody>{line if heading else ''}{rows}</tbody>"
+            start += size
+
+    def _html_row(self, row: Sequence[str]) -> str:
+        tags = ['th scope="row"', *["td"] * (len(row) - 1)]
+        return "".join(self._html_cell(tag, column, word) for column, (tag, word) in enumerate(zip(tags, row, strict=True)))
+
+    def _html_cell(self, tag: str, column: int, word: str) -> str:
         side = "left" if column in self.left else "right"
-        return f'<{tag} style="text-align:{side};padding:0 0.5em">{html.escape(word)}</{tag}>'
+        text = f"<strong>{escape(word)}</strong>" if word in self.strong else escape(word)
+        return f'<{tag} style="text-align:{side}">{text}</{tag[:2]}>'
 
 
 class Printed:
-    """What prints as tables: a class says which in `_tables`."""
+    """Base class of objects that print as the tables that their method `_tables` returns."""
 
     def _tables(self) -> list[Table]:
+        """Return the tables to print."""
         raise NotImplementedError
 
     def _shown(self) -> list[Table]:
+        """Return the tables, or the fields alone if no table can be made of them."""
         try:
-            with np.errstate(all="ignore"):  # numbers may be anything here
+            with np.errstate(all="ignore"):  # the numbers may be anything
                 return self._tables()
-        except Exception:  # pytree machinery builds these of anything, and a debugger must go on
+        except Exception:  # fields may hold arbitrary objects (jax builds such trees), and a repr must not raise
             return [Table(_fields(self))]
 
     def __repr__(self) -> str:
+        """Return the tables as text."""
         return "\n".join(table.text() for table in self._shown())
 
     def _repr_html_(self) -> str:
         return "".join(table.html() for table in self._shown())
 
 
+def shortened(text: str, width: float) -> str:
+    """Return a text cut to a width, with an ellipsis in place of what is left out.
+
+    Example:
+        >>> shortened("sepal_length", 8)
+        'sepal_l…'
+    """
+    return text if len(text) <= width else text[: max(int(width) - 1, 0)] + "…"
+
+
+def paragraph(text: str, indent: str = "") -> list[str]:
+    """Return a text as lines of at most `WIDTH` columns, the later ones indented.
+
+    Example:
+        >>> paragraph("short")
+        ['short']
+    """
+    return textwrap.wrap(text, WIDTH, subsequent_indent=indent, break_on_hyphens=False) or [""]
+
+
 def _fields(thing: Any) -> str:
-    """Type and fields, arrays as their types and shapes."""
+    """Return the type of a dataclass and its fields, arrays by their types and shapes."""
     words = [f"{field.name}={_brief(getattr(thing, field.name, None))}" for field in dataclasses.fields(thing)]
     return f"{type(thing).__name__}({', '.join(words)})"
 
 
 def _brief(value: Any) -> str:
+    """Return a value in short: type and shape of an array, else its repr."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_brief(entry)}" for key, entry in value.items()) + "}"
     try:
         if hasattr(value, "shape") and hasattr(value, "dtype"):
             return f"{value.dtype}[{','.join(map(str, value.shape))}]"
         return repr(value)
-    except Exception:  # somebody else's repr
+    except Exception:  # the repr of an object that is not ours may raise
         return type(value).__name__
 
 
 def look(value: Any) -> np.ndarray | None:
-    """Numbers as NumPy has them; None for tracers, shapes without numbers, deleted arrays, and large ones elsewhere."""
+    """Return numbers as a NumPy array; None for tracers, shapes without numbers, deleted arrays, and large arrays elsewhere."""
     if isinstance(value, np.ndarray | np.generic | float | int):
         return np.asarray(value)
-    if not isinstance(value, jax.Array) or isinstance(value, jax.core.Tracer) or value.is_deleted():
+    if not isinstance(value, jax.Array) or is_traced(value) or value.is_deleted():
         return None
     if not value.is_fully_addressable:
         return None
@@ -119,22 +315,22 @@ def look(value: Any) -> np.ndarray | None:
 
 
 def number(value: Any, digits: int = 4) -> str:
-    """One number: so many digits that count, or all before the point up to ten millions: data far from 0 differ late."""
+    """Return a number with `digits` significant digits; below 1e7 all integer digits: data far from 0 differ late."""
     value = float(value)
     if 10**digits <= abs(value) < 1e7:
         return f"{value:.1f}".removesuffix(".0")
     return f"{value:.{digits}g}"
 
 
-def numbers(values: Sequence[Any], most: int = MAX_NUMBERS) -> str:
-    """A row of numbers in brackets, the middle left out where there are more than `most`."""
+def numbers(values: Sequence[Any] | np.ndarray, most: int = MAX_NUMBERS) -> str:
+    """Return numbers in brackets, with the middle left out if there are more than `most`."""
     if len(values) > most:
         values = [*values[: most - 1], None, values[-1]]
     return "[" + " ".join("..." if v is None else number(v) for v in values) + "]"
 
 
 def numbers_of(value: Any) -> str:
-    """A number, a row, or a square matrix, rows parted by semicolons, of a large one its diagonal; "" if not looked at."""
+    """Return a number, a vector or a square matrix (of a large one the diagonal) as text; "" if `look` does not return it."""
     seen = look(value)
     if seen is None:
         return ""
@@ -146,23 +342,23 @@ def numbers_of(value: Any) -> str:
 
 
 def elided(count: int) -> list[int | None]:
-    """Which of many rows to show: the first, None for those left out, the last."""
+    """Return the indices of the rows to show out of `count`: the first ones, None for those left out, the last one."""
     return list(range(count)) if count <= MAX_ROWS else [*range(MAX_ROWS - 2), None, count - 1]
 
 
 def reach(value: Any) -> tuple[str, str, str]:
-    """Smallest, median and largest of the finite numbers of an array, as words; empty where they are not looked at."""
+    """Return the smallest, median and largest finite number of an array as text; empty text if `look` does not return it."""
     seen = look(value)
     if seen is None or not 0 < seen.size <= MAX_SIZE:
         return "", "", ""
     seen = np.asarray(seen, float)
     seen = seen[np.isfinite(seen)]
     if not seen.size:
-        return ("not finite",) * 3
+        return "not finite", "not finite", "not finite"
     return number(seen.min(), 6), number(np.median(seen), 6), number(seen.max(), 6)
 
 
 def counted(statuses: np.ndarray, kind: type[StatusEnum]) -> str:
-    """How often each: "97 CONVERGED, 3 MAX_ITER", the most frequent first."""
+    """Return how often each status occurs, the most frequent first, as "97 CONVERGED, 3 MAX_ITER"."""
     codes, counts = np.unique(statuses, return_counts=True)
     return ", ".join(f"{counts[i]} {kind.name_of(codes[i])}" for i in np.argsort(-counts, kind="stable"))

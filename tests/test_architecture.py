@@ -20,15 +20,15 @@ TYPES = {"full", "tied", "diag", "spherical"}
 # bottom layer first; a module imports from lower layers, or from modules listed before it in its own layer
 LAYERS = [
     "ahead linalg chunking status files progress",
-    "covariance datasets validation tables",
+    "covariance datasets validation tables dataframes",
     "mixture row_sums",
-    "density priors.families",
-    "em.result em.kernels em.moments em.m_step em.acceleration em.implicit em.loop em.fit em.standard_errors em.initialization "
-    "em.batch.batched_loop em.batch.data_sets em.batch.threads em.batch.fit_many",
+    "density priors.families criteria",
+    "em.result em.kernels em.moments em.m_step em.acceleration em.implicit em.loop em.fit em.standard_errors em.assignments "
+    "em.k_means em.initialization em.batch.batched_loop em.batch.data_sets em.batch.threads em.batch.fit_many em.batch.restarts",
     "posterior.result posterior.model posterior.diagnostics posterior.standardization posterior.likelihood "
     "posterior.gaussian_approximation posterior.laplace posterior.user_model posterior.chains posterior.nuts "
-    "posterior.conditionals posterior.gibbs posterior.relabel posterior.bootstrap posterior.predictive posterior.importance "
-    "posterior.evidence posterior.diagnose posterior.arviz selection",
+    "posterior.conditionals posterior.gibbs posterior.label_matching posterior.relabel posterior.bootstrap "
+    "posterior.predictive posterior.importance posterior.evidence posterior.diagnose posterior.arviz selection",
     "studies.checkpoint studies.serialization studies.parameters studies.intervals studies.methods comparison.summaries "
     "comparison.joint comparison.contraction comparison.predictive_scores comparison.clustering comparison.verdict "
     "comparison.sampler_summary comparison.point_vs_posterior comparison.text_report comparison.compare "

@@ -1,4 +1,4 @@
-"""Every notebook in notebooks/ runs from top to bottom, keeps its own promises (its asserts) and is stored clean."""
+"""Every notebook in notebooks/ runs without errors, its asserts hold, and it is stored without outputs."""
 
 import ast
 import json
@@ -12,7 +12,7 @@ import pytest
 import jaxgmm
 
 with warnings.catch_warnings():
-    # Jupyter's packages deprecate parts of each other (paths, event loops) while they are imported
+    # importing Jupyter's packages emits deprecation warnings about each other (paths, event loops)
     for category in (DeprecationWarning, PendingDeprecationWarning):
         warnings.filterwarnings("ignore", category=category)
     import nbclient
@@ -21,7 +21,7 @@ with warnings.catch_warnings():
     from jupyter_client.kernelspec import KernelSpecManager
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
-SECONDS_A_CELL = 120
+SECONDS_PER_CELL = 120
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -31,7 +31,7 @@ def code_cells(notebook):
 
 
 def kernel_manager_class(folder):
-    """Manages kernels whose "python3" is the interpreter that runs the tests, whatever else is installed for the user."""
+    """Return a kernel manager whose kernel "python3" is the interpreter that runs the tests, not one that the user has."""
     spec = folder / "kernels" / "python3"
     spec.mkdir(parents=True)
     argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
@@ -45,7 +45,7 @@ def kernel_manager_class(folder):
     return Manager
 
 
-def test_there_are_notebooks():
+def test_notebooks_exist():
     assert NOTEBOOKS
 
 
@@ -57,28 +57,28 @@ def test_there_are_notebooks():
     "ignore::DeprecationWarning:zmq",
     "ignore::DeprecationWarning:tornado",
 )
-# Windows' default event loop is not the one that zmq wants, and it says so
+# zmq warns that it cannot use Windows' default event loop
 @pytest.mark.filterwarnings("ignore:Proactor event loop does not implement:RuntimeWarning")
-def test_runs_and_keeps_its_promises(path, tmp_path, monkeypatch):
-    # pictures are drawn inline, without a screen and without the user's own IPython or matplotlib settings
+def test_runs_and_its_asserts_hold(path, tmp_path, monkeypatch):
+    # figures are drawn inline, without a screen and without the user's IPython and matplotlib settings
     monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.setenv("MATPLOTLIBRC", os.devnull)
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
-    # kernels import the jaxgmm that is under test, wherever another is installed
+    # the kernels import the jaxgmm that is tested, even if another one is installed
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(jaxgmm.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]))
     notebook = nbformat.read(path, as_version=4)
     client = nbclient.NotebookClient(
         notebook,
         kernel_name="python3",
-        timeout=SECONDS_A_CELL,
+        timeout=SECONDS_PER_CELL,
         kernel_manager_class=kernel_manager_class(tmp_path),
         resources={"metadata": {"path": str(tmp_path)}},
     )
     client.execute()  # raises CellExecutionError with the cell and its traceback
     outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
     assert not [output for output in outputs if output.output_type == "error"]
-    assert any("image/png" in output.get("data", {}) for output in outputs), "no picture was drawn"
+    assert any("image/png" in output.get("data", {}) for output in outputs), "no figure was drawn"
     assert all(cell.execution_count for cell in code_cells(notebook)), "a cell was not run"
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from typing import Any
 
 import jax
 
 from ..covariance import TYPES
-from ..selection import CRITERIA, Cell, Selection, select
+from ..selection import CRITERIA, select
 from ..validation import check_count
 from .shared import (
     add_data_options,
@@ -57,7 +56,8 @@ def run(arguments: argparse.Namespace) -> None:
     print(found)
     print(found.best.fit)
     options |= {"num_components": counts, "folds": arguments.folds}
-    write_json(json_path, data_record(arguments, x, names, options) | _record(found))
+    fitted = {"mixture": mixture_record(found.best.fit), "fit": fit_record(found.best.fit)}
+    write_json(json_path, data_record(arguments, x, names, options) | found.to_dict() | fitted)
     from matplotlib.figure import Figure
 
     from ..plot import selection
@@ -83,25 +83,3 @@ def numbers_of(text: str) -> list[int]:
             raise ValueError(f"--num-components is '{text}'; numbers from 1 were expected, as 1-9 or 2,3,5.")
         found += range(first, last + 1)
     return sorted(set(found))
-
-
-def _record(found: Selection) -> dict[str, Any]:
-    best = found.best
-    return {
-        "criterion": found.criterion,
-        "cells": [_cell(cell) for cell in found.cells.values()],
-        "best": {"covariance_type": best.covariance_type, "num_components": best.num_components},
-        "mixture": mixture_record(best.fit),
-        "fit": fit_record(best.fit),
-    }
-
-
-def _cell(cell: Cell) -> dict[str, Any]:
-    return {
-        "covariance_type": cell.covariance_type,
-        "num_components": cell.num_components,
-        "criterion": cell.criterion if math.isfinite(cell.criterion) else None,
-        "log_likelihood": cell.log_likelihood if math.isfinite(cell.log_likelihood) else None,
-        "status": cell.status.name,
-        "spike": cell.spike,
-    }

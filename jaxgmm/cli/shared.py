@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import __version__, ahead, datasets
 from ..covariance import TYPES
-from ..em.batch.fit_many import fit_restarts
+from ..em.batch.restarts import fit_restarts
 from ..em.fit import fit
 from ..em.result import ComponentStatus, Fit, Status
 from ..files import replacing, write_text

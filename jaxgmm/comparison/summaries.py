@@ -12,7 +12,7 @@ import numpy as np
 from ..em.result import Fit
 from ..mixture import Mixture
 from ..posterior import diagnostics
-from ..posterior.diagnose import invariants
+from ..posterior.diagnose import label_invariants
 from ..posterior.result import Posterior
 from ..priors.families import log_prior
 from ..studies.parameters import Parameter
@@ -108,4 +108,4 @@ def _ranks(k: int) -> list[str]:
 
 def invariant_values(mixture: Mixture) -> np.ndarray:
     """Sorted weights, means and sds of the features under the whole mixture, (..., K + 2 D)."""
-    return np.concatenate(list(invariants(mixture).values()), -1)
+    return np.concatenate(list(label_invariants(mixture).values()), -1)

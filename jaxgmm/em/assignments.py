@@ -23,7 +23,8 @@ from ..validation import (
     is_traced,
     zero_ignored_rows,
 )
-from .m_step import data_spread, rounding_ridge
+from .kernels import Summary
+from .m_step import data_covariance, rounding_ridge
 
 
 def from_labels(
@@ -145,7 +146,7 @@ def mixture_of_groups(
         return covariance.weighted_scatter(r, centred - mean[:, :, None], covariance_type)
 
     scatter = sum_over_rows(scatters, (x, groups), weight, chunk)
-    overall = data_spread(count, mean, scatter, shift, covariance_type)
+    overall = data_covariance(Summary(count, mean, scatter), shift, covariance_type)
     extra = pseudo_count * total
     divisor = covariance.pool_counts(count, covariance_type) + extra
     covariances = (covariance.pool(scatter, covariance_type) + extra * overall) / jnp.where(divisor > 0, divisor, 1)

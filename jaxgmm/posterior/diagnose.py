@@ -55,7 +55,7 @@ def diagnose(posterior: Posterior) -> dict[str, Any]:
     stats = posterior.stats
     identified = bool(stats["labels_identified"]) if "labels_identified" in stats else None
     parameters = {name: getattr(posterior.mixture, name) for name in ("weights", "means", "covariances")}
-    free = {"log_density": posterior.log_density} | invariants(posterior.mixture)
+    free = {"log_density": posterior.log_density} | label_invariants(posterior.mixture)
     return {
         "status": PosteriorStatus(int(posterior.status)).name,
         "num_chains": posterior.log_density.shape[0],
@@ -69,7 +69,7 @@ def diagnose(posterior: Posterior) -> dict[str, Any]:
     }
 
 
-def invariants(mixture: Mixture) -> dict[str, np.ndarray]:
+def label_invariants(mixture: Mixture) -> dict[str, np.ndarray]:
     """What no order of components changes, (..., K), (..., D), (..., D): weights from the largest, overall means and sds."""
     weights, means = np.asarray(mixture.weights, float), np.asarray(mixture.means, float)
     variances = np.asarray(covariance.variances(mixture.covariances, mixture.covariance_type, mixture.num_features), float)

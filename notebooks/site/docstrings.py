@@ -1,4 +1,4 @@
-"""Reads docstrings as the package writes them, for the reader of docstrings that the site uses."""
+"""Extension of griffe that adapts the package's docstrings to the form that griffe parses."""
 
 from typing import Any
 
@@ -6,10 +6,13 @@ import griffe
 
 
 class Docstrings(griffe.Extension):
-    """Its one `Example:` is code, and a colon in what a function returns does not end a type: the annotation says the type."""
+    """Rename the section `Example:` to `Examples:`, and insert the annotated return type before the text of `Returns:`.
+
+    Griffe reads everything before the first colon of `Returns:` as a type, so the text itself could not contain a colon.
+    """
 
     def on_instance(self, *, obj: Any, **_: Any) -> None:
-        """Called for each function, class and module that is read."""
+        """Adapt the docstring of one function, class or module; griffe calls this method for each of them."""
         if obj.is_alias or not obj.docstring:
             return
         text = obj.docstring.value.replace("\nExample:\n", "\nExamples:\n")

@@ -1,4 +1,4 @@
-"""The pictures of README and site, drawn anew: python notebooks/site/gallery.py"""
+"""Draw the pictures of the README and of the site. To run it: python notebooks/site/gallery.py."""
 
 import warnings
 from pathlib import Path
@@ -17,34 +17,34 @@ FOLDER = Path(__file__).parent / "docs" / "pictures"
 KEY = jax.random.key(0)
 
 
-def fitted(name, num_components, covariance_type="full"):
-    """Data, prior and the mode under it."""
+def load_and_fit(name, num_components, covariance_type="full"):
+    """Return a data set, its default prior and the posterior mode."""
     x = jaxgmm.datasets.load(name)
-    recipe = {"num_components": num_components, "covariance_type": covariance_type}
-    prior = jaxgmm.default_prior(x, **recipe)
-    return x, prior, jaxgmm.fit_restarts(KEY, x, prior, **recipe)
+    settings = {"num_components": num_components, "covariance_type": covariance_type}
+    prior = jaxgmm.default_prior(x, **settings)
+    return x, prior, jaxgmm.fit_restarts(KEY, x, prior, **settings)
 
 
 def comparison():
-    """faithful: EM beside the posterior."""
-    x, prior, fit = fitted("faithful", 2)
+    """Draw the comparison of EM with the posterior for the data set faithful."""
+    x, prior, fit = load_and_fit("faithful", 2)
     names = jaxgmm.datasets.columns("faithful")
     found = jaxgmm.compare(fit, jaxgmm.nuts(KEY, fit.mixture, x, prior), x, feature_names=names)
     plot.comparison_figure(found, fit.mixture, x, feature_names=names).savefig(FOLDER / "comparison.png")
 
 
 def calibrations():
-    """Ranks of the truth among draws: Gibbs, and Laplace on few data."""
+    """Return the calibrations of Gibbs and of Laplace with 50 observations per data set."""
     prior = jaxgmm.Prior(*(jnp.asarray(v) for v in ([3.0, 3.0], [0.0], 0.1, 5.0, [[3.0]])))
     options = {"num_components": 2, "covariance_type": "tied", "num_observations": 50, "num_datasets": 256, "progress": False}
     return [jaxgmm.calibrate(KEY, prior, method, **options) for method in ("gibbs", "laplace")]
 
 
 def gallery():
-    """Six pictures on one sheet, and the two of calibration by themselves."""
+    """Draw six pictures in one figure, and the two of calibration in their own figures."""
     figure = Figure(figsize=(15, 9.5), dpi=110, layout="constrained")
     axes = figure.subplots(2, 3)
-    iris, _, fit = fitted("iris", 3, "tied")
+    iris, _, fit = load_and_fit("iris", 3, "tied")
     pair, names = (2, 0), jaxgmm.datasets.columns("iris")
     plot.scatter(
         axes[0, 0],
@@ -53,22 +53,22 @@ def gallery():
         feature_names=[f"{names[i].replace('_', ' ')} (cm)" for i in pair],
     )
     plot.contours(axes[0, 0], jaxgmm.marginal(fit.mixture, pair))
-    axes[0, 0].set_title("iris: smallest regions of that mass")
+    axes[0, 0].set_title("iris: smallest regions with the given probability")
 
-    x, prior, fit = fitted("galaxies", 3)
+    x, prior, fit = load_and_fit("galaxies", 3)
     draws = {name: getattr(jaxgmm, name)(KEY, fit.mixture, x, prior) for name in ("nuts", "laplace")}
     found = jaxgmm.compare(fit, draws, x, feature_names=["velocity"])
     plot.forest(axes[0, 1], found)
     plot.coclustering(axes[0, 2], jaxgmm.coclustering(draws["nuts"], x), labels=jaxgmm.predict(fit.mixture, x))
-    axes[0, 2].set_title("galaxies: who belongs together")
+    axes[0, 2].set_title("galaxies: co-clustering of the posterior")
 
     swept = jaxgmm.select(KEY, jaxgmm.datasets.load("faithful"), num_components=range(1, 7))
     plot.selection(axes[1, 0], swept)
-    axes[1, 0].set_title("faithful: how many components")
+    axes[1, 0].set_title("faithful: number of components")
     pictures = dict(zip(("gibbs", "laplace"), calibrations(), strict=True))
     for ax, (name, calibration) in zip(axes[1, 1:], pictures.items(), strict=True):
         plot.rank_ecdfs(ax, calibration)
-        ax.set_xlabel(f"rank of the truth among draws of {name}, N = 50")
+        ax.set_xlabel(f"rank of the truth among draws by {name}, N = 50")
         alone = Figure(figsize=(6.4, 4.2), dpi=130, layout="constrained")
         plot.rank_ecdfs(alone.subplots(), calibration)
         alone.savefig(FOLDER / f"calibration-{name}.png")

@@ -1,4 +1,4 @@
-"""What the site's pages take from the package itself, so that they cannot drift: the sentences of the statuses, the notebooks."""
+"""MkDocs hooks that insert text from the package and the notebooks into the pages, so that the pages stay up to date."""
 
 from __future__ import annotations
 
@@ -14,28 +14,32 @@ STATUSES = ("Status", "ComponentStatus", "PosteriorStatus", "InformationStatus",
 
 
 def with_sentences(text: str) -> str:
-    """The troubleshooting page with each status's sentence quoted under its heading; a member too few or too many is an error."""
-    told = {name: [] for name in STATUSES}
-    kind, lines = "", []
+    """Return the troubleshooting page with each status's sentence quoted under its heading.
+
+    Raises:
+        ValueError: the headings under a status type are not its members, in their order.
+    """
+    headings = {name: [] for name in STATUSES}
+    status_type, lines = "", []
     for line in text.splitlines():
         lines.append(line)
-        if found := re.match(r"## .*`(\w+)`", line):
-            kind = found[1]
-        elif found := re.match(r"### (\w+)$", line):
-            told[kind].append(found[1])
-            sentences = {member.name: member.sentence for member in getattr(jaxgmm, kind)}
-            lines += ["", f"> {sentences.get(found[1])}"]
-    for name, members in told.items():
+        if match := re.match(r"## .*`(\w+)`", line):
+            status_type = match[1]
+        elif match := re.match(r"### (\w+)$", line):
+            headings[status_type].append(match[1])
+            sentences = {member.name: member.sentence for member in getattr(jaxgmm, status_type)}
+            lines += ["", f"> {sentences.get(match[1])}"]
+    for name, members in headings.items():
         expected = [member.name for member in getattr(jaxgmm, name)]
         if members != expected:
             raise ValueError(
-                f"the page tells {', '.join(members)} of {name}; {', '.join(expected)} was expected, in this order."
+                f"The page has the headings {', '.join(members)} for {name}; {', '.join(expected)} was expected, in this order."
             )
     return "\n".join(lines) + "\n"
 
 
 def notebooks() -> dict[str, tuple[str, str]]:
-    """File name -> title and first paragraph of each notebook."""
+    """Return the title and the first paragraph of each notebook by its file name."""
     found = {}
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
         cells = json.loads(path.read_text())["cells"]
@@ -47,7 +51,7 @@ def notebooks() -> dict[str, tuple[str, str]]:
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
-    """mkdocs calls this for each page."""
+    """Return the text of a page with its inserts; MkDocs calls this function for each page."""
     if page.file.src_uri == "troubleshooting.md":
         return with_sentences(markdown)
     if page.file.src_uri == "notebooks.md":
@@ -57,7 +61,7 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
 
 
 def on_files(files: Any, *, config: Any) -> Any:
-    """The notebooks lie beside the pages, to download."""
+    """Add the notebooks to the files of the site, so that they can be downloaded; MkDocs calls this function once."""
     from mkdocs.structure.files import File
 
     for name in notebooks():

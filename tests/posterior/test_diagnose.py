@@ -9,7 +9,7 @@ import pytest
 
 import jaxgmm
 from jaxgmm.posterior import diagnostics
-from jaxgmm.posterior.diagnose import invariants
+from jaxgmm.posterior.diagnose import label_invariants
 
 from helpers import COVARIANCE_TYPES, random_mixture
 
@@ -28,7 +28,7 @@ def test_figures_are_those_of_diagnostics():
     assert found["status"] == "DIVERGENCES"
     assert (found["num_chains"], found["num_samples"]) == (4, 50)
     assert all(found[name] is None for name in ("divergences", "tree_depth", "e_bfmi", "labels_identified", "parameters"))
-    for name, draws in ({"log_density": plain.log_density} | invariants(plain.mixture)).items():
+    for name, draws in ({"log_density": plain.log_density} | label_invariants(plain.mixture)).items():
         quantity = found["label_invariant"][name]
         np.testing.assert_array_equal(quantity["mean"], draws.mean((0, 1)))
         for figure in ("mcse_mean", "mcse_sd", "rhat", "ess_bulk", "ess_tail"):
@@ -54,7 +54,7 @@ def test_components_wait_for_labels():
 
 
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
-def test_invariants(kind):
+def test_label_invariants(kind):
     """No order changes them, and they are the moments of the mixture."""
     mixture = random_mixture(0, kind, 3, 2)
     swapped = dataclasses.replace(
@@ -63,7 +63,7 @@ def test_invariants(kind):
         means=mixture.means[::-1],
         covariances=jaxgmm.covariance.permute(mixture.covariances, jnp.array([2, 1, 0]), kind),
     )
-    found, again = invariants(mixture), invariants(swapped)
+    found, again = label_invariants(mixture), label_invariants(swapped)
     for name in found:
         np.testing.assert_allclose(found[name], again[name], rtol=1e-6)
     x, _ = jaxgmm.sample(jax.random.key(0), mixture, 20000)

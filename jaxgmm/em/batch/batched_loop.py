@@ -67,9 +67,7 @@ def _data_axes(problem: EMProblem | CenteredProblem) -> tuple[int | None, int | 
 
 
 @partial(jax.jit, static_argnums=(4, 5))
-def fit_batch(
-    starts: Mixture, problems: EMProblem, tol: jax.Array, count: jax.Array, options: Options, width: int
-) -> Fit:
+def fit_batch(starts: Mixture, problems: EMProblem, tol: jax.Array, count: jax.Array, options: Options, width: int) -> Fit:
     """Fit the first `count` of M data sets, for M a multiple of `width`; the results of the others are meaningless.
 
     Args:
@@ -81,8 +79,8 @@ def fit_batch(
         width: how many data sets to advance side by side.
     """
     silent = options._replace(history=False)  # a state would copy its history with every step
-    prepare_all = jax.vmap(lambda start, problem: _without_data(prepare(start, problem, tol)), in_axes=(0, batch_axes(problems)))
-    batch = _Batch(problems, prepare_all(starts, problems), count, width)
+    centre = jax.vmap(lambda start, problem: _without_data(prepare(start, problem, tol)), in_axes=(0, batch_axes(problems)))
+    batch = _Batch(problems, centre(starts, problems), count, width)
     size, dtype = len(starts.weights), batch.centered.center.dtype
     columns = -(-(options.max_iter + 1) // STEPS_PER_ROUND) * STEPS_PER_ROUND
     history = jnp.full((size, columns), jnp.nan, dtype) if options.history else None

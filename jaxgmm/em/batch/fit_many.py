@@ -45,8 +45,8 @@ def fit_many(
     """Fit many data sets, each as `fit` would, without waiting for the slowest.
 
     Data sets of different lengths are put into buckets of 16, 32, 64, ... rows, so that a long one does not pad all others, and
-    each bucket is compiled once. The values of a data set never raise an error: the status of its fit reports what happened, and
-    the other fits do not change. Traced data, or data on several devices, are fitted by the vmapped `fit`.
+    each bucket is compiled once. The values of a data set never raise an error: the status of its fit reports what happened,
+    and the other fits do not change. Traced data, or data on several devices, are fitted by the vmapped `fit`.
 
     Args:
         mixtures: a stack of B starts; or a random key, from which `initialize` makes them.
@@ -167,9 +167,13 @@ class _Fits:
         if len(done) == 1:
             return _first(done[0][1], self.data_sets.size)
         # on the host, where nothing is compiled for each number of batches; the results are small beside the data
-        results = [jax.tree.map(lambda leaf, n=len(batch.members): leaf[:n], to_host(result)) for batch, result in done]
+        sizes = [len(batch.members) for batch, _ in done]
         order = np.argsort(np.concatenate([batch.members for batch, _ in done]))
-        return jax.tree.map(lambda *leaves: jnp.asarray(np.concatenate(leaves)[order]), *results)
+
+        def join(*leaves: np.ndarray) -> jax.Array:
+            return jnp.asarray(np.concatenate([leaf[:size] for leaf, size in zip(leaves, sizes, strict=True)])[order])
+
+        return jax.tree.map(join, *[to_host(result) for _, result in done])
 
     def _fit_batch(self, batch: Batch) -> Fit:
         """Dispatch the fits of one batch; the results become ready later."""

@@ -1,4 +1,4 @@
-"""Several compiled programs at the same time on a CPU, where one program of small operations keeps little more than one core busy."""
+"""Several compiled programs at a time on a CPU, where one program of small operations keeps little more than one core busy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What prints: short tables, of stacks, tracers and trees of anything too; cheap, escaped, and never an error."""
+"""Tables as text and HTML, and the reprs made of them, also of stacks, tracers and trees of anything."""
 
 import dataclasses
 import html
@@ -12,7 +12,7 @@ import pytest
 import jaxgmm
 from jaxgmm import tables as printing
 from jaxgmm.selection import Cell
-from jaxgmm.tables import Table
+from jaxgmm.tables import Layout, Table
 
 from helpers import random_mixture, random_prior
 
@@ -217,3 +217,48 @@ def test_every_status_is_a_number_and_a_sentence():
             assert member.sentence[0].isupper()
             assert member.sentence.endswith(".")
         assert kind.name_of(99) == "99"
+
+
+def test_columns_are_aligned_under_their_groups():
+    """A group whose columns have headings stands above them; one whose columns have none takes their place."""
+    groups = [("", 1), ("interval", 2), ("by chains", 2)]
+    table = Table("Shares", ("", "", "", "R-hat", "ESS"), [["a", "0.1", "0.3", "1.00", "9"]], left=(0,), column_groups=groups)
+    title, above, header, row = table.text().splitlines()
+    assert title == "Shares"
+    assert above.split() == ["by", "chains"]
+    assert header.split() == ["interval", "R-hat", "ESS"]
+    assert row.split() == ["a", "0.1", "0.3", "1.00", "9"]
+    assert {len(line) for line in (above, header, row)} == {len(row)}
+    assert header.index("interval") + len("interval") == row.index("0.3") + len("0.3")
+    text = table.html()
+    assert '<th scope="colgroup" colspan="2" style="text-align:right">interval</th>' in text
+    assert text.count("<tr>") == 3
+
+
+def test_rows_stand_under_their_group():
+    table = Table("T", ("name", "x"), [["a", "1"], ["b", "NO"]], left=(0,), row_groups=[("first", 1), ("second", 1)])
+    assert table.text().splitlines() == ["T", "  name   x", "  first", "    a    1", "  second", "    b   NO"]
+    text = table.html()
+    assert text.count("<tbody>") == text.count("</tbody>") == 2
+    assert '<th scope="rowgroup" colspan="2" style="text-align:left">second</th>' in text
+    assert "<strong>NO</strong>" in text
+
+
+def test_names_are_cut_to_the_width():
+    rows = [["a name of many words", "1"], ["short", "2"]]
+    table = Table("", ("quantity", "value"), rows, left=(0,), layout=Layout(max_width=22, gap=1))
+    assert [len(line) for line in table.text().splitlines()] == [22, 22, 22]
+    assert "  a name of man… " in table.text()
+    assert table.name_room == 14
+    wide = dataclasses.replace(table, layout=Layout(max_width=60, stretch=True)).text().splitlines()
+    assert [len(line) for line in wide] == [60, 60, 60]
+
+
+def test_columns_that_do_not_fit_move_below():
+    """Every block repeats the first column, and a group moves as a whole."""
+    header, groups = ("what", *"abcd"), [("", 1), ("one", 2), ("two", 2)]
+    table = Table("", header, [["quantity", *["1234567890"] * 4]], left=(0,), column_groups=groups, layout=Layout(max_width=40))
+    lines = table.text().splitlines()
+    assert max(map(len, lines)) <= 40
+    assert [line.split() for line in lines[1::3]] == [["what", "a", "b"], ["what", "c", "d"]]
+    assert [line.split()[0] for line in lines[2::3]] == ["quantity", "quantity"]

@@ -1,0 +1,255 @@
+"""Match the components of many mixtures to those of a reference mixture.
+
+A mixture's density does not depend on the order of its components, so each draw from a posterior may hold them in any order.
+The components of a draw are put in the order that maximises a sum of scores over permutations sigma,
+
+    sum_j A_j,sigma(j),     A (K, K): the score of placing component k of the draw at position j
+
+which is a linear assignment problem. The score is one of three:
+
+    "assignment"  A_jk = sum_n w_n r_nj(reference) r_nk(draw)           agreement of responsibilities (soft ECR)
+    "stephens"    A_jk = sum_n w_n log q_nj r_nk(draw)                  q: the average of the reordered responsibilities
+    "kl"          A_jk = -w_j (log w_j / w_k(draw) + KL(N_j, N_k(draw)))      w_j, N_j: the reference's components
+
+Soft ECR: Papastamoulis & Iliopoulos (2010); Papastamoulis (2016). "stephens" starts from the soft ECR solution and alternates
+between q and the permutations: algorithm 2 of Stephens (2000). "kl" needs no data and costs the same for any N.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import covariance, linalg
+from ..chunking import draws_per_batch
+from ..density import responsibilities
+from ..mixture import Mixture
+from ..validation import check_choice, is_traced
+
+METHODS = ("assignment", "stephens", "kl")
+MAX_ENUMERATED = 6  # up to this K all K! permutations are compared, which works inside jit
+_FORBIDDEN = -1e30
+_STEPHENS_STEPS = 20
+
+
+class Matching(NamedTuple):
+    """The permutations that match M mixtures to a reference.
+
+    Attributes:
+        order: (M, K), entry j is the component of the mixture that matches component j of the reference.
+        margin: (M,), between 0 and 1: what the best permutation gains over the second best, as a fraction of the weight of the
+            components in which the two differ. It is 1 for well-separated components and 0 where the permutation is arbitrary.
+    """
+
+    order: jax.Array
+    margin: jax.Array
+
+
+class _Optimum(NamedTuple):
+    """The best permutations (M, K), and what each gains over the second best per unit of weight that would move (M,)."""
+
+    order: jax.Array
+    gain: jax.Array
+
+
+def relabel_mixtures(
+    draws: Mixture,
+    reference: Mixture,
+    x: jax.Array | None = None,
+    *,
+    method: str = "assignment",
+    weight: jax.Array | None = None,
+    exchangeable: jax.Array | None = None,
+) -> tuple[Mixture, Matching]:
+    """Reorder the components of M mixtures to match a reference mixture.
+
+    Args:
+        draws: mixtures (M, ...).
+        reference: one mixture with the same K, D and covariance type.
+        x: (N, D), data in the units of the mixtures; not used by "kl".
+        method: "assignment", "stephens" or "kl", as defined at the top of this module.
+        weight: (N,) >= 0, or None for ones. Rows of weight 0 must be finite.
+        exchangeable: (K, K), True where component j and component k may exchange places; None allows every permutation.
+
+    Returns:
+        The reordered mixtures (M, ...), and the Matching.
+
+    Raises:
+        ValueError: unknown method, no data for a method that needs them, or traced mixtures of more than 6 components.
+
+    Example:
+        >>> import jax, jaxgmm
+        >>> reference = jaxgmm.make_mixture([0.3, 0.7], [[0.0], [9.0]], [[[1.0]], [[1.0]]])
+        >>> swapped = jaxgmm.make_mixture([[0.7, 0.3]], [[[9.0], [0.0]]], [[[[1.0]], [[1.0]]]])  # (1, ...)
+        >>> relabel_mixtures(swapped, reference, method="kl")[0].means.tolist()
+        [[[0.0], [9.0]]]
+    """
+    matching = match_labels(draws, reference, x, method=method, weight=weight, exchangeable=exchangeable)
+    return permute_components(draws, matching.order), matching
+
+
+def match_labels(
+    draws: Mixture,
+    reference: Mixture,
+    x: jax.Array | None = None,
+    *,
+    method: str = "assignment",
+    weight: jax.Array | None = None,
+    exchangeable: jax.Array | None = None,
+) -> Matching:
+    """Find the permutations that match M mixtures to a reference: `relabel_mixtures` without the reordering."""
+    check_choice(method, "method", METHODS)
+    k = reference.num_components
+    if k > MAX_ENUMERATED and is_traced(draws, reference, x, weight):
+        raise ValueError(
+            f"relabelling inside jit tries all permutations of at most {MAX_ENUMERATED} components, and this mixture has {k}: "
+            "call it outside jit."
+        )
+    if exchangeable is None:
+        exchangeable = jnp.ones((k, k), bool)
+    if method == "kl":
+        order, gain = _best_orders(_divergence_scores(draws, reference), reference.weights, exchangeable)
+        return Matching(order, -jnp.expm1(-gain / 2))
+    if x is None:
+        raise ValueError(f"x is None; data were expected with method {method!r}: give x, or use method 'kl'.")
+    weight = jnp.ones(len(x), x.dtype) if weight is None else weight
+    order, gain = _match_to_table(draws, responsibilities(reference, x).astype(x.dtype), x, weight, exchangeable)
+    if method == "stephens":
+        order, gain = _stephens(draws, order, x, weight, exchangeable)
+    return Matching(order, jnp.minimum(gain, 1))
+
+
+def permute_components(mixture: Mixture, order: jax.Array) -> Mixture:
+    """Return mixtures (...) whose component j is component order[..., j] (..., K) of those given."""
+    weights = jnp.take_along_axis(mixture.weights, order, -1)
+    means = jnp.take_along_axis(mixture.means, order[..., None], -2)
+    covariances = covariance.permute(mixture.covariances, order, mixture.covariance_type)
+    return Mixture(weights, means, covariances, mixture.covariance_type)
+
+
+def _match_to_table(draws: Mixture, table: jax.Array, x: jax.Array, weight: jax.Array, exchangeable: jax.Array) -> _Optimum:
+    """Return the permutations of M draws that agree best with a table (N, K) of values for each row and component."""
+    return _best_orders(_agreement_scores(draws, table, x, weight), weight @ table, exchangeable)
+
+
+@jax.jit
+def _agreement_scores(draws: Mixture, table: jax.Array, x: jax.Array, weight: jax.Array) -> jax.Array:
+    """Return sum_n w_n t_nj r_nk for each draw, (M, K, K)."""
+    weighted = (weight[:, None] * table).T
+    batch = draws_per_batch(len(x) * draws.num_components * draws.num_features, len(draws.means))
+
+    def scores(draw: Mixture) -> jax.Array:
+        return jnp.matmul(weighted, responsibilities(draw, x), precision=jax.lax.Precision.HIGHEST)
+
+    return jax.lax.map(scores, draws, batch_size=batch)
+
+
+@jax.jit
+def _divergence_scores(draws: Mixture, reference: Mixture) -> jax.Array:
+    """Return -w_j (log w_j / w_k(draw) + KL(N_j, N_k(draw))) for each draw, (M, K, K); Bishop (2006), exercise 2.13."""
+    k, d = draws.num_components, draws.num_features
+    tiny = jnp.finfo(draws.weights.dtype).tiny
+
+    def cholesky_factors(mixture: Mixture) -> jax.Array:
+        return linalg.cholesky(covariance.to_dense(mixture.covariances, mixture.covariance_type, k, d))
+
+    def log_weights(mixture: Mixture) -> jax.Array:
+        return jnp.log(jnp.maximum(mixture.weights, tiny))
+
+    def half_log_dets(lower: jax.Array) -> jax.Array:
+        return jnp.log(linalg.diagonal(lower)).sum(-1)
+
+    reference_lower = cholesky_factors(reference)  # (K, D, D)
+
+    def scores(draw: Mixture) -> jax.Array:
+        lower = cholesky_factors(draw)
+        whitener = linalg.invert_lower(lower)
+        whitened_lower = covariance.einsum("kab,jbc->jkac", whitener, reference_lower)
+        shift = covariance.einsum("kab,jkb->jka", whitener, reference.means[:, None] - draw.means)
+        difference = half_log_dets(lower) - half_log_dets(reference_lower)[:, None]
+        divergence = ((whitened_lower**2).sum((-2, -1)) + (shift**2).sum(-1) - d) / 2 + difference
+        return -reference.weights[:, None] * (log_weights(reference)[:, None] - log_weights(draw) + divergence)
+
+    return jax.lax.map(scores, draws, batch_size=draws_per_batch((k * d) ** 2, len(draws.means)))
+
+
+def _best_orders(scores: jax.Array, mass: jax.Array, exchangeable: jax.Array) -> _Optimum:
+    """Solve M assignment problems with scores (M, K, K); mass (K,) is the weight of each component of the reference."""
+    if len(mass) <= MAX_ENUMERATED:
+        return _enumerate(scores, mass, exchangeable)
+    allowed = np.where(np.asarray(exchangeable), np.nan_to_num(np.asarray(scores, float)), _FORBIDDEN)
+    found = [_solve_assignment(one, np.asarray(mass, float)) for one in allowed]
+    return _Optimum(jnp.array([order for order, _ in found]), jnp.array([gain for _, gain in found], mass.dtype))
+
+
+@jax.jit
+def _enumerate(scores: jax.Array, mass: jax.Array, exchangeable: jax.Array) -> _Optimum:
+    """Solve M assignment problems by comparing all K! permutations."""
+    k = len(mass)
+    orders = jnp.array(list(itertools.permutations(range(k))))  # (K!, K)
+    possible = exchangeable[jnp.arange(k), orders].all(-1)
+
+    def solve(scores: jax.Array) -> _Optimum:
+        totals = jnp.where(possible, scores[jnp.arange(k), orders].sum(-1), _FORBIDDEN)
+        best = totals.argmax()
+        rest = jnp.where(jnp.arange(len(orders)) == best, -jnp.inf, totals)
+        second = rest.argmax()
+        moved = jnp.where(orders[best] != orders[second], mass, 0).sum()
+        # without a second permutation that is possible, the first is certain
+        certain = (moved <= 0) | (rest[second] <= _FORBIDDEN)
+        gain = (totals[best] - rest[second]) / jnp.where(moved > 0, moved, 1)
+        return _Optimum(orders[best], jnp.where(certain, jnp.inf, gain))
+
+    return jax.lax.map(solve, scores, batch_size=draws_per_batch(len(orders) * k, len(scores)))
+
+
+def _solve_assignment(scores: np.ndarray, mass: np.ndarray) -> tuple[np.ndarray, float]:
+    """Solve one assignment problem on the host, and return the best permutation and its gain over the second best.
+
+    The second best permutation differs from the best in at least one pair: it is the best of the K solutions that each forbid
+    one pair.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    rows = np.arange(len(scores))
+    best = linear_sum_assignment(scores, maximize=True)[1]
+    total = scores[rows, best].sum()
+    loss, moved = np.inf, 1.0
+    for j in rows:
+        without = scores.copy()
+        without[j, best[j]] = 10 * _FORBIDDEN
+        other = linear_sum_assignment(without, maximize=True)[1]
+        other_total = scores[rows, other].sum()
+        if other_total > _FORBIDDEN and total - other_total < loss:
+            loss, moved = total - other_total, mass[other != best].sum()
+    return best, float(loss / moved) if moved > 0 else np.inf
+
+
+def _stephens(draws: Mixture, order: jax.Array, x: jax.Array, weight: jax.Array, exchangeable: jax.Array) -> _Optimum:
+    """Iterate algorithm 2 of Stephens (2000) until no permutation changes, or through all steps when traced."""
+    average = _average_responsibilities(draws, order, x)
+    tiny = jnp.finfo(average.dtype).tiny
+    for steps_left in reversed(range(_STEPHENS_STEPS)):
+        new, _ = _match_to_table(draws, jnp.log(jnp.maximum(average, tiny)), x, weight, exchangeable)
+        settled = not is_traced(new, order) and bool((new == order).all())
+        order = new
+        if settled or not steps_left:
+            break
+        average = _average_responsibilities(draws, order, x)
+    return _Optimum(order, _match_to_table(draws, average, x, weight, exchangeable).gain)
+
+
+@jax.jit
+def _average_responsibilities(draws: Mixture, order: jax.Array, x: jax.Array) -> jax.Array:
+    """Return the average of the reordered responsibilities over the draws, (N, K)."""
+
+    def add(total: jax.Array, one: tuple[Mixture, jax.Array]) -> tuple[jax.Array, None]:
+        draw, order = one
+        return total + responsibilities(draw, x)[:, order], None
+
+    zero = jnp.zeros((len(x), draws.num_components), jnp.result_type(x.dtype, draws.means.dtype))
+    return jax.lax.scan(add, zero, (draws, order))[0] / len(order)
