@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from . import covariance
 from .criteria import aic, bic, icl
-from .dataframes import as_dataframe
 from .density import log_prob
 from .em.assignments import weighted_data
 from .em.batch.fit_many import fit_many
 from .em.batch.restarts import best_of, has_degenerate_component
 from .em.initialization import METHODS, StartOptions, initialize_batch
 from .em.result import Fit, Status
+from .studies.serialization import Exported, plain
 from .tables import Printed, Table
 from .validation import check_choice, check_count, check_covariance_type, check_key
 
-if TYPE_CHECKING:
-    import pandas
-
 CRITERIA = ("bic", "aic", "icl", "cv")
+_FIELDS = ("covariance_type", "num_components", "criterion", "log_likelihood", "status", "spike")  # of a record of a Cell
 _INFORMATION = {"bic": bic, "aic": aic, "icl": icl}
 
 
@@ -55,26 +53,14 @@ class Cell:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields without the fit, in plain Python types; None stands for numbers that are not finite."""
-        return {name: _finite(value) for name, value in self._record().items()}
+        return plain(self._record())
 
     def _record(self) -> dict[str, Any]:
-        return {
-            "covariance_type": self.covariance_type,
-            "num_components": self.num_components,
-            "criterion": self.criterion,
-            "log_likelihood": self.log_likelihood,
-            "status": self.status.name,
-            "spike": self.spike,
-        }
-
-
-def _finite(value: Any) -> Any:
-    """Return a value, or None for a number that is not finite."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return {name: getattr(self, name) for name in _FIELDS} | {"status": self.status.name}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Selection(Printed):
+class Selection(Printed, Exported):
     """A sweep over numbers of components and covariance types; prints as a table.
 
     Attributes:
@@ -99,9 +85,11 @@ class Selection(Printed):
         best = {"covariance_type": self.best.covariance_type, "num_components": self.best.num_components}
         return {"criterion": self.criterion, "cells": [cell.to_dict() for cell in self.cells.values()], "best": best}
 
-    def to_dataframe(self) -> pandas.DataFrame:
-        """Return a data frame with one row for each cell and the columns of `Cell.to_dict`; needs pandas."""
-        return as_dataframe([cell._record() for cell in self.cells.values()])
+    def _records(self) -> Iterable[Mapping[str, Any]]:
+        return [cell._record() for cell in self.cells.values()]
+
+    def _fields(self) -> Sequence[str]:
+        return _FIELDS
 
     def _tables(self) -> list[Table]:
         types = list(dict.fromkeys(covariance_type for covariance_type, _ in self.cells))
@@ -231,7 +219,8 @@ def _sweep_counts(key: jax.Array, x: jax.Array, weights: jax.Array, covariance_t
     weight = jnp.broadcast_to(weights[None, :, None], (*shape, len(x))).reshape(-1, len(x))
     start_options = StartOptions(max(sweep.counts), covariance_type, sweep.method)
     starts = initialize_batch(keys, x, weight, start_options, num_present=num_present, single_draw=single_draw)
-    fits = fit_many(starts, x, sample_weight=weight, **{"history": False} | sweep.options)
+    fit_options: dict[str, Any] = {"history": False} | sweep.options
+    fits = fit_many(starts, x, sample_weight=weight, **fit_options)
     fits = jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), fits)
     return _best(fits, weights.sum(-1))
 

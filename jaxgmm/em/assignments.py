@@ -117,7 +117,7 @@ def weighted_data(x: Any, sample_weight: Any, num_components: int) -> tuple[jax.
     return x, jnp.ones(len(x), x.dtype) if weight is None else weight
 
 
-@partial(jax.jit, static_argnames=("num_components", "covariance_type"))
+@partial(jax.jit, static_argnames=("num_components", "covariance_type", "pseudo_count"))
 def mixture_of_groups(
     x: jax.Array, weight: jax.Array, groups: jax.Array, *, num_components: int, covariance_type: str, pseudo_count: float
 ) -> Mixture:
@@ -128,12 +128,13 @@ def mixture_of_groups(
     shift = x[jnp.argmax(weight > 0)]
     k, d = num_components, x.shape[1]
 
-    def shifted(points: jax.Array, group: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def shifted(rows: tuple[jax.Array, jax.Array], w: jax.Array) -> tuple[jax.Array, jax.Array]:
+        points, group = rows
         centred = jnp.where(w[:, None] > 0, points - shift, 0).T  # (D, n)
         return centred, (group == jnp.arange(k)[:, None]) * w if group.ndim == 1 else group.T * w  # (K, n)
 
-    def sums(rows: tuple, w: jax.Array) -> tuple:
-        centred, r = shifted(*rows, w)
+    def sums(rows: tuple[jax.Array, jax.Array], w: jax.Array) -> tuple:
+        centred, r = shifted(rows, w)
         return r.sum(1), jnp.matmul(r, centred.T, precision=jax.lax.Precision.HIGHEST)
 
     chunk = rows_per_chunk(k, d, x.dtype)
@@ -141,8 +142,8 @@ def mixture_of_groups(
     total = jnp.where(count.sum() > 0, count.sum(), 1)
     mean = jnp.where(count[:, None] > 0, first / jnp.where(count > 0, count, 1)[:, None], first.sum(0) / total)
 
-    def scatters(rows: tuple, w: jax.Array) -> jax.Array:
-        centred, r = shifted(*rows, w)
+    def scatters(rows: tuple[jax.Array, jax.Array], w: jax.Array) -> jax.Array:
+        centred, r = shifted(rows, w)
         return covariance.weighted_scatter(r, centred - mean[:, :, None], covariance_type)
 
     scatter = sum_over_rows(scatters, (x, groups), weight, chunk)
@@ -151,7 +152,7 @@ def mixture_of_groups(
     divisor = covariance.pool_counts(count, covariance_type) + extra
     covariances = (covariance.pool(scatter, covariance_type) + extra * overall) / jnp.where(divisor > 0, divisor, 1)
     # a start must be factorisable in its own dtype; the mixture of given groups is left as it is
-    excess = jnp.where(pseudo_count > 0, rounding_ridge(d, x.dtype), 0)
+    excess = rounding_ridge(d, x.dtype) if pseudo_count else 0.0
     covariances = covariance.relative_ridge(covariances, excess, covariance_type)
     covariances = covariance.select_components(count > 0, covariances, overall, covariance_type)
     return Mixture(count / total, mean + shift, covariances, covariance_type)

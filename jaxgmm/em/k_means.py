@@ -18,13 +18,13 @@ _SETTLED = 1e-4  # standard deviations: k-means ends once no centre moves furthe
 
 
 class Clusters(NamedTuple):
-    """Hard clusters of points: weights of their members (K, N), total weights (K,) and means (K, D).
+    """Hard clusters of points: weights of their members (K, N), their sums (K,) and means (K, D).
 
     The mean of an empty cluster is its centre.
     """
 
-    member: jax.Array
-    count: jax.Array
+    members: jax.Array
+    counts: jax.Array
     means: jax.Array
 
 
@@ -75,10 +75,10 @@ def nearest_centers(points: jax.Array, centers: jax.Array) -> jax.Array:
 
 def cluster(points: jax.Array, weight: jax.Array, centers: jax.Array) -> Clusters:
     """Assign each point to the nearest of the centres (K, D)."""
-    member = (nearest_centers(points, centers) == jnp.arange(len(centers))[:, None]) * weight
-    count = member.sum(1)
-    means = jnp.matmul(member, points.T, precision=jax.lax.Precision.HIGHEST) / jnp.where(count > 0, count, 1)[:, None]
-    return Clusters(member, count, jnp.where(count[:, None] > 0, means, centers))
+    members = (nearest_centers(points, centers) == jnp.arange(len(centers))[:, None]) * weight
+    counts = members.sum(1)
+    means = jnp.matmul(members, points.T, precision=jax.lax.Precision.HIGHEST) / jnp.where(counts > 0, counts, 1)[:, None]
+    return Clusters(members, counts, jnp.where(counts[:, None] > 0, means, centers))
 
 
 def lloyd(points: jax.Array, weight: jax.Array, seeds: jax.Array, max_steps: jax.Array | int) -> jax.Array:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,9 @@ from ..em.batch.fit_many import fit_many
 from ..em.batch.restarts import has_degenerate_component
 from ..em.result import Fit, Status
 from ..mixture import Mixture
-from ..priors.families import IndependentPrior, Prior, log_prior
+from ..priors.functions import log_prior
+from ..priors.interface import MixturePrior
+from ..row_sums import repeat_valid_row
 from ..validation import check_choice, is_traced, warn_at_caller
 from .relabel import relabel
 from .result import Posterior, PosteriorStatus, validate_sampler_inputs
@@ -32,7 +34,7 @@ def bootstrap(
     key: jax.Array,
     start: Mixture,
     x: Any,
-    prior: Prior | IndependentPrior | None = None,
+    prior: MixturePrior | None = None,
     *,
     kind: str = "nonparametric",
     num_samples: int = 1000,
@@ -82,13 +84,90 @@ def bootstrap(
         key, start, x, prior, sample_weight, num_samples, num_chains, any_prior=prior is None
     )
     total = len(x) if weight is None or is_traced(weight) else round(float(weight.sum()))
+    data = _Data(x, weight, total)
     size = num_chains * num_samples
     batch = replicates_per_batch(total * (x.shape[1] if kind == "parametric" else 1))
     keys = jax.random.split(key, size)
-    fit_options = {"history": False} | options
-    parts = []
-    for begin in range(0, size, batch):
-        data, weights = _replicates(keys[begin : begin + batch], kind, start, (x, weight), total)
-        starts = jax.tree.map(lambda leaf, n=len(keys[begin : begin + batch]): jnp.broadcast_to(leaf, (n, *leaf.shape)), start)
-        parts.append(fit_many(starts, data, prior, sample_weight=weights, **fit_options))
-    return _aligned(parts, start, (x, weight), prior, (num_chains, num_samples, total))
+    options = {"history": False} | options
+    parts = [_fit_replicates(keys[i : i + batch], start, data, prior, kind, options) for i in range(0, size, batch)]
+    fits = jax.tree.map(lambda *leaves: jnp.concatenate(leaves).reshape(num_chains, num_samples, *leaves[0].shape[1:]), *parts)
+    log_density = _log_density(fits.mixture, data, prior)
+    degenerate = has_degenerate_component(fits, jnp.asarray(total, x.dtype))
+    stats = {
+        "fit_status": fits.status,
+        "num_iter": fits.num_iter,
+        "spike": jnp.broadcast_to(degenerate, fits.status.shape),
+    }
+    if not is_traced(fits):
+        _emit_warnings(stats)
+    status = jnp.where(jnp.isfinite(log_density).all(), PosteriorStatus.OK, PosteriorStatus.NONFINITE)
+    posterior = Posterior(fits.mixture, log_density, prior, status, stats, "bootstrap")
+    return relabel(posterior, start, x, sample_weight=weight)
+
+
+class _Data(NamedTuple):
+    """Data (N, D), their weights (N,) or None, and the number of rows of a replicate."""
+
+    x: jax.Array
+    weight: jax.Array | None
+    total: int
+
+
+def _fit_replicates(
+    keys: jax.Array, start: Mixture, data: _Data, prior: MixturePrior | None, scheme: str, options: dict[str, Any]
+) -> Fit:
+    """Return the fits of one replicate for each key."""
+    starts = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(keys), *leaf.shape)), start)
+    if scheme == "parametric":
+        return fit_many(starts, jax.vmap(lambda key: sample(key, start, data.total)[0])(keys), prior, **options)
+    draw = _multinomial_counts if scheme == "nonparametric" else _dirichlet_weights
+    weights = draw(keys, jnp.ones(len(data.x), data.x.dtype) if data.weight is None else data.weight, data.total)
+    return fit_many(starts, data.x, prior, sample_weight=weights, **options)
+
+
+@partial(jax.jit, static_argnums=2)
+def _multinomial_counts(keys: jax.Array, weight: jax.Array, total: int) -> jax.Array:
+    """Return how often each row is drawn (B, N) in `total` draws with probability proportional to weight (N,)."""
+    cumulative = jnp.cumsum(weight)
+
+    def one(key: jax.Array) -> jax.Array:
+        uniform = jax.random.uniform(key, (total,), weight.dtype) * cumulative[-1]
+        # a row's count is the number of sorted draws up to its cumulative weight, less those up to that of the row before
+        ends = jnp.searchsorted(jnp.sort(uniform), cumulative, side="left")
+        ends = ends.at[-1].set(total)
+        return jnp.diff(ends, prepend=0).astype(weight.dtype)
+
+    return jnp.where(weight > 0, jax.vmap(one)(keys), 0)
+
+
+@partial(jax.jit, static_argnums=2)
+def _dirichlet_weights(keys: jax.Array, weight: jax.Array, total: int) -> jax.Array:
+    """Return draws (B, N) of Dirichlet(weight) times the sum of the weights.
+
+    A row of integer weight w gets the sum of w exponential numbers, like w rows of weight 1.
+    """
+    shape = jnp.where(weight > 0, weight, 1)
+    gammas = jax.vmap(lambda key: jax.random.gamma(key, shape, dtype=weight.dtype))(keys)
+    gammas = jnp.where(weight > 0, gammas, 0)
+    return gammas * (weight.sum() / gammas.sum(-1, keepdims=True))
+
+
+def _log_density(mixture: Mixture, data: _Data, prior: MixturePrior | None) -> jax.Array:
+    """Return log p(x, theta) (C, S) of the data themselves at the parameters of each replicate."""
+    weight = data.weight
+    densities = log_prob(mixture, repeat_valid_row(data.x, weight))  # (C, S, N)
+    log_likelihood = densities.sum(-1) if weight is None else jnp.where(weight > 0, weight * densities, 0).sum(-1)
+    return log_likelihood if prior is None else log_likelihood + log_prior(mixture, prior)
+
+
+def _emit_warnings(stats: dict[str, jax.Array]) -> None:
+    """Warn if replicates did not converge or have a degenerate component."""
+    unfinished = int((np.asarray(stats["fit_status"]) != Status.CONVERGED).sum())
+    degenerate, size = int(np.asarray(stats["spike"]).sum()), math.prod(stats["spike"].shape)
+    if unfinished:
+        warn_at_caller(f"{unfinished} of {size} replicates did not converge (stats: fit_status): raise max_iter or tol.")
+    if degenerate:
+        warn_at_caller(
+            f"{degenerate} of {size} replicates have a degenerate component, on too few points or held up by the regularisation"
+            " (stats: spike): leave them out, or fit with a prior or fewer components."
+        )

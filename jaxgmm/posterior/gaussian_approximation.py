@@ -26,7 +26,7 @@ from .. import covariance, linalg
 from ..chunking import GRADIENT_CHUNK, hessian_columns_per_batch, potentials_per_batch
 from ..density import responsibilities
 from ..mixture import Mixture
-from ..priors.families import IndependentPrior, Prior, log_prior_factored
+from ..priors.interface import MixturePrior
 from .diagnostics import pareto_k
 from .likelihood import make_log_likelihood
 from .model import mixture_of, parameters, root_of, sites_of
@@ -97,7 +97,7 @@ def make_space(problem: StandardizedProblem, start: Mixture) -> Space:
         mixture, jacobian, sites = decode(z)
         factors = covariance.complete(root_of(sites, kind), kind, d)
         value = likelihood(mixture.weights, mixture.means, factors)
-        return -(value + log_prior_factored(mixture, factors, prior, jnp.ones(k, bool)) + jacobian)
+        return -(value + prior.log_density(mixture, factors, jnp.ones(k, bool)) + jacobian)
 
     return Space(
         flat.size,
@@ -225,7 +225,7 @@ def log_ratios(u: jax.Array, potentials: jax.Array) -> jax.Array:
 
 @jax.jit
 def prepare(
-    key: jax.Array, start: Mixture, x: jax.Array, weight: jax.Array | None, prior: Prior | IndependentPrior
+    key: jax.Array, start: Mixture, x: jax.Array, weight: jax.Array | None, prior: MixturePrior
 ) -> tuple[StandardizedProblem, GaussianApproximation]:
     """Coordinates and bridge from data, start and prior in data units: compiled once for every method that enters here."""
     problem = standardise(x, weight, prior, start.covariance_type)

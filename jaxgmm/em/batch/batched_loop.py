@@ -27,29 +27,29 @@ class _Batch(NamedTuple):
     Attributes:
         problems: the data sets, each field with a leading (M,) or shared.
         centered: the centred problems (M, ...) without their data, which blocks look up in `problems`: sorting copies no data.
-        count: the number of data sets whose results are wanted, the first of M.
+        num_wanted: how many data sets, the first of M, have results that are wanted.
         width: how many data sets a block advances side by side.
     """
 
     problems: EMProblem
     centered: CenteredProblem
-    count: jax.Array
+    num_wanted: jax.Array
     width: int
 
 
 class _Round(NamedTuple):
-    """The state between two rounds; the entries of `states`, `index` and `history` are in the present order.
+    """The state between two rounds; the entries of `states`, `data_set` and `history` are in the present order.
 
     Attributes:
         states: (M, ...).
-        index: (M,), which data set each entry belongs to.
+        data_set: (M,), index of the data set that each entry belongs to.
         num_running: the number of entries, counted from the front, that are still running.
         num_steps: the number of steps taken by those entries, which is the same for all.
         history: (M, steps), the objectives, or None.
     """
 
     states: EMState
-    index: jax.Array
+    data_set: jax.Array
     num_running: jax.Array
     num_steps: jax.Array
     history: jax.Array | None
@@ -58,7 +58,8 @@ class _Round(NamedTuple):
 def batch_axes(problem: EMProblem) -> EMProblem:
     """Return, for each field, 0 if it has a leading axis of data sets and None if all data sets share it."""
     prior_axis = 0 if problem.prior is not None and jnp.ndim(problem.prior.mean) == 2 else None
-    return EMProblem(*_data_axes(problem), prior_axis, None)
+    x_axis, weight_axis = _data_axes(problem)
+    return problem._replace(x=x_axis, weight=weight_axis, prior=prior_axis, reg_covar=None)
 
 
 def _data_axes(problem: EMProblem | CenteredProblem) -> tuple[int | None, int | None]:
@@ -87,7 +88,7 @@ def fit_batch(starts: Mixture, problems: EMProblem, tol: jax.Array, count: jax.A
     states = jax.vmap(partial(init, options=silent))(batch.centered)
     first = _Round(states, jnp.arange(size), jnp.minimum(count, size), jnp.array(0), history)
     last = jax.lax.while_loop(lambda now: now.num_running > 0, partial(_next_round, batch, options=silent), first)
-    order = jnp.argsort(last.index)
+    order = jnp.argsort(last.data_set)
     states, history = jax.tree.map(lambda leaf: leaf[order], (last.states, last.history))
     history = jnp.zeros((size, 0), dtype) if history is None else history[:, : options.max_iter + 1]
     return jax.vmap(finalize)(batch.centered, states._replace(history=history), starts)
@@ -103,7 +104,7 @@ def _next_round(batch: _Batch, now: _Round, options: Options) -> _Round:
     def one_block(number: jax.Array, carry: tuple) -> tuple:
         states, history = carry
         start = number * batch.width
-        part, index = _block((states, now.index), start, batch.width)
+        part, index = _block((states, now.data_set), start, batch.width)
         part, objectives = _advance(_problems_at(batch, index), part, options)
         if history is not None:
             history = jax.lax.dynamic_update_slice(history, objectives, (start, now.num_steps))
@@ -111,10 +112,10 @@ def _next_round(batch: _Batch, now: _Round, options: Options) -> _Round:
 
     num_blocks = (now.num_running + batch.width - 1) // batch.width
     states, history = jax.lax.fori_loop(0, num_blocks, one_block, (now.states, now.history))
-    running = _are_running(states, options) & (now.index < batch.count)
+    running = _are_running(states, options) & (now.data_set < batch.num_wanted)
     order = jnp.argsort(~running, stable=True)
-    states, index, history = jax.tree.map(lambda leaf: leaf[order], (states, now.index, history))
-    return _Round(states, index, running.sum(), now.num_steps + STEPS_PER_ROUND, history)
+    states, data_set, history = jax.tree.map(lambda leaf: leaf[order], (states, now.data_set, history))
+    return _Round(states, data_set, running.sum(), now.num_steps + STEPS_PER_ROUND, history)
 
 
 def _block(tree: Tree, start: jax.Array, width: int) -> Tree:
@@ -132,8 +133,10 @@ def _are_running(states: EMState, options: Options) -> jax.Array:
 
 def _problems_at(batch: _Batch, index: jax.Array) -> CenteredProblem:
     """Return the centred problems of some data sets, with their data."""
-    axes = _data_axes(batch.problems)
-    x, weight = (value if axis is None else value[index] for value, axis in zip(batch.problems[:2], axes, strict=True))
+    x, weight, *_ = batch.problems
+    x_axis, weight_axis = _data_axes(batch.problems)
+    x = x if x_axis is None else x[index]
+    weight = weight if weight is None or weight_axis is None else weight[index]
     return jax.tree.map(lambda leaf: leaf[index], batch.centered)._replace(x=x, weight=weight)
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...mixture import Mixture
-from ...priors.families import IndependentPrior, Prior
+from ...priors.interface import MixturePrior
 from ...progress import progress_bar
 from ...validation import check_flag, is_traced, to_host
 from ..fit import as_dtype, check_options, fit
@@ -27,7 +27,7 @@ from .threads import map_threads
 def fit_many(
     mixtures: Mixture | jax.Array,
     xs: Any,
-    prior: Prior | IndependentPrior | None = None,
+    prior: MixturePrior | None = None,
     *,
     num_components: int | None = None,
     covariance_type: str = "full",
@@ -122,7 +122,7 @@ def _is_spread(xs: Any) -> bool:
     return isinstance(xs, jax.Array) and not is_traced(xs) and len(xs.devices()) > 1
 
 
-def _is_stack(prior: Prior | IndependentPrior | None) -> bool:
+def _is_stack(prior: MixturePrior | None) -> bool:
     """Return whether there is one prior for each data set."""
     return prior is not None and jnp.ndim(prior.mean) == 2
 
@@ -131,10 +131,13 @@ def _vmapped_fit(
     starts: Mixture | jax.Array, start_options: StartOptions | None, problem: EMProblem, tol: Any, options: Options
 ) -> Fit:
     """Return the fits of traced data sets, or of data sets on several devices; `starts` may be a key."""
-    x, weight, *_ = problem
-    if start_options is not None:
-        size = len(x) if x.ndim == 3 else len(weight)
-        starts = initialize_batch(jax.random.split(starts, size), x, weight, start_options)
+    if isinstance(starts, Mixture):
+        mixtures = starts
+    else:
+        assert start_options is not None
+        x, weight, *_ = problem
+        size = len(weight if x.ndim == 2 and weight is not None else x)
+        mixtures = initialize_batch(jax.random.split(starts, size), x, weight, start_options)
 
     def one(start: Mixture, problem: EMProblem) -> Fit:
         x, weight, prior, reg_covar = problem
@@ -142,7 +145,7 @@ def _vmapped_fit(
         result = fit(start, x, prior, sample_weight=weight, tol=tol, reg_covar=reg_covar, **chosen)
         return result if options.history else dataclasses.replace(result, history=result.history[:0])
 
-    return jax.vmap(one, in_axes=(0, batch_axes(problem)))(starts, problem)
+    return jax.vmap(one, in_axes=(0, batch_axes(problem)))(mixtures, problem)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +155,7 @@ class _Fits:
     data_sets: DataSets
     starts: Mixture | jax.Array
     start_options: StartOptions | None
-    prior: Prior | IndependentPrior | None
+    prior: MixturePrior | None
     reg_covar: Any
     tol: np.ndarray
     options: Options

@@ -10,7 +10,7 @@ import numpy as np
 
 from ... import covariance
 from ...mixture import Mixture
-from ...priors.families import IndependentPrior, Prior
+from ...priors.interface import MixturePrior
 from ...validation import check_count, is_traced
 from ..assignments import weighted_data
 from ..fit import emit_warnings
@@ -22,7 +22,7 @@ from .fit_many import fit_many
 def fit_restarts(
     key: jax.Array,
     x: Any,
-    prior: Prior | IndependentPrior | None = None,
+    prior: MixturePrior | None = None,
     *,
     num_components: int,
     covariance_type: str = "full",

@@ -56,8 +56,9 @@ def _caller_context() -> Callable[[], ExitStack]:
     """Return a context manager with the caller's 64-bit setting and default device, which JAX keeps per thread."""
     enable_x64 = getattr(jax, "enable_x64", None)
     if enable_x64 is None:
-        from jax.experimental import enable_x64
-    wide, device = jax.config.jax_enable_x64, jax.config.jax_default_device
+        from jax.experimental import enable_x64  # pyright: ignore[reportAttributeAccessIssue] (jax before 0.8)
+    wide: bool = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue] (defined at run time)
+    device = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
 
     def enter() -> ExitStack:
         stack = ExitStack()
