@@ -109,5 +109,6 @@ def _log_likelihood(mixture: Mixture, x: Any, sample_weight: Any) -> tuple[jax.A
 
 def _num_free(mixture: Mixture) -> jax.Array:
     """Return the number of free parameters of the components present (...)."""
-    k, d = (mixture.weights > 0).sum(-1), mixture.num_features
-    return k - 1 + k * d + covariance.num_free(mixture.covariance_type, k, d)
+    d, name = mixture.num_features, mixture.covariance_type
+    totals = [k - 1 + k * d + covariance.num_free(name, k, d) for k in range(mixture.num_components + 1)]
+    return jnp.array(totals)[(mixture.weights > 0).sum(-1)]
