@@ -20,10 +20,10 @@ TYPES = {"full", "tied", "diag", "spherical"}
 # bottom layer first; a module imports from lower layers, or from modules listed before it in its own layer
 LAYERS = [
     "ahead linalg chunking status files progress",
-    "covariance datasets validation tables",
+    "covariance covariance_distributions datasets validation tables",
     "mixture row_sums",
-    "density priors.hyperparameters priors.covariance_laws priors.interface priors.conjugate priors.independent priors.functions "
-    "priors.defaults criteria",
+    "density marginals priors.hyperparameters priors.covariance_laws priors.interface priors.conjugate priors.independent "
+    "priors.functions priors.defaults criteria",
     "em.result em.kernels em.moments em.m_step em.acceleration em.implicit em.loop em.fit em.standard_errors em.assignments "
     "em.k_means em.initialization em.batch.batched_loop em.batch.data_sets em.batch.threads em.batch.fit_many em.batch.restarts",
     "posterior.result posterior.model posterior.diagnostics posterior.standardization posterior.likelihood "
