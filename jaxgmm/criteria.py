@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from . import covariance
 from .density import log_prob, responsibilities
 from .mixture import Mixture, check_mixture
-from .validation import as_data, as_sample_weight, zero_ignored_rows
+from .validation import as_weighted_data
 
 
 def bic(mixture: Mixture, x: Any, *, sample_weight: Any = None) -> jax.Array:
@@ -95,8 +95,7 @@ def icl(mixture: Mixture, x: Any, *, sample_weight: Any = None) -> jax.Array:
 def _weighted_data(mixture: Mixture, x: Any, sample_weight: Any) -> tuple[jax.Array, jax.Array]:
     """Return validated data (N, D) and weights (N,)."""
     check_mixture(mixture)
-    x = as_data(zero_ignored_rows(x, sample_weight), num_features=mixture.num_features)
-    weight = as_sample_weight(sample_weight, len(x), x.dtype)
+    x, weight = as_weighted_data(x, sample_weight, check_values=False, num_features=mixture.num_features)
     return x, jnp.ones(len(x), x.dtype) if weight is None else weight
 
 

@@ -19,13 +19,14 @@ from ..density import log_prob, sample
 from ..em.batch.fit_many import fit_many
 from ..em.batch.restarts import has_degenerate_component
 from ..em.result import Fit, Status
+from ..inputs import check_sampling_options, validate_inputs
 from ..mixture import Mixture
 from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior
 from ..row_sums import repeat_valid_row
 from ..validation import check_choice, is_traced, warn_at_caller
 from .relabel import relabel
-from .result import Posterior, PosteriorStatus, validate_sampler_inputs
+from .result import Posterior, PosteriorStatus
 
 SCHEMES = ("nonparametric", "parametric", "weighted-likelihood")
 
@@ -80,9 +81,8 @@ def bootstrap(
         ((1, 20, 2, 1), True)
     """
     check_choice(kind, "kind", SCHEMES)
-    start, x, weight, prior = validate_sampler_inputs(
-        key, start, x, prior, sample_weight, num_samples, num_chains, any_prior=prior is None
-    )
+    check_sampling_options(key, num_samples, num_chains)
+    start, x, weight, prior = validate_inputs(start, x, prior, sample_weight, name="start", is_start=True)
     total = len(x) if weight is None or is_traced(weight) else round(float(weight.sum()))
     data = _Data(x, weight, total)
     size = num_chains * num_samples

@@ -14,11 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import ahead
+from ..inputs import check_sampling_options, check_start, validate_inputs
 from ..mixture import Mixture
 from ..validation import check_count, check_number, is_traced
 from .chains import sample_chains
 from .gaussian_approximation import GaussianApproximation, build_approximation, prepare, refuse_without_density
-from .result import Posterior, PosteriorStatus, check_start, in_dtype, validate_sampler_inputs, warn_of
+from .result import Posterior, PosteriorStatus, in_dtype, warn_of
 from .standardization import StandardizedProblem, standardise, to_standard
 from .user_model import check_model, check_prior_leaves, has_bridge, raw_problem, user_model_approximation
 
@@ -98,9 +99,9 @@ def nuts(
         (4, 100, 1, 1)
     """
     start, others = _split(start)
-    start, x, weight, prior = validate_sampler_inputs(
-        key, start, x, prior, sample_weight, num_samples, num_chains, any_prior=model is not None
-    )
+    check_sampling_options(key, num_samples, num_chains)
+    prior_is = "required" if model is None else "unchecked"
+    start, x, weight, prior = validate_inputs(start, x, prior, sample_weight, name="start", prior_is=prior_is, is_start=True)
     _check_options(num_warmup, adapt_mass_matrix, target_accept_prob, max_tree_depth)
     if model is not None:
         check_model(model)

@@ -99,8 +99,9 @@ def ess() -> Iterator[Work]:
     prior = jaxgmm.default_prior(x, num_components=2)
     start = jaxgmm.fit_restarts(jax.random.key(0), x, prior, num_components=2).mixture
     for name, chains in (("nuts", 4), ("gibbs", 64)):
-        run = partial(getattr(jaxgmm, name), num_chains=chains)
-        yield f"{name} {chains} x 1000", lambda seed, run=run: run(jax.random.key(seed), start, x, prior)
+        sampler = getattr(jaxgmm, name)
+        run = partial(sampler, start=start, x=x, prior=prior, num_chains=chains)
+        yield f"{name} {chains} x 1000", lambda seed, run=run: run(jax.random.key(seed))
 
 
 def many() -> Iterator[Work]:

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...chunking import batch_of_fits, bucket_lengths
-from ...validation import as_float_array, as_numpy, on_host
+from ...host import on_host
+from ...validation import as_float_array, as_numpy
 
 Array = np.ndarray | jax.Array
 

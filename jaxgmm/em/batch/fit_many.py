@@ -11,11 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ...host import to_host
+from ...inputs import as_dtype
 from ...mixture import Mixture
 from ...priors.interface import MixturePrior
 from ...progress import progress_bar
-from ...validation import check_flag, is_traced, to_host
-from ..fit import as_dtype, check_options, fit
+from ...validation import check_flag, is_traced
+from ..fit import check_options, fit
 from ..initialization import StartOptions, check_start_options, initialize_batch
 from ..loop import EMProblem, Options
 from ..result import Fit
