@@ -247,7 +247,7 @@ def lower_diagonal(factors: Factors, covariance_type: str) -> jax.Array:
     return linalg.diagonal(factors.lower) if is_dense(covariance_type) else factors.lower
 
 
-def floor_share(floor: jax.Array, factors: Factors, covariance_type: str) -> jax.Array:
+def floor_fraction(floor: jax.Array, factors: Factors, covariance_type: str) -> jax.Array:
     """What share of a covariance is regularisation in the direction where that is largest, (..., K | 1).
 
     Dense: tr(floor Sigma^-1), a bound on the largest generalised eigenvalue that is tight where one direction has collapsed.

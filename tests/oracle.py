@@ -101,7 +101,7 @@ def e_step(mixture, x, sample_weight=None):
     return Moments(count, first, second, float(w @ density))
 
 
-def spread(x, sample_weight, kind):
+def data_covariance(x, sample_weight, kind):
     """V (D, D): the data's covariance as the type would store it; full and tied add 1e-6 of its diagonal."""
     x, w = np.asarray(x, float), _weights(x, sample_weight)
     center = w @ x / w.sum()
@@ -132,7 +132,7 @@ def m_step(mixture, x, sample_weight=None, prior=None, reg_covar=None):
     total, numbers = _pool(scatters, count, kind)
     matrices = []
     for k in range(k_all):
-        ml = (total[k] + e * spread(x, w, kind)) / (numbers[k] + e) if numbers[k] > 0 else dense(mixture, k)
+        ml = (total[k] + e * data_covariance(x, w, kind)) / (numbers[k] + e) if numbers[k] > 0 else dense(mixture, k)
         matrices.append(ml + (reg_covar or 0.0) * np.eye(d) if numbers[k] > 0 else ml)
     return Mixture(count / count.sum(), means, store(matrices, kind), kind)
 
@@ -191,7 +191,7 @@ def objective(mixture, x, sample_weight=None, prior=None, reg_covar=None):
     if reg_covar is not None:
         return total
     distinct = [0] if mixture.covariance_type == "tied" else np.flatnonzero(mixture.weights > 0)
-    v = spread(x, w, mixture.covariance_type)
+    v = data_covariance(x, w, mixture.covariance_type)
     return total - PSEUDO_COUNT / 2 * sum(
         np.trace(v @ np.linalg.inv(dense(mixture, k))) + np.linalg.slogdet(dense(mixture, k))[1] for k in distinct
     )

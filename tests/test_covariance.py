@@ -64,7 +64,7 @@ def test_features_and_components(kind, x64):
         np.broadcast_to(covariance.variances(mixture.covariances, kind, D), (K, D)), diagonals, rtol=1e-12
     )
     factors = covariance.factorize(mixture.covariances, kind, D)
-    share = covariance.floor_share(0.25 * mixture.covariances, factors, kind)
+    share = covariance.floor_fraction(0.25 * mixture.covariances, factors, kind)
     np.testing.assert_allclose(share, 0.25 * D if covariance.is_dense(kind) else 0.25, rtol=1e-10)
     lifted = covariance.to_dense(covariance.ridge(mixture.covariances, jnp.full(1, 0.5), kind), kind, K, D)
     np.testing.assert_allclose(lifted, matrices + 0.5 * np.eye(D), rtol=1e-12)

@@ -40,7 +40,7 @@ class Memory(NamedTuple):
     refusals: jax.Array
 
 
-def start_memory(mixture: Mixture) -> Memory:
+def init_memory(mixture: Mixture) -> Memory:
     """Nothing remembered."""
     flat = jax.eval_shape(lambda m: to_vector(m, m), mixture)
     rows, row = jnp.zeros((DEPTH, *flat.shape), flat.dtype), jnp.zeros(flat.shape, flat.dtype)
@@ -102,14 +102,14 @@ def extrapolate(memory: Memory, current: Mixture, stepped: Mixture, scale: Mixtu
     vector = image - mixing @ (points + residuals)
     slow = residual @ residual > _SLOW**2 * (memory.last_residual @ memory.last_residual)
     ready = (memory.patience <= 0) & (filled > 0) & slow & jnp.isfinite(vector).all()
-    ahead = from_vector(jnp.where(ready, vector, image), stepped, scale)
+    extrapolated = from_vector(jnp.where(ready, vector, image), stepped, scale)
     # a component that EM has just emptied keeps what plain EM gave it
-    proposal = jax.tree.map(lambda a, b: jnp.where(ready, a, b), ahead, stepped)
+    proposal = jax.tree.map(lambda a, b: jnp.where(ready, a, b), extrapolated, stepped)
     memory = Memory(points, residuals, point, residual, filled, memory.patience - 1, memory.refusals)
     return proposal, memory, ready
 
 
-def after(memory: Memory, extrapolated: jax.Array, accepted: jax.Array, settled: jax.Array) -> Memory:
+def update_memory(memory: Memory, extrapolated: jax.Array, accepted: jax.Array, settled: jax.Array) -> Memory:
     """The memory once the caller has judged a proposal: a refusal makes it wait longer each time.
 
     settled: the objective hardly changed, so the next step is to be a plain one, which can tell whether EM has converged.

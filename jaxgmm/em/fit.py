@@ -27,7 +27,19 @@ from ..validation import (
     zero_ignored_rows,
 )
 from .implicit import tangent_of_fixed_point
-from .loop import Frame, Options, Problem, Value, begin, evaluate, finish, frame, is_running, m_step_of, step
+from .loop import (
+    CenteredProblem,
+    EMProblem,
+    Evaluation,
+    Options,
+    centered_m_step,
+    evaluate,
+    finalize,
+    init,
+    is_running,
+    prepare,
+    step,
+)
 from .m_step import check_regularisation
 from .result import ComponentStatus, Fit, Status
 
@@ -91,10 +103,10 @@ def fit(
     shape = (mixture.num_components, mixture.num_features, mixture.covariance_type)
     check_options(prior, shape, tol, max_iter, reg_covar, accelerate, chunk_size)
     cast = partial(jax.tree.map, partial(as_dtype, dtype=x.dtype))
-    problem = Problem(x, weight, cast(prior), cast(reg_covar))
+    problem = EMProblem(x, weight, cast(prior), cast(reg_covar))
     result = _fit(cast(mixture), problem, cast(tol), Options(max_iter, bool(accelerate), chunk_size))
     if not is_traced(result, mixture, x, weight):
-        warn_of(result, mixture, x, weight)
+        emit_warnings(result, mixture, x, weight)
     return result
 
 
@@ -144,44 +156,47 @@ def as_dtype(leaf: Any, dtype: Any) -> Any:
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(3,))
-def _solve(start: Mixture, problem: Problem, tol: jax.Array, options: Options) -> Fit:
-    fixed = frame(start, problem, tol)
+def _solve(start: Mixture, problem: EMProblem, tol: jax.Array, options: Options) -> Fit:
+    """Run EM from a start until it converges, fails or reaches max_iter."""
+    centered = prepare(start, problem, tol)
     state = jax.lax.while_loop(
-        partial(is_running, options=options), partial(step, fixed, options=options), begin(fixed, options)
+        partial(is_running, options=options), partial(step, centered, options=options), init(centered, options)
     )
-    return finish(fixed, state, start)
+    return finalize(centered, state, start)
 
 
 @_solve.defjvp
 def _solve_jvp(options: Options, primals: tuple, tangents: tuple) -> tuple[Fit, Fit]:
+    """Differentiate a fit with respect to its problem, by the implicit function theorem; the start gets zero."""
     start, problem, tol = primals
     fit = _solve(start, problem, tol, options)
 
-    def value_at(theta: Mixture, problem: Problem) -> tuple[Frame, Value]:
-        fixed = frame(start, problem, tol)
-        return fixed, evaluate(theta, fixed, options.chunk_size)
+    def evaluate_at(theta: Mixture, problem: EMProblem) -> tuple[CenteredProblem, Evaluation]:
+        centered = prepare(start, problem, tol)
+        return centered, evaluate(theta, centered, options.chunk_size)
 
-    def em_step(theta: Mixture, problem: Problem) -> Mixture:
-        fixed, value = value_at(theta, problem)
-        return m_step_of(fixed, theta, value.summary)
+    def em_step(theta: Mixture, problem: EMProblem) -> Mixture:
+        centered, value = evaluate_at(theta, problem)
+        return centered_m_step(centered, theta, value.summary)
 
-    def totals(theta: Mixture, problem: Problem) -> tuple[jax.Array, jax.Array]:
-        value = value_at(theta, problem)[1]
+    def totals(theta: Mixture, problem: EMProblem) -> tuple[jax.Array, jax.Array]:
+        value = evaluate_at(theta, problem)[1]
         return value.log_likelihood, value.objective
 
-    theta = dataclasses.replace(fit.mixture, means=fit.mixture.means - frame(start, problem, tol).shift)
-    sound = (fit.status != Status.SINGULAR) & (fit.status != Status.NONFINITE)
+    theta = dataclasses.replace(fit.mixture, means=fit.mixture.means - prepare(start, problem, tol).center)
+    defined = (fit.status != Status.SINGULAR) & (fit.status != Status.NONFINITE)
     tangent = tangent_of_fixed_point(em_step, theta, problem, tangents[1])
-    tangent = jax.tree.map(lambda leaf: jnp.where(sound, leaf, jnp.nan), tangent)
+    tangent = jax.tree.map(lambda leaf: jnp.where(defined, leaf, jnp.nan), tangent)
     _, values = jax.jvp(totals, (theta, problem), (tangent, tangents[1]))
-    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, jax.dtypes.float0), (fit.num_iter, fit.status, fit.component_status))
+    integers = (fit.num_iter, fit.status, fit.component_status)
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, jax.dtypes.float0), integers)
     return fit, Fit(tangent, *values, jnp.zeros_like(fit.history), *zeros)
 
 
 _fit = jax.jit(_solve, static_argnums=3)
 
 
-def warn_of(result: Fit, start: Mixture, x: jax.Array, weight: jax.Array | None) -> None:
+def emit_warnings(result: Fit, start: Mixture, x: jax.Array, weight: jax.Array | None) -> None:
     """Warns of what an eager fit has to say: data and start that it cannot help, and what became of it.
 
     What does not hang on the result comes first, while that is still being computed.

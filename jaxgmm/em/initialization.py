@@ -32,7 +32,8 @@ from ..validation import (
     is_traced,
     zero_ignored_rows,
 )
-from .m_step import data_spread, rounding_ridge
+from .kernels import Summary
+from .m_step import data_covariance, rounding_ridge
 
 METHODS = ("k-means++", "k-means")
 _LLOYD_STEPS = {"k-means++": 10, "k-means": 100}
@@ -352,7 +353,7 @@ def _from_groups(
         return covariance.weighted_scatter(r, centred - mean[:, :, None], covariance_type)
 
     scatter = sum_over_rows(scatters, (x, groups), weight, chunk)
-    spread = data_spread(count, mean, scatter, shift, covariance_type)
+    spread = data_covariance(Summary(count, mean, scatter), shift, covariance_type)
     extra = pseudo_count * total
     divisor = covariance.pool_counts(count, covariance_type) + extra
     covariances = (covariance.pool(scatter, covariance_type) + extra * spread) / jnp.where(divisor > 0, divisor, 1)

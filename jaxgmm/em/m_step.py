@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +17,16 @@ from ..validation import check_number
 from .kernels import Summary, summarize
 from .moments import Moments
 
-PSEUDO_COUNT = 1e-6  # e: how many observations the default regularisation is worth
-_SPREAD_RIDGE = 1e-6  # relative, for full and tied: collinear columns
+PSEUDO_COUNT = 1e-6  # e: the number of observations that the default regularisation is worth
+_COLLINEARITY_RIDGE = 1e-6  # of each variance, added to V for full and tied, in case columns are collinear
+
+
+class Regularisation(NamedTuple):
+    """What keeps covariances from collapsing: a prior, or reg_covar, or, where both are None, V with a pseudo-count."""
+
+    data_covariance: jax.Array
+    prior: Prior | IndependentPrior | None
+    reg_covar: Any
 
 
 def m_step(
@@ -53,8 +61,8 @@ def m_step(
     check_regularisation(prior, reg_covar, mixture.num_components, mixture.num_features, mixture.covariance_type)
     factors = covariance.factorize(mixture.covariances, mixture.covariance_type, mixture.num_features)
     summary = summarize(mixture, factors, moments.count, moments.first, moments.second)
-    spread = data_spread(*summary, 0.0, mixture.covariance_type)
-    return maximize(mixture, summary, spread, prior, reg_covar, mixture.weights > 0)
+    regularisation = Regularisation(data_covariance(summary, 0.0, mixture.covariance_type), prior, reg_covar)
+    return maximize(mixture, summary, regularisation, mixture.weights > 0)
 
 
 def check_regularisation(prior: Any, reg_covar: Any, num_components: int, num_features: int, covariance_type: str) -> None:
@@ -67,62 +75,62 @@ def check_regularisation(prior: Any, reg_covar: Any, num_components: int, num_fe
         check_prior(prior, num_components, num_features, covariance_type, mode=True)
 
 
-def data_spread(
-    count: jax.Array, mean: jax.Array, scatter: jax.Array, shift: jax.Array | float, covariance_type: str
-) -> jax.Array:
-    """V: the data's covariance, within + between, one stored covariance; never singular. The same for every mixture.
+def data_covariance(summary: Summary, center: jax.Array | float, covariance_type: str) -> jax.Array:
+    """Return V, the covariance of the data within and between components, as one stored covariance that is never singular.
 
-    Full and tied get 1e-6 of its diagonal; a constant column a floor at the rounding of its values. shift: what was
-    subtracted from the data, for the size of that rounding.
+    It is the same for every mixture that summarises the same data. For full and tied, 1e-6 of its diagonal is added to it. The
+    variance of a constant column is held at the rounding of the column's values.
+
+    Args:
+        summary: of the data, relative to `center`.
+        center: (D,), what was subtracted from the data; it determines the size of the rounding.
+        covariance_type: of the result.
     """
+    count, mean, scatter = summary
     total = count.sum()
     safe = nonzero(total)
-    center = covariance.einsum("k,kd->d", count, mean) / safe
-    between = covariance.expand(count, covariance_type) * covariance.outer(mean - center, covariance_type)
-    spread = (scatter + between).sum(0) / safe  # (D, D) | (D,)
+    data_mean = covariance.einsum("k,kd->d", count, mean) / safe
+    between = covariance.expand(count, covariance_type) * covariance.outer(mean - data_mean, covariance_type)
+    pooled = (scatter + between).sum(0) / safe  # (D, D) | (D,)
     dense = covariance.is_dense(covariance_type)
-    variances = linalg.diagonal(spread) if dense else spread
+    variances = linalg.diagonal(pooled) if dense else pooled
     rounding = (4 * jnp.finfo(count.dtype).eps) ** 2
-    size = (center + shift) ** 2 + variances
+    size = (data_mean + center) ** 2 + variances
     size = jnp.where(size > 0, size, jnp.where(size.max() > 0, size.max(), 1))
     floor = jnp.where(variances > rounding * size, 0, rounding * size * (1 + total / PSEUDO_COUNT))
-    return covariance.from_data_scatter(
-        covariance.ridge(spread, floor + (_SPREAD_RIDGE * variances if dense else 0), covariance_type), covariance_type
-    )
+    ridged = covariance.ridge(pooled, floor + (_COLLINEARITY_RIDGE * variances if dense else 0), covariance_type)
+    return covariance.from_data_scatter(ridged, covariance_type)
 
 
-def maximize(
-    mixture: Mixture,
-    summary: Summary,
-    spread: jax.Array,
-    prior: Prior | IndependentPrior | None,
-    reg_covar: Any,
-    present: jax.Array,
-) -> Mixture:
-    """The M-step from a summary and V; mixture gives what is kept of components with nothing in them.
+def maximize(mixture: Mixture, summary: Summary, regularisation: Regularisation, present: jax.Array) -> Mixture:
+    """Return the mixture that maximises the expected complete-data objective, given a summary of the data.
 
-    present: (K,), the components that the prior's density counts, empty by now or not.
+    Args:
+        mixture: gives the mean and covariance of components that hold no data.
+        summary: of the data under `mixture`.
+        regularisation: V and a prior or reg_covar.
+        present: (K,), whether the prior counts a component, which may have become empty since the start.
     """
-    kind, d = mixture.covariance_type, mixture.num_features
+    covariance_type, d = mixture.covariance_type, mixture.num_features
     count, mean, scatter = summary
-    # nothing in it: so little that sums of it could underflow
+    # a component is empty if it holds so little that sums of it could underflow
     empty = count <= count.sum() * math.sqrt(float(jnp.finfo(count.dtype).tiny))
     count = jnp.where(empty, 0, count)
-    if prior is not None:
-        return _maximize_posterior(mixture, summary._replace(count=count), prior, present)
-    scatter = jnp.where(covariance.expand(empty, kind), 0, scatter)
-    pooled, divisor = covariance.pool(scatter, kind), covariance.pool_counts(count, kind)
-    if reg_covar is None:
-        covariances = (pooled + PSEUDO_COUNT * spread) / (divisor + PSEUDO_COUNT)
-        covariances = covariance.relative_ridge(covariances, rounding_ridge(d, count.dtype), kind)
+    if regularisation.prior is not None:
+        return _maximize_posterior(mixture, summary._replace(count=count), regularisation.prior, present)
+    scatter = jnp.where(covariance.expand(empty, covariance_type), 0, scatter)
+    pooled, divisor = covariance.pool(scatter, covariance_type), covariance.pool_counts(count, covariance_type)
+    if regularisation.reg_covar is None:
+        covariances = (pooled + PSEUDO_COUNT * regularisation.data_covariance) / (divisor + PSEUDO_COUNT)
+        covariances = covariance.relative_ridge(covariances, rounding_ridge(d, count.dtype), covariance_type)
     else:
-        covariances = covariance.ridge(pooled / jnp.where(divisor > 0, divisor, 1), jnp.full(1, reg_covar, count.dtype), kind)
-    # of no use once dead, what an empty component was is kept for whoever looks at it
+        amount = jnp.full(1, regularisation.reg_covar, count.dtype)
+        covariances = covariance.ridge(pooled / jnp.where(divisor > 0, divisor, 1), amount, covariance_type)
+    # empty components keep their last mean and covariance, so that users can inspect them
     old_mean, old_covariances = jax.lax.stop_gradient((mixture.means, mixture.covariances))
-    covariances = covariance.select_components(~empty, covariances, old_covariances, kind)
-    return dataclasses.replace(
-        mixture, weights=count / nonzero(count.sum()), means=jnp.where(empty[:, None], old_mean, mean), covariances=covariances
-    )
+    means = jnp.where(empty[:, None], old_mean, mean)
+    covariances = covariance.select_components(~empty, covariances, old_covariances, covariance_type)
+    return dataclasses.replace(mixture, weights=count / nonzero(count.sum()), means=means, covariances=covariances)
 
 
 def rounding_ridge(num_features: int, dtype: Any) -> float:

@@ -23,7 +23,7 @@ from .. import covariance
 from ..mixture import Mixture, check_mixture
 from ..tables import Printed, Table, elided, look, number, numbers
 from ..validation import as_data, as_sample_weight, check_count
-from .kernels import moment_sums
+from .kernels import Rows, moment_sums
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["count", "first", "second", "log_likelihood"], meta_fields=[])
@@ -105,4 +105,4 @@ def e_step(mixture: Mixture, x: Any, *, sample_weight: Any = None, chunk_size: i
     shift = covariance.einsum("k,kd->d", mixture.weights, mixture.means)
     shifted = dataclasses.replace(mixture, means=mixture.means - shift)
     factors = covariance.factorize(mixture.covariances, mixture.covariance_type, mixture.num_features)
-    return Moments(*moment_sums(shifted, factors, x, weight, shift, chunk_size))
+    return Moments(*moment_sums(shifted, factors, Rows(x, weight, shift), chunk_size))

@@ -1,12 +1,13 @@
-"""The free entries of a mixture as a list of named parameters: their names, what they are, and their values.
+"""The free entries of a mixture as a list of named parameters: their names, their kinds, and their values.
 
-One order everywhere: all weights (the last with them), all means, then the free entries of the stored covariances.
+All functions use the same order: all weights (including the last), all means, then the free entries of the stored covariances.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +22,10 @@ class Parameter:
     """One free entry of a mixture.
 
     Attributes:
-        name: its place in the Mixture, as "means[0,1]".
-        kind: "weight", "mean", "variance" or "covariance".
-        component: the component that it belongs to; None if all components share it.
-        features: names of the features that it belongs to: none for a weight, two for a covariance.
+        name: the place of the entry in the Mixture, as "means[0,1]".
+        kind: "weight", "mean", "variance" or "covariance"; or the name of a quantity that no order of components changes.
+        component: the component that the entry belongs to; None if all components share it.
+        features: names of the features that the entry belongs to: none for a weight, two for a covariance.
     """
 
     name: str
@@ -34,7 +35,7 @@ class Parameter:
 
     @property
     def place(self) -> tuple[str, tuple[int, ...]]:
-        """The field of the Mixture and the index in it.
+        """The field of the Mixture and the index in that field.
 
         Example:
             >>> Parameter("means[0,1]", "mean", 0, ("waiting",)).place
@@ -48,7 +49,10 @@ def parameters(mixture: Mixture, feature_names: Sequence[str] | None = None) -> 
 
     Args:
         mixture: one mixture, for its shapes.
-        feature_names: D names; by default the features' numbers.
+        feature_names: D names; by default the numbers of the features.
+
+    Returns:
+        One Parameter for each free entry.
 
     Example:
         >>> import jaxgmm
@@ -81,7 +85,7 @@ def parameter_names(num_components: int, num_features: int, covariance_type: str
 
 
 def parse_name(name: str) -> tuple[str, tuple[int, ...]]:
-    """Return the field of the Mixture and the index in it that a parameter's name stands for.
+    """Return the field of the Mixture and the index in that field that a parameter's name stands for.
 
     Example:
         >>> parse_name("covariances[0,1,1]")
@@ -92,7 +96,7 @@ def parse_name(name: str) -> tuple[str, tuple[int, ...]]:
 
 
 def value_at(mixture: Mixture, name: str) -> np.ndarray:
-    """Return one parameter of a stack of mixtures, (...), by its name; float64, on the host."""
+    """Return the values (...) of one parameter in a stack of mixtures, by the parameter's name; float64, on the host."""
     field, index = parse_name(name)
     return np.asarray(getattr(mixture, field), float)[(..., *index)]
 
@@ -103,12 +107,14 @@ def values(mixture: Mixture) -> np.ndarray:
 
 
 def free_entries(mixture: Mixture) -> jax.Array:
-    """Return the free entries of a stack of mixtures, (..., P); NumPy in, NumPy out, traced if they are."""
+    """Return the free entries of a stack of mixtures, (..., P): NumPy arrays for NumPy leaves, else JAX arrays, also traced."""
     k, d, batch = mixture.num_components, mixture.num_features, mixture.batch_shape
     index = tuple(np.array(covariance.labels(mixture.covariance_type, k, d)).T)
     parts = [mixture.weights, mixture.means.reshape(*batch, k * d), mixture.covariances[(..., *index)]]
-    return (np if isinstance(mixture.means, np.ndarray) else jnp).concatenate(parts, -1)
+    namespace: Any = np if isinstance(mixture.means, np.ndarray) else jnp
+    return namespace.concatenate(parts, -1)
 
 
 def _covariance_name(index: tuple[int, ...]) -> str:
+    """Return the name of one stored entry of the covariances."""
     return f"covariances[{','.join(map(str, index))}]"

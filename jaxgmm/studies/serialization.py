@@ -1,4 +1,4 @@
-"""Rows of plain numbers as text that programs read."""
+"""Results as plain Python values, JSON, CSV and data frames."""
 
 from __future__ import annotations
 
@@ -6,22 +6,57 @@ import csv
 import io
 import json
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..em.result import ComponentStatus, Fit, Status
 from ..files import write_text
+
+if TYPE_CHECKING:
+    import pandas
+
+
+class Exported:
+    """Base class of results that export themselves as JSON, CSV and a data frame.
+
+    A subclass defines `to_dict`, `_records`, the rows of its table, and `_fields`, the columns of that table.
+    """
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every number in plain Python types."""
+        raise NotImplementedError
+
+    def _records(self) -> Iterable[Mapping[str, Any]]:
+        """Return the rows of the table, by column."""
+        raise NotImplementedError
+
+    def _fields(self) -> Sequence[str]:
+        """Return the columns of the table."""
+        raise NotImplementedError
+
+    def to_json(self, path: Any = None) -> str:
+        """Return `to_dict` as JSON text; also write it to `path`, if given."""
+        return json_text(self.to_dict(), path)
+
+    def to_csv(self, path: Any = None) -> str:
+        """Return the table as CSV text with a header; also write it to `path`, if given."""
+        return csv_text(self._records(), self._fields(), path)
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Return the table as a pandas data frame, with the columns of `to_csv`; pandas is imported on the first call."""
+        return data_frame(self._records(), self._fields())
 
 
 def plain(value: Any) -> Any:
-    """The same in Python's own types, None for what is not a finite number.
+    """Return a value in Python's own types, with None in place of numbers that are not finite.
 
     Example:
         >>> plain({"a": (1.0, float("nan")), "b": np.arange(2)})
         {'a': [1.0, None], 'b': [0, 1]}
     """
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {name: plain(v) for name, v in value.items()}
     if isinstance(value, np.ndarray | np.generic):
         return plain(value.tolist())
@@ -33,7 +68,7 @@ def plain(value: Any) -> Any:
 
 
 def ordinal(number: int) -> str:
-    """A number as a place in a row.
+    """Return a positive integer as an ordinal number.
 
     Example:
         >>> [ordinal(number) for number in (1, 2, 3, 4, 11, 22)]
@@ -42,22 +77,41 @@ def ordinal(number: int) -> str:
     return f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10 if number % 100 // 10 != 1 else 0, 'th') }"
 
 
+def describe_fit(fit: Fit) -> dict[str, Any]:
+    """Return how one EM fit ended, in plain types: its status, steps, log-likelihood, objective and components.
+
+    Example:
+        >>> import jaxgmm
+        >>> x = np.array([[0.0], [1.0], [2.0]], np.float32)
+        >>> found = describe_fit(jaxgmm.fit(jaxgmm.from_labels(x, [0, 0, 0], num_components=1), x))
+        >>> found["status"], found["component_status"], sorted(found)
+        ('CONVERGED', ['OK'], ['component_status', 'log_likelihood', 'num_iter', 'objective', 'status'])
+    """
+    return {
+        "status": Status(int(fit.status)).name,
+        "num_iter": int(fit.num_iter),
+        "log_likelihood": float(fit.log_likelihood),
+        "objective": float(fit.objective),
+        "component_status": [ComponentStatus(int(status)).name for status in np.asarray(fit.component_status)],
+    }
+
+
 def json_text(value: Any, path: Any = None) -> str:
-    """JSON text, written to `path` too, if given.
+    r"""Return a value as JSON text; also write it to `path`, if given.
 
     Example:
         >>> json_text({"a": float("inf")})
-        '{\\n "a": null\\n}\\n'
+        '{\n "a": null\n}\n'
     """
     return _written(json.dumps(plain(value), indent=1, allow_nan=False, ensure_ascii=False) + "\n", path)
 
 
-def csv_text(rows: Sequence[dict[str, Any]], fields: Sequence[str], path: Any = None) -> str:
-    """CSV text with a header, an empty cell for what a row does not have; written to `path` too, if given.
+def csv_text(rows: Iterable[Mapping[str, Any]], fields: Sequence[str], path: Any = None) -> str:
+    r"""Return rows as CSV text with a header and empty cells where a row has no such field; also write it to `path`, if given.
 
     Example:
         >>> csv_text([{"a": 1}, {"a": 2, "b": 0.5}], ("a", "b"))
-        'a,b\\n1,\\n2,0.5\\n'
+        'a,b\n1,\n2,0.5\n'
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, fields, lineterminator="\n")
@@ -66,7 +120,20 @@ def csv_text(rows: Sequence[dict[str, Any]], fields: Sequence[str], path: Any = 
     return _written(text.getvalue(), path)
 
 
+def data_frame(rows: Iterable[Mapping[str, Any]], fields: Sequence[str]) -> pandas.DataFrame:
+    """Return rows as a pandas data frame with the given columns, missing values where a row has no such field.
+
+    Example:
+        >>> data_frame([{"a": 1}, {"a": 2, "b": 0.5}], ("a", "b")).shape
+        (2, 2)
+    """
+    import pandas
+
+    return pandas.DataFrame([dict(row) for row in rows], columns=list(fields))
+
+
 def _written(text: str, path: Any) -> str:
+    """Return the text, written to `path` if one is given."""
     if path is not None:
         write_text(path, text)
     return text

@@ -15,14 +15,14 @@ import jax.numpy as jnp
 
 from ...chunking import STEPS_PER_ROUND
 from ...mixture import Mixture
-from ..loop import Frame, Options, Problem, State, begin, finish, frame, is_running, step
+from ..loop import CenteredProblem, EMProblem, EMState, Options, finalize, init, is_running, prepare, step
 from ..result import Fit
 
 
 class _Carry(NamedTuple):
     """Lanes in their present order. at: steps taken by those that run, all the same. order: whose lane it is."""
 
-    states: State
+    states: EMState
     order: jax.Array
     active: jax.Array
     at: jax.Array
@@ -31,7 +31,7 @@ class _Carry(NamedTuple):
 
 @partial(jax.jit, static_argnums=(4, 5, 6))
 def fit_in_rounds(
-    starts: Mixture, problems: Problem, tol: jax.Array, count: jax.Array, options: Options, axes: Problem, width: int
+    starts: Mixture, problems: EMProblem, tol: jax.Array, count: jax.Array, options: Options, axes: EMProblem, width: int
 ) -> Fit:
     """Fits of the first `count` of M data sets, M a multiple of width; what the others give means nothing.
 
@@ -39,8 +39,8 @@ def fit_in_rounds(
     theirs.
     """
     silent = options._replace(history=False)
-    prepare = jax.vmap(lambda start, problem: _without_data(frame(start, problem, tol)), in_axes=(0, axes))
-    frames = prepare(starts, problems)
+    prepare_all = jax.vmap(lambda start, problem: _without_data(prepare(start, problem, tol)), in_axes=(0, axes))
+    frames = prepare_all(starts, problems)
     size = len(starts.weights)
     running = jax.vmap(partial(is_running, options=silent))
     columns = -(-(options.max_iter + 1) // STEPS_PER_ROUND) * STEPS_PER_ROUND
@@ -62,17 +62,17 @@ def fit_in_rounds(
         states, order, history = jax.tree.map(lambda leaf: leaf[front], (states, carry.order, history))
         return _Carry(states, order, alive.sum(), carry.at + STEPS_PER_ROUND, history)
 
-    history = jnp.full((size, columns), jnp.nan, frames.shift.dtype) if options.history else None
-    states = jax.vmap(lambda fixed: begin(fixed, silent))(frames)
+    history = jnp.full((size, columns), jnp.nan, frames.center.dtype) if options.history else None
+    states = jax.vmap(lambda fixed: init(fixed, silent))(frames)
     carry = _Carry(states, jnp.arange(size), jnp.minimum(count, size), jnp.array(0), history)
     carry = jax.lax.while_loop(lambda c: c.active > 0, one_round, carry)
     back = jnp.argsort(carry.order)
     states, history = jax.tree.map(lambda leaf: leaf[back], (carry.states, carry.history))
-    history = jnp.zeros((size, 0), frames.shift.dtype) if history is None else history[:, : options.max_iter + 1]
-    return jax.vmap(finish)(frames, states._replace(history=history), starts)
+    history = jnp.zeros((size, 0), frames.center.dtype) if history is None else history[:, : options.max_iter + 1]
+    return jax.vmap(finalize)(frames, states._replace(history=history), starts)
 
 
-def _without_data(fixed: Frame) -> Frame:
+def _without_data(fixed: CenteredProblem) -> CenteredProblem:
     """Data are neither copied nor permuted: lanes look them up."""
     return fixed._replace(x=None, weight=None)
 
@@ -85,7 +85,7 @@ def _put(leaf: jax.Array, new: jax.Array, begins: jax.Array) -> jax.Array:
     return jax.lax.dynamic_update_slice_in_dim(leaf, new, begins, 0)
 
 
-def _frames_of(frames: Frame, problems: Problem, axes: Problem, ids: jax.Array) -> Frame:
+def _frames_of(frames: CenteredProblem, problems: EMProblem, axes: EMProblem, ids: jax.Array) -> CenteredProblem:
     """The frames of some lanes, with their data, or those that all share."""
     x, weight = (
         value if value is None or axis is None else value[ids]
@@ -94,7 +94,7 @@ def _frames_of(frames: Frame, problems: Problem, axes: Problem, ids: jax.Array) 
     return jax.tree.map(lambda leaf: leaf[ids], frames)._replace(x=x, weight=weight)
 
 
-def _advance(fixed: Frame, lanes: State, options: Options, axes: Problem) -> tuple[State, jax.Array]:
+def _advance(fixed: CenteredProblem, lanes: EMState, options: Options, axes: EMProblem) -> tuple[EMState, jax.Array]:
     """Up to STEPS_PER_ROUND steps of a block of lanes, and the objectives after each (W, STEPS_PER_ROUND)."""
     width = len(lanes.step)
     frame_axes = jax.tree.map(lambda _: 0, fixed)._replace(x=axes.x, weight=axes.weight)

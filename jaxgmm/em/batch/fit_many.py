@@ -17,9 +17,9 @@ from ...mixture import Mixture
 from ...priors.families import IndependentPrior, Prior
 from ...progress import progress_bar
 from ...validation import check_count, check_flag, is_traced
-from ..fit import as_dtype, check_options, fit, warn_of
+from ..fit import as_dtype, check_options, emit_warnings, fit
 from ..initialization import check_recipe, initialize_batch, weighted_data
-from ..loop import Options, Problem
+from ..loop import EMProblem, Options
 from ..result import ComponentStatus, Fit, Status
 from .batched_loop import fit_in_rounds
 from .data_sets import DataSets, as_data_sets
@@ -132,7 +132,7 @@ def fit_many(
     check_options(one_prior, (k, sets.num_features, kind), tol, max_iter, reg_covar, accelerate, chunk_size)
     cast = partial(jax.tree.map, partial(as_dtype, dtype=sets.dtype))
     origin = cast(mixtures) if isinstance(mixtures, Mixture) else jax.random.split(mixtures, sets.size)
-    shared = Problem(None, None, cast(prior), cast(reg_covar))
+    shared = EMProblem(None, None, cast(prior), cast(reg_covar))
     run = partial(_start_block, sets, origin, begin, shared, np.asarray(tol, sets.dtype), options)
     return _gathered(run, sets, progress)
 
@@ -173,7 +173,7 @@ def _start_block(
     sets: DataSets,
     origin: Any,
     begin: Callable,
-    shared: Problem,
+    shared: EMProblem,
     tol: np.ndarray,
     options: Options,
     whose: np.ndarray,
@@ -185,10 +185,10 @@ def _start_block(
     x, weight = (value if value is None else jnp.asarray(value) for value in sets.block(whose, length, size))
     axis = _axis(shared.prior)
     prior = shared.prior if axis is None else jax.tree.map(lambda leaf: leaf[lanes], shared.prior)
-    axes = Problem(None if sets.shared else 0, None if weight is None else 0, axis, None)
+    axes = EMProblem(None if sets.shared else 0, None if weight is None else 0, axis, None)
     starts = begin(jax.tree.map(lambda leaf: leaf[lanes], origin), x, weight)
     count = np.asarray(len(whose))
-    return fit_in_rounds(starts, Problem(x, weight, prior, shared.reg_covar), tol, count, options, axes, width)
+    return fit_in_rounds(starts, EMProblem(x, weight, prior, shared.reg_covar), tol, count, options, axes, width)
 
 
 def _gathered(run: Callable, sets: DataSets, progress: bool | None) -> Fit:
@@ -262,7 +262,7 @@ def fit_restarts(
     fits = fit_many(starts, x, prior, sample_weight=weight, **options)
     start, result = _take_best(starts, fits, np.asarray(len(x), x.dtype) if weight is None else weight.sum())
     if not is_traced(result):
-        warn_of(result, start, x, weight)
+        emit_warnings(result, start, x, weight)
     return result
 
 

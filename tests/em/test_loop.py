@@ -1,0 +1,110 @@
+"""The state machine of EM: what each of its functions returns, and how a step's outcome is judged."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgmm import ComponentStatus, Status
+from jaxgmm.em import loop
+
+import oracle
+from helpers import COVARIANCE_TYPES, assert_mixtures_close, random_data, random_mixture, random_prior, random_weight
+
+OPTIONS = loop.Options(max_iter=5, accelerate=False, chunk_size=None)
+
+
+def prepared(covariance_type, *, d=3, weight=None, prior=None, reg_covar=None, tol=1e-8):
+    """Return a start, data and the centred problem that they make."""
+    start, x = random_mixture(0, covariance_type, d=d), jnp.asarray(random_data(0, d=d))
+    return start, x, loop.prepare(start, loop.EMProblem(x, weight, prior, reg_covar), jnp.asarray(tol))
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_prepare_centres_the_problem(covariance_type, x64):
+    """The centre is the weighted mean, V the weighted covariance of the data; the start and the prior are relative to it."""
+    w, prior = random_weight(0), random_prior(0, covariance_type)
+    start, x, problem = prepared(covariance_type, weight=jnp.asarray(w), prior=prior, tol=1e-3)
+    mean = w @ np.asarray(x) / w.sum()
+    np.testing.assert_allclose(problem.center, mean, rtol=1e-12)
+    np.testing.assert_allclose(problem.start.means, start.means - mean, rtol=1e-12)
+    np.testing.assert_allclose(problem.prior.mean, prior.mean - mean, rtol=1e-12)
+    np.testing.assert_allclose(problem.total, w.sum(), rtol=1e-12)
+    np.testing.assert_allclose(problem.tol, 1e-3 * w.sum(), rtol=1e-12)
+    expected = oracle.store([oracle.data_covariance(x, w, covariance_type)], covariance_type)
+    np.testing.assert_allclose(problem.data_covariance, expected, rtol=1e-10)
+
+
+def test_negative_weights_make_the_total_nan(x64):
+    """Traced weights cannot be refused; their total is NaN, which ends a fit as NONFINITE."""
+    _, _, problem = prepared("diag", weight=jnp.ones(60).at[3].set(-1.0))
+    assert np.isnan(problem.total)
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_first_step_evaluates_the_start(covariance_type, x64):
+    """Step -1 leads to step 0, whose mixture is the start and whose numbers are those of the start."""
+    start, x, problem = prepared(covariance_type)
+    begun = loop.init(problem, OPTIONS)
+    assert int(begun.step) == -1
+    assert bool(loop.is_running(begun, OPTIONS))
+    state = loop.step(problem, begun, OPTIONS)
+    assert int(state.step) == 0
+    assert_mixtures_close(state.mixture, problem.start, 1e-15)
+    np.testing.assert_allclose(state.log_likelihood, oracle.log_prob(start, x).sum(), rtol=1e-11)
+    np.testing.assert_allclose(state.objective, oracle.objective(start, x, np.ones(60)), rtol=1e-11)
+    np.testing.assert_array_equal(state.history[0], state.objective)
+    assert np.isnan(state.history[1:]).all()
+    fit = loop.finalize(problem, state, start)
+    np.testing.assert_array_equal(fit.mixture.means, start.means)
+    assert int(fit.status) == Status.MAX_ITER
+
+
+def test_a_step_that_is_not_finite_is_rejected(x64):
+    """NaN in the data from the second step on: the last finite state stays, and the status says that it broke down."""
+    _, _, problem = prepared("full")
+    state = loop.step(problem, loop.init(problem, OPTIONS), OPTIONS)
+    broken = loop.step(problem._replace(x=problem.x.at[0, 0].set(jnp.nan)), state, OPTIONS)
+    assert int(broken.status) == Status.SINGULAR
+    assert int(broken.step) == 0
+    assert_mixtures_close(broken.mixture, state.mixture, 0)
+    np.testing.assert_array_equal(broken.history, state.history)
+    assert not bool(loop.is_running(broken, OPTIONS))
+
+
+def test_component_statuses_of_a_state(x64):
+    """A component of weight 0 is EMPTY, one on fewer than D + 1 points has FEW_POINTS."""
+    start, x, problem = prepared("diag")
+    state = loop.step(problem, loop.init(problem, OPTIONS), OPTIONS)
+    state = state._replace(
+        mixture=jax.tree.map(jnp.asarray, problem.start), summary=state.summary._replace(count=jnp.array([56.5, 3.5, 0.0]))
+    )
+    statuses = loop.finalize(problem, state, start).component_status
+    assert statuses.tolist() == [ComponentStatus.OK, ComponentStatus.FEW_POINTS, ComponentStatus.EMPTY]
+    assert len(x) == 60
+
+
+def test_a_fall_beyond_rounding_is_decreased(x64):
+    """EM's own steps fall by rounding only, so this judges made-up objectives.
+
+    A better one continues, a level one or a fall within rounding converges, and a deeper fall is DECREASED, except with
+    reg_covar, which may lower the objective. A change that rounding hides converges only where the parameters rest.
+    """
+    mixture, moved = random_mixture(0, "diag", k=2, d=2), random_mixture(1, "diag", k=2, d=2)
+    x = jnp.asarray(random_data(0, d=2))
+
+    def judge(objective, proposal=moved, reg_covar=None, tol=1e-8):
+        problem = loop.prepare(mixture, loop.EMProblem(x, None, None, reg_covar), tol)
+        state = loop.init(problem, OPTIONS)
+        state = state._replace(step=jnp.array(3), objective=jnp.array(-100.0), mixture=mixture)
+        value = loop.evaluate(proposal, problem, None)._replace(objective=jnp.array(objective))
+        return int(loop._status_after(state, proposal, value, jnp.array(True), problem))
+
+    assert judge(-99.0) == loop._RUNNING
+    assert judge(-100.0 + 1e-7) == Status.CONVERGED
+    assert judge(-100.0 - 1e-12) == Status.CONVERGED
+    assert judge(-101.0) == Status.DECREASED
+    assert judge(-101.0, reg_covar=0.0) == loop._RUNNING
+    for hidden in (1e-14, -1e-14):
+        assert judge(-100.0 + hidden, tol=1e-20) == loop._RUNNING
+        assert judge(-100.0 + hidden, mixture, tol=1e-20) == Status.CONVERGED
