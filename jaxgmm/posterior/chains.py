@@ -174,7 +174,9 @@ def _log_prob_at_starts(mixture: Mixture, approximations: Approximations) -> jax
     These quantities are label-invariant, and together they distinguish any two modes.
     """
     problem, main, others = approximations
-    points = [from_standard(one.start, problem).means.reshape(-1, problem.y.shape[1]) for one in (main, others) if one]
+    points = [
+        from_standard(one.start, problem).means.reshape(-1, problem.y.shape[1]) for one in (main, others) if one is not None
+    ]
     return jnp.moveaxis(log_prob(mixture, jnp.concatenate(points)), -1, 0)
 
 

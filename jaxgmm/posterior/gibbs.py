@@ -20,7 +20,7 @@ from ..priors.families import HalfNormal, IndependentPrior, Prior, log_prior
 from ..validation import check_count, check_flag, is_traced
 from .conditionals import Groups, State, draw_state, group_rows, state_of
 from .diagnostics import rhat_limit, split_rhat
-from .result import Posterior, PosteriorStatus, in_dtype, validate_sampler_inputs, warn_of
+from .result import Posterior, PosteriorStatus, in_dtype, validate_sampler_inputs, warn_if_unreliable
 from .standardization import StandardizedProblem, from_standard, log_volume, standardise, to_standard
 
 _OVERDISPERSION = 2.0  # of the chains' starts, in standard deviations of the parameters given the labels
@@ -92,7 +92,7 @@ def gibbs(
     else:
         posterior = _sample(key, start, x, weight, prior, tick=None, **options)
     if not traced:
-        warn_of(posterior)
+        warn_if_unreliable(posterior)
     return posterior
 
 

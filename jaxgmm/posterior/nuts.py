@@ -217,9 +217,7 @@ def _needs_full_warmup(posterior: Posterior) -> bool:
     return int(posterior.status) not in good or float(posterior.stats["rhat"]) > limit
 
 
-def _run(
-    key: jax.Array, approximations: Approximations, prior: Any, settings: _Settings, adapt: bool
-) -> Posterior:
+def _run(key: jax.Array, approximations: Approximations, prior: Any, settings: _Settings, adapt: bool) -> Posterior:
     """Sample with or without adaptation of the mass matrix, under the defaults that go with it."""
     num_samples, num_chains, num_warmup, target_accept_prob, max_tree_depth, progress, model = settings
     if num_warmup is None:
@@ -229,6 +227,4 @@ def _run(
     options = ChainOptions(num_samples, num_chains, num_warmup, adapt, max_tree_depth, progress, model)
     # the progress bar is drawn by the host between steps, which is impossible inside jit
     sample = sample_chains.__wrapped__ if progress else sample_chains
-    return sample(
-        key, approximations, prior, jnp.asarray(target_accept_prob, approximations.problem.y.dtype), options=options
-    )
+    return sample(key, approximations, prior, jnp.asarray(target_accept_prob, approximations.problem.y.dtype), options=options)
