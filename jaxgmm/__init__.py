@@ -73,14 +73,14 @@ from .em.result import Status as Status
 from .mixture import Mixture as Mixture
 from .mixture import make_mixture as make_mixture
 from .mixture import num_parameters as num_parameters
-from .priors.families import HalfNormal as HalfNormal
-from .priors.families import IndependentPrior as IndependentPrior
-from .priors.families import InverseGamma as InverseGamma
-from .priors.families import InverseWishart as InverseWishart
-from .priors.families import Prior as Prior
-from .priors.families import default_prior as default_prior
-from .priors.families import log_prior as log_prior
-from .priors.families import sample_prior as sample_prior
+from .priors.conjugate import Prior as Prior
+from .priors.covariance_laws import HalfNormal as HalfNormal
+from .priors.covariance_laws import InverseGamma as InverseGamma
+from .priors.covariance_laws import InverseWishart as InverseWishart
+from .priors.defaults import default_prior as default_prior
+from .priors.functions import log_prior as log_prior
+from .priors.functions import sample_prior as sample_prior
+from .priors.independent import IndependentPrior as IndependentPrior
 
 if typing.TYPE_CHECKING:  # the names below once more, for editors and type checkers, which run nothing
     from . import plot as plot

@@ -22,7 +22,8 @@ LAYERS = [
     "ahead linalg chunking status files progress",
     "covariance datasets validation tables",
     "mixture row_sums",
-    "density priors.families",
+    "density priors.hyperparameters priors.covariance_laws priors.interface priors.conjugate priors.independent priors.functions "
+    "priors.defaults",
     "em.result em.kernels em.moments em.m_step em.acceleration em.implicit em.loop em.fit em.standard_errors em.initialization "
     "em.batch.batched_loop em.batch.data_sets em.batch.threads em.batch.fit_many",
     "posterior.result posterior.model posterior.diagnostics posterior.standardization posterior.likelihood "
@@ -103,6 +104,22 @@ def test_one_file_branches_on_the_type(name):
         assert not names & TYPES, f"line {getattr(node, 'lineno', '?')} branches on a covariance type"
 
 
+PRIOR_TYPES = {"Prior", "IndependentPrior", "InverseWishart", "InverseGamma", "HalfNormal"}
+
+
+@pytest.mark.parametrize("name", sorted(name for name in FILES if not name.startswith("priors.") and name != "posterior.model"))
+def test_only_priors_branch_on_the_family(name):
+    """No test of the type of a prior or of its covariance law outside priors/ and the NumPyro model: families are objects."""
+    for node in ast.walk(FILES[name]):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("isinstance", "issubclass"):
+            names = {leaf.id for leaf in ast.walk(node.args[1]) if isinstance(leaf, ast.Name)}
+            names |= {leaf.attr for leaf in ast.walk(node.args[1]) if isinstance(leaf, ast.Attribute)}
+            assert not names & PRIOR_TYPES, f"line {node.lineno} branches on the family of a prior"
+        if isinstance(node, ast.Compare | ast.MatchClass):
+            names = {leaf.id for leaf in ast.walk(node) if isinstance(leaf, ast.Name)}
+            assert not names & PRIOR_TYPES, f"line {node.lineno} branches on the family of a prior"
+
+
 def test_heavy_libraries_stay_in_their_rooms():
     """matplotlib in plot (and report) only; numpyro nowhere below the posterior; no pickle, eval or exec anywhere."""
     for name, tree in FILES.items():
@@ -122,9 +139,9 @@ def test_heavy_libraries_stay_in_their_rooms():
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 assert node.func.id not in ("eval", "exec"), f"{name} calls {node.func.id}"
     assert not {"numpyro", "posterior.gaussian_approximation"} & {t.removeprefix("jaxgmm.") for t in imports("posterior.model")}
-    assert set(imports("posterior.model")) <= {"jaxgmm.mixture", "jaxgmm.priors.families"}, (
-        "a second description of one model, on purpose"
-    )
+    assert set(imports("posterior.model")) <= {"jaxgmm.mixture"} | {
+        f"jaxgmm.{name}" for name in PLACE if name.startswith("priors.")
+    }, "a second description of one model, on purpose"
 
 
 def test_library_never_touches_the_configuration():

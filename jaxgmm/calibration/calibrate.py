@@ -25,7 +25,8 @@ from ..em.result import Status
 from ..mixture import Mixture
 from ..posterior.diagnostics import ess_bulk
 from ..posterior.result import Posterior, PosteriorStatus
-from ..priors.families import IndependentPrior, Prior, sample_prior
+from ..priors.functions import sample_prior
+from ..priors.interface import MixturePrior
 from ..progress import progress_bar
 from ..studies.checkpoint import Checkpoint, check_target
 from ..studies.intervals import draw_intervals, wald_intervals
@@ -39,7 +40,7 @@ from .result import Calibration
 
 def calibrate(
     key: jax.Array,
-    prior: Prior | IndependentPrior,
+    prior: MixturePrior,
     method: str | Callable,
     *,
     num_components: int,
@@ -119,12 +120,12 @@ def calibrate(
 
 
 @partial(jax.jit, static_argnums=0)
-def _batch(protocol: SBCConfig, keys: jax.Array, prior: Prior | IndependentPrior) -> dict[str, jax.Array]:
+def _batch(protocol: SBCConfig, keys: jax.Array, prior: MixturePrior) -> dict[str, jax.Array]:
     """Ranks and coverage of data sets (b,), one a key."""
     return jax.vmap(lambda key: _one(protocol, key, prior))(keys)
 
 
-def _one(protocol: SBCConfig, key: jax.Array, prior: Prior | IndependentPrior) -> dict[str, jax.Array]:
+def _one(protocol: SBCConfig, key: jax.Array, prior: MixturePrior) -> dict[str, jax.Array]:
     """One data set, from the truth to its ranks."""
     recipe = {"num_components": protocol.num_components, "covariance_type": protocol.covariance_type}
     key_truth, key_data, key_start, key_draws, key_ties = jax.random.split(key, 5)

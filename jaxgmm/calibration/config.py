@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..priors.families import HalfNormal, IndependentPrior, Prior, check_prior, is_data_scaled
+from ..priors.defaults import is_data_scaled
+from ..priors.interface import MixturePrior, check_prior
 from ..studies.checkpoint import versions
 from ..studies.intervals import check_probabilities
 from ..studies.methods import METHODS, as_method
@@ -74,9 +75,9 @@ def check_thresholds(intervals: Any, num_draws: int, alpha: Any, progress: Any) 
         check_flag(progress, "progress")
 
 
-def as_prior(prior: Any, num_components: int, covariance_type: str) -> tuple[Prior | IndependentPrior, bool]:
+def as_prior(prior: Any, num_components: int, covariance_type: str) -> tuple[MixturePrior, bool]:
     """One proper prior of fixed numbers, as arrays of one float type, and whether MAP-EM can find its mode."""
-    if not isinstance(prior, Prior | IndependentPrior):
+    if not isinstance(prior, MixturePrior):
         what = repr(prior) if isinstance(prior, str) else f"a {type(prior).__name__}"
         raise TypeError(f"prior is {what}; a jaxgmm.Prior or IndependentPrior was expected: {_REASON}")
     if is_data_scaled(prior):
@@ -90,8 +91,7 @@ def as_prior(prior: Any, num_components: int, covariance_type: str) -> tuple[Pri
     prior = jax.tree.map(lambda leaf: as_float_array(leaf, "prior").astype(dtype), prior)
     num_features = prior.mean.shape[-1] if prior.mean.ndim else 1
     check_prior(prior, num_components, num_features, covariance_type)
-    conjugate = isinstance(prior, Prior) or not isinstance(prior.scale, HalfNormal)
-    return prior, conjugate and bool((np.asarray(prior.weight_concentration) >= 1).all())
+    return prior, prior.has_closed_forms and bool((np.asarray(prior.weight_concentration) >= 1).all())
 
 
 def options_of(method: Any, options: dict[str, Any], num_draws: int, thin: int | None) -> tuple[str, dict[str, Any], int]:

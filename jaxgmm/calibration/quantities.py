@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from .. import covariance, linalg
 from ..density import log_prob
 from ..mixture import Mixture
-from ..priors.families import IndependentPrior, Prior, covariance_prior, log_prior
+from ..priors.functions import log_prior
+from ..priors.interface import MixturePrior
 from ..studies.parameters import free_entries, parameter_names
 from ..studies.serialization import ordinal
 
@@ -46,7 +47,7 @@ def quantity_names(num_components: int, num_features: int, covariance_type: str)
     return Quantities(free + single, [True] * len(free) + [False] * len(single))
 
 
-def quantities(mixture: Mixture, x: jax.Array, prior: Prior | IndependentPrior) -> jax.Array:
+def quantities(mixture: Mixture, x: jax.Array, prior: MixturePrior) -> jax.Array:
     """Values (..., Q) of all quantities of mixtures (...) at data x.
 
     log-likelihood and log joint density of x and parameters, nats; all weights but the smallest, by size; log density at the
@@ -97,7 +98,7 @@ def parameters(mixture: Mixture) -> jax.Array:
     return jnp.concatenate([values[..., : k - 1], values[..., k:]], -1)
 
 
-def fixed_points(prior: Prior | IndependentPrior, covariance_type: str) -> jax.Array:
+def fixed_points(prior: MixturePrior, covariance_type: str) -> jax.Array:
     """Three points (3, D), at the prior mean and a prior sd of the means on either side of it, whatever the data.
 
     Example:
@@ -105,16 +106,7 @@ def fixed_points(prior: Prior | IndependentPrior, covariance_type: str) -> jax.A
         >>> fixed_points(jaxgmm.Prior(*map(jax.numpy.asarray, ([3.0], [0.0], 0.25, 3.0, [[3.0]]))), "full").ravel().tolist()
         [-2.0, 0.0, 2.0]
     """
-    d = prior.mean.shape[-1]
-    if isinstance(prior, Prior):
-        nu, scale = covariance_prior(prior)
-        spread = jnp.sqrt(
-            covariance.variances(covariance.prior_scale(scale, covariance_type), covariance_type, d)[0]
-            / nu
-            / prior.mean_precision
-        )
-    else:
-        spread = jnp.sqrt(linalg.diagonal(prior.mean_covariance))
+    spread = prior.standard_deviations_of_means(covariance_type)
     return prior.mean + jnp.array([[-1.0], [0.0], [1.0]], prior.mean.dtype) * spread
 
 

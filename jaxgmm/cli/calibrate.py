@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from ..covariance import TYPES, prior_scale_shape
-from ..priors.families import Prior
+from ..priors.conjugate import Prior
 from ..validation import check_count
 from .shared import METHODS, add_output_options, command_record, progress, remarks, target, targets, write_figure, write_json
 

@@ -23,7 +23,8 @@ from ..em.result import ComponentStatus, Fit, Status
 from ..files import replacing, write_text
 from ..io.read_table import choose_columns, read_table
 from ..mixture import Mixture
-from ..priors.families import Prior, default_prior
+from ..priors.conjugate import Prior
+from ..priors.defaults import default_prior
 from ..validation import check_count
 
 METHODS = ("nuts", "gibbs", "laplace", "bootstrap")  # named here: to import them takes a second, which --help need not wait for

@@ -8,23 +8,20 @@ of quantiles are not. A prior knows no labels: components of equal concentration
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from .. import covariance, linalg
 from ..mixture import Mixture
-from ..priors.families import HalfNormal, IndependentPrior, Prior, covariance_prior, sample_prior
+from ..priors.functions import sample_prior_on_host
+from ..priors.interface import MixturePrior
 from ..studies.parameters import parameters, values
 
 MASS = 0.9
 _DRAWS = 4000
 
 
-def contractions(mixture: Mixture, prior: Prior | IndependentPrior, draws: np.ndarray, seed: int) -> np.ndarray:
+def contractions(mixture: Mixture, prior: MixturePrior, draws: np.ndarray, seed: int) -> np.ndarray:
     """Contraction (P,) of each free entry, in the order of `rows.values`.
 
     Args:
@@ -52,14 +49,14 @@ def contractions(mixture: Mixture, prior: Prior | IndependentPrior, draws: np.nd
     return np.where(known, 1 - (width / np.where(known, prior_width, 1)) ** 2, np.nan)
 
 
-def widths(mixture: Mixture, prior: Prior | IndependentPrior, seed: int) -> np.ndarray:
+def widths(mixture: Mixture, prior: MixturePrior, seed: int) -> np.ndarray:
     """Width (P,) of the central 90 % of each free entry under the prior."""
     return np.ptp(prior_intervals(mixture, prior, seed, MASS), axis=0)
 
 
-def prior_intervals(mixture: Mixture, prior: Prior | IndependentPrior, seed: int, mass: float) -> np.ndarray:
+def prior_intervals(mixture: Mixture, prior: MixturePrior, seed: int, mass: float) -> np.ndarray:
     """Lower and upper ends (2, P) of the central interval of each free entry under the prior, equal where it does not vary."""
-    drawn = values(_draw(seed, prior, mixture.num_components, mixture.num_features, mixture.covariance_type))
+    drawn = values(sample_prior_on_host(seed, prior, mixture, _DRAWS))
     concentration = np.asarray(prior.weight_concentration)
     groups: dict[Any, list[int]] = {}
     for p, parameter in enumerate(parameters(mixture)):
@@ -70,36 +67,3 @@ def prior_intervals(mixture: Mixture, prior: Prior | IndependentPrior, seed: int
     for members in groups.values():
         found[:, members] = np.quantile(drawn[:, members], [(1 - mass) / 2, (1 + mass) / 2])[:, None]
     return np.where(np.ptp(drawn, axis=0) > 0, found, found.mean(0))
-
-
-def _draw(seed: int, prior: Prior | IndependentPrior, k: int, d: int, kind: str) -> Mixture:
-    """Mixtures (M, ...) from the prior: `sample_prior`, with gamma variables by NumPy, as JAX's take seconds to compile."""
-    if isinstance(getattr(prior, "scale", None), HalfNormal):
-        sampler = partial(sample_prior, num_components=k, covariance_type=kind, num_samples=_DRAWS)
-        return jax.jit(sampler)(jax.random.key(seed), prior)
-    rng, dtype = np.random.default_rng(seed), jnp.asarray(prior.mean).dtype
-    degrees, _ = covariance_prior(prior)
-    shapes = np.asarray(covariance.gamma_shapes(jnp.asarray(degrees), kind, k, d))
-    standard = (
-        rng.dirichlet(np.asarray(prior.weight_concentration, float), _DRAWS),
-        rng.standard_gamma(shapes, (_DRAWS, *shapes.shape)),
-        rng.normal(size=(_DRAWS, len(shapes), d, d)),
-        rng.normal(size=(_DRAWS, k, d)),
-    )
-    return _assemble(prior, *(np.asarray(v, dtype) for v in standard), kind)
-
-
-@partial(jax.jit, static_argnums=5)
-def _assemble(prior: Any, weights: jax.Array, gammas: jax.Array, normals: jax.Array, noise: jax.Array, kind: str) -> Mixture:
-    k, d = noise.shape[1:]
-    scale = jnp.broadcast_to(covariance_prior(prior)[1], covariance.storage_shape(kind, k, d))
-
-    def one(gammas: jax.Array, normals: jax.Array, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
-        root = covariance.inverse_wishart_factors(gammas, normals, scale, kind, d).lower
-        if isinstance(prior, Prior):
-            steps = covariance.transform(root, noise, kind) / jnp.sqrt(prior.mean_precision)
-        else:
-            steps = noise @ linalg.cholesky(prior.mean_covariance).T
-        return prior.mean + steps, covariance.from_factor(root, kind)
-
-    return Mixture(weights, *jax.vmap(one)(gammas, normals, noise), kind)

@@ -14,7 +14,6 @@ from ..chunking import scored_draws
 from ..em.standard_errors import standard_errors
 from ..mixture import Mixture, num_parameters
 from ..posterior.result import Posterior
-from ..priors.families import HalfNormal
 from ..studies.parameters import values
 from .clustering import compare_memberships, thinned
 from .contraction import contractions
@@ -69,7 +68,7 @@ def has_errors(setting: ComparisonInputs, prior: Any) -> bool:
     """Whether standard errors are to be had, and soon."""
     mixture = setting.fit.mixture
     work = len(setting.x) * mixture.num_components * mixture.num_features * 20.0 * num_parameters(mixture)
-    return work <= _SLOW and not isinstance(getattr(prior, "scale", None), HalfNormal)
+    return work <= _SLOW and getattr(prior, "has_closed_forms", True)
 
 
 def information_errors(setting: ComparisonInputs, prior: Any) -> np.ndarray:

@@ -14,7 +14,7 @@ from ..mixture import Mixture
 from ..posterior import diagnostics
 from ..posterior.diagnose import label_invariants
 from ..posterior.result import Posterior
-from ..priors.families import log_prior
+from ..priors.functions import log_prior
 from ..studies.parameters import Parameter
 from ..studies.serialization import ordinal
 

@@ -17,7 +17,8 @@ from .. import covariance
 from ..em.initialization import METHODS as STARTS
 from ..em.standard_errors import KINDS
 from ..mixture import Mixture
-from ..priors.families import Prior, check_prior
+from ..priors.conjugate import Prior
+from ..priors.interface import check_prior
 from ..studies.intervals import check_probabilities
 from ..studies.methods import METHODS, as_method
 from ..studies.serialization import plain

@@ -24,7 +24,8 @@ from ..em.result import Fit, Status
 from ..mixture import Mixture
 from ..posterior.relabel import relabel
 from ..posterior.result import Posterior, PosteriorStatus
-from ..priors.families import Prior, default_prior
+from ..priors.conjugate import Prior
+from ..priors.defaults import default_prior
 from ..studies.intervals import draw_intervals, wald_intervals
 from ..studies.methods import as_method
 from ..studies.parameters import free_entries

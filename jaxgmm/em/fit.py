@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import covariance
 from ..mixture import Mixture, check_mixture
-from ..priors.families import Prior
+from ..priors.interface import MixturePrior
 from ..validation import (
     as_data,
     as_sample_weight,
@@ -50,7 +50,7 @@ _COARSE = 0.05  # of a standard deviation: the spacing of floats that is warned 
 def fit(
     mixture: Mixture,
     x: Any,
-    prior: Prior | None = None,
+    prior: MixturePrior | None = None,
     *,
     sample_weight: Any = None,
     tol: Any = 1e-8,

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from .. import covariance
 from ..chunking import rows_per_chunk
 from ..mixture import Mixture
-from ..priors.families import IndependentPrior, Prior, log_prior_factored
+from ..priors.interface import MixturePrior
 from ..row_sums import nonzero, sum_over_rows, zero_silenced
 from .acceleration import Memory, extrapolate, init_memory, update_memory
 from .kernels import Rows, Summary, summary_sums
@@ -33,7 +33,7 @@ class EMProblem(NamedTuple):
 
     x: jax.Array
     weight: jax.Array | None
-    prior: Prior | IndependentPrior | None
+    prior: MixturePrior | None
     reg_covar: jax.Array | None
 
 
@@ -65,7 +65,7 @@ class CenteredProblem(NamedTuple):
 
     x: jax.Array
     weight: jax.Array | None
-    prior: Prior | IndependentPrior | None
+    prior: MixturePrior | None
     reg_covar: jax.Array | None
     start: Mixture
     center: jax.Array
@@ -116,7 +116,7 @@ def prepare(start: Mixture, problem: EMProblem, tol: jax.Array) -> CenteredProbl
     about_mean = (scatter - covariance.outer(moment / jnp.sqrt(safe), covariance_type))[None]
     summary = Summary(total[None], (mean - center)[None], about_mean)
     if prior is not None:
-        prior = dataclasses.replace(prior, mean=prior.mean - center)
+        prior = prior.translate(center)
     start = dataclasses.replace(start, means=start.means - center)
     return CenteredProblem(
         x, weight, prior, reg_covar, start, center, data_covariance(summary, center, covariance_type), total, tol * total
@@ -205,7 +205,7 @@ def evaluate(mixture: Mixture, problem: CenteredProblem, chunk_size: int | None)
     summary, log_likelihood = summary_sums(mixture, factors, rows, chunk_size)
     objective, present = log_likelihood, problem.start.weights > 0
     if problem.prior is not None:
-        objective += log_prior_factored(mixture, factors, problem.prior, present)
+        objective += problem.prior.log_density(mixture, factors, present)
     elif problem.reg_covar is None:
         trace = covariance.mahalanobis_trace(problem.data_covariance, factors, covariance_type, d)
         penalty = trace + 2 * factors.half_log_det  # (K | 1,)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from .. import covariance, linalg
 from ..mixture import Mixture, check_mixture
-from ..priors.families import IndependentPrior, Prior, check_prior, covariance_prior
+from ..priors.interface import ComponentSums, MixturePrior, check_prior
 from ..row_sums import nonzero
 from ..validation import check_number
 from .kernels import Summary, summarize
@@ -25,13 +25,11 @@ class Regularisation(NamedTuple):
     """What keeps covariances from collapsing: a prior, or reg_covar, or, where both are None, V with a pseudo-count."""
 
     data_covariance: jax.Array
-    prior: Prior | IndependentPrior | None
+    prior: MixturePrior | None
     reg_covar: Any
 
 
-def m_step(
-    mixture: Mixture, moments: Moments, prior: Prior | IndependentPrior | None = None, *, reg_covar: Any = None
-) -> Mixture:
+def m_step(mixture: Mixture, moments: Moments, prior: MixturePrior | None = None, *, reg_covar: Any = None) -> Mixture:
     """The mixture that maximises the expected complete-data objective. Bishop (2006), eq. 9.24 to 9.26.
 
     Without a prior: maximum likelihood kept from collapse, Sigma_k = (A_k + e V) / (n_k + e), with A_k the scatter about
@@ -117,7 +115,11 @@ def maximize(mixture: Mixture, summary: Summary, regularisation: Regularisation,
     empty = count <= count.sum() * math.sqrt(float(jnp.finfo(count.dtype).tiny))
     count = jnp.where(empty, 0, count)
     if regularisation.prior is not None:
-        return _maximize_posterior(mixture, summary._replace(count=count), regularisation.prior, present)
+        posterior = regularisation.prior.maximize(mixture, ComponentSums(count, mean, scatter), present)
+        ridge = rounding_ridge(d, count.dtype)
+        return dataclasses.replace(
+            posterior, covariances=covariance.relative_ridge(posterior.covariances, ridge, covariance_type)
+        )
     scatter = jnp.where(covariance.expand(empty, covariance_type), 0, scatter)
     pooled, divisor = covariance.pool(scatter, covariance_type), covariance.pool_counts(count, covariance_type)
     if regularisation.reg_covar is None:
@@ -136,40 +138,3 @@ def maximize(mixture: Mixture, summary: Summary, regularisation: Regularisation,
 def rounding_ridge(num_features: int, dtype: Any) -> float:
     """Relative diagonal excess below which a Cholesky factorisation of a singular matrix may fail in this dtype."""
     return 4 * num_features * float(jnp.finfo(dtype).eps)
-
-
-def _maximize_posterior(mixture: Mixture, summary: Summary, prior: Prior | IndependentPrior, present: jax.Array) -> Mixture:
-    """The mode under a conjugate prior; Fraley & Raftery (2007), section 3, with the joint mode's denominators.
-
-    Means free of covariances: each in turn given the other, which is ECM (Meng & Rubin 1993) and still monotone.
-    """
-    kind, d = mixture.covariance_type, mixture.num_features
-    count, mean, scatter = summary
-    if isinstance(prior, Prior):
-        kappa, share = prior.mean_precision, count[:, None]
-        scatter += covariance.expand(kappa * count / (kappa + count), kind) * covariance.outer(mean - prior.mean, kind)
-        mean = (share * mean + kappa * prior.mean) / (share + kappa)
-    else:
-        new = _mean_given_covariance(mixture, count, mean, prior)
-        scatter += covariance.expand(count, kind) * covariance.outer(mean - new, kind)
-        mean = new
-    nu, scale = covariance_prior(prior)
-    divisor = covariance.mode_denominator(count, present, nu, kind, d, isinstance(prior, Prior))
-    total = covariance.prior_scale(scale, kind) + covariance.scatter_total(covariance.pool(scatter, kind), kind, d)
-    weights = jnp.where(present, count + prior.weight_concentration - 1, 0)
-    return dataclasses.replace(
-        mixture,
-        weights=weights / nonzero(weights.sum()),
-        means=mean,
-        covariances=covariance.relative_ridge(total / divisor, rounding_ridge(d, count.dtype), kind),
-    )
-
-
-def _mean_given_covariance(mixture: Mixture, count: jax.Array, mean: jax.Array, prior: IndependentPrior) -> jax.Array:
-    """(n Sigma^-1 + M^-1) mu = n Sigma^-1 xbar + M^-1 m, as mu = m + n M (n M + Sigma)^-1 (xbar - m): good at n = 0 too."""
-    k, d = mixture.num_components, mixture.num_features
-    sigma = covariance.to_dense(mixture.covariances, mixture.covariance_type, k, d)
-    weighted = count[:, None, None] * prior.mean_covariance
-    whitener = linalg.invert_lower(linalg.cholesky(weighted + sigma))
-    z = covariance.transform(whitener, mean - prior.mean, "full")
-    return prior.mean + covariance.transform(weighted, covariance.transform(jnp.swapaxes(whitener, -1, -2), z, "full"), "full")

@@ -19,7 +19,8 @@ from .. import covariance, linalg
 from ..chunking import derivative_rows_per_chunk
 from ..density import log_prob
 from ..mixture import Mixture
-from ..priors.families import IndependentPrior, Prior, check_prior, log_prior
+from ..priors.functions import log_prior
+from ..priors.interface import MixturePrior, check_prior
 from ..row_sums import sum_over_rows
 from ..status import StatusEnum
 from ..tables import REACH, Printed, Table, elided, look, number, numbers, numbers_of, reach
@@ -99,7 +100,7 @@ class StandardErrors(Printed):
 def standard_errors(
     mixture: Mixture,
     x: Any,
-    prior: Prior | IndependentPrior | None = None,
+    prior: MixturePrior | None = None,
     *,
     kind: str = "observed",
     sample_weight: Any = None,
@@ -140,7 +141,7 @@ def standard_errors(
 
 @partial(jax.jit, static_argnums=4)
 def _standard_errors(
-    mixture: Mixture, x: jax.Array, weight: jax.Array | None, prior: Prior | IndependentPrior | None, sandwich: bool
+    mixture: Mixture, x: jax.Array, weight: jax.Array | None, prior: MixturePrior | None, sandwich: bool
 ) -> StandardErrors:
     present = mixture.weights > 0
     unit = _unit(mixture)

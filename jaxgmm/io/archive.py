@@ -22,17 +22,18 @@ from ..em.result import Fit
 from ..files import replacing
 from ..mixture import Mixture, check_shapes
 from ..posterior.result import Posterior
-from ..priors.families import HalfNormal, IndependentPrior, InverseGamma, InverseWishart, Prior
+from ..priors.functions import COVARIANCE_LAWS, FAMILIES
+from ..priors.interface import MixturePrior
 from ..validation import check_covariance_type, is_traced, warn_at_caller
 
 _FORMAT = 1
 _HEADER = "jaxgmm"
-_THINGS = (Mixture, Fit, Posterior, Prior, IndependentPrior)
-_KINDS = {kind.__name__: kind for kind in (*_THINGS, InverseWishart, InverseGamma, HalfNormal)}
+_THINGS = (Mixture, Fit, Posterior, *FAMILIES)
+_KINDS = {kind.__name__: kind for kind in (*_THINGS, *COVARIANCE_LAWS)}
 _EXPECTED = "one written by jaxgmm.save was expected"
 
 
-def save(path: Any, thing: Mixture | Fit | Posterior | Prior | IndependentPrior) -> Path:
+def save(path: Any, thing: Mixture | Fit | Posterior | MixturePrior) -> Path:
     """A file of a Mixture, Fit, Posterior or prior, or of a stack of them, that `load` reads back to the last bit.
 
     The file is written beside its place and then moved there: what was at `path` is replaced as a whole, as by numpy.save

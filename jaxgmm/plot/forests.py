@@ -14,7 +14,7 @@ from matplotlib.transforms import blended_transform_factory
 from ..comparison.compare import Comparison
 from ..comparison.contraction import prior_intervals
 from ..comparison.text_report import numbers, row_name
-from ..priors.families import IndependentPrior, Prior
+from ..priors.interface import MixturePrior
 from ..studies.parameters import parameters
 from .posteriors import furthest
 from .style import INK, method_style, plain
@@ -126,7 +126,7 @@ def _priors(comparison: Comparison) -> dict[str, dict[str, float]]:
     """By the name of a parameter the interval under the first method's prior; empty where labels are not identified."""
     posterior = next(iter(comparison.posteriors.values()))
     identified = all(sampler["identified"] for sampler in comparison.samplers.values())
-    if not isinstance(posterior.prior, Prior | IndependentPrior) or not identified:
+    if not isinstance(posterior.prior, MixturePrior) or not identified:
         return {}
     mixture = posterior.mixture[0, 0]
     ends = prior_intervals(mixture, posterior.prior, 0, comparison.interval)

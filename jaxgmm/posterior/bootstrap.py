@@ -19,7 +19,8 @@ from ..density import log_prob, sample
 from ..em.batch.fit_many import fit_many, has_spike
 from ..em.result import Fit, Status
 from ..mixture import Mixture
-from ..priors.families import IndependentPrior, Prior, log_prior
+from ..priors.functions import log_prior
+from ..priors.interface import MixturePrior
 from ..validation import check_choice, is_traced, warn_at_caller
 from .relabel import relabel
 from .result import Posterior, PosteriorStatus, validate_sampler_inputs
@@ -31,7 +32,7 @@ def bootstrap(
     key: jax.Array,
     start: Mixture,
     x: Any,
-    prior: Prior | IndependentPrior | None = None,
+    prior: MixturePrior | None = None,
     *,
     kind: str = "nonparametric",
     num_samples: int = 1000,

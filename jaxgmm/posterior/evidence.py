@@ -24,7 +24,7 @@ from .. import linalg
 from ..em.m_step import m_step
 from ..em.moments import e_step
 from ..mixture import Mixture
-from ..priors.families import HalfNormal, Prior, log_prior
+from ..priors.functions import log_prior
 from ..status import StatusEnum
 from ..tables import REACH, Printed, Table, look, reach
 from ..validation import as_data, as_sample_weight, check_count, check_key, is_traced, warn_at_caller, zero_ignored_rows
@@ -281,8 +281,7 @@ def _without(mixture: Mixture, k: jax.Array, problem: StandardizedProblem) -> Mi
     total = len(problem.y) if problem.weight is None else problem.weight.sum()
     share = jnp.clip(concentration[k] / (total + concentration.sum()), _LIGHTEST, 0.5)
     absent = jnp.arange(mixture.num_components) == k
-    conjugate = isinstance(prior, Prior) or not isinstance(prior.scale, HalfNormal)
-    flat = dataclasses.replace(prior, weight_concentration=jnp.ones_like(concentration)) if conjugate else None
+    flat = dataclasses.replace(prior, weight_concentration=jnp.ones_like(concentration)) if prior.has_closed_forms else None
 
     def step(_: int, mixture: Mixture) -> Mixture:
         return m_step(mixture, e_step(mixture, problem.y, sample_weight=problem.weight), flat)

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from .. import covariance
 from ..density import responsibilities
 from ..mixture import Mixture
-from ..priors.families import IndependentPrior, Prior
+from ..priors.interface import MixturePrior
 from .diagnostics import pareto_k
 from .newton import MIN_EIGENVALUE, find_mode
 from .standardization import StandardizedProblem, standardise, to_standard
@@ -64,7 +64,7 @@ class GaussianApproximation(NamedTuple):
 
 @jax.jit
 def approximate_posterior(
-    key: jax.Array, start: Mixture, x: jax.Array, weight: jax.Array | None, prior: Prior | IndependentPrior
+    key: jax.Array, start: Mixture, x: jax.Array, weight: jax.Array | None, prior: MixturePrior
 ) -> tuple[StandardizedProblem, GaussianApproximation]:
     """Standardise data and prior, and approximate the posterior at the mode near a start, or near each of a stack (M,) of starts.
 

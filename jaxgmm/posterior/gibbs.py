@@ -1,13 +1,14 @@
-"""gibbs: draws from the posterior by data augmentation, labels and parameters in turn. Diebolt & Robert (1994).
+"""Gibbs sampling: draws from the posterior by data augmentation, labels and parameters in turn. Diebolt & Robert (1994).
 
-One `lax.scan` over sweeps; a sweep is one pass over the data for all chains at once, and needs no gradient and no tuning.
+One `lax.scan` over sweeps. A sweep is one pass over the data for all chains at once; it needs no gradient and no tuning.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,22 +17,23 @@ import numpy as np
 from .. import covariance
 from ..chunking import gibbs_rows_per_chunk
 from ..mixture import Mixture
-from ..priors.families import HalfNormal, IndependentPrior, Prior, log_prior
+from ..priors.functions import log_prior
+from ..priors.interface import ComponentSums, MixturePrior
 from ..validation import check_count, check_flag, is_traced
-from .conditionals import Groups, State, draw_state, group_rows, state_of
+from .conditionals import GibbsState, LabelledData, draw_state, gibbs_state, sum_by_labels
 from .diagnostics import rhat_limit, split_rhat
 from .result import Posterior, PosteriorStatus, in_dtype, validate_sampler_inputs, warn_if_unreliable
 from .standardization import StandardizedProblem, from_standard, log_volume, standardise, to_standard
 
-_OVERDISPERSION = 2.0  # of the chains' starts, in standard deviations of the parameters given the labels
-_TICKS = 50  # of the progress bar
+_OVERDISPERSION = 2.0  # of the starts of the chains, in standard deviations of the parameters given the labels
+_UPDATES = 50  # of the progress bar
 
 
 def gibbs(
     key: jax.Array,
     start: Mixture,
     x: Any,
-    prior: Prior | IndependentPrior,
+    prior: MixturePrior,
     *,
     num_samples: int = 1000,
     num_chains: int = 4,
@@ -39,37 +41,38 @@ def gibbs(
     sample_weight: Any = None,
     progress: bool = False,
 ) -> Posterior:
-    """Draws from p(weights, means, covariances | x) by Gibbs sampling, chains started around an EM solution.
+    """Draws from p(weights, means, covariances | x) by Gibbs sampling, in chains that start around an EM solution.
 
-    In turn the label of each row given the parameters and the parameters given the labels, both exactly; the density is the one
-    that `nuts` draws from. A sweep costs about one E-step, and nothing is tuned, so many chains side by side are cheap; where
-    components overlap, draws follow each other slowly, and `nuts` may do better. Chains start from parameters drawn given the
-    start's responsibilities, twice as widely; they carry its labelling until they switch: see `relabel` before summaries
-    of single components.
+    Each sweep draws the label of every row given the parameters, then the parameters given the labels, both exactly. The density is
+    the one that `nuts` draws from. A sweep costs about as much as one E-step and nothing is tuned, so many parallel chains are cheap.
+    Where components overlap, successive draws are highly correlated, and `nuts` may be more efficient. The first draw of each chain
+    comes from the parameters' conditional given the start's responsibilities, with twice its standard deviation. Chains keep the
+    start's labelling until their labels switch: call `relabel` before summarising single components.
 
     Args:
         key: a random key.
-        start: one mixture with no empty component, as `fit(...).mixture`; under jit a component of weight 0 stays absent.
+        start: one mixture without empty components, as `fit(...).mixture`; under jit a component of weight 0 stays absent.
         x: (N, D).
-        prior: a Prior, or an IndependentPrior with InverseWishart or InverseGamma scales: both have conditionals in closed form.
-        num_samples: S, draws a chain.
-        num_chains: C, run side by side.
-        num_warmup: sweeps before.
-        sample_weight: (N,) integers >= 0: a row counts that often, each time with a label of its own, so that a sweep costs as many
-            passes as the largest; 0 silences a row, whatever it holds. A power of a mixture's density that is no integer has no
-            labels to draw: fractions are refused (traced: NONFINITE), and `nuts` takes them.
-        progress: a progress bar, eager only; compiles anew each time.
+        prior: a Prior, or an IndependentPrior with InverseWishart or InverseGamma scale, whose conditionals have closed forms.
+        num_samples: S, draws per chain.
+        num_chains: C, chains that run in parallel.
+        num_warmup: sweeps per chain that are discarded first.
+        sample_weight: (N,) integers >= 0: a row counts that often, each time with a label of its own, so a sweep takes as many passes
+            over the data as the largest weight; a row of weight 0 is ignored, whatever it holds. Fractions have no labels to draw
+            and are refused (traced: the status is NONFINITE); `nuts` takes them.
+        progress: if True, shows a progress bar. Only eager calls show one, and each compiles anew.
 
     Returns:
         A Posterior with mixture (C, S, ...) in data units and x's float dtype. stats: counts (C, S, K), how many rows were
-        labelled k given each draw; rhat of the log density and of the sizes of components, num_warmup ().
+        labelled k given each draw; rhat (), the largest R-hat of the log density and of the sum of squared weights;
+        num_warmup ().
 
     Raises:
-        ValueError, TypeError: start, data, prior or options that make no sense, a half-normal prior; traced values are not
-            looked at.
+        ValueError, TypeError: start, data, prior or an option is invalid, or the prior's covariances are HalfNormal. Traced values
+            are not checked.
 
     Warns:
-        RuntimeWarning: eager only: the status is not OK.
+        RuntimeWarning: eager calls only: the status is not OK.
 
     Example:
         >>> import jax, jaxgmm
@@ -84,126 +87,139 @@ def gibbs(
     traced = is_traced(key, start, x, weight, prior)
     options = {"num_samples": num_samples, "num_chains": num_chains, "num_warmup": num_warmup}
     if progress and not traced:
-        with _bar(1 + num_warmup + num_samples) as bar:
-            # a new bar is a new program: not to be kept
-            posterior = _sample.__wrapped__(key, start, x, weight, prior, tick=bar.update, **options)
+        with _progress_bar(1 + num_warmup + num_samples) as bar:
+            # The callback of a new bar makes a new program, which the cache of jit should not keep.
+            posterior = _sample.__wrapped__(key, start, x, weight, prior, advance=bar.update, **options)
             jax.block_until_ready(posterior.status)
             jax.effects_barrier()
     else:
-        posterior = _sample(key, start, x, weight, prior, tick=None, **options)
+        posterior = _sample(key, start, x, weight, prior, advance=None, **options)
     if not traced:
         warn_if_unreliable(posterior)
     return posterior
 
 
-def _check_options(prior: Prior | IndependentPrior, weight: jax.Array | None, num_warmup: Any, progress: Any) -> None:
+def _check_options(prior: MixturePrior, weight: jax.Array | None, num_warmup: Any, progress: Any) -> None:
+    """Raise if an option is invalid, the prior has no closed conditionals, or concrete weights are not integers."""
     check_count(num_warmup, "num_warmup", 0)
     check_flag(progress, "progress")
-    if isinstance(prior, IndependentPrior) and isinstance(prior.scale, HalfNormal):
+    if not prior.has_closed_forms:
         raise TypeError(
-            "prior.scale is HalfNormal, under which covariances have no conditional to draw from in closed form; for "
-            "gibbs use InverseWishart or InverseGamma, or sample with nuts."
+            f"prior.scale is {type(prior.covariance_law).__name__}, for which the conditional of the covariances has no closed form; "
+            "for gibbs use InverseWishart or InverseGamma, or sample with nuts."
         )
     if weight is not None and not is_traced(weight):
         values = np.asarray(weight)
         if (values != np.floor(values)).any():
             raise ValueError(
-                f"sample_weight has {values[values != np.floor(values)][0]:.4g}; integers were expected, for gibbs draws a label "
+                f"sample_weight has {values[values != np.floor(values)][0]:.4g}; integers were expected, because gibbs draws a label "
                 "each time that a row counts: round them, or sample with nuts, which takes fractions."
             )
 
 
-def _bar(total: int) -> Any:
+def _progress_bar(total: int) -> Any:
+    """Return a progress bar of `total` sweeps."""
     from tqdm import tqdm
 
     return tqdm(total=total, desc="gibbs", unit="sweep")
 
 
-@partial(jax.jit, static_argnames=("num_samples", "num_chains", "num_warmup", "tick"))
+class _Draws(NamedTuple):
+    """What a sweep records of the state before it draws: leaves lead with (S, C) in the scan, with (C, S) afterwards."""
+
+    weights: jax.Array
+    means: jax.Array
+    root: jax.Array
+    log_likelihood: jax.Array
+    counts: jax.Array
+
+
+@partial(jax.jit, static_argnames=("num_samples", "num_chains", "num_warmup", "advance"))
 def _sample(
     key: jax.Array,
     start: Mixture,
     x: jax.Array,
     weight: jax.Array | None,
-    prior: Prior | IndependentPrior,
+    prior: MixturePrior,
     *,
     num_samples: int,
     num_chains: int,
     num_warmup: int,
-    tick: Callable | None,
+    advance: Callable[[int], Any] | None,
 ) -> Posterior:
-    kind, present = start.covariance_type, start.weights > 0
-    problem = standardise(x, weight, prior, kind)
-    home = to_standard(start, problem)
-    chunk = gibbs_rows_per_chunk(start.num_components, start.num_features, problem.y.dtype, num_chains)
-    steps = 1 + num_warmup + num_samples
+    """Return the posterior of validated inputs; advance: called with the number of sweeps made since its last call."""
+    covariance_type, present = start.covariance_type, start.weights > 0
+    problem = standardise(x, weight, prior, covariance_type)
+    start = to_standard(start, problem)
+    data = LabelledData(problem.y, problem.weight)
+    chunk_size = gibbs_rows_per_chunk(start.num_components, start.num_features, problem.y.dtype, num_chains)
+    num_sweeps = 1 + num_warmup + num_samples
 
-    def step(state: State, keys: jax.Array, share: jax.Array) -> tuple[State, tuple]:
-        groups, log_likelihood = group_rows(keys[0], state, problem.y, problem.weight, home.means, kind, chunk)
-        wide = Groups(share * groups.count, groups.mean, share * groups.scatter)
-        found = (jnp.exp(state.log_weights), state.means, state.factors.lower, log_likelihood, groups.count)
-        return draw_state(keys[1:], state, wide, problem.prior, present, kind), found
+    def step(state: GibbsState, keys: jax.Array, share: jax.Array) -> tuple[GibbsState, _Draws]:
+        sums, log_likelihood = sum_by_labels(keys[0], state, data, start.means, covariance_type, chunk_size)
+        found = _Draws(jnp.exp(state.log_weights), state.means, state.factors.lower, log_likelihood, sums.count)
+        part = ComponentSums(share * sums.count, sums.mean, share * sums.scatter)
+        return draw_state(keys[1:], state, part, problem.prior, present, covariance_type), found
 
-    def sweep(states: State, now: tuple[jax.Array, jax.Array]) -> tuple[State, tuple]:
-        index, keys = now
-        if tick is not None:
-            _tick(tick, index, steps)
-        # the first sweep leaves the start; a share of the data's weight makes its draws wider
+    def sweep(states: GibbsState, inputs: tuple[jax.Array, jax.Array]) -> tuple[GibbsState, _Draws]:
+        index, keys = inputs
+        if advance is not None:
+            _advance(advance, index, num_sweeps)
+        # The first sweep leaves the start with a fraction of the data's weight, which widens its draws.
         share = jnp.where(index == 0, 1 / _OVERDISPERSION**2, 1).astype(problem.y.dtype)
         return jax.vmap(step, in_axes=(0, 0, None))(states, keys, share)
 
-    states = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_chains, *leaf.shape)), state_of(home))
-    _, found = jax.lax.scan(sweep, states, (jnp.arange(steps), jax.random.split(key, (steps, num_chains, 3))))
-    value = found[3][0].sum()  # of the start, not finite if it has no density
+    states = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_chains, *leaf.shape)), gibbs_state(start))
+    _, found = jax.lax.scan(sweep, states, (jnp.arange(num_sweeps), jax.random.split(key, (num_sweeps, num_chains, 3))))
     draws = jax.tree.map(lambda leaf: jnp.moveaxis(leaf[1 + num_warmup :], 0, 1), found)
-    posterior = _collect(draws, problem, prior, present, kind, value, num_warmup)
-    return in_dtype(posterior, x.dtype)
+    posterior = _collect(draws, problem, start, found.log_likelihood[0].sum())
+    stats = posterior.stats | {"num_warmup": jnp.array(num_warmup)}
+    return in_dtype(dataclasses.replace(posterior, prior=prior, stats=stats), x.dtype)
 
 
-def _collect(
-    draws: tuple,
-    problem: StandardizedProblem,
-    prior: Prior | IndependentPrior,
-    present: jax.Array,
-    kind: str,
-    start_value: jax.Array,
-    num_warmup: int,
-) -> Posterior:
-    """A Posterior of draws (C, S, ...): weights, means, roots of covariances, log-likelihoods, counts."""
-    weights, means, root, log_likelihood, counts = draws
-    mixture = Mixture(weights, means, covariance.from_factor(root, kind), kind)
-    log_likelihood = jnp.where(_countable(problem.weight), log_likelihood, jnp.nan)
-    log_density = log_likelihood + log_prior(mixture, problem.prior, present=present) + _volume(problem, kind, present)
-    sizes = [(weights**2).sum(-1)] if weights.shape[-1] > 1 else []
-    rhat = split_rhat(jnp.stack([log_density, *sizes])).max()
-    stats = {"counts": counts, "rhat": rhat, "num_warmup": jnp.array(num_warmup)}
+def _collect(draws: _Draws, problem: StandardizedProblem, start: Mixture, start_value: jax.Array) -> Posterior:
+    """Return the Posterior of draws (C, S, ...), with the standardised prior.
+
+    start: standardised, for its shapes and for which components are present; start_value: its log-likelihood, which is not
+    finite if the start has no density.
+    """
+    covariance_type, present = start.covariance_type, start.weights > 0
+    covariances = covariance.from_factor(draws.root, covariance_type)
+    mixture = Mixture(draws.weights, draws.means, covariances, covariance_type)
+    log_likelihood = jnp.where(_are_counts(problem.weight), draws.log_likelihood, jnp.nan)
+    volume = _log_volume_of_present(problem, covariance_type, present)
+    log_density = log_likelihood + log_prior(mixture, problem.prior, present=present) + volume
+    concentration = [(draws.weights**2).sum(-1)] if start.num_components > 1 else []
+    rhat = split_rhat(jnp.stack([log_density, *concentration])).max()
     status = _judge(start_value, log_density, rhat)
-    return Posterior(from_standard(mixture, problem), log_density, prior, status, stats, "gibbs")
+    stats = {"counts": draws.counts, "rhat": rhat}
+    return Posterior(from_standard(mixture, problem), log_density, problem.prior, status, stats, "gibbs")
 
 
-def _tick(tick: Callable, index: jax.Array, steps: int) -> None:
-    every = -(-steps // _TICKS)
-    done = jnp.where(index == steps - 1, steps - index // every * every, every)
+def _advance(advance: Callable[[int], Any], index: jax.Array, num_sweeps: int) -> None:
+    """Call `advance` from inside the program about _UPDATES times, and at the last sweep."""
+    every = -(-num_sweeps // _UPDATES)
+    done = jnp.where(index == num_sweeps - 1, num_sweeps - index // every * every, every)
     jax.lax.cond(
-        ((index + 1) % every == 0) | (index == steps - 1),
-        lambda: jax.debug.callback(lambda n: tick(int(n)), done),
+        ((index + 1) % every == 0) | (index == num_sweeps - 1),
+        lambda: jax.debug.callback(lambda n: advance(int(n)), done),
         lambda: None,
     )
 
 
-def _countable(weight: jax.Array | None) -> jax.Array | bool:
-    """Weights can be numbers of labels."""
+def _are_counts(weight: jax.Array | None) -> jax.Array | bool:
+    """Return whether weights are integers >= 0, which can be numbers of labels."""
     return True if weight is None else ((weight == jnp.floor(weight)) & (weight >= 0)).all()
 
 
-def _volume(problem: StandardizedProblem, covariance_type: str, present: jax.Array) -> jax.Array:
-    """`log_volume` of the components that are there: it is linear in their number."""
+def _log_volume_of_present(problem: StandardizedProblem, covariance_type: str, present: jax.Array) -> jax.Array:
+    """Return `log_volume` of the present components, whose number may be traced: the function is linear in it."""
     one, two = (log_volume(problem, covariance_type, k) for k in (1, 2))
     return one + (present.sum() - 1) * (two - one)
 
 
 def _judge(start_value: jax.Array, log_density: jax.Array, rhat: jax.Array) -> jax.Array:
-    """The gravest finding."""
+    """Return the most serious status that applies."""
     status = jnp.where(rhat < rhat_limit(log_density.shape[1]), PosteriorStatus.OK, PosteriorStatus.UNMIXED)
     finite = jnp.isfinite(log_density).all() & jnp.isfinite(start_value)
     return jnp.where(finite, status, PosteriorStatus.NONFINITE)

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from ..mixture import Mixture
-from ..priors.families import IndependentPrior, Prior
+from ..priors.interface import MixturePrior
 from ..validation import is_traced
 from .gaussian_approximation import (
     MAX_KHAT,
@@ -37,7 +37,7 @@ def laplace(
     key: jax.Array,
     start: Mixture,
     x: Any,
-    prior: Prior | IndependentPrior,
+    prior: MixturePrior,
     *,
     num_samples: int = 1000,
     num_chains: int = 1,
@@ -101,7 +101,7 @@ def _draw(
     key: jax.Array,
     approximation: GaussianApproximation,
     problem: StandardizedProblem,
-    prior: Prior | IndependentPrior,
+    prior: MixturePrior,
     *,
     shape: tuple[int, int],
 ) -> Posterior:

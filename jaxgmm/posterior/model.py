@@ -1,11 +1,11 @@
-"""The mixture once more, in NumPyro's own words: the second of two descriptions, on purpose, which meet in the tests.
+"""The mixture as a NumPyro model: a second, independent description, which the tests compare with `density` and `priors`.
 
     weights ~ Dirichlet(c),   Sigma_k ~ InverseWishart(nu, S),   mu_k | Sigma_k ~ N(m, Sigma_k / kappa)
     x_n ~ sum_k w_k N(mu_k, Sigma_k)
 
-or, under an IndependentPrior, mu_k ~ N(m, M) and Sigma_k by inverse Wishart, inverse gamma, or half-normal and LKJ. The labels
-of the observations are summed out (Bishop 2006, eq. 9.7). Sites of covariances are Cholesky factors L, whose
-density differs from that of Sigma = L L' by log|dSigma/dL| = D log 2 + sum_i (D - i + 1) log L_ii, i from 1.
+Under an IndependentPrior, mu_k ~ N(m, M), and Sigma_k follows an inverse Wishart, an inverse gamma, or a half-normal and LKJ law.
+The labels of the observations are summed out (Bishop 2006, eq. 9.7). The sites of covariances are Cholesky factors L, whose density
+differs from that of Sigma = L L' by log|dSigma/dL| = D log 2 + sum_i (D - i + 1) log L_ii, with i from 1.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ import numpyro.distributions as dist
 from numpyro import handlers
 
 from ..mixture import Mixture
-from ..priors.families import HalfNormal, IndependentPrior, InverseGamma, Prior
+from ..priors.conjugate import Prior
+from ..priors.covariance_laws import HalfNormal, InverseGamma, InverseWishart
+from ..priors.independent import IndependentPrior
 
 
 def model(
@@ -28,23 +30,24 @@ def model(
 ) -> None:
     """The NumPyro model of a Gaussian mixture, for NumPyro's own tools: MCMC, SVI, Predictive, `log_density`.
 
-    Sites: weights (K,), means (K, D), scale_tril (full (K, D, D), tied (1, D, D)) or variances (diag (K, D), spherical
-    (K, 1)), under a half-normal prior scales and corr_tril instead (no corr_tril at D = 1), the deterministic covariances as a
-    Mixture stores them, and the observed x. Nothing is checked here, and labels
-    are not identified: see `nuts`, which starts at an EM solution, and `relabel`.
+    Sites: weights (K,); means (K, D); scale_tril (full (K, D, D), tied (1, D, D)) or variances (diag (K, D), spherical (K, 1)),
+    or under a half-normal prior scales and corr_tril (no corr_tril if D = 1); the deterministic covariances, as a Mixture stores
+    them; and the observed x. The arguments are not validated, and labels are not identified: see `nuts`, which starts at an EM
+    solution, and `relabel`.
 
     Args:
         x: (N, D).
         prior: a Prior or IndependentPrior, in the units of x.
         num_components: K.
         covariance_type: "full", "tied", "diag" or "spherical".
-        sample_weight: (N,) >= 0, or None: an integer weight counts as repetition, 0 silences a row, whatever it holds.
+        sample_weight: (N,) >= 0, or None: an integer weight counts as repetition, a row of weight 0 is ignored, whatever it
+            holds.
 
     Returns:
-        Nothing; a NumPyro model speaks through its sites.
+        None: a NumPyro model declares sites and returns nothing.
 
     Raises:
-        ValueError, TypeError: what NumPyro and JAX say of shapes that do not go together.
+        ValueError, TypeError: from NumPyro or JAX, if shapes do not fit together.
 
     Example:
         >>> import jax, jaxgmm, numpyro
@@ -76,11 +79,11 @@ def model(
 def parameters(
     prior: Prior | IndependentPrior, *, num_components: int, num_features: int, covariance_type: str
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The sites without data: weights (K,), means (K, D), Cholesky factors (K | 1, D, D) or standard deviations (K, D | 1)."""
+    """Sample the sites of the parameters: weights (K,), means (K, D), Cholesky factors (K | 1, D, D) or standard deviations (K, D | 1)."""
     k, d = num_components, num_features
     weights = numpyro.sample("weights", dist.Dirichlet(prior.weight_concentration))
-    lower = _factors(prior, k, d, covariance_type)
-    if isinstance(prior, IndependentPrior):
+    lower = _factors(prior if isinstance(prior, Prior) else prior.scale, k, d, covariance_type)
+    if not isinstance(prior, Prior):
         mean = dist.MultivariateNormal(prior.mean, prior.mean_covariance).expand([k]).to_event(1)
     elif covariance_type in ("full", "tied"):
         mean = dist.MultivariateNormal(prior.mean, scale_tril=lower / jnp.sqrt(prior.mean_precision)).expand([k]).to_event(1)
@@ -91,9 +94,8 @@ def parameters(
     return weights, means, lower
 
 
-def _factors(prior: Prior | IndependentPrior, k: int, d: int, covariance_type: str) -> jax.Array:
-    """Samples what covariances are made of; their Cholesky factors, or standard deviations."""
-    scale = prior if isinstance(prior, Prior) else prior.scale
+def _factors(scale: Prior | InverseWishart | InverseGamma | HalfNormal, k: int, d: int, covariance_type: str) -> jax.Array:
+    """Sample the sites that make up the covariances; return Cholesky factors or standard deviations."""
     dense = covariance_type in ("full", "tied")
     stored = 1 if covariance_type == "tied" else k
     columns = 1 if covariance_type == "spherical" else d
@@ -101,26 +103,28 @@ def _factors(prior: Prior | IndependentPrior, k: int, d: int, covariance_type: s
         scales = numpyro.sample("scales", dist.HalfNormal(scale.sd).expand([stored, columns]).to_event(2))
         if not dense:
             return scales
-        if d == 1:  # LKJ has nothing to say of one feature
+        if d == 1:  # one feature has no correlations
             return scales[..., None]
         return scales[..., None] * numpyro.sample("corr_tril", dist.LKJCholesky(d, scale.lkj).expand([stored]).to_event(1))
-    if dense:
+    if isinstance(scale, InverseGamma):
+        shape, rate = scale.shape, scale.rate
+    elif not dense:
+        shape, rate = scale.degrees_of_freedom / 2, scale.scale / 2
+    else:
         inverse_wishart = dist.InverseWishartCholesky(scale.degrees_of_freedom, scale_tril=jnp.linalg.cholesky(scale.scale))
         return numpyro.sample("scale_tril", inverse_wishart.expand([stored]).to_event(1))
-    shape, rate = (
-        (scale.shape, scale.rate) if isinstance(scale, InverseGamma) else (scale.degrees_of_freedom / 2, scale.scale / 2)
-    )
     return jnp.sqrt(numpyro.sample("variances", dist.InverseGamma(shape, rate).expand([stored, columns]).to_event(2)))
 
 
 def _square(lower: jax.Array, covariance_type: str) -> jax.Array:
+    """Return covariances from Cholesky factors, or variances from standard deviations."""
     if covariance_type in ("full", "tied"):
         return jnp.matmul(lower, jnp.swapaxes(lower, -1, -2), precision=jax.lax.Precision.HIGHEST)
     return lower**2
 
 
 def sites_of(mixture: Mixture, prior: Prior | IndependentPrior) -> dict[str, jax.Array]:
-    """The values of the sites at a mixture (one, without leading axes), under the model that a prior makes."""
+    """Return the values of the sites at one mixture, under the model with the given prior."""
     sites = {"weights": mixture.weights, "means": mixture.means}
     dense, half_normal = mixture.covariance_type in ("full", "tied"), isinstance(getattr(prior, "scale", None), HalfNormal)
     if not dense:
@@ -134,10 +138,11 @@ def sites_of(mixture: Mixture, prior: Prior | IndependentPrior) -> dict[str, jax
 
 
 def mixture_of(sites: dict[str, jax.Array], covariance_type: str) -> tuple[Mixture, jax.Array]:
-    """The mixture at values of the sites, and log|d covariances / d sites| ().
+    """Return the mixture at values of the sites, and log|d covariances / d sites| ().
 
-    For scale_tril L as said at the top; for scales s and corr_tril C, with Sigma = diag(s) C C' diag(s), the logarithm of
-    2^D prod_i s_i^D prod_j C_jj^(D - j), j from 1, for the free entries of C are those below its diagonal.
+    For scale_tril L the determinant is given at the top of the module. For scales s and corr_tril C, with
+    Sigma = diag(s) C C' diag(s), it is 2^D prod_i s_i^D prod_j C_jj^(D - j), with j from 1, because the free entries of C are
+    those below its diagonal.
     """
     d, lower = sites["means"].shape[-1], root_of(sites, covariance_type)
     if "variances" in sites:
@@ -157,7 +162,7 @@ def mixture_of(sites: dict[str, jax.Array], covariance_type: str) -> tuple[Mixtu
 
 
 def root_of(sites: dict[str, jax.Array], covariance_type: str) -> jax.Array:
-    """Cholesky factors (K | 1, D, D), or standard deviations (K, D | 1), at values of the sites."""
+    """Return Cholesky factors (K | 1, D, D), or standard deviations (K, D | 1), at values of the sites."""
     if "variances" in sites:
         return jnp.sqrt(sites["variances"])
     if "scale_tril" in sites:

@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import covariance
 from ..mixture import Mixture, mixture_table, mixture_title, standard_deviations
-from ..priors.families import check_prior
+from ..priors.interface import check_prior
 from ..status import StatusEnum
 from ..tables import Printed, Table, counted, elided, look, number, numbers
 from ..validation import (

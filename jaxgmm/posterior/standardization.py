@@ -1,8 +1,7 @@
-"""Coordinates: data and prior in standard ones, y = (x - shift) / scale, so that float32 is safe and unit steps are sane."""
+"""Standardised coordinates: samplers see data and prior as y = (x - shift) / scale, so that float32 and unit steps suffice."""
 
 from __future__ import annotations
 
-import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -10,23 +9,27 @@ import jax.numpy as jnp
 
 from .. import covariance
 from ..mixture import Mixture
-from ..priors.families import HalfNormal, IndependentPrior, InverseGamma, Prior, covariance_prior
+from ..priors.interface import MixturePrior
 
 
 class StandardizedProblem(NamedTuple):
-    """One data set under one prior in standardised coordinates: x = shift + scale y. y (N, D), weight (N,) or None."""
+    """One data set under one prior in standardised coordinates, x = shift + scale y.
+
+    y (N, D); weight (N,) or None; prior of the parameters of y; shift (D,) and scale (D,) in data units.
+    """
 
     y: jax.Array
     weight: jax.Array | None
-    prior: Prior | IndependentPrior
+    prior: MixturePrior
     shift: jax.Array
     scale: jax.Array
 
 
-def standardise(
-    x: jax.Array, weight: jax.Array | None, prior: Prior | IndependentPrior, covariance_type: str
-) -> StandardizedProblem:
-    """Data with mean 0 and variance 1 a feature (spherical: on average), in JAX's default float, and the prior to match."""
+def standardise(x: jax.Array, weight: jax.Array | None, prior: MixturePrior, covariance_type: str) -> StandardizedProblem:
+    """Return the problem with mean 0 and variance 1 in each feature (spherical: on average), in JAX's default float type.
+
+    A constant column is scaled by the typical variance of the prior instead of its own.
+    """
     dtype = jnp.result_type(float)
     w = jnp.ones(len(x), x.dtype) if weight is None else weight
     kept = (w > 0)[:, None]
@@ -34,51 +37,24 @@ def standardise(
     first = x[jnp.argmax(w > 0)]
     centred = jnp.where(kept, x - first, 0)
     mean = w @ centred / total
-    variance = covariance.from_data_scatter(
-        covariance.outer(jnp.sqrt(w @ jnp.where(kept, centred - mean, 0) ** 2 / total), covariance_type), covariance_type
-    )
-    variance = covariance.variances(variance, covariance_type, x.shape[1])[0]
-    # a column without spread: the prior knows its size
-    scale = jnp.sqrt(jnp.where(variance > 0, variance, _prior_size(prior, covariance_type, x.shape[1]))).astype(dtype)
+    sd = jnp.sqrt(w @ jnp.where(kept, centred - mean, 0) ** 2 / total)
+    variance = covariance.variances(scale_factor(sd, covariance_type), covariance_type, x.shape[1])[0]
+    typical = prior.covariance_law.typical_variances(covariance_type, x.shape[1])
+    scale = jnp.sqrt(jnp.where(variance > 0, variance, typical)).astype(dtype)
     shift = (first + mean).astype(dtype)
     y = jnp.where(kept, (x - first) - mean, 0).astype(dtype) / scale
-    prior = _standardise_prior(jax.tree.map(lambda leaf: leaf.astype(dtype), prior), shift, scale, covariance_type)
+    prior = jax.tree.map(lambda leaf: leaf.astype(dtype), prior)
+    prior = prior.standardise(shift, scale, scale_factor(scale, covariance_type)[0])
     return StandardizedProblem(y, None if weight is None else weight.astype(dtype), prior, shift, scale)
 
 
-def _prior_size(prior: Prior | IndependentPrior, covariance_type: str, num_features: int) -> jax.Array:
-    """The size of variances that a prior has in mind, (D,)."""
-    scale = prior if isinstance(prior, Prior) else prior.scale
-    if isinstance(scale, HalfNormal):
-        return jnp.broadcast_to(scale.sd**2, (num_features,))
-    _, scale = covariance_prior(prior)
-    return covariance.variances(covariance.prior_scale(scale, covariance_type), covariance_type, num_features)[0]
-
-
-def _standardise_prior(
-    prior: Prior | IndependentPrior, shift: jax.Array, scale: jax.Array, covariance_type: str
-) -> Prior | IndependentPrior:
-    factor = scale_factor(scale, covariance_type)[0]
-    prior = dataclasses.replace(prior, mean=(prior.mean - shift) / scale)
-    if isinstance(prior, Prior):
-        return dataclasses.replace(prior, scale=prior.scale / factor.reshape(prior.scale.shape))
-    inner = prior.scale
-    if isinstance(inner, HalfNormal):
-        inner = dataclasses.replace(inner, sd=inner.sd / (scale if inner.sd.ndim else scale[0]))
-    elif isinstance(inner, InverseGamma):
-        inner = dataclasses.replace(inner, rate=inner.rate / factor.reshape(inner.rate.shape))
-    else:
-        inner = dataclasses.replace(inner, scale=inner.scale / factor.reshape(inner.scale.shape))
-    return dataclasses.replace(prior, mean_covariance=prior.mean_covariance / (scale[:, None] * scale), scale=inner)
-
-
 def scale_factor(scale: jax.Array, covariance_type: str) -> jax.Array:
-    """What covariances of standardised data are multiplied by, entry by entry, in storage form with one component."""
+    """Return what covariances of y are multiplied by, entry by entry, in storage form with one component."""
     return covariance.from_data_scatter(covariance.outer(scale, covariance_type), covariance_type)
 
 
 def to_standard(mixture: Mixture, problem: StandardizedProblem) -> Mixture:
-    """A mixture in data units, in standardised ones."""
+    """Return a mixture given in data units in standardised coordinates."""
     dtype = problem.y.dtype
     factor = scale_factor(problem.scale, mixture.covariance_type)
     return Mixture(
@@ -90,7 +66,7 @@ def to_standard(mixture: Mixture, problem: StandardizedProblem) -> Mixture:
 
 
 def from_standard(mixture: Mixture, problem: StandardizedProblem) -> Mixture:
-    """A mixture in standardised coordinates, in data units."""
+    """Return a mixture given in standardised coordinates in data units."""
     factor = scale_factor(problem.scale, mixture.covariance_type)
     return Mixture(
         mixture.weights, mixture.means * problem.scale + problem.shift, mixture.covariances * factor, mixture.covariance_type
@@ -98,7 +74,7 @@ def from_standard(mixture: Mixture, problem: StandardizedProblem) -> Mixture:
 
 
 def log_volume(problem: StandardizedProblem, covariance_type: str, num_components: int) -> jax.Array:
-    """log density in data units minus log density in standardised ones, of (x, means, covariances)."""
+    """Return the log density of (x, means, covariances) in data units minus that in standardised coordinates."""
     d = problem.y.shape[1]
     log_scale = jnp.log(problem.scale).sum()
     total = len(problem.y) if problem.weight is None else problem.weight.sum()

@@ -21,7 +21,6 @@ from numpyro.distributions import biject_to
 from .. import covariance
 from ..chunking import GRADIENT_CHUNK, potentials_per_batch
 from ..mixture import Mixture
-from ..priors.families import log_prior_factored
 from .likelihood import make_log_likelihood
 from .model import mixture_of, parameters, root_of, sites_of
 from .standardization import StandardizedProblem
@@ -75,7 +74,7 @@ def make_unconstrained_space(problem: StandardizedProblem, start: Mixture) -> Un
         mixture, jacobian, sites = decode(z)
         factors = covariance.complete(root_of(sites, covariance_type), covariance_type, d)
         value = likelihood(mixture.weights, mixture.means, factors)
-        return -(value + log_prior_factored(mixture, factors, prior, jnp.ones(k, bool)) + jacobian)
+        return -(value + prior.log_density(mixture, factors, jnp.ones(k, bool)) + jacobian)
 
     return UnconstrainedSpace(flat.size, potential, lambda m: ravel_pytree(to_parts(m))[0], lambda z: decode(z)[:2], unravel)
 

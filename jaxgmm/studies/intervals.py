@@ -27,7 +27,7 @@ from jax.scipy.special import ndtri
 
 from ..em.standard_errors import standard_errors
 from ..mixture import Mixture
-from ..priors.families import IndependentPrior, Prior
+from ..priors.interface import MixturePrior
 from .parameters import free_entries, parameters
 
 
@@ -46,7 +46,7 @@ class Intervals(NamedTuple):
 def wald_intervals(
     mixture: Mixture,
     x: Any,
-    prior: Prior | IndependentPrior | None = None,
+    prior: MixturePrior | None = None,
     probabilities: Sequence[float] = (0.5, 0.9),
     *,
     kind: str = "observed",

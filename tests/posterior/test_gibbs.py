@@ -19,9 +19,10 @@ from scipy.special import gammaln
 import jaxgmm
 from jaxgmm import covariance
 from jaxgmm.posterior import gibbs as module
-from jaxgmm.posterior.conditionals import Groups, draw_state, group_rows, state_of
+from jaxgmm.posterior.conditionals import LabelledData, draw_state, gibbs_state, sum_by_labels
 from jaxgmm.posterior.diagnostics import ess_mean, mcse_mean, mcse_sd
 from jaxgmm.posterior.result import PosteriorStatus
+from jaxgmm.priors.interface import ComponentSums
 
 import oracle
 from helpers import (
@@ -71,7 +72,7 @@ def expected_moments(groups, mixture, prior, kind):
             centre[k] = (count[k] * mean[k] + kappa * m) / (count[k] + kappa)
             shrunk = kappa * count[k] / (kappa + count[k])
             total[k] = scatter[k] + shrunk * np.outer(mean[k] - m, mean[k] - m)
-    nu, scale = (np.asarray(v, float) for v in jaxgmm.priors.families.covariance_prior(prior))
+    nu, scale = (np.asarray(v, float) for v in prior.covariance_law.inverse_wishart_parameters())
     if kind == "full":
         sigma = (scale + total) / (nu + count - D - 1)[:, None, None]
     elif kind == "tied":
@@ -105,12 +106,12 @@ def test_parameters_given_labels(kind, independent):
     scatter = scatter if covariance.is_dense(kind) else np.diagonal(scatter, axis1=1, axis2=2)
     count = np.array([12.0, 12.0, 0.0])
     scatter = scatter * (count > 0).reshape(-1, *[1] * (scatter.ndim - 1))
-    groups = Groups(*(jnp.asarray(v, float) for v in (count, x.mean(1), scatter)))
+    groups = ComponentSums(*(jnp.asarray(v, float) for v in (count, x.mean(1), scatter)))
 
     @jax.jit
     def draw(keys):
         def one(key):
-            state = draw_state(jax.random.split(key), state_of(mixture), groups, prior, jnp.ones(K, bool), kind)
+            state = draw_state(jax.random.split(key), gibbs_state(mixture), groups, prior, jnp.ones(K, bool), kind)
             found = covariance.from_factor(state.factors.lower, kind)
             again = covariance.factorize(found, kind, D)
             return jnp.exp(state.log_weights), state.means, found, again.half_log_det - state.factors.half_log_det
@@ -140,8 +141,10 @@ def test_rows_by_label(kind):
 
     @partial(jax.jit, static_argnames="chunk")
     def group(keys, weight, chunk):
-        home = mixture.means + 0.3
-        return jax.vmap(lambda key: group_rows(key, state_of(mixture), x, weight, home, kind, chunk))(keys)
+        center = mixture.means + 0.3
+        return jax.vmap(lambda key: sum_by_labels(key, gibbs_state(mixture), LabelledData(x, weight), center, kind, chunk))(
+            keys
+        )
 
     keys = jax.random.split(jax.random.key(0), 4000)
     groups, log_likelihood = group(keys, weight, 64)
@@ -280,7 +283,7 @@ def test_lanes_keep_to_themselves(many):
 
 def draw_prior(rng, prior, kind, size):
     """Mixtures from a prior, by NumPy and SciPy."""
-    nu, scale = (np.asarray(leaf, float) for leaf in jaxgmm.priors.families.covariance_prior(prior))
+    nu, scale = (np.asarray(leaf, float) for leaf in prior.covariance_law.inverse_wishart_parameters())
     shape = (size, *covariance.storage_shape(kind, K, D))
     if covariance.is_dense(kind):
         covariances = stats.invwishart(float(nu), scale).rvs(size * shape[1], random_state=rng).reshape(shape)
@@ -308,13 +311,13 @@ def geweke(kind, independent, chains, steps, n=6):
         root = jnp.broadcast_to(state.factors.lower, (K, *state.factors.lower.shape[1:]))
         noise = jax.random.normal(keys[1], (n, D))
         x = state.means[labels] + covariance.transform(root[labels], noise, kind)
-        groups, _ = group_rows(keys[2], state, x, None, jnp.broadcast_to(prior.mean, (K, D)), kind, 64)
+        groups, _ = sum_by_labels(keys[2], state, LabelledData(x, None), jnp.broadcast_to(prior.mean, (K, D)), kind, 64)
         return draw_state(keys[3:], state, groups, prior, jnp.ones(K, bool), kind), None
 
     @jax.jit
     @jax.vmap
     def move(key, *mixture):
-        state, _ = jax.lax.scan(step, state_of(jaxgmm.Mixture(*mixture, kind)), jax.random.split(key, steps))
+        state, _ = jax.lax.scan(step, gibbs_state(jaxgmm.Mixture(*mixture, kind)), jax.random.split(key, steps))
         return jnp.exp(state.log_weights), state.means, covariance.from_factor(state.factors.lower, kind)
 
     moved = move(jax.random.split(jax.random.key(0), chains), *drawn)

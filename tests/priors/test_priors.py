@@ -125,7 +125,7 @@ def test_default_prior_of_singular_data_is_proper(kind):
         np.full((5, 2), 1e4),
     ):
         prior = jaxgmm.default_prior(x, num_components=2, covariance_type=kind)
-        from jaxgmm.priors.families import check_prior
+        from jaxgmm.priors.interface import check_prior
 
         check_prior(prior, 2, 2, kind, mode=True)
 

@@ -14,7 +14,7 @@ import numpy as np
 from ... import covariance
 from ...chunking import batch_of_fits
 from ...mixture import Mixture
-from ...priors.families import IndependentPrior, Prior
+from ...priors.interface import MixturePrior
 from ...progress import progress_bar
 from ...validation import check_count, check_flag, is_traced
 from ..fit import as_dtype, check_options, emit_warnings, fit
@@ -52,7 +52,7 @@ def pad(data_sets: Sequence[Any]) -> tuple[jax.Array, jax.Array]:
 def fit_many(
     mixtures: Mixture | jax.Array,
     xs: Any,
-    prior: Prior | IndependentPrior | None = None,
+    prior: MixturePrior | None = None,
     *,
     num_components: int | None = None,
     covariance_type: str = "full",
@@ -146,7 +146,7 @@ def _is_spread(xs: Any) -> bool:
     return isinstance(xs, jax.Array) and not is_traced(xs) and len(xs.devices()) > 1
 
 
-def _axis(prior: Prior | IndependentPrior | None) -> int | None:
+def _axis(prior: MixturePrior | None) -> int | None:
     """0 for a stack of priors, one a data set."""
     return 0 if prior is not None and jnp.ndim(prior.mean) == 2 else None
 
@@ -212,7 +212,7 @@ def _gathered(run: Callable, sets: DataSets, progress: bool | None) -> Fit:
 def fit_restarts(
     key: jax.Array,
     x: Any,
-    prior: Prior | IndependentPrior | None = None,
+    prior: MixturePrior | None = None,
     *,
     num_components: int,
     covariance_type: str = "full",

@@ -1,0 +1,134 @@
+"""The conjugate prior.
+
+    weights ~ Dirichlet(c),   Sigma_k ~ InverseWishart(nu, S),   mu_k | Sigma_k ~ N(m, Sigma_k / kappa)
+
+For diag and spherical, variances ~ InverseGamma(nu / 2, S / 2), one per feature or one for all features; tied has one Sigma.
+Fraley & Raftery (2007), Journal of Classification 24, 155-181, section 3.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import covariance
+from ..mixture import Mixture
+from ..tables import Table
+from .covariance_laws import InverseWishart
+from .hyperparameters import hyperparameter_table, require_positive
+from .interface import ComponentSums, MixturePrior, StandardVariables
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    meta_fields=[],
+    data_fields=["weight_concentration", "mean", "mean_precision", "degrees_of_freedom", "scale"],
+)
+@dataclass(frozen=True, eq=False, repr=False)
+class Prior(MixturePrior):
+    """The conjugate prior of a mixture. Every hyperparameter is an array, so priors can be vmapped.
+
+    Attributes:
+        weight_concentration: c (K,) > 0; 1 is flat. MAP-EM needs c >= 1.
+        mean: m (D,), in data units.
+        mean_precision: kappa () > 0: how many observations the prior of each mean is worth.
+        degrees_of_freedom: nu () > D - 1 (full, tied), > 0 (diag, spherical).
+        scale: S, data units squared: (D, D) for full and tied, (D,) for diag, () for spherical.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxgmm
+        >>> jaxgmm.Prior(jnp.ones(2), jnp.zeros(1), jnp.array(0.01), jnp.array(3.0), jnp.array([[4.0]]))
+        Prior
+                                shape   value  law
+          weight_concentration  (2,)    [1 1]  c, weights ~ Dirichlet(c)
+          mean                  (1,)    [0]    m, mean_k ~ N(m, Sigma_k / kappa)
+          mean_precision        ()      0.01   kappa
+          degrees_of_freedom    ()      3      nu, Sigma_k ~ InverseWishart(nu, S)
+          scale                 (1, 1)  [4]    S
+    """
+
+    weight_concentration: jax.Array
+    mean: jax.Array
+    mean_precision: jax.Array
+    degrees_of_freedom: jax.Array
+    scale: jax.Array
+
+    @property
+    def covariance_law(self) -> InverseWishart:
+        """The law of each stored covariance; diag and spherical read it as InverseGamma(nu / 2, S / 2)."""
+        return InverseWishart(self.degrees_of_freedom, self.scale)
+
+    @property
+    def means_share_covariance(self) -> bool:
+        """True: mu_k | Sigma_k ~ N(m, Sigma_k / kappa)."""
+        return True
+
+    def log_density_of_means(self, mixture: Mixture, factors: covariance.Factors) -> jax.Array:
+        """Return log N(mu_k | m, Sigma_k / kappa) of each component, (..., K)."""
+        d, kappa = mixture.num_features, self.mean_precision
+        z = covariance.transform(factors.whitener, mixture.means - self.mean, mixture.covariance_type)  # (..., K, D)
+        return d / 2 * jnp.log(kappa / (2 * math.pi)) - factors.half_log_det - kappa / 2 * (z**2).sum(-1)
+
+    def deviations_of_means(self, root: jax.Array, noise: jax.Array, covariance_type: str) -> jax.Array:
+        """Return draws of mu_k - m, (K, D), made of standard normal noise and a square root of each covariance."""
+        return covariance.transform(root, noise, covariance_type) / jnp.sqrt(self.mean_precision)
+
+    def standard_deviations_of_means(self, covariance_type: str) -> jax.Array:
+        """Return the prior standard deviation of the means at Sigma = S / nu, (D,)."""
+        typical = self.covariance_law.typical_variances(covariance_type, self.mean.shape[-1])
+        return jnp.sqrt(typical / self.degrees_of_freedom / self.mean_precision)
+
+    def maximize_means(self, mixture: Mixture, sums: ComponentSums) -> tuple[jax.Array, jax.Array]:
+        """Return the mode (K, D) of the means, and the scatter that then enters the covariances."""
+        return self._posterior_means(sums), self._posterior_scatter(sums, mixture.covariance_type)
+
+    def draw_given_sums(
+        self, sums: ComponentSums, factors: covariance.Factors, variables: StandardVariables, covariance_type: str
+    ) -> tuple[jax.Array, covariance.Factors]:
+        """Draw covariances, then means given them, from their Gibbs conditionals; the current factors are not used."""
+        drawn = self._draw_factors(self._posterior_scatter(sums, covariance_type), variables, covariance_type)
+        steps = covariance.transform(drawn.lower, variables.noise, covariance_type)
+        return self._posterior_means(sums) + steps / jnp.sqrt(self.mean_precision + sums.count)[:, None], drawn
+
+    def standardise(self, shift: jax.Array, scale: jax.Array, factor: jax.Array) -> Prior:
+        """Return the prior of the parameters of y = (x - shift) / scale."""
+        law = self.covariance_law.standardise(scale, factor)
+        return dataclasses.replace(self, mean=(self.mean - shift) / scale, scale=law.scale)
+
+    def hyperparameter_shapes(self, num_features: int, covariance_type: str) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the hyperparameters that only this family has, by name."""
+        return {"mean_precision": ()} | self.covariance_law.hyperparameter_shapes(covariance_type, num_features)
+
+    def check_values(self, num_features: int, covariance_type: str) -> None:
+        """Raise ValueError if concrete hyperparameters make the prior improper."""
+        require_positive(self.mean_precision, "prior.mean_precision")
+        self.covariance_law.check_values("prior", covariance_type, num_features)
+
+    def _posterior_means(self, sums: ComponentSums) -> jax.Array:
+        """Return (n_k xbar_k + kappa m) / (n_k + kappa), (K, D)."""
+        count, kappa = sums.count[:, None], self.mean_precision
+        return (count * sums.mean + kappa * self.mean) / (count + kappa)
+
+    def _posterior_scatter(self, sums: ComponentSums, covariance_type: str) -> jax.Array:
+        """Return A_k + kappa n_k / (kappa + n_k) (xbar_k - m)(xbar_k - m)'."""
+        kappa = self.mean_precision
+        shrinkage = covariance.expand(kappa * sums.count / (kappa + sums.count), covariance_type)
+        return sums.scatter + shrinkage * covariance.outer(sums.mean - self.mean, covariance_type)
+
+    def _tables(self) -> list[Table]:
+        is_dense = np.ndim(self.scale) - np.ndim(self.mean_precision) == 2
+        law = "Sigma_k ~ InverseWishart(nu, S)" if is_dense else "variances ~ InverseGamma(nu / 2, S / 2)"
+        laws = {
+            "weight_concentration": "c, weights ~ Dirichlet(c)",
+            "mean": "m, mean_k ~ N(m, Sigma_k / kappa)",
+            "mean_precision": "kappa",
+            "degrees_of_freedom": f"nu, {law}",
+            "scale": "S",
+        }
+        return [hyperparameter_table(self, laws)]

@@ -1,0 +1,255 @@
+"""The laws that a prior can give covariances, and the interface that each of them implements.
+
+    InverseWishart    full and tied covariance matrices
+    InverseGamma      diagonal and spherical variances
+    HalfNormal        standard deviations of any covariance type, with LKJ correlations
+
+The first two have closed forms: a closed M-step and closed Gibbs conditionals. They are used through the parameters (nu, S) of an
+inverse Wishart, which diag and spherical read as InverseGamma(nu / 2, S / 2) on each variance.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from .. import covariance
+from ..tables import Printed, Table
+from .hyperparameters import host_values, hyperparameter_table, require_positive, require_positive_definite
+
+
+class CovarianceLaw(Printed, ABC):
+    """The interface of a law of covariances: each law is a dataclass of arrays, registered as a pytree."""
+
+    has_closed_forms: ClassVar[bool] = False
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+    @abstractmethod
+    def log_density(
+        self, covariances: jax.Array, factors: covariance.Factors, covariance_type: str, num_features: int
+    ) -> jax.Array:
+        """Return the log density (..., K | 1) of each stored covariance, with respect to its free entries."""
+
+    @abstractmethod
+    def sample(self, key: jax.Array, covariance_type: str, num_components: int, num_features: int) -> jax.Array:
+        """Return one draw of the covariances of a mixture, as the covariance type stores them."""
+
+    @abstractmethod
+    def standardise(self, scale: jax.Array, factor: jax.Array) -> CovarianceLaw:
+        """Return the law of the covariances of x / scale.
+
+        Args:
+            scale: (D,), what the features are divided by.
+            factor: what each entry of one covariance is divided by, in storage form without the component axis.
+        """
+
+    @abstractmethod
+    def typical_variances(self, covariance_type: str, num_features: int) -> jax.Array:
+        """Return the order of magnitude of the variance of each feature under the law, (D,)."""
+
+    @abstractmethod
+    def hyperparameter_shapes(self, covariance_type: str, num_features: int) -> dict[str, tuple[int, ...]]:
+        """Return the shape that each hyperparameter must have, by name."""
+
+    @abstractmethod
+    def check_values(self, name: str, covariance_type: str, num_features: int) -> None:
+        """Raise ValueError if concrete hyperparameters make the law improper; name: that of the law in messages."""
+
+    def inverse_wishart_parameters(self) -> tuple[jax.Array, jax.Array]:
+        """Return (nu, S), or raise TypeError if the law has no closed forms."""
+        raise TypeError(
+            f"{type(self).__name__} is not an inverse Wishart or inverse gamma law; use InverseWishart or InverseGamma."
+        )
+
+
+class _ConjugateLaw(CovarianceLaw):
+    """A law that is given by the parameters (nu, S) of an inverse Wishart."""
+
+    has_closed_forms: ClassVar[bool] = True
+
+    def log_density(
+        self, covariances: jax.Array, factors: covariance.Factors, covariance_type: str, num_features: int
+    ) -> jax.Array:
+        degrees_of_freedom, scale = self.inverse_wishart_parameters()
+        return covariance.inverse_wishart_log_prob(factors, degrees_of_freedom, scale, covariance_type, num_features)
+
+    def sample(self, key: jax.Array, covariance_type: str, num_components: int, num_features: int) -> jax.Array:
+        parameters = self.inverse_wishart_parameters()
+        return covariance.sample_inverse_wishart(key, *parameters, covariance_type, num_components, num_features)
+
+    def typical_variances(self, covariance_type: str, num_features: int) -> jax.Array:
+        scale = covariance.prior_scale(self.inverse_wishart_parameters()[1], covariance_type)
+        return covariance.variances(scale, covariance_type, num_features)[0]
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["degrees_of_freedom", "scale"], meta_fields=[])
+@dataclass(frozen=True, eq=False, repr=False)
+class InverseWishart(_ConjugateLaw):
+    """Covariance matrices Sigma ~ InverseWishart(nu, S), for full and tied: mean S / (nu - D - 1).
+
+    Gelman et al. (2013), Bayesian Data Analysis, table A.1.
+
+    Attributes:
+        degrees_of_freedom: nu () > D - 1.
+        scale: S (D, D), data units squared.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxgmm
+        >>> scale = jaxgmm.InverseWishart(jnp.array(4.0), jnp.eye(2))
+        >>> jaxgmm.IndependentPrior(jnp.ones(3), jnp.zeros(2), 100 * jnp.eye(2), scale).scale.scale.shape
+        (2, 2)
+    """
+
+    degrees_of_freedom: jax.Array
+    scale: jax.Array
+
+    def inverse_wishart_parameters(self) -> tuple[jax.Array, jax.Array]:
+        """Return (nu, S)."""
+        return self.degrees_of_freedom, self.scale
+
+    def standardise(self, scale: jax.Array, factor: jax.Array) -> InverseWishart:
+        """Return the law of the covariances of x / scale."""
+        return dataclasses.replace(self, scale=self.scale / factor.reshape(self.scale.shape))
+
+    def hyperparameter_shapes(self, covariance_type: str, num_features: int) -> dict[str, tuple[int, ...]]:
+        """Return the shape that each hyperparameter must have, by name."""
+        return {"degrees_of_freedom": (), "scale": covariance.prior_scale_shape(covariance_type, num_features)}
+
+    def check_values(self, name: str, covariance_type: str, num_features: int) -> None:
+        """Raise ValueError if concrete hyperparameters make the law improper."""
+        degrees = float(host_values(self.degrees_of_freedom, f"{name}.degrees_of_freedom"))
+        limit = num_features - 1 if covariance.is_dense(covariance_type) else 0
+        if degrees <= limit:
+            raise ValueError(
+                f"{name}.degrees_of_freedom is {degrees:.4g}; a value > {limit} was expected for covariance_type="
+                f"{covariance_type!r} and D={num_features}: below it the prior is improper."
+            )
+        require_positive_definite(self.scale, f"{name}.scale")
+
+    def _tables(self) -> list[Table]:
+        return [hyperparameter_table(self, {"degrees_of_freedom": "nu, Sigma_k ~ InverseWishart(nu, S)", "scale": "S"})]
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["shape", "rate"], meta_fields=[])
+@dataclass(frozen=True, eq=False, repr=False)
+class InverseGamma(_ConjugateLaw):
+    """Variances ~ InverseGamma(shape, rate), for diag and spherical: mean rate / (shape - 1).
+
+    Gelman et al. (2013), Bayesian Data Analysis, table A.1.
+
+    Attributes:
+        shape: () > 0.
+        rate: (D,) for diag, () for spherical, data units squared.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxgmm
+        >>> scale = jaxgmm.InverseGamma(jnp.array(2.0), jnp.ones(2))
+        >>> jaxgmm.IndependentPrior(jnp.ones(3), jnp.zeros(2), 100 * jnp.eye(2), scale).scale.rate.shape
+        (2,)
+    """
+
+    shape: jax.Array
+    rate: jax.Array
+
+    def inverse_wishart_parameters(self) -> tuple[jax.Array, jax.Array]:
+        """Return (nu, S), with InverseGamma(nu / 2, S / 2) being this law."""
+        return 2 * self.shape, 2 * self.rate
+
+    def standardise(self, scale: jax.Array, factor: jax.Array) -> InverseGamma:
+        """Return the law of the variances of x / scale."""
+        return dataclasses.replace(self, rate=self.rate / factor.reshape(self.rate.shape))
+
+    def hyperparameter_shapes(self, covariance_type: str, num_features: int) -> dict[str, tuple[int, ...]]:
+        """Return the shape that each hyperparameter must have, by name."""
+        return {"shape": (), "rate": covariance.prior_scale_shape(covariance_type, num_features)}
+
+    def check_values(self, name: str, covariance_type: str, num_features: int) -> None:
+        """Raise ValueError if concrete hyperparameters make the law improper."""
+        require_positive(self.shape, f"{name}.shape")
+        require_positive_definite(self.rate, f"{name}.rate")
+
+    def _tables(self) -> list[Table]:
+        return [hyperparameter_table(self, {"shape": "a, variances ~ InverseGamma(a, b)", "rate": "b"})]
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["sd", "lkj"], meta_fields=[])
+@dataclass(frozen=True, eq=False, repr=False)
+class HalfNormal(CovarianceLaw):
+    """Standard deviations ~ HalfNormal(sd) and correlations ~ LKJ(lkj), for every covariance type.
+
+    The law is not conjugate and does not keep standard deviations away from 0: use it with samplers, not with MAP-EM.
+    Lewandowski, Kurowicka & Joe (2009), Journal of Multivariate Analysis 100, 1989-2001.
+
+    Attributes:
+        sd: (D,), or () for spherical, data units.
+        lkj: () > 0; 1 is flat over correlation matrices. Only full and tied use it.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxgmm
+        >>> scale = jaxgmm.HalfNormal(jnp.array([1.0, 10.0]), jnp.array(2.0))
+        >>> jaxgmm.IndependentPrior(jnp.ones(3), jnp.zeros(2), 100 * jnp.eye(2), scale).scale.sd.tolist()
+        [1.0, 10.0]
+    """
+
+    sd: jax.Array
+    lkj: jax.Array
+
+    def log_density(
+        self, covariances: jax.Array, factors: covariance.Factors, covariance_type: str, num_features: int
+    ) -> jax.Array:
+        """Return the log density (..., K | 1) of each stored covariance, with respect to its free entries."""
+        return covariance.half_normal_lkj_log_prob(covariances, factors, self.sd, self.lkj, covariance_type, num_features)
+
+    def sample(self, key: jax.Array, covariance_type: str, num_components: int, num_features: int) -> jax.Array:
+        """Return one draw of the covariances of a mixture, as the covariance type stores them."""
+        key_sd, key_correlation = jax.random.split(key)
+        shape, dtype = covariance.storage_shape(covariance_type, num_components, num_features), jnp.result_type(self.sd)
+        if not covariance.is_dense(covariance_type):
+            return (self.sd * jax.random.normal(key_sd, shape, dtype)) ** 2
+        sd = abs(self.sd * jax.random.normal(key_sd, shape[:2], dtype))
+        # Correlations of an inverse Wishart matrix follow an LKJ law at one concentration only, so the onion method is used.
+        lower = sd[..., None] * _sample_lkj_cholesky(key_correlation, self.lkj, shape[0], num_features, dtype)
+        return lower @ jnp.swapaxes(lower, -1, -2)
+
+    def standardise(self, scale: jax.Array, factor: jax.Array) -> HalfNormal:
+        """Return the law of the covariances of x / scale."""
+        return dataclasses.replace(self, sd=self.sd / (scale if self.sd.ndim else scale[0]))
+
+    def typical_variances(self, covariance_type: str, num_features: int) -> jax.Array:
+        """Return the order of magnitude of the variance of each feature under the law, (D,)."""
+        return jnp.broadcast_to(self.sd**2, (num_features,))
+
+    def hyperparameter_shapes(self, covariance_type: str, num_features: int) -> dict[str, tuple[int, ...]]:
+        """Return the shape that each hyperparameter must have, by name."""
+        return {"sd": (num_features,) if covariance.prior_scale_shape(covariance_type, num_features) else (), "lkj": ()}
+
+    def check_values(self, name: str, covariance_type: str, num_features: int) -> None:
+        """Raise ValueError if concrete hyperparameters make the law improper."""
+        require_positive(self.sd, f"{name}.sd")
+        require_positive(self.lkj, f"{name}.lkj")
+
+    def _tables(self) -> list[Table]:
+        return [hyperparameter_table(self, {"sd": "standard deviations ~ HalfNormal(sd)", "lkj": "correlations ~ LKJ(lkj)"})]
+
+
+def _sample_lkj_cholesky(key: jax.Array, lkj: jax.Array, count: int, num_features: int, dtype: Any) -> jax.Array:
+    """Return Cholesky factors (count, D, D) of LKJ correlation matrices.
+
+    The onion method of Lewandowski, Kurowicka & Joe (2009), section 3.2.
+    """
+    d = num_features
+    key_beta, key_direction = jax.random.split(key)
+    rows = jnp.arange(1, d, dtype=dtype)
+    # squared length of each row below the diagonal
+    square = jax.random.beta(key_beta, rows / 2, lkj + (d - 1 - rows) / 2, (count, d - 1), dtype)
+    direction = jnp.tril(jax.random.normal(key_direction, (count, d, d), dtype), -1)[:, 1:]
+    direction = direction / jnp.linalg.norm(direction, axis=-1, keepdims=True)
+    below = jnp.concatenate([jnp.zeros((count, 1, d), dtype), jnp.sqrt(square)[..., None] * direction], 1)
+    diagonal = jnp.concatenate([jnp.ones((count, 1), dtype), jnp.sqrt(1 - square)], 1)
+    return below + diagonal[..., None] * jnp.eye(d, dtype=dtype)

@@ -1,0 +1,126 @@
+"""Functions of any prior: its log density, its draws, and the tables of its families and laws."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import covariance
+from ..mixture import Mixture, check_mixture
+from ..validation import check_count, check_covariance_type, check_key
+from .conjugate import Prior
+from .covariance_laws import HalfNormal, InverseGamma, InverseWishart
+from .independent import IndependentPrior
+from .interface import MixturePrior, StandardVariables, check_prior, check_prior_shapes
+
+# the types by whose names files know priors and their parts
+FAMILIES = (Prior, IndependentPrior)
+COVARIANCE_LAWS = (InverseWishart, InverseGamma, HalfNormal)
+
+
+def log_prior(mixture: Mixture, prior: MixturePrior, *, present: jax.Array | None = None) -> jax.Array:
+    """Log prior density of (weights, means, covariances), nats, normalised.
+
+    Components of weight exactly 0 are absent: they do not count, and neither do their concentrations in the Dirichlet law. A
+    mixture with absent components therefore has the density of the smaller mixture.
+
+    Args:
+        mixture: with leading axes (...).
+        prior: a Prior or IndependentPrior whose shapes fit the mixture.
+        present: (..., K) booleans: which components count; by default those of positive weight.
+
+    Returns:
+        (...).
+
+    Raises:
+        ValueError, TypeError: the prior's shapes do not fit the mixture.
+
+    Example:
+        >>> import jaxgmm, numpy as np
+        >>> x = np.array([[0.0], [1.0], [2.0]])
+        >>> prior = jaxgmm.default_prior(x, num_components=1)
+        >>> jaxgmm.log_prior(jaxgmm.make_mixture([1.0], [[1.0]], [[[1.0]]]), prior).shape
+        ()
+    """
+    check_mixture(mixture)
+    check_prior_shapes(prior, mixture.num_components, mixture.num_features, mixture.covariance_type)
+    present = mixture.weights > 0 if present is None else present
+    factors = covariance.factorize(mixture.covariances, mixture.covariance_type, mixture.num_features)
+    return prior.log_density(mixture, factors, present)
+
+
+def sample_prior(
+    key: jax.Array, prior: MixturePrior, *, num_components: int, covariance_type: str = "full", num_samples: int
+) -> Mixture:
+    """Independent draws of mixtures from a prior.
+
+    Args:
+        key: a random key.
+        prior: a Prior or IndependentPrior with concentrations (K,).
+        num_components: K.
+        covariance_type: "full", "tied", "diag" or "spherical".
+        num_samples: S.
+
+    Returns:
+        A Mixture with leading (S,).
+
+    Raises:
+        ValueError, TypeError: the prior does not fit, or an option is out of range.
+
+    Example:
+        >>> import jax, jaxgmm, numpy as np
+        >>> prior = jaxgmm.default_prior(np.array([[0.0], [1.0]]), num_components=2)
+        >>> jaxgmm.sample_prior(jax.random.key(0), prior, num_components=2, num_samples=3).means.shape
+        (3, 2, 1)
+    """
+    check_key(key)
+    check_count(num_components, "num_components")
+    check_count(num_samples, "num_samples")
+    check_covariance_type(covariance_type)
+    check_prior(prior, num_components, prior.mean.shape[-1], covariance_type)
+    return _sample_many(jax.random.split(key, num_samples), prior, covariance_type, num_components)
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _sample_many(keys: jax.Array, prior: MixturePrior, covariance_type: str, num_components: int) -> Mixture:
+    return jax.vmap(lambda key: prior.sample(key, covariance_type, num_components))(keys)
+
+
+def sample_prior_on_host(seed: int, prior: MixturePrior, mixture: Mixture, num_samples: int) -> Mixture:
+    """Return independent draws (S, ...) from the prior of a mixture's parameters, with gamma variables from NumPy.
+
+    The law is that of `sample_prior`. JAX's gamma variables take seconds to compile, NumPy's nothing, which matters where draws
+    from the prior are a small part of an eager computation. A prior without closed forms is sampled by `sample_prior`.
+    """
+    covariance_type, (k, d) = mixture.covariance_type, mixture.means.shape
+    if not prior.has_closed_forms:
+        key = jax.random.key(seed)
+        return sample_prior(key, prior, num_components=k, covariance_type=covariance_type, num_samples=num_samples)
+    rng, dtype = np.random.default_rng(seed), jnp.asarray(prior.mean).dtype
+    degrees_of_freedom, _ = prior.covariance_law.inverse_wishart_parameters()
+    shapes = np.asarray(covariance.gamma_shapes(jnp.asarray(degrees_of_freedom), covariance_type, k, d))
+    weights = rng.dirichlet(np.asarray(prior.weight_concentration, float), num_samples)
+    gammas = rng.standard_gamma(shapes, (num_samples, *shapes.shape))
+    bartlett = rng.normal(size=(num_samples, len(shapes), d, d))
+    noise = rng.normal(size=(num_samples, k, d))
+    weights, *variables = (jnp.asarray(value, dtype) for value in (weights, gammas, bartlett, noise))
+    return _assemble(prior, weights, StandardVariables(*variables), covariance_type)
+
+
+@partial(jax.jit, static_argnums=3)
+def _assemble(prior: MixturePrior, weights: jax.Array, variables: StandardVariables, covariance_type: str) -> Mixture:
+    """Return mixtures (S, ...) made of weights (S, K) and standard variables (S, ...)."""
+    k, d = variables.noise.shape[1:]
+    _, scale = prior.covariance_law.inverse_wishart_parameters()
+    scale = jnp.broadcast_to(scale, covariance.storage_shape(covariance_type, k, d))
+
+    def assemble_one(variables: StandardVariables) -> tuple[jax.Array, jax.Array]:
+        gammas, bartlett, noise = variables
+        root = covariance.inverse_wishart_factors(gammas, bartlett, scale, covariance_type, d).lower
+        means = prior.mean + prior.deviations_of_means(root, noise, covariance_type)
+        return means, covariance.from_factor(root, covariance_type)
+
+    return Mixture(weights, *jax.vmap(assemble_one)(variables), covariance_type)

@@ -1,0 +1,43 @@
+"""Printing and checking hyperparameters: what priors and covariance laws share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..tables import Table, numbers_of
+from ..validation import as_float_array, is_positive_definite
+
+
+def hyperparameter_table(thing: Any, laws: Mapping[str, str], *, least_axes: int = 0) -> Table:
+    """Return a table with one row per hyperparameter: name, shape, value, and its place in the law.
+
+    Values are left out for a stack, in which every hyperparameter has more than `least_axes` axes.
+    """
+    values = {name: getattr(thing, name) for name in laws}
+    is_stack = min(map(np.ndim, values.values())) > least_axes
+    rows = [[name, str(np.shape(value)), "" if is_stack else numbers_of(value), laws[name]] for name, value in values.items()]
+    return Table(type(thing).__name__, ("", "shape", "value", "law"), rows, left=(0, 1, 2, 3))
+
+
+def host_values(value: Any, name: str) -> np.ndarray:
+    """Return a hyperparameter as a NumPy array, so that checks compile nothing; raise if it is not finite and real."""
+    return np.asarray(as_float_array(value, name, check_values=True))
+
+
+def require_positive(value: Any, name: str) -> None:
+    """Raise ValueError if a concrete hyperparameter has an entry that is not positive."""
+    lowest = float(host_values(value, name).min())
+    if lowest <= 0:
+        raise ValueError(f"{name} has {lowest:.4g}; values > 0 were expected.")
+
+
+def require_positive_definite(value: Any, name: str) -> None:
+    """Raise ValueError if a concrete matrix is not positive definite, or a variance not positive."""
+    scale = host_values(value, name)
+    if not (is_positive_definite(scale) if scale.ndim == 2 else (scale > 0).all()):
+        raise ValueError(
+            f"{name} is not positive definite; a covariance matrix (or variances > 0) in data units squared was expected."
+        )

@@ -1,0 +1,255 @@
+"""The interface of a prior of mixtures: what a family must offer to be used by MAP-EM, the samplers and the comparison.
+
+    p(weights, means, covariances) = Dirichlet(weights | c) prod_k p(Sigma_k) p(mu_k | Sigma_k)
+
+Every family has a Dirichlet law of the weights and a `CovarianceLaw`; families differ in the law of the means. Densities are those
+of (weights, means, covariances), normalised: weights with respect to K - 1 of them, covariances with respect to their free entries.
+To add a family, subclass `MixturePrior` in a module of its own, list it in `functions.FAMILIES`, and describe it once more in
+`posterior/model.py`, the NumPyro model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import gammaln
+
+from .. import covariance
+from ..mixture import Mixture
+from ..row_sums import nonzero
+from ..tables import Printed
+from ..validation import is_traced
+from .covariance_laws import CovarianceLaw
+from .hyperparameters import host_values, require_positive
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["count", "mean", "scatter"], meta_fields=[])
+@dataclass(frozen=True, eq=False)
+class ComponentSums:
+    """What the rows of the data contribute to each component, by responsibilities or by labels.
+
+    count (K,): sum of weights; mean (K, D); scatter about that mean, (K, D, D) or its diagonal (K, D).
+    """
+
+    count: jax.Array
+    mean: jax.Array
+    scatter: jax.Array
+
+
+class StandardVariables(NamedTuple):
+    """Random numbers that depend on no mean and no scale, of which `draw_given_sums` makes means and covariances.
+
+    gammas (K | 1, D | 1): standard gamma variables of the shapes of `covariance.gamma_shapes`; bartlett (K | 1, D, D): standard
+    normal variables of which full and tied use those below the diagonal; noise (K, D): standard normal variables.
+    """
+
+    gammas: jax.Array
+    bartlett: jax.Array
+    noise: jax.Array
+
+
+class MixturePrior(Printed, ABC):
+    """A prior of mixtures: a dataclass of arrays, registered as a pytree, so that priors can be vmapped and traced.
+
+    A family has at least the fields `weight_concentration` (K,) and `mean` (D,), and implements the abstract methods below.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+    weight_concentration: jax.Array
+    mean: jax.Array
+
+    # What each family defines.
+
+    @property
+    @abstractmethod
+    def covariance_law(self) -> CovarianceLaw:
+        """The law of each stored covariance."""
+
+    @property
+    @abstractmethod
+    def means_share_covariance(self) -> bool:
+        """Whether the law of mu_k depends on Sigma_k."""
+
+    @abstractmethod
+    def log_density_of_means(self, mixture: Mixture, factors: covariance.Factors) -> jax.Array:
+        """Return log p(mu_k | Sigma_k) of each component, (..., K)."""
+
+    @abstractmethod
+    def deviations_of_means(self, root: jax.Array, noise: jax.Array, covariance_type: str) -> jax.Array:
+        """Return draws of mu_k - m, (K, D), made of standard normal noise (K, D) and a square root of each covariance."""
+
+    @abstractmethod
+    def standard_deviations_of_means(self, covariance_type: str) -> jax.Array:
+        """Return the prior standard deviation of the means at a typical covariance, (D,)."""
+
+    @abstractmethod
+    def maximize_means(self, mixture: Mixture, sums: ComponentSums) -> tuple[jax.Array, jax.Array]:
+        """Return the mode (K, D) of the means in the M-step, and the scatter that then enters the covariances.
+
+        mixture: the current one, whose covariances the mode is conditional on where `means_share_covariance` is False.
+        """
+
+    @abstractmethod
+    def draw_given_sums(
+        self, sums: ComponentSums, factors: covariance.Factors, variables: StandardVariables, covariance_type: str
+    ) -> tuple[jax.Array, covariance.Factors]:
+        """Draw means (K, D) and covariances from their Gibbs conditionals, given the rows of each component.
+
+        factors: of the current covariances. The factors returned hold some square root of each covariance as `lower`.
+        """
+
+    @abstractmethod
+    def standardise(self, shift: jax.Array, scale: jax.Array, factor: jax.Array) -> MixturePrior:
+        """Return the prior of the parameters of y = (x - shift) / scale.
+
+        Args:
+            shift: (D,).
+            scale: (D,).
+            factor: what each entry of one covariance is divided by, in storage form without the component axis.
+        """
+
+    @abstractmethod
+    def hyperparameter_shapes(self, num_features: int, covariance_type: str) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the hyperparameters that only this family has, by name; raise TypeError if the type is wrong."""
+
+    @abstractmethod
+    def check_values(self, num_features: int, covariance_type: str) -> None:
+        """Raise ValueError if concrete hyperparameters that only this family has make the prior improper."""
+
+    # What follows from those.
+
+    @property
+    def has_closed_forms(self) -> bool:
+        """Whether MAP-EM has a closed M-step and Gibbs sampling has conditionals to draw from."""
+        return self.covariance_law.has_closed_forms
+
+    def log_density(self, mixture: Mixture, factors: covariance.Factors, present: jax.Array) -> jax.Array:
+        """Return the log density of (weights, means, covariances), nats, (...).
+
+        Args:
+            mixture: with leading axes (...).
+            factors: of its covariances.
+            present: (..., K), which components count.
+        """
+        law, k = self.covariance_law, mixture.num_components
+        of_covariances = law.log_density(mixture.covariances, factors, mixture.covariance_type, mixture.num_features)
+        stored = present if of_covariances.shape[-1] == k else present.any(-1, keepdims=True)
+        return (
+            log_dirichlet(mixture.weights, self.weight_concentration, present)
+            + jnp.where(stored, of_covariances, 0).sum(-1)
+            + jnp.where(present, self.log_density_of_means(mixture, factors), 0).sum(-1)
+        )
+
+    def sample(self, key: jax.Array, covariance_type: str, num_components: int) -> Mixture:
+        """Return one mixture drawn from the prior."""
+        key_weights, key_covariances, key_means = jax.random.split(key, 3)
+        d = self.mean.shape[-1]
+        weights = jax.random.dirichlet(key_weights, self.weight_concentration)
+        covariances = self.covariance_law.sample(key_covariances, covariance_type, num_components, d)
+        noise = jax.random.normal(key_means, (num_components, d), self.mean.dtype)
+        root = covariance.factorize(covariances, covariance_type, d).lower
+        means = self.mean + self.deviations_of_means(root, noise, covariance_type)
+        return Mixture(weights, means, covariances, covariance_type)
+
+    def maximize(self, mixture: Mixture, sums: ComponentSums, present: jax.Array) -> Mixture:
+        """Return the mode of (weights, means, covariances) given the sums of an E-step.
+
+        Fraley & Raftery (2007), section 3, with the denominators of the joint mode. Where the means are free of the covariances,
+        each is maximised given the other, which is ECM (Meng & Rubin 1993) and still monotone.
+
+        Args:
+            mixture: the one that the sums were taken with.
+            sums: with counts of 0 for empty components, which take the prior's mode.
+            present: (K,), the components that the prior's density counts, whether or not they are empty.
+        """
+        covariance_type, d = mixture.covariance_type, mixture.num_features
+        means, scatter = self.maximize_means(mixture, sums)
+        degrees_of_freedom, _ = self.covariance_law.inverse_wishart_parameters()
+        divisor = covariance.mode_denominator(
+            sums.count, present, degrees_of_freedom, covariance_type, d, self.means_share_covariance
+        )
+        weights = jnp.where(present, sums.count + self.weight_concentration - 1, 0)
+        covariances = self._scale_given_scatter(scatter, covariance_type) / divisor
+        return Mixture(weights / nonzero(weights.sum()), means, covariances, covariance_type)
+
+    def gamma_shapes_given_counts(self, count: jax.Array, covariance_type: str) -> jax.Array:
+        """Return the shapes (K | 1, D | 1) of the gamma variables that `draw_given_sums` takes."""
+        k, d = len(count), self.mean.shape[-1]
+        degrees_of_freedom, _ = self.covariance_law.inverse_wishart_parameters()
+        observed = covariance.observed_degrees(count, covariance_type, d)
+        return covariance.gamma_shapes(degrees_of_freedom + observed, covariance_type, k, d)
+
+    def translate(self, shift: jax.Array) -> MixturePrior:
+        """Return the prior of the parameters of x - shift."""
+        return dataclasses.replace(self, mean=self.mean - shift)
+
+    def _scale_given_scatter(self, scatter: jax.Array, covariance_type: str) -> jax.Array:
+        """Return the scale of the inverse Wishart posterior, S plus the pooled scatter, in storage form."""
+        _, scale = self.covariance_law.inverse_wishart_parameters()
+        pooled = covariance.scatter_total(covariance.pool(scatter, covariance_type), covariance_type, self.mean.shape[-1])
+        return covariance.prior_scale(scale, covariance_type) + pooled
+
+    def _draw_factors(self, scatter: jax.Array, variables: StandardVariables, covariance_type: str) -> covariance.Factors:
+        """Return the factors of covariances drawn from the inverse Wishart posterior given a scatter."""
+        scale = self._scale_given_scatter(scatter, covariance_type)
+        return covariance.inverse_wishart_factors(
+            variables.gammas, variables.bartlett, scale, covariance_type, self.mean.shape[-1]
+        )
+
+
+def log_dirichlet(weights: jax.Array, concentration: jax.Array, present: jax.Array) -> jax.Array:
+    """Return the log density (...) of the present weights under a Dirichlet law of their own concentrations."""
+    c = jnp.where(present, concentration, 0)
+    # c = 1 is flat at a weight of 0 too
+    kernel = jnp.where(present & (concentration != 1), (concentration - 1) * jnp.log(jnp.where(weights > 0, weights, 1)), 0)
+    edge = jnp.where(present & (weights == 0) & (concentration != 1), jnp.where(concentration > 1, -jnp.inf, jnp.inf), 0)
+    normaliser = gammaln(c.sum(-1)) - jnp.where(present, gammaln(concentration), 0).sum(-1)
+    return normaliser + (kernel + edge).sum(-1)
+
+
+def check_prior_shapes(prior: Any, num_components: int, num_features: int, covariance_type: str) -> None:
+    """Raise TypeError if `prior` is not a prior of jaxgmm's for this covariance type, ValueError if a shape does not fit."""
+    if not isinstance(prior, MixturePrior):
+        raise TypeError(
+            f"prior is {type(prior).__name__}; a jaxgmm.Prior or IndependentPrior was expected, as from jaxgmm.default_prior."
+        )
+    expected: dict[str, tuple[int, ...]] = {"weight_concentration": (num_components,), "mean": (num_features,)}
+    for name, shape in (expected | prior.hyperparameter_shapes(num_features, covariance_type)).items():
+        given = jnp.shape(attrgetter(name)(prior))
+        if given != shape:
+            raise ValueError(
+                f"prior.{name} has shape {given}; {shape} was expected for K={num_components}, D={num_features} and "
+                f"covariance_type={covariance_type!r}."
+            )
+
+
+def check_prior(prior: Any, num_components: int, num_features: int, covariance_type: str, *, mode: bool = False) -> None:
+    """Raise if a prior has the wrong type or shapes or, where its values are concrete, is improper.
+
+    mode: if True, the prior is for MAP-EM, which also needs concentrations >= 1 and closed forms.
+    """
+    check_prior_shapes(prior, num_components, num_features, covariance_type)
+    if mode and not prior.has_closed_forms:
+        raise TypeError(
+            f"prior.scale is {type(prior.covariance_law).__name__}, which has no closed M-step and no mode away from 0; for "
+            "MAP-EM use InverseWishart or InverseGamma, or sample with nuts."
+        )
+    if is_traced(prior):
+        return
+    with jax.ensure_compile_time_eval():  # the prior may be a constant inside the caller's jit
+        require_positive(prior.weight_concentration, "prior.weight_concentration")
+        lowest = float(host_values(prior.weight_concentration, "prior.weight_concentration").min())
+        if mode and lowest < 1:
+            raise ValueError(
+                f"prior.weight_concentration has {lowest:.4g}; MAP needs values >= 1, below which the density is "
+                "unbounded at a weight of 0: raise it, or sample (nuts, gibbs)."
+            )
+        host_values(prior.mean, "prior.mean")
+        prior.check_values(num_features, covariance_type)
