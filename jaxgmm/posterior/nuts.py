@@ -49,13 +49,14 @@ def nuts(
     diverge, calls outside jit run a full warm-up with a dense mass matrix; calls inside jit cannot decide, and report it in the
     status. All chains carry the start's labelling: use `relabel` before you summarise single components.
 
-    A start with a leading axis (M,) holds further good EM optima after the first. One chain runs from each of them. Its draws do
-    not enter the result; its log densities are in `stats`, so that another mode is noticed and biases nothing.
+    A start with a leading axis (M,) holds further good EM optima after the first. One chain runs from each of them. Its draws
+    do not enter the result; its log densities are in `stats`, so that another mode is noticed and biases nothing.
 
     A model of your own is called as model(x, prior, num_components=K, covariance_type=...), and with sample_weight= if weights
     are given. It has sites or deterministics weights, means and covariances in the shapes of a Mixture. If its latent sites are
     those of `jaxgmm.model`, or covariances itself, everything above holds, in data units. Otherwise there is no approximation:
-    chains start at the values that the start gives for sites of these names, at random in all others, and a full warm-up is run.
+    chains start at the values that the start gives for sites of these names, at random in all others, and a full warm-up is
+    run.
 
     Args:
         key: a random key.
