@@ -48,9 +48,7 @@ import types
 import typing
 
 from . import datasets as datasets
-from .density import condition as condition
 from .density import log_prob as log_prob
-from .density import marginal as marginal
 from .density import predict as predict
 from .density import responsibilities as responsibilities
 from .density import sample as sample
@@ -70,6 +68,8 @@ from .em.moments import e_step as e_step
 from .em.result import ComponentStatus as ComponentStatus
 from .em.result import Fit as Fit
 from .em.result import Status as Status
+from .marginals import condition as condition
+from .marginals import marginal as marginal
 from .mixture import Mixture as Mixture
 from .mixture import make_mixture as make_mixture
 from .mixture import num_parameters as num_parameters

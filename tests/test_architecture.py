@@ -19,11 +19,11 @@ TYPES = {"full", "tied", "diag", "spherical"}
 
 # bottom layer first; a module imports from lower layers, or from modules listed before it in its own layer
 LAYERS = [
-    "ahead linalg chunking status files progress",
-    "covariance datasets validation tables",
+    "ahead linalg chunking status files progress host",
+    "covariance covariance_distributions datasets validation tables",
     "mixture row_sums",
-    "density priors.hyperparameters priors.covariance_laws priors.interface priors.conjugate priors.independent priors.functions "
-    "priors.defaults",
+    "density marginals priors.hyperparameters priors.covariance_laws priors.interface priors.conjugate priors.independent "
+    "priors.functions priors.defaults inputs",
     "em.result em.kernels em.moments em.m_step em.acceleration em.implicit em.loop em.fit em.standard_errors em.initialization "
     "em.batch.batched_loop em.batch.data_sets em.batch.threads em.batch.fit_many",
     "posterior.result posterior.model posterior.diagnostics posterior.standardization posterior.likelihood "

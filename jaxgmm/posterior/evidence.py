@@ -27,13 +27,13 @@ from ..mixture import Mixture
 from ..priors.functions import log_prior
 from ..status import StatusEnum
 from ..tables import REACH, Printed, Table, look, reach
-from ..validation import as_data, as_sample_weight, check_count, check_key, is_traced, warn_at_caller, zero_ignored_rows
+from ..validation import as_weighted_data, check_count, check_key, is_traced, warn_at_caller
 from .diagnostics import pareto_k
 from .gaussian_approximation import MAX_KHAT
 from .importance import Labellings, Proposal, adapt, draw, make_labellings, make_proposal
 from .likelihood import reference_total
 from .newton import find_mode
-from .result import Posterior, check_posterior, in_dtype
+from .result import Posterior, check_one_posterior, in_dtype
 from .standardization import StandardizedProblem, log_volume, standardise, to_standard
 from .unconstrained_space import UnconstrainedSpace, make_unconstrained_space, map_points
 
@@ -170,8 +170,7 @@ def log_evidence(
     check_count(num_samples, "num_samples", 1000)
     check_count(num_modes, "num_modes")
     _check(posterior, modes)
-    x = as_data(zero_ignored_rows(x, sample_weight), check_values=True, num_features=posterior.mixture.num_features)
-    weight = as_sample_weight(sample_weight, len(x), x.dtype, check_values=True)
+    x, weight = as_weighted_data(x, sample_weight, num_features=posterior.mixture.num_features)
     evidence = _estimate(key, posterior, x, weight, modes, num_samples=-(-num_samples // _ROUNDS), num_modes=num_modes)
     if is_traced(evidence):
         return evidence
@@ -184,11 +183,9 @@ def log_evidence(
 
 
 def _check(posterior: Any, modes: Any) -> None:
-    check_posterior(posterior)
+    check_one_posterior(posterior)
     if posterior.prior is None:
         raise TypeError("posterior has no prior; an evidence is an average over one: use laplace, nuts or gibbs.")
-    if posterior.log_density.ndim != 2:
-        raise ValueError(f"posterior has leading axes {posterior.log_density.shape}; (C, S) was expected: use jax.vmap.")
     if modes is None:
         return
     if not isinstance(modes, Mixture):

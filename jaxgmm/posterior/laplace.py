@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..inputs import check_sampling_options, validate_inputs
 from ..mixture import Mixture
 from ..priors.interface import MixturePrior
 from ..validation import is_traced
@@ -28,7 +29,7 @@ from .gaussian_approximation import (
 )
 from .likelihood import reference_total
 from .newton import MIN_EIGENVALUE
-from .result import Posterior, PosteriorStatus, in_dtype, validate_sampler_inputs, warn_if_unreliable
+from .result import Posterior, PosteriorStatus, in_dtype, warn_if_unreliable
 from .standardization import StandardizedProblem, from_standard, log_volume
 from .unconstrained_space import make_unconstrained_space, map_points
 
@@ -83,7 +84,9 @@ def laplace(
         >>> jaxgmm.laplace(jax.random.key(1), fit.mixture, x, prior, num_samples=500).mixture.means.shape
         (1, 500, 1, 1)
     """
-    start, x, weight, prior = validate_sampler_inputs(key, start, x, prior, sample_weight, num_samples, num_chains)
+    check_sampling_options(key, num_samples, num_chains)
+    inputs = validate_inputs(start, x, prior, sample_weight, name="start", prior_is="required", is_start=True)
+    start, x, weight, prior = inputs
     traced = is_traced(key, start, x, weight, prior)
     key_approximation, key_draws = jax.random.split(key)
     problem, approximation = approximate_posterior(key_approximation, start, x, weight, prior)

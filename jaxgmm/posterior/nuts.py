@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..inputs import check_sampling_options, check_start, validate_inputs
 from ..mixture import Mixture
 from ..validation import check_count, check_number, is_traced
 from .chains import Approximations, ChainOptions, sample_chains
 from .gaussian_approximation import GaussianApproximation, approximate_posterior, check_density_at_start
-from .result import Posterior, PosteriorStatus, check_start, in_dtype, validate_sampler_inputs, warn_if_unreliable
+from .result import Posterior, PosteriorStatus, in_dtype, warn_if_unreliable
 from .user_model import approximate_user_posterior, check_model, mixture_determines_sites, prior_as_arrays
 
 # NumPyro's last warm-up window, in which the step size settles, has 50 steps from 150 on, and a tenth of fewer steps
@@ -102,9 +103,9 @@ def nuts(
         (4, 100, 1, 1)
     """
     start, others = _split_starts(start)
-    start, x, weight, prior = validate_sampler_inputs(
-        key, start, x, prior, sample_weight, num_samples, num_chains, any_prior=model is not None
-    )
+    check_sampling_options(key, num_samples, num_chains)
+    prior_is = "required" if model is None else "unchecked"
+    start, x, weight, prior = validate_inputs(start, x, prior, sample_weight, name="start", prior_is=prior_is, is_start=True)
     _check_options(num_warmup, adapt_mass_matrix, target_accept_prob, max_tree_depth)
     if model is not None:
         check_model(model)
