@@ -5,6 +5,7 @@ NumPyro's `MCMC` and `NUTS` do the sampling, inside one jitted function, in the 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..inputs import check_sampling_options, check_start, validate_inputs
+from ..inputs import Inputs, check_sampling_options, check_start, validate_inputs
 from ..mixture import Mixture
 from ..validation import check_count, check_number, is_traced
 from .chains import Approximations, ChainOptions, sample_chains
@@ -105,36 +106,26 @@ def nuts(
     start, others = _split_starts(start)
     check_sampling_options(key, num_samples, num_chains)
     prior_is = "required" if model is None else "unchecked"
-    start, x, weight, prior = validate_inputs(start, x, prior, sample_weight, name="start", prior_is=prior_is, is_start=True)
+    inputs = validate_inputs(start, x, prior, sample_weight, name="start", prior_is=prior_is, is_start=True)
     _check_options(num_warmup, adapt_mass_matrix, target_accept_prob, max_tree_depth)
     if model is not None:
         check_model(model)
-        prior = prior_as_arrays(prior)
-    traced = is_traced(key, start, others, x, weight, prior, target_accept_prob)
+        inputs = inputs._replace(prior=prior_as_arrays(inputs.prior))
+    traced = is_traced(key, inputs, others, target_accept_prob)
     key_approximation, key_chains = jax.random.split(key)
-    if model is not None and not mixture_determines_sites(model, start, x, weight, prior):
+    if model is not None and not mixture_determines_sites(model, inputs):
         if others is not None:
             raise ValueError("start is a stack, but a mixture does not determine the sites of this model; give one start.")
         adapt_mass_matrix = True if adapt_mass_matrix is None else adapt_mass_matrix
-    approximations = _approximate(key_approximation, _Inputs(start, others, x, weight, prior), model, traced)
+    approximations = _approximate(key_approximation, inputs, others, model, traced)
     settings = _Settings(
         num_samples, num_chains, num_warmup, target_accept_prob, max_tree_depth, progress and not traced, model
     )
-    run = partial(_run, key_chains, approximations, prior if model is None else None, settings)
-    posterior = in_dtype(_choose_warmup(run, approximations.main, adapt_mass_matrix, traced), x.dtype)
+    run = partial(_run, key_chains, approximations, inputs.prior if model is None else None, settings)
+    posterior = in_dtype(_choose_warmup(run, approximations.main, adapt_mass_matrix, traced), inputs.x.dtype)
     if not traced:
         warn_if_unreliable(posterior)
     return posterior
-
-
-class _Inputs(NamedTuple):
-    """Validated arguments of `nuts`: the first start, other starts (J, ...) or None, data, weights, prior."""
-
-    start: Mixture
-    others: Mixture | None
-    x: jax.Array
-    weight: jax.Array | None
-    prior: Any
 
 
 class _Settings(NamedTuple):
@@ -174,9 +165,11 @@ def _split_starts(start: Any) -> tuple[Any, Mixture | None]:
     return start[0], others
 
 
-def _approximate(key: jax.Array, inputs: _Inputs, model: Callable[..., Any] | None, traced: bool) -> Approximations:
+def _approximate(
+    key: jax.Array, inputs: Inputs, others: Mixture | None, model: Callable[..., Any] | None, traced: bool
+) -> Approximations:
     """Approximate the posterior at the mode near each start; raise ValueError, unless traced, where that is impossible."""
-    start, others, x, weight, prior = inputs
+    start, x, weight, prior = inputs
     if others is not None:
         start = jax.tree.map(lambda one, rest: jnp.concatenate([one[None], rest.astype(one.dtype)]), start, others)
     if model is None:
@@ -228,5 +221,5 @@ def _run(key: jax.Array, approximations: Approximations, prior: Any, settings: _
         target_accept_prob = 0.9 if adapt else 0.8
     options = ChainOptions(num_samples, num_chains, num_warmup, adapt, max_tree_depth, progress, model)
     # the progress bar is drawn by the host between steps, which is impossible inside jit
-    sample = sample_chains.__wrapped__ if progress else sample_chains
+    sample = inspect.unwrap(sample_chains) if progress else sample_chains
     return sample(key, approximations, prior, jnp.asarray(target_accept_prob, approximations.problem.y.dtype), options=options)

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
+from ..inputs import Inputs
 from ..mixture import Mixture
 from ..row_sums import repeat_valid_row
 from .gaussian_approximation import (
@@ -64,17 +65,16 @@ def problem_in_data_units(x: jax.Array, weight: jax.Array | None, prior: Any) ->
     return StandardizedProblem(y, weight, prior, jnp.zeros(y.shape[1], y.dtype), jnp.ones(y.shape[1], y.dtype))
 
 
-def mixture_determines_sites(
-    model: Callable[..., Any], start: Mixture, x: jax.Array, weight: jax.Array | None, prior: Any
-) -> bool:
+def mixture_determines_sites(model: Callable[..., Any], inputs: Inputs) -> bool:
     """Return whether a mixture determines all sites of the model; the model is traced, not run."""
     found = []
 
-    def inspect_model(start: Mixture, x: jax.Array, weight: jax.Array | None, prior: Any) -> jax.Array:
-        found.append(make_user_space(model, problem_in_data_units(x, weight, prior), start).invertible)
+    def inspect_model(inputs: Inputs) -> jax.Array:
+        problem = problem_in_data_units(inputs.x, inputs.weight, inputs.prior)
+        found.append(make_user_space(model, problem, inputs.mixture).invertible)
         return jnp.zeros(())
 
-    jax.eval_shape(inspect_model, start, x, weight, prior)
+    jax.eval_shape(inspect_model, inputs)
     return found[0]
 
 

@@ -8,6 +8,7 @@ import numpyro.distributions as dist
 import pytest
 
 import jaxgmm
+from jaxgmm.inputs import Inputs
 from jaxgmm.posterior import user_model
 from jaxgmm.posterior.diagnostics import ess_mean, mcse_mean, rhat
 from jaxgmm.posterior.result import PosteriorStatus
@@ -101,7 +102,7 @@ def test_jaxgmms_own_model_has_the_same_density(covariance_type, x64):
     )
     weight = jnp.asarray(np.arange(30) % 3, float)
     x = x.at[0].set(jnp.nan)
-    assert user_model.mixture_determines_sites(jaxgmm.model, start, x, weight, prior)
+    assert user_model.mixture_determines_sites(jaxgmm.model, Inputs(start, x, weight, prior))
 
     @jax.jit
     def both(z):
