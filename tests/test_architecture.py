@@ -28,7 +28,8 @@ LAYERS = [
     "em.k_means em.initialization em.batch.batched_loop em.batch.data_sets em.batch.threads em.batch.fit_many "
     "em.batch.restarts",
     "posterior.result posterior.model posterior.diagnostics posterior.standardization posterior.likelihood "
-    "posterior.gaussian_approximation posterior.laplace posterior.user_model posterior.chains posterior.nuts "
+    "posterior.unconstrained_space posterior.newton posterior.gaussian_approximation posterior.laplace "
+    "posterior.user_model_space posterior.user_model posterior.chains posterior.nuts "
     "posterior.conditionals posterior.gibbs posterior.label_matching posterior.relabel posterior.bootstrap "
     "posterior.predictive posterior.importance posterior.evidence posterior.diagnose posterior.arviz",
     "studies.checkpoint studies.serialization studies.parameters studies.intervals studies.methods selection "
