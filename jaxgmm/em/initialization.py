@@ -19,6 +19,7 @@ from .. import covariance
 from ..chunking import rows_per_chunk, start_rows
 from ..density import log_joint, safe_log
 from ..mixture import Mixture
+from ..priors.interface import ComponentSums
 from ..row_sums import nonzero, sum_over_rows
 from ..validation import (
     as_data,
@@ -32,7 +33,6 @@ from ..validation import (
     is_traced,
     zero_ignored_rows,
 )
-from .kernels import Summary
 from .m_step import data_covariance, rounding_ridge
 
 METHODS = ("k-means++", "k-means")
@@ -353,7 +353,7 @@ def _from_groups(
         return covariance.weighted_scatter(r, centred - mean[:, :, None], covariance_type)
 
     scatter = sum_over_rows(scatters, (x, groups), weight, chunk)
-    spread = data_covariance(Summary(count, mean, scatter), shift, covariance_type)
+    spread = data_covariance(ComponentSums(count, mean, scatter), shift, covariance_type)
     extra = pseudo_count * total
     divisor = covariance.pool_counts(count, covariance_type) + extra
     covariances = (covariance.pool(scatter, covariance_type) + extra * spread) / jnp.where(divisor > 0, divisor, 1)
