@@ -95,7 +95,8 @@ def test_derivatives_are_those_of_the_whitened_kernel(x64):
     exact = jax.grad(total, argnums=(1, 2, 3))(lambda *rest: kernels._whitened_component_sums(CHUNK, *rest), *values)
     for a, b in zip(found, exact, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(found[1], oracle.log_prob(mixture, rows.x - rows.center), rtol=1e-9)
+    log_densities = oracle.log_prob(mixture, rows.x - rows.center)
+    np.testing.assert_allclose(found[1], np.where(rows.weight > 0, log_densities, 0), rtol=1e-9)
 
 
 def test_one_logarithm_for_eight_rows(x64):

@@ -10,7 +10,8 @@ import pytest
 import jaxgmm
 from jaxgmm.density import factors_of
 from jaxgmm.em.kernels import unwhiten
-from jaxgmm.em.m_step import data_covariance
+from jaxgmm.em.m_step import PSEUDO_COUNT, data_covariance
+from jaxgmm.priors.interface import ComponentSums
 
 import oracle
 from helpers import COVARIANCE_TYPES, assert_mixtures_close, random_data, random_mixture, random_prior, random_weight
@@ -117,13 +118,11 @@ def test_data_covariance_does_not_depend_on_the_mixture(covariance_type, x64):
 
 
 def test_data_covariance_of_a_constant_column_is_positive(x64):
-    """A constant column has the variance of its values' rounding, so that V can be factorised."""
-    x = np.column_stack([random_data(0)[:, 0], np.full(60, 7.0)])
-    mixture = random_mixture(0, "full", d=2)
-    moments = e_step(mixture, x)
-    sums = unwhiten(mixture, factors_of(mixture), moments.count, moments.first, moments.second)
-    variance = float(data_covariance(sums, 0.0, "full")[0, 1, 1])
-    assert 0 < variance < 1e-15
+    """A column without variance about 7 gets that of the rounding of 7, times enough for V's pseudo-count to hold it."""
+    sums = ComponentSums(jnp.array([60.0]), jnp.zeros((1, 2)), jnp.array([[[30.0, 0.0], [0.0, 0.0]]]))
+    found = data_covariance(sums, jnp.array([0.0, 7.0]), "full")
+    expected = (4 * np.finfo(float).eps * 7) ** 2 * (1 + 60 / PSEUDO_COUNT)
+    np.testing.assert_allclose(found[0], np.diag([0.5 * (1 + 1e-6), expected]), rtol=1e-12)
 
 
 def test_refusals(x64):
