@@ -45,7 +45,7 @@ def log_prob(mixture: Mixture, x: Any) -> jax.Array:
         >>> round(float(jaxgmm.log_prob(mixture, [[0.0]])[0]), 4)
         -0.9189
     """
-    x = _as_points(mixture, x)
+    x = as_points(mixture, x)
     return _log_prob(mixture, x)
 
 
@@ -72,7 +72,7 @@ def responsibilities(mixture: Mixture, x: Any) -> jax.Array:
         >>> jaxgmm.responsibilities(mixture, [[2.0]]).tolist()
         [[0.5, 0.5]]
     """
-    x = _as_points(mixture, x)
+    x = as_points(mixture, x)
     return _all_responsibilities(mixture, x)
 
 
@@ -96,7 +96,7 @@ def predict(mixture: Mixture, x: Any) -> jax.Array:
         >>> jaxgmm.predict(mixture, [[2.1], [4.0]]).tolist()
         [0, 1]
     """
-    x = _as_points(mixture, x)
+    x = as_points(mixture, x)
     return _predict(mixture, x)
 
 
@@ -215,16 +215,25 @@ def _predict(mixture: Mixture, x: jax.Array) -> jax.Array:
 @partial(jax.jit, static_argnums=2)
 def _sample(key: jax.Array, mixture: Mixture, num_samples: int) -> tuple[jax.Array, jax.Array]:
     """Return draws (N, D) from one mixture and their labels (N,)."""
-    key_label, key_noise = jax.random.split(key)
-    labels = jax.random.categorical(key_label, safe_log(mixture.weights), shape=(num_samples,))
-    k, d = mixture.num_components, mixture.num_features
-    lower = factors_of(mixture).lower
-    lower = jnp.broadcast_to(lower, (k, *lower.shape[1:]))[labels]
-    noise = jax.random.normal(key_noise, (num_samples, d), mixture.means.dtype)
-    return mixture.means[labels] + covariance.transform(lower, noise, mixture.covariance_type), labels
+    stack = jax.tree.map(lambda leaf: leaf[None], mixture)
+    return sample_from_stack(jax.random.split(key), stack, jnp.zeros(num_samples, int))
 
 
-def _as_points(mixture: Mixture, x: Any) -> jax.Array:
+def sample_from_stack(keys: Any, stack: Mixture, index: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Draw a point from each of the members `index` (N,) of a stack (M, ...); return points (N, D) and their components (N,).
+
+    keys: two random keys, for labels and for noise.
+    """
+    k, d, covariance_type = stack.num_components, stack.num_features, stack.covariance_type
+    labels = jax.random.categorical(keys[0], safe_log(stack.weights)[index])
+    lower = factors_of(stack).lower
+    lower = jnp.broadcast_to(lower, (len(lower), k, *lower.shape[2:]))[index, labels]
+    noise = jax.random.normal(keys[1], (len(index), d), stack.means.dtype)
+    return stack.means[index, labels] + covariance.transform(lower, noise, covariance_type), labels
+
+
+
+def as_points(mixture: Mixture, x: Any) -> jax.Array:
     """Return validated points in a dtype that holds both their values and the mixture's."""
     check_mixture(mixture)
     x = as_data(x, num_features=mixture.num_features)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..em.result import Fit
 from ..posterior.result import Posterior, check_posterior
-from ..validation import as_data, as_sample_weight, check_count, check_flag, check_number, is_traced, zero_ignored_rows
+from ..validation import as_weighted_data, check_count, check_flag, check_number, is_traced
 
 
 class ComparisonOptions(NamedTuple):
@@ -63,8 +63,7 @@ def prepare_inputs(
     """Validate the arguments of `compare`; raise ValueError or TypeError if they do not describe one comparison."""
     _check_fit(fit, posteriors, x)
     num_features = fit.mixture.num_features
-    x = as_data(zero_ignored_rows(x, sample_weight), check_values=True, num_features=num_features)
-    weight = as_sample_weight(sample_weight, len(x), x.dtype, check_values=True)
+    x, weight = as_weighted_data(x, sample_weight, num_features=num_features)
     _check_options(options)
     options = options._replace(interval=float(options.interval), num_folds=int(options.num_folds), seed=int(options.seed))
     return ComparisonInputs(fit, x, weight, _check_names(feature_names, num_features), options)

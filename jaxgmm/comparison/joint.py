@@ -17,8 +17,10 @@ import numpy as np
 
 from .. import linalg
 from ..mixture import Mixture, num_parameters
-from ..posterior.gaussian_approximation import MIN_EIGENVALUE, GaussianApproximation, make_space, prepare
+from ..posterior.gaussian_approximation import GaussianApproximation, approximate_posterior
+from ..posterior.newton import MIN_EIGENVALUE
 from ..posterior.standardization import StandardizedProblem, from_standard, to_standard
+from ..posterior.unconstrained_space import make_unconstrained_space
 from .columns import JointScores
 
 NUM_RATIOS = 2000  # importance ratios that k-hat of Laplace's approximation is taken from
@@ -46,7 +48,7 @@ def approximate(key: jax.Array, mixture: Mixture, x: jax.Array, weight: jax.Arra
     if not (np.asarray(mixture.weights) > 0).all():
         return None
     start, prior = jax.tree.map(lambda leaf: jnp.asarray(leaf, x.dtype), (mixture, prior))
-    problem, gaussian = prepare(key, start, x, weight, prior)
+    problem, gaussian = approximate_posterior(key, start, x, weight, prior)
     if not np.isfinite(float(gaussian.value)):
         return None
     return Approximation(problem, gaussian, float(gaussian.khat), float(gaussian.min_eigenvalue) > MIN_EIGENVALUE)
@@ -57,7 +59,7 @@ def transform(
     problem: StandardizedProblem, gaussian: GaussianApproximation, draws: Mixture, u: jax.Array
 ) -> tuple[jax.Array, Mixture]:
     """Return u (M, P) of mixtures (M, ...) in data units, and the mixtures of other u (M, P), in one compiled program."""
-    space = make_space(problem, gaussian.start)
+    space = make_unconstrained_space(problem, gaussian.start)
     z = jax.vmap(lambda draw: space.flatten(to_standard(draw, problem)))(draws)
     back = gaussian.mode + jnp.matmul(u, gaussian.root.T, precision="highest")
     mixtures = from_standard(jax.vmap(lambda one: space.unflatten(one)[0])(back), problem)

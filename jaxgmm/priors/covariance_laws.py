@@ -4,7 +4,8 @@
     InverseGamma      diagonal and spherical variances
     HalfNormal        standard deviations of any covariance type, with LKJ correlations
 
-The first two have closed forms: a closed M-step and closed Gibbs conditionals. They are used through the parameters (nu, S) of an
+The first two have closed forms: a closed M-step and closed Gibbs conditionals. They are used through the parameters (nu, S) of
+    an
 inverse Wishart, which diag and spherical read as InverseGamma(nu / 2, S / 2) on each variance.
 """
 

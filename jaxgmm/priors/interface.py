@@ -2,10 +2,10 @@
 
     p(weights, means, covariances) = Dirichlet(weights | c) prod_k p(Sigma_k) p(mu_k | Sigma_k)
 
-Every family has a Dirichlet law of the weights and a `CovarianceLaw`; families differ in the law of the means. Densities are those
-of (weights, means, covariances), normalised: weights with respect to K - 1 of them, covariances with respect to their free entries.
-To add a family, subclass `MixturePrior` in a module of its own, list it in `functions.FAMILIES`, and describe it once more in
-`posterior/model.py`, the NumPyro model.
+Every family has a Dirichlet law of the weights and a `CovarianceLaw`; families differ in the law of the means. Densities are
+those of (weights, means, covariances), normalised: weights with respect to K - 1 of them, covariances with respect to their
+free entries. To add a family, subclass `MixturePrior` in a module of its own, list it in `functions.FAMILIES`, and describe it
+once more in `posterior/model.py`, the NumPyro model.
 """
 
 from __future__ import annotations
@@ -162,8 +162,8 @@ class MixturePrior(Printed, ABC):
     def maximize(self, mixture: Mixture, sums: ComponentSums, present: jax.Array) -> Mixture:
         """Return the mode of (weights, means, covariances) given the sums of an E-step.
 
-        Fraley & Raftery (2007), section 3, with the denominators of the joint mode. Where the means are free of the covariances,
-        each is maximised given the other, which is ECM (Meng & Rubin 1993) and still monotone.
+        Fraley & Raftery (2007), section 3, with the denominators of the joint mode. Where the means are free of the
+        covariances, each is maximised given the other, which is ECM (Meng & Rubin 1993) and still monotone.
 
         Args:
             mixture: the one that the sums were taken with.
