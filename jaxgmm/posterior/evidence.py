@@ -29,11 +29,13 @@ from ..status import StatusEnum
 from ..tables import REACH, Printed, Table, look, reach
 from ..validation import as_weighted_data, check_count, check_key, is_traced, warn_at_caller
 from .diagnostics import pareto_k
-from .gaussian_approximation import MAX_KHAT, Space, make_space, map_points, mode_and_curvature
+from .gaussian_approximation import MAX_KHAT
 from .importance import Labellings, Proposal, adapt, draw, make_labellings, make_proposal
 from .likelihood import reference_total
+from .newton import find_mode
 from .result import Posterior, check_one_posterior, in_dtype
 from .standardization import StandardizedProblem, log_volume, standardise, to_standard
+from .unconstrained_space import UnconstrainedSpace, make_unconstrained_space, map_points
 
 _PILOTS, _ROUNDS = 8, 4  # rounds that adapt the proposal, and rounds that count
 _EM_STEPS = 30  # to settle the others where one component is emptied
@@ -212,7 +214,7 @@ def _estimate(
     problem = standardise(x, weight, prior, kind)
     seeds, density = _seeds(key_seeds, posterior, modes, problem, num_modes)
     start = seeds[0]
-    space = make_space(problem, start)
+    space = make_unconstrained_space(problem, start)
     labels = make_labellings(space, start, prior.weight_concentration)
     proposal = _first_proposal(space, labels, seeds, problem)
 
@@ -289,11 +291,11 @@ def _without(mixture: Mixture, k: jax.Array, problem: StandardizedProblem) -> Mi
     return dataclasses.replace(settled, weights=weights)
 
 
-def _first_proposal(space: Space, labels: Labellings, seeds: Mixture, problem: StandardizedProblem) -> Proposal:
+def _first_proposal(space: UnconstrainedSpace, labels: Labellings, seeds: Mixture, problem: StandardizedProblem) -> Proposal:
     """A t at each mode, as heavy as its normal approximation; the same mode twice does no harm."""
 
     def look(seed: Mixture) -> tuple[jax.Array, ...]:
-        newton, root, _ = mode_and_curvature(space, space.flatten(labels.canonical(seed)), problem, seed)
+        newton, root, _ = find_mode(space, space.flatten(labels.canonical(seed)), problem, seed)
         # minus infinity: a seed without density led nowhere
         mass = jnp.where(jnp.isfinite(newton.value), jnp.log(linalg.eigh(root)[0]).sum() - newton.value, -jnp.inf)
         return newton.z, root, mass

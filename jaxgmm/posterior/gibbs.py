@@ -22,7 +22,7 @@ from ..priors.interface import ComponentSums, MixturePrior
 from ..validation import check_count, check_flag, is_traced
 from .conditionals import GibbsState, LabelledData, draw_state, gibbs_state, sum_by_labels
 from .diagnostics import rhat_limit, split_rhat
-from .result import Posterior, PosteriorStatus, in_dtype, warn_of
+from .result import Posterior, PosteriorStatus, in_dtype, warn_if_unreliable
 from .standardization import StandardizedProblem, from_standard, log_volume, standardise, to_standard
 
 _OVERDISPERSION = 2.0  # of the starts of the chains, in standard deviations of the parameters given the labels
@@ -97,7 +97,7 @@ def gibbs(
     else:
         posterior = _sample(key, start, x, weight, prior, advance=None, **options)
     if not traced:
-        warn_of(posterior)
+        warn_if_unreliable(posterior)
     return posterior
 
 

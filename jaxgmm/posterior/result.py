@@ -173,7 +173,7 @@ def in_dtype(tree: Any, dtype: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree)
 
 
-def warn_of(posterior: Posterior) -> None:
+def warn_if_unreliable(posterior: Posterior) -> None:
     """What an eager posterior has to say of itself, unless it is good."""
     status = PosteriorStatus(int(posterior.status))
     if status > PosteriorStatus.FULL_WARMUP:

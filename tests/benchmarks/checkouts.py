@@ -18,6 +18,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 
 SIZES = [(1_000, 2, 3), (10_000, 4, 8), (100_000, 2, 5), (100_000, 8, 16), (50_000, 32, 16), (20_000, 64, 10)]
 SECTIONS = ("speed", "batch", "ragged", "select", "ess", "many")
@@ -41,7 +42,10 @@ def speed() -> Iterator[Work]:
                 identity = np.stack([np.eye(d, dtype=dtype)] * k)
                 start = jaxgmm.make_mixture(np.full(k, 1 / k, dtype), x[rng.choice(n, k, replace=False)], identity)
                 rows = jnp.asarray(x)
-                yield f"{n} x {d}, K={k}, {dtype.__name__}", lambda _: jaxgmm.fit(start, rows, tol=0.0, max_iter=10)
+                yield (
+                    f"{n} x {d}, K={k}, {dtype.__name__}",
+                    lambda _, start=start, rows=rows: jaxgmm.fit(start, rows, tol=0.0, max_iter=10),
+                )
 
 
 def batch() -> Iterator[Work]:
@@ -96,7 +100,8 @@ def ess() -> Iterator[Work]:
     start = jaxgmm.fit_restarts(jax.random.key(0), x, prior, num_components=2).mixture
     for name, chains in (("nuts", 4), ("gibbs", 64)):
         sampler = getattr(jaxgmm, name)
-        yield f"{name} {chains} x 1000", lambda seed: sampler(jax.random.key(seed), start, x, prior, num_chains=chains)
+        run = partial(sampler, start=start, x=x, prior=prior, num_chains=chains)
+        yield f"{name} {chains} x 1000", lambda seed, run=run: run(jax.random.key(seed))
 
 
 def many() -> Iterator[Work]:
@@ -112,8 +117,8 @@ def many() -> Iterator[Work]:
     priors = jax.vmap(lambda x: jaxgmm.default_prior(x, num_components=2))(xs)
     starts = jaxgmm.fit_many(keys[0], xs, priors, num_components=2, progress=False).mixture
     for name in ("nuts", "gibbs"):
-        run = jax.jit(jax.vmap(lambda *data: getattr(jaxgmm, name)(*data, num_samples=1000, num_chains=4)))
-        yield f"{name} on 64 data sets", lambda _: run(keys, starts, xs, priors)
+        run = jax.jit(jax.vmap(partial(getattr(jaxgmm, name), num_samples=1000, num_chains=4)))
+        yield f"{name} on 64 data sets", lambda _, run=run: run(keys, starts, xs, priors)
 
 
 def clusters(lengths: object, d: int, k: int) -> list:
