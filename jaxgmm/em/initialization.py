@@ -20,6 +20,7 @@ from ..chunking import rows_per_chunk, start_rows
 from ..density import log_joint, safe_log
 from ..host import extremes
 from ..mixture import Mixture
+from ..priors.interface import Summary
 from ..row_sums import nonzero, sum_over_rows
 from ..validation import (
     as_float_array,
@@ -30,7 +31,6 @@ from ..validation import (
     check_key,
     is_traced,
 )
-from .kernels import Summary
 from .m_step import data_covariance, rounding_ridge
 
 METHODS = ("k-means++", "k-means")

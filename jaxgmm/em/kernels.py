@@ -21,6 +21,7 @@ from .. import covariance
 from ..chunking import rows_per_chunk
 from ..density import log_joint, quadratic_coefficients, quadratic_log_joint, safe_log
 from ..mixture import Mixture
+from ..priors.interface import Summary
 from ..row_sums import nonzero, sum_over_rows, zero_silenced
 
 # the largest squared whitened distance at which the quadratic kernel is used
@@ -36,14 +37,6 @@ class Rows(NamedTuple):
     x: jax.Array
     weight: jax.Array | None
     center: jax.Array
-
-
-class Summary(NamedTuple):
-    """Moments in data units: counts (K,), mean (K, D), and scatter (K, D, D) | (K, D) about those means."""
-
-    counts: jax.Array
-    mean: jax.Array
-    scatter: jax.Array
 
 
 def moment_sums(mixture: Mixture, factors: covariance.Factors, rows: Rows, chunk_size: int | None) -> WhitenedSums:

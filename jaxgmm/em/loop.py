@@ -17,10 +17,10 @@ import jax.numpy as jnp
 from .. import covariance
 from ..chunking import rows_per_chunk
 from ..mixture import Mixture
-from ..priors.interface import MixturePrior
+from ..priors.interface import MixturePrior, Summary
 from ..row_sums import nonzero, sum_over_rows, zero_silenced
 from .acceleration import Memory, extrapolate, init_memory, update_memory
-from .kernels import Rows, Summary, summary_sums
+from .kernels import Rows, summary_sums
 from .m_step import PSEUDO_COUNT, Regularisation, data_covariance, maximize, rounding_ridge
 from .result import ComponentStatus, Fit, Status
 

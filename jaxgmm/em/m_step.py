@@ -11,10 +11,10 @@ import jax.numpy as jnp
 
 from .. import covariance, linalg
 from ..mixture import Mixture, check_mixture
-from ..priors.interface import ComponentSums, MixturePrior, check_prior
+from ..priors.interface import MixturePrior, Summary, check_prior
 from ..row_sums import nonzero
 from ..validation import check_number
-from .kernels import Summary, summarize
+from .kernels import summarize
 from .moments import Moments
 
 PSEUDO_COUNT = 1e-6  # e: the number of observations that the default regularisation is worth
@@ -115,7 +115,7 @@ def maximize(mixture: Mixture, summary: Summary, regularisation: Regularisation,
     empty = count <= count.sum() * math.sqrt(float(jnp.finfo(count.dtype).tiny))
     count = jnp.where(empty, 0, count)
     if regularisation.prior is not None:
-        posterior = regularisation.prior.maximize(mixture, ComponentSums(count, mean, scatter), present)
+        posterior = regularisation.prior.maximize(mixture, Summary(count, mean, scatter), present)
         ridge = rounding_ridge(d, count.dtype)
         return dataclasses.replace(
             posterior, covariances=covariance.relative_ridge(posterior.covariances, ridge, covariance_type)

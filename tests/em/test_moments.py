@@ -157,7 +157,7 @@ def test_e_and_m_step_refuse(x64):
     for wrong, error, words in [
         (lambda: jaxgmm.e_step(mixture, x[0]), ValueError, r"\(N, D\) was expected"),
         (lambda: jaxgmm.e_step(mixture, x[:, :2]), ValueError, "3"),
-        (lambda: jaxgmm.e_step(mixture, x, sample_weight=np.ones(5)), ValueError, "one weight a row was expected"),
+        (lambda: jaxgmm.e_step(mixture, x, sample_weight=np.ones(5)), ValueError, "one weight per row was expected"),
         (lambda: jaxgmm.e_step(mixture, x, sample_weight=-np.ones(60)), ValueError, ">= 0 were expected"),
         (lambda: jaxgmm.e_step(mixture, x, chunk_size=0), ValueError, "integer >= 1 was expected"),
         (lambda: jaxgmm.e_step(mixture, x, chunk_size=2.0), TypeError, "integer >= 1 was expected"),
