@@ -23,19 +23,20 @@ LAYERS = [
     "covariance covariance_distributions datasets validation tables",
     "mixture row_sums",
     "density marginals priors.hyperparameters priors.covariance_laws priors.interface priors.conjugate priors.independent "
-    "priors.functions priors.defaults inputs",
-    "em.result em.kernels em.moments em.m_step em.acceleration em.implicit em.loop em.fit em.standard_errors em.initialization "
-    "em.batch.batched_loop em.batch.data_sets em.batch.threads em.batch.fit_many",
+    "priors.functions priors.defaults inputs criteria",
+    "em.result em.kernels em.moments em.m_step em.acceleration em.implicit em.loop em.fit em.standard_errors em.assignments "
+    "em.k_means em.initialization em.batch.batched_loop em.batch.data_sets em.batch.threads em.batch.fit_many "
+    "em.batch.restarts",
     "posterior.result posterior.model posterior.diagnostics posterior.standardization posterior.likelihood "
     "posterior.unconstrained_space posterior.newton posterior.gaussian_approximation posterior.laplace "
     "posterior.user_model_space posterior.user_model posterior.chains posterior.nuts "
     "posterior.conditionals posterior.gibbs posterior.label_matching posterior.relabel posterior.bootstrap "
-    "posterior.predictive posterior.importance posterior.evidence posterior.diagnose posterior.arviz selection",
-    "studies.checkpoint studies.serialization studies.parameters studies.intervals studies.methods comparison.summaries "
-    "comparison.joint comparison.contraction comparison.predictive_scores comparison.clustering comparison.verdict "
-    "comparison.sampler_summary comparison.point_vs_posterior comparison.text_report comparison.compare "
-    "calibration.quantities calibration.bands calibration.result calibration.config calibration.calibrate "
-    "coverage.design coverage.replicates coverage.summary coverage.study io.read_table io.archive",
+    "posterior.predictive posterior.importance posterior.evidence posterior.diagnose posterior.arviz",
+    "studies.checkpoint studies.serialization studies.parameters studies.intervals studies.methods selection "
+    "comparison.summaries comparison.joint comparison.contraction comparison.predictive_scores comparison.clustering "
+    "comparison.verdict comparison.sampler_summary comparison.point_vs_posterior comparison.text_report "
+    "comparison.compare calibration.quantities calibration.bands calibration.result calibration.config "
+    "calibration.calibrate coverage.design coverage.replicates coverage.summary coverage.study io.read_table io.archive",
     "plot.style plot.mixtures plot.posteriors plot.forests plot.studies plot.figures plot report.html report.number_tables "
     "report.write_report",
     "cli.messages cli.arguments cli.data cli.outputs cli.records cli.estimates cli.rehearsal cli.startup cli.toml_prior "

@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import covariance
 from ..em.initialization import METHODS as STARTS
-from ..em.standard_errors import KINDS
+from ..em.standard_errors import ESTIMATORS
 from ..mixture import Mixture
 from ..priors.conjugate import Prior
 from ..priors.interface import check_prior
@@ -255,4 +255,4 @@ def _check_options(design: Design) -> None:
             unknown = sorted(set(given) - set(_ESTIMATE_DEFAULTS))
             raise ValueError(f"options of {method} has {', '.join(unknown)}; it may have {', '.join(_ESTIMATE_DEFAULTS)}.")
     for method in ESTIMATES:
-        check_choice(design.options_of(method)["kind"], f"options of {method}: kind", KINDS)
+        check_choice(design.options_of(method)["kind"], f"options of {method}: kind", ESTIMATORS)

@@ -18,8 +18,9 @@ import numpy as np
 
 from ..chunking import coverage_batch, coverage_runs
 from ..density import sample
-from ..em.batch.fit_many import fit_many, has_spike
-from ..em.initialization import initialize_batch
+from ..em.batch.fit_many import fit_many
+from ..em.batch.restarts import has_degenerate_component
+from ..em.initialization import StartOptions, initialize_batch
 from ..em.result import Fit, Status
 from ..mixture import Mixture
 from ..posterior.relabel import relabel
@@ -141,7 +142,7 @@ class Batch:
         if self.design.start == "truth":
             return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (size, *leaf.shape)), self.truth)
         keys = jax.vmap(partial(jax.random.fold_in, data=1))(self.keys)
-        return initialize_batch(keys, self.x, None, num_components=k, covariance_type=self.kind, method=self.design.start)
+        return initialize_batch(keys, self.x, None, StartOptions(k, self.kind, self.design.start))
 
     @cached_property
     def x(self) -> jax.Array:
@@ -173,7 +174,8 @@ def _default_priors(x: jax.Array, num_components: int, covariance_type: str) -> 
 
 @partial(jax.jit, static_argnums=2)
 def _in_order(fits: Fit, truth: Mixture, count: int) -> tuple[Fit, jax.Array]:
-    failed = (fits.status != Status.CONVERGED) | has_spike(fits, jnp.asarray(count, fits.objective.dtype))
+    degenerate = has_degenerate_component(fits, jnp.asarray(count, fits.objective.dtype))
+    failed = (fits.status != Status.CONVERGED) | degenerate
 
     def one(mixture: Mixture) -> Mixture:
         draw = jax.tree.map(lambda leaf: leaf[None, None], mixture)
