@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from .. import covariance
 from ..density import factors_of, quadratic_coefficients, quadratic_log_joint, safe_log
 from ..mixture import Mixture
-from ..priors.interface import MixturePrior, StandardVariables, Summary
+from ..priors.interface import ComponentSums, MixturePrior, StandardVariables
 from ..row_sums import sum_over_rows
 
 
@@ -52,10 +52,10 @@ def gibbs_state(mixture: Mixture) -> GibbsState:
     return GibbsState(safe_log(mixture.weights), mixture.means, factors_of(mixture))
 
 
-def summarize_by_labels(
+def sum_by_labels(
     key: jax.Array, state: GibbsState, data: LabelledData, center: jax.Array, covariance_type: str, chunk_size: int
-) -> tuple[Summary, jax.Array]:
-    """Draw a label for each row given a state; return the summary of the rows by label, and the log-likelihood () of the state.
+) -> tuple[ComponentSums, jax.Array]:
+    """Draw a label for each row given a state; return the sums of the rows by label, and the log-likelihood () of the state.
 
     Args:
         key: a random key.
@@ -81,7 +81,7 @@ def summarize_by_labels(
     second, first, count = covariance.split_quadratic(sums, covariance_type, y.shape[1])
     safe = jnp.where(count > 0, count, 1)[:, None]
     scatter = second - covariance.outer(first / jnp.sqrt(safe), covariance_type)
-    return Summary(count, center + first / safe, scatter), log_likelihood
+    return ComponentSums(count, center + first / safe, scatter), log_likelihood
 
 
 def _sum_of_repeats(function: Callable[[Any], Any], times: jax.Array) -> Any:
@@ -120,26 +120,26 @@ def _labelled_sums(coefficients: jax.Array, center: jax.Array, covariance_type: 
 def draw_state(
     keys: jax.Array,
     state: GibbsState,
-    summary: Summary,
+    sums: ComponentSums,
     prior: MixturePrior,
     present: jax.Array,
     covariance_type: str,
 ) -> GibbsState:
-    """Draw parameters given the summary of the rows by label.
+    """Draw parameters given the sums of the rows by label.
 
     Args:
         keys: two random keys.
         state: the current parameters, on whose covariances some priors' conditionals of the means depend.
-        summary: of the rows by label.
+        sums: of the rows by label.
         prior: one with closed forms.
         present: (K,), the components that may have weight; the others keep weight 0.
         covariance_type: of the state.
     """
     k, d = state.means.shape
-    dtype = summary.counts.dtype
-    shapes = prior.gamma_shapes_given_counts(summary.counts, covariance_type)
+    dtype = sums.count.dtype
+    shapes = prior.gamma_shapes_given_counts(sums.count, covariance_type)
     # One call for the gamma variables of weights and covariances: each call takes seconds to compile.
-    all_shapes = jnp.concatenate([prior.weight_concentration + summary.counts, shapes.ravel()])
+    all_shapes = jnp.concatenate([prior.weight_concentration + sums.count, shapes.ravel()])
     log_gammas = jax.random.loggamma(keys[0], all_shapes, dtype=dtype)
     # Shapes <= 0, from too few degrees of freedom, would otherwise go unnoticed.
     log_gammas = jnp.where(all_shapes > 0, log_gammas, jnp.nan)
@@ -147,7 +147,7 @@ def draw_state(
     normals = jax.random.normal(keys[1], (k + num_bartlett, d), dtype)
     gammas = jnp.exp(log_gammas[k:]).reshape(shapes.shape)
     variables = StandardVariables(gammas, normals[k:].reshape(-1, d, d), normals[:k])
-    means, factors = prior.draw_given_summary(summary, state.factors, variables, covariance_type)
+    means, factors = prior.draw_given_sums(sums, state.factors, variables, covariance_type)
     log_weights = jax.nn.log_softmax(jnp.where(present, log_gammas[:k], -jnp.inf))
     # A weight of exactly 0 means absent, so a weight that would round to 0 is kept at the smallest normal number.
     smallest = math.log(float(jnp.finfo(dtype).tiny)) + 1

@@ -18,9 +18,9 @@ from ..chunking import gibbs_rows_per_chunk
 from ..inputs import check_sampling_options, validate_inputs
 from ..mixture import Mixture
 from ..priors.functions import log_prior
-from ..priors.interface import MixturePrior, Summary
+from ..priors.interface import ComponentSums, MixturePrior
 from ..validation import check_count, check_flag, is_traced
-from .conditionals import GibbsState, LabelledData, draw_state, gibbs_state, summarize_by_labels
+from .conditionals import GibbsState, LabelledData, draw_state, gibbs_state, sum_by_labels
 from .diagnostics import rhat_limit, split_rhat
 from .result import Posterior, PosteriorStatus, in_dtype, warn_if_unreliable
 from .standardization import StandardizedProblem, from_standard, log_volume, standardise, to_standard
@@ -157,9 +157,9 @@ def _run_chains(
     num_sweeps = 1 + num_warmup + num_samples
 
     def step(state: GibbsState, keys: jax.Array, share: jax.Array) -> tuple[GibbsState, _Draws]:
-        summary, log_likelihood = summarize_by_labels(keys[0], state, data, start.means, covariance_type, chunk_size)
-        found = _Draws(jnp.exp(state.log_weights), state.means, state.factors.lower, log_likelihood, summary.counts)
-        part = Summary(share * summary.counts, summary.mean, share * summary.scatter)
+        sums, log_likelihood = sum_by_labels(keys[0], state, data, start.means, covariance_type, chunk_size)
+        found = _Draws(jnp.exp(state.log_weights), state.means, state.factors.lower, log_likelihood, sums.count)
+        part = ComponentSums(share * sums.count, sums.mean, share * sums.scatter)
         return draw_state(keys[1:], state, part, problem.prior, present, covariance_type), found
 
     def sweep(states: GibbsState, inputs: tuple[jax.Array, jax.Array]) -> tuple[GibbsState, _Draws]:

@@ -22,7 +22,7 @@ from ..mixture import Mixture
 from ..tables import Table
 from .covariance_laws import InverseWishart
 from .hyperparameters import hyperparameter_table, require_positive
-from .interface import MixturePrior, StandardVariables, Summary
+from .interface import ComponentSums, MixturePrior, StandardVariables
 
 
 @partial(
@@ -84,17 +84,17 @@ class Prior(MixturePrior):
         typical = self.covariance_law.typical_variances(covariance_type, self.mean.shape[-1])
         return jnp.sqrt(typical / self.degrees_of_freedom / self.mean_precision)
 
-    def maximize_means(self, mixture: Mixture, summary: Summary) -> tuple[jax.Array, jax.Array]:
+    def maximize_means(self, mixture: Mixture, sums: ComponentSums) -> tuple[jax.Array, jax.Array]:
         """Return the mode (K, D) of the means, and the scatter that then enters the covariances."""
-        return self._posterior_means(summary), self._posterior_scatter(summary, mixture.covariance_type)
+        return self._posterior_means(sums), self._posterior_scatter(sums, mixture.covariance_type)
 
-    def draw_given_summary(
-        self, summary: Summary, factors: covariance.Factors, variables: StandardVariables, covariance_type: str
+    def draw_given_sums(
+        self, sums: ComponentSums, factors: covariance.Factors, variables: StandardVariables, covariance_type: str
     ) -> tuple[jax.Array, covariance.Factors]:
         """Draw covariances, then means given them, from their Gibbs conditionals; the current factors are not used."""
-        drawn = self._draw_factors(self._posterior_scatter(summary, covariance_type), variables, covariance_type)
+        drawn = self._draw_factors(self._posterior_scatter(sums, covariance_type), variables, covariance_type)
         steps = covariance.transform(drawn.lower, variables.noise, covariance_type)
-        return self._posterior_means(summary) + steps / jnp.sqrt(self.mean_precision + summary.counts)[:, None], drawn
+        return self._posterior_means(sums) + steps / jnp.sqrt(self.mean_precision + sums.count)[:, None], drawn
 
     def standardise(self, shift: jax.Array, scale: jax.Array, factor: jax.Array) -> Prior:
         """Return the prior of the parameters of y = (x - shift) / scale."""
@@ -110,16 +110,16 @@ class Prior(MixturePrior):
         require_positive(self.mean_precision, "prior.mean_precision")
         self.covariance_law.check_values("prior", covariance_type, num_features)
 
-    def _posterior_means(self, summary: Summary) -> jax.Array:
+    def _posterior_means(self, sums: ComponentSums) -> jax.Array:
         """Return (n_k xbar_k + kappa m) / (n_k + kappa), (K, D)."""
-        count, kappa = summary.counts[:, None], self.mean_precision
-        return (count * summary.mean + kappa * self.mean) / (count + kappa)
+        count, kappa = sums.count[:, None], self.mean_precision
+        return (count * sums.mean + kappa * self.mean) / (count + kappa)
 
-    def _posterior_scatter(self, summary: Summary, covariance_type: str) -> jax.Array:
+    def _posterior_scatter(self, sums: ComponentSums, covariance_type: str) -> jax.Array:
         """Return A_k + kappa n_k / (kappa + n_k) (xbar_k - m)(xbar_k - m)'."""
         kappa = self.mean_precision
-        shrinkage = covariance.expand(kappa * summary.counts / (kappa + summary.counts), covariance_type)
-        return summary.scatter + shrinkage * covariance.outer(summary.mean - self.mean, covariance_type)
+        shrinkage = covariance.expand(kappa * sums.count / (kappa + sums.count), covariance_type)
+        return sums.scatter + shrinkage * covariance.outer(sums.mean - self.mean, covariance_type)
 
     def _tables(self) -> list[Table]:
         is_dense = np.ndim(self.scale) - np.ndim(self.mean_precision) == 2

@@ -18,7 +18,7 @@ from ..mixture import Mixture
 from ..tables import Table
 from .covariance_laws import HalfNormal, InverseGamma, InverseWishart
 from .hyperparameters import hyperparameter_table, require_positive_definite
-from .interface import MixturePrior, StandardVariables, Summary
+from .interface import ComponentSums, MixturePrior, StandardVariables
 
 
 @partial(
@@ -73,7 +73,7 @@ class IndependentPrior(MixturePrior):
         """Return the prior standard deviation of the means, (D,)."""
         return jnp.sqrt(linalg.diagonal(self.mean_covariance))
 
-    def maximize_means(self, mixture: Mixture, summary: Summary) -> tuple[jax.Array, jax.Array]:
+    def maximize_means(self, mixture: Mixture, sums: ComponentSums) -> tuple[jax.Array, jax.Array]:
         """Return the mode (K, D) of the means given the current covariances, and the scatter about it.
 
         (n Sigma^-1 + M^-1) mu = n Sigma^-1 xbar + M^-1 m is solved as mu = m + n M (n M + Sigma)^-1 (xbar - m), which is
@@ -81,18 +81,18 @@ class IndependentPrior(MixturePrior):
         """
         covariance_type, (k, d) = mixture.covariance_type, mixture.means.shape
         sigma = covariance.to_dense(mixture.covariances, covariance_type, k, d)
-        weighted = summary.counts[:, None, None] * self.mean_covariance
+        weighted = sums.count[:, None, None] * self.mean_covariance
         whitener = linalg.invert_lower(linalg.cholesky(weighted + sigma))
-        z = covariance.transform(whitener, summary.mean - self.mean, "full")
+        z = covariance.transform(whitener, sums.mean - self.mean, "full")
         steps = covariance.transform(weighted, covariance.transform(jnp.swapaxes(whitener, -1, -2), z, "full"), "full")
-        return self.mean + steps, _scatter_about(self.mean + steps, summary, covariance_type)
+        return self.mean + steps, _scatter_about(self.mean + steps, sums, covariance_type)
 
-    def draw_given_summary(
-        self, summary: Summary, factors: covariance.Factors, variables: StandardVariables, covariance_type: str
+    def draw_given_sums(
+        self, sums: ComponentSums, factors: covariance.Factors, variables: StandardVariables, covariance_type: str
     ) -> tuple[jax.Array, covariance.Factors]:
         """Draw means given the current covariances, then covariances given the means, from their Gibbs conditionals."""
-        means = self._draw_means(summary, factors, variables.noise, covariance_type)
-        return means, self._draw_factors(_scatter_about(means, summary, covariance_type), variables, covariance_type)
+        means = self._draw_means(sums, factors, variables.noise, covariance_type)
+        return means, self._draw_factors(_scatter_about(means, sums, covariance_type), variables, covariance_type)
 
     def standardise(self, shift: jax.Array, scale: jax.Array, factor: jax.Array) -> IndependentPrior:
         """Return the prior of the parameters of y = (x - shift) / scale."""
@@ -119,7 +119,9 @@ class IndependentPrior(MixturePrior):
         require_positive_definite(self.mean_covariance, "prior.mean_covariance")
         self.scale.check_values("prior.scale", covariance_type, num_features)
 
-    def _draw_means(self, summary: Summary, factors: covariance.Factors, noise: jax.Array, covariance_type: str) -> jax.Array:
+    def _draw_means(
+        self, sums: ComponentSums, factors: covariance.Factors, noise: jax.Array, covariance_type: str
+    ) -> jax.Array:
         """Draw means given the current covariances, m + L^-T (L^-1 n Sigma^-1 (xbar - m) + noise).
 
         The precision of mu_k is n Sigma^-1 + M^-1 = L L'.
@@ -127,9 +129,9 @@ class IndependentPrior(MixturePrior):
         whitener = covariance.to_dense(factors.whitener, covariance_type, *noise.shape)
         precision = covariance.from_factor(jnp.swapaxes(whitener, -1, -2), "full")
         of_prior = linalg.invert_lower(linalg.cholesky(self.mean_covariance))
-        weighted = summary.counts[:, None, None] * precision
+        weighted = sums.count[:, None, None] * precision
         root = linalg.invert_lower(linalg.cholesky(weighted + covariance.from_factor(of_prior.T, "full")))
-        z = covariance.transform(root, covariance.transform(weighted, summary.mean - self.mean, "full"), "full")
+        z = covariance.transform(root, covariance.transform(weighted, sums.mean - self.mean, "full"), "full")
         return self.mean + covariance.transform(jnp.swapaxes(root, -1, -2), z + noise, "full")
 
     def _tables(self) -> list[Table]:
@@ -141,7 +143,7 @@ class IndependentPrior(MixturePrior):
         return [hyperparameter_table(self, laws, least_axes=1), *self.scale._tables()]
 
 
-def _scatter_about(means: jax.Array, summary: Summary, covariance_type: str) -> jax.Array:
+def _scatter_about(means: jax.Array, sums: ComponentSums, covariance_type: str) -> jax.Array:
     """Return the scatter of the rows about given means, A_k + n_k (xbar_k - mu_k)(xbar_k - mu_k)'."""
-    about_means = covariance.outer(summary.mean - means, covariance_type)
-    return summary.scatter + covariance.expand(summary.counts, covariance_type) * about_means
+    about_means = covariance.outer(sums.mean - means, covariance_type)
+    return sums.scatter + covariance.expand(sums.count, covariance_type) * about_means

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from typing import Any, ClassVar, NamedTuple
 
@@ -29,19 +31,21 @@ from .covariance_laws import CovarianceLaw
 from .hyperparameters import host_values, require_positive
 
 
-class Summary(NamedTuple):
-    """The data of each component, by responsibilities or by labels, in the units of the data.
+@partial(jax.tree_util.register_dataclass, data_fields=["count", "mean", "scatter"], meta_fields=[])
+@dataclass(frozen=True, eq=False)
+class ComponentSums:
+    """What the rows of the data contribute to each component, by responsibilities or by labels.
 
-    counts (K,): sums of weights; mean (K, D); scatter about that mean, (K, D, D) or its diagonal (K, D).
+    count (K,): sum of weights; mean (K, D); scatter about that mean, (K, D, D) or its diagonal (K, D).
     """
 
-    counts: jax.Array
+    count: jax.Array
     mean: jax.Array
     scatter: jax.Array
 
 
 class StandardVariables(NamedTuple):
-    """Random numbers that depend on no mean and no scale, of which `draw_given_summary` makes means and covariances.
+    """Random numbers that depend on no mean and no scale, of which `draw_given_sums` makes means and covariances.
 
     gammas (K | 1, D | 1): standard gamma variables of the shapes of `gamma_shapes`; bartlett (K | 1, D, D): standard
     normal variables of which full and tied use those below the diagonal; noise (K, D): standard normal variables.
@@ -87,15 +91,15 @@ class MixturePrior(Printed, ABC):
         """Return the prior standard deviation of the means at a typical covariance, (D,)."""
 
     @abstractmethod
-    def maximize_means(self, mixture: Mixture, summary: Summary) -> tuple[jax.Array, jax.Array]:
+    def maximize_means(self, mixture: Mixture, sums: ComponentSums) -> tuple[jax.Array, jax.Array]:
         """Return the mode (K, D) of the means in the M-step, and the scatter that then enters the covariances.
 
         mixture: the current one, whose covariances the mode is conditional on where `means_share_covariance` is False.
         """
 
     @abstractmethod
-    def draw_given_summary(
-        self, summary: Summary, factors: covariance.Factors, variables: StandardVariables, covariance_type: str
+    def draw_given_sums(
+        self, sums: ComponentSums, factors: covariance.Factors, variables: StandardVariables, covariance_type: str
     ) -> tuple[jax.Array, covariance.Factors]:
         """Draw means (K, D) and covariances from their Gibbs conditionals, given the rows of each component.
 
@@ -155,29 +159,29 @@ class MixturePrior(Printed, ABC):
         means = self.mean + self.deviations_of_means(root, noise, covariance_type)
         return Mixture(weights, means, covariances, covariance_type)
 
-    def maximize(self, mixture: Mixture, summary: Summary, present: jax.Array) -> Mixture:
-        """Return the mode of (weights, means, covariances) given the summary of an E-step.
+    def maximize(self, mixture: Mixture, sums: ComponentSums, present: jax.Array) -> Mixture:
+        """Return the mode of (weights, means, covariances) given the sums of an E-step.
 
         Fraley & Raftery (2007), section 3, with the denominators of the joint mode. Where the means are free of the
         covariances, each is maximised given the other, which is ECM (Meng & Rubin 1993) and still monotone.
 
         Args:
-            mixture: the one that the summary was taken with.
-            summary: of the data, with counts of 0 for empty components, which take the prior's mode.
+            mixture: the one that the sums were taken with.
+            sums: with counts of 0 for empty components, which take the prior's mode.
             present: (K,), the components that the prior's density counts, whether or not they are empty.
         """
         covariance_type, d = mixture.covariance_type, mixture.num_features
-        means, scatter = self.maximize_means(mixture, summary)
+        means, scatter = self.maximize_means(mixture, sums)
         degrees_of_freedom, _ = self.covariance_law.inverse_wishart_parameters()
         divisor = covariance.mode_denominator(
-            summary.counts, present, degrees_of_freedom, covariance_type, d, self.means_share_covariance
+            sums.count, present, degrees_of_freedom, covariance_type, d, self.means_share_covariance
         )
-        weights = jnp.where(present, summary.counts + self.weight_concentration - 1, 0)
+        weights = jnp.where(present, sums.count + self.weight_concentration - 1, 0)
         covariances = self._scale_given_scatter(scatter, covariance_type) / divisor
         return Mixture(weights / nonzero(weights.sum()), means, covariances, covariance_type)
 
     def gamma_shapes_given_counts(self, count: jax.Array, covariance_type: str) -> jax.Array:
-        """Return the shapes (K | 1, D | 1) of the gamma variables that `draw_given_summary` takes."""
+        """Return the shapes (K | 1, D | 1) of the gamma variables that `draw_given_sums` takes."""
         k, d = len(count), self.mean.shape[-1]
         degrees_of_freedom, _ = self.covariance_law.inverse_wishart_parameters()
         observed = covariance.observed_degrees(count, covariance_type, d)

@@ -14,8 +14,8 @@ from scipy import stats
 
 import jaxgmm
 from jaxgmm import covariance
-from jaxgmm.posterior.conditionals import LabelledData, draw_state, gibbs_state, summarize_by_labels
-from jaxgmm.priors.interface import Summary
+from jaxgmm.posterior.conditionals import LabelledData, draw_state, gibbs_state, sum_by_labels
+from jaxgmm.priors.interface import ComponentSums
 
 import oracle
 from helpers import COVARIANCE_TYPES, independent_prior, random_data, random_mixture, random_prior
@@ -36,10 +36,10 @@ def assert_means(draws, expected, limit=5.0):
     assert abs(z).max() < limit, z
 
 
-def expected_moments(summary, mixture, prior, kind):
+def expected_moments(sums, mixture, prior, kind):
     """Return E mu (K, D), var mu (K, D) and E Sigma (K, D, D | stored) given labels, computed component by component."""
-    count, mean = (np.asarray(v, float) for v in (summary.counts, summary.mean))
-    scatter = np.asarray(summary.scatter, float)
+    count, mean = (np.asarray(v, float) for v in (sums.count, sums.mean))
+    scatter = np.asarray(sums.scatter, float)
     if not covariance.is_dense(kind):
         scatter = np.stack([np.diag(s) for s in scatter])
     m, independent = np.asarray(prior.mean, float), isinstance(prior, jaxgmm.IndependentPrior)
@@ -89,12 +89,12 @@ def test_parameters_given_labels(kind, independent):
     scatter = scatter if covariance.is_dense(kind) else np.diagonal(scatter, axis1=1, axis2=2)
     count = np.array([12.0, 12.0, 0.0])
     scatter = scatter * (count > 0).reshape(-1, *[1] * (scatter.ndim - 1))
-    summary = Summary(*(jnp.asarray(v, float) for v in (count, x.mean(1), scatter)))
+    sums = ComponentSums(*(jnp.asarray(v, float) for v in (count, x.mean(1), scatter)))
 
     @jax.jit
     def draw(keys):
         def one(key):
-            state = draw_state(jax.random.split(key), gibbs_state(mixture), summary, prior, jnp.ones(K, bool), kind)
+            state = draw_state(jax.random.split(key), gibbs_state(mixture), sums, prior, jnp.ones(K, bool), kind)
             found = covariance.from_factor(state.factors.lower, kind)
             again = covariance.factorize(found, kind, D)
             return jnp.exp(state.log_weights), state.means, found, again.half_log_det - state.factors.half_log_det
@@ -102,7 +102,7 @@ def test_parameters_given_labels(kind, independent):
         return jax.vmap(one)(keys)
 
     weights, means, covariances, difference = draw(jax.random.split(jax.random.key(0), M))
-    centre, variance, sigma = expected_moments(summary, mixture, prior, kind)
+    centre, variance, sigma = expected_moments(sums, mixture, prior, kind)
     concentration = np.asarray(prior.weight_concentration) + count
     assert_means(weights, concentration / concentration.sum())
     # the covariance of the empty component has too few degrees of freedom for its draws to have a variance
@@ -125,28 +125,28 @@ def test_rows_by_label(kind):
     weight = np.where(np.arange(n) < 8, 0, 1 + np.arange(n) % 3).astype(np.float32)
 
     @partial(jax.jit, static_argnames="chunk")
-    def summarize(keys, weight, chunk):
+    def sums_of(keys, weight, chunk):
         center = mixture.means + 0.3
-        return jax.vmap(
-            lambda key: summarize_by_labels(key, gibbs_state(mixture), LabelledData(x, weight), center, kind, chunk)
-        )(keys)
+        return jax.vmap(lambda key: sum_by_labels(key, gibbs_state(mixture), LabelledData(x, weight), center, kind, chunk))(
+            keys
+        )
 
     keys = jax.random.split(jax.random.key(0), 4000)
-    summary, log_likelihood = summarize(keys, weight, 64)
+    sums, log_likelihood = sums_of(keys, weight, 64)
     share = np.asarray(jaxgmm.responsibilities(mixture, x), float)
     np.testing.assert_allclose(log_likelihood, weight @ np.asarray(jaxgmm.log_prob(mixture, x), float), rtol=1e-5)
-    assert_means(summary.counts, weight @ share)
+    assert_means(sums.count, weight @ share)
     # one label with weight w would have w^2 here
-    assert_means((np.asarray(summary.counts, float) - weight @ share) ** 2, weight @ (share * (1 - share)))
-    np.testing.assert_allclose(summary.counts.sum(-1), weight.sum(), rtol=1e-6)
-    np.testing.assert_allclose((summary.counts[..., None] * summary.mean).sum(1), (weight @ x)[None].repeat(4000, 0), atol=2e-3)
-    means, count = np.asarray(summary.mean, float), np.asarray(summary.counts, float)
-    diagonal = np.asarray(covariance.variances(summary.scatter, kind, D), float) + count[..., None] * means**2
+    assert_means((np.asarray(sums.count, float) - weight @ share) ** 2, weight @ (share * (1 - share)))
+    np.testing.assert_allclose(sums.count.sum(-1), weight.sum(), rtol=1e-6)
+    np.testing.assert_allclose((sums.count[..., None] * sums.mean).sum(1), (weight @ x)[None].repeat(4000, 0), atol=2e-3)
+    means, count = np.asarray(sums.mean, float), np.asarray(sums.count, float)
+    diagonal = np.asarray(covariance.variances(sums.scatter, kind, D), float) + count[..., None] * means**2
     np.testing.assert_allclose(diagonal.sum(1), (weight @ x**2)[None].repeat(4000, 0), rtol=1e-4)
     if kind == "full":
-        pieces, again = summarize(keys[:5], weight, 16)
-        np.testing.assert_array_equal(pieces.counts, summary.counts[:5])
-        np.testing.assert_allclose(pieces.scatter, summary.scatter[:5], rtol=1e-3, atol=1e-3)
+        pieces, again = sums_of(keys[:5], weight, 16)
+        np.testing.assert_array_equal(pieces.count, sums.count[:5])
+        np.testing.assert_allclose(pieces.scatter, sums.scatter[:5], rtol=1e-3, atol=1e-3)
         np.testing.assert_allclose(again, log_likelihood[:5], rtol=1e-6)
 
 
@@ -180,8 +180,8 @@ def geweke(kind, independent, chains, steps, n=6):
         root = jnp.broadcast_to(state.factors.lower, (K, *state.factors.lower.shape[1:]))
         noise = jax.random.normal(keys[1], (n, D))
         x = state.means[labels] + covariance.transform(root[labels], noise, kind)
-        summary, _ = summarize_by_labels(keys[2], state, LabelledData(x, None), jnp.broadcast_to(prior.mean, (K, D)), kind, 64)
-        return draw_state(keys[3:], state, summary, prior, jnp.ones(K, bool), kind), None
+        sums, _ = sum_by_labels(keys[2], state, LabelledData(x, None), jnp.broadcast_to(prior.mean, (K, D)), kind, 64)
+        return draw_state(keys[3:], state, sums, prior, jnp.ones(K, bool), kind), None
 
     @jax.jit
     @jax.vmap

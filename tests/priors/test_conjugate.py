@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm.priors.interface import Summary
+from jaxgmm.priors.interface import ComponentSums
 
 import oracle
 from helpers import COVARIANCE_TYPES, random_mixture, random_prior
@@ -28,11 +28,11 @@ def test_density_is_scipys(kind, x64):
     np.testing.assert_allclose(both, [log_prior(stack[0], prior), log_prior(stack[1], prior)], rtol=1e-12)
 
 
-def test_means_given_a_summary():
+def test_means_given_sums():
     """(n xbar + kappa m) / (n + kappa): the prior mean without rows, the rows' mean where there are very many."""
     prior, mixture = random_prior(0, "diag"), random_mixture(0, "diag")
-    summary = Summary(jnp.array([0.0, 2.0, 1e9]), jnp.ones((3, 3)), jnp.zeros((3, 3)))
-    means, scatter = prior.maximize_means(mixture, summary)
+    sums = ComponentSums(jnp.array([0.0, 2.0, 1e9]), jnp.ones((3, 3)), jnp.zeros((3, 3)))
+    means, scatter = prior.maximize_means(mixture, sums)
     np.testing.assert_allclose(means[0], prior.mean, rtol=1e-6)
     np.testing.assert_allclose(means[1], (2 + 0.3 * np.asarray(prior.mean)) / 2.3, rtol=1e-6)
     np.testing.assert_allclose(means[2], np.ones(3), rtol=1e-6)

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 import jaxgmm
-from jaxgmm.priors.interface import Summary
+from jaxgmm.priors.interface import ComponentSums
 
 from helpers import COVARIANCE_TYPES, independent_prior, independent_prior_with, random_mixture
 
@@ -59,12 +59,12 @@ def test_half_normal_density_is_scipys(kind, x64):
 
 
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
-def test_means_given_a_summary(kind, x64):
+def test_means_given_sums(kind, x64):
     """The mode solves (n Sigma^-1 + M^-1) mu = n Sigma^-1 xbar + M^-1 m, without rows too; the scatter is about it."""
     prior, mixture = independent_prior(kind, 3, 2, False), random_mixture(0, kind, d=2)
     count, mean = np.array([0.0, 2.0, 50.0]), np.array([[1.0, 2.0], [3.0, -1.0], [0.5, 0.5]])
     scatter = jnp.zeros((3, 2, 2) if kind in ("full", "tied") else (3, 2))
-    means, about_mode = prior.maximize_means(mixture, Summary(jnp.asarray(count), jnp.asarray(mean), scatter))
+    means, about_mode = prior.maximize_means(mixture, ComponentSums(jnp.asarray(count), jnp.asarray(mean), scatter))
     inverse = np.linalg.inv(prior.mean_covariance)
     dense = jaxgmm.covariance.to_dense(mixture.covariances, kind, 3, 2)
     for k in range(3):

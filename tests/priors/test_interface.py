@@ -45,8 +45,8 @@ class IsotropicPrior(MixturePrior):
     def maximize_means(self, *arguments):
         return self.twin.maximize_means(*arguments)
 
-    def draw_given_summary(self, *arguments):
-        return self.twin.draw_given_summary(*arguments)
+    def draw_given_sums(self, *arguments):
+        return self.twin.draw_given_sums(*arguments)
 
     def standardise(self, *arguments):
         return self.twin.standardise(*arguments)
