@@ -13,6 +13,7 @@ from .. import covariance
 from ..chunking import rows_per_chunk
 from ..host import extremes
 from ..mixture import Mixture
+from ..priors.interface import ComponentSums
 from ..row_sums import sum_over_rows
 from ..validation import (
     as_float_array,
@@ -21,7 +22,6 @@ from ..validation import (
     check_covariance_type,
     is_traced,
 )
-from .kernels import Summary
 from .m_step import data_covariance, rounding_ridge
 
 
@@ -144,7 +144,7 @@ def mixture_of_groups(
         return covariance.weighted_scatter(r, centred - mean[:, :, None], covariance_type)
 
     scatter = sum_over_rows(scatters, (x, groups), weight, chunk)
-    overall = data_covariance(Summary(count, mean, scatter), shift, covariance_type)
+    overall = data_covariance(ComponentSums(count, mean, scatter), shift, covariance_type)
     extra = pseudo_count * total
     divisor = covariance.pool_counts(count, covariance_type) + extra
     covariances = (covariance.pool(scatter, covariance_type) + extra * overall) / jnp.where(divisor > 0, divisor, 1)
