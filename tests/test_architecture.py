@@ -31,7 +31,8 @@ LAYERS = [
     "posterior.unconstrained_space posterior.newton posterior.gaussian_approximation posterior.laplace "
     "posterior.user_model_space posterior.user_model posterior.chains posterior.nuts "
     "posterior.conditionals posterior.gibbs posterior.label_matching posterior.relabel posterior.bootstrap "
-    "posterior.predictive posterior.importance posterior.evidence posterior.diagnose posterior.arviz",
+    "posterior.predictive posterior.importance posterior.labellings posterior.evidence_proposal posterior.evidence "
+    "posterior.diagnose posterior.arviz",
     "studies.checkpoint studies.serialization studies.parameters studies.intervals studies.methods selection "
     "comparison.summaries comparison.joint comparison.contraction comparison.predictive_scores comparison.clustering "
     "comparison.verdict comparison.sampler_summary comparison.point_vs_posterior comparison.text_report "
