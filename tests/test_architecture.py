@@ -30,11 +30,13 @@ LAYERS = [
     "posterior.gaussian_approximation posterior.laplace posterior.user_model posterior.chains posterior.nuts "
     "posterior.conditionals posterior.gibbs posterior.label_matching posterior.relabel posterior.bootstrap "
     "posterior.predictive posterior.importance posterior.evidence posterior.diagnose posterior.arviz selection",
-    "studies.checkpoint studies.serialization studies.parameters studies.intervals studies.methods comparison.summaries "
+    "studies.method_names studies.checkpoint studies.serialization studies.parameters studies.intervals studies.methods "
+    "studies.prior_table comparison.summaries "
     "comparison.joint comparison.contraction comparison.predictive_scores comparison.clustering comparison.verdict "
     "comparison.sampler_summary comparison.point_vs_posterior comparison.text_report comparison.compare "
-    "calibration.quantities calibration.bands calibration.result calibration.config calibration.calibrate "
-    "coverage.design coverage.replicates coverage.summary coverage.study io.read_table io.archive",
+    "calibration.quantities calibration.bands calibration.rows calibration.text_report calibration.result calibration.config "
+    "calibration.calibrate coverage.design coverage.quantities coverage.replicates coverage.summary coverage.text_report "
+    "coverage.study io.read_table io.archive",
     "plot.style plot.mixtures plot.posteriors plot.forests plot.studies plot.figures plot report.html report.number_tables "
     "report.write_report",
     "cli.shared cli.fit cli.sample cli.compare cli.select cli.calibrate cli.study cli __main__",

@@ -58,8 +58,7 @@ def _draw(path: Path, found: Any) -> None:
 
     from ..plot import coverage
 
-    kinds = [(kind, row["covariance_type"]) for row in found.rows for kind in [row["kind"]]]
-    panels = list(dict.fromkeys(kinds))
+    panels = list(dict.fromkeys((row.kind, row.covariance_type) for row in found.rows))
     width = max(6.4, 0.32 * len(found.design.methods) * found.design.num_cells / len(found.design.covariance_types))
     figure = Figure(figsize=(min(width, 14), 3.9 * len(panels)), dpi=150, layout="constrained")
     for ax, (kind, covariance_type) in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True):
