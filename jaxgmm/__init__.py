@@ -1,46 +1,50 @@
-"""Gaussian mixtures in JAX, as point estimates and as posteriors. The tour:
+"""Gaussian mixtures in JAX: point estimates by EM, posteriors, and how the two compare.
 
-A `Mixture` is the one noun. `initialize` makes a start from data, `fit` runs EM from it and returns a `Fit`: the estimate with
-its own diagnosis. Without a prior that is maximum likelihood kept from collapse; with `default_prior` the posterior mode.
+A short tour. A `Mixture` holds the parameters. `initialize` chooses a start from the data, and `fit` runs EM from it and
+returns a `Fit`: the estimate and a status that says how the run ended. Without a prior the estimate is maximum likelihood, with
+a slight penalty that prevents collapse; with `default_prior` it is the posterior mode.
 
     k1, k2 = jax.random.split(jax.random.key(0))
     prior = jaxgmm.default_prior(x, num_components=3)
     fit = jaxgmm.fit(jaxgmm.initialize(k1, x, num_components=3), x, prior)
 
-The same prior serves `nuts`, whose `Posterior` holds a Mixture with leading axes (chains, draws), `gibbs`, and `laplace`, which is
-quick and says how far to trust it; `log_evidence` integrates the likelihood. `compare` puts the point estimate beside the
-posterior and says where they agree:
+With the same prior `nuts` and `gibbs` draw from the posterior, and `laplace` approximates it quickly and reports how far the
+approximation can be trusted. Each returns a `Posterior`, which holds a Mixture with leading axes (chains, draws).
+`log_evidence` integrates the likelihood over the prior. `compare` shows the point estimate beside the posterior and says
+whether they agree:
 
     print(jaxgmm.compare(fit, jaxgmm.nuts(k2, fit.mixture, x, prior), x))
 
-`write_report` puts that on a page for a browser, with the pictures of `jaxgmm.plot`, which draw on axes of your own.
+`write_report` writes this comparison as an HTML page, with the figures of `jaxgmm.plot`, which draws on your own axes.
 
-`fit_restarts` takes the best of several starts, `select` sweeps numbers of components and covariance types, `fit_many` takes data
-sets of any lengths. `standard_errors` gives the information or the sandwich, `bootstrap` replicates, and a fit is
-differentiable: `jax.grad` through `fit` is the influence of every point, weight and hyperparameter.
+`fit_restarts` returns the best fit of several starts, `select` compares numbers of components and covariance types, and
+`fit_many` fits many data sets of any lengths. `standard_errors` returns standard errors from the information matrix or the
+sandwich estimator, and `bootstrap` from replicates. A fit is differentiable: `jax.grad` through `fit` gives the influence of
+each point, weight and hyperparameter.
 
-Everything is a function of arrays: call `e_step` and `m_step` in your own loops, `jax.vmap` a fit over many data sets, evaluate
-`log_prob`, `responsibilities` or `predict` on any stack of mixtures. `sample_weight` is an option wherever data are taken.
-Errors come at the door, in a sentence; inside jit and vmap nothing raises and `Fit.status` says what happened, lane by lane.
+Everything is a function of arrays: call `e_step` and `m_step` in your own loops, `jax.vmap` a fit over many data sets, or
+evaluate `log_prob`, `responsibilities` and `predict` for any stack of mixtures. Every function of data takes `sample_weight`.
+Invalid input raises an error of one sentence. Inside jit and vmap nothing raises, and `Fit.status` says for each data set what
+happened.
 
 Letters: N observations, D features, K components, B data sets, C chains, S draws.
 
-Names, by what they are for (`help(jaxgmm.fit)` tells each in full):
+Names, by what they are for (`help(jaxgmm.fit)` describes one in full):
 
-    a mixture       Mixture make_mixture num_parameters marginal condition
-    what it says    log_prob responsibilities predict sample
+    mixtures        Mixture make_mixture num_parameters marginal condition
+    densities       log_prob responsibilities predict sample
     starts          initialize from_labels from_responsibilities
-    point estimate  fit Fit Status ComponentStatus e_step m_step Moments fit_restarts
+    EM              fit Fit Status ComponentStatus e_step m_step Moments fit_restarts
     many data sets  fit_many pad
-    how sure        standard_errors StandardErrors InformationStatus bootstrap
-    how many        select Selection bic aic icl log_evidence Evidence EvidenceStatus
+    uncertainty     standard_errors StandardErrors InformationStatus bootstrap
+    choosing K      select Selection bic aic icl log_evidence Evidence EvidenceStatus
     priors          default_prior Prior IndependentPrior InverseWishart InverseGamma HalfNormal log_prior sample_prior
-    posterior       nuts gibbs laplace Posterior PosteriorStatus model relabel diagnose to_arviz
-    its words       predictive_log_prob predictive_sample predictive_responsibilities coclustering assignment_entropy
-    both            compare Comparison
+    posteriors      nuts gibbs laplace Posterior PosteriorStatus model relabel diagnose to_arviz
+    predictions     predictive_log_prob predictive_sample predictive_responsibilities coclustering assignment_entropy
+    comparison      compare Comparison
     studies         calibrate Calibration coverage_study Design Study
     files           save load datasets
-    pictures        plot write_report
+    figures         plot write_report
 """
 
 import importlib
@@ -48,28 +52,22 @@ import types
 import typing
 
 from . import datasets as datasets
-from .density import condition as condition
 from .density import log_prob as log_prob
-from .density import marginal as marginal
 from .density import predict as predict
 from .density import responsibilities as responsibilities
 from .density import sample as sample
 from .em.fit import fit as fit
-from .em.initialization import (
-    from_labels as from_labels,
-)
-from .em.initialization import (
-    from_responsibilities as from_responsibilities,
-)
-from .em.initialization import (
-    initialize as initialize,
-)
+from .em.initialization import from_labels as from_labels
+from .em.initialization import from_responsibilities as from_responsibilities
+from .em.initialization import initialize as initialize
 from .em.m_step import m_step as m_step
 from .em.moments import Moments as Moments
 from .em.moments import e_step as e_step
 from .em.result import ComponentStatus as ComponentStatus
 from .em.result import Fit as Fit
 from .em.result import Status as Status
+from .marginals import condition as condition
+from .marginals import marginal as marginal
 from .mixture import Mixture as Mixture
 from .mixture import make_mixture as make_mixture
 from .mixture import num_parameters as num_parameters
@@ -82,7 +80,7 @@ from .priors.functions import log_prior as log_prior
 from .priors.functions import sample_prior as sample_prior
 from .priors.independent import IndependentPrior as IndependentPrior
 
-if typing.TYPE_CHECKING:  # the names below once more, for editors and type checkers, which run nothing
+if typing.TYPE_CHECKING:  # editors and type checkers, which run nothing, need the lazy names as imports
     from . import plot as plot
     from .calibration.calibrate import calibrate as calibrate
     from .calibration.result import Calibration as Calibration
@@ -109,21 +107,11 @@ if typing.TYPE_CHECKING:  # the names below once more, for editors and type chec
     from .posterior.laplace import laplace as laplace
     from .posterior.model import model as model
     from .posterior.nuts import nuts as nuts
-    from .posterior.predictive import (
-        assignment_entropy as assignment_entropy,
-    )
-    from .posterior.predictive import (
-        coclustering as coclustering,
-    )
-    from .posterior.predictive import (
-        predictive_log_prob as predictive_log_prob,
-    )
-    from .posterior.predictive import (
-        predictive_responsibilities as predictive_responsibilities,
-    )
-    from .posterior.predictive import (
-        predictive_sample as predictive_sample,
-    )
+    from .posterior.predictive import assignment_entropy as assignment_entropy
+    from .posterior.predictive import coclustering as coclustering
+    from .posterior.predictive import predictive_log_prob as predictive_log_prob
+    from .posterior.predictive import predictive_responsibilities as predictive_responsibilities
+    from .posterior.predictive import predictive_sample as predictive_sample
     from .posterior.relabel import relabel as relabel
     from .posterior.result import Posterior as Posterior
     from .posterior.result import PosteriorStatus as PosteriorStatus
@@ -136,7 +124,7 @@ if typing.TYPE_CHECKING:  # the names below once more, for editors and type chec
 
 __version__ = "0.1.0"
 
-# names that need numpyro (1.3 s), or that many never use, resolve on first use
+# names that need numpyro (1.3 s to import), or that many users never need, are imported on first use
 _LAZY = {
     "fit_many": ".em.batch.fit_many",
     "fit_restarts": ".em.batch.fit_many",
@@ -178,11 +166,12 @@ _LAZY = {
     "save": ".io.archive",
     "load": ".io.archive",
 }
-_LAZY_ROOMS = ("plot",)  # matplotlib
+_LAZY_MODULES = ("plot",)  # imports matplotlib
 
 
 def __getattr__(name: str) -> typing.Any:
-    if name in _LAZY_ROOMS:
+    """Import a lazy name on first use."""
+    if name in _LAZY_MODULES:
         return importlib.import_module(f".{name}", __name__)
     if name not in _LAZY:
         raise AttributeError(f"module 'jaxgmm' has no attribute {name!r}")
@@ -192,6 +181,6 @@ def __getattr__(name: str) -> typing.Any:
 
 
 def __dir__() -> list[str]:
-    """The public names, loaded or not; the rooms behind them are left out."""
+    """Return the public names, whether imported yet or not, without the submodules."""
     here = {name for name, value in globals().items() if name[0] != "_" and not isinstance(value, types.ModuleType)}
-    return sorted(here | _LAZY.keys() | {"datasets", *_LAZY_ROOMS, "__version__"})
+    return sorted(here | _LAZY.keys() | {"datasets", *_LAZY_MODULES, "__version__"})

@@ -1,4 +1,4 @@
-"""`python -m jaxgmm` is the command `jaxgmm`."""
+"""Run the command `jaxgmm` by `python -m jaxgmm`."""
 
 import sys
 

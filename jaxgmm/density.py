@@ -1,41 +1,43 @@
-"""What a mixture says of points: density, responsibilities, labels; draws from it; marginals and conditionals.
+"""The density of a mixture: log-density, responsibilities and labels of points, and random draws.
 
-Everything broadcasts over a mixture's leading axes: log_prob(mixture (C, S, ...), x (N, D)) -> (C, S, N).
-Points are centred on each mean before they are whitened, and rows are worked through in blocks, so that memory is
-a block's and not N x K x D.
+This module is the one home of log w_k N(x | mu_k, Sigma_k): `log_joint` evaluates it exactly, `quadratic_log_joint` fast.
+
+Public functions broadcast over a mixture's leading axes: log_prob(mixture (C, S, ...), x (N, D)) -> (C, S, N). They subtract
+each mean before whitening, and work through the rows in chunks, so that they need memory for a chunk and not for N x K x D
+numbers.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from . import covariance, linalg
+from . import covariance
 from .chunking import density_rows_per_chunk
 from .mixture import Mixture, check_mixture
-from .validation import as_data, as_float_array, check_count, check_key
+from .validation import as_data, check_count, check_key
 
 
 def log_prob(mixture: Mixture, x: Any) -> jax.Array:
-    """Log density of each point, nats: log sum_k w_k N(x_n | mu_k, Sigma_k). Bishop (2006), eq. 9.12.
+    """Return the log-density of each point: log sum_k w_k N(x_n | mu_k, Sigma_k), in nats. Bishop (2006), eq. 9.12.
 
-    Gradients with respect to every field are finite wherever the value is, at weights of exactly 0 too.
+    Gradients with respect to every field are finite wherever the value is finite, even at weights of exactly 0.
 
     Args:
-        mixture: with leading axes (...).
+        mixture: a mixture, or a stack of them with leading axes (...).
         x: (N, D), in the units of the means.
 
     Returns:
-        (..., N). -inf where every component's density underflows.
+        (..., N). -inf where the density of every component underflows.
 
     Raises:
-        ValueError, TypeError: not a Mixture; x is not (N, D), of another width than the mixture, or no numbers.
+        ValueError, TypeError: `mixture` is not a Mixture, or x is not numeric or does not have shape (N, D) with the
+            mixture's D.
 
     Example:
         >>> import jaxgmm
@@ -43,25 +45,26 @@ def log_prob(mixture: Mixture, x: Any) -> jax.Array:
         >>> round(float(jaxgmm.log_prob(mixture, [[0.0]])[0]), 4)
         -0.9189
     """
-    x = _points(mixture, x)
+    x = as_points(mixture, x)
     return _log_prob(mixture, x)
 
 
 def responsibilities(mixture: Mixture, x: Any) -> jax.Array:
-    """Probability that point n came from component k, given the mixture: w_k N(x_n | k) / p(x_n). Bishop (2006), eq. 9.13.
+    """Return the probability that each point came from each component: w_k N(x_n | k) / p(x_n). Bishop (2006), eq. 9.13.
 
-    Where every density underflows, all of it goes to the nearest present component in Mahalanobis distance; never NaN
-    for finite input.
+    Where the density of every component underflows, the nearest present component in Mahalanobis distance has responsibility 1.
+    The result is never NaN for finite input.
 
     Args:
-        mixture: with leading axes (...).
+        mixture: a mixture, or a stack of them with leading axes (...).
         x: (N, D), in the units of the means.
 
     Returns:
-        (..., N, K), non-negative, rows summing to one.
+        (..., N, K), non-negative; each row sums to one.
 
     Raises:
-        ValueError, TypeError: not a Mixture; x is not (N, D), of another width than the mixture, or no numbers.
+        ValueError, TypeError: `mixture` is not a Mixture, or x is not numeric or does not have shape (N, D) with the
+            mixture's D.
 
     Example:
         >>> import jaxgmm
@@ -69,22 +72,23 @@ def responsibilities(mixture: Mixture, x: Any) -> jax.Array:
         >>> jaxgmm.responsibilities(mixture, [[2.0]]).tolist()
         [[0.5, 0.5]]
     """
-    x = _points(mixture, x)
+    x = as_points(mixture, x)
     return _all_responsibilities(mixture, x)
 
 
 def predict(mixture: Mixture, x: Any) -> jax.Array:
-    """The component with the largest responsibility, weights included.
+    """Return the component with the largest responsibility for each point.
 
     Args:
-        mixture: with leading axes (...).
+        mixture: a mixture, or a stack of them with leading axes (...).
         x: (N, D), in the units of the means.
 
     Returns:
         (..., N) integers from 0 to K - 1.
 
     Raises:
-        ValueError, TypeError: not a Mixture; x is not (N, D), of another width than the mixture, or no numbers.
+        ValueError, TypeError: `mixture` is not a Mixture, or x is not numeric or does not have shape (N, D) with the
+            mixture's D.
 
     Example:
         >>> import jaxgmm
@@ -92,23 +96,23 @@ def predict(mixture: Mixture, x: Any) -> jax.Array:
         >>> jaxgmm.predict(mixture, [[2.1], [4.0]]).tolist()
         [0, 1]
     """
-    x = _points(mixture, x)
+    x = as_points(mixture, x)
     return _predict(mixture, x)
 
 
 def sample(key: jax.Array, mixture: Mixture, num_samples: int) -> tuple[jax.Array, jax.Array]:
-    """Independent draws from one mixture, in random order.
+    """Draw independent points from one mixture, in random order of the components.
 
     Args:
         key: a random key.
-        mixture: one mixture, without leading axes; vmap over keys and mixtures for several.
+        mixture: one mixture, without leading axes; use `jax.vmap` over keys and mixtures for several.
         num_samples: N.
 
     Returns:
-        x (N, D) in the units of the means, labels (N,): the component that each draw came from.
+        x (N, D), in the units of the means, and labels (N,), the component that each draw came from.
 
     Raises:
-        ValueError: the mixture is a stack.
+        ValueError, TypeError: `mixture` is not one Mixture, `key` is not a random key, or num_samples is not an integer >= 0.
 
     Example:
         >>> import jax, jaxgmm
@@ -118,134 +122,14 @@ def sample(key: jax.Array, mixture: Mixture, num_samples: int) -> tuple[jax.Arra
     """
     check_key(key)
     check_count(num_samples, "num_samples", 0)
-    _require_one(mixture, "sample")
+    check_mixture(mixture)
+    if mixture.batch_shape:
+        raise ValueError(f"mixture is a stack of shape {mixture.batch_shape}; one mixture was expected: use jax.vmap.")
     return _sample(key, mixture, num_samples)
 
 
-def marginal(mixture: Mixture, dims: Sequence[int] | int) -> Mixture:
-    """The mixture of some of the features: a Gaussian mixture again. Bishop (2006), eq. 2.98.
-
-    Args:
-        mixture: with leading axes (...).
-        dims: the features to keep, in the order wanted.
-
-    Returns:
-        A Mixture in len(dims) dimensions, of the same covariance type.
-
-    Raises:
-        ValueError: dims is empty, repeats a feature or names one that is not there.
-
-    Example:
-        >>> import jaxgmm, numpy as np
-        >>> mixture = jaxgmm.make_mixture([1.0], [[1.0, 2.0]], [np.eye(2)])
-        >>> jaxgmm.marginal(mixture, [1]).means.tolist()
-        [[2.0]]
-    """
-    check_mixture(mixture)
-    keep = _dims(dims, mixture.num_features)
-    return Mixture(mixture.weights, mixture.means[..., keep], _keep(mixture, keep), mixture.covariance_type)
-
-
-def condition(mixture: Mixture, dims: Sequence[int] | int, values: Any) -> Mixture:
-    """The mixture of the other features, given values of some. Bishop (2006), eq. 2.81, 2.82.
-
-    New weights are w_k N(values | k), normalised; where every density underflows the nearest component takes all.
-
-    Args:
-        mixture: with leading axes (...).
-        dims: the features that are known.
-        values: (len(dims),), in the units of those features.
-
-    Returns:
-        A Mixture of the remaining features in their order, of the same covariance type. A tied mixture stays tied: the
-        conditional covariance is the same for every component.
-
-    Raises:
-        ValueError: dims is empty, names all features or one that is not there; values has another shape.
-
-    Example:
-        >>> import jaxgmm
-        >>> mixture = jaxgmm.make_mixture([1.0], [[0.0, 0.0]], [[[1.0, 0.5], [0.5, 1.0]]])
-        >>> jaxgmm.condition(mixture, 0, [2.0]).means.tolist()
-        [[1.0]]
-    """
-    check_mixture(mixture)
-    known = _dims(dims, mixture.num_features)
-    rest = [i for i in range(mixture.num_features) if i not in known]
-    if not rest:
-        raise ValueError(f"dims names all {mixture.num_features} features; at least one must remain.")
-    values = as_float_array(values, "values").astype(mixture.means.dtype)
-    if values.shape != (len(known),):
-        raise ValueError(f"values has shape {values.shape}; one value a known feature was expected: ({len(known)},).")
-    weights = responsibilities(marginal(mixture, known), values[None])[..., 0, :]  # (..., K)
-    means, covariances = mixture.means[..., rest], _keep(mixture, rest)
-    if covariance.is_dense(mixture.covariance_type):
-        lower = linalg.cholesky(_keep(mixture, known))
-        cross = mixture.covariances[..., known, :][..., rest]  # (..., K | 1, known, rest)
-        whitener = linalg.invert_lower(lower)
-        half = covariance.multiply(whitener, cross)
-        shift = covariance.multiply(whitener, jnp.expand_dims(values - mixture.means[..., known], -1))
-        means = means + (jnp.swapaxes(half, -1, -2) @ shift)[..., 0]
-        covariances = covariances - jnp.swapaxes(half, -1, -2) @ half
-    return Mixture(weights, means, covariances, mixture.covariance_type)
-
-
-@jax.jit
-def _log_prob(mixture: Mixture, x: jax.Array) -> jax.Array:
-    return _in_chunks(partial(_over_stack, _log_sum, mixture), mixture, x)
-
-
-@jax.jit
-def _all_responsibilities(mixture: Mixture, x: jax.Array) -> jax.Array:
-    return _in_chunks(partial(_over_stack, _responsibilities, mixture), mixture, x, row_axis=-2)
-
-
-@jax.jit
-def _predict(mixture: Mixture, x: jax.Array) -> jax.Array:
-    return _in_chunks(lambda rows: _over_stack(_responsibilities, mixture, rows).argmax(-1), mixture, x)
-
-
-@partial(jax.jit, static_argnums=2)
-def _sample(key: jax.Array, mixture: Mixture, num_samples: int) -> tuple[jax.Array, jax.Array]:
-    key_label, key_noise = jax.random.split(key)
-    labels = jax.random.categorical(key_label, safe_log(mixture.weights), shape=(num_samples,))
-    k, d = mixture.num_components, mixture.num_features
-    lower = factors_of(mixture).lower
-    lower = jnp.broadcast_to(lower, (k, *lower.shape[1:]))[labels]
-    noise = jax.random.normal(key_noise, (num_samples, d), mixture.means.dtype)
-    return mixture.means[labels] + covariance.transform(lower, noise, mixture.covariance_type), labels
-
-
-def _points(mixture: Mixture, x: Any) -> jax.Array:
-    check_mixture(mixture)
-    x = as_data(x, num_features=mixture.num_features)
-    return x.astype(jnp.result_type(x.dtype, mixture.means.dtype))
-
-
-def _require_one(mixture: Mixture, name: str) -> None:
-    check_mixture(mixture)
-    if mixture.batch_shape:
-        raise ValueError(f"{name} takes one mixture; this one is a stack of shape {mixture.batch_shape}: use jax.vmap.")
-
-
-def _dims(dims: Sequence[int] | int, num_features: int) -> list[int]:
-    array = np.atleast_1d(np.asarray(dims))
-    if array.size and array.dtype.kind not in "iu":
-        raise TypeError(f"dims is {dims!r}; integers, features from 0 to {num_features - 1}, were expected.")
-    dims = array.ravel().tolist()
-    if not dims or len(set(dims)) < len(dims) or not all(-num_features <= i < num_features for i in dims):
-        raise ValueError(f"dims is {dims}; different features from 0 to {num_features - 1} were expected.")
-    return [i % num_features for i in dims]
-
-
-def _keep(mixture: Mixture, dims: list[int]) -> jax.Array:
-    if covariance.is_dense(mixture.covariance_type):
-        return mixture.covariances[..., dims, :][..., dims]
-    return mixture.covariances if mixture.covariances.shape[-1] == 1 else mixture.covariances[..., dims]
-
-
 def safe_log(weights: jax.Array) -> jax.Array:
-    """Return log w, -inf at a weight of 0, with finite derivatives there."""
+    """Return log w, which is -inf at a weight of 0 but has finite derivatives there."""
     return jnp.where(weights > 0, jnp.log(jnp.where(weights > 0, weights, 1)), -jnp.inf)
 
 
@@ -263,19 +147,19 @@ def log_joint(
     *,
     subtract_means_first: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
-    """Return log w_k N(x_n | mu_k, Sigma_k), (K, n), and z = L_k^-1 (x_n - mu_k), (K, D, n): the exact evaluation.
+    """Return log w_k N(x_n | mu_k, Sigma_k), (K, n), and z = L_k^-1 (x_n - mu_k), (K, D, n), evaluated exactly.
 
-    By default z is computed as L_k^-1 x - L_k^-1 mu_k: one matrix product for all components, 1.4 times as fast at D = 32,
-    whose rounding error is eps times the distance of x and mu_k from the origin in standard deviations. Callers therefore
+    By default z is computed as L_k^-1 x - L_k^-1 mu_k. This is one matrix product for all components, 1.4 times as fast at
+    D = 32, but its rounding error is eps times the distance of x and mu_k from the origin in standard deviations, so callers
     centre the data first. With subtract_means_first the error is eps times the distance of x from mu_k.
 
     Args:
         log_weights: (K,), -inf for absent components.
         means: (K, D).
         factors: of the covariances.
-        x: (D, n), features first.
+        x: (D, n), with the features as the first axis.
         covariance_type: of the mixture.
-        subtract_means_first: see above.
+        subtract_means_first: whether to compute L_k^-1 (x - mu_k) instead.
     """
     if subtract_means_first:
         z = covariance.whiten_each(factors.whitener, x - means[:, :, None], covariance_type)
@@ -286,7 +170,7 @@ def log_joint(
 
 
 def log_constants(log_weights: jax.Array, factors: covariance.Factors, num_features: int) -> jax.Array:
-    """Return log w_k N(mu_k | mu_k, Sigma_k), (K,)."""
+    """Return log w_k N(mu_k | mu_k, Sigma_k), the log of each component's term at its own mean, (K,)."""
     return log_weights - factors.half_log_det - num_features / 2 * math.log(2 * math.pi)
 
 
@@ -299,15 +183,64 @@ def quadratic_coefficients(
 
 
 def quadratic_log_joint(coefficients: jax.Array, features: jax.Array) -> jax.Array:
-    """Return log w_k N(x_n | mu_k, Sigma_k), (K, n), from `covariance.quadratic_features` of x: the fast evaluation.
+    """Return log w_k N(x_n | mu_k, Sigma_k), (K, n), evaluated fast from `covariance.quadratic_features` of x.
 
-    coefficients (K, F), and features (F, n) about one centre, or (K, F, n) about a centre for each component. Half the
-    arithmetic of `log_joint`, with an error of eps (distance from the centre / standard deviation)^2.
+    This takes half the arithmetic of `log_joint` and has an error of eps (distance from the centre / standard deviation)^2.
+
+    Args:
+        coefficients: (K, F), from `quadratic_coefficients`.
+        features: (F, n) about one centre, or (K, F, n) about a centre for each component.
     """
     return covariance.einsum("kf,fn->kn" if features.ndim == 2 else "kf,kfn->kn", coefficients, features)
 
 
-def _over_stack(function: Callable, mixture: Mixture, x: jax.Array) -> jax.Array:
+@jax.jit
+def _log_prob(mixture: Mixture, x: jax.Array) -> jax.Array:
+    """Return the log-densities (..., N) of validated points."""
+    return _in_chunks(partial(_over_stack, _log_sum, mixture), mixture, x)
+
+
+@jax.jit
+def _all_responsibilities(mixture: Mixture, x: jax.Array) -> jax.Array:
+    """Return the responsibilities (..., N, K) for validated points."""
+    return _in_chunks(partial(_over_stack, _responsibilities, mixture), mixture, x, row_axis=-2)
+
+
+@jax.jit
+def _predict(mixture: Mixture, x: jax.Array) -> jax.Array:
+    """Return the labels (..., N) of validated points."""
+    return _in_chunks(lambda rows: _over_stack(_responsibilities, mixture, rows).argmax(-1), mixture, x)
+
+
+@partial(jax.jit, static_argnums=2)
+def _sample(key: jax.Array, mixture: Mixture, num_samples: int) -> tuple[jax.Array, jax.Array]:
+    """Return draws (N, D) from one mixture and their labels (N,)."""
+    stack = jax.tree.map(lambda leaf: leaf[None], mixture)
+    return sample_from_stack(jax.random.split(key), stack, jnp.zeros(num_samples, int))
+
+
+def sample_from_stack(keys: Any, stack: Mixture, index: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Draw a point from each of the members `index` (N,) of a stack (M, ...); return points (N, D) and their components (N,).
+
+    keys: two random keys, for labels and for noise.
+    """
+    k, d, covariance_type = stack.num_components, stack.num_features, stack.covariance_type
+    labels = jax.random.categorical(keys[0], safe_log(stack.weights)[index])
+    lower = factors_of(stack).lower
+    lower = jnp.broadcast_to(lower, (len(lower), k, *lower.shape[2:]))[index, labels]
+    noise = jax.random.normal(keys[1], (len(index), d), stack.means.dtype)
+    return stack.means[index, labels] + covariance.transform(lower, noise, covariance_type), labels
+
+
+
+def as_points(mixture: Mixture, x: Any) -> jax.Array:
+    """Return validated points in a dtype that holds both their values and the mixture's."""
+    check_mixture(mixture)
+    x = as_data(x, num_features=mixture.num_features)
+    return x.astype(jnp.result_type(x.dtype, mixture.means.dtype))
+
+
+def _over_stack(function: Callable[..., jax.Array], mixture: Mixture, x: jax.Array) -> jax.Array:
     """Return function(one mixture, x) for every member of a stack."""
     for _ in mixture.batch_shape:
         function = jax.vmap(function, in_axes=(0, None))
@@ -315,10 +248,10 @@ def _over_stack(function: Callable, mixture: Mixture, x: jax.Array) -> jax.Array
 
 
 def _log_sum(mixture: Mixture, x: jax.Array) -> jax.Array:
-    """Return log p(x_n), (n,), linear in the weights, so that its gradient at a weight of 0 is the true one."""
-    zero = jnp.zeros_like(mixture.weights)
+    """Return log p(x_n), (n,), computed linearly in the weights, so that its gradient at a weight of 0 is the true one."""
+    no_log_weights = jnp.zeros_like(mixture.weights)
     log_normals, _ = log_joint(
-        zero, mixture.means, factors_of(mixture), x.T, mixture.covariance_type, subtract_means_first=True
+        no_log_weights, mixture.means, factors_of(mixture), x.T, mixture.covariance_type, subtract_means_first=True
     )
     joint = log_normals + safe_log(mixture.weights)[:, None]  # (K, n)
     top = jax.lax.stop_gradient(joint.max(0))
@@ -329,7 +262,7 @@ def _log_sum(mixture: Mixture, x: jax.Array) -> jax.Array:
 
 
 def _responsibilities(mixture: Mixture, x: jax.Array) -> jax.Array:
-    """Return r (n, K); where every density underflows the nearest present component takes all."""
+    """Return r (n, K); where every density underflows, the nearest present component has responsibility 1."""
     log_weights, factors, covariance_type = safe_log(mixture.weights), factors_of(mixture), mixture.covariance_type
     joint, _ = log_joint(log_weights, mixture.means, factors, x.T, covariance_type, subtract_means_first=True)  # (K, n)
     top = joint.max(0)
@@ -337,7 +270,7 @@ def _responsibilities(mixture: Mixture, x: jax.Array) -> jax.Array:
     unnormalised = jnp.exp(joint - jnp.where(underflown, 0, top))
     total = unnormalised.sum(0)
     # where squares overflowed for every component, compare distances scaled by the point's own size
-    # (up to a bound: the reciprocal of the largest numbers is flushed to zero)
+    # (up to a bound, because the reciprocals of the largest numbers are flushed to zero)
     size = jnp.clip(abs(x).max(-1), 1, math.sqrt(float(jnp.finfo(x.dtype).max)))
     deviations = x.T / size - mixture.means[:, :, None] / size
     scaled = abs(covariance.whiten_each(factors.whitener, deviations, covariance_type))  # (K, D, n)
@@ -354,9 +287,11 @@ def _in_chunks(function: Callable[[jax.Array], jax.Array], mixture: Mixture, x: 
     chunk = density_rows_per_chunk(per_row)
     if len(x) <= chunk:
         return function(x)
-    whole = len(x) // chunk * chunk
-    chunks = jax.lax.map(function, x[:whole].reshape(-1, chunk, x.shape[1]))  # (chunks, ..., chunk, ...)
+    in_whole_chunks = len(x) // chunk * chunk
+    chunks = jax.lax.map(function, x[:in_whole_chunks].reshape(-1, chunk, x.shape[1]))  # (chunks, ..., chunk, ...)
     axis = chunks.ndim + row_axis
     joined = jnp.moveaxis(chunks, 0, axis - 1)
-    joined = joined.reshape(*joined.shape[: axis - 1], whole, *joined.shape[axis + 1 :])
-    return joined if whole == len(x) else jnp.concatenate([joined, function(x[whole:])], row_axis)
+    joined = joined.reshape(*joined.shape[: axis - 1], in_whole_chunks, *joined.shape[axis + 1 :])
+    if in_whole_chunks == len(x):
+        return joined
+    return jnp.concatenate([joined, function(x[in_whole_chunks:])], row_axis)

@@ -1,4 +1,4 @@
-"""Files that are written whole, or not at all."""
+"""Write files so that they are either complete or unchanged."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 
 @contextmanager
-def replacing(path: Any) -> Iterator[BinaryIO]:
-    """A binary stream to a new file beside `path`, moved there at the end; what was there stays whole until then.
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a new binary file beside `path` that replaces it at the end of the block, unless the block raises.
 
     Args:
-        path: where to, through a link, not over it.
+        path: the file to replace. If it is a symbolic link, the file that it points to is replaced.
 
     Raises:
-        OSError: the folder is not there or cannot be written to.
+        OSError: the folder does not exist or is not writable.
 
     Example:
         >>> import tempfile
@@ -40,14 +40,14 @@ def replacing(path: Any) -> Iterator[BinaryIO]:
         part.unlink(missing_ok=True)
 
 
-def write_text(path: Any, text: str) -> Path:
-    """The text as UTF-8 in a file, whole or not at all.
+def write_text(path: str | os.PathLike[str], text: str) -> Path:
+    r"""Write text as UTF-8, replacing the file as a whole, and return its path.
 
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_text(Path(folder) / "note.txt", "σ").read_bytes()
-        b'\\xcf\\x83'
+        ...     write_text(Path(folder) / "note.txt", "é").read_bytes()
+        b'\xc3\xa9'
     """
     with replacing(path) as stream:
         stream.write(text.encode("utf-8"))

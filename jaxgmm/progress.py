@@ -1,4 +1,4 @@
-"""Progress bars of what takes long."""
+"""Show progress bars."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from typing import Any
 
 
 def progress_bar(total: int, unit: str, wanted: bool | None) -> Any:
-    """tqdm's bar, a context on stderr. wanted: True or False insists, None is on a terminal only.
+    """Return tqdm's progress bar on stderr, to be used in a `with` statement.
+
+    Args:
+        total: the number of steps.
+        unit: the name of a step, with a leading blank.
+        wanted: True or False shows or hides the bar; None shows it if stderr is a terminal.
 
     Example:
         >>> with progress_bar(3, " fits", False) as bar:
         ...     bar.total
         3
     """
-    from tqdm import tqdm  # no import of jaxgmm waits for it
+    from tqdm import tqdm  # imported on first use, so that importing jaxgmm does not wait for it
 
     return tqdm(total=total, disable=not (sys.stderr.isatty() if wanted is None else wanted), unit=unit)

@@ -19,13 +19,11 @@ from .em.result import Fit, Status
 from .mixture import Mixture, check_mixture
 from .tables import Printed, Table
 from .validation import (
-    as_data,
-    as_sample_weight,
+    as_weighted_data,
     check_choice,
     check_count,
     check_covariance_type,
     check_key,
-    zero_ignored_rows,
 )
 
 CRITERIA = ("bic", "aic", "icl", "cv")
@@ -299,8 +297,7 @@ def _without_absent(fit: Fit, num_components: int) -> Fit:
 
 def _data(mixture: Mixture, x: Any, sample_weight: Any) -> tuple[jax.Array, jax.Array]:
     check_mixture(mixture)
-    x = as_data(zero_ignored_rows(x, sample_weight), num_features=mixture.num_features)
-    weight = as_sample_weight(sample_weight, len(x), x.dtype)
+    x, weight = as_weighted_data(x, sample_weight, check_values=False, num_features=mixture.num_features)
     return x, jnp.ones(len(x), x.dtype) if weight is None else weight
 
 

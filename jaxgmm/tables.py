@@ -18,8 +18,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from .host import on_host
 from .status import StatusEnum
-from .validation import is_traced, on_host
+from .validation import is_traced
 
 WIDTH = 100  # columns of every printed page
 MAX_ROWS = 12  # rows of a repr

@@ -1,14 +1,16 @@
-"""What is refused at the door, and the sentence it gets: what was expected, what came, what to do.
+"""Validation of what users pass in, one function per kind of input, and warnings that point at the user's line.
 
-Shapes, types and options are checked for all input, traced too. Values are checked where they can be looked at:
-NumPy-like input on the NumPy side, before JAX could turn 2**40 into 0 or 1e300 into inf, and concrete JAX arrays
-where a function asks for it. Traced values are never checked: there the status carries what happened.
+Shapes, types and options are checked for all input, traced input included. Values are checked where that is possible: those of
+NumPy-like input before JAX could turn 2**40 into 0 or 1e300 into inf, and those of concrete JAX arrays where a function asks
+for it. Traced values are never checked; there the status reports what happened. Each error message says what was expected, what
+was given and what to do.
 """
 
 from __future__ import annotations
 
 import math
 import numbers
+import sys
 import warnings
 from typing import Any
 
@@ -16,21 +18,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .chunking import LARGE_COPY_BYTES, on_cpu
 from .covariance import TYPES
+from .host import extremes, to_device
 
-_ALIGNED = 64  # bytes, as XLA likes its buffers on a CPU
+_ADVICE_BY_KIND = {
+    "b": "booleans; real numbers were expected: convert them with .astype(float) if 0/1 is what you mean",
+    "c": "complex numbers; real numbers were expected: split real and imaginary parts into columns",
+    "M": "dates; real numbers were expected: subtract a reference date and divide by a unit",
+    "m": "time differences; real numbers were expected: divide by a unit, as in x / np.timedelta64(1, 's')",
+    "U": "strings; real numbers were expected: convert them with .astype(float)",
+    "S": "byte strings; real numbers were expected: convert them with .astype(float)",
+    "O": "Python objects; real numbers were expected: convert them with .astype(float)",
+}
 
 
 def is_traced(*values: Any) -> bool:
-    """True if any leaf is a tracer: inside jit, vmap or grad."""
+    """Return whether any leaf is a tracer, as inside jit, vmap and grad."""
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
 
 
 def warn_at_caller(message: str) -> None:
-    """A warning that points at the first frame outside jaxgmm."""
-    import sys
-
+    """Issue a RuntimeWarning that points at the first frame outside jaxgmm."""
     frame, level = sys._getframe(1), 2
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == __name__.partition(".")[0]:
         frame, level = frame.f_back, level + 1
@@ -38,88 +46,41 @@ def warn_at_caller(message: str) -> None:
 
 
 def as_float_array(value: Any, name: str, *, check_values: bool = False) -> jax.Array:
-    """Any real array-like as a JAX float array: float32 and float64 kept (as x64 allows), the rest default float.
+    """Return real numbers of any kind as a JAX float array, or raise if they are not finite real numbers.
 
-    check_values: look at concrete JAX arrays too (one fused check); NumPy-like input is always looked at.
+    float32 and float64 are kept (float64 if JAX has it enabled); everything else becomes JAX's default float type.
+
+    Args:
+        value: an array, list, data frame or the like.
+        name: what messages call it.
+        check_values: if True, the values of concrete JAX arrays are checked too; those of NumPy-like input always are.
     """
     return _as_float_array(value, name, check_values)[0]
 
 
 def _as_float_array(value: Any, name: str, check_values: bool) -> tuple[jax.Array, tuple[float, float] | None]:
-    """The array, and its smallest and largest value as given where they were looked at."""
+    """Return the array, and its smallest and largest value before conversion if they were checked."""
     if isinstance(value, list | tuple) and is_traced(value):
         value = jnp.asarray(value)
     if isinstance(value, jax.Array):
-        _check_kind(value.dtype, name)
+        _check_dtype(value.dtype, name)
         if not jnp.issubdtype(value.dtype, jnp.floating) or value.dtype.itemsize < 4:
             value = value.astype(jnp.result_type(float))
         if not check_values or not value.size or is_traced(value):
             return value, None
-        seen = extremes(value)
-        _check_range(*seen, value, name, value.dtype)
-        return value, seen
+        range_ = extremes(value)
+        _check_range(*range_, value, name, value.dtype)
+        return value, range_
     array = as_numpy(value, name)
     target = jax.dtypes.canonicalize_dtype(array.dtype) if array.dtype in (np.float32, np.float64) else jnp.result_type(float)
-    seen = (float(array.min()), float(array.max())) if array.size else None
-    if seen:
-        _check_range(*seen, array, name, target)
-    return _from_host(array, target), seen
-
-
-def _from_host(array: np.ndarray, target: Any) -> jax.Array:
-    """A host's array on the device, in one copy where it is large: jnp.asarray makes two (jax 0.10).
-
-    The caller may write to the memory afterwards. device_put would share it where it happens to be aligned, so it gets a copy there;
-    elsewhere it copies in the background, so that is waited for.
-    """
-    cast = np.asarray(array, target)
-    if cast.nbytes < LARGE_COPY_BYTES:
-        return jnp.asarray(cast)
-    if cast.ctypes.data % _ALIGNED == 0 and np.may_share_memory(cast, array):
-        cast = cast.copy()
-    return jax.block_until_ready(jax.device_put(cast))
-
-
-def extremes(array: jax.Array) -> tuple[float, float]:
-    """Smallest and largest value of a concrete array, also where it is a constant inside somebody's jit."""
-    host = on_host(array)  # where subnormal numbers are not flushed to zero
-    if isinstance(host, np.ndarray):
-        return float(host.min()), float(host.max())
-    with jax.ensure_compile_time_eval():
-        low, high = np.asarray(_extremes(array))
-    return float(low), float(high)
-
-
-@jax.jit
-def _extremes(array: jax.Array) -> jax.Array:
-    return jnp.stack([array.min(), array.max()])
-
-
-def on_host(array: jax.Array) -> np.ndarray | jax.Array:
-    """A concrete array as NumPy sees the same memory, if it lies in the host's; else the array itself: nothing is copied."""
-    local = array.is_fully_addressable and all(device.platform == "cpu" for device in array.devices())
-    return np.asarray(array) if local and len(array.devices()) == 1 else array
-
-
-def to_host(tree: Any) -> Any:
-    """Small arrays as NumPy's; from an accelerator every transfer is under way before the first is waited for."""
-    if not on_cpu():
-        for leaf in jax.tree.leaves(tree):
-            if isinstance(leaf, jax.Array):
-                leaf.copy_to_host_async()
-    return jax.tree.map(np.asarray, tree)
-
-
-def is_positive_definite(matrices: Any) -> bool:
-    """Whether concrete matrices (..., D, D) all have a Cholesky factor in their own float type; on the host."""
-    try:
-        return bool(np.isfinite(np.linalg.cholesky(np.asarray(matrices))).all())
-    except np.linalg.LinAlgError:
-        return False
+    range_ = (float(array.min()), float(array.max())) if array.size else None
+    if range_:
+        _check_range(*range_, array, name, target)
+    return to_device(array, target), range_
 
 
 def as_numpy(value: Any, name: str) -> np.ndarray:
-    """Real numbers of any kind as NumPy has them, values not looked at; None and missing ones are NaN."""
+    """Return real numbers of any kind as a NumPy array without checking their values; None and missing values become NaN."""
     if np.ma.isMaskedArray(value):
         raise TypeError(
             f"{name} is a masked array, whose mask would be lost; drop the masked rows, or give them sample_weight 0."
@@ -137,39 +98,32 @@ def as_numpy(value: Any, name: str) -> np.ndarray:
         ) from error
     if array.dtype == object and array.size and all(_is_missing_or_real(v) for v in array.flat):
         array = np.array([np.nan if _is_missing(v) else float(v) for v in array.flat]).reshape(array.shape)
-    _check_kind(array.dtype, name)
-    if array.dtype == np.longdouble:
-        array = array.astype(np.float64)
-    return array
+    _check_dtype(array.dtype, name)
+    return array.astype(np.float64) if array.dtype == np.longdouble else array
 
 
 def _is_missing(value: Any) -> bool:
+    """Return whether a Python object stands for a missing value."""
     return value is None or type(value).__name__ in ("NAType", "NaTType")
 
 
 def _is_missing_or_real(value: Any) -> bool:
+    """Return whether a Python object is a real number or stands for a missing one."""
     return _is_missing(value) or (isinstance(value, numbers.Real) and not isinstance(value, bool))
 
 
-def _check_kind(dtype: np.dtype, name: str) -> None:
-    advice = {
-        "b": "booleans; real numbers were expected: convert them with .astype(float) if 0/1 is what you mean",
-        "c": "complex numbers; real numbers were expected: split real and imaginary parts into columns",
-        "M": "dates; real numbers were expected: subtract a reference date and divide by a unit",
-        "m": "time differences; real numbers were expected: divide by a unit, as in x / np.timedelta64(1, 's')",
-        "U": "strings; real numbers were expected: convert them with .astype(float)",
-        "S": "byte strings; real numbers were expected: convert them with .astype(float)",
-        "O": "Python objects; real numbers were expected: convert them with .astype(float)",
-    }
+def _check_dtype(dtype: np.dtype, name: str) -> None:
+    """Raise TypeError if a dtype does not hold real numbers."""
     if jnp.issubdtype(dtype, jax.dtypes.prng_key):
         raise TypeError(f"{name} is a random key; an array of real numbers was expected: is the order of arguments right?")
-    if dtype.kind in advice:
-        raise TypeError(f"{name} holds {advice[dtype.kind]}.")
+    if dtype.kind in _ADVICE_BY_KIND:
+        raise TypeError(f"{name} holds {_ADVICE_BY_KIND[dtype.kind]}.")
     if dtype.kind not in "fiuV":
         raise TypeError(f"{name} has dtype {dtype}; real numbers were expected.")
 
 
 def _check_range(low: float, high: float, array: Any, name: str, target: Any) -> None:
+    """Raise ValueError if values from `low` to `high` are not finite, or if the target dtype cannot hold them."""
     if not (math.isfinite(low) and math.isfinite(high)):
         bad = ~np.isfinite(np.asarray(array, float))
         rows = f" in {bad.reshape(len(bad), -1).any(1).sum()} of {len(bad)} rows" if bad.ndim else ""
@@ -190,8 +144,17 @@ def _check_range(low: float, high: float, array: Any, name: str, target: Any) ->
 
 
 def as_data(x: Any, name: str = "x", *, check_values: bool = False, num_features: int | None = None) -> jax.Array:
-    """Data as a float array (N, D) with D >= 1."""
-    x = as_float_array(x, name) if not check_values else _data_values(x, name)
+    """Return data as a float array (N, D) with D >= 1, or raise if they are not.
+
+    Args:
+        x: the data.
+        name: what messages call them.
+        check_values: if True, the values of concrete JAX arrays are checked, and the magnitude of all concrete values.
+        num_features: D, if it is known.
+    """
+    x, range_ = _as_float_array(x, name, check_values)
+    if check_values and range_:
+        _check_magnitude(*range_, x.dtype, name)
     if x.ndim == 1:
         raise ValueError(
             f"{name} has shape {x.shape}; (N, D) was expected: use {name}.reshape(-1, 1) for N values of one "
@@ -210,15 +173,8 @@ def as_data(x: Any, name: str = "x", *, check_values: bool = False, num_features
     return x
 
 
-def _data_values(x: Any, name: str) -> jax.Array:
-    array, seen = _as_float_array(x, name, True)
-    if seen:
-        check_scale(*seen, array.dtype, name)
-    return array
-
-
-def check_scale(low: float, high: float, dtype: Any, name: str) -> None:
-    """Refuses magnitudes whose squares overflow or vanish in the data's float type."""
+def _check_magnitude(low: float, high: float, dtype: Any, name: str) -> None:
+    """Raise ValueError if the squares of values from `low` to `high` overflow or vanish in the data's float type."""
     info = jnp.finfo(dtype)
     largest, limit = max(abs(low), abs(high)), math.sqrt(float(info.max)) * 1e-3
     if largest > limit:
@@ -235,12 +191,12 @@ def check_scale(low: float, high: float, dtype: Any, name: str) -> None:
 
 
 def as_sample_weight(sample_weight: Any, num_observations: int, dtype: Any, *, check_values: bool = False) -> jax.Array | None:
-    """Weights (N,) >= 0 in the data's dtype, or None for all ones."""
+    """Return weights as an array (N,) in the data's dtype, or None for weights of 1; raise if they are not weights >= 0."""
     if sample_weight is None:
         return None
     weight = as_float_array(sample_weight, "sample_weight", check_values=check_values).astype(dtype)
     if weight.shape != (num_observations,):
-        raise ValueError(f"sample_weight has shape {weight.shape}; one weight a row was expected: ({num_observations},).")
+        raise ValueError(f"sample_weight has shape {weight.shape}; one weight per row was expected: ({num_observations},).")
     if not is_traced(weight) and (check_values or not isinstance(sample_weight, jax.Array)) and weight.size:
         low, high = extremes(weight)
         if low < 0:
@@ -252,8 +208,16 @@ def as_sample_weight(sample_weight: Any, num_observations: int, dtype: Any, *, c
     return weight
 
 
+def as_weighted_data(
+    x: Any, sample_weight: Any, *, check_values: bool = True, num_features: int | None = None
+) -> tuple[jax.Array, jax.Array | None]:
+    """Return data (N, D) and their weights (N,) or None; concrete rows of weight 0 become 0, whatever they held."""
+    x = as_data(zero_ignored_rows(x, sample_weight), check_values=check_values, num_features=num_features)
+    return x, as_sample_weight(sample_weight, len(x), x.dtype, check_values=check_values)
+
+
 def zero_ignored_rows(x: Any, sample_weight: Any, name: str = "x") -> Any:
-    """x with rows of weight 0 set to zero (they may hold anything) where both are concrete, so that the rest can be checked."""
+    """Return x with 0 in the rows of weight 0 if both are concrete, so that the values of the other rows can be checked."""
     if sample_weight is None or is_traced(x, sample_weight):
         return x
     array = x if isinstance(x, jax.Array) else as_numpy(x, name)
@@ -264,26 +228,34 @@ def zero_ignored_rows(x: Any, sample_weight: Any, name: str = "x") -> Any:
     return jnp.where(kept, array, 0) if isinstance(array, jax.Array) else np.where(kept, array, np.zeros((), array.dtype))
 
 
+def is_positive_definite(matrices: Any) -> bool:
+    """Return whether concrete matrices (..., D, D) all have a Cholesky factor in their own float type, computed by NumPy."""
+    try:
+        return bool(np.isfinite(np.linalg.cholesky(np.asarray(matrices))).all())
+    except np.linalg.LinAlgError:
+        return False
+
+
 def check_covariance_type(covariance_type: Any) -> None:
-    """Refuses unknown names."""
+    """Raise ValueError if a name is not that of a covariance type."""
     if not isinstance(covariance_type, str) or covariance_type not in TYPES:
         raise ValueError(f"covariance_type is {covariance_type!r}; one of {', '.join(map(repr, TYPES))} was expected.")
 
 
 def check_choice(value: Any, name: str, choices: tuple[str, ...]) -> None:
-    """Refuses a value that is not among the choices."""
+    """Raise ValueError if a value is not one of the choices."""
     if value not in choices:
         raise ValueError(f"{name} is {value!r}; one of {', '.join(map(repr, choices))} was expected.")
 
 
 def check_flag(value: Any, name: str) -> None:
-    """Refuses what is not True or False."""
+    """Raise TypeError if a value is not True or False."""
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} is {value!r}; True or False was expected.")
 
 
 def check_count(value: Any, name: str, minimum: int = 1) -> None:
-    """Refuses what is not a Python or NumPy integer >= minimum; True and 2.0 are not."""
+    """Raise if a value is not a Python or NumPy integer >= minimum; True and 2.0 are not."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
         raise TypeError(f"{name} is {value!r} ({type(value).__name__}); an integer >= {minimum} was expected.")
     if value < minimum:
@@ -291,7 +263,7 @@ def check_count(value: Any, name: str, minimum: int = 1) -> None:
 
 
 def check_number(value: Any, name: str, *, minimum: float = 0.0, exclusive: bool = False) -> None:
-    """Refuses what is not a finite number >= minimum (> if exclusive); traced numbers pass."""
+    """Raise if a value is not a finite number >= minimum (> minimum if exclusive); traced values are not checked."""
     if is_traced(value):
         return
     sign = ">" if exclusive else ">="
@@ -303,7 +275,7 @@ def check_number(value: Any, name: str, *, minimum: float = 0.0, exclusive: bool
 
 
 def check_key(key: Any) -> None:
-    """Refuses what is not one random key (typed, or legacy uint32)."""
+    """Raise TypeError if a value is not one random key, typed or legacy uint32."""
     if isinstance(key, jax.Array):
         if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0:
             return

@@ -1,17 +1,22 @@
-"""What the tests share: two processes, 64-bit for one test, fresh caches for each module, seeded mixtures, data and priors."""
+"""Configure pytest and hypothesis, and define the fixtures that all tests share."""
 
 import os
 
 import jax
 import pytest
+from hypothesis import settings
 
 import quick_compilation  # noqa: F401  sets XLA_FLAGS before jax starts a backend
 from helpers import enabled_x64
 
+# the same examples in every run and on slow machines, and no files of examples in the repository
+settings.register_profile("jaxgmm", derandomize=True, deadline=None, database=None, max_examples=50)
+settings.load_profile("jaxgmm")
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
-    """The whole suite, which mostly compiles, runs file by file in several processes where pytest-xdist is there."""
+    """Run the whole suite, which mostly compiles, file by file in several processes if pytest-xdist is installed."""
     whole = config.args_source is config.ArgsSource.TESTPATHS and "PYTEST_XDIST_WORKER" not in os.environ
     if whole and config.pluginmanager.hasplugin("xdist") and config.option.numprocesses is None and not config.option.usepdb:
         config.option.numprocesses, config.option.dist = min(os.cpu_count() or 1, 4), "loadfile"
@@ -19,13 +24,13 @@ def pytest_cmdline_main(config):
 
 @pytest.fixture
 def x64():
-    """64-bit numbers for one test."""
+    """Enable 64-bit numbers for one test."""
     with enabled_x64():
         yield
 
 
 @pytest.fixture(autouse=True, scope="module")
 def fresh_caches():
-    """Some 600 executables in one process abort XLA's CPU client: each module leaves with its own."""
+    """Clear the compiled programs after each module: XLA's CPU client aborts a process with some 600 of them."""
     yield
     jax.clear_caches()

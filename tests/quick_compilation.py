@@ -1,7 +1,7 @@
-"""Compiler flags for the tests, set on import, before jax is.
+"""Set compiler flags for the tests when imported, which must happen before jax is imported.
 
-Most of the suite's time is XLA's. These flags compile five times as fast, to slower code; they are XLA's own and no part of
-jaxgmm. XLA_FLAGS set by the caller, empty too, stay as they are: with XLA_FLAGS= the tests run the very code that users run.
+Most of the suite's time goes to XLA's compiler. With these flags of XLA it is five times as fast, and the code that it makes is
+slower. XLA_FLAGS that are set already stay, even if empty: with XLA_FLAGS= the tests run the same code that users run.
 """
 
 import os
@@ -12,7 +12,7 @@ FLAGS = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
 _PROBE = "import jax; jax.jit(lambda x: x + 1)(1.0).block_until_ready()"
 
 if "XLA_FLAGS" not in os.environ:
-    # a jaxlib that does not know a flag ends the process
+    # a jaxlib that does not know one of the flags ends its process, hence the probe in a process of its own
     done = subprocess.run([sys.executable, "-c", _PROBE], env=os.environ | {"XLA_FLAGS": FLAGS}, capture_output=True)
     if done.returncode == 0:
         os.environ["XLA_FLAGS"] = FLAGS

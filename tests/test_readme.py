@@ -1,4 +1,4 @@
-"""What README says is there and runs. Its two commands as a whole are run by .ci/run."""
+"""Test that the files that README names exist and that its code runs. Its two commands are run by .ci/run."""
 
 import json
 import re
@@ -29,7 +29,7 @@ def test_python_blocks_run(capsys):
 
 
 def test_the_first_command(capsys, tmp_path):
-    """The README's command, but for the starts; its shapes are those of the README's first block, so they compile once."""
+    """The README's command with fewer starts, in the shapes of the README's first block, so that both compile once."""
     arguments = ["compare", "faithful", "-k", "2", "--restarts", "2", "--out", str(tmp_path)]
     assert main(arguments) == 0
     captured = capsys.readouterr()
@@ -53,7 +53,7 @@ def test_the_first_command(capsys, tmp_path):
 
 
 def test_several_methods_and_a_report(capsys, monkeypatch, tmp_path):
-    """The same shapes again; what draws is made up."""
+    """The same shapes again, with made-up samplers."""
     calls = []
     for name in ("nuts", "gibbs", "laplace"):
         monkeypatch.setattr(f"jaxgmm.posterior.{name}.{name}", fake_method(name, calls))
@@ -79,7 +79,7 @@ def test_several_methods_and_a_report(capsys, monkeypatch, tmp_path):
 
 
 def test_a_file_in_the_place_of_faithful(capsys, tmp_path):
-    """Fit, sample, fit again, of a csv with a column of words; its shapes are those of the command above."""
+    """Fit, draw data and fit again, for a csv file with a column of words in the shapes of the command above."""
     points = tmp_path / "points.csv"
     rows = [f"{a},{b},{'short' if a < 3 else 'long'}" for a, b in jaxgmm.datasets.load("faithful")]
     points.write_text("\n".join(["length,wait,kind", *rows]) + "\n")

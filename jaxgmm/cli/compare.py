@@ -1,33 +1,27 @@
-"""`jaxgmm compare`: EM against the posterior, by one or several methods."""
+"""`jaxgmm compare`: compare EM with the posterior, by one or several methods."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from pathlib import Path
-from typing import Any
 
 import jax
+import numpy as np
 
+from ..posterior.result import Posterior
+from ..studies.method_names import POSTERIOR_METHODS
 from ..validation import check_count
-from .shared import (
-    METHODS,
-    add_data_options,
-    add_model_options,
-    chosen,
-    fit_mode,
-    fit_record,
-    maximum_likelihood_line,
-    progress,
-    read_data,
-    remarks,
-    target,
-    targets,
-    write_figure,
-    write_json,
-)
+from .arguments import add_data_options, add_model_options, parse_names
+from .data import read_data
+from .estimates import ModeFit, fit_maximum_likelihood, fit_mode, maximum_likelihood_line
+from .messages import print_progress, warnings_to_stderr
+from .outputs import check_output_file, output_paths, write_figure, write_json
+from .records import fit_record
+from .rehearsal import Rehearsal, stand_in
 
-_UNDER_WAY = {
+_ACTIVITIES = {
     "nuts": "sampling the posterior by NUTS",
     "gibbs": "sampling the posterior by Gibbs",
     "laplace": "drawing from the normal approximation at the mode",
@@ -36,68 +30,76 @@ _UNDER_WAY = {
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What it takes."""
+    """Add the options of `jaxgmm compare`."""
     add_data_options(parser)
     add_model_options(parser)
     parser.add_argument(
-        "--methods", default="nuts", metavar="A,B", help=f"of {', '.join(METHODS)}; the first one is drawn; default: nuts"
+        "--methods",
+        default="nuts",
+        metavar="A,B",
+        help=f"any of {', '.join(POSTERIOR_METHODS)}; the figure shows the first; default: nuts",
     )
-    parser.add_argument("--num-samples", type=int, default=1000, metavar="S", help="posterior draws a chain; default: 1000")
-    parser.add_argument("--num-chains", type=int, default=4, metavar="C", help="default: 4")
+    parser.add_argument("--num-samples", type=int, default=1000, metavar="S", help="posterior draws per chain; default: 1000")
+    parser.add_argument("--num-chains", type=int, default=4, metavar="C", help="number of chains; default: 4")
     parser.add_argument("--interval", type=float, default=0.95, metavar="P", help="probability of the intervals; default: 0.95")
-    parser.add_argument("--report", type=Path, metavar="FILE.html", help="write a page with tables and pictures too")
+    parser.add_argument("--report", type=Path, metavar="FILE.html", help="also write an HTML page with tables and figures")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Fits, samples, compares, prints, writes."""
+    """Fit the mode, draw from the posterior, compare the two, print the comparison, and write its files."""
     for name in ("num_components", "num_samples", "num_chains"):
         check_count(getattr(arguments, name), name)
     if not 0 < arguments.interval < 1:
-        raise ValueError(f"interval is {arguments.interval:g}; a probability between 0 and 1 was expected, as 0.95.")
-    methods = chosen(arguments.methods, "--methods", METHODS)
+        raise ValueError(f"interval is {arguments.interval:g}; a probability between 0 and 1 was expected, such as 0.95.")
+    methods = parse_names(arguments.methods, "--methods", POSTERIOR_METHODS)
     x, names = read_data(arguments)
-    figure_path, json_path = targets(arguments, arguments.data, "png", "json")
+    figure_path, json_path = output_paths(arguments, arguments.data, "png", "json")
     if arguments.report is not None:
-        target(arguments.report, "--report", force=arguments.force)
-    record, best, prior, likeliest = fit_mode(arguments, x, names)
+        check_output_file(arguments.report, "--report", force=arguments.force)
+    mode = fit_mode(arguments, x, names)
+    from ..comparison.compare import compare
+
+    with warnings_to_stderr():
+        rehearsal = Rehearsal(
+            lambda: fit_maximum_likelihood(mode.fit, x),
+            lambda: compare(
+                mode.fit, stand_in(mode.fit, mode.prior, arguments.num_chains, arguments.num_samples), x, laplace=False
+            ),
+        )
+        posteriors = {method: _draw(method, arguments, mode, x) for method in methods}
+        rehearsal.wait()
+    comparison = compare(mode.fit, posteriors, x, interval=arguments.interval, feature_names=names)
+    record = mode.record | {"maximum_likelihood": fit_record(fit_maximum_likelihood(mode.fit, x))}
     record["options"] |= {
         "methods": methods,
         "num_samples": arguments.num_samples,
         "num_chains": arguments.num_chains,
         "interval": arguments.interval,
     }
-    from ..comparison.compare import begin_ahead, compare
-
-    begin_ahead(best, x, prior)
-    posteriors = {method: _draw(method, arguments, best, x, prior) for method in methods}
-    comparison = compare(best, posteriors, x, interval=arguments.interval, feature_names=names)
-    record["maximum_likelihood"] = fit_record(likeliest())
     print(comparison)
     print(maximum_likelihood_line(record))
     write_json(json_path, record | {"comparison": comparison.to_dict()})
-    progress("drawing the figure")
+    print_progress("drawing the figure")
     from ..plot import comparison_figure
 
-    write_figure(figure_path, comparison_figure(comparison, best.mixture, x, feature_names=names))
+    write_figure(figure_path, comparison_figure(comparison, mode.fit.mixture, x, feature_names=names))
     written = [figure_path, json_path]
     if arguments.report is not None:
-        progress("writing the report")
+        print_progress("writing the report")
         from ..report.write_report import write_report
 
         details = {"data": arguments.data, **record["options"]}
-        written.append(write_report(arguments.report, comparison, best, x, details=details))
+        written.append(write_report(arguments.report, comparison, mode.fit, x, details=details))
     print(f"Written: {', '.join(map(str, written))}")
 
 
-def _draw(method: str, arguments: argparse.Namespace, best: Any, x: Any, prior: Any) -> Any:
-    """A Posterior by one method; its key does not depend on the others."""
-    import importlib
-
-    progress(_UNDER_WAY[method])
+def _draw(method: str, arguments: argparse.Namespace, mode: ModeFit, x: np.ndarray) -> Posterior:
+    """Draw from the posterior by one method, with a key that does not depend on the other methods."""
+    print_progress(_ACTIVITIES[method])
     sampler = getattr(importlib.import_module(f"..posterior.{method}", __package__), method)
-    key = jax.random.fold_in(jax.random.key(arguments.seed), 1 + METHODS.index(method))
+    key = jax.random.fold_in(jax.random.key(arguments.seed), 1 + POSTERIOR_METHODS.index(method))
     options = {"num_samples": arguments.num_samples, "num_chains": arguments.num_chains}
     if method == "nuts":
         options["progress"] = sys.stderr.isatty()
-    with remarks():
-        return sampler(key, best.mixture, x, prior, **options)
+    with warnings_to_stderr():
+        return sampler(key, mode.fit.mixture, x, mode.prior, **options)

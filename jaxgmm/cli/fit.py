@@ -1,36 +1,31 @@
-"""`jaxgmm fit`: a mixture by EM under the default prior."""
+"""`jaxgmm fit`: fit a mixture by EM under the default prior."""
 
 from __future__ import annotations
 
 import argparse
 
 from ..validation import check_count
-from .shared import (
-    add_data_options,
-    add_model_options,
-    fit_mode,
-    fit_record,
-    maximum_likelihood_line,
-    read_data,
-    targets,
-    write_json,
-)
+from .arguments import add_data_options, add_model_options
+from .data import read_data
+from .estimates import fit_maximum_likelihood, fit_mode, maximum_likelihood_line
+from .outputs import output_paths, write_json
+from .records import fit_record
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What it takes."""
+    """Add the options of `jaxgmm fit`."""
     add_data_options(parser)
     add_model_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Fits, prints, writes."""
+    """Fit the mode, print it, and write its record."""
     check_count(arguments.num_components, "num_components")
     x, names = read_data(arguments)
-    (path,) = targets(arguments, arguments.data, "json")
-    record, best, _, likeliest = fit_mode(arguments, x, names)
-    record["maximum_likelihood"] = fit_record(likeliest())
-    print(best)
+    (path,) = output_paths(arguments, arguments.data, "json")
+    mode = fit_mode(arguments, x, names)
+    record = mode.record | {"maximum_likelihood": fit_record(fit_maximum_likelihood(mode.fit, x))}
+    print(mode.fit)
     print(maximum_likelihood_line(record))
     write_json(path, record)
     print(f"Written: {path}")

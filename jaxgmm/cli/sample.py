@@ -1,4 +1,4 @@
-"""`jaxgmm sample`: data from a mixture that another command wrote."""
+"""`jaxgmm sample`: draw data from a mixture that another command wrote."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from ..density import sample
 from ..files import write_text
 from ..mixture import Mixture, make_mixture
 from ..validation import check_count
-from .shared import target
+from .outputs import check_output_file
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What it takes."""
-    parser.add_argument("mixture", type=Path, metavar="FILE.json", help="written by jaxgmm fit, compare or select")
+    """Add the options of `jaxgmm sample`."""
+    parser.add_argument("mixture", type=Path, metavar="FILE.json", help="a file written by jaxgmm fit, compare or select")
     parser.add_argument("-n", "--num-samples", type=int, required=True, metavar="N", help="number of rows")
     parser.add_argument("--labels", action="store_true", help="add a column with the component of each row")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the random numbers; default: 0")
     parser.add_argument("--out", type=Path, metavar="FILE.csv", help="file to write to; default: stdout")
-    parser.add_argument("--force", action="store_true", help="overwrite the file")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing file")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Draws, prints or writes."""
+    """Draw the data, and print or write them as CSV."""
     check_count(arguments.num_samples, "num_samples")
     mixture, names = _read_mixture(arguments.mixture)
     if arguments.out is not None:
-        target(arguments.out, "--out", force=arguments.force)
+        check_output_file(arguments.out, "--out", force=arguments.force)
     x, labels = map(np.asarray, sample(jax.random.key(arguments.seed), mixture, arguments.num_samples))
     header = [*names, "component"] if arguments.labels else names
     rows = [
@@ -48,6 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _read_mixture(path: Path) -> tuple[Mixture, list[str]]:
+    """Return the mixture and the column names in a JSON file of another command."""
     expected = "a json file written by jaxgmm fit, compare or select was expected"
     if not path.is_file():
         raise ValueError(f"there is no file '{path}'; {expected}.")
@@ -61,4 +62,5 @@ def _read_mixture(path: Path) -> tuple[Mixture, list[str]]:
 
 
 def _quote(name: str) -> str:
+    """Return a column name in quotes if CSV requires them."""
     return '"' + name.replace('"', '""') + '"' if any(c in name for c in ',"\n') else name

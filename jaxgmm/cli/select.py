@@ -1,10 +1,10 @@
-"""`jaxgmm select`: how many components, of which covariance type."""
+"""`jaxgmm select`: choose the number of components and the covariance type."""
 
 from __future__ import annotations
 
 import argparse
 import math
-import re
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,91 +12,73 @@ import jax
 from ..covariance import TYPES
 from ..selection import CRITERIA, Cell, Selection, select
 from ..validation import check_count
-from .shared import (
-    add_data_options,
-    check_rows,
-    chosen,
-    data_record,
-    fit_record,
-    mixture_record,
-    progress,
-    read_data,
-    remarks,
-    targets,
-    write_figure,
-    write_json,
-)
+from .arguments import add_data_options, parse_counts, parse_names
+from .data import check_rows, read_data
+from .messages import print_progress, warnings_to_stderr
+from .outputs import output_paths, write_figure, write_json
+from .records import data_record, fit_record, mixture_record
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What it takes."""
+    """Add the options of `jaxgmm select`."""
     add_data_options(parser)
     parser.add_argument(
-        "-k", "--num-components", default="1-9", metavar="1-9", help="numbers to try, as 1-9 or 2,3,5; default: 1-9"
+        "-k", "--num-components", default="1-9", metavar="1-9", help="numbers to try, as in 1-9 or 2,3,5; default: 1-9"
     )
     parser.add_argument("--covariance-types", default=",".join(TYPES), metavar="A,B", help=f"default: {','.join(TYPES)}")
-    parser.add_argument("--criterion", choices=CRITERIA, default="bic", help="cv: held-out log-likelihood; default: bic")
-    parser.add_argument("--folds", type=int, default=5, metavar="F", help="of cv; default: 5")
+    parser.add_argument("--criterion", choices=CRITERIA, default="bic", help="cv is held-out log-likelihood; default: bic")
+    parser.add_argument("--folds", type=int, default=5, metavar="F", help="number of folds for cv; default: 5")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Sweeps, prints, writes."""
-    counts, kinds = numbers_of(arguments.num_components), chosen(arguments.covariance_types, "--covariance-types", TYPES)
+    """Fit every model, print the criterion of each, and write the best one."""
+    counts = parse_counts(arguments.num_components)
+    types = parse_names(arguments.covariance_types, "--covariance-types", TYPES)
     check_count(arguments.folds, "folds", 2)
     x, names = read_data(arguments)
     check_rows(x, max(counts), arguments.data)
-    figure_path, json_path = targets(arguments, arguments.data, "png", "json")
-    progress(f"EM from {arguments.restarts} starts for each of {len(counts) * len(kinds)} models")
-    options = {"covariance_types": kinds, "criterion": arguments.criterion, "num_restarts": arguments.restarts}
-    with remarks():
-        found = select(
+    figure_path, json_path = output_paths(arguments, arguments.data, "png", "json")
+    print_progress(f"EM from {arguments.restarts} starts for each of {len(counts) * len(types)} models")
+    options = {"covariance_types": types, "criterion": arguments.criterion, "num_restarts": arguments.restarts}
+    with warnings_to_stderr():
+        selection = select(
             jax.random.key(arguments.seed), x, num_components=counts, num_folds=arguments.folds, method="k-means++", **options
         )
-    if not math.isfinite(found.best.criterion):
-        raise ValueError("no model could be fitted to these data; fewer components, or other columns, were expected.")
-    print(found)
-    print(found.best.fit)
+    if not math.isfinite(selection.best.criterion):
+        raise ValueError("no model could be fitted to these data; use fewer components or other columns.")
+    print(selection)
+    print(selection.best.fit)
     options |= {"num_components": counts, "folds": arguments.folds}
-    write_json(json_path, data_record(arguments, x, names, options) | _record(found))
-    from matplotlib.figure import Figure
-
-    from ..plot import selection
-
-    figure = Figure(figsize=(6.4, 4.2), dpi=150, layout="constrained")
-    selection(figure.subplots(), found).set_title(arguments.data, loc="left", fontsize=9)
-    write_figure(figure_path, figure)
+    write_json(json_path, data_record(arguments, x, names, options) | _selection_record(selection))
+    _draw(figure_path, selection, arguments.data)
     print(f"Written: {figure_path}, {json_path}")
 
 
-def numbers_of(text: str) -> list[int]:
-    """Whole numbers from 1, as 1-9 or 2,3,5 or both.
+def _draw(path: Path, selection: Selection, title: str) -> None:
+    """Draw the criterion against the number of components."""
+    from matplotlib.figure import Figure
 
-    Example:
-        >>> numbers_of("1-3,6")
-        [1, 2, 3, 6]
-    """
-    found: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d{1,4})\s*(?:-\s*(\d{1,4})\s*)?", part)
-        first, last = (0, 0) if match is None else (int(match[1]), int(match[2] or match[1]))
-        if not 1 <= first <= last:
-            raise ValueError(f"--num-components is '{text}'; numbers from 1 were expected, as 1-9 or 2,3,5.")
-        found += range(first, last + 1)
-    return sorted(set(found))
+    from ..plot import selection as plot_selection
+
+    figure = Figure(figsize=(6.4, 4.2), dpi=150, layout="constrained")
+    plot_selection(figure.subplots(), selection).set_title(title, loc="left", fontsize=9)
+    write_figure(path, figure)
 
 
-def _record(found: Selection) -> dict[str, Any]:
-    best = found.best
+def _selection_record(selection: Selection) -> dict[str, Any]:
+    """Return the criterion of every model, and the best model with its mixture."""
+    best = selection.best
     return {
-        "criterion": found.criterion,
-        "cells": [_cell(cell) for cell in found.cells.values()],
+        "criterion": selection.criterion,
+        "cells": [_cell_record(cell) for cell in selection.cells.values()],
         "best": {"covariance_type": best.covariance_type, "num_components": best.num_components},
-        "mixture": mixture_record(best.fit),
+        "mixture": mixture_record(best.fit.mixture),
         "fit": fit_record(best.fit),
     }
 
 
-def _cell(cell: Cell) -> dict[str, Any]:
+def _cell_record(cell: Cell) -> dict[str, Any]:
+    """Return one model's row of the record, with None for numbers that are not finite."""
     return {
         "covariance_type": cell.covariance_type,
         "num_components": cell.num_components,

@@ -20,7 +20,7 @@ from ..posterior.relabel import relabel
 from ..posterior.result import Posterior, check_posterior
 from ..studies.parameters import parameters, value_at, values
 from ..studies.serialization import csv_text, json_text, plain
-from ..validation import as_data, as_sample_weight, check_count, check_flag, check_number, is_traced, zero_ignored_rows
+from ..validation import as_data, as_weighted_data, check_count, check_flag, check_number, is_traced
 from . import text_report as page
 from .point_vs_posterior import (
     add_columns,
@@ -301,8 +301,7 @@ def _check(fit: Any, posteriors: Mapping[str, Any], x: Any, sample_weight: Any) 
                 f"D={got.num_features}, covariance_type={got.covariance_type!r} and leading axes {got.batch_shape}: "
                 "the same model with leading axes (chains, draws) was expected."
             )
-    x = as_data(zero_ignored_rows(x, sample_weight), check_values=True, num_features=d)
-    return x, as_sample_weight(sample_weight, len(x), x.dtype, check_values=True)
+    return as_weighted_data(x, sample_weight, num_features=d)
 
 
 def _feature_names(feature_names: Sequence[str] | None, d: int) -> list[str]:

@@ -17,8 +17,10 @@ import numpy as np
 
 from .. import linalg
 from ..mixture import Mixture, num_parameters
-from ..posterior.gaussian_approximation import MIN_EIGENVALUE, GaussianApproximation, make_space, prepare
+from ..posterior.gaussian_approximation import GaussianApproximation, approximate_posterior
+from ..posterior.newton import MIN_EIGENVALUE
 from ..posterior.standardization import StandardizedProblem, from_standard, to_standard
+from ..posterior.unconstrained_space import make_unconstrained_space
 
 RATIOS = 2000  # importance ratios that the bridge's k-hat is taken from
 _CHEAP = 2e9  # multiplications that nobody waits long for
@@ -45,7 +47,7 @@ def approximate(key: jax.Array, mixture: Mixture, x: jax.Array, weight: jax.Arra
     if not (np.asarray(mixture.weights) > 0).all():
         return None
     start, prior = jax.tree.map(lambda leaf: jnp.asarray(leaf, x.dtype), (mixture, prior))
-    problem, bridge = prepare(key, start, x, weight, prior)
+    problem, bridge = approximate_posterior(key, start, x, weight, prior)
     if not np.isfinite(float(bridge.value)):
         return None
     return Approximation(problem, bridge, float(bridge.khat), float(bridge.min_eigenvalue) > MIN_EIGENVALUE)
@@ -56,7 +58,7 @@ def chart(
     problem: StandardizedProblem, bridge: GaussianApproximation, draws: Mixture, u: jax.Array
 ) -> tuple[jax.Array, Mixture]:
     """There and back: u (M, P) of mixtures (M, ...) in data units, and the mixtures of other u (M, P); one program for both."""
-    space = make_space(problem, bridge.start)
+    space = make_unconstrained_space(problem, bridge.start)
     z = jax.vmap(lambda draw: space.flatten(to_standard(draw, problem)))(draws)
     back = bridge.mode + jnp.matmul(u, bridge.root.T, precision="highest")
     mixtures = from_standard(jax.vmap(lambda one: space.unflatten(one)[0])(back), problem)

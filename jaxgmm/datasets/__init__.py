@@ -1,7 +1,7 @@
-"""Small classic data sets, shipped as csv.
+"""Load small classic data sets, which the package holds as csv files.
 
-faithful   272 x 2   Old Faithful geyser: eruption length and waiting time, minutes. Azzalini & Bowman (1990), Applied
-                     Statistics 39, 357-365.
+faithful   272 x 2   Old Faithful geyser: duration of an eruption and waiting time to the next, minutes. Azzalini & Bowman
+                     (1990), Applied Statistics 39, 357-365.
 galaxies    82 x 1   velocities of galaxies in the Corona Borealis region, 1000 km/s. Roeder (1990), JASA 85, 617-624; the
                      78th value is 26.960, as printed there (R's MASS has 26.690).
 acidity    155 x 1   log acidity index of lakes in north-central Wisconsin. Crawford (1994), JASA 89, 911-925.
@@ -20,70 +20,72 @@ NAMES = ("faithful", "galaxies", "acidity", "iris")
 
 
 def load(name: str) -> np.ndarray:
-    """A classic data set as a float64 array (N, D); iris without its species.
+    """Load a classic data set as a float64 array (N, D), iris without its species.
 
     Args:
         name: "faithful", "galaxies", "acidity" or "iris".
 
     Returns:
-        (N, D), in the units that the head of this module tells; (N, 1) for one variable.
+        x (N, D), in the units that are listed in `jaxgmm.datasets`; (N, 1) for a single variable.
 
     Raises:
-        ValueError: another name.
+        ValueError: there is no data set of that name.
 
     Example:
         >>> import jaxgmm
         >>> jaxgmm.datasets.load("faithful").shape
         (272, 2)
     """
-    return np.array([[float(row[c]) for c in columns(name)] for row in _read(name)])
+    rows = _read(name)
+    return np.array([[float(value) for column, value in row.items() if column != "species"] for row in rows])
 
 
 def columns(name: str) -> list[str]:
-    """Names of the measured columns of a data set, in the order of `load`.
+    """Return the names of the measured columns of a data set, in the order of `load`.
 
     Args:
-        name: as in `load`.
+        name: the name of a data set, as for `load`.
 
     Returns:
         D names.
 
     Raises:
-        ValueError: another name.
+        ValueError: there is no data set of that name.
 
     Example:
         >>> import jaxgmm
         >>> jaxgmm.datasets.columns("faithful")
         ['eruptions', 'waiting']
     """
-    return [c for c in _read(name).fieldnames if c != "species"]
+    return [column for column in _read(name)[0] if column != "species"]
 
 
 def labels(name: str) -> np.ndarray | None:
-    """Known groups of a data set: the species of iris.
+    """Return the known groups of a data set, which are the species for iris.
 
     Args:
-        name: as in `load`.
+        name: the name of a data set, as for `load`.
 
     Returns:
-        (N,) integers in the order of the sorted names; None for data without known groups.
+        Group numbers (N,), in the alphabetical order of the groups' names; None if the groups are not known.
 
     Raises:
-        ValueError: another name.
+        ValueError: there is no data set of that name.
 
     Example:
         >>> import jaxgmm, numpy as np
         >>> np.bincount(jaxgmm.datasets.labels("iris")).tolist(), jaxgmm.datasets.labels("galaxies")
         ([50, 50, 50], None)
     """
-    rows = list(_read(name))
+    rows = _read(name)
     if "species" not in rows[0]:
         return None
     species = [row["species"] for row in rows]
     return np.array([sorted(set(species)).index(s) for s in species])
 
 
-def _read(name: str) -> csv.DictReader:
+def _read(name: str) -> list[dict[str, str]]:
+    """Return the rows of a data set's csv file by column name, or raise ValueError for an unknown name."""
     if name not in NAMES:
         raise ValueError(f"name is {name!r}; one of {', '.join(map(repr, NAMES))} was expected.")
-    return csv.DictReader((files(__name__) / f"{name}.csv").read_text().splitlines())
+    return list(csv.DictReader((files(__name__) / f"{name}.csv").read_text().splitlines()))

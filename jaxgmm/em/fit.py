@@ -12,20 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
-from ..mixture import Mixture, check_mixture
+from ..host import on_host, to_host
+from ..inputs import as_dtype, validate_inputs
+from ..mixture import Mixture
 from ..priors.interface import MixturePrior
-from ..validation import (
-    as_data,
-    as_sample_weight,
-    check_count,
-    check_flag,
-    check_number,
-    is_traced,
-    on_host,
-    to_host,
-    warn_at_caller,
-    zero_ignored_rows,
-)
+from ..validation import check_count, check_flag, check_number, is_traced, warn_at_caller
 from .implicit import tangent_of_fixed_point
 from .loop import (
     CenteredProblem,
@@ -99,12 +90,13 @@ def fit(
         >>> round(float(jaxgmm.fit(start, x).log_likelihood), 1)
         -1130.3
     """
-    mixture, x, weight = _at_the_door(mixture, x, prior is None and reg_covar is None, sample_weight)
+    mixture, x, weight, _ = validate_inputs(mixture, x, None, sample_weight)
+    _check_rows(mixture, x, weight, prior is not None or reg_covar is not None)
     shape = (mixture.num_components, mixture.num_features, mixture.covariance_type)
     check_options(prior, shape, tol, max_iter, reg_covar, accelerate, chunk_size)
     cast = partial(jax.tree.map, partial(as_dtype, dtype=x.dtype))
     problem = EMProblem(x, weight, cast(prior), cast(reg_covar))
-    result = _fit(cast(mixture), problem, cast(tol), Options(max_iter, bool(accelerate), chunk_size))
+    result = _fit(mixture, problem, cast(tol), Options(max_iter, bool(accelerate), chunk_size))
     if not is_traced(result, mixture, x, weight):
         emit_warnings(result, mixture, x, weight)
     return result
@@ -127,32 +119,19 @@ def check_options(
         check_count(chunk_size, "chunk_size")
 
 
-def _at_the_door(mixture: Mixture, x: Any, bare: bool, sample_weight: Any) -> tuple[Mixture, jax.Array, jax.Array | None]:
-    check_mixture(mixture)
-    if mixture.batch_shape:
-        raise ValueError(f"mixture is a stack of shape {mixture.batch_shape}; one start was expected: use jax.vmap.")
-    x = as_data(zero_ignored_rows(x, sample_weight), check_values=True, num_features=mixture.num_features)
-    weight = as_sample_weight(sample_weight, len(x), x.dtype, check_values=True)
-    if len(x) == 0:
-        raise ValueError(f"x has shape {x.shape}: no rows; at least one a component was expected.")
-    if not is_traced(mixture, x, weight):
-        rows = len(x) if weight is None else int((np.asarray(weight) > 0).sum())
-        present = int((np.asarray(mixture.weights) > 0).sum())
-        if rows < present:
-            raise ValueError(
-                f"x has {rows} rows and the mixture {present} components; at least one row a component was "
-                "expected: use fewer components."
-            )
-        if rows == 1 and bare:
-            raise ValueError("x has one row, from which no covariance can be estimated; give more rows, a prior, or reg_covar.")
-    return mixture, x, weight
-
-
-def as_dtype(leaf: Any, dtype: Any) -> Any:
-    """A leaf that jit takes as it is, in the data's dtype: nothing is sent to a device that is there already."""
-    if isinstance(leaf, jax.Array):
-        return leaf if leaf.dtype == dtype else leaf.astype(dtype)
-    return np.asarray(leaf, dtype)
+def _check_rows(mixture: Mixture, x: jax.Array, weight: jax.Array | None, is_regularised: bool) -> None:
+    """Raise ValueError if concrete data have too few rows of positive weight for the components of the start."""
+    if is_traced(mixture, x, weight):
+        return
+    rows = len(x) if weight is None else int((np.asarray(weight) > 0).sum())
+    present = int((np.asarray(mixture.weights) > 0).sum())
+    if rows < present:
+        raise ValueError(
+            f"x has {rows} rows and the mixture {present} components; at least one row per component was expected: use fewer "
+            "components."
+        )
+    if rows == 1 and not is_regularised:
+        raise ValueError("x has one row, from which no covariance can be estimated; give more rows, a prior, or reg_covar.")
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(3,))

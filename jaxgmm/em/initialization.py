@@ -18,19 +18,17 @@ import numpy as np
 from .. import covariance
 from ..chunking import rows_per_chunk, start_rows
 from ..density import log_joint, safe_log
+from ..host import extremes
 from ..mixture import Mixture
 from ..row_sums import nonzero, sum_over_rows
 from ..validation import (
-    as_data,
     as_float_array,
-    as_sample_weight,
+    as_weighted_data,
     check_choice,
     check_count,
     check_covariance_type,
     check_key,
-    extremes,
     is_traced,
-    zero_ignored_rows,
 )
 from .kernels import Summary
 from .m_step import data_covariance, rounding_ridge
@@ -192,8 +190,7 @@ def from_responsibilities(
 
 def weighted_data(x: Any, sample_weight: Any, num_components: int) -> tuple[jax.Array, jax.Array]:
     """Data (N, D) and weights (N,), looked at, with a row for each component at least."""
-    x = as_data(zero_ignored_rows(x, sample_weight), check_values=True)
-    weight = as_sample_weight(sample_weight, len(x), x.dtype, check_values=True)
+    x, weight = as_weighted_data(x, sample_weight)
     rows = len(x) if weight is None or is_traced(weight) else int((np.asarray(weight) > 0).sum())
     if rows < max(num_components, 1):
         raise ValueError(f"x has {rows} rows; at least {max(num_components, 1)} were expected, one a component.")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,9 @@ from ..row_sums import nonzero, sum_over_rows, zero_silenced
 # the largest squared whitened distance at which the quadratic kernel is used
 _LARGEST_SQUARE = {"float64": 1e4, "float32": 64.0}
 
+# count, first, second and log_likelihood, as in `Moments`
+WhitenedSums: TypeAlias = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
+
 
 class Rows(NamedTuple):
     """Data x (N, D) with weights (N,) or None, and the centre (D,) that the kernels subtract from each chunk."""
@@ -36,24 +39,15 @@ class Rows(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """Moments in data units: count (K,), mean (K, D), and scatter (K, D, D) | (K, D) about those means."""
+    """Moments in data units: counts (K,), mean (K, D), and scatter (K, D, D) | (K, D) about those means."""
 
-    count: jax.Array
+    counts: jax.Array
     mean: jax.Array
     scatter: jax.Array
 
 
-class WhitenedSums(NamedTuple):
-    """Sums in the whitened coordinates of a mixture: the fields of `Moments`."""
-
-    count: jax.Array
-    first: jax.Array
-    second: jax.Array
-    log_likelihood: jax.Array
-
-
 def moment_sums(mixture: Mixture, factors: covariance.Factors, rows: Rows, chunk_size: int | None) -> WhitenedSums:
-    """Return the sums over x - center under a mixture whose means are relative to the centre too.
+    """Return the fields of `Moments` of x - center, under a mixture whose means are relative to the centre too.
 
     This always uses the whitened kernel, which also distinguishes rows whose squares overflow from NaN.
     """
@@ -95,8 +89,8 @@ def _summary_jvp(chunk: int, primals: tuple, tangents: tuple) -> tuple:
 def _make_either_kernel(chunk: int) -> Callable[..., tuple[Summary, jax.Array]]:
     """Return a function that chooses a kernel for its mixture, and under vmap for each member of the batch.
 
-    By JAX's own rule a vmapped `cond` would run both kernels for every member. Here the whitened kernel runs only if some member
-    needs it.
+    By JAX's own rule a vmapped `cond` would run both kernels for every member. Here the whitened kernel runs only if some
+    member needs it.
     """
     whitened, quadratic = partial(_whitened_summary, chunk), partial(_quadratic_summary, chunk)
 
@@ -105,12 +99,12 @@ def _make_either_kernel(chunk: int) -> Callable[..., tuple[Summary, jax.Array]]:
         return jax.lax.cond(_is_far(mixture, factors), whitened, partial(quadratic, False), mixture, factors, rows)
 
     @either.def_vmap
-    def either_batched(_: int, is_batched: list, *arguments: Mixture | covariance.Factors | Rows) -> tuple:
+    def either_batched(_: int, is_batched: list, *arguments: Any) -> tuple:
         axes = tuple(jax.tree.map(lambda flag: 0 if flag else None, is_batched))
         far = jax.vmap(lambda mixture, factors, _: _is_far(mixture, factors), in_axes=axes)(*arguments)
         near_sums = jax.vmap(partial(quadratic, True), in_axes=axes)(*arguments)
 
-        def choose(*arguments: Mixture | covariance.Factors | Rows) -> tuple:
+        def choose(*arguments: Any) -> tuple:
             far_sums = jax.vmap(whitened, in_axes=axes)(*arguments)
             return jax.tree.map(lambda a, b: jnp.where(far.reshape(-1, *[1] * (a.ndim - 1)), a, b), far_sums, near_sums)
 
@@ -148,7 +142,7 @@ def _whitened_sums(chunk: int, mixture: Mixture, factors: covariance.Factors, ro
         joint, z = log_joint(log_weights, mixture.means, factors, centered, covariance_type)
         r, log_likelihood = _weighted_responsibilities(joint, w, rows.weight is None)
         scatter = covariance.weighted_scatter(r, z, covariance_type)
-        return WhitenedSums(r.sum(-1), (r[:, None, :] * z).sum(-1), scatter, log_likelihood)
+        return r.sum(-1), (r[:, None, :] * z).sum(-1), scatter, log_likelihood
 
     return sum_over_rows(chunk_sums, rows.x, rows.weight, chunk)
 

@@ -184,13 +184,16 @@ def centered_m_step(problem: CenteredProblem, mixture: Mixture, summary: Summary
 
 
 def finalize(problem: CenteredProblem, state: EMState, start: Mixture) -> Fit:
-    """Return the result in the user's coordinates; if no step was accepted, the start is returned bit for bit."""
+    """Return the result in the user's coordinates; if no step was accepted, the start is returned bit for bit.
+
+    A state without a history gives a fit with an empty one.
+    """
     means = jnp.where(state.step > 0, state.mixture.means + problem.center, start.means)
     return Fit(
         dataclasses.replace(state.mixture, means=means),
         state.log_likelihood,
         state.objective,
-        state.history,
+        jnp.zeros(0, means.dtype) if state.history is None else state.history,
         jnp.maximum(state.step, 0),
         jnp.where(state.status == _RUNNING, Status.MAX_ITER, state.status),
         _component_status(problem, state),
@@ -242,7 +245,7 @@ def _gain(old: Mixture, new: Mixture, value: Evaluation) -> jax.Array:
     not hidden by the rounding of large numbers.
     """
     covariance_type, d = new.covariance_type, new.num_features
-    count, whitener = value.summary.count, value.factors.whitener
+    count, whitener = value.summary.counts, value.factors.whitener
     mean_move = covariance.transform(whitener, new.means - old.means, covariance_type)
     weight_term = (new.weights - old.weights) ** 2 / jnp.where(new.weights > 0, new.weights, 1)
     covariance_move = covariance.transform_scatter(whitener, new.covariances - old.covariances, covariance_type) ** 2
@@ -274,7 +277,7 @@ def _status_after(
 
 def _component_status(problem: CenteredProblem, state: EMState) -> jax.Array:
     """Return a ComponentStatus for each component, (K,)."""
-    mixture, count = state.mixture, state.summary.count
+    mixture, count = state.mixture, state.summary.counts
     covariance_type, d = mixture.covariance_type, mixture.num_features
     status = jnp.where(count < d + 1, ComponentStatus.FEW_POINTS, ComponentStatus.OK)
     if problem.prior is None:

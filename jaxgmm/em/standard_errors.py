@@ -18,13 +18,14 @@ import jax.numpy as jnp
 from .. import covariance, linalg
 from ..chunking import derivative_rows_per_chunk
 from ..density import log_prob
+from ..inputs import validate_inputs
 from ..mixture import Mixture
 from ..priors.functions import log_prior
-from ..priors.interface import MixturePrior, check_prior
+from ..priors.interface import MixturePrior
 from ..row_sums import sum_over_rows
 from ..status import StatusEnum
 from ..tables import REACH, Printed, Table, elided, look, number, numbers, numbers_of, reach
-from ..validation import as_data, as_sample_weight, check_choice, zero_ignored_rows
+from ..validation import check_choice
 
 KINDS = ("observed", "sandwich")
 
@@ -131,12 +132,7 @@ def standard_errors(
         1.118
     """
     check_choice(kind, "kind", KINDS)
-    x = as_data(zero_ignored_rows(x, sample_weight), check_values=True, num_features=mixture.num_features)
-    weight = as_sample_weight(sample_weight, len(x), x.dtype, check_values=True)
-    if prior is not None:
-        check_prior(prior, mixture.num_components, mixture.num_features, mixture.covariance_type)
-    cast = partial(jax.tree.map, lambda leaf: jnp.asarray(leaf, x.dtype))
-    return _standard_errors(cast(mixture), x, weight, cast(prior), kind == "sandwich")
+    return _standard_errors(*validate_inputs(mixture, x, prior, sample_weight), kind == "sandwich")
 
 
 @partial(jax.jit, static_argnums=4)

@@ -1,0 +1,1 @@
+"""Saved results and tables of numbers in files."""

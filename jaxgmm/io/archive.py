@@ -1,8 +1,8 @@
-"""save and load: one npz file for a mixture, a fit, a posterior or a prior, and no pickle.
+"""Save a mixture, a fit, a posterior or a prior in one npz file, and load it, without pickle.
 
-The file holds an array for each leaf, named by its place ("mixture/weights"), and one more, "jaxgmm", a text in JSON: the
-number of the format, and how the arrays make up the thing. `numpy.load` reads it too. What is read is looked up in a fixed
-table of types: nothing in a file is ever executed, and arrays are stored as they are, so none is larger than its file.
+The file holds one array for each leaf, named by its path ("mixture/weights"), and an entry "jaxgmm": JSON text with the format
+number and the structure into which the arrays go. `numpy.load` reads the file too. Types are looked up in a fixed table, so
+nothing in a file is ever executed. Arrays are stored without compression, so that no array can be larger than its file.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,28 +29,28 @@ from ..validation import check_covariance_type, is_traced, warn_at_caller
 
 _FORMAT = 1
 _HEADER = "jaxgmm"
-_THINGS = (Mixture, Fit, Posterior, *FAMILIES)
-_KINDS = {kind.__name__: kind for kind in (*_THINGS, *COVARIANCE_LAWS)}
-_EXPECTED = "one written by jaxgmm.save was expected"
+_SAVEABLE = (Mixture, Fit, Posterior, *FAMILIES)
+_TYPES: dict[str, Callable[..., Any]] = {cls.__name__: cls for cls in (*_SAVEABLE, *COVARIANCE_LAWS)}
+_EXPECTED = "a file written by jaxgmm.save was expected"
 
 
-def save(path: Any, thing: Mixture | Fit | Posterior | MixturePrior) -> Path:
-    """A file of a Mixture, Fit, Posterior or prior, or of a stack of them, that `load` reads back to the last bit.
+def save(path: str | os.PathLike[str], thing: Mixture | Fit | Posterior | MixturePrior) -> Path:
+    """Save a Mixture, Fit, Posterior or prior, or a stack of them, to a file from which `load` restores every bit.
 
-    The file is written beside its place and then moved there: what was at `path` is replaced as a whole, as by numpy.save
-    without a question, or is still whole if writing fails.
+    The data are written to a temporary file, which then replaces a file at `path` without asking, as numpy.save does. If
+    writing fails, the file that was there stays whole.
 
     Args:
-        path: where to; ".npz" is added where it is missing, as numpy.savez does.
-        thing: what to keep. Python numbers in it become arrays.
+        path: the file; ".npz" is added if it is missing, as numpy.savez does.
+        thing: the object to save. Python numbers in it become arrays.
 
     Returns:
         The path of the file.
 
     Raises:
-        TypeError: another type, traced values, or an entry that no array can hold.
-        ValueError: a mixture whose shapes do not go together.
-        OSError: the folder is not there or cannot be written to.
+        TypeError: `thing` has another type, traced values, or an entry that no array can hold.
+        ValueError: the shapes of a mixture do not match each other.
+        OSError: the folder does not exist or is not writable.
 
     Example:
         >>> import jaxgmm, pathlib, tempfile
@@ -59,34 +60,35 @@ def save(path: Any, thing: Mixture | Fit | Posterior | MixturePrior) -> Path:
         ...     path.name, jaxgmm.load(path).means.tolist()
         ('mixture.npz', [[0.0], [5.0]])
     """
-    if not isinstance(thing, _THINGS):
-        raise TypeError(f"thing is {type(thing).__name__}; one of {', '.join(k.__name__ for k in _THINGS)} was expected.")
+    if not isinstance(thing, _SAVEABLE):
+        raise TypeError(f"thing is {type(thing).__name__}; one of {', '.join(c.__name__ for c in _SAVEABLE)} was expected.")
     if is_traced(thing):
-        raise TypeError("thing is traced, and has no numbers to write; call save outside jit, vmap and grad.")
+        raise TypeError("thing is traced and has no values to write; call save outside jit, vmap and grad.")
     _check_mixtures(thing)
     arrays: dict[str, np.ndarray] = {}
-    header = {"format": _FORMAT, "thing": _encode(thing, "", arrays)}
+    header = json.dumps({"format": _FORMAT, "thing": _encode(thing, "", arrays)})
+    entries: dict[str, Any] = {_HEADER: np.array(header)} | arrays
     target = _with_suffix(path)
     with replacing(target) as stream:
-        np.savez(stream, **{_HEADER: np.array(json.dumps(header))}, **arrays)
+        np.savez(stream, **entries)
     return target
 
 
-def load(path: Any) -> Any:
-    """What `save` wrote: the same type, fields, shapes and dtypes, as JAX arrays.
+def load(path: str | os.PathLike[str]) -> Any:
+    """Load what `save` wrote: the same type, fields, shapes and dtypes, as JAX arrays.
 
-    float64 is kept where JAX keeps it (jax_enable_x64). Otherwise numbers are rounded to float32 with a warning, and refused
-    where float32 cannot hold them; 64-bit integers become 32-bit ones, which must hold them. float32 stays float32.
+    float64 is kept if JAX keeps it (jax_enable_x64). Otherwise such numbers are rounded to float32 with a warning, and 64-bit
+    integers become 32-bit integers; values outside the range of 32 bits are refused. float32 stays float32.
 
     Args:
-        path: as given to `save`, with or without ".npz".
+        path: the path that was given to `save`, with or without ".npz".
 
     Returns:
         A Mixture, Fit, Posterior, Prior or IndependentPrior.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: not a file of `save`'s, from a newer jaxgmm, or damaged; numbers that 32 bits cannot hold.
+        FileNotFoundError: the file does not exist.
+        ValueError: `save` did not write the file, or a newer jaxgmm did, or it is damaged, or 32 bits cannot hold its numbers.
 
     Warns:
         RuntimeWarning: float64 numbers were rounded to float32.
@@ -106,16 +108,17 @@ def load(path: Any) -> Any:
     header, arrays = _read(path)
     try:
         thing = _decode(header["thing"], arrays)
-        if arrays or not isinstance(thing, _THINGS) or not all(map(_is_storable, jax.tree.leaves(thing))):
+        if arrays or not isinstance(thing, _SAVEABLE) or not all(map(_is_storable, jax.tree.leaves(thing))):
             raise ValueError
         _check_mixtures(thing)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         why = f": {error}" if str(error).endswith(".") else "."
-        raise ValueError(f"'{path}' is damaged: its arrays and its description do not go together{why}") from error
+        raise ValueError(f"'{path}' is damaged: its arrays and its header do not match{why}") from error
     return _as_jax(thing, path)
 
 
 def _with_suffix(path: Any) -> Path:
+    """Return the path, with ".npz" added if it is missing."""
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"path is {type(path).__name__}; a string or a path was expected.")
     path = os.fspath(path)
@@ -123,17 +126,19 @@ def _with_suffix(path: Any) -> Path:
 
 
 def _check_mixtures(thing: Any) -> None:
+    """Raise ValueError if a mixture inside `thing` has an unknown covariance type or shapes that do not match."""
     for part in jax.tree.leaves(thing, is_leaf=lambda part: isinstance(part, Mixture)):
         if isinstance(part, Mixture):
             check_covariance_type(part.covariance_type)
-            check_shapes(*(np.asarray(leaf) for leaf in (part.weights, part.means, part.covariances)), part.covariance_type)
+            fields: Any = jax.tree.map(np.asarray, part)
+            check_shapes(fields.weights, fields.means, fields.covariances, part.covariance_type)
 
 
 def _encode(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
-    """A description in JSON of a tree; its leaves go into arrays, by name. Text stands for itself."""
+    """Return a tree's structure in JSON types, and add its leaves to `arrays` by name; strings are kept in the structure."""
     if value is None or isinstance(value, str):
         return value
-    if type(value).__name__ in _KINDS:
+    if type(value).__name__ in _TYPES:
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
         return {"kind": type(value).__name__, "fields": _encode_items(fields, name, arrays)}
     if isinstance(value, dict):
@@ -142,7 +147,7 @@ def _encode(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
         return {"list": [_encode(v, f"{name}/{i}", arrays) for i, v in enumerate(value)]}
     name = name.removeprefix("/")
     if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
-        raise TypeError(f"{name} is a random key, which is not kept in files; keep the seed, or jax.random.key_data of it.")
+        raise TypeError(f"{name} is a random key, which no file can hold; save the seed, or its jax.random.key_data, instead.")
     array = np.asarray(value if isinstance(value, np.ndarray | np.generic) else jnp.asarray(value))
     if not _is_storable(array):
         raise TypeError(f"{name} has dtype {array.dtype}; integers, booleans, or floats of 16, 32 or 64 bits were expected.")
@@ -153,11 +158,12 @@ def _encode(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
 
 
 def _is_storable(array: Any) -> bool:
-    """Not bfloat16 and its like: they are no types of NumPy's own, and would come back as bytes."""
+    """Return whether an array's dtype is one of NumPy's own; bfloat16 and similar types would be loaded as bytes."""
     return isinstance(array, np.ndarray) and array.dtype.kind in "biuf" and array.dtype.itemsize <= 8
 
 
 def _encode_items(items: dict[str, Any], name: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Encode the values of a dict; raise TypeError if a key is not a string."""
     for key in items:
         if not isinstance(key, str):
             raise TypeError(f"{name.removeprefix('/')} has an entry called {key!r}; names that are strings were expected.")
@@ -165,7 +171,7 @@ def _encode_items(items: dict[str, Any], name: str, arrays: dict[str, np.ndarray
 
 
 def _decode(node: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """The tree of a description; what it takes leaves `arrays`."""
+    """Return the tree of a structure, and remove the arrays that it uses from `arrays`."""
     if node is None or isinstance(node, str):
         return node
     if "array" in node:
@@ -174,12 +180,12 @@ def _decode(node: Any, arrays: dict[str, np.ndarray]) -> Any:
         return [_decode(part, arrays) for part in node["list"]]
     if "dict" in node:
         return {key: _decode(part, arrays) for key, part in node["dict"].items()}
-    return _KINDS[node["kind"]](**{key: _decode(part, arrays) for key, part in node["fields"].items()})
+    return _TYPES[node["kind"]](**{key: _decode(part, arrays) for key, part in node["fields"].items()})
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Header and arrays of a file, or a sentence why not."""
-    foreign = f"'{path}' is not a file of jaxgmm's; {_EXPECTED}."
+    """Return the header and the arrays of a file, and raise ValueError if `save` did not write it or if it is damaged."""
+    foreign = f"'{path}' is not a file of jaxgmm; {_EXPECTED}."
     with open(path, "rb") as stream:
         try:
             file = np.load(stream, allow_pickle=False)
@@ -189,18 +195,20 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             raise ValueError(foreign)
         try:
             if any(member.compress_type != zipfile.ZIP_STORED for member in file.zip.infolist()):
-                raise ValueError("it is compressed, which save does not do")
+                raise ValueError("it is compressed, which save never does")
             header = json.loads(file[_HEADER].item())
-            written = header["format"]
-            if isinstance(written, int) and written <= _FORMAT:
+            version = header["format"]
+            if isinstance(version, int) and version <= _FORMAT:
                 return header, {name: file[name] for name in file.files if name != _HEADER}
-        except Exception as error:  # zip, NumPy and JSON have a dozen names for broken bytes
+        except Exception as error:  # zip, NumPy and JSON report broken bytes by a dozen types of errors
             raise ValueError(f"'{path}' is damaged: {error}.") from error
-    raise ValueError(f"'{path}' has format {written}; up to {_FORMAT} was expected: a newer jaxgmm wrote it, upgrade this one.")
+    raise ValueError(
+        f"'{path}' has format {version}; up to {_FORMAT} was expected: a newer jaxgmm wrote it, so upgrade jaxgmm to read it."
+    )
 
 
 def _as_jax(thing: Any, path: Path) -> Any:
-    """Leaves as JAX arrays, in 32 bits where JAX has no more."""
+    """Return the tree with JAX arrays as leaves, in 32 bits unless 64 bits are enabled."""
     rounded = False
 
     def convert(array: np.ndarray) -> jax.Array:
@@ -222,7 +230,7 @@ def _as_jax(thing: Any, path: Path) -> Any:
     thing = jax.tree.map(convert, thing)
     if rounded:
         warn_at_caller(
-            f"'{path}' holds float64 numbers, which were rounded to float32; to have them whole, enable 64 bits with "
+            f"'{path}' holds float64 numbers, which were rounded to float32; to keep every digit, enable 64 bits with "
             "jax.config.update('jax_enable_x64', True)."
         )
     return thing

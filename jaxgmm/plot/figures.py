@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from ..comparison.clustering import thinned
 from ..comparison.compare import Comparison
 from ..comparison.text_report import row_name
-from ..density import marginal
+from ..marginals import marginal
 from ..mixture import Mixture
 from ..studies.parameters import parse_name
 from .mixtures import densities, ellipses, scatter

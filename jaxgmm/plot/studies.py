@@ -130,7 +130,8 @@ def coverage(
     if not rows:
         raise ValueError(
             f"the study has no {100 * probability:g} % intervals of a {kind or 'parameter'} with {covariance_type} "
-            f"covariances; it has {', '.join(f'{100 * p:g} %' for p in design.probabilities)} and {', '.join(design.covariance_types)}."
+            f"covariances; it has {', '.join(f'{100 * p:g} %' for p in design.probabilities)} and "
+            f"{', '.join(design.covariance_types)}."
         )
     cells = [(n, s) for n in design.num_observations for s in design.separations]
     positions = np.array([i + 0.7 * design.num_observations.index(n) for i, (n, _) in enumerate(cells)])

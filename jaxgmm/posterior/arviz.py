@@ -13,8 +13,8 @@ import numpy as np
 from ..chunking import draws_per_batch
 from ..density import log_prob
 from ..mixture import Mixture
-from ..validation import as_data, as_sample_weight, is_traced, zero_ignored_rows
-from .result import Posterior, check_posterior
+from ..validation import as_weighted_data, is_traced
+from .result import Posterior, check_one_posterior
 
 # stats of draws (C, S), by the names that ArviZ knows
 _STATS = {
@@ -74,16 +74,11 @@ def to_arviz(posterior: Posterior, x: Any, *, sample_weight: Any = None) -> Any:
 
 def _check(posterior: Any, x: Any, sample_weight: Any) -> tuple[jax.Array, Mixture]:
     """The rows that count, each as often as it does, and the draws."""
-    check_posterior(posterior)
     if is_traced(posterior, x, sample_weight):
         raise TypeError("to_arviz works on the host: call it outside jit and vmap.")
-    if posterior.log_density.ndim != 2:
-        raise ValueError(
-            f"posterior has leading axes {posterior.log_density.shape}; (C, S) was expected: hand over one at a time."
-        )
+    check_one_posterior(posterior)
     mixture = posterior.mixture
-    x = as_data(zero_ignored_rows(x, sample_weight), check_values=True, num_features=mixture.num_features)
-    weight = as_sample_weight(sample_weight, len(x), x.dtype, check_values=True)
+    x, weight = as_weighted_data(x, sample_weight, num_features=mixture.num_features)
     if weight is None:
         return x, mixture
     repeats = np.asarray(weight)

@@ -18,12 +18,13 @@ from ..chunking import replicates_per_batch
 from ..density import log_prob, sample
 from ..em.batch.fit_many import fit_many, has_spike
 from ..em.result import Fit, Status
+from ..inputs import check_sampling_options, validate_inputs
 from ..mixture import Mixture
 from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior
 from ..validation import check_choice, is_traced, warn_at_caller
 from .relabel import relabel
-from .result import Posterior, PosteriorStatus, validate_sampler_inputs
+from .result import Posterior, PosteriorStatus
 
 KINDS = ("nonparametric", "parametric", "weighted-likelihood")
 
@@ -75,9 +76,8 @@ def bootstrap(
         ((1, 20, 2, 1), True)
     """
     check_choice(kind, "kind", KINDS)
-    start, x, weight, prior = validate_sampler_inputs(
-        key, start, x, prior, sample_weight, num_samples, num_chains, any_prior=prior is None
-    )
+    check_sampling_options(key, num_samples, num_chains)
+    start, x, weight, prior = validate_inputs(start, x, prior, sample_weight, name="start", is_start=True)
     total = len(x) if weight is None or is_traced(weight) else round(float(weight.sum()))
     size = num_chains * num_samples
     batch = replicates_per_batch(total * (x.shape[1] if kind == "parametric" else 1))

@@ -27,13 +27,15 @@ from ..mixture import Mixture
 from ..priors.functions import log_prior
 from ..status import StatusEnum
 from ..tables import REACH, Printed, Table, look, reach
-from ..validation import as_data, as_sample_weight, check_count, check_key, is_traced, warn_at_caller, zero_ignored_rows
+from ..validation import as_weighted_data, check_count, check_key, is_traced, warn_at_caller
 from .diagnostics import pareto_k
-from .gaussian_approximation import MAX_KHAT, Space, make_space, map_points, mode_and_curvature
+from .gaussian_approximation import MAX_KHAT
 from .importance import Labellings, Proposal, adapt, draw, make_labellings, make_proposal
 from .likelihood import reference_total
-from .result import Posterior, check_posterior, in_dtype
+from .newton import find_mode
+from .result import Posterior, check_one_posterior, in_dtype
 from .standardization import StandardizedProblem, log_volume, standardise, to_standard
+from .unconstrained_space import UnconstrainedSpace, make_unconstrained_space, map_points
 
 _PILOTS, _ROUNDS = 8, 4  # rounds that adapt the proposal, and rounds that count
 _EM_STEPS = 30  # to settle the others where one component is emptied
@@ -168,8 +170,7 @@ def log_evidence(
     check_count(num_samples, "num_samples", 1000)
     check_count(num_modes, "num_modes")
     _check(posterior, modes)
-    x = as_data(zero_ignored_rows(x, sample_weight), check_values=True, num_features=posterior.mixture.num_features)
-    weight = as_sample_weight(sample_weight, len(x), x.dtype, check_values=True)
+    x, weight = as_weighted_data(x, sample_weight, num_features=posterior.mixture.num_features)
     evidence = _estimate(key, posterior, x, weight, modes, num_samples=-(-num_samples // _ROUNDS), num_modes=num_modes)
     if is_traced(evidence):
         return evidence
@@ -182,11 +183,9 @@ def log_evidence(
 
 
 def _check(posterior: Any, modes: Any) -> None:
-    check_posterior(posterior)
+    check_one_posterior(posterior)
     if posterior.prior is None:
         raise TypeError("posterior has no prior; an evidence is an average over one: use laplace, nuts or gibbs.")
-    if posterior.log_density.ndim != 2:
-        raise ValueError(f"posterior has leading axes {posterior.log_density.shape}; (C, S) was expected: use jax.vmap.")
     if modes is None:
         return
     if not isinstance(modes, Mixture):
@@ -215,7 +214,7 @@ def _estimate(
     problem = standardise(x, weight, prior, kind)
     seeds, density = _seeds(key_seeds, posterior, modes, problem, num_modes)
     start = seeds[0]
-    space = make_space(problem, start)
+    space = make_unconstrained_space(problem, start)
     labels = make_labellings(space, start, prior.weight_concentration)
     proposal = _first_proposal(space, labels, seeds, problem)
 
@@ -292,11 +291,11 @@ def _without(mixture: Mixture, k: jax.Array, problem: StandardizedProblem) -> Mi
     return dataclasses.replace(settled, weights=weights)
 
 
-def _first_proposal(space: Space, labels: Labellings, seeds: Mixture, problem: StandardizedProblem) -> Proposal:
+def _first_proposal(space: UnconstrainedSpace, labels: Labellings, seeds: Mixture, problem: StandardizedProblem) -> Proposal:
     """A t at each mode, as heavy as its normal approximation; the same mode twice does no harm."""
 
     def look(seed: Mixture) -> tuple[jax.Array, ...]:
-        newton, root, _ = mode_and_curvature(space, space.flatten(labels.canonical(seed)), problem, seed)
+        newton, root, _ = find_mode(space, space.flatten(labels.canonical(seed)), problem, seed)
         # minus infinity: a seed without density led nowhere
         mass = jnp.where(jnp.isfinite(newton.value), jnp.log(linalg.eigh(root)[0]).sum() - newton.value, -jnp.inf)
         return newton.z, root, mass

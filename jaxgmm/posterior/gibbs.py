@@ -16,13 +16,14 @@ import numpy as np
 
 from .. import covariance
 from ..chunking import gibbs_rows_per_chunk
+from ..inputs import check_sampling_options, validate_inputs
 from ..mixture import Mixture
 from ..priors.functions import log_prior
 from ..priors.interface import ComponentSums, MixturePrior
 from ..validation import check_count, check_flag, is_traced
 from .conditionals import GibbsState, LabelledData, draw_state, gibbs_state, sum_by_labels
 from .diagnostics import rhat_limit, split_rhat
-from .result import Posterior, PosteriorStatus, in_dtype, validate_sampler_inputs, warn_of
+from .result import Posterior, PosteriorStatus, in_dtype, warn_if_unreliable
 from .standardization import StandardizedProblem, from_standard, log_volume, standardise, to_standard
 
 _OVERDISPERSION = 2.0  # of the starts of the chains, in standard deviations of the parameters given the labels
@@ -43,11 +44,11 @@ def gibbs(
 ) -> Posterior:
     """Draws from p(weights, means, covariances | x) by Gibbs sampling, in chains that start around an EM solution.
 
-    Each sweep draws the label of every row given the parameters, then the parameters given the labels, both exactly. The density is
-    the one that `nuts` draws from. A sweep costs about as much as one E-step and nothing is tuned, so many parallel chains are cheap.
-    Where components overlap, successive draws are highly correlated, and `nuts` may be more efficient. The first draw of each chain
-    comes from the parameters' conditional given the start's responsibilities, with twice its standard deviation. Chains keep the
-    start's labelling until their labels switch: call `relabel` before summarising single components.
+    Each sweep draws the label of every row given the parameters, then the parameters given the labels, both exactly. The
+    density is the one that `nuts` draws from. A sweep costs about as much as one E-step and nothing is tuned, so many parallel
+    chains are cheap. Where components overlap, successive draws are highly correlated, and `nuts` may be more efficient. The
+    first draw of each chain comes from the parameters' conditional given the start's responsibilities, with twice its standard
+    deviation. Chains keep the start's labelling until their labels switch: call `relabel` before summarising single components.
 
     Args:
         key: a random key.
@@ -57,9 +58,9 @@ def gibbs(
         num_samples: S, draws per chain.
         num_chains: C, chains that run in parallel.
         num_warmup: sweeps per chain that are discarded first.
-        sample_weight: (N,) integers >= 0: a row counts that often, each time with a label of its own, so a sweep takes as many passes
-            over the data as the largest weight; a row of weight 0 is ignored, whatever it holds. Fractions have no labels to draw
-            and are refused (traced: the status is NONFINITE); `nuts` takes them.
+        sample_weight: (N,) integers >= 0: a row counts that often, each time with a label of its own, so a sweep takes as many
+            passes over the data as the largest weight; a row of weight 0 is ignored, whatever it holds. Fractions have no
+            labels to draw and are refused (traced: the status is NONFINITE); `nuts` takes them.
         progress: if True, shows a progress bar. Only eager calls show one, and each compiles anew.
 
     Returns:
@@ -68,8 +69,8 @@ def gibbs(
         num_warmup ().
 
     Raises:
-        ValueError, TypeError: start, data, prior or an option is invalid, or the prior's covariances are HalfNormal. Traced values
-            are not checked.
+        ValueError, TypeError: start, data, prior or an option is invalid, or the prior's covariances are HalfNormal. Traced
+            values are not checked.
 
     Warns:
         RuntimeWarning: eager calls only: the status is not OK.
@@ -82,7 +83,9 @@ def gibbs(
         >>> jaxgmm.gibbs(jax.random.key(1), fit.mixture, x, prior, num_samples=100).mixture.means.shape
         (4, 100, 1, 1)
     """
-    start, x, weight, prior = validate_sampler_inputs(key, start, x, prior, sample_weight, num_samples, num_chains)
+    check_sampling_options(key, num_samples, num_chains)
+    inputs = validate_inputs(start, x, prior, sample_weight, name="start", prior_is="required", is_start=True)
+    start, x, weight, prior = inputs
     _check_options(prior, weight, num_warmup, progress)
     traced = is_traced(key, start, x, weight, prior)
     options = {"num_samples": num_samples, "num_chains": num_chains, "num_warmup": num_warmup}
@@ -95,7 +98,7 @@ def gibbs(
     else:
         posterior = _sample(key, start, x, weight, prior, advance=None, **options)
     if not traced:
-        warn_of(posterior)
+        warn_if_unreliable(posterior)
     return posterior
 
 
@@ -105,15 +108,15 @@ def _check_options(prior: MixturePrior, weight: jax.Array | None, num_warmup: An
     check_flag(progress, "progress")
     if not prior.has_closed_forms:
         raise TypeError(
-            f"prior.scale is {type(prior.covariance_law).__name__}, for which the conditional of the covariances has no closed form; "
-            "for gibbs use InverseWishart or InverseGamma, or sample with nuts."
+            f"prior.scale is {type(prior.covariance_law).__name__}, for which the conditional of the covariances has no closed "
+            "form; for gibbs use InverseWishart or InverseGamma, or sample with nuts."
         )
     if weight is not None and not is_traced(weight):
         values = np.asarray(weight)
         if (values != np.floor(values)).any():
             raise ValueError(
-                f"sample_weight has {values[values != np.floor(values)][0]:.4g}; integers were expected, because gibbs draws a label "
-                "each time that a row counts: round them, or sample with nuts, which takes fractions."
+                f"sample_weight has {values[values != np.floor(values)][0]:.4g}; integers were expected, because gibbs draws a "
+                "label each time that a row counts: round them, or sample with nuts, which takes fractions."
             )
 
 

@@ -20,7 +20,7 @@ from jax.scipy.special import gammaln
 from .. import covariance, linalg
 from ..chunking import labellings_per_batch
 from ..mixture import Mixture
-from .gaussian_approximation import Space
+from .unconstrained_space import UnconstrainedSpace
 
 DEGREES = 5  # of the t's: heavy tails keep ratios bounded
 _FLOOR = 0.1  # share of the proposal that is spread evenly over its parts
@@ -109,7 +109,7 @@ class Labellings(NamedTuple):
     canonical: Callable  # mixture -> the same in the labelling that is kept
 
 
-def make_labellings(space: Space, start: Mixture, concentration: jax.Array) -> Labellings:
+def make_labellings(space: UnconstrainedSpace, start: Mixture, concentration: jax.Array) -> Labellings:
     """All of them up to K = 6; beyond, the one in which means are in order along the axis on which the start's differ most.
 
     There the average is the proposal over the number of labellings, and infinite out of order: such draws do not count.
@@ -151,7 +151,7 @@ def _in_batches(function: Callable, count: int) -> Callable:
     return batched
 
 
-def reorder(space: Space, z: jax.Array, order: jax.Array) -> jax.Array:
+def reorder(space: UnconstrainedSpace, z: jax.Array, order: jax.Array) -> jax.Array:
     """z (P,) of the same mixture with component order[j] in place j, by logarithms all the way.
 
     The sticks' log-Jacobian is sum_k log w_k, which no order changes, as are those of the other sites: volumes are kept.

@@ -1,35 +1,37 @@
-"""laplace: draws from the normal approximation of the posterior at its mode. Tierney & Kadane (1986), JASA 81, 82-86.
+"""laplace: draw from the Gaussian approximation of the posterior at its mode. Tierney & Kadane (1986), JASA 81, 82-86.
 
-    z | x  is about  N(mode, H^-1),   H the information at the mode, z unconstrained
+    z | x  is approximately  N(mode, H^-1)          z: unconstrained parameters, H: information at the mode
 
-The mode is that of the density in NumPyro's unconstrained space (logits of weights, means, logarithms of scales), where a normal
-fits better than in (weights, means, covariances), and the Jacobian puts it elsewhere than EM's. It costs one Newton ascent.
+The mode is that of the density in NumPyro's unconstrained space (logits of weights, means, logarithms of scales), where a
+Gaussian fits better than in (weights, means, covariances). The Jacobian of the transforms places this mode elsewhere than EM's.
+The cost is that of one Newton descent.
 """
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from ..inputs import check_sampling_options, validate_inputs
 from ..mixture import Mixture
 from ..priors.interface import MixturePrior
 from ..validation import is_traced
 from .gaussian_approximation import (
     MAX_KHAT,
-    MIN_EIGENVALUE,
     GaussianApproximation,
+    approximate_posterior,
+    check_density_at_start,
     log_ratios,
-    make_space,
-    map_points,
-    prepare,
-    refuse_without_density,
 )
 from .likelihood import reference_total
-from .result import Posterior, PosteriorStatus, in_dtype, validate_sampler_inputs, warn_of
+from .newton import MIN_EIGENVALUE
+from .result import Posterior, PosteriorStatus, in_dtype, warn_if_unreliable
 from .standardization import StandardizedProblem, from_standard, log_volume
+from .unconstrained_space import make_unconstrained_space, map_points
 
 
 def laplace(
@@ -42,35 +44,37 @@ def laplace(
     num_chains: int = 1,
     sample_weight: Any = None,
 ) -> Posterior:
-    """Independent draws from the normal approximation at the posterior mode, each with its importance ratio.
+    """Draw independently from the Gaussian approximation at the posterior mode, each draw with its importance ratio.
 
-    From the start damped Newton goes to the mode in NumPyro's unconstrained space; z = mode + H^(-1/2) N(0, I) is mapped back to
-    (weights, means, covariances). Pareto k-hat of importance ratios says how far to trust it: under 0.7 it is near the posterior
-    where it looks, and `log_ratio` would correct the rest; other modes it cannot see. All draws carry the start's labelling,
-    except where components overlap.
+    Damped Newton descends from the start to the mode in NumPyro's unconstrained space. Draws z = mode + H^(-1/2) N(0, I) are
+    mapped back to (weights, means, covariances). Pareto k-hat of the importance ratios measures how far the approximation can
+    be trusted: below 0.7 it is close to the posterior around this mode, and weighting the draws by `log_ratio` corrects the
+    difference. It says nothing about other modes. All draws carry the start's labelling, except where components overlap.
 
-    Where the information is singular there is no approximation: the status is SINGULAR, and the draws only show the directions
-    that nothing pins down (eigenvalues are held at 0.01: a standard deviation of 10 in logits or logarithms).
+    Where the information matrix is singular there is no approximation: the status is SINGULAR, and the draws only show which
+    directions the data and the prior leave undetermined. Eigenvalues are then bounded below by 0.01, which is a standard
+    deviation of 10 in logits or logarithms.
 
     Args:
         key: a random key.
-        start: one mixture with no empty component, as `fit(...).mixture`, best under the same prior.
-        x: (N, D).
-        prior: a Prior or IndependentPrior, proper.
-        num_samples: S, draws a chain.
-        num_chains: C; draws are independent, so chains only give the shape that other methods have.
-        sample_weight: (N,) >= 0: an integer weight counts as repetition, 0 silences a row, whatever it holds.
+        start: one mixture without empty components, such as `fit(...).mixture`, ideally fitted under the same prior.
+        x: (N, D), in the units of the means.
+        prior: a proper Prior or IndependentPrior.
+        num_samples: S, draws per chain.
+        num_chains: C. Draws are independent; chains only give the result the shape that other methods return.
+        sample_weight: (N,) >= 0: an integer weight counts as repetition, a row of weight 0 is ignored whatever it holds.
 
     Returns:
-        A Posterior with mixture (C, S, ...) in data units and x's float dtype. stats: log_ratio (C, S), log of posterior over
-        approximation, nats, up to a constant; counts at the mode (K,); khat, min_eigenvalue, newton_steps and newton_gain,
-        the nats that one more step would gain, ().
+        A Posterior with mixture (C, S, ...) in data units and x's float dtype. stats: log_ratio (C, S), log of posterior
+        density over approximation in nats, up to a constant; counts (K,), expected number of points per component at the mode;
+        khat, min_eigenvalue, newton_steps, and newton_gain, the nats that one more Newton step would gain, all ().
 
     Raises:
-        ValueError, TypeError: start, data, prior or options that make no sense; traced values are not looked at.
+        ValueError, TypeError: start, data, prior or options are invalid, or the posterior density at the start is not finite;
+            traced values are not checked.
 
     Warns:
-        RuntimeWarning: eager only: the status is not OK.
+        RuntimeWarning: outside jit, if the status is not OK.
 
     Example:
         >>> import jax, jaxgmm
@@ -80,59 +84,62 @@ def laplace(
         >>> jaxgmm.laplace(jax.random.key(1), fit.mixture, x, prior, num_samples=500).mixture.means.shape
         (1, 500, 1, 1)
     """
-    start, x, weight, prior = validate_sampler_inputs(key, start, x, prior, sample_weight, num_samples, num_chains)
+    check_sampling_options(key, num_samples, num_chains)
+    inputs = validate_inputs(start, x, prior, sample_weight, name="start", prior_is="required", is_start=True)
+    start, x, weight, prior = inputs
     traced = is_traced(key, start, x, weight, prior)
-    key_bridge, key_draws = jax.random.split(key)
-    problem, bridge = prepare(key_bridge, start, x, weight, prior)
+    key_approximation, key_draws = jax.random.split(key)
+    problem, approximation = approximate_posterior(key_approximation, start, x, weight, prior)
     if not traced:
-        refuse_without_density(bridge)
-    posterior = _draw(key_draws, bridge, problem, prior, num_samples=num_samples, num_chains=num_chains)
+        check_density_at_start(approximation)
+    posterior = _draw(key_draws, approximation, problem, prior, shape=(num_chains, num_samples))
     posterior = in_dtype(posterior, x.dtype)
     if not traced:
-        warn_of(posterior)
+        warn_if_unreliable(posterior)
     return posterior
 
 
-@partial(jax.jit, static_argnames=("num_samples", "num_chains"))
+@partial(jax.jit, static_argnames="shape")
 def _draw(
     key: jax.Array,
-    bridge: GaussianApproximation,
+    approximation: GaussianApproximation,
     problem: StandardizedProblem,
     prior: MixturePrior,
     *,
-    num_samples: int,
-    num_chains: int,
+    shape: tuple[int, int],
 ) -> Posterior:
-    space = make_space(problem, bridge.start)
-    kind, k = bridge.start.covariance_type, bridge.start.num_components
-    u = jax.random.normal(key, (num_chains * num_samples, space.size), bridge.root.dtype)
+    """Draw mixtures (C, S, ...) from the approximation, with their densities and importance ratios."""
+    start = approximation.start
+    space = make_unconstrained_space(problem, start)
+    u = jax.random.normal(key, (math.prod(shape), space.size), approximation.root.dtype)
 
-    def one(u: jax.Array) -> tuple[jax.Array, Mixture, jax.Array]:
-        z = bridge.mode + bridge.root @ u
+    def evaluate(u: jax.Array) -> tuple[jax.Array, Mixture, jax.Array]:
+        z = approximation.mode + approximation.root @ u
         return space.potential(z), *space.unflatten(z)
 
-    potentials, mixture, jacobian = map_points(one, u, problem, bridge.start)
-    potentials = jnp.where(jnp.isnan(potentials), jnp.inf, potentials)  # factors that underflow: no density
-    log_density = reference_total(problem, bridge.start) - potentials - jacobian + log_volume(problem, kind, k)
+    potentials, mixture, jacobian = map_points(evaluate, u, problem, start)
+    # NaN where Cholesky factors underflow: such a draw has no density
+    potentials = jnp.where(jnp.isnan(potentials), jnp.inf, potentials)
+    log_density = reference_total(problem, start) - potentials - jacobian
+    log_density += log_volume(problem, start.covariance_type, start.num_components)
     ratios = log_ratios(u, potentials)
     mixture, log_density, ratios = jax.tree.map(
-        lambda leaf: leaf.reshape(num_chains, num_samples, *leaf.shape[1:]),
-        (from_standard(mixture, problem), log_density, ratios),
+        lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), (from_standard(mixture, problem), log_density, ratios)
     )
     stats = {
         "log_ratio": ratios,
-        "khat": bridge.khat,
-        "min_eigenvalue": bridge.min_eigenvalue,
-        "newton_steps": bridge.num_steps,
-        "newton_gain": bridge.gain,
-        "counts": bridge.counts,
+        "khat": approximation.khat,
+        "min_eigenvalue": approximation.min_eigenvalue,
+        "newton_steps": approximation.num_steps,
+        "newton_gain": approximation.gain,
+        "counts": approximation.counts,
     }
-    return Posterior(mixture, log_density, prior, _judge(bridge, mixture), stats, "laplace")
+    return Posterior(mixture, log_density, prior, _status(approximation, mixture), stats, "laplace")
 
 
-def _judge(bridge: GaussianApproximation, mixture: Mixture) -> jax.Array:
-    """The gravest finding."""
-    finite = jnp.isfinite(bridge.value) & jnp.isfinite(sum(leaf.sum() for leaf in jax.tree.leaves(mixture)))
-    status = jnp.where(bridge.khat < MAX_KHAT, PosteriorStatus.OK, PosteriorStatus.FAR_FROM_NORMAL)
-    status = jnp.where(bridge.min_eigenvalue > MIN_EIGENVALUE, status, PosteriorStatus.SINGULAR)
+def _status(approximation: GaussianApproximation, mixture: Mixture) -> jax.Array:
+    """Return the most severe PosteriorStatus that applies, ()."""
+    finite = jnp.isfinite(approximation.value) & jnp.isfinite(sum(leaf.sum() for leaf in jax.tree.leaves(mixture)))
+    status = jnp.where(approximation.khat < MAX_KHAT, PosteriorStatus.OK, PosteriorStatus.FAR_FROM_NORMAL)
+    status = jnp.where(approximation.min_eigenvalue > MIN_EIGENVALUE, status, PosteriorStatus.SINGULAR)
     return jnp.where(finite, status, PosteriorStatus.NONFINITE)

@@ -3,9 +3,9 @@
     weights ~ Dirichlet(c),   Sigma_k ~ InverseWishart(nu, S),   mu_k | Sigma_k ~ N(m, Sigma_k / kappa)
     x_n ~ sum_k w_k N(mu_k, Sigma_k)
 
-Under an IndependentPrior, mu_k ~ N(m, M), and Sigma_k follows an inverse Wishart, an inverse gamma, or a half-normal and LKJ law.
-The labels of the observations are summed out (Bishop 2006, eq. 9.7). The sites of covariances are Cholesky factors L, whose density
-differs from that of Sigma = L L' by log|dSigma/dL| = D log 2 + sum_i (D - i + 1) log L_ii, with i from 1.
+Under an IndependentPrior, mu_k ~ N(m, M), and Sigma_k follows an inverse Wishart, an inverse gamma, or a half-normal and LKJ
+law. The labels of the observations are summed out (Bishop 2006, eq. 9.7). The sites of covariances are Cholesky factors L,
+whose density differs from that of Sigma = L L' by log|dSigma/dL| = D log 2 + sum_i (D - i + 1) log L_ii, with i from 1.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def model(
     """The NumPyro model of a Gaussian mixture, for NumPyro's own tools: MCMC, SVI, Predictive, `log_density`.
 
     Sites: weights (K,); means (K, D); scale_tril (full (K, D, D), tied (1, D, D)) or variances (diag (K, D), spherical (K, 1)),
-    or under a half-normal prior scales and corr_tril (no corr_tril if D = 1); the deterministic covariances, as a Mixture stores
-    them; and the observed x. The arguments are not validated, and labels are not identified: see `nuts`, which starts at an EM
-    solution, and `relabel`.
+    or under a half-normal prior scales and corr_tril (no corr_tril if D = 1); the deterministic covariances, as a Mixture
+    stores them; and the observed x. The arguments are not validated, and labels are not identified: see `nuts`, which starts at
+    an EM solution, and `relabel`.
 
     Args:
         x: (N, D).
@@ -79,7 +79,10 @@ def model(
 def parameters(
     prior: Prior | IndependentPrior, *, num_components: int, num_features: int, covariance_type: str
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Sample the sites of the parameters: weights (K,), means (K, D), Cholesky factors (K | 1, D, D) or standard deviations (K, D | 1)."""
+    """Sample the sites of the parameters.
+
+    Return weights (K,), means (K, D), and Cholesky factors (K | 1, D, D) or standard deviations (K, D | 1).
+    """
     k, d = num_components, num_features
     weights = numpyro.sample("weights", dist.Dirichlet(prior.weight_concentration))
     lower = _factors(prior if isinstance(prior, Prior) else prior.scale, k, d, covariance_type)

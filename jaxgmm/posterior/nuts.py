@@ -1,28 +1,28 @@
-"""nuts: draws from the posterior by the no-U-turn sampler, from where EM ended. Hoffman & Gelman (2014).
+"""nuts: draw from the posterior by the no-U-turn sampler, from an EM solution. Hoffman & Gelman (2014).
 
-NumPyro's `MCMC` and `NUTS` do the sampling, inside one jitted function, in the coordinates that the bridge makes.
+NumPyro's `MCMC` and `NUTS` do the sampling, inside one jitted function, in the coordinates of a Gaussian approximation.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import ahead
+from ..inputs import Inputs, check_sampling_options, check_start, validate_inputs
 from ..mixture import Mixture
 from ..validation import check_count, check_number, is_traced
-from .chains import sample_chains
-from .gaussian_approximation import GaussianApproximation, build_approximation, prepare, refuse_without_density
-from .result import Posterior, PosteriorStatus, check_start, in_dtype, validate_sampler_inputs, warn_of
-from .standardization import StandardizedProblem, standardise, to_standard
-from .user_model import check_model, check_prior_leaves, has_bridge, raw_problem, user_model_approximation
+from .chains import Approximations, ChainOptions, sample_chains
+from .gaussian_approximation import GaussianApproximation, approximate_posterior, check_density_at_start
+from .result import Posterior, PosteriorStatus, in_dtype, warn_if_unreliable
+from .user_model import approximate_user_posterior, check_model, mixture_determines_sites, prior_as_arrays
 
-# NumPyro's last window, which settles the step size, is 50 steps from 150 on, and a tenth of fewer
+# NumPyro's last warm-up window, in which the step size settles, has 50 steps from 150 on, and a tenth of fewer steps
 SHORT_WARMUP, FULL_WARMUP = 150, 1000
 
 
@@ -32,7 +32,7 @@ def nuts(
     x: Any,
     prior: Any,
     *,
-    model: Callable | None = None,
+    model: Callable[..., Any] | None = None,
     num_samples: int = 1000,
     num_chains: int = 4,
     num_warmup: int | None = None,
@@ -42,52 +42,58 @@ def nuts(
     max_tree_depth: int = 10,
     progress: bool = False,
 ) -> Posterior:
-    """Draws from p(weights, means, covariances | x) by NUTS on the marginal likelihood, chains started around an EM solution.
+    """Draw from p(weights, means, covariances | x) by NUTS on the marginal likelihood, with chains around an EM solution.
 
-    From the start damped Newton goes to the mode in NumPyro's unconstrained space, whose information becomes the inverse mass
-    matrix; chains start over-dispersed around it and only their step sizes are adapted. That is believed if the posterior is
-    about normal there: smallest eigenvalue, Pareto k-hat, counts (all in `stats`). If not, or if the chains then disagree or
-    diverge, eager calls run a full warm-up with dense adaptation; traced ones cannot look and say so in the status. All chains
-    carry the start's labelling; see `relabel` before summaries of single components.
+    Damped Newton descends from the start to the mode in NumPyro's unconstrained space. The inverse information at the mode
+    becomes the mass matrix; chains start over-dispersed around the mode, and a short warm-up adapts only their step sizes. This
+    is enough if the posterior is approximately Gaussian there, which is decided by the smallest eigenvalue of the information,
+    Pareto k-hat and the number of points in each component (all in `stats`). If it is not, or if the chains then disagree or
+    diverge, calls outside jit run a full warm-up with a dense mass matrix; calls inside jit cannot decide, and report it in the
+    status. All chains carry the start's labelling: use `relabel` before you summarise single components.
 
-    A start with a leading axis (M,) holds other good EM optima after the first: one chain from each stays outside of the draws,
-    with its log density in `stats`, so that another mode shows and biases nothing.
+    A start with a leading axis (M,) holds further good EM optima after the first. One chain runs from each of them. Its draws
+    do not enter the result; its log densities are in `stats`, so that another mode is noticed and biases nothing.
 
-    A model of your own is called as model(x, prior, num_components=K, covariance_type=...), with sample_weight= too if one is
-    given, and has sites or deterministics weights, means and covariances in the shapes of a Mixture. Where its latent sites are
-    those of `jaxgmm.model`, or covariances itself, all is as above, in data units. Where not, there is no bridge: chains start
-    at what the start tells of sites by their names, elsewhere at random, and a full warm-up is run.
+    A model of your own is called as model(x, prior, num_components=K, covariance_type=...), and with sample_weight= if weights
+    are given. It has sites or deterministics weights, means and covariances in the shapes of a Mixture. If its latent sites are
+    those of `jaxgmm.model`, or covariances itself, everything above holds, in data units. Otherwise there is no approximation:
+    chains start at the values that the start gives for sites of these names, at random in all others, and a full warm-up is
+    run.
 
     Args:
         key: a random key.
-        start: one mixture with no empty component, as `fit(...).mixture`, best under the same prior; or a stack (M,) of them.
-        x: (N, D).
-        prior: a Prior or IndependentPrior, proper; with a model of your own, any pytree of arrays that it takes, or None.
-        model: a NumPyro model, or None for `jaxgmm.model`'s. Compiled anew for each function object.
-        num_samples: S, draws a chain.
-        num_chains: C, run side by side.
-        num_warmup: steps before; None is 150 with the fixed mass matrix, 1000 with adaptation.
-        sample_weight: (N,) >= 0: an integer weight counts as repetition, 0 silences a row, whatever it holds.
-        adapt_mass_matrix: None decides as said above; True or False insists.
-        target_accept_prob: of the step size adaptation; None is 0.8, with adaptation 0.9.
-        max_tree_depth: doublings a draw at most; smaller bounds the cost of a lane under vmap.
-        progress: NumPyro's progress bar, eager only; compiles anew each time.
+        start: one mixture without empty components, such as `fit(...).mixture`, ideally fitted under the same prior; or a stack
+            (M,) of them.
+        x: (N, D), in the units of the means.
+        prior: a proper Prior or IndependentPrior; with a model of your own, any pytree of arrays that it accepts, or None.
+        model: a NumPyro model, or None for `jaxgmm.model`. Each new function object is compiled anew.
+        num_samples: S, draws per chain.
+        num_chains: C, chains that run in parallel.
+        num_warmup: warm-up steps; None is 150 with the fixed mass matrix, 1000 with adaptation.
+        sample_weight: (N,) >= 0: an integer weight counts as repetition, a row of weight 0 is ignored whatever it holds.
+        adapt_mass_matrix: whether the warm-up adapts the mass matrix; None decides as described above.
+        target_accept_prob: target of the step size adaptation; None is 0.8, with adaptation of the mass matrix 0.9.
+        max_tree_depth: the largest number of doublings per draw; a smaller one bounds the cost under vmap, where all data sets
+            wait for the slowest.
+        progress: whether to show NumPyro's progress bar, outside jit only; each call then compiles anew.
 
     Returns:
         A Posterior with mixture (C, S, ...) in data units and x's float dtype. stats: diverging, num_steps, tree_depth,
-        accept_prob, energy (C, S); step_size (C,); counts at the mode (K,); khat, min_eigenvalue, newton_steps, num_warmup,
-        adapted, and rhat of the log density and of the sizes of components (). With a stack of J + 1 starts: other_log_density
-        (J, S); other_rhat (J,), of each such chain beside the draws, near 1 if it came to them; other_share (J,), its mode's mass
-        as a share of its own and the first one's, by Laplace. With a model of your own: log_likelihood (C, S), of what it
-        observes, factors included; sites, draws (C, S, ...) of its other latent sites by name, which relabel leaves as they
-        are; the posterior's prior is None, and where its sites are not jaxgmm's, log_density is one in its own sites.
+        accept_prob, energy (C, S); step_size (C,); counts (K,), expected number of points per component at the mode; khat,
+        min_eigenvalue, newton_steps, num_warmup, adapted, and rhat, the largest of the log density's and of the sum of squared
+        weights', all (). With a stack of J + 1 starts also: other_log_density (J, S); other_rhat (J,), R-hat of the draws
+        together with that chain, near 1 if it moved to the same mode; other_share (J,), the mass of its mode as a fraction of
+        its own and the first mode's, by Laplace's method. With a model of your own also: log_likelihood (C, S) of all that the
+        model observes, factors included; sites, a dictionary of draws (C, S, ...) of its other latent sites, which relabel does
+        not reorder. The posterior's prior is then None, and unless the sites are those of `jaxgmm.model`, log_density is a
+        density in the model's own sites.
 
     Raises:
-        ValueError, TypeError: start, data, prior, model or options that make no sense, a start where density or gradient is
-            not finite; traced values are not looked at.
+        ValueError, TypeError: start, data, prior, model or options are invalid, or density or gradient at the start are not
+            finite; traced values are not checked.
 
     Warns:
-        RuntimeWarning: eager only: the status is worse than FULL_WARMUP.
+        RuntimeWarning: outside jit, if the status is worse than FULL_WARMUP.
 
     Example:
         >>> import jax, jaxgmm
@@ -97,112 +103,45 @@ def nuts(
         >>> jaxgmm.nuts(jax.random.key(1), fit.mixture, x, prior, num_samples=100).mixture.means.shape
         (4, 100, 1, 1)
     """
-    start, others = _split(start)
-    start, x, weight, prior = validate_sampler_inputs(
-        key, start, x, prior, sample_weight, num_samples, num_chains, any_prior=model is not None
-    )
+    start, others = _split_starts(start)
+    check_sampling_options(key, num_samples, num_chains)
+    prior_is = "required" if model is None else "unchecked"
+    inputs = validate_inputs(start, x, prior, sample_weight, name="start", prior_is=prior_is, is_start=True)
     _check_options(num_warmup, adapt_mass_matrix, target_accept_prob, max_tree_depth)
     if model is not None:
         check_model(model)
-        prior = check_prior_leaves(prior)
-    traced = is_traced(key, start, others, x, weight, prior, target_accept_prob)
-    key_bridge, key_chains = jax.random.split(key)
-    if model is not None and not has_bridge(model, start, x, weight, prior):
+        inputs = inputs._replace(prior=prior_as_arrays(inputs.prior))
+    traced = is_traced(key, inputs, others, target_accept_prob)
+    key_approximation, key_chains = jax.random.split(key)
+    if model is not None and not mixture_determines_sites(model, inputs):
         if others is not None:
-            raise ValueError("start is a stack, and a mixture does not say where the model's sites are; give one start.")
+            raise ValueError("start is a stack, but a mixture does not determine the sites of this model; give one start.")
         adapt_mass_matrix = True if adapt_mass_matrix is None else adapt_mass_matrix
-    run = partial(
-        _run,
-        key_chains,
-        prior=prior if model is None else None,
-        model=model,
-        num_samples=num_samples,
-        num_chains=num_chains,
-        num_warmup=num_warmup,
-        target_accept_prob=target_accept_prob,
-        max_tree_depth=max_tree_depth,
-        progress=progress and not traced,
+    approximations = _approximate(key_approximation, inputs, others, model, traced)
+    settings = _Settings(
+        num_samples, num_chains, num_warmup, target_accept_prob, max_tree_depth, progress and not traced, model
     )
-    if not traced and model is None and others is None and not progress:
-        _compile_ahead(run, (key_bridge, start, x, weight, prior), bool(adapt_mass_matrix))
-    problem, bridge, others = _bridges(key_bridge, start, others, x, weight, prior, model, traced)
-    posterior = _choose(partial(run, bridge, others, problem), bridge, adapt_mass_matrix, traced)
-    posterior = in_dtype(posterior, x.dtype)
+    run = partial(_run, key_chains, approximations, inputs.prior if model is None else None, settings)
+    posterior = in_dtype(_choose_warmup(run, approximations.main, adapt_mass_matrix, traced), inputs.x.dtype)
     if not traced:
-        warn_of(posterior)
+        warn_if_unreliable(posterior)
     return posterior
 
 
-def _split(start: Any) -> tuple[Any, Mixture | None]:
-    """The first start, and the others where there are any."""
-    if not isinstance(start, Mixture) or len(start.batch_shape) != 1 or not start.batch_shape[0]:
-        return start, None
-    others = start[1:] if start.batch_shape[0] > 1 else None
-    if others is not None and not is_traced(others):
-        with jax.ensure_compile_time_eval():
-            for j in range(others.batch_shape[0]):
-                check_start(others[j])
-    return start[0], others
+class _Settings(NamedTuple):
+    """Options of `nuts`, whose defaults depend on whether the mass matrix is adapted."""
 
-
-def _compile_ahead(run: Callable, arguments: tuple, adapt: bool) -> None:
-    """Has both programs compiled at the same time: the first one's results are the second one's arguments, in their shapes."""
-    ahead.start(prepare, *arguments)
-    problem, bridge = jax.eval_shape(prepare, *arguments)
-    run(bridge, None, problem, adapt=adapt, enter=ahead.start)
-
-
-def _choose(run: Callable, bridge: GaussianApproximation, adapt: bool | None, traced: bool) -> Posterior:
-    """The short warm-up, the full one, or both: by insistence, by the gate, by a look at the draws."""
-    if adapt is not None or traced:
-        return run(adapt=bool(adapt))
-    posterior = run(adapt=False) if bool(bridge.sound) else None
-    if posterior is None or _disappoints(posterior):
-        posterior = run(adapt=True)
-    return posterior
-
-
-def _disappoints(posterior: Posterior) -> bool:
-    """A second look, at the draws: k-hat cannot see a mode that its proposals miss; one seen from another start stays there."""
-    limit = 1.01 + 4 / posterior.log_density.shape[1]
-    good = (PosteriorStatus.OK, PosteriorStatus.MULTIMODAL)
-    return int(posterior.status) not in good or float(posterior.stats["rhat"]) > limit
-
-
-def _run(
-    key: jax.Array,
-    bridge: GaussianApproximation,
-    others: GaussianApproximation | None,
-    problem: StandardizedProblem,
-    *,
-    prior: Any,
-    num_warmup: int | None,
-    adapt: bool,
-    target_accept_prob: Any,
-    progress: bool,
-    enter: Callable = ahead.call,
-    **options: Any,
-) -> Posterior:
-    if num_warmup is None:
-        num_warmup = FULL_WARMUP if adapt else SHORT_WARMUP
-    if target_accept_prob is None:
-        target_accept_prob = 0.9 if adapt else 0.8
-    # a bar is drawn from the host, between steps: not inside jit
-    return (sample_chains.__wrapped__ if progress else partial(enter, sample_chains))(
-        key,
-        bridge,
-        others,
-        problem,
-        prior,
-        jnp.asarray(target_accept_prob, problem.y.dtype),
-        num_warmup=num_warmup,
-        adapt=adapt,
-        progress=progress,
-        **options,
-    )
+    num_samples: int
+    num_chains: int
+    num_warmup: int | None
+    target_accept_prob: Any
+    max_tree_depth: int
+    progress: bool
+    model: Callable[..., Any] | None
 
 
 def _check_options(num_warmup: Any, adapt_mass_matrix: Any, target_accept_prob: Any, max_tree_depth: Any) -> None:
+    """Raise ValueError or TypeError if an option has an invalid value."""
     if num_warmup is not None:
         check_count(num_warmup, "num_warmup", 0)
     if adapt_mass_matrix not in (None, True, False):
@@ -214,49 +153,73 @@ def _check_options(num_warmup: Any, adapt_mass_matrix: Any, target_accept_prob: 
     check_count(max_tree_depth, "max_tree_depth")
 
 
-def _bridges(
-    key: jax.Array,
-    start: Mixture,
-    others: Mixture | None,
-    x: jax.Array,
-    weight: jax.Array | None,
-    prior: Any,
-    model: Callable | None,
-    traced: bool,
-) -> tuple[StandardizedProblem, GaussianApproximation, GaussianApproximation | None]:
-    """Coordinates, and a bridge from each start; refused, unless traced, where there is none."""
-    if others is None and model is None:
-        problem, bridge = ahead.call(prepare, key, start, x, weight, prior)  # the program that laplace and compare enter by too
+def _split_starts(start: Any) -> tuple[Any, Mixture | None]:
+    """Return the first of a stack of starts and the others, or one start and None."""
+    if not isinstance(start, Mixture) or len(start.batch_shape) != 1 or not start.batch_shape[0]:
+        return start, None
+    others = start[1:] if start.batch_shape[0] > 1 else None
+    if others is not None and not is_traced(others):
+        with jax.ensure_compile_time_eval():
+            for j in range(others.batch_shape[0]):
+                check_start(others[j])
+    return start[0], others
+
+
+def _approximate(
+    key: jax.Array, inputs: Inputs, others: Mixture | None, model: Callable[..., Any] | None, traced: bool
+) -> Approximations:
+    """Approximate the posterior at the mode near each start; raise ValueError, unless traced, where that is impossible."""
+    start, x, weight, prior = inputs
+    if others is not None:
+        start = jax.tree.map(lambda one, rest: jnp.concatenate([one[None], rest.astype(one.dtype)]), start, others)
+    if model is None:
+        problem, found = approximate_posterior(key, start, x, weight, prior)
         agrees = np.array(True)
-    elif others is None:
-        problem, bridge, agrees = _bridge(key, start, x, weight, prior, model=model)
     else:
-        starts = jax.tree.map(lambda one, rest: jnp.concatenate([one[None], rest.astype(one.dtype)]), start, others)
-        problem, bridge, agrees = _bridge(key, starts, x, weight, prior, model=model)
+        problem, found, agrees = approximate_user_posterior(key, start, x, weight, prior, model=model)
     if not traced:
-        refuse_without_density(bridge)
+        check_density_at_start(found)
     if not traced and not bool(agrees.all()):
         raise ValueError(
-            "model has sites named as jaxgmm.model's that mean something else: at the start's values its weights, means and "
-            "covariances are not the start's; give such sites other names."
+            "model has sites with names of jaxgmm.model's that mean something else: at the start's values its weights, means "
+            "and covariances are not the start's; give such sites other names."
         )
     if others is None:
-        return problem, bridge, None
-    return problem, *(jax.tree.map(lambda leaf, part=part: leaf[part], bridge) for part in (0, slice(1, None)))
+        return Approximations(problem, found, None)
+    return Approximations(problem, *(jax.tree.map(lambda leaf, part=part: leaf[part], found) for part in (0, slice(1, None))))
 
 
-@partial(jax.jit, static_argnames="model")
-def _bridge(
-    key: jax.Array, start: Mixture, x: jax.Array, weight: jax.Array | None, prior: Any, *, model: Callable | None
-) -> tuple[StandardizedProblem, GaussianApproximation, jax.Array]:
-    """A bridge, or a stack of them from a stack of starts, and whether the model's sites mean what they are called."""
-    if model is None:
-        problem = standardise(x, weight, prior, start.covariance_type)
-        build = lambda key, start: (build_approximation(key, to_standard(start, problem), problem), jnp.array(True))  # noqa: E731
-    else:
-        problem = raw_problem(x, weight, prior)
-        start = jax.tree.map(lambda leaf: leaf.astype(problem.y.dtype), start)
-        build = lambda key, start: user_model_approximation(key, model, problem, start)  # noqa: E731
-    if not start.batch_shape:
-        return problem, *build(key, start)
-    return problem, *jax.vmap(build)(jax.random.split(key, start.batch_shape[0]), start)
+def _choose_warmup(
+    run: Callable[[bool], Posterior], approximation: GaussianApproximation, adapt: bool | None, traced: bool
+) -> Posterior:
+    """Run the short warm-up, the full one, or one after the other, as requested or as approximation and draws demand."""
+    if adapt is not None or traced:
+        return run(bool(adapt))
+    posterior = run(False) if bool(approximation.sound) else None
+    if posterior is None or _needs_full_warmup(posterior):
+        posterior = run(True)
+    return posterior
+
+
+def _needs_full_warmup(posterior: Posterior) -> bool:
+    """Return whether draws after a short warm-up are not good enough.
+
+    k-hat cannot notice a mode that no proposal reaches, but chains can. A mode that was noticed from another start remains one
+    after a full warm-up too, and is no reason for it.
+    """
+    limit = 1.01 + 4 / posterior.log_density.shape[1]
+    good = (PosteriorStatus.OK, PosteriorStatus.MULTIMODAL)
+    return int(posterior.status) not in good or float(posterior.stats["rhat"]) > limit
+
+
+def _run(key: jax.Array, approximations: Approximations, prior: Any, settings: _Settings, adapt: bool) -> Posterior:
+    """Sample with or without adaptation of the mass matrix, under the defaults that go with it."""
+    num_samples, num_chains, num_warmup, target_accept_prob, max_tree_depth, progress, model = settings
+    if num_warmup is None:
+        num_warmup = FULL_WARMUP if adapt else SHORT_WARMUP
+    if target_accept_prob is None:
+        target_accept_prob = 0.9 if adapt else 0.8
+    options = ChainOptions(num_samples, num_chains, num_warmup, adapt, max_tree_depth, progress, model)
+    # the progress bar is drawn by the host between steps, which is impossible inside jit
+    sample = inspect.unwrap(sample_chains) if progress else sample_chains
+    return sample(key, approximations, prior, jnp.asarray(target_accept_prob, approximations.problem.y.dtype), options=options)

@@ -22,10 +22,10 @@ from jax.scipy.special import entr
 
 from .. import covariance
 from ..chunking import draws_per_batch
-from ..density import log_prob, responsibilities
+from ..density import as_points, log_prob, responsibilities, sample_from_stack
 from ..mixture import Mixture
-from ..validation import as_data, check_choice, check_count, check_key, is_traced
-from .result import Posterior, check_posterior
+from ..validation import check_choice, check_count, check_key, is_traced
+from .result import Posterior, check_one_posterior
 
 KINDS = ("total", "within", "pairs")
 
@@ -53,7 +53,7 @@ def predictive_log_prob(posterior: Posterior, x: Any) -> jax.Array:
         >>> round(float(jaxgmm.predictive_log_prob(posterior, [[1.0]])[0]), 4)
         -1.4189
     """
-    mixture, x = _at_the_door(posterior, x)
+    mixture, x = _draws_and_points(posterior, x)
     return _log_mean(mixture, x)
 
 
@@ -80,7 +80,7 @@ def predictive_sample(key: jax.Array, posterior: Posterior, num_samples: int) ->
     """
     check_key(key)
     check_count(num_samples, "num_samples", 0)
-    return _sample(key, _one_posterior(posterior), num_samples)
+    return _sample(key, _all_draws(posterior), num_samples)
 
 
 def predictive_responsibilities(posterior: Posterior, x: Any) -> jax.Array:
@@ -108,7 +108,7 @@ def predictive_responsibilities(posterior: Posterior, x: Any) -> jax.Array:
         >>> jaxgmm.predictive_responsibilities(posterior, [[4.5]]).tolist()
         [[0.5, 0.5]]
     """
-    mixture, x = _at_the_door(posterior, x)
+    mixture, x = _draws_and_points(posterior, x)
     return _mean_responsibilities(mixture, x, _identified(posterior))
 
 
@@ -136,7 +136,7 @@ def coclustering(posterior: Posterior, x: Any) -> jax.Array:
         >>> jaxgmm.coclustering(posterior, [[0.0], [4.5]]).tolist()
         [[1.0, 0.5], [0.5, 1.0]]
     """
-    mixture, x = _at_the_door(posterior, x)
+    mixture, x = _draws_and_points(posterior, x)
     return _coclustering(mixture, x)
 
 
@@ -169,25 +169,22 @@ def assignment_entropy(posterior: Posterior, x: Any, *, kind: str = "total") -> 
         [0.6931, 0.0]
     """
     check_choice(kind, "kind", KINDS)
-    mixture, x = _at_the_door(posterior, x)
+    mixture, x = _draws_and_points(posterior, x)
     if kind == "total":
         return _entropy_of_mean(mixture, x, _identified(posterior))
     return _mean_entropy(mixture, x) if kind == "within" else _entropy_of_pairs(mixture, x)
 
 
-def _one_posterior(posterior: Any) -> Mixture:
-    """The draws as one stack (M, ...)."""
-    check_posterior(posterior)
-    mixture = posterior.mixture
-    if len(mixture.batch_shape) != 2:
-        raise ValueError(f"the posterior has leading axes {mixture.batch_shape}; (C, S) was expected: use jax.vmap.")
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), mixture)
+def _all_draws(posterior: Any) -> Mixture:
+    """Return the draws of one posterior as a stack (M, ...)."""
+    check_one_posterior(posterior)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), posterior.mixture)
 
 
-def _at_the_door(posterior: Any, x: Any) -> tuple[Mixture, jax.Array]:
-    draws = _one_posterior(posterior)
-    x = as_data(x, num_features=draws.num_features)
-    return draws, x.astype(jnp.result_type(x.dtype, draws.means.dtype))
+def _draws_and_points(posterior: Any, x: Any) -> tuple[Mixture, jax.Array]:
+    """Return the draws of one posterior as a stack (M, ...), and valid points (N, D)."""
+    draws = _all_draws(posterior)
+    return draws, as_points(draws, x)
 
 
 def _identified(posterior: Posterior) -> Any:
@@ -278,11 +275,6 @@ def _entropy_of_pairs(draws: Mixture, x: jax.Array) -> jax.Array:
 
 @partial(jax.jit, static_argnums=2)
 def _sample(key: jax.Array, draws: Mixture, num_samples: int) -> tuple[jax.Array, jax.Array]:
-    k, d, kind = draws.num_components, draws.num_features, draws.covariance_type
     key_draw, key_label, key_noise = jax.random.split(key, 3)
     drawn = jax.random.randint(key_draw, (num_samples,), 0, len(draws.means))
-    labels = jax.random.categorical(key_label, jnp.log(draws.weights)[drawn])
-    lower = covariance.factorize(draws.covariances, kind, d).lower
-    lower = jnp.broadcast_to(lower, (len(lower), k, *lower.shape[2:]))[drawn, labels]
-    noise = jax.random.normal(key_noise, (num_samples, d), draws.means.dtype)
-    return draws.means[drawn, labels] + covariance.transform(lower, noise, kind), labels
+    return sample_from_stack((key_label, key_noise), draws, drawn)

@@ -11,11 +11,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..inputs import check_one_mixture
 from ..mixture import Mixture
 from ..row_sums import repeat_valid_row
-from ..validation import as_data, as_sample_weight, check_choice, zero_ignored_rows
+from ..validation import as_weighted_data, check_choice
 from .label_matching import METHODS, Matching, match_labels, permute_components
-from .result import Posterior, check_posterior
+from .result import Posterior, check_one_posterior
 
 # labels count as identified if at most this fraction of the margins is smaller than SMALL_MARGIN
 SMALL_MARGIN, SMALL_SHARE = 0.2, 0.05
@@ -71,8 +72,7 @@ def relabel(
     draws = jax.tree.map(lambda leaf: leaf.reshape(chains * samples, *leaf.shape[2:]), mixture)
     weight = None
     if method != "kl":
-        x = as_data(zero_ignored_rows(x, sample_weight), check_values=True, num_features=mixture.num_features)
-        weight = as_sample_weight(sample_weight, len(x), x.dtype, check_values=True)
+        x, weight = as_weighted_data(x, sample_weight, num_features=mixture.num_features)
         x = repeat_valid_row(x, weight)
     exchangeable = _exchangeable(posterior.prior)
     matching = match_labels(draws, reference, x, method=method, weight=weight, exchangeable=exchangeable)
@@ -81,16 +81,8 @@ def relabel(
 
 def _check(posterior: Any, reference: Any) -> Mixture:
     """Return the draws, or raise if posterior and reference are not what `relabel` expects."""
-    check_posterior(posterior)
-    if hasattr(reference, "mixture"):
-        raise TypeError(f"reference is a {type(reference).__name__}; a jaxgmm.Mixture was expected: give its .mixture.")
-    if not isinstance(reference, Mixture):
-        raise TypeError(f"reference is {type(reference).__name__}; a jaxgmm.Mixture was expected.")
-    if reference.batch_shape or posterior.log_density.ndim != 2:
-        raise ValueError(
-            f"reference has leading axes {reference.batch_shape} and the posterior {posterior.log_density.shape}; "
-            "() and (C, S) were expected: use jax.vmap."
-        )
+    check_one_posterior(posterior)
+    check_one_mixture(reference, "reference")
     drawn, given = (m.means.shape[-2:] for m in (posterior.mixture, reference))
     if drawn != given:
         raise ValueError(

@@ -1,7 +1,4 @@
-"""Posterior: what is believed of a mixture after the data, as draws, with its own diagnosis.
-
-Also what every sampler refuses at the door: they take the same arguments.
-"""
+"""Posterior: what is believed of a mixture after the data, as draws, with its own diagnosis."""
 
 from __future__ import annotations
 
@@ -11,23 +8,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from .. import covariance
 from ..mixture import Mixture, mixture_table, mixture_title, standard_deviations
-from ..priors.interface import check_prior
 from ..status import StatusEnum
 from ..tables import Printed, Table, counted, elided, look, number, numbers
-from ..validation import (
-    as_data,
-    as_sample_weight,
-    check_count,
-    check_key,
-    is_positive_definite,
-    is_traced,
-    warn_at_caller,
-    zero_ignored_rows,
-)
+from ..validation import warn_at_caller
 
 
 class PosteriorStatus(StatusEnum):
@@ -173,71 +158,23 @@ def check_posterior(posterior: Any) -> None:
         raise TypeError(f"posterior is {type(posterior).__name__}; a jaxgmm.Posterior was expected, as from jaxgmm.nuts.")
 
 
+def check_one_posterior(posterior: Any) -> None:
+    """Raise if a value is not one Posterior with draws (C, S, ...)."""
+    check_posterior(posterior)
+    if posterior.log_density.ndim != 2:
+        raise ValueError(
+            f"posterior has leading axes {posterior.log_density.shape}; (C, S) was expected: use jax.vmap, or pass one posterior at a "
+            "time."
+        )
+
+
 def in_dtype(tree: Any, dtype: Any) -> Any:
     """Whatever floats a method worked in, the data's dtype."""
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree)
 
 
-def warn_of(posterior: Posterior) -> None:
+def warn_if_unreliable(posterior: Posterior) -> None:
     """What an eager posterior has to say of itself, unless it is good."""
     status = PosteriorStatus(int(posterior.status))
     if status > PosteriorStatus.FULL_WARMUP:
         warn_at_caller(status.sentence)
-
-
-def validate_sampler_inputs(
-    key: Any, start: Any, x: Any, prior: Any, sample_weight: Any, num_samples: Any, num_chains: Any, *, any_prior: bool = False
-) -> tuple[Mixture, jax.Array, jax.Array | None, Any]:
-    """Start, data, weights and prior as a sampler takes them, in one float dtype, or a sentence why not.
-
-    any_prior: the prior is an affair between a person and their own model, and is handed on as it is.
-    """
-    check_key(key)
-    check_count(num_samples, "num_samples")
-    check_count(num_chains, "num_chains")
-    if hasattr(start, "mixture"):
-        raise TypeError(f"start is a {type(start).__name__}; a jaxgmm.Mixture was expected: give its .mixture.")
-    if not isinstance(start, Mixture):
-        raise TypeError(
-            f"start is {type(start).__name__}; a jaxgmm.Mixture to start from was expected, as from jaxgmm.fit(...).mixture."
-        )
-    if start.batch_shape:
-        raise ValueError(f"start is a stack of shape {start.batch_shape}; one mixture was expected: use jax.vmap.")
-    x = as_data(zero_ignored_rows(x, sample_weight), check_values=True, num_features=start.num_features)
-    weight = as_sample_weight(sample_weight, len(x), x.dtype, check_values=True)
-    if len(x) == 0:
-        raise ValueError(f"x has shape {x.shape}: no rows; at least one was expected.")
-    if not any_prior:
-        if prior is None:
-            raise TypeError(
-                "prior is None; a posterior needs a proper prior, as from jaxgmm.default_prior(x, num_components="
-                f"{start.num_components})."
-            )
-        check_prior(prior, start.num_components, start.num_features, start.covariance_type)
-    if not is_traced(start):
-        check_start(start)
-    cast = partial(jax.tree.map, lambda leaf: jnp.asarray(leaf, x.dtype))
-    return cast(start), x, weight, prior if any_prior else cast(prior)
-
-
-def check_start(start: Mixture) -> None:
-    """A concrete start that a failed fit left behind is refused."""
-    start = jax.tree.map(np.asarray, start)  # on the host: nothing to compile
-    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(start)):
-        raise ValueError(
-            "start holds NaN or infinity: the fit that it came from failed; look at its status, and start from "
-            "one that converged."
-        )
-    weights = start.weights
-    if (weights <= 0).any():
-        empty = ", ".join(map(str, np.flatnonzero(weights <= 0)))
-        raise ValueError(
-            f"start has an empty component (weight 0): {empty}; every component must hold something to be "
-            "sampled: use fewer components, or another start."
-        )
-    dense = covariance.is_dense(start.covariance_type)
-    if not (is_positive_definite(start.covariances) if dense else (start.covariances > 0).all()):
-        raise ValueError(
-            "start has a covariance that is not positive definite: the fit that it came from failed, or x has "
-            "collinear columns; start from a fit under the same prior."
-        )

@@ -1,8 +1,9 @@
-"""A person's own NumPyro model in the place of jaxgmm's: its unconstrained space, where its chains start, what its draws say.
+"""A NumPyro model written by the user in place of `jaxgmm.model`: checks, approximation of its posterior, starts of chains.
 
-The model is called as jaxgmm.model is and has sites or deterministics weights, means and covariances, these as a Mixture stores
-them. If its latent sites are jaxgmm.model's (or covariances itself), a mixture says where they are: then there is a bridge, and
-the density of draws is one in (weights, means, covariances). Else chains start around what fits by name, the rest at random.
+The model is called like `jaxgmm.model` and has sites or deterministics weights, means and covariances, the latter as a Mixture
+stores them. If its latent sites are those of `jaxgmm.model` (or covariances itself), a mixture determines all of them: then the
+posterior can be approximated around a start, and log densities of draws are densities in (weights, means, covariances).
+Otherwise chains start from values of the sites that a mixture determines by name, and at random in the others.
 """
 
 from __future__ import annotations
@@ -10,275 +11,145 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
-from numpyro import handlers
-from numpyro.distributions import biject_to
-from numpyro.infer.util import compute_log_probs
 
-from .. import covariance, linalg
-from ..chunking import draws_per_batch
-from ..density import responsibilities
+from .. import covariance
+from ..inputs import Inputs
 from ..mixture import Mixture
-from .gaussian_approximation import GaussianApproximation, build_approximation, chain_starts
-from .model import mixture_of
+from ..row_sums import repeat_valid_row
+from .gaussian_approximation import (
+    GaussianApproximation,
+    build_approximation,
+    expected_counts,
+    for_each_start,
+    overdispersed_starts,
+)
 from .standardization import StandardizedProblem
+from .user_model_space import FIELDS, UserModelSpace, make_user_space
 
-_NAMES = ("weights", "means", "covariances")
-_CANDIDATES = 20  # places tried for each chain; NumPyro's init_to_uniform: the cube from -2 to 2
-
-
-class UserModelSpace(NamedTuple):
-    """The unconstrained space of a person's model at one problem; the first four as in `bridge.Space`.
-
-    flatten: sites that a mixture does not tell stay at 0; inverted: there is none. told (P,): 1 where a mixture tells.
-    """
-
-    size: int
-    potential: Callable
-    flatten: Callable
-    unflatten: Callable
-    describe: Callable
-    inverted: bool
-    told: jax.Array
+_CANDIDATES = 20  # random starts tried for each chain, in the cube from -2 to 2 as NumPyro's init_to_uniform does
+_OVERDISPERSION = 1.5  # of the means at these starts, in standard errors
 
 
 def check_model(model: Any) -> None:
-    """Callable as jaxgmm.model is."""
+    """Raise TypeError if the model cannot be called like `jaxgmm.model`."""
     if not callable(model):
         raise TypeError(f"model is {type(model).__name__}; a NumPyro model was expected: a function called as jaxgmm.model is.")
     try:
         inspect.signature(model).bind(None, None, num_components=2, covariance_type="full")
     except TypeError as error:
         raise TypeError(
-            f"model cannot be called as model(x, prior, num_components=K, covariance_type=...): {error}; give it these "
-            "arguments, or **options, used or not."
+            f"model cannot be called as model(x, prior, num_components=K, covariance_type=...): {error}; let it accept these "
+            "arguments, for example by **options."
         ) from None
 
 
-def check_prior_leaves(prior: Any) -> Any:
-    """What a person's model is handed as its prior, as arrays."""
+def prior_as_arrays(prior: Any) -> Any:
+    """Return the prior of a user's model with arrays as leaves, or raise TypeError if a leaf cannot be one."""
     try:
         return jax.tree.map(jnp.asarray, prior)
     except TypeError as error:
         raise TypeError(
-            f"prior holds something that is no array ({error}); arrays in any pytree, or None, were expected with a model of "
-            "your own: close over the rest."
+            f"prior holds something that is no array ({error}); a pytree of arrays or None was expected with a model of your "
+            "own: let the model itself hold everything else, as a closure."
         ) from None
 
 
-def raw_problem(x: jax.Array, weight: jax.Array | None, prior: Any) -> StandardizedProblem:
-    """Data in their own units, in JAX's default float; rows of weight 0 hold a row that counts."""
-    y = x if weight is None else jnp.where(weight[:, None] > 0, x, x[jnp.argmax(weight > 0)])
-    y = y.astype(jnp.result_type(float))
+def problem_in_data_units(x: jax.Array, weight: jax.Array | None, prior: Any) -> StandardizedProblem:
+    """Return a problem whose coordinates are the data's own, in JAX's default float."""
+    y = repeat_valid_row(x, weight).astype(jnp.result_type(float))
     return StandardizedProblem(y, weight, prior, jnp.zeros(y.shape[1], y.dtype), jnp.ones(y.shape[1], y.dtype))
 
 
-def has_bridge(model: Callable, start: Mixture, x: jax.Array, weight: jax.Array | None, prior: Any) -> bool:
-    """Whether a mixture says where all of the model's sites are; the model is only traced."""
+def mixture_determines_sites(model: Callable[..., Any], inputs: Inputs) -> bool:
+    """Return whether a mixture determines all sites of the model; the model is traced, not run."""
     found = []
 
-    def look(start: Mixture, x: jax.Array, weight: jax.Array | None, prior: Any) -> jax.Array:
-        found.append(make_user_space(model, raw_problem(x, weight, prior), start).inverted)
+    def inspect_model(inputs: Inputs) -> jax.Array:
+        problem = problem_in_data_units(inputs.x, inputs.weight, inputs.prior)
+        found.append(make_user_space(model, problem, inputs.mixture).invertible)
         return jnp.zeros(())
 
-    jax.eval_shape(look, start, x, weight, prior)
+    jax.eval_shape(inspect_model, inputs)
     return found[0]
 
 
-def make_user_space(model: Callable, problem: StandardizedProblem, start: Mixture) -> UserModelSpace:
-    """Potential, transforms and what draws say, from one trace of the model; data units, log densities relative to the start."""
-    arguments, options = (problem.y, problem.prior), _options(problem, start)
-    trace = handlers.trace(handlers.seed(model, jax.random.key(0))).get_trace(*arguments, **options)
-    latents = _latents(trace, start)
-    inverses = {name: biject_to(site["fn"].support).inv for name, site in latents.items()}
-    shapes = {name: jnp.shape(site["value"]) for name, site in latents.items()}
-    known = {name for name, value in _site_values(start).items() if shapes.get(name) == value.shape}
-    inverted = _is_inverted(set(latents), known, start)
+@partial(jax.jit, static_argnames="model")
+def approximate_user_posterior(
+    key: jax.Array, start: Mixture, x: jax.Array, weight: jax.Array | None, prior: Any, *, model: Callable[..., Any]
+) -> tuple[StandardizedProblem, GaussianApproximation, jax.Array]:
+    """Approximate the posterior of a user's model at the mode near a start, or near each of a stack (M,) of starts.
 
-    def to_z(mixture: Mixture) -> dict[str, jax.Array]:
-        values = _site_values(mixture)
-        return {
-            name: inverse(values[name]) if name in known else jnp.zeros_like(inverse(latents[name]["value"]))
-            for name, inverse in inverses.items()
-        }
-
-    at_start = jax.lax.stop_gradient(to_z(start))
-    flat, unravel = ravel_pytree(at_start)
-    told = ravel_pytree({name: jnp.full(jnp.shape(z), float(name in known)) for name, z in at_start.items()})[0]
-    evaluate = _evaluator(model, arguments, options, unravel)
-    reference = jax.lax.stop_gradient(evaluate(flat).terms)
-    reference = {name: jnp.where(jnp.isfinite(term), term, 0) for name, term in reference.items()}
-
-    def potential(z: jax.Array) -> jax.Array:
-        found = evaluate(z)
-        return -found.log_det - sum((term - reference[name]).sum() for name, term in found.terms.items())
-
-    def unflatten(z: jax.Array) -> tuple[Mixture, jax.Array]:
-        values, log_det = evaluate(z)[1:3]
-        mixture = Mixture(*(values[name] for name in _NAMES), start.covariance_type)
-        if inverted and "covariances" not in latents:
-            log_det += mixture_of({name: values[name] for name in latents}, start.covariance_type)[1]
-        return mixture, log_det
-
-    numbers_per_draw = len(problem.y) * start.num_components * start.num_features
-    further = () if inverted else tuple(sorted(set(latents) - set(_NAMES)))
-    describe = partial(_describe, evaluate, unflatten, numbers_per_draw, further)
-    return UserModelSpace(flat.size, potential, lambda m: ravel_pytree(to_z(m))[0], unflatten, describe, inverted, told)
+    Returns the problem, the approximation, and whether sites with a name of `jaxgmm.model` mean the same as there, () or (M,).
+    """
+    problem = problem_in_data_units(x, weight, prior)
+    start = jax.tree.map(lambda leaf: leaf.astype(problem.y.dtype), start)
+    return problem, *for_each_start(lambda key, one: _approximation(key, model, problem, one), key, start)
 
 
-class _Evaluation(NamedTuple):
-    """terms: of the log density, by site; values, by site; log_det: log |d sites / dz|; observed: names, factors too."""
-
-    terms: dict[str, jax.Array]
-    values: dict[str, jax.Array]
-    log_det: jax.Array
-    observed: set[str]
-
-
-def _evaluator(model: Callable, arguments: tuple, options: dict[str, Any], unravel: Callable) -> Callable:
-    """z (P,) -> _Evaluation; supports may depend on other sites."""
-
-    def evaluate(z: jax.Array) -> _Evaluation:
-        parts, log_dets = unravel(z), [jnp.zeros(())]
-
-        def put(site: dict) -> Any:
-            if site["type"] != "sample" or site["name"] not in parts:
-                return None
-            transform, part = biject_to(site["fn"].support), parts[site["name"]]
-            value = transform(part)
-            log_dets.append(transform.log_abs_det_jacobian(part, value).sum())
-            return value
-
-        placed = handlers.substitute(handlers.seed(model, jax.random.key(0)), substitute_fn=put)
-        terms, trace = compute_log_probs(placed, arguments, options, {}, sum_log_prob=False)
-        observed = {name for name, site in trace.items() if site["type"] == "sample" and site["is_observed"]}
-        return _Evaluation(terms, {name: site["value"] for name, site in trace.items()}, sum(log_dets), observed)
-
-    return evaluate
-
-
-def _describe(
-    evaluate: Callable, unflatten: Callable, numbers_per_draw: int, further: tuple[str, ...], z: jax.Array
-) -> tuple[Mixture, jax.Array, dict[str, Any]]:
-    """Mixtures (C, S, ...), log densities (C, S), log-likelihoods and further sites as stats, of z (C, S, P)."""
-
-    def one(z: jax.Array) -> tuple[Mixture, jax.Array, jax.Array, dict[str, jax.Array]]:
-        found = evaluate(z)
-        mixture, log_det = unflatten(z)
-        totals = {name: term.sum() for name, term in found.terms.items()}
-        likelihood = sum((totals[name] for name in found.observed), jnp.zeros(()))
-        sites = {name: found.values[name] for name in further}
-        return mixture, sum(totals.values()) + found.log_det - log_det, likelihood, sites
-
-    points = z.reshape(-1, z.shape[-1])
-    flat = jax.lax.map(one, points, batch_size=draws_per_batch(numbers_per_draw, len(points)))
-    mixture, log_density, likelihood, sites = jax.tree.map(lambda leaf: leaf.reshape(*z.shape[:2], *leaf.shape[1:]), flat)
-    return mixture, log_density, {"log_likelihood": likelihood} | ({"sites": sites} if sites else {})
-
-
-def _options(problem: StandardizedProblem, start: Mixture) -> dict[str, Any]:
-    options = {"num_components": start.num_components, "covariance_type": start.covariance_type}
-    return options if problem.weight is None else options | {"sample_weight": problem.weight}
-
-
-def _latents(trace: dict[str, dict], start: Mixture) -> dict[str, dict]:
-    """The sites to be sampled, of a model that is what it must be."""
-    k, d = start.num_components, start.num_features
-    shapes = ((k,), (k, d), covariance.storage_shape(start.covariance_type, k, d))
-    for name, shape in zip(_NAMES, shapes, strict=True):
-        if name not in trace or trace[name]["type"] not in ("sample", "deterministic"):
-            raise ValueError(
-                f"model has no site {name!r}; sites or deterministics weights, means and covariances were expected."
-            )
-        if jnp.shape(trace[name]["value"]) != shape:
-            raise ValueError(
-                f"model's site {name!r} has shape {jnp.shape(trace[name]['value'])}; {shape} was expected, as a "
-                f"{start.covariance_type} Mixture stores it."
-            )
-    latents = {name: site for name, site in trace.items() if site["type"] == "sample" and not site["is_observed"]}
-    for name, site in latents.items():
-        if site["fn"].support.is_discrete:
-            raise ValueError(f"model's site {name!r} is discrete; sum it out, as NumPyro's MixtureSameFamily does.")
-    if not latents:
-        raise ValueError("model samples nothing: every site is observed.")
-    return latents
-
-
-def _site_values(mixture: Mixture) -> dict[str, jax.Array]:
-    """Values at a mixture of all sites that are named as jaxgmm.model names its own."""
-    values = {name: getattr(mixture, name) for name in _NAMES}
-    if not covariance.is_dense(mixture.covariance_type):
-        return values | {"variances": mixture.covariances, "scales": jnp.sqrt(mixture.covariances)}
-    lower = linalg.cholesky(mixture.covariances)
-    scales = jnp.sqrt(linalg.diagonal(mixture.covariances))
-    return values | {"scale_tril": lower, "scales": scales, "corr_tril": lower / scales[..., None]}
-
-
-def _is_inverted(latents: set[str], known: set[str], start: Mixture) -> bool:
-    """A mixture says where all sites are, and they say no more than the mixture."""
-    scales = {"scales", "corr_tril"} if covariance.is_dense(start.covariance_type) and start.num_features > 1 else {"scales"}
-    forms = [{"covariances"}, {"scale_tril"}, {"variances"}, scales]
-    return latents == known and any(latents == {"weights", "means"} | form for form in forms)
-
-
-def user_model_approximation(
-    key: jax.Array, model: Callable, problem: StandardizedProblem, start: Mixture
+def _approximation(
+    key: jax.Array, model: Callable[..., Any], problem: StandardizedProblem, start: Mixture
 ) -> tuple[GaussianApproximation, jax.Array]:
-    """A bridge in the model's own space, or what stands for one; and whether sites mean what they are called."""
-    space = make_user_space(model, problem, start)
-    z = space.flatten(start)
+    """Return an approximation in the model's own space, and whether the sites mean what their names say.
+
+    Where a mixture does not determine all sites, the approximation has mode 0, root I and is not sound.
+    """
+    user = make_user_space(model, problem, start)
+    z = user.space.flatten(start)
     agrees = jnp.array(True)
-    if space.inverted:
-        again = space.unflatten(z)[0]
-        for name in _NAMES:
+    if user.invertible:
+        again = user.space.unflatten(z)[0]
+        for name in FIELDS:
             value = getattr(start, name)
             agrees &= (abs(getattr(again, name) - value) <= 1e-3 * abs(value).max()).all()
-        return build_approximation(key, start, problem, space), agrees
-    starts, values = _places(key, space, problem, start, 1)
-    none = jnp.asarray(jnp.nan, z.dtype)
-    weight = jnp.ones(len(problem.y), z.dtype) if problem.weight is None else problem.weight
-    counts = weight @ responsibilities(start, problem.y)
-    zero, unsound = jnp.array(0), jnp.array(False)
-    root = jnp.eye(space.size, dtype=z.dtype)
-    return GaussianApproximation(start, 0 * z, root, values[0], none, zero, none, none, counts, unsound), agrees
+        return build_approximation(key, start, problem, user.space), agrees
+    _, values = _random_starts(key, user, problem, start, 1)
+    unknown, zero = jnp.asarray(jnp.nan, z.dtype), jnp.array(0)
+    root = jnp.eye(user.space.size, dtype=z.dtype)
+    found = (values[0], unknown, zero, unknown, unknown, expected_counts(start, problem), jnp.array(False))
+    return GaussianApproximation(start, 0 * z, root, *found), agrees
 
 
 def user_model_starts(
-    key: jax.Array, model: Callable, bridge: GaussianApproximation, problem: StandardizedProblem, num_chains: int
+    key: jax.Array,
+    model: Callable[..., Any],
+    approximation: GaussianApproximation,
+    problem: StandardizedProblem,
+    num_chains: int,
 ) -> jax.Array:
-    """Starts in u, (C, P)."""
-    space = make_user_space(model, problem, bridge.start)
-    if space.inverted:
-        return chain_starts(key, bridge, num_chains)
-    return _places(key, space, problem, bridge.start, num_chains)[0]
+    """Return starts of chains in the approximation's coordinates u, (C, P)."""
+    user = make_user_space(model, problem, approximation.start)
+    if user.invertible:
+        return overdispersed_starts(key, approximation, num_chains)
+    return _random_starts(key, user, problem, approximation.start, num_chains)[0]
 
 
-def _places(
-    key: jax.Array, space: UserModelSpace, problem: StandardizedProblem, start: Mixture, num_chains: int
+def _random_starts(
+    key: jax.Array, user: UserModelSpace, problem: StandardizedProblem, start: Mixture, num_chains: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Places (C, P) with finite density and gradient, and potentials (C,); not finite where none was found.
+    """Return points z (C, P) with finite density and gradient, and their potentials (C,), not finite where none was found.
 
-    What the start tells, with its means moved by 1.5 standard errors; else as NumPyro's init_to_uniform.
+    Coordinates that the mixture determines come from the start, with its means moved by 1.5 standard errors; the others are
+    uniform as in NumPyro's init_to_uniform.
     """
     total = len(problem.y) if problem.weight is None else problem.weight.sum()
-    spread = covariance.variances(start.covariances, start.covariance_type, start.num_features)
-    error = jnp.sqrt(spread / (total * start.weights[:, None]))
+    variances = covariance.variances(start.covariances, start.covariance_type, start.num_features)
+    error = jnp.sqrt(variances / (total * start.weights[:, None]))
 
-    def place(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def candidate(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         key_means, key_rest = jax.random.split(key)
         noise = jax.random.normal(key_means, start.means.shape, start.means.dtype)
-        moved = Mixture(start.weights, start.means + 1.5 * error * noise, start.covariances, start.covariance_type)
-        z = space.flatten(moved)
-        z = jnp.where(space.told > 0, z, jax.random.uniform(key_rest, z.shape, z.dtype, -2, 2))
-        value, gradient = jax.value_and_grad(space.potential)(z)
+        means = start.means + _OVERDISPERSION * error * noise
+        z = user.space.flatten(Mixture(start.weights, means, start.covariances, start.covariance_type))
+        z = jnp.where(user.determined > 0, z, jax.random.uniform(key_rest, z.shape, z.dtype, -2, 2))
+        value, gradient = jax.value_and_grad(user.space.potential)(z)
         return z, jnp.where(jnp.isfinite(gradient).all(), value, jnp.nan)
 
-    z, values = jax.lax.map(place, jax.random.split(key, num_chains * _CANDIDATES), batch_size=_CANDIDATES)
+    z, values = jax.lax.map(candidate, jax.random.split(key, num_chains * _CANDIDATES), batch_size=_CANDIDATES)
     z, values = z.reshape(num_chains, _CANDIDATES, -1), values.reshape(num_chains, _CANDIDATES)
     first = jnp.isfinite(values).argmax(1)
     rows = np.arange(num_chains)

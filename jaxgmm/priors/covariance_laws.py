@@ -4,7 +4,8 @@
     InverseGamma      diagonal and spherical variances
     HalfNormal        standard deviations of any covariance type, with LKJ correlations
 
-The first two have closed forms: a closed M-step and closed Gibbs conditionals. They are used through the parameters (nu, S) of an
+The first two have closed forms: a closed M-step and closed Gibbs conditionals. They are used through the parameters (nu, S) of
+    an
 inverse Wishart, which diag and spherical read as InverseGamma(nu / 2, S / 2) on each variance.
 """
 
@@ -20,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance
+from ..covariance_distributions import half_normal_lkj_log_prob, inverse_wishart_log_prob, sample_inverse_wishart
 from ..tables import Printed, Table
 from .hyperparameters import host_values, hyperparameter_table, require_positive, require_positive_definite
 
@@ -77,11 +79,11 @@ class _ConjugateLaw(CovarianceLaw):
         self, covariances: jax.Array, factors: covariance.Factors, covariance_type: str, num_features: int
     ) -> jax.Array:
         degrees_of_freedom, scale = self.inverse_wishart_parameters()
-        return covariance.inverse_wishart_log_prob(factors, degrees_of_freedom, scale, covariance_type, num_features)
+        return inverse_wishart_log_prob(factors, degrees_of_freedom, scale, covariance_type, num_features)
 
     def sample(self, key: jax.Array, covariance_type: str, num_components: int, num_features: int) -> jax.Array:
         parameters = self.inverse_wishart_parameters()
-        return covariance.sample_inverse_wishart(key, *parameters, covariance_type, num_components, num_features)
+        return sample_inverse_wishart(key, *parameters, covariance_type, num_components, num_features)
 
     def typical_variances(self, covariance_type: str, num_features: int) -> jax.Array:
         scale = covariance.prior_scale(self.inverse_wishart_parameters()[1], covariance_type)
@@ -204,7 +206,7 @@ class HalfNormal(CovarianceLaw):
         self, covariances: jax.Array, factors: covariance.Factors, covariance_type: str, num_features: int
     ) -> jax.Array:
         """Return the log density (..., K | 1) of each stored covariance, with respect to its free entries."""
-        return covariance.half_normal_lkj_log_prob(covariances, factors, self.sd, self.lkj, covariance_type, num_features)
+        return half_normal_lkj_log_prob(covariances, factors, self.sd, self.lkj, covariance_type, num_features)
 
     def sample(self, key: jax.Array, covariance_type: str, num_components: int, num_features: int) -> jax.Array:
         """Return one draw of the covariances of a mixture, as the covariance type stores them."""

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance, linalg
-from ..validation import as_data, as_sample_weight, check_count, check_covariance_type, zero_ignored_rows
+from ..validation import as_weighted_data, check_count, check_covariance_type
 from .conjugate import Prior
 
 # Objects that `default_prior` returned. A field of Prior would be part of its pytree structure, so that a default prior and one
@@ -24,10 +24,11 @@ def default_prior(x: Any, *, num_components: int, covariance_type: str = "full",
 
     c = 1, m = column means, kappa = 0.01, nu = D + 2 and S = V / K^(2 / D), with V the data's covariance in the form of the
     covariance type (full and tied: the matrix; diag: the variances; spherical: their average). Singular data (a constant or
-    collinear column, one row) get a small multiple of their own scale added to the diagonal, so that the prior is always proper.
+    collinear column, one row) get a small multiple of their own scale added to the diagonal, so that the prior is always
+    proper.
 
-    The prior looks at the data, which are then used twice. That is right for estimation and wrong for simulation-based calibration
-    and for comparing evidence across transformations of the data.
+    The prior looks at the data, which are then used twice. That is right for estimation and wrong for simulation-based
+    calibration and for comparing evidence across transformations of the data.
 
     Args:
         x: (N, D).
@@ -48,17 +49,16 @@ def default_prior(x: Any, *, num_components: int, covariance_type: str = "full",
     """
     check_count(num_components, "num_components")
     check_covariance_type(covariance_type)
-    x = as_data(zero_ignored_rows(x, sample_weight), check_values=True)
+    x, weight = as_weighted_data(x, sample_weight)
     if len(x) == 0:
         raise ValueError(f"x has shape {x.shape}: no rows; at least one was expected.")
-    weight = as_sample_weight(sample_weight, len(x), x.dtype, check_values=True)
     prior = _default_prior(x, weight, num_components, covariance_type)
     _data_scaled.add(prior)
     return prior
 
 
 def is_data_scaled(prior: Any) -> bool:
-    """Return whether this very object was returned by `default_prior`; copies through jit, vmap or tree.map are not recognised."""
+    """Return whether `default_prior` returned this very object; copies through jit, vmap or tree.map are not recognised."""
     return prior in _data_scaled
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
+from ..covariance_distributions import gamma_shapes, inverse_wishart_factors
 from ..mixture import Mixture, check_mixture
 from ..validation import check_count, check_covariance_type, check_key
 from .conjugate import Prior
@@ -101,7 +102,7 @@ def sample_prior_on_host(seed: int, prior: MixturePrior, mixture: Mixture, num_s
         return sample_prior(key, prior, num_components=k, covariance_type=covariance_type, num_samples=num_samples)
     rng, dtype = np.random.default_rng(seed), jnp.asarray(prior.mean).dtype
     degrees_of_freedom, _ = prior.covariance_law.inverse_wishart_parameters()
-    shapes = np.asarray(covariance.gamma_shapes(jnp.asarray(degrees_of_freedom), covariance_type, k, d))
+    shapes = np.asarray(gamma_shapes(jnp.asarray(degrees_of_freedom), covariance_type, k, d))
     weights = rng.dirichlet(np.asarray(prior.weight_concentration, float), num_samples)
     gammas = rng.standard_gamma(shapes, (num_samples, *shapes.shape))
     bartlett = rng.normal(size=(num_samples, len(shapes), d, d))
@@ -119,7 +120,7 @@ def _assemble(prior: MixturePrior, weights: jax.Array, variables: StandardVariab
 
     def assemble_one(variables: StandardVariables) -> tuple[jax.Array, jax.Array]:
         gammas, bartlett, noise = variables
-        root = covariance.inverse_wishart_factors(gammas, bartlett, scale, covariance_type, d).lower
+        root = inverse_wishart_factors(gammas, bartlett, scale, covariance_type, d).lower
         means = prior.mean + prior.deviations_of_means(root, noise, covariance_type)
         return means, covariance.from_factor(root, covariance_type)
 

@@ -122,7 +122,10 @@ class IndependentPrior(MixturePrior):
     def _draw_means(
         self, sums: ComponentSums, factors: covariance.Factors, noise: jax.Array, covariance_type: str
     ) -> jax.Array:
-        """Draw mu_k | Sigma_k with precision P = n Sigma^-1 + M^-1 = L L', as mean + L^-T (L^-1 n Sigma^-1 (xbar - m) + noise)."""
+        """Draw means given the current covariances, m + L^-T (L^-1 n Sigma^-1 (xbar - m) + noise).
+
+        The precision of mu_k is n Sigma^-1 + M^-1 = L L'.
+        """
         whitener = covariance.to_dense(factors.whitener, covariance_type, *noise.shape)
         precision = covariance.from_factor(jnp.swapaxes(whitener, -1, -2), "full")
         of_prior = linalg.invert_lower(linalg.cholesky(self.mean_covariance))

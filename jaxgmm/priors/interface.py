@@ -2,10 +2,10 @@
 
     p(weights, means, covariances) = Dirichlet(weights | c) prod_k p(Sigma_k) p(mu_k | Sigma_k)
 
-Every family has a Dirichlet law of the weights and a `CovarianceLaw`; families differ in the law of the means. Densities are those
-of (weights, means, covariances), normalised: weights with respect to K - 1 of them, covariances with respect to their free entries.
-To add a family, subclass `MixturePrior` in a module of its own, list it in `functions.FAMILIES`, and describe it once more in
-`posterior/model.py`, the NumPyro model.
+Every family has a Dirichlet law of the weights and a `CovarianceLaw`; families differ in the law of the means. Densities are
+those of (weights, means, covariances), normalised: weights with respect to K - 1 of them, covariances with respect to their
+free entries. To add a family, subclass `MixturePrior` in a module of its own, list it in `functions.FAMILIES`, and describe it
+once more in `posterior/model.py`, the NumPyro model.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jax.scipy.special import gammaln
 
 from .. import covariance
+from ..covariance_distributions import gamma_shapes, inverse_wishart_factors
 from ..mixture import Mixture
 from ..row_sums import nonzero
 from ..tables import Printed
@@ -46,7 +47,7 @@ class ComponentSums:
 class StandardVariables(NamedTuple):
     """Random numbers that depend on no mean and no scale, of which `draw_given_sums` makes means and covariances.
 
-    gammas (K | 1, D | 1): standard gamma variables of the shapes of `covariance.gamma_shapes`; bartlett (K | 1, D, D): standard
+    gammas (K | 1, D | 1): standard gamma variables of the shapes of `gamma_shapes`; bartlett (K | 1, D, D): standard
     normal variables of which full and tied use those below the diagonal; noise (K, D): standard normal variables.
     """
 
@@ -161,8 +162,8 @@ class MixturePrior(Printed, ABC):
     def maximize(self, mixture: Mixture, sums: ComponentSums, present: jax.Array) -> Mixture:
         """Return the mode of (weights, means, covariances) given the sums of an E-step.
 
-        Fraley & Raftery (2007), section 3, with the denominators of the joint mode. Where the means are free of the covariances,
-        each is maximised given the other, which is ECM (Meng & Rubin 1993) and still monotone.
+        Fraley & Raftery (2007), section 3, with the denominators of the joint mode. Where the means are free of the
+        covariances, each is maximised given the other, which is ECM (Meng & Rubin 1993) and still monotone.
 
         Args:
             mixture: the one that the sums were taken with.
@@ -184,7 +185,7 @@ class MixturePrior(Printed, ABC):
         k, d = len(count), self.mean.shape[-1]
         degrees_of_freedom, _ = self.covariance_law.inverse_wishart_parameters()
         observed = covariance.observed_degrees(count, covariance_type, d)
-        return covariance.gamma_shapes(degrees_of_freedom + observed, covariance_type, k, d)
+        return gamma_shapes(degrees_of_freedom + observed, covariance_type, k, d)
 
     def translate(self, shift: jax.Array) -> MixturePrior:
         """Return the prior of the parameters of x - shift."""
@@ -199,9 +200,7 @@ class MixturePrior(Printed, ABC):
     def _draw_factors(self, scatter: jax.Array, variables: StandardVariables, covariance_type: str) -> covariance.Factors:
         """Return the factors of covariances drawn from the inverse Wishart posterior given a scatter."""
         scale = self._scale_given_scatter(scatter, covariance_type)
-        return covariance.inverse_wishart_factors(
-            variables.gammas, variables.bartlett, scale, covariance_type, self.mean.shape[-1]
-        )
+        return inverse_wishart_factors(variables.gammas, variables.bartlett, scale, covariance_type, self.mean.shape[-1])
 
 
 def log_dirichlet(weights: jax.Array, concentration: jax.Array, present: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""The classic data: shapes, and numbers that their sources print."""
+"""Test the classic data sets: their shapes, and numbers printed in their sources."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from jaxgmm import datasets
     ],
 )
 def test_load(name, shape, mean, first):
-    """(N, D) float64, no gaps, the published means and first row, a name for each column."""
+    """The array is (N, D), float64 and finite, with the published means and first row, and each column has a name."""
     x = datasets.load(name)
     assert x.shape == shape
     assert x.dtype == np.float64
@@ -33,12 +33,12 @@ def test_galaxies_has_roeders_value():
 
 
 def test_labels():
-    """iris has three species of 50, the others no known groups."""
+    """Iris has three species of 50, and the other data sets have no known groups."""
     assert np.bincount(datasets.labels("iris")).tolist() == [50, 50, 50]
     assert datasets.labels("faithful") is None
 
 
 def test_unknown_name():
-    """Another name is refused with those there are."""
+    """An unknown name is refused with a list of the known ones."""
     with pytest.raises(ValueError, match="'faithful', 'galaxies', 'acidity', 'iris' was expected"):
         datasets.load("old faithful")

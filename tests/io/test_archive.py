@@ -1,4 +1,4 @@
-"""save and load: what comes back is what went in, to the last bit; what is not ours or not whole is refused."""
+"""Test that load returns every bit that save was given, and refuses foreign and damaged files."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from jaxgmm.io.archive import load, save
 
 
 def numbers(seed, *shape):
-    """Random numbers in JAX's default float, a NaN, an infinity and a minus zero among them where there is room."""
+    """Random numbers in JAX's default float; the first four are a NaN, minus zero, an infinity and a denormal number."""
     values = np.random.default_rng(seed).normal(size=shape)
     values.reshape(-1)[:4] = np.array([np.nan, -0.0, np.inf, 1e-42])[: values.size]
     return jnp.asarray(values, float)
@@ -71,7 +71,7 @@ THINGS = {
 def assert_identical(a, b):
     assert type(a) is type(b)
     left, right = jax.tree.flatten(a), jax.tree.flatten(b)
-    assert left[1] == right[1]  # types, names and static fields
+    assert left[1] == right[1]  # types, field names and static fields
     for x, y in zip(left[0], right[0], strict=True):
         assert isinstance(y, jax.Array)
         assert x.dtype == y.dtype
@@ -104,7 +104,7 @@ def test_what_is_loaded_works(tmp_path):
     assert (jaxgmm.log_prob(again, x) == jaxgmm.log_prob(good, x)).all()
 
 
-def test_arrays_are_there_for_others(tmp_path):
+def test_numpy_reads_the_file(tmp_path):
     path = save(tmp_path / "fit", THINGS["fit"])
     with np.load(path) as file:
         assert {"mixture/means", "history", "status", "jaxgmm"} <= set(file.files)
@@ -151,7 +151,7 @@ def test_overwrites_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 def test_killed_while_writing(tmp_path):
-    """The file before stays whole, and the torn one is not taken for it."""
+    """The earlier file stays whole, and the unfinished one does not replace it."""
     path = save(tmp_path / "a", THINGS["full"])
     code = f"""
 import os, numpy as np, jaxgmm
@@ -180,9 +180,9 @@ def test_64_bits_where_there_are_32(tmp_path, x64):
     }
     assert load(paths["single"]).means.dtype == np.float32
     with jax.enable_x64(False):
-        with pytest.warns(RuntimeWarning, match="rounded to float32") as told:
+        with pytest.warns(RuntimeWarning, match="rounded to float32") as caught:
             rounded = load(paths["double"])
-        assert told[0].filename == __file__
+        assert caught[0].filename == __file__
         assert rounded.means.dtype == np.float32
         assert float(rounded.means[0, 0]) == np.float32(1 / 3)
         load(paths["single"])  # no warning
@@ -225,7 +225,7 @@ def test_not_saved_from_inside_jit_or_to_no_path(tmp_path):
 
 
 def test_files_that_are_not_ours(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no file .* written by jaxgmm.save was expected"):
+    with pytest.raises(FileNotFoundError, match=r"there is no file .* written by jaxgmm\.save was expected"):
         load(tmp_path / "nowhere")
     (tmp_path / "text.npz").write_text("hello")
     (tmp_path / "empty.npz").write_bytes(b"")
@@ -233,12 +233,12 @@ def test_files_that_are_not_ours(tmp_path):
     np.save(tmp_path / "one.npy", np.ones(3))
     np.save(tmp_path / "objects.npy", np.array([{}], object), allow_pickle=True)
     for path in tmp_path.iterdir():
-        with pytest.raises(ValueError, match="is not a file of jaxgmm's; one written by jaxgmm.save was expected"):
+        with pytest.raises(ValueError, match=r"is not a file of jaxgmm; a file written by jaxgmm\.save was expected"):
             load(path)
 
 
 def rewrite(path, change):
-    """The file again, after change(arrays, header); no checks."""
+    """Write the file again after change(arrays, header), without checks."""
     with np.load(path) as file:
         arrays = {name: file[name] for name in file.files}
     header = json.loads(arrays.pop("jaxgmm").item())
@@ -280,11 +280,11 @@ def test_newer_formats(tmp_path):
 
 
 def test_bytes_that_were_cut_or_turned(tmp_path):
-    """Half a file and, on purpose or not, one bit in every 50th byte: a ValueError or, where no number is touched, the same."""
+    """Half a file is refused; with one bit flipped in every 50th byte, a file is refused or loads unchanged."""
     path = save(tmp_path / "a", THINGS["fit"])
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="not a file of jaxgmm's|is damaged"):
+    with pytest.raises(ValueError, match=r"not a file of jaxgmm|is damaged"):
         load(path)
     refused = 0
     for place in range(0, len(whole), 50):
@@ -299,7 +299,7 @@ def test_bytes_that_were_cut_or_turned(tmp_path):
 
 
 def test_files_made_to_harm(tmp_path):
-    """Compressed members (a small file of a huge array), a header that claims 2^60 numbers, a name that climbs out of the folder."""
+    """A compressed member (a small file of a huge array), a header that claims 2^60 numbers, a name outside the folder."""
     path = save(tmp_path / "a", THINGS["full"])
     with zipfile.ZipFile(path) as file:
         members = {name: file.read(name) for name in file.namelist()}

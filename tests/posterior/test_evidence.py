@@ -17,8 +17,8 @@ from scipy.special import gammaln, multigammaln
 import jaxgmm
 from jaxgmm.posterior import importance
 from jaxgmm.posterior.evidence import EvidenceStatus, _summarise
-from jaxgmm.posterior.gaussian_approximation import make_space
 from jaxgmm.posterior.standardization import standardise, to_standard
+from jaxgmm.posterior.unconstrained_space import make_unconstrained_space
 
 import oracle
 from helpers import COVARIANCE_TYPES, random_data, random_prior
@@ -138,7 +138,7 @@ def test_reordering_z_is_reordering_components():
     def moved(start, x, prior):
         problem = standardise(x, None, prior, "diag")
         start = to_standard(start, problem)
-        space = make_space(problem, start)
+        space = make_unconstrained_space(problem, start)
         z = space.flatten(start)
         return start, jax.vmap(lambda order: space.unflatten(importance.reorder(space, z, order)))(orders)
 

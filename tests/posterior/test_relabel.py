@@ -136,7 +136,7 @@ def test_refused():
         ((mixture, mixture, x), TypeError, "posterior is Mixture"),
         ((posterior, jaxgmm.fit(mixture, x), x), TypeError, "give its .mixture"),
         ((posterior, random_mixture(0, "full", 2, 2), x), ValueError, "reference has K=2"),
-        ((posterior, posterior.mixture, x), ValueError, "leading axes"),
+        ((posterior, posterior.mixture, x), ValueError, "reference is a stack"),
         ((posterior, mixture, x * np.nan), ValueError, "x contains NaN"),
     ):
         with pytest.raises(error, match=sentence):

@@ -1,16 +1,12 @@
-"""Posterior: a pytree with a repr, and what samplers refuse at the door."""
-
-import dataclasses
+"""Posterior: a pytree with a repr; statuses; the check that a value is one posterior."""
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
-import jaxgmm
-from jaxgmm.posterior.result import Posterior, PosteriorStatus, validate_sampler_inputs
+from jaxgmm.posterior.result import Posterior, PosteriorStatus, check_one_posterior
 
-from helpers import random_data, random_mixture, random_prior
+from helpers import random_mixture
 
 
 def posterior(chains=2, draws=3):
@@ -38,34 +34,11 @@ def test_every_status_has_a_sentence():
         assert status.sentence.endswith(".")
 
 
-def test_refused_at_the_door():
-    """Each by name, in a sentence."""
-    key, x = jax.random.key(0), random_data(0, 30, 2)
-    start, prior = random_mixture(0, "full", 2, 2), random_prior(0, "full", 2, 2)
-    ok = dict(key=key, start=start, x=x, prior=prior, sample_weight=None, num_samples=5, num_chains=2)
-    validate_sampler_inputs(**ok)
-    nan = np.array(x)
-    nan[3, 1] = np.nan
-    validate_sampler_inputs(**ok | {"x": nan, "sample_weight": (np.arange(30) != 3) * 1.0})
-    half = dataclasses.replace(start, covariances=-start.covariances)
-    cases = [
-        (dict(num_chains=0), ValueError, "num_chains is 0"),
-        (dict(num_samples=True), TypeError, "num_samples is True"),
-        (dict(x=nan), ValueError, "x contains NaN in 1 of 30 rows"),
-        (dict(x=x[:, :1]), ValueError, "1 features, the mixture 2"),
-        (dict(x=x[:0]), ValueError, "no rows"),
-        (dict(key=0), TypeError, "key is int"),
-        (dict(prior=None), TypeError, "prior is None"),
-        (dict(start=dataclasses.replace(start, weights=jnp.array([1.0, 0.0]))), ValueError, "empty component .*: 1;"),
-        (dict(start=dataclasses.replace(start, means=start.means * jnp.nan)), ValueError, "the fit that it came from failed"),
-        (dict(start=half), ValueError, "not positive definite"),
-        (dict(start=jax.tree.map(lambda leaf: leaf[None], start)), ValueError, "a stack of shape"),
-        (dict(start=jaxgmm.fit(start, x)), TypeError, "give its .mixture"),
-        (dict(start=3), TypeError, "start is int"),
-        (dict(prior=random_prior(0, "diag", 2, 2)), ValueError, "prior.scale has shape"),
-        (dict(prior=dataclasses.replace(prior, degrees_of_freedom=jnp.array(0.5))), ValueError, "improper"),
-        (dict(prior=dataclasses.replace(prior, scale=-prior.scale)), ValueError, "not positive definite"),
-    ]
-    for change, error, sentence in cases:
-        with pytest.raises(error, match=sentence):
-            validate_sampler_inputs(**ok | change)
+def test_one_posterior():
+    """A single posterior passes; a stack and other types are refused."""
+    one = posterior()
+    check_one_posterior(one)
+    with pytest.raises(ValueError, match=r"leading axes \(2, 2, 3\); \(C, S\) was expected"):
+        check_one_posterior(jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), one))
+    with pytest.raises(TypeError, match="posterior is int"):
+        check_one_posterior(3)

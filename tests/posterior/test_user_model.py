@@ -1,4 +1,4 @@
-"""A person's own model in nuts: the same posterior by another road, a model without a bridge, and faults that must be loud."""
+"""user_model: a user's NumPyro model in nuts, with and without an approximation of its posterior, and errors in models."""
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +8,12 @@ import numpyro.distributions as dist
 import pytest
 
 import jaxgmm
-from jaxgmm.posterior import gaussian_approximation as bridge
-from jaxgmm.posterior import standardization as coordinates
-from jaxgmm.posterior import user_model as custom
+from jaxgmm.inputs import Inputs
+from jaxgmm.posterior import user_model
 from jaxgmm.posterior.diagnostics import ess_mean, mcse_mean, rhat
 from jaxgmm.posterior.result import PosteriorStatus
+from jaxgmm.posterior.unconstrained_space import make_unconstrained_space
+from jaxgmm.posterior.user_model_space import make_user_space
 
 from helpers import random_data, random_mixture, random_prior
 
@@ -21,7 +22,7 @@ QUIET = {"edge": jnp.inf, "fault": 0.0, "rough": 0.0}
 
 
 def pair(x, prior, *, num_components, covariance_type, sample_weight=None):
-    """Two normals with one variance, 1 / Gamma; a share by Beta(2, 2). The prior holds switches for what may go wrong."""
+    """Two normals with variance 1 / Gamma(2, 2) and a weight by Beta(2, 2); the prior holds switches that make it fail."""
     share = numpyro.sample("share", dist.Beta(2.0, 2.0))
     means = numpyro.sample("means", dist.Normal(0.0, 10.0).expand([num_components, 1]).to_event(2))
     precision = numpyro.sample("precision", dist.Gamma(2.0, 2.0))
@@ -50,14 +51,14 @@ def drawn():
             jax.random.key(0), start, x, prior, model=pair, num_samples=150, num_chains=2, num_warmup=300, max_tree_depth=5
         )
 
-    # four priors in one call, compiled in half the time, run at a few times it
+    # four priors in one call; the option halves the time of compilation and multiplies that of the run
     priors = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(switched(**own) for own in FAULTS))
     compiled = jax.jit(jax.vmap(sample)).lower(priors).compile(compiler_options={"xla_backend_optimization_level": 0})
     return x, sample, compiled(priors)
 
 
-def test_without_a_bridge(drawn):
-    """Groups far apart: the share is Beta(2 + 20, 2 + 40), within 4.5 Monte Carlo errors (false alarm under 1e-5)."""
+def test_sites_that_no_mixture_determines(drawn):
+    """For well-separated groups the weight is Beta(2 + 20, 2 + 40), within 4.5 Monte Carlo errors (false alarm below 1e-5)."""
     x, _, posteriors = drawn
     posterior = jax.tree.map(lambda leaf: leaf[0], posteriors)
     assert int(posterior.status) == PosteriorStatus.FULL_WARMUP
@@ -81,9 +82,8 @@ def test_without_a_bridge(drawn):
     np.testing.assert_allclose(posterior.log_density, joint, rtol=1e-4)
 
 
-def test_faults_are_loud(drawn):
-    """A start outside of the support and a NaN gradient are refused by name; in lanes each has its status, and so has a
-    surface too rough."""
+def test_faults_are_reported(drawn):
+    """A start outside the support and a NaN gradient raise errors; under vmap each is a status, and so is a rough density."""
     _, sample, posteriors = drawn
     for switches in FAULTS[1:3]:
         with pytest.raises(ValueError, match="no finite posterior density and gradient"):
@@ -92,34 +92,41 @@ def test_faults_are_loud(drawn):
     assert [PosteriorStatus(int(status)).name for status in posteriors.status] == expected
 
 
-@pytest.mark.parametrize("kind", ["spherical", pytest.param("full", marks=pytest.mark.slow)])
-def test_jaxgmms_own_model_has_the_same_density(kind, x64):
-    """Its potential differs from the lean one's by units alone; draws' log densities are in (weights, means, covariances)."""
-    start, prior, x = random_mixture(0, kind, 2, 2), random_prior(0, kind, 2, 2), jnp.asarray(random_data(0, 30, 2, 2))
+@pytest.mark.parametrize("covariance_type", ["spherical", pytest.param("full", marks=pytest.mark.slow)])
+def test_jaxgmms_own_model_has_the_same_density(covariance_type, x64):
+    """Its potential is that of `make_unconstrained_space` up to a constant; log densities of draws are the package's."""
+    start, prior, x = (
+        random_mixture(0, covariance_type, 2, 2),
+        random_prior(0, covariance_type, 2, 2),
+        jnp.asarray(random_data(0, 30, 2, 2)),
+    )
     weight = jnp.asarray(np.arange(30) % 3, float)
     x = x.at[0].set(jnp.nan)
-    assert custom.has_bridge(jaxgmm.model, start, x, weight, prior)
+    assert user_model.mixture_determines_sites(jaxgmm.model, Inputs(start, x, weight, prior))
 
     @jax.jit
     def both(z):
-        problem = custom.raw_problem(x, weight, prior)
-        space = custom.make_user_space(jaxgmm.model, problem, start)
-        lean = bridge.make_space(coordinates.StandardizedProblem(problem.y, weight, prior, jnp.zeros(2), jnp.ones(2)), start)
-        mixture, density, further = space.describe(z[None, None])
-        potentials = [s.potential(z) - s.potential(s.flatten(start)) for s in (space, lean)]
-        return potentials, mixture, density, further["log_likelihood"], space.flatten(start) - lean.flatten(start)
+        problem = user_model.problem_in_data_units(x, weight, prior)
+        user = make_user_space(jaxgmm.model, problem, start)
+        space = user.space
+        ours = make_unconstrained_space(problem, start)
+        mixture, density, further = user.describe(z[None, None])
+        potentials = [s.potential(z) - s.potential(s.flatten(start)) for s in (space, ours)]
+        return potentials, mixture, density, further["log_likelihood"], space.flatten(start) - ours.flatten(start)
 
-    size = {"full": 11, "spherical": 7}[kind]
-    (ours, leans), mixture, density, likelihood, apart = both(0.3 * jnp.asarray(np.random.default_rng(1).normal(size=size)))
-    np.testing.assert_allclose(ours, leans, rtol=1e-9)
+    size = {"full": 11, "spherical": 7}[covariance_type]
+    (potential, expected_potential), mixture, density, likelihood, apart = both(
+        0.3 * jnp.asarray(np.random.default_rng(1).normal(size=size))
+    )
+    np.testing.assert_allclose(potential, expected_potential, rtol=1e-9)
     np.testing.assert_allclose(apart, 0, atol=1e-12)
     expected = weight @ jaxgmm.log_prob(mixture[0, 0], jnp.nan_to_num(x))
     np.testing.assert_allclose(likelihood, expected[None, None], rtol=1e-9)
     np.testing.assert_allclose(density[0, 0], expected + jaxgmm.log_prior(mixture[0, 0], prior), rtol=1e-9)
 
 
-def test_models_that_are_none():
-    """Each refused by name."""
+def test_invalid_models():
+    """Each raises an error that names what is wrong."""
     x, start = random_data(0, 20, 1, 2), random_mixture(0, "tied", 2, 1, scale=2.0)
 
     def like(latent, **change):
@@ -157,8 +164,8 @@ def test_models_that_are_none():
 
 
 @pytest.mark.slow
-def test_same_posterior_by_another_road():
-    """jaxgmm.model as a person's own on raw faithful: every mean within 4.5 Monte Carlo errors of nuts (false alarm under 1e-4)."""
+def test_jaxgmms_own_model_has_the_same_posterior():
+    """With model=jaxgmm.model, on faithful, every mean is within 4.5 Monte Carlo errors (false alarm below 1e-4)."""
     x = np.asarray(jaxgmm.datasets.load("faithful"), np.float32)
     prior = jaxgmm.default_prior(x, num_components=2)
     fit = jaxgmm.fit(jaxgmm.initialize(jax.random.key(0), x, num_components=2), x, prior)

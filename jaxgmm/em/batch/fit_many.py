@@ -13,11 +13,12 @@ import numpy as np
 
 from ... import covariance
 from ...chunking import batch_of_fits
+from ...inputs import as_dtype
 from ...mixture import Mixture
 from ...priors.interface import MixturePrior
 from ...progress import progress_bar
 from ...validation import check_count, check_flag, is_traced
-from ..fit import as_dtype, check_options, emit_warnings, fit
+from ..fit import check_options, emit_warnings, fit
 from ..initialization import check_recipe, initialize_batch, weighted_data
 from ..loop import EMProblem, Options
 from ..result import ComponentStatus, Fit, Status

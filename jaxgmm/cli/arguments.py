@@ -1,0 +1,70 @@
+"""Command-line options that several commands share, and parsers of their values."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from .. import datasets
+from ..covariance import TYPES
+
+
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    """Add DATA, how to read it, the number of EM starts, and the output options."""
+    parser.add_argument("data", metavar="DATA", help="a csv, npy or npz file, or one of: " + ", ".join(datasets.NAMES))
+    parser.add_argument("--columns", metavar="A,B", help="columns to use, by name or by number from 0; default: all")
+    parser.add_argument("--array", metavar="NAME", help="the array to use from an npz file")
+    parser.add_argument(
+        "--restarts", type=int, default=10, metavar="R", help="number of EM starts; the best fit is kept; default: 10"
+    )
+    add_output_options(parser)
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """Add the seed, the output folder, and the permission to overwrite."""
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the random numbers; default: 0")
+    parser.add_argument(
+        "--out", type=Path, default=Path("."), metavar="DIR", help="folder to write to; default: the current folder"
+    )
+    parser.add_argument("--force", action="store_true", help="overwrite existing files")
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add the number of components and the covariance type of one model."""
+    parser.add_argument("-k", "--num-components", type=int, required=True, metavar="K", help="number of components")
+    parser.add_argument("--covariance-type", choices=TYPES, default="full", help="default: full")
+
+
+def parse_names(text: str, option: str, known: Sequence[str]) -> list[str]:
+    """Return distinct known names from a comma-separated list.
+
+    Example:
+        >>> parse_names("nuts, laplace", "--methods", ["nuts", "laplace", "gibbs"])
+        ['nuts', 'laplace']
+    """
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{option} contains '{name}'; a comma-separated list of {', '.join(known)} was expected.")
+    if len(set(names)) < len(names):
+        raise ValueError(f"{option} is '{text}', which contains a name twice; distinct names were expected.")
+    return names
+
+
+def parse_counts(text: str) -> list[int]:
+    """Return the sorted integers of a list of numbers and ranges, such as 1-9 or 2,3,5.
+
+    Example:
+        >>> parse_counts("1-3,6")
+        [1, 2, 3, 6]
+    """
+    counts: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,4})\s*(?:-\s*(\d{1,4})\s*)?", part)
+        first, last = (0, 0) if match is None else (int(match[1]), int(match[2] or match[1]))
+        if not 1 <= first <= last:
+            raise ValueError(f"--num-components is '{text}'; integers from 1 were expected, as in 1-9 or 2,3,5.")
+        counts += range(first, last + 1)
+    return sorted(set(counts))

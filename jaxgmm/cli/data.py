@@ -1,0 +1,54 @@
+"""Read the data that a command was given."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+
+from .. import datasets
+from ..io.read_table import choose_columns, read_table
+from ..validation import check_count
+
+# float32 is refused for a column if rounding moves a value by more than this fraction of the column's standard deviation
+_LARGEST_ROUNDING = 1e-3
+
+
+def read_data(arguments: argparse.Namespace) -> tuple[np.ndarray, list[str]]:
+    """Return the data (N, D) and the names of the D columns, from a file or a data set of the package."""
+    check_count(arguments.restarts, "restarts")
+    columns = None if arguments.columns is None else [c.strip() for c in arguments.columns.split(",")]
+    if arguments.data in datasets.NAMES:
+        keep, names = choose_columns(columns, datasets.columns(arguments.data), arguments.data)
+        x = datasets.load(arguments.data)[:, keep]
+    elif not Path(arguments.data).exists():
+        raise ValueError(
+            f"there is no file and no data set called '{arguments.data}'; a csv, npy or npz file, or one of "
+            f"{', '.join(datasets.NAMES)}, was expected."
+        )
+    else:
+        x, names = read_table(arguments.data, columns=columns, array=arguments.array)
+    if jnp.result_type(float) == np.float32:
+        _check_float32(x, names)
+    return x, names
+
+
+def check_rows(x: np.ndarray, num_components: int, data: str) -> None:
+    """Raise ValueError if there are fewer rows than components."""
+    if len(x) < num_components:
+        raise ValueError(
+            f"{data} has {len(x)} rows and -k asks for {num_components} components; at least one row per component was "
+            "expected."
+        )
+
+
+def _check_float32(x: np.ndarray, names: list[str]) -> None:
+    """Raise ValueError if a column varies too little, compared with its magnitude, for float32."""
+    lost = abs(x - x.astype(np.float32)).max(0) > _LARGEST_ROUNDING * x.std(0)
+    if lost.any() and (x.std(0)[lost] > 0).any():
+        raise ValueError(
+            f"the values of {names[int(lost.argmax())]} are too large for float32, compared with how much they vary; subtract "
+            "an offset from them, or set the environment variable JAX_ENABLE_X64=1."
+        )

@@ -1,0 +1,56 @@
+"""Fit one model for `jaxgmm fit` and `jaxgmm compare`: the posterior mode, and maximum likelihood from there."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from ..em.batch.fit_many import fit_restarts
+from ..em.fit import fit
+from ..em.result import Fit, Status
+from ..priors.conjugate import Prior
+from ..priors.defaults import default_prior
+from .data import check_rows
+from .messages import print_progress, warnings_to_stderr
+from .records import arrays_as_lists, data_record, fit_record, mixture_record
+
+
+class ModeFit(NamedTuple):
+    """The best of several EM fits under the default prior, that prior, and the record to write."""
+
+    fit: Fit
+    prior: Prior
+    record: dict[str, Any]
+
+
+def fit_mode(arguments: argparse.Namespace, x: np.ndarray, names: list[str]) -> ModeFit:
+    """Fit the posterior mode under the default prior from several starts and keep the best fit."""
+    check_rows(x, arguments.num_components, arguments.data)
+    options = {"num_components": arguments.num_components, "covariance_type": arguments.covariance_type}
+    print_progress(f"EM from {arguments.restarts} starts")
+    prior = default_prior(x, **options)
+    with warnings_to_stderr():
+        best = fit_restarts(jax.random.key(arguments.seed), x, prior, num_restarts=arguments.restarts, **options)
+    if not np.isfinite(float(best.objective)):
+        raise ValueError(Status(int(best.status)).sentence)
+    record = data_record(arguments, x, names, options | {"restarts": arguments.restarts})
+    record |= {"mixture": mixture_record(best.mixture), "prior": arrays_as_lists(prior), "fit": fit_record(best)}
+    return ModeFit(best, prior, record)
+
+
+def fit_maximum_likelihood(mode: Fit, x: np.ndarray) -> Fit:
+    """Run EM without a prior from the posterior mode."""
+    return _fit(mode.mixture, x.astype(mode.mixture.means.dtype))
+
+
+_fit = jax.jit(fit)  # compiled as a whole, which takes less time than the eager call
+
+
+def maximum_likelihood_line(record: dict[str, Any]) -> str:
+    """Return the line that puts the maximum likelihood beside that of the posterior mode."""
+    maximum = record["maximum_likelihood"]["log_likelihood"]
+    at_mode = record["fit"]["log_likelihood"]
+    return f"Maximum likelihood from there: log-likelihood {maximum:.3f} nats (under the prior {at_mode:.3f})."

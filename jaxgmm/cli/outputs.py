@@ -1,0 +1,56 @@
+"""Choose the files that a command writes, refuse to overwrite others, and write them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..files import replacing
+from ..studies.serialization import json_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def output_paths(arguments: argparse.Namespace, source: str | Path, *suffixes: str) -> list[Path]:
+    """Return one path per suffix in the output folder, and raise ValueError before any work if one cannot be written."""
+    folder, stem = arguments.out, Path(source).stem
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--out {folder} is a file; a folder was expected.")
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"--out {folder} is not writable; give another folder.")
+    paths = [folder / f"{stem}-{arguments.command}.{suffix}" for suffix in suffixes]
+    _refuse_existing(paths, arguments.force)
+    return paths
+
+
+def check_output_file(path: Path, option: str, *, force: bool) -> None:
+    """Raise ValueError before any work if the file that an option names cannot be written."""
+    folder = path.absolute().parent
+    if path.is_dir():
+        raise ValueError(f"{option} {path} is a folder; a file was expected.")
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ValueError(f"{option} is {path}, but '{folder}' is not a writable folder; give another path.")
+    _refuse_existing([path], force)
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a record as JSON, replacing the file as a whole."""
+    json_text(record, path)
+
+
+def write_figure(path: Path, figure: Figure) -> None:
+    """Write a figure as PNG, replacing the file as a whole."""
+    with replacing(path) as stream:
+        figure.savefig(stream, format="png")
+
+
+def _refuse_existing(paths: Sequence[Path], force: bool) -> None:
+    """Raise ValueError if a file exists and --force was not given."""
+    existing = [str(path) for path in paths if path.exists()]
+    if existing and not force:
+        raise ValueError(f"{' and '.join(existing)} would be overwritten; give --force to allow it, or another --out.")

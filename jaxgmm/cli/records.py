@@ -1,0 +1,50 @@
+"""Build the JSON records that the commands write."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+from typing import Any
+
+import jax
+import numpy as np
+
+from .. import __version__
+from ..em.result import Fit
+from ..mixture import Mixture
+from ..priors.interface import MixturePrior
+from ..studies.serialization import describe_fit
+
+
+def command_record(arguments: argparse.Namespace, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the versions, the command and its options, which every record starts with."""
+    return {
+        "jaxgmm": __version__,
+        "jax": jax.__version__,
+        "command": arguments.command,
+        "options": options | {"seed": arguments.seed},
+    }
+
+
+def data_record(arguments: argparse.Namespace, x: np.ndarray, names: list[str], options: dict[str, Any]) -> dict[str, Any]:
+    """Return the start of a record about data: `command_record`, the source of the data, and its columns."""
+    return command_record(arguments, options) | {
+        "data": {"source": arguments.data, "feature_names": names, "num_observations": len(x)}
+    }
+
+
+def mixture_record(mixture: Mixture) -> dict[str, Any]:
+    """Return a mixture in the form that `jaxgmm sample` reads."""
+    return arrays_as_lists(mixture) | {"covariance_type": mixture.covariance_type}
+
+
+def arrays_as_lists(record: Mixture | MixturePrior) -> dict[str, Any]:
+    """Return the array fields of a dataclass as nested lists of floats; its static fields are left out."""
+    arrays = {field.name: getattr(record, field.name) for field in fields(record) if not field.metadata.get("static")}
+    return {name: np.asarray(value, float).tolist() for name, value in arrays.items()}
+
+
+def fit_record(fit: Fit) -> dict[str, Any]:
+    """Return how a fit ended, and the history of its objective."""
+    history = np.asarray(fit.history, float)
+    return describe_fit(fit) | {"history": history[np.isfinite(history)].tolist()}

@@ -1,0 +1,113 @@
+"""Damped Newton descent to a mode of the posterior in unconstrained space, and the curvature there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .. import covariance, linalg
+from ..chunking import hessian_columns_per_batch
+from ..mixture import Mixture
+from .standardization import StandardizedProblem
+from .unconstrained_space import UnconstrainedSpace, potential_size
+
+MIN_EIGENVALUE = 1e-2  # of the information: a standard deviation of 10 in logits or logarithms means that nothing is known
+_MAX_STEPS, _MAX_HALVINGS = 60, 12
+_TOLERANCE = 1e-3  # nats that a further step would gain: far less than what changes the metric
+
+
+class NewtonState(NamedTuple):
+    """The state of the iteration: the best point so far, its derivatives, and the step that is tried next.
+
+    Attributes:
+        num_steps: (), evaluations so far.
+        halvings: (), how often the current step was halved.
+        z: (P,), the point.
+        value: (), its potential.
+        gradient: (P,), of the potential.
+        hessian: (P, P), of the potential.
+        direction: (P,), the next point is z - direction / 2^halvings.
+        gain: (), the decrease of the potential, in nats, that the quadratic model promises for a full step.
+    """
+
+    num_steps: jax.Array
+    halvings: jax.Array
+    z: jax.Array
+    value: jax.Array
+    gradient: jax.Array
+    hessian: jax.Array
+    direction: jax.Array
+    gain: jax.Array
+
+
+class Mode(NamedTuple):
+    """A mode of the posterior: the final state, the root of the inverse information (P, P), its smallest eigenvalue ()."""
+
+    newton: NewtonState
+    root: jax.Array
+    min_eigenvalue: jax.Array
+
+
+def find_mode(space: UnconstrainedSpace, z: jax.Array, problem: StandardizedProblem, start: Mixture) -> Mode:
+    """Descend from z (P,) to a mode and take the symmetric root of the inverse information there.
+
+    Eigenvalues of the information enter the root by absolute value and not below `MIN_EIGENVALUE`, so the root stays finite.
+    """
+    newton = minimise(space.potential, z, space.size * potential_size(problem, start))
+    values, vectors = linalg.eigh(newton.hessian)
+    # the symmetric root does not depend on the signs and the order of the eigenvectors
+    root = covariance.einsum("ij,kj->ik", vectors / jnp.sqrt(jnp.maximum(abs(values), MIN_EIGENVALUE)), vectors)
+    return Mode(newton, root, values.min(initial=jnp.inf))
+
+
+def minimise(potential: Callable[[jax.Array], jax.Array], z: jax.Array, numbers_per_column: int) -> NewtonState:
+    """Minimise a potential from z (P,) by damped Newton steps, which descend at saddle points too.
+
+    numbers_per_column: size of the largest intermediate array while one column of the Hessian is computed. The Hessian is
+    traced once, in the body of the loop, because it dominates the time of compilation.
+    """
+    batch = hessian_columns_per_batch(numbers_per_column)
+    identity = jnp.eye(len(z), dtype=z.dtype)
+
+    def step(state: NewtonState) -> NewtonState:
+        proposal = state.z - 0.5**state.halvings * state.direction
+        value, gradient, hessian = _derivatives(potential, proposal, batch)
+        finite = jnp.isfinite(value) & jnp.isfinite(hessian.sum() + gradient.sum())
+        values, vectors = linalg.eigh(jnp.where(finite, hessian, identity))
+        direction = vectors @ (vectors.T @ gradient / jnp.maximum(abs(values), MIN_EIGENVALUE))
+        gain = gradient @ direction / 2
+        none = jnp.zeros_like(state.halvings)
+        new = NewtonState(state.num_steps + 1, none, proposal, value, gradient, hessian, direction, gain)
+        old = state._replace(num_steps=state.num_steps + 1, halvings=state.halvings + 1)
+        accept = finite & (value <= state.value)
+        return jax.tree.map(lambda a, b: jnp.where(accept, a, b), new, old)
+
+    def is_running(state: NewtonState) -> jax.Array:
+        started = (state.num_steps < 1) | jnp.isfinite(state.value)
+        return started & (state.num_steps < _MAX_STEPS) & (state.halvings < _MAX_HALVINGS) & (state.gain > _TOLERANCE)
+
+    infinite, zero, count = jnp.asarray(jnp.inf, z.dtype), jnp.zeros_like(z), jnp.array(0)
+    first = NewtonState(count, count, z, infinite, zero, identity, zero, infinite)
+    return jax.lax.while_loop(is_running, step, first)
+
+
+def _derivatives(
+    potential: Callable[[jax.Array], jax.Array], z: jax.Array, batch: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return value (), gradient (P,) and Hessian (P, P) of a potential, the Hessian's columns in batches."""
+    value_and_gradient = jax.value_and_grad(potential)
+
+    def column(unit: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        (value, gradient), (_, column) = jax.jvp(value_and_gradient, (z,), (unit,))
+        return value, gradient, column
+
+    units = jnp.eye(len(z), dtype=z.dtype)
+    if batch >= len(z):
+        value, gradient, hessian = jax.vmap(column, out_axes=(None, None, 0))(units)
+    else:
+        values, gradients, hessian = jax.lax.map(column, units, batch_size=batch)
+        value, gradient = values[0], gradients[0]
+    return value, gradient, (hessian + hessian.T) / 2

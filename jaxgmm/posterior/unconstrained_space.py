@@ -1,0 +1,97 @@
+"""The unconstrained space of a mixture's parameters, in which the samplers work.
+
+A point z (P,) holds the latent sites of the NumPyro model, each mapped by NumPyro's transform from its support to real numbers,
+flattened in alphabetical order of the sites' names. The density of z contains the log-Jacobian of these maps, so its mode is
+not that of the density in (weights, means, covariances).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from numpyro import handlers
+from numpyro.distributions import biject_to
+
+from .. import covariance
+from ..chunking import GRADIENT_CHUNK, potentials_per_batch
+from ..mixture import Mixture
+from .likelihood import make_log_likelihood
+from .model import mixture_of, parameters, root_of, sites_of
+from .standardization import StandardizedProblem
+
+
+class UnconstrainedSpace(NamedTuple):
+    """The unconstrained space of one problem.
+
+    Attributes:
+        size: P.
+        potential: z (P,) -> (), minus log p(y, z), relative to the data's log-likelihood at the start.
+        flatten: a mixture in the problem's coordinates -> z (P,).
+        unflatten: z (P,) -> the mixture, and log|d(weights, means, covariances) / dz| ().
+        unravel: z (P,) -> its parts by name of site.
+    """
+
+    size: int
+    potential: Callable[[jax.Array], jax.Array]
+    flatten: Callable[[Mixture], jax.Array]
+    unflatten: Callable[[jax.Array], tuple[Mixture, jax.Array]]
+    unravel: Callable[[jax.Array], dict[str, jax.Array]]
+
+
+def make_unconstrained_space(problem: StandardizedProblem, start: Mixture) -> UnconstrainedSpace:
+    """Return the unconstrained space of `jaxgmm.model` for a problem, with log-likelihoods relative to the start.
+
+    The transforms are NumPyro's. The potential is computed by this package's densities, which equal NumPyro's in value and
+    gradient; NumPyro's own would solve with several stacks of matrices at a time, which `linalg` explains how to avoid.
+    """
+    covariance_type, (k, d) = start.covariance_type, start.means.shape
+    shape = {"num_components": k, "num_features": d, "covariance_type": covariance_type}
+    prior = problem.prior
+    trace = handlers.trace(handlers.seed(partial(parameters, prior, **shape), jax.random.key(0))).get_trace()
+    transforms = {name: biject_to(site["fn"].support) for name, site in trace.items() if site["type"] == "sample"}
+    likelihood = make_log_likelihood(problem, start)
+
+    def to_parts(mixture: Mixture) -> dict[str, jax.Array]:
+        return {name: transforms[name].inv(value) for name, value in sites_of(mixture, prior).items()}
+
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(to_parts, start))
+    flat, unravel = ravel_pytree(zeros)
+
+    def decode(z: jax.Array) -> tuple[Mixture, jax.Array, dict[str, jax.Array]]:
+        parts = unravel(z)
+        sites = {name: transforms[name](value) for name, value in parts.items()}
+        jacobian = sum(transforms[name].log_abs_det_jacobian(parts[name], sites[name]).sum() for name in sites)
+        mixture, log_det = mixture_of(sites, covariance_type)
+        return mixture, jacobian + log_det, sites
+
+    def potential(z: jax.Array) -> jax.Array:
+        mixture, jacobian, sites = decode(z)
+        factors = covariance.complete(root_of(sites, covariance_type), covariance_type, d)
+        value = likelihood(mixture.weights, mixture.means, factors)
+        return -(value + prior.log_density(mixture, factors, jnp.ones(k, bool)) + jacobian)
+
+    return UnconstrainedSpace(flat.size, potential, lambda m: ravel_pytree(to_parts(m))[0], lambda z: decode(z)[:2], unravel)
+
+
+def potential_size(problem: StandardizedProblem, start: Mixture) -> int:
+    """Return how many numbers the largest intermediate array of one potential holds."""
+    return min(len(problem.y), GRADIENT_CHUNK) * start.num_components * start.num_features
+
+
+def map_points(
+    function: Callable[[jax.Array], Any], points: jax.Array, problem: StandardizedProblem, start: Mixture
+) -> Any:
+    """Apply a function that evaluates a potential to points (M, ...), in batches that fit the cache."""
+    count = len(points)
+    batches = -(-count // potentials_per_batch(potential_size(problem, start)))
+    batch = -(-count // batches)
+    # all batches have the same size, because a remainder would be compiled as a program of its own
+    filled = points[np.minimum(np.arange(batches * batch), count - 1)]
+    found = jax.lax.map(jax.vmap(function), filled.reshape(batches, batch, *points.shape[1:]))
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], found)

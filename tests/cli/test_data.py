@@ -1,0 +1,47 @@
+"""Test how a command finds and checks its data. How files are read is tested in tests/io/test_read_table.py."""
+
+import argparse
+
+import numpy as np
+import pytest
+
+import jaxgmm
+from jaxgmm.cli.data import check_rows, read_data
+
+
+def arguments(data, *, columns=None, array=None, restarts=1):
+    return argparse.Namespace(data=str(data), columns=columns, array=array, restarts=restarts)
+
+
+def test_data_sets_of_the_package():
+    x, names = read_data(arguments("faithful", columns=" waiting "))
+    assert names == ["waiting"]
+    assert x.tolist() == jaxgmm.datasets.load("faithful")[:, 1:].tolist()
+    with pytest.raises(ValueError, match="no column 'length'"):
+        read_data(arguments("faithful", columns="length"))
+
+
+def test_files(tmp_path):
+    np.savez(tmp_path / "a.npz", a=np.zeros(3), b=np.eye(2))
+    x, names = read_data(arguments(tmp_path / "a.npz", array="b", columns="1"))
+    assert x.tolist() == [[0], [1]]
+    assert names == ["column 1"]
+    with pytest.raises(ValueError, match="there is no file and no data set called"):
+        read_data(arguments(tmp_path / "nowhere.csv"))
+
+
+def test_values_that_float32_cannot_tell_apart(tmp_path):
+    np.save(tmp_path / "far.npy", np.stack([np.arange(20.0), 1.7e9 + np.arange(20)], 1))
+    with pytest.raises(ValueError, match="the values of column 1 are too large for float32"):
+        read_data(arguments(tmp_path / "far.npy"))
+
+
+def test_64_bits_hold_them(tmp_path, x64):
+    np.save(tmp_path / "far.npy", 1.7e9 + np.arange(20))
+    assert len(read_data(arguments(tmp_path / "far.npy"))[0]) == 20
+
+
+def test_fewer_rows_than_components():
+    assert check_rows(np.zeros((3, 1)), 3, "a.csv") is None
+    with pytest.raises(ValueError, match=r"a\.csv has 3 rows and -k asks for 4 components"):
+        check_rows(np.zeros((3, 1)), 4, "a.csv")

@@ -1,0 +1,58 @@
+"""Test that output files are chosen, refused before any work, and written as a whole."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from jaxgmm.cli.outputs import check_output_file, output_paths, write_json
+
+
+def arguments(out, *, force=False):
+    return argparse.Namespace(out=Path(out), force=force, command="fit")
+
+
+def test_paths_are_named_after_source_and_command(tmp_path):
+    folder = tmp_path / "new" / "folder"
+    assert output_paths(arguments(folder), "data/points.csv", "json", "png") == [
+        folder / "points-fit.json",
+        folder / "points-fit.png",
+    ]
+    assert folder.is_dir()
+
+
+def test_existing_files_need_force(tmp_path):
+    (tmp_path / "points-fit.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"points-fit\.json would be overwritten; give --force"):
+        output_paths(arguments(tmp_path), "points.csv", "json")
+    assert output_paths(arguments(tmp_path, force=True), "points.csv", "json") == [tmp_path / "points-fit.json"]
+
+
+def test_folders_that_are_refused(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="is a file; a folder was expected"):
+        output_paths(arguments(tmp_path / "file"), "points.csv", "json")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(ValueError, match="is not writable"):
+        output_paths(arguments(tmp_path), "points.csv", "json")
+
+
+def test_a_file_named_by_an_option(tmp_path):
+    path = tmp_path / "page.html"
+    check_output_file(path, "--report", force=False)
+    path.write_text("")
+    check_output_file(path, "--report", force=True)
+    for bad, words in [
+        (path, "would be overwritten"),
+        (tmp_path, "is a folder"),
+        (tmp_path / "no" / "a", "not a writable folder"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            check_output_file(bad, "--report", force=False)
+
+
+def test_json_has_no_infinities(tmp_path):
+    write_json(tmp_path / "a.json", {"name": "é", "value": float("inf")})
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"name": "é", "value": None}

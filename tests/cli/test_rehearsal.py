@@ -1,0 +1,60 @@
+"""Test the rehearsal: it compiles what the comparison calls, and is neither seen nor waited for."""
+
+import subprocess
+import sys
+import threading
+
+import jax
+import numpy as np
+import pytest
+
+import jaxgmm
+from jaxgmm.cli.rehearsal import Rehearsal, stand_in
+
+from helpers import fitted, random_data
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+def test_the_stand_in_is_a_posterior(covariance_type):
+    """Its shapes and dtypes are those of a sampler, and it can be relabelled."""
+    x = random_data(0, 40, 2, 2).astype(np.float32)
+    fit, prior = fitted(x, 2, covariance_type)
+    posterior = stand_in(fit, prior, 3, 5)
+    assert posterior.mixture.batch_shape == (3, 5)
+    assert posterior.log_density.shape == (3, 5)
+    assert posterior.mixture.covariance_type == covariance_type
+    assert {leaf.dtype for leaf in jax.tree.leaves(posterior.mixture)} == {np.dtype(np.float32)}
+    assert np.isfinite(jaxgmm.log_prob(posterior.mixture, x)).all()
+    assert jaxgmm.relabel(posterior, fit.mixture, x).mixture.batch_shape == (3, 5)
+
+
+def test_jit_finds_what_was_rehearsed():
+    compiled = []
+
+    @jax.jit
+    def double(x):
+        compiled.append(threading.current_thread().name)
+        return 2 * x
+
+    Rehearsal(lambda: double(np.ones(3, np.float32))).wait()
+    assert double(np.zeros(3, np.float32)).tolist() == [0, 0, 0]
+    assert compiled == ["jaxgmm-rehearsal"]
+
+
+def test_the_process_does_not_wait_for_it():
+    """The command leaves with its exit code and output while a rehearsal runs that would never end."""
+    code = (
+        "import sys, threading, jaxgmm.cli as cli\n"
+        "from jaxgmm.cli.rehearsal import Rehearsal\n"
+        "def run(arguments):\n"
+        "    Rehearsal(threading.Event().wait)\n"
+        "    print('written')\n"
+        "    raise KeyboardInterrupt\n"
+        "cli.fit.run = run\n"
+        "sys.argv = ['jaxgmm', 'fit', 'faithful', '-k', '2']\n"
+        "sys.exit(cli.main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 130
+    assert done.stdout == "written\n"
+    assert done.stderr.startswith("jaxgmm: interrupted")
