@@ -31,8 +31,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--resume",
         type=Path,
         metavar="FILE.npz",
-        help="file that keeps the finished batches, from which a stopped run continues; default: DESIGN-study.npz in the output "
-        "folder",
+        help="file that keeps the finished batches, from which a stopped run continues; default: DESIGN-study.npz in the "
+        "output folder",
     )
     add_output_options(parser)
 

@@ -81,7 +81,8 @@ class Checkpoint:
     def _read(self, path: Path) -> None:
         """Read the batches of a file, or raise ValueError if it belongs to another design or is not intact."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            # np.load leaves a file open that it opened itself and could not read
+            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
                 design = json.loads(file[_HEADER].item())
                 arrays = {name: file[name] for name in file.files if name != _HEADER}
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
