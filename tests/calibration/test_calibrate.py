@@ -1,8 +1,8 @@
 """Test calibrate: a correct method passes, wrong ones fail, an interrupted run continues bit for bit.
 
-False-failure rates: a correct method leaves its bands with probability at most 0.01 over all quantities (exact, Bonferroni). The
-power to detect the broken method, exact for one quantity, is 0.66: draws with half the sd of the posterior, 32 data sets, 11
-quantities, alpha 0.01.
+False-failure rates: a correct method leaves its bands with probability at most 0.01 over all quantities (exact, Bonferroni).
+The power to detect the broken method, exact for one quantity, is 0.66: draws with half the sd of the posterior, 32 data sets,
+11 quantities, alpha 0.01.
 """
 
 import jax
@@ -29,7 +29,7 @@ def sampling_prior(covariance_type="tied", d=1, k=2):
 
 
 def narrowed(fraction):
-    """Return a method whose draws are those of Gibbs pulled towards their mean: linear functions have `fraction` of their sd."""
+    """Return Gibbs with draws pulled towards their mean, so that linear functions have `fraction` of their sd."""
 
     def method(key, start, x, prior, *, num_samples, num_warmup=200):
         posterior = jaxgmm.gibbs(key, start, x, prior, num_samples=num_samples, num_chains=1, num_warmup=num_warmup)
