@@ -56,9 +56,9 @@ from .density import log_prob as log_prob
 from .density import predict as predict
 from .density import responsibilities as responsibilities
 from .density import sample as sample
+from .em.assignments import from_labels as from_labels
+from .em.assignments import from_responsibilities as from_responsibilities
 from .em.fit import fit as fit
-from .em.initialization import from_labels as from_labels
-from .em.initialization import from_responsibilities as from_responsibilities
 from .em.initialization import initialize as initialize
 from .em.m_step import m_step as m_step
 from .em.moments import Moments as Moments
@@ -89,9 +89,12 @@ if typing.TYPE_CHECKING:  # editors and type checkers, which run nothing, need t
     from .coverage.design import Design as Design
     from .coverage.study import Study as Study
     from .coverage.study import coverage_study as coverage_study
+    from .criteria import aic as aic
+    from .criteria import bic as bic
+    from .criteria import icl as icl
+    from .em.batch.data_sets import pad as pad
     from .em.batch.fit_many import fit_many as fit_many
-    from .em.batch.fit_many import fit_restarts as fit_restarts
-    from .em.batch.fit_many import pad as pad
+    from .em.batch.restarts import fit_restarts as fit_restarts
     from .em.standard_errors import InformationStatus as InformationStatus
     from .em.standard_errors import StandardErrors as StandardErrors
     from .em.standard_errors import standard_errors as standard_errors
@@ -117,9 +120,6 @@ if typing.TYPE_CHECKING:  # editors and type checkers, which run nothing, need t
     from .posterior.result import PosteriorStatus as PosteriorStatus
     from .report.write_report import write_report as write_report
     from .selection import Selection as Selection
-    from .selection import aic as aic
-    from .selection import bic as bic
-    from .selection import icl as icl
     from .selection import select as select
 
 __version__ = "0.1.0"
@@ -127,12 +127,12 @@ __version__ = "0.1.0"
 # names that need numpyro (1.3 s to import), or that many users never need, are imported on first use
 _LAZY = {
     "fit_many": ".em.batch.fit_many",
-    "fit_restarts": ".em.batch.fit_many",
-    "pad": ".em.batch.fit_many",
+    "fit_restarts": ".em.batch.restarts",
+    "pad": ".em.batch.data_sets",
     "Selection": ".selection",
-    "aic": ".selection",
-    "bic": ".selection",
-    "icl": ".selection",
+    "aic": ".criteria",
+    "bic": ".criteria",
+    "icl": ".criteria",
     "select": ".selection",
     "InformationStatus": ".em.standard_errors",
     "StandardErrors": ".em.standard_errors",

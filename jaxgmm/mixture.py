@@ -1,8 +1,8 @@
-"""The one noun: a Gaussian mixture, or a stack of them.
+"""`Mixture`, a Gaussian mixture or a stack of them, and its validation.
 
     p(x) = sum_k w_k N(x | mu_k, Sigma_k)                                        Bishop (2006), eq. 9.7
 
-Letters, the same in shape comments, docstrings and einsum strings everywhere in jaxgmm:
+Shape comments, docstrings and einsum strings use the same letters everywhere in jaxgmm:
 
     N observations    D features    K components    B data sets    C chains    S draws
 """
@@ -26,9 +26,9 @@ from .validation import as_float_array, check_covariance_type, is_traced
 class Mixture(Printed):
     """A Gaussian mixture with K components in D dimensions, or a stack of them with leading axes.
 
-    A fit returns one; a vmapped fit over B data sets one with a leading (B,); a posterior is one with leading (C, S).
-    It is a pytree: `jax.tree.map`, jit, vmap and grad go through it. Nothing is validated here, so that it can hold
-    tracers and gradients: `make_mixture` validates.
+    A fit returns one mixture, a vmapped fit over B data sets a stack with leading (B,), and a posterior holds a stack with
+    leading (C, S). A Mixture is a pytree, so `jax.tree.map`, jit, vmap and grad apply to it. This class validates nothing, so
+    that it can hold tracers and gradients; use `make_mixture` for validation.
 
     Attributes:
         weights: (..., K), non-negative, summing to one. A weight of exactly 0 means that the component is absent.
@@ -52,38 +52,39 @@ class Mixture(Printed):
 
     @property
     def num_components(self) -> int:
-        """K."""
+        """The number of components K."""
         return self.means.shape[-2]
 
     @property
     def num_features(self) -> int:
-        """D."""
+        """The number of features D."""
         return self.means.shape[-1]
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
-        """Leading axes: () for one mixture, (B,) for a batch, (C, S) for a posterior."""
+        """The leading axes: () for one mixture, (B,) for a batch, (C, S) for a posterior."""
         return self.means.shape[:-2]
 
     def __getitem__(self, index: Any) -> Mixture:
-        """One member, or a sub-stack, by indexing the leading axes."""
+        """Return one member or a smaller stack, by indexing the leading axes."""
         if not self.batch_shape:
-            raise IndexError("this is one mixture, not a stack of them: there is nothing to index.")
+            raise IndexError("this is one mixture, not a stack of them; only the leading axes of a stack can be indexed.")
         return jax.tree.map(lambda leaf: leaf[index], self)
 
     def _tables(self) -> list[Table]:
+        """Return the table that `repr` shows."""
         return [mixture_table(self)]
 
 
 def mixture_title(mixture: Mixture) -> str:
-    """Type, sizes and dtype in a line."""
+    """Return one line with the type, sizes and dtype of a mixture."""
     *batch, k, d = mixture.means.shape
     stacked = f", stacked {tuple(batch)}" if batch else ""
     return f"Mixture {mixture.covariance_type}, K={k} components, D={d} features, {mixture.means.dtype}{stacked}"
 
 
 def mixture_table(mixture: Mixture) -> Table:
-    """One mixture component by component, a stack by the reach of its fields, a traced one in a line."""
+    """Return a table of the components of one mixture, of the ranges of a stack, or only a title if the mixture is traced."""
     title, k = mixture_title(mixture), mixture.num_components
     weights, means, sds = look(mixture.weights), look(mixture.means), standard_deviations(mixture)
     if weights is None or means is None or sds is None:
@@ -99,7 +100,7 @@ def mixture_table(mixture: Mixture) -> Table:
 
 
 def standard_deviations(mixture: Mixture) -> np.ndarray | None:
-    """(..., K, D) on the host, for printing: nothing is compiled; None where there are none to look at, or too many."""
+    """Return standard deviations (..., K, D) for printing, without compiling; None if they are traced or too many."""
     covariances = look(mixture.covariances)
     if covariances is None:
         return None
@@ -108,18 +109,18 @@ def standard_deviations(mixture: Mixture) -> np.ndarray | None:
 
 
 def num_parameters(mixture: Mixture) -> int:
-    """Number of free parameters: K - 1 weights, K D means and the free covariance entries.
+    """Return the number of free parameters: K - 1 weights, K D means and the free covariance entries.
 
-    Absent components (weight 0) are counted: for those present only, see `jaxgmm.bic`.
+    Absent components (weight 0) are counted; `jaxgmm.bic` counts only those present.
 
     Args:
-        mixture: one, or a stack: the leading axes do not count.
+        mixture: a mixture, or a stack, for which the number of one member is returned.
 
     Returns:
         A Python integer.
 
     Raises:
-        TypeError: not a Mixture.
+        TypeError: `mixture` is not a Mixture.
 
     Example:
         >>> import jaxgmm, numpy as np
@@ -132,7 +133,7 @@ def num_parameters(mixture: Mixture) -> int:
 
 
 def make_mixture(weights: Any, means: Any, covariances: Any, *, covariance_type: str = "full") -> Mixture:
-    """A validated Mixture from array-likes.
+    """Make a validated Mixture from array-likes.
 
     Args:
         weights: (..., K), non-negative, summing to one (within 1e-6 in float64, 1e-4 in float32).
@@ -142,11 +143,11 @@ def make_mixture(weights: Any, means: Any, covariances: Any, *, covariance_type:
         covariance_type: "full", "tied", "diag" or "spherical".
 
     Returns:
-        A Mixture in the float dtype of `means` (integers become JAX's default float), weights scaled to sum to one.
+        A Mixture in the float dtype of `means` (integers become JAX's default float), with weights scaled to sum to one.
 
     Raises:
-        ValueError, TypeError: wrong shapes, NaN, weights that are negative or do not sum to one, covariances that are
-            not symmetric and positive definite. Traced values are not looked at.
+        ValueError, TypeError: arrays have the wrong shape or hold NaN, weights are negative or do not sum to one, or
+            covariances are not symmetric and positive definite. The values of traced arrays are not checked.
 
     Example:
         >>> import jaxgmm
@@ -169,23 +170,25 @@ def make_mixture(weights: Any, means: Any, covariances: Any, *, covariance_type:
 
 
 def check_mixture(mixture: Any) -> None:
-    """Refuses what is not a Mixture, as when arguments come in the wrong order."""
+    """Raise TypeError if `mixture` is not a Mixture, as when arguments are in the wrong order."""
     if not isinstance(mixture, Mixture):
         raise TypeError(
             f"mixture is {type(mixture).__name__}; a jaxgmm.Mixture was expected, as from jaxgmm.make_mixture or "
-            "the mixture of a fit: is the order of arguments right?"
+            "the mixture of a fit: check the order of the arguments."
         )
 
 
 def check_shapes(weights: jax.Array, means: jax.Array, covariances: jax.Array, covariance_type: str) -> None:
-    """Refuses arrays whose shapes do not make a mixture, or a stack of them."""
+    """Raise ValueError if the shapes of the arrays do not make a mixture or a stack of them."""
     if means.ndim < 2:
-        raise ValueError(f"means has shape {means.shape}; (..., K, D) was expected: K components of one variable are (K, 1).")
+        raise ValueError(f"means has shape {means.shape}; (..., K, D) was expected: the means of one feature are (K, 1).")
     *batch, k, d = means.shape
     if k == 0 or d == 0:
         raise ValueError(f"means has shape {means.shape}: at least one component and one feature were expected.")
     if weights.shape != (*batch, k):
-        raise ValueError(f"weights has shape {weights.shape}; {(*batch, k)} was expected, to go with means {means.shape}.")
+        raise ValueError(
+            f"weights has shape {weights.shape}; {(*batch, k)} was expected, because means has shape {means.shape}."
+        )
     expected = (*batch, *covariance.storage_shape(covariance_type, k, d))
     if covariances.shape != expected:
         raise ValueError(
@@ -195,6 +198,7 @@ def check_shapes(weights: jax.Array, means: jax.Array, covariances: jax.Array, c
 
 
 def _check_weights(weights: np.ndarray) -> None:
+    """Raise ValueError if weights are negative or do not sum to one."""
     if (weights < 0).any():
         raise ValueError(f"weights has a negative value, {weights.min():.4g}; weights >= 0 that sum to one were expected.")
     total = weights.sum(-1, dtype=float)
@@ -205,6 +209,7 @@ def _check_weights(weights: np.ndarray) -> None:
 
 
 def _check_positive_definite(covariances: np.ndarray, covariance_type: str) -> None:
+    """Raise ValueError if covariances are not symmetric and positive definite."""
     if not covariance.is_dense(covariance_type):
         if (covariances <= 0).any():
             raise ValueError(f"covariances has a variance of {covariances.min():.4g}; variances > 0 were expected.")
@@ -217,7 +222,7 @@ def _check_positive_definite(covariances: np.ndarray, covariance_type: str) -> N
         )
     scale = np.sqrt(diagonal[..., :, None] * diagonal[..., None, :])
     if (abs(covariances - transposed) > 1e-4 * scale).any():
-        raise ValueError("covariances has a matrix that is not symmetric; give (S + S') / 2 if it should be.")
+        raise ValueError("covariances has a matrix that is not symmetric; symmetric matrices were expected: use (S + S') / 2.")
     smallest = np.linalg.eigvalsh(covariances / scale).min()
     if smallest <= 0:
         raise ValueError(

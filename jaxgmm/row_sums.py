@@ -1,27 +1,30 @@
-"""Sums over the rows of data: the one place where rows are cut into chunks.
+"""Sums over the rows of data, computed in chunks; no other module divides rows into chunks for a sum.
 
-Whatever touches rows (EM, scores, standard errors, the samplers' likelihood) is a function of a chunk of rows and their
-weights whose results add. Sums in float32 are compensated (Kahan 1965), so that ten million rows lose nothing to the order
-of summation.
+Everything that touches rows (EM, scores, standard errors, the samplers' likelihood) is a function of a chunk of rows and their
+weights whose results add. Sums in float32 are compensated (Kahan 1965), so that with ten million rows the order of summation
+costs no accuracy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 
+Total = TypeVar("Total")
 
-def sum_over_rows(function: Callable, rows: Any, weight: jax.Array | None, chunk: int) -> Any:
+
+def sum_over_rows(function: Callable[[Any, jax.Array], Total], rows: Any, weight: jax.Array | None, chunk: int) -> Total:
     """Return the sum of function(rows of a chunk, their weights) over chunks of at most `chunk` rows.
 
-    Chunks have one size, so that one program serves all: the last one overlaps the one before it, and rows in the overlap get
-    weight 0. Nothing is copied or padded.
+    All chunks have the same size, so that one program serves them all. The last chunk therefore overlaps the one before it,
+    and rows in the overlap get weight 0. Nothing is copied or padded.
 
     Args:
-        function: (rows, weight (n,)) -> a pytree of arrays, which must be additive over rows and ignore rows of weight 0.
+        function: maps rows and their weights (n,) to a pytree of arrays. It must be additive over rows and ignore rows of
+            weight 0.
         rows: a pytree of arrays (N, ...).
         weight: (N,), or None for all ones.
         chunk: rows per chunk, as from `chunking`.
@@ -33,7 +36,7 @@ def sum_over_rows(function: Callable, rows: Any, weight: jax.Array | None, chunk
     num_chunks = -(-n // chunk)
     chunk = min(chunk, -(-n // num_chunks // 16) * 16)  # chunks of nearly equal size, in whole vector registers
 
-    def one_chunk(i: jax.Array) -> Any:
+    def one_chunk(i: jax.Array) -> Total:
         start = jnp.minimum(i * chunk, n - chunk)
         part = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, chunk), rows)
         is_new = start + jnp.arange(chunk) >= i * chunk
@@ -55,12 +58,12 @@ def sum_over_rows(function: Callable, rows: Any, weight: jax.Array | None, chunk
 
 
 def nonzero(total: jax.Array) -> jax.Array:
-    """Return totals that can be divided by: 1 where a total is 0."""
+    """Return totals that are safe to divide by: 1 where a total is 0."""
     return jnp.where(total > 0, total, 1)
 
 
 def zero_silenced(rows: jax.Array, weight: jax.Array) -> jax.Array:
-    """Return rows (n, D) with those of weight 0 replaced by zeros: they may hold anything, NaN included."""
+    """Return rows (n, D) with zeros in place of those of weight 0, which may hold anything, even NaN."""
     return jnp.where((weight > 0)[:, None], rows, 0)
 
 

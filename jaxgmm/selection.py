@@ -1,121 +1,46 @@
-"""How many components, of which type: information criteria, and the sweep over both as batches of fits."""
+"""select: how many components, and of which covariance type, by a criterion over batches of fits."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from . import covariance
-from .density import log_prob, responsibilities
-from .em.batch.fit_many import best_of, fit_many, has_spike
-from .em.initialization import METHODS, initialize_batch, weighted_data
+from .criteria import aic, bic, icl
+from .density import log_prob
+from .em.assignments import weighted_data
+from .em.batch.fit_many import fit_many
+from .em.batch.restarts import best_of, has_degenerate_component
+from .em.initialization import METHODS, StartOptions, initialize_batch
 from .em.result import Fit, Status
-from .mixture import Mixture, check_mixture
+from .studies.serialization import Exported, plain
 from .tables import Printed, Table
-from .validation import (
-    as_weighted_data,
-    check_choice,
-    check_count,
-    check_covariance_type,
-    check_key,
-)
+from .validation import check_choice, check_count, check_covariance_type, check_key
 
 CRITERIA = ("bic", "aic", "icl", "cv")
-
-
-def bic(mixture: Mixture, x: Any, *, sample_weight: Any = None) -> jax.Array:
-    """Bayesian information criterion, -2 log L + p log N: lower is better. Schwarz (1978).
-
-    p counts the free parameters of the components present (weight above 0); N is the total weight.
-
-    Args:
-        mixture: one (), or a stack (...).
-        x: (N, D).
-        sample_weight: (N,) >= 0, or None.
-
-    Returns:
-        (...), nats times two.
-
-    Raises:
-        ValueError, TypeError: shapes that do not go together.
-
-    Example:
-        >>> import jaxgmm, numpy as np
-        >>> mixture = jaxgmm.make_mixture([1.0], [[0.0]], [[[1.0]]])
-        >>> round(float(jaxgmm.bic(mixture, np.zeros((100, 1)))), 2)
-        193.0
-    """
-    log_likelihood, total = _total(mixture, x, sample_weight)
-    return -2 * log_likelihood + _free(mixture) * jnp.log(total)
-
-
-def aic(mixture: Mixture, x: Any, *, sample_weight: Any = None) -> jax.Array:
-    """Akaike's information criterion, -2 log L + 2 p: lower is better. Akaike (1974). Arguments as in `bic`.
-
-    Args:
-        mixture: one (), or a stack (...).
-        x: (N, D).
-        sample_weight: (N,) >= 0, or None.
-
-    Returns:
-        (...), nats times two.
-
-    Raises:
-        ValueError, TypeError: shapes that do not go together.
-
-    Example:
-        >>> import jaxgmm, numpy as np
-        >>> mixture = jaxgmm.make_mixture([1.0], [[0.0]], [[[1.0]]])
-        >>> round(float(jaxgmm.aic(mixture, np.zeros((100, 1)))), 2)
-        187.79
-    """
-    return -2 * _total(mixture, x, sample_weight)[0] + 2 * _free(mixture)
-
-
-def icl(mixture: Mixture, x: Any, *, sample_weight: Any = None) -> jax.Array:
-    """Integrated completed likelihood, BIC - 2 sum_n w_n log max_k r_nk: lower is better; prefers components that part.
-
-    Source: Biernacki, Celeux & Govaert (2000), with each point in its likeliest component. Arguments as in `bic`.
-
-    Args:
-        mixture: one (), or a stack (...).
-        x: (N, D).
-        sample_weight: (N,) >= 0, or None.
-
-    Returns:
-        (...), nats times two.
-
-    Raises:
-        ValueError, TypeError: shapes that do not go together.
-
-    Example:
-        >>> import jaxgmm, numpy as np
-        >>> mixture = jaxgmm.make_mixture([1.0], [[0.0]], [[[1.0]]])
-        >>> bool(jaxgmm.icl(mixture, np.zeros((9, 1))) == jaxgmm.bic(mixture, np.zeros((9, 1))))
-        True
-    """
-    x, weight = _data(mixture, x, sample_weight)
-    clearest = jnp.log(responsibilities(mixture, x).max(-1))  # (..., N)
-    return bic(mixture, x, sample_weight=sample_weight) - 2 * jnp.where(weight > 0, weight * clearest, 0).sum(-1)
+_FIELDS = ("covariance_type", "num_components", "criterion", "log_likelihood", "status", "spike")  # of a record of a Cell
+_INFORMATION = {"bic": bic, "aic": aic, "icl": icl}
 
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One fit of a sweep.
+    """One model of a sweep: a number of components with a covariance type.
 
     Attributes:
-        covariance_type, num_components: which.
-        criterion: its value, lower is better; inf where the fit broke down.
-        log_likelihood: nats, of all data.
-        status: a Status.
-        spike: whether a component rests on too few points or on the regularisation; such a cell is chosen last.
-        fit: the best of its restarts.
+        covariance_type: the covariance type.
+        num_components: K.
+        criterion: value of the criterion, twice nats, lower is better; inf if the fit failed.
+        log_likelihood: weighted total over all data, nats.
+        status: how the fit ended.
+        spike: whether the fit has a degenerate component, on too few points or held up by the regularisation; such a model is
+            chosen only if all models have one.
+        fit: the best of the restarts.
     """
 
     covariance_type: str
@@ -126,15 +51,22 @@ class Cell:
     spike: bool
     fit: Fit
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields without the fit, in plain Python types; None stands for numbers that are not finite."""
+        return plain(self._record())
+
+    def _record(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _FIELDS} | {"status": self.status.name}
+
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Selection(Printed):
+class Selection(Printed, Exported):
     """A sweep over numbers of components and covariance types; prints as a table.
 
     Attributes:
         criterion: "bic", "aic", "icl" or "cv".
-        cells: {(covariance_type, num_components): Cell}.
-        best: the cell with the lowest criterion among those without a spike.
+        cells: one Cell for each (covariance_type, num_components).
+        best: the cell with the lowest criterion among those without a degenerate component.
 
     Example:
         >>> import jax, jaxgmm
@@ -148,18 +80,38 @@ class Selection(Printed):
     cells: dict[tuple[str, int], Cell]
     best: Cell
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the criterion, a record of each cell, and which cell is the best, in plain Python types."""
+        best = {"covariance_type": self.best.covariance_type, "num_components": self.best.num_components}
+        return {"criterion": self.criterion, "cells": [cell.to_dict() for cell in self.cells.values()], "best": best}
+
+    def _records(self) -> Iterable[Mapping[str, Any]]:
+        return [cell._record() for cell in self.cells.values()]
+
+    def _fields(self) -> Sequence[str]:
+        return _FIELDS
+
     def _tables(self) -> list[Table]:
-        kinds = list(dict.fromkeys(kind for kind, _ in self.cells))
+        types = list(dict.fromkeys(covariance_type for covariance_type, _ in self.cells))
         counts = list(dict.fromkeys(k for _, k in self.cells))
-        rows = [[str(k), *(self._entry(self.cells[kind, k]) for kind in kinds)] for k in counts]
+        rows = [[str(k), *(self._entry(self.cells[name, k]) for name in types)] for k in counts]
         marks = "".join(word for row in rows for word in row)
         notes = {"*": "best", "s": "a spike: not chosen", "!": "not converged"}
         below = ", ".join(f"{mark} {meaning}" for mark, meaning in notes.items() if mark in marks)
-        return [Table(f"{self.criterion.upper()}, lower is better", ("K", *(f"{kind} " for kind in kinds)), rows, [below])]
+        return [Table(f"{self.criterion.upper()}, lower is better", ("K", *(f"{name} " for name in types)), rows, [below])]
 
     def _entry(self, cell: Cell) -> str:
         mark = "*" if cell is self.best else "s" if cell.spike else " " if cell.status == Status.CONVERGED else "!"
         return f"{cell.criterion:.2f}{mark}"
+
+
+class _Sweep(NamedTuple):
+    """What all covariance types of a sweep share: numbers of components, restarts, and options of starts and fits."""
+
+    counts: list[int]
+    num_restarts: int
+    method: str
+    options: dict[str, Any]
 
 
 def select(
@@ -175,28 +127,29 @@ def select(
     sample_weight: Any = None,
     **options: Any,
 ) -> Selection:
-    """Fits every number of components with every covariance type, as batches, and says which is best.
+    """Fit every number of components with every covariance type, as batches, and choose the best by a criterion.
 
-    A fit with a spike never wins where there is a fit without: a component on fewer than D + 1 points (full), 2 (diag,
-    spherical), or at the regularisation's floor; tied has none.
+    A fit with a degenerate component is chosen only if every fit has one. A component is degenerate if it rests on fewer than
+    D + 1 points (full; 2 for diag and spherical), or is held up by the regularisation; tied has none.
 
     Args:
         key: a random key.
         x: (N, D).
-        num_components: which K to try.
-        covariance_types: which types.
-        criterion: "bic", "aic", "icl", or "cv": -2 times the log-likelihood of held-out rows, each held out once.
-        num_restarts: starts of each cell.
-        num_folds: of cross-validation.
-        method: of `initialize`.
+        num_components: the numbers of components to try.
+        covariance_types: the covariance types to try.
+        criterion: "bic", "aic", "icl", or "cv": -2 times the log-likelihood of held-out rows, each of which is held out once.
+        num_restarts: number of starts of each cell.
+        num_folds: number of folds of the cross-validation.
+        method: as in `initialize`.
         sample_weight: (N,) >= 0, or None.
-        **options: `fit_many`'s: tol, max_iter, reg_covar, accelerate, chunk_size, progress.
+        **options: of `fit_many`: tol, max_iter, reg_covar, accelerate, chunk_size, progress.
 
     Returns:
         A Selection.
 
     Raises:
-        ValueError, TypeError: options and data that make no sense; fewer rows than the largest K.
+        ValueError: an option is unknown or out of range, or x has fewer rows than the largest number of components.
+        TypeError: an argument has the wrong type.
 
     Example:
         >>> import jax, jaxgmm
@@ -208,107 +161,95 @@ def select(
           2  392.07*
           * best
     """
-    counts, kinds = _check_sweep(key, num_components, covariance_types, criterion, num_restarts, num_folds, method)
-    x, weight = weighted_data(x, sample_weight, max(counts))
-    key_fits, key_folds, key_held = jax.random.split(key, 3)
-    recipe = {"counts": counts, "num_restarts": num_restarts, "method": method, "options": options}
-    fold = jax.random.permutation(key_folds, jnp.arange(len(x)) % num_folds)
-    held = (fold == jnp.arange(num_folds)[:, None]) * weight  # (F, N)
-    cells = {}
-    for kind in kinds:
-        fits = jax.tree.map(lambda leaf: leaf[:, 0], _sweep(key_fits, x, weight[None], kind, **recipe))
-        spikes = has_spike(fits, weight.sum())
-        if criterion == "cv":
-            trained = _sweep(key_held, x, weight - held, kind, **recipe).mixture  # (len(counts), F)
-            densities = jnp.stack([log_prob(trained[:, f], x) for f in range(num_folds)], 1)  # (len(counts), F, N)
-            values = -2 * jnp.where(held > 0, held * densities, 0).sum((-2, -1))
-        else:
-            values = {"bic": bic, "aic": aic, "icl": icl}[criterion](fits.mixture, x, sample_weight=weight)
-        for i, k in enumerate(counts):
-            fit = _without_absent(jax.tree.map(lambda leaf, i=i: leaf[i], fits), k)
-            value = float(values[i]) if jnp.isfinite(fit.log_likelihood) else math.inf
-            log_likelihood, status = float(fit.log_likelihood), Status(int(fit.status))
-            cells[kind, k] = Cell(
-                kind, k, math.inf if math.isnan(value) else value, log_likelihood, status, bool(spikes[i]), fit
-            )
-    return Selection(criterion, cells, min(cells.values(), key=lambda cell: (cell.spike, cell.criterion)))
-
-
-def _check_sweep(
-    key: Any, num_components: Any, covariance_types: Any, criterion: Any, num_restarts: Any, num_folds: Any, method: Any
-) -> tuple[list[int], list[str]]:
     check_key(key)
     check_choice(criterion, "criterion", CRITERIA)
     check_choice(method, "method", METHODS)
     check_count(num_restarts, "num_restarts")
     check_count(num_folds, "num_folds", 2)
+    counts, types = _grid(num_components, covariance_types)
+    x, weight = weighted_data(x, sample_weight, max(counts))
+    key_fits, key_folds, key_held_out = jax.random.split(key, 3)
+    sweep = _Sweep(counts, num_restarts, method, options)
+    fold = jax.random.permutation(key_folds, jnp.arange(len(x)) % num_folds)
+    held_out = (fold == jnp.arange(num_folds)[:, None]) * weight  # (F, N)
+    cells = {}
+    for name in types:
+        fits = jax.tree.map(lambda leaf: leaf[:, 0], _sweep_counts(key_fits, x, weight[None], name, sweep))
+        if criterion == "cv":
+            values = _cross_validate(key_held_out, x, (weight, held_out), name, sweep)
+        else:
+            values = _INFORMATION[criterion](fits.mixture, x, sample_weight=weight)
+        degenerate = has_degenerate_component(fits, weight.sum())
+        for i, k in enumerate(counts):
+            fit = _without_absent(jax.tree.map(lambda leaf, i=i: leaf[i], fits), k)
+            cells[name, k] = _cell(fit, float(values[i]), bool(degenerate[i]))
+    return Selection(criterion, cells, min(cells.values(), key=lambda cell: (cell.spike, cell.criterion)))
+
+
+def _grid(num_components: Iterable[int] | int, covariance_types: Iterable[str] | str) -> tuple[list[int], list[str]]:
+    """Return the validated numbers of components and covariance types."""
     counts = [num_components] if isinstance(num_components, int) else list(num_components)
-    kinds = [covariance_types] if isinstance(covariance_types, str) else list(covariance_types)
+    types = [covariance_types] if isinstance(covariance_types, str) else list(covariance_types)
     for k in counts:
         check_count(k, "num_components")
-    for kind in kinds:
-        check_covariance_type(kind)
-    if not counts or not kinds:
+    for name in types:
+        check_covariance_type(name)
+    if not counts or not types:
         raise ValueError("num_components or covariance_types is empty; at least one of each was expected.")
-    return counts, kinds
+    return counts, types
 
 
-def _sweep(
-    key: jax.Array,
-    x: jax.Array,
-    weights: jax.Array,
-    covariance_type: str,
-    *,
-    counts: list[int],
-    num_restarts: int,
-    method: str,
-    options: dict,
-) -> Fit:
-    """Best fits (len(counts), F) for each number of components and each of F weightings of one data set: one batch."""
-    shape = (len(counts), len(weights), num_restarts)
+def _cell(fit: Fit, value: float, degenerate: bool) -> Cell:
+    """Return the cell of a fit; a failed fit has the criterion inf."""
+    if math.isnan(value) or not jnp.isfinite(fit.log_likelihood):
+        value = math.inf
+    mixture, status = fit.mixture, Status(int(fit.status))
+    return Cell(mixture.covariance_type, mixture.num_components, value, float(fit.log_likelihood), status, degenerate, fit)
+
+
+def _sweep_counts(key: jax.Array, x: jax.Array, weights: jax.Array, covariance_type: str, sweep: _Sweep) -> Fit:
+    """Return the best fits (len(counts), F) for each number of components and each of the weights (F, N) of one data set.
+
+    All starts have the largest number of components; those that a fit does not use are absent, so that all run as one batch.
+    """
+    shape = (len(sweep.counts), len(weights), sweep.num_restarts)
     keys = jax.random.split(key, shape).reshape(-1)
-    present = jnp.broadcast_to(jnp.array(counts)[:, None, None], shape).reshape(-1)
-    lanes = jnp.broadcast_to(weights[None, :, None], (*shape, len(x))).reshape(-1, len(x))
-    recipe = {"num_components": max(counts), "covariance_type": covariance_type, "method": method}
-    plain = jnp.broadcast_to(jnp.arange(num_restarts) > 0, shape).reshape(-1)
-    starts = initialize_batch(keys, x, lanes, present, plain, **recipe)
-    fits = fit_many(starts, x, sample_weight=lanes, **{"history": False} | options)
+    num_present = jnp.broadcast_to(jnp.array(sweep.counts)[:, None, None], shape).reshape(-1)
+    single_draw = jnp.broadcast_to(jnp.arange(sweep.num_restarts) > 0, shape).reshape(-1)
+    weight = jnp.broadcast_to(weights[None, :, None], (*shape, len(x))).reshape(-1, len(x))
+    start_options = StartOptions(max(sweep.counts), covariance_type, sweep.method)
+    starts = initialize_batch(keys, x, weight, start_options, num_present=num_present, single_draw=single_draw)
+    fit_options: dict[str, Any] = {"history": False} | sweep.options
+    fits = fit_many(starts, x, sample_weight=weight, **fit_options)
     fits = jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), fits)
     return _best(fits, weights.sum(-1))
 
 
 @jax.jit
 def _best(fits: Fit, totals: jax.Array) -> Fit:
-    """The best along the last of three leading axes; totals go with the second."""
+    """Return the best fits along the last of three leading axes; the total weights (F,) belong to the second."""
     chosen = jax.vmap(jax.vmap(best_of), in_axes=(0, None))(fits, totals)
     return jax.vmap(jax.vmap(lambda fits, i: jax.tree.map(lambda leaf: leaf[i], fits)))(fits, chosen)
 
 
+def _cross_validate(
+    key: jax.Array, x: jax.Array, weights: tuple[jax.Array, jax.Array], covariance_type: str, sweep: _Sweep
+) -> jax.Array:
+    """Return -2 times the log-likelihood of the held-out rows for each number of components.
+
+    The weights are those of all rows (N,) and those of the rows that each fold holds out (F, N).
+    """
+    weight, held_out = weights
+    trained = _sweep_counts(key, x, weight - held_out, covariance_type, sweep).mixture  # (len(counts), F)
+    densities = jnp.stack([log_prob(trained[:, f], x) for f in range(len(held_out))], 1)  # (len(counts), F, N)
+    return -2 * jnp.where(held_out > 0, held_out * densities, 0).sum((-2, -1))
+
+
 def _without_absent(fit: Fit, num_components: int) -> Fit:
-    """The first components alone: the others were absent from the start."""
-    mixture, k = fit.mixture, num_components
-    kept = jnp.arange(k)
+    """Return a fit with its first components only; the others were absent from the start."""
+    mixture, kept = fit.mixture, jnp.arange(num_components)
     covariances = mixture.covariances
     if covariances.shape[0] == mixture.num_components:
         covariances = covariances[kept]
     mixture = dataclasses.replace(mixture, weights=mixture.weights[kept], means=mixture.means[kept], covariances=covariances)
     return dataclasses.replace(fit, mixture=mixture, component_status=fit.component_status[kept])
-
-
-def _data(mixture: Mixture, x: Any, sample_weight: Any) -> tuple[jax.Array, jax.Array]:
-    check_mixture(mixture)
-    x, weight = as_weighted_data(x, sample_weight, check_values=False, num_features=mixture.num_features)
-    return x, jnp.ones(len(x), x.dtype) if weight is None else weight
-
-
-def _total(mixture: Mixture, x: Any, sample_weight: Any) -> tuple[jax.Array, jax.Array]:
-    """Log-likelihoods (...) and the total weight."""
-    x, weight = _data(mixture, x, sample_weight)
-    densities = log_prob(mixture, x)
-    return jnp.where(weight > 0, weight * densities, 0).sum(-1), weight.sum()
-
-
-def _free(mixture: Mixture) -> jax.Array:
-    """Free parameters of the components present (...)."""
-    k, d = (mixture.weights > 0).sum(-1), mixture.num_features
-    return k - 1 + k * d + covariance.num_free(mixture.covariance_type, k, d)

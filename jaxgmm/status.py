@@ -1,4 +1,4 @@
-"""Statuses: whole numbers, so that arrays hold them inside jit and vmap, that are sentences where a person reads them."""
+"""Integer status codes, which arrays can hold inside jit and vmap, each with a sentence for people to read."""
 
 from __future__ import annotations
 
@@ -7,11 +7,21 @@ from typing import Any
 
 
 class StatusEnum(IntEnum):
-    """Members are written `NAME = number, sentence`; `.sentence` is what happened, likely causes, what to try."""
+    """A base class of status codes, whose members are written `NAME = number, sentence`.
+
+    The sentence says what happened, what likely causes are, and what to try.
+
+    Example:
+        >>> class Weather(StatusEnum):
+        ...     RAIN = 0, "It rains: take an umbrella."
+        >>> Weather(0).sentence, Weather.name_of(5)
+        ('It rains: take an umbrella.', '5')
+    """
 
     sentence: str
 
-    def __new__(cls, value: int, sentence: str) -> StatusEnum:
+    def __new__(cls, value: int, sentence: str = "") -> StatusEnum:
+        """Make a member; the sentence is optional only so that type checkers accept a look-up like Status(0)."""
         member = int.__new__(cls, value)
         member._value_ = value
         member.sentence = sentence
@@ -19,7 +29,7 @@ class StatusEnum(IntEnum):
 
     @classmethod
     def name_of(cls, code: Any) -> str:
-        """The member's name, or the code itself where it is none: for messages, which must not fail."""
+        """Return the name of a code, or the code itself if it has no name, because messages must not fail."""
         try:
             return cls(int(code)).name
         except ValueError:

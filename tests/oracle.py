@@ -226,3 +226,17 @@ def em(mixture, x, num_steps, sample_weight=None, prior=None, reg_covar=None):
 
 def _weights(x, sample_weight):
     return np.ones(len(x)) if sample_weight is None else np.asarray(sample_weight, float)
+
+
+def mixture_of_groups(x, r, w, covariance_type):
+    """Return the M-step of responsibilities without regularisation: weights, means, covariances divided by n."""
+    r = r * w[:, None]
+    count = r.sum(0)
+    means = (r.T @ x) / count[:, None]
+    scatters = np.array(
+        [sum(r[n, k] * np.outer(x[n] - means[k], x[n] - means[k]) for n in range(len(x))) for k in range(r.shape[1])]
+    )
+    matrices = [scatters.sum(0) / count.sum()] * len(count) if covariance_type == "tied" else scatters / count[:, None, None]
+    if covariance_type == "spherical":
+        matrices = [np.eye(x.shape[1]) * np.trace(m) / x.shape[1] for m in matrices]
+    return Mixture(count / count.sum(), means, store(matrices, covariance_type), covariance_type)

@@ -1,4 +1,4 @@
-"""The house: who may import whom, what an import may do, what each public name must have, what lies at the top."""
+"""Test the structure: which module may import which, what an import may do, and what every public name has."""
 
 import ast
 import dataclasses
@@ -23,34 +23,36 @@ LAYERS = [
     "covariance covariance_distributions datasets validation tables",
     "mixture row_sums",
     "density marginals priors.hyperparameters priors.covariance_laws priors.interface priors.conjugate priors.independent "
-    "priors.functions priors.defaults inputs",
-    "em.result em.kernels em.moments em.m_step em.acceleration em.implicit em.loop em.fit em.standard_errors em.initialization "
-    "em.batch.batched_loop em.batch.data_sets em.batch.threads em.batch.fit_many",
+    "priors.functions priors.defaults inputs criteria",
+    "em.result em.kernels em.moments em.m_step em.acceleration em.implicit em.loop em.fit em.standard_errors em.assignments "
+    "em.k_means em.initialization em.batch.batched_loop em.batch.data_sets em.batch.threads em.batch.fit_many "
+    "em.batch.restarts",
     "posterior.result posterior.model posterior.diagnostics posterior.standardization posterior.likelihood "
     "posterior.unconstrained_space posterior.newton posterior.gaussian_approximation posterior.laplace "
     "posterior.user_model_space posterior.user_model posterior.chains posterior.nuts "
     "posterior.conditionals posterior.gibbs posterior.label_matching posterior.relabel posterior.bootstrap "
-    "posterior.predictive posterior.importance posterior.evidence posterior.diagnose posterior.arviz selection",
+    "posterior.predictive posterior.importance posterior.labellings posterior.evidence_proposal posterior.evidence "
+    "posterior.diagnose posterior.arviz",
     "studies.method_names studies.checkpoint studies.serialization studies.parameters studies.intervals studies.methods "
-    "studies.prior_table comparison.summaries "
-    "comparison.joint comparison.contraction comparison.predictive_scores comparison.clustering comparison.verdict "
-    "comparison.sampler_summary comparison.point_vs_posterior comparison.text_report comparison.compare "
-    "calibration.quantities calibration.bands calibration.rows calibration.text_report calibration.result calibration.config "
-    "calibration.calibrate coverage.design coverage.quantities coverage.replicates coverage.summary coverage.text_report "
-    "coverage.study io.read_table io.archive",
+    "studies.prior_table selection "
+    "comparison.summaries comparison.joint comparison.contraction comparison.predictive_scores comparison.clustering "
+    "comparison.verdict comparison.sampler_summary comparison.point_vs_posterior comparison.text_report "
+    "comparison.compare calibration.quantities calibration.bands calibration.rows calibration.text_report "
+    "calibration.result calibration.config calibration.calibrate coverage.design coverage.quantities coverage.replicates "
+    "coverage.summary coverage.text_report coverage.study io.read_table io.archive",
     "plot.style plot.mixtures plot.posteriors plot.forests plot.studies plot.figures plot report.html report.number_tables "
     "report.write_report",
     "cli.messages cli.arguments cli.data cli.outputs cli.records cli.estimates cli.rehearsal cli.startup cli.toml_prior "
     "cli.fit cli.sample cli.compare cli.select cli.calibrate cli.study cli __main__",
 ]
 LAYERS = [layer.split() for layer in LAYERS]
-# sub-packages whose own file says or does something: its name is one that people use
+# packages whose __init__.py is itself a module of the library: users import its name
 FRONTS = {"datasets", "plot", "cli"}
-PLACE = {name: (floor, place) for floor, names in enumerate(LAYERS) for place, name in enumerate(names)}
+PLACE = {name: (layer, place) for layer, names in enumerate(LAYERS) for place, name in enumerate(names)}
 
 
 def files():
-    """Module name -> syntax tree, for every file that is a room."""
+    """Return the syntax tree of every module by name, without the __init__.py files that hold no code."""
     trees = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
@@ -64,7 +66,7 @@ FILES = files()
 
 
 def imports(name):
-    """Modules of the package that a file imports, anywhere in it."""
+    """Yield the modules of the package that a module imports, at its top or inside a function."""
     package = ["jaxgmm", *name.split(".")] if name in FRONTS else ["jaxgmm", *name.split(".")[:-1]]
     for node in ast.walk(FILES[name]):
         if isinstance(node, ast.Import):
@@ -80,21 +82,21 @@ def imports(name):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_floors(name):
-    """A file imports only from lower floors, or from files listed above it in its own room."""
-    assert name in PLACE, f"{name} is on no floor"
+def test_layers(name):
+    """A module imports only from lower layers, or from modules listed before it in its own layer."""
+    assert name in PLACE, f"{name} is in no layer"
     for target in imports(name):
         if target == "jaxgmm":  # the version, for the command and the report
             assert name.partition(".")[0] in ("cli", "report")
             continue
         target = target.removeprefix("jaxgmm.")
-        assert target in PLACE, f"{name} imports {target}, which is on no floor"
+        assert target in PLACE, f"{name} imports {target}, which is in no layer"
         assert PLACE[target] < PLACE[name], f"{name} must not import {target}"
 
 
 @pytest.mark.parametrize("name", sorted(set(FILES) - {"covariance", "posterior.model"}))
-def test_one_file_branches_on_the_type(name):
-    """No comparison with, and no table keyed by, a covariance type's name: a new type is added in one file."""
+def test_one_module_branches_on_the_covariance_type(name):
+    """No other module compares with the name of a covariance type or has a table of them, so a new type is added in one."""
     for node in ast.walk(FILES[name]):
         operands = []
         if isinstance(node, ast.Compare):
@@ -112,7 +114,7 @@ PRIOR_TYPES = {"Prior", "IndependentPrior", "InverseWishart", "InverseGamma", "H
 
 @pytest.mark.parametrize("name", sorted(name for name in FILES if not name.startswith("priors.") and name != "posterior.model"))
 def test_only_priors_branch_on_the_family(name):
-    """No test of the type of a prior or of its covariance law outside priors/ and the NumPyro model: families are objects."""
+    """No module outside priors/, except the NumPyro model, tests which family a prior or its covariance law belongs to."""
     for node in ast.walk(FILES[name]):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("isinstance", "issubclass"):
             names = {leaf.id for leaf in ast.walk(node.args[1]) if isinstance(leaf, ast.Name)}
@@ -123,8 +125,8 @@ def test_only_priors_branch_on_the_family(name):
             assert not names & PRIOR_TYPES, f"line {node.lineno} branches on the family of a prior"
 
 
-def test_heavy_libraries_stay_in_their_rooms():
-    """matplotlib in plot (and report) only; numpyro nowhere below the posterior; no pickle, eval or exec anywhere."""
+def test_heavy_libraries_stay_in_their_packages():
+    """Only plot, report and cli import matplotlib; nothing below posterior imports numpyro; nothing uses pickle or eval."""
     for name, tree in FILES.items():
         for node in ast.walk(tree):
             modules = (
@@ -135,8 +137,8 @@ def test_heavy_libraries_stay_in_their_rooms():
                 else []
             )
             for module in (m.partition(".")[0] for m in modules):
-                rooms = ("plot", "report", "cli")
-                assert module != "matplotlib" or name.partition(".")[0] in rooms, f"{name} imports matplotlib"
+                drawing = ("plot", "report", "cli")
+                assert module != "matplotlib" or name.partition(".")[0] in drawing, f"{name} imports matplotlib"
                 assert module != "numpyro" or PLACE[name] >= PLACE["posterior.result"], f"{name} imports numpyro"
                 assert module not in ("pickle", "joblib", "dill"), f"{name} imports {module}"
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
@@ -148,7 +150,7 @@ def test_heavy_libraries_stay_in_their_rooms():
 
 
 def test_library_never_touches_the_configuration():
-    """Nothing sets a flag of JAX, nor the random state of NumPy; the command, whose process is its own, may."""
+    """Nothing sets a flag of JAX or the random state of NumPy, except the command, which runs in a process of its own."""
     for path in set(PACKAGE.rglob("*.py")) - {PACKAGE / "cli" / "startup.py"}:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
@@ -159,14 +161,15 @@ def test_library_never_touches_the_configuration():
 
 
 def test_importing_is_light():
-    """import jaxgmm makes no array, changes no configuration, starts no backend, imports neither numpyro nor matplotlib."""
+    """`import jaxgmm` makes no array, changes no configuration, starts no backend and imports no heavy library."""
     code = """
 import json, sys, jax
 before = dict(jax.config.values)
 import jaxgmm
 from jax._src import xla_bridge
 backends = len(getattr(xla_bridge, "_backends", {}))
-print(json.dumps({"modules": sorted(m for m in ("numpyro", "matplotlib", "sklearn", "arviz", "tqdm") if m in sys.modules),
+heavy = ("numpyro", "matplotlib", "pandas", "jinja2", "sklearn", "arviz", "tqdm")
+print(json.dumps({"modules": sorted(name for name in heavy if name in sys.modules),
                   "changed": sorted(k for k, v in jax.config.values.items() if before.get(k) != v),
                   "backends": backends, "arrays": len(jax.live_arrays())}))
 """
@@ -178,22 +181,22 @@ PUBLIC = [name for name in dir(jaxgmm) if name[0] != "_" and name not in ("datas
 
 
 def test_every_name_can_be_found():
-    """By tab completion, by help, by editors that run nothing; and nothing else lies about."""
+    """Tab completion, help and type checkers see every public name, and no other name."""
     assert {"Mixture", "fit", "nuts", "compare", "datasets", "plot", "__version__"} <= set(dir(jaxgmm))
     assert not set(PUBLIC) & {"Any", "importlib", "types", "typing", "em", "density"}
     index = jaxgmm.__doc__.split("Names, by what they are for")[1].split()
     for name in [*PUBLIC, "datasets", *jaxgmm._LAZY_MODULES]:
         assert index.count(name) == 1, f"{name} is not in the index that help(jaxgmm) shows"
     guarded = next(node for node in ast.parse((PACKAGE / "__init__.py").read_text()).body if isinstance(node, ast.If))
-    told = {alias.asname: f".{node.module}" for node in guarded.body for alias in node.names if node.module}
-    assert told == jaxgmm._LAZY
+    imported = {alias.asname: f".{node.module}" for node in guarded.body for alias in node.names if node.module}
+    assert imported == jaxgmm._LAZY
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         jaxgmm.nothing  # noqa: B018
 
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_public_names_are_documented(name):
-    """Every public name says what it is, with an example; functions arguments, result and errors; results their fields."""
+    """Every public name has a first line and an example; functions list arguments, result and errors; results their fields."""
     thing = getattr(jaxgmm, name)
     text = thing.__doc__ or ""
     assert text.split("\n")[0].rstrip().endswith((".", ":", "?")), f"{name}: a first line that says what it is"
@@ -203,7 +206,7 @@ def test_public_names_are_documented(name):
         assert_says(text, name, "Raises")
     elif dataclasses.is_dataclass(thing):
         assert_says(text, name, "Attributes", [field.name for field in dataclasses.fields(thing)])
-    # a report's example is that of the function that makes it
+    # the example of such a result is that of the function that returns it
     assert ">>>" in section(text, "Example") or name in ("Comparison", "Calibration", "Study"), f"{name} has no example"
 
 
@@ -216,22 +219,22 @@ def test_data_sets_are_documented(name):
 
 
 def section(text, title):
-    """What a docstring says under a title: its indented lines."""
+    """Return the indented lines of a docstring under a title such as Args."""
     found = re.search(rf"^( *){title}:\n((?:\1 +.*\n|\n)+)", text + "\n", re.M)
     return found[2] if found else ""
 
 
 def assert_says(text, name, title, entries=()):
-    """There is such a section, with an entry for each name."""
+    """Assert that a docstring has a section with an entry for each name."""
     body = section(text, title)
     assert body.strip(), f"{name} has no section {title}"
-    told = set(re.findall(r"\w+", " ".join(re.findall(r"^ {4,8}([\w*, ]+):", body, re.M))))
-    missing = set(entries) - told
-    assert not missing, f"{name} does not say what {', '.join(sorted(missing))} is"
+    listed = set(re.findall(r"\w+", " ".join(re.findall(r"^ {4,8}([\w*, ]+):", body, re.M))))
+    missing = set(entries) - listed
+    assert not missing, f"the section {title} of {name} lacks {', '.join(sorted(missing))}"
 
 
 def test_options_are_keyword_only():
-    """Order is always key, mixture, x, prior (and data's companions); what follows is keyword-only."""
+    """Positional arguments are the key, the mixture, the data and the prior, in this order; options are keyword-only."""
     positional = {
         "key",
         "mixture",
@@ -269,28 +272,33 @@ def test_options_are_keyword_only():
 
 
 def test_top_level():
-    """Only these entries, and dot-files (what tools and the README's command leave behind aside)."""
-    allowed = {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "jaxgmm", "tests", "notebooks"}
+    """The top folder holds only these entries, dot-files, and what tools and the README's command leave behind."""
+    allowed = {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff", "jaxgmm", "tests", "notebooks"}
     left_behind = {"build", "dist", "jaxgmm.egg-info", "__pycache__", "faithful-compare.json", "faithful-compare.png"}
     found = {path.name for path in TOP.iterdir() if not path.name.startswith(".")}
     assert found - allowed - left_behind == set()
 
 
-def test_no_empty_rooms():
-    """Every file says something; every folder holds a room; sub-packages re-export nothing, but that `plot` gathers its own."""
+def test_the_versions_agree():
+    """CITATION.cff names the version of the package."""
+    assert f"\nversion: {jaxgmm.__version__}\n" in (TOP / "CITATION.cff").read_text()
+
+
+def test_no_empty_modules():
+    """Every module has a docstring and code; packages re-export nothing, except that `plot` collects its own functions."""
     for path in PACKAGE.rglob("*.py"):
         tree = ast.parse(path.read_text())
         if path.name == "__init__.py":
             assert [p for p in path.parent.iterdir() if p.suffix in (".py", ".csv") and p != path], (
-                f"{path.parent.name} is an empty room"
+                f"{path.parent.name} is an empty package"
             )
             if path.parent.name not in ("jaxgmm", *FRONTS):
                 assert not any(isinstance(node, ast.Import | ast.ImportFrom) for node in tree.body), f"{path} re-exports"
             if path.parent.name == "plot":
-                gathered = [node for node in tree.body if not isinstance(node, ast.Expr)]
-                assert all(isinstance(node, ast.ImportFrom) and node.level == 1 for node in gathered), (
-                    "plot gathers its own only"
+                collected = [node for node in tree.body if not isinstance(node, ast.Expr)]
+                assert all(isinstance(node, ast.ImportFrom) and node.level == 1 for node in collected), (
+                    "plot re-exports other modules than its own"
                 )
         else:
-            assert ast.get_docstring(tree), f"{path.name} does not say what it is"
+            assert ast.get_docstring(tree), f"{path.name} has no docstring"
             assert any(isinstance(node, ast.FunctionDef | ast.ClassDef | ast.If) for node in tree.body), f"{path.name} is empty"

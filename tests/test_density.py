@@ -1,4 +1,4 @@
-"""What a mixture says of points, against loops; laws of marginals and conditionals; points and components at the edge."""
+"""Log-density, responsibilities, labels and draws: against loops, under transformations, and at the edge of the float type."""
 
 import dataclasses
 
@@ -20,7 +20,7 @@ X = random_data(0, n=20)
 
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_density_and_responsibilities(kind, x64):
-    """log p, responsibilities and labels are those of the loops; rows sum to one; labels are the largest."""
+    """Log-densities, responsibilities and labels equal those of the oracle, and responsibilities sum to one."""
     mixture = random_mixture(0, kind)
     np.testing.assert_allclose(log_prob(mixture, X), oracle.log_prob(mixture, X), rtol=1e-10)
     r = responsibilities(mixture, X)
@@ -31,14 +31,14 @@ def test_density_and_responsibilities(kind, x64):
 
 @pytest.mark.parametrize("kind", ["full", "spherical"])
 def test_one_feature_and_many(kind, x64):
-    """D=1 is no special case; D=6 goes through the library's factorisation."""
+    """One feature works like several; six features use the library's factorisation instead of written-out products."""
     for d in (1, 6):
         mixture, x = random_mixture(1, kind, d=d), random_data(1, n=20, d=d)
         np.testing.assert_allclose(log_prob(mixture, x), oracle.log_prob(mixture, x), rtol=1e-10)
 
 
 def test_the_density_integrates_to_one(x64):
-    """A sum over a fine grid of one and of two features."""
+    """The density sums to one over a fine grid, with one feature and with two."""
     grid = np.linspace(-40, 40, 4001)
     np.testing.assert_allclose(np.exp(log_prob(random_mixture(0, "full", d=1), grid[:, None])).sum() * 0.02, 1, rtol=1e-10)
     axis = np.linspace(-20, 20, 201)
@@ -48,9 +48,11 @@ def test_the_density_integrates_to_one(x64):
 
 @pytest.mark.parametrize("kind", ["tied", "diag"])
 def test_stacks_broadcast(kind, x64):
-    """(C, S) mixtures and (N, D) points give (C, S, N) and (C, S, N, K), member by member."""
+    """A stack (C, S) and points (N, D) give (C, S, N) and (C, S, N, K), equal to those of each member."""
     members = [[random_mixture(3 * c + s, kind) for s in range(3)] for c in range(2)]
-    stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[jax.tree.map(lambda *l: jnp.stack(l), *row) for row in members])
+    stack = jax.tree.map(
+        lambda *leaves: jnp.stack(leaves), *[jax.tree.map(lambda *leaves: jnp.stack(leaves), *row) for row in members]
+    )
     values, r, labels = log_prob(stack, X), responsibilities(stack, X), predict(stack, X)
     assert values.shape == labels.shape == (2, 3, 20)
     assert r.shape == (2, 3, 20, 3)
@@ -58,8 +60,8 @@ def test_stacks_broadcast(kind, x64):
     np.testing.assert_allclose(r[0, 1], responsibilities(members[0][1], X), rtol=1e-10, atol=1e-14)
 
 
-def test_blocks_of_rows_do_not_matter(x64, monkeypatch):
-    """Worked through in blocks, with a remainder, the answers are those of all rows at once."""
+def test_chunks_of_rows_do_not_matter(x64, monkeypatch):
+    """Rows worked through in chunks, with a remainder, give the results of all rows at once."""
     from jaxgmm import density
 
     mixture = random_mixture(0, "full")
@@ -79,7 +81,7 @@ def test_blocks_of_rows_do_not_matter(x64, monkeypatch):
 
 
 def test_no_points():
-    """The density of no points is no numbers."""
+    """No points give empty results of the right shapes."""
     mixture = random_mixture(0, "full")
     assert log_prob(mixture, jnp.zeros((0, 3))).shape == (0,)
     assert responsibilities(mixture, jnp.zeros((0, 3))).shape == (0, 3)
@@ -87,8 +89,10 @@ def test_no_points():
 
 @pytest.mark.parametrize("kind", ["full", "diag"])
 def test_far_points(kind):
-    """float32, where every density underflows and where squares overflow: -inf or finite, all of it to the nearest in
-    Mahalanobis distance, never NaN."""
+    """Where densities underflow or squares overflow in float32, log-densities are finite or -inf and never NaN.
+
+    The nearest component in Mahalanobis distance then has responsibility 1.
+    """
     mixture = dataclasses.replace(random_mixture(2, kind), means=jnp.array([[0.0, 0, 0], [5.0, 0, 0], [0, -5.0, 0]]))
     directions = np.array([[1.0, 0, 0], [-1.0, 0, 0], [0.3, -1, 0.2], [1, 1, 1]])
     for size in (1e3, 1e10, 1e20, 1e30, 3e38):
@@ -111,7 +115,10 @@ def test_far_points(kind):
 
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_gradients_are_finite_and_right(kind, x64):
-    """In every field, at weights of exactly 0 too, where the derivative is N(x | k) / p(x); far points included."""
+    """Gradients in every field are finite, at far points and at weights of exactly 0 too, and equal the analytic ones.
+
+    With respect to a weight the derivative is N(x | k) / p(x).
+    """
     mixture = random_mixture(4, kind)
     absent = dataclasses.replace(mixture, weights=jnp.array([0.4, 0.0, 0.6]))
     x = jnp.asarray(np.concatenate([X, [[1e6, 0, 0]]]))
@@ -136,7 +143,7 @@ def test_gradients_are_finite_and_right(kind, x64):
 
 
 def test_weight_zero_is_silent(x64):
-    """A component of weight 0 changes nothing, wherever it is, and takes nothing."""
+    """A component of weight 0 does not change the density, wherever it is, and has responsibility 0."""
     mixture = dataclasses.replace(random_mixture(5, "full"), weights=jnp.array([0.4, 0.0, 0.6]))
     keep = np.array([0, 2])
     smaller = jaxgmm.Mixture(mixture.weights[keep], mixture.means[keep], mixture.covariances[keep])
@@ -144,43 +151,19 @@ def test_weight_zero_is_silent(x64):
     assert (responsibilities(mixture, X)[:, 1] == 0).all()
 
 
-@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
-def test_joint_is_marginal_times_conditional(kind, x64):
-    """log p(a, b) = log p(b) + log p(a | b), and the marginal keeps the entries asked for, in their order."""
-    mixture, point = random_mixture(6, kind), X[3]
-    known, rest = [2, 0], [1]
-    condition = jax.jit(lambda mixture, values: jaxgmm.condition(mixture, known, values))
-    marginal = jaxgmm.marginal(mixture, known)
-    conditional = condition(mixture, point[known])
-    joint = oracle.log_prob(mixture, point[None])
-    np.testing.assert_allclose(
-        oracle.log_prob(marginal, point[None, known]) + oracle.log_prob(conditional, point[None, rest]), joint, rtol=1e-10
-    )
-    np.testing.assert_array_equal(marginal.means, mixture.means[:, jnp.array(known)])
-    assert marginal.covariance_type == conditional.covariance_type == kind
-    assert conditional.num_features == 1
-    assert abs(float(conditional.weights.sum()) - 1) < 1e-14
-    both = condition(jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), mixture), point[known])
-    np.testing.assert_allclose(both.means[1], conditional.means, rtol=1e-12)
-    np.testing.assert_allclose(both.covariances[0], conditional.covariances, rtol=1e-12)
-
-
-def test_far_condition_is_not_nan():
-    """Conditioning where every density underflows: the nearest component takes all."""
-    conditional = jaxgmm.condition(random_mixture(6, "full"), [0], [1e30])
-    assert set(conditional.weights.tolist()) == {0, 1}
-
-
 @pytest.mark.parametrize("kind", ["full", "tied", "spherical"])
 def test_draws(kind):
-    """Labels by weight, points by component. False failure: 5 sds of 30 normal means, under 2e-5."""
+    """Labels follow the weights and points follow their component.
+
+    The bounds are 5 standard deviations of about 30 normal means: the test fails by chance with probability under 2e-5.
+    """
     mixture, draws = random_mixture(7, kind), 4000
     x, labels = jax.jit(jaxgmm.sample, static_argnums=2)(jax.random.key(0), mixture, draws)
     assert x.shape == (draws, 3)
     assert x.dtype == jnp.float32
-    share = np.bincount(labels, minlength=3) / draws
+    fraction = np.bincount(labels, minlength=3) / draws
     w = np.asarray(mixture.weights)
-    assert (abs(share - w) < 5 * np.sqrt(w * (1 - w) / draws)).all()
+    assert (abs(fraction - w) < 5 * np.sqrt(w * (1 - w) / draws)).all()
     for k in range(3):
         z = np.linalg.solve(np.linalg.cholesky(oracle.dense(mixture, k)), (np.asarray(x)[labels == k] - mixture.means[k]).T).T
         assert (abs(z.mean(0)) < 5 / np.sqrt(len(z))).all()
@@ -189,7 +172,7 @@ def test_draws(kind):
 
 
 def test_draws_by_key_and_number():
-    """Same key, same draws; another key, others; none is a number of draws too."""
+    """The same key gives the same draws and another key different ones; zero draws are allowed."""
     mixture = random_mixture(7, "diag")
     one, again, other = (np.asarray(jaxgmm.sample(jax.random.key(i), mixture, 4)[0]) for i in (0, 0, 1))
     np.testing.assert_array_equal(one, again)
@@ -198,7 +181,7 @@ def test_draws_by_key_and_number():
 
 
 def test_refusals():
-    """Options that make no sense, in a sentence."""
+    """Invalid arguments are refused with what was expected."""
     mixture = random_mixture(0, "full")
     stack = jax.tree.map(lambda leaf: leaf[None], mixture)
     key = jax.random.key(0)
@@ -207,12 +190,6 @@ def test_refusals():
         (lambda: jaxgmm.sample(key, mixture, 2.0), TypeError, "num_samples is 2.0"),
         (lambda: jaxgmm.sample(0, mixture, 2), TypeError, "random key was expected"),
         (lambda: jaxgmm.sample(key, stack, 2), ValueError, "use jax.vmap"),
-        (lambda: jaxgmm.marginal(mixture, []), ValueError, "features from 0 to 2 were expected"),
-        (lambda: jaxgmm.marginal(mixture, [0, 0]), ValueError, "different features"),
-        (lambda: jaxgmm.marginal(mixture, [3]), ValueError, "from 0 to 2"),
-        (lambda: jaxgmm.marginal(mixture, [0.5]), (TypeError, ValueError), "features"),
-        (lambda: jaxgmm.condition(mixture, [0, 1, 2], [0, 0, 0]), ValueError, "at least one must remain"),
-        (lambda: jaxgmm.condition(mixture, [0, 1], [0.0]), ValueError, r"\(2,\)"),
         (lambda: jaxgmm.log_prob("mixture", X), TypeError, "Mixture"),
         (lambda: jaxgmm.log_prob(X, mixture), TypeError, "Mixture"),
     ]:

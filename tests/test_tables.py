@@ -124,7 +124,7 @@ def test_numbers_of_a_fit():
     fits = jax.tree.map(lambda *leaves: jnp.stack(leaves), fit_of(mixture), fit_of(mixture), fit_of(mixture, 2, [0, 1, 0]))
     text = repr(fits)
     assert text.startswith("Fit stacked (3,): 2 of 3 converged")
-    assert "lanes: 2 CONVERGED, 1 SINGULAR" in text
+    assert "fits: 2 CONVERGED, 1 SINGULAR" in text
     assert "components: 8 OK, 1 EMPTY" in text
     assert re.search(r"log-likelihood +-100.5 +-100.5 +-100.5", text)
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ..em.batch.fit_many import fit_restarts
+from ..em.batch.restarts import fit_restarts
 from ..em.fit import fit
 from ..em.result import Fit, Status
 from ..priors.conjugate import Prior

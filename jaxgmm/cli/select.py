@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
-from typing import Any
 
 import jax
 
 from ..covariance import TYPES
-from ..selection import CRITERIA, Cell, Selection, select
+from ..selection import CRITERIA, Selection, select
 from ..validation import check_count
 from .arguments import add_data_options, parse_counts, parse_names
 from .data import check_rows, read_data
@@ -49,7 +48,9 @@ def run(arguments: argparse.Namespace) -> None:
     print(selection)
     print(selection.best.fit)
     options |= {"num_components": counts, "folds": arguments.folds}
-    write_json(json_path, data_record(arguments, x, names, options) | _selection_record(selection))
+    best = selection.best.fit
+    fitted = {"mixture": mixture_record(best.mixture), "fit": fit_record(best)}
+    write_json(json_path, data_record(arguments, x, names, options) | selection.to_dict() | fitted)
     _draw(figure_path, selection, arguments.data)
     print(f"Written: {figure_path}, {json_path}")
 
@@ -63,27 +64,3 @@ def _draw(path: Path, selection: Selection, title: str) -> None:
     figure = Figure(figsize=(6.4, 4.2), dpi=150, layout="constrained")
     plot_selection(figure.subplots(), selection).set_title(title, loc="left", fontsize=9)
     write_figure(path, figure)
-
-
-def _selection_record(selection: Selection) -> dict[str, Any]:
-    """Return the criterion of every model, and the best model with its mixture."""
-    best = selection.best
-    return {
-        "criterion": selection.criterion,
-        "cells": [_cell_record(cell) for cell in selection.cells.values()],
-        "best": {"covariance_type": best.covariance_type, "num_components": best.num_components},
-        "mixture": mixture_record(best.fit.mixture),
-        "fit": fit_record(best.fit),
-    }
-
-
-def _cell_record(cell: Cell) -> dict[str, Any]:
-    """Return one model's row of the record, with None for numbers that are not finite."""
-    return {
-        "covariance_type": cell.covariance_type,
-        "num_components": cell.num_components,
-        "criterion": cell.criterion if math.isfinite(cell.criterion) else None,
-        "log_likelihood": cell.log_likelihood if math.isfinite(cell.log_likelihood) else None,
-        "status": cell.status.name,
-        "spike": cell.spike,
-    }

@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import covariance
 from ..em.initialization import METHODS as START_METHODS
-from ..em.standard_errors import KINDS
+from ..em.standard_errors import ESTIMATORS
 from ..mixture import Mixture
 from ..posterior.label_matching import MAX_ENUMERATED
 from ..priors.conjugate import Prior
@@ -274,4 +274,4 @@ def _check_options(design: Design) -> None:
             unknown = sorted(set(given) - set(_POINT_DEFAULTS))
             raise ValueError(f"options of {method} has {', '.join(unknown)}; it may have {', '.join(_POINT_DEFAULTS)}.")
     for method in POINT_METHODS:
-        check_choice(design.options_of(method)["kind"], f"options of {method}: kind", KINDS)
+        check_choice(design.options_of(method)["kind"], f"options of {method}: kind", ESTIMATORS)

@@ -23,8 +23,9 @@ import numpy as np
 
 from ..chunking import coverage_batch, coverage_runs
 from ..density import sample
-from ..em.batch.fit_many import fit_many, has_spike
-from ..em.initialization import initialize_batch
+from ..em.batch.fit_many import fit_many
+from ..em.batch.restarts import has_degenerate_component
+from ..em.initialization import StartOptions, initialize_batch
 from ..em.result import Fit, Status
 from ..mixture import Mixture
 from ..posterior.label_matching import relabel_mixtures
@@ -198,8 +199,8 @@ class Batch:
         if self.design.start == "truth":
             return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (size, *leaf.shape)), self.truth)
         keys = jax.vmap(partial(jax.random.fold_in, data=1))(self.keys)
-        model = {"num_components": self.design.num_components, "covariance_type": self.cell.covariance_type}
-        return initialize_batch(keys, self.x, None, method=self.design.start, **model)
+        options = StartOptions(self.design.num_components, self.cell.covariance_type, self.design.start)
+        return initialize_batch(keys, self.x, None, options)
 
     @cached_property
     def truth(self) -> Mixture:
@@ -243,6 +244,7 @@ def _match_to_truth(fits: Fit, truth: Mixture, num_observations: int) -> tuple[F
 
     A fit failed if it did not converge or has a degenerate component.
     """
-    failed = (fits.status != Status.CONVERGED) | has_spike(fits, jnp.asarray(num_observations, fits.objective.dtype))
+    degenerate = has_degenerate_component(fits, jnp.asarray(num_observations, fits.objective.dtype))
+    failed = (fits.status != Status.CONVERGED) | degenerate
     mixtures, _ = relabel_mixtures(fits.mixture, truth, method="kl")
     return dataclasses.replace(fits, mixture=mixtures), failed

@@ -1,8 +1,9 @@
-"""Anderson acceleration of EM, safeguarded: Anderson (1965); Henderson & Varadhan (2019), DAAREM.
+"""Safeguarded Anderson acceleration of EM: Anderson (1965); Henderson & Varadhan (2019), DAAREM.
 
-The step F(theta) of EM is extrapolated through the last few differences of theta and of F(theta), in coordinates where every
-vector is a mixture: log weights, means, and factors of the covariances with log diagonals. The caller takes an extrapolated
-point only where the objective did not fall, else plain EM's; so the objective never falls and the limit is a fixed point of EM.
+The EM map F(theta) is extrapolated through the last few differences of theta and of F(theta), in coordinates where every vector
+is a mixture: log weights, means, and factors of the covariances with logarithms on their diagonals. The caller accepts an
+extrapolated point only if the objective did not fall, and otherwise takes the plain EM step. The objective therefore never
+falls, and the limit is a fixed point of EM.
 """
 
 from __future__ import annotations
@@ -15,20 +16,27 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance, linalg
+from ..density import safe_log
 from ..mixture import Mixture
 
-DEPTH = 4  # differences remembered; 10 took more steps over random problems, and so did forgetting them at a refusal
+DEPTH = 4  # remembered differences; 10 took more steps over random problems, and so did forgetting them after a rejection
 _WARM_UP = 4  # plain steps before the first extrapolation
-_SLOW = 0.7  # EM that shrinks its steps faster than this needs no help
-_LONGEST_WAIT = 5  # plain steps after a refusal, at most: no more than one E-step in six is wasted
-_RIDGE = 1e-10  # of the least-squares problem, relative
+_SLOW = 0.7  # EM that shrinks its steps by a smaller factor than this is fast enough without extrapolation
+_LONGEST_WAIT = 5  # plain steps after a rejection, at most, so that no more than one E-step in six is wasted
+_RIDGE = 1e-10  # of the least-squares problem, relative to its trace
 
 
 class Memory(NamedTuple):
-    """The last differences: steps and residuals (DEPTH, P), the last point and residual (P,), and two counts.
+    """The differences that an extrapolation uses, in a ring of DEPTH slots, and when to extrapolate.
 
-    filled: differences that are valid. patience: plain steps still to take, after an extrapolation was refused.
-    refusals: in a row.
+    Attributes:
+        points: (DEPTH, P), differences of successive points theta.
+        residuals: (DEPTH, P), differences of successive residuals F(theta) - theta.
+        last_point: (P,).
+        last_residual: (P,).
+        filled: (), the number of valid differences; -1 before the first point.
+        patience: (), plain steps still to take before the next extrapolation.
+        rejections: (), the number of extrapolations rejected in a row.
     """
 
     points: jax.Array
@@ -37,23 +45,23 @@ class Memory(NamedTuple):
     last_residual: jax.Array
     filled: jax.Array
     patience: jax.Array
-    refusals: jax.Array
+    rejections: jax.Array
 
 
 def init_memory(mixture: Mixture) -> Memory:
-    """Nothing remembered."""
+    """Return an empty memory for mixtures of this shape."""
     flat = jax.eval_shape(lambda m: to_vector(m, m), mixture)
     rows, row = jnp.zeros((DEPTH, *flat.shape), flat.dtype), jnp.zeros(flat.shape, flat.dtype)
     return Memory(rows, rows, row, row, jnp.array(-1), jnp.array(_WARM_UP), jnp.array(0))
 
 
 def to_vector(mixture: Mixture, scale: Mixture) -> jax.Array:
-    """Unconstrained coordinates (P,); `scale` fixes the units: means and factors are divided by its standard deviations."""
-    kind, d = mixture.covariance_type, mixture.num_features
-    unit = _unit(scale)
-    weights = jnp.where(mixture.weights > 0, jnp.log(jnp.where(mixture.weights > 0, mixture.weights, 1)), 0)
-    lower = covariance.factorize(mixture.covariances, kind, d).lower
-    if covariance.is_dense(kind):
+    """Return unconstrained coordinates (P,); means and factors are divided by the standard deviations of `scale`."""
+    covariance_type, d = mixture.covariance_type, mixture.num_features
+    unit = _standard_deviations(scale)
+    weights = jnp.where(mixture.weights > 0, safe_log(mixture.weights), 0)
+    lower = covariance.factorize(mixture.covariances, covariance_type, d).lower
+    if covariance.is_dense(covariance_type):
         lower = lower / unit[:, None]
         diagonal = linalg.diagonal(lower)
         lower = jnp.tril(lower, -1) + jnp.log(diagonal)[..., None] * np.eye(d, dtype=lower.dtype)
@@ -63,63 +71,79 @@ def to_vector(mixture: Mixture, scale: Mixture) -> jax.Array:
 
 
 def from_vector(vector: jax.Array, like: Mixture, scale: Mixture) -> Mixture:
-    """The mixture at a vector of `to_vector`; weights that are 0 in `like` stay so."""
-    kind, (k, d) = like.covariance_type, like.means.shape
-    unit = _unit(scale)
+    """Return the mixture with the coordinates of `to_vector`; weights that are 0 in `like` stay 0."""
+    covariance_type, (k, d) = like.covariance_type, like.means.shape
+    unit = _standard_deviations(scale)
     weights = jnp.where(like.weights > 0, jnp.exp(vector[:k]), 0)
     lower = vector[k + k * d :].reshape(like.covariances.shape)
-    if covariance.is_dense(kind):
+    if covariance.is_dense(covariance_type):
         diagonal = linalg.diagonal(lower)
         lower = unit[:, None] * (jnp.tril(lower, -1) + jnp.exp(diagonal)[..., None] * np.eye(d, dtype=lower.dtype))
         covariances = lower @ jnp.swapaxes(lower, -1, -2)
     else:
         covariances = jnp.exp(2 * lower)
-    return dataclasses.replace(
-        like, weights=weights / weights.sum(), means=vector[k : k + k * d].reshape(k, d) * unit, covariances=covariances
-    )
+    means = vector[k : k + k * d].reshape(k, d) * unit
+    return dataclasses.replace(like, weights=weights / weights.sum(), means=means, covariances=covariances)
 
 
-def _unit(scale: Mixture) -> jax.Array:
-    """A standard deviation a feature (D,), fixed for the whole fit by its start."""
+def _standard_deviations(scale: Mixture) -> jax.Array:
+    """Return one standard deviation for each feature (D,): the units of the coordinates, which stay fixed during a fit."""
     return jnp.sqrt(covariance.variances(scale.covariances, scale.covariance_type, scale.num_features).mean(0))
 
 
 def extrapolate(memory: Memory, current: Mixture, stepped: Mixture, scale: Mixture) -> tuple[Mixture, Memory, jax.Array]:
-    """The next point to try from theta and F(theta), the memory with this pair, and whether it was extrapolated."""
+    """Return the next point to try, the memory with this step added, and whether the point is extrapolated.
+
+    Args:
+        memory: of the steps before.
+        current: theta.
+        stepped: F(theta), which is the next point if it is not yet time to extrapolate.
+        scale: the start, which fixes the units of the coordinates.
+    """
     point, image = to_vector(current, scale), to_vector(stepped, scale)
     residual = image - point
-    known = memory.filled >= 0  # there is a last point
-    slot = jnp.maximum(memory.filled, 0) % DEPTH
-    fresh = jnp.isfinite(residual).all() & (abs(point - memory.last_point).max() > 0) & known
-    points = jnp.where(fresh, memory.points.at[slot].set(point - memory.last_point), memory.points)
-    residuals = jnp.where(fresh, memory.residuals.at[slot].set(residual - memory.last_residual), memory.residuals)
-    filled = jnp.where(fresh | ~known, memory.filled + 1, memory.filled)
-    gram = residuals @ residuals.T
-    used = jnp.arange(DEPTH) < filled
-    trace = jnp.where(jnp.trace(gram) > 0, jnp.trace(gram), 1)
-    gram = jnp.where(used[:, None] & used, gram, 0) + jnp.diag(jnp.where(used, _ridge(gram.dtype) * trace, 1))
-    mixing = jnp.where(used, linalg.solve(gram, jnp.where(used, residuals @ residual, 0)[:, None])[:, 0], 0)
+    points, residuals, filled = _with_differences(memory, point, residual)
+    mixing = _solve_least_squares(residuals, residual, jnp.arange(DEPTH) < filled)
     vector = image - mixing @ (points + residuals)
     slow = residual @ residual > _SLOW**2 * (memory.last_residual @ memory.last_residual)
     ready = (memory.patience <= 0) & (filled > 0) & slow & jnp.isfinite(vector).all()
     extrapolated = from_vector(jnp.where(ready, vector, image), stepped, scale)
-    # a component that EM has just emptied keeps what plain EM gave it
+    # the plain step is returned as it is, because `from_vector` would change components that EM has just emptied
     proposal = jax.tree.map(lambda a, b: jnp.where(ready, a, b), extrapolated, stepped)
-    memory = Memory(points, residuals, point, residual, filled, memory.patience - 1, memory.refusals)
+    memory = Memory(points, residuals, point, residual, filled, memory.patience - 1, memory.rejections)
     return proposal, memory, ready
 
 
+def _with_differences(memory: Memory, point: jax.Array, residual: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return points, residuals and filled of a memory with the differences to the last point added, if they are usable."""
+    has_last = memory.filled >= 0
+    slot = jnp.maximum(memory.filled, 0) % DEPTH
+    usable = jnp.isfinite(residual).all() & (abs(point - memory.last_point).max() > 0) & has_last
+    points = jnp.where(usable, memory.points.at[slot].set(point - memory.last_point), memory.points)
+    residuals = jnp.where(usable, memory.residuals.at[slot].set(residual - memory.last_residual), memory.residuals)
+    return points, residuals, jnp.where(usable | ~has_last, memory.filled + 1, memory.filled)
+
+
+def _solve_least_squares(differences: jax.Array, residual: jax.Array, used: jax.Array) -> jax.Array:
+    """Return the coefficients (DEPTH,) of the used differences that best represent the residual; the others are 0."""
+    gram = differences @ differences.T
+    trace = jnp.where(jnp.trace(gram) > 0, jnp.trace(gram), 1)
+    ridge = max(_RIDGE, 100 * float(jnp.finfo(gram.dtype).eps))
+    gram = jnp.where(used[:, None] & used, gram, 0) + jnp.diag(jnp.where(used, ridge * trace, 1))
+    return jnp.where(used, linalg.solve(gram, jnp.where(used, differences @ residual, 0)[:, None])[:, 0], 0)
+
+
 def update_memory(memory: Memory, extrapolated: jax.Array, accepted: jax.Array, settled: jax.Array) -> Memory:
-    """The memory once the caller has judged a proposal: a refusal makes it wait longer each time.
+    """Return the memory after a proposal was judged: each rejection in a row makes it wait longer.
 
-    settled: the objective hardly changed, so the next step is to be a plain one, which can tell whether EM has converged.
+    Args:
+        memory: from `extrapolate`.
+        extrapolated: whether the proposal was extrapolated.
+        accepted: whether the caller accepted it.
+        settled: whether the objective hardly changed. The next step is then a plain one, because only that can converge a fit.
     """
-    refused = extrapolated & ~accepted
-    refusals = jnp.where(refused, memory.refusals + 1, jnp.where(extrapolated, 0, memory.refusals))
-    patience = jnp.where(refused, jnp.minimum(2 ** jnp.minimum(refusals, 5), _LONGEST_WAIT), memory.patience)
+    rejected = extrapolated & ~accepted
+    rejections = jnp.where(rejected, memory.rejections + 1, jnp.where(extrapolated, 0, memory.rejections))
+    patience = jnp.where(rejected, jnp.minimum(2 ** jnp.minimum(rejections, 5), _LONGEST_WAIT), memory.patience)
     patience = jnp.where(settled, jnp.maximum(patience, 1), patience)
-    return memory._replace(patience=patience, refusals=refusals)
-
-
-def _ridge(dtype: jax.typing.DTypeLike) -> float:
-    return max(_RIDGE, 100 * float(jnp.finfo(dtype).eps))
+    return memory._replace(patience=patience, rejections=rejections)

@@ -1,4 +1,4 @@
-"""fit: EM in one `lax.while_loop`, what it refuses at the door, its derivative, and what it warns of."""
+"""`fit`: EM in one `lax.while_loop`, with validation of its input, its derivative and its warnings."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from .loop import (
 from .m_step import check_regularisation
 from .result import ComponentStatus, Fit, Status
 
-_HEAD = 64  # rows that are looked at first for what holds in few data
-_COARSE = 0.05  # of a standard deviation: the spacing of floats that is warned of
+_FIRST_ROWS = 64  # rows in which constant columns are sought first; most columns vary within them
+_COARSE_SPACING = 0.05  # standard deviations between neighbouring floats from which on `fit` warns
 
 
 def fit(
@@ -50,38 +50,42 @@ def fit(
     accelerate: bool = False,
     chunk_size: int | None = None,
 ) -> Fit:
-    """EM from a start: maximum likelihood, or the posterior mode under a prior. Bishop (2006), section 9.2.2.
+    """Fit a mixture by EM from a start: maximum likelihood, or the posterior mode under a prior. Bishop (2006), section 9.2.2.
 
-    Without a prior the likelihood, which is unbounded, is kept from collapse by a penalty worth 1e-6 of an observation (see
-    `m_step`); with one the mode is that of the density of (weights, means, covariances).
+    The likelihood is unbounded; without a prior, a penalty worth 1e-6 of an observation keeps covariances from collapsing (see
+    `m_step`). With a prior the mode is that of the density of (weights, means, covariances).
 
-    Differentiable with respect to x, sample_weight, prior and reg_covar, in forward and reverse mode, by the implicit function
-    theorem (mixture, log_likelihood and objective; the start gets zero).
+    The mixture, log_likelihood and objective of the result are differentiable with respect to x, sample_weight, prior and
+    reg_covar, in forward and reverse mode, by the implicit function theorem. The derivative with respect to the start is zero.
 
     Args:
-        mixture: the start, as from `initialize`. Weights of exactly 0 stay 0: absent components.
+        mixture: the start, as from `initialize`. Components of weight exactly 0 are absent and stay at weight 0.
         x: (N, D).
-        prior: a Prior, or a conjugate IndependentPrior, for MAP.
-        sample_weight: (N,) >= 0: an integer weight counts as repetition, 0 silences a row, whatever it holds.
-        tol: change of the objective per unit of weight and step, nats, at which EM has converged. 0: run until max_iter
-            or until a step changes nothing at all. Where rounding hides such a change, as in float32, the move of the
-            parameters tells whether EM has converged, and the objective may waver by its rounding on the way.
-        max_iter: steps at most.
-        reg_covar: scikit-learn's regularisation instead: added to each variance after each step, data units squared; 0 is
-            plain maximum likelihood. The objective may then fall.
-        accelerate: Anderson steps, taken only where the objective does not fall; for overlapping components. max_iter and
-            num_iter then count E-steps. Not with reg_covar, whose steps may lower their objective.
-        chunk_size: rows worked through at a time; by default what fits a CPU's cache, or 256 MiB of an accelerator's memory.
+        prior: a Prior or a conjugate IndependentPrior for MAP, or None.
+        sample_weight: (N,) >= 0, or None. An integer weight counts as repetition; a weight of 0 ignores a row, whatever it
+            holds.
+        tol: EM has converged when the objective changes by at most this many nats per unit of weight in one step. With 0 it
+            runs until max_iter or until a step changes nothing at all. Where rounding hides such a change, as in float32, the
+            movement of the parameters tells whether EM has converged, and the objective may vary within its rounding.
+        max_iter: the largest number of steps.
+        reg_covar: scikit-learn's regularisation in place of the penalty: added to each variance after each step, data units
+            squared; 0 is plain maximum likelihood. The objective may then fall.
+        accelerate: whether to try Anderson steps, which are accepted only if the objective does not fall. They help where
+            components overlap. max_iter and num_iter then count E-steps. Not allowed with reg_covar, whose steps may lower the
+            objective.
+        chunk_size: the number of rows worked through at a time; by default what fits the cache of a CPU, or 256 MiB of an
+            accelerator's memory.
 
     Returns:
         A Fit, in x's float dtype.
 
     Raises:
-        ValueError, TypeError: data, start or options that make no sense; traced values are not looked at, the status tells.
+        ValueError, TypeError: the data, the start or an option is invalid. The values of traced arguments are not checked; the
+            status reports what is wrong with them.
 
     Warns:
-        RuntimeWarning: eager only: the fit did not converge, a column is constant, D >= N, components hold too few points,
-            the start cannot be told apart from fewer components, or the data lie too far from 0 for their float type.
+        RuntimeWarning: outside jit, if the fit did not converge, a column is constant, D >= N, components hold too few points,
+            all components of the start are equal, or the data lie too far from 0 for their float type.
 
     Example:
         >>> import jax, jaxgmm
@@ -105,15 +109,15 @@ def fit(
 def check_options(
     prior: Any, shape: tuple[int, int, str], tol: Any, max_iter: Any, reg_covar: Any, accelerate: Any, chunk_size: Any
 ) -> None:
-    """Refuses options of a fit that make no sense. shape: K, D and covariance type."""
+    """Raise ValueError or TypeError if an option of a fit is invalid; shape is K, D and the covariance type."""
     check_number(tol, "tol")
     check_count(max_iter, "max_iter", 0)
     check_regularisation(prior, reg_covar, *shape)
     check_flag(accelerate, "accelerate")
     if accelerate and reg_covar is not None:
         raise ValueError(
-            "accelerate and reg_covar were both given; acceleration needs an objective that no step lowers: use the "
-            "default regularisation or a prior."
+            "accelerate and reg_covar were both given; acceleration needs an objective that never falls: use the default "
+            "regularisation or a prior."
         )
     if chunk_size is not None:
         check_count(chunk_size, "chunk_size")
@@ -156,7 +160,7 @@ def _solve_jvp(options: Options, primals: tuple, tangents: tuple) -> tuple[Fit, 
 
     def em_step(theta: Mixture, problem: EMProblem) -> Mixture:
         centered, value = evaluate_at(theta, problem)
-        return centered_m_step(centered, theta, value.summary)
+        return centered_m_step(centered, theta, value.sums)
 
     def totals(theta: Mixture, problem: EMProblem) -> tuple[jax.Array, jax.Array]:
         value = evaluate_at(theta, problem)[1]
@@ -166,19 +170,20 @@ def _solve_jvp(options: Options, primals: tuple, tangents: tuple) -> tuple[Fit, 
     defined = (fit.status != Status.SINGULAR) & (fit.status != Status.NONFINITE)
     tangent = tangent_of_fixed_point(em_step, theta, problem, tangents[1])
     tangent = jax.tree.map(lambda leaf: jnp.where(defined, leaf, jnp.nan), tangent)
-    _, values = jax.jvp(totals, (theta, problem), (tangent, tangents[1]))
+    _, (log_likelihood, objective) = jax.jvp(totals, (theta, problem), (tangent, tangents[1]))
     integers = (fit.num_iter, fit.status, fit.component_status)
-    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, jax.dtypes.float0), integers)
-    return fit, Fit(tangent, *values, jnp.zeros_like(fit.history), *zeros)
+    num_iter, status, component_status = jax.tree.map(lambda leaf: np.zeros(leaf.shape, jax.dtypes.float0), integers)
+    history = jnp.zeros_like(fit.history)
+    return fit, Fit(tangent, log_likelihood, objective, history, num_iter, status, component_status)
 
 
 _fit = jax.jit(_solve, static_argnums=3)
 
 
 def emit_warnings(result: Fit, start: Mixture, x: jax.Array, weight: jax.Array | None) -> None:
-    """Warns of what an eager fit has to say: data and start that it cannot help, and what became of it.
+    """Warn about data and starts that EM cannot help, and about how an eager fit ended.
 
-    What does not hang on the result comes first, while that is still being computed.
+    Checks that do not need the result run first, while the fit computes asynchronously.
     """
     _warn_of_data(x, weight)
     start = to_host(start)
@@ -196,15 +201,15 @@ def emit_warnings(result: Fit, start: Mixture, x: jax.Array, weight: jax.Array |
 
 
 def _warn_of_data(x: jax.Array, weight: jax.Array | None) -> None:
-    """Constant columns, and fewer rows than features."""
+    """Warn if columns are constant, or if there are no more rows than features."""
     rows = on_host(x)
-    head = rows[:_HEAD] if isinstance(rows, np.ndarray) else _head(rows)  # of an accelerator's memory by a program of its own
+    first = rows[:_FIRST_ROWS] if isinstance(rows, np.ndarray) else _first_rows(rows)
     kept = None if weight is None else np.flatnonzero(np.asarray(weight) > 0)
     n, d = (len(x) if kept is None else len(kept)), x.shape[1]
     constant = np.arange(d if n > 1 else 0)
-    for some in (_HEAD, n):  # few columns are constant so far
+    for some in (_FIRST_ROWS, n):  # the second pass looks only at columns that are constant in the first rows
         if constant.size:
-            seen = rows[kept[:some]] if kept is not None else head if some == _HEAD else rows
+            seen = rows[kept[:some]] if kept is not None else first if some == _FIRST_ROWS else rows
             seen = np.asarray(seen)[:, constant]
             constant = constant[(seen == seen[:1]).all(0)]
     if constant.size:
@@ -219,22 +224,28 @@ def _warn_of_data(x: jax.Array, weight: jax.Array | None) -> None:
 
 
 @jax.jit
-def _head(x: jax.Array) -> jax.Array:
-    return x[:_HEAD]
+def _first_rows(x: jax.Array) -> jax.Array:
+    """Return the first rows of an array in an accelerator's memory, so that the others are not copied to the host."""
+    return x[:_FIRST_ROWS]
 
 
 def _warn_of_offset(mixture: Mixture) -> None:
-    """Data so far from the origin that their own float type holds few values a standard deviation. mixture: of NumPy arrays."""
-    inside = covariance.variances(mixture.covariances, mixture.covariance_type, mixture.num_features)
-    if np.finfo(mixture.means.dtype).eps * abs(mixture.means).max() <= _COARSE * math.sqrt(max(inside.min(), 0)):
-        return  # most often, and soon seen
-    weights, means, inside = (value.astype(float) for value in (mixture.weights, mixture.means, inside))
+    """Warn if the data lie so far from the origin that their float type has few values per standard deviation.
+
+    The mixture holds NumPy arrays.
+    """
+    within = np.asarray(covariance.variances(mixture.covariances, mixture.covariance_type, mixture.num_features))
+    means, eps = np.asarray(mixture.means), np.finfo(mixture.means.dtype).eps
+    if eps * abs(means).max() <= _COARSE_SPACING * math.sqrt(max(within.min(), 0)):
+        return  # the usual case, decided by little work
+    weights, means, within = np.asarray(mixture.weights, float), means.astype(float), within.astype(float)
     center = weights @ means
-    sd = np.sqrt(weights @ ((means - center) ** 2 + inside))
-    far = np.flatnonzero(np.finfo(mixture.means.dtype).eps * abs(center) > _COARSE * sd)
+    sd = np.sqrt(weights @ ((means - center) ** 2 + within))
+    far = np.flatnonzero(eps * abs(center) > _COARSE_SPACING * sd)
     if far.size and (sd[far] > 0).all():
+        distance = (abs(center) / sd)[far].max()
         warn_at_caller(
-            f"Columns {', '.join(map(str, far[:10]))} lie {(abs(center) / sd)[far].max():.0e} standard deviations from 0, where "
+            f"Columns {', '.join(map(str, far[:10]))} lie {distance:.0e} standard deviations from 0, where "
             f"{mixture.means.dtype} holds few values: subtract an offset first, or enable float64 with "
             "jax.config.update('jax_enable_x64', True)."
         )

@@ -21,6 +21,7 @@ from .. import covariance
 from ..chunking import rows_per_chunk
 from ..density import log_joint, quadratic_coefficients, quadratic_log_joint, safe_log
 from ..mixture import Mixture
+from ..priors.interface import ComponentSums
 from ..row_sums import nonzero, sum_over_rows, zero_silenced
 
 # the largest squared whitened distance at which the quadratic kernel is used
@@ -38,14 +39,6 @@ class Rows(NamedTuple):
     center: jax.Array
 
 
-class Summary(NamedTuple):
-    """Moments in data units: counts (K,), mean (K, D), and scatter (K, D, D) | (K, D) about those means."""
-
-    counts: jax.Array
-    mean: jax.Array
-    scatter: jax.Array
-
-
 def moment_sums(mixture: Mixture, factors: covariance.Factors, rows: Rows, chunk_size: int | None) -> WhitenedSums:
     """Return the fields of `Moments` of x - center, under a mixture whose means are relative to the centre too.
 
@@ -54,19 +47,21 @@ def moment_sums(mixture: Mixture, factors: covariance.Factors, rows: Rows, chunk
     return _whitened_sums(_chunk(mixture, chunk_size), mixture, factors, rows)
 
 
-def summary_sums(
+def component_sums(
     mixture: Mixture, factors: covariance.Factors, rows: Rows, chunk_size: int | None
-) -> tuple[Summary, jax.Array]:
-    """Return the summary and log-likelihood of x - center under a mixture relative to the centre, by either kernel."""
-    return _summary(_chunk(mixture, chunk_size), mixture, factors, rows)
+) -> tuple[ComponentSums, jax.Array]:
+    """Return the component sums and log-likelihood of x - center under a mixture relative to the centre, by either kernel."""
+    return _component_sums(_chunk(mixture, chunk_size), mixture, factors, rows)
 
 
-def summarize(mixture: Mixture, factors: covariance.Factors, count: jax.Array, first: jax.Array, second: jax.Array) -> Summary:
-    """Convert whitened sums to a summary in data units about the new means."""
+def unwhiten(
+    mixture: Mixture, factors: covariance.Factors, count: jax.Array, first: jax.Array, second: jax.Array
+) -> ComponentSums:
+    """Convert whitened sums to component sums in data units, about the new means."""
     covariance_type, safe = mixture.covariance_type, nonzero(count)[:, None]
     mean = mixture.means + covariance.transform(factors.lower, first / safe, covariance_type)
     about_mean = second - covariance.outer(first / jnp.sqrt(safe), covariance_type)
-    return Summary(count, mean, covariance.transform_scatter(factors.lower, about_mean, covariance_type))
+    return ComponentSums(count, mean, covariance.transform_scatter(factors.lower, about_mean, covariance_type))
 
 
 def _chunk(mixture: Mixture, chunk_size: int | None) -> int:
@@ -75,27 +70,27 @@ def _chunk(mixture: Mixture, chunk_size: int | None) -> int:
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _summary(chunk: int, mixture: Mixture, factors: covariance.Factors, rows: Rows) -> tuple[Summary, jax.Array]:
-    """Return the summary by the quadratic kernel where it is accurate enough, else by the whitened one."""
+def _component_sums(chunk: int, mixture: Mixture, factors: covariance.Factors, rows: Rows) -> tuple[ComponentSums, jax.Array]:
+    """Return the component sums by the quadratic kernel where it is accurate enough, else by the whitened one."""
     return _make_either_kernel(chunk)(mixture, factors, rows)
 
 
-@_summary.defjvp
-def _summary_jvp(chunk: int, primals: tuple, tangents: tuple) -> tuple:
+@_component_sums.defjvp
+def _component_sums_jvp(chunk: int, primals: tuple, tangents: tuple) -> tuple:
     """Differentiate the whitened kernel, whichever one computed the value."""
-    return jax.jvp(partial(_whitened_summary, chunk), primals, tangents)
+    return jax.jvp(partial(_whitened_component_sums, chunk), primals, tangents)
 
 
-def _make_either_kernel(chunk: int) -> Callable[..., tuple[Summary, jax.Array]]:
+def _make_either_kernel(chunk: int) -> Callable[..., tuple[ComponentSums, jax.Array]]:
     """Return a function that chooses a kernel for its mixture, and under vmap for each member of the batch.
 
     By JAX's own rule a vmapped `cond` would run both kernels for every member. Here the whitened kernel runs only if some
     member needs it.
     """
-    whitened, quadratic = partial(_whitened_summary, chunk), partial(_quadratic_summary, chunk)
+    whitened, quadratic = partial(_whitened_component_sums, chunk), partial(_quadratic_component_sums, chunk)
 
     @jax.custom_batching.custom_vmap
-    def either(mixture: Mixture, factors: covariance.Factors, rows: Rows) -> tuple[Summary, jax.Array]:
+    def either(mixture: Mixture, factors: covariance.Factors, rows: Rows) -> tuple[ComponentSums, jax.Array]:
         return jax.lax.cond(_is_far(mixture, factors), whitened, partial(quadratic, False), mixture, factors, rows)
 
     @either.def_vmap
@@ -127,10 +122,12 @@ def _is_far(mixture: Mixture, factors: covariance.Factors) -> jax.Array:
     return (largest >= _LARGEST_SQUARE[mixture.means.dtype.name]).any()
 
 
-def _whitened_summary(chunk: int, mixture: Mixture, factors: covariance.Factors, rows: Rows) -> tuple[Summary, jax.Array]:
-    """Return the summary and log-likelihood by the whitened kernel."""
+def _whitened_component_sums(
+    chunk: int, mixture: Mixture, factors: covariance.Factors, rows: Rows
+) -> tuple[ComponentSums, jax.Array]:
+    """Return the component sums and log-likelihood by the whitened kernel."""
     count, first, second, log_likelihood = _whitened_sums(chunk, mixture, factors, rows)
-    return summarize(mixture, factors, count, first, second), log_likelihood
+    return unwhiten(mixture, factors, count, first, second), log_likelihood
 
 
 def _whitened_sums(chunk: int, mixture: Mixture, factors: covariance.Factors, rows: Rows) -> WhitenedSums:
@@ -147,10 +144,10 @@ def _whitened_sums(chunk: int, mixture: Mixture, factors: covariance.Factors, ro
     return sum_over_rows(chunk_sums, rows.x, rows.weight, chunk)
 
 
-def _quadratic_summary(
+def _quadratic_component_sums(
     chunk: int, is_batched: bool, mixture: Mixture, factors: covariance.Factors, rows: Rows
-) -> tuple[Summary, jax.Array]:
-    """Return the summary and log-likelihood by the quadratic kernel; `is_batched` tells it that it runs under vmap."""
+) -> tuple[ComponentSums, jax.Array]:
+    """Return the component sums and log-likelihood by the quadratic kernel; `is_batched` tells it that it runs under vmap."""
     covariance_type = mixture.covariance_type
     coefficients = quadratic_coefficients(safe_log(mixture.weights), mixture.means, factors, covariance_type)  # (K, F)
     transpose = _transpose_batched if is_batched else jnp.transpose
@@ -165,7 +162,7 @@ def _quadratic_summary(
     second, first, count = covariance.split_quadratic(sums.T, covariance_type, mixture.num_features)
     safe = nonzero(count)[:, None]
     scatter = second - covariance.outer(first / jnp.sqrt(safe), covariance_type)
-    return Summary(count, first / safe, scatter), log_likelihood
+    return ComponentSums(count, first / safe, scatter), log_likelihood
 
 
 def _transpose_batched(x: jax.Array) -> jax.Array:

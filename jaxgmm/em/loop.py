@@ -17,10 +17,10 @@ import jax.numpy as jnp
 from .. import covariance
 from ..chunking import rows_per_chunk
 from ..mixture import Mixture
-from ..priors.interface import MixturePrior
+from ..priors.interface import ComponentSums, MixturePrior
 from ..row_sums import nonzero, sum_over_rows, zero_silenced
 from .acceleration import Memory, extrapolate, init_memory, update_memory
-from .kernels import Rows, Summary, summary_sums
+from .kernels import Rows, component_sums
 from .m_step import PSEUDO_COUNT, Regularisation, data_covariance, maximize, rounding_ridge
 from .result import ComponentStatus, Fit, Status
 
@@ -79,7 +79,7 @@ class EMState(NamedTuple):
 
     step: jax.Array
     mixture: Mixture
-    summary: Summary
+    sums: ComponentSums
     log_likelihood: jax.Array
     objective: jax.Array
     status: jax.Array
@@ -90,7 +90,7 @@ class EMState(NamedTuple):
 class Evaluation(NamedTuple):
     """The E-step at a mixture; `singular` is True if its covariances are finite but not positive definite."""
 
-    summary: Summary
+    sums: ComponentSums
     log_likelihood: jax.Array
     objective: jax.Array
     factors: covariance.Factors
@@ -103,30 +103,30 @@ def prepare(start: Mixture, problem: EMProblem, tol: jax.Array) -> CenteredProbl
     first = x[0] if weight is None else x[jnp.argmax(weight > 0)]
     covariance_type = start.covariance_type
 
-    def sums(rows: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def chunk_sums(rows: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         y = zero_silenced(rows - first, w).T  # (D, n)
         return w.sum(), covariance.einsum("dn,n->d", y, w), covariance.weighted_scatter(w[None], y[None], covariance_type)[0]
 
-    total, moment, scatter = sum_over_rows(sums, x, weight, rows_per_chunk(1, x.shape[1], x.dtype))
+    total, moment, scatter = sum_over_rows(chunk_sums, x, weight, rows_per_chunk(1, x.shape[1], x.dtype))
     if weight is not None:  # negative weights are invalid: a total of NaN makes the status NONFINITE
         total = jnp.where((weight >= 0).all(), total, jnp.nan)
     safe = nonzero(total)
     mean = first + moment / safe
     center = jax.lax.stop_gradient(jnp.where(jnp.isfinite(mean), mean, 0))
     about_mean = (scatter - covariance.outer(moment / jnp.sqrt(safe), covariance_type))[None]
-    summary = Summary(total[None], (mean - center)[None], about_mean)
+    sums = ComponentSums(total[None], (mean - center)[None], about_mean)
     if prior is not None:
         prior = prior.translate(center)
     start = dataclasses.replace(start, means=start.means - center)
     return CenteredProblem(
-        x, weight, prior, reg_covar, start, center, data_covariance(summary, center, covariance_type), total, tol * total
+        x, weight, prior, reg_covar, start, center, data_covariance(sums, center, covariance_type), total, tol * total
     )
 
 
 def init(problem: CenteredProblem, options: Options) -> EMState:
     """Return the state before anything has been evaluated, at step -1."""
     weights, means = problem.start.weights, problem.start.means
-    blank = Summary(weights, means, covariance.outer(means, problem.start.covariance_type))
+    blank = ComponentSums(weights, means, covariance.outer(means, problem.start.covariance_type))
     unknown = jnp.asarray(-jnp.inf, means.dtype)
     return EMState(
         jnp.array(-1),
@@ -148,14 +148,14 @@ def is_running(state: EMState, options: Options) -> jax.Array:
 def step(problem: CenteredProblem, state: EMState, options: Options) -> EMState:
     """Take one EM step: propose a mixture, evaluate it, and accept or reject it."""
     is_first = state.step < 0
-    stepped = centered_m_step(problem, state.mixture, state.summary)
+    stepped = centered_m_step(problem, state.mixture, state.sums)
     memory, extrapolated = state.memory, jnp.array(False)
     if memory is not None:
         stepped, memory, extrapolated = extrapolate(memory, state.mixture, stepped, problem.start)
     proposal = _where(is_first, problem.start, stepped)
     value = evaluate(proposal, problem, options.chunk_size)
     finite = jnp.isfinite(value.objective + problem.total)
-    finite &= jnp.isfinite(value.summary.scatter.sum() + value.summary.mean.sum())
+    finite &= jnp.isfinite(value.sums.scatter.sum() + value.sums.mean.sum())
     status = _status_after(state, proposal, value, finite, problem)
     fell = value.objective < state.objective
     accepted = finite if problem.reg_covar is not None else finite & ~(fell & (status != _RUNNING))
@@ -170,17 +170,17 @@ def step(problem: CenteredProblem, state: EMState, options: Options) -> EMState:
     history = state.history
     if history is not None:  # written in place, because a choice between old and new would copy it
         history = history.at[state.step + 1].set(jnp.where(stopped, jnp.nan, objective))
-    mixture, summary, log_likelihood = _where(
-        accepted, (proposal, value.summary, value.log_likelihood), (state.mixture, state.summary, state.log_likelihood)
+    mixture, sums, log_likelihood = _where(
+        accepted, (proposal, value.sums, value.log_likelihood), (state.mixture, state.sums, state.log_likelihood)
     )
     num_steps = jnp.where(stopped, state.step, state.step + 1)
-    return EMState(num_steps, mixture, summary, log_likelihood, objective, status, history, memory)
+    return EMState(num_steps, mixture, sums, log_likelihood, objective, status, history, memory)
 
 
-def centered_m_step(problem: CenteredProblem, mixture: Mixture, summary: Summary) -> Mixture:
+def centered_m_step(problem: CenteredProblem, mixture: Mixture, sums: ComponentSums) -> Mixture:
     """Return the M-step in centred coordinates; the prior still counts a component that has emptied during the fit."""
     regularisation = Regularisation(problem.data_covariance, problem.prior, problem.reg_covar)
-    return maximize(mixture, summary, regularisation, problem.start.weights > 0)
+    return maximize(mixture, sums, regularisation, problem.start.weights > 0)
 
 
 def finalize(problem: CenteredProblem, state: EMState, start: Mixture) -> Fit:
@@ -201,11 +201,11 @@ def finalize(problem: CenteredProblem, state: EMState, start: Mixture) -> Fit:
 
 
 def evaluate(mixture: Mixture, problem: CenteredProblem, chunk_size: int | None) -> Evaluation:
-    """Return the summary, log-likelihood and objective at a mixture in centred coordinates."""
+    """Return the component sums, log-likelihood and objective at a mixture in centred coordinates."""
     covariance_type, d = mixture.covariance_type, mixture.num_features
     factors = covariance.factorize(mixture.covariances, covariance_type, d)
     rows = Rows(problem.x, problem.weight, problem.center)
-    summary, log_likelihood = summary_sums(mixture, factors, rows, chunk_size)
+    sums, log_likelihood = component_sums(mixture, factors, rows, chunk_size)
     objective, present = log_likelihood, problem.start.weights > 0
     if problem.prior is not None:
         objective += problem.prior.log_density(mixture, factors, present)
@@ -215,7 +215,7 @@ def evaluate(mixture: Mixture, problem: CenteredProblem, chunk_size: int | None)
         counted = present if len(penalty) == len(present) else present.any(keepdims=True)
         objective -= PSEUDO_COUNT / 2 * jnp.where(counted, penalty, 0).sum()
     singular = jnp.isfinite(mixture.covariances).all() & ~jnp.isfinite(factors.half_log_det).all()
-    return Evaluation(summary, log_likelihood, objective, factors, singular)
+    return Evaluation(sums, log_likelihood, objective, factors, singular)
 
 
 def _where(condition: jax.Array, new: Tree, old: Tree) -> Tree:
@@ -245,7 +245,7 @@ def _gain(old: Mixture, new: Mixture, value: Evaluation) -> jax.Array:
     not hidden by the rounding of large numbers.
     """
     covariance_type, d = new.covariance_type, new.num_features
-    count, whitener = value.summary.counts, value.factors.whitener
+    count, whitener = value.sums.count, value.factors.whitener
     mean_move = covariance.transform(whitener, new.means - old.means, covariance_type)
     weight_term = (new.weights - old.weights) ** 2 / jnp.where(new.weights > 0, new.weights, 1)
     covariance_move = covariance.transform_scatter(whitener, new.covariances - old.covariances, covariance_type) ** 2
@@ -277,7 +277,7 @@ def _status_after(
 
 def _component_status(problem: CenteredProblem, state: EMState) -> jax.Array:
     """Return a ComponentStatus for each component, (K,)."""
-    mixture, count = state.mixture, state.summary.counts
+    mixture, count = state.mixture, state.sums.count
     covariance_type, d = mixture.covariance_type, mixture.num_features
     status = jnp.where(count < d + 1, ComponentStatus.FEW_POINTS, ComponentStatus.OK)
     if problem.prior is None:

@@ -1,4 +1,4 @@
-"""The M-step: the mixture that a summary of the data makes most probable. Bishop (2006), eq. 9.24 to 9.26."""
+"""The M-step: the mixture that maximises the expected complete-data objective. Bishop (2006), eq. 9.24 to 9.26."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance, linalg
+from ..density import factors_of
 from ..mixture import Mixture, check_mixture
 from ..priors.interface import ComponentSums, MixturePrior, check_prior
 from ..row_sums import nonzero
 from ..validation import check_number
-from .kernels import Summary, summarize
+from .kernels import unwhiten
 from .moments import Moments
 
 PSEUDO_COUNT = 1e-6  # e: the number of observations that the default regularisation is worth
@@ -30,24 +31,29 @@ class Regularisation(NamedTuple):
 
 
 def m_step(mixture: Mixture, moments: Moments, prior: MixturePrior | None = None, *, reg_covar: Any = None) -> Mixture:
-    """The mixture that maximises the expected complete-data objective. Bishop (2006), eq. 9.24 to 9.26.
+    """Return the mixture that maximises the expected complete-data objective. Bishop (2006), eq. 9.24 to 9.26.
 
-    Without a prior: maximum likelihood kept from collapse, Sigma_k = (A_k + e V) / (n_k + e), with A_k the scatter about
-    the component's mean, V the data's covariance and e = 1e-6 an observation: the exact maximiser of the log-likelihood
-    - (e / 2) sum_k (tr(V Sigma_k^-1) + log |Sigma_k|). With one: the mode in (weights, means, covariances).
+    Without a prior this is maximum likelihood with a penalty that keeps covariances from collapsing:
+
+        Sigma_k = (A_k + e V) / (n_k + e)
+
+    with A_k the scatter about the component's mean, V the covariance of the data and e = 1e-6 the pseudo-count of observations.
+    It is the exact maximiser of the log-likelihood - (e / 2) sum_k (tr(V Sigma_k^-1) + log |Sigma_k|). With a prior it is the
+    mode in (weights, means, covariances).
 
     Args:
-        mixture: the one that the moments were taken with.
-        moments: from `e_step`, summed over chunks as you like.
-        prior: a Prior, for MAP.
-        reg_covar: scikit-learn's rule instead: added to each variance, data units squared; 0 is plain ML.
+        mixture: the mixture under which the moments were computed.
+        moments: from `e_step`, summed over any number of chunks.
+        prior: a Prior or a conjugate IndependentPrior for MAP, or None.
+        reg_covar: scikit-learn's rule in place of the penalty: a number >= 0 added to each variance, data units squared; 0 is
+            plain maximum likelihood.
 
     Returns:
-        A Mixture. Components with nothing in them keep mean and covariance at weight 0 (with a prior: take its mode);
-        those of weight 0 stay at 0.
+        A Mixture. Without a prior, components that hold no data keep their mean and covariance, at weight 0; with a prior
+        they take its mode. Components of weight 0 stay at weight 0.
 
     Raises:
-        ValueError, TypeError: prior and reg_covar together, or out of range.
+        ValueError, TypeError: prior and reg_covar are both given, or one of them is out of range or has the wrong shape.
 
     Example:
         >>> import jaxgmm, numpy as np
@@ -57,14 +63,13 @@ def m_step(mixture: Mixture, moments: Moments, prior: MixturePrior | None = None
     """
     check_mixture(mixture)
     check_regularisation(prior, reg_covar, mixture.num_components, mixture.num_features, mixture.covariance_type)
-    factors = covariance.factorize(mixture.covariances, mixture.covariance_type, mixture.num_features)
-    summary = summarize(mixture, factors, moments.count, moments.first, moments.second)
-    regularisation = Regularisation(data_covariance(summary, 0.0, mixture.covariance_type), prior, reg_covar)
-    return maximize(mixture, summary, regularisation, mixture.weights > 0)
+    sums = unwhiten(mixture, factors_of(mixture), moments.count, moments.first, moments.second)
+    regularisation = Regularisation(data_covariance(sums, 0.0, mixture.covariance_type), prior, reg_covar)
+    return maximize(mixture, sums, regularisation, mixture.weights > 0)
 
 
 def check_regularisation(prior: Any, reg_covar: Any, num_components: int, num_features: int, covariance_type: str) -> None:
-    """Refuses a prior that does not fit, a negative reg_covar, and both at once."""
+    """Raise ValueError or TypeError if the prior does not fit the mixture, reg_covar is negative, or both are given."""
     if reg_covar is not None:
         check_number(reg_covar, "reg_covar")
         if prior is not None:
@@ -73,18 +78,18 @@ def check_regularisation(prior: Any, reg_covar: Any, num_components: int, num_fe
         check_prior(prior, num_components, num_features, covariance_type, mode=True)
 
 
-def data_covariance(summary: Summary, center: jax.Array | float, covariance_type: str) -> jax.Array:
+def data_covariance(sums: ComponentSums, center: jax.Array | float, covariance_type: str) -> jax.Array:
     """Return V, the covariance of the data within and between components, as one stored covariance that is never singular.
 
-    It is the same for every mixture that summarises the same data. For full and tied, 1e-6 of its diagonal is added to it. The
-    variance of a constant column is held at the rounding of the column's values.
+    It is the same for every mixture under which the sums were taken. For full and tied, 1e-6 of its diagonal is added to it.
+    The variance of a constant column is held at the rounding of the column's values.
 
     Args:
-        summary: of the data, relative to `center`.
+        sums: of all data, relative to `center`.
         center: (D,), what was subtracted from the data; it determines the size of the rounding.
         covariance_type: of the result.
     """
-    count, mean, scatter = summary
+    count, mean, scatter = sums.count, sums.mean, sums.scatter
     total = count.sum()
     safe = nonzero(total)
     data_mean = covariance.einsum("k,kd->d", count, mean) / safe
@@ -100,22 +105,22 @@ def data_covariance(summary: Summary, center: jax.Array | float, covariance_type
     return covariance.from_data_scatter(ridged, covariance_type)
 
 
-def maximize(mixture: Mixture, summary: Summary, regularisation: Regularisation, present: jax.Array) -> Mixture:
-    """Return the mixture that maximises the expected complete-data objective, given a summary of the data.
+def maximize(mixture: Mixture, sums: ComponentSums, regularisation: Regularisation, present: jax.Array) -> Mixture:
+    """Return the mixture that maximises the expected complete-data objective, given the sums of the data.
 
     Args:
         mixture: gives the mean and covariance of components that hold no data.
-        summary: of the data under `mixture`.
+        sums: of the data under `mixture`.
         regularisation: V and a prior or reg_covar.
         present: (K,), whether the prior counts a component, which may have become empty since the start.
     """
     covariance_type, d = mixture.covariance_type, mixture.num_features
-    count, mean, scatter = summary
+    count, mean, scatter = sums.count, sums.mean, sums.scatter
     # a component is empty if it holds so little that sums of it could underflow
     empty = count <= count.sum() * math.sqrt(float(jnp.finfo(count.dtype).tiny))
     count = jnp.where(empty, 0, count)
     if regularisation.prior is not None:
-        posterior = regularisation.prior.maximize(mixture, ComponentSums(count, mean, scatter), present)
+        posterior = regularisation.prior.maximize(mixture, dataclasses.replace(sums, count=count), present)
         ridge = rounding_ridge(d, count.dtype)
         return dataclasses.replace(
             posterior, covariances=covariance.relative_ridge(posterior.covariances, ridge, covariance_type)
@@ -136,5 +141,5 @@ def maximize(mixture: Mixture, summary: Summary, regularisation: Regularisation,
 
 
 def rounding_ridge(num_features: int, dtype: Any) -> float:
-    """Relative diagonal excess below which a Cholesky factorisation of a singular matrix may fail in this dtype."""
+    """Return the relative excess of the diagonal below which the Cholesky factorisation of a singular matrix may fail."""
     return 4 * num_features * float(jnp.finfo(dtype).eps)

@@ -1,11 +1,11 @@
-"""The waist of the hourglass: what data say of a mixture (E-step), and the mixture that this makes (M-step).
+"""The E-step: expected sufficient statistics of data under a mixture, which add over disjoint data.
 
 With z_nk = L_k^-1 (x_n - mu_k), responsibilities r_nk and weights w_n:
 
     count_k = sum_n w r,   first_k = sum_n w r z,   second_k = sum_n w r z z',   log_likelihood = sum_n w log p(x_n)
 
-The coordinates are fixed by the mixture alone, so moments of chunks, streams, shards and batches add; and numbers stay
-of order one, so float32 survives. Bishop (2006), section 9.2.2; M-step eq. 9.24 to 9.26.
+The coordinates depend on the mixture alone, so moments of chunks, streams, shards and batches add. The numbers stay of order
+one, so float32 is accurate enough. Bishop (2006), section 9.2.2; for the M-step see eq. 9.24 to 9.26.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
+from ..density import factors_of
 from ..mixture import Mixture, check_mixture
 from ..tables import Printed, Table, elided, look, number, numbers
 from ..validation import as_data, as_sample_weight, check_count
@@ -29,12 +30,12 @@ from .kernels import Rows, moment_sums
 @partial(jax.tree_util.register_dataclass, data_fields=["count", "first", "second", "log_likelihood"], meta_fields=[])
 @dataclass(frozen=True, eq=False, repr=False)
 class Moments(Printed):
-    """Sums over data in the whitened coordinates of one mixture; add those of disjoint data with `+`.
+    """Sums over data in the whitened coordinates of one mixture; the moments of disjoint data add with `+`.
 
     Attributes:
-        count: (K,), in units of weight.
-        first: (K, D), whitened: free of units.
-        second: (K, D, D) for full and tied; its diagonal (K, D) for diag and spherical.
+        count: (K,), sums of weight times responsibility.
+        first: (K, D), first moments, whitened and therefore without units.
+        second: (K, D, D), second moments for full and tied; for diag and spherical their diagonals (K, D).
         log_likelihood: (), nats.
 
     Example:
@@ -51,9 +52,11 @@ class Moments(Printed):
     log_likelihood: jax.Array
 
     def __add__(self, other: Moments) -> Moments:
+        """Return the moments of both sets of data, taken under the same mixture."""
         return jax.tree.map(jnp.add, self, other)
 
     def _tables(self) -> list[Table]:
+        """Return the table that `repr` shows: first and second moments per unit of count."""
         *batch, k, d = self.first.shape
         title = f"Moments, K={k} components, D={d} features, {self.first.dtype}"
         if batch:
@@ -73,20 +76,22 @@ class Moments(Printed):
 
 
 def e_step(mixture: Mixture, x: Any, *, sample_weight: Any = None, chunk_size: int | None = None) -> Moments:
-    """Expected sufficient statistics of data under a mixture. Bishop (2006), eq. 9.23, 9.27, 9.28.
+    """Return the expected sufficient statistics of data under a mixture. Bishop (2006), eq. 9.23, 9.27, 9.28.
 
     Args:
-        mixture: one mixture; vmap for several.
+        mixture: one mixture; use `jax.vmap` for several.
         x: (N, D).
-        sample_weight: (N,) >= 0: an integer weight counts as repetition, 0 silences a row, whatever it holds.
-        chunk_size: rows worked through at a time; by default what fits a CPU's cache, or 256 MiB of an accelerator's memory.
+        sample_weight: (N,) >= 0, or None. An integer weight counts as repetition; a weight of 0 ignores a row, whatever it
+            holds.
+        chunk_size: the number of rows worked through at a time; by default what fits the cache of a CPU, or 256 MiB of an
+            accelerator's memory.
 
     Returns:
-        Moments in the mixture's whitened coordinates. Where a row's squares overflow for every component, log_likelihood is
-        -inf and the row counts nowhere.
+        Moments in the whitened coordinates of the mixture. If a row's squares overflow for every component, log_likelihood is
+        -inf and the row contributes nothing to the other sums.
 
     Raises:
-        ValueError, TypeError: wrong shapes or kinds of data.
+        ValueError, TypeError: an argument has the wrong shape or type, or values that are not finite.
 
     Example:
         >>> import jaxgmm, numpy as np
@@ -101,8 +106,7 @@ def e_step(mixture: Mixture, x: Any, *, sample_weight: Any = None, chunk_size: i
         check_count(chunk_size, "chunk_size")
     dtype = jnp.result_type(x.dtype, mixture.means.dtype)
     mixture, x = jax.tree.map(lambda leaf: leaf.astype(dtype), mixture), x.astype(dtype)
-    # a centre near the data keeps the products small; any would do in exact arithmetic
-    shift = covariance.einsum("k,kd->d", mixture.weights, mixture.means)
-    shifted = dataclasses.replace(mixture, means=mixture.means - shift)
-    factors = covariance.factorize(mixture.covariances, mixture.covariance_type, mixture.num_features)
-    return Moments(*moment_sums(shifted, factors, Rows(x, weight, shift), chunk_size))
+    # a centre near the data keeps the products small; in exact arithmetic any centre would do
+    center = covariance.einsum("k,kd->d", mixture.weights, mixture.means)
+    centered = dataclasses.replace(mixture, means=mixture.means - center)
+    return Moments(*moment_sums(centered, factors_of(mixture), Rows(x, weight, center), chunk_size))

@@ -1,4 +1,4 @@
-"""What a fit returns: the estimate, and its own diagnosis in codes that are sentences."""
+"""The result of a fit: the estimate and its own diagnosis, as status codes with sentences."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..tables import REACH, Printed, Table, counted, elided, look, reach
 
 
 class Status(StatusEnum):
-    """How a fit ended: `Status(int(fit.status)).sentence` says what happened, likely causes, what to try.
+    """How a fit ended; `Status(int(fit.status)).sentence` says what happened, what likely causes are and what to try.
 
     Example:
         >>> import jaxgmm
         >>> print(jaxgmm.Status(4).name, jaxgmm.Status(4).sentence)
-        EMPTY_DATA There are no data: every sample_weight is 0. The start was returned as it came.
+        EMPTY_DATA There are no data: every sample_weight is 0. The start was returned unchanged.
     """
 
     CONVERGED = 0, "EM converged: the objective changed by no more than tol per unit of weight."
@@ -38,7 +38,7 @@ class Status(StatusEnum):
         "The start has no finite objective. The data hold NaN or infinity or squares that overflow, or the start or the prior "
         "does; clean or rescale them, or give such rows sample_weight 0.",
     )
-    EMPTY_DATA = 4, "There are no data: every sample_weight is 0. The start was returned as it came."
+    EMPTY_DATA = 4, "There are no data: every sample_weight is 0. The start was returned unchanged."
     DECREASED = (
         5,
         "The objective fell by more than rounding and the best state was kept. The precision is exhausted, as by nearly "
@@ -47,7 +47,7 @@ class Status(StatusEnum):
 
 
 class ComponentStatus(StatusEnum):
-    """What is to be said of one component: `ComponentStatus(int(fit.component_status[k])).sentence` says it in words.
+    """The state of one component; `ComponentStatus(int(fit.component_status[k])).sentence` describes it.
 
     Example:
         >>> import jaxgmm
@@ -59,8 +59,8 @@ class ComponentStatus(StatusEnum):
     EMPTY = 1, "The component holds no data (weight 0, or only its prior); use fewer components or another start."
     AT_FLOOR = (
         2,
-        "The component's covariance is held up by the regularisation in some direction: a spike or a flat cluster; use a prior, "
-        "fewer components or a simpler covariance_type.",
+        "The component's covariance is held up by the regularisation in some direction: it is degenerate or a flat cluster; "
+        "use a prior, fewer components or a simpler covariance_type.",
     )
     FEW_POINTS = (
         3,
@@ -76,16 +76,16 @@ class ComponentStatus(StatusEnum):
 )
 @dataclass(frozen=True, eq=False, repr=False)
 class Fit(Printed):
-    """A point estimate with its diagnosis; vmapped, all fields gain a leading (B,).
+    """A point estimate with its diagnosis; under vmap all fields gain a leading (B,).
 
     Attributes:
         mixture: the estimate, in data units.
-        log_likelihood: (), weighted total at `mixture`, nats.
-        objective: (), what was maximised: the log-likelihood plus log-prior or minus penalty, nats.
+        log_likelihood: (), the weighted total at `mixture`, nats.
+        objective: (), what EM maximised: the log-likelihood plus the log prior or minus the penalty, nats.
         history: (max_iter + 1,), the objective at the start and after each step, NaN after num_iter.
-        num_iter: (), EM steps taken.
+        num_iter: (), the number of EM steps taken.
         status: (), a Status.
-        component_status: (K,), a ComponentStatus each.
+        component_status: (K,), a ComponentStatus for each component.
 
     Example:
         >>> import jaxgmm, numpy as np
@@ -105,10 +105,11 @@ class Fit(Printed):
 
     @property
     def converged(self) -> jax.Array:
-        """(), boolean: status is CONVERGED, and nothing else."""
+        """Whether the status is CONVERGED, ()."""
         return self.status == Status.CONVERGED
 
     def _tables(self) -> list[Table]:
+        """Return the tables that `repr` shows: how the fit ended, the mixture, and components with problems."""
         status, components = look(self.status), look(self.component_status)
         if status is None or components is None:
             return [Table("Fit, traced"), mixture_table(self.mixture)]
@@ -119,23 +120,25 @@ class Fit(Printed):
             f"objective {float(self.objective):.4f} (nats)"
         )
         notes = [Status(int(status)).sentence] if status != Status.CONVERGED else []
-        troubles = [(state, np.flatnonzero(components == state)) for state in ComponentStatus if state]
+        found = [(state, np.flatnonzero(components == state)) for state in ComponentStatus if state]
         return [
             Table(title, notes=notes),
             mixture_table(self.mixture),
-            *(_trouble(*found) for found in troubles if len(found[1])),
+            *(_component_table(state, which) for state, which in found if len(which)),
         ]
 
     def _stack_table(self, status: np.ndarray, components: np.ndarray) -> Table:
+        """Return the table of a stack of fits: how many converged, and the range of each quantity."""
         done = int((status == Status.CONVERGED).sum())
         quantities = {"steps": self.num_iter, "log-likelihood": self.log_likelihood, "objective": self.objective}
-        notes = [f"lanes: {counted(status, Status)}"] if done < status.size else []
+        notes = [f"fits: {counted(status, Status)}"] if done < status.size else []
         if components.any():
             notes.append(f"components: {counted(components, ComponentStatus)}")
         rows = [[name, *reach(values)] for name, values in quantities.items()]
         return Table(f"Fit stacked {status.shape}: {done} of {status.size} converged", ("", *REACH), rows, notes, left=(0,))
 
 
-def _trouble(state: ComponentStatus, which: np.ndarray) -> Table:
+def _component_table(state: ComponentStatus, which: np.ndarray) -> Table:
+    """Return the table of the components that have one status."""
     names = ", ".join("..." if i is None else str(which[i]) for i in elided(len(which)))
     return Table(f"component{'s' if len(which) > 1 else ''} {names}: {state.name}", notes=[state.sentence])

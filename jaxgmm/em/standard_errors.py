@@ -1,8 +1,9 @@
 """Standard errors of a point estimate, from the observed information or the sandwich, by automatic differentiation.
 
-Free parameters: K - 1 weights (the last present one is one minus the rest), means, and the free entries of the stored
-covariances. observed: (-H)^-1, H the Hessian of log-likelihood plus log-prior; sandwich: H^-1 (sum_n w g g') H^-1, right for
-large N when the model is wrong. Sources: Boldea & Magnus (2009), JASA 104, 1539-1549; White (1982), Econometrica 50, 1-25.
+The free parameters are K - 1 weights (the last present one is one minus the others), the means, and the free entries of the
+stored covariances. With H the Hessian of the log-likelihood plus log prior, and g_n the gradient of the log density of row n,
+the covariance of the estimate is (-H)^-1 for "observed", and H^-1 (sum_n w_n g_n g_n') H^-1 for "sandwich", which is right for
+large N even if the model is wrong. Sources: Boldea & Magnus (2009), JASA 104, 1539-1549; White (1982), Econometrica 50, 1-25.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,11 +28,11 @@ from ..status import StatusEnum
 from ..tables import REACH, Printed, Table, elided, look, number, numbers, numbers_of, reach
 from ..validation import check_choice
 
-KINDS = ("observed", "sandwich")
+ESTIMATORS = ("observed", "sandwich")
 
 
 class InformationStatus(StatusEnum):
-    """Whether the information has an inverse: `InformationStatus(int(errors.status)).sentence` says it in words.
+    """Whether the information has an inverse; `InformationStatus(int(errors.status)).sentence` says it in words.
 
     Example:
         >>> import jaxgmm
@@ -55,7 +56,7 @@ class InformationStatus(StatusEnum):
 @partial(jax.tree_util.register_dataclass, data_fields=["weights", "means", "covariances", "status"], meta_fields=[])
 @dataclass(frozen=True, eq=False, repr=False)
 class StandardErrors(Printed):
-    """Standard errors in the shapes and units of a mixture's fields; NaN where there are none.
+    """Standard errors in the shapes and units of a mixture's fields; NaN where they are not defined.
 
     Attributes:
         weights: (K,).
@@ -88,14 +89,16 @@ class StandardErrors(Printed):
             rows = [[name, *reach(values)] for name, values in errors.items()]
             return [Table(f"{title}, stacked {tuple(batch)}: {good} of {status.size} OK", ("", *REACH), rows, left=(0,))]
         notes = [InformationStatus(int(status)).sentence] if status != InformationStatus.OK else []
-        weights, means, covariances = errors.values()
-        rows = [
-            ["..."] * 4
-            if i is None
-            else [str(i), number(weights[i]), numbers(means[i]), numbers_of(covariances[min(i, len(covariances) - 1)])]
-            for i in elided(k)
-        ]
+        rows = [["..."] * 4 if i is None else self._row(i) for i in elided(k)]
         return [Table(f"{title}: {InformationStatus.name_of(status)}", ("k", *errors), rows, notes)]
+
+    def _row(self, component: int) -> list[str]:
+        """Return the row of one component in the printed table."""
+        weights, means, covariances = look(self.weights), look(self.means), look(self.covariances)
+        if weights is None or means is None or covariances is None:
+            return [str(component), "", "", ""]
+        stored = covariances[min(component, len(covariances) - 1)]  # tied: one for all components
+        return [str(component), number(weights[component]), numbers(means[component]), numbers_of(stored)]
 
 
 def standard_errors(
@@ -106,23 +109,26 @@ def standard_errors(
     kind: str = "observed",
     sample_weight: Any = None,
 ) -> StandardErrors:
-    """Standard errors of weights, means and covariances at a maximum of the likelihood, or of the posterior density.
+    """Compute standard errors of weights, means and covariances at a maximum of the likelihood or the posterior density.
 
-    Wald intervals from them suit well separated components and large N; weights near 0 and variances of small components
-    are skewed, which `compare` shows.
+    The Wald intervals made from them are good for well separated components and large N. Weights near 0 and variances of small
+    components have skewed distributions, which `compare` shows.
 
     Args:
-        mixture: the estimate, as `fit(...).mixture`; converge it well (tol 1e-10), the curvature is taken where it stands.
+        mixture: the estimate, as `fit(...).mixture`. Fit it to a small tol (1e-10), because the curvature is taken at the
+            mixture itself.
         x: (N, D), the data it was fitted to.
         prior: the prior it was fitted with, or None for maximum likelihood.
         kind: "observed" or "sandwich".
         sample_weight: (N,) >= 0: an integer weight counts as repetition.
 
     Returns:
-        StandardErrors. Absent components (weight 0) get NaN; a singular information is a status, and NaN throughout.
+        StandardErrors. Absent components (weight 0) get NaN. If the information is singular, the status says so and all
+        standard errors are NaN.
 
     Raises:
-        ValueError, TypeError: data, prior or kind that do not fit.
+        ValueError: kind is unknown, shapes do not match, or the data hold invalid values.
+        TypeError: an argument has the wrong type.
 
     Example:
         >>> import jaxgmm, numpy as np
@@ -131,46 +137,42 @@ def standard_errors(
         >>> round(float(jaxgmm.standard_errors(one, x).means[0, 0]), 3)  # sd / sqrt(N)
         1.118
     """
-    check_choice(kind, "kind", KINDS)
-    return _standard_errors(*validate_inputs(mixture, x, prior, sample_weight), kind == "sandwich")
+    check_choice(kind, "kind", ESTIMATORS)
+    return _standard_errors(*validate_inputs(mixture, x, prior, sample_weight), kind)
 
 
 @partial(jax.jit, static_argnums=4)
 def _standard_errors(
-    mixture: Mixture, x: jax.Array, weight: jax.Array | None, prior: MixturePrior | None, sandwich: bool
+    mixture: Mixture, x: jax.Array, weight: jax.Array | None, prior: MixturePrior | None, estimator: str
 ) -> StandardErrors:
-    present = mixture.weights > 0
-    unit = _unit(mixture)
-    origin = jnp.zeros(_size(mixture), x.dtype)
-
-    def at(move: jax.Array) -> Mixture:
-        return _moved(mixture, move, unit, present)
+    parameters = _free_parameters(mixture)
+    origin = jnp.zeros(len(parameters.is_free), x.dtype)
 
     def row_log_prob(move: jax.Array, rows: jax.Array, w: jax.Array) -> jax.Array:
-        return jnp.where(w > 0, log_prob(at(move), jnp.where((w > 0)[:, None], rows, mixture.means[0])), 0)
+        rows = jnp.where((w > 0)[:, None], rows, mixture.means[0])  # a finite value in place of silenced rows
+        return jnp.where(w > 0, log_prob(parameters.moved(move), rows), 0)
 
     def curvature(rows: jax.Array, w: jax.Array) -> jax.Array:
         return jax.hessian(lambda move: w @ row_log_prob(move, rows, w))(origin)
 
+    def outer_products(rows: jax.Array, w: jax.Array) -> jax.Array:
+        scores = jax.jacfwd(lambda move: row_log_prob(move, rows, w))(origin)  # (n, P)
+        return (w[:, None] * scores).T @ scores
+
     chunk = derivative_rows_per_chunk()
     hessian = sum_over_rows(curvature, x, weight, chunk)
     if prior is not None:
-        hessian += jax.hessian(lambda move: log_prior(at(move), prior, present=present))(origin)
-    free = _free(mixture, present)
+        hessian += jax.hessian(lambda move: log_prior(parameters.moved(move), prior, present=parameters.present))(origin)
+    free = parameters.is_free
     information = jnp.where(free[:, None] & free, -hessian, 0) + jnp.diag(jnp.where(free, 0, 1).astype(x.dtype))
     inverse, status = _invert(information)
-    if sandwich:
-
-        def outer(rows: jax.Array, w: jax.Array) -> jax.Array:
-            scores = jax.jacfwd(lambda move: row_log_prob(move, rows, w))(origin)  # (n, P)
-            return (w[:, None] * scores).T @ scores
-
-        inverse = inverse @ sum_over_rows(outer, x, weight, chunk) @ inverse
-    return _in_shape(mixture, inverse, unit, present, free, status)
+    if estimator == "sandwich":
+        inverse = inverse @ sum_over_rows(outer_products, x, weight, chunk) @ inverse
+    return parameters.standard_errors(inverse, status)
 
 
 def _invert(information: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The inverse, by a Cholesky factorisation in units where the diagonal is one, and how that went."""
+    """Return the inverse, from a Cholesky factorisation in units that make the diagonal one, and an InformationStatus."""
     scale = jnp.sqrt(jnp.where(linalg.diagonal(information) > 0, linalg.diagonal(information), 1))
     lower = linalg.cholesky(information / scale[:, None] / scale)
     pivots = linalg.diagonal(lower) ** 2
@@ -178,75 +180,78 @@ def _invert(information: jax.Array) -> tuple[jax.Array, jax.Array]:
     finite = jnp.isfinite(information).all()
     whitener = linalg.invert_lower(lower) / scale
     inverse = covariance.einsum("ki,kj->ij", whitener, whitener)
-    status = jnp.where(
-        finite, jnp.where(definite, InformationStatus.OK, InformationStatus.SINGULAR), InformationStatus.NONFINITE
-    )
-    return inverse, status
+    status = jnp.where(definite, InformationStatus.OK, InformationStatus.SINGULAR)
+    return inverse, jnp.where(finite, status, InformationStatus.NONFINITE)
 
 
-def _unit(mixture: Mixture) -> jax.Array:
-    """A standard deviation a feature (D,): the Hessian is taken in these units, so that float32 can invert it."""
-    return jnp.sqrt(covariance.variances(mixture.covariances, mixture.covariance_type, mixture.num_features).mean(0))
+class _FreeParameters(NamedTuple):
+    """The parameters of a mixture as one vector (P,): K weights, K D means, then the stored entries of the covariances.
+
+    Attributes:
+        mixture: where the vector is 0.
+        present: (K,), components of positive weight.
+        unit: (D,), a standard deviation per feature. Moves are measured in these units, so that float32 can invert the Hessian.
+        entries: index arrays of the free entries of the covariances.
+        mirrored: index arrays of their mirror images if covariances are stored as matrices, else None.
+        is_free: (P,), False for parameters of absent components and for the last present weight.
+    """
+
+    mixture: Mixture
+    present: jax.Array
+    unit: jax.Array
+    entries: tuple[jax.Array, ...]
+    mirrored: tuple[jax.Array, ...] | None
+    is_free: jax.Array
+
+    def moved(self, move: jax.Array) -> Mixture:
+        """Return the mixture moved by a vector (P,); the last present weight keeps the sum of the weights constant."""
+        mixture = self.mixture
+        k, d = mixture.num_components, mixture.num_features
+        is_last = jnp.arange(k) == _last(self.present)
+        step = jnp.where(is_last, 0, move[:k])
+        means = mixture.means + move[k : k + k * d].reshape(k, d) * self.unit
+        moved = move[k + k * d :] * self.entry_units()
+        covariances = mixture.covariances.at[self.entries].add(moved)
+        if self.mirrored is not None:
+            covariances = covariances.at[self.mirrored].add(jnp.where(self.entries[1] != self.entries[2], moved, 0))
+        weights = mixture.weights + step - jnp.where(is_last, step.sum(), 0)
+        return dataclasses.replace(mixture, weights=weights, means=means, covariances=covariances)
+
+    def entry_units(self) -> jax.Array:
+        """Return the units of the free entries of the covariances."""
+        entries, unit = self.entries, self.unit
+        if self.mirrored is not None:
+            return unit[entries[1]] * unit[entries[2]]
+        one_per_feature = self.mixture.covariances.shape[-1] == len(unit)
+        return (unit**2)[entries[1]] if one_per_feature else jnp.full(len(entries[0]), (unit**2).mean())
+
+    def standard_errors(self, inverse: jax.Array, status: jax.Array) -> StandardErrors:
+        """Return the standard errors for the covariance (P, P) of the vector, in the shapes of the mixture."""
+        mixture, is_ok = self.mixture, status == InformationStatus.OK
+        k, d = mixture.num_components, mixture.num_features
+        error = jnp.where(is_ok & self.is_free, jnp.sqrt(linalg.diagonal(inverse)), jnp.nan)
+        others = jnp.where(self.is_free[:k], 1.0, 0.0)
+        last = jnp.sqrt(jnp.maximum(others @ inverse[:k, :k] @ others, 0))  # of one minus the sum of the other weights
+        weights = jnp.where(jnp.arange(k) == _last(self.present), jnp.where(is_ok, last, jnp.nan), error[:k])
+        values = error[k + k * d :] * self.entry_units()
+        covariances = jnp.full(mixture.covariances.shape, jnp.nan, values.dtype).at[self.entries].set(values)
+        if self.mirrored is not None:
+            covariances = covariances.at[self.mirrored].set(values)
+        return StandardErrors(weights, error[k : k + k * d].reshape(k, d) * self.unit, covariances, status)
 
 
-def _size(mixture: Mixture) -> int:
+def _free_parameters(mixture: Mixture) -> _FreeParameters:
+    """Return the free parameters of a mixture."""
     k, d = mixture.num_components, mixture.num_features
-    return k + k * d + covariance.num_free(mixture.covariance_type, k, d)
-
-
-def _moved(mixture: Mixture, move: jax.Array, unit: jax.Array, present: jax.Array) -> Mixture:
-    """The mixture moved by free parameters (P,): the last present weight takes what the others give."""
-    k, d = mixture.num_components, mixture.num_features
-    last = _last(present)
-    step = jnp.where(jnp.arange(k) == last, 0, move[:k])
-    weights = mixture.weights + step - jnp.where(jnp.arange(k) == last, step.sum(), 0)
-    entries, mirror = _entries(mixture)
-    moved = move[k + k * d :] * _entry_units(mixture, unit)
-    covariances = mixture.covariances.at[entries].add(moved)
-    if mirror is not None:
-        covariances = covariances.at[mirror].add(jnp.where(entries[1] != entries[2], moved, 0))
-    return dataclasses.replace(
-        mixture, weights=weights, means=mixture.means + move[k : k + k * d].reshape(k, d) * unit, covariances=covariances
-    )
+    present = mixture.weights > 0
+    unit = jnp.sqrt(covariance.variances(mixture.covariances, mixture.covariance_type, d).mean(0))
+    entries = tuple(map(jnp.array, zip(*covariance.labels(mixture.covariance_type, k, d), strict=True)))
+    mirrored = (entries[0], entries[2], entries[1]) if len(entries) == 3 else None
+    of_present = present[entries[0]] if len(mixture.covariances) == k else jnp.ones(len(entries[0]), bool)
+    is_free = jnp.concatenate([present & (jnp.arange(k) != _last(present)), jnp.repeat(present, d), of_present])
+    return _FreeParameters(mixture, present, unit, entries, mirrored, is_free)
 
 
 def _last(present: jax.Array) -> jax.Array:
+    """Return the index of the last present component."""
     return len(present) - 1 - jnp.argmax(present[::-1])
-
-
-def _entries(mixture: Mixture) -> tuple[tuple, tuple | None]:
-    """Index arrays of the free entries of the covariances, and of their mirror images in matrices."""
-    labels = covariance.labels(mixture.covariance_type, mixture.num_components, mixture.num_features)
-    index = tuple(jnp.array(column) for column in zip(*labels, strict=True))
-    return index, (index[0], index[2], index[1]) if len(index) == 3 else None
-
-
-def _entry_units(mixture: Mixture, unit: jax.Array) -> jax.Array:
-    index, _ = _entries(mixture)
-    if len(index) == 3:
-        return unit[index[1]] * unit[index[2]]
-    return (unit**2)[index[1]] if mixture.covariances.shape[-1] == len(unit) else jnp.full(len(index[0]), (unit**2).mean())
-
-
-def _free(mixture: Mixture, present: jax.Array) -> jax.Array:
-    """Which of the P entries are parameters: not those of absent components, nor the last weight."""
-    k, d = mixture.num_components, mixture.num_features
-    owner, _ = _entries(mixture)
-    owned = present[owner[0]] if len(mixture.covariances) == k else jnp.ones(len(owner[0]), bool)
-    return jnp.concatenate([present & (jnp.arange(k) != _last(present)), jnp.repeat(present, d), owned])
-
-
-def _in_shape(
-    mixture: Mixture, inverse: jax.Array, unit: jax.Array, present: jax.Array, free: jax.Array, status: jax.Array
-) -> StandardErrors:
-    k, d = mixture.num_components, mixture.num_features
-    error = jnp.where((status == InformationStatus.OK) & free, jnp.sqrt(linalg.diagonal(inverse)), jnp.nan)
-    others = jnp.where(free[:k], 1.0, 0.0)
-    last = jnp.sqrt(jnp.maximum(others @ inverse[:k, :k] @ others, 0))  # sd of a sum
-    weights = jnp.where(jnp.arange(k) == _last(present), jnp.where(status == InformationStatus.OK, last, jnp.nan), error[:k])
-    entries, mirror = _entries(mixture)
-    values = error[k + k * d :] * _entry_units(mixture, unit)
-    covariances = jnp.full(mixture.covariances.shape, jnp.nan, values.dtype).at[entries].set(values)
-    if mirror is not None:
-        covariances = covariances.at[mirror].set(values)
-    return StandardErrors(weights, error[k : k + k * d].reshape(k, d) * unit, covariances, status)

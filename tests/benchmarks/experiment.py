@@ -1,11 +1,11 @@
-"""How long a study and a calibration take, compilation in.
+"""Time a coverage study and a calibration, including compilation.
 
     python tests/benchmarks/experiment.py [study] [sbc]        (without a name: all)
 
-study: coverage of 12 cells (4 separations, N = 50, 200 and 1000; K=2, D=2, full) of 500 data sets each, by EM and MAP with their
-standard errors and by Laplace: the printed table, wall and processor seconds.
-sbc: calibration of Gibbs on 1000 data sets (N=100, K=2, D=1, tied, 127 of 2540 draws) in one call, against a loop over NumPyro's
-MCMC.run (NUTS of the same model, 1000 + 127 steps) extrapolated from a few, each with its compilation.
+study: coverage in 12 cells (4 separations, N = 50, 200 and 1000; K=2, D=2, full) of 500 data sets each, by EM and MAP with
+    standard errors and by Laplace. Prints the table, wall and processor seconds.
+sbc: calibration of Gibbs on 1000 data sets (N=100, K=2, D=1, tied, 127 of 2540 draws) in one call, against a loop over
+    NumPyro's MCMC.run (NUTS on the same model, 1000 + 127 steps), which is extrapolated from a few runs with their compilation.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TARGETS = {"study": 300, "sbc": 100}
 
 
 def study(options: argparse.Namespace) -> None:
-    """One call in a fresh process; the default design, but for what is asked."""
+    """Time one call with the default design, except for the options of the command line."""
     design = jaxgmm.Design(num_datasets=options.datasets, num_features=options.features, methods=tuple(options.methods))
     wall, processor = time.perf_counter(), time.process_time()
     found = jaxgmm.coverage_study(jax.random.key(0), design)
@@ -34,14 +34,15 @@ def study(options: argparse.Namespace) -> None:
         for row in {(r["num_observations"], r["separation"], r["method"]): r for r in found.rows}.values()
     )
     print(
-        f"{design.num_cells} cells x {options.datasets} data sets, {', '.join(design.methods)}: {wall:.0f} s, {processor:.0f} processor "
-        f"seconds, of which in methods {inside:.0f} s (compilation apart), target {TARGETS['study']} s",
+        f"{design.num_cells} cells x {options.datasets} data sets, {', '.join(design.methods)}: {wall:.0f} s, "
+        f"{processor:.0f} processor seconds, of which in methods {inside:.0f} s (compilation apart), "
+        f"target {TARGETS['study']} s",
         flush=True,
     )
 
 
 def sbc(options: argparse.Namespace) -> None:
-    """The loop first: simulation, the sampler, a rank."""
+    """Time a loop of simulation, sampling and ranking, then the calibration."""
     prior = jaxgmm.Prior(*(jnp.asarray(v) for v in ([3.0, 3.0], [0.0], 0.1, 5.0, [[3.0]])))
     model = {"num_components": 2, "covariance_type": "tied"}
     begin = time.perf_counter()
@@ -71,7 +72,7 @@ SECTIONS = {"study": study, "sbc": sbc}
 
 
 def main() -> None:
-    """Runs the sections named."""
+    """Run the sections named, or all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sections", nargs="*", choices=[[], *SECTIONS], default=[])
     parser.add_argument("--datasets", type=int, default=500, help="a cell of the study")

@@ -1,11 +1,16 @@
-"""Many data sets in one call, against scikit-learn in a loop, gmm-gpu where it is installed, and the vmapped fit.
+"""Compare fits of many data sets in one call with scikit-learn in a loop, gmm-gpu if it is installed, and the vmapped fit.
 
-    python tests/benchmarks/many.py [batch] [slow] [poison] [ragged] [select] [memory]        (without a name: all)
+    python tests/benchmarks/many.py [batch] [slow] [bad] [ragged] [select] [memory]        (without a name: all)
 
-batch: 1000 data sets of 400 x 2, K=2, float32, tol 1e-3, from the same starts. slow: the same 1.5 sd apart, tol 1e-7, against
-jax.vmap(fit). poison: the first with ten spoilt lanes, against itself. ragged: 10 000 data sets of 50 to 2000 rows, D=3, K=3. select: K = 1..9, four types, ten restarts, faithful.
-memory: peak of the ragged fits above a process that only holds the data. Peers run on a sample of the data sets (--peer) and
-are scaled up; compile time apart; medians of --repeats with their range.
+batch: 1000 data sets of 400 x 2, K=2, float32, tol 1e-3, from the same starts.
+slow: the same with clusters 1.5 sd apart and tol 1e-7, against jax.vmap(fit).
+bad: the first with ten bad data sets, against the same without them.
+ragged: 10 000 data sets of 50 to 2000 rows, D=3, K=3.
+select: K = 1 to 9, four covariance types, ten restarts, on faithful.
+memory: what the ragged fits add, at their peak, to a process that only holds the data.
+
+Peers run on a sample of the data sets (--peer), and their times are scaled up. Medians of --repeats runs with their range are
+printed, compile time separately.
 """
 
 from __future__ import annotations
@@ -25,7 +30,7 @@ import jaxgmm
 
 
 def clusters(lengths: np.ndarray, d: int, k: int, separation: float, seed: int = 0) -> list[np.ndarray]:
-    """Data sets of k unit normals along the first axis."""
+    """Return data sets of k unit normals along the first axis."""
     rng = np.random.default_rng(seed)
     return [
         (rng.normal(size=(n, d)) + separation * rng.integers(k, size=n)[:, None] * np.eye(d)[0]).astype(np.float32)
@@ -34,7 +39,7 @@ def clusters(lengths: np.ndarray, d: int, k: int, separation: float, seed: int =
 
 
 def first_rows(xs: list[np.ndarray], k: int) -> jaxgmm.Mixture:
-    """A start for each: its first k rows as means, unit covariances."""
+    """Return a start for each data set: its first k rows as means, unit covariances."""
     d, size = xs[0].shape[1], len(xs)
     means = np.stack([x[:k] for x in xs])
     covariances = np.broadcast_to(np.eye(d, dtype=np.float32), (size, k, d, d))
@@ -42,7 +47,7 @@ def first_rows(xs: list[np.ndarray], k: int) -> jaxgmm.Mixture:
 
 
 def median(run, repeats: int) -> tuple[float, str]:
-    """Median seconds of a call and the range; the first call, which compiles, is not counted."""
+    """Return the median seconds of a call, and the range as text; the caller has made the first call, which compiles."""
     times = []
     for _ in range(repeats):
         time.sleep(0.1)
@@ -53,14 +58,14 @@ def median(run, repeats: int) -> tuple[float, str]:
 
 
 def first_call(run) -> float:
-    """Seconds of a call that compiles."""
+    """Return the seconds of one call."""
     begin = time.perf_counter()
     jax.block_until_ready(run())
     return time.perf_counter() - begin
 
 
 def sklearn_seconds(xs: list[np.ndarray], k: int, sample: int, tol: float) -> float:
-    """scikit-learn in a loop from the same starts: seconds for all, from a sample."""
+    """Return the seconds that scikit-learn takes in a loop from the same starts, extrapolated from a sample of data sets."""
     from sklearn.mixture import GaussianMixture
 
     d = xs[0].shape[1]
@@ -75,7 +80,7 @@ def sklearn_seconds(xs: list[np.ndarray], k: int, sample: int, tol: float) -> fl
 
 
 def report(name: str, peer: str, seconds: float, own: tuple[float, str], target: float, compiled: float) -> None:
-    """One line."""
+    """Print one line."""
     print(
         f"{name}: {peer} {seconds:.2f} s, fit_many {own[0]:.3f} s ({own[1]}), ratio {seconds / own[0]:.1f}, target {target}; "
         f"first call {compiled:.1f} s",
@@ -84,7 +89,7 @@ def report(name: str, peer: str, seconds: float, own: tuple[float, str], target:
 
 
 def batch(options: argparse.Namespace) -> None:
-    """A thousand easy data sets."""
+    """Time a thousand easy data sets."""
     xs = clusters(np.full(1000, 400), 2, 2, 4.0)
     starts, x = first_rows(xs, 2), jnp.asarray(np.stack(xs))
     run = lambda: jaxgmm.fit_many(starts, x, tol=1e-3, history=False, progress=False)  # noqa: E731
@@ -99,7 +104,10 @@ def batch(options: argparse.Namespace) -> None:
         return
     tensor, means = torch.from_numpy(np.stack(xs)), torch.from_numpy(np.array(starts.means))
     others = {"weights_init": torch.full((1000, 2), 0.5), "precisions_init": torch.eye(2).expand(1000, 2, 2, 2).clone()}
-    peer = lambda: GMM(2, device="cpu", dtype=torch.float32, tol=1e-3, means_init=means.clone(), **others).fit(tensor)  # noqa: E731
+
+    def peer() -> None:
+        GMM(2, device="cpu", dtype=torch.float32, tol=1e-3, means_init=means.clone(), **others).fit(tensor)
+
     peer()
     times = []
     for _ in range(options.repeats):
@@ -110,7 +118,7 @@ def batch(options: argparse.Namespace) -> None:
 
 
 def slow(options: argparse.Namespace) -> None:
-    """A thousand slow ones, against the loop that waits for the slowest."""
+    """Time a thousand data sets that converge slowly, against the loop that waits for the slowest."""
     xs = clusters(np.full(1000, 400), 2, 2, 1.5)
     starts, x = first_rows(xs, 2), jnp.asarray(np.stack(xs))
     run = lambda: jaxgmm.fit_many(starts, x, tol=1e-7, history=False, progress=False)  # noqa: E731
@@ -123,35 +131,33 @@ def slow(options: argparse.Namespace) -> None:
     print(f"    steps: mean {float(steps.mean()):.1f}, largest {int(steps.max())}")
 
 
-def poison(options: argparse.Namespace) -> None:
-    """A thousand data sets of which ten are NaN, infinite, constant or huge, by turns with the same thousand unspoilt."""
+def bad(options: argparse.Namespace) -> None:
+    """Time a thousand data sets of which ten are NaN, infinite, constant or huge, in turn with a thousand good ones."""
     x = np.stack(clusters(np.full(1000, 400), 2, 2, 4.0))
-    starts, spoilt = first_rows(list(x), 2), x.copy()
-    for lane, value in enumerate([np.nan, np.inf, -np.inf, 3.0, 1e30, -1e30, 1e-30, np.nan, np.inf, 0.0]):
-        spoilt[100 * lane] = value
+    starts, changed = first_rows(list(x), 2), x.copy()
+    for i, value in enumerate([np.nan, np.inf, -np.inf, 3.0, 1e30, -1e30, 1e-30, np.nan, np.inf, 0.0]):
+        changed[100 * i] = value
     runs = [
         lambda data=data: jaxgmm.fit_many(starts, data, tol=1e-3, history=False, progress=False)
-        for data in (jnp.asarray(x), jnp.asarray(spoilt))
+        for data in (jnp.asarray(x), jnp.asarray(changed))
     ]
     times: list[list[float]] = [[], []]
     for turn in range(3 * options.repeats + 1):
         for run, own in zip(runs, times, strict=True):
             seconds = first_call(run)
             own += [seconds] if turn else []  # the first compiles
-    sound, poisoned = map(statistics.median, times)
-    print(
-        f"ten poisoned lanes of 1000: {poisoned:.3f} s, unspoilt {sound:.3f} s, ratio {poisoned / sound:.2f}, target at most 1.1"
-    )
+    good, with_bad = map(statistics.median, times)
+    print(f"ten bad data sets of 1000: {with_bad:.3f} s, none {good:.3f} s, ratio {with_bad / good:.2f}, target at most 1.1")
 
 
 def ragged_data() -> list[np.ndarray]:
-    """Ten thousand data sets, lengths log-uniform from 50 to 2000."""
+    """Return ten thousand data sets, with lengths log-uniform from 50 to 2000."""
     lengths = np.exp(np.random.default_rng(1).uniform(np.log(50), np.log(2000), 10_000)).astype(int)
     return clusters(lengths, 3, 3, 4.0)
 
 
 def ragged(options: argparse.Namespace) -> None:
-    """Lists of any lengths."""
+    """Time a list of data sets of many lengths."""
     xs = ragged_data()
     starts = first_rows(xs, 3)
     run = lambda: jaxgmm.fit_many(starts, xs, tol=1e-3, history=False, progress=False)  # noqa: E731
@@ -162,7 +168,7 @@ def ragged(options: argparse.Namespace) -> None:
 
 
 def select(options: argparse.Namespace) -> None:
-    """The whole sweep over K and types."""
+    """Time the sweep over numbers of components and covariance types."""
     from sklearn.mixture import GaussianMixture
 
     x = jaxgmm.datasets.load("faithful").astype(np.float32)
@@ -193,7 +199,7 @@ print(sum(x.nbytes for x in xs), int(peak[1]) * 1024)
 
 
 def memory(options: argparse.Namespace) -> None:
-    """Peak of the ragged fits above that of a process which holds data and starts."""
+    """Measure the peak memory of the ragged fits above that of a process that holds data and starts."""
     peaks = []
     for fits in (False, True):
         script = _MEMORY.format(path=str(__import__("pathlib").Path(__file__).parent), fits=fits)
@@ -201,19 +207,22 @@ def memory(options: argparse.Namespace) -> None:
         size, peak = map(int, done.stdout.split())
         peaks.append(peak)
     print(
-        f"10 000 ragged: {(peaks[1] - peaks[0]) / 2**20:.0f} MiB above the data's {size / 2**20:.0f} MiB, target at most twice that"
+        f"10 000 ragged: {(peaks[1] - peaks[0]) / 2**20:.0f} MiB above the data's {size / 2**20:.0f} MiB, "
+        "target at most twice that"
     )
 
 
-SECTIONS = {"batch": batch, "slow": slow, "poison": poison, "ragged": ragged, "select": select, "memory": memory}
+SECTIONS = {"batch": batch, "slow": slow, "bad": bad, "ragged": ragged, "select": select, "memory": memory}
 
 
 def main() -> None:
-    """Runs the sections named, or all."""
+    """Run the sections named, or all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sections", nargs="*", choices=[*SECTIONS, []], default=[])
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--peer", type=int, default=200, help="data sets that scikit-learn fits, to be scaled up")
+    parser.add_argument(
+        "--peer", type=int, default=200, help="number of data sets that scikit-learn fits; its time is scaled up"
+    )
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     for name in options.sections or SECTIONS:

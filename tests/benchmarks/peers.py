@@ -1,9 +1,9 @@
-"""Ten EM iterations of gmmx, tgmm and mclust beside jaxgmm's, from the same start, where each is installed.
+"""Compare EM steps with those of other packages, where they are installed.
 
     python tests/benchmarks/peers.py [gmmx] [tgmm] [mclust]        (without a name: all)
 
-gmmx and tgmm: float32, as is usual with them. mclust: float64, its `me`, from the same responsibilities as M steps begin with;
-needs Rscript. Medians of several with the range of the ratio, compile time apart.
+gmmx and tgmm run in float32, as is usual with them. mclust runs its `me` in float64 from the responsibilities of the same
+start, and needs Rscript. Medians and the range of the ratio are printed, compile time separately.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TARGETS = {"gmmx": [6, 2.5], "tgmm": [None, None], "mclust": [None, None]}
 
 
 def report(name: str, i: int, peer: list[float], own: list[float]) -> None:
-    """One line."""
+    """Print one line."""
     n, d, k = SIZES[i]
     ratios = sorted(a / b for a, b in zip(peer, own, strict=True))
     print(
@@ -42,14 +42,14 @@ def report(name: str, i: int, peer: list[float], own: list[float]) -> None:
 
 
 def by_turns(name: str, peer: Callable, options: argparse.Namespace) -> None:
-    """A peer that runs in this process: peer(x, start) gives what to time."""
+    """Time a peer that runs in this process; peer(x, start) returns the function to time."""
     for i, size in enumerate(SIZES):
         x, start = em.problem(*size, np.float32)
-        report(name, i, *em.map_threads(peer(x, start), em.ours(jnp.asarray(x), start), options.repeats))
+        report(name, i, *em.take_turns(peer(x, start), em.ours(jnp.asarray(x), start), options.repeats))
 
 
 def gmmx(options: argparse.Namespace) -> None:
-    """Another EM in JAX."""
+    """Time gmmx, another EM in JAX."""
     from gmmx import EMFitter, GaussianMixtureModelJax
 
     def peer(x: np.ndarray, start: jaxgmm.Mixture) -> Callable:
@@ -61,7 +61,7 @@ def gmmx(options: argparse.Namespace) -> None:
 
 
 def tgmm(options: argparse.Namespace) -> None:
-    """EM in PyTorch; on a GPU where both have it."""
+    """Time tgmm, an EM in PyTorch, on a GPU if both packages can use it."""
     import torch
     from tgmm import GaussianMixture
 
@@ -72,7 +72,7 @@ def tgmm(options: argparse.Namespace) -> None:
         data, *begun = (torch.tensor(np.array(v), device=device) for v in (x, start.weights, start.means, start.covariances))
         begun = dict(zip(("init_weights", "init_means", "init_covariances"), begun, strict=True))
 
-        def run() -> None:  # a tolerance of zero is refused
+        def run() -> None:  # tgmm raises an error for a tolerance of zero
             GaussianMixture(start.num_components, max_iter=em.STEPS, tol=1e-30, device=device, **begun).fit(data)
             if device == "cuda":
                 torch.cuda.synchronize()
@@ -94,7 +94,7 @@ for (i in 1:as.integer(args[7]))
 
 
 def mclust(options: argparse.Namespace) -> None:
-    """R's EM, Fortran inside."""
+    """Time the EM of mclust, which is written in Fortran and called from R."""
     for i, size in enumerate(SIZES):
         x, start = em.problem(*size, np.float64)
         z = np.asarray(jaxgmm.responsibilities(start, x), float)
@@ -112,7 +112,7 @@ SECTIONS = {"gmmx": gmmx, "tgmm": tgmm, "mclust": mclust}
 
 
 def installed(chosen: list[str]) -> Iterator[str]:
-    """Those of the peers that are there; a line for each that is not."""
+    """Yield the peers that are installed, and print a line for each that is not."""
     for name in chosen:
         if shutil.which("Rscript") if name == "mclust" else importlib.util.find_spec(name):
             yield name
@@ -121,7 +121,7 @@ def installed(chosen: list[str]) -> Iterator[str]:
 
 
 def main() -> None:
-    """Runs the sections named."""
+    """Run the sections named, or all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sections", nargs="*", choices=[[], *SECTIONS], default=[])
     parser.add_argument("--repeats", type=int, default=5)

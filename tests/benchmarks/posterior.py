@@ -1,13 +1,14 @@
-"""Effective draws a second from plain NUTS and from jaxgmm's samplers, and chains that get lost.
+"""Compare the effective draws per second of plain NUTS and of jaxgmm's samplers, and count chains that do not mix.
 
     python tests/benchmarks/posterior.py [ess] [chains] [many]        (without a name: all)
 
-ess: smallest bulk effective sample size of any parameter after relabelling, a second, warm-up in, compile apart, on faithful (K=2
-full, raw and standardised) and on a synthetic one (N=2000, D=4, K=3), by turns, medians of several keys. Plain is NumPyro's own
-recipe: the same model in a jitted MCMC(NUTS), default start, diagonal adaptation, 1000 warm-up steps. A name of --methods that
-jaxgmm does not have yet is left out.
-chains: over many keys, 16 chains from over-dispersed starts on faithful, iris (K=3 tied) and the synthetic one: R-hat, chains that
-stand still, runs that fell back to a full warm-up. many: 64 data sets in one vmapped call.
+ess: smallest bulk effective sample size of any parameter after relabelling, per second, including warm-up but not compilation.
+    The data are faithful (K=2, full, raw and standardised) and synthetic (N=2000, D=4, K=3). The samplers take turns; medians
+    over several keys are printed. Plain NUTS is NumPyro's own way: the same model in a jitted MCMC(NUTS) with default start,
+    diagonal adaptation and 1000 warm-up steps. A name of --methods that jaxgmm does not have is skipped.
+chains: 16 chains from over-dispersed starts on faithful, iris (K=3, tied) and the synthetic data, over many keys: R-hat, chains
+    that do not move, runs that needed the full warm-up.
+many: 64 data sets in one vmapped call.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ CHAINS = {"gibbs": 64}
 
 
 def problems() -> dict[str, tuple[np.ndarray, int, str]]:
-    """Data, K and covariance type by name."""
+    """Return data, K and covariance type by name."""
     faithful = np.asarray(jaxgmm.datasets.load("faithful"), np.float32)
     rng = np.random.default_rng(0)
     centers = 4 * rng.normal(size=(3, 4))
@@ -45,13 +46,13 @@ def problems() -> dict[str, tuple[np.ndarray, int, str]]:
 
 
 def fitted(x: np.ndarray, k: int, kind: str) -> tuple[jaxgmm.Mixture, jaxgmm.Prior]:
-    """Where chains start, and their prior."""
+    """Return the start of the chains, and the prior."""
     prior = jaxgmm.default_prior(x, num_components=k, covariance_type=kind)
     return jaxgmm.fit_restarts(jax.random.key(0), x, prior, num_components=k, covariance_type=kind).mixture, prior
 
 
 def plain(x: np.ndarray, start: jaxgmm.Mixture, prior: jaxgmm.Prior, options: argparse.Namespace):
-    """NumPyro's recipe as one jitted function of a key."""
+    """Return NumPyro's own way of sampling as one jitted function of a key."""
     kind = start.covariance_type
 
     @jax.jit
@@ -74,7 +75,7 @@ def plain(x: np.ndarray, start: jaxgmm.Mixture, prior: jaxgmm.Prior, options: ar
 
 
 def ours(method: str, x: np.ndarray, start: jaxgmm.Mixture, prior: jaxgmm.Prior, options: argparse.Namespace):
-    """One of jaxgmm's samplers as a function of a key, with its door."""
+    """Return one of jaxgmm's samplers as a function of a key, with its validation."""
 
     def run(key: jax.Array) -> jaxgmm.Posterior:
         sampler = getattr(jaxgmm, method)
@@ -84,7 +85,7 @@ def ours(method: str, x: np.ndarray, start: jaxgmm.Mixture, prior: jaxgmm.Prior,
 
 
 def smallest_ess(posterior: jaxgmm.Posterior, start: jaxgmm.Mixture, x: np.ndarray) -> float:
-    """Of weights, means and free covariances, after relabelling."""
+    """Return the smallest effective sample size of weights, means and free covariances, after relabelling."""
     mixture = jaxgmm.relabel(posterior, start, x).mixture
     index = tuple(np.array(jaxgmm.covariance.labels(start.covariance_type, start.num_components, start.num_features)).T)
     parts = [mixture.weights, mixture.means, np.asarray(mixture.covariances)[(..., *index)]]
@@ -92,7 +93,7 @@ def smallest_ess(posterior: jaxgmm.Posterior, start: jaxgmm.Mixture, x: np.ndarr
 
 
 def ess(options: argparse.Namespace) -> None:
-    """Plain and ours by turns, a key each time."""
+    """Time plain NUTS and jaxgmm's samplers, which take turns, with a new key each time."""
     methods = [name for name in options.methods if hasattr(jaxgmm, name)]
     for name in ("faithful", "faithful standardised", "synthetic"):
         x, k, kind = problems()[name]
@@ -119,7 +120,7 @@ def ess(options: argparse.Namespace) -> None:
 
 
 def chains(options: argparse.Namespace) -> None:
-    """R-hat of every parameter and of the log density; chains most of whose draws repeat the one before."""
+    """Print the R-hat of every parameter and of the log density, and count chains most of whose draws repeat the one before."""
     for name in ("faithful", "iris", "synthetic"):
         x, k, kind = problems()[name]
         start, prior = fitted(x, k, kind)
@@ -135,13 +136,14 @@ def chains(options: argparse.Namespace) -> None:
             full += bool(posterior.stats["adapted"])
         print(
             f"{name}: {options.keys} keys x 16 chains x {options.samples}: largest R-hat {max(worst):.4f} (target under 1.02), "
-            f"median {statistics.median(worst):.4f}; chains that stand still {stuck}; divergences {divergent}; full warm-ups {full}",
+            f"median {statistics.median(worst):.4f}; chains that do not move {stuck}; divergences {divergent}; "
+            f"full warm-ups {full}",
             flush=True,
         )
 
 
 def many(options: argparse.Namespace) -> None:
-    """64 data sets of N=200, D=2, K=2 in one vmapped call, against a loop over MCMC.run, 4 chains each."""
+    """Time 64 data sets of N=200, D=2, K=2 in one vmapped call, against a loop over MCMC.run, with 4 chains each."""
     rng = np.random.default_rng(0)
     xs = (rng.normal(size=(64, 200, 2)) + 4 * rng.integers(2, size=(64, 200, 1))).astype(np.float32)
     keys = jax.random.split(jax.random.key(0), 64)
@@ -162,8 +164,10 @@ def many(options: argparse.Namespace) -> None:
         found = jax.block_until_ready(run(keys, starts, xs, priors))
         seconds = (time.perf_counter() - begin) / 64
         print(
-            f"64 data sets: MCMC.run {loop:.2f} s each (compilation in, 3 of them), {method} {seconds:.4f} s each in one call, ratio "
-            f"{loop / seconds:.0f}, target 100; first call {first:.1f} s; {int((found.status <= 1).sum())} without complaint",
+            f"64 data sets: MCMC.run {loop:.2f} s each (with compilation, 3 of them), "
+            f"{method} {seconds:.4f} s each in one call, "
+            f"ratio {loop / seconds:.0f}, target 100; first call {first:.1f} s; "
+            f"{int((found.status <= 1).sum())} with a good status",
             flush=True,
         )
 
@@ -172,7 +176,7 @@ SECTIONS = {"ess": ess, "chains": chains, "many": many}
 
 
 def main() -> None:
-    """Runs the sections named."""
+    """Run the sections named, or all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sections", nargs="*", choices=[[], *SECTIONS], default=[])
     parser.add_argument("--methods", nargs="*", default=["nuts", "gibbs"])

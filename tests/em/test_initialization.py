@@ -1,4 +1,4 @@
-"""Starts: hard and soft groups are plain M-steps; k-means++ seeds are free of units, weighted, and never a spike."""
+"""initialize: starts do not depend on units, treat weights as repetition, are positive definite and not degenerate."""
 
 from functools import partial
 
@@ -8,48 +8,17 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm.em import initialization as starts
+from jaxgmm.chunking import start_rows
+from jaxgmm.em.initialization import _START_PSEUDO_COUNT, StartOptions, _cluster_log_likelihood, initialize_batch
 
 import oracle
 from helpers import COVARIANCE_TYPES, assert_mixtures_close, random_data, random_weight
 
-X, R = random_data(0, d=2), np.random.default_rng(0).dirichlet(np.ones(3), 60)
-
-
-def groups(x, r, w, kind):
-    """The plain M-step of responsibilities: shares, means, covariances divided by n."""
-    r = r * w[:, None]
-    count = r.sum(0)
-    means = (r.T @ x) / count[:, None]
-    scatters = np.array(
-        [sum(r[n, k] * np.outer(x[n] - means[k], x[n] - means[k]) for n in range(len(x))) for k in range(r.shape[1])]
-    )
-    matrices = [scatters.sum(0) / count.sum()] * len(count) if kind == "tied" else scatters / count[:, None, None]
-    if kind == "spherical":
-        matrices = [np.eye(x.shape[1]) * np.trace(m) / x.shape[1] for m in matrices]
-    return oracle.Mixture(count / count.sum(), means, oracle.store(matrices, kind), kind)
-
-
-@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
-def test_groups_are_plain_m_steps(kind, x64):
-    """from_responsibilities and from_labels, weighted: moments of the groups, nothing added."""
-    w = random_weight(0)
-    labels = R.argmax(1)
-    soft = jaxgmm.from_responsibilities(X, R, covariance_type=kind, sample_weight=w)
-    assert_mixtures_close(soft, groups(X, R, w, kind), 1e-10)
-    hard = jaxgmm.from_labels(X, labels, num_components=3, covariance_type=kind, sample_weight=w)
-    assert_mixtures_close(hard, groups(X, np.eye(3)[labels], w, kind), 1e-10)
-
-
-def test_a_label_that_never_occurs(x64):
-    """Weight 0, with the mean and covariance of all data."""
-    mixture = jaxgmm.from_labels(X, np.zeros(60, int), num_components=3)
-    assert mixture.weights.tolist() == [1, 0, 0]
-    np.testing.assert_allclose(mixture.means, np.tile(X.mean(0), (3, 1)), rtol=1e-10)
-    np.testing.assert_allclose(mixture.covariances[2], np.cov(X.T, ddof=0), rtol=1e-5)
+X = random_data(0, d=2)
 
 
 def is_sound(mixture):
+    """Return whether a mixture is finite, with weights that sum to 1 and positive definite covariances."""
     dense = np.array([oracle.dense(mixture, k) for k in range(mixture.num_components)])
     return (
         all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(mixture))
@@ -60,6 +29,7 @@ def is_sound(mixture):
 
 
 def hard_data():
+    """Return data sets that could make covariances singular or distances overflow."""
     line = np.linspace(-1, 1, 60)[:, None]
     rng = np.random.default_rng(0)
     return {
@@ -76,12 +46,13 @@ def hard_data():
     }
 
 
-@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
-def test_starts_are_positive_definite(kind):
-    """Whatever the data, float32: finite, positive definite; where there are fewer distinct rows than K, weight 0."""
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_starts_are_positive_definite(covariance_type):
+    """In float32, for any data, starts are finite and positive definite; without K distinct rows some weights are 0."""
     data = hard_data()
     xs = np.stack(list(data.values())).astype(np.float32)
-    starts = jax.jit(jax.vmap(lambda x: jaxgmm.initialize(jax.random.key(0), x, num_components=3, covariance_type=kind)))(xs)
+    start = partial(jaxgmm.initialize, jax.random.key(0), num_components=3, covariance_type=covariance_type)
+    starts = jax.jit(jax.vmap(start))(xs)
     for i, name in enumerate(data):
         assert is_sound(starts[i]), name
     assert int((starts[list(data).index("two distinct rows")].weights > 0).sum()) == 2
@@ -89,8 +60,8 @@ def test_starts_are_positive_definite(kind):
 
 
 @pytest.mark.parametrize("method", ["k-means++", "k-means"])
-def test_laws_of_seeds(method, x64):
-    """Same key: integer weights are repetition and 0 removal; units and offsets of columns go along; keys differ."""
+def test_weights_units_and_offsets(method, x64):
+    """For one key an integer weight acts as repetition, 0 as removal, and units and offsets of columns make no difference."""
     start = partial(jax.jit(partial(jaxgmm.initialize, num_components=3, method=method)), jax.random.key(3))
     w = np.random.default_rng(1).choice([0.0, 1.0, 2.0], 60, p=[0.45, 0.35, 0.2])
     assert w.sum() <= 60
@@ -110,7 +81,7 @@ def test_laws_of_seeds(method, x64):
 
 @pytest.mark.parametrize("method", ["k-means++", "k-means"])
 def test_separated_clusters_are_found(method):
-    """Three clusters 30 sds apart: every start has one component in each, its covariance near the cluster's own."""
+    """With three clusters 30 standard deviations apart, every start has one component in each, of the cluster's covariance."""
     rng = np.random.default_rng(0)
     x = (rng.normal(size=(60, 2)) + np.repeat([[0.0, 0], [30, 0], [0, 30]], 20, axis=0)).astype(np.float32)
     starts = jax.jit(jax.vmap(lambda key: jaxgmm.initialize(key, x, num_components=3, method=method)))(
@@ -121,51 +92,38 @@ def test_separated_clusters_are_found(method):
     assert (jnp.diagonal(starts.covariances, axis1=-2, axis2=-1) < 30).all()
 
 
-def test_lloyd_lowers_the_sum_of_squares():
-    """Each step of k-means improves on its seeds, in standardised units, for every key."""
-    x, weight = jnp.asarray((X - X.mean(0)) / X.std(0), jnp.float32), jnp.ones(60)
-
-    def inertia(centers):
-        return ((x[:, None] - centers) ** 2).sum(-1).min(1).sum()
-
-    def path(uniform):
-        seeds = starts._plus_plus(uniform, x.T, weight)
-        return jnp.stack([inertia(starts._lloyd(x.T, weight, seeds, steps)) for steps in (0, 1, 3, 100)])
-
-    paths = np.asarray(jax.jit(jax.vmap(path))(jax.random.uniform(jax.random.key(0), (5, 3, 3))))
-    assert (np.diff(paths, axis=1) <= 1e-5 * paths[:, :1]).all()
-    assert (paths[:, -1] < paths[:, 0]).any()
-
-
-def test_no_spike_where_there_is_a_choice():
-    """A component on one far point would be likeliest by far: it ranks below every candidate without one, but for tied."""
+def test_degenerate_clusters_rank_below_the_others():
+    """A cluster of one far point would be by far the most likely; except for tied it ranks below all others."""
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.normal(size=(59, 2)) + np.repeat([[0.0, 0], [3, 0]], [30, 29], axis=0), [[80.0, 80.0]]])
-    spike, sound = [[0.0, 0], [3, 0], [80, 80]], [[0.0, -1], [0, 1], [3, 0]]
-    for kind in COVARIANCE_TYPES:
-        merits = [float(starts._merit(jnp.asarray(x.T), jnp.ones(60), jnp.array(c), len(c), kind)) for c in (spike, sound)]
-        assert np.isfinite(merits[1])
-        assert merits[0] > merits[1] if kind == "tied" else merits[0] == -np.inf
+    degenerate, sound = [[0.0, 0], [3, 0], [80, 80]], [[0.0, -1], [0, 1], [3, 0]]
+    for covariance_type in COVARIANCE_TYPES:
+        log_likelihoods = [
+            float(_cluster_log_likelihood(jnp.asarray(x.T), jnp.ones(60), jnp.array(centers), 3, covariance_type))
+            for centers in (degenerate, sound)
+        ]
+        assert np.isfinite(log_likelihoods[1])
+        assert log_likelihoods[0] > log_likelihoods[1] if covariance_type == "tied" else log_likelihoods[0] == -np.inf
 
 
-@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
-def test_merit_is_the_likelihood_of_the_groups(kind, x64):
-    """Of the mixture of the groups, drawn a little towards unit variance."""
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_cluster_log_likelihood(covariance_type, x64):
+    """It is that of the mixture of the clusters, whose covariances are shrunk a little towards unit variance."""
     w, centers = random_weight(0), X[[0, 20, 40]]
     r = np.eye(3)[((X[:, None] - centers) ** 2).sum(-1).argmin(1)]
-    plain = groups(X, r, w, kind)
-    extra = starts._START_PSEUDO_COUNT / 3 * w.sum()
-    count = np.full(3, w.sum()) if kind == "tied" else plain.weights * w.sum()
+    plain = oracle.mixture_of_groups(X, r, w, covariance_type)
+    extra = _START_PSEUDO_COUNT / 3 * w.sum()
+    count = np.full(3, w.sum()) if covariance_type == "tied" else plain.weights * w.sum()
     matrices = [(oracle.dense(plain, k) * count[k] + extra * np.eye(2)) / (count[k] + extra) for k in range(3)]
-    expected = w @ oracle.log_prob(plain._replace(covariances=oracle.store(matrices, kind)), X) / w.sum()
-    merit = starts._merit(jnp.asarray(X.T), jnp.asarray(w), jnp.asarray(centers), len(centers), kind)
-    np.testing.assert_allclose(merit, expected, rtol=1e-9)
+    expected = w @ oracle.log_prob(plain._replace(covariances=oracle.store(matrices, covariance_type)), X) / w.sum()
+    found = _cluster_log_likelihood(jnp.asarray(X.T), jnp.asarray(w), jnp.asarray(centers), len(centers), covariance_type)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 def test_many_rows(x64):
-    """More rows than the centres are sought on: weights are still repetition, and the moments are those of all rows."""
+    """With more rows than the subsample, weights still act as repetition, and the moments are those of all rows."""
     rng = np.random.default_rng(0)
-    n = 2 * starts.start_rows(3)
+    n = 2 * start_rows(3)
     x = rng.normal(size=(n, 1)) + 20 * rng.integers(3, size=(n, 1))
     w = rng.choice([0.0, 1.0, 2.0], n, p=[0.45, 0.35, 0.2])
     repeated = np.concatenate([np.repeat(x, w.astype(int), axis=0), np.full((n, 1), np.nan)])[:n]
@@ -176,13 +134,13 @@ def test_many_rows(x64):
     assert_mixtures_close(start(jax.random.key(0), repeated, sample_weight=np.isfinite(repeated[:, 0]) * 1.0), base, 1e-9)
     order = np.argsort(base.means[:, 0])
     labels = np.digitize(x[:, 0], [10, 30])
-    expected = groups(x, np.eye(3)[labels], w, "diag")
+    expected = oracle.mixture_of_groups(x, np.eye(3)[labels], w, "diag")
     np.testing.assert_allclose(base.weights[order], expected.weights, rtol=1e-9)
     np.testing.assert_allclose(base.means[order], expected.means, rtol=1e-9, atol=1e-9)
 
 
-def test_refusals():
-    """Labels and responsibilities out of range, too few rows, in a sentence."""
+def test_errors():
+    """Errors say how many rows were expected."""
     key = jax.random.key(0)
     for wrong, error, words in [
         (lambda: jaxgmm.initialize(key, X[:2], num_components=3), ValueError, "2 rows; at least 3 were expected"),
@@ -192,16 +150,35 @@ def test_refusals():
             "expected",
         ),
         (lambda: jaxgmm.initialize(key, X, num_components=30, sample_weight=(np.arange(60) < 20) * 1.0), ValueError, "20 rows"),
-        (lambda: jaxgmm.from_labels(X, np.full(60, 3), num_components=3), ValueError, "from 0 to num_components - 1 = 2"),
-        (lambda: jaxgmm.from_labels(X, np.full(60, -1), num_components=3), ValueError, "go from -1 to -1"),
-        (lambda: jaxgmm.from_labels(X, np.full(60, 0.5), num_components=3), ValueError, "integers"),
-        (lambda: jaxgmm.from_labels(X, np.full(60, np.nan), num_components=3), ValueError, "NaN"),
-        (lambda: jaxgmm.from_labels(X, np.full(60, "a"), num_components=3), TypeError, "strings"),
-        (lambda: jaxgmm.from_labels(X, np.zeros(5, int), num_components=3), ValueError, r"\(60,\)"),
-        (lambda: jaxgmm.from_responsibilities(X, R[:5]), ValueError, r"\(N, K\) with N=60"),
-        (lambda: jaxgmm.from_responsibilities(X, -R), ValueError, ">= 0 were expected"),
-        (lambda: jaxgmm.from_responsibilities(X, R * np.nan), ValueError, "NaN"),
-        (lambda: jaxgmm.from_responsibilities(X, R[:, 0]), ValueError, r"\(N, K\)"),
     ]:
         with pytest.raises(error, match=words):
             wrong()
+
+
+def test_batches_are_single_starts():
+    """A batch gives the starts of `initialize`, for stacked data and weights, and for data that all starts share."""
+    keys = jax.random.split(jax.random.key(5), 3)
+    xs = np.stack([random_data(seed, d=2) for seed in range(3)]).astype(np.float32)
+    weight = np.stack([random_weight(seed) for seed in range(3)]).astype(np.float32)
+    options = StartOptions(3, "diag", "k-means++")
+    single = partial(jaxgmm.initialize, num_components=3, covariance_type="diag")
+    stacked = initialize_batch(keys, jnp.asarray(xs), jnp.asarray(weight), options)
+    shared = initialize_batch(keys, jnp.asarray(xs[0]), None, options)
+    for b, key in enumerate(keys):
+        assert_mixtures_close(stacked[b], single(key, xs[b], sample_weight=weight[b]), 1e-4)
+        assert_mixtures_close(shared[b], single(key, xs[0]), 1e-4)
+
+
+def test_single_draws_and_absent_components():
+    """A single draw differs from the most likely candidate; components beyond `num_present` have weight 0."""
+    keys, x = jnp.stack([jax.random.key(0)] * 3), jnp.asarray(X, jnp.float32)
+    starts = initialize_batch(
+        keys,
+        x,
+        None,
+        StartOptions(4, "full", "k-means++"),
+        num_present=jnp.array([2, 4, 4]),
+        single_draw=jnp.array([0, 0, 1]) > 0,
+    )
+    np.testing.assert_array_equal(starts.weights > 0, [[True, True, False, False], [True] * 4, [True] * 4])
+    assert not np.allclose(starts.means[1], starts.means[2])

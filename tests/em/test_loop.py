@@ -1,5 +1,7 @@
 """The state machine of EM: what each of its functions returns, and how a step's outcome is judged."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -77,7 +79,8 @@ def test_component_statuses_of_a_state(x64):
     start, x, problem = prepared("diag")
     state = loop.step(problem, loop.init(problem, OPTIONS), OPTIONS)
     state = state._replace(
-        mixture=jax.tree.map(jnp.asarray, problem.start), summary=state.summary._replace(counts=jnp.array([56.5, 3.5, 0.0]))
+        mixture=jax.tree.map(jnp.asarray, problem.start),
+        sums=dataclasses.replace(state.sums, count=jnp.array([56.5, 3.5, 0.0])),
     )
     statuses = loop.finalize(problem, state, start).component_status
     assert statuses.tolist() == [ComponentStatus.OK, ComponentStatus.FEW_POINTS, ComponentStatus.EMPTY]

@@ -1,4 +1,4 @@
-"""Standard errors against published figures, closed forms and simulation-free laws."""
+"""standard_errors: published figures, closed forms, weights, absent components, priors and singular information."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from jaxgmm.em.standard_errors import InformationStatus
 
 
 def test_acidity_tied(x64):
-    """Information standard errors of acidity, equal variances, K = 2."""
+    """Standard errors of acidity with two components of equal variance agree with published ones."""
     x = jaxgmm.datasets.load("acidity")
     fit = jaxgmm.fit(jaxgmm.from_labels(x, (x[:, 0] > 5.3).astype(int), num_components=2, covariance_type="tied"), x, tol=1e-13)
     errors = jaxgmm.standard_errors(fit.mixture, x)
@@ -20,7 +20,7 @@ def test_acidity_tied(x64):
 
 
 def test_waiting_full(x64):
-    """Information standard errors of faithful's waiting times, K = 2; those of sd by the delta method."""
+    """Standard errors of the waiting times of faithful, K = 2, agree with published ones; for the sd by the delta method."""
     x = jaxgmm.datasets.load("faithful")[:, 1:]
     fit = jaxgmm.fit(jaxgmm.from_labels(x, (x[:, 0] > 67).astype(int), num_components=2), x, tol=1e-13)
     errors = jaxgmm.standard_errors(fit.mixture, x)
@@ -30,46 +30,46 @@ def test_waiting_full(x64):
     np.testing.assert_allclose(errors.covariances.ravel() / (2 * sd), [0.53732, 0.40096], atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
-def test_k1_closed_form(kind, x64):
-    """K = 1: se(mean) = sd / sqrt(N), se(variance) = variance sqrt(2 / N) (spherical: / sqrt(D)); weight 1 has none."""
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+def test_k1_closed_form(covariance_type, x64):
+    """For K = 1, se(mean) = sd / sqrt(N), se(variance) = variance sqrt(2 / N) (spherical: / sqrt(D)) and se(weight) = 0."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(200, 3)) * [1, 2, 3]
-    mixture = jaxgmm.from_labels(x, np.zeros(200, int), num_components=1, covariance_type=kind)
+    mixture = jaxgmm.from_labels(x, np.zeros(200, int), num_components=1, covariance_type=covariance_type)
     errors = jaxgmm.standard_errors(mixture, x)
-    variances = np.asarray(jaxgmm.covariance.variances(mixture.covariances, kind, 3))[0]
+    variances = np.asarray(jaxgmm.covariance.variances(mixture.covariances, covariance_type, 3))[0]
     np.testing.assert_allclose(errors.means[0], np.sqrt(variances / 200), rtol=1e-8)
-    got = np.asarray(jaxgmm.covariance.variances(errors.covariances, kind, 3))[0]
-    np.testing.assert_allclose(got, variances * np.sqrt(2 / (200 * (3 if kind == "spherical" else 1))), rtol=1e-8)
+    got = np.asarray(jaxgmm.covariance.variances(errors.covariances, covariance_type, 3))[0]
+    np.testing.assert_allclose(got, variances * np.sqrt(2 / (200 * (3 if covariance_type == "spherical" else 1))), rtol=1e-8)
     np.testing.assert_allclose(errors.weights, 0, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", ["observed", "sandwich"])
-def test_weights_are_repetition_and_absence_is_dropped(kind, x64):
-    """Integer weights = repeated rows; weight 0 = removal, NaN rows too; a component of weight 0 changes nothing and gets NaN."""
+@pytest.mark.parametrize("estimator", ["observed", "sandwich"])
+def test_weights_and_absent_components(estimator, x64):
+    """Integer weights act as repetition, weight 0 removes NaN too; an absent component changes nothing and gets NaN."""
     x = jaxgmm.datasets.load("iris")
     labels = np.repeat([0, 1, 1], 50)
     mixture = jaxgmm.fit(jaxgmm.from_labels(x, labels, num_components=2, covariance_type="diag"), x, tol=1e-12).mixture
     weight = np.arange(150) % 3
     holed = np.where(weight[:, None] == 0, np.nan, x)
-    weighted = jaxgmm.standard_errors(mixture, holed, kind=kind, sample_weight=weight)
-    repeated = jaxgmm.standard_errors(mixture, np.repeat(x, weight, axis=0), kind=kind)
+    weighted = jaxgmm.standard_errors(mixture, holed, kind=estimator, sample_weight=weight)
+    repeated = jaxgmm.standard_errors(mixture, np.repeat(x, weight, axis=0), kind=estimator)
     for a, b in zip(jax.tree.leaves(weighted), jax.tree.leaves(repeated), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-8)
-    ghost = jaxgmm.Mixture(
+    with_absent = jaxgmm.Mixture(
         jnp.append(mixture.weights, 0.0),
         jnp.vstack([mixture.means, mixture.means[:1]]),
         jnp.vstack([mixture.covariances, mixture.covariances[:1]]),
         "diag",
     )
-    errors = jaxgmm.standard_errors(ghost, np.repeat(x, weight, axis=0), kind=kind)
+    errors = jaxgmm.standard_errors(with_absent, np.repeat(x, weight, axis=0), kind=estimator)
     np.testing.assert_allclose(errors.means[:2], repeated.means, rtol=1e-8)
     assert np.isnan(errors.means[2]).all()
     assert np.isnan(errors.weights[2])
 
 
-def test_prior_narrows(x64):
-    """MAP: the log-prior's curvature adds to the information."""
+def test_prior_reduces_standard_errors(x64):
+    """The curvature of the log prior adds to the information."""
     x = jaxgmm.datasets.load("faithful")
     prior = jaxgmm.default_prior(x, num_components=2)
     mixture = jaxgmm.fit(jaxgmm.from_labels(x, (x[:, 1] > 67).astype(int), num_components=2), x, prior, tol=1e-12).mixture
@@ -78,7 +78,7 @@ def test_prior_narrows(x64):
 
 
 def test_singular_information_is_a_status():
-    """Two equal components: no number, a status; also under vmap, beside a sound lane."""
+    """Two equal components give NaN and a status, also under vmap, beside a sound mixture."""
     x = jaxgmm.datasets.load("acidity").astype(np.float32)
     sound = jaxgmm.fit(jaxgmm.from_labels(x, (x[:, 0] > 5.3).astype(int), num_components=2), x).mixture
     same = jax.tree.map(lambda leaf: jnp.stack([leaf[0], leaf[0]]), sound)
@@ -90,8 +90,8 @@ def test_singular_information_is_a_status():
     assert bool(jnp.isnan(errors.means[1]).all())
 
 
-def test_refusals():
-    """An unknown kind is refused by name."""
+def test_errors():
+    """An unknown estimator raises an error that lists the known ones."""
     x = jaxgmm.datasets.load("acidity")
     with pytest.raises(ValueError, match="'observed', 'sandwich'"):
         jaxgmm.standard_errors(jaxgmm.from_labels(x, np.zeros(155, int), num_components=1), x, kind="bootstrap")

@@ -1,14 +1,14 @@
-"""EM on many data sets in one program: lanes side by side in blocks, a few steps a round, the finished sorted out between rounds.
+"""EM on a batch of data sets in one compiled program, without waiting for the slowest.
 
-A vmapped `while_loop` runs every lane until the slowest ends. Here a round takes up to `STEPS_PER_ROUND` steps of each block of
-`width` lanes; then the lanes that still run are moved to the front, so that the next round has fewer blocks. All of it
-happens inside one compiled program, whatever the number of rounds.
+A vmapped `while_loop` runs every data set until the slowest has converged. Here the program works in rounds. In one round each
+block of `width` data sets, which are advanced side by side, takes up to `STEPS_PER_ROUND` steps. Then the data sets that are
+still running are sorted to the front, so that the next round has fewer blocks. All rounds run inside the program.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,96 +18,145 @@ from ...mixture import Mixture
 from ..loop import CenteredProblem, EMProblem, EMState, Options, finalize, init, is_running, prepare, step
 from ..result import Fit
 
+Tree = TypeVar("Tree")
 
-class _Carry(NamedTuple):
-    """Lanes in their present order. at: steps taken by those that run, all the same. order: whose lane it is."""
+
+class _Batch(NamedTuple):
+    """What stays constant over the rounds.
+
+    Attributes:
+        problems: the data sets, each field with a leading (M,) or shared.
+        centered: the centred problems (M, ...) without their data, which blocks look up in `problems`: sorting copies no data.
+        num_wanted: how many data sets, the first of M, have results that are wanted.
+        width: how many data sets a block advances side by side.
+    """
+
+    problems: EMProblem
+    centered: CenteredProblem
+    num_wanted: jax.Array
+    width: int
+
+
+class _Round(NamedTuple):
+    """The state between two rounds; the entries of `states`, `data_set` and `history` are in the present order.
+
+    Attributes:
+        states: (M, ...).
+        data_set: (M,), index of the data set that each entry belongs to.
+        num_running: the number of entries, counted from the front, that are still running.
+        num_steps: the number of steps taken by those entries, which is the same for all.
+        history: (M, steps), the objectives, or None.
+    """
 
     states: EMState
-    order: jax.Array
-    active: jax.Array
-    at: jax.Array
+    data_set: jax.Array
+    num_running: jax.Array
+    num_steps: jax.Array
     history: jax.Array | None
 
 
-@partial(jax.jit, static_argnums=(4, 5, 6))
-def fit_in_rounds(
-    starts: Mixture, problems: EMProblem, tol: jax.Array, count: jax.Array, options: Options, axes: EMProblem, width: int
-) -> Fit:
-    """Fits of the first `count` of M data sets, M a multiple of width; what the others give means nothing.
+def batch_axes(problem: EMProblem) -> EMProblem:
+    """Return, for each field, 0 if it has a leading axis of data sets and None if all data sets share it."""
+    prior_axis = 0 if problem.prior is not None and jnp.ndim(problem.prior.mean) == 2 else None
+    x_axis, weight_axis = _data_axes(problem)
+    return problem._replace(x=x_axis, weight=weight_axis, prior=prior_axis, reg_covar=None)
 
-    axes: 0 where a field of `problems` has a leading (M,), None where all lanes share it. options.history: whether the fits keep
-    theirs.
+
+def _data_axes(problem: EMProblem | CenteredProblem) -> tuple[int | None, int | None]:
+    """Return the same for the data and the weights."""
+    return 0 if problem.x.ndim == 3 else None, 0 if problem.weight is not None and problem.weight.ndim == 2 else None
+
+
+@partial(jax.jit, static_argnums=(4, 5))
+def fit_batch(starts: Mixture, problems: EMProblem, tol: jax.Array, count: jax.Array, options: Options, width: int) -> Fit:
+    """Fit the first `count` of M data sets, for M a multiple of `width`; the results of the others are meaningless.
+
+    Args:
+        starts: (M, ...).
+        problems: fields with a leading (M,), or shared, as `batch_axes` tells them apart.
+        tol: as in `fit`.
+        count: a traced number, so that one program serves batches that are not full.
+        options: the fits have no history, (M, 0), if `options.history` is False.
+        width: how many data sets to advance side by side.
     """
-    silent = options._replace(history=False)
-    prepare_all = jax.vmap(lambda start, problem: _without_data(prepare(start, problem, tol)), in_axes=(0, axes))
-    frames = prepare_all(starts, problems)
-    size = len(starts.weights)
-    running = jax.vmap(partial(is_running, options=silent))
+    silent = options._replace(history=False)  # a state would copy its history with every step
+    centre = jax.vmap(lambda start, problem: _without_data(prepare(start, problem, tol)), in_axes=(0, batch_axes(problems)))
+    batch = _Batch(problems, centre(starts, problems), count, width)
+    size, dtype = len(starts.weights), batch.centered.center.dtype
     columns = -(-(options.max_iter + 1) // STEPS_PER_ROUND) * STEPS_PER_ROUND
-
-    def one_round(carry: _Carry) -> _Carry:
-        def one_block(block: jax.Array, slots: tuple) -> tuple:
-            begins = block * width
-            lanes, ids = (_slice(part, begins, width) for part in (slots[0], carry.order))
-            lanes, slab = _advance(_frames_of(frames, problems, axes, ids), lanes, silent, axes)
-            history = slots[1]
-            if history is not None:
-                history = jax.lax.dynamic_update_slice(history, slab, (begins, carry.at))
-            return jax.tree.map(lambda all_, new: _put(all_, new, begins), slots[0], lanes), history
-
-        blocks = (carry.active + width - 1) // width
-        states, history = jax.lax.fori_loop(0, blocks, one_block, (carry.states, carry.history))
-        alive = running(states) & (carry.order < count)
-        front = jnp.argsort(~alive, stable=True)
-        states, order, history = jax.tree.map(lambda leaf: leaf[front], (states, carry.order, history))
-        return _Carry(states, order, alive.sum(), carry.at + STEPS_PER_ROUND, history)
-
-    history = jnp.full((size, columns), jnp.nan, frames.center.dtype) if options.history else None
-    states = jax.vmap(lambda fixed: init(fixed, silent))(frames)
-    carry = _Carry(states, jnp.arange(size), jnp.minimum(count, size), jnp.array(0), history)
-    carry = jax.lax.while_loop(lambda c: c.active > 0, one_round, carry)
-    back = jnp.argsort(carry.order)
-    states, history = jax.tree.map(lambda leaf: leaf[back], (carry.states, carry.history))
-    history = jnp.zeros((size, 0), frames.center.dtype) if history is None else history[:, : options.max_iter + 1]
-    return jax.vmap(finalize)(frames, states._replace(history=history), starts)
+    history = jnp.full((size, columns), jnp.nan, dtype) if options.history else None
+    states = jax.vmap(partial(init, options=silent))(batch.centered)
+    first = _Round(states, jnp.arange(size), jnp.minimum(count, size), jnp.array(0), history)
+    last = jax.lax.while_loop(lambda now: now.num_running > 0, partial(_next_round, batch, options=silent), first)
+    order = jnp.argsort(last.data_set)
+    states, history = jax.tree.map(lambda leaf: leaf[order], (last.states, last.history))
+    history = jnp.zeros((size, 0), dtype) if history is None else history[:, : options.max_iter + 1]
+    return jax.vmap(finalize)(batch.centered, states._replace(history=history), starts)
 
 
-def _without_data(fixed: CenteredProblem) -> CenteredProblem:
-    """Data are neither copied nor permuted: lanes look them up."""
-    return fixed._replace(x=None, weight=None)
+def _without_data(problem: CenteredProblem) -> CenteredProblem:
+    return problem._replace(x=None, weight=None)
 
 
-def _slice(tree: Any, begins: jax.Array, width: int) -> Any:
-    return jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, begins, width), tree)
+def _next_round(batch: _Batch, now: _Round, options: Options) -> _Round:
+    """Advance every block that has a running data set, and sort the running ones to the front."""
+
+    def one_block(number: jax.Array, carry: tuple) -> tuple:
+        states, history = carry
+        start = number * batch.width
+        part, index = _block((states, now.data_set), start, batch.width)
+        part, objectives = _advance(_problems_at(batch, index), part, options)
+        if history is not None:
+            history = jax.lax.dynamic_update_slice(history, objectives, (start, now.num_steps))
+        return jax.tree.map(partial(_put, start=start), states, part), history
+
+    num_blocks = (now.num_running + batch.width - 1) // batch.width
+    states, history = jax.lax.fori_loop(0, num_blocks, one_block, (now.states, now.history))
+    running = _are_running(states, options) & (now.data_set < batch.num_wanted)
+    order = jnp.argsort(~running, stable=True)
+    states, data_set, history = jax.tree.map(lambda leaf: leaf[order], (states, now.data_set, history))
+    return _Round(states, data_set, running.sum(), now.num_steps + STEPS_PER_ROUND, history)
 
 
-def _put(leaf: jax.Array, new: jax.Array, begins: jax.Array) -> jax.Array:
-    return jax.lax.dynamic_update_slice_in_dim(leaf, new, begins, 0)
+def _block(tree: Tree, start: jax.Array, width: int) -> Tree:
+    """Return `width` entries from `start` on."""
+    return jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, width), tree)
 
 
-def _frames_of(frames: CenteredProblem, problems: EMProblem, axes: EMProblem, ids: jax.Array) -> CenteredProblem:
-    """The frames of some lanes, with their data, or those that all share."""
-    x, weight = (
-        value if value is None or axis is None else value[ids]
-        for value, axis in ((problems.x, axes.x), (problems.weight, axes.weight))
-    )
-    return jax.tree.map(lambda leaf: leaf[ids], frames)._replace(x=x, weight=weight)
+def _put(leaf: jax.Array, part: jax.Array, start: jax.Array) -> jax.Array:
+    return jax.lax.dynamic_update_slice_in_dim(leaf, part, start, 0)
 
 
-def _advance(fixed: CenteredProblem, lanes: EMState, options: Options, axes: EMProblem) -> tuple[EMState, jax.Array]:
-    """Up to STEPS_PER_ROUND steps of a block of lanes, and the objectives after each (W, STEPS_PER_ROUND)."""
-    width = len(lanes.step)
-    frame_axes = jax.tree.map(lambda _: 0, fixed)._replace(x=axes.x, weight=axes.weight)
-    take = jax.vmap(partial(step, options=options), in_axes=(frame_axes, 0))
-    running = jax.vmap(partial(is_running, options=options))
+def _are_running(states: EMState, options: Options) -> jax.Array:
+    return jax.vmap(partial(is_running, options=options))(states)
+
+
+def _problems_at(batch: _Batch, index: jax.Array) -> CenteredProblem:
+    """Return the centred problems of some data sets, with their data."""
+    x, weight, *_ = batch.problems
+    x_axis, weight_axis = _data_axes(batch.problems)
+    x = x if x_axis is None else x[index]
+    weight = weight if weight is None or weight_axis is None else weight[index]
+    return jax.tree.map(lambda leaf: leaf[index], batch.centered)._replace(x=x, weight=weight)
+
+
+def _advance(problems: CenteredProblem, states: EMState, options: Options) -> tuple[EMState, jax.Array]:
+    """Take up to STEPS_PER_ROUND steps with a block of W data sets; also return the objectives (W, STEPS_PER_ROUND)."""
+    x_axis, weight_axis = _data_axes(problems)
+    axes = jax.tree.map(lambda _: 0, problems)._replace(x=x_axis, weight=weight_axis)
+    step_all = jax.vmap(partial(step, options=options), in_axes=(axes, 0))
 
     def one_step(carry: tuple) -> tuple:
-        i, lanes, slab = carry
-        new, alive = take(fixed, lanes), running(lanes)
-        value = jnp.where(alive & (new.step > lanes.step), new.objective, jnp.nan)
-        lanes = jax.tree.map(lambda a, b: jnp.where(alive.reshape(-1, *[1] * (a.ndim - 1)), a, b), new, lanes)
-        return i + 1, lanes, slab.at[:, i].set(value)
+        i, states, objectives = carry
+        new, running = step_all(problems, states), _are_running(states, options)
+        objective = jnp.where(running & (new.step > states.step), new.objective, jnp.nan)
+        states = jax.tree.map(lambda a, b: jnp.where(running.reshape(-1, *[1] * (a.ndim - 1)), a, b), new, states)
+        return i + 1, states, objectives.at[:, i].set(objective)
 
-    slab = jnp.full((width, STEPS_PER_ROUND), jnp.nan, lanes.objective.dtype)
-    begun = (jnp.array(0), lanes, slab)
-    return jax.lax.while_loop(lambda carry: (carry[0] < STEPS_PER_ROUND) & running(carry[1]).any(), one_step, begun)[1:]
+    objectives = jnp.full((len(states.step), STEPS_PER_ROUND), jnp.nan, states.objective.dtype)
+    _, states, objectives = jax.lax.while_loop(
+        lambda carry: (carry[0] < STEPS_PER_ROUND) & _are_running(carry[1], options).any(),
+        one_step,
+        (jnp.array(0), states, objectives),
+    )
+    return states, objectives

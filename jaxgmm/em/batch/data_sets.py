@@ -1,44 +1,87 @@
-"""Many data sets at the door: lists, stacks and groups of rows, and the blocks of equal shape that programs take."""
+"""Many data sets in any form that `fit_many` takes, and the batches of one shape that compiled programs take."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...chunking import bucket_lengths
-from ...validation import as_numpy
+from ...chunking import batch_of_fits, bucket_lengths
+from ...host import on_host
+from ...validation import as_float_array, as_numpy
+
+Array = np.ndarray | jax.Array
+
+
+class Batch(NamedTuple):
+    """Data sets that one compiled program fits.
+
+    Attributes:
+        members: (n,) indices of the data sets, ascending.
+        length: number of rows that each data set is padded to.
+        size: number of data sets that the program takes, at least n. Copies of the last member fill it up; their results are
+            discarded.
+        width: number of data sets that the program advances side by side.
+    """
+
+    members: np.ndarray
+    length: int
+    size: int
+    width: int
+
+    @property
+    def slots(self) -> np.ndarray:
+        """(size,) index of the data set at each place of the program."""
+        return np.concatenate([self.members, np.full(self.size - len(self.members), self.members[-1])])
+
+    def take(self, stack: Array) -> Array:
+        """Return the entries (size, ...) of a stack (B, ...) that belong to this batch; a whole stack is not copied."""
+        first, last = self.members[0], self.members[-1]
+        if len(self.members) == self.size == len(stack):
+            return stack
+        if isinstance(stack, np.ndarray) and len(self.members) == self.size == last - first + 1:
+            return stack[first : last + 1]
+        return stack[self.slots]
 
 
 @dataclass(frozen=True, eq=False)
 class DataSets:
-    """B data sets on the host, not looked into.
+    """B data sets with valid shapes. Their values are not validated: the status of each fit reports what its data set holds.
 
-    x: B arrays (N_b, D), or (B, N, D), or the one (N, D) that all share. weight: B arrays (N_b,), or (B, N), or None.
+    Attributes:
+        x: B arrays (N_b, D) on the host; or (B, N, D); or the one (N, D) that all fits share.
+        weight: B arrays (N_b,) on the host; or (B, N); or the one (N,) that all fits share; or None.
+        size: B.
+        dtype: the float dtype of the fits.
     """
 
-    x: Sequence[np.ndarray] | np.ndarray
-    weight: Sequence[np.ndarray] | np.ndarray | None
+    x: list[np.ndarray] | Array
+    weight: list[np.ndarray] | Array | None
     size: int
     dtype: Any
-
-    @property
-    def shared(self) -> bool:
-        """One x for all, with weights of each."""
-        return isinstance(self.x, np.ndarray) and self.x.ndim == 2
 
     @property
     def num_features(self) -> int:
         """D."""
         return self.x[0].shape[-1]
 
-    def buckets(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Lengths N to pad to, and whose data sets: those of (B, N, D) as they are, others to powers of two."""
-        if isinstance(self.x, np.ndarray):
+    def batches(self) -> Iterator[Batch]:
+        """Cut the data sets into batches, those of the shortest data sets first.
+
+        Data sets of a list are padded to powers of two, unless all have the same length.
+        """
+        for length, members in self._buckets():
+            size, width = batch_of_fits(len(members), length)
+            for start in range(0, len(members), size):
+                yield Batch(members[start : start + size], length, size, width)
+
+    def _buckets(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the padded length and the members of each bucket of data sets."""
+        if not isinstance(self.x, list):
             yield self.x.shape[-2], np.arange(self.size)
             return
         lengths = np.array([len(one) for one in self.x])
@@ -46,95 +89,162 @@ class DataSets:
         for length in np.unique(padded):
             yield int(length), np.flatnonzero(padded == length)
 
-    def block(self, whose: np.ndarray, length: int, size: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Data (size, length, D), or the shared (N, D), and weights (size, length) or None; what is padding has weight 0."""
-        whole = len(whose) == size and isinstance(self.x, np.ndarray)
-        weight = None
-        if self.weight is not None or not isinstance(self.x, np.ndarray):
-            weight = np.zeros((size, length), self.dtype)
-            for i, b in enumerate(whose):
-                weight[i, : len(self.x[b]) if not self.shared else length] = 1 if self.weight is None else self.weight[b]
-        if self.shared:
-            return _cast(self.x, self.dtype), weight
-        if whole:
-            return _cast(self.x[whose[0] : whose[-1] + 1], self.dtype), weight
-        x = np.zeros((size, length, self.num_features), self.dtype)
+    def arrays(self, batch: Batch) -> tuple[jax.Array, jax.Array | None]:
+        """Return the data (size, N, D) and weights (size, N) of a batch, without the leading axis where all fits share them.
+
+        Rows that pad a shorter data set have weight 0. None stands for weights that are all 1.
+        """
+        if isinstance(self.x, list):
+            x, weight = self._padded(self.x, batch)
+        else:
+            assert not isinstance(self.weight, list)
+            x = batch.take(self.x) if self.x.ndim == 3 else self.x
+            weight = self.weight if self.weight is None or self.weight.ndim == 1 else batch.take(self.weight)
+        return _on_device(x, self.dtype), None if weight is None else _on_device(weight, self.dtype)
+
+    def _padded(self, x: list[np.ndarray], batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+        """Return zero-padded data (size, N, D) and weights (size, N) of a batch from a list."""
+        padded = np.zeros((batch.size, batch.length, self.num_features), self.dtype)
+        weight = np.zeros((batch.size, batch.length), self.dtype)
         with np.errstate(over="ignore"):
-            for i, b in enumerate(whose):
-                x[i, : len(self.x[b])] = self.x[b]
-        return x, weight
+            for slot, b in enumerate(batch.slots):
+                padded[slot, : len(x[b])] = x[b]
+                weight[slot, : len(x[b])] = 1 if self.weight is None else self.weight[b]
+        return padded, weight
 
 
-def as_data_sets(xs: Any, groups: Any, sample_weight: Any, num_starts: int | None) -> DataSets:
-    """Data sets in any of the forms that `fit_many` takes. num_starts: how many share one (N, D), if there are starts."""
+def pad(data_sets: Sequence[Any]) -> tuple[jax.Array, jax.Array]:
+    """Pad data sets of different lengths to one stack, with sample weights that silence the padding.
+
+    Args:
+        data_sets: B arrays (N_b, D).
+
+    Returns:
+        x (B, N, D), N the largest length, with zeros after the rows of each data set; sample_weight (B, N): 1 for rows, 0 for
+        padding.
+
+    Raises:
+        ValueError: there are no data sets, one is not (N, D), or they differ in D.
+        TypeError: a data set does not hold real numbers.
+
+    Example:
+        >>> import jaxgmm, numpy as np
+        >>> x, sample_weight = jaxgmm.pad([np.ones((3, 2)), np.ones((1, 2))])
+        >>> x.shape, sample_weight.sum(1).tolist()
+        ((2, 3, 2), [3.0, 1.0])
+    """
+    sets = as_data_sets(list(data_sets))
+    longest = max(len(one) for one in sets.x)
+    x, weight = sets.arrays(Batch(np.arange(sets.size), longest, sets.size, sets.size))
+    assert weight is not None  # data sets of a list always get weights
+    return x, weight
+
+
+def as_data_sets(xs: Any, groups: Any = None, sample_weight: Any = None, num_starts: int | None = None) -> DataSets:
+    """Validate the shapes and types of data sets in any form that `fit_many` takes, and the signs of their weights.
+
+    Args:
+        xs: a list of B arrays (N_b, D); (B, N, D); (N, D) with groups; or one data set (N, D).
+        groups: (N,) labels of the rows, or None.
+        sample_weight: in the form of xs, or None; with one data set (N,) or (B, N).
+        num_starts: B, for one data set without weights (B, N).
+    """
     if isinstance(xs, list | tuple):
         if groups is not None:
-            raise ValueError("groups go with one long array (N, D); xs is a list, which has its groups already.")
-        arrays = [_numbers(x, f"xs[{b}]", 2) for b, x in enumerate(xs)]
-        weights = None if sample_weight is None else [_numbers(w, "sample_weight", 1) for w in sample_weight]
-        return _check(arrays, weights, len(arrays))
-    x = _numbers(xs, "xs", None)
+            raise ValueError("groups belong to one long array (N, D), but xs is a list, which is grouped already: omit groups.")
+        arrays = [_host_array(x, f"xs[{b}]", 2) for b, x in enumerate(xs)]
+        weights = None if sample_weight is None else [_host_array(w, "sample_weight", 1) for w in sample_weight]
+        return _data_sets(arrays, weights, len(arrays))
+    x = _array(xs, "xs")
     if x.ndim not in (2, 3) or (groups is not None and x.ndim != 2):
         expected = "(N, D) to go with groups" if groups is not None else "(B, N, D), or a list of (N_b, D),"
         raise ValueError(f"xs has shape {x.shape}; {expected} was expected.")
-    weight = None if sample_weight is None else _numbers(sample_weight, "sample_weight", None)
+    weight = None if sample_weight is None else _array(sample_weight, "sample_weight")
     if groups is not None:
-        return _split(x, groups, weight)
+        return _split(np.asarray(x), groups, None if weight is None else np.asarray(weight))
     if x.ndim == 3:
-        return _check(x, weight, len(x))
+        return _data_sets(x, weight, len(x))
     if weight is not None and weight.ndim == 2:
-        return _check(x, weight, len(weight))
+        return _data_sets(x, weight, len(weight))
     if num_starts is None:
         raise ValueError(f"xs has shape {x.shape}: one data set; (B, N, D) or a list was expected, or see fit_restarts.")
-    weight = None if weight is None else np.broadcast_to(weight, (num_starts, *weight.shape))
-    return _check(x, weight, num_starts)
+    return _data_sets(x, weight, num_starts)
 
 
-def _numbers(value: Any, name: str, ndim: int | None) -> np.ndarray:
+def _array(value: Any, name: str) -> Array:
+    """Return a JAX array as a float array on its own device, and anything else as a NumPy array."""
+    return as_float_array(value, name) if isinstance(value, jax.Array) else as_numpy(value, name)
+
+
+def _host_array(value: Any, name: str, ndim: int) -> np.ndarray:
+    """Return a NumPy array, or raise ValueError unless it has `ndim` axes."""
     array = as_numpy(value, name)
-    if ndim is not None and array.ndim != ndim:
+    if array.ndim != ndim:
         raise ValueError(f"{name} has shape {array.shape}; {'(N, D)' if ndim == 2 else '(N,)'} was expected.")
     return array
 
 
 def _split(x: np.ndarray, groups: Any, weight: np.ndarray | None) -> DataSets:
+    """Return one data set for each label in `groups`, in the order of the sorted labels."""
     labels = np.asarray(groups)
     if labels.shape != (len(x),):
-        raise ValueError(f"groups has shape {labels.shape}; one label a row was expected: ({len(x)},).")
+        raise ValueError(f"groups has shape {labels.shape}; one label per row was expected: ({len(x)},).")
     if weight is not None and weight.shape != (len(x),):
-        raise ValueError(f"sample_weight has shape {weight.shape}; one weight a row was expected: ({len(x)},).")
-    _, whose = np.unique(labels, return_inverse=True)
-    order = np.argsort(whose, kind="stable")
-    ends = np.cumsum(np.bincount(whose))[:-1]
-    weights = None if weight is None else np.split(weight[order], ends)
+        raise ValueError(f"sample_weight has shape {weight.shape}; one weight per row was expected: ({len(x)},).")
+    _, group = np.unique(labels, return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    ends = np.cumsum(np.bincount(group))[:-1]
     arrays = np.split(x[order], ends)
-    return _check(arrays, weights, len(arrays))
+    return _data_sets(arrays, None if weight is None else np.split(weight[order], ends), len(arrays))
 
 
-def _check(x: Any, weight: Any, size: int) -> DataSets:
+def _data_sets(x: list[np.ndarray] | Array, weight: list[np.ndarray] | Array | None, size: int) -> DataSets:
+    """Return the data sets, or raise ValueError if shapes do not match or a weight is negative."""
     if size == 0:
         raise ValueError("xs holds no data set; at least one was expected.")
-    for b, one in enumerate(x if not isinstance(x, np.ndarray) else x[:1]):
-        d = x[0].shape[-1]
+    arrays = x if isinstance(x, list) else [x]
+    d = arrays[0].shape[-1]
+    for b, one in enumerate(arrays):
         if one.shape[-1] != d or d == 0:
             raise ValueError(f"xs[{b}] has {one.shape[-1]} features, xs[0] {d}; the same D >= 1 was expected of all.")
     if weight is not None:
-        if len(weight) != size:
-            raise ValueError(f"sample_weight has {len(weight)} members, xs {size}; one for each data set was expected.")
-        rows = [x.shape[-2]] if isinstance(x, np.ndarray) else [len(one) for one in x]
-        for b in range(size):
-            if weight[b].shape != (rows[b % len(rows)],):
-                raise ValueError(f"sample_weight[{b}] has shape {weight[b].shape}; ({rows[b % len(rows)]},) was expected.")
-            if not isinstance(weight, np.ndarray) or b == 0:
-                low = np.nanmin(weight if isinstance(weight, np.ndarray) else weight[b], initial=0)
-                if low < 0:
-                    raise ValueError(f"sample_weight has a negative value, {low:.4g}; weights >= 0 were expected.")
-    kinds = {x.dtype} if isinstance(x, np.ndarray) else {one.dtype for one in x}
+        _check_weights(weight, [len(one) for one in x] if isinstance(x, list) else [x.shape[-2]] * size, x)
     default = jnp.result_type(float)
-    floats = [kind if kind.kind == "f" and kind.itemsize >= 4 else default for kind in kinds]
-    return DataSets(x, weight, size, jax.dtypes.canonicalize_dtype(np.result_type(*floats)))
+    dtypes = {one.dtype for one in arrays}
+    floats = [dtype if dtype.kind == "f" and dtype.itemsize >= 4 else default for dtype in dtypes]
+    dtype = jax.dtypes.canonicalize_dtype(np.result_type(*floats))
+    if not isinstance(x, list) and x.ndim == 2:  # data that all fits share go to the device once, not with every batch
+        x = _on_device(x, dtype)
+    return DataSets(x, weight, size, dtype)
 
 
-def _cast(array: np.ndarray, dtype: Any) -> np.ndarray:
+def _check_weights(weight: list[np.ndarray] | Array, rows: list[int], x: list[np.ndarray] | Array) -> None:
+    """Raise ValueError unless there are weights >= 0 for each data set, `rows` of them; one (N,) may serve a shared x."""
+    if isinstance(weight, list):
+        shapes = [one.shape for one in weight]
+    elif weight.ndim == 1 and not isinstance(x, list) and x.ndim == 2:
+        shapes = [weight.shape] * len(rows)
+    else:
+        shapes = [weight.shape[1:]] * len(weight)
+    if len(shapes) != len(rows):
+        raise ValueError(f"sample_weight has {len(shapes)} members, xs {len(rows)}; one for each data set was expected.")
+    for b, (shape, n) in enumerate(zip(shapes, rows, strict=True)):
+        if shape != (n,):
+            raise ValueError(f"sample_weight[{b}] has shape {shape}; ({n},) was expected.")
+    smallest = min(map(_smallest, weight if isinstance(weight, list) else [weight]))
+    if smallest < 0:
+        raise ValueError(f"sample_weight has a negative value, {smallest:.4g}; weights >= 0 were expected.")
+
+
+def _smallest(weight: Array) -> float:
+    """Return the smallest weight, or 0 if none is negative; NaN is ignored."""
+    values = on_host(weight) if isinstance(weight, jax.Array) else weight
+    return float(np.nanmin(values, initial=0) if isinstance(values, np.ndarray) else jnp.nanmin(values, initial=0))
+
+
+def _on_device(array: Array, dtype: Any) -> jax.Array:
+    """Return an array on the device in this dtype; values too large for it become infinite."""
+    if isinstance(array, jax.Array):
+        return array.astype(dtype)
     with np.errstate(over="ignore"):
-        return np.asarray(array, dtype)
+        return jnp.asarray(np.asarray(array, dtype))

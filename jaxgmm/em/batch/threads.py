@@ -1,4 +1,4 @@
-"""Programs side by side on a CPU, where one program of many small operations keeps little more than one core busy."""
+"""Several compiled programs at a time on a CPU, where one program of small operations keeps little more than one core busy."""
 
 from __future__ import annotations
 
@@ -8,59 +8,57 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
-import numpy as np
 
 from ...chunking import num_threads
 
 Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 
-def map_threads(work: Callable[[Job], Any], jobs: Iterable[Job]) -> Iterator[tuple[Job, Any]]:
-    """Each job and work(job), arrays as NumPy's, in the order of the jobs; few more at a time than there are threads.
+def map_threads(work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[tuple[Job, Result]]:
+    """Yield each job and work(job), whose arrays are ready, in the order of the jobs.
 
-    One thread at a time sends off, and so compiles, which takes memory; none holds the others up while its program runs.
-    Elsewhere than on a CPU all are sent off from the caller's thread.
+    Only a few more jobs are started than there are threads. One thread at a time dispatches, because dispatching may compile,
+    which takes memory; programs then run at the same time. On devices other than a CPU, which need no threads, all jobs are
+    dispatched from the caller's thread.
     """
     threads = num_threads()
-    sending, context = threading.Lock(), _context()
+    dispatching, context = threading.Lock(), _caller_context()
 
-    def in_thread(job: Job) -> Any:
+    def in_thread(job: Job) -> Result:
         with context():
-            with sending:
+            with dispatching:
                 result = work(job)
-            return _on_host(result)
+            return jax.block_until_ready(result)
 
     with ThreadPoolExecutor(threads) as pool:
 
-        def start(job: Job) -> Callable[[], Any]:
-            return pool.submit(in_thread, job).result if threads > 1 else partial(_on_host, work(job))
+        def start(job: Job) -> Callable[[], Result]:
+            return pool.submit(in_thread, job).result if threads > 1 else partial(jax.block_until_ready, work(job))
 
-        under_way: deque[tuple[Job, Callable[[], Any]]] = deque()
+        started: deque[tuple[Job, Callable[[], Result]]] = deque()
         try:
             for job in jobs:
-                under_way.append((job, start(job)))
-                if len(under_way) > threads:
-                    done, result = under_way.popleft()
+                started.append((job, start(job)))
+                if len(started) > threads:
+                    done, result = started.popleft()
                     yield done, result()
-            for done, result in under_way:
+            for done, result in started:
                 yield done, result()
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _on_host(result: Any) -> Any:
-    return jax.tree.map(np.asarray, result)
-
-
-def _context() -> Callable[[], ExitStack]:
-    """The caller's own choices of 64 bits and device, which jax keeps by thread, for another thread."""
+def _caller_context() -> Callable[[], ExitStack]:
+    """Return a context manager with the caller's 64-bit setting and default device, which JAX keeps per thread."""
     enable_x64 = getattr(jax, "enable_x64", None)
     if enable_x64 is None:
-        from jax.experimental import enable_x64
-    wide, device = jax.config.jax_enable_x64, jax.config.jax_default_device
+        from jax.experimental import enable_x64  # pyright: ignore[reportAttributeAccessIssue] (jax before 0.8)
+    wide: bool = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue] (defined at run time)
+    device = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
 
     def enter() -> ExitStack:
         stack = ExitStack()

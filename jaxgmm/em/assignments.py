@@ -1,0 +1,155 @@
+"""Mixtures of given assignments: labels or responsibilities of the rows."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import covariance
+from ..chunking import rows_per_chunk
+from ..host import extremes
+from ..mixture import Mixture
+from ..priors.interface import ComponentSums
+from ..row_sums import sum_over_rows
+from ..validation import (
+    as_float_array,
+    as_weighted_data,
+    check_count,
+    check_covariance_type,
+    is_traced,
+)
+from .m_step import data_covariance, rounding_ridge
+
+
+def from_labels(
+    x: Any, labels: Any, *, num_components: int, covariance_type: str = "full", sample_weight: Any = None
+) -> Mixture:
+    """Return the mixture of a given clustering: weights, means and covariances (divided by n) of the clusters.
+
+    This is the M-step of hard assignments, without regularisation.
+
+    Args:
+        x: (N, D).
+        labels: (N,) integers from 0 to num_components - 1.
+        num_components: K. A label that never occurs gives weight 0, with the mean and covariance of all data.
+        covariance_type: "full", "tied", "diag" or "spherical".
+        sample_weight: (N,) >= 0, or None.
+
+    Returns:
+        A Mixture; covariances of clusters of few points may be singular.
+
+    Raises:
+        ValueError: a label is out of range or no integer, or shapes do not match.
+        TypeError: an argument has the wrong type.
+
+    Example:
+        >>> import jaxgmm, numpy as np
+        >>> jaxgmm.from_labels(np.array([[0.0], [2.0], [9.0]]), [0, 0, 1], num_components=2).means.tolist()
+        [[1.0], [9.0]]
+    """
+    check_count(num_components, "num_components")
+    check_covariance_type(covariance_type)
+    x, weight = weighted_data(x, sample_weight, 1)
+    if not is_traced(labels):
+        with jax.ensure_compile_time_eval():
+            numbers = np.asarray(as_float_array(labels, "labels", check_values=True))
+        if (numbers != numbers.round()).any() or (numbers.size and not 0 <= numbers.min() <= numbers.max() < num_components):
+            raise ValueError(
+                f"labels go from {numbers.min():g} to {numbers.max():g}; integers from 0 to "
+                f"num_components - 1 = {num_components - 1} were expected."
+            )
+    labels = jnp.asarray(labels).astype(int)
+    if labels.shape != (len(x),):
+        raise ValueError(f"labels has shape {labels.shape}; one label per row was expected: ({len(x)},).")
+    return mixture_of_groups(
+        x, weight, labels, num_components=num_components, covariance_type=covariance_type, pseudo_count=0.0
+    )
+
+
+def from_responsibilities(
+    x: Any, responsibilities: Any, *, covariance_type: str = "full", sample_weight: Any = None
+) -> Mixture:
+    """Return the mixture of given responsibilities: the M-step without regularisation. Bishop (2006), eq. 9.24 to 9.26.
+
+    Args:
+        x: (N, D).
+        responsibilities: (N, K) >= 0. Rows should sum to one; they are not normalised.
+        covariance_type: "full", "tied", "diag" or "spherical".
+        sample_weight: (N,) >= 0, or None.
+
+    Returns:
+        A Mixture; covariances of components with few points may be singular.
+
+    Raises:
+        ValueError: shapes do not match, or a responsibility is negative or not finite.
+        TypeError: an argument has the wrong type.
+
+    Example:
+        >>> import jaxgmm, numpy as np
+        >>> jaxgmm.from_responsibilities(np.array([[0.0], [2.0]]), np.array([[1.0, 0.0], [0.5, 0.5]])).weights.tolist()
+        [0.75, 0.25]
+    """
+    check_covariance_type(covariance_type)
+    x, weight = weighted_data(x, sample_weight, 1)
+    r = as_float_array(responsibilities, "responsibilities", check_values=True).astype(x.dtype)
+    if r.ndim != 2 or len(r) != len(x) or r.shape[1] == 0:
+        raise ValueError(f"responsibilities has shape {r.shape}; (N, K) with N={len(x)} and K >= 1 was expected.")
+    if not is_traced(r) and r.size and extremes(r)[0] < 0:
+        raise ValueError(f"responsibilities has a negative value, {extremes(r)[0]:.4g}; values >= 0 were expected.")
+    return mixture_of_groups(x, weight, r, num_components=r.shape[1], covariance_type=covariance_type, pseudo_count=0.0)
+
+
+def weighted_data(x: Any, sample_weight: Any, num_components: int) -> tuple[jax.Array, jax.Array]:
+    """Return validated data (N, D) and weights (N,), with at least one row of positive weight per component."""
+    x, weight = as_weighted_data(x, sample_weight)
+    rows = len(x) if weight is None or is_traced(weight) else int((np.asarray(weight) > 0).sum())
+    if rows < max(num_components, 1):
+        raise ValueError(
+            f"x has {rows} rows; at least {max(num_components, 1)} were expected, one per component: use fewer components."
+        )
+    return x, jnp.ones(len(x), x.dtype) if weight is None else weight
+
+
+@partial(jax.jit, static_argnames=("num_components", "covariance_type", "pseudo_count"))
+def mixture_of_groups(
+    x: jax.Array, weight: jax.Array, groups: jax.Array, *, num_components: int, covariance_type: str, pseudo_count: float
+) -> Mixture:
+    """Return the mixture of the moments of groups, given as labels (N,) or responsibilities (N, K).
+
+    Each covariance is averaged with that of all data, which counts as `pseudo_count` times the total weight.
+    """
+    shift = x[jnp.argmax(weight > 0)]
+    k, d = num_components, x.shape[1]
+
+    def shifted(rows: tuple[jax.Array, jax.Array], w: jax.Array) -> tuple[jax.Array, jax.Array]:
+        points, group = rows
+        centred = jnp.where(w[:, None] > 0, points - shift, 0).T  # (D, n)
+        return centred, (group == jnp.arange(k)[:, None]) * w if group.ndim == 1 else group.T * w  # (K, n)
+
+    def sums(rows: tuple[jax.Array, jax.Array], w: jax.Array) -> tuple:
+        centred, r = shifted(rows, w)
+        return r.sum(1), jnp.matmul(r, centred.T, precision=jax.lax.Precision.HIGHEST)
+
+    chunk = rows_per_chunk(k, d, x.dtype)
+    count, first = sum_over_rows(sums, (x, groups), weight, chunk)
+    total = jnp.where(count.sum() > 0, count.sum(), 1)
+    mean = jnp.where(count[:, None] > 0, first / jnp.where(count > 0, count, 1)[:, None], first.sum(0) / total)
+
+    def scatters(rows: tuple[jax.Array, jax.Array], w: jax.Array) -> jax.Array:
+        centred, r = shifted(rows, w)
+        return covariance.weighted_scatter(r, centred - mean[:, :, None], covariance_type)
+
+    scatter = sum_over_rows(scatters, (x, groups), weight, chunk)
+    overall = data_covariance(ComponentSums(count, mean, scatter), shift, covariance_type)
+    extra = pseudo_count * total
+    divisor = covariance.pool_counts(count, covariance_type) + extra
+    covariances = (covariance.pool(scatter, covariance_type) + extra * overall) / jnp.where(divisor > 0, divisor, 1)
+    # a start must be factorisable in its own dtype; the mixture of given groups is left as it is
+    excess = rounding_ridge(d, x.dtype) if pseudo_count else 0.0
+    covariances = covariance.relative_ridge(covariances, excess, covariance_type)
+    covariances = covariance.select_components(count > 0, covariances, overall, covariance_type)
+    return Mixture(count / total, mean + shift, covariances, covariance_type)

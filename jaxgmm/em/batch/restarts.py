@@ -1,0 +1,105 @@
+"""fit_restarts: the best of several fits of one data set, and how fits are ranked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ... import covariance
+from ...mixture import Mixture
+from ...priors.interface import MixturePrior
+from ...validation import check_count, is_traced
+from ..assignments import weighted_data
+from ..fit import emit_warnings
+from ..initialization import StartOptions, check_start_options, initialize_batch
+from ..result import ComponentStatus, Fit, Status
+from .fit_many import fit_many
+
+
+def fit_restarts(
+    key: jax.Array,
+    x: Any,
+    prior: MixturePrior | None = None,
+    *,
+    num_components: int,
+    covariance_type: str = "full",
+    num_restarts: int = 10,
+    method: str = "k-means++",
+    sample_weight: Any = None,
+    **options: Any,
+) -> Fit:
+    """Fit one data set from several starts, as one batch, and return the best fit.
+
+    The first start is that of `initialize`, the most likely of several draws; the others are single draws, which differ more.
+
+    The best fit has the largest objective among finite fits without a degenerate component: one on fewer than D + 1 points (2
+    for diag and spherical; tied has none) or held up by the regularisation. The likelihood of a fit with such a component means
+    nothing, so that it is returned only if all fits have one.
+
+    Args:
+        key: a random key.
+        x: (N, D). A JAX array stays on its device.
+        prior: for MAP, as in `fit`.
+        num_components: K.
+        covariance_type: "full", "tied", "diag" or "spherical".
+        num_restarts: number of starts.
+        method: as in `initialize`.
+        sample_weight: (N,) >= 0, or None.
+        **options: the other options of `fit_many`: tol, max_iter, reg_covar, accelerate, chunk_size, progress.
+
+    Returns:
+        A Fit; under vmap over keys or data one for each.
+
+    Raises:
+        ValueError, TypeError: as `initialize` and `fit`.
+
+    Example:
+        >>> import jax, jaxgmm
+        >>> x = jaxgmm.datasets.load("faithful")
+        >>> best = jaxgmm.fit_restarts(jax.random.key(0), x, num_components=3, covariance_type="tied", num_restarts=5)
+        >>> round(float(best.log_likelihood), 1)
+        -1126.3
+    """
+    start_options = StartOptions(num_components, covariance_type, method)
+    check_start_options(key, start_options)
+    check_count(num_restarts, "num_restarts")
+    x, weight = weighted_data(x, sample_weight, num_components)
+    keys, single_draw = jax.random.split(key, num_restarts), jnp.arange(num_restarts) > 0
+    starts = initialize_batch(keys, x, weight, start_options, single_draw=single_draw)
+    weight = None if sample_weight is None else weight
+    fits = fit_many(starts, x, prior, sample_weight=weight, **options)
+    start, result = _take_best(starts, fits, np.asarray(len(x), x.dtype) if weight is None else weight.sum())
+    if not is_traced(result):
+        emit_warnings(result, start, x, weight)
+    return result
+
+
+@jax.jit  # as one program, because compiling operation by operation adds a second to the first call
+def _take_best(starts: Mixture, fits: Fit, total: jax.Array) -> tuple[Mixture, Fit]:
+    """Return the best fit and its start."""
+    best = best_of(fits, total)
+    return jax.tree.map(lambda leaf: leaf[best], (starts, fits))
+
+
+def best_of(fits: Fit, total: jax.Array) -> jax.Array:
+    """Return the index of the best of a stack of fits (R,) to data of the same total weight."""
+    finite = jnp.isfinite(fits.objective) & (fits.status != Status.NONFINITE) & (fits.status != Status.EMPTY_DATA)
+    sound = finite & ~has_degenerate_component(fits, total)
+    eligible = jnp.where(sound.any(), sound, finite)
+    return jnp.where(eligible, fits.objective, -jnp.inf).argmax()
+
+
+def has_degenerate_component(fits: Fit, total: jax.Array) -> jax.Array:
+    """Return whether each fit (...) to data of this total weight has a degenerate component; False for tied covariances.
+
+    A component is degenerate if it rests on too few points for a covariance of its own, or on the regularisation.
+    """
+    mixture = fits.mixture
+    fewest = covariance.fewest_points(mixture.covariance_type, mixture.num_features)
+    if not fewest:
+        return jnp.zeros(mixture.batch_shape, bool)
+    few = (mixture.weights > 0) & (mixture.weights * total[..., None] < fewest)
+    return (few | (fits.component_status == ComponentStatus.AT_FLOOR)).any(-1)

@@ -1,0 +1,92 @@
+"""k-means++ seeds and Lloyd's k-means, inside jit and with weights on the points.
+
+Points are (D, N), features first, with each feature in units of its standard deviation. Every draw inverts the cumulative
+weight, so that an integer weight acts as repetition of the point.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .. import covariance
+
+MAX_LLOYD_STEPS = {"k-means++": 10, "k-means": 100}  # after the seeds, by the method of `initialize`
+_SETTLED = 1e-4  # standard deviations: k-means ends once no centre moves further
+
+
+class Clusters(NamedTuple):
+    """Hard clusters of points: weights of their members (K, N), their sums (K,) and means (K, D).
+
+    The mean of an empty cluster is its centre.
+    """
+
+    members: jax.Array
+    counts: jax.Array
+    means: jax.Array
+
+
+def subsample(key: jax.Array, x: jax.Array, weight: jax.Array, num_rows: int) -> tuple[jax.Array, jax.Array]:
+    """Return at most `num_rows` rows that represent all rows of x (N, D), and their weights.
+
+    The sample is stratified: one row is drawn from each of `num_rows` equal parts of the total weight. Fewer rows are returned
+    as they are.
+    """
+    if len(x) <= num_rows:
+        return x, weight
+    index = _draw((jnp.arange(num_rows) + jax.random.uniform(key, (num_rows,), x.dtype)) / num_rows, weight)
+    return x[index], jnp.full(num_rows, weight.sum() / num_rows)
+
+
+def _draw(uniform: jax.Array, weight: jax.Array) -> jax.Array:
+    """Return indices drawn with probability proportional to weight (N,), one for each number in [0, 1)."""
+    cumulative = jnp.cumsum(weight)
+    return jnp.minimum(jnp.searchsorted(cumulative, uniform * cumulative[-1], side="right"), len(weight) - 1)
+
+
+def plus_plus_seeds(uniform: jax.Array, points: jax.Array, weight: jax.Array) -> jax.Array:
+    """Return the seeds (K, D) of greedy k-means++ (Arthur & Vassilvitskii 2007), from numbers (K, trials) in [0, 1).
+
+    Each seed is the best of `trials` points, which are drawn with probability proportional to their weight times their squared
+    distance to the seeds chosen before.
+    """
+
+    def add_seed(distance: jax.Array, uniform: jax.Array) -> tuple[jax.Array, jax.Array]:
+        potential = weight * distance
+        candidates = points[:, _draw(uniform, jnp.where(potential.sum() > 0, potential, weight))]  # (D, trials)
+        closer = jnp.minimum(((points[:, None, :] - candidates[:, :, None]) ** 2).sum(0), distance)  # (trials, N)
+        best = (closer @ weight).argmin()
+        return closer[best], candidates[:, best]
+
+    # before the first seed all points are equally far from it, and further than any two points are from each other
+    unseeded = jnp.full(len(weight), 1 + 4 * (points**2).sum(0).max())
+    return jax.lax.scan(add_seed, unseeded, uniform)[1]
+
+
+def nearest_centers(points: jax.Array, centers: jax.Array) -> jax.Array:
+    """Return the index (N,) of the centre nearest to each point, for centres (K, D).
+
+    The nearest centre minimises |c|^2 / 2 - c'x, which takes one matrix product.
+    """
+    return ((centers**2).sum(1)[:, None] / 2 - covariance.einsum("kd,dn->kn", centers, points)).argmin(0)
+
+
+def cluster(points: jax.Array, weight: jax.Array, centers: jax.Array) -> Clusters:
+    """Assign each point to the nearest of the centres (K, D)."""
+    members = (nearest_centers(points, centers) == jnp.arange(len(centers))[:, None]) * weight
+    counts = members.sum(1)
+    means = jnp.matmul(members, points.T, precision=jax.lax.Precision.HIGHEST) / jnp.where(counts > 0, counts, 1)[:, None]
+    return Clusters(members, counts, jnp.where(counts[:, None] > 0, means, centers))
+
+
+def lloyd(points: jax.Array, weight: jax.Array, seeds: jax.Array, max_steps: jax.Array | int) -> jax.Array:
+    """Return the centres (K, D) after k-means from the seeds (K, D), at rest or after `max_steps` steps."""
+
+    def update(state: tuple) -> tuple:
+        step, centers, _ = state
+        means = cluster(points, weight, centers).means
+        return step + 1, means, (abs(means - centers) > _SETTLED).any()
+
+    return jax.lax.while_loop(lambda state: state[2] & (state[0] < max_steps), update, (0, seeds, jnp.array(True)))[1]

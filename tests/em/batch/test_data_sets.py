@@ -1,0 +1,170 @@
+"""Data sets: every form of input gives the same data sets, and batches hold each of them once, padded by rows of weight 0."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import jaxgmm
+from jaxgmm.chunking import SMALLEST_BUCKET
+from jaxgmm.em.batch import data_sets as module
+from jaxgmm.em.batch.data_sets import Batch, as_data_sets
+
+LENGTHS = st.lists(st.integers(0, 70), min_size=1, max_size=12).filter(any)
+
+
+def made_up(lengths):
+    """Return data sets of these lengths and their weights."""
+    rng = np.random.default_rng(0)
+    xs = [rng.normal(size=(n, 2)).astype(np.float32) for n in lengths]
+    return xs, [rng.integers(0, 4, n).astype(np.float32) for n in lengths]
+
+
+def assert_batches_hold(sets, xs, weights):
+    """Check that the batches hold every data set once, with its rows and weights first and rows of weight 0 after them."""
+    members = []
+    for batch in sets.batches():
+        members += batch.members.tolist()
+        x, weight = sets.arrays(batch)
+        assert isinstance(x, jax.Array)
+        assert len(batch.members) <= batch.size
+        assert batch.size % batch.width == 0
+        x, weight = np.asarray(x), np.ones(x.shape[:-1]) if weight is None else np.asarray(weight)
+        for slot, b in enumerate(batch.slots):
+            n, rows, w = len(xs[b]), x[slot] if x.ndim == 3 else x, weight[slot] if weight.ndim == 2 else weight
+            np.testing.assert_array_equal(rows[:n], xs[b])
+            np.testing.assert_array_equal(w[:n], weights[b])
+            assert not w[n:].any()
+    assert sorted(members) == list(range(len(xs)))
+
+
+@settings(max_examples=40, deadline=None)
+@given(LENGTHS, st.booleans())
+def test_lists(lengths, weighted):
+    """Lists of any lengths, with and without weights; a data set is padded to less than twice its length, or to 16 rows."""
+    xs, weights = made_up(lengths)
+    sets = as_data_sets(xs, sample_weight=weights if weighted else None)
+    assert_batches_hold(sets, xs, weights if weighted else [np.ones(n) for n in lengths])
+    for batch in sets.batches():
+        for b in batch.members:
+            assert lengths[b] <= batch.length <= max(2 * lengths[b], SMALLEST_BUCKET)
+
+
+@settings(max_examples=40, deadline=None)
+@given(LENGTHS, st.randoms(use_true_random=False))
+def test_groups(lengths, random):
+    """Rows in any order with labels give the data sets of a list, in the order of the labels; empty groups do not exist."""
+    xs, weights = made_up([n for n in lengths if n])
+    labels = np.repeat([f"set {b:02d}" for b in range(len(xs))], [len(x) for x in xs])
+    order = list(range(len(labels)))
+    random.shuffle(order)
+    sets = as_data_sets(np.concatenate(xs)[order], labels[order], np.concatenate(weights)[order])
+    assert sets.size == len(xs)
+    for b, (x, weight) in enumerate(zip(xs, weights, strict=True)):
+        given_rows, found = np.column_stack([x, weight]), np.column_stack([sets.x[b], sets.weight[b]])
+        np.testing.assert_array_equal(found[np.lexsort(found.T)], given_rows[np.lexsort(given_rows.T)])
+
+
+@pytest.mark.parametrize("as_array", [np.asarray, jnp.asarray])
+@pytest.mark.parametrize("size", [1, 5, 16, 37])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_stacks(as_array, size, weighted, monkeypatch):
+    """Stacks on the host and on the device, in one batch or in several, of which the last may not be full."""
+    monkeypatch.setattr(module, "batch_of_fits", lambda count, rows: (16, 8))
+    xs, weights = made_up([6] * size)
+    stack, weight = as_array(np.stack(xs)), as_array(np.stack(weights)) if weighted else None
+    sets = as_data_sets(stack, sample_weight=weight)
+    assert_batches_hold(sets, xs, weights if weighted else np.ones((size, 6)))
+
+
+def test_arrays_on_the_device_are_not_copied():
+    """A whole stack, and data that all fits share, are passed on as they are."""
+    x, weight = jnp.ones((16, 5, 2)), jnp.ones((16, 5))
+    sets = as_data_sets(x, sample_weight=weight)
+    (batch,) = sets.batches()
+    found, w = sets.arrays(batch)
+    assert found.unsafe_buffer_pointer() == x.unsafe_buffer_pointer()
+    assert w.unsafe_buffer_pointer() == weight.unsafe_buffer_pointer()
+    one = jnp.ones((5, 2))
+    shared = as_data_sets(one, num_starts=40)
+    pointers = {shared.arrays(batch)[0].unsafe_buffer_pointer() for batch in shared.batches()}
+    assert pointers == {one.unsafe_buffer_pointer()}
+
+
+@pytest.mark.parametrize("weight", [None, np.arange(5.0), np.arange(15.0).reshape(3, 5)])
+def test_shared_data(weight):
+    """One data set for several fits, with weights of its own, or of each fit, or none."""
+    x = np.random.default_rng(0).normal(size=(5, 2))
+    sets = as_data_sets(x, sample_weight=weight, num_starts=3)
+    assert sets.size == 3
+    expected = np.ones((3, 5)) if weight is None else np.broadcast_to(weight, (3, 5))
+    assert_batches_hold(sets, [x.astype(sets.dtype)] * 3, expected)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 9), st.integers(0, 9), st.integers(0, 3))
+def test_batch_takes_its_members(size, extra, first):
+    """The entries of a stack are those of the members, then copies of the last one, for NumPy and JAX arrays."""
+    stack = np.arange(20).reshape(10, 2)
+    members = np.arange(first, min(first + size, 10))
+    batch = Batch(members, 5, len(members) + extra, 1)
+    expected = stack[[*members, *[members[-1]] * extra]]
+    np.testing.assert_array_equal(batch.take(stack), expected)
+    np.testing.assert_array_equal(batch.take(jnp.asarray(stack)), expected)
+    scattered = Batch(np.array([0, 2, 7]), 5, 3, 1)
+    np.testing.assert_array_equal(scattered.take(stack), stack[[0, 2, 7]])
+
+
+@settings(max_examples=30, deadline=None)
+@given(LENGTHS)
+def test_pad(lengths):
+    """The stack holds the rows of each data set with weight 1, then zeros with weight 0."""
+    xs, _ = made_up(lengths)
+    x, weight = map(np.asarray, jaxgmm.pad(xs))
+    assert x.shape == (len(xs), max(lengths), 2)
+    for one, rows, w in zip(xs, x, weight, strict=True):
+        np.testing.assert_array_equal(rows[: len(one)], one)
+        np.testing.assert_array_equal(w, np.arange(max(lengths)) < len(one))
+        assert not rows[len(one) :].any()
+
+
+def test_dtypes(x64):
+    """The widest float of the data sets is kept; integers become the default float."""
+    single, double = np.ones((3, 1), np.float32), np.ones((3, 1))
+    assert as_data_sets([single, single]).dtype == np.float32
+    assert as_data_sets([single, double]).dtype == np.float64
+    assert as_data_sets([np.ones((3, 1), int)]).dtype == np.float64
+    assert as_data_sets(jnp.ones((2, 3, 1), jnp.float32)).dtype == np.float32
+
+
+def test_values_too_large_become_infinite():
+    """Float64 values beyond float32 are infinite after the cast, without a warning: the fit's status reports them."""
+    sets = as_data_sets(np.full((1, 3, 1), 1e300))
+    (batch,) = sets.batches()
+    assert sets.dtype == np.float32
+    assert bool(jnp.isinf(sets.arrays(batch)[0]).all())
+
+
+def test_errors():
+    """Errors say what was expected and what was given."""
+    x = np.ones((3, 4, 2))
+    for arguments, message in [
+        (([np.ones((4, 2)), np.ones((4, 3))],), r"xs\[1\] has 3 features"),
+        (([np.ones(4)],), r"xs\[0\] has shape \(4,\); \(N, D\) was expected"),
+        ((np.ones((4, 2)), [1, 2]), "one label per row"),
+        ((np.ones((4, 2)), [1, 1, 2, 2], np.ones(3)), "one weight per row"),
+        ((list(x), [0, 1]), "omit groups"),
+        ((x, [0, 1]), r"\(N, D\) to go with groups"),
+        ((x[0],), "see fit_restarts"),
+        (([],), "no data set"),
+        ((x, None, -np.ones((3, 4))), "negative"),
+        ((jnp.asarray(x), None, -jnp.ones((3, 4))), "negative"),
+        ((x, None, np.ones((2, 4))), "2 members"),
+        ((x, None, np.ones((3, 5))), r"sample_weight\[0\] has shape \(5,\)"),
+        ((x[0], None, np.ones(3), 2), r"sample_weight\[0\] has shape \(3,\)"),
+        ((list(x), None, [np.ones(4)] * 2 + [np.ones(3)]), r"sample_weight\[2\] has shape \(3,\)"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            as_data_sets(*arguments)

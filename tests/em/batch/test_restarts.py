@@ -1,0 +1,94 @@
+"""fit_restarts: published maxima, the same as fit by fit, data that stay on the device, and the ranking of fits."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxgmm
+from jaxgmm.em.batch import fit_many as fit_many_module
+from jaxgmm.em.batch.restarts import best_of, has_degenerate_component
+from jaxgmm.em.result import ComponentStatus, Fit, Status
+
+
+def test_iris_full_k3_is_the_published_maximum(x64):
+    """Some restarts end in degenerate components, with larger likelihoods; the best sound fit is the published -180.1855."""
+    x = jaxgmm.datasets.load("iris")
+    best = jaxgmm.fit_restarts(jax.random.key(0), x, num_components=3, num_restarts=12, tol=1e-10)
+    np.testing.assert_allclose(best.log_likelihood, -180.1855, atol=1e-3)
+    assert not best.component_status.any()
+
+
+def test_result_is_the_best_of_single_fits():
+    """Fits of the same starts one by one give no better result, also under jit and vmap over keys."""
+    x = jaxgmm.datasets.load("faithful").astype(np.float32)
+    run = partial(jaxgmm.fit_restarts, num_components=3, covariance_type="tied", num_restarts=4)
+    keys = jax.random.split(jax.random.key(1), 2)
+    best = jax.jit(jax.vmap(lambda key: run(key, jnp.asarray(x)).objective))(keys)
+    for key, objective in zip(keys, best, strict=True):
+        starts = [jaxgmm.initialize(k, x, num_components=3, covariance_type="tied") for k in jax.random.split(key, 4)]
+        alone = max(float(jaxgmm.fit(start, x).objective) for start in starts)
+        np.testing.assert_allclose(objective, alone, rtol=1e-5)
+
+
+def stack(objectives, weights, component_status, covariance_type, status=(0, 0, 0)):
+    """Return a made-up stack of three fits with two components in one dimension."""
+    covariances = {"full": jnp.ones((3, 2, 1, 1)), "tied": jnp.ones((3, 1, 1, 1)), "diag": jnp.ones((3, 2, 1))}[covariance_type]
+    mixture = jaxgmm.Mixture(jnp.array(weights), jnp.zeros((3, 2, 1)), covariances, covariance_type)
+    objective = jnp.array(objectives)
+    return Fit(mixture, objective, objective, objective[:, None], jnp.ones(3), jnp.array(status), jnp.array(component_status))
+
+
+def test_ranking():
+    """Degenerate and failed fits rank below the others; if all fits are degenerate, the best objective wins."""
+    weights, fine = [[0.5, 0.5], [0.999, 0.001], [0.4, 0.6]], [[0, 0]] * 3
+    total = jnp.array(100.0)
+    assert int(best_of(stack([1.0, 9.0, 2.0], weights, fine, "full"), total)) == 2
+    assert int(best_of(stack([1.0, 9.0, 2.0], weights, fine, "tied"), total)) == 1
+    floor = [[0, 0], [0, 0], [0, ComponentStatus.AT_FLOOR]]
+    assert int(best_of(stack([1.0, 9.0, 2.0], weights, floor, "diag"), total)) == 0
+    assert has_degenerate_component(stack([1.0, 9.0, 2.0], weights, floor, "diag"), total).tolist() == [False, True, True]
+    all_degenerate = [[0, ComponentStatus.AT_FLOOR]] * 3
+    assert int(best_of(stack([1.0, 9.0, 2.0], weights, all_degenerate, "full"), total)) == 1
+    broken = (0, 0, Status.NONFINITE)
+    assert int(best_of(stack([1.0, np.nan, 2.0], weights, fine, "full", broken), total)) == 0
+
+
+def test_errors():
+    """Errors name the option."""
+    x = jaxgmm.datasets.load("acidity")
+    with pytest.raises(TypeError, match=r"num_restarts is 2\.0"):
+        jaxgmm.fit_restarts(jax.random.key(0), x, num_components=2, num_restarts=2.0)
+    with pytest.raises(ValueError, match="155 rows"):
+        jaxgmm.fit_restarts(jax.random.key(0), x, num_components=200)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_data_stay_on_the_device(weighted, monkeypatch):
+    """The compiled program gets the very buffers of a JAX array, not copies that went through the host."""
+    x = jnp.asarray(jaxgmm.datasets.load("faithful"), jnp.float32)
+    weight = jnp.arange(len(x), dtype=x.dtype) % 3 + 1 if weighted else None
+    problems, fit_batch = [], fit_many_module.fit_batch
+
+    def recorded(starts, problem, *arguments):
+        problems.append(problem)
+        return fit_batch(starts, problem, *arguments)
+
+    monkeypatch.setattr(fit_many_module, "fit_batch", recorded)
+    jaxgmm.fit_restarts(jax.random.key(0), x, num_components=2, num_restarts=3, tol=1e-4, sample_weight=weight)
+    (problem,) = problems
+    assert problem.x.unsafe_buffer_pointer() == x.unsafe_buffer_pointer()
+    assert (problem.weight is None) == (not weighted)
+    if weighted:
+        assert problem.weight.unsafe_buffer_pointer() == weight.unsafe_buffer_pointer()
+
+
+def test_weights_are_repetition():
+    """An integer weight acts as that many copies of a row, for starts and fits."""
+    x = jaxgmm.datasets.load("acidity").astype(np.float32)
+    weight = np.arange(len(x)) % 3
+    run = partial(jaxgmm.fit_restarts, jax.random.key(2), num_components=2, covariance_type="tied", num_restarts=3)
+    weighted, repeated = run(x, sample_weight=weight), run(np.repeat(x, weight, axis=0))
+    np.testing.assert_allclose(weighted.log_likelihood, repeated.log_likelihood, rtol=1e-5)

@@ -1,0 +1,105 @@
+"""The two kernels of the E-step: both give the defining sums, and each is used where it should be."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgmm.density import factors_of
+from jaxgmm.em import kernels
+
+import oracle
+from helpers import COVARIANCE_TYPES, random_data, random_mixture, random_weight
+
+CHUNK = 16
+NAMES = ("count", "mean", "scatter")
+
+
+def arguments(covariance_type, *, offset=0.0, weighted=True):
+    """Return a mixture, its factors and rows, all relative to the mean of the mixture plus an offset."""
+    mixture, x = random_mixture(0, covariance_type), jnp.asarray(random_data(0))
+    center = mixture.weights @ mixture.means + offset
+    mixture = dataclasses.replace(mixture, means=mixture.means - center)
+    return mixture, factors_of(mixture), kernels.Rows(x, jnp.asarray(random_weight(0)) if weighted else None, center)
+
+
+def expected_sums(mixture, rows):
+    """Return count, mean and scatter about the mean in loops over the rows."""
+    x, w = np.asarray(rows.x - rows.center), np.ones(len(rows.x)) if rows.weight is None else np.asarray(rows.weight)
+    r = w[:, None] * oracle.responsibilities(mixture, x)
+    count = r.sum(0)
+    mean = r.T @ x / count[:, None]
+    scatter = np.array([(r[:, k, None] * (x - mean[k])).T @ (x - mean[k]) for k in range(3)])
+    if mixture.covariance_type in ("diag", "spherical"):
+        scatter = np.diagonal(scatter, axis1=1, axis2=2)
+    return dict(zip(NAMES, (count, mean, scatter), strict=True)), w @ oracle.log_prob(mixture, x)
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+@pytest.mark.parametrize("weighted", [True, False])
+def test_both_kernels_are_the_defining_sums(covariance_type, weighted, x64):
+    """Count, mean, scatter and log-likelihood of either kernel, in chunks, equal those of loops over the rows."""
+    mixture, factors, rows = arguments(covariance_type, weighted=weighted)
+    expected, total = expected_sums(mixture, rows)
+    for found, log_likelihood in (
+        kernels._whitened_component_sums(CHUNK, mixture, factors, rows),
+        kernels._quadratic_component_sums(CHUNK, False, mixture, factors, rows),
+        kernels._quadratic_component_sums(CHUNK, True, mixture, factors, rows),
+        kernels.component_sums(mixture, factors, rows, CHUNK),
+    ):
+        for name in NAMES:
+            np.testing.assert_allclose(getattr(found, name), expected[name], rtol=1e-9, atol=1e-9, err_msg=name)
+        np.testing.assert_allclose(log_likelihood, total, rtol=1e-11)
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "diag"])
+def test_the_exact_kernel_takes_over_far_from_the_centre(covariance_type, x64):
+    """Far from the centre `component_sums` is the whitened kernel to the last bit, near it the quadratic one."""
+    for offset, kernel in (
+        (0.0, jax.jit(kernels._quadratic_component_sums, static_argnums=(0, 1))),
+        (1e4, jax.jit(lambda chunk, _, *rest: kernels._whitened_component_sums(chunk, *rest), static_argnums=(0, 1))),
+    ):
+        mixture, factors, rows = arguments(covariance_type, offset=offset)
+        assert bool(kernels._is_far(mixture, factors)) == (offset > 0)
+        found, log_likelihood = jax.jit(kernels.component_sums, static_argnums=3)(mixture, factors, rows, CHUNK)
+        expected, total = kernel(CHUNK, False, mixture, factors, rows)
+        for name in NAMES:
+            np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-14, atol=1e-14)
+        np.testing.assert_allclose(log_likelihood, total, rtol=1e-15)
+
+
+def test_a_batch_chooses_for_each_member(x64):
+    """Under vmap a member near the centre and one far from it get the numbers that each gets alone."""
+    near, far = arguments("full"), arguments("full", offset=1e4)
+    batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), near, far)
+    found, log_likelihoods = jax.vmap(lambda *member: kernels.component_sums(*member, CHUNK))(*batch)
+    for i, member in enumerate((near, far)):
+        alone, log_likelihood = kernels.component_sums(*member, CHUNK)
+        for name in NAMES:
+            np.testing.assert_allclose(getattr(found, name)[i], getattr(alone, name), rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(log_likelihoods[i], log_likelihood, rtol=1e-13)
+
+
+def test_derivatives_are_those_of_the_whitened_kernel(x64):
+    """The derivative of the log-likelihood with respect to data, weights and means is that of the exact sum."""
+    mixture, factors, rows = arguments("full")
+
+    def total(kernel, x, weight, means):
+        moved = dataclasses.replace(mixture, means=means)
+        return kernel(moved, factors, kernels.Rows(x, weight, rows.center))[1]
+
+    values = (rows.x, rows.weight, mixture.means)
+    found = jax.grad(total, argnums=(1, 2, 3))(lambda *rest: kernels.component_sums(*rest, CHUNK), *values)
+    exact = jax.grad(total, argnums=(1, 2, 3))(lambda *rest: kernels._whitened_component_sums(CHUNK, *rest), *values)
+    for a, b in zip(found, exact, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+    log_densities = oracle.log_prob(mixture, rows.x - rows.center)
+    np.testing.assert_allclose(found[1], np.where(rows.weight > 0, log_densities, 0), rtol=1e-9)
+
+
+def test_one_logarithm_for_eight_rows(x64):
+    """The logarithm of products of eight totals is the sum of their logarithms, for totals as large as a thousand."""
+    totals = 1 + 999 * np.random.default_rng(0).random(64)
+    np.testing.assert_allclose(kernels._sum_of_logs(jnp.asarray(totals)), np.log(totals).sum(), rtol=1e-14)

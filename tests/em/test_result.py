@@ -1,0 +1,63 @@
+"""The result of a fit: its statuses have sentences, and its text shows what a person needs to know."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgmm import ComponentStatus, Fit, Status
+
+from helpers import random_mixture
+
+
+def made_fit(status=Status.CONVERGED, components=(0, 0, 0)):
+    """Return a fit that no EM made, with given statuses."""
+    number = jnp.asarray(-12.5)
+    return Fit(random_mixture(0, "diag"), number, number, jnp.zeros(3), jnp.array(2), jnp.array(status), jnp.array(components))
+
+
+@pytest.mark.parametrize("statuses", [Status, ComponentStatus])
+def test_sentences(statuses):
+    """Every status has a sentence of its own that ends with a period, and codes count from 0."""
+    sentences = [status.sentence for status in statuses]
+    assert len(set(sentences)) == len(statuses)
+    assert all(sentence[-1] == "." and len(sentence) > 20 for sentence in sentences)
+    assert [int(status) for status in statuses] == list(range(len(statuses)))
+
+
+@pytest.mark.parametrize("status", Status)
+def test_converged(status):
+    """A fit is converged if its status is CONVERGED, and with no other status."""
+    assert bool(made_fit(status).converged) == (status == Status.CONVERGED)
+
+
+def test_a_converged_fit_prints_no_sentence():
+    """The text of a sound fit has its status, its numbers and its mixture, and no advice."""
+    text = repr(made_fit())
+    assert text.startswith("Fit CONVERGED after 2 steps: log-likelihood -12.5000, objective -12.5000 (nats)")
+    assert "Mixture diag, K=3" in text
+    assert Status.CONVERGED.sentence not in text
+
+
+def test_problems_are_printed():
+    """The text of a fit with problems has the sentence of its status and names the components of each status."""
+    text = repr(made_fit(Status.MAX_ITER, (0, 1, 1)))
+    words = " ".join(text.split())
+    assert "Fit MAX_ITER" in text
+    assert "raise max_iter or tol" in words
+    assert "components 1, 2: EMPTY" in text
+    assert ComponentStatus.EMPTY.sentence in words
+    assert "AT_FLOOR" not in text
+
+
+def test_stacks_are_counted():
+    """The text of a stack counts statuses and shows ranges; a traced fit prints in one line each."""
+    fits = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[made_fit(status, (0, 0, status)) for status in (0, 0, 2)])
+    text = repr(fits)
+    assert "Fit stacked (3,): 2 of 3 converged" in text
+    assert "fits: 2 CONVERGED, 1 SINGULAR" in text
+    assert "components: 8 OK, 1 AT_FLOOR" in text
+    np.testing.assert_array_equal(fits.converged, [True, True, False])
+    seen = []
+    jax.jit(lambda fit: seen.append(repr(fit)) or fit.objective)(made_fit())
+    assert seen[0].splitlines()[0] == "Fit, traced"
