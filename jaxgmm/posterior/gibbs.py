@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -92,7 +91,7 @@ def gibbs(
     if progress and not traced:
         with _progress_bar(1 + num_warmup + num_samples) as bar:
             # The callback of a new bar makes a new program, which the cache of jit should not keep.
-            posterior = _sample.__wrapped__(key, start, x, weight, prior, advance=bar.update, **options)
+            posterior = _run_chains(key, start, x, weight, prior, advance=bar.update, **options)
             jax.block_until_ready(posterior.status)
             jax.effects_barrier()
     else:
@@ -137,8 +136,7 @@ class _Draws(NamedTuple):
     counts: jax.Array
 
 
-@partial(jax.jit, static_argnames=("num_samples", "num_chains", "num_warmup", "advance"))
-def _sample(
+def _run_chains(
     key: jax.Array,
     start: Mixture,
     x: jax.Array,
@@ -178,6 +176,9 @@ def _sample(
     posterior = _collect(draws, problem, start, found.log_likelihood[0].sum())
     stats = posterior.stats | {"num_warmup": jnp.array(num_warmup)}
     return in_dtype(dataclasses.replace(posterior, prior=prior, stats=stats), x.dtype)
+
+
+_sample = jax.jit(_run_chains, static_argnames=("num_samples", "num_chains", "num_warmup", "advance"))
 
 
 def _collect(draws: _Draws, problem: StandardizedProblem, start: Mixture, start_value: jax.Array) -> Posterior:
