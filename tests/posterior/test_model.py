@@ -60,7 +60,7 @@ def test_density_under_independent_priors(kind, d, half_normal, x64):
 
 
 def test_cholesky_jacobian_is_the_written_one(x64):
-    """The log-determinant for Cholesky factors is the formula of the module, that for scales and correlations the derivative."""
+    """The log-determinant for Cholesky factors is the formula of the module, for scales and correlations the derivative."""
     mixture = random_mixture(2, "full", 1, 3)
     prior = random_prior(2, "full", 1, 3)
     sites = sites_of(mixture, prior)

@@ -15,7 +15,7 @@ from helpers import COVARIANCE_TYPES, random_data, random_prior
 
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_default_prior(kind, x64):
-    """Hyperparameters follow their formula, integer weights count as repetition, and a change of units changes the prior too."""
+    """Hyperparameters follow their formula, integer weights count as repetition, and units change the prior too."""
     x, d = random_data(0), 3
     prior = jaxgmm.default_prior(x, num_components=4, covariance_type=kind)
     covariance = np.cov(x.T, ddof=0)
