@@ -80,6 +80,12 @@ def independent_prior(kind, k, d, half_normal):
     return jaxgmm.IndependentPrior(array(1 + rng.random(k)), array(rng.normal(size=d)), array(root.T @ root), scale)
 
 
+def independent_prior_with(scale):
+    """An IndependentPrior of three components in two dimensions with a given law of the covariances."""
+    root = np.array([[1.5, 0.0], [0.4, 0.8]])
+    return jaxgmm.IndependentPrior(jnp.array([1.5, 2.0, 1.0]), jnp.array([0.5, -1.0]), jnp.asarray(root @ root.T), scale)
+
+
 def fitted(x, k, kind="full"):
     prior = jaxgmm.default_prior(x, num_components=k, covariance_type=kind)
     start = jaxgmm.initialize(jax.random.key(0), x, num_components=k, covariance_type=kind)
