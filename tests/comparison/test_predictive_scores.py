@@ -10,7 +10,7 @@ from sklearn.metrics import adjusted_rand_score
 import jaxgmm
 from jaxgmm.comparison import clustering
 from jaxgmm.comparison import predictive_scores as scores
-from jaxgmm.posterior.diagnostics import pareto_k, psis
+from jaxgmm.posterior.pareto import pareto_k, psis
 
 from helpers import random_mixture
 
