@@ -108,7 +108,7 @@ def _evaluator(
         terms, trace = compute_log_probs(substituted, arguments, options, {}, sum_log_prob=False)
         observed = {name for name, site in trace.items() if site["type"] == "sample" and site["is_observed"]}
         values = {name: site["value"] for name, site in trace.items()}
-        return _Evaluation(terms, values, sum(log_dets), observed)
+        return _Evaluation(terms, values, sum(log_dets[1:], log_dets[0]), observed)
 
     return evaluate
 

@@ -8,7 +8,7 @@ from scipy import stats
 
 import jaxgmm
 from jaxgmm.comparison import predictive_scores as scores
-from jaxgmm.posterior.diagnostics import pareto_k, psis
+from jaxgmm.posterior.pareto import pareto_k, psis
 
 from helpers import random_mixture
 

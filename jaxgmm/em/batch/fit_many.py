@@ -98,7 +98,14 @@ def fit_many(
     if isinstance(mixtures, Mixture):
         _check_starts(mixtures, sets)
     one_prior = jax.tree.map(lambda leaf: leaf[0], prior) if _is_stack(prior) else prior
-    check_options(one_prior, (k, sets.num_features, covariance_type), tol, max_iter, reg_covar, accelerate, chunk_size)
+    options_of_fit = {
+        "tol": tol,
+        "max_iter": max_iter,
+        "reg_covar": reg_covar,
+        "accelerate": accelerate,
+        "chunk_size": chunk_size,
+    }
+    check_options(one_prior, (k, sets.num_features, covariance_type), **options_of_fit)
     cast = partial(jax.tree.map, partial(as_dtype, dtype=sets.dtype))
     starts = cast(mixtures) if isinstance(mixtures, Mixture) else jax.random.split(mixtures, sets.size)
     return _Fits(sets, starts, start_options, cast(prior), cast(reg_covar), np.asarray(tol, sets.dtype), options).run(progress)
