@@ -33,11 +33,13 @@ LAYERS = [
     "posterior.conditionals posterior.gibbs posterior.label_matching posterior.relabel posterior.bootstrap "
     "posterior.predictive posterior.importance posterior.labellings posterior.evidence_proposal posterior.evidence "
     "posterior.diagnose posterior.arviz",
-    "studies.checkpoint studies.serialization studies.parameters studies.intervals studies.methods selection "
+    "studies.method_names studies.checkpoint studies.serialization studies.parameters studies.intervals studies.methods "
+    "studies.prior_table selection "
     "comparison.summaries comparison.joint comparison.contraction comparison.predictive_scores comparison.clustering "
     "comparison.verdict comparison.sampler_summary comparison.point_vs_posterior comparison.text_report "
-    "comparison.compare calibration.quantities calibration.bands calibration.result calibration.config "
-    "calibration.calibrate coverage.design coverage.replicates coverage.summary coverage.study io.read_table io.archive",
+    "comparison.compare calibration.quantities calibration.bands calibration.rows calibration.text_report "
+    "calibration.result calibration.config calibration.calibrate coverage.design coverage.quantities coverage.replicates "
+    "coverage.summary coverage.text_report coverage.study io.read_table io.archive",
     "plot.style plot.mixtures plot.posteriors plot.forests plot.studies plot.figures plot report.html report.number_tables "
     "report.write_report",
     "cli.messages cli.arguments cli.data cli.outputs cli.records cli.estimates cli.rehearsal cli.startup cli.toml_prior "

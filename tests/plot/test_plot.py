@@ -2,23 +2,14 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from matplotlib.collections import LineCollection, PathCollection
-from matplotlib.colors import to_rgb
-from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 
 import jaxgmm
 from jaxgmm import plot
-from jaxgmm.calibration.result import Calibration
 from jaxgmm.comparison.compare import Comparison
-from jaxgmm.coverage.design import Design
-from jaxgmm.selection import Cell, Selection
-
-from helpers import study_of
 
 
 @pytest.fixture
@@ -44,71 +35,6 @@ def stack(mixture, shape):
 
 def points_of(ax, kind):
     return [c for c in ax.collections if isinstance(c, kind)]
-
-
-def test_scatter_colours_by_responsibility(ax):
-    x = np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]])
-    r = np.array([[1.0, 0.0], [0.0, 1.0], [0.4, 0.6]])
-    assert plot.scatter(ax, x, responsibilities=r, feature_names=["a", "b"]) is ax
-    first, second = points_of(ax, PathCollection)
-    assert first.get_offsets().tolist() == [[0, 0]]
-    assert second.get_offsets().tolist() == [[1, 1], [2, 2]]
-    assert first.get_facecolors()[0, :3] == pytest.approx(to_rgb(plot.color(0)))
-    mixed = 0.4 * np.array(to_rgb(plot.color(0))) + 0.6 * np.array(to_rgb(plot.color(1)))
-    assert second.get_facecolors()[1, :3] == pytest.approx(mixed)
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("a", "b")
-
-
-@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
-def test_ellipses_hold_the_mass_they_say(ax, plane, kind):
-    covariances = {
-        "full": plane.covariances,
-        "tied": plane.covariances[:1],
-        "diag": np.array([[1.0, 2.0], [0.5, 0.5]]),
-        "spherical": np.array([[1.0], [0.5]]),
-    }[kind]
-    mixture = jaxgmm.make_mixture(plane.weights, plane.means, covariances, covariance_type=kind)
-    plot.ellipses(ax, mixture, mass=0.9)
-    lines = points_of(ax, LineCollection)
-    assert len(lines) == 2
-    dense = jaxgmm.covariance.to_dense(mixture.covariances, kind, 2, 2)
-    for k, line in enumerate(lines):
-        (outline,) = line.get_segments()
-        centred = outline - np.asarray(mixture.means[k])
-        distance = np.einsum("ni,ij,nj->n", centred, np.linalg.inv(np.asarray(dense[k], float)), centred)
-        assert distance == pytest.approx(-2 * np.log(0.1), rel=1e-5)  # the 90 % point of chi-square with two degrees
-    assert [text.get_text() for text in ax.texts] == ["0", "1"]
-
-
-def test_ellipses_of_draws_have_no_marks(ax, plane):
-    plot.ellipses(ax, stack(plane, (2, 5)))
-    assert [len(c.get_segments()) for c in points_of(ax, LineCollection)] == [10, 10]
-    assert not ax.texts
-    assert not ax.lines
-
-
-def test_densities_are_the_density(ax):
-    mixture = jaxgmm.make_mixture([0.25, 0.75], [[0.0], [6.0]], [[[1.0]], [[4.0]]])
-    x = np.linspace(-2, 10, 50)[:, None]
-    plot.densities(ax, mixture, x, feature_name="waiting", draws=stack(mixture, (1, 7)))
-    first, second, total = (line.get_xydata() for line in ax.lines)
-    assert total[:, 1] == pytest.approx(first[:, 1] + second[:, 1], abs=1e-6)
-    area = np.trapezoid(total[:, 1], total[:, 0])
-    assert area == pytest.approx(1, abs=0.03)
-    assert first[first[:, 1].argmax(), 0] == pytest.approx(0, abs=0.05)
-    assert len(points_of(ax, LineCollection)[0].get_segments()) == 7
-    assert ax.get_xlabel() == "waiting"
-
-
-def test_densities_of_constant_data(ax):
-    plot.densities(ax, jaxgmm.make_mixture([1.0], [[3.0]], [[[1.0]]]), np.full((5, 1), 3.0))
-    assert np.isfinite(ax.lines[0].get_ydata()).all()
-
-
-def test_convergence_stops_at_the_last_step(ax):
-    plot.convergence(ax, np.array([-5.0, -3.0, -2.5, np.nan, np.nan]))
-    assert ax.lines[0].get_xydata().tolist() == [[0, -5], [1, -3], [2, -2.5]]
-    assert "nats" in ax.get_ylabel()
 
 
 def test_marginal_shows_em_outside_the_draws_too(ax):
@@ -195,39 +121,6 @@ def widths(ax, color):
     ]
 
 
-def test_contours_hold_the_mass_they_say(ax, plane):
-    plot.contours(ax, plane, masses=(0.5, 0.9))
-    x, _ = jaxgmm.sample(jax.random.key(0), plane, 4000)
-    density, (contours,) = np.exp(np.asarray(jaxgmm.log_prob(plane, x))), points_of(ax, ContourSet)
-    outer, inner = contours.levels
-    assert (density > inner).mean() == pytest.approx(0.5, abs=0.04)  # 5 sd of the share, and 0.5 % for the grid
-    assert (density > outer).mean() == pytest.approx(0.9, abs=0.03)
-    assert {text.get_text() for text in ax.texts} == {"50 %", "90 %"}
-    with pytest.raises(ValueError, match="D=2 was expected"):
-        plot.contours(ax, jaxgmm.make_mixture([1.0], [[0.0]], [[[1.0]]]))
-    with pytest.raises(ValueError, match="masses"):
-        plot.contours(ax, plane, masses=(0.5, 95))
-
-
-def test_coclustering_is_put_in_order(ax):
-    labels = np.array([2, 0, 2, 1, 0, 2])
-    matrix = np.where(labels[:, None] == labels, 0.9, 0.05)
-    np.fill_diagonal(matrix, 1)
-    plot.coclustering(ax, matrix)
-    drawn = ax.images[0].get_array()
-    assert np.count_nonzero(np.diff(drawn[:, 0] > 0.5)) == 1  # blocks on the diagonal
-    assert np.count_nonzero(np.diff(np.diag(drawn, 1) > 0.5)) >= 2
-    other = Figure().subplots()
-    plot.coclustering(other, matrix, labels=labels)
-    assert other.images[0].get_array()[0].tolist() == [1.0, 0.9, 0.05, 0.05, 0.05, 0.05]
-    assert sorted(line.get_ydata()[0] for line in other.lines if np.ptp(line.get_ydata()) == 0) == [1.5, 2.5]
-    plot.coclustering(Figure().subplots(), np.eye(2))
-    with pytest.raises(ValueError, match=r"\(N, N\)"):
-        plot.coclustering(ax, matrix[:2])
-    with pytest.raises(ValueError, match=r"\(6,\)"):
-        plot.coclustering(ax, matrix, labels=labels[:2])
-
-
 def test_forest_shows_each_method_in_sds(ax, plane):
     comparison = fabricate_several(plane, shifts={"nuts": 0.0, "gibbs": 0.5, "laplace": 40.0})
     plot.forest(ax, comparison)
@@ -294,66 +187,3 @@ def test_pairs_are_draws_laplace_and_em(plane):
         plot.pairs(Figure().subplots(2, 2), comparison, rows=rows)
     four = plot.pairs(Figure(), comparison)
     assert len(four.axes) == 16
-
-
-def calibration_of(ranks, num_draws):
-    names = [f"quantity {q}" for q in range(ranks.shape[1])]
-    return Calibration("gibbs", {}, names, np.ones(len(names), bool), ranks, num_draws, np.ones(ranks.shape), [], {}, {}, 0.01)
-
-
-def test_rank_ecdfs_name_what_leaves_the_band(ax):
-    uniform = np.repeat(np.arange(20), 5)
-    missing = np.where(np.arange(100) < 4, -1, uniform[::-1])  # not ranked in four data sets
-    plot.rank_ecdfs(ax, calibration_of(np.stack([uniform, uniform // 2, missing], 1), 19))
-    curves = [line for line in ax.lines if len(line.get_xdata()) == 21]
-    assert [line.get_label().startswith("_") for line in curves] == [True, False, True]
-    assert curves[0].get_ydata() == pytest.approx(0, abs=1e-12)
-    assert curves[1].get_ydata()[[0, 10, 20]] == pytest.approx([0, 0.5, 0])  # all ranks under the middle
-    named = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert named == ["99 % band, all quantities at once", "quantity 1", "2 quantities inside"]
-    with pytest.raises(ValueError, match="no ranks"):
-        plot.rank_ecdfs(ax, calibration_of(np.zeros((5, 0), int), 19))
-
-
-def test_selection_has_a_line_a_type_and_marks_the_best(ax):
-    cells = {}
-    for kind, values in {"full": [10.0, 5.0, 1.0], "diag": [9.0, 7.0, np.inf]}.items():
-        for k, value in enumerate(values, 1):
-            cells[kind, k] = Cell(kind, k, value, 0.0, jaxgmm.Status.CONVERGED, value == 1.0, None)
-    plot.selection(ax, Selection("bic", cells, cells["full", 2]))
-    full, diag, spikes, best = ax.lines
-    assert full.get_xydata().tolist() == [[1, 10], [2, 5], [3, 1]]
-    assert full.get_label() == "full"
-    assert diag.get_xydata().tolist() == [[1, 9], [2, 7]]
-    assert full.get_linestyle() != diag.get_linestyle()
-    assert spikes.get_xydata().tolist() == [[3, 1]]
-    assert best.get_xydata().tolist() == [[2, 5]]
-    assert "BIC" in ax.get_ylabel()
-    assert "best: full, K = 2" in best.get_label()
-
-
-def test_coverage_has_a_point_for_each_cell_and_method(ax):
-    design = Design(separations=(1.0, 3.0), num_observations=(50, 200), methods=("map", "laplace"), num_datasets=20)
-    plot.coverage(ax, study_of(design), kind="mean")
-    lines = [container.lines[0].get_xydata() for container in ax.containers]
-    assert lines[0][:, 1] == pytest.approx(100)
-    assert lines[1][:, 1] == pytest.approx([11, 31, 11, 31])
-    assert (np.diff(lines[1][:, 0]) > 0).all()
-    assert (lines[1][:, 0] > lines[0][:, 0]).all()
-    bars = [container.lines[2][0].get_segments()[0] for container in ax.containers]
-    assert np.ptp(bars[0][:, 1]) == pytest.approx(20)  # two standard errors of 5 % either side
-    assert [text.get_text() for text in ax.texts] == ["N = 50", "N = 200"]
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["EM, posterior mode", "Laplace"]
-    other = Figure().subplots()
-    plot.coverage(other, study_of(design), probability=0.5)
-    assert other.containers[1].lines[0].get_ydata() == pytest.approx(50)
-    for options in ({"probability": 0.8}, {"kind": "covariance"}, {"covariance_type": "tied"}):
-        with pytest.raises(ValueError, match="it has 50 %, 90 % and full"):
-            plot.coverage(ax, study_of(design), **options)
-
-
-def test_names_with_dollars_stay_as_they_are(ax):
-    x = np.array([[0.0, 1.0], [1.0, 2.0]])
-    plot.scatter(ax, x, feature_names=["US$ per $", r"\frac$x$"])
-    ax.figure.canvas.draw()  # as a formula the second one would be refused
-    plot.posterior_marginal(Figure().subplots(), x, title="$ and $")

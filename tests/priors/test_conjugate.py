@@ -18,7 +18,7 @@ log_prior = jax.jit(jaxgmm.log_prior)
 
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_density_is_scipys(kind, x64):
-    """Dirichlet x inverse Wishart (gamma) x normal, normalised; an absent component does not count."""
+    """The density is that of Dirichlet, inverse Wishart (or gamma) and normal laws; absent components do not count."""
     mixture, prior = random_mixture(0, kind), random_prior(0, kind)
     np.testing.assert_allclose(log_prior(mixture, prior), oracle.log_prior(mixture, prior), rtol=1e-11)
     absent = dataclasses.replace(mixture, weights=jnp.array([0.3, 0.7, 0.0]))

@@ -15,7 +15,7 @@ from helpers import COVARIANCE_TYPES, random_data, random_prior
 
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_default_prior(kind, x64):
-    """c = 1, m = column means, kappa = 0.01, nu = D + 2, S = V / K^(2/D); weights are repetition; units of columns go along."""
+    """Hyperparameters follow their formula, integer weights count as repetition, and units change the prior too."""
     x, d = random_data(0), 3
     prior = jaxgmm.default_prior(x, num_components=4, covariance_type=kind)
     covariance = np.cov(x.T, ddof=0)

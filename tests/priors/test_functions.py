@@ -17,8 +17,10 @@ from helpers import COVARIANCE_TYPES, independent_prior, independent_prior_with,
 
 @pytest.mark.parametrize("kind", ["full"])
 def test_draws_have_the_priors_moments(kind):
-    """E Sigma = S / (nu - D - 1) or S / (nu - 2), E w = c / sum c, E mu = m with variance E Sigma / kappa. False failure: 5 sds
-    of 20 means that are near normal at 4000 draws, under 1e-4."""
+    """E Sigma = S / (nu - D - 1), E w = c / sum c, E mu = m with variance E Sigma / kappa.
+
+    False failure: 5 standard errors for 20 means that are near normal at 4000 draws, under 1e-4.
+    """
     root = np.array([[1.0, 0.0], [0.5, 0.8]])
     scale = root @ root.T if kind == "full" else 1.3
     prior = jaxgmm.Prior(*(jnp.asarray(v, jnp.float32) for v in ([1.0, 2.0], [3.0, -1.0], 0.5, 12.0, scale)))
@@ -43,8 +45,10 @@ def test_draws_have_the_priors_moments(kind):
 
 @pytest.mark.parametrize("kind", ["tied"])
 def test_independent_draws(kind):
-    """Half-normal sds and means of their own covariance; LKJ correlations have variance 1 / (2 lkj + 1) at D=2. False failure:
-    5 sds of 10 means at 4000 draws, under 1e-4."""
+    """Standard deviations are half-normal, means have covariance M, LKJ correlations have variance 1 / (2 lkj + 1) at D=2.
+
+    False failure: 5 standard errors for 10 means at 4000 draws, under 1e-4.
+    """
     prior = independent_prior_with(jaxgmm.HalfNormal(jnp.array([0.8, 1.3]), jnp.array(1.7)))
     draws = jax.jit(lambda key: jaxgmm.sample_prior(key, prior, num_components=3, covariance_type=kind, num_samples=4000))(
         jax.random.key(1)
@@ -93,7 +97,7 @@ def test_draws_on_the_host_have_the_same_law(kind, independent):
 
 
 def test_half_normal_draws_on_the_host_are_those_of_sample_prior():
-    """There is no NumPy recipe for them."""
+    """Priors without closed forms are sampled by sample_prior."""
     prior, mixture = independent_prior("diag", 2, 2, True), random_mixture(0, "diag", 2, 2)
     ours = sample_prior_on_host(3, prior, mixture, 5)
     theirs = jaxgmm.sample_prior(jax.random.key(3), prior, num_components=2, covariance_type="diag", num_samples=5)

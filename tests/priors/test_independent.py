@@ -18,7 +18,7 @@ log_prior = jax.jit(jaxgmm.log_prior)
 
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_independent_density_is_scipys(kind, x64):
-    """Means free of covariances: Dirichlet x N(m, M) x inverse Wishart or gamma."""
+    """The density is that of a Dirichlet law, N(m, M), and an inverse Wishart or gamma law."""
     mixture = random_mixture(0, kind, d=2)
     matrix = np.array([[1.2, 0.3], [0.3, 0.9]])
     shape, rate = 2.5, np.array([0.7, 1.1]) if kind == "diag" else np.array(0.7)
@@ -40,7 +40,7 @@ def test_independent_density_is_scipys(kind, x64):
 
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_half_normal_density_is_scipys(kind, x64):
-    """Half-normal standard deviations and LKJ correlations, D=2, as a density of the covariances' free entries."""
+    """Half-normal standard deviations and LKJ correlations give a density of the free entries of the covariances, D=2."""
     mixture, lkj = random_mixture(0, kind, d=2), 1.7
     sd = np.array(0.8) if kind == "spherical" else np.array([0.8, 1.3])
     prior = independent_prior_with(jaxgmm.HalfNormal(jnp.asarray(sd), jnp.asarray(lkj)))
