@@ -1,4 +1,4 @@
-"""Programs compiled ahead: in another thread, once, and found by the ordinary call; and how much is worked through at a time."""
+"""ahead: programs are compiled in another thread, once, and the ordinary call finds them."""
 
 import threading
 
