@@ -1,4 +1,4 @@
-"""Programs compiled ahead: in another thread, once, and found by the ordinary call; and how much is worked through at a time."""
+"""ahead: programs are compiled in another thread, once, and the ordinary call finds them."""
 
 import threading
 
@@ -7,11 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import jaxgmm
 from jaxgmm import ahead
-from jaxgmm.posterior import chains
-
-from helpers import random_data
 
 SEEN = []  # names of the threads that compiled something, as it happens
 
@@ -57,17 +53,3 @@ def test_a_call_that_was_not_started(compilations):
     assert ahead.call(jitted, np.ones(4, np.float32), times=1).tolist() == [2, 2, 2, 2]
     assert ahead.call(jitted, np.ones(3, np.float32), times=2).tolist() == [4, 4, 4]
     assert threading.current_thread().name in compilations
-
-
-def test_chains_are_compiled_beside_the_bridge(compilations):
-    """A first eager `nuts` waits for both programs, which other threads compile; what it draws is what one program draws."""
-    x = random_data(0, 30, 1, 1).astype(np.float32)
-    prior = jaxgmm.default_prior(x, num_components=1)
-    start = jaxgmm.fit(jaxgmm.initialize(jax.random.key(0), x, num_components=1), x, prior).mixture
-    options = {"num_samples": 30, "num_chains": 2, "num_warmup": 30}
-    compilations.clear()
-    aside = jaxgmm.nuts(jax.random.key(1), start, x, prior, **options)
-    assert sum(name.startswith("jaxgmm-compile") for name in compilations) == 2
-    assert chains.sample_chains._cache_size() == 1
-    alone = jax.jit(lambda key: jaxgmm.nuts(key, start, x, prior, **options))(jax.random.key(1))
-    np.testing.assert_allclose(aside.mixture.means, alone.mixture.means, rtol=1e-3, atol=1e-3)
