@@ -107,6 +107,7 @@ class Calibration(Exported):
 
     @property
     def _alpha_each(self) -> float:
+        """The probability that a correct method fails for one quantity."""
         return self.alpha / max(1, len(self.quantities))
 
     def _count_band(self) -> Band:

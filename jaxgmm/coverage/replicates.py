@@ -67,7 +67,7 @@ class Program(NamedTuple):
 def _compiled(program: Program, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> Callable[..., Any]:
     """Compile a program for stacks of data sets of given shapes ahead of its first call, which can then be timed.
 
-    Only some data sets are worked through side by side: all at once would hold too many draws.
+    The data sets are worked through a few at a time, because the draws of all of them would take too much memory.
     """
     function, width = program.build(), coverage_batch()
 
@@ -134,7 +134,7 @@ class Batch:
         keys: (B,), one random key for each data set.
         cell: the cell.
         design: the design of the study.
-        compiled: what the fits of earlier batches have compiled; extended here.
+        compiled: method, covariance type and N of the fits that earlier batches have compiled; this batch adds its own.
     """
 
     keys: jax.Array

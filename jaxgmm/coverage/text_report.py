@@ -22,7 +22,7 @@ def render(rows: Sequence[StudyRow], design: Design, dtype: str) -> list[str]:
     fixed = "the data-scaled default" if design.prior == "default" else "fixed"
     entries = {
         "data": f"{design.num_datasets} data sets per cell, with {d} feature{'s' * (d > 1)}, from {k} component{'s' * (k > 1)} "
-        "with unit variances, neighbouring ones as many standard deviations (sd) apart as the table says",
+        "with unit variances, whose neighbours lie the stated number of standard deviations (sd) apart",
         "methods": f"EM starts from {design.start}; prior of all methods but em (maximum likelihood): {fixed}; {dtype}",
     }
     lines = ["Coverage study", "=============="]

@@ -44,17 +44,9 @@ def scatter(ax: Axes, x: Any, *, responsibilities: Any = None, feature_names: Se
         r = np.asarray(responsibilities)
         shades = np.clip(r @ np.array([to_rgb(color(k)) for k in range(r.shape[1])]), 0, 1)  # (N, 3)
         for k in range(r.shape[1]):
-            mine = r.argmax(1) == k
-            ax.scatter(
-                x[mine, 0],
-                x[mine, 1],
-                s=size,
-                c=shades[mine],
-                marker=MARKERS[k % len(MARKERS)],
-                alpha=0.8,
-                linewidths=0,
-                zorder=1,
-            )
+            own = r.argmax(1) == k
+            style = {"marker": MARKERS[k % len(MARKERS)], "alpha": 0.8, "linewidths": 0, "zorder": 1}
+            ax.scatter(x[own, 0], x[own, 1], s=size, c=shades[own], **style)
     names = axis_names(feature_names, 2)
     ax.set(xlabel=names[0], ylabel=names[1])
     return ax
@@ -167,15 +159,8 @@ def densities(ax: Axes, mixture: Mixture, x: Any, *, feature_name: str = "featur
     ax.hist(x, bins=bins, density=True, color="0.85", edgecolor="white", zorder=0)
     if draws is not None:
         curves = np.exp(np.asarray(log_prob(draws, grid[:, None]))).reshape(-1, len(grid))
-        ax.add_collection(
-            LineCollection(
-                [np.stack([grid, c], 1) for c in curves],
-                colors="#56B4E9",
-                linewidths=0.7,
-                alpha=min(0.6, 12 / len(curves)),
-                zorder=1,
-            )
-        )
+        style = {"colors": COLORS[5], "linewidths": 0.7, "alpha": min(0.6, 12 / len(curves)), "zorder": 1}
+        ax.add_collection(LineCollection([np.stack([grid, curve], 1) for curve in curves], **style))
     total = np.exp(np.asarray(log_prob(mixture, grid[:, None])))
     for k, curve in enumerate((np.asarray(responsibilities(mixture, grid[:, None])) * total[:, None]).T):
         ax.plot(grid, curve, "--", color=color(k), linewidth=1.4, zorder=4)

@@ -143,8 +143,8 @@ def coverage(
         ax.errorbar(at, middle, 2 * error, fmt=marker, color=shade, markersize=5, linewidth=1.2, label=text, zorder=2)
     ax.axhline(100 * probability, color=INK, linewidth=1.0, linestyle=DASHES[1], zorder=1)
     _label_cells(ax, cells, positions)
-    what = f"{kind}s" if kind else "all parameters"
-    ax.set_ylabel(f"% of {100 * probability:g} % intervals that contain the truth\n{what}, {covariance_type}")
+    subject = f"{kind}s" if kind else "all parameters"
+    ax.set_ylabel(f"% of {100 * probability:g} % intervals that contain the truth\n{subject}, {covariance_type}")
     ax.set_ylim(-2, 104)
     ax.legend(fontsize=8, frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1.06), borderaxespad=0.2)
     return ax

@@ -213,6 +213,7 @@ def _estimate(
     num_modes: int,
 ) -> Evidence:
     """Return the evidence from rounds of num_samples draws each."""
+    assert posterior.prior is not None
     key_seeds, key_rounds = jax.random.split(key)
     problem = standardise(x, weight, posterior.prior, posterior.mixture.covariance_type)
     seeds, density = choose_seeds(key_seeds, posterior, modes, problem, num_modes)

@@ -58,7 +58,7 @@ def _without_component(mixture: Mixture, k: jax.Array, problem: StandardizedProb
     prior = problem.prior
     concentration = prior.weight_concentration
     total = len(problem.y) if problem.weight is None else problem.weight.sum()
-    share = jnp.clip(concentration[k] / (total + concentration.sum()), _SMALLEST_WEIGHT, 0.5)
+    fraction = jnp.clip(concentration[k] / (total + concentration.sum()), _SMALLEST_WEIGHT, 0.5)
     absent = jnp.arange(mixture.num_components) == k
     flat = dataclasses.replace(prior, weight_concentration=jnp.ones_like(concentration)) if prior.has_closed_forms else None
 
@@ -69,7 +69,7 @@ def _without_component(mixture: Mixture, k: jax.Array, problem: StandardizedProb
     start = dataclasses.replace(mixture, weights=weights / weights.sum())
     fitted = jax.lax.fori_loop(0, _EM_STEPS, step, start)
     weights = jnp.maximum(fitted.weights, _SMALLEST_WEIGHT)
-    weights = jnp.where(absent, share, (1 - share) * weights / jnp.where(absent, 0, weights).sum())
+    weights = jnp.where(absent, fraction, (1 - fraction) * weights / jnp.where(absent, 0, weights).sum())
     return dataclasses.replace(fitted, weights=weights)
 
 

@@ -94,20 +94,20 @@ def adapt(proposal: Proposal, z: jax.Array, log_ratios: jax.Array) -> Proposal:
     log_mean = logsumexp(log_ratios) - math.log(count)
     log_ratios = jnp.minimum(log_ratios, log_mean + 0.5 * math.log(count))
     parts, distance = jax.vmap(lambda point: log_parts(proposal, point))(z)
-    share = jnp.exp(log_ratios - logsumexp(log_ratios))[:, None] * jax.nn.softmax(parts)  # (S, M)
-    mass = share.sum(0)
-    effective_size = mass**2 / jnp.maximum((share**2).sum(0), jnp.finfo(z.dtype).tiny)
+    responsibility = jnp.exp(log_ratios - logsumexp(log_ratios))[:, None] * jax.nn.softmax(parts)  # (S, M)
+    mass = responsibility.sum(0)
+    effective_size = mass**2 / jnp.maximum((responsibility**2).sum(0), jnp.finfo(z.dtype).tiny)
     shrinkage = 2 * size / (effective_size + 2 * size)
-    pull = share * (DEGREES_OF_FREEDOM + size) / (DEGREES_OF_FREEDOM + distance)
+    robust_weight = responsibility * (DEGREES_OF_FREEDOM + size) / (DEGREES_OF_FREEDOM + distance)
     present = mass > 0
-    mean = (pull.T @ z) / jnp.where(present, pull.sum(0), 1)[:, None]
+    mean = (robust_weight.T @ z) / jnp.where(present, robust_weight.sum(0), 1)[:, None]
     center = jnp.where(present[:, None], mean + shrinkage[:, None] * (proposal.center - mean), proposal.center)
 
-    def scatter_about(center: jax.Array, pull: jax.Array) -> jax.Array:
+    def scatter_about(center: jax.Array, robust_weight: jax.Array) -> jax.Array:
         steps = z - center
-        return (pull[:, None] * steps).T @ steps
+        return (robust_weight[:, None] * steps).T @ steps
 
-    scatter = jax.vmap(scatter_about, in_axes=(0, 1))(center, pull) / nonzero(mass)[:, None, None]
+    scatter = jax.vmap(scatter_about, in_axes=(0, 1))(center, robust_weight) / nonzero(mass)[:, None, None]
     scale = scatter + shrinkage[:, None, None] * (proposal.scale - scatter)
     scale = jnp.where(present[:, None, None], scale, proposal.scale)
     new = make_proposal(jnp.log(jnp.maximum(mass, jnp.finfo(z.dtype).tiny)), center, scale)

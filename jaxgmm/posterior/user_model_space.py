@@ -63,7 +63,8 @@ def make_user_space(model: Callable[..., Any], problem: StandardizedProblem, sta
 
     def unflatten(z: jax.Array) -> tuple[Mixture, jax.Array]:
         found = evaluate(z)
-        mixture = Mixture(*(found.values[name] for name in FIELDS), start.covariance_type)
+        weights, means, covariances = (found.values[name] for name in FIELDS)
+        mixture = Mixture(weights, means, covariances, start.covariance_type)
         log_det = found.log_det
         if invertible and "covariances" not in latents:
             log_det += mixture_of({name: found.values[name] for name in latents}, start.covariance_type)[1]

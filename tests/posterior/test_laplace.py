@@ -137,16 +137,16 @@ def test_one_component_is_known_exactly():
         start = jaxgmm.make_mixture([1.0], x[:count].mean(0)[None], np.cov(x[:count].T)[None].astype(np.float32))
         posterior = jaxgmm.laplace(jax.random.key(0), start, x, prior, sample_weight=weight, num_samples=4000)
         ratios = np.asarray(posterior.stats["log_ratio"][0], float)
-        share = np.ones(4000) / 4000 if count == 2000 else np.exp(ratios - ratios.max()) / np.exp(ratios - ratios.max()).sum()
+        weights = np.ones(4000) / 4000 if count == 2000 else np.exp(ratios - ratios.max()) / np.exp(ratios - ratios.max()).sum()
         mean, sd, covariance = exact_moments(x[:count].astype(float), prior)
         slack = 2 / np.sqrt(count) if count == 2000 else 0
         for draws, exact, unit in (
             (np.asarray(posterior.mixture.means[0, :, 0], float), mean, sd),
             (np.asarray(posterior.mixture.covariances[0, :, 0], float), covariance, None),
         ):
-            found = np.einsum("s,s...->...", share, draws)
-            unit = np.sqrt(np.einsum("s,s...->...", share, (draws - found) ** 2)) if unit is None else unit
-            error = np.sqrt(np.einsum("s,s...->...", share**2, (draws - found) ** 2))
+            found = np.einsum("s,s...->...", weights, draws)
+            unit = np.sqrt(np.einsum("s,s...->...", weights, (draws - found) ** 2)) if unit is None else unit
+            error = np.sqrt(np.einsum("s,s...->...", weights**2, (draws - found) ** 2))
             assert (abs(found - exact) < 6 * error + slack * unit).all()
         assert int(posterior.status) == PosteriorStatus.OK
 

@@ -113,7 +113,9 @@ def test_vmap_and_undefined_intervals():
     assert not stacked.defined[1].any()
     assert bool(jnp.isnan(stacked.lower[1]).all())
     assert stacked.defined[2].tolist() == [True, False] * 3
-    assert bool((alone.lower[1] < alone.lower[0]).all() & (alone.upper[0] < alone.upper[1]).all())  # 90 % holds 50 %
+    assert bool(
+        (alone.lower[1] < alone.lower[0]).all() & (alone.upper[0] < alone.upper[1]).all()
+    )  # the 90 % interval contains the 50 % one
 
 
 def test_draws():
