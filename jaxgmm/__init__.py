@@ -84,7 +84,7 @@ if typing.TYPE_CHECKING:  # editors and type checkers, which run nothing, need t
     from . import plot as plot
     from .calibration.calibrate import calibrate as calibrate
     from .calibration.result import Calibration as Calibration
-    from .comparison.compare import Comparison as Comparison
+    from .comparison.result import Comparison as Comparison
     from .comparison.compare import compare as compare
     from .coverage.design import Design as Design
     from .coverage.study import Study as Study
@@ -158,7 +158,7 @@ _LAZY = {
     "calibrate": ".calibration.calibrate",
     "Calibration": ".calibration.result",
     "compare": ".comparison.compare",
-    "Comparison": ".comparison.compare",
+    "Comparison": ".comparison.result",
     "Design": ".coverage.design",
     "Study": ".coverage.study",
     "coverage_study": ".coverage.study",

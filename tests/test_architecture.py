@@ -19,7 +19,7 @@ TYPES = {"full", "tied", "diag", "spherical"}
 
 # bottom layer first; a module imports from lower layers, or from modules listed before it in its own layer
 LAYERS = [
-    "ahead linalg chunking status files progress host",
+    "linalg chunking status files progress host",
     "covariance covariance_distributions datasets validation tables",
     "mixture row_sums",
     "density marginals priors.hyperparameters priors.covariance_laws priors.interface priors.conjugate priors.independent "
@@ -32,12 +32,13 @@ LAYERS = [
     "posterior.user_model_space posterior.user_model posterior.chains posterior.nuts "
     "posterior.conditionals posterior.gibbs posterior.label_matching posterior.relabel posterior.bootstrap "
     "posterior.predictive posterior.importance posterior.evidence posterior.diagnose posterior.arviz",
-    "studies.checkpoint studies.serialization studies.parameters studies.intervals studies.methods selection "
-    "comparison.summaries comparison.joint comparison.contraction comparison.predictive_scores comparison.clustering "
-    "comparison.verdict comparison.sampler_summary comparison.point_vs_posterior comparison.text_report "
-    "comparison.compare calibration.quantities calibration.bands calibration.result calibration.config "
+    "studies.checkpoint studies.serialization studies.columns studies.parameters studies.intervals studies.methods selection "
+    "comparison.columns comparison.inputs comparison.summaries comparison.joint comparison.contraction "
+    "comparison.predictive_scores comparison.clustering comparison.verdict comparison.sampler_summary "
+    "comparison.point_vs_posterior comparison.text_report comparison.result comparison.compare "
+    "calibration.quantities calibration.bands calibration.result calibration.config "
     "calibration.calibrate coverage.design coverage.replicates coverage.summary coverage.study io.read_table io.archive",
-    "plot.style plot.mixtures plot.posteriors plot.forests plot.studies plot.figures plot report.html report.number_tables "
+    "plot.style plot.mixtures plot.posteriors plot.forests plot.studies plot.figures plot report.number_tables "
     "report.write_report",
     "cli.messages cli.arguments cli.data cli.outputs cli.records cli.estimates cli.rehearsal cli.startup cli.toml_prior "
     "cli.fit cli.sample cli.compare cli.select cli.calibrate cli.study cli __main__",

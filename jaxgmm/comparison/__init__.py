@@ -1,0 +1,1 @@
+"""Comparison of an EM solution with posteriors."""

@@ -1,8 +1,9 @@
-"""Who belongs with whom: EM's partition and memberships beside the posterior's.
+"""Clusterings: EM's partition and responsibilities beside the posterior's.
 
-The posterior's partition is, of those that its draws find most probable, the one nearest to the co-clustering matrix in squared
-distance: Dahl (2006), in Bayesian Inference for Gene Expression and Proteomics, 201-218. Partitions are compared by the adjusted
-Rand index, 1 where they are the same and about 0 where they agree by chance: Hubert & Arabie (1985), J. Classif. 2, 193-218.
+The posterior's partition is, among those that its draws find most probable, the one nearest to the co-clustering matrix in
+squared distance: Dahl (2006), in Bayesian Inference for Gene Expression and Proteomics, 201-218. Partitions are compared by the
+adjusted Rand index, 1 where they are the same and about 0 where they agree by chance: Hubert & Arabie (1985), J. Classif. 2,
+193-218.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ from typing import Any
 
 import numpy as np
 
-SURE = 0.9  # of a point's component: below, it is counted as uncertain
+from .columns import ClusteringScores
+
+SURE = 0.9  # probability of its component below which a point counts as uncertain
 _CANDIDATES = 100  # partitions that the posterior's is chosen from
 _AVERAGED = 400  # draws that the co-clustering matrix is averaged over
-_MOST_ROWS = 1000  # of that matrix
+_MOST_ROWS = 1000  # rows of that matrix
 
 
 def adjusted_rand(labels: Any, other: Any) -> float:
-    """The adjusted Rand index of two partitions, integers (N,); 1 where both are all one group.
+    """Return the adjusted Rand index of two partitions, integers (N,); 1 if both are a single group.
 
     Example:
         >>> adjusted_rand([0, 0, 1, 1], [1, 1, 0, 0])
@@ -31,6 +34,7 @@ def adjusted_rand(labels: Any, other: Any) -> float:
     np.add.at(table, (a, b), 1)
 
     def pairs(counts: np.ndarray) -> float:
+        """Return the number of pairs within the groups."""
         return float((counts * (counts - 1)).sum() / 2)
 
     together, mine, theirs, every = pairs(table), pairs(table.sum(1)), pairs(table.sum(0)), pairs(np.array([len(a)]))
@@ -40,14 +44,14 @@ def adjusted_rand(labels: Any, other: Any) -> float:
 
 
 def partition(responsibilities: np.ndarray) -> np.ndarray:
-    """The posterior's partition (N,) from responsibilities (M, N, K) of its draws, in any order of their components."""
+    """Return the posterior's partition (N,) from responsibilities (M, N, K) of draws with components in any order."""
     r = np.asarray(responsibilities, np.float32)
-    few = r[thinned(len(r), _AVERAGED)]
+    few = r[evenly_spaced(len(r), _AVERAGED)]
     flat = np.moveaxis(few, 1, 0).reshape(r.shape[1], -1)
-    gain = 1 - 2 * (flat @ flat.T) / len(few)  # what two points in one group cost
+    gain = 1 - 2 * (flat @ flat.T) / len(few)  # cost of two points in one group
     np.fill_diagonal(gain, 0)
-    best, lowest = None, math.inf
-    for draw in r[thinned(len(r), _CANDIDATES)]:
+    best, lowest = np.zeros(r.shape[1], int), math.inf
+    for draw in r[evenly_spaced(len(r), _CANDIDATES)]:
         labels = draw.argmax(-1)
         member = np.eye(r.shape[-1], dtype=np.float32)[labels]
         loss = float(((gain @ member) * member).sum())
@@ -56,58 +60,54 @@ def partition(responsibilities: np.ndarray) -> np.ndarray:
     return best
 
 
-def compare_memberships(em: np.ndarray, draws: np.ndarray, weight: np.ndarray, identified: bool) -> dict[str, float]:
-    """EM's memberships beside the posterior's, averages over the data.
+def compare_clusterings(em: np.ndarray, draws: np.ndarray, weight: np.ndarray, identified: bool) -> ClusteringScores:
+    """Compare EM's responsibilities with the posterior's, on average over the data.
 
     Args:
         em: responsibilities (N, K) under EM.
-        draws: those of relabelled draws, (M, N, K).
+        draws: those under relabelled draws, (M, N, K).
         weight: (N,) > 0.
-        identified: whether components have names that hold for all draws; if not, what needs them is NaN.
+        identified: whether labels are identified; if not, scores that need labels are NaN.
 
     Returns:
-        adjusted_rand, of EM's labels and the posterior's partition (of at most 1000 rows); membership_difference, mean over
-        points and components of |r_EM - E r|; entropy_em and entropy_posterior, mean uncertainty of a point's component, nats;
-        entropy_within, the part of it that knowing the parameters would leave; unsure_share, points whose component under EM has
-        posterior probability under 0.9.
+        The scores; the partitions of at most 1000 rows are compared.
 
     Example:
         >>> em = np.array([[1.0, 0.0], [0.0, 1.0]])
-        >>> found = compare_memberships(em, np.stack([em, em]), np.ones(2), True)
-        >>> found["adjusted_rand"], found["unsure_share"]
+        >>> found = compare_clusterings(em, np.stack([em, em]), np.ones(2), True)
+        >>> found.adjusted_rand, found.unsure_share
         (1.0, 0.0)
     """
     mean = np.asarray(draws, float).mean(0)
-    rows = thinned(len(em), _MOST_ROWS)
+    rows = evenly_spaced(len(em), _MOST_ROWS)
 
     def average(per_point: np.ndarray) -> float:
+        """Return a weighted mean over the data."""
         return float(np.average(per_point, weights=weight))
 
-    found = {
-        "adjusted_rand": adjusted_rand(em[rows].argmax(-1), partition(draws[:, rows])),
-        "entropy_em": average(_entropy(em)),
-        "entropy_within": average(np.mean([_entropy(draw) for draw in draws], axis=0)),
-    }
-    named = identified or em.shape[-1] == 1
+    labelled = identified or em.shape[-1] == 1
     chosen = mean[np.arange(len(em)), em.argmax(-1)]
-    return found | {
-        "membership_difference": average(abs(em - mean).mean(-1)) if named else math.nan,
-        "entropy_posterior": average(_entropy(mean)) if named else math.nan,
-        "unsure_share": average(chosen < SURE) if named else math.nan,
-    }
+    return ClusteringScores(
+        adjusted_rand=adjusted_rand(em[rows].argmax(-1), partition(draws[:, rows])),
+        membership_difference=average(abs(em - mean).mean(-1)) if labelled else math.nan,
+        entropy_em=average(_entropy(em)),
+        entropy_posterior=average(_entropy(mean)) if labelled else math.nan,
+        entropy_within=average(np.mean([_entropy(draw) for draw in draws], axis=0)),
+        unsure_share=average(chosen < SURE) if labelled else math.nan,
+    )
 
 
 def _entropy(r: np.ndarray) -> np.ndarray:
-    """Nats, over the last axis."""
+    """Return the entropy over the last axis, in nats."""
     r = np.asarray(r, float)
     return -(r * np.log(np.where(r > 0, r, 1))).sum(-1)
 
 
-def thinned(total: int, most: int) -> np.ndarray:
-    """At most `most` of `total` positions, evenly spaced.
+def evenly_spaced(total: int, most: int) -> np.ndarray:
+    """Return at most `most` of `total` positions, evenly spaced.
 
     Example:
-        >>> thinned(9, 3).tolist()
+        >>> evenly_spaced(9, 3).tolist()
         [0, 4, 8]
     """
     return np.unique(np.linspace(0, total - 1, min(most, total)).round().astype(int))

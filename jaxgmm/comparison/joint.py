@@ -1,9 +1,9 @@
-"""All parameters at once, in unconstrained space: where EM lies among the draws, and how far Laplace's normal is from them.
+"""All parameters at once, in unconstrained space: where EM lies among the draws, and how far they are from Laplace's normal.
 
     u = root^-1 (z - mode),   z NumPyro's unconstrained parameters, mode and root root' = H^-1 those of Laplace
 
-In u Laplace's approximation is N(0, I), so that distances are in its standard deviations, whatever the units of the data.
-Bures' distance between normals: Dowson & Landau (1982), J. Multivariate Anal. 12, 450-455.
+In u Laplace's approximation is N(0, I), so that distances are in its standard deviations, whatever the units of the data. The
+Bures distance between normal distributions: Dowson & Landau (1982), J. Multivariate Anal. 12, 450-455.
 """
 
 from __future__ import annotations
@@ -21,52 +21,53 @@ from ..posterior.gaussian_approximation import GaussianApproximation, approximat
 from ..posterior.newton import MIN_EIGENVALUE
 from ..posterior.standardization import StandardizedProblem, from_standard, to_standard
 from ..posterior.unconstrained_space import make_unconstrained_space
+from .columns import JointScores
 
-RATIOS = 2000  # importance ratios that the bridge's k-hat is taken from
-_CHEAP = 2e9  # multiplications that nobody waits long for
-_FEWEST = 2  # draws a parameter, for a covariance of them
+NUM_RATIOS = 2000  # importance ratios that k-hat of Laplace's approximation is taken from
+_CHEAP = 2e9  # multiplications that take moments
+_FEWEST = 2  # draws for each parameter that a covariance of draws needs
 
 
 class Approximation(NamedTuple):
-    """Laplace's approximation: coordinates and bridge; sound: the information at the mode is positive definite."""
+    """Laplace's approximation in unconstrained space; sound: the information at the mode is positive definite."""
 
     problem: StandardizedProblem
-    bridge: GaussianApproximation
+    gaussian: GaussianApproximation
     khat: float
     sound: bool
 
 
 def is_cheap(mixture: Mixture, num_observations: int) -> bool:
-    """Whether mode, information and k-hat take moments, not minutes."""
+    """Return whether mode, information and k-hat take moments rather than minutes."""
     p = num_parameters(mixture)
-    return num_observations * mixture.num_components * mixture.num_features * (RATIOS + 40.0 * p) + 40.0 * p**3 <= _CHEAP
+    return num_observations * mixture.num_components * mixture.num_features * (NUM_RATIOS + 40.0 * p) + 40.0 * p**3 <= _CHEAP
 
 
 def approximate(key: jax.Array, mixture: Mixture, x: jax.Array, weight: jax.Array | None, prior: Any) -> Approximation | None:
-    """Laplace's approximation from an EM solution; None where the solution has an empty component or no density."""
+    """Return Laplace's approximation from an EM solution; None if the solution has an empty component or no density."""
     if not (np.asarray(mixture.weights) > 0).all():
         return None
     start, prior = jax.tree.map(lambda leaf: jnp.asarray(leaf, x.dtype), (mixture, prior))
-    problem, bridge = approximate_posterior(key, start, x, weight, prior)
-    if not np.isfinite(float(bridge.value)):
+    problem, gaussian = approximate_posterior(key, start, x, weight, prior)
+    if not np.isfinite(float(gaussian.value)):
         return None
-    return Approximation(problem, bridge, float(bridge.khat), float(bridge.min_eigenvalue) > MIN_EIGENVALUE)
+    return Approximation(problem, gaussian, float(gaussian.khat), float(gaussian.min_eigenvalue) > MIN_EIGENVALUE)
 
 
 @jax.jit
-def chart(
-    problem: StandardizedProblem, bridge: GaussianApproximation, draws: Mixture, u: jax.Array
+def transform(
+    problem: StandardizedProblem, gaussian: GaussianApproximation, draws: Mixture, u: jax.Array
 ) -> tuple[jax.Array, Mixture]:
-    """There and back: u (M, P) of mixtures (M, ...) in data units, and the mixtures of other u (M, P); one program for both."""
-    space = make_unconstrained_space(problem, bridge.start)
+    """Return u (M, P) of mixtures (M, ...) in data units, and the mixtures of other u (M, P), in one compiled program."""
+    space = make_unconstrained_space(problem, gaussian.start)
     z = jax.vmap(lambda draw: space.flatten(to_standard(draw, problem)))(draws)
-    back = bridge.mode + jnp.matmul(u, bridge.root.T, precision="highest")
+    back = gaussian.mode + jnp.matmul(u, gaussian.root.T, precision="highest")
     mixtures = from_standard(jax.vmap(lambda one: space.unflatten(one)[0])(back), problem)
-    return linalg.solve(bridge.root, (z - bridge.mode).T).T, mixtures
+    return linalg.solve(gaussian.root, (z - gaussian.mode).T).T, mixtures
 
 
 def gaussian_kl(mean: Any, cov: Any, other_mean: Any, other_cov: Any) -> float:
-    """KL(N(mean, cov) || N(other_mean, other_cov)), nats; infinite where cov is singular.
+    """Return KL(N(mean, cov) || N(other_mean, other_cov)) in nats; infinite if cov is singular.
 
     Example:
         >>> round(gaussian_kl([0.0], [[1.0]], [1.0], [[1.0]]), 3)
@@ -83,7 +84,7 @@ def gaussian_kl(mean: Any, cov: Any, other_mean: Any, other_cov: Any) -> float:
 
 
 def gaussian_w2(mean: Any, cov: Any, other_mean: Any, other_cov: Any) -> float:
-    """The 2-Wasserstein distance between two normals, in the units of their coordinates.
+    """Return the 2-Wasserstein distance between two normal distributions, in the units of their coordinates.
 
     Example:
         >>> gaussian_w2([0.0], [[1.0]], [3.0], [[25.0]])
@@ -97,31 +98,35 @@ def gaussian_w2(mean: Any, cov: Any, other_mean: Any, other_cov: Any) -> float:
     return float(math.sqrt(max(square, 0.0)))
 
 
-def compare_jointly(em_density: float, density: np.ndarray, em_u: np.ndarray | None, u: np.ndarray | None) -> dict[str, float]:
-    """EM among the draws, and the draws' normal beside Laplace's, which is N(0, I) in u.
+def compare_jointly(em_density: float, density: np.ndarray, em_u: np.ndarray | None, u: np.ndarray | None) -> JointScores:
+    """Compare EM with the draws, and the normal distribution of the draws with Laplace's, which is N(0, I) in u.
 
     Args:
-        em_density: log joint density of EM and the data, nats; NaN where it is not known.
+        em_density: log joint density of EM and the data, nats; NaN if it is not known.
         density: that of the draws, (C, S).
-        em_u: (P,), or None where there is no approximation.
+        em_u: (P,), or None without an approximation.
         u: (M, P).
 
     Returns:
-        log_joint_rank, the share of draws above EM; log_joint_gap, EM's above the draws' mean, nats; mahalanobis, of EM from
-        the draws' mean in their covariance; farther_share, of the draws that lie farther out than EM; laplace_kl, KL(draws'
-        normal || Laplace), nats; laplace_w2, between the two, in Laplace's standard deviations. NaN where not defined.
+        The scores; NaN where not defined.
 
     Example:
         >>> u = np.random.default_rng(0).normal(size=(4000, 2))
         >>> found = compare_jointly(0.0, np.full((4, 1000), -1.0), np.array([3.0, 0.0]), u)
-        >>> round(found["mahalanobis"], 1), found["log_joint_rank"], found["laplace_kl"] < 0.01
+        >>> round(found.mahalanobis, 1), found.log_joint_rank, found.laplace_kl < 0.01
         (3.0, 0.0, True)
     """
     known = math.isfinite(em_density)
-    found = {
-        "log_joint_rank": float((density > em_density).mean()) if known else math.nan,
-        "log_joint_gap": float(em_density - density.mean()) if known else math.nan,
-    } | dict.fromkeys(("mahalanobis", "farther_share", "laplace_kl", "laplace_w2"), math.nan)
+    return JointScores(
+        log_joint_gap=float(em_density - density.mean()) if known else math.nan,
+        log_joint_rank=float((density > em_density).mean()) if known else math.nan,
+        **_distances(em_u, u),
+    )
+
+
+def _distances(em_u: np.ndarray | None, u: np.ndarray | None) -> dict[str, float]:
+    """Return the scores that need u; NaN for too few draws or draws that do not vary."""
+    found: dict[str, float] = dict.fromkeys(("mahalanobis", "farther_share", "laplace_kl", "laplace_w2"), math.nan)
     if u is None:
         return found
     u = np.asarray(u, float)

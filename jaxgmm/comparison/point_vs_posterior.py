@@ -1,28 +1,29 @@
-"""EM against one posterior: standard errors, Laplace's approximation, densities and memberships, put beside each other."""
+"""EM beside one posterior: standard errors, Laplace's approximation, joint scores, densities and clusterings."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from .. import ahead
-from ..chunking import scored_draws
+from ..chunking import COMPARISON_DRAWS, scored_draws
 from ..em.standard_errors import standard_errors
 from ..mixture import Mixture, num_parameters
 from ..posterior.result import Posterior
 from ..studies.parameters import values
-from .clustering import compare_memberships, thinned
+from .clustering import compare_clusterings, evenly_spaced
+from .columns import ClusteringScores, DensityScores, JointScores
 from .contraction import contractions
-from .joint import RATIOS, Approximation, approximate, chart, compare_jointly, is_cheap
+from .inputs import ComparisonInputs, Subject
+from .joint import Approximation, approximate, compare_jointly, is_cheap, transform
 from .predictive_scores import (
     assign_folds,
     choose_points,
     distances,
-    in_blocks,
+    in_batches,
     leave_one_out,
     pointwise,
     posterior_on_folds,
@@ -30,231 +31,210 @@ from .predictive_scores import (
     score,
     without_folds,
 )
-from .sampler_summary import ComparisonInputs
 from .summaries import invariant_values
-from .verdict import MAX_KHAT, khat_limit
+from .verdict import MAX_KHAT
 
-_MOST_ROWS = 2000  # rows that draws are scored on; of more, as many at random
-_POINTS = 1000  # where densities are compared
-_SD_DRAWS = 4000  # of Laplace's approximation
-_SLOW = 2e9  # multiplications of an information that is not worth the wait
+_MOST_ROWS = 2000  # rows that draws are scored on; of longer data, as many at random
+_NUM_POINTS = 1000  # points where densities are compared
+_SD_DRAWS = 4000  # draws from Laplace's approximation for its standard deviations
+_SLOW = 2e9  # multiplications above which the information takes too long
 
 
-class Scored(NamedTuple):
-    """Rows (R,) that draws are scored on, their weights (R,), and folds (R,) or None."""
+class ScoredRows(NamedTuple):
+    """Indices of the rows (R,) that draws are scored on, their weights (R,), and their folds (R,) or None."""
 
     rows: np.ndarray
     weight: np.ndarray
     folds: np.ndarray | None
 
 
-def choose_rows(setting: ComparisonInputs) -> Scored:
-    """Rows to be scored, and the fold of each."""
-    rng = np.random.default_rng(setting.seed)
-    rows, folds = setting.kept, None
+class LaplaceReference(NamedTuple):
+    """Laplace's approximation under one prior, with standard deviations of parameters (P,) and invariant quantities (Q,)."""
+
+    approximation: Approximation
+    prior: Any
+    sd: np.ndarray
+    invariant_sd: np.ndarray
+
+    def is_for(self, posterior: Posterior) -> bool:
+        """Return whether a posterior has the same prior; a bootstrap, which has none, is compared in any case."""
+        return posterior.method == "bootstrap" or _same_prior(posterior.prior, self.prior)
+
+
+def batch_size(subjects: Sequence[Subject]) -> int:
+    """Return the number of draws evaluated at a time, one for all posteriors, so that they share the compiled programs."""
+    return min(COMPARISON_DRAWS, *(subject.posterior.log_density.size for subject in subjects))
+
+
+def choose_rows(inputs: ComparisonInputs) -> ScoredRows:
+    """Return the rows to be scored, and the fold of each."""
+    rng, num_folds = np.random.default_rng(inputs.options.seed), inputs.options.num_folds
+    rows, folds = inputs.kept, None
     if len(rows) > _MOST_ROWS:
         rows = np.sort(rng.choice(rows, _MOST_ROWS, replace=False))
-    elif min(setting.num_folds, len(rows)) >= 2:
-        folds = assign_folds(rng, len(rows), min(setting.num_folds, len(rows)))
-    return Scored(rows, setting.counts[rows], folds)
+    elif min(num_folds, len(rows)) >= 2:
+        folds = assign_folds(rng, len(rows), min(num_folds, len(rows)))
+    return ScoredRows(rows, inputs.counts[rows], folds)
 
 
 @jax.jit
 def _errors(mixture: Mixture, x: jax.Array, prior: Any, weight: jax.Array | None) -> Any:
+    """Return standard errors by the observed information, in one compiled program."""
     return standard_errors(mixture, x, prior, sample_weight=weight)
 
 
-def has_errors(setting: ComparisonInputs, prior: Any) -> bool:
-    """Whether standard errors are to be had, and soon."""
-    mixture = setting.fit.mixture
-    work = len(setting.x) * mixture.num_components * mixture.num_features * 20.0 * num_parameters(mixture)
-    return work <= _SLOW and getattr(prior, "has_closed_forms", True)
-
-
-def information_errors(setting: ComparisonInputs, prior: Any) -> np.ndarray:
-    """EM's standard errors by the observed information (P,), in the order of `rows.values`; NaN where there are none."""
-    mixture = setting.fit.mixture
-    if not has_errors(setting, prior):
+def information_errors(inputs: ComparisonInputs, prior: Any) -> np.ndarray:
+    """Return EM's standard errors (P,) by the observed information; NaN if they are not wanted, not defined or not cheap."""
+    mixture = inputs.fit.mixture
+    work = len(inputs.x) * mixture.num_components * mixture.num_features * 20.0 * num_parameters(mixture)
+    if inputs.options.laplace is False or work > _SLOW or not getattr(prior, "has_closed_forms", True):
         return np.full(values(mixture).shape, math.nan)
-    errors = ahead.call(_errors, mixture, setting.x, prior, setting.weight)
+    errors = _errors(mixture, inputs.x, prior, inputs.weight)
     return values(Mixture(errors.weights, errors.means, errors.covariances, mixture.covariance_type))
 
 
-def begin(setting: ComparisonInputs, prior: Any, scored: Scored | None, errors: bool) -> None:
-    """Has the two programs compiled aside that are long to compile and needed last."""
-    if errors and has_errors(setting, prior):
-        ahead.start(_errors, setting.fit.mixture, setting.x, prior, setting.weight)
-    if scored is not None and scored.folds is not None:
-        ahead.start(refit, *_folded(setting, prior, scored))
-
-
-def _folded(setting: ComparisonInputs, prior: Any, scored: Scored) -> tuple:
-    x = setting.x[scored.rows]
-    return setting.fit.mixture, x, prior, without_folds(x, scored.weight, scored.folds)
-
-
-def same_prior(one: Any, other: Any) -> bool:
-    """Whether two priors are the same, number by number."""
+def _same_prior(one: Any, other: Any) -> bool:
+    """Return whether two priors are the same, number by number."""
     if one is None or other is None or jax.tree.structure(one) != jax.tree.structure(other):
         return False
     return all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True))
 
 
-class Laplace(NamedTuple):
-    """Laplace's approximation under one prior, and the sds that it gives free entries (P,) and label-free quantities (Q,)."""
-
-    approximation: Approximation
-    prior: Any
-    sd: np.ndarray
-    free_sd: np.ndarray
-
-
-def find_laplace(
-    setting: ComparisonInputs, posteriors: Mapping[str, Posterior], wanted: bool | None, size: int
-) -> Laplace | None:
-    """Under the prior of the first posterior that has one. wanted: None is where it is cheap."""
-    mixture = setting.fit.mixture
-    cheap = is_cheap(mixture, len(setting.x))
-    prior = next((p.prior for p in posteriors.values() if p.prior is not None), None)
-    if wanted is False or prior is None or (wanted is None and not cheap):
+def find_laplace(inputs: ComparisonInputs, subjects: Sequence[Subject]) -> LaplaceReference | None:
+    """Return Laplace's approximation under the prior of the first posterior that has one; None if not wanted, or not cheap."""
+    mixture, wanted = inputs.fit.mixture, inputs.options.laplace
+    prior = next((s.posterior.prior for s in subjects if s.posterior.prior is not None), None)
+    if wanted is False or prior is None or (wanted is None and not is_cheap(mixture, len(inputs.x))):
         return None
-    found = approximate(jax.random.key(setting.seed), mixture, setting.x, setting.weight, prior)
+    found = approximate(jax.random.key(inputs.options.seed), mixture, inputs.x, inputs.weight, prior)
     if found is None:
         return None
     if not found.sound:
-        return Laplace(found, prior, *(np.full(of(mixture).shape, math.nan) for of in (values, invariant_values)))
-    rng, p = np.random.default_rng(setting.seed), len(found.bridge.mode)
-    u = rng.normal(size=(_SD_DRAWS, p)).astype(found.bridge.mode.dtype)
-    return Laplace(found, prior, *sds(_chart(found, setting, next(iter(posteriors.values())), u, size)[1]))
+        return LaplaceReference(found, prior, *(np.full(of(mixture).shape, math.nan) for of in (values, invariant_values)))
+    rng, p = np.random.default_rng(inputs.options.seed), len(found.gaussian.mode)
+    u = rng.normal(size=(_SD_DRAWS, p)).astype(found.gaussian.mode.dtype)
+    stack = _with_em(inputs, subjects[0].posterior)
+    return LaplaceReference(found, prior, *standard_deviations(_transform(found, stack, u, batch_size(subjects))[1]))
 
 
-def sds(draws: Mixture) -> tuple[np.ndarray, np.ndarray]:
-    """Standard deviations over all leading axes of the free entries (P,) and of what no labelling changes (Q,)."""
-    flat = (found.reshape(-1, found.shape[-1]) for found in (values(draws), invariant_values(draws)))
-    return tuple(np.where(np.ptp(found, axis=0) > 0, found.std(0, ddof=1), 0.0) for found in flat)
+def standard_deviations(draws: Mixture) -> tuple[np.ndarray, np.ndarray]:
+    """Return the standard deviations over all leading axes of parameters (P,) and of label-invariant quantities (Q,)."""
 
+    def of(numbers: np.ndarray) -> np.ndarray:
+        """Return the standard deviations, exactly 0 where the numbers do not vary."""
+        flat = numbers.reshape(-1, numbers.shape[-1])
+        return np.where(np.ptp(flat, axis=0) > 0, flat.std(0, ddof=1), 0.0)
 
-def _chart(
-    found: Approximation, setting: ComparisonInputs, posterior: Posterior, u: np.ndarray | None, size: int
-) -> tuple[np.ndarray, Mixture]:
-    """`joint.chart` of EM and the draws, (1 + M, P), and of u (U, P), whichever are more; the shorter is gone through again."""
-    stack = jax.tree.map(
-        lambda em, draws: np.concatenate([np.asarray(em, draws.dtype)[None], draws]), setting.fit.mixture, flat_draws(posterior)
-    )
-    count = len(stack.weights)
-    u = np.zeros((1, len(found.bridge.mode)), found.bridge.mode.dtype) if u is None else u
-    most = max(count, len(u))
-    pair = stack[np.arange(most) % count], u[np.arange(most) % len(u)]
-    located, mixtures = in_blocks(lambda block: chart(found.problem, found.bridge, *block), pair, size)
-    return located[:count], mixtures[: len(u)]
-
-
-def goes_with(laplace: Laplace, posterior: Posterior) -> bool:
-    """Whether a posterior is of the same prior; a bootstrap, which averages over none, is set beside it in any case."""
-    return posterior.method == "bootstrap" or same_prior(posterior.prior, laplace.prior)
-
-
-def khat_of(laplace: Laplace) -> dict[str, float]:
-    """How good the approximation is, and how good it must be."""
-    return {"khat": laplace.approximation.khat, "khat_limit": khat_limit(RATIOS)}
-
-
-def add_columns(rows: list[dict[str, Any]], errors: np.ndarray, contraction: np.ndarray | None) -> None:
-    """em_se and contraction, in place; NaN where not known."""
-    for p, row in enumerate(rows):
-        row["em_se"] = float(errors[p])
-        row["contraction"] = math.nan if contraction is None else float(contraction[p])
-
-
-def add_ratios(rows: list[dict[str, Any]], laplace_sd: np.ndarray | None) -> None:
-    """laplace_sd and sd_ratio, in place; NaN where not known."""
-    for p, row in enumerate(rows):
-        row["laplace_sd"] = math.nan if laplace_sd is None else float(laplace_sd[p])
-        row["sd_ratio"] = row["laplace_sd"] / row["sd"] if row["sd"] > 0 else math.nan
-
-
-def contraction_of(setting: ComparisonInputs, posterior: Posterior) -> np.ndarray | None:
-    """None without a prior of this package."""
-    if posterior.prior is None:
-        return None
-    mixture, prior = setting.fit.mixture, jax.tree.map(np.asarray, posterior.prior)
-    return contractions(mixture, prior, values(posterior.mixture), setting.seed)
+    return of(values(draws)), of(invariant_values(draws))
 
 
 def flat_draws(posterior: Posterior) -> Mixture:
-    """Draws (M, ...) on the host."""
+    """Return the draws as one stack (M, ...) on the host."""
     return jax.tree.map(lambda leaf: np.asarray(leaf).reshape(-1, *leaf.shape[2:]), posterior.mixture)
 
 
-def joint_of(
-    setting: ComparisonInputs, posterior: Posterior, log_prior: float, laplace: Laplace | None, size: int
-) -> dict[str, float]:
-    """`joint.compare_jointly` of one posterior; its log densities are those of EM's own space."""
+def _with_em(inputs: ComparisonInputs, posterior: Posterior) -> Mixture:
+    """Return EM's mixture and the draws as one stack (1 + M, ...)."""
+    return _stacked(inputs.fit.mixture, flat_draws(posterior))
+
+
+def _stacked(em: Mixture, draws: Mixture) -> Mixture:
+    """Return one mixture and a stack (M, ...) as one stack (1 + M, ...) on the host."""
+    return jax.tree.map(lambda one, many: np.concatenate([np.asarray(one, many.dtype)[None], many]), em, draws)
+
+
+def _transform(found: Approximation, stack: Mixture, u: np.ndarray, size: int) -> tuple[np.ndarray, Mixture]:
+    """Return u (M, P) of a stack of mixtures and the mixtures of other u (U, P); the shorter of the two is repeated."""
+    count = len(stack.weights)
+    most = max(count, len(u))
+    pair = stack[np.arange(most) % count], u[np.arange(most) % len(u)]
+    located, mixtures = in_batches(lambda batch: transform(found.problem, found.gaussian, *batch), pair, size)
+    return located[:count], mixtures[: len(u)]
+
+
+def contraction_of(inputs: ComparisonInputs, posterior: Posterior) -> np.ndarray:
+    """Return the contraction (P,) of each parameter; NaN without a prior of this package."""
+    mixture = inputs.fit.mixture
+    if posterior.prior is None:
+        return np.full(values(mixture).shape, math.nan)
+    return contractions(mixture, jax.tree.map(np.asarray, posterior.prior), values(posterior.mixture), inputs.options.seed)
+
+
+def score_jointly(inputs: ComparisonInputs, subject: Subject, laplace: LaplaceReference | None, size: int) -> JointScores:
+    """Return the joint scores of one posterior; those in unconstrained space need Laplace's approximation."""
+    posterior = subject.posterior
     known = posterior.prior is not None or posterior.method == "bootstrap"
-    em_density = float(setting.fit.log_likelihood) + log_prior if known else math.nan
-    em_u = u = None
-    if laplace is not None and laplace.approximation.sound:
-        u = _chart(laplace.approximation, setting, posterior, None, size)[0]
-        em_u, u = u[0], u[1:]
-    return compare_jointly(em_density, np.asarray(posterior.log_density, float), em_u, u)
+    em_density = float(inputs.fit.log_likelihood) + subject.em_log_prior if known else math.nan
+    density = np.asarray(posterior.log_density, float)
+    if laplace is None or not laplace.approximation.sound:
+        return compare_jointly(em_density, density, None, None)
+    mode = laplace.approximation.gaussian.mode
+    u, _ = _transform(laplace.approximation, _with_em(inputs, posterior), np.zeros((1, len(mode)), mode.dtype), size)
+    return compare_jointly(em_density, density, u[0], u[1:])
 
 
-def refitted(setting: ComparisonInputs, prior: Any, scored: Scored) -> np.ndarray | None:
-    """EM's score of each row (R,), fitted without its fold; None without folds."""
+def em_on_folds(inputs: ComparisonInputs, prior: Any, scored: ScoredRows) -> np.ndarray | None:
+    """Return EM's log density of each row (R,) when fitted without the row's fold; None without folds."""
     if scored.folds is None:
         return None
-    densities = np.asarray(ahead.call(refit, *_folded(setting, prior, scored)), float)  # (F, R)
-    return densities[scored.folds, np.arange(len(scored.rows))]
+    x = inputs.x[scored.rows]
+    densities = refit(inputs.fit.mixture, x, prior, without_folds(x, scored.weight, scored.folds))  # (F, R)
+    return np.asarray(densities, float)[scored.folds, np.arange(len(scored.rows))]
 
 
-def scores_of(
-    setting: ComparisonInputs, posterior: Posterior, scored: Scored, em_score: np.ndarray | None, size: int
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What one posterior says of densities, and of memberships."""
-    rng = np.random.default_rng([setting.seed, 1])
-    em, draws = setting.fit.mixture, flat_draws(posterior)
-    k, count = em.num_components, len(scored.rows) + _POINTS
-    most = scored_draws(count, k)
-    chosen = thinned(len(draws.weights), most)
+def score_predictions(
+    inputs: ComparisonInputs, subject: Subject, scored: ScoredRows, em_score: np.ndarray | None, size: int
+) -> tuple[DensityScores, ClusteringScores]:
+    """Return the density and clustering scores of one posterior.
+
+    Args:
+        inputs: of the comparison.
+        subject: the posterior.
+        scored: the rows to score.
+        em_score: as `em_on_folds` returns it.
+        size: draws evaluated at a time.
+    """
+    rng = np.random.default_rng([inputs.options.seed, 1])
+    em, draws = inputs.fit.mixture, flat_draws(subject.posterior)
+    most = scored_draws(len(scored.rows) + _NUM_POINTS, em.num_components)
+    chosen = evenly_spaced(len(draws.weights), most)
     draws = draws[chosen]
-    x = np.asarray(setting.x)[scored.rows]
-    places = choose_points(rng, em, draws, _POINTS)
+    x = np.asarray(inputs.x)[scored.rows]
+    places = choose_points(rng, em, draws, _NUM_POINTS)
     points = np.concatenate([x, places.points.astype(x.dtype)])
-    stack = jax.tree.map(lambda one, many: np.concatenate([np.asarray(one, many.dtype)[None], many]), em, draws)
-    log_density, shares = pointwise(stack, points, len(x), size)
-    rows, beyond = log_density[:, : len(x)], log_density[:, len(x) :]
-    predictive = np.logaddexp.reduce(beyond[1:], axis=0) - math.log(len(draws.weights))
-    density: dict[str, Any] = {"num_draws": len(chosen), "num_rows": len(x), "num_points": _POINTS}
-    density |= distances(predictive, beyond[0], places.quadrature)
-    density |= _predictions(posterior, rows, scored, em_score, setting.counts.sum(), chosen)
-    named = bool(posterior.stats["labels_identified"])
-    return density, compare_memberships(shares[0], shares[1:], scored.weight, named)
+    log_density, shares = pointwise(_stacked(em, draws), points, len(x), size)
+    rows, elsewhere = log_density[:, : len(x)], log_density[:, len(x) :]
+    predictive = np.logaddexp.reduce(elsewhere[1:], axis=0) - math.log(len(draws.weights))
+    scores: dict[str, Any] = {"lpd_em": float(inputs.counts.sum() * np.average(rows[0], weights=scored.weight))}
+    if em_score is not None:
+        scores |= score("elpd_folds_em", em_score, scored.weight, inputs.counts.sum())
+    if subject.posterior.method != "bootstrap":  # whose draws are not from a posterior: no likelihood weights them
+        ratio = subject.posterior.stats.get("log_ratio")
+        ratio = None if ratio is None else np.asarray(ratio, float).ravel()[chosen]
+        scores |= _score_draws(rows[1:], scored, em_score, inputs.counts.sum(), ratio)
+    density = DensityScores(
+        num_draws=len(chosen),
+        num_rows=len(x),
+        num_points=_NUM_POINTS,
+        **distances(predictive, elsewhere[0], places.quadrature),
+        **scores,
+    )
+    identified = bool(subject.posterior.stats["labels_identified"])
+    return density, compare_clusterings(shares[0], shares[1:], scored.weight, identified)
 
 
-def _predictions(
-    posterior: Posterior,
-    rows: np.ndarray,
-    scored: Scored,
-    em_score: np.ndarray | None,
-    total: float,
-    chosen: np.ndarray,
+def _score_draws(
+    log_density: np.ndarray, scored: ScoredRows, em_score: np.ndarray | None, total: float, ratio: np.ndarray | None
 ) -> dict[str, Any]:
-    """lpd of EM, and what both predict of rows left out; a bootstrap's draws have no likelihood to be weighed by."""
-    found: dict[str, Any] = {"lpd_em": float(total * np.average(rows[0], weights=scored.weight))}
-    if em_score is not None:
-        found |= score("elpd_folds_em", em_score, scored.weight, total)
-    if posterior.method == "bootstrap":
+    """Return what the draws predict of rows and folds left out; log_density (M, R), ratio (M,) as `leave_one_out` takes it."""
+    found: dict[str, Any] = leave_one_out(log_density, scored.weight, total, ratio)
+    if em_score is None or scored.folds is None:
         return found
-    ratio = posterior.stats.get("log_ratio")
-    ratio = None if ratio is None else np.asarray(ratio, float).ravel()[chosen]
-    found |= leave_one_out(rows[1:], scored.weight, total, ratio)
-    if em_score is not None:
-        elpd, khat = posterior_on_folds(rows[1:], scored.weight, scored.folds, ratio)
-        found |= score("elpd_folds", elpd, scored.weight, total)
-        found |= score("elpd_folds_difference", elpd - em_score, scored.weight, total)
-        found |= {
-            "num_folds": len(khat),
-            "folds_khat_max": float(khat.max()),
-            "num_folds_khat_high": int((khat > MAX_KHAT).sum()),
-        }
-    return found
+    elpd, khat = posterior_on_folds(log_density, scored.weight, scored.folds, ratio)
+    found |= score("elpd_folds", elpd, scored.weight, total)
+    found |= score("elpd_folds_difference", elpd - em_score, scored.weight, total)
+    return found | {
+        "num_folds": len(khat),
+        "folds_khat_max": float(khat.max()),
+        "num_folds_khat_high": int((khat > MAX_KHAT).sum()),
+    }

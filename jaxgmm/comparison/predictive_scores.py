@@ -1,18 +1,20 @@
-"""Densities without labels: how far EM's plug-in density is from the posterior predictive one, and how well each predicts.
+"""Density scores: how far EM's plug-in density is from the posterior predictive density, and how well each predicts.
 
     total variation  TV  = 1/2 int |p - q|        Hellinger  H^2 = 1 - int sqrt(p q)        KL(p || q) = int p log p / q
 
-p posterior predictive, q EM's: over points from (p + q) / 2, where the first two integrands are bounded, or on a grid in D = 1.
+p is the posterior predictive density and q is EM's, at points from (p + q) / 2, where the first two integrands are bounded, or
+on a grid for D = 1.
 
     elpd_loo = sum_n log p(y_n | y without n)      Vehtari, Gelman & Gabry (2017), Stat. Comput. 27, 1413-1432, eq. 4, 10
 
-by Pareto-smoothed importance sampling from the draws. The same from fold to fold: EM is fitted again without the fold, and the
-posterior weighs its draws by 1 / p(fold | draw), so that nothing is sampled again; k-hat says where that cannot be trusted.
+by Pareto-smoothed importance sampling from the draws. The same is done fold by fold: EM is fitted again without the fold, and
+the posterior's draws are weighted by 1 / p(fold | draw), so that no sampler runs again; k-hat tells where not to trust this.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -29,7 +31,7 @@ from ..posterior.gaussian_approximation import MAX_KHAT
 
 
 class Points(NamedTuple):
-    """Where densities are compared: points (T, D) with quadrature weights (T,), or drawn from the half-and-half mixture."""
+    """Points (T, D) where densities are compared: a grid with quadrature weights (T,), or draws from (p + q) / 2."""
 
     points: np.ndarray
     quadrature: np.ndarray | None
@@ -37,33 +39,43 @@ class Points(NamedTuple):
 
 @partial(jax.jit, static_argnums=2)
 def _evaluate(stack: Mixture, points: jax.Array, num_rows: int) -> tuple[jax.Array, jax.Array]:
+    """Return log densities at all points, and responsibilities at the first ones."""
     return log_prob(stack, points), responsibilities(stack, points[:num_rows])
 
 
-def pointwise(stack: Mixture, points: np.ndarray, num_rows: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """log density (M, T) at points (T, D) and responsibilities (M, num_rows, K) at the first of them, `size` mixtures at a time."""
-    parts = in_blocks(lambda block: _evaluate(block, points, num_rows), stack, size)
-    return np.asarray(parts[0], float), parts[1]
+def pointwise(stack: Mixture, points: np.ndarray, num_rows: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return log densities (M, T) at points (T, D) and responsibilities (M, num_rows, K) at the first of them."""
+    log_density, shares = in_batches(lambda batch: _evaluate(batch, points, num_rows), stack, batch_size)
+    return np.asarray(log_density, float), shares
 
 
-def in_blocks(function: Any, stack: Any, size: int) -> Any:
-    """function over a stack (M, ...), `size` at a time, so that stacks of all lengths share one program; NumPy arrays."""
+def in_batches(function: Callable[[Any], Any], stack: Any, batch_size: int) -> Any:
+    """Apply a function to a stack (M, ...) in batches of one size, so that stacks of all lengths share one compiled program.
+
+    Args:
+        function: of a stack (batch_size, ...); the last batch repeats its last member.
+        stack: any tree of arrays.
+        batch_size: members of each batch.
+
+    Returns:
+        The function's results, NumPy arrays (M, ...).
+    """
     count = len(jax.tree.leaves(stack)[0])
     parts = []
-    for low in range(0, count, size):
-        index = np.minimum(np.arange(low, low + size), count - 1)
-        block = function(jax.tree.map(lambda leaf, index=index: np.asarray(leaf)[index], stack))
-        parts.append(jax.tree.map(lambda leaf, low=low: np.asarray(leaf)[: count - low], block))
+    for low in range(0, count, batch_size):
+        index = np.minimum(np.arange(low, low + batch_size), count - 1)
+        batch = function(jax.tree.map(lambda leaf, index=index: np.asarray(leaf)[index], stack))
+        parts.append(jax.tree.map(lambda leaf, low=low: np.asarray(leaf)[: count - low], batch))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
 def simulate(rng: np.random.Generator, stack: Mixture, which: np.ndarray) -> np.ndarray:
-    """One point (D,) from each of the mixtures `which` (T,) of a stack (M, ...)."""
+    """Return one point (D,) from each of the mixtures with indices `which` (T,) in a stack (M, ...)."""
     k, d = stack.num_components, stack.num_features
     weights = np.asarray(stack.weights, float)[which]
     edges = np.cumsum(weights / weights.sum(-1, keepdims=True), -1)
     component = np.minimum((rng.random(len(which))[:, None] > edges).sum(-1), k - 1)
-    stored = np.asarray(stack.covariances)[which]
+    stored: Any = np.asarray(stack.covariances)[which]
     dense = np.asarray(covariance.to_dense(stored, stack.covariance_type, k, d), float)
     rows = np.arange(len(which))
     lower = np.linalg.cholesky(dense[rows, component])
@@ -71,9 +83,13 @@ def simulate(rng: np.random.Generator, stack: Mixture, which: np.ndarray) -> np.
 
 
 def choose_points(rng: np.random.Generator, em: Mixture, draws: Mixture, count: int) -> Points:
-    """In D = 1 a grid that follows EM's components and reaches as far as the draws; else half from each density.
+    """Return the points of comparison: for D = 1 a grid that spans EM's components and the draws, else half from each density.
 
-    em: one mixture; draws: (M, ...).
+    Args:
+        rng: source of the random points.
+        em: one mixture.
+        draws: (M, ...).
+        count: number of points.
     """
     em = jax.tree.map(lambda leaf: np.asarray(leaf)[None], em)
     if em.num_features == 1:
@@ -84,28 +100,37 @@ def choose_points(rng: np.random.Generator, em: Mixture, draws: Mixture, count: 
 
 
 def _grid(em: Mixture, draws: Mixture, count: int) -> Points:
-    def reach(stack: Mixture) -> tuple[np.ndarray, np.ndarray]:
-        sd = np.sqrt(covariance.variances(np.asarray(stack.covariances, float), stack.covariance_type, 1))
+    """Return a grid that is fine within EM's components and ends where the draws do, with the weights of trapezoids."""
+
+    def ends_of(stack: Mixture) -> tuple[np.ndarray, np.ndarray]:
+        """Return 8 standard deviations below and above the mean of each component."""
+        stored: Any = np.asarray(stack.covariances, float)
+        sd = np.sqrt(covariance.variances(stored, stack.covariance_type, 1))
         mean = np.asarray(stack.means, float)
         return (mean - 8 * sd).ravel(), (mean + 8 * sd).ravel()
 
-    low, high = reach(em)
+    low, high = ends_of(em)
     share = max(count // (len(low) + 1), 2)
     parts = [np.linspace(a, b, share) for a, b in zip(low, high, strict=True)]
-    all_low, all_high = reach(draws)
+    all_low, all_high = ends_of(draws)
     ends = min(low.min(), np.quantile(all_low, 0.01)), max(high.max(), np.quantile(all_high, 0.99))
     x = np.sort(np.concatenate([*parts, np.linspace(*ends, count - share * len(low))]))
     steps = np.diff(x)
-    quadrature = np.concatenate([[0], steps]) / 2 + np.concatenate([steps, [0]]) / 2  # trapezoids
+    quadrature = np.concatenate([[0], steps]) / 2 + np.concatenate([steps, [0]]) / 2
     return Points(x[:, None], quadrature)
 
 
 def distances(log_p: np.ndarray, log_q: np.ndarray, quadrature: np.ndarray | None) -> dict[str, float]:
-    """Distances of two densities from their logarithms (T,) at `Points`.
+    """Return distances between two densities.
+
+    Args:
+        log_p: log density (T,) of one at `Points`.
+        log_q: that of the other.
+        quadrature: the weights of a grid; None for random points.
 
     Returns:
-        total_variation and hellinger, both from 0 (equal) to 1 (apart); kl, KL(p || q), nats; each with `_error`, a Monte Carlo
-        standard error, 0 on a grid.
+        total_variation and hellinger, both from 0 (equal) to 1 (disjoint); kl, KL(p || q), nats; each with `_error`, a Monte
+        Carlo standard error, 0 on a grid.
 
     Example:
         >>> x = np.linspace(-9, 10, 2001)
@@ -118,7 +143,7 @@ def distances(log_p: np.ndarray, log_q: np.ndarray, quadrature: np.ndarray | Non
     usable = np.isfinite(log_half)
     p, q = (np.where(usable, np.exp(np.where(usable, v - log_half, 0)), 0) for v in (log_p, log_q))  # over (p + q) / 2
     both = usable & np.isfinite(log_p) & np.isfinite(log_q)
-    # minus 1 plus q / p leaves the integral as it is, and each term positive
+    # adding q - p changes no integral and makes each term positive
     logs = np.where(both, p * np.where(both, log_p - log_q, 0) - p + q, np.where(p > 0, np.inf, q))
     terms = {"total_variation": abs(p - q) / 2, "hellinger": (np.sqrt(p) - np.sqrt(q)) ** 2 / 2, "kl": logs}
     found = {}
@@ -138,18 +163,20 @@ def distances(log_p: np.ndarray, log_q: np.ndarray, quadrature: np.ndarray | Non
 def leave_one_out(
     log_likelihood: np.ndarray, weight: np.ndarray, total: float, log_ratio: np.ndarray | None = None
 ) -> dict[str, float]:
-    """Expected log density of new data by PSIS-LOO. Vehtari, Gelman & Gabry (2017); of a normal approximation's draws: Magnusson,
-    Andersen, Jonasson & Vehtari (2019), ICML 97, 4244-4253.
+    """Return the expected log density of new data by PSIS-LOO.
+
+    Vehtari, Gelman & Gabry (2017); for draws of a normal approximation Magnusson, Andersen, Jonasson & Vehtari (2019), ICML 97,
+    4244-4253.
 
     Args:
         log_likelihood: (M, R), nats, of each row under each draw.
         weight: (R,), how often a row counts; one of its copies is left out.
         total: weight of all data, of which these rows may be a sample.
-        log_ratio: (M,), of posterior over what the draws are from.
+        log_ratio: (M,), log density of the posterior over that of the distribution that the draws are from.
 
     Returns:
-        elpd_loo and its standard error elpd_loo_se, p_loo, the effective number of parameters, nats; khat_max, and num_khat_high,
-        rows over 0.7.
+        elpd_loo and its standard error elpd_loo_se; p_loo, the effective number of parameters; khat_max, and num_khat_high, the
+        number of rows above 0.7.
 
     Example:
         >>> found = leave_one_out(np.full((100, 3), -1.0), np.ones(3), 3.0)
@@ -175,7 +202,7 @@ def leave_one_out(
 
 
 def log_mean(values: np.ndarray, log_weights: np.ndarray) -> np.ndarray:
-    """log sum_m w_m exp(v_m) over the first axis."""
+    """Return log sum_m w_m exp(v_m) over the first axis."""
     terms = values + log_weights
     top = terms.max(0)
     shift = np.where(np.isfinite(top), top, 0)
@@ -184,25 +211,25 @@ def log_mean(values: np.ndarray, log_weights: np.ndarray) -> np.ndarray:
 
 
 def score(name: str, elpd: np.ndarray, weight: np.ndarray, total: float) -> dict[str, float]:
-    """The sum over all data of a pointwise score (R,), and its standard error."""
+    """Return the sum over all data of a pointwise score (R,), and its standard error, under `name` and `name`_se."""
     mean = np.average(elpd, weights=weight)
     sd = math.sqrt(np.average((elpd - mean) ** 2, weights=weight)) if np.isfinite(mean) else math.nan
     return {name: float(total * mean), f"{name}_se": float(total * sd / math.sqrt(weight.sum()))}
 
 
 def assign_folds(rng: np.random.Generator, num_rows: int, num_folds: int) -> np.ndarray:
-    """The fold of each row (N,), at random, sizes as equal as can be."""
+    """Return the fold of each row (N,), at random, with sizes as equal as possible."""
     return rng.permutation(np.arange(num_rows) % num_folds)
 
 
 def without_folds(x: Any, weight: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """Weights (F, N) that leave each fold out in turn."""
+    """Return weights (F, N) that leave out each fold in turn."""
     return np.where(folds == np.arange(folds.max() + 1)[:, None], 0, weight).astype(np.asarray(x).dtype)
 
 
 @jax.jit
 def refit(mixture: Mixture, x: jax.Array, prior: Any, weights: jax.Array) -> jax.Array:
-    """log density (F, N) under EM fitted with each row of weights (F, N), from where EM ended with all of them."""
+    """Return log densities (F, N) under EM fitted with each row of weights (F, N), started where EM ended with all data."""
     fitted = jax.vmap(lambda weight: fit(mixture, x, prior, sample_weight=weight).mixture)(weights)
     return log_prob(fitted, x)
 
@@ -210,13 +237,13 @@ def refit(mixture: Mixture, x: jax.Array, prior: Any, weights: jax.Array) -> jax
 def posterior_on_folds(
     log_likelihood: np.ndarray, weight: np.ndarray, folds: np.ndarray, log_ratio: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """log predictive density (N,) of each row without its fold, by importance weights, and k-hat of each fold (F,).
+    """Return the log predictive density (N,) of each row without its fold, by importance weights, and k-hat (F,) of each fold.
 
     Args:
         log_likelihood: (M, N), nats.
         weight: (N,).
         folds: (N,), from 0 to F - 1.
-        log_ratio: (M,), of posterior over what the draws are from.
+        log_ratio: (M,), log density of the posterior over that of the distribution that the draws are from.
     """
     member = (folds[:, None] == np.arange(folds.max() + 1)) * weight[:, None]  # (N, F)
     ratios = -np.where(weight > 0, log_likelihood, 0) @ member

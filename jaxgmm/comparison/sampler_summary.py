@@ -1,77 +1,166 @@
-"""How a comparison's draws were made and how good they are, what EM and the data were, and what of it does not go together."""
+"""How a comparison's draws were made and how good they are, what EM and the data were, and what of it does not match."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import Any
 
-import jax
 import numpy as np
 
 from ..density import log_prob
-from ..em.result import ComponentStatus, Fit, Status
+from ..em.result import Status
 from ..mixture import num_parameters
 from ..posterior import diagnostics
 from ..posterior.relabel import SMALL_MARGIN
 from ..posterior.result import Posterior, PosteriorStatus
 from ..studies.checkpoint import versions
-from .joint import RATIOS
-from .verdict import khat_limit
+from ..studies.columns import column, documented
+from ..studies.serialization import describe_fit
+from .columns import ComparisonRow, SamplerDiagnostics
+from .inputs import ComparisonInputs, Subject
+from .joint import NUM_RATIOS
+from .verdict import Finding, Verdict, gravest, khat_limit
 
 
-class ComparisonInputs(NamedTuple):
-    """What all posteriors of a comparison share. weight (N,) or None; kept: indices of the rows that count."""
+@documented
+@dataclass(frozen=True, kw_only=True)
+class SamplerSummary(SamplerDiagnostics):
+    """One posterior of a comparison: how its draws were made, how good they are, and what they say of EM."""
 
-    fit: Fit
-    x: jax.Array
-    weight: jax.Array | None
-    kept: np.ndarray
-    seed: int
-    num_folds: int
+    notes: tuple[str, ...] = column("sentences on what of fit, posterior and data does not match")
+    findings: tuple[Finding, ...] = column("what led to the verdict, the gravest first")
 
     @property
-    def counts(self) -> np.ndarray:
-        """(N,), what each row counts."""
-        return np.ones(len(self.x)) if self.weight is None else np.asarray(self.weight, float)
+    def verdict(self) -> Verdict:
+        """The gravest verdict of the findings."""
+        return gravest(self.findings)
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """Every verdict of the findings, the gravest first."""
+        return tuple(dict.fromkeys(finding.verdict for finding in self.findings if finding.verdict is not None))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the columns by name; the findings as "verdict", with its word, all words and all sentences."""
+        found = super().to_dict()
+        sentences = [finding.sentence for finding in found.pop("findings")]
+        words = [verdict.word for verdict in self.verdicts]
+        return found | {"verdict": {"word": self.verdict.word, "words": words, "sentences": sentences}}
 
 
-def health(posterior: Posterior, rows: list[dict[str, Any]], free: list[dict[str, Any]]) -> dict[str, Any]:
-    """How the sampler did, and the labels."""
-    chains, count = posterior.log_density.shape
+@dataclass(frozen=True)
+class FitSummary:
+    """How EM ended.
+
+    Attributes:
+        status: name of the Status.
+        converged: whether that is CONVERGED.
+        num_iter: EM steps taken.
+        log_likelihood: weighted total, nats.
+        objective: what EM maximised, nats.
+        component_status: name of each component's ComponentStatus.
+        prior: name and hyperparameters of the prior under which EM found a mode; None: the prior of none of the posteriors.
+    """
+
+    status: str
+    converged: bool
+    num_iter: int
+    log_likelihood: float
+    objective: float
+    component_status: list[str]
+    prior: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class ComparisonMeta:
+    """The data and the model of a comparison.
+
+    Attributes:
+        num_observations: N.
+        total_weight: sum of the weights, N without weights.
+        num_features: D.
+        feature_names: D names.
+        num_components: K.
+        covariance_type: that of the mixture.
+        num_parameters: number of free parameters.
+        dtype: float type of the data.
+        seed: the seed of `compare`.
+        versions: versions of Python packages.
+        em: how EM ended.
+    """
+
+    num_observations: int
+    total_weight: float
+    num_features: int
+    feature_names: list[str]
+    num_components: int
+    covariance_type: str
+    num_parameters: int
+    dtype: str
+    seed: int
+    versions: dict[str, str]
+    em: FitSummary
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields by name, in nested dictionaries."""
+        return asdict(self)
+
+    def sentences(self) -> dict[str, str]:
+        """Return data, model and EM, each as a phrase."""
+        k, em = self.num_components, self.em
+        return {
+            "data": f"{self.num_observations} observations of {', '.join(self.feature_names)}",
+            "model": f"{k} component{'s' * (k > 1)}, {self.covariance_type} covariances, {self.num_parameters} free "
+            f"parameters, {self.dtype}",
+            "EM": f"{em.status.lower().replace('_', ' ')} after {em.num_iter} steps, log-likelihood {em.log_likelihood:.3f} "
+            f"nats, objective {em.objective:.3f} nats",
+        }
+
+
+def diagnose_sampler(posterior: Posterior, rows: Sequence[ComparisonRow], khat: float | None) -> SamplerDiagnostics:
+    """Return how the draws were made and how good they are.
+
+    Args:
+        posterior: relabelled.
+        rows: all its quantities.
+        khat: Pareto k-hat of Laplace's approximation under the same prior, or None; a posterior by `laplace` has its own.
+    """
+    chains, draws = posterior.log_density.shape
     stats = posterior.stats
-    worst = {name: np.array([row[name] for row in rows + free]) for name in ("r_hat", "ess_bulk", "ess_tail")}
+    worst = {name: np.array([getattr(row, name) for row in rows]) for name in ("r_hat", "ess_bulk", "ess_tail")}
     known = np.isfinite(worst["ess_bulk"])
     orders = np.asarray(stats["permutation"])
-    away = (orders != np.arange(orders.shape[-1])).any(-1).mean(1) > 0.5
+    switched = (orders != np.arange(orders.shape[-1])).any(-1).mean(1) > 0.5
     share = np.asarray(stats["other_share"]) if "other_share" in stats else np.zeros(0)
-    many = int(posterior.status) == PosteriorStatus.MULTIMODAL
-    return {
-        "method": posterior.method,
-        "chains": chains,
-        "draws": count,
-        "num_warmup": int(stats["num_warmup"]) if "num_warmup" in stats else None,
-        "status": PosteriorStatus(int(posterior.status)).name,
-        "prior": describe_prior(posterior.prior),
-        "divergences": int(np.asarray(stats.get("diverging", 0)).sum()),
-        "tree_depth_max": int(np.max(stats["tree_depth"])) if "tree_depth" in stats else None,
-        "e_bfmi_min": float(diagnostics.e_bfmi(stats["energy"]).min()) if "energy" in stats and count > 1 else None,
-        "switch_rate": float(stats["switch_rate"]),
-        "switched_chains": int(away.sum()),
-        "unclear_rate": float((np.asarray(stats["relabel_margin"]) < SMALL_MARGIN).mean()),
-        "identified": bool(stats["labels_identified"]),
-        "r_hat_max": float(worst["r_hat"][known].max()) if known.any() else math.nan,
-        "ess_min": float(worst["ess_bulk"][known].min()) if known.any() else math.nan,
-        "ess_tail_min": float(worst["ess_tail"][known].min()) if known.any() else math.nan,
-        "khat": float(stats["khat"]) if "khat" in stats else None,
-        "khat_limit": khat_limit(RATIOS) if "khat" in stats else None,
-        "other_share": float(share.max()) if many and share.size else None,
-    }
+    multimodal = int(posterior.status) == PosteriorStatus.MULTIMODAL
+    khat = float(stats["khat"]) if khat is None and "khat" in stats else khat
+    return SamplerDiagnostics(
+        method=posterior.method,
+        chains=chains,
+        draws=draws,
+        num_warmup=int(stats["num_warmup"]) if "num_warmup" in stats else None,
+        status=PosteriorStatus(int(posterior.status)).name,
+        prior=describe_prior(posterior.prior),
+        r_hat_max=float(worst["r_hat"][known].max()) if known.any() else math.nan,
+        ess_min=float(worst["ess_bulk"][known].min()) if known.any() else math.nan,
+        ess_tail_min=float(worst["ess_tail"][known].min()) if known.any() else math.nan,
+        divergences=int(np.asarray(stats.get("diverging", 0)).sum()),
+        tree_depth_max=int(np.max(stats["tree_depth"])) if "tree_depth" in stats else None,
+        e_bfmi_min=float(diagnostics.e_bfmi(stats["energy"]).min()) if "energy" in stats and draws > 1 else None,
+        khat=khat,
+        khat_limit=None if khat is None else khat_limit(NUM_RATIOS),
+        identified=bool(stats["labels_identified"]),
+        switch_rate=float(stats["switch_rate"]),
+        switched_chains=int(switched.sum()),
+        unclear_rate=float((np.asarray(stats["relabel_margin"]) < SMALL_MARGIN).mean()),
+        other_share=float(share.max()) if multimodal and share.size else None,
+    )
 
 
 def describe_prior(prior: Any) -> dict[str, Any] | None:
-    """Name and hyperparameters in plain types; None without one."""
+    """Return the name and hyperparameters of a prior in plain types; None without one."""
     if prior is None or not is_dataclass(prior):
         return None
     found: dict[str, Any] = {"name": type(prior).__name__}
@@ -81,63 +170,57 @@ def describe_prior(prior: Any) -> dict[str, Any] | None:
     return found
 
 
-def describe_setting(setting: ComparisonInputs, names: list[str], maximised: Any) -> dict[str, Any]:
-    """`Comparison.meta`."""
-    fit, mixture = setting.fit, setting.fit.mixture
-    em = {
-        "status": Status(int(fit.status)).name,
-        "converged": int(fit.status) == Status.CONVERGED,
-        "num_iter": int(fit.num_iter),
-        "log_likelihood": float(fit.log_likelihood),
-        "objective": float(fit.objective),
-        "component_status": [ComponentStatus(int(s)).name for s in np.asarray(fit.component_status)],
-        "prior": describe_prior(maximised),
-    }
-    return {
-        "num_observations": len(setting.x),
-        "total_weight": float(setting.counts.sum()),
-        "num_features": mixture.num_features,
-        "feature_names": names,
-        "num_components": mixture.num_components,
-        "covariance_type": mixture.covariance_type,
-        "num_parameters": num_parameters(mixture),
-        "dtype": str(setting.x.dtype),
-        "seed": setting.seed,
-        "versions": versions(),
-        "em": em,
-    }
+def describe_setting(inputs: ComparisonInputs, maximised: Any) -> ComparisonMeta:
+    """Return the data and the model of a comparison, with the prior that EM maximised under."""
+    mixture, em = inputs.fit.mixture, describe_fit(inputs.fit)
+    return ComparisonMeta(
+        num_observations=len(inputs.x),
+        total_weight=float(inputs.counts.sum()),
+        num_features=mixture.num_features,
+        feature_names=inputs.feature_names,
+        num_components=mixture.num_components,
+        covariance_type=mixture.covariance_type,
+        num_parameters=num_parameters(mixture),
+        dtype=str(inputs.x.dtype),
+        seed=inputs.options.seed,
+        versions=versions(),
+        em=FitSummary(**em, converged=em["status"] == Status.CONVERGED.name, prior=describe_prior(maximised)),
+    )
 
 
-def tolerance(setting: ComparisonInputs) -> float:
-    """Differences of log-likelihoods that rounding makes, nats."""
-    eps = float(np.finfo(np.asarray(setting.x[:0]).dtype).eps)
-    return 1e-3 + 64 * eps * (abs(float(setting.fit.objective)) + len(setting.x))
+def _tolerance(inputs: ComparisonInputs) -> float:
+    """Return the largest difference of log-likelihoods that rounding explains, in nats."""
+    eps = float(np.finfo(np.asarray(inputs.x[:0]).dtype).eps)
+    return 1e-3 + 64 * eps * (abs(float(inputs.fit.objective)) + len(inputs.x))
 
 
-def maximised_prior(setting: ComparisonInputs, posteriors: Mapping[str, Posterior], log_priors: Mapping[str, float]) -> Any:
-    """The prior under which EM found a mode; None where its objective is not that of any of the posteriors."""
-    likelihood, objective = float(setting.fit.log_likelihood), float(setting.fit.objective)
-    for name, posterior in posteriors.items():
-        if posterior.prior is not None and abs(objective - likelihood - log_priors[name]) <= tolerance(setting):
-            return posterior.prior
+def maximised_prior(inputs: ComparisonInputs, subjects: Sequence[Subject]) -> Any:
+    """Return the prior under which EM found a mode; None if its objective is not that of any of the posteriors."""
+    fit = inputs.fit
+    for subject in subjects:
+        gap = float(fit.objective) - float(fit.log_likelihood) - subject.em_log_prior
+        if subject.posterior.prior is not None and abs(gap) <= _tolerance(inputs):
+            return subject.posterior.prior
     return None
 
 
-def notes(setting: ComparisonInputs, posterior: Posterior, log_prior: float) -> list[str]:
-    """What does not go together, a sentence each."""
-    fit, found = setting.fit, []
+def notes(inputs: ComparisonInputs, subject: Subject) -> tuple[str, ...]:
+    """Return a sentence on everything in fit, posterior and data that does not match."""
+    fit, posterior, found = inputs.fit, subject.posterior, []
     likelihood, objective = float(fit.log_likelihood), float(fit.objective)
-    terms = np.asarray(log_prob(fit.mixture, setting.x), float)
-    here = float(np.where(setting.counts > 0, terms, 0) @ setting.counts)
-    if not abs(here - likelihood) <= tolerance(setting):
+    terms = np.asarray(log_prob(fit.mixture, inputs.x), float)
+    here = float(np.where(inputs.counts > 0, terms, 0) @ inputs.counts)
+    if not abs(here - likelihood) <= _tolerance(inputs):
         found.append(f"The fit was not made on these data: its log-likelihood is {likelihood:.3f} nats, here it is {here:.3f}.")
     if int(fit.status) != Status.CONVERGED:
         found.append(Status(int(fit.status)).sentence)
-    if posterior.prior is not None and not abs(objective - likelihood - log_prior) <= tolerance(setting):
+    sampled = likelihood + subject.em_log_prior
+    if posterior.prior is not None and not abs(objective - sampled) <= _tolerance(inputs):
         found.append(
-            f"EM did not maximise what the sampler sampled: its objective is {objective:.3f} nats, log-likelihood plus "
-            f"the sampler's log prior {likelihood + log_prior:.3f}; for like with like fit with prior=posterior.prior."
+            f"EM did not maximise the density that the sampler drew from: its objective is {objective:.3f} nats, "
+            f"log-likelihood plus the sampler's log prior is {sampled:.3f}; to compare like with like, fit with "
+            "prior=posterior.prior."
         )
     if int(posterior.status) > PosteriorStatus.FULL_WARMUP:
         found.append(PosteriorStatus(int(posterior.status)).sentence)
-    return found
+    return tuple(found)

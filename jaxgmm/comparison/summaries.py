@@ -1,10 +1,10 @@
-"""The rows of a comparison: what is compared, and how draws are summed up."""
+"""The rows of a comparison: which quantities are compared, and how the draws of each are summarised."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,42 +15,91 @@ from ..posterior import diagnostics
 from ..posterior.diagnose import label_invariants
 from ..posterior.result import Posterior
 from ..priors.functions import log_prior
-from ..studies.parameters import Parameter
+from ..studies.parameters import Parameter, parameters, values
 from ..studies.serialization import ordinal
+from .columns import ComparisonRow
+from .inputs import ComparisonInputs, Subject
 
-_log_prior = jax.jit(log_prior)  # whole: operation by operation it costs seconds of a first call
+_log_prior = jax.jit(log_prior)  # compiled as a whole: operation by operation the first call takes seconds longer
 
 
-def summaries(
-    described: list[Parameter], em: np.ndarray, draws: np.ndarray, method: str, interval: float
-) -> list[dict[str, Any]]:
-    """Rows from what the entries are, EM's values (P,) and draws (C, S, P)."""
+class Quantities(NamedTuple):
+    """P quantities: what they are, their values under EM (P,), and in the draws (C, S, P)."""
+
+    described: list[Parameter]
+    em: np.ndarray
+    draws: np.ndarray
+
+
+def parameter_quantities(inputs: ComparisonInputs, subject: Subject) -> Quantities:
+    """Return the free entries of weights, means and covariances."""
+    mixture = inputs.fit.mixture
+    return Quantities(parameters(mixture, inputs.feature_names), values(mixture), values(subject.posterior.mixture))
+
+
+def log_density_quantities(inputs: ComparisonInputs, subject: Subject) -> Quantities:
+    """Return the log-likelihood and the log density of parameters and data, in nats."""
+    posterior, em_log_likelihood = subject.posterior, float(inputs.fit.log_likelihood)
+    log_density = np.asarray(posterior.log_density, float)
+    log_likelihood, em_log_density = log_density - subject.log_prior, em_log_likelihood + subject.em_log_prior
+    if posterior.prior is None and "log_likelihood" in posterior.stats:  # a user's own model, whose joint density is not known
+        log_likelihood, em_log_density = np.asarray(posterior.stats["log_likelihood"], float), math.nan
+    described = [Parameter(name, name, None, ()) for name in ("log-likelihood (nats)", "log joint density (nats)")]
+    return Quantities(described, np.array([em_log_likelihood, em_log_density]), np.stack([log_likelihood, log_density], -1))
+
+
+def invariant_quantities(inputs: ComparisonInputs, subject: Subject) -> Quantities:
+    """Return the sorted weights, and the mean and standard deviation of each feature under the whole mixture."""
+    ranks = ["largest", *(f"{ordinal(i)}-largest" for i in range(2, inputs.fit.mixture.num_components + 1))]
+    described = [Parameter(f"{rank} weight", f"{rank} weight", None, ()) for rank in ranks]
+    for kind in ("overall mean", "overall sd"):
+        described += [Parameter(f"{kind} {name}", kind, None, (name,)) for name in inputs.feature_names]
+    return Quantities(described, invariant_values(inputs.fit.mixture), invariant_values(subject.posterior.mixture))
+
+
+def invariant_values(mixture: Mixture) -> np.ndarray:
+    """Return sorted weights, means and standard deviations of the features under the whole mixture, (..., K + 2 D)."""
+    return np.concatenate(list(label_invariants(mixture).values()), -1)
+
+
+def summarise(
+    quantities: Quantities, method: str, interval: float, known: Mapping[str, np.ndarray] | None = None
+) -> list[ComparisonRow]:
+    """Summarise the draws of each quantity.
+
+    Args:
+        quantities: P of them.
+        method: name of the posterior.
+        interval: probability of the central interval.
+        known: em_se, laplace_sd and contraction (P,), as far as they are computed.
+
+    Returns:
+        P rows.
+    """
+    em, draws, known = quantities.em, quantities.draws, dict(known or {})
     flat = draws.reshape(-1, draws.shape[-1])
-    mean, sd = flat.mean(0), flat.std(0, ddof=1)
-    sd = np.where(np.ptp(flat, axis=0) > 0, sd, 0.0)
+    mean, sd = flat.mean(0), np.where(np.ptp(flat, axis=0) > 0, flat.std(0, ddof=1), 0.0)
     lower, median, upper = np.quantile(flat, [(1 - interval) / 2, 0.5, (1 + interval) / 2], axis=0)
-    columns = {"em": em, "mean": mean, "median": median, "sd": sd, "lower": lower, "upper": upper, **_diagnose(draws)}
     tail = (flat < em).mean(0) + (flat == em).mean(0) / 2
-    rows = []
-    for p, entry in enumerate(described):
-        numbers = {name: float(column[p]) for name, column in columns.items()}
-        z = _z(numbers["em"] - numbers["mean"], numbers["sd"], numbers["mean"])
-        inside = numbers["lower"] <= numbers["em"] <= numbers["upper"] or z == 0
-        rows.append(
-            {
-                "method": method,
-                **asdict(entry),
-                "features": list(entry.features),
-                **numbers,
-                "z": z,
-                "tail": float(tail[p]),
-                "inside": inside,
-            }
-        )
-    return rows
+    numbers = {"em": em, "mean": mean, "median": median, "sd": sd, "lower": lower, "upper": upper, "tail": tail}
+    numbers |= _diagnose(draws) | known
+    if "laplace_sd" in known:
+        numbers["sd_ratio"] = np.where(sd > 0, known["laplace_sd"] / np.where(sd > 0, sd, 1), math.nan)
+    return [
+        _row(entry, method, {name: float(column[p]) for name, column in numbers.items()})
+        for p, entry in enumerate(quantities.described)
+    ]
+
+
+def _row(entry: Parameter, method: str, numbers: dict[str, Any]) -> ComparisonRow:
+    """Return the row of one quantity."""
+    z = _z(numbers["em"] - numbers["mean"], numbers["sd"], numbers["mean"])
+    inside = numbers["lower"] <= numbers["em"] <= numbers["upper"] or z == 0
+    return ComparisonRow(method=method, **vars(entry), z=z, inside=inside, **numbers)
 
 
 def _z(difference: float, sd: float, size: float) -> float:
+    """Return difference / sd; without a standard deviation 0 for equal numbers, else infinite."""
     if sd > 0:
         return difference / sd
     # K = 1: the weight is 1 by definition, for EM and in every draw
@@ -58,9 +107,10 @@ def _z(difference: float, sd: float, size: float) -> float:
 
 
 def _diagnose(draws: np.ndarray) -> dict[str, np.ndarray]:
-    chains, count, p = draws.shape
-    if count < 4:
-        return dict.fromkeys(("mcse", "r_hat", "ess_bulk", "ess_tail"), np.full(p, np.nan))
+    """Return Monte Carlo error, R-hat and effective sample sizes (P,) of draws (C, S, P); NaN for fewer than four draws."""
+    _, num_draws, num_quantities = draws.shape
+    if num_draws < 4:
+        return dict.fromkeys(("mcse", "r_hat", "ess_bulk", "ess_tail"), np.full(num_quantities, np.nan))
     return {
         "mcse": diagnostics.mcse_mean(draws),
         "r_hat": diagnostics.rhat(draws),
@@ -70,42 +120,12 @@ def _diagnose(draws: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def log_priors(fit: Fit, posterior: Posterior) -> tuple[float, np.ndarray]:
-    """Log prior of EM's mixture and of the draws (C, S), nats, under the posterior's prior; 0 without one."""
+    """Return the log prior of EM's mixture and of the draws (C, S), in nats, under the posterior's prior; 0 without one."""
     shape = posterior.log_density.shape
     if posterior.prior is None:
         return 0.0, np.zeros(shape)
-    # one stack, so that one program does
+    # as one stack, so that one compiled program is enough
     both = [jax.tree.map(np.asarray, m) for m in (fit.mixture, posterior.mixture)]
     stack = jax.tree.map(lambda em, draws: np.concatenate([em[None], draws.reshape(-1, *em.shape)]), *both)
     density = np.asarray(_log_prior(stack, posterior.prior), float)
     return float(density[0]), density[1:].reshape(shape)
-
-
-def label_free(
-    fit: Fit, posterior: Posterior, priors: tuple[float, np.ndarray], names: list[str]
-) -> tuple[list[Parameter], np.ndarray, np.ndarray]:
-    """Quantities that no order of components changes: what they are, under EM (Q,), and in the draws (C, S, Q)."""
-    described = [(f"{rank} weight", []) for rank in _ranks(fit.mixture.num_components)]
-    described += [(f"overall {what}", [name]) for what in ("mean", "sd") for name in names]
-    em, draws = invariant_values(fit.mixture), invariant_values(posterior.mixture)
-    log_density = np.asarray(posterior.log_density, float)
-    log_likelihood, em_log_density = log_density - priors[1], float(fit.log_likelihood) + priors[0]
-    if posterior.prior is None and "log_likelihood" in posterior.stats:  # a model of one's own: its joint density is not known
-        log_likelihood, em_log_density = np.asarray(posterior.stats["log_likelihood"], float), math.nan
-    described = [("log-likelihood (nats)", []), ("log joint density (nats)", []), *described]
-    em = np.concatenate([[float(fit.log_likelihood), em_log_density], em])
-    draws = np.concatenate([np.stack([log_likelihood, log_density], -1), draws], -1)
-    return (
-        [Parameter(f"{kind} {' '.join(features)}".rstrip(), kind, None, tuple(features)) for kind, features in described],
-        em,
-        draws,
-    )
-
-
-def _ranks(k: int) -> list[str]:
-    return ["largest", *(f"{ordinal(i)}-largest" for i in range(2, k + 1))]
-
-
-def invariant_values(mixture: Mixture) -> np.ndarray:
-    """Sorted weights, means and sds of the features under the whole mixture, (..., K + 2 D)."""
-    return np.concatenate(list(label_invariants(mixture).values()), -1)

@@ -1,49 +1,109 @@
-"""Whether EM and a posterior agree, in words, each with the number and the threshold that caused it.
+"""Verdicts: whether EM and a posterior agree, each finding with the number and the threshold that caused it.
 
-A verdict is a word, the gravest finding, and a sentence for each finding; `words` names them all. From the gravest:
+A posterior gets one verdict, the gravest of its findings; each finding is a sentence. The thresholds are the constants below.
 
-"chains unmixed"        R-hat is 1.01 or more, or bulk ESS under 100 a chain: nothing else is to be believed yet.
-"several modes"         Each chain is settled by itself, but in a place of its own, more than 5 Monte Carlo standard errors from
-                        another's; or a chain from another start stays at a mode that is not negligible. How much each
-                        mode weighs cannot be told from the draws.
-"labels not identified" More than 5 % of the draws fit another order of the components nearly as well: single components mean
-                        nothing, and what no labelling changes is judged instead.
-"EM outside"            EM lies outside of at least one interval.
-"Laplace poor"          k-hat is not under min(0.7, 1 - 1 / log10 S) (S ratios; Vehtari et al. 2024), or an sd by Laplace is not
-                        within [0.8, 1.25] of the posterior's: no normal approximation at the mode, nor standard errors, will do.
-                        Of draws by Laplace itself it is the gravest; their sds are held against those of chains, if there are.
-"EM inside"             EM lies inside every interval, but further than one posterior sd from a mean.
-"agree"                 None of these: R-hat < 1.01, bulk ESS >= 100 a chain, labels identified, k-hat under its limit, all
-                        |z| <= 1, all sd ratios in [0.8, 1.25].
-
-Draws by Laplace or bootstrap are independent and have no chains to mix. A bootstrap has no Laplace of its own: its sds are not
-judged by one. Switching (chains in several orders that relabelling puts right) is no failure, and said in a sentence.
+Draws by Laplace or bootstrap are independent and have no chains to mix. Draws by Laplace are judged by k-hat first, and their
+standard deviations are compared with those of chains, if there are any. A bootstrap has no Laplace approximation of its own, so
+none judges its standard deviations. Label switching (chains in several orders that relabelling puts right) is reported in a
+sentence and is no failure.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from enum import Enum
+from typing import NamedTuple
 
 import numpy as np
 
 from ..posterior.gaussian_approximation import MAX_KHAT
 from ..posterior.relabel import SMALL_MARGIN, SMALL_SHARE
 from ..studies.parameters import Parameter
+from .columns import ComparisonRow, SamplerDiagnostics
 
 R_HAT_LIMIT = 1.01  # Vehtari et al. (2021), section 4
-ESS_PER_CHAIN = 100  # same
+ESS_PER_CHAIN = 100  # the same source
 Z_LIMIT = 1.0  # a mode is not a mean: skewed posteriors of sound fits reach about this
-SD_RATIOS = (0.8, 1.25)  # of Laplace's to the posterior's
-MODE_DISTANCE = 5  # Monte Carlo standard errors between chains that are each settled
-SETTLED = 1.05  # R-hat of a chain's two halves
-WORDS = ("chains unmixed", "several modes", "labels not identified", "EM outside", "Laplace poor", "EM inside", "agree")
+SD_RATIOS = (0.8, 1.25)  # of Laplace's standard deviation to the posterior's
+MODE_DISTANCE = 5  # Monte Carlo standard errors between the means of chains that are each settled
+SETTLED = 1.05  # R-hat of the two halves of one chain
 INDEPENDENT = ("laplace", "bootstrap")  # methods without chains
 
 
+class Verdict(Enum):
+    """What a comparison says of one posterior, the gravest first.
+
+    Attributes:
+        word: the verdict in a few words.
+        sentence: what it means and what causes it.
+
+    Example:
+        >>> Verdict.EM_OUTSIDE.word, Verdict("agree") is Verdict.AGREE
+        ('EM outside', True)
+    """
+
+    word: str
+    sentence: str
+
+    def __new__(cls, word: str, sentence: str) -> Verdict:
+        """Make a member whose value is its word."""
+        member = object.__new__(cls)
+        member._value_ = member.word = word
+        member.sentence = sentence
+        return member
+
+    CHAINS_UNMIXED = (
+        "chains unmixed",
+        f"R-hat is {R_HAT_LIMIT} or more, or the bulk effective number of draws is below {ESS_PER_CHAIN} for each chain: do "
+        "not believe anything else yet.",
+    )
+    SEVERAL_MODES = (
+        "several modes",
+        f"Every chain is settled by itself, but the means of two are more than {MODE_DISTANCE} Monte Carlo standard errors "
+        "apart, or a chain from another start stays at a mode that is not negligible: the draws do not tell how much each "
+        "mode weighs.",
+    )
+    LABELS_NOT_IDENTIFIED = (
+        "labels not identified",
+        f"More than {100 * SMALL_SHARE:g} % of the draws fit another order of the components nearly as well: single "
+        "components mean nothing, and quantities that no order of the components changes are judged instead.",
+    )
+    EM_OUTSIDE = "EM outside", "EM lies outside at least one interval."
+    LAPLACE_POOR = (
+        "Laplace poor",
+        "Pareto k-hat is not below min(0.7, 1 - 1 / log10 S) for S importance ratios (Vehtari et al. 2024), or a standard "
+        f"deviation by Laplace's approximation is not within {list(SD_RATIOS)} of the posterior's: use neither a normal "
+        "approximation at the mode nor standard errors.",
+    )
+    EM_INSIDE = (
+        "EM inside",
+        f"EM lies inside every interval, but farther than {Z_LIMIT:g} posterior standard deviation from a posterior mean.",
+    )
+    AGREE = (
+        "agree",
+        f"R-hat is below {R_HAT_LIMIT}, there are {ESS_PER_CHAIN} effective draws for each chain, labels are identified, "
+        f"k-hat is below its limit, every |z| is at most {Z_LIMIT:g} and every ratio of standard deviations is within "
+        f"{list(SD_RATIOS)}.",
+    )
+
+
+class Finding(NamedTuple):
+    """One sentence about a posterior, and the verdict that it causes; None: it causes none."""
+
+    verdict: Verdict | None
+    sentence: str
+
+
+class ChainsApart(NamedTuple):
+    """The quantity in which two settled chains are farthest apart, and how far, in Monte Carlo standard errors."""
+
+    name: str
+    distance: float
+
+
 def khat_limit(num_ratios: int) -> float:
-    """What k-hat of that many importance ratios must stay under. Vehtari et al. (2024), eq. 11.
+    """Return what Pareto k-hat of so many importance ratios must stay below. Vehtari et al. (2024), eq. 11.
 
     Example:
         >>> round(khat_limit(100), 2), khat_limit(10**6)
@@ -53,209 +113,198 @@ def khat_limit(num_ratios: int) -> float:
 
 
 def judge(
-    rows: Sequence[dict[str, Any]], label_free: Sequence[dict[str, Any]], sampler: dict[str, Any], interval: float
-) -> dict[str, Any]:
-    """The verdict on one posterior.
+    rows: Sequence[ComparisonRow],
+    label_invariant: Sequence[ComparisonRow],
+    sampler: SamplerDiagnostics,
+    interval: float,
+    *,
+    laplace_sound: bool = True,
+    apart: ChainsApart | None = None,
+    rows_by_chains: Sequence[ComparisonRow] = (),
+) -> list[Finding]:
+    """Judge one posterior.
 
     Args:
-        rows: of the parameters, as in `Comparison.rows`.
-        label_free: of what no labelling changes, the two log densities first.
-        sampler: chains, divergences, identified, unclear_rate; and, as far as they are known, method, switch_rate,
-            switched_chains, khat, khat_limit, laplace_sound, apart (as from `chains_apart`), other_share, and beside: for draws
-            by Laplace, rows of a posterior by chains.
+        rows: the parameters.
+        label_invariant: the quantities that no order of the components changes.
+        sampler: how the draws were made.
         interval: the intervals' probability.
+        laplace_sound: whether the information at the mode is positive definite.
+        apart: as `chains_apart` returns it.
+        rows_by_chains: for draws by Laplace, the parameters of a posterior by chains.
 
     Returns:
-        word: the gravest of those above. words: all that hold, the gravest first. sentences: why, in that order.
+        The findings, those that cause the gravest verdicts first.
+    """
+    # at a mode the log densities are always above those of the draws
+    compared = list(rows) if sampler.identified else [row for row in label_invariant if not row.is_log_density]
+    laplace = sampler.method == "laplace"
+    found: list[Finding] = []
+    if sampler.method not in INDEPENDENT:
+        found += _mixing([*label_invariant, *(rows if sampler.identified else [])], sampler)
+        found += _modes(sampler, apart)
+    approximation = _approximation(rows_by_chains if laplace else compared, sampler, laplace_sound)
+    found += approximation if laplace else []
+    if not sampler.identified:
+        found.append(_labels(sampler))
+    nearness = _nearness(compared, interval)
+    found += [nearness] if nearness.verdict == Verdict.EM_OUTSIDE else []
+    found += approximation if sampler.method not in INDEPENDENT else []
+    if nearness.verdict == Verdict.EM_INSIDE or not any(finding.verdict for finding in found):
+        found.append(nearness)
+    found += _switching(sampler)
+    return found if nearness in found else [*found, Finding(None, nearness.sentence)]
+
+
+def gravest(findings: Sequence[Finding]) -> Verdict:
+    """Return the verdict of the first finding that causes one.
 
     Example:
-        >>> row = dict(kind="weight", features=[], component=0, em=0.5, mean=0.5, z=0.1, inside=True, r_hat=1.0, ess_bulk=900.0)
-        >>> judge([row], [], dict(chains=4, divergences=0, identified=True), 0.95)["word"]
+        >>> gravest([Finding(None, "3 draws are divergent."), Finding(Verdict.AGREE, "EM lies inside every interval.")]).word
         'agree'
     """
-    identified, method = sampler["identified"], sampler.get("method", "nuts")
-    # at a mode the log densities are above those of the draws, always
-    compared = list(rows) if identified else [row for row in label_free if "nats" not in row["kind"]]
-    found: list[tuple[str, str]] = []
-    if method not in INDEPENDENT:
-        found += _sampling([*label_free, *(rows if identified else [])], sampler)
-        found += _modes(sampler)
-    laplace = _laplace(compared, sampler) if method != "bootstrap" else []
-    found += laplace if method == "laplace" else []
-    if not identified:
-        found.append(("labels not identified", f"The labels are not identified: {_labels(sampler)}. {_INSTEAD}"))
-    nearness = _nearness(compared, interval)
-    found += [nearness] if nearness[0] == "EM outside" else []
-    found += laplace if method != "laplace" else []
-    if nearness[0] == "EM inside" or not any(word for word, _ in found):
-        found.append(nearness)
-    words = list(dict.fromkeys(word for word, _ in found if word))
-    sentences = [sentence for _, sentence in found] + _switching(sampler)
-    if nearness not in found:
-        sentences.append(nearness[1])
-    return {"word": words[0], "words": words, "sentences": sentences}
+    return next(finding.verdict for finding in findings if finding.verdict is not None)
 
 
-_INSTEAD = "Single components mean little; what no labelling changes is shown instead."
-
-
-def full_name(row: dict[str, Any]) -> str:
-    """A row's name in a sentence.
-
-    Example:
-        >>> full_name({"kind": "mean", "features": ["waiting"], "component": 1})
-        'mean waiting of component 1'
-    """
-    name = f"{row['kind']} {', '.join(row['features'])}".rstrip()
-    return name if row["component"] is None else f"{name} of component {row['component']}"
-
-
-def chains_apart(draws: np.ndarray, described: Sequence[Parameter]) -> dict[str, Any] | None:
-    """Where chains stay, each by itself settled, in places of their own: the quantity where they are furthest apart, or None.
+def chains_apart(draws: np.ndarray, described: Sequence[Parameter]) -> ChainsApart | None:
+    """Return in which quantity settled chains are farthest apart; None if they are not apart or not settled.
 
     Args:
-        draws: (C, S, Q), of quantities that no labelling changes.
-        described: what the Q quantities are.
-
-    Returns:
-        name and distance, in Monte Carlo standard errors of the chains' means; or None.
+        draws: (C, S, Q), of quantities that no order of the components changes.
+        described: the Q quantities.
 
     Example:
         >>> draws = np.random.default_rng(0).normal(size=(4, 400, 1))
         >>> quantity = Parameter("a", "mean", None, ())
         >>> chains_apart(draws, [quantity])
-        >>> chains_apart(draws + np.arange(4)[:, None, None], [quantity])["name"]
+        >>> chains_apart(draws + np.arange(4)[:, None, None], [quantity]).name
         'a'
     """
     from ..posterior.diagnostics import mcse_mean, rhat
 
-    c, s, q = draws.shape
-    if c < 2 or s < 8 or not q:
+    num_chains, num_draws, num_quantities = draws.shape
+    if num_chains < 2 or num_draws < 8 or not num_quantities:
         return None
     alone = np.moveaxis(draws, 0, -1)[None]  # (1, S, Q, C): each chain by itself
     settled = np.nan_to_num(rhat(alone), nan=1.0).max() < SETTLED
     error = mcse_mean(alone)  # (Q, C)
     means = draws.mean(1).T
-    far, near = means.argmax(1), means.argmin(1)
-    rows = np.arange(q)
-    width = np.sqrt(error[rows, far] ** 2 + error[rows, near] ** 2)
+    highest, lowest = means.argmax(1), means.argmin(1)
+    rows = np.arange(num_quantities)
+    width = np.sqrt(error[rows, highest] ** 2 + error[rows, lowest] ** 2)
     distance = np.where(width > 0, np.ptp(means, axis=1) / np.where(width > 0, width, 1), 0.0)
     if not settled or not distance.max() > MODE_DISTANCE:
         return None
-    return {"name": described[int(distance.argmax())].name, "distance": float(distance.max())}
+    return ChainsApart(described[int(distance.argmax())].name, float(distance.max()))
 
 
-def _sampling(rows: Sequence[dict[str, Any]], sampler: dict[str, Any]) -> list[tuple[str, str]]:
-    found, enough, word = [], ESS_PER_CHAIN * sampler["chains"], "chains unmixed"
-    known = [row for row in rows if row["r_hat"] == row["r_hat"]]  # NaN: a constant, or fewer than four draws
+def _mixing(rows: Sequence[ComparisonRow], sampler: SamplerDiagnostics) -> list[Finding]:
+    """Return what R-hat, effective sample sizes and divergences show."""
+    found, enough, verdict = [], ESS_PER_CHAIN * sampler.chains, Verdict.CHAINS_UNMIXED
+    known = [row for row in rows if not math.isnan(row.r_hat)]  # NaN: a constant, or fewer than four draws
     if not known and rows:
-        found.append((word, "There are too few draws to tell whether the chains agree; draw at least 100 a chain."))
+        found.append(Finding(verdict, "There are too few draws to tell whether the chains agree; draw at least 100 a chain."))
     if known:
-        worst = max(known, key=lambda row: row["r_hat"])
-        if worst["r_hat"] >= R_HAT_LIMIT:
-            found.append(
-                (
-                    word,
-                    f"The chains do not agree: R-hat is {worst['r_hat']:.3f} for {full_name(worst)}, where under {R_HAT_LIMIT} "
-                    "is wanted. Draw more, or look for several modes, before you believe the rest.",
-                )
+        worst, fewest = max(known, key=lambda row: row.r_hat), min(known, key=lambda row: row.ess_bulk)
+        if worst.r_hat >= R_HAT_LIMIT:
+            sentence = (
+                f"The chains do not agree: R-hat is {worst.r_hat:.3f} for {worst.full_name}, where a value below {R_HAT_LIMIT} "
+                "is wanted. Draw more, or look for several modes, before you believe the rest."
             )
-        fewest = min(known, key=lambda row: row["ess_bulk"])
-        if fewest["ess_bulk"] < enough:
-            found.append(
-                (
-                    word,
-                    f"There are few effective draws: {fewest['ess_bulk']:.0f} for {full_name(fewest)}, where at least {enough} "
-                    f"({ESS_PER_CHAIN} a chain) are wanted. Draw more.",
-                )
+            found.append(Finding(verdict, sentence))
+        if fewest.ess_bulk < enough:
+            sentence = (
+                f"There are few effective draws: {fewest.ess_bulk:.0f} for {fewest.full_name}, where at least {enough} "
+                f"({ESS_PER_CHAIN} a chain) are wanted. Draw more."
             )
-    if sampler["divergences"]:
+            found.append(Finding(verdict, sentence))
+    if sampler.divergences:
+        sentence = f"{sampler.divergences} draws are divergent, where none is wanted: the draws may miss part of the posterior."
+        found.append(Finding(None, sentence))
+    return found
+
+
+def _modes(sampler: SamplerDiagnostics, apart: ChainsApart | None) -> list[Finding]:
+    """Return what settled chains in different places, and a chain from another start, show."""
+    found = []
+    if apart is not None:
         sentence = (
-            f"{sampler['divergences']} draws are divergent, where none is wanted: a part of the posterior may be missing."
+            f"The chains are at different modes: each is settled, but two means of {apart.name} are {apart.distance:.0f} Monte "
+            f"Carlo standard errors apart, where at most {MODE_DISTANCE} is wanted. The draws do not tell how much each mode "
+            "weighs."
         )
-        found.append(("", sentence))
+        found.append(Finding(Verdict.SEVERAL_MODES, sentence))
+    if sampler.other_share is not None:
+        sentence = (
+            f"A chain from another start stays at a mode that has {100 * sampler.other_share:.0f} % of the probability beside "
+            "the first one, by Laplace's approximation, where at most 1 % is neglected: the draws describe the first mode "
+            "alone."
+        )
+        found.append(Finding(Verdict.SEVERAL_MODES, sentence))
     return found
 
 
-def _modes(sampler: dict[str, Any]) -> list[tuple[str, str]]:
-    found, apart, share = [], sampler.get("apart"), sampler.get("other_share")
-    if apart:
-        found.append(
-            (
-                "several modes",
-                f"Chains stay in places of their own: each is settled, but two means of {apart['name']} are {apart['distance']:.0f} "
-                f"Monte Carlo standard errors apart, where at most {MODE_DISTANCE} is wanted. There are several modes, and how "
-                "much each weighs cannot be told from these draws.",
-            )
+def _approximation(rows: Sequence[ComparisonRow], sampler: SamplerDiagnostics, sound: bool) -> list[Finding]:
+    """Return what k-hat and the standard deviations show of Laplace's approximation."""
+    if not sound:
+        sentence = "There is no normal approximation: the information at the mode is not positive definite."
+        return [Finding(Verdict.LAPLACE_POOR, sentence)]
+    found, limit = [], MAX_KHAT if sampler.khat_limit is None else sampler.khat_limit
+    if sampler.khat is not None and not sampler.khat < limit:
+        sentence = (
+            f"The posterior is far from normal around its mode: k-hat is {sampler.khat:.2f}, where a value below {limit:.2f} "
+            "is wanted. Use neither Laplace's approximation nor standard errors."
         )
-    if share is not None:
-        found.append(
-            (
-                "several modes",
-                f"A chain from another start stays at a mode that holds {100 * share:.0f} % beside the first one's, by Laplace, "
-                "where at most 1 % is neglected: the draws describe the first mode alone.",
-            )
-        )
-    return found
-
-
-def _laplace(rows: Sequence[dict[str, Any]], sampler: dict[str, Any]) -> list[tuple[str, str]]:
-    found, khat, limit = [], sampler.get("khat"), sampler.get("khat_limit", MAX_KHAT)
-    if not sampler.get("laplace_sound", True):
-        return [("Laplace poor", "There is no normal approximation: the information at the mode is not positive definite.")]
-    if khat is not None and not khat < limit:
-        found.append(
-            (
-                "Laplace poor",
-                f"The posterior is far from normal around its mode: k-hat is {khat:.2f}, where under {limit:.2f} is wanted. Do not "
-                "use Laplace's approximation, nor standard errors.",
-            )
-        )
-    rows = sampler.get("beside", []) if sampler.get("method") == "laplace" else rows
-    known = [row for row in rows if math.isfinite(row.get("sd_ratio", math.nan)) and row["sd_ratio"] > 0]
+        found.append(Finding(Verdict.LAPLACE_POOR, sentence))
+    ratios = [(row, row.sd_ratio) for row in rows if row.sd_ratio is not None]
+    known = [(row, ratio) for row, ratio in ratios if math.isfinite(ratio) and ratio > 0]
     if known:
-        worst = max(known, key=lambda row: abs(math.log(row["sd_ratio"])))
+        worst, ratio = max(known, key=lambda pair: abs(math.log(pair[1])))
         low, high = SD_RATIOS
-        if not low <= worst["sd_ratio"] <= high:
-            found.append(
-                (
-                    "Laplace poor",
-                    f"Laplace's sd is {worst['sd_ratio']:.2f} times the posterior's for {full_name(worst)}, where {low:g} to "
-                    f"{high:g} is wanted.",
-                )
+        if not low <= ratio <= high:
+            sentence = (
+                f"Laplace's sd is {ratio:.2f} times the posterior's for {worst.full_name}, where {low:g} to {high:g} is wanted."
             )
+            found.append(Finding(Verdict.LAPLACE_POOR, sentence))
     return found
 
 
-def _labels(sampler: dict[str, Any]) -> str:
-    return (
-        f"{100 * sampler['unclear_rate']:.1f} % of the draws fit another order of the components nearly as well (margin under "
-        f"{SMALL_MARGIN:g}), where at most {100 * SMALL_SHARE:g} % is wanted"
+def _labels(sampler: SamplerDiagnostics) -> Finding:
+    """Return why labels are not identified."""
+    sentence = (
+        f"The labels are not identified: {100 * sampler.unclear_rate:.1f} % of the draws fit another order of the components "
+        f"nearly as well (margin below {SMALL_MARGIN:g}), where at most {100 * SMALL_SHARE:g} % is wanted. Single components "
+        "mean little; quantities that no order of the components changes are shown instead."
     )
+    return Finding(Verdict.LABELS_NOT_IDENTIFIED, sentence)
 
 
-def _switching(sampler: dict[str, Any]) -> list[str]:
-    rate, chains = sampler.get("switch_rate", 0.0), sampler.get("switched_chains", 0)
-    if not sampler["identified"] or not (rate or chains):
+def _switching(sampler: SamplerDiagnostics) -> list[Finding]:
+    """Return how often labels switched, if relabelling put them right."""
+    rate, chains = sampler.switch_rate, sampler.switched_chains
+    if not sampler.identified or not (rate or chains):
         return []
-    found = [f"{chains} of {sampler['chains']} chains were in another order of the components than EM"] if chains else []
+    found = [f"{chains} of {sampler.chains} chains were in another order of the components than EM"] if chains else []
     found += [f"{100 * rate:.1f} % of the draws switch order"] if rate else []
-    return [f"{' and '.join(found)}; relabelling put them in one: switching, no failure."]
+    return [Finding(None, f"{' and '.join(found)}; relabelling put them in one order: label switching is no failure.")]
 
 
-def _nearness(rows: Sequence[dict[str, Any]], interval: float) -> tuple[str, str]:
-    furthest = max(rows, key=lambda row: abs(row["z"]))
-    outside = [row for row in rows if not row["inside"]]
-    where = f"{abs(furthest['z']):.2f} posterior sd from the posterior mean ({full_name(furthest)})"
+def _nearness(rows: Sequence[ComparisonRow], interval: float) -> Finding:
+    """Return where EM lies in the posterior."""
+    furthest = max(rows, key=lambda row: abs(row.z))
+    outside = [row for row in rows if not row.inside]
+    where = f"{abs(furthest.z):.2f} posterior sd from the posterior mean ({furthest.full_name})"
     if outside:
-        worst = max(outside, key=lambda row: abs(row["z"]))
-        return "EM outside", (
-            f"EM lies outside the {100 * interval:g} % interval for {len(outside)} of {len(rows)} quantities, furthest "
-            f"for {full_name(worst)}: {abs(worst['z']):.2f} posterior sd from the posterior mean."
+        worst = max(outside, key=lambda row: abs(row.z))
+        sentence = (
+            f"EM lies outside the {100 * interval:g} % interval for {len(outside)} of {len(rows)} quantities, farthest for "
+            f"{worst.full_name}: {abs(worst.z):.2f} posterior sd from the posterior mean."
         )
-    if abs(furthest["z"]) > Z_LIMIT:
-        return "EM inside", (
-            f"EM lies inside every {100 * interval:g} % interval, but up to {where}, where at most {Z_LIMIT:g} is called "
-            "agreement: the posterior is skewed there, and its mode is not its mean."
+        return Finding(Verdict.EM_OUTSIDE, sentence)
+    if abs(furthest.z) > Z_LIMIT:
+        sentence = (
+            f"EM lies inside every {100 * interval:g} % interval, but up to {where}, where at most {Z_LIMIT:g} counts as "
+            "agreement: the posterior is skewed there, so its mode is not its mean."
         )
-    return "agree", f"EM lies inside every {100 * interval:g} % interval, at most {where}."
+        return Finding(Verdict.EM_INSIDE, sentence)
+    return Finding(Verdict.AGREE, f"EM lies inside every {100 * interval:g} % interval, at most {where}.")

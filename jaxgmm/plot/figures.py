@@ -1,4 +1,4 @@
-"""Whole figures: one page for a comparison."""
+"""A figure of a whole comparison: the data with EM and posterior draws, and the marginal posteriors."""
 
 from __future__ import annotations
 
@@ -6,31 +6,32 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..comparison.clustering import thinned
-from ..comparison.compare import Comparison
-from ..comparison.text_report import row_name
+from ..comparison.clustering import evenly_spaced
+from ..comparison.columns import ComparisonRow
+from ..comparison.result import Comparison
 from ..marginals import marginal
 from ..mixture import Mixture
 from ..studies.parameters import parse_name
 from .mixtures import densities, ellipses, scatter
-from .posteriors import furthest, posterior_marginal
+from .posteriors import farthest, posterior_marginal
 from .style import INK, axis_names, color, method_style
 
-_MOST_PANELS = 24  # marginals in one figure
-_MOST_PAIRS = 3  # pictures of two features each in one figure
+_MOST_PANELS = 24  # marginal posteriors in one figure
+_MOST_PAIRS = 3  # panels of two features in one figure
 
 
 def comparison_figure(
     comparison: Comparison, mixture: Mixture, x: Any, *, feature_names: Sequence[str] | None = None, num_draws: int = 60
 ) -> Figure:
-    """One page: the data with EM's and the draws' ellipses (or densities), and marginal posteriors with EM marked.
+    """Draw the data with the ellipses (or densities) of EM and of draws, and marginal posteriors with EM marked.
 
-    Of more than 24 parameters those are shown where EM and the posterior are furthest apart; of more than two features each
-    with the next, of the first four.
+    Of more than 24 parameters, those are shown where EM and the posterior are farthest apart. Of more than two features, each
+    of the first three is shown with the next one.
 
     Args:
         comparison: as from `jaxgmm.compare`; its first posterior is drawn.
@@ -49,18 +50,20 @@ def comparison_figure(
     x = np.asarray(x)
     names = axis_names(feature_names, x.shape[1])
     method, posterior = next(iter(comparison.posteriors.items()))
-    rows = [row for row in comparison.rows if row["method"] == method]
+    rows = [row for row in comparison.rows if row.method == method]
     shown = _shown(rows)
     columns = _grid_columns(shown, mixture.num_components)
     height = max(5.2, 1.15 * math.ceil(len(shown) / columns) + 1.0)
     figure = Figure(figsize=(5.4 + 2.2 * columns, height), dpi=150, layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(5.4, 2.2 * columns))
+    halves: Any = figure.subfigures(1, 2, width_ratios=(5.4, 2.2 * columns))
+    left, right = halves
     _draw_data(left, _on_host(mixture), _thin(_on_host(posterior.mixture), num_draws), x, names)
-    _draw_marginals(right, comparison, shown, len(rows), method, columns)
+    _draw_marginals(right, comparison, shown, columns)
     return figure
 
 
 def _draw_data(figure: Any, mixture: Mixture, draws: Mixture, x: np.ndarray, names: list[str]) -> None:
+    """Draw the data with EM and the draws, as densities for one feature, else as ellipses of pairs of features."""
     d = mixture.num_features
     if d == 1:
         densities(figure.subplots(), mixture, x, feature_name=names[0], draws=draws)
@@ -79,25 +82,27 @@ def _draw_data(figure: Any, mixture: Mixture, draws: Mixture, x: np.ndarray, nam
     figure.suptitle(title, fontsize=9, x=0.02, ha="left")
 
 
-def _draw_marginals(figure: Any, comparison: Comparison, shown: list[dict], total: int, method: str, columns: int) -> None:
+def _draw_marginals(figure: Any, comparison: Comparison, shown: list[ComparisonRow], columns: int) -> None:
+    """Draw one panel for each row, all of one posterior."""
+    method = next(iter(comparison.posteriors))
+    total = sum(row.method == method for row in comparison.rows)
     axes = np.ravel(figure.subplots(math.ceil(len(shown) / columns), columns, squeeze=False))
     for ax, row in zip(axes, shown, strict=False):
-        shared = row["component"] is None
-        title = row_name(row, room=28) + ("" if shared else f" ({row['component']})")
+        title = row.short_name(28) + ("" if row.component is None else f" ({row.component})")
         posterior_marginal(
             ax,
             comparison.draws(row),
-            row["em"],
-            (row["lower"], row["upper"]),
+            row.em,
+            (row.lower, row.upper),
             title=title,
-            shade="0.4" if shared else color(row["component"]),
+            shade="0.4" if row.component is None else color(row.component),
         )
     for ax in axes[len(shown) :]:
         ax.set_axis_off()
     which = (
         "Posterior of every parameter"
         if len(shown) == total
-        else f"Posteriors of the {len(shown)} of {total} parameters furthest from EM"
+        else f"Posteriors of the {len(shown)} of {total} parameters farthest from EM"
     )
     figure.suptitle(f"{which}, by {method_style(method)[2]};\nthe component in brackets", fontsize=9, x=0.02, ha="left")
     handles = [
@@ -108,29 +113,30 @@ def _draw_marginals(figure: Any, comparison: Comparison, shown: list[dict], tota
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
 
 
-def _shown(rows: list[dict]) -> list[dict]:
-    """At most 24 rows, the components of one quantity side by side."""
+def _shown(rows: list[ComparisonRow]) -> list[ComparisonRow]:
+    """Return at most 24 rows, the components of one quantity side by side."""
     index = {"weights": 0, "means": 1, "covariances": 2}
 
-    def place(row: dict) -> tuple:
-        field, (component, *rest) = parse_name(row["name"])
+    def place(row: ComparisonRow) -> tuple:
+        """Return what the rows are sorted by."""
+        field, (component, *rest) = parse_name(row.name)
         return index[field], rest, component
 
-    return sorted(furthest(rows, _MOST_PANELS), key=place)
+    return sorted(farthest(rows, _MOST_PANELS), key=place)
 
 
-def _grid_columns(shown: list[dict], num_components: int) -> int:
-    """A column a component where every row of the grid is then one quantity."""
-    whole = sum(row["component"] is not None for row in shown) % num_components == 0  # shared ones come last
+def _grid_columns(shown: list[ComparisonRow], num_components: int) -> int:
+    """Return K columns if every row of the grid then shows one quantity, else up to four."""
+    whole = sum(row.component is not None for row in shown) % num_components == 0  # shared ones come last
     return num_components if whole and 2 <= num_components <= 6 and len(shown) < _MOST_PANELS else min(4, max(len(shown), 1))
 
 
 def _on_host(mixture: Mixture) -> Mixture:
-    """With NumPy arrays, of which parts are taken without anything to compile."""
-    return Mixture(*map(np.asarray, (mixture.weights, mixture.means, mixture.covariances)), mixture.covariance_type)
+    """Return the mixture with NumPy arrays, whose parts can be taken without compiling anything."""
+    return jax.tree.map(np.asarray, mixture)
 
 
 def _thin(mixture: Mixture, num_draws: int) -> Mixture:
-    """At most num_draws of a stack, evenly spaced over chains and draws, as (draws, ...)."""
-    keep = thinned(math.prod(mixture.batch_shape), num_draws)
+    """Return at most `num_draws` mixtures (draws, ...) of a stack, evenly spaced over chains and draws."""
+    keep = evenly_spaced(math.prod(mixture.batch_shape), num_draws)
     return mixture[np.unravel_index(keep, mixture.batch_shape)]

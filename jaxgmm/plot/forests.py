@@ -1,41 +1,56 @@
-"""The forest: EM beside the intervals of every method, a line a quantity."""
+"""The forest: EM beside the intervals of every posterior, one line for each quantity."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.transforms import blended_transform_factory
 
-from ..comparison.compare import Comparison
+from ..comparison.columns import ComparisonRow
 from ..comparison.contraction import prior_intervals
-from ..comparison.text_report import numbers, row_name
+from ..comparison.result import Comparison
+from ..comparison.text_report import component_title
 from ..priors.interface import MixturePrior
+from ..studies.columns import columns_of, rounded_by_sd
 from ..studies.parameters import parameters
-from .posteriors import furthest
+from .posteriors import farthest
 from .style import INK, method_style, plain
 
 MOST_ROWS = 36  # quantities in one forest
-_BOLD = {"fontsize": 8, "fontweight": "bold"}
-_REACH = (3.5, 8.0)  # posterior sds either side of a forest, at least and at most
+_BOLD: dict[str, Any] = {"fontsize": 8, "fontweight": "bold"}
+_HALF_WIDTHS = (3.5, 8.0)  # least and largest half-width of a forest, in posterior sds
+_PRIOR_SHADE = "0.55"
+_PRIOR_DASHES = (0, (1, 1))
 
 
-def forest(ax: Axes, comparison: Comparison, *, rows: Sequence[dict[str, Any]] | None = None) -> Axes:
-    """EM and the interval of each method for one quantity a line, grouped by component, in posterior sds.
+class _Interval(NamedTuple):
+    """One interval to draw, in the units of its quantity; a prior's has neither marker nor mean."""
 
-    Every line has its own unit, the posterior sd by the first method, and its own zero, the posterior mean by it, so that shares,
-    means and variances stand side by side; at the right EM and the posterior mean are written in data units. What lies
-    beyond the axis is an arrow at its edge. Of parameters the first method's prior is drawn too, where it has one.
+    shade: str
+    lower: float
+    upper: float
+    marker: str = ""
+    mean: float = math.nan
+
+
+def forest(ax: Axes, comparison: Comparison, *, rows: Sequence[ComparisonRow] | None = None) -> Axes:
+    """Draw EM and the interval of each posterior, one line for each quantity, grouped by component, in posterior sds.
+
+    Every line has its own unit, the posterior sd by the first method, and its own zero, the posterior mean by it, so that
+    weights, means and variances can be compared; at the right EM and the posterior mean are written in data units. What lies
+    beyond the axis is an arrow at its edge. The prior of parameters is drawn too, if the first posterior has one.
 
     Args:
-        ax: axes to draw on; about a third of an inch of height a quantity is right.
+        ax: axes to draw on; about a third of an inch of height for each quantity looks right.
         comparison: as from `jaxgmm.compare`.
-        rows: which of `comparison.rows` or `.label_free`, of the first method; None: those of the parameters furthest from
-            EM, at most 36, or what no labelling changes where any method's labels are not identified.
+        rows: some of `comparison.rows` or `.label_invariant`, of the first posterior; None: at most 36 parameters, those
+        farthest
+            from EM, or label-invariant quantities if any posterior does not identify labels.
 
     Returns:
         The axes.
@@ -44,24 +59,25 @@ def forest(ax: Axes, comparison: Comparison, *, rows: Sequence[dict[str, Any]] |
         >>> forest(ax, jaxgmm.compare(fit, {"nuts": nuts, "laplace": laplace}, x))  # doctest: +SKIP
     """
     methods = list(comparison.samplers)
-    shown = [row for row in (forest_rows(comparison) if rows is None else rows) if row["sd"] > 0]
-    every = {(row["method"], row["name"]): row for row in [*comparison.rows, *comparison.label_free]}
-    reach = _reach(shown, methods, every)
-    places, groups = _places(shown)
+    shown = _by_component([row for row in (forest_rows(comparison) if rows is None else rows) if row.sd > 0])
+    every = {(row.method, row.name): row for row in [*comparison.rows, *comparison.label_invariant]}
+    half_width = _half_width(shown, methods, every)
+    places, headings = _places(shown)
     priors = _priors(comparison)
     for row, y in zip(shown, places, strict=True):
-        drawn = [(*method_style(method, i)[:2], every.get((method, row["name"]))) for i, method in enumerate(methods)]
-        _forest_line(ax, y, row, drawn + [("0.55", "", priors.get(row["name"]))] * bool(priors), reach)
-        _beside(ax, y, [plain(text) for text in numbers([row["em"], row["mean"]], row["sd"])])
-    for title, y in groups.items():
+        intervals = [*_intervals(row, methods, every), *priors.get(row.name, [])]
+        _draw_line(ax, y, row, intervals, half_width)
+        _write_beside(ax, y, [plain(text) for text in rounded_by_sd([row.em, row.mean], row.sd)])
+    for title, y in headings.items():
         ax.annotate(
             plain(title), (0, y), (-4, 0), xycoords=_edges(ax), textcoords="offset points", ha="right", va="center", **_BOLD
         )
-    top = min([*groups.values(), *places], default=0.0)
-    _beside(ax, top - (0 if groups else 1), ["EM", "mean"], **_BOLD)
+    top = min([*headings.values(), *places], default=0.0)
+    columns = columns_of(ComparisonRow)
+    _write_beside(ax, top - (0 if headings else 1), [columns["em"].short, columns["mean"].short], **_BOLD)
     ax.axvline(0, color="0.6", linewidth=0.8, zorder=0)
-    ax.set(xlim=(-reach, reach), ylim=(max(places, default=0.0) + 0.7, top - (0.6 if groups else 1.6)))
-    ax.set_yticks(places, [plain(row_name(row, room=30)) for row in shown], fontsize=8)
+    ax.set(xlim=(-half_width, half_width), ylim=(max(places, default=0.0) + 0.7, top - (0.6 if headings else 1.6)))
+    ax.set_yticks(places, [plain(row.short_name(30)) for row in shown], fontsize=8)
     ax.tick_params(axis="y", length=0)
     ax.spines[["left", "right", "top"]].set_visible(False)
     ax.set_xlabel(f"posterior sd from the posterior mean, both by {method_style(methods[0])[2]}", fontsize=8)
@@ -69,105 +85,119 @@ def forest(ax: Axes, comparison: Comparison, *, rows: Sequence[dict[str, Any]] |
     return ax
 
 
-def forest_rows(comparison: Comparison) -> list[dict[str, Any]]:
-    """The quantities of a forest: the first method's parameters, or what no labelling changes, without the log densities.
-
-    Example:
-        >>> empty = Comparison(0.95, {}, [], [], {"nuts": {"identified": True}}, {})
-        >>> forest_rows(empty)
-        []
-    """
+def forest_rows(comparison: Comparison) -> list[ComparisonRow]:
+    """Return the quantities of a forest: parameters, or invariant quantities without log densities, by the first posterior."""
     first = next(iter(comparison.samplers))
-    identified = all(sampler["identified"] for sampler in comparison.samplers.values())
-    rows = comparison.rows if identified else comparison.label_free
-    return furthest([row for row in rows if row["method"] == first and "nats" not in row["kind"]], MOST_ROWS)
+    rows = comparison.rows if _identified(comparison) else comparison.label_invariant
+    return farthest([row for row in rows if row.method == first and not row.is_log_density], MOST_ROWS)
 
 
-def _reach(shown: list[dict[str, Any]], methods: list[str], every: dict) -> float:
-    """Half the width of a forest, in sds: all there is, within bounds."""
+def _identified(comparison: Comparison) -> bool:
+    """Return whether all posteriors identify labels."""
+    return all(sampler.identified for sampler in comparison.samplers.values())
+
+
+def _half_width(shown: Sequence[ComparisonRow], methods: Sequence[str], every: dict[tuple[str, str], ComparisonRow]) -> float:
+    """Return half the width of a forest in posterior sds, wide enough for everything within bounds."""
     ends = [0.0]
     for row in shown:
-        others = [every.get((method, row["name"])) for method in methods]
-        ends += [(value - row["mean"]) / row["sd"] for o in others if o for value in (o["lower"], o["upper"], o["em"])]
-    ends = [abs(end) for end in ends if math.isfinite(end)]
-    return float(np.clip(1.08 * max(ends), *_REACH))
+        others = [every[method, row.name] for method in methods if (method, row.name) in every]
+        ends += [(value - row.mean) / row.sd for other in others for value in (other.lower, other.upper, other.em)]
+    return float(np.clip(1.08 * max(abs(end) for end in ends if math.isfinite(end)), *_HALF_WIDTHS))
 
 
 def _edges(ax: Axes) -> Any:
-    """Shares of the width across, data upwards."""
+    """Return coordinates that are shares of the width across and data upwards."""
     return blended_transform_factory(ax.transAxes, ax.transData)
 
 
-def _beside(ax: Axes, y: float, texts: list[str], **style: Any) -> None:
-    """Two columns of text at the right of the axes, as far off in a narrow picture as in a wide one."""
+def _write_beside(ax: Axes, y: float, texts: Sequence[str], **style: Any) -> None:
+    """Write two columns of text at the right of the axes, at the same distance in narrow and wide pictures."""
     for offset, text in zip((62, 118), texts, strict=True):
         where = {"xycoords": _edges(ax), "textcoords": "offset points", "ha": "right", "va": "center"}
         ax.annotate(text, (1, y), (offset, 0), **where, **{"fontsize": 8, **style})
 
 
-def _places(shown: list[dict[str, Any]]) -> tuple[list[float], dict[str, float]]:
-    """Heights of the lines, from the top, and those of the headings of their groups."""
-    places, groups, y, before = [], {}, 0.0, object()
-    order = sorted(range(len(shown)), key=lambda i: (shown[i]["component"] is None, shown[i]["component"] or 0, i))
-    shown[:] = [shown[i] for i in order]
+def _by_component(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
+    """Return the rows sorted by component, shared ones last."""
+    return sorted(rows, key=lambda row: (row.component is None, row.component or 0))
+
+
+def _places(shown: Sequence[ComparisonRow]) -> tuple[list[float], dict[str, float]]:
+    """Return the heights of the lines, from the top, and those of the headings of components."""
+    places: list[float] = []
+    headings: dict[str, float] = {}
+    y, before = 0.0, object()
     for row in shown:
-        if row["component"] != before:
+        if row.component != before:
             y += 0.4 * bool(places)
-            before = row["component"]
-            if not all(other["component"] is None for other in shown):
-                groups["all components" if before is None else f"component {before}"] = y
+            before = row.component
+            if not all(other.component is None for other in shown):
+                headings[component_title(row.component)] = y
                 y += 1
         places.append(y)
         y += 1
-    return places, groups
+    return places, headings
 
 
-def _priors(comparison: Comparison) -> dict[str, dict[str, float]]:
-    """By the name of a parameter the interval under the first method's prior; empty where labels are not identified."""
+def _intervals(row: ComparisonRow, methods: Sequence[str], every: dict[tuple[str, str], ComparisonRow]) -> Iterator[_Interval]:
+    """Yield the interval of one quantity by each posterior."""
+    for i, method in enumerate(methods):
+        other = every.get((method, row.name))
+        if other is not None:
+            shade, marker, _ = method_style(method, i)
+            yield _Interval(shade, other.lower, other.upper, marker, other.mean)
+
+
+def _priors(comparison: Comparison) -> dict[str, list[_Interval]]:
+    """Return each parameter's interval under the first posterior's prior; nothing if labels are not identified."""
     posterior = next(iter(comparison.posteriors.values()))
-    identified = all(sampler["identified"] for sampler in comparison.samplers.values())
-    if not isinstance(posterior.prior, MixturePrior) or not identified:
+    if not isinstance(posterior.prior, MixturePrior) or not _identified(comparison):
         return {}
     mixture = posterior.mixture[0, 0]
     ends = prior_intervals(mixture, posterior.prior, 0, comparison.interval)
-    names = [parameter.name for parameter in parameters(mixture)]
-    return {name: {"lower": low, "upper": high} for name, low, high in zip(names, *ends.tolist(), strict=True)}
+    found = zip(parameters(mixture), *ends.tolist(), strict=True)
+    return {parameter.name: [_Interval(_PRIOR_SHADE, low, high)] for parameter, low, high in found}
 
 
-def _forest_line(ax: Axes, y: float, row: dict[str, Any], drawn: list[tuple[str, str, dict | None]], reach: float) -> None:
-    """EM, and below each other the intervals of all: colour, marker of the mean, ends; a prior has no marker."""
+def _draw_line(ax: Axes, y: float, row: ComparisonRow, intervals: Sequence[_Interval], half_width: float) -> None:
+    """Draw EM, and all intervals of one quantity below each other."""
 
     def scaled(value: float) -> float:
-        return (value - row["mean"]) / row["sd"]
+        """Return a value in posterior sds from the posterior mean."""
+        return (value - row.mean) / row.sd
 
-    step = 0.7 / max(len(drawn), 1)
-    for i, (shade, marker, other) in enumerate(drawn):
-        if other is None:
-            continue
-        height = y + step * (i - (len(drawn) - 1) / 2)
-        lower, upper = scaled(other["lower"]), scaled(other["upper"])
-        line = {"linewidth": 1.8, "solid_capstyle": "butt"} if marker else {"linewidth": 1.4, "linestyle": (0, (1, 1))}
-        ax.plot([max(lower, -reach), min(upper, reach)], [height] * 2, color=shade, **line)
-        if marker:
-            ax.plot(scaled(other["mean"]), height, marker, color=shade, markersize=5.5, zorder=3)
-        for end, beyond, arrow in ((-reach, lower < -reach, "<"), (reach, upper > reach, ">")):
-            if beyond:
-                ax.plot(end, height, arrow, color=shade, markersize=5 if marker else 3.5, clip_on=False, zorder=3)
-    em = scaled(row["em"])
-    if abs(em) <= reach:
+    step = 0.7 / max(len(intervals), 1)
+    for i, interval in enumerate(intervals):
+        height = y + step * (i - (len(intervals) - 1) / 2)
+        lower, upper, shade = scaled(interval.lower), scaled(interval.upper), interval.shade
+        style: dict[str, Any] = {"linewidth": 1.4, "linestyle": _PRIOR_DASHES}
+        if interval.marker:
+            style = {"linewidth": 1.8, "solid_capstyle": "butt"}
+        ax.plot([max(lower, -half_width), min(upper, half_width)], [height] * 2, color=shade, **style)
+        if interval.marker:
+            ax.plot(scaled(interval.mean), height, interval.marker, color=shade, markersize=5.5, zorder=3)
+        for end, is_beyond, arrow in ((-half_width, lower < -half_width, "<"), (half_width, upper > half_width, ">")):
+            if is_beyond:
+                ax.plot(end, height, arrow, color=shade, markersize=5 if interval.marker else 3.5, clip_on=False, zorder=3)
+    em = scaled(row.em)
+    if abs(em) <= half_width:
         ax.plot([em] * 2, [y - 0.4, y + 0.4], color=INK, linewidth=2, solid_capstyle="butt", zorder=4)
     else:
-        ax.plot(math.copysign(reach, em), y, ">" if em > 0 else "<", color=INK, markersize=8, clip_on=False, zorder=4)
+        ax.plot(math.copysign(half_width, em), y, ">" if em > 0 else "<", color=INK, markersize=8, clip_on=False, zorder=4)
 
 
-def _forest_legend(ax: Axes, comparison: Comparison, methods: list[str], prior: bool) -> None:
+def _forest_legend(ax: Axes, comparison: Comparison, methods: Sequence[str], has_prior: bool) -> None:
+    """Draw the legend of EM, the posteriors and the prior."""
     handles: list[Any] = [Line2D([], [], linestyle="none", marker="|", markersize=10, markeredgewidth=2, color=INK, label="EM")]
+    probability = f"{100 * comparison.interval:g} %"
     for i, method in enumerate(methods):
         shade, marker, name = method_style(method, i)
-        label = f"{name}, {100 * comparison.interval:g} %"
-        handles.append(Line2D([], [], color=shade, marker=marker, markersize=5.5, linewidth=1.8, label=label))
-    if prior:
         handles.append(
-            Line2D([], [], color="0.55", linewidth=1.4, linestyle=(0, (1, 1)), label=f"prior, {100 * comparison.interval:g} %")
+            Line2D([], [], color=shade, marker=marker, markersize=5.5, linewidth=1.8, label=f"{name}, {probability}")
+        )
+    if has_prior:
+        handles.append(
+            Line2D([], [], color=_PRIOR_SHADE, linewidth=1.4, linestyle=_PRIOR_DASHES, label=f"prior, {probability}")
         )
     ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=8, frameon=False, borderaxespad=0.2)

@@ -1,9 +1,10 @@
-"""Pictures of posteriors beside EM: one quantity, and pairs of them."""
+"""Pictures of posteriors beside EM: the draws of one quantity, and of pairs of quantities."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 from matplotlib.lines import Line2D
 
-from ..comparison.clustering import thinned
-from ..comparison.compare import Comparison
-from ..comparison.text_report import row_name
+from ..comparison.clustering import evenly_spaced
+from ..comparison.columns import ComparisonRow
+from ..comparison.result import Comparison
 from .style import COLORS, INK, method_style, plain
 
-_MOST_DOTS = 600
+_MOST_DOTS = 600  # draws shown in one panel
 
 
 def posterior_marginal(
@@ -28,7 +29,7 @@ def posterior_marginal(
     title: str = "",
     shade: str = COLORS[0],
 ) -> Axes:
-    """Histogram of the draws of one quantity, with EM as a dark line and the posterior interval as a bar below.
+    """Draw a histogram of the draws of one quantity, with EM as a dark line and the posterior interval as a bar below.
 
     Args:
         ax: axes to draw on.
@@ -51,7 +52,7 @@ def posterior_marginal(
     margin = 0.05 * (high - low) or 0.5
     span = (low - margin, high + margin)
     heights, *_ = ax.hist(draws, bins=40, range=span, density=True, color=shade, alpha=0.55)
-    top = heights.max() or 1.0
+    top = float(np.max(heights)) or 1.0
     if interval is not None:
         ax.plot(interval, [-0.07 * top] * 2, color=shade, linewidth=3, solid_capstyle="butt")
     if em is not None:
@@ -65,15 +66,10 @@ def posterior_marginal(
     return ax
 
 
-def furthest(rows: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
-    """Of the rows that vary those furthest from EM, at most `most`, in the order they came in.
-
-    Example:
-        >>> [row["z"] for row in furthest([{"sd": 1.0, "z": z} for z in (0.1, -2.0, 1.0)], 2)]
-        [-2.0, 1.0]
-    """
-    rows = [row for row in rows if row["sd"] > 0]  # K = 1: the weight is no parameter
-    kept = sorted(range(len(rows)), key=lambda i: -abs(rows[i]["z"]))[:most]
+def farthest(rows: list[ComparisonRow], most: int) -> list[ComparisonRow]:
+    """Return at most `most` of the rows that vary, those where EM is farthest from the posterior, in their order."""
+    rows = [row for row in rows if row.sd > 0]  # K = 1: the weight is no parameter
+    kept = sorted(range(len(rows)), key=lambda i: -abs(rows[i].z))[:most]
     return [rows[i] for i in sorted(kept)]
 
 
@@ -81,18 +77,18 @@ def pairs(
     axes: Any,
     comparison: Comparison,
     *,
-    rows: Sequence[dict[str, Any]] | None = None,
+    rows: Sequence[ComparisonRow] | None = None,
     mass: float = 0.9,
 ) -> Any:
-    """Draws of parameters two by two, with EM as a cross and the ellipse that Laplace's normal approximation would give.
+    """Draw parameters two by two: draws, EM as a cross, and the ellipse of Laplace's normal approximation.
 
-    On the diagonal the draws of one parameter, EM a dark line; above it correlations. The draws are those of the first
-    method that is not Laplace, the ellipse is of the mean and covariance of Laplace's draws, where there are any.
+    The diagonal shows the draws of one parameter, with EM as a dark line; above it are correlations. The draws are those of the
+    first posterior that is not by Laplace; the ellipse has the mean and covariance of Laplace's draws, if there are any.
 
     Args:
-        axes: axes (P, P) to draw on, or a figure, in which they are made.
+        axes: axes (P, P) to draw on, or a figure, in which axes are made.
         comparison: as from `jaxgmm.compare`.
-        rows: P of `comparison.rows`; None: the four parameters furthest from EM.
+        rows: P of `comparison.rows`; None: the four parameters farthest from EM.
         mass: probability inside the ellipse.
 
     Returns:
@@ -107,23 +103,25 @@ def pairs(
     """
     method = next((m for m in comparison.posteriors if m != "laplace"), next(iter(comparison.posteriors)))
     if rows is None:
-        rows = furthest([row for row in comparison.rows if row["method"] == method], 4)
+        rows = farthest([row for row in comparison.rows if row.method == method], 4)
     count, grid = len(rows), axes
     if isinstance(axes, FigureBase):
         grid = axes.subplots(count, count, squeeze=False)
     grid = np.atleast_2d(np.asarray(grid, object))
     if grid.shape != (count, count):
-        raise ValueError(f"axes have shape {grid.shape}; ({count}, {count}), a row and a column a parameter, was expected.")
+        raise ValueError(
+            f"axes have shape {grid.shape}; ({count}, {count}), a row and a column for each parameter, was expected."
+        )
     draws = [_draws_of(comparison, row, method) for row in rows]
     laplace = [_draws_of(comparison, row, "laplace") for row in rows] if "laplace" in comparison.posteriors else None
     for i in range(count):
         for j in range(count):
             ax = grid[i, j]
             if i == j:
-                posterior_marginal(ax, draws[i], rows[i]["em"], shade=method_style(method)[0])
+                posterior_marginal(ax, draws[i], rows[i].em, shade=method_style(method)[0])
             elif i > j:
-                normal = None if laplace is None or method == "laplace" else (laplace[j], laplace[i])
-                _pair(ax, draws[j], draws[i], (rows[j]["em"], rows[i]["em"]), normal, method, mass)
+                normal = None if laplace is None or method == "laplace" else np.stack([laplace[j], laplace[i]])
+                _pair(ax, np.stack([draws[j], draws[i]]), (rows[j].em, rows[i].em), normal, method, mass)
             else:
                 ax.set_axis_off()
                 ax.text(
@@ -137,21 +135,23 @@ def pairs(
     return axes
 
 
-def _draws_of(comparison: Comparison, row: dict[str, Any], method: str) -> np.ndarray:
-    return np.asarray(comparison.draws({**row, "method": method}), float).ravel()
+def _draws_of(comparison: Comparison, row: ComparisonRow, method: str) -> np.ndarray:
+    """Return the draws of one parameter by a method, as one array."""
+    return np.asarray(comparison.draws(replace(row, method=method)), float).ravel()
 
 
 def _correlation(x: np.ndarray, y: np.ndarray) -> str:
+    """Return the correlation of two parameters as text; "" if one does not vary."""
     varied = np.ptp(x) > 0 and np.ptp(y) > 0
     return f"correlation\n{np.corrcoef(x, y)[0, 1]:.2f}" if varied else ""
 
 
-def _pair(ax: Axes, x: np.ndarray, y: np.ndarray, em: tuple, laplace: tuple | None, method: str, mass: float) -> None:
-    shade, marker, _ = method_style(method)
-    keep = thinned(len(x), _MOST_DOTS)
-    ax.plot(x[keep], y[keep], ".", color=shade, alpha=0.35, markersize=3, markeredgewidth=0, zorder=1)
+def _pair(ax: Axes, draws: np.ndarray, em: tuple[float, float], laplace: np.ndarray | None, method: str, mass: float) -> None:
+    """Draw two parameters: draws (2, M), EM, and the ellipse of Laplace's draws (2, M)."""
+    keep = evenly_spaced(draws.shape[1], _MOST_DOTS)
+    ax.plot(*draws[:, keep], ".", color=method_style(method)[0], alpha=0.35, markersize=3, markeredgewidth=0, zorder=1)
     if laplace is not None:
-        values, axes = np.linalg.eigh(np.cov(laplace))  # of a parameter that does not vary the ellipse is a line
+        values, axes = np.linalg.eigh(np.cov(laplace))  # a line for a parameter that does not vary
         angle = np.linspace(0, 2 * np.pi, 120)
         circle = math.sqrt(-2 * math.log1p(-mass)) * np.stack([np.cos(angle), np.sin(angle)])
         outline = np.mean(laplace, 1)[:, None] + axes * np.sqrt(np.maximum(values, 0)) @ circle
@@ -161,12 +161,12 @@ def _pair(ax: Axes, x: np.ndarray, y: np.ndarray, em: tuple, laplace: tuple | No
     ax.locator_params(nbins=4)
 
 
-def _label_pairs(grid: np.ndarray, rows: Sequence[dict[str, Any]]) -> None:
-    """Names under the lowest row and beside the first column; ticks only there."""
+def _label_pairs(grid: np.ndarray, rows: Sequence[ComparisonRow]) -> None:
+    """Write names under the lowest row and beside the first column, and show ticks only there."""
     last = len(rows) - 1
     for i, row in enumerate(rows):
-        where = "" if row["component"] is None else f"\nof component {row['component']}"
-        name = plain(row_name(row, room=26)) + where
+        where = "" if row.component is None else f"\nof component {row.component}"
+        name = plain(row.short_name(26)) + where
         grid[last, i].set_xlabel(name, fontsize=8)
         if i:
             grid[i, 0].set_ylabel(name, fontsize=8)
@@ -179,6 +179,7 @@ def _label_pairs(grid: np.ndarray, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _pair_handles(method: str, laplace: Any, mass: float) -> list[Line2D]:
+    """Return the entries of the legend."""
     shade, _, name = method_style(method)
     handles = [
         Line2D([], [], linestyle="none", marker="+", markersize=9, markeredgewidth=2, color=INK, label="EM"),

@@ -1,0 +1,1 @@
+"""A report of a comparison as one HTML page."""

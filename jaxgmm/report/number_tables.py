@@ -1,137 +1,101 @@
-"""The numbers of a report: tables of a comparison, and how to read them."""
+"""The numbers of a report: tables of a comparison, and what their headings mean."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
-from ..comparison.compare import Comparison
-from ..comparison.text_report import numbers, row_name
+from ..comparison.columns import ComparisonRow, SamplerDiagnostics
+from ..comparison.result import Comparison
+from ..comparison.text_report import SCORES, cells, component_title, score_lines
 from ..plot.style import method_style
-from .html import definitions, section, table
+from ..studies.columns import Column, columns_of
+from ..tables import Table
 
-# further columns, where the rows have them
-_EXTRAS = {
-    "em_se": ("EM's se", "standard error of EM by the information"),
-    "sd_ratio": ("sd ratio", "sd by Laplace over the posterior's"),
-    "contraction": ("learned", "1 - (width of the central 90 %, posterior over prior) squared: near 1 the data say all"),
-}
-# where in a comparison, key, what it is, decimals, factor
-_WHOLE = (
-    ("joint", "log_joint_gap", "log joint density: EM above the draws' mean (nats)", 1, 1),
-    ("joint", "mahalanobis", "EM from the draws' centre (their sds)", 2, 1),
-    ("joint", "farther_share", "draws farther out than EM (%)", 0, 100),
-    ("joint", "laplace_kl", "lost by Laplace's normal (KL, nats)", 3, 1),
-    ("joint", "laplace_w2", "Wasserstein distance to Laplace (Laplace's sds)", 2, 1),
-    ("density", "total_variation", "total variation between EM's density and the predictive one", 3, 1),
-    ("density", "hellinger", "Hellinger distance between them", 3, 1),
-    ("density", "kl", "lost a point by EM's density (KL, nats)", 4, 1),
-    ("density", "elpd_loo", "predictive log score, each point left out (nats)", 1, 1),
-    ("density", "elpd_folds_difference", "the same by folds, posterior minus EM (nats)", 2, 1),
-    ("clustering", "adjusted_rand", "same groups as EM's (adjusted Rand, 1: the same)", 3, 1),
-    ("clustering", "membership_difference", "mean difference of memberships", 4, 1),
-    ("clustering", "unsure_share", "points less than 90 % sure (%)", 1, 100),
-)
+_NAME = 80  # characters of a quantity's name
 
 
-def how_they_did(comparison: Comparison) -> str:
-    """A table of the methods."""
-    head = "method, chains, draws a chain, divergent, largest R-hat, smallest ESS, labels identified, draws that switch"
-    rows = [_sampler_cells(method, sampler) for method, sampler in comparison.samplers.items()]
-    return table("How the methods did", head.split(", "), rows)
-
-
-def _sampler_cells(method: str, sampler: dict[str, Any]) -> list[str]:
-    return [
-        shown_name(method),
-        str(sampler["chains"]),
-        str(sampler["draws"]),
-        str(sampler["divergences"]),
-        _number(sampler["r_hat_max"], 3),
-        _number(sampler["ess_min"], 0),
-        "yes" if sampler["identified"] else "NO",
-        f"{100 * sampler['switch_rate']:.1f} %",
+def samplers_table(comparison: Comparison) -> Table:
+    """Return a table with one line for each posterior."""
+    columns = [column for column in columns_of(SamplerDiagnostics).values() if column.long]
+    rows = [
+        [shown_name(method), *(column.cell(getattr(sampler, column.name)) for column in columns)]
+        for method, sampler in comparison.samplers.items()
     ]
+    return Table("How the methods did", ("method", *(column.long for column in columns)), rows, left=(0,))
 
 
-def numbers_of(comparison: Comparison) -> list[str]:
-    """Tables of every method's parameters, where its labels are identified, and of the whole mixture."""
-    parts = []
+def number_tables(comparison: Comparison) -> list[Table]:
+    """Return tables of every posterior's parameters, if it identifies labels, of the whole mixture, and of the scores."""
+    tables = []
     for method, sampler in comparison.samplers.items():
-        own = [row for row in comparison.rows if row["method"] == method]
-        free = [row for row in comparison.label_free if row["method"] == method]
-        if sampler["identified"]:
-            parts.append(_rows_table(f"Parameters, by {shown_name(method)}", own, comparison.interval))
-            free = [row for row in free if "nats" in row["kind"]]
-        parts.append(_rows_table(f"Whole mixture, by {shown_name(method)}", free, comparison.interval))
-    return section("numbers", "Numbers", [*parts, *_whole(comparison)])
+        name = shown_name(method)
+        own = [row for row in comparison.rows if row.method == method]
+        invariant = [row for row in comparison.label_invariant if row.method == method]
+        if sampler.identified:
+            tables.append(_quantity_table(f"Parameters, by {name}", own, comparison.interval))
+            invariant = [row for row in invariant if row.is_log_density]
+        tables.append(_quantity_table(f"Whole mixture, by {name}", invariant, comparison.interval))
+    return [*tables, *_scores_table(comparison)]
 
 
-def _rows_table(caption: str, rows: list[dict[str, Any]], interval: float) -> str:
-    extras = [name for name in _EXTRAS if any(_finite(row.get(name)) for row in rows)]
-    between = f"{100 * interval:g} %"
-    head = ["quantity", "EM", "mean", "sd", f"{between} from", f"{between} to", "z", "inside", "R-hat", "ESS"]
-    groups: dict[str, list] = {}
+def _quantity_table(title: str, rows: Sequence[ComparisonRow], interval: float) -> Table:
+    """Return the table of some quantities of one posterior, grouped by component."""
+    columns = _shown_columns(rows)
+    groups: dict[str, list[ComparisonRow]] = {}
+    shared = all(row.component is None for row in rows)
     for row in rows:
-        title = "" if all(r["component"] is None for r in rows) else _component(row["component"])
-        groups.setdefault(title, []).append(_row_cells(row, extras))
-    return table(caption, head + [_EXTRAS[name][0] for name in extras], groups)
+        groups.setdefault("" if shared else component_title(row.component), []).append(row)
+    return Table(
+        title,
+        ("quantity", *(column.long.format(interval=100 * interval) for column in columns)),
+        [[row.short_name(_NAME), *cells(row, columns)] for own in groups.values() for row in own],
+        left=(0,),
+        row_groups=[(heading, len(own)) for heading, own in groups.items()],
+    )
 
 
-def _component(component: int | None) -> str:
-    return "all components" if component is None else f"component {component}"
+def _shown_columns(rows: Sequence[ComparisonRow]) -> list[Column]:
+    """Return the columns of a report's table: those of every quantity, then those of parameters that are known."""
+    columns = [column for column in columns_of(ComparisonRow).values() if column.long]
+
+    def is_known(column: Column) -> bool:
+        """Return whether any row has a number."""
+        values = [getattr(row, column.name) for row in rows]
+        return any(value is not None and math.isfinite(value) for value in values)
+
+    always = [column for column in columns if column.where != "parameters"]
+    return always + [column for column in columns if column.where == "parameters" and is_known(column)]
 
 
-def _row_cells(row: dict[str, Any], extras: list[str]) -> list[str]:
-    # EM's log densities lie above those of the draws by nature: no test of anything
-    z, inside = ("", "") if "nats" in row["kind"] else (_number(row["z"], 2), "yes" if row["inside"] else "NO")
-    cells = [row_name(row, room=80), *numbers([row[c] for c in ("em", "mean", "sd", "lower", "upper")], row["sd"])]
-    cells += [z, inside, _number(row["r_hat"], 3), _number(row["ess_bulk"], 0)]
-    for name in extras:
-        value = row.get(name)
-        own = "" if not _finite(value) else numbers([value], row["sd"])[0] if name == "em_se" else _number(value, 2)
-        cells.append(own)
-    return cells
+def _scores_table(comparison: Comparison) -> list[Table]:
+    """Return one table of all scores, with a column for each posterior; nothing if none is known."""
+    lines = [line for kind in SCORES for line in score_lines(comparison.page(), kind, "long")]
+    rows = [[column.long, *texts] for column, texts in lines]
+    title = "All parameters, densities and clusters"
+    return [Table(title, ("what", *map(shown_name, comparison.samplers)), rows, left=(0,))] if rows else []
 
 
-def _whole(comparison: Comparison) -> list[str]:
-    """One table of what concerns all parameters at once, a column a method; nothing where nothing is known."""
-    lines = []
-    for where, key, words, decimals, factor in _WHOLE:
-        found = getattr(comparison, where)
-        values = [found.get(method, {}).get(key, math.nan) for method in comparison.samplers]
-        if any(map(_finite, values)):
-            lines.append([words, *(_number(factor * value, decimals) if _finite(value) else "–" for value in values)])
-    head = ["what", *map(shown_name, comparison.samplers)]
-    return [table("All parameters, densities and groups", head, lines)] if lines else []
-
-
-def how_to_read(comparison: Comparison) -> list[str]:
-    """What the words of the tables mean."""
+def glossary(comparison: Comparison) -> dict[str, str]:
+    """Return what the headings of the tables mean."""
     words = {
-        "EM, mean, sd, interval": "in data units: means as the column, variances and covariances in products of columns, weights as "
-        "shares of one. mean, sd and interval are the posterior's.",
-        "z": "(EM - mean) / sd. A mode is not a mean: up to about 1 is no contradiction.",
-        "inside": "whether EM lies within the interval.",
-        "R-hat": "under 1.01 the chains agree; above, believe nothing else yet.",
-        "ESS": "how many independent draws the draws are worth; 100 a chain are wanted.",
-        "labels identified": "whether components keep their names from draw to draw. Where they do not, only what no order of "
-        "the components changes is shown.",
-        "nats": "units of log densities; EM's lies above those of the draws by about half the number of free parameters.",
+        "EM, mean, sd, interval": "Means are in data units, variances and covariances in products of data units, weights are "
+        "shares. Mean, sd and interval are those of the posterior.",
     }
-    found = {name for row in comparison.rows for name in _EXTRAS if _finite(row.get(name))}
-    words |= {_EXTRAS[name][0]: _EXTRAS[name][1] + "." for name in _EXTRAS if name in found}
-    return section("reading", "How to read this", [definitions(words)])
+    for column in _shown_columns(comparison.rows):
+        if column.unit != "data units" or column.where == "parameters":
+            words[column.long] = _sentence(column)
+    words["labels identified"] = _sentence(columns_of(SamplerDiagnostics)["identified"])
+    return words | {
+        "nats": "The unit of log densities. EM's is above those of the draws by about half the number of free parameters.",
+    }
+
+
+def _sentence(column: Column) -> str:
+    """Return the description of a column as a sentence."""
+    return f"{column.description[0].upper()}{column.description[1:]}."
 
 
 def shown_name(method: str) -> str:
-    """A method as a reader knows it."""
+    """Return the name of a method as readers know it."""
     return method_style(method)[2]
-
-
-def _number(value: float, decimals: int) -> str:
-    return f"{value:.{decimals}f}" if math.isfinite(value) else "–"
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)

@@ -1,7 +1,7 @@
-"""One self-contained HTML page of a comparison: the verdict first, then pictures, tables, how to read them, and what made them.
+"""One self-contained HTML page of a comparison: verdicts, pictures, tables, how to read them, and how the page was made.
 
-Nothing is loaded from elsewhere and nothing runs: style and pictures are inside the file. Text that comes from data or from the
-caller is escaped.
+The page loads nothing and runs nothing: style and pictures are inside the file. Text that comes from data or from the caller is
+escaped. The page is `template.html` with `style.css`, filled in by jinja2.
 """
 
 from __future__ import annotations
@@ -9,17 +9,20 @@ from __future__ import annotations
 import base64
 import io
 import platform
-from collections.abc import Callable, Mapping
-from html import escape
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import jinja2
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .. import __version__, plot
-from ..comparison.compare import Comparison
+from ..comparison.result import Comparison
+from ..comparison.verdict import Verdict
 from ..density import predict
 from ..em.result import Fit
 from ..files import write_text
@@ -27,11 +30,43 @@ from ..mixture import Mixture
 from ..plot.forests import forest_rows
 from ..posterior.predictive import coclustering
 from ..studies.checkpoint import check_target, versions
-from .html import definitions, page, section
-from .number_tables import how_they_did, how_to_read, numbers_of, shown_name
+from .number_tables import glossary, number_tables, samplers_table, shown_name
 
-_MOST_POINTS = 1000  # of a co-clustering matrix
-_MOST_BYTES = 1_500_000  # of one picture drawn as lines; larger ones become pixels
+_MOST_POINTS = 1000  # rows of a co-clustering matrix
+_MOST_BYTES = 1_500_000  # size of a picture drawn as lines; a larger one is drawn as pixels
+_GRADES = {Verdict.AGREE: "good", Verdict.CHAINS_UNMIXED: "bad", Verdict.SEVERAL_MODES: "bad"}
+
+
+class _Picture(NamedTuple):
+    """A picture as a data URI, its description for those who cannot see it, its caption, and whether it may scroll."""
+
+    source: str
+    alt: str
+    caption: str
+    wide: bool
+
+
+class _Subject(NamedTuple):
+    """What the pictures show."""
+
+    comparison: Comparison
+    fit: Fit | Mixture
+    x: np.ndarray
+
+    @property
+    def mixture(self) -> Mixture:
+        """EM's mixture."""
+        return self.fit.mixture if isinstance(self.fit, Fit) else self.fit
+
+    @property
+    def first(self) -> str:
+        """The name of the first posterior's method."""
+        return shown_name(next(iter(self.comparison.samplers)))
+
+    @property
+    def interval(self) -> str:
+        """The probability of the intervals, in percent."""
+        return f"{100 * self.comparison.interval:g} %"
 
 
 def write_report(
@@ -43,21 +78,21 @@ def write_report(
     title: str | None = None,
     details: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Writes a comparison as one HTML page that needs nothing else: no network, no scripts.
+    """Write a comparison as one HTML page that needs nothing else: no network, no scripts.
 
     Args:
-        path: the file; what was there is replaced as a whole.
+        path: the file; an existing file is replaced as a whole.
         comparison: as from `compare`.
-        fit: the Fit that was compared, or its mixture alone (then without the picture of convergence).
+        fit: the Fit that was compared, or only its mixture (then without the picture of convergence).
         x: (N, D), the data, in data units.
         title: a heading; None: "EM against the posterior".
-        details: what else the page should say of how it came about, by name: seeds, options, a source.
+        details: further facts on how the comparison was made, by name: seeds, options, a source.
 
     Returns:
         The path.
 
     Raises:
-        ValueError, TypeError: not a comparison, data that do not go with it, a folder that is not there.
+        ValueError, TypeError: not a comparison, data that do not match it, a folder that does not exist.
 
     Example:
         >>> comparison = jaxgmm.compare(fit, {"nuts": nuts, "laplace": laplace}, x)  # doctest: +SKIP
@@ -65,129 +100,131 @@ def write_report(
     """
     check_target(path)
     x = _check(comparison, fit, x)
-    heading = "EM against the posterior" if title is None else str(title)
-    parts = [
-        f"<h1>{escape(heading)}</h1>",
-        *_verdicts(comparison),
-        *_model(comparison),
-        *_pictures(comparison, fit, x),
-        *numbers_of(comparison),
-        *how_to_read(comparison),
-        *_provenance(comparison, {} if details is None else details),
-    ]
-    return write_text(path, page(heading, parts))
+    page = _template().render(
+        title="EM against the posterior" if title is None else str(title),
+        verdicts=list(_verdicts(comparison)),
+        model={f"{name[0].upper()}{name[1:]}": text for name, text in comparison.meta.sentences().items()},
+        samplers=samplers_table(comparison),
+        pictures=list(_pictures(_Subject(comparison, fit, x))),
+        numbers=number_tables(comparison),
+        glossary=glossary(comparison),
+        origin=_origin({} if details is None else details),
+        printed=str(comparison),
+    )
+    return write_text(path, page)
+
+
+@cache
+def _template() -> jinja2.Template:
+    """Return the page's template."""
+    loader = jinja2.PackageLoader("jaxgmm", "report")
+    undefined = jinja2.StrictUndefined
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=undefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    return environment.get_template("template.html")
 
 
 def _check(comparison: Any, fit: Any, x: Any) -> np.ndarray:
+    """Return the data; raise an error unless comparison, fit and data belong together."""
     if not isinstance(comparison, Comparison):
         raise TypeError(f"comparison is {type(comparison).__name__}; a jaxgmm.Comparison was expected, as from jaxgmm.compare.")
     if not isinstance(fit, Fit | Mixture):
         raise TypeError(f"fit is {type(fit).__name__}; the jaxgmm.Fit that was compared, or its Mixture, was expected.")
     x, meta = np.asarray(x), comparison.meta
-    expected = (meta["num_observations"], meta["num_features"])
+    expected = (meta.num_observations, meta.num_features)
     if x.shape != expected:
         raise ValueError(f"x has shape {x.shape}; the data that were compared have {expected}.")
     return x
 
 
-def _verdicts(comparison: Comparison) -> list[str]:
-    grades = {"agree": "good", "chains unmixed": "bad", "several modes": "bad"}
-    parts = []
+def _verdicts(comparison: Comparison) -> Iterator[dict[str, Any]]:
+    """Yield what the page says of each posterior."""
     for method, sampler in comparison.samplers.items():
-        verdict = sampler["verdict"]
-        parts.append(f'<div class="verdict {grades.get(verdict["word"], "mixed")}">')
-        parts.append(f"<p><strong>{escape(shown_name(method))}: {escape(verdict['word'])}.</strong></p>")
-        parts += [f"<p>{escape(sentence)}</p>" for sentence in verdict["sentences"]]
-        parts += [f"<p><em>Note:</em> {escape(note)}</p>" for note in sampler["notes"]]
-        parts.append("</div>")
-    return section("verdict", "Verdict", parts)
+        yield {
+            "method": shown_name(method),
+            "word": sampler.verdict.word,
+            "grade": _GRADES.get(sampler.verdict, "mixed"),
+            "sentences": [finding.sentence for finding in sampler.findings],
+            "notes": sampler.notes,
+        }
 
 
-def _model(comparison: Comparison) -> list[str]:
-    meta, em = comparison.meta, comparison.meta["em"]
-    k = meta["num_components"]
-    parts = [
-        definitions(
-            {
-                "Data": f"{meta['num_observations']} observations of {', '.join(meta['feature_names'])}",
-                "Model": f"{k} component{'s' * (k > 1)}, {meta['covariance_type']} covariances, {meta['num_parameters']} free "
-                f"parameters, {meta['dtype']}",
-                "EM": f"{em['status'].lower().replace('_', ' ')} after {em['num_iter']} steps, log-likelihood "
-                f"{em['log_likelihood']:.3f} nats, objective {em['objective']:.3f} nats",
-            }
-        ),
-        how_they_did(comparison),
-    ]
-    return section("model", "Data and model", parts)
-
-
-def _pictures(comparison: Comparison, fit: Fit | Mixture, x: np.ndarray) -> list[str]:
-    mixture = fit.mixture if isinstance(fit, Fit) else fit
-    names, methods = comparison.meta["feature_names"], [shown_name(method) for method in comparison.samplers]
-    first, interval = methods[0], f"{100 * comparison.interval:g} %"
-    lines = forest_rows(comparison)
-    parts = _picture(
-        lambda: plot.comparison_figure(comparison, mixture, x, feature_names=names),
+def _pictures(subject: _Subject) -> Iterator[_Picture]:
+    """Yield the pictures of a page."""
+    comparison, mixture, first = subject.comparison, subject.mixture, subject.first
+    yield _picture(
+        lambda: plot.comparison_figure(comparison, mixture, subject.x, feature_names=comparison.meta.feature_names),
         f"The data with EM and draws by {first}; beside them a histogram of the draws of each parameter, EM as a line.",
-        f"Data, EM and posterior draws; and the posterior of each parameter, by {first}. A dark line is EM, the bar under a "
-        f"histogram the {interval} interval.",
+        f"Data, EM and posterior draws; and the posterior of each parameter, by {first}. A dark line is EM, the bar below a "
+        f"histogram is the {subject.interval} interval.",
         wide=True,
     )
-    parts += _picture(
-        lambda: _on_axes(lambda ax: plot.forest(ax, comparison), 7.4, 1.9 + 0.36 * (len(lines) + mixture.num_components)),
-        f"For {len(lines)} quantities EM and the {interval} intervals of {', '.join(methods)}, in posterior sds.",
-        f"EM beside the {interval} intervals. Every line is in its own posterior sd (by {first}); numbers are in data units.",
-        wide=True,
-    )
-    if sum(row["sd"] > 0 for row in comparison.rows if row["method"] == next(iter(comparison.samplers))) > 1:
-        parts += _picture(
+    yield _forest(subject)
+    method = next(iter(comparison.samplers))
+    if sum(row.sd > 0 for row in comparison.rows if row.method == method) > 1:
+        yield _picture(
             lambda: plot.pairs(Figure(figsize=(7.6, 7.6), layout="constrained"), comparison),
-            "Draws of the parameters furthest from EM, two by two, with EM as a cross.",
-            "The parameters furthest from EM, two by two: draws, EM (cross) and, where Laplace was asked for, the ellipse of its "
+            "Draws of the parameters farthest from EM, two by two, with EM as a cross.",
+            "The parameters farthest from EM, two by two: draws, EM (cross) and, if Laplace was asked for, the ellipse of its "
             "normal approximation.",
             wide=True,
         )
-    parts += _memberships(comparison, mixture, x, first)
-    if isinstance(fit, Fit) and np.isfinite(np.asarray(fit.history)).any():
-        parts += _picture(
-            lambda: _on_axes(lambda ax: plot.convergence(ax, fit.history), 5.6, 3.2),
+    if 3 <= len(subject.x) <= _MOST_POINTS and mixture.num_components > 1:
+        yield _coclustering(subject)
+    if isinstance(subject.fit, Fit) and np.isfinite(np.asarray(subject.fit.history)).any():
+        history = subject.fit.history
+        yield _picture(
+            lambda: _on_axes(lambda ax: plot.convergence(ax, history), 5.6, 3.2),
             "The objective of EM after each step, rising to its last value.",
             "The objective of EM, in nats, after each step.",
         )
-    return section("pictures", "Pictures", parts)
 
 
-def _memberships(comparison: Comparison, mixture: Mixture, x: np.ndarray, first: str) -> list[str]:
-    if not 3 <= len(x) <= _MOST_POINTS or mixture.num_components < 2:
-        return []
-    together = coclustering(next(iter(comparison.posteriors.values())), x)
+def _forest(subject: _Subject) -> _Picture:
+    """Return the picture of all intervals."""
+    comparison, lines = subject.comparison, forest_rows(subject.comparison)
+    height = 1.9 + 0.36 * (len(lines) + subject.mixture.num_components)
+    methods = ", ".join(map(shown_name, comparison.samplers))
     return _picture(
-        lambda: _on_axes(lambda ax: plot.coclustering(ax, together, labels=predict(mixture, x)), 5.6, 4.6),
-        "A matrix of the probabilities that two points belong to the same component, in blocks by EM's clusters.",
-        f"How surely two points belong together, by {first}; lines part EM's clusters. Dark blocks without shades: memberships are "
-        "certain.",
+        lambda: _on_axes(lambda ax: plot.forest(ax, comparison), 7.4, height),
+        f"For {len(lines)} quantities EM and the {subject.interval} intervals of {methods}, in posterior sds.",
+        f"EM beside the {subject.interval} intervals. Every line is in its own posterior sd (by {subject.first}); numbers are "
+        "in data units.",
+        wide=True,
     )
 
 
-def _on_axes(draw: Callable[[Any], Any], width: float, height: float) -> Figure:
+def _coclustering(subject: _Subject) -> _Picture:
+    """Return the picture of the co-clustering matrix."""
+    together = coclustering(next(iter(subject.comparison.posteriors.values())), subject.x)
+    labels = predict(subject.mixture, subject.x)
+    return _picture(
+        lambda: _on_axes(lambda ax: plot.coclustering(ax, together, labels=labels), 5.6, 4.6),
+        "A matrix of the probabilities that two points belong to the same component, in blocks by EM's clusters.",
+        f"The probability that two points belong together, by {subject.first}; lines separate EM's clusters. Dark blocks "
+        "without shades mean that the clusters are certain.",
+    )
+
+
+def _on_axes(draw: Callable[[Axes], Any], width: float, height: float) -> Figure:
+    """Return a figure with one panel, drawn by a function of its axes."""
     figure = Figure(figsize=(width, height), layout="constrained")
     draw(figure.subplots())
     return figure
 
 
-def _picture(make: Callable[[], Figure], alt: str, caption: str, *, wide: bool = False) -> list[str]:
+def _picture(make: Callable[[], Figure], alt: str, caption: str, *, wide: bool = False) -> _Picture:
+    """Return a picture in matplotlib's default style, whatever style the caller has set."""
     with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # the page is white behind its pictures, whatever style the caller has
+        matplotlib.rcdefaults()  # the page is white behind its pictures
         matplotlib.rcParams["svg.hashsalt"] = "jaxgmm"  # the same bytes each time
         kind, content = _drawn(make())
-    source = f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
-    image = f'<img src="{source}" alt="{escape(alt)}">'
-    if wide:
-        image = f'<div class="scroll wide" tabindex="0" role="region" aria-label="{escape(alt)}">{image}</div>'
-    return [f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"]
+    return _Picture(f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}", alt, caption, wide)
 
 
 def _drawn(figure: Figure) -> tuple[str, bytes]:
+    """Return the image type and the bytes of a figure: as lines, or as pixels if lines take too many bytes."""
     lines = io.BytesIO()
     figure.savefig(lines, format="svg", metadata={"Date": None})
     if lines.tell() <= _MOST_BYTES:
@@ -197,11 +234,8 @@ def _drawn(figure: Figure) -> tuple[str, bytes]:
     return "png", pixels.getvalue()
 
 
-def _provenance(comparison: Comparison, details: Mapping[str, Any]) -> list[str]:
+def _origin(details: Mapping[str, Any]) -> dict[str, str]:
+    """Return versions and details as text."""
     made = {"jaxgmm": __version__, **versions(), "Python": platform.python_version()}
     facts = {"Versions": ", ".join(f"{name} {version}" for name, version in made.items())}
-    facts |= {str(name): ", ".join(map(str, v)) if isinstance(v, list | tuple) else str(v) for name, v in details.items()}
-    printed = (
-        f'<pre class="scroll" tabindex="0" role="region" aria-label="The comparison as printed">{escape(str(comparison))}</pre>'
-    )
-    return [*section("origin", "How it came about", [definitions(facts)]), *section("printed", "As printed", [printed])]
+    return facts | {str(name): ", ".join(map(str, v)) if isinstance(v, list | tuple) else str(v) for name, v in details.items()}

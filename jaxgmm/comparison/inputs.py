@@ -1,0 +1,116 @@
+"""The validated inputs of a comparison, which all its posteriors share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from ..em.result import Fit
+from ..posterior.result import Posterior, check_posterior
+from ..validation import as_weighted_data, check_count, check_flag, check_number, is_traced
+
+
+class ComparisonOptions(NamedTuple):
+    """The options of `compare`, as its arguments of the same names."""
+
+    interval: float = 0.95
+    laplace: bool | None = None
+    scores: bool = True
+    num_folds: int = 10
+    seed: int = 0
+
+
+class ComparisonInputs(NamedTuple):
+    """EM, the data x (N, D), their weights (N,) or None, D names, and the options."""
+
+    fit: Fit
+    x: jax.Array
+    weight: jax.Array | None
+    feature_names: list[str]
+    options: ComparisonOptions
+
+    @property
+    def counts(self) -> np.ndarray:
+        """(N,), the weight of each row."""
+        return np.ones(len(self.x)) if self.weight is None else np.asarray(self.weight, float)
+
+    @property
+    def kept(self) -> np.ndarray:
+        """Indices of the rows with positive weight."""
+        return np.flatnonzero(self.counts > 0)
+
+
+class Subject(NamedTuple):
+    """One posterior of a comparison, relabelled to EM, with the log prior of EM's mixture and of the draws (C, S), in nats."""
+
+    name: str
+    posterior: Posterior
+    em_log_prior: float
+    log_prior: np.ndarray
+
+
+def prepare_inputs(
+    fit: Any,
+    posteriors: Mapping[str, Any],
+    x: Any,
+    sample_weight: Any,
+    feature_names: Sequence[str] | None,
+    options: ComparisonOptions,
+) -> ComparisonInputs:
+    """Validate the arguments of `compare`; raise ValueError or TypeError if they do not describe one comparison."""
+    _check_fit(fit, posteriors, x)
+    num_features = fit.mixture.num_features
+    x, weight = as_weighted_data(x, sample_weight, num_features=num_features)
+    _check_options(options)
+    options = options._replace(interval=float(options.interval), num_folds=int(options.num_folds), seed=int(options.seed))
+    return ComparisonInputs(fit, x, weight, _check_names(feature_names, num_features), options)
+
+
+def _check_fit(fit: Any, posteriors: Mapping[str, Any], x: Any) -> None:
+    """Raise an error unless there is one fit and at least one posterior of the same model, none of them traced."""
+    if not isinstance(fit, Fit):
+        raise TypeError(f"fit is {type(fit).__name__}; a jaxgmm.Fit was expected, as from jaxgmm.fit(start, x, prior).")
+    if not posteriors:
+        raise ValueError("posterior is an empty dict; at least one posterior was expected.")
+    if is_traced(fit, dict(posteriors), x):
+        raise TypeError("compare makes a report on the host and cannot be traced; call it outside jit and vmap.")
+    if fit.mixture.batch_shape:
+        raise ValueError(
+            f"fit is a stack of shape {fit.mixture.batch_shape}; one fit was expected: take one by "
+            "jax.tree.map(lambda leaf: leaf[0], fits)."
+        )
+    k, d, covariance_type = fit.mixture.num_components, fit.mixture.num_features, fit.mixture.covariance_type
+    for posterior in posteriors.values():
+        check_posterior(posterior)
+        got = posterior.mixture
+        if (got.num_components, got.num_features, got.covariance_type) != (k, d, covariance_type) or len(got.batch_shape) != 2:
+            raise ValueError(
+                f"fit has K={k}, D={d}, covariance_type={covariance_type!r}; the posterior has K={got.num_components}, "
+                f"D={got.num_features}, covariance_type={got.covariance_type!r} and leading axes {got.batch_shape}: the same "
+                "model with leading axes (chains, draws) was expected."
+            )
+
+
+def _check_options(options: ComparisonOptions) -> None:
+    """Raise an error unless every option has a possible value."""
+    check_number(options.interval, "interval", exclusive=True)
+    if options.interval >= 1:
+        raise ValueError(f"interval is {options.interval:g}; a probability under 1 was expected, as 0.95.")
+    if options.laplace not in (None, True, False):
+        raise TypeError(f"laplace is {options.laplace!r}; None, True or False was expected.")
+    check_flag(options.scores, "scores")
+    check_count(options.num_folds, "num_folds", 0)
+    check_count(options.seed, "seed", 0)
+
+
+def _check_names(feature_names: Sequence[str] | None, num_features: int) -> list[str]:
+    """Return D feature names; raise ValueError if another number is given."""
+    if feature_names is None:
+        return [f"feature {i}" for i in range(num_features)] if num_features > 1 else ["feature"]
+    names = [feature_names] if isinstance(feature_names, str) else [str(name) for name in feature_names]
+    if len(names) != num_features:
+        raise ValueError(f"feature_names has {len(names)} names; one for each column of x was expected: {num_features}.")
+    return names

@@ -1,0 +1,136 @@
+"""Columns: what a field of a result is, described once for printed pages, reports, exports and pictures.
+
+The rows and scores of results are frozen dataclasses whose fields carry a `Column`.
+
+    @documented
+    @dataclass(frozen=True, kw_only=True)
+    class Row(Record):
+        z: float = column("(EM - mean) / sd", short="z", decimals=2)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, field, fields, replace
+from typing import Any, Literal, TypeVar
+
+
+@dataclass(frozen=True)
+class Column:
+    """Description of one field of a result's rows or scores.
+
+    Headings are format strings; the code that shows them fills in their names.
+
+    Attributes:
+        name: the field.
+        explanation: what it is, in a phrase.
+        detail: how to read it, in a further phrase; for documentation and reports.
+        short: heading on the printed page; "": not printed.
+        long: heading in the report; "": not in the report.
+        group: printed heading that neighbouring columns share.
+        unit: unit of the stored number.
+        decimals: decimals shown; None: as many as the posterior standard deviation makes worth reading.
+        percent: whether a share is shown in percent.
+        error: the field that holds the standard error shown beside the number.
+        section: the section of the printed page that the column belongs to.
+        where: "always"; "parameters": shown for parameters only; "elsewhere": printed only where no parameters are shown.
+    """
+
+    name: str
+    explanation: str
+    detail: str = ""
+    short: str = ""
+    long: str = ""
+    group: str = ""
+    unit: str = ""
+    decimals: int | None = 0
+    percent: bool = False
+    error: str = ""
+    section: str = ""
+    where: Literal["always", "parameters", "elsewhere"] = "always"
+
+    @property
+    def description(self) -> str:
+        """The explanation with its detail and the unit."""
+        return f"{self.explanation}{f' ({self.unit})' if self.unit else ''}{f'; {self.detail}' if self.detail else ''}"
+
+    def cell(self, value: Any) -> str:
+        """Return a value as text: "-" for what is not known, "NO" for False.
+
+        Example:
+            >>> Column("share", "a share", decimals=1, percent=True).cell(0.25), Column("n", "a count").cell(None)
+            ('25.0 %', '-')
+        """
+        if isinstance(value, bool):
+            return "yes" if value else "NO"
+        if value is None or not math.isfinite(value):
+            return "-"
+        return fixed(100 * value if self.percent else value, self.decimals or 0) + " %" * self.percent
+
+
+def column(explanation: str, *, default: Any = MISSING, **description: Any) -> Any:
+    """Return a dataclass field that carries a `Column`; with default None, exports leave it out where it is None."""
+    return field(default=default, metadata={"column": Column("", explanation, **description)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """Base class of rows and scores: frozen dataclasses of columns."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the columns by name, without optional ones that were not computed."""
+        values = [(f, getattr(self, f.name)) for f in fields(self)]
+        return {f.name: value for f, value in values if not (value is None and f.default is None)}
+
+
+RecordType = TypeVar("RecordType", bound=Record)
+
+
+def columns_of(record: type[Record]) -> dict[str, Column]:
+    """Return the columns of a row or score class, by name."""
+    return {f.name: replace(f.metadata["column"], name=f.name) for f in fields(record)}
+
+
+def documented(cls: type[RecordType]) -> type[RecordType]:
+    """Add the explanations of the columns to the docstring of a class, as its attributes."""
+    lines = [f"    {column.name}: {column.description}." for column in columns_of(cls).values()]
+    cls.__doc__ = "\n".join([cls.__doc__ or "", "", "Attributes:", *lines])
+    return cls
+
+
+def fixed(value: float, decimals: int) -> str:
+    """Return a number with fixed decimals; "-" if it is not finite.
+
+    Example:
+        >>> fixed(-0.001, 2), fixed(float("inf"), 2)
+        ('0.00', '-')
+    """
+    # + 0.0 takes the minus sign from a zero
+    return f"{round(value, decimals) + 0.0:.{decimals}f}" if math.isfinite(value) else "-"
+
+
+def rounded_by_sd(values: Sequence[float | None], sd: float) -> list[str]:
+    """Return numbers with as many decimals as their posterior standard deviation makes worth reading (two digits of it).
+
+    Example:
+        >>> rounded_by_sd([4.28966, 0.0391], 0.0391)
+        ['4.290', '0.039']
+        >>> rounded_by_sd([123456789.0, 2e6], 2e6)
+        ['123456789', '2000000']
+        >>> rounded_by_sd([123456789000.0, 2e9], 2e9)
+        ['1.235e11', '2.000e9']
+    """
+    known = [math.nan if value is None else value for value in values]
+    size = abs(sd) if sd and math.isfinite(sd) else max([abs(v) for v in known if math.isfinite(v)] or [0.0]) * 1e-3
+    decimals = max(0, 1 - math.floor(math.log10(size))) if size > 0 and math.isfinite(size) else 3
+    plain = [fixed(value, decimals) for value in known]
+    return plain if max(map(len, plain)) <= 10 else [_scientific(value) for value in known]
+
+
+def _scientific(value: float) -> str:
+    """Return a number as mantissa and exponent; "-" if it is not finite."""
+    if not math.isfinite(value):
+        return "-"
+    mantissa, exponent = f"{value:.3e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
