@@ -73,6 +73,17 @@ def stand_in(fit: Fit, prior: MixturePrior, num_chains: int, num_samples: int) -
     return Posterior(draws, log_density, prior, jnp.asarray(PosteriorStatus.OK, jnp.int32), {}, "nuts")
 
 
+def rehearse_comparison(fit: Fit, posterior: Posterior, x: np.ndarray) -> None:
+    """Run the parts of `compare` that trace no NumPyro model, which are all but Laplace's approximation."""
+    from ..comparison.compare import compare
+    from ..comparison.inputs import ComparisonOptions, prepare_inputs
+    from ..comparison.point_vs_posterior import information_errors
+
+    compare(fit, posterior, x, laplace=False)
+    inputs = prepare_inputs(fit, {posterior.method: posterior}, x, None, None, ComparisonOptions())
+    information_errors(inputs, posterior.prior)
+
+
 def _run(steps: tuple[Callable[[], object], ...]) -> None:
     """Run the steps and ignore their errors: the real comparison will raise them again."""
     for step in steps:

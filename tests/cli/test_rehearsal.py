@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm.cli.rehearsal import Rehearsal, stand_in
+from jaxgmm.cli.rehearsal import Rehearsal, rehearse_comparison, stand_in
+from jaxgmm.comparison import point_vs_posterior
 
-from helpers import fitted, random_data
+from helpers import fake_method, fitted, random_data
 
 
 @pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
@@ -26,6 +27,22 @@ def test_the_stand_in_is_a_posterior(covariance_type):
     assert {leaf.dtype for leaf in jax.tree.leaves(posterior.mixture)} == {np.dtype(np.float32)}
     assert np.isfinite(jaxgmm.log_prob(posterior.mixture, x)).all()
     assert jaxgmm.relabel(posterior, fit.mixture, x).mixture.batch_shape == (3, 5)
+
+
+def test_the_comparison_finds_its_programs_compiled(monkeypatch):
+    """The rehearsal traces no NumPyro model, and the real comparison compiles neither refits nor standard errors again."""
+    x = random_data(1, 37, 2, 2).astype(np.float32)
+    fit, prior = fitted(x, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr("numpyro.primitives.apply_stack", None)  # so that a NumPyro site would raise
+        rehearse_comparison(fit, stand_in(fit, prior, 2, 20), x)
+    programs = [point_vs_posterior.refit, point_vs_posterior._errors]
+    sizes = [program._cache_size() for program in programs]
+    assert min(sizes) >= 1
+    posterior = fake_method("nuts", [])(jax.random.key(0), fit.mixture, x, prior, num_chains=2, num_samples=20)
+    comparison = jaxgmm.compare(fit, posterior, x)
+    assert [program._cache_size() for program in programs] == sizes
+    assert all(np.isfinite(row.em_se) for row in comparison.rows)
 
 
 def test_jit_finds_what_was_rehearsed():
