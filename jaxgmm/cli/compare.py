@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -18,7 +19,7 @@ from .estimates import ModeFit, fit_maximum_likelihood, fit_mode, maximum_likeli
 from .messages import print_progress, warnings_to_stderr
 from .outputs import check_output_file, output_paths, write_figure, write_json
 from .records import fit_record
-from .rehearsal import Rehearsal, rehearse_comparison, stand_in
+from .rehearsal import Rehearsal, is_worthwhile, rehearse_comparison, stand_in
 
 METHODS = ("nuts", "gibbs", "laplace", "bootstrap")
 _ACTIVITIES = {
@@ -87,13 +88,12 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _draw_and_rehearse(methods: list[str], arguments: argparse.Namespace, mode: ModeFit, x: np.ndarray) -> dict[str, Posterior]:
     """Draw from the posterior by each method, while a second thread compiles what comes next."""
-    posterior = stand_in(mode.fit, mode.prior, arguments.num_chains, arguments.num_samples)
+    steps: list[Callable[[], object]] = [lambda: importlib.import_module("..plot", __package__)]
+    if is_worthwhile(mode.fit, x, arguments.num_chains * arguments.num_samples):
+        posterior = stand_in(mode.fit, mode.prior, arguments.num_chains, arguments.num_samples)
+        steps += [lambda: rehearse_comparison(mode.fit, posterior, x), lambda: fit_maximum_likelihood(mode.fit, x)]
     with warnings_to_stderr():
-        rehearsal = Rehearsal(
-            lambda: rehearse_comparison(mode.fit, posterior, x),
-            lambda: fit_maximum_likelihood(mode.fit, x),
-            lambda: importlib.import_module("..plot", __package__),
-        )
+        rehearsal = Rehearsal(*steps)
         posteriors = {method: _draw(method, arguments, mode, x) for method in methods}
         rehearsal.wait()  # otherwise the comparison would compile again what is being compiled
     return posteriors

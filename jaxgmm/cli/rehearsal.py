@@ -24,6 +24,10 @@ from ..mixture import Mixture
 from ..posterior.result import Posterior, PosteriorStatus
 from ..priors.interface import MixturePrior
 
+# Evaluations of one feature of one component at one row for one draw, of which a core does some 1e8 a second. Beyond this many
+# the comparison computes for longer than it compiles, so that a rehearsal would slow the sampler down.
+_MOST_EVALUATIONS = 5e8
+
 _running: list[threading.Thread] = []
 
 
@@ -54,6 +58,11 @@ def exit_if_running(code: int) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def is_worthwhile(fit: Fit, x: np.ndarray, num_draws: int) -> bool:
+    """Return whether a comparison by this many draws takes less time to compute than to compile."""
+    return float(num_draws) * x.size * fit.mixture.num_components <= _MOST_EVALUATIONS
 
 
 def stand_in(fit: Fit, prior: MixturePrior, num_chains: int, num_samples: int) -> Posterior:

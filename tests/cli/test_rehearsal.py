@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm.cli.rehearsal import Rehearsal, rehearse_comparison, stand_in
+from jaxgmm.cli.rehearsal import Rehearsal, is_worthwhile, rehearse_comparison, stand_in
 from jaxgmm.comparison import point_vs_posterior
 
 from helpers import fake_method, fitted, random_data
@@ -43,6 +43,12 @@ def test_the_comparison_finds_its_programs_compiled(monkeypatch):
     comparison = jaxgmm.compare(fit, posterior, x)
     assert [program._cache_size() for program in programs] == sizes
     assert all(np.isfinite(row.em_se) for row in comparison.rows)
+
+
+def test_long_comparisons_are_not_rehearsed():
+    fit, _ = fitted(random_data(0, 40, 2, 2).astype(np.float32), 2)
+    assert is_worthwhile(fit, np.zeros((272, 2)), 4000)
+    assert not is_worthwhile(fit, np.zeros((100_000, 2)), 4000)
 
 
 def test_jit_finds_what_was_rehearsed():
