@@ -84,8 +84,8 @@ if typing.TYPE_CHECKING:  # editors and type checkers, which run nothing, need t
     from . import plot as plot
     from .calibration.calibrate import calibrate as calibrate
     from .calibration.result import Calibration as Calibration
-    from .comparison.result import Comparison as Comparison
     from .comparison.compare import compare as compare
+    from .comparison.result import Comparison as Comparison
     from .coverage.design import Design as Design
     from .coverage.study import Study as Study
     from .coverage.study import coverage_study as coverage_study

@@ -54,4 +54,5 @@ def extremes(array: jax.Array) -> tuple[float, float]:
 
 @jax.jit
 def _extremes(array: jax.Array) -> jax.Array:
+    """Return the smallest and largest value, (2,)."""
     return jnp.stack([array.min(), array.max()])

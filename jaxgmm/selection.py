@@ -56,6 +56,7 @@ class Cell:
         return plain(self._record())
 
     def _record(self) -> dict[str, Any]:
+        """Return the fields without the fit, as they are except for the name of the status."""
         return {name: getattr(self, name) for name in _FIELDS} | {"status": self.status.name}
 
 
@@ -101,6 +102,7 @@ class Selection(Printed, Exported):
         return [Table(f"{self.criterion.upper()}, lower is better", ("K", *(f"{name} " for name in types)), rows, [below])]
 
     def _entry(self, cell: Cell) -> str:
+        """Return the criterion of a cell with its mark."""
         mark = "*" if cell is self.best else "s" if cell.spike else " " if cell.status == Status.CONVERGED else "!"
         return f"{cell.criterion:.2f}{mark}"
 

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from .covariance import TYPES
 from .host import extremes, to_device
@@ -34,7 +35,7 @@ _ADVICE_BY_KIND = {
 
 def is_traced(*values: Any) -> bool:
     """Return whether any leaf is a tracer, as inside jit, vmap and grad."""
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values))
 
 
 def warn_at_caller(message: str) -> None:

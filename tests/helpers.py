@@ -80,6 +80,12 @@ def independent_prior(kind, k, d, half_normal):
     return jaxgmm.IndependentPrior(array(1 + rng.random(k)), array(rng.normal(size=d)), array(root.T @ root), scale)
 
 
+def independent_prior_with(scale):
+    """An IndependentPrior of three components in two dimensions with a given law of the covariances."""
+    root = np.array([[1.5, 0.0], [0.4, 0.8]])
+    return jaxgmm.IndependentPrior(jnp.array([1.5, 2.0, 1.0]), jnp.array([0.5, -1.0]), jnp.asarray(root @ root.T), scale)
+
+
 def fitted(x, k, kind="full"):
     prior = jaxgmm.default_prior(x, num_components=k, covariance_type=kind)
     start = jaxgmm.initialize(jax.random.key(0), x, num_components=k, covariance_type=kind)
@@ -116,21 +122,42 @@ def check_log_density(posterior, x, prior, weight=None, rtol=1e-5):
 
 
 def study_of(design):
-    """A Study of one weight and one mean, made up: coverage is a tenth of the separation, but of "map" all."""
+    """Return a made-up Study of one weight and one mean, where coverage is a tenth of the separation, but 1 for "map"."""
     from jaxgmm.coverage.study import Study
+    from jaxgmm.coverage.summary import IntervalCoverage, StudyRow
 
     rows = []
-    for kind in design.covariance_types:
-        for n in design.num_observations:
-            for separation in design.separations:
-                for method in design.methods:
-                    for p, what in enumerate(("weight", "mean")):
-                        row = {"covariance_type": kind, "num_observations": n, "separation": separation, "method": method}
-                        row |= {"name": f"{what}s[0]", "kind": what, "component": 0, "features": ["0"] * p, "truth": 0.5}
-                        row |= {"statuses": {"CONVERGED": 20}, "seconds_per_dataset": 0.001, "num_datasets": 20}
-                        row |= {"coverage_90": 1.0 if method == "map" else separation / 10 + p / 100, "coverage_90_se": 0.05}
-                        row |= {"coverage_50": 0.5, "coverage_50_se": 0.1, "width_90_median": 1.0, "bias": 0.0, "rmse": 0.1}
-                        rows.append(row | {"share_undefined": 0.0, "share_failed": 0.0})
+    for cell in design.cells():
+        for method in design.methods:
+            for p, kind in enumerate(("weight", "mean")):
+                share = 1.0 if method == "map" else cell.separation / 10 + p / 100
+                found = {
+                    0.5: IntervalCoverage(0.5, 0.1, 0.5, 0.1, 1.0, 0.1, 1.0),
+                    0.9: IntervalCoverage(share, 0.05, share, 0.05, 1.0, 0.1, 1.0),
+                }
+                row = StudyRow(
+                    **vars(cell),
+                    method=method,
+                    seconds_per_dataset=0.001,
+                    statuses={"CONVERGED": 20},
+                    name=f"{kind}s[0]",
+                    kind=kind,
+                    component=0,
+                    features=("0",) * p,
+                    truth=0.5,
+                    num_datasets=20,
+                    num_estimates=20,
+                    bias=0.0,
+                    bias_se=0.01,
+                    rmse=0.1,
+                    rmse_se=0.01,
+                    intervals=found,
+                    share_undefined=0.0,
+                    share_undefined_se=0.0,
+                    share_failed=0.0,
+                    share_failed_se=0.0,
+                )
+                rows.append(row)
     return Study(design, {"dtype": "float32"}, rows)
 
 

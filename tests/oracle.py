@@ -1,6 +1,6 @@
-"""What each quantity is, in slow float64 NumPy loops over observations and components. Nothing here imports jaxgmm.
+"""The definition of each quantity, in slow float64 NumPy loops over observations and components, without importing jaxgmm.
 
-Mixtures and priors are anything with the attributes of jaxgmm's; what comes back is a `Mixture` of NumPy arrays.
+Mixtures and priors may be any objects with the attributes of those of jaxgmm; the results are `Mixture`s of NumPy arrays.
 """
 
 import math
@@ -27,14 +27,14 @@ class Moments(NamedTuple):
 
 
 def of(mixture) -> Mixture:
-    """The same mixture in float64 NumPy."""
+    """Return the same mixture in float64 NumPy."""
     return Mixture(
         *(np.asarray(v, float) for v in (mixture.weights, mixture.means, mixture.covariances)), mixture.covariance_type
     )
 
 
 def dense(mixture, k):
-    """Covariance matrix (D, D) of component k."""
+    """Return the covariance matrix (D, D) of component k."""
     covariances, d = np.asarray(mixture.covariances, float), mixture.means.shape[-1]
     return {
         "full": lambda: covariances[k],
@@ -44,25 +44,25 @@ def dense(mixture, k):
     }[mixture.covariance_type]()
 
 
-def store(matrices, kind):
-    """K matrices (D, D) of a valid mixture in the type's storage."""
-    if kind == "full":
+def store(matrices, covariance_type):
+    """Return K matrices (D, D) of a valid mixture in the storage of the covariance type."""
+    if covariance_type == "full":
         return np.array(matrices)
-    if kind == "tied":
+    if covariance_type == "tied":
         return np.array(matrices[:1])
     diagonals = np.array([np.diag(m) for m in matrices])
-    return diagonals if kind == "diag" else diagonals[:, :1]
+    return diagonals if covariance_type == "diag" else diagonals[:, :1]
 
 
 def log_normal(point, mean, matrix):
-    """log N(x | mu, Sigma): Bishop (2006), eq. 2.43."""
+    """Return log N(x | mu, Sigma): Bishop (2006), eq. 2.43."""
     root = np.linalg.cholesky(matrix)
     z = np.linalg.solve(root, point - mean)
     return -0.5 * z @ z - np.log(np.diag(root)).sum() - len(mean) / 2 * math.log(2 * math.pi)
 
 
 def log_joint(mixture, x):
-    """log w_k + log N(x_n | k), (N, K); -inf at weight 0."""
+    """Return log w_k + log N(x_n | k), (N, K), which is -inf at weight 0."""
     mixture, x = of(mixture), np.asarray(x, float)
     out = np.full((len(x), len(mixture.weights)), -np.inf)
     for k, weight in enumerate(mixture.weights):
@@ -73,19 +73,19 @@ def log_joint(mixture, x):
 
 
 def log_prob(mixture, x):
-    """log sum_k w_k N(x_n | k), (N,)."""
+    """Return log sum_k w_k N(x_n | k), (N,)."""
     joint = log_joint(mixture, x)
     top = joint.max(1)
     return np.array([t + math.log(sum(math.exp(v - t) for v in row)) for row, t in zip(joint, top, strict=True)])
 
 
 def responsibilities(mixture, x):
-    """w_k N(x_n | k) / p(x_n), (N, K): Bishop (2006), eq. 9.13."""
+    """Return w_k N(x_n | k) / p(x_n), (N, K): Bishop (2006), eq. 9.13."""
     return np.exp(log_joint(mixture, x) - log_prob(mixture, x)[:, None])
 
 
 def e_step(mixture, x, sample_weight=None):
-    """count, first, second in the mixture's whitened coordinates, and the weighted log-likelihood."""
+    """Return count, first and second in the mixture's whitened coordinates, and the weighted log-likelihood."""
     mixture, x, w = of(mixture), np.asarray(x, float), _weights(x, sample_weight)
     (k_all, d), r, density = mixture.means.shape, responsibilities(mixture, x), log_prob(mixture, x)
     count, first, second = np.zeros(k_all), np.zeros((k_all, d)), np.zeros((k_all, d, d))
@@ -101,23 +101,23 @@ def e_step(mixture, x, sample_weight=None):
     return Moments(count, first, second, float(w @ density))
 
 
-def data_covariance(x, sample_weight, kind):
-    """V (D, D): the data's covariance as the type would store it; full and tied add 1e-6 of its diagonal."""
+def data_covariance(x, sample_weight, covariance_type):
+    """Return V (D, D), the covariance of the data as the type would store it; full and tied add 1e-6 of its diagonal."""
     x, w = np.asarray(x, float), _weights(x, sample_weight)
     center = w @ x / w.sum()
     matrix = sum(weight * np.outer(point - center, point - center) for point, weight in zip(x, w, strict=True)) / w.sum()
-    if kind in ("full", "tied"):
+    if covariance_type in ("full", "tied"):
         return matrix + 1e-6 * np.diag(np.diag(matrix))
-    return np.diag(np.diag(matrix)) if kind == "diag" else np.eye(x.shape[1]) * np.trace(matrix) / x.shape[1]
+    return np.diag(np.diag(matrix)) if covariance_type == "diag" else np.eye(x.shape[1]) * np.trace(matrix) / x.shape[1]
 
 
 def m_step(mixture, x, sample_weight=None, prior=None, reg_covar=None):
-    """One EM step: maximum likelihood with the pseudo-count penalty, with reg_covar (0: plain), or the mode under a prior.
+    """Take one EM step: maximum likelihood with the penalty or with reg_covar (0: plain), or the mode under a prior.
 
-    Written for mixtures with no empty component, but for weights of exactly 0, which stay (without a prior: unmoved).
+    Components may not be empty, except for those of weight exactly 0, which stay as they are (with a prior they take its mode).
     """
     mixture, x, w = of(mixture), np.asarray(x, float), _weights(x, sample_weight)
-    kind, (k_all, d) = mixture.covariance_type, mixture.means.shape
+    covariance_type, (k_all, d) = mixture.covariance_type, mixture.means.shape
     r, present = responsibilities(mixture, x), mixture.weights > 0
     count, means, scatters = np.zeros(k_all), mixture.means.copy(), np.zeros((k_all, d, d))
     for k in np.flatnonzero(present):
@@ -129,52 +129,52 @@ def m_step(mixture, x, sample_weight=None, prior=None, reg_covar=None):
     if prior is not None:
         return _posterior_mode(mixture, prior, count, means, scatters)
     e = PSEUDO_COUNT if reg_covar is None else 0.0
-    total, numbers = _pool(scatters, count, kind)
+    total, numbers = _pool(scatters, count, covariance_type)
     matrices = []
     for k in range(k_all):
-        ml = (total[k] + e * data_covariance(x, w, kind)) / (numbers[k] + e) if numbers[k] > 0 else dense(mixture, k)
+        ml = (total[k] + e * data_covariance(x, w, covariance_type)) / (numbers[k] + e) if numbers[k] > 0 else dense(mixture, k)
         matrices.append(ml + (reg_covar or 0.0) * np.eye(d) if numbers[k] > 0 else ml)
-    return Mixture(count / count.sum(), means, store(matrices, kind), kind)
+    return Mixture(count / count.sum(), means, store(matrices, covariance_type), covariance_type)
 
 
-def _pool(scatters, count, kind):
-    """What a covariance's scatter (D, D) and number of observations are, component by component."""
-    if kind == "full":
+def _pool(scatters, count, covariance_type):
+    """Return the scatter (D, D) and the number of observations that each component's covariance is made of."""
+    if covariance_type == "full":
         return scatters, count
-    if kind == "tied":
+    if covariance_type == "tied":
         return [scatters.sum(0)] * len(count), np.full(len(count), count.sum())
     diagonals = [np.diag(np.diag(s)) for s in scatters]
-    if kind == "diag":
+    if covariance_type == "diag":
         return diagonals, count
     return [np.eye(len(s)) * np.trace(s) / len(s) for s in diagonals], count
 
 
 def _posterior_mode(mixture, prior, count, centers, scatters):
-    """The mode of Dirichlet x inverse Wishart (gamma) x N(m, Sigma / kappa) times the weighted complete-data likelihood.
+    """Return the mode of Dirichlet x inverse Wishart (gamma) x N(m, Sigma / kappa) times the weighted complete-data likelihood.
 
-    The power of |Sigma|^-1/2: nu + D + 1 of the inverse Wishart (nu + 2 of a variance's inverse gamma), one of each mean's
-    prior, one an observation.
+    The power of |Sigma|^-1/2 is nu + D + 1 from the inverse Wishart (nu + 2 from the inverse gamma of a variance), plus one for
+    the prior of each mean, plus one for each observation.
     """
-    kind, (k_all, d), present = mixture.covariance_type, mixture.means.shape, mixture.weights > 0
+    covariance_type, (k_all, d), present = mixture.covariance_type, mixture.means.shape, mixture.weights > 0
     c, m, kappa, nu, scale = hyperparameters(prior)
     weights = np.where(present, count + c - 1, 0)
     means = (count[:, None] * centers + kappa * m) / (count + kappa)[:, None]
     about = [
         scatters[k] + kappa * count[k] / (kappa + count[k]) * np.outer(centers[k] - m, centers[k] - m) for k in range(k_all)
     ]
-    if kind == "tied":
+    if covariance_type == "tied":
         matrices = [(scale + sum(about)) / (nu + d + 1 + count.sum() + present.sum())] * k_all
-    elif kind == "full":
+    elif covariance_type == "full":
         matrices = [(scale + about[k]) / (nu + d + 1 + count[k] + present[k]) for k in range(k_all)]
-    elif kind == "diag":
+    elif covariance_type == "diag":
         matrices = [np.diag((scale + np.diag(about[k])) / (nu + 2 + count[k] + present[k])) for k in range(k_all)]
     else:
         matrices = [np.eye(d) * (scale + np.trace(about[k])) / (nu + 2 + d * (count[k] + present[k])) for k in range(k_all)]
-    return Mixture(weights / weights.sum(), means, store(matrices, kind), kind)
+    return Mixture(weights / weights.sum(), means, store(matrices, covariance_type), covariance_type)
 
 
 def hyperparameters(prior):
-    """c (K,), m (D,), kappa, nu, S in float64, scalars as Python numbers."""
+    """Return c (K,), m (D,), kappa, nu and S in float64, scalars as Python numbers."""
     values = (
         np.asarray(v, float)
         for v in (prior.weight_concentration, prior.mean, prior.mean_precision, prior.degrees_of_freedom, prior.scale)
@@ -183,7 +183,7 @@ def hyperparameters(prior):
 
 
 def objective(mixture, x, sample_weight=None, prior=None, reg_covar=None):
-    """What EM climbs: weighted log-likelihood, plus the log prior, or minus the penalty."""
+    """Return what EM maximises: the weighted log-likelihood plus the log prior or minus the penalty."""
     mixture, w = of(mixture), _weights(x, sample_weight)
     total = float(w @ log_prob(mixture, x))
     if prior is not None:
@@ -198,18 +198,18 @@ def objective(mixture, x, sample_weight=None, prior=None, reg_covar=None):
 
 
 def log_prior(mixture, prior):
-    """Normalised log density of (weights, means, covariances) from scipy's own distributions; weight 0 means absent."""
+    """Return the normalised log density of (weights, means, covariances) from scipy's distributions; weight 0 means absent."""
     mixture, present = of(mixture), np.flatnonzero(np.asarray(mixture.weights) > 0)
-    kind = mixture.covariance_type
+    covariance_type = mixture.covariance_type
     c, m, kappa, nu, scale = hyperparameters(prior)
     weights = mixture.weights[present] / mixture.weights[present].sum()
     total = stats.dirichlet(c[present]).logpdf(weights) if len(present) > 1 else 0.0
     for k in present:
         total += stats.multivariate_normal(m, dense(mixture, k) / kappa).logpdf(mixture.means[k])
-    for k in present[:1] if kind == "tied" else present:
-        if kind in ("full", "tied"):
+    for k in present[:1] if covariance_type == "tied" else present:
+        if covariance_type in ("full", "tied"):
             total += stats.invwishart(nu, scale).logpdf(dense(mixture, k))
-        elif kind == "diag":
+        elif covariance_type == "diag":
             total += stats.invgamma(nu / 2, scale=scale / 2).logpdf(mixture.covariances[k]).sum()
         else:
             total += stats.invgamma(nu / 2, scale=scale / 2).logpdf(mixture.covariances[k, 0])
@@ -217,7 +217,7 @@ def log_prior(mixture, prior):
 
 
 def em(mixture, x, num_steps, sample_weight=None, prior=None, reg_covar=None):
-    """num_steps of EM: the mixtures passed through, start included."""
+    """Return the mixtures of num_steps of EM, the start included."""
     path = [of(mixture)]
     for _ in range(num_steps):
         path.append(m_step(path[-1], x, sample_weight, prior, reg_covar))
@@ -225,6 +225,7 @@ def em(mixture, x, num_steps, sample_weight=None, prior=None, reg_covar=None):
 
 
 def _weights(x, sample_weight):
+    """Return the weights in float64, ones if there are none."""
     return np.ones(len(x)) if sample_weight is None else np.asarray(sample_weight, float)
 
 

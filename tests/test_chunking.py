@@ -1,4 +1,4 @@
-"""Sizes of chunks and batches: larger on accelerators, bounded in memory, few different ones."""
+"""Sizes of chunks and batches are larger on accelerators, bounded in memory, and few in number."""
 
 import jax
 import numpy as np
@@ -7,7 +7,7 @@ from jaxgmm import chunking
 
 
 def test_accelerators_get_larger_chunks(monkeypatch):
-    """A chunk that fills a CPU's cache would keep a GPU waiting; one on a GPU is bounded by 256 MiB."""
+    """On a GPU chunks have at least 4 times as many rows as on a CPU, and take at most 256 MiB."""
     cases = [(k, d, dtype) for k in (1, 16, 1000) for d in (1, 8, 64) for dtype in (np.float32, np.float64)]
     small = [chunking.rows_per_chunk(*case) for case in cases]
     assert chunking.on_cpu()
@@ -24,7 +24,7 @@ def test_accelerators_get_larger_chunks(monkeypatch):
 
 
 def test_batches_of_fits_are_powers_of_two():
-    """Whatever the number and length of the data sets: few programs, no more rows than a program may hold."""
+    """Numbers of data sets are powers of two, so that few programs are compiled, and no program holds too many rows."""
     for count in (1, 7, 64, 10_000):
         for rows in (16, 400, 2048, 2**20):
             size, width = chunking.batch_of_fits(count, rows)
@@ -35,7 +35,7 @@ def test_batches_of_fits_are_powers_of_two():
 
 
 def test_no_batch_is_empty():
-    """A single item is worked through however large it is."""
+    """A batch holds at least one item, however large the item is."""
     huge = 2**60
     assert chunking.draws_per_batch(huge, 10) == 1
     assert chunking.draws_per_batch(1, 10) == 10

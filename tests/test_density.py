@@ -18,10 +18,10 @@ predict = jax.jit(jaxgmm.predict)
 X = random_data(0, n=20)
 
 
-@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
-def test_density_and_responsibilities(kind, x64):
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_density_and_responsibilities(covariance_type, x64):
     """Log-densities, responsibilities and labels equal those of the oracle, and responsibilities sum to one."""
-    mixture = random_mixture(0, kind)
+    mixture = random_mixture(0, covariance_type)
     np.testing.assert_allclose(log_prob(mixture, X), oracle.log_prob(mixture, X), rtol=1e-10)
     r = responsibilities(mixture, X)
     np.testing.assert_allclose(r, oracle.responsibilities(mixture, X), rtol=1e-9, atol=1e-12)
@@ -29,11 +29,11 @@ def test_density_and_responsibilities(kind, x64):
     np.testing.assert_array_equal(predict(mixture, X), np.argmax(oracle.log_joint(mixture, X), axis=1))
 
 
-@pytest.mark.parametrize("kind", ["full", "spherical"])
-def test_one_feature_and_many(kind, x64):
+@pytest.mark.parametrize("covariance_type", ["full", "spherical"])
+def test_one_feature_and_many(covariance_type, x64):
     """One feature works like several; six features use the library's factorisation instead of written-out products."""
     for d in (1, 6):
-        mixture, x = random_mixture(1, kind, d=d), random_data(1, n=20, d=d)
+        mixture, x = random_mixture(1, covariance_type, d=d), random_data(1, n=20, d=d)
         np.testing.assert_allclose(log_prob(mixture, x), oracle.log_prob(mixture, x), rtol=1e-10)
 
 
@@ -46,10 +46,10 @@ def test_the_density_integrates_to_one(x64):
     np.testing.assert_allclose(np.exp(log_prob(random_mixture(0, "tied", d=2, spread=1.5), plane)).sum() * 0.04, 1, rtol=1e-8)
 
 
-@pytest.mark.parametrize("kind", ["tied", "diag"])
-def test_stacks_broadcast(kind, x64):
+@pytest.mark.parametrize("covariance_type", ["tied", "diag"])
+def test_stacks_broadcast(covariance_type, x64):
     """A stack (C, S) and points (N, D) give (C, S, N) and (C, S, N, K), equal to those of each member."""
-    members = [[random_mixture(3 * c + s, kind) for s in range(3)] for c in range(2)]
+    members = [[random_mixture(3 * c + s, covariance_type) for s in range(3)] for c in range(2)]
     stack = jax.tree.map(
         lambda *leaves: jnp.stack(leaves), *[jax.tree.map(lambda *leaves: jnp.stack(leaves), *row) for row in members]
     )
@@ -87,13 +87,13 @@ def test_no_points():
     assert responsibilities(mixture, jnp.zeros((0, 3))).shape == (0, 3)
 
 
-@pytest.mark.parametrize("kind", ["full", "diag"])
-def test_far_points(kind):
+@pytest.mark.parametrize("covariance_type", ["full", "diag"])
+def test_far_points(covariance_type):
     """Where densities underflow or squares overflow in float32, log-densities are finite or -inf and never NaN.
 
     The nearest component in Mahalanobis distance then has responsibility 1.
     """
-    mixture = dataclasses.replace(random_mixture(2, kind), means=jnp.array([[0.0, 0, 0], [5.0, 0, 0], [0, -5.0, 0]]))
+    mixture = dataclasses.replace(random_mixture(2, covariance_type), means=jnp.array([[0.0, 0, 0], [5.0, 0, 0], [0, -5.0, 0]]))
     directions = np.array([[1.0, 0, 0], [-1.0, 0, 0], [0.3, -1, 0.2], [1, 1, 1]])
     for size in (1e3, 1e10, 1e20, 1e30, 3e38):
         x = (size * directions).astype(np.float32)
@@ -113,13 +113,13 @@ def test_far_points(kind):
             np.testing.assert_array_equal(r.argmax(1), np.argmax(distance, axis=1))
 
 
-@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
-def test_gradients_are_finite_and_right(kind, x64):
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_gradients_are_finite_and_right(covariance_type, x64):
     """Gradients in every field are finite, at far points and at weights of exactly 0 too, and equal the analytic ones.
 
     With respect to a weight the derivative is N(x | k) / p(x).
     """
-    mixture = random_mixture(4, kind)
+    mixture = random_mixture(4, covariance_type)
     absent = dataclasses.replace(mixture, weights=jnp.array([0.4, 0.0, 0.6]))
     x = jnp.asarray(np.concatenate([X, [[1e6, 0, 0]]]))
     gradient_of = jax.jit(jax.grad(lambda m, x, w: w @ jaxgmm.log_prob(m, x), argnums=(0, 1)))
@@ -151,13 +151,13 @@ def test_weight_zero_is_silent(x64):
     assert (responsibilities(mixture, X)[:, 1] == 0).all()
 
 
-@pytest.mark.parametrize("kind", ["full", "tied", "spherical"])
-def test_draws(kind):
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "spherical"])
+def test_draws(covariance_type):
     """Labels follow the weights and points follow their component.
 
     The bounds are 5 standard deviations of about 30 normal means: the test fails by chance with probability under 2e-5.
     """
-    mixture, draws = random_mixture(7, kind), 4000
+    mixture, draws = random_mixture(7, covariance_type), 4000
     x, labels = jax.jit(jaxgmm.sample, static_argnums=2)(jax.random.key(0), mixture, draws)
     assert x.shape == (draws, 3)
     assert x.dtype == jnp.float32

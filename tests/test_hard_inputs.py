@@ -1,5 +1,7 @@
-"""A catalogue of inputs that break mixture software. Eager calls refuse in a sentence, or fit and warn; inside jit and vmap
-nothing raises and the status says what happened, lane by lane, with finite parameters wherever the start's are.
+"""Inputs that break mixture software.
+
+Eager calls refuse them with what was expected, or fit and warn. Inside jit and vmap nothing raises: each data set's status says
+what happened, and its parameters are finite wherever the start's are.
 """
 
 import re
@@ -24,16 +26,17 @@ KEY = jax.random.key(0)
 
 
 def quiet(function, *arguments, **options):
-    """The result, and the warnings' text."""
+    """Return the result of a call and the text of its warnings."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         result = function(*arguments, **options)
     return result, " ".join(str(w.message) for w in caught)
 
 
-def start_and_fit(key, x, w, kind="full", **options):
+def start_and_fit(key, x, w, covariance_type="full", **options):
+    """Initialise and fit with fixed options."""
     return jaxgmm.fit(
-        jaxgmm.initialize(key, x, num_components=K, covariance_type=kind, sample_weight=w),
+        jaxgmm.initialize(key, x, num_components=K, covariance_type=covariance_type, sample_weight=w),
         x,
         sample_weight=w,
         tol=1e-6,
@@ -43,13 +46,14 @@ def start_and_fit(key, x, w, kind="full", **options):
 
 
 def spoiled(value):
+    """Return sound data with one entry replaced."""
     x = SOUND.copy()
     x[3, 1] = value
     return x
 
 
 # what a fit must survive: name -> data (N, D), float64
-LANES = {
+SURVIVED = {
     "sound": SOUND,
     "identical points": np.full((N, D), 50.0),
     "fewer distinct points than components": np.repeat([[1.0, 2.0], [3.0, 5.0]], N // 2, axis=0),
@@ -66,7 +70,7 @@ LANES = {
     "far-apart components": SOUND + 1e5 * np.array([[0, 0], [1, 0], [0, 1]])[np.arange(N) % K],
     "two values a column": (SOUND > 1).astype(float),
 }
-POISONED = {
+SPOILT = {
     "NaN": (spoiled(np.nan), Status.NONFINITE),
     "infinity": (spoiled(np.inf), Status.NONFINITE),
     "squares overflow": (SOUND * 1e200, Status.NONFINITE),
@@ -75,25 +79,27 @@ POISONED = {
 }
 
 
-@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
-def test_lanes(kind, x64):
-    """Under jit and vmap: every lane finite, converged where the data are sound in any unit, else the status says why;
-    scale and offset change the units of the answer, and nothing else."""
-    names = [*LANES, *POISONED]
-    xs = np.stack([*LANES.values(), *(x for x, _ in POISONED.values())])
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_batch(covariance_type, x64):
+    """Under jit and vmap every fit is finite, and sound data in any unit converge; other statuses say what is wrong.
+
+    Scale and offset change only the units of the result.
+    """
+    names = [*SURVIVED, *SPOILT]
+    xs = np.stack([*SURVIVED.values(), *(x for x, _ in SPOILT.values())])
     weights = np.ones((len(xs), N))
     weights[names.index("all padding")] = 0
-    fits = jax.jit(jax.vmap(partial(start_and_fit, KEY, kind=kind)))(xs, weights)
+    fits = jax.jit(jax.vmap(partial(start_and_fit, KEY, covariance_type=covariance_type)))(xs, weights)
     status = dict(zip(names, (Status(int(s)) for s in fits.status), strict=True))
-    lane = {name: fits.mixture[i] for i, name in enumerate(names)}
+    found = {name: fits.mixture[i] for i, name in enumerate(names)}
     for i, name in enumerate(names):
-        if name in POISONED:
-            assert status[name] == POISONED[name][1], (name, status[name])
+        if name in SPOILT:
+            assert status[name] == SPOILT[name][1], (name, status[name])
         else:
             assert status[name] == Status.CONVERGED, (name, status[name])
-            assert np.isfinite(fits.log_likelihood[i]) and np.isfinite(fits.objective[i]), name
-            assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(lane[name])), name
-            assert (np.asarray(jaxgmm.covariance.variances(lane[name].covariances, kind, D)) > 0).all(), name
+            assert np.isfinite([fits.log_likelihood[i], fits.objective[i]]).all(), name
+            assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found[name])), name
+            assert (np.asarray(jaxgmm.covariance.variances(found[name].covariances, covariance_type, D)) > 0).all(), name
     for name, shift, scale, tolerance in [
         ("offset 1e6", 1e6, 1, 1e-7),
         ("offset 1e8", 1e8, 1, 1e-5),
@@ -103,22 +109,24 @@ def test_lanes(kind, x64):
         ("scale 1e140", 0, 1e140, 1e-8),
     ]:
         back = jaxgmm.Mixture(
-            lane[name].weights, (lane[name].means - shift) / scale, lane[name].covariances / scale / scale, kind
+            found[name].weights, (found[name].means - shift) / scale, found[name].covariances / scale / scale, covariance_type
         )
-        assert_mixtures_close(back, lane["sound"], tolerance)
-    if kind in ("full", "diag"):
-        mixed = lane["units 1e-6 and 1e6"]
+        assert_mixtures_close(back, found["sound"], tolerance)
+    if covariance_type in ("full", "diag"):
+        mixed = found["units 1e-6 and 1e6"]
         units = np.array([1e-6, 1e6])
-        square = np.outer(units, units) if kind == "full" else units**2
+        square = np.outer(units, units) if covariance_type == "full" else units**2
         assert_mixtures_close(
-            jaxgmm.Mixture(mixed.weights, mixed.means / units, mixed.covariances / square, kind), lane["sound"], 1e-8
+            jaxgmm.Mixture(mixed.weights, mixed.means / units, mixed.covariances / square, covariance_type),
+            found["sound"],
+            1e-8,
         )
-    if kind == "full":
-        r = np.asarray(jaxgmm.responsibilities(lane["far-apart components"], LANES["far-apart components"]))
+    if covariance_type == "full":
+        r = np.asarray(jaxgmm.responsibilities(found["far-apart components"], SURVIVED["far-apart components"]))
         assert ((r == 0) | (r == 1)).all(), "nothing is shared over 1e5 sds"
-    same = lane["identical points"]
+    same = found["identical points"]
     assert np.allclose(same.means[same.weights > 0], 50), "no mean is invented"
-    assert int((lane["fewer distinct points than components"].weights > 1e-6).sum()) <= 2 or kind == "tied"
+    assert int((found["fewer distinct points than components"].weights > 1e-6).sum()) <= 2 or covariance_type == "tied"
 
 
 REFUSED = {
@@ -164,7 +172,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_refused(case):
-    """The eager door: a sentence with what was expected, before anything is computed."""
+    """Eager calls raise with what was expected, before anything is computed."""
     call, error, words = REFUSED[case]
     with pytest.raises(error) as caught:
         call()
@@ -172,7 +180,7 @@ def test_refused(case):
 
 
 def test_eager(x64, tmp_path):
-    """Eager, float64: fitted, with a warning that names the trouble; a sound fit is silent."""
+    """Eager float64 calls fit and warn with words that name the problem; a sound fit does not warn."""
     fit = partial(quiet, start_and_fit, KEY, w=np.ones(N))
     result, said = fit(SOUND)
     assert bool(result.converged)
@@ -182,11 +190,14 @@ def test_eager(x64, tmp_path):
         ("identical points", "constant in column 0, 1"),
         ("outlier 1e8", "Component"),
     ]:
-        result, said = fit(LANES[name])
+        result, said = fit(SURVIVED[name])
         assert re.search(words, said), (name, said)
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result.mixture)), name
-    alone = int(np.argmin(fit(LANES["outlier 1e8"])[0].mixture.weights))
-    assert int(fit(LANES["outlier 1e8"])[0].component_status[alone]) in (ComponentStatus.AT_FLOOR, ComponentStatus.FEW_POINTS)
+    alone = int(np.argmin(fit(SURVIVED["outlier 1e8"])[0].mixture.weights))
+    assert int(fit(SURVIVED["outlier 1e8"])[0].component_status[alone]) in (
+        ComponentStatus.AT_FLOOR,
+        ComponentStatus.FEW_POINTS,
+    )
     on_disk = np.memmap(tmp_path / "x", dtype=float, mode="w+", shape=SOUND.shape)
     on_disk[:] = SOUND
     layouts = [
@@ -204,11 +215,12 @@ def test_eager(x64, tmp_path):
 
 
 def start(weights, means, variance=1.0):
+    """Return a start with equal spherical covariances."""
     return jaxgmm.make_mixture(weights, means, np.tile(variance * np.eye(D), (K, 1, 1)))
 
 
 def test_hard_starts(x64):
-    """Empty, absent, identical and collapsing components, one compilation: frozen and flagged, never at an invented origin."""
+    """Empty, absent, identical and collapsing components keep their place and are reported."""
     fit = partial(jaxgmm.fit, x=SOUND + 50, sample_weight=np.ones(N), tol=1e-6, max_iter=200)
     third = np.full(K, 1 / K)
     empty, _ = quiet(fit, start(third, [[50.0, 50], [56, 50], [1e6, -1e6]]))
@@ -228,7 +240,7 @@ def test_hard_starts(x64):
 
 
 def test_collapse(x64):
-    """A component on one point: plain ML ends singular at its last finite state; the default holds it at the floor."""
+    """With a component on one point, plain ML ends as SINGULAR at its last finite state; the default holds it at the floor."""
     x = np.concatenate([SOUND[:-1], [[30.0, 30.0]]])
     begin = start([0.45, 0.45, 0.1], [[0.0, 0], [4, 4], [30, 30]], 0.5)
     plain, said = quiet(jaxgmm.fit, begin, x, sample_weight=np.ones(N), tol=1e-6, max_iter=200, reg_covar=0.0)
@@ -241,7 +253,7 @@ def test_collapse(x64):
 
 
 def test_few_rows(x64):
-    """N = K, D > N, and one row under a prior: fitted, finite, with a warning that says what is undetermined."""
+    """N = K, D > N, and one row under a prior give finite fits, with a warning that says what is undetermined."""
 
     def begin(means):
         return jaxgmm.make_mixture(np.full(len(means), 1 / len(means)), means, np.ones_like(means), covariance_type="diag")
@@ -264,7 +276,7 @@ def test_few_rows(x64):
 
 @pytest.mark.parametrize("offset", [0.0, 2.0**20])
 def test_nearly_singular_component(offset, x64):
-    """Condition 4e8: the log density is that of the exact inverse to 1e-7 relative, a million sds from the origin too."""
+    """At a condition number of 4e8 the log-density is exact to 1e-7, also a million sds from the origin."""
     s = 1 - 5e-9
     matrix = np.array([[1.0, s], [s, 1.0]])
     point = np.array([0.25, 0.25 + 2.0**-17])  # exact in binary at both places
@@ -275,7 +287,7 @@ def test_nearly_singular_component(offset, x64):
 
 
 def test_matrix_products_are_at_highest_precision():
-    """TF32 is 1e-3 relative: every product in the E-step, the M-step and the density asks for the highest precision."""
+    """Every matrix product of the E-step, the M-step and the density asks for the highest precision: TF32 errs by 1e-3."""
     mixture = jaxgmm.make_mixture([0.5, 0.5], np.zeros((2, 6)), np.tile(np.eye(6), (2, 1, 1)))
 
     def step(mixture, x):
@@ -299,7 +311,7 @@ def test_matrix_products_are_at_highest_precision():
 
 
 def test_empty_under_a_prior(x64):
-    """What a prior's component loses in data it keeps in the prior: its mode, EMPTY, and the fit goes on to its end."""
+    """A component that loses its data under a prior takes the prior's mode, is EMPTY, and the fit goes on to its end."""
     x = SOUND + 50
     begin = start(np.full(K, 1 / K), [[50.0, 50], [56, 50], [1e6, -1e6]])
     result = jaxgmm.fit(begin, x, jaxgmm.default_prior(x, num_components=K), tol=1e-8, max_iter=200)
@@ -310,8 +322,8 @@ def test_empty_under_a_prior(x64):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -1.0])
-def test_traced_weights_that_make_no_sense(value, x64):
-    """One bad weight inside jit: NONFINITE, not 'no data', and the start comes back."""
+def test_invalid_traced_weights(value, x64):
+    """One invalid weight inside jit gives NONFINITE rather than EMPTY_DATA, and returns the start."""
     begin = start(np.full(K, 1 / K), SOUND[:K])
     result = jax.jit(lambda w: jaxgmm.fit(begin, SOUND, sample_weight=w))(np.where(np.arange(N) == 3, value, 1.0))
     assert Status(int(result.status)) == Status.NONFINITE
@@ -319,13 +331,13 @@ def test_traced_weights_that_make_no_sense(value, x64):
 
 
 def test_one_row_with_reg_covar(x64):
-    """One row is enough where reg_covar is the covariance."""
+    """One row is enough with reg_covar, which then is the covariance."""
     result, said = quiet(jaxgmm.fit, jaxgmm.make_mixture([1.0], [[0.0, 0]], [np.eye(2)]), SOUND[:1], reg_covar=1e-6)
     np.testing.assert_allclose(result.mixture.covariances[0], 1e-6 * np.eye(2))
     assert "Component" in said
 
 
-def test_far_offset_in_float32_is_said():
-    """Beyond 1e5 sds from the origin float32 holds no more than a few steps an sd: a warning."""
+def test_far_offset_in_float32_causes_a_warning():
+    """Data more than 1e5 sds from the origin, where float32 holds only a few values per sd, cause a warning."""
     x = (SOUND + 1e7).astype(np.float32)
     assert "float64" in quiet(jaxgmm.fit, jaxgmm.initialize(KEY, x, num_components=K), x)[1]

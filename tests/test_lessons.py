@@ -1,4 +1,4 @@
-"""What teaching texts show, published numbers, and four bugs that readers copy: each shown, and what jaxgmm does instead."""
+"""Results that textbooks publish, and four bugs that readers copy: each test shows the bug and what jaxgmm does instead."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ import oracle
 
 
 def three_groups():
-    """The textbook's 60 points, from NumPy's legacy generator."""
+    """Return the textbook's 60 points, made by NumPy's legacy generator."""
     state = np.random.RandomState(0)
     grid = np.linspace(-5, 5, num=20)
     return np.stack((grid * state.rand(20) + 10, grid * state.rand(20) - 10, grid * state.rand(20))).flatten()
@@ -22,7 +22,7 @@ def textbook_mixture():
 
 
 def test_table_of_responsibilities(x64):
-    """The published table to 1e-7; every row sums to one."""
+    """Responsibilities equal the published table to 1e-7, and every row sums to one."""
     r = np.asarray(jaxgmm.responsibilities(textbook_mixture(), three_groups()[:, None]))
     expected = {
         0: [2.97644006e-02, 9.70235407e-01, 1.91912550e-07],
@@ -35,7 +35,7 @@ def test_table_of_responsibilities(x64):
 
 
 def test_a_variance_is_not_a_standard_deviation(x64):
-    """Bug 1: scipy's norm takes a standard deviation; given the variance it is another density. Here: variances."""
+    """Bug 1: scipy's norm expects a standard deviation and gives another density for a variance. jaxgmm expects variances."""
     x = np.array([[0.0], [3.0]])
     mixture = jaxgmm.make_mixture([1.0], [[1.0]], [[4.0]], covariance_type="spherical")
     np.testing.assert_allclose(jaxgmm.log_prob(mixture, x), stats.norm(1, 2).logpdf(x[:, 0]), rtol=1e-12)
@@ -44,7 +44,10 @@ def test_a_variance_is_not_a_standard_deviation(x64):
 
 
 def test_log_likelihood_sums_components_inside_and_points_outside(x64):
-    """Bug 2: log of the sum over all pairs, or the sum of all logs, is none: sum over n of log of sum over k is."""
+    """Bug 2: neither the log of the sum over all pairs nor the sum of all logs is the log-likelihood.
+
+    It is the sum over points of the log of the sum over components.
+    """
     x, mixture = three_groups()[:, None], textbook_mixture()
     joint = np.exp(oracle.log_joint(mixture, x))
     right = np.log(joint.sum(1)).sum()
@@ -55,7 +58,7 @@ def test_log_likelihood_sums_components_inside_and_points_outside(x64):
 
 
 def test_predict_remembers_the_weights():
-    """Bug 3: the largest density is not the most probable component where weights differ."""
+    """Bug 3: the component with the largest density is not the most probable one if the weights differ."""
     mixture = jaxgmm.make_mixture([0.95, 0.05], [[0.0], [2.0]], [[1.0], [1.0]], covariance_type="spherical")
     point = np.array([[1.2]])
     densities = [stats.norm(m, 1).pdf(1.2) for m in (0, 2)]
@@ -79,24 +82,24 @@ def test_weights_summing_to_one_is_no_reason_to_stop(x64):
 
 # rough starts, as read off a picture: (eruption length, waiting time), minutes
 @pytest.mark.parametrize(
-    ("kind", "means", "published", "tight"),
+    ("covariance_type", "means", "published", "tight"),
     [
         ("tied", [[2.0, 54.0], [3.8, 76.0], [4.5, 82.0]], -1126.326, -1126.3159),
         ("full", [[2.0, 54.0], [4.3, 80.0]], -1130.2641, -1130.2640),
     ],
 )
-def test_old_faithful(kind, means, published, tight, x64):
-    """mclust's log-likelihoods are reached or passed, and no more than the tight maximum."""
+def test_old_faithful(covariance_type, means, published, tight, x64):
+    """Fits reach mclust's published log-likelihoods and do not exceed the known maximum."""
     k = len(means)
-    covariances = np.tile(np.diag([0.2, 36.0]), (1 if kind == "tied" else k, 1, 1))
-    start = jaxgmm.make_mixture(np.full(k, 1 / k), means, covariances, covariance_type=kind)
+    covariances = np.tile(np.diag([0.2, 36.0]), (1 if covariance_type == "tied" else k, 1, 1))
+    start = jaxgmm.make_mixture(np.full(k, 1 / k), means, covariances, covariance_type=covariance_type)
     fit = jaxgmm.fit(start, jaxgmm.datasets.load("faithful"), tol=1e-12)
     assert float(fit.log_likelihood) >= published
     assert float(fit.log_likelihood) == pytest.approx(tight, abs=1e-4)
 
 
 def test_waiting_times(x64):
-    """mixtools' two normals on the waiting times: weights, means, standard deviations."""
+    """Two components on the waiting times have mixtools' weights, means and standard deviations."""
     x = jaxgmm.datasets.load("faithful")[:, 1:]
     fit = jaxgmm.fit(jaxgmm.make_mixture([0.5, 0.5], [[50.0], [80.0]], np.full((2, 1, 1), 36.0)), x, tol=1e-12)
     assert float(fit.log_likelihood) == pytest.approx(-1034.0017, abs=1e-4)

@@ -1,4 +1,4 @@
-"""Factors of stacks: NumPy's numbers, derivatives against finite differences, and two programs at a time."""
+"""Linear algebra of stacks: the results of NumPy, derivatives against finite differences, and two programs at the same time."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,6 +18,7 @@ def definite(seed, d, shape=(2, 3)):
 
 @pytest.mark.parametrize("d", [1, 3, 6])
 def test_numbers(x64, d):
+    """Factors, inverses, eigenvalues and solutions of a stack equal those of NumPy, at sizes with and without library calls."""
     a = definite(0, d)
     lower = linalg.cholesky(a)
     np.testing.assert_allclose(lower, np.linalg.cholesky(a), rtol=1e-12, atol=1e-14)
@@ -31,6 +32,7 @@ def test_numbers(x64, d):
 @pytest.mark.parametrize("function", [linalg.cholesky, linalg.invert_lower])
 @pytest.mark.parametrize("d", [2, 6])
 def test_derivatives(x64, function, d):
+    """First and second derivatives agree with finite differences."""
     a = definite(2, d, (2,))
     a = np.linalg.cholesky(a) if function is linalg.invert_lower else a
 
@@ -42,6 +44,7 @@ def test_derivatives(x64, function, d):
 
 @pytest.mark.parametrize("d", [2, 6])
 def test_one_bad_matrix_spoils_no_other(d):
+    """A matrix that is not positive definite gives NaN for itself and finite factors for its neighbours."""
     a = definite(3, d, (3,)).astype(np.float32)
     a[1] = -a[1]
     lower = np.asarray(jax.jit(jax.vmap(linalg.cholesky))(a))
@@ -50,7 +53,7 @@ def test_one_bad_matrix_spoils_no_other(d):
 
 
 def test_programs_at_the_same_time_end():
-    """Stacks of LAPACK's in two threads at once are what waits forever in jaxlib; ours must end."""
+    """Two threads that factorise stacks at the same time both end, although with plain jaxlib calls they can wait forever."""
     a = jnp.asarray(definite(4, 16, (200,)), jnp.float32)
 
     @jax.jit

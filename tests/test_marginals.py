@@ -13,10 +13,10 @@ from helpers import COVARIANCE_TYPES, random_data, random_mixture
 X = random_data(0, n=20)
 
 
-@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
-def test_joint_is_marginal_times_conditional(kind, x64):
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_joint_is_marginal_times_conditional(covariance_type, x64):
     """It holds that log p(a, b) = log p(b) + log p(a | b); the marginal keeps the features asked for, in their order."""
-    mixture, point = random_mixture(6, kind), X[3]
+    mixture, point = random_mixture(6, covariance_type), X[3]
     known, rest = [2, 0], [1]
     condition = jax.jit(lambda mixture, values: jaxgmm.condition(mixture, known, values))
     marginal = jaxgmm.marginal(mixture, known)
@@ -26,7 +26,7 @@ def test_joint_is_marginal_times_conditional(kind, x64):
         oracle.log_prob(marginal, point[None, known]) + oracle.log_prob(conditional, point[None, rest]), joint, rtol=1e-10
     )
     np.testing.assert_array_equal(marginal.means, mixture.means[:, jnp.array(known)])
-    assert marginal.covariance_type == conditional.covariance_type == kind
+    assert marginal.covariance_type == conditional.covariance_type == covariance_type
     assert conditional.num_features == 1
     assert abs(float(conditional.weights.sum()) - 1) < 1e-14
     both = condition(jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), mixture), point[known])

@@ -1,4 +1,4 @@
-"""The noun: what make_mixture takes and refuses, how stacks index and print, what it counts."""
+"""Mixture: what make_mixture accepts and refuses, how stacks are indexed and printed, and how parameters are counted."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ from helpers import COVARIANCE_TYPES, random_mixture
 
 
 def test_fields_are_kept(x64):
-    """Values as given, in the dtype of the means; integers become the default float; weights scaled to sum to one exactly."""
+    """Values keep the dtype of the means; integers become the default float; weights are scaled to sum to one exactly."""
     mixture = jaxgmm.make_mixture([0.25, 0.75], [[0, 1], [2, 3]], [[1, 2], [3, 4]], covariance_type="diag")
     assert {leaf.dtype for leaf in jax.tree.leaves(mixture)} == {np.dtype("float64")}
     np.testing.assert_array_equal(mixture.means, [[0, 1], [2, 3]])
@@ -25,15 +25,15 @@ def test_fields_are_kept(x64):
     assert (mixture.num_components, mixture.num_features, mixture.batch_shape) == (2, 2, ())
 
 
-@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
-def test_number_of_parameters(kind):
-    """K - 1 weights, K D means, and the covariances' free entries, as scikit-learn counts them."""
-    covariances = {"full": 3 * 10, "tied": 10, "diag": 12, "spherical": 3}[kind]
-    assert jaxgmm.num_parameters(random_mixture(0, kind, d=4)) == 2 + 12 + covariances
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_number_of_parameters(covariance_type):
+    """The number of parameters is K - 1 weights, K D means and the covariances' free entries, as scikit-learn counts them."""
+    covariances = {"full": 3 * 10, "tied": 10, "diag": 12, "spherical": 3}[covariance_type]
+    assert jaxgmm.num_parameters(random_mixture(0, covariance_type, d=4)) == 2 + 12 + covariances
 
 
 def test_stacks():
-    """Leading axes index away; one mixture has nothing to index; a mixture cannot be changed in place."""
+    """Leading axes can be indexed, one mixture cannot, and no mixture can be changed in place."""
     one = random_mixture(0, "full")
     stack = jax.tree.map(lambda leaf: jnp.stack([jnp.stack([leaf, 2 * leaf])] * 3), one)
     assert stack.batch_shape == (3, 2)
@@ -50,7 +50,7 @@ def test_stacks():
 
 
 def test_a_pytree():
-    """jit, vmap, grad and tree.map go through it, the type's name travels as structure."""
+    """jit, vmap, grad and tree.map apply to a mixture, whose covariance type is part of the structure."""
     mixture = random_mixture(0, "diag")
     assert len(jax.tree.leaves(mixture)) == 3
     same = jax.jit(lambda m: m)(mixture)
@@ -63,7 +63,7 @@ def test_a_pytree():
 
 
 def test_repr():
-    """A person sees weights, means and standard deviations; of a stack their reach, of a traced mixture one line."""
+    """The text shows weights, means and standard deviations; for a stack their ranges; for a traced mixture one line."""
     text = repr(jaxgmm.make_mixture([0.25, 0.75], [[0.0], [5.0]], [[4.0], [9.0]], covariance_type="spherical"))
     assert text.splitlines()[0] == "Mixture spherical, K=2 components, D=1 features, float32"
     assert text.splitlines()[1:] == ["  k  weight  mean   sd", "  0  0.2500   [0]  [2]", "  1  0.7500   [5]  [3]"]
@@ -77,6 +77,7 @@ def test_repr():
 
 
 def bad():
+    """Return arguments that make no mixture, with the error and the words that each must give."""
     eye = [np.eye(2)] * 2
     means = np.zeros((2, 2))
     skew = np.array([[1.0, 0.5], [0.0, 1.0]])
@@ -104,32 +105,32 @@ def bad():
 
 @pytest.mark.parametrize("case", bad())
 def test_refusals(case):
-    """What is no mixture is refused, with what was expected."""
+    """Arguments that do not make a mixture are refused with what was expected."""
     arguments, error, words = bad()[case]
     with pytest.raises(error, match=words):
         jaxgmm.make_mixture(*arguments)
 
 
 def test_other_refusals():
-    """Types by name; variances of 0 in diag and spherical; the shapes of each storage."""
+    """Unknown covariance types, variances of 0 and shapes of another storage are refused."""
     with pytest.raises(ValueError, match="covariance_type is 'tie'"):
         jaxgmm.make_mixture([1.0], [[0.0]], [[1.0]], covariance_type="tie")
-    for kind, covariances in [("diag", [[1.0, 0.0]]), ("spherical", [[0.0]]), ("tied", [[[1.0, 0.0], [0.0, 0.0]]])]:
+    for covariance_type, covariances in [("diag", [[1.0, 0.0]]), ("spherical", [[0.0]]), ("tied", [[[1.0, 0.0], [0.0, 0.0]]])]:
         with pytest.raises(ValueError, match="variance of 0"):
-            jaxgmm.make_mixture([1.0], [[0.0, 0.0]], covariances, covariance_type=kind)
-    for kind, shape in [("tied", (1, 2, 2)), ("diag", (3, 2)), ("spherical", (3, 1))]:
+            jaxgmm.make_mixture([1.0], [[0.0, 0.0]], covariances, covariance_type=covariance_type)
+    for covariance_type, shape in [("tied", (1, 2, 2)), ("diag", (3, 2)), ("spherical", (3, 1))]:
         with pytest.raises(ValueError, match=str(shape).replace("(", r"\(").replace(")", r"\)")):
-            jaxgmm.make_mixture(np.full(3, 1 / 3), np.zeros((3, 2)), np.ones((3, 2, 2)), covariance_type=kind)
+            jaxgmm.make_mixture(np.full(3, 1 / 3), np.zeros((3, 2)), np.ones((3, 2, 2)), covariance_type=covariance_type)
 
 
 def test_weight_zero_and_nearly_singular_are_allowed(x64):
-    """An absent component is a mixture's right; so is a condition number of 1e10."""
+    """A component of weight 0 is allowed, and so is a condition number of 1e10."""
     mixture = jaxgmm.make_mixture([0.0, 1.0], [[0.0, 0.0]] * 2, [np.eye(2), [[1.0, 1 - 1e-10], [1 - 1e-10, 1.0]]])
     assert float(mixture.weights[0]) == 0
 
 
 def test_traced_input_is_not_looked_at():
-    """Inside jit shapes are checked, values are not."""
+    """Inside jit shapes are checked and values are not."""
     make = jax.jit(lambda w: jaxgmm.make_mixture(w, jnp.zeros((2, 1)), jnp.ones((2, 1)), covariance_type="diag"))
     assert make(jnp.array([2.0, -1.0])).weights.tolist() == [2, -1]
     with pytest.raises(ValueError, match=r"\(2,\) was expected"):

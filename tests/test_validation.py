@@ -1,4 +1,4 @@
-"""What is refused at the door: every kind of thing that is not data gets a sentence, the same at every function's door."""
+"""Validation of user input: invalid data, weights, priors and options get a sentence, the same from every function."""
 
 import warnings
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm import validation as checks
+from jaxgmm import validation
 
 from helpers import random_data, random_mixture, random_prior
 
@@ -17,7 +17,7 @@ START = random_mixture(0, "full", k=2, d=2)
 
 
 class Sparse:
-    """What scipy.sparse matrices look like."""
+    """Looks like a scipy.sparse matrix."""
 
     nnz, shape = 3, (12, 2)
 
@@ -55,7 +55,7 @@ BAD_DATA = {
     "floats beyond float32": (spoiled(1e300), ValueError, "beyond float32"),
 }
 
-DOORS = {
+FUNCTIONS = {
     "fit": lambda x: jaxgmm.fit(START, x),
     "initialize": lambda x: jaxgmm.initialize(jax.random.key(0), x, num_components=2),
     "from_labels": lambda x: jaxgmm.from_labels(x, np.zeros(12, int), num_components=2),
@@ -68,36 +68,36 @@ DOORS = {
 }
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize("case", BAD_DATA)
-def test_bad_data(case, door):
-    """NumPy-like input is looked at before JAX converts it, in every function that takes data."""
+def test_invalid_data(case, function):
+    """Every function that takes data checks NumPy-like input before JAX converts it."""
     value, error, words = BAD_DATA[case]
-    if case == "no rows" and door in ("log_prob", "responsibilities", "predict", "e_step"):
-        return  # the density of no points is no numbers: nothing to refuse
+    if case == "no rows" and function in ("log_prob", "responsibilities", "predict", "e_step"):
+        return  # no points have no densities, which is valid
     with pytest.raises(error, match=words):
-        DOORS[door](value)
+        FUNCTIONS[function](value)
 
 
-@pytest.mark.parametrize("door", ["fit", "initialize", "from_labels", "from_responsibilities", "default_prior"])
-def test_concrete_jax_arrays_are_looked_at(door):
-    """Where a NaN would poison an estimate, concrete JAX arrays are checked too, and their magnitude."""
+@pytest.mark.parametrize("function", ["fit", "initialize", "from_labels", "from_responsibilities", "default_prior"])
+def test_concrete_jax_arrays_are_checked(function):
+    """Where a NaN would make an estimate NaN, the values of concrete JAX arrays are checked too, and their magnitude."""
     for value, words in [(np.nan, "NaN"), (np.inf, "infinity"), (1e25, "squares overflow")]:
         with pytest.raises(ValueError, match=words):
-            DOORS[door](jnp.asarray(X, jnp.float32).at[3, 1].set(value))
+            FUNCTIONS[function](jnp.asarray(X, jnp.float32).at[3, 1].set(value))
     with pytest.raises(ValueError, match="squares vanish"):
-        DOORS[door](jnp.asarray(X, jnp.float32) * 1e-25)
+        FUNCTIONS[function](jnp.asarray(X, jnp.float32) * 1e-25)
 
 
 def test_wrong_width():
-    """A mixture in D dimensions takes data of D columns."""
-    for door in ("fit", "log_prob", "responsibilities", "predict", "e_step"):
+    """Data with another number of columns than the mixture has features are refused."""
+    for function in ("fit", "log_prob", "responsibilities", "predict", "e_step"):
         with pytest.raises(ValueError, match="3 features"):
-            DOORS[door](np.zeros((12, 3)))
+            FUNCTIONS[function](np.zeros((12, 3)))
 
 
-def test_good_data_of_every_kind():
-    """Lists, integers, half precision, Fortran order, strides, big endian, read-only: the same numbers, no warning."""
+def test_valid_data_of_every_kind():
+    """Lists, integers, half precision, Fortran order, strides, big endian and read-only arrays give the same numbers."""
     whole = np.round(4 * X)
     kinds = [
         whole.tolist(),
@@ -116,16 +116,16 @@ def test_good_data_of_every_kind():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for value in [*kinds, frozen]:
-            array = checks.as_data(value, check_values=True)
+            array = validation.as_data(value, check_values=True)
             assert array.dtype == jnp.float32
             np.testing.assert_array_equal(array, whole.astype(np.float32))
 
 
 def test_data_frames():
-    """Anything with columns and to_numpy, as pandas and polars frames; their missing values are NaN."""
+    """Anything with columns and to_numpy is a data frame, as those of pandas and polars; missing values become NaN."""
 
     class Frame:
-        columns = ["a", "b"]
+        columns = ("a", "b")
 
         def __init__(self, values):
             self.values = values
@@ -133,26 +133,26 @@ def test_data_frames():
         def to_numpy(self):
             return self.values
 
-    np.testing.assert_array_equal(checks.as_data(Frame(X)), X.astype(np.float32))
+    np.testing.assert_array_equal(validation.as_data(Frame(X)), X.astype(np.float32))
     with pytest.raises(ValueError, match="NaN"):
-        checks.as_data(Frame(spoiled(None, object)))
+        validation.as_data(Frame(spoiled(None, object)))
 
 
 def test_dtypes(x64):
-    """With 64-bit on: float32 and float64 stay what they are, integers up to 2**53 are exact."""
-    assert checks.as_data(X).dtype == jnp.float64
-    assert checks.as_data(X.astype(np.float32)).dtype == jnp.float32
-    assert float(checks.as_data([[2**40, 1]])[0, 0]) == 2**40
+    """With float64 enabled, float32 and float64 are kept, and integers up to 2**53 are exact."""
+    assert validation.as_data(X).dtype == jnp.float64
+    assert validation.as_data(X.astype(np.float32)).dtype == jnp.float32
+    assert float(validation.as_data([[2**40, 1]])[0, 0]) == 2**40
 
 
 def test_lists_of_tracers():
-    """A list that holds traced numbers is an array like any other."""
+    """A list that holds traced numbers is converted to an array."""
     value = jax.jit(lambda a: jaxgmm.log_prob(START, [[a, 0.0], [0.0, a]]))(1.0)
     np.testing.assert_allclose(value, jaxgmm.log_prob(START, [[1.0, 0.0], [0.0, 1.0]]), rtol=1e-5)
 
 
-def test_traced_values_are_never_looked_at():
-    """Inside jit nothing is refused for its values: the answer is NaN or a status."""
+def test_traced_values_are_not_checked():
+    """Inside jit no value is refused: the result is NaN or has a status."""
     value = jax.jit(lambda x: jaxgmm.log_prob(START, x))(jnp.asarray(spoiled(np.nan)))
     assert np.isnan(value[3])
     assert np.isfinite(np.delete(value, 3)).all()
@@ -171,18 +171,18 @@ def test_traced_values_are_never_looked_at():
     ],
 )
 def test_number_of_components(value, error):
-    """K is a positive integer, and True is not 1."""
+    """K is a positive integer; True and 2.0 are refused."""
     for function in (
         lambda: jaxgmm.initialize(jax.random.key(0), X, num_components=value),
         lambda: jaxgmm.default_prior(X, num_components=value),
         lambda: jaxgmm.from_labels(X, np.zeros(12, int), num_components=value),
     ):
-        with pytest.raises(error, match="num_components is .*an integer >= 1 was expected"):
+        with pytest.raises(error, match=r"num_components is .*an integer >= 1 was expected"):
             function()
 
 
 def test_options():
-    """Unknown covariance types, methods and keys are refused by name, with what there is."""
+    """Unknown covariance types, methods and keys are refused by name, with the valid choices."""
     with pytest.raises(ValueError, match="covariance_type is 'fulll'; one of 'full', 'tied', 'diag', 'spherical' was expected"):
         jaxgmm.initialize(jax.random.key(0), X, num_components=2, covariance_type="fulll")
     with pytest.raises(ValueError, match="covariance_type is None"):
@@ -192,21 +192,21 @@ def test_options():
     for key in (0, np.zeros(2, np.uint32), None, jax.random.split(jax.random.key(0), 2), jnp.zeros(3)):
         with pytest.raises(TypeError, match="random key was expected"):
             jaxgmm.initialize(key, X, num_components=2)
-    checks.check_key(jax.random.PRNGKey(0))
+    validation.check_key(jax.random.PRNGKey(0))
 
 
 @pytest.mark.parametrize("value", [None, "1e-3", True, 1j, [1e-3, 1e-4], np.datetime64("2020-01-01")])
 def test_numbers(value):
-    """tol and reg_covar are one real number, by name."""
-    with pytest.raises(TypeError, match="tol is .*a number >= 0 was expected"):
+    """tol must be one real number."""
+    with pytest.raises(TypeError, match=r"tol is .*a number >= 0 was expected"):
         jaxgmm.fit(START, X, tol=value)
-    checks.check_number(np.float32(1e-3), "tol")
-    checks.check_number(jnp.asarray(0), "tol")
+    validation.check_number(np.float32(1e-3), "tol")
+    validation.check_number(jnp.asarray(0), "tol")
 
 
 def test_sample_weights():
-    """Wrong length, negative, NaN, all zero: a sentence; rows of weight 0 may hold anything."""
-    for door in (
+    """Weights of wrong length, negative, NaN or all zero are refused; rows of weight 0 may hold anything."""
+    for function in (
         lambda w: jaxgmm.fit(START, X, sample_weight=w),
         lambda w: jaxgmm.default_prior(X, num_components=2, sample_weight=w),
         lambda w: jaxgmm.initialize(jax.random.key(0), X, num_components=2, sample_weight=w),
@@ -220,7 +220,7 @@ def test_sample_weights():
             (np.ones((12, 1)), r"\(12,\)"),
         ]:
             with pytest.raises(ValueError, match=words):
-                door(weight)
+                function(weight)
     kept = np.arange(12) > 3
     for dirty in (np.where(kept[:, None], X, np.nan), jnp.where(kept[:, None], jnp.asarray(X), jnp.inf)):
         prior = jaxgmm.default_prior(dirty, num_components=2, sample_weight=kept.astype(float))
@@ -228,7 +228,7 @@ def test_sample_weights():
 
 
 def test_prior_values():
-    """An improper prior is refused by name, in MAP and in draws."""
+    """An improper prior is refused by name, by MAP-EM and by sample_prior."""
     import dataclasses
 
     prior = random_prior(0, "full", k=2, d=2)
@@ -240,21 +240,21 @@ def test_prior_values():
         ("mean", [np.nan, 0.0], "NaN"),
     ]:
         wrong = dataclasses.replace(prior, **{field: jnp.asarray(value, jnp.float32)})
-        for door in (
+        for function in (
             lambda p: jaxgmm.fit(START, X, p),
             lambda p: jaxgmm.sample_prior(jax.random.key(0), p, num_components=2, num_samples=3),
         ):
             with pytest.raises(ValueError, match=f"prior.{field}.*{words}"):
-                door(wrong)
+                function(wrong)
 
 
 @pytest.mark.parametrize("offset", [0, 16])
-def test_large_arrays_are_the_callers_no_more(offset):
-    """Whatever memory they lie in: what the caller writes to it afterwards is not seen."""
+def test_large_arrays_are_copied(offset):
+    """Wherever the memory lies, what the caller writes to it afterwards is not seen."""
     memory = np.zeros(2**21 + 128, np.uint8)
     first = -memory.ctypes.data % 64 + offset
     x = memory[first : first + 2**21].view(np.float32).reshape(-1, 2)
-    taken = checks.as_data(x)
+    taken = validation.as_data(x)
     x[:] = 7
     assert float(taken.max()) == 0
-    assert float(jax.jit(lambda y: checks.as_data(x).max() + y)(1.0)) == 8  # and inside somebody's jit
+    assert float(jax.jit(lambda y: validation.as_data(x).max() + y)(1.0)) == 8  # and inside the caller's jit

@@ -1,0 +1,1 @@
+"""Simulation-based calibration: whether a method draws from the posterior."""

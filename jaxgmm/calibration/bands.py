@@ -1,25 +1,30 @@
 """Simultaneous bands for the distribution of ranks: Sailynoja, Burkner & Vehtari (2022), Statistics and Computing 32:32.
 
-Of B ranks, each uniform on 0, ..., L, the number under j is binomial at every j = 0, ..., L + 1. A band holds at each j the counts
-whose two-sided binomial p-value is over one level, the same for all j, chosen so that the whole path of counts stays inside with
-probability 1 - alpha. That probability is exact here, no simulation: increments of the path are Poisson numbers given their sum.
+Of B ranks, each uniform on 0, ..., L, the number below j has a binomial distribution for every j = 0, ..., L + 1. A band
+contains, at each j, the counts whose two-sided binomial p-value exceeds a level, which is the same for all j and chosen such
+that the whole path of counts stays inside with probability 1 - alpha. That probability is computed exactly, without simulation:
+the increments of the path are independent Poisson numbers conditioned on their sum.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from scipy.stats import binom, chi2, poisson
 
-_LEVELS = 60  # halvings of the interval of levels: more than a float can tell
-_FEWEST = 5  # ranks expected in a bin of the chi-square test
-_BINS = 16
+_BISECTIONS = 60  # more than the precision of a float can use
+_FEWEST_PER_BIN = 5  # expected ranks in a bin of the chi-square test
+_MOST_BINS = 16
+_SHARE_INTERVALS = 4000  # of the integral in `rank_shares`
+
+Ranks = Sequence[int] | np.ndarray
+Band = tuple[np.ndarray, np.ndarray]
 
 
-def rank_counts(ranks: Any, num_draws: int) -> np.ndarray:
-    """How many ranks are under j, for j = 0, ..., L + 1: (L + 2,).
+def rank_counts(ranks: Ranks, num_draws: int) -> np.ndarray:
+    """Count the ranks below j, for j = 0, ..., L + 1: (L + 2,).
 
     Example:
         >>> rank_counts([0, 2, 2], 2).tolist()
@@ -28,32 +33,33 @@ def rank_counts(ranks: Any, num_draws: int) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(np.bincount(np.asarray(ranks, int), minlength=num_draws + 1))])
 
 
-def simultaneous_band(num_ranks: int, num_draws: int, alpha: float) -> tuple[np.ndarray, np.ndarray]:
-    """Least and largest counts (L + 2,) of a band that uniform ranks leave with probability alpha at most.
+def simultaneous_band(num_ranks: int, num_draws: int, alpha: float) -> Band:
+    """Compute the smallest and largest counts (L + 2,) of a band that uniform ranks leave with probability at most alpha.
 
-    The level is the largest for which that holds; counts are whole numbers, so the probability is a little under alpha: 1 less
-    `inside_probability`.
+    The level of the band is the largest for which this holds. Because counts are integers, the probability is slightly less
+    than alpha; it is 1 minus `inside_probability`.
 
     Args:
         num_ranks: B.
         num_draws: L; ranks go from 0 to L.
-        alpha: of one rank variable; for a family of Q of them alpha / Q (Bonferroni), right whatever their dependence.
+        alpha: for one rank variable; for Q of them use alpha / Q (Bonferroni), which holds whatever their dependence.
 
     Returns:
-        lower, upper: (L + 2,), integers; at j = 0 both are 0, at j = L + 1 both B.
+        lower, upper: (L + 2,), integers; at j = 0 both are 0, at j = L + 1 both are B.
 
     Example:
         >>> lower, upper = simultaneous_band(100, 9, 0.05)
-        >>> int(lower[5]), int(upper[5])  # of 100 ranks from 0 to 9, how many are under 5
+        >>> int(lower[5]), int(upper[5])  # of 100 ranks from 0 to 9, the number below 5
         (37, 63)
     """
     return _band(int(num_ranks), int(num_draws), float(alpha))
 
 
 @lru_cache(maxsize=64)
-def _band(num_ranks: int, num_draws: int, alpha: float) -> tuple[np.ndarray, np.ndarray]:
-    low, high = 0.0, alpha  # a level of alpha is too much: more than one count could leave
-    for _ in range(_LEVELS):
+def _band(num_ranks: int, num_draws: int, alpha: float) -> Band:
+    """Find by bisection the largest level whose band is left with probability at most alpha, and return that band."""
+    low, high = 0.0, alpha  # at level alpha the band is too narrow: more than one count could leave it
+    for _ in range(_BISECTIONS):
         level = (low + high) / 2
         if _inside(_band_at(num_ranks, num_draws, level), num_ranks, None) >= 1 - alpha:
             low = level
@@ -64,12 +70,12 @@ def _band(num_ranks: int, num_draws: int, alpha: float) -> tuple[np.ndarray, np.
     return _band_at(num_ranks, num_draws, low)
 
 
-def inside_probability(band: tuple[np.ndarray, np.ndarray], shares: Any = None) -> float:
-    """The probability that the path of counts stays in a band: 1 - false failures, or 1 - power.
+def inside_probability(band: Band, shares: Sequence[float] | np.ndarray | None = None) -> float:
+    """Compute the probability that the path of counts stays in a band: 1 - false-failure rate, or 1 - power.
 
     Args:
         band: lower and upper (L + 2,), as from `simultaneous_band`.
-        shares: (L + 1,), the probability of each rank; None is uniform.
+        shares: (L + 1,), the probability of each rank; None: uniform.
 
     Example:
         >>> round(1 - inside_probability(simultaneous_band(100, 9, 0.05)), 3)
@@ -78,13 +84,13 @@ def inside_probability(band: tuple[np.ndarray, np.ndarray], shares: Any = None) 
     return _inside(band, int(band[1][-1]), shares)
 
 
-def _inside(band: tuple[np.ndarray, np.ndarray], num_ranks: int, shares: Any) -> float:
-    """Forward through the path: paths of Poisson numbers that end at B, over all that end there."""
+def _inside(band: Band, num_ranks: int, shares: Sequence[float] | np.ndarray | None) -> float:
+    """Compute the probability by a forward recursion over Poisson paths that end at B, divided by that of ending there."""
     lower, upper = band
     steps = len(lower) - 1
     shares = np.full(steps, 1 / steps) if shares is None else np.asarray(shares, float)
     log_last = poisson.logpmf(num_ranks, num_ranks)
-    weight, start = np.ones(1), 0  # of counts from `start` on
+    weight, start = np.ones(1), 0  # the probabilities of the counts from `start` on
     for j in range(steps):
         width = int(upper[j + 1]) - start + 1
         if width <= 0:
@@ -99,7 +105,7 @@ def _inside(band: tuple[np.ndarray, np.ndarray], num_ranks: int, shares: Any) ->
 
 
 def _two_sided(counts: np.ndarray, num_ranks: int, num_draws: int) -> np.ndarray:
-    """Two-sided binomial p-values of counts (..., L + 2)."""
+    """Compute the two-sided binomial p-values of counts (..., L + 2)."""
     z = np.arange(num_draws + 2) / (num_draws + 1)
     below, above = binom.cdf(counts, num_ranks, z), binom.sf(counts - 1, num_ranks, z)
     return np.minimum(1.0, 2 * np.minimum(below, above))
@@ -107,20 +113,20 @@ def _two_sided(counts: np.ndarray, num_ranks: int, num_draws: int) -> np.ndarray
 
 @lru_cache(maxsize=16)
 def _p_values(num_ranks: int, num_draws: int) -> np.ndarray:
-    """Of all counts at all places: (B + 1, L + 2)."""
+    """Compute the two-sided p-values of all possible counts at every j: (B + 1, L + 2)."""
     return _two_sided(np.arange(num_ranks + 1)[:, None], num_ranks, num_draws)
 
 
-def _band_at(num_ranks: int, num_draws: int, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Counts whose p-value is over a level."""
+def _band_at(num_ranks: int, num_draws: int, level: float) -> Band:
+    """Return the band of the counts whose p-value exceeds a level."""
     kept = _p_values(num_ranks, num_draws) > level
     return kept.argmax(0), num_ranks - kept[::-1].argmax(0)
 
 
-def simultaneous_p(ranks: Any, num_draws: int) -> float:
-    """The exact p-value of the path of counts: under alpha where it leaves the band of that alpha.
+def simultaneous_p(ranks: Ranks, num_draws: int) -> float:
+    """Compute the exact p-value of the path of counts, which is below alpha where the path leaves the band of that alpha.
 
-    The probability that uniform ranks have somewhere a two-sided p-value as small as the smallest of these.
+    It is the probability that uniform ranks have, at some j, a two-sided p-value as small as the smallest one here.
 
     Example:
         >>> round(simultaneous_p(list(range(10)) * 5, 9), 2), simultaneous_p([0] * 10, 9) < 1e-6
@@ -133,8 +139,8 @@ def simultaneous_p(ranks: Any, num_draws: int) -> float:
     return 1 - _inside(_band_at(len(ranks), num_draws, smallest), len(ranks), None)
 
 
-def most_extreme(ranks: Any, num_draws: int) -> int:
-    """The j at which the number of ranks under j is least probable: outside a band, if anywhere.
+def most_extreme(ranks: Ranks, num_draws: int) -> int:
+    """Return the j at which the number of ranks below j is least probable; if the path leaves a band, it does so there.
 
     Example:
         >>> most_extreme([0, 0, 0, 0, 1, 2], 3)
@@ -143,34 +149,38 @@ def most_extreme(ranks: Any, num_draws: int) -> int:
     return int(_two_sided(rank_counts(ranks, num_draws), len(ranks), num_draws).argmin())
 
 
-def chi_square(ranks: Any, num_draws: int) -> tuple[float, int]:
-    """p-value of the chi-square test that ranks are uniform, and how many bins it used: 16, or as many as hold 5 ranks each.
+def chi_square(ranks: Ranks, num_draws: int) -> tuple[float, int]:
+    """Test by chi-square whether ranks are uniform; return the p-value and the number of bins.
+
+    There are 16 bins, or fewer, so that each is expected to hold 5 ranks.
 
     Example:
         >>> chi_square(list(range(128)) * 2, 127)
         (1.0, 16)
     """
     ranks = np.asarray(ranks, int)
-    bins = max(2, min(_BINS, len(ranks) // _FEWEST, num_draws + 1))
-    place = np.arange(num_draws + 1) * bins // (num_draws + 1)
-    expected = len(ranks) * np.bincount(place, minlength=bins) / (num_draws + 1)
-    found = np.bincount(place[ranks], minlength=bins)
-    return float(chi2.sf(((found - expected) ** 2 / expected).sum(), bins - 1)), bins
+    bins = max(2, min(_MOST_BINS, len(ranks) // _FEWEST_PER_BIN, num_draws + 1))
+    bin_of_rank = np.arange(num_draws + 1) * bins // (num_draws + 1)
+    expected = len(ranks) * np.bincount(bin_of_rank, minlength=bins) / (num_draws + 1)
+    counts = np.bincount(bin_of_rank[ranks], minlength=bins)
+    return float(chi2.sf(((counts - expected) ** 2 / expected).sum(), bins - 1)), bins
 
 
-def rank_shares(num_draws: int, cdf: Any) -> np.ndarray:
-    """Probabilities (L + 1,) of ranks among L independent draws, of a truth whose place in their distribution has a cdf.
+def rank_shares(num_draws: int, cdf: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Compute the probability (L + 1,) of each rank of a truth among L independent draws.
 
     Args:
         num_draws: L.
-        cdf: of u, the share of the draws' distribution under the truth; u is uniform where the method is right.
+        cdf: the distribution function of u, the probability that a draw is below the truth. u is uniform if the method is
+            correct.
 
     Example:
         >>> rank_shares(3, lambda u: u).round(3).tolist()
         [0.25, 0.25, 0.25, 0.25]
     """
-    # midpoints in an angle whose square sine is u: fine at both ends, where a narrow posterior piles truths up
-    edges = np.sin(np.linspace(0, np.pi / 2, 4001)) ** 2
-    mass = np.diff(np.clip(cdf(edges), 0, 1))
-    u = np.sin(np.linspace(0, np.pi / 2, 4001)[:-1] + np.pi / 16000) ** 2
-    return mass @ binom.pmf(np.arange(num_draws + 1), num_draws, u[:, None])
+    # u is the squared sine of an angle on a regular grid, which is fine near 0 and 1, where a posterior that is too narrow
+    # concentrates the truths
+    angles = np.linspace(0, np.pi / 2, _SHARE_INTERVALS + 1)
+    mass = np.diff(np.clip(cdf(np.sin(angles) ** 2), 0, 1))
+    midpoints = np.sin(angles[:-1] + np.pi / (4 * _SHARE_INTERVALS)) ** 2
+    return mass @ binom.pmf(np.arange(num_draws + 1), num_draws, midpoints[:, None])

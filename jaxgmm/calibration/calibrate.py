@@ -1,9 +1,10 @@
-"""calibrate: is a method right? Simulation-based calibration: Talts, Betancourt, Simpson, Vehtari & Gelman (2018), arXiv:1804.06788.
+"""calibrate: check whether a method draws from the posterior, by simulation-based calibration.
 
-    theta ~ prior,   x ~ p(x | theta),   theta_1, ..., theta_L ~ what the method draws given x
+    theta ~ prior,   x ~ p(x | theta),   theta_1, ..., theta_L ~ draws of the method given x
 
-If the method draws from the posterior, theta and its draws are exchangeable, and the rank of any f(theta, x) among f(theta_l, x)
-is uniform on 0, ..., L. All data sets of a batch run side by side in one program, from simulation to rank.
+If the method draws from the posterior, theta and its draws are exchangeable, and the rank of any f(theta, x) among f(theta_l,
+x) is uniform on 0, ..., L: Talts, Betancourt, Simpson, Vehtari & Gelman (2018), arXiv:1804.06788. All data sets of a batch run
+in one compiled program, from simulation to rank.
 """
 
 from __future__ import annotations
@@ -28,14 +29,16 @@ from ..posterior.result import Posterior, PosteriorStatus
 from ..priors.functions import sample_prior
 from ..priors.interface import MixturePrior
 from ..progress import progress_bar
+from ..status import StatusEnum
 from ..studies.checkpoint import Checkpoint, check_target
 from ..studies.intervals import draw_intervals, wald_intervals
 from ..studies.methods import as_method
 from ..studies.parameters import free_entries, parameter_names
-from ..validation import check_key, is_traced
-from .config import SBCConfig, as_prior, check_protocol, check_thresholds, options_of, told
+from ..validation import check_covariance_type, check_key, is_traced
+from .config import SBCConfig, check_counts, check_thresholds, fingerprint, method_options, validate_prior
 from .quantities import in_order, quantities, quantity_names
 from .result import Calibration
+from .rows import coverage_row
 
 
 def calibrate(
@@ -56,44 +59,47 @@ def calibrate(
     progress: bool | None = None,
     **options: Any,
 ) -> Calibration:
-    """Ranks of truths among a method's draws over many simulated data sets, judged, and the coverage of its intervals and EM's.
+    """Check by simulation whether a method draws from the posterior: simulation-based calibration.
 
-    Each data set: a mixture from the prior, data from the mixture, EM under the prior (maximum likelihood where the prior has no
-    mode), the method from there, ranks. Ranked are log-likelihood, log joint density, weights by size, log density at three
-    fixed points and the log-determinant of the mixture's covariance, which no order of components changes, then single
-    parameters, components ordered by their means of feature 0 in truth and draws alike. Ranks of a right method are uniform;
-    bands for their distribution hold for all quantities at once.
+    For each data set: draw a mixture from the prior and data from the mixture, run EM under the prior (by maximum likelihood if
+    the prior has no mode), run the method from there, and rank the truth among the draws. The ranked quantities are the
+    log-likelihood, the log joint density, the sorted weights, the log density at three fixed points and the log-determinant of
+    the covariance of the mixture, which no order of the components changes; then single parameters, with the components of the
+    truth and of each draw sorted by their means of feature 0. If the method is correct, the ranks are uniform; the bands for
+    their distribution hold for all quantities at once.
 
-    That needs draws that are nearly independent: look at the effective sample sizes, and raise `thin` if they are far under
-    num_draws. A sampling prior under which data sets make sense is part of it: for standardised data and D features a
-    Prior with concentration 3, mean 0, mean_precision 0.1, degrees of freedom D + 4 and a scale of 3 times the identity (diag and
-    spherical: D + 2 times) separates two components by some four standard deviations, with overlap in one data set of five.
+    The ranks are uniform only if the draws are nearly independent: compare the effective sample sizes with num_draws, and raise
+    `thin` if they are far below. The prior must also lead to realistic data sets: for standardised data with D features, a
+    Prior with concentration 3, mean 0, mean_precision 0.1, degrees of freedom D + 4 and a scale of 3 times the identity matrix
+    (D + 2 for diag and spherical) separates two components by about four standard deviations and lets them overlap in one data
+    set of five.
 
     Args:
         key: a random key.
-        prior: of fixed hyperparameters, one, proper; that of the truths and of the method. One scaled by data is refused.
-        method: "nuts", "gibbs", "laplace", "bootstrap" (coverage only: its draws are from no posterior), or a function of your
-            own (key, start, x, prior, **options) -> Posterior that can be traced; it is given num_samples if it takes it.
+        prior: one proper prior with fixed hyperparameters, from which the truths are drawn and under which the method runs. A
+            prior that is scaled by data is refused.
+        method: "nuts", "gibbs", "laplace", "bootstrap" (coverage only, because it does not draw from the posterior), or a
+            function (key, start, x, prior, **options) -> Posterior that can be traced; it receives num_samples if it takes it.
         num_components: K.
         covariance_type: "full", "tied", "diag" or "spherical".
-        num_datasets: B.
-        num_observations: N of each.
-        num_draws: L that count, of each data set.
-        thin: every thin-th draw counts; None: 20 for gibbs, 4 for nuts, else 1.
+        num_datasets: B, the number of data sets.
+        num_observations: N, the number of rows of each data set.
+        num_draws: L, the number of draws among which the truth is ranked in each data set.
+        thin: every thin-th draw is ranked; None: 20 for gibbs, 4 for nuts, else 1.
         intervals: probabilities of the central intervals whose coverage is counted.
-        alpha: probability that a right method fails, over all quantities.
-        batch_size: data sets side by side; None: up to 128, by their size.
-        path: of a file that keeps every batch: a killed calibration goes on from it, bitwise as if it had not been. A function of
-            your own is told from another by its name alone.
-        progress: a progress bar; None: on a terminal.
-        **options: the method's own: num_warmup, num_chains (1 by default), ...
+        alpha: probability that a correct method fails, over all quantities.
+        batch_size: data sets worked through at a time; None: up to 128, depending on their size.
+        path: a file that keeps every finished batch: the same call continues an interrupted calibration and ends with the same
+            numbers, bit for bit. A function of your own is recognised by its name alone.
+        progress: whether to show a progress bar; None: on a terminal.
+        **options: options of the method, such as num_warmup and num_chains (1 by default).
 
     Returns:
         A Calibration.
 
     Raises:
-        ValueError, TypeError: a prior that is scaled by data, improper or a stack; options that make no sense; a file of another
-            calibration.
+        ValueError, TypeError: the prior is scaled by data, improper or a stack; an argument is out of range; the method does
+            not take an option; or the file belongs to another calibration.
 
     Example:
         >>> import jax, jaxgmm
@@ -103,134 +109,148 @@ def calibrate(
         True
     """
     check_key(key)
-    check_protocol(num_components, covariance_type, num_datasets, num_observations, num_draws, thin, batch_size)
-    prior, has_mode = as_prior(prior, num_components, covariance_type)
+    check_covariance_type(covariance_type)
+    check_counts(
+        num_components=num_components,
+        num_datasets=num_datasets,
+        num_observations=num_observations,
+        num_draws=num_draws,
+        thin=thin,
+        batch_size=batch_size,
+    )
+    prior, has_mode = validate_prior(prior, num_components, covariance_type)
     check_thresholds(intervals, num_draws, alpha, progress)
     check_target(path)
     if is_traced(key):
         raise TypeError("calibrate makes a report on the host and cannot be traced; call it outside jit and vmap.")
-    name, options, thin = options_of(method, options, num_draws, thin)
-    k, kind, levels = int(num_components), covariance_type, tuple(float(p) for p in intervals)
-    recipe = tuple(sorted(options.items()))
-    protocol = SBCConfig(method, recipe, k, kind, int(num_observations), int(num_draws), int(thin), levels, has_mode)
-    size = batch_size or calibration_batch(num_datasets, num_draws, num_observations, k)
-    about = told(key, protocol, prior, name, num_datasets, size)
-    found = _gathered(protocol, jax.random.split(key, num_datasets), prior, size, Checkpoint(path, about), progress)
-    return _calibration(protocol, name, about, found, alpha)
+    name, completed, thin = method_options(method, options, num_draws, thin)
+    config = SBCConfig(
+        method,
+        tuple(sorted(completed.items())),
+        int(num_components),
+        covariance_type,
+        int(num_observations),
+        int(num_draws),
+        int(thin),
+        tuple(float(p) for p in intervals),
+        has_mode,
+    )
+    size = batch_size or calibration_batch(num_datasets, num_draws, num_observations, num_components)
+    design = fingerprint(key, config, prior, name, num_datasets, size)
+    found = _run_batches(config, jax.random.split(key, num_datasets), prior, size, Checkpoint(path, design), progress)
+    return _summarise(config, name, design, found, alpha)
 
 
 @partial(jax.jit, static_argnums=0)
-def _batch(protocol: SBCConfig, keys: jax.Array, prior: MixturePrior) -> dict[str, jax.Array]:
-    """Ranks and coverage of data sets (b,), one a key."""
-    return jax.vmap(lambda key: _one(protocol, key, prior))(keys)
+def _batch(config: SBCConfig, keys: jax.Array, prior: MixturePrior) -> dict[str, jax.Array]:
+    """Compute the ranks and the coverage of data sets (b,), one for each key."""
+    return jax.vmap(lambda key: _calibrate_one(config, key, prior))(keys)
 
 
-def _one(protocol: SBCConfig, key: jax.Array, prior: MixturePrior) -> dict[str, jax.Array]:
-    """One data set, from the truth to its ranks."""
-    recipe = {"num_components": protocol.num_components, "covariance_type": protocol.covariance_type}
+def _calibrate_one(config: SBCConfig, key: jax.Array, prior: MixturePrior) -> dict[str, jax.Array]:
+    """Simulate one data set, fit it, draw, and rank the truth among the draws."""
+    model = {"num_components": config.num_components, "covariance_type": config.covariance_type}
     key_truth, key_data, key_start, key_draws, key_ties = jax.random.split(key, 5)
-    truth = sample_prior(key_truth, prior, num_samples=1, **recipe)[0]
-    x, _ = sample(key_data, truth, protocol.num_observations)
-    mode_prior = prior if protocol.has_mode else None
-    em = fit(initialize(key_start, x, **recipe), x, mode_prior)
-    _, draw = as_method(protocol.method, **dict(protocol.options))
+    truth = sample_prior(key_truth, prior, num_samples=1, **model)[0]
+    x, _ = sample(key_data, truth, config.num_observations)
+    mode_prior = prior if config.has_mode else None
+    em = fit(initialize(key_start, x, **model), x, mode_prior)
+    _, draw = as_method(config.method, **dict(config.options))
     posterior = draw(key_draws, em.mixture, x, prior)
-    draws = _thinned(posterior, protocol)  # (C, S, ...)
+    draws = _thinned(posterior, config)  # (C, S, ...)
+    ranked = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: config.num_draws], draws)
     truth_at, draws_at = quantities(truth, x, prior), quantities(draws, x, prior)
-    drawn = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: protocol.num_draws], draws)
     found = {
-        "rank": _rank(key_ties, truth_at, draws_at.reshape(-1, len(truth_at))[: protocol.num_draws]),
+        "rank": _rank(key_ties, truth_at, draws_at.reshape(-1, len(truth_at))[: config.num_draws]),
         "draws": draws_at,
         "status": posterior.status,
         "fit_status": em.status,
     }
     true_entries = free_entries(in_order(truth))
-    widened = [p * (protocol.num_draws + 1) / (protocol.num_draws - 1) for p in protocol.intervals]
+    # wider quantiles, so that the interval contains the truth exactly for the ranks of the nominal probability
+    widened = [p * (config.num_draws + 1) / (config.num_draws - 1) for p in config.intervals]
     for name, ends in {
-        "method": draw_intervals(free_entries(in_order(drawn)), widened),
-        "em": wald_intervals(in_order(em.mixture), x, mode_prior, protocol.intervals),
+        "method": draw_intervals(free_entries(in_order(ranked)), widened),
+        "em": wald_intervals(in_order(em.mixture), x, mode_prior, config.intervals),
     }.items():
         found[f"{name}_covers"] = (ends.lower <= true_entries) & (true_entries <= ends.upper)
         found[f"{name}_defined"] = ends.defined
     return found
 
 
-def _thinned(posterior: Posterior, protocol: SBCConfig) -> Mixture:
-    """Every thin-th draw, of the last of each chain; no fewer than L in all."""
-    mixture, chains = posterior.mixture, posterior.mixture.batch_shape[0]
-    kept = -(-protocol.num_draws // chains)
-    if mixture.batch_shape[1] < kept * protocol.thin:
+def _thinned(posterior: Posterior, config: SBCConfig) -> Mixture:
+    """Return every thin-th draw from the end of each chain, in all at least L; raise ValueError if there are too few."""
+    mixture = posterior.mixture
+    chains, samples = mixture.batch_shape
+    kept = -(-config.num_draws // chains)
+    if samples < kept * config.thin:
         raise ValueError(
-            f"method gave {mixture.batch_shape[0]} chains of {mixture.batch_shape[1]} draws; num_draws={protocol.num_draws} with "
-            f"thin={protocol.thin} needs {kept * protocol.thin} a chain: give fewer, or let the method draw more."
+            f"method gave {chains} chains of {samples} draws; num_draws={config.num_draws} with thin={config.thin} needs "
+            f"{kept * config.thin} a chain: lower num_draws or thin, or let the method draw more."
         )
-    return jax.tree.map(lambda leaf: leaf[:, ::-1][:, : kept * protocol.thin : protocol.thin][:, ::-1], mixture)
+    return jax.tree.map(lambda leaf: leaf[:, ::-1][:, : kept * config.thin : config.thin][:, ::-1], mixture)
 
 
 def _rank(key: jax.Array, truth: jax.Array, draws: jax.Array) -> jax.Array:
-    """How many of draws (L, Q) are under truth (Q,), ties by lot; -1 where a value is not finite."""
+    """Count the draws (L, Q) below the truth (Q,), with ties broken at random; -1 if a value is not finite."""
     less, equal = (draws < truth).sum(0), (draws == truth).sum(0)
-    lot = jnp.floor(jax.random.uniform(key, truth.shape) * (equal + 1)).astype(less.dtype)
-    return jnp.where(jnp.isfinite(draws).all(0) & jnp.isfinite(truth), less + jnp.minimum(lot, equal), -1)
+    tied = jnp.floor(jax.random.uniform(key, truth.shape) * (equal + 1)).astype(less.dtype)
+    return jnp.where(jnp.isfinite(draws).all(0) & jnp.isfinite(truth), less + jnp.minimum(tied, equal), -1)
 
 
-def _gathered(
-    protocol: SBCConfig, keys: jax.Array, prior: Any, size: int, blocks: Checkpoint, progress: bool | None
+def _run_batches(
+    config: SBCConfig, keys: jax.Array, prior: MixturePrior, size: int, checkpoint: Checkpoint, progress: bool | None
 ) -> dict[str, np.ndarray]:
-    """What all batches found, in the order of the keys; the last batch is filled up, so that one program serves all."""
+    """Compute all batches that the checkpoint does not have, and return the results in the order of the keys."""
     parts = []
     with progress_bar(len(keys), " data sets", progress) as bar:
-        for lo in range(0, len(keys), size):
-            lanes = np.minimum(np.arange(lo, lo + size), len(keys) - 1)
-            count = min(size, len(keys) - lo)
-            parts.append(blocks.get(f"batch/{lo}", lambda: _kept(_batch(protocol, keys[lanes], prior), count)))  # noqa: B023
+        for start in range(0, len(keys), size):
+            # the last batch is filled up with its last key, so that one compiled program suffices
+            members = np.minimum(np.arange(start, start + size), len(keys) - 1)
+            count = min(size, len(keys) - start)
+            compute = partial(_run_batch, config, keys[members], prior, count)
+            parts.append(checkpoint.get(f"batch/{start}", compute))
             bar.update(count)
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _kept(found: dict[str, jax.Array], count: int) -> dict[str, np.ndarray]:
-    """A batch on the host: effective sample sizes in the place of draws."""
-    kept = {name: np.asarray(value)[:count] for name, value in found.items()}
+def _run_batch(config: SBCConfig, keys: jax.Array, prior: MixturePrior, count: int) -> dict[str, np.ndarray]:
+    """Compute one batch and return its first `count` results on the host, with effective sample sizes instead of draws."""
+    kept = {name: np.asarray(value)[:count] for name, value in _batch(config, keys, prior).items()}
     draws = np.moveaxis(kept.pop("draws"), 0, 2)  # (C, S, b, Q)
     ess = ess_bulk(draws) if draws.shape[1] >= 4 else np.full(draws.shape[2:], np.nan)
     return kept | {"ess": np.asarray(ess, np.float32)}
 
 
-def _calibration(
-    protocol: SBCConfig, name: str, about: dict[str, Any], found: dict[str, np.ndarray], alpha: float
-) -> Calibration:
-    k, d, kind = protocol.num_components, about["num_features"], protocol.covariance_type
-    names, label_invariant = quantity_names(k, d, kind)
-    if protocol.method == "bootstrap":
+def _summarise(config: SBCConfig, name: str, design: dict[str, Any], found: dict[str, np.ndarray], alpha: float) -> Calibration:
+    """Return the Calibration of the results of all data sets."""
+    k, d, covariance_type = config.num_components, design["num_features"], config.covariance_type
+    names, label_invariant = quantity_names(k, d, covariance_type)
+    if config.method == "bootstrap":
         names, label_invariant = [], []
-    entries = parameter_names(k, d, kind)
     coverage = [
-        {"method": label, "name": entry, "probability": p}
-        | _covered(found[f"{which}_covers"][:, q, i], found[f"{which}_defined"][:, i])
-        for which, label in (("method", name), ("em", "em"))
-        for i, entry in enumerate(entries)
-        if k > 1 or i  # the weight of one component is known
-        for q, p in enumerate(protocol.intervals)
+        coverage_row(label, parameter, p, found[f"{source}_covers"][:, q, i], found[f"{source}_defined"][:, i])
+        for source, label in (("method", name), ("em", "em"))
+        for i, parameter in enumerate(parameter_names(k, d, covariance_type))
+        if k > 1 or i  # the weight of a single component is known
+        for q, p in enumerate(config.intervals)
     ]
-    ranks, ess = found["rank"][:, : len(names)], found["ess"][:, : len(names)]
-    statuses, fits = _counted(found["status"], PosteriorStatus), _counted(found["fit_status"], Status)
-    invariant = np.array(label_invariant, bool)
-    return Calibration(name, about, names, invariant, ranks, protocol.num_draws, ess, coverage, statuses, fits, float(alpha))
+    return Calibration(
+        name,
+        design,
+        names,
+        np.array(label_invariant, bool),
+        ranks=found["rank"][:, : len(names)],
+        num_draws=config.num_draws,
+        ess=found["ess"][:, : len(names)],
+        coverage=coverage,
+        statuses=_count_statuses(found["status"], PosteriorStatus),
+        fit_statuses=_count_statuses(found["fit_status"], Status),
+        alpha=float(alpha),
+    )
 
 
-def _covered(covers: np.ndarray, defined: np.ndarray) -> dict[str, float]:
-    """Coverage of the intervals that there are, its Monte Carlo error, and with the others as misses."""
-    count, hits = int(defined.sum()), int((covers & defined).sum())
-    share = hits / count if count else np.nan
-    return {
-        "coverage": share,
-        "error": float(np.sqrt(share * (1 - share) / count)) if count else np.nan,
-        "undefined": 1 - count / len(defined),
-        "coverage_with_misses": hits / len(defined),
-    }
-
-
-def _counted(status: np.ndarray, kinds: Any) -> dict[str, int]:
-    known = {int(kind): kind.name for kind in kinds}
-    counts = Counter(np.asarray(status, int).ravel().tolist())
-    return {known.get(value, str(value)): counts[value] for value in sorted(counts)}
+def _count_statuses(codes: np.ndarray, statuses: type[StatusEnum]) -> dict[str, int]:
+    """Return how often each status occurs, by name and in the order of the codes."""
+    counts = Counter(np.asarray(codes, int).ravel().tolist())
+    return {statuses.name_of(code): counts[code] for code in sorted(counts)}

@@ -1,8 +1,9 @@
-"""What is ranked in simulation-based calibration: functions of a mixture, and some of the data, that can be traced.
+"""The quantities that simulation-based calibration ranks: functions of a mixture, and some of the data, that can be traced.
 
-Label-invariant quantities come first: no order of the components changes them. Single parameters are taken after ONE rule has
-put the components in order, applied to the truth and to every draw alike: by their means of feature 0, from the smallest. A rule
-that looks at all draws at once (as relabelling by their clusters) would not do: the truth would not be exchangeable with them.
+Label-invariant quantities come first: no order of the components changes them. Single parameters are taken after the components
+have been put in order by one rule, which is applied to the truth and to each draw alike: by their means of feature 0, from the
+smallest. A rule that depends on all draws together, such as relabelling, would not do: the truth would then not be exchangeable
+with the draws.
 """
 
 from __future__ import annotations
@@ -15,23 +16,29 @@ import jax.numpy as jnp
 from .. import covariance, linalg
 from ..density import log_prob
 from ..mixture import Mixture
+from ..posterior.label_matching import permute_components
 from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior
 from ..studies.parameters import free_entries, parameter_names
 from ..studies.serialization import ordinal
 
-RULE = "components in the order of their means of feature 0"
+ORDER = "components in the order of their means of feature 0"
 
 
-class Quantities(NamedTuple):
-    """Names (Q,), in the order of `quantities`; label_invariant (Q,): whether no order of components matters."""
+class QuantityNames(NamedTuple):
+    """What `quantities` returns.
+
+    Attributes:
+        names: Q names.
+        label_invariant: Q booleans, whether no order of the components changes the quantity.
+    """
 
     names: list[str]
     label_invariant: list[bool]
 
 
-def quantity_names(num_components: int, num_features: int, covariance_type: str) -> Quantities:
-    """What `quantities` gives, by name.
+def quantity_names(num_components: int, num_features: int, covariance_type: str) -> QuantityNames:
+    """Return the names of the quantities, in the order of `quantities`.
 
     Example:
         >>> quantity_names(2, 1, "tied").names[3:]
@@ -44,19 +51,20 @@ def quantity_names(num_components: int, num_features: int, covariance_type: str)
     free += [f"log density at {point}" for point in "abc"] + ["log det covariance"]
     single = parameter_names(k, d, covariance_type)
     del single[k - 1]
-    return Quantities(free + single, [True] * len(free) + [False] * len(single))
+    return QuantityNames(free + single, [True] * len(free) + [False] * len(single))
 
 
 def quantities(mixture: Mixture, x: jax.Array, prior: MixturePrior) -> jax.Array:
-    """Values (..., Q) of all quantities of mixtures (...) at data x.
+    """Compute all quantities (..., Q) of mixtures (...) at data x.
 
-    log-likelihood and log joint density of x and parameters, nats; all weights but the smallest, by size; log density at the
-    three `fixed_points`, nats; log-determinant of the whole mixture's covariance; then `parameters` in order.
+    They are the log-likelihood and the log joint density of x and the parameters, in nats; all weights but the smallest,
+    sorted; the log density at three `fixed_points`, in nats; the log-determinant of the covariance of the whole mixture; and
+    the parameters of the components in order.
 
     Args:
-        mixture: with leading axes (...).
+        mixture: mixtures with leading axes (...).
         x: (N, D).
-        prior: that of the parameters; it fixes the points.
+        prior: the prior of the parameters, which also determines the fixed points.
 
     Example:
         >>> import jax, jaxgmm
@@ -72,46 +80,42 @@ def quantities(mixture: Mixture, x: jax.Array, prior: MixturePrior) -> jax.Array
         sizes,
         log_prob(mixture, fixed_points(prior, mixture.covariance_type)),
         _log_det_covariance(mixture)[..., None],
-        parameters(in_order(mixture)),
+        independent_parameters(in_order(mixture)),
     ]
     return jnp.concatenate(columns, -1)
 
 
 def in_order(mixture: Mixture) -> Mixture:
-    """Components by their means of feature 0, from the smallest; what they share stays.
+    """Sort the components by their means of feature 0, from the smallest; a shared covariance stays as it is.
 
     Example:
         >>> import jaxgmm
         >>> in_order(jaxgmm.make_mixture([0.3, 0.7], [[2.0], [1.0]], [[[1.0]]], covariance_type="tied")).weights.tolist()
         [0.699999988079071, 0.30000001192092896]
     """
-    order = jnp.argsort(mixture.means[..., 0], -1)
-    weights = jnp.take_along_axis(mixture.weights, order, -1)
-    means = jnp.take_along_axis(mixture.means, order[..., None], -2)
-    covariances = covariance.permute(mixture.covariances, order, mixture.covariance_type)
-    return Mixture(weights, means, covariances, mixture.covariance_type)
+    return permute_components(mixture, jnp.argsort(mixture.means[..., 0], -1))
 
 
-def parameters(mixture: Mixture) -> jax.Array:
-    """Free entries (..., P) of mixtures as they stand: weights but the last, means, free entries of the covariances."""
+def independent_parameters(mixture: Mixture) -> jax.Array:
+    """Return the free entries (..., P) of mixtures without the last weight, which the others determine."""
     k, values = mixture.num_components, free_entries(mixture)
     return jnp.concatenate([values[..., : k - 1], values[..., k:]], -1)
 
 
 def fixed_points(prior: MixturePrior, covariance_type: str) -> jax.Array:
-    """Three points (3, D), at the prior mean and a prior sd of the means on either side of it, whatever the data.
+    """Return three points (3, D) that do not depend on the data: the prior mean, and one prior sd of the means on either side.
 
     Example:
         >>> import jax, jaxgmm
         >>> fixed_points(jaxgmm.Prior(*map(jax.numpy.asarray, ([3.0], [0.0], 0.25, 3.0, [[3.0]]))), "full").ravel().tolist()
         [-2.0, 0.0, 2.0]
     """
-    spread = prior.standard_deviations_of_means(covariance_type)
-    return prior.mean + jnp.array([[-1.0], [0.0], [1.0]], prior.mean.dtype) * spread
+    sd = prior.standard_deviations_of_means(covariance_type)
+    return prior.mean + jnp.array([[-1.0], [0.0], [1.0]], prior.mean.dtype) * sd
 
 
 def _log_det_covariance(mixture: Mixture) -> jax.Array:
-    """Log-determinant (...) of the covariance of the whole mixture, within and between components."""
+    """Compute the log-determinant (...) of the covariance of the mixture, within and between components together."""
     within = covariance.to_dense(mixture.covariances, mixture.covariance_type, *mixture.means.shape[-2:])
     deviation = mixture.means - (mixture.weights[..., None] * mixture.means).sum(-2, keepdims=True)
     whole = within + deviation[..., :, None] * deviation[..., None, :]

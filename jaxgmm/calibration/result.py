@@ -1,120 +1,131 @@
-"""Calibration: ranks, what they are judged by, coverage of intervals, and the page that says it."""
+"""Calibration: the ranks of the truths, how they compare with their bands, and how often intervals cover."""
 
 from __future__ import annotations
 
-import textwrap
-from collections import Counter
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from ..studies.serialization import csv_text, json_text, ordinal, plain
-from .bands import chi_square, inside_probability, most_extreme, rank_counts, simultaneous_band, simultaneous_p
-from .quantities import RULE
+from ..status import StatusEnum
+from ..studies.serialization import Exported, plain
+from ..tables import paragraph
+from .bands import Band, inside_probability, rank_counts, simultaneous_band
+from .rows import CoverageRow, RankRow, rank_row
+from .text_report import coverage_lines, header_lines, rank_lines, verdict
 
-WIDTH = 100
-_COLUMNS = 8  # of coverage, side by side
-_FIELDS = (
-    "kind",
-    "method",
-    "name",
-    "label_invariant",
-    "chi_square_p",
-    "ecdf_p",
-    "deviation",
-    "at",
-    "limit",
-    "inside",
-    "shape",
-    "not_ranked",
-    "ess_median",
-    "ess_low",
-    "probability",
-    "coverage",
-    "error",
-    "undefined",
-    "coverage_with_misses",
-)
+
+class CalibrationOutcome(StatusEnum):
+    """Whether a method is calibrated; `.sentence` explains the outcome."""
+
+    CALIBRATED = 0, "Verdict: calibrated. The ranks of all quantities lie inside their bands."
+    NOT_CALIBRATED = (
+        1,
+        "Verdict: NOT calibrated. Either the method does not draw from the posterior under this prior, or its draws are too "
+        "dependent: then raise thin.",
+    )
+    NOT_RANKED = (
+        2,
+        "No verdict: bootstrap does not draw from the posterior under this prior, so nothing is ranked; the table shows the "
+        "coverage of its intervals.",
+    )
 
 
 @dataclass(frozen=True, eq=False)
-class Calibration:
-    """What a calibration found: `print` it, or take its numbers.
+class Calibration(Exported):
+    """The result of `calibrate`: `print` it, or use its numbers.
 
     Attributes:
-        method: its name.
-        design: all that the numbers depend on, in plain types: key, prior, counts, options, versions.
-        quantities: Q names of what was ranked; none for bootstrap, which draws from no posterior of that prior.
-        label_invariant: (Q,) booleans: no order of components matters; the rest is of components by their means of feature 0.
-        ranks: (B, Q) integers, how many of L draws are under the truth; -1: a value is not finite.
+        method: name of the method.
+        design: everything that the numbers depend on, in plain types: key, prior, counts, options, versions.
+        quantities: names of the Q ranked quantities; empty for bootstrap, which does not draw from the posterior of the prior.
+        label_invariant: (Q,) booleans, whether no order of the components changes the quantity; all others take the components
+            in the order of their means of feature 0.
+        ranks: (B, Q) integers, the number of draws, out of L, that are below the truth; -1 if a value is not finite.
         num_draws: L.
         ess: (B, Q), bulk effective sample size of the L draws.
-        coverage: one dict for each method ("em" is the estimate with its information), parameter and probability: method, name,
-            probability, coverage where there is an interval, error (Monte Carlo standard error), undefined (share of data sets
-            without an interval), coverage_with_misses, with those counted as misses.
-        statuses: how many data sets, by the status of the method's draws.
-        fit_statuses: the same of the EM fits that draws start from.
-        alpha: family-wise false-failure rate of the bands over all quantities.
+        coverage: one CoverageRow for each method ("em" is the estimate with its information), parameter and probability.
+        statuses: number of data sets by the status of the method's draws.
+        fit_statuses: the same for the EM fits from which the draws start.
+        alpha: probability that a correct method fails, over all quantities.
     """
 
     method: str
-    design: dict[str, Any]
-    quantities: list[str]
+    design: Mapping[str, Any]
+    quantities: Sequence[str]
     label_invariant: np.ndarray
     ranks: np.ndarray
     num_draws: int
     ess: np.ndarray
-    coverage: list[dict[str, Any]]
-    statuses: dict[str, int]
-    fit_statuses: dict[str, int]
+    coverage: Sequence[CoverageRow]
+    statuses: Mapping[str, int]
+    fit_statuses: Mapping[str, int]
     alpha: float
 
     @property
+    def outcome(self) -> CalibrationOutcome:
+        """Whether the method is calibrated: every quantity has a rank in every data set and lies inside its band."""
+        if not self.quantities:
+            return CalibrationOutcome.NOT_RANKED
+        is_calibrated = all(row.inside and not row.not_ranked for row in self.rows)
+        return CalibrationOutcome.CALIBRATED if is_calibrated else CalibrationOutcome.NOT_CALIBRATED
+
+    @property
     def passed(self) -> bool | None:
-        """Whether every quantity was ranked in every data set and lies inside its band; None where nothing is ranked."""
-        return all(row["inside"] and not row["not_ranked"] for row in self.rows) if self.quantities else None
+        """Whether `outcome` is CALIBRATED; None if nothing is ranked."""
+        return None if self.outcome is CalibrationOutcome.NOT_RANKED else self.outcome is CalibrationOutcome.CALIBRATED
 
     @property
     def thresholds(self) -> dict[str, float]:
-        """alpha, the share alpha / Q of each quantity (Bonferroni), and the exact bound on false failures that counts leave."""
+        """Probabilities that a correct method fails.
+
+        `alpha` is that over all quantities and `alpha_each` = alpha / Q that of each (Bonferroni). Because counts are integers,
+        the exact bound over all, `false_failure_rate`, is slightly smaller than alpha.
+        """
         if not self.quantities:
             return {"alpha": self.alpha}
-        share = self.alpha / len(self.quantities)
-        exact = len(self.quantities) * (1 - inside_probability(self._limits(len(self.ranks))))
-        return {"alpha": self.alpha, "alpha_each": share, "false_failure_rate": exact}
+        exact = len(self.quantities) * (1 - inside_probability(self._count_band()))
+        return {"alpha": self.alpha, "alpha_each": self._alpha_each, "false_failure_rate": exact}
 
     @cached_property
-    def rows(self) -> list[dict[str, Any]]:
-        """One dict for each quantity: name, label_invariant; chi_square_p; ecdf_p, the exact simultaneous p-value of the ECDF;
-        deviation of the ECDF from uniform where it is least probable, at which share of the ranks, limit of the band
-        there; inside; shape, what the draws look like; not_ranked, data sets; ess_median and ess_low (the 5 % quantile).
-        """
-        return [self._row(j) for j in range(len(self.quantities))]
+    def rows(self) -> list[RankRow]:
+        """One RankRow for each quantity."""
+        return [
+            rank_row(
+                name,
+                self.ranks[:, q],
+                self.ess[:, q],
+                label_invariant=bool(self.label_invariant[q]),
+                num_draws=self.num_draws,
+                alpha=self._alpha_each,
+            )
+            for q, name in enumerate(self.quantities)
+        ]
 
-    def _row(self, j: int) -> dict[str, Any]:
-        ranks = self.ranks[self.ranks[:, j] >= 0, j]
-        row = {"name": self.quantities[j], "label_invariant": bool(self.label_invariant[j])}
-        row |= {"not_ranked": len(self.ranks) - len(ranks)} | _judged(ranks, self.num_draws, self._limits(len(ranks)))
-        known = self.ess[np.isfinite(self.ess[:, j]), j]
-        low, median = np.quantile(known, [0.05, 0.5]) if len(known) else (np.nan, np.nan)
-        return row | {"ess_median": float(median), "ess_low": float(low)}
+    @property
+    def _alpha_each(self) -> float:
+        """The probability that a correct method fails for one quantity."""
+        return self.alpha / max(1, len(self.quantities))
 
-    def _limits(self, num_ranks: int) -> tuple[np.ndarray, np.ndarray]:
-        return simultaneous_band(num_ranks, self.num_draws, self.alpha / max(1, len(self.quantities)))
+    def _count_band(self) -> Band:
+        """Return the smallest and largest number of ranks below each j that the band of one quantity allows."""
+        return simultaneous_band(len(self.ranks), self.num_draws, self._alpha_each)
 
     def band(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """z (L + 2,), from 0 to 1, and what the ECDF of B ranks less z must lie between: lower, upper (L + 2,).
+        """Return z (L + 2,), from 0 to 1, and the limits of the ECDF of B ranks minus z: lower and upper, (L + 2,).
 
-        At z = j / (L + 1) the ECDF is the share of ranks under j. All quantities' ECDFs lie inside with probability 1 - alpha.
+        At z = j / (L + 1) the ECDF is the fraction of ranks below j. If the method is correct, the ECDFs of all quantities lie
+        inside with probability at least 1 - alpha.
         """
         z = np.arange(self.num_draws + 2) / (self.num_draws + 1)
-        lower, upper = self._limits(len(self.ranks))
+        lower, upper = self._count_band()
         return z, lower / len(self.ranks) - z, upper / len(self.ranks) - z
 
     def ecdf(self, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """z (L + 2,), the ECDF of one quantity's ranks less z, and the band's lower and upper ends there."""
+        """Return z (L + 2,), the ECDF of one quantity's ranks minus z, and the lower and upper limit of the band there."""
         if name not in self.quantities:
             raise ValueError(f"name is {name!r}; one of {', '.join(map(repr, self.quantities))} was expected.")
         ranks = self.ranks[:, self.quantities.index(name)]
@@ -123,166 +134,31 @@ class Calibration:
         return z, rank_counts(ranks, self.num_draws) / max(1, len(ranks)) - z, lower, upper
 
     def to_dict(self) -> dict[str, Any]:
-        """Every number in plain Python types, None for what is not defined; ranks are included."""
+        """Return every number in plain Python types, the ranks included; None for numbers that are not finite."""
         found = {"method": self.method, "passed": self.passed, "design": self.design, "thresholds": self.thresholds}
-        found |= {"statuses": self.statuses, "fit_statuses": self.fit_statuses, "quantities": self.rows}
-        return plain(found | {"coverage": self.coverage, "num_draws": self.num_draws, "ranks": self.ranks})
+        found |= {"statuses": self.statuses, "fit_statuses": self.fit_statuses}
+        found |= {"quantities": [row.to_dict() for row in self.rows], "coverage": list(map(dataclasses.asdict, self.coverage))}
+        return plain(found | {"num_draws": self.num_draws, "ranks": self.ranks})
 
-    def to_json(self, path: Any = None) -> str:
-        """`to_dict` as JSON text; written to `path` too, if given."""
-        return json_text(self.to_dict(), path)
+    def _records(self) -> Iterator[dict[str, Any]]:
+        """Return `rows` and `coverage` as the rows of one table, of the kinds "rank" and "coverage"."""
+        yield from ({"kind": "rank", "method": self.method, **row.to_dict()} for row in self.rows)
+        yield from ({"kind": "coverage", **dataclasses.asdict(row)} for row in self.coverage)
 
-    def to_csv(self, path: Any = None) -> str:
-        """`rows` and `coverage` as CSV text, kind "rank" or "coverage", a header first; written to `path` too, if given."""
-        rows = [{"kind": "rank", "method": self.method, **row} for row in self.rows]
-        return csv_text(rows + [{"kind": "coverage", **row} for row in self.coverage], _FIELDS, path)
+    def _fields(self) -> list[str]:
+        """Return the columns of that table."""
+        names = [field.name for row in (RankRow, CoverageRow) for field in dataclasses.fields(row)]
+        return list(dict.fromkeys(["kind", "method", *names]))
 
     def __str__(self) -> str:
-        return "\n".join([*_head(self), *_ranks(self), *_coverage(self)])
+        """Return the printed page."""
+        lines = header_lines(self.method, self.design, self.statuses, len(self.ranks), self.num_draws)
+        rate = self.thresholds.get("false_failure_rate", self.alpha)
+        lines += ["", *paragraph(verdict(self.outcome.sentence, self.rows, self.alpha, rate))]
+        if self.quantities:
+            lines += ["", *rank_lines(self.rows)]
+        return "\n".join([*lines, "", *coverage_lines(self.coverage)])
 
     def __repr__(self) -> str:
+        """Return the printed page."""
         return str(self)
-
-
-def _judged(ranks: np.ndarray, num_draws: int, limits: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:
-    """One quantity's ranks beside their band."""
-    if not len(ranks):
-        return {"chi_square_p": np.nan, "ecdf_p": np.nan, "deviation": np.nan, "at": np.nan, "limit": np.nan} | {
-            "inside": False,
-            "shape": "",
-        }
-    size, z = len(ranks), np.arange(num_draws + 2) / (num_draws + 1)
-    difference = rank_counts(ranks, num_draws) / size - z
-    limit = np.where(difference < 0, z - limits[0] / size, limits[1] / size - z)
-    place = most_extreme(ranks, num_draws)
-    inside = bool((abs(difference) <= limit + 1e-12).all())
-    return {
-        "chi_square_p": chi_square(ranks, num_draws)[0],
-        "ecdf_p": simultaneous_p(ranks, num_draws),
-        "deviation": float(difference[place]),
-        "at": float(z[place]),
-        "limit": float(limit[place]),
-        "inside": inside,
-        "shape": "" if inside else _shape(ranks, num_draws),
-    }
-
-
-def _shape(ranks: np.ndarray, num_draws: int) -> str:
-    """What ranks outside say of the draws: where they lie, or how wide they are, whichever is the further from uniform."""
-    u = (ranks + 0.5) / (num_draws + 1) - 0.5
-    shift, spread = u.mean() * np.sqrt(12 * len(u)), ((u**2).mean() - 1 / 12) * np.sqrt(180 * len(u))
-    if abs(shift) > abs(spread):
-        return "draws too low" if shift > 0 else "draws too high"
-    return "draws too narrow" if spread > 0 else "draws too wide"
-
-
-def _head(calibration: Calibration) -> list[str]:
-    design = calibration.design
-    title = f"Calibration of {calibration.method} by simulation"
-    k, d, n = design["num_components"], design["num_features"], design["num_observations"]
-    lines = [title, "=" * len(title)]
-    lines += _entry(
-        "data",
-        f"{len(calibration.ranks)} sets of {n} observations of {d} feature{'s' * (d > 1)}, each from a mixture of the prior",
-    )
-    lines += _entry("model", f"{k} component{'s' * (k > 1)}, {design['covariance_type']} covariances, {design['dtype']}")
-    lines += _entry("prior", "; ".join(f"{name} {_short(value)}" for name, value in design["prior"].items()))
-    options = ", ".join(f"{name}={value}" for name, value in design["options"].items() if name != "num_samples")
-    thin = f", every {ordinal(design['thin'])} kept" if design["thin"] > 1 else ""
-    lines += _entry("draws", f"{calibration.num_draws} a data set{thin}{'; ' * bool(options)}{options}")
-    lines += _entry("status", ", ".join(f"{name} {count}" for name, count in calibration.statuses.items()))
-    return [*lines, "", *textwrap.wrap(_verdict(calibration), WIDTH)]
-
-
-def _verdict(calibration: Calibration) -> str:
-    if calibration.passed is None:
-        return "No verdict: what bootstrap draws is no posterior of the prior, so nothing is ranked; coverage below."
-    rows, rate = calibration.rows, calibration.thresholds["false_failure_rate"]
-    chance = f"a right method fails this with probability {rate:.2g} at most (alpha={calibration.alpha:g} over all, Bonferroni)"
-    outside = [f"{row['name']} ({row['shape']})" if row["shape"] else row["name"] for row in rows if not row["inside"]]
-    missing = max(row["not_ranked"] for row in rows)
-    if calibration.passed:
-        return f"Verdict: calibrated. The ranks of all {len(rows)} quantities are inside their bands; {chance}."
-    said = (
-        f"{len(outside)} of {len(rows)} quantities are outside their bands: {', '.join(outside)}; {chance}." if outside else ""
-    )
-    lost = f" In {missing} data sets draws are not finite and have no rank." if missing else ""
-    return f"Verdict: NOT calibrated. {said}{lost}".replace(".  ", ". ")
-
-
-def _ranks(calibration: Calibration) -> list[str]:
-    if not calibration.quantities:
-        return []
-    head = (
-        f"{'ranks of the truth among draws':<34}{'chi-square p':>13}{'ECDF p':>9}{'gap':>13}{'band':>8}{'inside':>8}{'ESS':>7}"
-    )
-    lines = ["", head]
-    for free, title in ((True, "  whatever the order of components"), (False, f"  {RULE}")):
-        lines.append(title)
-        lines += [_line(row) for row in calibration.rows if row["label_invariant"] == free]
-    lowest = min(row["ess_low"] for row in calibration.rows)
-    explanation = (
-        "gap: of the ranks' distribution function from the uniform one, where it is least probable; band: how far it may go "
-        "there; p: of ranks as uneven as these from a right method; ESS: median effective number of draws"
-        + (f", in one data set of 20 under {lowest:.0f}" if np.isfinite(lowest) else "")
-        + ". means[k,d]: component k, feature d."
-    )
-    return [*lines, *textwrap.wrap(explanation, WIDTH)]
-
-
-def _line(row: dict[str, Any]) -> str:
-    values = f"{row['chi_square_p']:>13.4f}{row['ecdf_p']:>9.4f}{row['deviation']:>+13.3f}{row['limit']:>8.3f}"
-    return f"    {row['name']:<30}{values}{'yes' if row['inside'] else 'NOT':>8}{row['ess_median']:>7.0f}"
-
-
-def _coverage(calibration: Calibration) -> list[str]:
-    """A line for each parameter; the columns are methods and probabilities."""
-    table = {(row["method"], row["name"], row["probability"]): row for row in calibration.coverage}
-    methods = list(dict.fromkeys(key[0] for key in table))
-    probabilities = list(dict.fromkeys(key[2] for key in table))
-    columns = [(method, p) for method in methods for p in probabilities]
-    lines = []
-    for lo in range(0, len(columns), _COLUMNS):
-        lines += _coverage_table(table, columns[lo : lo + _COLUMNS])
-    errors = (
-        f"{100 * max(row['error'] for row in calibration.coverage if row['probability'] == p):.1f}" for p in probabilities
-    )
-    said = f"Monte Carlo standard error: at most {', '.join(errors)} for intervals of {_percent(probabilities)} %."
-    said += " EM: its mode and the information there, on log-ratios of weights and log variances." * ("em" in methods)
-    for method in methods:
-        share = max(row["undefined"] for row in calibration.coverage if row["method"] == method)
-        if share:
-            lowest = min(
-                row["coverage_with_misses"] / row["probability"] for row in calibration.coverage if row["method"] == method
-            )
-            said += (
-                f" {'EM' if method == 'em' else method}: {100 * share:.1f} % of the data sets have no interval, left out here; "
-                f"counted as misses, the poorest covers {lowest:.2f} of what it should."
-            )
-    return [*lines, *textwrap.wrap(said, WIDTH)]
-
-
-def _coverage_table(table: dict[tuple, dict[str, Any]], columns: list[tuple[str, float]]) -> list[str]:
-    """Columns in groups under their method."""
-    heads = "".join(f"{100 * p:>6g} %" for _, p in columns)
-    widths = Counter(method for method, _ in columns)
-    groups = "".join(f"{'EM' if method == 'em' else method[: 8 * n - 2]:>{8 * n}}" for method, n in widths.items())
-    lines = ["", f"{'% of intervals that hold the truth':<36}{groups}", f"{'':<36}{heads}"]
-    for name in dict.fromkeys(key[1] for key in table):
-        cells = "".join(f"{100 * table[method, name, p]['coverage']:>8.1f}" for method, p in columns)
-        lines.append(f"    {name:<32}{cells}")
-    return lines
-
-
-def _entry(name: str, text: str) -> list[str]:
-    return textwrap.wrap(f"{name:<7}{text}", WIDTH, subsequent_indent=" " * 7)
-
-
-def _percent(probabilities: list[float]) -> str:
-    return ", ".join(f"{100 * p:g}" for p in probabilities)
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, list):
-        return f"[{', '.join(map(_short, value))}]"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import jax
 
 from ..covariance import TYPES
+from ..studies.method_names import POSTERIOR_METHODS
 from ..validation import check_count
 from .arguments import add_output_options
-from .compare import METHODS
 from .messages import print_progress, warnings_to_stderr
 from .outputs import check_output_file, output_paths, write_figure, write_json
 from .records import command_record
@@ -26,7 +26,7 @@ _COUNTS = ("num_components", "num_datasets", "num_observations", "num_draws")
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `jaxgmm calibrate`."""
-    parser.add_argument("method", metavar="METHOD", choices=METHODS, help=f"one of {', '.join(METHODS)}")
+    parser.add_argument("method", metavar="METHOD", choices=POSTERIOR_METHODS, help=f"one of {', '.join(POSTERIOR_METHODS)}")
     parser.add_argument("-k", "--num-components", type=int, default=2, metavar="K", help="number of components; default: 2")
     parser.add_argument(
         "-d", "--num-features", type=int, metavar="D", help="number of features; default: that of the prior, or 1"

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from ..posterior.result import Posterior
+from ..studies.method_names import POSTERIOR_METHODS
 from ..validation import check_count
 from .arguments import add_data_options, add_model_options, parse_names
 from .data import read_data
@@ -21,7 +22,6 @@ from .outputs import check_output_file, output_paths, write_figure, write_json
 from .records import fit_record
 from .rehearsal import Rehearsal, is_worthwhile, rehearse_comparison, stand_in
 
-METHODS = ("nuts", "gibbs", "laplace", "bootstrap")
 _ACTIVITIES = {
     "nuts": "sampling the posterior by NUTS",
     "gibbs": "sampling the posterior by Gibbs",
@@ -38,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--methods",
         default="nuts",
         metavar="A,B",
-        help=f"any of {', '.join(METHODS)}; the figure shows the first; default: nuts",
+        help=f"any of {', '.join(POSTERIOR_METHODS)}; the figure shows the first; default: nuts",
     )
     parser.add_argument("--num-samples", type=int, default=1000, metavar="S", help="posterior draws per chain; default: 1000")
     parser.add_argument("--num-chains", type=int, default=4, metavar="C", help="number of chains; default: 4")
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
         check_count(getattr(arguments, name), name)
     if not 0 < arguments.interval < 1:
         raise ValueError(f"interval is {arguments.interval:g}; a probability between 0 and 1 was expected, such as 0.95.")
-    methods = parse_names(arguments.methods, "--methods", METHODS)
+    methods = parse_names(arguments.methods, "--methods", POSTERIOR_METHODS)
     x, names = read_data(arguments)
     figure_path, json_path = output_paths(arguments, arguments.data, "png", "json")
     if arguments.report is not None:
@@ -103,7 +103,7 @@ def _draw(method: str, arguments: argparse.Namespace, mode: ModeFit, x: np.ndarr
     """Draw from the posterior by one method, with a key that does not depend on the other methods."""
     print_progress(_ACTIVITIES[method])
     sampler = getattr(importlib.import_module(f"..posterior.{method}", __package__), method)
-    key = jax.random.fold_in(jax.random.key(arguments.seed), 1 + METHODS.index(method))
+    key = jax.random.fold_in(jax.random.key(arguments.seed), 1 + POSTERIOR_METHODS.index(method))
     options = {"num_samples": arguments.num_samples, "num_chains": arguments.num_chains}
     if method == "nuts":
         options["progress"] = sys.stderr.isatty()

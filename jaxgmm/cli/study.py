@@ -31,8 +31,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--resume",
         type=Path,
         metavar="FILE.npz",
-        help="file that keeps the finished blocks, from which a stopped run continues; default: DESIGN-study.npz in the output "
-        "folder",
+        help="file that keeps the finished batches, from which a stopped run continues; default: DESIGN-study.npz in the "
+        "output folder",
     )
     add_output_options(parser)
 
@@ -65,7 +65,7 @@ def _draw(path: Path, study: Study) -> None:
 
     from ..plot import coverage
 
-    panels = list(dict.fromkeys((row["kind"], row["covariance_type"]) for row in study.rows))
+    panels = list(dict.fromkeys((row.kind, row.covariance_type) for row in study.rows))
     width = max(6.4, 0.32 * len(study.design.methods) * study.design.num_cells / len(study.design.covariance_types))
     figure = Figure(figsize=(min(width, 14), 3.9 * len(panels)), dpi=150, layout="constrained")
     for ax, (kind, covariance_type) in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True):

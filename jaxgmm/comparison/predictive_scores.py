@@ -26,8 +26,8 @@ from ..chunking import PSIS_ROWS
 from ..density import log_prob, responsibilities
 from ..em.fit import fit
 from ..mixture import Mixture
-from ..posterior.diagnostics import psis
 from ..posterior.gaussian_approximation import MAX_KHAT
+from ..posterior.pareto import psis
 
 
 class Points(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,56 +14,72 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
-from ..em.initialization import METHODS as STARTS
+from ..em.initialization import METHODS as START_METHODS
 from ..em.standard_errors import ESTIMATORS
 from ..mixture import Mixture
+from ..posterior.label_matching import MAX_ENUMERATED
 from ..priors.conjugate import Prior
 from ..priors.interface import check_prior
 from ..studies.intervals import check_probabilities
-from ..studies.methods import METHODS, as_method
+from ..studies.method_names import POINT_METHODS, POSTERIOR_METHODS
+from ..studies.methods import as_method
+from ..studies.prior_table import HYPERPARAMETERS, check_table, prior_from_table
 from ..studies.serialization import plain
 from ..validation import check_choice, check_count, check_covariance_type, check_number
 
-ESTIMATES = {"em": False, "map": True}  # by Wald intervals: whether under the prior
-LARGEST = 6  # components that `relabel` puts in order inside jit
-_ESTIMATE_DEFAULTS = {"kind": "observed", "tol": 1e-10, "max_iter": 2000, "accelerate": True}
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "em": _ESTIMATE_DEFAULTS,
-    "map": _ESTIMATE_DEFAULTS,
+_POINT_DEFAULTS: Mapping[str, Any] = {"kind": "observed", "tol": 1e-10, "max_iter": 2000, "accelerate": True}
+_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "em": _POINT_DEFAULTS,
+    "map": _POINT_DEFAULTS,
     "laplace": {"num_samples": 1000},
     "bootstrap": {"num_samples": 200},
     "gibbs": {"num_samples": 500, "num_chains": 4},
-    # inside a study nothing can look at a chain and decide for a full warm-up
+    # compiled code cannot inspect the draws and decide on a longer warm-up, so the mass matrix is always adapted
     "nuts": {"num_samples": 250, "num_chains": 4, "adapt_mass_matrix": True},
 }
-_PRIOR = ("weight_concentration", "mean", "mean_precision", "degrees_of_freedom", "scale")
+
+
+@dataclass(frozen=True)
+class StudyCell:
+    """One cell of a study: covariance type, number of observations N, and separation in standard deviations."""
+
+    covariance_type: str
+    num_observations: int
+    separation: float
+
+    @property
+    def name(self) -> str:
+        """The name from which the random keys of the cell and its entries in the file are made."""
+        return f"{self.covariance_type} {self.num_observations} {self.separation}"
 
 
 @dataclass(frozen=True)
 class Design:
-    """What `coverage_study` does: every separation with every number of observations and covariance type is a cell.
+    """The design of a coverage study: each combination of separation, number of observations and covariance type is a cell.
 
-    The truth of a cell: components with unit variances and no correlations, on a line along the first feature about 0,
-    neighbours `separation` standard deviations apart. Every value is a plain number, string, or tuple or dict of them.
+    In the truth of a cell, the components have unit variances and no correlations, and their means lie on a line along the
+    first feature, centred at 0, with neighbours `separation` standard deviations apart. All values are plain numbers, strings,
+    or tuples or dicts of them.
 
     Attributes:
         separations: distances between neighbouring components, in standard deviations within a component.
-        num_observations: N of each data set.
-        covariance_types: that are fitted, of "full", "tied", "diag", "spherical"; the truth is in all of them.
+        num_observations: N, the number of rows of each data set.
+        covariance_types: the types that are fitted, of "full", "tied", "diag" and "spherical"; the truth satisfies them all.
         num_components: K, at most 6.
         num_features: D.
-        weights: K shares of the components, or None for equal ones.
+        weights: K weights of the components, or None for equal ones.
         methods: "em", maximum likelihood with Wald intervals; "map", the same under the prior; "laplace", "bootstrap" (of the
-            MAP fit), "gibbs" and "nuts", each from the MAP fit: mean of the draws, and central intervals.
-        num_datasets: a cell.
+            MAP fit), "gibbs" and "nuts", which all start from the MAP fit and give the mean of the draws and central intervals.
+        num_datasets: number of data sets per cell.
         probabilities: of the intervals.
-        prior: "default", the data-scaled `default_prior` of each data set; or a dict of fixed numbers weight_concentration,
-            mean, mean_precision, degrees_of_freedom and scale, the last times the identity.
-        start: of EM: "k-means++" or "k-means", as in `initialize`, or "truth".
-        options: by method a dict of its own options; of "em" and "map" kind, tol, max_iter, accelerate.
+        prior: "default", the data-scaled `default_prior` of each data set; or a dict of fixed numbers weight_concentration (by
+            default 1), mean (0), mean_precision (0.01), degrees_of_freedom (D + 2) and scale (1), the last one times the
+            identity matrix.
+        start: the start of EM: "k-means++" or "k-means", as in `initialize`, or "truth".
+        options: for each method a dict of its options; those of "em" and "map" are kind, tol, max_iter and accelerate.
 
     Raises:
-        ValueError, TypeError: a value that makes no sense.
+        ValueError, TypeError: a value is out of range, unknown or of the wrong type.
 
     Example:
         >>> from jaxgmm import Design
@@ -86,6 +102,7 @@ class Design:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        """Turn lists into tuples and validate all fields."""
         for name in ("separations", "num_observations", "covariance_types", "methods", "probabilities"):
             object.__setattr__(self, name, _as_tuple(getattr(self, name), name))
         if self.weights is not None:
@@ -98,13 +115,13 @@ class Design:
 
     @classmethod
     def from_toml(cls, path: Any) -> Design:
-        """A design from a TOML file, whose keys are the attributes' names; what is not there is at its default.
+        """Read a design from a TOML file whose keys are names of the attributes; attributes that it lacks have their defaults.
 
         Args:
             path: the file.
 
         Raises:
-            ValueError: no TOML, a key that is none of the attributes, or a value that makes no sense.
+            ValueError: the file is not TOML, a key is not an attribute, or a value is refused by `Design`.
             OSError: the file cannot be read.
 
         Example:
@@ -135,20 +152,27 @@ class Design:
         known = [one.name for one in dataclasses.fields(cls)]
         unknown = sorted(set(found) - set(known))
         if unknown:
-            raise ValueError(f"'{path}' has {', '.join(unknown)}, which a design has not; it has {', '.join(known)}.")
+            raise ValueError(f"'{path}' has {', '.join(unknown)}; a design only has {', '.join(known)}.")
         return cls(**found)
 
     def to_dict(self) -> dict[str, Any]:
-        """The design in JSON's types."""
+        """Return the attributes by name, in the types of JSON."""
         return plain({one.name: getattr(self, one.name) for one in dataclasses.fields(self)})
 
     @property
     def num_cells(self) -> int:
-        """How many cells there are."""
+        """Number of cells."""
         return len(self.separations) * len(self.num_observations) * len(self.covariance_types)
 
+    def cells(self) -> Iterator[StudyCell]:
+        """Yield the cells, ordered such that cells that share compiled programs follow each other."""
+        for covariance_type in self.covariance_types:
+            for count in self.num_observations:
+                for separation in self.separations:
+                    yield StudyCell(covariance_type, count, float(separation))
+
     def truth(self, separation: float, covariance_type: str) -> Mixture:
-        """The mixture that a cell's data come from."""
+        """Return the mixture from which the data of a cell are drawn."""
         k, d, dtype = self.num_components, self.num_features, jnp.result_type(float)
         means = np.zeros((k, d))
         means[:, 0] = separation * (np.arange(k) - (k - 1) / 2)
@@ -160,53 +184,45 @@ class Design:
         )
 
     def fixed_prior(self, covariance_type: str) -> Prior | None:
-        """The prior of all data sets, or None where each has its default."""
-        if self.prior == "default":
+        """Return the prior of all data sets, or None if each has its own default prior."""
+        if not isinstance(self.prior, Mapping):
             return None
-        given = (
-            dict.fromkeys(_PRIOR, 1.0)
-            | {"mean": 0.0, "mean_precision": 0.01}
-            | {"degrees_of_freedom": self.num_features + 2.0}
-            | dict(self.prior)
-        )
-        k, d, dtype = self.num_components, self.num_features, jnp.result_type(float)
-        shape = covariance.prior_scale_shape(covariance_type, d)
-        scale = np.eye(d) if len(shape) == 2 else np.ones(shape)
-        prior = Prior(
-            jnp.full(k, given["weight_concentration"], dtype),
-            jnp.full(d, given["mean"], dtype),
-            *(jnp.asarray(given[name], dtype) for name in ("mean_precision", "degrees_of_freedom")),
-            jnp.asarray(given["scale"] * scale, dtype),
-        )
-        check_prior(prior, k, d, covariance_type)
+        shapes = {"num_components": self.num_components, "num_features": self.num_features, "covariance_type": covariance_type}
+        defaults = {"weight_concentration": 1.0, "mean": 0.0, "mean_precision": 0.01, "scale": 1.0}
+        defaults["degrees_of_freedom"] = self.num_features + 2.0
+        prior = prior_from_table(self.prior, defaults=defaults, **shapes)
+        check_prior(prior, **shapes)
         return prior
 
     def options_of(self, method: str) -> dict[str, Any]:
-        """A method's options: the study's defaults, and what the design says."""
-        return DEFAULTS[method] | dict(self.options.get(method, {}))
+        """Return the options of a method: the defaults of a study, overridden by those of the design."""
+        return {**_DEFAULTS[method], **self.options.get(method, {})}
 
 
 def _as_tuple(value: Any, name: str) -> tuple:
+    """Return the entries of a list in plain types; raise if it is no list, empty, or names an entry twice."""
     if isinstance(value, str) or not hasattr(value, "__iter__"):
         raise TypeError(f"{name} is {value!r}; a list was expected.")
     found = tuple(one.item() if isinstance(one, np.generic | jax.Array) else one for one in value)
     if not found:
-        raise ValueError(f"{name} is empty; at least one was expected.")
+        raise ValueError(f"{name} is empty; at least one entry was expected.")
     if name != "weights" and len(set(found)) < len(found):
-        raise ValueError(f"{name} is {value!r}; each once was expected.")
+        raise ValueError(f"{name} is {value!r}, which repeats an entry; different entries were expected.")
     return found
 
 
 def _check_numbers(design: Design) -> None:
+    """Raise if a count, a separation, a probability or a weight is out of range."""
     for separation in design.separations:
         check_number(separation, "separation")
     for count in design.num_observations:
         check_count(count, "num_observations", max(2, design.num_components))
     for name in ("num_components", "num_features", "num_datasets"):
         check_count(getattr(design, name), name)
-    if design.num_components > LARGEST:
+    if design.num_components > MAX_ENUMERATED:
         raise ValueError(
-            f"num_components is {design.num_components}; at most {LARGEST} was expected, whose orders are all tried."
+            f"num_components is {design.num_components}; at most {MAX_ENUMERATED} was expected, because a study compares all "
+            "orders of the components."
         )
     check_probabilities(design.probabilities)
     if design.weights is not None:
@@ -217,42 +233,45 @@ def _check_numbers(design: Design) -> None:
 
 
 def _check_choices(design: Design) -> None:
-    for kind in design.covariance_types:
-        check_covariance_type(kind)
+    """Raise if a covariance type, a method, the start or the prior is unknown."""
+    for covariance_type in design.covariance_types:
+        check_covariance_type(covariance_type)
     for method in design.methods:
-        check_choice(method, "method", (*ESTIMATES, *METHODS))
-    check_choice(design.start, "start", (*STARTS, "truth"))
+        check_choice(method, "method", (*POINT_METHODS, *POSTERIOR_METHODS))
+    check_choice(design.start, "start", (*START_METHODS, "truth"))
     if isinstance(design.prior, Mapping):
-        unknown = sorted(set(design.prior) - set(_PRIOR))
-        if unknown:
-            raise ValueError(f"prior has {', '.join(unknown)}; it may have {', '.join(_PRIOR)}.")
+        check_table(design.prior, "prior")
         for name, value in design.prior.items():
             check_number(value, f"prior's {name}", minimum=-np.inf if name == "mean" else 0.0, exclusive=name != "mean")
         if design.prior.get("weight_concentration", 1.0) < 1:
-            raise ValueError("prior's weight_concentration is below 1, where MAP, from which methods start, is unbounded.")
+            raise ValueError(
+                "prior's weight_concentration is below 1; at least 1 was expected, because the density under which the MAP fit "
+                "starts all methods is unbounded below 1."
+            )
     elif design.prior != "default":
-        raise ValueError(f"prior is {design.prior!r}; 'default' or a dict of {', '.join(_PRIOR)} was expected.")
+        raise ValueError(f"prior is {design.prior!r}; 'default' or a dict of {', '.join(HYPERPARAMETERS)} was expected.")
 
 
 def _check_options(design: Design) -> None:
+    """Raise if the options are not a dict of dicts, or a method does not take one of its options."""
     if not isinstance(design.options, Mapping):
-        raise TypeError(f"options is {type(design.options).__name__}; a dict of each method's options was expected.")
+        raise TypeError(f"options is {type(design.options).__name__}; a dict with a dict of options per method was expected.")
     for method, given in design.options.items():
-        check_choice(method, "options' method", (*ESTIMATES, *METHODS))
+        check_choice(method, "options' method", (*POINT_METHODS, *POSTERIOR_METHODS))
         if not isinstance(given, Mapping):
             raise TypeError(f"options of {method} is {given!r}; a dict was expected.")
         for name, value in given.items():
             if not isinstance(value, bool | int | float | str | None):
                 raise TypeError(
-                    f"options of {method}: {name} is {type(value).__name__}; a number, word or boolean was expected."
+                    f"options of {method}: {name} is {type(value).__name__}; a number, a string or a boolean was expected."
                 )
-        if method not in ESTIMATES:
+        if method in POSTERIOR_METHODS:
             try:
                 as_method(method, **given)
             except TypeError as error:
                 raise ValueError(f"options: {error}") from error
-        elif set(given) - set(_ESTIMATE_DEFAULTS):
-            unknown = sorted(set(given) - set(_ESTIMATE_DEFAULTS))
-            raise ValueError(f"options of {method} has {', '.join(unknown)}; it may have {', '.join(_ESTIMATE_DEFAULTS)}.")
-    for method in ESTIMATES:
+        elif set(given) - set(_POINT_DEFAULTS):
+            unknown = sorted(set(given) - set(_POINT_DEFAULTS))
+            raise ValueError(f"options of {method} has {', '.join(unknown)}; it may have {', '.join(_POINT_DEFAULTS)}.")
+    for method in POINT_METHODS:
         check_choice(design.options_of(method)["kind"], f"options of {method}: kind", ESTIMATORS)

@@ -1,4 +1,8 @@
-"""Replicates: data sets of one cell of a study, simulated, fitted and drawn from, in few programs that are compiled once."""
+"""Replicates of a coverage study: simulate the data sets of one cell, fit them, and draw from their posteriors.
+
+All data sets of a batch go through the same few compiled programs. The time that a method takes is measured without
+compilation.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,11 @@ import json
 import math
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,169 +28,223 @@ from ..em.batch.restarts import has_degenerate_component
 from ..em.initialization import StartOptions, initialize_batch
 from ..em.result import Fit, Status
 from ..mixture import Mixture
+from ..posterior.label_matching import relabel_mixtures
 from ..posterior.relabel import relabel
-from ..posterior.result import Posterior, PosteriorStatus
-from ..priors.conjugate import Prior
+from ..posterior.result import PosteriorStatus
 from ..priors.defaults import default_prior
-from ..studies.intervals import draw_intervals, wald_intervals
+from ..priors.interface import MixturePrior
+from ..studies.intervals import Intervals
+from ..studies.method_names import POINT_METHODS
 from ..studies.methods import as_method
-from ..studies.parameters import free_entries
-from .design import ESTIMATES, Design
+from .design import Design, StudyCell
+from .quantities import estimate_intervals, posterior_intervals, values
 
-_NOT_TO_BE_USED = (PosteriorStatus.ALL_DIVERGENT, PosteriorStatus.NONFINITE, PosteriorStatus.SINGULAR)
+_FAILED = (PosteriorStatus.ALL_DIVERGENT, PosteriorStatus.NONFINITE, PosteriorStatus.SINGULAR)
+
+
+class Program(NamedTuple):
+    """What is compiled for a method, apart from the shapes of its arrays; hashable.
+
+    Attributes:
+        method: the method.
+        options: the options of its intervals or draws, as JSON.
+        probabilities: Q, of the intervals.
+    """
+
+    method: str
+    options: str
+    probabilities: tuple[float, ...]
+
+    def build(self) -> Callable[..., dict[str, jax.Array]]:
+        """Return the function of one data set: (mixture, x, prior, failed) for an estimate, else (key, start, x, prior)."""
+        options = json.loads(self.options)
+        if self.method in POINT_METHODS:
+            return partial(_estimate_one, kind=options["kind"], probabilities=self.probabilities)
+        return partial(_draw_one, as_method(self.method, **options)[1], probabilities=self.probabilities)
 
 
 @lru_cache(maxsize=64)
-def _program(recipe: tuple[str, str, tuple[float, ...]], structure: Any, leaves: tuple) -> Callable:
-    """A method over stacks of data sets, compiled for arrays of these shapes, so that no compilation is in a time.
+def _compiled(program: Program, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> Callable[..., Any]:
+    """Compile a program for stacks of data sets of given shapes ahead of its first call, which can then be timed.
 
-    Some data sets go side by side: all at once would hold too many draws.
+    The data sets are worked through a few at a time, because the draws of all of them would take too much memory.
     """
-    method, options, probabilities = recipe
-    one = _intervals_of if method in ESTIMATES else _draws_of
-    function = one(method, json.loads(options), probabilities)
-    width = coverage_batch()
+    function, width = program.build(), coverage_batch()
 
-    def lanes(*arrays: Any) -> dict[str, jax.Array]:
+    def run(*arrays: Any) -> dict[str, jax.Array]:
         return jax.lax.map(lambda one: function(*one), arrays, batch_size=width)
 
-    return jax.jit(lanes).lower(*jax.tree.unflatten(structure, leaves)).compile()
+    return jax.jit(run).lower(*jax.tree.unflatten(structure, leaves)).compile()
 
 
-def _intervals_of(method: str, options: dict[str, Any], probabilities: tuple[float, ...]) -> Callable:
-    def one(mixture: Mixture, x: jax.Array, prior: Prior | None, failed: jax.Array) -> dict[str, jax.Array]:
-        found = wald_intervals(mixture, x, prior, probabilities, kind=options["kind"])
-        return {"estimate": free_entries(mixture), **_masked(found, ~failed)}
-
-    return one
-
-
-def _draws_of(method: str, options: dict[str, Any], probabilities: tuple[float, ...]) -> Callable:
-    sampler = as_method(method, **options)[1]
-
-    def one(key: jax.Array, start: Mixture, x: jax.Array, prior: Prior) -> dict[str, jax.Array]:
-        posterior = relabel(sampler(key, start, x, prior), start, None, method="kl")
-        values = free_entries(posterior.mixture)
-        values = values.reshape(-1, values.shape[-1])
-        failed = jnp.isin(posterior.status, jnp.array(_NOT_TO_BE_USED))
-        found = _masked(draw_intervals(values, probabilities), ~failed)
-        return {"estimate": values.mean(0), **found, "failed": failed, "status": posterior.status}
-
-    return one
+def _estimate_one(
+    mixture: Mixture,
+    x: jax.Array,
+    prior: MixturePrior | None,
+    failed: jax.Array,
+    *,
+    kind: str,
+    probabilities: tuple[float, ...],
+) -> dict[str, jax.Array]:
+    """Compute the estimates and intervals of one data set from its fit."""
+    found = estimate_intervals(mixture, x, prior, probabilities, kind)
+    return {"estimate": values(mixture), **_usable_intervals(found, ~failed)}
 
 
-def whole_runs(size: int) -> int:
-    """The least number of data sets, from `size` on, that makes runs of equal length."""
-    runs = coverage_runs(size)
-    return runs * math.ceil(size / runs)
+def _draw_one(
+    draw: Callable[..., Any],
+    key: jax.Array,
+    start: Mixture,
+    x: jax.Array,
+    prior: MixturePrior,
+    *,
+    probabilities: tuple[float, ...],
+) -> dict[str, jax.Array]:
+    """Draw from the posterior of one data set, and compute estimates and intervals from the draws."""
+    posterior = relabel(draw(key, start, x, prior), start, None, method="kl")
+    mean, found = posterior_intervals(posterior.mixture, probabilities)
+    failed = jnp.isin(posterior.status, jnp.array(_FAILED))
+    return {"estimate": mean, **_usable_intervals(found, ~failed), "failed": failed, "status": posterior.status}
 
 
-def _timed(function: Callable, *arrays: Any) -> tuple[Any, float]:
+def _usable_intervals(found: Intervals, usable: jax.Array) -> dict[str, jax.Array]:
+    """Return the intervals of one data set by name, undefined if the method failed."""
+    lower, upper = (jnp.where(usable, ends, jnp.nan) for ends in (found.lower, found.upper))
+    return {"lower": lower, "upper": upper, "defined": found.defined & usable}
+
+
+def padded_size(num_datasets: int) -> int:
+    """Return the least number of data sets, at least `num_datasets`, that splits into runs of equal length."""
+    runs = coverage_runs(num_datasets)
+    return runs * math.ceil(num_datasets / runs)
+
+
+def _timed(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
+    """Return the result of a function and the seconds that it took."""
     begin = time.perf_counter()
-    found = jax.block_until_ready(function(*arrays))
+    found = jax.block_until_ready(function(*arguments))
     return found, time.perf_counter() - begin
 
 
+@dataclass(eq=False)
 class Batch:
-    """Data sets of one cell, made and fitted when a method first asks for them."""
+    """Data sets of one cell, simulated and fitted when a method first needs them.
 
-    def __init__(self, keys: jax.Array, count: int, truth: Mixture, design: Design, warm: set) -> None:
-        self.keys, self.truth, self.design, self.warm = keys, truth, design, warm
-        self.count, self.kind = count, truth.covariance_type
+    Attributes:
+        keys: (B,), one random key for each data set.
+        cell: the cell.
+        design: the design of the study.
+        compiled: method, covariance type and N of the fits that earlier batches have compiled; this batch adds its own.
+    """
 
-    def run(self, method: str) -> dict[str, Any]:
-        """What one method finds: estimate (B, P), lower, upper (B, Q, P), defined (B, P), failed, status, seconds (B,)."""
-        found, seconds = self._estimate(method) if method in ESTIMATES else self._draw(method)
+    keys: jax.Array
+    cell: StudyCell
+    design: Design
+    compiled: set[tuple[str, str, int]] = field(default_factory=set)
+
+    def run(self, method: str) -> dict[str, np.ndarray]:
+        """Run one method on all data sets.
+
+        Returns:
+            estimate (B, P); lower and upper (B, Q, P); defined (B, P); failed, status and seconds (B,).
+        """
+        found, seconds = self._estimate(method) if method in POINT_METHODS else self._draw(method)
         return {**jax.tree.map(np.asarray, found), "seconds": np.full(len(self.keys), seconds / len(self.keys))}
 
-    def _estimate(self, method: str) -> tuple[dict[str, jax.Array], float]:
-        place = (method, self.kind, self.count)
-        if place not in self.warm:  # it compiles as it runs
+    def _estimate(self, method: str) -> tuple[dict[str, Any], float]:
+        """Fit all data sets and compute their Wald intervals; return the results and the seconds."""
+        place = (method, self.cell.covariance_type, self.cell.num_observations)
+        if place not in self.compiled:  # the first fits include the compilation and are not timed
             self._fits(method)
-            self.warm.add(place)
+            self.compiled.add(place)
         (fits, failed), seconds = _timed(self._fits, method)
-        found, more = self._run(method, fits.mixture, self.x, self.prior if ESTIMATES[method] else None, failed)
+        found, more = self._run_program(method, fits.mixture, self.x, self._prior_of(method), failed)
         return found | {"failed": failed, "status": fits.status}, seconds + more
 
-    def _draw(self, method: str) -> tuple[dict[str, jax.Array], float]:
+    def _draw(self, method: str) -> tuple[dict[str, Any], float]:
+        """Draw from the posteriors of all data sets, from their MAP fits; return the results and the seconds."""
         keys = jax.vmap(partial(jax.random.fold_in, data=zlib.crc32(method.encode())))(self.keys)
-        return self._run(method, keys, self._map[0].mixture, self.x, self.prior)
+        return self._run_program(method, keys, self._map_fits.mixture, self.x, self.prior)
 
-    def _run(self, method: str, *arrays: Any) -> tuple[dict[str, jax.Array], float]:
-        options = {name: value for name, value in self.design.options_of(method).items() if not self._of_fit(method, name)}
+    def _run_program(self, method: str, *arrays: Any) -> tuple[dict[str, Any], float]:
+        """Run the program of a method in runs of equal length; return the results and the seconds."""
+        options = self._options(method, fit=False)
         size = len(self.keys) // coverage_runs(len(self.keys))
-        parts = [slice(lo, lo + size) for lo in range(0, len(self.keys), size)]
-        shards = [jax.tree.map(itemgetter(part), arrays) for part in parts]
-        leaves, structure = jax.tree.flatten(shards[0])
+        parts = [slice(start, start + size) for start in range(0, len(self.keys), size)]
+        runs = [jax.tree.map(itemgetter(part), arrays) for part in parts]
+        leaves, structure = jax.tree.flatten(runs[0])
         shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
-        program = _program((method, json.dumps(options, sort_keys=True), self.design.probabilities), structure, shapes)
-
-        def run(shard: tuple) -> dict[str, jax.Array]:
-            return jax.block_until_ready(program(*shard))
-
-        found, seconds = _timed(lambda: [run(shard) for shard in shards])
+        program = _compiled(Program(method, json.dumps(options, sort_keys=True), self.design.probabilities), structure, shapes)
+        found, seconds = _timed(lambda: [jax.block_until_ready(program(*run)) for run in runs])
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found), seconds
 
-    @staticmethod
-    def _of_fit(method: str, option: str) -> bool:
-        return method in ESTIMATES and option != "kind"
+    def _options(self, method: str, *, fit: bool) -> Mapping[str, Any]:
+        """Return those options of a method that its EM fits take, or all others."""
+        options = self.design.options_of(method)
+        return {name: value for name, value in options.items() if fit == (method in POINT_METHODS and name != "kind")}
+
+    def _prior_of(self, method: str) -> MixturePrior | None:
+        """Return the priors under which a point estimate is computed, or None for maximum likelihood."""
+        return None if method == "em" else self.prior
 
     def _fits(self, method: str) -> tuple[Fit, jax.Array]:
-        """Fits in the truth's order, and which of them failed."""
-        options = {name: value for name, value in self.design.options_of(method).items() if self._of_fit(method, name)}
-        prior = self.prior if ESTIMATES[method] else None
-        fits = fit_many(self._starts(), self.x, prior, history=False, progress=False, **options)
-        return _in_order(fits, self.truth, self.count)
+        """Fit all data sets; return the fits with components in the order of the truth, and which of them failed."""
+        options = self._options(method, fit=True)
+        fits = fit_many(self._starts(), self.x, self._prior_of(method), history=False, progress=False, **options)
+        return _match_to_truth(fits, self.truth, self.cell.num_observations)
 
     def _starts(self) -> Mixture:
-        size, k = len(self.keys), self.design.num_components
+        """Return the starts of EM, stacked."""
+        size = len(self.keys)
         if self.design.start == "truth":
             return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (size, *leaf.shape)), self.truth)
         keys = jax.vmap(partial(jax.random.fold_in, data=1))(self.keys)
-        return initialize_batch(keys, self.x, None, StartOptions(k, self.kind, self.design.start))
+        options = StartOptions(self.design.num_components, self.cell.covariance_type, self.design.start)
+        return initialize_batch(keys, self.x, None, options)
+
+    @cached_property
+    def truth(self) -> Mixture:
+        """The mixture from which the data are drawn."""
+        return self.design.truth(self.cell.separation, self.cell.covariance_type)
 
     @cached_property
     def x(self) -> jax.Array:
-        """(B, N, D)."""
-        return _simulate(self.keys, self.truth, self.count)
+        """The data, (B, N, D)."""
+        return _simulate(self.keys, self.truth, self.cell.num_observations)
 
     @cached_property
-    def prior(self) -> Prior:
-        """One a data set, stacked."""
-        fixed = self.design.fixed_prior(self.kind)
+    def prior(self) -> MixturePrior:
+        """The priors of the data sets, stacked."""
+        fixed = self.design.fixed_prior(self.cell.covariance_type)
         if fixed is None:
-            return _default_priors(self.x, self.truth.num_components, self.kind)
+            return _default_priors(self.x, self.design.num_components, self.cell.covariance_type)
         return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(self.keys), *leaf.shape)), fixed)
 
     @cached_property
-    def _map(self) -> tuple[Fit, jax.Array]:
-        return self._fits("map")
+    def _map_fits(self) -> Fit:
+        """The MAP fits, from which draws start."""
+        return self._fits("map")[0]
 
 
 @partial(jax.jit, static_argnums=2)
-def _simulate(keys: jax.Array, truth: Mixture, count: int) -> jax.Array:
-    return jax.vmap(lambda key: sample(jax.random.fold_in(key, 0), truth, count)[0])(keys)
+def _simulate(keys: jax.Array, truth: Mixture, num_observations: int) -> jax.Array:
+    """Draw one data set for each key, (B, N, D)."""
+    return jax.vmap(lambda key: sample(jax.random.fold_in(key, 0), truth, num_observations)[0])(keys)
 
 
 @partial(jax.jit, static_argnums=(1, 2))
-def _default_priors(x: jax.Array, num_components: int, covariance_type: str) -> Prior:
+def _default_priors(x: jax.Array, num_components: int, covariance_type: str) -> MixturePrior:
+    """Return the default prior of each data set, stacked."""
     return jax.vmap(partial(default_prior, num_components=num_components, covariance_type=covariance_type))(x)
 
 
 @partial(jax.jit, static_argnums=2)
-def _in_order(fits: Fit, truth: Mixture, count: int) -> tuple[Fit, jax.Array]:
-    degenerate = has_degenerate_component(fits, jnp.asarray(count, fits.objective.dtype))
+def _match_to_truth(fits: Fit, truth: Mixture, num_observations: int) -> tuple[Fit, jax.Array]:
+    """Reorder the components of each fit to match the truth, and return which fits failed.
+
+    A fit failed if it did not converge or has a degenerate component.
+    """
+    degenerate = has_degenerate_component(fits, jnp.asarray(num_observations, fits.objective.dtype))
     failed = (fits.status != Status.CONVERGED) | degenerate
-
-    def one(mixture: Mixture) -> Mixture:
-        draw = jax.tree.map(lambda leaf: leaf[None, None], mixture)
-        posterior = Posterior(draw, jnp.zeros((1, 1), mixture.means.dtype), None, jnp.array(0), {})
-        return relabel(posterior, truth, None, method="kl").mixture[0, 0]
-
-    return dataclasses.replace(fits, mixture=jax.vmap(one)(fits.mixture)), failed
-
-
-def _masked(found: Any, usable: jax.Array) -> dict[str, jax.Array]:
-    """Intervals of one data set, none where the method failed."""
-    ends = {name: jnp.where(usable, getattr(found, name), jnp.nan) for name in ("lower", "upper")}
-    return {**ends, "defined": found.defined & usable}
+    mixtures, _ = relabel_mixtures(fits.mixture, truth, method="kl")
+    return dataclasses.replace(fits, mixture=mixtures), failed

@@ -1,20 +1,22 @@
-"""coverage_study: data sets from a known truth, every method on each, and how often its intervals hold the truth.
+"""coverage_study: how well every method estimates a known truth, and how often its intervals contain that truth.
 
     bias = E(estimate) - truth,   RMSE = sqrt(E(estimate - truth)^2),   coverage = P(lower <= truth <= upper)
 
-over data sets drawn anew with the truth fixed: what a user of a method meets in the long run. A Bayesian interval need not
-cover so, and where the prior is weak and N large it does. Morris, White & Crowther (2019), Stat. Med. 38, 2074-2102, section 5.
+over data sets that are drawn anew from a fixed truth: the long-run properties that a user of the method experiences. A Bayesian
+interval need not have its nominal coverage under a fixed truth; it does where the prior is weak and N is large. Morris, White &
+Crowther (2019), Stat. Med. 38, 2074-2102, section 5.
 
-Labels: an estimate is put in the order of components in which it diverges least from the truth, draws in the order in which
-they diverge least from the estimate that they started from ("kl" of `relabel`): one rule, which needs no data.
+Label switching: the components of an estimate take the order in which they diverge least from those of the truth, and the
+components of a draw the order in which they diverge least from the estimate that the draws started from (method "kl" of
+`relabel`). This rule needs no data.
 """
 
 from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -27,86 +29,80 @@ from ..em.result import Status
 from ..posterior.result import PosteriorStatus
 from ..progress import progress_bar
 from ..studies.checkpoint import Checkpoint, check_target, versions
-from ..studies.parameters import free_entries, parameters
-from ..studies.serialization import csv_text, json_text, plain
+from ..studies.method_names import POINT_METHODS
+from ..studies.serialization import Exported, plain
 from ..validation import check_key
-from .design import ESTIMATES, Design
-from .replicates import Batch, whole_runs
-from .summary import render, rows_of
+from .design import Design, StudyCell
+from .quantities import describe, values
+from .replicates import Batch, padded_size
+from .summary import MethodRun, StudyRow
+from .text_report import render
 
 
 @dataclass(frozen=True, eq=False)
-class Study:
-    """What a coverage study found: `print` it, or take its numbers.
+class Study(Exported):
+    """The result of `coverage_study`: `print` it, or use its numbers.
 
     Attributes:
         design: the Design.
-        meta: key (its data), dtype, backend, versions.
-        rows: one dict for each cell, method and free parameter: covariance_type, num_observations, separation, method,
-            seconds_per_dataset (compilation apart; of the run that made it), statuses (counts by name), name, kind, component,
-            features, truth, num_datasets, num_estimates (finite ones), bias, rmse, share_undefined (no interval), share_failed
-            (EM not converged or with a spike; draws not to be used), and at each probability, as 90 %: coverage_90 (an
-            undefined interval is a miss), coverage_90_defined (of those there are), width_90 (mean of those there are) and
-            width_90_median. Each with its Monte Carlo standard error, `_se`. Weights are shares, means in data units, variances
-            and covariances in their squares.
+        meta: key (its data), random_numbers (the generator), dtype, backend, versions.
+        rows: one StudyRow for each cell, method and free parameter. `to_dict`, JSON, CSV and the data frame name the coverage
+            and width of its intervals by their probability, as coverage_90, coverage_90_defined, width_90 and width_90_median.
     """
 
     design: Design
-    meta: dict[str, Any]
-    rows: list[dict[str, Any]]
+    meta: Mapping[str, Any]
+    rows: Sequence[StudyRow]
 
     def to_dict(self) -> dict[str, Any]:
-        """Every number in plain Python types, None for what is not defined."""
-        return plain({"design": self.design.to_dict(), "meta": self.meta, "rows": self.rows})
+        """Return every number in plain Python types; None for numbers that are not finite."""
+        return plain({"design": self.design.to_dict(), "meta": self.meta, "rows": [row.to_dict() for row in self.rows]})
 
-    def to_json(self, path: Any = None) -> str:
-        """`to_dict` as JSON text; written to `path` too, if given."""
-        return json_text(self.to_dict(), path)
+    def _records(self) -> Iterator[dict[str, Any]]:
+        """Return `rows` as the rows of a table, with statuses and features as text."""
+        for row in self.rows:
+            statuses = "; ".join(f"{name} {count}" for name, count in row.statuses.items())
+            yield row.to_dict() | {"statuses": statuses, "features": " ".join(row.features)}
 
-    def to_csv(self, path: Any = None) -> str:
-        """`rows` as CSV text, a header first; written to `path` too, if given."""
-        words = [
-            {
-                **row,
-                "statuses": "; ".join(f"{name} {n}" for name, n in row["statuses"].items()),
-                "features": " ".join(row["features"]),
-            }
-            for row in self.rows
-        ]
-        return csv_text(words, list(self.rows[0]), path)
+    def _fields(self) -> list[str]:
+        """Return the columns of that table."""
+        return list(self.rows[0].to_dict())
 
     def __str__(self) -> str:
-        return "\n".join(render(self.rows, self.design.to_dict() | self.meta, self.design.probabilities))
+        """Return the printed page."""
+        return "\n".join(render(self.rows, self.design, self.meta["dtype"]))
 
     def __repr__(self) -> str:
+        """Return the printed page."""
         return str(self)
 
 
 def coverage_study(key: jax.Array, design: Design, *, path: Any = None, progress: bool | None = None) -> Study:
-    """Bias, error, and coverage and width of intervals, of EM and of posteriors, over data sets from a known truth.
+    """Measure bias, error, and coverage and width of intervals, of EM and of posteriors, over data sets from a known truth.
 
-    Every data set has its own key, made of the cell's values and its number, so the same data come whatever else the design
-    holds. A fit or posterior that failed is counted; it leaves no cell. Compilation is once for each number of observations,
-    covariance type and method.
+    Each data set has its own random key, made of the values of the cell and the number of the data set, so the data do not
+    depend on the rest of the design. A fit or posterior that fails is counted, never left out. The programs are compiled once
+    for each number of observations, covariance type and method.
 
     Args:
         key: a random key.
-        design: a Design, as `Design()` or `Design.from_toml(path)`.
-        path: a file (.npz) that keeps every finished block: the same call goes on where a killed one was, and ends with the
-            same numbers to the last bit, but for the seconds. None keeps nothing.
-        progress: a progress bar; None: on a terminal.
+        design: a Design, as from `Design()` or `Design.from_toml(path)`.
+        path: a file (.npz) that keeps every finished batch: the same call continues an interrupted study and ends with the same
+            numbers, bit for bit, except for the seconds. None keeps nothing.
+        progress: whether to show a progress bar; None: on a terminal.
 
     Returns:
         A Study.
 
     Raises:
-        ValueError, TypeError: key, design or path that make no sense, or a file of another study.
+        ValueError, TypeError: key or design have the wrong type, path cannot be written to, or its file belongs to another
+            study.
 
     Example:
         >>> import jax, jaxgmm
         >>> design = jaxgmm.Design(separations=(4,), num_observations=(60,), num_features=1, methods=("map",), num_datasets=20)
         >>> study = jaxgmm.coverage_study(jax.random.key(0), design)
-        >>> [row["name"] for row in study.rows]
+        >>> [row.name for row in study.rows]
         ['weights[0]', 'weights[1]', 'means[0,0]', 'means[1,0]', 'covariances[0,0,0]', 'covariances[1,0,0]']
     """
     check_key(key)
@@ -120,52 +116,47 @@ def coverage_study(key: jax.Array, design: Design, *, path: Any = None, progress
         "backend": jax.default_backend(),
         "versions": versions(),
     }
-    blocks = Checkpoint(path, {"what": "coverage study", **design.to_dict(), **meta})
-    warm: set = set()
-    rows: list[dict[str, Any]] = []
+    checkpoint = Checkpoint(path, {"what": "coverage study", **design.to_dict(), **meta})
+    compiled: set[tuple[str, str, int]] = set()
+    rows: list[StudyRow] = []
     with progress_bar(design.num_cells * design.num_datasets * len(design.methods), " fits", progress) as bar:
-        for cell in _cells(design):
-            rows += _run_cell(key, design, cell, warm, blocks, bar.update)
+        for cell in design.cells():
+            truth = design.truth(cell.separation, cell.covariance_type)
+            for run in _run_cell(_batches(key, design, cell, compiled), design, cell, checkpoint, bar.update):
+                rows += run.rows(describe(truth), np.asarray(values(truth)), design.probabilities)
     return Study(design, meta, rows)
 
 
-def _cells(design: Design) -> Iterator[dict[str, Any]]:
-    """By type and number of observations, so that what is compiled serves its cells one after the other."""
-    for kind in design.covariance_types:
-        for count in design.num_observations:
-            for separation in design.separations:
-                yield {"covariance_type": kind, "num_observations": count, "separation": float(separation)}
+def _batches(key: jax.Array, design: Design, cell: StudyCell, compiled: set[tuple[str, str, int]]) -> Iterator[Batch]:
+    """Yield the batches of a cell, all of one size: the last one is filled up with further data sets."""
+    number = math.ceil(design.num_datasets / COVERAGE_FILE_BATCH)
+    size = padded_size(math.ceil(design.num_datasets / number))
+    key = jax.random.fold_in(key, zlib.crc32(cell.name.encode()))
+    for b in range(number):
+        keys = jax.vmap(partial(jax.random.fold_in, key))(np.arange(b * size, (b + 1) * size))
+        yield Batch(keys, cell, design, compiled)
 
 
 def _run_cell(
-    key: jax.Array, design: Design, cell: dict[str, Any], warm: set, blocks: Checkpoint, advance: Callable[[int], Any]
-) -> list[dict[str, Any]]:
-    """The rows of one cell, block by block from the file or computed."""
-    truth = design.truth(cell["separation"], cell["covariance_type"])
-    name = " ".join(map(str, cell.values()))
-    parts: dict[str, list] = {method: [] for method in design.methods}
-    num_blocks = math.ceil(design.num_datasets / COVERAGE_FILE_BATCH)
-    size = whole_runs(math.ceil(design.num_datasets / num_blocks))
-    for b in range(num_blocks):
-        wanted = np.arange(b * size, (b + 1) * size)
-        kept = int((wanted < design.num_datasets).sum())
-        batch = Batch(_keys(key, name, wanted), cell["num_observations"], truth, design, warm)
+    batches: Iterable[Batch], design: Design, cell: StudyCell, checkpoint: Checkpoint, advance: Callable[[int], Any]
+) -> list[MethodRun]:
+    """Run all methods on one cell, batch by batch, except for what the checkpoint has."""
+    parts: dict[str, list[dict[str, np.ndarray]]] = {method: [] for method in design.methods}
+    left = design.num_datasets
+    for b, batch in enumerate(batches):
+        kept = min(left, len(batch.keys))
+        left -= kept
         for method in design.methods:
-            block = blocks.get(f"{name} {method} {b}", partial(batch.run, method))
-            parts[method].append({field: value[:kept] for field, value in block.items()})
+            found = checkpoint.get(f"{cell.name} {method} {b}", partial(batch.run, method))
+            parts[method].append({name: value[:kept] for name, value in found.items()})
             advance(kept)
-    described = [asdict(parameter) for parameter in parameters(truth)]
-    rows = []
-    for method, some in parts.items():
-        found = {field: np.concatenate([part[field] for part in some]) for field in some[0]}
-        names = Status if method in ESTIMATES else PosteriorStatus
-        counts = np.bincount(found["status"], minlength=len(names))
-        begin = cell | {"method": method, "seconds_per_dataset": float(found["seconds"].mean())}
-        begin["statuses"] = {names(s).name: int(n) for s, n in enumerate(counts) if n}
-        rows += rows_of(described, np.asarray(free_entries(truth)), found, design.probabilities, begin)
-    return rows
+    return [_method_run(cell, method, found) for method, found in parts.items()]
 
 
-def _keys(key: jax.Array, cell: str, numbers: np.ndarray) -> jax.Array:
-    """A key for each data set of a cell."""
-    return jax.vmap(partial(jax.random.fold_in, jax.random.fold_in(key, zlib.crc32(cell.encode()))))(numbers)
+def _method_run(cell: StudyCell, method: str, parts: Sequence[Mapping[str, np.ndarray]]) -> MethodRun:
+    """Join the batches of one method in one cell."""
+    found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    members = Status if method in POINT_METHODS else PosteriorStatus
+    counts = np.bincount(found["status"], minlength=len(members))
+    statuses = {members(code).name: int(count) for code, count in enumerate(counts) if count}
+    return MethodRun(cell, method, statuses, found)

@@ -97,7 +97,8 @@ def fit(
     mixture, x, weight, _ = validate_inputs(mixture, x, None, sample_weight)
     _check_rows(mixture, x, weight, prior is not None or reg_covar is not None)
     shape = (mixture.num_components, mixture.num_features, mixture.covariance_type)
-    check_options(prior, shape, tol, max_iter, reg_covar, accelerate, chunk_size)
+    options = {"tol": tol, "max_iter": max_iter, "reg_covar": reg_covar, "accelerate": accelerate, "chunk_size": chunk_size}
+    check_options(prior, shape, **options)
     cast = partial(jax.tree.map, partial(as_dtype, dtype=x.dtype))
     problem = EMProblem(x, weight, cast(prior), cast(reg_covar))
     result = _fit(mixture, problem, cast(tol), Options(max_iter, bool(accelerate), chunk_size))
@@ -107,7 +108,14 @@ def fit(
 
 
 def check_options(
-    prior: Any, shape: tuple[int, int, str], tol: Any, max_iter: Any, reg_covar: Any, accelerate: Any, chunk_size: Any
+    prior: MixturePrior | None,
+    shape: tuple[int, int, str],
+    *,
+    tol: Any,
+    max_iter: Any,
+    reg_covar: Any,
+    accelerate: Any,
+    chunk_size: Any,
 ) -> None:
     """Raise ValueError or TypeError if an option of a fit is invalid; shape is K, D and the covariance type."""
     check_number(tol, "tol")

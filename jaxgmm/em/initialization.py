@@ -128,6 +128,7 @@ def _initialize(
     *,
     options: StartOptions,
 ) -> Mixture:
+    """Make one start from validated data; `num_present` and `single_draw` are those of `initialize_batch`."""
     k = options.num_components
     total = nonzero(weight.sum())
     x = repeat_valid_row(x, weight)

@@ -145,6 +145,7 @@ def standard_errors(
 def _standard_errors(
     mixture: Mixture, x: jax.Array, weight: jax.Array | None, prior: MixturePrior | None, estimator: str
 ) -> StandardErrors:
+    """Compute the standard errors from validated input."""
     parameters = _free_parameters(mixture)
     origin = jnp.zeros(len(parameters.is_free), x.dtype)
 

@@ -1,11 +1,11 @@
-"""Pictures: each function draws on axes that it is given and returns them; figures as a whole come from `comparison_figure`.
+"""Figures: each function draws on the axes that it is given and returns them; `comparison_figure` returns a whole figure.
 
     from matplotlib import pyplot as plt
     jaxgmm.plot.forest(plt.gca(), comparison)
 
-Mixtures and points: `scatter`, `ellipses`, `contours`, `densities`, `convergence`, `coclustering`. Posteriors: `forest`, `pairs`,
-`posterior_marginal`. Studies: `rank_ecdfs`, `selection`, `coverage`. With report and command the only rooms that import
-matplotlib; nothing here sets a style or touches pyplot.
+Mixtures and points: `scatter`, `ellipses`, `contours`, `densities`, `convergence`, `coclustering`. Posteriors: `forest`,
+`pairs`, `posterior_marginal`. Studies: `rank_ecdfs`, `selection`, `coverage`. Only this package, the report and the command
+import matplotlib. No function changes the style or uses pyplot.
 """
 
 from .figures import comparison_figure as comparison_figure

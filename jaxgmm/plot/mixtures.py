@@ -1,4 +1,4 @@
-"""Pictures of mixtures and of the points they describe; of EM's way; of who belongs together."""
+"""Figures of mixtures and their data, of the convergence of EM, and of coclustering probabilities."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from matplotlib.colors import to_rgb
 from .. import covariance
 from ..density import log_prob, responsibilities
 from ..mixture import Mixture
-from .style import COLORS, INK, MARKERS, axis_names, color, plain
+from .style import COLORS, INK, MARKERS, axis_names, color, integer_ticks, plain
 
-_GRID = 160  # points a side, of contours
+_GRID = 160  # points along each axis of the grid for contours
 
 
 def scatter(ax: Axes, x: Any, *, responsibilities: Any = None, feature_names: Sequence[str] | None = None) -> Axes:
-    """Points in the plane; with responsibilities coloured by them, marked by the most likely component.
+    """Draw points in the plane, coloured by their responsibilities and marked by their most likely component.
 
     Args:
         ax: axes to draw on.
@@ -44,30 +44,22 @@ def scatter(ax: Axes, x: Any, *, responsibilities: Any = None, feature_names: Se
         r = np.asarray(responsibilities)
         shades = np.clip(r @ np.array([to_rgb(color(k)) for k in range(r.shape[1])]), 0, 1)  # (N, 3)
         for k in range(r.shape[1]):
-            mine = r.argmax(1) == k
-            ax.scatter(
-                x[mine, 0],
-                x[mine, 1],
-                s=size,
-                c=shades[mine],
-                marker=MARKERS[k % len(MARKERS)],
-                alpha=0.8,
-                linewidths=0,
-                zorder=1,
-            )
+            own = r.argmax(1) == k
+            style = {"marker": MARKERS[k % len(MARKERS)], "alpha": 0.8, "linewidths": 0, "zorder": 1}
+            ax.scatter(x[own, 0], x[own, 1], s=size, c=shades[own], **style)
     names = axis_names(feature_names, 2)
     ax.set(xlabel=names[0], ylabel=names[1])
     return ax
 
 
 def ellipses(ax: Axes, mixture: Mixture, *, mass: float = 0.9) -> Axes:
-    """The ellipse that holds a share `mass` of each component, and its mean, marked with the component's number.
+    """Draw, for each component, the ellipse that contains a probability `mass` of it, and its mean with its number.
 
     Args:
         ax: axes to draw on.
-        mixture: one mixture, or a stack of them (posterior draws), in two features. One is drawn in strong dark lines, a
-            stack in thin ones of the components' colours, without marks.
-        mass: probability inside, of each component by itself.
+        mixture: one mixture, or a stack of them (posterior draws), with two features. One mixture is drawn in strong dark
+            lines, a stack in thin lines of the components' colours, without means.
+        mass: probability of each component that lies inside its ellipse.
 
     Returns:
         The axes.
@@ -98,18 +90,18 @@ def ellipses(ax: Axes, mixture: Mixture, *, mass: float = 0.9) -> Axes:
 
 
 def contours(ax: Axes, mixture: Mixture, *, masses: Sequence[float] = (0.5, 0.75, 0.95)) -> Axes:
-    """Lines of equal density of a mixture in the plane, each around the smallest region that holds a share of it.
+    """Draw lines of equal density in the plane, each around the smallest region that contains a given probability.
 
     Args:
         ax: axes to draw on.
-        mixture: one mixture in two features.
-        masses: the shares, each over 0 and under 1.
+        mixture: one mixture with two features.
+        masses: the probabilities, each above 0 and below 1.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: another number of features, a stack, shares that are none.
+        ValueError: the mixture is a stack or does not have two features, or an entry of masses is not between 0 and 1.
 
     Example:
         >>> import jaxgmm, numpy as np
@@ -121,10 +113,10 @@ def contours(ax: Axes, mixture: Mixture, *, masses: Sequence[float] = (0.5, 0.75
     if mixture.num_features != 2 or mixture.batch_shape:
         raise ValueError(
             f"mixture has D={mixture.num_features} and leading axes {mixture.batch_shape}; one mixture with D=2 was expected: "
-            "take two features of it by jaxgmm.marginal(mixture, dims)."
+            "use jaxgmm.marginal(mixture, dims) for two of its features."
         )
     if not masses or not all(0 < mass < 1 for mass in masses):
-        raise ValueError(f"masses is {masses}; shares over 0 and under 1 were expected, as (0.5, 0.95).")
+        raise ValueError(f"masses is {masses}; probabilities between 0 and 1 were expected, such as (0.5, 0.95).")
     grid, density = _density_on_grid(mixture)
     ordered = np.sort(density.ravel())[::-1]
     held = np.cumsum(ordered) / ordered.sum()
@@ -140,14 +132,14 @@ def contours(ax: Axes, mixture: Mixture, *, masses: Sequence[float] = (0.5, 0.75
 
 
 def densities(ax: Axes, mixture: Mixture, x: Any, *, feature_name: str = "feature 0", draws: Mixture | None = None) -> Axes:
-    """Histogram of one variable, the mixture's density, its components (dashed), and densities of posterior draws.
+    """Draw a histogram of one feature, the density of the mixture and of its components, and the densities of posterior draws.
 
     Args:
         ax: axes to draw on.
-        mixture: one mixture with D = 1.
+        mixture: one mixture with D = 1; its components are dashed.
         x: (N, 1), in data units.
-        feature_name: name of the axis.
-        draws: a stack of mixtures, thin lines.
+        feature_name: name of the horizontal axis.
+        draws: a stack of mixtures, drawn in thin lines, or None.
 
     Returns:
         The axes.
@@ -162,19 +154,13 @@ def densities(ax: Axes, mixture: Mixture, x: Any, *, feature_name: str = "featur
     x = np.asarray(x)[:, 0]
     spread = np.ptp(x) or 1.0
     grid = np.linspace(x.min() - 0.15 * spread, x.max() + 0.15 * spread, 400).astype(np.asarray(mixture.means).dtype)
-    bins = int(np.clip(len(np.histogram_bin_edges(x, "auto")) - 1, 12, 60))  # few: rounded data give combs in narrow ones
+    # at most 60 bins: in narrow bins, rounded data look like a comb
+    bins = int(np.clip(len(np.histogram_bin_edges(x, "auto")) - 1, 12, 60))
     ax.hist(x, bins=bins, density=True, color="0.85", edgecolor="white", zorder=0)
     if draws is not None:
         curves = np.exp(np.asarray(log_prob(draws, grid[:, None]))).reshape(-1, len(grid))
-        ax.add_collection(
-            LineCollection(
-                [np.stack([grid, c], 1) for c in curves],
-                colors="#56B4E9",
-                linewidths=0.7,
-                alpha=min(0.6, 12 / len(curves)),
-                zorder=1,
-            )
-        )
+        style = {"colors": COLORS[5], "linewidths": 0.7, "alpha": min(0.6, 12 / len(curves)), "zorder": 1}
+        ax.add_collection(LineCollection([np.stack([grid, curve], 1) for curve in curves], **style))
     total = np.exp(np.asarray(log_prob(mixture, grid[:, None])))
     for k, curve in enumerate((np.asarray(responsibilities(mixture, grid[:, None])) * total[:, None]).T):
         ax.plot(grid, curve, "--", color=color(k), linewidth=1.4, zorder=4)
@@ -198,11 +184,11 @@ def densities(ax: Axes, mixture: Mixture, x: Any, *, feature_name: str = "featur
 
 
 def convergence(ax: Axes, history: Any) -> Axes:
-    """The objective after each EM step.
+    """Draw the objective after each EM step.
 
     Args:
         ax: axes to draw on.
-        history: (steps + 1,), nats, NaN-padded, as in Fit.history.
+        history: (steps + 1,), in nats, as in Fit.history; steps that are NaN are left out.
 
     Returns:
         The axes.
@@ -216,24 +202,24 @@ def convergence(ax: Axes, history: Any) -> Axes:
     steps = np.flatnonzero(np.isfinite(history))
     ax.plot(steps, history[steps], "o-", color=COLORS[0], markersize=3, linewidth=1.2)
     ax.set(xlabel="EM step", ylabel="objective (nats)")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    integer_ticks(ax)
     return ax
 
 
 def coclustering(ax: Axes, matrix: Any, *, labels: Any = None) -> Axes:
-    """The probability that two points belong to the same component, the points in order of their clusters.
+    """Draw the probability that two points belong to the same component, with the points ordered by clusters.
 
     Args:
-        ax: axes to draw on; a scale is set beside it.
+        ax: axes to draw on, beside which a colour scale is added.
         matrix: (N, N), as from `jaxgmm.coclustering`.
-        labels: (N,) the clusters by which to order, between which lines are drawn, and within which the surest points
-            come first; None: by average linkage.
+        labels: (N,), the clusters by which to order the points; lines separate the clusters, and within one the points that
+            belong to it most certainly come first. None orders the points by average linkage.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: a matrix that is not square, labels of another length.
+        ValueError: the matrix is not square, or labels do not have its length.
 
     Example:
         >>> from matplotlib.figure import Figure
@@ -245,7 +231,7 @@ def coclustering(ax: Axes, matrix: Any, *, labels: Any = None) -> Axes:
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"matrix has shape {matrix.shape}; (N, N) was expected, as from jaxgmm.coclustering(posterior, x).")
     if labels is not None and np.shape(labels) != (len(matrix),):
-        raise ValueError(f"labels has shape {np.shape(labels)}; one a point was expected: ({len(matrix)},).")
+        raise ValueError(f"labels has shape {np.shape(labels)}; one label per point was expected: ({len(matrix)},).")
     order = _by_linkage(matrix) if labels is None else _by_label(matrix, np.asarray(labels))
     image = ax.imshow(matrix[np.ix_(order, order)], cmap="Blues", vmin=0, vmax=1, interpolation="none", rasterized=True)
     scale = ax.figure.colorbar(image, ax=ax, fraction=0.046, pad=0.03)
@@ -261,12 +247,12 @@ def coclustering(ax: Axes, matrix: Any, *, labels: Any = None) -> Axes:
 
 
 def _density_on_grid(mixture: Mixture) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
-    """Two axes that reach four sds beyond every mean, and the density on them (first axis, second axis)."""
+    """Return two axes that extend four standard deviations beyond each mean, and the density on their grid."""
     dense = covariance.to_dense(mixture.covariances, mixture.covariance_type, mixture.num_components, 2)
-    reach = 4 * np.sqrt(np.diagonal(np.asarray(dense, float), axis1=-2, axis2=-1))  # (K, 2)
+    extent = 4 * np.sqrt(np.diagonal(np.asarray(dense, float), axis1=-2, axis2=-1))  # (K, 2)
     means = np.asarray(mixture.means, float)
     present = np.asarray(mixture.weights) > 0
-    low, high = (means - reach)[present].min(0), (means + reach)[present].max(0)
+    low, high = (means - extent)[present].min(0), (means + extent)[present].max(0)
     grid = tuple(np.linspace(a, b, _GRID) for a, b in zip(low, high, strict=True))
     points = np.stack(np.meshgrid(*grid, indexing="ij"), -1).reshape(-1, 2)
     density = np.exp(np.asarray(log_prob(mixture, points.astype(np.asarray(mixture.means).dtype)), float))
@@ -274,6 +260,7 @@ def _density_on_grid(mixture: Mixture) -> tuple[tuple[np.ndarray, np.ndarray], n
 
 
 def _by_linkage(matrix: np.ndarray) -> np.ndarray:
+    """Return the order of the points in a tree of average linkage."""
     from scipy.cluster.hierarchy import leaves_list, linkage
     from scipy.spatial.distance import squareform
 
@@ -285,13 +272,13 @@ def _by_linkage(matrix: np.ndarray) -> np.ndarray:
 
 
 def _by_label(matrix: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """By label; within one, those first that belong the most surely with the others of it."""
-    sure = (matrix * (labels[:, None] == labels)).sum(1)
-    return np.lexsort((-sure, labels))
+    """Return the order of the points by label, and within a label by their average probability of belonging together."""
+    certainty = (matrix * (labels[:, None] == labels)).sum(1)
+    return np.lexsort((-certainty, labels))
 
 
 def _outlines(mixture: Mixture, mass: float) -> np.ndarray:
-    """Ellipses (..., K, points, 2) that hold `mass` of each component: |z|^2 <= -2 log(1 - mass) in two dimensions."""
+    """Return the ellipses (..., K, points, 2) that contain `mass` of each component: |z|^2 = -2 log(1 - mass) for D = 2."""
     dense = covariance.to_dense(mixture.covariances, mixture.covariance_type, mixture.num_components, 2)
     lower = np.linalg.cholesky(np.asarray(dense, float))
     angle = np.linspace(0, 2 * np.pi, 120)

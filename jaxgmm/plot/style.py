@@ -1,23 +1,27 @@
-"""What all pictures share: colours, markers, ink, names of axes.
+"""What all figures share: colours, markers, line styles, and the names on axes.
 
-Colours are those of Okabe & Ito (2008), told apart by the colour-blind; a component or method also has its own marker, and EM its
-own ink, so that a grey print can be read.
+The colours are those of Okabe & Ito (2008), which colour-blind readers can tell apart. Each component and each method also has
+its own marker, and EM its own dark colour, so that figures can be read when printed in grey.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from ..studies.method_names import POINT_METHODS, POSTERIOR_METHODS, display_name
+
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A6A00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 3)), (0, (1, 3)))
 INK = "#222222"
-METHODS = ("nuts", "gibbs", "laplace", "bootstrap", "em", "map")
-DISPLAYED = {"nuts": "NUTS", "gibbs": "Gibbs", "laplace": "Laplace", "em": "EM, likelihood", "map": "EM, posterior mode"}
+_METHODS = (*POSTERIOR_METHODS, *POINT_METHODS)
 
 
 def color(component: int) -> str:
-    """The colour of a component, the same in every picture.
+    """Return the colour of a component, the same in every figure.
 
     Example:
         >>> color(0)
@@ -27,7 +31,11 @@ def color(component: int) -> str:
 
 
 def method_style(method: str, position: int = 0) -> tuple[str, str, str]:
-    """Colour, marker and name in words of a method, the same in every picture; others by their position.
+    """Return colour, marker and displayed name of a method, the same in every figure.
+
+    Args:
+        method: the method.
+        position: decides the colour and marker of methods that are not jaxgmm's own.
 
     Example:
         >>> method_style("gibbs")
@@ -35,12 +43,12 @@ def method_style(method: str, position: int = 0) -> tuple[str, str, str]:
         >>> method_style("mine")
         ('#7A6A00', 'X', 'mine')
     """
-    place = METHODS.index(method) if method in METHODS else (len(METHODS) + position) % len(COLORS)
-    return COLORS[place], MARKERS[place], DISPLAYED.get(method, str(method))
+    index = _METHODS.index(method) if method in _METHODS else (len(_METHODS) + position) % len(COLORS)
+    return COLORS[index], MARKERS[index], display_name(method)
 
 
 def axis_names(feature_names: Sequence[str] | None, num_features: int) -> list[str]:
-    """Names of the features as they stand on axes: no character of theirs starts a formula.
+    """Return the names of the features for axes, by default "feature 0", "feature 1" and so on.
 
     Example:
         >>> axis_names(None, 2)
@@ -51,8 +59,13 @@ def axis_names(feature_names: Sequence[str] | None, num_features: int) -> list[s
     return [plain(name) for name in feature_names]
 
 
+def integer_ticks(ax: Axes) -> None:
+    """Place the ticks of the horizontal axis at integers, otherwise as matplotlib does by default."""
+    ax.xaxis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 2.5, 5, 10], integer=True))
+
+
 def plain(text: object) -> str:
-    r"""Text for a picture, character by character: matplotlib would read what stands between two dollars as a formula.
+    r"""Return a text in which dollar signs are escaped, because matplotlib reads text between two of them as a formula.
 
     Example:
         >>> plain("US$ per $")

@@ -1,0 +1,1 @@
+"""Posterior distributions of mixtures: samplers, relabelling, diagnostics, predictive distributions and evidence."""

@@ -1,6 +1,6 @@
-"""to_arviz: a posterior as ArviZ takes it, with the log-likelihood of every observation, so that PSIS-LOO works.
+"""to_arviz: convert a posterior to ArviZ's format, with the log-likelihood of every observation for PSIS-LOO.
 
-The only file that imports arviz, when called: an extra, jaxgmm[arviz].
+This is the only module that imports arviz, and only when it is called. ArviZ is an optional dependency, jaxgmm[arviz].
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..mixture import Mixture
 from ..validation import as_weighted_data, is_traced
 from .result import Posterior, check_one_posterior
 
-# stats of draws (C, S), by the names that ArviZ knows
+# statistics of draws (C, S), and the names that ArviZ has for them
 _STATS = {
     "diverging": "diverging",
     "energy": "energy",
@@ -28,24 +28,25 @@ _STATS = {
 
 
 def to_arviz(posterior: Posterior, x: Any, *, sample_weight: Any = None) -> Any:
-    """The draws as ArviZ's InferenceData (0.2x) or xarray's DataTree (ArviZ 1.x), with pointwise log-likelihoods.
+    """Return the draws as ArviZ's InferenceData (0.2x) or xarray's DataTree (ArviZ 1.x), with pointwise log-likelihoods.
 
-    Groups: posterior (weights, means, covariances with dimensions component and feature), log_likelihood and observed_data
-    (x, dimension observation), sample_stats (lp = log density, diverging, energy, ... as far as the method has them). Relabel
-    first for summaries of components; log-likelihoods, and so `arviz.loo`, are the same in any labelling. (C, S, N) numbers.
+    The groups are posterior (weights, means, covariances with dimensions component and feature), log_likelihood and
+    observed_data (x, with dimension observation), and sample_stats (lp, the log density; diverging, energy and others if the
+    method has them). Relabel before you summarise components; log-likelihoods, and therefore `arviz.loo`, are label-invariant.
+    The result holds C S N log-likelihoods.
 
     Args:
         posterior: draws (C, S, ...), not traced.
         x: (N, D), the data.
-        sample_weight: (N,) whole numbers >= 0: a row of weight w is w observations, as leaving one out counts them; 0 leaves
-            a row away, whatever it holds.
+        sample_weight: (N,) whole numbers >= 0: a row of weight w becomes w observations, each of which can be left out; a row
+            of weight 0 is ignored, whatever it holds.
 
     Returns:
         An InferenceData or a DataTree.
 
     Raises:
         ImportError: arviz is not installed.
-        TypeError, ValueError: posterior or data do not fit, or weights are no whole numbers.
+        TypeError, ValueError: posterior or data are invalid or do not fit, or weights are not whole numbers.
 
     Example:
         >>> import arviz  # doctest: +SKIP
@@ -54,7 +55,7 @@ def to_arviz(posterior: Posterior, x: Any, *, sample_weight: Any = None) -> Any:
     try:
         import arviz
     except ImportError as error:
-        raise ImportError("to_arviz needs ArviZ, an extra: pip install 'jaxgmm[arviz]'.") from error
+        raise ImportError("to_arviz needs ArviZ, an optional dependency: pip install 'jaxgmm[arviz]'.") from error
     x, mixture = _check(posterior, x, sample_weight)
     log_likelihood = np.asarray(_pointwise(mixture, x))
     stats = {"lp": np.asarray(posterior.log_density)}
@@ -73,7 +74,7 @@ def to_arviz(posterior: Posterior, x: Any, *, sample_weight: Any = None) -> Any:
 
 
 def _check(posterior: Any, x: Any, sample_weight: Any) -> tuple[jax.Array, Mixture]:
-    """The rows that count, each as often as it does, and the draws."""
+    """Return the rows with positive weight, each repeated by its weight, and the draws; raise if they are not valid."""
     if is_traced(posterior, x, sample_weight):
         raise TypeError("to_arviz works on the host: call it outside jit and vmap.")
     check_one_posterior(posterior)
@@ -84,15 +85,15 @@ def _check(posterior: Any, x: Any, sample_weight: Any) -> tuple[jax.Array, Mixtu
     repeats = np.asarray(weight)
     if (repeats != np.round(repeats)).any():
         raise ValueError(
-            f"sample_weight holds {repeats[repeats != np.round(repeats)][0]:g}; whole numbers were expected, for leaving one "
-            "out counts observations."
+            f"sample_weight holds {repeats[repeats != np.round(repeats)][0]:g}; whole numbers were expected, because "
+            "leave-one-out counts observations: round the weights."
         )
     return x[np.repeat(np.arange(len(x)), repeats.astype(int))], mixture
 
 
 @jax.jit
 def _pointwise(mixture: Mixture, x: jax.Array) -> jax.Array:
-    """log p(x_n) under each draw, (C, S, N)."""
+    """Return log p(x_n) under each draw, (C, S, N)."""
     shape = mixture.batch_shape
     draws = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), mixture)
     batch = draws_per_batch(len(x) * mixture.num_components * mixture.num_features, len(draws.means))
@@ -100,7 +101,7 @@ def _pointwise(mixture: Mixture, x: jax.Array) -> jax.Array:
 
 
 def _variables(mixture: Mixture) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
-    """Weights, means, covariances, and names of their axes; an axis that is shared (tied, spherical) is dropped."""
+    """Return weights, means and covariances by name, and the names of their axes, without axes that are shared."""
     k, d = mixture.num_components, mixture.num_features
     covariances = np.asarray(mixture.covariances)
     names = ["component", "feature", "other_feature"][: covariances.ndim - 2]

@@ -103,8 +103,8 @@ def sample_chains(
     stats = _statistics(main, invariants[:, :num_chains], fields, options)
     status = chains_status(main, log_density[:num_chains], fields["diverging"], stats["rhat"], options.adapt)
     if others is not None:
-        invariants = jnp.concatenate([invariants, _log_prob_at_starts(mixture, approximations)])
-        found = _compare_modes(approximations, target, invariants, num_chains)
+        invariants = jnp.concatenate([invariants, _log_prob_at_starts(mixture, problem, (main, others))])
+        found = _compare_modes(main, others, target, invariants[:, :num_chains], invariants[:, num_chains:])
         stats |= found
         apart = ~(found["other_rhat"] < rhat_limit(options.num_samples)) & (found["other_share"] > _SMALLEST_MODE)
         good = (status <= PosteriorStatus.DIVERGENCES) & apart.any()
@@ -123,7 +123,7 @@ def _make_sampler(
         step_size=_FIRST_STEP_SIZE,
         adapt_mass_matrix=options.adapt,
         dense_mass=options.adapt,
-        target_accept_prob=target_accept_prob,
+        target_accept_prob=target_accept_prob,  # pyright: ignore[reportArgumentType]  # an array, so that it can be traced
         max_tree_depth=options.max_tree_depth,
     )
     return MCMC(
@@ -168,37 +168,40 @@ def _statistics(
     }
 
 
-def _log_prob_at_starts(mixture: Mixture, approximations: Approximations) -> jax.Array:
+def _log_prob_at_starts(
+    mixture: Mixture, problem: StandardizedProblem, approximations: tuple[GaussianApproximation, GaussianApproximation]
+) -> jax.Array:
     """Return the log density of each draw (C, S) at the means of all starts, (Q, C, S).
 
     These quantities are label-invariant, and together they distinguish any two modes.
     """
-    problem, main, others = approximations
-    points = [
-        from_standard(one.start, problem).means.reshape(-1, problem.y.shape[1]) for one in (main, others) if one is not None
-    ]
+    points = [from_standard(one.start, problem).means.reshape(-1, problem.y.shape[1]) for one in approximations]
     return jnp.moveaxis(log_prob(mixture, jnp.concatenate(points)), -1, 0)
 
 
 def _compare_modes(
-    approximations: Approximations, target: Target, invariants: jax.Array, num_chains: int
+    main: GaussianApproximation,
+    others: GaussianApproximation,
+    target: Target,
+    draws: jax.Array,
+    other_draws: jax.Array,
 ) -> dict[str, jax.Array]:
     """Return statistics of the chains from other modes: log densities, R-hat beside the draws, fraction of the mass.
 
-    invariants: (Q, C + J, S), label-invariant quantities, the log density first.
+    draws (Q, C, S) and other_draws (Q, J, S) are label-invariant quantities, the log density first.
     """
 
     def rhat(chain: jax.Array) -> jax.Array:
-        return split_rhat(jnp.concatenate([invariants[:, :num_chains], chain[:, None]], 1)).max()
+        return split_rhat(jnp.concatenate([draws, chain[:, None]], 1)).max()
 
     def log_mass(one: GaussianApproximation) -> jax.Array:
         """Return the log mass of a mode by Laplace's method, up to a constant."""
         return jnp.log(linalg.eigh(one.root)[0]).sum() - target.potential(one.mode)
 
-    share = jax.nn.sigmoid(jax.vmap(log_mass)(approximations.others) - log_mass(approximations.main))
+    share = jax.nn.sigmoid(jax.vmap(log_mass)(others) - log_mass(main))
     return {
-        "other_log_density": invariants[0, num_chains:],
-        "other_rhat": jax.vmap(rhat, in_axes=1)(invariants[:, num_chains:]),
+        "other_log_density": other_draws[0],
+        "other_rhat": jax.vmap(rhat, in_axes=1)(other_draws),
         "other_share": share,
     }
 

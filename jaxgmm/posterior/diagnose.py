@@ -1,7 +1,7 @@
-"""diagnose: all that a posterior's draws say of their own quality, in one dictionary.
+"""diagnose: all diagnostics of a posterior's draws in one dictionary.
 
-What no labelling changes is always judged; single components only after `relabel`, and only where it found labels to be
-identified: before, R-hat and effective sample sizes of a component are those of a mixture of components.
+Label-invariant quantities are always diagnosed. Single components are diagnosed only after `relabel`, and only if it found the
+labels identified: otherwise R-hat and effective sample sizes of a component would be those of a mixture of components.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from .. import covariance
 from ..mixture import Mixture
 from ..validation import is_traced
 from . import diagnostics
-from .result import Posterior, PosteriorStatus, check_posterior
+from .result import Posterior, PosteriorStatus, check_one_posterior
 
 
 def diagnose(posterior: Posterior) -> dict[str, Any]:
-    """R-hat, effective sample sizes, Monte Carlo errors, divergences, tree depths and energies of a posterior's draws.
+    """Return R-hat, effective sample sizes, Monte Carlo errors, divergences, tree depths and energies of a posterior's draws.
 
-    Rank-normalised split R-hat under 1.01, bulk and tail effective sample sizes of 100 a chain, no divergence and an E-BFMI
-    over 0.3 are good: Vehtari et al. (2021), Betancourt (2016).
+    Good are a rank-normalised split R-hat below 1.01, bulk and tail effective sample sizes of at least 100 per chain, no
+    divergence, and an E-BFMI above 0.3: Vehtari et al. (2021), Betancourt (2016).
 
     Args:
         posterior: draws (C, S, ...), S >= 4, relabelled or not; not traced.
 
     Returns:
-        status, a name; num_chains; num_samples; divergences and tree_depth, the deepest, None where the method has none;
-        e_bfmi (C,), or None; label_invariant: for log_density, weights_by_size (K,), overall_mean (D,) and overall_sd (D,) of
-        the whole mixture, each mean, sd, mcse_mean, mcse_sd (in the quantity's units), rhat, ess_bulk, ess_tail;
-        labels_identified, None before relabelling; parameters: the same for weights (K,), means (K, D) and covariances, or None
-        before relabelling and where labels are not identified. NaN where draws are all the same.
+        A dictionary. status: its name; num_chains; num_samples; divergences and tree_depth, the largest, None where the method
+        has none; e_bfmi (C,), or None; label_invariant: for log_density, weights_by_size (K,), overall_mean (D,) and overall_sd
+        (D,) of the whole mixture, each a dictionary of mean, sd, mcse_mean, mcse_sd (in the quantity's units), rhat, ess_bulk,
+        ess_tail; labels_identified, None before relabelling; parameters: the same for weights (K,), means (K, D) and
+        covariances, or None before relabelling and where labels are not identified. NaN where all draws are equal.
 
     Raises:
-        TypeError, ValueError: not a posterior, traced or stacked, fewer than 4 draws.
+        TypeError, ValueError: not one posterior, a traced one, or fewer than 4 draws.
 
     Example:
         >>> import jax, jaxgmm, numpy as np
@@ -45,17 +45,13 @@ def diagnose(posterior: Posterior) -> dict[str, Any]:
         >>> bool(jaxgmm.diagnose(posterior)["label_invariant"]["log_density"]["rhat"] < 1.05)
         True
     """
-    check_posterior(posterior)
+    check_one_posterior(posterior)
     if is_traced(posterior):
         raise TypeError("posterior is traced; diagnose works on the host: call it outside jit and vmap.")
-    if posterior.log_density.ndim != 2:
-        raise ValueError(
-            f"posterior has leading axes {posterior.log_density.shape}; (C, S) was expected: diagnose one at a time."
-        )
     stats = posterior.stats
     identified = bool(stats["labels_identified"]) if "labels_identified" in stats else None
     parameters = {name: getattr(posterior.mixture, name) for name in ("weights", "means", "covariances")}
-    free = {"log_density": posterior.log_density} | label_invariants(posterior.mixture)
+    invariant = {"log_density": posterior.log_density} | label_invariants(posterior.mixture)
     return {
         "status": PosteriorStatus(int(posterior.status)).name,
         "num_chains": posterior.log_density.shape[0],
@@ -63,14 +59,14 @@ def diagnose(posterior: Posterior) -> dict[str, Any]:
         "divergences": int(np.sum(stats["diverging"])) if "diverging" in stats else None,
         "tree_depth": int(np.max(stats["tree_depth"])) if "tree_depth" in stats else None,
         "e_bfmi": diagnostics.e_bfmi(stats["energy"]) if "energy" in stats else None,
-        "label_invariant": {name: judge_draws(draws) for name, draws in free.items()},
+        "label_invariant": {name: summarise_draws(draws) for name, draws in invariant.items()},
         "labels_identified": identified,
-        "parameters": {name: judge_draws(draws) for name, draws in parameters.items()} if identified else None,
+        "parameters": {name: summarise_draws(draws) for name, draws in parameters.items()} if identified else None,
     }
 
 
 def label_invariants(mixture: Mixture) -> dict[str, np.ndarray]:
-    """What no order of components changes, (..., K), (..., D), (..., D): weights from the largest, overall means and sds."""
+    """Return label-invariant quantities of mixtures (...): sorted weights (..., K), overall means and sds (..., D)."""
     weights, means = np.asarray(mixture.weights, float), np.asarray(mixture.means, float)
     variances = np.asarray(covariance.variances(mixture.covariances, mixture.covariance_type, mixture.num_features), float)
     overall = (weights[..., None] * means).sum(-2)
@@ -78,8 +74,8 @@ def label_invariants(mixture: Mixture) -> dict[str, np.ndarray]:
     return {"weights_by_size": -np.sort(-weights, -1), "overall_mean": overall, "overall_sd": np.sqrt(within)}
 
 
-def judge_draws(draws: Any) -> dict[str, np.ndarray]:
-    """Mean, sd and how well they are known, of draws (C, S, ...): each (...)."""
+def summarise_draws(draws: Any) -> dict[str, np.ndarray]:
+    """Return mean, sd, their Monte Carlo errors, R-hat and effective sample sizes of draws (C, S, ...): each (...)."""
     draws = np.asarray(draws, float)
     return {
         "mean": draws.mean((0, 1)),

@@ -1,16 +1,18 @@
-"""log_evidence: log p(x), the likelihood averaged over the prior, by importance sampling.
+"""log_evidence: estimate log p(x), the likelihood averaged over the prior, by importance sampling.
 
-    p(x) = integral of p(x, z) dz,   z unconstrained;   estimated by the mean of p(x, z_i) / q(z_i),   z_i ~ q
+    p(x) = integral of p(x, z) dz            z: unconstrained parameters
+    estimated by the mean of p(x, z_i) / q(z_i),   z_i ~ q
 
-q starts as a mixture of multivariate t's, one at each mode that Newton finds from the posterior's draws, adapts to the ratios in
-pilot rounds (Cappe, Douc, Guillin, Marin & Robert 2008, Statistics and Computing 18, 447-459), and is then held fixed: what is
-averaged is independent of it. A mixture of K exchangeable components has K! labellings, which all count: left out, the evidence
-is too small by up to log K! (Neal 1999, on Chib 1995). q is averaged over them, by permuting z, which keeps volumes.
+The proposal q starts as a mixture of multivariate t distributions, one at each mode that Newton finds from the posterior's
+draws. It adapts to the importance ratios in pilot rounds (Cappe, Douc, Guillin, Marin & Robert 2008, Statistics and Computing
+18, 447-459) and is then held fixed, so that the ratios that are averaged are independent of it. All K! labellings of K
+exchangeable
+components count: without them the evidence would be too small by up to log K! (Neal 1999, on Chib 1995). Therefore q is
+averaged over them, by permutations of z, which keep volumes.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,30 +22,26 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .. import linalg
-from ..em.m_step import m_step
-from ..em.moments import e_step
 from ..mixture import Mixture
 from ..priors.functions import log_prior
 from ..status import StatusEnum
 from ..tables import REACH, Printed, Table, look, reach
 from ..validation import as_weighted_data, check_count, check_key, is_traced, warn_at_caller
-from .diagnostics import pareto_k
+from .evidence_proposal import choose_seeds, first_proposal
 from .gaussian_approximation import MAX_KHAT
-from .importance import Labellings, Proposal, adapt, draw, make_labellings, make_proposal
+from .importance import Proposal, adapt, draw
+from .labellings import make_labellings
 from .likelihood import reference_total
-from .newton import find_mode
+from .pareto import pareto_k
 from .result import Posterior, check_one_posterior, in_dtype
-from .standardization import StandardizedProblem, log_volume, standardise, to_standard
-from .unconstrained_space import UnconstrainedSpace, make_unconstrained_space, map_points
+from .standardization import StandardizedProblem, log_volume, standardise
+from .unconstrained_space import make_unconstrained_space, map_points
 
-_PILOTS, _ROUNDS = 8, 4  # rounds that adapt the proposal, and rounds that count
-_EM_STEPS = 30  # to settle the others where one component is emptied
-_LIGHTEST = 1e-6  # a weight of 0 has no logit for Newton to start from
+_PILOTS, _ROUNDS = 8, 4  # rounds that adapt the proposal, and rounds whose ratios are averaged
 
 
 class EvidenceStatus(StatusEnum):
-    """Whether an evidence can be trusted: `EvidenceStatus(int(evidence.status)).sentence` says it in words.
+    """Whether an evidence can be trusted; `EvidenceStatus(int(evidence.status)).sentence` explains it.
 
     Example:
         >>> import jaxgmm
@@ -54,32 +52,32 @@ class EvidenceStatus(StatusEnum):
     OK = 0, "The importance ratios are well behaved."
     UNRELIABLE = (
         1,
-        "A few importance ratios dominate (k-hat over 0.7), so value and error cannot be trusted. The posterior may have more "
-        "modes, or heavier tails, than the proposal; raise num_samples or num_modes, give other optima as modes, or use fewer "
-        "components.",
+        "A few importance ratios dominate (k-hat over 0.7), so neither the value nor its error can be trusted. The posterior "
+        "may have more modes, or heavier tails, than the proposal; raise num_samples or num_modes, give other optima as modes, "
+        "or use fewer components.",
     )
     OTHER_DATA = (
         2,
-        "The posterior was not made from these data: its log density at its best draw is another one here. Give the same x and "
-        "sample_weight.",
+        "The posterior was not made from these data: the log density of its best draw is different here. Give the x and "
+        "sample_weight that it was made from.",
     )
     NONFINITE = (
         3,
-        "The evidence is not finite: draws, data or prior hold NaN or infinity, or no proposal has any density. Look at the "
-        "posterior's status.",
+        "The evidence is not finite: draws, data or prior hold NaN or infinity, or the proposal has no density anywhere. Look "
+        "at the posterior's status.",
     )
 
 
 @partial(jax.tree_util.register_dataclass, meta_fields=[], data_fields=["value", "error", "khat", "ess", "status"])
 @dataclass(frozen=True, eq=False, repr=False)
 class Evidence(Printed):
-    """An estimate of log p(x): `value, error = log_evidence(...)` unpacks it; vmapped, all fields gain a leading (B,).
+    """An estimate of log p(x), which unpacks as `value, error = log_evidence(...)`; vmapped, all fields gain a leading (B,).
 
     Attributes:
         value: (), log p(x), nats.
         error: (), its Monte Carlo standard error, nats.
-        khat: (), Pareto k-hat of the importance ratios: the error means something while it is under 0.7.
-        ess: (), effective number of the samples, (sum of ratios)^2 / sum of their squares.
+        khat: (), Pareto k-hat of the importance ratios; the error is meaningful while it is below 0.7.
+        ess: (), effective number of samples, (sum of ratios)^2 / sum of their squares.
         status: (), an EvidenceStatus.
 
     Example:
@@ -96,6 +94,7 @@ class Evidence(Printed):
     status: jax.Array
 
     def __iter__(self) -> Iterator[jax.Array]:
+        """Iterate over value and error."""
         return iter((self.value, self.error))
 
     def _tables(self) -> list[Table]:
@@ -124,37 +123,39 @@ def log_evidence(
     num_modes: int = 8,
     modes: Mixture | None = None,
 ) -> Evidence:
-    """log p(x) under the posterior's prior, all labellings counted, with its standard error.
+    """Estimate log p(x) under the posterior's prior, with all labellings counted, and its standard error.
 
-    Draws only say where to look: Newton goes from some of them, and from the best with each component emptied in turn, to the
-    modes in unconstrained space, around which the proposal is built. So a posterior by `laplace` serves as well as one by `nuts`,
-    unless there are modes that its draws do not reach: no figure here can see a mode that no proposal covers. Where that is to be
-    feared, give optima of other starts as `modes`. A component that holds next to nothing follows its prior; if that is vague, its
-    tails are heavier than any proposal's, and the value comes out a little low while k-hat nears 0.7.
+    The draws only show where to look. Newton descends in unconstrained space from some of them, and from the best draw with
+    each component emptied in turn, to the modes around which the proposal is built. A posterior by `laplace` therefore serves
+    as well as one by `nuts`, unless there are modes that its draws do not reach: no diagnostic can notice a mode that no
+    proposal covers. If you suspect such modes, give optima from other starts as `modes`. A component that holds almost no data
+    follows its prior; if the prior is vague, its tails are heavier than those of any proposal, and the value is slightly too
+    low while k-hat approaches 0.7.
 
-    Up to 6 components the proposal is averaged over all K! labellings. Beyond, draws count only while their means lie in one
-    order along the axis that best separates them, times K!: right too, but costlier where components overlap.
+    Up to 6 components the proposal is averaged over all K! labellings. Beyond, only draws whose means are in ascending order
+    along the axis that separates them best are counted, K! times: this is correct too, but less efficient where components
+    overlap.
 
-    The evidence is that of the data as given: it depends on their units, and it is no fair judge of priors made from the data,
-    as `default_prior` is, when K differs.
+    The evidence refers to the data as given, so it depends on their units. It is not a fair comparison of different K under
+    priors that were made from the data, such as `default_prior`.
 
     Args:
         key: a random key.
         posterior: draws (C, S, ...) with their prior.
-        x: (N, D), the data they were made from.
-        sample_weight: (N,) >= 0, as given to the sampler: powers of the likelihood's factors.
-        num_samples: draws that are averaged, at least 1000; twice as many go to the pilot rounds.
-        num_modes: draws from which Newton looks for modes: the best, and others at random.
-        modes: a Mixture (M, ...) of further places to look from, or None.
+        x: (N, D), the data that they were made from.
+        sample_weight: (N,) >= 0, as given to the sampler: exponents of the likelihood's factors.
+        num_samples: number of draws that are averaged, at least 1000; twice as many are used in the pilot rounds.
+        num_modes: number of draws from which Newton searches modes: the best one, and others at random.
+        modes: a Mixture (M, ...) of further starts of the search, or None.
 
     Returns:
         Evidence, which unpacks into value and error.
 
     Raises:
-        ValueError, TypeError: posterior, data or options that make no sense; data that the posterior was not made from.
+        ValueError, TypeError: posterior, data or options are invalid, or the posterior was not made from these data.
 
     Warns:
-        RuntimeWarning: eager only: the status is not OK.
+        RuntimeWarning: outside jit, if the status is not OK.
 
     Example:
         >>> import jax, jaxgmm
@@ -183,9 +184,12 @@ def log_evidence(
 
 
 def _check(posterior: Any, modes: Any) -> None:
+    """Raise ValueError or TypeError if the posterior has no prior, or the modes do not fit it."""
     check_one_posterior(posterior)
     if posterior.prior is None:
-        raise TypeError("posterior has no prior; an evidence is an average over one: use laplace, nuts or gibbs.")
+        raise TypeError(
+            "posterior has no prior, over which an evidence is an average; give a posterior by laplace, nuts or gibbs."
+        )
     if modes is None:
         return
     if not isinstance(modes, Mixture):
@@ -208,100 +212,50 @@ def _estimate(
     num_samples: int,
     num_modes: int,
 ) -> Evidence:
-    """num_samples: of one round."""
+    """Return the evidence from rounds of num_samples draws each."""
+    assert posterior.prior is not None
     key_seeds, key_rounds = jax.random.split(key)
-    kind, prior = posterior.mixture.covariance_type, posterior.prior
-    problem = standardise(x, weight, prior, kind)
-    seeds, density = _seeds(key_seeds, posterior, modes, problem, num_modes)
+    problem = standardise(x, weight, posterior.prior, posterior.mixture.covariance_type)
+    seeds, density = choose_seeds(key_seeds, posterior, modes, problem, num_modes)
     start = seeds[0]
-    space = make_unconstrained_space(problem, start)
-    labels = make_labellings(space, start, prior.weight_concentration)
-    proposal = _first_proposal(space, labels, seeds, problem)
-
-    def advance(proposal: Proposal, step: tuple) -> tuple[Proposal, jax.Array]:
-        key, pilot = step
-        z = draw(key, proposal, num_samples)
-        potentials = map_points(space.potential, z, problem, start)
-        ratios = -jnp.where(jnp.isnan(potentials), jnp.inf, potentials) - labels.log_average(proposal, z)
-        adapted = adapt(proposal, z, ratios)
-        return jax.tree.map(lambda new, old: jnp.where(pilot, new, old), adapted, proposal), ratios
-
-    steps = jax.random.split(key_rounds, _PILOTS + _ROUNDS), jnp.arange(_PILOTS + _ROUNDS) < _PILOTS
-    ratios = jax.lax.scan(advance, proposal, steps)[1][_PILOTS:].ravel()
+    ratios = _log_ratios(key_rounds, seeds, problem, num_samples)
     total = reference_total(problem, start)
-    found = total + log_prior(start, problem.prior) + log_volume(problem, kind, start.num_components)
-    same = abs(found - density) <= 0.1 + 1e-4 * (abs(density) + len(x))
-    rows = len(x) if weight is None else problem.weight.sum()
+    volume = log_volume(problem, start.covariance_type, start.num_components)
+    # the best draw's density, computed from these data, differs from the stored one if the data are others
+    same = abs(total + log_prior(start, problem.prior) + volume - density) <= 0.1 + 1e-4 * (abs(density) + len(x))
+    rows = len(x) if problem.weight is None else problem.weight.sum()
     offset = total - rows * jnp.log(problem.scale).sum()
     evidence = _summarise(ratios, jnp.where(jnp.isfinite(density), offset, jnp.nan), same)
     return in_dtype(evidence, x.dtype)
 
 
-def _summarise(ratios: jax.Array, offset: jax.Array, same: jax.Array) -> Evidence:
-    """From log ratios (S,), in units of exp(offset)."""
-    count, top = len(ratios), ratios.max()
-    relative = jnp.exp(ratios - top)
+def _log_ratios(key: jax.Array, seeds: Mixture, problem: StandardizedProblem, num_samples: int) -> jax.Array:
+    """Adapt the proposal in pilot rounds, then return the log importance ratios of the rounds that count, (S,)."""
+    start = seeds[0]
+    space = make_unconstrained_space(problem, start)
+    labellings = make_labellings(space, start, problem.prior.weight_concentration)
+
+    def advance(proposal: Proposal, step: tuple[jax.Array, jax.Array]) -> tuple[Proposal, jax.Array]:
+        key, is_pilot = step
+        z = draw(key, proposal, num_samples)
+        potentials = map_points(space.potential, z, problem, start)
+        ratios = -jnp.where(jnp.isnan(potentials), jnp.inf, potentials) - labellings.log_average(proposal, z)
+        adapted = adapt(proposal, z, ratios)
+        return jax.tree.map(lambda new, old: jnp.where(is_pilot, new, old), adapted, proposal), ratios
+
+    steps = jax.random.split(key, _PILOTS + _ROUNDS), jnp.arange(_PILOTS + _ROUNDS) < _PILOTS
+    return jax.lax.scan(advance, first_proposal(space, labellings, seeds, problem), steps)[1][_PILOTS:].ravel()
+
+
+def _summarise(log_ratios: jax.Array, offset: jax.Array, same: jax.Array) -> Evidence:
+    """Return the evidence from log importance ratios (S,) in units of exp(offset); same: whether the data are the same."""
+    count, top = len(log_ratios), log_ratios.max()
+    relative = jnp.exp(log_ratios - top)
     mean = relative.mean()
     value = offset + top + jnp.log(mean)
     error = relative.std() / mean / math.sqrt(count)
-    khat = pareto_k(ratios, xp=jnp)
+    khat = pareto_k(log_ratios, xp=jnp)
     status = jnp.where(khat < MAX_KHAT, EvidenceStatus.OK, EvidenceStatus.UNRELIABLE)
     status = jnp.where(same, status, EvidenceStatus.OTHER_DATA)
     status = jnp.where(jnp.isfinite(value), status, EvidenceStatus.NONFINITE)
     return Evidence(value, error, khat, relative.sum() ** 2 / (relative**2).sum(), status)
-
-
-def _seeds(
-    key: jax.Array, posterior: Posterior, modes: Mixture | None, problem: StandardizedProblem, num_modes: int
-) -> tuple[Mixture, jax.Array]:
-    """Standardised mixtures to look for modes from, the best draw first, those with one component emptied last; its density."""
-    density = posterior.log_density.ravel()
-    draws = jax.tree.map(lambda leaf: leaf.reshape(len(density), *leaf.shape[2:]), posterior.mixture)
-    best = jnp.where(jnp.isnan(density), -jnp.inf, density).argmax()
-    chosen = jnp.concatenate([best[None], jax.random.randint(key, (num_modes - 1,), 0, len(density))])
-    seeds = draws[chosen]
-    if modes is not None:
-        seeds = jax.tree.map(lambda a, b: jnp.concatenate([a, b.astype(a.dtype)]), seeds, modes)
-    weights = jnp.maximum(seeds.weights, _LIGHTEST)
-    seeds = Mixture(weights / weights.sum(-1, keepdims=True), seeds.means, seeds.covariances, seeds.covariance_type)
-    seeds = jax.vmap(lambda mixture: to_standard(mixture, problem))(seeds)
-    if seeds.num_components > 1:
-        lighter = jax.vmap(lambda k: _without(seeds[0], k, problem))(jnp.arange(seeds.num_components))
-        seeds = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), seeds, lighter)
-    return seeds, density[best]
-
-
-def _without(mixture: Mixture, k: jax.Array, problem: StandardizedProblem) -> Mixture:
-    """Where the others hold all data and component k only what its prior gives it: a region that few draws may reach."""
-    prior = problem.prior
-    concentration = prior.weight_concentration
-    total = len(problem.y) if problem.weight is None else problem.weight.sum()
-    share = jnp.clip(concentration[k] / (total + concentration.sum()), _LIGHTEST, 0.5)
-    absent = jnp.arange(mixture.num_components) == k
-    flat = dataclasses.replace(prior, weight_concentration=jnp.ones_like(concentration)) if prior.has_closed_forms else None
-
-    def step(_: int, mixture: Mixture) -> Mixture:
-        return m_step(mixture, e_step(mixture, problem.y, sample_weight=problem.weight), flat)
-
-    weights = jnp.where(absent, 0, mixture.weights)
-    start = dataclasses.replace(mixture, weights=weights / weights.sum())
-    settled = jax.lax.fori_loop(0, _EM_STEPS, step, start)
-    weights = jnp.maximum(settled.weights, _LIGHTEST)
-    weights = jnp.where(absent, share, (1 - share) * weights / jnp.where(absent, 0, weights).sum())
-    return dataclasses.replace(settled, weights=weights)
-
-
-def _first_proposal(space: UnconstrainedSpace, labels: Labellings, seeds: Mixture, problem: StandardizedProblem) -> Proposal:
-    """A t at each mode, as heavy as its normal approximation; the same mode twice does no harm."""
-
-    def look(seed: Mixture) -> tuple[jax.Array, ...]:
-        newton, root, _ = find_mode(space, space.flatten(labels.canonical(seed)), problem, seed)
-        # minus infinity: a seed without density led nowhere
-        mass = jnp.where(jnp.isfinite(newton.value), jnp.log(linalg.eigh(root)[0]).sum() - newton.value, -jnp.inf)
-        return newton.z, root, mass
-
-    center, root, mass = jax.lax.map(look, seeds)
-    usable = jnp.isfinite(mass) & jnp.isfinite(center.sum(-1)) & jnp.isfinite(root.sum((-2, -1)))
-    center = jnp.where(usable[:, None], center, 0)
-    root = jnp.where(usable[:, None, None], root, jnp.eye(space.size, dtype=root.dtype))
-    return make_proposal(jax.nn.log_softmax(jnp.where(usable, mass, -1e30)), center, root @ jnp.swapaxes(root, -1, -2))

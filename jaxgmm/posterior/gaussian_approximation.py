@@ -22,8 +22,8 @@ from .. import covariance
 from ..density import responsibilities
 from ..mixture import Mixture
 from ..priors.interface import MixturePrior
-from .diagnostics import pareto_k
 from .newton import MIN_EIGENVALUE, find_mode
+from .pareto import pareto_k
 from .standardization import StandardizedProblem, standardise, to_standard
 from .unconstrained_space import UnconstrainedSpace, make_unconstrained_space, map_points
 
@@ -34,7 +34,7 @@ Built = TypeVar("Built")
 
 
 class GaussianApproximation(NamedTuple):
-    """A Gaussian approximation of the posterior in unconstrained space, of dimension P; stacked, all arrays gain a leading axis.
+    """A Gaussian approximation of the posterior in unconstrained space, of dimension P; a stack has a leading (M,).
 
     Attributes:
         start: the mixture that the search for the mode started from, in the problem's coordinates. Log-likelihoods are relative
@@ -66,7 +66,7 @@ class GaussianApproximation(NamedTuple):
 def approximate_posterior(
     key: jax.Array, start: Mixture, x: jax.Array, weight: jax.Array | None, prior: MixturePrior
 ) -> tuple[StandardizedProblem, GaussianApproximation]:
-    """Standardise data and prior, and approximate the posterior at the mode near a start, or near each of a stack (M,) of starts.
+    """Standardise data and prior, and approximate the posterior at the mode near a start, or near each of a stack (M,).
 
     All methods that need an approximation call this function, so that it is compiled once.
     """

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +15,7 @@ import numpy as np
 
 from .. import covariance
 from ..chunking import gibbs_rows_per_chunk
-from ..inputs import check_sampling_options, validate_inputs
+from ..inputs import Inputs, check_sampling_options, validate_inputs
 from ..mixture import Mixture
 from ..priors.functions import log_prior
 from ..priors.interface import ComponentSums, MixturePrior
@@ -85,34 +84,33 @@ def gibbs(
     """
     check_sampling_options(key, num_samples, num_chains)
     inputs = validate_inputs(start, x, prior, sample_weight, name="start", prior_is="required", is_start=True)
-    start, x, weight, prior = inputs
-    _check_options(prior, weight, num_warmup, progress)
-    traced = is_traced(key, start, x, weight, prior)
+    _check_options(inputs, num_warmup, progress)
+    traced = is_traced(key, inputs)
     options = {"num_samples": num_samples, "num_chains": num_chains, "num_warmup": num_warmup}
     if progress and not traced:
         with _progress_bar(1 + num_warmup + num_samples) as bar:
             # The callback of a new bar makes a new program, which the cache of jit should not keep.
-            posterior = _sample.__wrapped__(key, start, x, weight, prior, advance=bar.update, **options)
+            posterior = _run_chains(key, inputs, advance=bar.update, **options)
             jax.block_until_ready(posterior.status)
             jax.effects_barrier()
     else:
-        posterior = _sample(key, start, x, weight, prior, advance=None, **options)
+        posterior = _sample(key, inputs, advance=None, **options)
     if not traced:
         warn_if_unreliable(posterior)
     return posterior
 
 
-def _check_options(prior: MixturePrior, weight: jax.Array | None, num_warmup: Any, progress: Any) -> None:
+def _check_options(inputs: Inputs, num_warmup: Any, progress: Any) -> None:
     """Raise if an option is invalid, the prior has no closed conditionals, or concrete weights are not integers."""
     check_count(num_warmup, "num_warmup", 0)
     check_flag(progress, "progress")
-    if not prior.has_closed_forms:
+    if not inputs.prior.has_closed_forms:
         raise TypeError(
-            f"prior.scale is {type(prior.covariance_law).__name__}, for which the conditional of the covariances has no closed "
-            "form; for gibbs use InverseWishart or InverseGamma, or sample with nuts."
+            f"prior.scale is {type(inputs.prior.covariance_law).__name__}, for which the conditional of the covariances has no "
+            "closed form; for gibbs use InverseWishart or InverseGamma, or sample with nuts."
         )
-    if weight is not None and not is_traced(weight):
-        values = np.asarray(weight)
+    if inputs.weight is not None and not is_traced(inputs.weight):
+        values = np.asarray(inputs.weight)
         if (values != np.floor(values)).any():
             raise ValueError(
                 f"sample_weight has {values[values != np.floor(values)][0]:.4g}; integers were expected, because gibbs draws a "
@@ -137,13 +135,9 @@ class _Draws(NamedTuple):
     counts: jax.Array
 
 
-@partial(jax.jit, static_argnames=("num_samples", "num_chains", "num_warmup", "advance"))
-def _sample(
+def _run_chains(
     key: jax.Array,
-    start: Mixture,
-    x: jax.Array,
-    weight: jax.Array | None,
-    prior: MixturePrior,
+    inputs: Inputs,
     *,
     num_samples: int,
     num_chains: int,
@@ -151,6 +145,7 @@ def _sample(
     advance: Callable[[int], Any] | None,
 ) -> Posterior:
     """Return the posterior of validated inputs; advance: called with the number of sweeps made since its last call."""
+    start, x, weight, prior = inputs
     covariance_type, present = start.covariance_type, start.weights > 0
     problem = standardise(x, weight, prior, covariance_type)
     start = to_standard(start, problem)
@@ -178,6 +173,9 @@ def _sample(
     posterior = _collect(draws, problem, start, found.log_likelihood[0].sum())
     stats = posterior.stats | {"num_warmup": jnp.array(num_warmup)}
     return in_dtype(dataclasses.replace(posterior, prior=prior, stats=stats), x.dtype)
+
+
+_sample = jax.jit(_run_chains, static_argnames=("num_samples", "num_chains", "num_warmup", "advance"))
 
 
 def _collect(draws: _Draws, problem: StandardizedProblem, start: Mixture, start_value: jax.Array) -> Posterior:

@@ -11,7 +11,7 @@ whose density differs from that of Sigma = L L' by log|dSigma/dL| = D log 2 + su
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -84,7 +84,7 @@ def parameters(
     Return weights (K,), means (K, D), and Cholesky factors (K | 1, D, D) or standard deviations (K, D | 1).
     """
     k, d = num_components, num_features
-    weights = numpyro.sample("weights", dist.Dirichlet(prior.weight_concentration))
+    weights = _sample("weights", dist.Dirichlet(prior.weight_concentration))
     lower = _factors(prior if isinstance(prior, Prior) else prior.scale, k, d, covariance_type)
     if not isinstance(prior, Prior):
         mean = dist.MultivariateNormal(prior.mean, prior.mean_covariance).expand([k]).to_event(1)
@@ -92,7 +92,7 @@ def parameters(
         mean = dist.MultivariateNormal(prior.mean, scale_tril=lower / jnp.sqrt(prior.mean_precision)).expand([k]).to_event(1)
     else:
         mean = dist.Normal(prior.mean, lower / jnp.sqrt(prior.mean_precision)).to_event(2)
-    means = numpyro.sample("means", mean)
+    means = _sample("means", mean)
     numpyro.deterministic("covariances", _square(lower, covariance_type))
     return weights, means, lower
 
@@ -103,20 +103,25 @@ def _factors(scale: Prior | InverseWishart | InverseGamma | HalfNormal, k: int, 
     stored = 1 if covariance_type == "tied" else k
     columns = 1 if covariance_type == "spherical" else d
     if isinstance(scale, HalfNormal):
-        scales = numpyro.sample("scales", dist.HalfNormal(scale.sd).expand([stored, columns]).to_event(2))
+        scales = _sample("scales", dist.HalfNormal(scale.sd).expand([stored, columns]).to_event(2))
         if not dense:
             return scales
         if d == 1:  # one feature has no correlations
             return scales[..., None]
-        return scales[..., None] * numpyro.sample("corr_tril", dist.LKJCholesky(d, scale.lkj).expand([stored]).to_event(1))
+        return scales[..., None] * _sample("corr_tril", dist.LKJCholesky(d, scale.lkj).expand([stored]).to_event(1))
     if isinstance(scale, InverseGamma):
         shape, rate = scale.shape, scale.rate
     elif not dense:
         shape, rate = scale.degrees_of_freedom / 2, scale.scale / 2
     else:
         inverse_wishart = dist.InverseWishartCholesky(scale.degrees_of_freedom, scale_tril=jnp.linalg.cholesky(scale.scale))
-        return numpyro.sample("scale_tril", inverse_wishart.expand([stored]).to_event(1))
-    return jnp.sqrt(numpyro.sample("variances", dist.InverseGamma(shape, rate).expand([stored, columns]).to_event(2)))
+        return _sample("scale_tril", inverse_wishart.expand([stored]).to_event(1))
+    return jnp.sqrt(_sample("variances", dist.InverseGamma(shape, rate).expand([stored, columns]).to_event(2)))
+
+
+def _sample(name: str, distribution: dist.Distribution) -> jax.Array:
+    """Sample a site whose value is an array."""
+    return cast(jax.Array, numpyro.sample(name, distribution))
 
 
 def _square(lower: jax.Array, covariance_type: str) -> jax.Array:

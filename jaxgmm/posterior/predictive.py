@@ -1,11 +1,11 @@
-"""What a posterior says of points: densities, draws, memberships, who belongs together; parameters are averaged over.
+"""Posterior predictive densities, draws, responsibilities and co-clustering, averaged over the parameters.
 
     predictive density      p(x* | x)         = E[ p(x* | theta) ]                     Gelman et al. (2013), eq. 1.4
     responsibilities        P(z_n = k | x)    = E[ r_nk(theta) ]                       after relabelling only
     co-clustering           P(z_i = z_j | x)  = E[ sum_k r_ik(theta) r_jk(theta) ]     in any order of the components
 
-Expectations are averages over the draws, a batch of them at a time, so that memory is a batch's and the result's. Points may be
-the data or new ones.
+Expectations are averages over the draws, which are processed in batches, so that memory holds one batch and the result. Points
+may be the data or new observations.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ KINDS = ("total", "within", "pairs")
 
 
 def predictive_log_prob(posterior: Posterior, x: Any) -> jax.Array:
-    """Log posterior predictive density of each point, nats: log mean_s p(x_n | theta_s). Gelman et al. (2013), eq. 1.4.
+    """Return the log posterior predictive density of each point, log mean_s p(x_n | theta_s). Gelman et al. (2013), eq. 1.4.
 
-    The order of the components does not matter. Over points that were held out its sum is the log predictive score; over the
-    data themselves it is the lppd of Vehtari, Gelman & Gabry (2017), eq. 2.
+    It is label-invariant. Its sum over held-out points is the log predictive score; its sum over the data is the lppd of
+    Vehtari, Gelman & Gabry (2017), eq. 2.
 
     Args:
         posterior: draws (C, S, ...).
         x: (N, D), in data units.
 
     Returns:
-        (N,). -inf where every draw's density underflows.
+        (N,), nats; -inf where the density of every draw underflows.
 
     Raises:
         ValueError, TypeError: not one posterior; x of another width or not finite.
@@ -58,7 +58,7 @@ def predictive_log_prob(posterior: Posterior, x: Any) -> jax.Array:
 
 
 def predictive_sample(key: jax.Array, posterior: Posterior, num_samples: int) -> tuple[jax.Array, jax.Array]:
-    """New observations from the posterior predictive distribution, each from a mixture drawn anew.
+    """Draw new observations from the posterior predictive distribution, each from a randomly chosen draw of the mixture.
 
     Args:
         key: a random key.
@@ -66,10 +66,10 @@ def predictive_sample(key: jax.Array, posterior: Posterior, num_samples: int) ->
         num_samples: N.
 
     Returns:
-        x (N, D) in data units, labels (N,): the component that each came from, which means something after `relabel` only.
+        x (N, D) in data units; labels (N,), the component that each came from, which is meaningful only after `relabel`.
 
     Raises:
-        ValueError, TypeError: not one posterior, not a key, not a count.
+        ValueError, TypeError: posterior is not one posterior, key no random key, or num_samples no count.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxgmm
@@ -84,20 +84,20 @@ def predictive_sample(key: jax.Array, posterior: Posterior, num_samples: int) ->
 
 
 def predictive_responsibilities(posterior: Posterior, x: Any) -> jax.Array:
-    """Probability that point n belongs to component k, parameters averaged over: mean_s r_nk(theta_s).
+    """Return the probability that point n belongs to component k, averaged over the parameters: mean_s r_nk(theta_s).
 
-    Components need names that hold for all draws, so the posterior must come from `relabel`, and its labels be identified.
+    A component must be the same one in all draws, so the posterior must come from `relabel`, and its labels must be identified.
 
     Args:
         posterior: draws (C, S, ...) as `relabel` returns them.
         x: (N, D), in data units.
 
     Returns:
-        (N, K), rows summing to one. Traced, NaN where labels are not identified.
+        (N, K), rows summing to one; inside jit NaN where labels are not identified.
 
     Raises:
-        ValueError, TypeError: the posterior was not relabelled, or (eager) its labels are not identified; not one posterior; x of
-            another width or not finite.
+        ValueError, TypeError: the posterior was not relabelled, its labels are not identified (outside jit), or it is not one
+            posterior; x has another number of features or is not finite.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxgmm
@@ -113,10 +113,10 @@ def predictive_responsibilities(posterior: Posterior, x: Any) -> jax.Array:
 
 
 def coclustering(posterior: Posterior, x: Any) -> jax.Array:
-    """Probability that two points belong to the same component: the co-clustering, or posterior similarity, matrix.
+    """Return the probability that two points belong to the same component, the co-clustering or posterior similarity matrix.
 
-    The order of the components does not matter, so this holds where labels are not identified too. Binder (1978); Fritsch &
-    Ickstadt (2009), section 3. It has N^2 entries: of very many points take some.
+    It is label-invariant, so it can be used where labels are not identified. Binder (1978); Fritsch & Ickstadt (2009), section
+    3. It has N^2 entries: for very large N use a subset of the points.
 
     Args:
         posterior: draws (C, S, ...).
@@ -141,24 +141,28 @@ def coclustering(posterior: Posterior, x: Any) -> jax.Array:
 
 
 def assignment_entropy(posterior: Posterior, x: Any, *, kind: str = "total") -> jax.Array:
-    """How uncertain it is which component each point belongs to, nats: 0 where it is certain.
+    """Return the entropy of each point's component, which is 0 where the component is certain.
 
-    "total": the entropy of the responsibilities averaged over the draws, at most log K, after `relabel` only. "within": the average
-    over the draws of each draw's own entropy; what is left of the total is the mutual information of label and parameters,
-    which more data would take away. "pairs": the entropy of "does point m belong with this one?", averaged over the other points m,
-    at most log 2: uncertainty of both kinds. The last two do not depend on the order of the components.
+    There are three kinds of entropy, in nats:
+
+    - "total": that of the responsibilities averaged over the draws, at most log K; only after `relabel`.
+    - "within": the average over the draws of each draw's own entropy. The difference from the total is the mutual information
+      of label and parameters, which more data would reduce. Label-invariant.
+    - "pairs": that of "does point m belong to the same component?", averaged over the other points m, at most log 2. It
+    contains
+      both sources of uncertainty, and is label-invariant.
 
     Args:
         posterior: draws (C, S, ...); for "total" as `relabel` returns them.
         x: (N, D), in data units.
-        kind: "total", "within" or "pairs", which takes a matrix (N, N).
+        kind: "total", "within" or "pairs", which needs a matrix (N, N).
 
     Returns:
-        (N,). "total", traced: NaN where labels are not identified.
+        (N,); "total" inside jit is NaN where labels are not identified.
 
     Raises:
-        ValueError, TypeError: "total" of a posterior that was not relabelled, or (eager) whose labels are not identified; not one
-            posterior; x of another width or not finite.
+        ValueError, TypeError: kind is unknown; "total" of a posterior that was not relabelled, or whose labels are not
+            identified (outside jit); posterior is not one posterior; x has another number of features or is not finite.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxgmm
@@ -188,42 +192,44 @@ def _draws_and_points(posterior: Any, x: Any) -> tuple[Mixture, jax.Array]:
 
 
 def _identified(posterior: Posterior) -> Any:
-    """Whether components have names that hold for all draws."""
+    """Return whether labels are identified; raise ValueError if they are known not to be, or were not relabelled."""
     if posterior.mixture.num_components == 1:
         return np.array(True)
     identified = posterior.stats.get("labels_identified")
     if identified is None:
         raise ValueError(
-            "the posterior has not been relabelled, and its components may change places from draw to draw; give "
+            "the posterior has not been relabelled, and the order of its components may change from draw to draw; give "
             "jaxgmm.relabel(posterior, fit.mixture, x)."
         )
     if not is_traced(identified) and not bool(identified):
         raise ValueError(
-            "the posterior's labels are not identified (relabel_margin is small), so that an average over draws is of no one "
-            "component; coclustering, and assignment_entropy of kind 'within' or 'pairs', do without labels."
+            "the posterior's labels are not identified (relabel_margin is small), so an average over draws does not describe "
+            "a single component; use coclustering, or assignment_entropy of kind 'within' or 'pairs': they are label-invariant."
         )
     return identified
 
 
 def _over_draws(add: Callable, total: Any, draws: Mixture, num_points: int) -> Any:
-    """total = add(total, batch of draws (B, ...), which of them count (B,)) over all draws (M, ...)."""
+    """Return the last of total = add(total, draws (B, ...), is_valid (B,)) over batches of B of the draws (M, ...)."""
     m = len(draws.means)
     size = draws_per_batch(num_points * draws.num_components * draws.num_features, m)
     batches = -(-m // size)
-    index = jnp.minimum(jnp.arange(batches * size), m - 1).reshape(batches, size)  # the last draw fills the last batch up
-    counts = (jnp.arange(batches * size) < m).reshape(batches, size)
+    index = jnp.minimum(jnp.arange(batches * size), m - 1).reshape(batches, size)  # the last draw pads the last batch
+    is_valid = (jnp.arange(batches * size) < m).reshape(batches, size)
 
     def step(total: Any, one: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
         return add(total, draws[one[0]], one[1]), None
 
-    return jax.lax.scan(step, total, (index, counts))[0]
+    return jax.lax.scan(step, total, (index, is_valid))[0]
 
 
 @jax.jit
 def _log_mean(draws: Mixture, x: jax.Array) -> jax.Array:
-    def add(total: tuple[jax.Array, jax.Array], batch: Mixture, counts: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the logarithm of the mean density over the draws, (N,)."""
+
+    def add(total: tuple[jax.Array, jax.Array], batch: Mixture, is_valid: jax.Array) -> tuple[jax.Array, jax.Array]:
         top, rest = total  # the sum is exp(top) * rest
-        terms = jnp.where(counts[:, None], log_prob(batch, x), -jnp.inf)  # (B, N)
+        terms = jnp.where(is_valid[:, None], log_prob(batch, x), -jnp.inf)  # (B, N)
         new = jax.lax.stop_gradient(jnp.maximum(top, terms.max(0)))
         shift = jnp.where(jnp.isneginf(new), 0, new)
         return new, rest * jnp.exp(top - shift) + jnp.exp(terms - shift).sum(0)
@@ -235,42 +241,47 @@ def _log_mean(draws: Mixture, x: jax.Array) -> jax.Array:
 
 
 def _mean_of(function: Callable, shape: tuple[int, ...], draws: Mixture, x: jax.Array) -> jax.Array:
-    """Average over the draws of function(responsibilities (B, N, K)), which sums over its first axis."""
+    """Return the average over the draws of a function of responsibilities (B, N, K) that sums over the first axis."""
 
-    def add(total: jax.Array, batch: Mixture, counts: jax.Array) -> jax.Array:
-        return total + function(jnp.where(counts[:, None, None], responsibilities(batch, x), 0))
+    def add(total: jax.Array, batch: Mixture, is_valid: jax.Array) -> jax.Array:
+        return total + function(jnp.where(is_valid[:, None, None], responsibilities(batch, x), 0))
 
     return _over_draws(add, jnp.zeros(shape, x.dtype), draws, len(x)) / len(draws.means)
 
 
 @jax.jit
 def _mean_responsibilities(draws: Mixture, x: jax.Array, identified: jax.Array) -> jax.Array:
+    """Return the mean responsibilities (N, K), NaN where labels are not identified."""
     return jnp.where(identified, _mean_of(lambda r: r.sum(0), (len(x), draws.num_components), draws, x), jnp.nan)
 
 
 @jax.jit
 def _entropy_of_mean(draws: Mixture, x: jax.Array, identified: jax.Array) -> jax.Array:
+    """Return the entropy of the mean responsibilities, (N,)."""
     return entr(_mean_responsibilities(draws, x, identified)).sum(-1)
 
 
 @jax.jit
 def _mean_entropy(draws: Mixture, x: jax.Array) -> jax.Array:
+    """Return the mean over the draws of the entropy of the responsibilities, (N,)."""
     return _mean_of(lambda r: entr(r).sum((0, -1)), (len(x),), draws, x)
 
 
 @jax.jit
 def _coclustering(draws: Mixture, x: jax.Array) -> jax.Array:
+    """Return the co-clustering matrix (N, N)."""
     n = len(x)
     together = partial(covariance.einsum, "bik,bjk->ij")
     mean = _mean_of(lambda r: together(r, r), (n, n), draws, x)
-    mean = jnp.minimum((mean + mean.T) / 2, 1)  # to the last bit
-    return jnp.where(jnp.eye(n, dtype=bool), 1, mean)  # a point belongs with itself, whichever its component
+    mean = jnp.minimum((mean + mean.T) / 2, 1)  # exactly symmetric
+    return jnp.where(jnp.eye(n, dtype=bool), 1, mean)  # a point always shares its own component
 
 
 @jax.jit
 def _entropy_of_pairs(draws: Mixture, x: jax.Array) -> jax.Array:
+    """Return the entropy of "same component or not", averaged over all other points, (N,)."""
     together = _coclustering(draws, x)
-    return (entr(together) + entr(1 - together)).sum(-1) / max(len(x) - 1, 1)  # nothing from the diagonal
+    return (entr(together) + entr(1 - together)).sum(-1) / max(len(x) - 1, 1)  # the diagonal contributes 0
 
 
 @partial(jax.jit, static_argnums=2)

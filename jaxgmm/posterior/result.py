@@ -1,4 +1,4 @@
-"""Posterior: what is believed of a mixture after the data, as draws, with its own diagnosis."""
+"""Posterior, the result of every sampler, and its status."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import jax
 import jax.numpy as jnp
 
 from ..mixture import Mixture, mixture_table, mixture_title, standard_deviations
+from ..priors.interface import MixturePrior
 from ..status import StatusEnum
 from ..tables import Printed, Table, counted, elided, look, number, numbers
 from ..validation import warn_at_caller
 
 
 class PosteriorStatus(StatusEnum):
-    """How sampling went, the gravest finding: `PosteriorStatus(int(posterior.status)).sentence` says it in words.
+    """The most severe problem of a sampler's run; `PosteriorStatus(int(posterior.status)).sentence` explains it.
 
     Example:
         >>> import jaxgmm
@@ -27,51 +28,53 @@ class PosteriorStatus(StatusEnum):
     OK = 0, "Sampling went well: no divergence, the chains agree."
     FULL_WARMUP = (
         1,
-        "The posterior is far from normal around its mode, or short chains disagreed (stats: khat, min_eigenvalue, counts), so "
-        "a full warm-up was run; no divergence, the chains agree. Look at it after relabelling before you trust summaries of "
-        "single components.",
+        "The posterior is far from normal around its mode, or the chains disagreed after a short warm-up (stats: khat, "
+        "min_eigenvalue, counts), so a full warm-up was run; no divergence, the chains agree. Relabel the draws and look at "
+        "them before you trust summaries of single components.",
     )
     POOR_METRIC = (
         2,
-        "The posterior is far from normal around its mode (stats: khat, min_eigenvalue, counts), and only the short warm-up was "
-        "run, as inside jit or on demand; use adapt_mass_matrix=True.",
+        "The posterior is far from normal around its mode (stats: khat, min_eigenvalue, counts), but only the short warm-up "
+        "was run, as always inside jit or as requested; use adapt_mass_matrix=True.",
     )
     DIVERGENCES = (
         3,
-        "Some draws are divergent: part of the posterior may not have been reached. Components may be nearly empty or singular; "
-        "use adapt_mass_matrix=True, a target_accept_prob nearer to one, a firmer prior, or fewer components.",
+        "Some draws are divergent, so part of the posterior may not have been reached. Components may be nearly empty or "
+        "singular; use adapt_mass_matrix=True, a target_accept_prob closer to one, a more informative prior, or fewer "
+        "components.",
     )
     UNMIXED = (
         4,
-        "The chains disagree on quantities that no labelling changes (R-hat of the log density or of the sizes of components): "
-        "there may be several modes, or too few draws; draw more, or use fewer components.",
+        "The chains disagree on label-invariant quantities (R-hat of the log density or of the sizes of components). There may "
+        "be several modes, or too few draws; draw more, or use fewer components.",
     )
     ALL_DIVERGENT = (
         5,
-        "Most draws are divergent or a chain never moved: these are not draws from the posterior. The start may lie outside the "
-        "prior's reach, or the data or prior scales may be extreme; fit by EM under the same prior and start there.",
+        "Most draws are divergent, or a chain never moved: these are not draws from the posterior. The prior density at the "
+        "start may be almost zero, or the data or the prior may have extreme scales; fit by EM under the same prior and start "
+        "there.",
     )
     NONFINITE = (
         6,
-        "The start has no finite posterior density, or draws are not finite. The data hold NaN or infinity, or the start or the "
-        "prior does; clean them, or give such rows sample_weight 0.",
+        "The start has no finite posterior density, or draws are not finite. The data, the start or the prior contain NaN or "
+        "infinity; remove these values, or give such rows sample_weight 0.",
     )
     FAR_FROM_NORMAL = (
         7,
         "The draws come from the normal approximation at the mode, and the posterior is far from it (stats: khat over 0.7). "
-        "Components may overlap or hold few points; use nuts or gibbs, a firmer prior, or fewer components.",
+        "Components may overlap or hold few points; use nuts or gibbs, a more informative prior, or fewer components.",
     )
     SINGULAR = (
         8,
-        "The information at the mode is not positive definite (stats: min_eigenvalue), so there is no normal approximation and "
-        "these are not draws from the posterior. Components may coincide or hold nothing, or Newton ended at a saddle; use "
-        "another start, nuts or gibbs, a firmer prior, or fewer components.",
+        "The information at the mode is not positive definite (stats: min_eigenvalue), so there is no normal approximation, "
+        "and these are not draws from the posterior. Components may coincide or be empty, or Newton's method ended at a "
+        "saddle point; use another start, nuts or gibbs, a more informative prior, or fewer components.",
     )
     MULTIMODAL = (
         9,
-        "Chains from another start stay at a mode of their own that is not negligible (stats: other_log_density, other_rhat, "
-        "other_share): the draws describe the mode of the first start alone; look at each by sampling from its start, or use a "
-        "firmer prior or fewer components.",
+        "Chains from another start stay at a mode of their own that has considerable mass (stats: other_log_density, "
+        "other_rhat, other_share), so the draws describe the mode of the first start only. Sample from each start separately "
+        "and compare, or use a more informative prior or fewer components.",
     )
 
 
@@ -80,16 +83,16 @@ class PosteriorStatus(StatusEnum):
 )
 @dataclass(frozen=True, eq=False, repr=False)
 class Posterior(Printed):
-    """Draws of mixtures from a posterior; vmapped, all fields gain a leading (B,).
+    """Draws of mixtures from a posterior distribution; vmapped, all fields gain a leading (B,).
 
     Attributes:
         mixture: a Mixture with leading (C, S), in data units.
-        log_density: (C, S), log p(x, theta) in nats: weighted log-likelihood plus normalised log-prior, a density in
-            (weights, means, covariances).
-        prior: the prior that was used, in data units, or None.
+        log_density: (C, S), log p(x, theta) in nats: the weighted log-likelihood plus the log density of the normalised prior,
+            as a density in (weights, means, covariances).
+        prior: the prior that was used, in data units, or None for a bootstrap or for a model of your own.
         status: (), a PosteriorStatus.
-        stats: what the method has to say of its own work, arrays by name.
-        method: "nuts", ...
+        stats: statistics that the method reports about its run, arrays by name; see the method's documentation.
+        method: the name of the method, such as "nuts".
 
     Example:
         >>> import jax, jaxgmm
@@ -103,9 +106,9 @@ class Posterior(Printed):
 
     mixture: Mixture
     log_density: jax.Array
-    prior: Any
+    prior: MixturePrior | None
     status: jax.Array
-    stats: dict[str, jax.Array]
+    stats: dict[str, Any]
     method: str = field(default="nuts", metadata={"static": True})
 
     def _tables(self) -> list[Table]:
@@ -128,32 +131,28 @@ class Posterior(Printed):
         return [Table(title, notes=[note for note in notes if note]), self._draws_table()]
 
     def _draws_table(self) -> Table:
-        """Mean and standard deviation of each component over the draws, or their reach where there are too many to look at."""
+        """Return a table of the mean and standard deviation of each component over the draws."""
         mixture = self.mixture
-        k, sds = mixture.num_components, standard_deviations(mixture)
-        fields = [look(mixture.weights), look(mixture.means), sds]
-        if any(field is None for field in fields):
+        k, fields = mixture.num_components, [look(mixture.weights), look(mixture.means), standard_deviations(mixture)]
+        known = [field for field in fields if field is not None]
+        if len(known) < len(fields):
             return mixture_table(mixture)
-        averages = [(field.mean((0, 1), dtype=float), field.std((0, 1), dtype=float)) for field in fields]
+        averages = [(field.mean((0, 1), dtype=float), field.std((0, 1), dtype=float)) for field in known]
         (weight, weight_sd), *others = averages
-        rows = [
-            ["..."] * 7
-            if i is None
-            else [
-                str(i),
-                f"{weight[i]:.4f}",
-                f"{weight_sd[i]:.4f}",
-                *(numbers(value[i], 3) for pair in others for value in pair),
-            ]
-            for i in elided(k)
-        ]
+        rows = []
+        for i in elided(k):
+            if i is None:
+                rows.append(["..."] * 7)
+                continue
+            entries = (numbers(value[i], 3) for pair in others for value in pair)
+            rows.append([str(i), f"{weight[i]:.4f}", f"{weight_sd[i]:.4f}", *entries])
         labels = "" if k == 1 else ", relabelled" if "permutation" in self.stats else ", labels as drawn: see jaxgmm.relabel"
         note = f"mean and standard deviation (+-) of the draws{labels}"
         return Table(mixture_title(mixture), ("k", "weight", "+-", "mean", "+-", "sd", "+-"), rows, [note])
 
 
 def check_posterior(posterior: Any) -> None:
-    """Refuses what is not a Posterior."""
+    """Raise TypeError if a value is not a Posterior."""
     if not isinstance(posterior, Posterior):
         raise TypeError(f"posterior is {type(posterior).__name__}; a jaxgmm.Posterior was expected, as from jaxgmm.nuts.")
 
@@ -163,18 +162,18 @@ def check_one_posterior(posterior: Any) -> None:
     check_posterior(posterior)
     if posterior.log_density.ndim != 2:
         raise ValueError(
-            f"posterior has leading axes {posterior.log_density.shape}; (C, S) was expected: use jax.vmap, or pass one posterior at a "
-            "time."
+            f"posterior has leading axes {posterior.log_density.shape}; (C, S) was expected: use jax.vmap, or pass one "
+            "posterior at a time."
         )
 
 
 def in_dtype(tree: Any, dtype: Any) -> Any:
-    """Whatever floats a method worked in, the data's dtype."""
+    """Return a tree with its floating-point leaves in a given dtype, such as that of the data."""
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree)
 
 
 def warn_if_unreliable(posterior: Posterior) -> None:
-    """What an eager posterior has to say of itself, unless it is good."""
+    """Warn with the status sentence of a concrete posterior if its status is worse than FULL_WARMUP."""
     status = PosteriorStatus(int(posterior.status))
     if status > PosteriorStatus.FULL_WARMUP:
         warn_at_caller(status.sentence)

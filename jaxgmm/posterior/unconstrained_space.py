@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,8 @@ from numpyro.distributions import biject_to
 from .. import covariance
 from ..chunking import GRADIENT_CHUNK, potentials_per_batch
 from ..mixture import Mixture
+from ..priors.conjugate import Prior
+from ..priors.independent import IndependentPrior
 from .likelihood import make_log_likelihood
 from .model import mixture_of, parameters, root_of, sites_of
 from .standardization import StandardizedProblem
@@ -52,7 +54,7 @@ def make_unconstrained_space(problem: StandardizedProblem, start: Mixture) -> Un
     """
     covariance_type, (k, d) = start.covariance_type, start.means.shape
     shape = {"num_components": k, "num_features": d, "covariance_type": covariance_type}
-    prior = problem.prior
+    prior = cast(Prior | IndependentPrior, problem.prior)  # the families that jaxgmm.model describes
     trace = handlers.trace(handlers.seed(partial(parameters, prior, **shape), jax.random.key(0))).get_trace()
     transforms = {name: biject_to(site["fn"].support) for name, site in trace.items() if site["type"] == "sample"}
     likelihood = make_log_likelihood(problem, start)
@@ -84,9 +86,7 @@ def potential_size(problem: StandardizedProblem, start: Mixture) -> int:
     return min(len(problem.y), GRADIENT_CHUNK) * start.num_components * start.num_features
 
 
-def map_points(
-    function: Callable[[jax.Array], Any], points: jax.Array, problem: StandardizedProblem, start: Mixture
-) -> Any:
+def map_points(function: Callable[[jax.Array], Any], points: jax.Array, problem: StandardizedProblem, start: Mixture) -> Any:
     """Apply a function that evaluates a potential to points (M, ...), in batches that fit the cache."""
     count = len(points)
     batches = -(-count // potentials_per_batch(potential_size(problem, start)))

@@ -63,7 +63,8 @@ def make_user_space(model: Callable[..., Any], problem: StandardizedProblem, sta
 
     def unflatten(z: jax.Array) -> tuple[Mixture, jax.Array]:
         found = evaluate(z)
-        mixture = Mixture(*(found.values[name] for name in FIELDS), start.covariance_type)
+        weights, means, covariances = (found.values[name] for name in FIELDS)
+        mixture = Mixture(weights, means, covariances, start.covariance_type)
         log_det = found.log_det
         if invertible and "covariances" not in latents:
             log_det += mixture_of({name: found.values[name] for name in latents}, start.covariance_type)[1]
@@ -108,7 +109,7 @@ def _evaluator(
         terms, trace = compute_log_probs(substituted, arguments, options, {}, sum_log_prob=False)
         observed = {name for name, site in trace.items() if site["type"] == "sample" and site["is_observed"]}
         values = {name: site["value"] for name, site in trace.items()}
-        return _Evaluation(terms, values, sum(log_dets), observed)
+        return _Evaluation(terms, values, sum(log_dets[1:], log_dets[0]), observed)
 
     return evaluate
 

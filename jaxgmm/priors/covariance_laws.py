@@ -78,14 +78,17 @@ class _ConjugateLaw(CovarianceLaw):
     def log_density(
         self, covariances: jax.Array, factors: covariance.Factors, covariance_type: str, num_features: int
     ) -> jax.Array:
+        """Return the log density (..., K | 1) of each stored covariance, with respect to its free entries."""
         degrees_of_freedom, scale = self.inverse_wishart_parameters()
         return inverse_wishart_log_prob(factors, degrees_of_freedom, scale, covariance_type, num_features)
 
     def sample(self, key: jax.Array, covariance_type: str, num_components: int, num_features: int) -> jax.Array:
+        """Return one draw of the covariances of a mixture, as the covariance type stores them."""
         parameters = self.inverse_wishart_parameters()
         return sample_inverse_wishart(key, *parameters, covariance_type, num_components, num_features)
 
     def typical_variances(self, covariance_type: str, num_features: int) -> jax.Array:
+        """Return the diagonal of S, one variance for each feature, (D,)."""
         scale = covariance.prior_scale(self.inverse_wishart_parameters()[1], covariance_type)
         return covariance.variances(scale, covariance_type, num_features)[0]
 

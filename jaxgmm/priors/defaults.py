@@ -64,6 +64,7 @@ def is_data_scaled(prior: Any) -> bool:
 
 @partial(jax.jit, static_argnums=(2, 3))  # as one program: operation by operation the first call takes a second longer
 def _default_prior(x: jax.Array, weight: jax.Array | None, num_components: int, covariance_type: str) -> Prior:
+    """Return the default prior of validated data."""
     center, scatter = _moments_of_data(x, weight, covariance_type)
     d = x.shape[1]
     # The floor is one part in sqrt(eps) of a feature's variance, or of its squared magnitude if the feature is constant.

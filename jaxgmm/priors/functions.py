@@ -87,6 +87,7 @@ def sample_prior(
 
 @partial(jax.jit, static_argnums=(2, 3))
 def _sample_many(keys: jax.Array, prior: MixturePrior, covariance_type: str, num_components: int) -> Mixture:
+    """Return one mixture drawn from the prior for each key."""
     return jax.vmap(lambda key: prior.sample(key, covariance_type, num_components))(keys)
 
 

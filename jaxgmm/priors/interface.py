@@ -66,7 +66,7 @@ class MixturePrior(Printed, ABC):
     weight_concentration: jax.Array
     mean: jax.Array
 
-    # What each family defines.
+    # Each family defines the following.
 
     @property
     @abstractmethod
@@ -124,7 +124,7 @@ class MixturePrior(Printed, ABC):
     def check_values(self, num_features: int, covariance_type: str) -> None:
         """Raise ValueError if concrete hyperparameters that only this family has make the prior improper."""
 
-    # What follows from those.
+    # All families share the following.
 
     @property
     def has_closed_forms(self) -> bool:

@@ -1,0 +1,1 @@
+"""What comparisons, calibrations and coverage studies share."""

@@ -1,4 +1,4 @@
-"""Checkpoint: results of a long study, kept in a file as they come, so that a killed one goes on where it was."""
+"""Checkpoint: the finished batches of a long study in a file, so that an interrupted study continues where it stopped."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ import numpy as np
 import numpyro
 
 from ..files import replacing
+from ..tables import shortened
 
 _HEADER = "design"
 
 
 def versions() -> dict[str, str]:
-    """Versions of what numbers depend on.
+    """Return the versions of the libraries that the numbers of a study depend on.
 
     Example:
         >>> sorted(versions())
@@ -29,70 +30,76 @@ def versions() -> dict[str, str]:
 
 
 class Checkpoint:
-    """Arrays by the name of the block they belong to, in one npz file that is replaced as a whole after every block.
+    """The arrays of each finished batch by the batch's name, in one npz file that is replaced as a whole after every batch.
 
     Args:
-        path: the file; None keeps nothing. A file that is there must have the same design.
-        design: all that the numbers depend on, in JSON's types.
+        path: the file; None keeps the batches in memory only. An existing file must belong to the same design.
+        design: everything that the numbers depend on, in the types of JSON.
 
     Raises:
-        ValueError: the file is of another design, which is named, or not one of these.
+        ValueError: the file belongs to another design, or is damaged or no checkpoint.
 
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     for _ in range(2):  # a second process finds what the first one did
-        ...         blocks = Checkpoint(Path(folder) / "study.npz", {"seed": 0})
-        ...         found = blocks.get("a", lambda: print("computed") or {"z": np.ones(2)})
+        ...     for _ in range(2):  # the second checkpoint finds the batch of the first
+        ...         checkpoint = Checkpoint(Path(folder) / "study.npz", {"seed": 0})
+        ...         found = checkpoint.get("a", lambda: print("computed") or {"z": np.ones(2)})
         ...     found["z"].tolist()
         computed
         [1.0, 1.0]
     """
 
-    def __init__(self, path: Any, design: Mapping[str, Any]) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None, design: Mapping[str, Any]) -> None:
+        """Read the batches that the file already has."""
         self.path = None if path is None else Path(path)
         self.design = json.loads(json.dumps(dict(design)))
-        self._done: dict[str, dict[str, np.ndarray]] = {}
+        self._batches: dict[str, dict[str, np.ndarray]] = {}
         if self.path is not None and self.path.exists():
-            self._read()
+            self._read(self.path)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._done
+        """Return whether a batch is finished."""
+        return name in self._batches
 
     def get(self, name: str, compute: Callable[[], Mapping[str, Any]]) -> dict[str, np.ndarray]:
-        """The arrays of a block: from the file, or computed now and kept."""
-        if name not in self._done:
-            self._done[name] = {key: np.asarray(value) for key, value in compute().items()}
+        """Return the arrays of a batch; if the file does not have them, compute them and write them to the file."""
+        if name not in self._batches:
+            self._batches[name] = {key: np.asarray(value) for key, value in compute().items()}
             self._write()
-        return self._done[name]
+        return self._batches[name]
 
     def _write(self) -> None:
+        """Replace the file by one that holds all batches so far."""
         if self.path is None:
             return
-        arrays = {f"{name}/{key}": value for name, block in self._done.items() for key, value in block.items()}
+        arrays: dict[str, Any] = {_HEADER: np.array(json.dumps(self.design))}
+        arrays |= {f"{name}/{key}": value for name, batch in self._batches.items() for key, value in batch.items()}
         with replacing(self.path) as stream:
-            np.savez(stream, **{_HEADER: np.array(json.dumps(self.design))}, **arrays)
+            np.savez(stream, **arrays)
 
-    def _read(self) -> None:
+    def _read(self, path: Path) -> None:
+        """Read the batches of a file, or raise ValueError if it belongs to another design or is not intact."""
         try:
-            with np.load(self.path, allow_pickle=False) as file:
+            # np.load leaves a file open that it opened itself and could not read
+            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
                 design = json.loads(file[_HEADER].item())
                 arrays = {name: file[name] for name in file.files if name != _HEADER}
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"'{self.path}' is not the file of a study; give another path, or none.") from error
+            raise ValueError(f"'{path}' is not the file of a study, or is damaged; give another path, or none.") from error
         for name in sorted({*design, *self.design}):
             if design.get(name) != self.design.get(name):
                 raise ValueError(
-                    f"'{self.path}' is of another study: its {name} is {_short(design.get(name))}, here it is "
-                    f"{_short(self.design.get(name))}; go on with what it was begun with, or give another path."
+                    f"'{path}' belongs to another study: its {name} is {_as_text(design.get(name))}, here it is "
+                    f"{_as_text(self.design.get(name))}; continue with the values it was begun with, or give another path."
                 )
-        for name, value in arrays.items():
-            block, _, key = name.rpartition("/")
-            self._done.setdefault(block, {})[key] = value
+        for place, value in arrays.items():
+            name, _, key = place.rpartition("/")
+            self._batches.setdefault(name, {})[key] = value
 
 
 def check_target(path: Any) -> None:
-    """Refuses a path that cannot be written to, before the long work."""
+    """Raise if a checkpoint cannot be written to `path`, so that a long study does not fail at its first batch."""
     if path is None:
         return
     if not isinstance(path, str | os.PathLike):
@@ -102,6 +109,6 @@ def check_target(path: Any) -> None:
         raise ValueError(f"'{folder}' is no folder that can be written to; give another path.")
 
 
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+def _as_text(value: Any) -> str:
+    """Return a value as JSON, cut to 80 characters."""
+    return shortened(json.dumps(value), 80)

@@ -1,14 +1,17 @@
-"""Intervals of a mixture's parameters: of a point estimate from its standard errors, and of draws.
+"""Intervals of a mixture's parameters: from the standard errors of a point estimate, and from draws.
 
-Wald intervals are taken where the estimate is nearer to normal, and mapped back, so that they stay in the parameters' range:
+Wald intervals are formed on a scale on which the estimate is closer to normal, and mapped back, so that they stay within the
+range of the parameter:
 
-    weights      log(w / (1 - w)) +- z se / (w (1 - w))      the log-ratio of a component to the rest
+    weights      log(w / (1 - w)) +- z se / (w (1 - w))      the log-ratio of a component to all others
     means        mu +- z se
-    variances    log v +- z se / v                           the interval of log sd is half as wide, and the same one
-    covariances  off the diagonal as they are: s +- z se
+    variances    log v +- z se / v                           equivalent to an interval of the log standard deviation
+    covariances  s +- z se                                   the entries off the diagonal
 
-By the delta method, which at a maximum is exact: there the information of a function of the parameters needs its slope only.
-The log-ratio to the rest is the additive log-ratio of two components; with more it does not depend on which comes last.
+The standard errors on these scales come from the delta method, which is exact at a maximum: there the information of a
+function of the parameters depends only on its slope. For two components the log-ratio to all others is the additive log-ratio;
+for more it does not depend on which component comes last.
+
 Sources: Wald (1943), Trans. Amer. Math. Soc. 54, 426-482; Aitchison (1986), The Statistical Analysis of Compositional Data;
 Meeker & Escobar (1995), Amer. Statist. 49, 48-53.
 """
@@ -16,7 +19,6 @@ Meeker & Escobar (1995), Amer. Statist. 49, 48-53.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -32,10 +34,12 @@ from .parameters import free_entries, parameters
 
 
 class Intervals(NamedTuple):
-    """Q central intervals of P free entries, as `rows.entries` names them.
+    """Q central intervals of each of P free entries, in the order of `parameters`.
 
-    lower, upper: (..., Q, P), in the entries' own units. NaN where there is none.
-    defined: (..., P), whether there is one.
+    Attributes:
+        lower: (..., Q, P), in the units of the entry; NaN where the interval is undefined.
+        upper: (..., Q, P), likewise.
+        defined: (..., P), whether the entry has intervals.
     """
 
     lower: jax.Array
@@ -52,23 +56,24 @@ def wald_intervals(
     kind: str = "observed",
     sample_weight: Any = None,
 ) -> Intervals:
-    """Wald intervals of an estimate's weights, means and free covariances; traceable, a lane at a time under vmap.
+    """Compute Wald intervals of the weights, means and free covariances of an estimate; can be traced, compiled and vmapped.
 
-    A weight of 1, of one component, is known: its interval is a point.
+    The weight of a single component is 1 and known: its interval is a point.
 
     Args:
-        mixture: the estimate, at a maximum: converge it well.
-        x: (N, D), the data it was fitted to.
-        prior: the prior it was fitted with, or None for maximum likelihood.
+        mixture: the estimate, which must be at a maximum: use a small `tol`.
+        x: (N, D), the data that it was fitted to.
+        prior: the prior that it was fitted with, or None for maximum likelihood.
         probabilities: Q numbers between 0 and 1.
         kind: "observed" or "sandwich", as in `standard_errors`.
         sample_weight: (N,) >= 0, or None.
 
     Returns:
-        Intervals; undefined where there is no standard error: the information is singular, or the component absent.
+        Intervals. They are undefined where no standard error exists, because the information is singular or the component is
+        absent.
 
     Raises:
-        ValueError, TypeError: as `standard_errors`; a probability that is none.
+        ValueError, TypeError: as in `standard_errors`; or a probability is not between 0 and 1.
 
     Example:
         >>> import jaxgmm, numpy as np
@@ -80,12 +85,12 @@ def wald_intervals(
     """
     check_probabilities(probabilities)
     errors = standard_errors(mixture, x, prior, kind=kind, sample_weight=sample_weight)
-    shaped = dataclasses.replace(mixture, weights=errors.weights, means=errors.means, covariances=errors.covariances)
-    return from_errors(mixture, free_entries(shaped), probabilities)
+    as_mixture = dataclasses.replace(mixture, weights=errors.weights, means=errors.means, covariances=errors.covariances)
+    return _from_errors(mixture, free_entries(as_mixture), probabilities)
 
 
-def from_errors(mixture: Mixture, errors: jax.Array, probabilities: Sequence[float]) -> Intervals:
-    """Wald intervals of one mixture from standard errors (P,) of its free entries; NaN among them: none."""
+def _from_errors(mixture: Mixture, errors: jax.Array, probabilities: Sequence[float]) -> Intervals:
+    """Compute Wald intervals of one mixture from standard errors (P,) of its free entries; a NaN leaves them undefined."""
     estimate = free_entries(mixture)
     kinds = np.array([parameter.kind for parameter in parameters(mixture)])
     z = ndtri((1 + jnp.asarray(probabilities, estimate.dtype)) / 2)[:, None] * jnp.array([[[-1.0]], [[1.0]]], estimate.dtype)
@@ -102,17 +107,17 @@ def from_errors(mixture: Mixture, errors: jax.Array, probabilities: Sequence[flo
 
 
 def draw_intervals(draws: jax.Array, probabilities: Sequence[float] = (0.5, 0.9)) -> Intervals:
-    """Central intervals of draws, with equal tails: quantiles (1 - p) / 2 and (1 + p) / 2.
+    """Compute central intervals of draws, with equal tails: the quantiles (1 - p) / 2 and (1 + p) / 2.
 
     Args:
-        draws: (..., S, P), of the P entries, or of any quantities.
+        draws: (..., S, P), draws of the P free entries, or of any quantities.
         probabilities: Q numbers between 0 and 1.
 
     Returns:
-        Intervals; undefined where a draw is not finite.
+        Intervals, undefined for quantities with a draw that is not finite.
 
     Raises:
-        ValueError: a probability that is none.
+        ValueError: a probability is not between 0 and 1.
 
     Example:
         >>> import numpy as np
@@ -130,8 +135,10 @@ def draw_intervals(draws: jax.Array, probabilities: Sequence[float] = (0.5, 0.9)
 
 
 def check_probabilities(probabilities: Any) -> None:
-    """Refuses what are no probabilities of intervals."""
-    sound = isinstance(probabilities, Sequence | np.ndarray) and not isinstance(probabilities, str) and len(probabilities)
-    numbers = list(probabilities) if sound else []
-    if not numbers or not all(isinstance(p, int | float | np.number) and math.isfinite(p) and 0 < p < 1 for p in numbers):
-        raise ValueError(f"probabilities is {probabilities!r}; numbers between 0 and 1 were expected, as (0.5, 0.9).")
+    """Raise ValueError unless `probabilities` is a sequence of at least one number between 0 and 1."""
+    is_sequence = isinstance(probabilities, Sequence | np.ndarray) and not isinstance(probabilities, str)
+    numbers: list[Any] = list(probabilities) if is_sequence else []
+    if not numbers or not all(isinstance(p, int | float | np.number) and 0 < p < 1 for p in numbers):
+        raise ValueError(
+            f"probabilities is {probabilities!r}; a sequence of numbers between 0 and 1 was expected, such as (0.5, 0.9)."
+        )

@@ -12,6 +12,7 @@ from jaxgmm.cli import main
 def made_up_calibration(monkeypatch):
     """Calibrates at once, whatever the method; what it was called with."""
     from jaxgmm.calibration.result import Calibration
+    from jaxgmm.calibration.rows import CoverageRow
 
     calls = []
 
@@ -19,8 +20,7 @@ def made_up_calibration(monkeypatch):
         calls.append((prior, method, options))
         ranks, about = np.repeat(np.arange(10), 4)[:, None], {"key": [0, 0], "num_components": 2, "num_features": 1, "thin": 1}
         about |= {"num_observations": 9, "covariance_type": "full", "dtype": "float32", "prior": {"mean": [0.0]}, "options": {}}
-        row = {"method": method, "name": "weights[0]", "probability": 0.9, "coverage": 0.8, "error": 0.1, "undefined": 0.0}
-        row["coverage_with_misses"] = 0.8
+        row = CoverageRow(method, "weights[0]", 0.9, coverage=0.8, error=0.1, undefined=0.0, coverage_with_misses=0.8)
         one = np.ones(1, bool)
         return Calibration(method, about, ["log-likelihood"], one, ranks, 9, np.ones(ranks.shape), [row], {"OK": 40}, {}, 0.01)
 

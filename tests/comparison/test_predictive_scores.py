@@ -1,16 +1,14 @@
-"""Densities and clusterings: distances, leave-one-out, folds and partitions against closed forms, loops, ArviZ and scikit-learn."""
+"""Density scores: distances, leave-one-out and folds against closed forms, loops and ArviZ."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
-from sklearn.metrics import adjusted_rand_score
 
 import jaxgmm
-from jaxgmm.comparison import clustering
 from jaxgmm.comparison import predictive_scores as scores
-from jaxgmm.posterior.diagnostics import pareto_k, psis
+from jaxgmm.posterior.pareto import pareto_k, psis
 
 from helpers import random_mixture
 
@@ -71,7 +69,7 @@ def test_simulated_points_have_the_mixtures_moments(kind):
     assert abs(density.mean() - again.mean()) < 5 * np.hypot(density.std(), again.std()) / np.sqrt(2000)
 
 
-def test_blocks_of_draws_join_up():
+def test_batches_of_draws_join_up():
     stack = stack_of(*[random_mixture(seed, "diag", 2, 1) for seed in range(5)])
     x = np.linspace(-3, 3, 7)[:, None].astype(stack.means.dtype)
     density, shares = scores.pointwise(stack, x, 4, 2)
@@ -156,7 +154,7 @@ def test_smoothing_against_arviz():
 
 
 def test_smoothing_by_hand():
-    """Weights of one set are those of a stack of sets; k-hat is that of `pareto_k`; only the tail moves, and keeps its order."""
+    """One set of weights equals that set in a stack; k-hat is that of `pareto_k`; only the tail moves, and keeps its order."""
     ratios = np.random.default_rng(0).exponential(size=(1000, 3)) * [0.3, 0.6, 0.9]
     weights, khat = psis(ratios)
     for q in range(3):
@@ -169,51 +167,6 @@ def test_smoothing_by_hand():
     assert psis(np.zeros(20))[1] == np.inf
     assert psis(np.zeros(200))[1] == 0
     np.testing.assert_allclose(np.exp(psis(np.array([0.0, -np.inf] * 50))[0]).sum(), 1)
-
-
-def test_adjusted_rand_is_scikit_learns():
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        a, b = rng.integers(0, 4, 50), rng.integers(0, 3, 50)
-        b = np.where(rng.random(50) < 0.5, a, b)
-        assert clustering.adjusted_rand(a, b) == pytest.approx(adjusted_rand_score(a, b), abs=1e-12)
-    assert clustering.adjusted_rand(np.zeros(5), np.zeros(5)) == 1
-
-
-def test_memberships_by_loops():
-    rng = np.random.default_rng(0)
-    draws = rng.dirichlet([0.3, 0.3], (50, 12)).astype(np.float32)
-    em, weight = rng.dirichlet([0.3, 0.3], 12), rng.integers(1, 4, 12).astype(float)
-    found = clustering.compare_memberships(em, draws, weight, True)
-    mean = draws.astype(float).mean(0)
-    difference = entropy = unsure = 0.0
-    for n in range(12):
-        difference += weight[n] * abs(em[n] - mean[n]).mean()
-        entropy -= weight[n] * sum(p * np.log(p) for p in mean[n])
-        unsure += weight[n] * (mean[n, em[n].argmax()] < 0.9)
-    assert found["membership_difference"] == pytest.approx(difference / weight.sum())
-    assert found["entropy_posterior"] == pytest.approx(entropy / weight.sum())
-    assert found["unsure_share"] == pytest.approx(unsure / weight.sum())
-    unnamed = clustering.compare_memberships(em, draws, weight, False)
-    assert np.isnan(unnamed["entropy_posterior"])
-    assert unnamed["entropy_within"] == found["entropy_within"]
-    assert clustering.compare_memberships(np.ones((3, 1)), np.ones((5, 3, 1)), np.ones(3), False)["unsure_share"] == 0
-
-
-def test_partition_is_the_nearest_to_the_coclustering_matrix():
-    rng = np.random.default_rng(1)
-    draws = rng.dirichlet([0.5, 0.5, 0.5], (30, 8))
-    together = np.einsum("mik,mjk->ij", draws, draws) / 30
-    np.fill_diagonal(together, 1)
-
-    def loss(labels):
-        return sum((float(labels[i] == labels[j]) - together[i, j]) ** 2 for i in range(8) for j in range(8))
-
-    best = min(loss(draw.argmax(-1)) for draw in draws)
-    assert loss(clustering.partition(draws)) == pytest.approx(best, rel=1e-5)
-    # whatever the components are called in each draw
-    shuffled = np.stack([draw[:, rng.permutation(3)] for draw in draws])
-    assert clustering.adjusted_rand(clustering.partition(shuffled), clustering.partition(draws)) == 1
 
 
 def test_grid_reaches_as_far_as_the_draws():

@@ -1,4 +1,4 @@
-"""Anderson acceleration: the same limits in fewer E-steps, and an objective that never falls."""
+"""Anderson acceleration reaches the same limits in fewer E-steps, with an objective that never falls."""
 
 import warnings
 
@@ -11,19 +11,19 @@ import jaxgmm
 from jaxgmm.em.acceleration import from_vector, to_vector
 
 
-@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
-def test_coordinates_are_inverse(kind, x64):
-    """A mixture survives the way to unconstrained coordinates and back; weights of 0 stay 0."""
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+def test_coordinates_are_inverse(covariance_type, x64):
+    """The conversion of a mixture to unconstrained coordinates and back is the identity; weights of 0 stay 0."""
     x = jaxgmm.datasets.load("iris")
     labels = np.repeat([0, 1, 2], 50)
-    mixture = jaxgmm.from_labels(x, labels, num_components=4, covariance_type=kind)
+    mixture = jaxgmm.from_labels(x, labels, num_components=4, covariance_type=covariance_type)
     back = from_vector(to_vector(mixture, mixture), mixture, mixture)
     for a, b in zip(jax.tree.leaves(mixture), jax.tree.leaves(back), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13)
 
 
 def test_overlapping_clusters_need_a_quarter_of_the_steps(x64):
-    """faithful, tied K=3: the published maximum, at least 4 times fewer E-steps, the same log-likelihood to 1e-8."""
+    """On faithful (tied, K=3) it reaches the published maximum to 1e-8 with at least 4 times fewer E-steps."""
     x = jaxgmm.datasets.load("faithful")
     start = jaxgmm.from_labels(x, np.digitize(x[:, 1], [60, 75]), num_components=3, covariance_type="tied")
     plain = jaxgmm.fit(start, x, tol=1e-13)
@@ -34,9 +34,9 @@ def test_overlapping_clusters_need_a_quarter_of_the_steps(x64):
     assert int(plain.num_iter) >= 4 * int(fast.num_iter)
 
 
-@pytest.mark.parametrize("kind", ["full", "diag"])
-def test_monotone_and_a_fixed_point(kind, x64):
-    """Over random problems: history never falls, the limit is a fixed point of EM, and few E-steps are wasted."""
+@pytest.mark.parametrize("covariance_type", ["full", "diag"])
+def test_monotone_and_a_fixed_point(covariance_type, x64):
+    """Over random problems the history never falls, the limit is a fixed point of EM, and few E-steps are wasted."""
     keys = jax.random.split(jax.random.key(1), 12)
 
     def data(key):
@@ -45,8 +45,8 @@ def test_monotone_and_a_fixed_point(kind, x64):
         return centers[jax.random.randint(k2, (90,), 0, 3)] + jax.random.normal(k3, (90, 2))
 
     xs = jax.vmap(data)(keys)
-    prior = jax.vmap(lambda x: jaxgmm.default_prior(x, num_components=3, covariance_type=kind))(xs)
-    starts = jax.vmap(lambda k, x: jaxgmm.initialize(k, x, num_components=3, covariance_type=kind))(keys, xs)
+    prior = jax.vmap(lambda x: jaxgmm.default_prior(x, num_components=3, covariance_type=covariance_type))(xs)
+    starts = jax.vmap(lambda k, x: jaxgmm.initialize(k, x, num_components=3, covariance_type=covariance_type))(keys, xs)
 
     def run(accelerate):
         return jax.jit(jax.vmap(lambda s, x, p: jaxgmm.fit(s, x, p, accelerate=accelerate, max_iter=3000)))(starts, xs, prior)
@@ -63,8 +63,8 @@ def test_monotone_and_a_fixed_point(kind, x64):
     assert bool((fast.num_iter <= jnp.maximum(1.2 * plain.num_iter, plain.num_iter + 2)).all())
 
 
-def test_breakdowns_are_told(x64):
-    """NaN lanes are NONFINITE, max_iter is kept, and reg_covar is refused by name."""
+def test_breakdowns_are_reported(x64):
+    """Data sets with NaN are NONFINITE, max_iter is kept, and reg_covar is refused by name."""
     x = jaxgmm.datasets.load("faithful")
     start = jaxgmm.from_labels(x, (x[:, 1] > 67).astype(int), num_components=2)
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""A whole fit: step by step against loops, what its result promises, how it ends, what it refuses and what it warns of."""
+"""Whole fits: step by step against loops, what a result promises, how it ends, what is refused and what causes warnings."""
 
 import warnings
 from functools import partial
@@ -18,17 +18,19 @@ STEPS = 25
 fit = partial(partial(jax.jit, static_argnames=("max_iter", "chunk_size"))(jaxgmm.fit), max_iter=STEPS)
 
 
-CASES = [(kind, regularisation) for regularisation in ("penalty", "prior") for kind in COVARIANCE_TYPES] + [
+CASES = [
+    (covariance_type, regularisation) for regularisation in ("penalty", "prior") for covariance_type in COVARIANCE_TYPES
+] + [
     ("full", "reg_covar"),
     ("diag", "reg_covar"),
 ]
 
 
-@pytest.mark.parametrize(("kind", "regularisation"), CASES)
-def test_steps_are_the_oracles(kind, regularisation, x64):
-    """tol=0 is exactly max_iter steps; every objective on the way and the last state are those of plain loops."""
-    start, x, w = random_mixture(0, kind), random_data(0), random_weight(0)
-    options = {"penalty": {}, "prior": {"prior": random_prior(0, kind)}, "reg_covar": {"reg_covar": 1e-3}}[regularisation]
+@pytest.mark.parametrize(("covariance_type", "regularisation"), CASES)
+def test_steps_are_the_oracles(covariance_type, regularisation, x64):
+    """With tol=0 a fit takes exactly max_iter steps, whose objectives and last state equal the oracle's."""
+    start, x, w, prior = random_mixture(0, covariance_type), random_data(0), random_weight(0), random_prior(0, covariance_type)
+    options = {"penalty": {}, "prior": {"prior": prior}, "reg_covar": {"reg_covar": 1e-3}}[regularisation]
     path = oracle.em(start, x, STEPS, w, **options)
     result = fit(start, x, sample_weight=w, tol=0.0, **options)
     assert bool(result.converged) or (int(result.num_iter) == STEPS and int(result.status) == Status.MAX_ITER)
@@ -44,7 +46,7 @@ def test_steps_are_the_oracles(kind, regularisation, x64):
 
 
 def test_history_belongs_to_the_result(x64):
-    """history[num_iter] is the objective, NaN after it; converging on the last allowed step is converged."""
+    """history[num_iter] is the objective and NaN follows; converging on the last allowed step is converged."""
     start, x, w = random_mixture(0, "full"), random_data(0), random_weight(0)
     whole = fit(start, x, sample_weight=w, tol=0.0)
     changes = np.abs(np.diff(whole.history)) / w.sum()
@@ -63,7 +65,7 @@ def test_history_belongs_to_the_result(x64):
 
 
 def test_no_steps(x64):
-    """max_iter=0: the start and its own log-likelihood, status MAX_ITER, a warning."""
+    """With max_iter=0 the fit is the start with its own log-likelihood, has status MAX_ITER and warns."""
     start, x = random_mixture(0, "full"), random_data(0)
     with pytest.warns(RuntimeWarning) as caught:
         result = jaxgmm.fit(start, x, max_iter=0)
@@ -77,7 +79,7 @@ def test_no_steps(x64):
 
 
 def test_exact_fixed_point_stops(x64):
-    """tol=0 ends where a step changes nothing at all: two points, one component."""
+    """With tol=0 a fit ends when a step changes nothing at all, as with two points and one component."""
     x = np.array([[-1.0], [1.0]])
     result = fit(jaxgmm.make_mixture([1.0], [[0.5]], [[3.0]], covariance_type="diag"), x, tol=0.0)
     assert int(result.num_iter) < STEPS
@@ -86,7 +88,7 @@ def test_exact_fixed_point_stops(x64):
 
 
 def test_chunks_do_not_matter(x64):
-    """chunk_size changes the order of sums, not the fit; which step is the first to change nothing is up to the last bit."""
+    """chunk_size changes only the order of sums; rounding decides which step is the first to change nothing."""
     start, x, w = random_mixture(0, "spherical"), random_data(0), random_weight(0)
     whole, parts = (fit(start, x, sample_weight=w, tol=0.0, chunk_size=c) for c in (None, 7))
     assert_mixtures_close(whole.mixture, parts.mixture, 1e-10)
@@ -94,15 +96,17 @@ def test_chunks_do_not_matter(x64):
     np.testing.assert_allclose(whole.history[:common], parts.history[:common], rtol=1e-12)
 
 
-def one_point_and_a_cloud(kind="diag"):
-    """A start with a component on a cloud, one alone on a point away from it, and, in three, an absent one."""
+def one_point_and_a_cloud(covariance_type="diag"):
+    """Return data and a start: one component on a cloud, one on a single point away from it, and an absent one."""
     x = np.concatenate([np.random.default_rng(0).normal(size=(59, 3)), [[30.0, 30.0, 30.0]]])
-    covariances = np.ones((3, 3)) if kind == "diag" else [np.eye(3)] * 3
-    return jaxgmm.make_mixture([0.5, 0.5, 0.0], np.array([[0.0], [30], [0]]) * np.ones(3), covariances, covariance_type=kind), x
+    covariances = np.ones((3, 3)) if covariance_type == "diag" else [np.eye(3)] * 3
+    return jaxgmm.make_mixture(
+        [0.5, 0.5, 0.0], np.array([[0.0], [30], [0]]) * np.ones(3), covariances, covariance_type=covariance_type
+    ), x
 
 
 def test_statuses(x64):
-    """Each end reached, inside jit, with finite parameters in every one."""
+    """Every status is reached inside jit, with finite parameters."""
     start, x, w = random_mixture(0, "full"), random_data(0), np.ones(60)
     spike, cloud = one_point_and_a_cloud("full")
     ends = {
@@ -125,8 +129,10 @@ def test_statuses(x64):
 
 
 def test_flat_components_keep_their_best_state():
-    """Components on a line exhaust float32: however it ends, the result is a state of its history and near the best of them;
-    where the status is DECREASED, the best."""
+    """Components on a line exhaust float32; the result is a state of its history and near the best of them.
+
+    With status DECREASED it is the best.
+    """
     line = np.linspace(-1, 1, 40, dtype=np.float32)[:, None]
     x = jnp.asarray(np.hstack([line, 3 * line + 1]))
     starts = jax.vmap(lambda key: jaxgmm.initialize(key, x, num_components=3))
@@ -143,7 +149,7 @@ def test_flat_components_keep_their_best_state():
 
 
 def test_component_statuses(x64):
-    """OK, EMPTY, AT_FLOOR and FEW_POINTS, each on the component that has it."""
+    """OK, EMPTY, AT_FLOOR and FEW_POINTS are each reported for the component that has them."""
     spike, cloud = one_point_and_a_cloud()
     w, sound = np.ones(60), [ComponentStatus.OK, ComponentStatus.EMPTY]
     held = fit(spike, cloud, sample_weight=w, tol=1e-8)
@@ -161,7 +167,7 @@ def test_component_statuses(x64):
 
 
 def test_weight_zero_stays_zero_under_a_prior(x64):
-    """A start weight of exactly 0 means absent: the fit is that of the smaller mixture, objective and all."""
+    """With a start weight of exactly 0 the fit and its objective are those of the mixture without that component."""
     start, x = random_mixture(0, "full"), random_data(0)
     w, prior = random_weight(0), random_prior(0, "full")
     absent = jaxgmm.Mixture(jnp.array([0.5, 0.0, 0.5]), start.means, start.covariances)
@@ -179,7 +185,7 @@ def test_weight_zero_stays_zero_under_a_prior(x64):
 
 
 def test_dtype_is_the_datas():
-    """float32 stays; integers, half precision and lists become the default float."""
+    """float32 data give a float32 fit; integers, half precision and lists become the default float."""
     start, x = random_mixture(0, "diag", k=2, d=2), random_data(0, d=2)
     for data in (x.astype(np.float32), (10 * x).astype(int), x.astype(np.float16), jnp.asarray(x, jnp.bfloat16), x.tolist()):
         with warnings.catch_warnings():
@@ -191,13 +197,13 @@ def test_dtype_is_the_datas():
 
 
 def test_float64_data_make_a_float64_fit(x64):
-    """The result has the data's dtype, whatever the start's."""
+    """The result has the dtype of the data, whatever that of the start."""
     start = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), random_mixture(0, "full"))
     assert fit(start, random_data(0), sample_weight=random_weight(0)).mixture.means.dtype == np.float64
 
 
 def test_repr_says_how_it_ended(x64):
-    """A person who prints a fit sees the status, the likelihood and the troubled components."""
+    """The text of a fit shows its status, its likelihood and the components with problems."""
     spike, cloud = one_point_and_a_cloud()
     text = repr(fit(spike, cloud, sample_weight=np.ones(60), tol=1e-8))
     assert "CONVERGED" in text
@@ -207,7 +213,7 @@ def test_repr_says_how_it_ended(x64):
 
 
 def test_eager_warnings():
-    """What a person should know is a warning that points at their own line; sound fits are silent."""
+    """Warnings point at the user's own line, and sound fits do not warn."""
     x = np.random.default_rng(0).normal(size=(40, 2)) + np.repeat([[-3.0, 3.0], [3.0, -3.0]], 20, axis=0)
     start = jaxgmm.make_mixture([0.5, 0.5], [x[0], x[-1]], np.ones((2, 2)), covariance_type="diag")
     with warnings.catch_warnings():
@@ -229,6 +235,7 @@ def test_eager_warnings():
 
 
 def refusals():
+    """Return invalid calls, with the error and the words that each must give."""
     start, x = random_mixture(0, "full"), random_data(0)
     prior = random_prior(0, "full")
     fit = jaxgmm.fit
@@ -288,26 +295,28 @@ def refusals():
 
 @pytest.mark.parametrize("case", refusals())
 def test_refusals(case):
-    """An option or datum that makes no sense is refused by name, with what was expected."""
+    """Invalid options and data are refused by name, with what was expected."""
     wrong, error, words = refusals()[case]
     with pytest.raises(error, match=words):
         wrong()
 
 
-@pytest.mark.parametrize("kind", ["tied", "diag"])
-def test_independent_prior_ends_at_a_stationary_point(kind, x64):
-    """Means free of covariances: monotone, and at the end the log joint's derivative vanishes in means and covariances and is
-    one constant in the weights (Lagrange), per unit of weight."""
+@pytest.mark.parametrize("covariance_type", ["tied", "diag"])
+def test_independent_prior_ends_at_a_stationary_point(covariance_type, x64):
+    """With means independent of covariances, fits are monotone and end where the log joint is stationary.
+
+    Its derivative vanishes in means and covariances, and is one constant in the weights (Lagrange), per unit of weight.
+    """
     x, w = random_data(6, d=2, spread=1.5), random_weight(6)
     matrix = jnp.asarray([[1.2, 0.3], [0.3, 0.9]])
-    wishart = kind in ("full", "tied")
+    wishart = covariance_type in ("full", "tied")
     scale = (
         jaxgmm.InverseWishart(jnp.asarray(4.5), matrix)
         if wishart
-        else jaxgmm.InverseGamma(jnp.asarray(2.5), jnp.asarray([0.7, 1.1]) if kind == "diag" else jnp.asarray(0.7))
+        else jaxgmm.InverseGamma(jnp.asarray(2.5), jnp.asarray([0.7, 1.1]) if covariance_type == "diag" else jnp.asarray(0.7))
     )
     prior = jaxgmm.IndependentPrior(jnp.asarray([1.5, 2.0, 1.0]), jnp.asarray([0.5, -1.0]), 3 * matrix, scale)
-    result = fit(random_mixture(6, kind, d=2), x, prior, sample_weight=w, tol=0.0, max_iter=1500)
+    result = fit(random_mixture(6, covariance_type, d=2), x, prior, sample_weight=w, tol=0.0, max_iter=1500)
     history = np.asarray(result.history)
     assert not (np.diff(history) < -1e-10 * abs(float(result.objective))).any()
 

@@ -1,4 +1,4 @@
-"""The derivative of a fit: forward = reverse = finite differences, in all types, for data, weights, prior and reg_covar."""
+"""The derivative of a fit: forward mode, reverse mode and finite differences agree for data, weights, prior and reg_covar."""
 
 import warnings
 
@@ -13,33 +13,35 @@ from jaxgmm.em import implicit
 
 @pytest.fixture(autouse=True)
 def _quiet(x64):
-    """tol = 0 fits run to the last bit and may stop at max_iter."""
+    """Silence warnings of fits with tol = 0, which run to the last bit and may stop at max_iter."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         yield
 
 
 def problem():
-    """Two overlapping groups with weights."""
+    """Return two overlapping groups with weights."""
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.normal(size=(20, 2)), rng.normal(size=(20, 2)) * [1, 2] + [4, 1]])
     return jnp.asarray(x), jnp.asarray(rng.uniform(0.5, 2, 40))
 
 
-def conjugate(kind, family):
-    """A prior of either family."""
+def conjugate(covariance_type, family):
+    """Return a prior of one of the two families."""
     if family == "joint":
-        scale = {"full": jnp.eye(2), "tied": jnp.eye(2), "diag": jnp.ones(2), "spherical": jnp.array(1.0)}[kind]
+        scale = {"full": jnp.eye(2), "tied": jnp.eye(2), "diag": jnp.ones(2), "spherical": jnp.array(1.0)}[covariance_type]
         return jaxgmm.Prior(jnp.full(2, 1.5), jnp.zeros(2), jnp.array(0.5), jnp.array(5.0), scale)
     rate = {"diag": jnp.ones(2), "spherical": jnp.array(1.0)}
     scale = (
-        jaxgmm.InverseGamma(jnp.array(2.0), rate[kind]) if kind in rate else jaxgmm.InverseWishart(jnp.array(5.0), jnp.eye(2))
+        jaxgmm.InverseGamma(jnp.array(2.0), rate[covariance_type])
+        if covariance_type in rate
+        else jaxgmm.InverseWishart(jnp.array(5.0), jnp.eye(2))
     )
     return jaxgmm.IndependentPrior(jnp.full(2, 1.5), jnp.zeros(2), 4 * jnp.eye(2), scale)
 
 
 def summary(fit):
-    """One smooth number of everything that is differentiable."""
+    """Return one smooth number that depends on everything differentiable."""
     m = fit.mixture
     return (
         jnp.sin(m.means).sum()
@@ -51,19 +53,19 @@ def summary(fit):
 
 
 def cases():
-    """Every type and every regularisation: one of each by default, the rest marked slow."""
+    """Yield every covariance type with every regularisation; only one of each is run by default."""
     default = [("full", "penalty"), ("tied", "joint"), ("diag", "independent"), ("spherical", "reg_covar")]
-    for kind in ("full", "tied", "diag", "spherical"):
+    for covariance_type in ("full", "tied", "diag", "spherical"):
         for mode in ("penalty", "reg_covar", "joint", "independent"):
-            yield pytest.param(kind, mode, marks=[] if (kind, mode) in default else pytest.mark.slow)
+            yield pytest.param(covariance_type, mode, marks=[] if (covariance_type, mode) in default else pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("kind", "mode"), list(cases()))
-def test_forward_reverse_and_finite_differences_agree(kind, mode):
-    """Relative 1e-5 along a random direction of all inputs at once."""
+@pytest.mark.parametrize(("covariance_type", "mode"), list(cases()))
+def test_forward_reverse_and_finite_differences_agree(covariance_type, mode):
+    """Along a random direction of all inputs at once, the three derivatives agree to 1e-5."""
     x, weight = problem()
-    start = jaxgmm.from_labels(x, np.repeat([0, 1], 20), num_components=2, covariance_type=kind)
-    prior = conjugate(kind, mode) if mode in ("joint", "independent") else None
+    start = jaxgmm.from_labels(x, np.repeat([0, 1], 20), num_components=2, covariance_type=covariance_type)
+    prior = conjugate(covariance_type, mode) if mode in ("joint", "independent") else None
     args = (x, weight, prior, jnp.array(0.05) if mode == "reg_covar" else None)
 
     @jax.jit
@@ -87,7 +89,7 @@ def test_forward_reverse_and_finite_differences_agree(kind, mode):
 
 
 def test_k1_closed_form_under_vmap():
-    """K = 1: the mean moves by w_n / sum w with each point, in every lane."""
+    """With K = 1 the mean moves by w_n / sum w with each point, for every member of a batch."""
     x, weight = problem()
     start = jaxgmm.from_labels(x, np.zeros(40, int), num_components=1)
 
@@ -100,8 +102,8 @@ def test_k1_closed_form_under_vmap():
 
 
 def test_matrix_free_equals_dense(monkeypatch):
-    """Above the limit the same derivative comes from GMRES."""
-    x, weight = problem()
+    """Above the limit of dense solutions GMRES gives the same derivative."""
+    x, _ = problem()
     start = jaxgmm.from_labels(x, np.repeat([0, 1], 20), num_components=2, covariance_type="diag")
 
     def slope():
@@ -114,7 +116,7 @@ def test_matrix_free_equals_dense(monkeypatch):
 
 
 def test_start_absent_components_and_breakdowns():
-    """The start gets zero, absent components zero, a broken fit NaN."""
+    """The derivative is zero for the start and for absent components, and NaN after a breakdown."""
     x, _ = problem()
     start = jaxgmm.from_labels(x, np.repeat([0, 1], 20), num_components=3)  # the third is absent
     assert float(start.weights[2]) == 0

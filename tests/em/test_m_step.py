@@ -19,10 +19,15 @@ from helpers import COVARIANCE_TYPES, assert_mixtures_close, random_data, random
 e_step, m_step = jax.jit(jaxgmm.e_step), jax.jit(jaxgmm.m_step)
 
 
-@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
-def test_m_step_is_the_oracles(kind, x64):
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_m_step_is_the_oracles(covariance_type, x64):
     """With the penalty, a prior, reg_covar and plain ML, the M-step is that of the oracle."""
-    mixture, x, w, prior = random_mixture(0, kind), random_data(0), random_weight(0), random_prior(0, kind)
+    mixture, x, w, prior = (
+        random_mixture(0, covariance_type),
+        random_data(0),
+        random_weight(0),
+        random_prior(0, covariance_type),
+    )
     moments = e_step(mixture, x, sample_weight=w)
     assert_mixtures_close(m_step(mixture, moments), oracle.m_step(mixture, x, w), 1e-10)
     assert_mixtures_close(m_step(mixture, moments, prior), oracle.m_step(mixture, x, w, prior), 1e-10)
@@ -30,10 +35,10 @@ def test_m_step_is_the_oracles(kind, x64):
         assert_mixtures_close(m_step(mixture, moments, reg_covar=reg), oracle.m_step(mixture, x, w, reg_covar=reg), 1e-10)
 
 
-@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
-def test_steps_are_scikit_learns(kind, x64):
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_steps_are_scikit_learns(covariance_type, x64):
     """With reg_covar=1e-6, 1, 5 and 25 steps from one start end at the mixture that scikit-learn has."""
-    start, x = random_mixture(1, kind), random_data(1)
+    start, x = random_mixture(1, covariance_type), random_data(1)
     ours, done = start, 0
     for steps in (1, 5, 25):
         for _ in range(steps - done):
@@ -46,12 +51,12 @@ def scikit_learn(start, x, steps):
     """Return the mixture that scikit-learn has after some steps from the same start."""
     from sklearn.mixture import GaussianMixture
 
-    kind, dense = start.covariance_type, [oracle.dense(start, k) for k in range(3)]
-    precisions = oracle.store([np.linalg.inv(m) for m in dense], kind)
-    precisions = {"tied": lambda p: p[0], "spherical": lambda p: p[:, 0]}.get(kind, lambda p: p)(precisions)
+    covariance_type, dense = start.covariance_type, [oracle.dense(start, k) for k in range(3)]
+    precisions = oracle.store([np.linalg.inv(m) for m in dense], covariance_type)
+    precisions = {"tied": lambda p: p[0], "spherical": lambda p: p[:, 0]}.get(covariance_type, lambda p: p)(precisions)
     theirs = GaussianMixture(
         3,
-        covariance_type=kind,
+        covariance_type=covariance_type,
         tol=0,
         reg_covar=1e-6,
         max_iter=steps,
@@ -63,43 +68,45 @@ def scikit_learn(start, x, steps):
         warnings.simplefilter("ignore")  # tol=0 never converges there
         theirs.fit(x)
     covariances = theirs.covariances_.reshape(start.covariances.shape)
-    return oracle.Mixture(theirs.weights_, theirs.means_, covariances, kind)
+    return oracle.Mixture(theirs.weights_, theirs.means_, covariances, covariance_type)
 
 
-@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
-def test_one_component_is_closed_form(kind, x64):
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_one_component_is_closed_form(covariance_type, x64):
     """With K=1 one step from any start gives the weighted mean and covariance."""
     x, w = random_data(4), random_weight(4)
-    start = random_mixture(4, kind, k=1)
+    start = random_mixture(4, covariance_type, k=1)
     step = m_step(start, e_step(start, x, sample_weight=w), reg_covar=0.0)
     covariance = np.cov(x.T, aweights=w, ddof=0)
     np.testing.assert_allclose(step.weights, [1])
     np.testing.assert_allclose(step.means[0], w @ x / w.sum(), rtol=1e-12)
     diagonal = np.diag(covariance)
-    expected = {"full": covariance, "tied": covariance, "diag": diagonal, "spherical": diagonal.mean(keepdims=True)}[kind]
+    expected = {"full": covariance, "tied": covariance, "diag": diagonal, "spherical": diagonal.mean(keepdims=True)}[
+        covariance_type
+    ]
     np.testing.assert_allclose(step.covariances[0], expected, rtol=1e-10)
     plain = m_step(start, e_step(start, x, sample_weight=w))
     np.testing.assert_allclose(plain.covariances[0], expected, rtol=3e-6)  # the penalty is worth 1e-6 of an observation
 
 
-@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
-def test_empty_components_stay_where_they_are(kind, x64):
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_empty_components_stay_where_they_are(covariance_type, x64):
     """A component without data keeps its mean and covariance at weight 0; one of weight 0 stays there, with a prior too."""
-    mixture, x = random_mixture(5, kind), random_data(5)
-    far = jaxgmm.Mixture(mixture.weights, mixture.means.at[1].set(1e4), mixture.covariances, kind)
-    absent = jaxgmm.Mixture(jnp.asarray([0.4, 0.0, 0.6]), mixture.means, mixture.covariances, kind)
+    mixture, x = random_mixture(5, covariance_type), random_data(5)
+    far = jaxgmm.Mixture(mixture.weights, mixture.means.at[1].set(1e4), mixture.covariances, covariance_type)
+    absent = jaxgmm.Mixture(jnp.asarray([0.4, 0.0, 0.6]), mixture.means, mixture.covariances, covariance_type)
     for start in (far, absent):
         step = m_step(start, e_step(start, x))
         assert float(step.weights[1]) == 0
         np.testing.assert_array_equal(step.means[1], start.means[1])
-        if kind != "tied":
+        if covariance_type != "tied":
             np.testing.assert_array_equal(step.covariances[1], start.covariances[1])
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(step))
-    step = m_step(absent, e_step(absent, x), random_prior(5, kind))
+    step = m_step(absent, e_step(absent, x), random_prior(5, covariance_type))
     assert float(step.weights[1]) == 0
     assert abs(float(step.weights.sum()) - 1) < 1e-12
     # with a prior, an empty component takes the mode of the prior
-    prior = random_prior(5, kind)
+    prior = random_prior(5, covariance_type)
     step = m_step(far, e_step(far, x), prior)
     np.testing.assert_allclose(step.means[1], prior.mean, rtol=1e-9)
     assert float(step.weights[1]) > 0

@@ -22,17 +22,17 @@ def assert_moments_close(a, b, tolerance):
         np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=tolerance, atol=tolerance * 100, err_msg=name)
 
 
-@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
-def test_e_step_is_the_oracles(kind, x64):
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_e_step_is_the_oracles(covariance_type, x64):
     """Count, first, second and the log-likelihood are the weighted sums that define them."""
-    mixture, x, w = random_mixture(0, kind), random_data(0), random_weight(0)
+    mixture, x, w = random_mixture(0, covariance_type), random_data(0), random_weight(0)
     assert_moments_close(e_step(mixture, x, sample_weight=w), oracle.e_step(mixture, x, w), 1e-10)
 
 
-@pytest.mark.parametrize("kind", ["tied", "spherical"])
-def test_moments_add(kind, x64):
+@pytest.mark.parametrize("covariance_type", ["tied", "spherical"])
+def test_moments_add(covariance_type, x64):
     """Chunks of 1, of 7 and of N rows, and uneven parts added with `+`, give the moments of all rows."""
-    mixture, x, w = random_mixture(2, kind), random_data(2), random_weight(2)
+    mixture, x, w = random_mixture(2, covariance_type), random_data(2), random_weight(2)
     whole = e_step(mixture, x, sample_weight=w)
     for chunk_size in (1, 7):
         assert_moments_close(e_step(mixture, x, sample_weight=w, chunk_size=chunk_size), whole, 1e-12)
@@ -40,23 +40,23 @@ def test_moments_add(kind, x64):
     assert_moments_close(parts, whole, 1e-12)
 
 
-@pytest.mark.parametrize("kind", ["full"])
-def test_weights_are_repetition_and_zero_is_removal(kind, x64):
+@pytest.mark.parametrize("covariance_type", ["full"])
+def test_weights_are_repetition_and_zero_is_removal(covariance_type, x64):
     """An integer weight repeats a row; weight 0 removes it, whatever it holds."""
-    mixture, x = random_mixture(3, kind), random_data(3)
+    mixture, x = random_mixture(3, covariance_type), random_data(3)
     w = np.random.default_rng(3).integers(0, 4, 60)
-    poisoned = np.where(w[:, None] == 0, [[np.nan, np.inf, 1e300]], x)
+    spoilt = np.where(w[:, None] == 0, [[np.nan, np.inf, 1e300]], x)
     expected = e_step(mixture, np.repeat(x, w, axis=0))
     assert_moments_close(e_step(mixture, x, sample_weight=w.astype(float)), expected, 1e-12)
-    assert_moments_close(e_step(mixture, jnp.asarray(poisoned), sample_weight=w.astype(float)), expected, 1e-12)
-    gradient = jax.grad(lambda m: e_step(m, jnp.asarray(poisoned), sample_weight=w.astype(float)).log_likelihood)(mixture)
+    assert_moments_close(e_step(mixture, jnp.asarray(spoilt), sample_weight=w.astype(float)), expected, 1e-12)
+    gradient = jax.grad(lambda m: e_step(m, jnp.asarray(spoilt), sample_weight=w.astype(float)).log_likelihood)(mixture)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
-@pytest.mark.parametrize("kind", ["full", "diag"])
-def test_far_points_are_never_nan(kind):
+@pytest.mark.parametrize("covariance_type", ["full", "diag"])
+def test_far_points_are_never_nan(covariance_type):
     """Where every density underflows in float32, moments and the next step are finite."""
-    mixture = random_mixture(6, kind)
+    mixture = random_mixture(6, covariance_type)
     x = np.array([[1e15, 1e15, -1e15], [3e6, 0, 0], [0, 0, 0]] * 20, np.float32)
     moments = e_step(mixture, x)
     assert np.isfinite(moments.count).all()
@@ -79,13 +79,13 @@ def test_refusals(x64):
             wrong()
 
 
-@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
-def test_rows_whose_squares_overflow_count_nowhere(kind):
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_rows_whose_squares_overflow_count_nowhere(covariance_type):
     """A row of 1e25, which has no square in float32, gives log-likelihood -inf and no moments; NaN stays NaN.
 
     The same holds in a batch, beside a sound data set.
     """
-    mixture = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), random_mixture(3, kind))
+    mixture = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), random_mixture(3, covariance_type))
     x = random_data(3).astype(np.float32)
     huge, spoilt = x.copy(), x.copy()
     huge[4], spoilt[4] = [1e25, -1e25, 1e25], np.nan

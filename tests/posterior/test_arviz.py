@@ -1,4 +1,4 @@
-"""to_arviz: names, shapes, and leave-one-out as its definition says; skipped where arviz is not installed."""
+"""to_arviz: names, shapes, and leave-one-out by its definition; skipped where arviz is not installed."""
 
 import sys
 
@@ -11,9 +11,9 @@ import jaxgmm
 from helpers import COVARIANCE_TYPES, random_data, random_mixture
 
 
-def posterior(kind="full", k=3, draws=(4, 100), **stats):
+def posterior(covariance_type="full", k=3, draws=(4, 100), **stats):
     rng = np.random.default_rng(0)
-    one = random_mixture(0, kind, k, 2)
+    one = random_mixture(0, covariance_type, k, 2)
     stack = jax.tree.map(lambda leaf: np.asarray(leaf) * (1 + 0.02 * rng.random((*draws, *[1] * leaf.ndim))), one)
     return jaxgmm.Posterior(stack, rng.normal(size=draws).astype(np.float32), None, np.array(0), stats)
 
@@ -24,10 +24,10 @@ def arviz():
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
-def test_names_and_shapes(arviz, kind):
-    """Axes that are shared are dropped; the method's stats bear ArviZ's names."""
-    one = posterior(kind, diverging=np.zeros((4, 100), bool), num_steps=np.ones((4, 100), int), khat=np.array(0.2))
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_names_and_shapes(arviz, covariance_type):
+    """Shared axes are dropped, and statistics have ArviZ's names."""
+    one = posterior(covariance_type, diverging=np.zeros((4, 100), bool), num_steps=np.ones((4, 100), int), khat=np.array(0.2))
     x = random_data(0, 15, 2)
     found = jaxgmm.to_arviz(one, x)
     dims = {
@@ -35,7 +35,7 @@ def test_names_and_shapes(arviz, kind):
         "tied": ("feature", "other_feature"),
         "diag": ("component", "feature"),
         "spherical": ("component",),
-    }[kind]
+    }[covariance_type]
     assert found["posterior"]["covariances"].dims == ("chain", "draw", *dims)
     assert found["posterior"]["means"].dims == ("chain", "draw", "component", "feature")
     assert set(found["sample_stats"].data_vars) == {"lp", "diverging", "n_steps"}
@@ -45,7 +45,7 @@ def test_names_and_shapes(arviz, kind):
 
 @pytest.mark.filterwarnings("ignore")
 def test_leave_one_out(arviz):
-    """The definition with raw importance ratios, whose tails are light here; whole weights are repetitions."""
+    """arviz.loo equals the definition by raw importance ratios, whose tails are light here; weights are repetitions."""
     one, x = posterior(), random_data(0, 40, 2)
     weight = np.arange(40) % 3
     x[weight == 0] = np.nan
@@ -59,7 +59,7 @@ def test_leave_one_out(arviz):
 
 
 def test_refused(monkeypatch):
-    """By name; without arviz the extra is."""
+    """Invalid arguments and a missing arviz raise errors that say what to do."""
     one, x = posterior(draws=(1, 4)), random_data(0, 15, 2)
     monkeypatch.setitem(sys.modules, "arviz", None)
     with pytest.raises(ImportError, match=r"jaxgmm\[arviz\]"):

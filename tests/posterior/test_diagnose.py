@@ -1,4 +1,4 @@
-"""diagnose: every figure where it belongs, and single components withheld until they mean something."""
+"""diagnose: all diagnostics by name, and single components only where labels are identified."""
 
 import dataclasses
 
@@ -14,15 +14,15 @@ from jaxgmm.posterior.diagnose import label_invariants
 from helpers import COVARIANCE_TYPES, random_mixture
 
 
-def posterior(kind="full", **stats):
+def posterior(covariance_type="full", **stats):
     rng = np.random.default_rng(0)
-    one = random_mixture(0, kind, 2, 2, spread=8)
+    one = random_mixture(0, covariance_type, 2, 2, spread=8)
     draws = jax.tree.map(lambda leaf: np.asarray(leaf) * (1 + 0.01 * rng.random((4, 50, *[1] * leaf.ndim))), one)
     return jaxgmm.Posterior(draws, rng.normal(size=(4, 50)), None, np.array(3), stats)
 
 
 def test_figures_are_those_of_diagnostics():
-    """Seven for each quantity; what a method does not have is None."""
+    """Each quantity has seven diagnostics; statistics that a method does not have are None."""
     plain = posterior()
     found = jaxgmm.diagnose(plain)
     assert found["status"] == "DIVERGENCES"
@@ -41,7 +41,7 @@ def test_figures_are_those_of_diagnostics():
 
 
 def test_components_wait_for_labels():
-    """After relabelling, if it found labels to be identified."""
+    """They are diagnosed after relabelling, and only if it found the labels identified."""
     assert jaxgmm.diagnose(posterior(labels_identified=np.array(False)))["parameters"] is None
     named = posterior(labels_identified=np.array(True))
     found = jaxgmm.diagnose(named)["parameters"]
@@ -53,15 +53,15 @@ def test_components_wait_for_labels():
     np.testing.assert_array_equal(found["means"]["rhat"], diagnostics.rhat(named.mixture.means))
 
 
-@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
-def test_label_invariants(kind):
-    """No order changes them, and they are the moments of the mixture."""
-    mixture = random_mixture(0, kind, 3, 2)
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_label_invariants(covariance_type):
+    """They do not depend on the order of the components, and are the moments of the mixture."""
+    mixture = random_mixture(0, covariance_type, 3, 2)
     swapped = dataclasses.replace(
         mixture,
         weights=mixture.weights[::-1],
         means=mixture.means[::-1],
-        covariances=jaxgmm.covariance.permute(mixture.covariances, jnp.array([2, 1, 0]), kind),
+        covariances=jaxgmm.covariance.permute(mixture.covariances, jnp.array([2, 1, 0]), covariance_type),
     )
     found, again = label_invariants(mixture), label_invariants(swapped)
     for name in found:
@@ -72,7 +72,7 @@ def test_label_invariants(kind):
 
 
 def test_refused():
-    """Each by name."""
+    """Invalid arguments raise errors that name them."""
     one = posterior()
     with pytest.raises(TypeError, match="posterior is Mixture"):
         jaxgmm.diagnose(one.mixture)

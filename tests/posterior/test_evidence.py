@@ -1,6 +1,6 @@
-"""log_evidence: against the sum over all allocations, published values for the galaxies, and what it says when it fails.
+"""log_evidence: against exact sums over all allocations, published values for the galaxies, and its statuses.
 
-Under the conjugate prior p(x | allocation) has a closed form, so p(x) of a few points is a finite sum: K^N terms.
+Under the conjugate prior p(x | allocation) has a closed form, so p(x) of a few points is a finite sum of K^N terms.
 """
 
 import dataclasses
@@ -15,17 +15,15 @@ import pytest
 from scipy.special import gammaln, multigammaln
 
 import jaxgmm
-from jaxgmm.posterior import importance
+from jaxgmm.posterior import labellings
 from jaxgmm.posterior.evidence import EvidenceStatus, _summarise
-from jaxgmm.posterior.standardization import standardise, to_standard
-from jaxgmm.posterior.unconstrained_space import make_unconstrained_space
 
 import oracle
-from helpers import COVARIANCE_TYPES, random_data, random_prior
+from helpers import COVARIANCE_TYPES, random_prior
 
 
-def log_marginal(groups, weights, prior, kind):
-    """log p(x | allocation): normal-inverse-Wishart marginals, Murphy (2007), eq. 234; weighted rows as powers."""
+def log_marginal(groups, weights, prior, covariance_type):
+    """Return log p(x | allocation), normal-inverse-Wishart marginals of Murphy (2007), eq. 234; weights are exponents."""
     _, m, kappa, nu, scale = oracle.hyperparameters(prior)
     d = groups[0].shape[1]
     counts = [w.sum() for w in weights]
@@ -43,17 +41,17 @@ def log_marginal(groups, weights, prior, kind):
         ratio = multigammaln((nu + count) / 2, size) - multigammaln(nu / 2, size)
         return ratio + nu / 2 * logs[0] - (nu + count) / 2 * logs[1] - count * size / 2 * math.log(math.pi)
 
-    if kind == "tied":
+    if covariance_type == "tied":
         return means + scales(sum(counts), sum(about), scale, nu)
-    if kind == "full":
+    if covariance_type == "full":
         return means + sum(scales(n, a, scale, nu) for n, a in zip(counts, about, strict=True))
-    if kind == "diag":
+    if covariance_type == "diag":
         return means + sum(scales(n, a[i, i], scale[i], nu) for n, a in zip(counts, about, strict=True) for i in range(d))
     return means + sum(scales(d * n, np.trace(a), scale, nu) for n, a in zip(counts, about, strict=True))
 
 
-def exact_log_evidence(x, prior, kind, weight=None):
-    """The sum over all K^N allocations, rows of weight 0 left out; fractional weights only for K=1."""
+def exact_log_evidence(x, prior, covariance_type, weight=None):
+    """Return the sum over all K^N allocations without rows of weight 0; fractional weights are allowed for K=1 only."""
     weight = np.ones(len(x)) if weight is None else np.asarray(weight, float)
     x, weight = np.asarray(x, float)[weight > 0], weight[weight > 0]
     c = np.asarray(prior.weight_concentration, float)
@@ -62,20 +60,20 @@ def exact_log_evidence(x, prior, kind, weight=None):
         mine = [np.array(labels) == k for k in range(len(c))]
         counts = np.array([weight[m].sum() for m in mine])
         allocation = gammaln(c.sum()) - gammaln(c.sum() + counts.sum()) + (gammaln(c + counts) - gammaln(c)).sum()
-        terms.append(allocation + log_marginal([x[m] for m in mine], [weight[m] for m in mine], prior, kind))
+        terms.append(allocation + log_marginal([x[m] for m in mine], [weight[m] for m in mine], prior, covariance_type))
     return np.logaddexp.reduce(terms)
 
 
 def one_draw(mixture, x, prior, weight=None):
-    """A posterior of a single draw: it says where to look, and no more is asked of it."""
+    """Return a posterior of a single draw, which is enough to show where the modes are."""
     clean = x if weight is None else np.where(weight[:, None] > 0, x, 0)
     density = oracle.objective(mixture, clean, weight, prior)
     draws = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None, None], mixture)
     return jaxgmm.Posterior(draws, jnp.full((1, 1), density, x.dtype), prior, jnp.array(0), {}, "test")
 
 
-def lanes():
-    """Nine rows of one feature, the last one padding: posteriors, data, weights."""
+def data_sets():
+    """Return posteriors, data and weights by name: nine rows of one feature, of which the last is padding."""
     rng = np.random.default_rng(0)
     apart = rng.normal(size=(9, 1)).astype(np.float32)
     apart[:4] += 10
@@ -106,11 +104,11 @@ def many(key, posterior, x, weight):
 
 
 def test_two_components_against_all_allocations():
-    """2^8 terms. Groups far apart; overlapping; the same with a padded row of NaN; labels told apart by the prior; NaN in data.
+    """Well-separated and overlapping groups, a padded row of NaN, labels identified by the prior, and NaN in the data.
 
-    |error| < 5 standard errors: fails 6e-7 of the time for each of four lanes.
+    The exact values are sums of 2^8 terms. |error| < 5 standard errors fails 6e-7 of the time for each of four data sets.
     """
-    cases = lanes()
+    cases = data_sets()
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *cases.values())
     keys = jax.random.split(jax.random.key(0), len(cases))
     evidence = many(keys, *stacked)
@@ -128,29 +126,9 @@ def test_two_components_against_all_allocations():
     assert value.dtype == jnp.float32
 
 
-def test_reordering_z_is_reordering_components():
-    """And it keeps volumes: the log-Jacobian of no order differs."""
-    prior = random_prior(0, "diag", 3, 1)
-    mixture = jaxgmm.make_mixture([0.2, 0.799, 0.001], [[1.0], [0.0], [2.0]], [[1.0], [2.0], [3.0]], covariance_type="diag")
-    orders = jnp.array(list(itertools.permutations(range(3))))
-
-    @jax.jit
-    def moved(start, x, prior):
-        problem = standardise(x, None, prior, "diag")
-        start = to_standard(start, problem)
-        space = make_unconstrained_space(problem, start)
-        z = space.flatten(start)
-        return start, jax.vmap(lambda order: space.unflatten(importance.reorder(space, z, order)))(orders)
-
-    start, (mixtures, jacobians) = moved(mixture, jnp.asarray(random_data(0, 10, 1)), prior)
-    for name in ("weights", "means", "covariances"):  # NumPyro's sticks end in 1 - sum of the others: five digits of 0.001
-        np.testing.assert_allclose(getattr(mixtures, name), getattr(start, name)[orders], rtol=2e-4, atol=1e-6)
-    np.testing.assert_allclose(jacobians, jacobians[0], rtol=1e-4)
-
-
-def test_what_is_refused():
-    """By name."""
-    posterior, x, weight = lanes()["apart"]
+def test_invalid_arguments():
+    """Each raises an error that names it."""
+    posterior, x, weight = data_sets()["apart"]
     x, key, modes = x[:8], jax.random.key(0), jax.tree.map(lambda leaf: leaf[0], posterior.mixture)
     other = dataclasses.replace(modes, covariances=modes.covariances[..., 0], covariance_type="diag")
     for change, error, sentence in (
@@ -172,7 +150,7 @@ def test_what_is_refused():
 
 
 def test_heavy_ratios_are_not_trusted():
-    """Pareto tails of shape 1.5 have no mean: k-hat says so; value, error and effective number are what they are defined as."""
+    """k-hat notices Pareto tails of shape 1.5, which have no mean; value, error and ess follow their definitions."""
     light = np.random.default_rng(0).normal(size=4000).astype(np.float32)
     heavy = 1.5 * np.random.default_rng(0).exponential(size=4000).astype(np.float32)
     good, bad, other, none = (
@@ -189,33 +167,33 @@ def test_heavy_ratios_are_not_trusted():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("k", [1, 2])
-@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
-def test_exact_in_two_features(kind, k, x64):
-    """Every type: K=1 in closed form with fractional weights, K=2 by 2^7 allocations. 5 standard errors: 6e-7 each."""
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_exact_in_two_features(covariance_type, k, x64):
+    """K=1 in closed form with fractional weights, K=2 by 2^7 allocations; 5 standard errors fail 6e-7 of the time each."""
     x = np.random.default_rng(1).normal(size=(7, 2)) * [1.0, 3.0]
     weight = np.array([1, 1, 0.5, 2, 1, 0, 1.5]) if k == 1 else None
-    prior = random_prior(0, kind, k, 2)
-    if k == 2:  # firm: a component that may be empty follows its prior, and a vague one has tails beyond any t
+    prior = random_prior(0, covariance_type, k, 2)
+    if k == 2:  # an informative prior, because an empty component follows it, and a vague one has heavier tails than any t
         firm = dict(mean_precision=jnp.asarray(1.0), degrees_of_freedom=jnp.asarray(10.0), scale=8 * prior.scale)
         prior = dataclasses.replace(prior, weight_concentration=jnp.asarray([3.0, 3.0]), **firm)
-    mixture = jaxgmm.from_labels(x, np.arange(7) % k, num_components=k, covariance_type=kind)
+    mixture = jaxgmm.from_labels(x, np.arange(7) % k, num_components=k, covariance_type=covariance_type)
     posterior = one_draw(mixture, x, prior, weight)
     evidence = jaxgmm.log_evidence(jax.random.key(0), posterior, x, sample_weight=weight, num_samples=40000)
     assert float(evidence.error) < 0.02
     assert int(evidence.status) == EvidenceStatus.OK
-    assert abs(float(evidence.value) - exact_log_evidence(x, prior, kind, weight)) < 5 * float(evidence.error)
+    assert abs(float(evidence.value) - exact_log_evidence(x, prior, covariance_type, weight)) < 5 * float(evidence.error)
 
 
 @pytest.mark.slow
-def test_one_labelling_kept_is_right_too(monkeypatch, x64):
-    """Beyond six components draws count in one order only; forced on K=3, where the sum over 3^7 allocations is known."""
+def test_one_labelling_kept(monkeypatch, x64):
+    """The rule for more than six components, applied to K=3, where the sum over 3^7 allocations is known."""
     x = 2 * np.random.default_rng(2).normal(size=(7, 1))
     prior = random_prior(1, "spherical", 3, 1)
     prior = dataclasses.replace(
         prior, weight_concentration=jnp.asarray([2.0, 1.0, 2.0])
-    )  # the first and the last may change places
+    )  # the first and the last component are exchangeable
     mixture = jaxgmm.from_labels(x, np.arange(7) % 3, num_components=3, covariance_type="spherical")
-    monkeypatch.setattr(importance, "_ENUMERATED", 1)
+    monkeypatch.setattr(labellings, "_ENUMERATED", 1)
     evidence = jaxgmm.log_evidence(jax.random.key(0), one_draw(mixture, x, prior), x, num_samples=40000)
     assert float(evidence.error) < 0.05
     assert abs(float(evidence.value) - exact_log_evidence(x, prior, "spherical")) < 5 * float(evidence.error)
@@ -223,7 +201,7 @@ def test_one_labelling_kept_is_right_too(monkeypatch, x64):
 
 @pytest.mark.slow
 def test_seven_groups_far_apart(x64):
-    """7! labellings of the one allocation that counts: the second best loses e^-20 at least."""
+    """One allocation has 7! labellings, and the second best has at most e^-20 of its probability."""
     x = np.concatenate([100.0 * g + np.linspace(-1, 1, 12)[:, None] for g in range(7)])
     labels = np.repeat(np.arange(7), 12)
     array = lambda v: jnp.asarray(v, float)  # noqa: E731
@@ -237,21 +215,23 @@ def test_seven_groups_far_apart(x64):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("k", "kind", "published"), [(2, "tied", -239.762), (3, "tied", -226.811), (3, "diag", -226.789)])
-def test_galaxies_under_chibs_prior(k, kind, published, x64):
-    """mu ~ N(20, 10^2), variance ~ IG(3, 20), Dir(1), equal and free variances; from two keys, each within .02."""
+@pytest.mark.parametrize(
+    ("k", "covariance_type", "published"), [(2, "tied", -239.762), (3, "tied", -226.811), (3, "diag", -226.789)]
+)
+def test_galaxies_under_chibs_prior(k, covariance_type, published, x64):
+    """mu ~ N(20, 10^2), variance ~ IG(3, 20), Dir(1), equal and free variances; each of two keys is within 0.02."""
     x = jaxgmm.datasets.load("galaxies")
     array = lambda v: jnp.asarray(v, float)  # noqa: E731
     tied = jaxgmm.InverseWishart(array(6.0), array([[40.0]]))
-    scale = tied if kind == "tied" else jaxgmm.InverseGamma(array(3.0), array([20.0]))
+    scale = tied if covariance_type == "tied" else jaxgmm.InverseGamma(array(3.0), array([20.0]))
     prior = jaxgmm.IndependentPrior(jnp.ones(k), array([20.0]), array([[100.0]]), scale)
-    fit = jaxgmm.fit_restarts(jax.random.key(0), x, prior, num_components=k, covariance_type=kind)
+    fit = jaxgmm.fit_restarts(jax.random.key(0), x, prior, num_components=k, covariance_type=covariance_type)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         posterior = jaxgmm.laplace(jax.random.key(1), fit.mixture, x, prior, num_samples=200)
     for seed in (2, 3):
         value, error = evidence = jaxgmm.log_evidence(jax.random.key(seed), posterior, x, num_samples=200000)
-        print(k, kind, published, evidence)
+        print(k, covariance_type, published, evidence)
         assert abs(float(value) - published) < 0.02
         assert float(error) < 0.005
         assert float(evidence.khat) < 0.7
@@ -259,10 +239,10 @@ def test_galaxies_under_chibs_prior(k, kind, published, x64):
 
 @pytest.mark.slow
 def test_other_data_and_failed_draws():
-    """Data that the posterior was not made from are refused; a log density of NaN warns."""
-    posterior, x, weight = lanes()["apart"]
+    """Data that the posterior was not made from raise an error; a log density of NaN warns."""
+    posterior, x, weight = data_sets()["apart"]
     with pytest.raises(ValueError, match="not made from these data"):
         jaxgmm.log_evidence(jax.random.key(0), posterior, x + 1, sample_weight=weight, num_samples=1000)
+    failed = dataclasses.replace(posterior, log_density=posterior.log_density * np.nan)
     with pytest.warns(RuntimeWarning, match="not finite"):
-        failed = dataclasses.replace(posterior, log_density=posterior.log_density * np.nan)
         jaxgmm.log_evidence(jax.random.key(0), failed, x, sample_weight=weight, num_samples=1000)

@@ -1,4 +1,4 @@
-"""gibbs: each conditional against its closed form, whole runs against enumeration and nuts; weights, lanes, bad input.
+"""Gibbs sampling: whole runs against enumeration and against nuts; weights, batches of data sets, invalid input.
 
 Statistical checks: z-scores under 5 (5.7e-7 each, a few hundred of them: false failure under 2e-4 a run), Kolmogorov-Smirnov
 p-values over 1e-6, all with fixed keys.
@@ -19,154 +19,21 @@ from scipy.special import gammaln
 import jaxgmm
 from jaxgmm import covariance
 from jaxgmm.posterior import gibbs as module
-from jaxgmm.posterior.conditionals import LabelledData, draw_state, gibbs_state, sum_by_labels
 from jaxgmm.posterior.diagnostics import ess_mean, mcse_mean, mcse_sd
 from jaxgmm.posterior.result import PosteriorStatus
-from jaxgmm.priors.interface import ComponentSums
 
-import oracle
 from helpers import (
     COVARIANCE_TYPES,
     check_log_density,
     fitted,
     independent_prior,
     random_data,
-    random_mixture,
-    random_prior,
     two_groups,
 )
 
-K, D, M = 3, 2, 20000
-
-
-def prior_for(kind, independent, k=K, d=D):
-    prior = independent_prior(kind, k, d, False) if independent else random_prior(0, kind, k, d)
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, float), prior)
-
-
-def assert_means(draws, expected, limit=5.0):
-    """The mean of independent draws (M, ...) is as expected, within `limit` standard errors."""
-    draws = np.asarray(draws, float)
-    error = draws.std(0, ddof=1) / np.sqrt(len(draws))
-    z = (draws.mean(0) - expected) / np.where(error > 0, error, 1e-6)
-    assert abs(z).max() < limit, z
-
-
-def expected_moments(groups, mixture, prior, kind):
-    """E mu (K, D), var mu (K, D) and E Sigma (K, D, D | stored) given labels, by hand, component by component."""
-    count, mean = (np.asarray(v, float) for v in (groups.count, groups.mean))
-    scatter = np.asarray(groups.scatter, float)
-    if not covariance.is_dense(kind):
-        scatter = np.stack([np.diag(s) for s in scatter])
-    m, independent = np.asarray(prior.mean, float), isinstance(prior, jaxgmm.IndependentPrior)
-    centre, spread, total = np.zeros((K, D)), np.zeros((K, D, D)), np.zeros((K, D, D))
-    for k in range(K):
-        if independent:
-            precision = np.linalg.inv(oracle.dense(mixture, k))
-            inverse = np.linalg.inv(np.asarray(prior.mean_covariance, float))
-            spread[k] = np.linalg.inv(count[k] * precision + inverse)
-            centre[k] = spread[k] @ (count[k] * precision @ mean[k] + inverse @ m)
-            total[k] = scatter[k] + count[k] * (spread[k] + np.outer(mean[k] - centre[k], mean[k] - centre[k]))
-        else:
-            kappa = float(prior.mean_precision)
-            centre[k] = (count[k] * mean[k] + kappa * m) / (count[k] + kappa)
-            shrunk = kappa * count[k] / (kappa + count[k])
-            total[k] = scatter[k] + shrunk * np.outer(mean[k] - m, mean[k] - m)
-    nu, scale = (np.asarray(v, float) for v in prior.covariance_law.inverse_wishart_parameters())
-    if kind == "full":
-        sigma = (scale + total) / (nu + count - D - 1)[:, None, None]
-    elif kind == "tied":
-        sigma = (scale + total.sum(0, keepdims=True)) / (nu + count.sum() - D - 1)
-    elif kind == "diag":
-        sigma = (scale + np.diagonal(total, axis1=1, axis2=2)) / (nu + count - 2)[:, None]
-    else:
-        sigma = (scale + np.trace(total, axis1=1, axis2=2)[:, None]) / (nu + D * count - 2)[:, None]
-    if not independent:
-        dense = np.asarray(covariance.to_dense(jnp.asarray(sigma), kind, K, D))
-        spread = dense / (count + float(prior.mean_precision))[:, None, None]
-    return centre, np.diagonal(spread, axis1=1, axis2=2), sigma
-
-
-EVERY = [
-    pytest.param(kind, independent, marks=() if (kind, independent) == ("full", True) else pytest.mark.slow)
-    for kind in COVARIANCE_TYPES
-    for independent in (False, True)
-]
-
-
-@pytest.mark.parametrize(("kind", "independent"), EVERY)
-def test_parameters_given_labels(kind, independent):
-    """Means of weights, means and covariances, variances of means: closed forms, one group of no rows among them. (Whole runs
-    against enumeration try a Prior.)"""
-    prior, mixture = prior_for(kind, independent), random_mixture(0, kind, K, D)
-    mixture = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), mixture)
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(3, 12, D)) @ np.array([[1.0, 0.4], [0, 0.7]]) + rng.normal(size=(3, 1, D))
-    scatter = np.stack([(rows - rows.mean(0)).T @ (rows - rows.mean(0)) for rows in x])
-    scatter = scatter if covariance.is_dense(kind) else np.diagonal(scatter, axis1=1, axis2=2)
-    count = np.array([12.0, 12.0, 0.0])
-    scatter = scatter * (count > 0).reshape(-1, *[1] * (scatter.ndim - 1))
-    groups = ComponentSums(*(jnp.asarray(v, float) for v in (count, x.mean(1), scatter)))
-
-    @jax.jit
-    def draw(keys):
-        def one(key):
-            state = draw_state(jax.random.split(key), gibbs_state(mixture), groups, prior, jnp.ones(K, bool), kind)
-            found = covariance.from_factor(state.factors.lower, kind)
-            again = covariance.factorize(found, kind, D)
-            return jnp.exp(state.log_weights), state.means, found, again.half_log_det - state.factors.half_log_det
-
-        return jax.vmap(one)(keys)
-
-    weights, means, covariances, difference = draw(jax.random.split(jax.random.key(0), M))
-    centre, variance, sigma = expected_moments(groups, mixture, prior, kind)
-    concentration = np.asarray(prior.weight_concentration) + count
-    assert_means(weights, concentration / concentration.sum())
-    # a variance with so few degrees of freedom in the empty group has no variance of its own: leave it out there
-    kept = count > 0 if sigma.shape[0] == K else np.ones(1, bool)
-    assert_means(covariances[:, kept], sigma[kept])
-    assert_means(means[:, :2], centre[:2])
-    assert_means((means[:, :2] - centre[:2]) ** 2, variance[:2])
-    np.testing.assert_allclose(difference, 0, atol=1e-3)
-
-
-@pytest.mark.parametrize("kind", ["full", *(pytest.param(kind, marks=pytest.mark.slow) for kind in COVARIANCE_TYPES[1:])])
-def test_rows_by_label(kind):
-    """Labels sum up to the data whatever they are; their counts follow the responsibilities, a repeated row's labels are
-    independent; a chunk changes nothing; the log-likelihood has them summed out."""
-    n = 40
-    x = random_data(0, n, D, spread=1.0).astype(np.float32)
-    mixture = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), random_mixture(0, kind, K, D, spread=1.0))
-    weight = np.where(np.arange(n) < 8, 0, 1 + np.arange(n) % 3).astype(np.float32)
-
-    @partial(jax.jit, static_argnames="chunk")
-    def group(keys, weight, chunk):
-        center = mixture.means + 0.3
-        return jax.vmap(lambda key: sum_by_labels(key, gibbs_state(mixture), LabelledData(x, weight), center, kind, chunk))(
-            keys
-        )
-
-    keys = jax.random.split(jax.random.key(0), 4000)
-    groups, log_likelihood = group(keys, weight, 64)
-    share = np.asarray(jaxgmm.responsibilities(mixture, x), float)
-    np.testing.assert_allclose(log_likelihood, weight @ np.asarray(jaxgmm.log_prob(mixture, x), float), rtol=1e-5)
-    assert_means(groups.count, weight @ share)
-    # one label with weight w would have w^2 here
-    assert_means((np.asarray(groups.count, float) - weight @ share) ** 2, weight @ (share * (1 - share)))
-    np.testing.assert_allclose(groups.count.sum(-1), weight.sum(), rtol=1e-6)
-    np.testing.assert_allclose((groups.count[..., None] * groups.mean).sum(1), (weight @ x)[None].repeat(4000, 0), atol=2e-3)
-    means, count = np.asarray(groups.mean, float), np.asarray(groups.count, float)
-    diagonal = np.asarray(covariance.variances(groups.scatter, kind, D), float) + count[..., None] * means**2
-    np.testing.assert_allclose(diagonal.sum(1), (weight @ x**2)[None].repeat(4000, 0), rtol=1e-4)
-    if kind == "full":
-        pieces, again = group(keys[:5], weight, 16)
-        np.testing.assert_array_equal(pieces.count, groups.count[:5])
-        np.testing.assert_allclose(pieces.scatter, groups.scatter[:5], rtol=1e-3, atol=1e-3)
-        np.testing.assert_allclose(again, log_likelihood[:5], rtol=1e-6)
-
 
 def enumerated(x, prior):
-    """p(z | x) of all labellings of a few numbers under a spherical Prior: (z (L, N), probability (L,))."""
+    """Return all labellings (L, N) of a few numbers, and their probabilities (L,) given the numbers under a spherical Prior."""
     c, m, kappa, nu, scale = (np.asarray(leaf, float) for leaf in jax.tree.leaves(prior))
     labellings = np.array(list(itertools.product(range(len(c)), repeat=len(x))))
     logs = []
@@ -189,7 +56,7 @@ RUN = dict(num_samples=150, num_chains=32, num_warmup=30)
 
 
 @jax.jit
-def run_lanes(keys, starts, xs, priors, weights):
+def run_batch(keys, starts, xs, priors, weights):
     def one(key, start, x, prior, weight):
         return jaxgmm.gibbs(key, start, x, prior, sample_weight=weight, **RUN)
 
@@ -200,9 +67,12 @@ def stack(trees):
     return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *trees)
 
 
-def lanes():
-    """Spherical, D=1: few numbers; the same as two repeated ones; padded; one component absent; NaN; all silenced;
-    half rows; a start beyond all numbers."""
+def cases():
+    """Return data sets with starts, priors and weights, spherical, D=1, and rows with a NaN.
+
+    In order: few numbers; the same with integer weights for repetition; padded; one component absent; to be spoiled by NaN; all
+    weights 0; weights of 1/2; a start whose density underflows.
+    """
     x = np.array([[-1.5], [-1.0], [-1.0], [0.4], [1.2], [1.2], [1.2]], np.float32)
     prior = jaxgmm.Prior(*(jnp.asarray(v, jnp.float32) for v in ([1.5, 2.5], [0.2], 0.5, 3.0, 0.8)))
     start = jaxgmm.make_mixture([0.5, 0.5], [[-1.0], [1.0]], [[0.5], [0.5]], covariance_type="spherical")
@@ -229,120 +99,62 @@ def lanes():
 
 @pytest.fixture(scope="module")
 def many():
-    parts, poisoned = lanes()
+    parts, poisoned = cases()
     keys = jax.random.split(jax.random.key(0), len(parts))
     inputs = [stack(part) for part in zip(*parts, strict=True)]
-    clean = run_lanes(keys, *inputs)
-    before = run_lanes._cache_size()
+    clean = run_batch(keys, *inputs)
+    before = run_batch._cache_size()
     inputs[1] = inputs[1].at[4].set(poisoned)
-    dirty = run_lanes(keys, *inputs)
-    assert run_lanes._cache_size() == before == 1
+    dirty = run_batch(keys, *inputs)
+    assert run_batch._cache_size() == before == 1
     return parts, clean, dirty
 
 
 def test_exact_posterior_of_labels(many):
-    """Against enumeration of all labellings, z < 5 by effective sample sizes: the law of the count and the mean weight; repetition
-    by weights has the law of repeated rows, padding that of the rows left."""
+    """The law of the count and the mean weight agree with the enumeration of all labellings, z < 5 by effective sample sizes.
+
+    Weights have the law of repeated rows, padding that of the rows without it.
+    """
     parts, clean, _ = many
     x, prior = parts[0][1], parts[0][2]
-    for lane, rows in ((0, x), (1, x), (2, x[:5])):
+    for b, rows in ((0, x), (1, x), (2, x[:5])):
         labellings, probability = enumerated(rows.astype(float), prior)
-        counts = np.asarray(clean.stats["counts"][lane, ..., 0], float)  # (C, S)
+        counts = np.asarray(clean.stats["counts"][b, ..., 0], float)  # (C, S)
         n = len(rows)
         law = np.array([probability[(labellings == 0).sum(1) == j].sum() for j in range(n + 1)])
         hits = (counts[..., None] == np.arange(n + 1)).astype(float)
         assert counts.max() <= n
         assert (counts == np.floor(counts)).all()
         z = (hits.mean((0, 1)) - law) / np.sqrt(law * (1 - law) / ess_mean(hits))
-        assert abs(z).max() < 5, (lane, z)
-        weights = np.asarray(clean.mixture.weights[lane, ..., 0], float)
+        assert abs(z).max() < 5, (b, z)
+        weights = np.asarray(clean.mixture.weights[b, ..., 0], float)
         expected = (1.5 + law @ np.arange(n + 1)) / (4 + n)
-        assert abs(weights.mean() - expected) < 5 * mcse_mean(weights), lane
+        assert abs(weights.mean() - expected) < 5 * mcse_mean(weights), b
 
 
-def test_lanes_keep_to_themselves(many):
-    """NaN in one lane changes no bit in another, and has its status; log densities are right, absent components stay absent."""
+def test_data_sets_of_a_batch_are_independent(many):
+    """NaN in one data set changes no bit of another's result, and has its status; absent components stay absent."""
     parts, clean, dirty = many
     others = np.array([0, 1, 2, 3, 5, 6, 7])
     for left, right in zip(jax.tree.leaves(clean), jax.tree.leaves(dirty), strict=True):
         np.testing.assert_array_equal(np.asarray(left)[others], np.asarray(right)[others])
     assert int(clean.status[4]) != PosteriorStatus.NONFINITE == int(dirty.status[4])
-    # half labels cannot be drawn; a start without density is no start
+    # half a label cannot be drawn, and the last start has no density
     assert int(clean.status[6]) == int(clean.status[7]) == PosteriorStatus.NONFINITE
     for b in (0, 1, 2, 3, 5):
         assert int(clean.status[b]) in (PosteriorStatus.OK, PosteriorStatus.UNMIXED)
         _, x, prior, weight = parts[b]
         check_log_density(jax.tree.map(lambda leaf, b=b: leaf[b], clean), x, prior, weight, rtol=1e-4)
     assert (clean.mixture.weights[3] == jnp.array([1.0, 0.0])).all()
-    # no data: the prior comes back
+    # without data the posterior is the prior
     weights, means = (np.asarray(leaf[5], float) for leaf in (clean.mixture.weights, clean.mixture.means))
     assert stats.kstest(weights[..., 0].ravel(), stats.beta(1.5, 2.5).cdf).pvalue > 1e-6
     scale = np.sqrt(0.8 / (3 * 0.5))
     assert stats.kstest((means[..., 0, 0].ravel() - 0.2) / scale, stats.t(3).cdf).pvalue > 1e-6
 
 
-def draw_prior(rng, prior, kind, size):
-    """Mixtures from a prior, by NumPy and SciPy."""
-    nu, scale = (np.asarray(leaf, float) for leaf in prior.covariance_law.inverse_wishart_parameters())
-    shape = (size, *covariance.storage_shape(kind, K, D))
-    if covariance.is_dense(kind):
-        covariances = stats.invwishart(float(nu), scale).rvs(size * shape[1], random_state=rng).reshape(shape)
-    else:
-        covariances = scale / 2 / rng.gamma(nu / 2, size=shape)
-    if isinstance(prior, jaxgmm.IndependentPrior):
-        spread = np.broadcast_to(np.asarray(prior.mean_covariance, float), (size, K, D, D))
-    else:
-        spread = np.asarray(covariance.to_dense(covariances, kind, K, D), float) / float(prior.mean_precision)
-    noise = rng.normal(size=(size, K, D, 1))
-    means = np.asarray(prior.mean) + (np.linalg.cholesky(spread) @ noise)[..., 0]
-    weights = rng.dirichlet(np.asarray(prior.weight_concentration, float), size)
-    return [np.asarray(leaf, np.float32) for leaf in (weights, means, covariances)]
-
-
-def geweke(kind, independent, chains, steps, n=6):
-    """Prior draws of parameters (and data from them) moved by the sampler's own sweeps: they must stay prior draws."""
-    prior = prior_for(kind, independent)
-    drawn, fresh = (draw_prior(np.random.default_rng(seed), prior, kind, chains * more) for seed, more in ((0, 1), (1, 4)))
-
-    def step(state, key):
-        keys = jax.random.split(key, 5)
-        edges = jnp.cumsum(jnp.exp(state.log_weights))[:-1]
-        labels = (jax.random.uniform(keys[0], (n, 1)) > edges).sum(-1)
-        root = jnp.broadcast_to(state.factors.lower, (K, *state.factors.lower.shape[1:]))
-        noise = jax.random.normal(keys[1], (n, D))
-        x = state.means[labels] + covariance.transform(root[labels], noise, kind)
-        groups, _ = sum_by_labels(keys[2], state, LabelledData(x, None), jnp.broadcast_to(prior.mean, (K, D)), kind, 64)
-        return draw_state(keys[3:], state, groups, prior, jnp.ones(K, bool), kind), None
-
-    @jax.jit
-    @jax.vmap
-    def move(key, *mixture):
-        state, _ = jax.lax.scan(step, gibbs_state(jaxgmm.Mixture(*mixture, kind)), jax.random.split(key, steps))
-        return jnp.exp(state.log_weights), state.means, covariance.from_factor(state.factors.lower, kind)
-
-    moved = move(jax.random.split(jax.random.key(0), chains), *drawn)
-    values = []
-    for a, b in zip(moved, fresh, strict=True):
-        a, b = np.asarray(a).reshape(chains, -1), b.reshape(4 * chains, -1)
-        values += [stats.ks_2samp(a[:, i], b[:, i]).pvalue for i in range(a.shape[1])]
-    assert min(values) > 1e-6, values
-
-
-def test_joint_law_is_kept():
-    """Geweke (2004): 21 entries at 1e-6 each."""
-    geweke("full", True, 1000, 6)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("independent", [False, True])
-@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
-def test_joint_law_is_kept_in_every_type(kind, independent):
-    """The same, ten times as many chains, five times as long."""
-    geweke(kind, independent, 20000, 40)
-
-
-def test_refused_by_name():
-    """Half-normal scales, fractions as weights, options that make no sense."""
+def test_invalid_input():
+    """A half-normal prior, fractions as weights, and invalid options are refused by name."""
     x, start, prior = two_groups(0, 30, 2, "full")
     half = independent_prior("full", 2, 2, True)
     for change, error, sentence in (
@@ -357,8 +169,8 @@ def test_refused_by_name():
             jaxgmm.gibbs(**dict(key=jax.random.key(0), start=start, x=x, prior=prior) | change)
 
 
-def test_judgement_finds_the_gravest():
-    """Chains apart and NaN each have their status; so has a start without density."""
+def test_the_most_serious_status_is_reported():
+    """Chains that disagree, NaN, and a start without density each have their status; the most serious one is reported."""
     good = jax.random.normal(jax.random.key(0), (4, 100))
     judge = lambda value=0.0, draws=good, rhat=1.0: int(module._judge(jnp.asarray(value), draws, jnp.asarray(rhat)))  # noqa: E731
     assert judge() == PosteriorStatus.OK
@@ -367,8 +179,7 @@ def test_judgement_finds_the_gravest():
 
 
 def test_float64_far_from_the_origin(x64, monkeypatch):
-    """Double precision in, double precision out; offsets and units cost nothing; a second call compiles nothing; a bad
-    status is said aloud."""
+    """float64 stays float64 under offsets and units; a second call compiles nothing; a bad status is a warning."""
     x, start, prior = two_groups(0, 40, 2, "diag", np.float64)
     shift, scale = 1e4, np.array([1e-3, 1e3])
     start = dataclasses.replace(start, means=start.means * scale + shift, covariances=start.covariances * scale**2)
@@ -394,7 +205,7 @@ def test_float64_far_from_the_origin(x64, monkeypatch):
 
 @pytest.mark.slow
 def test_progress(capsys):
-    """A bar that reaches its end, and the draws of a run without it."""
+    """The bar reaches its end, and the draws are those of a run without it."""
     x, start, prior = two_groups(0, 40, 1, "spherical")
     options = dict(num_samples=73, num_chains=2, num_warmup=20)
     quiet = jaxgmm.gibbs(jax.random.key(0), start, x, prior, **options)
@@ -405,8 +216,10 @@ def test_progress(capsys):
 
 
 def invariants(posterior, x, *, labels):
-    """What no labelling changes, as (C, S, Q): log density, density at five points, sorted weights, total variance; with
-    `labels`, every parameter too."""
+    """Return label-invariant quantities (C, S, Q): log density, density at five points, sorted weights, total variance.
+
+    labels: if True, every parameter too.
+    """
     mixture = posterior.mixture
     points = np.quantile(x, [0.05, 0.25, 0.5, 0.75, 0.95], axis=0)
     flat = lambda leaf: np.asarray(leaf, float).reshape(*posterior.log_density.shape, -1)  # noqa: E731
@@ -419,7 +232,7 @@ def invariants(posterior, x, *, labels):
 
 
 def agreement(x, start, prior, *, labels=True, num_chains=64, num_samples=1000, num_warmup=200):
-    """Largest |z| between nuts and gibbs, of means and of standard deviations."""
+    """Return the largest |z| between nuts and gibbs, of means and of standard deviations."""
     options = dict(num_samples=2000, num_chains=8)
     found = []
     with warnings.catch_warnings():
@@ -435,8 +248,9 @@ def agreement(x, start, prior, *, labels=True, num_chains=64, num_samples=1000, 
     z_sd = (a.std((0, 1)) - b.std((0, 1))) / np.hypot(mcse_sd(a), mcse_sd(b))
     keep = np.isfinite(z)  # a weight of one component is constant
     print(
-        f"|z| means {abs(z[keep]).max():.2f} sds {abs(z_sd[keep]).max():.2f} of {keep.sum()}; least ESS nuts {np.nanmin(ess_mean(a)):.0f} "
-        f"gibbs {np.nanmin(ess_mean(b)):.0f}; status {nuts.status} {gibbs.status}, R-hat {float(gibbs.stats['rhat']):.4f}, "
+        f"|z| means {abs(z[keep]).max():.2f} sds {abs(z_sd[keep]).max():.2f} of {keep.sum()}; "
+        f"least ESS nuts {np.nanmin(ess_mean(a)):.0f} gibbs {np.nanmin(ess_mean(b)):.0f}; "
+        f"status {nuts.status} {gibbs.status}, R-hat {float(gibbs.stats['rhat']):.4f}, "
         f"identified {bool(nuts.stats['labels_identified'])} {bool(gibbs.stats['labels_identified'])}"
     )
     return abs(z[keep]).max(), abs(z_sd[keep]).max()
@@ -455,9 +269,7 @@ def test_galaxies_under_the_prior_of_chib(k):
     quantities: false failure under 4e-3."""
     x = np.asarray(jaxgmm.datasets.load("galaxies"), np.float32)
     prior = chib(k)
-    if (
-        k == 2
-    ):  # where the objective is highest, a small group apart, there is little mass and no way out: start at the other mode
+    if k == 2:  # the highest mode, a small separate group, has little mass, and chains do not leave it: start at the other mode
         near = jaxgmm.from_labels(x, (abs(x[:, 0] - 21) > 4).astype(int), num_components=2, covariance_type="spherical")
         start = jaxgmm.fit(near, x, prior).mixture
     else:

@@ -1,4 +1,4 @@
-"""laplace: the normal approximation at the mode; exact where the posterior is known; loud where there is none."""
+"""laplace: the normal approximation against exact posteriors, and statuses and errors where there is none."""
 
 import dataclasses
 import warnings
@@ -14,11 +14,11 @@ from jaxgmm.posterior.result import PosteriorStatus
 
 from helpers import COVARIANCE_TYPES, independent_prior, random_prior
 
-NUM_SAMPLES, NUM_ROWS = 400, 36  # of which the last six are padding
+NUM_SAMPLES, NUM_ROWS = 400, 36  # the last six are padding
 
 
 def one_feature(**changes):
-    """Thirty points in two groups of one feature ten standard deviations apart, six rows of padding; start and prior."""
+    """Return thirty points in two groups ten standard deviations apart, with six rows of padding, a start and a prior."""
     x = np.random.default_rng(0).normal(size=(NUM_ROWS, 1)).astype(np.float32)
     x[:12] += 10
     weight = np.where(np.arange(NUM_ROWS) < 30, 1, 0).astype(np.float32)
@@ -27,8 +27,8 @@ def one_feature(**changes):
     return dict(x=x, weight=weight, start=start, prior=prior) | changes
 
 
-def lanes():
-    """Data sets by name, all of one shape."""
+def data_sets():
+    """Return data sets by name, all of one shape."""
     apart = one_feature()
     x, start, prior = apart["x"], apart["start"], apart["prior"]
     overlapping = np.random.default_rng(4).normal(size=(NUM_ROWS, 1)).astype(np.float32)
@@ -60,24 +60,24 @@ def many(start, x, prior, weight):
 
 @pytest.fixture(scope="module")
 def posteriors():
-    """One compiled call over all lanes, and its posteriors by name."""
-    given = lanes()
+    """Return posteriors by name, from one compiled call over all data sets."""
+    given = data_sets()
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *given.values())
     together = many(stacked["start"], stacked["x"], stacked["prior"], stacked["weight"])
     return {name: jax.tree.map(lambda leaf, b=b: leaf[b], together) for b, name in enumerate(given)}
 
 
 def check_log_density(posterior, x, prior, weight, rtol=1e-5):
-    """log p(x, theta) in (weights, means, covariances), in data units, recomputed by the other description."""
+    """Compare log densities with log p(x, theta) in (weights, means, covariances), in data units, by log_prob and log_prior."""
     likelihoods = jaxgmm.log_prob(posterior.mixture, np.where(weight[:, None] > 0, x, 0)) * weight
     expected = likelihoods.sum(-1) + jaxgmm.log_prior(posterior.mixture, prior)
     np.testing.assert_allclose(posterior.log_density, expected, rtol=rtol, atol=rtol)
 
 
 def test_draws_and_their_density(posteriors):
-    """Shapes, types, and the density that every method reports."""
+    """Draws have the right shapes and types, and the log density that every method reports."""
     for name in ("apart", "overlapping", "moved", "padded"):
-        data, posterior = lanes()[name], posteriors[name]
+        data, posterior = data_sets()[name], posteriors[name]
         assert posterior.mixture.batch_shape == posterior.stats["log_ratio"].shape == (2, NUM_SAMPLES)
         assert posterior.log_density.dtype == posterior.mixture.means.dtype == jnp.float32
         check_log_density(posterior, data["x"], data["prior"], data["weight"])
@@ -85,14 +85,14 @@ def test_draws_and_their_density(posteriors):
 
 
 def test_khat_tells_near_from_far(posteriors):
-    """Two groups far apart are about normal, two that overlap are not, and the status says so."""
+    """The posterior of well-separated groups is about normal, that of overlapping ones is not, as the status reports."""
     assert float(posteriors["apart"].stats["khat"]) < 0.7 < float(posteriors["overlapping"].stats["khat"])
     assert int(posteriors["apart"].status) == PosteriorStatus.OK
     assert int(posteriors["overlapping"].status) == PosteriorStatus.FAR_FROM_NORMAL
 
 
 def test_singular_information_is_a_status(posteriors):
-    """Two components at one place are a saddle, from which Newton cannot leave; nothing is raised, and draws are finite."""
+    """Two equal components are a saddle point that Newton cannot leave: no error is raised, and draws are finite."""
     posterior = posteriors["saddle"]
     assert int(posterior.status) == PosteriorStatus.SINGULAR
     assert float(posterior.stats["min_eigenvalue"]) < 0
@@ -100,7 +100,7 @@ def test_singular_information_is_a_status(posteriors):
 
 
 def test_laws(posteriors):
-    """Units and origin cost nothing; padding is silent; the other labelling is the same approximation; NaN is loud."""
+    """Units, origin, padding and labelling change nothing; NaN in the data is a status."""
     apart, moved, padded, swapped = (posteriors[name] for name in ("apart", "moved", "padded", "swapped"))
     np.testing.assert_allclose(moved.mixture.means, 50 * apart.mixture.means + 1000, rtol=1e-4)
     np.testing.assert_allclose(moved.mixture.covariances, 2500 * apart.mixture.covariances, rtol=5e-3)
@@ -115,7 +115,7 @@ def test_laws(posteriors):
 
 
 def exact_moments(x, prior):
-    """Means and standard deviations of mu and the mean of Sigma, K=1 full: normal-inverse-Wishart; Murphy (2007), section 9."""
+    """Return means and sds of mu and the mean of Sigma, K=1 full: normal-inverse-Wishart; Murphy (2007), section 9."""
     n, d = x.shape
     m, kappa, nu = np.asarray(prior.mean, float), float(prior.mean_precision), float(prior.degrees_of_freedom)
     center, n_kappa, n_nu = x.mean(0), kappa + n, nu + n
@@ -125,9 +125,10 @@ def exact_moments(x, prior):
 
 
 def test_one_component_is_known_exactly():
-    """Many rows: draws have the exact moments. Few (the rest silenced): draws weighted by their ratios do.
+    """With many rows draws have the exact moments; with few rows (the others have weight 0) draws weighted by their ratios do.
 
-    Six sd standard errors of 4000 draws, and for many rows 2 / sqrt(N) sds for the normal approximation: fails 1e-8 of the time.
+    The tolerance is 6 standard errors of 4000 draws, and with many rows 2 / sqrt(N) sds more for the approximation; it fails
+    1e-8 of the time.
     """
     x = (np.random.default_rng(0).normal(size=(2000, 2)) @ [[1.0, 0.5], [0.0, 2.0]] + [3.0, -1.0]).astype(np.float32)
     prior = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), random_prior(0, "full", 1, 2))
@@ -136,22 +137,22 @@ def test_one_component_is_known_exactly():
         start = jaxgmm.make_mixture([1.0], x[:count].mean(0)[None], np.cov(x[:count].T)[None].astype(np.float32))
         posterior = jaxgmm.laplace(jax.random.key(0), start, x, prior, sample_weight=weight, num_samples=4000)
         ratios = np.asarray(posterior.stats["log_ratio"][0], float)
-        share = np.ones(4000) / 4000 if count == 2000 else np.exp(ratios - ratios.max()) / np.exp(ratios - ratios.max()).sum()
+        weights = np.ones(4000) / 4000 if count == 2000 else np.exp(ratios - ratios.max()) / np.exp(ratios - ratios.max()).sum()
         mean, sd, covariance = exact_moments(x[:count].astype(float), prior)
         slack = 2 / np.sqrt(count) if count == 2000 else 0
         for draws, exact, unit in (
             (np.asarray(posterior.mixture.means[0, :, 0], float), mean, sd),
             (np.asarray(posterior.mixture.covariances[0, :, 0], float), covariance, None),
         ):
-            found = np.einsum("s,s...->...", share, draws)
-            unit = np.sqrt(np.einsum("s,s...->...", share, (draws - found) ** 2)) if unit is None else unit
-            error = np.sqrt(np.einsum("s,s...->...", share**2, (draws - found) ** 2))
+            found = np.einsum("s,s...->...", weights, draws)
+            unit = np.sqrt(np.einsum("s,s...->...", weights, (draws - found) ** 2)) if unit is None else unit
+            error = np.sqrt(np.einsum("s,s...->...", weights**2, (draws - found) ** 2))
             assert (abs(found - exact) < 6 * error + slack * unit).all()
         assert int(posterior.status) == PosteriorStatus.OK
 
 
-def test_what_is_refused():
-    """At the door, by name."""
+def test_invalid_arguments():
+    """Each raises an error that names it."""
     data = one_feature()
     start, x, prior = data["start"], data["x"][:30], data["prior"]
     empty = dataclasses.replace(start, weights=np.float32([1.0, 0.0]))
@@ -177,8 +178,8 @@ def test_what_is_refused():
 
 @pytest.mark.slow
 def test_eager_calls_warn_and_compile_once():
-    """The sentence of the status; a start without density is refused; same key, same draws, nothing compiled anew."""
-    data = lanes()
+    """Warnings are the status sentences; the same key gives the same draws without a new compilation."""
+    data = data_sets()
     call = lambda d: jaxgmm.laplace(jax.random.key(0), d["start"], d["x"], d["prior"], sample_weight=d["weight"])  # noqa: E731
     first, size = call(data["apart"]), module._draw._cache_size()
     np.testing.assert_array_equal(first.log_density, call(data["apart"]).log_density)
@@ -194,14 +195,16 @@ def test_eager_calls_warn_and_compile_once():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("half_normal", [None, False, True])
-@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
-def test_density_under_every_prior(kind, half_normal, x64):
-    """Conjugate and independent, with all three scales, every type, D=2, in double precision."""
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_density_under_every_prior(covariance_type, half_normal, x64):
+    """Conjugate and independent priors with all laws of covariances, every covariance type, D=2, in float64."""
     x = np.random.default_rng(0).normal(size=(60, 2))
     x[:20] += 10
     labels = (np.arange(60) >= 20).astype(int)
-    start = jaxgmm.from_labels(x, labels, num_components=2, covariance_type=kind)
-    prior = random_prior(0, kind, 2, 2) if half_normal is None else independent_prior(kind, 2, 2, half_normal)
+    start = jaxgmm.from_labels(x, labels, num_components=2, covariance_type=covariance_type)
+    prior = (
+        random_prior(0, covariance_type, 2, 2) if half_normal is None else independent_prior(covariance_type, 2, 2, half_normal)
+    )
     if half_normal is not None:
         prior = dataclasses.replace(prior, mean_covariance=100 * prior.mean_covariance)
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""The NumPyro model against the other description of the same mixture: densities, sites, silenced rows."""
+"""The NumPyro model agrees with the package's own densities: values, sites, rows of weight 0."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from helpers import COVARIANCE_TYPES, independent_prior, random_data, random_mix
 
 @jax.jit
 def both_densities(mixture, prior, x, weight):
-    """NumPyro's log density of the sites; ours of (weights, means, covariances) times |d covariances / d sites|; the trace."""
+    """Return NumPyro's log density of the sites, the package's with log|d covariances / d sites|, a mixture, and the sites."""
     kind, k = mixture.covariance_type, mixture.num_components
     sites = sites_of(mixture, prior)
     again, log_det = mixture_of(sites, kind)
@@ -40,7 +40,7 @@ def check_density(mixture, prior, x, weight):
 @pytest.mark.parametrize(("k", "d"), [(1, 1), (3, 1), (1, 3), (3, 3)])
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_density_is_ours(kind, k, d, x64):
-    """At random points, with weights, or without; rows of weight 0 hold NaN."""
+    """The densities agree at random points, with and without weights; rows of weight 0 hold NaN."""
     x = random_data(0, 40, d)
     for seed in (0, 1, 2):
         weight = None if (k, d) == (3, 1) else random_weight(seed, 40)
@@ -53,14 +53,14 @@ def test_density_is_ours(kind, k, d, x64):
 @pytest.mark.parametrize("d", [1, 3])
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_density_under_independent_priors(kind, d, half_normal, x64):
-    """Means free of covariances; half-normal scales and LKJ correlations."""
+    """The densities agree under independent priors, with conjugate and with half-normal laws of the covariances."""
     prior = independent_prior(kind, 2, d, half_normal)
     trace = check_density(random_mixture(0, kind, 2, d), prior, random_data(0, 30, d), None)
     assert ("corr_tril" in trace) == (half_normal and d > 1 and kind in ("full", "tied"))
 
 
 def test_cholesky_jacobian_is_the_written_one(x64):
-    """log|dSigma/dL| = D log 2 + sum_i (D - i + 1) log L_ii, i from 1; and by differentiating, for the other sites too."""
+    """The log-determinant for Cholesky factors is the formula of the module, for scales and correlations the derivative."""
     mixture = random_mixture(2, "full", 1, 3)
     prior = random_prior(2, "full", 1, 3)
     sites = sites_of(mixture, prior)
@@ -81,7 +81,7 @@ def test_cholesky_jacobian_is_the_written_one(x64):
 
 
 def test_gradient_with_silenced_rows_is_finite():
-    """NaN in rows of weight 0 leaks into no gradient."""
+    """NaN in rows of weight 0 does not reach any gradient."""
     mixture, prior, x = random_mixture(0, "full", 2, 2), random_prior(0, "full", 2, 2), random_data(0, 20, 2)
     weight = np.ones(20)
     weight[3] = 0
@@ -92,7 +92,7 @@ def test_gradient_with_silenced_rows_is_finite():
 
 
 def test_numpyro_predictive_runs():
-    """The model serves NumPyro's own tools: prior draws have the sites that it promises."""
+    """NumPyro's Predictive runs the model; draws from the prior have the documented sites."""
     x = random_data(0, 20, 2)
     draws = numpyro.infer.Predictive(model, num_samples=3)(
         jax.random.key(0), x, random_prior(0, "tied", 2, 2), num_components=2, covariance_type="tied"

@@ -185,11 +185,13 @@ def test_full_warmup_follows_poor_draws(monkeypatch, faithful):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "k", "kind"), [("iris", 3, "tied"), ("iris", 3, "diag"), ("galaxies", 3, "spherical")])
-def test_log_density_on_real_data(name, k, kind):
+@pytest.mark.parametrize(
+    ("name", "k", "covariance_type"), [("iris", 3, "tied"), ("iris", 3, "diag"), ("galaxies", 3, "spherical")]
+)
+def test_log_density_on_real_data(name, k, covariance_type):
     """The log density is right, and no chain from an over-dispersed start is lost: its R-hat is below 1.05."""
     x = np.asarray(jaxgmm.datasets.load(name), np.float32)
-    fit, prior = fitted(x, k, kind)
+    fit, prior = fitted(x, k, covariance_type)
     posterior = jaxgmm.nuts(jax.random.key(0), fit.mixture, x, prior, num_chains=8, num_samples=500)
     check_log_density(posterior, x, prior)
     assert rhat(posterior.log_density) < 1.05

@@ -1,4 +1,4 @@
-"""Predictive quantities against NumPy averages over the draws, one at a time."""
+"""predictive: densities, responsibilities, co-clustering and entropies against averages by NumPy, and moments of samples."""
 
 import jax
 import jax.numpy as jnp
@@ -14,15 +14,15 @@ from jaxgmm.posterior import predictive
 CHAINS, DRAWS, K, D, N = 2, 25, 3, 2, 7
 
 
-def make_posterior(weights, means, covariances, kind="full", **stats):
-    mixture = jaxgmm.Mixture(*(jnp.asarray(v, float) for v in (weights, means, covariances)), kind)
+def make_posterior(weights, means, covariances, covariance_type="full", **stats):
+    mixture = jaxgmm.Mixture(*(jnp.asarray(v, float) for v in (weights, means, covariances)), covariance_type)
     chains = mixture.batch_shape[:2]
     return jaxgmm.Posterior(mixture, jnp.zeros(chains), None, jnp.array(0), {k: jnp.asarray(v) for k, v in stats.items()})
 
 
 @pytest.fixture(scope="module")
 def arrays():
-    """Weights, means and covariances (C, S, ...) of draws that differ a good deal."""
+    """Return weights, means and covariances (C, S, ...) of draws that differ considerably."""
     rng = np.random.default_rng(0)
     root = np.eye(D) + 0.3 * rng.normal(size=(CHAINS, DRAWS, K, D, D))
     means = 2 * rng.normal(size=(K, D)) + 0.7 * rng.normal(size=(CHAINS, DRAWS, K, D))
@@ -41,7 +41,7 @@ def x():
 
 @pytest.fixture(scope="module")
 def joint(arrays, x):
-    """log w_k N(x_n | k) of every draw, (C S, N, K), by SciPy."""
+    """Return log w_k N(x_n | k) of every draw, (C S, N, K), computed by SciPy."""
     weights, means, covariances = (v.reshape(-1, *v.shape[2:]) for v in arrays)
     one = [
         [np.log(w[k]) + multivariate_normal(m[k], s[k]).logpdf(x) for k in range(K)]
@@ -52,12 +52,12 @@ def joint(arrays, x):
 
 @pytest.fixture(scope="module")
 def shares(joint):
-    """Responsibilities of every draw, (C S, N, K)."""
+    """Return the responsibilities of every draw, (C S, N, K)."""
     return np.exp(joint - logsumexp(joint, axis=-1, keepdims=True))
 
 
 def shuffled(arrays):
-    """The same draws, the components of each in an order of its own."""
+    """Return the same draws with the components of each in a random order."""
     order = np.argsort(np.random.default_rng(2).random((CHAINS, DRAWS, K)), -1)
     weights, means, covariances = arrays
     return make_posterior(
@@ -78,7 +78,7 @@ def test_density_is_the_mean_of_the_draws_densities(posterior, arrays, x, joint)
 
 
 def test_density_far_out(posterior, x):
-    """Where every density underflows it is a number as long as logarithms are, and -inf beyond; gradients are numbers too."""
+    """Where densities underflow the value is finite while logarithms are, and -inf beyond; gradients are finite too."""
     far = np.full((N, D), 1e3)
     value = jaxgmm.predictive_log_prob(posterior, far)
     assert np.isfinite(value).all()
@@ -112,7 +112,7 @@ def test_entropies(posterior, arrays, x, shares):
     total, within, pairs = (np.asarray(jaxgmm.assignment_entropy(posterior, x, kind=kind)) for kind in predictive.KINDS)
     np.testing.assert_allclose(total, entr(shares.mean(0)).sum(-1), atol=1e-5)
     np.testing.assert_allclose(within, entr(shares).sum(-1).mean(0), atol=1e-5)
-    # Jensen: what is left is a mutual information
+    # by Jensen's inequality, because the difference is a mutual information
     assert (within < total).all()
     assert (total <= np.log(K) + 1e-6).all()
     together = np.einsum("sik,sjk->ij", shares, shares) / len(shares)
@@ -125,7 +125,7 @@ def test_entropies(posterior, arrays, x, shares):
 
 
 def test_batches_of_draws_change_nothing(posterior, x, monkeypatch):
-    """50 draws in batches of 4, the last of which is not full."""
+    """50 draws in batches of 4, of which the last is padded, give the same results."""
     functions = {
         predictive._log_mean: jaxgmm.predictive_log_prob,
         predictive._mean_responsibilities: jaxgmm.predictive_responsibilities,
@@ -136,11 +136,11 @@ def test_batches_of_draws_change_nothing(posterior, x, monkeypatch):
     for (private, public), expected in zip(functions.items(), whole, strict=True):
         private.clear_cache()
         np.testing.assert_allclose(public(posterior, x), expected, rtol=1e-5, atol=1e-6)
-        private.clear_cache()  # compiled with the small batch: not for the other tests
+        private.clear_cache()  # so that no other test uses a program that was compiled for the small batch
 
 
 def test_memory_is_that_of_a_batch():
-    """4000 draws and 50 000 points would be 4.8 GB at once."""
+    """All of 4000 draws and 50 000 points at once would take 4.8 GB."""
     shape = jax.tree.map(
         lambda shape: jax.ShapeDtypeStruct(shape, jnp.float32),
         jaxgmm.Mixture((4000, 3), (4000, 3, 2), (4000, 3, 2, 2)),
@@ -151,8 +151,8 @@ def test_memory_is_that_of_a_batch():
     assert compiled.memory_analysis().temp_size_in_bytes < 10 * chunking._DRAW_NUMBERS
 
 
-def test_samples_have_the_posterior_s_moments():
-    """Two components 10 apart, sds 1 and 3, in draws with shares .2 and .6. False failures: 6 of |z| > 5, under 4e-6."""
+def test_samples_have_the_posteriors_moments():
+    """Two components 10 apart with sds 1 and 3, and weights .2 and .6; six tests of |z| < 5 fail with probability 4e-6."""
     weights = np.array([[[0.2, 0.8], [0.6, 0.4]]])
     means = np.array([[[[0.0], [10.0]], [[1.0], [12.0]]]])
     covariances = np.broadcast_to(np.array([[1.0], [9.0]]), (1, 2, 2, 1))
@@ -165,26 +165,26 @@ def test_samples_have_the_posterior_s_moments():
     assert abs((labels == 0).mean() - share[0]) < 5 * np.sqrt(share[0] * share[1] / n)
     for k in range(2):
         within = x[labels == k, 0]
-        part = weights[0, :, k] / weights[0, :, k].sum()  # which draw a point of this component came from
+        part = weights[0, :, k] / weights[0, :, k].sum()  # probability of the draws, given that a point is of this component
         mean = part @ means[0, :, k, 0]
         variance = covariances[0, 0, k, 0] + part @ (means[0, :, k, 0] - mean) ** 2
         assert abs(within.mean() - mean) < 5 * np.sqrt(variance / len(within))
-        # a mixture of normals with close means has no heavier tails than one normal: kurtosis <= 3
+        # a mixture of normals with close means and equal variances has kurtosis <= 3
         assert abs(within.var() - variance) < 5 * variance * np.sqrt(2 / len(within))
     assert abs(x.mean() - (weights * means[..., 0]).sum(-1).mean()) < 5 * x.std() / np.sqrt(n)
 
 
 def test_posteriors_of_many_data_sets(posterior, x):
-    """Under jit and vmap: the same numbers, a posterior of its own for each."""
+    """Under jit and vmap each data set gets the numbers that its posterior alone gives."""
     turned = jax.tree.map(lambda leaf: leaf[::-1] if leaf.ndim else leaf, posterior)
     first = jax.tree.map(lambda leaf: leaf[:1] if leaf.ndim else leaf, posterior)
     second = jax.tree.map(lambda leaf: leaf[:1] if leaf.ndim else leaf, turned)
     stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), first, second)
-    with pytest.raises(ValueError, match="use jax.vmap"):
+    with pytest.raises(ValueError, match=r"use jax\.vmap"):
         jaxgmm.predictive_log_prob(stack, x)
     got = jax.jit(jax.vmap(lambda p: jaxgmm.predictive_log_prob(p, x)))(stack)
-    for lane, one in zip(got, (first, second), strict=True):
-        np.testing.assert_allclose(lane, jaxgmm.predictive_log_prob(one, x), rtol=1e-6)
+    for batched, one in zip(got, (first, second), strict=True):
+        np.testing.assert_allclose(batched, jaxgmm.predictive_log_prob(one, x), rtol=1e-6)
 
 
 def test_labels_must_be_identified(arrays, x):
@@ -196,7 +196,7 @@ def test_labels_must_be_identified(arrays, x):
             jaxgmm.assignment_entropy(refused, x)
     assert np.isnan(jax.jit(predictive.predictive_responsibilities)(lost, x)).all()
     one = make_posterior(np.ones((1, 2, 1)), np.zeros((1, 2, 1, D)), np.ones((1, 2, 1, 1)), "spherical")
-    assert (jaxgmm.assignment_entropy(one, x) == 0).all()  # one component has nothing to be confused with
+    assert (jaxgmm.assignment_entropy(one, x) == 0).all()  # a single component is certain
 
 
 @pytest.mark.parametrize(
@@ -211,6 +211,6 @@ def test_labels_must_be_identified(arrays, x):
         (lambda p, x: jaxgmm.predictive_sample(jax.random.key(0), p, 2.0), TypeError, "an integer >= 0"),
     ],
 )
-def test_refused_with_a_sentence(posterior, x, call, error, words):
+def test_invalid_arguments(posterior, x, call, error, words):
     with pytest.raises(error, match=words):
         call(posterior, x)

@@ -15,7 +15,7 @@ def posterior(chains=2, draws=3):
 
 
 def test_is_a_pytree_with_a_repr():
-    """Concrete, stacked and traced; trees of anything."""
+    """A concrete, a stacked and a traced posterior, and trees of other leaves, have a repr."""
     one = posterior()
     assert "2 chains x 3 draws, OK" in repr(one)
     stack = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), one)
@@ -28,7 +28,7 @@ def test_is_a_pytree_with_a_repr():
 
 
 def test_every_status_has_a_sentence():
-    """A capital, a full stop."""
+    """Each begins with a capital letter and ends with a full stop."""
     for status in PosteriorStatus:
         assert status.sentence[0].isupper()
         assert status.sentence.endswith(".")

@@ -1,4 +1,4 @@
-"""The report page: what it says, that it is whole, that nothing in it is loaded, runs or escapes."""
+"""The report page: its contents, and that it is complete, loads nothing, runs nothing and escapes all text."""
 
 import base64
 import dataclasses
@@ -45,7 +45,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def parts():
-    """Two clusters in one feature; a fit and draws around it, made up."""
+    """Two clusters in one feature; a fabricated fit, and draws around it."""
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.normal(0, 1, 30), rng.normal(8, 1, 20)])[:, None].astype(np.float32)
     mixture = jaxgmm.make_mixture(*(np.asarray(v, np.float32) for v in ([0.6, 0.4], [[0.0], [8.0]], [[[1.0]], [[1.0]]])))
@@ -105,15 +105,15 @@ def test_it_can_be_read_by_all(written):
 
 
 def test_it_says_what_the_comparison_says(written, parts):
-    fit, _, comparison = parts
+    _, _, comparison = parts
     page = Page(written.read_text(encoding="utf-8"))
     words = page.words()
     assert words.index("Verdict") < words.index("Pictures") < words.index("Numbers") < words.index("How to read this")
     for sampler in comparison.samplers.values():
-        for sentence in sampler["verdict"]["sentences"]:
-            assert " ".join(sentence.split()) in words
-    row = next(row for row in comparison.rows if row["name"] == "means[1,0]")
-    assert f"mean {NASTY} {row['em']:.3f} {row['mean']:.3f}" in words
+        for finding in sampler.findings:
+            assert " ".join(finding.sentence.split()) in words
+    row = next(row for row in comparison.rows if row.name == "means[1,0]")
+    assert f"mean {NASTY} {row.em:.3f} {row.mean:.3f}" in words
     assert words.count("component 1") > 2
     assert f"Rain {NASTY}" in words
     assert "seed 3" in words
@@ -123,7 +123,7 @@ def test_it_says_what_the_comparison_says(written, parts):
 
 def test_labels_that_are_not_identified_have_no_parameters(parts, tmp_path):
     fit, x, comparison = parts
-    samplers = {name: sampler | {"identified": False} for name, sampler in comparison.samplers.items()}
+    samplers = {name: dataclasses.replace(sampler, identified=False) for name, sampler in comparison.samplers.items()}
     path = jaxgmm.write_report(tmp_path / "a.html", dataclasses.replace(comparison, samplers=samplers), fit.mixture, x)
     page = Page(path.read_text(encoding="utf-8"))
     words = page.words()

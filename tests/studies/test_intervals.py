@@ -1,4 +1,4 @@
-"""Intervals: closed forms, a slow float64 oracle by finite differences, invariances, vmap."""
+"""Test intervals: closed forms, a slow float64 oracle by finite differences, invariances, vmap."""
 
 import jax
 import jax.numpy as jnp
@@ -15,33 +15,33 @@ from helpers import COVARIANCE_TYPES, enabled_x64
 
 @pytest.fixture(scope="module")
 def x64():
-    """64-bit numbers for the module's tests that ask for them."""
+    """Enable 64-bit numbers for the tests that use this fixture."""
     with enabled_x64():
         yield
 
 
 @pytest.fixture(scope="module")
 def faithful(x64):
-    """Data, and their fit."""
+    """Return data and their fit."""
     x = jaxgmm.datasets.load("faithful")
     start = jaxgmm.from_labels(x, (x[:, 1] > 67).astype(int), num_components=2)
     return x, jaxgmm.fit(start, x, tol=1e-13).mixture
 
 
 def log_likelihood(parameters, x):
-    """By scipy, of K=2 full D=2 from transformed parameters: logit weight, means, log variances and covariances."""
+    """Compute it by SciPy for K = 2, D = 2, full, from the logit of a weight, the means, log variances and covariances."""
     weight = 1 / (1 + np.exp(-parameters[0]))
     means = parameters[1:5].reshape(2, 2)
     density = 0
-    for k, share in enumerate((weight, 1 - weight)):
+    for k, fraction in enumerate((weight, 1 - weight)):
         first, cross, second = parameters[5 + 3 * k : 8 + 3 * k]
         matrix = np.array([[np.exp(first), cross], [cross, np.exp(second)]])
-        density = density + share * multivariate_normal(means[k], matrix).pdf(x)
+        density = density + fraction * multivariate_normal(means[k], matrix).pdf(x)
     return np.log(density).sum()
 
 
 def test_finite_differences(faithful):
-    """Ends are those of a Hessian by finite differences in the transformed parameters, mapped back: an independent route."""
+    """The ends agree with those from a Hessian by finite differences in the transformed parameters, mapped back."""
     x, mixture = faithful
     estimate = values(mixture)
     at = np.concatenate([[np.log(estimate[0] / estimate[1])], estimate[2:]])
@@ -65,26 +65,26 @@ def test_finite_differences(faithful):
             np.testing.assert_allclose(ends[q, 0], expected, rtol=2e-4)
             np.testing.assert_allclose(ends[q, 2:], end[1:], rtol=2e-4)
     assert bool(found.defined.all())
-    np.testing.assert_allclose(found.lower[:, 1], 1 - found.upper[:, 0], rtol=1e-9)  # two weights mirror each other
+    np.testing.assert_allclose(found.lower[:, 1], 1 - found.upper[:, 0], rtol=1e-9)  # the two weights sum to 1
 
 
-@pytest.mark.parametrize("kind", ["full", "spherical"])
-def test_one_component(kind, x64):
-    """K = 1: mean -+ z s / sqrt(N), variance exp(-+ z sqrt(2 / N)) (spherical: N D values); weight 1 is known."""
+@pytest.mark.parametrize("covariance_type", ["full", "spherical"])
+def test_one_component(covariance_type, x64):
+    """K = 1: mean -+ z s / sqrt(N), variance exp(-+ z sqrt(2 / N)) (spherical: N D values); a weight of 1 is known."""
     x = np.random.default_rng(0).normal(size=(80, 2)) * [1, 3]
-    mixture = jaxgmm.from_labels(x, np.zeros(80, int), num_components=1, covariance_type=kind)
+    mixture = jaxgmm.from_labels(x, np.zeros(80, int), num_components=1, covariance_type=covariance_type)
     found = wald_intervals(mixture, x, probabilities=(0.9,))
     z = norm.ppf(0.95)
-    variances = np.asarray(jaxgmm.covariance.variances(mixture.covariances, kind, 2))[0]
+    variances = np.asarray(jaxgmm.covariance.variances(mixture.covariances, covariance_type, 2))[0]
     for sign, ends in ((-1, found.lower[0]), (1, found.upper[0])):
         np.testing.assert_allclose(ends[0], 1)
         np.testing.assert_allclose(ends[1:3], x.mean(0) + sign * z * np.sqrt(variances / 80), rtol=1e-8)
-        spread = np.exp(sign * z * np.sqrt(2 / (160 if kind == "spherical" else 80)))
+        spread = np.exp(sign * z * np.sqrt(2 / (160 if covariance_type == "spherical" else 80)))
         np.testing.assert_allclose(ends[3], variances[0] * spread, rtol=1e-8)
 
 
 def test_units_and_order(faithful):
-    """Other units and another order of components move the intervals with them."""
+    """Intervals follow a change of units and of the order of the components."""
     x, mixture = faithful
     found = wald_intervals(mixture, x)
     scale = np.array([10.0, 0.1])
@@ -98,26 +98,28 @@ def test_units_and_order(faithful):
         np.testing.assert_allclose(getattr(moved, end), (getattr(found, end)[:, order]) * factor, rtol=1e-6)
 
 
-def test_lanes_and_undefined():
-    """vmap gives each lane what it gets alone; two equal components have no interval, an absent one none of its own."""
+def test_vmap_and_undefined_intervals():
+    """vmap agrees with single calls; two equal components have no interval, nor has an absent one."""
     x = jaxgmm.datasets.load("acidity").astype(np.float32)
     sound = jaxgmm.fit(jaxgmm.from_labels(x, (x[:, 0] > 5.3).astype(int), num_components=2), x).mixture
     same = jaxgmm.Mixture(jnp.array([0.5, 0.5]), sound.means[jnp.array([0, 0])], sound.covariances[jnp.array([0, 0])], "full")
     one = jaxgmm.from_labels(x, np.zeros(len(x), int), num_components=1)
     absent = jaxgmm.Mixture(jnp.array([1.0, 0.0]), one.means[jnp.array([0, 0])], one.covariances[jnp.array([0, 0])], "full")
     stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), sound, same, absent)
-    lanes = jax.jit(jax.vmap(wald_intervals, in_axes=(0, None)))(stack, x)
+    stacked = jax.jit(jax.vmap(wald_intervals, in_axes=(0, None)))(stack, x)
     alone = wald_intervals(sound, x)
-    for a, b in zip(lanes, alone, strict=True):
+    for a, b in zip(stacked, alone, strict=True):
         np.testing.assert_allclose(a[0], b, rtol=1e-4)
-    assert not lanes.defined[1].any()
-    assert bool(jnp.isnan(lanes.lower[1]).all())
-    assert lanes.defined[2].tolist() == [True, False] * 3
-    assert bool((alone.lower[1] < alone.lower[0]).all() & (alone.upper[0] < alone.upper[1]).all())  # 90 % holds 50 %
+    assert not stacked.defined[1].any()
+    assert bool(jnp.isnan(stacked.lower[1]).all())
+    assert stacked.defined[2].tolist() == [True, False] * 3
+    assert bool(
+        (alone.lower[1] < alone.lower[0]).all() & (alone.upper[0] < alone.upper[1]).all()
+    )  # the 90 % interval contains the 50 % one
 
 
 def test_draws():
-    """Quantiles with equal tails, over the draws' axis; a draw that is no number leaves none."""
+    """The ends are quantiles with equal tails over the draws; a NaN among the draws leaves the interval undefined."""
     draws = np.random.default_rng(1).normal(size=(3, 200, 2)).astype(np.float32)
     draws[2, 7, 1] = np.nan
     found = draw_intervals(draws, (0.5, 0.9))
@@ -128,18 +130,18 @@ def test_draws():
     assert np.isnan(found.upper[2, :, 1]).all()
 
 
-@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
-def test_order_of_entries(kind):
-    """Entries are those of `values`, traced too."""
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_order_of_entries(covariance_type):
+    """The entries are those of `values`, also inside jit."""
     k, d = 2, 3
-    shape = jaxgmm.covariance.storage_shape(kind, k, d)
+    shape = jaxgmm.covariance.storage_shape(covariance_type, k, d)
     rng = np.random.default_rng(0)
-    mixture = jaxgmm.Mixture(jnp.array([0.3, 0.7]), jnp.array(rng.normal(size=(k, d))), jnp.array(rng.normal(size=shape)), kind)
+    means, covariances = jnp.array(rng.normal(size=(k, d))), jnp.array(rng.normal(size=shape))
+    mixture = jaxgmm.Mixture(jnp.array([0.3, 0.7]), means, covariances, covariance_type)
     np.testing.assert_allclose(jax.jit(free_entries)(mixture), values(mixture), rtol=1e-6)
 
 
 @pytest.mark.parametrize("wrong", [0.9, (), (0.0,), (1.0,), ("0.9",), (float("nan"),), "0.9"])
-def test_refusals(wrong):
-    """What is no probability is refused."""
+def test_only_probabilities_are_accepted(wrong):
     with pytest.raises(ValueError, match="numbers between 0 and 1"):
         draw_intervals(np.zeros((3, 1)), wrong)

@@ -1,8 +1,8 @@
 """EM on a batch of data sets in one compiled program, without waiting for the slowest.
 
-A vmapped `while_loop` runs every data set until the slowest has converged. Here the program works in rounds. In one round each
-block of `width` data sets, which are advanced side by side, takes up to `STEPS_PER_ROUND` steps. Then the data sets that are
-still running are sorted to the front, so that the next round has fewer blocks. All rounds run inside the program.
+A vmapped `while_loop` runs every data set until the slowest has converged. This program works in rounds instead. In each round
+every sub-batch of `width` data sets, which are advanced side by side, takes up to `STEPS_PER_ROUND` steps. Then the data sets
+that are still running are sorted to the front, so that the next round has fewer sub-batches. All rounds run inside the program.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class _Batch(NamedTuple):
 
     Attributes:
         problems: the data sets, each field with a leading (M,) or shared.
-        centered: the centred problems (M, ...) without their data, which blocks look up in `problems`: sorting copies no data.
+        centered: the centred problems (M, ...) without their data, which stay in `problems`: sorting copies no data.
         num_wanted: how many data sets, the first of M, have results that are wanted.
-        width: how many data sets a block advances side by side.
+        width: how many data sets a sub-batch advances side by side.
     """
 
     problems: EMProblem
@@ -63,7 +63,7 @@ def batch_axes(problem: EMProblem) -> EMProblem:
 
 
 def _data_axes(problem: EMProblem | CenteredProblem) -> tuple[int | None, int | None]:
-    """Return the same for the data and the weights."""
+    """Return the axes of the data and the weights, 0 or None."""
     return 0 if problem.x.ndim == 3 else None, 0 if problem.weight is not None and problem.weight.ndim == 2 else None
 
 
@@ -95,39 +95,42 @@ def fit_batch(starts: Mixture, problems: EMProblem, tol: jax.Array, count: jax.A
 
 
 def _without_data(problem: CenteredProblem) -> CenteredProblem:
+    """Return a centred problem without its data and weights."""
     return problem._replace(x=None, weight=None)
 
 
 def _next_round(batch: _Batch, now: _Round, options: Options) -> _Round:
-    """Advance every block that has a running data set, and sort the running ones to the front."""
+    """Advance every sub-batch that has a running data set, and sort the running ones to the front."""
 
-    def one_block(number: jax.Array, carry: tuple) -> tuple:
+    def one_sub_batch(number: jax.Array, carry: tuple) -> tuple:
         states, history = carry
         start = number * batch.width
-        part, index = _block((states, now.data_set), start, batch.width)
+        part, index = _sub_batch((states, now.data_set), start, batch.width)
         part, objectives = _advance(_problems_at(batch, index), part, options)
         if history is not None:
             history = jax.lax.dynamic_update_slice(history, objectives, (start, now.num_steps))
         return jax.tree.map(partial(_put, start=start), states, part), history
 
-    num_blocks = (now.num_running + batch.width - 1) // batch.width
-    states, history = jax.lax.fori_loop(0, num_blocks, one_block, (now.states, now.history))
+    num_sub_batches = (now.num_running + batch.width - 1) // batch.width
+    states, history = jax.lax.fori_loop(0, num_sub_batches, one_sub_batch, (now.states, now.history))
     running = _are_running(states, options) & (now.data_set < batch.num_wanted)
     order = jnp.argsort(~running, stable=True)
     states, data_set, history = jax.tree.map(lambda leaf: leaf[order], (states, now.data_set, history))
     return _Round(states, data_set, running.sum(), now.num_steps + STEPS_PER_ROUND, history)
 
 
-def _block(tree: Tree, start: jax.Array, width: int) -> Tree:
+def _sub_batch(tree: Tree, start: jax.Array, width: int) -> Tree:
     """Return `width` entries from `start` on."""
     return jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, width), tree)
 
 
 def _put(leaf: jax.Array, part: jax.Array, start: jax.Array) -> jax.Array:
+    """Return an array with the entries from `start` on replaced by those of `part`."""
     return jax.lax.dynamic_update_slice_in_dim(leaf, part, start, 0)
 
 
 def _are_running(states: EMState, options: Options) -> jax.Array:
+    """Return whether each state has a step left to take."""
     return jax.vmap(partial(is_running, options=options))(states)
 
 
@@ -141,7 +144,7 @@ def _problems_at(batch: _Batch, index: jax.Array) -> CenteredProblem:
 
 
 def _advance(problems: CenteredProblem, states: EMState, options: Options) -> tuple[EMState, jax.Array]:
-    """Take up to STEPS_PER_ROUND steps with a block of W data sets; also return the objectives (W, STEPS_PER_ROUND)."""
+    """Take up to STEPS_PER_ROUND steps with a sub-batch of W data sets; also return the objectives (W, STEPS_PER_ROUND)."""
     x_axis, weight_axis = _data_axes(problems)
     axes = jax.tree.map(lambda _: 0, problems)._replace(x=x_axis, weight=weight_axis)
     step_all = jax.vmap(partial(step, options=options), in_axes=(axes, 0))

@@ -82,33 +82,51 @@ def fit_many(
         >>> jaxgmm.fit_many(jax.random.key(0), xs, num_components=2).mixture.means.shape
         (3, 2, 2)
     """
-    start_options = None
     if isinstance(mixtures, Mixture):
         if len(mixtures.batch_shape) != 1:
             raise ValueError(f"mixtures has batch shape {mixtures.batch_shape}; a stack (B,) of starts was expected, or a key.")
-        k, covariance_type = mixtures.num_components, mixtures.covariance_type
-    elif num_components is None:
-        raise ValueError("num_components is missing; with a key in place of starts it says how many components to make.")
+        start_options, k, covariance_type = None, mixtures.num_components, mixtures.covariance_type
     else:
-        k, start_options = num_components, StartOptions(num_components, covariance_type, method)
-        check_start_options(mixtures, start_options)
+        start_options = _start_options(mixtures, num_components, covariance_type, method)
+        k = start_options.num_components
     check_flag(history, "history")
     options = Options(max_iter, bool(accelerate), chunk_size, bool(history))
     if is_traced(mixtures, xs, sample_weight, prior, tol, reg_covar) or _is_spread(xs):
         _check_traced(xs, groups)
         return _vmapped_fit(mixtures, start_options, EMProblem(xs, sample_weight, prior, reg_covar), tol, options)
-    num_starts = mixtures.batch_shape[0] if isinstance(mixtures, Mixture) else None
-    sets = as_data_sets(xs, groups, sample_weight, num_starts)
-    if isinstance(mixtures, Mixture) and (num_starts, mixtures.num_features) != (sets.size, sets.num_features):
-        raise ValueError(
-            f"mixtures holds {num_starts} starts with {mixtures.num_features} features; one for each of {sets.size} data "
-            f"sets with {sets.num_features} features was expected."
-        )
+    sets = as_data_sets(xs, groups, sample_weight, len(mixtures.weights) if isinstance(mixtures, Mixture) else None)
+    if isinstance(mixtures, Mixture):
+        _check_starts(mixtures, sets)
     one_prior = jax.tree.map(lambda leaf: leaf[0], prior) if _is_stack(prior) else prior
-    check_options(one_prior, (k, sets.num_features, covariance_type), tol, max_iter, reg_covar, accelerate, chunk_size)
+    options_of_fit = {
+        "tol": tol,
+        "max_iter": max_iter,
+        "reg_covar": reg_covar,
+        "accelerate": accelerate,
+        "chunk_size": chunk_size,
+    }
+    check_options(one_prior, (k, sets.num_features, covariance_type), **options_of_fit)
     cast = partial(jax.tree.map, partial(as_dtype, dtype=sets.dtype))
     starts = cast(mixtures) if isinstance(mixtures, Mixture) else jax.random.split(mixtures, sets.size)
     return _Fits(sets, starts, start_options, cast(prior), cast(reg_covar), np.asarray(tol, sets.dtype), options).run(progress)
+
+
+def _start_options(key: Any, num_components: int | None, covariance_type: str, method: str) -> StartOptions:
+    """Return the validated options of starts that are made from a key."""
+    if num_components is None:
+        raise ValueError("num_components is missing; with a key in place of starts it says how many components to make.")
+    options = StartOptions(num_components, covariance_type, method)
+    check_start_options(key, options)
+    return options
+
+
+def _check_starts(starts: Mixture, sets: DataSets) -> None:
+    """Raise ValueError unless there is a start for each data set, with as many features."""
+    if (len(starts.weights), starts.num_features) != (sets.size, sets.num_features):
+        raise ValueError(
+            f"mixtures holds {len(starts.weights)} starts with {starts.num_features} features; one for each of {sets.size} "
+            f"data sets with {sets.num_features} features was expected."
+        )
 
 
 def _check_traced(xs: Any, groups: Any) -> None:

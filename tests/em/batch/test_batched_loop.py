@@ -1,4 +1,4 @@
-"""The batched loop: every block width, batches that are not full, and histories agree with single fits."""
+"""The batched loop: every width of sub-batches, batches that are not full, and histories agree with single fits."""
 
 import jax
 import jax.numpy as jnp

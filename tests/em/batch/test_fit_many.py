@@ -113,6 +113,10 @@ def test_inside_jit(batch, x64):
     _, x, weight, starts, fits = batch
     traced = jax.jit(lambda s, x, w: fit_many(s, x, sample_weight=w))(starts, x, weight)
     assert_same_fits(traced, fits, 1e-12)
+    run = jax.jit(lambda key, x, w: fit_many(key, x, sample_weight=w, num_components=2, history=False))
+    made = run(jax.random.key(0), x, weight)
+    assert made.history.shape == (6, 0)
+    assert_same_fits(made.mixture, fits.mixture, 1e-8)
     with pytest.raises(ValueError, match="list, inside jit"):
         jax.jit(lambda s, x: fit_many(s, [x[0], x[1]]))(starts, x)
     with pytest.raises(ValueError, match="groups were given inside jit"):

@@ -1,0 +1,92 @@
+"""The first proposal for an evidence: a t distribution at each mode that Newton finds from the posterior's draws."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .. import linalg
+from ..em.m_step import m_step
+from ..em.moments import e_step
+from ..mixture import Mixture
+from .importance import Proposal, make_proposal
+from .labellings import Labellings
+from .newton import find_mode
+from .result import Posterior
+from .standardization import StandardizedProblem, to_standard
+from .unconstrained_space import UnconstrainedSpace
+
+_EM_STEPS = 30  # after one component was emptied, for the others to converge
+_SMALLEST_WEIGHT = 1e-6  # Newton cannot start from a weight of 0, whose logit is infinite
+
+
+class Seeds(NamedTuple):
+    """Standardised mixtures (M, ...) from which modes are searched, the best draw first, and its log density ()."""
+
+    mixtures: Mixture
+    best_log_density: jax.Array
+
+
+def choose_seeds(
+    key: jax.Array, posterior: Posterior, modes: Mixture | None, problem: StandardizedProblem, num_modes: int
+) -> Seeds:
+    """Return the best draw, other draws at random, the modes given, and the best draw with each component emptied in turn."""
+    density = posterior.log_density.ravel()
+    draws = jax.tree.map(lambda leaf: leaf.reshape(len(density), *leaf.shape[2:]), posterior.mixture)
+    best = jnp.where(jnp.isnan(density), -jnp.inf, density).argmax()
+    chosen = jnp.concatenate([best[None], jax.random.randint(key, (num_modes - 1,), 0, len(density))])
+    seeds = draws[chosen]
+    if modes is not None:
+        seeds = jax.tree.map(lambda a, b: jnp.concatenate([a, b.astype(a.dtype)]), seeds, modes)
+    weights = jnp.maximum(seeds.weights, _SMALLEST_WEIGHT)
+    seeds = Mixture(weights / weights.sum(-1, keepdims=True), seeds.means, seeds.covariances, seeds.covariance_type)
+    seeds = jax.vmap(lambda mixture: to_standard(mixture, problem))(seeds)
+    if seeds.num_components > 1:
+        emptied = jax.vmap(lambda k: _without_component(seeds[0], k, problem))(jnp.arange(seeds.num_components))
+        seeds = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), seeds, emptied)
+    return Seeds(seeds, density[best])
+
+
+def _without_component(mixture: Mixture, k: jax.Array, problem: StandardizedProblem) -> Mixture:
+    """Return a mixture in which the other components hold all data, and component k has only the weight that its prior gives.
+
+    Few draws may reach this region of the posterior.
+    """
+    prior = problem.prior
+    concentration = prior.weight_concentration
+    total = len(problem.y) if problem.weight is None else problem.weight.sum()
+    fraction = jnp.clip(concentration[k] / (total + concentration.sum()), _SMALLEST_WEIGHT, 0.5)
+    absent = jnp.arange(mixture.num_components) == k
+    flat = dataclasses.replace(prior, weight_concentration=jnp.ones_like(concentration)) if prior.has_closed_forms else None
+
+    def step(_: int, mixture: Mixture) -> Mixture:
+        return m_step(mixture, e_step(mixture, problem.y, sample_weight=problem.weight), flat)
+
+    weights = jnp.where(absent, 0, mixture.weights)
+    start = dataclasses.replace(mixture, weights=weights / weights.sum())
+    fitted = jax.lax.fori_loop(0, _EM_STEPS, step, start)
+    weights = jnp.maximum(fitted.weights, _SMALLEST_WEIGHT)
+    weights = jnp.where(absent, fraction, (1 - fraction) * weights / jnp.where(absent, 0, weights).sum())
+    return dataclasses.replace(fitted, weights=weights)
+
+
+def first_proposal(space: UnconstrainedSpace, labellings: Labellings, seeds: Mixture, problem: StandardizedProblem) -> Proposal:
+    """Return a t distribution at the mode of each seed, weighted by the mass of its Gaussian approximation.
+
+    A mode that is found from two seeds does no harm. A seed without density gets no weight.
+    """
+
+    def look(seed: Mixture) -> tuple[jax.Array, jax.Array, jax.Array]:
+        newton, root, _ = find_mode(space, space.flatten(labellings.canonical(seed)), problem, seed)
+        log_det = jnp.log(linalg.eigh(root)[0]).sum()
+        return newton.z, root, jnp.where(jnp.isfinite(newton.value), log_det - newton.value, -jnp.inf)
+
+    center, root, log_mass = jax.lax.map(look, seeds)
+    usable = jnp.isfinite(log_mass) & jnp.isfinite(center.sum(-1)) & jnp.isfinite(root.sum((-2, -1)))
+    center = jnp.where(usable[:, None], center, 0)
+    root = jnp.where(usable[:, None, None], root, jnp.eye(space.size, dtype=root.dtype))
+    log_weight = jax.nn.log_softmax(jnp.where(usable, log_mass, -1e30))
+    return make_proposal(log_weight, center, root @ jnp.swapaxes(root, -1, -2))

@@ -1,0 +1,126 @@
+"""The labellings of a mixture's components, as they enter an evidence.
+
+The prior lets components of equal weight concentration exchange places, so that every mode of the posterior has copies under
+the other labellings. A proposal that covers one of them is averaged over all.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jax.nn import log_sigmoid, logsumexp
+
+from .. import linalg
+from ..chunking import labellings_per_batch
+from ..mixture import Mixture
+from .importance import Proposal, log_parts
+from .label_matching import permute_components
+from .unconstrained_space import UnconstrainedSpace
+
+_ENUMERATED = 6  # up to this K the proposal is averaged over all K! labellings; beyond, one labelling is kept
+
+
+class Labellings(NamedTuple):
+    """How the labellings of K components are taken into account.
+
+    Attributes:
+        log_average: proposal, z (S, P) -> (S,), log density of the proposal's average over the labellings.
+        canonical: a mixture -> the same mixture in the labelling that is kept.
+    """
+
+    log_average: Callable[[Proposal, jax.Array], jax.Array]
+    canonical: Callable[[Mixture], Mixture]
+
+
+def make_labellings(space: UnconstrainedSpace, start: Mixture, concentration: jax.Array) -> Labellings:
+    """Return the labellings of mixtures under weight concentrations (K,), for mixtures like the start.
+
+    Up to 6 components all labellings are enumerated. Beyond, only that labelling is kept in which the means of exchangeable
+    components are in ascending order along the axis on which the start's means vary most.
+    """
+    exchangeable = concentration[:, None] == concentration[None, :]
+    if start.num_components <= _ENUMERATED:
+        return Labellings(_average_over_all(space, exchangeable), lambda mixture: mixture)
+    axis = linalg.eigh(jnp.cov(start.means.T, aweights=start.weights).reshape(start.num_features, -1))[1][:, -1]
+
+    def canonical(mixture: Mixture) -> Mixture:
+        group = exchangeable.argmax(-1)  # the first component of equal concentration
+        order = jnp.zeros(len(group), int).at[jnp.argsort(group)].set(jnp.lexsort((mixture.means @ axis, group)))
+        return permute_components(mixture, order)
+
+    return Labellings(_kept_labelling(space, exchangeable, axis), canonical)
+
+
+def _average_over_all(space: UnconstrainedSpace, exchangeable: jax.Array) -> Callable[[Proposal, jax.Array], jax.Array]:
+    """Return a function that averages a proposal's density over all labellings that the prior allows."""
+    k = len(exchangeable)
+    orders = jnp.array(list(itertools.permutations(range(k))))
+    possible = exchangeable[jnp.arange(k), orders].all(-1)
+
+    def log_average(proposal: Proposal, z: jax.Array) -> jax.Array:
+        log_densities = jax.vmap(lambda order: logsumexp(log_parts(proposal, permute_point(space, z, order))[0]))(orders)
+        return logsumexp(jnp.where(possible, log_densities, -jnp.inf)) - jnp.log(possible.sum())
+
+    return _in_batches(log_average, len(orders))
+
+
+def _kept_labelling(
+    space: UnconstrainedSpace, exchangeable: jax.Array, axis: jax.Array
+) -> Callable[[Proposal, jax.Array], jax.Array]:
+    """Return a function that is the proposal's density over the number of labellings, and infinite in other labellings.
+
+    Draws in other labellings then have importance ratio 0.
+    """
+    earlier = jnp.tril(exchangeable, -1)
+    log_count = jnp.log(1 + earlier.sum(-1)).sum()
+
+    def log_average(proposal: Proposal, z: jax.Array) -> jax.Array:
+        place = space.unravel(z)["means"] @ axis
+        out_of_order = (earlier & (place[:, None] < place[None, :])).any()
+        return jnp.where(out_of_order, jnp.inf, logsumexp(log_parts(proposal, z)[0]) - log_count)
+
+    return _in_batches(log_average, 1)
+
+
+def _in_batches(
+    function: Callable[[Proposal, jax.Array], jax.Array], num_labellings: int
+) -> Callable[[Proposal, jax.Array], jax.Array]:
+    """Return a function of points (S, P) that applies a function of one point in batches."""
+
+    def batched(proposal: Proposal, z: jax.Array) -> jax.Array:
+        numbers_per_point = num_labellings * (len(proposal.center) + 1) * z.shape[-1]
+        batch = labellings_per_batch(numbers_per_point, len(z))
+        return jax.lax.map(lambda point: function(proposal, point), z, batch_size=batch)
+
+    return batched
+
+
+def permute_point(space: UnconstrainedSpace, z: jax.Array, order: jax.Array) -> jax.Array:
+    """Return the point (P,) of the same mixture with component order[j] in place j.
+
+    Weights are computed as logarithms throughout. The log-Jacobian of the stick-breaking transform is sum_k log w_k, which does
+    not depend on the order, and the same holds for the other sites: the map keeps volumes.
+    """
+    parts = space.unravel(z)
+    k = len(order)
+    moved = {name: part[order] if part.shape[0] == k else part for name, part in parts.items() if name != "weights"}
+    moved["weights"] = _sticks(_log_weights(parts["weights"])[order])
+    return ravel_pytree(moved)[0]
+
+
+def _log_weights(sticks: jax.Array) -> jax.Array:
+    """Return log w (K,) from NumPyro's stick-breaking coordinates (K - 1,)."""
+    shifted = sticks - jnp.log(jnp.arange(len(sticks), 0, -1, dtype=sticks.dtype))
+    before = jnp.concatenate([jnp.zeros(1, sticks.dtype), jnp.cumsum(log_sigmoid(-shifted))])
+    return before + jnp.concatenate([log_sigmoid(shifted), jnp.zeros(1, sticks.dtype)])
+
+
+def _sticks(log_weights: jax.Array) -> jax.Array:
+    """Return NumPyro's stick-breaking coordinates (K - 1,) from log w (K,)."""
+    after = jax.lax.cumlogsumexp(log_weights[::-1])[::-1][1:]
+    return log_weights[:-1] - after + jnp.log(jnp.arange(len(after), 0, -1, dtype=log_weights.dtype))

@@ -1,0 +1,18 @@
+"""Names of the methods that studies, plots and the command accept, without the import of their code, which takes a second."""
+
+from __future__ import annotations
+
+POSTERIOR_METHODS = ("nuts", "gibbs", "laplace", "bootstrap")  # draw mixtures; `methods` has the functions
+POINT_METHODS = ("em", "map")  # estimate one mixture: maximum likelihood, and the mode of the posterior
+
+_DISPLAY_NAMES = {"nuts": "NUTS", "gibbs": "Gibbs", "laplace": "Laplace", "em": "EM, likelihood", "map": "EM, posterior mode"}
+
+
+def display_name(method: str) -> str:
+    """Return the name of a method as figures show it; a method that is not listed here keeps its own name.
+
+    Example:
+        >>> display_name("map"), display_name("mine")
+        ('EM, posterior mode', 'mine')
+    """
+    return _DISPLAY_NAMES.get(method, str(method))

@@ -1,0 +1,98 @@
+"""Build a conjugate prior from a table of numbers, as a TOML file or `Design.prior` gives it.
+
+A table may set any of the hyperparameters in `HYPERPARAMETERS`. The caller provides a default for each of them: those of
+`jaxgmm calibrate` describe well-separated components of unit variance, those of `Design` a weak prior.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..covariance import prior_scale_shape
+from ..priors.conjugate import Prior
+
+HYPERPARAMETERS = ("weight_concentration", "mean", "mean_precision", "degrees_of_freedom", "scale")
+
+
+def prior_from_table(
+    table: Mapping[str, Any],
+    *,
+    defaults: Mapping[str, Any],
+    num_components: int,
+    num_features: int,
+    covariance_type: str,
+) -> Prior:
+    """Return the Prior that a table describes.
+
+    Args:
+        table: hyperparameters by name. A number holds for every component or feature, and as the scale it multiplies the
+            identity matrix; an array must have the shape that `Prior` expects.
+        defaults: the hyperparameters that the table does not set, in the same form.
+        num_components: K.
+        num_features: D.
+        covariance_type: decides the shape of the scale.
+
+    Raises:
+        ValueError: an unknown name, or a value of the wrong shape or kind.
+
+    Example:
+        >>> weak = {"weight_concentration": 1, "mean": 0, "mean_precision": 0.01, "degrees_of_freedom": 4, "scale": 1}
+        >>> shapes = {"num_components": 3, "num_features": 2, "covariance_type": "full"}
+        >>> prior = prior_from_table({"mean": [1.0, 2.0], "scale": 3}, defaults=weak, **shapes)
+        >>> prior.mean.tolist(), prior.scale.tolist()
+        ([1.0, 2.0], [[3.0, 0.0], [0.0, 3.0]])
+    """
+    check_table(table, "prior")
+    values = {name: np.asarray(table.get(name, defaults[name])) for name in HYPERPARAMETERS}
+    scale_shape = prior_scale_shape(covariance_type, num_features)
+    if len(scale_shape) == 2 and values["scale"].ndim == 0:
+        values["scale"] = values["scale"] * np.eye(num_features)
+    shapes = {"weight_concentration": (num_components,), "mean": (num_features,), "scale": scale_shape}
+    return Prior(**{name: _as_array(name, value, shapes.get(name, ())) for name, value in values.items()})
+
+
+def read_prior_table(path: Path) -> dict[str, Any]:
+    """Return the table of hyperparameters in a TOML file.
+
+    Raises:
+        ValueError: the file does not exist or is not TOML, or `check_table` refuses its entries.
+    """
+    if not path.is_file():
+        raise ValueError(f"there is no file '{path}'; a TOML file with {', '.join(HYPERPARAMETERS)} was expected.")
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"'{path}' is not TOML: {error}.") from error
+    check_table(table, f"'{path}'")
+    return table
+
+
+def check_table(table: Mapping[str, Any], source: str) -> None:
+    """Raise ValueError if a table has an unknown name or a value that is not numeric; `source` names the table."""
+    for name, value in table.items():
+        if name not in HYPERPARAMETERS:
+            raise ValueError(f"{source} has an entry '{name}'; only {', '.join(HYPERPARAMETERS)} were expected.")
+        if not _is_numeric(value):
+            raise ValueError(f"{source} sets {name} to {value!r}; a number or a list of numbers was expected.")
+
+
+def _is_numeric(value: Any) -> bool:
+    """Return whether a value is a number or a rectangular list of numbers."""
+    try:
+        return np.asarray(value).dtype.kind in "fiu"
+    except ValueError:  # lists of different lengths
+        return False
+
+
+def _as_array(name: str, value: np.ndarray, shape: tuple[int, ...]) -> jax.Array:
+    """Return a hyperparameter in its shape, from one number for all entries or from an array of that shape."""
+    if value.ndim and value.shape != shape:
+        raise ValueError(f"{name} in the prior has shape {value.shape}; {shape}, or one number, was expected.")
+    return jnp.asarray(np.broadcast_to(value, shape), jnp.result_type(float))

@@ -1,0 +1,32 @@
+"""The figure of a whole comparison, by what its panels hold."""
+
+import numpy as np
+import pytest
+
+import jaxgmm
+from jaxgmm import plot
+
+from fabricated_comparisons import fabricate_comparison
+
+
+@pytest.mark.parametrize(
+    ("d", "k", "data_panels", "marginals"), [(1, 2, 1, 6), (2, 2, 1, 12), (2, 1, 1, 6), (3, 2, 2, 20), (4, 3, 3, 24)]
+)
+def test_comparison_figure_has_a_panel_for_each_thing(d, k, data_panels, marginals):
+    mixture = jaxgmm.make_mixture(np.full(k, 1 / k), np.arange(k * d).reshape(k, d) / 1.0, np.stack([np.eye(d)] * k))
+    x = np.random.default_rng(0).normal(size=(30, d))
+    figure = plot.comparison_figure(fabricate_comparison(mixture, {"nuts": 0.0}), mixture, x, num_draws=10)
+    shown = [ax for ax in figure.axes if ax.axison]
+    assert len(shown) == data_panels + marginals
+    titles = [ax.get_title(loc="left") for ax in shown[data_panels:]]
+    assert len(set(titles)) == marginals
+    figure.canvas.draw()  # lays out without complaint
+
+
+def test_mean_and_covariance_panels_stand_under_their_component():
+    mixture = jaxgmm.make_mixture([0.5, 0.5], [[0.0], [1.0]], [[[1.0]]], covariance_type="tied")
+    figure = plot.comparison_figure(
+        fabricate_comparison(mixture, {"nuts": 0.0}), mixture, np.zeros((4, 1)) + np.arange(4)[:, None]
+    )
+    titles = [ax.get_title(loc="left") for ax in figure.axes if ax.axison][1:]
+    assert titles == ["weight (0)", "weight (1)", "mean feature 0 (0)", "mean feature 0 (1)", "variance feature 0"]

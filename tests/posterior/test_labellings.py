@@ -1,0 +1,82 @@
+"""labellings: permutations of points in unconstrained space, and averages of a proposal over labellings."""
+
+import dataclasses
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.nn import logsumexp
+
+import jaxgmm
+from jaxgmm.posterior import labellings
+from jaxgmm.posterior.importance import log_parts, make_proposal
+from jaxgmm.posterior.labellings import make_labellings, permute_point
+from jaxgmm.posterior.standardization import StandardizedProblem, standardise, to_standard
+from jaxgmm.posterior.unconstrained_space import make_unconstrained_space
+
+from helpers import random_data, random_mixture, random_prior
+
+
+def test_permuting_a_point_permutes_the_components():
+    """The log-Jacobian is the same in every order, so volumes are kept."""
+    prior = random_prior(0, "diag", 3, 1)
+    mixture = jaxgmm.make_mixture([0.2, 0.799, 0.001], [[1.0], [0.0], [2.0]], [[1.0], [2.0], [3.0]], covariance_type="diag")
+    orders = jnp.array(list(itertools.permutations(range(3))))
+
+    @jax.jit
+    def moved(start, x, prior):
+        problem = standardise(x, None, prior, "diag")
+        start = to_standard(start, problem)
+        space = make_unconstrained_space(problem, start)
+        z = space.flatten(start)
+        return start, jax.vmap(lambda order: space.unflatten(permute_point(space, z, order)))(orders)
+
+    start, (mixtures, jacobians) = moved(mixture, jnp.asarray(random_data(0, 10, 1)), prior)
+    for name in (
+        "weights",
+        "means",
+        "covariances",
+    ):  # NumPyro computes the last weight as 1 - the sum of the others, which leaves five digits of 0.001
+        np.testing.assert_allclose(getattr(mixtures, name), getattr(start, name)[orders], rtol=2e-4, atol=1e-6)
+    np.testing.assert_allclose(jacobians, jacobians[0], rtol=1e-4)
+
+
+@pytest.fixture
+def three(x64):
+    """Return space, start and proposal of a mixture with three components, of which the first and the last are exchangeable."""
+    prior = dataclasses.replace(random_prior(0, "diag", 3, 2), weight_concentration=jnp.array([2.0, 1.0, 2.0]))
+    problem = StandardizedProblem(jnp.asarray(random_data(0, 20, 2)), None, prior, jnp.zeros(2), jnp.ones(2))
+    start = random_mixture(0, "diag", 3, 2)
+    space = make_unconstrained_space(problem, start)
+    proposal = make_proposal(jnp.zeros(1), space.flatten(start)[None], jnp.eye(space.size)[None])
+    return space, start, prior.weight_concentration, proposal
+
+
+def test_the_average_over_labellings_is_written_out(three):
+    """It is the mean of the proposal's density over the two labellings that the prior allows."""
+    space, start, concentration, proposal = three
+    z = space.flatten(start) + 0.5 * np.random.default_rng(0).normal(size=(4, space.size))
+    found = make_labellings(space, start, concentration).log_average(proposal, z)
+    for point, value in zip(z, found, strict=True):
+        terms = [logsumexp(log_parts(proposal, permute_point(space, point, jnp.array(o)))[0]) for o in ([0, 1, 2], [2, 1, 0])]
+        np.testing.assert_allclose(value, logsumexp(jnp.array(terms)) - math.log(2), rtol=1e-9)
+
+
+def test_one_labelling_is_kept_beyond_the_limit(three, monkeypatch):
+    """The two labellings of each point get the density over 2 and infinity; the canonical labelling is the one that counts."""
+    space, start, concentration, proposal = three
+    monkeypatch.setattr(labellings, "_ENUMERATED", 2)
+    found = make_labellings(space, start, concentration)
+    z = space.flatten(start)
+    both = jnp.stack([z, permute_point(space, z, jnp.array([2, 1, 0]))])
+    values = np.asarray(found.log_average(proposal, both))
+    assert np.isinf(values).sum() == 1
+    kept = both[int(np.isfinite(values).argmax())]
+    expected = logsumexp(log_parts(proposal, kept)[0]) - math.log(2)
+    np.testing.assert_allclose(values[np.isfinite(values)][0], expected, rtol=1e-9)
+    for point in both:
+        canonical = space.flatten(found.canonical(space.unflatten(point)[0]))
+        np.testing.assert_allclose(canonical, kept, rtol=1e-6, atol=1e-8)

@@ -1,0 +1,18 @@
+"""Test the names of the methods: one list for studies, figures and the command, whose import is light."""
+
+import subprocess
+import sys
+
+from jaxgmm.studies.method_names import POINT_METHODS, POSTERIOR_METHODS, display_name
+
+
+def test_names():
+    assert POSTERIOR_METHODS == ("nuts", "gibbs", "laplace", "bootstrap")
+    assert POINT_METHODS == ("em", "map")
+    shown = [display_name(method) for method in (*POSTERIOR_METHODS, *POINT_METHODS)]
+    assert shown == ["NUTS", "Gibbs", "Laplace", "bootstrap", "EM, likelihood", "EM, posterior mode"]
+
+
+def test_the_import_does_not_bring_numpyro():
+    code = "import sys, jaxgmm.studies.method_names; print('numpyro' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
