@@ -1,5 +1,6 @@
 """Test the rehearsal: it compiles what the comparison calls, and is neither seen nor waited for."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm.cli.rehearsal import Rehearsal, is_worthwhile, rehearse_comparison, stand_in
+from jaxgmm.cli.rehearsal import Rehearsal, exit_if_running, is_worthwhile, rehearse_comparison, stand_in
 from jaxgmm.comparison import point_vs_posterior
 
 from helpers import fake_method, fitted, random_data
@@ -62,6 +63,17 @@ def test_jit_finds_what_was_rehearsed():
     Rehearsal(lambda: double(np.ones(3, np.float32))).wait()
     assert double(np.zeros(3, np.float32)).tolist() == [0, 0, 0]
     assert compiled == ["jaxgmm-rehearsal"]
+
+
+def test_leaving_at_once(monkeypatch):
+    codes, end = [], threading.Event()
+    monkeypatch.setattr(os, "_exit", codes.append)
+    rehearsal = Rehearsal(end.wait)
+    exit_if_running(130)
+    end.set()
+    rehearsal.wait()
+    exit_if_running(0)
+    assert codes == [130]
 
 
 def test_the_process_does_not_wait_for_it():
