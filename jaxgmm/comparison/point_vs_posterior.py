@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from ..chunking import COMPARISON_DRAWS, scored_draws
-from ..em.standard_errors import standard_errors
+from ..em.standard_errors import StandardErrors, standard_errors
 from ..mixture import Mixture, num_parameters
 from ..posterior.result import Posterior
 from ..priors.interface import MixturePrior
@@ -79,7 +79,7 @@ def choose_rows(inputs: ComparisonInputs) -> ScoredRows:
 
 
 @jax.jit
-def _errors(mixture: Mixture, x: jax.Array, prior: MixturePrior | None, weight: jax.Array | None) -> Any:
+def _errors(mixture: Mixture, x: jax.Array, prior: MixturePrior | None, weight: jax.Array | None) -> StandardErrors:
     """Return standard errors by the observed information, in one compiled program."""
     return standard_errors(mixture, x, prior, sample_weight=weight)
 
