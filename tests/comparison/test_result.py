@@ -1,4 +1,4 @@
-"""A Comparison exports every number, with the keys that programs rely on."""
+"""A Comparison exports every number, under the keys that programs rely on."""
 
 import csv
 import io
