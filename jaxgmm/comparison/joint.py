@@ -22,7 +22,7 @@ from ..posterior.newton import MIN_EIGENVALUE
 from ..posterior.standardization import StandardizedProblem, from_standard, to_standard
 from ..posterior.unconstrained_space import make_unconstrained_space
 from ..priors.interface import MixturePrior
-from .columns import JointScores
+from .report_columns import JointScores
 
 NUM_RATIOS = 2000  # importance ratios that k-hat of Laplace's approximation is taken from
 _CHEAP = 2e9  # multiplications that take moments

@@ -16,7 +16,6 @@ from ..posterior.result import Posterior
 from ..priors.interface import MixturePrior
 from ..studies.parameters import values
 from .clustering import compare_clusterings, evenly_spaced
-from .columns import ClusteringScores, DensityScores, JointScores
 from .contraction import contractions
 from .inputs import ComparisonInputs, Subject
 from .joint import Approximation, approximate, compare_jointly, is_cheap, transform
@@ -32,6 +31,7 @@ from .predictive_scores import (
     score,
     without_folds,
 )
+from .report_columns import ClusteringScores, DensityScores, JointScores
 from .summaries import invariant_values
 from .verdict import MAX_KHAT
 

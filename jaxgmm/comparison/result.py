@@ -12,16 +12,16 @@ from ..posterior.result import Posterior
 from ..studies.columns import columns_of
 from ..studies.parameters import value_at
 from ..studies.serialization import Exported, plain
-from .columns import ClusteringScores, ComparisonRow, DensityScores, JointScores
+from .report_columns import ClusteringScores, ComparisonRow, DensityScores, JointScores
 from .sampler_summary import ComparisonMeta, SamplerSummary
-from .text_report import PageContents, as_html, render
+from .text_layout import PageContents, as_html, render
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison(Exported):
     """EM against one or several posteriors: `print` it, or take its numbers.
 
-    `help(jaxgmm.comparison.columns)` describes every field of rows, samplers and scores with its unit.
+    `help(jaxgmm.comparison.report_columns)` describes every field of rows, samplers and scores with its unit.
 
     Attributes:
         interval: probability of the intervals.

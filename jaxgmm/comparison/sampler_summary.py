@@ -19,9 +19,9 @@ from ..priors.interface import MixturePrior
 from ..studies.checkpoint import versions
 from ..studies.columns import column, documented
 from ..studies.serialization import describe_fit
-from .columns import ComparisonRow, SamplerDiagnostics
 from .inputs import ComparisonInputs, Subject
 from .joint import NUM_RATIOS
+from .report_columns import ComparisonRow, SamplerDiagnostics
 from .verdict import Finding, Verdict, gravest, khat_limit
 
 

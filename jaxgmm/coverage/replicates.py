@@ -28,7 +28,7 @@ from ..em.batch.restarts import has_degenerate_component
 from ..em.initialization import StartOptions, initialize_batch
 from ..em.result import Fit, Status
 from ..mixture import Mixture
-from ..posterior.label_matching import relabel_mixtures
+from ..posterior.label_assignment import relabel_mixtures
 from ..posterior.relabel import relabel
 from ..posterior.result import PosteriorStatus
 from ..priors.defaults import default_prior

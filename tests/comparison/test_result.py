@@ -7,7 +7,7 @@ import json
 import pytest
 
 import jaxgmm
-from jaxgmm.comparison.columns import ClusteringScores
+from jaxgmm.comparison.report_columns import ClusteringScores
 from jaxgmm.comparison.result import Comparison
 from jaxgmm.studies.serialization import plain
 

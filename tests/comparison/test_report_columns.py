@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxgmm.comparison.columns import (
+from jaxgmm.comparison.report_columns import (
     SECTIONS,
     ClusteringScores,
     ComparisonRow,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from jaxgmm.comparison.columns import DensityScores
-from jaxgmm.comparison.text_report import PageContents, as_html, quantity_table, render, score_lines
+from jaxgmm.comparison.report_columns import DensityScores
+from jaxgmm.comparison.text_layout import PageContents, as_html, quantity_table, render, score_lines
 from jaxgmm.comparison.verdict import Finding, Verdict
 from jaxgmm.tables import WIDTH
 
