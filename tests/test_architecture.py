@@ -279,6 +279,13 @@ def test_top_level():
     assert found - allowed - left_behind == set()
 
 
+def test_every_module_has_a_test_file():
+    """The module em/fit.py is tested by tests/em/test_fit.py."""
+    modules = [path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if not path.name.startswith("__")]
+    missing = [path for path in modules if not (TOP / "tests" / path.parent / f"test_{path.name}").is_file()]
+    assert not missing
+
+
 def test_the_versions_agree():
     """CITATION.cff names the version of the package."""
     assert f"\nversion: {jaxgmm.__version__}\n" in (TOP / "CITATION.cff").read_text()
