@@ -42,9 +42,8 @@ def log_density_quantities(inputs: ComparisonInputs, subject: Subject) -> Quanti
     posterior, em_log_likelihood = subject.posterior, float(inputs.fit.log_likelihood)
     log_density = np.asarray(posterior.log_density, float)
     log_likelihood, em_log_density = log_density - subject.log_prior, em_log_likelihood + subject.em_log_prior
-    if (
-        posterior.prior is None and "log_likelihood" in posterior.stats
-    ):  # the user's own model: its joint density at EM is unknown
+    # a user's own model has no prior of this package; its joint density at EM is unknown
+    if posterior.prior is None and "log_likelihood" in posterior.stats:
         log_likelihood, em_log_density = np.asarray(posterior.stats["log_likelihood"], float), math.nan
     described = [Parameter(name, name, None, ()) for name in ("log-likelihood (nats)", "log joint density (nats)")]
     return Quantities(described, np.array([em_log_likelihood, em_log_density]), np.stack([log_likelihood, log_density], -1))
