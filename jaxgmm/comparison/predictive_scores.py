@@ -151,7 +151,8 @@ def distances(log_p: np.ndarray, log_q: np.ndarray, quadrature: np.ndarray | Non
     log_p, log_q = np.asarray(log_p, float), np.asarray(log_q, float)
     log_half = np.logaddexp(log_p, log_q) - math.log(2)
     usable = np.isfinite(log_half)
-    p, q = (np.where(usable, np.exp(np.where(usable, v - log_half, 0)), 0) for v in (log_p, log_q))  # over (p + q) / 2
+    # p and q are the densities divided by (p + q) / 2
+    p, q = (np.where(usable, np.exp(np.where(usable, v - log_half, 0)), 0) for v in (log_p, log_q))
     both = usable & np.isfinite(log_p) & np.isfinite(log_q)
     # the integral of q - p is 0, so adding q - p does not change the result; it makes each term nonnegative
     logs = np.where(both, p * np.where(both, log_p - log_q, 0) - p + q, np.where(p > 0, np.inf, q))
