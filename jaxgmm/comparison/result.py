@@ -27,8 +27,8 @@ class Comparison(Exported):
         interval: probability of the intervals.
         meta: a ComparisonMeta: the data, the model, and how EM ended.
         rows: a ComparisonRow for each free entry of weights, means and covariances and each posterior: method, name (its place
-            in the Mixture, as "means[0,1]"), kind, component, features, em, em_se, mean, median, sd, mcse, lower, upper, z, tail,
-            inside, r_hat, ess_bulk, ess_tail, laplace_sd, sd_ratio, contraction.
+            in the Mixture, as "means[0,1]"), kind, component, features, em, em_se, mean, median, sd, mcse, lower, upper, z,
+            tail, inside, r_hat, ess_bulk, ess_tail, laplace_sd, sd_ratio, contraction.
         label_invariant: the same, without em_se and contraction, for quantities that no order of the components changes:
             log-likelihood and log density of parameters and data (nats), sorted weights, mean and standard deviation of each
             feature under the whole mixture.
