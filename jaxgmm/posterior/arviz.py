@@ -5,6 +5,7 @@ Only this module imports arviz, and only when `to_arviz` is called. ArviZ is an 
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import jax
@@ -54,7 +55,8 @@ def to_arviz(posterior: Posterior, x: Any, *, sample_weight: Any = None) -> Any:
         >>> arviz.loo(jaxgmm.to_arviz(posterior, x))  # doctest: +SKIP
     """
     try:
-        import arviz
+        # not `import arviz`, which type checkers take for this module if ArviZ is not installed
+        arviz = importlib.import_module("arviz")
     except ImportError as error:
         raise ImportError("to_arviz needs ArviZ, an optional dependency: pip install 'jaxgmm[arviz]'.") from error
     x, mixture = _check(posterior, x, sample_weight)
