@@ -9,7 +9,6 @@ was given and what to do.
 from __future__ import annotations
 
 import math
-import numbers
 import sys
 import warnings
 from typing import Any
@@ -20,17 +19,11 @@ import numpy as np
 from jax.core import Tracer
 
 from .covariance import TYPES
-from .host import extremes, to_device
+from .host import extremes, on_host, to_device
+from .real_numbers import as_numpy, check_dtype
 
-_ADVICE_BY_KIND = {
-    "b": "booleans; real numbers were expected: convert them with .astype(float) if 0/1 is what you mean",
-    "c": "complex numbers; real numbers were expected: split real and imaginary parts into columns",
-    "M": "dates; real numbers were expected: subtract a reference date and divide by a unit",
-    "m": "time differences; real numbers were expected: divide by a unit, as in x / np.timedelta64(1, 's')",
-    "U": "strings; real numbers were expected: convert them with .astype(float)",
-    "S": "byte strings; real numbers were expected: convert them with .astype(float)",
-    "O": "Python objects; real numbers were expected: convert them with .astype(float)",
-}
+# weights that sum to less than this fraction of the rows that they leave cannot count observations
+_SMALLEST_MEAN_WEIGHT = 0.1
 
 
 def is_traced(*values: Any) -> bool:
@@ -64,7 +57,7 @@ def _as_float_array(value: Any, name: str, check_values: bool) -> tuple[jax.Arra
     if isinstance(value, list | tuple) and is_traced(value):
         value = jnp.asarray(value)
     if isinstance(value, jax.Array):
-        _check_dtype(value.dtype, name)
+        check_dtype(value.dtype, name)
         if not jnp.issubdtype(value.dtype, jnp.floating) or value.dtype.itemsize < 4:
             value = value.astype(jnp.result_type(float))
         if not check_values or not value.size or is_traced(value):
@@ -78,49 +71,6 @@ def _as_float_array(value: Any, name: str, check_values: bool) -> tuple[jax.Arra
     if range_:
         _check_range(*range_, array, name, target)
     return to_device(array, target), range_
-
-
-def as_numpy(value: Any, name: str) -> np.ndarray:
-    """Return real numbers of any kind as a NumPy array without checking their values; None and missing values become NaN."""
-    if np.ma.isMaskedArray(value):
-        raise TypeError(
-            f"{name} is a masked array, whose mask would be lost; drop the masked rows, or give them sample_weight 0."
-        )
-    if hasattr(value, "toarray") and hasattr(value, "nnz"):
-        raise TypeError(f"{name} is a sparse matrix; dense data were expected: use {name}.toarray().")
-    if hasattr(value, "to_numpy") and hasattr(value, "columns"):
-        value = value.to_numpy()
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(
-            f"{name} is ragged: rows of equal length were expected. For data sets of different "
-            "lengths see jaxgmm.pad and jaxgmm.fit_many."
-        ) from error
-    if array.dtype == object and array.size and all(_is_missing_or_real(v) for v in array.flat):
-        array = np.array([np.nan if _is_missing(v) else float(v) for v in array.flat]).reshape(array.shape)
-    _check_dtype(array.dtype, name)
-    return array.astype(np.float64) if array.dtype == np.longdouble else array
-
-
-def _is_missing(value: Any) -> bool:
-    """Return whether a Python object stands for a missing value."""
-    return value is None or type(value).__name__ in ("NAType", "NaTType")
-
-
-def _is_missing_or_real(value: Any) -> bool:
-    """Return whether a Python object is a real number or stands for a missing one."""
-    return _is_missing(value) or (isinstance(value, numbers.Real) and not isinstance(value, bool))
-
-
-def _check_dtype(dtype: np.dtype, name: str) -> None:
-    """Raise TypeError if a dtype does not hold real numbers."""
-    if jnp.issubdtype(dtype, jax.dtypes.prng_key):
-        raise TypeError(f"{name} is a random key; an array of real numbers was expected: is the order of arguments right?")
-    if dtype.kind in _ADVICE_BY_KIND:
-        raise TypeError(f"{name} holds {_ADVICE_BY_KIND[dtype.kind]}.")
-    if dtype.kind not in "fiuV":
-        raise TypeError(f"{name} has dtype {dtype}; real numbers were expected.")
 
 
 def _check_range(low: float, high: float, array: Any, name: str, target: Any) -> None:
@@ -217,6 +167,34 @@ def as_weighted_data(
     return x, as_sample_weight(sample_weight, len(x), x.dtype, check_values=check_values)
 
 
+def warn_of_small_weights(weight: jax.Array | None) -> None:
+    """Warn if concrete weights sum to so little that they do not count observations."""
+    message = small_weights_message(weight)
+    if message:
+        warn_at_caller(message)
+
+
+def small_weights_message(weight: jax.Array | None) -> str | None:
+    """Return a sentence if concrete weights sum to so little that they do not count observations, else None.
+
+    They are taken for normalised if they sum to 1, or to less than a tenth of their effective number (Kish 1965).
+    """
+    if weight is None or is_traced(weight):
+        return None
+    values = np.asarray(on_host(weight), float)
+    total, rows = values.sum(), int((values > 0).sum())
+    if not (total > 0 and rows > 1):
+        return None
+    effective = 1 / ((values / total) ** 2).sum()
+    if total >= _SMALLEST_MEAN_WEIGHT * effective and total > 1 + 1e-3:
+        return None
+    return (
+        f"sample_weight sums to {total:.4g} over {rows} rows, but weights count observations: multiply them by "
+        f"{effective / total:.6g} to count the effective number of observations, {effective:.1f}, or by {rows / total:.6g} to "
+        f"count all {rows}."
+    )
+
+
 def zero_ignored_rows(x: Any, sample_weight: Any, name: str = "x") -> Any:
     """Return x with 0 in the rows of weight 0 if both are concrete, so that the values of the other rows can be checked."""
     if sample_weight is None or is_traced(x, sample_weight):
@@ -249,16 +227,28 @@ def check_choice(value: Any, name: str, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name} is {value!r}; one of {', '.join(map(repr, choices))} was expected.")
 
 
+def check_static(value: Any, name: str) -> None:
+    """Raise TypeError if an option that the compiled program depends on is traced."""
+    if is_traced(value):
+        raise TypeError(
+            f"{name} is traced, but compiled programs depend on its value: mark it as static, as in jax.jit(f, "
+            f"static_argnames={name!r}), and do not map over it."
+        )
+
+
 def check_flag(value: Any, name: str) -> None:
     """Raise TypeError if a value is not True or False."""
+    check_static(value, name)
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} is {value!r}; True or False was expected.")
 
 
 def check_count(value: Any, name: str, minimum: int = 1) -> None:
     """Raise if a value is not a Python or NumPy integer >= minimum; True and 2.0 are not."""
+    check_static(value, name)
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} is {value!r} ({type(value).__name__}); an integer >= {minimum} was expected.")
+        advice = f": use int({name})" if isinstance(value, jax.Array | np.ndarray) and np.ndim(value) == 0 else ""
+        raise TypeError(f"{name} is {value!r} ({type(value).__name__}); an integer >= {minimum} was expected{advice}.")
     if value < minimum:
         raise ValueError(f"{name} is {value}; an integer >= {minimum} was expected.")
 

@@ -10,9 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ...calls import public
 from ...chunking import batch_of_fits, bucket_lengths
 from ...host import on_host
-from ...validation import as_float_array, as_numpy
+from ...real_numbers import as_numpy
+from ...validation import as_float_array
 
 Array = np.ndarray | jax.Array
 
@@ -84,7 +86,7 @@ class DataSets:
         if not isinstance(self.x, list):
             yield self.x.shape[-2], np.arange(self.size)
             return
-        lengths = np.array([len(one) for one in self.x])
+        lengths = np.array([max(len(one), 1) for one in self.x])  # a data set without rows is one row of padding
         padded = np.full(self.size, lengths.max()) if (lengths == lengths[0]).all() else bucket_lengths(lengths)
         for length in np.unique(padded):
             yield int(length), np.flatnonzero(padded == length)
@@ -113,6 +115,7 @@ class DataSets:
         return padded, weight
 
 
+@public
 def pad(data_sets: Sequence[Any]) -> tuple[jax.Array, jax.Array]:
     """Pad data sets of different lengths to one stack, with sample weights that silence the padding.
 
@@ -134,7 +137,7 @@ def pad(data_sets: Sequence[Any]) -> tuple[jax.Array, jax.Array]:
         ((2, 3, 2), [3.0, 1.0])
     """
     sets = as_data_sets(list(data_sets))
-    longest = max(len(one) for one in sets.x)
+    longest = max(1, *(len(one) for one in sets.x))
     x, weight = sets.arrays(Batch(np.arange(sets.size), longest, sets.size, sets.size))
     assert weight is not None  # data sets of a list always get weights
     return x, weight
@@ -209,6 +212,7 @@ def _data_sets(x: list[np.ndarray] | Array, weight: list[np.ndarray] | Array | N
             raise ValueError(f"xs[{b}] has {one.shape[-1]} features, xs[0] {d}; the same D >= 1 was expected of all.")
     if weight is not None:
         _check_weights(weight, [len(one) for one in x] if isinstance(x, list) else [x.shape[-2]] * size, x)
+    x, weight = _with_rows(x, weight)
     default = jnp.result_type(float)
     dtypes = {one.dtype for one in arrays}
     floats = [dtype if dtype.kind == "f" and dtype.itemsize >= 4 else default for dtype in dtypes]
@@ -216,6 +220,14 @@ def _data_sets(x: list[np.ndarray] | Array, weight: list[np.ndarray] | Array | N
     if not isinstance(x, list) and x.ndim == 2:  # data that all fits share go to the device once, not with every batch
         x = _on_device(x, dtype)
     return DataSets(x, weight, size, dtype)
+
+
+def _with_rows(x: list[np.ndarray] | Array, weight: list[np.ndarray] | Array | None) -> tuple:
+    """Return a stack or a shared data set without rows as one with a row of weight 0, for which programs can be compiled."""
+    if isinstance(x, list) or x.shape[-2]:
+        return x, weight
+    shape = (*x.shape[:-2], 1) if weight is None or isinstance(weight, list) else (*weight.shape[:-1], 1)
+    return np.zeros((*x.shape[:-2], 1, x.shape[-1]), x.dtype), np.zeros(shape)
 
 
 def _check_weights(weight: list[np.ndarray] | Array, rows: list[int], x: list[np.ndarray] | Array) -> None:
