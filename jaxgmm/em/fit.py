@@ -1,9 +1,8 @@
-"""`fit`: EM in one `lax.while_loop`, with validation of its input, its derivative and its warnings."""
+"""`fit`: EM in one `lax.while_loop`, with validation of its input and its derivative."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from functools import partial
 from typing import Any
 
@@ -11,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import covariance
-from ..host import on_host, to_host
+from ..calls import public
 from ..inputs import as_dtype, validate_inputs
-from ..mixture import Mixture
+from ..mixture import Mixture, MixtureLike
 from ..priors.interface import MixturePrior
-from ..validation import check_count, check_flag, check_number, is_traced, warn_at_caller
+from ..validation import check_count, check_flag, check_number, is_traced
+from .fit_warnings import emit_warnings
 from .implicit import tangent_of_fixed_point
 from .loop import (
     CenteredProblem,
@@ -32,14 +31,12 @@ from .loop import (
     step,
 )
 from .m_step import check_regularisation
-from .result import ComponentStatus, Fit, Status
-
-_FIRST_ROWS = 64  # rows in which constant columns are sought first; most columns vary within them
-_COARSE_SPACING = 0.05  # standard deviations between neighbouring floats from which on `fit` warns
+from .result import Fit, Status
 
 
+@public
 def fit(
-    mixture: Mixture,
+    mixture: MixtureLike,
     x: Any,
     prior: MixturePrior | None = None,
     *,
@@ -59,7 +56,8 @@ def fit(
     reg_covar, in forward and reverse mode, by the implicit function theorem. The derivative with respect to the start is zero.
 
     Args:
-        mixture: the start, as from `initialize`. Components of weight exactly 0 are absent and stay at weight 0.
+        mixture: the start: a Mixture, as from `initialize`, or a Fit. Components of weight exactly 0 are absent and stay at
+            weight 0.
         x: (N, D).
         prior: a Prior or a conjugate IndependentPrior for MAP, or None.
         sample_weight: (N,) >= 0, or None. An integer weight counts as repetition; a weight of 0 ignores a row, whatever it
@@ -84,8 +82,9 @@ def fit(
             status reports what is wrong with them.
 
     Warns:
-        RuntimeWarning: outside jit, if the fit did not converge, a column is constant, D >= N, components hold too few points,
-            all components of the start are equal, or the data lie too far from 0 for their float type.
+        RuntimeWarning: outside jit, if the fit did not converge, a column is constant, columns are collinear, there are too few
+            rows for the covariance type or a component holds too few, weights do not count observations, all components of
+            the start are equal, or the data lie too far from 0 for their float type.
 
     Example:
         >>> import jax, jaxgmm
@@ -102,8 +101,8 @@ def fit(
     cast = partial(jax.tree.map, partial(as_dtype, dtype=x.dtype))
     problem = EMProblem(x, weight, cast(prior), cast(reg_covar))
     result = _fit(mixture, problem, cast(tol), Options(max_iter, bool(accelerate), chunk_size))
-    if not is_traced(result, mixture, x, weight):
-        emit_warnings(result, mixture, x, weight)
+    if not is_traced(result, mixture, problem):
+        emit_warnings(result, mixture, problem, accelerate=bool(accelerate))
     return result
 
 
@@ -186,74 +185,3 @@ def _solve_jvp(options: Options, primals: tuple, tangents: tuple) -> tuple[Fit, 
 
 
 _fit = jax.jit(_solve, static_argnums=3)
-
-
-def emit_warnings(result: Fit, start: Mixture, x: jax.Array, weight: jax.Array | None) -> None:
-    """Warn about data and starts that EM cannot help, and about how an eager fit ended.
-
-    Checks that do not need the result run first, while the fit computes asynchronously.
-    """
-    _warn_of_data(x, weight)
-    start = to_host(start)
-    means = start.means[start.weights > 0]
-    if len(means) > 1 and (means == means[0]).all() and (np.ptp(start.covariances, axis=0) == 0).all():
-        warn_at_caller("The start's components are all the same, a saddle that EM cannot leave; start from jaxgmm.initialize.")
-    status, states, mixture = to_host((result.status, result.component_status, result.mixture))
-    if status != Status.CONVERGED:
-        warn_at_caller(Status(int(status)).sentence)
-    for state in (ComponentStatus.AT_FLOOR, ComponentStatus.FEW_POINTS) if states.any() else ():
-        which = np.flatnonzero(states == state)
-        if which.size:
-            warn_at_caller(f"Components {', '.join(map(str, which))}: {state.sentence}")
-    _warn_of_offset(mixture)
-
-
-def _warn_of_data(x: jax.Array, weight: jax.Array | None) -> None:
-    """Warn if columns are constant, or if there are no more rows than features."""
-    rows = on_host(x)
-    first = rows[:_FIRST_ROWS] if isinstance(rows, np.ndarray) else _first_rows(rows)
-    kept = None if weight is None else np.flatnonzero(np.asarray(weight) > 0)
-    n, d = (len(x) if kept is None else len(kept)), x.shape[1]
-    constant = np.arange(d if n > 1 else 0)
-    for some in (_FIRST_ROWS, n):  # the second pass looks only at columns that are constant in the first rows
-        if constant.size:
-            seen = rows[kept[:some]] if kept is not None else first if some == _FIRST_ROWS else rows
-            seen = np.asarray(seen)[:, constant]
-            constant = constant[(seen == seen[:1]).all(0)]
-    if constant.size:
-        warn_at_caller(
-            f"x is constant in column {', '.join(map(str, constant[:10]))}: its variance is held at the rounding of its "
-            "values; leave the column out."
-        )
-    if d >= n > 1:
-        warn_at_caller(
-            f"x has {d} features and {n} rows: covariances are not determined; use 'diag' or 'spherical', or a prior."
-        )
-
-
-@jax.jit
-def _first_rows(x: jax.Array) -> jax.Array:
-    """Return the first rows of an array in an accelerator's memory, so that the others are not copied to the host."""
-    return x[:_FIRST_ROWS]
-
-
-def _warn_of_offset(mixture: Mixture) -> None:
-    """Warn if the data lie so far from the origin that their float type has few values per standard deviation.
-
-    The mixture holds NumPy arrays.
-    """
-    within = np.asarray(covariance.variances(mixture.covariances, mixture.covariance_type, mixture.num_features))
-    means, eps = np.asarray(mixture.means), np.finfo(mixture.means.dtype).eps
-    if eps * abs(means).max() <= _COARSE_SPACING * math.sqrt(max(within.min(), 0)):
-        return  # the usual case, decided by little work
-    weights, means, within = np.asarray(mixture.weights, float), means.astype(float), within.astype(float)
-    center = weights @ means
-    sd = np.sqrt(weights @ ((means - center) ** 2 + within))
-    far = np.flatnonzero(eps * abs(center) > _COARSE_SPACING * sd)
-    if far.size and (sd[far] > 0).all():
-        distance = (abs(center) / sd)[far].max()
-        warn_at_caller(
-            f"Columns {', '.join(map(str, far[:10]))} lie {distance:.0e} standard deviations from 0, where "
-            f"{mixture.means.dtype} holds few values: subtract an offset first, or enable float64 with "
-            "jax.config.update('jax_enable_x64', True)."
-        )

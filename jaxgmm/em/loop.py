@@ -279,8 +279,9 @@ def _component_status(problem: CenteredProblem, state: EMState) -> jax.Array:
     """Return a ComponentStatus for each component, (K,)."""
     mixture, count = state.mixture, state.sums.count
     covariance_type, d = mixture.covariance_type, mixture.num_features
-    status = jnp.where(count < d + 1, ComponentStatus.FEW_POINTS, ComponentStatus.OK)
+    status = jnp.full(count.shape, ComponentStatus.OK)
     if problem.prior is None:
+        status = jnp.where(count < covariance.fewest_points(covariance_type, d), ComponentStatus.FEW_POINTS, status)
         if problem.reg_covar is None:
             floor = PSEUDO_COUNT * problem.data_covariance / (covariance.pool_counts(count, covariance_type) + PSEUDO_COUNT)
         else:

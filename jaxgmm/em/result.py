@@ -64,8 +64,8 @@ class ComponentStatus(StatusEnum):
     )
     FEW_POINTS = (
         3,
-        "The component holds fewer than D + 1 observations, too few for a covariance; use a prior, fewer components or a "
-        "simpler covariance_type.",
+        "The component holds fewer observations than a covariance of its own needs (D + 1 for full, 2 for diag and spherical); "
+        "use a prior, fewer components or a simpler covariance_type.",
     )
 
 
