@@ -18,26 +18,28 @@ import jax
 import jax.numpy as jnp
 
 from . import covariance
+from .calls import public
 from .chunking import density_rows_per_chunk
-from .mixture import Mixture, check_mixture
+from .mixture import Mixture, MixtureLike, as_mixture
 from .validation import as_data, check_count, check_key
 
 
-def log_prob(mixture: Mixture, x: Any) -> jax.Array:
+@public
+def log_prob(mixture: MixtureLike, x: Any) -> jax.Array:
     """Return the log-density of each point: log sum_k w_k N(x_n | mu_k, Sigma_k), in nats. Bishop (2006), eq. 9.12.
 
     Gradients with respect to every field are finite wherever the value is finite, even at weights of exactly 0.
 
     Args:
-        mixture: a mixture, or a stack of them with leading axes (...).
+        mixture: a Mixture, or a Fit; or a stack with leading axes (...).
         x: (N, D), in the units of the means.
 
     Returns:
         (..., N). -inf where the density of every component underflows.
 
     Raises:
-        ValueError, TypeError: `mixture` is not a Mixture, or x is not numeric or does not have shape (N, D) with the
-            mixture's D.
+        ValueError, TypeError: `mixture` is neither a Mixture nor a Fit, or x is not numeric or does not have shape (N, D) with
+            the mixture's D.
 
     Example:
         >>> import jaxgmm
@@ -45,26 +47,27 @@ def log_prob(mixture: Mixture, x: Any) -> jax.Array:
         >>> round(float(jaxgmm.log_prob(mixture, [[0.0]])[0]), 4)
         -0.9189
     """
-    x = as_points(mixture, x)
+    mixture, x = as_points(mixture, x)
     return _log_prob(mixture, x)
 
 
-def responsibilities(mixture: Mixture, x: Any) -> jax.Array:
+@public
+def responsibilities(mixture: MixtureLike, x: Any) -> jax.Array:
     """Return the probability that each point came from each component: w_k N(x_n | k) / p(x_n). Bishop (2006), eq. 9.13.
 
     Where the density of every component underflows, the nearest present component in Mahalanobis distance has responsibility 1.
     The result is never NaN for finite input.
 
     Args:
-        mixture: a mixture, or a stack of them with leading axes (...).
+        mixture: a Mixture, or a Fit; or a stack with leading axes (...).
         x: (N, D), in the units of the means.
 
     Returns:
         (..., N, K), non-negative; each row sums to one.
 
     Raises:
-        ValueError, TypeError: `mixture` is not a Mixture, or x is not numeric or does not have shape (N, D) with the
-            mixture's D.
+        ValueError, TypeError: `mixture` is neither a Mixture nor a Fit, or x is not numeric or does not have shape (N, D) with
+            the mixture's D.
 
     Example:
         >>> import jaxgmm
@@ -72,23 +75,24 @@ def responsibilities(mixture: Mixture, x: Any) -> jax.Array:
         >>> jaxgmm.responsibilities(mixture, [[2.0]]).tolist()
         [[0.5, 0.5]]
     """
-    x = as_points(mixture, x)
+    mixture, x = as_points(mixture, x)
     return _all_responsibilities(mixture, x)
 
 
-def predict(mixture: Mixture, x: Any) -> jax.Array:
+@public
+def predict(mixture: MixtureLike, x: Any) -> jax.Array:
     """Return the component with the largest responsibility for each point.
 
     Args:
-        mixture: a mixture, or a stack of them with leading axes (...).
+        mixture: a Mixture, or a Fit; or a stack with leading axes (...).
         x: (N, D), in the units of the means.
 
     Returns:
         (..., N) integers from 0 to K - 1.
 
     Raises:
-        ValueError, TypeError: `mixture` is not a Mixture, or x is not numeric or does not have shape (N, D) with the
-            mixture's D.
+        ValueError, TypeError: `mixture` is neither a Mixture nor a Fit, or x is not numeric or does not have shape (N, D) with
+            the mixture's D.
 
     Example:
         >>> import jaxgmm
@@ -96,23 +100,25 @@ def predict(mixture: Mixture, x: Any) -> jax.Array:
         >>> jaxgmm.predict(mixture, [[2.1], [4.0]]).tolist()
         [0, 1]
     """
-    x = as_points(mixture, x)
+    mixture, x = as_points(mixture, x)
     return _predict(mixture, x)
 
 
-def sample(key: jax.Array, mixture: Mixture, num_samples: int) -> tuple[jax.Array, jax.Array]:
+@public
+def sample(key: jax.Array, mixture: MixtureLike, num_samples: int) -> tuple[jax.Array, jax.Array]:
     """Draw independent points from one mixture, in random order of the components.
 
     Args:
         key: a random key.
-        mixture: one mixture, without leading axes; use `jax.vmap` over keys and mixtures for several.
+        mixture: one Mixture, or one Fit; use `jax.vmap` over keys and mixtures for several.
         num_samples: N.
 
     Returns:
         x (N, D), in the units of the means, and labels (N,), the component that each draw came from.
 
     Raises:
-        ValueError, TypeError: `mixture` is not one Mixture, `key` is not a random key, or num_samples is not an integer >= 0.
+        ValueError, TypeError: `mixture` is not one Mixture or Fit, `key` is not a random key, or num_samples is not an
+            integer >= 0.
 
     Example:
         >>> import jax, jaxgmm
@@ -122,10 +128,7 @@ def sample(key: jax.Array, mixture: Mixture, num_samples: int) -> tuple[jax.Arra
     """
     check_key(key)
     check_count(num_samples, "num_samples", 0)
-    check_mixture(mixture)
-    if mixture.batch_shape:
-        raise ValueError(f"mixture is a stack of shape {mixture.batch_shape}; one mixture was expected: use jax.vmap.")
-    return _sample(key, mixture, num_samples)
+    return _sample(key, as_mixture(mixture, single=True), num_samples)
 
 
 def safe_log(weights: jax.Array) -> jax.Array:
@@ -232,11 +235,11 @@ def sample_from_stack(keys: Any, stack: Mixture, index: jax.Array) -> tuple[jax.
     return stack.means[index, labels] + covariance.transform(lower, noise, covariance_type), labels
 
 
-def as_points(mixture: Mixture, x: Any) -> jax.Array:
-    """Return validated points in a dtype that holds both their values and the mixture's."""
-    check_mixture(mixture)
+def as_points(mixture: MixtureLike, x: Any) -> tuple[Mixture, jax.Array]:
+    """Return a mixture and validated points, in a dtype that holds both their values and the mixture's."""
+    mixture = as_mixture(mixture)
     x = as_data(x, num_features=mixture.num_features)
-    return x.astype(jnp.result_type(x.dtype, mixture.means.dtype))
+    return mixture, x.astype(jnp.result_type(x.dtype, mixture.means.dtype))
 
 
 def _over_stack(function: Callable[..., jax.Array], mixture: Mixture, x: jax.Array) -> jax.Array:

@@ -9,9 +9,16 @@ import jax
 import numpy as np
 
 from . import covariance
-from .mixture import Mixture
+from .mixture import Mixture, as_mixture
 from .priors.interface import check_prior
-from .validation import as_weighted_data, check_count, check_key, is_positive_definite, is_traced
+from .validation import (
+    as_weighted_data,
+    check_count,
+    check_key,
+    is_positive_definite,
+    is_traced,
+    warn_of_small_weights,
+)
 
 
 class Inputs(NamedTuple):
@@ -36,7 +43,7 @@ def validate_inputs(
     """Return one mixture, data, weights and prior that fit together, in the data's float type; raise if they do not.
 
     Args:
-        mixture: one mixture.
+        mixture: one Mixture, or one Fit.
         x: (N, D) with N >= 1.
         prior: for the parameters of the mixture.
         sample_weight: (N,) >= 0, or None.
@@ -44,8 +51,9 @@ def validate_inputs(
         prior_is: "unchecked" for a prior of the user's own model, which is returned as it is; "required" refuses None.
         is_start: if True, the mixture must have a posterior density where it is concrete: see `check_start`.
     """
-    check_one_mixture(mixture, name)
+    mixture = as_mixture(mixture, name, single=True)
     x, weight = as_weighted_data(x, sample_weight, num_features=mixture.num_features)
+    warn_of_small_weights(weight)
     if len(x) == 0:
         raise ValueError(f"x has shape {x.shape}: no rows; at least one was expected.")
     if prior_is == "required" and prior is None:
@@ -59,19 +67,6 @@ def validate_inputs(
         check_start(mixture)
     cast = partial(jax.tree.map, partial(as_dtype, dtype=x.dtype))
     return Inputs(cast(mixture), x, weight, prior if prior_is == "unchecked" else cast(prior))
-
-
-def check_one_mixture(mixture: Any, name: str) -> None:
-    """Raise if a value is not one Mixture without leading axes."""
-    if hasattr(mixture, "mixture"):
-        raise TypeError(f"{name} is a {type(mixture).__name__}; a jaxgmm.Mixture was expected: give its .mixture.")
-    if not isinstance(mixture, Mixture):
-        raise TypeError(
-            f"{name} is {type(mixture).__name__}; a jaxgmm.Mixture was expected, as from jaxgmm.make_mixture or the "
-            "mixture of a fit: is the order of arguments right?"
-        )
-    if mixture.batch_shape:
-        raise ValueError(f"{name} is a stack of shape {mixture.batch_shape}; one mixture was expected: use jax.vmap.")
 
 
 def check_sampling_options(key: Any, num_samples: Any, num_chains: Any) -> None:

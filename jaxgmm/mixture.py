@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 
 from . import covariance
+from .calls import public
 from .tables import MAX_SIZE, REACH, Printed, Table, elided, look, numbers, reach
 from .validation import as_float_array, check_covariance_type, is_traced
 
@@ -108,30 +109,32 @@ def standard_deviations(mixture: Mixture) -> np.ndarray | None:
     return None if mixture.means.size > MAX_SIZE else np.broadcast_to(np.sqrt(variances), mixture.means.shape)
 
 
-def num_parameters(mixture: Mixture) -> int:
+@public
+def num_parameters(mixture: MixtureLike) -> int:
     """Return the number of free parameters: K - 1 weights, K D means and the free covariance entries.
 
     Absent components (weight 0) are counted; `jaxgmm.bic` counts only those present.
 
     Args:
-        mixture: a mixture, or a stack, for which the number of one member is returned.
+        mixture: a Mixture, or a Fit; for a stack the number of one member is returned.
 
     Returns:
         A Python integer.
 
     Raises:
-        TypeError: `mixture` is not a Mixture.
+        TypeError: `mixture` is neither a Mixture nor a Fit.
 
     Example:
         >>> import jaxgmm, numpy as np
         >>> jaxgmm.num_parameters(jaxgmm.make_mixture([0.5, 0.5], np.zeros((2, 2)), np.stack([np.eye(2)] * 2)))
         11
     """
-    check_mixture(mixture)
+    mixture = as_mixture(mixture)
     k, d = mixture.num_components, mixture.num_features
     return k - 1 + k * d + covariance.num_free(mixture.covariance_type, k, d)
 
 
+@public
 def make_mixture(weights: Any, means: Any, covariances: Any, *, covariance_type: str = "full") -> Mixture:
     """Make a validated Mixture from array-likes.
 
@@ -169,13 +172,39 @@ def make_mixture(weights: Any, means: Any, covariances: Any, *, covariance_type:
     return Mixture(weights / weights.sum(-1, keepdims=True), means, covariances, covariance_type)
 
 
-def check_mixture(mixture: Any) -> None:
-    """Raise TypeError if `mixture` is not a Mixture, as when arguments are in the wrong order."""
+class HasMixture(Protocol):
+    """Anything with a mixture, as a Fit."""
+
+    @property
+    def mixture(self) -> Mixture:
+        """The mixture."""
+        ...
+
+
+MixtureLike = Mixture | HasMixture
+
+
+def as_mixture(value: Any, name: str = "mixture", *, single: bool = False) -> Mixture:
+    """Return a mixture, or the mixture of a Fit; raise if the value is neither, or a stack where one mixture is wanted.
+
+    Args:
+        value: a Mixture, or anything that has one, as a Fit.
+        name: what messages call it.
+        single: if True, a stack of mixtures is refused.
+    """
+    mixture = value if isinstance(value, Mixture) else getattr(value, "mixture", None)
     if not isinstance(mixture, Mixture):
         raise TypeError(
-            f"mixture is {type(mixture).__name__}; a jaxgmm.Mixture was expected, as from jaxgmm.make_mixture or "
-            "the mixture of a fit: check the order of the arguments."
+            f"{name} is {type(value).__name__}; a jaxgmm.Mixture or a Fit was expected, as from jaxgmm.make_mixture, "
+            "jaxgmm.initialize or jaxgmm.fit: is the order of arguments right?"
         )
+    if single and mixture.batch_shape:
+        first = f"{name}{'' if mixture is value else '.mixture'}[{', '.join('0' * len(mixture.batch_shape))}]"
+        raise ValueError(
+            f"{name} is a stack of shape {mixture.batch_shape}; one mixture was expected: take one, as {first}, or use "
+            "jax.vmap for all of them."
+        )
+    return mixture
 
 
 def check_shapes(weights: jax.Array, means: jax.Array, covariances: jax.Array, covariance_type: str) -> None:
@@ -214,16 +243,17 @@ def _check_positive_definite(covariances: np.ndarray, covariance_type: str) -> N
         if (covariances <= 0).any():
             raise ValueError(f"covariances has a variance of {covariances.min():.4g}; variances > 0 were expected.")
         return
-    transposed = np.swapaxes(covariances, -1, -2)
     diagonal = np.diagonal(covariances, axis1=-2, axis2=-1)
     if (diagonal <= 0).any():
         raise ValueError(
             f"covariances has a variance of {diagonal.min():.4g} on a diagonal; positive definite matrices were expected."
         )
-    scale = np.sqrt(diagonal[..., :, None] * diagonal[..., None, :])
-    if (abs(covariances - transposed) > 1e-4 * scale).any():
+    # one standard deviation at a time: in extreme units the product of two variances overflows or vanishes
+    sd = np.sqrt(diagonal)
+    correlations = covariances / sd[..., :, None] / sd[..., None, :]
+    if (abs(correlations - np.swapaxes(correlations, -1, -2)) > 1e-4).any():
         raise ValueError("covariances has a matrix that is not symmetric; symmetric matrices were expected: use (S + S') / 2.")
-    smallest = np.linalg.eigvalsh(covariances / scale).min()
+    smallest = np.linalg.eigvalsh(correlations).min()
     if smallest <= 0:
         raise ValueError(
             f"covariances has a matrix that is not positive definite (smallest eigenvalue of its correlation "

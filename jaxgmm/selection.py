@@ -10,22 +10,25 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from . import covariance
-from .criteria import aic, bic, icl
+from .calls import public_with
+from .criteria import CRITERIA as INFORMATION_CRITERIA
+from .criteria import information_criterion
 from .density import log_prob
 from .em.assignments import weighted_data
-from .em.batch.fit_many import fit_many
+from .em.batch.fit_many import EM_OPTIONS, fit_many
 from .em.batch.restarts import best_of, has_degenerate_component
+from .em.fit_warnings import warn_of_collinear_columns
 from .em.initialization import METHODS, StartOptions, initialize_batch
 from .em.result import Fit, Status
 from .studies.serialization import Exported, plain
 from .tables import Printed, Table
-from .validation import check_choice, check_count, check_covariance_type, check_key
+from .validation import check_choice, check_count, check_covariance_type, check_key, is_traced, warn_of_small_weights
 
-CRITERIA = ("bic", "aic", "icl", "cv")
+CRITERIA = (*INFORMATION_CRITERIA, "cv")
 _FIELDS = ("covariance_type", "num_components", "criterion", "log_likelihood", "status", "spike")  # of a record of a Cell
-_INFORMATION = {"bic": bic, "aic": aic, "icl": icl}
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +119,7 @@ class _Sweep(NamedTuple):
     options: dict[str, Any]
 
 
+@public_with("prior", *EM_OPTIONS)
 def select(
     key: jax.Array,
     x: Any,
@@ -172,25 +176,32 @@ def select(
     x, weight = weighted_data(x, sample_weight, max(counts))
     key_fits, key_folds, key_held_out = jax.random.split(key, 3)
     sweep = _Sweep(counts, num_restarts, method, options)
-    fold = jax.random.permutation(key_folds, jnp.arange(len(x)) % num_folds)
-    held_out = (fold == jnp.arange(num_folds)[:, None]) * weight  # (F, N)
+    shared = None if sample_weight is None else weight
+    warn_of_small_weights(shared)
     cells = {}
     for name in types:
-        fits = jax.tree.map(lambda leaf: leaf[:, 0], _sweep_counts(key_fits, x, weight[None], name, sweep))
+        fits = jax.tree.map(lambda leaf: leaf[:, 0], _sweep_counts(key_fits, x, shared, name, sweep))
         if criterion == "cv":
+            fold = jax.random.permutation(key_folds, jnp.arange(len(x)) % num_folds)
+            held_out = (fold == jnp.arange(num_folds)[:, None]) * weight  # (F, N)
             values = _cross_validate(key_held_out, x, (weight, held_out), name, sweep)
         else:
-            values = _INFORMATION[criterion](fits.mixture, x, sample_weight=weight)
+            values = information_criterion(criterion, fits.mixture, x, weight)
         degenerate = has_degenerate_component(fits, weight.sum())
         for i, k in enumerate(counts):
             fit = _without_absent(jax.tree.map(lambda leaf, i=i: leaf[i], fits), k)
             cells[name, k] = _cell(fit, float(values[i]), bool(degenerate[i]))
+    if any(cell.spike and covariance.is_dense(name) for (name, _), cell in cells.items()):
+        warn_of_collinear_columns(x, shared)
     return Selection(criterion, cells, min(cells.values(), key=lambda cell: (cell.spike, cell.criterion)))
 
 
 def _grid(num_components: Iterable[int] | int, covariance_types: Iterable[str] | str) -> tuple[list[int], list[str]]:
     """Return the validated numbers of components and covariance types."""
-    counts = [num_components] if isinstance(num_components, int) else list(num_components)
+    if isinstance(num_components, Iterable) and getattr(num_components, "ndim", 1):
+        counts: list[Any] = [_as_python(k) for k in num_components]
+    else:
+        counts = [_as_python(num_components)]
     types = [covariance_types] if isinstance(covariance_types, str) else list(covariance_types)
     for k in counts:
         check_count(k, "num_components")
@@ -198,7 +209,13 @@ def _grid(num_components: Iterable[int] | int, covariance_types: Iterable[str] |
         check_covariance_type(name)
     if not counts or not types:
         raise ValueError("num_components or covariance_types is empty; at least one of each was expected.")
-    return counts, types
+    return [int(k) for k in counts], types
+
+
+def _as_python(number: Any) -> Any:
+    """Return a number of NumPy or JAX as one of Python, and anything else unchanged."""
+    is_one = isinstance(number, np.generic | np.ndarray | jax.Array) and number.ndim == 0 and not is_traced(number)
+    return number.item() if is_one else number
 
 
 def _cell(fit: Fit, value: float, degenerate: bool) -> Cell:
@@ -209,22 +226,27 @@ def _cell(fit: Fit, value: float, degenerate: bool) -> Cell:
     return Cell(mixture.covariance_type, mixture.num_components, value, float(fit.log_likelihood), status, degenerate, fit)
 
 
-def _sweep_counts(key: jax.Array, x: jax.Array, weights: jax.Array, covariance_type: str, sweep: _Sweep) -> Fit:
+def _sweep_counts(key: jax.Array, x: jax.Array, weights: jax.Array | None, covariance_type: str, sweep: _Sweep) -> Fit:
     """Return the best fits (len(counts), F) for each number of components and each of the weights (F, N) of one data set.
 
-    All starts have the largest number of components; those that a fit does not use are absent, so that all run as one batch.
+    Weights (N,), or None, are shared by all fits, without a copy for each; F is then 1. All starts have the largest number of
+    components; those that a fit does not use are absent, so that all run as one batch.
     """
-    shape = (len(sweep.counts), len(weights), sweep.num_restarts)
+    folds = 1 if weights is None or weights.ndim == 1 else len(weights)
+    shape = (len(sweep.counts), folds, sweep.num_restarts)
     keys = jax.random.split(key, shape).reshape(-1)
     num_present = jnp.broadcast_to(jnp.array(sweep.counts)[:, None, None], shape).reshape(-1)
     single_draw = jnp.broadcast_to(jnp.arange(sweep.num_restarts) > 0, shape).reshape(-1)
-    weight = jnp.broadcast_to(weights[None, :, None], (*shape, len(x))).reshape(-1, len(x))
+    weight = weights
+    if weights is not None and weights.ndim == 2:
+        weight = jnp.broadcast_to(weights[None, :, None], (*shape, len(x))).reshape(-1, len(x))
     start_options = StartOptions(max(sweep.counts), covariance_type, sweep.method)
     starts = initialize_batch(keys, x, weight, start_options, num_present=num_present, single_draw=single_draw)
     fit_options: dict[str, Any] = {"history": False} | sweep.options
     fits = fit_many(starts, x, sample_weight=weight, **fit_options)
     fits = jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), fits)
-    return _best(fits, weights.sum(-1))
+    totals = jnp.asarray(len(x), x.dtype) if weights is None else weights.sum(-1)
+    return _best(fits, totals.reshape(folds))
 
 
 @jax.jit

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
+from ..calls import public
 from ..chunking import rows_per_chunk
 from ..host import extremes
 from ..mixture import Mixture
@@ -25,6 +26,7 @@ from ..validation import (
 from .m_step import data_covariance, rounding_ridge
 
 
+@public
 def from_labels(
     x: Any, labels: Any, *, num_components: int, covariance_type: str = "full", sample_weight: Any = None
 ) -> Mixture:
@@ -70,6 +72,7 @@ def from_labels(
     )
 
 
+@public
 def from_responsibilities(
     x: Any, responsibilities: Any, *, covariance_type: str = "full", sample_weight: Any = None
 ) -> Mixture:

@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ...calls import public
 from ...host import to_host
 from ...inputs import as_dtype
-from ...mixture import Mixture
+from ...mixture import Mixture, MixtureLike, as_mixture
 from ...priors.interface import MixturePrior
 from ...progress import progress_bar
 from ...validation import check_flag, is_traced
@@ -25,15 +26,20 @@ from .batched_loop import batch_axes, fit_batch
 from .data_sets import Batch, DataSets, as_data_sets
 from .threads import map_threads
 
+# the options of `fit_many` that functions which make its starts hand on to it
+EM_OPTIONS = ("tol", "max_iter", "reg_covar", "accelerate", "chunk_size", "history", "progress")
+_COVARIANCE_TYPE, _METHOD = "full", "k-means++"  # of starts that are made from a key
 
+
+@public
 def fit_many(
-    mixtures: Mixture | jax.Array,
+    mixtures: MixtureLike | jax.Array,
     xs: Any,
     prior: MixturePrior | None = None,
     *,
     num_components: int | None = None,
-    covariance_type: str = "full",
-    method: str = "k-means++",
+    covariance_type: str = _COVARIANCE_TYPE,
+    method: str = _METHOD,
     groups: Any = None,
     sample_weight: Any = None,
     tol: Any = 1e-8,
@@ -51,7 +57,7 @@ def fit_many(
     and the other fits do not change. Traced data, or data on several devices, are fitted by the vmapped `fit`.
 
     Args:
-        mixtures: a stack of B starts; or a random key, from which `initialize` makes them.
+        mixtures: a stack of B starts, a Mixture or a Fit; or a random key, from which `initialize` makes them.
         xs: a list of B arrays (N_b, D); one array (B, N, D); one long array (N, D) with `groups`; or one data set (N, D)
             that all fits share, with several starts or with weights (B, N).
         prior: as in `fit`: one for all, or a stack with a leading (B,).
@@ -82,21 +88,22 @@ def fit_many(
         >>> jaxgmm.fit_many(jax.random.key(0), xs, num_components=2).mixture.means.shape
         (3, 2, 2)
     """
-    if isinstance(mixtures, Mixture):
-        if len(mixtures.batch_shape) != 1:
-            raise ValueError(f"mixtures has batch shape {mixtures.batch_shape}; a stack (B,) of starts was expected, or a key.")
-        start_options, k, covariance_type = None, mixtures.num_components, mixtures.covariance_type
-    else:
+    starts: Mixture | jax.Array
+    if isinstance(mixtures, jax.Array) or not isinstance(getattr(mixtures, "mixture", mixtures), Mixture):
         start_options = _start_options(mixtures, num_components, covariance_type, method)
-        k = start_options.num_components
+        assert isinstance(mixtures, jax.Array)  # a key, which has been checked
+        starts, k = mixtures, start_options.num_components
+    else:
+        starts = _as_starts(mixtures, num_components, covariance_type, method)
+        start_options, k, covariance_type = None, starts.num_components, starts.covariance_type
     check_flag(history, "history")
     options = Options(max_iter, bool(accelerate), chunk_size, bool(history))
-    if is_traced(mixtures, xs, sample_weight, prior, tol, reg_covar) or _is_spread(xs):
+    if is_traced(starts, xs, sample_weight, prior, tol, reg_covar) or _is_spread(xs):
         _check_traced(xs, groups)
-        return _vmapped_fit(mixtures, start_options, EMProblem(xs, sample_weight, prior, reg_covar), tol, options)
-    sets = as_data_sets(xs, groups, sample_weight, len(mixtures.weights) if isinstance(mixtures, Mixture) else None)
-    if isinstance(mixtures, Mixture):
-        _check_starts(mixtures, sets)
+        return _vmapped_fit(starts, start_options, EMProblem(xs, sample_weight, prior, reg_covar), tol, options)
+    sets = as_data_sets(xs, groups, sample_weight, len(starts.weights) if isinstance(starts, Mixture) else None)
+    if isinstance(starts, Mixture):
+        _check_starts(starts, sets)
     one_prior = jax.tree.map(lambda leaf: leaf[0], prior) if _is_stack(prior) else prior
     options_of_fit = {
         "tol": tol,
@@ -107,8 +114,30 @@ def fit_many(
     }
     check_options(one_prior, (k, sets.num_features, covariance_type), **options_of_fit)
     cast = partial(jax.tree.map, partial(as_dtype, dtype=sets.dtype))
-    starts = cast(mixtures) if isinstance(mixtures, Mixture) else jax.random.split(mixtures, sets.size)
+    starts = cast(starts) if isinstance(starts, Mixture) else jax.random.split(starts, sets.size)
     return _Fits(sets, starts, start_options, cast(prior), cast(reg_covar), np.asarray(tol, sets.dtype), options).run(progress)
+
+
+def _as_starts(starts: Any, num_components: int | None, covariance_type: str, method: str) -> Mixture:
+    """Return a stack (B,) of starts; raise if it is none, or if options were given that only a key can use."""
+    starts = as_mixture(starts, "mixtures")
+    if len(starts.batch_shape) != 1:
+        raise ValueError(
+            f"mixtures has leading axes {starts.batch_shape}; a stack (B,) of starts, one for each data set, was expected, or "
+            "a random key: for one start and one data set use jaxgmm.fit."
+        )
+    ignored = {
+        "num_components": num_components is not None,
+        "covariance_type": covariance_type not in (_COVARIANCE_TYPE, starts.covariance_type),
+        "method": method != _METHOD,
+    }
+    for name, given in ignored.items():
+        if given:
+            raise ValueError(
+                f"{name} was given together with starts, which decide it (K={starts.num_components}, "
+                f"{starts.covariance_type!r}): leave it out, or give a random key in place of the starts."
+            )
+    return starts
 
 
 def _start_options(key: Any, num_components: int | None, covariance_type: str, method: str) -> StartOptions:

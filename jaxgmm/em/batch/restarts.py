@@ -9,16 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from ... import covariance
+from ...calls import public_with
 from ...mixture import Mixture
 from ...priors.interface import MixturePrior
-from ...validation import check_count, is_traced
+from ...validation import check_count, is_traced, warn_of_small_weights
 from ..assignments import weighted_data
-from ..fit import emit_warnings
+from ..fit_warnings import emit_warnings
 from ..initialization import StartOptions, check_start_options, initialize_batch
+from ..loop import EMProblem
 from ..result import ComponentStatus, Fit, Status
-from .fit_many import fit_many
+from .fit_many import EM_OPTIONS, fit_many
 
 
+@public_with(*EM_OPTIONS)
 def fit_restarts(
     key: jax.Array,
     x: Any,
@@ -73,7 +76,9 @@ def fit_restarts(
     fits = fit_many(starts, x, prior, sample_weight=weight, **options)
     start, result = _take_best(starts, fits, np.asarray(len(x), x.dtype) if weight is None else weight.sum())
     if not is_traced(result):
-        emit_warnings(result, start, x, weight)
+        warn_of_small_weights(weight)
+        problem = EMProblem(x, weight, prior, options.get("reg_covar"))
+        emit_warnings(result, start, problem, accelerate=options.get("accelerate", False))
     return result
 
 
