@@ -25,7 +25,7 @@ from .k_means import MAX_LLOYD_STEPS, cluster, lloyd, nearest_centers, plus_plus
 
 METHODS = tuple(MAX_LLOYD_STEPS)
 _CANDIDATES = 8
-_TIE = 1e-4  # difference between mean log-likelihoods, in nats per row, below which two candidates count as equal
+_TIE = 1e-4  # nats per row: candidates whose log-likelihoods differ by less count as equal
 _START_PSEUDO_COUNT = 1e-2  # in units of the average component's weight: keeps every covariance of a start positive definite
 
 
@@ -101,9 +101,8 @@ def initialize_batch(
         keys: (B,) random keys.
         x: (B, N, D), or one data set (N, D) that all starts share.
         weight: (B, N), or (N,) for all data sets, or None.
-        options: the static options of `initialize`.
-        num_present: (B,), the number of components present in each start; the others are absent (weight 0). If None, all K
-            components are present.
+        options: what `initialize` takes.
+        num_present: (B,) number of components of each start; the others are absent (weight 0). None: all are present.
         single_draw: (B,) booleans. If True, the start is one draw of k-means++ without k-means steps, rather than the most
             likely of several candidates. Restarts need starts that differ, and the most likely candidates are often all alike.
     """

@@ -77,7 +77,7 @@ def nearest_centers(points: jax.Array, centers: jax.Array) -> jax.Array:
 
 
 def cluster(points: jax.Array, weight: jax.Array, centers: jax.Array) -> Clusters:
-    """Return the clusters that arise when each point is assigned to the nearest of the centres (K, D)."""
+    """Assign each point to the nearest of the centres (K, D)."""
     members = (nearest_centers(points, centers) == jnp.arange(len(centers))[:, None]) * weight
     counts = members.sum(1)
     means = jnp.matmul(members, points.T, precision=jax.lax.Precision.HIGHEST) / jnp.where(counts > 0, counts, 1)[:, None]

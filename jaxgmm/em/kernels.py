@@ -2,8 +2,8 @@
 
 Two kernels compute the sums for the M-step. The whitened kernel computes z = W_k (x - mu_k) for each component. Its result is
 exact up to rounding, however far apart or flat the components are. The quadratic kernel computes the log-densities and the sums
-by two matrix products with the features [x_i x_j, x, 1] about one centre. It needs half the arithmetic, but its relative error
-is eps (distance / sd)^2, so it is used only where `_is_far` shows that this error is negligible.
+by two matrix products with the features [x_i x_j, x, 1] about one centre. It needs half the arithmetic, but its error is
+eps (distance / sd)^2, so it is used only where `_is_far` shows that this error is negligible.
 """
 
 from __future__ import annotations

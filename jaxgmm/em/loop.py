@@ -168,7 +168,7 @@ def step(problem: CenteredProblem, state: EMState, options: Options) -> EMState:
     objective = jnp.where(accepted, value.objective, state.objective)
     stopped = ~accepted & (status != _RUNNING)
     history = state.history
-    if history is not None:  # updated in place; a choice between the old and the new history would copy it
+    if history is not None:  # written in place, because a choice between old and new would copy it
         history = history.at[state.step + 1].set(jnp.where(stopped, jnp.nan, objective))
     mixture, sums, log_likelihood = _where(
         accepted, (proposal, value.sums, value.log_likelihood), (state.mixture, state.sums, state.log_likelihood)

@@ -23,7 +23,7 @@ _COLLINEARITY_RIDGE = 1e-6  # fraction of each variance that is added to V for f
 
 
 class Regularisation(NamedTuple):
-    """The regularisation that keeps covariances from collapsing: a prior, reg_covar, or V with a pseudo-count if both are None."""
+    """The regularisation that keeps covariances from collapsing: a prior, or reg_covar, or by default V with a pseudo-count."""
 
     data_covariance: jax.Array
     prior: MixturePrior | None
@@ -33,7 +33,7 @@ class Regularisation(NamedTuple):
 def m_step(mixture: Mixture, moments: Moments, prior: MixturePrior | None = None, *, reg_covar: Any = None) -> Mixture:
     """Return the mixture that maximises the expected complete-data objective. Bishop (2006), eq. 9.24 to 9.26.
 
-    Without a prior, the criterion is the likelihood with a penalty that keeps covariances from collapsing:
+    Without a prior, this is maximum likelihood with a penalty that keeps covariances from collapsing:
 
         Sigma_k = (A_k + e V) / (n_k + e)
 
@@ -43,14 +43,14 @@ def m_step(mixture: Mixture, moments: Moments, prior: MixturePrior | None = None
 
     Args:
         mixture: the mixture under which the moments were computed.
-        moments: the Moments from `e_step`, summed over any number of chunks.
+        moments: from `e_step`, summed over any number of chunks.
         prior: a Prior or a conjugate IndependentPrior for MAP, or None.
         reg_covar: scikit-learn's rule in place of the penalty: a number >= 0 added to each variance, data units squared; 0 is
             plain maximum likelihood.
 
     Returns:
-        A Mixture. Without a prior, a component that holds no data gets weight 0 and keeps its mean and covariance. With a prior,
-        the parameters of such a component are the mode of the prior. A component of weight 0 keeps weight 0.
+        A Mixture. Without a prior, a component that holds no data gets weight 0 and keeps its mean and covariance. With a
+        prior, the parameters of such a component are the mode of the prior. A component of weight 0 keeps weight 0.
 
     Raises:
         ValueError, TypeError: prior and reg_covar are both given, or one of them is out of range or has the wrong shape.
@@ -81,9 +81,9 @@ def check_regularisation(prior: Any, reg_covar: Any, num_components: int, num_fe
 def data_covariance(sums: ComponentSums, center: jax.Array | float, covariance_type: str) -> jax.Array:
     """Return V, the covariance of all data, in the storage form; V is never singular.
 
-    V is the covariance within plus that between components, so it does not depend on the mixture that the sums were computed
-    under. For full and tied, the diagonal is multiplied by 1 + 1e-6. A constant column gets a variance above the rounding of the
-    column's values.
+    V is the sum of the covariances within and between components, so it does not depend on the mixture under which the sums
+    were computed. For full and tied, 1e-6 of its diagonal is added to V. The variance of a constant column is kept at the
+    rounding of the column's values.
 
     Args:
         sums: the component sums of all data, relative to `center`.

@@ -106,7 +106,7 @@ def e_step(mixture: Mixture, x: Any, *, sample_weight: Any = None, chunk_size: i
         check_count(chunk_size, "chunk_size")
     dtype = jnp.result_type(x.dtype, mixture.means.dtype)
     mixture, x = jax.tree.map(lambda leaf: leaf.astype(dtype), mixture), x.astype(dtype)
-    # a centre near the data keeps rounding errors small; without rounding, the result would not depend on the centre
+    # a centre near the data keeps the products small; in exact arithmetic any centre would do
     center = covariance.einsum("k,kd->d", mixture.weights, mixture.means)
     centered = dataclasses.replace(mixture, means=mixture.means - center)
     return Moments(*moment_sums(centered, factors_of(mixture), Rows(x, weight, center), chunk_size))
