@@ -1,11 +1,11 @@
-"""The E-step: expected sufficient statistics of data under a mixture, which add over disjoint data.
+"""The E-step: expected sufficient statistics of data under a mixture. The statistics of disjoint data can be added.
 
 With z_nk = L_k^-1 (x_n - mu_k), responsibilities r_nk and weights w_n:
 
     count_k = sum_n w r,   first_k = sum_n w r z,   second_k = sum_n w r z z',   log_likelihood = sum_n w log p(x_n)
 
-The coordinates depend on the mixture alone, so moments of chunks, streams, shards and batches add. The numbers stay of order
-one, so float32 is accurate enough. Bishop (2006), section 9.2.2; for the M-step see eq. 9.24 to 9.26.
+The coordinates depend only on the mixture, so moments of chunks, streams, shards and batches can be added. Moments per unit of
+count are of order one, so float32 is accurate enough. Bishop (2006), section 9.2.2; for the M-step see eq. 9.24 to 9.26.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Moments(Printed):
 
     Attributes:
         count: (K,), sums of weight times responsibility.
-        first: (K, D), first moments, whitened and therefore without units.
-        second: (K, D, D), second moments for full and tied; for diag and spherical their diagonals (K, D).
-        log_likelihood: (), nats.
+        first: (K, D), first moments; they have no unit because the coordinates are whitened.
+        second: (K, D, D), second moments, for full and tied; for diag and spherical only their diagonals, (K, D).
+        log_likelihood: (), the weighted log-likelihood of the data, nats.
 
     Example:
         >>> import jaxgmm, numpy as np
@@ -53,7 +53,7 @@ class Moments(Printed):
     log_likelihood: jax.Array
 
     def __add__(self, other: Moments) -> Moments:
-        """Return the moments of both sets of data, taken under the same mixture."""
+        """Return the moments of two data sets together; both moments must be computed under the same mixture."""
         return jax.tree.map(jnp.add, self, other)
 
     def _tables(self) -> list[Table]:
@@ -83,10 +83,10 @@ def e_step(mixture: MixtureLike, x: Any, *, sample_weight: Any = None, chunk_siz
     Args:
         mixture: one Mixture, or one Fit; use `jax.vmap` for several.
         x: (N, D).
-        sample_weight: (N,) >= 0, or None. An integer weight counts as repetition; a weight of 0 ignores a row, whatever it
-            holds.
-        chunk_size: the number of rows worked through at a time; by default what fits the cache of a CPU, or 256 MiB of an
-            accelerator's memory.
+        sample_weight: (N,) >= 0, or None. A row of integer weight w counts as w copies of the row. A row of weight 0 is
+            ignored, whatever values it holds.
+        chunk_size: the number of rows that are processed at a time; by default as many as fit into the cache of a CPU, or into
+            256 MiB of an accelerator's memory.
 
     Returns:
         Moments in the whitened coordinates of the mixture. If a row's squares overflow for every component, log_likelihood is

@@ -1,9 +1,10 @@
-"""Standard errors of a point estimate, from the observed information or the sandwich, by automatic differentiation.
+"""Standard errors of a point estimate, from the observed information or the sandwich estimator, by automatic differentiation.
 
-The free parameters are K - 1 weights (the last present one is one minus the others), the means, and the free entries of the
-stored covariances. With H the Hessian of the log-likelihood plus log prior, and g_n the gradient of the log density of row n,
-the covariance of the estimate is (-H)^-1 for "observed", and H^-1 (sum_n w_n g_n g_n') H^-1 for "sandwich", which is right for
-large N even if the model is wrong. Sources: Boldea & Magnus (2009), JASA 104, 1539-1549; White (1982), Econometrica 50, 1-25.
+The free parameters are K - 1 weights, the means, and the free entries of the stored covariances. The weight of the last present
+component is one minus the sum of the other weights. Let H be the Hessian of the log-likelihood plus the log prior, and g_n the
+gradient of the log-density of row n. The covariance of the estimate is (-H)^-1 for "observed", and
+H^-1 (sum_n w_n g_n g_n') H^-1 for "sandwich", which is valid for large N even if the model is wrong.
+Sources: Boldea & Magnus (2009), JASA 104, 1539-1549; White (1982), Econometrica 50, 1-25.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ ESTIMATORS = ("observed", "sandwich")
 
 
 class InformationStatus(StatusEnum):
-    """Whether the information has an inverse; `InformationStatus(int(errors.status)).sentence` says it in words.
+    """Whether the information matrix can be inverted; `InformationStatus(int(errors.status)).sentence` says it in words.
 
     Example:
         >>> import jaxgmm
@@ -57,12 +58,12 @@ class InformationStatus(StatusEnum):
 @partial(jax.tree_util.register_dataclass, data_fields=["weights", "means", "covariances", "status"], meta_fields=[])
 @dataclass(frozen=True, eq=False, repr=False)
 class StandardErrors(Printed):
-    """Standard errors in the shapes and units of a mixture's fields; NaN where they are not defined.
+    """Standard errors of a mixture's parameters, in the shapes of its fields; NaN where a standard error is not defined.
 
     Attributes:
-        weights: (K,).
-        means: (K, D), data units.
-        covariances: the shape of the mixture's covariances, data units squared.
+        weights: (K,), standard errors of the weights.
+        means: (K, D), standard errors of the means, in data units.
+        covariances: standard errors of the covariances, in the shape of the mixture's covariances and in data units squared.
         status: (), an InformationStatus.
 
     Example:
@@ -98,7 +99,7 @@ class StandardErrors(Printed):
         weights, means, covariances = look(self.weights), look(self.means), look(self.covariances)
         if weights is None or means is None or covariances is None:
             return [str(component), "", "", ""]
-        stored = covariances[min(component, len(covariances) - 1)]  # tied: one for all components
+        stored = covariances[min(component, len(covariances) - 1)]  # tied stores one covariance for all components
         return [str(component), number(weights[component]), numbers(means[component]), numbers_of(stored)]
 
 
@@ -113,20 +114,20 @@ def standard_errors(
 ) -> StandardErrors:
     """Compute standard errors of weights, means and covariances at a maximum of the likelihood or the posterior density.
 
-    The Wald intervals made from them are good for well separated components and large N. Weights near 0 and variances of small
-    components have skewed distributions, which `compare` shows.
+    Wald intervals from these standard errors are accurate if components are well separated and N is large. They are poor for
+    weights near 0 and for variances of small components, whose distributions are skewed; `compare` shows this.
 
     Args:
         mixture: the estimate: a Mixture, or a Fit. Fit it to a small tol (1e-10), because the curvature is taken at the
             mixture itself.
-        x: (N, D), the data it was fitted to.
-        prior: the prior it was fitted with, or None for maximum likelihood.
+        x: (N, D), the data that the mixture was fitted to.
+        prior: the prior that the mixture was fitted with, or None for maximum likelihood.
         kind: "observed" or "sandwich".
-        sample_weight: (N,) >= 0: an integer weight counts as repetition.
+        sample_weight: (N,) >= 0, or None. A row of integer weight w counts as w copies of the row.
 
     Returns:
-        StandardErrors. Absent components (weight 0) get NaN. If the information is singular, the status says so and all
-        standard errors are NaN.
+        StandardErrors. The standard errors of absent components (weight 0) are NaN. If the information is singular, the status
+        says so and all standard errors are NaN.
 
     Raises:
         ValueError: kind is unknown, shapes do not match, or the data hold invalid values.
@@ -185,7 +186,7 @@ def _standard_errors(
 
 
 def _invert(information: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the inverse, from a Cholesky factorisation in units that make the diagonal one, and an InformationStatus."""
+    """Return the inverse and an InformationStatus; the Cholesky factorisation uses units in which the diagonal is 1."""
     scale = jnp.sqrt(jnp.where(linalg.diagonal(information) > 0, linalg.diagonal(information), 1))
     lower = linalg.cholesky(information / scale[:, None] / scale)
     pivots = linalg.diagonal(lower) ** 2
@@ -198,14 +199,14 @@ def _invert(information: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 class _FreeParameters(NamedTuple):
-    """The parameters of a mixture as one vector (P,): K weights, K D means, then the stored entries of the covariances.
+    """The parameters of a mixture as one vector (P,): K weights, K D means, then the free entries of the stored covariances.
 
     Attributes:
         mixture: where the vector is 0.
         present: (K,), components of positive weight.
         entries: index arrays of the free entries of the covariances.
-        mirrored: index arrays of their mirror images if covariances are stored as matrices, else None.
-        is_free: (P,), False for parameters of absent components and for the last present weight.
+        mirrored: index arrays of the transposed entries if covariances are stored as matrices, else None.
+        is_free: (P,), False for parameters of absent components and for the weight of the last present component.
     """
 
     mixture: Mixture
@@ -215,7 +216,7 @@ class _FreeParameters(NamedTuple):
     is_free: jax.Array
 
     def moved(self, move: jax.Array) -> Mixture:
-        """Return the mixture moved by a vector (P,); the last present weight keeps the sum of the weights constant."""
+        """Return the mixture with a vector (P,) added to its parameters; the last present weight keeps the sum constant."""
         mixture = self.mixture
         k, d = mixture.num_components, mixture.num_features
         is_last = jnp.arange(k) == _last(self.present)
@@ -229,12 +230,12 @@ class _FreeParameters(NamedTuple):
         return dataclasses.replace(mixture, weights=weights, means=means, covariances=covariances)
 
     def standard_errors(self, inverse: jax.Array, status: jax.Array) -> StandardErrors:
-        """Return the standard errors for the covariance (P, P) of the vector, in the shapes of the mixture."""
+        """Return the standard errors in the shapes of the mixture, given the covariance matrix (P, P) of the vector."""
         mixture, is_ok = self.mixture, status == InformationStatus.OK
         k, d = mixture.num_components, mixture.num_features
         error = jnp.where(is_ok & self.is_free, jnp.sqrt(linalg.diagonal(inverse)), jnp.nan)
         others = jnp.where(self.is_free[:k], 1.0, 0.0)
-        last = jnp.sqrt(jnp.maximum(others @ inverse[:k, :k] @ others, 0))  # of one minus the sum of the other weights
+        last = jnp.sqrt(jnp.maximum(others @ inverse[:k, :k] @ others, 0))  # one minus the sum of the others
         weights = jnp.where(jnp.arange(k) == _last(self.present), jnp.where(is_ok, last, jnp.nan), error[:k])
         values = error[k + k * d :]
         covariances = jnp.full(mixture.covariances.shape, jnp.nan, values.dtype).at[self.entries].set(values)
