@@ -132,7 +132,7 @@ def check_options(
 
 
 def _check_rows(mixture: Mixture, x: jax.Array, weight: jax.Array | None, is_regularised: bool) -> None:
-    """Raise ValueError if concrete data have fewer rows of positive weight than the start has components, or just one."""
+    """Raise ValueError if concrete data have too few rows of positive weight for the components of the start."""
     if is_traced(mixture, x, weight):
         return
     rows = len(x) if weight is None else int((np.asarray(weight) > 0).sum())

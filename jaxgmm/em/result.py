@@ -59,8 +59,8 @@ class ComponentStatus(StatusEnum):
     EMPTY = 1, "The component holds no data (weight 0, or only its prior); use fewer components or another start."
     AT_FLOOR = (
         2,
-        "In some direction, at least half of the component's variance comes from the regularisation: the component is degenerate "
-        "or its cluster is flat; use a prior, fewer components or a simpler covariance_type.",
+        "In some direction, only the regularisation keeps the component's covariance from collapsing: the component is "
+        "degenerate or a flat cluster; use a prior, fewer components or a simpler covariance_type.",
     )
     FEW_POINTS = (
         3,
@@ -81,7 +81,7 @@ class Fit(Printed):
     Attributes:
         mixture: the estimate, in data units.
         log_likelihood: (), the weighted log-likelihood of all data at `mixture`, nats.
-        objective: (), the function that EM maximises: the log-likelihood, plus the log prior or minus the penalty, nats.
+        objective: (), what EM maximised: the log-likelihood plus the log prior or minus the penalty, nats.
         history: (max_iter + 1,), the objective at the start and after each step, NaN after num_iter.
         num_iter: (), the number of EM steps taken.
         status: (), a Status.

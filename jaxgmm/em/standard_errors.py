@@ -44,8 +44,8 @@ class InformationStatus(StatusEnum):
     OK = 0, "The information is positive definite."
     SINGULAR = (
         1,
-        "The information is not positive definite, so there are no standard errors. The mixture is not at a maximum, or a "
-        "component equals another, is degenerate or holds too few points; fit to a smaller tol, use a prior, or fewer components.",
+        "The information is not positive definite, so there are no standard errors. The mixture is not at a maximum, or "
+        "components are equal, degenerate or hold too few points; fit to a smaller tol, use a prior, or fewer components.",
     )
     NONFINITE = (
         2,
