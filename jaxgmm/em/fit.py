@@ -49,8 +49,8 @@ def fit(
 ) -> Fit:
     """Fit a mixture by EM from a start: maximum likelihood, or the posterior mode under a prior. Bishop (2006), section 9.2.2.
 
-    The likelihood is unbounded; without a prior, a penalty worth 1e-6 of an observation keeps covariances from collapsing (see
-    `m_step`). With a prior the mode is that of the density of (weights, means, covariances).
+    The likelihood is unbounded. Without a prior, a penalty that counts as 1e-6 of an observation keeps covariances from
+    collapsing (see `m_step`). With a prior, the result is the mode of the density of (weights, means, covariances).
 
     The mixture, log_likelihood and objective of the result are differentiable with respect to x, sample_weight, prior and
     reg_covar, in forward and reverse mode, by the implicit function theorem. The derivative with respect to the start is zero.
@@ -60,26 +60,26 @@ def fit(
             weight 0.
         x: (N, D).
         prior: a Prior or a conjugate IndependentPrior for MAP, or None.
-        sample_weight: (N,) >= 0, or None. An integer weight counts as repetition; a weight of 0 ignores a row, whatever it
-            holds.
-        tol: EM has converged when the objective changes by at most this many nats per unit of weight in one step. With 0 it
-            runs until max_iter or until a step changes nothing at all. Where rounding hides such a change, as in float32, the
-            movement of the parameters tells whether EM has converged, and the objective may vary within its rounding.
+        sample_weight: (N,) >= 0, or None. A row of integer weight w counts as w copies of the row. A row of weight 0 is
+            ignored, whatever values it holds.
+        tol: EM has converged when one step changes the objective by at most this many nats per unit of weight. With tol=0, EM
+            runs until a step changes nothing or until max_iter. Where rounding hides so small a change, as in float32, EM has
+            converged when the parameters hardly move; the objective may then vary within its rounding error.
         max_iter: the largest number of steps.
-        reg_covar: scikit-learn's regularisation in place of the penalty: added to each variance after each step, data units
-            squared; 0 is plain maximum likelihood. The objective may then fall.
+        reg_covar: scikit-learn's regularisation in place of the penalty: a number added to each variance after each step, data
+            units squared; 0 is plain maximum likelihood. With reg_covar, the objective may fall.
         accelerate: whether to try Anderson steps, which are accepted only if the objective does not fall. They help where
-            components overlap. max_iter and num_iter then count E-steps. Not allowed with reg_covar, whose steps may lower the
-            objective.
-        chunk_size: the number of rows worked through at a time; by default what fits the cache of a CPU, or 256 MiB of an
-            accelerator's memory.
+            components overlap. max_iter and num_iter then count E-steps. Acceleration is not allowed with reg_covar, because
+            the objective may then fall.
+        chunk_size: the number of rows that are processed at a time; by default as many as fit into the cache of a CPU, or into
+            256 MiB of an accelerator's memory.
 
     Returns:
-        A Fit, in x's float dtype.
+        A Fit, in the float dtype of x.
 
     Raises:
-        ValueError, TypeError: the data, the start or an option is invalid. The values of traced arguments are not checked; the
-            status reports what is wrong with them.
+        ValueError, TypeError: the data, the start or an option is invalid. The values of traced arguments are not checked; if
+            they are invalid, the status says so.
 
     Warns:
         RuntimeWarning: outside jit, if the fit did not converge, a column is constant, columns are collinear, there are too few
@@ -116,7 +116,7 @@ def check_options(
     accelerate: Any,
     chunk_size: Any,
 ) -> None:
-    """Raise ValueError or TypeError if an option of a fit is invalid; shape is K, D and the covariance type."""
+    """Raise ValueError or TypeError if an option of a fit is invalid; `shape` holds K, D and the covariance type."""
     check_number(tol, "tol")
     check_count(max_iter, "max_iter", 0)
     check_regularisation(prior, reg_covar, *shape)
@@ -147,7 +147,7 @@ def _check_rows(mixture: Mixture, x: jax.Array, weight: jax.Array | None, is_reg
 
 @partial(jax.custom_jvp, nondiff_argnums=(3,))
 def _solve(start: Mixture, problem: EMProblem, tol: jax.Array, options: Options) -> Fit:
-    """Run EM from a start until it converges, fails or reaches max_iter."""
+    """Return the result of EM from a start; EM ends when it converges, fails or reaches max_iter."""
     centered = prepare(start, problem, tol)
     state = jax.lax.while_loop(
         partial(is_running, options=options), partial(step, centered, options=options), init(centered, options)
@@ -157,7 +157,7 @@ def _solve(start: Mixture, problem: EMProblem, tol: jax.Array, options: Options)
 
 @_solve.defjvp
 def _solve_jvp(options: Options, primals: tuple, tangents: tuple) -> tuple[Fit, Fit]:
-    """Differentiate a fit with respect to its problem, by the implicit function theorem; the start gets zero."""
+    """Return a fit and its derivative, by the implicit function theorem; the derivative with respect to the start is zero."""
     start, problem, tol = primals
     fit = _solve(start, problem, tol, options)
 

@@ -257,7 +257,7 @@ def _gain(old: Mixture, new: Mixture, value: Evaluation) -> jax.Array:
 def _status_after(
     state: EMState, proposal: Mixture, value: Evaluation, finite: jax.Array, problem: CenteredProblem
 ) -> jax.Array:
-    """Return the status after a proposal; if several statuses apply, the one that the code below sets last wins."""
+    """Return the status after a proposal; if several statuses apply, return the one of highest precedence."""
     change = value.objective - state.objective
     is_first, tol = state.step < 0, problem.tol
     rounding, of_gain = _rounding(proposal, value, problem.total)

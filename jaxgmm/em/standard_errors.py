@@ -46,7 +46,7 @@ class InformationStatus(StatusEnum):
     SINGULAR = (
         1,
         "The information is not positive definite, so there are no standard errors. The mixture is not at a maximum, or "
-        "components coincide, sit at the floor or hold too few points; fit to a smaller tol, use a prior, or fewer components.",
+        "components are equal, degenerate or hold too few points; fit to a smaller tol, use a prior, or fewer components.",
     )
     NONFINITE = (
         2,

@@ -1,4 +1,4 @@
-"""fit_many: one fit for each of many data sets, of any lengths, in one call."""
+"""`fit_many`: one call that fits many data sets, which may differ in length."""
 
 from __future__ import annotations
 
@@ -50,29 +50,31 @@ def fit_many(
     history: bool = True,
     progress: bool | None = None,
 ) -> Fit:
-    """Fit many data sets, each as `fit` would, without waiting for the slowest.
+    """Fit many data sets, each as `fit` would fit it; data sets that have converged cost no further steps.
 
-    Data sets of different lengths are put into buckets of 16, 32, 64, ... rows, so that a long one does not pad all others, and
-    each bucket is compiled once. The values of a data set never raise an error: the status of its fit reports what happened,
-    and the other fits do not change. Traced data, or data on several devices, are fitted by the vmapped `fit`.
+    Data sets of different lengths are padded to the next of 16, 32, 64, ... rows, so that one long data set does not lengthen
+    all others. One program is compiled for each of these lengths. Invalid values in a data set do not raise an error: the
+    status of its fit reports them, and the other fits do not change. Traced data, and data on several devices, are fitted by
+    the vmapped `fit`.
 
     Args:
         mixtures: a stack of B starts, a Mixture or a Fit; or a random key, from which `initialize` makes them.
         xs: a list of B arrays (N_b, D); one array (B, N, D); one long array (N, D) with `groups`; or one data set (N, D)
             that all fits share, with several starts or with weights (B, N).
-        prior: as in `fit`: one for all, or a stack with a leading (B,).
+        prior: as in `fit`: one prior for all data sets, or a stack of priors with a leading (B,).
         num_components: K; required with a key.
         covariance_type: "full", "tied", "diag" or "spherical"; used with a key.
         method: as in `initialize`; used with a key.
-        groups: (N,) labels of any kind, which tell the data set of each row; results are in the order of the sorted labels.
-        sample_weight: in the form of xs: B arrays (N_b,), (B, N), or (N,); with one data set (B, N) or (N,).
+        groups: (N,) labels of any kind, which say to which data set each row belongs. Results are in the order of the sorted
+            labels.
+        sample_weight: weights in the same form as xs: B arrays (N_b,), (B, N), or (N,); for one data set, (B, N) or (N,).
         tol: as in `fit`.
         max_iter: as in `fit`.
         reg_covar: as in `fit`.
         accelerate: as in `fit`.
         chunk_size: as in `fit`.
-        history: if False, the objectives of the steps are not kept, and the history has shape (B, 0).
-        progress: whether to show a progress bar; None: on a terminal.
+        history: whether to keep the objectives of the steps; if False, the history has shape (B, 0).
+        progress: whether to show a progress bar; with None, a bar is shown on a terminal.
 
     Returns:
         A Fit with a leading (B,), in the order of the data sets.
@@ -141,7 +143,7 @@ def _as_starts(starts: Any, num_components: int | None, covariance_type: str, me
 
 
 def _start_options(key: Any, num_components: int | None, covariance_type: str, method: str) -> StartOptions:
-    """Return the validated options of starts that are made from a key."""
+    """Return the options of starts that are made from a key, after validation."""
     if num_components is None:
         raise ValueError("num_components is missing; with a key in place of starts it says how many components to make.")
     options = StartOptions(num_components, covariance_type, method)
@@ -150,7 +152,7 @@ def _start_options(key: Any, num_components: int | None, covariance_type: str, m
 
 
 def _check_starts(starts: Mixture, sets: DataSets) -> None:
-    """Raise ValueError unless there is a start for each data set, with as many features."""
+    """Raise ValueError unless there is one start for each data set, with the same number of features."""
     if (len(starts.weights), starts.num_features) != (sets.size, sets.num_features):
         raise ValueError(
             f"mixtures holds {len(starts.weights)} starts with {starts.num_features} features; one for each of {sets.size} "
@@ -159,7 +161,7 @@ def _check_starts(starts: Mixture, sets: DataSets) -> None:
 
 
 def _check_traced(xs: Any, groups: Any) -> None:
-    """Raise ValueError if traced data sets have a form whose shapes are not known."""
+    """Raise ValueError if traced data sets come as a list or with groups, where the shapes of a stack are not known."""
     if groups is not None:
         raise ValueError("groups were given inside jit, where their sizes are not known; give (B, N, D), as from jaxgmm.pad.")
     if isinstance(xs, list | tuple):
@@ -179,7 +181,7 @@ def _is_stack(prior: MixturePrior | None) -> bool:
 def _vmapped_fit(
     starts: Mixture | jax.Array, start_options: StartOptions | None, problem: EMProblem, tol: Any, options: Options
 ) -> Fit:
-    """Return the fits of traced data sets, or of data sets on several devices; `starts` may be a key."""
+    """Return the fits to data sets that are traced or on several devices; `starts` holds the starts, or is a random key."""
     if isinstance(starts, Mixture):
         mixtures = starts
     else:
@@ -199,7 +201,7 @@ def _vmapped_fit(
 
 @dataclass(frozen=True, eq=False)
 class _Fits:
-    """The fits of one call: a start, or a key and options to make one, for each data set, and what all fits share."""
+    """The arguments of one call of `fit_many`; `starts` holds a start for each data set, or a key to make a start from."""
 
     data_sets: DataSets
     starts: Mixture | jax.Array
@@ -218,7 +220,7 @@ class _Fits:
                 bar.update(len(batch.members))
         if len(done) == 1:
             return _first(done[0][1], self.data_sets.size)
-        # on the host, where nothing is compiled for each number of batches; the results are small beside the data
+        # join on the host: a device would compile a program for each number of batches; results are smaller than the data
         sizes = [len(batch.members) for batch, _ in done]
         order = np.argsort(np.concatenate([batch.members for batch, _ in done]))
 
@@ -228,7 +230,7 @@ class _Fits:
         return jax.tree.map(join, *[to_host(result) for _, result in done])
 
     def _fit_batch(self, batch: Batch) -> Fit:
-        """Dispatch the fits of one batch; the results become ready later."""
+        """Start the fits of one batch and return their results, which JAX computes asynchronously."""
         x, weight = self.data_sets.arrays(batch)
         starts = jax.tree.map(batch.take, self.starts)
         if self.start_options is not None:
@@ -240,5 +242,5 @@ class _Fits:
 
 @partial(jax.jit, static_argnums=1)
 def _first(fits: Fit, count: int) -> Fit:
-    """Return the first `count` of a batch of fits."""
+    """Return the first `count` fits of a batch."""
     return jax.tree.map(lambda leaf: leaf[:count], fits)
