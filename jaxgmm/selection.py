@@ -1,4 +1,4 @@
-"""select: how many components, and of which covariance type, by a criterion over batches of fits."""
+"""`select`: choice of the number of components and of the covariance type by a criterion, from batches of fits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .tables import Printed, Table
 from .validation import check_choice, check_count, check_covariance_type, check_key, is_traced, warn_of_small_weights
 
 CRITERIA = (*INFORMATION_CRITERIA, "cv")
-_FIELDS = ("covariance_type", "num_components", "criterion", "log_likelihood", "status", "spike")  # of a record of a Cell
+_FIELDS = ("covariance_type", "num_components", "criterion", "log_likelihood", "status", "spike")  # keys of a record of a Cell
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +38,12 @@ class Cell:
     Attributes:
         covariance_type: the covariance type.
         num_components: K.
-        criterion: value of the criterion, twice nats, lower is better; inf if the fit failed.
-        log_likelihood: weighted total over all data, nats.
-        status: how the fit ended.
+        criterion: the value of the criterion, in units of half a nat; lower is better; inf if the fit failed.
+        log_likelihood: the weighted log-likelihood of all data, nats.
+        status: the Status of the fit.
         spike: whether the fit has a degenerate component, on too few points or held up by the regularisation; such a model is
             chosen only if all models have one.
-        fit: the best of the restarts.
+        fit: the best fit of the restarts.
     """
 
     covariance_type: str
@@ -55,21 +55,21 @@ class Cell:
     fit: Fit
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields without the fit, in plain Python types; None stands for numbers that are not finite."""
+        """Return all fields except `fit`, in plain Python types; numbers that are not finite become None."""
         return plain(self._record())
 
     def _record(self) -> dict[str, Any]:
-        """Return the fields without the fit, as they are except for the name of the status."""
+        """Return all fields except `fit`, with the name of the status in place of the status."""
         return {name: getattr(self, name) for name in _FIELDS} | {"status": self.status.name}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Selection(Printed, Exported):
-    """A sweep over numbers of components and covariance types; prints as a table.
+    """The results of a sweep over numbers of components and covariance types, which print as a table.
 
     Attributes:
         criterion: "bic", "aic", "icl" or "cv".
-        cells: one Cell for each (covariance_type, num_components).
+        cells: a dictionary with one Cell for each (covariance_type, num_components).
         best: the cell with the lowest criterion among those without a degenerate component.
 
     Example:
@@ -85,7 +85,7 @@ class Selection(Printed, Exported):
     best: Cell
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the criterion, a record of each cell, and which cell is the best, in plain Python types."""
+        """Return the criterion, a record of each cell, and the key of the best cell, in plain Python types."""
         best = {"covariance_type": self.best.covariance_type, "num_components": self.best.num_components}
         return {"criterion": self.criterion, "cells": [cell.to_dict() for cell in self.cells.values()], "best": best}
 
@@ -111,7 +111,7 @@ class Selection(Printed, Exported):
 
 
 class _Sweep(NamedTuple):
-    """What all covariance types of a sweep share: numbers of components, restarts, and options of starts and fits."""
+    """The options that all covariance types of a sweep share: numbers of components, restarts, and options of starts and fits."""
 
     counts: list[int]
     num_restarts: int
@@ -133,7 +133,7 @@ def select(
     sample_weight: Any = None,
     **options: Any,
 ) -> Selection:
-    """Fit every number of components with every covariance type, as batches, and choose the best by a criterion.
+    """Fit every number of components with every covariance type, in batches, and choose the best model by a criterion.
 
     A fit with a degenerate component is chosen only if every fit has one. A component is degenerate if it rests on fewer than
     D + 1 points (full; 2 for diag and spherical), or is held up by the regularisation; tied has none.
@@ -143,12 +143,13 @@ def select(
         x: (N, D).
         num_components: the numbers of components to try.
         covariance_types: the covariance types to try.
-        criterion: "bic", "aic", "icl", or "cv": -2 times the log-likelihood of held-out rows, each of which is held out once.
-        num_restarts: number of starts of each cell.
-        num_folds: number of folds of the cross-validation.
+        criterion: "bic", "aic", "icl" or "cv". "cv" is cross-validation: -2 times the log-likelihood of the held-out rows,
+            where each row is held out once.
+        num_restarts: the number of starts for each cell.
+        num_folds: the number of folds of the cross-validation.
         method: as in `initialize`.
         sample_weight: (N,) >= 0, or None.
-        **options: of `fit_many`: tol, max_iter, reg_covar, accelerate, chunk_size, progress.
+        **options: other options of `fit_many`: tol, max_iter, reg_covar, accelerate, chunk_size, progress.
 
     Returns:
         A Selection.
@@ -197,7 +198,7 @@ def select(
 
 
 def _grid(num_components: Iterable[int] | int, covariance_types: Iterable[str] | str) -> tuple[list[int], list[str]]:
-    """Return the validated numbers of components and covariance types."""
+    """Return lists of the numbers of components and of the covariance types, after validation."""
     if isinstance(num_components, Iterable) and getattr(num_components, "ndim", 1):
         counts: list[Any] = [_as_python(k) for k in num_components]
     else:
@@ -219,7 +220,7 @@ def _as_python(number: Any) -> Any:
 
 
 def _cell(fit: Fit, value: float, degenerate: bool) -> Cell:
-    """Return the cell of a fit; a failed fit has the criterion inf."""
+    """Return the cell of a fit; the criterion of a failed fit is inf."""
     if math.isnan(value) or not jnp.isfinite(fit.log_likelihood):
         value = math.inf
     mixture, status = fit.mixture, Status(int(fit.status))
@@ -251,7 +252,7 @@ def _sweep_counts(key: jax.Array, x: jax.Array, weights: jax.Array | None, covar
 
 @jax.jit
 def _best(fits: Fit, totals: jax.Array) -> Fit:
-    """Return the best fits along the last of three leading axes; the total weights (F,) belong to the second."""
+    """Return the best fits along the last of three leading axes; the total weights (F,) belong to the second axis."""
     chosen = jax.vmap(jax.vmap(best_of), in_axes=(0, None))(fits, totals)
     return jax.vmap(jax.vmap(lambda fits, i: jax.tree.map(lambda leaf: leaf[i], fits)))(fits, chosen)
 
@@ -259,9 +260,9 @@ def _best(fits: Fit, totals: jax.Array) -> Fit:
 def _cross_validate(
     key: jax.Array, x: jax.Array, weights: tuple[jax.Array, jax.Array], covariance_type: str, sweep: _Sweep
 ) -> jax.Array:
-    """Return -2 times the log-likelihood of the held-out rows for each number of components.
+    """Return -2 times the log-likelihood of the held-out rows, for each number of components.
 
-    The weights are those of all rows (N,) and those of the rows that each fold holds out (F, N).
+    `weights` holds the weights of all rows (N,), and the weights of the rows that each fold holds out (F, N).
     """
     weight, held_out = weights
     trained = _sweep_counts(key, x, weight - held_out, covariance_type, sweep).mixture  # (len(counts), F)
@@ -270,7 +271,7 @@ def _cross_validate(
 
 
 def _without_absent(fit: Fit, num_components: int) -> Fit:
-    """Return a fit with its first components only; the others were absent from the start."""
+    """Return a fit with only its first `num_components` components; the others were absent in its start."""
     mixture, kept = fit.mixture, jnp.arange(num_components)
     covariances = mixture.covariances
     if covariances.shape[0] == mixture.num_components:

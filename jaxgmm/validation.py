@@ -1,9 +1,9 @@
-"""Validation of what users pass in, one function per kind of input, and warnings that point at the user's line.
+"""Validation of the arguments of public functions, with one function for each kind of argument; warnings at the user's line.
 
-Shapes, types and options are checked for all input, traced input included. Values are checked where that is possible: those of
-NumPy-like input before JAX could turn 2**40 into 0 or 1e300 into inf, and those of concrete JAX arrays where a function asks
-for it. Traced values are never checked; there the status reports what happened. Each error message says what was expected, what
-was given and what to do.
+Shapes, types and options of all input are checked, also of traced input. Values are checked where this is possible. Values of
+NumPy-like input are checked before JAX converts them, because JAX could turn 2**40 into 0 or 1e300 into inf. Values of concrete
+JAX arrays are checked if a function asks for it. Values of traced arrays are never checked; the status of a result reports
+invalid ones. Each error message says what was expected, what was given and what to do.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _SMALLEST_MEAN_WEIGHT = 0.1
 
 
 def is_traced(*values: Any) -> bool:
-    """Return whether any leaf is a tracer, as inside jit, vmap and grad."""
+    """Return whether any leaf is a tracer, as it is inside jit, vmap and grad."""
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values))
 
 
 def warn_at_caller(message: str) -> None:
-    """Issue a RuntimeWarning that points at the first frame outside jaxgmm."""
+    """Issue a RuntimeWarning that points at the line of user code that called jaxgmm."""
     frame, level = sys._getframe(1), 2
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == __name__.partition(".")[0]:
         frame, level = frame.f_back, level + 1
@@ -40,20 +40,20 @@ def warn_at_caller(message: str) -> None:
 
 
 def as_float_array(value: Any, name: str, *, check_values: bool = False) -> jax.Array:
-    """Return real numbers of any kind as a JAX float array, or raise if they are not finite real numbers.
+    """Return real numbers in any container as a JAX float array; raise if they are not finite real numbers.
 
-    float32 and float64 are kept (float64 if JAX has it enabled); everything else becomes JAX's default float type.
+    float32 and float64 do not change (float64 only if it is enabled in JAX). All other types become JAX's default float type.
 
     Args:
-        value: an array, list, data frame or the like.
-        name: what messages call it.
-        check_values: if True, the values of concrete JAX arrays are checked too; those of NumPy-like input always are.
+        value: an array, list, data frame or similar object.
+        name: the name of the value in error messages.
+        check_values: whether to check the values of concrete JAX arrays; values of NumPy-like input are always checked.
     """
     return _as_float_array(value, name, check_values)[0]
 
 
 def _as_float_array(value: Any, name: str, check_values: bool) -> tuple[jax.Array, tuple[float, float] | None]:
-    """Return the array, and its smallest and largest value before conversion if they were checked."""
+    """Return the array, and the smallest and largest value before conversion, or None if values were not checked."""
     if isinstance(value, list | tuple) and is_traced(value):
         value = jnp.asarray(value)
     if isinstance(value, jax.Array):
@@ -74,7 +74,7 @@ def _as_float_array(value: Any, name: str, check_values: bool) -> tuple[jax.Arra
 
 
 def _check_range(low: float, high: float, array: Any, name: str, target: Any) -> None:
-    """Raise ValueError if values from `low` to `high` are not finite, or if the target dtype cannot hold them."""
+    """Raise ValueError if the extremes `low` and `high` of an array are not finite, or if the target dtype cannot hold them."""
     if not (math.isfinite(low) and math.isfinite(high)):
         bad = ~np.isfinite(np.asarray(array, float))
         rows = f" in {bad.reshape(len(bad), -1).any(1).sum()} of {len(bad)} rows" if bad.ndim else ""
@@ -95,13 +95,13 @@ def _check_range(low: float, high: float, array: Any, name: str, target: Any) ->
 
 
 def as_data(x: Any, name: str = "x", *, check_values: bool = False, num_features: int | None = None) -> jax.Array:
-    """Return data as a float array (N, D) with D >= 1, or raise if they are not.
+    """Return data as a float array (N, D) with D >= 1; raise if the data are invalid.
 
     Args:
         x: the data.
-        name: what messages call them.
-        check_values: if True, the values of concrete JAX arrays are checked, and the magnitude of all concrete values.
-        num_features: D, if it is known.
+        name: the name of the data in error messages.
+        check_values: whether to check the values of concrete JAX arrays, and the magnitude of all concrete values.
+        num_features: the required D, or None if any D >= 1 is valid.
     """
     x, range_ = _as_float_array(x, name, check_values)
     if check_values and range_:
@@ -125,7 +125,7 @@ def as_data(x: Any, name: str = "x", *, check_values: bool = False, num_features
 
 
 def _check_magnitude(low: float, high: float, dtype: Any, name: str) -> None:
-    """Raise ValueError if the squares of values from `low` to `high` overflow or vanish in the data's float type."""
+    """Raise ValueError if the squares of values between `low` and `high` overflow, or all vanish, in the float type."""
     info = jnp.finfo(dtype)
     largest, limit = max(abs(low), abs(high)), math.sqrt(float(info.max)) * 1e-3
     if largest > limit:
@@ -142,7 +142,7 @@ def _check_magnitude(low: float, high: float, dtype: Any, name: str) -> None:
 
 
 def as_sample_weight(sample_weight: Any, num_observations: int, dtype: Any, *, check_values: bool = False) -> jax.Array | None:
-    """Return weights as an array (N,) in the data's dtype, or None for weights of 1; raise if they are not weights >= 0."""
+    """Return weights as an array (N,) in the dtype of the data, or None for weights of 1; raise if the weights are invalid."""
     if sample_weight is None:
         return None
     weight = as_float_array(sample_weight, "sample_weight", check_values=check_values).astype(dtype)
@@ -162,7 +162,7 @@ def as_sample_weight(sample_weight: Any, num_observations: int, dtype: Any, *, c
 def as_weighted_data(
     x: Any, sample_weight: Any, *, check_values: bool = True, num_features: int | None = None
 ) -> tuple[jax.Array, jax.Array | None]:
-    """Return data (N, D) and their weights (N,) or None; concrete rows of weight 0 become 0, whatever they held."""
+    """Return data (N, D) and their weights (N,) or None; concrete rows of weight 0 are set to 0, whatever their values."""
     x = as_data(zero_ignored_rows(x, sample_weight), check_values=check_values, num_features=num_features)
     return x, as_sample_weight(sample_weight, len(x), x.dtype, check_values=check_values)
 
@@ -196,7 +196,7 @@ def small_weights_message(weight: jax.Array | None) -> str | None:
 
 
 def zero_ignored_rows(x: Any, sample_weight: Any, name: str = "x") -> Any:
-    """Return x with 0 in the rows of weight 0 if both are concrete, so that the values of the other rows can be checked."""
+    """Return x with rows of weight 0 set to 0 if x and weights are concrete, so that only the other rows are checked."""
     if sample_weight is None or is_traced(x, sample_weight):
         return x
     array = x if isinstance(x, jax.Array) else as_numpy(x, name)
@@ -208,7 +208,7 @@ def zero_ignored_rows(x: Any, sample_weight: Any, name: str = "x") -> Any:
 
 
 def is_positive_definite(matrices: Any) -> bool:
-    """Return whether concrete matrices (..., D, D) all have a Cholesky factor in their own float type, computed by NumPy."""
+    """Return whether NumPy finds Cholesky factors of all concrete matrices (..., D, D), in their own float type."""
     try:
         return bool(np.isfinite(np.linalg.cholesky(np.asarray(matrices))).all())
     except np.linalg.LinAlgError:
@@ -216,7 +216,7 @@ def is_positive_definite(matrices: Any) -> bool:
 
 
 def check_covariance_type(covariance_type: Any) -> None:
-    """Raise ValueError if a name is not that of a covariance type."""
+    """Raise ValueError if a value is not the name of a covariance type."""
     if not isinstance(covariance_type, str) or covariance_type not in TYPES:
         raise ValueError(f"covariance_type is {covariance_type!r}; one of {', '.join(map(repr, TYPES))} was expected.")
 
@@ -244,7 +244,7 @@ def check_flag(value: Any, name: str) -> None:
 
 
 def check_count(value: Any, name: str, minimum: int = 1) -> None:
-    """Raise if a value is not a Python or NumPy integer >= minimum; True and 2.0 are not."""
+    """Raise TypeError or ValueError if a value is not a Python or NumPy integer >= minimum; True and 2.0 are refused."""
     check_static(value, name)
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
         advice = f": use int({name})" if isinstance(value, jax.Array | np.ndarray) and np.ndim(value) == 0 else ""
@@ -254,7 +254,7 @@ def check_count(value: Any, name: str, minimum: int = 1) -> None:
 
 
 def check_number(value: Any, name: str, *, minimum: float = 0.0, exclusive: bool = False) -> None:
-    """Raise if a value is not a finite number >= minimum (> minimum if exclusive); traced values are not checked."""
+    """Raise TypeError or ValueError unless a value is traced, or finite and >= minimum (> minimum if `exclusive`)."""
     if is_traced(value):
         return
     sign = ">" if exclusive else ">="
@@ -266,7 +266,7 @@ def check_number(value: Any, name: str, *, minimum: float = 0.0, exclusive: bool
 
 
 def check_key(key: Any) -> None:
-    """Raise TypeError if a value is not one random key, typed or legacy uint32."""
+    """Raise TypeError if a value is not one random key, either a typed key or a legacy uint32 key."""
     if isinstance(key, jax.Array):
         if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0:
             return

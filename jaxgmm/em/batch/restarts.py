@@ -1,4 +1,4 @@
-"""fit_restarts: the best of several fits of one data set, and how fits are ranked."""
+"""`fit_restarts`: the best of several fits to one data set, and the rule that ranks fits."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ def fit_restarts(
         prior: for MAP, as in `fit`.
         num_components: K.
         covariance_type: "full", "tied", "diag" or "spherical".
-        num_restarts: number of starts.
+        num_restarts: the number of starts.
         method: as in `initialize`.
         sample_weight: (N,) >= 0, or None.
         **options: the other options of `fit_many`: tol, max_iter, reg_covar, accelerate, chunk_size, progress.
 
     Returns:
-        A Fit; under vmap over keys or data one for each.
+        A Fit. Under vmap over keys or data sets, there is one fit for each.
 
     Raises:
-        ValueError, TypeError: as `initialize` and `fit`.
+        ValueError, TypeError: as for `initialize` and `fit`.
 
     Example:
         >>> import jax, jaxgmm
@@ -82,7 +82,7 @@ def fit_restarts(
     return result
 
 
-@jax.jit  # as one program, because compiling operation by operation adds a second to the first call
+@jax.jit  # one program: compiling each operation separately would make the first call a second slower
 def _take_best(starts: Mixture, fits: Fit, total: jax.Array) -> tuple[Mixture, Fit]:
     """Return the best fit and its start."""
     best = best_of(fits, total)
