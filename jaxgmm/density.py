@@ -55,7 +55,7 @@ def log_prob(mixture: MixtureLike, x: Any) -> jax.Array:
 def responsibilities(mixture: MixtureLike, x: Any) -> jax.Array:
     """Return the probability that each point came from each component: w_k N(x_n | k) / p(x_n). Bishop (2006), eq. 9.13.
 
-    Where the densities of all components underflow, the present component at the smallest Mahalanobis distance gets 1.
+    Where the density of every component underflows, the nearest present component in Mahalanobis distance has responsibility 1.
     The result is never NaN for finite input.
 
     Args:
@@ -267,7 +267,7 @@ def _log_sum(mixture: Mixture, x: jax.Array) -> jax.Array:
 
 
 def _responsibilities(mixture: Mixture, x: jax.Array) -> jax.Array:
-    """Return responsibilities (n, K); where all densities underflow, the nearest present component gets 1."""
+    """Return r (n, K); where every density underflows, the nearest present component has responsibility 1."""
     log_weights, factors, covariance_type = safe_log(mixture.weights), factors_of(mixture), mixture.covariance_type
     joint, _ = log_joint(log_weights, mixture.means, factors, x.T, covariance_type, subtract_means_first=True)  # (K, n)
     top = joint.max(0)

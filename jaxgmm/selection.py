@@ -28,7 +28,7 @@ from .tables import Printed, Table
 from .validation import check_choice, check_count, check_covariance_type, check_key, is_traced, warn_of_small_weights
 
 CRITERIA = (*INFORMATION_CRITERIA, "cv")
-_FIELDS = ("covariance_type", "num_components", "criterion", "log_likelihood", "status", "spike")  # keys of a record of a Cell
+_FIELDS = ("covariance_type", "num_components", "criterion", "log_likelihood", "status", "spike")  # of a record of a Cell
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +38,12 @@ class Cell:
     Attributes:
         covariance_type: the covariance type.
         num_components: K.
-        criterion: the value of the criterion, in units of half a nat; lower is better; inf if the fit failed.
-        log_likelihood: the weighted log-likelihood of all data, nats.
-        status: the Status of the fit.
+        criterion: value of the criterion, twice nats, lower is better; inf if the fit failed.
+        log_likelihood: weighted total over all data, nats.
+        status: how the fit ended.
         spike: whether the fit has a degenerate component, on too few points or held up by the regularisation; such a model is
             chosen only if all models have one.
-        fit: the best fit of the restarts.
+        fit: the best of the restarts.
     """
 
     covariance_type: str
@@ -69,7 +69,7 @@ class Selection(Printed, Exported):
 
     Attributes:
         criterion: "bic", "aic", "icl" or "cv".
-        cells: a dictionary with one Cell for each (covariance_type, num_components).
+        cells: one Cell for each (covariance_type, num_components).
         best: the cell with the lowest criterion among those without a degenerate component.
 
     Example:
@@ -111,7 +111,7 @@ class Selection(Printed, Exported):
 
 
 class _Sweep(NamedTuple):
-    """The options that all covariance types of a sweep share: numbers of components, restarts, and options of starts and fits."""
+    """The arguments that all covariance types of a sweep share: numbers of components, and options of starts and fits."""
 
     counts: list[int]
     num_restarts: int
