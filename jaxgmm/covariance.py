@@ -60,9 +60,10 @@ def fewest_points(covariance_type: str, num_features: int) -> int:
 
 
 def fewest_rows(covariance_type: str, num_components: int, num_features: int) -> int:
-    """Return the number of rows below which the data determine no covariance of this type, whoever they belong to.
+    """Return the smallest number of rows that can determine a covariance, if the rows are divided in the best way.
 
-    It is D + 1 for full, D + K for tied, which pools the scatter about K means, and 2 for diag and spherical.
+    This number is D + 1 for full, and 2 for diag and spherical. For tied it is D + K, because the pooled scatter is that about
+    K means.
     """
     k, d = num_components, num_features
     return {"full": d + 1, "tied": d + k, "diag": 2, "spherical": 2}[covariance_type]

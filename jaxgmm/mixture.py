@@ -116,7 +116,7 @@ def num_parameters(mixture: MixtureLike) -> int:
     The parameters of absent components (weight 0) are counted; `jaxgmm.bic` counts only those of present components.
 
     Args:
-        mixture: a Mixture, or a Fit; for a stack the number of one member is returned.
+        mixture: a Mixture or a Fit. For a stack, the number of parameters of one member is returned.
 
     Returns:
         A Python integer.
@@ -174,7 +174,7 @@ def make_mixture(weights: Any, means: Any, covariances: Any, *, covariance_type:
 
 
 class HasMixture(Protocol):
-    """Anything with a mixture, as a Fit."""
+    """An object with a field `mixture`, such as a Fit."""
 
     @property
     def mixture(self) -> Mixture:
@@ -186,12 +186,12 @@ MixtureLike = Mixture | HasMixture
 
 
 def as_mixture(value: Any, name: str = "mixture", *, single: bool = False) -> Mixture:
-    """Return a mixture, or the mixture of a Fit; raise if the value is neither, or a stack where one mixture is wanted.
+    """Return a mixture, or the mixture of a Fit; raise if the value is neither, or is a stack but one mixture is expected.
 
     Args:
-        value: a Mixture, or anything that has one, as a Fit.
-        name: what messages call it.
-        single: if True, a stack of mixtures is refused.
+        value: a Mixture, or an object with a field `mixture`, such as a Fit.
+        name: the name of the value in error messages.
+        single: if True, raise ValueError for a stack of mixtures.
     """
     mixture = value if isinstance(value, Mixture) else getattr(value, "mixture", None)
     if not isinstance(mixture, Mixture):
@@ -249,7 +249,7 @@ def _check_positive_definite(covariances: np.ndarray, covariance_type: str) -> N
         raise ValueError(
             f"covariances has a variance of {diagonal.min():.4g} on a diagonal; positive definite matrices were expected."
         )
-    # one standard deviation at a time: in extreme units the product of two variances overflows or vanishes
+    # divide by one standard deviation at a time, because in extreme units the product of two variances over- or underflows
     sd = np.sqrt(diagonal)
     correlations = covariances / sd[..., :, None] / sd[..., None, :]
     if (abs(correlations - np.swapaxes(correlations, -1, -2)) > 1e-4).any():

@@ -214,7 +214,7 @@ def _grid(num_components: Iterable[int] | int, covariance_types: Iterable[str] |
 
 
 def _as_python(number: Any) -> Any:
-    """Return a number of NumPy or JAX as one of Python, and anything else unchanged."""
+    """Return a NumPy or JAX number as a Python number, and any other object unchanged."""
     is_one = isinstance(number, np.generic | np.ndarray | jax.Array) and number.ndim == 0 and not is_traced(number)
     return number.item() if is_one else number
 

@@ -22,7 +22,7 @@ from .covariance import TYPES
 from .host import extremes, on_host, to_device
 from .real_numbers import as_numpy, check_dtype
 
-# weights that sum to less than this fraction of the rows that they leave cannot count observations
+# smallest ratio of the sum of weights to their effective number at which the weights can count observations
 _SMALLEST_MEAN_WEIGHT = 0.1
 
 
@@ -168,16 +168,17 @@ def as_weighted_data(
 
 
 def warn_of_small_weights(weight: jax.Array | None) -> None:
-    """Warn if concrete weights sum to so little that they do not count observations."""
+    """Warn if the sum of concrete weights is so small that the weights cannot count observations."""
     message = small_weights_message(weight)
     if message:
         warn_at_caller(message)
 
 
 def small_weights_message(weight: jax.Array | None) -> str | None:
-    """Return a sentence if concrete weights sum to so little that they do not count observations, else None.
+    """Return a sentence if the sum of concrete weights is so small that they cannot count observations, else None.
 
-    They are taken for normalised if they sum to 1, or to less than a tenth of their effective number (Kish 1965).
+    Weights count as normalised if they sum to 1 or less, or to less than a tenth of the effective number of observations
+    (Kish 1965).
     """
     if weight is None or is_traced(weight):
         return None
@@ -228,7 +229,7 @@ def check_choice(value: Any, name: str, choices: tuple[str, ...]) -> None:
 
 
 def check_static(value: Any, name: str) -> None:
-    """Raise TypeError if an option that the compiled program depends on is traced."""
+    """Raise TypeError if a value is traced, for an option that must be known at compilation."""
     if is_traced(value):
         raise TypeError(
             f"{name} is traced, but compiled programs depend on its value: mark it as static, as in jax.jit(f, "

@@ -1,4 +1,4 @@
-"""`fit`: EM in one `lax.while_loop`, with validation of its input and its derivative."""
+"""`fit`: validation of the input, EM in one `lax.while_loop`, and the derivative of the result."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ def fit(
 
     Warns:
         RuntimeWarning: outside jit, if the fit did not converge, a column is constant, columns are collinear, there are too few
-            rows for the covariance type or a component holds too few, weights do not count observations, all components of
-            the start are equal, or the data lie too far from 0 for their float type.
+            rows for the covariance type, a component holds too few points, weights do not count observations, all components
+            of the start are equal, or the data lie too far from 0 for their float type.
 
     Example:
         >>> import jax, jaxgmm

@@ -1,7 +1,7 @@
-"""Warnings of an eager fit: about data and starts that EM cannot help, and about how the fit ended.
+"""Warnings of a fit outside jit, about unsuitable data or starts and about a result that needs attention.
 
-Each names only remedies that apply to the call: no prior is advised where there is one, no simpler covariance type where there
-is none.
+Each warning names only remedies that apply to the call. For example, it does not advise a prior if the call has one, or a
+simpler covariance type if there is none.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from .loop import EMProblem
 from .m_step import rounding_ridge
 from .result import ComponentStatus, Fit, Status
 
-_FIRST_ROWS = 64  # rows in which constant columns are sought first; most columns vary within them
-_COARSE_SPACING = 0.05  # standard deviations between neighbouring floats from which on `fit` warns
-_COLLINEAR = 1e-10  # of the variance of standardised columns: a direction with less is constant
-_SHARE_OF_COLLINEAR = 1e-3  # the least part of such a direction that counts as taking part in it
-_MOST_NAMED = 10  # columns or components in one sentence
+_FIRST_ROWS = 64  # number of rows in which constant columns are sought first, because most columns vary within so few rows
+_COARSE_SPACING = 0.05  # smallest distance between neighbouring floats, in standard deviations, at which `fit` warns
+_COLLINEAR = 1e-10  # variance of standardised data below which a direction counts as constant
+_SHARE_OF_COLLINEAR = 1e-3  # smallest loading in such directions at which a column counts as collinear
+_MOST_NAMED = 10  # largest number of columns or components that one sentence lists
 
 
 class _Call(NamedTuple):
-    """What decides which remedies apply."""
+    """The properties of a call of `fit` that decide which remedies apply."""
 
     covariance_type: str
     num_components: int
@@ -58,9 +58,9 @@ _REMEDIES: dict[Status | ComponentStatus, list[tuple[str, Callable[[_Call], bool
 
 
 def emit_warnings(result: Fit, start: Mixture, problem: EMProblem, *, accelerate: bool = False) -> None:
-    """Warn about data and starts that EM cannot help, and about how an eager fit ended.
+    """Warn about unsuitable data or an unsuitable start, and about a fit that did not end well.
 
-    Checks that do not need the result run first, while the fit computes asynchronously.
+    The checks that do not need the result run first, because JAX computes the fit asynchronously in the meantime.
     """
     start = to_host(start)
     call = _Call(
@@ -74,7 +74,10 @@ def emit_warnings(result: Fit, start: Mixture, problem: EMProblem, *, accelerate
     constant = _warn_of_data(problem, call, start.num_features)
     means = start.means[start.weights > 0]
     if len(means) > 1 and (means == means[0]).all() and (np.ptp(start.covariances, axis=0) == 0).all():
-        warn_at_caller("The start's components are all the same, a saddle that EM cannot leave; start from jaxgmm.initialize.")
+        warn_at_caller(
+            "The start's components are all the same, which is a saddle point that EM cannot leave; start from "
+            "jaxgmm.initialize."
+        )
     status, states, mixture = to_host((result.status, result.component_status, result.mixture))
     if status != Status.CONVERGED:
         warn_at_caller(_advise(Status(int(status)), call))
@@ -85,7 +88,7 @@ def emit_warnings(result: Fit, start: Mixture, problem: EMProblem, *, accelerate
 
 
 def _advise(status: Status | ComponentStatus, call: _Call) -> str:
-    """Return the sentence of a status with only those of its remedies that apply to the call."""
+    """Return the sentence of a status with only the remedies that apply to the call."""
     if status not in _REMEDIES:
         return status.sentence
     remedies = [words for words, applies in _REMEDIES[status] if applies(call)]
@@ -100,9 +103,9 @@ def _advise(status: Status | ComponentStatus, call: _Call) -> str:
 def _warn_of_components(
     states: np.ndarray, mixture: Mixture, problem: EMProblem, call: _Call, *, constant: np.ndarray, is_singular: bool
 ) -> None:
-    """Warn about components that are degenerate, or about the columns of the data that make all of them so."""
+    """Warn about degenerate components, or about constant or collinear columns if these make all components degenerate."""
     if small_weights_message(problem.weight) is not None:
-        return  # a fit to weights that do not count observations says nothing about its components
+        return  # counts of components mean nothing if the weights do not count observations
     at_floor = states == ComponentStatus.AT_FLOOR
     of_all = at_floor[mixture.weights > 0].all()
     explained = of_all and constant.size > 0
@@ -116,14 +119,14 @@ def _warn_of_components(
 
 
 def _warn_of_state(state: ComponentStatus, where: np.ndarray, call: _Call) -> None:
-    """Warn about the components that have one status."""
+    """Warn about the components where `where` is True, which all have the status `state`."""
     which = np.flatnonzero(where)
     more = ", ..." if len(which) > _MOST_NAMED else ""
     warn_at_caller(f"Components {', '.join(map(str, which[:_MOST_NAMED]))}{more}: {_advise(state, call)}")
 
 
 def _warn_of_data(problem: EMProblem, call: _Call, num_features: int) -> np.ndarray:
-    """Warn if columns are constant, or if no covariance is determined by so few rows; return the constant columns."""
+    """Warn if columns are constant or if there are too few rows for a covariance; return the indices of constant columns."""
     x, weight = problem.x, problem.weight
     rows = on_host(x)
     first = rows[:_FIRST_ROWS] if isinstance(rows, np.ndarray) else _first_rows(rows)
@@ -152,12 +155,12 @@ def _warn_of_data(problem: EMProblem, call: _Call, num_features: int) -> np.ndar
 
 @jax.jit
 def _first_rows(x: jax.Array) -> jax.Array:
-    """Return the first rows of an array in an accelerator's memory, so that the others are not copied to the host."""
+    """Return the first rows of an array on an accelerator; this avoids a copy of the whole array to the host."""
     return x[:_FIRST_ROWS]
 
 
 def warn_of_collinear_columns(x: jax.Array, weight: jax.Array | None) -> bool:
-    """Warn if columns of the data determine one another, naming them; return whether they do."""
+    """Warn if some columns of the data are collinear, and name these columns; return whether there are any."""
     columns, is_sum = collinear_columns(np.asarray(x), None if weight is None else np.asarray(weight))
     if not columns.size:
         return False
@@ -171,9 +174,10 @@ def warn_of_collinear_columns(x: jax.Array, weight: jax.Array | None) -> bool:
 
 
 def collinear_columns(x: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, bool]:
-    """Return the columns of data (N, D) that determine one another, and whether it is their sum that is constant.
+    """Return the indices of the collinear columns of data (N, D), and whether the sum of these columns is constant.
 
-    They are those that take part in a direction in which the standardised data do not vary. Constant columns are left out.
+    A column is collinear if it has a loading in a direction in which the standardised data do not vary. Constant columns are
+    left out.
     """
     kept = x if weight is None else x[weight > 0]
     w = np.ones(len(kept)) if weight is None else weight[weight > 0].astype(float)
@@ -181,7 +185,7 @@ def collinear_columns(x: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndar
     centred -= w @ centred / w.sum()
     sd = np.sqrt(w @ centred**2 / w.sum())
     varying = np.flatnonzero(np.ptp(kept, axis=0) > 0)
-    if len(varying) < 2 or len(kept) <= len(varying):  # too few rows make any columns collinear
+    if len(varying) < 2 or len(kept) <= len(varying):  # with so few rows, all columns are collinear
         return np.zeros(0, int), False
     standard = centred[:, varying] / sd[varying]
     values, vectors = np.linalg.eigh((w[:, None] * standard).T @ standard / w.sum())
@@ -196,12 +200,12 @@ def collinear_columns(x: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndar
 def _warn_of_offset(mixture: Mixture, constant: np.ndarray) -> None:
     """Warn if the data lie so far from the origin that their float type has few values per standard deviation.
 
-    The mixture holds NumPy arrays. Constant columns, of which another warning speaks, are left out.
+    The fields of the mixture are NumPy arrays. Constant columns are left out, because another warning names them.
     """
     within = np.asarray(covariance.variances(mixture.covariances, mixture.covariance_type, mixture.num_features))
     means, eps = np.asarray(mixture.means), np.finfo(mixture.means.dtype).eps
     if eps * abs(means).max() <= _COARSE_SPACING * math.sqrt(max(within.min(), 0)):
-        return  # the usual case, decided by little work
+        return  # this cheap check decides the usual case
     weights, means, within = np.asarray(mixture.weights, float), means.astype(float), within.astype(float)
     center = weights @ means
     sd = np.sqrt(weights @ ((means - center) ** 2 + within))

@@ -44,7 +44,7 @@ def m_step(mixture: MixtureLike, moments: Moments, prior: MixturePrior | None = 
     exactly. With a prior, the result is the mode of the density of (weights, means, covariances).
 
     Args:
-        mixture: the Mixture or Fit under which the moments were computed; one, not a stack.
+        mixture: the Mixture or Fit under which the moments were computed; it must not be a stack.
         moments: from `e_step`, summed over any number of chunks.
         prior: a Prior or a conjugate IndependentPrior for MAP, or None.
         reg_covar: scikit-learn's rule in place of the penalty: a number >= 0 added to each variance, data units squared; 0 is

@@ -118,8 +118,8 @@ def standard_errors(
     weights near 0 and for variances of small components, whose distributions are skewed; `compare` shows this.
 
     Args:
-        mixture: the estimate: a Mixture, or a Fit. Fit it to a small tol (1e-10), because the curvature is taken at the
-            mixture itself.
+        mixture: the estimate: a Mixture or a Fit. Fit with a small tol such as 1e-10, because the Hessian is computed at
+            exactly this mixture.
         x: (N, D), the data that the mixture was fitted to.
         prior: the prior that the mixture was fitted with, or None for maximum likelihood.
         kind: "observed" or "sandwich".
@@ -150,7 +150,7 @@ def _standard_errors(
 ) -> StandardErrors:
     """Compute the standard errors from validated input.
 
-    All derivatives are taken in standardised coordinates, because in extreme units powers of variances overflow or vanish.
+    All derivatives are computed in standardised coordinates, because in extreme units powers of variances over- or underflow.
     """
     covariance_type = mixture.covariance_type
     unit = jnp.sqrt(covariance.variances(mixture.covariances, covariance_type, mixture.num_features).mean(0))
@@ -162,7 +162,7 @@ def _standard_errors(
     origin = jnp.zeros(len(parameters.is_free), x.dtype)
 
     def row_log_prob(move: jax.Array, rows: jax.Array, w: jax.Array) -> jax.Array:
-        rows = jnp.where((w > 0)[:, None], (rows - shift) / unit, mixture.means[0])  # a finite value in place of silenced rows
+        rows = jnp.where((w > 0)[:, None], (rows - shift) / unit, mixture.means[0])  # finite values for rows of weight 0
         return jnp.where(w > 0, log_prob(parameters.moved(move), rows), 0)
 
     def curvature(rows: jax.Array, w: jax.Array) -> jax.Array:
@@ -202,8 +202,8 @@ class _FreeParameters(NamedTuple):
     """The parameters of a mixture as one vector (P,): K weights, K D means, then the free entries of the stored covariances.
 
     Attributes:
-        mixture: where the vector is 0.
-        present: (K,), components of positive weight.
+        mixture: the mixture that the zero vector stands for.
+        present: (K,), whether each component has a positive weight.
         entries: index arrays of the free entries of the covariances.
         mirrored: index arrays of the transposed entries if covariances are stored as matrices, else None.
         is_free: (P,), False for parameters of absent components and for the weight of the last present component.

@@ -86,7 +86,7 @@ class DataSets:
         if not isinstance(self.x, list):
             yield self.x.shape[-2], np.arange(self.size)
             return
-        lengths = np.array([max(len(one), 1) for one in self.x])  # a data set without rows is one row of padding
+        lengths = np.array([max(len(one), 1) for one in self.x])  # a data set without rows becomes one row of padding
         padded = np.full(self.size, lengths.max()) if (lengths == lengths[0]).all() else bucket_lengths(lengths)
         for length in np.unique(padded):
             yield int(length), np.flatnonzero(padded == length)
@@ -223,7 +223,7 @@ def _data_sets(x: list[np.ndarray] | Array, weight: list[np.ndarray] | Array | N
 
 
 def _with_rows(x: list[np.ndarray] | Array, weight: list[np.ndarray] | Array | None) -> tuple:
-    """Return a stack or a shared data set without rows as one with a row of weight 0, for which programs can be compiled."""
+    """Return data and weights; a stack or shared data set without rows gets a row of weight 0, so that it can be compiled."""
     if isinstance(x, list) or x.shape[-2]:
         return x, weight
     shape = (*x.shape[:-2], 1) if weight is None or isinstance(weight, list) else (*weight.shape[:-1], 1)

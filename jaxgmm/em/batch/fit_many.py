@@ -26,9 +26,9 @@ from .batched_loop import batch_axes, fit_batch
 from .data_sets import Batch, DataSets, as_data_sets
 from .threads import map_threads
 
-# the options of `fit_many` that functions which make its starts hand on to it
+# options that `fit_restarts` and `select` accept and pass to `fit_many`
 EM_OPTIONS = ("tol", "max_iter", "reg_covar", "accelerate", "chunk_size", "history", "progress")
-_COVARIANCE_TYPE, _METHOD = "full", "k-means++"  # of starts that are made from a key
+_COVARIANCE_TYPE, _METHOD = "full", "k-means++"  # defaults for starts that are made from a key
 
 
 @public
@@ -121,7 +121,7 @@ def fit_many(
 
 
 def _as_starts(starts: Any, num_components: int | None, covariance_type: str, method: str) -> Mixture:
-    """Return a stack (B,) of starts; raise if it is none, or if options were given that only a key can use."""
+    """Return a stack (B,) of starts; raise if `starts` is not one, or if options were given that only a key uses."""
     starts = as_mixture(starts, "mixtures")
     if len(starts.batch_shape) != 1:
         raise ValueError(
