@@ -59,6 +59,15 @@ def fewest_points(covariance_type: str, num_features: int) -> int:
     return {"full": num_features + 1, "tied": 0, "diag": 2, "spherical": 2}[covariance_type]
 
 
+def fewest_rows(covariance_type: str, num_components: int, num_features: int) -> int:
+    """Return the number of rows below which the data determine no covariance of this type, whoever they belong to.
+
+    It is D + 1 for full, D + K for tied, which pools the scatter about K means, and 2 for diag and spherical.
+    """
+    k, d = num_components, num_features
+    return {"full": d + 1, "tied": d + k, "diag": 2, "spherical": 2}[covariance_type]
+
+
 class Factors(NamedTuple):
     """The factors of covariances that densities and moments use; EM computes them once per step.
 

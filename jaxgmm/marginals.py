@@ -10,16 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import covariance, linalg
+from .calls import public
 from .density import responsibilities
-from .mixture import Mixture, check_mixture
-from .validation import as_float_array
+from .mixture import Mixture, MixtureLike, as_mixture
+from .validation import as_float_array, check_static
 
 
-def marginal(mixture: Mixture, dims: Sequence[int] | int) -> Mixture:
+@public
+def marginal(mixture: MixtureLike, dims: Sequence[int] | int) -> Mixture:
     """Return the mixture that some of the features follow. Bishop (2006), eq. 2.98.
 
     Args:
-        mixture: a mixture, or a stack of them with leading axes (...).
+        mixture: a Mixture, or a Fit; or a stack with leading axes (...).
         dims: the features to keep, in the order wanted.
 
     Returns:
@@ -34,19 +36,20 @@ def marginal(mixture: Mixture, dims: Sequence[int] | int) -> Mixture:
         >>> jaxgmm.marginal(mixture, [1]).means.tolist()
         [[2.0]]
     """
-    check_mixture(mixture)
+    mixture = as_mixture(mixture)
     kept = _as_features(dims, mixture.num_features)
     return Mixture(mixture.weights, mixture.means[..., kept], _sub_covariances(mixture, kept), mixture.covariance_type)
 
 
-def condition(mixture: Mixture, dims: Sequence[int] | int, values: Any) -> Mixture:
+@public
+def condition(mixture: MixtureLike, dims: Sequence[int] | int, values: Any) -> Mixture:
     """Return the mixture that the other features follow, given the values of some. Bishop (2006), eq. 2.81, 2.82.
 
     The new weights are w_k N(values | k), normalised. Where the density of every component underflows, the nearest one has
     weight 1.
 
     Args:
-        mixture: a mixture, or a stack of them with leading axes (...).
+        mixture: a Mixture, or a Fit; or a stack with leading axes (...).
         dims: the features that are known.
         values: (len(dims),), in the units of those features.
 
@@ -63,7 +66,7 @@ def condition(mixture: Mixture, dims: Sequence[int] | int, values: Any) -> Mixtu
         >>> jaxgmm.condition(mixture, 0, [2.0]).means.tolist()
         [[1.0]]
     """
-    check_mixture(mixture)
+    mixture = as_mixture(mixture)
     known = _as_features(dims, mixture.num_features)
     rest = [i for i in range(mixture.num_features) if i not in known]
     if not rest:
@@ -86,6 +89,7 @@ def condition(mixture: Mixture, dims: Sequence[int] | int, values: Any) -> Mixtu
 
 def _as_features(dims: Sequence[int] | int, num_features: int) -> list[int]:
     """Return the features that dims names as indices from 0, or raise if they are not different features of the mixture."""
+    check_static(dims, "dims")
     array = np.atleast_1d(np.asarray(dims))
     if array.size and array.dtype.kind not in "iu":
         raise TypeError(f"dims is {dims!r}; integers were expected: features from 0 to {num_features - 1}.")

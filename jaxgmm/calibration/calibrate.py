@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..calls import public
 from ..chunking import calibration_batch
 from ..density import sample
 from ..em.fit import fit
@@ -41,6 +42,7 @@ from .result import Calibration
 from .rows import coverage_row
 
 
+@public
 def calibrate(
     key: jax.Array,
     prior: MixturePrior,

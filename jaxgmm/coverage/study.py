@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..calls import public
 from ..chunking import COVERAGE_FILE_BATCH
 from ..em.result import Status
 from ..posterior.result import PosteriorStatus
@@ -78,6 +79,7 @@ class Study(Exported):
         return str(self)
 
 
+@public
 def coverage_study(key: jax.Array, design: Design, *, path: Any = None, progress: bool | None = None) -> Study:
     """Measure bias, error, interval coverage and interval width of EM and of posteriors on data sets from a known truth.
 

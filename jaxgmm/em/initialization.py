@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance
+from ..calls import public
 from ..chunking import start_rows
 from ..density import log_joint, safe_log
 from ..mixture import Mixture
@@ -37,6 +38,7 @@ class StartOptions(NamedTuple):
     method: str
 
 
+@public
 def initialize(
     key: jax.Array,
     x: Any,

@@ -257,7 +257,7 @@ def _gain(old: Mixture, new: Mixture, value: Evaluation) -> jax.Array:
 def _status_after(
     state: EMState, proposal: Mixture, value: Evaluation, finite: jax.Array, problem: CenteredProblem
 ) -> jax.Array:
-    """Return the status after a proposal; if several statuses apply, the one that the code below sets last wins."""
+    """Return the status after a proposal; if several statuses apply, return the one of highest precedence."""
     change = value.objective - state.objective
     is_first, tol = state.step < 0, problem.tol
     rounding, of_gain = _rounding(proposal, value, problem.total)
@@ -279,8 +279,9 @@ def _component_status(problem: CenteredProblem, state: EMState) -> jax.Array:
     """Return the ComponentStatus of each component, (K,)."""
     mixture, count = state.mixture, state.sums.count
     covariance_type, d = mixture.covariance_type, mixture.num_features
-    status = jnp.where(count < d + 1, ComponentStatus.FEW_POINTS, ComponentStatus.OK)
+    status = jnp.full(count.shape, ComponentStatus.OK)
     if problem.prior is None:
+        status = jnp.where(count < covariance.fewest_points(covariance_type, d), ComponentStatus.FEW_POINTS, status)
         if problem.reg_covar is None:
             floor = PSEUDO_COUNT * problem.data_covariance / (covariance.pool_counts(count, covariance_type) + PSEUDO_COUNT)
         else:

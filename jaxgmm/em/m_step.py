@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance, linalg
+from ..calls import public
 from ..density import factors_of
-from ..mixture import Mixture, check_mixture
+from ..mixture import Mixture, MixtureLike, as_mixture
 from ..priors.interface import ComponentSums, MixturePrior, check_prior
 from ..row_sums import nonzero
 from ..validation import check_number
@@ -30,7 +31,8 @@ class Regularisation(NamedTuple):
     reg_covar: Any
 
 
-def m_step(mixture: Mixture, moments: Moments, prior: MixturePrior | None = None, *, reg_covar: Any = None) -> Mixture:
+@public
+def m_step(mixture: MixtureLike, moments: Moments, prior: MixturePrior | None = None, *, reg_covar: Any = None) -> Mixture:
     """Return the mixture that maximises the expected complete-data objective. Bishop (2006), eq. 9.24 to 9.26.
 
     Without a prior, this is maximum likelihood with a penalty that keeps covariances from collapsing:
@@ -42,7 +44,7 @@ def m_step(mixture: Mixture, moments: Moments, prior: MixturePrior | None = None
     exactly. With a prior, the result is the mode of the density of (weights, means, covariances).
 
     Args:
-        mixture: the mixture under which the moments were computed.
+        mixture: the Mixture or Fit under which the moments were computed; one, not a stack.
         moments: from `e_step`, summed over any number of chunks.
         prior: a Prior or a conjugate IndependentPrior for MAP, or None.
         reg_covar: scikit-learn's rule in place of the penalty: a number >= 0 added to each variance, data units squared; 0 is
@@ -61,7 +63,7 @@ def m_step(mixture: Mixture, moments: Moments, prior: MixturePrior | None = None
         >>> jaxgmm.m_step(mixture, jaxgmm.e_step(mixture, np.array([[2.0], [4.0]]))).means.tolist()
         [[3.0]]
     """
-    check_mixture(mixture)
+    mixture = as_mixture(mixture, single=True)
     check_regularisation(prior, reg_covar, mixture.num_components, mixture.num_features, mixture.covariance_type)
     sums = unwhiten(mixture, factors_of(mixture), moments.count, moments.first, moments.second)
     regularisation = Regularisation(data_covariance(sums, 0.0, mixture.covariance_type), prior, reg_covar)

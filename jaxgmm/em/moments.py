@@ -20,8 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
+from ..calls import public
 from ..density import factors_of
-from ..mixture import Mixture, check_mixture
+from ..mixture import MixtureLike, as_mixture
 from ..tables import Printed, Table, elided, look, number, numbers
 from ..validation import as_data, as_sample_weight, check_count
 from .kernels import Rows, moment_sums
@@ -75,11 +76,12 @@ class Moments(Printed):
         return [Table(title, ("k", "count", "first / count", "second / count"), rows, [note])]
 
 
-def e_step(mixture: Mixture, x: Any, *, sample_weight: Any = None, chunk_size: int | None = None) -> Moments:
+@public
+def e_step(mixture: MixtureLike, x: Any, *, sample_weight: Any = None, chunk_size: int | None = None) -> Moments:
     """Return the expected sufficient statistics of data under a mixture. Bishop (2006), eq. 9.23, 9.27, 9.28.
 
     Args:
-        mixture: one mixture; use `jax.vmap` for several.
+        mixture: one Mixture, or one Fit; use `jax.vmap` for several.
         x: (N, D).
         sample_weight: (N,) >= 0, or None. A row of integer weight w counts as w copies of the row. A row of weight 0 is
             ignored, whatever values it holds.
@@ -99,14 +101,14 @@ def e_step(mixture: Mixture, x: Any, *, sample_weight: Any = None, chunk_size: i
         >>> float(jaxgmm.e_step(mixture, np.array([[2.0], [4.0]])).first[0, 0])
         3.0
     """
-    check_mixture(mixture)
-    x = as_data(x, num_features=mixture.num_features)
+    given = as_mixture(mixture, single=True)
+    x = as_data(x, num_features=given.num_features)
     weight = as_sample_weight(sample_weight, len(x), x.dtype)
     if chunk_size is not None:
         check_count(chunk_size, "chunk_size")
-    dtype = jnp.result_type(x.dtype, mixture.means.dtype)
-    mixture, x = jax.tree.map(lambda leaf: leaf.astype(dtype), mixture), x.astype(dtype)
+    dtype = jnp.result_type(x.dtype, given.means.dtype)
+    given, x = jax.tree.map(lambda leaf: leaf.astype(dtype), given), x.astype(dtype)
     # a centre near the data keeps the products small; in exact arithmetic any centre would do
-    center = covariance.einsum("k,kd->d", mixture.weights, mixture.means)
-    centered = dataclasses.replace(mixture, means=mixture.means - center)
-    return Moments(*moment_sums(centered, factors_of(mixture), Rows(x, weight, center), chunk_size))
+    center = covariance.einsum("k,kd->d", given.weights, given.means)
+    centered = dataclasses.replace(given, means=given.means - center)
+    return Moments(*moment_sums(centered, factors_of(given), Rows(x, weight, center), chunk_size))

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..calls import public
 from ..em.result import Fit
 from ..files import replacing
 from ..mixture import Mixture, check_shapes
@@ -34,6 +35,7 @@ _TYPES: dict[str, Callable[..., Any]] = {cls.__name__: cls for cls in (*_SAVEABL
 _EXPECTED = "a file written by jaxgmm.save was expected"
 
 
+@public
 def save(path: str | os.PathLike[str], thing: Mixture | Fit | Posterior | MixturePrior) -> Path:
     """Save a Mixture, Fit, Posterior or prior, or a stack of them, to a file from which `load` restores every bit.
 
@@ -74,6 +76,7 @@ def save(path: str | os.PathLike[str], thing: Mixture | Fit | Posterior | Mixtur
     return target
 
 
+@public
 def load(path: str | os.PathLike[str]) -> Any:
     """Load what `save` wrote: the same type, fields, shapes and dtypes, as JAX arrays.
 

@@ -13,7 +13,7 @@ from matplotlib.colors import to_rgb
 
 from .. import covariance
 from ..density import log_prob, responsibilities
-from ..mixture import Mixture
+from ..mixture import Mixture, MixtureLike, as_mixture
 from .style import COLORS, INK, MARKERS, axis_names, color, integer_ticks, plain
 
 _GRID = 160  # number of points along each axis of the grid for contours
@@ -52,13 +52,13 @@ def scatter(ax: Axes, x: Any, *, responsibilities: Any = None, feature_names: Se
     return ax
 
 
-def ellipses(ax: Axes, mixture: Mixture, *, mass: float = 0.9) -> Axes:
+def ellipses(ax: Axes, mixture: MixtureLike, *, mass: float = 0.9) -> Axes:
     """Draw, for each component, an ellipse around the mean, and the number of the component at the mean.
 
     Args:
         ax: axes to draw on.
-        mixture: one mixture, or a stack of mixtures such as posterior draws, with two features. One mixture is drawn in strong
-            dark lines. A stack is drawn in thin lines in the colours of the components, without the means.
+        mixture: a Mixture, a Fit, or a stack such as posterior draws, with two features. One mixture is drawn in strong dark
+            lines. A stack is drawn in thin lines in the colours of the components, without the means.
         mass: probability that a point of a component lies inside the component's ellipse.
 
     Returns:
@@ -71,6 +71,7 @@ def ellipses(ax: Axes, mixture: Mixture, *, mass: float = 0.9) -> Axes:
         >>> len(ellipses(Figure().subplots(), mixture).collections)
         2
     """
+    mixture = as_mixture(mixture)
     outlines = _outlines(mixture, mass)  # (..., K, points, 2)
     many = outlines.ndim > 3
     for k in range(mixture.num_components):
@@ -89,12 +90,12 @@ def ellipses(ax: Axes, mixture: Mixture, *, mass: float = 0.9) -> Axes:
     return ax
 
 
-def contours(ax: Axes, mixture: Mixture, *, masses: Sequence[float] = (0.5, 0.75, 0.95)) -> Axes:
+def contours(ax: Axes, mixture: MixtureLike, *, masses: Sequence[float] = (0.5, 0.75, 0.95)) -> Axes:
     """Draw lines of equal density in the plane. Each line surrounds the smallest region that contains a given probability.
 
     Args:
         ax: axes to draw on.
-        mixture: one mixture with two features.
+        mixture: one Mixture, or one Fit, with two features.
         masses: the probabilities of the regions, each above 0 and below 1.
 
     Returns:
@@ -110,6 +111,7 @@ def contours(ax: Axes, mixture: Mixture, *, masses: Sequence[float] = (0.5, 0.75
         >>> contours(Figure().subplots(), mixture).get_xlabel()
         'feature 0'
     """
+    mixture = as_mixture(mixture)
     if mixture.num_features != 2 or mixture.batch_shape:
         raise ValueError(
             f"mixture has D={mixture.num_features} and leading axes {mixture.batch_shape}; one mixture with D=2 was expected: "
@@ -131,15 +133,17 @@ def contours(ax: Axes, mixture: Mixture, *, masses: Sequence[float] = (0.5, 0.75
     return ax
 
 
-def densities(ax: Axes, mixture: Mixture, x: Any, *, feature_name: str = "feature 0", draws: Mixture | None = None) -> Axes:
+def densities(
+    ax: Axes, mixture: MixtureLike, x: Any, *, feature_name: str = "feature 0", draws: MixtureLike | None = None
+) -> Axes:
     """Draw a histogram of the only feature, with the densities of the mixture, of its components, and of posterior draws.
 
     Args:
         ax: axes to draw on.
-        mixture: one mixture with D = 1; its components are drawn as dashed lines.
+        mixture: one Mixture, or one Fit, with D = 1; its components are drawn as dashed lines.
         x: (N, 1), the data, in data units.
         feature_name: label of the horizontal axis.
-        draws: a stack of mixtures, such as posterior draws, whose densities are drawn in thin lines; or None.
+        draws: a stack of mixtures, or a Posterior, whose densities are drawn in thin lines; or None.
 
     Returns:
         The axes.
@@ -151,7 +155,7 @@ def densities(ax: Axes, mixture: Mixture, x: Any, *, feature_name: str = "featur
         >>> len(densities(Figure().subplots(), mixture, [[0.0], [1.0], [3.0]]).lines)
         3
     """
-    x = np.asarray(x)[:, 0]
+    mixture, x = as_mixture(mixture, single=True), np.asarray(x)[:, 0]
     spread = np.ptp(x) or 1.0
     grid = np.linspace(x.min() - 0.15 * spread, x.max() + 0.15 * spread, 400).astype(np.asarray(mixture.means).dtype)
     # at most 60 bins, because in narrow bins a histogram of rounded data has gaps

@@ -21,6 +21,7 @@ import numpy as np
 from jax.scipy.special import entr
 
 from .. import covariance
+from ..calls import public
 from ..chunking import draws_per_batch
 from ..density import as_points, log_prob, responsibilities, sample_from_stack
 from ..mixture import Mixture
@@ -30,6 +31,7 @@ from .result import Posterior, check_one_posterior
 KINDS = ("total", "within", "pairs")
 
 
+@public
 def predictive_log_prob(posterior: Posterior, x: Any) -> jax.Array:
     """Return the log posterior predictive density of each point, log mean_s p(x_n | theta_s). Gelman et al. (2013), eq. 1.4.
 
@@ -57,6 +59,7 @@ def predictive_log_prob(posterior: Posterior, x: Any) -> jax.Array:
     return _log_mean(mixture, x)
 
 
+@public
 def predictive_sample(key: jax.Array, posterior: Posterior, num_samples: int) -> tuple[jax.Array, jax.Array]:
     """Draw new observations from the posterior predictive distribution, each from a randomly chosen draw of the mixture.
 
@@ -84,6 +87,7 @@ def predictive_sample(key: jax.Array, posterior: Posterior, num_samples: int) ->
     return _sample(key, _all_draws(posterior), num_samples)
 
 
+@public
 def predictive_responsibilities(posterior: Posterior, x: Any) -> jax.Array:
     """Return the probability that point n belongs to component k, averaged over the parameters: mean_s r_nk(theta_s).
 
@@ -114,6 +118,7 @@ def predictive_responsibilities(posterior: Posterior, x: Any) -> jax.Array:
     return _mean_responsibilities(mixture, x, _identified(posterior))
 
 
+@public
 def coclustering(posterior: Posterior, x: Any) -> jax.Array:
     """Return the co-clustering matrix: the probability, for each pair of points, that both belong to the same component.
 
@@ -143,6 +148,7 @@ def coclustering(posterior: Posterior, x: Any) -> jax.Array:
     return _coclustering(mixture, x)
 
 
+@public
 def assignment_entropy(posterior: Posterior, x: Any, *, kind: str = "total") -> jax.Array:
     """Return the entropy of each point's component label, which is 0 if the component is certain.
 
@@ -190,7 +196,7 @@ def _all_draws(posterior: Any) -> Mixture:
 def _draws_and_points(posterior: Any, x: Any) -> tuple[Mixture, jax.Array]:
     """Return the draws of one posterior as a stack (M, ...), and valid points (N, D)."""
     draws = _all_draws(posterior)
-    return draws, as_points(draws, x)
+    return as_points(draws, x)
 
 
 def _identified(posterior: Posterior) -> Any:

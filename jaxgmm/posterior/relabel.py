@@ -11,8 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..inputs import check_one_mixture
-from ..mixture import Mixture
+from ..calls import public
+from ..mixture import Mixture, MixtureLike, as_mixture
 from ..row_sums import repeat_valid_row
 from ..validation import as_weighted_data, check_choice
 from .label_assignment import METHODS, Matching, match_labels, permute_components
@@ -22,8 +22,9 @@ from .result import Posterior, check_one_posterior
 SMALL_MARGIN, SMALL_SHARE = 0.2, 0.05
 
 
+@public
 def relabel(
-    posterior: Posterior, reference: Mixture, x: Any, *, method: str = "assignment", sample_weight: Any = None
+    posterior: Posterior, reference: MixtureLike, x: Any, *, method: str = "assignment", sample_weight: Any = None
 ) -> Posterior:
     """Reorder the components of each draw so that they match the components of a reference mixture.
 
@@ -42,7 +43,7 @@ def relabel(
 
     Args:
         posterior: draws (C, S, ...).
-        reference: one mixture, such as `fit.mixture`.
+        reference: one Mixture, or one Fit.
         x: (N, D), the data in their own units. "kl" ignores x and accepts None.
         method: "assignment" (soft ECR, Papastamoulis 2016); "stephens" (Stephens 2000), which starts from the result of
             "assignment" and iterates; or "kl", which is suited to very large N.
@@ -68,7 +69,7 @@ def relabel(
         [[[0.25, 0.75], [0.25, 0.75]]]
     """
     check_choice(method, "method", METHODS)
-    mixture = _check(posterior, reference)
+    mixture, reference = _check(posterior, reference)
     chains, samples = posterior.log_density.shape
     draws = jax.tree.map(lambda leaf: leaf.reshape(chains * samples, *leaf.shape[2:]), mixture)
     weight = None
@@ -80,17 +81,17 @@ def relabel(
     return _reorder(posterior, jax.tree.map(lambda leaf: leaf.reshape(chains, samples, *leaf.shape[1:]), matching))
 
 
-def _check(posterior: Any, reference: Any) -> Mixture:
-    """Return the draws, or raise an error if the posterior or the reference is not as `relabel` expects."""
+def _check(posterior: Any, reference: Any) -> tuple[Mixture, Mixture]:
+    """Return the draws and the reference, or raise an error if the posterior or the reference is not as `relabel` expects."""
     check_one_posterior(posterior)
-    check_one_mixture(reference, "reference")
+    reference = as_mixture(reference, "reference", single=True)
     drawn, given = (m.means.shape[-2:] for m in (posterior.mixture, reference))
     if drawn != given:
         raise ValueError(
             f"reference has K={given[0]} components in D={given[1]} features, but the draws have K={drawn[0]} and "
             f"D={drawn[1]}; give the mixture that the chains started from."
         )
-    return posterior.mixture
+    return posterior.mixture, reference
 
 
 def _exchangeable(prior: Any) -> jax.Array | None:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance, linalg
+from ..calls import public
 from ..validation import as_weighted_data, check_count, check_covariance_type
 from .conjugate import Prior
 
@@ -19,6 +20,7 @@ from .conjugate import Prior
 _data_scaled: weakref.WeakSet[Prior] = weakref.WeakSet()
 
 
+@public
 def default_prior(x: Any, *, num_components: int, covariance_type: str = "full", sample_weight: Any = None) -> Prior:
     """Return the weakly informative, data-scaled prior of Fraley & Raftery (2007), section 3, with a scale for each feature.
 

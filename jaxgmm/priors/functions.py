@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
+from ..calls import public
 from ..covariance_distributions import gamma_shapes, inverse_wishart_factors
-from ..mixture import Mixture, check_mixture
+from ..mixture import Mixture, MixtureLike, as_mixture
 from ..validation import check_count, check_covariance_type, check_key
 from .conjugate import Prior
 from .covariance_laws import HalfNormal, InverseGamma, InverseWishart
@@ -22,14 +23,15 @@ FAMILIES = (Prior, IndependentPrior)
 COVARIANCE_LAWS = (InverseWishart, InverseGamma, HalfNormal)
 
 
-def log_prior(mixture: Mixture, prior: MixturePrior, *, present: jax.Array | None = None) -> jax.Array:
+@public
+def log_prior(mixture: MixtureLike, prior: MixturePrior, *, present: jax.Array | None = None) -> jax.Array:
     """Return the normalised log prior density of (weights, means, covariances), nats.
 
     Components of weight exactly 0 are absent: they do not count, and their concentrations do not enter the Dirichlet law. A
     mixture with absent components therefore has the density of the smaller mixture.
 
     Args:
-        mixture: a Mixture with leading axes (...).
+        mixture: a Mixture, or a Fit, with leading axes (...).
         prior: a Prior or IndependentPrior whose shapes fit the mixture.
         present: (..., K) booleans, True for components that count; by default these are the components of positive weight.
 
@@ -46,13 +48,14 @@ def log_prior(mixture: Mixture, prior: MixturePrior, *, present: jax.Array | Non
         >>> jaxgmm.log_prior(jaxgmm.make_mixture([1.0], [[1.0]], [[[1.0]]]), prior).shape
         ()
     """
-    check_mixture(mixture)
+    mixture = as_mixture(mixture)
     check_prior_shapes(prior, mixture.num_components, mixture.num_features, mixture.covariance_type)
     present = mixture.weights > 0 if present is None else present
     factors = covariance.factorize(mixture.covariances, mixture.covariance_type, mixture.num_features)
     return prior.log_density(mixture, factors, present)
 
 
+@public
 def sample_prior(
     key: jax.Array, prior: MixturePrior, *, num_components: int, covariance_type: str = "full", num_samples: int
 ) -> Mixture:

@@ -226,6 +226,8 @@ def check_prior_shapes(prior: Any, num_components: int, num_features: int, covar
         raise TypeError(
             f"prior is {type(prior).__name__}; a jaxgmm.Prior or IndependentPrior was expected, as from jaxgmm.default_prior."
         )
+    if jnp.ndim(prior.weight_concentration) == 1 and jnp.ndim(prior.mean) == 1:
+        _check_sizes(jnp.size(prior.weight_concentration), jnp.size(prior.mean), num_components, num_features)
     expected: dict[str, tuple[int, ...]] = {"weight_concentration": (num_components,), "mean": (num_features,)}
     for name, shape in (expected | prior.hyperparameter_shapes(num_features, covariance_type)).items():
         given = jnp.shape(attrgetter(name)(prior))
@@ -234,6 +236,21 @@ def check_prior_shapes(prior: Any, num_components: int, num_features: int, covar
                 f"prior.{name} has shape {given}; {shape} was expected for K={num_components}, D={num_features} and "
                 f"covariance_type={covariance_type!r}."
             )
+
+
+def _check_sizes(of_components: int, of_features: int, num_components: int, num_features: int) -> None:
+    """Raise ValueError if a prior was made for another number of components or features than the mixture has."""
+    if of_components != num_components:
+        raise ValueError(
+            f"prior is for K={of_components} components, the mixture has K={num_components}: prior.weight_concentration has "
+            f"shape ({of_components},); ({num_components},) was expected, as from jaxgmm.default_prior(x, num_components="
+            f"{num_components})."
+        )
+    if of_features != num_features:
+        raise ValueError(
+            f"prior is for D={of_features} features, the mixture has D={num_features}: prior.mean has shape ({of_features},); "
+            f"({num_features},) was expected, made from the same columns."
+        )
 
 
 def check_prior(prior: Any, num_components: int, num_features: int, covariance_type: str, *, mode: bool = False) -> None:

@@ -22,6 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .. import __version__, plot
+from ..calls import public
 from ..comparison.result import Comparison
 from ..comparison.verdict import Verdict
 from ..density import predict
@@ -70,6 +71,7 @@ class _Subject(NamedTuple):
         return f"{100 * self.comparison.interval:g} %"
 
 
+@public
 def write_report(
     path: Any,
     comparison: Comparison,
