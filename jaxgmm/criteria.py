@@ -1,4 +1,4 @@
-"""Information criteria: BIC, AIC and ICL of a mixture on data."""
+"""Information criteria of a mixture for given data: BIC, AIC and ICL."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .validation import as_weighted_data
 def bic(mixture: Mixture, x: Any, *, sample_weight: Any = None) -> jax.Array:
     """Compute the Bayesian information criterion, -2 log L + p log N (Schwarz 1978); lower is better.
 
-    p is the number of free parameters of the components present (weight above 0), N the total weight of the data.
+    p is the number of free parameters of the components that are present (weight above 0). N is the total weight of the data.
 
     Args:
         mixture: one mixture, or a stack (...).
@@ -42,7 +42,7 @@ def bic(mixture: Mixture, x: Any, *, sample_weight: Any = None) -> jax.Array:
 def aic(mixture: Mixture, x: Any, *, sample_weight: Any = None) -> jax.Array:
     """Compute Akaike's information criterion, -2 log L + 2 p (Akaike 1974); lower is better.
 
-    p is the number of free parameters of the components present (weight above 0).
+    p is the number of free parameters of the components that are present (weight above 0).
 
     Args:
         mixture: one mixture, or a stack (...).
@@ -67,8 +67,8 @@ def aic(mixture: Mixture, x: Any, *, sample_weight: Any = None) -> jax.Array:
 def icl(mixture: Mixture, x: Any, *, sample_weight: Any = None) -> jax.Array:
     """Compute the integrated completed likelihood, BIC - 2 sum_n w_n log max_k r_nk; lower is better.
 
-    It prefers well separated components: each point counts as a member of its most likely component. Source: Biernacki, Celeux
-    & Govaert (2000).
+    w_n are the weights of the rows and r_nk the responsibilities. ICL prefers well-separated components, because it treats each
+    point as a member of its most likely component. Source: Biernacki, Celeux & Govaert (2000).
 
     Args:
         mixture: one mixture, or a stack (...).
@@ -100,14 +100,14 @@ def _weighted_data(mixture: Mixture, x: Any, sample_weight: Any) -> tuple[jax.Ar
 
 
 def _log_likelihood(mixture: Mixture, x: Any, sample_weight: Any) -> tuple[jax.Array, jax.Array]:
-    """Return the weighted log-likelihoods (...), nats, and the total weight."""
+    """Return the weighted log-likelihoods (...), in nats, and the total weight."""
     x, weight = _weighted_data(mixture, x, sample_weight)
     densities = log_prob(mixture, x)
     return jnp.where(weight > 0, weight * densities, 0).sum(-1), weight.sum()
 
 
 def _num_free(mixture: Mixture) -> jax.Array:
-    """Return the number of free parameters of the components present (...)."""
+    """Return the number of free parameters (...) of the components that are present."""
     d, name = mixture.num_features, mixture.covariance_type
     totals = [k - 1 + k * d + covariance.num_free(name, k, d) for k in range(mixture.num_components + 1)]
     return jnp.array(totals)[(mixture.weights > 0).sum(-1)]
