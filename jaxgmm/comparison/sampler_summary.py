@@ -1,4 +1,4 @@
-"""How a comparison's draws were made and how good they are, what EM and the data were, and what of it does not match."""
+"""Descriptions for a comparison: the draws and their diagnostics, the EM fit and the data, and notes on any mismatch."""
 
 from __future__ import annotations
 
@@ -28,23 +28,26 @@ from .verdict import Finding, Verdict, gravest, khat_limit
 @documented
 @dataclass(frozen=True, kw_only=True)
 class SamplerSummary(SamplerDiagnostics):
-    """One posterior of a comparison: how its draws were made, how good they are, and what they say of EM."""
+    """The summary of one posterior of a comparison: how its draws were made, how good they are, and what they show about EM."""
 
-    notes: tuple[str, ...] = column("sentences on what of fit, posterior and data does not match")
-    findings: tuple[Finding, ...] = column("what led to the verdict, the gravest first")
+    notes: tuple[str, ...] = column("sentences on every mismatch between fit, posterior and data")
+    findings: tuple[Finding, ...] = column("findings that led to the verdict, the gravest first")
 
     @property
     def verdict(self) -> Verdict:
-        """The gravest verdict of the findings."""
+        """The gravest verdict that a finding causes."""
         return gravest(self.findings)
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
-        """Every verdict of the findings, the gravest first."""
+        """All verdicts that the findings cause, the gravest first."""
         return tuple(dict.fromkeys(finding.verdict for finding in self.findings if finding.verdict is not None))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the columns by name; the findings as "verdict", with its word, all words and all sentences."""
+        """Return the columns by name.
+
+        In place of the findings, the entry "verdict" holds the word of the gravest verdict, all words and all sentences.
+        """
         found = super().to_dict()
         sentences = [finding.sentence for finding in found.pop("findings")]
         words = [verdict.word for verdict in self.verdicts]
@@ -53,16 +56,16 @@ class SamplerSummary(SamplerDiagnostics):
 
 @dataclass(frozen=True)
 class FitSummary:
-    """How EM ended.
+    """The end of an EM fit.
 
     Attributes:
         status: name of the Status.
-        converged: whether that is CONVERGED.
-        num_iter: EM steps taken.
-        log_likelihood: weighted total, nats.
-        objective: what EM maximised, nats.
-        component_status: name of each component's ComponentStatus.
-        prior: name and hyperparameters of the prior under which EM found a mode; None: the prior of none of the posteriors.
+        converged: whether the status is CONVERGED.
+        num_iter: number of EM steps.
+        log_likelihood: weighted sum over the data, in nats.
+        objective: the value that EM maximised, in nats.
+        component_status: name of the ComponentStatus of each component.
+        prior: name and hyperparameters of the prior under which EM found a mode; None if it is not the prior of a posterior.
     """
 
     status: str
@@ -84,12 +87,12 @@ class ComparisonMeta:
         num_features: D.
         feature_names: D names.
         num_components: K.
-        covariance_type: that of the mixture.
+        covariance_type: covariance type of the mixture.
         num_parameters: number of free parameters.
         dtype: float type of the data.
         seed: the seed of `compare`.
-        versions: versions of Python packages.
-        em: how EM ended.
+        versions: versions of the Python packages that the numbers depend on.
+        em: the end of the EM fit.
     """
 
     num_observations: int
@@ -109,7 +112,7 @@ class ComparisonMeta:
         return asdict(self)
 
     def sentences(self) -> dict[str, str]:
-        """Return data, model and EM, each as a phrase."""
+        """Return one phrase each about the data, the model and EM."""
         k, em = self.num_components, self.em
         return {
             "data": f"{self.num_observations} observations of {', '.join(self.feature_names)}",
@@ -124,9 +127,10 @@ def diagnose_sampler(posterior: Posterior, rows: Sequence[ComparisonRow], khat: 
     """Return how the draws were made and how good they are.
 
     Args:
-        posterior: relabelled.
-        rows: all its quantities.
-        khat: Pareto k-hat of Laplace's approximation under the same prior, or None; a posterior by `laplace` has its own.
+        posterior: the relabelled posterior.
+        rows: the rows of all its quantities.
+        khat: Pareto k-hat of Laplace's approximation under the same prior, or None. For a posterior by the method `laplace`,
+            pass None: the posterior has its own k-hat.
     """
     chains, draws = posterior.log_density.shape
     stats = posterior.stats
@@ -161,7 +165,7 @@ def diagnose_sampler(posterior: Posterior, rows: Sequence[ComparisonRow], khat: 
 
 
 def describe_prior(prior: Any) -> dict[str, Any] | None:
-    """Return the name and hyperparameters of a prior in plain types; None without one."""
+    """Return the name and hyperparameters of a prior in plain types; None if there is no prior."""
     if prior is None or not is_dataclass(prior):
         return None
     found: dict[str, Any] = {"name": type(prior).__name__}
@@ -172,7 +176,7 @@ def describe_prior(prior: Any) -> dict[str, Any] | None:
 
 
 def describe_setting(inputs: ComparisonInputs, maximised: MixturePrior | None) -> ComparisonMeta:
-    """Return the data and the model of a comparison, with the prior that EM maximised under."""
+    """Return a description of the data, the model and the EM fit, with the prior under which EM maximised the density."""
     mixture, em = inputs.fit.mixture, describe_fit(inputs.fit)
     return ComparisonMeta(
         num_observations=len(inputs.x),
@@ -190,13 +194,13 @@ def describe_setting(inputs: ComparisonInputs, maximised: MixturePrior | None) -
 
 
 def _tolerance(inputs: ComparisonInputs) -> float:
-    """Return the largest difference of log-likelihoods that rounding explains, in nats."""
+    """Return the largest difference between two log-likelihoods that rounding can explain, in nats."""
     eps = float(np.finfo(np.asarray(inputs.x[:0]).dtype).eps)
     return 1e-3 + 64 * eps * (abs(float(inputs.fit.objective)) + len(inputs.x))
 
 
 def maximised_prior(inputs: ComparisonInputs, subjects: Sequence[Subject]) -> MixturePrior | None:
-    """Return the prior under which EM found a mode; None if its objective is not that of any of the posteriors."""
+    """Return the prior under which EM found a mode; None if EM's objective does not belong to the prior of any posterior."""
     fit = inputs.fit
     for subject in subjects:
         gap = float(fit.objective) - float(fit.log_likelihood) - subject.em_log_prior
@@ -206,7 +210,7 @@ def maximised_prior(inputs: ComparisonInputs, subjects: Sequence[Subject]) -> Mi
 
 
 def notes(inputs: ComparisonInputs, subject: Subject) -> tuple[str, ...]:
-    """Return a sentence on everything in fit, posterior and data that does not match."""
+    """Return one sentence for each mismatch between fit, posterior and data."""
     fit, posterior, found = inputs.fit, subject.posterior, []
     likelihood, objective = float(fit.log_likelihood), float(fit.objective)
     terms = np.asarray(log_prob(fit.mixture, inputs.x), float)
