@@ -10,16 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import covariance, linalg
+from .calls import public
 from .density import responsibilities
-from .mixture import Mixture, check_mixture
-from .validation import as_float_array
+from .mixture import Mixture, MixtureLike, as_mixture
+from .validation import as_float_array, check_static
 
 
-def marginal(mixture: Mixture, dims: Sequence[int] | int) -> Mixture:
+@public
+def marginal(mixture: MixtureLike, dims: Sequence[int] | int) -> Mixture:
     """Return the marginal distribution of some features. Source: Bishop (2006), eq. 2.98.
 
     Args:
-        mixture: a mixture, or a stack of them with leading axes (...).
+        mixture: a Mixture, or a Fit; or a stack with leading axes (...).
         dims: the features to keep, in the order of the result.
 
     Returns:
@@ -34,19 +36,20 @@ def marginal(mixture: Mixture, dims: Sequence[int] | int) -> Mixture:
         >>> jaxgmm.marginal(mixture, [1]).means.tolist()
         [[2.0]]
     """
-    check_mixture(mixture)
+    mixture = as_mixture(mixture)
     kept = _as_features(dims, mixture.num_features)
     return Mixture(mixture.weights, mixture.means[..., kept], _sub_covariances(mixture, kept), mixture.covariance_type)
 
 
-def condition(mixture: Mixture, dims: Sequence[int] | int, values: Any) -> Mixture:
+@public
+def condition(mixture: MixtureLike, dims: Sequence[int] | int, values: Any) -> Mixture:
     """Return the conditional distribution of the other features, given values of the features `dims`.
 
     The new weights are proportional to w_k p(values | component k). If these densities underflow for all components, the
     nearest component gets weight 1. Source: Bishop (2006), eq. 2.81 and 2.82.
 
     Args:
-        mixture: a mixture, or a stack of them with leading axes (...).
+        mixture: a Mixture, or a Fit; or a stack with leading axes (...).
         dims: the features whose values are given.
         values: the values of these features (len(dims),), in the order of dims and in the units of the features.
 
@@ -63,7 +66,7 @@ def condition(mixture: Mixture, dims: Sequence[int] | int, values: Any) -> Mixtu
         >>> jaxgmm.condition(mixture, 0, [2.0]).means.tolist()
         [[1.0]]
     """
-    check_mixture(mixture)
+    mixture = as_mixture(mixture)
     known = _as_features(dims, mixture.num_features)
     rest = [i for i in range(mixture.num_features) if i not in known]
     if not rest:
@@ -86,6 +89,7 @@ def condition(mixture: Mixture, dims: Sequence[int] | int, values: Any) -> Mixtu
 
 def _as_features(dims: Sequence[int] | int, num_features: int) -> list[int]:
     """Return the features in dims as indices from 0, or raise an error if they are not distinct features of the mixture."""
+    check_static(dims, "dims")
     array = np.atleast_1d(np.asarray(dims))
     if array.size and array.dtype.kind not in "iu":
         raise TypeError(f"dims is {dims!r}; integers were expected: features from 0 to {num_features - 1}.")

@@ -9,13 +9,13 @@ from typing import Any
 class StatusEnum(IntEnum):
     """Base class of status codes. A member is defined by `NAME = number, sentence`.
 
-    The sentence says what happened, what the likely causes are, and what to try.
+    The sentence says what happened, what the likely causes are, and, after its last semicolon, what to try.
 
     Example:
         >>> class Weather(StatusEnum):
-        ...     RAIN = 0, "It rains: take an umbrella."
-        >>> Weather(0).sentence, Weather.name_of(5)
-        ('It rains: take an umbrella.', '5')
+        ...     RAIN = 0, "It rains; take an umbrella."
+        >>> Weather(0).sentence, Weather(0).cause, Weather.name_of(5)
+        ('It rains; take an umbrella.', 'It rains', '5')
     """
 
     sentence: str
@@ -26,6 +26,11 @@ class StatusEnum(IntEnum):
         member._value_ = value
         member.sentence = sentence
         return member
+
+    @property
+    def cause(self) -> str:
+        """Return the part of the sentence before its last semicolon, which says what happened and why, without the advice."""
+        return self.sentence.rpartition(";")[0] or self.sentence.removesuffix(".")
 
     @classmethod
     def name_of(cls, code: Any) -> str:

@@ -19,13 +19,13 @@ TYPES = {"full", "tied", "diag", "spherical"}
 
 # bottom layer first; a module imports from lower layers, or from modules listed before it in its own layer
 LAYERS = [
-    "linalg chunking status files progress host",
+    "linalg chunking status files progress host calls real_numbers",
     "covariance covariance_distributions datasets validation tables",
     "mixture row_sums",
     "density marginals priors.hyperparameters priors.covariance_laws priors.interface priors.conjugate priors.independent "
     "priors.functions priors.defaults inputs criteria",
-    "em.result em.kernels em.moments em.m_step em.acceleration em.implicit em.loop em.fit em.standard_errors em.assignments "
-    "em.k_means em.initialization em.batch.batched_loop em.batch.data_sets em.batch.threads em.batch.fit_many "
+    "em.result em.kernels em.moments em.m_step em.acceleration em.implicit em.loop em.fit_warnings em.fit em.standard_errors "
+    "em.assignments em.k_means em.initialization em.batch.batched_loop em.batch.data_sets em.batch.threads em.batch.fit_many "
     "em.batch.restarts",
     "posterior.result posterior.model posterior.diagnostics posterior.pareto posterior.standardization posterior.likelihood "
     "posterior.unconstrained_space posterior.newton posterior.gaussian_approximation posterior.laplace "

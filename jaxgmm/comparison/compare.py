@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..calls import public
 from ..em.result import Fit
 from ..posterior.relabel import relabel
 from ..posterior.result import Posterior
-from .inputs import ComparisonInputs, ComparisonOptions, Subject, prepare_inputs
+from .inputs import ComparisonInputs, ComparisonOptions, Subject, by_name, prepare_inputs
 from .point_vs_posterior import (
     LaplaceReference,
     batch_size,
@@ -63,6 +64,7 @@ class _Tables(NamedTuple):
     apart: ChainsApart | None
 
 
+@public
 def compare(
     fit: Fit,
     posterior: Posterior | Mapping[str, Posterior],
@@ -121,7 +123,7 @@ def compare(
         >>> all(row.inside for row in comparison.rows)
         True
     """
-    posteriors = dict(posterior) if isinstance(posterior, Mapping) else {getattr(posterior, "method", ""): posterior}
+    posteriors = by_name(posterior)
     options = ComparisonOptions(interval, laplace, scores, num_folds, seed)
     inputs = prepare_inputs(fit, posteriors, x, sample_weight, feature_names, options)
     subjects = [

@@ -55,6 +55,18 @@ class Subject(NamedTuple):
     log_prior: np.ndarray
 
 
+def by_name(posterior: Any) -> dict[str, Any]:
+    """Return the posteriors of a comparison by name; names that are no text, as numbers of chains, become text."""
+    if not isinstance(posterior, Mapping):
+        return {str(getattr(posterior, "method", "")): posterior}
+    named = {str(name): draws for name, draws in posterior.items()}
+    if len(named) < len(posterior):
+        raise ValueError(
+            f"posterior has the names {list(posterior)}, some of which are the same as text; give different names."
+        )
+    return named
+
+
 def prepare_inputs(
     fit: Any,
     posteriors: Mapping[str, Any],
@@ -78,7 +90,7 @@ def _check_fit(fit: Any, posteriors: Mapping[str, Any], x: Any) -> None:
     At least one posterior is needed.
     """
     if not isinstance(fit, Fit):
-        raise TypeError(f"fit is {type(fit).__name__}; a jaxgmm.Fit was expected, as from jaxgmm.fit(start, x, prior).")
+        raise TypeError(f"fit is {type(fit).__name__}; a jaxgmm.Fit was expected, such as jaxgmm.fit(start, x, prior).")
     if not posteriors:
         raise ValueError("posterior is an empty dict; at least one posterior was expected.")
     if is_traced(fit, dict(posteriors), x):

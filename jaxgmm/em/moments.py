@@ -1,11 +1,11 @@
-"""The E-step: expected sufficient statistics of data under a mixture, which add over disjoint data.
+"""The E-step: expected sufficient statistics of data under a mixture. The statistics of disjoint data can be added.
 
 With z_nk = L_k^-1 (x_n - mu_k), responsibilities r_nk and weights w_n:
 
     count_k = sum_n w r,   first_k = sum_n w r z,   second_k = sum_n w r z z',   log_likelihood = sum_n w log p(x_n)
 
-The coordinates depend on the mixture alone, so moments of chunks, streams, shards and batches add. The numbers stay of order
-one, so float32 is accurate enough. Bishop (2006), section 9.2.2; for the M-step see eq. 9.24 to 9.26.
+The coordinates depend only on the mixture, so moments of chunks, streams, shards and batches can be added. Moments per unit of
+count are of order one, so float32 is accurate enough. Bishop (2006), section 9.2.2; for the M-step see eq. 9.24 to 9.26.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
+from ..calls import public
 from ..density import factors_of
-from ..mixture import Mixture, check_mixture
+from ..mixture import MixtureLike, as_mixture
 from ..tables import Printed, Table, elided, look, number, numbers
 from ..validation import as_data, as_sample_weight, check_count
 from .kernels import Rows, moment_sums
@@ -34,9 +35,9 @@ class Moments(Printed):
 
     Attributes:
         count: (K,), sums of weight times responsibility.
-        first: (K, D), first moments, whitened and therefore without units.
-        second: (K, D, D), second moments for full and tied; for diag and spherical their diagonals (K, D).
-        log_likelihood: (), nats.
+        first: (K, D), first moments; they have no unit because the coordinates are whitened.
+        second: (K, D, D), second moments, for full and tied; for diag and spherical only their diagonals, (K, D).
+        log_likelihood: (), the weighted log-likelihood of the data, nats.
 
     Example:
         >>> import jaxgmm, numpy as np
@@ -52,7 +53,7 @@ class Moments(Printed):
     log_likelihood: jax.Array
 
     def __add__(self, other: Moments) -> Moments:
-        """Return the moments of both sets of data, taken under the same mixture."""
+        """Return the moments of two data sets together; both moments must be computed under the same mixture."""
         return jax.tree.map(jnp.add, self, other)
 
     def _tables(self) -> list[Table]:
@@ -75,16 +76,17 @@ class Moments(Printed):
         return [Table(title, ("k", "count", "first / count", "second / count"), rows, [note])]
 
 
-def e_step(mixture: Mixture, x: Any, *, sample_weight: Any = None, chunk_size: int | None = None) -> Moments:
+@public
+def e_step(mixture: MixtureLike, x: Any, *, sample_weight: Any = None, chunk_size: int | None = None) -> Moments:
     """Return the expected sufficient statistics of data under a mixture. Bishop (2006), eq. 9.23, 9.27, 9.28.
 
     Args:
-        mixture: one mixture; use `jax.vmap` for several.
+        mixture: one Mixture, or one Fit; use `jax.vmap` for several.
         x: (N, D).
-        sample_weight: (N,) >= 0, or None. An integer weight counts as repetition; a weight of 0 ignores a row, whatever it
-            holds.
-        chunk_size: the number of rows worked through at a time; by default what fits the cache of a CPU, or 256 MiB of an
-            accelerator's memory.
+        sample_weight: (N,) >= 0, or None. A row of integer weight w counts as w copies of the row. A row of weight 0 is
+            ignored, whatever values it holds.
+        chunk_size: the number of rows that are processed at a time; by default as many as fit into the cache of a CPU, or into
+            256 MiB of an accelerator's memory.
 
     Returns:
         Moments in the whitened coordinates of the mixture. If a row's squares overflow for every component, log_likelihood is
@@ -99,14 +101,14 @@ def e_step(mixture: Mixture, x: Any, *, sample_weight: Any = None, chunk_size: i
         >>> float(jaxgmm.e_step(mixture, np.array([[2.0], [4.0]])).first[0, 0])
         3.0
     """
-    check_mixture(mixture)
-    x = as_data(x, num_features=mixture.num_features)
+    given = as_mixture(mixture, single=True)
+    x = as_data(x, num_features=given.num_features)
     weight = as_sample_weight(sample_weight, len(x), x.dtype)
     if chunk_size is not None:
         check_count(chunk_size, "chunk_size")
-    dtype = jnp.result_type(x.dtype, mixture.means.dtype)
-    mixture, x = jax.tree.map(lambda leaf: leaf.astype(dtype), mixture), x.astype(dtype)
+    dtype = jnp.result_type(x.dtype, given.means.dtype)
+    given, x = jax.tree.map(lambda leaf: leaf.astype(dtype), given), x.astype(dtype)
     # a centre near the data keeps the products small; in exact arithmetic any centre would do
-    center = covariance.einsum("k,kd->d", mixture.weights, mixture.means)
-    centered = dataclasses.replace(mixture, means=mixture.means - center)
-    return Moments(*moment_sums(centered, factors_of(mixture), Rows(x, weight, center), chunk_size))
+    center = covariance.einsum("k,kd->d", given.weights, given.means)
+    centered = dataclasses.replace(given, means=given.means - center)
+    return Moments(*moment_sums(centered, factors_of(given), Rows(x, weight, center), chunk_size))

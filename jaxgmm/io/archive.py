@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..calls import public
 from ..em.result import Fit
 from ..files import replacing
 from ..mixture import Mixture, check_shapes
@@ -35,6 +36,7 @@ _TYPES: dict[str, Callable[..., Any]] = {cls.__name__: cls for cls in (*_SAVEABL
 _EXPECTED = "a file written by jaxgmm.save was expected"
 
 
+@public
 def save(path: str | os.PathLike[str], thing: Mixture | Fit | Posterior | MixturePrior) -> Path:
     """Save a Mixture, Fit, Posterior or prior, or a stack of them, to a file from which `load` restores every bit.
 
@@ -75,6 +77,7 @@ def save(path: str | os.PathLike[str], thing: Mixture | Fit | Posterior | Mixtur
     return target
 
 
+@public
 def load(path: str | os.PathLike[str]) -> Any:
     """Load an object that `save` wrote, with the same type, fields, shapes and dtypes, and with JAX arrays.
 

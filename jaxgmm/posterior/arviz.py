@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ..calls import public
 from ..chunking import draws_per_batch
 from ..density import log_prob
 from ..mixture import Mixture
@@ -28,6 +29,7 @@ _STATS = {
 }
 
 
+@public
 def to_arviz(posterior: Posterior, x: Any, *, sample_weight: Any = None) -> Any:
     """Return the draws as ArviZ's InferenceData (0.2x) or xarray's DataTree (ArviZ 1.x), with pointwise log-likelihoods.
 

@@ -15,13 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..calls import public_with
 from ..chunking import replicates_per_batch
 from ..density import log_prob, sample
-from ..em.batch.fit_many import fit_many
+from ..em.batch.fit_many import EM_OPTIONS, fit_many
 from ..em.batch.restarts import has_degenerate_component
 from ..em.result import Fit, Status
 from ..inputs import check_sampling_options, validate_inputs
-from ..mixture import Mixture
+from ..mixture import Mixture, MixtureLike
 from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior
 from ..row_sums import repeat_valid_row
@@ -32,9 +33,10 @@ from .result import Posterior, PosteriorStatus
 SCHEMES = ("nonparametric", "parametric", "weighted-likelihood")
 
 
+@public_with(*EM_OPTIONS)
 def bootstrap(
     key: jax.Array,
-    start: Mixture,
+    start: MixtureLike,
     x: Any,
     prior: MixturePrior | None = None,
     *,
@@ -52,7 +54,7 @@ def bootstrap(
 
     Args:
         key: a random key.
-        start: the mixture of a fit, at which EM starts on every replicate; it must have no empty component.
+        start: a Fit, or its Mixture, at which EM starts on every replicate; it must have no empty component.
         x: (N, D).
         prior: the prior that the fit was made with (MAP), or None if the fit is a maximum likelihood fit.
         kind: "nonparametric", "parametric" or "weighted-likelihood".
@@ -85,8 +87,8 @@ def bootstrap(
     check_choice(kind, "kind", SCHEMES)
     check_sampling_options(key, num_samples, num_chains)
     start, x, weight, prior = validate_inputs(start, x, prior, sample_weight, name="start", is_start=True)
-    total = len(x) if weight is None or is_traced(weight) else round(float(weight.sum()))
-    data = _Data(x, weight, total)
+    data = _Data(x, weight, _num_rows(x, weight))
+    total = data.total
     size = num_chains * num_samples
     batch = replicates_per_batch(total * (x.shape[1] if kind == "parametric" else 1))
     keys = jax.random.split(key, size)
@@ -105,6 +107,19 @@ def bootstrap(
     status = jnp.where(jnp.isfinite(log_density).all(), PosteriorStatus.OK, PosteriorStatus.NONFINITE)
     posterior = Posterior(fits.mixture, log_density, prior, status, stats, "bootstrap")
     return relabel(posterior, start, x, sample_weight=weight)
+
+
+def _num_rows(x: jax.Array, weight: jax.Array | None) -> int:
+    """Return the number of rows of a replicate, the sum of concrete weights; raise ValueError if it rounds to 0."""
+    if weight is None or is_traced(weight):
+        return len(x)
+    total = float(weight.sum())
+    if round(total) == 0:
+        raise ValueError(
+            f"sample_weight sums to {total:.4g}, so that a replicate, of round(sum of weights) rows, would have none: weights "
+            "count observations, so multiply them by the number of observations over their sum."
+        )
+    return round(total)
 
 
 class _Data(NamedTuple):

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from .. import covariance
+from ..calls import public
 from ..mixture import Mixture
 from ..validation import is_traced
 from . import diagnostics
 from .result import Posterior, PosteriorStatus, check_one_posterior
 
 
+@public
 def diagnose(posterior: Posterior) -> dict[str, Any]:
     """Return R-hat, effective sample sizes, Monte Carlo errors, divergences, tree depths and energies of a posterior's draws.
 

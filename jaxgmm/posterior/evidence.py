@@ -21,7 +21,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..mixture import Mixture
+from ..calls import public
+from ..mixture import Mixture, MixtureLike, as_mixture
 from ..priors.functions import log_prior
 from ..status import StatusEnum
 from ..tables import REACH, Printed, Table, look, reach
@@ -114,6 +115,7 @@ class Evidence(Printed):
         return [Table(title, notes=[EvidenceStatus(int(status)).sentence] if status != EvidenceStatus.OK else [])]
 
 
+@public
 def log_evidence(
     key: jax.Array,
     posterior: Posterior,
@@ -122,7 +124,7 @@ def log_evidence(
     sample_weight: Any = None,
     num_samples: int = 20000,
     num_modes: int = 8,
-    modes: Mixture | None = None,
+    modes: MixtureLike | None = None,
 ) -> Evidence:
     """Estimate log p(x) under the posterior's prior, counting all labellings, and the standard error of the estimate.
 
@@ -147,7 +149,7 @@ def log_evidence(
         sample_weight: (N,) >= 0, the weights that the sampler was given: exponents of the likelihood's factors.
         num_samples: number of importance samples that are averaged, at least 1000; the pilot rounds use twice as many more.
         num_modes: number of draws from which Newton's method searches for modes: the best draw, and others chosen at random.
-        modes: a Mixture (M, ...) of further points from which to search for modes, or None.
+        modes: a Mixture or Fit (M, ...) of further points from which to search for modes, or None.
 
     Returns:
         Evidence, which unpacks into value and error.
@@ -171,6 +173,7 @@ def log_evidence(
     check_key(key)
     check_count(num_samples, "num_samples", 1000)
     check_count(num_modes, "num_modes")
+    modes = None if modes is None else as_mixture(modes, "modes")
     _check(posterior, modes)
     x, weight = as_weighted_data(x, sample_weight, num_features=posterior.mixture.num_features)
     evidence = _estimate(key, posterior, x, weight, modes, num_samples=-(-num_samples // _ROUNDS), num_modes=num_modes)
@@ -184,7 +187,7 @@ def log_evidence(
     return evidence
 
 
-def _check(posterior: Any, modes: Any) -> None:
+def _check(posterior: Any, modes: Mixture | None) -> None:
     """Raise ValueError or TypeError if the posterior has no prior, or if the modes do not fit the posterior."""
     check_one_posterior(posterior)
     if posterior.prior is None:
@@ -193,8 +196,6 @@ def _check(posterior: Any, modes: Any) -> None:
         )
     if modes is None:
         return
-    if not isinstance(modes, Mixture):
-        raise TypeError(f"modes is {type(modes).__name__}; a jaxgmm.Mixture with a leading (M,) was expected.")
     wanted = posterior.mixture.means.shape[-2:]
     if modes.means.shape[-2:] != wanted or len(modes.batch_shape) != 1:
         raise ValueError(f"modes has means of shape {modes.means.shape}; (M, K, D) with K, D = {wanted} was expected.")

@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
+from ..calls import public
 from ..chunking import gibbs_rows_per_chunk
 from ..inputs import Inputs, check_sampling_options, validate_inputs
-from ..mixture import Mixture
+from ..mixture import Mixture, MixtureLike
 from ..priors.functions import log_prior
 from ..priors.interface import ComponentSums, MixturePrior
 from ..validation import check_count, check_flag, is_traced
@@ -30,9 +31,10 @@ _OVERDISPERSION = 2.0  # standard deviation of the chains' starts, in standard d
 _UPDATES = 50  # number of times that the progress bar is updated
 
 
+@public
 def gibbs(
     key: jax.Array,
-    start: Mixture,
+    start: MixtureLike,
     x: Any,
     prior: MixturePrior,
     *,
@@ -53,7 +55,7 @@ def gibbs(
 
     Args:
         key: a random key.
-        start: one mixture without empty components, such as `fit(...).mixture`. Under jit, a component of weight 0 is allowed
+        start: a Fit, or a Mixture, without empty components. Under jit, a component of weight 0 is allowed
             and stays absent.
         x: (N, D).
         prior: a Prior, or an IndependentPrior whose scale is InverseWishart or InverseGamma; the conditional distributions

@@ -16,8 +16,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..calls import public
 from ..inputs import check_sampling_options, validate_inputs
-from ..mixture import Mixture
+from ..mixture import Mixture, MixtureLike
 from ..priors.interface import MixturePrior
 from ..validation import is_traced
 from .gaussian_approximation import (
@@ -34,9 +35,10 @@ from .standardization import StandardizedProblem, from_standard, log_volume
 from .unconstrained_space import make_unconstrained_space, map_points
 
 
+@public
 def laplace(
     key: jax.Array,
-    start: Mixture,
+    start: MixtureLike,
     x: Any,
     prior: MixturePrior,
     *,
@@ -58,7 +60,7 @@ def laplace(
 
     Args:
         key: a random key.
-        start: one mixture without empty components, such as `fit(...).mixture`, ideally fitted under the same prior.
+        start: a Fit, or a Mixture, without empty components, ideally fitted under the same prior.
         x: (N, D), in the units of the means.
         prior: a proper Prior or IndependentPrior.
         num_samples: S, draws per chain.

@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..calls import public
 from ..inputs import Inputs, check_sampling_options, check_start, validate_inputs
-from ..mixture import Mixture
+from ..mixture import Mixture, MixtureLike, as_mixture
 from ..validation import check_count, check_number, is_traced
 from .chains import Approximations, ChainOptions, sample_chains
 from .gaussian_approximation import GaussianApproximation, approximate_posterior, check_density_at_start
@@ -27,9 +28,10 @@ from .user_model import approximate_user_posterior, check_model, mixture_determi
 SHORT_WARMUP, FULL_WARMUP = 150, 1000
 
 
+@public
 def nuts(
     key: jax.Array,
-    start: Mixture,
+    start: MixtureLike,
     x: Any,
     prior: Any,
     *,
@@ -65,7 +67,7 @@ def nuts(
 
     Args:
         key: a random key.
-        start: one mixture without empty components, such as `fit(...).mixture`, ideally fitted under the same prior; or a stack
+        start: a Fit, or a Mixture, without empty components, ideally fitted under the same prior; or a stack
             (M,) of such mixtures.
         x: (N, D), in the units of the means.
         prior: a proper Prior or IndependentPrior. For a model of your own: any pytree of arrays that the model accepts, or
@@ -164,9 +166,10 @@ def _check_options(num_warmup: Any, adapt_mass_matrix: Any, target_accept_prob: 
     check_count(max_tree_depth, "max_tree_depth")
 
 
-def _split_starts(start: Any) -> tuple[Any, Mixture | None]:
+def _split_starts(start: Any) -> tuple[Mixture, Mixture | None]:
     """Split a stack of starts into the first start and the others; return a single start with None."""
-    if not isinstance(start, Mixture) or len(start.batch_shape) != 1 or not start.batch_shape[0]:
+    start = as_mixture(start, "start")
+    if len(start.batch_shape) != 1 or not start.batch_shape[0]:
         return start, None
     others = start[1:] if start.batch_shape[0] > 1 else None
     if others is not None and not is_traced(others):

@@ -22,6 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .. import __version__, plot
+from ..calls import public
 from ..comparison.result import Comparison
 from ..comparison.verdict import Verdict
 from ..density import predict
@@ -70,6 +71,7 @@ class _Subject(NamedTuple):
         return f"{100 * self.comparison.interval:g} %"
 
 
+@public
 def write_report(
     path: Any,
     comparison: Comparison,
@@ -130,7 +132,7 @@ def _template() -> jinja2.Template:
 def _check(comparison: Any, fit: Any, x: Any) -> np.ndarray:
     """Return the data as an array; raise an error unless comparison, fit and data belong together."""
     if not isinstance(comparison, Comparison):
-        raise TypeError(f"comparison is {type(comparison).__name__}; a jaxgmm.Comparison was expected, as from jaxgmm.compare.")
+        raise TypeError(f"comparison is {type(comparison).__name__}; a jaxgmm.Comparison was expected, the result of jaxgmm.compare.")
     if not isinstance(fit, Fit | Mixture):
         raise TypeError(f"fit is {type(fit).__name__}; the jaxgmm.Fit that was compared, or its Mixture, was expected.")
     x, meta = np.asarray(x), comparison.meta

@@ -7,11 +7,12 @@ import os
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import jax
 import numpy as np
 import numpyro
+from numpy.lib.npyio import NpzFile
 
 from ..files import replacing
 from ..tables import shortened
@@ -84,8 +85,10 @@ class Checkpoint:
         """Read the batches from a file; raise ValueError if the file belongs to another design or is damaged."""
         try:
             # the file is opened here, because np.load does not close a file that it opened but could not read
-            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
+            with open(path, "rb") as stream, _open_archive(stream) as file:
                 design = json.loads(file[_HEADER].item())
+                if not isinstance(design, dict):
+                    raise ValueError
                 arrays = {name: file[name] for name in file.files if name != _HEADER}
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"'{path}' is not the file of a study, or is damaged; give another path, or none.") from error
@@ -98,6 +101,14 @@ class Checkpoint:
         for place, value in arrays.items():
             name, _, key = place.rpartition("/")
             self._batches.setdefault(name, {})[key] = value
+
+
+def _open_archive(stream: BinaryIO) -> NpzFile:
+    """Return the npz file of a stream, or raise ValueError if it holds anything else that NumPy can load, as an npy file."""
+    file = np.load(stream, allow_pickle=False)
+    if not isinstance(file, NpzFile):
+        raise ValueError
+    return file
 
 
 def check_target(path: Any) -> None:

@@ -58,3 +58,17 @@ def test_weights_and_names_are_filled_in():
     assert weighted.kept.tolist() == list(range(1, 100))
     assert weighted.counts.sum() == 198
     assert weighted.feature_names == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", [1, 2.5, None, ("nuts", 4), np.int64(3), "nuts"])
+def test_names_become_text(name):
+    """Posteriors may be named by numbers; their rows, page and files have the name as text."""
+    x = two_clusters()
+    fit = fabricate_fit(x)
+    compared = jaxgmm.compare(fit, {name: make_posterior(fit, x)}, x, laplace=False, scores=False)
+    assert list(compared.samplers) == list(compared.posteriors) == [str(name)]
+    assert {row.method for row in compared.rows} == {str(name)}
+    assert str(name) in repr(compared)
+    assert compared.to_json()
+    with pytest.raises(ValueError, match="same as text"):
+        jaxgmm.compare(fit, {1: make_posterior(fit, x), "1": make_posterior(fit, x)}, x)

@@ -113,7 +113,7 @@ def test_invalid_models():
     for model, prior, error, sentence in (
         (3, None, TypeError, "model is int"),
         (lambda x: None, None, TypeError, "model cannot be called as"),
-        (pair, {"edge": "far"}, TypeError, "prior holds something that is no array"),
+        (pair, {"edge": "far"}, TypeError, "prior holds a value that is not an array"),
         (like(dist.Normal(), means=None), None, ValueError, "no site 'means'"),
         (like(dist.Normal(), means=jnp.zeros((2, 2))), None, ValueError, r"has shape \(2, 2\); \(2, 1\) was expected"),
         (like(dist.Bernoulli(0.5)), None, ValueError, "'free' is discrete"),
