@@ -23,7 +23,7 @@ def bic(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array
     p is the number of free parameters of the components that are present (weight above 0). N is the total weight of the data.
 
     Args:
-        mixture: a Mixture, or a Fit; or a stack (...).
+        mixture: a Mixture or a Fit, or a stack of either (...).
         x: (N, D).
         sample_weight: (N,) >= 0, or None.
 
@@ -34,7 +34,7 @@ def bic(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array
         ValueError, TypeError: the shapes of mixture, x and sample_weight do not match, or x does not hold real numbers.
 
     Warns:
-        RuntimeWarning: outside jit, if the weights sum to so little that they do not count observations.
+        RuntimeWarning: outside jit, if the sum of the weights is so small that they cannot be counts of observations.
 
     Example:
         >>> import jaxgmm, numpy as np
@@ -52,7 +52,7 @@ def aic(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array
     p is the number of free parameters of the components that are present (weight above 0).
 
     Args:
-        mixture: a Mixture, or a Fit; or a stack (...).
+        mixture: a Mixture or a Fit, or a stack of either (...).
         x: (N, D).
         sample_weight: (N,) >= 0, or None.
 
@@ -63,7 +63,7 @@ def aic(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array
         ValueError, TypeError: the shapes of mixture, x and sample_weight do not match, or x does not hold real numbers.
 
     Warns:
-        RuntimeWarning: outside jit, if the weights sum to so little that they do not count observations.
+        RuntimeWarning: outside jit, if the sum of the weights is so small that they cannot be counts of observations.
 
     Example:
         >>> import jaxgmm, numpy as np
@@ -82,7 +82,7 @@ def icl(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array
     point as a member of its most likely component. Source: Biernacki, Celeux & Govaert (2000).
 
     Args:
-        mixture: a Mixture, or a Fit; or a stack (...).
+        mixture: a Mixture or a Fit, or a stack of either (...).
         x: (N, D).
         sample_weight: (N,) >= 0, or None.
 
@@ -93,7 +93,7 @@ def icl(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array
         ValueError, TypeError: the shapes of mixture, x and sample_weight do not match, or x does not hold real numbers.
 
     Warns:
-        RuntimeWarning: outside jit, if the weights sum to so little that they do not count observations.
+        RuntimeWarning: outside jit, if the sum of the weights is so small that they cannot be counts of observations.
 
     Example:
         >>> import jaxgmm, numpy as np
@@ -105,7 +105,7 @@ def icl(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array
 
 
 def information_criterion(name: str, mixture: Mixture, x: jax.Array, weight: jax.Array) -> jax.Array:
-    """Return one of CRITERIA (...) from validated input."""
+    """Return the criterion `name` (...), one of CRITERIA, for validated input."""
     log_likelihood, num_free = _log_likelihood(mixture, x, weight), _num_free(mixture)
     if name == "aic":
         return -2 * log_likelihood + 2 * num_free
@@ -117,7 +117,7 @@ def information_criterion(name: str, mixture: Mixture, x: jax.Array, weight: jax
 
 
 def _validate(mixture: MixtureLike, x: Any, sample_weight: Any) -> tuple[Mixture, jax.Array, jax.Array]:
-    """Return a mixture, data (N, D) and weights (N,); warn if the weights do not count observations."""
+    """Return a mixture, data (N, D) and weights (N,); warn if the weights cannot be counts of observations."""
     mixture = as_mixture(mixture)
     x, weight = as_weighted_data(x, sample_weight, check_values=False, num_features=mixture.num_features)
     warn_of_small_weights(weight)

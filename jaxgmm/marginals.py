@@ -21,7 +21,7 @@ def marginal(mixture: MixtureLike, dims: Sequence[int] | int) -> Mixture:
     """Return the marginal distribution of some features. Source: Bishop (2006), eq. 2.98.
 
     Args:
-        mixture: a Mixture, or a Fit; or a stack with leading axes (...).
+        mixture: a Mixture or a Fit, or a stack of either with leading axes (...).
         dims: the features to keep, in the order of the result.
 
     Returns:
@@ -49,7 +49,7 @@ def condition(mixture: MixtureLike, dims: Sequence[int] | int, values: Any) -> M
     nearest component gets weight 1. Source: Bishop (2006), eq. 2.81 and 2.82.
 
     Args:
-        mixture: a Mixture, or a Fit; or a stack with leading axes (...).
+        mixture: a Mixture or a Fit, or a stack of either with leading axes (...).
         dims: the features whose values are given.
         values: the values of these features (len(dims),), in the order of dims and in the units of the features.
 
