@@ -1,4 +1,4 @@
-"""Information criteria: BIC, AIC and ICL of a mixture on data."""
+"""Information criteria of a mixture for given data: BIC, AIC and ICL."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ CRITERIA = ("bic", "aic", "icl")
 def bic(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array:
     """Compute the Bayesian information criterion, -2 log L + p log N (Schwarz 1978); lower is better.
 
-    p is the number of free parameters of the components present (weight above 0), N the total weight of the data.
+    p is the number of free parameters of the components that are present (weight above 0). N is the total weight of the data.
 
     Args:
-        mixture: a Mixture, or a Fit; or a stack (...).
+        mixture: a Mixture or a Fit, or a stack of either (...).
         x: (N, D).
         sample_weight: (N,) >= 0, or None.
 
@@ -34,7 +34,7 @@ def bic(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array
         ValueError, TypeError: the shapes of mixture, x and sample_weight do not match, or x does not hold real numbers.
 
     Warns:
-        RuntimeWarning: outside jit, if the weights sum to so little that they do not count observations.
+        RuntimeWarning: outside jit, if the sum of the weights is so small that they cannot be counts of observations.
 
     Example:
         >>> import jaxgmm, numpy as np
@@ -49,10 +49,10 @@ def bic(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array
 def aic(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array:
     """Compute Akaike's information criterion, -2 log L + 2 p (Akaike 1974); lower is better.
 
-    p is the number of free parameters of the components present (weight above 0).
+    p is the number of free parameters of the components that are present (weight above 0).
 
     Args:
-        mixture: a Mixture, or a Fit; or a stack (...).
+        mixture: a Mixture or a Fit, or a stack of either (...).
         x: (N, D).
         sample_weight: (N,) >= 0, or None.
 
@@ -63,7 +63,7 @@ def aic(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array
         ValueError, TypeError: the shapes of mixture, x and sample_weight do not match, or x does not hold real numbers.
 
     Warns:
-        RuntimeWarning: outside jit, if the weights sum to so little that they do not count observations.
+        RuntimeWarning: outside jit, if the sum of the weights is so small that they cannot be counts of observations.
 
     Example:
         >>> import jaxgmm, numpy as np
@@ -78,11 +78,11 @@ def aic(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array
 def icl(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array:
     """Compute the integrated completed likelihood, BIC - 2 sum_n w_n log max_k r_nk; lower is better.
 
-    It prefers well separated components: each point counts as a member of its most likely component. Source: Biernacki, Celeux
-    & Govaert (2000).
+    w_n are the weights of the rows and r_nk the responsibilities. ICL prefers well-separated components, because it treats each
+    point as a member of its most likely component. Source: Biernacki, Celeux & Govaert (2000).
 
     Args:
-        mixture: a Mixture, or a Fit; or a stack (...).
+        mixture: a Mixture or a Fit, or a stack of either (...).
         x: (N, D).
         sample_weight: (N,) >= 0, or None.
 
@@ -93,7 +93,7 @@ def icl(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array
         ValueError, TypeError: the shapes of mixture, x and sample_weight do not match, or x does not hold real numbers.
 
     Warns:
-        RuntimeWarning: outside jit, if the weights sum to so little that they do not count observations.
+        RuntimeWarning: outside jit, if the sum of the weights is so small that they cannot be counts of observations.
 
     Example:
         >>> import jaxgmm, numpy as np
@@ -105,7 +105,7 @@ def icl(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array
 
 
 def information_criterion(name: str, mixture: Mixture, x: jax.Array, weight: jax.Array) -> jax.Array:
-    """Return one of CRITERIA (...) from validated input."""
+    """Return the criterion `name` (...), one of CRITERIA, for validated input."""
     log_likelihood, num_free = _log_likelihood(mixture, x, weight), _num_free(mixture)
     if name == "aic":
         return -2 * log_likelihood + 2 * num_free
@@ -117,7 +117,7 @@ def information_criterion(name: str, mixture: Mixture, x: jax.Array, weight: jax
 
 
 def _validate(mixture: MixtureLike, x: Any, sample_weight: Any) -> tuple[Mixture, jax.Array, jax.Array]:
-    """Return a mixture, data (N, D) and weights (N,); warn if the weights do not count observations."""
+    """Return a mixture, data (N, D) and weights (N,); warn if the weights cannot be counts of observations."""
     mixture = as_mixture(mixture)
     x, weight = as_weighted_data(x, sample_weight, check_values=False, num_features=mixture.num_features)
     warn_of_small_weights(weight)
@@ -125,13 +125,13 @@ def _validate(mixture: MixtureLike, x: Any, sample_weight: Any) -> tuple[Mixture
 
 
 def _log_likelihood(mixture: Mixture, x: jax.Array, weight: jax.Array) -> jax.Array:
-    """Return the weighted log-likelihoods (...), nats."""
+    """Return the weighted log-likelihoods (...), in nats."""
     densities = log_prob(mixture, x)
     return jnp.where(weight > 0, weight * densities, 0).sum(-1)
 
 
 def _num_free(mixture: Mixture) -> jax.Array:
-    """Return the number of free parameters of the components present (...)."""
+    """Return the number of free parameters (...) of the components that are present."""
     d, name = mixture.num_features, mixture.covariance_type
     totals = [k - 1 + k * d + covariance.num_free(name, k, d) for k in range(mixture.num_components + 1)]
     return jnp.array(totals)[(mixture.weights > 0).sum(-1)]

@@ -1,4 +1,4 @@
-"""Marginals and conditionals of a mixture, which are Gaussian mixtures again."""
+"""Marginal and conditional distributions of a Gaussian mixture, which are Gaussian mixtures too."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .validation import as_float_array, check_static
 
 @public
 def marginal(mixture: MixtureLike, dims: Sequence[int] | int) -> Mixture:
-    """Return the mixture that some of the features follow. Bishop (2006), eq. 2.98.
+    """Return the marginal distribution of some features. Source: Bishop (2006), eq. 2.98.
 
     Args:
-        mixture: a Mixture, or a Fit; or a stack with leading axes (...).
-        dims: the features to keep, in the order wanted.
+        mixture: a Mixture or a Fit, or a stack of either with leading axes (...).
+        dims: the features to keep, in the order of the result.
 
     Returns:
         A Mixture in len(dims) dimensions, of the same covariance type.
@@ -43,22 +43,22 @@ def marginal(mixture: MixtureLike, dims: Sequence[int] | int) -> Mixture:
 
 @public
 def condition(mixture: MixtureLike, dims: Sequence[int] | int, values: Any) -> Mixture:
-    """Return the mixture that the other features follow, given the values of some. Bishop (2006), eq. 2.81, 2.82.
+    """Return the conditional distribution of the other features, given values of the features `dims`.
 
-    The new weights are w_k N(values | k), normalised. Where the density of every component underflows, the nearest one has
-    weight 1.
+    The new weights are proportional to w_k p(values | component k). If these densities underflow for all components, the
+    nearest component gets weight 1. Source: Bishop (2006), eq. 2.81 and 2.82.
 
     Args:
-        mixture: a Mixture, or a Fit; or a stack with leading axes (...).
-        dims: the features that are known.
-        values: (len(dims),), in the units of those features.
+        mixture: a Mixture or a Fit, or a stack of either with leading axes (...).
+        dims: the features whose values are given.
+        values: the values of these features (len(dims),), in the order of dims and in the units of the features.
 
     Returns:
-        A Mixture of the remaining features in their order, of the same covariance type. A tied mixture stays tied, because the
-        conditional covariance is the same for every component.
+        A Mixture of the other features in their original order, of the same covariance type. A tied mixture stays tied, because
+        the conditional covariance is the same for every component.
 
     Raises:
-        ValueError, TypeError: dims is empty, names all features or one that does not exist; values has another shape.
+        ValueError, TypeError: dims is empty, names all features, or names one that does not exist; values has the wrong shape.
 
     Example:
         >>> import jaxgmm
@@ -88,7 +88,7 @@ def condition(mixture: MixtureLike, dims: Sequence[int] | int, values: Any) -> M
 
 
 def _as_features(dims: Sequence[int] | int, num_features: int) -> list[int]:
-    """Return the features that dims names as indices from 0, or raise if they are not different features of the mixture."""
+    """Return the features in dims as indices from 0, or raise an error if they are not distinct features of the mixture."""
     check_static(dims, "dims")
     array = np.atleast_1d(np.asarray(dims))
     if array.size and array.dtype.kind not in "iu":
@@ -100,7 +100,7 @@ def _as_features(dims: Sequence[int] | int, num_features: int) -> list[int]:
 
 
 def _sub_covariances(mixture: Mixture, features: list[int]) -> jax.Array:
-    """Return the covariances of some features, in the mixture's storage."""
+    """Return the covariances of some features, stored in the form of the covariance type."""
     if covariance.is_dense(mixture.covariance_type):
         return mixture.covariances[..., features, :][..., features]
     return mixture.covariances if mixture.covariances.shape[-1] == 1 else mixture.covariances[..., features]

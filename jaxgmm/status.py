@@ -1,4 +1,4 @@
-"""Integer status codes, which arrays can hold inside jit and vmap, each with a sentence for people to read."""
+"""Status codes, which are integers so that arrays can hold them inside jit and vmap, each with a sentence for the user."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 
 class StatusEnum(IntEnum):
-    """A base class of status codes, whose members are written `NAME = number, sentence`.
+    """Base class of status codes. A member is defined by `NAME = number, sentence`.
 
-    The sentence says what happened, what likely causes are, and, after its last semicolon, what to try.
+    The sentence says what happened, what the likely causes are, and, after its last semicolon, what to try.
 
     Example:
         >>> class Weather(StatusEnum):
@@ -21,7 +21,7 @@ class StatusEnum(IntEnum):
     sentence: str
 
     def __new__(cls, value: int, sentence: str = "") -> StatusEnum:
-        """Make a member; the sentence is optional only so that type checkers accept a look-up like Status(0)."""
+        """Create a member. The sentence has a default only so that type checkers accept a look-up such as Status(0)."""
         member = int.__new__(cls, value)
         member._value_ = value
         member.sentence = sentence
@@ -29,12 +29,12 @@ class StatusEnum(IntEnum):
 
     @property
     def cause(self) -> str:
-        """The sentence up to its last semicolon: what happened and why, without what to try."""
+        """Return the part of the sentence before its last semicolon, which says what happened and why, without the advice."""
         return self.sentence.rpartition(";")[0] or self.sentence.removesuffix(".")
 
     @classmethod
     def name_of(cls, code: Any) -> str:
-        """Return the name of a code, or the code itself if it has no name, because messages must not fail."""
+        """Return the name of a code, or the code as text if it has no name, because a message must not raise an error."""
         try:
             return cls(int(code)).name
         except ValueError:

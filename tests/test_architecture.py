@@ -184,7 +184,7 @@ def test_every_name_can_be_found():
     """Tab completion, help and type checkers see every public name, and no other name."""
     assert {"Mixture", "fit", "nuts", "compare", "datasets", "plot", "__version__"} <= set(dir(jaxgmm))
     assert not set(PUBLIC) & {"Any", "importlib", "types", "typing", "em", "density"}
-    index = jaxgmm.__doc__.split("Names, by what they are for")[1].split()
+    index = jaxgmm.__doc__.split("Public names, grouped by purpose")[1].split()
     for name in [*PUBLIC, "datasets", *jaxgmm._LAZY_MODULES]:
         assert index.count(name) == 1, f"{name} is not in the index that help(jaxgmm) shows"
     guarded = next(node for node in ast.parse((PACKAGE / "__init__.py").read_text()).body if isinstance(node, ast.If))

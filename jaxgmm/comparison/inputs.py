@@ -90,7 +90,7 @@ def _check_fit(fit: Any, posteriors: Mapping[str, Any], x: Any) -> None:
     At least one posterior is needed.
     """
     if not isinstance(fit, Fit):
-        raise TypeError(f"fit is {type(fit).__name__}; a jaxgmm.Fit was expected, as from jaxgmm.fit(start, x, prior).")
+        raise TypeError(f"fit is {type(fit).__name__}; a jaxgmm.Fit was expected, such as jaxgmm.fit(start, x, prior).")
     if not posteriors:
         raise ValueError("posterior is an empty dict; at least one posterior was expected.")
     if is_traced(fit, dict(posteriors), x):

@@ -16,7 +16,7 @@ from ..studies.columns import Record, column, documented
 
 SECTIONS = {
     "joint": "all parameters at once",
-    "distance": "density, EM's beside the predictive",
+    "distance": "density: EM's and the predictive",
     "prediction": "log density of the data (nats)",
     "clustering": "clusters",
 }
@@ -147,7 +147,7 @@ class SamplerDiagnostics(Record):
     switched_chains: int = column("number of chains in which most draws have another order of components than EM")
     unclear_rate: float = column("share of draws for which another order of components fits nearly as well")
     other_share: float | None = column(
-        "probability of another mode relative to the first mode, by Laplace's approximation; None: no such mode"
+        "probability of another mode as a share of that mode and the first one, by Laplace's approximation; None: no such mode"
     )
 
 

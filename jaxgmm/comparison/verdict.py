@@ -237,9 +237,9 @@ def _modes(sampler: SamplerDiagnostics, apart: ChainsApart | None) -> list[Findi
         found.append(Finding(Verdict.SEVERAL_MODES, sentence))
     if sampler.other_share is not None:
         sentence = (
-            f"A chain from another start stays at a mode that has {100 * sampler.other_share:.0f} % of the probability beside "
-            "the first one, by Laplace's approximation, where at most 1 % is neglected: the draws describe the first mode "
-            "alone."
+            "A chain from another start stays at another mode. By Laplace's approximation, this mode has "
+            f"{100 * sampler.other_share:.0f} % of the joint probability of both modes, where at most 1 % is neglected: the "
+            "draws describe only the first mode."
         )
         found.append(Finding(Verdict.SEVERAL_MODES, sentence))
     return found

@@ -110,7 +110,7 @@ def coverage_study(key: jax.Array, design: Design, *, path: Any = None, progress
     """
     check_key(key)
     if not isinstance(design, Design):
-        raise TypeError(f"design is {type(design).__name__}; a jaxgmm.Design was expected, as from Design.from_toml(path).")
+        raise TypeError(f"design is {type(design).__name__}; a jaxgmm.Design was expected, such as Design.from_toml(path).")
     check_target(path)
     meta = {
         "key": np.asarray(jax.random.key_data(key)).tolist(),

@@ -233,7 +233,7 @@ def coclustering(ax: Axes, matrix: Any, *, labels: Any = None) -> Axes:
     """
     matrix = np.asarray(matrix, float)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-        raise ValueError(f"matrix has shape {matrix.shape}; (N, N) was expected, as from jaxgmm.coclustering(posterior, x).")
+        raise ValueError(f"matrix has shape {matrix.shape}; (N, N) was expected, such as jaxgmm.coclustering(posterior, x).")
     if labels is not None and np.shape(labels) != (len(matrix),):
         raise ValueError(f"labels has shape {np.shape(labels)}; one label per point was expected: ({len(matrix)},).")
     order = _by_linkage(matrix) if labels is None else _by_label(matrix, np.asarray(labels))

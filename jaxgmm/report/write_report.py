@@ -132,7 +132,7 @@ def _template() -> jinja2.Template:
 def _check(comparison: Any, fit: Any, x: Any) -> np.ndarray:
     """Return the data as an array; raise an error unless comparison, fit and data belong together."""
     if not isinstance(comparison, Comparison):
-        raise TypeError(f"comparison is {type(comparison).__name__}; a jaxgmm.Comparison was expected, as from jaxgmm.compare.")
+        raise TypeError(f"comparison is {type(comparison).__name__}; a jaxgmm.Comparison was expected, from jaxgmm.compare.")
     if not isinstance(fit, Fit | Mixture):
         raise TypeError(f"fit is {type(fit).__name__}; the jaxgmm.Fit that was compared, or its Mixture, was expected.")
     x, meta = np.asarray(x), comparison.meta
