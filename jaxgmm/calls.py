@@ -41,7 +41,7 @@ _OPTIONS_OF_STARTS = {"num_components", "covariance_type", "method", "num_restar
 
 
 def public(function: Callable[P, R], further: tuple[str, ...] = ()) -> Callable[P, R]:
-    """Return a public function that answers a wrong call with a TypeError of one sentence, which shows the expected call.
+    """Wrap a public function such that a wrong call raises a TypeError; its message is one sentence that shows the right call.
 
     Args:
         function: the function.

@@ -60,7 +60,7 @@ def fewest_points(covariance_type: str, num_features: int) -> int:
 
 
 def fewest_rows(covariance_type: str, num_components: int, num_features: int) -> int:
-    """Return the smallest number of rows that can determine a covariance, if the rows are divided in the best way.
+    """Return the smallest number of rows that can determine a covariance; with fewer, no division into components suffices.
 
     This number is D + 1 for full, and 2 for diag and spherical. For tied it is D + K, because the pooled scatter is computed
     about K means.
@@ -189,12 +189,12 @@ def split_quadratic(sums: jax.Array, covariance_type: str, num_features: int) ->
 
 
 def expand(values: jax.Array, covariance_type: str) -> jax.Array:
-    """Return one number for each component (..., K) with axes added, so that the numbers broadcast against scatters."""
+    """Add axes to an array with one number for each component, (..., K), so that it broadcasts against scatters."""
     return values[..., None, None] if is_dense(covariance_type) else values[..., None]
 
 
 def pool(scatters: jax.Array, covariance_type: str) -> jax.Array:
-    """Return scatters of components in the storage form: tied sums over components, spherical averages over features."""
+    """Return scatters of components in storage form: sum tied ones over components, average spherical ones over features."""
     if covariance_type == "tied":
         return scatters.sum(-3, keepdims=True)
     if covariance_type == "spherical":
@@ -346,7 +346,7 @@ def mode_denominator(
 
 
 def prior_scale(scale: jax.Array, covariance_type: str) -> jax.Array:
-    """Return the scale of a prior, (..., D, D) | (..., D) | (...), with the component axis of the storage form added."""
+    """Add the component axis of the storage form to the scale of a prior, (..., D, D) | (..., D) | (...)."""
     if covariance_type == "spherical":
         return scale[..., None, None]
     return jnp.expand_dims(scale, -3 if is_dense(covariance_type) else -2)

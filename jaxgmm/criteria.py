@@ -28,7 +28,7 @@ def bic(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array
         sample_weight: (N,) >= 0, or None.
 
     Returns:
-        (...), twice nats.
+        (...), on the scale of -2 log L in nats.
 
     Raises:
         ValueError, TypeError: the shapes of mixture, x and sample_weight do not match, or x does not hold real numbers.
@@ -57,7 +57,7 @@ def aic(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array
         sample_weight: (N,) >= 0, or None.
 
     Returns:
-        (...), twice nats.
+        (...), on the scale of -2 log L in nats.
 
     Raises:
         ValueError, TypeError: the shapes of mixture, x and sample_weight do not match, or x does not hold real numbers.
@@ -87,7 +87,7 @@ def icl(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array
         sample_weight: (N,) >= 0, or None.
 
     Returns:
-        (...), twice nats.
+        (...), on the scale of -2 log L in nats.
 
     Raises:
         ValueError, TypeError: the shapes of mixture, x and sample_weight do not match, or x does not hold real numbers.

@@ -38,8 +38,8 @@ class Cell:
     Attributes:
         covariance_type: the covariance type.
         num_components: K.
-        criterion: value of the criterion, twice nats, lower is better; inf if the fit failed.
-        log_likelihood: weighted total over all data, nats.
+        criterion: value of the criterion, on the scale of -2 log L in nats; lower is better; inf if the fit failed.
+        log_likelihood: weighted log-likelihood of all data, nats.
         status: how the fit ended.
         spike: whether the fit has a degenerate component, on too few points or held up by the regularisation; such a model is
             chosen only if all models have one.

@@ -2,10 +2,10 @@
 
 The module also issues warnings that point to the line of the user's code.
 
-Shapes, types and options of all input are checked, also of traced input. Values are checked where this is possible. Values of
-NumPy-like input are checked before JAX converts them, because JAX could turn 2**40 into 0 or 1e300 into inf. Values of concrete
-JAX arrays are checked if the caller requires it. Values of traced arrays are never checked; the status of a result reports
-invalid values. Each error message says what was expected, what was given and what to do.
+Shapes, types and options are checked for all input, including traced input. Values are checked where this is possible. Values
+of NumPy-like input are checked before JAX converts them, because JAX could turn 2**40 into 0 or 1e300 into inf. Values of
+concrete JAX arrays are checked if the caller requires it. Values of traced arrays are never checked; the status of a result
+reports invalid values. Each error message says what was expected, what was given and what to do.
 """
 
 from __future__ import annotations

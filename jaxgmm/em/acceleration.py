@@ -1,9 +1,9 @@
 """Safeguarded Anderson acceleration of EM: Anderson (1965); Henderson & Varadhan (2019), DAAREM.
 
-The next point is extrapolated from the last few changes of theta and of the EM map F(theta). The coordinates are log
-weights, means, and factors of the covariances with logarithms on their diagonals, so that every vector is a valid mixture. The
-caller accepts an extrapolated point only if the objective did not fall, and otherwise takes the plain EM step. The objective
-therefore never falls, and the limit is a fixed point of EM.
+The next point is extrapolated from the last few differences between successive points theta and between successive values of
+the EM map F(theta). The coordinates are log weights, means, and factors of the covariances with logarithms on their diagonals,
+so that every vector is a valid mixture. The caller accepts an extrapolated point only if the objective did not fall. Otherwise
+the caller takes the plain EM step. The objective therefore never falls, and the limit is a fixed point of EM.
 """
 
 from __future__ import annotations

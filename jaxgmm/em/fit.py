@@ -49,7 +49,7 @@ def fit(
 ) -> Fit:
     """Fit a mixture by EM from a start: maximum likelihood, or the posterior mode under a prior. Bishop (2006), section 9.2.2.
 
-    The likelihood is unbounded. Without a prior, a penalty that counts as 1e-6 of an observation keeps covariances from
+    The likelihood is unbounded. Without a prior, a penalty with the weight of 1e-6 observations keeps covariances from
     collapsing (see `m_step`). With a prior, the result is the mode of the density of (weights, means, covariances).
 
     The mixture, log_likelihood and objective of the result are differentiable with respect to x, sample_weight, prior and

@@ -1,7 +1,7 @@
 """Warnings that a fit outside jit issues: about unsuitable data or starts, and about a result that needs attention.
 
-Each warning names only remedies that apply to the call. For example, if the call has a prior, the warning does not advise a
-prior. If no simpler covariance type exists, the warning does not advise one.
+Each warning names only remedies that apply to the call. For example, if the call has a prior, the warning does not suggest a
+prior. If no simpler covariance type exists, the warning does not suggest one.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def tangent_of_fixed_point(step: Callable[[Theta, Data], Theta], theta: Theta, d
         return v - push(v)
 
     if flat.size > DENSE_LIMIT:
-        # JAX cannot transpose gmres itself, because its device_put links the initial guess to the right-hand side
+        # JAX cannot transpose gmres itself, because a device_put in gmres links the initial guess to the right-hand side
         tangent = jax.lax.custom_linear_solve(residual, direct, solve=_gmres, transpose_solve=_gmres)
     else:
         columns = jax.lax.map(residual, jnp.eye(flat.size, dtype=flat.dtype), batch_size=JACOBIAN_COLUMNS)

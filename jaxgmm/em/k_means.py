@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from .. import covariance
 
 MAX_LLOYD_STEPS = {"k-means++": 10, "k-means": 100}  # largest number of steps, for each `method` of `initialize`
-_SETTLED = 1e-4  # largest move of a centre, in standard deviations, at which k-means ends
+_SETTLED = 1e-4  # k-means ends if no centre moves by more than this number of standard deviations
 
 
 class Clusters(NamedTuple):

@@ -84,8 +84,8 @@ def data_covariance(sums: ComponentSums, center: jax.Array | float, covariance_t
     """Return V, the covariance of all data, in the storage form; V is never singular.
 
     V is the sum of the covariances within and between components, so it does not depend on the mixture under which the sums
-    were computed. For full and tied, 1e-6 of its diagonal is added to V. The variance of a constant column is raised
-    so far that regularised variances are at least the squared rounding error of the column's values.
+    were computed. For full and tied, the diagonal of V is then multiplied by 1 + 1e-6. The variance of a constant column is
+    raised so far that regularised variances are at least the squared rounding error of the column's values.
 
     Args:
         sums: the component sums of all data, relative to `center`.
@@ -112,7 +112,7 @@ def maximize(mixture: Mixture, sums: ComponentSums, regularisation: Regularisati
     """Return the mixture that maximises the expected complete-data objective, given the component sums of the data.
 
     Args:
-        mixture: the last mixture, from which components that hold no data keep their means and covariances.
+        mixture: the last mixture. Components that hold no data keep the means and covariances of this mixture.
         sums: the component sums of the data under `mixture`.
         regularisation: V, and a prior or reg_covar.
         present: (K,), whether the prior counts a component. It counts every component that was present at the start,

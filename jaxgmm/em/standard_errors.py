@@ -204,7 +204,7 @@ class _FreeParameters(NamedTuple):
     """The parameters of a mixture as one vector (P,): K weights, K D means, then the free entries of the stored covariances.
 
     Attributes:
-        mixture: the mixture to whose parameters `moved` adds a vector.
+        mixture: the mixture; `moved` adds a vector to its parameters.
         present: (K,), whether each component has a positive weight.
         entries: index arrays of the free entries of the covariances.
         mirrored: index arrays of the transposed entries if covariances are stored as matrices, else None.

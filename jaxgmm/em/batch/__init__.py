@@ -8,7 +8,7 @@ The data pass through `fit_many` in these stages:
         |  DataSets.batches puts data sets of similar length into one bucket, and cuts each bucket into batches
     Batch, Batch, ...: the data sets of a batch are padded to the same length, so that few programs are compiled
         |  threads.map_threads runs several batches at the same time on a CPU
-    batched_loop.fit_batch: one compiled program; after every few EM steps it sets the finished data sets aside
+    batched_loop.fit_batch: one compiled program; after every few EM steps it drops the finished data sets
         |  fit_many puts the results into the order of the data sets
     Fit with a leading axis (B,)
 
