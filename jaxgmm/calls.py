@@ -1,4 +1,8 @@
-"""One sentence for a call that does not fit a function's signature: another library's name, an option given by position, ..."""
+"""Error messages for calls that do not fit the signature of a function.
+
+Examples are an option with the name that another library gives it, and an option that was given by position. Each message is
+one sentence.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# what other libraries, and one's fingers, call things -> their names here
+# for each option of jaxgmm: the names that other libraries use for it, and names that users often type by mistake
 _SYNONYMS = {
     "num_components": ("n_components", "components", "k", "K", "n_clusters", "num_clusters"),
     "num_restarts": ("n_init", "num_init", "n_restarts", "restarts", "num_starts"),
@@ -37,11 +41,11 @@ _OPTIONS_OF_STARTS = {"num_components", "covariance_type", "method", "num_restar
 
 
 def public(function: Callable[P, R], further: tuple[str, ...] = ()) -> Callable[P, R]:
-    """Make errors in how a public function is called one sentence that says which call was expected.
+    """Return a public function that answers a wrong call with a TypeError of one sentence, which shows the expected call.
 
     Args:
         function: the function.
-        further: names of further options, for a function that hands its **options on.
+        further: names of further options that the function accepts as **options and passes to another function.
     """
     known = inspect.signature(function).parameters.keys() | set(further)
 
@@ -52,7 +56,7 @@ def public(function: Callable[P, R], further: tuple[str, ...] = ()) -> Callable[
         try:
             return function(*args, **kwargs)
         except TypeError as error:
-            # a traceback of one frame is that of the call itself; errors from within are left alone
+            # if the traceback has one frame, the call itself failed; errors from inside the function are raised unchanged
             if error.__traceback__ is None or error.__traceback__.tb_next is not None:
                 raise
         raise TypeError(_sentence(function, args, kwargs, further))
@@ -61,12 +65,12 @@ def public(function: Callable[P, R], further: tuple[str, ...] = ()) -> Callable[
 
 
 def public_with(*further: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Make a decorator: `public` for a function that hands further options, named here, on to another."""
+    """Return the decorator `public` for a function that passes the options `further` to another function."""
     return lambda function: public(function, further)
 
 
 def _sentence(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], further: tuple[str, ...]) -> str:
-    """Return what is wrong with a call, and what was expected."""
+    """Return a sentence that says what is wrong with a call, and which call was expected."""
     name, parameters = function.__name__, inspect.signature(function).parameters
     positional = [p.name for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
     options = [*[p.name for p in parameters.values() if p.kind is p.KEYWORD_ONLY], *further]
@@ -89,7 +93,7 @@ def _sentence(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[
 
 
 def _advice(unknown: str, positional: list[str], options: list[str], missing: list[str]) -> str:
-    """Return what to write in place of an option that there is none of."""
+    """Return advice about an unknown option: what the user can write in its place."""
     known = [*positional, *options]
     meant = [here for here, others in _SYNONYMS.items() if unknown in others]
     found = next((here for here in meant if here in known), None)
@@ -107,5 +111,5 @@ def _advice(unknown: str, positional: list[str], options: list[str], missing: li
 
 
 def _and(names: list[str]) -> str:
-    """Return names as words: "a, b and c"."""
+    """Return names joined as in a sentence: "a, b and c"."""
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))

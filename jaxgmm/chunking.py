@@ -23,12 +23,12 @@ COMPARISON_DRAWS = 1000  # largest batch of draws in `compare`; all posteriors h
 COVERAGE_FILE_BATCH = 256  # number of data sets after which a coverage study writes its file again
 _COVERAGE_RUN = 64  # largest number of data sets in one run of a program of a coverage study
 _CALIBRATION_DATA_SETS = 128  # largest number of data sets in one run of a program of a calibration
-# the next constants are limits on the number of entries of arrays
+# the next constants are the largest numbers of entries that the named arrays may have
 _DENSITY_NUMBERS = 1 << 22  # an intermediate array of a density: 32 MiB in float64
 _DRAW_NUMBERS = 1 << 22  # an intermediate array of a function of many draws
-_LABELLING_NUMBERS = 1 << 23  # a batch of points at which a proposal is averaged over labellings
+_LABELLING_NUMBERS = 1 << 23  # a batch of points; at each point, a proposal is averaged over labellings
 _HESSIAN_NUMBERS = 1 << 25  # a batch of Hessian columns
-_POTENTIAL_NUMBERS = 1 << 16  # a batch of potentials, which fits the cache; three times as fast as a single batch of all points
+_POTENTIAL_NUMBERS = 1 << 16  # a batch of potentials that fits the cache; it is three times as fast as one batch of all points
 _REPLICATE_NUMBERS = 1 << 24  # the weights or the simulated data in a batch of bootstrap replicates
 _SCORE_NUMBERS = 1 << 24  # draws x points x components; above this limit, `compare` scores fewer draws
 _STORED_FEATURES = 1 << 22  # the quadratic features of all rows; larger features are not stored
@@ -45,7 +45,7 @@ def scale_for_accelerator(size: int, factor: int) -> int:
 
 
 def rows_per_chunk(num_components: int, num_features: int, dtype: jax.typing.DTypeLike) -> int:
-    """Return the number of rows per chunk of an E-step.
+    """Return the number of rows in a chunk of the E-step.
 
     On a CPU, the largest array of a chunk, which holds features or whitened rows, fits the cache. Chunks of half or twice this
     size are equally fast. An array with one number for each row of a chunk takes at most 8 KiB, because XLA splits operations
@@ -60,7 +60,7 @@ def rows_per_chunk(num_components: int, num_features: int, dtype: jax.typing.DTy
 
 
 def gibbs_rows_per_chunk(num_components: int, num_features: int, dtype: jax.typing.DTypeLike, num_chains: int) -> int:
-    """Return the number of rows per chunk of a Gibbs sweep, in which all chains share the cache."""
+    """Return the number of rows in a chunk of a Gibbs sweep; all chains run at the same time and share the cache."""
     return max(512, 4 * rows_per_chunk(num_components, num_features, dtype) // num_chains)
 
 
@@ -90,7 +90,7 @@ def draws_per_batch(numbers_per_draw: int, num_draws: int) -> int:
 
 
 def labellings_per_batch(numbers_per_point: int, num_points: int) -> int:
-    """Return how many points to process at a time if a proposal is averaged over labellings at each point."""
+    """Return how many points to process at a time; at each point, a proposal is averaged over labellings."""
     return min(max(1, _LABELLING_NUMBERS // max(1, numbers_per_point)), num_points)
 
 
@@ -126,16 +126,19 @@ def coverage_runs(num_datasets: int) -> int:
 
 
 def coverage_batch() -> int:
-    """Return how many data sets of a coverage study to sample at a time; few, because each has thousands of draws."""
+    """Return for how many data sets of a coverage study to sample at a time; each data set needs thousands of draws."""
     return scale_for_accelerator(8, 4)
 
 
 def batch_of_fits(num_datasets: int, num_rows: int) -> tuple[int, int]:
-    """Return the numbers of data sets per program and of data sets advanced together in `fit_many`, with `num_rows` rows each.
+    """Return how many data sets `fit_many` gives to one program, and how many of them the program advances together.
+
+    Each data set has `num_rows` rows.
 
     Both numbers are powers of two, so that few programs are compiled. On a CPU, advancing 16 data sets together was fastest (8
-    to 32 were almost as fast), provided that their rows fit the cache; they have at most 2^14 rows. A program holds at most 512
-    data sets and 2^19 rows, which limits its memory. On accelerators, each of these numbers is 64 times as large.
+    to 32 were almost as fast). Data sets that advance together have at most 2^14 rows, so that these rows fit the cache. A
+    program holds at most 512 data sets and 2^19 rows, which limits its memory. On accelerators, each of these numbers is 64
+    times as large.
     """
     scale = scale_for_accelerator(1, 64)
     width = _power_of_two(min(16 * scale, 2**14 * scale // num_rows))

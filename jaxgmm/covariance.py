@@ -39,7 +39,7 @@ def storage_shape(covariance_type: str, num_components: int, num_features: int) 
 
 
 def prior_scale_shape(covariance_type: str, num_features: int) -> tuple[int, ...]:
-    """Return the shape of the scale of an inverse Wishart (or inverse gamma) distribution of one covariance."""
+    """Return the shape of the scale parameter if one covariance has an inverse Wishart (or inverse gamma) distribution."""
     d = num_features
     return {"full": (d, d), "tied": (d, d), "diag": (d,), "spherical": ()}[covariance_type]
 
@@ -62,15 +62,15 @@ def fewest_points(covariance_type: str, num_features: int) -> int:
 def fewest_rows(covariance_type: str, num_components: int, num_features: int) -> int:
     """Return the smallest number of rows that can determine a covariance, if the rows are divided in the best way.
 
-    This number is D + 1 for full, and 2 for diag and spherical. For tied it is D + K, because the pooled scatter is that about
-    K means.
+    This number is D + 1 for full, and 2 for diag and spherical. For tied it is D + K, because the pooled scatter is computed
+    about K means.
     """
     k, d = num_components, num_features
     return {"full": d + 1, "tied": d + k, "diag": 2, "spherical": 2}[covariance_type]
 
 
 class Factors(NamedTuple):
-    """The factors of covariances that densities and moments use; EM computes them once per step.
+    """Factors of covariances. Densities and moments use these factors, and EM computes them once per step.
 
     Attributes:
         lower: Cholesky factors L (..., K | 1, D, D) for full and tied; standard deviations (..., K, D | 1) for diag and
@@ -95,7 +95,7 @@ def complete(lower: jax.Array, covariance_type: str, num_features: int) -> Facto
     """Return all factors, computed from Cholesky factors or standard deviations."""
     if is_dense(covariance_type):
         return Factors(lower, linalg.invert_lower(lower), jnp.log(linalg.diagonal(lower)).sum(-1))
-    repeats = num_features // lower.shape[-1]  # a spherical variance is that of all D features
+    repeats = num_features // lower.shape[-1]  # a spherical variance applies to all D features
     return Factors(lower, 1 / lower, repeats * jnp.log(lower).sum(-1))
 
 
@@ -218,7 +218,7 @@ def ridge(covariances: jax.Array, amount: jax.Array, covariance_type: str) -> ja
 
 
 def relative_ridge(covariances: jax.Array, fraction: float | jax.Array, covariance_type: str) -> jax.Array:
-    """Return covariances with diagonals multiplied by 1 + fraction if dense; the others, never collinear, are unchanged."""
+    """Return dense covariances with diagonals multiplied by 1 + fraction; return other covariances unchanged."""
     if not is_dense(covariance_type):
         return covariances
     d = covariances.shape[-1]
@@ -236,7 +236,7 @@ def variances(covariances: np.ndarray, covariance_type: str, num_features: int) 
 @overload
 def variances(covariances: jax.Array, covariance_type: str, num_features: int) -> jax.Array: ...
 def variances(covariances: Any, covariance_type: str, num_features: int) -> Any:
-    """Return the variances of the features, (..., K | 1, D), as a NumPy array if `covariances` is one."""
+    """Return the variances of the features, (..., K | 1, D); if `covariances` is a NumPy array, so is the result."""
     if is_dense(covariance_type):
         return covariances.diagonal(axis1=-2, axis2=-1)
     xp = np if isinstance(covariances, np.ndarray) else jnp
@@ -248,7 +248,7 @@ def to_dense(covariances: np.ndarray, covariance_type: str, num_components: int,
 @overload
 def to_dense(covariances: jax.Array, covariance_type: str, num_components: int, num_features: int) -> jax.Array: ...
 def to_dense(covariances: Any, covariance_type: str, num_components: int, num_features: int) -> Any:
-    """Return the covariance matrices of all components, (..., K, D, D), as a NumPy array if `covariances` is one."""
+    """Return the covariance matrices of all components, (..., K, D, D); if `covariances` is a NumPy array, so is the result."""
     xp = np if isinstance(covariances, np.ndarray) else jnp
     if is_dense(covariance_type):
         batch = covariances.shape[:-3]
@@ -281,10 +281,11 @@ def mahalanobis_trace(scale: jax.Array, factors: Factors, covariance_type: str, 
 
 
 def floor_fraction(floor: jax.Array, factors: Factors, covariance_type: str) -> jax.Array:
-    """Return the largest fraction, over all directions, of each variance that comes from the regularisation, (..., K | 1).
+    """Return the fraction of each covariance that comes from the regularisation, (..., K | 1).
 
-    For dense covariances, the largest fraction is a generalised eigenvalue. Its upper bound tr(floor Sigma^-1) is returned
-    instead, which is close to it if the covariance has collapsed in one direction.
+    This is the largest fraction over all directions. For dense covariances, the largest fraction is a generalised eigenvalue.
+    The function then returns the upper bound tr(floor Sigma^-1) instead. The bound is close to the eigenvalue if the covariance
+    has collapsed in one direction.
     """
     if is_dense(covariance_type):
         return mahalanobis_trace(floor, factors, covariance_type, factors.whitener.shape[-1])
@@ -306,7 +307,7 @@ def select_components(mask: jax.Array, new: jax.Array, old: jax.Array, covarianc
 
 
 def labels(covariance_type: str, num_components: int, num_features: int) -> list[tuple[int, ...]]:
-    """Return the index tuples of the free entries of one mixture's covariances: of a matrix, those of the lower triangle."""
+    """Return index tuples for the free entries of one mixture's covariances; in a matrix, the lower triangle is free."""
     shape = storage_shape(covariance_type, num_components, num_features)
     if is_dense(covariance_type):
         return [(k, i, j) for k in range(shape[0]) for i in range(shape[1]) for j in range(i + 1)]
@@ -321,10 +322,11 @@ def mode_denominator(
     num_features: int,
     means_share_covariance: bool,
 ) -> jax.Array:
-    """Return the divisor of scale + scatter at the mode of a covariance under an inverse Wishart or inverse gamma prior.
+    """Return the divisor in the mode of a covariance under an inverse Wishart or inverse gamma prior.
 
-    The divisor is minus twice the power of |Sigma| in the joint density of parameters and data. For spherical covariances, the
-    dividend is the scale plus the trace of the scatter; this trace is D times the number that `pool` returns.
+    The mode is (scale + scatter) / divisor. The divisor is minus twice the power of |Sigma| in the joint density of parameters
+    and data. For spherical covariances, the trace of the scatter takes the place of the scatter; this trace is D times the
+    number that `pool` returns.
 
     Args:
         counts: (..., K), the total weight of the data in each component.
@@ -351,7 +353,7 @@ def prior_scale(scale: jax.Array, covariance_type: str) -> jax.Array:
 
 
 def scatter_total(pooled: jax.Array, covariance_type: str, num_features: int) -> jax.Array:
-    """Return pooled scatters that can be added to a prior's scale: for spherical, the sum over features, not the mean."""
+    """Return pooled scatters in a form that can be added to a prior's scale; spherical ones become sums over the features."""
     return pooled * num_features if covariance_type == "spherical" else pooled
 
 

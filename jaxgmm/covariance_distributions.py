@@ -29,7 +29,7 @@ def inverse_wishart_log_prob(
 ) -> jax.Array:
     """Return the log-density of each stored covariance under an inverse Wishart or inverse gamma law, (..., K | 1).
 
-    The density is a normalised density of the free entries of the covariance. Source: Gelman et al. (2013), Bayesian Data
+    The density is normalised with respect to the free entries of the covariance. Source: Gelman et al. (2013), Bayesian Data
     Analysis, appendix A.
     """
     d, nu = num_features, jnp.asarray(degrees_of_freedom)[..., None]
@@ -55,9 +55,9 @@ def half_normal_lkj_log_prob(
 ) -> jax.Array:
     """Return the log-density of stored covariances with half-normal standard deviations and LKJ correlations, (..., K | 1).
 
-    The density is a density of the free entries of Sigma. It is the density of the standard deviations tau and correlations R,
-    divided by |d Sigma / d (tau, R)|, which is 2^D prod tau^D for matrices, and 2 tau for each variance. Source of the LKJ
-    constant: Lewandowski, Kurowicka & Joe (2009), eq. 16.
+    The density refers to the free entries of Sigma. It is the density of the standard deviations tau and correlations R,
+    divided by |d Sigma / d (tau, R)|. This determinant is 2^D prod tau^D for matrices, and 2 tau for each variance. Source of
+    the LKJ constant: Lewandowski, Kurowicka & Joe (2009), eq. 16.
     """
     tau = jnp.sqrt(variances(covariances, covariance_type, num_features)) if is_dense(covariance_type) else factors.lower
     d = num_features if is_dense(covariance_type) else 1
@@ -108,7 +108,9 @@ def gamma_shapes(degrees_of_freedom: jax.Array, covariance_type: str, num_compon
 def inverse_wishart_factors(
     gammas: jax.Array, normals: jax.Array, scale: jax.Array, covariance_type: str, num_features: int
 ) -> Factors:
-    """Turn standard variables into factors of Sigma ~ InverseWishart(nu, S), or of InverseGamma(nu / 2, S / 2) variances.
+    """Compute factors of random covariances from standard variables.
+
+    Matrices are Sigma ~ InverseWishart(nu, S), and variances are InverseGamma(nu / 2, S / 2).
 
     For matrices, `lower` is a square root of Sigma that is not triangular. Let S = C C', and let A A' ~ Wishart(nu, I) by
     Bartlett's decomposition. Then Sigma = (C A^-T) (C A^-T)', and `lower` is C A^-T.

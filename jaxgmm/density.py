@@ -3,8 +3,8 @@
 Only this module computes log w_k N(x | mu_k, Sigma_k): `log_joint` evaluates it exactly, and `quadratic_log_joint` fast.
 
 Public functions broadcast over the leading axes of a mixture: log_prob(mixture (C, S, ...), x (N, D)) -> (C, S, N). They
-subtract each mean before whitening. They process the rows in chunks, so that they need memory for one chunk and not for
-N x K x D numbers.
+subtract each mean before whitening. They process the rows in chunks, so that they need memory only for one
+chunk, and not for N x K x D numbers.
 """
 
 from __future__ import annotations
@@ -153,8 +153,8 @@ def log_joint(
     """Return log w_k N(x_n | mu_k, Sigma_k), (K, n), and z = L_k^-1 (x_n - mu_k), (K, D, n), evaluated exactly.
 
     By default, z is computed as L_k^-1 x - L_k^-1 mu_k. This takes one matrix product for all components and is 1.4 times as
-    fast at D = 32. Its rounding error is eps times the distance of x and mu_k from the origin, in standard deviations, so
-    callers centre the data first. With subtract_means_first, the error is eps times the distance of x from mu_k.
+    fast at D = 32. Its rounding error is eps times the distance of x and mu_k from the origin, in standard deviations.
+    Therefore, callers centre the data first. With subtract_means_first, the error is eps times the distance of x from mu_k.
 
     Args:
         log_weights: (K,), -inf for absent components.
@@ -173,7 +173,7 @@ def log_joint(
 
 
 def log_constants(log_weights: jax.Array, factors: covariance.Factors, num_features: int) -> jax.Array:
-    """Return log w_k N(mu_k | mu_k, Sigma_k), the weighted log-density of each component at its own mean, (K,)."""
+    """Return log w_k N(mu_k | mu_k, Sigma_k), the log-density of each component at its own mean plus its log weight, (K,)."""
     return log_weights - factors.half_log_det - num_features / 2 * math.log(2 * math.pi)
 
 
@@ -186,7 +186,7 @@ def quadratic_coefficients(
 
 
 def quadratic_log_joint(coefficients: jax.Array, features: jax.Array) -> jax.Array:
-    """Return log w_k N(x_n | mu_k, Sigma_k), (K, n), evaluated fast from the `covariance.quadratic_features` of x.
+    """Return log w_k N(x_n | mu_k, Sigma_k), (K, n), by a fast evaluation that uses the `covariance.quadratic_features` of x.
 
     This function needs half the arithmetic of `log_joint`. Its error is eps (distance from the centre / standard deviation)^2.
 
@@ -227,7 +227,7 @@ def sample_from_stack(keys: Any, stack: Mixture, index: jax.Array) -> tuple[jax.
 
     Args:
         keys: two random keys, one for the components and one for the noise.
-        stack: M mixtures, with a leading (M,).
+        stack: M mixtures, with a leading axis (M,).
         index: (N,), the member of the stack that each point is drawn from.
     """
     k, d, covariance_type = stack.num_components, stack.num_features, stack.covariance_type
@@ -239,7 +239,7 @@ def sample_from_stack(keys: Any, stack: Mixture, index: jax.Array) -> tuple[jax.
 
 
 def as_points(mixture: MixtureLike, x: Any) -> tuple[Mixture, jax.Array]:
-    """Return a mixture and validated points, in a dtype that holds both their values and the mixture's."""
+    """Return a mixture and validated points; the points are in the wider of the dtypes of the points and of the mixture."""
     mixture = as_mixture(mixture)
     x = as_data(x, num_features=mixture.num_features)
     return mixture, x.astype(jnp.result_type(x.dtype, mixture.means.dtype))
@@ -253,7 +253,7 @@ def _over_stack(function: Callable[..., jax.Array], mixture: Mixture, x: jax.Arr
 
 
 def _log_sum(mixture: Mixture, x: jax.Array) -> jax.Array:
-    """Return log p(x_n), (n,); the sum is linear in the weights, so that its gradient is exact at a weight of 0."""
+    """Return log p(x_n), (n,); the sum over components is linear in the weights, so its gradient is exact at a weight of 0."""
     no_log_weights = jnp.zeros_like(mixture.weights)
     log_normals, _ = log_joint(
         no_log_weights, mixture.means, factors_of(mixture), x.T, mixture.covariance_type, subtract_means_first=True

@@ -1,4 +1,4 @@
-"""Write files such that an existing file is unchanged if writing fails."""
+"""Write files. If writing fails, an existing file stays unchanged."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def to_device(array: np.ndarray, dtype: Any) -> jax.Array:
 
     The caller may change the NumPy array afterwards, so the JAX array must not share its memory. If this memory is aligned,
     `device_put` would share it, so the array is copied first. Otherwise, `device_put` copies it in the background, and this
-    function waits for the end of the copy.
+    function waits until the copy is complete.
     """
     cast = np.asarray(array, dtype)
     if cast.nbytes < LARGE_COPY_BYTES:

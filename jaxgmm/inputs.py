@@ -1,4 +1,4 @@
-"""Validation of a mixture together with data, weights and a prior, for all functions that take several of these arguments."""
+"""Joint validation of a mixture, data, weights and a prior, for all functions that take several of these arguments."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def validate_inputs(
     prior_is: Literal["required", "optional", "unchecked"] = "optional",
     is_start: bool = False,
 ) -> Inputs:
-    """Return one mixture, data, weights and prior, in the float type of the data; raise if they are invalid or do not match.
+    """Return one mixture, data, weights and prior in the float type of the data; raise if they are invalid or do not match.
 
     Args:
         mixture: one Mixture, or one Fit.
@@ -48,7 +48,7 @@ def validate_inputs(
         prior: the prior of the parameters of the mixture, or None.
         sample_weight: (N,) >= 0, or None.
         name: the name of the mixture in error messages.
-        prior_is: "optional" accepts None; "required" does not; "unchecked" returns the prior of a user's own model unchanged.
+        prior_is: "optional" accepts None; "required" does not; "unchecked", for the model of a user, passes on any prior.
         is_start: whether the mixture is the start of a sampler, which `check_start` checks unless it is traced.
     """
     mixture = as_mixture(mixture, name, single=True)
@@ -70,14 +70,14 @@ def validate_inputs(
 
 
 def check_sampling_options(key: Any, num_samples: Any, num_chains: Any) -> None:
-    """Raise TypeError or ValueError unless the options that all samplers share are a random key and two positive integers."""
+    """Raise TypeError or ValueError unless `key` is a random key and the two numbers are positive integers."""
     check_key(key)
     check_count(num_samples, "num_samples")
     check_count(num_chains, "num_chains")
 
 
 def check_start(start: Mixture) -> None:
-    """Raise ValueError if a concrete start is not finite, has empty components or is singular, as after a failed fit."""
+    """Raise ValueError if a concrete start is not finite, has empty components or is singular; a failed fit can be so."""
     start = jax.tree.map(np.asarray, start)  # on the host, where nothing needs to be compiled
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(start)):
         raise ValueError(
@@ -100,7 +100,7 @@ def check_start(start: Mixture) -> None:
 
 
 def as_dtype(leaf: Any, dtype: Any) -> Any:
-    """Return a leaf that jit accepts, in the given dtype; a JAX array stays on its device."""
+    """Return a leaf as an array of the given dtype, which jit accepts; a JAX array stays on its device."""
     if isinstance(leaf, jax.Array):
         return leaf if leaf.dtype == dtype else leaf.astype(dtype)
     return np.asarray(leaf, dtype)

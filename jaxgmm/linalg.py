@@ -1,9 +1,9 @@
 """Factorisations, linear solves and products for stacks of small matrices (..., D, D).
 
-On the CPU, the matrices of a stack are factorised one after another. In a call with a whole stack, a thread of XLA's pool would
-split the stack into tasks for the same pool, and wait for them. Two such calls at the same time, in one program or in two, can
-wait for each other forever (jaxlib 0.10, two threads). A call with a single matrix does not wait, and for small matrices the
-separate calls are about as fast. On other devices, one call factorises the whole stack.
+On the CPU, the matrices of a stack are factorised one after another. If one call had a whole stack, a thread of XLA's pool
+would split the stack into tasks for the same pool, and wait for them. Two such calls at the same time, in one program or in
+two, can wait for each other forever (jaxlib 0.10, two threads). A call with a single matrix does not wait, and for small
+matrices the separate calls are about as fast. On other devices, one call factorises the whole stack.
 """
 
 # When this module was written, no public report of this deadlock was found. Such a report could read:
@@ -35,7 +35,7 @@ _matmul = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
 def _one_by_one(function: Callable) -> Callable:
-    """Return a function of stacks with any leading shape, which calls `function` for one matrix after another on the CPU."""
+    """Return a function of stacks with any leading shape; on the CPU, it calls `function` for one matrix after another."""
     alone = jax.custom_batching.sequential_vmap(function)
 
     def in_turn(*stacks: jax.Array) -> jax.Array | tuple:

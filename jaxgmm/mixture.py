@@ -27,9 +27,9 @@ from .validation import as_float_array, check_covariance_type, is_traced
 class Mixture(Printed):
     """A Gaussian mixture with K components in D dimensions, or a stack of such mixtures with leading axes.
 
-    A fit returns one mixture. A vmapped fit to B data sets returns a stack with a leading (B,), and a posterior holds a stack
-    with a leading (C, S). A Mixture is a pytree, so `jax.tree.map`, jit, vmap and grad can be applied to it. The class does not
-    validate its fields, so that they can be tracers or gradients; use `make_mixture` for validation.
+    A fit returns one mixture. A vmapped fit to B data sets returns a stack with a leading axis (B,), and a posterior holds a
+    stack with leading axes (C, S). A Mixture is a pytree, so `jax.tree.map`, jit, vmap and grad can be applied to it. The class
+    does not validate its fields, so that they can be tracers or gradients; use `make_mixture` for validation.
 
     Attributes:
         weights: (..., K), non-negative, summing to one. A weight of exactly 0 means that the component is absent.
@@ -85,7 +85,10 @@ def mixture_title(mixture: Mixture) -> str:
 
 
 def mixture_table(mixture: Mixture) -> Table:
-    """Return a table: the components of one mixture, or the ranges of values in a stack; only a title for a traced mixture."""
+    """Return a table with the components of one mixture, or with the ranges of values in a stack.
+
+    For a traced mixture, the table has only a title.
+    """
     title, k = mixture_title(mixture), mixture.num_components
     weights, means, sds = look(mixture.weights), look(mixture.means), standard_deviations(mixture)
     if weights is None or means is None or sds is None:
@@ -101,7 +104,10 @@ def mixture_table(mixture: Mixture) -> Table:
 
 
 def standard_deviations(mixture: Mixture) -> np.ndarray | None:
-    """Return standard deviations (..., K, D) for printing, without compilation; return None if traced or too many to print."""
+    """Return standard deviations (..., K, D) for printing, computed without compilation.
+
+    Return None if the mixture is traced, or if the numbers are too many to print.
+    """
     covariances = look(mixture.covariances)
     if covariances is None:
         return None
@@ -186,7 +192,7 @@ MixtureLike = Mixture | HasMixture
 
 
 def as_mixture(value: Any, name: str = "mixture", *, single: bool = False) -> Mixture:
-    """Return a mixture, or the mixture of a Fit; raise if the value is neither, or is a stack but one mixture is expected.
+    """Return a mixture, or the mixture of a Fit; raise if the value is neither, or is a stack where one mixture is expected.
 
     Args:
         value: a Mixture, or an object with a field `mixture`, such as a Fit.
@@ -249,7 +255,7 @@ def _check_positive_definite(covariances: np.ndarray, covariance_type: str) -> N
         raise ValueError(
             f"covariances has a variance of {diagonal.min():.4g} on a diagonal; positive definite matrices were expected."
         )
-    # divide by one standard deviation at a time, because in extreme units the product of two variances over- or underflows
+    # divide by one standard deviation, then by the other: in extreme units the product of two variances over- or underflows
     sd = np.sqrt(diagonal)
     correlations = covariances / sd[..., :, None] / sd[..., None, :]
     if (abs(correlations - np.swapaxes(correlations, -1, -2)) > 1e-4).any():

@@ -1,4 +1,7 @@
-"""Convert what users pass in, NumPy-like arrays and data frames, to NumPy arrays of real numbers, or say what is in the way."""
+"""Conversion of user input, such as arrays, lists and data frames, to NumPy arrays of real numbers.
+
+If the conversion is impossible, the error message says why.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ _LEAVE_OUT = ", or leave the column out"
 def as_numpy(value: Any, name: str) -> np.ndarray:
     """Return real numbers of any kind as a NumPy array without checking their values; None and missing values become NaN.
 
-    Boolean columns of a data frame become 0 and 1; a column that holds no real numbers is named in the error.
+    Boolean columns of a data frame become 0 and 1. If a column does not hold real numbers, the error message names the column.
     """
     if np.ma.isMaskedArray(value):
         raise TypeError(
@@ -55,14 +58,14 @@ def check_dtype(dtype: np.dtype, name: str) -> None:
 
 
 def _frame_as_numpy(frame: Any, name: str) -> np.ndarray:
-    """Return a data frame as a NumPy array; look at its columns one by one if together they are not plain numbers."""
-    if hasattr(frame, "get_columns"):  # polars, which cannot make one array of every kind of columns
+    """Return a data frame as a NumPy array; if it does not convert to one numeric array, convert its columns one by one."""
+    if hasattr(frame, "get_columns"):  # polars, which cannot convert all kinds of columns to one array
         columns = frame.get_columns()
     else:
         array = np.asarray(frame.to_numpy())
         if array.dtype.kind in "fiu" or array.ndim != 2:
             return _as_real(array, name)
-        # pandas, where two columns may have the same name, and others
+        # pandas and similar libraries; in pandas, two columns may have the same name
         columns = [frame.iloc[:, i] for i in range(array.shape[1])] if hasattr(frame, "iloc") else array.T
     found = [_column_as_numpy(column, label, name) for label, column in zip(frame.columns, columns, strict=True)]
     return np.stack(found, 1) if found else np.zeros((len(frame), 0))
@@ -74,7 +77,7 @@ def _column_as_numpy(column: Any, label: Any, name: str) -> np.ndarray:
     if values.dtype == object and all(_is_missing(v) or isinstance(v, bool | np.bool_ | numbers.Real) for v in values):
         values = np.array([np.nan if _is_missing(v) else float(v) for v in values])
     if values.dtype.kind == "b":
-        return values.astype(np.int8)  # which leaves the float type to the other columns
+        return values.astype(np.int8)  # int8, so that the other columns determine the float type
     try:
         return _as_real(values, f"column {label!r} of {name}")
     except TypeError as error:
@@ -82,7 +85,7 @@ def _column_as_numpy(column: Any, label: Any, name: str) -> np.ndarray:
 
 
 def _as_real(array: np.ndarray, name: str) -> np.ndarray:
-    """Return an array of real numbers, from Python objects too if they are real numbers or missing; raise TypeError if not."""
+    """Return an array as real numbers; raise TypeError if an entry is neither a real number nor a missing value."""
     if array.dtype == object and array.size:
         other = next((v for v in array.flat if not _is_missing_or_real(v)), None)
         if other is not None:
@@ -94,7 +97,7 @@ def _as_real(array: np.ndarray, name: str) -> np.ndarray:
 
 
 def _kind_of_object(value: Any) -> str:
-    """Return the kind of NumPy dtype that a Python object would have, "O" if none fits."""
+    """Return the letter for the kind of NumPy dtype that fits a Python object, or "O" if none fits."""
     if hasattr(value, "total_seconds"):
         return "m"
     if hasattr(value, "isoformat"):

@@ -1,7 +1,7 @@
 """Sums over the rows of data, computed in chunks; no other module divides rows into chunks for a sum.
 
 EM, scores, standard errors and the likelihood of the samplers are sums over rows. The caller passes a function that computes
-the sum over the rows of one chunk, given the rows and their weights, and the sums of all chunks are added here. In float32 this
+the sum over the rows of one chunk, given the rows and their weights. This module adds the sums of all chunks. In float32 the
 addition is compensated (Kahan 1965), so that its order does not affect the accuracy even with ten million rows.
 """
 
@@ -63,10 +63,10 @@ def nonzero(total: jax.Array) -> jax.Array:
 
 
 def zero_silenced(rows: jax.Array, weight: jax.Array) -> jax.Array:
-    """Return rows (n, D) with zeros in place of the rows of weight 0, which may contain any values, even NaN."""
+    """Return rows (n, D) in which zeros replace each row of weight 0; such a row may contain any values, even NaN."""
     return jnp.where((weight > 0)[:, None], rows, 0)
 
 
 def repeat_valid_row(rows: jax.Array, weight: jax.Array | None) -> jax.Array:
-    """Return rows (N, D) with the first row of positive weight in place of each row of weight 0, so that all are finite."""
+    """Return rows (N, D) in which the first row of positive weight replaces each row of weight 0, so that all are finite."""
     return rows if weight is None else jnp.where((weight > 0)[:, None], rows, rows[jnp.argmax(weight > 0)])

@@ -143,8 +143,8 @@ def select(
         x: (N, D).
         num_components: the numbers of components to try.
         covariance_types: the covariance types to try.
-        criterion: "bic", "aic", "icl" or "cv". "cv" is cross-validation: -2 times the log-likelihood of the held-out rows,
-            where each row is held out once.
+        criterion: "bic", "aic", "icl" or "cv". "cv" is cross-validation: -2 times the log-likelihood of the held-out rows.
+            Each row is held out once.
         num_restarts: the number of starts for each cell.
         num_folds: the number of folds of the cross-validation.
         method: as in `initialize`.
@@ -228,9 +228,9 @@ def _cell(fit: Fit, value: float, degenerate: bool) -> Cell:
 
 
 def _sweep_counts(key: jax.Array, x: jax.Array, weights: jax.Array | None, covariance_type: str, sweep: _Sweep) -> Fit:
-    """Return the best fits (len(counts), F) for each number of components and each of the weights (F, N) of one data set.
+    """Return the best fit (len(counts), F) for each number of components and each row of the weights (F, N).
 
-    Weights (N,), or None, are shared by all fits, without a copy for each; F is then 1. All starts have the largest number of
+    If the weights are (N,) or None, all fits share them without copies, and F is 1. All starts have the largest number of
     components; those that a fit does not use are absent, so that all run as one batch.
     """
     folds = 1 if weights is None or weights.ndim == 1 else len(weights)
@@ -252,7 +252,7 @@ def _sweep_counts(key: jax.Array, x: jax.Array, weights: jax.Array | None, covar
 
 @jax.jit
 def _best(fits: Fit, totals: jax.Array) -> Fit:
-    """Return the best fits along the last of three leading axes; the total weights (F,) belong to the second axis."""
+    """Return the best fit along the third leading axis; the total weights (F,) belong to the second leading axis."""
     chosen = jax.vmap(jax.vmap(best_of), in_axes=(0, None))(fits, totals)
     return jax.vmap(jax.vmap(lambda fits, i: jax.tree.map(lambda leaf: leaf[i], fits)))(fits, chosen)
 
@@ -271,7 +271,7 @@ def _cross_validate(
 
 
 def _without_absent(fit: Fit, num_components: int) -> Fit:
-    """Return a fit with only its first `num_components` components; the others were absent in its start."""
+    """Return a fit with only its first `num_components` components; the other components were absent in its start."""
     mixture, kept = fit.mixture, jnp.arange(num_components)
     covariances = mixture.covariances
     if covariances.shape[0] == mixture.num_components:

@@ -1,4 +1,4 @@
-"""Status codes, which are integers so that arrays can hold them inside jit and vmap, each with a sentence for the user."""
+"""Status codes. They are integers, so that arrays can hold them inside jit and vmap. Each has a sentence for the user."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 class StatusEnum(IntEnum):
     """Base class of status codes. A member is defined by `NAME = number, sentence`.
 
-    The sentence says what happened, what the likely causes are, and, after its last semicolon, what to try.
+    The sentence says what happened and what the likely causes are. The part after its last semicolon says what to try.
 
     Example:
         >>> class Weather(StatusEnum):
@@ -29,12 +29,12 @@ class StatusEnum(IntEnum):
 
     @property
     def cause(self) -> str:
-        """Return the part of the sentence before its last semicolon, which says what happened and why, without the advice."""
+        """Return the sentence up to its last semicolon: this part says what happened and why, without advice."""
         return self.sentence.rpartition(";")[0] or self.sentence.removesuffix(".")
 
     @classmethod
     def name_of(cls, code: Any) -> str:
-        """Return the name of a code, or the code as text if it has no name, because a message must not raise an error."""
+        """Return the name of a code; if the code has no name, return the code as text instead of raising an error."""
         try:
             return cls(int(code)).name
         except ValueError:

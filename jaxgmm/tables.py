@@ -27,8 +27,8 @@ MAX_ROWS = 12  # largest number of table rows in a repr
 MAX_NUMBERS = 6  # largest number of entries of a vector that a repr shows
 _MAX_COPY = 1 << 20  # largest array, in bytes, that a repr copies from another device
 MAX_SIZE = 1 << 20  # largest number of entries of an array that a repr summarises
-REACH = ("smallest", "median", "largest")  # headings of the numbers that `reach` returns
-_LEAST_NAMES = 12  # least width, in characters, to which names are cut; if this is not enough, columns move to a block below
+REACH = ("smallest", "median", "largest")  # headings of the three texts that `reach` returns
+_LEAST_NAMES = 12  # names are cut to no fewer characters; if the table is still too wide, columns move to a block below
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Layout:
         max_width: largest number of characters in a line; None: no limit.
         stretch: whether the first column is widened until the table is `max_width` wide, so that tables below each other align.
         gap: number of spaces between two columns.
-        min_widths: least widths, in characters, of the columns from the first. The first column may be narrower than its names,
-            which are then cut.
+        min_widths: least widths, in characters, of the columns, starting with the first column. If the first column is narrower
+            than its names, the names are cut.
     """
 
     max_width: int | None = None
@@ -54,16 +54,16 @@ class Table:
     """A table: a title, a header, rows of cells, and notes below.
 
     Attributes:
-        title: a line above the table; "": no such line, and the first cell of the header serves as the title.
+        title: a line above the table. If it is "", there is no such line, and the first cell of the header serves as the title.
         header: one text for each column; (): the table has no rows.
         rows: the rows, each with one text for each column.
         notes: sentences that are written below the table.
         left: indices of the columns that are aligned to the left. The other columns, which contain numbers, are aligned to the
             right.
-        column_groups: pairs of a heading and the number of columns that it spans, which together cover all columns from the
-            first; the heading "" means no heading. If the columns of a group have no headings of their own, the heading of the
-            group is written in their place.
-        row_groups: pairs of a heading line and the number of rows below it, which together cover all rows from the first.
+        column_groups: pairs of a heading and the number of columns that it spans. The pairs together cover all columns,
+            starting with the first. The heading "" means no heading. If the columns of a group have no headings of their own,
+            the heading of the group is written in their place.
+        row_groups: pairs of a heading line and the number of rows below it. The pairs together cover all rows.
         strong: texts that are emphasised in HTML.
         layout: layout of the table as text.
 
@@ -102,7 +102,7 @@ class Table:
 
     @property
     def name_room(self) -> int:
-        """Largest number of characters that a name in the first column may have without being cut by `text`."""
+        """The largest length, in characters, of a name that fits into the first column. `text` cuts longer names."""
         widths = self._widths()
         limit = self.layout.max_width
         room = widths[0] if limit is None else limit - self._used(self._blocks(widths)[0], widths)
@@ -318,7 +318,7 @@ def _brief(value: Any) -> str:
         if hasattr(value, "shape") and hasattr(value, "dtype"):
             return f"{value.dtype}[{','.join(map(str, value.shape))}]"
         return repr(value)
-    except Exception:  # the repr of an object that is not ours may raise
+    except Exception:  # the repr of an object from other code may raise an error
         return type(value).__name__
 
 
@@ -340,7 +340,7 @@ def look(value: Any) -> np.ndarray | None:
 def number(value: Any, digits: int = 4) -> str:
     """Return a number as text with `digits` significant digits.
 
-    If it is below 1e7, all its integer digits are shown, because data far from 0 may differ only in the last digits.
+    If the number is below 1e7, all its integer digits are shown, because data far from 0 may differ only in the last digits.
     """
     value = float(value)
     if 10**digits <= abs(value) < 1e7:
@@ -349,7 +349,7 @@ def number(value: Any, digits: int = 4) -> str:
 
 
 def numbers(values: Sequence[Any] | np.ndarray, most: int = MAX_NUMBERS) -> str:
-    """Return numbers as text in brackets. If there are more than `most` numbers, those in the middle are left out."""
+    """Return numbers as text in brackets. If there are more than `most` numbers, numbers in the middle are left out."""
     if len(values) > most:
         values = [*values[: most - 1], None, values[-1]]
     return "[" + " ".join("..." if v is None else number(v) for v in values) + "]"
@@ -358,7 +358,7 @@ def numbers(values: Sequence[Any] | np.ndarray, most: int = MAX_NUMBERS) -> str:
 def numbers_of(value: Any) -> str:
     """Return a number, a vector or a square matrix as text; "" if `look` returns None.
 
-    Of a matrix larger than 2 by 2, only the diagonal is shown.
+    If a matrix is larger than 2 by 2, only its diagonal is shown.
     """
     seen = look(value)
     if seen is None:
@@ -394,6 +394,6 @@ def reach(value: Any) -> tuple[str, str, str]:
 
 
 def counted(statuses: np.ndarray, kind: type[StatusEnum]) -> str:
-    """Return the number of occurrences of each status, the most frequent first, as text such as "97 CONVERGED, 3 MAX_ITER"."""
+    """Return how often each status occurs, as text such as "97 CONVERGED, 3 MAX_ITER". The most frequent status comes first."""
     codes, counts = np.unique(statuses, return_counts=True)
     return ", ".join(f"{counts[i]} {kind.name_of(codes[i])}" for i in np.argsort(-counts, kind="stable"))

@@ -1,9 +1,11 @@
-"""Validation of the arguments of public functions, with one function for each kind of argument; warnings at the user's line.
+"""Validation of the arguments of public functions, with one function for each kind of argument.
+
+The module also issues warnings that point to the line of the user's code.
 
 Shapes, types and options of all input are checked, also of traced input. Values are checked where this is possible. Values of
 NumPy-like input are checked before JAX converts them, because JAX could turn 2**40 into 0 or 1e300 into inf. Values of concrete
-JAX arrays are checked if a function asks for it. Values of traced arrays are never checked; the status of a result reports
-invalid ones. Each error message says what was expected, what was given and what to do.
+JAX arrays are checked if the caller requires it. Values of traced arrays are never checked; the status of a result reports
+invalid values. Each error message says what was expected, what was given and what to do.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from .covariance import TYPES
 from .host import extremes, on_host, to_device
 from .real_numbers import as_numpy, check_dtype
 
-# smallest ratio of the sum of weights to their effective number at which the weights can count observations
+# weights are taken as counts of observations only if their sum is at least this fraction of their effective number
 _SMALLEST_MEAN_WEIGHT = 0.1
 
 
@@ -40,7 +42,7 @@ def warn_at_caller(message: str) -> None:
 
 
 def as_float_array(value: Any, name: str, *, check_values: bool = False) -> jax.Array:
-    """Return real numbers in any container as a JAX float array; raise if they are not finite real numbers.
+    """Return an array, list or data frame as a JAX float array; raise if the values are not finite real numbers.
 
     float32 and float64 do not change (float64 only if it is enabled in JAX). All other types become JAX's default float type.
 
@@ -53,7 +55,7 @@ def as_float_array(value: Any, name: str, *, check_values: bool = False) -> jax.
 
 
 def _as_float_array(value: Any, name: str, check_values: bool) -> tuple[jax.Array, tuple[float, float] | None]:
-    """Return the array, and the smallest and largest value before conversion, or None if values were not checked."""
+    """Return the array and its range before conversion: the smallest and largest value, or None if they were not checked."""
     if isinstance(value, list | tuple) and is_traced(value):
         value = jnp.asarray(value)
     if isinstance(value, jax.Array):
@@ -125,7 +127,7 @@ def as_data(x: Any, name: str = "x", *, check_values: bool = False, num_features
 
 
 def _check_magnitude(low: float, high: float, dtype: Any, name: str) -> None:
-    """Raise ValueError if the squares of values between `low` and `high` overflow, or all vanish, in the float type."""
+    """Raise ValueError if squares of values between `low` and `high` overflow, or if all of these squares underflow to 0."""
     info = jnp.finfo(dtype)
     largest, limit = max(abs(low), abs(high)), math.sqrt(float(info.max)) * 1e-3
     if largest > limit:
@@ -162,23 +164,23 @@ def as_sample_weight(sample_weight: Any, num_observations: int, dtype: Any, *, c
 def as_weighted_data(
     x: Any, sample_weight: Any, *, check_values: bool = True, num_features: int | None = None
 ) -> tuple[jax.Array, jax.Array | None]:
-    """Return data (N, D) and their weights (N,) or None; concrete rows of weight 0 are set to 0, whatever their values."""
+    """Return data (N, D) and their weights (N,) or None; in concrete data, rows of weight 0 are replaced by zeros."""
     x = as_data(zero_ignored_rows(x, sample_weight), check_values=check_values, num_features=num_features)
     return x, as_sample_weight(sample_weight, len(x), x.dtype, check_values=check_values)
 
 
 def warn_of_small_weights(weight: jax.Array | None) -> None:
-    """Warn if the sum of concrete weights is so small that the weights cannot count observations."""
+    """Warn if the sum of concrete weights is so small that the weights cannot be counts of observations."""
     message = small_weights_message(weight)
     if message:
         warn_at_caller(message)
 
 
 def small_weights_message(weight: jax.Array | None) -> str | None:
-    """Return a sentence if the sum of concrete weights is so small that they cannot count observations, else None.
+    """Return a warning if the sum of concrete weights is so small that they cannot be counts of observations, else None.
 
-    Weights count as normalised if they sum to 1 or less, or to less than a tenth of the effective number of observations
-    (Kish 1965).
+    The function warns if the weights sum to 1 or less, or to less than a tenth of the effective number of observations (Kish
+    1965).
     """
     if weight is None or is_traced(weight):
         return None
@@ -197,7 +199,7 @@ def small_weights_message(weight: jax.Array | None) -> str | None:
 
 
 def zero_ignored_rows(x: Any, sample_weight: Any, name: str = "x") -> Any:
-    """Return x with rows of weight 0 set to 0 if x and weights are concrete, so that only the other rows are checked."""
+    """Return x with zeros in rows of weight 0, so that checks ignore these rows; leave x unchanged if an argument is traced."""
     if sample_weight is None or is_traced(x, sample_weight):
         return x
     array = x if isinstance(x, jax.Array) else as_numpy(x, name)
@@ -209,7 +211,7 @@ def zero_ignored_rows(x: Any, sample_weight: Any, name: str = "x") -> Any:
 
 
 def is_positive_definite(matrices: Any) -> bool:
-    """Return whether NumPy finds Cholesky factors of all concrete matrices (..., D, D), in their own float type."""
+    """Return whether NumPy finds a Cholesky factor of each concrete matrix (..., D, D) in the float type of the matrices."""
     try:
         return bool(np.isfinite(np.linalg.cholesky(np.asarray(matrices))).all())
     except np.linalg.LinAlgError:
@@ -229,7 +231,7 @@ def check_choice(value: Any, name: str, choices: tuple[str, ...]) -> None:
 
 
 def check_static(value: Any, name: str) -> None:
-    """Raise TypeError if a value is traced, for an option that must be known at compilation."""
+    """Raise TypeError if a value is traced; this check is for options whose values must be known at compilation."""
     if is_traced(value):
         raise TypeError(
             f"{name} is traced, but compiled programs depend on its value: mark it as static, as in jax.jit(f, "

@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.stats import binom, chi2, poisson
 
-_BISECTIONS = 60  # largest number of bisection steps; a float has too few digits for more
+_BISECTIONS = 60  # largest number of bisection steps; further steps would not change a float
 _FEWEST_PER_BIN = 5  # least expected number of ranks in a bin of the chi-square test
 _MOST_BINS = 16  # largest number of bins of the chi-square test
 _SHARE_INTERVALS = 4000  # number of intervals in the numerical integral of `rank_shares`
@@ -35,7 +35,7 @@ def rank_counts(ranks: Ranks, num_draws: int) -> np.ndarray:
 
 
 def simultaneous_band(num_ranks: int, num_draws: int, alpha: float) -> Band:
-    """Return the smallest and largest counts (L + 2,) of a band that uniform ranks leave with probability at most alpha.
+    """Return a band, as its smallest and largest counts (L + 2,). Uniform ranks leave it with probability at most alpha.
 
     The level of the band is the largest level with this property. Because counts are integers, the exact probability is
     slightly less than alpha; it is 1 minus `inside_probability`.
@@ -59,8 +59,8 @@ def simultaneous_band(num_ranks: int, num_draws: int, alpha: float) -> Band:
 
 @lru_cache(maxsize=64)
 def _band(num_ranks: int, num_draws: int, alpha: float) -> Band:
-    """Return the band of the largest level that uniform ranks leave with probability at most alpha, found by bisection."""
-    low, high = 0.0, alpha  # level alpha gives too narrow a band: the path has several counts
+    """Find the level by bisection, and return its band. Uniform ranks leave the band with probability at most alpha."""
+    low, high = 0.0, alpha  # at level alpha the band is too narrow, because the path consists of several counts
     for _ in range(_BISECTIONS):
         level = (low + high) / 2
         if _inside(_band_at(num_ranks, num_draws, level), num_ranks, None) >= 1 - alpha:
@@ -75,7 +75,7 @@ def _band(num_ranks: int, num_draws: int, alpha: float) -> Band:
 def inside_probability(band: Band, shares: Sequence[float] | np.ndarray | None = None) -> float:
     """Return the probability that the path of counts stays inside a band.
 
-    For uniform ranks it is 1 - false-failure rate; for other ranks it is 1 - power.
+    For uniform ranks, the result is 1 - false-failure rate. For other ranks, the result is 1 - power.
 
     Args:
         band: lower and upper (L + 2,), the result of `simultaneous_band`.
@@ -133,8 +133,8 @@ def _band_at(num_ranks: int, num_draws: int, level: float) -> Band:
 def simultaneous_p(ranks: Ranks, num_draws: int) -> float:
     """Return the exact p-value of the path of counts. It is below alpha if the path leaves the band of that alpha.
 
-    Over all j, the path has a smallest two-sided p-value. The exact p-value is the probability that uniform ranks have, at some
-    j, a two-sided p-value at least as small.
+    First, the smallest of the two-sided p-values over all j is computed. The exact p-value is the probability that uniform
+    ranks have an equal or smaller two-sided p-value at some j.
 
     Example:
         >>> round(simultaneous_p(list(range(10)) * 5, 9), 2), simultaneous_p([0] * 10, 9) < 1e-6
@@ -148,7 +148,9 @@ def simultaneous_p(ranks: Ranks, num_draws: int) -> float:
 
 
 def most_extreme(ranks: Ranks, num_draws: int) -> int:
-    """Return the j at which the number of ranks below j has the smallest p-value. A path that leaves a band leaves it there.
+    """Return the j at which the number of ranks below j has the smallest p-value.
+
+    If a path leaves a band, it leaves the band at this j.
 
     Example:
         >>> most_extreme([0, 0, 0, 0, 1, 2], 3)
@@ -158,9 +160,9 @@ def most_extreme(ranks: Ranks, num_draws: int) -> int:
 
 
 def chi_square(ranks: Ranks, num_draws: int) -> tuple[float, int]:
-    """Return the p-value of a chi-square test that the ranks are uniform, and the number of bins.
+    """Apply a chi-square test of the hypothesis that the ranks are uniform. Return the p-value and the number of bins.
 
-    There are at most 16 bins; with few ranks there are fewer, so that at least 5 ranks are expected in each bin.
+    There are at most 16 bins. With few ranks there are fewer bins, so that at least 5 ranks are expected in each bin.
 
     Example:
         >>> chi_square(list(range(128)) * 2, 127)
@@ -175,7 +177,7 @@ def chi_square(ranks: Ranks, num_draws: int) -> tuple[float, int]:
 
 
 def rank_shares(num_draws: int, cdf: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Return the probability (L + 1,) of each rank that a truth may have among L independent draws.
+    """Return the probability (L + 1,) of each possible rank of a truth among L independent draws.
 
     Args:
         num_draws: L.

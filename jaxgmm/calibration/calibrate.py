@@ -4,7 +4,7 @@
 
 If the method draws from the posterior, theta and the draws are exchangeable. Then, for any function f, the rank of f(theta, x)
 among f(theta_1, x), ..., f(theta_L, x) is uniform on 0, ..., L: Talts, Betancourt, Simpson, Vehtari & Gelman (2018),
-arXiv:1804.06788. All data sets of a batch run in one compiled program, from the simulation to the ranks.
+arXiv:1804.06788. One compiled program does all steps for a batch of data sets, from the simulation to the ranks.
 """
 
 from __future__ import annotations
@@ -69,15 +69,15 @@ def calibrate(
 
     Two groups of quantities are ranked. The first group is label-invariant, so the order of the components does not matter:
     log-likelihood, log joint density, sorted weights, log density at three fixed points, and log-determinant of the covariance
-    of the mixture. The second group is the single parameters, after the components of the truth and of each draw were sorted by
-    their means of feature 0. If the method is correct, the ranks are uniform. The bands for the distributions of the ranks hold
-    for all quantities simultaneously.
+    of the mixture. The second group is the single parameters. For them, the components of the truth and of each draw are first
+    sorted by their means of feature 0. If the method is correct, the ranks are uniform. The bands for the distributions of the
+    ranks hold for all quantities simultaneously.
 
     The ranks are uniform only if the draws are nearly independent. Compare the effective sample sizes with num_draws, and raise
     `thin` if they are far below. The prior must also lead to realistic data sets. For standardised data with D features, a
     suitable Prior has concentration 3, mean 0, mean_precision 0.1, degrees of freedom D + 4 and a scale of 3 times the identity
-    matrix (D + 2 for diag and spherical). It separates two components by about four standard deviations, and the components
-    overlap in one of five data sets.
+    matrix. For diag and spherical, use D + 2 degrees of freedom. Under this prior, two components are about four standard
+    deviations apart, and they overlap in one of five data sets.
 
     Args:
         key: a random key.
@@ -173,7 +173,7 @@ def _calibrate_one(config: SBCConfig, key: jax.Array, prior: MixturePrior) -> di
         "fit_status": em.status,
     }
     true_entries = free_entries(in_order(truth))
-    # slightly wider quantiles: then the ranks for which the interval contains the truth have exactly the nominal probability
+    # slightly wider intervals: the ranks at which an interval contains the truth then have exactly the nominal probability
     widened = [p * (config.num_draws + 1) / (config.num_draws - 1) for p in config.intervals]
     for name, ends in {
         "method": draw_intervals(free_entries(in_order(ranked)), widened),
@@ -185,7 +185,7 @@ def _calibrate_one(config: SBCConfig, key: jax.Array, prior: MixturePrior) -> di
 
 
 def _thinned(posterior: Posterior, config: SBCConfig) -> Mixture:
-    """Return every thin-th draw, counted from the end of each chain, so that at least L draws remain over all chains.
+    """Return every thin-th draw, counted from the end of each chain. In all chains together, at least L draws remain.
 
     Raise ValueError if there are too few draws.
     """

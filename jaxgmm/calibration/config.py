@@ -1,7 +1,7 @@
 """The configuration of a calibration.
 
-This module defines the type of the configuration. It also validates the arguments of `calibrate`, and makes the fingerprint by
-which a file is matched to a calibration.
+This module defines the type of the configuration and validates the arguments of `calibrate`. It also makes the fingerprint,
+which shows whether a file belongs to a calibration.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..studies.methods import as_method
 from ..validation import as_float_array, check_count, check_flag, check_number
 
 # Default options of the methods. They were measured for K = 2 under a prior that separates the components by a few standard
-# deviations. With them, the effective number of the kept draws is about L.
+# deviations. With these options, the effective number of the ranked draws is about L.
 _DEFAULTS: Mapping[str, Mapping[str, int]] = {
     "gibbs": {"thin": 20, "num_warmup": 200, "num_chains": 1},
     "nuts": {"thin": 4, "num_warmup": 150, "num_chains": 1},
@@ -124,7 +124,7 @@ def method_options(
 ) -> tuple[str, dict[str, Any], int]:
     """Return the name of the method, its options, and thin.
 
-    The options are completed by the defaults and by the number of draws to make.
+    The defaults and the number of draws to make are added to the options.
     """
     if "num_samples" in options:
         raise TypeError(
@@ -162,7 +162,7 @@ def fingerprint(
 ) -> dict[str, Any]:
     """Return everything on which the numbers of a calibration depend, in plain types.
 
-    A file stores this dict, which shows whether the file belongs to a calibration.
+    The dict is stored in the file of the calibration. It shows whether the file belongs to a given call.
     """
     leaves, _ = jax.tree_util.tree_flatten_with_path(prior)
     data = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key

@@ -1,9 +1,9 @@
 """The quantities that simulation-based calibration ranks.
 
 They are functions of a mixture, and some of them also of the data. All of them can be traced. Label-invariant quantities, which
-do not depend on the order of the components, come first. Single parameters follow. For them, the components are first sorted by
-their means of feature 0, from the smallest, in the same way for the truth and for each draw. A rule that depends on all draws
-together, such as relabelling, is not allowed, because then the truth would not be exchangeable with the draws.
+do not depend on the order of the components, come first. Single parameters follow. For the parameters, the components of the
+truth and of each draw are first sorted by their means of feature 0, from the smallest to the largest. A rule that depends on
+all draws together, such as relabelling, is not allowed, because then the truth would not be exchangeable with the draws.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def quantities(mixture: Mixture, x: jax.Array, prior: MixturePrior) -> jax.Array
 
 
 def in_order(mixture: Mixture) -> Mixture:
-    """Sort the components by their means of feature 0, from the smallest; a covariance that all components share is unchanged.
+    """Sort the components by their means of feature 0, from the smallest. A shared covariance is not changed.
 
     Example:
         >>> import jaxgmm
@@ -118,7 +118,7 @@ def fixed_points(prior: MixturePrior, covariance_type: str) -> jax.Array:
 
 
 def _log_det_covariance(mixture: Mixture) -> jax.Array:
-    """Return the log-determinant (...) of the covariance of the whole mixture, both within and between components."""
+    """Return the log-determinant (...) of the covariance of the whole mixture, within and between components together."""
     within = covariance.to_dense(mixture.covariances, mixture.covariance_type, *mixture.means.shape[-2:])
     deviation = mixture.means - (mixture.weights[..., None] * mixture.means).sum(-2, keepdims=True)
     whole = within + deviation[..., :, None] * deviation[..., None, :]

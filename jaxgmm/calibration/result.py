@@ -36,14 +36,14 @@ class CalibrationOutcome(StatusEnum):
 
 @dataclass(frozen=True, eq=False)
 class Calibration(Exported):
-    """The result of `calibrate`: `print` it, or use its numbers.
+    """The result of `calibrate`. It can be printed, and its attributes hold the numbers.
 
     Attributes:
         method: name of the method.
         design: everything on which the numbers depend, in plain types: key, prior, counts, options, versions.
-        quantities: names of the Q ranked quantities; empty for bootstrap, which does not draw from the posterior of the prior.
-        label_invariant: (Q,) booleans, whether the quantity does not depend on the order of the components. The other
-            quantities are computed after the components were sorted by their means of feature 0.
+        quantities: names of the Q ranked quantities; empty for bootstrap, which does not draw from the posterior.
+        label_invariant: (Q,) booleans, whether the quantity does not depend on the order of the components. For the other
+            quantities, the components are first sorted by their means of feature 0.
         ranks: (B, Q) integers, the number of draws, out of L, that are below the truth; -1 if a value is not finite.
         num_draws: L, the number of ranked draws of each data set.
         ess: (B, Q), bulk effective sample size of the draws.
@@ -68,7 +68,7 @@ class Calibration(Exported):
 
     @property
     def outcome(self) -> CalibrationOutcome:
-        """The outcome: calibrated if every quantity has a rank in all data sets and its ECDF lies inside its band."""
+        """The outcome: CALIBRATED if every quantity has a rank in all data sets and an ECDF inside its band."""
         if not self.quantities:
             return CalibrationOutcome.NOT_RANKED
         is_calibrated = all(row.inside and not row.not_ranked for row in self.rows)
@@ -83,8 +83,9 @@ class Calibration(Exported):
     def thresholds(self) -> dict[str, float]:
         """Upper limits for the probability that a correct method fails the check.
 
-        `alpha` holds for all quantities together, and `alpha_each` = alpha / Q for each quantity (Bonferroni). Because counts
-        are integers, the exact limit for all quantities together, `false_failure_rate`, is slightly smaller than alpha.
+        `alpha` is the limit for all quantities together, and `alpha_each` = alpha / Q is the limit for each quantity
+        (Bonferroni). `false_failure_rate` is the exact limit for all quantities together. Because counts are integers, it is
+        slightly smaller than alpha.
         """
         if not self.quantities:
             return {"alpha": self.alpha}

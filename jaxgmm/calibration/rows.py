@@ -31,9 +31,10 @@ class RankRow:
         label_invariant: whether the quantity does not depend on the order of the components.
         chi_square_p: p-value of the chi-square test that the ranks are uniform.
         ecdf_p: exact simultaneous p-value of the ranks' distribution function (ECDF).
-        deviation: difference between the ECDF and the uniform distribution function, at the place where it is least probable.
-        at: this place, as a fraction of the possible ranks.
-        limit: the largest deviation in the same direction that the band allows at this place.
+        deviation: difference between the ECDF and the uniform distribution function, at the point where the ECDF is least
+            probable.
+        at: that point, as a fraction of the possible ranks.
+        limit: the largest deviation in the same direction that the band allows at that point.
         inside: whether the ECDF lies inside its band everywhere.
         shape: interpretation of ranks that fall outside the band.
         not_ranked: number of data sets without a rank, because a value is not finite.
@@ -67,7 +68,7 @@ class CoverageRow:
         method: "em" for the EM estimate with intervals from the information, else the name of the method that draws.
         name: name of the parameter.
         probability: probability of the intervals.
-        coverage: fraction of the intervals that contain the truth, among data sets that have an interval.
+        coverage: fraction of the data sets whose interval contains the truth, among the data sets that have an interval.
         error: Monte Carlo standard error of the coverage.
         undefined: fraction of the data sets without an interval.
         coverage_with_misses: the coverage if data sets without an interval count as misses.
@@ -120,9 +121,9 @@ def rank_row(name: str, ranks: np.ndarray, ess: np.ndarray, *, label_invariant: 
 
 
 def _draw_shape(ranks: np.ndarray, num_draws: int) -> DrawShape:
-    """Return the direction in which the ranks deviate most from uniform ranks.
+    """Return how the ranks deviate most from uniform ranks: in their location or in their spread.
 
-    The location and the width of the ranks are compared, each in its standard errors.
+    The two deviations are compared in units of their standard errors.
     """
     u = (ranks + 0.5) / (num_draws + 1) - 0.5
     location, width = u.mean() * np.sqrt(12 * len(u)), ((u**2).mean() - 1 / 12) * np.sqrt(180 * len(u))

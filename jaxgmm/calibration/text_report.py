@@ -12,7 +12,7 @@ from ..tables import WIDTH, Layout, Table, paragraph, shortened
 from .quantities import ORDER
 from .rows import CoverageRow, RankRow
 
-_LONGEST_METHOD = 30  # largest number of characters of a method's name above its columns
+_LONGEST_METHOD = 30  # largest number of characters of a method's name in the heading of its columns
 
 
 def header_lines(

@@ -1,9 +1,9 @@
 """Comparison of EM's partition and responsibilities with those of the posterior.
 
-Each draw gives a partition: every point belongs to its most probable component. The posterior's partition is the draw's
-partition that is nearest, in squared distance, to the co-clustering matrix: Dahl (2006), in Bayesian Inference for Gene
-Expression and Proteomics, 201-218. The adjusted Rand index compares two partitions. It is 1 for equal partitions, and about 0
-for partitions that agree only by chance: Hubert & Arabie (1985), J. Classif. 2, 193-218.
+Each draw gives a partition, in which every point belongs to its most probable component. Of these partitions, the one nearest
+to the co-clustering matrix in squared distance is taken as the posterior's partition: Dahl (2006), in Bayesian Inference for
+Gene Expression and Proteomics, 201-218. The adjusted Rand index compares two partitions. It is 1 for equal partitions, and
+about 0 for partitions that agree only by chance: Hubert & Arabie (1985), J. Classif. 2, 193-218.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .report_columns import ClusteringScores
 
 SURE = 0.9  # a point counts as uncertain if the probability of its component is below this value
 _CANDIDATES = 100  # number of draws whose partitions are candidates for the posterior's partition
-_AVERAGED = 400  # number of draws whose average is the co-clustering matrix
+_AVERAGED = 400  # number of draws over which the co-clustering matrix is averaged
 _MOST_ROWS = 1000  # largest number of data rows in the co-clustering matrix
 
 
@@ -36,7 +36,7 @@ def adjusted_rand(labels: Any, other: Any) -> float:
     np.add.at(table, (a, b), 1)
 
     def pairs(counts: np.ndarray) -> float:
-        """Return the number of pairs of points that belong to the same group, from the sizes of the groups."""
+        """Return how many pairs of points belong to the same group, given the sizes of the groups."""
         return float((counts * (counts - 1)).sum() / 2)
 
     together, mine, theirs, every = pairs(table), pairs(table.sum(1)), pairs(table.sum(0)), pairs(np.array([len(a)]))
@@ -87,7 +87,7 @@ def compare_clusterings(em: np.ndarray, draws: np.ndarray, weight: np.ndarray, i
     rows = evenly_spaced(len(em), _MOST_ROWS)
 
     def average(per_point: np.ndarray) -> float:
-        """Return the weighted mean over the data of one number per point."""
+        """Return the weighted mean of numbers (N,), one for each point."""
         return float(np.average(per_point, weights=weight))
 
     labelled = identified or em.shape[-1] == 1

@@ -1,8 +1,8 @@
 """`compare`: compare an EM solution with posteriors, and give a verdict on whether they agree.
 
 The comparison is made for each parameter and for the whole mixture. First, every posterior is relabelled to the EM solution. If
-labels are not identified, single components mean little. Then label-invariant quantities, which do not depend on the order of
-the components, are shown instead.
+labels are not identified, the parameters of single components cannot be interpreted. Then label-invariant quantities, which do
+not depend on the order of the components, are shown instead.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class _References(NamedTuple):
     """The reference values with which all posteriors are compared.
 
     `em_se` are the standard errors (P,) of EM. `laplace` is Laplace's approximation, or None. `laplace_draws` are the standard
-    deviations of parameters and label-invariant quantities among the draws of the method `laplace`, or None without such draws.
+    deviations of the parameters and of the label-invariant quantities. They are computed from the draws of the method
+    `laplace`, and are None if there are no such draws.
     """
 
     em_se: np.ndarray
@@ -81,11 +82,12 @@ def compare(
     """Compare an EM solution with posteriors: single parameters, all parameters jointly, densities, and clusterings.
 
     `compare` computes Laplace's approximation under the prior of the first posterior that has a prior, and compares it with all
-    posteriors that have the same prior. A posterior by `laplace` brings its own standard deviations and its own k-hat.
+    posteriors that have the same prior. For a posterior by the method `laplace`, its own standard deviations and its own k-hat
+    are used.
 
     Predictions are scored by PSIS-LOO (each row left out) and on folds (groups of rows left out). For each fold, EM is fitted
-    again without the fold, started from its solution for all data; the posterior's draws are reweighted by importance sampling.
-    The draws of a bootstrap are not from a posterior, so their predictions are not scored.
+    again without the fold, starting from the solution for all data. The posterior's draws are reweighted by importance
+    sampling. The draws of a bootstrap are not from a posterior, so their predictions are not scored.
 
     `jaxgmm.comparison.verdict.Verdict` describes the verdicts.
 
@@ -97,7 +99,7 @@ def compare(
         interval: probability of the central intervals, between 0 and 1.
         sample_weight: (N,) >= 0, the same weights as for `fit` and for the sampler.
         feature_names: D names for the columns.
-        laplace: whether to compute Laplace's approximation. None: compute it if this takes only moments.
+        laplace: whether to compute Laplace's approximation. None: compute it only if this is fast.
         scores: whether to compare densities and clusterings.
         num_folds: number of folds; with fewer than 2, there are no folds. If the data have more than 2000 rows, 2000 random
             rows are scored, without folds.

@@ -3,7 +3,7 @@
     contraction = 1 - (posterior width / prior width)^2
 
 A width is the length of the central 90 % interval. Schad, Betancourt & Vasishth (2021), Psychol. Methods 26, 103-126, use
-variances instead. The variances of a vague prior may be infinite, but the widths between quantiles are finite. Components with
+variances instead. A vague prior may have infinite variances, but its widths between quantiles are finite. Components with
 equal concentrations have the same marginal prior, so their draws from the prior are pooled.
 """
 

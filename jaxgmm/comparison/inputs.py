@@ -56,7 +56,7 @@ class Subject(NamedTuple):
 
 
 def by_name(posterior: Any) -> dict[str, Any]:
-    """Return the posteriors of a comparison by name; names that are no text, as numbers of chains, become text."""
+    """Return the posteriors of a comparison by name. Names that are not strings, such as integers, are turned into strings."""
     if not isinstance(posterior, Mapping):
         return {str(getattr(posterior, "method", "")): posterior}
     named = {str(name): draws for name, draws in posterior.items()}

@@ -29,8 +29,8 @@ from ..priors.interface import MixturePrior
 from .report_columns import JointScores
 
 NUM_RATIOS = 2000  # number of importance ratios from which k-hat of Laplace's approximation is estimated
-_CHEAP = 2e9  # number of multiplications up to which Laplace's approximation takes only moments
-_FEWEST = 2  # the covariance matrix of the draws needs more than this number of draws per parameter
+_CHEAP = 2e9  # number of multiplications up to which Laplace's approximation is fast
+_FEWEST = 2  # number of draws per parameter that the covariance matrix of the draws must exceed
 
 
 class Approximation(NamedTuple):
@@ -46,7 +46,7 @@ class Approximation(NamedTuple):
 
 
 def is_cheap(mixture: Mixture, num_observations: int) -> bool:
-    """Return whether computing the mode, the information and k-hat takes moments rather than minutes."""
+    """Return whether the mode, the information and k-hat can be computed within seconds."""
     p = num_parameters(mixture)
     return num_observations * mixture.num_components * mixture.num_features * (NUM_RATIOS + 40.0 * p) + 40.0 * p**3 <= _CHEAP
 
@@ -73,8 +73,8 @@ def transform(
 ) -> tuple[jax.Array, Mixture]:
     """Transform in both directions in one compiled program.
 
-    Return the coordinates u (M, P) of the mixtures `draws` (M, ...), which are in data units. Also return the mixtures, in data
-    units, that belong to the coordinates `u` (M, P).
+    The mixtures `draws` (M, ...) are in data units. Return their coordinates (M, P). Also return the mixtures, in data units,
+    that belong to the coordinates `u` (M, P).
     """
     space = make_unconstrained_space(problem, gaussian.start)
     z = jax.vmap(lambda draw: space.flatten(to_standard(draw, problem)))(draws)
@@ -116,11 +116,11 @@ def gaussian_w2(mean: Any, cov: Any, other_mean: Any, other_cov: Any) -> float:
 
 
 def compare_jointly(em_density: float, density: np.ndarray, em_u: np.ndarray | None, u: np.ndarray | None) -> JointScores:
-    """Compare EM with the draws, and the normal distribution fitted to the draws with Laplace's.
+    """Compare EM with the draws. Also compare a normal distribution fitted to the draws with Laplace's approximation.
 
     Args:
         em_density: log joint density of EM's parameters and the data, in nats; NaN if it is not known.
-        density: (C, S), the same for each draw.
+        density: (C, S), log joint density of the parameters and the data for each draw, in nats.
         em_u: (P,), the coordinates of EM, in which Laplace's approximation is N(0, I); None without an approximation.
         u: (M, P), the coordinates of the draws; None without an approximation.
 

@@ -1,6 +1,6 @@
 """The parts of a comparison of EM with one posterior.
 
-They are standard errors, Laplace's approximation, joint scores, and the scores of densities and clusterings.
+The parts are standard errors, Laplace's approximation, joint scores, and the scores of densities and clusterings.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from .report_columns import ClusteringScores, DensityScores, JointScores
 from .summaries import invariant_values
 from .verdict import MAX_KHAT
 
-_MOST_ROWS = 2000  # largest number of scored rows; of longer data, a random sample of this size is scored
+_MOST_ROWS = 2000  # largest number of scored rows; if the data have more rows, a random sample of this size is scored
 _NUM_POINTS = 1000  # number of points at which densities are compared
-_SD_DRAWS = 4000  # number of draws from Laplace's approximation that estimate its standard deviations
+_SD_DRAWS = 4000  # number of draws from Laplace's approximation, from which its standard deviations are estimated
 _SLOW = 2e9  # number of multiplications above which computing the information takes too long
 
 
@@ -91,7 +91,7 @@ def _errors(mixture: Mixture, x: jax.Array, prior: MixturePrior | None, weight: 
 
 
 def information_errors(inputs: ComparisonInputs, prior: MixturePrior | None) -> np.ndarray:
-    """Return EM's standard errors (P,) from the observed information; NaN if they are unwanted, undefined or slow to obtain."""
+    """Return EM's standard errors (P,) from the observed information; NaN if not requested, not defined or slow to compute."""
     mixture = inputs.fit.mixture
     work = len(inputs.x) * mixture.num_components * mixture.num_features * 20.0 * num_parameters(mixture)
     if inputs.options.laplace is False or work > _SLOW or not (prior is None or prior.has_closed_forms):
@@ -110,7 +110,7 @@ def _same_prior(one: MixturePrior | None, other: MixturePrior | None) -> bool:
 def find_laplace(inputs: ComparisonInputs, subjects: Sequence[Subject]) -> LaplaceReference | None:
     """Return Laplace's approximation under the prior of the first posterior that has a prior.
 
-    Return None if the approximation is unwanted, slow to compute, or does not exist.
+    Return None if the approximation is not requested, is slow to compute, or does not exist.
     """
     mixture, wanted = inputs.fit.mixture, inputs.options.laplace
     prior = next((s.posterior.prior for s in subjects if s.posterior.prior is not None), None)
@@ -154,7 +154,7 @@ def _stacked(em: Mixture, draws: Mixture) -> Mixture:
 
 
 def _transform(found: Approximation, stack: Mixture, u: np.ndarray, size: int) -> tuple[np.ndarray, Mixture]:
-    """Return the coordinates (M, P) of a stack of M mixtures, and the stack of U mixtures that belong to the `u` (U, P).
+    """Return the coordinates (M, P) of a stack of M mixtures, and the U mixtures that belong to the coordinates `u` (U, P).
 
     Both directions run in one program, so the shorter of the two inputs is repeated to the length of the longer one.
     """
@@ -166,7 +166,7 @@ def _transform(found: Approximation, stack: Mixture, u: np.ndarray, size: int) -
 
 
 def contraction_of(inputs: ComparisonInputs, posterior: Posterior) -> np.ndarray:
-    """Return the contraction (P,) of each parameter; NaN if the posterior has no prior of this package."""
+    """Return the contraction (P,) of each parameter; NaN if the posterior has no prior defined in this package."""
     mixture = inputs.fit.mixture
     if posterior.prior is None:
         return np.full(values(mixture).shape, math.nan)
@@ -241,7 +241,8 @@ def _score_draws(
 ) -> dict[str, Any]:
     """Return the scores of the draws' predictions for left-out rows and left-out folds.
 
-    `log_density` (M, R) is that of each row under each draw. `ratio` (M,) is the argument `log_ratio` of `leave_one_out`.
+    `log_density` (M, R) is the log density of each row under each draw. `ratio` (M,) is passed to `leave_one_out` as
+    `log_ratio`.
     """
     found: dict[str, Any] = leave_one_out(log_density, scored.weight, total, ratio)
     if em_score is None or scored.folds is None:

@@ -1,4 +1,6 @@
-"""Scores of densities: how far EM's density is from the posterior predictive density, and how well each predicts.
+"""Scores of densities.
+
+They measure how far EM's density is from the posterior predictive density, and how well each of the two predicts new data.
 
     total variation  TV  = 1/2 int |p - q|        Hellinger  H^2 = 1 - int sqrt(p q)        KL(p || q) = int p log p / q
 
@@ -35,7 +37,7 @@ from ..priors.interface import MixturePrior
 class Points(NamedTuple):
     """The points (T, D) at which densities are compared.
 
-    They are a grid with quadrature weights (T,), or draws from (p + q) / 2 without such weights (`quadrature` is None).
+    They form a grid with quadrature weights (T,), or they are drawn from (p + q) / 2. In the second case `quadrature` is None.
     """
 
     points: np.ndarray
@@ -77,7 +79,7 @@ def in_batches(function: Callable[[Any], Any], stack: Any, batch_size: int) -> A
 
 
 def simulate(rng: np.random.Generator, stack: Mixture, which: np.ndarray) -> np.ndarray:
-    """Return points (T, D): for each index in `which` (T,), one random point from the mixture with that index in the stack."""
+    """Return random points (T, D). Point t is drawn from the mixture at position `which[t]` of the stack."""
     k, d = stack.num_components, stack.num_features
     weights = np.asarray(stack.weights, float)[which]
     edges = np.cumsum(weights / weights.sum(-1, keepdims=True), -1)
@@ -110,7 +112,7 @@ def choose_points(rng: np.random.Generator, em: Mixture, draws: Mixture, count: 
 
 
 def _grid(em: Mixture, draws: Mixture, count: int) -> Points:
-    """Return a grid that is fine within EM's components and reaches as far as the draws do, with trapezoidal weights."""
+    """Return a grid with trapezoidal weights. It is fine within EM's components and covers the components of all draws."""
 
     def ends_of(stack: Mixture) -> tuple[np.ndarray, np.ndarray]:
         """Return the positions 8 standard deviations below and above the mean of each component."""
@@ -140,7 +142,7 @@ def distances(log_p: np.ndarray, log_q: np.ndarray, quadrature: np.ndarray | Non
 
     Returns:
         A dict of total_variation and hellinger, which go from 0 (equal) to 1 (disjoint), and kl, which is KL(p || q) in nats.
-        Each has a Monte Carlo standard error under its name with `_error` added; on a grid, this error is 0.
+        For each distance, the dict also has the Monte Carlo standard error, such as kl_error; on a grid, this error is 0.
 
     Example:
         >>> x = np.linspace(-9, 10, 2001)
@@ -154,7 +156,7 @@ def distances(log_p: np.ndarray, log_q: np.ndarray, quadrature: np.ndarray | Non
     # p and q are the densities divided by (p + q) / 2
     p, q = (np.where(usable, np.exp(np.where(usable, v - log_half, 0)), 0) for v in (log_p, log_q))
     both = usable & np.isfinite(log_p) & np.isfinite(log_q)
-    # the integral of q - p is 0, so adding q - p does not change the result; it makes each term nonnegative
+    # the integral of q - p is 0, so adding q - p to the integrand does not change the integral; each term becomes nonnegative
     logs = np.where(both, p * np.where(both, log_p - log_q, 0) - p + q, np.where(p > 0, np.inf, q))
     terms = {"total_variation": abs(p - q) / 2, "hellinger": (np.sqrt(p) - np.sqrt(q)) ** 2 / 2, "kl": logs}
     found = {}
@@ -182,7 +184,7 @@ def leave_one_out(
     Args:
         log_likelihood: (M, R), log density of each row under each draw, in nats.
         weight: (R,), the number of copies of each row; one copy is left out at a time.
-        total: weight of all data; the rows may be a sample of these data.
+        total: total weight of all data. The scored rows may be a sample of the data.
         log_ratio: (M,), log of the posterior density over the density from which the draws come; None: the draws are from the
             posterior.
 
@@ -214,7 +216,7 @@ def leave_one_out(
 
 
 def log_mean(values: np.ndarray, log_weights: np.ndarray) -> np.ndarray:
-    """Return log sum_m w_m exp(v_m), summed over the first axis, from the values v and the logarithms of the weights w."""
+    """Return log sum_m w_m exp(v_m), where m runs over the first axis of the values v and of the log weights log w."""
     terms = values + log_weights
     top = terms.max(0)
     shift = np.where(np.isfinite(top), top, 0)
@@ -223,7 +225,7 @@ def log_mean(values: np.ndarray, log_weights: np.ndarray) -> np.ndarray:
 
 
 def score(name: str, elpd: np.ndarray, weight: np.ndarray, total: float) -> dict[str, float]:
-    """Return a dict of the sum of a pointwise score (R,) over all data, and its standard error (the key ends in `_se`)."""
+    """Return a dict with the total of a pointwise score (R,) over all data, and with its standard error (key: `name`_se)."""
     mean = np.average(elpd, weights=weight)
     sd = math.sqrt(np.average((elpd - mean) ** 2, weights=weight)) if np.isfinite(mean) else math.nan
     return {name: float(total * mean), f"{name}_se": float(total * sd / math.sqrt(weight.sum()))}

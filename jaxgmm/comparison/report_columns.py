@@ -1,9 +1,9 @@
 """The columns of a comparison. Each column is described once: type, unit, headings, explanation and decimals.
 
 The printed page, the HTML report, CSV, JSON, data frames and pictures read these descriptions. To add a column, add a field
-here, and compute its value where the dataclass is created. Headings may contain the names `interval`, the probability of the
-intervals in percent; `gap` and `radius`, the values that a normal posterior would give on average for the gap in log joint
-density and for the distance of a draw from the centre; and `num_folds`, the number of folds.
+here, and compute its value where the dataclass is created. Headings may contain names in braces, for which numbers are filled
+in. `interval` is the probability of the intervals, in percent. `num_folds` is the number of folds. For a normal
+posterior, `gap` is the average gap in log joint density, and `radius` is the average distance of a draw from the centre.
 """
 
 from __future__ import annotations
@@ -86,9 +86,10 @@ class ComparisonRow(Record):
 
     @property
     def is_log_density(self) -> bool:
-        """Whether the quantity is a log density. EM is at a mode, so its log density exceeds that of most draws by nature.
+        """Whether the quantity is a log density.
 
-        Therefore `z` and `inside` test nothing for a log density.
+        EM is at a mode, so it naturally has a larger log density than most draws. Therefore `z` and `inside` are no test of
+        agreement for a log density.
         """
         return "nats" in self.kind
 
@@ -101,7 +102,7 @@ class ComparisonRow(Record):
     def short_name(self, room: int = _NAME_ROOM) -> str:
         """Return the name of the quantity in at most `room` characters.
 
-        If the name is too long, first the kind is abbreviated, then the names of the features are cut.
+        If the name is too long, the kind is abbreviated. If this is not enough, the names of the features are cut.
         """
         name = f"{self.kind} {', '.join(self.features)}".rstrip()
         if len(name) <= room:
@@ -117,7 +118,7 @@ class ComparisonRow(Record):
 @documented
 @dataclass(frozen=True, kw_only=True)
 class SamplerDiagnostics(Record):
-    """Diagnostics of the draws of one posterior: how the draws were made, and how good they are."""
+    """Diagnostics of one posterior: how its draws were made, and how good they are."""
 
     method: str = column('"nuts", "gibbs", "laplace", "bootstrap" or the name of another method')
     chains: int = column("number of chains", short="chains", long="chains")
@@ -154,7 +155,7 @@ class SamplerDiagnostics(Record):
 @documented
 @dataclass(frozen=True, kw_only=True)
 class JointScores(Record):
-    """Scores of all parameters jointly, in unconstrained space; a score that is not defined is NaN."""
+    """Scores of all parameters jointly, in unconstrained space. A score that is not defined is NaN."""
 
     log_joint_gap: float = column(
         "log joint density of EM minus the mean log joint density of the draws",
@@ -189,7 +190,7 @@ class JointScores(Record):
 @documented
 @dataclass(frozen=True, kw_only=True)
 class DensityScores(Record):
-    """Comparison of the posterior predictive density with EM's density, and scores of their predictions.
+    """Distances between the posterior predictive density and EM's density, and scores of the predictions of each.
 
     A score is None if it was not computed.
     """

@@ -19,9 +19,9 @@ from .text_layout import PageContents, as_html, render
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison(Exported):
-    """The comparison of EM with one or several posteriors: `print` it, or read its numbers.
+    """The comparison of EM with one or several posteriors. It can be printed, and its attributes hold the numbers.
 
-    `help(jaxgmm.comparison.report_columns)` describes every field of rows, samplers and scores with its unit.
+    `help(jaxgmm.comparison.report_columns)` describes every field of rows, samplers and scores, and gives its unit.
 
     Attributes:
         interval: probability of the intervals.
@@ -29,15 +29,15 @@ class Comparison(Exported):
         rows: a list with one ComparisonRow for each posterior and each free entry of weights, means and covariances. Its fields
             are method, name (its place in the Mixture, such as "means[0,1]"), kind, component, features, em, em_se, mean,
             median, sd, mcse, lower, upper, z, tail, inside, r_hat, ess_bulk, ess_tail, laplace_sd, sd_ratio, contraction.
-        label_invariant: a list of such rows, without em_se and contraction, for quantities that do not depend on the order of
-            the components: log-likelihood and log density of parameters and data (nats), sorted weights, mean and standard
-            deviation of each feature under the whole mixture.
-        samplers: a dict with a SamplerSummary for each posterior: how its draws were made, how good they are, notes, findings,
-            and the verdict, which is a `jaxgmm.comparison.verdict.Verdict` with its word and sentence.
+        label_invariant: a list of ComparisonRow objects, without em_se and contraction, for quantities that do not depend on
+            the order of the components. They are the log-likelihood and the log density of parameters and data (nats), the
+            sorted weights, and the mean and standard deviation of each feature under the whole mixture.
+        samplers: a dict with a SamplerSummary for each posterior. It tells how the draws were made and how good they are. It
+            also has notes, findings, and a verdict, which is a `jaxgmm.comparison.verdict.Verdict` with a word and a sentence.
         posteriors: a dict of the posteriors by name, relabelled to EM.
-        joint: a dict with the JointScores of each posterior, which concern all parameters jointly.
-        density: a dict with the DensityScores of each posterior: distances between the predictive density and EM's density, and
-            scores of their predictions.
+        joint: a dict with the JointScores of each posterior, which are scores of all parameters jointly.
+        density: a dict with the DensityScores of each posterior. They are distances between the predictive density and EM's
+            density, and scores of the predictions of each.
         clustering: a dict with the ClusteringScores of each posterior.
     """
 
@@ -57,7 +57,7 @@ class Comparison(Exported):
         return self.label_invariant
 
     def draws(self, row: ComparisonRow) -> np.ndarray:
-        """Return the relabelled draws (C, S) that one of `rows` summarises."""
+        """Return the relabelled draws (C, S) of the parameter that a row describes. The row must be one of `rows`."""
         return value_at(self.posteriors[row.method].mixture, row.name)
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Descriptions for a comparison: the draws and their diagnostics, the EM fit and the data, and notes on any mismatch."""
+"""Descriptions of the draws, the EM fit and the data of a comparison, diagnostics of the draws, and notes on mismatches."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from .verdict import Finding, Verdict, gravest, khat_limit
 @documented
 @dataclass(frozen=True, kw_only=True)
 class SamplerSummary(SamplerDiagnostics):
-    """The summary of one posterior of a comparison: how its draws were made, how good they are, and what they show about EM."""
+    """The summary of one posterior: how its draws were made, how good they are, and whether EM agrees with them."""
 
     notes: tuple[str, ...] = column("sentences on every mismatch between fit, posterior and data")
     findings: tuple[Finding, ...] = column("findings that led to the verdict, the gravest first")
 
     @property
     def verdict(self) -> Verdict:
-        """The gravest verdict that a finding causes."""
+        """The gravest of all verdicts that the findings cause."""
         return gravest(self.findings)
 
     @property
@@ -46,7 +46,8 @@ class SamplerSummary(SamplerDiagnostics):
     def to_dict(self) -> dict[str, Any]:
         """Return the columns by name.
 
-        In place of the findings, the entry "verdict" holds the word of the gravest verdict, all words and all sentences.
+        In place of the findings, there is an entry "verdict". It holds the word of the gravest verdict, the words of all
+        verdicts and the sentences of all findings.
         """
         found = super().to_dict()
         sentences = [finding.sentence for finding in found.pop("findings")]
@@ -65,7 +66,7 @@ class FitSummary:
         log_likelihood: weighted sum over the data, in nats.
         objective: the value that EM maximised, in nats.
         component_status: name of the ComponentStatus of each component.
-        prior: name and hyperparameters of the prior under which EM found a mode; None if it is not the prior of a posterior.
+        prior: name and hyperparameters of the prior under which EM found a mode; None if no posterior has this prior.
     """
 
     status: str
@@ -112,7 +113,7 @@ class ComparisonMeta:
         return asdict(self)
 
     def sentences(self) -> dict[str, str]:
-        """Return one phrase each about the data, the model and EM."""
+        """Return three phrases by name: one about the data, one about the model, and one about EM."""
         k, em = self.num_components, self.em
         return {
             "data": f"{self.num_observations} observations of {', '.join(self.feature_names)}",
@@ -124,13 +125,13 @@ class ComparisonMeta:
 
 
 def diagnose_sampler(posterior: Posterior, rows: Sequence[ComparisonRow], khat: float | None) -> SamplerDiagnostics:
-    """Return how the draws were made and how good they are.
+    """Return the diagnostics of a posterior: how the draws were made, and how good they are.
 
     Args:
         posterior: the relabelled posterior.
         rows: the rows of all its quantities.
         khat: Pareto k-hat of Laplace's approximation under the same prior, or None. For a posterior by the method `laplace`,
-            pass None: the posterior has its own k-hat.
+            pass None, because the posterior has its own k-hat.
     """
     chains, draws = posterior.log_density.shape
     stats = posterior.stats
@@ -194,13 +195,13 @@ def describe_setting(inputs: ComparisonInputs, maximised: MixturePrior | None) -
 
 
 def _tolerance(inputs: ComparisonInputs) -> float:
-    """Return the largest difference between two log-likelihoods that rounding can explain, in nats."""
+    """Return the largest difference, in nats, that rounding can cause between two values of one log-likelihood."""
     eps = float(np.finfo(np.asarray(inputs.x[:0]).dtype).eps)
     return 1e-3 + 64 * eps * (abs(float(inputs.fit.objective)) + len(inputs.x))
 
 
 def maximised_prior(inputs: ComparisonInputs, subjects: Sequence[Subject]) -> MixturePrior | None:
-    """Return the prior under which EM found a mode; None if EM's objective does not belong to the prior of any posterior."""
+    """Return the prior under which EM found a mode; None if EM's objective does not match the prior of any posterior."""
     fit = inputs.fit
     for subject in subjects:
         gap = float(fit.objective) - float(fit.log_likelihood) - subject.em_log_prior

@@ -20,7 +20,7 @@ from ..studies.serialization import ordinal
 from .inputs import ComparisonInputs, Subject
 from .report_columns import ComparisonRow
 
-_log_prior = jax.jit(log_prior)  # compiled as a whole, because compiling operation by operation takes seconds more
+_log_prior = jax.jit(log_prior)  # compiled as a whole; compiling each operation separately would take several seconds longer
 
 
 class Quantities(NamedTuple):
@@ -42,7 +42,7 @@ def log_density_quantities(inputs: ComparisonInputs, subject: Subject) -> Quanti
     posterior, em_log_likelihood = subject.posterior, float(inputs.fit.log_likelihood)
     log_density = np.asarray(posterior.log_density, float)
     log_likelihood, em_log_density = log_density - subject.log_prior, em_log_likelihood + subject.em_log_prior
-    # a user's own model has no prior of this package; its joint density at EM is unknown
+    # for a user's own model, the prior is not known to this package, so the joint density at EM is unknown
     if posterior.prior is None and "log_likelihood" in posterior.stats:
         log_likelihood, em_log_density = np.asarray(posterior.stats["log_likelihood"], float), math.nan
     described = [Parameter(name, name, None, ()) for name in ("log-likelihood (nats)", "log joint density (nats)")]
@@ -75,7 +75,7 @@ def summarise(
         quantities: the P quantities.
         method: name of the posterior.
         interval: probability of the central interval.
-        known: a dict of em_se, laplace_sd and contraction (P,); those that were not computed are absent.
+        known: a dict that may contain em_se, laplace_sd and contraction, each (P,). Entries that were not computed are absent.
 
     Returns:
         One row for each quantity.
@@ -103,7 +103,7 @@ def _row(entry: Parameter, method: str, numbers: dict[str, Any]) -> ComparisonRo
 
 
 def _z(difference: float, sd: float, size: float) -> float:
-    """Return difference / sd. If sd is 0, return 0 for a negligible difference, else an infinite number of the same sign."""
+    """Return difference / sd. If sd is 0, return 0 for a negligible difference, else plus or minus infinity."""
     if sd > 0:
         return difference / sd
     # for K = 1, the weight is 1 by definition, under EM and in every draw

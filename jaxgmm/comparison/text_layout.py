@@ -19,7 +19,7 @@ SCORES = {"joint": JointScores, "density": DensityScores, "clustering": Clusteri
 
 
 class PageContents(NamedTuple):
-    """The contents of the page. `scores` has the keys "joint", "density" and "clustering", then the name of the posterior."""
+    """The contents of the page. `scores` is indexed by kind and by posterior, as in `scores["joint"]["nuts"]`."""
 
     interval: float
     meta: ComparisonMeta
@@ -60,7 +60,7 @@ def _head(meta: ComparisonMeta) -> list[str]:
 
 
 def _sampler_lines(samplers: Mapping[str, SamplerSummary]) -> list[str]:
-    """Return a table with one line for each posterior, and a sentence on the posteriors that do not identify labels."""
+    """Return a table with one line for each posterior, and a sentence that names posteriors without identified labels."""
     columns = [column for column in columns_of(SamplerDiagnostics).values() if column.short]
     rows = [[name, *(c.cell(getattr(sampler, c.name)) for c in columns)] for name, sampler in samplers.items()]
     layout = Layout(WIDTH, stretch=True, gap=1, min_widths=(0, *(max(5, len(c.short)) for c in columns)))
@@ -124,7 +124,7 @@ def _single_lines(rows: Sequence[ComparisonRow], columns: Sequence[Column]) -> l
 def _several_lines(rows: Sequence[ComparisonRow], columns: Sequence[Column]) -> list[list[str]]:
     """Return, for each quantity, one line for EM and below it one line for each posterior.
 
-    EM and its standard error stand in the columns of mean and sd.
+    The line for EM shows the EM estimate in the column of the mean, and its standard error in the column of the sd.
     """
     groups: dict[str, list[ComparisonRow]] = {}
     for row in rows:
@@ -143,7 +143,7 @@ def _several_lines(rows: Sequence[ComparisonRow], columns: Sequence[Column]) -> 
 def cells(row: ComparisonRow, columns: Iterable[Column], sd: float | None = None) -> list[str]:
     """Return the cells of one row.
 
-    Numbers in data units have as many decimals as `sd` makes useful; None stands for the posterior sd of the row.
+    The number of decimals of a number in data units depends on `sd`. If `sd` is None, the posterior sd of the row is used.
     """
     adaptive = [column.name for column in columns if column.decimals is None]
     rounded = rounded_by_sd([getattr(row, name) for name in adaptive], row.sd if sd is None else sd) if adaptive else []
@@ -192,7 +192,7 @@ def score_lines(page: PageContents, kind: str, heading: str) -> list[tuple[Colum
     Args:
         page: the contents of the page.
         kind: "joint", "density" or "clustering".
-        heading: "short" or "long", the heading of the columns that is used; columns without this heading are left out.
+        heading: "short" or "long"; it tells which heading of a column is used. Columns without this heading are left out.
     """
     found, lines = page.scores[kind], []
     for column in columns_of(SCORES[kind]).values():
@@ -210,7 +210,7 @@ def _score_cell(record: Record | None, column: Column) -> str:
 
 
 def _score_tables(page: PageContents) -> list[Table]:
-    """Return one table for each section of scores, with one column for each posterior."""
+    """Return a table for each section of scores. A table has one column for each posterior."""
     p, n = page.meta.num_parameters, page.meta.num_observations
     density = [found for found in page.scores["density"].values() if isinstance(found, DensityScores)]
     scored = min((found.num_rows for found in density), default=0)

@@ -4,9 +4,10 @@ Each finding is a sentence that contains the number and the threshold that cause
 verdict of its findings. The thresholds are the constants below.
 
 The draws of the methods `laplace` and `bootstrap` are independent, so convergence of chains is not checked for them. Draws by
-`laplace` are judged first by k-hat; then their standard deviations are compared with those of a posterior from chains, if there
-is one. The standard deviations of a bootstrap are not compared with Laplace's approximation. Label switching means that chains
-or draws have different orders of the components; relabelling corrects it. It is reported in a sentence and is not a failure.
+`laplace` are judged first by k-hat. If there is a posterior from chains, their standard deviations are then compared with the
+standard deviations of that posterior. The standard deviations of a bootstrap are not compared with Laplace's approximation.
+Label switching means that chains or draws have different orders of the components; relabelling corrects it. It is reported in a
+sentence and is not a failure.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from .report_columns import ComparisonRow, SamplerDiagnostics
 
 R_HAT_LIMIT = 1.01  # chains agree if R-hat is below this value: Vehtari et al. (2021), section 4
 ESS_PER_CHAIN = 100  # least effective number of draws for each chain: the same source
-Z_LIMIT = 1.0  # largest |z| for agreement; a mode is not a mean, and skewed posteriors of sound fits reach about this value
-SD_RATIOS = (0.8, 1.25)  # acceptable range of Laplace's standard deviation divided by the posterior's
-MODE_DISTANCE = 5  # largest distance, in Monte Carlo standard errors, between the means of settled chains at one mode
+Z_LIMIT = 1.0  # largest |z| for agreement; if a posterior is skewed, |z| can be about this large even for a sound fit
+SD_RATIOS = (0.8, 1.25)  # acceptable range of the ratio: Laplace's standard deviation / posterior standard deviation
+MODE_DISTANCE = 5  # chains are at two modes if their means are more than this number of Monte Carlo standard errors apart
 SETTLED = 1.05  # a chain is settled if R-hat between its two halves is below this value
 INDEPENDENT = ("laplace", "bootstrap")  # methods whose draws are independent
 
@@ -37,7 +38,7 @@ class Verdict(Enum):
 
     Attributes:
         word: the verdict in a few words.
-        sentence: the meaning and the cause of the verdict.
+        sentence: a sentence that explains the meaning and the cause of the verdict.
 
     Example:
         >>> Verdict.EM_OUTSIDE.word, Verdict("agree") is Verdict.AGREE
@@ -132,10 +133,10 @@ def judge(
         interval: probability of the intervals.
         laplace_sound: whether the information at the mode is positive definite.
         apart: the result of `chains_apart`.
-        rows_by_chains: the rows of the parameters of a posterior from chains; draws by `laplace` are compared with them.
+        rows_by_chains: the rows of the parameters of a posterior from chains, with which draws by `laplace` are compared.
 
     Returns:
-        The findings, those that cause the gravest verdicts first.
+        The findings. Those that cause the gravest verdicts come first.
     """
     # log densities are not compared, because EM is at a mode and has a larger log density than the draws
     compared = list(rows) if sampler.identified else [row for row in label_invariant if not row.is_log_density]
@@ -168,7 +169,7 @@ def gravest(findings: Sequence[Finding]) -> Verdict:
 
 
 def chains_apart(draws: np.ndarray, described: Sequence[Parameter]) -> ChainsApart | None:
-    """Return the quantity in which settled chains differ most; None if the chains are close together or not settled.
+    """Return the quantity in which settled chains differ most; None if the chains agree or are not settled.
 
     Args:
         draws: (C, S, Q), draws of label-invariant quantities, which do not depend on the order of the components.
@@ -202,7 +203,7 @@ def chains_apart(draws: np.ndarray, described: Sequence[Parameter]) -> ChainsApa
 def _mixing(rows: Sequence[ComparisonRow], sampler: SamplerDiagnostics) -> list[Finding]:
     """Return the findings from R-hat, effective sample sizes and divergences."""
     found, enough, verdict = [], ESS_PER_CHAIN * sampler.chains, Verdict.CHAINS_UNMIXED
-    known = [row for row in rows if not math.isnan(row.r_hat)]  # R-hat is NaN for a constant or fewer than four draws
+    known = [row for row in rows if not math.isnan(row.r_hat)]  # R-hat is NaN for constants, and for fewer than 4 draws
     if not known and rows:
         found.append(Finding(verdict, "There are too few draws to tell whether the chains agree; draw at least 100 a chain."))
     if known:
@@ -226,7 +227,7 @@ def _mixing(rows: Sequence[ComparisonRow], sampler: SamplerDiagnostics) -> list[
 
 
 def _modes(sampler: SamplerDiagnostics, apart: ChainsApart | None) -> list[Finding]:
-    """Return the findings about several modes: from settled chains in different places, and from a chain with another start."""
+    """Return the findings about several modes, from settled chains that differ and from a chain with another start."""
     found = []
     if apart is not None:
         sentence = (

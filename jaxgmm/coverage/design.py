@@ -41,7 +41,7 @@ _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class StudyCell:
-    """One cell of a study: its covariance type, its number of observations, and its separation in standard deviations."""
+    """One cell of a study: a covariance type, a number of observations, and a separation in standard deviations."""
 
     covariance_type: str
     num_observations: int
@@ -49,13 +49,13 @@ class StudyCell:
 
     @property
     def name(self) -> str:
-        """The name of the cell, from which its random keys and the names of its entries in the file are made."""
+        """The name of the cell. Its random keys and the names of its entries in the file are derived from this name."""
         return f"{self.covariance_type} {self.num_observations} {self.separation}"
 
 
 @dataclass(frozen=True)
 class Design:
-    """The design of a coverage study: each combination of separation, number of observations and covariance type is a cell.
+    """The design of a coverage study. Each combination of separation, number of observations and covariance type is a cell.
 
     In the truth of a cell, the components have unit variances and no correlations. Their means lie on a line along the first
     feature, centred at 0, and neighbouring means are `separation` standard deviations apart. All values are plain numbers,
@@ -64,13 +64,14 @@ class Design:
     Attributes:
         separations: distances between neighbouring components, in standard deviations within a component.
         num_observations: the values of N, the number of rows of a data set.
-        covariance_types: the covariance types to fit, from "full", "tied", "diag" and "spherical". The truth satisfies all.
+        covariance_types: the covariance types to fit, from "full", "tied", "diag" and "spherical". The truth satisfies all of
+            them.
         num_components: K, at most 6.
         num_features: D.
         weights: K weights of the components, or None for equal weights.
-        methods: names of the methods. "em" is maximum likelihood with Wald intervals, and "map" is the same under the prior.
-            "laplace", "bootstrap" (of the MAP fit), "gibbs" and "nuts" start from the MAP fit; their estimate is the mean of
-            the draws, and their intervals are central intervals of the draws.
+        methods: names of the methods. "em" is maximum likelihood, and "map" is the mode under the prior, both with Wald
+            intervals. "laplace", "bootstrap" (of the MAP fit), "gibbs" and "nuts" start from the MAP fit; their estimate is the
+            mean of the draws, and their intervals are central intervals of the draws.
         num_datasets: number of data sets per cell.
         probabilities: probabilities of the intervals.
         prior: "default" for the data-scaled `default_prior` of each data set; or a dict of fixed numbers weight_concentration
@@ -204,7 +205,7 @@ class Design:
 
 
 def _as_tuple(value: Any, name: str) -> tuple:
-    """Return a list as a tuple of plain types; raise an error if it is not a list, is empty, or contains an entry twice."""
+    """Return a list as a tuple of plain types. Raise an error if it is not a list, is empty, or has equal entries."""
     if isinstance(value, str) or not hasattr(value, "__iter__"):
         raise TypeError(f"{name} is {value!r}; a list was expected.")
     found = tuple(one.item() if isinstance(one, np.generic | jax.Array) else one for one in value)

@@ -1,6 +1,6 @@
 """The quantities that a coverage study estimates: their descriptions, their values, and their intervals.
 
-All modules of a coverage study take the quantities from here. They are the free entries of the mixture. To study another
+All modules of a coverage study use the quantities of this module. They are the free entries of the mixture. To study another
 quantity, for instance the distance between two means, extend three functions together:
 
     describe             return one Parameter for each quantity: its name, and its kind, which selects its heading on the page
@@ -42,7 +42,7 @@ def values(mixture: Mixture) -> jax.Array:
 def estimate_intervals(
     mixture: Mixture, x: jax.Array, prior: MixturePrior | None, probabilities: Sequence[float], kind: str
 ) -> Intervals:
-    """Compute Wald intervals from a point estimate; `kind` is the estimator of its standard errors, as in `standard_errors`."""
+    """Compute Wald intervals from a point estimate. `kind` selects the standard errors, as in `standard_errors`."""
     return wald_intervals(mixture, x, prior, probabilities, kind=kind)
 
 

@@ -1,6 +1,6 @@
 """Replicates of a coverage study: simulate the data sets of one cell, fit mixtures to them, and draw from their posteriors.
 
-The same few compiled programs process all data sets of a batch. The measured time of a method does not include compilation.
+A few compiled programs process all data sets of a batch. The measured time of a method does not include compilation.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ class Program(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _compiled(program: Program, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> Callable[..., Any]:
-    """Return a program compiled for stacks of data sets of given shapes.
+    """Return a program compiled for stacks of data sets with the given shapes.
 
-    Because it is compiled in advance, its first call can be timed. The program processes a few data sets at a time, because the
+    Because the program is compiled in advance, its first call can be timed. It processes a few data sets at a time, because the
     draws of all data sets would take too much memory.
     """
     function, width = program.build(), coverage_batch()
@@ -117,7 +117,7 @@ def _usable_intervals(found: Intervals, usable: jax.Array) -> dict[str, jax.Arra
 
 
 def padded_size(num_datasets: int) -> int:
-    """Return the smallest number that is at least `num_datasets` and can be split into runs of equal length."""
+    """Return the smallest number that is at least `num_datasets` and can be split into groups of equal size."""
     runs = coverage_runs(num_datasets)
     return runs * math.ceil(num_datasets / runs)
 
@@ -131,14 +131,14 @@ def _timed(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
 
 @dataclass(eq=False)
 class Batch:
-    """A batch of data sets of one cell. They are simulated and fitted when a method first needs them.
+    """A batch of data sets of one cell. The data sets are simulated and fitted when a method first needs them.
 
     Attributes:
         keys: (B,), one random key for each data set.
         cell: the cell.
         design: the design of the study.
-        compiled: a set of (method, covariance type, N) of the fits that have already been compiled. All batches share this set
-            and add to it.
+        compiled: a set with an entry (method, covariance type, N) for each fit that has already been compiled. All batches
+            share this set and add entries to it.
     """
 
     keys: jax.Array
@@ -171,7 +171,7 @@ class Batch:
         return self._run_program(method, keys, self._map_fits.mixture, self.x, self.prior)
 
     def _run_program(self, method: str, *arrays: Any) -> tuple[dict[str, Any], float]:
-        """Run the program of a method on all data sets, in runs of equal length; return the results and the seconds taken."""
+        """Run the program of a method on all data sets, in groups of equal size; return the results and the seconds taken."""
         options = self._options(method, fit=False)
         size = len(self.keys) // coverage_runs(len(self.keys))
         parts = [slice(start, start + size) for start in range(0, len(self.keys), size)]
@@ -183,7 +183,7 @@ class Batch:
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found), seconds
 
     def _options(self, method: str, *, fit: bool) -> Mapping[str, Any]:
-        """Return the options of a method that its EM fits take (`fit` is true), or all its other options (`fit` is false)."""
+        """Return some options of a method: the options of its EM fits if `fit` is true, else all other options."""
         options = self.design.options_of(method)
         return {name: value for name, value in options.items() if fit == (method in POINT_METHODS and name != "kind")}
 

@@ -4,11 +4,11 @@
 
 The expectations and the probability refer to new data sets from a fixed truth, so they are long-run properties of the method.
 See Morris, White & Crowther (2019), Stat. Med. 38, 2074-2102, section 5. A Bayesian interval need not have its nominal coverage
-under a fixed truth, but it has this coverage approximately if the prior is weak and N is large.
+under a fixed truth. Its coverage is approximately nominal if the prior is weak and N is large.
 
-Label switching is handled by reordering components (method "kl" of `relabel`). The components of an estimate get the order with
-the smallest divergence from the components of the truth. The components of a draw get the order with the smallest divergence
-from the estimate at which the draws started. This rule needs no data.
+Label switching is corrected by reordering components (method "kl" of `relabel`). The components of an
+estimate are ordered such that their divergence from the components of the truth is smallest. For a draw, the divergence from
+the estimate at which the draws started is used instead. This rule needs no data.
 """
 
 from __future__ import annotations
@@ -42,11 +42,12 @@ from .text_report import render
 
 @dataclass(frozen=True, eq=False)
 class Study(Exported):
-    """The result of `coverage_study`: `print` it, or use its numbers.
+    """The result of `coverage_study`. It can be printed, and its attributes hold the numbers.
 
     Attributes:
         design: the Design.
-        meta: a dict of key (the data of the random key), random_numbers (the generator), dtype, backend and versions.
+        meta: a dict with the entries key (the data of the random key), random_numbers (the generator), dtype, backend and
+            versions.
         rows: one StudyRow for each cell, method and free parameter. In `to_dict`, JSON, CSV and the data frame, the names of
             coverage and width contain the probability of the intervals: coverage_90, coverage_90_defined, width_90,
             width_90_median.
@@ -131,7 +132,7 @@ def coverage_study(key: jax.Array, design: Design, *, path: Any = None, progress
 
 
 def _batches(key: jax.Array, design: Design, cell: StudyCell, compiled: set[tuple[str, str, int]]) -> Iterator[Batch]:
-    """Yield the batches of a cell. All batches have the same size, because further data sets are added to the last batch."""
+    """Yield the batches of a cell. Further data sets are added to the last batch, so that all batches have the same size."""
     number = math.ceil(design.num_datasets / COVERAGE_FILE_BATCH)
     size = padded_size(math.ceil(design.num_datasets / number))
     key = jax.random.fold_in(key, zlib.crc32(cell.name.encode()))

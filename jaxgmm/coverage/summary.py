@@ -1,4 +1,4 @@
-"""The rows of a coverage study: bias, error, interval coverage and interval width, from the results of many data sets."""
+"""The rows of a coverage study, which contain bias, error, interval coverage and interval width over many data sets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .design import StudyCell
 
 @dataclass(frozen=True)
 class IntervalCoverage:
-    """The coverage and the width of the intervals with one probability.
+    """The coverage and the width of the intervals of one parameter, for one probability.
 
     Attributes:
         coverage: fraction of the data sets whose interval contains the truth; an undefined interval counts as a miss.
@@ -68,7 +68,7 @@ class StudyRow:
         features: names of the features to which the parameter belongs.
         truth: true value of the parameter.
         num_datasets: number of data sets.
-        num_estimates: number of finite estimates; only these enter bias and RMSE.
+        num_estimates: number of finite estimates. Bias and RMSE are computed only from finite estimates.
         bias: mean error of the estimates.
         bias_se: Monte Carlo standard error of `bias`.
         rmse: root mean square error of the estimates.
@@ -135,7 +135,7 @@ class MethodRun:
     def rows(self, described: Sequence[Parameter], truth: np.ndarray, probabilities: Sequence[float]) -> list[StudyRow]:
         """Return one row for each of the P parameters.
 
-        `truth` (P,) are the true values. Each parameter has one interval for each of the probabilities.
+        `truth` (P,) contains the true values. For each parameter, there is one interval for each probability.
         """
         seconds = float(self.found["seconds"].mean())
         failed, failed_se = _share(np.asarray(self.found["failed"], bool))
@@ -172,7 +172,7 @@ class MethodRun:
 
 
 def _errors(error: np.ndarray) -> dict[str, Any]:
-    """Return the mean and the root mean square of the finite values among the errors (B,), and the number of finite errors."""
+    """Return the number of finite errors among the errors (B,), their mean, and their root mean square."""
     error = error[np.isfinite(error)]
     bias, bias_se = _mean(error)
     square, square_se = _mean(error**2)
@@ -191,7 +191,8 @@ def _mean(numbers: np.ndarray) -> tuple[float, float]:
 def _share(hits: np.ndarray) -> tuple[float, float]:
     """Return the fraction of hits and its Monte Carlo standard error.
 
-    The standard error is computed with the fraction (hits + 1) / (B + 2), so that it is positive even if no or all are hits.
+    The standard error is computed with the fraction (hits + 1) / (B + 2), so that it is positive even if there are no hits or
+    only hits.
     """
     if not len(hits):
         return math.nan, math.nan

@@ -12,7 +12,7 @@ from .design import Design
 from .quantities import HEADINGS
 from .summary import StudyRow
 
-_Column = tuple[str, Callable[[list[StudyRow]], str]]  # heading, and function from rows to the text of a cell
+_Column = tuple[str, Callable[[list[StudyRow]], str]]  # heading, and a function that returns the text of a cell, given rows
 
 
 def render(rows: Sequence[StudyRow], design: Design, dtype: str) -> list[str]:
@@ -56,7 +56,7 @@ def _notes(num_datasets: int) -> list[str]:
 def _table(rows: Sequence[StudyRow], kinds: Sequence[str], columns: Sequence[_Column], last: Sequence[_Column]) -> Table:
     """Return a table with one row per cell and method.
 
-    The `columns` are repeated for each kind of parameter; the columns `last` follow once.
+    The `columns` appear once for each kind of parameter. The columns `last` appear only once, at the end.
     """
     cells: dict[tuple[int, float], dict[str, list[StudyRow]]] = {}
     for row in rows:
@@ -91,7 +91,7 @@ def _coverage_column(probability: float) -> _Column:
 
 
 def _median_width(probability: float) -> Callable[[list[StudyRow]], str]:
-    """Return a function from rows to the average, as text, of the median widths of the intervals with one probability."""
+    """Return a function of rows. It returns, as text, the average of their median interval widths for one probability."""
     return lambda group: _short(_average([row.intervals[probability].width_median for row in group]))
 
 

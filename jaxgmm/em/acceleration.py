@@ -1,6 +1,6 @@
 """Safeguarded Anderson acceleration of EM: Anderson (1965); Henderson & Varadhan (2019), DAAREM.
 
-The next point is extrapolated from the last few differences of theta and of the EM map F(theta). The coordinates are log
+The next point is extrapolated from the last few changes of theta and of the EM map F(theta). The coordinates are log
 weights, means, and factors of the covariances with logarithms on their diagonals, so that every vector is a valid mixture. The
 caller accepts an extrapolated point only if the objective did not fall, and otherwise takes the plain EM step. The objective
 therefore never falls, and the limit is a fixed point of EM.
@@ -19,16 +19,18 @@ from .. import covariance, linalg
 from ..density import safe_log
 from ..mixture import Mixture
 
-# number of differences remembered; on random problems, EM took more steps with 10, or if a rejection cleared the memory
+# number of differences stored; on random problems, EM needed more steps with 10, or if each rejection cleared the memory
 DEPTH = 4
 _WARM_UP = 4  # number of plain steps before the first extrapolation
-_SLOW = 0.7  # smallest ratio of successive step lengths at which to extrapolate; below it, plain EM is fast enough
+_SLOW = 0.7  # extrapolate only if a step is longer than this fraction of the step before; otherwise EM is fast enough
 _LONGEST_WAIT = 5  # largest number of plain steps after a rejection; at most one E-step in six is then wasted
 _RIDGE = 1e-10  # ridge added to the least-squares problem, as a fraction of its trace
 
 
 class Memory(NamedTuple):
-    """The differences that an extrapolation uses, in a ring buffer with DEPTH places, and counters that time extrapolations.
+    """The memory of the acceleration.
+
+    It consists of a ring buffer of DEPTH differences, which extrapolations use, and counters that decide when to extrapolate.
 
     Attributes:
         points: (DEPTH, P), differences between successive points theta.
@@ -72,7 +74,7 @@ def to_vector(mixture: Mixture, scale: Mixture) -> jax.Array:
 
 
 def from_vector(vector: jax.Array, like: Mixture, scale: Mixture) -> Mixture:
-    """Return the mixture that has the given coordinates: the inverse of `to_vector`; weights that are 0 in `like` stay 0."""
+    """Return the mixture with the given coordinates, as the inverse of `to_vector`; weights that are 0 in `like` stay 0."""
     covariance_type, (k, d) = like.covariance_type, like.means.shape
     unit = _standard_deviations(scale)
     weights = jnp.where(like.weights > 0, jnp.exp(vector[:k]), 0)
@@ -88,7 +90,7 @@ def from_vector(vector: jax.Array, like: Mixture, scale: Mixture) -> Mixture:
 
 
 def _standard_deviations(scale: Mixture) -> jax.Array:
-    """Return a standard deviation for each feature (D,), the unit of its coordinates, which is constant during a fit."""
+    """Return the unit (D,) of the coordinates of each feature: a standard deviation that stays constant during a fit."""
     return jnp.sqrt(covariance.variances(scale.covariances, scale.covariance_type, scale.num_features).mean(0))
 
 
@@ -126,7 +128,7 @@ def _with_differences(memory: Memory, point: jax.Array, residual: jax.Array) -> 
 
 
 def _solve_least_squares(differences: jax.Array, residual: jax.Array, used: jax.Array) -> jax.Array:
-    """Return the coefficients (DEPTH,) with which the used differences best approximate the residual; the others are 0."""
+    """Return the coefficients (DEPTH,) with which the `used` differences best approximate the residual; others are 0."""
     gram = differences @ differences.T
     trace = jnp.where(jnp.trace(gram) > 0, jnp.trace(gram), 1)
     ridge = max(_RIDGE, 100 * float(jnp.finfo(gram.dtype).eps))
@@ -135,7 +137,7 @@ def _solve_least_squares(differences: jax.Array, residual: jax.Array, used: jax.
 
 
 def update_memory(memory: Memory, extrapolated: jax.Array, accepted: jax.Array, settled: jax.Array) -> Memory:
-    """Return the memory after a proposal was accepted or rejected; the wait grows with each rejection in a row.
+    """Return the memory after a proposal was accepted or rejected; the more rejections in a row, the longer the wait.
 
     Args:
         memory: the memory from `extrapolate`.

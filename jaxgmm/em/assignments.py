@@ -123,7 +123,7 @@ def mixture_of_groups(
 ) -> Mixture:
     """Return the mixture with the moments of the groups, which are labels (N,) or responsibilities (N, K).
 
-    Each covariance is averaged with that of all data, to which `pseudo_count` times the total weight is given.
+    Each covariance is averaged with the covariance of all data, which has a weight of `pseudo_count` times the total weight.
     """
     shift = x[jnp.argmax(weight > 0)]
     k, d = num_components, x.shape[1]

@@ -63,11 +63,11 @@ def fit(
         sample_weight: (N,) >= 0, or None. A row of integer weight w counts as w copies of the row. A row of weight 0 is
             ignored, whatever values it holds.
         tol: EM has converged when one step changes the objective by at most this many nats per unit of weight. With tol=0, EM
-            runs until a step changes nothing or until max_iter. Where rounding hides so small a change, as in float32, EM has
+            runs until a step changes nothing or until max_iter. If rounding hides such a small change, as in float32, EM has
             converged when the parameters hardly move; the objective may then vary within its rounding error.
         max_iter: the largest number of steps.
-        reg_covar: scikit-learn's regularisation in place of the penalty: a number added to each variance after each step, data
-            units squared; 0 is plain maximum likelihood. With reg_covar, the objective may fall.
+        reg_covar: scikit-learn's regularisation in place of the penalty: a number in data units squared that is added to each
+            variance after each step. 0 is plain maximum likelihood. With reg_covar, the objective may fall.
         accelerate: whether to try Anderson steps, which are accepted only if the objective does not fall. They help where
             components overlap. max_iter and num_iter then count E-steps. Acceleration is not allowed with reg_covar, because
             the objective may then fall.

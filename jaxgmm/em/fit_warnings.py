@@ -1,7 +1,7 @@
-"""Warnings of a fit outside jit, about unsuitable data or starts and about a result that needs attention.
+"""Warnings that a fit outside jit issues: about unsuitable data or starts, and about a result that needs attention.
 
-Each warning names only remedies that apply to the call. For example, it does not advise a prior if the call has one, or a
-simpler covariance type if there is none.
+Each warning names only remedies that apply to the call. For example, if the call has a prior, the warning does not advise a
+prior. If no simpler covariance type exists, the warning does not advise one.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from .loop import EMProblem
 from .m_step import rounding_ridge
 from .result import ComponentStatus, Fit, Status
 
-_FIRST_ROWS = 64  # number of rows in which constant columns are sought first, because most columns vary within so few rows
+_FIRST_ROWS = 64  # number of rows that the first search for constant columns reads; most columns vary within these rows
 _COARSE_SPACING = 0.05  # smallest distance between neighbouring floats, in standard deviations, at which `fit` warns
-_COLLINEAR = 1e-10  # variance of standardised data below which a direction counts as constant
-_SHARE_OF_COLLINEAR = 1e-3  # smallest loading in such directions at which a column counts as collinear
+_COLLINEAR = 1e-10  # a direction counts as constant if the variance of the standardised data in it is smaller
+_SHARE_OF_COLLINEAR = 1e-3  # a column counts as collinear if its loading in constant directions is at least this
 _MOST_NAMED = 10  # largest number of columns or components that one sentence lists
 
 
@@ -105,7 +105,7 @@ def _warn_of_components(
 ) -> None:
     """Warn about degenerate components, or about constant or collinear columns if these make all components degenerate."""
     if small_weights_message(problem.weight) is not None:
-        return  # counts of components mean nothing if the weights do not count observations
+        return  # the counts of components have no meaning if the weights are not counts of observations
     at_floor = states == ComponentStatus.AT_FLOOR
     of_all = at_floor[mixture.weights > 0].all()
     explained = of_all and constant.size > 0
@@ -205,7 +205,7 @@ def _warn_of_offset(mixture: Mixture, constant: np.ndarray) -> None:
     within = np.asarray(covariance.variances(mixture.covariances, mixture.covariance_type, mixture.num_features))
     means, eps = np.asarray(mixture.means), np.finfo(mixture.means.dtype).eps
     if eps * abs(means).max() <= _COARSE_SPACING * math.sqrt(max(within.min(), 0)):
-        return  # this cheap check decides the usual case
+        return  # in most cases this cheap check is enough
     weights, means, within = np.asarray(mixture.weights, float), means.astype(float), within.astype(float)
     center = weights @ means
     sd = np.sqrt(weights @ ((means - center) ** 2 + within))

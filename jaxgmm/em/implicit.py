@@ -1,12 +1,12 @@
 """The derivative of a fit, by the implicit function theorem applied to the EM map.
 
-At a fixed point, theta = M(theta; data). Therefore d theta = (I - dM/dtheta)^-1 (dM/ddata) d data, whichever loop found the
-fixed point. This formula holds with the penalty, with a prior and with `reg_covar`; the dependence of the penalty on the data
-is included. No iteration is unrolled. Forward and reverse mode work, also under vmap.
+At a fixed point, theta = M(theta; data). Therefore d theta = (I - dM/dtheta)^-1 (dM/ddata) d data. It does not matter how the
+fixed point was found. This formula holds with the penalty, with a prior and with `reg_covar`. It includes the dependence of the
+penalty on the data. No iteration is unrolled. Forward and reverse mode work, also under vmap.
 
 The fixed point does not depend on the start, so the derivative with respect to the start is zero. If the status of the fit is
-SINGULAR or NONFINITE, the derivative is NaN. If it is MAX_ITER, the formula is applied to the last mixture as if that were the
-fixed point.
+SINGULAR or NONFINITE, the derivative is NaN. If the status is MAX_ITER, the formula is applied to the last mixture as if this
+mixture were the fixed point.
 
 Sources: Krantz & Parks (2002), The Implicit Function Theorem; for the EM map, Jamshidian & Jennrich (2000), JRSS B 62, 257-270.
 """
@@ -23,7 +23,7 @@ from jax.flatten_util import ravel_pytree
 from .. import linalg
 from ..chunking import JACOBIAN_COLUMNS
 
-DENSE_LIMIT = 1000  # largest number of parameters for which the matrix I - dM/dtheta is formed; beyond it, GMRES is used
+DENSE_LIMIT = 1000  # largest number of parameters for which the matrix I - dM/dtheta is computed; with more, GMRES is used
 Theta = TypeVar("Theta")
 Data = TypeVar("Data")
 

@@ -1,8 +1,8 @@
 """Starts of EM from k-means++ and k-means, inside jit.
 
 Each feature is divided by its standard deviation before distances are computed, so that a start does not depend on units. The
-start decides which local optimum EM finds. Therefore several candidate clusterings are made and the most likely one is used. If
-x has more than some thousand rows, the candidates are made on a subsample.
+start determines which local optimum EM finds. Therefore several candidate clusterings are made, and the most likely one is
+used. If x has more than about two thousand rows, the candidates are made from a subsample.
 """
 
 from __future__ import annotations
@@ -48,12 +48,13 @@ def initialize(
     method: str = "k-means++",
     sample_weight: Any = None,
 ) -> Mixture:
-    """Make a start for EM: greedy k-means++ seeds (Arthur & Vassilvitskii 2007), k-means steps, moments of the clusters.
+    """Make a start for EM by greedy k-means++ (Arthur & Vassilvitskii 2007) and k-means.
 
-    The function makes eight such candidates and returns the most likely one. A candidate with a cluster of fewer than D + 1
-    points (2 for diag and spherical) is returned only if all candidates have such a cluster. If x has more rows than the larger
-    of 2048 and 64 K, the centres are found on a subsample of that size, drawn in proportion to the weights. The moments are
-    always those of all rows. The same key gives the same start for the same rows in the same order.
+    A candidate start consists of the moments of the clusters. The function makes eight candidates and returns the most likely
+    one. A candidate with a cluster of fewer than D + 1 points (2 for diag and spherical) is returned only if all candidates
+    have such a cluster. If x has more rows than the larger of 2048 and 64 K, the centres are computed from a subsample of that
+    size, drawn in proportion to the weights. The moments are always those of all rows. The same key gives the same start for
+    the same rows in the same order.
 
     Covariances are shrunk a little towards the covariance of all data. They are therefore always positive definite, even if
     columns are constant or collinear, or a cluster has one point. If x has fewer than K distinct points, some components get
@@ -169,7 +170,7 @@ def _search_centers(
 
     def candidate(uniform: jax.Array) -> tuple[jax.Array, jax.Array]:
         seeds = plus_plus_seeds(uniform, points, weight)
-        if num_present is not None:  # the centres of absent components lie far from all points
+        if num_present is not None:  # move the centres of absent components far away from all points
             seeds = jnp.where(jnp.arange(k)[:, None] < num_present, seeds, 10 * (1 + abs(points).max()))
         centers = lloyd(points, weight, seeds, steps)
         return centers, _cluster_log_likelihood(
@@ -178,7 +179,7 @@ def _search_centers(
 
     trials = 2 + int(math.log(k))
     centers, log_likelihood = jax.lax.map(candidate, jax.random.uniform(key, (_CANDIDATES, k, trials), points.dtype))
-    # choose the first candidate within _TIE of the best, so that rounding does not determine the order of the components
+    # equal candidates may differ in the order of their components; take the first, so that rounding does not decide
     chosen = jnp.argmax(log_likelihood >= log_likelihood.max() - _TIE)
     return centers[chosen if single_draw is None else jnp.where(single_draw, 0, chosen)]
 

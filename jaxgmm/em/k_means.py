@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from .. import covariance
 
-MAX_LLOYD_STEPS = {"k-means++": 10, "k-means": 100}  # largest number of steps after the seeds, for a `method` of `initialize`
+MAX_LLOYD_STEPS = {"k-means++": 10, "k-means": 100}  # largest number of steps, for each `method` of `initialize`
 _SETTLED = 1e-4  # largest move of a centre, in standard deviations, at which k-means ends
 
 
@@ -23,7 +23,7 @@ class Clusters(NamedTuple):
     Attributes:
         members: (K, N), the weight of each point in its own cluster, and 0 in the other clusters.
         counts: (K,), the total weight of each cluster.
-        means: (K, D), the mean of each cluster; for an empty cluster, the centre that it was made from.
+        means: (K, D), the mean of each cluster; for an empty cluster, the centre from which the cluster was formed.
     """
 
     members: jax.Array
@@ -85,7 +85,7 @@ def cluster(points: jax.Array, weight: jax.Array, centers: jax.Array) -> Cluster
 
 
 def lloyd(points: jax.Array, weight: jax.Array, seeds: jax.Array, max_steps: jax.Array | int) -> jax.Array:
-    """Return the centres (K, D) of k-means from the seeds (K, D); it ends when no centre moves or after `max_steps` steps."""
+    """Run k-means from the seeds (K, D) until no centre moves, or for `max_steps` steps, and return the centres (K, D)."""
 
     def update(state: tuple) -> tuple:
         step, centers, _ = state

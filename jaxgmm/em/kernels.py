@@ -24,7 +24,7 @@ from ..mixture import Mixture
 from ..priors.interface import ComponentSums
 from ..row_sums import nonzero, sum_over_rows, zero_silenced
 
-# the largest squared whitened distance at which the quadratic kernel is used
+# the quadratic kernel is used only at squared whitened distances below this number
 _LARGEST_SQUARE = {"float64": 1e4, "float32": 64.0}
 
 # count, first, second and log_likelihood, with the same meaning as in `Moments`
@@ -40,10 +40,10 @@ class Rows(NamedTuple):
 
 
 def moment_sums(mixture: Mixture, factors: covariance.Factors, rows: Rows, chunk_size: int | None) -> WhitenedSums:
-    """Return the fields of `Moments` for x - center, under a mixture whose means are also relative to the centre.
+    """Return the fields of `Moments` for x - center; the means of the mixture must also be relative to the centre.
 
-    This function always uses the whitened kernel, because only this kernel distinguishes rows whose squares overflow from rows
-    that hold NaN.
+    This function always uses the whitened kernel. Only this kernel can tell rows that hold NaN from rows with squares that
+    overflow.
     """
     return _whitened_sums(_chunk(mixture, chunk_size), mixture, factors, rows)
 
@@ -58,7 +58,7 @@ def component_sums(
 def unwhiten(
     mixture: Mixture, factors: covariance.Factors, count: jax.Array, first: jax.Array, second: jax.Array
 ) -> ComponentSums:
-    """Return the component sums in data units, about the new means, computed from whitened sums."""
+    """Compute the component sums from whitened sums; the result is in data units, with scatters about the new means."""
     covariance_type, safe = mixture.covariance_type, nonzero(count)[:, None]
     mean = mixture.means + covariance.transform(factors.lower, first / safe, covariance_type)
     about_mean = second - covariance.outer(first / jnp.sqrt(safe), covariance_type)
@@ -78,12 +78,12 @@ def _component_sums(chunk: int, mixture: Mixture, factors: covariance.Factors, r
 
 @_component_sums.defjvp
 def _component_sums_jvp(chunk: int, primals: tuple, tangents: tuple) -> tuple:
-    """Return the value and its derivative, both from the whitened kernel."""
+    """Return the component sums with the log-likelihood, and their derivatives; both come from the whitened kernel."""
     return jax.jvp(partial(_whitened_component_sums, chunk), primals, tangents)
 
 
 def _make_either_kernel(chunk: int) -> Callable[..., tuple[ComponentSums, jax.Array]]:
-    """Return a function that chooses the kernel for a mixture, or under vmap for each member of a batch of mixtures.
+    """Return a function that chooses the kernel for a mixture; under vmap, it chooses for each mixture of the batch.
 
     By default, a vmapped `cond` runs both branches for every member. With the rule below, the whitened kernel runs only if at
     least one member needs it.
@@ -158,7 +158,7 @@ def _quadratic_component_sums(
         centered = transpose(zero_silenced(x - rows.center, w))
         features = covariance.quadratic_features(centered, covariance_type)  # (F, n)
         r, log_likelihood = _weighted_responsibilities(quadratic_log_joint(coefficients, features), w, rows.weight is None)
-        return covariance.einsum("fn,kn->fk", features, r), log_likelihood  # (F, K) was faster than (K, F) in a measurement
+        return covariance.einsum("fn,kn->fk", features, r), log_likelihood  # in a measurement, (F, K) was faster than (K, F)
 
     sums, log_likelihood = sum_over_rows(chunk_sums, rows.x, rows.weight, chunk)
     second, first, count = covariance.split_quadratic(sums.T, covariance_type, mixture.num_features)
@@ -170,8 +170,8 @@ def _quadratic_component_sums(
 def _transpose_batched(x: jax.Array) -> jax.Array:
     """Return the transpose (D, n) of x (n, D), computed as a product with the identity matrix.
 
-    XLA fuses a batched transposition into every operation that uses it, and each operation then gathers the numbers again. It
-    stores the result of a product. Without a batch, a plain transposition is a fifth faster if there are few features.
+    XLA fuses a batched transposition into every operation that uses it, and each operation then gathers the numbers again. XLA
+    stores the result of a product, however. Without a batch, a plain transposition is a fifth faster if there are few features.
     """
     return covariance.einsum("ij,nj->in", np.eye(x.shape[1], dtype=x.dtype), x)
 

@@ -1,6 +1,6 @@
 """The EM loop: `prepare` the problem, `init` the state, `step` while `is_running`, and `finalize` the result.
 
-A fit begins at step -1. In this step the proposal of the M-step is ignored, and the start itself is evaluated, so that the
+A fit begins at step -1. In this step the proposal of the M-step is ignored, and the start itself is evaluated. Thus the
 compiled program contains only one E-step. A proposal with a non-finite evaluation is rejected: the last finite state is kept,
 and the status says why. The log-likelihood and objective of a state are always those of its mixture. `fit` runs one such loop,
 and `fit_many` runs a batch of them.
@@ -29,7 +29,7 @@ Tree = TypeVar("Tree")
 
 
 class EMProblem(NamedTuple):
-    """The data and the regularisation, which together with a mixture determine the objective, in the user's coordinates."""
+    """The data and the regularisation of a fit, in the user's coordinates; with a mixture, they determine the objective."""
 
     x: jax.Array
     weight: jax.Array | None
@@ -58,9 +58,9 @@ class CenteredProblem(NamedTuple):
         reg_covar: as in `fit`.
         start: the start, with means relative to the centre.
         center: (D,), the weighted mean of the data.
-        data_covariance: V of the default regularisation, in the storage form of the covariance type.
+        data_covariance: V, the covariance of the data, in storage form; the default regularisation uses it.
         total: (), the total weight of the data.
-        tol: (), the tolerance for a change of the whole objective, nats.
+        tol: (), the largest change of the objective at which EM has converged, nats.
     """
 
     x: jax.Array
@@ -98,7 +98,7 @@ class Evaluation(NamedTuple):
 
 
 def prepare(start: Mixture, problem: EMProblem, tol: jax.Array) -> CenteredProblem:
-    """Return the centred problem; its computation reads the data once."""
+    """Return the centred problem. This function reads the data once."""
     x, weight, prior, reg_covar = problem
     first = x[0] if weight is None else x[jnp.argmax(weight > 0)]
     covariance_type = start.covariance_type
@@ -108,7 +108,7 @@ def prepare(start: Mixture, problem: EMProblem, tol: jax.Array) -> CenteredProbl
         return w.sum(), covariance.einsum("dn,n->d", y, w), covariance.weighted_scatter(w[None], y[None], covariance_type)[0]
 
     total, moment, scatter = sum_over_rows(chunk_sums, x, weight, rows_per_chunk(1, x.shape[1], x.dtype))
-    if weight is not None:  # a negative weight is invalid: the total becomes NaN, and so the status NONFINITE
+    if weight is not None:  # a negative weight is invalid: the total becomes NaN, so that the status becomes NONFINITE
         total = jnp.where((weight >= 0).all(), total, jnp.nan)
     safe = nonzero(total)
     mean = first + moment / safe
@@ -178,7 +178,7 @@ def step(problem: CenteredProblem, state: EMState, options: Options) -> EMState:
 
 
 def centered_m_step(problem: CenteredProblem, mixture: Mixture, sums: ComponentSums) -> Mixture:
-    """Return the mixture of the M-step in centred coordinates; the prior also counts components that have become empty."""
+    """Return the result of the M-step in centred coordinates; the prior also counts components that have become empty."""
     regularisation = Regularisation(problem.data_covariance, problem.prior, problem.reg_covar)
     return maximize(mixture, sums, regularisation, problem.start.weights > 0)
 
@@ -261,13 +261,13 @@ def _status_after(
     change = value.objective - state.objective
     is_first, tol = state.step < 0, problem.tol
     rounding, of_gain = _rounding(proposal, value, problem.total)
-    # where rounding hides a change of the objective, the movement of the parameters tells whether EM has converged
+    # if rounding hides the change of the objective, the movement of the parameters shows whether EM has converged
     settled = _gain(state.mixture, proposal, value) <= jnp.maximum(tol, of_gain)
     small = (abs(change) <= jnp.maximum(tol, rounding)) & (settled | (rounding <= tol))
     pairs = zip(jax.tree.leaves(proposal), jax.tree.leaves(state.mixture), strict=True)
     unchanged = jnp.array([(a == b).all() for a, b in pairs]).all()
     if problem.reg_covar is None:
-        # if the parameters have settled and the objective falls within rounding, the fit ends with the previous, better state
+        # if the parameters hardly move, a fall of the objective is rounding; the fit ends with the previous, better state
         small |= settled & (change < 0)
     status = jnp.where(~is_first & jnp.where(tol > 0, small, unchanged), Status.CONVERGED, _RUNNING)
     if problem.reg_covar is None:

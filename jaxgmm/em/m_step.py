@@ -19,12 +19,12 @@ from ..validation import check_number
 from .kernels import unwhiten
 from .moments import Moments
 
-PSEUDO_COUNT = 1e-6  # e: the number of observations that the default regularisation counts as
-_COLLINEARITY_RIDGE = 1e-6  # fraction of each variance that is added to V for full and tied, because columns may be collinear
+PSEUDO_COUNT = 1e-6  # e: the default regularisation acts like this number of observations
+_COLLINEARITY_RIDGE = 1e-6  # fraction by which the diagonal of V is raised for full and tied, because columns may be collinear
 
 
 class Regularisation(NamedTuple):
-    """The regularisation that keeps covariances from collapsing: a prior, or reg_covar, or by default V with a pseudo-count."""
+    """The regularisation that keeps covariances from collapsing: a prior, or reg_covar, or else V with a pseudo-count."""
 
     data_covariance: jax.Array
     prior: MixturePrior | None
@@ -84,12 +84,12 @@ def data_covariance(sums: ComponentSums, center: jax.Array | float, covariance_t
     """Return V, the covariance of all data, in the storage form; V is never singular.
 
     V is the sum of the covariances within and between components, so it does not depend on the mixture under which the sums
-    were computed. For full and tied, 1e-6 of its diagonal is added to V. The variance of a constant column is kept at the
-    rounding of the column's values.
+    were computed. For full and tied, 1e-6 of its diagonal is added to V. The variance of a constant column is raised
+    so far that regularised variances are at least the squared rounding error of the column's values.
 
     Args:
         sums: the component sums of all data, relative to `center`.
-        center: (D,), the point that was subtracted from the data; it determines the size of the rounding.
+        center: (D,), the point that was subtracted from the data; it determines the size of the rounding error.
         covariance_type: the covariance type of the result.
     """
     count, mean, scatter = sums.count, sums.mean, sums.scatter
@@ -115,8 +115,8 @@ def maximize(mixture: Mixture, sums: ComponentSums, regularisation: Regularisati
         mixture: the last mixture, from which components that hold no data keep their means and covariances.
         sums: the component sums of the data under `mixture`.
         regularisation: V, and a prior or reg_covar.
-        present: (K,), whether the prior counts a component. It counts every component that was present at the start, also one
-            that has become empty since.
+        present: (K,), whether the prior counts a component. It counts every component that was present at the start,
+            even if the component has become empty since.
     """
     covariance_type, d = mixture.covariance_type, mixture.num_features
     count, mean, scatter = sums.count, sums.mean, sums.scatter

@@ -4,8 +4,8 @@ With z_nk = L_k^-1 (x_n - mu_k), responsibilities r_nk and weights w_n:
 
     count_k = sum_n w r,   first_k = sum_n w r z,   second_k = sum_n w r z z',   log_likelihood = sum_n w log p(x_n)
 
-The coordinates depend only on the mixture, so moments of chunks, streams, shards and batches can be added. Moments per unit of
-count are of order one, so float32 is accurate enough. Bishop (2006), section 9.2.2; for the M-step see eq. 9.24 to 9.26.
+The coordinates depend only on the mixture, so moments of chunks, streams, shards and batches can be added. Moments divided by
+the count are of order one, so float32 is accurate enough. Bishop (2006), section 9.2.2; for the M-step see eq. 9.24 to 9.26.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from .kernels import Rows, moment_sums
 @partial(jax.tree_util.register_dataclass, data_fields=["count", "first", "second", "log_likelihood"], meta_fields=[])
 @dataclass(frozen=True, eq=False, repr=False)
 class Moments(Printed):
-    """Sums over data in the whitened coordinates of one mixture; the moments of disjoint data add with `+`.
+    """Sums over data in the whitened coordinates of one mixture. Use `+` to add the moments of disjoint data.
 
     Attributes:
         count: (K,), sums of weight times responsibility.
         first: (K, D), first moments; they have no unit because the coordinates are whitened.
-        second: (K, D, D), second moments, for full and tied; for diag and spherical only their diagonals, (K, D).
+        second: second moments, (K, D, D) for full and tied; for diag and spherical, only their diagonals, (K, D).
         log_likelihood: (), the weighted log-likelihood of the data, nats.
 
     Example:
@@ -53,11 +53,11 @@ class Moments(Printed):
     log_likelihood: jax.Array
 
     def __add__(self, other: Moments) -> Moments:
-        """Return the moments of two data sets together; both moments must be computed under the same mixture."""
+        """Return the moments of two data sets combined; both must be computed under the same mixture."""
         return jax.tree.map(jnp.add, self, other)
 
     def _tables(self) -> list[Table]:
-        """Return the table that `repr` shows: first and second moments per unit of count."""
+        """Return the table that `repr` shows: first and second moments, divided by the counts."""
         *batch, k, d = self.first.shape
         title = f"Moments, K={k} components, D={d} features, {self.first.dtype}"
         if batch:
@@ -108,7 +108,7 @@ def e_step(mixture: MixtureLike, x: Any, *, sample_weight: Any = None, chunk_siz
         check_count(chunk_size, "chunk_size")
     dtype = jnp.result_type(x.dtype, given.means.dtype)
     given, x = jax.tree.map(lambda leaf: leaf.astype(dtype), given), x.astype(dtype)
-    # a centre near the data keeps the products small; in exact arithmetic any centre would do
+    # a centre near the data keeps the products small; without rounding, every centre would give the same result
     center = covariance.einsum("k,kd->d", given.weights, given.means)
     centered = dataclasses.replace(given, means=given.means - center)
     return Moments(*moment_sums(centered, factors_of(given), Rows(x, weight, center), chunk_size))

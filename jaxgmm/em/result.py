@@ -1,4 +1,4 @@
-"""The result of a fit: the estimate with its diagnosis, which consists of status codes and sentences that explain them."""
+"""The result of a fit: the estimate, and status codes with sentences that explain them."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class ComponentStatus(StatusEnum):
 )
 @dataclass(frozen=True, eq=False, repr=False)
 class Fit(Printed):
-    """A point estimate with its diagnosis; under vmap all fields gain a leading (B,).
+    """A point estimate and the status of the fit. Under vmap, all fields have a further leading axis (B,).
 
     Attributes:
         mixture: the estimate, in data units.

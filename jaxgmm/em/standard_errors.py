@@ -1,4 +1,6 @@
-"""Standard errors of a point estimate, from the observed information or the sandwich estimator, by automatic differentiation.
+"""Standard errors of a point estimate, from the observed information or the sandwich estimator.
+
+All derivatives are computed by automatic differentiation.
 
 The free parameters are K - 1 weights, the means, and the free entries of the stored covariances. The weight of the last present
 component is one minus the sum of the other weights. Let H be the Hessian of the log-likelihood plus the log prior, and g_n the
@@ -202,7 +204,7 @@ class _FreeParameters(NamedTuple):
     """The parameters of a mixture as one vector (P,): K weights, K D means, then the free entries of the stored covariances.
 
     Attributes:
-        mixture: the mixture that the zero vector stands for.
+        mixture: the mixture to whose parameters `moved` adds a vector.
         present: (K,), whether each component has a positive weight.
         entries: index arrays of the free entries of the covariances.
         mirrored: index arrays of the transposed entries if covariances are stored as matrices, else None.
@@ -216,7 +218,7 @@ class _FreeParameters(NamedTuple):
     is_free: jax.Array
 
     def moved(self, move: jax.Array) -> Mixture:
-        """Return the mixture with a vector (P,) added to its parameters; the last present weight keeps the sum constant."""
+        """Return the mixture with a vector (P,) added to its parameters; the last present weight keeps the sum at 1."""
         mixture = self.mixture
         k, d = mixture.num_components, mixture.num_features
         is_last = jnp.arange(k) == _last(self.present)
@@ -235,7 +237,7 @@ class _FreeParameters(NamedTuple):
         k, d = mixture.num_components, mixture.num_features
         error = jnp.where(is_ok & self.is_free, jnp.sqrt(linalg.diagonal(inverse)), jnp.nan)
         others = jnp.where(self.is_free[:k], 1.0, 0.0)
-        last = jnp.sqrt(jnp.maximum(others @ inverse[:k, :k] @ others, 0))  # one minus the sum of the others
+        last = jnp.sqrt(jnp.maximum(others @ inverse[:k, :k] @ others, 0))  # the last weight is one minus the sum of the others
         weights = jnp.where(jnp.arange(k) == _last(self.present), jnp.where(is_ok, last, jnp.nan), error[:k])
         values = error[k + k * d :]
         covariances = jnp.full(mixture.covariances.shape, jnp.nan, values.dtype).at[self.entries].set(values)

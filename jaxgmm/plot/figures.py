@@ -22,7 +22,7 @@ from .posteriors import farthest, posterior_marginal
 from .style import INK, axis_names, color, method_style
 
 _MOST_PANELS = 24  # largest number of marginal posteriors in one figure
-_MOST_PAIRS = 3  # largest number of panels with two features in one figure
+_MOST_PAIRS = 3  # largest number of panels that show two features, in one figure
 
 
 def comparison_figure(
@@ -31,8 +31,8 @@ def comparison_figure(
     """Draw the data with EM and posterior draws, and the marginal posteriors with EM marked.
 
     EM and the draws are shown as ellipses, or as densities if there is only one feature. If there are more than 24 parameters,
-    the 24 parameters are shown for which EM and the posterior are farthest apart. If there are more than two features, each of
-    the first three features is shown together with the next feature.
+    only the 24 parameters are shown for which EM and the posterior are farthest apart. If there are more than two features,
+    each of the first three features is shown together with the next feature.
 
     Args:
         comparison: a result of `jaxgmm.compare`; its first posterior is drawn.
@@ -127,7 +127,7 @@ def _shown(rows: list[ComparisonRow]) -> list[ComparisonRow]:
 
 
 def _grid_columns(shown: list[ComparisonRow], num_components: int) -> int:
-    """Return the number of columns: K if each row of the grid then shows one quantity for all components, else at most 4."""
+    """Return the number of columns: K if each row of the grid can show one quantity for all components, else at most 4."""
     whole = sum(row.component is not None for row in shown) % num_components == 0  # shared parameters come last
     return num_components if whole and 2 <= num_components <= 6 and len(shown) < _MOST_PANELS else min(4, max(len(shown), 1))
 

@@ -1,4 +1,4 @@
-"""`forest`: a forest plot, which shows EM and the intervals of all posteriors in one line for each quantity."""
+"""`forest`: draw a forest plot. For each quantity, a line shows EM and the intervals of all posteriors."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ class _Interval(NamedTuple):
 def forest(ax: Axes, comparison: Comparison, *, rows: Sequence[ComparisonRow] | None = None) -> Axes:
     """Draw a forest plot: EM and the interval of each posterior, with one line for each quantity, grouped by component.
 
-    Each line is centred at the posterior mean of its quantity, and its unit is the posterior sd of the quantity, both from the
-    first posterior. Therefore weights, means and variances can be compared. At the right, EM and the posterior mean are written
-    in data units. An arrow at the edge shows that a value lies beyond the axis. If the first posterior has a prior, the
-    intervals of the parameters under the prior are drawn too.
+    The centre of each line is the posterior mean of the quantity, and its unit is the posterior sd. Mean and sd are taken from
+    the first posterior. On this scale, weights, means and variances can be compared. At the right, EM and the posterior mean
+    are written in data units. An arrow at the edge shows that a value lies beyond the axis. If the first posterior has a prior,
+    the intervals of the parameters under the prior are drawn too.
 
     Args:
-        ax: axes to draw on; about a third of an inch of height for each quantity looks right.
+        ax: axes to draw on; a suitable height is about a third of an inch for each quantity.
         comparison: a result of `jaxgmm.compare`.
-        rows: some rows of the first posterior, from `comparison.rows` or `comparison.label_invariant`. None: the parameters
-            whose posterior means are farthest from EM, at most 36; or label-invariant quantities if a posterior does not
-            identify labels.
+        rows: some rows of the first posterior, from `comparison.rows` or `comparison.label_invariant`. None: at most 36
+            parameters, namely those whose posterior means are farthest from EM. If a posterior does not identify labels,
+            label-invariant quantities are shown instead.
 
     Returns:
         The axes.
@@ -89,7 +89,8 @@ def forest(ax: Axes, comparison: Comparison, *, rows: Sequence[ComparisonRow] | 
 def forest_rows(comparison: Comparison) -> list[ComparisonRow]:
     """Return the rows of a forest plot, from the first posterior.
 
-    They are parameters, or label-invariant quantities without log densities if a posterior does not identify labels.
+    The rows are those of the parameters. If a posterior does not identify labels, they are those of the label-invariant
+    quantities, without log densities.
     """
     first = next(iter(comparison.samplers))
     rows = comparison.rows if _identified(comparison) else comparison.label_invariant
@@ -102,7 +103,7 @@ def _identified(comparison: Comparison) -> bool:
 
 
 def _half_width(shown: Sequence[ComparisonRow], methods: Sequence[str], every: dict[tuple[str, str], ComparisonRow]) -> float:
-    """Return the half-width of the horizontal axis, in posterior sds, such that all values fit, within `_HALF_WIDTHS`."""
+    """Return the half-width, in posterior sds, at which the horizontal axis shows all values, limited to `_HALF_WIDTHS`."""
     ends = [0.0]
     for row in shown:
         others = [every[method, row.name] for method in methods if (method, row.name) in every]
@@ -111,7 +112,7 @@ def _half_width(shown: Sequence[ComparisonRow], methods: Sequence[str], every: d
 
 
 def _edges(ax: Axes) -> Any:
-    """Return a transform whose x coordinate is a fraction of the width of the axes and whose y coordinate is in data units."""
+    """Return a transform: x is a fraction of the width of the axes, and y is in data units."""
     return blended_transform_factory(ax.transAxes, ax.transData)
 
 

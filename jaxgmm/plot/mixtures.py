@@ -20,7 +20,7 @@ _GRID = 160  # number of points along each axis of the grid for contours
 
 
 def scatter(ax: Axes, x: Any, *, responsibilities: Any = None, feature_names: Sequence[str] | None = None) -> Axes:
-    """Draw points in the plane. Their colours show the responsibilities, and their markers the most probable component.
+    """Draw points in the plane. The colours show the responsibilities, and the markers show the most probable component.
 
     Args:
         ax: axes to draw on.
@@ -158,7 +158,7 @@ def densities(
     mixture, x = as_mixture(mixture, single=True), np.asarray(x)[:, 0]
     spread = np.ptp(x) or 1.0
     grid = np.linspace(x.min() - 0.15 * spread, x.max() + 0.15 * spread, 400).astype(np.asarray(mixture.means).dtype)
-    # at most 60 bins, because in narrow bins a histogram of rounded data has gaps
+    # at most 60 bins, because a histogram of rounded data has gaps if the bins are narrow
     bins = int(np.clip(len(np.histogram_bin_edges(x, "auto")) - 1, 12, 60))
     ax.hist(x, bins=bins, density=True, color="0.85", edgecolor="white", zorder=0)
     if draws is not None:
@@ -211,7 +211,7 @@ def convergence(ax: Axes, history: Any) -> Axes:
 
 
 def coclustering(ax: Axes, matrix: Any, *, labels: Any = None) -> Axes:
-    """Draw the matrix of the probabilities that two points belong to the same component, with the points sorted by cluster.
+    """Draw the matrix of probabilities that two points belong to the same component. The points are sorted by cluster.
 
     Args:
         ax: axes to draw on; a colour scale is added beside them.
@@ -276,7 +276,7 @@ def _by_linkage(matrix: np.ndarray) -> np.ndarray:
 
 
 def _by_label(matrix: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the order of the points by label; within a label, the points that most surely belong to the others come first."""
+    """Return the order of the points by label. Within a label, the points whose membership is most certain come first."""
     certainty = (matrix * (labels[:, None] == labels)).sum(1)
     return np.lexsort((-certainty, labels))
 

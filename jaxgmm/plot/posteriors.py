@@ -67,7 +67,7 @@ def posterior_marginal(
 
 
 def farthest(rows: list[ComparisonRow], most: int) -> list[ComparisonRow]:
-    """Return the rows in which EM is farthest from the posterior, at most `most`, in their original order.
+    """Return at most `most` rows, those in which EM is farthest from the posterior, in their original order.
 
     Quantities that do not vary are left out.
     """
@@ -166,7 +166,7 @@ def _pair(ax: Axes, draws: np.ndarray, em: tuple[float, float], laplace: np.ndar
 
 
 def _label_pairs(grid: np.ndarray, rows: Sequence[ComparisonRow]) -> None:
-    """Write the names of the parameters under the lowest row and beside the first column, and show tick labels only there."""
+    """Write the names of the parameters below the lowest row and beside the first column. Show tick labels only there."""
     last = len(rows) - 1
     for i, row in enumerate(rows):
         where = "" if row.component is None else f"\nof component {row.component}"

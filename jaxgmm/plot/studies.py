@@ -19,12 +19,12 @@ if TYPE_CHECKING:  # at run time, a figure of one study should not import the co
 
 
 def rank_ecdfs(ax: Axes, calibration: Calibration) -> Axes:
-    """Draw, for each quantity, the ECDF of its ranks minus that of uniform ranks, and the band in which all curves should lie.
+    """Draw a curve for each quantity: the ECDF of its ranks minus the ECDF of uniform ranks. Also draw the band.
 
-    A curve inside the band is thin and grey. A curve that leaves the band is thick and named, has markers, and has a ring where
-    it is least probable. If a curve is above the band on the left and below it on the right, the draws are too narrow; in the
-    reverse case, they are too wide. If a curve is above the band everywhere, the draws are too high; if it is below the band
-    everywhere, they are too low.
+    If the method is correct, all curves should lie inside the band. A curve inside the band is thin and grey. A curve that
+    leaves the band is thick, has a name and markers, and has a ring at its least probable point. If a curve is above the band
+    on the left and below it on the right, the draws are too narrow; in the reverse case, they are too wide. If a curve is above
+    the band everywhere, the draws are too high; if it is below the band everywhere, they are too low.
 
     Args:
         ax: axes to draw on.
@@ -153,7 +153,7 @@ def coverage(
 
 
 def _label_cells(ax: Axes, cells: Sequence[tuple[int, float]], positions: np.ndarray) -> None:
-    """Write the separations below the axes and the numbers of observations above them, and separate the latter by lines."""
+    """Write the separations below the axes. Write the numbers of observations above the axes, separated by lines."""
     ax.set_xticks(positions, [f"{separation:g}" for _, separation in cells])
     ax.set_xlabel("distance of the components, standard deviations")
     counts = np.array([n for n, _ in cells])

@@ -60,7 +60,7 @@ def axis_names(feature_names: Sequence[str] | None, num_features: int) -> list[s
 
 
 def integer_ticks(ax: Axes) -> None:
-    """Place the ticks of the horizontal axis at integers; apart from this, keep matplotlib's default placement."""
+    """Place the ticks of the horizontal axis at integers. Otherwise keep matplotlib's default placement."""
     ax.xaxis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 2.5, 5, 10], integer=True))
 
 

@@ -28,8 +28,8 @@ def samplers_table(comparison: Comparison) -> Table:
 def number_tables(comparison: Comparison) -> list[Table]:
     """Return the tables of numbers.
 
-    For each posterior there is a table of the parameters, if the posterior identifies labels, and a table of the whole mixture.
-    A last table shows the scores of all posteriors.
+    Each posterior has a table of the whole mixture. If the posterior identifies labels, it also has a table of the parameters.
+    The last table shows the scores of all posteriors.
     """
     tables = []
     for method, sampler in comparison.samplers.items():
@@ -60,7 +60,7 @@ def _quantity_table(title: str, rows: Sequence[ComparisonRow], interval: float) 
 
 
 def _shown_columns(rows: Sequence[ComparisonRow]) -> list[Column]:
-    """Return the columns of a table: first those that all quantities have, then the known ones that only parameters have."""
+    """Return the columns of a table: first the columns of all quantities, then the known columns that only parameters have."""
     columns = [column for column in columns_of(ComparisonRow).values() if column.long]
 
     def is_known(column: Column) -> bool:
@@ -73,7 +73,7 @@ def _shown_columns(rows: Sequence[ComparisonRow]) -> list[Column]:
 
 
 def _scores_table(comparison: Comparison) -> list[Table]:
-    """Return a list of one table of all scores, with one column for each posterior; the list is empty if no score is known."""
+    """Return a list with one table of all scores, in which each posterior has a column. If no score is known, return []."""
     lines = [line for kind in SCORES for line in score_lines(comparison.page(), kind, "long")]
     rows = [[column.long, *texts] for column, texts in lines]
     title = "All parameters, densities and clusters"

@@ -212,7 +212,7 @@ def _coclustering(subject: _Subject) -> _Picture:
 
 
 def _on_axes(draw: Callable[[Axes], Any], width: float, height: float) -> Figure:
-    """Return a figure with one panel, in which the function `draw` draws; sizes are in inches."""
+    """Return a figure with one panel, on whose axes the function `draw` is called. The sizes are in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     draw(figure.subplots())
     return figure

@@ -1,4 +1,4 @@
-"""Checkpoints: a file keeps the finished batches of a long study, so that an interrupted study continues where it stopped."""
+"""Checkpoints: a file stores the finished batches of a long study, so that an interrupted study can be continued."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def versions() -> dict[str, str]:
 
 
 class Checkpoint:
-    """A store for the arrays of finished batches, by the name of the batch.
+    """A store for finished batches. Each batch has a name and is a dict of arrays.
 
-    The arrays are kept in one npz file, which is replaced as a whole after every batch.
+    All batches are kept in one npz file. After every batch, the whole file is written again.
 
     Args:
         path: the file; None keeps the batches in memory only. An existing file must belong to the same design.
@@ -104,7 +104,7 @@ class Checkpoint:
 
 
 def _open_archive(stream: BinaryIO) -> NpzFile:
-    """Return the npz file of a stream, or raise ValueError if it holds anything else that NumPy can load, as an npy file."""
+    """Return the npz archive in a stream. Raise ValueError if the stream holds another NumPy format, such as npy."""
     file = np.load(stream, allow_pickle=False)
     if not isinstance(file, NpzFile):
         raise ValueError
@@ -112,7 +112,7 @@ def _open_archive(stream: BinaryIO) -> NpzFile:
 
 
 def check_target(path: Any) -> None:
-    """Raise an error if no file can be written to `path`, so that a long study does not fail only after its first batch."""
+    """Raise an error if no file can be written to `path`. Without this check, a study would fail only after its first batch."""
     if path is None:
         return
     if not isinstance(path, str | os.PathLike):

@@ -31,7 +31,7 @@ class Column:
         long: heading in the report; "" means that the field is not in the report.
         group: printed heading that neighbouring columns share.
         unit: unit of the stored number.
-        decimals: number of decimals shown; None: as many as the posterior standard deviation makes useful.
+        decimals: number of decimals shown; None: the posterior standard deviation determines the number, as in `rounded_by_sd`.
         percent: whether a share is shown in percent.
         error: name of the field with the standard error that is shown beside the number.
         section: section of the printed page to which the column belongs.
@@ -71,7 +71,7 @@ class Column:
 
 
 def column(explanation: str, *, default: Any = MISSING, **description: Any) -> Any:
-    """Return a dataclass field that carries a `Column`. If the default is None, exports leave out the field when it is None."""
+    """Return a dataclass field that carries a `Column`. If the default is None, a field with the value None is not exported."""
     return field(default=default, metadata={"column": Column("", explanation, **description)})
 
 
@@ -80,7 +80,7 @@ class Record:
     """Base class of rows and scores, which are frozen dataclasses whose fields are columns."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the values of the columns by name, without optional columns that were not computed."""
+        """Return the values of the columns by name. Optional columns that were not computed are left out."""
         values = [(f, getattr(self, f.name)) for f in fields(self)]
         return {f.name: value for f, value in values if not (value is None and f.default is None)}
 
@@ -112,7 +112,7 @@ def fixed(value: float, decimals: int) -> str:
 
 
 def rounded_by_sd(values: Sequence[float | None], sd: float) -> list[str]:
-    """Return numbers as text, with as many decimals as show two digits of the posterior standard deviation.
+    """Return numbers as text, with as many decimals as are needed to show two digits of `sd`, a posterior standard deviation.
 
     Example:
         >>> rounded_by_sd([4.28966, 0.0391], 0.0391)

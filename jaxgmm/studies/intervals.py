@@ -8,9 +8,10 @@ the range of the parameter:
     variances    log v +- z se / v                           equivalent to an interval for the log standard deviation
     covariances  s +- z se                                   the entries off the diagonal
 
-The standard errors on these scales come from the delta method. It is exact at a maximum, because there the information about a
-function of the parameters depends only on the slope of the function. For two components, the log-ratio to all others is the
-additive log-ratio. For more components, it has the advantage that it does not depend on which component comes last.
+The standard errors on these scales come from the delta method. At a maximum the delta method is exact, because there the
+information about a function of the parameters depends only on the slope of the function. For two components, the log-ratio to
+all others is the additive log-ratio. For more components, the log-ratio to all others has the advantage that it does not depend
+on which component comes last.
 
 Sources: Wald (1943), Trans. Amer. Math. Soc. 54, 426-482; Aitchison (1986), The Statistical Analysis of Compositional Data;
 Meeker & Escobar (1995), Amer. Statist. 49, 48-53.
@@ -38,7 +39,7 @@ class Intervals(NamedTuple):
 
     Attributes:
         lower: (..., Q, P), the lower ends in the units of the entry; NaN for an undefined interval.
-        upper: (..., Q, P), the upper ends in the same form.
+        upper: (..., Q, P), the upper ends in the units of the entry; NaN for an undefined interval.
         defined: (..., P), whether the intervals of the entry are defined.
     """
 

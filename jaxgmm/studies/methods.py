@@ -24,7 +24,7 @@ _FIT_OPTIONS = ("tol", "max_iter", "reg_covar", "accelerate", "chunk_size")  # o
 
 
 def as_method(method: str | Callable[..., Posterior], **options: Any) -> tuple[str, Callable[..., Posterior]]:
-    """Return a method's name and one function (key, start, x, prior) -> Posterior that can be compiled and vmapped.
+    """Return the name of a method, and a function (key, start, x, prior) -> Posterior that can be compiled and vmapped.
 
     Args:
         method: "nuts", "gibbs", "laplace", "bootstrap", or a function (key, start, x, prior, **options) of the user that can

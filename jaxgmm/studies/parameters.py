@@ -49,7 +49,7 @@ def parameters(mixture: Mixture, feature_names: Sequence[str] | None = None) -> 
     """Return the free entries of one mixture, in the order of `values`.
 
     Args:
-        mixture: one mixture, for its shapes.
+        mixture: one mixture; only its shapes are used.
         feature_names: D names; by default the numbers of the features.
 
     Returns:

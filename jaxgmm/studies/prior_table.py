@@ -35,7 +35,7 @@ def prior_from_table(
     Args:
         table: hyperparameters by name. A single number is used for every component or feature; a single number for the scale
             multiplies the identity matrix. An array must have the shape that `Prior` expects.
-        defaults: values, in the same form, for the hyperparameters that the table does not set.
+        defaults: values for the hyperparameters that the table does not set, in the same form as in the table.
         num_components: K.
         num_features: D.
         covariance_type: the covariance type, which determines the shape of the scale.
@@ -93,7 +93,7 @@ def _is_numeric(value: Any) -> bool:
 
 
 def _as_array(name: str, value: np.ndarray, shape: tuple[int, ...]) -> jax.Array:
-    """Return a hyperparameter as an array of the given shape, from one number for all entries or from such an array."""
+    """Return a hyperparameter as an array of the given shape. `value` is one number for all entries, or such an array."""
     if value.ndim and value.shape != shape:
         raise ValueError(f"{name} in the prior has shape {value.shape}; {shape}, or one number, was expected.")
     return jnp.asarray(np.broadcast_to(value, shape), jnp.result_type(float))

@@ -108,7 +108,7 @@ def json_text(value: Any, path: Any = None) -> str:
 
 
 def csv_text(rows: Iterable[Mapping[str, Any]], fields: Sequence[str], path: Any = None) -> str:
-    r"""Return rows as CSV text with a header; also write it to `path`, if given. A field that a row lacks is an empty cell.
+    r"""Return rows as CSV text with a header; also write it to `path`, if given. If a row lacks a field, the cell is empty.
 
     Example:
         >>> csv_text([{"a": 1}, {"a": 2, "b": 0.5}], ("a", "b"))
@@ -122,7 +122,7 @@ def csv_text(rows: Iterable[Mapping[str, Any]], fields: Sequence[str], path: Any
 
 
 def data_frame(rows: Iterable[Mapping[str, Any]], fields: Sequence[str]) -> pandas.DataFrame:
-    """Return rows as a pandas data frame with the given columns. A field that a row lacks is a missing value.
+    """Return rows as a pandas data frame with the given columns. If a row lacks a field, the value is missing.
 
     Example:
         >>> data_frame([{"a": 1}, {"a": 2, "b": 0.5}], ("a", "b")).shape

@@ -10,7 +10,7 @@ The data pass through `fit_many` in these stages:
         |  threads.map_threads runs several batches at the same time on a CPU
     batched_loop.fit_batch: one compiled program; after every few EM steps it sets the finished data sets aside
         |  fit_many puts the results into the order of the data sets
-    Fit with a leading (B,)
+    Fit with a leading axis (B,)
 
 JAX arrays stay on their device. NumPy arrays are sent to the device once, batch by batch. The module `restarts` uses the same
 functions to fit one data set from several starts, and ranks the fits.

@@ -1,4 +1,4 @@
-"""EM on a batch of data sets in one compiled program, in which data sets that have converged cost no further steps.
+"""EM on a batch of data sets in one compiled program. Data sets that have converged take no further steps.
 
 A vmapped `while_loop` would run every data set until the slowest one has converged. This program works in rounds instead. It
 divides the batch into sub-batches of `width` data sets, which are advanced side by side. In one round, each sub-batch takes up
@@ -26,7 +26,7 @@ class _Batch(NamedTuple):
     """The inputs that stay constant over the rounds.
 
     Attributes:
-        problems: the data sets; each field has a leading (M,) or is shared by all data sets.
+        problems: the data sets; each field has a leading axis (M,) or is shared by all data sets.
         centered: the centred problems (M, ...) without their data. The data stay in `problems`, so that sorting does not copy
             them.
         num_wanted: the number of data sets whose results are needed; they come first.
@@ -40,7 +40,7 @@ class _Batch(NamedTuple):
 
 
 class _Round(NamedTuple):
-    """The state between two rounds; `states`, `data_set` and `history` have the running data sets first.
+    """The state between two rounds; in `states`, `data_set` and `history`, the running data sets come first.
 
     Attributes:
         states: (M, ...), the states of the data sets.
@@ -75,13 +75,13 @@ def fit_batch(starts: Mixture, problems: EMProblem, tol: jax.Array, count: jax.A
 
     Args:
         starts: (M, ...), a start for each data set.
-        problems: the data sets; `batch_axes` says which fields have a leading (M,) and which are shared.
+        problems: the data sets; `batch_axes` says which fields have a leading axis (M,) and which are shared.
         tol: as in `fit`.
         count: the number of data sets to fit. It is traced, so that one program serves full and partly filled batches.
         options: the options of the fits; if `options.history` is False, the history has shape (M, 0).
         width: the number of data sets to advance side by side.
     """
-    silent = options._replace(history=False)  # a history inside the state would be copied at every step
+    silent = options._replace(history=False)  # if the state held the history, every step would copy it
     centre = jax.vmap(lambda start, problem: _without_data(prepare(start, problem, tol)), in_axes=(0, batch_axes(problems)))
     batch = _Batch(problems, centre(starts, problems), count, width)
     size, dtype = len(starts.weights), batch.centered.center.dtype

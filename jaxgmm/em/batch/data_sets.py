@@ -1,4 +1,4 @@
-"""Many data sets, in any form that `fit_many` accepts, and their division into batches for compiled programs."""
+"""Data sets in any form that `fit_many` accepts, and their division into batches for compiled programs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Batch(NamedTuple):
 
     @property
     def slots(self) -> np.ndarray:
-        """The index of the data set at each place of the batch, (size,)."""
+        """The indices (size,) of the data sets in the batch; copies of the last member come at the end."""
         return np.concatenate([self.members, np.full(self.size - len(self.members), self.members[-1])])
 
     def take(self, stack: Array) -> Array:
@@ -57,7 +57,7 @@ class DataSets:
     Attributes:
         x: the data: B arrays (N_b, D) on the host; or one array (B, N, D); or one array (N, D) that all fits share.
         weight: the weights: B arrays (N_b,) on the host; or one array (B, N); or one array (N,) that all fits share; or None.
-        size: B, the number of data sets, or of fits if all fits share one data set.
+        size: B, the number of data sets. If all fits share one data set, B is the number of fits.
         dtype: the float dtype of the fits.
     """
 
@@ -72,9 +72,9 @@ class DataSets:
         return self.x[0].shape[-1]
 
     def batches(self) -> Iterator[Batch]:
-        """Yield the batches of data sets, in the order of their padded length, the shortest first.
+        """Yield the batches of data sets; batches with the shortest padded length come first.
 
-        The data sets of a list are padded to a power of two of rows, unless all have the same length.
+        If data sets come as a list and differ in length, the number of rows of each is padded to a power of two.
         """
         for length, members in self._buckets():
             size, width = batch_of_fits(len(members), length)
@@ -105,7 +105,7 @@ class DataSets:
         return _on_device(x, self.dtype), None if weight is None else _on_device(weight, self.dtype)
 
     def _padded(self, x: list[np.ndarray], batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-        """Return the data (size, N, D), padded with zeros, and the weights (size, N) of a batch of data sets from a list."""
+        """Return the zero-padded data (size, N, D) and the weights (size, N) of a batch of data sets that came as a list."""
         padded = np.zeros((batch.size, batch.length, self.num_features), self.dtype)
         weight = np.zeros((batch.size, batch.length), self.dtype)
         with np.errstate(over="ignore"):
@@ -123,8 +123,8 @@ def pad(data_sets: Sequence[Any]) -> tuple[jax.Array, jax.Array]:
         data_sets: B arrays (N_b, D).
 
     Returns:
-        x (B, N, D), where N is the largest length and zeros follow the rows of each data set; and sample_weight (B, N), which
-        is 1 for rows of a data set and 0 for padding.
+        x (B, N, D) and sample_weight (B, N). N is the largest length, and zeros follow the rows of each data set in x. The
+        weights are 1 for rows of a data set and 0 for padding.
 
     Raises:
         ValueError: there are no data sets, a data set does not have shape (N, D), or data sets differ in D.
@@ -217,13 +217,13 @@ def _data_sets(x: list[np.ndarray] | Array, weight: list[np.ndarray] | Array | N
     dtypes = {one.dtype for one in arrays}
     floats = [dtype if dtype.kind == "f" and dtype.itemsize >= 4 else default for dtype in dtypes]
     dtype = jax.dtypes.canonicalize_dtype(np.result_type(*floats))
-    if not isinstance(x, list) and x.ndim == 2:  # data that all fits share go to the device once, not with every batch
+    if not isinstance(x, list) and x.ndim == 2:  # send data that all fits share to the device only once
         x = _on_device(x, dtype)
     return DataSets(x, weight, size, dtype)
 
 
 def _with_rows(x: list[np.ndarray] | Array, weight: list[np.ndarray] | Array | None) -> tuple:
-    """Return data and weights; a stack or shared data set without rows gets a row of weight 0, so that it can be compiled."""
+    """Return data and weights; a stack or shared data set without rows gets one row of weight 0, as compilation needs a row."""
     if isinstance(x, list) or x.shape[-2]:
         return x, weight
     shape = (*x.shape[:-2], 1) if weight is None or isinstance(weight, list) else (*weight.shape[:-1], 1)

@@ -50,22 +50,22 @@ def fit_many(
     history: bool = True,
     progress: bool | None = None,
 ) -> Fit:
-    """Fit many data sets, each as `fit` would fit it; data sets that have converged cost no further steps.
+    """Fit many data sets, each as `fit` would fit it. Data sets that have converged take no further steps.
 
     Data sets of different lengths are padded to the next of 16, 32, 64, ... rows, so that one long data set does not lengthen
-    all others. One program is compiled for each of these lengths. Invalid values in a data set do not raise an error: the
-    status of its fit reports them, and the other fits do not change. Traced data, and data on several devices, are fitted by
-    the vmapped `fit`.
+    all other data sets. One program is compiled for each of these lengths. Invalid values in a data set do not raise an error:
+    the status of its fit reports them, and the other fits do not change. Traced data, and data on several devices, are fitted
+    by the vmapped `fit`.
 
     Args:
-        mixtures: a stack of B starts, a Mixture or a Fit; or a random key, from which `initialize` makes them.
+        mixtures: a stack of B starts (a Mixture or a Fit), or a random key, from which `initialize` makes the starts.
         xs: a list of B arrays (N_b, D); one array (B, N, D); one long array (N, D) with `groups`; or one data set (N, D)
             that all fits share, with several starts or with weights (B, N).
-        prior: as in `fit`: one prior for all data sets, or a stack of priors with a leading (B,).
+        prior: as in `fit`. It is one prior for all data sets, or a stack of priors with a leading axis (B,).
         num_components: K; required with a key.
         covariance_type: "full", "tied", "diag" or "spherical"; used with a key.
         method: as in `initialize`; used with a key.
-        groups: (N,) labels of any kind, which say to which data set each row belongs. Results are in the order of the sorted
+        groups: (N,) labels of any kind; each label names the data set of a row. Results are in the order of the sorted
             labels.
         sample_weight: weights in the same form as xs: B arrays (N_b,), (B, N), or (N,); for one data set, (B, N) or (N,).
         tol: as in `fit`.
@@ -77,7 +77,7 @@ def fit_many(
         progress: whether to show a progress bar; with None, a bar is shown on a terminal.
 
     Returns:
-        A Fit with a leading (B,), in the order of the data sets.
+        A Fit with a leading axis (B,), in the order of the data sets.
 
     Raises:
         ValueError: shapes do not match, a weight is negative, or an option is out of range.
@@ -121,7 +121,7 @@ def fit_many(
 
 
 def _as_starts(starts: Any, num_components: int | None, covariance_type: str, method: str) -> Mixture:
-    """Return a stack (B,) of starts; raise if `starts` is not one, or if options were given that only a key uses."""
+    """Return a stack (B,) of starts; raise if `starts` is not a stack, or if options were given that apply only with a key."""
     starts = as_mixture(starts, "mixtures")
     if len(starts.batch_shape) != 1:
         raise ValueError(
@@ -161,7 +161,7 @@ def _check_starts(starts: Mixture, sets: DataSets) -> None:
 
 
 def _check_traced(xs: Any, groups: Any) -> None:
-    """Raise ValueError if traced data sets come as a list or with groups, where the shapes of a stack are not known."""
+    """Raise ValueError if traced data sets come as a list or with groups, because their shapes are then unknown."""
     if groups is not None:
         raise ValueError("groups were given inside jit, where their sizes are not known; give (B, N, D), as from jaxgmm.pad.")
     if isinstance(xs, list | tuple):
@@ -181,7 +181,7 @@ def _is_stack(prior: MixturePrior | None) -> bool:
 def _vmapped_fit(
     starts: Mixture | jax.Array, start_options: StartOptions | None, problem: EMProblem, tol: Any, options: Options
 ) -> Fit:
-    """Return the fits to data sets that are traced or on several devices; `starts` holds the starts, or is a random key."""
+    """Return the fits to data sets that are traced or on several devices; `starts` is a stack of starts or a random key."""
     if isinstance(starts, Mixture):
         mixtures = starts
     else:
@@ -201,7 +201,7 @@ def _vmapped_fit(
 
 @dataclass(frozen=True, eq=False)
 class _Fits:
-    """The arguments of one call of `fit_many`; `starts` holds a start for each data set, or a key to make a start from."""
+    """The arguments of one call of `fit_many`; for each data set, `starts` holds a start or a random key to make one."""
 
     data_sets: DataSets
     starts: Mixture | jax.Array
@@ -220,7 +220,7 @@ class _Fits:
                 bar.update(len(batch.members))
         if len(done) == 1:
             return _first(done[0][1], self.data_sets.size)
-        # join on the host: a device would compile a program for each number of batches; results are smaller than the data
+        # join the results on the host: a device would have to compile a program for each number of batches
         sizes = [len(batch.members) for batch, _ in done]
         order = np.argsort(np.concatenate([batch.members for batch, _ in done]))
 

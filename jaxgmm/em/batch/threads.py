@@ -1,6 +1,6 @@
 """Threads that run several compiled programs at the same time on a CPU.
 
-A program of small operations uses little more than one CPU core, so several programs at a time make use of all cores.
+A program of small operations uses little more than one CPU core. If several programs run at a time, all cores are used.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ Result = TypeVar("Result")
 def map_threads(work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[tuple[Job, Result]]:
     """Yield each job with its finished result work(job), in the order of the jobs.
 
-    At most one more job is started than there are threads. Only one thread at a time calls `work`, because this call may
-    compile a program, which takes memory. The compiled programs then run at the same time. Devices other than a CPU need no
-    threads: there the caller's thread calls `work` for all jobs.
+    The number of jobs in progress exceeds the number of threads by at most one. Only one thread at a time calls `work`, because
+    this call may compile a program, which takes memory. The compiled programs then run at the same time. Devices other than a
+    CPU need no threads: there the caller's thread calls `work` for all jobs.
     """
     threads = num_threads()
     dispatching, context = threading.Lock(), _caller_context()
@@ -56,7 +56,7 @@ def map_threads(work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[
 
 
 def _caller_context() -> Callable[[], ExitStack]:
-    """Return a function that makes a context with the caller's 64-bit setting and device, which JAX stores for each thread."""
+    """Return a function that sets the caller's 64-bit mode and device in another thread; JAX stores both for each thread."""
     enable_x64 = getattr(jax, "enable_x64", None)
     if enable_x64 is None:
         from jax.experimental import enable_x64  # pyright: ignore[reportAttributeAccessIssue] (jax before 0.8)
