@@ -30,7 +30,7 @@ def default_prior(x: Any, *, num_components: int, covariance_type: str = "full",
     is added to the diagonal of V. The prior is therefore always proper.
 
     This prior depends on the data, so the data are used twice. This double use is acceptable for estimation. It is not
-    acceptable for simulation-based calibration and for comparing the evidence of different transformations of the data.
+    acceptable for simulation-based calibration or for comparing the evidence of different transformations of the data.
 
     Args:
         x: (N, D).
