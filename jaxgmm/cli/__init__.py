@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command `jaxgmm`.
 
     Args:
-        argv: the command-line arguments; None means those of the process.
+        argv: the command-line arguments; None means the arguments of the process.
 
     Returns:
         The exit code: 0 on success; 1 after an error inside jaxgmm; 2 if the input was refused, with a sentence on stderr; 130

@@ -56,7 +56,7 @@ def parse_names(text: str, option: str, known: Sequence[str]) -> list[str]:
 
 
 def parse_counts(text: str) -> list[int]:
-    """Return the sorted integers that a list of numbers and ranges contains, such as 1-9 or 2,3,5.
+    """Return the sorted integers in a comma-separated list of numbers and ranges, such as 1-9 or 2,3,5.
 
     Example:
         >>> parse_counts("1-3,6")

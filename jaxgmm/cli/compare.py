@@ -1,4 +1,4 @@
-"""`jaxgmm compare`: compare EM with the posterior, as one or several methods estimate it."""
+"""`jaxgmm compare`: compare EM with the posterior that one or several methods estimate."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _draw_and_rehearse(methods: list[str], arguments: argparse.Namespace, mode: 
 
 
 def _draw(method: str, arguments: argparse.Namespace, mode: ModeFit, x: np.ndarray) -> Posterior:
-    """Draw from the posterior by one method; its random key does not depend on which other methods run."""
+    """Draw from the posterior by one method. The random key of a method does not depend on the other methods that run."""
     print_progress(_ACTIVITIES[method])
     sampler = getattr(importlib.import_module(f"..posterior.{method}", __package__), method)
     key = jax.random.fold_in(jax.random.key(arguments.seed), 1 + POSTERIOR_METHODS.index(method))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def output_paths(arguments: argparse.Namespace, source: str | Path, *suffixes: str) -> list[Path]:
     """Return one path per suffix in the output folder, or raise ValueError if a file cannot be written there.
 
-    A command calls this function before its computations, so that they are not lost.
+    A command calls this function before its computations, so that no results are lost if a file cannot be written.
     """
     folder, stem = arguments.out, Path(source).stem
     if folder.exists() and not folder.is_dir():
@@ -32,7 +32,7 @@ def output_paths(arguments: argparse.Namespace, source: str | Path, *suffixes: s
 
 
 def check_output_file(path: Path, option: str, *, force: bool) -> None:
-    """Raise ValueError if the file named by an option cannot be written; called before the computations of a command."""
+    """Raise ValueError if an option's file cannot be written. Commands call this function before their computations."""
     folder = path.absolute().parent
     if path.is_dir():
         raise ValueError(f"{option} {path} is a folder; a file was expected.")

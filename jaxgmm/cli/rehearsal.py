@@ -26,7 +26,7 @@ from ..posterior.result import Posterior, PosteriorStatus
 from ..priors.interface import MixturePrior
 
 # Largest number of evaluations (draws x rows x features x components) for which a rehearsal saves time. A core does about 1e8
-# evaluations per second. With more of them, the comparison spends more time on computation than on compilation, and a
+# evaluations per second. With more evaluations, the comparison spends more time on computation than on compilation, and a
 # rehearsal would slow the sampler down.
 _MOST_EVALUATIONS = 5e8
 
@@ -68,7 +68,7 @@ def is_worthwhile(fit: Fit, x: np.ndarray, num_draws: int) -> bool:
 
 
 def stand_in(fit: Fit, prior: MixturePrior, num_chains: int, num_samples: int) -> Posterior:
-    """Return a Posterior with the form of a result of `nuts`, whose draws (C, S) are random perturbations of an EM solution."""
+    """Return a Posterior in the form that `nuts` returns. Its draws (C, S) are random perturbations of an EM solution."""
     rng = np.random.default_rng(0)
     mixture = jax.tree.map(np.asarray, fit.mixture)
     shape = (num_chains, num_samples)

@@ -11,10 +11,10 @@ import jax
 
 
 def tune_startup() -> None:
-    """Shorten the start of a command, which runs only for seconds: collect garbage rarely and, on a CPU, run fewer LLVM passes.
+    """Shorten the start of a command: collect garbage rarely and, on a CPU, run fewer LLVM passes.
 
-    Fewer passes shorten compilation by a seventh, and the compiled programs were as fast in measurements. If the user has set
-    XLA_FLAGS, they are kept.
+    A command runs only for seconds, so its start matters. Fewer passes shorten compilation by a seventh, and the compiled
+    programs were as fast in measurements. If the user has set XLA_FLAGS, they are kept.
     """
     gc.set_threshold(100_000, 50, 50)  # tracing creates many small objects, and collecting them took one second of ten
     has_accelerator = importlib.metadata.entry_points(group="jax_plugins")
@@ -23,7 +23,7 @@ def tune_startup() -> None:
 
 
 def use_compilation_cache() -> None:
-    """Store compiled programs in a cache folder, so that later commands reuse them, unless it is not writable."""
+    """Store compiled programs in a cache folder if the folder is writable, so that later commands reuse the programs."""
     if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return
     try:

@@ -13,12 +13,12 @@ from ..validation import check_count
 
 
 def read_prior(path: Path | None, num_components: int, num_features: int | None, covariance_type: str) -> Prior:
-    """Return the Prior that a TOML file defines by numbers or lists of numbers; fields that the file omits have defaults.
+    """Return the Prior that a TOML file defines by numbers or lists of numbers; fields that the file omits get default values.
 
     Args:
         path: the file; None means that all fields have their defaults.
         num_components: K.
-        num_features: D; None means the length of the list `mean` in the file, or 1 without such a list.
+        num_features: D; None means the length of the list `mean` in the file, or 1 if there is no such list.
         covariance_type: the covariance type, which determines the shape of the scale.
     """
     table = {} if path is None else read_prior_table(path)

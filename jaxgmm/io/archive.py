@@ -205,7 +205,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             version = header["format"]
             if isinstance(version, int) and version <= _FORMAT:
                 return header, {name: file[name] for name in file.files if name != _HEADER}
-        except Exception as error:  # for damaged bytes, zip, NumPy and JSON raise a dozen types of errors
+        except Exception as error:  # zip, NumPy and JSON raise a dozen types of errors for damaged bytes
             raise ValueError(f"'{path}' is damaged: {error}.") from error
     raise ValueError(
         f"'{path}' has format {version}; up to {_FORMAT} was expected: a newer jaxgmm wrote it, so upgrade jaxgmm to read it."

@@ -1,4 +1,4 @@
-"""Read a table of numbers from a file, which holds text, such as csv, or NumPy arrays (npy or npz)."""
+"""Read a table of numbers from a text file, such as csv, or from a file of NumPy arrays (npy or npz)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def read_table(
         array: the name of the array in an npz file; None if the file holds only one.
 
     Returns:
-        x, a finite float64 array (N, D), and D column names, which are those in the header, or "column 0", "column 1", ...
+        x, a finite float64 array (N, D), and D column names.
+        The names come from the header. Without a header they are "column 0", "column 1", ...
 
     Raises:
         ValueError: the file does not exist, is empty, has rows of different lengths, or has values that are missing or not
@@ -98,7 +99,7 @@ class _Rows(NamedTuple):
 
 @contextmanager
 def _numpy_errors(path: Path) -> Iterator[None]:
-    """Replace NumPy's errors about a file by a ValueError of one sentence."""
+    """Convert NumPy's errors about a file to a ValueError with a message of one sentence."""
     try:
         yield
     except (OSError, EOFError, ValueError) as error:
@@ -201,7 +202,7 @@ def _check_numeric(rows: _Rows, keep: list[int], names: list[str], path: Path) -
 
 
 def _check_finite(x: np.ndarray, names: list[str], places: list[str], path: Path) -> None:
-    """Raise ValueError if a value is missing or infinite; `places` names the place of each row in the file."""
+    """Raise ValueError if a value is missing or infinite; `places` says where each row is in the file."""
     finite = np.isfinite(x)
     if finite.all():
         return

@@ -31,13 +31,13 @@ _STATS = {
 
 @public
 def to_arviz(posterior: Posterior, x: Any, *, sample_weight: Any = None) -> Any:
-    """Return the draws as ArviZ's InferenceData (0.2x) or xarray's DataTree (ArviZ 1.x), with pointwise log-likelihoods.
+    """Convert the draws to ArviZ's InferenceData (ArviZ 0.2x) or xarray's DataTree (ArviZ 1.x), with pointwise log-likelihoods.
 
     The result has four groups. The group posterior holds weights, means and covariances, with dimensions component and feature.
-    The groups log_likelihood and observed_data hold x, with dimension observation. The group sample_stats holds lp (the log
-    density) and, if the method reports them, diverging, energy and other statistics. Call `relabel` before you summarise single
-    components. Log-likelihoods, and therefore `arviz.loo`, are label-invariant. The result needs memory for C x S x N
-    log-likelihoods.
+    The groups log_likelihood and observed_data each hold a variable x, with dimension observation. The group sample_stats holds
+    lp (the log density) and, if the method reports them, diverging, energy and other statistics. Call `relabel` before you
+    summarise single components. Log-likelihoods, and therefore `arviz.loo`, are label-invariant. The result needs memory for
+    all C x S x N log-likelihoods.
 
     Args:
         posterior: draws (C, S, ...), not traced.
@@ -57,7 +57,7 @@ def to_arviz(posterior: Posterior, x: Any, *, sample_weight: Any = None) -> Any:
         >>> arviz.loo(jaxgmm.to_arviz(posterior, x))  # doctest: +SKIP
     """
     try:
-        # not `import arviz`, which type checkers take for this module if ArviZ is not installed
+        # with `import arviz`, type checkers would take this module for ArviZ if ArviZ is not installed
         arviz = importlib.import_module("arviz")
     except ImportError as error:
         raise ImportError("to_arviz needs ArviZ, an optional dependency: pip install 'jaxgmm[arviz]'.") from error
@@ -79,7 +79,7 @@ def to_arviz(posterior: Posterior, x: Any, *, sample_weight: Any = None) -> Any:
 
 
 def _check(posterior: Any, x: Any, sample_weight: Any) -> tuple[jax.Array, Mixture]:
-    """Return the rows, each repeated as often as its weight says, and the draws; raise an error if an argument is invalid."""
+    """Return the rows (each repeated as often as its weight says) and the draws; raise an error if an argument is invalid."""
     if is_traced(posterior, x, sample_weight):
         raise TypeError("to_arviz works on the host: call it outside jit and vmap.")
     check_one_posterior(posterior)
@@ -108,7 +108,8 @@ def _pointwise(mixture: Mixture, x: jax.Array) -> jax.Array:
 def _variables(mixture: Mixture) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
     """Return weights, means and covariances by name, and the names of their axes.
 
-    The covariances lose each axis of length 1 that stands for several components or features, such as the K of tied.
+    Axes of length 1 that stand for several components or features, such as the component axis for tied, are removed from the
+    covariances.
     """
     k, d = mixture.num_components, mixture.num_features
     covariances = np.asarray(mixture.covariances)

@@ -2,7 +2,7 @@
 
 On every replicate, EM starts at the original fit. The components therefore keep their labels, and the replicate fits spread
 around one optimum. The result is a `Posterior`, but the replicate fits are not draws from a posterior: they do not average over
-a prior, and the log density that is reported with them was not used to make them.
+a prior, and the reported log density was not used to make them.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def bootstrap(
 
     There are three kinds of replicates. "nonparametric": rows of x are drawn with replacement (Efron 1979). "parametric": new
     data are drawn from the start. "weighted-likelihood": the rows of x get random weights from a Dirichlet(w) distribution, a
-    smooth version of the first kind that never loses a row (Newton & Raftery 1994, JRSS B 56, 3-26).
+    smooth version of the first kind, in which no row is left out (Newton & Raftery 1994, JRSS B 56, 3-26).
 
     Args:
         key: a random key.
@@ -59,7 +59,8 @@ def bootstrap(
         prior: the prior that the fit was made with (MAP), or None if the fit is a maximum likelihood fit.
         kind: "nonparametric", "parametric" or "weighted-likelihood".
         num_samples: S, number of replicates per chain.
-        num_chains: C. All replicates are independent: chains only give the result the shape that other methods return.
+        num_chains: C. All replicates are independent: the division into chains only gives the result the same shape as the
+            results of other methods.
         sample_weight: (N,) >= 0. A row with an integer weight w counts as w equal rows. A replicate has round(sum of weights)
             rows.
         **options: options that are passed to `fit_many`: tol, max_iter, reg_covar, accelerate, chunk_size, progress.
@@ -110,7 +111,7 @@ def bootstrap(
 
 
 def _num_rows(x: jax.Array, weight: jax.Array | None) -> int:
-    """Return the number of rows of a replicate, the sum of concrete weights; raise ValueError if it rounds to 0."""
+    """Return the number of rows in a replicate: the rounded sum of concrete weights, or else N; raise ValueError if it is 0."""
     if weight is None or is_traced(weight):
         return len(x)
     total = float(weight.sum())
@@ -123,7 +124,7 @@ def _num_rows(x: jax.Array, weight: jax.Array | None) -> int:
 
 
 class _Data(NamedTuple):
-    """Data (N, D), their weights (N,) or None, and the number of rows that each replicate has."""
+    """The data (N, D), the weights of the rows (N,) or None, and the number of rows in each replicate."""
 
     x: jax.Array
     weight: jax.Array | None
@@ -144,7 +145,7 @@ def _fit_replicates(
 
 @partial(jax.jit, static_argnums=2)
 def _multinomial_counts(keys: jax.Array, weight: jax.Array, total: int) -> jax.Array:
-    """Draw `total` rows for each key, with probabilities proportional to weight (N,); return how often each row came (B, N)."""
+    """Draw `total` rows for each key, with probabilities proportional to weight (N,); return the rows' counts (B, N)."""
     cumulative = jnp.cumsum(weight)
 
     def one(key: jax.Array) -> jax.Array:
@@ -161,7 +162,7 @@ def _multinomial_counts(keys: jax.Array, weight: jax.Array, total: int) -> jax.A
 def _dirichlet_weights(keys: jax.Array, weight: jax.Array, total: int) -> jax.Array:
     """Return draws (B, N) of Dirichlet(weight) times the sum of the weights.
 
-    A row of integer weight w gets the sum of w exponential random numbers, as w rows of weight 1 would get together.
+    A row of integer weight w gets the sum of w exponential random numbers. This is the total that w rows of weight 1 would get.
     """
     shape = jnp.where(weight > 0, weight, 1)
     gammas = jax.vmap(lambda key: jax.random.gamma(key, shape, dtype=weight.dtype))(keys)

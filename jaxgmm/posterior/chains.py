@@ -46,7 +46,7 @@ class ChainOptions(NamedTuple):
 
 
 class Approximations(NamedTuple):
-    """Gaussian approximations of one posterior, and the standardised problem that they refer to.
+    """The standardised problem, and Gaussian approximations of its posterior.
 
     Attributes:
         problem: the data and the prior.
@@ -73,7 +73,7 @@ class Target(NamedTuple):
 
 
 def make_target(problem: StandardizedProblem, start: Mixture, model: Callable[..., Any] | None) -> Target:
-    """Return the posterior that is sampled: that of `jaxgmm.model` in standardised coordinates, or that of a user's model."""
+    """Return the posterior to sample from, either of `jaxgmm.model` in standardised coordinates or of a user's model."""
     if model is not None:
         user = make_user_space(model, problem, start)
         return Target(user.space.potential, lambda z, potentials: user.describe(z))
@@ -151,7 +151,7 @@ def _make_sampler(
 
 
 def _chain_starts(key: jax.Array, approximations: Approximations, options: ChainOptions) -> jax.Array:
-    """Return the starts of all chains in coordinates u, (C + J, P): C over-dispersed around the main mode, J at other modes."""
+    """Return all starts in coordinates u, (C + J, P): C starts over-dispersed around the main mode, J at other modes."""
     problem, main, others = approximations
     if options.model is None:
         starts = overdispersed_starts(key, main, options.num_chains)
@@ -165,7 +165,7 @@ def _chain_starts(key: jax.Array, approximations: Approximations, options: Chain
 def _statistics(
     main: GaussianApproximation, invariants: jax.Array, fields: dict[str, jax.Array], options: ChainOptions
 ) -> dict[str, jax.Array]:
-    """Compute the posterior's statistics, by name, from label-invariant quantities (Q, C, S) and NumPyro's fields (C, S)."""
+    """Compute a dictionary of statistics from label-invariant quantities (Q, C, S) and NumPyro's fields (C, S)."""
     return {
         "diverging": fields["diverging"],
         "num_steps": fields["num_steps"],
@@ -202,9 +202,10 @@ def _compare_modes(
 ) -> dict[str, jax.Array]:
     """Return statistics, by name, that compare the chains from the J other modes with the main chains.
 
-    other_log_density (J, S): the log densities of the chain's draws. other_rhat (J,): R-hat of the main chains together with
-    the chain. other_share (J,): the mass of the other mode divided by the sum of its mass and the main mode's mass. The inputs
-    draws (Q, C, S) and other_draws (Q, J, S) hold Q label-invariant quantities, the first of which is the log density.
+    other_log_density (J, S): the log densities of the other chains' draws. other_rhat (J,): for each other chain, R-hat of the
+    main chains together with this chain. other_share (J,): the mass of the other mode divided by the sum of its mass and the
+    main mode's mass. The inputs draws (Q, C, S) and other_draws (Q, J, S) hold Q label-invariant quantities. The first quantity
+    is the log density.
     """
 
     def rhat(chain: jax.Array) -> jax.Array:

@@ -33,8 +33,8 @@ from ..row_sums import sum_over_rows
 class GibbsState(NamedTuple):
     """The current parameters of one chain.
 
-    log_weights (K,): -inf for absent components. means (K, D). factors: their `lower` holds a square root of each covariance,
-    which need not be triangular.
+    log_weights (K,): -inf for absent components. means (K, D). factors: the field `lower` holds a square root of each
+    covariance. This root need not be triangular.
     """
 
     log_weights: jax.Array
@@ -45,7 +45,8 @@ class GibbsState(NamedTuple):
 class LabelledData(NamedTuple):
     """The rows for which labels are drawn.
 
-    y (N, D): standardised rows. weight (N,): integers, how many labels are drawn for each row; None means one label per row.
+    y (N, D): standardised rows. weight (N,): the number of labels that are drawn for each row, an integer; None means one label
+    per row.
     """
 
     y: jax.Array
@@ -66,8 +67,8 @@ def sum_by_labels(
         key: a random key.
         state: the parameters.
         data: the rows.
-        center: (K, D), a point near each component, from which its rows are measured. In exact arithmetic the result would not
-            depend on these points.
+        center: (K, D), a point near each component. The quadratic form of a component is computed from differences between the
+            rows and this point. In exact arithmetic the result would not depend on these points.
         covariance_type: covariance type of the state.
         chunk_size: number of rows that are processed at a time.
 
@@ -145,7 +146,7 @@ def draw_state(
         state: the current parameters. Under some priors the conditional of the means depends on the current covariances.
         sums: the sums of the rows by label.
         prior: a prior whose conditionals have closed forms.
-        present: (K,), True for the components that may have weight; the other components keep weight 0.
+        present: (K,), True for the components that may have a positive weight; the other components keep weight 0.
         covariance_type: covariance type of the state.
     """
     k, d = state.means.shape
@@ -154,7 +155,8 @@ def draw_state(
     # One call draws the gamma variables for both weights and covariances, because each call takes seconds to compile.
     all_shapes = jnp.concatenate([prior.weight_concentration + sums.count, shapes.ravel()])
     log_gammas = jax.random.loggamma(keys[0], all_shapes, dtype=dtype)
-    # Too few degrees of freedom give shapes <= 0, which would go unnoticed if the draws were not set to NaN.
+    # Too few degrees of freedom give shapes <= 0. The draws are then set to NaN, because the error would otherwise go
+    # unnoticed.
     log_gammas = jnp.where(all_shapes > 0, log_gammas, jnp.nan)
     num_bartlett = shapes.size if covariance.is_dense(covariance_type) else 0
     normals = jax.random.normal(keys[1], (k + num_bartlett, d), dtype)

@@ -27,16 +27,17 @@ def diagnose(posterior: Posterior) -> dict[str, Any]:
     per chain, there is no divergence, and E-BFMI is above 0.3. Sources: Vehtari et al. (2021), Betancourt (2016).
 
     Args:
-        posterior: draws (C, S, ...), S >= 4, relabelled or not; not traced.
+        posterior: draws (C, S, ...) with S >= 4, relabelled or not. The values must not be traced.
 
     Returns:
         A dictionary with these entries. status: the name of the status. num_chains: C. num_samples: S. divergences: the number
-        of divergent draws. tree_depth: the largest tree depth. e_bfmi: (C,). These three are None if the method does not report
-        them. label_invariant: a dictionary of the label-invariant quantities log_density (), weights_by_size (K,), overall_mean
-        (D,) and overall_sd (D,); the last two describe the whole mixture. Each quantity is summarised by a dictionary of mean,
-        sd, mcse_mean, mcse_sd (all four in the quantity's units), rhat, ess_bulk and ess_tail, with NaN where all draws are
-        equal. labels_identified: True or False, or None before relabelling. parameters: summaries of the same form for weights
-        (K,), means (K, D) and covariances, or None before relabelling and if labels are not identified.
+        of divergent draws. tree_depth: the largest tree depth. e_bfmi: (C,). The entries divergences, tree_depth and e_bfmi are
+        None if the method does not report them. label_invariant: a dictionary of the label-invariant quantities log_density (),
+        weights_by_size (K,), overall_mean (D,) and overall_sd (D,); the last two describe the whole mixture. Each quantity is
+        summarised by a dictionary of mean, sd, mcse_mean, mcse_sd (all four in the quantity's units), rhat, ess_bulk and
+        ess_tail, with NaN where all draws are equal. labels_identified: True or False, or None before relabelling. parameters:
+        summaries of the same form for weights (K,), means (K, D) and covariances, or None before relabelling and if labels are
+        not identified.
 
     Raises:
         TypeError, ValueError: posterior is not one posterior, is traced, or has fewer than 4 draws per chain.

@@ -1,9 +1,9 @@
 """Diagnostics of draws: R-hat, effective sample sizes, Monte Carlo errors, E-BFMI.
 
-Draws have shape (C, S, ...): C chains, S draws per chain, and further axes for the quantities, which are all processed at once.
-The computations use NumPy on the host. Only `split_rhat` uses JAX, because the samplers call it inside jit to set their status.
-ArviZ provides the other functions too. They are implemented here because ArviZ is a large, optional dependency; the tests
-compare their results with ArviZ's.
+Draws have shape (C, S, ...): C chains and S draws per chain. Further axes hold different quantities, which are processed
+together. The computations use NumPy on the host. Only `split_rhat` uses JAX, because the samplers call it inside jit to set
+their status. ArviZ provides the other functions too. They are implemented here because ArviZ is a large, optional dependency;
+the tests compare their results with ArviZ's.
 
 Vehtari, Gelman, Simpson, Carpenter & Burkner (2021), Bayesian Analysis 16:667; Betancourt (2016), arXiv:1604.00695.
 """
@@ -29,8 +29,8 @@ def rhat(draws: Any) -> np.ndarray:
         draws: (C, S, ...), S >= 4.
 
     Returns:
-        (...). Values are near 1 if the chains agree; below 1.01 is good. NaN where draws are not finite or all draws are equal.
-        Very large or infinite where each chain is constant but the chains differ.
+        (...). Values are near 1 if the chains agree; values below 1.01 are good. The values are NaN where draws are not finite
+        or all draws are equal, and very large or infinite where each chain is constant but the chains differ.
 
     Example:
         >>> import numpy as np
@@ -44,7 +44,7 @@ def rhat(draws: Any) -> np.ndarray:
 
 
 def ess_bulk(draws: Any) -> np.ndarray:
-    """Return the bulk effective sample size, that of rank-normalised draws, which describes the centre of the distribution.
+    """Return the effective sample size of the rank-normalised draws (bulk), which describes the centre of the distribution.
 
     Vehtari et al. (2021), section 4.
 
@@ -52,7 +52,7 @@ def ess_bulk(draws: Any) -> np.ndarray:
         draws: (C, S, ...), S >= 4.
 
     Returns:
-        (...), a number of draws; at least 100 per chain is good. NaN where draws are not finite or all draws are equal.
+        (...), a number of draws; at least 100 per chain is good. It is NaN where draws are not finite or all draws are equal.
 
     Example:
         >>> import numpy as np
@@ -64,7 +64,7 @@ def ess_bulk(draws: Any) -> np.ndarray:
 
 
 def ess_tail(draws: Any, *, prob: float = 0.9) -> np.ndarray:
-    """Return the tail effective sample size: the smaller of those for a low and a high quantile.
+    """Return the tail effective sample size: the smaller of the effective sample sizes for a low and a high quantile.
 
     Vehtari et al. (2021), section 4.3.
 
@@ -73,7 +73,7 @@ def ess_tail(draws: Any, *, prob: float = 0.9) -> np.ndarray:
         prob: probability between the two quantiles.
 
     Returns:
-        (...), a number of draws. NaN where draws are not finite or all draws are equal.
+        (...), a number of draws. It is NaN where draws are not finite or all draws are equal.
 
     Example:
         >>> import numpy as np
@@ -135,7 +135,7 @@ def e_bfmi(energy: Any) -> np.ndarray:
         energy: (C, S), the Hamiltonian at each draw, such as `stats["energy"]` of a posterior from `nuts`.
 
     Returns:
-        (C,); below 0.3 is poor.
+        (C,). Values below 0.3 are poor.
 
     Example:
         >>> import numpy as np
@@ -149,7 +149,7 @@ def e_bfmi(energy: Any) -> np.ndarray:
 
 
 def rhat_limit(num_samples: int) -> float:
-    """Return a limit below which R-hat of good chains stays; it is larger for few draws, because R-hat then varies more."""
+    """Return an upper limit for the R-hat of good chains; the limit is larger for few draws, because R-hat then varies more."""
     return 1.05 + 10 / num_samples
 
 
@@ -184,19 +184,19 @@ def _split(draws: np.ndarray) -> np.ndarray:
 
 
 def _rank_normalise(draws: np.ndarray) -> np.ndarray:
-    """Replace draws by normal scores of their ranks over all chains, NaN where undefined. Vehtari et al. (2021), eq. 14."""
+    """Replace draws by normal scores of their ranks over all chains, or NaN if undefined. Vehtari et al. (2021), eq. 14."""
     size = draws.shape[0] * draws.shape[1]
     ranks = rankdata(draws.reshape(size, -1), axis=0).reshape(draws.shape)
     return _nan_where_undefined(ndtri((ranks - 0.375) / (size + 0.25)), draws)
 
 
 def _nan_where_undefined(values: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """Replace a value (...) by NaN if a draw of its quantity is not finite, or if all its draws are equal."""
+    """Replace the value (...) of a quantity by NaN if one of its draws is not finite, or if all its draws are equal."""
     return np.where(_is_undefined(draws), np.nan, values)
 
 
 def _is_undefined(draws: np.ndarray) -> np.ndarray:
-    """Return True for each quantity (...) of draws (C, S, ...) that has a draw that is not finite, or whose draws are equal."""
+    """Return, for each quantity (...), whether one of its draws (C, S, ...) is not finite or all its draws are equal."""
     return ~np.isfinite(draws).all((0, 1)) | (draws == draws[:1, :1]).all((0, 1))
 
 
@@ -223,7 +223,7 @@ def _ess(draws: np.ndarray) -> np.ndarray:
     rho[0] = 1
     pairs = rho[: s // 2 * 2].reshape(s // 2, 2, -1).sum(1)[: max(1, (s - 1) // 2)]
     counted = np.logical_and.accumulate(pairs > 0, axis=0)
-    counted[-1] = False  # the last pair is never counted, because no later pair can show that the sum ends there
+    counted[-1] = False  # the last pair is never counted, because no pair follows that could end the sum
     counted[0] = True
     monotone = np.minimum.accumulate(np.where(counted, pairs, np.inf), axis=0)
     time = -1 + 2 * np.where(counted, monotone, 0).sum(0)
@@ -236,7 +236,7 @@ def _ess(draws: np.ndarray) -> np.ndarray:
 
 
 def _autocovariances(draws: np.ndarray) -> np.ndarray:
-    """Return the autocovariances, with divisor S, of draws (C, S, Q) by fast Fourier transforms; the second axis is the lag."""
+    """Compute autocovariances of draws (C, S, Q), with divisor S, by fast Fourier transforms. The second axis is the lag."""
     from scipy.fft import irfft, next_fast_len, rfft
 
     s = draws.shape[1]

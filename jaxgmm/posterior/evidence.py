@@ -5,9 +5,10 @@
 
 The proposal q starts as a mixture of multivariate t distributions, one at each mode that Newton's method finds from the
 posterior's draws. In pilot rounds, q adapts to the importance ratios (Cappe, Douc, Guillin, Marin & Robert 2008, Statistics and
-Computing 18, 447-459). It is then held fixed, so that it does not depend on the draws whose ratios are averaged. All K!
-labellings of K exchangeable components count: without them the log evidence would be too small by up to log K! (Neal 1999, on
-Chib 1995). Therefore the density q is averaged over all labellings by permuting the components in z, which keeps volumes.
+Computing 18, 447-459). After the pilot rounds q is fixed. It therefore does not depend on the draws whose ratios are averaged.
+All K! labellings of K exchangeable components count: without them the log evidence would be too small by up to log K! (Neal
+1999, on Chib 1995). Therefore the density q is averaged over all labellings: the components are permuted in z. Permutations do
+not change volumes.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _PILOTS, _ROUNDS = 8, 4  # number of rounds that adapt the proposal; number of r
 
 
 class EvidenceStatus(StatusEnum):
-    """Whether an evidence can be trusted; `EvidenceStatus(int(evidence.status)).sentence` explains the status.
+    """The reliability of an estimated evidence; `EvidenceStatus(int(evidence.status)).sentence` explains the status.
 
     Example:
         >>> import jaxgmm
@@ -126,12 +127,12 @@ def log_evidence(
     num_modes: int = 8,
     modes: MixtureLike | None = None,
 ) -> Evidence:
-    """Estimate log p(x) under the posterior's prior, counting all labellings, and the standard error of the estimate.
+    """Estimate log p(x) under the posterior's prior, and the standard error of this estimate. All labellings are counted.
 
     The posterior's draws are used only to find modes. Newton's method descends in unconstrained space from some of the draws,
-    and from copies of the best draw in which one component has been emptied. The proposal is built around the modes that it
-    reaches. A posterior from `laplace` therefore serves as well as one from `nuts`, unless there are modes that the draws do
-    not reach: no diagnostic can notice a mode that the proposal does not cover. If you suspect such modes, pass optima from
+    and from copies of the best draw in which one component has been emptied. The proposal is built around the modes that
+    Newton's method reaches. A posterior from `laplace` is therefore as suitable as a posterior from `nuts`, unless its draws
+    miss a mode. No diagnostic can notice a mode that the proposal does not cover. If you suspect such modes, pass optima from
     other starts as `modes`. A component that holds almost no data follows its prior. If that prior is vague, its tails are
     heavier than those of any proposal; the value is then slightly too low, and k-hat approaches 0.7.
 
@@ -139,15 +140,17 @@ def log_evidence(
     means are in ascending order along the axis that separates the means best, and then it counts K! times. This is correct
     too, but less efficient if components overlap.
 
-    The evidence refers to the data as given, so it depends on their units. Do not use it to compare different K under priors
-    that were made from the data, such as `default_prior`: that comparison is not fair.
+    The evidence refers to the data as given, so it depends on their units. Do not compare the evidence of different K under
+    priors that were made from the data, such as `default_prior`: that comparison is not fair.
 
     Args:
         key: a random key.
         posterior: draws (C, S, ...) and their prior.
         x: (N, D), the data that the posterior was made from.
-        sample_weight: (N,) >= 0, the weights that the sampler was given: exponents of the likelihood's factors.
-        num_samples: number of importance samples that are averaged, at least 1000; the pilot rounds use twice as many more.
+        sample_weight: (N,) >= 0, the weights with which the posterior was made. They are exponents of the factors of the
+            likelihood.
+        num_samples: number of importance samples that are averaged, at least 1000. The pilot rounds use twice as many samples
+            in addition.
         num_modes: number of draws from which Newton's method searches for modes: the best draw, and others chosen at random.
         modes: a Mixture or Fit (M, ...) of further points from which to search for modes, or None.
 

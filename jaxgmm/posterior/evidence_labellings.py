@@ -29,8 +29,10 @@ class Labellings(NamedTuple):
     """How the labellings of K components are taken into account.
 
     Attributes:
-        log_average: proposal, z (S, P) -> (S,), the log density at z of the proposal after averaging over the labellings.
-        canonical: a mixture -> the same mixture in the labelling that is kept; if all are enumerated, the mixture as it is.
+        log_average: proposal, z (S, P) -> (S,). The density of the proposal at z is averaged over the labellings, and its
+            logarithm is returned.
+        canonical: a mixture -> the same mixture in the labelling that is kept. If all labellings are enumerated, the mixture is
+            returned unchanged.
     """
 
     log_average: Callable[[Proposal, jax.Array], jax.Array]
@@ -73,10 +75,10 @@ def _average_over_all(space: UnconstrainedSpace, exchangeable: jax.Array) -> Cal
 def _kept_labelling(
     space: UnconstrainedSpace, exchangeable: jax.Array, axis: jax.Array
 ) -> Callable[[Proposal, jax.Array], jax.Array]:
-    """Return a function that gives the log average of the proposal's density if only one labelling is kept.
+    """Return the function `log_average` of Labellings for the case that only one labelling is kept.
 
-    In the labelling that is kept, the average is the density divided by the number of labellings. In all other labellings it is
-    set to infinity, so that draws there have importance ratio 0.
+    In the labelling that is kept, the average is the density divided by the number of labellings. In all other labellings the
+    average is set to infinity, so that draws there have importance ratio 0.
     """
     earlier = jnp.tril(exchangeable, -1)
     log_count = jnp.log(1 + earlier.sum(-1)).sum()
@@ -105,8 +107,9 @@ def _in_batches(
 def permute_point(space: UnconstrainedSpace, z: jax.Array, order: jax.Array) -> jax.Array:
     """Return the point (P,) of the same mixture after its components are reordered: component order[j] moves to position j.
 
-    Weights are computed as logarithms throughout. The map keeps volumes: the log-Jacobian of the stick-breaking transform is
-    sum_k log w_k, which does not depend on the order, and the log-Jacobians of the other sites do not depend on it either.
+    Weights are computed as logarithms throughout. The map does not change volumes: the log-Jacobian of the stick-breaking
+    transform is sum_k log w_k, which does not depend on the order, and the log-Jacobians of the other sites do not depend on it
+    either.
     """
     parts = space.unravel(z)
     k = len(order)

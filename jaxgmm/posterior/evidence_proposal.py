@@ -24,7 +24,7 @@ _SMALLEST_WEIGHT = 1e-6  # Newton cannot start from a weight of 0, whose logit i
 
 
 class Seeds(NamedTuple):
-    """Standardised mixtures (M, ...) from which modes are searched for, and the log density () of the first, the best draw."""
+    """Standardised mixtures (M, ...) at which the searches for modes start, and the log density () of the first mixture."""
 
     mixtures: Mixture
     best_log_density: jax.Array
@@ -53,7 +53,7 @@ def choose_seeds(
 def _without_component(mixture: Mixture, k: jax.Array, problem: StandardizedProblem) -> Mixture:
     """Empty component k: return a mixture in which the other components hold all data.
 
-    Component k keeps only the weight that its prior gives. The posterior's draws may rarely reach this region.
+    Component k keeps only the weight that its prior gives. The posterior's draws may rarely be near such a mixture.
     """
     prior = problem.prior
     concentration = prior.weight_concentration

@@ -5,9 +5,9 @@
     z -> mode of p(z | y)               damped Newton, started from the EM solution: `newton`
     u = root^-1 (z - mode)              root root' is the inverse of the information at the mode (Louis 1982)
 
-Near the mode, u has approximately the distribution N(0, I), so for a sampler that works in u the inverse information acts as
-the mass matrix. Three numbers decide whether a sampler can use the approximation without further adaptation: the smallest
-eigenvalue of the information, Pareto k-hat, and the smallest expected number of points in a component.
+Near the mode, u has approximately the distribution N(0, I). For a sampler that works in u, the inverse information therefore
+acts as the mass matrix. Three numbers decide whether a sampler can use the approximation without further adaptation: the
+smallest eigenvalue of the information, Pareto k-hat, and the smallest expected number of points in a component.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class GaussianApproximation(NamedTuple):
     In a stack of M approximations, all fields have a leading axis (M,).
 
     Attributes:
-        start: the mixture at which the search for the mode started, in the problem's coordinates. Log-likelihoods are
+        start: the mixture at which the search for the mode started, in the problem's coordinates. Log-likelihoods are given as
             differences from the log-likelihood at this mixture.
         mode: (P,), the mode.
         root: (P, P), the symmetric root of the inverse information at the mode.

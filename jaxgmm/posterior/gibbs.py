@@ -49,9 +49,9 @@ def gibbs(
     Each sweep draws the label of every row given the parameters, then the parameters given the labels. Both are exact draws
     from their conditional distributions. The posterior density is the same as for `nuts`. A sweep costs about as much as one
     E-step and nothing is tuned, so many parallel chains are cheap. If components overlap, successive draws are highly
-    correlated, and `nuts` may be more efficient. In each chain the first parameters are drawn from their conditional
-    distribution given labels drawn at the start, widened to twice its standard deviation. A chain keeps the start's labelling
-    until label switching occurs: call `relabel` before you summarise single components.
+    correlated, and `nuts` may be more efficient. For each chain, labels are first drawn given the start. The first parameters
+    are then drawn given these labels, from their conditional distribution, widened to twice its standard deviation. A chain
+    keeps the start's labelling until label switching occurs: call `relabel` before you summarise single components.
 
     Args:
         key: a random key.
@@ -63,15 +63,16 @@ def gibbs(
         num_samples: S, draws per chain.
         num_chains: C, chains that run in parallel.
         num_warmup: number of sweeps at the beginning of each chain that are discarded.
-        sample_weight: (N,) integers >= 0. A row of weight w counts as w rows, each with its own label, so a sweep passes over
-            the data as many times as the largest weight says. A row of weight 0 is ignored, whatever values it holds.
-            Weights that are not integers raise an error (if traced, the status is NONFINITE); `nuts` accepts such weights.
+        sample_weight: (N,) integers >= 0. A row of weight w counts as w rows, each with its own label, so the number of passes
+            over the data in a sweep equals the largest weight. A row of weight 0 is ignored, whatever values it holds. Weights
+            that are not integers raise an error, or set the status to NONFINITE if they are traced. `nuts` accepts such
+            weights.
         progress: whether to show a progress bar, outside jit only. Each call with a progress bar is compiled anew.
 
     Returns:
         A Posterior with mixture (C, S, ...) in data units and x's float dtype. stats: counts (C, S, K), how many rows got label
-        k when labels were drawn given each draw; rhat (), the larger of two R-hat values, of the log density and of the sum of
-        squared weights; num_warmup ().
+        k when labels were drawn given each draw; rhat (), the larger of two R-hat values: one for the log density, one for the
+        sum of squared weights; num_warmup ().
 
     Raises:
         ValueError, TypeError: the start, the data, the prior or an option is invalid, or the prior's scale is HalfNormal.
@@ -155,7 +156,7 @@ def _run_chains(
 ) -> Posterior:
     """Run the chains on validated inputs and return the posterior.
 
-    advance: a function that is called with the number of sweeps since its last call, or None.
+    advance: None, or a function that is called with the number of sweeps since its last call.
     """
     start, x, weight, prior = inputs
     covariance_type, present = start.covariance_type, start.weights > 0
@@ -210,7 +211,7 @@ def _collect(draws: _Draws, problem: StandardizedProblem, start: Mixture, start_
 
 
 def _advance(advance: Callable[[int], Any], index: jax.Array, num_sweeps: int) -> None:
-    """Call `advance` from inside the compiled program, about _UPDATES times in all and after the last sweep."""
+    """Call `advance` from inside the compiled program, about _UPDATES times in total, and also after the last sweep."""
     every = -(-num_sweeps // _UPDATES)
     done = jnp.where(index == num_sweeps - 1, num_sweeps - index // every * every, every)
     jax.lax.cond(
@@ -228,7 +229,8 @@ def _are_counts(weight: jax.Array | None) -> jax.Array | bool:
 def _log_volume_of_present(problem: StandardizedProblem, covariance_type: str, present: jax.Array) -> jax.Array:
     """Return `log_volume` for the present components.
 
-    Their number may be traced, so the value is extrapolated from 1 and 2 components: `log_volume` is linear in the number.
+    The number of present components may be traced, so the value is extrapolated from the values for 1 and 2 components:
+    `log_volume` is linear in the number.
     """
     one, two = (log_volume(problem, covariance_type, k) for k in (1, 2))
     return one + (present.sum() - 1) * (two - one)

@@ -2,7 +2,7 @@
 
 The adaptation is that of Cappe, Douc, Guillin, Marin & Robert (2008), Statistics and Computing 18, 447-459. Let q' be the
 average of the proposal q over all labellings, and let the target p be the same under all labellings. A maximum likelihood step
-that moves q' towards p is then the same as a step that moves q, with importance ratios p / q'.
+that moves q' towards p can then be made on q itself, with the importance ratios p / q'.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SMALLEST_VARIANCE = 1e-6  # smallest eigenvalue of a part's scale matrix, as a 
 
 
 class Proposal(NamedTuple):
-    """A mixture of M multivariate t distributions in P dimensions, called its parts.
+    """A mixture of M multivariate t distributions in P dimensions. The t distributions are called its parts.
 
     Attributes:
         log_weight: (M,), logarithms of the weights, which sum to one.
@@ -88,8 +88,8 @@ def log_parts(proposal: Proposal, z: jax.Array) -> tuple[jax.Array, jax.Array]:
 def adapt(proposal: Proposal, z: jax.Array, log_ratios: jax.Array) -> Proposal:
     """Return the proposal after one EM step on draws z (S, P), weighted by their importance ratios exp(log_ratios) (S,).
 
-    The largest ratios are truncated (Ionides 2008). The new centre and scale of each part are shrunk towards the old ones,
-    which get the weight of 2 P draws. If no ratio is finite, the proposal does not change.
+    The largest ratios are truncated (Ionides 2008). The new centre and scale of each part are shrunk towards the old centre and
+    scale. The old values get the weight of 2 P draws. If no ratio is finite, the proposal does not change.
     """
     size, count = z.shape[-1], len(z)
     log_mean = logsumexp(log_ratios) - math.log(count)

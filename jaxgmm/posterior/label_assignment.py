@@ -73,7 +73,7 @@ def relabel_mixtures(
 
     Args:
         draws: mixtures (M, ...).
-        reference: one mixture with the same K, D and covariance type.
+        reference: one mixture with the same K, D and covariance type as the draws.
         x: (N, D), data in the units of the mixtures; not used by "kl".
         method: "assignment", "stephens" or "kl", as defined at the top of this module.
         weight: (N,) >= 0, or None if all weights are one. Rows of weight 0 must be finite too.
@@ -234,7 +234,7 @@ def _solve_assignment(scores: np.ndarray, mass: np.ndarray) -> tuple[np.ndarray,
 
 
 def _stephens(draws: Mixture, order: jax.Array, x: jax.Array, weight: jax.Array, exchangeable: jax.Array) -> _Optimum:
-    """Iterate algorithm 2 of Stephens (2000) until no permutation changes. Traced values go through all steps."""
+    """Iterate algorithm 2 of Stephens (2000) until no permutation changes. If values are traced, run all iterations."""
     average = _average_responsibilities(draws, order, x)
     tiny = jnp.finfo(average.dtype).tiny
     for steps_left in reversed(range(_STEPHENS_STEPS)):

@@ -2,9 +2,9 @@
 
     z | x  is approximately  N(mode, H^-1)          z: unconstrained parameters, H: information at the mode
 
-The mode is that of the density in NumPyro's unconstrained space (logits of weights, means, logarithms of scales), where a
-Gaussian fits better than in the space of (weights, means, covariances). Because the density contains the Jacobian of the
-transforms, its mode differs from the optimum that EM finds. The cost is that of one Newton descent.
+The mode is the maximum of the density in NumPyro's unconstrained space (logits of weights, means, logarithms of scales). A
+Gaussian fits better there than in the space of (weights, means, covariances). Because the density contains the Jacobian of the
+transforms, its mode differs from the optimum that EM finds. The method costs as much as one Newton descent.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def laplace(
         x: (N, D), in the units of the means.
         prior: a proper Prior or IndependentPrior.
         num_samples: S, draws per chain.
-        num_chains: C. All draws are independent: chains only give the result the shape that other methods return.
+        num_chains: C. All draws are independent: the division into chains only gives the result the same shape as the results
+            of other methods.
         sample_weight: (N,) >= 0. A row with an integer weight w counts as w equal rows. A row of weight 0 is ignored, whatever
             values it holds.
 

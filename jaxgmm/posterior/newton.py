@@ -14,8 +14,8 @@ from ..mixture import Mixture
 from .standardization import StandardizedProblem
 from .unconstrained_space import UnconstrainedSpace, potential_size
 
-# Smaller eigenvalues of the information are replaced by this one. It corresponds to a standard deviation of 10 in logits or
-# logarithms, which means that the data and the prior say nothing about this direction.
+# Eigenvalues of the information below this limit are replaced by it. The limit corresponds to a standard deviation of 10 in
+# logits or logarithms: in such a direction, the data and the prior leave the parameters undetermined.
 MIN_EIGENVALUE = 1e-2
 _MAX_STEPS, _MAX_HALVINGS = 60, 12  # largest number of evaluations; largest number of times that one step is halved
 _TOLERANCE = 1e-3  # the descent ends if a further step would gain fewer nats; so small a gain hardly changes the curvature
@@ -31,7 +31,7 @@ class NewtonState(NamedTuple):
         value: (), the potential at z.
         gradient: (P,), the gradient of the potential at z.
         hessian: (P, P), the Hessian of the potential at z.
-        direction: (P,), the next point to try is z - direction / 2^halvings.
+        direction: (P,), the full step; the next point to try is z - direction / 2^halvings.
         gain: (), the decrease of the potential, in nats, that the quadratic model predicts for a full step.
     """
 
@@ -62,8 +62,8 @@ class Mode(NamedTuple):
 def find_mode(space: UnconstrainedSpace, z: jax.Array, problem: StandardizedProblem, start: Mixture) -> Mode:
     """Descend from z (P,) to a mode, and compute the symmetric root of the inverse information at the mode.
 
-    For the root, eigenvalues of the information are replaced by their absolute values, and by `MIN_EIGENVALUE` if they are
-    smaller, so that the root is finite.
+    For the root, each eigenvalue of the information is replaced by its absolute value, or by `MIN_EIGENVALUE` if the absolute
+    value is smaller. The root is therefore finite.
     """
     newton = minimise(space.potential, z, space.size * potential_size(problem, start))
     values, vectors = linalg.eigh(newton.hessian)

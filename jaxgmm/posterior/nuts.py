@@ -45,25 +45,26 @@ def nuts(
     max_tree_depth: int = 10,
     progress: bool = False,
 ) -> Posterior:
-    """Draw from p(weights, means, covariances | x) by NUTS on the marginal likelihood, with chains around an EM solution.
+    """Draw from p(weights, means, covariances | x) by NUTS on the marginal likelihood; chains start near an EM solution.
 
     A damped Newton method descends from the start to the mode in NumPyro's unconstrained space. The inverse information at the
     mode becomes the mass matrix. The starts of the chains are over-dispersed around the mode, and a short warm-up adapts only
-    the step sizes. This is enough if the posterior is approximately Gaussian around the mode. The smallest eigenvalue of the
-    information, Pareto k-hat and the number of points in each component (all in `stats`) decide whether it is. If it is not, or
-    if the chains disagree or have divergences after the short warm-up, a full warm-up with a dense mass matrix follows. Inside
-    jit no such decision is possible: there only the status reports the problem. All chains have the start's labelling: call
-    `relabel` before you summarise single components.
+    the step sizes. This is enough if the posterior is approximately Gaussian around the mode. Three statistics in `stats`
+    decide whether the posterior is approximately Gaussian: the smallest eigenvalue of the information, Pareto k-hat, and the
+    number of points in each component. If it is not approximately Gaussian, or if the chains disagree or have divergences after
+    the short warm-up, a full warm-up with a dense mass matrix follows. Inside jit no such decision is possible, and the problem
+    is only reported by the status. All chains have the start's labelling: call `relabel` before you summarise single
+    components.
 
     A start with a leading axis (M,) is a stack of good EM optima. The first is the start of the chains described above. One
-    additional chain runs from each of the others. Its draws do not become part of the result, so they cannot bias it, but its
-    log densities are in `stats`, so that you notice other modes.
+    additional chain runs from each of the other optima. The draws of these chains do not become part of the result, so they
+    cannot bias it. Their log densities are in `stats`, so that you notice other modes.
 
     A model of your own is called as model(x, prior, num_components=K, covariance_type=...), and also with sample_weight= if
-    weights are given. It must have sites or deterministics weights, means and covariances in the shapes of a Mixture. If its
-    latent sites are those of `jaxgmm.model`, or covariances is itself the latent site, everything above holds, in data units.
-    Otherwise there is no approximation, and a full warm-up is run: for sites with these names the chains start at the values
-    given by the start, and for all other sites at random values.
+    weights are given. It must have sites or deterministics named weights, means and covariances, with the shapes that a Mixture
+    has. If its latent sites are those of `jaxgmm.model`, or covariances is itself the latent site, everything above holds, in
+    data units. Otherwise there is no approximation, and a full warm-up is run. The chains then begin at the values of `start`
+    for sites with these names, and at random values for all other sites.
 
     Args:
         key: a random key.
@@ -82,7 +83,7 @@ def nuts(
         target_accept_prob: target of the step size adaptation; None means 0.8 with a fixed mass matrix and 0.9 with an adapted
             one.
         max_tree_depth: the largest number of doublings per draw. A smaller number limits the cost under vmap, where every step
-            takes as long as for the slowest data set.
+            takes as long as the slowest data set needs.
         progress: whether to show NumPyro's progress bar, outside jit only. Each call with a progress bar is compiled anew.
 
     Returns:
@@ -90,7 +91,7 @@ def nuts(
 
         stats: diverging, num_steps, tree_depth, accept_prob and energy (C, S); step_size (C,); counts (K,), expected number of
         points in each component at the mode; khat, min_eigenvalue, newton_steps, num_warmup and adapted (); rhat (), the larger
-        of two R-hat values, of the log density and of the sum of squared weights.
+        of two R-hat values: one for the log density, one for the sum of squared weights.
 
         Further stats with a stack of J + 1 starts: other_log_density (J, S); other_rhat (J,), R-hat of the draws together with
         the chain from the other start, near 1 if that chain moved to the same mode; other_share (J,), the mass of the other
@@ -142,7 +143,7 @@ def nuts(
 
 
 class _Settings(NamedTuple):
-    """Options of `nuts`. The default values of some depend on whether the mass matrix is adapted."""
+    """Options of `nuts`. The default values of some options depend on whether the mass matrix is adapted."""
 
     num_samples: int
     num_chains: int
@@ -238,6 +239,6 @@ def _run(key: jax.Array, approximations: Approximations, prior: Any, settings: _
     if target_accept_prob is None:
         target_accept_prob = 0.9 if adapt else 0.8
     options = ChainOptions(num_samples, num_chains, num_warmup, adapt, max_tree_depth, progress, model)
-    # the host draws the progress bar between steps, which is impossible inside jit
+    # a progress bar needs code outside jit, because the host draws the bar between steps
     sample = inspect.unwrap(sample_chains) if progress else sample_chains
     return sample(key, approximations, prior, jnp.asarray(target_accept_prob, approximations.problem.y.dtype), options=options)

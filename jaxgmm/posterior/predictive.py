@@ -99,7 +99,7 @@ def predictive_responsibilities(posterior: Posterior, x: Any) -> jax.Array:
         x: (N, D), in data units.
 
     Returns:
-        (N, K), rows that sum to one; inside jit NaN if labels are not identified.
+        (N, K); every row sums to one. Inside jit, all entries are NaN if labels are not identified.
 
     Raises:
         ValueError, TypeError: the posterior was not relabelled, its labels are not identified (outside jit), or it is not one
@@ -158,7 +158,8 @@ def assignment_entropy(posterior: Posterior, x: Any, *, kind: str = "total") -> 
     - "within": the entropy of the responsibilities under each draw, averaged over the draws. "total" minus "within" is the
       mutual information between label and parameters, which more data would reduce. "within" is label-invariant.
     - "pairs": the entropy of the answer to "does point m belong to the same component?", averaged over the other points m, at
-      most log 2. It contains both sources of uncertainty and is label-invariant.
+      most log 2. It contains the uncertainty of the labels under each draw as well as the uncertainty of the parameters, and it
+      is label-invariant.
 
     Args:
         posterior: draws (C, S, ...); for "total", as `relabel` returns them.

@@ -34,7 +34,7 @@ def relabel(
     Each draw gets a margin, which compares the best order with the second best. The gain is the difference between the scores
     of the two orders, divided by the weight of the components in which they differ. With "assignment" and "stephens" the margin
     is the gain, at most 1. With "kl", where the gain is in nats, the margin is 1 - exp(-gain / 2). For two equal components
-    whose means are delta standard deviations apart this is 1 - exp(-delta^2 / 4). The margin is 1 if components are well
+    whose means are delta standard deviations apart, the margin is 1 - exp(-delta^2 / 4). The margin is 1 if components are well
     separated and 0 if the order is arbitrary. If more than 5 % of the margins are below 0.2, the labels are not identified:
     summaries of single components are then meaningless, and only label-invariant quantities can be used.
 
@@ -50,8 +50,8 @@ def relabel(
         sample_weight: (N,) >= 0, or None.
 
     Returns:
-        A Posterior with reordered weights, means and covariances. stats has these new entries: permutation (C, S, K), whose
-        entry j is the index that component j had in the draw of the sampler, even if the posterior had been relabelled before;
+        A Posterior with reordered weights, means and covariances. stats has these new entries: permutation (C, S, K), where
+        entry j is the index that component j had in the sampler's draw, even if the posterior had been relabelled before;
         relabel_margin (C, S); switch_rate (), the fraction of draws whose permutation differs from that of the previous draw;
         labels_identified ().
 

@@ -89,11 +89,11 @@ class Posterior(Printed):
 
     Attributes:
         mixture: a Mixture with leading axes (C, S), in data units.
-        log_density: (C, S), log p(x, theta) in nats: the weighted log-likelihood plus the log density of the normalised prior,
-            which is a density in (weights, means, covariances).
+        log_density: (C, S), log p(x, theta) in nats: the weighted log-likelihood plus the log density of the normalised prior.
+            The prior is a density in (weights, means, covariances).
         prior: the prior that was used, in data units; None for a model of your own, and for a bootstrap without a prior.
         status: (), a PosteriorStatus.
-        stats: a dictionary of statistics of the run: arrays by name. The documentation of each method lists its statistics.
+        stats: a dictionary of arrays, the statistics of the run. The documentation of each method lists its statistics.
         method: the name of the method, such as "nuts".
 
     Example:

@@ -15,8 +15,8 @@ from ..priors.interface import MixturePrior
 class StandardizedProblem(NamedTuple):
     """One data set and one prior in standardised coordinates y, where x = shift + scale y.
 
-    y (N, D): the rows. weight (N,): their weights, or None. prior: the prior of the parameters of y. shift (D,) and scale (D,)
-    are in data units.
+    y (N, D): the rows. weight (N,): the weights of the rows, or None. prior: the prior of the parameters of y. shift (D,) and
+    scale (D,) are in data units.
     """
 
     y: jax.Array
@@ -51,7 +51,7 @@ def standardise(x: jax.Array, weight: jax.Array | None, prior: MixturePrior, cov
 
 
 def scale_factor(scale: jax.Array, covariance_type: str) -> jax.Array:
-    """Return the factors that convert covariances of y to data units, entry by entry, in storage form with one component."""
+    """Return the factors that convert the entries of covariances of y to data units, in storage form with one component."""
     return covariance.from_data_scatter(covariance.outer(scale, covariance_type), covariance_type)
 
 

@@ -33,10 +33,11 @@ class UnconstrainedSpace(NamedTuple):
 
     Attributes:
         size: P.
-        potential: z (P,) -> (), minus log p(y, z), without the constant that is the data's log-likelihood at the start.
+        potential: z (P,) -> (), minus log p(y, z), up to a constant. The constant is the log-likelihood of the data at the
+            start.
         flatten: a mixture in the problem's coordinates -> z (P,).
         unflatten: z (P,) -> the mixture, and log|d(weights, means, covariances) / dz| ().
-        unravel: z (P,) -> a dictionary: the name of each site, and the part of z that belongs to it.
+        unravel: z (P,) -> a dictionary that maps the name of each site to the part of z that belongs to the site.
     """
 
     size: int
@@ -47,7 +48,7 @@ class UnconstrainedSpace(NamedTuple):
 
 
 def make_unconstrained_space(problem: StandardizedProblem, start: Mixture) -> UnconstrainedSpace:
-    """Make the unconstrained space of `jaxgmm.model` for a problem; log-likelihoods are differences from that of the start.
+    """Make the unconstrained space of `jaxgmm.model` for a problem; log-likelihoods are relative to the start.
 
     The transforms are NumPyro's. The potential is computed with this package's densities, which equal NumPyro's densities in
     value and gradient. NumPyro's densities would solve linear systems for several stacks of matrices at a time; `linalg`

@@ -1,4 +1,4 @@
-"""A NumPyro model that the user writes instead of `jaxgmm.model`: checks, approximation of its posterior, starts of chains.
+"""Support for a NumPyro model that replaces `jaxgmm.model`: check it, approximate its posterior, choose the chains' starts.
 
 The model is called like `jaxgmm.model`. It has sites or deterministics weights, means and covariances; covariances has the form
 in which a Mixture stores it. If the latent sites are those of `jaxgmm.model`, or if covariances is itself a latent site, a
@@ -86,8 +86,8 @@ def approximate_user_posterior(
 ) -> tuple[StandardizedProblem, GaussianApproximation, jax.Array]:
     """Approximate the posterior of a user's model at the mode near a start, or near each start of a stack (M,).
 
-    Returns the problem, the approximation, and () or (M,): whether sites that have the same name as a site of `jaxgmm.model`
-    also have the same meaning.
+    Returns the problem, the approximation, and a boolean () or (M,). The boolean is True if sites that have the same name as a
+    site of `jaxgmm.model` also have the same meaning.
     """
     problem = problem_in_data_units(x, weight, prior)
     start = jax.tree.map(lambda leaf: leaf.astype(problem.y.dtype), start)

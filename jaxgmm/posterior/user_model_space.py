@@ -184,7 +184,7 @@ def _site_values(mixture: Mixture) -> Sites:
 
 
 def _unconstrained_parts(latents: dict[str, dict], known: set[str], mixture: Mixture) -> Sites:
-    """Return the unconstrained values of latent sites at a mixture, by name; 0 for sites that it does not determine."""
+    """Return the unconstrained values of latent sites at a mixture, by name; 0 for sites that the mixture leaves open."""
     inverses = {name: biject_to(site["fn"].support).inv for name, site in latents.items()}
     values = _site_values(mixture)
     return {
@@ -194,7 +194,7 @@ def _unconstrained_parts(latents: dict[str, dict], known: set[str], mixture: Mix
 
 
 def _is_invertible(latents: set[str], known: set[str], start: Mixture) -> bool:
-    """Return whether a mixture determines all latent sites, and the latent sites contain nothing besides the mixture."""
+    """Return whether a mixture and the latent sites hold the same information, so that each determines the other."""
     scales = {"scales", "corr_tril"} if covariance.is_dense(start.covariance_type) and start.num_features > 1 else {"scales"}
     forms = [{"covariances"}, {"scale_tril"}, {"variances"}, scales]
     return latents == known and any(latents == {"weights", "means"} | form for form in forms)

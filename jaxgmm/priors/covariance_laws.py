@@ -4,9 +4,9 @@
     InverseGamma      variances of diag and spherical
     HalfNormal        standard deviations of any covariance type, with LKJ correlations
 
-The first two laws have closed forms: a closed M-step and closed Gibbs conditionals. Other code uses them through the parameters
-(nu, S) of an inverse Wishart law. For diag and spherical, (nu, S) stand for the law InverseGamma(nu / 2, S / 2) of each
-variance.
+With the first two laws, the M-step and the Gibbs conditionals have closed forms. Other code uses these two laws through the
+parameters (nu, S) of an inverse Wishart law. For diag and spherical, (nu, S) stand for the law InverseGamma(nu / 2, S / 2) of
+each variance.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class CovarianceLaw(Printed, ABC):
 
     @abstractmethod
     def sample(self, key: jax.Array, covariance_type: str, num_components: int, num_features: int) -> jax.Array:
-        """Return one draw of the covariances of a mixture, as the covariance type stores them."""
+        """Return one draw of a mixture's covariances, in the storage form of the covariance type."""
 
     @abstractmethod
     def standardise(self, scale: jax.Array, factor: jax.Array) -> CovarianceLaw:
@@ -53,7 +53,7 @@ class CovarianceLaw(Printed, ABC):
 
     @abstractmethod
     def typical_variances(self, covariance_type: str, num_features: int) -> jax.Array:
-        """Return a typical variance of each feature under the law, correct in its order of magnitude, (D,)."""
+        """Return a typical variance of each feature under the law, (D,); only its order of magnitude is correct."""
 
     @abstractmethod
     def hyperparameter_shapes(self, covariance_type: str, num_features: int) -> dict[str, tuple[int, ...]]:
@@ -83,7 +83,7 @@ class _ConjugateLaw(CovarianceLaw):
         return inverse_wishart_log_prob(factors, degrees_of_freedom, scale, covariance_type, num_features)
 
     def sample(self, key: jax.Array, covariance_type: str, num_components: int, num_features: int) -> jax.Array:
-        """Return one draw of the covariances of a mixture, as the covariance type stores them."""
+        """Return one draw of a mixture's covariances, in the storage form of the covariance type."""
         parameters = self.inverse_wishart_parameters()
         return sample_inverse_wishart(key, *parameters, covariance_type, num_components, num_features)
 
@@ -212,14 +212,14 @@ class HalfNormal(CovarianceLaw):
         return half_normal_lkj_log_prob(covariances, factors, self.sd, self.lkj, covariance_type, num_features)
 
     def sample(self, key: jax.Array, covariance_type: str, num_components: int, num_features: int) -> jax.Array:
-        """Return one draw of the covariances of a mixture, as the covariance type stores them."""
+        """Return one draw of a mixture's covariances, in the storage form of the covariance type."""
         key_sd, key_correlation = jax.random.split(key)
         shape, dtype = covariance.storage_shape(covariance_type, num_components, num_features), jnp.result_type(self.sd)
         if not covariance.is_dense(covariance_type):
             return (self.sd * jax.random.normal(key_sd, shape, dtype)) ** 2
         sd = abs(self.sd * jax.random.normal(key_sd, shape[:2], dtype))
-        # An inverse Wishart matrix could give correlations with an LKJ law for a single value of lkj only. The onion method
-        # works for every value.
+        # The correlations of an inverse Wishart matrix follow an LKJ law for only one value of lkj. The onion method works for
+        # every value.
         lower = sd[..., None] * _sample_lkj_cholesky(key_correlation, self.lkj, shape[0], num_features, dtype)
         return lower @ jnp.swapaxes(lower, -1, -2)
 
@@ -228,7 +228,7 @@ class HalfNormal(CovarianceLaw):
         return dataclasses.replace(self, sd=self.sd / (scale if self.sd.ndim else scale[0]))
 
     def typical_variances(self, covariance_type: str, num_features: int) -> jax.Array:
-        """Return a typical variance of each feature under the law, correct in its order of magnitude, (D,)."""
+        """Return a typical variance of each feature under the law, (D,); only its order of magnitude is correct."""
         return jnp.broadcast_to(self.sd**2, (num_features,))
 
     def hyperparameter_shapes(self, covariance_type: str, num_features: int) -> dict[str, tuple[int, ...]]:

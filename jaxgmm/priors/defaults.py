@@ -29,8 +29,8 @@ def default_prior(x: Any, *, num_components: int, covariance_type: str = "full",
     spherical. If the data are singular (a constant or collinear column, or a single row), a small multiple of their own scale
     is added to the diagonal of V. The prior is therefore always proper.
 
-    This prior depends on the data, so the data are used twice. That is acceptable for estimation. It is wrong for
-    simulation-based calibration and for comparing the evidence of different transformations of the data.
+    This prior depends on the data, so the data are used twice. This double use is acceptable for estimation. It is not
+    acceptable for simulation-based calibration or for comparing the evidence of different transformations of the data.
 
     Args:
         x: (N, D).
@@ -70,7 +70,8 @@ def _default_prior(x: jax.Array, weight: jax.Array | None, num_components: int, 
     """Return the default prior of validated data."""
     center, scatter = _moments_of_data(x, weight, covariance_type)
     d = x.shape[1]
-    # To the diagonal is added sqrt(eps) times a feature's variance, or times its squared magnitude if the feature is constant.
+    # The diagonal is increased by sqrt(eps) times the feature's variance, or times its squared magnitude for a constant
+    # feature.
     eps = float(jnp.finfo(x.dtype).eps)
     diagonal = linalg.diagonal(scatter) if covariance.is_dense(covariance_type) else scatter
     size = jnp.where(abs(center) > 0, center**2, 1)

@@ -1,4 +1,4 @@
-"""Functions that work with every prior: log density and draws. Also the lists of all prior families and covariance laws."""
+"""Compute log densities of every prior and draw from it. The lists of prior families and covariance laws are also here."""
 
 from __future__ import annotations
 

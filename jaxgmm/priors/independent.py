@@ -33,7 +33,7 @@ class IndependentPrior(MixturePrior):
         mean: m (D,), in data units.
         mean_covariance: M (D, D), in data units squared.
         scale: the law of each covariance: InverseWishart for full and tied, InverseGamma for diag and spherical, or HalfNormal
-            for every covariance type, but not for MAP-EM or `gibbs`.
+            for every covariance type. MAP-EM and `gibbs` do not accept HalfNormal.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxgmm
@@ -75,7 +75,7 @@ class IndependentPrior(MixturePrior):
         return jnp.sqrt(linalg.diagonal(self.mean_covariance))
 
     def maximize_means(self, mixture: Mixture, sums: ComponentSums) -> tuple[jax.Array, jax.Array]:
-        """Return the mode (K, D) of the means given the current covariances, and the scatter about it.
+        """Return the mode (K, D) of the means given the current covariances, and the scatter of the rows about this mode.
 
         The mode solves (n Sigma^-1 + M^-1) mu = n Sigma^-1 xbar + M^-1 m. It is computed as mu = m + n M (n M + Sigma)^-1
         (xbar - m), which is accurate even for n = 0.

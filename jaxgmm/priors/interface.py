@@ -3,8 +3,8 @@
     p(weights, means, covariances) = Dirichlet(weights | c) prod_k p(Sigma_k) p(mu_k | Sigma_k)
 
 Every family has a Dirichlet law for the weights and a `CovarianceLaw` for the covariances. Families differ in the law of the
-means. Densities are normalised densities of (weights, means, covariances), with respect to the first K - 1 weights and to the
-free entries of the covariances. To add a family, subclass `MixturePrior` in a module of its own, list the class in
+means. Densities are normalised. They are densities of (weights, means, covariances) with respect to the first K - 1 weights and
+to the free entries of the covariances. To add a family, subclass `MixturePrior` in a module of its own, list the class in
 `functions.FAMILIES`, and add it to the NumPyro model in `posterior/model.py`.
 """
 
@@ -34,7 +34,7 @@ from .hyperparameters import host_values, require_positive
 @partial(jax.tree_util.register_dataclass, data_fields=["count", "mean", "scatter"], meta_fields=[])
 @dataclass(frozen=True, eq=False)
 class ComponentSums:
-    """The sums over the rows of the data that belong to each component, by responsibilities or by labels.
+    """Sums over the rows of each component. Responsibilities or labels assign the rows to the components.
 
     count (K,): the sum of weights. mean (K, D): the weighted mean. scatter: the weighted scatter matrix about this mean,
     (K, D, D), or its diagonal (K, D).
@@ -46,7 +46,7 @@ class ComponentSums:
 
 
 class StandardVariables(NamedTuple):
-    """Random numbers of standard laws, without mean and scale, that `draw_given_sums` turns into means and covariances.
+    """Random numbers from standard distributions, which `draw_given_sums` converts to means and covariances.
 
     gammas (K | 1, D | 1): gamma variables of scale 1, with shape parameters from `gamma_shapes`. bartlett (K | 1, D, D):
     standard normal variables; full and tied use those below the diagonal. noise (K, D): standard normal variables.
@@ -96,7 +96,8 @@ class MixturePrior(Printed, ABC):
     def maximize_means(self, mixture: Mixture, sums: ComponentSums) -> tuple[jax.Array, jax.Array]:
         """Return the mode (K, D) of the means in the M-step, and the scatter from which the covariances are then computed.
 
-        mixture: the current mixture. If `means_share_covariance` is False, the mode is conditional on its covariances.
+        mixture: the current mixture. If `means_share_covariance` is False, the mode is conditional on the covariances of this
+            mixture.
         """
 
     @abstractmethod
@@ -211,7 +212,7 @@ class MixturePrior(Printed, ABC):
 
 
 def log_dirichlet(weights: jax.Array, concentration: jax.Array, present: jax.Array) -> jax.Array:
-    """Return the log density (...) of the weights of present components under the Dirichlet law with their concentrations."""
+    """Return the log Dirichlet density (...) of the present components' weights, given the components' concentrations."""
     c = jnp.where(present, concentration, 0)
     # with c = 1 the density is flat, even at a weight of 0
     kernel = jnp.where(present & (concentration != 1), (concentration - 1) * jnp.log(jnp.where(weights > 0, weights, 1)), 0)
