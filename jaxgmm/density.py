@@ -232,7 +232,6 @@ def sample_from_stack(keys: Any, stack: Mixture, index: jax.Array) -> tuple[jax.
     return stack.means[index, labels] + covariance.transform(lower, noise, covariance_type), labels
 
 
-
 def as_points(mixture: Mixture, x: Any) -> jax.Array:
     """Return validated points in a dtype that holds both their values and the mixture's."""
     check_mixture(mixture)

@@ -6,7 +6,6 @@ from a posterior, although they come in the same container: no prior is averaged
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,8 +16,7 @@ import numpy as np
 from ..chunking import replicates_per_batch
 from ..density import log_prob, sample
 from ..em.batch.fit_many import fit_many
-from ..em.batch.restarts import has_degenerate_component
-from ..em.result import Fit, Status
+from ..em.result import Fit, Status, has_degenerate_component, unsoundness
 from ..inputs import check_sampling_options, validate_inputs
 from ..mixture import Mixture
 from ..priors.functions import log_prior
@@ -162,8 +160,11 @@ def _log_density(mixture: Mixture, data: _Data, prior: MixturePrior | None) -> j
 
 def _emit_warnings(stats: dict[str, jax.Array]) -> None:
     """Warn if replicates did not converge or have a degenerate component."""
-    unfinished = int((np.asarray(stats["fit_status"]) != Status.CONVERGED).sum())
-    degenerate, size = int(np.asarray(stats["spike"]).sum()), math.prod(stats["spike"].shape)
+    status, degenerate = np.asarray(stats["fit_status"]), int(np.asarray(stats["spike"]).sum())
+    failed, size = int((unsoundness(status, False, True) > 0).sum()), status.size
+    unfinished = int((status != Status.CONVERGED).sum()) - failed
+    if failed:
+        warn_at_caller(f"{failed} of {size} replicates failed (stats: fit_status): leave them out, or fit with a prior.")
     if unfinished:
         warn_at_caller(f"{unfinished} of {size} replicates did not converge (stats: fit_status): raise max_iter or tol.")
     if degenerate:
