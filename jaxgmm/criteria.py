@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from . import covariance
 from .density import log_prob, responsibilities
 from .mixture import Mixture, check_mixture
+from .row_sums import weight_or_ones
 from .validation import as_weighted_data
 
 
@@ -96,7 +97,7 @@ def _weighted_data(mixture: Mixture, x: Any, sample_weight: Any) -> tuple[jax.Ar
     """Return validated data (N, D) and weights (N,)."""
     check_mixture(mixture)
     x, weight = as_weighted_data(x, sample_weight, check_values=False, num_features=mixture.num_features)
-    return x, jnp.ones(len(x), x.dtype) if weight is None else weight
+    return x, weight_or_ones(weight, x.shape[:1], x.dtype)
 
 
 def _log_likelihood(mixture: Mixture, x: Any, sample_weight: Any) -> tuple[jax.Array, jax.Array]:

@@ -21,7 +21,7 @@ from ..inputs import check_sampling_options, validate_inputs
 from ..mixture import Mixture
 from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior
-from ..row_sums import repeat_valid_row
+from ..row_sums import repeat_valid_row, weight_or_ones
 from ..validation import check_choice, is_traced, warn_at_caller
 from .relabel import relabel
 from .result import Posterior, PosteriorStatus
@@ -119,7 +119,7 @@ def _fit_replicates(
     if scheme == "parametric":
         return fit_many(starts, jax.vmap(lambda key: sample(key, start, data.total)[0])(keys), prior, **options)
     draw = _multinomial_counts if scheme == "nonparametric" else _dirichlet_weights
-    weights = draw(keys, jnp.ones(len(data.x), data.x.dtype) if data.weight is None else data.weight, data.total)
+    weights = draw(keys, weight_or_ones(data.weight, data.x.shape[:1], data.x.dtype), data.total)
     return fit_many(starts, data.x, prior, sample_weight=weights, **options)
 
 

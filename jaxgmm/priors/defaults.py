@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance, linalg
+from ..row_sums import weight_or_ones
 from ..validation import as_weighted_data, check_count, check_covariance_type
 from .conjugate import Prior
 
@@ -81,7 +82,7 @@ def _default_prior(x: jax.Array, weight: jax.Array | None, num_components: int, 
 
 def _moments_of_data(x: jax.Array, weight: jax.Array | None, covariance_type: str) -> tuple[jax.Array, jax.Array]:
     """Return mean (D,) and scatter over the total weight, (D, D) or (D,); rows of weight 0 may hold anything."""
-    weight = jnp.ones(len(x), x.dtype) if weight is None else weight
+    weight = weight_or_ones(weight, x.shape[:1], x.dtype)
     x = jnp.where(weight[:, None] > 0, x, 0)
     total = weight.sum()
     rough = weight @ x / total
