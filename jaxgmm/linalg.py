@@ -5,6 +5,17 @@ within that pool, and wait; two such calls at a time, in one program or in two, 
 two threads). One matrix at a time never waits, and at these sizes it is about as fast. On other devices stacks stay whole.
 """
 
+# No public report of this deadlock was found when this was written; its text would be:
+#
+#   Title: CPU: batched LAPACK calls deadlock when two of them run at a time (ParallelBatchMap waits inside its own pool)
+#   jaxlib 0.10.2, Linux x86-64, a machine with two cores and hence a pool of two threads. A jitted program with two batched
+#   triangular solves that do not depend on each other, for example jax.jit(jax.vmap(f)) over 125 problems where f needs the
+#   Cholesky factors of two stacks, sometimes never returns. gdb shows both threads of the pool in the FFI handler of the solve
+#   (lapack_strsm_ffi), in ParallelBatchMap, waiting on a BlockingCounter. The handler runs on a thread of the intra-op pool,
+#   splits its batch into tasks for the same pool, and blocks until they are done. As soon as every thread of the pool blocks in
+#   this way, no thread is left to run the tasks. Whether it happens depends on timing; it needs as many calls at a time as
+#   the pool has threads. Expected: the handler runs its tasks itself when no other thread takes them, or never waits.
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -107,10 +107,12 @@ class Table:
 
     @property
     def _indent(self) -> str:
+        """Return the indentation of the rows."""
         return "    " if self.row_groups else "  "
 
     @property
     def _first_heading(self) -> str:
+        """Return the first word of the header, indented below a title."""
         return f"  {self.header[0]}" if self.title else self.header[0]
 
     def _groups(self) -> Iterator[tuple[str, list[int]]]:
@@ -195,9 +197,11 @@ class Table:
         return [line for line in (self._joined(above),) if line] + [self._joined(words)]
 
     def _joined(self, words: Sequence[str]) -> str:
+        """Return a line of words that are already aligned."""
         return (" " * self.layout.gap).join(words).rstrip()
 
     def _aligned(self, column: int, word: str, width: int) -> str:
+        """Return a word padded to the width of its column; in the first column also cut to it."""
         if column == 0:
             word = shortened(word, width)
         return word.ljust(width) if column in self.left else word.rjust(width)
@@ -233,10 +237,12 @@ class Table:
             start += size
 
     def _html_row(self, row: Sequence[str]) -> str:
+        """Return the cells of one row, the first as a heading."""
         tags = ['th scope="row"', *["td"] * (len(row) - 1)]
         return "".join(self._html_cell(tag, column, word) for column, (tag, word) in enumerate(zip(tags, row, strict=True)))
 
     def _html_cell(self, tag: str, column: int, word: str) -> str:
+        """Return one cell, its word escaped and aligned as its column."""
         side = "left" if column in self.left else "right"
         text = f"<strong>{escape(word)}</strong>" if word in self.strong else escape(word)
         return f'<{tag} style="text-align:{side}">{text}</{tag[:2]}>'
@@ -262,6 +268,7 @@ class Printed:
         return "\n".join(table.text() for table in self._shown())
 
     def _repr_html_(self) -> str:
+        """Return the tables as HTML."""
         return "".join(table.html() for table in self._shown())
 
 

@@ -30,14 +30,14 @@ LAYERS = [
     "posterior.result posterior.model posterior.diagnostics posterior.pareto posterior.standardization posterior.likelihood "
     "posterior.unconstrained_space posterior.newton posterior.gaussian_approximation posterior.laplace "
     "posterior.user_model_space posterior.user_model posterior.chains posterior.nuts "
-    "posterior.conditionals posterior.gibbs posterior.label_matching posterior.relabel posterior.bootstrap "
-    "posterior.predictive posterior.importance posterior.labellings posterior.evidence_proposal posterior.evidence "
+    "posterior.conditionals posterior.gibbs posterior.label_assignment posterior.relabel posterior.bootstrap "
+    "posterior.predictive posterior.importance posterior.evidence_labellings posterior.evidence_proposal posterior.evidence "
     "posterior.diagnose posterior.arviz",
     "studies.method_names studies.checkpoint studies.serialization studies.columns studies.parameters studies.intervals "
     "studies.methods studies.prior_table selection "
-    "comparison.columns comparison.inputs comparison.summaries comparison.joint comparison.contraction "
+    "comparison.report_columns comparison.inputs comparison.summaries comparison.joint comparison.contraction "
     "comparison.predictive_scores comparison.clustering comparison.verdict comparison.sampler_summary "
-    "comparison.point_vs_posterior comparison.text_report comparison.result comparison.compare "
+    "comparison.point_vs_posterior comparison.text_layout comparison.result comparison.compare "
     "calibration.quantities calibration.bands calibration.rows calibration.text_report "
     "calibration.result calibration.config calibration.calibrate coverage.design coverage.quantities coverage.replicates "
     "coverage.summary coverage.text_report coverage.study io.read_table io.archive",
@@ -277,6 +277,13 @@ def test_top_level():
     left_behind = {"build", "dist", "jaxgmm.egg-info", "__pycache__", "faithful-compare.json", "faithful-compare.png"}
     found = {path.name for path in TOP.iterdir() if not path.name.startswith(".")}
     assert found - allowed - left_behind == set()
+
+
+def test_every_module_has_a_test_file():
+    """The module em/fit.py is tested by tests/em/test_fit.py."""
+    modules = [path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if not path.name.startswith("__")]
+    missing = [path for path in modules if not (TOP / "tests" / path.parent / f"test_{path.name}").is_file()]
+    assert not missing
 
 
 def test_the_versions_agree():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -19,7 +20,7 @@ from .estimates import ModeFit, fit_maximum_likelihood, fit_mode, maximum_likeli
 from .messages import print_progress, warnings_to_stderr
 from .outputs import check_output_file, output_paths, write_figure, write_json
 from .records import fit_record
-from .rehearsal import Rehearsal, stand_in
+from .rehearsal import Rehearsal, is_worthwhile, rehearse_comparison, stand_in
 
 _ACTIVITIES = {
     "nuts": "sampling the posterior by NUTS",
@@ -59,15 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
     mode = fit_mode(arguments, x, names)
     from ..comparison.compare import compare
 
-    with warnings_to_stderr():
-        rehearsal = Rehearsal(
-            lambda: fit_maximum_likelihood(mode.fit, x),
-            lambda: compare(
-                mode.fit, stand_in(mode.fit, mode.prior, arguments.num_chains, arguments.num_samples), x, laplace=False
-            ),
-        )
-        posteriors = {method: _draw(method, arguments, mode, x) for method in methods}
-        rehearsal.wait()
+    posteriors = _draw_and_rehearse(methods, arguments, mode, x)
     comparison = compare(mode.fit, posteriors, x, interval=arguments.interval, feature_names=names)
     record = mode.record | {"maximum_likelihood": fit_record(fit_maximum_likelihood(mode.fit, x))}
     record["options"] |= {
@@ -91,6 +84,19 @@ def run(arguments: argparse.Namespace) -> None:
         details = {"data": arguments.data, **record["options"]}
         written.append(write_report(arguments.report, comparison, mode.fit, x, details=details))
     print(f"Written: {', '.join(map(str, written))}")
+
+
+def _draw_and_rehearse(methods: list[str], arguments: argparse.Namespace, mode: ModeFit, x: np.ndarray) -> dict[str, Posterior]:
+    """Draw from the posterior by each method, while a second thread compiles what comes next."""
+    steps: list[Callable[[], object]] = [lambda: importlib.import_module("..plot", __package__)]
+    if is_worthwhile(mode.fit, x, arguments.num_chains * arguments.num_samples):
+        posterior = stand_in(mode.fit, mode.prior, arguments.num_chains, arguments.num_samples)
+        steps += [lambda: rehearse_comparison(mode.fit, posterior, x), lambda: fit_maximum_likelihood(mode.fit, x)]
+    with warnings_to_stderr():
+        rehearsal = Rehearsal(*steps)
+        posteriors = {method: _draw(method, arguments, mode, x) for method in methods}
+        rehearsal.wait()  # otherwise the comparison would compile again what is being compiled
+    return posteriors
 
 
 def _draw(method: str, arguments: argparse.Namespace, mode: ModeFit, x: np.ndarray) -> Posterior:

@@ -24,6 +24,10 @@ from ..mixture import Mixture
 from ..posterior.result import Posterior, PosteriorStatus
 from ..priors.interface import MixturePrior
 
+# Evaluations of one feature of one component at one row for one draw, of which a core does some 1e8 a second. Beyond this many
+# the comparison computes for longer than it compiles, so that a rehearsal would slow the sampler down.
+_MOST_EVALUATIONS = 5e8
+
 _running: list[threading.Thread] = []
 
 
@@ -56,6 +60,11 @@ def exit_if_running(code: int) -> None:
         os._exit(code)
 
 
+def is_worthwhile(fit: Fit, x: np.ndarray, num_draws: int) -> bool:
+    """Return whether a comparison by this many draws takes less time to compute than to compile."""
+    return float(num_draws) * x.size * fit.mixture.num_components <= _MOST_EVALUATIONS
+
+
 def stand_in(fit: Fit, prior: MixturePrior, num_chains: int, num_samples: int) -> Posterior:
     """Return random perturbations of an EM solution in the shape of a posterior (C, S) by NUTS."""
     rng = np.random.default_rng(0)
@@ -71,6 +80,17 @@ def stand_in(fit: Fit, prior: MixturePrior, num_chains: int, num_samples: int) -
     draws = Mixture(weights / weights.sum(-1, keepdims=True), means, covariances, mixture.covariance_type)
     log_density = jnp.asarray(float(fit.objective) + rng.normal(size=shape), mixture.means.dtype)
     return Posterior(draws, log_density, prior, jnp.asarray(PosteriorStatus.OK, jnp.int32), {}, "nuts")
+
+
+def rehearse_comparison(fit: Fit, posterior: Posterior, x: np.ndarray) -> None:
+    """Run the parts of `compare` that trace no NumPyro model, which are all but Laplace's approximation."""
+    from ..comparison.compare import compare
+    from ..comparison.inputs import ComparisonOptions, prepare_inputs
+    from ..comparison.point_vs_posterior import information_errors
+
+    compare(fit, posterior, x, laplace=False)
+    inputs = prepare_inputs(fit, {posterior.method: posterior}, x, None, None, ComparisonOptions())
+    information_errors(inputs, posterior.prior)
 
 
 def _run(steps: tuple[Callable[[], object], ...]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .columns import ClusteringScores
+from .report_columns import ClusteringScores
 
 SURE = 0.9  # probability of its component below which a point counts as uncertain
 _CANDIDATES = 100  # partitions that the posterior's is chosen from

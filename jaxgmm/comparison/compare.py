@@ -15,7 +15,6 @@ import numpy as np
 from ..em.result import Fit
 from ..posterior.relabel import relabel
 from ..posterior.result import Posterior
-from .columns import ComparisonRow
 from .inputs import ComparisonInputs, ComparisonOptions, Subject, prepare_inputs
 from .point_vs_posterior import (
     LaplaceReference,
@@ -29,6 +28,7 @@ from .point_vs_posterior import (
     score_predictions,
     standard_deviations,
 )
+from .report_columns import ComparisonRow
 from .result import Comparison
 from .sampler_summary import SamplerSummary, describe_setting, diagnose_sampler, maximised_prior, notes
 from .summaries import invariant_quantities, log_density_quantities, log_priors, parameter_quantities, summarise

@@ -21,7 +21,8 @@ from ..posterior.gaussian_approximation import GaussianApproximation, approximat
 from ..posterior.newton import MIN_EIGENVALUE
 from ..posterior.standardization import StandardizedProblem, from_standard, to_standard
 from ..posterior.unconstrained_space import make_unconstrained_space
-from .columns import JointScores
+from ..priors.interface import MixturePrior
+from .report_columns import JointScores
 
 NUM_RATIOS = 2000  # importance ratios that k-hat of Laplace's approximation is taken from
 _CHEAP = 2e9  # multiplications that take moments
@@ -43,7 +44,9 @@ def is_cheap(mixture: Mixture, num_observations: int) -> bool:
     return num_observations * mixture.num_components * mixture.num_features * (NUM_RATIOS + 40.0 * p) + 40.0 * p**3 <= _CHEAP
 
 
-def approximate(key: jax.Array, mixture: Mixture, x: jax.Array, weight: jax.Array | None, prior: Any) -> Approximation | None:
+def approximate(
+    key: jax.Array, mixture: Mixture, x: jax.Array, weight: jax.Array | None, prior: MixturePrior
+) -> Approximation | None:
     """Return Laplace's approximation from an EM solution; None if the solution has an empty component or no density."""
     if not (np.asarray(mixture.weights) > 0).all():
         return None

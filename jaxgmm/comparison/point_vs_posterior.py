@@ -10,12 +10,12 @@ import jax
 import numpy as np
 
 from ..chunking import COMPARISON_DRAWS, scored_draws
-from ..em.standard_errors import standard_errors
+from ..em.standard_errors import StandardErrors, standard_errors
 from ..mixture import Mixture, num_parameters
 from ..posterior.result import Posterior
+from ..priors.interface import MixturePrior
 from ..studies.parameters import values
 from .clustering import compare_clusterings, evenly_spaced
-from .columns import ClusteringScores, DensityScores, JointScores
 from .contraction import contractions
 from .inputs import ComparisonInputs, Subject
 from .joint import Approximation, approximate, compare_jointly, is_cheap, transform
@@ -31,6 +31,7 @@ from .predictive_scores import (
     score,
     without_folds,
 )
+from .report_columns import ClusteringScores, DensityScores, JointScores
 from .summaries import invariant_values
 from .verdict import MAX_KHAT
 
@@ -52,7 +53,7 @@ class LaplaceReference(NamedTuple):
     """Laplace's approximation under one prior, with standard deviations of parameters (P,) and invariant quantities (Q,)."""
 
     approximation: Approximation
-    prior: Any
+    prior: MixturePrior
     sd: np.ndarray
     invariant_sd: np.ndarray
 
@@ -78,22 +79,22 @@ def choose_rows(inputs: ComparisonInputs) -> ScoredRows:
 
 
 @jax.jit
-def _errors(mixture: Mixture, x: jax.Array, prior: Any, weight: jax.Array | None) -> Any:
+def _errors(mixture: Mixture, x: jax.Array, prior: MixturePrior | None, weight: jax.Array | None) -> StandardErrors:
     """Return standard errors by the observed information, in one compiled program."""
     return standard_errors(mixture, x, prior, sample_weight=weight)
 
 
-def information_errors(inputs: ComparisonInputs, prior: Any) -> np.ndarray:
+def information_errors(inputs: ComparisonInputs, prior: MixturePrior | None) -> np.ndarray:
     """Return EM's standard errors (P,) by the observed information; NaN if they are not wanted, not defined or not cheap."""
     mixture = inputs.fit.mixture
     work = len(inputs.x) * mixture.num_components * mixture.num_features * 20.0 * num_parameters(mixture)
-    if inputs.options.laplace is False or work > _SLOW or not getattr(prior, "has_closed_forms", True):
+    if inputs.options.laplace is False or work > _SLOW or not (prior is None or prior.has_closed_forms):
         return np.full(values(mixture).shape, math.nan)
     errors = _errors(mixture, inputs.x, prior, inputs.weight)
     return values(Mixture(errors.weights, errors.means, errors.covariances, mixture.covariance_type))
 
 
-def _same_prior(one: Any, other: Any) -> bool:
+def _same_prior(one: MixturePrior | None, other: MixturePrior | None) -> bool:
     """Return whether two priors are the same, number by number."""
     if one is None or other is None or jax.tree.structure(one) != jax.tree.structure(other):
         return False
@@ -173,7 +174,7 @@ def score_jointly(inputs: ComparisonInputs, subject: Subject, laplace: LaplaceRe
     return compare_jointly(em_density, density, u[0], u[1:])
 
 
-def em_on_folds(inputs: ComparisonInputs, prior: Any, scored: ScoredRows) -> np.ndarray | None:
+def em_on_folds(inputs: ComparisonInputs, prior: MixturePrior | None, scored: ScoredRows) -> np.ndarray | None:
     """Return EM's log density of each row (R,) when fitted without the row's fold; None without folds."""
     if scored.folds is None:
         return None

@@ -28,6 +28,7 @@ from ..em.fit import fit
 from ..mixture import Mixture
 from ..posterior.gaussian_approximation import MAX_KHAT
 from ..posterior.pareto import psis
+from ..priors.interface import MixturePrior
 
 
 class Points(NamedTuple):
@@ -228,7 +229,7 @@ def without_folds(x: Any, weight: np.ndarray, folds: np.ndarray) -> np.ndarray:
 
 
 @jax.jit
-def refit(mixture: Mixture, x: jax.Array, prior: Any, weights: jax.Array) -> jax.Array:
+def refit(mixture: Mixture, x: jax.Array, prior: MixturePrior | None, weights: jax.Array) -> jax.Array:
     """Return log densities (F, N) under EM fitted with each row of weights (F, N), started where EM ended with all data."""
     fitted = jax.vmap(lambda weight: fit(mixture, x, prior, sample_weight=weight).mixture)(weights)
     return log_prob(fitted, x)

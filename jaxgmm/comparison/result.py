@@ -12,26 +12,32 @@ from ..posterior.result import Posterior
 from ..studies.columns import columns_of
 from ..studies.parameters import value_at
 from ..studies.serialization import Exported, plain
-from .columns import ClusteringScores, ComparisonRow, DensityScores, JointScores
+from .report_columns import ClusteringScores, ComparisonRow, DensityScores, JointScores
 from .sampler_summary import ComparisonMeta, SamplerSummary
-from .text_report import PageContents, as_html, render
+from .text_layout import PageContents, as_html, render
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison(Exported):
     """EM against one or several posteriors: `print` it, or take its numbers.
 
+    `help(jaxgmm.comparison.report_columns)` describes every field of rows, samplers and scores with its unit.
+
     Attributes:
         interval: probability of the intervals.
-        meta: the data, the model and EM.
-        rows: one row for each free entry of weights, means and covariances and each posterior.
-        label_invariant: the same for quantities that no order of the components changes: log-likelihood and log density of
-            parameters and data (nats), sorted weights, mean and standard deviation of each feature under the whole mixture.
-        samplers: by posterior: how its draws were made, how good they are, its verdict and findings.
+        meta: a ComparisonMeta: the data, the model, and how EM ended.
+        rows: a ComparisonRow for each free entry of weights, means and covariances and each posterior: method, name (its place
+            in the Mixture, as "means[0,1]"), kind, component, features, em, em_se, mean, median, sd, mcse, lower, upper, z,
+            tail, inside, r_hat, ess_bulk, ess_tail, laplace_sd, sd_ratio, contraction.
+        label_invariant: the same, without em_se and contraction, for quantities that no order of the components changes:
+            log-likelihood and log density of parameters and data (nats), sorted weights, mean and standard deviation of each
+            feature under the whole mixture.
+        samplers: by posterior a SamplerSummary: how its draws were made, how good they are, notes, findings, and the verdict, a
+            `jaxgmm.comparison.verdict.Verdict` with its word and sentence.
         posteriors: by name, relabelled to EM.
-        joint: by posterior: scores of all parameters at once.
-        density: by posterior: scores of its predictive density.
-        clustering: by posterior: scores of its clustering.
+        joint: by posterior JointScores, of all parameters at once.
+        density: by posterior DensityScores: distances of the predictive density from EM's, and how well each predicts.
+        clustering: by posterior ClusteringScores.
     """
 
     interval: float
@@ -83,4 +89,5 @@ class Comparison(Exported):
         return str(self)
 
     def _repr_html_(self) -> str:
+        """Return the printed page as HTML."""
         return as_html(self.page())

@@ -16,12 +16,13 @@ from ..mixture import num_parameters
 from ..posterior import diagnostics
 from ..posterior.relabel import SMALL_MARGIN
 from ..posterior.result import Posterior, PosteriorStatus, is_good
+from ..priors.interface import MixturePrior
 from ..studies.checkpoint import versions
 from ..studies.columns import column, documented
 from ..studies.serialization import describe_fit
-from .columns import ComparisonRow, SamplerDiagnostics
 from .inputs import ComparisonInputs, Subject
 from .joint import NUM_RATIOS
+from .report_columns import ComparisonRow, SamplerDiagnostics
 from .verdict import Finding, Verdict, gravest, khat_limit
 
 
@@ -171,7 +172,7 @@ def describe_prior(prior: Any) -> dict[str, Any] | None:
     return found
 
 
-def describe_setting(inputs: ComparisonInputs, maximised: Any) -> ComparisonMeta:
+def describe_setting(inputs: ComparisonInputs, maximised: MixturePrior | None) -> ComparisonMeta:
     """Return the data and the model of a comparison, with the prior that EM maximised under."""
     mixture, em = inputs.fit.mixture, describe_fit(inputs.fit)
     return ComparisonMeta(
@@ -195,7 +196,7 @@ def _tolerance(inputs: ComparisonInputs) -> float:
     return 1e-3 + 64 * eps * (abs(float(inputs.fit.objective)) + len(inputs.x))
 
 
-def maximised_prior(inputs: ComparisonInputs, subjects: Sequence[Subject]) -> Any:
+def maximised_prior(inputs: ComparisonInputs, subjects: Sequence[Subject]) -> MixturePrior | None:
     """Return the prior under which EM found a mode; None if its objective is not that of any of the posteriors."""
     fit = inputs.fit
     for subject in subjects:

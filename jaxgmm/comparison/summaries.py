@@ -17,8 +17,8 @@ from ..posterior.result import Posterior
 from ..priors.functions import log_prior
 from ..studies.parameters import Parameter, parameters, values
 from ..studies.serialization import ordinal
-from .columns import ComparisonRow
 from .inputs import ComparisonInputs, Subject
+from .report_columns import ComparisonRow
 
 _log_prior = jax.jit(log_prior)  # compiled as a whole: operation by operation the first call takes seconds longer
 

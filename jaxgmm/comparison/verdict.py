@@ -20,7 +20,7 @@ import numpy as np
 from ..posterior.gaussian_approximation import MAX_KHAT
 from ..posterior.relabel import SMALL_MARGIN, SMALL_SHARE
 from ..studies.parameters import Parameter
-from .columns import ComparisonRow, SamplerDiagnostics
+from .report_columns import ComparisonRow, SamplerDiagnostics
 
 R_HAT_LIMIT = 1.01  # Vehtari et al. (2021), section 4
 ESS_PER_CHAIN = 100  # the same source

@@ -17,7 +17,7 @@ from .. import covariance
 from ..em.initialization import METHODS as START_METHODS
 from ..em.standard_errors import ESTIMATORS
 from ..mixture import Mixture
-from ..posterior.label_matching import MAX_ENUMERATED
+from ..posterior.label_assignment import MAX_ENUMERATED
 from ..priors.conjugate import Prior
 from ..priors.interface import check_prior
 from ..studies.intervals import check_probabilities

@@ -27,7 +27,7 @@ from ..em.batch.fit_many import fit_many
 from ..em.initialization import StartOptions, initialize_batch
 from ..em.result import Fit, is_sound
 from ..mixture import Mixture
-from ..posterior.label_matching import relabel_mixtures
+from ..posterior.label_assignment import relabel_mixtures
 from ..posterior.relabel import relabel
 from ..posterior.result import is_usable
 from ..priors.defaults import default_prior

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ..comparison.clustering import evenly_spaced
-from ..comparison.columns import ComparisonRow
+from ..comparison.report_columns import ComparisonRow
 from ..comparison.result import Comparison
 from ..marginals import marginal
 from ..mixture import Mixture

@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.transforms import blended_transform_factory
 
-from ..comparison.columns import ComparisonRow
 from ..comparison.contraction import prior_intervals
+from ..comparison.report_columns import ComparisonRow
 from ..comparison.result import Comparison
-from ..comparison.text_report import component_title
+from ..comparison.text_layout import component_title
 from ..priors.interface import MixturePrior
 from ..studies.columns import columns_of, rounded_by_sd
 from ..studies.parameters import parameters

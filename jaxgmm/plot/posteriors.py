@@ -13,7 +13,7 @@ from matplotlib.figure import FigureBase
 from matplotlib.lines import Line2D
 
 from ..comparison.clustering import evenly_spaced
-from ..comparison.columns import ComparisonRow
+from ..comparison.report_columns import ComparisonRow
 from ..comparison.result import Comparison
 from .style import COLORS, INK, method_style, plain
 

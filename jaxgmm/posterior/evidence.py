@@ -27,10 +27,10 @@ from ..priors.functions import log_prior
 from ..status import StatusEnum
 from ..tables import REACH, Printed, Table, look, reach
 from ..validation import as_weighted_data, check_count, check_key, is_traced, warn_at_caller
+from .evidence_labellings import make_labellings
 from .evidence_proposal import choose_seeds, first_proposal
 from .gaussian_approximation import MAX_KHAT
 from .importance import Proposal, adapt, draw
-from .labellings import make_labellings
 from .likelihood import reference_total
 from .pareto import pareto_k
 from .result import Posterior, check_one_posterior, in_dtype

@@ -12,8 +12,8 @@ from .. import linalg
 from ..em.m_step import m_step
 from ..em.moments import e_step
 from ..mixture import Mixture
+from .evidence_labellings import Labellings
 from .importance import Proposal, make_proposal
-from .labellings import Labellings
 from .newton import find_mode
 from .result import Posterior
 from .standardization import StandardizedProblem, to_standard

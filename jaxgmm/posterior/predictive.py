@@ -210,7 +210,7 @@ def _identified(posterior: Posterior) -> Any:
 
 
 def _over_draws(add: Callable, total: Any, draws: Mixture, num_points: int) -> Any:
-    """Return the last of total = add(total, draws (B, ...), is_valid (B,)) over batches of B of the draws (M, ...)."""
+    """Fold `add(total, draws (B, ...), is_valid (B,))` over the draws (M, ...), B at a time, and return the last total."""
     m = len(draws.means)
     size = draws_per_batch(num_points * draws.num_components * draws.num_features, m)
     batches = -(-m // size)

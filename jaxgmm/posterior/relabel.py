@@ -1,6 +1,6 @@
 """relabel: put the components of all posterior draws in the order of a reference mixture.
 
-The matching of components is done by `label_matching`, where its equations and sources are given.
+The matching of components is done by `label_assignment`, where its equations and sources are given.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..inputs import check_one_mixture
 from ..mixture import Mixture
 from ..row_sums import repeat_valid_row
 from ..validation import as_weighted_data, check_choice
-from .label_matching import METHODS, Matching, match_labels, permute_components
+from .label_assignment import METHODS, Matching, match_labels, permute_components
 from .result import Posterior, check_one_posterior
 
 # labels count as identified if at most this fraction of the margins is smaller than SMALL_MARGIN

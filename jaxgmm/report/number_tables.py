@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ..comparison.columns import ComparisonRow, SamplerDiagnostics
+from ..comparison.report_columns import ComparisonRow, SamplerDiagnostics
 from ..comparison.result import Comparison
-from ..comparison.text_report import SCORES, cells, component_title, score_lines
+from ..comparison.text_layout import SCORES, cells, component_title, score_lines
 from ..plot.style import method_style
 from ..studies.columns import Column, columns_of
 from ..tables import Table

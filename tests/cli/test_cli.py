@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import jaxgmm
+from jaxgmm import cli
 from jaxgmm.cli import main
 
 
@@ -28,6 +29,17 @@ def test_every_command_has_help(capsys, command):
         main([command, "--help"])
     assert stop.value.code == 0
     assert f"usage: jaxgmm {command}" in capsys.readouterr().out
+
+
+def test_the_process_is_set_up_first(monkeypatch, capsys):
+    """Without arguments of its own, `main` tunes the process and takes the arguments of the process."""
+    calls = []
+    monkeypatch.setattr(cli.startup, "tune_startup", lambda: calls.append("tune"))
+    monkeypatch.setattr(cli.startup, "use_compilation_cache", lambda: calls.append("cache"))
+    monkeypatch.setattr(sys, "argv", ["jaxgmm", "fit", "nowhere.csv", "-k", "2"])
+    assert main() == 2
+    assert "nowhere.csv" in capsys.readouterr().err
+    assert calls == ["tune", "cache"]
 
 
 def test_commands_are_required(refused):

@@ -1,5 +1,6 @@
 """Test the rehearsal: it compiles what the comparison calls, and is neither seen nor waited for."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm.cli.rehearsal import Rehearsal, stand_in
+from jaxgmm.cli.rehearsal import Rehearsal, exit_if_running, is_worthwhile, rehearse_comparison, stand_in
+from jaxgmm.comparison import point_vs_posterior
 
-from helpers import fitted, random_data
+from helpers import fake_method, fitted, random_data
 
 
 @pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
@@ -28,6 +30,28 @@ def test_the_stand_in_is_a_posterior(covariance_type):
     assert jaxgmm.relabel(posterior, fit.mixture, x).mixture.batch_shape == (3, 5)
 
 
+def test_the_comparison_finds_its_programs_compiled(monkeypatch):
+    """The rehearsal traces no NumPyro model, and the real comparison compiles neither refits nor standard errors again."""
+    x = random_data(1, 37, 2, 2).astype(np.float32)
+    fit, prior = fitted(x, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr("numpyro.primitives.apply_stack", None)  # so that a NumPyro site would raise
+        rehearse_comparison(fit, stand_in(fit, prior, 2, 20), x)
+    programs = [point_vs_posterior.refit, point_vs_posterior._errors]
+    sizes = [program._cache_size() for program in programs]
+    assert min(sizes) >= 1
+    posterior = fake_method("nuts", [])(jax.random.key(0), fit.mixture, x, prior, num_chains=2, num_samples=20)
+    comparison = jaxgmm.compare(fit, posterior, x)
+    assert [program._cache_size() for program in programs] == sizes
+    assert all(np.isfinite(row.em_se) for row in comparison.rows)
+
+
+def test_long_comparisons_are_not_rehearsed():
+    fit, _ = fitted(random_data(0, 40, 2, 2).astype(np.float32), 2)
+    assert is_worthwhile(fit, np.zeros((272, 2)), 4000)
+    assert not is_worthwhile(fit, np.zeros((100_000, 2)), 4000)
+
+
 def test_jit_finds_what_was_rehearsed():
     compiled = []
 
@@ -39,6 +63,17 @@ def test_jit_finds_what_was_rehearsed():
     Rehearsal(lambda: double(np.ones(3, np.float32))).wait()
     assert double(np.zeros(3, np.float32)).tolist() == [0, 0, 0]
     assert compiled == ["jaxgmm-rehearsal"]
+
+
+def test_leaving_at_once(monkeypatch):
+    codes, end = [], threading.Event()
+    monkeypatch.setattr(os, "_exit", codes.append)
+    rehearsal = Rehearsal(end.wait)
+    exit_if_running(130)
+    end.set()
+    rehearsal.wait()
+    exit_if_running(0)
+    assert codes == [130]
 
 
 def test_the_process_does_not_wait_for_it():

@@ -1,4 +1,4 @@
-"""What `compare` refuses, each with a sentence, and what it fills in."""
+"""Inputs of `compare`: what is invalid raises an error with a sentence, and what is missing is filled in."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def test_refused_with_a_sentence(change, error, words):
 
 
 def test_weights_and_names_are_filled_in():
-    """Rows of weight 0 do not count, whatever they hold."""
+    """Rows of weight 0 do not count, whatever they contain."""
     x = two_clusters()
     fit = fabricate_fit(x)
     posteriors = {"nuts": make_posterior(fit, x)}

@@ -15,7 +15,7 @@ import pytest
 from scipy.special import gammaln, multigammaln
 
 import jaxgmm
-from jaxgmm.posterior import labellings
+from jaxgmm.posterior import evidence_labellings as labellings
 from jaxgmm.posterior.evidence import EvidenceStatus, _summarise
 
 import oracle

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ..studies.columns import Column, Record, columns_of, rounded_by_sd
 from ..tables import WIDTH, Layout, Table, paragraph, shortened
-from .columns import SECTIONS, ClusteringScores, ComparisonRow, DensityScores, JointScores, SamplerDiagnostics
+from .report_columns import SECTIONS, ClusteringScores, ComparisonRow, DensityScores, JointScores, SamplerDiagnostics
 from .sampler_summary import ComparisonMeta, SamplerSummary
 
 _METHOD = 12  # characters of a method's name

@@ -19,7 +19,7 @@ from .. import linalg
 from ..chunking import labellings_per_batch
 from ..mixture import Mixture
 from .importance import Proposal, log_parts
-from .label_matching import permute_components
+from .label_assignment import permute_components
 from .unconstrained_space import UnconstrainedSpace
 
 _ENUMERATED = 6  # up to this K the proposal is averaged over all K! labellings; beyond, one labelling is kept

@@ -165,7 +165,7 @@ class JointScores(Record):
     )  # fmt: skip
     laplace_kl: float = column(
         "KL divergence of Laplace's normal approximation from the draws' normal distribution",
-        short="lost by Laplace's normal (KL, nats)", long="lost by Laplace's normal (KL, nats)",
+        short="KL divergence to Laplace's normal (nats)", long="KL divergence to Laplace's normal (nats)",
         unit="nats", decimals=3, section="joint",
     )  # fmt: skip
     laplace_w2: float = column(
@@ -197,7 +197,7 @@ class DensityScores(Record):
     hellinger_error: float = column("its Monte Carlo standard error")
     kl: float = column(
         "KL divergence of EM's density from the predictive one: what a new point loses on average",
-        short="lost per point by EM's (KL, nats)", long="lost per point by EM's density (KL, nats)",
+        short="KL divergence to EM's density (nats)", long="KL divergence to EM's density, per point (nats)",
         unit="nats", decimals=4, error="kl_error", section="distance",
     )  # fmt: skip
     kl_error: float = column("its Monte Carlo standard error", unit="nats")
