@@ -11,6 +11,7 @@ from . import covariance
 from .calls import public
 from .density import log_prob, responsibilities
 from .mixture import Mixture, MixtureLike, as_mixture
+from .row_sums import weight_or_ones
 from .validation import as_weighted_data, warn_of_small_weights
 
 CRITERIA = ("bic", "aic", "icl")
@@ -121,7 +122,7 @@ def _validate(mixture: MixtureLike, x: Any, sample_weight: Any) -> tuple[Mixture
     mixture = as_mixture(mixture)
     x, weight = as_weighted_data(x, sample_weight, check_values=False, num_features=mixture.num_features)
     warn_of_small_weights(weight)
-    return mixture, x, jnp.ones(len(x), x.dtype) if weight is None else weight
+    return mixture, x, weight_or_ones(weight, x.shape[:1], x.dtype)
 
 
 def _log_likelihood(mixture: Mixture, x: jax.Array, weight: jax.Array) -> jax.Array:

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
+from .validation import is_traced
+
 Total = TypeVar("Total")
 
 
@@ -55,6 +57,18 @@ def sum_over_rows(function: Callable[[Any, jax.Array], Total], rows: Any, weight
     zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(one_chunk, jnp.array(0)))
     (total, _), _ = jax.lax.scan(step, (zero, None if dtype == jnp.float64 else zero), jnp.arange(num_chunks))
     return total
+
+
+def weight_or_ones(weight: jax.Array | None, shape: tuple[int, ...], dtype: jax.typing.DTypeLike) -> jax.Array:
+    """Return the weights of rows, or ones of this shape if there are none.
+
+    The ones are opaque to XLA, which would otherwise evaluate at compile time whatever depends on them alone, such as a search
+    for the first row of positive weight; that takes seconds to minutes where there are a million rows.
+    """
+    if weight is not None:
+        return weight
+    ones = jnp.ones(shape, dtype)
+    return jax.lax.optimization_barrier(ones) if is_traced(ones) else ones
 
 
 def nonzero(total: jax.Array) -> jax.Array:

@@ -19,21 +19,30 @@ from .criteria import information_criterion
 from .density import log_prob
 from .em.assignments import weighted_data
 from .em.batch.fit_many import EM_OPTIONS, fit_many
-from .em.batch.restarts import best_of, has_degenerate_component
+from .em.batch.restarts import best_of
 from .em.fit_warnings import warn_of_collinear_columns
 from .em.initialization import METHODS, StartOptions, initialize_batch
-from .em.result import Fit, Status
+from .em.result import Fit, Status, has_degenerate_component, unsoundness
 from .studies.serialization import Exported, plain
 from .tables import Printed, Table
 from .validation import check_choice, check_count, check_covariance_type, check_key, is_traced, warn_of_small_weights
 
 CRITERIA = (*INFORMATION_CRITERIA, "cv")
 _FIELDS = ("covariance_type", "num_components", "criterion", "log_likelihood", "status", "spike")  # of a record of a Cell
+_MARKS = {
+    "*": "best",
+    "s": "a degenerate component: not chosen",
+    "x": "a failed fit: not chosen",
+    "!": "not converged",
+}
 
 
 @dataclass(frozen=True, eq=False)
 class Cell:
     """One model of a sweep: a number of components with a covariance type.
+
+    A model is chosen only if its fit is sound (EM converged or ran out of steps, all numbers are finite, no component is
+    degenerate), unless no model has a sound fit.
 
     Attributes:
         covariance_type: the covariance type.
@@ -41,8 +50,7 @@ class Cell:
         criterion: value of the criterion, on the scale of -2 log L in nats; lower is better; inf if the fit failed.
         log_likelihood: weighted log-likelihood of all data, nats.
         status: how the fit ended.
-        spike: whether the fit has a degenerate component, on too few points or held up by the regularisation; such a model is
-            chosen only if all models have one.
+        spike: whether the fit has a degenerate component, on too few points or held up by the regularisation.
         fit: the best of the restarts.
     """
 
@@ -53,6 +61,16 @@ class Cell:
     status: Status
     spike: bool
     fit: Fit
+
+    @property
+    def unsoundness(self) -> int:
+        """How far the fit is from a sound one: 0 for a sound fit, larger for worse ones."""
+        return int(unsoundness(int(self.status), self.spike, math.isfinite(self.criterion)))
+
+    @property
+    def sound(self) -> bool:
+        """Whether the fit is sound, so that the model may be chosen."""
+        return self.unsoundness == 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields except `fit`, in plain Python types; numbers that are not finite become None."""
@@ -70,7 +88,7 @@ class Selection(Printed, Exported):
     Attributes:
         criterion: "bic", "aic", "icl" or "cv".
         cells: one Cell for each (covariance_type, num_components).
-        best: the cell with the lowest criterion among those without a degenerate component.
+        best: the cell with the lowest criterion among those whose fits are sound or, if none is, nearest to sound.
 
     Example:
         >>> import jax, jaxgmm
@@ -98,16 +116,29 @@ class Selection(Printed, Exported):
     def _tables(self) -> list[Table]:
         types = list(dict.fromkeys(covariance_type for covariance_type, _ in self.cells))
         counts = list(dict.fromkeys(k for _, k in self.cells))
-        rows = [[str(k), *(self._entry(self.cells[name, k]) for name in types)] for k in counts]
-        marks = "".join(word for row in rows for word in row)
-        notes = {"*": "best", "s": "a spike: not chosen", "!": "not converged"}
-        below = ", ".join(f"{mark} {meaning}" for mark, meaning in notes.items() if mark in marks)
-        return [Table(f"{self.criterion.upper()}, lower is better", ("K", *(f"{name} " for name in types)), rows, [below])]
+        cells = [[self.cells[name, k] for name in types] for k in counts]
+        width = max(len(self._marks(cell)) for row in cells for cell in row)
+        rows = [
+            [str(k), *(f"{cell.criterion:.2f}{self._marks(cell):<{width}}" for cell in row)]
+            for k, row in zip(counts, cells, strict=True)
+        ]
+        marks = {mark for row in cells for cell in row for mark in self._marks(cell)}
+        notes = [", ".join(f"{mark} {meaning}" for mark, meaning in _MARKS.items() if mark in marks)]
+        if not self.best.sound:
+            notes.append("No model has a sound fit: the one nearest to it is marked; look at its fit before you use it.")
+        elif self.best.status != Status.CONVERGED:
+            notes.append(f"The best fit did not converge. {self.best.status.sentence}")
+        columns = ("K", *(name + " " * width for name in types))
+        return [Table(f"{self.criterion.upper()}, lower is better", columns, rows, notes)]
 
-    def _entry(self, cell: Cell) -> str:
-        """Return the criterion of a cell with its mark."""
-        mark = "*" if cell is self.best else "s" if cell.spike else " " if cell.status == Status.CONVERGED else "!"
-        return f"{cell.criterion:.2f}{mark}"
+    def _marks(self, cell: Cell) -> str:
+        """Return the marks of a cell: whether it is the best, and what is wrong with its fit."""
+        best = "*" if cell is self.best else ""
+        if cell.spike:
+            return best + "s"
+        if not cell.sound:
+            return best + "x"
+        return best + ("" if cell.status == Status.CONVERGED else "!")
 
 
 class _Sweep(NamedTuple):
@@ -135,7 +166,8 @@ def select(
 ) -> Selection:
     """Fit every number of components with every covariance type, in batches, and choose the best model by a criterion.
 
-    A fit with a degenerate component is chosen only if every fit has one. A component is degenerate if it rests on fewer than
+    Sound fits rank above all others, both among the restarts of a model and among the models. A fit is sound if EM converged or
+    ran out of steps, all numbers are finite and no component is degenerate. A component is degenerate if it rests on fewer than
     D + 1 points (full; 2 for diag and spherical), or is held up by the regularisation; tied has none.
 
     Args:
@@ -194,7 +226,12 @@ def select(
             cells[name, k] = _cell(fit, float(values[i]), bool(degenerate[i]))
     if any(cell.spike and covariance.is_dense(name) for (name, _), cell in cells.items()):
         warn_of_collinear_columns(x, shared)
-    return Selection(criterion, cells, min(cells.values(), key=lambda cell: (cell.spike, cell.criterion)))
+    return Selection(criterion, cells, best_cell(cells.values()))
+
+
+def best_cell(cells: Iterable[Cell]) -> Cell:
+    """Return the cell with the lowest criterion among those whose fits are sound or, if none is, nearest to sound."""
+    return min(cells, key=lambda cell: (cell.unsoundness, cell.criterion))
 
 
 def _grid(num_components: Iterable[int] | int, covariance_types: Iterable[str] | str) -> tuple[list[int], list[str]]:

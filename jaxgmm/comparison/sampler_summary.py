@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from ..density import log_prob
-from ..em.result import Status
+from ..em.result import Status, is_sound
 from ..mixture import num_parameters
 from ..posterior import diagnostics
 from ..posterior.relabel import SMALL_MARGIN
-from ..posterior.result import Posterior, PosteriorStatus
+from ..posterior.result import Posterior, PosteriorStatus, is_good
 from ..priors.interface import MixturePrior
 from ..studies.checkpoint import versions
 from ..studies.columns import column, documented
@@ -220,6 +221,8 @@ def notes(inputs: ComparisonInputs, subject: Subject) -> tuple[str, ...]:
         found.append(f"The fit was not made on these data: its log-likelihood is {likelihood:.3f} nats, here it is {here:.3f}.")
     if int(fit.status) != Status.CONVERGED:
         found.append(Status(int(fit.status)).sentence)
+    if not is_sound(fit, jnp.asarray(inputs.counts.sum())) and int(fit.status) == Status.CONVERGED:
+        found.append("EM's estimate has a degenerate component, on too few points or held up by the regularisation.")
     sampled = likelihood + subject.em_log_prior
     if posterior.prior is not None and not abs(objective - sampled) <= _tolerance(inputs):
         found.append(
@@ -227,6 +230,6 @@ def notes(inputs: ComparisonInputs, subject: Subject) -> tuple[str, ...]:
             f"log-likelihood plus the sampler's log prior is {sampled:.3f}; to compare like with like, fit with "
             "prior=posterior.prior."
         )
-    if int(posterior.status) > PosteriorStatus.FULL_WARMUP:
+    if not is_good(int(posterior.status)):
         found.append(PosteriorStatus(int(posterior.status)).sentence)
     return tuple(found)

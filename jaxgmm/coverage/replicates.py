@@ -23,13 +23,12 @@ import numpy as np
 from ..chunking import coverage_batch, coverage_runs
 from ..density import sample
 from ..em.batch.fit_many import fit_many
-from ..em.batch.restarts import has_degenerate_component
 from ..em.initialization import StartOptions, initialize_batch
-from ..em.result import Fit, Status
+from ..em.result import Fit, is_sound
 from ..mixture import Mixture
 from ..posterior.label_assignment import relabel_mixtures
 from ..posterior.relabel import relabel
-from ..posterior.result import PosteriorStatus
+from ..posterior.result import is_usable
 from ..priors.defaults import default_prior
 from ..priors.interface import MixturePrior
 from ..studies.intervals import Intervals
@@ -37,8 +36,6 @@ from ..studies.method_names import POINT_METHODS
 from ..studies.methods import as_method
 from .design import Design, StudyCell
 from .quantities import estimate_intervals, posterior_intervals, values
-
-_FAILED = (PosteriorStatus.ALL_DIVERGENT, PosteriorStatus.NONFINITE, PosteriorStatus.SINGULAR)
 
 
 class Program(NamedTuple):
@@ -106,7 +103,7 @@ def _draw_one(
     """Draw from the posterior of one data set, and return the estimates and intervals computed from the draws."""
     posterior = relabel(draw(key, start, x, prior), start, None, method="kl")
     mean, found = posterior_intervals(posterior.mixture, probabilities)
-    failed = jnp.isin(posterior.status, jnp.array(_FAILED))
+    failed = ~is_usable(posterior.status)
     return {"estimate": mean, **_usable_intervals(found, ~failed), "failed": failed, "status": posterior.status}
 
 
@@ -246,9 +243,8 @@ def _default_priors(x: jax.Array, num_components: int, covariance_type: str) -> 
 def _match_to_truth(fits: Fit, truth: Mixture, num_observations: int) -> tuple[Fit, jax.Array]:
     """Return the fits, with components in the order of the truth, and whether each fit failed.
 
-    A fit failed if it did not converge or if it has a degenerate component.
+    A fit failed if it is not sound or did not converge.
     """
-    degenerate = has_degenerate_component(fits, jnp.asarray(num_observations, fits.objective.dtype))
-    failed = (fits.status != Status.CONVERGED) | degenerate
+    failed = ~(is_sound(fits, jnp.asarray(num_observations, fits.objective.dtype)) & fits.converged)
     mixtures, _ = relabel_mixtures(fits.mixture, truth, method="kl")
     return dataclasses.replace(fits, mixture=mixtures), failed

@@ -15,7 +15,7 @@ from ..chunking import rows_per_chunk
 from ..host import extremes
 from ..mixture import Mixture
 from ..priors.interface import ComponentSums
-from ..row_sums import sum_over_rows
+from ..row_sums import sum_over_rows, weight_or_ones
 from ..validation import (
     as_float_array,
     as_weighted_data,
@@ -114,7 +114,7 @@ def weighted_data(x: Any, sample_weight: Any, num_components: int) -> tuple[jax.
         raise ValueError(
             f"x has {rows} rows; at least {max(num_components, 1)} were expected, one per component: use fewer components."
         )
-    return x, jnp.ones(len(x), x.dtype) if weight is None else weight
+    return x, weight_or_ones(weight, x.shape[:1], x.dtype)
 
 
 @partial(jax.jit, static_argnames=("num_components", "covariance_type", "pseudo_count"))

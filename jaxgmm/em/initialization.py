@@ -19,7 +19,7 @@ from ..calls import public
 from ..chunking import start_rows
 from ..density import log_joint, safe_log
 from ..mixture import Mixture
-from ..row_sums import nonzero, repeat_valid_row
+from ..row_sums import nonzero, repeat_valid_row, weight_or_ones
 from ..validation import check_choice, check_count, check_covariance_type, check_key
 from .assignments import mixture_of_groups, weighted_data
 from .k_means import MAX_LLOYD_STEPS, cluster, lloyd, nearest_centers, plus_plus_seeds, subsample
@@ -109,8 +109,7 @@ def initialize_batch(
         single_draw: (B,) booleans. If True, the start is one draw of k-means++ without k-means steps, rather than the most
             likely of several candidates. Restarts need starts that differ, and the most likely candidates are often all alike.
     """
-    # the barrier keeps XLA from folding constants of the size of the data, which takes seconds
-    ones = jax.lax.optimization_barrier(jnp.ones(x.shape[:-1], x.dtype)) if weight is None else weight
+    ones = weight_or_ones(weight, x.shape[:-1], x.dtype)
     axes = (0, 0 if x.ndim == 3 else None, 0 if ones.ndim == 2 else None)
     axes += tuple(None if value is None else 0 for value in (num_present, single_draw))
     return jax.vmap(partial(_initialize, options=options), in_axes=axes)(keys, x, ones, num_present, single_draw)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from .. import covariance
 from ..mixture import Mixture, mixture_table
 from ..status import StatusEnum
 from ..tables import REACH, Printed, Table, counted, elided, look, reach
@@ -136,6 +139,66 @@ class Fit(Printed):
             notes.append(f"components: {counted(components, ComponentStatus)}")
         rows = [[name, *reach(values)] for name, values in quantities.items()]
         return Table(f"Fit stacked {status.shape}: {done} of {status.size} converged", ("", *REACH), rows, notes, left=(0,))
+
+
+# how far a fit is from a sound one, by its Status: at the objective that EM kept, at a state before the failure, at no estimate
+_DISTANCE = {
+    Status.CONVERGED: 0,
+    Status.MAX_ITER: 0,
+    Status.DECREASED: 1,
+    Status.SINGULAR: 3,
+    Status.EMPTY_DATA: 4,
+    Status.NONFINITE: 5,
+}
+_DEGENERATE = 2
+
+
+def unsoundness(status: Any, degenerate: Any, finite: Any) -> Any:
+    """Return how far each fit (...) is from a sound one, an integer: 0 for a sound fit, larger for worse ones.
+
+    This is the one rule on which fits may be used. A fit is sound if EM converged or ran out of steps, its numbers are finite
+    and no component is degenerate. Fits that are not sound follow from near to far: the objective decreased (1); a component is
+    degenerate, so that the likelihood means nothing (2); EM stopped at a singular covariance (3); there were no data (4); the
+    numbers are not finite (5).
+
+    Args:
+        status: (...), a Status.
+        degenerate: (...), whether a component is degenerate.
+        finite: (...), whether the objective and the estimate are finite.
+    """
+    on_device = any(isinstance(value, jax.Array) for value in (status, degenerate, finite))
+    xp = jnp if on_device else np  # so that a table of a result on the host compiles nothing
+    distance = xp.asarray([_DISTANCE[member] for member in Status])[status]
+    distance = xp.where(degenerate, xp.maximum(distance, _DEGENERATE), distance)
+    return xp.where(finite, distance, _DISTANCE[Status.NONFINITE])
+
+
+def unsoundness_of(fits: Fit, total: jax.Array) -> jax.Array:
+    """Return how far each fit (...) to data of this total weight is from a sound one; see `unsoundness`."""
+    mixture, axes = fits.mixture, fits.status.ndim
+    numbers = (fits.objective, fits.log_likelihood, mixture.weights, mixture.means, mixture.covariances)
+    finite = jnp.array(True)
+    for leaf in numbers:
+        finite &= jnp.isfinite(leaf).all(tuple(range(axes, leaf.ndim)))
+    return unsoundness(fits.status, has_degenerate_component(fits, total), finite)
+
+
+def is_sound(fits: Fit, total: jax.Array) -> jax.Array:
+    """Return whether each fit (...) to data of this total weight is sound; see `unsoundness`."""
+    return unsoundness_of(fits, total) == 0
+
+
+def has_degenerate_component(fits: Fit, total: jax.Array) -> jax.Array:
+    """Return whether each fit (...) to data of this total weight has a degenerate component; False for tied covariances.
+
+    A component is degenerate if it rests on too few points for a covariance of its own, or on the regularisation.
+    """
+    mixture = fits.mixture
+    fewest = covariance.fewest_points(mixture.covariance_type, mixture.num_features)
+    if not fewest:
+        return jnp.zeros(mixture.batch_shape, bool)
+    few = (mixture.weights > 0) & (mixture.weights * total[..., None] < fewest)
+    return (few | (fits.component_status == ComponentStatus.AT_FLOOR)).any(-1)
 
 
 def _component_table(state: ComponentStatus, which: np.ndarray) -> Table:

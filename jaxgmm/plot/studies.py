@@ -84,10 +84,10 @@ def selection(ax: Axes, selection: Selection) -> Axes:
         counts, values = [cell.num_components for cell in own], [cell.criterion for cell in own]
         style = {"color": COLORS[i % 7], "marker": MARKERS[i % 7], "linestyle": DASHES[i % 7]}
         ax.plot(counts, values, **style, linewidth=1.5, markersize=5, label=covariance_type, zorder=2)
-    degenerate = [(cell.num_components, cell.criterion) for cell in cells if cell.spike]
-    if degenerate:
-        cross = {"color": INK, "markersize": 9, "markeredgewidth": 1.6, "label": "degenerate component: not chosen"}
-        ax.plot(*zip(*degenerate, strict=True), "x", **cross, zorder=3)
+    unsound = [(cell.num_components, cell.criterion) for cell in cells if not cell.sound and cell is not selection.best]
+    if unsound:
+        cross = {"color": INK, "markersize": 9, "markeredgewidth": 1.6, "label": "degenerate or failed: not chosen"}
+        ax.plot(*zip(*unsound, strict=True), "x", **cross, zorder=3)
     best = selection.best
     if np.isfinite(best.criterion):
         label = f"best: {best.covariance_type}, K = {best.num_components}"

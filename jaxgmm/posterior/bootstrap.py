@@ -7,7 +7,6 @@ a prior, and the reported log density was not used to make them.
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,13 +18,12 @@ from ..calls import public_with
 from ..chunking import replicates_per_batch
 from ..density import log_prob, sample
 from ..em.batch.fit_many import EM_OPTIONS, fit_many
-from ..em.batch.restarts import has_degenerate_component
-from ..em.result import Fit, Status
+from ..em.result import Fit, Status, has_degenerate_component, unsoundness
 from ..inputs import check_sampling_options, validate_inputs
 from ..mixture import Mixture, MixtureLike
 from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior
-from ..row_sums import repeat_valid_row
+from ..row_sums import repeat_valid_row, weight_or_ones
 from ..validation import check_choice, is_traced, warn_at_caller
 from .relabel import relabel
 from .result import Posterior, PosteriorStatus
@@ -139,7 +137,7 @@ def _fit_replicates(
     if scheme == "parametric":
         return fit_many(starts, jax.vmap(lambda key: sample(key, start, data.total)[0])(keys), prior, **options)
     draw = _multinomial_counts if scheme == "nonparametric" else _dirichlet_weights
-    weights = draw(keys, jnp.ones(len(data.x), data.x.dtype) if data.weight is None else data.weight, data.total)
+    weights = draw(keys, weight_or_ones(data.weight, data.x.shape[:1], data.x.dtype), data.total)
     return fit_many(starts, data.x, prior, sample_weight=weights, **options)
 
 
@@ -179,9 +177,12 @@ def _log_density(mixture: Mixture, data: _Data, prior: MixturePrior | None) -> j
 
 
 def _emit_warnings(stats: dict[str, jax.Array]) -> None:
-    """Warn if fits to replicates did not converge or have a degenerate component."""
-    unfinished = int((np.asarray(stats["fit_status"]) != Status.CONVERGED).sum())
-    degenerate, size = int(np.asarray(stats["spike"]).sum()), math.prod(stats["spike"].shape)
+    """Warn if fits to replicates failed, did not converge or have a degenerate component."""
+    status, degenerate = np.asarray(stats["fit_status"]), int(np.asarray(stats["spike"]).sum())
+    failed, size = int((unsoundness(status, False, True) > 0).sum()), status.size
+    unfinished = int((status != Status.CONVERGED).sum()) - failed
+    if failed:
+        warn_at_caller(f"{failed} of {size} replicates failed (stats: fit_status): leave them out, or fit with a prior.")
     if unfinished:
         warn_at_caller(f"{unfinished} of {size} replicates did not converge (stats: fit_status): raise max_iter or tol.")
     if degenerate:

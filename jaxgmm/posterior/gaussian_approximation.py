@@ -22,6 +22,7 @@ from .. import covariance
 from ..density import responsibilities
 from ..mixture import Mixture
 from ..priors.interface import MixturePrior
+from ..row_sums import weight_or_ones
 from .newton import MIN_EIGENVALUE, find_mode
 from .pareto import pareto_k
 from .standardization import StandardizedProblem, standardise, to_standard
@@ -105,7 +106,7 @@ def build_approximation(
 def expected_counts(mixture: Mixture, problem: StandardizedProblem) -> jax.Array:
     """Return the expected number of points in each component, sum_n w_n r_nk, (K,), with each point n counted w_n times."""
     table = responsibilities(mixture, problem.y)
-    weight = jnp.ones(len(problem.y), table.dtype) if problem.weight is None else problem.weight
+    weight = weight_or_ones(problem.weight, problem.y.shape[:1], table.dtype)
     return weight @ table
 
 

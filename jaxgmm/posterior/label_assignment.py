@@ -28,6 +28,7 @@ from .. import covariance, linalg
 from ..chunking import draws_per_batch
 from ..density import responsibilities
 from ..mixture import Mixture
+from ..row_sums import weight_or_ones
 from ..validation import check_choice, is_traced
 
 METHODS = ("assignment", "stephens", "kl")
@@ -120,7 +121,7 @@ def match_labels(
         return Matching(order, -jnp.expm1(-gain / 2))
     if x is None:
         raise ValueError(f"x is None; data were expected with method {method!r}: give x, or use method 'kl'.")
-    weight = jnp.ones(len(x), x.dtype) if weight is None else weight
+    weight = weight_or_ones(weight, x.shape[:1], x.dtype)
     order, gain = _match_to_table(draws, responsibilities(reference, x).astype(x.dtype), x, weight, exchangeable)
     if method == "stephens":
         order, gain = _stephens(draws, order, x, weight, exchangeable)

@@ -78,6 +78,17 @@ class PosteriorStatus(StatusEnum):
     )
 
 
+def is_good(status: Any) -> Any:
+    """Return whether each PosteriorStatus, as integers (...), says that sampling went well."""
+    return (status == PosteriorStatus.OK) | (status == PosteriorStatus.FULL_WARMUP)
+
+
+def is_usable(status: Any) -> Any:
+    """Return whether each PosteriorStatus, as integers (...), says that the draws are at least some of the posterior's."""
+    failed = (PosteriorStatus.ALL_DIVERGENT, PosteriorStatus.NONFINITE, PosteriorStatus.SINGULAR)
+    return (status != failed[0]) & (status != failed[1]) & (status != failed[2])
+
+
 @partial(
     jax.tree_util.register_dataclass, meta_fields=["method"], data_fields=["mixture", "log_density", "prior", "status", "stats"]
 )
@@ -118,7 +129,7 @@ class Posterior(Printed):
         if status is None or density is None:
             return [Table(f"Posterior by {self.method}, traced"), mixture_table(self.mixture)]
         if status.ndim:
-            good = int((status <= PosteriorStatus.FULL_WARMUP).sum())
+            good = int(is_good(status).sum())
             title = f"Posterior by {self.method}, stacked {status.shape}: {good} of {status.size} without a warning"
             notes = [f"statuses: {counted(status, PosteriorStatus)}"] if good < status.size else []
             return [Table(title, notes=notes), mixture_table(self.mixture)]
@@ -175,7 +186,7 @@ def in_dtype(tree: Any, dtype: Any) -> Any:
 
 
 def warn_if_unreliable(posterior: Posterior) -> None:
-    """Warn if the status of a concrete posterior is worse than FULL_WARMUP; the message is the sentence of the status."""
+    """Warn with the sentence of the status of a concrete posterior unless that status is good."""
     status = PosteriorStatus(int(posterior.status))
-    if status > PosteriorStatus.FULL_WARMUP:
+    if not is_good(status):
         warn_at_caller(status.sentence)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from .. import covariance
 from ..mixture import Mixture
 from ..priors.interface import MixturePrior
+from ..row_sums import weight_or_ones
 
 
 class StandardizedProblem(NamedTuple):
@@ -33,7 +34,7 @@ def standardise(x: jax.Array, weight: jax.Array | None, prior: MixturePrior, cov
     column, the typical variance under the prior replaces the variance of the data.
     """
     dtype = jnp.result_type(float)
-    w = jnp.ones(len(x), x.dtype) if weight is None else weight
+    w = weight_or_ones(weight, x.shape[:1], x.dtype)
     kept = (w > 0)[:, None]
     total = jnp.where(w.sum() > 0, w.sum(), 1)
     first = x[jnp.argmax(w > 0)]

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from .. import covariance, linalg
 from ..calls import public
+from ..row_sums import weight_or_ones
 from ..validation import as_weighted_data, check_count, check_covariance_type
 from .conjugate import Prior
 
@@ -85,7 +86,7 @@ def _default_prior(x: jax.Array, weight: jax.Array | None, num_components: int, 
 
 def _moments_of_data(x: jax.Array, weight: jax.Array | None, covariance_type: str) -> tuple[jax.Array, jax.Array]:
     """Return the mean (D,), and the scatter divided by the total weight, (D, D) or (D,). Rows of weight 0 are ignored."""
-    weight = jnp.ones(len(x), x.dtype) if weight is None else weight
+    weight = weight_or_ones(weight, x.shape[:1], x.dtype)
     x = jnp.where(weight[:, None] > 0, x, 0)
     total = weight.sum()
     rough = weight @ x / total

@@ -1,11 +1,14 @@
 """The result of a fit: its statuses have sentences, and its text shows what a person needs to know."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxgmm import ComponentStatus, Fit, Status
+from jaxgmm.em.result import is_sound, unsoundness, unsoundness_of
 
 from helpers import random_mixture
 
@@ -61,3 +64,29 @@ def test_stacks_are_counted():
     seen = []
     jax.jit(lambda fit: seen.append(repr(fit)) or fit.objective)(made_fit())
     assert seen[0].splitlines()[0] == "Fit, traced"
+
+
+def test_what_makes_a_fit_unsound():
+    """A fit that has a failure of any kind is not sound, and the kinds are ordered; one that ran out of steps is sound."""
+    order = [Status.CONVERGED, Status.DECREASED, "degenerate", Status.SINGULAR, Status.EMPTY_DATA, Status.NONFINITE]
+    distances = [int(unsoundness(0 if s == "degenerate" else s, s == "degenerate", True)) for s in order]
+    assert distances == sorted(set(distances))
+    assert distances[0] == unsoundness(Status.MAX_ITER, False, True) == 0
+    for status in Status:
+        assert unsoundness(status, True, True) >= max(unsoundness(status, False, True), unsoundness(0, True, True))
+        assert unsoundness(status, False, False) == distances[-1]
+
+
+@pytest.mark.parametrize("broken", ["objective", "log_likelihood", "weights", "means", "covariances"])
+def test_a_fit_with_one_number_that_is_not_finite_is_unsound(broken):
+    """Whatever the status says, also traced and in a stack, where only the fit that holds the number is unsound."""
+    fit = made_fit()
+    fits = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), fit)
+    owner = fits if broken in ("objective", "log_likelihood") else fits.mixture
+    leaf = getattr(owner, broken)
+    changed = dataclasses.replace(owner, **{broken: leaf.at[(1,) + (0,) * (leaf.ndim - 1)].set(jnp.nan)})
+    fits = changed if owner is fits else dataclasses.replace(fits, mixture=changed)
+    total = jnp.asarray(100.0)
+    np.testing.assert_array_equal(is_sound(fits, total), [True, False])
+    np.testing.assert_array_equal(jax.jit(is_sound)(fits, total), [True, False])
+    np.testing.assert_array_equal(jax.vmap(unsoundness_of, in_axes=(0, None))(fits, total), unsoundness_of(fits, total))

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxgmm.posterior.result import Posterior, PosteriorStatus, check_one_posterior
+from jaxgmm.posterior.result import Posterior, PosteriorStatus, check_one_posterior, is_good, is_usable
 
 from helpers import random_mixture
 
@@ -32,6 +32,16 @@ def test_every_status_has_a_sentence():
     for status in PosteriorStatus:
         assert status.sentence[0].isupper()
         assert status.sentence.endswith(".")
+
+
+def test_which_statuses_are_good():
+    """Two are without complaint; draws of three are not of the posterior. Numbers and traced arrays are judged alike."""
+    assert [status for status in PosteriorStatus if is_good(status)] == [PosteriorStatus.OK, PosteriorStatus.FULL_WARMUP]
+    failed = [PosteriorStatus.ALL_DIVERGENT, PosteriorStatus.NONFINITE, PosteriorStatus.SINGULAR]
+    assert [status for status in PosteriorStatus if not is_usable(status)] == failed
+    codes = jnp.array(list(PosteriorStatus))
+    for judge in (is_good, is_usable):
+        assert jax.jit(jax.vmap(judge))(codes).tolist() == [judge(status) for status in PosteriorStatus]
 
 
 def test_one_posterior():

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ... import covariance
 from ...calls import public_with
 from ...mixture import Mixture
 from ...priors.interface import MixturePrior
@@ -17,7 +16,7 @@ from ..assignments import weighted_data
 from ..fit_warnings import emit_warnings
 from ..initialization import StartOptions, check_start_options, initialize_batch
 from ..loop import EMProblem
-from ..result import ComponentStatus, Fit, Status
+from ..result import Fit, unsoundness_of
 from .fit_many import EM_OPTIONS, fit_many
 
 
@@ -38,9 +37,10 @@ def fit_restarts(
 
     The first start is that of `initialize`, the most likely of several draws; the others are single draws, which differ more.
 
-    The best fit has the largest objective among finite fits without a degenerate component: one on fewer than D + 1 points (2
-    for diag and spherical; tied has none) or held up by the regularisation. The likelihood of a fit with such a component means
-    nothing, so that it is returned only if all fits have one.
+    The best fit has the largest objective among sound fits: EM converged or ran out of steps, all numbers are finite, and no
+    component is degenerate: on fewer than D + 1 points (2 for diag and spherical; tied has none) or held up by the
+    regularisation. If no fit is sound, it is the best of those nearest to sound. The likelihood of a fit with a degenerate
+    component means nothing.
 
     Args:
         key: a random key.
@@ -90,21 +90,9 @@ def _take_best(starts: Mixture, fits: Fit, total: jax.Array) -> tuple[Mixture, F
 
 
 def best_of(fits: Fit, total: jax.Array) -> jax.Array:
-    """Return the index of the best of a stack of fits (R,) to data of the same total weight."""
-    finite = jnp.isfinite(fits.objective) & (fits.status != Status.NONFINITE) & (fits.status != Status.EMPTY_DATA)
-    sound = finite & ~has_degenerate_component(fits, total)
-    eligible = jnp.where(sound.any(), sound, finite)
-    return jnp.where(eligible, fits.objective, -jnp.inf).argmax()
+    """Return the index of the best of a stack of fits (R,) to data of the same total weight.
 
-
-def has_degenerate_component(fits: Fit, total: jax.Array) -> jax.Array:
-    """Return whether each fit (...) to data of this total weight has a degenerate component; False for tied covariances.
-
-    A component is degenerate if it rests on too few points for a covariance of its own, or on the regularisation.
+    It has the largest objective among the fits that are sound or, if none is, nearest to sound.
     """
-    mixture = fits.mixture
-    fewest = covariance.fewest_points(mixture.covariance_type, mixture.num_features)
-    if not fewest:
-        return jnp.zeros(mixture.batch_shape, bool)
-    few = (mixture.weights > 0) & (mixture.weights * total[..., None] < fewest)
-    return (few | (fits.component_status == ComponentStatus.AT_FLOOR)).any(-1)
+    distance = unsoundness_of(fits, total)
+    return jnp.where(distance == distance.min(), jnp.nan_to_num(fits.objective, nan=-jnp.inf), -jnp.inf).argmax()

@@ -9,8 +9,8 @@ import pytest
 
 import jaxgmm
 from jaxgmm.em.batch import fit_many as fit_many_module
-from jaxgmm.em.batch.restarts import best_of, has_degenerate_component
-from jaxgmm.em.result import ComponentStatus, Fit, Status
+from jaxgmm.em.batch.restarts import best_of
+from jaxgmm.em.result import ComponentStatus, Fit, Status, has_degenerate_component
 
 
 def test_iris_full_k3_is_the_published_maximum(x64):
@@ -54,6 +54,33 @@ def test_ranking():
     assert int(best_of(stack([1.0, 9.0, 2.0], weights, all_degenerate, "full"), total)) == 1
     broken = (0, 0, Status.NONFINITE)
     assert int(best_of(stack([1.0, np.nan, 2.0], weights, fine, "full", broken), total)) == 0
+
+
+@pytest.mark.parametrize("status", [s for s in Status if s not in (Status.CONVERGED, Status.MAX_ITER)])
+@pytest.mark.parametrize("sound", [Status.CONVERGED, Status.MAX_ITER])
+def test_a_sound_fit_always_wins(status, sound):
+    """Whatever made the others unsound and however large their objectives, traced and vmapped too."""
+    weights, components = [[0.5, 0.5]] * 3, [[0, 0]] * 3
+    fits = stack([1e9, 1.0, np.nan], weights, components, "full", (status, sound, status))
+    total = jnp.array(100.0)
+    assert int(best_of(fits, total)) == 1
+    turned = jax.tree.map(lambda leaf: jnp.stack([leaf, jnp.roll(leaf, 1, 0)]), fits)
+    assert jax.jit(jax.vmap(best_of, in_axes=(0, None)))(turned, total).tolist() == [1, 2]
+
+
+def test_the_nearest_to_sound_wins():
+    """Without a sound fit: a decreased objective before a degenerate component, before a singular covariance, before NaN."""
+    weights, total = [[0.5, 0.5]] * 3, jnp.array(100.0)
+    components = [[0, 0], [0, ComponentStatus.AT_FLOOR], [0, 0]]
+    for statuses, best in [
+        ((Status.SINGULAR, Status.CONVERGED, Status.DECREASED), 2),
+        ((Status.SINGULAR, Status.MAX_ITER, Status.SINGULAR), 1),
+        ((Status.NONFINITE, Status.SINGULAR, Status.EMPTY_DATA), 1),
+        ((Status.NONFINITE, Status.NONFINITE, Status.EMPTY_DATA), 2),
+    ]:
+        assert int(best_of(stack([9.0, 5.0, 1.0], weights, components, "full", statuses), total)) == best
+    nothing = stack([np.nan, -np.inf, np.nan], weights, [[0, 0]] * 3, "full", (Status.NONFINITE,) * 3)
+    assert 0 <= int(best_of(nothing, total)) < 3
 
 
 def test_errors():
