@@ -28,7 +28,8 @@ _DENSITY_NUMBERS = 1 << 22  # an intermediate array of a density: 32 MiB in floa
 _DRAW_NUMBERS = 1 << 22  # an intermediate array of a function of many draws
 _LABELLING_NUMBERS = 1 << 23  # a batch of points; at each point, a proposal is averaged over labellings
 _HESSIAN_NUMBERS = 1 << 25  # a batch of Hessian columns
-_POTENTIAL_NUMBERS = 1 << 16  # a batch of potentials that fits the cache; it is three times as fast as one batch of all points
+# a batch of potentials that fits in the cache; it is three times as fast as one batch of all points
+_POTENTIAL_NUMBERS = 1 << 16
 _REPLICATE_NUMBERS = 1 << 24  # the weights or the simulated data in a batch of bootstrap replicates
 _SCORE_NUMBERS = 1 << 24  # draws x points x components; above this limit, `compare` scores fewer draws
 _STORED_FEATURES = 1 << 22  # the quadratic features of all rows; larger features are not stored
@@ -47,10 +48,10 @@ def scale_for_accelerator(size: int, factor: int) -> int:
 def rows_per_chunk(num_components: int, num_features: int, dtype: jax.typing.DTypeLike) -> int:
     """Return the number of rows in a chunk of the E-step.
 
-    On a CPU, the largest array of a chunk, which holds features or whitened rows, fits the cache. Chunks of half or twice this
-    size are equally fast. An array with one number for each row of a chunk takes at most 8 KiB, because XLA splits operations
-    on larger arrays over threads, which costs more time than it saves at these sizes. On a GPU, the largest array takes 256
-    MiB, and the speed is within a tenth of that of a single chunk.
+    On a CPU, the largest array of a chunk, which holds features or whitened rows, fits in the cache. Chunks of half or twice
+    this size are equally fast. An array with one number for each row of a chunk takes at most 8 KiB, because XLA splits
+    operations on larger arrays over threads, which costs more time than it saves at these sizes. On a GPU, the largest array
+    takes 256 MiB, and the speed is within a tenth of that of a single chunk.
     """
     item = np.dtype(dtype).itemsize
     widest = item * max((num_features + 1) * (num_features + 2) // 2, num_components * num_features)

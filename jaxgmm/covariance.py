@@ -60,7 +60,9 @@ def fewest_points(covariance_type: str, num_features: int) -> int:
 
 
 def fewest_rows(covariance_type: str, num_components: int, num_features: int) -> int:
-    """Return the smallest number of rows that can determine a covariance; with fewer, no division into components suffices.
+    """Return the smallest number of rows from which the covariances can be estimated.
+
+    With fewer rows they cannot be estimated, however the rows are divided among the components.
 
     This number is D + 1 for full, and 2 for diag and spherical. For tied it is D + K, because the pooled scatter is computed
     about K means.

@@ -308,7 +308,7 @@ def _cross_validate(
 
 
 def _without_absent(fit: Fit, num_components: int) -> Fit:
-    """Return a fit with only its first `num_components` components; the other components were absent in its start."""
+    """Return a fit with only its first `num_components` components; its start did not have the other components."""
     mixture, kept = fit.mixture, jnp.arange(num_components)
     covariances = mixture.covariances
     if covariances.shape[0] == mixture.num_components:

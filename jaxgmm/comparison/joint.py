@@ -29,7 +29,7 @@ from ..priors.interface import MixturePrior
 from .report_columns import JointScores
 
 NUM_RATIOS = 2000  # number of importance ratios from which k-hat of Laplace's approximation is estimated
-_CHEAP = 2e9  # number of multiplications up to which Laplace's approximation is fast
+_CHEAP = 2e9  # Laplace's approximation is fast if it needs at most this number of multiplications
 _FEWEST = 2  # number of draws per parameter that the covariance matrix of the draws must exceed
 
 

@@ -155,7 +155,7 @@ def _warn_of_data(problem: EMProblem, call: _Call, num_features: int) -> np.ndar
 
 @jax.jit
 def _first_rows(x: jax.Array) -> jax.Array:
-    """Return the first rows of an array on an accelerator; this avoids a copy of the whole array to the host."""
+    """Return the first rows of an array that is on an accelerator, so that only these rows are copied to the host."""
     return x[:_FIRST_ROWS]
 
 

@@ -178,7 +178,8 @@ def _search_centers(
 
     trials = 2 + int(math.log(k))
     centers, log_likelihood = jax.lax.map(candidate, jax.random.uniform(key, (_CANDIDATES, k, trials), points.dtype))
-    # equal candidates may differ in the order of their components; take the first, so that rounding does not decide
+    # candidates may be equal except for the order of their components; take the first, so that the choice does not
+    # depend on rounding
     chosen = jnp.argmax(log_likelihood >= log_likelihood.max() - _TIE)
     return centers[chosen if single_draw is None else jnp.where(single_draw, 0, chosen)]
 

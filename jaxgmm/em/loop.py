@@ -178,7 +178,10 @@ def step(problem: CenteredProblem, state: EMState, options: Options) -> EMState:
 
 
 def centered_m_step(problem: CenteredProblem, mixture: Mixture, sums: ComponentSums) -> Mixture:
-    """Return the result of the M-step in centred coordinates; the prior also counts components that have become empty."""
+    """Return the result of the M-step in centred coordinates.
+
+    The log prior also includes the terms of components that have become empty.
+    """
     regularisation = Regularisation(problem.data_covariance, problem.prior, problem.reg_covar)
     return maximize(mixture, sums, regularisation, problem.start.weights > 0)
 

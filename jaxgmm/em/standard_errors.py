@@ -218,7 +218,10 @@ class _FreeParameters(NamedTuple):
     is_free: jax.Array
 
     def moved(self, move: jax.Array) -> Mixture:
-        """Return the mixture with a vector (P,) added to its parameters; the last present weight keeps the sum at 1."""
+        """Return the mixture with a vector (P,) added to its parameters.
+
+        The weight of the last component that is not absent is set so that the weights sum to 1.
+        """
         mixture = self.mixture
         k, d = mixture.num_components, mixture.num_features
         is_last = jnp.arange(k) == _last(self.present)

@@ -105,7 +105,7 @@ class IndependentPrior(MixturePrior):
         )
 
     def hyperparameter_shapes(self, num_features: int, covariance_type: str) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of the hyperparameters that only this family has, by name; raise TypeError if `scale` is wrong."""
+        """Map each hyperparameter that only this family has to its shape; raise TypeError if `scale` has the wrong type."""
         fitting = InverseWishart if covariance.is_dense(covariance_type) else InverseGamma
         if not isinstance(self.scale, fitting | HalfNormal):
             raise TypeError(
