@@ -178,7 +178,7 @@ def test_a_selection_prints_its_marks():
     grid = [cell(1, 10.0, 0, False), cell(2, 5.0, 0, True), cell(3, 7.0, 1, False)]
     text = repr(jaxgmm.Selection("bic", {("diag", c.num_components): c for c in grid}, grid[0]))
     assert [line.split() for line in text.splitlines()[1:5]] == [["K", "diag"], ["1", "10.00*"], ["2", "5.00s"], ["3", "7.00!"]]
-    assert text.endswith("* best, s a spike: not chosen, ! not converged")
+    assert text.endswith("* best, s a degenerate component: not chosen, ! not converged")
 
 
 def test_priors_written_by_hand_print_too():
