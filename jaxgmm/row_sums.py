@@ -62,8 +62,8 @@ def sum_over_rows(function: Callable[[Any, jax.Array], Total], rows: Any, weight
 def weight_or_ones(weight: jax.Array | None, shape: tuple[int, ...], dtype: jax.typing.DTypeLike) -> jax.Array:
     """Return the weights of rows, or ones of this shape if there are none.
 
-    The ones are opaque to XLA, which would otherwise evaluate at compile time whatever depends on them alone, such as a search
-    for the first row of positive weight; that takes seconds to minutes where there are a million rows.
+    XLA cannot see that these values are constant. Otherwise it would evaluate expressions that depend only on them, such as the
+    index of the first row of positive weight, at compile time. For a million rows, this evaluation takes seconds to minutes.
     """
     if weight is not None:
         return weight
