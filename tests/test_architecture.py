@@ -25,8 +25,8 @@ LAYERS = [
     "density marginals priors.hyperparameters priors.covariance_laws priors.interface priors.conjugate priors.independent "
     "priors.functions priors.defaults inputs criteria",
     "em.result em.kernels em.moments em.m_step em.acceleration em.implicit em.loop em.fit_warnings em.fit em.standard_errors "
-    "em.assignments em.k_means em.initialization em.batch.batched_loop em.batch.data_sets em.batch.threads em.batch.fit_many "
-    "em.batch.restarts",
+    "em.assignments em.k_means em.initialization em.restart_starts em.batch.batched_loop em.batch.data_sets em.batch.threads "
+    "em.batch.fit_many em.batch.restarts",
     "posterior.result posterior.model posterior.diagnostics posterior.pareto posterior.standardization posterior.likelihood "
     "posterior.unconstrained_space posterior.newton posterior.gaussian_approximation posterior.laplace "
     "posterior.user_model_space posterior.user_model posterior.chains posterior.nuts "

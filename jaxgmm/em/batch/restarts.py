@@ -14,8 +14,9 @@ from ...priors.interface import MixturePrior
 from ...validation import check_count, is_traced, warn_of_small_weights
 from ..assignments import weighted_data
 from ..fit_warnings import emit_warnings
-from ..initialization import StartOptions, check_start_options, initialize_batch
+from ..initialization import StartOptions, check_start_options
 from ..loop import EMProblem
+from ..restart_starts import restart_starts
 from ..result import Fit, unsoundness_of
 from .fit_many import EM_OPTIONS, fit_many
 
@@ -35,7 +36,11 @@ def fit_restarts(
 ) -> Fit:
     """Fit one data set from several starts, as one batch, and return the best fit.
 
-    The first start is that of `initialize`, the most likely of several draws; the others are single draws, which differ more.
+    The first start is that of `initialize`. Each further restart has four candidates of different kinds: k-means++ seeds in
+    units of standard deviations, seeds with capped distances, which outliers do not attract, random rows in the whitened space,
+    and cuts across a random direction, or once components that overlap. Each candidate takes eight EM steps without the prior,
+    on at most 2048 rows (or 64 K). The first start and the best of the candidates, five starts or half of the restarts if that
+    is more, are fitted to the end.
 
     The best fit has the largest objective among sound fits: EM converged or ran out of steps, all numbers are finite, and no
     component is degenerate: on fewer than D + 1 points (2 for diag and spherical; tied has none) or held up by the
@@ -70,8 +75,7 @@ def fit_restarts(
     check_start_options(key, start_options)
     check_count(num_restarts, "num_restarts")
     x, weight = weighted_data(x, sample_weight, num_components)
-    keys, single_draw = jax.random.split(key, num_restarts), jnp.arange(num_restarts) > 0
-    starts = initialize_batch(keys, x, weight, start_options, single_draw=single_draw)
+    starts = restart_starts(key, x, weight, start_options, num_restarts)
     weight = None if sample_weight is None else weight
     fits = fit_many(starts, x, prior, sample_weight=weight, **options)
     start, result = _take_best(starts, fits, np.asarray(len(x), x.dtype) if weight is None else weight.sum())
