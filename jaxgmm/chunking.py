@@ -30,6 +30,7 @@ _LABELLING_NUMBERS = 1 << 23  # a batch of points; at each point, a proposal is 
 _HESSIAN_NUMBERS = 1 << 25  # a batch of Hessian columns
 # a batch of potentials that fits in the cache; it is three times as fast as one batch of all points
 _POTENTIAL_NUMBERS = 1 << 16
+_SHORT_RUN_NUMBERS = 1 << 16  # rows x components x features of the short EM runs that are made side by side
 _REPLICATE_NUMBERS = 1 << 24  # the weights or the simulated data in a batch of bootstrap replicates
 _SCORE_NUMBERS = 1 << 24  # draws x points x components; above this limit, `compare` scores fewer draws
 _STORED_FEATURES = 1 << 22  # the quadratic features of all rows; larger features are not stored
@@ -78,6 +79,17 @@ def derivative_rows_per_chunk() -> int:
 def start_rows(num_components: int) -> int:
     """Return the number of rows from which starts are computed; more rows did not lead to better optima."""
     return max(2048, 64 * num_components)
+
+
+def short_run_rows(num_parameters: int) -> int:
+    """Return the number of rows on which all candidates for a start take their first EM steps."""
+    return max(512, 8 * num_parameters)
+
+
+def short_runs_per_batch(numbers_per_run: int) -> int:
+    """Return how many short EM runs are made side by side: a power of two, at most 8 on a CPU, so that they fit the cache."""
+    scale = scale_for_accelerator(1, 64)
+    return _power_of_two(min(8 * scale, _SHORT_RUN_NUMBERS * scale // numbers_per_run))
 
 
 def can_store_features(numbers: int) -> bool:

@@ -40,11 +40,11 @@ def subsample(key: jax.Array, x: jax.Array, weight: jax.Array, num_rows: int) ->
     """
     if len(x) <= num_rows:
         return x, weight
-    index = _draw((jnp.arange(num_rows) + jax.random.uniform(key, (num_rows,), x.dtype)) / num_rows, weight)
+    index = draw((jnp.arange(num_rows) + jax.random.uniform(key, (num_rows,), x.dtype)) / num_rows, weight)
     return x[index], jnp.full(num_rows, weight.sum() / num_rows)
 
 
-def _draw(uniform: jax.Array, weight: jax.Array) -> jax.Array:
+def draw(uniform: jax.Array, weight: jax.Array) -> jax.Array:
     """Return one index for each uniform number in [0, 1), drawn with probability proportional to weight (N,)."""
     cumulative = jnp.cumsum(weight)
     return jnp.minimum(jnp.searchsorted(cumulative, uniform * cumulative[-1], side="right"), len(weight) - 1)
@@ -64,7 +64,7 @@ def plus_plus_seeds(uniform: jax.Array, points: jax.Array, weight: jax.Array, ca
 
     def add_seed(distance: jax.Array, uniform: jax.Array) -> tuple[jax.Array, jax.Array]:
         potential = weight * distance
-        candidates = points[:, _draw(uniform, jnp.where(potential.sum() > 0, potential, weight))]  # (D, trials)
+        candidates = points[:, draw(uniform, jnp.where(potential.sum() > 0, potential, weight))]  # (D, trials)
         squares = ((points[:, None, :] - candidates[:, :, None]) ** 2).sum(0)  # (trials, N)
         closer = jnp.minimum(jnp.minimum(squares, cap), distance)
         best = (closer @ weight).argmin()

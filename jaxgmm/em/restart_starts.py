@@ -1,14 +1,21 @@
-"""Starts of restarts: candidates of several kinds, each improved by a few EM steps, of which the best go on to be fitted.
+"""Starts of restarts: candidates of several kinds, of which those that a few EM steps show to be the best are fitted.
 
 One kind of start fails on whole families of data: k-means++ seeds far points, so that with outliers nearly all its starts lead
 to components on too few points, and distances in units of standard deviations cut elongated clusters apart. The first start is
-therefore that of `initialize`, and each further restart has four candidates of different kinds. The likelihood after a few EM
-steps tells which are promising ("small EM": Biernacki, Celeux & Govaert 2003).
+therefore that of `initialize`, and each further restart has eight candidates. Seven of them assign each point to the nearest of
+K seeds of k-means++ (Arthur & Vassilvitskii 2007); they differ in the coordinates, which are standardised, whitened, half
+whitened as in mclust's hierarchical start (Scrucca & Raftery 2015), or a random projection, and in a cap of the distances,
+which makes outliers unattractive. The components of the eighth start with the covariance of all data and nearly equal means.
+
+The likelihood after short runs of EM tells which candidates are promising ("small EM": Biernacki, Celeux & Govaert 2003). All
+candidates take a few steps; the better of them go on, and the best of these are fitted to the end. A candidate whose likelihood
+has settled takes no further step, so that where EM is fast, the longer runs cost little.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -16,22 +23,46 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance, linalg
-from ..chunking import start_rows
-from ..mixture import Mixture
-from ..row_sums import repeat_valid_row
+from ..chunking import short_run_rows, short_runs_per_batch
+from ..mixture import Mixture, num_parameters
+from ..row_sums import nonzero, repeat_valid_row
 from .assignments import mixture_of_groups
 from .initialization import START_PSEUDO_COUNT, StartOptions, initialize_validated, standardise_features
 from .k_means import nearest_centers, num_trials, plus_plus_seeds, subsample
 from .loop import EMProblem, Options, finalize, init, is_running, prepare, step
 from .result import Fit, unsoundness_of
 
-_SHORT_RUN = Options(max_iter=8, accelerate=False, chunk_size=None, history=False)
-_SHORT_TOL = 1e-5  # nats per row: a candidate that has settled to it takes no further step
 _ALWAYS_FITTED = 5  # so many starts go on, or half of the restarts if that is more
-_CAP = 0.1  # squared distance per feature beyond which all points are equally far, in units of the variance
-_UNIFORM_CAP = 1e-9  # so small a cap makes seeds random distinct rows
+_PHASES = ((4, math.inf), (16, 6), (64, 3))  # most EM steps of a short run, and how many candidates take them for each fitted one
+_SHORT_TOL = 1e-5  # nats per row: a candidate that has settled to it takes no further step
 _SPREAD = 0.1  # standard deviations between the means of components that start with the covariance of all data
-_RIDGE = 1e-5  # of each variance, so that collinear columns can be whitened
+_FLAT = 1e-5  # smallest eigenvalue of the correlations, so that collinear columns can be whitened
+
+
+class _Kind(NamedTuple):
+    """How the seeds of a candidate are drawn.
+
+    Attributes:
+        whitening: the power of the correlation matrix in the distance: 0 standardised, 1 whitened, 1/2 between the two.
+        projected: whether the points are projected on a random direction.
+        cap: squared distance beyond which all points are equally far, in units of the variance of the coordinates;
+            so small a number as 1e-9 makes the seeds random distinct rows.
+    """
+
+    whitening: float
+    projected: bool
+    cap: float
+
+
+_SEEDED = (
+    _Kind(0, False, math.inf),
+    _Kind(0, False, 0.1),
+    _Kind(0.5, False, math.inf),
+    _Kind(1, False, 0.1),
+    _Kind(1, False, 1e-9),
+    _Kind(0, True, 1e-9),
+    _Kind(1, True, 0.1),
+)
 
 
 def num_fitted(num_restarts: int) -> int:
@@ -55,130 +86,125 @@ def restart_starts(
         x: (N, D).
         weight: (N,).
         options: what `initialize` takes.
-        num_restarts: the number of restarts; the candidates are four times as many.
+        num_restarts: the number of restarts; the candidates are eight times as many.
         num_present: number of components; the others are absent (weight 0). None: all are present.
     """
-    keys = jax.random.split(key, num_restarts)
-    first = jax.tree.map(lambda leaf: leaf[None], initialize_validated(keys[0], x, weight, num_present, options=options))
+    key_first, key_rows, key_seeded, key_overlapping = jax.random.split(key, 4)
+    first = jax.tree.map(lambda leaf: leaf[None], initialize_validated(key_first, x, weight, num_present, options=options))
     if num_restarts == 1:
         return first
-    x = repeat_valid_row(x, weight)
-    rows, row_weight = subsample(keys[0], x, weight, start_rows(options.num_components))
-    points = _make_points(rows, row_weight)
+    size = short_run_rows(num_parameters(first))
+    rows, weight = subsample(key_rows, repeat_valid_row(x, weight), weight, size)
     present = options.num_components if num_present is None else num_present
-    label = partial(_label_candidates, points=points, num_present=present, num_components=options.num_components)
-    labels = jax.lax.map(lambda pair: label(*pair), (keys[1:], jnp.arange(num_restarts - 1)))
-    labels = labels.reshape(-1, len(rows))
-    run = partial(_run_candidate, points=points, num_present=present, options=options)
-    # one after another, which is faster than side by side: what one candidate needs fits the cache
-    runs: Fit = jax.lax.map(lambda pair: run(*pair), (jax.random.split(keys[0], len(labels)), labels))
-    objective = jnp.nan_to_num(runs.objective, nan=-jnp.inf)
-    order = jnp.lexsort((-objective, unsoundness_of(runs, row_weight.sum())))[: num_fitted(num_restarts) - 1]
-    return jax.tree.map(lambda a, b: jnp.concatenate([a, b[order]]), first, runs.mixture)
-
-
-class _Points(NamedTuple):
-    """Rows (n, D) with their weights (n,), and the same in standardised and in whitened coordinates (D, n)."""
-
-    rows: jax.Array
-    weight: jax.Array
-    standardised: jax.Array
-    whitened: jax.Array
-
-
-def _make_points(rows: jax.Array, weight: jax.Array) -> _Points:
-    """Return the rows in the coordinates that candidates use."""
-    _, _, standardised = standardise_features(rows, weight)
-    d, total = len(standardised), jnp.where(weight.sum() > 0, weight.sum(), 1)
-    correlation = covariance.einsum("dn,en->de", standardised * weight, standardised) / total
-    root = linalg.invert_lower(linalg.cholesky(correlation + _RIDGE * jnp.eye(d, dtype=rows.dtype)))
-    return _Points(rows, weight, standardised, covariance.einsum("de,en->dn", root, standardised))
-
-
-def _label_candidates(
-    key: jax.Array, number: jax.Array, *, points: _Points, num_present: jax.Array | int, num_components: int
-) -> jax.Array:
-    """Return labels (4, n) of the rows, one set for each candidate; the number of the restart decides between variants.
-
-    The last candidate of the first of these restarts has no labels: all are -1.
-    """
-    key_seeds, key_cuts = jax.random.split(key)
-    is_even, d = number % 2 == 0, len(points.whitened)
-    spaces = [points.standardised, jnp.where(is_even, points.whitened, points.standardised), points.whitened]
-    caps = jnp.array([jnp.inf, _CAP * d, _UNIFORM_CAP * d], points.rows.dtype)
-    by_seeds = partial(_labels_by_seeds, weight=points.weight, num_present=num_present, num_components=num_components)
-    seeded = jax.vmap(by_seeds)(jax.random.split(key_seeds, 3), jnp.stack(spaces), caps)
-    cut = _labels_by_cuts(key_cuts, points, num_present, num_components, is_even)
-    return jnp.concatenate([seeded, jnp.where(number == 0, -1, cut)[None]])
-
-
-def _run_candidate(
-    key: jax.Array, labels: jax.Array, *, points: _Points, num_present: jax.Array | int, options: StartOptions
-) -> Fit:
-    """Return a short run of EM from the mixture of labels (n,), or from components that overlap if the labels are -1."""
-    k = options.num_components
-    start = mixture_of_groups(
-        points.rows,
-        points.weight,
-        jnp.maximum(labels, 0),
-        num_components=k,
-        covariance_type=options.covariance_type,
-        pseudo_count=START_PSEUDO_COUNT / k,
+    starts = _merge(
+        _seeded_starts(key_seeded, rows, weight, options, num_restarts - 1, present),
+        _overlapping_starts(key_overlapping, rows, weight, options, num_restarts - 1, present),
     )
-    overlapping = _overlapping_start(key, num_present, start)
-    start = jax.tree.map(lambda a, b: jnp.where(labels[0] < 0, a, b), overlapping, start)
-    return _short_run(start, points)
+    best = _race(starts, rows, weight, num_fitted(num_restarts) - 1)
+    return _merge(first, best)
 
 
-def _labels_by_seeds(
-    key: jax.Array,
-    points: jax.Array,
-    cap: jax.Array,
-    *,
-    weight: jax.Array,
-    num_present: jax.Array | int,
-    num_components: int,
+def _merge(*stacks: Mixture) -> Mixture:
+    """Return stacks of mixtures as one stack."""
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *stacks)
+
+
+def _seeded_starts(
+    key: jax.Array, rows: jax.Array, weight: jax.Array, options: StartOptions, count: int, num_present: jax.Array | int
+) -> Mixture:
+    """Return `count` starts of each seeded kind as one stack."""
+    k, d, dtype = options.num_components, rows.shape[1], rows.dtype
+    kinds = _SEEDED * count
+    key_directions, key_seeds = jax.random.split(key)
+    _, _, points = standardise_features(rows, weight)
+    directions = jax.random.normal(key_directions, (len(kinds), d), dtype)
+    maps = _coordinate_maps(points, weight, kinds, directions)
+    caps = jnp.array([kind.cap * (1 if kind.projected else d) for kind in kinds], dtype)
+    uniforms = jax.random.uniform(key_seeds, (len(kinds), k, num_trials(k)), dtype)
+
+    def one_start(map_: jax.Array, cap: jax.Array, uniform: jax.Array) -> Mixture:
+        coordinates = covariance.einsum("de,en->dn", map_, points)
+        seeds = plus_plus_seeds(uniform, coordinates, weight, cap)
+        far = 10 * (1 + abs(coordinates).max())
+        labels = nearest_centers(coordinates, jnp.where(jnp.arange(k)[:, None] < num_present, seeds, far))
+        return _mixture_of_groups(rows, weight, labels, options)
+
+    return jax.lax.map(lambda args: one_start(*args), (maps, caps, uniforms), batch_size=len(_SEEDED))
+
+
+def _coordinate_maps(
+    points: jax.Array, weight: jax.Array, kinds: tuple[_Kind, ...], directions: jax.Array
 ) -> jax.Array:
-    """Return for each point (N,) which of the seeds of k-means++, with capped distances, is nearest."""
-    uniform = jax.random.uniform(key, (num_components, num_trials(num_components)), points.dtype)
-    seeds = plus_plus_seeds(uniform, points, weight, cap)
-    far = 10 * (1 + abs(points).max())
-    return nearest_centers(points, jnp.where(jnp.arange(num_components)[:, None] < num_present, seeds, far))
+    """Return the matrices (M, D, D) that map standardised points (D, N) to the coordinates of the kinds of candidates.
 
-
-def _labels_by_cuts(
-    key: jax.Array, points: _Points, num_present: jax.Array | int, num_components: int, is_equal: jax.Array
-) -> jax.Array:
-    """Return labels (N,) that cut a random direction of the whitened space into parts of equal or of random weight."""
-    key_direction, key_parts = jax.random.split(key)
-    d, dtype = len(points.whitened), points.rows.dtype
-    position = covariance.einsum("d,dn->n", jax.random.normal(key_direction, (d,), dtype), points.whitened)
-    parts = jnp.where(is_equal, 1, 0.1 + jax.random.exponential(key_parts, (num_components,), dtype))
-    parts = jnp.where(jnp.arange(num_components) < num_present, parts, 0)
-    order = jnp.argsort(position)
-    cumulative = jnp.cumsum(points.weight[order])
-    ends = jnp.searchsorted(cumulative, jnp.cumsum(parts)[:-1] / parts.sum() * cumulative[-1])
-    cuts = position[order[jnp.minimum(ends, len(position) - 1)]]
-    return (position > cuts[:, None]).sum(0)
-
-
-def _overlapping_start(key: jax.Array, num_present: jax.Array | int, overall: Mixture) -> Mixture:
-    """Return components of equal weight, of the covariance of all data, with means near that of all data.
-
-    `overall` is the mixture whose first component holds all rows.
+    The coordinates have a mean variance of 1. A projection fills the first row of its matrix; the other rows are 0.
     """
-    k, d = overall.weights.shape[0], overall.num_features
-    weights = jnp.where(jnp.arange(k) < num_present, 1 / num_present, 0).astype(overall.weights.dtype)
-    sd = jnp.sqrt(covariance.variances(overall.covariances, overall.covariance_type, d))[0]
-    means = overall.means[0] + _SPREAD * sd * jax.random.normal(key, (k, d), overall.means.dtype)
-    covariances = jnp.broadcast_to(overall.covariances[:1], overall.covariances.shape)
-    return dataclasses.replace(overall, weights=weights, means=means, covariances=covariances)
+    d = len(points)
+    correlation = covariance.einsum("dn,en->de", points * weight, points) / nonzero(weight.sum())
+    values, vectors = linalg.eigh(correlation)
+    power = jnp.array([kind.whitening / 2 for kind in kinds], points.dtype)
+    maps = vectors * jnp.maximum(values, _FLAT) ** -power[:, None, None]  # (M, D, D), whose columns
+    maps = covariance.einsum("mde,fe->mdf", maps, vectors)
+    lines = covariance.einsum("md,mde->me", directions, maps)[:, None, :] * jnp.eye(d, 1, dtype=points.dtype)
+    projected = jnp.array([kind.projected for kind in kinds])
+    maps = jnp.where(projected[:, None, None], lines, maps)
+    variance = covariance.einsum("mde,ef,mdf->m", maps, correlation, maps) / jnp.where(projected, 1, d)
+    return maps / jnp.sqrt(nonzero(variance))[:, None, None]
 
 
-def _short_run(start: Mixture, points: _Points) -> Fit:
-    """Return the fit after a few EM steps; its history holds only the last objective."""
-    problem = prepare(start, EMProblem(points.rows, points.weight, None, None), jnp.asarray(_SHORT_TOL, points.rows.dtype))
+def _overlapping_starts(
+    key: jax.Array, rows: jax.Array, weight: jax.Array, options: StartOptions, count: int, num_present: jax.Array | int
+) -> Mixture:
+    """Return `count` starts of components of equal weight with the covariance of all data and means near that of all data."""
+    k, d = options.num_components, rows.shape[1]
+    overall = _mixture_of_groups(rows, weight, jnp.zeros(len(rows), int), options)  # all rows in the first component
+    sd = jnp.sqrt(covariance.variances(overall.covariances, options.covariance_type, d))[0]
+    means = overall.means[0] + _SPREAD * sd * jax.random.normal(key, (count, k, d), rows.dtype)
+    weights = jnp.where(jnp.arange(k) < num_present, 1 / num_present, 0).astype(rows.dtype)
+    covariances = jnp.broadcast_to(overall.covariances[:1], (count, *overall.covariances.shape))
+    return dataclasses.replace(
+        overall, weights=jnp.broadcast_to(weights, (count, k)), means=means, covariances=covariances
+    )
+
+
+def _mixture_of_groups(rows: jax.Array, weight: jax.Array, labels: jax.Array, options: StartOptions) -> Mixture:
+    """Return the start whose components have the moments of the groups of rows."""
+    k, kind, _ = options
+    pseudo_count = START_PSEUDO_COUNT / k
+    return mixture_of_groups(rows, weight, labels, num_components=k, covariance_type=kind, pseudo_count=pseudo_count)
+
+
+def _race(starts: Mixture, rows: jax.Array, weight: jax.Array, num_wanted: int) -> Mixture:
+    """Return the best mixtures (num_wanted,) after short runs of EM from starts (M,), of which fewer go on in each phase."""
+    size = len(starts.weights)
+    width = min(size, short_runs_per_batch(rows.size * starts.num_components))
+    counts = jnp.array([min(size, num_wanted * factor) for _, factor in _PHASES])
+    steps = jnp.array([most for most, _ in _PHASES])
+    run = jax.vmap(partial(_short_run, rows=rows, weight=weight), in_axes=(0, None))
+
+    def one_phase(phase: jax.Array, runs: Fit) -> Fit:
+        def one_batch(batch: jax.Array, runs: Fit) -> Fit:
+            part = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, batch * width, width), runs.mixture)
+            new = run(part, steps[phase])
+            return jax.tree.map(lambda a, b: jax.lax.dynamic_update_slice_in_dim(a, b, batch * width, 0), runs, new)
+
+        runs = jax.lax.fori_loop(0, -(-counts[phase] // width), one_batch, runs)
+        objective = jnp.nan_to_num(runs.objective, nan=-jnp.inf)
+        order = jnp.lexsort((-objective, unsoundness_of(runs, weight.sum()), jnp.arange(size) >= counts[phase]))
+        return jax.tree.map(lambda leaf: leaf[order], runs)
+
+    blank = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(run, starts, steps[0]))
+    runs = jax.lax.fori_loop(0, len(_PHASES), one_phase, dataclasses.replace(blank, mixture=starts))
+    return jax.tree.map(lambda leaf: leaf[:num_wanted], runs.mixture)
+
+
+def _short_run(start: Mixture, num_steps: jax.Array, rows: jax.Array, weight: jax.Array) -> Fit:
+    """Return the fit after at most `num_steps` EM steps; its history holds only the last objective."""
+    options = Options(max(most for most, _ in _PHASES), accelerate=False, chunk_size=None, history=False)
+    problem = prepare(start, EMProblem(rows, weight, None, None), jnp.asarray(_SHORT_TOL, rows.dtype))
     state = jax.lax.while_loop(
-        partial(is_running, options=_SHORT_RUN), partial(step, problem, options=_SHORT_RUN), init(problem, _SHORT_RUN)
+        lambda state: is_running(state, options) & (state.step < num_steps),
+        partial(step, problem, options=options),
+        init(problem, options),
     )
     return finalize(problem, state._replace(history=state.objective[None]), start)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxgmm.em.k_means import _draw, cluster, lloyd, nearest_centers, plus_plus_seeds, subsample
+from jaxgmm.em.k_means import draw, cluster, lloyd, nearest_centers, plus_plus_seeds, subsample
 
 from helpers import random_data, random_weight
 
@@ -51,7 +51,7 @@ def test_draws_are_proportional_to_weight(weight, count):
     """Evenly spaced numbers draw each row in proportion to its weight, rows of weight 0 never."""
     total = sum(weight)
     uniform = (jnp.arange(count * total) + 0.5) / (count * total)
-    drawn = np.bincount(np.asarray(_draw(uniform, jnp.asarray(weight, jnp.float32))), minlength=len(weight))
+    drawn = np.bincount(np.asarray(draw(uniform, jnp.asarray(weight, jnp.float32))), minlength=len(weight))
     np.testing.assert_array_equal(drawn[np.array(weight) == 0], 0)
     assert (abs(drawn - count * np.array(weight)) <= 1).all()
 
