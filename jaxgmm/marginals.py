@@ -12,6 +12,7 @@ import numpy as np
 from . import covariance, linalg
 from .density import responsibilities
 from .mixture import Mixture, check_mixture
+from .rounding import difference, positive_factors
 from .validation import as_float_array
 
 
@@ -52,7 +53,8 @@ def condition(mixture: Mixture, dims: Sequence[int] | int, values: Any) -> Mixtu
 
     Returns:
         A Mixture of the remaining features in their order, of the same covariance type. A tied mixture stays tied, because the
-        conditional covariance is the same for every component.
+        conditional covariance is the same for every component. Covariances stay positive definite to rounding, also where the
+        known features determine the others.
 
     Raises:
         ValueError, TypeError: dims is empty, names all features or one that does not exist; values has another shape.
@@ -74,13 +76,14 @@ def condition(mixture: Mixture, dims: Sequence[int] | int, values: Any) -> Mixtu
     weights = responsibilities(marginal(mixture, known), values[None])[..., 0, :]  # (..., K)
     means, covariances = mixture.means[..., rest], _sub_covariances(mixture, rest)
     if covariance.is_dense(mixture.covariance_type):
-        lower = linalg.cholesky(_sub_covariances(mixture, known))
+        whitener = positive_factors(marginal(mixture, known)).whitener
         cross = mixture.covariances[..., known, :][..., rest]  # (..., K | 1, known, rest)
-        whitener = linalg.invert_lower(lower)
         half = linalg.multiply(whitener, cross)
-        shift = linalg.multiply(whitener, jnp.expand_dims(values - mixture.means[..., known], -1))
+        deviation = linalg.with_axes(values, mixture.means.ndim) - mixture.means[..., known]
+        shift = linalg.multiply(whitener, deviation[..., None])
         means = means + (jnp.swapaxes(half, -1, -2) @ shift)[..., 0]
-        covariances = covariances - jnp.swapaxes(half, -1, -2) @ half
+        explained = jnp.matmul(jnp.swapaxes(half, -1, -2), half, precision=jax.lax.Precision.HIGHEST)
+        covariances = difference(covariances, explained, linalg.diagonal(covariances))
     return Mixture(weights, means, covariances, mixture.covariance_type)
 
 

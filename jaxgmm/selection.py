@@ -173,7 +173,7 @@ def select(
     key_fits, key_folds, key_held_out = jax.random.split(key, 3)
     sweep = _Sweep(counts, num_restarts, method, options)
     fold = jax.random.permutation(key_folds, jnp.arange(len(x)) % num_folds)
-    held_out = (fold == jnp.arange(num_folds)[:, None]) * weight  # (F, N)
+    held_out = jnp.where(fold[None] == jnp.arange(num_folds)[:, None], weight[None], 0)  # (F, N)
     cells = {}
     for name in types:
         fits = jax.tree.map(lambda leaf: leaf[:, 0], _sweep_counts(key_fits, x, weight[None], name, sweep))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from functools import partial
 from typing import Any
 
@@ -240,20 +239,26 @@ def _first_rows(x: jax.Array) -> jax.Array:
 def _warn_of_offset(mixture: Mixture) -> None:
     """Warn if the data lie so far from the origin that their float type has few values per standard deviation.
 
-    The mixture holds NumPy arrays.
+    The mixture holds NumPy arrays. A column may be coarse as a whole, or a component in its flattest direction alone.
     """
-    within = np.asarray(covariance.variances(mixture.covariances, mixture.covariance_type, mixture.num_features))
-    means, eps = np.asarray(mixture.means), np.finfo(mixture.means.dtype).eps
-    if eps * abs(means).max() <= _COARSE_SPACING * math.sqrt(max(within.min(), 0)):
-        return  # the usual case, decided by little work
-    weights, means, within = np.asarray(mixture.weights, float), means.astype(float), within.astype(float)
+    name, eps = mixture.means.dtype, float(np.finfo(mixture.means.dtype).eps)
+    weights, means, covariances = (np.asarray(leaf, float) for leaf in jax.tree.leaves(mixture))
+    within = covariance.variances(covariances, mixture.covariance_type, means.shape[1])
+    remedy = (
+        f"{name} holds few values: subtract an offset first, or enable float64 with jax.config.update('jax_enable_x64', True)."
+    )
     center = weights @ means
-    sd = np.sqrt(weights @ ((means - center) ** 2 + within))
+    sd = np.sqrt(np.maximum(weights @ ((means - center) ** 2 + within), 0))
     far = np.flatnonzero(eps * abs(center) > _COARSE_SPACING * sd)
     if far.size and (sd[far] > 0).all():
         distance = (abs(center) / sd)[far].max()
+        columns = ", ".join(map(str, far[:10]))
+        warn_at_caller(f"Columns {columns} lie {distance:.0e} standard deviations from 0, where {remedy}")
+        return
+    distance = np.where(weights > 0, covariance.host_distances(means, covariances, mixture.covariance_type), 0)
+    coarse = np.flatnonzero(eps * distance > _COARSE_SPACING)
+    if coarse.size:
         warn_at_caller(
-            f"Columns {', '.join(map(str, far[:10]))} lie {distance:.0e} standard deviations from 0, where "
-            f"{mixture.means.dtype} holds few values: subtract an offset first, or enable float64 with "
-            "jax.config.update('jax_enable_x64', True)."
+            f"Components {', '.join(map(str, coarse[:10]))} lie up to {distance[coarse].max():.0e} of their own standard "
+            f"deviations from 0 in some direction, where {remedy} The log-likelihood is that before the means were rounded."
         )

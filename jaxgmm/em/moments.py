@@ -20,8 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
-from ..density import factors_of
 from ..mixture import Mixture, check_mixture
+from ..rounding import positive_factors
 from ..tables import Printed, Table, elided, look, number, numbers
 from ..validation import as_data, as_sample_weight, check_count
 from .kernels import Rows, moment_sums
@@ -87,8 +87,8 @@ def e_step(mixture: Mixture, x: Any, *, sample_weight: Any = None, chunk_size: i
             accelerator's memory.
 
     Returns:
-        Moments in the whitened coordinates of the mixture. If a row's squares overflow for every component, log_likelihood is
-        -inf and the row contributes nothing to the other sums.
+        Moments in the whitened coordinates of the mixture, whose singular covariances are raised as in `log_prob`. If a row's
+        squares overflow for every component, log_likelihood is -inf and the row contributes nothing to the other sums.
 
     Raises:
         ValueError, TypeError: an argument has the wrong shape or type, or values that are not finite.
@@ -108,5 +108,5 @@ def e_step(mixture: Mixture, x: Any, *, sample_weight: Any = None, chunk_size: i
     mixture, x = jax.tree.map(lambda leaf: leaf.astype(dtype), mixture), x.astype(dtype)
     # a centre near the data keeps the products small; in exact arithmetic any centre would do
     center = covariance.einsum("k,kd->d", mixture.weights, mixture.means)
-    centered = dataclasses.replace(mixture, means=mixture.means - center)
-    return Moments(*moment_sums(centered, factors_of(mixture), Rows(x, weight, center), chunk_size))
+    centered = dataclasses.replace(mixture, means=mixture.means - center[None])
+    return Moments(*moment_sums(centered, positive_factors(mixture), Rows(x, weight, center), chunk_size))

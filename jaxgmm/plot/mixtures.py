@@ -188,17 +188,20 @@ def convergence(ax: Axes, history: Any) -> Axes:
 
     Args:
         ax: axes to draw on.
-        history: (steps + 1,), in nats, as in Fit.history; steps that are NaN are left out.
+        history: (steps + 1,), in nats, as in Fit.history; steps after the last change and values that are not finite are left
+            out.
 
     Returns:
         The axes.
 
     Example:
         >>> from matplotlib.figure import Figure
-        >>> convergence(Figure().subplots(), [-3.0, -2.0, float("nan")]).lines[0].get_xdata().tolist()
+        >>> convergence(Figure().subplots(), [-3.0, -2.0, -2.0, -2.0]).lines[0].get_xdata().tolist()
         [0, 1]
     """
     history = np.asarray(history)
+    changes = np.flatnonzero(history[1:] != history[:-1])
+    history = history[: changes[-1] + 2 if changes.size else 1]
     steps = np.flatnonzero(np.isfinite(history))
     ax.plot(steps, history[steps], "o-", color=COLORS[0], markersize=3, linewidth=1.2)
     ax.set(xlabel="EM step", ylabel="objective (nats)")

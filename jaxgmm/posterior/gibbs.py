@@ -216,7 +216,7 @@ def _are_counts(weight: jax.Array | None) -> jax.Array | bool:
 def _log_volume_of_present(problem: StandardizedProblem, covariance_type: str, present: jax.Array) -> jax.Array:
     """Return `log_volume` of the present components, whose number may be traced: the function is linear in it."""
     one, two = (log_volume(problem, covariance_type, k) for k in (1, 2))
-    return one + (present.sum() - 1) * (two - one)
+    return one + (present.sum().astype(two.dtype) - 1) * (two - one)
 
 
 def _judge(start_value: jax.Array, log_density: jax.Array, rhat: jax.Array) -> jax.Array:

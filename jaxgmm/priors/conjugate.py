@@ -113,13 +113,13 @@ class Prior(MixturePrior):
     def _posterior_means(self, sums: ComponentSums) -> jax.Array:
         """Return (n_k xbar_k + kappa m) / (n_k + kappa), (K, D)."""
         count, kappa = sums.count[:, None], self.mean_precision
-        return (count * sums.mean + kappa * self.mean) / (count + kappa)
+        return (count * sums.mean + kappa * self.mean[None]) / (count + kappa)
 
     def _posterior_scatter(self, sums: ComponentSums, covariance_type: str) -> jax.Array:
         """Return A_k + kappa n_k / (kappa + n_k) (xbar_k - m)(xbar_k - m)'."""
         kappa = self.mean_precision
         shrinkage = covariance.expand(kappa * sums.count / (kappa + sums.count), covariance_type)
-        return sums.scatter + shrinkage * covariance.outer(sums.mean - self.mean, covariance_type)
+        return sums.scatter + shrinkage * covariance.outer(sums.mean - self.mean[None], covariance_type)
 
     def _tables(self) -> list[Table]:
         is_dense = np.ndim(self.scale) - np.ndim(self.mean_precision) == 2
