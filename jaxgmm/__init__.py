@@ -1,35 +1,36 @@
-"""Gaussian mixtures in JAX: point estimates by EM, posteriors, and how the two compare.
+"""Gaussian mixtures in JAX: point estimates by EM, posteriors, and comparisons of the two.
 
-A short tour. A `Mixture` holds the parameters. `initialize` chooses a start from the data, and `fit` runs EM from it and
-returns a `Fit`: the estimate and a status that says how the run ended. Without a prior the estimate is maximum likelihood, with
-a slight penalty that prevents collapse; with `default_prior` it is the posterior mode.
+A `Mixture` holds the parameters. `initialize` computes a start from the data. `fit` runs EM from this start and returns a
+`Fit`, which contains the estimate and a status that says how EM ended. Without a prior, `fit` computes the maximum likelihood
+estimate, with a small penalty that prevents degenerate components. With `default_prior`, it computes the posterior mode.
 
     k1, k2 = jax.random.split(jax.random.key(0))
     prior = jaxgmm.default_prior(x, num_components=3)
     fit = jaxgmm.fit(jaxgmm.initialize(k1, x, num_components=3), x, prior)
 
-With the same prior `nuts` and `gibbs` draw from the posterior, and `laplace` approximates it quickly and reports how far the
-approximation can be trusted. Each returns a `Posterior`, which holds a Mixture with leading axes (chains, draws).
+Under the same prior, `nuts` and `gibbs` draw from the posterior. `laplace` approximates the posterior quickly and reports how
+accurate the approximation is. Each of the three returns a `Posterior`, which holds a Mixture with leading axes (chains, draws).
 `log_evidence` integrates the likelihood over the prior. `compare` shows the point estimate beside the posterior and says
 whether they agree:
 
     print(jaxgmm.compare(fit, jaxgmm.nuts(k2, fit.mixture, x, prior), x))
 
-`write_report` writes this comparison as an HTML page, with the figures of `jaxgmm.plot`, which draws on your own axes.
+`write_report` writes this comparison as an HTML page with figures. The functions of `jaxgmm.plot` draw such figures on axes
+that you pass.
 
 `fit_restarts` returns the best fit of several starts, `select` compares numbers of components and covariance types, and
-`fit_many` fits many data sets of any lengths. `standard_errors` returns standard errors from the information matrix or the
-sandwich estimator, and `bootstrap` from replicates. A fit is differentiable: `jax.grad` through `fit` gives the influence of
-each point, weight and hyperparameter.
+`fit_many` fits many data sets of any lengths. `standard_errors` computes standard errors from the information matrix or by the
+sandwich estimator, and `bootstrap` fits replicates of the data. A fit is differentiable: `jax.grad` of a function that calls
+`fit` gives the influence of each point, weight and hyperparameter.
 
-Everything is a function of arrays: call `e_step` and `m_step` in your own loops, `jax.vmap` a fit over many data sets, or
-evaluate `log_prob`, `responsibilities` and `predict` for any stack of mixtures. Every function of data takes `sample_weight`.
-Invalid input raises an error of one sentence. Inside jit and vmap nothing raises, and `Fit.status` says for each data set what
-happened.
+Everything is a function of arrays: call `e_step` and `m_step` in your own loops, apply `jax.vmap` to `fit` for many data sets,
+or evaluate `log_prob`, `responsibilities` and `predict` for any stack of mixtures. Every function that takes data also takes
+`sample_weight`. Invalid input raises an error of one sentence. Inside jit and vmap, no error is raised; `Fit.status` then says
+what happened to each data set.
 
-Letters: N observations, D features, K components, B data sets, C chains, S draws.
+Letters in shapes: N observations, D features, K components, B data sets, C chains, S draws.
 
-Names, by what they are for (`help(jaxgmm.fit)` describes one in full):
+Public names, grouped by purpose (for the full description of a name, call `help`, for example `help(jaxgmm.nuts)`):
 
     mixtures        Mixture make_mixture num_parameters marginal condition
     densities       log_prob responsibilities predict sample
@@ -80,7 +81,7 @@ from .priors.functions import log_prior as log_prior
 from .priors.functions import sample_prior as sample_prior
 from .priors.independent import IndependentPrior as IndependentPrior
 
-if typing.TYPE_CHECKING:  # editors and type checkers, which run nothing, need the lazy names as imports
+if typing.TYPE_CHECKING:  # editors and type checkers do not run code: they need an import of each lazy name
     from . import plot as plot
     from .calibration.calibrate import calibrate as calibrate
     from .calibration.result import Calibration as Calibration
@@ -166,7 +167,7 @@ _LAZY = {
     "save": ".io.archive",
     "load": ".io.archive",
 }
-_LAZY_MODULES = ("plot",)  # imports matplotlib
+_LAZY_MODULES = ("plot",)  # `plot` imports matplotlib
 
 
 def __getattr__(name: str) -> typing.Any:
@@ -181,6 +182,6 @@ def __getattr__(name: str) -> typing.Any:
 
 
 def __dir__() -> list[str]:
-    """Return the public names, whether imported yet or not, without the submodules."""
+    """Return the public names, including lazy names that are not imported yet, but without internal submodules."""
     here = {name for name, value in globals().items() if name[0] != "_" and not isinstance(value, types.ModuleType)}
     return sorted(here | _LAZY.keys() | {"datasets", *_LAZY_MODULES, "__version__"})

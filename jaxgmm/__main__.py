@@ -1,4 +1,4 @@
-"""Run the command `jaxgmm` by `python -m jaxgmm`."""
+"""Run the command `jaxgmm` when Python is called as `python -m jaxgmm`."""
 
 import sys
 

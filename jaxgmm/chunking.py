@@ -1,8 +1,9 @@
-"""Every chunk and batch size of the package, by device.
+"""All chunk and batch sizes of the package, which depend on the device.
 
-A chunk is the number of rows worked through at a time; a batch is the number of data sets, draws or columns worked through
-at a time. Sizes only trade memory for speed: results do not depend on them beyond rounding. The CPU figures were measured on
-two cores with 1 to 2 MiB of cache per core; accelerators take larger pieces, because small ones are dominated by overhead.
+A chunk consists of rows that are processed together; a batch consists of data sets, draws or columns that are processed
+together. The sizes affect memory and speed. Apart from rounding, results do not depend on them. The sizes for CPUs come from
+measurements on two cores with 1 to 2 MiB of cache per core. The sizes for accelerators are larger, because the overhead of
+small chunks and batches is large there.
 """
 
 from __future__ import annotations
@@ -12,24 +13,25 @@ import os
 import jax
 import numpy as np
 
-LARGE_COPY_BYTES = 1 << 20  # from here on an array is moved to a device in one copy rather than two
-GRADIENT_CHUNK = 8192  # rows; beyond it the samplers recompute gradients chunk by chunk instead of storing them
-STEPS_PER_ROUND = 8  # EM steps between two sortings of a batch; 4 to 16 were equally fast
-SMALLEST_BUCKET = 16  # rows; shorter data sets are padded to this length
-JACOBIAN_COLUMNS = 16  # columns of I - dM/dtheta at a time; more gained nothing and took more memory
-PSIS_ROWS = 256  # rows smoothed at a time by PSIS, on the host
-COMPARISON_DRAWS = 1000  # draws evaluated at a time by `compare`, so that all posteriors share one compiled program
-COVERAGE_FILE_BATCH = 256  # data sets between two writes of a coverage study's file
-_COVERAGE_RUN = 64  # data sets in one run of a coverage program
-_CALIBRATION_DATA_SETS = 128  # data sets of a calibration in one program
-_DENSITY_NUMBERS = 1 << 22  # numbers in the largest intermediate of a density: 32 MiB in float64
-_DRAW_NUMBERS = 1 << 22  # the same for functions of many draws
-_LABELLING_NUMBERS = 1 << 23  # numbers in one batch of labellings of importance proposals
-_HESSIAN_NUMBERS = 1 << 25  # numbers in one batch of Hessian columns
-_POTENTIAL_NUMBERS = 1 << 16  # numbers in one batch of potentials: what the cache holds; three times as fast as all at once
-_REPLICATE_NUMBERS = 1 << 24  # weights or data that bootstrap replicates hold at once
-_SCORE_NUMBERS = 1 << 24  # draws x points x components scored by `compare`
-_STORED_FEATURES = 1 << 22  # numbers that the quadratic features of all rows may take; beyond it they are not stored
+LARGE_COPY_BYTES = 1 << 20  # bytes; an array of this size or more is moved to a device in one copy instead of two
+GRADIENT_CHUNK = 8192  # rows; with more rows, gradients recompute the arrays of each chunk instead of storing them
+STEPS_PER_ROUND = 8  # number of EM steps after which a batch is sorted again; 4 to 16 were equally fast
+SMALLEST_BUCKET = 16  # rows; data sets with fewer rows are padded to this length
+JACOBIAN_COLUMNS = 16  # number of columns of I - dM/dtheta in a batch; more were not faster and took more memory
+PSIS_ROWS = 256  # number of rows in a batch of PSIS, which runs on the host
+COMPARISON_DRAWS = 1000  # largest batch of draws in `compare`; all posteriors have the same batch size and share one program
+COVERAGE_FILE_BATCH = 256  # number of data sets after which a coverage study writes its file again
+_COVERAGE_RUN = 64  # largest number of data sets in one run of a program of a coverage study
+_CALIBRATION_DATA_SETS = 128  # largest number of data sets in one run of a program of a calibration
+# the next constants are the largest numbers of entries that the named arrays may have
+_DENSITY_NUMBERS = 1 << 22  # an intermediate array of a density: 32 MiB in float64
+_DRAW_NUMBERS = 1 << 22  # an intermediate array of a function of many draws
+_LABELLING_NUMBERS = 1 << 23  # a batch of points; at each point, a proposal is averaged over labellings
+_HESSIAN_NUMBERS = 1 << 25  # a batch of Hessian columns
+_POTENTIAL_NUMBERS = 1 << 16  # a batch of potentials that fits the cache; it is three times as fast as one batch of all points
+_REPLICATE_NUMBERS = 1 << 24  # the weights or the simulated data in a batch of bootstrap replicates
+_SCORE_NUMBERS = 1 << 24  # draws x points x components; above this limit, `compare` scores fewer draws
+_STORED_FEATURES = 1 << 22  # the quadratic features of all rows; larger features are not stored
 
 
 def on_cpu() -> bool:
@@ -43,11 +45,12 @@ def scale_for_accelerator(size: int, factor: int) -> int:
 
 
 def rows_per_chunk(num_components: int, num_features: int, dtype: jax.typing.DTypeLike) -> int:
-    """Return the rows per chunk of an E-step.
+    """Return the number of rows in a chunk of the E-step.
 
-    On a CPU the largest array of a chunk, of features or of whitened rows, fits the cache; speed is flat within a factor of
-    two of this size. Beyond 8 KiB per row of numbers XLA splits single operations over threads, which at these sizes costs
-    more than it gains. On a GPU 256 MiB is within a tenth of the speed of a single chunk.
+    On a CPU, the largest array of a chunk, which holds features or whitened rows, fits the cache. Chunks of half or twice this
+    size are equally fast. An array with one number for each row of a chunk takes at most 8 KiB, because XLA splits operations
+    on larger arrays over threads, which costs more time than it saves at these sizes. On a GPU, the largest array takes 256
+    MiB, and the speed is within a tenth of that of a single chunk.
     """
     item = np.dtype(dtype).itemsize
     widest = item * max((num_features + 1) * (num_features + 2) // 2, num_components * num_features)
@@ -57,22 +60,22 @@ def rows_per_chunk(num_components: int, num_features: int, dtype: jax.typing.DTy
 
 
 def gibbs_rows_per_chunk(num_components: int, num_features: int, dtype: jax.typing.DTypeLike, num_chains: int) -> int:
-    """Return the rows per chunk of a Gibbs sweep, in which all chains share the cache."""
+    """Return the number of rows in a chunk of a Gibbs sweep; all chains run at the same time and share the cache."""
     return max(512, 4 * rows_per_chunk(num_components, num_features, dtype) // num_chains)
 
 
 def density_rows_per_chunk(numbers_per_row: int) -> int:
-    """Return the rows per chunk of `log_prob` and its relatives; `numbers_per_row` is batch x K x D."""
+    """Return the number of rows per chunk for densities such as `log_prob`; `numbers_per_row` is batch size x K x D."""
     return max(1, scale_for_accelerator(_DENSITY_NUMBERS, 16) // max(1, numbers_per_row))
 
 
 def derivative_rows_per_chunk() -> int:
-    """Return the rows per chunk of second derivatives, which hold (rows, P, P) numbers."""
+    """Return the number of rows per chunk of second derivatives, which are arrays (rows, P, P)."""
     return scale_for_accelerator(256, 16)
 
 
 def start_rows(num_components: int) -> int:
-    """Return the number of rows on which starts are searched; more rows did not find better optima."""
+    """Return the number of rows from which starts are computed; more rows did not lead to better optima."""
     return max(2048, 64 * num_components)
 
 
@@ -82,12 +85,12 @@ def can_store_features(numbers: int) -> bool:
 
 
 def draws_per_batch(numbers_per_draw: int, num_draws: int) -> int:
-    """Return how many draws to evaluate at a time when each takes `numbers_per_draw` numbers."""
+    """Return how many draws to evaluate at a time if each draw takes `numbers_per_draw` numbers."""
     return max(1, min(num_draws, _DRAW_NUMBERS // max(1, numbers_per_draw)))
 
 
 def labellings_per_batch(numbers_per_point: int, num_points: int) -> int:
-    """Return how many points to evaluate at a time when a proposal is averaged over labellings."""
+    """Return how many points to process at a time; at each point, a proposal is averaged over labellings."""
     return min(max(1, _LABELLING_NUMBERS // max(1, numbers_per_point)), num_points)
 
 
@@ -107,32 +110,35 @@ def replicates_per_batch(numbers_per_replicate: int) -> int:
 
 
 def scored_draws(num_points: int, num_components: int) -> int:
-    """Return how many draws of a posterior `compare` scores; more add little to the Monte Carlo error of the scores."""
+    """Return how many draws of a posterior `compare` scores; more draws hardly reduce the Monte Carlo error of the scores."""
     return max(200, _SCORE_NUMBERS // max(1, num_points * num_components))
 
 
 def calibration_batch(num_datasets: int, num_draws: int, num_observations: int, num_components: int) -> int:
-    """Return how many data sets of a calibration run in one program."""
+    """Return how many data sets of a calibration to process in one run of its program."""
     numbers = num_draws * num_observations * num_components
     return max(1, min(_CALIBRATION_DATA_SETS, num_datasets, _DRAW_NUMBERS // max(1, numbers)))
 
 
 def coverage_runs(num_datasets: int) -> int:
-    """Return the number of runs of one program that a coverage study needs for `num_datasets` data sets."""
+    """Return how many times a coverage study runs one program for `num_datasets` data sets."""
     return -(-num_datasets // _COVERAGE_RUN)
 
 
 def coverage_batch() -> int:
-    """Return how many data sets of a coverage study are sampled side by side: each holds thousands of draws."""
+    """Return for how many data sets of a coverage study to sample at a time; each data set needs thousands of draws."""
     return scale_for_accelerator(8, 4)
 
 
 def batch_of_fits(num_datasets: int, num_rows: int) -> tuple[int, int]:
-    """Return (data sets per program, data sets side by side) of `fit_many`, for data sets padded to `num_rows` rows.
+    """Return how many data sets `fit_many` gives to one program, and how many of them the program advances together.
 
-    Both are powers of two, so that few programs are compiled. On a CPU 16 data sets side by side were fastest (8 to 32 are
-    close), as long as their rows, at most 2^14, fit the cache. A program holds at most 512 data sets and 2^19 rows, which
-    bounds memory. Accelerators take 64 times as much of each.
+    Each data set has `num_rows` rows.
+
+    Both numbers are powers of two, so that few programs are compiled. On a CPU, advancing 16 data sets together was fastest (8
+    to 32 were almost as fast). Data sets that advance together have at most 2^14 rows, so that these rows fit the cache. A
+    program holds at most 512 data sets and 2^19 rows, which limits its memory. On accelerators, each of these numbers is 64
+    times as large.
     """
     scale = scale_for_accelerator(1, 64)
     width = _power_of_two(min(16 * scale, 2**14 * scale // num_rows))
@@ -146,14 +152,14 @@ def bucket_lengths(lengths: np.ndarray) -> np.ndarray:
 
 
 def num_threads() -> int:
-    """Return the number of threads that run programs side by side.
+    """Return the number of threads that run programs at the same time.
 
-    A CPU program of many small operations keeps little more than one core busy: two threads on two cores were 1.8 times as
+    On a CPU, a program of many small operations uses little more than one core. On two cores, two threads were 1.8 times as
     fast as one.
     """
     return min(4, os.cpu_count() or 1) if on_cpu() else 1
 
 
 def _power_of_two(number: int) -> int:
-    """Return the largest power of two that is at most `number`, at least 1."""
+    """Return the largest power of two that is at most `number`, or 1 if `number` is below 1."""
     return 2 ** (max(number, 1).bit_length() - 1)

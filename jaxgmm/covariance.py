@@ -1,15 +1,15 @@
-"""Covariance types, each of which is a storage layout with a way of pooling.
+"""Covariance types. A covariance type determines how covariances are stored and how scatters are pooled.
 
     full       (K, D, D)   one dense matrix for each component
     tied       (1, D, D)   one dense matrix, pooled over the components
     diag       (K, D)      one variance for each component and feature
     spherical  (K, 1)      one variance for each component, pooled over the features
 
-Broadcasting does the rest. This is the only module that branches on the covariance type, besides the NumPyro model, which is
-deliberately a second description of the same mixture: a new covariance type is added here.
+All other code relies on broadcasting. Only this module and the NumPyro model branch on the covariance type, so a new covariance
+type is added here. The NumPyro model is deliberately an independent description of the same mixture.
 
-Scatters have two forms, "dense" (..., D, D) and "diagonal" (..., D); each covariance type uses one of them throughout. All
-functions accept leading batch axes.
+A scatter has one of two forms: "dense" (..., D, D) for full and tied, "diagonal" (..., D) for diag and spherical. All functions
+accept leading batch axes.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ import numpy as np
 from . import linalg
 
 TYPES = ("full", "tied", "diag", "spherical")
-einsum = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)  # TF32 has a relative error of 1e-3, too much for EM
+einsum = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)  # TF32's relative error of 1e-3 is too large for EM
 
 
 def is_dense(covariance_type: str) -> bool:
-    """Return whether covariances are stored as matrices (full, tied)."""
+    """Return whether covariances are stored as matrices, as for full and tied."""
     return covariance_type in ("full", "tied")
 
 
@@ -39,7 +39,7 @@ def storage_shape(covariance_type: str, num_components: int, num_features: int) 
 
 
 def prior_scale_shape(covariance_type: str, num_features: int) -> tuple[int, ...]:
-    """Return the shape of the scale of an inverse Wishart (or inverse gamma) distribution of one covariance."""
+    """Return the shape of the scale parameter if one covariance has an inverse Wishart (or inverse gamma) distribution."""
     d = num_features
     return {"full": (d, d), "tied": (d, d), "diag": (d,), "spherical": ()}[covariance_type]
 
@@ -51,20 +51,32 @@ def num_free(covariance_type: str, num_components: int, num_features: int) -> in
 
 
 def fewest_points(covariance_type: str, num_features: int) -> int:
-    """Return the number of points below which a component's own covariance is degenerate.
+    """Return the smallest number of points that determine the covariance of one component.
 
-    It is D + 1 for full, 2 for diag and spherical, and 0 for tied, whose covariance belongs to no component.
+    This number is D + 1 for full, and 2 for diag and spherical. It is 0 for tied, where components have no covariance of their
+    own. A component with fewer points is degenerate.
     """
     return {"full": num_features + 1, "tied": 0, "diag": 2, "spherical": 2}[covariance_type]
 
 
+def fewest_rows(covariance_type: str, num_components: int, num_features: int) -> int:
+    """Return the smallest number of rows that can determine a covariance; with fewer, no division into components suffices.
+
+    This number is D + 1 for full, and 2 for diag and spherical. For tied it is D + K, because the pooled scatter is computed
+    about K means.
+    """
+    k, d = num_components, num_features
+    return {"full": d + 1, "tied": d + k, "diag": 2, "spherical": 2}[covariance_type]
+
+
 class Factors(NamedTuple):
-    """What densities and moments need of the covariances, computed once per step.
+    """Factors of covariances. Densities and moments use these factors, and EM computes them once per step.
 
     Attributes:
-        lower: Cholesky factors L (..., K | 1, D, D), or standard deviations (..., K, D | 1).
-        whitener: L^-1, or reciprocal standard deviations, of the same shape.
-        half_log_det: log |Sigma| / 2, (..., K | 1).
+        lower: Cholesky factors L (..., K | 1, D, D) for full and tied; standard deviations (..., K, D | 1) for diag and
+            spherical.
+        whitener: L^-1, or reciprocals of the standard deviations, in the shape of `lower`.
+        half_log_det: (..., K | 1), log |Sigma| / 2.
     """
 
     lower: jax.Array
@@ -73,7 +85,7 @@ class Factors(NamedTuple):
 
 
 def factorize(covariances: jax.Array, covariance_type: str, num_features: int) -> Factors:
-    """Return the factors of covariances; those that are not positive definite give NaN, never an error."""
+    """Return the factors of covariances; the factors of a covariance that is not positive definite are NaN."""
     if is_dense(covariance_type):
         return complete(linalg.cholesky(covariances), covariance_type, num_features)
     return complete(jnp.sqrt(jnp.where(covariances > 0, covariances, jnp.nan)), covariance_type, num_features)
@@ -87,15 +99,15 @@ def is_positive_definite(covariances: jax.Array, covariance_type: str) -> jax.Ar
 
 
 def complete(lower: jax.Array, covariance_type: str, num_features: int) -> Factors:
-    """Return the factors, given Cholesky factors or standard deviations."""
+    """Return all factors, computed from Cholesky factors or standard deviations."""
     if is_dense(covariance_type):
         return Factors(lower, linalg.invert_lower(lower), jnp.log(linalg.diagonal(lower)).sum(-1))
-    repeats = num_features // lower.shape[-1]  # a spherical variance stands for D of them
+    repeats = num_features // lower.shape[-1]  # a spherical variance applies to all D features
     return Factors(lower, 1 / lower, repeats * jnp.log(lower).sum(-1))
 
 
 def from_factor(factor: jax.Array, covariance_type: str) -> jax.Array:
-    """Return covariances F F' in storage form, given square roots F of them."""
+    """Return the covariances F F' in storage form, given their square roots F."""
     if is_dense(covariance_type):
         return symmetric(linalg.multiply(factor, jnp.swapaxes(factor, -1, -2)))
     return factor**2
@@ -114,21 +126,21 @@ def precision(whitener: jax.Array, covariance_type: str) -> jax.Array:
 
 
 def whiten(whitener: jax.Array, x: jax.Array, covariance_type: str) -> jax.Array:
-    """Return W x for data shared by all components: x (D, n) -> (K | 1, D, n), with the features before the rows."""
+    """Return W_k x for data x that all components share: x (D, n) -> (K | 1, D, n), with features before rows."""
     if is_dense(covariance_type):
         return einsum("kij,jn->kin", whitener, x)
     return whitener[:, :, None] * x[None]
 
 
 def whiten_each(whitener: jax.Array, deviations: jax.Array, covariance_type: str) -> jax.Array:
-    """Return W_k v for deviations v from each component's own mean: (K, D, n) -> (K, D, n)."""
+    """Return W_k v_k for the deviations v_k of points from the mean of component k: (K, D, n) -> (K, D, n)."""
     if is_dense(covariance_type):
         return einsum("kij,kjn->kin", jnp.broadcast_to(whitener, (len(deviations), *whitener.shape[1:])), deviations)
     return whitener[:, :, None] * deviations
 
 
 def transform(factor: jax.Array, vectors: jax.Array, covariance_type: str) -> jax.Array:
-    """Return F_k v_k for a factor or a whitener F: (..., K, D) -> (..., K, D)."""
+    """Return F_k v_k for a factor or whitener F_k and a vector v_k of each component: (..., K, D) -> (..., K, D)."""
     if not is_dense(covariance_type):
         return factor * vectors
     if factor.shape[-1] <= linalg.WRITTEN_OUT and vectors.ndim < factor.ndim:  # one vector for each matrix
@@ -137,21 +149,10 @@ def transform(factor: jax.Array, vectors: jax.Array, covariance_type: str) -> ja
 
 
 def transform_scatter(factor: jax.Array, scatter: jax.Array, covariance_type: str) -> jax.Array:
-    """Return F_k S_k F_k' in the scatter form of the covariance type."""
+    """Return F_k S_k F_k' for the scatter S_k of each component, in the scatter form of the covariance type."""
     if is_dense(covariance_type):
         return symmetric(einsum("...ij,...jk,...lk->...il", factor, scatter, factor))
     return factor**2 * scatter
-
-
-def host_distances(vectors: np.ndarray, covariances: np.ndarray, covariance_type: str) -> np.ndarray:
-    """Return |L_k^-1 v_k| (K,) in NumPy, or 0 where a matrix has no Cholesky factor: v (K, D), covariances of one mixture."""
-    if not is_dense(covariance_type):
-        return np.sqrt((vectors**2 / np.maximum(covariances, np.finfo(float).tiny)).sum(-1))
-    try:
-        lower = np.broadcast_to(np.linalg.cholesky(covariances), (len(vectors), *covariances.shape[1:]))
-    except np.linalg.LinAlgError:
-        return np.zeros(len(vectors))
-    return np.sqrt((np.linalg.solve(lower, vectors[..., None]) ** 2).sum((-2, -1)))
 
 
 def outer(vectors: jax.Array, covariance_type: str) -> jax.Array:
@@ -162,16 +163,16 @@ def outer(vectors: jax.Array, covariance_type: str) -> jax.Array:
 
 
 def weighted_scatter(responsibilities: jax.Array, whitened: jax.Array, covariance_type: str) -> jax.Array:
-    """Return sum_n r_kn y_kn y_kn' in the scatter form of the type: r (K, n), y (K, D, n) -> (K, D, D) | (K, D)."""
+    """Return sum_n r_kn y_kn y_kn' in the scatter form of the covariance type: r (K, n), y (K, D, n) -> (K, D, D) | (K, D)."""
     if is_dense(covariance_type):
         return einsum("kin,kjn->kij", responsibilities[:, None, :] * whitened, whitened)
-    return (responsibilities[:, None, :] * whitened * whitened).sum(-1)  # a square may overflow where r is 0
+    return (responsibilities[:, None, :] * whitened * whitened).sum(-1)  # r comes first: y^2 may overflow where r is 0
 
 
 def quadratic_features(x: jax.Array, covariance_type: str) -> jax.Array:
-    """Return [x_i x_j (i <= j), x, 1] or [x_i^2, x, 1]: x (D, n) -> (F, n).
+    """Return the F features [x_i x_j (i <= j), x, 1] (dense) or [x_i^2, x, 1] (diagonal) of each point: x (D, n) -> (F, n).
 
-    This takes one gather of pairs of rows of [x, 1].
+    All features are products of two rows of [x, 1], so that two gathers and one product compute them.
     """
     d = len(x)
     i, j = np.triu_indices(d) if is_dense(covariance_type) else (np.arange(d), np.arange(d))
@@ -180,7 +181,7 @@ def quadratic_features(x: jax.Array, covariance_type: str) -> jax.Array:
 
 
 def quadratic_coefficients(whitener: jax.Array, means: jax.Array, constant: jax.Array, covariance_type: str) -> jax.Array:
-    """Return constant_k - |W_k (x - mu_k)|^2 / 2 as coefficients (K, F) of `quadratic_features`."""
+    """Return the coefficients (K, F) of `quadratic_features` that give constant_k - |W_k (x - mu_k)|^2 / 2."""
     k, d = means.shape
     inverse = precision(whitener, covariance_type)
     linear = transform(inverse, means, covariance_type)
@@ -194,7 +195,7 @@ def quadratic_coefficients(whitener: jax.Array, means: jax.Array, constant: jax.
 
 
 def split_quadratic(sums: jax.Array, covariance_type: str, num_features: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Split sums of `quadratic_features` (K, F) into the scatter about 0, first moments (K, D) and counts (K,)."""
+    """Return the scatter about 0, the first moments (K, D) and the counts (K,), from sums (K, F) of `quadratic_features`."""
     d = num_features
     squares, first, count = sums[:, : -d - 1], sums[:, -d - 1 : -1], sums[:, -1]
     if is_dense(covariance_type):
@@ -206,12 +207,12 @@ def split_quadratic(sums: jax.Array, covariance_type: str, num_features: int) ->
 
 
 def expand(values: jax.Array, covariance_type: str) -> jax.Array:
-    """Add axes to one number for each component (..., K), so that it multiplies scatters."""
+    """Add axes to an array with one number for each component, (..., K), so that it broadcasts against scatters."""
     return values[..., None, None] if is_dense(covariance_type) else values[..., None]
 
 
 def pool(scatters: jax.Array, covariance_type: str) -> jax.Array:
-    """Bring the scatters of components into the storage: tied sums over components, spherical averages over features."""
+    """Return scatters of components in storage form: sum tied ones over components, average spherical ones over features."""
     if covariance_type == "tied":
         return scatters.sum(-3, keepdims=True)
     if covariance_type == "spherical":
@@ -220,28 +221,28 @@ def pool(scatters: jax.Array, covariance_type: str) -> jax.Array:
 
 
 def pool_counts(counts: jax.Array, covariance_type: str) -> jax.Array:
-    """Return what divides pooled scatters, given counts (..., K): ML covariances are pooled scatters over pooled counts."""
+    """Return the divisor that turns pooled scatters into maximum likelihood covariances, given counts (..., K)."""
     if covariance_type == "tied":
         counts = counts.sum(-1, keepdims=True)
     return expand(counts, covariance_type)
 
 
 def ridge(covariances: jax.Array, amount: jax.Array, covariance_type: str) -> jax.Array:
-    """Add `amount` (one number, or one for each feature (..., D)) to the diagonal of each covariance."""
+    """Return covariances with `amount` added to each diagonal; `amount` holds one number, or one for each feature (..., D)."""
     if is_dense(covariance_type):
         return covariances + linalg.identity(covariances) * linalg.with_axes(amount[..., None], covariances.ndim)
     return covariances + linalg.with_axes(amount, covariances.ndim)
 
 
 def relative_ridge(covariances: jax.Array, fraction: float | jax.Array, covariance_type: str) -> jax.Array:
-    """Multiply the diagonal of dense covariances by 1 + fraction; others cannot be collinear and stay as they are."""
+    """Return dense covariances with diagonals multiplied by 1 + fraction; return other covariances unchanged."""
     if not is_dense(covariance_type):
         return covariances
     return covariances * (1 + fraction * linalg.identity(covariances))
 
 
 def from_data_scatter(scatter: jax.Array, covariance_type: str) -> jax.Array:
-    """Return the scatter (..., D, D) | (..., D) of all data as one stored covariance, with a component axis of length 1."""
+    """Return the scatter (..., D, D) | (..., D) of all data in the storage form, with a component axis of length 1."""
     scatter = jnp.expand_dims(scatter, -3 if is_dense(covariance_type) else -2)
     return scatter.mean(-1, keepdims=True) if covariance_type == "spherical" else scatter
 
@@ -251,7 +252,7 @@ def variances(covariances: np.ndarray, covariance_type: str, num_features: int) 
 @overload
 def variances(covariances: jax.Array, covariance_type: str, num_features: int) -> jax.Array: ...
 def variances(covariances: Any, covariance_type: str, num_features: int) -> Any:
-    """Return the variances of the features, (..., K | 1, D), as a NumPy array if `covariances` is one."""
+    """Return the variances of the features, (..., K | 1, D); if `covariances` is a NumPy array, so is the result."""
     if is_dense(covariance_type):
         return covariances.diagonal(axis1=-2, axis2=-1)
     xp = np if isinstance(covariances, np.ndarray) else jnp
@@ -263,7 +264,7 @@ def to_dense(covariances: np.ndarray, covariance_type: str, num_components: int,
 @overload
 def to_dense(covariances: jax.Array, covariance_type: str, num_components: int, num_features: int) -> jax.Array: ...
 def to_dense(covariances: Any, covariance_type: str, num_components: int, num_features: int) -> Any:
-    """Return the covariance matrices of all components, (..., K, D, D), as a NumPy array if `covariances` is one."""
+    """Return the covariance matrices of all components, (..., K, D, D); if `covariances` is a NumPy array, so is the result."""
     xp = np if isinstance(covariances, np.ndarray) else jnp
     if is_dense(covariance_type):
         batch = covariances.shape[:-3]
@@ -273,7 +274,7 @@ def to_dense(covariances: Any, covariance_type: str, num_components: int, num_fe
 
 
 def from_dense(matrices: jax.Array, covariance_type: str, weights: jax.Array) -> jax.Array:
-    """Return dense matrices (..., K, D, D) in the storage of the type; tied takes their weighted average."""
+    """Return dense matrices (..., K, D, D) in the storage form of the covariance type; tied stores their weighted average."""
     if covariance_type == "full":
         return matrices
     if covariance_type == "tied":
@@ -283,12 +284,12 @@ def from_dense(matrices: jax.Array, covariance_type: str, weights: jax.Array) ->
 
 
 def lower_diagonal(factors: Factors, covariance_type: str) -> jax.Array:
-    """Return the standard deviation of each feature given those before it, (..., K | 1, D | 1)."""
+    """Return the conditional standard deviation of each feature given the features before it, (..., K | 1, D | 1)."""
     return linalg.diagonal(factors.lower) if is_dense(covariance_type) else factors.lower
 
 
 def mahalanobis_trace(scale: jax.Array, factors: Factors, covariance_type: str, num_features: int) -> jax.Array:
-    """Return tr(scale Sigma^-1) for each stored covariance, (..., K | 1); scale broadcasts to the storage."""
+    """Return tr(scale Sigma^-1) for each stored covariance, (..., K | 1); `scale` broadcasts against the covariances."""
     if is_dense(covariance_type):
         return (einsum("...ij,...jk->...ik", factors.whitener, scale) * factors.whitener).sum((-2, -1))
     repeats = num_features // factors.whitener.shape[-1]
@@ -296,10 +297,11 @@ def mahalanobis_trace(scale: jax.Array, factors: Factors, covariance_type: str, 
 
 
 def floor_fraction(floor: jax.Array, factors: Factors, covariance_type: str) -> jax.Array:
-    """Return the fraction of a covariance that is regularisation, in the direction where it is largest, (..., K | 1).
+    """Return the fraction of each covariance that comes from the regularisation, (..., K | 1).
 
-    For dense covariances this is tr(floor Sigma^-1), an upper bound on the largest generalised eigenvalue. The bound is tight
-    where one direction has collapsed.
+    This is the largest fraction over all directions. For dense covariances, the largest fraction is a generalised eigenvalue.
+    The function then returns the upper bound tr(floor Sigma^-1) instead. The bound is close to the eigenvalue if the covariance
+    has collapsed in one direction.
     """
     if is_dense(covariance_type):
         return mahalanobis_trace(floor, factors, covariance_type, factors.whitener.shape[-1])
@@ -307,21 +309,21 @@ def floor_fraction(floor: jax.Array, factors: Factors, covariance_type: str) -> 
 
 
 def permute(covariances: jax.Array, order: jax.Array, covariance_type: str) -> jax.Array:
-    """Return the covariances with the components in a new order (..., K); a tied covariance belongs to no component."""
+    """Return the covariances with the components in a new order (..., K); a tied covariance does not change."""
     if covariance_type == "tied":
         return covariances
     return jnp.take_along_axis(covariances, expand(order, covariance_type), axis=-3 if is_dense(covariance_type) else -2)
 
 
 def select_components(mask: jax.Array, new: jax.Array, old: jax.Array, covariance_type: str) -> jax.Array:
-    """Return `new` where mask (..., K) holds, else `old`; a tied covariance is new if any component is."""
+    """Return `new` where the mask (..., K) is True, else `old`; the tied covariance is `new` if any entry is True."""
     if covariance_type == "tied":
         mask = mask.any(-1, keepdims=True)
     return jnp.where(expand(mask, covariance_type), new, old)
 
 
 def labels(covariance_type: str, num_components: int, num_features: int) -> list[tuple[int, ...]]:
-    """Return the index tuples of the free entries of one mixture's storage (lower triangles of matrices)."""
+    """Return index tuples for the free entries of one mixture's covariances; in a matrix, the lower triangle is free."""
     shape = storage_shape(covariance_type, num_components, num_features)
     if is_dense(covariance_type):
         return [(k, i, j) for k in range(shape[0]) for i in range(shape[1]) for j in range(i + 1)]
@@ -336,19 +338,20 @@ def mode_denominator(
     num_features: int,
     means_share_covariance: bool,
 ) -> jax.Array:
-    """Return what divides scale + scatter at the mode of a covariance under an inverse Wishart or inverse gamma prior.
+    """Return the divisor in the mode of a covariance under an inverse Wishart or inverse gamma prior.
 
-    It is minus twice the power of |Sigma| in the joint density of parameters and data. For spherical it divides the scale plus
-    the trace of the scatter, which is D times what `pool` returns.
+    The mode is (scale + scatter) / divisor. The divisor is minus twice the power of |Sigma| in the joint density of parameters
+    and data. For spherical covariances, the trace of the scatter takes the place of the scatter; this trace is D times the
+    number that `pool` returns.
 
     Args:
-        counts: (..., K), the weight of the data in each component.
+        counts: (..., K), the total weight of the data in each component.
         present: (..., K), whether the prior counts a component.
-        degrees_of_freedom: of the prior.
-        covariance_type: of the mixture.
+        degrees_of_freedom: the degrees of freedom of the prior.
+        covariance_type: the covariance type of the mixture.
         num_features: D.
-        means_share_covariance: whether the prior of the means is N(m, Sigma / kappa), which adds one observation for each
-            component.
+        means_share_covariance: whether the prior of the means is N(m, Sigma / kappa), which acts like one more observation in
+            each component.
     """
     d = num_features
     base = degrees_of_freedom + (d + 1 if is_dense(covariance_type) else 2)
@@ -359,21 +362,21 @@ def mode_denominator(
 
 
 def prior_scale(scale: jax.Array, covariance_type: str) -> jax.Array:
-    """Add the component axis of the storage to the scale of a prior, (..., D, D) | (..., D) | (...)."""
+    """Add the component axis of the storage form to the scale of a prior, (..., D, D) | (..., D) | (...)."""
     if covariance_type == "spherical":
         return scale[..., None, None]
     return jnp.expand_dims(scale, -3 if is_dense(covariance_type) else -2)
 
 
 def scatter_total(pooled: jax.Array, covariance_type: str, num_features: int) -> jax.Array:
-    """Undo the average over features that `pool` takes for spherical, so that the sum can be added to a prior's scale."""
+    """Return pooled scatters in a form that can be added to a prior's scale; spherical ones become sums over the features."""
     return pooled * num_features if covariance_type == "spherical" else pooled
 
 
 def observed_degrees(counts: jax.Array, covariance_type: str, num_features: int) -> jax.Array:
-    """Return the degrees of freedom that points add to an inverse Wishart or inverse gamma distribution, (..., K | 1).
+    """Return the degrees of freedom that the data add to an inverse Wishart or inverse gamma distribution, (..., K | 1).
 
-    A spherical variance receives D of them for each point.
+    A point adds one degree of freedom, or D if the covariance is spherical.
     """
     if covariance_type == "tied":
         return counts.sum(-1, keepdims=True)

@@ -1,7 +1,7 @@
-"""Distributions of covariances: densities and draws of the inverse Wishart, inverse gamma and half-normal LKJ families.
+"""Densities and draws of covariances from the inverse Wishart, inverse gamma and half-normal LKJ families.
 
-Covariances are in the storage of their type. Matrices (full and tied) are inverse Wishart, Sigma ~ InverseWishart(nu, S);
-variances (diag and spherical) are inverse gamma, InverseGamma(nu / 2, S / 2).
+Covariances are stored in the form of their covariance type. Matrices (full and tied) have an inverse Wishart law,
+Sigma ~ InverseWishart(nu, S). Variances (diag and spherical) have an inverse gamma law, InverseGamma(nu / 2, S / 2).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def inverse_wishart_log_prob(
 ) -> jax.Array:
     """Return the log-density of each stored covariance under an inverse Wishart or inverse gamma law, (..., K | 1).
 
-    It is normalised, with respect to the free entries of the covariance. Source: Gelman et al. (2013), Bayesian Data Analysis,
-    appendix A.
+    The density is normalised with respect to the free entries of the covariance. Source: Gelman et al. (2013), Bayesian Data
+    Analysis, appendix A.
     """
     d, nu = num_features, jnp.asarray(degrees_of_freedom)[..., None]
     if is_dense(covariance_type):
@@ -55,8 +55,9 @@ def half_normal_lkj_log_prob(
 ) -> jax.Array:
     """Return the log-density of stored covariances with half-normal standard deviations and LKJ correlations, (..., K | 1).
 
-    It is with respect to the free entries of Sigma: |d Sigma / d (tau, R)| = 2^D prod tau^D for matrices, and 2 tau for each
-    variance. Source of the LKJ constant: Lewandowski, Kurowicka & Joe (2009), eq. 16.
+    The density refers to the free entries of Sigma. It is the density of the standard deviations tau and correlations R,
+    divided by |d Sigma / d (tau, R)|. This determinant is 2^D prod tau^D for matrices, and 2 tau for each variance. Source of
+    the LKJ constant: Lewandowski, Kurowicka & Joe (2009), eq. 16.
     """
     tau = jnp.sqrt(variances(covariances, covariance_type, num_features)) if is_dense(covariance_type) else factors.lower
     d = num_features if is_dense(covariance_type) else 1
@@ -65,7 +66,7 @@ def half_normal_lkj_log_prob(
     density = (log_normal - jnp.log(2.0) - d * log_tau).sum(-1)
     if is_dense(covariance_type):
         log_det = 2 * (factors.half_log_det - log_tau.sum(-1))
-        j = jnp.arange(1, d, dtype=covariances.dtype)  # d - k of eq. 16
+        j = jnp.arange(1, d, dtype=covariances.dtype)  # d - k in eq. 16
         alpha = lkj + (j - 1) / 2
         log_beta = 2 * gammaln(alpha) - gammaln(2 * alpha)
         density += (lkj - 1) * log_det - (j * ((2 * lkj - 2 + j) * jnp.log(2.0) + log_beta)).sum()
@@ -80,9 +81,9 @@ def sample_inverse_wishart(
     num_components: int,
     num_features: int,
 ) -> jax.Array:
-    """Draw the covariances of one mixture, by Bartlett's decomposition or as reciprocals of gamma variables.
+    """Draw the covariances of one mixture: matrices by Bartlett's decomposition, variances as reciprocals of gamma variables.
 
-    scale and degrees_of_freedom are either shared by the components or have a leading component axis (for posterior draws).
+    scale and degrees_of_freedom are either shared by all components or have a leading component axis (for posterior draws).
     """
     d, dtype = num_features, scale.dtype
     key_gamma, key_normal = jax.random.split(key)
@@ -94,12 +95,12 @@ def sample_inverse_wishart(
 
 
 def gamma_shapes(degrees_of_freedom: jax.Array, covariance_type: str, num_components: int, num_features: int) -> jax.Array:
-    """Return the shapes (K | 1, D | 1) of the gamma variables that `inverse_wishart_factors` needs.
+    """Return the shape parameters (K | 1, D | 1) of the gamma variables that `inverse_wishart_factors` needs.
 
-    The degrees of freedom are () or (K | 1,).
+    degrees_of_freedom is an array () or (K | 1,).
     """
     rows, columns = storage_shape(covariance_type, num_components, num_features)[:2]
-    # Bartlett's decomposition takes chi-square variables with nu, nu - 1, ... degrees of freedom
+    # Bartlett's decomposition uses chi-square variables with nu, nu - 1, ... degrees of freedom
     fewer = jnp.arange(columns, dtype=degrees_of_freedom.dtype) if is_dense(covariance_type) else 0
     return (jnp.broadcast_to(degrees_of_freedom.reshape(-1, 1), (rows, columns)) - fewer) / 2
 
@@ -107,16 +108,18 @@ def gamma_shapes(degrees_of_freedom: jax.Array, covariance_type: str, num_compon
 def inverse_wishart_factors(
     gammas: jax.Array, normals: jax.Array, scale: jax.Array, covariance_type: str, num_features: int
 ) -> Factors:
-    """Return factors of Sigma ~ InverseWishart(nu, S), or of InverseGamma(nu / 2, S / 2) variances, from standard variables.
+    """Compute factors of random covariances from standard variables.
 
-    `lower` is then a square root of Sigma that is not triangular: S = C C' and A A' ~ Wishart(nu, I), by Bartlett's
-    decomposition, give Sigma = (C A^-T) (C A^-T)'.
+    Matrices are Sigma ~ InverseWishart(nu, S), and variances are InverseGamma(nu / 2, S / 2).
+
+    For matrices, `lower` is a square root of Sigma that is not triangular. Let S = C C', and let A A' ~ Wishart(nu, I) by
+    Bartlett's decomposition. Then Sigma = (C A^-T) (C A^-T)', and `lower` is C A^-T.
 
     Args:
-        gammas: standard gamma variables with the shapes of `gamma_shapes`.
-        normals: (K | 1, D, D) standard normal variables for full and tied, of which those below the diagonal are used.
+        gammas: standard gamma variables, with the shape parameters that `gamma_shapes` returns.
+        normals: (K | 1, D, D) standard normal variables for full and tied; only those below the diagonal are used.
         scale: S in storage form.
-        covariance_type: of the result.
+        covariance_type: the covariance type of the result.
         num_features: D.
     """
     if not is_dense(covariance_type):

@@ -1,4 +1,4 @@
-"""Information criteria: BIC, AIC and ICL of a mixture on data."""
+"""Information criteria of a mixture for given data: BIC, AIC and ICL."""
 
 from __future__ import annotations
 
@@ -8,26 +8,33 @@ import jax
 import jax.numpy as jnp
 
 from . import covariance
+from .calls import public
 from .density import log_prob, responsibilities
-from .mixture import Mixture, check_mixture
-from .validation import as_weighted_data
+from .mixture import Mixture, MixtureLike, as_mixture
+from .validation import as_weighted_data, warn_of_small_weights
+
+CRITERIA = ("bic", "aic", "icl")
 
 
-def bic(mixture: Mixture, x: Any, *, sample_weight: Any = None) -> jax.Array:
+@public
+def bic(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array:
     """Compute the Bayesian information criterion, -2 log L + p log N (Schwarz 1978); lower is better.
 
-    p is the number of free parameters of the components present (weight above 0), N the total weight of the data.
+    p is the number of free parameters of the components that are present (weight above 0). N is the total weight of the data.
 
     Args:
-        mixture: one mixture, or a stack (...).
+        mixture: a Mixture or a Fit, or a stack of either (...).
         x: (N, D).
         sample_weight: (N,) >= 0, or None.
 
     Returns:
-        (...), twice nats.
+        (...), on the scale of -2 log L in nats.
 
     Raises:
         ValueError, TypeError: the shapes of mixture, x and sample_weight do not match, or x does not hold real numbers.
+
+    Warns:
+        RuntimeWarning: outside jit, if the sum of the weights is so small that they cannot be counts of observations.
 
     Example:
         >>> import jaxgmm, numpy as np
@@ -35,25 +42,28 @@ def bic(mixture: Mixture, x: Any, *, sample_weight: Any = None) -> jax.Array:
         >>> round(float(jaxgmm.bic(mixture, np.zeros((100, 1)))), 2)
         193.0
     """
-    log_likelihood, total = _log_likelihood(mixture, x, sample_weight)
-    return -2 * log_likelihood + _num_free(mixture) * jnp.log(total)
+    return information_criterion("bic", *_validate(mixture, x, sample_weight))
 
 
-def aic(mixture: Mixture, x: Any, *, sample_weight: Any = None) -> jax.Array:
+@public
+def aic(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array:
     """Compute Akaike's information criterion, -2 log L + 2 p (Akaike 1974); lower is better.
 
-    p is the number of free parameters of the components present (weight above 0).
+    p is the number of free parameters of the components that are present (weight above 0).
 
     Args:
-        mixture: one mixture, or a stack (...).
+        mixture: a Mixture or a Fit, or a stack of either (...).
         x: (N, D).
         sample_weight: (N,) >= 0, or None.
 
     Returns:
-        (...), twice nats.
+        (...), on the scale of -2 log L in nats.
 
     Raises:
         ValueError, TypeError: the shapes of mixture, x and sample_weight do not match, or x does not hold real numbers.
+
+    Warns:
+        RuntimeWarning: outside jit, if the sum of the weights is so small that they cannot be counts of observations.
 
     Example:
         >>> import jaxgmm, numpy as np
@@ -61,25 +71,29 @@ def aic(mixture: Mixture, x: Any, *, sample_weight: Any = None) -> jax.Array:
         >>> round(float(jaxgmm.aic(mixture, np.zeros((100, 1)))), 2)
         187.79
     """
-    return -2 * _log_likelihood(mixture, x, sample_weight)[0] + 2 * _num_free(mixture)
+    return information_criterion("aic", *_validate(mixture, x, sample_weight))
 
 
-def icl(mixture: Mixture, x: Any, *, sample_weight: Any = None) -> jax.Array:
+@public
+def icl(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array:
     """Compute the integrated completed likelihood, BIC - 2 sum_n w_n log max_k r_nk; lower is better.
 
-    It prefers well separated components: each point counts as a member of its most likely component. Source: Biernacki, Celeux
-    & Govaert (2000).
+    w_n are the weights of the rows and r_nk the responsibilities. ICL prefers well-separated components, because it treats each
+    point as a member of its most likely component. Source: Biernacki, Celeux & Govaert (2000).
 
     Args:
-        mixture: one mixture, or a stack (...).
+        mixture: a Mixture or a Fit, or a stack of either (...).
         x: (N, D).
         sample_weight: (N,) >= 0, or None.
 
     Returns:
-        (...), twice nats.
+        (...), on the scale of -2 log L in nats.
 
     Raises:
         ValueError, TypeError: the shapes of mixture, x and sample_weight do not match, or x does not hold real numbers.
+
+    Warns:
+        RuntimeWarning: outside jit, if the sum of the weights is so small that they cannot be counts of observations.
 
     Example:
         >>> import jaxgmm, numpy as np
@@ -87,27 +101,37 @@ def icl(mixture: Mixture, x: Any, *, sample_weight: Any = None) -> jax.Array:
         >>> bool(jaxgmm.icl(mixture, np.zeros((9, 1))) == jaxgmm.bic(mixture, np.zeros((9, 1))))
         True
     """
-    x, weight = _weighted_data(mixture, x, sample_weight)
+    return information_criterion("icl", *_validate(mixture, x, sample_weight))
+
+
+def information_criterion(name: str, mixture: Mixture, x: jax.Array, weight: jax.Array) -> jax.Array:
+    """Return the criterion `name` (...), one of CRITERIA, for validated input."""
+    log_likelihood, num_free = _log_likelihood(mixture, x, weight), _num_free(mixture)
+    if name == "aic":
+        return -2 * log_likelihood + 2 * num_free
+    value = -2 * log_likelihood + num_free * jnp.log(weight.sum())
+    if name == "bic":
+        return value
     log_largest = jnp.log(responsibilities(mixture, x).max(-1))  # (..., N)
-    return bic(mixture, x, sample_weight=sample_weight) - 2 * jnp.where(weight > 0, weight * log_largest, 0).sum(-1)
+    return value - 2 * jnp.where(weight > 0, weight * log_largest, 0).sum(-1)
 
 
-def _weighted_data(mixture: Mixture, x: Any, sample_weight: Any) -> tuple[jax.Array, jax.Array]:
-    """Return validated data (N, D) and weights (N,)."""
-    check_mixture(mixture)
+def _validate(mixture: MixtureLike, x: Any, sample_weight: Any) -> tuple[Mixture, jax.Array, jax.Array]:
+    """Return a mixture, data (N, D) and weights (N,); warn if the weights cannot be counts of observations."""
+    mixture = as_mixture(mixture)
     x, weight = as_weighted_data(x, sample_weight, check_values=False, num_features=mixture.num_features)
-    return x, jnp.ones(len(x), x.dtype) if weight is None else weight
+    warn_of_small_weights(weight)
+    return mixture, x, jnp.ones(len(x), x.dtype) if weight is None else weight
 
 
-def _log_likelihood(mixture: Mixture, x: Any, sample_weight: Any) -> tuple[jax.Array, jax.Array]:
-    """Return the weighted log-likelihoods (...), nats, and the total weight."""
-    x, weight = _weighted_data(mixture, x, sample_weight)
+def _log_likelihood(mixture: Mixture, x: jax.Array, weight: jax.Array) -> jax.Array:
+    """Return the weighted log-likelihoods (...), in nats."""
     densities = log_prob(mixture, x)
-    return jnp.where(weight > 0, weight * densities, 0).sum(-1), weight.sum()
+    return jnp.where(weight > 0, weight * densities, 0).sum(-1)
 
 
 def _num_free(mixture: Mixture) -> jax.Array:
-    """Return the number of free parameters of the components present (...)."""
+    """Return the number of free parameters (...) of the components that are present."""
     d, name = mixture.num_features, mixture.covariance_type
     totals = [k - 1 + k * d + covariance.num_free(name, k, d) for k in range(mixture.num_components + 1)]
     return jnp.array(totals, mixture.weights.dtype)[(mixture.weights > 0).sum(-1)]

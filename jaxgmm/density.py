@@ -1,10 +1,10 @@
 """The density of a mixture: log-density, responsibilities and labels of points, and random draws.
 
-This module is the one home of log w_k N(x | mu_k, Sigma_k): `log_joint` evaluates it exactly, `quadratic_log_joint` fast.
+Only this module computes log w_k N(x | mu_k, Sigma_k): `log_joint` evaluates it exactly, and `quadratic_log_joint` fast.
 
-Public functions broadcast over a mixture's leading axes: log_prob(mixture (C, S, ...), x (N, D)) -> (C, S, N). They subtract
-each mean before whitening, and work through the rows in chunks, so that they need memory for a chunk and not for N x K x D
-numbers.
+Public functions broadcast over the leading axes of a mixture: log_prob(mixture (C, S, ...), x (N, D)) -> (C, S, N). They
+subtract each mean before whitening. They process the rows in chunks, so that they need memory only for one
+chunk, and not for N x K x D numbers.
 """
 
 from __future__ import annotations
@@ -18,31 +18,33 @@ import jax
 import jax.numpy as jnp
 
 from . import covariance
+from .calls import public
 from .chunking import density_rows_per_chunk
-from .mixture import Mixture, check_mixture
+from .mixture import Mixture, MixtureLike, as_mixture
 from .rounding import positive_factors
 from .validation import as_data, check_count, check_key
 
 
-def log_prob(mixture: Mixture, x: Any) -> jax.Array:
+@public
+def log_prob(mixture: MixtureLike, x: Any) -> jax.Array:
     """Return the log-density of each point: log sum_k w_k N(x_n | mu_k, Sigma_k), in nats. Bishop (2006), eq. 9.12.
 
-    Gradients with respect to every field are finite wherever the value is finite, even at weights of exactly 0.
+    Where the value is finite, its gradients with respect to all fields are finite too, even at weights of exactly 0.
 
     The result is never NaN for finite input. A singular covariance, as of a component on one point or on a line, is raised to
     the rounding of the mixture's own values, so that the density is large on the support and vanishes off it. A matrix with a
     negative eigenvalue beyond rounding is no covariance: its component has no density anywhere.
 
     Args:
-        mixture: a mixture, or a stack of them with leading axes (...).
+        mixture: a Mixture, or a Fit; or a stack with leading axes (...).
         x: (N, D), in the units of the means.
 
     Returns:
-        (..., N). -inf where the density of every component underflows.
+        (..., N). The value is -inf where the densities of all components underflow.
 
     Raises:
-        ValueError, TypeError: `mixture` is not a Mixture, or x is not numeric or does not have shape (N, D) with the
-            mixture's D.
+        ValueError, TypeError: `mixture` is neither a Mixture nor a Fit, or x is not numeric or does not have shape (N, D) with
+            the mixture's D.
 
     Example:
         >>> import jaxgmm
@@ -50,26 +52,27 @@ def log_prob(mixture: Mixture, x: Any) -> jax.Array:
         >>> round(float(jaxgmm.log_prob(mixture, [[0.0]])[0]), 4)
         -0.9189
     """
-    x = as_points(mixture, x)
+    mixture, x = as_points(mixture, x)
     return _log_prob(mixture, x)
 
 
-def responsibilities(mixture: Mixture, x: Any) -> jax.Array:
+@public
+def responsibilities(mixture: MixtureLike, x: Any) -> jax.Array:
     """Return the probability that each point came from each component: w_k N(x_n | k) / p(x_n). Bishop (2006), eq. 9.13.
 
     Where the density of every component underflows, the nearest present component in Mahalanobis distance has responsibility 1.
     Singular covariances are raised as in `log_prob`. The result is never NaN for finite input.
 
     Args:
-        mixture: a mixture, or a stack of them with leading axes (...).
+        mixture: a Mixture, or a Fit; or a stack with leading axes (...).
         x: (N, D), in the units of the means.
 
     Returns:
         (..., N, K), non-negative; each row sums to one.
 
     Raises:
-        ValueError, TypeError: `mixture` is not a Mixture, or x is not numeric or does not have shape (N, D) with the
-            mixture's D.
+        ValueError, TypeError: `mixture` is neither a Mixture nor a Fit, or x is not numeric or does not have shape (N, D) with
+            the mixture's D.
 
     Example:
         >>> import jaxgmm
@@ -77,23 +80,24 @@ def responsibilities(mixture: Mixture, x: Any) -> jax.Array:
         >>> jaxgmm.responsibilities(mixture, [[2.0]]).tolist()
         [[0.5, 0.5]]
     """
-    x = as_points(mixture, x)
+    mixture, x = as_points(mixture, x)
     return _all_responsibilities(mixture, x)
 
 
-def predict(mixture: Mixture, x: Any) -> jax.Array:
+@public
+def predict(mixture: MixtureLike, x: Any) -> jax.Array:
     """Return the component with the largest responsibility for each point.
 
     Args:
-        mixture: a mixture, or a stack of them with leading axes (...).
+        mixture: a Mixture, or a Fit; or a stack with leading axes (...).
         x: (N, D), in the units of the means.
 
     Returns:
         (..., N) integers from 0 to K - 1.
 
     Raises:
-        ValueError, TypeError: `mixture` is not a Mixture, or x is not numeric or does not have shape (N, D) with the
-            mixture's D.
+        ValueError, TypeError: `mixture` is neither a Mixture nor a Fit, or x is not numeric or does not have shape (N, D) with
+            the mixture's D.
 
     Example:
         >>> import jaxgmm
@@ -101,23 +105,25 @@ def predict(mixture: Mixture, x: Any) -> jax.Array:
         >>> jaxgmm.predict(mixture, [[2.1], [4.0]]).tolist()
         [0, 1]
     """
-    x = as_points(mixture, x)
+    mixture, x = as_points(mixture, x)
     return _predict(mixture, x)
 
 
-def sample(key: jax.Array, mixture: Mixture, num_samples: int) -> tuple[jax.Array, jax.Array]:
-    """Draw independent points from one mixture, in random order of the components.
+@public
+def sample(key: jax.Array, mixture: MixtureLike, num_samples: int) -> tuple[jax.Array, jax.Array]:
+    """Draw independent points from one mixture; the points of different components come in random order.
 
     Args:
         key: a random key.
-        mixture: one mixture, without leading axes; use `jax.vmap` over keys and mixtures for several.
+        mixture: one Mixture, or one Fit; use `jax.vmap` over keys and mixtures for several.
         num_samples: N.
 
     Returns:
-        x (N, D), in the units of the means, and labels (N,), the component that each draw came from.
+        x (N, D), in the units of the means, and labels (N,), the component that each point was drawn from.
 
     Raises:
-        ValueError, TypeError: `mixture` is not one Mixture, `key` is not a random key, or num_samples is not an integer >= 0.
+        ValueError, TypeError: `mixture` is not one Mixture or Fit, `key` is not a random key, or num_samples is not an
+            integer >= 0.
 
     Example:
         >>> import jax, jaxgmm
@@ -127,14 +133,11 @@ def sample(key: jax.Array, mixture: Mixture, num_samples: int) -> tuple[jax.Arra
     """
     check_key(key)
     check_count(num_samples, "num_samples", 0)
-    check_mixture(mixture)
-    if mixture.batch_shape:
-        raise ValueError(f"mixture is a stack of shape {mixture.batch_shape}; one mixture was expected: use jax.vmap.")
-    return _sample(key, mixture, num_samples)
+    return _sample(key, as_mixture(mixture, single=True), num_samples)
 
 
 def safe_log(weights: jax.Array) -> jax.Array:
-    """Return log w, which is -inf at a weight of 0 but has finite derivatives there."""
+    """Return log w; at a weight of 0, the value is -inf and the derivatives are finite."""
     return jnp.where(weights > 0, jnp.log(jnp.where(weights > 0, weights, 1)), -jnp.inf)
 
 
@@ -149,17 +152,17 @@ def log_joint(
 ) -> tuple[jax.Array, jax.Array]:
     """Return log w_k N(x_n | mu_k, Sigma_k), (K, n), and z = L_k^-1 (x_n - mu_k), (K, D, n), evaluated exactly.
 
-    By default z is computed as L_k^-1 x - L_k^-1 mu_k. This is one matrix product for all components, 1.4 times as fast at
-    D = 32, but its rounding error is eps times the distance of x and mu_k from the origin in standard deviations, so callers
-    centre the data first. With subtract_means_first the error is eps times the distance of x from mu_k.
+    By default, z is computed as L_k^-1 x - L_k^-1 mu_k. This takes one matrix product for all components and is 1.4 times as
+    fast at D = 32. Its rounding error is eps times the distance of x and mu_k from the origin, in standard deviations.
+    Therefore, callers centre the data first. With subtract_means_first, the error is eps times the distance of x from mu_k.
 
     Args:
         log_weights: (K,), -inf for absent components.
         means: (K, D).
-        factors: of the covariances.
+        factors: the factors of the covariances.
         x: (D, n), with the features as the first axis.
-        covariance_type: of the mixture.
-        subtract_means_first: whether to compute L_k^-1 (x - mu_k) instead.
+        covariance_type: the covariance type of the mixture.
+        subtract_means_first: whether to compute z as L_k^-1 (x - mu_k).
     """
     if subtract_means_first:
         z = covariance.whiten_each(factors.whitener, x[None] - means[:, :, None], covariance_type)
@@ -170,7 +173,7 @@ def log_joint(
 
 
 def log_constants(log_weights: jax.Array, factors: covariance.Factors, num_features: int) -> jax.Array:
-    """Return log w_k N(mu_k | mu_k, Sigma_k), the log of each component's term at its own mean, (K,)."""
+    """Return log w_k N(mu_k | mu_k, Sigma_k), the log-density of each component at its own mean plus its log weight, (K,)."""
     return log_weights - factors.half_log_det - num_features / 2 * math.log(2 * math.pi)
 
 
@@ -183,13 +186,13 @@ def quadratic_coefficients(
 
 
 def quadratic_log_joint(coefficients: jax.Array, features: jax.Array) -> jax.Array:
-    """Return log w_k N(x_n | mu_k, Sigma_k), (K, n), evaluated fast from `covariance.quadratic_features` of x.
+    """Return log w_k N(x_n | mu_k, Sigma_k), (K, n), by a fast evaluation that uses the `covariance.quadratic_features` of x.
 
-    This takes half the arithmetic of `log_joint` and has an error of eps (distance from the centre / standard deviation)^2.
+    This function needs half the arithmetic of `log_joint`. Its error is eps (distance from the centre / standard deviation)^2.
 
     Args:
         coefficients: (K, F), from `quadratic_coefficients`.
-        features: (F, n) about one centre, or (K, F, n) about a centre for each component.
+        features: (F, n), relative to one centre, or (K, F, n), relative to a centre for each component.
     """
     return covariance.einsum("kf,fn->kn" if features.ndim == 2 else "kf,kfn->kn", coefficients, features)
 
@@ -214,15 +217,18 @@ def _predict(mixture: Mixture, x: jax.Array) -> jax.Array:
 
 @partial(jax.jit, static_argnums=2)
 def _sample(key: jax.Array, mixture: Mixture, num_samples: int) -> tuple[jax.Array, jax.Array]:
-    """Return draws (N, D) from one mixture and their labels (N,)."""
+    """Return points (N, D) drawn from one mixture, and their labels (N,)."""
     stack = jax.tree.map(lambda leaf: leaf[None], mixture)
     return sample_from_stack(jax.random.split(key), stack, jnp.zeros(num_samples, int))
 
 
 def sample_from_stack(keys: Any, stack: Mixture, index: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Draw a point from each of the members `index` (N,) of a stack (M, ...); return points (N, D) and their components (N,).
+    """Return points (N, D) drawn from members of a stack of mixtures, and the components (N,) that they came from.
 
-    keys: two random keys, for labels and for noise.
+    Args:
+        keys: two random keys, one for the components and one for the noise.
+        stack: M mixtures, with a leading axis (M,).
+        index: (N,), the member of the stack that each point is drawn from.
     """
     k, d, covariance_type = stack.num_components, stack.num_features, stack.covariance_type
     labels = jax.random.categorical(keys[0], safe_log(stack.weights)[index])
@@ -232,22 +238,22 @@ def sample_from_stack(keys: Any, stack: Mixture, index: jax.Array) -> tuple[jax.
     return stack.means[index, labels] + covariance.transform(lower, noise, covariance_type), labels
 
 
-def as_points(mixture: Mixture, x: Any) -> jax.Array:
-    """Return validated points in a dtype that holds both their values and the mixture's."""
-    check_mixture(mixture)
+def as_points(mixture: MixtureLike, x: Any) -> tuple[Mixture, jax.Array]:
+    """Return a mixture and validated points; the points are in the wider of the dtypes of the points and of the mixture."""
+    mixture = as_mixture(mixture)
     x = as_data(x, num_features=mixture.num_features)
-    return x.astype(jnp.result_type(x.dtype, mixture.means.dtype))
+    return mixture, x.astype(jnp.result_type(x.dtype, mixture.means.dtype))
 
 
 def _over_stack(function: Callable[..., jax.Array], mixture: Mixture, x: jax.Array) -> jax.Array:
-    """Return function(one mixture, x) for every member of a stack."""
+    """Return the results of function(mixture, x) for all members of a stack of mixtures."""
     for _ in mixture.batch_shape:
         function = jax.vmap(function, in_axes=(0, None))
     return function(mixture, x)
 
 
 def _log_sum(mixture: Mixture, x: jax.Array) -> jax.Array:
-    """Return log p(x_n), (n,), computed linearly in the weights, so that its gradient at a weight of 0 is the true one."""
+    """Return log p(x_n), (n,); the sum over components is linear in the weights, so its gradient is exact at a weight of 0."""
     no_log_weights = jnp.zeros_like(mixture.weights)
     log_normals, _ = log_joint(
         no_log_weights, mixture.means, positive_factors(mixture), x.T, mixture.covariance_type, subtract_means_first=True
@@ -268,8 +274,8 @@ def _responsibilities(mixture: Mixture, x: jax.Array) -> jax.Array:
     underflown = jnp.isneginf(top)
     unnormalised = jnp.exp(joint - jnp.where(underflown, 0, top)[None])
     total = unnormalised.sum(0)
-    # where squares overflowed for every component, compare distances scaled by the point's own size
-    # (up to a bound, because the reciprocals of the largest numbers are flushed to zero)
+    # where squares overflow for all components, compare distances divided by the size of the point
+    # (the size is bounded, because the reciprocals of the largest numbers are rounded to zero)
     size = jnp.clip(abs(x).max(-1), 1, math.sqrt(float(jnp.finfo(x.dtype).max)))
     deviations = (x.T / size[None])[None] - mixture.means[:, :, None] / size[None, None]
     scaled = abs(covariance.whiten_each(factors.whitener, deviations, covariance_type))  # (K, D, n)
@@ -282,7 +288,7 @@ def _responsibilities(mixture: Mixture, x: jax.Array) -> jax.Array:
 
 
 def _in_chunks(function: Callable[[jax.Array], jax.Array], mixture: Mixture, x: jax.Array, row_axis: int = -1) -> jax.Array:
-    """Return function(x), evaluated in chunks of rows whose results are joined along `row_axis`."""
+    """Return function(x), computed for one chunk of rows at a time; the results are joined along `row_axis`."""
     per_row = max(1, math.prod(mixture.batch_shape)) * mixture.num_components * mixture.num_features
     chunk = density_rows_per_chunk(per_row)
     if len(x) <= chunk:

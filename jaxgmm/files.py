@@ -1,4 +1,4 @@
-"""Write files so that they are either complete or unchanged."""
+"""Write files. If writing fails, an existing file stays unchanged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a new binary file beside `path` that replaces it at the end of the block, unless the block raises.
+    """Open a temporary binary file, which replaces `path` at the end of the block unless the block raises an error.
 
     Args:
         path: the file to replace. If it is a symbolic link, the file that it points to is replaced.
@@ -41,7 +41,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
-    r"""Write text as UTF-8, replacing the file as a whole, and return its path.
+    r"""Write text as UTF-8, and return the path; if writing fails, an existing file is unchanged.
 
     Example:
         >>> import tempfile

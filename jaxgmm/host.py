@@ -1,4 +1,4 @@
-"""Looking at arrays on the host and copying them to devices, with as few copies and compilations as possible."""
+"""Read arrays on the host and copy arrays to devices, with as few copies and compilations as possible."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 
 from .chunking import LARGE_COPY_BYTES, on_cpu
 
-_ALIGNMENT = 64  # bytes: XLA on a CPU shares a buffer that is aligned so
+_ALIGNMENT = 64  # bytes; on a CPU, XLA shares the memory of a NumPy array if its address is a multiple of this number
 
 
 def on_host(array: jax.Array) -> np.ndarray | jax.Array:
-    """Return a NumPy view, without a copy, of a concrete array in the host's memory; return other arrays unchanged."""
+    """Return a concrete array in the host's memory as a NumPy view, without a copy; return any other array unchanged."""
     is_local = array.is_fully_addressable and all(device.platform == "cpu" for device in array.devices())
     return np.asarray(array) if is_local and len(array.devices()) == 1 else array
 
 
 def to_host(tree: Any) -> Any:
-    """Return small arrays as NumPy arrays; from an accelerator, all transfers start before the first one is waited for."""
+    """Return small arrays as NumPy arrays; on an accelerator, start all transfers before waiting for the first one."""
     if not on_cpu():
         for leaf in jax.tree.leaves(tree):
             if isinstance(leaf, jax.Array):
@@ -29,10 +29,11 @@ def to_host(tree: Any) -> Any:
 
 
 def to_device(array: np.ndarray, dtype: Any) -> jax.Array:
-    """Return a NumPy array as a JAX array, with a single copy if it is large: jnp.asarray makes two (jax 0.10).
+    """Return a NumPy array as a JAX array; copy a large array only once, whereas jnp.asarray copies it twice (jax 0.10).
 
-    The caller may change the NumPy array afterwards. `device_put` would share its memory if that happens to be aligned, so it
-    is then copied first; otherwise `device_put` copies in the background, so its end is waited for.
+    The caller may change the NumPy array afterwards, so the JAX array must not share its memory. If this memory is aligned,
+    `device_put` would share it, so the array is copied first. Otherwise, `device_put` copies it in the background, and this
+    function waits until the copy is complete.
     """
     cast = np.asarray(array, dtype)
     if cast.nbytes < LARGE_COPY_BYTES:
@@ -43,8 +44,8 @@ def to_device(array: np.ndarray, dtype: Any) -> jax.Array:
 
 
 def extremes(array: jax.Array) -> tuple[float, float]:
-    """Return the smallest and largest value of a concrete array, which may be a constant inside the caller's jit."""
-    host = on_host(array)  # NumPy does not flush subnormal numbers to zero
+    """Return the smallest and largest value of a concrete array, even if the caller is traced by jit."""
+    host = on_host(array)  # NumPy does not round subnormal numbers to zero, as XLA does
     if isinstance(host, np.ndarray):
         return float(host.min()), float(host.max())
     with jax.ensure_compile_time_eval():
@@ -54,5 +55,5 @@ def extremes(array: jax.Array) -> tuple[float, float]:
 
 @jax.jit
 def _extremes(array: jax.Array) -> jax.Array:
-    """Return the smallest and largest value, (2,)."""
+    """Return the smallest and largest value as an array (2,)."""
     return jnp.stack([array.min(), array.max()])

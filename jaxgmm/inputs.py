@@ -1,4 +1,4 @@
-"""Validation of a mixture together with data, weights and a prior, shared by every function that takes several of them."""
+"""Joint validation of a mixture, data, weights and a prior, for all functions that take several of these arguments."""
 
 from __future__ import annotations
 
@@ -9,13 +9,20 @@ import jax
 import numpy as np
 
 from . import covariance
-from .mixture import Mixture
+from .mixture import Mixture, as_mixture
 from .priors.interface import check_prior
-from .validation import as_weighted_data, check_count, check_key, is_positive_definite, is_traced
+from .validation import (
+    as_weighted_data,
+    check_count,
+    check_key,
+    is_positive_definite,
+    is_traced,
+    warn_of_small_weights,
+)
 
 
 class Inputs(NamedTuple):
-    """Valid inputs in the data's float type: a mixture, x (N, D), weight (N,) or None, and the prior or None."""
+    """Valid inputs in the float type of the data: a mixture, x (N, D), weight (N,) or None, and the prior or None."""
 
     mixture: Mixture
     x: jax.Array
@@ -33,19 +40,20 @@ def validate_inputs(
     prior_is: Literal["required", "optional", "unchecked"] = "optional",
     is_start: bool = False,
 ) -> Inputs:
-    """Return one mixture, data, weights and prior that fit together, in the data's float type; raise if they do not.
+    """Return one mixture, data, weights and prior in the float type of the data; raise if they are invalid or do not match.
 
     Args:
-        mixture: one mixture.
+        mixture: one Mixture, or one Fit.
         x: (N, D) with N >= 1.
-        prior: for the parameters of the mixture.
+        prior: the prior of the parameters of the mixture, or None.
         sample_weight: (N,) >= 0, or None.
-        name: what messages call the mixture.
-        prior_is: "unchecked" for a prior of the user's own model, which is returned as it is; "required" refuses None.
-        is_start: if True, the mixture must have a posterior density where it is concrete: see `check_start`.
+        name: the name of the mixture in error messages.
+        prior_is: "optional" accepts None; "required" does not; "unchecked" returns any prior without checks.
+        is_start: whether the mixture is the start of a sampler, which `check_start` checks unless it is traced.
     """
-    check_one_mixture(mixture, name)
+    mixture = as_mixture(mixture, name, single=True)
     x, weight = as_weighted_data(x, sample_weight, num_features=mixture.num_features)
+    warn_of_small_weights(weight)
     if len(x) == 0:
         raise ValueError(f"x has shape {x.shape}: no rows; at least one was expected.")
     if prior_is == "required" and prior is None:
@@ -61,28 +69,15 @@ def validate_inputs(
     return Inputs(cast(mixture), x, weight, prior if prior_is == "unchecked" else cast(prior))
 
 
-def check_one_mixture(mixture: Any, name: str) -> None:
-    """Raise if a value is not one Mixture without leading axes."""
-    if hasattr(mixture, "mixture"):
-        raise TypeError(f"{name} is a {type(mixture).__name__}; a jaxgmm.Mixture was expected: give its .mixture.")
-    if not isinstance(mixture, Mixture):
-        raise TypeError(
-            f"{name} is {type(mixture).__name__}; a jaxgmm.Mixture was expected, as from jaxgmm.make_mixture or the "
-            "mixture of a fit: is the order of arguments right?"
-        )
-    if mixture.batch_shape:
-        raise ValueError(f"{name} is a stack of shape {mixture.batch_shape}; one mixture was expected: use jax.vmap.")
-
-
 def check_sampling_options(key: Any, num_samples: Any, num_chains: Any) -> None:
-    """Raise if the options that all samplers share are not a random key and two positive integers."""
+    """Raise TypeError or ValueError unless `key` is a random key and the two numbers are positive integers."""
     check_key(key)
     check_count(num_samples, "num_samples")
     check_count(num_chains, "num_chains")
 
 
 def check_start(start: Mixture) -> None:
-    """Raise ValueError if a concrete start is what a failed fit leaves: not finite, with empty components, or singular."""
+    """Raise ValueError if a concrete start is not finite, has empty components or is singular, which a failed fit can cause."""
     start = jax.tree.map(np.asarray, start)  # on the host, where nothing needs to be compiled
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(start)):
         raise ValueError(
@@ -105,7 +100,7 @@ def check_start(start: Mixture) -> None:
 
 
 def as_dtype(leaf: Any, dtype: Any) -> Any:
-    """Return a leaf that jit accepts, in the data's dtype; an array that is on a device already is not transferred again."""
+    """Return a leaf as an array of the given dtype, which jit accepts; a JAX array stays on its device."""
     if isinstance(leaf, jax.Array):
         return leaf if leaf.dtype == dtype else leaf.astype(dtype)
     return np.asarray(leaf, dtype)

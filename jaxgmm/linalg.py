@@ -1,20 +1,22 @@
-"""Factorisations, solutions and products for stacks of small matrices (..., D, D).
+"""Factorisations, linear solves and products for stacks of small matrices (..., D, D).
 
-On the CPU factorisations run one matrix after another. XLA's CPU client would split a stack among the threads of a pool from
-within that pool, and wait; two such calls at a time, in one program or in two, can wait for each other forever (jaxlib 0.10,
-two threads). One matrix at a time never waits, and at these sizes it is about as fast. On other devices stacks stay whole.
+On the CPU, the matrices of a stack are factorised one after another. If one call had a whole stack, a thread of XLA's pool
+would split the stack into tasks for the same pool, and wait for them. Two such calls at the same time, in one program or in
+two, can wait for each other forever (jaxlib 0.10, two threads). A call with a single matrix does not wait, and for small
+matrices the separate calls are about as fast. On other devices, one call factorises the whole stack.
 """
 
-# No public report of this deadlock was found when this was written; its text would be:
+# When this module was written, no public report of this deadlock was found. Such a report could read:
 #
-#   Title: CPU: batched LAPACK calls deadlock when two of them run at a time (ParallelBatchMap waits inside its own pool)
-#   jaxlib 0.10.2, Linux x86-64, a machine with two cores and hence a pool of two threads. A jitted program with two batched
-#   triangular solves that do not depend on each other, for example jax.jit(jax.vmap(f)) over 125 problems where f needs the
-#   Cholesky factors of two stacks, sometimes never returns. gdb shows both threads of the pool in the FFI handler of the solve
-#   (lapack_strsm_ffi), in ParallelBatchMap, waiting on a BlockingCounter. The handler runs on a thread of the intra-op pool,
-#   splits its batch into tasks for the same pool, and blocks until they are done. As soon as every thread of the pool blocks in
-#   this way, no thread is left to run the tasks. Whether it happens depends on timing; it needs as many calls at a time as
-#   the pool has threads. Expected: the handler runs its tasks itself when no other thread takes them, or never waits.
+#   Title: CPU: batched LAPACK calls deadlock when two of them run at the same time (ParallelBatchMap waits inside its own pool)
+#   jaxlib 0.10.2, Linux x86-64, a machine with two cores and hence a pool of two threads. Consider a jitted program with two
+#   batched triangular solves that do not depend on each other, for example jax.jit(jax.vmap(f)) over 125 problems, where f
+#   needs the Cholesky factors of two stacks. Such a program sometimes never returns. gdb shows both threads of the pool in the
+#   FFI handler of the solve (lapack_strsm_ffi), in ParallelBatchMap, where they wait on a BlockingCounter. The handler runs on
+#   a thread of the intra-op pool, splits its batch into tasks for the same pool, and blocks until they are done. As soon as
+#   every thread of the pool blocks in this way, no thread is left to run the tasks. The deadlock depends on timing, and it
+#   requires as many calls at the same time as the pool has threads. Expected behaviour: the handler runs its tasks itself if no
+#   other thread takes them, or it never waits.
 
 from __future__ import annotations
 
@@ -26,14 +28,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# up to this D factors and products are written out elementwise, so that they batch well under vmap
+# largest D for which factors and products are written as elementwise operations, which are efficient under vmap
 WRITTEN_OUT = 4
 Arrays = TypeVar("Arrays", jax.Array, np.ndarray)
 _matmul = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
 def _one_by_one(function: Callable) -> Callable:
-    """Make a function of matrices accept stacks with any leading shape, and run it one matrix after another on the CPU."""
+    """Return a function of stacks with any leading shape; on the CPU, it calls `function` for one matrix after another."""
     alone = jax.custom_batching.sequential_vmap(function)
 
     def in_turn(*stacks: jax.Array) -> jax.Array | tuple:
@@ -62,7 +64,7 @@ def solve(matrices: jax.Array, right: jax.Array) -> jax.Array:
 
 
 def cholesky(matrices: jax.Array) -> jax.Array:
-    """Return lower Cholesky factors (..., D, D), which are NaN where a matrix is not positive definite."""
+    """Return lower Cholesky factors (..., D, D), which contain NaN if a matrix is not positive definite."""
     d = matrices.shape[-1]
     if d > WRITTEN_OUT:
         return _cholesky(matrices)
@@ -90,14 +92,14 @@ def invert_lower(lower: jax.Array) -> jax.Array:
 
 
 def _assemble_lower(rows: list[list[jax.Array]]) -> jax.Array:
-    """Return lower triangular matrices (..., D, D), given the entries (...) of their triangles row by row."""
+    """Return lower triangular matrices (..., D, D), given the entries (...) of their lower triangles row by row."""
     d, zero = len(rows), jnp.zeros_like(rows[0][0])
     entries = [entry for row in rows for entry in [*row, *[zero] * (d - len(row))]]
-    return jnp.stack(entries, -1).reshape(*zero.shape, d, d)  # one operation rather than D + 1
+    return jnp.stack(entries, -1).reshape(*zero.shape, d, d)  # one stack operation instead of D + 1
 
 
 def diagonal(matrices: Arrays) -> Arrays:
-    """Return the diagonals (..., D) of matrices (..., D, D) as a slice, in NumPy if the input is a NumPy array."""
+    """Return the diagonals (..., D) of matrices (..., D, D) by slicing; the result for a NumPy array is a NumPy array."""
     d = matrices.shape[-1]
     return matrices.reshape(*matrices.shape[:-2], d * d)[..., :: d + 1]
 
@@ -114,7 +116,10 @@ def with_axes(array: jax.Array, num_axes: int) -> jax.Array:
 
 
 def multiply(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Return products of small matrices (..., D, D); on the CPU each matrix product costs a call, and a batch may have many."""
+    """Return products of small matrices (..., D, D).
+
+    For small D the products are written as elementwise operations: on the CPU, matmul makes one call per matrix in a batch.
+    """
     if a.shape[-1] <= WRITTEN_OUT:
         return (a[..., :, None, :] * jnp.swapaxes(b, -1, -2)[..., None, :, :]).sum(-1)
     return _matmul(a, b)
@@ -123,13 +128,13 @@ def multiply(a: jax.Array, b: jax.Array) -> jax.Array:
 @jax.custom_jvp
 @_one_by_one
 def _cholesky(matrices: jax.Array) -> jax.Array:
-    """Return lower Cholesky factors by the library's routine."""
+    """Return lower Cholesky factors by the routine of JAX."""
     return jnp.linalg.cholesky(matrices)
 
 
 @_cholesky.defjvp
 def _cholesky_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """Return dL = L phi(L^-1 dA L^-T), where phi takes the lower triangle with half of the diagonal.
+    """Return L and dL = L phi(L^-1 dA L^-T), where phi keeps the lower triangle and halves the diagonal.
 
     Source: Murray (2016), arXiv:1602.07527, eq. 8.
     """
@@ -144,13 +149,13 @@ def _cholesky_jvp(primals: tuple, tangents: tuple) -> tuple:
 @jax.custom_jvp
 @_one_by_one
 def _invert_lower(lower: jax.Array) -> jax.Array:
-    """Return the inverses of lower triangular matrices by the library's routine."""
+    """Return the inverses of lower triangular matrices by the routine of JAX."""
     identity = jnp.broadcast_to(np.eye(lower.shape[-1], dtype=lower.dtype), lower.shape)
     return jax.scipy.linalg.solve_triangular(lower, identity, lower=True)
 
 
 @_invert_lower.defjvp
 def _invert_lower_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """Return dX = -X dL X."""
+    """Return X = L^-1 and dX = -X dL X."""
     inverse = _invert_lower(*primals)
     return inverse, -_matmul(_matmul(inverse, jnp.tril(tangents[0])), inverse)

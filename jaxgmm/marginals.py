@@ -1,4 +1,4 @@
-"""Marginals and conditionals of a mixture, which are Gaussian mixtures again."""
+"""Marginal and conditional distributions of a Gaussian mixture, which are Gaussian mixtures too."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import covariance, linalg
+from .calls import public
 from .density import responsibilities
-from .mixture import Mixture, check_mixture
+from .mixture import Mixture, MixtureLike, as_mixture
 from .rounding import difference, positive_factors
-from .validation import as_float_array
+from .validation import as_float_array, check_static
 
 
-def marginal(mixture: Mixture, dims: Sequence[int] | int) -> Mixture:
-    """Return the mixture that some of the features follow. Bishop (2006), eq. 2.98.
+@public
+def marginal(mixture: MixtureLike, dims: Sequence[int] | int) -> Mixture:
+    """Return the marginal distribution of some features. Source: Bishop (2006), eq. 2.98.
 
     Args:
-        mixture: a mixture, or a stack of them with leading axes (...).
-        dims: the features to keep, in the order wanted.
+        mixture: a Mixture or a Fit, or a stack of either with leading axes (...).
+        dims: the features to keep, in the order of the result.
 
     Returns:
         A Mixture in len(dims) dimensions, of the same covariance type.
@@ -35,29 +37,30 @@ def marginal(mixture: Mixture, dims: Sequence[int] | int) -> Mixture:
         >>> jaxgmm.marginal(mixture, [1]).means.tolist()
         [[2.0]]
     """
-    check_mixture(mixture)
+    mixture = as_mixture(mixture)
     kept = _as_features(dims, mixture.num_features)
     return Mixture(mixture.weights, mixture.means[..., kept], _sub_covariances(mixture, kept), mixture.covariance_type)
 
 
-def condition(mixture: Mixture, dims: Sequence[int] | int, values: Any) -> Mixture:
-    """Return the mixture that the other features follow, given the values of some. Bishop (2006), eq. 2.81, 2.82.
+@public
+def condition(mixture: MixtureLike, dims: Sequence[int] | int, values: Any) -> Mixture:
+    """Return the conditional distribution of the other features, given values of the features `dims`.
 
-    The new weights are w_k N(values | k), normalised. Where the density of every component underflows, the nearest one has
-    weight 1.
+    The new weights are proportional to w_k p(values | component k). If these densities underflow for all components, the
+    nearest component gets weight 1. Source: Bishop (2006), eq. 2.81 and 2.82.
 
     Args:
-        mixture: a mixture, or a stack of them with leading axes (...).
-        dims: the features that are known.
-        values: (len(dims),), in the units of those features.
+        mixture: a Mixture or a Fit, or a stack of either with leading axes (...).
+        dims: the features whose values are given.
+        values: the values of these features (len(dims),), in the order of dims and in the units of the features.
 
     Returns:
-        A Mixture of the remaining features in their order, of the same covariance type. A tied mixture stays tied, because the
-        conditional covariance is the same for every component. Covariances stay positive definite to rounding, also where the
-        known features determine the others.
+        A Mixture of the other features in their original order, of the same covariance type. A tied mixture stays tied, because
+        the conditional covariance is the same for every component. Covariances stay positive definite to rounding, also where
+        the known features determine the others.
 
     Raises:
-        ValueError, TypeError: dims is empty, names all features or one that does not exist; values has another shape.
+        ValueError, TypeError: dims is empty, names all features, or names one that does not exist; values has the wrong shape.
 
     Example:
         >>> import jaxgmm
@@ -65,7 +68,7 @@ def condition(mixture: Mixture, dims: Sequence[int] | int, values: Any) -> Mixtu
         >>> jaxgmm.condition(mixture, 0, [2.0]).means.tolist()
         [[1.0]]
     """
-    check_mixture(mixture)
+    mixture = as_mixture(mixture)
     known = _as_features(dims, mixture.num_features)
     rest = [i for i in range(mixture.num_features) if i not in known]
     if not rest:
@@ -88,7 +91,8 @@ def condition(mixture: Mixture, dims: Sequence[int] | int, values: Any) -> Mixtu
 
 
 def _as_features(dims: Sequence[int] | int, num_features: int) -> list[int]:
-    """Return the features that dims names as indices from 0, or raise if they are not different features of the mixture."""
+    """Return the features in dims as indices from 0, or raise an error if they are not distinct features of the mixture."""
+    check_static(dims, "dims")
     array = np.atleast_1d(np.asarray(dims))
     if array.size and array.dtype.kind not in "iu":
         raise TypeError(f"dims is {dims!r}; integers were expected: features from 0 to {num_features - 1}.")
@@ -99,7 +103,7 @@ def _as_features(dims: Sequence[int] | int, num_features: int) -> list[int]:
 
 
 def _sub_covariances(mixture: Mixture, features: list[int]) -> jax.Array:
-    """Return the covariances of some features, in the mixture's storage."""
+    """Return the covariances of some features, stored in the form of the covariance type."""
     if covariance.is_dense(mixture.covariance_type):
         return mixture.covariances[..., features, :][..., features]
     return mixture.covariances if mixture.covariances.shape[-1] == 1 else mixture.covariances[..., features]

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 
 from . import covariance
+from .calls import public
 from .tables import MAX_SIZE, REACH, Printed, Table, elided, look, numbers, reach
 from .validation import as_float_array, check_covariance_type, is_traced
 
@@ -24,11 +25,11 @@ from .validation import as_float_array, check_covariance_type, is_traced
 @partial(jax.tree_util.register_dataclass, data_fields=["weights", "means", "covariances"], meta_fields=["covariance_type"])
 @dataclass(frozen=True, eq=False, repr=False)
 class Mixture(Printed):
-    """A Gaussian mixture with K components in D dimensions, or a stack of them with leading axes.
+    """A Gaussian mixture with K components in D dimensions, or a stack of such mixtures with leading axes.
 
-    A fit returns one mixture, a vmapped fit over B data sets a stack with leading (B,), and a posterior holds a stack with
-    leading (C, S). A Mixture is a pytree, so `jax.tree.map`, jit, vmap and grad apply to it. This class validates nothing, so
-    that it can hold tracers and gradients; use `make_mixture` for validation.
+    A fit returns one mixture. A vmapped fit to B data sets returns a stack with a leading axis (B,), and a posterior holds a
+    stack with leading axes (C, S). A Mixture is a pytree, so `jax.tree.map`, jit, vmap and grad can be applied to it. The class
+    does not validate its fields, so that they can be tracers or gradients; use `make_mixture` for validation.
 
     Attributes:
         weights: (..., K), non-negative, summing to one. A weight of exactly 0 means that the component is absent.
@@ -66,7 +67,7 @@ class Mixture(Printed):
         return self.means.shape[:-2]
 
     def __getitem__(self, index: Any) -> Mixture:
-        """Return one member or a smaller stack, by indexing the leading axes."""
+        """Return one member of a stack, or a smaller stack; the index applies to the leading axes."""
         if not self.batch_shape:
             raise IndexError("this is one mixture, not a stack of them; only the leading axes of a stack can be indexed.")
         return jax.tree.map(lambda leaf: leaf[index], self)
@@ -84,7 +85,10 @@ def mixture_title(mixture: Mixture) -> str:
 
 
 def mixture_table(mixture: Mixture) -> Table:
-    """Return a table of the components of one mixture, of the ranges of a stack, or only a title if the mixture is traced."""
+    """Return a table with the components of one mixture, or with the ranges of values in a stack.
+
+    For a traced mixture, the table has only a title.
+    """
     title, k = mixture_title(mixture), mixture.num_components
     weights, means, sds = look(mixture.weights), look(mixture.means), standard_deviations(mixture)
     if weights is None or means is None or sds is None:
@@ -100,7 +104,10 @@ def mixture_table(mixture: Mixture) -> Table:
 
 
 def standard_deviations(mixture: Mixture) -> np.ndarray | None:
-    """Return standard deviations (..., K, D) for printing, without compiling; None if they are traced or too many."""
+    """Return standard deviations (..., K, D) for printing, computed without compilation.
+
+    Return None if the mixture is traced, or if the numbers are too many to print.
+    """
     covariances = look(mixture.covariances)
     if covariances is None:
         return None
@@ -108,32 +115,34 @@ def standard_deviations(mixture: Mixture) -> np.ndarray | None:
     return None if mixture.means.size > MAX_SIZE else np.broadcast_to(np.sqrt(variances), mixture.means.shape)
 
 
-def num_parameters(mixture: Mixture) -> int:
+@public
+def num_parameters(mixture: MixtureLike) -> int:
     """Return the number of free parameters: K - 1 weights, K D means and the free covariance entries.
 
-    Absent components (weight 0) are counted; `jaxgmm.bic` counts only those present.
+    The parameters of absent components (weight 0) are counted; `jaxgmm.bic` counts only those of present components.
 
     Args:
-        mixture: a mixture, or a stack, for which the number of one member is returned.
+        mixture: a Mixture or a Fit. For a stack, the number of parameters of one member is returned.
 
     Returns:
         A Python integer.
 
     Raises:
-        TypeError: `mixture` is not a Mixture.
+        TypeError: `mixture` is neither a Mixture nor a Fit.
 
     Example:
         >>> import jaxgmm, numpy as np
         >>> jaxgmm.num_parameters(jaxgmm.make_mixture([0.5, 0.5], np.zeros((2, 2)), np.stack([np.eye(2)] * 2)))
         11
     """
-    check_mixture(mixture)
+    mixture = as_mixture(mixture)
     k, d = mixture.num_components, mixture.num_features
     return k - 1 + k * d + covariance.num_free(mixture.covariance_type, k, d)
 
 
+@public
 def make_mixture(weights: Any, means: Any, covariances: Any, *, covariance_type: str = "full") -> Mixture:
-    """Make a validated Mixture from array-likes.
+    """Make a Mixture from array-likes, after validation.
 
     Args:
         weights: (..., K), non-negative, summing to one (within 1e-6 in float64, 1e-4 in float32).
@@ -143,7 +152,8 @@ def make_mixture(weights: Any, means: Any, covariances: Any, *, covariance_type:
         covariance_type: "full", "tied", "diag" or "spherical".
 
     Returns:
-        A Mixture in the float dtype of `means` (integers become JAX's default float), with weights scaled to sum to one.
+        A Mixture in the float dtype of `means` (JAX's default float type if `means` holds integers). The weights are divided by
+        their sum.
 
     Raises:
         ValueError, TypeError: arrays have the wrong shape or hold NaN, weights are negative or do not sum to one, or
@@ -169,17 +179,43 @@ def make_mixture(weights: Any, means: Any, covariances: Any, *, covariance_type:
     return Mixture(weights / weights.sum(-1, keepdims=True), means, covariances, covariance_type)
 
 
-def check_mixture(mixture: Any) -> None:
-    """Raise TypeError if `mixture` is not a Mixture, as when arguments are in the wrong order."""
+class HasMixture(Protocol):
+    """An object with a field `mixture`, such as a Fit."""
+
+    @property
+    def mixture(self) -> Mixture:
+        """The mixture."""
+        ...
+
+
+MixtureLike = Mixture | HasMixture
+
+
+def as_mixture(value: Any, name: str = "mixture", *, single: bool = False) -> Mixture:
+    """Return a mixture, or the mixture of a Fit; raise if the value is neither, or is a stack where one mixture is expected.
+
+    Args:
+        value: a Mixture, or an object with a field `mixture`, such as a Fit.
+        name: the name of the value in error messages.
+        single: if True, raise ValueError for a stack of mixtures.
+    """
+    mixture = value if isinstance(value, Mixture) else getattr(value, "mixture", None)
     if not isinstance(mixture, Mixture):
         raise TypeError(
-            f"mixture is {type(mixture).__name__}; a jaxgmm.Mixture was expected, as from jaxgmm.make_mixture or "
-            "the mixture of a fit: check the order of the arguments."
+            f"{name} is {type(value).__name__}; a jaxgmm.Mixture or a Fit was expected, as from jaxgmm.make_mixture, "
+            "jaxgmm.initialize or jaxgmm.fit: is the order of arguments right?"
         )
+    if single and mixture.batch_shape:
+        first = f"{name}{'' if mixture is value else '.mixture'}[{', '.join('0' * len(mixture.batch_shape))}]"
+        raise ValueError(
+            f"{name} is a stack of shape {mixture.batch_shape}; one mixture was expected: take one, as {first}, or use "
+            "jax.vmap for all of them."
+        )
+    return mixture
 
 
 def check_shapes(weights: jax.Array, means: jax.Array, covariances: jax.Array, covariance_type: str) -> None:
-    """Raise ValueError if the shapes of the arrays do not make a mixture or a stack of them."""
+    """Raise ValueError unless the arrays have the shapes of a mixture or of a stack of mixtures."""
     if means.ndim < 2:
         raise ValueError(f"means has shape {means.shape}; (..., K, D) was expected: the means of one feature are (K, 1).")
     *batch, k, d = means.shape
@@ -198,7 +234,7 @@ def check_shapes(weights: jax.Array, means: jax.Array, covariances: jax.Array, c
 
 
 def _check_weights(weights: np.ndarray) -> None:
-    """Raise ValueError if weights are negative or do not sum to one."""
+    """Raise ValueError if a weight is negative or the weights of a mixture do not sum to one."""
     if (weights < 0).any():
         raise ValueError(f"weights has a negative value, {weights.min():.4g}; weights >= 0 that sum to one were expected.")
     total = weights.sum(-1, dtype=float)
@@ -209,21 +245,22 @@ def _check_weights(weights: np.ndarray) -> None:
 
 
 def _check_positive_definite(covariances: np.ndarray, covariance_type: str) -> None:
-    """Raise ValueError if covariances are not symmetric and positive definite."""
+    """Raise ValueError if a covariance is not symmetric and positive definite."""
     if not covariance.is_dense(covariance_type):
         if (covariances <= 0).any():
             raise ValueError(f"covariances has a variance of {covariances.min():.4g}; variances > 0 were expected.")
         return
-    transposed = np.swapaxes(covariances, -1, -2)
     diagonal = np.diagonal(covariances, axis1=-2, axis2=-1)
     if (diagonal <= 0).any():
         raise ValueError(
             f"covariances has a variance of {diagonal.min():.4g} on a diagonal; positive definite matrices were expected."
         )
-    scale = np.sqrt(diagonal[..., :, None] * diagonal[..., None, :])
-    if (abs(covariances - transposed) > 1e-4 * scale).any():
+    # divide by one standard deviation, then by the other: in extreme units the product of two variances over- or underflows
+    sd = np.sqrt(diagonal)
+    correlations = covariances / sd[..., :, None] / sd[..., None, :]
+    if (abs(correlations - np.swapaxes(correlations, -1, -2)) > 1e-4).any():
         raise ValueError("covariances has a matrix that is not symmetric; symmetric matrices were expected: use (S + S') / 2.")
-    smallest = np.linalg.eigvalsh(covariances / scale).min()
+    smallest = np.linalg.eigvalsh(correlations).min()
     if smallest <= 0:
         raise ValueError(
             f"covariances has a matrix that is not positive definite (smallest eigenvalue of its correlation "

@@ -7,12 +7,12 @@ from typing import Any
 
 
 def progress_bar(total: int, unit: str, wanted: bool | None) -> Any:
-    """Return tqdm's progress bar on stderr, to be used in a `with` statement.
+    """Return a progress bar of tqdm on stderr, to be used in a `with` statement.
 
     Args:
         total: the number of steps.
-        unit: the name of a step, with a leading blank.
-        wanted: True or False shows or hides the bar; None shows it if stderr is a terminal.
+        unit: the name of a step in the plural, with a leading space.
+        wanted: True shows the bar, False hides it, and None shows it if stderr is a terminal.
 
     Example:
         >>> with progress_bar(3, " fits", False) as bar:

@@ -1,8 +1,8 @@
 """Sums over the rows of data, computed in chunks; no other module divides rows into chunks for a sum.
 
-Everything that touches rows (EM, scores, standard errors, the samplers' likelihood) is a function of a chunk of rows and their
-weights whose results add. Sums in float32 are compensated (Kahan 1965), so that with ten million rows the order of summation
-costs no accuracy.
+EM, scores, standard errors and the likelihood of the samplers are sums over rows. The caller passes a function that computes
+the sum over the rows of one chunk, given the rows and their weights. This module adds the sums of all chunks. In float32 the
+addition is compensated (Kahan 1965), so that its order does not affect the accuracy even with ten million rows.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ Total = TypeVar("Total")
 
 
 def sum_over_rows(function: Callable[[Any, jax.Array], Total], rows: Any, weight: jax.Array | None, chunk: int) -> Total:
-    """Return the sum of function(rows of a chunk, their weights) over chunks of at most `chunk` rows.
+    """Return the sum of function(rows, weights) over chunks of at most `chunk` rows.
 
-    All chunks have the same size, so that one program serves them all. The last chunk therefore overlaps the one before it,
-    and rows in the overlap get weight 0. Nothing is copied or padded.
+    All chunks have the same size, so that one compiled program serves all of them. The last chunk can therefore overlap the
+    chunk before it; its rows in the overlap get weight 0. The data are neither copied nor padded.
 
     Args:
         function: maps rows and their weights (n,) to a pytree of arrays. It must be additive over rows and ignore rows of
             weight 0.
         rows: a pytree of arrays (N, ...).
-        weight: (N,), or None for all ones.
-        chunk: rows per chunk, as from `chunking`.
+        weight: the weights of the rows (N,); None means that all are 1.
+        chunk: the largest number of rows per chunk, from the module `chunking`.
     """
     leaves = jax.tree.leaves(rows)
     n, dtype = len(leaves[0]), leaves[0].dtype
     if n <= chunk:
         return function(rows, jnp.ones(n, dtype) if weight is None else weight)
     num_chunks = -(-n // chunk)
-    chunk = min(chunk, -(-n // num_chunks // 16) * 16)  # chunks of nearly equal size, in whole vector registers
+    chunk = min(chunk, -(-n // num_chunks // 16) * 16)  # chunks of nearly equal size that fill vector registers
 
     def one_chunk(i: jax.Array) -> Total:
         start = jnp.minimum(i * chunk, n - chunk)
@@ -82,15 +82,15 @@ def _varying_axes(leaf: Any) -> frozenset:
 
 
 def nonzero(total: jax.Array) -> jax.Array:
-    """Return totals that are safe to divide by: 1 where a total is 0."""
+    """Return totals with 1 in place of 0, so that they can be divisors."""
     return jnp.where(total > 0, total, 1)
 
 
 def zero_silenced(rows: jax.Array, weight: jax.Array) -> jax.Array:
-    """Return rows (n, D) with zeros in place of those of weight 0, which may hold anything, even NaN."""
+    """Return rows (n, D) in which zeros replace each row of weight 0; such a row may contain any values, even NaN."""
     return jnp.where((weight > 0)[:, None], rows, 0)
 
 
 def repeat_valid_row(rows: jax.Array, weight: jax.Array | None) -> jax.Array:
-    """Return rows (N, D) with those of weight 0 replaced by the first row of positive weight, so that they are finite."""
+    """Return rows (N, D) in which the first row of positive weight replaces each row of weight 0, so that all are finite."""
     return rows if weight is None else jnp.where((weight > 0)[:, None], rows, rows[jnp.argmax(weight > 0)])

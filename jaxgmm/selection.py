@@ -1,4 +1,4 @@
-"""select: how many components, and of which covariance type, by a criterion over batches of fits."""
+"""`select`: choice of the number of components and of the covariance type by a criterion, from batches of fits."""
 
 from __future__ import annotations
 
@@ -10,22 +10,25 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from . import covariance
-from .criteria import aic, bic, icl
+from .calls import public_with
+from .criteria import CRITERIA as INFORMATION_CRITERIA
+from .criteria import information_criterion
 from .density import log_prob
 from .em.assignments import weighted_data
-from .em.batch.fit_many import fit_many
+from .em.batch.fit_many import EM_OPTIONS, fit_many
 from .em.batch.restarts import best_of, has_degenerate_component
+from .em.fit_warnings import warn_of_collinear_columns
 from .em.initialization import METHODS, StartOptions, initialize_batch
 from .em.result import Fit, Status
 from .studies.serialization import Exported, plain
 from .tables import Printed, Table
-from .validation import check_choice, check_count, check_covariance_type, check_key
+from .validation import check_choice, check_count, check_covariance_type, check_key, is_traced, warn_of_small_weights
 
-CRITERIA = ("bic", "aic", "icl", "cv")
+CRITERIA = (*INFORMATION_CRITERIA, "cv")
 _FIELDS = ("covariance_type", "num_components", "criterion", "log_likelihood", "status", "spike")  # of a record of a Cell
-_INFORMATION = {"bic": bic, "aic": aic, "icl": icl}
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +38,8 @@ class Cell:
     Attributes:
         covariance_type: the covariance type.
         num_components: K.
-        criterion: value of the criterion, twice nats, lower is better; inf if the fit failed.
-        log_likelihood: weighted total over all data, nats.
+        criterion: value of the criterion, on the scale of -2 log L in nats; lower is better; inf if the fit failed.
+        log_likelihood: weighted log-likelihood of all data, nats.
         status: how the fit ended.
         spike: whether the fit has a degenerate component, on too few points or held up by the regularisation; such a model is
             chosen only if all models have one.
@@ -52,17 +55,17 @@ class Cell:
     fit: Fit
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields without the fit, in plain Python types; None stands for numbers that are not finite."""
+        """Return all fields except `fit`, in plain Python types; numbers that are not finite become None."""
         return plain(self._record())
 
     def _record(self) -> dict[str, Any]:
-        """Return the fields without the fit, as they are except for the name of the status."""
+        """Return all fields except `fit`, with the name of the status in place of the status."""
         return {name: getattr(self, name) for name in _FIELDS} | {"status": self.status.name}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Selection(Printed, Exported):
-    """A sweep over numbers of components and covariance types; prints as a table.
+    """The results of a sweep over numbers of components and covariance types, which print as a table.
 
     Attributes:
         criterion: "bic", "aic", "icl" or "cv".
@@ -82,7 +85,7 @@ class Selection(Printed, Exported):
     best: Cell
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the criterion, a record of each cell, and which cell is the best, in plain Python types."""
+        """Return the criterion, a record of each cell, and the key of the best cell, in plain Python types."""
         best = {"covariance_type": self.best.covariance_type, "num_components": self.best.num_components}
         return {"criterion": self.criterion, "cells": [cell.to_dict() for cell in self.cells.values()], "best": best}
 
@@ -108,7 +111,7 @@ class Selection(Printed, Exported):
 
 
 class _Sweep(NamedTuple):
-    """What all covariance types of a sweep share: numbers of components, restarts, and options of starts and fits."""
+    """The arguments that all covariance types of a sweep share: numbers of components, and options of starts and fits."""
 
     counts: list[int]
     num_restarts: int
@@ -116,6 +119,7 @@ class _Sweep(NamedTuple):
     options: dict[str, Any]
 
 
+@public_with("prior", *EM_OPTIONS)
 def select(
     key: jax.Array,
     x: Any,
@@ -129,7 +133,7 @@ def select(
     sample_weight: Any = None,
     **options: Any,
 ) -> Selection:
-    """Fit every number of components with every covariance type, as batches, and choose the best by a criterion.
+    """Fit every number of components with every covariance type, in batches, and choose the best model by a criterion.
 
     A fit with a degenerate component is chosen only if every fit has one. A component is degenerate if it rests on fewer than
     D + 1 points (full; 2 for diag and spherical), or is held up by the regularisation; tied has none.
@@ -139,12 +143,13 @@ def select(
         x: (N, D).
         num_components: the numbers of components to try.
         covariance_types: the covariance types to try.
-        criterion: "bic", "aic", "icl", or "cv": -2 times the log-likelihood of held-out rows, each of which is held out once.
-        num_restarts: number of starts of each cell.
-        num_folds: number of folds of the cross-validation.
+        criterion: "bic", "aic", "icl" or "cv". "cv" is cross-validation: -2 times the log-likelihood of the held-out rows.
+            Each row is held out once.
+        num_restarts: the number of starts for each cell.
+        num_folds: the number of folds of the cross-validation.
         method: as in `initialize`.
         sample_weight: (N,) >= 0, or None.
-        **options: of `fit_many`: tol, max_iter, reg_covar, accelerate, chunk_size, progress.
+        **options: other options of `fit_many`: tol, max_iter, reg_covar, accelerate, chunk_size, progress.
 
     Returns:
         A Selection.
@@ -172,25 +177,32 @@ def select(
     x, weight = weighted_data(x, sample_weight, max(counts))
     key_fits, key_folds, key_held_out = jax.random.split(key, 3)
     sweep = _Sweep(counts, num_restarts, method, options)
-    fold = jax.random.permutation(key_folds, jnp.arange(len(x)) % num_folds)
-    held_out = jnp.where(fold[None] == jnp.arange(num_folds)[:, None], weight[None], 0)  # (F, N)
+    shared = None if sample_weight is None else weight
+    warn_of_small_weights(shared)
     cells = {}
     for name in types:
-        fits = jax.tree.map(lambda leaf: leaf[:, 0], _sweep_counts(key_fits, x, weight[None], name, sweep))
+        fits = jax.tree.map(lambda leaf: leaf[:, 0], _sweep_counts(key_fits, x, shared, name, sweep))
         if criterion == "cv":
+            fold = jax.random.permutation(key_folds, jnp.arange(len(x)) % num_folds)
+            held_out = jnp.where(fold[None] == jnp.arange(num_folds)[:, None], weight[None], 0)  # (F, N)
             values = _cross_validate(key_held_out, x, (weight, held_out), name, sweep)
         else:
-            values = _INFORMATION[criterion](fits.mixture, x, sample_weight=weight)
+            values = information_criterion(criterion, fits.mixture, x, weight)
         degenerate = has_degenerate_component(fits, weight.sum())
         for i, k in enumerate(counts):
             fit = _without_absent(jax.tree.map(lambda leaf, i=i: leaf[i], fits), k)
             cells[name, k] = _cell(fit, float(values[i]), bool(degenerate[i]))
+    if any(cell.spike and covariance.is_dense(name) for (name, _), cell in cells.items()):
+        warn_of_collinear_columns(x, shared)
     return Selection(criterion, cells, min(cells.values(), key=lambda cell: (cell.spike, cell.criterion)))
 
 
 def _grid(num_components: Iterable[int] | int, covariance_types: Iterable[str] | str) -> tuple[list[int], list[str]]:
-    """Return the validated numbers of components and covariance types."""
-    counts = [num_components] if isinstance(num_components, int) else list(num_components)
+    """Return lists of the numbers of components and of the covariance types, after validation."""
+    if isinstance(num_components, Iterable) and getattr(num_components, "ndim", 1):
+        counts: list[Any] = [_as_python(k) for k in num_components]
+    else:
+        counts = [_as_python(num_components)]
     types = [covariance_types] if isinstance(covariance_types, str) else list(covariance_types)
     for k in counts:
         check_count(k, "num_components")
@@ -198,38 +210,49 @@ def _grid(num_components: Iterable[int] | int, covariance_types: Iterable[str] |
         check_covariance_type(name)
     if not counts or not types:
         raise ValueError("num_components or covariance_types is empty; at least one of each was expected.")
-    return counts, types
+    return [int(k) for k in counts], types
+
+
+def _as_python(number: Any) -> Any:
+    """Return a NumPy or JAX number as a Python number, and any other object unchanged."""
+    is_one = isinstance(number, np.generic | np.ndarray | jax.Array) and number.ndim == 0 and not is_traced(number)
+    return number.item() if is_one else number
 
 
 def _cell(fit: Fit, value: float, degenerate: bool) -> Cell:
-    """Return the cell of a fit; a failed fit has the criterion inf."""
+    """Return the cell of a fit; the criterion of a failed fit is inf."""
     if math.isnan(value) or not jnp.isfinite(fit.log_likelihood):
         value = math.inf
     mixture, status = fit.mixture, Status(int(fit.status))
     return Cell(mixture.covariance_type, mixture.num_components, value, float(fit.log_likelihood), status, degenerate, fit)
 
 
-def _sweep_counts(key: jax.Array, x: jax.Array, weights: jax.Array, covariance_type: str, sweep: _Sweep) -> Fit:
-    """Return the best fits (len(counts), F) for each number of components and each of the weights (F, N) of one data set.
+def _sweep_counts(key: jax.Array, x: jax.Array, weights: jax.Array | None, covariance_type: str, sweep: _Sweep) -> Fit:
+    """Return the best fit (len(counts), F) for each number of components and each row of the weights (F, N).
 
-    All starts have the largest number of components; those that a fit does not use are absent, so that all run as one batch.
+    If the weights are (N,) or None, all fits share them without copies, and F is 1. All starts have the largest number of
+    components; those that a fit does not use are absent, so that all run as one batch.
     """
-    shape = (len(sweep.counts), len(weights), sweep.num_restarts)
+    folds = 1 if weights is None or weights.ndim == 1 else len(weights)
+    shape = (len(sweep.counts), folds, sweep.num_restarts)
     keys = jax.random.split(key, shape).reshape(-1)
     num_present = jnp.broadcast_to(jnp.array(sweep.counts)[:, None, None], shape).reshape(-1)
     single_draw = jnp.broadcast_to(jnp.arange(sweep.num_restarts) > 0, shape).reshape(-1)
-    weight = jnp.broadcast_to(weights[None, :, None], (*shape, len(x))).reshape(-1, len(x))
+    weight = weights
+    if weights is not None and weights.ndim == 2:
+        weight = jnp.broadcast_to(weights[None, :, None], (*shape, len(x))).reshape(-1, len(x))
     start_options = StartOptions(max(sweep.counts), covariance_type, sweep.method)
     starts = initialize_batch(keys, x, weight, start_options, num_present=num_present, single_draw=single_draw)
     fit_options: dict[str, Any] = {"history": False} | sweep.options
     fits = fit_many(starts, x, sample_weight=weight, **fit_options)
     fits = jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), fits)
-    return _best(fits, weights.sum(-1))
+    totals = jnp.asarray(len(x), x.dtype) if weights is None else weights.sum(-1)
+    return _best(fits, totals.reshape(folds))
 
 
 @jax.jit
 def _best(fits: Fit, totals: jax.Array) -> Fit:
-    """Return the best fits along the last of three leading axes; the total weights (F,) belong to the second."""
+    """Return the best fit along the third leading axis; the total weights (F,) belong to the second leading axis."""
     chosen = jax.vmap(jax.vmap(best_of), in_axes=(0, None))(fits, totals)
     return jax.vmap(jax.vmap(lambda fits, i: jax.tree.map(lambda leaf: leaf[i], fits)))(fits, chosen)
 
@@ -237,9 +260,9 @@ def _best(fits: Fit, totals: jax.Array) -> Fit:
 def _cross_validate(
     key: jax.Array, x: jax.Array, weights: tuple[jax.Array, jax.Array], covariance_type: str, sweep: _Sweep
 ) -> jax.Array:
-    """Return -2 times the log-likelihood of the held-out rows for each number of components.
+    """Return -2 times the log-likelihood of the held-out rows, for each number of components.
 
-    The weights are those of all rows (N,) and those of the rows that each fold holds out (F, N).
+    `weights` holds the weights of all rows (N,), and the weights of the rows that each fold holds out (F, N).
     """
     weight, held_out = weights
     trained = _sweep_counts(key, x, weight - held_out, covariance_type, sweep).mixture  # (len(counts), F)
@@ -248,7 +271,7 @@ def _cross_validate(
 
 
 def _without_absent(fit: Fit, num_components: int) -> Fit:
-    """Return a fit with its first components only; the others were absent from the start."""
+    """Return a fit with only its first `num_components` components; the other components were absent in its start."""
     mixture, kept = fit.mixture, jnp.arange(num_components)
     covariances = mixture.covariances
     if covariances.shape[0] == mixture.num_components:

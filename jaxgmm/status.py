@@ -1,4 +1,4 @@
-"""Integer status codes, which arrays can hold inside jit and vmap, each with a sentence for people to read."""
+"""Status codes. They are integers, so that arrays can hold them inside jit and vmap. Each has a sentence for the user."""
 
 from __future__ import annotations
 
@@ -7,29 +7,34 @@ from typing import Any
 
 
 class StatusEnum(IntEnum):
-    """A base class of status codes, whose members are written `NAME = number, sentence`.
+    """Base class of status codes. A member is defined by `NAME = number, sentence`.
 
-    The sentence says what happened, what likely causes are, and what to try.
+    The sentence says what happened and what the likely causes are. The part after its last semicolon says what to try.
 
     Example:
         >>> class Weather(StatusEnum):
-        ...     RAIN = 0, "It rains: take an umbrella."
-        >>> Weather(0).sentence, Weather.name_of(5)
-        ('It rains: take an umbrella.', '5')
+        ...     RAIN = 0, "It rains; take an umbrella."
+        >>> Weather(0).sentence, Weather(0).cause, Weather.name_of(5)
+        ('It rains; take an umbrella.', 'It rains', '5')
     """
 
     sentence: str
 
     def __new__(cls, value: int, sentence: str = "") -> StatusEnum:
-        """Make a member; the sentence is optional only so that type checkers accept a look-up like Status(0)."""
+        """Create a member. The sentence has a default only so that type checkers accept a look-up such as Status(0)."""
         member = int.__new__(cls, value)
         member._value_ = value
         member.sentence = sentence
         return member
 
+    @property
+    def cause(self) -> str:
+        """Return the sentence up to its last semicolon: this part says what happened and why, without advice."""
+        return self.sentence.rpartition(";")[0] or self.sentence.removesuffix(".")
+
     @classmethod
     def name_of(cls, code: Any) -> str:
-        """Return the name of a code, or the code itself if it has no name, because messages must not fail."""
+        """Return the name of a code; if the code has no name, return the code as text instead of raising an error."""
         try:
             return cls(int(code)).name
         except ValueError:

@@ -1,8 +1,8 @@
-"""Tables as text and as HTML, and the short tables by which results print.
+"""Tables as text and as HTML, and the base class of results that are printed as tables.
 
-`Table` is the only table type of the package; it renders itself as text, for terminals, and as HTML, for notebooks and reports.
-A class whose repr is a list of tables derives from `Printed`. Such a repr reads numbers on the host, compiles nothing, copies
-only small arrays from other devices, and never raises: objects that do not fit the table print as their fields.
+`Table` is the only table type of the package. It renders itself as text for terminals, and as HTML for notebooks and reports. A
+class whose repr consists of tables derives from `Printed`. Such a repr reads numbers on the host, compiles nothing, copies only
+small arrays from other devices, and never raises an error. If no table can be made of an object, its fields are printed.
 """
 
 from __future__ import annotations
@@ -22,24 +22,25 @@ from .host import on_host
 from .status import StatusEnum
 from .validation import is_traced
 
-WIDTH = 100  # columns of every printed page
-MAX_ROWS = 12  # rows of a repr
-MAX_NUMBERS = 6  # numbers of one vector in a repr
-_MAX_COPY = 1 << 20  # bytes that a repr copies from another device
-MAX_SIZE = 1 << 20  # numbers that a repr summarises
-REACH = ("smallest", "median", "largest")  # headings of the numbers that `reach` returns
-_LEAST_NAMES = 12  # columns that names keep before further columns move to a block below
+WIDTH = 100  # largest number of characters in a line of a printed page
+MAX_ROWS = 12  # largest number of table rows in a repr
+MAX_NUMBERS = 6  # largest number of entries of a vector that a repr shows
+_MAX_COPY = 1 << 20  # largest array, in bytes, that a repr copies from another device
+MAX_SIZE = 1 << 20  # largest number of entries of an array that a repr summarises
+REACH = ("smallest", "median", "largest")  # headings of the three texts that `reach` returns
+_LEAST_NAMES = 12  # names are cut to no fewer characters; if the table is still too wide, columns move to a block below
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a table is laid out as text; HTML does not use it.
+    """The layout of a table as text. The table as HTML does not use it.
 
     Attributes:
-        max_width: columns of text that the table may take; None: any number.
+        max_width: largest number of characters in a line; None: no limit.
         stretch: whether the first column is widened until the table is `max_width` wide, so that tables below each other align.
-        gap: spaces between two columns.
-        min_widths: the least width of each column, from the first; the first may be left shorter than the others need.
+        gap: number of spaces between two columns.
+        min_widths: least widths, in characters, of the columns, starting with the first column. If the first column is narrower
+            than its names, the names are cut.
     """
 
     max_width: int | None = None
@@ -50,19 +51,21 @@ class Layout:
 
 @dataclass(frozen=True)
 class Table:
-    """A title, rows of words under a header, and sentences below.
+    """A table: a title, a header, rows of cells, and notes below.
 
     Attributes:
-        title: a line above the table; "": none, and the first word of the header serves as the title.
-        header: one word for each column; (): no rows.
-        rows: words, one for each column.
-        notes: sentences, wrapped below the table.
-        left: indices of the columns that are aligned to the left; the others, which hold numbers, are aligned to the right.
-        column_groups: a heading and the number of columns that it spans, for all columns from the first; "" is no heading. A
-            heading over columns that have none of their own is written in their place.
-        row_groups: a heading line and the number of rows below it, for all rows from the first.
-        strong: words that HTML shows as strong.
-        layout: how the table is laid out as text.
+        title: a line above the table. If it is "", there is no such line, and the first cell of the header serves as the title.
+        header: one text for each column; (): the table has no rows.
+        rows: the rows, each with one text for each column.
+        notes: sentences that are written below the table.
+        left: indices of the columns that are aligned to the left. The other columns, which contain numbers, are aligned to the
+            right.
+        column_groups: pairs of a heading and the number of columns that it spans. The pairs together cover all columns,
+            starting with the first. The heading "" means no heading. If the columns of a group have no headings of their own,
+            the heading of the group is written in their place.
+        row_groups: pairs of a heading line and the number of rows below it. The pairs together cover all rows.
+        strong: texts that are emphasised in HTML.
+        layout: layout of the table as text.
 
     Example:
         >>> groups = [("", 1), ("90 % interval", 2)]
@@ -84,10 +87,10 @@ class Table:
     layout: Layout = Layout()
 
     def text(self) -> str:
-        """Return the table as lines of aligned columns.
+        """Return the table as text with aligned columns.
 
-        Names in the first column that are too long for `layout.max_width` are cut; columns that do not fit beside each other
-        move, with the first column, to a block below.
+        If the table is wider than `layout.max_width`, names in the first column are cut. Columns that still do not fit beside
+        each other move to a block below, which repeats the first column.
         """
         lines = [self.title] if self.title else []
         if self.header:
@@ -99,7 +102,7 @@ class Table:
 
     @property
     def name_room(self) -> int:
-        """Number of characters that a name in the first column may have before `text` cuts it."""
+        """The largest length, in characters, of a name that fits into the first column. `text` cuts longer names."""
         widths = self._widths()
         limit = self.layout.max_width
         room = widths[0] if limit is None else limit - self._used(self._blocks(widths)[0], widths)
@@ -107,14 +110,16 @@ class Table:
 
     @property
     def _indent(self) -> str:
+        """The indentation of the rows."""
         return "    " if self.row_groups else "  "
 
     @property
     def _first_heading(self) -> str:
+        """The first cell of the header, indented if there is a title."""
         return f"  {self.header[0]}" if self.title else self.header[0]
 
     def _groups(self) -> Iterator[tuple[str, list[int]]]:
-        """Yield each heading with the columns that it spans; a column without such a heading is a group by itself."""
+        """Yield each group heading with the columns that it spans; a column without a group heading is a group by itself."""
         groups = self.column_groups or [("", len(self.header))]
         assert sum(size for _, size in groups) == len(self.header), "column groups must span all columns"
         start = 0
@@ -124,7 +129,7 @@ class Table:
             start += size
 
     def _widths(self) -> list[int]:
-        """Return the width that each column needs, the indentation of the first included."""
+        """Return the width that each column needs; the width of the first column includes the indentation."""
         grid = [[self._first_heading, *self.header[1:]], *([self._indent + row[0], *row[1:]] for row in self.rows)]
         widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
         for column, least in enumerate(self.layout.min_widths):
@@ -135,11 +140,14 @@ class Table:
         return widths
 
     def _used(self, columns: Sequence[int], widths: Sequence[int]) -> int:
-        """Return the width of some columns with the gap before each."""
+        """Return the total width of some columns, including the gap before each column."""
         return sum(widths[column] + self.layout.gap for column in columns)
 
     def _blocks(self, widths: Sequence[int]) -> list[list[int]]:
-        """Return the columns of each block, without the first one, which all share; groups that fit a block stay whole."""
+        """Return the columns of each block, without the first column, which all blocks share.
+
+        A group of columns that fits into one block is not split.
+        """
         if self.layout.max_width is None:
             return [list(range(1, len(self.header)))]
         least = max([_LEAST_NAMES, *self.layout.min_widths[:1]])
@@ -161,7 +169,7 @@ class Table:
         return room if self.layout.stretch else min(room, widths[0])
 
     def _block_lines(self, block: Sequence[int], widths: Sequence[int]) -> list[str]:
-        """Return the lines of one block: headings, headings of row groups, rows."""
+        """Return the lines of one block: the headings, and then the rows with the headings of row groups."""
         columns = [0, *block]
         lines = self._heading_lines(columns, widths)
         headings = {}
@@ -177,7 +185,10 @@ class Table:
         return lines
 
     def _heading_lines(self, columns: Sequence[int], widths: Sequence[int]) -> list[str]:
-        """Return the header of one block, with a line above it where a group's columns have headings of their own."""
+        """Return the header lines of one block.
+
+        If the columns of a group have headings of their own, the heading of the group is in a line above the header.
+        """
         words, above = [], []
         for heading, group in self._groups():
             kept = [column for column in group if column in columns]
@@ -195,15 +206,20 @@ class Table:
         return [line for line in (self._joined(above),) if line] + [self._joined(words)]
 
     def _joined(self, words: Sequence[str]) -> str:
+        """Return a line made of cells that are already aligned."""
         return (" " * self.layout.gap).join(words).rstrip()
 
     def _aligned(self, column: int, word: str, width: int) -> str:
+        """Return a cell padded to the width of its column; a cell of the first column is also cut to this width."""
         if column == 0:
             word = shortened(word, width)
         return word.ljust(width) if column in self.left else word.rjust(width)
 
     def html(self) -> str:
-        """Return the table as an HTML table with its title as caption, every word escaped; the first column names the rows."""
+        """Return the table as an HTML table, with the title as the caption and the cells of the first column as row headings.
+
+        All text is escaped.
+        """
         notes = "".join(f"<div>{escape(note)}</div>" for note in self.notes)
         if not self.header:
             return f"<div>{escape(self.title)}</div>{notes}"
@@ -233,28 +249,30 @@ class Table:
             start += size
 
     def _html_row(self, row: Sequence[str]) -> str:
+        """Return the HTML cells of one row; the first cell is a heading."""
         tags = ['th scope="row"', *["td"] * (len(row) - 1)]
         return "".join(self._html_cell(tag, column, word) for column, (tag, word) in enumerate(zip(tags, row, strict=True)))
 
     def _html_cell(self, tag: str, column: int, word: str) -> str:
+        """Return one HTML cell with escaped text, aligned like its column."""
         side = "left" if column in self.left else "right"
         text = f"<strong>{escape(word)}</strong>" if word in self.strong else escape(word)
         return f'<{tag} style="text-align:{side}">{text}</{tag[:2]}>'
 
 
 class Printed:
-    """Base class of objects that print as the tables that their method `_tables` returns."""
+    """Base class of objects that are printed as tables; the method `_tables` returns the tables."""
 
     def _tables(self) -> list[Table]:
         """Return the tables to print."""
         raise NotImplementedError
 
     def _shown(self) -> list[Table]:
-        """Return the tables, or the fields alone if no table can be made of them."""
+        """Return the tables; if no table can be made of the object, return one table that only lists its fields."""
         try:
-            with np.errstate(all="ignore"):  # the numbers may be anything
+            with np.errstate(all="ignore"):  # the numbers may be infinite or NaN
                 return self._tables()
-        except Exception:  # fields may hold arbitrary objects (jax builds such trees), and a repr must not raise
+        except Exception:  # JAX builds such objects with arbitrary fields, and a repr must not raise
             return [Table(_fields(self))]
 
     def __repr__(self) -> str:
@@ -262,11 +280,12 @@ class Printed:
         return "\n".join(table.text() for table in self._shown())
 
     def _repr_html_(self) -> str:
+        """Return the tables as HTML."""
         return "".join(table.html() for table in self._shown())
 
 
 def shortened(text: str, width: float) -> str:
-    """Return a text cut to a width, with an ellipsis in place of what is left out.
+    """Return a text cut to at most `width` characters, with an ellipsis at its end if it was cut.
 
     Example:
         >>> shortened("sepal_length", 8)
@@ -276,7 +295,7 @@ def shortened(text: str, width: float) -> str:
 
 
 def paragraph(text: str, indent: str = "") -> list[str]:
-    """Return a text as lines of at most `WIDTH` columns, the later ones indented.
+    """Return a text as lines of at most `WIDTH` characters; all lines after the first are indented by `indent`.
 
     Example:
         >>> paragraph("short")
@@ -286,25 +305,28 @@ def paragraph(text: str, indent: str = "") -> list[str]:
 
 
 def _fields(thing: Any) -> str:
-    """Return the type of a dataclass and its fields, arrays by their types and shapes."""
+    """Return the class name and the fields of a dataclass object as text; arrays are shown by their types and shapes."""
     words = [f"{field.name}={_brief(getattr(thing, field.name, None))}" for field in dataclasses.fields(thing)]
     return f"{type(thing).__name__}({', '.join(words)})"
 
 
 def _brief(value: Any) -> str:
-    """Return a value in short: type and shape of an array, else its repr."""
+    """Return a short text for a value: the type and shape of an array, or the repr of another value."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_brief(entry)}" for key, entry in value.items()) + "}"
     try:
         if hasattr(value, "shape") and hasattr(value, "dtype"):
             return f"{value.dtype}[{','.join(map(str, value.shape))}]"
         return repr(value)
-    except Exception:  # the repr of an object that is not ours may raise
+    except Exception:  # the repr of an object from other code may raise an error
         return type(value).__name__
 
 
 def look(value: Any) -> np.ndarray | None:
-    """Return numbers as a NumPy array; None for tracers, shapes without numbers, deleted arrays, and large arrays elsewhere."""
+    """Return numbers as a NumPy array, or None if they cannot be read cheaply.
+
+    The result is None for tracers, shapes without numbers, deleted arrays, and large arrays on other devices.
+    """
     if isinstance(value, np.ndarray | np.generic | float | int):
         return np.asarray(value)
     if not isinstance(value, jax.Array) or is_traced(value) or value.is_deleted():
@@ -316,7 +338,10 @@ def look(value: Any) -> np.ndarray | None:
 
 
 def number(value: Any, digits: int = 4) -> str:
-    """Return a number with `digits` significant digits; below 1e7 all integer digits: data far from 0 differ late."""
+    """Return a number as text with `digits` significant digits.
+
+    If the number is below 1e7, all its integer digits are shown, because data far from 0 may differ only in the last digits.
+    """
     value = float(value)
     if 10**digits <= abs(value) < 1e7:
         return f"{value:.1f}".removesuffix(".0")
@@ -324,14 +349,17 @@ def number(value: Any, digits: int = 4) -> str:
 
 
 def numbers(values: Sequence[Any] | np.ndarray, most: int = MAX_NUMBERS) -> str:
-    """Return numbers in brackets, with the middle left out if there are more than `most`."""
+    """Return numbers as text in brackets. If there are more than `most` numbers, numbers in the middle are left out."""
     if len(values) > most:
         values = [*values[: most - 1], None, values[-1]]
     return "[" + " ".join("..." if v is None else number(v) for v in values) + "]"
 
 
 def numbers_of(value: Any) -> str:
-    """Return a number, a vector or a square matrix (of a large one the diagonal) as text; "" if `look` does not return it."""
+    """Return a number, a vector or a square matrix as text; "" if `look` returns None.
+
+    If a matrix is larger than 2 by 2, only its diagonal is shown.
+    """
     seen = look(value)
     if seen is None:
         return ""
@@ -343,12 +371,18 @@ def numbers_of(value: Any) -> str:
 
 
 def elided(count: int) -> list[int | None]:
-    """Return the indices of the rows to show out of `count`: the first ones, None for those left out, the last one."""
+    """Return the indices of the rows to show if there are `count` rows.
+
+    If there are too many rows, the list contains the first indices, then None for the omitted rows, then the last index.
+    """
     return list(range(count)) if count <= MAX_ROWS else [*range(MAX_ROWS - 2), None, count - 1]
 
 
 def reach(value: Any) -> tuple[str, str, str]:
-    """Return the smallest, median and largest finite number of an array as text; empty text if `look` does not return it."""
+    """Return the smallest, the median and the largest finite number of an array as text.
+
+    The texts are empty if `look` returns None, or if the array is empty or has more than `MAX_SIZE` numbers.
+    """
     seen = look(value)
     if seen is None or not 0 < seen.size <= MAX_SIZE:
         return "", "", ""
@@ -360,6 +394,6 @@ def reach(value: Any) -> tuple[str, str, str]:
 
 
 def counted(statuses: np.ndarray, kind: type[StatusEnum]) -> str:
-    """Return how often each status occurs, the most frequent first, as "97 CONVERGED, 3 MAX_ITER"."""
+    """Return how often each status occurs, as text such as "97 CONVERGED, 3 MAX_ITER". The most frequent status comes first."""
     codes, counts = np.unique(statuses, return_counts=True)
     return ", ".join(f"{counts[i]} {kind.name_of(codes[i])}" for i in np.argsort(-counts, kind="stable"))

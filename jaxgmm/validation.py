@@ -1,15 +1,16 @@
-"""Validation of what users pass in, one function per kind of input, and warnings that point at the user's line.
+"""Validation of the arguments of public functions, with one function for each kind of argument.
 
-Shapes, types and options are checked for all input, traced input included. Values are checked where that is possible: those of
-NumPy-like input before JAX could turn 2**40 into 0 or 1e300 into inf, and those of concrete JAX arrays where a function asks
-for it. Traced values are never checked; there the status reports what happened. Each error message says what was expected, what
-was given and what to do.
+The module also issues warnings that point to the line of the user's code.
+
+Shapes, types and options are checked for all input, including traced input. Values are checked where this is possible. Values
+of NumPy-like input are checked before JAX converts them, because JAX could turn 2**40 into 0 or 1e300 into inf. Values of
+concrete JAX arrays are checked if the caller requires it. Values of traced arrays are never checked; the status of a result
+reports invalid values. Each error message says what was expected, what was given and what to do.
 """
 
 from __future__ import annotations
 
 import math
-import numbers
 import sys
 import warnings
 from typing import Any
@@ -20,26 +21,20 @@ import numpy as np
 from jax.core import Tracer
 
 from .covariance import TYPES
-from .host import extremes, to_device
+from .host import extremes, on_host, to_device
+from .real_numbers import as_numpy, check_dtype
 
-_ADVICE_BY_KIND = {
-    "b": "booleans; real numbers were expected: convert them with .astype(float) if 0/1 is what you mean",
-    "c": "complex numbers; real numbers were expected: split real and imaginary parts into columns",
-    "M": "dates; real numbers were expected: subtract a reference date and divide by a unit",
-    "m": "time differences; real numbers were expected: divide by a unit, as in x / np.timedelta64(1, 's')",
-    "U": "strings; real numbers were expected: convert them with .astype(float)",
-    "S": "byte strings; real numbers were expected: convert them with .astype(float)",
-    "O": "Python objects; real numbers were expected: convert them with .astype(float)",
-}
+# weights are taken as counts of observations only if their sum is at least this fraction of their effective number
+_SMALLEST_MEAN_WEIGHT = 0.1
 
 
 def is_traced(*values: Any) -> bool:
-    """Return whether any leaf is a tracer, as inside jit, vmap and grad."""
+    """Return whether any leaf is a tracer, as it is inside jit, vmap and grad."""
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values))
 
 
 def warn_at_caller(message: str) -> None:
-    """Issue a RuntimeWarning that points at the first frame outside jaxgmm."""
+    """Issue a RuntimeWarning that points at the line of user code that called jaxgmm."""
     frame, level = sys._getframe(1), 2
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == __name__.partition(".")[0]:
         frame, level = frame.f_back, level + 1
@@ -47,24 +42,24 @@ def warn_at_caller(message: str) -> None:
 
 
 def as_float_array(value: Any, name: str, *, check_values: bool = False) -> jax.Array:
-    """Return real numbers of any kind as a JAX float array, or raise if they are not finite real numbers.
+    """Return an array, list or data frame as a JAX float array; raise if the values are not finite real numbers.
 
-    float32 and float64 are kept (float64 if JAX has it enabled); everything else becomes JAX's default float type.
+    float32 and float64 do not change (float64 only if it is enabled in JAX). All other types become JAX's default float type.
 
     Args:
-        value: an array, list, data frame or the like.
-        name: what messages call it.
-        check_values: if True, the values of concrete JAX arrays are checked too; those of NumPy-like input always are.
+        value: an array, list, data frame or similar object.
+        name: the name of the value in error messages.
+        check_values: whether to check the values of concrete JAX arrays; values of NumPy-like input are always checked.
     """
     return _as_float_array(value, name, check_values)[0]
 
 
 def _as_float_array(value: Any, name: str, check_values: bool) -> tuple[jax.Array, tuple[float, float] | None]:
-    """Return the array, and its smallest and largest value before conversion if they were checked."""
+    """Return the array and its range before conversion: the smallest and largest value, or None if they were not checked."""
     if isinstance(value, list | tuple) and is_traced(value):
         value = jnp.asarray(value)
     if isinstance(value, jax.Array):
-        _check_dtype(value.dtype, name)
+        check_dtype(value.dtype, name)
         if not jnp.issubdtype(value.dtype, jnp.floating) or value.dtype.itemsize < 4:
             value = value.astype(jnp.result_type(float))
         if not check_values or not value.size or is_traced(value):
@@ -80,51 +75,8 @@ def _as_float_array(value: Any, name: str, check_values: bool) -> tuple[jax.Arra
     return to_device(array, target), range_
 
 
-def as_numpy(value: Any, name: str) -> np.ndarray:
-    """Return real numbers of any kind as a NumPy array without checking their values; None and missing values become NaN."""
-    if np.ma.isMaskedArray(value):
-        raise TypeError(
-            f"{name} is a masked array, whose mask would be lost; drop the masked rows, or give them sample_weight 0."
-        )
-    if hasattr(value, "toarray") and hasattr(value, "nnz"):
-        raise TypeError(f"{name} is a sparse matrix; dense data were expected: use {name}.toarray().")
-    if hasattr(value, "to_numpy") and hasattr(value, "columns"):
-        value = value.to_numpy()
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(
-            f"{name} is ragged: rows of equal length were expected. For data sets of different "
-            "lengths see jaxgmm.pad and jaxgmm.fit_many."
-        ) from error
-    if array.dtype == object and array.size and all(_is_missing_or_real(v) for v in array.flat):
-        array = np.array([np.nan if _is_missing(v) else float(v) for v in array.flat]).reshape(array.shape)
-    _check_dtype(array.dtype, name)
-    return array.astype(np.float64) if array.dtype == np.longdouble else array
-
-
-def _is_missing(value: Any) -> bool:
-    """Return whether a Python object stands for a missing value."""
-    return value is None or type(value).__name__ in ("NAType", "NaTType")
-
-
-def _is_missing_or_real(value: Any) -> bool:
-    """Return whether a Python object is a real number or stands for a missing one."""
-    return _is_missing(value) or (isinstance(value, numbers.Real) and not isinstance(value, bool))
-
-
-def _check_dtype(dtype: np.dtype, name: str) -> None:
-    """Raise TypeError if a dtype does not hold real numbers."""
-    if jnp.issubdtype(dtype, jax.dtypes.prng_key):
-        raise TypeError(f"{name} is a random key; an array of real numbers was expected: is the order of arguments right?")
-    if dtype.kind in _ADVICE_BY_KIND:
-        raise TypeError(f"{name} holds {_ADVICE_BY_KIND[dtype.kind]}.")
-    if dtype.kind not in "fiuV":
-        raise TypeError(f"{name} has dtype {dtype}; real numbers were expected.")
-
-
 def _check_range(low: float, high: float, array: Any, name: str, target: Any) -> None:
-    """Raise ValueError if values from `low` to `high` are not finite, or if the target dtype cannot hold them."""
+    """Raise ValueError if the extremes `low` and `high` of an array are not finite, or if the target dtype cannot hold them."""
     if not (math.isfinite(low) and math.isfinite(high)):
         bad = ~np.isfinite(np.asarray(array, float))
         rows = f" in {bad.reshape(len(bad), -1).any(1).sum()} of {len(bad)} rows" if bad.ndim else ""
@@ -145,13 +97,13 @@ def _check_range(low: float, high: float, array: Any, name: str, target: Any) ->
 
 
 def as_data(x: Any, name: str = "x", *, check_values: bool = False, num_features: int | None = None) -> jax.Array:
-    """Return data as a float array (N, D) with D >= 1, or raise if they are not.
+    """Return data as a float array (N, D) with D >= 1; raise if the data are invalid.
 
     Args:
         x: the data.
-        name: what messages call them.
-        check_values: if True, the values of concrete JAX arrays are checked, and the magnitude of all concrete values.
-        num_features: D, if it is known.
+        name: the name of the data in error messages.
+        check_values: whether to check the values of concrete JAX arrays, and the magnitude of all concrete values.
+        num_features: the required D, or None if any D >= 1 is valid.
     """
     x, range_ = _as_float_array(x, name, check_values)
     if check_values and range_:
@@ -175,7 +127,7 @@ def as_data(x: Any, name: str = "x", *, check_values: bool = False, num_features
 
 
 def _check_magnitude(low: float, high: float, dtype: Any, name: str) -> None:
-    """Raise ValueError if the squares of values from `low` to `high` overflow or vanish in the data's float type."""
+    """Raise ValueError if squares of values between `low` and `high` overflow, or if all of these squares underflow to 0."""
     info = jnp.finfo(dtype)
     largest, limit = max(abs(low), abs(high)), math.sqrt(float(info.max)) * 1e-3
     if largest > limit:
@@ -192,7 +144,7 @@ def _check_magnitude(low: float, high: float, dtype: Any, name: str) -> None:
 
 
 def as_sample_weight(sample_weight: Any, num_observations: int, dtype: Any, *, check_values: bool = False) -> jax.Array | None:
-    """Return weights as an array (N,) in the data's dtype, or None for weights of 1; raise if they are not weights >= 0."""
+    """Return weights as an array (N,) in the dtype of the data, or None for weights of 1; raise if the weights are invalid."""
     if sample_weight is None:
         return None
     weight = as_float_array(sample_weight, "sample_weight", check_values=check_values).astype(dtype)
@@ -212,13 +164,42 @@ def as_sample_weight(sample_weight: Any, num_observations: int, dtype: Any, *, c
 def as_weighted_data(
     x: Any, sample_weight: Any, *, check_values: bool = True, num_features: int | None = None
 ) -> tuple[jax.Array, jax.Array | None]:
-    """Return data (N, D) and their weights (N,) or None; concrete rows of weight 0 become 0, whatever they held."""
+    """Return data (N, D) and their weights (N,) or None; in concrete data, rows of weight 0 are replaced by zeros."""
     x = as_data(zero_ignored_rows(x, sample_weight), check_values=check_values, num_features=num_features)
     return x, as_sample_weight(sample_weight, len(x), x.dtype, check_values=check_values)
 
 
+def warn_of_small_weights(weight: jax.Array | None) -> None:
+    """Warn if the sum of concrete weights is so small that the weights cannot be counts of observations."""
+    message = small_weights_message(weight)
+    if message:
+        warn_at_caller(message)
+
+
+def small_weights_message(weight: jax.Array | None) -> str | None:
+    """Return a warning if the sum of concrete weights is so small that they cannot be counts of observations, else None.
+
+    The function warns if the weights sum to 1 or less, or to less than a tenth of the effective number of observations (Kish
+    1965).
+    """
+    if weight is None or is_traced(weight):
+        return None
+    values = np.asarray(on_host(weight), float)
+    total, rows = values.sum(), int((values > 0).sum())
+    if not (total > 0 and rows > 1):
+        return None
+    effective = 1 / ((values / total) ** 2).sum()
+    if total >= _SMALLEST_MEAN_WEIGHT * effective and total > 1 + 1e-3:
+        return None
+    return (
+        f"sample_weight sums to {total:.4g} over {rows} rows, but weights count observations: multiply them by "
+        f"{effective / total:.6g} to count the effective number of observations, {effective:.1f}, or by {rows / total:.6g} to "
+        f"count all {rows}."
+    )
+
+
 def zero_ignored_rows(x: Any, sample_weight: Any, name: str = "x") -> Any:
-    """Return x with 0 in the rows of weight 0 if both are concrete, so that the values of the other rows can be checked."""
+    """Return x with zeros in rows of weight 0, so that checks ignore these rows; leave x unchanged if an argument is traced."""
     if sample_weight is None or is_traced(x, sample_weight):
         return x
     array = x if isinstance(x, jax.Array) else as_numpy(x, name)
@@ -230,7 +211,7 @@ def zero_ignored_rows(x: Any, sample_weight: Any, name: str = "x") -> Any:
 
 
 def is_positive_definite(matrices: Any) -> bool:
-    """Return whether concrete matrices (..., D, D) all have a Cholesky factor in their own float type, computed by NumPy."""
+    """Return whether NumPy finds a Cholesky factor of each concrete matrix (..., D, D) in the float type of the matrices."""
     try:
         return bool(np.isfinite(np.linalg.cholesky(np.asarray(matrices))).all())
     except np.linalg.LinAlgError:
@@ -238,7 +219,7 @@ def is_positive_definite(matrices: Any) -> bool:
 
 
 def check_covariance_type(covariance_type: Any) -> None:
-    """Raise ValueError if a name is not that of a covariance type."""
+    """Raise ValueError if a value is not the name of a covariance type."""
     if not isinstance(covariance_type, str) or covariance_type not in TYPES:
         raise ValueError(f"covariance_type is {covariance_type!r}; one of {', '.join(map(repr, TYPES))} was expected.")
 
@@ -249,22 +230,34 @@ def check_choice(value: Any, name: str, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name} is {value!r}; one of {', '.join(map(repr, choices))} was expected.")
 
 
+def check_static(value: Any, name: str) -> None:
+    """Raise TypeError if a value is traced; this check is for options whose values must be known at compilation."""
+    if is_traced(value):
+        raise TypeError(
+            f"{name} is traced, but compiled programs depend on its value: mark it as static, as in jax.jit(f, "
+            f"static_argnames={name!r}), and do not map over it."
+        )
+
+
 def check_flag(value: Any, name: str) -> None:
     """Raise TypeError if a value is not True or False."""
+    check_static(value, name)
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} is {value!r}; True or False was expected.")
 
 
 def check_count(value: Any, name: str, minimum: int = 1) -> None:
-    """Raise if a value is not a Python or NumPy integer >= minimum; True and 2.0 are not."""
+    """Raise TypeError or ValueError if a value is not a Python or NumPy integer >= minimum; True and 2.0 are refused."""
+    check_static(value, name)
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} is {value!r} ({type(value).__name__}); an integer >= {minimum} was expected.")
+        advice = f": use int({name})" if isinstance(value, jax.Array | np.ndarray) and np.ndim(value) == 0 else ""
+        raise TypeError(f"{name} is {value!r} ({type(value).__name__}); an integer >= {minimum} was expected{advice}.")
     if value < minimum:
         raise ValueError(f"{name} is {value}; an integer >= {minimum} was expected.")
 
 
 def check_number(value: Any, name: str, *, minimum: float = 0.0, exclusive: bool = False) -> None:
-    """Raise if a value is not a finite number >= minimum (> minimum if exclusive); traced values are not checked."""
+    """Raise TypeError or ValueError unless a value is traced, or finite and >= minimum (> minimum if `exclusive`)."""
     if is_traced(value):
         return
     sign = ">" if exclusive else ">="
@@ -276,7 +269,7 @@ def check_number(value: Any, name: str, *, minimum: float = 0.0, exclusive: bool
 
 
 def check_key(key: Any) -> None:
-    """Raise TypeError if a value is not one random key, typed or legacy uint32."""
+    """Raise TypeError if a value is not one random key, either a typed key or a legacy uint32 key."""
     if isinstance(key, jax.Array):
         if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0:
             return

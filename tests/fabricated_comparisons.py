@@ -8,7 +8,7 @@ from scipy.special import logsumexp
 
 import jaxgmm
 from jaxgmm import covariance
-from jaxgmm.comparison.columns import ComparisonRow, JointScores, SamplerDiagnostics
+from jaxgmm.comparison.report_columns import ComparisonRow, JointScores, SamplerDiagnostics
 from jaxgmm.comparison.result import Comparison
 from jaxgmm.comparison.sampler_summary import ComparisonMeta, FitSummary, SamplerSummary
 from jaxgmm.comparison.summaries import log_priors

@@ -19,25 +19,25 @@ TYPES = {"full", "tied", "diag", "spherical"}
 
 # bottom layer first; a module imports from lower layers, or from modules listed before it in its own layer
 LAYERS = [
-    "linalg chunking status files progress host",
+    "linalg chunking status files progress host calls real_numbers",
     "covariance covariance_distributions datasets validation tables",
     "mixture row_sums rounding",
     "density marginals priors.hyperparameters priors.covariance_laws priors.interface priors.conjugate priors.independent "
     "priors.functions priors.defaults inputs criteria",
-    "em.result em.kernels em.moments em.m_step em.acceleration em.implicit em.loop em.fit em.standard_errors em.assignments "
-    "em.k_means em.initialization em.batch.batched_loop em.batch.data_sets em.batch.threads em.batch.fit_many "
+    "em.result em.kernels em.moments em.m_step em.acceleration em.implicit em.loop em.fit_warnings em.fit em.standard_errors "
+    "em.assignments em.k_means em.initialization em.batch.batched_loop em.batch.data_sets em.batch.threads em.batch.fit_many "
     "em.batch.restarts",
     "posterior.result posterior.model posterior.diagnostics posterior.pareto posterior.standardization posterior.likelihood "
     "posterior.unconstrained_space posterior.newton posterior.gaussian_approximation posterior.laplace "
     "posterior.user_model_space posterior.user_model posterior.chains posterior.nuts "
-    "posterior.conditionals posterior.gibbs posterior.label_matching posterior.relabel posterior.bootstrap "
-    "posterior.predictive posterior.importance posterior.labellings posterior.evidence_proposal posterior.evidence "
+    "posterior.conditionals posterior.gibbs posterior.label_assignment posterior.relabel posterior.bootstrap "
+    "posterior.predictive posterior.importance posterior.evidence_labellings posterior.evidence_proposal posterior.evidence "
     "posterior.diagnose posterior.arviz",
     "studies.method_names studies.checkpoint studies.serialization studies.columns studies.parameters studies.intervals "
     "studies.methods studies.prior_table selection "
-    "comparison.columns comparison.inputs comparison.summaries comparison.joint comparison.contraction "
+    "comparison.report_columns comparison.inputs comparison.summaries comparison.joint comparison.contraction "
     "comparison.predictive_scores comparison.clustering comparison.verdict comparison.sampler_summary "
-    "comparison.point_vs_posterior comparison.text_report comparison.result comparison.compare "
+    "comparison.point_vs_posterior comparison.text_layout comparison.result comparison.compare "
     "calibration.quantities calibration.bands calibration.rows calibration.text_report "
     "calibration.result calibration.config calibration.calibrate coverage.design coverage.quantities coverage.replicates "
     "coverage.summary coverage.text_report coverage.study io.read_table io.archive",
@@ -184,7 +184,7 @@ def test_every_name_can_be_found():
     """Tab completion, help and type checkers see every public name, and no other name."""
     assert {"Mixture", "fit", "nuts", "compare", "datasets", "plot", "__version__"} <= set(dir(jaxgmm))
     assert not set(PUBLIC) & {"Any", "importlib", "types", "typing", "em", "density"}
-    index = jaxgmm.__doc__.split("Names, by what they are for")[1].split()
+    index = jaxgmm.__doc__.split("Public names, grouped by purpose")[1].split()
     for name in [*PUBLIC, "datasets", *jaxgmm._LAZY_MODULES]:
         assert index.count(name) == 1, f"{name} is not in the index that help(jaxgmm) shows"
     guarded = next(node for node in ast.parse((PACKAGE / "__init__.py").read_text()).body if isinstance(node, ast.If))
@@ -277,6 +277,13 @@ def test_top_level():
     left_behind = {"build", "dist", "jaxgmm.egg-info", "__pycache__", "faithful-compare.json", "faithful-compare.png"}
     found = {path.name for path in TOP.iterdir() if not path.name.startswith(".")}
     assert found - allowed - left_behind == set()
+
+
+def test_every_module_has_a_test_file():
+    """The module em/fit.py is tested by tests/em/test_fit.py."""
+    modules = [path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if not path.name.startswith("__")]
+    missing = [path for path in modules if not (TOP / "tests" / path.parent / f"test_{path.name}").is_file()]
+    assert not missing
 
 
 def test_the_versions_agree():

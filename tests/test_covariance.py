@@ -93,3 +93,18 @@ def test_not_positive_definite_is_nan(d):
         ("spherical", jnp.array([[-1.0]])),
     ):
         assert np.isnan(covariance.factorize(values, covariance_type, 2).half_log_det).all()
+
+
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+def test_fewest_rows_and_points(kind, x64):
+    """With as many rows as are said to be needed some split of them determines the covariances, with one less none does."""
+    k, d = 2, 3
+    needed, own = covariance.fewest_rows(kind, k, d), covariance.fewest_points(kind, d)
+    assert own <= needed
+    for n in (needed - 1, needed):
+        x = np.random.default_rng(n).normal(size=(n, d))
+        groups = np.minimum(np.arange(n), k - 1) if kind == "tied" else np.zeros(n, int)
+        means = np.array([x[groups == g].mean(0) for g in groups]) if n else x
+        scatter = (x - means).T @ (x - means)
+        rank = np.linalg.matrix_rank(scatter) if kind in ("full", "tied") else int((np.diag(scatter) > 0).sum())
+        assert (rank == d) == (n == needed)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm.inputs import as_dtype, check_one_mixture, check_sampling_options, validate_inputs
+from jaxgmm.inputs import as_dtype, check_sampling_options, validate_inputs
 
 from helpers import random_data, random_mixture, random_prior
 
@@ -54,13 +54,11 @@ def test_invalid_inputs(change, error, sentence):
         as_start(**change)
 
 
-def test_a_fit_is_no_mixture():
-    """The message says where the mixture is."""
+def test_a_fit_is_a_start():
+    """Its mixture is taken."""
     fit = jaxgmm.fit(START, X)
-    with pytest.raises(TypeError, match=r"start is a Fit; .*give its \.mixture"):
-        as_start(mixture=fit)
-    with pytest.raises(TypeError, match=r"give its \.mixture"):
-        jaxgmm.standard_errors(fit, X)
+    assert as_start(mixture=fit).mixture.covariance_type == "full"
+    np.testing.assert_array_equal(as_start(mixture=fit).mixture.means, fit.mixture.means)
 
 
 def test_rows_of_weight_zero_may_hold_anything():
@@ -102,13 +100,6 @@ def test_sampling_options():
     ]:
         with pytest.raises(error, match=sentence):
             check_sampling_options(*arguments)
-
-
-def test_one_mixture():
-    """A mixture passes under any name."""
-    check_one_mixture(START, "reference")
-    with pytest.raises(TypeError, match=r"reference is str; a jaxgmm\.Mixture was expected"):
-        check_one_mixture("mixture", "reference")
 
 
 def test_a_device_array_of_the_right_type_is_not_copied():

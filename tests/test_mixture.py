@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import jaxgmm
+from jaxgmm.posterior.nuts import _split_starts
 
-from helpers import COVARIANCE_TYPES, random_mixture
+from helpers import COVARIANCE_TYPES, random_data, random_mixture, random_prior
 
 
 def test_fields_are_kept(x64):
@@ -135,3 +136,114 @@ def test_traced_input_is_not_looked_at():
     assert make(jnp.array([2.0, -1.0])).weights.tolist() == [2, -1]
     with pytest.raises(ValueError, match=r"\(2,\) was expected"):
         make(jnp.ones(3))
+
+
+FIT_X = random_data(0, 40, 2)
+FIT_KEY = jax.random.key(0)
+
+
+@pytest.fixture(scope="module")
+def fitted_once():
+    """A fit, its prior, and a posterior."""
+    prior = jaxgmm.default_prior(FIT_X, num_components=2)
+    fit = jaxgmm.fit(random_mixture(0, "full", 2, 2), FIT_X, prior, max_iter=1000, tol=1e-6)
+    return fit, prior, jaxgmm.laplace(FIT_KEY, fit.mixture, FIT_X, prior, num_samples=20)
+
+
+def two(fit):
+    """Return a stack of a fit, or of a mixture, twice."""
+    return jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), fit)
+
+
+# what takes a mixture: name -> (function of a mixture or fit, prior and posterior; whether it takes a stack)
+TAKES_A_MIXTURE = {
+    "num_parameters": (lambda m, prior, draws: jnp.asarray(jaxgmm.num_parameters(m)), True),
+    "log_prob": (lambda m, prior, draws: jaxgmm.log_prob(m, FIT_X), True),
+    "responsibilities": (lambda m, prior, draws: jaxgmm.responsibilities(m, FIT_X), True),
+    "predict": (lambda m, prior, draws: jaxgmm.predict(m, FIT_X), True),
+    "marginal": (lambda m, prior, draws: jaxgmm.marginal(m, 0), True),
+    "condition": (lambda m, prior, draws: jaxgmm.condition(m, 0, [1.0]), True),
+    "log_prior": (lambda m, prior, draws: jaxgmm.log_prior(m, prior), True),
+    "bic": (lambda m, prior, draws: jaxgmm.bic(m, FIT_X), True),
+    "aic": (lambda m, prior, draws: jaxgmm.aic(m, FIT_X), True),
+    "icl": (lambda m, prior, draws: jaxgmm.icl(m, FIT_X), True),
+    "sample": (lambda m, prior, draws: jaxgmm.sample(FIT_KEY, m, 3), False),
+    "e_step": (lambda m, prior, draws: jaxgmm.e_step(m, FIT_X), False),
+    "m_step": (lambda m, prior, draws: jaxgmm.m_step(m, jaxgmm.e_step(random_mixture(0, "full", 2, 2), FIT_X)), False),
+    "fit": (lambda m, prior, draws: jaxgmm.fit(m, FIT_X, tol=1e-6), False),
+    "standard_errors": (lambda m, prior, draws: jaxgmm.standard_errors(m, FIT_X, prior), False),
+    "relabel": (lambda m, prior, draws: jaxgmm.relabel(draws, m, FIT_X), False),
+    "laplace": (lambda m, prior, draws: jaxgmm.laplace(FIT_KEY, m, FIT_X, prior, num_samples=20), False),
+    "gibbs": (lambda m, prior, draws: jaxgmm.gibbs(FIT_KEY, m, FIT_X, prior, num_samples=5, num_warmup=0), False),
+    "bootstrap": (lambda m, prior, draws: jaxgmm.bootstrap(FIT_KEY, m, FIT_X, prior, num_samples=2, max_iter=1), False),
+}
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("name", TAKES_A_MIXTURE)
+def test_a_fit_is_a_mixture(name, fitted_once):
+    """Every function of a mixture takes a fit; one that takes no stack refuses it and says how to take one."""
+    fit, prior, draws = fitted_once
+    function, takes_stacks = TAKES_A_MIXTURE[name]
+    left, right = function(fit, prior, draws), function(fit.mixture, prior, draws)
+    for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
+        np.testing.assert_array_equal(a, b)
+    if takes_stacks:
+        function(two(fit), prior, draws)
+        return
+    for stack, first in ((two(fit), r"\.mixture\[0\]"), (two(fit.mixture), r"\[0\]")):
+        with pytest.raises(ValueError, match=rf"is a stack of shape \(2,\); one mixture .*{first}, or use jax.vmap"):
+            function(stack, prior, draws)
+    for other in (FIT_X, None, "mixture"):
+        with pytest.raises(TypeError, match=r"a jaxgmm\.Mixture or a Fit was expected"):
+            function(other, prior, draws)
+
+
+def test_nuts_takes_fits(fitted_once):
+    """One, or a stack of them, of which the first is the start and the others are further optima."""
+    fit, _, _ = fitted_once
+    for given in (two(fit), two(fit.mixture)):
+        first, others = _split_starts(given)
+        np.testing.assert_array_equal(first.means, fit.mixture.means)
+        assert others.batch_shape == (1,)
+    assert _split_starts(fit) == (fit.mixture, None)
+
+
+def test_many_fits_are_starts():
+    """fit_many takes a stack of fits, and refuses options that only a key can use."""
+    starts = two(random_mixture(0, "full", 2, 2))
+    fits = jaxgmm.fit_many(starts, [FIT_X, FIT_X], max_iter=3)
+    again = jaxgmm.fit_many(fits, [FIT_X, FIT_X], max_iter=3)
+    np.testing.assert_array_equal(again.mixture.means, jaxgmm.fit_many(fits.mixture, [FIT_X, FIT_X], max_iter=3).mixture.means)
+    for option in ({"num_components": 2}, {"covariance_type": "diag"}, {"method": "k-means"}):
+        with pytest.raises(ValueError, match=f"{next(iter(option))} was given together with starts"):
+            jaxgmm.fit_many(fits, [FIT_X, FIT_X], **option)
+    with pytest.raises(ValueError, match=r"mixtures has leading axes \(\)"):
+        jaxgmm.fit_many(random_mixture(0, "full", 2, 2), [FIT_X])
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e-81, 1e-42, 1e77, 1e150])
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+def test_extreme_units(scale, kind, x64):
+    """Sound covariances are taken in any unit whose squares are numbers, and others refused; all functions follow the unit."""
+    one = random_mixture(0, kind, 2, 2)
+    mixture = jaxgmm.make_mixture(one.weights, scale * one.means, scale * (scale * one.covariances), covariance_type=kind)
+    assert "Mixture" in repr(mixture)
+    x = np.asarray(FIT_X)
+    np.testing.assert_allclose(jaxgmm.log_prob(mixture, scale * x), jaxgmm.log_prob(one, x) - 2 * np.log(scale), rtol=1e-9)
+    np.testing.assert_allclose(jaxgmm.responsibilities(mixture, scale * x), jaxgmm.responsibilities(one, x), atol=1e-9)
+    for prior in (None, random_prior(0, kind, 2, 2)):
+        in_units = prior and dataclasses.replace(prior, mean=scale * prior.mean, scale=scale * (scale * prior.scale))
+        errors, expected = jaxgmm.standard_errors(mixture, scale * x, in_units), jaxgmm.standard_errors(one, x, prior)
+        np.testing.assert_allclose(errors.means / scale, expected.means, rtol=1e-6)
+        np.testing.assert_allclose(errors.covariances / scale / scale, expected.covariances, rtol=1e-6)
+    if kind in ("full", "tied"):
+        spoiled = np.array(mixture.covariances)
+        spoiled[0, 0, 1] *= 1.5
+        with pytest.raises(ValueError, match="symmetric"):
+            jaxgmm.make_mixture(mixture.weights, mixture.means, spoiled, covariance_type=kind)
+        singular = np.array(mixture.covariances)
+        singular[0] = scale * np.ones((2, 2)) * scale
+        singular[0, 0, 1] = singular[0, 1, 0] = 1.1 * scale * scale
+        with pytest.raises(ValueError, match="positive definite"):
+            jaxgmm.make_mixture(mixture.weights, mixture.means, singular, covariance_type=kind)

@@ -5,11 +5,15 @@ import json
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxgmm
+from jaxgmm import selection
 from jaxgmm.em.result import Status
+
+from helpers import random_data
 
 
 @pytest.fixture(scope="module")
@@ -93,3 +97,52 @@ def test_errors():
     ):
         with pytest.raises(ValueError, match=message):
             jaxgmm.select(key, x, **options)
+
+
+@pytest.mark.parametrize(
+    "counts", [np.int64(2), 2, [np.int32(2)], np.array(2), np.array([2]), jnp.array(2), jnp.array([2]), range(2, 3)]
+)
+def test_counts_of_every_kind(counts):
+    """One number or several, of Python or NumPy; the cells are named by Python's."""
+    x = random_data(0, 30, 1)
+    swept = jaxgmm.select(jax.random.key(0), x, num_components=counts, covariance_types="diag", num_restarts=1, max_iter=5)
+    assert list(swept.cells) == [("diag", 2)]
+    assert type(swept.best.num_components) is int
+    assert type(next(iter(swept.cells))[1]) is int
+
+
+@pytest.mark.parametrize("counts", [2.0, "2", None, [2.5], [True], 0, []])
+def test_counts_that_are_none(counts):
+    """Anything else gets the sentence of every count."""
+    with pytest.raises((TypeError, ValueError), match=r"num_components (is .*an integer >= 1 was expected|or .* is empty)"):
+        jaxgmm.select(jax.random.key(0), np.zeros((9, 1)), num_components=counts)
+
+
+@pytest.mark.parametrize("criterion", ["bic", "aic", "icl", "cv"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_weights_are_not_copied_for_each_fit(criterion, weighted, monkeypatch):
+    """All fits share one row of weights, or none; only cross-validation has a row for each fold."""
+    x, weight = random_data(0, 40, 1), 1.0 + np.arange(40) % 3
+    shapes = []
+    for name in ("fit_many", "initialize_batch"):
+        function = getattr(selection, name)
+
+        def spy(*args, function=function, name=name, **options):
+            given = options["sample_weight"] if name == "fit_many" else args[2]
+            shapes.append(None if given is None else given.shape)
+            return function(*args, **options)
+
+        monkeypatch.setattr(selection, name, spy)
+    jaxgmm.select(
+        jax.random.key(0),
+        x,
+        num_components=[1, 2],
+        covariance_types="diag",
+        num_restarts=3,
+        num_folds=2,
+        max_iter=5,
+        criterion=criterion,
+        sample_weight=weight if weighted else None,
+    )
+    shared = (40,) if weighted else None
+    assert shapes == [shared, shared] + ([(12, 40), (12, 40)] if criterion == "cv" else [])

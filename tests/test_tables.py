@@ -59,14 +59,14 @@ THINGS = things()
 
 
 def cells(text):
-    """The words of an HTML table, row by row."""
+    """Return the words of an HTML table, row by row."""
     rows = re.findall(r"<tr>(.*?)</tr>", text)
     return [[html.unescape(word) for word in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)] for row in rows]
 
 
 @pytest.mark.parametrize("name", THINGS)
 def test_one_stacked_and_traced(name):
-    """A table each, without falling back; short, in text and in HTML, with the same words."""
+    """Single, stacked and traced objects print as short tables, with the same words in text and in HTML."""
     thing = THINGS[name]
     seen = []
     jax.eval_shape(lambda tree: seen.append(tree._tables()) or tree, thing)
@@ -81,7 +81,7 @@ def test_one_stacked_and_traced(name):
 
 @pytest.mark.parametrize("name", THINGS)
 def test_trees_of_anything(name):
-    """None, numbers, words, shapes, wrong axes, deleted arrays: something is printed, in text and in HTML."""
+    """Leaves of any kind (None, words, shapes, wrong axes, deleted arrays) print something, as text and as HTML."""
     thing = THINGS[name]
     gone = jax.tree.map(lambda leaf: leaf + 0, thing)
     jax.tree.map(lambda leaf: leaf.delete(), gone)
@@ -106,13 +106,13 @@ def test_trees_of_anything(name):
 
 
 def test_what_it_falls_back_to_names_the_fields():
-    """Shapes for arrays, no numbers."""
+    """The fallback shows the shapes of arrays and no numbers."""
     mixture = jaxgmm.Mixture(None, np.zeros(3), {"a": np.ones((2, 2))}, "diag")
     assert repr(mixture) == ("Mixture(weights=None, means=float64[3], covariances={a: float64[2,2]}, covariance_type='diag')")
 
 
 def test_numbers_of_a_fit():
-    """Status, steps and likelihood; the sentence where it did not end well; components in trouble by name."""
+    """A fit shows status, steps and likelihood, the sentence of a bad status, and the components with a bad status."""
     mixture = random_mixture(0, "diag", 3, 2)
     good = repr(fit_of(mixture)).splitlines()
     assert good[0] == "Fit CONVERGED after 1 steps: log-likelihood -100.5000, objective -101.5000 (nats)"
@@ -130,7 +130,7 @@ def test_numbers_of_a_fit():
 
 
 def test_numbers_of_a_posterior():
-    """Means and standard deviations over the draws, the scalars of stats; what is to be thought of the labels."""
+    """A posterior shows means and standard deviations over the draws, the scalars of stats, and whether it is relabelled."""
     mixture = jaxgmm.make_mixture([0.25, 0.75], [[0.0], [5.0]], [[4.0], [9.0]], covariance_type="spherical")
     posterior = posterior_of(mixture)
     moved = dataclasses.replace(mixture, means=mixture.means + jnp.linspace(-1, 1, 10).reshape(2, 5, 1, 1))
@@ -146,7 +146,7 @@ def test_numbers_of_a_posterior():
 
 
 def test_many_components_and_features_are_elided():
-    """The first and the last are shown, with how long the rest is left out."""
+    """The first and the last are shown, and dots stand for the others."""
     k = 500
     mixture = jaxgmm.make_mixture(
         np.full(k, 1 / k), np.arange(k * 40.0).reshape(k, 40), np.ones((k, 40)), covariance_type="diag"
@@ -160,7 +160,7 @@ def test_many_components_and_features_are_elided():
 
 
 def test_nothing_is_compiled_and_large_arrays_are_left_alone():
-    """A debugger that prints everything waits for nothing."""
+    """Printing compiles nothing, so that a debugger that prints everything stays fast."""
     large = random_mixture(0, "full", 2, 2)
     large = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (300_000, *leaf.shape)) + 0, large)
     compiled = []
@@ -172,7 +172,7 @@ def test_nothing_is_compiled_and_large_arrays_are_left_alone():
 
 
 def test_a_selection_prints_its_marks():
-    """Best, spike, not converged."""
+    """The best cell, degenerate ones and those that did not converge are marked."""
     fit = fit_of(random_mixture(0, "diag", 1, 1))
     cell = lambda k, criterion, status, spike: Cell("diag", k, criterion, -1.0, jaxgmm.Status(status), spike, fit)  # noqa: E731
     grid = [cell(1, 10.0, 0, False), cell(2, 5.0, 0, True), cell(3, 7.0, 1, False)]
@@ -182,7 +182,7 @@ def test_a_selection_prints_its_marks():
 
 
 def test_priors_written_by_hand_print_too():
-    """Plain numbers and lists of them in the place of arrays."""
+    """Hyperparameters may be plain numbers and lists instead of arrays."""
     rows = [line.split() for line in repr(jaxgmm.InverseGamma(2.0, np.array([1.0, 3.5]))).splitlines()]
     assert rows[2][:3] == ["shape", "()", "2"]
     assert rows[3][:4] == ["rate", "(2,)", "[1", "3.5]"]
@@ -194,7 +194,7 @@ def test_priors_written_by_hand_print_too():
 
 
 def test_html_is_escaped():
-    """A title, a word, a header, a note: none is markup."""
+    """Title, words, header and notes are escaped."""
     nasty = "<script>alert('&')</script>"
     text = Table(nasty, (nasty,), ((nasty,),), (nasty,)).html()
     assert "<script" not in text
@@ -202,7 +202,7 @@ def test_html_is_escaped():
 
 
 def test_every_status_is_a_number_and_a_sentence():
-    """Members keep their numbers; looked up by number; a code that is none is printed as it is."""
+    """Members keep their numbers and are found by them; an unknown code prints as it is."""
     for kind in (
         jaxgmm.Status,
         jaxgmm.ComponentStatus,
@@ -220,7 +220,7 @@ def test_every_status_is_a_number_and_a_sentence():
 
 
 def test_columns_are_aligned_under_their_groups():
-    """A group whose columns have headings stands above them; one whose columns have none takes their place."""
+    """The heading of a group is above its columns, or in their place if they have no headings."""
     groups = [("", 1), ("interval", 2), ("by chains", 2)]
     table = Table("Shares", ("", "", "", "R-hat", "ESS"), [["a", "0.1", "0.3", "1.00", "9"]], left=(0,), column_groups=groups)
     title, above, header, row = table.text().splitlines()

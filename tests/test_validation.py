@@ -181,6 +181,39 @@ def test_number_of_components(value, error):
             function()
 
 
+STATIC = {
+    "num_components": lambda k: jaxgmm.default_prior(X, num_components=k),
+    "num_samples": lambda n: jaxgmm.sample(jax.random.key(0), START, n),
+    "max_iter": lambda n: jaxgmm.fit(START, X, max_iter=n),
+    "chunk_size": lambda n: jaxgmm.e_step(START, X, chunk_size=n),
+    "accelerate": lambda n: jaxgmm.fit(START, X, accelerate=n > 1),
+    "num_restarts": lambda n: jaxgmm.fit_restarts(jax.random.key(0), X, num_components=2, num_restarts=n),
+    "dims": lambda n: jaxgmm.marginal(START, n),
+    "num_chains": lambda n: jaxgmm.bootstrap(jax.random.key(0), START, X, num_chains=n),
+}
+
+
+@pytest.mark.parametrize("name", STATIC)
+def test_traced_options_that_must_be_static(name):
+    """A count, a flag or features inside jit or vmap: the sentence names static_argnames."""
+    for transform in (jax.jit, lambda f: jax.vmap(lambda n: f(n))):
+        with pytest.raises(TypeError, match=rf"{name} is traced, .*static_argnames='{name}'"):
+            transform(STATIC[name])(jnp.arange(2, 4) if transform is not jax.jit else 2)
+    with pytest.raises(TypeError, match=r"integer >= 1 was expected: use int\(num_components\)"):
+        jaxgmm.default_prior(X, num_components=jnp.asarray(2))
+
+
+def test_weights_that_count_are_silent():
+    """Repetitions, masks, fractions of rows and survey weights count observations; one row of any weight says nothing."""
+    rng = np.random.default_rng(0)
+    for weight in (np.ones(9), rng.integers(0, 4, 9), rng.random(9), np.full(9, 0.2), 1000 * rng.random(9), np.eye(9)[0] / 2):
+        assert validation.small_weights_message(jnp.asarray(weight, float)) is None
+    for weight in (np.full(9, 1 / 9), rng.dirichlet(np.ones(9)), 1e-12 * rng.random(9), np.full(5, 0.2)):
+        assert "count observations" in validation.small_weights_message(jnp.asarray(weight, float))
+    assert validation.small_weights_message(None) is None
+    assert jax.jit(lambda w: w if validation.small_weights_message(w) is None else -w)(jnp.full(9, 1 / 9))[0] > 0
+
+
 def test_options():
     """Unknown covariance types, methods and keys are refused by name, with the valid choices."""
     with pytest.raises(ValueError, match="covariance_type is 'fulll'; one of 'full', 'tied', 'diag', 'spherical' was expected"):

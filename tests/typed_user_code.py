@@ -27,7 +27,8 @@ def fit_by_hand(key: jax.Array, x: np.ndarray) -> Mixture:
     sentence: str = status.sentence
     print(status.name, sentence, float(fit.log_likelihood), fit.converged)
     again = jaxgmm.fit(fit.mixture, x, jaxgmm.default_prior(x, num_components=2), tol=1e-6, max_iter=50, accelerate=True)
-    moments = jaxgmm.e_step(again.mixture, x)
+    print(jaxgmm.predict(again, x), jaxgmm.bic(again, x), jaxgmm.standard_errors(again, x).means, jaxgmm.marginal(again, 0))
+    moments = jaxgmm.e_step(again, x)
     return jaxgmm.m_step(again.mixture, moments + moments)
 
 

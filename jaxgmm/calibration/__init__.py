@@ -1,1 +1,1 @@
-"""Simulation-based calibration: whether a method draws from the posterior."""
+"""Simulation-based calibration, which checks whether a method draws from the posterior."""

@@ -1,9 +1,10 @@
 """Simultaneous bands for the distribution of ranks: Sailynoja, Burkner & Vehtari (2022), Statistics and Computing 32:32.
 
-Of B ranks, each uniform on 0, ..., L, the number below j has a binomial distribution for every j = 0, ..., L + 1. A band
-contains, at each j, the counts whose two-sided binomial p-value exceeds a level, which is the same for all j and chosen such
-that the whole path of counts stays inside with probability 1 - alpha. That probability is computed exactly, without simulation:
-the increments of the path are independent Poisson numbers conditioned on their sum.
+Suppose that each of B ranks is uniform on 0, ..., L. For every j = 0, ..., L + 1, the number of ranks below j then has a
+binomial distribution. These numbers form a path of counts. At each j, a band contains the counts whose two-sided binomial
+p-value exceeds a level. The level is the same for all j, and it is chosen such that the whole path of counts stays inside the
+band with probability 1 - alpha. This probability is computed exactly, without simulation, because the increments of the path
+are distributed as independent Poisson numbers conditioned on their sum.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ from functools import lru_cache
 import numpy as np
 from scipy.stats import binom, chi2, poisson
 
-_BISECTIONS = 60  # more than the precision of a float can use
-_FEWEST_PER_BIN = 5  # expected ranks in a bin of the chi-square test
-_MOST_BINS = 16
-_SHARE_INTERVALS = 4000  # of the integral in `rank_shares`
+_BISECTIONS = 60  # largest number of bisection steps; further steps would not change a float
+_FEWEST_PER_BIN = 5  # least expected number of ranks in a bin of the chi-square test
+_MOST_BINS = 16  # largest number of bins of the chi-square test
+_SHARE_INTERVALS = 4000  # number of intervals in the numerical integral of `rank_shares`
 
 Ranks = Sequence[int] | np.ndarray
 Band = tuple[np.ndarray, np.ndarray]
 
 
 def rank_counts(ranks: Ranks, num_draws: int) -> np.ndarray:
-    """Count the ranks below j, for j = 0, ..., L + 1: (L + 2,).
+    """Return the number of ranks below j for each j = 0, ..., L + 1, as an array (L + 2,).
 
     Example:
         >>> rank_counts([0, 2, 2], 2).tolist()
@@ -34,18 +35,19 @@ def rank_counts(ranks: Ranks, num_draws: int) -> np.ndarray:
 
 
 def simultaneous_band(num_ranks: int, num_draws: int, alpha: float) -> Band:
-    """Compute the smallest and largest counts (L + 2,) of a band that uniform ranks leave with probability at most alpha.
+    """Return a band, as its smallest and largest counts (L + 2,). Uniform ranks leave it with probability at most alpha.
 
-    The level of the band is the largest for which this holds. Because counts are integers, the probability is slightly less
-    than alpha; it is 1 minus `inside_probability`.
+    The level of the band is the largest level with this property. Because counts are integers, the exact probability is
+    slightly less than alpha; it is 1 minus `inside_probability`.
 
     Args:
-        num_ranks: B.
+        num_ranks: B, the number of ranks.
         num_draws: L; ranks go from 0 to L.
-        alpha: for one rank variable; for Q of them use alpha / Q (Bonferroni), which holds whatever their dependence.
+        alpha: the probability for one ranked quantity. For Q quantities use alpha / Q (Bonferroni), which is valid for any
+            dependence between the quantities.
 
     Returns:
-        lower, upper: (L + 2,), integers; at j = 0 both are 0, at j = L + 1 both are B.
+        lower, upper: integers (L + 2,). At j = 0 both are 0, and at j = L + 1 both are B.
 
     Example:
         >>> lower, upper = simultaneous_band(100, 9, 0.05)
@@ -57,8 +59,8 @@ def simultaneous_band(num_ranks: int, num_draws: int, alpha: float) -> Band:
 
 @lru_cache(maxsize=64)
 def _band(num_ranks: int, num_draws: int, alpha: float) -> Band:
-    """Find by bisection the largest level whose band is left with probability at most alpha, and return that band."""
-    low, high = 0.0, alpha  # at level alpha the band is too narrow: more than one count could leave it
+    """Find the level by bisection, and return its band. Uniform ranks leave the band with probability at most alpha."""
+    low, high = 0.0, alpha  # at level alpha the band is too narrow, because the path consists of several counts
     for _ in range(_BISECTIONS):
         level = (low + high) / 2
         if _inside(_band_at(num_ranks, num_draws, level), num_ranks, None) >= 1 - alpha:
@@ -71,11 +73,13 @@ def _band(num_ranks: int, num_draws: int, alpha: float) -> Band:
 
 
 def inside_probability(band: Band, shares: Sequence[float] | np.ndarray | None = None) -> float:
-    """Compute the probability that the path of counts stays in a band: 1 - false-failure rate, or 1 - power.
+    """Return the probability that the path of counts stays inside a band.
+
+    For uniform ranks, the result is 1 - false-failure rate. For other ranks, the result is 1 - power.
 
     Args:
-        band: lower and upper (L + 2,), as from `simultaneous_band`.
-        shares: (L + 1,), the probability of each rank; None: uniform.
+        band: lower and upper (L + 2,), the result of `simultaneous_band`.
+        shares: (L + 1,), the probability of each rank; None: all ranks are equally probable.
 
     Example:
         >>> round(1 - inside_probability(simultaneous_band(100, 9, 0.05)), 3)
@@ -85,12 +89,15 @@ def inside_probability(band: Band, shares: Sequence[float] | np.ndarray | None =
 
 
 def _inside(band: Band, num_ranks: int, shares: Sequence[float] | np.ndarray | None) -> float:
-    """Compute the probability by a forward recursion over Poisson paths that end at B, divided by that of ending there."""
+    """Return the probability that the path stays inside a band, by a forward recursion over Poisson paths.
+
+    The probability that a Poisson path stays inside and ends at B is divided by the probability that it ends at B.
+    """
     lower, upper = band
     steps = len(lower) - 1
     shares = np.full(steps, 1 / steps) if shares is None else np.asarray(shares, float)
     log_last = poisson.logpmf(num_ranks, num_ranks)
-    weight, start = np.ones(1), 0  # the probabilities of the counts from `start` on
+    weight, start = np.ones(1), 0  # weight[i] is the probability of the count start + i
     for j in range(steps):
         width = int(upper[j + 1]) - start + 1
         if width <= 0:
@@ -105,7 +112,7 @@ def _inside(band: Band, num_ranks: int, shares: Sequence[float] | np.ndarray | N
 
 
 def _two_sided(counts: np.ndarray, num_ranks: int, num_draws: int) -> np.ndarray:
-    """Compute the two-sided binomial p-values of counts (..., L + 2)."""
+    """Return the two-sided binomial p-values of counts (..., L + 2)."""
     z = np.arange(num_draws + 2) / (num_draws + 1)
     below, above = binom.cdf(counts, num_ranks, z), binom.sf(counts - 1, num_ranks, z)
     return np.minimum(1.0, 2 * np.minimum(below, above))
@@ -113,20 +120,21 @@ def _two_sided(counts: np.ndarray, num_ranks: int, num_draws: int) -> np.ndarray
 
 @lru_cache(maxsize=16)
 def _p_values(num_ranks: int, num_draws: int) -> np.ndarray:
-    """Compute the two-sided p-values of all possible counts at every j: (B + 1, L + 2)."""
+    """Return the two-sided p-values (B + 1, L + 2) of all possible counts 0, ..., B at every j."""
     return _two_sided(np.arange(num_ranks + 1)[:, None], num_ranks, num_draws)
 
 
 def _band_at(num_ranks: int, num_draws: int, level: float) -> Band:
-    """Return the band of the counts whose p-value exceeds a level."""
+    """Return the band of all counts whose p-value exceeds a level."""
     kept = _p_values(num_ranks, num_draws) > level
     return kept.argmax(0), num_ranks - kept[::-1].argmax(0)
 
 
 def simultaneous_p(ranks: Ranks, num_draws: int) -> float:
-    """Compute the exact p-value of the path of counts, which is below alpha where the path leaves the band of that alpha.
+    """Return the exact p-value of the path of counts. It is below alpha if the path leaves the band of that alpha.
 
-    It is the probability that uniform ranks have, at some j, a two-sided p-value as small as the smallest one here.
+    First, the smallest of the two-sided p-values over all j is computed. The exact p-value is the probability that uniform
+    ranks have an equal or smaller two-sided p-value at some j.
 
     Example:
         >>> round(simultaneous_p(list(range(10)) * 5, 9), 2), simultaneous_p([0] * 10, 9) < 1e-6
@@ -140,7 +148,9 @@ def simultaneous_p(ranks: Ranks, num_draws: int) -> float:
 
 
 def most_extreme(ranks: Ranks, num_draws: int) -> int:
-    """Return the j at which the number of ranks below j is least probable; if the path leaves a band, it does so there.
+    """Return the j at which the number of ranks below j has the smallest p-value.
+
+    If a path leaves a band, it leaves the band at this j.
 
     Example:
         >>> most_extreme([0, 0, 0, 0, 1, 2], 3)
@@ -150,9 +160,9 @@ def most_extreme(ranks: Ranks, num_draws: int) -> int:
 
 
 def chi_square(ranks: Ranks, num_draws: int) -> tuple[float, int]:
-    """Test by chi-square whether ranks are uniform; return the p-value and the number of bins.
+    """Apply a chi-square test of the hypothesis that the ranks are uniform. Return the p-value and the number of bins.
 
-    There are 16 bins, or fewer, so that each is expected to hold 5 ranks.
+    There are at most 16 bins. With few ranks there are fewer bins, so that at least 5 ranks are expected in each bin.
 
     Example:
         >>> chi_square(list(range(128)) * 2, 127)
@@ -167,19 +177,19 @@ def chi_square(ranks: Ranks, num_draws: int) -> tuple[float, int]:
 
 
 def rank_shares(num_draws: int, cdf: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Compute the probability (L + 1,) of each rank of a truth among L independent draws.
+    """Return the probability (L + 1,) of each possible rank of a truth among L independent draws.
 
     Args:
         num_draws: L.
-        cdf: the distribution function of u, the probability that a draw is below the truth. u is uniform if the method is
-            correct.
+        cdf: the distribution function of u, where u is the probability that a draw is below the truth. If the method is
+            correct, u is uniform.
 
     Example:
         >>> rank_shares(3, lambda u: u).round(3).tolist()
         [0.25, 0.25, 0.25, 0.25]
     """
-    # u is the squared sine of an angle on a regular grid, which is fine near 0 and 1, where a posterior that is too narrow
-    # concentrates the truths
+    # The grid of u is the squared sine of regularly spaced angles. It is fine near 0 and 1, where u concentrates if a posterior
+    # is too narrow.
     angles = np.linspace(0, np.pi / 2, _SHARE_INTERVALS + 1)
     mass = np.diff(np.clip(cdf(np.sin(angles) ** 2), 0, 1))
     midpoints = np.sin(angles[:-1] + np.pi / (4 * _SHARE_INTERVALS)) ** 2

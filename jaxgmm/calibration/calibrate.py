@@ -1,10 +1,10 @@
-"""calibrate: check whether a method draws from the posterior, by simulation-based calibration.
+"""`calibrate`: check by simulation-based calibration whether a method draws from the posterior.
 
     theta ~ prior,   x ~ p(x | theta),   theta_1, ..., theta_L ~ draws of the method given x
 
-If the method draws from the posterior, theta and its draws are exchangeable, and the rank of any f(theta, x) among f(theta_l,
-x) is uniform on 0, ..., L: Talts, Betancourt, Simpson, Vehtari & Gelman (2018), arXiv:1804.06788. All data sets of a batch run
-in one compiled program, from simulation to rank.
+If the method draws from the posterior, theta and the draws are exchangeable. Then, for any function f, the rank of f(theta, x)
+among f(theta_1, x), ..., f(theta_L, x) is uniform on 0, ..., L: Talts, Betancourt, Simpson, Vehtari & Gelman (2018),
+arXiv:1804.06788. One compiled program does all steps for a batch of data sets, from the simulation to the ranks.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..calls import public
 from ..chunking import calibration_batch
 from ..density import sample
 from ..em.fit import fit
@@ -41,6 +42,7 @@ from .result import Calibration
 from .rows import coverage_row
 
 
+@public
 def calibrate(
     key: jax.Array,
     prior: MixturePrior,
@@ -59,47 +61,51 @@ def calibrate(
     progress: bool | None = None,
     **options: Any,
 ) -> Calibration:
-    """Check by simulation whether a method draws from the posterior: simulation-based calibration.
+    """Check by simulation-based calibration whether a method draws from the posterior.
 
-    For each data set: draw a mixture from the prior and data from the mixture, run EM under the prior (by maximum likelihood if
-    the prior has no mode), run the method from there, and rank the truth among the draws. The ranked quantities are the
-    log-likelihood, the log joint density, the sorted weights, the log density at three fixed points and the log-determinant of
-    the covariance of the mixture, which no order of the components changes; then single parameters, with the components of the
-    truth and of each draw sorted by their means of feature 0. If the method is correct, the ranks are uniform; the bands for
-    their distribution hold for all quantities at once.
+    For each data set, draw a mixture (the truth) from the prior and data from the mixture. Run EM under the prior (or by
+    maximum likelihood if EM cannot find a mode under the prior), start the method from the EM solution, and rank the truth
+    among the draws.
 
-    The ranks are uniform only if the draws are nearly independent: compare the effective sample sizes with num_draws, and raise
-    `thin` if they are far below. The prior must also lead to realistic data sets: for standardised data with D features, a
-    Prior with concentration 3, mean 0, mean_precision 0.1, degrees of freedom D + 4 and a scale of 3 times the identity matrix
-    (D + 2 for diag and spherical) separates two components by about four standard deviations and lets them overlap in one data
-    set of five.
+    Two groups of quantities are ranked. The first group is label-invariant, so the order of the components does not matter:
+    log-likelihood, log joint density, sorted weights, log density at three fixed points, and log-determinant of the covariance
+    of the mixture. The second group is the single parameters. For them, the components of the truth and of each draw are first
+    sorted by their means of feature 0. If the method is correct, the ranks are uniform. The bands for the distributions of the
+    ranks hold for all quantities simultaneously.
+
+    The ranks are uniform only if the draws are nearly independent. Compare the effective sample sizes with num_draws, and raise
+    `thin` if they are far below. The prior must also lead to realistic data sets. For standardised data with D features, a
+    suitable Prior has concentration 3, mean 0, mean_precision 0.1, degrees of freedom D + 4 and a scale of 3 times the identity
+    matrix. For diag and spherical, use D + 2 degrees of freedom. Under this prior, two components are about four standard
+    deviations apart, and they overlap in one of five data sets.
 
     Args:
         key: a random key.
-        prior: one proper prior with fixed hyperparameters, from which the truths are drawn and under which the method runs. A
-            prior that is scaled by data is refused.
-        method: "nuts", "gibbs", "laplace", "bootstrap" (coverage only, because it does not draw from the posterior), or a
-            function (key, start, x, prior, **options) -> Posterior that can be traced; it receives num_samples if it takes it.
+        prior: one proper prior with fixed hyperparameters. The truths are drawn from it, and the method runs under it. A prior
+            that is scaled by the data is rejected.
+        method: "nuts", "gibbs", "laplace", "bootstrap", or a function (key, start, x, prior, **options) -> Posterior that can
+            be traced. For "bootstrap" only the coverage is computed, because its draws are not from the posterior. A function
+            receives num_samples if it has an argument of this name.
         num_components: K.
         covariance_type: "full", "tied", "diag" or "spherical".
         num_datasets: B, the number of data sets.
         num_observations: N, the number of rows of each data set.
         num_draws: L, the number of draws among which the truth is ranked in each data set.
         thin: every thin-th draw is ranked; None: 20 for gibbs, 4 for nuts, else 1.
-        intervals: probabilities of the central intervals whose coverage is counted.
-        alpha: probability that a correct method fails, over all quantities.
-        batch_size: data sets worked through at a time; None: up to 128, depending on their size.
-        path: a file that keeps every finished batch: the same call continues an interrupted calibration and ends with the same
-            numbers, bit for bit. A function of your own is recognised by its name alone.
-        progress: whether to show a progress bar; None: on a terminal.
+        intervals: probabilities of the central intervals whose coverage is computed.
+        alpha: probability that a correct method fails the check for at least one quantity.
+        batch_size: number of data sets in a batch; None: up to 128, depending on their size.
+        path: a file that keeps every finished batch. After an interruption, the same call continues the calibration and gives
+            the same numbers, bit for bit. A function of your own is recognised only by its name.
+        progress: whether to show a progress bar; None: show it on a terminal.
         **options: options of the method, such as num_warmup and num_chains (1 by default).
 
     Returns:
         A Calibration.
 
     Raises:
-        ValueError, TypeError: the prior is scaled by data, improper or a stack; an argument is out of range; the method does
-            not take an option; or the file belongs to another calibration.
+        ValueError, TypeError: the prior is scaled by the data, improper or a stack; an argument is out of range; the method
+            does not take one of the options; or the file belongs to another calibration.
 
     Example:
         >>> import jax, jaxgmm
@@ -143,12 +149,12 @@ def calibrate(
 
 @partial(jax.jit, static_argnums=0)
 def _batch(config: SBCConfig, keys: jax.Array, prior: MixturePrior) -> dict[str, jax.Array]:
-    """Compute the ranks and the coverage of data sets (b,), one for each key."""
+    """Simulate one data set for each of the keys (b,), and return the ranks and the coverage of all data sets."""
     return jax.vmap(lambda key: _calibrate_one(config, key, prior))(keys)
 
 
 def _calibrate_one(config: SBCConfig, key: jax.Array, prior: MixturePrior) -> dict[str, jax.Array]:
-    """Simulate one data set, fit it, draw, and rank the truth among the draws."""
+    """Simulate one data set, fit it by EM, draw by the method, and rank the truth among the draws."""
     model = {"num_components": config.num_components, "covariance_type": config.covariance_type}
     key_truth, key_data, key_start, key_draws, key_ties = jax.random.split(key, 5)
     truth = sample_prior(key_truth, prior, num_samples=1, **model)[0]
@@ -167,7 +173,7 @@ def _calibrate_one(config: SBCConfig, key: jax.Array, prior: MixturePrior) -> di
         "fit_status": em.status,
     }
     true_entries = free_entries(in_order(truth))
-    # wider quantiles, so that the interval contains the truth exactly for the ranks of the nominal probability
+    # slightly wider intervals: the ranks at which an interval contains the truth then have exactly the nominal probability
     widened = [p * (config.num_draws + 1) / (config.num_draws - 1) for p in config.intervals]
     for name, ends in {
         "method": draw_intervals(free_entries(in_order(ranked)), widened),
@@ -179,7 +185,10 @@ def _calibrate_one(config: SBCConfig, key: jax.Array, prior: MixturePrior) -> di
 
 
 def _thinned(posterior: Posterior, config: SBCConfig) -> Mixture:
-    """Return every thin-th draw from the end of each chain, in all at least L; raise ValueError if there are too few."""
+    """Return every thin-th draw, counted from the end of each chain. In all chains together, at least L draws remain.
+
+    Raise ValueError if there are too few draws.
+    """
     mixture = posterior.mixture
     chains, samples = mixture.batch_shape
     kept = -(-config.num_draws // chains)
@@ -192,7 +201,7 @@ def _thinned(posterior: Posterior, config: SBCConfig) -> Mixture:
 
 
 def _rank(key: jax.Array, truth: jax.Array, draws: jax.Array) -> jax.Array:
-    """Count the draws (L, Q) below the truth (Q,), with ties broken at random; -1 if a value is not finite."""
+    """Return the number (Q,) of draws (L, Q) below the truth (Q,), with ties broken at random; -1 if a value is not finite."""
     less, equal = (draws < truth).sum(0), (draws == truth).sum(0)
     tied = jnp.floor(jax.random.uniform(key, truth.shape) * (equal + 1)).astype(less.dtype)
     return jnp.where(jnp.isfinite(draws).all(0) & jnp.isfinite(truth), less + jnp.minimum(tied, equal), -1)
@@ -201,11 +210,11 @@ def _rank(key: jax.Array, truth: jax.Array, draws: jax.Array) -> jax.Array:
 def _run_batches(
     config: SBCConfig, keys: jax.Array, prior: MixturePrior, size: int, checkpoint: Checkpoint, progress: bool | None
 ) -> dict[str, np.ndarray]:
-    """Compute all batches that the checkpoint does not have, and return the results in the order of the keys."""
+    """Compute all batches that are not in the checkpoint, and return the results of all batches in the order of the keys."""
     parts = []
     with progress_bar(len(keys), " data sets", progress) as bar:
         for start in range(0, len(keys), size):
-            # the last batch is filled up with its last key, so that one compiled program suffices
+            # if the last batch is too short, its last key is repeated, so that all batches share one compiled program
             members = np.minimum(np.arange(start, start + size), len(keys) - 1)
             count = min(size, len(keys) - start)
             compute = partial(_run_batch, config, keys[members], prior, count)
@@ -215,7 +224,7 @@ def _run_batches(
 
 
 def _run_batch(config: SBCConfig, keys: jax.Array, prior: MixturePrior, count: int) -> dict[str, np.ndarray]:
-    """Compute one batch and return its first `count` results on the host, with effective sample sizes instead of draws."""
+    """Compute one batch and return its first `count` results as NumPy arrays, with effective sample sizes instead of draws."""
     kept = {name: np.asarray(value)[:count] for name, value in _batch(config, keys, prior).items()}
     draws = np.moveaxis(kept.pop("draws"), 0, 2)  # (C, S, b, Q)
     ess = ess_bulk(draws) if draws.shape[1] >= 4 else np.full(draws.shape[2:], np.nan)
@@ -223,7 +232,7 @@ def _run_batch(config: SBCConfig, keys: jax.Array, prior: MixturePrior, count: i
 
 
 def _summarise(config: SBCConfig, name: str, design: dict[str, Any], found: dict[str, np.ndarray], alpha: float) -> Calibration:
-    """Return the Calibration of the results of all data sets."""
+    """Return the Calibration that summarises the results of all data sets."""
     k, d, covariance_type = config.num_components, design["num_features"], config.covariance_type
     names, label_invariant = quantity_names(k, d, covariance_type)
     if config.method == "bootstrap":
@@ -251,6 +260,6 @@ def _summarise(config: SBCConfig, name: str, design: dict[str, Any], found: dict
 
 
 def _count_statuses(codes: np.ndarray, statuses: type[StatusEnum]) -> dict[str, int]:
-    """Return how often each status occurs, by name and in the order of the codes."""
+    """Return the number of occurrences of each status by its name, in the order of the codes."""
     counts = Counter(np.asarray(codes, int).ravel().tolist())
     return {statuses.name_of(code): counts[code] for code in sorted(counts)}

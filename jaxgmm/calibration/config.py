@@ -1,4 +1,8 @@
-"""The configuration of a calibration: its type, validation of the arguments of `calibrate`, and its fingerprint in files."""
+"""The configuration of a calibration.
+
+This module defines the type of the configuration and validates the arguments of `calibrate`. It also makes the fingerprint,
+which shows whether a file belongs to a calibration.
+"""
 
 from __future__ import annotations
 
@@ -19,29 +23,29 @@ from ..studies.method_names import POSTERIOR_METHODS
 from ..studies.methods import as_method
 from ..validation import as_float_array, check_count, check_flag, check_number
 
-# Measured for K = 2 under a prior that separates the components by a few standard deviations: with these, the effective number
-# of the draws that are kept is about L.
+# Default options of the methods. They were measured for K = 2 under a prior that separates the components by a few standard
+# deviations. With these options, the effective number of the ranked draws is about L.
 _DEFAULTS: Mapping[str, Mapping[str, int]] = {
     "gibbs": {"thin": 20, "num_warmup": 200, "num_chains": 1},
     "nuts": {"thin": 4, "num_warmup": 150, "num_chains": 1},
 }
 
 _FIXED_NUMBERS_NEEDED = (
-    "the truth is drawn from the prior before there are data, so its hyperparameters must be fixed numbers. A prior that is "
-    "scaled by the data, such as that of jaxgmm.default_prior, uses them twice, and the ranks are then not uniform even if the "
-    "method is correct; write a jaxgmm.Prior or IndependentPrior with numbers of your own."
+    "the truth is drawn from the prior before there are data, so the hyperparameters must be fixed numbers. A prior that is "
+    "scaled by the data, such as that of jaxgmm.default_prior, uses the data twice; then the ranks are not uniform even if the "
+    "method is correct. Write a jaxgmm.Prior or IndependentPrior with numbers of your own."
 )
 
 
 class SBCConfig(NamedTuple):
-    """Everything that is compiled into the program of simulation-based calibration; hashable.
+    """The settings that are compiled into the program of simulation-based calibration. The object is hashable.
 
     Attributes:
-        method: a name, or a function of the user.
+        method: a name, or a user's own function.
         options: names and values of the method's options, sorted by name.
         num_components: K.
-        covariance_type: of the truths, the fits and the draws.
-        num_observations: N of each data set.
+        covariance_type: covariance type of the truths, the fits and the draws.
+        num_observations: N, the number of rows of each data set.
         num_draws: L.
         thin: every thin-th draw is ranked.
         intervals: probabilities of the intervals.
@@ -62,7 +66,7 @@ class SBCConfig(NamedTuple):
 def check_counts(
     *, num_components: Any, num_datasets: Any, num_observations: Any, num_draws: Any, thin: Any, batch_size: Any
 ) -> None:
-    """Raise if a count is not an integer or too small; `thin` and `batch_size` may be None."""
+    """Raise an error if a count is not an integer or is too small; `thin` and `batch_size` may be None."""
     check_count(num_components, "num_components")
     check_count(num_datasets, "num_datasets")
     check_count(num_observations, "num_observations", num_components)
@@ -74,7 +78,11 @@ def check_counts(
 
 
 def check_thresholds(intervals: Sequence[float], num_draws: int, alpha: float, progress: Any) -> None:
-    """Raise if an interval or alpha is not a probability, an interval is too wide for L draws, or `progress` is no flag."""
+    """Raise an error for an invalid argument.
+
+    An argument is invalid if `alpha` or an entry of `intervals` is not a probability, an entry of `intervals` is too large for
+    L draws, or `progress` is neither None nor a boolean.
+    """
     check_probabilities(intervals)
     widest = (num_draws - 1) / (num_draws + 1)
     if max(intervals) > widest:
@@ -90,7 +98,10 @@ def check_thresholds(intervals: Sequence[float], num_draws: int, alpha: float, p
 
 
 def validate_prior(prior: Any, num_components: int, covariance_type: str) -> tuple[MixturePrior, bool]:
-    """Return a proper prior with fixed numbers as arrays of one float type, and whether MAP-EM can find the mode under it."""
+    """Return the prior with arrays of one float type, and whether MAP-EM can find the mode under it.
+
+    Raise an error unless the prior is proper and its hyperparameters are fixed numbers.
+    """
     if not isinstance(prior, MixturePrior):
         what = repr(prior) if isinstance(prior, str) else f"a {type(prior).__name__}"
         raise TypeError(f"prior is {what}; a jaxgmm.Prior or IndependentPrior was expected: {_FIXED_NUMBERS_NEEDED}")
@@ -111,7 +122,10 @@ def validate_prior(prior: Any, num_components: int, covariance_type: str) -> tup
 def method_options(
     method: str | Callable[..., Posterior], options: Mapping[str, Any], num_draws: int, thin: int | None
 ) -> tuple[str, dict[str, Any], int]:
-    """Return the method's name, its options completed by defaults and by the number of draws to make, and thin."""
+    """Return the name of the method, its options, and thin.
+
+    The defaults and the number of draws to make are added to the options.
+    """
     if "num_samples" in options:
         raise TypeError(
             "num_samples is not an option of calibrate: set num_draws, the number of draws to rank, and thin, their distance."
@@ -135,7 +149,7 @@ def method_options(
 
 
 def _takes(method: Any, name: str) -> bool:
-    """Return whether a function takes an argument of that name; False for objects that have no signature."""
+    """Return whether a function has an argument called `name`; False for objects without a signature."""
     try:
         parameters = inspect.signature(method).parameters
     except (ValueError, TypeError):
@@ -146,7 +160,10 @@ def _takes(method: Any, name: str) -> bool:
 def fingerprint(
     key: jax.Array, config: SBCConfig, prior: MixturePrior, name: str, num_datasets: int, batch_size: int
 ) -> dict[str, Any]:
-    """Return everything that the numbers of a calibration depend on, in plain types, so that a file can be matched to it."""
+    """Return everything on which the numbers of a calibration depend, in plain types.
+
+    The dict is stored in the file of the calibration. It shows whether the file belongs to a given call.
+    """
     leaves, _ = jax.tree_util.tree_flatten_with_path(prior)
     data = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
     return {
@@ -170,7 +187,7 @@ def fingerprint(
 
 
 def _plain_value(value: Any) -> Any:
-    """Return an option in a type of JSON: a function by its qualified name, an object by its repr."""
+    """Return an option in a type that JSON has: a function by its qualified name, another object by its repr."""
     if callable(value):
         return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
     return value if isinstance(value, bool | int | float | str | None) else repr(value)

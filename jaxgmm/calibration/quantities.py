@@ -1,9 +1,9 @@
-"""The quantities that simulation-based calibration ranks: functions of a mixture, and some of the data, that can be traced.
+"""The quantities that simulation-based calibration ranks.
 
-Label-invariant quantities come first: no order of the components changes them. Single parameters are taken after the components
-have been put in order by one rule, which is applied to the truth and to each draw alike: by their means of feature 0, from the
-smallest. A rule that depends on all draws together, such as relabelling, would not do: the truth would then not be exchangeable
-with the draws.
+They are functions of a mixture, and some of them also of the data. All of them can be traced. Label-invariant quantities, which
+do not depend on the order of the components, come first. Single parameters follow. For the parameters, the components of the
+truth and of each draw are first sorted by their means of feature 0, from the smallest to the largest. A rule that depends on
+all draws together, such as relabelling, is not allowed, because then the truth would not be exchangeable with the draws.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from .. import covariance, linalg
 from ..density import log_prob
 from ..mixture import Mixture
-from ..posterior.label_matching import permute_components
+from ..posterior.label_assignment import permute_components
 from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior
 from ..studies.parameters import free_entries, parameter_names
@@ -26,11 +26,11 @@ ORDER = "components in the order of their means of feature 0"
 
 
 class QuantityNames(NamedTuple):
-    """What `quantities` returns.
+    """The names of the quantities that `quantities` returns.
 
     Attributes:
         names: Q names.
-        label_invariant: Q booleans, whether no order of the components changes the quantity.
+        label_invariant: Q booleans, whether the quantity does not depend on the order of the components.
     """
 
     names: list[str]
@@ -55,15 +55,15 @@ def quantity_names(num_components: int, num_features: int, covariance_type: str)
 
 
 def quantities(mixture: Mixture, x: jax.Array, prior: MixturePrior) -> jax.Array:
-    """Compute all quantities (..., Q) of mixtures (...) at data x.
+    """Return all quantities (..., Q) of mixtures (...) and data x.
 
-    They are the log-likelihood and the log joint density of x and the parameters, in nats; all weights but the smallest,
-    sorted; the log density at three `fixed_points`, in nats; the log-determinant of the covariance of the whole mixture; and
-    the parameters of the components in order.
+    They are, in this order: the log-likelihood and the log joint density of x and the parameters, in nats; the sorted weights
+    without the smallest; the log density at three `fixed_points`, in nats; the log-determinant of the covariance of the whole
+    mixture; and the parameters, after the components have been sorted.
 
     Args:
         mixture: mixtures with leading axes (...).
-        x: (N, D).
+        x: (N, D), the data.
         prior: the prior of the parameters, which also determines the fixed points.
 
     Example:
@@ -86,7 +86,7 @@ def quantities(mixture: Mixture, x: jax.Array, prior: MixturePrior) -> jax.Array
 
 
 def in_order(mixture: Mixture) -> Mixture:
-    """Sort the components by their means of feature 0, from the smallest; a shared covariance stays as it is.
+    """Sort the components by their means of feature 0, from the smallest. A shared covariance is not changed.
 
     Example:
         >>> import jaxgmm
@@ -97,13 +97,16 @@ def in_order(mixture: Mixture) -> Mixture:
 
 
 def independent_parameters(mixture: Mixture) -> jax.Array:
-    """Return the free entries (..., P) of mixtures without the last weight, which the others determine."""
+    """Return the free entries of mixtures (...) without the last weight, which the other weights determine."""
     k, values = mixture.num_components, free_entries(mixture)
     return jnp.concatenate([values[..., : k - 1], values[..., k:]], -1)
 
 
 def fixed_points(prior: MixturePrior, covariance_type: str) -> jax.Array:
-    """Return three points (3, D) that do not depend on the data: the prior mean, and one prior sd of the means on either side.
+    """Return three points (3, D) that do not depend on the data.
+
+    They are the prior mean minus one sd, the prior mean, and the prior mean plus one sd, where sd is the prior standard
+    deviation of the means.
 
     Example:
         >>> import jax, jaxgmm
@@ -115,7 +118,7 @@ def fixed_points(prior: MixturePrior, covariance_type: str) -> jax.Array:
 
 
 def _log_det_covariance(mixture: Mixture) -> jax.Array:
-    """Compute the log-determinant (...) of the covariance of the mixture, within and between components together."""
+    """Return the log-determinant (...) of the covariance of the whole mixture, within and between components together."""
     within = covariance.to_dense(mixture.covariances, mixture.covariance_type, *mixture.means.shape[-2:])
     deviation = mixture.means - (mixture.weights[..., None] * mixture.means).sum(-2, keepdims=True)
     whole = within + deviation[..., :, None] * deviation[..., None, :]

@@ -1,4 +1,4 @@
-"""Calibration: the ranks of the truths, how they compare with their bands, and how often intervals cover."""
+"""The result of a calibration: the ranks of the truths, their comparison with bands, and the coverage of intervals."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from .text_report import coverage_lines, header_lines, rank_lines, verdict
 
 
 class CalibrationOutcome(StatusEnum):
-    """Whether a method is calibrated; `.sentence` explains the outcome."""
+    """The outcome of a calibration, which says whether the method is calibrated; `.sentence` explains it."""
 
     CALIBRATED = 0, "Verdict: calibrated. The ranks of all quantities lie inside their bands."
     NOT_CALIBRATED = (
         1,
         "Verdict: NOT calibrated. Either the method does not draw from the posterior under this prior, or its draws are too "
-        "dependent: then raise thin.",
+        "dependent. In the second case, raise thin.",
     )
     NOT_RANKED = (
         2,
@@ -36,21 +36,22 @@ class CalibrationOutcome(StatusEnum):
 
 @dataclass(frozen=True, eq=False)
 class Calibration(Exported):
-    """The result of `calibrate`: `print` it, or use its numbers.
+    """The result of `calibrate`. It can be printed, and its attributes hold the numbers.
 
     Attributes:
         method: name of the method.
-        design: everything that the numbers depend on, in plain types: key, prior, counts, options, versions.
-        quantities: names of the Q ranked quantities; empty for bootstrap, which does not draw from the posterior of the prior.
-        label_invariant: (Q,) booleans, whether no order of the components changes the quantity; all others take the components
-            in the order of their means of feature 0.
+        design: everything on which the numbers depend, in plain types: key, prior, counts, options, versions.
+        quantities: names of the Q ranked quantities; empty for bootstrap, which does not draw from the posterior.
+        label_invariant: (Q,) booleans, whether the quantity does not depend on the order of the components. For the other
+            quantities, the components are first sorted by their means of feature 0.
         ranks: (B, Q) integers, the number of draws, out of L, that are below the truth; -1 if a value is not finite.
-        num_draws: L.
-        ess: (B, Q), bulk effective sample size of the L draws.
-        coverage: one CoverageRow for each method ("em" is the estimate with its information), parameter and probability.
-        statuses: number of data sets by the status of the method's draws.
-        fit_statuses: the same for the EM fits from which the draws start.
-        alpha: probability that a correct method fails, over all quantities.
+        num_draws: L, the number of ranked draws of each data set.
+        ess: (B, Q), bulk effective sample size of the draws.
+        coverage: one CoverageRow for each method, parameter and probability. The method "em" is the EM estimate with intervals
+            from the information.
+        statuses: number of data sets for each status of the method's draws.
+        fit_statuses: number of data sets for each status of the EM fits from which the draws start.
+        alpha: probability that a correct method fails the check for at least one quantity.
     """
 
     method: str
@@ -67,7 +68,7 @@ class Calibration(Exported):
 
     @property
     def outcome(self) -> CalibrationOutcome:
-        """Whether the method is calibrated: every quantity has a rank in every data set and lies inside its band."""
+        """The outcome: CALIBRATED if every quantity has a rank in all data sets and an ECDF inside its band."""
         if not self.quantities:
             return CalibrationOutcome.NOT_RANKED
         is_calibrated = all(row.inside and not row.not_ranked for row in self.rows)
@@ -80,10 +81,11 @@ class Calibration(Exported):
 
     @property
     def thresholds(self) -> dict[str, float]:
-        """Probabilities that a correct method fails.
+        """Upper limits for the probability that a correct method fails the check.
 
-        `alpha` is that over all quantities and `alpha_each` = alpha / Q that of each (Bonferroni). Because counts are integers,
-        the exact bound over all, `false_failure_rate`, is slightly smaller than alpha.
+        `alpha` is the limit for all quantities together, and `alpha_each` = alpha / Q is the limit for each quantity
+        (Bonferroni). `false_failure_rate` is the exact limit for all quantities together. Because counts are integers, it is
+        slightly smaller than alpha.
         """
         if not self.quantities:
             return {"alpha": self.alpha}
@@ -107,25 +109,25 @@ class Calibration(Exported):
 
     @property
     def _alpha_each(self) -> float:
-        """The probability that a correct method fails for one quantity."""
+        """The probability that a correct method fails the check of one quantity."""
         return self.alpha / max(1, len(self.quantities))
 
     def _count_band(self) -> Band:
-        """Return the smallest and largest number of ranks below each j that the band of one quantity allows."""
+        """Return the band of one quantity: the smallest and the largest allowed number of ranks below each j."""
         return simultaneous_band(len(self.ranks), self.num_draws, self._alpha_each)
 
     def band(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return z (L + 2,), from 0 to 1, and the limits of the ECDF of B ranks minus z: lower and upper, (L + 2,).
+        """Return z (L + 2,), from 0 to 1, and the lower and upper limits (L + 2,) of the difference ECDF - z.
 
-        At z = j / (L + 1) the ECDF is the fraction of ranks below j. If the method is correct, the ECDFs of all quantities lie
-        inside with probability at least 1 - alpha.
+        At z = j / (L + 1), the ECDF of B ranks is the fraction of ranks below j. If the method is correct, the differences of
+        all quantities lie within the limits with probability at least 1 - alpha.
         """
         z = np.arange(self.num_draws + 2) / (self.num_draws + 1)
         lower, upper = self._count_band()
         return z, lower / len(self.ranks) - z, upper / len(self.ranks) - z
 
     def ecdf(self, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Return z (L + 2,), the ECDF of one quantity's ranks minus z, and the lower and upper limit of the band there."""
+        """Return z, the difference ECDF - z for the ranks of one quantity, and its lower and upper limits, each (L + 2,)."""
         if name not in self.quantities:
             raise ValueError(f"name is {name!r}; one of {', '.join(map(repr, self.quantities))} was expected.")
         ranks = self.ranks[:, self.quantities.index(name)]
@@ -134,19 +136,19 @@ class Calibration(Exported):
         return z, rank_counts(ranks, self.num_draws) / max(1, len(ranks)) - z, lower, upper
 
     def to_dict(self) -> dict[str, Any]:
-        """Return every number in plain Python types, the ranks included; None for numbers that are not finite."""
+        """Return every number, including the ranks, in plain Python types; numbers that are not finite become None."""
         found = {"method": self.method, "passed": self.passed, "design": self.design, "thresholds": self.thresholds}
         found |= {"statuses": self.statuses, "fit_statuses": self.fit_statuses}
         found |= {"quantities": [row.to_dict() for row in self.rows], "coverage": list(map(dataclasses.asdict, self.coverage))}
         return plain(found | {"num_draws": self.num_draws, "ranks": self.ranks})
 
     def _records(self) -> Iterator[dict[str, Any]]:
-        """Return `rows` and `coverage` as the rows of one table, of the kinds "rank" and "coverage"."""
+        """Return `rows` and `coverage` as the rows of one table; the column "kind" is "rank" or "coverage"."""
         yield from ({"kind": "rank", "method": self.method, **row.to_dict()} for row in self.rows)
         yield from ({"kind": "coverage", **dataclasses.asdict(row)} for row in self.coverage)
 
     def _fields(self) -> list[str]:
-        """Return the columns of that table."""
+        """Return the names of the columns of the table."""
         names = [field.name for row in (RankRow, CoverageRow) for field in dataclasses.fields(row)]
         return list(dict.fromkeys(["kind", "method", *names]))
 

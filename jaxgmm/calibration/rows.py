@@ -1,4 +1,4 @@
-"""The rows of a calibration: how the ranks of one quantity compare with their band, and how often intervals cover."""
+"""The rows of a calibration: the comparison of the ranks of one quantity with their band, and the coverage of intervals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .bands import chi_square, most_extreme, rank_counts, simultaneous_band, sim
 
 
 class DrawShape(StrEnum):
-    """What ranks outside their band say about the draws."""
+    """Interpretation of ranks that fall outside their band, for example draws that are too low or too narrow."""
 
     NONE = ""
     TOO_LOW = "draws too low"
@@ -28,17 +28,18 @@ class RankRow:
 
     Attributes:
         name: the quantity.
-        label_invariant: whether no order of the components changes it.
+        label_invariant: whether the quantity does not depend on the order of the components.
         chi_square_p: p-value of the chi-square test that the ranks are uniform.
         ecdf_p: exact simultaneous p-value of the ranks' distribution function (ECDF).
-        deviation: of the ECDF from the uniform one, where it is least probable.
-        at: the fraction of the possible ranks at which that is.
-        limit: the largest deviation in that direction that the band allows there.
+        deviation: difference between the ECDF and the uniform distribution function, at the point where the ECDF is least
+            probable.
+        at: that point, as a fraction of the possible ranks.
+        limit: the largest deviation in the same direction that the band allows at that point.
         inside: whether the ECDF lies inside its band everywhere.
-        shape: what the ranks say about the draws if they are outside.
+        shape: interpretation of ranks that fall outside the band.
         not_ranked: number of data sets without a rank, because a value is not finite.
-        ess_median: median over the data sets of the bulk effective sample size of the L draws.
-        ess_low: the 5 % quantile of the same.
+        ess_median: median, over the data sets, of the bulk effective sample size of the L draws.
+        ess_low: 5 % quantile, over the data sets, of the same effective sample size.
     """
 
     name: str
@@ -61,16 +62,16 @@ class RankRow:
 
 @dataclass(frozen=True)
 class CoverageRow:
-    """How often one method's intervals of one parameter contain the truth.
+    """The coverage of the intervals that one method gives for one parameter.
 
     Attributes:
-        method: "em" for the estimate with its information, else the method that drew.
-        name: the parameter.
-        probability: of the intervals.
-        coverage: fraction of the intervals that contain the truth, among data sets that have an interval.
+        method: "em" for the EM estimate with intervals from the information, else the name of the method that draws.
+        name: name of the parameter.
+        probability: probability of the intervals.
+        coverage: fraction of the data sets whose interval contains the truth, among the data sets that have an interval.
         error: Monte Carlo standard error of the coverage.
         undefined: fraction of the data sets without an interval.
-        coverage_with_misses: the coverage if those data sets count as misses.
+        coverage_with_misses: the coverage if data sets without an interval count as misses.
     """
 
     method: str
@@ -86,12 +87,12 @@ def rank_row(name: str, ranks: np.ndarray, ess: np.ndarray, *, label_invariant: 
     """Compare the ranks of one quantity with their band.
 
     Args:
-        name: the quantity.
+        name: name of the quantity.
         ranks: (B,), numbers of draws below the truth; -1: no rank.
         ess: (B,), effective sample sizes of the draws.
-        label_invariant: whether no order of the components changes the quantity.
-        num_draws: L.
-        alpha: probability that a correct method leaves this band.
+        label_invariant: whether the quantity does not depend on the order of the components.
+        num_draws: L, the number of ranked draws.
+        alpha: probability that the ranks of a correct method leave the band.
     """
     ranked = ranks[ranks >= 0]
     known = ess[np.isfinite(ess)]
@@ -120,7 +121,10 @@ def rank_row(name: str, ranks: np.ndarray, ess: np.ndarray, *, label_invariant: 
 
 
 def _draw_shape(ranks: np.ndarray, num_draws: int) -> DrawShape:
-    """Return whether location or width of the ranks is further from uniform, in standard errors, and in which direction."""
+    """Return how the ranks deviate most from uniform ranks: in their location or in their spread.
+
+    The two deviations are compared in units of their standard errors.
+    """
     u = (ranks + 0.5) / (num_draws + 1) - 0.5
     location, width = u.mean() * np.sqrt(12 * len(u)), ((u**2).mean() - 1 / 12) * np.sqrt(180 * len(u))
     if abs(location) > abs(width):
@@ -129,14 +133,14 @@ def _draw_shape(ranks: np.ndarray, num_draws: int) -> DrawShape:
 
 
 def coverage_row(method: str, name: str, probability: float, covers: np.ndarray, defined: np.ndarray) -> CoverageRow:
-    """Count the intervals that contain the truth.
+    """Return the coverage of the intervals of one parameter.
 
     Args:
-        method: the method.
-        name: the parameter.
-        probability: of the intervals.
-        covers: (B,) booleans, whether the interval contains the truth.
-        defined: (B,) booleans, whether there is an interval.
+        method: name of the method.
+        name: name of the parameter.
+        probability: probability of the intervals.
+        covers: (B,) booleans, whether the interval of a data set contains the truth.
+        defined: (B,) booleans, whether a data set has an interval.
     """
     count, hits = int(defined.sum()), int((covers & defined).sum())
     share = hits / count if count else np.nan

@@ -1,4 +1,4 @@
-"""The printed page of a calibration: what was simulated, the outcome, a table of ranks and a table of coverage."""
+"""The printed page of a calibration: the simulation, the outcome, a table of ranks and a table of coverage."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ..tables import WIDTH, Layout, Table, paragraph, shortened
 from .quantities import ORDER
 from .rows import CoverageRow, RankRow
 
-_LONGEST_METHOD = 30  # characters of a method's name above its columns
+_LONGEST_METHOD = 30  # largest number of characters of a method's name in the heading of its columns
 
 
 def header_lines(
     method: str, design: Mapping[str, Any], statuses: Mapping[str, int], num_datasets: int, num_draws: int
 ) -> list[str]:
-    """Return the lines that say what was simulated, fitted and drawn."""
+    """Return the lines that describe the simulated data, the fits and the draws."""
     title = f"Calibration of {method} by simulation"
     k, d, n = design["num_components"], design["num_features"], design["num_observations"]
     options = [f"{name}={value}" for name, value in design["options"].items() if name != "num_samples"]
@@ -36,7 +36,10 @@ def header_lines(
 
 
 def verdict(outcome: str, rows: Sequence[RankRow], alpha: float, false_failure_rate: float) -> str:
-    """Return the sentence of the outcome, the quantities that decided it, and the probability that a correct method fails."""
+    """Return the verdict as text.
+
+    It contains the sentence of the outcome, the quantities outside their bands, and the probability of a false failure.
+    """
     outside = [f"{row.name} ({row.shape})" if row.shape else row.name for row in rows if not row.inside]
     missing = max((row.not_ranked for row in rows), default=0)
     parts = [outcome]
@@ -79,13 +82,13 @@ _GROUPS = (("for any order of the components", True), (ORDER, False))
 
 
 def _rank_cells(row: RankRow) -> list[str]:
-    """Return the words of one row of the table of ranks."""
+    """Return the cells of one row of the table of ranks."""
     numbers = [f"{row.chi_square_p:.4f}", f"{row.ecdf_p:.4f}", f"{row.deviation:+.3f}", f"{row.limit:.3f}"]
     return [row.name, *numbers, "yes" if row.inside else "NOT", f"{row.ess_median:.0f}"]
 
 
 def coverage_lines(rows: Sequence[CoverageRow]) -> list[str]:
-    """Return the table of coverage, one row per parameter, and the size of its Monte Carlo error."""
+    """Return the table of coverage, with one row per parameter, and a note on its Monte Carlo error."""
     table = {(row.method, row.name, row.probability): row for row in rows}
     methods = list(dict.fromkeys(row.method for row in rows))
     names = list(dict.fromkeys(row.name for row in rows))
@@ -104,12 +107,12 @@ def coverage_lines(rows: Sequence[CoverageRow]) -> list[str]:
     note = f"Monte Carlo standard error: at most {', '.join(errors)} percentage points for intervals of "
     note += f"{', '.join(f'{100 * p:g}' for p in probabilities)} %."
     if "em" in methods:
-        note += " EM: its mode and the information there, on the log-ratios of weights and the logarithms of variances."
+        note += " EM: Wald intervals from the information at the mode, on log-ratios of weights and logarithms of variances."
     return [text, *paragraph(" ".join([note, *(_undefined(method, rows) for method in methods)]).rstrip())]
 
 
 def _undefined(method: str, rows: Sequence[CoverageRow]) -> str:
-    """Return a sentence on the data sets for which a method has no interval, or nothing if it always has one."""
+    """Return a sentence on the data sets for which a method has no interval; "" if it has an interval for all data sets."""
     own = [row for row in rows if row.method == method]
     share = max(row.undefined for row in own)
     if not share:
@@ -117,7 +120,7 @@ def _undefined(method: str, rows: Sequence[CoverageRow]) -> str:
     poorest = min(row.coverage_with_misses / row.probability for row in own)
     return (
         f"{_display(method)}: up to {100 * share:.1f} % of the data sets have no interval and are left out; if they count as "
-        f"misses, the lowest coverage is {poorest:.2f} times the nominal one."
+        f"misses, the lowest coverage is {poorest:.2f} times the nominal coverage."
     )
 
 
@@ -127,7 +130,7 @@ def _display(method: str) -> str:
 
 
 def _short(value: Any) -> str:
-    """Return a hyperparameter with four significant digits."""
+    """Return a hyperparameter as text with four significant digits."""
     if isinstance(value, list):
         return f"[{', '.join(map(_short, value))}]"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""The command line: `jaxgmm fit`, `compare`, `select`, `calibrate`, `study` and `sample`, with one module for each command.
+"""The commands `jaxgmm fit`, `compare`, `select`, `calibrate`, `study` and `sample`, each with its own module.
 
 Results go to stdout and to files; progress and warnings go to stderr. An error is one sentence on stderr and exit code 2.
 """
@@ -18,21 +18,21 @@ from .messages import print_error
 
 _REFUSED, _FAILED, _INTERRUPTED = 2, 1, 130
 _COMMANDS = {
-    "fit": (fit, "fit a mixture by EM under the default prior; print it and write a json file"),
-    "compare": (compare, "compare EM with the posterior; print a table, write a figure and a json file"),
+    "fit": (fit, "fit a mixture by EM under the default prior; print the mixture and write a json file"),
+    "compare": (compare, "compare EM with the posterior; print a table, and write a figure and a json file"),
     "select": (
         select,
-        "choose the number of components and the covariance type; print a table, write a figure and a json file",
+        "choose the number of components and the covariance type; print a table, and write a figure and a json file",
     ),
     "calibrate": (
         calibrate,
-        "check a method by ranks and coverage over simulated data sets; print them, write csv, json and a figure",
+        "check a method by ranks and coverage over simulated data sets; print the result, and write csv, json and a figure",
     ),
     "study": (
         study,
-        "measure bias, error and coverage of every method of a design; print tables, write csv, json and a figure",
+        "measure bias, error and coverage of each method in a design; print tables, and write csv, json and a figure",
     ),
-    "sample": (sample, "draw data from a mixture that fit, compare or select wrote"),
+    "sample": (sample, "draw data from a mixture that jaxgmm fit, compare or select has written"),
 }
 
 
@@ -40,11 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command `jaxgmm`.
 
     Args:
-        argv: the arguments; None takes those of the process.
+        argv: the command-line arguments; None means the arguments of the process.
 
     Returns:
-        The exit code: 0 on success; 2 if the input was refused, with a sentence on stderr; 130 if interrupted; 1 for an error
-        inside jaxgmm.
+        The exit code: 0 on success; 1 after an error inside jaxgmm; 2 if the input was refused, with a sentence on stderr; 130
+        if the command was interrupted.
 
     Example:
         >>> main(["fit", "faithful", "-k", "0"])
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
-    """Run one command and turn its errors into sentences and exit codes."""
+    """Run one command and return its exit code; print each error as a sentence."""
     try:
         arguments = _parser().parse_args(argv)
         check_count(arguments.seed, "seed", 0)
@@ -68,8 +68,8 @@ def _run(argv: Sequence[str]) -> int:
         sys.stdout.flush()
         return 0
     except KeyboardInterrupt:
-        return print_error("interrupted: nothing more was written.", _INTERRUPTED)
-    except BrokenPipeError:  # whoever read stdout has left, as `| head` does
+        return print_error("interrupted: no more files were written.", _INTERRUPTED)
+    except BrokenPipeError:  # the program that read stdout has exited, as `head` does in `jaxgmm ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _FAILED
     except OSError as error:
@@ -82,15 +82,15 @@ def _run(argv: Sequence[str]) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that raises errors instead of leaving the process."""
+    """An argument parser that raises ValueError where argparse would exit the process."""
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(f"{message}; see {self.prog} --help.")
 
 
 def _parser() -> argparse.ArgumentParser:
-    """Return the parser of the command with one subparser for each of its commands."""
-    parser = _Parser(prog="jaxgmm", description="Gaussian mixtures: EM, and EM compared with the posterior.")
+    """Return the parser of `jaxgmm`, which has one subparser for each command."""
+    parser = _Parser(prog="jaxgmm", description="Fit Gaussian mixtures by EM, and compare the fits with the posterior.")
     parser.add_argument("--version", action="version", version=f"jaxgmm {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
     for name, (module, text) in _COMMANDS.items():

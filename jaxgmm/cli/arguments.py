@@ -1,4 +1,4 @@
-"""Command-line options that several commands share, and parsers of their values."""
+"""Command-line options that several commands share, and functions that parse their values."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from ..covariance import TYPES
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
-    """Add DATA, how to read it, the number of EM starts, and the output options."""
-    parser.add_argument("data", metavar="DATA", help="a csv, npy or npz file, or one of: " + ", ".join(datasets.NAMES))
+    """Add the argument DATA and the options for reading the data, the number of EM starts, and the output."""
+    parser.add_argument(
+        "data", metavar="DATA", help="a csv, npy or npz file, or the name of a data set: " + ", ".join(datasets.NAMES)
+    )
     parser.add_argument("--columns", metavar="A,B", help="columns to use, by name or by number from 0; default: all")
     parser.add_argument("--array", metavar="NAME", help="the array to use from an npz file")
     parser.add_argument(
@@ -23,7 +25,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
-    """Add the seed, the output folder, and the permission to overwrite."""
+    """Add the options for the seed, the output folder, and the permission to overwrite files."""
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the random numbers; default: 0")
     parser.add_argument(
         "--out", type=Path, default=Path("."), metavar="DIR", help="folder to write to; default: the current folder"
@@ -32,13 +34,13 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add the number of components and the covariance type of one model."""
+    """Add the options for the number of components and the covariance type of one model."""
     parser.add_argument("-k", "--num-components", type=int, required=True, metavar="K", help="number of components")
     parser.add_argument("--covariance-type", choices=TYPES, default="full", help="default: full")
 
 
 def parse_names(text: str, option: str, known: Sequence[str]) -> list[str]:
-    """Return distinct known names from a comma-separated list.
+    """Return the names in a comma-separated list, or raise ValueError if a name is unknown or given twice.
 
     Example:
         >>> parse_names("nuts, laplace", "--methods", ["nuts", "laplace", "gibbs"])
@@ -49,12 +51,12 @@ def parse_names(text: str, option: str, known: Sequence[str]) -> list[str]:
         if name not in known:
             raise ValueError(f"{option} contains '{name}'; a comma-separated list of {', '.join(known)} was expected.")
     if len(set(names)) < len(names):
-        raise ValueError(f"{option} is '{text}', which contains a name twice; distinct names were expected.")
+        raise ValueError(f"{option} is '{text}', which contains the same name twice; distinct names were expected.")
     return names
 
 
 def parse_counts(text: str) -> list[int]:
-    """Return the sorted integers of a list of numbers and ranges, such as 1-9 or 2,3,5.
+    """Return the sorted integers in a comma-separated list of numbers and ranges, such as 1-9 or 2,3,5.
 
     Example:
         >>> parse_counts("1-3,6")

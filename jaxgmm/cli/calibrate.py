@@ -29,7 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("method", metavar="METHOD", choices=POSTERIOR_METHODS, help=f"one of {', '.join(POSTERIOR_METHODS)}")
     parser.add_argument("-k", "--num-components", type=int, default=2, metavar="K", help="number of components; default: 2")
     parser.add_argument(
-        "-d", "--num-features", type=int, metavar="D", help="number of features; default: that of the prior, or 1"
+        "-d", "--num-features", type=int, metavar="D", help="number of features; default: that of --prior, or 1"
     )
     parser.add_argument("--covariance-type", choices=TYPES, default="full", help="default: full")
     parser.add_argument(
@@ -37,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--num-observations", type=int, default=100, metavar="N", help="rows per data set; default: 100")
     parser.add_argument(
-        "--num-draws", type=int, default=127, metavar="L", help="draws among which each truth is ranked; default: 127"
+        "--num-draws", type=int, default=127, metavar="L", help="draws that each true value is ranked among; default: 127"
     )
     parser.add_argument("--thin", type=int, metavar="T", help="use every T-th draw; default: depends on the method")
     parser.add_argument(
@@ -51,20 +51,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--prior",
         type=Path,
         metavar="FILE.toml",
-        help="weight_concentration (default 3), mean (0), mean_precision (0.1), degrees_of_freedom (D + 4) and scale (3 times "
-        "the identity matrix; D + 2 for diag and spherical): numbers, or lists with one entry per component or feature",
+        help="file that sets weight_concentration (default 3), mean (0), mean_precision (0.1), degrees_of_freedom (D + 4) and "
+        "scale (3 times the identity matrix; D + 2 for diag and spherical), each as a number, or as a list with one entry per "
+        "component or feature",
     )
     parser.add_argument(
         "--resume",
         type=Path,
         metavar="FILE.npz",
-        help="file that keeps the finished batches, from which a stopped run continues",
+        help="file in which finished batches are stored, so that an interrupted run can continue",
     )
     add_output_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Simulate the data sets, rank the truths, print the result, and write its files."""
+    """Simulate the data sets, rank the true values, print the result, and write the output files."""
     for name in _COUNTS:
         check_count(getattr(arguments, name), name)
     prior = read_prior(arguments.prior, arguments.num_components, arguments.num_features, arguments.covariance_type)
@@ -73,11 +74,11 @@ def run(arguments: argparse.Namespace) -> None:
         arguments, arguments.method, "csv", "json", *(["png"] if has_ranks else [])
     )
     if arguments.resume is not None:
-        check_output_file(arguments.resume, "--resume", force=True)  # calibrate reads this file and only adds to it
+        check_output_file(arguments.resume, "--resume", force=True)  # an existing file is allowed: calibrate only adds to it
     from ..calibration.calibrate import calibrate
 
     options = {name: getattr(arguments, name) for name in (*_COUNTS, "covariance_type", "thin", "alpha")}
-    print_progress(f"{arguments.num_datasets} data sets, each fitted, drawn from by {arguments.method} and ranked")
+    print_progress(f"fitting {arguments.num_datasets} data sets, drawing by {arguments.method}, and ranking the true values")
     with warnings_to_stderr():
         calibration = calibrate(
             jax.random.key(arguments.seed),
@@ -96,7 +97,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _draw(path: Path, calibration: Calibration) -> None:
-    """Draw the distribution of the ranks with their band."""
+    """Plot the distributions of the ranks with their bands, and write the figure."""
     from matplotlib.figure import Figure
 
     from ..plot import rank_ecdfs

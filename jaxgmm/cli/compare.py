@@ -1,4 +1,4 @@
-"""`jaxgmm compare`: compare EM with the posterior, by one or several methods."""
+"""`jaxgmm compare`: compare EM with the posterior that one or several methods estimate."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from .rehearsal import Rehearsal, is_worthwhile, rehearse_comparison, stand_in
 
 _ACTIVITIES = {
     "nuts": "sampling the posterior by NUTS",
-    "gibbs": "sampling the posterior by Gibbs",
+    "gibbs": "sampling the posterior by Gibbs sampling",
     "laplace": "drawing from the normal approximation at the mode",
-    "bootstrap": "fitting replicates of the data",
+    "bootstrap": "fitting bootstrap replicates of the data",
 }
 
 
@@ -38,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--methods",
         default="nuts",
         metavar="A,B",
-        help=f"any of {', '.join(POSTERIOR_METHODS)}; the figure shows the first; default: nuts",
+        help=f"list of methods from {', '.join(POSTERIOR_METHODS)}; the figure shows the first one; default: nuts",
     )
     parser.add_argument("--num-samples", type=int, default=1000, metavar="S", help="posterior draws per chain; default: 1000")
     parser.add_argument("--num-chains", type=int, default=4, metavar="C", help="number of chains; default: 4")
@@ -47,7 +47,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Fit the mode, draw from the posterior, compare the two, print the comparison, and write its files."""
+    """Fit the posterior mode, draw from the posterior, compare the two, print the comparison, and write the output files."""
     for name in ("num_components", "num_samples", "num_chains"):
         check_count(getattr(arguments, name), name)
     if not 0 < arguments.interval < 1:
@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _draw_and_rehearse(methods: list[str], arguments: argparse.Namespace, mode: ModeFit, x: np.ndarray) -> dict[str, Posterior]:
-    """Draw from the posterior by each method, while a second thread compiles what comes next."""
+    """Draw from the posterior by each method, while a second thread compiles the programs of the comparison."""
     steps: list[Callable[[], object]] = [lambda: importlib.import_module("..plot", __package__)]
     if is_worthwhile(mode.fit, x, arguments.num_chains * arguments.num_samples):
         posterior = stand_in(mode.fit, mode.prior, arguments.num_chains, arguments.num_samples)
@@ -95,12 +95,12 @@ def _draw_and_rehearse(methods: list[str], arguments: argparse.Namespace, mode: 
     with warnings_to_stderr():
         rehearsal = Rehearsal(*steps)
         posteriors = {method: _draw(method, arguments, mode, x) for method in methods}
-        rehearsal.wait()  # otherwise the comparison would compile again what is being compiled
+        rehearsal.wait()  # otherwise the comparison would compile the same programs a second time
     return posteriors
 
 
 def _draw(method: str, arguments: argparse.Namespace, mode: ModeFit, x: np.ndarray) -> Posterior:
-    """Draw from the posterior by one method, with a key that does not depend on the other methods."""
+    """Draw from the posterior by one method. The random key of a method does not depend on the other methods that run."""
     print_progress(_ACTIVITIES[method])
     sampler = getattr(importlib.import_module(f"..posterior.{method}", __package__), method)
     key = jax.random.fold_in(jax.random.key(arguments.seed), 1 + POSTERIOR_METHODS.index(method))

@@ -1,4 +1,4 @@
-"""Read the data that a command was given."""
+"""Read the data that the user names on the command line."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .. import datasets
 from ..io.read_table import choose_columns, read_table
 from ..validation import check_count
 
-# float32 is refused for a column if rounding moves a value by more than this fraction of the column's standard deviation
+# a column is refused if rounding to float32 changes a value by more than this fraction of the column's standard deviation
 _LARGEST_ROUNDING = 1e-3
 
 
 def read_data(arguments: argparse.Namespace) -> tuple[np.ndarray, list[str]]:
-    """Return the data (N, D) and the names of the D columns, from a file or a data set of the package."""
+    """Read a file or a data set of the package, and return the data (N, D) and the names of the D columns."""
     check_count(arguments.restarts, "restarts")
     columns = None if arguments.columns is None else [c.strip() for c in arguments.columns.split(",")]
     if arguments.data in datasets.NAMES:
@@ -45,9 +45,11 @@ def check_rows(x: np.ndarray, num_components: int, data: str) -> None:
 
 
 def _check_float32(x: np.ndarray, names: list[str]) -> None:
-    """Raise ValueError if a column varies too little, compared with its magnitude, for float32."""
+    """Raise ValueError if the variation of a column is so small, compared with its values, that float32 would lose it."""
+    # rounding can give a column of equal values a tiny standard deviation, so constant columns are detected by their range
     lost = abs(x - x.astype(np.float32)).max(0) > _LARGEST_ROUNDING * x.std(0)
-    if lost.any() and (x.std(0)[lost] > 0).any():
+    lost &= np.ptp(x, axis=0) > 0
+    if lost.any():
         raise ValueError(
             f"the values of {names[int(lost.argmax())]} are too large for float32, compared with how much they vary; subtract "
             "an offset from them, or set the environment variable JAX_ENABLE_X64=1."

@@ -1,4 +1,4 @@
-"""Fit one model for `jaxgmm fit` and `jaxgmm compare`: the posterior mode, and maximum likelihood from there."""
+"""Fit one model for `jaxgmm fit` and `jaxgmm compare`: the posterior mode, then maximum likelihood with this mode as start."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .records import arrays_as_lists, data_record, fit_record, mixture_record
 
 
 class ModeFit(NamedTuple):
-    """The best of several EM fits under the default prior, that prior, and the record to write."""
+    """The best of several EM fits under the default prior, together with the prior and the JSON record of the fit."""
 
     fit: Fit
     prior: Prior
@@ -27,7 +27,7 @@ class ModeFit(NamedTuple):
 
 
 def fit_mode(arguments: argparse.Namespace, x: np.ndarray, names: list[str]) -> ModeFit:
-    """Fit the posterior mode under the default prior from several starts and keep the best fit."""
+    """Fit the posterior mode under the default prior from several starts, and return the best fit."""
     check_rows(x, arguments.num_components, arguments.data)
     options = {"num_components": arguments.num_components, "covariance_type": arguments.covariance_type}
     print_progress(f"EM from {arguments.restarts} starts")
@@ -42,15 +42,15 @@ def fit_mode(arguments: argparse.Namespace, x: np.ndarray, names: list[str]) -> 
 
 
 def fit_maximum_likelihood(mode: Fit, x: np.ndarray) -> Fit:
-    """Run EM without a prior from the posterior mode."""
+    """Run EM without a prior, with the posterior mode as the start."""
     return _fit(mode.mixture, x.astype(mode.mixture.means.dtype))
 
 
-_fit = jax.jit(fit)  # compiled as a whole, which takes less time than the eager call
+_fit = jax.jit(fit)  # compiled as one program, which takes less time than the eager call
 
 
 def maximum_likelihood_line(record: dict[str, Any]) -> str:
-    """Return the line that puts the maximum likelihood beside that of the posterior mode."""
+    """Return a line with the log-likelihoods of the maximum likelihood estimate and of the posterior mode."""
     maximum = record["maximum_likelihood"]["log_likelihood"]
     at_mode = record["fit"]["log_likelihood"]
-    return f"Maximum likelihood from there: log-likelihood {maximum:.3f} nats (under the prior {at_mode:.3f})."
+    return f"Maximum likelihood, by EM from this mode: log-likelihood {maximum:.3f} nats ({at_mode:.3f} at the mode)."

@@ -19,7 +19,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Fit the mode, print it, and write its record."""
+    """Fit the posterior mode, print the fit, and write a JSON record of it."""
     check_count(arguments.num_components, "num_components")
     x, names = read_data(arguments)
     (path,) = output_paths(arguments, arguments.data, "json")

@@ -1,4 +1,4 @@
-"""Print errors, progress and warnings on stderr, one line each."""
+"""Print errors, progress and warnings on stderr, each as one line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 
 def print_error(sentence: str, code: int) -> int:
-    """Print a sentence on stderr and return the exit code of the command.
+    """Print a sentence on stderr, and return `code`, the exit code of the command.
 
     Example:
         >>> print_error("the data set is empty.", 2)
@@ -21,17 +21,17 @@ def print_error(sentence: str, code: int) -> int:
 
 
 def print_progress(activity: str) -> None:
-    """Print what the command is doing, if stderr is a terminal."""
+    """Print the current activity of the command if stderr is a terminal."""
     if sys.stderr.isatty():
         _print_line(f"{activity} ...")
 
 
 @contextmanager
 def warnings_to_stderr() -> Iterator[None]:
-    """Print each RuntimeWarning of the block as one line on stderr.
+    """Print each RuntimeWarning that is raised inside the block as one line on stderr.
 
-    Python keeps its warning filters for the whole process. Warnings of other threads, which only rehearse, are therefore
-    dropped inside the block.
+    Python's warning filters apply to all threads of the process. Other threads only run rehearsals, whose warnings are not
+    for the user, so these warnings are dropped.
     """
     owner = threading.get_ident()
 
@@ -46,4 +46,5 @@ def warnings_to_stderr() -> Iterator[None]:
 
 
 def _print_line(text: str) -> None:
+    """Print a text on stderr as one line that starts with the name of the program."""
     print("jaxgmm:", " ".join(text.split()), file=sys.stderr)

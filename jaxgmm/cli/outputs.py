@@ -1,4 +1,4 @@
-"""Choose the files that a command writes, refuse to overwrite others, and write them."""
+"""Name the output files of a command, refuse to overwrite existing files, and write the output files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def output_paths(arguments: argparse.Namespace, source: str | Path, *suffixes: str) -> list[Path]:
-    """Return one path per suffix in the output folder, and raise ValueError before any work if one cannot be written."""
+    """Return one path per suffix in the output folder, or raise ValueError if a file cannot be written there.
+
+    A command calls this function before its computations, so that no results are lost if a file cannot be written.
+    """
     folder, stem = arguments.out, Path(source).stem
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out {folder} is a file; a folder was expected.")
@@ -29,7 +32,7 @@ def output_paths(arguments: argparse.Namespace, source: str | Path, *suffixes: s
 
 
 def check_output_file(path: Path, option: str, *, force: bool) -> None:
-    """Raise ValueError before any work if the file that an option names cannot be written."""
+    """Raise ValueError if an option's file cannot be written. Commands call this function before their computations."""
     folder = path.absolute().parent
     if path.is_dir():
         raise ValueError(f"{option} {path} is a folder; a file was expected.")
@@ -39,18 +42,18 @@ def check_output_file(path: Path, option: str, *, force: bool) -> None:
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a record as JSON, replacing the file as a whole."""
+    """Write a record as JSON; if writing fails, an existing file is unchanged."""
     json_text(record, path)
 
 
 def write_figure(path: Path, figure: Figure) -> None:
-    """Write a figure as PNG, replacing the file as a whole."""
+    """Write a figure as PNG; if writing fails, an existing file is unchanged."""
     with replacing(path) as stream:
         figure.savefig(stream, format="png")
 
 
 def _refuse_existing(paths: Sequence[Path], force: bool) -> None:
-    """Raise ValueError if a file exists and --force was not given."""
+    """Raise ValueError if one of the files exists and --force was not given."""
     existing = [str(path) for path in paths if path.exists()]
     if existing and not force:
         raise ValueError(f"{' and '.join(existing)} would be overwritten; give --force to allow it, or another --out.")

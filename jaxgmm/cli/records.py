@@ -17,7 +17,7 @@ from ..studies.serialization import describe_fit
 
 
 def command_record(arguments: argparse.Namespace, options: dict[str, Any]) -> dict[str, Any]:
-    """Return the versions, the command and its options, which every record starts with."""
+    """Return the first entries of every record: the versions, the command and its options."""
     return {
         "jaxgmm": __version__,
         "jax": jax.__version__,
@@ -27,24 +27,24 @@ def command_record(arguments: argparse.Namespace, options: dict[str, Any]) -> di
 
 
 def data_record(arguments: argparse.Namespace, x: np.ndarray, names: list[str], options: dict[str, Any]) -> dict[str, Any]:
-    """Return the start of a record about data: `command_record`, the source of the data, and its columns."""
+    """Return the first entries of a record about data: those of `command_record`, and a description of the data."""
     return command_record(arguments, options) | {
         "data": {"source": arguments.data, "feature_names": names, "num_observations": len(x)}
     }
 
 
 def mixture_record(mixture: Mixture) -> dict[str, Any]:
-    """Return a mixture in the form that `jaxgmm sample` reads."""
+    """Return a mixture as a dict that `jaxgmm sample` can read from a record."""
     return arrays_as_lists(mixture) | {"covariance_type": mixture.covariance_type}
 
 
 def arrays_as_lists(record: Mixture | MixturePrior) -> dict[str, Any]:
-    """Return the array fields of a dataclass as nested lists of floats; its static fields are left out."""
+    """Return the array fields of a dataclass as nested lists of floats, without the static fields."""
     arrays = {field.name: getattr(record, field.name) for field in fields(record) if not field.metadata.get("static")}
     return {name: np.asarray(value, float).tolist() for name, value in arrays.items()}
 
 
 def fit_record(fit: Fit) -> dict[str, Any]:
-    """Return how a fit ended, and the history of its objective."""
+    """Return a description of a fit, for example its status, together with the history of its objective."""
     history = np.asarray(fit.history, float)[: int(fit.num_iter) + 1]
     return describe_fit(fit) | {"history": history[np.isfinite(history)].tolist()}

@@ -1,11 +1,12 @@
 """Compile the programs of a comparison in a second thread while the sampler runs.
 
-Most of the time of `jaxgmm compare` on a small data set goes to compilation. The rehearsal compares EM with a stand-in for the
-posterior that has the same shapes, so that `jax.jit` finds its programs compiled when the real comparison calls them. Its
-results are thrown away, and so are its errors and warnings.
+For a small data set, `jaxgmm compare` spends most of its time on compilation. The rehearsal runs the comparison in advance,
+with random numbers in place of the posterior draws. The shapes are the same, so `jax.jit` need not compile the programs again
+when the real comparison calls them. The results, errors and warnings of the rehearsal are discarded.
 
-Nothing here may trace a NumPyro model: NumPyro keeps its handlers in one list for the whole process, and the sampler traces a
-model in the main thread at the same time ("all sites must have unique names"). That leaves out Laplace's approximation.
+No function in this module may trace a NumPyro model. NumPyro keeps its handlers in one list for the whole process, and the
+sampler traces a model in the main thread at the same time; a second trace can then raise "all sites must have unique names".
+The rehearsal therefore omits Laplace's approximation.
 """
 
 from __future__ import annotations
@@ -24,15 +25,16 @@ from ..mixture import Mixture
 from ..posterior.result import Posterior, PosteriorStatus
 from ..priors.interface import MixturePrior
 
-# Evaluations of one feature of one component at one row for one draw, of which a core does some 1e8 a second. Beyond this many
-# the comparison computes for longer than it compiles, so that a rehearsal would slow the sampler down.
+# Largest number of evaluations (draws x rows x features x components) for which a rehearsal saves time. A core does about 1e8
+# evaluations per second. With more evaluations, the comparison spends more time on computation than on compilation, and a
+# rehearsal would slow the sampler down.
 _MOST_EVALUATIONS = 5e8
 
 _running: list[threading.Thread] = []
 
 
 class Rehearsal:
-    """Functions that run one after another in a thread that the process does not wait for at exit.
+    """A thread that runs functions one after another; the process does not wait for the thread when it exits.
 
     Example:
         >>> done = []
@@ -42,7 +44,7 @@ class Rehearsal:
     """
 
     def __init__(self, *steps: Callable[[], object]) -> None:
-        """Start the thread; a step that raises is skipped."""
+        """Start the thread. If a step raises an error, the thread continues with the next step."""
         self._thread = threading.Thread(target=_run, args=(steps,), name="jaxgmm-rehearsal", daemon=True)
         self._thread.start()
         _running[:] = [self._thread]
@@ -53,7 +55,7 @@ class Rehearsal:
 
 
 def exit_if_running(code: int) -> None:
-    """Leave the process at once if a rehearsal still runs: the interpreter cannot stop a compilation."""
+    """Exit the process at once if a rehearsal is still running, because the interpreter cannot stop a compilation."""
     if any(thread.is_alive() for thread in _running):
         sys.stdout.flush()
         sys.stderr.flush()
@@ -61,12 +63,12 @@ def exit_if_running(code: int) -> None:
 
 
 def is_worthwhile(fit: Fit, x: np.ndarray, num_draws: int) -> bool:
-    """Return whether a comparison by this many draws takes less time to compute than to compile."""
+    """Return whether a comparison with `num_draws` draws takes less time to compute than to compile."""
     return float(num_draws) * x.size * fit.mixture.num_components <= _MOST_EVALUATIONS
 
 
 def stand_in(fit: Fit, prior: MixturePrior, num_chains: int, num_samples: int) -> Posterior:
-    """Return random perturbations of an EM solution in the shape of a posterior (C, S) by NUTS."""
+    """Return a Posterior in the form that `nuts` returns. Its draws (C, S) are random perturbations of an EM solution."""
     rng = np.random.default_rng(0)
     mixture = jax.tree.map(np.asarray, fit.mixture)
     shape = (num_chains, num_samples)
@@ -83,7 +85,7 @@ def stand_in(fit: Fit, prior: MixturePrior, num_chains: int, num_samples: int) -
 
 
 def rehearse_comparison(fit: Fit, posterior: Posterior, x: np.ndarray) -> None:
-    """Run the parts of `compare` that trace no NumPyro model, which are all but Laplace's approximation."""
+    """Run all parts of `compare` except Laplace's approximation, which traces a NumPyro model."""
     from ..comparison.compare import compare
     from ..comparison.inputs import ComparisonOptions, prepare_inputs
     from ..comparison.point_vs_posterior import information_errors

@@ -1,4 +1,4 @@
-"""`jaxgmm sample`: draw data from a mixture that another command wrote."""
+"""`jaxgmm sample`: draw data from a mixture in a JSON file that another command wrote."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .outputs import check_output_file
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `jaxgmm sample`."""
     parser.add_argument("mixture", type=Path, metavar="FILE.json", help="a file written by jaxgmm fit, compare or select")
-    parser.add_argument("-n", "--num-samples", type=int, required=True, metavar="N", help="number of rows")
+    parser.add_argument("-n", "--num-samples", type=int, required=True, metavar="N", help="number of rows to draw")
     parser.add_argument("--labels", action="store_true", help="add a column with the component of each row")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the random numbers; default: 0")
     parser.add_argument("--out", type=Path, metavar="FILE.csv", help="file to write to; default: stdout")
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _read_mixture(path: Path) -> tuple[Mixture, list[str]]:
-    """Return the mixture and the column names in a JSON file of another command."""
+    """Return the mixture and the column names from a JSON file that another command wrote."""
     expected = "a json file written by jaxgmm fit, compare or select was expected"
     if not path.is_file():
         raise ValueError(f"there is no file '{path}'; {expected}.")
@@ -62,5 +62,5 @@ def _read_mixture(path: Path) -> tuple[Mixture, list[str]]:
 
 
 def _quote(name: str) -> str:
-    """Return a column name in quotes if CSV requires them."""
+    """Return a column name, with quotes if the CSV format requires them."""
     return '"' + name.replace('"', '""') + '"' if any(c in name for c in ',"\n') else name

@@ -22,15 +22,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `jaxgmm select`."""
     add_data_options(parser)
     parser.add_argument(
-        "-k", "--num-components", default="1-9", metavar="1-9", help="numbers to try, as in 1-9 or 2,3,5; default: 1-9"
+        "-k",
+        "--num-components",
+        default="1-9",
+        metavar="1-9",
+        help="numbers of components to try, such as 1-9 or 2,3,5; default: 1-9",
     )
     parser.add_argument("--covariance-types", default=",".join(TYPES), metavar="A,B", help=f"default: {','.join(TYPES)}")
-    parser.add_argument("--criterion", choices=CRITERIA, default="bic", help="cv is held-out log-likelihood; default: bic")
+    parser.add_argument(
+        "--criterion", choices=CRITERIA, default="bic", help="cv: log-likelihood of held-out rows; default: bic"
+    )
     parser.add_argument("--folds", type=int, default=5, metavar="F", help="number of folds for cv; default: 5")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Fit every model, print the criterion of each, and write the best one."""
+    """Fit all models, print their criteria, and write the criteria, the best model and a figure."""
     counts = parse_counts(arguments.num_components)
     types = parse_names(arguments.covariance_types, "--covariance-types", TYPES)
     check_count(arguments.folds, "folds", 2)
@@ -56,7 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _draw(path: Path, selection: Selection, title: str) -> None:
-    """Draw the criterion against the number of components."""
+    """Plot the criterion against the number of components, and write the figure."""
     from matplotlib.figure import Figure
 
     from ..plot import selection as plot_selection

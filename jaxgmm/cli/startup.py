@@ -1,4 +1,4 @@
-"""Settings of the process that runs the command: garbage collection, compiler passes, and the compilation cache."""
+"""Change the settings of the process that runs a command: garbage collection, compiler passes, and the compilation cache."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ import jax
 
 
 def tune_startup() -> None:
-    """Make a process that runs for seconds start faster: collect garbage rarely and, on a CPU, run fewer LLVM passes.
+    """Shorten the start of a command: collect garbage rarely and, on a CPU, run fewer LLVM passes.
 
-    Fewer passes shorten compilation by a seventh, and the programs measured as fast. XLA_FLAGS that the user has set are kept.
+    A command runs only for seconds, so its start matters. Fewer passes shorten compilation by a seventh, and the compiled
+    programs were as fast in measurements. If the user has set XLA_FLAGS, they are kept.
     """
-    gc.set_threshold(100_000, 50, 50)  # tracing creates many small objects: collecting them takes one second of ten
+    gc.set_threshold(100_000, 50, 50)  # tracing creates many small objects, and collecting them took one second of ten
     has_accelerator = importlib.metadata.entry_points(group="jax_plugins")
     if not has_accelerator:
         os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 
 
 def use_compilation_cache() -> None:
-    """Let a second run of the command reuse compiled programs, unless no folder for them can be written."""
+    """Store compiled programs in a cache folder if the folder is writable, so that later commands reuse the programs."""
     if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return
     try:
@@ -32,5 +33,5 @@ def use_compilation_cache() -> None:
         return
     if os.access(folder, os.W_OK):
         jax.config.update("jax_compilation_cache_dir", str(folder))
-        # with small programs kept too, a second run takes a quarter of the first one's time, otherwise half of it
+        # small programs are stored too: a second run then takes a quarter of the time of the first run, otherwise half of it
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

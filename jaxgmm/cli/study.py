@@ -1,4 +1,4 @@
-"""`jaxgmm study`: measure bias, error and coverage of every method of a design in a TOML file."""
+"""`jaxgmm study`: measure bias, error and coverage of each method in a design, which is read from a TOML file."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "design",
         type=Path,
         metavar="DESIGN.toml",
-        help="separations, num_observations, covariance_types, methods, num_datasets, ...: the attributes of jaxgmm.Design, "
-        "which all have defaults",
+        help="file that sets attributes of jaxgmm.Design (separations, num_observations, covariance_types, methods, "
+        "num_datasets, ...), which all have defaults",
     )
     parser.add_argument(
         "--resume",
         type=Path,
         metavar="FILE.npz",
-        help="file that keeps the finished batches, from which a stopped run continues; default: DESIGN-study.npz in the "
-        "output folder",
+        help="file in which finished batches are stored, so that an interrupted run can continue; default: DESIGN-study.npz "
+        "in the output folder",
     )
     add_output_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Read the design, run the study, print its tables, and write its files."""
+    """Read the design, run the study, print its tables, and write the output files."""
     if not arguments.design.is_file():
         raise ValueError(f"there is no file '{arguments.design}'; a TOML file that describes a study was expected.")
     from ..coverage.design import Design
@@ -47,20 +47,20 @@ def run(arguments: argparse.Namespace) -> None:
     design = Design.from_toml(arguments.design)
     csv_path, json_path, figure_path = output_paths(arguments, arguments.design, "csv", "json", "png")
     kept = csv_path.with_suffix(".npz") if arguments.resume is None else arguments.resume
-    check_output_file(kept, "--resume", force=True)  # the study reads this file and only adds to it
+    check_output_file(kept, "--resume", force=True)  # an existing file is allowed: the study only adds to it
     total = design.num_cells * design.num_datasets
-    print_progress(f"{total} data sets in {design.num_cells} cells, each by {', '.join(design.methods)}; kept in {kept}")
+    print_progress(f"{total} data sets in {design.num_cells} cells, methods {', '.join(design.methods)}, batches in {kept}")
     with warnings_to_stderr():
         study = coverage_study(jax.random.key(arguments.seed), design, path=kept, progress=sys.stderr.isatty())
     print(study)
     study.to_csv(csv_path)
     write_json(json_path, command_record(arguments, {"design": str(arguments.design)}) | {"study": study.to_dict()})
     _draw(figure_path, study)
-    print(f"Written: {figure_path}, {csv_path}, {json_path}; kept for another run: {kept}")
+    print(f"Written: {figure_path}, {csv_path}, {json_path}; finished batches, for a later run: {kept}")
 
 
 def _draw(path: Path, study: Study) -> None:
-    """Draw one panel of coverage for each kind of parameter and each covariance type."""
+    """Plot coverage in one panel for each kind of parameter and each covariance type, and write the figure."""
     from matplotlib.figure import Figure
 
     from ..plot import coverage

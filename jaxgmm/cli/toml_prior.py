@@ -1,4 +1,4 @@
-"""Read the sampling prior of `jaxgmm calibrate` from a TOML file."""
+"""Read the prior of `jaxgmm calibrate` from a TOML file."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ..validation import check_count
 
 
 def read_prior(path: Path | None, num_components: int, num_features: int | None, covariance_type: str) -> Prior:
-    """Return a Prior from a TOML file of numbers or lists of numbers; fields that it does not set have defaults.
+    """Return the Prior that a TOML file defines by numbers or lists of numbers; fields that the file omits get default values.
 
     Args:
-        path: the file; None takes every default.
+        path: the file; None means that all fields have their defaults.
         num_components: K.
-        num_features: D; None takes the length of the file's mean, or 1.
-        covariance_type: decides the shape of the scale.
+        num_features: D; None means the length of the list `mean` in the file, or 1 if there is no such list.
+        covariance_type: the covariance type, which determines the shape of the scale.
     """
     table = {} if path is None else read_prior_table(path)
     mean = np.asarray(table.get("mean", 0.0))

@@ -1,9 +1,9 @@
-"""Clusterings: EM's partition and responsibilities beside the posterior's.
+"""Comparison of EM's partition and responsibilities with those of the posterior.
 
-The posterior's partition is, among those that its draws find most probable, the one nearest to the co-clustering matrix in
-squared distance: Dahl (2006), in Bayesian Inference for Gene Expression and Proteomics, 201-218. Partitions are compared by the
-adjusted Rand index, 1 where they are the same and about 0 where they agree by chance: Hubert & Arabie (1985), J. Classif. 2,
-193-218.
+Each draw gives a partition, in which every point belongs to its most probable component. Of these partitions, the one nearest
+to the co-clustering matrix in squared distance is taken as the posterior's partition: Dahl (2006), in Bayesian Inference for
+Gene Expression and Proteomics, 201-218. The adjusted Rand index compares two partitions. It is 1 for equal partitions, and
+about 0 for partitions that agree only by chance: Hubert & Arabie (1985), J. Classif. 2, 193-218.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from .columns import ClusteringScores
+from .report_columns import ClusteringScores
 
-SURE = 0.9  # probability of its component below which a point counts as uncertain
-_CANDIDATES = 100  # partitions that the posterior's is chosen from
-_AVERAGED = 400  # draws that the co-clustering matrix is averaged over
-_MOST_ROWS = 1000  # rows of that matrix
+SURE = 0.9  # a point counts as uncertain if the probability of its component is below this value
+_CANDIDATES = 100  # number of draws whose partitions are candidates for the posterior's partition
+_AVERAGED = 400  # number of draws over which the co-clustering matrix is averaged
+_MOST_ROWS = 1000  # largest number of data rows in the co-clustering matrix
 
 
 def adjusted_rand(labels: Any, other: Any) -> float:
-    """Return the adjusted Rand index of two partitions, integers (N,); 1 if both are a single group.
+    """Return the adjusted Rand index of two partitions, given as integer labels (N,).
+
+    If each partition is a single group, the index is 1.
 
     Example:
         >>> adjusted_rand([0, 0, 1, 1], [1, 1, 0, 0])
@@ -34,7 +36,7 @@ def adjusted_rand(labels: Any, other: Any) -> float:
     np.add.at(table, (a, b), 1)
 
     def pairs(counts: np.ndarray) -> float:
-        """Return the number of pairs within the groups."""
+        """Return how many pairs of points belong to the same group, given the sizes of the groups."""
         return float((counts * (counts - 1)).sum() / 2)
 
     together, mine, theirs, every = pairs(table), pairs(table.sum(1)), pairs(table.sum(0)), pairs(np.array([len(a)]))
@@ -44,11 +46,14 @@ def adjusted_rand(labels: Any, other: Any) -> float:
 
 
 def partition(responsibilities: np.ndarray) -> np.ndarray:
-    """Return the posterior's partition (N,) from responsibilities (M, N, K) of draws with components in any order."""
+    """Return the posterior's partition (N,) from the responsibilities (M, N, K) of M draws.
+
+    The order of the components may differ between draws.
+    """
     r = np.asarray(responsibilities, np.float32)
     few = r[evenly_spaced(len(r), _AVERAGED)]
     flat = np.moveaxis(few, 1, 0).reshape(r.shape[1], -1)
-    gain = 1 - 2 * (flat @ flat.T) / len(few)  # cost of two points in one group
+    gain = 1 - 2 * (flat @ flat.T) / len(few)  # cost of putting two points into one group
     np.fill_diagonal(gain, 0)
     best, lowest = np.zeros(r.shape[1], int), math.inf
     for draw in r[evenly_spaced(len(r), _CANDIDATES)]:
@@ -61,16 +66,16 @@ def partition(responsibilities: np.ndarray) -> np.ndarray:
 
 
 def compare_clusterings(em: np.ndarray, draws: np.ndarray, weight: np.ndarray, identified: bool) -> ClusteringScores:
-    """Compare EM's responsibilities with the posterior's, on average over the data.
+    """Compare EM's responsibilities with the posterior's. The scores are averages over the data.
 
     Args:
         em: responsibilities (N, K) under EM.
-        draws: those under relabelled draws, (M, N, K).
-        weight: (N,) > 0.
-        identified: whether labels are identified; if not, scores that need labels are NaN.
+        draws: responsibilities (M, N, K) under the relabelled draws.
+        weight: weights (N,) of the rows, all positive.
+        identified: whether labels are identified. If they are not, the scores that need labels are NaN.
 
     Returns:
-        The scores; the partitions of at most 1000 rows are compared.
+        The scores. The adjusted Rand index is computed from at most 1000 rows.
 
     Example:
         >>> em = np.array([[1.0, 0.0], [0.0, 1.0]])
@@ -82,7 +87,7 @@ def compare_clusterings(em: np.ndarray, draws: np.ndarray, weight: np.ndarray, i
     rows = evenly_spaced(len(em), _MOST_ROWS)
 
     def average(per_point: np.ndarray) -> float:
-        """Return a weighted mean over the data."""
+        """Return the weighted mean of numbers (N,), one for each point."""
         return float(np.average(per_point, weights=weight))
 
     labelled = identified or em.shape[-1] == 1
@@ -98,13 +103,13 @@ def compare_clusterings(em: np.ndarray, draws: np.ndarray, weight: np.ndarray, i
 
 
 def _entropy(r: np.ndarray) -> np.ndarray:
-    """Return the entropy over the last axis, in nats."""
+    """Return the entropy of the probabilities along the last axis, in nats."""
     r = np.asarray(r, float)
     return -(r * np.log(np.where(r > 0, r, 1))).sum(-1)
 
 
 def evenly_spaced(total: int, most: int) -> np.ndarray:
-    """Return at most `most` of `total` positions, evenly spaced.
+    """Return at most `most` evenly spaced positions from 0, ..., `total` - 1.
 
     Example:
         >>> evenly_spaced(9, 3).tolist()

@@ -1,7 +1,8 @@
-"""compare: an EM solution beside posteriors, parameter by parameter and as a whole, and a verdict on whether they agree.
+"""`compare`: compare an EM solution with posteriors, and give a verdict on whether they agree.
 
-Posteriors are relabelled to the EM solution first. Where labels are not identified, single components mean little, and
-quantities that no order of the components changes are shown instead.
+The comparison is made for each parameter and for the whole mixture. First, every posterior is relabelled to the EM solution. If
+labels are not identified, the parameters of single components cannot be interpreted. Then label-invariant quantities, which do
+not depend on the order of the components, are shown instead.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..calls import public
 from ..em.result import Fit
 from ..posterior.relabel import relabel
 from ..posterior.result import Posterior
-from .columns import ComparisonRow
-from .inputs import ComparisonInputs, ComparisonOptions, Subject, prepare_inputs
+from .inputs import ComparisonInputs, ComparisonOptions, Subject, by_name, prepare_inputs
 from .point_vs_posterior import (
     LaplaceReference,
     batch_size,
@@ -29,6 +30,7 @@ from .point_vs_posterior import (
     score_predictions,
     standard_deviations,
 )
+from .report_columns import ComparisonRow
 from .result import Comparison
 from .sampler_summary import SamplerSummary, describe_setting, diagnose_sampler, maximised_prior, notes
 from .summaries import invariant_quantities, log_density_quantities, log_priors, parameter_quantities, summarise
@@ -36,10 +38,11 @@ from .verdict import INDEPENDENT, ChainsApart, chains_apart, judge
 
 
 class _References(NamedTuple):
-    """What all posteriors are compared with.
+    """The reference values with which all posteriors are compared.
 
-    em_se: standard errors of EM (P,). laplace: Laplace's approximation, if there is one. laplace_draws: standard deviations of
-    parameters and invariant quantities by draws of `laplace`, if there are any.
+    `em_se` are the standard errors (P,) of EM. `laplace` is Laplace's approximation, or None. `laplace_draws` are the standard
+    deviations of the parameters and of the label-invariant quantities. They are computed from the draws of the method
+    `laplace`, and are None if there are no such draws.
     """
 
     em_se: np.ndarray
@@ -47,18 +50,22 @@ class _References(NamedTuple):
     laplace_draws: tuple[np.ndarray, np.ndarray] | None
 
     def laplace_for(self, posterior: Posterior) -> LaplaceReference | None:
-        """Return Laplace's approximation if a posterior can be compared with it."""
+        """Return Laplace's approximation if the posterior can be compared with it, else None."""
         return self.laplace if self.laplace and self.laplace.is_for(posterior) else None
 
 
 class _Tables(NamedTuple):
-    """The rows of one posterior, the log densities before other label-invariant quantities; where its chains are apart."""
+    """The rows of one posterior, and the quantity in which its chains differ most (None if the chains do not differ).
+
+    In `label_invariant`, the log densities come before the other quantities.
+    """
 
     rows: list[ComparisonRow]
     label_invariant: list[ComparisonRow]
     apart: ChainsApart | None
 
 
+@public
 def compare(
     fit: Fit,
     posterior: Posterior | Mapping[str, Posterior],
@@ -72,32 +79,39 @@ def compare(
     num_folds: int = 10,
     seed: int = 0,
 ) -> Comparison:
-    """Compare an EM solution with posteriors: parameter by parameter, all at once, as densities, and as clusterings.
+    """Compare an EM solution with posteriors: single parameters, all parameters jointly, densities, and clusterings.
 
-    Laplace's approximation is computed here, from the prior of the first posterior that has one, and compared with the
-    posteriors that have that prior; a posterior by `laplace` has standard deviations and k-hat of its own. Predictions are
-    scored by PSIS-LOO and on folds: EM is fitted again without each fold from where it ended, and the posterior's draws are
-    weighted by importance. The draws of a bootstrap are not from a posterior, and their predictions are not scored. The
-    verdicts are described in `jaxgmm.comparison.verdict.Verdict`.
+    `compare` computes Laplace's approximation under the prior of the first posterior that has a prior, and compares it with all
+    posteriors that have the same prior. For a posterior by the method `laplace`, its own standard deviations and its own k-hat
+    are used.
+
+    Predictions are scored by PSIS-LOO (each row left out) and on folds (groups of rows left out). For each fold, EM is fitted
+    again without the fold, starting from the solution for all data. The posterior's draws are reweighted by importance
+    sampling. The draws of a bootstrap are not from a posterior, so their predictions are not scored.
+
+    `jaxgmm.comparison.verdict.Verdict` describes the verdicts.
 
     Args:
-        fit: one Fit, preferably the mode under the sampler's own prior: `jaxgmm.fit(start, x, prior)`. A mismatch is reported.
-        posterior: a Posterior, or several by names of your choice, as {"nuts": ..., "gibbs": ...}.
-        x: (N, D), the data of both, in data units.
+        fit: one Fit, preferably the mode under the sampler's own prior: `jaxgmm.fit(start, x, prior)`. If EM used another
+            prior, the comparison says so.
+        posterior: a Posterior, or a dict of several with names of your choice, such as {"nuts": ..., "gibbs": ...}.
+        x: (N, D), the data of the fit and of the posteriors, in data units.
         interval: probability of the central intervals, between 0 and 1.
-        sample_weight: (N,) >= 0, as given to `fit` and the sampler.
+        sample_weight: (N,) >= 0, the same weights as for `fit` and for the sampler.
         feature_names: D names for the columns.
-        laplace: whether to compute Laplace's approximation; None: if it takes moments.
+        laplace: whether to compute Laplace's approximation. None: compute it only if this is fast.
         scores: whether to compare densities and clusterings.
-        num_folds: number of folds; below 2 none. Of more than 2000 rows, 2000 at random are scored, without folds.
-        seed: seed of the folds, of the points where densities are compared, and of the draws from prior and Laplace's
-            approximation.
+        num_folds: number of folds; with fewer than 2, there are no folds. If the data have more than 2000 rows, 2000 random
+            rows are scored, without folds.
+        seed: seed for the folds, for the points at which densities are compared, and for the draws from the prior and from
+            Laplace's approximation.
 
     Returns:
         A Comparison.
 
     Raises:
-        ValueError, TypeError: a stack of fits, shapes or types that do not match, an option out of range, traced values.
+        ValueError, TypeError: `fit` is a stack of fits, shapes or types do not match, an option is out of range, or a value is
+            traced.
 
     Example:
         >>> import jax, jaxgmm
@@ -111,7 +125,7 @@ def compare(
         >>> all(row.inside for row in comparison.rows)
         True
     """
-    posteriors = dict(posterior) if isinstance(posterior, Mapping) else {getattr(posterior, "method", ""): posterior}
+    posteriors = by_name(posterior)
     options = ComparisonOptions(interval, laplace, scores, num_folds, seed)
     inputs = prepare_inputs(fit, posteriors, x, sample_weight, feature_names, options)
     subjects = [
@@ -148,7 +162,7 @@ def compare(
 
 
 def _summarise(inputs: ComparisonInputs, subject: Subject, references: _References) -> _Tables:
-    """Return the rows of one posterior, and where its chains are apart."""
+    """Return the rows of one posterior, and the quantity in which its chains differ most."""
     posterior, name, interval = subject.posterior, subject.name, inputs.options.interval
     parameters, invariant = parameter_quantities(inputs, subject), invariant_quantities(inputs, subject)
     log_densities = log_density_quantities(inputs, subject)
@@ -173,7 +187,7 @@ def _judge(
     own: _Tables,
     rows_by_chains: Sequence[ComparisonRow],
 ) -> SamplerSummary:
-    """Return the diagnostics of one posterior with the findings."""
+    """Return the diagnostics and the findings of one posterior."""
     posterior = subject.posterior
     khat = laplace.approximation.khat if laplace and posterior.method not in INDEPENDENT else None
     sampler = diagnose_sampler(posterior, [*own.rows, *own.label_invariant], khat)

@@ -1,9 +1,10 @@
-"""How much the data taught of each parameter: the width of the prior's central 90 % beside the posterior's.
+"""Contraction: how much narrower the posterior of each parameter is than its prior.
 
     contraction = 1 - (posterior width / prior width)^2
 
-Schad, Betancourt & Vasishth (2021), Psychol. Methods 26, 103-126, use variances; those of a vague prior may be infinite, widths
-of quantiles are not. A prior knows no labels: components of equal concentrations have one marginal, taken over all of them.
+A width is the length of the central 90 % interval. Schad, Betancourt & Vasishth (2021), Psychol. Methods 26, 103-126, use
+variances instead. A vague prior may have infinite variances, but its widths between quantiles are finite. Components with
+equal concentrations have the same marginal prior, so their draws from the prior are pooled.
 """
 
 from __future__ import annotations
@@ -17,22 +18,22 @@ from ..priors.functions import sample_prior_on_host
 from ..priors.interface import MixturePrior
 from ..studies.parameters import parameters, values
 
-MASS = 0.9
-_DRAWS = 4000
+MASS = 0.9  # probability of the central intervals whose widths are compared
+_DRAWS = 4000  # number of draws from the prior
 
 
 def contractions(mixture: Mixture, prior: MixturePrior, draws: np.ndarray, seed: int) -> np.ndarray:
-    """Contraction (P,) of each free entry, in the order of `rows.values`.
+    """Return the contraction (P,) of each free entry, in the order of `studies.parameters.values`.
 
     Args:
-        mixture: one mixture, for its shapes.
-        prior: of the posterior.
-        draws: values of the entries, (..., P).
-        seed: of the prior's draws.
+        mixture: one mixture; only its shapes are used.
+        prior: the prior of the posterior.
+        draws: values (..., P) of the entries in the posterior draws.
+        seed: seed of the draws from the prior.
 
     Returns:
-        (P,): near 1 where the data decide, 0 where the posterior is as wide as the prior, below where it is wider. NaN where
-        the prior has no width.
+        (P,): near 1 if the data determine the entry, 0 if the posterior is as wide as the prior, negative if the posterior is
+        wider. NaN if the entry is constant under the prior.
 
     Example:
         >>> import jaxgmm
@@ -50,12 +51,15 @@ def contractions(mixture: Mixture, prior: MixturePrior, draws: np.ndarray, seed:
 
 
 def widths(mixture: Mixture, prior: MixturePrior, seed: int) -> np.ndarray:
-    """Width (P,) of the central 90 % of each free entry under the prior."""
+    """Return the width (P,) of the central 90 % of each free entry under the prior."""
     return np.ptp(prior_intervals(mixture, prior, seed, MASS), axis=0)
 
 
 def prior_intervals(mixture: Mixture, prior: MixturePrior, seed: int, mass: float) -> np.ndarray:
-    """Lower and upper ends (2, P) of the central interval of each free entry under the prior, equal where it does not vary."""
+    """Return the ends (2, P) of the central interval of each free entry under the prior.
+
+    The interval has the probability `mass`. Both ends are equal if the entry is constant under the prior.
+    """
     drawn = values(sample_prior_on_host(seed, prior, mixture, _DRAWS))
     concentration = np.asarray(prior.weight_concentration)
     groups: dict[Any, list[int]] = {}

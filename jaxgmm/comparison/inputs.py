@@ -1,4 +1,4 @@
-"""The validated inputs of a comparison, which all its posteriors share."""
+"""Validation of the arguments of `compare`, and the inputs that all posteriors of a comparison share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..validation import as_weighted_data, check_count, check_flag, check_number
 
 
 class ComparisonOptions(NamedTuple):
-    """The options of `compare`, as its arguments of the same names."""
+    """The options of `compare`; each field has the meaning of the argument with the same name."""
 
     interval: float = 0.95
     laplace: bool | None = None
@@ -24,7 +24,7 @@ class ComparisonOptions(NamedTuple):
 
 
 class ComparisonInputs(NamedTuple):
-    """EM, the data x (N, D), their weights (N,) or None, D names, and the options."""
+    """The EM fit, the data x (N, D), the weights (N,) of the rows or None, the D feature names, and the options."""
 
     fit: Fit
     x: jax.Array
@@ -44,12 +44,27 @@ class ComparisonInputs(NamedTuple):
 
 
 class Subject(NamedTuple):
-    """One posterior of a comparison, relabelled to EM, with the log prior of EM's mixture and of the draws (C, S), in nats."""
+    """One posterior of a comparison, relabelled to EM, and log prior densities under its prior, in nats.
+
+    `em_log_prior` belongs to EM's mixture, and `log_prior` (C, S) to the draws.
+    """
 
     name: str
     posterior: Posterior
     em_log_prior: float
     log_prior: np.ndarray
+
+
+def by_name(posterior: Any) -> dict[str, Any]:
+    """Return the posteriors of a comparison by name. Names that are not strings, such as integers, are turned into strings."""
+    if not isinstance(posterior, Mapping):
+        return {str(getattr(posterior, "method", "")): posterior}
+    named = {str(name): draws for name, draws in posterior.items()}
+    if len(named) < len(posterior):
+        raise ValueError(
+            f"posterior has the names {list(posterior)}, some of which are the same as text; give different names."
+        )
+    return named
 
 
 def prepare_inputs(
@@ -60,7 +75,7 @@ def prepare_inputs(
     feature_names: Sequence[str] | None,
     options: ComparisonOptions,
 ) -> ComparisonInputs:
-    """Validate the arguments of `compare`; raise ValueError or TypeError if they do not describe one comparison."""
+    """Validate the arguments of `compare` and return them as one object; raise ValueError or TypeError for invalid ones."""
     _check_fit(fit, posteriors, x)
     num_features = fit.mixture.num_features
     x, weight = as_weighted_data(x, sample_weight, num_features=num_features)
@@ -70,9 +85,12 @@ def prepare_inputs(
 
 
 def _check_fit(fit: Any, posteriors: Mapping[str, Any], x: Any) -> None:
-    """Raise an error unless there is one fit and at least one posterior of the same model, none of them traced."""
+    """Raise an error unless `fit` is one fit, every posterior has the same model, and no argument is traced.
+
+    At least one posterior is needed.
+    """
     if not isinstance(fit, Fit):
-        raise TypeError(f"fit is {type(fit).__name__}; a jaxgmm.Fit was expected, as from jaxgmm.fit(start, x, prior).")
+        raise TypeError(f"fit is {type(fit).__name__}; a jaxgmm.Fit was expected, such as jaxgmm.fit(start, x, prior).")
     if not posteriors:
         raise ValueError("posterior is an empty dict; at least one posterior was expected.")
     if is_traced(fit, dict(posteriors), x):
@@ -95,7 +113,7 @@ def _check_fit(fit: Any, posteriors: Mapping[str, Any], x: Any) -> None:
 
 
 def _check_options(options: ComparisonOptions) -> None:
-    """Raise an error unless every option has a possible value."""
+    """Raise an error if an option has a wrong type or is out of range."""
     check_number(options.interval, "interval", exclusive=True)
     if options.interval >= 1:
         raise ValueError(f"interval is {options.interval:g}; a probability under 1 was expected, as 0.95.")
@@ -107,7 +125,7 @@ def _check_options(options: ComparisonOptions) -> None:
 
 
 def _check_names(feature_names: Sequence[str] | None, num_features: int) -> list[str]:
-    """Return D feature names; raise ValueError if another number is given."""
+    """Return D feature names; raise ValueError if the number of given names is not D."""
     if feature_names is None:
         return [f"feature {i}" for i in range(num_features)] if num_features > 1 else ["feature"]
     names = [feature_names] if isinstance(feature_names, str) else [str(name) for name in feature_names]

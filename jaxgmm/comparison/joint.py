@@ -1,9 +1,13 @@
-"""All parameters at once, in unconstrained space: where EM lies among the draws, and how far they are from Laplace's normal.
+"""Joint scores of all parameters in unconstrained space.
 
-    u = root^-1 (z - mode),   z NumPyro's unconstrained parameters, mode and root root' = H^-1 those of Laplace
+The scores tell where EM lies among the draws, and how far the distribution of the draws is from Laplace's normal approximation.
 
-In u Laplace's approximation is N(0, I), so that distances are in its standard deviations, whatever the units of the data. The
-Bures distance between normal distributions: Dowson & Landau (1982), J. Multivariate Anal. 12, 450-455.
+    u = root^-1 (z - mode)
+
+Here z are NumPyro's unconstrained parameters, mode is the mode of Laplace's approximation, and root root' = H^-1 is its
+covariance matrix. In the coordinates u, Laplace's approximation is N(0, I), so distances are in its standard deviations and do
+not depend on the units of the data. For the 2-Wasserstein (Bures) distance between normal distributions see Dowson & Landau
+(1982), J. Multivariate Anal. 12, 450-455.
 """
 
 from __future__ import annotations
@@ -21,15 +25,19 @@ from ..posterior.gaussian_approximation import GaussianApproximation, approximat
 from ..posterior.newton import MIN_EIGENVALUE
 from ..posterior.standardization import StandardizedProblem, from_standard, to_standard
 from ..posterior.unconstrained_space import make_unconstrained_space
-from .columns import JointScores
+from ..priors.interface import MixturePrior
+from .report_columns import JointScores
 
-NUM_RATIOS = 2000  # importance ratios that k-hat of Laplace's approximation is taken from
-_CHEAP = 2e9  # multiplications that take moments
-_FEWEST = 2  # draws for each parameter that a covariance of draws needs
+NUM_RATIOS = 2000  # number of importance ratios from which k-hat of Laplace's approximation is estimated
+_CHEAP = 2e9  # number of multiplications up to which Laplace's approximation is fast
+_FEWEST = 2  # number of draws per parameter that the covariance matrix of the draws must exceed
 
 
 class Approximation(NamedTuple):
-    """Laplace's approximation in unconstrained space; sound: the information at the mode is positive definite."""
+    """Laplace's approximation in unconstrained space.
+
+    `sound` tells whether the information at the mode is positive definite.
+    """
 
     problem: StandardizedProblem
     gaussian: GaussianApproximation
@@ -38,13 +46,18 @@ class Approximation(NamedTuple):
 
 
 def is_cheap(mixture: Mixture, num_observations: int) -> bool:
-    """Return whether mode, information and k-hat take moments rather than minutes."""
+    """Return whether the mode, the information and k-hat can be computed within seconds."""
     p = num_parameters(mixture)
     return num_observations * mixture.num_components * mixture.num_features * (NUM_RATIOS + 40.0 * p) + 40.0 * p**3 <= _CHEAP
 
 
-def approximate(key: jax.Array, mixture: Mixture, x: jax.Array, weight: jax.Array | None, prior: Any) -> Approximation | None:
-    """Return Laplace's approximation from an EM solution; None if the solution has an empty component or no density."""
+def approximate(
+    key: jax.Array, mixture: Mixture, x: jax.Array, weight: jax.Array | None, prior: MixturePrior
+) -> Approximation | None:
+    """Return Laplace's approximation at the mode found from an EM solution.
+
+    Return None if the solution has an empty component, or if the log density at the mode is not finite.
+    """
     if not (np.asarray(mixture.weights) > 0).all():
         return None
     start, prior = jax.tree.map(lambda leaf: jnp.asarray(leaf, x.dtype), (mixture, prior))
@@ -58,7 +71,11 @@ def approximate(key: jax.Array, mixture: Mixture, x: jax.Array, weight: jax.Arra
 def transform(
     problem: StandardizedProblem, gaussian: GaussianApproximation, draws: Mixture, u: jax.Array
 ) -> tuple[jax.Array, Mixture]:
-    """Return u (M, P) of mixtures (M, ...) in data units, and the mixtures of other u (M, P), in one compiled program."""
+    """Transform in both directions in one compiled program.
+
+    The mixtures `draws` (M, ...) are in data units. Return their coordinates (M, P). Also return the mixtures, in data units,
+    that belong to the coordinates `u` (M, P).
+    """
     space = make_unconstrained_space(problem, gaussian.start)
     z = jax.vmap(lambda draw: space.flatten(to_standard(draw, problem)))(draws)
     back = gaussian.mode + jnp.matmul(u, gaussian.root.T, precision="highest")
@@ -84,7 +101,7 @@ def gaussian_kl(mean: Any, cov: Any, other_mean: Any, other_cov: Any) -> float:
 
 
 def gaussian_w2(mean: Any, cov: Any, other_mean: Any, other_cov: Any) -> float:
-    """Return the 2-Wasserstein distance between two normal distributions, in the units of their coordinates.
+    """Return the 2-Wasserstein distance between two normal distributions, in the unit of their coordinates.
 
     Example:
         >>> gaussian_w2([0.0], [[1.0]], [3.0], [[25.0]])
@@ -99,16 +116,16 @@ def gaussian_w2(mean: Any, cov: Any, other_mean: Any, other_cov: Any) -> float:
 
 
 def compare_jointly(em_density: float, density: np.ndarray, em_u: np.ndarray | None, u: np.ndarray | None) -> JointScores:
-    """Compare EM with the draws, and the normal distribution of the draws with Laplace's, which is N(0, I) in u.
+    """Compare EM with the draws. Also compare a normal distribution fitted to the draws with Laplace's approximation.
 
     Args:
-        em_density: log joint density of EM and the data, nats; NaN if it is not known.
-        density: that of the draws, (C, S).
-        em_u: (P,), or None without an approximation.
-        u: (M, P).
+        em_density: log joint density of EM's parameters and the data, in nats; NaN if it is not known.
+        density: (C, S), log joint density of the parameters and the data for each draw, in nats.
+        em_u: (P,), the coordinates of EM, in which Laplace's approximation is N(0, I); None without an approximation.
+        u: (M, P), the coordinates of the draws; None without an approximation.
 
     Returns:
-        The scores; NaN where not defined.
+        The scores; a score that is not defined is NaN.
 
     Example:
         >>> u = np.random.default_rng(0).normal(size=(4000, 2))
@@ -125,7 +142,7 @@ def compare_jointly(em_density: float, density: np.ndarray, em_u: np.ndarray | N
 
 
 def _distances(em_u: np.ndarray | None, u: np.ndarray | None) -> dict[str, float]:
-    """Return the scores that need u; NaN for too few draws or draws that do not vary."""
+    """Return the scores that need the coordinates u; they are NaN if there are too few draws or the draws do not vary."""
     found: dict[str, float] = dict.fromkeys(("mahalanobis", "farther_share", "laplace_kl", "laplace_w2"), math.nan)
     if u is None:
         return found

@@ -1,4 +1,7 @@
-"""EM beside one posterior: standard errors, Laplace's approximation, joint scores, densities and clusterings."""
+"""The parts of a comparison of EM with one posterior.
+
+The parts are standard errors, Laplace's approximation, joint scores, and the scores of densities and clusterings.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,12 @@ import jax
 import numpy as np
 
 from ..chunking import COMPARISON_DRAWS, scored_draws
-from ..em.standard_errors import standard_errors
+from ..em.standard_errors import StandardErrors, standard_errors
 from ..mixture import Mixture, num_parameters
 from ..posterior.result import Posterior
+from ..priors.interface import MixturePrior
 from ..studies.parameters import values
 from .clustering import compare_clusterings, evenly_spaced
-from .columns import ClusteringScores, DensityScores, JointScores
 from .contraction import contractions
 from .inputs import ComparisonInputs, Subject
 from .joint import Approximation, approximate, compare_jointly, is_cheap, transform
@@ -31,17 +34,18 @@ from .predictive_scores import (
     score,
     without_folds,
 )
+from .report_columns import ClusteringScores, DensityScores, JointScores
 from .summaries import invariant_values
 from .verdict import MAX_KHAT
 
-_MOST_ROWS = 2000  # rows that draws are scored on; of longer data, as many at random
-_NUM_POINTS = 1000  # points where densities are compared
-_SD_DRAWS = 4000  # draws from Laplace's approximation for its standard deviations
-_SLOW = 2e9  # multiplications above which the information takes too long
+_MOST_ROWS = 2000  # largest number of scored rows; if the data have more rows, a random sample of this size is scored
+_NUM_POINTS = 1000  # number of points at which densities are compared
+_SD_DRAWS = 4000  # number of draws from Laplace's approximation, from which its standard deviations are estimated
+_SLOW = 2e9  # number of multiplications above which computing the information takes too long
 
 
 class ScoredRows(NamedTuple):
-    """Indices of the rows (R,) that draws are scored on, their weights (R,), and their folds (R,) or None."""
+    """The rows that are scored: their indices (R,), their weights (R,), and their folds (R,) or None."""
 
     rows: np.ndarray
     weight: np.ndarray
@@ -49,25 +53,28 @@ class ScoredRows(NamedTuple):
 
 
 class LaplaceReference(NamedTuple):
-    """Laplace's approximation under one prior, with standard deviations of parameters (P,) and invariant quantities (Q,)."""
+    """Laplace's approximation under one prior, with its standard deviations.
+
+    `sd` (P,) belongs to the parameters, and `invariant_sd` (Q,) to the label-invariant quantities.
+    """
 
     approximation: Approximation
-    prior: Any
+    prior: MixturePrior
     sd: np.ndarray
     invariant_sd: np.ndarray
 
     def is_for(self, posterior: Posterior) -> bool:
-        """Return whether a posterior has the same prior; a bootstrap, which has none, is compared in any case."""
+        """Return whether a posterior has the same prior. A bootstrap has no prior and is always compared."""
         return posterior.method == "bootstrap" or _same_prior(posterior.prior, self.prior)
 
 
 def batch_size(subjects: Sequence[Subject]) -> int:
-    """Return the number of draws evaluated at a time, one for all posteriors, so that they share the compiled programs."""
+    """Return the number of draws in a batch. All posteriors use the same number, so that they share the compiled programs."""
     return min(COMPARISON_DRAWS, *(subject.posterior.log_density.size for subject in subjects))
 
 
 def choose_rows(inputs: ComparisonInputs) -> ScoredRows:
-    """Return the rows to be scored, and the fold of each."""
+    """Return the rows to score, with the weight and the fold of each."""
     rng, num_folds = np.random.default_rng(inputs.options.seed), inputs.options.num_folds
     rows, folds = inputs.kept, None
     if len(rows) > _MOST_ROWS:
@@ -78,30 +85,33 @@ def choose_rows(inputs: ComparisonInputs) -> ScoredRows:
 
 
 @jax.jit
-def _errors(mixture: Mixture, x: jax.Array, prior: Any, weight: jax.Array | None) -> Any:
-    """Return standard errors by the observed information, in one compiled program."""
+def _errors(mixture: Mixture, x: jax.Array, prior: MixturePrior | None, weight: jax.Array | None) -> StandardErrors:
+    """Return standard errors from the observed information, computed in one compiled program."""
     return standard_errors(mixture, x, prior, sample_weight=weight)
 
 
-def information_errors(inputs: ComparisonInputs, prior: Any) -> np.ndarray:
-    """Return EM's standard errors (P,) by the observed information; NaN if they are not wanted, not defined or not cheap."""
+def information_errors(inputs: ComparisonInputs, prior: MixturePrior | None) -> np.ndarray:
+    """Return EM's standard errors (P,) from the observed information; NaN if not requested, not defined or slow to compute."""
     mixture = inputs.fit.mixture
     work = len(inputs.x) * mixture.num_components * mixture.num_features * 20.0 * num_parameters(mixture)
-    if inputs.options.laplace is False or work > _SLOW or not getattr(prior, "has_closed_forms", True):
+    if inputs.options.laplace is False or work > _SLOW or not (prior is None or prior.has_closed_forms):
         return np.full(values(mixture).shape, math.nan)
     errors = _errors(mixture, inputs.x, prior, inputs.weight)
     return values(Mixture(errors.weights, errors.means, errors.covariances, mixture.covariance_type))
 
 
-def _same_prior(one: Any, other: Any) -> bool:
-    """Return whether two priors are the same, number by number."""
+def _same_prior(one: MixturePrior | None, other: MixturePrior | None) -> bool:
+    """Return whether two priors have the same type and exactly equal hyperparameters."""
     if one is None or other is None or jax.tree.structure(one) != jax.tree.structure(other):
         return False
     return all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True))
 
 
 def find_laplace(inputs: ComparisonInputs, subjects: Sequence[Subject]) -> LaplaceReference | None:
-    """Return Laplace's approximation under the prior of the first posterior that has one; None if not wanted, or not cheap."""
+    """Return Laplace's approximation under the prior of the first posterior that has a prior.
+
+    Return None if the approximation is not requested, is slow to compute, or does not exist.
+    """
     mixture, wanted = inputs.fit.mixture, inputs.options.laplace
     prior = next((s.posterior.prior for s in subjects if s.posterior.prior is not None), None)
     if wanted is False or prior is None or (wanted is None and not is_cheap(mixture, len(inputs.x))):
@@ -118,10 +128,10 @@ def find_laplace(inputs: ComparisonInputs, subjects: Sequence[Subject]) -> Lapla
 
 
 def standard_deviations(draws: Mixture) -> tuple[np.ndarray, np.ndarray]:
-    """Return the standard deviations over all leading axes of parameters (P,) and of label-invariant quantities (Q,)."""
+    """Return the standard deviations of the parameters (P,) and of the label-invariant quantities (Q,) over all draws."""
 
     def of(numbers: np.ndarray) -> np.ndarray:
-        """Return the standard deviations, exactly 0 where the numbers do not vary."""
+        """Return the standard deviation of each quantity; it is exactly 0 if the quantity does not vary."""
         flat = numbers.reshape(-1, numbers.shape[-1])
         return np.where(np.ptp(flat, axis=0) > 0, flat.std(0, ddof=1), 0.0)
 
@@ -129,7 +139,7 @@ def standard_deviations(draws: Mixture) -> tuple[np.ndarray, np.ndarray]:
 
 
 def flat_draws(posterior: Posterior) -> Mixture:
-    """Return the draws as one stack (M, ...) on the host."""
+    """Return the draws of all chains as one stack (M, ...) of NumPy arrays."""
     return jax.tree.map(lambda leaf: np.asarray(leaf).reshape(-1, *leaf.shape[2:]), posterior.mixture)
 
 
@@ -139,12 +149,15 @@ def _with_em(inputs: ComparisonInputs, posterior: Posterior) -> Mixture:
 
 
 def _stacked(em: Mixture, draws: Mixture) -> Mixture:
-    """Return one mixture and a stack (M, ...) as one stack (1 + M, ...) on the host."""
+    """Return one mixture and a stack (M, ...) as one stack (1 + M, ...) of NumPy arrays."""
     return jax.tree.map(lambda one, many: np.concatenate([np.asarray(one, many.dtype)[None], many]), em, draws)
 
 
 def _transform(found: Approximation, stack: Mixture, u: np.ndarray, size: int) -> tuple[np.ndarray, Mixture]:
-    """Return u (M, P) of a stack of mixtures and the mixtures of other u (U, P); the shorter of the two is repeated."""
+    """Return the coordinates (M, P) of a stack of M mixtures, and the U mixtures that belong to the coordinates `u` (U, P).
+
+    Both directions run in one program, so the shorter of the two inputs is repeated to the length of the longer one.
+    """
     count = len(stack.weights)
     most = max(count, len(u))
     pair = stack[np.arange(most) % count], u[np.arange(most) % len(u)]
@@ -153,7 +166,7 @@ def _transform(found: Approximation, stack: Mixture, u: np.ndarray, size: int) -
 
 
 def contraction_of(inputs: ComparisonInputs, posterior: Posterior) -> np.ndarray:
-    """Return the contraction (P,) of each parameter; NaN without a prior of this package."""
+    """Return the contraction (P,) of each parameter; NaN if the posterior has no prior defined in this package."""
     mixture = inputs.fit.mixture
     if posterior.prior is None:
         return np.full(values(mixture).shape, math.nan)
@@ -161,7 +174,7 @@ def contraction_of(inputs: ComparisonInputs, posterior: Posterior) -> np.ndarray
 
 
 def score_jointly(inputs: ComparisonInputs, subject: Subject, laplace: LaplaceReference | None, size: int) -> JointScores:
-    """Return the joint scores of one posterior; those in unconstrained space need Laplace's approximation."""
+    """Return the joint scores of one posterior. Without Laplace's approximation, the scores in unconstrained space are NaN."""
     posterior = subject.posterior
     known = posterior.prior is not None or posterior.method == "bootstrap"
     em_density = float(inputs.fit.log_likelihood) + subject.em_log_prior if known else math.nan
@@ -173,8 +186,8 @@ def score_jointly(inputs: ComparisonInputs, subject: Subject, laplace: LaplaceRe
     return compare_jointly(em_density, density, u[0], u[1:])
 
 
-def em_on_folds(inputs: ComparisonInputs, prior: Any, scored: ScoredRows) -> np.ndarray | None:
-    """Return EM's log density of each row (R,) when fitted without the row's fold; None without folds."""
+def em_on_folds(inputs: ComparisonInputs, prior: MixturePrior | None, scored: ScoredRows) -> np.ndarray | None:
+    """Return the log density (R,) of each row under EM fitted without the fold of that row; None if there are no folds."""
     if scored.folds is None:
         return None
     x = inputs.x[scored.rows]
@@ -188,11 +201,11 @@ def score_predictions(
     """Return the density and clustering scores of one posterior.
 
     Args:
-        inputs: of the comparison.
+        inputs: the inputs of the comparison.
         subject: the posterior.
         scored: the rows to score.
-        em_score: as `em_on_folds` returns it.
-        size: draws evaluated at a time.
+        em_score: the result of `em_on_folds`.
+        size: number of draws in a batch.
     """
     rng = np.random.default_rng([inputs.options.seed, 1])
     em, draws = inputs.fit.mixture, flat_draws(subject.posterior)
@@ -208,7 +221,7 @@ def score_predictions(
     scores: dict[str, Any] = {"lpd_em": float(inputs.counts.sum() * np.average(rows[0], weights=scored.weight))}
     if em_score is not None:
         scores |= score("elpd_folds_em", em_score, scored.weight, inputs.counts.sum())
-    if subject.posterior.method != "bootstrap":  # whose draws are not from a posterior: no likelihood weights them
+    if subject.posterior.method != "bootstrap":  # draws of a bootstrap are not from a posterior and cannot be reweighted
         ratio = subject.posterior.stats.get("log_ratio")
         ratio = None if ratio is None else np.asarray(ratio, float).ravel()[chosen]
         scores |= _score_draws(rows[1:], scored, em_score, inputs.counts.sum(), ratio)
@@ -226,7 +239,11 @@ def score_predictions(
 def _score_draws(
     log_density: np.ndarray, scored: ScoredRows, em_score: np.ndarray | None, total: float, ratio: np.ndarray | None
 ) -> dict[str, Any]:
-    """Return what the draws predict of rows and folds left out; log_density (M, R), ratio (M,) as `leave_one_out` takes it."""
+    """Return the scores of the draws' predictions for left-out rows and left-out folds.
+
+    `log_density` (M, R) is the log density of each row under each draw. `ratio` (M,) is passed to `leave_one_out` as
+    `log_ratio`.
+    """
     found: dict[str, Any] = leave_one_out(log_density, scored.weight, total, ratio)
     if em_score is None or scored.folds is None:
         return found

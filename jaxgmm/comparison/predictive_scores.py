@@ -1,14 +1,17 @@
-"""Density scores: how far EM's plug-in density is from the posterior predictive density, and how well each predicts.
+"""Scores of densities.
+
+They measure how far EM's density is from the posterior predictive density, and how well each of the two predicts new data.
 
     total variation  TV  = 1/2 int |p - q|        Hellinger  H^2 = 1 - int sqrt(p q)        KL(p || q) = int p log p / q
 
-p is the posterior predictive density and q is EM's, at points from (p + q) / 2, where the first two integrands are bounded, or
-on a grid for D = 1.
+Here p is the posterior predictive density and q is EM's density. The integrals are averages over points drawn from (p + q) / 2,
+for which the first two integrands are bounded. For D = 1 they are computed on a grid instead.
 
     elpd_loo = sum_n log p(y_n | y without n)      Vehtari, Gelman & Gabry (2017), Stat. Comput. 27, 1413-1432, eq. 4, 10
 
-by Pareto-smoothed importance sampling from the draws. The same is done fold by fold: EM is fitted again without the fold, and
-the posterior's draws are weighted by 1 / p(fold | draw), so that no sampler runs again; k-hat tells where not to trust this.
+This score is computed from the draws by Pareto-smoothed importance sampling. A second score leaves out one fold of rows at a
+time. For it, EM is fitted again without the fold, and the posterior's draws are weighted by 1 / p(fold | draw), so that no
+sampler has to run again. A large Pareto k-hat shows that the weights of a row or fold cannot be trusted.
 """
 
 from __future__ import annotations
@@ -28,10 +31,14 @@ from ..em.fit import fit
 from ..mixture import Mixture
 from ..posterior.gaussian_approximation import MAX_KHAT
 from ..posterior.pareto import psis
+from ..priors.interface import MixturePrior
 
 
 class Points(NamedTuple):
-    """Points (T, D) where densities are compared: a grid with quadrature weights (T,), or draws from (p + q) / 2."""
+    """The points (T, D) at which densities are compared.
+
+    They form a grid with quadrature weights (T,), or they are drawn from (p + q) / 2. In the second case `quadrature` is None.
+    """
 
     points: np.ndarray
     quadrature: np.ndarray | None
@@ -39,26 +46,28 @@ class Points(NamedTuple):
 
 @partial(jax.jit, static_argnums=2)
 def _evaluate(stack: Mixture, points: jax.Array, num_rows: int) -> tuple[jax.Array, jax.Array]:
-    """Return log densities at all points, and responsibilities at the first ones."""
+    """Return the log densities at all points, and the responsibilities at the first `num_rows` points."""
     return log_prob(stack, points), responsibilities(stack, points[:num_rows])
 
 
 def pointwise(stack: Mixture, points: np.ndarray, num_rows: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return log densities (M, T) at points (T, D) and responsibilities (M, num_rows, K) at the first of them."""
+    """Return the log densities (M, T) at points (T, D), and the responsibilities (M, num_rows, K) at the first points."""
     log_density, shares = in_batches(lambda batch: _evaluate(batch, points, num_rows), stack, batch_size)
     return np.asarray(log_density, float), shares
 
 
 def in_batches(function: Callable[[Any], Any], stack: Any, batch_size: int) -> Any:
-    """Apply a function to a stack (M, ...) in batches of one size, so that stacks of all lengths share one compiled program.
+    """Apply a function to a stack (M, ...) in batches of equal size.
+
+    Because all batches have the same size, stacks of all lengths share one compiled program.
 
     Args:
-        function: of a stack (batch_size, ...); the last batch repeats its last member.
-        stack: any tree of arrays.
-        batch_size: members of each batch.
+        function: a function of a stack (batch_size, ...). If the last batch is too short, its last member is repeated.
+        stack: any tree of arrays (M, ...).
+        batch_size: number of members of each batch.
 
     Returns:
-        The function's results, NumPy arrays (M, ...).
+        The results of the function, as NumPy arrays (M, ...).
     """
     count = len(jax.tree.leaves(stack)[0])
     parts = []
@@ -70,7 +79,7 @@ def in_batches(function: Callable[[Any], Any], stack: Any, batch_size: int) -> A
 
 
 def simulate(rng: np.random.Generator, stack: Mixture, which: np.ndarray) -> np.ndarray:
-    """Return one point (D,) from each of the mixtures with indices `which` (T,) in a stack (M, ...)."""
+    """Return random points (T, D). Point t is drawn from the mixture at position `which[t]` of the stack."""
     k, d = stack.num_components, stack.num_features
     weights = np.asarray(stack.weights, float)[which]
     edges = np.cumsum(weights / weights.sum(-1, keepdims=True), -1)
@@ -83,12 +92,15 @@ def simulate(rng: np.random.Generator, stack: Mixture, which: np.ndarray) -> np.
 
 
 def choose_points(rng: np.random.Generator, em: Mixture, draws: Mixture, count: int) -> Points:
-    """Return the points of comparison: for D = 1 a grid that spans EM's components and the draws, else half from each density.
+    """Return the points at which densities are compared.
+
+    For D = 1 they are a grid that spans the components of EM and of the draws. Otherwise half of the points are drawn from EM's
+    density and half from the posterior predictive density.
 
     Args:
-        rng: source of the random points.
+        rng: random generator for the points.
         em: one mixture.
-        draws: (M, ...).
+        draws: a stack (M, ...) of mixtures.
         count: number of points.
     """
     em = jax.tree.map(lambda leaf: np.asarray(leaf)[None], em)
@@ -100,10 +112,10 @@ def choose_points(rng: np.random.Generator, em: Mixture, draws: Mixture, count: 
 
 
 def _grid(em: Mixture, draws: Mixture, count: int) -> Points:
-    """Return a grid that is fine within EM's components and ends where the draws do, with the weights of trapezoids."""
+    """Return a grid with trapezoidal weights. It is fine within EM's components and covers the components of all draws."""
 
     def ends_of(stack: Mixture) -> tuple[np.ndarray, np.ndarray]:
-        """Return 8 standard deviations below and above the mean of each component."""
+        """Return the positions 8 standard deviations below and above the mean of each component."""
         stored: Any = np.asarray(stack.covariances, float)
         sd = np.sqrt(covariance.variances(stored, stack.covariance_type, 1))
         mean = np.asarray(stack.means, float)
@@ -124,13 +136,13 @@ def distances(log_p: np.ndarray, log_q: np.ndarray, quadrature: np.ndarray | Non
     """Return distances between two densities.
 
     Args:
-        log_p: log density (T,) of one at `Points`.
-        log_q: that of the other.
-        quadrature: the weights of a grid; None for random points.
+        log_p: log density (T,) of p at the points of `Points`.
+        log_q: log density (T,) of q at the same points.
+        quadrature: the quadrature weights of a grid; None for random points.
 
     Returns:
-        total_variation and hellinger, both from 0 (equal) to 1 (disjoint); kl, KL(p || q), nats; each with `_error`, a Monte
-        Carlo standard error, 0 on a grid.
+        A dict of total_variation and hellinger, which go from 0 (equal) to 1 (disjoint), and kl, which is KL(p || q) in nats.
+        For each distance, the dict also has the Monte Carlo standard error, such as kl_error; on a grid, this error is 0.
 
     Example:
         >>> x = np.linspace(-9, 10, 2001)
@@ -141,9 +153,10 @@ def distances(log_p: np.ndarray, log_q: np.ndarray, quadrature: np.ndarray | Non
     log_p, log_q = np.asarray(log_p, float), np.asarray(log_q, float)
     log_half = np.logaddexp(log_p, log_q) - math.log(2)
     usable = np.isfinite(log_half)
-    p, q = (np.where(usable, np.exp(np.where(usable, v - log_half, 0)), 0) for v in (log_p, log_q))  # over (p + q) / 2
+    # p and q are the densities divided by (p + q) / 2
+    p, q = (np.where(usable, np.exp(np.where(usable, v - log_half, 0)), 0) for v in (log_p, log_q))
     both = usable & np.isfinite(log_p) & np.isfinite(log_q)
-    # adding q - p changes no integral and makes each term positive
+    # the integral of q - p is 0, so adding q - p to the integrand does not change the integral; each term becomes nonnegative
     logs = np.where(both, p * np.where(both, log_p - log_q, 0) - p + q, np.where(p > 0, np.inf, q))
     terms = {"total_variation": abs(p - q) / 2, "hellinger": (np.sqrt(p) - np.sqrt(q)) ** 2 / 2, "kl": logs}
     found = {}
@@ -165,18 +178,19 @@ def leave_one_out(
 ) -> dict[str, float]:
     """Return the expected log density of new data by PSIS-LOO.
 
-    Vehtari, Gelman & Gabry (2017); for draws of a normal approximation Magnusson, Andersen, Jonasson & Vehtari (2019), ICML 97,
-    4244-4253.
+    The method is that of Vehtari, Gelman & Gabry (2017). For draws from a normal approximation, it follows Magnusson, Andersen,
+    Jonasson & Vehtari (2019), ICML 97, 4244-4253.
 
     Args:
-        log_likelihood: (M, R), nats, of each row under each draw.
-        weight: (R,), how often a row counts; one of its copies is left out.
-        total: weight of all data, of which these rows may be a sample.
-        log_ratio: (M,), log density of the posterior over that of the distribution that the draws are from.
+        log_likelihood: (M, R), log density of each row under each draw, in nats.
+        weight: (R,), the number of copies of each row; one copy is left out at a time.
+        total: total weight of all data. The scored rows may be a sample of the data.
+        log_ratio: (M,), log of the posterior density over the density from which the draws come; None: the draws are from the
+            posterior.
 
     Returns:
-        elpd_loo and its standard error elpd_loo_se; p_loo, the effective number of parameters; khat_max, and num_khat_high, the
-        number of rows above 0.7.
+        A dict of elpd_loo and its standard error elpd_loo_se; p_loo, the effective number of parameters; khat_max, the largest
+        k-hat; and num_khat_high, the number of rows with k-hat above 0.7.
 
     Example:
         >>> found = leave_one_out(np.full((100, 3), -1.0), np.ones(3), 3.0)
@@ -202,7 +216,7 @@ def leave_one_out(
 
 
 def log_mean(values: np.ndarray, log_weights: np.ndarray) -> np.ndarray:
-    """Return log sum_m w_m exp(v_m) over the first axis."""
+    """Return log sum_m w_m exp(v_m), where m runs over the first axis of the values v and of the log weights log w."""
     terms = values + log_weights
     top = terms.max(0)
     shift = np.where(np.isfinite(top), top, 0)
@@ -211,25 +225,28 @@ def log_mean(values: np.ndarray, log_weights: np.ndarray) -> np.ndarray:
 
 
 def score(name: str, elpd: np.ndarray, weight: np.ndarray, total: float) -> dict[str, float]:
-    """Return the sum over all data of a pointwise score (R,), and its standard error, under `name` and `name`_se."""
+    """Return a dict with the total of a pointwise score (R,) over all data, and with its standard error (key: `name`_se)."""
     mean = np.average(elpd, weights=weight)
     sd = math.sqrt(np.average((elpd - mean) ** 2, weights=weight)) if np.isfinite(mean) else math.nan
     return {name: float(total * mean), f"{name}_se": float(total * sd / math.sqrt(weight.sum()))}
 
 
 def assign_folds(rng: np.random.Generator, num_rows: int, num_folds: int) -> np.ndarray:
-    """Return the fold of each row (N,), at random, with sizes as equal as possible."""
+    """Return the fold (N,) of each row. Folds are assigned at random, with sizes as equal as possible."""
     return rng.permutation(np.arange(num_rows) % num_folds)
 
 
 def without_folds(x: Any, weight: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """Return weights (F, N) that leave out each fold in turn."""
+    """Return weights (F, N); row f has weight 0 for the data of fold f, so that this fold is left out."""
     return np.where(folds == np.arange(folds.max() + 1)[:, None], 0, weight).astype(np.asarray(x).dtype)
 
 
 @jax.jit
-def refit(mixture: Mixture, x: jax.Array, prior: Any, weights: jax.Array) -> jax.Array:
-    """Return log densities (F, N) under EM fitted with each row of weights (F, N), started where EM ended with all data."""
+def refit(mixture: Mixture, x: jax.Array, prior: MixturePrior | None, weights: jax.Array) -> jax.Array:
+    """Return the log densities (F, N) of all data under F fits, one for each row of `weights` (F, N).
+
+    Each fit starts from `mixture`, the EM solution for all data.
+    """
     fitted = jax.vmap(lambda weight: fit(mixture, x, prior, sample_weight=weight).mixture)(weights)
     return log_prob(fitted, x)
 
@@ -237,13 +254,14 @@ def refit(mixture: Mixture, x: jax.Array, prior: Any, weights: jax.Array) -> jax
 def posterior_on_folds(
     log_likelihood: np.ndarray, weight: np.ndarray, folds: np.ndarray, log_ratio: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the log predictive density (N,) of each row without its fold, by importance weights, and k-hat (F,) of each fold.
+    """Return the log predictive density (N,) of each row given the other folds, and k-hat (F,) of each fold.
 
     Args:
-        log_likelihood: (M, N), nats.
-        weight: (N,).
-        folds: (N,), from 0 to F - 1.
-        log_ratio: (M,), log density of the posterior over that of the distribution that the draws are from.
+        log_likelihood: (M, N), log density of each row under each draw, in nats.
+        weight: (N,), weights of the rows.
+        folds: (N,), the fold of each row, from 0 to F - 1.
+        log_ratio: (M,), log of the posterior density over the density from which the draws come; None: the draws are from the
+            posterior.
     """
     member = (folds[:, None] == np.arange(folds.max() + 1)) * weight[:, None]  # (N, F)
     ratios = -np.where(weight > 0, log_likelihood, 0) @ member

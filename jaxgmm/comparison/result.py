@@ -1,4 +1,4 @@
-"""Comparison: the result of `compare`."""
+"""The class Comparison, which is the result of `compare`."""
 
 from __future__ import annotations
 
@@ -12,26 +12,33 @@ from ..posterior.result import Posterior
 from ..studies.columns import columns_of
 from ..studies.parameters import value_at
 from ..studies.serialization import Exported, plain
-from .columns import ClusteringScores, ComparisonRow, DensityScores, JointScores
+from .report_columns import ClusteringScores, ComparisonRow, DensityScores, JointScores
 from .sampler_summary import ComparisonMeta, SamplerSummary
-from .text_report import PageContents, as_html, render
+from .text_layout import PageContents, as_html, render
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison(Exported):
-    """EM against one or several posteriors: `print` it, or take its numbers.
+    """The comparison of EM with one or several posteriors. It can be printed, and its attributes hold the numbers.
+
+    `help(jaxgmm.comparison.report_columns)` describes every field of rows, samplers and scores, and gives its unit.
 
     Attributes:
         interval: probability of the intervals.
-        meta: the data, the model and EM.
-        rows: one row for each free entry of weights, means and covariances and each posterior.
-        label_invariant: the same for quantities that no order of the components changes: log-likelihood and log density of
-            parameters and data (nats), sorted weights, mean and standard deviation of each feature under the whole mixture.
-        samplers: by posterior: how its draws were made, how good they are, its verdict and findings.
-        posteriors: by name, relabelled to EM.
-        joint: by posterior: scores of all parameters at once.
-        density: by posterior: scores of its predictive density.
-        clustering: by posterior: scores of its clustering.
+        meta: a ComparisonMeta, which describes the data, the model, and how EM ended.
+        rows: a list with one ComparisonRow for each posterior and each free entry of weights, means and covariances. Its fields
+            are method, name (its place in the Mixture, such as "means[0,1]"), kind, component, features, em, em_se, mean,
+            median, sd, mcse, lower, upper, z, tail, inside, r_hat, ess_bulk, ess_tail, laplace_sd, sd_ratio, contraction.
+        label_invariant: a list of ComparisonRow objects, without em_se and contraction, for quantities that do not depend on
+            the order of the components. They are the log-likelihood and the log density of parameters and data (nats), the
+            sorted weights, and the mean and standard deviation of each feature under the whole mixture.
+        samplers: a dict with a SamplerSummary for each posterior. It tells how the draws were made and how good they are. It
+            also has notes, findings, and a verdict, which is a `jaxgmm.comparison.verdict.Verdict` with a word and a sentence.
+        posteriors: a dict of the posteriors by name, relabelled to EM.
+        joint: a dict with the JointScores of each posterior, which are scores of all parameters jointly.
+        density: a dict with the DensityScores of each posterior. They are distances between the predictive density and EM's
+            density, and scores of the predictions of each.
+        clustering: a dict with the ClusteringScores of each posterior.
     """
 
     interval: float
@@ -50,11 +57,11 @@ class Comparison(Exported):
         return self.label_invariant
 
     def draws(self, row: ComparisonRow) -> np.ndarray:
-        """Return the draws (C, S) behind one of `rows`, after relabelling."""
+        """Return the relabelled draws (C, S) of the parameter that a row describes. The row must be one of `rows`."""
         return value_at(self.posteriors[row.method].mixture, row.name)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return every number in plain Python types, None for what is not defined; draws are not included."""
+        """Return every number except the draws in plain Python types; a number that is not defined is None."""
         tables = {"samplers": self.samplers, "joint": self.joint, "density": self.density, "clustering": self.clustering}
         found: dict[str, Any] = {"interval": self.interval, "meta": self.meta.to_dict()}
         found |= {kind: {name: record.to_dict() for name, record in records.items()} for kind, records in tables.items()}
@@ -62,15 +69,15 @@ class Comparison(Exported):
         return plain(found | {"label_free": [row.to_dict() for row in self.label_invariant]})
 
     def _records(self) -> list[Mapping[str, Any]]:
-        """Return `rows` and `label_invariant` as dictionaries, the features in one string."""
+        """Return `rows` and `label_invariant` as dictionaries, with the features joined into one string."""
         return [row.to_dict() | {"features": " ".join(row.features)} for row in [*self.rows, *self.label_invariant]]
 
     def _fields(self) -> list[str]:
-        """Return the columns of a row."""
+        """Return the names of the columns of a row."""
         return list(columns_of(ComparisonRow))
 
     def page(self) -> PageContents:
-        """Return what the printed page and the report show."""
+        """Return the contents of the printed page and of the report."""
         scores = {"joint": self.joint, "density": self.density, "clustering": self.clustering}
         return PageContents(self.interval, self.meta, self.samplers, self.rows, self.label_invariant, scores)
 
@@ -83,4 +90,5 @@ class Comparison(Exported):
         return str(self)
 
     def _repr_html_(self) -> str:
+        """Return the printed page as HTML."""
         return as_html(self.page())

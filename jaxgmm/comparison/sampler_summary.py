@@ -1,4 +1,4 @@
-"""How a comparison's draws were made and how good they are, what EM and the data were, and what of it does not match."""
+"""Descriptions of the draws, the EM fit and the data of a comparison, diagnostics of the draws, and notes on mismatches."""
 
 from __future__ import annotations
 
@@ -15,35 +15,40 @@ from ..mixture import num_parameters
 from ..posterior import diagnostics
 from ..posterior.relabel import SMALL_MARGIN
 from ..posterior.result import Posterior, PosteriorStatus
+from ..priors.interface import MixturePrior
 from ..studies.checkpoint import versions
 from ..studies.columns import column, documented
 from ..studies.serialization import describe_fit
-from .columns import ComparisonRow, SamplerDiagnostics
 from .inputs import ComparisonInputs, Subject
 from .joint import NUM_RATIOS
+from .report_columns import ComparisonRow, SamplerDiagnostics
 from .verdict import Finding, Verdict, gravest, khat_limit
 
 
 @documented
 @dataclass(frozen=True, kw_only=True)
 class SamplerSummary(SamplerDiagnostics):
-    """One posterior of a comparison: how its draws were made, how good they are, and what they say of EM."""
+    """The summary of one posterior: how its draws were made, how good they are, and whether EM agrees with them."""
 
-    notes: tuple[str, ...] = column("sentences on what of fit, posterior and data does not match")
-    findings: tuple[Finding, ...] = column("what led to the verdict, the gravest first")
+    notes: tuple[str, ...] = column("sentences on every mismatch between fit, posterior and data")
+    findings: tuple[Finding, ...] = column("findings that led to the verdict, the gravest first")
 
     @property
     def verdict(self) -> Verdict:
-        """The gravest verdict of the findings."""
+        """The gravest of all verdicts that the findings cause."""
         return gravest(self.findings)
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
-        """Every verdict of the findings, the gravest first."""
+        """All verdicts that the findings cause, the gravest first."""
         return tuple(dict.fromkeys(finding.verdict for finding in self.findings if finding.verdict is not None))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the columns by name; the findings as "verdict", with its word, all words and all sentences."""
+        """Return the columns by name.
+
+        In place of the findings, there is an entry "verdict". It holds the word of the gravest verdict, the words of all
+        verdicts and the sentences of all findings.
+        """
         found = super().to_dict()
         sentences = [finding.sentence for finding in found.pop("findings")]
         words = [verdict.word for verdict in self.verdicts]
@@ -52,16 +57,16 @@ class SamplerSummary(SamplerDiagnostics):
 
 @dataclass(frozen=True)
 class FitSummary:
-    """How EM ended.
+    """The end of an EM fit.
 
     Attributes:
         status: name of the Status.
-        converged: whether that is CONVERGED.
-        num_iter: EM steps taken.
-        log_likelihood: weighted total, nats.
-        objective: what EM maximised, nats.
-        component_status: name of each component's ComponentStatus.
-        prior: name and hyperparameters of the prior under which EM found a mode; None: the prior of none of the posteriors.
+        converged: whether the status is CONVERGED.
+        num_iter: number of EM steps.
+        log_likelihood: weighted sum over the data, in nats.
+        objective: the value that EM maximised, in nats.
+        component_status: name of the ComponentStatus of each component.
+        prior: name and hyperparameters of the prior under which EM found a mode; None if no posterior has this prior.
     """
 
     status: str
@@ -83,12 +88,12 @@ class ComparisonMeta:
         num_features: D.
         feature_names: D names.
         num_components: K.
-        covariance_type: that of the mixture.
+        covariance_type: covariance type of the mixture.
         num_parameters: number of free parameters.
         dtype: float type of the data.
         seed: the seed of `compare`.
-        versions: versions of Python packages.
-        em: how EM ended.
+        versions: versions of the Python packages that the numbers depend on.
+        em: the end of the EM fit.
     """
 
     num_observations: int
@@ -108,7 +113,7 @@ class ComparisonMeta:
         return asdict(self)
 
     def sentences(self) -> dict[str, str]:
-        """Return data, model and EM, each as a phrase."""
+        """Return three phrases by name: one about the data, one about the model, and one about EM."""
         k, em = self.num_components, self.em
         return {
             "data": f"{self.num_observations} observations of {', '.join(self.feature_names)}",
@@ -120,12 +125,13 @@ class ComparisonMeta:
 
 
 def diagnose_sampler(posterior: Posterior, rows: Sequence[ComparisonRow], khat: float | None) -> SamplerDiagnostics:
-    """Return how the draws were made and how good they are.
+    """Return the diagnostics of a posterior: how the draws were made, and how good they are.
 
     Args:
-        posterior: relabelled.
-        rows: all its quantities.
-        khat: Pareto k-hat of Laplace's approximation under the same prior, or None; a posterior by `laplace` has its own.
+        posterior: the relabelled posterior.
+        rows: the rows of all its quantities.
+        khat: Pareto k-hat of Laplace's approximation under the same prior, or None. For a posterior by the method `laplace`,
+            pass None, because the posterior has its own k-hat.
     """
     chains, draws = posterior.log_density.shape
     stats = posterior.stats
@@ -160,7 +166,7 @@ def diagnose_sampler(posterior: Posterior, rows: Sequence[ComparisonRow], khat: 
 
 
 def describe_prior(prior: Any) -> dict[str, Any] | None:
-    """Return the name and hyperparameters of a prior in plain types; None without one."""
+    """Return the name and hyperparameters of a prior in plain types; None if there is no prior."""
     if prior is None or not is_dataclass(prior):
         return None
     found: dict[str, Any] = {"name": type(prior).__name__}
@@ -170,8 +176,8 @@ def describe_prior(prior: Any) -> dict[str, Any] | None:
     return found
 
 
-def describe_setting(inputs: ComparisonInputs, maximised: Any) -> ComparisonMeta:
-    """Return the data and the model of a comparison, with the prior that EM maximised under."""
+def describe_setting(inputs: ComparisonInputs, maximised: MixturePrior | None) -> ComparisonMeta:
+    """Return a description of the data, the model and the EM fit, with the prior under which EM maximised the density."""
     mixture, em = inputs.fit.mixture, describe_fit(inputs.fit)
     return ComparisonMeta(
         num_observations=len(inputs.x),
@@ -189,13 +195,13 @@ def describe_setting(inputs: ComparisonInputs, maximised: Any) -> ComparisonMeta
 
 
 def _tolerance(inputs: ComparisonInputs) -> float:
-    """Return the largest difference of log-likelihoods that rounding explains, in nats."""
+    """Return the largest difference, in nats, that rounding can cause between two values of one log-likelihood."""
     eps = float(np.finfo(np.asarray(inputs.x[:0]).dtype).eps)
     return 1e-3 + 64 * eps * (abs(float(inputs.fit.objective)) + len(inputs.x))
 
 
-def maximised_prior(inputs: ComparisonInputs, subjects: Sequence[Subject]) -> Any:
-    """Return the prior under which EM found a mode; None if its objective is not that of any of the posteriors."""
+def maximised_prior(inputs: ComparisonInputs, subjects: Sequence[Subject]) -> MixturePrior | None:
+    """Return the prior under which EM found a mode; None if EM's objective does not match the prior of any posterior."""
     fit = inputs.fit
     for subject in subjects:
         gap = float(fit.objective) - float(fit.log_likelihood) - subject.em_log_prior
@@ -205,7 +211,7 @@ def maximised_prior(inputs: ComparisonInputs, subjects: Sequence[Subject]) -> An
 
 
 def notes(inputs: ComparisonInputs, subject: Subject) -> tuple[str, ...]:
-    """Return a sentence on everything in fit, posterior and data that does not match."""
+    """Return one sentence for each mismatch between fit, posterior and data."""
     fit, posterior, found = inputs.fit, subject.posterior, []
     likelihood, objective = float(fit.log_likelihood), float(fit.objective)
     terms = np.asarray(log_prob(fit.mixture, inputs.x), float)

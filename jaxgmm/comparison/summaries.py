@@ -1,4 +1,4 @@
-"""The rows of a comparison: which quantities are compared, and how the draws of each are summarised."""
+"""The rows of a comparison: the quantities that are compared, and the summary of the draws of each quantity."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ..posterior.result import Posterior
 from ..priors.functions import log_prior
 from ..studies.parameters import Parameter, parameters, values
 from ..studies.serialization import ordinal
-from .columns import ComparisonRow
 from .inputs import ComparisonInputs, Subject
+from .report_columns import ComparisonRow
 
-_log_prior = jax.jit(log_prior)  # compiled as a whole: operation by operation the first call takes seconds longer
+_log_prior = jax.jit(log_prior)  # compiled as a whole; compiling each operation separately would take several seconds longer
 
 
 class Quantities(NamedTuple):
-    """P quantities: what they are, their values under EM (P,), and in the draws (C, S, P)."""
+    """P quantities: their descriptions, their values (P,) under EM, and their values (C, S, P) in the draws."""
 
     described: list[Parameter]
     em: np.ndarray
@@ -32,7 +32,7 @@ class Quantities(NamedTuple):
 
 
 def parameter_quantities(inputs: ComparisonInputs, subject: Subject) -> Quantities:
-    """Return the free entries of weights, means and covariances."""
+    """Return the parameters: the free entries of weights, means and covariances."""
     mixture = inputs.fit.mixture
     return Quantities(parameters(mixture, inputs.feature_names), values(mixture), values(subject.posterior.mixture))
 
@@ -42,7 +42,8 @@ def log_density_quantities(inputs: ComparisonInputs, subject: Subject) -> Quanti
     posterior, em_log_likelihood = subject.posterior, float(inputs.fit.log_likelihood)
     log_density = np.asarray(posterior.log_density, float)
     log_likelihood, em_log_density = log_density - subject.log_prior, em_log_likelihood + subject.em_log_prior
-    if posterior.prior is None and "log_likelihood" in posterior.stats:  # a user's own model, whose joint density is not known
+    # for a user's own model, the prior is not known to this package, so the joint density at EM is unknown
+    if posterior.prior is None and "log_likelihood" in posterior.stats:
         log_likelihood, em_log_density = np.asarray(posterior.stats["log_likelihood"], float), math.nan
     described = [Parameter(name, name, None, ()) for name in ("log-likelihood (nats)", "log joint density (nats)")]
     return Quantities(described, np.array([em_log_likelihood, em_log_density]), np.stack([log_likelihood, log_density], -1))
@@ -58,7 +59,10 @@ def invariant_quantities(inputs: ComparisonInputs, subject: Subject) -> Quantiti
 
 
 def invariant_values(mixture: Mixture) -> np.ndarray:
-    """Return sorted weights, means and standard deviations of the features under the whole mixture, (..., K + 2 D)."""
+    """Return label-invariant quantities (..., K + 2 D).
+
+    They are the sorted weights, and the means and standard deviations of the features under the whole mixture.
+    """
     return np.concatenate(list(label_invariants(mixture).values()), -1)
 
 
@@ -68,13 +72,13 @@ def summarise(
     """Summarise the draws of each quantity.
 
     Args:
-        quantities: P of them.
+        quantities: the P quantities.
         method: name of the posterior.
         interval: probability of the central interval.
-        known: em_se, laplace_sd and contraction (P,), as far as they are computed.
+        known: a dict that may contain em_se, laplace_sd and contraction, each (P,). Entries that were not computed are absent.
 
     Returns:
-        P rows.
+        One row for each quantity.
     """
     em, draws, known = quantities.em, quantities.draws, dict(known or {})
     flat = draws.reshape(-1, draws.shape[-1])
@@ -99,15 +103,15 @@ def _row(entry: Parameter, method: str, numbers: dict[str, Any]) -> ComparisonRo
 
 
 def _z(difference: float, sd: float, size: float) -> float:
-    """Return difference / sd; without a standard deviation 0 for equal numbers, else infinite."""
+    """Return difference / sd. If sd is 0, return 0 for a negligible difference, else plus or minus infinity."""
     if sd > 0:
         return difference / sd
-    # K = 1: the weight is 1 by definition, for EM and in every draw
+    # for K = 1, the weight is 1 by definition, under EM and in every draw
     return 0.0 if abs(difference) <= 1e-6 * abs(size) else math.copysign(math.inf, difference)
 
 
 def _diagnose(draws: np.ndarray) -> dict[str, np.ndarray]:
-    """Return Monte Carlo error, R-hat and effective sample sizes (P,) of draws (C, S, P); NaN for fewer than four draws."""
+    """Return Monte Carlo errors, R-hat and effective sample sizes (P,) of draws (C, S, P); NaN if S is less than 4."""
     _, num_draws, num_quantities = draws.shape
     if num_draws < 4:
         return dict.fromkeys(("mcse", "r_hat", "ess_bulk", "ess_tail"), np.full(num_quantities, np.nan))
@@ -120,11 +124,14 @@ def _diagnose(draws: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def log_priors(fit: Fit, posterior: Posterior) -> tuple[float, np.ndarray]:
-    """Return the log prior of EM's mixture and of the draws (C, S), in nats, under the posterior's prior; 0 without one."""
+    """Return the log prior density of EM's mixture and of the draws (C, S), in nats, under the posterior's prior.
+
+    Both are 0 if the posterior has no prior.
+    """
     shape = posterior.log_density.shape
     if posterior.prior is None:
         return 0.0, np.zeros(shape)
-    # as one stack, so that one compiled program is enough
+    # EM's mixture and the draws form one stack, so that one compiled program is enough
     both = [jax.tree.map(np.asarray, m) for m in (fit.mixture, posterior.mixture)]
     stack = jax.tree.map(lambda em, draws: np.concatenate([em[None], draws.reshape(-1, *em.shape)]), *both)
     density = np.asarray(_log_prior(stack, posterior.prior), float)

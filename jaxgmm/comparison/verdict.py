@@ -1,11 +1,13 @@
-"""Verdicts: whether EM and a posterior agree, each finding with the number and the threshold that caused it.
+"""Verdicts on whether EM and a posterior agree.
 
-A posterior gets one verdict, the gravest of its findings; each finding is a sentence. The thresholds are the constants below.
+Each finding is a sentence that contains the number and the threshold that caused it. The verdict on a posterior is the gravest
+verdict of its findings. The thresholds are the constants below.
 
-Draws by Laplace or bootstrap are independent and have no chains to mix. Draws by Laplace are judged by k-hat first, and their
-standard deviations are compared with those of chains, if there are any. A bootstrap has no Laplace approximation of its own, so
-none judges its standard deviations. Label switching (chains in several orders that relabelling puts right) is reported in a
-sentence and is no failure.
+The draws of the methods `laplace` and `bootstrap` are independent, so convergence of chains is not checked for them. Draws by
+`laplace` are judged first by k-hat. If there is a posterior from chains, their standard deviations are then compared with the
+standard deviations of that posterior. The standard deviations of a bootstrap are not compared with Laplace's approximation.
+Label switching means that chains or draws have different orders of the components; relabelling corrects it. It is reported in a
+sentence and is not a failure.
 """
 
 from __future__ import annotations
@@ -20,23 +22,23 @@ import numpy as np
 from ..posterior.gaussian_approximation import MAX_KHAT
 from ..posterior.relabel import SMALL_MARGIN, SMALL_SHARE
 from ..studies.parameters import Parameter
-from .columns import ComparisonRow, SamplerDiagnostics
+from .report_columns import ComparisonRow, SamplerDiagnostics
 
-R_HAT_LIMIT = 1.01  # Vehtari et al. (2021), section 4
-ESS_PER_CHAIN = 100  # the same source
-Z_LIMIT = 1.0  # a mode is not a mean: skewed posteriors of sound fits reach about this
-SD_RATIOS = (0.8, 1.25)  # of Laplace's standard deviation to the posterior's
-MODE_DISTANCE = 5  # Monte Carlo standard errors between the means of chains that are each settled
-SETTLED = 1.05  # R-hat of the two halves of one chain
-INDEPENDENT = ("laplace", "bootstrap")  # methods without chains
+R_HAT_LIMIT = 1.01  # chains agree if R-hat is below this value: Vehtari et al. (2021), section 4
+ESS_PER_CHAIN = 100  # least effective number of draws for each chain: the same source
+Z_LIMIT = 1.0  # largest |z| for agreement; if a posterior is skewed, |z| can be about this large even for a sound fit
+SD_RATIOS = (0.8, 1.25)  # acceptable range of the ratio: Laplace's standard deviation / posterior standard deviation
+MODE_DISTANCE = 5  # chains are at two modes if their means are more than this number of Monte Carlo standard errors apart
+SETTLED = 1.05  # a chain is settled if R-hat between its two halves is below this value
+INDEPENDENT = ("laplace", "bootstrap")  # methods whose draws are independent
 
 
 class Verdict(Enum):
-    """What a comparison says of one posterior, the gravest first.
+    """The possible verdicts on one posterior, ordered from the gravest to the mildest.
 
     Attributes:
         word: the verdict in a few words.
-        sentence: what it means and what causes it.
+        sentence: a sentence that explains the meaning and the cause of the verdict.
 
     Example:
         >>> Verdict.EM_OUTSIDE.word, Verdict("agree") is Verdict.AGREE
@@ -47,7 +49,7 @@ class Verdict(Enum):
     sentence: str
 
     def __new__(cls, word: str, sentence: str) -> Verdict:
-        """Make a member whose value is its word."""
+        """Create a member whose value is its word."""
         member = object.__new__(cls)
         member._value_ = member.word = word
         member.sentence = sentence
@@ -89,21 +91,21 @@ class Verdict(Enum):
 
 
 class Finding(NamedTuple):
-    """One sentence about a posterior, and the verdict that it causes; None: it causes none."""
+    """One sentence about a posterior, and the verdict that it causes (None if it causes no verdict)."""
 
     verdict: Verdict | None
     sentence: str
 
 
 class ChainsApart(NamedTuple):
-    """The quantity in which two settled chains are farthest apart, and how far, in Monte Carlo standard errors."""
+    """The quantity in which two settled chains differ most, and their distance in Monte Carlo standard errors."""
 
     name: str
     distance: float
 
 
 def khat_limit(num_ratios: int) -> float:
-    """Return what Pareto k-hat of so many importance ratios must stay below. Vehtari et al. (2024), eq. 11.
+    """Return the upper limit for Pareto k-hat estimated from `num_ratios` importance ratios: Vehtari et al. (2024), eq. 11.
 
     Example:
         >>> round(khat_limit(100), 2), khat_limit(10**6)
@@ -125,18 +127,18 @@ def judge(
     """Judge one posterior.
 
     Args:
-        rows: the parameters.
-        label_invariant: the quantities that no order of the components changes.
-        sampler: how the draws were made.
-        interval: the intervals' probability.
+        rows: the rows of the parameters.
+        label_invariant: the rows of the label-invariant quantities, which do not depend on the order of the components.
+        sampler: the diagnostics of the draws.
+        interval: probability of the intervals.
         laplace_sound: whether the information at the mode is positive definite.
-        apart: as `chains_apart` returns it.
-        rows_by_chains: for draws by Laplace, the parameters of a posterior by chains.
+        apart: the result of `chains_apart`.
+        rows_by_chains: the rows of the parameters of a posterior from chains, with which draws by `laplace` are compared.
 
     Returns:
-        The findings, those that cause the gravest verdicts first.
+        The findings. Those that cause the gravest verdicts come first.
     """
-    # at a mode the log densities are always above those of the draws
+    # log densities are not compared, because EM is at a mode and has a larger log density than the draws
     compared = list(rows) if sampler.identified else [row for row in label_invariant if not row.is_log_density]
     laplace = sampler.method == "laplace"
     found: list[Finding] = []
@@ -167,11 +169,11 @@ def gravest(findings: Sequence[Finding]) -> Verdict:
 
 
 def chains_apart(draws: np.ndarray, described: Sequence[Parameter]) -> ChainsApart | None:
-    """Return in which quantity settled chains are farthest apart; None if they are not apart or not settled.
+    """Return the quantity in which settled chains differ most; None if the chains agree or are not settled.
 
     Args:
-        draws: (C, S, Q), of quantities that no order of the components changes.
-        described: the Q quantities.
+        draws: (C, S, Q), draws of label-invariant quantities, which do not depend on the order of the components.
+        described: descriptions of the Q quantities.
 
     Example:
         >>> draws = np.random.default_rng(0).normal(size=(4, 400, 1))
@@ -199,9 +201,9 @@ def chains_apart(draws: np.ndarray, described: Sequence[Parameter]) -> ChainsApa
 
 
 def _mixing(rows: Sequence[ComparisonRow], sampler: SamplerDiagnostics) -> list[Finding]:
-    """Return what R-hat, effective sample sizes and divergences show."""
+    """Return the findings from R-hat, effective sample sizes and divergences."""
     found, enough, verdict = [], ESS_PER_CHAIN * sampler.chains, Verdict.CHAINS_UNMIXED
-    known = [row for row in rows if not math.isnan(row.r_hat)]  # NaN: a constant, or fewer than four draws
+    known = [row for row in rows if not math.isnan(row.r_hat)]  # R-hat is NaN for constants, and for fewer than 4 draws
     if not known and rows:
         found.append(Finding(verdict, "There are too few draws to tell whether the chains agree; draw at least 100 a chain."))
     if known:
@@ -225,7 +227,7 @@ def _mixing(rows: Sequence[ComparisonRow], sampler: SamplerDiagnostics) -> list[
 
 
 def _modes(sampler: SamplerDiagnostics, apart: ChainsApart | None) -> list[Finding]:
-    """Return what settled chains in different places, and a chain from another start, show."""
+    """Return the findings about several modes, from settled chains that differ and from a chain with another start."""
     found = []
     if apart is not None:
         sentence = (
@@ -236,16 +238,16 @@ def _modes(sampler: SamplerDiagnostics, apart: ChainsApart | None) -> list[Findi
         found.append(Finding(Verdict.SEVERAL_MODES, sentence))
     if sampler.other_share is not None:
         sentence = (
-            f"A chain from another start stays at a mode that has {100 * sampler.other_share:.0f} % of the probability beside "
-            "the first one, by Laplace's approximation, where at most 1 % is neglected: the draws describe the first mode "
-            "alone."
+            "A chain from another start stays at another mode. By Laplace's approximation, this mode has "
+            f"{100 * sampler.other_share:.0f} % of the joint probability of both modes, where at most 1 % is neglected: the "
+            "draws describe only the first mode."
         )
         found.append(Finding(Verdict.SEVERAL_MODES, sentence))
     return found
 
 
 def _approximation(rows: Sequence[ComparisonRow], sampler: SamplerDiagnostics, sound: bool) -> list[Finding]:
-    """Return what k-hat and the standard deviations show of Laplace's approximation."""
+    """Return the findings about Laplace's approximation, from k-hat and from standard deviations."""
     if not sound:
         sentence = "There is no normal approximation: the information at the mode is not positive definite."
         return [Finding(Verdict.LAPLACE_POOR, sentence)]
@@ -270,7 +272,7 @@ def _approximation(rows: Sequence[ComparisonRow], sampler: SamplerDiagnostics, s
 
 
 def _labels(sampler: SamplerDiagnostics) -> Finding:
-    """Return why labels are not identified."""
+    """Return the finding that labels are not identified, with the reason."""
     sentence = (
         f"The labels are not identified: {100 * sampler.unclear_rate:.1f} % of the draws fit another order of the components "
         f"nearly as well (margin below {SMALL_MARGIN:g}), where at most {100 * SMALL_SHARE:g} % is wanted. Single components "
@@ -280,7 +282,7 @@ def _labels(sampler: SamplerDiagnostics) -> Finding:
 
 
 def _switching(sampler: SamplerDiagnostics) -> list[Finding]:
-    """Return how often labels switched, if relabelling put them right."""
+    """Return a finding on how often labels switched, if labels are identified after relabelling."""
     rate, chains = sampler.switch_rate, sampler.switched_chains
     if not sampler.identified or not (rate or chains):
         return []
@@ -290,7 +292,7 @@ def _switching(sampler: SamplerDiagnostics) -> list[Finding]:
 
 
 def _nearness(rows: Sequence[ComparisonRow], interval: float) -> Finding:
-    """Return where EM lies in the posterior."""
+    """Return the finding on where EM lies in the posterior."""
     furthest = max(rows, key=lambda row: abs(row.z))
     outside = [row for row in rows if not row.inside]
     where = f"{abs(furthest.z):.2f} posterior sd from the posterior mean ({furthest.full_name})"

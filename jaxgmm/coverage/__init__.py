@@ -1,1 +1,1 @@
-"""Coverage studies: bias, error and interval coverage of each method, over data sets from a known truth."""
+"""Coverage studies, which measure the bias, error and interval coverage of methods on data sets from a known truth."""

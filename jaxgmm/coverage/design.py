@@ -1,4 +1,4 @@
-"""Design: what a coverage study simulates, estimates and counts, in plain values that a file can hold."""
+"""The class Design: the settings of a coverage study, in plain values that can be written to a file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .. import covariance
 from ..em.initialization import METHODS as START_METHODS
 from ..em.standard_errors import ESTIMATORS
 from ..mixture import Mixture
-from ..posterior.label_matching import MAX_ENUMERATED
+from ..posterior.label_assignment import MAX_ENUMERATED
 from ..priors.conjugate import Prior
 from ..priors.interface import check_prior
 from ..studies.intervals import check_probabilities
@@ -34,14 +34,14 @@ _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "laplace": {"num_samples": 1000},
     "bootstrap": {"num_samples": 200},
     "gibbs": {"num_samples": 500, "num_chains": 4},
-    # compiled code cannot inspect the draws and decide on a longer warm-up, so the mass matrix is always adapted
+    # Compiled code cannot inspect the draws and then decide on a longer warm-up, so the mass matrix is always adapted.
     "nuts": {"num_samples": 250, "num_chains": 4, "adapt_mass_matrix": True},
 }
 
 
 @dataclass(frozen=True)
 class StudyCell:
-    """One cell of a study: covariance type, number of observations N, and separation in standard deviations."""
+    """One cell of a study: a covariance type, a number of observations, and a separation in standard deviations."""
 
     covariance_type: str
     num_observations: int
@@ -49,34 +49,37 @@ class StudyCell:
 
     @property
     def name(self) -> str:
-        """The name from which the random keys of the cell and its entries in the file are made."""
+        """The name of the cell. Its random keys and the names of its entries in the file are derived from this name."""
         return f"{self.covariance_type} {self.num_observations} {self.separation}"
 
 
 @dataclass(frozen=True)
 class Design:
-    """The design of a coverage study: each combination of separation, number of observations and covariance type is a cell.
+    """The design of a coverage study. Each combination of separation, number of observations and covariance type is a cell.
 
-    In the truth of a cell, the components have unit variances and no correlations, and their means lie on a line along the
-    first feature, centred at 0, with neighbours `separation` standard deviations apart. All values are plain numbers, strings,
-    or tuples or dicts of them.
+    In the truth of a cell, the components have unit variances and no correlations. Their means lie on a line along the first
+    feature, centred at 0, and neighbouring means are `separation` standard deviations apart. All values are plain numbers,
+    strings, or tuples or dicts of these.
 
     Attributes:
         separations: distances between neighbouring components, in standard deviations within a component.
-        num_observations: N, the number of rows of each data set.
-        covariance_types: the types that are fitted, of "full", "tied", "diag" and "spherical"; the truth satisfies them all.
+        num_observations: the values of N, the number of rows of a data set.
+        covariance_types: the covariance types to fit, from "full", "tied", "diag" and "spherical". The truth satisfies all of
+            them.
         num_components: K, at most 6.
         num_features: D.
-        weights: K weights of the components, or None for equal ones.
-        methods: "em", maximum likelihood with Wald intervals; "map", the same under the prior; "laplace", "bootstrap" (of the
-            MAP fit), "gibbs" and "nuts", which all start from the MAP fit and give the mean of the draws and central intervals.
+        weights: K weights of the components, or None for equal weights.
+        methods: names of the methods. "em" is maximum likelihood, and "map" is the mode under the prior, both with Wald
+            intervals. "laplace", "bootstrap" (of the MAP fit), "gibbs" and "nuts" start from the MAP fit; their estimate is the
+            mean of the draws, and their intervals are central intervals of the draws.
         num_datasets: number of data sets per cell.
-        probabilities: of the intervals.
-        prior: "default", the data-scaled `default_prior` of each data set; or a dict of fixed numbers weight_concentration (by
-            default 1), mean (0), mean_precision (0.01), degrees_of_freedom (D + 2) and scale (1), the last one times the
-            identity matrix.
+        probabilities: probabilities of the intervals.
+        prior: "default" for the data-scaled `default_prior` of each data set; or a dict of fixed numbers weight_concentration
+            (by default 1), mean (0), mean_precision (0.01), degrees_of_freedom (D + 2) and scale (1), where the scale
+            multiplies the identity matrix.
         start: the start of EM: "k-means++" or "k-means", as in `initialize`, or "truth".
-        options: for each method a dict of its options; those of "em" and "map" are kind, tol, max_iter and accelerate.
+        options: a dict of options for each method, by the name of the method. The options of "em" and "map" are kind, tol,
+            max_iter and accelerate.
 
     Raises:
         ValueError, TypeError: a value is out of range, unknown or of the wrong type.
@@ -115,13 +118,15 @@ class Design:
 
     @classmethod
     def from_toml(cls, path: Any) -> Design:
-        """Read a design from a TOML file whose keys are names of the attributes; attributes that it lacks have their defaults.
+        """Read a design from a TOML file whose keys are names of attributes.
+
+        Attributes that are not in the file have their default values.
 
         Args:
             path: the file.
 
         Raises:
-            ValueError: the file is not TOML, a key is not an attribute, or a value is refused by `Design`.
+            ValueError: the file is not TOML, a key is not an attribute, or `Design` rejects a value.
             OSError: the file cannot be read.
 
         Example:
@@ -156,23 +161,23 @@ class Design:
         return cls(**found)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the attributes by name, in the types of JSON."""
+        """Return the attributes by name, in types that JSON has."""
         return plain({one.name: getattr(self, one.name) for one in dataclasses.fields(self)})
 
     @property
     def num_cells(self) -> int:
-        """Number of cells."""
+        """The number of cells."""
         return len(self.separations) * len(self.num_observations) * len(self.covariance_types)
 
     def cells(self) -> Iterator[StudyCell]:
-        """Yield the cells, ordered such that cells that share compiled programs follow each other."""
+        """Yield the cells in an order in which cells with the same compiled programs follow each other."""
         for covariance_type in self.covariance_types:
             for count in self.num_observations:
                 for separation in self.separations:
                     yield StudyCell(covariance_type, count, float(separation))
 
     def truth(self, separation: float, covariance_type: str) -> Mixture:
-        """Return the mixture from which the data of a cell are drawn."""
+        """Return the truth of a cell, which is the mixture from which its data are drawn."""
         k, d, dtype = self.num_components, self.num_features, jnp.result_type(float)
         means = np.zeros((k, d))
         means[:, 0] = separation * (np.arange(k) - (k - 1) / 2)
@@ -184,7 +189,7 @@ class Design:
         )
 
     def fixed_prior(self, covariance_type: str) -> Prior | None:
-        """Return the prior of all data sets, or None if each has its own default prior."""
+        """Return the prior that all data sets share, or None if each data set has its own default prior."""
         if not isinstance(self.prior, Mapping):
             return None
         shapes = {"num_components": self.num_components, "num_features": self.num_features, "covariance_type": covariance_type}
@@ -195,12 +200,12 @@ class Design:
         return prior
 
     def options_of(self, method: str) -> dict[str, Any]:
-        """Return the options of a method: the defaults of a study, overridden by those of the design."""
+        """Return the options of a method: the defaults of a study, overridden by the options of the design."""
         return {**_DEFAULTS[method], **self.options.get(method, {})}
 
 
 def _as_tuple(value: Any, name: str) -> tuple:
-    """Return the entries of a list in plain types; raise if it is no list, empty, or names an entry twice."""
+    """Return a list as a tuple of plain types. Raise an error if it is not a list, is empty, or has equal entries."""
     if isinstance(value, str) or not hasattr(value, "__iter__"):
         raise TypeError(f"{name} is {value!r}; a list was expected.")
     found = tuple(one.item() if isinstance(one, np.generic | jax.Array) else one for one in value)
@@ -212,7 +217,7 @@ def _as_tuple(value: Any, name: str) -> tuple:
 
 
 def _check_numbers(design: Design) -> None:
-    """Raise if a count, a separation, a probability or a weight is out of range."""
+    """Raise an error if a count, a separation, a probability or a weight is out of range."""
     for separation in design.separations:
         check_number(separation, "separation")
     for count in design.num_observations:
@@ -233,7 +238,7 @@ def _check_numbers(design: Design) -> None:
 
 
 def _check_choices(design: Design) -> None:
-    """Raise if a covariance type, a method, the start or the prior is unknown."""
+    """Raise an error if a covariance type, a method, the start or the prior is unknown."""
     for covariance_type in design.covariance_types:
         check_covariance_type(covariance_type)
     for method in design.methods:
@@ -253,7 +258,7 @@ def _check_choices(design: Design) -> None:
 
 
 def _check_options(design: Design) -> None:
-    """Raise if the options are not a dict of dicts, or a method does not take one of its options."""
+    """Raise an error if the options are not a dict of dicts, or if a method does not take one of its options."""
     if not isinstance(design.options, Mapping):
         raise TypeError(f"options is {type(design.options).__name__}; a dict with a dict of options per method was expected.")
     for method, given in design.options.items():

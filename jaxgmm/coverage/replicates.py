@@ -1,7 +1,6 @@
-"""Replicates of a coverage study: simulate the data sets of one cell, fit them, and draw from their posteriors.
+"""Replicates of a coverage study: simulate the data sets of one cell, fit mixtures to them, and draw from their posteriors.
 
-All data sets of a batch go through the same few compiled programs. The time that a method takes is measured without
-compilation.
+A few compiled programs process all data sets of a batch. The measured time of a method does not include compilation.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from ..em.batch.restarts import has_degenerate_component
 from ..em.initialization import StartOptions, initialize_batch
 from ..em.result import Fit, Status
 from ..mixture import Mixture
-from ..posterior.label_matching import relabel_mixtures
+from ..posterior.label_assignment import relabel_mixtures
 from ..posterior.relabel import relabel
 from ..posterior.result import PosteriorStatus
 from ..priors.defaults import default_prior
@@ -43,12 +42,12 @@ _FAILED = (PosteriorStatus.ALL_DIVERGENT, PosteriorStatus.NONFINITE, PosteriorSt
 
 
 class Program(NamedTuple):
-    """What is compiled for a method, apart from the shapes of its arrays; hashable.
+    """The specification of the program that is compiled for a method. It is hashable and does not contain shapes of arrays.
 
     Attributes:
-        method: the method.
-        options: the options of its intervals or draws, as JSON.
-        probabilities: Q, of the intervals.
+        method: name of the method.
+        options: options of its intervals or draws, as JSON text.
+        probabilities: Q probabilities of the intervals.
     """
 
     method: str
@@ -56,7 +55,10 @@ class Program(NamedTuple):
     probabilities: tuple[float, ...]
 
     def build(self) -> Callable[..., dict[str, jax.Array]]:
-        """Return the function of one data set: (mixture, x, prior, failed) for an estimate, else (key, start, x, prior)."""
+        """Return the function that processes one data set.
+
+        Its arguments are (mixture, x, prior, failed) for a point estimate, and (key, start, x, prior) for a method that draws.
+        """
         options = json.loads(self.options)
         if self.method in POINT_METHODS:
             return partial(_estimate_one, kind=options["kind"], probabilities=self.probabilities)
@@ -65,9 +67,10 @@ class Program(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _compiled(program: Program, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> Callable[..., Any]:
-    """Compile a program for stacks of data sets of given shapes ahead of its first call, which can then be timed.
+    """Return a program compiled for stacks of data sets with the given shapes.
 
-    The data sets are worked through a few at a time, because the draws of all of them would take too much memory.
+    Because the program is compiled in advance, its first call can be timed. It processes a few data sets at a time, because the
+    draws of all data sets would take too much memory.
     """
     function, width = program.build(), coverage_batch()
 
@@ -86,7 +89,7 @@ def _estimate_one(
     kind: str,
     probabilities: tuple[float, ...],
 ) -> dict[str, jax.Array]:
-    """Compute the estimates and intervals of one data set from its fit."""
+    """Return the estimates and intervals of one data set, computed from its fit."""
     found = estimate_intervals(mixture, x, prior, probabilities, kind)
     return {"estimate": values(mixture), **_usable_intervals(found, ~failed)}
 
@@ -100,7 +103,7 @@ def _draw_one(
     *,
     probabilities: tuple[float, ...],
 ) -> dict[str, jax.Array]:
-    """Draw from the posterior of one data set, and compute estimates and intervals from the draws."""
+    """Draw from the posterior of one data set, and return the estimates and intervals computed from the draws."""
     posterior = relabel(draw(key, start, x, prior), start, None, method="kl")
     mean, found = posterior_intervals(posterior.mixture, probabilities)
     failed = jnp.isin(posterior.status, jnp.array(_FAILED))
@@ -108,19 +111,19 @@ def _draw_one(
 
 
 def _usable_intervals(found: Intervals, usable: jax.Array) -> dict[str, jax.Array]:
-    """Return the intervals of one data set by name, undefined if the method failed."""
+    """Return the intervals of one data set as a dict; if the method failed (`usable` is false), they are undefined."""
     lower, upper = (jnp.where(usable, ends, jnp.nan) for ends in (found.lower, found.upper))
     return {"lower": lower, "upper": upper, "defined": found.defined & usable}
 
 
 def padded_size(num_datasets: int) -> int:
-    """Return the least number of data sets, at least `num_datasets`, that splits into runs of equal length."""
+    """Return the smallest number that is at least `num_datasets` and can be split into groups of equal size."""
     runs = coverage_runs(num_datasets)
     return runs * math.ceil(num_datasets / runs)
 
 
 def _timed(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
-    """Return the result of a function and the seconds that it took."""
+    """Return the result of a function call, and its duration in seconds."""
     begin = time.perf_counter()
     found = jax.block_until_ready(function(*arguments))
     return found, time.perf_counter() - begin
@@ -128,13 +131,14 @@ def _timed(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
 
 @dataclass(eq=False)
 class Batch:
-    """Data sets of one cell, simulated and fitted when a method first needs them.
+    """A batch of data sets of one cell. The data sets are simulated and fitted when a method first needs them.
 
     Attributes:
         keys: (B,), one random key for each data set.
         cell: the cell.
         design: the design of the study.
-        compiled: method, covariance type and N of the fits that earlier batches have compiled; this batch adds its own.
+        compiled: a set with an entry (method, covariance type, N) for each fit that has already been compiled. All batches
+            share this set and add entries to it.
     """
 
     keys: jax.Array
@@ -152,9 +156,9 @@ class Batch:
         return {**jax.tree.map(np.asarray, found), "seconds": np.full(len(self.keys), seconds / len(self.keys))}
 
     def _estimate(self, method: str) -> tuple[dict[str, Any], float]:
-        """Fit all data sets and compute their Wald intervals; return the results and the seconds."""
+        """Fit all data sets and compute their Wald intervals; return the results and the seconds taken."""
         place = (method, self.cell.covariance_type, self.cell.num_observations)
-        if place not in self.compiled:  # the first fits include the compilation and are not timed
+        if place not in self.compiled:  # the first call includes compilation and is not timed
             self._fits(method)
             self.compiled.add(place)
         (fits, failed), seconds = _timed(self._fits, method)
@@ -162,12 +166,12 @@ class Batch:
         return found | {"failed": failed, "status": fits.status}, seconds + more
 
     def _draw(self, method: str) -> tuple[dict[str, Any], float]:
-        """Draw from the posteriors of all data sets, from their MAP fits; return the results and the seconds."""
+        """Draw from the posteriors of all data sets, starting from the MAP fits; return the results and the seconds taken."""
         keys = jax.vmap(partial(jax.random.fold_in, data=zlib.crc32(method.encode())))(self.keys)
         return self._run_program(method, keys, self._map_fits.mixture, self.x, self.prior)
 
     def _run_program(self, method: str, *arrays: Any) -> tuple[dict[str, Any], float]:
-        """Run the program of a method in runs of equal length; return the results and the seconds."""
+        """Run the program of a method on all data sets, in groups of equal size; return the results and the seconds taken."""
         options = self._options(method, fit=False)
         size = len(self.keys) // coverage_runs(len(self.keys))
         parts = [slice(start, start + size) for start in range(0, len(self.keys), size)]
@@ -179,22 +183,22 @@ class Batch:
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found), seconds
 
     def _options(self, method: str, *, fit: bool) -> Mapping[str, Any]:
-        """Return those options of a method that its EM fits take, or all others."""
+        """Return some options of a method: the options of its EM fits if `fit` is true, else all other options."""
         options = self.design.options_of(method)
         return {name: value for name, value in options.items() if fit == (method in POINT_METHODS and name != "kind")}
 
     def _prior_of(self, method: str) -> MixturePrior | None:
-        """Return the priors under which a point estimate is computed, or None for maximum likelihood."""
+        """Return the stacked priors under which a point estimate is computed, or None for maximum likelihood."""
         return None if method == "em" else self.prior
 
     def _fits(self, method: str) -> tuple[Fit, jax.Array]:
-        """Fit all data sets; return the fits with components in the order of the truth, and which of them failed."""
+        """Fit all data sets. Return the fits, with components in the order of the truth, and whether each fit failed."""
         options = self._options(method, fit=True)
         fits = fit_many(self._starts(), self.x, self._prior_of(method), history=False, progress=False, **options)
         return _match_to_truth(fits, self.truth, self.cell.num_observations)
 
     def _starts(self) -> Mixture:
-        """Return the starts of EM, stacked."""
+        """Return the stacked starts of EM."""
         size = len(self.keys)
         if self.design.start == "truth":
             return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (size, *leaf.shape)), self.truth)
@@ -209,12 +213,12 @@ class Batch:
 
     @cached_property
     def x(self) -> jax.Array:
-        """The data, (B, N, D)."""
+        """The data (B, N, D) of all data sets."""
         return _simulate(self.keys, self.truth, self.cell.num_observations)
 
     @cached_property
     def prior(self) -> MixturePrior:
-        """The priors of the data sets, stacked."""
+        """The stacked priors of the data sets."""
         fixed = self.design.fixed_prior(self.cell.covariance_type)
         if fixed is None:
             return _default_priors(self.x, self.design.num_components, self.cell.covariance_type)
@@ -222,27 +226,27 @@ class Batch:
 
     @cached_property
     def _map_fits(self) -> Fit:
-        """The MAP fits, from which draws start."""
+        """The MAP fits, from which the methods that draw start."""
         return self._fits("map")[0]
 
 
 @partial(jax.jit, static_argnums=2)
 def _simulate(keys: jax.Array, truth: Mixture, num_observations: int) -> jax.Array:
-    """Draw one data set for each key, (B, N, D)."""
+    """Return one simulated data set for each key, as an array (B, N, D)."""
     return jax.vmap(lambda key: sample(jax.random.fold_in(key, 0), truth, num_observations)[0])(keys)
 
 
 @partial(jax.jit, static_argnums=(1, 2))
 def _default_priors(x: jax.Array, num_components: int, covariance_type: str) -> MixturePrior:
-    """Return the default prior of each data set, stacked."""
+    """Return the stacked default priors of the data sets."""
     return jax.vmap(partial(default_prior, num_components=num_components, covariance_type=covariance_type))(x)
 
 
 @partial(jax.jit, static_argnums=2)
 def _match_to_truth(fits: Fit, truth: Mixture, num_observations: int) -> tuple[Fit, jax.Array]:
-    """Reorder the components of each fit to match the truth, and return which fits failed.
+    """Return the fits, with components in the order of the truth, and whether each fit failed.
 
-    A fit failed if it did not converge or has a degenerate component.
+    A fit failed if it did not converge or if it has a degenerate component.
     """
     degenerate = has_degenerate_component(fits, jnp.asarray(num_observations, fits.objective.dtype))
     failed = (fits.status != Status.CONVERGED) | degenerate

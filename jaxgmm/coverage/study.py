@@ -1,14 +1,14 @@
-"""coverage_study: how well every method estimates a known truth, and how often its intervals contain that truth.
+"""`coverage_study`: measure how well each method estimates a known truth, and how often its intervals contain the truth.
 
     bias = E(estimate) - truth,   RMSE = sqrt(E(estimate - truth)^2),   coverage = P(lower <= truth <= upper)
 
-over data sets that are drawn anew from a fixed truth: the long-run properties that a user of the method experiences. A Bayesian
-interval need not have its nominal coverage under a fixed truth; it does where the prior is weak and N is large. Morris, White &
-Crowther (2019), Stat. Med. 38, 2074-2102, section 5.
+The expectations and the probability refer to new data sets from a fixed truth, so they are long-run properties of the method.
+See Morris, White & Crowther (2019), Stat. Med. 38, 2074-2102, section 5. A Bayesian interval need not have its nominal coverage
+under a fixed truth. Its coverage is approximately nominal if the prior is weak and N is large.
 
-Label switching: the components of an estimate take the order in which they diverge least from those of the truth, and the
-components of a draw the order in which they diverge least from the estimate that the draws started from (method "kl" of
-`relabel`). This rule needs no data.
+Label switching is corrected by reordering components (method "kl" of `relabel`). The components of an
+estimate are ordered such that their divergence from the components of the truth is smallest. For a draw, the divergence from
+the estimate at which the draws started is used instead. This rule needs no data.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..calls import public
 from ..chunking import COVERAGE_FILE_BATCH
 from ..em.result import Status
 from ..posterior.result import PosteriorStatus
@@ -41,13 +42,15 @@ from .text_report import render
 
 @dataclass(frozen=True, eq=False)
 class Study(Exported):
-    """The result of `coverage_study`: `print` it, or use its numbers.
+    """The result of `coverage_study`. It can be printed, and its attributes hold the numbers.
 
     Attributes:
         design: the Design.
-        meta: key (its data), random_numbers (the generator), dtype, backend, versions.
-        rows: one StudyRow for each cell, method and free parameter. `to_dict`, JSON, CSV and the data frame name the coverage
-            and width of its intervals by their probability, as coverage_90, coverage_90_defined, width_90 and width_90_median.
+        meta: a dict with the entries key (the data of the random key), random_numbers (the generator), dtype, backend and
+            versions.
+        rows: one StudyRow for each cell, method and free parameter. In `to_dict`, JSON, CSV and the data frame, the names of
+            coverage and width contain the probability of the intervals: coverage_90, coverage_90_defined, width_90,
+            width_90_median.
     """
 
     design: Design
@@ -55,7 +58,7 @@ class Study(Exported):
     rows: Sequence[StudyRow]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return every number in plain Python types; None for numbers that are not finite."""
+        """Return every number in plain Python types; numbers that are not finite become None."""
         return plain({"design": self.design.to_dict(), "meta": self.meta, "rows": [row.to_dict() for row in self.rows]})
 
     def _records(self) -> Iterator[dict[str, Any]]:
@@ -65,7 +68,7 @@ class Study(Exported):
             yield row.to_dict() | {"statuses": statuses, "features": " ".join(row.features)}
 
     def _fields(self) -> list[str]:
-        """Return the columns of that table."""
+        """Return the names of the columns of the table."""
         return list(self.rows[0].to_dict())
 
     def __str__(self) -> str:
@@ -77,26 +80,27 @@ class Study(Exported):
         return str(self)
 
 
+@public
 def coverage_study(key: jax.Array, design: Design, *, path: Any = None, progress: bool | None = None) -> Study:
-    """Measure bias, error, and coverage and width of intervals, of EM and of posteriors, over data sets from a known truth.
+    """Measure bias, error, interval coverage and interval width of EM and of posteriors on data sets from a known truth.
 
-    Each data set has its own random key, made of the values of the cell and the number of the data set, so the data do not
-    depend on the rest of the design. A fit or posterior that fails is counted, never left out. The programs are compiled once
-    for each number of observations, covariance type and method.
+    Each data set has its own random key, which is made from the values of the cell and the number of the data set. Therefore
+    the data do not depend on the rest of the design. Fits and posteriors that fail are counted and never left out. The programs
+    are compiled once for each number of observations, covariance type and method.
 
     Args:
         key: a random key.
-        design: a Design, as from `Design()` or `Design.from_toml(path)`.
-        path: a file (.npz) that keeps every finished batch: the same call continues an interrupted study and ends with the same
-            numbers, bit for bit, except for the seconds. None keeps nothing.
-        progress: whether to show a progress bar; None: on a terminal.
+        design: a Design, for example from `Design()` or `Design.from_toml(path)`.
+        path: a file (.npz) that keeps every finished batch. After an interruption, the same call continues the study and gives
+            the same numbers, bit for bit, except for the measured seconds. None: no file.
+        progress: whether to show a progress bar; None: show it on a terminal.
 
     Returns:
         A Study.
 
     Raises:
-        ValueError, TypeError: key or design have the wrong type, path cannot be written to, or its file belongs to another
-            study.
+        ValueError, TypeError: `key` or `design` has a wrong type, no file can be written to `path`, or the file belongs to
+            another study.
 
     Example:
         >>> import jax, jaxgmm
@@ -107,7 +111,7 @@ def coverage_study(key: jax.Array, design: Design, *, path: Any = None, progress
     """
     check_key(key)
     if not isinstance(design, Design):
-        raise TypeError(f"design is {type(design).__name__}; a jaxgmm.Design was expected, as from Design.from_toml(path).")
+        raise TypeError(f"design is {type(design).__name__}; a jaxgmm.Design was expected, such as Design.from_toml(path).")
     check_target(path)
     meta = {
         "key": np.asarray(jax.random.key_data(key)).tolist(),
@@ -128,7 +132,7 @@ def coverage_study(key: jax.Array, design: Design, *, path: Any = None, progress
 
 
 def _batches(key: jax.Array, design: Design, cell: StudyCell, compiled: set[tuple[str, str, int]]) -> Iterator[Batch]:
-    """Yield the batches of a cell, all of one size: the last one is filled up with further data sets."""
+    """Yield the batches of a cell. Further data sets are added to the last batch, so that all batches have the same size."""
     number = math.ceil(design.num_datasets / COVERAGE_FILE_BATCH)
     size = padded_size(math.ceil(design.num_datasets / number))
     key = jax.random.fold_in(key, zlib.crc32(cell.name.encode()))
@@ -140,7 +144,7 @@ def _batches(key: jax.Array, design: Design, cell: StudyCell, compiled: set[tupl
 def _run_cell(
     batches: Iterable[Batch], design: Design, cell: StudyCell, checkpoint: Checkpoint, advance: Callable[[int], Any]
 ) -> list[MethodRun]:
-    """Run all methods on one cell, batch by batch, except for what the checkpoint has."""
+    """Run all methods on one cell, batch by batch; results that are in the checkpoint are not computed again."""
     parts: dict[str, list[dict[str, np.ndarray]]] = {method: [] for method in design.methods}
     left = design.num_datasets
     for b, batch in enumerate(batches):
@@ -154,7 +158,7 @@ def _run_cell(
 
 
 def _method_run(cell: StudyCell, method: str, parts: Sequence[Mapping[str, np.ndarray]]) -> MethodRun:
-    """Join the batches of one method in one cell."""
+    """Return the results of one method in one cell, joined from its batches."""
     found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     members = Status if method in POINT_METHODS else PosteriorStatus
     counts = np.bincount(found["status"], minlength=len(members))

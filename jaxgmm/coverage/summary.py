@@ -1,4 +1,4 @@
-"""The rows of a coverage study: bias, error, and coverage and width of intervals, from the results of many data sets."""
+"""The rows of a coverage study, which contain bias, error, interval coverage and interval width over many data sets."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from .design import StudyCell
 
 @dataclass(frozen=True)
 class IntervalCoverage:
-    """How often the intervals of one probability contain the truth, and how wide they are.
+    """The coverage and the width of the intervals of one parameter, for one probability.
 
     Attributes:
         coverage: fraction of the data sets whose interval contains the truth; an undefined interval counts as a miss.
-        coverage_se: its Monte Carlo standard error.
-        coverage_defined: the same fraction of the intervals that are defined.
-        coverage_defined_se: its Monte Carlo standard error.
-        width: mean width of the intervals that are defined, in the units of the parameter.
-        width_se: its Monte Carlo standard error.
-        width_median: median of those widths.
+        coverage_se: Monte Carlo standard error of `coverage`.
+        coverage_defined: fraction of the defined intervals that contain the truth.
+        coverage_defined_se: Monte Carlo standard error of `coverage_defined`.
+        width: mean width of the defined intervals, in the units of the parameter.
+        width_se: Monte Carlo standard error of `width`.
+        width_median: median width of the defined intervals.
     """
 
     coverage: float
@@ -37,7 +37,7 @@ class IntervalCoverage:
     width_median: float
 
     def to_dict(self, probability: float) -> dict[str, float]:
-        """Return the fields by name, with the probability in percent after the first word, as coverage_90_se.
+        """Return the fields by name, with the probability in percent after the first word, such as coverage_90_se.
 
         Example:
             >>> list(IntervalCoverage(0.5, 0.1, 0.5, 0.1, 2.0, 0.1, 2.0).to_dict(0.9))[:3]
@@ -51,34 +51,34 @@ class IntervalCoverage:
 
 @dataclass(frozen=True)
 class StudyRow:
-    """One parameter in one cell, as one method estimates it.
+    """The results of one method for one parameter in one cell.
 
     Weights are fractions, means are in data units, variances and covariances in data units squared.
 
     Attributes:
-        covariance_type: of the cell.
-        num_observations: N of the cell.
-        separation: of the cell, in standard deviations.
-        method: the method.
-        seconds_per_dataset: without compilation; measured in the run that computed the row.
-        statuses: number of data sets by the status of the fit or of the draws.
-        name: the parameter, as "means[0,1]".
+        covariance_type: covariance type of the cell.
+        num_observations: N, the number of observations of each data set.
+        separation: separation of the cell, in standard deviations.
+        method: name of the method.
+        seconds_per_dataset: seconds for each data set, without compilation, measured in the run that computed the row.
+        statuses: number of data sets for each status of the fit or of the draws.
+        name: name of the parameter, such as "means[0,1]".
         kind: "weight", "mean", "variance" or "covariance".
-        component: the component that it belongs to; None if all share it.
-        features: the features that it belongs to.
-        truth: the true value.
+        component: the component to which the parameter belongs; None if all components share the parameter.
+        features: names of the features to which the parameter belongs.
+        truth: true value of the parameter.
         num_datasets: number of data sets.
-        num_estimates: number of finite estimates, which enter bias and RMSE.
+        num_estimates: number of finite estimates. Bias and RMSE are computed only from finite estimates.
         bias: mean error of the estimates.
-        bias_se: its Monte Carlo standard error.
+        bias_se: Monte Carlo standard error of `bias`.
         rmse: root mean square error of the estimates.
-        rmse_se: its Monte Carlo standard error.
-        intervals: coverage and width of the intervals, by their probability.
+        rmse_se: Monte Carlo standard error of `rmse`.
+        intervals: a dict with the coverage and width of the intervals for each probability.
         share_undefined: fraction of the data sets without an interval.
-        share_undefined_se: its Monte Carlo standard error.
+        share_undefined_se: Monte Carlo standard error of `share_undefined`.
         share_failed: fraction of the data sets whose fit did not converge or has a degenerate component, or whose draws cannot
             be used.
-        share_failed_se: its Monte Carlo standard error.
+        share_failed_se: Monte Carlo standard error of `share_failed`.
     """
 
     covariance_type: str
@@ -105,7 +105,7 @@ class StudyRow:
     share_failed_se: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields by name, the intervals as entries such as coverage_90, coverage_90_se and width_90_median."""
+        """Return the fields by name. The intervals become entries such as coverage_90, coverage_90_se and width_90_median."""
         found: dict[str, Any] = {}
         for entry in dataclasses.fields(self):
             if entry.name != "intervals":
@@ -118,12 +118,12 @@ class StudyRow:
 
 @dataclass(frozen=True)
 class MethodRun:
-    """What one method found in one cell.
+    """The results of one method in one cell.
 
     Attributes:
         cell: the cell.
-        method: the method.
-        statuses: number of data sets by status.
+        method: name of the method.
+        statuses: number of data sets for each status.
         found: arrays over the B data sets, as `Batch.run` returns them.
     """
 
@@ -133,7 +133,10 @@ class MethodRun:
     found: Mapping[str, np.ndarray]
 
     def rows(self, described: Sequence[Parameter], truth: np.ndarray, probabilities: Sequence[float]) -> list[StudyRow]:
-        """Return one row for each of P parameters with true values (P,) and Q intervals each."""
+        """Return one row for each of the P parameters.
+
+        `truth` (P,) contains the true values. For each parameter, there is one interval for each probability.
+        """
         seconds = float(self.found["seconds"].mean())
         failed, failed_se = _share(np.asarray(self.found["failed"], bool))
         rows = []
@@ -159,7 +162,7 @@ class MethodRun:
         return rows
 
     def _interval(self, p: int, q: int, truth: float) -> IntervalCoverage:
-        """Count how often interval q of parameter p contains the truth, and measure its width."""
+        """Return the coverage and the width of interval q of parameter p."""
         defined = np.asarray(self.found["defined"][:, p], bool)
         lower, upper = (np.asarray(self.found[end][:, q, p], float) for end in ("lower", "upper"))
         inside = defined & (lower <= truth) & (truth <= upper)
@@ -169,7 +172,7 @@ class MethodRun:
 
 
 def _errors(error: np.ndarray) -> dict[str, Any]:
-    """Return bias and root mean square of the finite errors among (B,), and how many are finite."""
+    """Return the number of finite errors among the errors (B,), their mean, and their root mean square."""
     error = error[np.isfinite(error)]
     bias, bias_se = _mean(error)
     square, square_se = _mean(error**2)
@@ -179,7 +182,7 @@ def _errors(error: np.ndarray) -> dict[str, Any]:
 
 
 def _mean(numbers: np.ndarray) -> tuple[float, float]:
-    """Return the mean and its Monte Carlo standard error."""
+    """Return the mean of the numbers and its Monte Carlo standard error."""
     if not len(numbers):
         return math.nan, math.nan
     return float(numbers.mean()), float(numbers.std(ddof=1) / math.sqrt(len(numbers))) if len(numbers) > 1 else math.nan
@@ -188,7 +191,8 @@ def _mean(numbers: np.ndarray) -> tuple[float, float]:
 def _share(hits: np.ndarray) -> tuple[float, float]:
     """Return the fraction of hits and its Monte Carlo standard error.
 
-    The standard error is taken at (hits + 1) / (B + 2), so that fractions of 0 and 1 have a positive one too.
+    The standard error is computed with the fraction (hits + 1) / (B + 2), so that it is positive even if there are no hits or
+    only hits.
     """
     if not len(hits):
         return math.nan, math.nan

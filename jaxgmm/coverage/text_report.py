@@ -1,4 +1,4 @@
-"""The printed page of a coverage study: for each covariance type a table of coverage and a table of errors."""
+"""The printed page of a coverage study, with a table of coverage and a table of errors for each covariance type."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .design import Design
 from .quantities import HEADINGS
 from .summary import StudyRow
 
-_Column = tuple[str, Callable[[list[StudyRow]], str]]  # its heading, and its word for the rows of one kind of parameter
+_Column = tuple[str, Callable[[list[StudyRow]], str]]  # heading, and a function that returns the text of a cell, given rows
 
 
 def render(rows: Sequence[StudyRow], design: Design, dtype: str) -> list[str]:
-    """Return the page as lines of at most 100 columns."""
+    """Return the page as lines of at most 100 characters."""
     k, d = design.num_components, design.num_features
     first, last = design.probabilities[0], design.probabilities[-1]
     fixed = "the data-scaled default" if design.prior == "default" else "fixed"
@@ -41,20 +41,23 @@ def render(rows: Sequence[StudyRow], design: Design, dtype: str) -> list[str]:
 
 
 def _notes(num_datasets: int) -> list[str]:
-    """Return the explanation of all columns."""
+    """Return the lines that explain all columns."""
     return paragraph(
         "N: observations per data set. em, map: Wald intervals; other methods: quantiles of draws, whose mean is the estimate. "
         "none: % of data sets without an interval, averaged over the parameters. failed: % of data sets whose EM did not "
         "converge or has a degenerate component, or whose draws cannot be used. ms: milliseconds per data set, without "
         "compilation and without the fit that draws start from, on the machine that computed the row. Coverage is averaged "
         "over the parameters of a kind; for one parameter its Monte Carlo standard error is at most "
-        f"{50 / math.sqrt(num_datasets):.1f} percentage points. bias: that of the parameter where it is largest. RMSE: pooled "
-        "over the parameters. All numbers are in .rows."
+        f"{50 / math.sqrt(num_datasets):.1f} percentage points. bias: the largest bias of a parameter. RMSE: pooled over the "
+        "parameters. All numbers are in .rows."
     )
 
 
 def _table(rows: Sequence[StudyRow], kinds: Sequence[str], columns: Sequence[_Column], last: Sequence[_Column]) -> Table:
-    """Return a table with a row per cell and method, the columns once for each kind of parameter, then the last columns."""
+    """Return a table with one row per cell and method.
+
+    The `columns` appear once for each kind of parameter. The columns `last` appear only once, at the end.
+    """
     cells: dict[tuple[int, float], dict[str, list[StudyRow]]] = {}
     for row in rows:
         cells.setdefault((row.num_observations, row.separation), {}).setdefault(row.method, []).append(row)
@@ -75,12 +78,12 @@ def _table(rows: Sequence[StudyRow], kinds: Sequence[str], columns: Sequence[_Co
 
 
 def _average(numbers: Sequence[float]) -> float:
-    """Return the mean of numbers, NaN if there are none."""
+    """Return the mean of the numbers, or NaN if there are no numbers."""
     return float(np.mean(numbers)) if numbers else math.nan
 
 
 def _coverage_column(probability: float) -> _Column:
-    """Return the column of the coverage of the intervals of one probability."""
+    """Return the column that shows the coverage of the intervals with one probability."""
     return (
         f"{100 * probability:g} %",
         lambda group: _percent(_average([row.intervals[probability].coverage for row in group])),
@@ -88,17 +91,17 @@ def _coverage_column(probability: float) -> _Column:
 
 
 def _median_width(probability: float) -> Callable[[list[StudyRow]], str]:
-    """Return the function that shows the average of the median widths of the intervals of one probability."""
+    """Return a function of rows. It returns, as text, the average of their median interval widths for one probability."""
     return lambda group: _short(_average([row.intervals[probability].width_median for row in group]))
 
 
 def _largest_bias(group: list[StudyRow]) -> str:
-    """Return the bias of the parameter where it is largest."""
+    """Return, as text, the bias that is largest in absolute value among the parameters."""
     return _short(max((row.bias for row in group), key=lambda bias: (math.isfinite(bias), abs(bias)), default=math.nan))
 
 
 def _pooled_rmse(group: list[StudyRow]) -> str:
-    """Return the root mean square error over all parameters."""
+    """Return, as text, the root mean square error over all parameters."""
     return _short(math.sqrt(_average([row.rmse**2 for row in group])))
 
 
@@ -110,10 +113,10 @@ _METHOD_COLUMNS: list[_Column] = [
 
 
 def _percent(share: float) -> str:
-    """Return a fraction in percent with one decimal."""
+    """Return a fraction as text, in percent with one decimal."""
     return f"{100 * share:.1f}" if math.isfinite(share) else "-"
 
 
 def _short(value: float) -> str:
-    """Return a number with three significant digits."""
+    """Return a number as text with three significant digits."""
     return number(value, 3) if math.isfinite(value) else "-"

@@ -1,9 +1,9 @@
-"""Load small classic data sets, which the package holds as csv files.
+"""Load small classic data sets, which the package contains as csv files.
 
-faithful   272 x 2   Old Faithful geyser: duration of an eruption and waiting time to the next, minutes. Azzalini & Bowman
+faithful   272 x 2   Old Faithful geyser: duration of an eruption and time until the next one, minutes. Azzalini & Bowman
                      (1990), Applied Statistics 39, 357-365.
 galaxies    82 x 1   velocities of galaxies in the Corona Borealis region, 1000 km/s. Roeder (1990), JASA 85, 617-624; the
-                     78th value is 26.960, as printed there (R's MASS has 26.690).
+                     78th value is 26.960, as in this article (R's MASS has 26.690).
 acidity    155 x 1   log acidity index of lakes in north-central Wisconsin. Crawford (1994), JASA 89, 911-925.
 iris       150 x 4   sepal and petal lengths and widths, cm; three species of 50. Fisher (1936), Annals of Eugenics 7,
                      179-188.
@@ -20,13 +20,13 @@ NAMES = ("faithful", "galaxies", "acidity", "iris")
 
 
 def load(name: str) -> np.ndarray:
-    """Load a classic data set as a float64 array (N, D), iris without its species.
+    """Load a classic data set as a float64 array (N, D); the array of iris does not contain the species.
 
     Args:
         name: "faithful", "galaxies", "acidity" or "iris".
 
     Returns:
-        x (N, D), in the units that are listed in `jaxgmm.datasets`; (N, 1) for a single variable.
+        x (N, D), in the units that `help(jaxgmm.datasets)` lists; a data set of a single variable has shape (N, 1).
 
     Raises:
         ValueError: there is no data set of that name.
@@ -41,7 +41,7 @@ def load(name: str) -> np.ndarray:
 
 
 def columns(name: str) -> list[str]:
-    """Return the names of the measured columns of a data set, in the order of `load`.
+    """Return the names of the columns that `load` returns, in the same order.
 
     Args:
         name: the name of a data set, as for `load`.
@@ -61,7 +61,7 @@ def columns(name: str) -> list[str]:
 
 
 def labels(name: str) -> np.ndarray | None:
-    """Return the known groups of a data set, which are the species for iris.
+    """Return the known group of each row of a data set; for iris, the groups are the species.
 
     Args:
         name: the name of a data set, as for `load`.

@@ -1,1 +1,1 @@
-"""Point estimates by EM: starts, the E-step and the M-step, fits and their derivatives, standard errors, and many data sets."""
+"""Point estimates by EM: starts, the E-step and M-step, fits, their derivatives and standard errors, and many data sets."""

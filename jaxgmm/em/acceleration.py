@@ -1,9 +1,9 @@
 """Safeguarded Anderson acceleration of EM: Anderson (1965); Henderson & Varadhan (2019), DAAREM.
 
-The EM map F(theta) is extrapolated through the last few differences of theta and of F(theta), in coordinates where every vector
-is a mixture: log weights, means, and factors of the covariances with logarithms on their diagonals. The caller accepts an
-extrapolated point only if the objective did not fall, and otherwise takes the plain EM step. The objective therefore never
-falls, and the limit is a fixed point of EM.
+The next point is extrapolated from the last few differences between successive points theta and between successive values of
+the EM map F(theta). The coordinates are log weights, means, and factors of the covariances with logarithms on their diagonals,
+so that every vector is a valid mixture. The caller accepts an extrapolated point only if the objective did not fall. Otherwise
+the caller takes the plain EM step. The objective therefore never falls, and the limit is a fixed point of EM.
 """
 
 from __future__ import annotations
@@ -18,23 +18,26 @@ from .. import covariance, linalg
 from ..density import safe_log
 from ..mixture import Mixture
 
-DEPTH = 4  # remembered differences; 10 took more steps over random problems, and so did forgetting them after a rejection
-_WARM_UP = 4  # plain steps before the first extrapolation
-_SLOW = 0.7  # EM that shrinks its steps by a smaller factor than this is fast enough without extrapolation
-_LONGEST_WAIT = 5  # plain steps after a rejection, at most, so that no more than one E-step in six is wasted
-_RIDGE = 1e-10  # of the least-squares problem, relative to its trace
+# number of differences stored; on random problems, EM needed more steps with 10, or if each rejection cleared the memory
+DEPTH = 4
+_WARM_UP = 4  # number of plain steps before the first extrapolation
+_SLOW = 0.7  # extrapolate only if a step is longer than this fraction of the step before; otherwise EM is fast enough
+_LONGEST_WAIT = 5  # largest number of plain steps after a rejection; at most one E-step in six is then wasted
+_RIDGE = 1e-10  # ridge added to the least-squares problem, as a fraction of its trace
 
 
 class Memory(NamedTuple):
-    """The differences that an extrapolation uses, in a ring of DEPTH slots, and when to extrapolate.
+    """The memory of the acceleration.
+
+    It consists of a ring buffer of DEPTH differences, which extrapolations use, and counters that decide when to extrapolate.
 
     Attributes:
-        points: (DEPTH, P), differences of successive points theta.
-        residuals: (DEPTH, P), differences of successive residuals F(theta) - theta.
-        last_point: (P,).
-        last_residual: (P,).
-        filled: (), the number of valid differences; -1 before the first point.
-        patience: (), plain steps still to take before the next extrapolation.
+        points: (DEPTH, P), differences between successive points theta.
+        residuals: (DEPTH, P), differences between successive residuals F(theta) - theta.
+        last_point: (P,), the last theta.
+        last_residual: (P,), the last F(theta) - theta.
+        filled: (), the number of differences stored so far; -1 before the first point.
+        patience: (), the number of plain steps still to take before the next extrapolation.
         rejections: (), the number of extrapolations rejected in a row.
     """
 
@@ -48,14 +51,14 @@ class Memory(NamedTuple):
 
 
 def init_memory(mixture: Mixture) -> Memory:
-    """Return an empty memory for mixtures of this shape."""
+    """Return an empty memory for mixtures with the shape of `mixture`."""
     flat = jax.eval_shape(lambda m: to_vector(m, m), mixture)
     rows, row = jnp.zeros((DEPTH, *flat.shape), flat.dtype), jnp.zeros(flat.shape, flat.dtype)
     return Memory(rows, rows, row, row, jnp.array(-1), jnp.array(_WARM_UP), jnp.array(0))
 
 
 def to_vector(mixture: Mixture, scale: Mixture) -> jax.Array:
-    """Return unconstrained coordinates (P,); means and factors are divided by the standard deviations of `scale`."""
+    """Return the unconstrained coordinates (P,) of a mixture, with means and factors in standard deviations of `scale`."""
     covariance_type, d = mixture.covariance_type, mixture.num_features
     unit = _standard_deviations(scale)
     weights = jnp.where(mixture.weights > 0, safe_log(mixture.weights), 0)
@@ -70,7 +73,7 @@ def to_vector(mixture: Mixture, scale: Mixture) -> jax.Array:
 
 
 def from_vector(vector: jax.Array, like: Mixture, scale: Mixture) -> Mixture:
-    """Return the mixture with the coordinates of `to_vector`; weights that are 0 in `like` stay 0."""
+    """Return the mixture with the given coordinates, as the inverse of `to_vector`; weights that are 0 in `like` stay 0."""
     covariance_type, (k, d) = like.covariance_type, like.means.shape
     unit = _standard_deviations(scale)
     weights = jnp.where(like.weights > 0, jnp.exp(vector[:k]), 0)
@@ -86,7 +89,7 @@ def from_vector(vector: jax.Array, like: Mixture, scale: Mixture) -> Mixture:
 
 
 def _standard_deviations(scale: Mixture) -> jax.Array:
-    """Return one standard deviation for each feature (D,): the units of the coordinates, which stay fixed during a fit."""
+    """Return the unit (D,) of the coordinates of each feature: a standard deviation that stays constant during a fit."""
     return jnp.sqrt(covariance.variances(scale.covariances, scale.covariance_type, scale.num_features).mean(0))
 
 
@@ -94,10 +97,10 @@ def extrapolate(memory: Memory, current: Mixture, stepped: Mixture, scale: Mixtu
     """Return the next point to try, the memory with this step added, and whether the point is extrapolated.
 
     Args:
-        memory: of the steps before.
+        memory: the memory of the earlier steps.
         current: theta.
-        stepped: F(theta), which is the next point if it is not yet time to extrapolate.
-        scale: the start, which fixes the units of the coordinates.
+        stepped: F(theta), which is the next point if this step is not extrapolated.
+        scale: the start of the fit, which determines the units of the coordinates.
     """
     point, image = to_vector(current, scale), to_vector(stepped, scale)
     residual = image - point
@@ -107,14 +110,14 @@ def extrapolate(memory: Memory, current: Mixture, stepped: Mixture, scale: Mixtu
     slow = residual @ residual > _SLOW**2 * (memory.last_residual @ memory.last_residual)
     ready = (memory.patience <= 0) & (filled > 0) & slow & jnp.isfinite(vector).all()
     extrapolated = from_vector(jnp.where(ready, vector, image), stepped, scale)
-    # the plain step is returned as it is, because `from_vector` would change components that EM has just emptied
+    # return a plain step unchanged: conversion to a vector and back would change components that have just become empty
     proposal = jax.tree.map(lambda a, b: jnp.where(ready, a, b), extrapolated, stepped)
     memory = Memory(points, residuals, point, residual, filled, memory.patience - 1, memory.rejections)
     return proposal, memory, ready
 
 
 def _with_differences(memory: Memory, point: jax.Array, residual: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return points, residuals and filled of a memory with the differences to the last point added, if they are usable."""
+    """Return the `points`, `residuals` and `filled` of a memory after adding the newest differences, if they are usable."""
     has_last = memory.filled >= 0
     slot = jnp.maximum(memory.filled, 0) % DEPTH
     usable = jnp.isfinite(residual).all() & (abs(point - memory.last_point).max() > 0) & has_last
@@ -124,7 +127,7 @@ def _with_differences(memory: Memory, point: jax.Array, residual: jax.Array) -> 
 
 
 def _solve_least_squares(differences: jax.Array, residual: jax.Array, used: jax.Array) -> jax.Array:
-    """Return the coefficients (DEPTH,) of the used differences that best represent the residual; the others are 0."""
+    """Return the coefficients (DEPTH,) with which the `used` differences best approximate the residual; others are 0."""
     gram = differences @ differences.T
     trace = jnp.where(jnp.trace(gram) > 0, jnp.trace(gram), 1)
     ridge = max(_RIDGE, 100 * float(jnp.finfo(gram.dtype).eps))
@@ -133,13 +136,14 @@ def _solve_least_squares(differences: jax.Array, residual: jax.Array, used: jax.
 
 
 def update_memory(memory: Memory, extrapolated: jax.Array, accepted: jax.Array, settled: jax.Array) -> Memory:
-    """Return the memory after a proposal was judged: each rejection in a row makes it wait longer.
+    """Return the memory after a proposal was accepted or rejected; the more rejections in a row, the longer the wait.
 
     Args:
-        memory: from `extrapolate`.
+        memory: the memory from `extrapolate`.
         extrapolated: whether the proposal was extrapolated.
-        accepted: whether the caller accepted it.
-        settled: whether the objective hardly changed. The next step is then a plain one, because only that can converge a fit.
+        accepted: whether the caller accepted the proposal.
+        settled: whether the objective hardly changed. The next step is then a plain one, because a fit can converge only at a
+            plain step.
     """
     rejected = extrapolated & ~accepted
     rejections = jnp.where(rejected, memory.rejections + 1, jnp.where(extrapolated, 0, memory.rejections))

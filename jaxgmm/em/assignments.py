@@ -1,4 +1,4 @@
-"""Mixtures of given assignments: labels or responsibilities of the rows."""
+"""Mixtures computed from given assignments, which are labels or responsibilities of the rows."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
+from ..calls import public
 from ..chunking import rows_per_chunk
 from ..host import extremes
 from ..mixture import Mixture
@@ -26,17 +27,18 @@ from ..validation import (
 from .m_step import PSEUDO_COUNT, data_covariance
 
 
+@public
 def from_labels(
     x: Any, labels: Any, *, num_components: int, covariance_type: str = "full", sample_weight: Any = None
 ) -> Mixture:
-    """Return the mixture of a given clustering: weights, means and covariances (divided by n) of the clusters.
+    """Return the mixture for a given clustering: the weights, means and covariances (with divisor n) of the clusters.
 
-    This is the M-step of hard assignments, without regularisation.
+    This is the M-step for hard assignments, without regularisation.
 
     Args:
         x: (N, D).
         labels: (N,) integers from 0 to num_components - 1.
-        num_components: K. A label that never occurs gives weight 0, with the mean and covariance of all data.
+        num_components: K. A component whose label does not occur gets weight 0, and the mean and covariance of all data.
         covariance_type: "full", "tied", "diag" or "spherical".
         sample_weight: (N,) >= 0, or None.
 
@@ -45,7 +47,7 @@ def from_labels(
         get the default regularisation of `m_step`.
 
     Raises:
-        ValueError: a label is out of range or no integer, or shapes do not match.
+        ValueError: a label is out of range or is not an integer, or shapes do not match.
         TypeError: an argument has the wrong type.
 
     Example:
@@ -72,14 +74,15 @@ def from_labels(
     )
 
 
+@public
 def from_responsibilities(
     x: Any, responsibilities: Any, *, covariance_type: str = "full", sample_weight: Any = None
 ) -> Mixture:
-    """Return the mixture of given responsibilities: the M-step without regularisation. Bishop (2006), eq. 9.24 to 9.26.
+    """Return the mixture for given responsibilities: the M-step without regularisation. Bishop (2006), eq. 9.24 to 9.26.
 
     Args:
         x: (N, D).
-        responsibilities: (N, K) >= 0. Rows should sum to one; they are not normalised.
+        responsibilities: (N, K) >= 0. Each row should sum to one; rows are not normalised.
         covariance_type: "full", "tied", "diag" or "spherical".
         sample_weight: (N,) >= 0, or None.
 
@@ -107,7 +110,7 @@ def from_responsibilities(
 
 
 def weighted_data(x: Any, sample_weight: Any, num_components: int) -> tuple[jax.Array, jax.Array]:
-    """Return validated data (N, D) and weights (N,), with at least one row of positive weight per component."""
+    """Return validated data (N, D) and weights (N,); raise ValueError if there are fewer rows than components."""
     x, weight = as_weighted_data(x, sample_weight)
     rows = len(x) if weight is None or is_traced(weight) else int((np.asarray(weight) > 0).sum())
     if rows < max(num_components, 1):
@@ -121,9 +124,9 @@ def weighted_data(x: Any, sample_weight: Any, num_components: int) -> tuple[jax.
 def mixture_of_groups(
     x: jax.Array, weight: jax.Array, groups: jax.Array, *, num_components: int, covariance_type: str, pseudo_count: float
 ) -> Mixture:
-    """Return the mixture of the moments of groups, given as labels (N,) or responsibilities (N, K).
+    """Return the mixture with the moments of the groups, which are labels (N,) or responsibilities (N, K).
 
-    Each covariance is averaged with that of all data, which counts as `pseudo_count` times the total weight.
+    Each covariance is averaged with the covariance of all data, which has a weight of `pseudo_count` times the total weight.
     """
     shift = x[jnp.argmax(weight > 0)]
     k, d = num_components, x.shape[1]

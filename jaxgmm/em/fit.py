@@ -1,4 +1,4 @@
-"""`fit`: EM in one `lax.while_loop`, with validation of its input, its derivative and its warnings."""
+"""`fit`: validation of the input, EM in one `lax.while_loop`, and the derivative of the result."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import covariance
-from ..host import on_host, to_host
+from ..calls import public
 from ..inputs import as_dtype, validate_inputs
-from ..mixture import Mixture
+from ..mixture import Mixture, MixtureLike
 from ..priors.interface import MixturePrior
-from ..validation import check_count, check_flag, check_number, is_traced, warn_at_caller
+from ..validation import check_count, check_flag, check_number, is_traced
+from .fit_warnings import emit_warnings
 from .implicit import tangent_of_fixed_point
 from .loop import (
     CenteredProblem,
@@ -31,14 +31,12 @@ from .loop import (
     step,
 )
 from .m_step import check_regularisation
-from .result import ComponentStatus, Fit, Status
-
-_FIRST_ROWS = 64  # rows in which constant columns are sought first; most columns vary within them
-_COARSE_SPACING = 0.05  # standard deviations between neighbouring floats from which on `fit` warns
+from .result import Fit, Status
 
 
+@public
 def fit(
-    mixture: Mixture,
+    mixture: MixtureLike,
     x: Any,
     prior: MixturePrior | None = None,
     *,
@@ -51,40 +49,42 @@ def fit(
 ) -> Fit:
     """Fit a mixture by EM from a start: maximum likelihood, or the posterior mode under a prior. Bishop (2006), section 9.2.2.
 
-    The likelihood is unbounded; without a prior, a penalty worth 1e-6 of an observation keeps covariances from collapsing (see
-    `m_step`). With a prior the mode is that of the density of (weights, means, covariances).
+    The likelihood is unbounded. Without a prior, a penalty with the weight of 1e-6 observations keeps covariances from
+    collapsing (see `m_step`). With a prior, the result is the mode of the density of (weights, means, covariances).
 
     The mixture, log_likelihood and objective of the result are differentiable with respect to x, sample_weight, prior and
     reg_covar, in forward and reverse mode, by the implicit function theorem. The derivative with respect to the start is zero.
 
     Args:
-        mixture: the start, as from `initialize`. Components of weight exactly 0 are absent and stay at weight 0.
+        mixture: the start: a Mixture, as from `initialize`, or a Fit. Components of weight exactly 0 are absent and stay at
+            weight 0.
         x: (N, D).
         prior: a Prior or a conjugate IndependentPrior for MAP, or None.
-        sample_weight: (N,) >= 0, or None. An integer weight counts as repetition; a weight of 0 ignores a row, whatever it
-            holds.
-        tol: EM has converged when the objective changes by at most this many nats per unit of weight in one step. With 0 it
-            runs until max_iter or until a step changes nothing at all. Where rounding hides such a change, as in float32, the
-            movement of the parameters tells whether EM has converged, and the objective may vary within its rounding.
+        sample_weight: (N,) >= 0, or None. A row of integer weight w counts as w copies of the row. A row of weight 0 is
+            ignored, whatever values it holds.
+        tol: EM has converged when one step changes the objective by at most this many nats per unit of weight. With tol=0, EM
+            runs until a step changes nothing or until max_iter. If rounding hides such a small change, as in float32, EM has
+            converged when the parameters hardly move; the objective may then vary within its rounding error.
         max_iter: the largest number of steps.
-        reg_covar: scikit-learn's regularisation in place of the penalty: added to each variance after each step, data units
-            squared; 0 is plain maximum likelihood. The objective may then fall.
+        reg_covar: scikit-learn's regularisation in place of the penalty: a number in data units squared that is added to each
+            variance after each step. 0 is plain maximum likelihood. With reg_covar, the objective may fall.
         accelerate: whether to try Anderson steps, which are accepted only if the objective does not fall. They help where
-            components overlap. max_iter and num_iter then count E-steps. Not allowed with reg_covar, whose steps may lower the
-            objective.
-        chunk_size: the number of rows worked through at a time; by default what fits the cache of a CPU, or 256 MiB of an
-            accelerator's memory.
+            components overlap. max_iter and num_iter then count E-steps. Acceleration is not allowed with reg_covar, because
+            the objective may then fall.
+        chunk_size: the number of rows that are processed at a time; by default as many as fit into the cache of a CPU, or into
+            256 MiB of an accelerator's memory.
 
     Returns:
-        A Fit, in x's float dtype.
+        A Fit, in the float dtype of x.
 
     Raises:
-        ValueError, TypeError: the data, the start or an option is invalid. The values of traced arguments are not checked; the
-            status reports what is wrong with them.
+        ValueError, TypeError: the data, the start or an option is invalid. The values of traced arguments are not checked; if
+            they are invalid, the status says so.
 
     Warns:
-        RuntimeWarning: outside jit, if the fit did not converge, a column is constant, D >= N, components hold too few points,
-            all components of the start are equal, or the data lie too far from 0 for their float type.
+        RuntimeWarning: outside jit, if the fit did not converge, a column is constant, columns are collinear, there are too few
+            rows for the covariance type, a component holds too few points, weights do not count observations, all components
+            of the start are equal, or the data lie too far from 0 for their float type.
 
     Example:
         >>> import jax, jaxgmm
@@ -101,8 +101,8 @@ def fit(
     cast = partial(jax.tree.map, partial(as_dtype, dtype=x.dtype))
     problem = EMProblem(x, weight, cast(prior), cast(reg_covar))
     result = _fit(mixture, problem, cast(tol), Options(max_iter, bool(accelerate), chunk_size))
-    if not is_traced(result, mixture, x, weight):
-        emit_warnings(result, mixture, x, weight)
+    if not is_traced(result, mixture, problem):
+        emit_warnings(result, mixture, problem, accelerate=bool(accelerate))
     return result
 
 
@@ -116,7 +116,7 @@ def check_options(
     accelerate: Any,
     chunk_size: Any,
 ) -> None:
-    """Raise ValueError or TypeError if an option of a fit is invalid; shape is K, D and the covariance type."""
+    """Raise ValueError or TypeError if an option of a fit is invalid; `shape` holds K, D and the covariance type."""
     check_number(tol, "tol")
     check_count(max_iter, "max_iter", 0)
     check_regularisation(prior, reg_covar, *shape)
@@ -147,7 +147,7 @@ def _check_rows(mixture: Mixture, x: jax.Array, weight: jax.Array | None, is_reg
 
 @partial(jax.custom_jvp, nondiff_argnums=(3,))
 def _solve(start: Mixture, problem: EMProblem, tol: jax.Array, options: Options) -> Fit:
-    """Run EM from a start until it converges, fails or reaches max_iter."""
+    """Return the result of EM from a start; EM ends when it converges, fails or reaches max_iter."""
     centered = prepare(start, problem, tol)
     state = jax.lax.while_loop(
         partial(is_running, options=options), partial(step, centered, options=options), init(centered, options)
@@ -157,7 +157,7 @@ def _solve(start: Mixture, problem: EMProblem, tol: jax.Array, options: Options)
 
 @_solve.defjvp
 def _solve_jvp(options: Options, primals: tuple, tangents: tuple) -> tuple[Fit, Fit]:
-    """Differentiate a fit with respect to its problem, by the implicit function theorem; the start gets zero."""
+    """Return a fit and its derivative, by the implicit function theorem; the derivative with respect to the start is zero."""
     start, problem, tol = primals
     fit = _solve(start, problem, tol, options)
 
@@ -185,80 +185,3 @@ def _solve_jvp(options: Options, primals: tuple, tangents: tuple) -> tuple[Fit, 
 
 
 _fit = jax.jit(_solve, static_argnums=3)
-
-
-def emit_warnings(result: Fit, start: Mixture, x: jax.Array, weight: jax.Array | None) -> None:
-    """Warn about data and starts that EM cannot help, and about how an eager fit ended.
-
-    Checks that do not need the result run first, while the fit computes asynchronously.
-    """
-    _warn_of_data(x, weight)
-    start = to_host(start)
-    means = start.means[start.weights > 0]
-    if len(means) > 1 and (means == means[0]).all() and (np.ptp(start.covariances, axis=0) == 0).all():
-        warn_at_caller("The start's components are all the same, a saddle that EM cannot leave; start from jaxgmm.initialize.")
-    status, states, mixture = to_host((result.status, result.component_status, result.mixture))
-    if status != Status.CONVERGED:
-        warn_at_caller(Status(int(status)).sentence)
-    for state in (ComponentStatus.AT_FLOOR, ComponentStatus.FEW_POINTS) if states.any() else ():
-        which = np.flatnonzero(states == state)
-        if which.size:
-            warn_at_caller(f"Components {', '.join(map(str, which))}: {state.sentence}")
-    _warn_of_offset(mixture)
-
-
-def _warn_of_data(x: jax.Array, weight: jax.Array | None) -> None:
-    """Warn if columns are constant, or if there are no more rows than features."""
-    rows = on_host(x)
-    first = rows[:_FIRST_ROWS] if isinstance(rows, np.ndarray) else _first_rows(rows)
-    kept = None if weight is None else np.flatnonzero(np.asarray(weight) > 0)
-    n, d = (len(x) if kept is None else len(kept)), x.shape[1]
-    constant = np.arange(d if n > 1 else 0)
-    for some in (_FIRST_ROWS, n):  # the second pass looks only at columns that are constant in the first rows
-        if constant.size:
-            seen = rows[kept[:some]] if kept is not None else first if some == _FIRST_ROWS else rows
-            seen = np.asarray(seen)[:, constant]
-            constant = constant[(seen == seen[:1]).all(0)]
-    if constant.size:
-        warn_at_caller(
-            f"x is constant in column {', '.join(map(str, constant[:10]))}: its variance is held at the rounding of its "
-            "values; leave the column out."
-        )
-    if d >= n > 1:
-        warn_at_caller(
-            f"x has {d} features and {n} rows: covariances are not determined; use 'diag' or 'spherical', or a prior."
-        )
-
-
-@jax.jit
-def _first_rows(x: jax.Array) -> jax.Array:
-    """Return the first rows of an array in an accelerator's memory, so that the others are not copied to the host."""
-    return x[:_FIRST_ROWS]
-
-
-def _warn_of_offset(mixture: Mixture) -> None:
-    """Warn if the data lie so far from the origin that their float type has few values per standard deviation.
-
-    The mixture holds NumPy arrays. A column may be coarse as a whole, or a component in its flattest direction alone.
-    """
-    name, eps = mixture.means.dtype, float(np.finfo(mixture.means.dtype).eps)
-    weights, means, covariances = (np.asarray(leaf, float) for leaf in jax.tree.leaves(mixture))
-    within = covariance.variances(covariances, mixture.covariance_type, means.shape[1])
-    remedy = (
-        f"{name} holds few values: subtract an offset first, or enable float64 with jax.config.update('jax_enable_x64', True)."
-    )
-    center = weights @ means
-    sd = np.sqrt(np.maximum(weights @ ((means - center) ** 2 + within), 0))
-    far = np.flatnonzero(eps * abs(center) > _COARSE_SPACING * sd)
-    if far.size and (sd[far] > 0).all():
-        distance = (abs(center) / sd)[far].max()
-        columns = ", ".join(map(str, far[:10]))
-        warn_at_caller(f"Columns {columns} lie {distance:.0e} standard deviations from 0, where {remedy}")
-        return
-    distance = np.where(weights > 0, covariance.host_distances(means, covariances, mixture.covariance_type), 0)
-    coarse = np.flatnonzero(eps * distance > _COARSE_SPACING)
-    if coarse.size:
-        warn_at_caller(
-            f"Components {', '.join(map(str, coarse[:10]))} lie up to {distance[coarse].max():.0e} of their own standard "
-            f"deviations from 0 in some direction, where {remedy} The log-likelihood is that before the means were rounded."
-        )

@@ -1,11 +1,12 @@
 """The derivative of a fit, by the implicit function theorem applied to the EM map.
 
-At a fixed point theta = M(theta; data), so d theta = (I - dM/dtheta)^-1 (dM/ddata) d data, whatever loop found it. This holds
-for the penalty, a prior and `reg_covar` alike, and includes the penalty's dependence on the data. No iteration is unrolled.
-Forward and reverse mode work, also under vmap.
+At a fixed point, theta = M(theta; data). Therefore d theta = (I - dM/dtheta)^-1 (dM/ddata) d data. It does not matter how the
+fixed point was found. This formula holds with the penalty, with a prior and with `reg_covar`. It includes the dependence of the
+penalty on the data. No iteration is unrolled. Forward and reverse mode work, also under vmap.
 
-The start has no influence, so its derivative is zero. After a breakdown the derivative is NaN. At MAX_ITER it is that of the
-point reached, as if it were the fixed point.
+The fixed point does not depend on the start, so the derivative with respect to the start is zero. If the status of the fit is
+SINGULAR or NONFINITE, the derivative is NaN. If the status is MAX_ITER, the formula is applied to the last mixture as if this
+mixture were the fixed point.
 
 Sources: Krantz & Parks (2002), The Implicit Function Theorem; for the EM map, Jamshidian & Jennrich (2000), JRSS B 62, 257-270.
 """
@@ -22,7 +23,7 @@ from jax.flatten_util import ravel_pytree
 from .. import linalg
 from ..chunking import JACOBIAN_COLUMNS
 
-DENSE_LIMIT = 1000  # parameters up to which I - dM/dtheta is formed and solved; with more, GMRES is used
+DENSE_LIMIT = 1000  # largest number of parameters for which the matrix I - dM/dtheta is computed; with more, GMRES is used
 Theta = TypeVar("Theta")
 Data = TypeVar("Data")
 
@@ -37,7 +38,7 @@ def tangent_of_fixed_point(step: Callable[[Theta, Data], Theta], theta: Theta, d
         return v - push(v)
 
     if flat.size > DENSE_LIMIT:
-        # JAX cannot transpose gmres itself, whose device_put ties the start to the right-hand side
+        # JAX cannot transpose gmres itself, because a device_put in gmres links the initial guess to the right-hand side
         tangent = jax.lax.custom_linear_solve(residual, direct, solve=_gmres, transpose_solve=_gmres)
     else:
         columns = jax.lax.map(residual, jnp.eye(flat.size, dtype=flat.dtype), batch_size=JACOBIAN_COLUMNS)
@@ -48,5 +49,5 @@ def tangent_of_fixed_point(step: Callable[[Theta, Data], Theta], theta: Theta, d
 
 
 def _gmres(matvec: Callable[[jax.Array], jax.Array], right: jax.Array) -> jax.Array:
-    """Solve a linear system by GMRES, to a relative residual of 1e-10."""
+    """Solve a linear system by GMRES, until the relative residual is at most 1e-10."""
     return jax.scipy.sparse.linalg.gmres(matvec, right, tol=1e-10, restart=50, maxiter=20, solve_method="incremental")[0]

@@ -1,8 +1,8 @@
-"""Starts of EM by k-means++ and k-means, inside jit.
+"""Starts of EM from k-means++ and k-means, inside jit.
 
-Distances are taken with each feature divided by its standard deviation, so that a start does not depend on units. Several
-candidate clusterings are made, on a subsample of some thousand rows where x has more, and the most likely one is taken: the
-start decides which local optimum EM finds.
+Each feature is divided by its standard deviation before distances are computed, so that a start does not depend on units. The
+start determines which local optimum EM finds. Therefore several candidate clusterings are made, and the most likely one is
+used. If x has more than about two thousand rows, the candidates are made from a subsample.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance
+from ..calls import public
 from ..chunking import start_rows
 from ..density import log_joint, safe_log
 from ..mixture import Mixture
@@ -37,6 +38,7 @@ class StartOptions(NamedTuple):
     method: str
 
 
+@public
 def initialize(
     key: jax.Array,
     x: Any,
@@ -46,26 +48,30 @@ def initialize(
     method: str = "k-means++",
     sample_weight: Any = None,
 ) -> Mixture:
-    """Make a start for EM: greedy k-means++ seeds (Arthur & Vassilvitskii 2007), k-means steps, moments of the clusters.
+    """Make a start for EM by greedy k-means++ (Arthur & Vassilvitskii 2007) and k-means.
 
-    The most likely of eight such candidates is taken. A candidate with a cluster of fewer than D + 1 points (2 for diag and
-    spherical) is taken only if all have one. Where x has more than 2048 rows (or 64 K, if that is more), the centres are found
-    on a subsample of that size, drawn by weight; the moments are always those of all rows. The same key gives the same start
-    for the same rows in the same order.
+    A candidate start consists of the moments of the clusters. The function makes eight candidates and returns the most likely
+    one. A candidate with a cluster of fewer than D + 1 points (2 for diag and spherical) is returned only if all candidates
+    have such a cluster. If x has more rows than the larger of 2048 and 64 K, the centres are computed from a subsample of that
+    size, drawn in proportion to the weights. The moments are always those of all rows. The same key gives the same start for
+    the same rows in the same order.
 
-    Covariances are shrunk a little towards the covariance of all data and are always positive definite, also for constant or
-    collinear columns and clusters of one point. If x has fewer than K distinct points, some components get weight 0.
+    Covariances are shrunk a little towards the covariance of all data. They are therefore always positive definite, even if
+    columns are constant or collinear, or a cluster has one point. If x has fewer than K distinct points, some components get
+    weight 0.
 
     Args:
         key: a random key.
         x: (N, D), N >= num_components.
         num_components: K.
         covariance_type: "full", "tied", "diag" or "spherical".
-        method: "k-means++": at most ten of Lloyd's steps after the seeds; "k-means": Lloyd's steps until the centres settle.
-        sample_weight: (N,) >= 0: an integer weight counts as repetition; weight 0 silences a row, whatever it holds.
+        method: "k-means++" takes at most ten of Lloyd's steps after the seeds; "k-means" takes Lloyd's steps until the centres
+            no longer move (at most 100).
+        sample_weight: (N,) >= 0, or None. A row of integer weight w counts as w copies of the row. A row of weight 0 is
+            ignored, whatever values it holds.
 
     Returns:
-        A Mixture in x's float dtype. Traced data that hold NaN or infinity give NaN.
+        A Mixture in the float dtype of x. If x is traced and holds NaN or infinity, the parameters are NaN.
 
     Raises:
         ValueError: x has fewer rows than components, invalid values or shapes, or an option is unknown.
@@ -92,12 +98,12 @@ def initialize_batch(
     num_present: jax.Array | None = None,
     single_draw: jax.Array | None = None,
 ) -> Mixture:
-    """Make one start for each key (B,), without validation of the data.
+    """Make one start for each key (B,); the data are not validated.
 
     Args:
         keys: (B,) random keys.
         x: (B, N, D), or one data set (N, D) that all starts share.
-        weight: (B, N), one (N,) for all, or None.
+        weight: (B, N), or (N,) for all data sets, or None.
         options: what `initialize` takes.
         num_present: (B,) number of components of each start; the others are absent (weight 0). None: all are present.
         single_draw: (B,) booleans. If True, the start is one draw of k-means++ without k-means steps, rather than the most
@@ -164,7 +170,7 @@ def _search_centers(
 
     def candidate(uniform: jax.Array) -> tuple[jax.Array, jax.Array]:
         seeds = plus_plus_seeds(uniform, points, weight)
-        if num_present is not None:  # absent components lie so far away that no point is nearest to them
+        if num_present is not None:  # move the centres of absent components far away from all points
             seeds = jnp.where(jnp.arange(k)[:, None] < num_present, seeds, 10 * (1 + abs(points).max()))
         centers = lloyd(points, weight, seeds, steps)
         return centers, _cluster_log_likelihood(
@@ -173,7 +179,7 @@ def _search_centers(
 
     trials = 2 + int(math.log(k))
     centers, log_likelihood = jax.lax.map(candidate, jax.random.uniform(key, (_CANDIDATES, k, trials), points.dtype))
-    # the first candidate within _TIE of the best, so that rounding does not decide the order of the components
+    # equal candidates may differ in the order of their components; take the first, so that rounding does not decide
     chosen = jnp.argmax(log_likelihood >= log_likelihood.max() - _TIE)
     return centers[chosen if single_draw is None else jnp.where(single_draw, 0, chosen)]
 
@@ -183,7 +189,7 @@ def _cluster_log_likelihood(
 ) -> jax.Array:
     """Return the mean log-likelihood of points (D, N) under the mixture of their clusters around the centres (K, D).
 
-    It is -inf if one of the first `num_present` clusters holds too few points for a covariance of its own.
+    The value is -inf if one of the first `num_present` clusters holds too few points for its own covariance.
     """
     d, kind = len(points), covariance_type
     member, count, means = cluster(points, weight, centers)

@@ -1,7 +1,7 @@
-"""k-means++ seeds and Lloyd's k-means, inside jit and with weights on the points.
+"""k-means++ seeds and Lloyd's k-means for weighted points, inside jit.
 
-Points are (D, N), features first, with each feature in units of its standard deviation. Every draw inverts the cumulative
-weight, so that an integer weight acts as repetition of the point.
+Points are arrays (D, N), with the features as the first axis. Each feature is in units of its standard deviation. Points are
+drawn by inverting the cumulative weight, so that a point of integer weight w acts like w copies of the point.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ import jax.numpy as jnp
 from .. import covariance
 from ..row_sums import vary_with
 
-MAX_LLOYD_STEPS = {"k-means++": 10, "k-means": 100}  # after the seeds, by the method of `initialize`
-_SETTLED = 1e-4  # standard deviations: k-means ends once no centre moves further
+MAX_LLOYD_STEPS = {"k-means++": 10, "k-means": 100}  # largest number of steps, for each `method` of `initialize`
+_SETTLED = 1e-4  # k-means ends if no centre moves by more than this number of standard deviations
 
 
 class Clusters(NamedTuple):
-    """Hard clusters of points: weights of their members (K, N), their sums (K,) and means (K, D).
+    """Hard clusters of points.
 
-    The mean of an empty cluster is its centre.
+    Attributes:
+        members: (K, N), the weight of each point in its own cluster, and 0 in the other clusters.
+        counts: (K,), the total weight of each cluster.
+        means: (K, D), the mean of each cluster; for an empty cluster, the centre from which the cluster was formed.
     """
 
     members: jax.Array
@@ -32,8 +35,8 @@ class Clusters(NamedTuple):
 def subsample(key: jax.Array, x: jax.Array, weight: jax.Array, num_rows: int) -> tuple[jax.Array, jax.Array]:
     """Return at most `num_rows` rows that represent all rows of x (N, D), and their weights.
 
-    The sample is stratified: one row is drawn from each of `num_rows` equal parts of the total weight. Fewer rows are returned
-    as they are.
+    The sample is stratified: the total weight is divided into `num_rows` equal parts, and one row is drawn from each part. If x
+    has no more than `num_rows` rows, x and its weights are returned unchanged.
     """
     if len(x) <= num_rows:
         return x, weight
@@ -42,7 +45,7 @@ def subsample(key: jax.Array, x: jax.Array, weight: jax.Array, num_rows: int) ->
 
 
 def _draw(uniform: jax.Array, weight: jax.Array) -> jax.Array:
-    """Return indices drawn with probability proportional to weight (N,), one for each number in [0, 1)."""
+    """Return one index for each uniform number in [0, 1), drawn with probability proportional to weight (N,)."""
     cumulative = jnp.cumsum(weight)
     return jnp.minimum(jnp.searchsorted(cumulative, uniform * cumulative[-1], side="right"), len(weight) - 1)
 
@@ -69,7 +72,7 @@ def plus_plus_seeds(uniform: jax.Array, points: jax.Array, weight: jax.Array) ->
 def nearest_centers(points: jax.Array, centers: jax.Array) -> jax.Array:
     """Return the index (N,) of the centre nearest to each point, for centres (K, D).
 
-    The nearest centre minimises |c|^2 / 2 - c'x, which takes one matrix product.
+    The nearest centre c minimises |c|^2 / 2 - c'x, which one matrix product computes for all centres and points.
     """
     return ((centers**2).sum(1)[:, None] / 2 - covariance.einsum("kd,dn->kn", centers, points)).argmin(0)
 
@@ -84,7 +87,7 @@ def cluster(points: jax.Array, weight: jax.Array, centers: jax.Array) -> Cluster
 
 
 def lloyd(points: jax.Array, weight: jax.Array, seeds: jax.Array, max_steps: jax.Array | int) -> jax.Array:
-    """Return the centres (K, D) after k-means from the seeds (K, D), at rest or after `max_steps` steps."""
+    """Run k-means from the seeds (K, D) until no centre moves, or for `max_steps` steps, and return the centres (K, D)."""
 
     def update(state: tuple) -> tuple:
         step, centers, _ = state

@@ -1,8 +1,8 @@
 """The inner loops of EM: sums over the data, one chunk of rows at a time, with the features as the first axis.
 
-Two kernels compute what the M-step needs. The whitened kernel computes z = W_k (x - mu_k) for each component and is exact to
-rounding, however far apart or flat the components are. The quadratic kernel writes the log-densities and the sums as two
-matrix products with the features [x_i x_j, x, 1] about one centre. It needs half the arithmetic, but its error is
+Two kernels compute the sums for the M-step. The whitened kernel computes z = W_k (x - mu_k) for each component. Its result is
+exact up to rounding, however far apart or flat the components are. The quadratic kernel computes the log-densities and the sums
+by two matrix products with the features [x_i x_j, x, 1] about one centre. It needs half the arithmetic, but its error is
 eps (distance / sd)^2, so it is used only where `_is_far` shows that this error is negligible.
 """
 
@@ -25,10 +25,10 @@ from ..priors.interface import ComponentSums
 from ..rounding import scatter_about_mean
 from ..row_sums import nonzero, sum_over_rows, zero_silenced
 
-# the largest squared whitened distance at which the quadratic kernel is used
+# the quadratic kernel is used only at squared whitened distances below this number
 _LARGEST_SQUARE = {"float64": 1e4, "float32": 64.0}
 
-# count, first, second and log_likelihood, as in `Moments`
+# count, first, second and log_likelihood, with the same meaning as in `Moments`
 WhitenedSums: TypeAlias = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 
 
@@ -41,9 +41,10 @@ class Rows(NamedTuple):
 
 
 def moment_sums(mixture: Mixture, factors: covariance.Factors, rows: Rows, chunk_size: int | None) -> WhitenedSums:
-    """Return the fields of `Moments` of x - center, under a mixture whose means are relative to the centre too.
+    """Return the fields of `Moments` for x - center; the means of the mixture must also be relative to the centre.
 
-    This always uses the whitened kernel, which also distinguishes rows whose squares overflow from NaN.
+    This function always uses the whitened kernel. Only this kernel can tell rows that hold NaN from rows with squares that
+    overflow.
     """
     return _whitened_sums(_chunk(mixture, chunk_size), mixture, factors, rows)
 
@@ -51,14 +52,14 @@ def moment_sums(mixture: Mixture, factors: covariance.Factors, rows: Rows, chunk
 def component_sums(
     mixture: Mixture, factors: covariance.Factors, rows: Rows, chunk_size: int | None
 ) -> tuple[ComponentSums, jax.Array]:
-    """Return the component sums and log-likelihood of x - center under a mixture relative to the centre, by either kernel."""
+    """Return the component sums and log-likelihood of x - center; the means of the mixture are also relative to the centre."""
     return _component_sums(_chunk(mixture, chunk_size), mixture, factors, rows)
 
 
 def unwhiten(
     mixture: Mixture, factors: covariance.Factors, count: jax.Array, first: jax.Array, second: jax.Array
 ) -> ComponentSums:
-    """Convert whitened sums to component sums in data units, about the new means."""
+    """Compute the component sums from whitened sums; the result is in data units, with scatters about the new means."""
     covariance_type, safe = mixture.covariance_type, nonzero(count)[:, None]
     mean = mixture.means + covariance.transform(factors.lower, first / safe, covariance_type)
     about_mean = scatter_about_mean(count, first, second, covariance_type)
@@ -66,27 +67,27 @@ def unwhiten(
 
 
 def _chunk(mixture: Mixture, chunk_size: int | None) -> int:
-    """Return the number of rows per chunk."""
+    """Return the number of rows in a chunk: the user's chunk size, or the default if that is None."""
     return chunk_size or rows_per_chunk(mixture.num_components, mixture.num_features, mixture.means.dtype)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _component_sums(chunk: int, mixture: Mixture, factors: covariance.Factors, rows: Rows) -> tuple[ComponentSums, jax.Array]:
-    """Return the component sums by the quadratic kernel where it is accurate enough, else by the whitened one."""
+    """Return the component sums, computed by the quadratic kernel if it is accurate enough, else by the whitened kernel."""
     return _make_either_kernel(chunk)(mixture, factors, rows)
 
 
 @_component_sums.defjvp
 def _component_sums_jvp(chunk: int, primals: tuple, tangents: tuple) -> tuple:
-    """Differentiate the whitened kernel, whichever one computed the value."""
+    """Return the component sums with the log-likelihood, and their derivatives; both come from the whitened kernel."""
     return jax.jvp(partial(_whitened_component_sums, chunk), primals, tangents)
 
 
 def _make_either_kernel(chunk: int) -> Callable[..., tuple[ComponentSums, jax.Array]]:
-    """Return a function that chooses a kernel for its mixture, and under vmap for each member of the batch.
+    """Return a function that chooses the kernel for a mixture; under vmap, it chooses for each mixture of the batch.
 
-    By JAX's own rule a vmapped `cond` would run both kernels for every member. Here the whitened kernel runs only if some
-    member needs it.
+    By default, a vmapped `cond` runs both branches for every member. With the rule below, the whitened kernel runs only if at
+    least one member needs it.
     """
     whitened, quadratic = partial(_whitened_component_sums, chunk), partial(_quadratic_component_sums, chunk)
 
@@ -111,9 +112,10 @@ def _make_either_kernel(chunk: int) -> Callable[..., tuple[ComponentSums, jax.Ar
 
 
 def _is_far(mixture: Mixture, factors: covariance.Factors) -> jax.Array:
-    """Return whether the data lie so far from the centre, in units of a component, that the quadratic kernel loses digits.
+    """Return whether the data lie too far from the centre, in standard deviations of a component, for the quadratic kernel.
 
-    This compares the largest expected squared distance from the centre, in a component's whitened coordinates, with a bound.
+    The function compares the largest expected squared distance from the centre, in the whitened coordinates of a component,
+    with _LARGEST_SQUARE.
     """
     covariance_type, d = mixture.covariance_type, mixture.num_features
     second_moments = covariance.variances(mixture.covariances, covariance_type, d) + mixture.means**2
@@ -126,13 +128,13 @@ def _is_far(mixture: Mixture, factors: covariance.Factors) -> jax.Array:
 def _whitened_component_sums(
     chunk: int, mixture: Mixture, factors: covariance.Factors, rows: Rows
 ) -> tuple[ComponentSums, jax.Array]:
-    """Return the component sums and log-likelihood by the whitened kernel."""
+    """Return the component sums and the log-likelihood, computed by the whitened kernel."""
     count, first, second, log_likelihood = _whitened_sums(chunk, mixture, factors, rows)
     return unwhiten(mixture, factors, count, first, second), log_likelihood
 
 
 def _whitened_sums(chunk: int, mixture: Mixture, factors: covariance.Factors, rows: Rows) -> WhitenedSums:
-    """Return the sums of the whitened kernel."""
+    """Return the whitened sums and the log-likelihood, computed by the whitened kernel."""
     covariance_type, log_weights = mixture.covariance_type, safe_log(mixture.weights)
 
     def chunk_sums(x: jax.Array, w: jax.Array) -> WhitenedSums:
@@ -148,7 +150,7 @@ def _whitened_sums(chunk: int, mixture: Mixture, factors: covariance.Factors, ro
 def _quadratic_component_sums(
     chunk: int, is_batched: bool, mixture: Mixture, factors: covariance.Factors, rows: Rows
 ) -> tuple[ComponentSums, jax.Array]:
-    """Return the component sums and log-likelihood by the quadratic kernel; `is_batched` tells it that it runs under vmap."""
+    """Return the component sums and log-likelihood by the quadratic kernel; `is_batched` says whether it runs under vmap."""
     covariance_type = mixture.covariance_type
     coefficients = quadratic_coefficients(safe_log(mixture.weights), mixture.means, factors, covariance_type)  # (K, F)
     transpose = _transpose_batched if is_batched else jnp.transpose
@@ -157,7 +159,7 @@ def _quadratic_component_sums(
         centered = transpose(zero_silenced(x - rows.center[None], w))
         features = covariance.quadratic_features(centered, covariance_type)  # (F, n)
         r, log_likelihood = _weighted_responsibilities(quadratic_log_joint(coefficients, features), w, rows.weight is None)
-        return covariance.einsum("fn,kn->fk", features, r), log_likelihood  # (F, K) was measured to be faster than (K, F)
+        return covariance.einsum("fn,kn->fk", features, r), log_likelihood  # in a measurement, (F, K) was faster than (K, F)
 
     sums, log_likelihood = sum_over_rows(chunk_sums, rows.x, rows.weight, chunk)
     second, first, count = covariance.split_quadratic(sums.T, covariance_type, mixture.num_features)
@@ -167,16 +169,16 @@ def _quadratic_component_sums(
 
 
 def _transpose_batched(x: jax.Array) -> jax.Array:
-    """Return the transpose (D, n) of x (n, D), as a product with the identity matrix.
+    """Return the transpose (D, n) of x (n, D), computed as a product with the identity matrix.
 
-    XLA fuses a batch of transpositions into each of their uses, which then gather the numbers anew; a product it stores.
-    Without a batch a plain transposition is a fifth faster where there are few features.
+    XLA fuses a batched transposition into every operation that uses it, and each operation then gathers the numbers again. XLA
+    stores the result of a product, however. Without a batch, a plain transposition is a fifth faster if there are few features.
     """
     return covariance.einsum("ij,nj->in", np.eye(x.shape[1], dtype=x.dtype), x)
 
 
 def _weighted_responsibilities(joint: jax.Array, w: jax.Array, is_unweighted: bool) -> tuple[jax.Array, jax.Array]:
-    """Return w_n r_nk, (K, n), and the weighted log-likelihood, from log w_k N(x_n | k), (K, n)."""
+    """Return w_n r_nk, (K, n), and the weighted log-likelihood, computed from log w_k N(x_n | k), (K, n)."""
     top = joint.max(0)
     top = jnp.where(jnp.isneginf(top), 0, top)
     unnormalised = jnp.exp(joint - top[None])
@@ -189,9 +191,9 @@ def _weighted_responsibilities(joint: jax.Array, w: jax.Array, is_unweighted: bo
 
 
 def _sum_of_logs(totals: jax.Array) -> jax.Array:
-    """Return the sum of log(totals), for a multiple of eight totals, each from 1 to K.
+    """Return the sum of log(totals); the number of totals is a multiple of eight, and each lies between 1 and K.
 
-    One logarithm of a product of eight totals replaces eight: an E-step in float64 becomes 7 % faster.
+    One logarithm of a product of eight totals replaces eight logarithms, which makes an E-step in float64 7 % faster.
     """
     eights = totals.reshape(8, -1)
     return jnp.log(math.prod(eights[i] for i in range(8))).sum()

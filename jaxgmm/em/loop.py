@@ -1,9 +1,9 @@
-"""EM as a state machine: `prepare` the problem, `init` the state, `step` while `is_running`, and `finalize` the result.
+"""The EM loop: `prepare` the problem, `init` the state, `step` while `is_running`, and `finalize` the result.
 
-A fit begins at step -1, where the M-step's proposal is ignored and the start itself is evaluated; the compiled program
-therefore contains a single E-step. A proposal that is not finite is rejected: the last finite state is kept, and the status
-says why. The log-likelihood, objective and parameters of a state always belong together. `fit` runs one such loop, and
-`fit_many` runs a batch of them.
+A fit begins at step -1. In this step the proposal of the M-step is ignored, and the start itself is evaluated. Thus the
+compiled program contains only one E-step. A proposal with a non-finite evaluation is rejected: the last finite state is kept,
+and the status says why. The log-likelihood and objective of a state are always those of its mixture. `fit` runs one such loop,
+and `fit_many` runs a batch of them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Tree = TypeVar("Tree")
 
 
 class EMProblem(NamedTuple):
-    """What the objective depends on besides the mixture, in the user's coordinates."""
+    """The data and the regularisation of a fit, in the user's coordinates; with a mixture, they determine the objective."""
 
     x: jax.Array
     weight: jax.Array | None
@@ -39,7 +39,7 @@ class EMProblem(NamedTuple):
 
 
 class Options(NamedTuple):
-    """The static options of a fit; with history=False the objective of each step is not stored."""
+    """The static options of a fit; if `history` is False, the objectives of the steps are not stored."""
 
     max_iter: int
     accelerate: bool
@@ -48,20 +48,20 @@ class Options(NamedTuple):
 
 
 class CenteredProblem(NamedTuple):
-    """What stays constant during a fit: the problem in coordinates whose origin is the centre of the data.
+    """The problem in coordinates whose origin is the centre of the data; it stays constant during a fit.
 
-    The data themselves are not shifted in memory: the E-step subtracts the centre from a chunk of rows at a time.
+    The data in memory are not changed: the E-step subtracts the centre from one chunk of rows at a time.
 
     Attributes:
-        x: (N, D), in the user's coordinates.
-        weight: (N,), or None.
-        prior: its location is relative to the centre.
+        x: (N, D), the data in the user's coordinates.
+        weight: (N,), the sample weights, or None.
+        prior: the prior, with a location relative to the centre, or None.
         reg_covar: as in `fit`.
-        start: its means are relative to the centre.
+        start: the start, with means relative to the centre.
         center: (D,), the weighted mean of the data.
-        data_covariance: V of the default regularisation, in the storage of the covariance type.
+        data_covariance: V, the covariance of the data, in storage form; the default regularisation uses it.
         total: (), the total weight of the data.
-        tol: (), the tolerance on the whole objective, nats.
+        tol: (), the largest change of the objective at which EM has converged, nats.
     """
 
     x: jax.Array
@@ -76,7 +76,7 @@ class CenteredProblem(NamedTuple):
 
 
 class EMState(NamedTuple):
-    """The state of a fit after `step` steps; `memory` is that of the acceleration, or None without acceleration."""
+    """The state of a fit after `step` steps; `memory` is the memory of the acceleration, or None without acceleration."""
 
     step: jax.Array
     mixture: Mixture
@@ -102,7 +102,7 @@ class Evaluation(NamedTuple):
 
 
 def prepare(start: Mixture, problem: EMProblem, tol: jax.Array) -> CenteredProblem:
-    """Return the centred problem, computed in one pass over the data."""
+    """Return the centred problem. This function reads the data once."""
     x, weight, prior, reg_covar = problem
     first = x[0] if weight is None else x[jnp.argmax(weight > 0)]
     covariance_type = start.covariance_type
@@ -112,7 +112,7 @@ def prepare(start: Mixture, problem: EMProblem, tol: jax.Array) -> CenteredProbl
         return w.sum(), covariance.einsum("dn,n->d", y, w), covariance.weighted_scatter(w[None], y[None], covariance_type)[0]
 
     total, moment, scatter = sum_over_rows(chunk_sums, x, weight, rows_per_chunk(1, x.shape[1], x.dtype))
-    if weight is not None:  # negative weights are invalid: a total of NaN makes the status NONFINITE
+    if weight is not None:  # a negative weight is invalid: the total becomes NaN, so that the status becomes NONFINITE
         total = jnp.where((weight >= 0).all(), total, jnp.nan)
     safe = nonzero(total)
     mean = first + moment / safe
@@ -128,7 +128,7 @@ def prepare(start: Mixture, problem: EMProblem, tol: jax.Array) -> CenteredProbl
 
 
 def init(problem: CenteredProblem, options: Options) -> EMState:
-    """Return the state before anything has been evaluated, at step -1."""
+    """Return the state at step -1, before the start is evaluated."""
     weights, means = problem.start.weights, problem.start.means
     blank = ComponentSums(weights, means, covariance.outer(means, problem.start.covariance_type))
     unknown = jnp.asarray(-jnp.inf, means.dtype)
@@ -146,7 +146,7 @@ def init(problem: CenteredProblem, options: Options) -> EMState:
 
 
 def is_running(state: EMState, options: Options) -> jax.Array:
-    """Return whether there is a step left to take."""
+    """Return whether the fit has neither ended nor taken `max_iter` steps."""
     return (state.status == _RUNNING) & (state.step < options.max_iter)
 
 
@@ -165,7 +165,7 @@ def step(problem: CenteredProblem, state: EMState, options: Options) -> EMState:
     fell = value.objective < state.objective
     accepted = finite if problem.reg_covar is not None else finite & ~(fell & (status != _RUNNING))
     if memory is not None and state.memory is not None:
-        # an extrapolated point neither fails nor converges a fit: only a plain EM step can
+        # a fit can end only at a plain EM step, never at an extrapolated point
         accepted = accepted & ~(extrapolated & fell)
         memory = _where(is_first, state.memory, update_memory(memory, extrapolated, accepted, status == Status.CONVERGED))
         status = jnp.where(extrapolated, _RUNNING, status)
@@ -183,13 +183,13 @@ def step(problem: CenteredProblem, state: EMState, options: Options) -> EMState:
 
 
 def centered_m_step(problem: CenteredProblem, mixture: Mixture, sums: ComponentSums) -> Mixture:
-    """Return the M-step in centred coordinates; the prior still counts a component that has emptied during the fit."""
+    """Return the result of the M-step in centred coordinates; the prior also counts components that have become empty."""
     regularisation = Regularisation(problem.data_covariance, problem.prior, problem.reg_covar)
     return maximize(mixture, sums, regularisation, problem.start.weights > 0)
 
 
 def finalize(problem: CenteredProblem, state: EMState, start: Mixture) -> Fit:
-    """Return the result in the user's coordinates; if no step was accepted, the start is returned bit for bit.
+    """Return the result in the user's coordinates; if no step was accepted, the mixture is bitwise equal to the start.
 
     The history stays at the last objective after the last step. A state without a history gives a fit with an empty one.
     """
@@ -208,7 +208,7 @@ def finalize(problem: CenteredProblem, state: EMState, start: Mixture) -> Fit:
 
 
 def evaluate(mixture: Mixture, problem: CenteredProblem, chunk_size: int | None) -> Evaluation:
-    """Return the component sums, log-likelihood and objective at a mixture in centred coordinates."""
+    """Return the component sums, log-likelihood and objective at a mixture that is in centred coordinates."""
     covariance_type, d = mixture.covariance_type, mixture.num_features
     factors = covariance.factorize(mixture.covariances, covariance_type, d)
     rows = Rows(problem.x, problem.weight, problem.center)
@@ -229,7 +229,7 @@ def evaluate(mixture: Mixture, problem: CenteredProblem, chunk_size: int | None)
 
 
 def _where(condition: jax.Array, new: Tree, old: Tree) -> Tree:
-    """Return `new` if the condition holds, else `old`, leaf by leaf."""
+    """Return the leaves of `new` if the condition is True, else those of `old`."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
@@ -270,17 +270,17 @@ def _gain(old: Mixture, new: Mixture, value: Evaluation) -> jax.Array:
 def _status_after(
     state: EMState, proposal: Mixture, value: Evaluation, finite: jax.Array, problem: CenteredProblem
 ) -> jax.Array:
-    """Return the status after a proposal: of those that apply, the one of highest precedence."""
+    """Return the status after a proposal; if several statuses apply, return the one of highest precedence."""
     change = value.objective - state.objective
     is_first, tol = state.step < 0, problem.tol
     rounding, of_gain = _rounding(proposal, value, problem.total)
-    # where the objective's own rounding hides a change, the move of the parameters tells whether EM is still on its way
+    # if rounding hides the change of the objective, the movement of the parameters shows whether EM has converged
     settled = _gain(state.mixture, proposal, value) <= jnp.maximum(tol, of_gain)
     small = (abs(change) <= jnp.maximum(tol, rounding)) & (settled | (rounding <= tol))
     pairs = zip(jax.tree.leaves(proposal), jax.tree.leaves(state.mixture), strict=True)
     unchanged = jnp.array([(a == b).all() for a, b in pairs]).all()
     if problem.reg_covar is None:
-        # a settled step that lowers the objective within rounding ends the fit, and the better state before it is kept
+        # if the parameters hardly move, a fall of the objective is rounding; the fit ends with the previous, better state
         small |= settled & (change < 0)
     status = jnp.where(~is_first & jnp.where(tol > 0, small, unchanged), Status.CONVERGED, _RUNNING)
     if problem.reg_covar is None:
@@ -289,11 +289,12 @@ def _status_after(
 
 
 def _component_status(problem: CenteredProblem, state: EMState) -> jax.Array:
-    """Return a ComponentStatus for each component, (K,)."""
+    """Return the ComponentStatus of each component, (K,)."""
     mixture, count = state.mixture, state.sums.count
     covariance_type, d = mixture.covariance_type, mixture.num_features
-    status = jnp.where(count < d + 1, ComponentStatus.FEW_POINTS, ComponentStatus.OK)
+    status = jnp.full(count.shape, ComponentStatus.OK)
     if problem.prior is None:
+        status = jnp.where(count < covariance.fewest_points(covariance_type, d), ComponentStatus.FEW_POINTS, status)
         if problem.reg_covar is None:
             floor = PSEUDO_COUNT * problem.data_covariance / (covariance.pool_counts(count, covariance_type) + PSEUDO_COUNT)
         else:

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance, linalg
-from ..mixture import Mixture, check_mixture
+from ..calls import public
+from ..mixture import Mixture, MixtureLike, as_mixture
 from ..priors.interface import ComponentSums, MixturePrior, check_prior
 from ..rounding import positive_factors, ridge_fraction, smallest_variance
 from ..row_sums import nonzero
@@ -18,39 +19,40 @@ from ..validation import check_number
 from .kernels import unwhiten
 from .moments import Moments
 
-PSEUDO_COUNT = 1e-6  # e: the number of observations that the default regularisation is worth
-_COLLINEARITY_RIDGE = 1e-6  # of each variance, added to V for full and tied, in case columns are collinear
+PSEUDO_COUNT = 1e-6  # e: the default regularisation acts like this number of observations
+_COLLINEARITY_RIDGE = 1e-6  # fraction by which the diagonal of V is raised for full and tied, because columns may be collinear
 
 
 class Regularisation(NamedTuple):
-    """What keeps covariances from collapsing: a prior, or reg_covar, or, where both are None, V with a pseudo-count."""
+    """The regularisation that keeps covariances from collapsing: a prior, or reg_covar, or else V with a pseudo-count."""
 
     data_covariance: jax.Array
     prior: MixturePrior | None
     reg_covar: Any
 
 
-def m_step(mixture: Mixture, moments: Moments, prior: MixturePrior | None = None, *, reg_covar: Any = None) -> Mixture:
+@public
+def m_step(mixture: MixtureLike, moments: Moments, prior: MixturePrior | None = None, *, reg_covar: Any = None) -> Mixture:
     """Return the mixture that maximises the expected complete-data objective. Bishop (2006), eq. 9.24 to 9.26.
 
-    Without a prior this is maximum likelihood with a penalty that keeps covariances from collapsing:
+    Without a prior, this is maximum likelihood with a penalty that keeps covariances from collapsing:
 
         Sigma_k = (A_k + e V) / (n_k + e)
 
-    with A_k the scatter about the component's mean, V the covariance of the data and e = 1e-6 the pseudo-count of observations.
-    It is the exact maximiser of the log-likelihood - (e / 2) sum_k (tr(V Sigma_k^-1) + log |Sigma_k|). With a prior it is the
-    mode in (weights, means, covariances).
+    Here A_k is the scatter about the mean of the component, n_k its count, V the covariance of the data, and e = 1e-6 a
+    pseudo-count of observations. This Sigma_k maximises the log-likelihood - (e / 2) sum_k (tr(V Sigma_k^-1) + log |Sigma_k|)
+    exactly. With a prior, the result is the mode of the density of (weights, means, covariances).
 
     Args:
-        mixture: the mixture under which the moments were computed.
+        mixture: the Mixture or Fit under which the moments were computed; it must not be a stack.
         moments: from `e_step`, summed over any number of chunks.
         prior: a Prior or a conjugate IndependentPrior for MAP, or None.
         reg_covar: scikit-learn's rule in place of the penalty: a number >= 0 added to each variance, data units squared; 0 is
             plain maximum likelihood. Full and tied covariances stay positive definite beyond rounding for any value.
 
     Returns:
-        A Mixture. Without a prior, components that hold no data keep their mean and covariance, at weight 0; with a prior
-        they take its mode. Components of weight 0 stay at weight 0.
+        A Mixture. Without a prior, a component that holds no data gets weight 0 and keeps its mean and covariance. With a
+        prior, the parameters of such a component are the mode of the prior. A component of weight 0 keeps weight 0.
 
     Raises:
         ValueError, TypeError: prior and reg_covar are both given, or one of them is out of range or has the wrong shape.
@@ -61,7 +63,7 @@ def m_step(mixture: Mixture, moments: Moments, prior: MixturePrior | None = None
         >>> jaxgmm.m_step(mixture, jaxgmm.e_step(mixture, np.array([[2.0], [4.0]]))).means.tolist()
         [[3.0]]
     """
-    check_mixture(mixture)
+    mixture = as_mixture(mixture, single=True)
     check_regularisation(prior, reg_covar, mixture.num_components, mixture.num_features, mixture.covariance_type)
     dtype = jnp.result_type(moments.count.dtype, mixture.means.dtype)  # that in which `e_step` factorised
     mixture, moments = jax.tree.map(lambda leaf: leaf.astype(dtype), (mixture, moments))
@@ -81,15 +83,16 @@ def check_regularisation(prior: Any, reg_covar: Any, num_components: int, num_fe
 
 
 def data_covariance(sums: ComponentSums, center: jax.Array | float, covariance_type: str) -> jax.Array:
-    """Return V, the covariance of the data within and between components, as one stored covariance that is never singular.
+    """Return V, the covariance of all data, in the storage form; V is never singular.
 
-    It is the same for every mixture under which the sums were taken. For full and tied, 1e-6 of its diagonal is added to it.
-    The variance of a constant column is held at the rounding of the column's values.
+    V is the sum of the covariances within and between components, so it does not depend on the mixture under which the sums
+    were computed. For full and tied, the diagonal of V is then multiplied by 1 + 1e-6. The variance of a constant column is
+    raised so far that regularised variances are at least the squared rounding error of the column's values.
 
     Args:
-        sums: of all data, relative to `center`.
-        center: (D,), what was subtracted from the data; it determines the size of the rounding.
-        covariance_type: of the result.
+        sums: the component sums of all data, relative to `center`.
+        center: (D,), the point that was subtracted from the data; it determines the size of the rounding error.
+        covariance_type: the covariance type of the result.
     """
     count, mean, scatter = sums.count, sums.mean, sums.scatter
     total = count.sum()
@@ -107,17 +110,18 @@ def data_covariance(sums: ComponentSums, center: jax.Array | float, covariance_t
 
 
 def maximize(mixture: Mixture, sums: ComponentSums, regularisation: Regularisation, present: jax.Array) -> Mixture:
-    """Return the mixture that maximises the expected complete-data objective, given the sums of the data.
+    """Return the mixture that maximises the expected complete-data objective, given the component sums of the data.
 
     Args:
-        mixture: gives the mean and covariance of components that hold no data.
-        sums: of the data under `mixture`.
-        regularisation: V and a prior or reg_covar.
-        present: (K,), whether the prior counts a component, which may have become empty since the start.
+        mixture: the last mixture. Components that hold no data keep the means and covariances of this mixture.
+        sums: the component sums of the data under `mixture`.
+        regularisation: V, and a prior or reg_covar.
+        present: (K,), whether the prior counts a component. It counts every component that was present at the start,
+            even if the component has become empty since.
     """
     covariance_type, d = mixture.covariance_type, mixture.num_features
     count, mean, scatter = sums.count, sums.mean, sums.scatter
-    # a component is empty if it holds so little that sums of it could underflow
+    # a component is empty if it holds so little weight that its sums could underflow
     empty = count <= count.sum() * math.sqrt(float(jnp.finfo(count.dtype).tiny))
     count = jnp.where(empty, 0, count)
     ridge = ridge_fraction(d, count.dtype)

@@ -1,11 +1,11 @@
-"""The E-step: expected sufficient statistics of data under a mixture, which add over disjoint data.
+"""The E-step: expected sufficient statistics of data under a mixture. The statistics of disjoint data can be added.
 
 With z_nk = L_k^-1 (x_n - mu_k), responsibilities r_nk and weights w_n:
 
     count_k = sum_n w r,   first_k = sum_n w r z,   second_k = sum_n w r z z',   log_likelihood = sum_n w log p(x_n)
 
-The coordinates depend on the mixture alone, so moments of chunks, streams, shards and batches add. The numbers stay of order
-one, so float32 is accurate enough. Bishop (2006), section 9.2.2; for the M-step see eq. 9.24 to 9.26.
+The coordinates depend only on the mixture, so moments of chunks, streams, shards and batches can be added. Moments divided by
+the count are of order one, so float32 is accurate enough. Bishop (2006), section 9.2.2; for the M-step see eq. 9.24 to 9.26.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
-from ..mixture import Mixture, check_mixture
+from ..calls import public
+from ..mixture import MixtureLike, as_mixture
 from ..rounding import positive_factors
 from ..tables import Printed, Table, elided, look, number, numbers
 from ..validation import as_data, as_sample_weight, check_count
@@ -30,13 +31,13 @@ from .kernels import Rows, moment_sums
 @partial(jax.tree_util.register_dataclass, data_fields=["count", "first", "second", "log_likelihood"], meta_fields=[])
 @dataclass(frozen=True, eq=False, repr=False)
 class Moments(Printed):
-    """Sums over data in the whitened coordinates of one mixture; the moments of disjoint data add with `+`.
+    """Sums over data in the whitened coordinates of one mixture. Use `+` to add the moments of disjoint data.
 
     Attributes:
         count: (K,), sums of weight times responsibility.
-        first: (K, D), first moments, whitened and therefore without units.
-        second: (K, D, D), second moments for full and tied; for diag and spherical their diagonals (K, D).
-        log_likelihood: (), nats.
+        first: (K, D), first moments; they have no unit because the coordinates are whitened.
+        second: second moments, (K, D, D) for full and tied; for diag and spherical, only their diagonals, (K, D).
+        log_likelihood: (), the weighted log-likelihood of the data, nats.
 
     Example:
         >>> import jaxgmm, numpy as np
@@ -52,11 +53,11 @@ class Moments(Printed):
     log_likelihood: jax.Array
 
     def __add__(self, other: Moments) -> Moments:
-        """Return the moments of both sets of data, taken under the same mixture."""
+        """Return the moments of two data sets combined; both must be computed under the same mixture."""
         return jax.tree.map(jnp.add, self, other)
 
     def _tables(self) -> list[Table]:
-        """Return the table that `repr` shows: first and second moments per unit of count."""
+        """Return the table that `repr` shows: first and second moments, divided by the counts."""
         *batch, k, d = self.first.shape
         title = f"Moments, K={k} components, D={d} features, {self.first.dtype}"
         if batch:
@@ -75,16 +76,17 @@ class Moments(Printed):
         return [Table(title, ("k", "count", "first / count", "second / count"), rows, [note])]
 
 
-def e_step(mixture: Mixture, x: Any, *, sample_weight: Any = None, chunk_size: int | None = None) -> Moments:
+@public
+def e_step(mixture: MixtureLike, x: Any, *, sample_weight: Any = None, chunk_size: int | None = None) -> Moments:
     """Return the expected sufficient statistics of data under a mixture. Bishop (2006), eq. 9.23, 9.27, 9.28.
 
     Args:
-        mixture: one mixture; use `jax.vmap` for several.
+        mixture: one Mixture, or one Fit; use `jax.vmap` for several.
         x: (N, D).
-        sample_weight: (N,) >= 0, or None. An integer weight counts as repetition; a weight of 0 ignores a row, whatever it
-            holds.
-        chunk_size: the number of rows worked through at a time; by default what fits the cache of a CPU, or 256 MiB of an
-            accelerator's memory.
+        sample_weight: (N,) >= 0, or None. A row of integer weight w counts as w copies of the row. A row of weight 0 is
+            ignored, whatever values it holds.
+        chunk_size: the number of rows that are processed at a time; by default as many as fit into the cache of a CPU, or into
+            256 MiB of an accelerator's memory.
 
     Returns:
         Moments in the whitened coordinates of the mixture, whose singular covariances are raised as in `log_prob`. If a row's
@@ -99,14 +101,14 @@ def e_step(mixture: Mixture, x: Any, *, sample_weight: Any = None, chunk_size: i
         >>> float(jaxgmm.e_step(mixture, np.array([[2.0], [4.0]])).first[0, 0])
         3.0
     """
-    check_mixture(mixture)
-    x = as_data(x, num_features=mixture.num_features)
+    given = as_mixture(mixture, single=True)
+    x = as_data(x, num_features=given.num_features)
     weight = as_sample_weight(sample_weight, len(x), x.dtype)
     if chunk_size is not None:
         check_count(chunk_size, "chunk_size")
-    dtype = jnp.result_type(x.dtype, mixture.means.dtype)
-    mixture, x = jax.tree.map(lambda leaf: leaf.astype(dtype), mixture), x.astype(dtype)
-    # a centre near the data keeps the products small; in exact arithmetic any centre would do
-    center = covariance.einsum("k,kd->d", mixture.weights, mixture.means)
-    centered = dataclasses.replace(mixture, means=mixture.means - center[None])
-    return Moments(*moment_sums(centered, positive_factors(mixture), Rows(x, weight, center), chunk_size))
+    dtype = jnp.result_type(x.dtype, given.means.dtype)
+    given, x = jax.tree.map(lambda leaf: leaf.astype(dtype), given), x.astype(dtype)
+    # a centre near the data keeps the products small; without rounding, every centre would give the same result
+    center = covariance.einsum("k,kd->d", given.weights, given.means)
+    centered = dataclasses.replace(given, means=given.means - center[None])
+    return Moments(*moment_sums(centered, positive_factors(given), Rows(x, weight, center), chunk_size))

@@ -1,4 +1,4 @@
-"""The result of a fit: the estimate and its own diagnosis, as status codes with sentences."""
+"""The result of a fit: the estimate, and status codes with sentences that explain them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..tables import REACH, Printed, Table, counted, elided, look, reach
 
 
 class Status(StatusEnum):
-    """How a fit ended; `Status(int(fit.status)).sentence` says what happened, what likely causes are and what to try.
+    """How a fit ended; `Status(int(fit.status)).sentence` says what happened, names likely causes and suggests remedies.
 
     Example:
         >>> import jaxgmm
@@ -25,24 +25,24 @@ class Status(StatusEnum):
     CONVERGED = 0, "EM converged: the objective changed by no more than tol per unit of weight."
     MAX_ITER = (
         1,
-        "EM stopped at max_iter before the objective settled to tol. Components may overlap, or there may be more of them than "
-        "the data show; raise max_iter or tol, use accelerate=True, or fewer components.",
+        "EM reached max_iter before it converged. Components may overlap, or there may be more components than the data "
+        "support; raise max_iter or tol, use accelerate=True, or fewer components.",
     )
     SINGULAR = (
         2,
-        "A covariance became singular and the last finite state was kept. A component sits on too few or collinear points; "
+        "A covariance became singular and the last finite state was kept. A component holds too few or collinear points; "
         "leave reg_covar at None, raise it, use a prior, fewer components or a simpler covariance_type.",
     )
     NONFINITE = (
         3,
-        "The start has no finite objective. The data hold NaN or infinity or squares that overflow, or the start or the prior "
-        "does; clean or rescale them, or give such rows sample_weight 0.",
+        "The objective at the start is not finite. The data, the start or the prior hold NaN, infinity or values whose squares "
+        "overflow; clean or rescale them, or give such rows sample_weight 0.",
     )
     EMPTY_DATA = 4, "There are no data: every sample_weight is 0. The start was returned unchanged."
     DECREASED = (
         5,
-        "The objective fell by more than rounding and the best state was kept. The precision is exhausted, as by nearly "
-        "singular components in float32; use float64, a prior, or fewer components.",
+        "The objective fell by more than its rounding error and the best state was kept. The float type is not precise enough, "
+        "for example for nearly singular components in float32; use float64, a prior, or fewer components.",
     )
 
 
@@ -59,13 +59,13 @@ class ComponentStatus(StatusEnum):
     EMPTY = 1, "The component holds no data (weight 0, or only its prior); use fewer components or another start."
     AT_FLOOR = (
         2,
-        "The component's covariance is held up by the regularisation in some direction: it is degenerate or a flat cluster; "
-        "use a prior, fewer components or a simpler covariance_type.",
+        "In some direction, only the regularisation keeps the component's covariance from collapsing: the component is "
+        "degenerate or a flat cluster; use a prior, fewer components or a simpler covariance_type.",
     )
     FEW_POINTS = (
         3,
-        "The component holds fewer than D + 1 observations, too few for a covariance; use a prior, fewer components or a "
-        "simpler covariance_type.",
+        "The component holds fewer observations than a covariance of its own needs (D + 1 for full, 2 for diag and spherical); "
+        "use a prior, fewer components or a simpler covariance_type.",
     )
 
 
@@ -76,11 +76,11 @@ class ComponentStatus(StatusEnum):
 )
 @dataclass(frozen=True, eq=False, repr=False)
 class Fit(Printed):
-    """A point estimate with its diagnosis; under vmap all fields gain a leading (B,).
+    """A point estimate and the status of the fit. Under vmap, all fields have a further leading axis (B,).
 
     Attributes:
         mixture: the estimate, in data units.
-        log_likelihood: (), the weighted total at `mixture`, nats.
+        log_likelihood: (), the weighted log-likelihood of all data at `mixture`, nats.
         objective: (), what EM maximised: the log-likelihood plus the log prior or minus the penalty, nats.
         history: (max_iter + 1,), the objective at the start and after each step; after num_iter it stays at `objective`.
         num_iter: (), the number of EM steps taken.
@@ -109,7 +109,7 @@ class Fit(Printed):
         return self.status == Status.CONVERGED
 
     def _tables(self) -> list[Table]:
-        """Return the tables that `repr` shows: how the fit ended, the mixture, and components with problems."""
+        """Return the tables that `repr` shows: the status of the fit, the mixture, and the components with problems."""
         status, components = look(self.status), look(self.component_status)
         if status is None or components is None:
             return [Table("Fit, traced"), mixture_table(self.mixture)]
@@ -128,7 +128,7 @@ class Fit(Printed):
         ]
 
     def _stack_table(self, status: np.ndarray, components: np.ndarray) -> Table:
-        """Return the table of a stack of fits: how many converged, and the range of each quantity."""
+        """Return the table of a stack of fits: the number that converged, and the range of each quantity."""
         done = int((status == Status.CONVERGED).sum())
         quantities = {"steps": self.num_iter, "log-likelihood": self.log_likelihood, "objective": self.objective}
         notes = [f"fits: {counted(status, Status)}"] if done < status.size else []
@@ -139,6 +139,6 @@ class Fit(Printed):
 
 
 def _component_table(state: ComponentStatus, which: np.ndarray) -> Table:
-    """Return the table of the components that have one status."""
+    """Return the table of the components `which`, which all have the status `state`."""
     names = ", ".join("..." if i is None else str(which[i]) for i in elided(len(which)))
     return Table(f"component{'s' if len(which) > 1 else ''} {names}: {state.name}", notes=[state.sentence])

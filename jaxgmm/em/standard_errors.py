@@ -1,9 +1,12 @@
-"""Standard errors of a point estimate, from the observed information or the sandwich, by automatic differentiation.
+"""Standard errors of a point estimate, from the observed information or the sandwich estimator.
 
-The free parameters are K - 1 weights (the last present one is one minus the others), the means, and the free entries of the
-stored covariances. With H the Hessian of the log-likelihood plus log prior, and g_n the gradient of the log density of row n,
-the covariance of the estimate is (-H)^-1 for "observed", and H^-1 (sum_n w_n g_n g_n') H^-1 for "sandwich", which is right for
-large N even if the model is wrong. Sources: Boldea & Magnus (2009), JASA 104, 1539-1549; White (1982), Econometrica 50, 1-25.
+All derivatives are computed by automatic differentiation.
+
+The free parameters are K - 1 weights, the means, and the free entries of the stored covariances. The weight of the last present
+component is one minus the sum of the other weights. Let H be the Hessian of the log-likelihood plus the log prior, and g_n the
+gradient of the log-density of row n. The covariance of the estimate is (-H)^-1 for "observed", and
+H^-1 (sum_n w_n g_n g_n') H^-1 for "sandwich", which is valid for large N even if the model is wrong.
+Sources: Boldea & Magnus (2009), JASA 104, 1539-1549; White (1982), Econometrica 50, 1-25.
 """
 
 from __future__ import annotations
@@ -17,10 +20,11 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance, linalg
+from ..calls import public
 from ..chunking import derivative_rows_per_chunk
 from ..density import log_prob
 from ..inputs import validate_inputs
-from ..mixture import Mixture
+from ..mixture import Mixture, MixtureLike
 from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior
 from ..row_sums import sum_over_rows
@@ -32,7 +36,7 @@ ESTIMATORS = ("observed", "sandwich")
 
 
 class InformationStatus(StatusEnum):
-    """Whether the information has an inverse; `InformationStatus(int(errors.status)).sentence` says it in words.
+    """Whether the information matrix can be inverted; `InformationStatus(int(errors.status)).sentence` says it in words.
 
     Example:
         >>> import jaxgmm
@@ -44,7 +48,7 @@ class InformationStatus(StatusEnum):
     SINGULAR = (
         1,
         "The information is not positive definite, so there are no standard errors. The mixture is not at a maximum, or "
-        "components coincide, sit at the floor or hold too few points; fit to a smaller tol, use a prior, or fewer components.",
+        "components are equal, degenerate or hold too few points; fit to a smaller tol, use a prior, or fewer components.",
     )
     NONFINITE = (
         2,
@@ -56,12 +60,12 @@ class InformationStatus(StatusEnum):
 @partial(jax.tree_util.register_dataclass, data_fields=["weights", "means", "covariances", "status"], meta_fields=[])
 @dataclass(frozen=True, eq=False, repr=False)
 class StandardErrors(Printed):
-    """Standard errors in the shapes and units of a mixture's fields; NaN where they are not defined.
+    """Standard errors of a mixture's parameters, in the shapes of its fields; NaN where a standard error is not defined.
 
     Attributes:
-        weights: (K,).
-        means: (K, D), data units.
-        covariances: the shape of the mixture's covariances, data units squared.
+        weights: (K,), standard errors of the weights.
+        means: (K, D), standard errors of the means, in data units.
+        covariances: standard errors of the covariances, in the shape of the mixture's covariances and in data units squared.
         status: (), an InformationStatus.
 
     Example:
@@ -97,12 +101,13 @@ class StandardErrors(Printed):
         weights, means, covariances = look(self.weights), look(self.means), look(self.covariances)
         if weights is None or means is None or covariances is None:
             return [str(component), "", "", ""]
-        stored = covariances[min(component, len(covariances) - 1)]  # tied: one for all components
+        stored = covariances[min(component, len(covariances) - 1)]  # tied stores one covariance for all components
         return [str(component), number(weights[component]), numbers(means[component]), numbers_of(stored)]
 
 
+@public
 def standard_errors(
-    mixture: Mixture,
+    mixture: MixtureLike,
     x: Any,
     prior: MixturePrior | None = None,
     *,
@@ -111,20 +116,20 @@ def standard_errors(
 ) -> StandardErrors:
     """Compute standard errors of weights, means and covariances at a maximum of the likelihood or the posterior density.
 
-    The Wald intervals made from them are good for well separated components and large N. Weights near 0 and variances of small
-    components have skewed distributions, which `compare` shows.
+    Wald intervals from these standard errors are accurate if components are well separated and N is large. They are poor for
+    weights near 0 and for variances of small components, whose distributions are skewed; `compare` shows this.
 
     Args:
-        mixture: the estimate, as `fit(...).mixture`. Fit it to a small tol (1e-10), because the curvature is taken at the
-            mixture itself.
-        x: (N, D), the data it was fitted to.
-        prior: the prior it was fitted with, or None for maximum likelihood.
+        mixture: the estimate: a Mixture or a Fit. Fit with a small tol such as 1e-10, because the Hessian is computed at
+            exactly this mixture.
+        x: (N, D), the data that the mixture was fitted to.
+        prior: the prior that the mixture was fitted with, or None for maximum likelihood.
         kind: "observed" or "sandwich".
-        sample_weight: (N,) >= 0: an integer weight counts as repetition.
+        sample_weight: (N,) >= 0, or None. A row of integer weight w counts as w copies of the row.
 
     Returns:
-        StandardErrors. Absent components (weight 0) get NaN. If the information is singular, the status says so and all
-        standard errors are NaN.
+        StandardErrors. The standard errors of absent components (weight 0) are NaN. If the information is singular, the status
+        says so and all standard errors are NaN.
 
     Raises:
         ValueError: kind is unknown, shapes do not match, or the data hold invalid values.
@@ -145,12 +150,21 @@ def standard_errors(
 def _standard_errors(
     mixture: Mixture, x: jax.Array, weight: jax.Array | None, prior: MixturePrior | None, estimator: str
 ) -> StandardErrors:
-    """Compute the standard errors from validated input."""
+    """Compute the standard errors from validated input.
+
+    All derivatives are computed in standardised coordinates, because in extreme units powers of variances over- or underflow.
+    """
+    covariance_type = mixture.covariance_type
+    unit = jnp.sqrt(covariance.variances(mixture.covariances, covariance_type, mixture.num_features).mean(0))
+    shift = covariance.einsum("k,kd->d", mixture.weights, mixture.means)
+    factor = covariance.from_data_scatter(covariance.outer(unit, covariance_type), covariance_type)
+    mixture = Mixture(mixture.weights, (mixture.means - shift) / unit, mixture.covariances / factor, covariance_type)
+    prior = None if prior is None else prior.standardise(shift, unit, factor[0])
     parameters = _free_parameters(mixture)
     origin = jnp.zeros(len(parameters.is_free), x.dtype)
 
     def row_log_prob(move: jax.Array, rows: jax.Array, w: jax.Array) -> jax.Array:
-        rows = jnp.where((w > 0)[:, None], rows, mixture.means[0])  # a finite value in place of silenced rows
+        rows = jnp.where((w > 0)[:, None], (rows - shift) / unit, mixture.means[0])  # finite values for rows of weight 0
         return jnp.where(w > 0, log_prob(parameters.moved(move), rows), 0)
 
     def curvature(rows: jax.Array, w: jax.Array) -> jax.Array:
@@ -169,11 +183,12 @@ def _standard_errors(
     inverse, status = _invert(information)
     if estimator == "sandwich":
         inverse = inverse @ sum_over_rows(outer_products, x, weight, chunk) @ inverse
-    return parameters.standard_errors(inverse, status)
+    errors = parameters.standard_errors(inverse, status)
+    return dataclasses.replace(errors, means=errors.means * unit, covariances=errors.covariances * factor)
 
 
 def _invert(information: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the inverse, from a Cholesky factorisation in units that make the diagonal one, and an InformationStatus."""
+    """Return the inverse and an InformationStatus; the Cholesky factorisation uses units in which the diagonal is 1."""
     scale = jnp.sqrt(jnp.where(linalg.diagonal(information) > 0, linalg.diagonal(information), 1))
     lower = linalg.cholesky(information / scale[:, None] / scale)
     pivots = linalg.diagonal(lower) ** 2
@@ -186,71 +201,60 @@ def _invert(information: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 class _FreeParameters(NamedTuple):
-    """The parameters of a mixture as one vector (P,): K weights, K D means, then the stored entries of the covariances.
+    """The parameters of a mixture as one vector (P,): K weights, K D means, then the free entries of the stored covariances.
 
     Attributes:
-        mixture: where the vector is 0.
-        present: (K,), components of positive weight.
-        unit: (D,), a standard deviation per feature. Moves are measured in these units, so that float32 can invert the Hessian.
+        mixture: the mixture; `moved` adds a vector to its parameters.
+        present: (K,), whether each component has a positive weight.
         entries: index arrays of the free entries of the covariances.
-        mirrored: index arrays of their mirror images if covariances are stored as matrices, else None.
-        is_free: (P,), False for parameters of absent components and for the last present weight.
+        mirrored: index arrays of the transposed entries if covariances are stored as matrices, else None.
+        is_free: (P,), False for parameters of absent components and for the weight of the last present component.
     """
 
     mixture: Mixture
     present: jax.Array
-    unit: jax.Array
     entries: tuple[jax.Array, ...]
     mirrored: tuple[jax.Array, ...] | None
     is_free: jax.Array
 
     def moved(self, move: jax.Array) -> Mixture:
-        """Return the mixture moved by a vector (P,); the last present weight keeps the sum of the weights constant."""
+        """Return the mixture with a vector (P,) added to its parameters; the last present weight keeps the sum at 1."""
         mixture = self.mixture
         k, d = mixture.num_components, mixture.num_features
         is_last = jnp.arange(k) == _last(self.present)
         step = jnp.where(is_last, 0, move[:k])
-        means = mixture.means + move[k : k + k * d].reshape(k, d) * self.unit
-        moved = move[k + k * d :] * self.entry_units()
+        means = mixture.means + move[k : k + k * d].reshape(k, d)
+        moved = move[k + k * d :]
         covariances = mixture.covariances.at[self.entries].add(moved)
         if self.mirrored is not None:
             covariances = covariances.at[self.mirrored].add(jnp.where(self.entries[1] != self.entries[2], moved, 0))
         weights = mixture.weights + step - jnp.where(is_last, step.sum(), 0)
         return dataclasses.replace(mixture, weights=weights, means=means, covariances=covariances)
 
-    def entry_units(self) -> jax.Array:
-        """Return the units of the free entries of the covariances."""
-        entries, unit = self.entries, self.unit
-        if self.mirrored is not None:
-            return unit[entries[1]] * unit[entries[2]]
-        one_per_feature = self.mixture.covariances.shape[-1] == len(unit)
-        return (unit**2)[entries[1]] if one_per_feature else jnp.full(len(entries[0]), (unit**2).mean())
-
     def standard_errors(self, inverse: jax.Array, status: jax.Array) -> StandardErrors:
-        """Return the standard errors for the covariance (P, P) of the vector, in the shapes of the mixture."""
+        """Return the standard errors in the shapes of the mixture, given the covariance matrix (P, P) of the vector."""
         mixture, is_ok = self.mixture, status == InformationStatus.OK
         k, d = mixture.num_components, mixture.num_features
         error = jnp.where(is_ok & self.is_free, jnp.sqrt(linalg.diagonal(inverse)), jnp.nan)
         others = jnp.where(self.is_free[:k], 1.0, 0.0)
-        last = jnp.sqrt(jnp.maximum(others @ inverse[:k, :k] @ others, 0))  # of one minus the sum of the other weights
+        last = jnp.sqrt(jnp.maximum(others @ inverse[:k, :k] @ others, 0))  # the last weight is one minus the sum of the others
         weights = jnp.where(jnp.arange(k) == _last(self.present), jnp.where(is_ok, last, jnp.nan), error[:k])
-        values = error[k + k * d :] * self.entry_units()
+        values = error[k + k * d :]
         covariances = jnp.full(mixture.covariances.shape, jnp.nan, values.dtype).at[self.entries].set(values)
         if self.mirrored is not None:
             covariances = covariances.at[self.mirrored].set(values)
-        return StandardErrors(weights, error[k : k + k * d].reshape(k, d) * self.unit, covariances, status)
+        return StandardErrors(weights, error[k : k + k * d].reshape(k, d), covariances, status)
 
 
 def _free_parameters(mixture: Mixture) -> _FreeParameters:
     """Return the free parameters of a mixture."""
     k, d = mixture.num_components, mixture.num_features
     present = mixture.weights > 0
-    unit = jnp.sqrt(covariance.variances(mixture.covariances, mixture.covariance_type, d).mean(0))
     entries = tuple(map(jnp.array, zip(*covariance.labels(mixture.covariance_type, k, d), strict=True)))
     mirrored = (entries[0], entries[2], entries[1]) if len(entries) == 3 else None
     of_present = present[entries[0]] if len(mixture.covariances) == k else jnp.ones(len(entries[0]), bool)
     is_free = jnp.concatenate([present & (jnp.arange(k) != _last(present)), jnp.repeat(present, d), of_present])
-    return _FreeParameters(mixture, present, unit, entries, mirrored, is_free)
+    return _FreeParameters(mixture, present, entries, mirrored, is_free)
 
 
 def _last(present: jax.Array) -> jax.Array:

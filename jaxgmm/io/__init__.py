@@ -1,1 +1,1 @@
-"""Saved results and tables of numbers in files."""
+"""Save results to files, load them, and read tables of numbers."""

@@ -1,8 +1,9 @@
 """Save a mixture, a fit, a posterior or a prior in one npz file, and load it, without pickle.
 
-The file holds one array for each leaf, named by its path ("mixture/weights"), and an entry "jaxgmm": JSON text with the format
-number and the structure into which the arrays go. `numpy.load` reads the file too. Types are looked up in a fixed table, so
-nothing in a file is ever executed. Arrays are stored without compression, so that no array can be larger than its file.
+The file holds one array for each leaf of the object. The name of an array is the path of its leaf, such as "mixture/weights".
+The entry "jaxgmm" holds JSON text with the number of the file format and the structure of the object. `numpy.load` can read the
+file too. `load` looks up types in a fixed table, so that nothing in a file is ever executed. Arrays are stored without
+compression, so that a small file cannot contain a large array.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..calls import public
 from ..em.result import Fit
 from ..files import replacing
 from ..mixture import Mixture, check_shapes
@@ -34,11 +36,12 @@ _TYPES: dict[str, Callable[..., Any]] = {cls.__name__: cls for cls in (*_SAVEABL
 _EXPECTED = "a file written by jaxgmm.save was expected"
 
 
+@public
 def save(path: str | os.PathLike[str], thing: Mixture | Fit | Posterior | MixturePrior) -> Path:
     """Save a Mixture, Fit, Posterior or prior, or a stack of them, to a file from which `load` restores every bit.
 
-    The data are written to a temporary file, which then replaces a file at `path` without asking, as numpy.save does. If
-    writing fails, the file that was there stays whole.
+    An existing file at `path` is replaced without a question, as by numpy.save. The data are first written to a temporary file,
+    so that an existing file is unchanged if writing fails.
 
     Args:
         path: the file; ".npz" is added if it is missing, as numpy.savez does.
@@ -48,7 +51,7 @@ def save(path: str | os.PathLike[str], thing: Mixture | Fit | Posterior | Mixtur
         The path of the file.
 
     Raises:
-        TypeError: `thing` has another type, traced values, or an entry that no array can hold.
+        TypeError: `thing` has another type, is traced, or has an entry that cannot be stored as an array.
         ValueError: the shapes of a mixture do not match each other.
         OSError: the folder does not exist or is not writable.
 
@@ -74,11 +77,12 @@ def save(path: str | os.PathLike[str], thing: Mixture | Fit | Posterior | Mixtur
     return target
 
 
+@public
 def load(path: str | os.PathLike[str]) -> Any:
-    """Load what `save` wrote: the same type, fields, shapes and dtypes, as JAX arrays.
+    """Load an object that `save` wrote, with the same type, fields, shapes and dtypes, and with JAX arrays.
 
-    float64 is kept if JAX keeps it (jax_enable_x64). Otherwise such numbers are rounded to float32 with a warning, and 64-bit
-    integers become 32-bit integers; values outside the range of 32 bits are refused. float32 stays float32.
+    Arrays of 64 bits keep their dtype if jax_enable_x64 is set. Otherwise, float64 numbers are rounded to float32 with a
+    warning, and 64-bit integers become 32-bit integers; if a value is outside the range of 32 bits, an error is raised.
 
     Args:
         path: the path that was given to `save`, with or without ".npz".
@@ -88,7 +92,8 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: `save` did not write the file, or a newer jaxgmm did, or it is damaged, or 32 bits cannot hold its numbers.
+        ValueError: the file was not written by `save`, was written by a newer jaxgmm, is damaged, or has values outside the
+            range of 32 bits.
 
     Warns:
         RuntimeWarning: float64 numbers were rounded to float32.
@@ -118,7 +123,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
 
 def _with_suffix(path: Any) -> Path:
-    """Return the path, with ".npz" added if it is missing."""
+    """Return the path of a file, with ".npz" added if this suffix is missing."""
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"path is {type(path).__name__}; a string or a path was expected.")
     path = os.fspath(path)
@@ -135,7 +140,7 @@ def _check_mixtures(thing: Any) -> None:
 
 
 def _encode(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
-    """Return a tree's structure in JSON types, and add its leaves to `arrays` by name; strings are kept in the structure."""
+    """Return the structure of a tree in JSON types, including its strings, and add its other leaves to `arrays` by name."""
     if value is None or isinstance(value, str):
         return value
     if type(value).__name__ in _TYPES:
@@ -147,23 +152,23 @@ def _encode(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
         return {"list": [_encode(v, f"{name}/{i}", arrays) for i, v in enumerate(value)]}
     name = name.removeprefix("/")
     if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
-        raise TypeError(f"{name} is a random key, which no file can hold; save the seed, or its jax.random.key_data, instead.")
+        raise TypeError(f"{name} is a random key, which cannot be saved; save the seed, or jax.random.key_data(key), instead.")
     array = np.asarray(value if isinstance(value, np.ndarray | np.generic) else jnp.asarray(value))
     if not _is_storable(array):
         raise TypeError(f"{name} has dtype {array.dtype}; integers, booleans, or floats of 16, 32 or 64 bits were expected.")
     if name in arrays or name == _HEADER:
-        raise ValueError(f"{name} is the name of two entries; different names were expected.")
+        raise ValueError(f"{name} is the name of two entries; distinct names were expected.")
     arrays[name] = array
     return {"array": name}
 
 
 def _is_storable(array: Any) -> bool:
-    """Return whether an array's dtype is one of NumPy's own; bfloat16 and similar types would be loaded as bytes."""
+    """Return whether NumPy itself has the dtype of an array; other dtypes, such as bfloat16, would be loaded as bytes."""
     return isinstance(array, np.ndarray) and array.dtype.kind in "biuf" and array.dtype.itemsize <= 8
 
 
 def _encode_items(items: dict[str, Any], name: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Encode the values of a dict; raise TypeError if a key is not a string."""
+    """Return the structures of the values of a dict, or raise TypeError if a key is not a string."""
     for key in items:
         if not isinstance(key, str):
             raise TypeError(f"{name.removeprefix('/')} has an entry called {key!r}; names that are strings were expected.")
@@ -171,7 +176,7 @@ def _encode_items(items: dict[str, Any], name: str, arrays: dict[str, np.ndarray
 
 
 def _decode(node: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """Return the tree of a structure, and remove the arrays that it uses from `arrays`."""
+    """Return the tree that has a given structure, and remove its arrays from `arrays`."""
     if node is None or isinstance(node, str):
         return node
     if "array" in node:
@@ -184,7 +189,7 @@ def _decode(node: Any, arrays: dict[str, np.ndarray]) -> Any:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return the header and the arrays of a file, and raise ValueError if `save` did not write it or if it is damaged."""
+    """Return the header and the arrays of a file, or raise ValueError if `save` did not write the file or it is damaged."""
     foreign = f"'{path}' is not a file of jaxgmm; {_EXPECTED}."
     with open(path, "rb") as stream:
         try:
@@ -200,7 +205,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             version = header["format"]
             if isinstance(version, int) and version <= _FORMAT:
                 return header, {name: file[name] for name in file.files if name != _HEADER}
-        except Exception as error:  # zip, NumPy and JSON report broken bytes by a dozen types of errors
+        except Exception as error:  # zip, NumPy and JSON raise a dozen types of errors for damaged bytes
             raise ValueError(f"'{path}' is damaged: {error}.") from error
     raise ValueError(
         f"'{path}' has format {version}; up to {_FORMAT} was expected: a newer jaxgmm wrote it, so upgrade jaxgmm to read it."
@@ -208,7 +213,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 
 def _as_jax(thing: Any, path: Path) -> Any:
-    """Return the tree with JAX arrays as leaves, in 32 bits unless 64 bits are enabled."""
+    """Return the tree with JAX arrays as leaves; these have 32 bits unless 64 bits are enabled."""
     rounded = False
 
     def convert(array: np.ndarray) -> jax.Array:

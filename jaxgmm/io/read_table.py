@@ -1,4 +1,4 @@
-"""Read a table of numbers from a file: text such as csv, or a NumPy array in npy or npz."""
+"""Read a table of numbers from a text file, such as csv, or from a file of NumPy arrays (npy or npz)."""
 
 from __future__ import annotations
 
@@ -20,21 +20,23 @@ _EXPECTED = "a csv file (with or without a header), npy or npz was expected"
 def read_table(
     path: str | os.PathLike[str], *, columns: Sequence[str] | None = None, array: str | None = None
 ) -> tuple[np.ndarray, list[str]]:
-    r"""Read the numbers of a file and the names of its columns.
+    r"""Read the numbers in a file and the names of their columns.
 
     Args:
-        path: a text file of rows of numbers such as csv or tsv, whose first row may be a header; an npy file of shape (N, D) or
-            (N,); or an npz file of such arrays. Other suffixes are read as text.
-        columns: the columns to keep, in this order, by name or by number from 0; the other columns may hold anything. None
-            keeps all columns.
-        array: the name of the array in an npz file; None if it holds only one.
+        path: an npy file with an array (N, D) or (N,), an npz file with such arrays, or a text file. A file is read as text
+            unless its suffix is .npy or .npz. Text consists of rows of numbers, as in csv or tsv; the first row may be a
+            header.
+        columns: the columns to return, in this order, by name or by number from 0. The contents of other columns are ignored.
+            None returns all columns.
+        array: the name of the array in an npz file; None if the file holds only one.
 
     Returns:
-        x, a finite float64 array (N, D), and D column names: those of the header, or "column 0", "column 1", ...
+        x, a finite float64 array (N, D), and D column names.
+        The names come from the header. Without a header they are "column 0", "column 1", ...
 
     Raises:
         ValueError: the file does not exist, is empty, has rows of different lengths, or has values that are missing or not
-            numeric; or a column or array of that name does not exist.
+            numeric; or a requested column or array does not exist.
 
     Example:
         >>> import pathlib, tempfile
@@ -62,7 +64,7 @@ def read_table(
 def choose_columns(
     columns: Sequence[str] | None, names: list[str], path: str | os.PathLike[str]
 ) -> tuple[list[int], list[str]]:
-    """Return the positions and names of the requested columns, which are given by name or by number from 0.
+    """Return the positions and names of the requested columns; a request is a name or a number from 0.
 
     Example:
         >>> choose_columns(["2", "height"], ["height", "weight", "age"], "points.csv")
@@ -78,17 +80,17 @@ def choose_columns(
             keep.append(int(column))
         else:
             raise ValueError(
-                f"'{path}' has no column '{column}'; names or numbers from 0 were expected, of: {', '.join(names)}."
+                f"'{path}' has no column '{column}'; its columns, by name or by number from 0, are: {', '.join(names)}."
             )
     if not keep:
         raise ValueError("columns is empty; at least one column was expected.")
     if len(set(keep)) < len(keep):
-        raise ValueError("columns are named twice; distinct columns were expected.")
+        raise ValueError("a column is named twice; distinct columns were expected.")
     return keep, [names[i] for i in keep]
 
 
 class _Rows(NamedTuple):
-    """The fields of each row of a text file that is not blank, the line number of each, and the header's names if any."""
+    """The rows of a text file without its blank lines: their fields, their line numbers, and the header's names or None."""
 
     fields: list[list[str]]
     lines: list[int]
@@ -97,7 +99,7 @@ class _Rows(NamedTuple):
 
 @contextmanager
 def _numpy_errors(path: Path) -> Iterator[None]:
-    """Turn NumPy's errors about a file into one sentence."""
+    """Convert NumPy's errors about a file to a ValueError with a message of one sentence."""
     try:
         yield
     except (OSError, EOFError, ValueError) as error:
@@ -140,7 +142,7 @@ def _table_of_array(values: np.ndarray, path: Path, columns: Sequence[str] | Non
 
 
 def _split_text(path: Path) -> _Rows:
-    """Split a text file into rows and fields, and take its first row as a header if no field of it is a number."""
+    """Split a text file into rows and fields; the first row is a header if none of its fields is a number."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
@@ -189,7 +191,7 @@ def _table_of_text(rows: _Rows, path: Path, columns: Sequence[str] | None) -> tu
 
 
 def _check_numeric(rows: _Rows, keep: list[int], names: list[str], path: Path) -> None:
-    """Raise ValueError at the first field that is neither a finite number nor one of the words for a missing value."""
+    """Raise ValueError for the first field that is neither a finite number nor a word for a missing value, if there is one."""
     for i, name in zip(keep, names, strict=True):
         for row, line in zip(rows.fields, rows.lines, strict=True):
             if not math.isfinite(_number(row[i])) and row[i].lower() not in _MISSING:
@@ -200,7 +202,7 @@ def _check_numeric(rows: _Rows, keep: list[int], names: list[str], path: Path) -
 
 
 def _check_finite(x: np.ndarray, names: list[str], places: list[str], path: Path) -> None:
-    """Raise ValueError if a value is missing or infinite; `places` says where each row comes from."""
+    """Raise ValueError if a value is missing or infinite; `places` says where each row is in the file."""
     finite = np.isfinite(x)
     if finite.all():
         return
@@ -213,7 +215,7 @@ def _check_finite(x: np.ndarray, names: list[str], places: list[str], path: Path
 
 
 def _number(field: str) -> float:
-    """Return the number that a field holds, or NaN."""
+    """Return the number in a field, or NaN if the field does not hold a number."""
     try:
         return float(field)
     except ValueError:

@@ -1,11 +1,12 @@
-"""Figures: each function draws on the axes that it is given and returns them; `comparison_figure` returns a whole figure.
+"""Figures. Each function draws on given axes and returns them; `comparison_figure` returns a whole figure.
 
     from matplotlib import pyplot as plt
     jaxgmm.plot.forest(plt.gca(), comparison)
 
-Mixtures and points: `scatter`, `ellipses`, `contours`, `densities`, `convergence`, `coclustering`. Posteriors: `forest`,
-`pairs`, `posterior_marginal`. Studies: `rank_ecdfs`, `selection`, `coverage`. Only this package, the report and the command
-import matplotlib. No function changes the style or uses pyplot.
+The functions for mixtures and points are `scatter`, `ellipses`, `contours`, `densities`, `convergence` and `coclustering`. The
+functions for posteriors are `forest`, `pairs` and `posterior_marginal`. The functions for studies are `rank_ecdfs`, `selection`
+and `coverage`. No function changes the style of matplotlib or uses pyplot. In jaxgmm, only this package, the report and the
+command import matplotlib.
 """
 
 from .figures import comparison_figure as comparison_figure

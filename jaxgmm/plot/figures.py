@@ -1,4 +1,4 @@
-"""A figure of a whole comparison: the data with EM and posterior draws, and the marginal posteriors."""
+"""`comparison_figure`: a figure of a whole comparison, with the data, EM, posterior draws and marginal posteriors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ..comparison.clustering import evenly_spaced
-from ..comparison.columns import ComparisonRow
+from ..comparison.report_columns import ComparisonRow
 from ..comparison.result import Comparison
 from ..marginals import marginal
 from ..mixture import Mixture
@@ -21,24 +21,25 @@ from .mixtures import densities, ellipses, scatter
 from .posteriors import farthest, posterior_marginal
 from .style import INK, axis_names, color, method_style
 
-_MOST_PANELS = 24  # marginal posteriors in one figure
-_MOST_PAIRS = 3  # panels of two features in one figure
+_MOST_PANELS = 24  # largest number of marginal posteriors in one figure
+_MOST_PAIRS = 3  # largest number of panels that show two features, in one figure
 
 
 def comparison_figure(
     comparison: Comparison, mixture: Mixture, x: Any, *, feature_names: Sequence[str] | None = None, num_draws: int = 60
 ) -> Figure:
-    """Draw the data with the ellipses (or densities) of EM and of draws, and marginal posteriors with EM marked.
+    """Draw the data with EM and posterior draws, and the marginal posteriors with EM marked.
 
-    Of more than 24 parameters, those are shown where EM and the posterior are farthest apart. Of more than two features, each
-    of the first three is shown with the next one.
+    EM and the draws are shown as ellipses, or as densities if there is only one feature. If there are more than 24 parameters,
+    only the 24 parameters are shown for which EM and the posterior are farthest apart. If there are more than two features,
+    each of the first three features is shown together with the next feature.
 
     Args:
-        comparison: as from `jaxgmm.compare`; its first posterior is drawn.
+        comparison: a result of `jaxgmm.compare`; its first posterior is drawn.
         mixture: the EM solution that was compared.
-        x: (N, D), in data units.
-        feature_names: D names.
-        num_draws: posterior draws whose ellipses are drawn.
+        x: (N, D), the data, in data units.
+        feature_names: D names of the features.
+        num_draws: largest number of posterior draws whose ellipses or densities are drawn.
 
     Returns:
         A matplotlib Figure, to be saved with `.savefig`.
@@ -63,7 +64,7 @@ def comparison_figure(
 
 
 def _draw_data(figure: Any, mixture: Mixture, draws: Mixture, x: np.ndarray, names: list[str]) -> None:
-    """Draw the data with EM and the draws, as densities for one feature, else as ellipses of pairs of features."""
+    """Draw the data with EM and the draws: as densities if there is one feature, else as ellipses for pairs of features."""
     d = mixture.num_features
     if d == 1:
         densities(figure.subplots(), mixture, x, feature_name=names[0], draws=draws)
@@ -83,7 +84,7 @@ def _draw_data(figure: Any, mixture: Mixture, draws: Mixture, x: np.ndarray, nam
 
 
 def _draw_marginals(figure: Any, comparison: Comparison, shown: list[ComparisonRow], columns: int) -> None:
-    """Draw one panel for each row, all of one posterior."""
+    """Draw one panel for each row; all rows belong to the first posterior."""
     method = next(iter(comparison.posteriors))
     total = sum(row.method == method for row in comparison.rows)
     axes = np.ravel(figure.subplots(math.ceil(len(shown) / columns), columns, squeeze=False))
@@ -114,11 +115,11 @@ def _draw_marginals(figure: Any, comparison: Comparison, shown: list[ComparisonR
 
 
 def _shown(rows: list[ComparisonRow]) -> list[ComparisonRow]:
-    """Return at most 24 rows, the components of one quantity side by side."""
+    """Return at most 24 rows, sorted so that the components of one quantity are next to each other."""
     index = {"weights": 0, "means": 1, "covariances": 2}
 
     def place(row: ComparisonRow) -> tuple:
-        """Return what the rows are sorted by."""
+        """Return the key by which the rows are sorted."""
         field, (component, *rest) = parse_name(row.name)
         return index[field], rest, component
 
@@ -126,13 +127,13 @@ def _shown(rows: list[ComparisonRow]) -> list[ComparisonRow]:
 
 
 def _grid_columns(shown: list[ComparisonRow], num_components: int) -> int:
-    """Return K columns if every row of the grid then shows one quantity, else up to four."""
-    whole = sum(row.component is not None for row in shown) % num_components == 0  # shared ones come last
+    """Return the number of columns: K if each row of the grid can show one quantity for all components, else at most 4."""
+    whole = sum(row.component is not None for row in shown) % num_components == 0  # shared parameters come last
     return num_components if whole and 2 <= num_components <= 6 and len(shown) < _MOST_PANELS else min(4, max(len(shown), 1))
 
 
 def _on_host(mixture: Mixture) -> Mixture:
-    """Return the mixture with NumPy arrays, whose parts can be taken without compiling anything."""
+    """Return the mixture with NumPy arrays, so that indexing does not compile anything."""
     return jax.tree.map(np.asarray, mixture)
 
 

@@ -1,4 +1,4 @@
-"""The forest: EM beside the intervals of every posterior, one line for each quantity."""
+"""`forest`: draw a forest plot. For each quantity, a line shows EM and the intervals of all posteriors."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.transforms import blended_transform_factory
 
-from ..comparison.columns import ComparisonRow
 from ..comparison.contraction import prior_intervals
+from ..comparison.report_columns import ComparisonRow
 from ..comparison.result import Comparison
-from ..comparison.text_report import component_title
+from ..comparison.text_layout import component_title
 from ..priors.interface import MixturePrior
 from ..studies.columns import columns_of, rounded_by_sd
 from ..studies.parameters import parameters
 from .posteriors import farthest
 from .style import INK, method_style, plain
 
-MOST_ROWS = 36  # quantities in one forest
+MOST_ROWS = 36  # largest number of quantities in one forest plot
 _BOLD: dict[str, Any] = {"fontsize": 8, "fontweight": "bold"}
-_HALF_WIDTHS = (3.5, 8.0)  # least and largest half-width of a forest, in posterior sds
+_HALF_WIDTHS = (3.5, 8.0)  # smallest and largest half-width of the horizontal axis, in posterior sds
 _PRIOR_SHADE = "0.55"
 _PRIOR_DASHES = (0, (1, 1))
 
 
 class _Interval(NamedTuple):
-    """One interval to draw, in the units of its quantity; a prior's has neither marker nor mean."""
+    """One interval to draw, in the units of its quantity. An interval of the prior has neither a marker nor a mean."""
 
     shade: str
     lower: float
@@ -39,18 +39,19 @@ class _Interval(NamedTuple):
 
 
 def forest(ax: Axes, comparison: Comparison, *, rows: Sequence[ComparisonRow] | None = None) -> Axes:
-    """Draw EM and the interval of each posterior, one line for each quantity, grouped by component, in posterior sds.
+    """Draw a forest plot: EM and the interval of each posterior, with one line for each quantity, grouped by component.
 
-    Every line has its own unit, the posterior sd by the first method, and its own zero, the posterior mean by it, so that
-    weights, means and variances can be compared; at the right EM and the posterior mean are written in data units. What lies
-    beyond the axis is an arrow at its edge. The prior of parameters is drawn too, if the first posterior has one.
+    The centre of each line is the posterior mean of the quantity, and its unit is the posterior sd. Mean and sd are taken from
+    the first posterior. On this scale, weights, means and variances can be compared. At the right, EM and the posterior mean
+    are written in data units. An arrow at the edge shows that a value lies beyond the axis. If the first posterior has a prior,
+    the intervals of the parameters under the prior are drawn too.
 
     Args:
-        ax: axes to draw on; about a third of an inch of height for each quantity looks right.
-        comparison: as from `jaxgmm.compare`.
-        rows: some of `comparison.rows` or `.label_invariant`, of the first posterior; None: at most 36 parameters, those
-        farthest
-            from EM, or label-invariant quantities if any posterior does not identify labels.
+        ax: axes to draw on; a suitable height is about a third of an inch for each quantity.
+        comparison: a result of `jaxgmm.compare`.
+        rows: some rows of the first posterior, from `comparison.rows` or `comparison.label_invariant`. None: at most 36
+            parameters, namely those whose posterior means are farthest from EM. If a posterior does not identify labels,
+            label-invariant quantities are shown instead.
 
     Returns:
         The axes.
@@ -86,7 +87,11 @@ def forest(ax: Axes, comparison: Comparison, *, rows: Sequence[ComparisonRow] | 
 
 
 def forest_rows(comparison: Comparison) -> list[ComparisonRow]:
-    """Return the quantities of a forest: parameters, or invariant quantities without log densities, by the first posterior."""
+    """Return the rows of a forest plot, from the first posterior.
+
+    The rows are those of the parameters. If a posterior does not identify labels, they are those of the label-invariant
+    quantities, without log densities.
+    """
     first = next(iter(comparison.samplers))
     rows = comparison.rows if _identified(comparison) else comparison.label_invariant
     return farthest([row for row in rows if row.method == first and not row.is_log_density], MOST_ROWS)
@@ -98,7 +103,7 @@ def _identified(comparison: Comparison) -> bool:
 
 
 def _half_width(shown: Sequence[ComparisonRow], methods: Sequence[str], every: dict[tuple[str, str], ComparisonRow]) -> float:
-    """Return half the width of a forest in posterior sds, wide enough for everything within bounds."""
+    """Return the half-width, in posterior sds, at which the horizontal axis shows all values, limited to `_HALF_WIDTHS`."""
     ends = [0.0]
     for row in shown:
         others = [every[method, row.name] for method in methods if (method, row.name) in every]
@@ -107,24 +112,24 @@ def _half_width(shown: Sequence[ComparisonRow], methods: Sequence[str], every: d
 
 
 def _edges(ax: Axes) -> Any:
-    """Return coordinates that are shares of the width across and data upwards."""
+    """Return a transform: x is a fraction of the width of the axes, and y is in data units."""
     return blended_transform_factory(ax.transAxes, ax.transData)
 
 
 def _write_beside(ax: Axes, y: float, texts: Sequence[str], **style: Any) -> None:
-    """Write two columns of text at the right of the axes, at the same distance in narrow and wide pictures."""
+    """Write two columns of text at the right of the axes, at a distance that does not depend on the width of the picture."""
     for offset, text in zip((62, 118), texts, strict=True):
         where = {"xycoords": _edges(ax), "textcoords": "offset points", "ha": "right", "va": "center"}
         ax.annotate(text, (1, y), (offset, 0), **where, **{"fontsize": 8, **style})
 
 
 def _by_component(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
-    """Return the rows sorted by component, shared ones last."""
+    """Return the rows sorted by component; parameters that all components share come last."""
     return sorted(rows, key=lambda row: (row.component is None, row.component or 0))
 
 
 def _places(shown: Sequence[ComparisonRow]) -> tuple[list[float], dict[str, float]]:
-    """Return the heights of the lines, from the top, and those of the headings of components."""
+    """Return the vertical positions of the lines and of the headings of components, measured from the top."""
     places: list[float] = []
     headings: dict[str, float] = {}
     y, before = 0.0, object()
@@ -141,7 +146,7 @@ def _places(shown: Sequence[ComparisonRow]) -> tuple[list[float], dict[str, floa
 
 
 def _intervals(row: ComparisonRow, methods: Sequence[str], every: dict[tuple[str, str], ComparisonRow]) -> Iterator[_Interval]:
-    """Yield the interval of one quantity by each posterior."""
+    """Yield the interval of one quantity under each posterior."""
     for i, method in enumerate(methods):
         other = every.get((method, row.name))
         if other is not None:
@@ -150,7 +155,10 @@ def _intervals(row: ComparisonRow, methods: Sequence[str], every: dict[tuple[str
 
 
 def _priors(comparison: Comparison) -> dict[str, list[_Interval]]:
-    """Return each parameter's interval under the first posterior's prior; nothing if labels are not identified."""
+    """Return the interval of each parameter under the prior of the first posterior, by the name of the parameter.
+
+    The dict is empty if there is no prior, or if labels are not identified.
+    """
     posterior = next(iter(comparison.posteriors.values()))
     if not isinstance(posterior.prior, MixturePrior) or not _identified(comparison):
         return {}
@@ -161,10 +169,10 @@ def _priors(comparison: Comparison) -> dict[str, list[_Interval]]:
 
 
 def _draw_line(ax: Axes, y: float, row: ComparisonRow, intervals: Sequence[_Interval], half_width: float) -> None:
-    """Draw EM, and all intervals of one quantity below each other."""
+    """Draw EM and, below each other, all intervals of one quantity."""
 
     def scaled(value: float) -> float:
-        """Return a value in posterior sds from the posterior mean."""
+        """Return the distance of a value from the posterior mean, in posterior sds."""
         return (value - row.mean) / row.sd
 
     step = 0.7 / max(len(intervals), 1)
@@ -188,7 +196,7 @@ def _draw_line(ax: Axes, y: float, row: ComparisonRow, intervals: Sequence[_Inte
 
 
 def _forest_legend(ax: Axes, comparison: Comparison, methods: Sequence[str], has_prior: bool) -> None:
-    """Draw the legend of EM, the posteriors and the prior."""
+    """Draw the legend, which names EM, the posteriors and the prior."""
     handles: list[Any] = [Line2D([], [], linestyle="none", marker="|", markersize=10, markeredgewidth=2, color=INK, label="EM")]
     probability = f"{100 * comparison.interval:g} %"
     for i, method in enumerate(methods):

@@ -1,4 +1,4 @@
-"""Figures of mixtures and their data, of the convergence of EM, and of coclustering probabilities."""
+"""Figures of mixtures and data, of the convergence of EM, and of co-clustering probabilities."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from matplotlib.colors import to_rgb
 
 from .. import covariance
 from ..density import log_prob, responsibilities
-from ..mixture import Mixture
+from ..mixture import Mixture, MixtureLike, as_mixture
 from .style import COLORS, INK, MARKERS, axis_names, color, integer_ticks, plain
 
-_GRID = 160  # points along each axis of the grid for contours
+_GRID = 160  # number of points along each axis of the grid for contours
 
 
 def scatter(ax: Axes, x: Any, *, responsibilities: Any = None, feature_names: Sequence[str] | None = None) -> Axes:
-    """Draw points in the plane, coloured by their responsibilities and marked by their most likely component.
+    """Draw points in the plane. The colours show the responsibilities, and the markers show the most probable component.
 
     Args:
         ax: axes to draw on.
-        x: (N, 2), in data units.
+        x: (N, 2), the points, in data units.
         responsibilities: (N, K), or None for grey points.
         feature_names: two names for the axes.
 
@@ -52,14 +52,14 @@ def scatter(ax: Axes, x: Any, *, responsibilities: Any = None, feature_names: Se
     return ax
 
 
-def ellipses(ax: Axes, mixture: Mixture, *, mass: float = 0.9) -> Axes:
-    """Draw, for each component, the ellipse that contains a probability `mass` of it, and its mean with its number.
+def ellipses(ax: Axes, mixture: MixtureLike, *, mass: float = 0.9) -> Axes:
+    """Draw, for each component, an ellipse around the mean, and the number of the component at the mean.
 
     Args:
         ax: axes to draw on.
-        mixture: one mixture, or a stack of them (posterior draws), with two features. One mixture is drawn in strong dark
-            lines, a stack in thin lines of the components' colours, without means.
-        mass: probability of each component that lies inside its ellipse.
+        mixture: a Mixture, a Fit, or a stack such as posterior draws, with two features. One mixture is drawn in strong dark
+            lines. A stack is drawn in thin lines in the colours of the components, without the means.
+        mass: probability that a point of a component lies inside the component's ellipse.
 
     Returns:
         The axes.
@@ -71,6 +71,7 @@ def ellipses(ax: Axes, mixture: Mixture, *, mass: float = 0.9) -> Axes:
         >>> len(ellipses(Figure().subplots(), mixture).collections)
         2
     """
+    mixture = as_mixture(mixture)
     outlines = _outlines(mixture, mass)  # (..., K, points, 2)
     many = outlines.ndim > 3
     for k in range(mixture.num_components):
@@ -89,13 +90,13 @@ def ellipses(ax: Axes, mixture: Mixture, *, mass: float = 0.9) -> Axes:
     return ax
 
 
-def contours(ax: Axes, mixture: Mixture, *, masses: Sequence[float] = (0.5, 0.75, 0.95)) -> Axes:
-    """Draw lines of equal density in the plane, each around the smallest region that contains a given probability.
+def contours(ax: Axes, mixture: MixtureLike, *, masses: Sequence[float] = (0.5, 0.75, 0.95)) -> Axes:
+    """Draw lines of equal density in the plane. Each line surrounds the smallest region that contains a given probability.
 
     Args:
         ax: axes to draw on.
-        mixture: one mixture with two features.
-        masses: the probabilities, each above 0 and below 1.
+        mixture: one Mixture, or one Fit, with two features.
+        masses: the probabilities of the regions, each above 0 and below 1.
 
     Returns:
         The axes.
@@ -110,6 +111,7 @@ def contours(ax: Axes, mixture: Mixture, *, masses: Sequence[float] = (0.5, 0.75
         >>> contours(Figure().subplots(), mixture).get_xlabel()
         'feature 0'
     """
+    mixture = as_mixture(mixture)
     if mixture.num_features != 2 or mixture.batch_shape:
         raise ValueError(
             f"mixture has D={mixture.num_features} and leading axes {mixture.batch_shape}; one mixture with D=2 was expected: "
@@ -131,15 +133,17 @@ def contours(ax: Axes, mixture: Mixture, *, masses: Sequence[float] = (0.5, 0.75
     return ax
 
 
-def densities(ax: Axes, mixture: Mixture, x: Any, *, feature_name: str = "feature 0", draws: Mixture | None = None) -> Axes:
-    """Draw a histogram of one feature, the density of the mixture and of its components, and the densities of posterior draws.
+def densities(
+    ax: Axes, mixture: MixtureLike, x: Any, *, feature_name: str = "feature 0", draws: MixtureLike | None = None
+) -> Axes:
+    """Draw a histogram of the only feature, with the densities of the mixture, of its components, and of posterior draws.
 
     Args:
         ax: axes to draw on.
-        mixture: one mixture with D = 1; its components are dashed.
-        x: (N, 1), in data units.
-        feature_name: name of the horizontal axis.
-        draws: a stack of mixtures, drawn in thin lines, or None.
+        mixture: one Mixture, or one Fit, with D = 1; its components are drawn as dashed lines.
+        x: (N, 1), the data, in data units.
+        feature_name: label of the horizontal axis.
+        draws: a stack of mixtures, or a Posterior, whose densities are drawn in thin lines; or None.
 
     Returns:
         The axes.
@@ -151,10 +155,10 @@ def densities(ax: Axes, mixture: Mixture, x: Any, *, feature_name: str = "featur
         >>> len(densities(Figure().subplots(), mixture, [[0.0], [1.0], [3.0]]).lines)
         3
     """
-    x = np.asarray(x)[:, 0]
+    mixture, x = as_mixture(mixture, single=True), np.asarray(x)[:, 0]
     spread = np.ptp(x) or 1.0
     grid = np.linspace(x.min() - 0.15 * spread, x.max() + 0.15 * spread, 400).astype(np.asarray(mixture.means).dtype)
-    # at most 60 bins: in narrow bins, rounded data look like a comb
+    # at most 60 bins, because a histogram of rounded data has gaps if the bins are narrow
     bins = int(np.clip(len(np.histogram_bin_edges(x, "auto")) - 1, 12, 60))
     ax.hist(x, bins=bins, density=True, color="0.85", edgecolor="white", zorder=0)
     if draws is not None:
@@ -188,8 +192,8 @@ def convergence(ax: Axes, history: Any) -> Axes:
 
     Args:
         ax: axes to draw on.
-        history: (steps + 1,), in nats, as in Fit.history; steps after the last change and values that are not finite are left
-            out.
+        history: (steps + 1,), the objective in nats, such as Fit.history; entries that are not finite or come after
+            the last change are left out.
 
     Returns:
         The axes.
@@ -210,19 +214,19 @@ def convergence(ax: Axes, history: Any) -> Axes:
 
 
 def coclustering(ax: Axes, matrix: Any, *, labels: Any = None) -> Axes:
-    """Draw the probability that two points belong to the same component, with the points ordered by clusters.
+    """Draw the matrix of probabilities that two points belong to the same component. The points are sorted by cluster.
 
     Args:
-        ax: axes to draw on, beside which a colour scale is added.
-        matrix: (N, N), as from `jaxgmm.coclustering`.
-        labels: (N,), the clusters by which to order the points; lines separate the clusters, and within one the points that
-            belong to it most certainly come first. None orders the points by average linkage.
+        ax: axes to draw on; a colour scale is added beside them.
+        matrix: (N, N), a result of `jaxgmm.coclustering`.
+        labels: (N,), the cluster of each point. The points are sorted by cluster, and lines separate the clusters. Within a
+            cluster, the points whose membership is most certain come first. None: the points are sorted by average linkage.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: the matrix is not square, or labels do not have its length.
+        ValueError: the matrix is not square, or the number of labels does not match the matrix.
 
     Example:
         >>> from matplotlib.figure import Figure
@@ -232,7 +236,7 @@ def coclustering(ax: Axes, matrix: Any, *, labels: Any = None) -> Axes:
     """
     matrix = np.asarray(matrix, float)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-        raise ValueError(f"matrix has shape {matrix.shape}; (N, N) was expected, as from jaxgmm.coclustering(posterior, x).")
+        raise ValueError(f"matrix has shape {matrix.shape}; (N, N) was expected, such as jaxgmm.coclustering(posterior, x).")
     if labels is not None and np.shape(labels) != (len(matrix),):
         raise ValueError(f"labels has shape {np.shape(labels)}; one label per point was expected: ({len(matrix)},).")
     order = _by_linkage(matrix) if labels is None else _by_label(matrix, np.asarray(labels))
@@ -250,7 +254,7 @@ def coclustering(ax: Axes, matrix: Any, *, labels: Any = None) -> Axes:
 
 
 def _density_on_grid(mixture: Mixture) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
-    """Return two axes that extend four standard deviations beyond each mean, and the density on their grid."""
+    """Return a grid and the density on it. The grid extends four standard deviations beyond each mean in both directions."""
     dense = covariance.to_dense(mixture.covariances, mixture.covariance_type, mixture.num_components, 2)
     extent = 4 * np.sqrt(np.diagonal(np.asarray(dense, float), axis1=-2, axis2=-1))  # (K, 2)
     means = np.asarray(mixture.means, float)
@@ -263,7 +267,7 @@ def _density_on_grid(mixture: Mixture) -> tuple[tuple[np.ndarray, np.ndarray], n
 
 
 def _by_linkage(matrix: np.ndarray) -> np.ndarray:
-    """Return the order of the points in a tree of average linkage."""
+    """Return the order of the points in the tree of a hierarchical clustering by average linkage."""
     from scipy.cluster.hierarchy import leaves_list, linkage
     from scipy.spatial.distance import squareform
 
@@ -275,13 +279,16 @@ def _by_linkage(matrix: np.ndarray) -> np.ndarray:
 
 
 def _by_label(matrix: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the order of the points by label, and within a label by their average probability of belonging together."""
+    """Return the order of the points by label. Within a label, the points whose membership is most certain come first."""
     certainty = (matrix * (labels[:, None] == labels)).sum(1)
     return np.lexsort((-certainty, labels))
 
 
 def _outlines(mixture: Mixture, mass: float) -> np.ndarray:
-    """Return the ellipses (..., K, points, 2) that contain `mass` of each component: |z|^2 = -2 log(1 - mass) for D = 2."""
+    """Return the outlines (..., K, points, 2) of the ellipses that contain the probability `mass` of each component.
+
+    For D = 2, the standardised outline is |z|^2 = -2 log(1 - mass).
+    """
     dense = covariance.to_dense(mixture.covariances, mixture.covariance_type, mixture.num_components, 2)
     lower = np.linalg.cholesky(np.asarray(dense, float))
     angle = np.linspace(0, 2 * np.pi, 120)

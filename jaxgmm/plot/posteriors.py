@@ -1,4 +1,4 @@
-"""Pictures of posteriors beside EM: the draws of one quantity, and of pairs of quantities."""
+"""Figures that compare EM with a posterior: the draws of one quantity, and the draws of pairs of quantities."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from matplotlib.figure import FigureBase
 from matplotlib.lines import Line2D
 
 from ..comparison.clustering import evenly_spaced
-from ..comparison.columns import ComparisonRow
+from ..comparison.report_columns import ComparisonRow
 from ..comparison.result import Comparison
 from .style import COLORS, INK, method_style, plain
 
-_MOST_DOTS = 600  # draws shown in one panel
+_MOST_DOTS = 600  # largest number of draws shown in one panel
 
 
 def posterior_marginal(
@@ -29,14 +29,14 @@ def posterior_marginal(
     title: str = "",
     shade: str = COLORS[0],
 ) -> Axes:
-    """Draw a histogram of the draws of one quantity, with EM as a dark line and the posterior interval as a bar below.
+    """Draw a histogram of the draws of one quantity, with EM as a dark line and the posterior interval as a bar below it.
 
     Args:
         ax: axes to draw on.
-        draws: (...), in the units of the quantity.
-        em: the point estimate.
-        interval: its lower and upper end.
-        title: what the quantity is.
+        draws: (...), the draws, in the units of the quantity.
+        em: the EM estimate; None: no line.
+        interval: lower and upper end of the posterior interval; None: no bar.
+        title: name of the quantity.
         shade: colour of the histogram.
 
     Returns:
@@ -67,8 +67,11 @@ def posterior_marginal(
 
 
 def farthest(rows: list[ComparisonRow], most: int) -> list[ComparisonRow]:
-    """Return at most `most` of the rows that vary, those where EM is farthest from the posterior, in their order."""
-    rows = [row for row in rows if row.sd > 0]  # K = 1: the weight is no parameter
+    """Return at most `most` rows, those in which EM is farthest from the posterior, in their original order.
+
+    Quantities that do not vary are left out.
+    """
+    rows = [row for row in rows if row.sd > 0]  # for K = 1, the weight is constant
     kept = sorted(range(len(rows)), key=lambda i: -abs(rows[i].z))[:most]
     return [rows[i] for i in sorted(kept)]
 
@@ -80,22 +83,23 @@ def pairs(
     rows: Sequence[ComparisonRow] | None = None,
     mass: float = 0.9,
 ) -> Any:
-    """Draw parameters two by two: draws, EM as a cross, and the ellipse of Laplace's normal approximation.
+    """Draw pairs of parameters: the draws, EM as a cross, and the ellipse of Laplace's normal approximation.
 
-    The diagonal shows the draws of one parameter, with EM as a dark line; above it are correlations. The draws are those of the
-    first posterior that is not by Laplace; the ellipse has the mean and covariance of Laplace's draws, if there are any.
+    The panels below the diagonal show pairs of parameters. The panels on the diagonal show the draws of one parameter, with EM
+    as a dark line. Above the diagonal are correlations. The draws come from the first posterior whose name is not "laplace". If
+    there is a posterior "laplace", the ellipse has the mean and the covariance of its draws.
 
     Args:
-        axes: axes (P, P) to draw on, or a figure, in which axes are made.
-        comparison: as from `jaxgmm.compare`.
-        rows: P of `comparison.rows`; None: the four parameters farthest from EM.
+        axes: axes (P, P) to draw on, or a figure in which the axes are created.
+        comparison: a result of `jaxgmm.compare`.
+        rows: P rows of `comparison.rows`; None: the four parameters for which EM is farthest from the posterior.
         mass: probability inside the ellipse.
 
     Returns:
-        The axes (P, P), or the figure, as given.
+        The argument `axes`: the axes (P, P) or the figure.
 
     Raises:
-        ValueError: axes of another shape.
+        ValueError: the axes do not have the shape (P, P).
 
     Example:
         >>> from matplotlib.figure import Figure
@@ -136,22 +140,22 @@ def pairs(
 
 
 def _draws_of(comparison: Comparison, row: ComparisonRow, method: str) -> np.ndarray:
-    """Return the draws of one parameter by a method, as one array."""
+    """Return the draws of one parameter by one method, as an array with one axis."""
     return np.asarray(comparison.draws(replace(row, method=method)), float).ravel()
 
 
 def _correlation(x: np.ndarray, y: np.ndarray) -> str:
-    """Return the correlation of two parameters as text; "" if one does not vary."""
+    """Return the correlation of two parameters as text; "" if one of them does not vary."""
     varied = np.ptp(x) > 0 and np.ptp(y) > 0
     return f"correlation\n{np.corrcoef(x, y)[0, 1]:.2f}" if varied else ""
 
 
 def _pair(ax: Axes, draws: np.ndarray, em: tuple[float, float], laplace: np.ndarray | None, method: str, mass: float) -> None:
-    """Draw two parameters: draws (2, M), EM, and the ellipse of Laplace's draws (2, M)."""
+    """Draw one panel of two parameters: the draws (2, M), EM, and the ellipse of Laplace's draws (2, M)."""
     keep = evenly_spaced(draws.shape[1], _MOST_DOTS)
     ax.plot(*draws[:, keep], ".", color=method_style(method)[0], alpha=0.35, markersize=3, markeredgewidth=0, zorder=1)
     if laplace is not None:
-        values, axes = np.linalg.eigh(np.cov(laplace))  # a line for a parameter that does not vary
+        values, axes = np.linalg.eigh(np.cov(laplace))  # the ellipse is a line if a parameter does not vary
         angle = np.linspace(0, 2 * np.pi, 120)
         circle = math.sqrt(-2 * math.log1p(-mass)) * np.stack([np.cos(angle), np.sin(angle)])
         outline = np.mean(laplace, 1)[:, None] + axes * np.sqrt(np.maximum(values, 0)) @ circle
@@ -162,7 +166,7 @@ def _pair(ax: Axes, draws: np.ndarray, em: tuple[float, float], laplace: np.ndar
 
 
 def _label_pairs(grid: np.ndarray, rows: Sequence[ComparisonRow]) -> None:
-    """Write names under the lowest row and beside the first column, and show ticks only there."""
+    """Write the names of the parameters below the lowest row and beside the first column. Show tick labels only there."""
     last = len(rows) - 1
     for i, row in enumerate(rows):
         where = "" if row.component is None else f"\nof component {row.component}"

@@ -1,4 +1,4 @@
-"""Figures of studies: the ranks of a calibration, the criterion of a model selection, the coverage of intervals."""
+"""Figures of studies: the ranks of a calibration, the criterion of a model selection, and the coverage of intervals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from .style import COLORS, DASHES, INK, MARKERS, integer_ticks, method_style, plain
 
-if TYPE_CHECKING:  # at run time, a figure of one study should not import the code of the others
+if TYPE_CHECKING:  # at run time, a figure of one study should not import the code of other studies
     from ..calibration.result import Calibration
     from ..coverage.study import Study
     from ..coverage.summary import StudyRow
@@ -19,21 +19,22 @@ if TYPE_CHECKING:  # at run time, a figure of one study should not import the co
 
 
 def rank_ecdfs(ax: Axes, calibration: Calibration) -> Axes:
-    """Draw the ECDF of the ranks of each quantity minus that of uniform ranks, and the band in which all of them should lie.
+    """Draw a curve for each quantity: the ECDF of its ranks minus the ECDF of uniform ranks. Also draw the band.
 
-    A curve inside the band is thin and grey. A curve that leaves the band is thick, marked and named, with a ring where it is
-    least probable. Curves above the band on the left and below it on the right mean draws that are too narrow, the reverse
-    draws that are too wide; curves above the band throughout mean draws that are too high, below it too low.
+    If the method is correct, all curves should lie inside the band. A curve inside the band is thin and grey. A curve that
+    leaves the band is thick, has a name and markers, and has a ring at its least probable point. If a curve is above the band
+    on the left and below it on the right, the draws are too narrow; in the reverse case, they are too wide. If a curve is above
+    the band everywhere, the draws are too high; if it is below the band everywhere, they are too low.
 
     Args:
         ax: axes to draw on.
-        calibration: as from `jaxgmm.calibrate`.
+        calibration: a result of `jaxgmm.calibrate`.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: the calibration has no ranks, as for bootstrap.
+        ValueError: the calibration has no ranks, because its method is bootstrap.
 
     Example:
         >>> rank_ecdfs(ax, jaxgmm.calibrate(key, prior, "gibbs", **options))  # doctest: +SKIP
@@ -63,13 +64,13 @@ def rank_ecdfs(ax: Axes, calibration: Calibration) -> Axes:
 
 
 def selection(ax: Axes, selection: Selection) -> Axes:
-    """Draw the criterion against the number of components, one line per covariance type.
+    """Draw the criterion against the number of components, with one line per covariance type.
 
     The best model has a ring; models with a degenerate component are crossed out.
 
     Args:
         ax: axes to draw on.
-        selection: as from `jaxgmm.select`.
+        selection: a result of `jaxgmm.select`.
 
     Returns:
         The axes.
@@ -102,16 +103,17 @@ def selection(ax: Axes, selection: Selection) -> Axes:
 def coverage(
     ax: Axes, study: Study, *, probability: float | None = None, kind: str | None = None, covariance_type: str | None = None
 ) -> Axes:
-    """Draw how often intervals contain the truth, one point per method, separation and number of observations.
+    """Draw the coverage of intervals, with one point per method, separation and number of observations.
 
-    Bars extend two Monte Carlo standard errors of one parameter to either side. Undefined intervals count as misses.
+    The coverage is the percentage of intervals that contain the truth. Undefined intervals count as misses. Error bars extend
+    two Monte Carlo standard errors of one parameter to either side.
 
     Args:
         ax: axes to draw on, preferably wide.
-        study: as from `jaxgmm.coverage_study`.
-        probability: of the intervals; None: the largest one in the design.
-        kind: "weight", "mean", "variance" or "covariance"; None: the average over all parameters.
-        covariance_type: one of those in the design; None: the first.
+        study: a result of `jaxgmm.coverage_study`.
+        probability: probability of the intervals; None: the largest probability in the design.
+        kind: "weight", "mean", "variance" or "covariance", the kind of the parameters that are averaged; None: all parameters.
+        covariance_type: a covariance type of the design; None: the first one.
 
     Returns:
         The axes.
@@ -151,7 +153,7 @@ def coverage(
 
 
 def _label_cells(ax: Axes, cells: Sequence[tuple[int, float]], positions: np.ndarray) -> None:
-    """Write the separations below the axis and the numbers of observations above it, with lines between the latter."""
+    """Write the separations below the axes. Write the numbers of observations above the axes, separated by lines."""
     ax.set_xticks(positions, [f"{separation:g}" for _, separation in cells])
     ax.set_xlabel("distance of the components, standard deviations")
     counts = np.array([n for n, _ in cells])
@@ -166,7 +168,7 @@ def _label_cells(ax: Axes, cells: Sequence[tuple[int, float]], positions: np.nda
 def _average_coverage(
     rows: Sequence[StudyRow], cell: tuple[int, float], method: str, probability: float
 ) -> tuple[float, float]:
-    """Return the mean coverage over the parameters, and the largest Monte Carlo standard error of one."""
+    """Return the mean coverage over the parameters, and the largest Monte Carlo standard error of a single parameter."""
     own = [row for row in rows if (row.num_observations, row.separation, row.method) == (*cell, method)]
     intervals = [row.intervals[probability] for row in own]
     return float(np.mean([one.coverage for one in intervals])), max(one.coverage_se for one in intervals)

@@ -1,7 +1,7 @@
-"""What all figures share: colours, markers, line styles, and the names on axes.
+"""The style that all figures share: colours, markers, line styles, and the names on axes.
 
-The colours are those of Okabe & Ito (2008), which colour-blind readers can tell apart. Each component and each method also has
-its own marker, and EM its own dark colour, so that figures can be read when printed in grey.
+The colours are those of Okabe & Ito (2008), which colour-blind readers can distinguish. Each component and each method also has
+its own marker, and EM has its own dark colour, so that figures printed in grey can be read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _METHODS = (*POSTERIOR_METHODS, *POINT_METHODS)
 
 
 def color(component: int) -> str:
-    """Return the colour of a component, the same in every figure.
+    """Return the colour of a component, which is the same in all figures.
 
     Example:
         >>> color(0)
@@ -31,11 +31,11 @@ def color(component: int) -> str:
 
 
 def method_style(method: str, position: int = 0) -> tuple[str, str, str]:
-    """Return colour, marker and displayed name of a method, the same in every figure.
+    """Return the colour, the marker and the displayed name of a method, which are the same in all figures.
 
     Args:
-        method: the method.
-        position: decides the colour and marker of methods that are not jaxgmm's own.
+        method: name of the method.
+        position: a number that determines the colour and the marker of a method that is not one of jaxgmm's methods.
 
     Example:
         >>> method_style("gibbs")
@@ -48,7 +48,7 @@ def method_style(method: str, position: int = 0) -> tuple[str, str, str]:
 
 
 def axis_names(feature_names: Sequence[str] | None, num_features: int) -> list[str]:
-    """Return the names of the features for axes, by default "feature 0", "feature 1" and so on.
+    """Return the names of the features for the axes; by default they are "feature 0", "feature 1" and so on.
 
     Example:
         >>> axis_names(None, 2)
@@ -60,12 +60,12 @@ def axis_names(feature_names: Sequence[str] | None, num_features: int) -> list[s
 
 
 def integer_ticks(ax: Axes) -> None:
-    """Place the ticks of the horizontal axis at integers, otherwise as matplotlib does by default."""
+    """Place the ticks of the horizontal axis at integers. Otherwise keep matplotlib's default placement."""
     ax.xaxis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 2.5, 5, 10], integer=True))
 
 
 def plain(text: object) -> str:
-    r"""Return a text in which dollar signs are escaped, because matplotlib reads text between two of them as a formula.
+    r"""Return a text with escaped dollar signs, because matplotlib reads text between two dollar signs as a formula.
 
     Example:
         >>> plain("US$ per $")

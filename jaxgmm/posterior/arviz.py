@@ -1,22 +1,24 @@
 """to_arviz: convert a posterior to ArviZ's format, with the log-likelihood of every observation for PSIS-LOO.
 
-This is the only module that imports arviz, and only when it is called. ArviZ is an optional dependency, jaxgmm[arviz].
+Only this module imports arviz, and only when `to_arviz` is called. ArviZ is an optional dependency: install jaxgmm[arviz].
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import jax
 import numpy as np
 
+from ..calls import public
 from ..chunking import draws_per_batch
 from ..density import log_prob
 from ..mixture import Mixture
 from ..validation import as_weighted_data, is_traced
 from .result import Posterior, check_one_posterior
 
-# statistics of draws (C, S), and the names that ArviZ has for them
+# keys: names of statistics (C, S) in Posterior.stats; values: ArviZ's names for the same statistics
 _STATS = {
     "diverging": "diverging",
     "energy": "energy",
@@ -27,33 +29,36 @@ _STATS = {
 }
 
 
+@public
 def to_arviz(posterior: Posterior, x: Any, *, sample_weight: Any = None) -> Any:
-    """Return the draws as ArviZ's InferenceData (0.2x) or xarray's DataTree (ArviZ 1.x), with pointwise log-likelihoods.
+    """Convert the draws to ArviZ's InferenceData (ArviZ 0.2x) or xarray's DataTree (ArviZ 1.x), with pointwise log-likelihoods.
 
-    The groups are posterior (weights, means, covariances with dimensions component and feature), log_likelihood and
-    observed_data (x, with dimension observation), and sample_stats (lp, the log density; diverging, energy and others if the
-    method has them). Relabel before you summarise components; log-likelihoods, and therefore `arviz.loo`, are label-invariant.
-    The result holds C S N log-likelihoods.
+    The result has four groups. The group posterior holds weights, means and covariances, with dimensions component and feature.
+    The groups log_likelihood and observed_data each hold a variable x, with dimension observation. The group sample_stats holds
+    lp (the log density) and, if the method reports them, diverging, energy and other statistics. Call `relabel` before you
+    summarise single components. Log-likelihoods, and therefore `arviz.loo`, are label-invariant. The result needs memory for
+    all C x S x N log-likelihoods.
 
     Args:
         posterior: draws (C, S, ...), not traced.
         x: (N, D), the data.
-        sample_weight: (N,) whole numbers >= 0: a row of weight w becomes w observations, each of which can be left out; a row
-            of weight 0 is ignored, whatever it holds.
+        sample_weight: (N,) whole numbers >= 0. A row of weight w becomes w observations, each of which can be left out. A row
+            of weight 0 is ignored, whatever values it holds.
 
     Returns:
         An InferenceData or a DataTree.
 
     Raises:
         ImportError: arviz is not installed.
-        TypeError, ValueError: posterior or data are invalid or do not fit, or weights are not whole numbers.
+        TypeError, ValueError: the posterior or the data are invalid or do not fit together, or weights are not whole numbers.
 
     Example:
         >>> import arviz  # doctest: +SKIP
         >>> arviz.loo(jaxgmm.to_arviz(posterior, x))  # doctest: +SKIP
     """
     try:
-        import arviz
+        # with `import arviz`, type checkers would take this module for ArviZ if ArviZ is not installed
+        arviz = importlib.import_module("arviz")
     except ImportError as error:
         raise ImportError("to_arviz needs ArviZ, an optional dependency: pip install 'jaxgmm[arviz]'.") from error
     x, mixture = _check(posterior, x, sample_weight)
@@ -74,7 +79,7 @@ def to_arviz(posterior: Posterior, x: Any, *, sample_weight: Any = None) -> Any:
 
 
 def _check(posterior: Any, x: Any, sample_weight: Any) -> tuple[jax.Array, Mixture]:
-    """Return the rows with positive weight, each repeated by its weight, and the draws; raise if they are not valid."""
+    """Return the rows (each repeated as often as its weight says) and the draws; raise an error if an argument is invalid."""
     if is_traced(posterior, x, sample_weight):
         raise TypeError("to_arviz works on the host: call it outside jit and vmap.")
     check_one_posterior(posterior)
@@ -101,7 +106,11 @@ def _pointwise(mixture: Mixture, x: jax.Array) -> jax.Array:
 
 
 def _variables(mixture: Mixture) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
-    """Return weights, means and covariances by name, and the names of their axes, without axes that are shared."""
+    """Return weights, means and covariances by name, and the names of their axes.
+
+    Axes of length 1 that stand for several components or features, such as the component axis for tied, are removed from the
+    covariances.
+    """
     k, d = mixture.num_components, mixture.num_features
     covariances = np.asarray(mixture.covariances)
     names = ["component", "feature", "other_feature"][: covariances.ndim - 2]

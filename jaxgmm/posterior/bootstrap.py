@@ -1,7 +1,8 @@
-"""bootstrap: the variability of a fit, from fits to replicated data. Source: Efron (1979), Ann. Stat. 7, 1-26.
+"""bootstrap: estimate the variability of a fit by fitting replicates of the data. Source: Efron (1979), Ann. Stat. 7, 1-26.
 
-Every replicate starts where the fit ended and keeps its labels, so that the draws spread around one optimum. They are not draws
-from a posterior, although they come in the same container: no prior is averaged over, and the log density has no part in them.
+On every replicate, EM starts at the original fit. The components therefore keep their labels, and the replicate fits spread
+around one optimum. The result is a `Posterior`, but the replicate fits are not draws from a posterior: they do not average over
+a prior, and the reported log density was not used to make them.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..calls import public_with
 from ..chunking import replicates_per_batch
 from ..density import log_prob, sample
-from ..em.batch.fit_many import fit_many
+from ..em.batch.fit_many import EM_OPTIONS, fit_many
 from ..em.batch.restarts import has_degenerate_component
 from ..em.result import Fit, Status
 from ..inputs import check_sampling_options, validate_inputs
-from ..mixture import Mixture
+from ..mixture import Mixture, MixtureLike
 from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior
 from ..row_sums import repeat_valid_row
@@ -31,9 +33,10 @@ from .result import Posterior, PosteriorStatus
 SCHEMES = ("nonparametric", "parametric", "weighted-likelihood")
 
 
+@public_with(*EM_OPTIONS)
 def bootstrap(
     key: jax.Array,
-    start: Mixture,
+    start: MixtureLike,
     x: Any,
     prior: MixturePrior | None = None,
     *,
@@ -43,34 +46,36 @@ def bootstrap(
     sample_weight: Any = None,
     **options: Any,
 ) -> Posterior:
-    """Fit replicates of the data, and relabel the fits by the start.
+    """Fit a mixture to each of many replicates of the data, and relabel the fits to match the start.
 
-    nonparametric: rows are drawn with replacement (Efron 1979). parametric: data are drawn from the start.
-    weighted-likelihood: rows are weighted by a Dirichlet(w) draw, a smooth version that never loses a row (Newton & Raftery
-    1994, JRSS B 56, 3-26).
+    There are three kinds of replicates. "nonparametric": rows of x are drawn with replacement (Efron 1979). "parametric": new
+    data are drawn from the start. "weighted-likelihood": the rows of x get random weights from a Dirichlet(w) distribution, a
+    smooth version of the first kind, in which no row is left out (Newton & Raftery 1994, JRSS B 56, 3-26).
 
     Args:
         key: a random key.
-        start: the mixture of a fit, where EM on each replicate starts; it must have no empty component.
+        start: a Fit, or its Mixture, at which EM starts on every replicate; it must have no empty component.
         x: (N, D).
-        prior: the prior of the fit, for MAP; None for maximum likelihood.
+        prior: the prior that the fit was made with (MAP), or None if the fit is a maximum likelihood fit.
         kind: "nonparametric", "parametric" or "weighted-likelihood".
-        num_samples: S, replicates per chain.
-        num_chains: C. Replicates are independent, so that chains only give the shape that other methods have.
-        sample_weight: (N,) >= 0: an integer weight counts as repetition; a replicate has round(sum of weights) rows.
-        **options: of `fit_many`: tol, max_iter, reg_covar, accelerate, chunk_size, progress.
+        num_samples: S, number of replicates per chain.
+        num_chains: C. All replicates are independent: the division into chains only gives the result the same shape as the
+            results of other methods.
+        sample_weight: (N,) >= 0. A row with an integer weight w counts as w equal rows. A replicate has round(sum of weights)
+            rows.
+        **options: options that are passed to `fit_many`: tol, max_iter, reg_covar, accelerate, chunk_size, progress.
 
     Returns:
-        A Posterior with mixture (C, S, ...). log_density is that of x itself at the parameters of each replicate, nats (without
-        a prior the log-likelihood). stats: fit_status, num_iter and spike (C, S), which marks replicates with a degenerate
-        component, and the statistics of `relabel`.
+        A Posterior with mixture (C, S, ...). log_density (C, S) is evaluated at the parameters of each replicate fit, but with
+        the original data x: log p(x, theta) in nats, or the log-likelihood if there is no prior. stats: fit_status (C, S);
+        num_iter (C, S); spike (C, S), True where the fit has a degenerate component; and the statistics of `relabel`.
 
     Raises:
-        ValueError: shapes do not match, a value is invalid or an option is unknown; traced values are not validated.
+        ValueError: shapes do not match, a value is invalid or an option is unknown. Traced values are not validated.
         TypeError: an argument has the wrong type.
 
     Warns:
-        RuntimeWarning: outside jit: replicates did not converge, or have a degenerate component.
+        RuntimeWarning: outside jit, if fits to replicates did not converge or have a degenerate component.
 
     Example:
         >>> import jax, jaxgmm
@@ -83,8 +88,8 @@ def bootstrap(
     check_choice(kind, "kind", SCHEMES)
     check_sampling_options(key, num_samples, num_chains)
     start, x, weight, prior = validate_inputs(start, x, prior, sample_weight, name="start", is_start=True)
-    total = len(x) if weight is None or is_traced(weight) else round(float(weight.sum()))
-    data = _Data(x, weight, total)
+    data = _Data(x, weight, _num_rows(x, weight))
+    total = data.total
     size = num_chains * num_samples
     batch = replicates_per_batch(total * (x.shape[1] if kind == "parametric" else 1))
     keys = jax.random.split(key, size)
@@ -105,8 +110,21 @@ def bootstrap(
     return relabel(posterior, start, x, sample_weight=weight)
 
 
+def _num_rows(x: jax.Array, weight: jax.Array | None) -> int:
+    """Return the number of rows in a replicate: the rounded sum of concrete weights, or else N; raise ValueError if it is 0."""
+    if weight is None or is_traced(weight):
+        return len(x)
+    total = float(weight.sum())
+    if round(total) == 0:
+        raise ValueError(
+            f"sample_weight sums to {total:.4g}, so that a replicate, of round(sum of weights) rows, would have none: weights "
+            "count observations, so multiply them by the number of observations over their sum."
+        )
+    return round(total)
+
+
 class _Data(NamedTuple):
-    """Data (N, D), their weights (N,) or None, and the number of rows of a replicate."""
+    """The data (N, D), the weights of the rows (N,) or None, and the number of rows in each replicate."""
 
     x: jax.Array
     weight: jax.Array | None
@@ -116,7 +134,7 @@ class _Data(NamedTuple):
 def _fit_replicates(
     keys: jax.Array, start: Mixture, data: _Data, prior: MixturePrior | None, scheme: str, options: dict[str, Any]
 ) -> Fit:
-    """Return the fits of one replicate for each key."""
+    """Make one replicate of the data for each key, and return the fits (B, ...) to the replicates."""
     starts = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(keys), *leaf.shape)), start)
     if scheme == "parametric":
         return fit_many(starts, jax.vmap(lambda key: sample(key, start, data.total)[0])(keys), prior, **options)
@@ -127,12 +145,12 @@ def _fit_replicates(
 
 @partial(jax.jit, static_argnums=2)
 def _multinomial_counts(keys: jax.Array, weight: jax.Array, total: int) -> jax.Array:
-    """Return how often each row is drawn (B, N) in `total` draws with probability proportional to weight (N,)."""
+    """Draw `total` rows for each key, with probabilities proportional to weight (N,); return the rows' counts (B, N)."""
     cumulative = jnp.cumsum(weight)
 
     def one(key: jax.Array) -> jax.Array:
         uniform = jax.random.uniform(key, (total,), weight.dtype) * cumulative[-1]
-        # a row's count is the number of sorted draws up to its cumulative weight, less those up to that of the row before
+        # a row's count: number of draws below its cumulative weight, minus number below the previous row's cumulative weight
         ends = jnp.searchsorted(jnp.sort(uniform), cumulative, side="left")
         ends = ends.at[-1].set(total)
         return jnp.diff(ends, prepend=0).astype(weight.dtype)
@@ -144,7 +162,7 @@ def _multinomial_counts(keys: jax.Array, weight: jax.Array, total: int) -> jax.A
 def _dirichlet_weights(keys: jax.Array, weight: jax.Array, total: int) -> jax.Array:
     """Return draws (B, N) of Dirichlet(weight) times the sum of the weights.
 
-    A row of integer weight w gets the sum of w exponential numbers, like w rows of weight 1.
+    A row of integer weight w gets the sum of w exponential random numbers. This is the total that w rows of weight 1 would get.
     """
     shape = jnp.where(weight > 0, weight, 1)
     gammas = jax.vmap(lambda key: jax.random.gamma(key, shape, dtype=weight.dtype))(keys)
@@ -153,7 +171,7 @@ def _dirichlet_weights(keys: jax.Array, weight: jax.Array, total: int) -> jax.Ar
 
 
 def _log_density(mixture: Mixture, data: _Data, prior: MixturePrior | None) -> jax.Array:
-    """Return log p(x, theta) (C, S) of the data themselves at the parameters of each replicate."""
+    """Return log p(x, theta) (C, S) for the original data x at the parameters theta of each replicate fit."""
     weight = data.weight
     densities = log_prob(mixture, repeat_valid_row(data.x, weight))  # (C, S, N)
     log_likelihood = densities.sum(-1) if weight is None else jnp.where(weight > 0, weight * densities, 0).sum(-1)
@@ -161,13 +179,13 @@ def _log_density(mixture: Mixture, data: _Data, prior: MixturePrior | None) -> j
 
 
 def _emit_warnings(stats: dict[str, jax.Array]) -> None:
-    """Warn if replicates did not converge or have a degenerate component."""
+    """Warn if fits to replicates did not converge or have a degenerate component."""
     unfinished = int((np.asarray(stats["fit_status"]) != Status.CONVERGED).sum())
     degenerate, size = int(np.asarray(stats["spike"]).sum()), math.prod(stats["spike"].shape)
     if unfinished:
         warn_at_caller(f"{unfinished} of {size} replicates did not converge (stats: fit_status): raise max_iter or tol.")
     if degenerate:
         warn_at_caller(
-            f"{degenerate} of {size} replicates have a degenerate component, on too few points or held up by the regularisation"
-            " (stats: spike): leave them out, or fit with a prior or fewer components."
+            f"{degenerate} of {size} replicates have a degenerate component: it has too few points, or only the regularisation "
+            "keeps its covariance from being singular (stats: spike). Leave them out, or use a prior or fewer components."
         )

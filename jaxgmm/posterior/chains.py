@@ -1,4 +1,4 @@
-"""Chains by NumPyro's MCMC and NUTS, inside one jitted function and in the coordinates of a Gaussian approximation."""
+"""Run chains with NumPyro's MCMC and NUTS inside one jitted function, in the coordinates of a Gaussian approximation."""
 
 from __future__ import annotations
 
@@ -22,13 +22,19 @@ from .unconstrained_space import make_unconstrained_space
 from .user_model import user_model_starts
 from .user_model_space import make_user_space
 
-_SMALLEST_MODE = 0.01  # modes with a smaller fraction of the mass of two modes are not reported
-_FIRST_STEP_SIZE = 0.3  # dual averaging soon tries ten times as much: NumPyro's default of 1.0 loses chains that start far out
+# Another mode is reported only if its mass is more than this fraction of the sum of its own mass and the main mode's mass.
+_SMALLEST_MODE = 0.01
+# The first step size of the warm-up. Dual averaging soon tries a step ten times as large. With NumPyro's default of 1.0, chains
+# that start far from the mode would then not come back.
+_FIRST_STEP_SIZE = 0.3
 _FIELDS = ("diverging", "num_steps", "accept_prob", "energy", "potential_energy", "adapt_state.step_size")
 
 
 class ChainOptions(NamedTuple):
-    """Static options of `sample_chains`; adapt: whether the warm-up adapts a dense mass matrix beside the step size."""
+    """Static options of `sample_chains`.
+
+    If adapt is True, the warm-up adapts a dense mass matrix as well as the step size.
+    """
 
     num_samples: int
     num_chains: int
@@ -40,7 +46,13 @@ class ChainOptions(NamedTuple):
 
 
 class Approximations(NamedTuple):
-    """Gaussian approximations of one posterior: at the mode that is sampled, and at other modes (J, ...) or None."""
+    """The standardised problem, and Gaussian approximations of its posterior.
+
+    Attributes:
+        problem: the data and the prior.
+        main: the approximation at the mode that is sampled.
+        others: approximations (J, ...) at other modes, or None.
+    """
 
     problem: StandardizedProblem
     main: GaussianApproximation
@@ -48,11 +60,12 @@ class Approximations(NamedTuple):
 
 
 class Target(NamedTuple):
-    """The distribution that is sampled.
+    """The distribution that is sampled, as a pair of functions.
 
     Attributes:
         potential: z (P,) -> (), minus the log density.
-        describe: z (C, S, P), potentials (C, S) -> mixtures (C, S, ...) in data units, log densities (C, S), more statistics.
+        describe: z (C, S, P), potentials (C, S) -> mixtures (C, S, ...) in data units, log densities (C, S), and a dictionary
+            of further statistics.
     """
 
     potential: Callable[[jax.Array], jax.Array]
@@ -60,7 +73,7 @@ class Target(NamedTuple):
 
 
 def make_target(problem: StandardizedProblem, start: Mixture, model: Callable[..., Any] | None) -> Target:
-    """Return the posterior of `jaxgmm.model` in standardised coordinates, or that of a user's model."""
+    """Return the posterior to sample from, either of `jaxgmm.model` in standardised coordinates or of a user's model."""
     if model is not None:
         user = make_user_space(model, problem, start)
         return Target(user.space.potential, lambda z, potentials: user.describe(z))
@@ -84,9 +97,10 @@ def sample_chains(
     *,
     options: ChainOptions,
 ) -> Posterior:
-    """Draw from the mode of the main approximation.
+    """Draw from the posterior, with chains that start around the mode of the main approximation.
 
-    One more chain starts at each of the other modes (J, ...). Their draws do not enter the result; they are compared with it.
+    One additional chain starts at each of the J other modes. The draws of these chains are only compared with the draws of the
+    main chains and do not become part of the result.
     """
     problem, main, others = approximations
     num_chains = options.num_chains
@@ -137,7 +151,7 @@ def _make_sampler(
 
 
 def _chain_starts(key: jax.Array, approximations: Approximations, options: ChainOptions) -> jax.Array:
-    """Return over-dispersed starts around the main mode, then the other modes themselves, in u: (C + J, P)."""
+    """Return all starts in coordinates u, (C + J, P): C starts over-dispersed around the main mode, J at other modes."""
     problem, main, others = approximations
     if options.model is None:
         starts = overdispersed_starts(key, main, options.num_chains)
@@ -151,7 +165,7 @@ def _chain_starts(key: jax.Array, approximations: Approximations, options: Chain
 def _statistics(
     main: GaussianApproximation, invariants: jax.Array, fields: dict[str, jax.Array], options: ChainOptions
 ) -> dict[str, jax.Array]:
-    """Return the posterior's statistics by name, from label-invariant quantities (Q, C, S) and NumPyro's fields (C, S)."""
+    """Compute a dictionary of statistics from label-invariant quantities (Q, C, S) and NumPyro's fields (C, S)."""
     return {
         "diverging": fields["diverging"],
         "num_steps": fields["num_steps"],
@@ -171,7 +185,7 @@ def _statistics(
 def _log_prob_at_starts(
     mixture: Mixture, problem: StandardizedProblem, approximations: tuple[GaussianApproximation, GaussianApproximation]
 ) -> jax.Array:
-    """Return the log density of each draw (C, S) at the means of all starts, (Q, C, S).
+    """Return the log density of each drawn mixture (C, S) at the Q component means of all starts, (Q, C, S).
 
     These quantities are label-invariant, and together they distinguish any two modes.
     """
@@ -186,16 +200,19 @@ def _compare_modes(
     draws: jax.Array,
     other_draws: jax.Array,
 ) -> dict[str, jax.Array]:
-    """Return statistics of the chains from other modes: log densities, R-hat beside the draws, fraction of the mass.
+    """Return statistics, by name, that compare the chains from the J other modes with the main chains.
 
-    draws (Q, C, S) and other_draws (Q, J, S) are label-invariant quantities, the log density first.
+    other_log_density (J, S): the log densities of the other chains' draws. other_rhat (J,): for each other chain, R-hat of the
+    main chains together with this chain. other_share (J,): the mass of the other mode divided by the sum of its mass and the
+    main mode's mass. The inputs draws (Q, C, S) and other_draws (Q, J, S) hold Q label-invariant quantities. The first quantity
+    is the log density.
     """
 
     def rhat(chain: jax.Array) -> jax.Array:
         return split_rhat(jnp.concatenate([draws, chain[:, None]], 1)).max()
 
     def log_mass(one: GaussianApproximation) -> jax.Array:
-        """Return the log mass of a mode by Laplace's method, up to a constant."""
+        """Return the log mass of a mode by Laplace's method, up to an additive constant."""
         return jnp.log(linalg.eigh(one.root)[0]).sum() - target.potential(one.mode)
 
     share = jax.nn.sigmoid(jax.vmap(log_mass)(others) - log_mass(main))
@@ -209,7 +226,7 @@ def _compare_modes(
 def chains_status(
     approximation: GaussianApproximation, log_density: jax.Array, diverging: jax.Array, rhat: jax.Array, adapted: bool
 ) -> jax.Array:
-    """Return the most severe PosteriorStatus that applies, (), from log densities (C, S) and divergences (C, S)."""
+    """Return the most severe PosteriorStatus that applies, (), given log densities (C, S) and divergences (C, S)."""
     finite = jnp.isfinite(log_density).all() & jnp.isfinite(approximation.value)
     stuck = (log_density == log_density[:, :1]).all(-1).any() & (log_density.shape[1] > 1)
     good = PosteriorStatus.FULL_WARMUP if adapted else PosteriorStatus.OK

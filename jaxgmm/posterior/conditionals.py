@@ -1,4 +1,4 @@
-"""The conditionals that Gibbs sampling draws from in turn: labels given parameters, parameters given labels.
+"""The conditional distributions from which Gibbs sampling draws in turn: labels given parameters, parameters given labels.
 
     p(z_n = k | theta, x_n) proportional to w_k N(x_n | mu_k, Sigma_k)                  Diebolt & Robert (1994)
     weights | z ~ Dirichlet(c + counts)
@@ -7,9 +7,10 @@
     IndependentPrior:  mu_k | Sigma_k, z normal with precision n_k Sigma_k^-1 + M^-1, then
                        Sigma_k | mu_k, z ~ InverseWishart(nu + n_k, S + A_k + n_k (xbar_k - mu_k)(xbar_k - mu_k)')
 
-Here n_k, xbar_k, A_k are count, mean and scatter of the rows labelled k. For diag and spherical the inverse Wishart laws become
-inverse gammas; tied has one Sigma, for the sum of the scatters. Labels are summed up as soon as they are drawn, so that no
-N x K array outlives a chunk of rows.
+Here n_k, xbar_k and A_k are the count, mean and scatter matrix of the rows with label k. For diag and spherical, inverse gamma
+laws take the place of the inverse Wishart laws. For tied there is one Sigma, and its law contains the sum of all scatter
+matrices. Rows are summed by label in the same pass that draws the labels, one chunk of rows at a time, so that memory never
+holds an N x K array.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ from ..row_sums import nonzero, sum_over_rows
 class GibbsState(NamedTuple):
     """The current parameters of one chain.
 
-    log_weights (K,), -inf for absent components; means (K, D); factors, of which `lower` is any square root of each covariance.
+    log_weights (K,): -inf for absent components. means (K, D). factors: the field `lower` holds a square root of each
+    covariance. This root need not be triangular.
     """
 
     log_weights: jax.Array
@@ -42,29 +44,37 @@ class GibbsState(NamedTuple):
 
 
 class LabelledData(NamedTuple):
-    """Rows to be labelled: y (N, D), standardised; weight (N,) integers, the number of labels that each row draws, or None."""
+    """The rows for which labels are drawn.
+
+    y (N, D): standardised rows. weight (N,): the number of labels that are drawn for each row, an integer; None means one label
+    per row.
+    """
 
     y: jax.Array
     weight: jax.Array | None
 
 
 def gibbs_state(mixture: Mixture) -> GibbsState:
-    """Return a mixture as the state of a chain."""
+    """Convert a mixture to the state of a chain."""
     return GibbsState(safe_log(mixture.weights), mixture.means, positive_factors(mixture))
 
 
 def sum_by_labels(
     key: jax.Array, state: GibbsState, data: LabelledData, center: jax.Array, covariance_type: str, chunk_size: int
 ) -> tuple[ComponentSums, jax.Array]:
-    """Draw a label for each row given a state; return the sums of the rows by label, and the log-likelihood () of the state.
+    """Draw a label for each row given the parameters, and sum the rows by label.
 
     Args:
         key: a random key.
         state: the parameters.
         data: the rows.
-        center: (K, D), points near the components about which sums are taken; in exact arithmetic any would do.
-        covariance_type: of the state.
-        chunk_size: rows worked through at a time.
+        center: (K, D), a point near each component. The quadratic form of a component is computed from differences between the
+            rows and this point. In exact arithmetic the result would not depend on these points.
+        covariance_type: covariance type of the state.
+        chunk_size: number of rows that are processed at a time.
+
+    Returns:
+        The sums of the rows by label, and the log-likelihood () of the state.
     """
     y, weight = data
     coefficients = quadratic_coefficients(state.log_weights, state.means - center, state.factors, covariance_type)  # (K, F)
@@ -96,19 +106,23 @@ def _sum_of_repeats(function: Callable[[Any], Any], times: jax.Array) -> Any:
 
 
 def _labelled_sums(coefficients: jax.Array, center: jax.Array, covariance_type: str) -> Callable[..., tuple]:
-    """Return a function that sums quadratic features (K, F) of a chunk of rows by label, and their log-likelihood."""
+    """Return a function that draws labels for a chunk of rows.
+
+    The function returns the sums of the rows' quadratic features by label, (K, F), and the log-likelihood of the rows, ().
+    """
     components = range(len(center))
 
     def chunk_sums(rows: tuple, w: jax.Array) -> tuple[jax.Array, jax.Array]:
         y, uniform = rows
-        # A centre for each component keeps the quadratic form accurate in float32 wherever a row could belong to it. One plain
-        # matrix product per component, which holds all chains of a vmap, measured three times as fast as a batched product.
+        # Each component has its own centre, so that its quadratic form is accurate in float32 at every row that could belong to
+        # it. Under vmap, one plain matrix product per component serves all chains; this was measured to be three times as fast
+        # as one batched product.
         features = [covariance.quadratic_features((y - center[k]).T, covariance_type) for k in components]  # (F, n)
         joint = [quadratic_log_joint(coefficients[k, None], features[k])[0] for k in components]
         top = jnp.stack(joint).max(0)
         running = list(itertools.accumulate(jnp.exp(one - top) for one in joint))
         log_likelihood = jnp.where(w > 0, w * (jnp.log(running[-1]) + top), 0).sum()
-        # Labels by inversion of the cumulative probabilities: one uniform number per row.
+        # Labels are drawn by inverting the cumulative probabilities, with one uniform random number per row.
         below = [uniform * running[-1] < edge for edge in running[:-1]] + [jnp.ones_like(w, bool)]
         chosen = [below[0]] + [b & ~a for a, b in itertools.pairwise(below)]
         sums = [jnp.matmul(features[k], jnp.where(chosen[k], w, 0), precision=jax.lax.Precision.HIGHEST) for k in components]
@@ -129,19 +143,20 @@ def draw_state(
 
     Args:
         keys: two random keys.
-        state: the current parameters, on whose covariances some priors' conditionals of the means depend.
-        sums: of the rows by label.
-        prior: one with closed forms.
-        present: (K,), the components that may have weight; the others keep weight 0.
-        covariance_type: of the state.
+        state: the current parameters. Under some priors the conditional of the means depends on the current covariances.
+        sums: the sums of the rows by label.
+        prior: a prior whose conditionals have closed forms.
+        present: (K,), True for the components that may have a positive weight; the other components keep weight 0.
+        covariance_type: covariance type of the state.
     """
     k, d = state.means.shape
     dtype = sums.count.dtype
     shapes = prior.gamma_shapes_given_counts(sums.count, covariance_type)
-    # One call for the gamma variables of weights and covariances: each call takes seconds to compile.
+    # One call draws the gamma variables for both weights and covariances, because each call takes seconds to compile.
     all_shapes = jnp.concatenate([prior.weight_concentration + sums.count, shapes.ravel()])
     log_gammas = jax.random.loggamma(keys[0], all_shapes, dtype=dtype)
-    # Shapes <= 0, from too few degrees of freedom, would otherwise go unnoticed.
+    # Too few degrees of freedom give shapes <= 0. The draws are then set to NaN, because the error would otherwise go
+    # unnoticed.
     log_gammas = jnp.where(all_shapes > 0, log_gammas, jnp.nan)
     num_bartlett = shapes.size if covariance.is_dense(covariance_type) else 0
     normals = jax.random.normal(keys[1], (k + num_bartlett, d), dtype)
@@ -149,6 +164,7 @@ def draw_state(
     variables = StandardVariables(gammas, normals[k:].reshape(-1, d, d), normals[:k])
     means, factors = prior.draw_given_sums(sums, state.factors, variables, covariance_type)
     log_weights = jax.nn.log_softmax(jnp.where(present, log_gammas[:k], -jnp.inf))
-    # A weight of exactly 0 means absent, so a weight that would round to 0 is kept at the smallest normal number.
+    # A weight of exactly 0 marks an absent component. Weights of present components that would round to 0 are therefore raised
+    # to just above the smallest normal floating-point number.
     smallest = math.log(float(jnp.finfo(dtype).tiny)) + 1
     return GibbsState(jnp.where(present, jnp.maximum(log_weights, smallest), -jnp.inf), means, factors)

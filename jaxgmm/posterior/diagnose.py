@@ -1,7 +1,8 @@
-"""diagnose: all diagnostics of a posterior's draws in one dictionary.
+"""diagnose: collect all diagnostics of a posterior's draws in one dictionary.
 
-Label-invariant quantities are always diagnosed. Single components are diagnosed only after `relabel`, and only if it found the
-labels identified: otherwise R-hat and effective sample sizes of a component would be those of a mixture of components.
+Label-invariant quantities are always diagnosed. Single components are diagnosed only after `relabel`, and only if `relabel`
+found that the labels are identified. Otherwise component k of the draws would be a mixture of several components, and its R-hat
+and effective sample size would not describe any single component.
 """
 
 from __future__ import annotations
@@ -11,30 +12,35 @@ from typing import Any
 import numpy as np
 
 from .. import covariance
+from ..calls import public
 from ..mixture import Mixture
 from ..validation import is_traced
 from . import diagnostics
 from .result import Posterior, PosteriorStatus, check_one_posterior
 
 
+@public
 def diagnose(posterior: Posterior) -> dict[str, Any]:
     """Return R-hat, effective sample sizes, Monte Carlo errors, divergences, tree depths and energies of a posterior's draws.
 
-    Good are a rank-normalised split R-hat below 1.01, bulk and tail effective sample sizes of at least 100 per chain, no
-    divergence, and an E-BFMI above 0.3: Vehtari et al. (2021), Betancourt (2016).
+    Draws are good if the rank-normalised split R-hat is below 1.01, the bulk and tail effective sample sizes are at least 100
+    per chain, there is no divergence, and E-BFMI is above 0.3. Sources: Vehtari et al. (2021), Betancourt (2016).
 
     Args:
-        posterior: draws (C, S, ...), S >= 4, relabelled or not; not traced.
+        posterior: draws (C, S, ...) with S >= 4, relabelled or not. The values must not be traced.
 
     Returns:
-        A dictionary. status: its name; num_chains; num_samples; divergences and tree_depth, the largest, None where the method
-        has none; e_bfmi (C,), or None; label_invariant: for log_density, weights_by_size (K,), overall_mean (D,) and overall_sd
-        (D,) of the whole mixture, each a dictionary of mean, sd, mcse_mean, mcse_sd (in the quantity's units), rhat, ess_bulk,
-        ess_tail; labels_identified, None before relabelling; parameters: the same for weights (K,), means (K, D) and
-        covariances, or None before relabelling and where labels are not identified. NaN where all draws are equal.
+        A dictionary with these entries. status: the name of the status. num_chains: C. num_samples: S. divergences: the number
+        of divergent draws. tree_depth: the largest tree depth. e_bfmi: (C,). The entries divergences, tree_depth and e_bfmi are
+        None if the method does not report them. label_invariant: a dictionary of the label-invariant quantities log_density (),
+        weights_by_size (K,), overall_mean (D,) and overall_sd (D,); the last two describe the whole mixture. Each quantity is
+        summarised by a dictionary of mean, sd, mcse_mean, mcse_sd (all four in the quantity's units), rhat, ess_bulk and
+        ess_tail, with NaN where all draws are equal. labels_identified: True or False, or None before relabelling. parameters:
+        summaries of the same form for weights (K,), means (K, D) and covariances, or None before relabelling and if labels are
+        not identified.
 
     Raises:
-        TypeError, ValueError: not one posterior, a traced one, or fewer than 4 draws.
+        TypeError, ValueError: posterior is not one posterior, is traced, or has fewer than 4 draws per chain.
 
     Example:
         >>> import jax, jaxgmm, numpy as np
@@ -66,7 +72,7 @@ def diagnose(posterior: Posterior) -> dict[str, Any]:
 
 
 def label_invariants(mixture: Mixture) -> dict[str, np.ndarray]:
-    """Return label-invariant quantities of mixtures (...): sorted weights (..., K), overall means and sds (..., D)."""
+    """Return label-invariant quantities of mixtures (...): sorted weights (..., K), overall mean and overall sd (..., D)."""
     weights, means = np.asarray(mixture.weights, float), np.asarray(mixture.means, float)
     variances = np.asarray(covariance.variances(mixture.covariances, mixture.covariance_type, mixture.num_features), float)
     overall = (weights[..., None] * means).sum(-2)
@@ -75,7 +81,7 @@ def label_invariants(mixture: Mixture) -> dict[str, np.ndarray]:
 
 
 def summarise_draws(draws: Any) -> dict[str, np.ndarray]:
-    """Return mean, sd, their Monte Carlo errors, R-hat and effective sample sizes of draws (C, S, ...): each (...)."""
+    """Return the mean and sd of draws (C, S, ...), their Monte Carlo errors, R-hat and effective sample sizes: each (...)."""
     draws = np.asarray(draws, float)
     return {
         "mean": draws.mean((0, 1)),

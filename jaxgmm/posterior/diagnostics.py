@@ -1,8 +1,9 @@
 """Diagnostics of draws: R-hat, effective sample sizes, Monte Carlo errors, E-BFMI.
 
-Arrays are (C, S, ...), chains and draws first; all quantities in the further axes are computed at once, by NumPy on the host.
-`split_rhat` works in JAX, because the samplers set their status by it inside jit. ArviZ has the other functions too; they are
-written here because ArviZ is an optional and heavy dependency, and the tests compare them with its results.
+Draws have shape (C, S, ...): C chains and S draws per chain. Further axes hold different quantities, which are processed
+together. The computations use NumPy on the host. Only `split_rhat` uses JAX, because the samplers call it inside jit to set
+their status. ArviZ provides the other functions too. They are implemented here because ArviZ is a large, optional dependency;
+the tests compare their results with ArviZ's.
 
 Vehtari, Gelman, Simpson, Carpenter & Burkner (2021), Bayesian Analysis 16:667; Betancourt (2016), arXiv:1604.00695.
 """
@@ -20,14 +21,16 @@ from scipy.stats import rankdata
 
 
 def rhat(draws: Any) -> np.ndarray:
-    """Return the rank-normalised split R-hat, the larger one of bulk and folded draws. Vehtari et al. (2021), section 4.
+    """Return rank-normalised split R-hat: the larger of two values, for the draws and for the folded draws.
+
+    Vehtari et al. (2021), section 4.
 
     Args:
         draws: (C, S, ...), S >= 4.
 
     Returns:
-        (...), near 1 where chains agree; below 1.01 is good. NaN where draws are not finite or all equal; very large or
-        infinite where each chain is constant at a value of its own.
+        (...). Values are near 1 if the chains agree; values below 1.01 are good. The values are NaN where draws are not finite
+        or all draws are equal, and very large or infinite where each chain is constant but the chains differ.
 
     Example:
         >>> import numpy as np
@@ -41,7 +44,7 @@ def rhat(draws: Any) -> np.ndarray:
 
 
 def ess_bulk(draws: Any) -> np.ndarray:
-    """Return the effective sample size of rank-normalised draws, for the centre of the distribution.
+    """Return the effective sample size of the rank-normalised draws (bulk), which describes the centre of the distribution.
 
     Vehtari et al. (2021), section 4.
 
@@ -49,7 +52,7 @@ def ess_bulk(draws: Any) -> np.ndarray:
         draws: (C, S, ...), S >= 4.
 
     Returns:
-        (...), in draws; at least 100 per chain is good. NaN where draws are not finite or all equal.
+        (...), a number of draws; at least 100 per chain is good. It is NaN where draws are not finite or all draws are equal.
 
     Example:
         >>> import numpy as np
@@ -61,14 +64,16 @@ def ess_bulk(draws: Any) -> np.ndarray:
 
 
 def ess_tail(draws: Any, *, prob: float = 0.9) -> np.ndarray:
-    """Return the effective sample size of the tails, the smaller one of two quantiles. Vehtari et al. (2021), section 4.3.
+    """Return the tail effective sample size: the smaller of the effective sample sizes for a low and a high quantile.
+
+    Vehtari et al. (2021), section 4.3.
 
     Args:
         draws: (C, S, ...), S >= 4.
         prob: probability between the two quantiles.
 
     Returns:
-        (...), in draws. NaN where draws are not finite or all equal.
+        (...), a number of draws. It is NaN where draws are not finite or all draws are equal.
 
     Example:
         >>> import numpy as np
@@ -82,7 +87,10 @@ def ess_tail(draws: Any, *, prob: float = 0.9) -> np.ndarray:
 
 
 def ess_mean(draws: Any) -> np.ndarray:
-    """Return the effective sample size for the mean, without ranks: (C, S, ...) -> (...). Vehtari et al. (2021), eq. 10-13."""
+    """Return the effective sample size for estimating the mean, without rank normalisation: (C, S, ...) -> (...).
+
+    Vehtari et al. (2021), eq. 10-13.
+    """
     return _ess(_split(_as_draws(draws)))
 
 
@@ -95,7 +103,7 @@ def mcse_mean(draws: Any) -> np.ndarray:
 def mcse_sd(draws: Any) -> np.ndarray:
     """Return the Monte Carlo standard error of the posterior standard deviation: (C, S, ...) -> (...), in the draws' units.
 
-    It follows by the delta method from the variance of the squared deviations, with their own effective sample size.
+    The delta method gives this error from the variance of the squared deviations and their effective sample size.
     """
     draws = _as_draws(draws)
     squares = (draws - draws.mean((0, 1))) ** 2
@@ -124,10 +132,10 @@ def e_bfmi(energy: Any) -> np.ndarray:
     """Return the energy Bayesian fraction of missing information of each chain. Betancourt (2016), section 5.
 
     Args:
-        energy: (C, S), the Hamiltonian at each draw, such as `stats["energy"]` of a posterior by NUTS.
+        energy: (C, S), the Hamiltonian at each draw, such as `stats["energy"]` of a posterior from `nuts`.
 
     Returns:
-        (C,); below 0.3 is poor.
+        (C,). Values below 0.3 are poor.
 
     Example:
         >>> import numpy as np
@@ -141,12 +149,15 @@ def e_bfmi(energy: Any) -> np.ndarray:
 
 
 def rhat_limit(num_samples: int) -> float:
-    """Return a limit that R-hat of good chains stays below; it is larger for few draws, for which R-hat varies more."""
+    """Return an upper limit for the R-hat of good chains; the limit is larger for few draws, because R-hat then varies more."""
     return 1.05 + 10 / num_samples
 
 
 def split_rhat(draws: jax.Array) -> jax.Array:
-    """Return split R-hat without ranks, (..., C, S) -> (...), 1 for fewer than 4 draws. Gelman et al. (2013), eq. 11.4."""
+    """Return split R-hat without rank normalisation: (..., C, S) -> (...), or 1 if there are fewer than 4 draws per chain.
+
+    Gelman et al. (2013), eq. 11.4.
+    """
     half = draws.shape[-1] // 2
     if half < 2:
         return jnp.ones(draws.shape[:-2], draws.dtype)
@@ -156,7 +167,7 @@ def split_rhat(draws: jax.Array) -> jax.Array:
 
 
 def _as_draws(draws: Any) -> np.ndarray:
-    """Return draws as float64 (C, S, ...), or raise ValueError if there are fewer than 4 per chain."""
+    """Return draws as a float64 array (C, S, ...), or raise ValueError if there are fewer than 4 draws per chain."""
     draws = np.asarray(draws, float)
     if draws.ndim < 2 or draws.shape[1] < 4:
         raise ValueError(
@@ -167,30 +178,30 @@ def _as_draws(draws: Any) -> np.ndarray:
 
 
 def _split(draws: np.ndarray) -> np.ndarray:
-    """Split each chain in two halves, (C, S, ...) -> (2 C, S // 2, ...); an odd draw in the middle is dropped."""
+    """Split each chain into two halves, (C, S, ...) -> (2 C, S // 2, ...); if S is odd, the middle draw is dropped."""
     half = draws.shape[1] // 2
     return np.concatenate([draws[:, :half], draws[:, -half:]])
 
 
 def _rank_normalise(draws: np.ndarray) -> np.ndarray:
-    """Return normal scores of the ranks over all chains, Vehtari et al. (2021), eq. 14; NaN where undefined."""
+    """Replace draws by normal scores of their ranks over all chains, or NaN if undefined. Vehtari et al. (2021), eq. 14."""
     size = draws.shape[0] * draws.shape[1]
     ranks = rankdata(draws.reshape(size, -1), axis=0).reshape(draws.shape)
     return _nan_where_undefined(ndtri((ranks - 0.375) / (size + 0.25)), draws)
 
 
 def _nan_where_undefined(values: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """Replace values by NaN where a draw of the quantity is not finite, or all draws are equal."""
+    """Replace the value (...) of a quantity by NaN if one of its draws is not finite, or if all its draws are equal."""
     return np.where(_is_undefined(draws), np.nan, values)
 
 
 def _is_undefined(draws: np.ndarray) -> np.ndarray:
-    """Return where a draw of a quantity (C, S, ...) is not finite, or all draws are equal, (...)."""
+    """Return, for each quantity (...), whether one of its draws (C, S, ...) is not finite or all its draws are equal."""
     return ~np.isfinite(draws).all((0, 1)) | (draws == draws[:1, :1]).all((0, 1))
 
 
 def _rhat_of_chains(draws: np.ndarray) -> np.ndarray:
-    """Return R-hat of chains (C, S, ...) as they are. Vehtari et al. (2021), eq. 1-4."""
+    """Return R-hat of chains (C, S, ...), without splitting or ranks. Vehtari et al. (2021), eq. 1-4."""
     n = draws.shape[1]
     within = draws.var(1, ddof=1).mean(0)
     between = draws.mean(1).var(0, ddof=1)
@@ -212,11 +223,11 @@ def _ess(draws: np.ndarray) -> np.ndarray:
     rho[0] = 1
     pairs = rho[: s // 2 * 2].reshape(s // 2, 2, -1).sum(1)[: max(1, (s - 1) // 2)]
     counted = np.logical_and.accumulate(pairs > 0, axis=0)
-    counted[-1] = False  # the last pair never counts, because no pair after it shows that the sum has ended
+    counted[-1] = False  # the last pair is never counted, because no pair follows that could end the sum
     counted[0] = True
     monotone = np.minimum.accumulate(np.where(counted, pairs, np.inf), axis=0)
     time = -1 + 2 * np.where(counted, monotone, 0).sum(0)
-    # the first pair below zero may still contain a positive even lag
+    # in the first pair with a negative sum, the autocorrelation at the even lag may still be positive
     end = np.minimum(counted.sum(0), len(pairs) - 1)
     even = np.take_along_axis(rho[0::2], end[None], 0)[0]
     time += np.where(counted.all(0), 0, np.maximum(even, 0))
@@ -225,7 +236,7 @@ def _ess(draws: np.ndarray) -> np.ndarray:
 
 
 def _autocovariances(draws: np.ndarray) -> np.ndarray:
-    """Return autocovariances (C, S, Q), lags in the second axis, with divisor S, by fast Fourier transforms of (C, S, Q)."""
+    """Compute autocovariances of draws (C, S, Q), with divisor S, by fast Fourier transforms. The second axis is the lag."""
     from scipy.fft import irfft, next_fast_len, rfft
 
     s = draws.shape[1]

@@ -1,14 +1,14 @@
-"""log_evidence: estimate log p(x), the likelihood averaged over the prior, by importance sampling.
+"""log_evidence: estimate log p(x), where p(x) is the likelihood averaged over the prior, by importance sampling.
 
     p(x) = integral of p(x, z) dz            z: unconstrained parameters
     estimated by the mean of p(x, z_i) / q(z_i),   z_i ~ q
 
-The proposal q starts as a mixture of multivariate t distributions, one at each mode that Newton finds from the posterior's
-draws. It adapts to the importance ratios in pilot rounds (Cappe, Douc, Guillin, Marin & Robert 2008, Statistics and Computing
-18, 447-459) and is then held fixed, so that the ratios that are averaged are independent of it. All K! labellings of K
-exchangeable
-components count: without them the evidence would be too small by up to log K! (Neal 1999, on Chib 1995). Therefore q is
-averaged over them, by permutations of z, which keep volumes.
+The proposal q starts as a mixture of multivariate t distributions, one at each mode that Newton's method finds from the
+posterior's draws. In pilot rounds, q adapts to the importance ratios (Cappe, Douc, Guillin, Marin & Robert 2008, Statistics and
+Computing 18, 447-459). After the pilot rounds q is fixed. It therefore does not depend on the draws whose ratios are averaged.
+All K! labellings of K exchangeable components count: without them the log evidence would be too small by up to log K! (Neal
+1999, on Chib 1995). Therefore the density q is averaged over all labellings: the components are permuted in z. Permutations do
+not change volumes.
 """
 
 from __future__ import annotations
@@ -22,26 +22,27 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..mixture import Mixture
+from ..calls import public
+from ..mixture import Mixture, MixtureLike, as_mixture
 from ..priors.functions import log_prior
 from ..status import StatusEnum
 from ..tables import REACH, Printed, Table, look, reach
 from ..validation import as_weighted_data, check_count, check_key, is_traced, warn_at_caller
+from .evidence_labellings import make_labellings
 from .evidence_proposal import choose_seeds, first_proposal
 from .gaussian_approximation import MAX_KHAT
 from .importance import Proposal, adapt, draw
-from .labellings import make_labellings
 from .likelihood import reference_total
 from .pareto import pareto_k
 from .result import Posterior, check_one_posterior, in_dtype
 from .standardization import StandardizedProblem, log_volume, standardise
 from .unconstrained_space import make_unconstrained_space, map_points
 
-_PILOTS, _ROUNDS = 8, 4  # rounds that adapt the proposal, and rounds whose ratios are averaged
+_PILOTS, _ROUNDS = 8, 4  # number of rounds that adapt the proposal; number of rounds whose importance ratios are averaged
 
 
 class EvidenceStatus(StatusEnum):
-    """Whether an evidence can be trusted; `EvidenceStatus(int(evidence.status)).sentence` explains it.
+    """The reliability of an estimated evidence; `EvidenceStatus(int(evidence.status)).sentence` explains the status.
 
     Example:
         >>> import jaxgmm
@@ -58,26 +59,28 @@ class EvidenceStatus(StatusEnum):
     )
     OTHER_DATA = (
         2,
-        "The posterior was not made from these data: the log density of its best draw is different here. Give the x and "
-        "sample_weight that it was made from.",
+        "The posterior was not made from these data: with them, the log density of its best draw has another value. Give the x "
+        "and sample_weight that the posterior was made from.",
     )
     NONFINITE = (
         3,
-        "The evidence is not finite: draws, data or prior hold NaN or infinity, or the proposal has no density anywhere. Look "
-        "at the posterior's status.",
+        "The evidence is not finite: draws, data or prior contain NaN or infinity, or no mode with a finite density was found. "
+        "Look at the posterior's status.",
     )
 
 
 @partial(jax.tree_util.register_dataclass, meta_fields=[], data_fields=["value", "error", "khat", "ess", "status"])
 @dataclass(frozen=True, eq=False, repr=False)
 class Evidence(Printed):
-    """An estimate of log p(x), which unpacks as `value, error = log_evidence(...)`; vmapped, all fields gain a leading (B,).
+    """An estimate of log p(x), which unpacks as `value, error = log_evidence(...)`.
+
+    Under vmap, all fields gain a leading axis (B,).
 
     Attributes:
-        value: (), log p(x), nats.
-        error: (), its Monte Carlo standard error, nats.
-        khat: (), Pareto k-hat of the importance ratios; the error is meaningful while it is below 0.7.
-        ess: (), effective number of samples, (sum of ratios)^2 / sum of their squares.
+        value: (), the estimate of log p(x), nats.
+        error: (), Monte Carlo standard error of the value, nats.
+        khat: (), Pareto k-hat of the importance ratios; the error is meaningful only if k-hat is below 0.7.
+        ess: (), effective number of samples, (sum of ratios)^2 / sum of squared ratios.
         status: (), an EvidenceStatus.
 
     Example:
@@ -94,7 +97,7 @@ class Evidence(Printed):
     status: jax.Array
 
     def __iter__(self) -> Iterator[jax.Array]:
-        """Iterate over value and error."""
+        """Return an iterator over value and error."""
         return iter((self.value, self.error))
 
     def _tables(self) -> list[Table]:
@@ -113,6 +116,7 @@ class Evidence(Printed):
         return [Table(title, notes=[EvidenceStatus(int(status)).sentence] if status != EvidenceStatus.OK else [])]
 
 
+@public
 def log_evidence(
     key: jax.Array,
     posterior: Posterior,
@@ -121,38 +125,40 @@ def log_evidence(
     sample_weight: Any = None,
     num_samples: int = 20000,
     num_modes: int = 8,
-    modes: Mixture | None = None,
+    modes: MixtureLike | None = None,
 ) -> Evidence:
-    """Estimate log p(x) under the posterior's prior, with all labellings counted, and its standard error.
+    """Estimate log p(x) under the posterior's prior, and the standard error of this estimate. All labellings are counted.
 
-    The draws only show where to look. Newton descends in unconstrained space from some of them, and from the best draw with
-    each component emptied in turn, to the modes around which the proposal is built. A posterior by `laplace` therefore serves
-    as well as one by `nuts`, unless there are modes that its draws do not reach: no diagnostic can notice a mode that no
-    proposal covers. If you suspect such modes, give optima from other starts as `modes`. A component that holds almost no data
-    follows its prior; if the prior is vague, its tails are heavier than those of any proposal, and the value is slightly too
-    low while k-hat approaches 0.7.
+    The posterior's draws are used only to find modes. Newton's method descends in unconstrained space from some of the draws,
+    and from copies of the best draw in which one component has been emptied. The proposal is built around the modes that
+    Newton's method reaches. A posterior from `laplace` is therefore as suitable as a posterior from `nuts`, unless its draws
+    miss a mode. No diagnostic can notice a mode that the proposal does not cover. If you suspect such modes, pass optima from
+    other starts as `modes`. A component that holds almost no data follows its prior. If that prior is vague, its tails are
+    heavier than those of any proposal; the value is then slightly too low, and k-hat approaches 0.7.
 
-    Up to 6 components the proposal is averaged over all K! labellings. Beyond, only draws whose means are in ascending order
-    along the axis that separates them best are counted, K! times: this is correct too, but less efficient where components
-    overlap.
+    With up to 6 components, the proposal is averaged over all K! labellings. With more components, a draw counts only if its
+    means are in ascending order along the axis that separates the means best, and then it counts K! times. This is correct
+    too, but less efficient if components overlap.
 
-    The evidence refers to the data as given, so it depends on their units. It is not a fair comparison of different K under
-    priors that were made from the data, such as `default_prior`.
+    The evidence refers to the data as given, so it depends on their units. Do not compare the evidence of different K under
+    priors that were made from the data, such as `default_prior`: that comparison is not fair.
 
     Args:
         key: a random key.
-        posterior: draws (C, S, ...) with their prior.
-        x: (N, D), the data that they were made from.
-        sample_weight: (N,) >= 0, as given to the sampler: exponents of the likelihood's factors.
-        num_samples: number of draws that are averaged, at least 1000; twice as many are used in the pilot rounds.
-        num_modes: number of draws from which Newton searches modes: the best one, and others at random.
-        modes: a Mixture (M, ...) of further starts of the search, or None.
+        posterior: draws (C, S, ...) and their prior.
+        x: (N, D), the data that the posterior was made from.
+        sample_weight: (N,) >= 0, the weights with which the posterior was made. They are exponents of the factors of the
+            likelihood.
+        num_samples: number of importance samples that are averaged, at least 1000. The pilot rounds use twice as many samples
+            in addition.
+        num_modes: number of draws from which Newton's method searches for modes: the best draw, and others chosen at random.
+        modes: a Mixture or Fit (M, ...) of further points from which to search for modes, or None.
 
     Returns:
         Evidence, which unpacks into value and error.
 
     Raises:
-        ValueError, TypeError: posterior, data or options are invalid, or the posterior was not made from these data.
+        ValueError, TypeError: the posterior, the data or an option is invalid, or the posterior was not made from these data.
 
     Warns:
         RuntimeWarning: outside jit, if the status is not OK.
@@ -170,6 +176,7 @@ def log_evidence(
     check_key(key)
     check_count(num_samples, "num_samples", 1000)
     check_count(num_modes, "num_modes")
+    modes = None if modes is None else as_mixture(modes, "modes")
     _check(posterior, modes)
     x, weight = as_weighted_data(x, sample_weight, num_features=posterior.mixture.num_features)
     evidence = _estimate(key, posterior, x, weight, modes, num_samples=-(-num_samples // _ROUNDS), num_modes=num_modes)
@@ -183,22 +190,20 @@ def log_evidence(
     return evidence
 
 
-def _check(posterior: Any, modes: Any) -> None:
-    """Raise ValueError or TypeError if the posterior has no prior, or the modes do not fit it."""
+def _check(posterior: Any, modes: Mixture | None) -> None:
+    """Raise ValueError or TypeError if the posterior has no prior, or if the modes do not fit the posterior."""
     check_one_posterior(posterior)
     if posterior.prior is None:
         raise TypeError(
-            "posterior has no prior, over which an evidence is an average; give a posterior by laplace, nuts or gibbs."
+            "posterior has no prior, but the evidence is an average over it; give a posterior from laplace, nuts or gibbs."
         )
     if modes is None:
         return
-    if not isinstance(modes, Mixture):
-        raise TypeError(f"modes is {type(modes).__name__}; a jaxgmm.Mixture with a leading (M,) was expected.")
     wanted = posterior.mixture.means.shape[-2:]
     if modes.means.shape[-2:] != wanted or len(modes.batch_shape) != 1:
         raise ValueError(f"modes has means of shape {modes.means.shape}; (M, K, D) with K, D = {wanted} was expected.")
     if modes.covariance_type != posterior.mixture.covariance_type:
-        raise ValueError(f"modes is {modes.covariance_type!r}, the posterior {posterior.mixture.covariance_type!r}.")
+        raise ValueError(f"modes is {modes.covariance_type!r}, but the posterior is {posterior.mixture.covariance_type!r}.")
 
 
 @partial(jax.jit, static_argnames=("num_samples", "num_modes"))
@@ -212,7 +217,7 @@ def _estimate(
     num_samples: int,
     num_modes: int,
 ) -> Evidence:
-    """Return the evidence from rounds of num_samples draws each."""
+    """Estimate the evidence in rounds of num_samples draws each."""
     assert posterior.prior is not None
     key_seeds, key_rounds = jax.random.split(key)
     problem = standardise(x, weight, posterior.prior, posterior.mixture.covariance_type)
@@ -221,7 +226,7 @@ def _estimate(
     ratios = _log_ratios(key_rounds, seeds, problem, num_samples)
     total = reference_total(problem, start)
     volume = log_volume(problem, start.covariance_type, start.num_components)
-    # the best draw's density, computed from these data, differs from the stored one if the data are others
+    # if x is not the data that the posterior was made from, the best draw's density at x differs from its stored density
     same = abs(total + log_prior(start, problem.prior) + volume - density) <= 0.1 + 1e-4 * (abs(density) + len(x))
     rows = len(x) if problem.weight is None else problem.weight.sum()
     offset = total - rows * jnp.log(problem.scale).sum()
@@ -230,7 +235,7 @@ def _estimate(
 
 
 def _log_ratios(key: jax.Array, seeds: Mixture, problem: StandardizedProblem, num_samples: int) -> jax.Array:
-    """Adapt the proposal in pilot rounds, then return the log importance ratios of the rounds that count, (S,)."""
+    """Adapt the proposal in the pilot rounds; return the log importance ratios of all later rounds, (S,)."""
     start = seeds[0]
     space = make_unconstrained_space(problem, start)
     labellings = make_labellings(space, start, problem.prior.weight_concentration)
@@ -248,7 +253,10 @@ def _log_ratios(key: jax.Array, seeds: Mixture, problem: StandardizedProblem, nu
 
 
 def _summarise(log_ratios: jax.Array, offset: jax.Array, same: jax.Array) -> Evidence:
-    """Return the evidence from log importance ratios (S,) in units of exp(offset); same: whether the data are the same."""
+    """Compute the evidence from log importance ratios (S,), to which the offset must be added.
+
+    same: whether x is the data set that the posterior was made from.
+    """
     count, top = len(log_ratios), log_ratios.max()
     relative = jnp.exp(log_ratios - top)
     mean = relative.mean()

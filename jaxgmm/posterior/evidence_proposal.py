@@ -1,4 +1,4 @@
-"""The first proposal for an evidence: a t distribution at each mode that Newton finds from the posterior's draws."""
+"""The first proposal for an evidence: a t distribution at each mode that Newton's method finds from the posterior's draws."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from .. import linalg
 from ..em.m_step import m_step
 from ..em.moments import e_step
 from ..mixture import Mixture
+from .evidence_labellings import Labellings
 from .importance import Proposal, make_proposal
-from .labellings import Labellings
 from .newton import find_mode
 from .result import Posterior
 from .standardization import StandardizedProblem, to_standard
 from .unconstrained_space import UnconstrainedSpace
 
-_EM_STEPS = 30  # after one component was emptied, for the others to converge
+_EM_STEPS = 30  # number of EM steps in which the other components adapt after one component has been emptied
 _SMALLEST_WEIGHT = 1e-6  # Newton cannot start from a weight of 0, whose logit is infinite
 
 
 class Seeds(NamedTuple):
-    """Standardised mixtures (M, ...) from which modes are searched, the best draw first, and its log density ()."""
+    """Standardised mixtures (M, ...) at which the searches for modes start, and the log density () of the first mixture."""
 
     mixtures: Mixture
     best_log_density: jax.Array
@@ -33,7 +33,7 @@ class Seeds(NamedTuple):
 def choose_seeds(
     key: jax.Array, posterior: Posterior, modes: Mixture | None, problem: StandardizedProblem, num_modes: int
 ) -> Seeds:
-    """Return the best draw, other draws at random, the modes given, and the best draw with each component emptied in turn."""
+    """Return the best draw, random other draws, the given modes, and copies of the best draw with one component emptied."""
     density = posterior.log_density.ravel()
     draws = jax.tree.map(lambda leaf: leaf.reshape(len(density), *leaf.shape[2:]), posterior.mixture)
     best = jnp.where(jnp.isnan(density), -jnp.inf, density).argmax()
@@ -51,9 +51,9 @@ def choose_seeds(
 
 
 def _without_component(mixture: Mixture, k: jax.Array, problem: StandardizedProblem) -> Mixture:
-    """Return a mixture in which the other components hold all data, and component k has only the weight that its prior gives.
+    """Empty component k: return a mixture in which the other components hold all data.
 
-    Few draws may reach this region of the posterior.
+    Component k keeps only the weight that its prior gives. The posterior's draws may rarely be near such a mixture.
     """
     prior = problem.prior
     concentration = prior.weight_concentration
@@ -74,9 +74,10 @@ def _without_component(mixture: Mixture, k: jax.Array, problem: StandardizedProb
 
 
 def first_proposal(space: UnconstrainedSpace, labellings: Labellings, seeds: Mixture, problem: StandardizedProblem) -> Proposal:
-    """Return a t distribution at the mode of each seed, weighted by the mass of its Gaussian approximation.
+    """Return a mixture of t distributions, one at the mode found from each seed.
 
-    A mode that is found from two seeds does no harm. A seed without density gets no weight.
+    The weight of each t distribution is the mass of the Gaussian approximation at its mode. The same mode may be found from two
+    seeds; this does no harm. If no mode with a finite density is found from a seed, its t distribution gets no weight.
     """
 
     def look(seed: Mixture) -> tuple[jax.Array, jax.Array, jax.Array]:

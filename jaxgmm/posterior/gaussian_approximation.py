@@ -1,13 +1,13 @@
-"""A Gaussian approximation of the posterior at a mode, from an EM solution to coordinates that suit a sampler.
+"""A Gaussian approximation of the posterior at a mode. It starts from an EM solution and gives coordinates for a sampler.
 
     y = (x - shift) / scale             data and prior are standardised: `standardization`
     theta -> z                          NumPyro's transforms to unconstrained space: `unconstrained_space`
     z -> mode of p(z | y)               damped Newton, started from the EM solution: `newton`
     u = root^-1 (z - mode)              root root' is the inverse of the information at the mode (Louis 1982)
 
-Near the mode u is about N(0, I), so a sampler that works in u has the inverse information as its mass matrix. Whether the
-approximation is good enough to sample without further adaptation is decided by the smallest eigenvalue of the information, by
-Pareto k-hat and by the number of points in each component.
+Near the mode, u has approximately the distribution N(0, I). For a sampler that works in u, the inverse information therefore
+acts as the mass matrix. Three numbers decide whether a sampler can use the approximation without further adaptation: the
+smallest eigenvalue of the information, Pareto k-hat, and the smallest expected number of points in a component.
 """
 
 from __future__ import annotations
@@ -27,25 +27,27 @@ from .pareto import pareto_k
 from .standardization import StandardizedProblem, standardise, to_standard
 from .unconstrained_space import UnconstrainedSpace, make_unconstrained_space, map_points
 
-MAX_KHAT = 0.7  # Vehtari et al. (2024)
-_NUM_PROPOSALS = 2000  # draws from the approximation from which k-hat is estimated
-_OVERDISPERSION = 1.5  # of the chains' starts, in units of the approximation's standard deviations
+MAX_KHAT = 0.7  # importance sampling is reliable if k-hat is below this limit: Vehtari et al. (2024)
+_NUM_PROPOSALS = 2000  # number of draws from the approximation, from which k-hat is estimated
+_OVERDISPERSION = 1.5  # standard deviation of the chains' starts, in standard deviations of the approximation
 Built = TypeVar("Built")
 
 
 class GaussianApproximation(NamedTuple):
-    """A Gaussian approximation of the posterior in unconstrained space, of dimension P; a stack has a leading (M,).
+    """A Gaussian approximation of the posterior in unconstrained space, which has P dimensions.
+
+    In a stack of M approximations, all fields have a leading axis (M,).
 
     Attributes:
-        start: the mixture that the search for the mode started from, in the problem's coordinates. Log-likelihoods are relative
-            to it.
-        mode: (P,).
+        start: the mixture at which the search for the mode started, in the problem's coordinates. Log-likelihoods are given as
+            differences from the log-likelihood at this mixture.
+        mode: (P,), the mode.
         root: (P, P), the symmetric root of the inverse information at the mode.
         value: (), the potential at the mode.
-        gain: (), nats that one more Newton step would gain.
-        num_steps: (), Newton steps.
+        gain: (), increase of the log density, in nats, that one more Newton step would bring.
+        num_steps: (), number of Newton steps.
         min_eigenvalue: (), the smallest eigenvalue of the information.
-        khat: (), Pareto k-hat of importance ratios with the approximation as proposal.
+        khat: (), Pareto k-hat of the importance ratios, with the approximation as proposal.
         counts: (K,), expected number of points in each component at the mode.
         sound: (), whether a sampler can use the approximation without adaptation.
     """
@@ -66,16 +68,16 @@ class GaussianApproximation(NamedTuple):
 def approximate_posterior(
     key: jax.Array, start: Mixture, x: jax.Array, weight: jax.Array | None, prior: MixturePrior
 ) -> tuple[StandardizedProblem, GaussianApproximation]:
-    """Standardise data and prior, and approximate the posterior at the mode near a start, or near each of a stack (M,).
+    """Standardise data and prior, and approximate the posterior at the mode near a start, or near each start of a stack (M,).
 
-    All methods that need an approximation call this function, so that it is compiled once.
+    All methods that need an approximation call this function, so that it is compiled only once.
     """
     problem = standardise(x, weight, prior, start.covariance_type)
     return problem, for_each_start(lambda key, one: build_approximation(key, to_standard(one, problem), problem), key, start)
 
 
 def for_each_start(build: Callable[[jax.Array, Mixture], Built], key: jax.Array, start: Mixture) -> Built:
-    """Return build(key, start) for one start, and a stack of results for a stack of starts (M,)."""
+    """Return build(key, start) if there is one start, or the stacked results for all starts of a stack (M,)."""
     if not start.batch_shape:
         return build(key, start)
     return jax.vmap(build)(jax.random.split(key, start.batch_shape[0]), start)
@@ -84,9 +86,9 @@ def for_each_start(build: Callable[[jax.Array, Mixture], Built], key: jax.Array,
 def build_approximation(
     key: jax.Array, start: Mixture, problem: StandardizedProblem, space: UnconstrainedSpace | None = None
 ) -> GaussianApproximation:
-    """Approximate the posterior at the mode near a start, given in the problem's coordinates.
+    """Approximate the posterior at the mode near a start, which is given in the problem's coordinates.
 
-    space: the unconstrained space of another model; None is that of `jaxgmm.model`.
+    space: the unconstrained space of another model, or None for the space of `jaxgmm.model`.
     """
     space = make_unconstrained_space(problem, start) if space is None else space
     newton, root, min_eigenvalue = find_mode(space, space.flatten(start), problem, start)
@@ -101,27 +103,30 @@ def build_approximation(
 
 
 def expected_counts(mixture: Mixture, problem: StandardizedProblem) -> jax.Array:
-    """Return the weight of the points in each component, sum_n w_n r_nk, (K,)."""
+    """Return the expected number of points in each component, sum_n w_n r_nk, (K,), with each point n counted w_n times."""
     table = responsibilities(mixture, problem.y)
     weight = jnp.ones(len(problem.y), table.dtype) if problem.weight is None else problem.weight
     return weight @ table
 
 
 def log_ratios(u: jax.Array, potentials: jax.Array) -> jax.Array:
-    """Return log p(y, z) - log N(u | 0, I) up to a constant, (...), for draws u (..., P); -inf where a potential is NaN."""
+    """Return log p(y, z) - log N(u | 0, I) up to a constant, (...), at draws u (..., P); -inf where the potential is NaN."""
     return jnp.where(jnp.isnan(potentials), -jnp.inf, 0.5 * (u**2).sum(-1) - potentials)
 
 
 def check_density_at_start(approximation: GaussianApproximation) -> None:
-    """Raise ValueError if the posterior density or its gradient is not finite at a start; for concrete approximations."""
+    """Raise ValueError if the posterior density or its gradient is not finite at a start. Values must not be traced."""
     if not bool(jnp.isfinite(approximation.value).all()):
         raise ValueError(
-            "start has no finite posterior density and gradient: the density of the prior or of the data is zero or overflows "
-            "there, or a gradient is NaN; start from jaxgmm.fit(start, x, prior).mixture under the same prior."
+            "start has no finite posterior density and gradient: at the start, the density of the prior or of the data is zero "
+            "or overflows, or a gradient is NaN; start from jaxgmm.fit(start, x, prior).mixture under the same prior."
         )
 
 
 def overdispersed_starts(key: jax.Array, approximation: GaussianApproximation, num_chains: int) -> jax.Array:
-    """Return starts of chains in u, (C, P), wider than the posterior so that R-hat is informative; Gelman & Rubin (1992)."""
+    """Draw the starts of chains in u, (C, P), more dispersed than the posterior so that R-hat is informative.
+
+    Gelman & Rubin (1992).
+    """
     shape = (num_chains, len(approximation.mode))
     return _OVERDISPERSION * jax.random.normal(key, shape, approximation.mode.dtype)

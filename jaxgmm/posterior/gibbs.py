@@ -1,6 +1,7 @@
-"""Gibbs sampling: draws from the posterior by data augmentation, labels and parameters in turn. Diebolt & Robert (1994).
+"""gibbs: draw from the posterior by Gibbs sampling, which draws labels and parameters in turn. Diebolt & Robert (1994).
 
-One `lax.scan` over sweeps. A sweep is one pass over the data for all chains at once; it needs no gradient and no tuning.
+The sampler is one `lax.scan` over sweeps. A sweep passes once over the data, for all chains at the same time. It needs neither
+gradients nor tuning.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
+from ..calls import public
 from ..chunking import gibbs_rows_per_chunk
 from ..inputs import Inputs, check_sampling_options, validate_inputs
-from ..mixture import Mixture
+from ..mixture import Mixture, MixtureLike
 from ..priors.functions import log_prior
 from ..priors.interface import ComponentSums, MixturePrior
 from ..validation import check_count, check_flag, is_traced
@@ -25,13 +27,14 @@ from .diagnostics import rhat_limit, split_rhat
 from .result import Posterior, PosteriorStatus, in_dtype, warn_if_unreliable
 from .standardization import StandardizedProblem, from_standard, log_volume, standardise, to_standard
 
-_OVERDISPERSION = 2.0  # of the starts of the chains, in standard deviations of the parameters given the labels
-_UPDATES = 50  # of the progress bar
+_OVERDISPERSION = 2.0  # standard deviation of the chains' starts, in standard deviations of the parameters given the labels
+_UPDATES = 50  # number of times that the progress bar is updated
 
 
+@public
 def gibbs(
     key: jax.Array,
-    start: Mixture,
+    start: MixtureLike,
     x: Any,
     prior: MixturePrior,
     *,
@@ -41,38 +44,42 @@ def gibbs(
     sample_weight: Any = None,
     progress: bool = False,
 ) -> Posterior:
-    """Draws from p(weights, means, covariances | x) by Gibbs sampling, in chains that start around an EM solution.
+    """Draw from p(weights, means, covariances | x) by Gibbs sampling, in chains that start around an EM solution.
 
-    Each sweep draws the label of every row given the parameters, then the parameters given the labels, both exactly. The
-    density is the one that `nuts` draws from. A sweep costs about as much as one E-step and nothing is tuned, so many parallel
-    chains are cheap. Where components overlap, successive draws are highly correlated, and `nuts` may be more efficient. The
-    first draw of each chain comes from the parameters' conditional given the start's responsibilities, with twice its standard
-    deviation. Chains keep the start's labelling until their labels switch: call `relabel` before summarising single components.
+    Each sweep draws the label of every row given the parameters, then the parameters given the labels. Both are exact draws
+    from their conditional distributions. The posterior density is the same as for `nuts`. A sweep costs about as much as one
+    E-step and nothing is tuned, so many parallel chains are cheap. If components overlap, successive draws are highly
+    correlated, and `nuts` may be more efficient. For each chain, labels are first drawn given the start. The first parameters
+    are then drawn given these labels, from their conditional distribution, widened to twice its standard deviation. A chain
+    keeps the start's labelling until label switching occurs: call `relabel` before you summarise single components.
 
     Args:
         key: a random key.
-        start: one mixture without empty components, as `fit(...).mixture`; under jit a component of weight 0 stays absent.
+        start: a Fit, or a Mixture, without empty components. Under jit, a component of weight 0 is allowed
+            and stays absent.
         x: (N, D).
-        prior: a Prior, or an IndependentPrior with InverseWishart or InverseGamma scale, whose conditionals have closed forms.
+        prior: a Prior, or an IndependentPrior whose scale is InverseWishart or InverseGamma; the conditional distributions
+            under these priors have closed forms.
         num_samples: S, draws per chain.
         num_chains: C, chains that run in parallel.
-        num_warmup: sweeps per chain that are discarded first.
-        sample_weight: (N,) integers >= 0: a row counts that often, each time with a label of its own, so a sweep takes as many
-            passes over the data as the largest weight; a row of weight 0 is ignored, whatever it holds. Fractions have no
-            labels to draw and are refused (traced: the status is NONFINITE); `nuts` takes them.
-        progress: if True, shows a progress bar. Only eager calls show one, and each compiles anew.
+        num_warmup: number of sweeps at the beginning of each chain that are discarded.
+        sample_weight: (N,) integers >= 0. A row of weight w counts as w rows, each with its own label, so the number of passes
+            over the data in a sweep equals the largest weight. A row of weight 0 is ignored, whatever values it holds. Weights
+            that are not integers raise an error, or set the status to NONFINITE if they are traced. `nuts` accepts such
+            weights.
+        progress: whether to show a progress bar, outside jit only. Each call with a progress bar is compiled anew.
 
     Returns:
-        A Posterior with mixture (C, S, ...) in data units and x's float dtype. stats: counts (C, S, K), how many rows were
-        labelled k given each draw; rhat (), the largest R-hat of the log density and of the sum of squared weights;
-        num_warmup ().
+        A Posterior with mixture (C, S, ...) in data units and x's float dtype. stats: counts (C, S, K), how many rows got label
+        k when labels were drawn given each draw; rhat (), the larger of two R-hat values: one for the log density, one for the
+        sum of squared weights; num_warmup ().
 
     Raises:
-        ValueError, TypeError: start, data, prior or an option is invalid, or the prior's covariances are HalfNormal. Traced
-            values are not checked.
+        ValueError, TypeError: the start, the data, the prior or an option is invalid, or the prior's scale is HalfNormal.
+            Traced values are not checked.
 
     Warns:
-        RuntimeWarning: eager calls only: the status is not OK.
+        RuntimeWarning: outside jit, if the status is not OK.
 
     Example:
         >>> import jax, jaxgmm
@@ -89,7 +96,7 @@ def gibbs(
     options = {"num_samples": num_samples, "num_chains": num_chains, "num_warmup": num_warmup}
     if progress and not traced:
         with _progress_bar(1 + num_warmup + num_samples) as bar:
-            # The callback of a new bar makes a new program, which the cache of jit should not keep.
+            # Each bar has its own callback and needs a program of its own, which must not stay in the cache of jit.
             posterior = _run_chains(key, inputs, advance=bar.update, **options)
             jax.block_until_ready(posterior.status)
             jax.effects_barrier()
@@ -101,7 +108,7 @@ def gibbs(
 
 
 def _check_options(inputs: Inputs, num_warmup: Any, progress: Any) -> None:
-    """Raise if an option is invalid, the prior has no closed conditionals, or concrete weights are not integers."""
+    """Raise an error if an option is invalid, the prior has no closed forms, or concrete weights are not integers."""
     check_count(num_warmup, "num_warmup", 0)
     check_flag(progress, "progress")
     if not inputs.prior.has_closed_forms:
@@ -113,20 +120,23 @@ def _check_options(inputs: Inputs, num_warmup: Any, progress: Any) -> None:
         values = np.asarray(inputs.weight)
         if (values != np.floor(values)).any():
             raise ValueError(
-                f"sample_weight has {values[values != np.floor(values)][0]:.4g}; integers were expected, because gibbs draws a "
-                "label each time that a row counts: round them, or sample with nuts, which takes fractions."
+                f"sample_weight has {values[values != np.floor(values)][0]:.4g}; integers were expected, because gibbs draws w "
+                "labels for a row of weight w: round the weights, or sample with nuts, which accepts fractions."
             )
 
 
 def _progress_bar(total: int) -> Any:
-    """Return a progress bar of `total` sweeps."""
+    """Return a progress bar that counts up to `total` sweeps."""
     from tqdm import tqdm
 
     return tqdm(total=total, desc="gibbs", unit="sweep")
 
 
 class _Draws(NamedTuple):
-    """What a sweep records of the state before it draws: leaves lead with (S, C) in the scan, with (C, S) afterwards."""
+    """The records of all sweeps: the parameters at the beginning of each sweep, their log-likelihood, and the label counts.
+
+    The leading axes are (S, C) as the scan returns them, and (C, S) afterwards.
+    """
 
     weights: jax.Array
     means: jax.Array
@@ -144,7 +154,10 @@ def _run_chains(
     num_warmup: int,
     advance: Callable[[int], Any] | None,
 ) -> Posterior:
-    """Return the posterior of validated inputs; advance: called with the number of sweeps made since its last call."""
+    """Run the chains on validated inputs and return the posterior.
+
+    advance: None, or a function that is called with the number of sweeps since its last call.
+    """
     start, x, weight, prior = inputs
     covariance_type, present = start.covariance_type, start.weights > 0
     problem = standardise(x, weight, prior, covariance_type)
@@ -163,7 +176,7 @@ def _run_chains(
         index, keys = inputs
         if advance is not None:
             _advance(advance, index, num_sweeps)
-        # The first sweep leaves the start with a fraction of the data's weight, which widens its draws.
+        # The first sweep gives the data only a fraction of their weight, so that the first parameters are over-dispersed.
         share = jnp.where(index == 0, 1 / _OVERDISPERSION**2, 1).astype(problem.y.dtype)
         return jax.vmap(step, in_axes=(0, 0, None))(states, keys, share)
 
@@ -179,10 +192,10 @@ _sample = jax.jit(_run_chains, static_argnames=("num_samples", "num_chains", "nu
 
 
 def _collect(draws: _Draws, problem: StandardizedProblem, start: Mixture, start_value: jax.Array) -> Posterior:
-    """Return the Posterior of draws (C, S, ...), with the standardised prior.
+    """Make a Posterior from draws (C, S, ...); its prior is the standardised one.
 
-    start: standardised, for its shapes and for which components are present; start_value: its log-likelihood, which is not
-    finite if the start has no density.
+    start: the standardised start, which gives the shapes and the components that are present. start_value: the log-likelihood
+    of the start, which is not finite if the data have no density there.
     """
     covariance_type, present = start.covariance_type, start.weights > 0
     covariances = covariance.from_factor(draws.root, covariance_type)
@@ -198,7 +211,7 @@ def _collect(draws: _Draws, problem: StandardizedProblem, start: Mixture, start_
 
 
 def _advance(advance: Callable[[int], Any], index: jax.Array, num_sweeps: int) -> None:
-    """Call `advance` from inside the program about _UPDATES times, and at the last sweep."""
+    """Call `advance` from inside the compiled program, about _UPDATES times in total, and also after the last sweep."""
     every = -(-num_sweeps // _UPDATES)
     done = jnp.where(index == num_sweeps - 1, num_sweeps - index // every * every, every)
     jax.lax.cond(
@@ -209,18 +222,22 @@ def _advance(advance: Callable[[int], Any], index: jax.Array, num_sweeps: int) -
 
 
 def _are_counts(weight: jax.Array | None) -> jax.Array | bool:
-    """Return whether weights are integers >= 0, which can be numbers of labels."""
+    """Return whether all weights are integers >= 0, so that they can be numbers of labels."""
     return True if weight is None else ((weight == jnp.floor(weight)) & (weight >= 0)).all()
 
 
 def _log_volume_of_present(problem: StandardizedProblem, covariance_type: str, present: jax.Array) -> jax.Array:
-    """Return `log_volume` of the present components, whose number may be traced: the function is linear in it."""
+    """Return `log_volume` for the present components.
+
+    The number of present components may be traced, so the value is extrapolated from the values for 1 and 2 components:
+    `log_volume` is linear in the number.
+    """
     one, two = (log_volume(problem, covariance_type, k) for k in (1, 2))
     return one + (present.sum().astype(two.dtype) - 1) * (two - one)
 
 
 def _judge(start_value: jax.Array, log_density: jax.Array, rhat: jax.Array) -> jax.Array:
-    """Return the most serious status that applies."""
+    """Return the most severe PosteriorStatus that applies, ()."""
     status = jnp.where(rhat < rhat_limit(log_density.shape[1]), PosteriorStatus.OK, PosteriorStatus.UNMIXED)
     finite = jnp.isfinite(log_density).all() & jnp.isfinite(start_value)
     return jnp.where(finite, status, PosteriorStatus.NONFINITE)

@@ -1,8 +1,8 @@
 """A proposal distribution for importance sampling: an adaptive mixture of multivariate t distributions.
 
-Adaptation: Cappe, Douc, Guillin, Marin & Robert (2008), Statistics and Computing 18, 447-459. If q' is the average of the
-proposal q over labellings and the target p is symmetric in them, the maximum likelihood step of q' towards p is that of q with
-the importance ratios p / q'.
+The adaptation is that of Cappe, Douc, Guillin, Marin & Robert (2008), Statistics and Computing 18, 447-459. Let q' be the
+average of the proposal q over all labellings, and let the target p be the same under all labellings. A maximum likelihood step
+that moves q' towards p can then be made on q itself, with the importance ratios p / q'.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from jax.scipy.special import gammaln
 from .. import linalg
 from ..row_sums import nonzero
 
-DEGREES_OF_FREEDOM = 5  # of the t distributions: heavy tails keep the ratios bounded
-_EVEN_FRACTION = 0.1  # of the weight, which is spread evenly over the parts
-_SMALLEST_VARIANCE = 1e-6  # of a part, as a fraction of its largest
+DEGREES_OF_FREEDOM = 5  # degrees of freedom of the t distributions; a small number, because heavy tails keep the ratios bounded
+_EVEN_FRACTION = 0.1  # fraction of the total weight that is spread evenly over the parts
+_SMALLEST_VARIANCE = 1e-6  # smallest eigenvalue of a part's scale matrix, as a fraction of the largest
 
 
 class Proposal(NamedTuple):
-    """A mixture of M multivariate t distributions in P dimensions.
+    """A mixture of M multivariate t distributions in P dimensions. The t distributions are called its parts.
 
     Attributes:
-        log_weight: (M,), logarithms of weights that sum to one.
-        center: (M, P).
+        log_weight: (M,), logarithms of the weights, which sum to one.
+        center: (M, P), the centres.
         scale: (M, P, P), the scale matrices.
         root: (M, P, P), scale = root root'.
-        inverse: (M, P, P), the inverse roots.
-        log_det: (M,), log determinants of the roots.
+        inverse: (M, P, P), the inverses of the roots.
+        log_det: (M,), the log determinants of the roots.
     """
 
     log_weight: jax.Array
@@ -44,9 +44,10 @@ class Proposal(NamedTuple):
 
 
 def make_proposal(log_weight: jax.Array, center: jax.Array, scale: jax.Array) -> Proposal:
-    """Return a proposal with given log weights (M,), centres (M, P) and scale matrices (M, P, P).
+    """Make a proposal from log weights (M,), centres (M, P) and scale matrices (M, P, P).
 
-    Small eigenvalues of the scale matrices are raised, so that they are not singular, and all parts keep some weight.
+    Very small eigenvalues of a scale matrix are raised, so that the matrix is not singular. A fraction of the total weight is
+    spread evenly over the parts, so that every part keeps some weight.
     """
     values, vectors = linalg.eigh(scale)
     values = jnp.sqrt(jnp.maximum(values, _SMALLEST_VARIANCE * values.max(-1, keepdims=True)))[:, None, :]
@@ -57,16 +58,16 @@ def make_proposal(log_weight: jax.Array, center: jax.Array, scale: jax.Array) ->
 
 
 def draw(key: jax.Array, proposal: Proposal, num_samples: int) -> jax.Array:
-    """Draw points (S, P), with the number of draws from each part fixed by systematic sampling.
+    """Draw points (S, P); systematic sampling decides how many come from each part.
 
-    The variance of averages is at most about that of independent draws.
+    An average over these draws has at most about the variance of an average over independent draws.
     """
     key_part, key_normal = jax.random.split(key)
     size, dtype = proposal.center.shape[-1], proposal.center.dtype
     places = (jnp.arange(num_samples) + jax.random.uniform(key_part, dtype=dtype)) / num_samples
     part = jnp.searchsorted(jnp.cumsum(jnp.exp(proposal.log_weight))[:-1], places)
     normal = jax.random.normal(key_normal, (num_samples, size + DEGREES_OF_FREEDOM), dtype)
-    # a chi-square variable from its definition, because jax.random.chisquare takes a second to compile
+    # the chi-square variables are sums of squared normals, because jax.random.chisquare takes a second to compile
     steps = normal[:, :size] * jnp.sqrt(DEGREES_OF_FREEDOM / (normal[:, size:] ** 2).sum(-1, keepdims=True))
 
     def move(part: jax.Array, step: jax.Array) -> jax.Array:
@@ -76,7 +77,7 @@ def draw(key: jax.Array, proposal: Proposal, num_samples: int) -> jax.Array:
 
 
 def log_parts(proposal: Proposal, z: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return log(weight times density) of each part at z (P,), and the squared Mahalanobis distance of z from it, (M,) each."""
+    """Return, for each part, log(weight times density) at z (P,) and the squared Mahalanobis distance of z, (M,) each."""
     size, degrees = z.shape[-1], DEGREES_OF_FREEDOM
     distance = (jnp.einsum("mij,mj->mi", proposal.inverse, z - proposal.center) ** 2).sum(-1)
     normaliser = gammaln((degrees + size) / 2) - gammaln(degrees / 2) - size / 2 * math.log(degrees * math.pi)
@@ -85,10 +86,10 @@ def log_parts(proposal: Proposal, z: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def adapt(proposal: Proposal, z: jax.Array, log_ratios: jax.Array) -> Proposal:
-    """Return the proposal after one EM step on draws z (S, P) weighted by their importance ratios, given as logarithms (S,).
+    """Return the proposal after one EM step on draws z (S, P), weighted by their importance ratios exp(log_ratios) (S,).
 
-    The largest ratios are truncated (Ionides 2008). Centre and scale of each part are shrunk to their old values, as if these
-    were worth 2 P draws. Without finite ratios the proposal is returned as it is.
+    The largest ratios are truncated (Ionides 2008). The new centre and scale of each part are shrunk towards the old centre and
+    scale. The old values get the weight of 2 P draws. If no ratio is finite, the proposal does not change.
     """
     size, count = z.shape[-1], len(z)
     log_mean = logsumexp(log_ratios) - math.log(count)

@@ -2,9 +2,9 @@
 
     z | x  is approximately  N(mode, H^-1)          z: unconstrained parameters, H: information at the mode
 
-The mode is that of the density in NumPyro's unconstrained space (logits of weights, means, logarithms of scales), where a
-Gaussian fits better than in (weights, means, covariances). The Jacobian of the transforms places this mode elsewhere than EM's.
-The cost is that of one Newton descent.
+The mode is the maximum of the density in NumPyro's unconstrained space (logits of weights, means, logarithms of scales). A
+Gaussian fits better there than in the space of (weights, means, covariances). Because the density contains the Jacobian of the
+transforms, its mode differs from the optimum that EM finds. The method costs as much as one Newton descent.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..calls import public
 from ..inputs import check_sampling_options, validate_inputs
-from ..mixture import Mixture
+from ..mixture import Mixture, MixtureLike
 from ..priors.interface import MixturePrior
 from ..validation import is_traced
 from .gaussian_approximation import (
@@ -34,9 +35,10 @@ from .standardization import StandardizedProblem, from_standard, log_volume
 from .unconstrained_space import make_unconstrained_space, map_points
 
 
+@public
 def laplace(
     key: jax.Array,
-    start: Mixture,
+    start: MixtureLike,
     x: Any,
     prior: MixturePrior,
     *,
@@ -44,34 +46,38 @@ def laplace(
     num_chains: int = 1,
     sample_weight: Any = None,
 ) -> Posterior:
-    """Draw independently from the Gaussian approximation at the posterior mode, each draw with its importance ratio.
+    """Draw independently from the Gaussian approximation at the posterior mode; return an importance ratio with each draw.
 
-    Damped Newton descends from the start to the mode in NumPyro's unconstrained space. Draws z = mode + H^(-1/2) N(0, I) are
-    mapped back to (weights, means, covariances). Pareto k-hat of the importance ratios measures how far the approximation can
-    be trusted: below 0.7 it is close to the posterior around this mode, and weighting the draws by `log_ratio` corrects the
-    difference. It says nothing about other modes. All draws carry the start's labelling, except where components overlap.
+    A damped Newton method descends from the start to the mode in NumPyro's unconstrained space. Draws z = mode + H^(-1/2)
+    N(0, I) are mapped back to (weights, means, covariances). Pareto k-hat of the importance ratios tells whether the
+    approximation can be trusted. If k-hat is below 0.7, the approximation is close to the posterior around this mode, and
+    weighting the draws by exp(log_ratio) corrects the difference. k-hat says nothing about other modes. All draws have the
+    start's labelling, except where components overlap.
 
-    Where the information matrix is singular there is no approximation: the status is SINGULAR, and the draws only show which
-    directions the data and the prior leave undetermined. Eigenvalues are then bounded below by 0.01, which is a standard
-    deviation of 10 in logits or logarithms.
+    If the information matrix is singular, there is no approximation: the status is SINGULAR, and the draws only show in which
+    directions the data and the prior leave the parameters undetermined. Eigenvalues of the information below 0.01 are replaced
+    by 0.01, which corresponds to a standard deviation of 10 in logits or logarithms.
 
     Args:
         key: a random key.
-        start: one mixture without empty components, such as `fit(...).mixture`, ideally fitted under the same prior.
+        start: a Fit, or a Mixture, without empty components, ideally fitted under the same prior.
         x: (N, D), in the units of the means.
         prior: a proper Prior or IndependentPrior.
         num_samples: S, draws per chain.
-        num_chains: C. Draws are independent; chains only give the result the shape that other methods return.
-        sample_weight: (N,) >= 0: an integer weight counts as repetition, a row of weight 0 is ignored whatever it holds.
+        num_chains: C. All draws are independent: the division into chains only gives the result the same shape as the results
+            of other methods.
+        sample_weight: (N,) >= 0. A row with an integer weight w counts as w equal rows. A row of weight 0 is ignored, whatever
+            values it holds.
 
     Returns:
-        A Posterior with mixture (C, S, ...) in data units and x's float dtype. stats: log_ratio (C, S), log of posterior
-        density over approximation in nats, up to a constant; counts (K,), expected number of points per component at the mode;
-        khat, min_eigenvalue, newton_steps, and newton_gain, the nats that one more Newton step would gain, all ().
+        A Posterior with mixture (C, S, ...) in data units and x's float dtype. stats: log_ratio (C, S), the log posterior
+        density minus the log density of the approximation, in nats, up to a constant; counts (K,), expected number of points in
+        each component at the mode; khat (); min_eigenvalue (); newton_steps (); newton_gain (), the increase of the log
+        density, in nats, that one more Newton step would bring.
 
     Raises:
-        ValueError, TypeError: start, data, prior or options are invalid, or the posterior density at the start is not finite;
-            traced values are not checked.
+        ValueError, TypeError: the start, the data, the prior or an option is invalid, or the posterior density at the start is
+            not finite. Traced values are not checked.
 
     Warns:
         RuntimeWarning: outside jit, if the status is not OK.
@@ -108,7 +114,7 @@ def _draw(
     *,
     shape: tuple[int, int],
 ) -> Posterior:
-    """Draw mixtures (C, S, ...) from the approximation, with their densities and importance ratios."""
+    """Draw mixtures (C, S, ...) from the approximation, and compute their log densities and importance ratios."""
     start = approximation.start
     space = make_unconstrained_space(problem, start)
     u = jax.random.normal(key, (math.prod(shape), space.size), approximation.root.dtype)
@@ -118,7 +124,7 @@ def _draw(
         return space.potential(z), *space.unflatten(z)
 
     potentials, mixture, jacobian = map_points(evaluate, u, problem, start)
-    # NaN where Cholesky factors underflow: such a draw has no density
+    # a potential is NaN if Cholesky factors underflow: such a draw has density 0
     potentials = jnp.where(jnp.isnan(potentials), jnp.inf, potentials)
     log_density = reference_total(problem, start) - potentials - jacobian
     log_density += log_volume(problem, start.covariance_type, start.num_components)

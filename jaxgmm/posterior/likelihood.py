@@ -1,6 +1,6 @@
-"""The likelihood of a mixture with the labels summed out, as the gradient-based samplers evaluate it.
+"""The likelihood of a mixture, with the labels summed out, for the gradient-based samplers.
 
-It equals NumPyro's MixtureSameFamily in value and gradient, with fewer and larger matrix products.
+Value and gradient equal those of NumPyro's MixtureSameFamily, but take fewer and larger matrix products.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ LogLikelihood = Callable[[jax.Array, jax.Array, covariance.Factors], jax.Array] 
 def make_log_likelihood(problem: StandardizedProblem, start: Mixture) -> LogLikelihood:
     """Return a function (weights, means, factors) -> sum_n w_n (log p(y_n) - log p(y_n | start)), ().
 
-    The quadratic features of the data about the start's means are computed once, so that a value with its gradient takes two
-    matrix products. Each component has its own centre, which keeps the features accurate in float32 wherever a row could belong
-    to it. Where the features would take too much memory, whitened products are used instead.
+    Quadratic features of the data are computed once, with the start's means as centres. A value with its gradient then takes
+    two matrix products. Because each component has its own centre, its features are accurate in float32 at every row that could
+    belong to the component. If the features would take too much memory, the data are whitened at each evaluation instead.
     """
     covariance_type, (k, d) = start.covariance_type, start.means.shape
     y, weight, centers = problem.y, problem.weight, start.means
@@ -44,7 +44,7 @@ def make_log_likelihood(problem: StandardizedProblem, start: Mixture) -> LogLike
 
 
 def reference_total(problem: StandardizedProblem, start: Mixture) -> jax.Array:
-    """Return the data's weighted log-likelihood at the start, (): the constant that potentials leave out."""
+    """Return the data's weighted log-likelihood at the start, (). This is the constant that potentials leave out."""
     factors = covariance.factorize(start.covariances, start.covariance_type, start.num_features)
     return log_likelihood(start.weights, start.means, factors, problem, None, start.covariance_type)
 
@@ -57,7 +57,7 @@ def log_likelihood(
     reference: jax.Array | None,
     covariance_type: str,
 ) -> jax.Array:
-    """Return sum_n w_n (log p(y_n) - reference_n), (). The reference (N,) keeps the sum near zero, for the sake of float32."""
+    """Return sum_n w_n (log p(y_n) - reference_n), (). The reference (N,) keeps the sum near zero, for accuracy in float32."""
 
     def chunk_total(rows: tuple[jax.Array, jax.Array], w: jax.Array) -> jax.Array:
         y, origin = rows

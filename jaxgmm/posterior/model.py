@@ -1,11 +1,12 @@
-"""The mixture as a NumPyro model: a second, independent description, which the tests compare with `density` and `priors`.
+"""The mixture as a NumPyro model: a second, independent definition, which the tests compare with `density` and `priors`.
 
     weights ~ Dirichlet(c),   Sigma_k ~ InverseWishart(nu, S),   mu_k | Sigma_k ~ N(m, Sigma_k / kappa)
     x_n ~ sum_k w_k N(mu_k, Sigma_k)
 
-Under an IndependentPrior, mu_k ~ N(m, M), and Sigma_k follows an inverse Wishart, an inverse gamma, or a half-normal and LKJ
-law. The labels of the observations are summed out (Bishop 2006, eq. 9.7). The sites of covariances are Cholesky factors L,
-whose density differs from that of Sigma = L L' by log|dSigma/dL| = D log 2 + sum_i (D - i + 1) log L_ii, with i from 1.
+Under an IndependentPrior, mu_k ~ N(m, M), and Sigma_k follows an inverse Wishart law, an inverse gamma law, or a half-normal
+law with LKJ correlations. The labels of the observations are summed out (Bishop 2006, eq. 9.7). For full and tied, the model
+samples a Cholesky factor L instead of Sigma = L L'. The log densities of L and Sigma differ by the log-Jacobian log|dSigma/dL|
+= D log 2 + sum_i (D - i + 1) log L_ii, with i from 1.
 """
 
 from __future__ import annotations
@@ -28,26 +29,27 @@ from ..priors.independent import IndependentPrior
 def model(
     x: Any, prior: Prior | IndependentPrior, *, num_components: int, covariance_type: str = "full", sample_weight: Any = None
 ) -> None:
-    """The NumPyro model of a Gaussian mixture, for NumPyro's own tools: MCMC, SVI, Predictive, `log_density`.
+    """The NumPyro model of a Gaussian mixture, for use with NumPyro's own tools: MCMC, SVI, Predictive, `log_density`.
 
-    Sites: weights (K,); means (K, D); scale_tril (full (K, D, D), tied (1, D, D)) or variances (diag (K, D), spherical (K, 1)),
-    or under a half-normal prior scales and corr_tril (no corr_tril if D = 1); the deterministic covariances, as a Mixture
-    stores them; and the observed x. The arguments are not validated, and labels are not identified: see `nuts`, which starts at
-    an EM solution, and `relabel`.
+    The model has the sites weights (K,) and means (K, D). The site of the covariances depends on the covariance type: it is
+    scale_tril for full (K, D, D) and tied (1, D, D), and variances for diag (K, D) and spherical (K, 1). Under a HalfNormal
+    prior there are the sites scales and corr_tril instead; corr_tril is left out for diag, for spherical, and if D = 1. The
+    deterministic site covariances holds the covariances as a Mixture stores them. The observed site is x. The model does not
+    validate its arguments, and its labels are not identified: see `nuts`, which starts at an EM solution, and `relabel`.
 
     Args:
         x: (N, D).
         prior: a Prior or IndependentPrior, in the units of x.
         num_components: K.
         covariance_type: "full", "tied", "diag" or "spherical".
-        sample_weight: (N,) >= 0, or None: an integer weight counts as repetition, a row of weight 0 is ignored, whatever it
-            holds.
+        sample_weight: (N,) >= 0, or None. A row with an integer weight w counts as w equal rows. A row of weight 0 is ignored,
+            whatever values it holds.
 
     Returns:
-        None: a NumPyro model declares sites and returns nothing.
+        None: a NumPyro model declares sites and returns no value.
 
     Raises:
-        ValueError, TypeError: from NumPyro or JAX, if shapes do not fit together.
+        ValueError, TypeError: raised by NumPyro or JAX if shapes do not fit together.
 
     Example:
         >>> import jax, jaxgmm, numpyro
@@ -79,9 +81,9 @@ def model(
 def parameters(
     prior: Prior | IndependentPrior, *, num_components: int, num_features: int, covariance_type: str
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Sample the sites of the parameters.
+    """Sample the sites of the parameters and declare the site covariances.
 
-    Return weights (K,), means (K, D), and Cholesky factors (K | 1, D, D) or standard deviations (K, D | 1).
+    Returns weights (K,), means (K, D), and Cholesky factors (K | 1, D, D) or standard deviations (K, D | 1).
     """
     k, d = num_components, num_features
     weights = _sample("weights", dist.Dirichlet(prior.weight_concentration))
@@ -98,7 +100,7 @@ def parameters(
 
 
 def _factors(scale: Prior | InverseWishart | InverseGamma | HalfNormal, k: int, d: int, covariance_type: str) -> jax.Array:
-    """Sample the sites that make up the covariances; return Cholesky factors or standard deviations."""
+    """Sample the sites from which the covariances are computed; return Cholesky factors or standard deviations."""
     dense = covariance_type in ("full", "tied")
     stored = 1 if covariance_type == "tied" else k
     columns = 1 if covariance_type == "spherical" else d
@@ -125,14 +127,14 @@ def _sample(name: str, distribution: dist.Distribution) -> jax.Array:
 
 
 def _square(lower: jax.Array, covariance_type: str) -> jax.Array:
-    """Return covariances from Cholesky factors, or variances from standard deviations."""
+    """Compute covariances from Cholesky factors, or variances from standard deviations."""
     if covariance_type in ("full", "tied"):
         return jnp.matmul(lower, jnp.swapaxes(lower, -1, -2), precision=jax.lax.Precision.HIGHEST)
     return lower**2
 
 
 def sites_of(mixture: Mixture, prior: Prior | IndependentPrior) -> dict[str, jax.Array]:
-    """Return the values of the sites at one mixture, under the model with the given prior."""
+    """Convert a mixture to the values of the model's sites under a given prior."""
     sites = {"weights": mixture.weights, "means": mixture.means}
     dense, half_normal = mixture.covariance_type in ("full", "tied"), isinstance(getattr(prior, "scale", None), HalfNormal)
     if not dense:
@@ -146,11 +148,11 @@ def sites_of(mixture: Mixture, prior: Prior | IndependentPrior) -> dict[str, jax
 
 
 def mixture_of(sites: dict[str, jax.Array], covariance_type: str) -> tuple[Mixture, jax.Array]:
-    """Return the mixture at values of the sites, and log|d covariances / d sites| ().
+    """Convert values of the sites to a mixture, and return it with log|d covariances / d sites| ().
 
-    For scale_tril L the determinant is given at the top of the module. For scales s and corr_tril C, with
-    Sigma = diag(s) C C' diag(s), it is 2^D prod_i s_i^D prod_j C_jj^(D - j), with j from 1, because the free entries of C are
-    those below its diagonal.
+    The docstring of this module gives the determinant for scale_tril L. For scales s and corr_tril C, with
+    Sigma = diag(s) C C' diag(s), the determinant is 2^D prod_i s_i^D prod_j C_jj^(D - j), with j from 1, because the free
+    entries of C are those below its diagonal.
     """
     d, lower = sites["means"].shape[-1], root_of(sites, covariance_type)
     if "variances" in sites:
@@ -170,7 +172,7 @@ def mixture_of(sites: dict[str, jax.Array], covariance_type: str) -> tuple[Mixtu
 
 
 def root_of(sites: dict[str, jax.Array], covariance_type: str) -> jax.Array:
-    """Return Cholesky factors (K | 1, D, D), or standard deviations (K, D | 1), at values of the sites."""
+    """Compute Cholesky factors (K | 1, D, D), or standard deviations (K, D | 1), from values of the sites."""
     if "variances" in sites:
         return jnp.sqrt(sites["variances"])
     if "scale_tril" in sites:

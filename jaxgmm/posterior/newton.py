@@ -1,4 +1,4 @@
-"""Damped Newton descent to a mode of the posterior in unconstrained space, and the curvature there."""
+"""Damped Newton descent to a mode of the posterior in unconstrained space, and the curvature at the mode."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ from ..mixture import Mixture
 from .standardization import StandardizedProblem
 from .unconstrained_space import UnconstrainedSpace, potential_size
 
-MIN_EIGENVALUE = 1e-2  # of the information: a standard deviation of 10 in logits or logarithms means that nothing is known
-_MAX_STEPS, _MAX_HALVINGS = 60, 12
-_TOLERANCE = 1e-3  # nats that a further step would gain: far less than what changes the metric
+# Eigenvalues of the information below this limit are replaced by it. The limit corresponds to a standard deviation of 10 in
+# logits or logarithms: in such a direction, the data and the prior leave the parameters undetermined.
+MIN_EIGENVALUE = 1e-2
+_MAX_STEPS, _MAX_HALVINGS = 60, 12  # largest number of evaluations; largest number of times that one step is halved
+_TOLERANCE = 1e-3  # the descent ends if a further step would gain fewer nats; so small a gain hardly changes the curvature
 
 
 class NewtonState(NamedTuple):
-    """The state of the iteration: the best point so far, its derivatives, and the step that is tried next.
+    """The state of the iteration: the best point so far, its derivatives, and the next step to try.
 
     Attributes:
-        num_steps: (), evaluations so far.
+        num_steps: (), number of evaluations so far.
         halvings: (), how often the current step was halved.
-        z: (P,), the point.
-        value: (), its potential.
-        gradient: (P,), of the potential.
-        hessian: (P, P), of the potential.
-        direction: (P,), the next point is z - direction / 2^halvings.
-        gain: (), the decrease of the potential, in nats, that the quadratic model promises for a full step.
+        z: (P,), the best point so far.
+        value: (), the potential at z.
+        gradient: (P,), the gradient of the potential at z.
+        hessian: (P, P), the Hessian of the potential at z.
+        direction: (P,), the full step; the next point to try is z - direction / 2^halvings.
+        gain: (), the decrease of the potential, in nats, that the quadratic model predicts for a full step.
     """
 
     num_steps: jax.Array
@@ -44,7 +46,13 @@ class NewtonState(NamedTuple):
 
 
 class Mode(NamedTuple):
-    """A mode of the posterior: the final state, the root of the inverse information (P, P), its smallest eigenvalue ()."""
+    """A mode of the posterior.
+
+    Attributes:
+        newton: the final state of the descent.
+        root: (P, P), the symmetric root of the inverse information at the mode.
+        min_eigenvalue: (), the smallest eigenvalue of the information.
+    """
 
     newton: NewtonState
     root: jax.Array
@@ -52,9 +60,10 @@ class Mode(NamedTuple):
 
 
 def find_mode(space: UnconstrainedSpace, z: jax.Array, problem: StandardizedProblem, start: Mixture) -> Mode:
-    """Descend from z (P,) to a mode and take the symmetric root of the inverse information there.
+    """Descend from z (P,) to a mode, and compute the symmetric root of the inverse information at the mode.
 
-    Eigenvalues of the information enter the root by absolute value and not below `MIN_EIGENVALUE`, so the root stays finite.
+    For the root, each eigenvalue of the information is replaced by its absolute value, or by `MIN_EIGENVALUE` if the absolute
+    value is smaller. The root is therefore finite.
     """
     newton = minimise(space.potential, z, space.size * potential_size(problem, start))
     values, vectors = linalg.eigh(newton.hessian)
@@ -64,10 +73,10 @@ def find_mode(space: UnconstrainedSpace, z: jax.Array, problem: StandardizedProb
 
 
 def minimise(potential: Callable[[jax.Array], jax.Array], z: jax.Array, numbers_per_column: int) -> NewtonState:
-    """Minimise a potential from z (P,) by damped Newton steps, which descend at saddle points too.
+    """Minimise a potential by damped Newton steps that start at z (P,) and descend even at saddle points.
 
-    numbers_per_column: size of the largest intermediate array while one column of the Hessian is computed. The Hessian is
-    traced once, in the body of the loop, because it dominates the time of compilation.
+    numbers_per_column: size of the largest intermediate array during the computation of one column of the Hessian. The Hessian
+    occurs only once in the program, in the body of the loop, because it takes most of the compilation time.
     """
     batch = hessian_columns_per_batch(numbers_per_column)
     identity = jnp.eye(len(z), dtype=z.dtype)
@@ -97,7 +106,7 @@ def minimise(potential: Callable[[jax.Array], jax.Array], z: jax.Array, numbers_
 def _derivatives(
     potential: Callable[[jax.Array], jax.Array], z: jax.Array, batch: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return value (), gradient (P,) and Hessian (P, P) of a potential, the Hessian's columns in batches."""
+    """Return value (), gradient (P,) and Hessian (P, P) of a potential; the Hessian is computed in batches of columns."""
     value_and_gradient = jax.value_and_grad(potential)
 
     def column(unit: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

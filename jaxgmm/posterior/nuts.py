@@ -1,6 +1,6 @@
-"""nuts: draw from the posterior by the no-U-turn sampler, from an EM solution. Hoffman & Gelman (2014).
+"""nuts: draw from the posterior by the no-U-turn sampler, starting at an EM solution. Hoffman & Gelman (2014).
 
-NumPyro's `MCMC` and `NUTS` do the sampling, inside one jitted function, in the coordinates of a Gaussian approximation.
+NumPyro's `MCMC` and `NUTS` do the sampling inside one jitted function, in the coordinates of a Gaussian approximation.
 """
 
 from __future__ import annotations
@@ -14,21 +14,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..calls import public
 from ..inputs import Inputs, check_sampling_options, check_start, validate_inputs
-from ..mixture import Mixture
+from ..mixture import Mixture, MixtureLike, as_mixture
 from ..validation import check_count, check_number, is_traced
 from .chains import Approximations, ChainOptions, sample_chains
 from .gaussian_approximation import GaussianApproximation, approximate_posterior, check_density_at_start
 from .result import Posterior, PosteriorStatus, in_dtype, warn_if_unreliable
 from .user_model import approximate_user_posterior, check_model, mixture_determines_sites, prior_as_arrays
 
-# NumPyro's last warm-up window, in which the step size settles, has 50 steps from 150 on, and a tenth of fewer steps
+# Numbers of warm-up steps. In NumPyro's last warm-up window the step size settles. This window has 50 steps if the warm-up has
+# at least 150 steps; in a shorter warm-up it has only a tenth of the steps.
 SHORT_WARMUP, FULL_WARMUP = 150, 1000
 
 
+@public
 def nuts(
     key: jax.Array,
-    start: Mixture,
+    start: MixtureLike,
     x: Any,
     prior: Any,
     *,
@@ -42,55 +45,66 @@ def nuts(
     max_tree_depth: int = 10,
     progress: bool = False,
 ) -> Posterior:
-    """Draw from p(weights, means, covariances | x) by NUTS on the marginal likelihood, with chains around an EM solution.
+    """Draw from p(weights, means, covariances | x) by NUTS on the marginal likelihood; chains start near an EM solution.
 
-    Damped Newton descends from the start to the mode in NumPyro's unconstrained space. The inverse information at the mode
-    becomes the mass matrix; chains start over-dispersed around the mode, and a short warm-up adapts only their step sizes. This
-    is enough if the posterior is approximately Gaussian there, which is decided by the smallest eigenvalue of the information,
-    Pareto k-hat and the number of points in each component (all in `stats`). If it is not, or if the chains then disagree or
-    diverge, calls outside jit run a full warm-up with a dense mass matrix; calls inside jit cannot decide, and report it in the
-    status. All chains carry the start's labelling: use `relabel` before you summarise single components.
+    A damped Newton method descends from the start to the mode in NumPyro's unconstrained space. The inverse information at the
+    mode becomes the mass matrix. The starts of the chains are over-dispersed around the mode, and a short warm-up adapts only
+    the step sizes. This is enough if the posterior is approximately Gaussian around the mode. Three statistics in `stats`
+    decide whether the posterior is approximately Gaussian: the smallest eigenvalue of the information, Pareto k-hat, and the
+    number of points in each component. If it is not approximately Gaussian, or if the chains disagree or have divergences after
+    the short warm-up, a full warm-up with a dense mass matrix follows. Inside jit no such decision is possible, and the problem
+    is only reported by the status. All chains have the start's labelling: call `relabel` before you summarise single
+    components.
 
-    A start with a leading axis (M,) holds further good EM optima after the first. One chain runs from each of them. Its draws
-    do not enter the result; its log densities are in `stats`, so that another mode is noticed and biases nothing.
+    A start with a leading axis (M,) is a stack of good EM optima. The first is the start of the chains described above. One
+    additional chain runs from each of the other optima. The draws of these chains do not become part of the result, so they
+    cannot bias it. Their log densities are in `stats`, so that you notice other modes.
 
-    A model of your own is called as model(x, prior, num_components=K, covariance_type=...), and with sample_weight= if weights
-    are given. It has sites or deterministics weights, means and covariances in the shapes of a Mixture. If its latent sites are
-    those of `jaxgmm.model`, or covariances itself, everything above holds, in data units. Otherwise there is no approximation:
-    chains start at the values that the start gives for sites of these names, at random in all others, and a full warm-up is
-    run.
+    A model of your own is called as model(x, prior, num_components=K, covariance_type=...), and also with sample_weight= if
+    weights are given. It must have sites or deterministics named weights, means and covariances, with the shapes that a Mixture
+    has. If its latent sites are those of `jaxgmm.model`, or covariances is itself the latent site, everything above holds, in
+    data units. Otherwise there is no approximation, and a full warm-up is run. The chains then begin at the values of `start`
+    for sites with these names, and at random values for all other sites.
 
     Args:
         key: a random key.
-        start: one mixture without empty components, such as `fit(...).mixture`, ideally fitted under the same prior; or a stack
-            (M,) of them.
+        start: a Fit, or a Mixture, without empty components, ideally fitted under the same prior; or a stack
+            (M,) of such mixtures.
         x: (N, D), in the units of the means.
-        prior: a proper Prior or IndependentPrior; with a model of your own, any pytree of arrays that it accepts, or None.
-        model: a NumPyro model, or None for `jaxgmm.model`. Each new function object is compiled anew.
+        prior: a proper Prior or IndependentPrior. For a model of your own: any pytree of arrays that the model accepts, or
+            None.
+        model: a NumPyro model, or None for `jaxgmm.model`. A new function object causes a new compilation.
         num_samples: S, draws per chain.
         num_chains: C, chains that run in parallel.
-        num_warmup: warm-up steps; None is 150 with the fixed mass matrix, 1000 with adaptation.
-        sample_weight: (N,) >= 0: an integer weight counts as repetition, a row of weight 0 is ignored whatever it holds.
+        num_warmup: number of warm-up steps; None means 150 with a fixed mass matrix and 1000 with an adapted one.
+        sample_weight: (N,) >= 0. A row with an integer weight w counts as w equal rows. A row of weight 0 is ignored, whatever
+            values it holds.
         adapt_mass_matrix: whether the warm-up adapts the mass matrix; None decides as described above.
-        target_accept_prob: target of the step size adaptation; None is 0.8, with adaptation of the mass matrix 0.9.
-        max_tree_depth: the largest number of doublings per draw; a smaller one bounds the cost under vmap, where all data sets
-            wait for the slowest.
-        progress: whether to show NumPyro's progress bar, outside jit only; each call then compiles anew.
+        target_accept_prob: target of the step size adaptation; None means 0.8 with a fixed mass matrix and 0.9 with an adapted
+            one.
+        max_tree_depth: the largest number of doublings per draw. A smaller number limits the cost under vmap, where every step
+            takes as long as the slowest data set needs.
+        progress: whether to show NumPyro's progress bar, outside jit only. Each call with a progress bar is compiled anew.
 
     Returns:
-        A Posterior with mixture (C, S, ...) in data units and x's float dtype. stats: diverging, num_steps, tree_depth,
-        accept_prob, energy (C, S); step_size (C,); counts (K,), expected number of points per component at the mode; khat,
-        min_eigenvalue, newton_steps, num_warmup, adapted, and rhat, the largest of the log density's and of the sum of squared
-        weights', all (). With a stack of J + 1 starts also: other_log_density (J, S); other_rhat (J,), R-hat of the draws
-        together with that chain, near 1 if it moved to the same mode; other_share (J,), the mass of its mode as a fraction of
-        its own and the first mode's, by Laplace's method. With a model of your own also: log_likelihood (C, S) of all that the
-        model observes, factors included; sites, a dictionary of draws (C, S, ...) of its other latent sites, which relabel does
-        not reorder. The posterior's prior is then None, and unless the sites are those of `jaxgmm.model`, log_density is a
-        density in the model's own sites.
+        A Posterior with mixture (C, S, ...) in data units and x's float dtype.
+
+        stats: diverging, num_steps, tree_depth, accept_prob and energy (C, S); step_size (C,); counts (K,), expected number of
+        points in each component at the mode; khat, min_eigenvalue, newton_steps, num_warmup and adapted (); rhat (), the larger
+        of two R-hat values: one for the log density, one for the sum of squared weights.
+
+        Further stats with a stack of J + 1 starts: other_log_density (J, S); other_rhat (J,), R-hat of the draws together with
+        the chain from the other start, near 1 if that chain moved to the same mode; other_share (J,), the mass of the other
+        mode divided by the sum of its mass and the first mode's mass, by Laplace's method.
+
+        Further stats with a model of your own: log_likelihood (C, S) of everything that the model observes, including factors;
+        sites, a dictionary of draws (C, S, ...) of the model's other latent sites, which `relabel` does not reorder. The
+        posterior's prior is then None. Unless the sites are those of `jaxgmm.model`, log_density is a density with respect to
+        the model's own sites.
 
     Raises:
-        ValueError, TypeError: start, data, prior, model or options are invalid, or density or gradient at the start are not
-            finite; traced values are not checked.
+        ValueError, TypeError: the start, the data, the prior, the model or an option is invalid, or the density or its gradient
+            at the start is not finite. Traced values are not checked.
 
     Warns:
         RuntimeWarning: outside jit, if the status is worse than FULL_WARMUP.
@@ -129,7 +143,7 @@ def nuts(
 
 
 class _Settings(NamedTuple):
-    """Options of `nuts`, whose defaults depend on whether the mass matrix is adapted."""
+    """Options of `nuts`. The default values of some options depend on whether the mass matrix is adapted."""
 
     num_samples: int
     num_chains: int
@@ -153,9 +167,10 @@ def _check_options(num_warmup: Any, adapt_mass_matrix: Any, target_accept_prob: 
     check_count(max_tree_depth, "max_tree_depth")
 
 
-def _split_starts(start: Any) -> tuple[Any, Mixture | None]:
-    """Return the first of a stack of starts and the others, or one start and None."""
-    if not isinstance(start, Mixture) or len(start.batch_shape) != 1 or not start.batch_shape[0]:
+def _split_starts(start: Any) -> tuple[Mixture, Mixture | None]:
+    """Split a stack of starts into the first start and the others; return a single start with None."""
+    start = as_mixture(start, "start")
+    if len(start.batch_shape) != 1 or not start.batch_shape[0]:
         return start, None
     others = start[1:] if start.batch_shape[0] > 1 else None
     if others is not None and not is_traced(others):
@@ -168,7 +183,7 @@ def _split_starts(start: Any) -> tuple[Any, Mixture | None]:
 def _approximate(
     key: jax.Array, inputs: Inputs, others: Mixture | None, model: Callable[..., Any] | None, traced: bool
 ) -> Approximations:
-    """Approximate the posterior at the mode near each start; raise ValueError, unless traced, where that is impossible."""
+    """Approximate the posterior at the mode near each start; raise ValueError if that fails, unless values are traced."""
     start, x, weight, prior = inputs
     if others is not None:
         start = jax.tree.map(lambda one, rest: jnp.concatenate([one[None], rest.astype(one.dtype)]), start, others)
@@ -181,8 +196,8 @@ def _approximate(
         check_density_at_start(found)
     if not traced and not bool(agrees.all()):
         raise ValueError(
-            "model has sites with names of jaxgmm.model's that mean something else: at the start's values its weights, means "
-            "and covariances are not the start's; give such sites other names."
+            "model has sites that share a name with sites of jaxgmm.model but mean something else: at the start's values, its "
+            "weights, means and covariances are not the start's; give such sites other names."
         )
     if others is None:
         return Approximations(problem, found, None)
@@ -192,7 +207,11 @@ def _approximate(
 def _choose_warmup(
     run: Callable[[bool], Posterior], approximation: GaussianApproximation, adapt: bool | None, traced: bool
 ) -> Posterior:
-    """Run the short warm-up, the full one, or one after the other, as requested or as approximation and draws demand."""
+    """Sample after the short or the full warm-up, as requested.
+
+    If nothing is requested, use the short warm-up. If the approximation or the resulting draws are not good enough, use the
+    full warm-up.
+    """
     if adapt is not None or traced:
         return run(bool(adapt))
     posterior = run(False) if bool(approximation.sound) else None
@@ -204,8 +223,8 @@ def _choose_warmup(
 def _needs_full_warmup(posterior: Posterior) -> bool:
     """Return whether draws after a short warm-up are not good enough.
 
-    k-hat cannot notice a mode that no proposal reaches, but chains can. A mode that was noticed from another start remains one
-    after a full warm-up too, and is no reason for it.
+    k-hat cannot notice a mode that the approximation's draws do not reach, but chains can. The status MULTIMODAL does not
+    require a full warm-up, because the other mode would still exist after it.
     """
     limit = 1.01 + 4 / posterior.log_density.shape[1]
     good = (PosteriorStatus.OK, PosteriorStatus.MULTIMODAL)
@@ -213,13 +232,13 @@ def _needs_full_warmup(posterior: Posterior) -> bool:
 
 
 def _run(key: jax.Array, approximations: Approximations, prior: Any, settings: _Settings, adapt: bool) -> Posterior:
-    """Sample with or without adaptation of the mass matrix, under the defaults that go with it."""
+    """Sample with or without adaptation of the mass matrix, and set the default values of options accordingly."""
     num_samples, num_chains, num_warmup, target_accept_prob, max_tree_depth, progress, model = settings
     if num_warmup is None:
         num_warmup = FULL_WARMUP if adapt else SHORT_WARMUP
     if target_accept_prob is None:
         target_accept_prob = 0.9 if adapt else 0.8
     options = ChainOptions(num_samples, num_chains, num_warmup, adapt, max_tree_depth, progress, model)
-    # the progress bar is drawn by the host between steps, which is impossible inside jit
+    # a progress bar needs code outside jit, because the host draws the bar between steps
     sample = inspect.unwrap(sample_chains) if progress else sample_chains
     return sample(key, approximations, prior, jnp.asarray(target_accept_prob, approximations.problem.y.dtype), options=options)

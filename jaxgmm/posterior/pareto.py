@@ -1,7 +1,7 @@
 """The tails of importance ratios: Pareto k-hat and Pareto-smoothed importance weights.
 
-`pareto_k` also works in JAX, because the samplers set their status by it inside jit. ArviZ has both functions; they are written
-here because ArviZ is an optional and heavy dependency, and the tests compare them with its results.
+`pareto_k` also works in JAX, because the samplers call it inside jit to set their status. ArviZ provides both functions too.
+They are implemented here because ArviZ is a large, optional dependency; the tests compare their results with ArviZ's.
 
 Vehtari, Simpson, Gelman, Yao & Gabry (2024), JMLR 25:1; Zhang & Stephens (2009), Technometrics 51:316.
 """
@@ -15,18 +15,18 @@ import numpy as np
 
 
 def pareto_k(log_ratios: Any, *, xp: Any = np) -> Any:
-    """Return k-hat, the shape of the generalised Pareto distribution of the largest importance ratios. Vehtari et al. (2024).
+    """Return k-hat, the shape of a generalised Pareto distribution fitted to the largest ratios. Vehtari et al. (2024).
 
-    Below 0.7 importance sampling from the proposal is reliable, and the proposal is close to the target. k-hat cannot notice a
-    mode that the proposal does not cover. The fit is that of Zhang & Stephens (2009) with the weak prior of Vehtari et al.
-    (2024), appendix G.
+    If k-hat is below 0.7, importance sampling from the proposal is reliable, and the proposal is close to the target. k-hat
+    cannot notice a mode that the proposal does not cover. The distribution is fitted by the method of Zhang & Stephens (2009),
+    with the weak prior of Vehtari et al. (2024), appendix G.
 
     Args:
         log_ratios: (M,), log target minus log proposal at M draws from the proposal, up to a constant.
-        xp: numpy, or jax.numpy inside jit.
+        xp: the module numpy, or jax.numpy inside jit.
 
     Returns:
-        (), infinite if a ratio is NaN or infinite, or if all are zero.
+        k-hat, (); infinite if a ratio is NaN or infinite, or if all ratios are zero.
 
     Example:
         >>> import numpy as np
@@ -44,23 +44,23 @@ def pareto_k(log_ratios: Any, *, xp: Any = np) -> Any:
     ordered = xp.sort(xp.where(usable, log_ratios, 0.0))
     shifted = xp.exp(xp.maximum(ordered[m - tail - 1 :] - ordered[-1], math.log(float(np.finfo(np.float32).tiny))))
     exceedances = shifted[1:] - shifted[0]
-    constant = exceedances[-1] <= 0  # all ratios are equal: a perfect proposal
+    constant = exceedances[-1] <= 0  # all of the largest ratios are equal, as for a perfect proposal
     exceedances = xp.where(constant, xp.arange(1, tail + 1) / tail, xp.maximum(exceedances, 1e-12))
     return xp.where(usable, xp.where(constant, 0.0, _pareto_shape(exceedances, xp)[0]), xp.inf)
 
 
 def psis(log_ratios: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return Pareto-smoothed importance weights: the largest ratios are replaced by quantiles of a generalised Pareto fit.
+    """Return Pareto-smoothed importance weights, as logarithms, and k-hat. Vehtari et al. (2024), algorithm 1.
 
-    Vehtari et al. (2024), algorithm 1.
+    Smoothing replaces the largest ratios by quantiles of a generalised Pareto distribution that is fitted to them.
 
     Args:
         log_ratios: (M, ...), log target minus log proposal at M draws from the proposal, up to a constant; minus infinity
-            is a ratio of 0.
+            stands for a ratio of 0.
 
     Returns:
-        log weights (M, ...), normalised over the draws, and k-hat (...): above 0.7 the weights cannot be trusted. With fewer
-        than 25 draws k-hat is infinite, and the ratios are not smoothed.
+        Log weights (M, ...), normalised over the draws, and k-hat (...). If k-hat is above 0.7, the weights cannot be trusted.
+        With fewer than 25 draws, k-hat is infinite and the ratios are not smoothed.
 
     Example:
         >>> import numpy as np
@@ -93,9 +93,10 @@ def psis(log_ratios: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _pareto_shape(x: Any, xp: Any) -> tuple[Any, Any]:
-    """Return k-hat and sigma of ascending exceedances (n, ...).
+    """Fit a generalised Pareto distribution to ascending exceedances (n, ...); return k-hat and sigma.
 
-    Zhang & Stephens (2009), section 4: the posterior mean of theta = -k / sigma over a grid that depends on the data.
+    The method is that of Zhang & Stephens (2009), section 4: k-hat and sigma follow from the posterior mean of
+    theta = -k / sigma over a grid that depends on the data.
     """
     n = x.shape[0]
     size = 30 + int(math.sqrt(n))

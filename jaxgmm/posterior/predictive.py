@@ -4,8 +4,8 @@
     responsibilities        P(z_n = k | x)    = E[ r_nk(theta) ]                       after relabelling only
     co-clustering           P(z_i = z_j | x)  = E[ sum_k r_ik(theta) r_jk(theta) ]     in any order of the components
 
-Expectations are averages over the draws, which are processed in batches, so that memory holds one batch and the result. Points
-may be the data or new observations.
+Expectations are computed as averages over the draws. The draws are processed in batches, so that memory holds only one batch
+and the result. The points can be the data or new observations.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 from jax.scipy.special import entr
 
 from .. import covariance
+from ..calls import public
 from ..chunking import draws_per_batch
 from ..density import as_points, log_prob, responsibilities, sample_from_stack
 from ..mixture import Mixture
@@ -30,21 +31,22 @@ from .result import Posterior, check_one_posterior
 KINDS = ("total", "within", "pairs")
 
 
+@public
 def predictive_log_prob(posterior: Posterior, x: Any) -> jax.Array:
     """Return the log posterior predictive density of each point, log mean_s p(x_n | theta_s). Gelman et al. (2013), eq. 1.4.
 
-    It is label-invariant. Its sum over held-out points is the log predictive score; its sum over the data is the lppd of
-    Vehtari, Gelman & Gabry (2017), eq. 2.
+    The density is label-invariant. The sum over held-out points is the log predictive score. The sum over the data is the lppd
+    of Vehtari, Gelman & Gabry (2017), eq. 2.
 
     Args:
         posterior: draws (C, S, ...).
         x: (N, D), in data units.
 
     Returns:
-        (N,), nats; -inf where the density of every draw underflows.
+        (N,), nats; -inf where the density underflows under every draw.
 
     Raises:
-        ValueError, TypeError: not one posterior; x of another width or not finite.
+        ValueError, TypeError: posterior is not one posterior; x has another number of features or is not finite.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxgmm
@@ -57,6 +59,7 @@ def predictive_log_prob(posterior: Posterior, x: Any) -> jax.Array:
     return _log_mean(mixture, x)
 
 
+@public
 def predictive_sample(key: jax.Array, posterior: Posterior, num_samples: int) -> tuple[jax.Array, jax.Array]:
     """Draw new observations from the posterior predictive distribution, each from a randomly chosen draw of the mixture.
 
@@ -66,10 +69,11 @@ def predictive_sample(key: jax.Array, posterior: Posterior, num_samples: int) ->
         num_samples: N.
 
     Returns:
-        x (N, D) in data units; labels (N,), the component that each came from, which is meaningful only after `relabel`.
+        x (N, D) in data units, and labels (N,), the component that each observation came from. The labels are meaningful only
+        after `relabel`.
 
     Raises:
-        ValueError, TypeError: posterior is not one posterior, key no random key, or num_samples no count.
+        ValueError, TypeError: posterior is not one posterior, key is not a random key, or num_samples is not an integer >= 0.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxgmm
@@ -83,17 +87,19 @@ def predictive_sample(key: jax.Array, posterior: Posterior, num_samples: int) ->
     return _sample(key, _all_draws(posterior), num_samples)
 
 
+@public
 def predictive_responsibilities(posterior: Posterior, x: Any) -> jax.Array:
     """Return the probability that point n belongs to component k, averaged over the parameters: mean_s r_nk(theta_s).
 
-    A component must be the same one in all draws, so the posterior must come from `relabel`, and its labels must be identified.
+    Component k must have the same meaning in all draws. The posterior must therefore come from `relabel`, with identified
+    labels.
 
     Args:
         posterior: draws (C, S, ...) as `relabel` returns them.
         x: (N, D), in data units.
 
     Returns:
-        (N, K), rows summing to one; inside jit NaN where labels are not identified.
+        (N, K); every row sums to one. Inside jit, all entries are NaN if labels are not identified.
 
     Raises:
         ValueError, TypeError: the posterior was not relabelled, its labels are not identified (outside jit), or it is not one
@@ -112,11 +118,13 @@ def predictive_responsibilities(posterior: Posterior, x: Any) -> jax.Array:
     return _mean_responsibilities(mixture, x, _identified(posterior))
 
 
+@public
 def coclustering(posterior: Posterior, x: Any) -> jax.Array:
-    """Return the probability that two points belong to the same component, the co-clustering or posterior similarity matrix.
+    """Return the co-clustering matrix: the probability, for each pair of points, that both belong to the same component.
 
-    It is label-invariant, so it can be used where labels are not identified. Binder (1978); Fritsch & Ickstadt (2009), section
-    3. It has N^2 entries: for very large N use a subset of the points.
+    It is also called the posterior similarity matrix: Binder (1978); Fritsch & Ickstadt (2009), section 3. The matrix is
+    label-invariant, so it can be used even if labels are not identified. It has N^2 entries: if N is very large, use a subset
+    of the points.
 
     Args:
         posterior: draws (C, S, ...).
@@ -126,7 +134,7 @@ def coclustering(posterior: Posterior, x: Any) -> jax.Array:
         (N, N), symmetric, 1 on the diagonal.
 
     Raises:
-        ValueError, TypeError: not one posterior; x of another width or not finite.
+        ValueError, TypeError: posterior is not one posterior; x has another number of features or is not finite.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxgmm
@@ -140,29 +148,30 @@ def coclustering(posterior: Posterior, x: Any) -> jax.Array:
     return _coclustering(mixture, x)
 
 
+@public
 def assignment_entropy(posterior: Posterior, x: Any, *, kind: str = "total") -> jax.Array:
-    """Return the entropy of each point's component, which is 0 where the component is certain.
+    """Return the entropy of each point's component label, which is 0 if the component is certain.
 
     There are three kinds of entropy, in nats:
 
-    - "total": that of the responsibilities averaged over the draws, at most log K; only after `relabel`.
-    - "within": the average over the draws of each draw's own entropy. The difference from the total is the mutual information
-      of label and parameters, which more data would reduce. Label-invariant.
-    - "pairs": that of "does point m belong to the same component?", averaged over the other points m, at most log 2. It
-    contains
-      both sources of uncertainty, and is label-invariant.
+    - "total": the entropy of the responsibilities after averaging over the draws, at most log K. Use it only after `relabel`.
+    - "within": the entropy of the responsibilities under each draw, averaged over the draws. "total" minus "within" is the
+      mutual information between label and parameters, which more data would reduce. "within" is label-invariant.
+    - "pairs": the entropy of the answer to "does point m belong to the same component?", averaged over the other points m, at
+      most log 2. It contains the uncertainty of the labels under each draw as well as the uncertainty of the parameters, and it
+      is label-invariant.
 
     Args:
-        posterior: draws (C, S, ...); for "total" as `relabel` returns them.
+        posterior: draws (C, S, ...); for "total", as `relabel` returns them.
         x: (N, D), in data units.
-        kind: "total", "within" or "pairs", which needs a matrix (N, N).
+        kind: "total", "within" or "pairs"; "pairs" needs memory for a matrix (N, N).
 
     Returns:
-        (N,); "total" inside jit is NaN where labels are not identified.
+        (N,); inside jit, "total" is NaN if labels are not identified.
 
     Raises:
-        ValueError, TypeError: kind is unknown; "total" of a posterior that was not relabelled, or whose labels are not
-            identified (outside jit); posterior is not one posterior; x has another number of features or is not finite.
+        ValueError, TypeError: kind is unknown; kind is "total", but the posterior was not relabelled or (outside jit) its
+            labels are not identified; posterior is not one posterior; x has another number of features or is not finite.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxgmm
@@ -188,18 +197,18 @@ def _all_draws(posterior: Any) -> Mixture:
 def _draws_and_points(posterior: Any, x: Any) -> tuple[Mixture, jax.Array]:
     """Return the draws of one posterior as a stack (M, ...), and valid points (N, D)."""
     draws = _all_draws(posterior)
-    return draws, as_points(draws, x)
+    return as_points(draws, x)
 
 
 def _identified(posterior: Posterior) -> Any:
-    """Return whether labels are identified; raise ValueError if they are known not to be, or were not relabelled."""
+    """Return whether labels are identified; raise ValueError if the draws were not relabelled or labels are not identified."""
     if posterior.mixture.num_components == 1:
         return np.array(True)
     identified = posterior.stats.get("labels_identified")
     if identified is None:
         raise ValueError(
-            "the posterior has not been relabelled, and the order of its components may change from draw to draw; give "
-            "jaxgmm.relabel(posterior, fit.mixture, x)."
+            "the posterior has not been relabelled, so the order of its components may change from draw to draw; pass "
+            "jaxgmm.relabel(posterior, fit.mixture, x) instead."
         )
     if not is_traced(identified) and not bool(identified):
         raise ValueError(
@@ -210,7 +219,7 @@ def _identified(posterior: Posterior) -> Any:
 
 
 def _over_draws(add: Callable, total: Any, draws: Mixture, num_points: int) -> Any:
-    """Return the last of total = add(total, draws (B, ...), is_valid (B,)) over batches of B of the draws (M, ...)."""
+    """Apply `total = add(total, draws (B, ...), is_valid (B,))` to all draws (M, ...), B at a time; return the last total."""
     m = len(draws.means)
     size = draws_per_batch(num_points * draws.num_components * draws.num_features, m)
     batches = -(-m // size)
@@ -241,7 +250,10 @@ def _log_mean(draws: Mixture, x: jax.Array) -> jax.Array:
 
 
 def _mean_of(function: Callable, shape: tuple[int, ...], draws: Mixture, x: jax.Array) -> jax.Array:
-    """Return the average over the draws of a function of responsibilities (B, N, K) that sums over the first axis."""
+    """Average a function of the responsibilities over the draws.
+
+    The function takes responsibilities (B, N, K) and returns the sum of its values over the first axis.
+    """
 
     def add(total: jax.Array, batch: Mixture, is_valid: jax.Array) -> jax.Array:
         return total + function(jnp.where(is_valid[:, None, None], responsibilities(batch, x), 0))
@@ -251,7 +263,7 @@ def _mean_of(function: Callable, shape: tuple[int, ...], draws: Mixture, x: jax.
 
 @jax.jit
 def _mean_responsibilities(draws: Mixture, x: jax.Array, identified: jax.Array) -> jax.Array:
-    """Return the mean responsibilities (N, K), NaN where labels are not identified."""
+    """Return the mean responsibilities (N, K), or NaN if labels are not identified."""
     return jnp.where(identified, _mean_of(lambda r: r.sum(0), (len(x), draws.num_components), draws, x), jnp.nan)
 
 

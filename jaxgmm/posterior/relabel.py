@@ -1,6 +1,6 @@
 """relabel: put the components of all posterior draws in the order of a reference mixture.
 
-The matching of components is done by `label_matching`, where its equations and sources are given.
+The module `label_assignment` matches the components; its docstring gives the equations and their sources.
 """
 
 from __future__ import annotations
@@ -11,51 +11,53 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..inputs import check_one_mixture
-from ..mixture import Mixture
+from ..calls import public
+from ..mixture import Mixture, MixtureLike, as_mixture
 from ..row_sums import repeat_valid_row
 from ..validation import as_weighted_data, check_choice
-from .label_matching import METHODS, Matching, match_labels, permute_components
+from .label_assignment import METHODS, Matching, match_labels, permute_components
 from .result import Posterior, check_one_posterior
 
-# labels count as identified if at most this fraction of the margins is smaller than SMALL_MARGIN
+# labels count as identified if at most a fraction SMALL_SHARE of the margins is smaller than SMALL_MARGIN
 SMALL_MARGIN, SMALL_SHARE = 0.2, 0.05
 
 
+@public
 def relabel(
-    posterior: Posterior, reference: Mixture, x: Any, *, method: str = "assignment", sample_weight: Any = None
+    posterior: Posterior, reference: MixtureLike, x: Any, *, method: str = "assignment", sample_weight: Any = None
 ) -> Posterior:
     """Reorder the components of each draw so that they match the components of a reference mixture.
 
-    The draws are matched by their responsibilities at the data points, or by "kl" through the Kullback-Leibler divergences
-    between components, which needs no data and whose cost does not grow with N.
+    The methods "assignment" and "stephens" match the components by their responsibilities at the data points. The method "kl"
+    matches them by the Kullback-Leibler divergences between components; it needs no data, and its cost does not grow with N.
 
-    Each draw gets a margin: what the best order gains over the second best, as a fraction of the weight of the components that
-    would move. It is 1 where components are well separated and 0 where the order is arbitrary. With "kl" the margin is
-    1 - exp(-gain / 2), with the gain in nats per unit of weight that would move: 1 - exp(-delta^2 / 4) for two equal
-    components whose means are delta standard deviations apart. If more than 5 % of the margins are below 0.2, the labels are
-    not identified: summaries of single components are then meaningless, and only label-invariant quantities can be used.
+    Each draw gets a margin, which compares the best order with the second best. The gain is the difference between the scores
+    of the two orders, divided by the weight of the components in which they differ. With "assignment" and "stephens" the margin
+    is the gain, at most 1. With "kl", where the gain is in nats, the margin is 1 - exp(-gain / 2). For two equal components
+    whose means are delta standard deviations apart, the margin is 1 - exp(-delta^2 / 4). The margin is 1 if components are well
+    separated and 0 if the order is arbitrary. If more than 5 % of the margins are below 0.2, the labels are not identified:
+    summaries of single components are then meaningless, and only label-invariant quantities can be used.
 
-    Where the prior's weight concentrations differ, only components with equal concentrations are exchanged, because the others
-    are identified by the prior.
+    If the prior's weight concentrations differ, only components with equal concentrations are exchanged, because the prior
+    identifies the others.
 
     Args:
         posterior: draws (C, S, ...).
-        reference: one mixture, such as `fit.mixture`.
-        x: (N, D), the data in their own units; ignored by "kl", which accepts None.
-        method: "assignment" (soft ECR, Papastamoulis 2016), "stephens" (Stephens 2000), which starts from it and iterates, or
-            "kl", which suits very large N.
+        reference: one Mixture, or one Fit.
+        x: (N, D), the data in their own units. "kl" ignores x and accepts None.
+        method: "assignment" (soft ECR, Papastamoulis 2016); "stephens" (Stephens 2000), which starts from the result of
+            "assignment" and iterates; or "kl", which is suited to very large N.
         sample_weight: (N,) >= 0, or None.
 
     Returns:
-        A Posterior with weights, means and covariances reordered. New in stats: permutation (C, S, K), whose entry j is the
-        index that component j had in the sampler's own draw, also if the posterior had been relabelled before; relabel_margin
-        (C, S); switch_rate (), the fraction of draws whose permutation differs from that of the previous draw;
+        A Posterior with reordered weights, means and covariances. stats has these new entries: permutation (C, S, K), where
+        entry j is the index that component j had in the sampler's draw, even if the posterior had been relabelled before;
+        relabel_margin (C, S); switch_rate (), the fraction of draws whose permutation differs from that of the previous draw;
         labels_identified ().
 
     Raises:
-        ValueError, TypeError: the reference or the data do not fit the draws, the method is unknown, or the call is traced and
-            the mixture has more than 6 components.
+        ValueError, TypeError: the reference or the data do not fit the draws, the method is unknown, or the values are traced
+            and the mixture has more than 6 components.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxgmm
@@ -67,7 +69,7 @@ def relabel(
         [[[0.25, 0.75], [0.25, 0.75]]]
     """
     check_choice(method, "method", METHODS)
-    mixture = _check(posterior, reference)
+    mixture, reference = _check(posterior, reference)
     chains, samples = posterior.log_density.shape
     draws = jax.tree.map(lambda leaf: leaf.reshape(chains * samples, *leaf.shape[2:]), mixture)
     weight = None
@@ -79,30 +81,30 @@ def relabel(
     return _reorder(posterior, jax.tree.map(lambda leaf: leaf.reshape(chains, samples, *leaf.shape[1:]), matching))
 
 
-def _check(posterior: Any, reference: Any) -> Mixture:
-    """Return the draws, or raise if posterior and reference are not what `relabel` expects."""
+def _check(posterior: Any, reference: Any) -> tuple[Mixture, Mixture]:
+    """Return the draws and the reference, or raise an error if the posterior or the reference is not as `relabel` expects."""
     check_one_posterior(posterior)
-    check_one_mixture(reference, "reference")
+    reference = as_mixture(reference, "reference", single=True)
     drawn, given = (m.means.shape[-2:] for m in (posterior.mixture, reference))
     if drawn != given:
         raise ValueError(
-            f"reference has K={given[0]} components in D={given[1]} features, the draws K={drawn[0]} and "
+            f"reference has K={given[0]} components in D={given[1]} features, but the draws have K={drawn[0]} and "
             f"D={drawn[1]}; give the mixture that the chains started from."
         )
-    return posterior.mixture
+    return posterior.mixture, reference
 
 
 def _exchangeable(prior: Any) -> jax.Array | None:
-    """Return which components the prior allows to exchange places (K, K), or None if it allows all."""
+    """Return True for each pair of components that may exchange places under the prior, (K, K), or None for all pairs."""
     concentration = getattr(prior, "weight_concentration", None)
     return None if concentration is None else concentration[:, None] == concentration[None, :]
 
 
 @jax.jit
 def _reorder(posterior: Posterior, matching: Matching) -> Posterior:
-    """Return the posterior with its components in the orders of a matching (C, S, ...), and the statistics of `relabel`."""
+    """Return the posterior with its components reordered by a matching (C, S, ...), and with the statistics of `relabel`."""
     mixture = permute_components(posterior.mixture, matching.order)
-    before = posterior.stats.get("permutation")  # of an earlier relabelling
+    before = posterior.stats.get("permutation")  # the permutation of an earlier relabelling, or None
     total = matching.order if before is None else jnp.take_along_axis(before, matching.order, -1)
     switched = (total[:, 1:] != total[:, :-1]).any(-1)
     stats = posterior.stats | {

@@ -1,4 +1,4 @@
-"""Posterior, the result of every sampler, and its status."""
+"""Posterior, which is the result of every sampler, and PosteriorStatus."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..validation import warn_at_caller
 
 
 class PosteriorStatus(StatusEnum):
-    """The most severe problem of a sampler's run; `PosteriorStatus(int(posterior.status)).sentence` explains it.
+    """The most severe problem of a sampler's run; `PosteriorStatus(int(posterior.status)).sentence` explains the problem.
 
     Example:
         >>> import jaxgmm
@@ -35,7 +35,7 @@ class PosteriorStatus(StatusEnum):
     POOR_METRIC = (
         2,
         "The posterior is far from normal around its mode (stats: khat, min_eigenvalue, counts), but only the short warm-up "
-        "was run, as always inside jit or as requested; use adapt_mass_matrix=True.",
+        "was run, because it was requested or the call is inside jit; use adapt_mass_matrix=True.",
     )
     DIVERGENCES = (
         3,
@@ -72,9 +72,9 @@ class PosteriorStatus(StatusEnum):
     )
     MULTIMODAL = (
         9,
-        "Chains from another start stay at a mode of their own that has considerable mass (stats: other_log_density, "
-        "other_rhat, other_share), so the draws describe the mode of the first start only. Sample from each start separately "
-        "and compare, or use a more informative prior or fewer components.",
+        "A chain from another start stays at another mode that has considerable mass (stats: other_log_density, other_rhat, "
+        "other_share), so the draws describe only the mode of the first start. Sample from each start separately and compare "
+        "the results, or use a more informative prior or fewer components.",
     )
 
 
@@ -83,15 +83,17 @@ class PosteriorStatus(StatusEnum):
 )
 @dataclass(frozen=True, eq=False, repr=False)
 class Posterior(Printed):
-    """Draws of mixtures from a posterior distribution; vmapped, all fields gain a leading (B,).
+    """Draws of mixtures from a posterior distribution.
+
+    Under vmap, all fields gain a leading axis (B,).
 
     Attributes:
-        mixture: a Mixture with leading (C, S), in data units.
-        log_density: (C, S), log p(x, theta) in nats: the weighted log-likelihood plus the log density of the normalised prior,
-            as a density in (weights, means, covariances).
-        prior: the prior that was used, in data units, or None for a bootstrap or for a model of your own.
+        mixture: a Mixture with leading axes (C, S), in data units.
+        log_density: (C, S), log p(x, theta) in nats: the weighted log-likelihood plus the log density of the normalised prior.
+            The prior is a density in (weights, means, covariances).
+        prior: the prior that was used, in data units; None for a model of your own, and for a bootstrap without a prior.
         status: (), a PosteriorStatus.
-        stats: statistics that the method reports about its run, arrays by name; see the method's documentation.
+        stats: a dictionary of arrays, the statistics of the run. The documentation of each method lists its statistics.
         method: the name of the method, such as "nuts".
 
     Example:
@@ -117,8 +119,8 @@ class Posterior(Printed):
             return [Table(f"Posterior by {self.method}, traced"), mixture_table(self.mixture)]
         if status.ndim:
             good = int((status <= PosteriorStatus.FULL_WARMUP).sum())
-            title = f"Posterior by {self.method}, stacked {status.shape}: {good} of {status.size} without complaint"
-            notes = [f"lanes: {counted(status, PosteriorStatus)}"] if good < status.size else []
+            title = f"Posterior by {self.method}, stacked {status.shape}: {good} of {status.size} without a warning"
+            notes = [f"statuses: {counted(status, PosteriorStatus)}"] if good < status.size else []
             return [Table(title, notes=notes), mixture_table(self.mixture)]
         chains, draws = density.shape
         title = (
@@ -158,7 +160,7 @@ def check_posterior(posterior: Any) -> None:
 
 
 def check_one_posterior(posterior: Any) -> None:
-    """Raise if a value is not one Posterior with draws (C, S, ...)."""
+    """Raise TypeError or ValueError if a value is not one Posterior with draws (C, S, ...)."""
     check_posterior(posterior)
     if posterior.log_density.ndim != 2:
         raise ValueError(
@@ -168,12 +170,12 @@ def check_one_posterior(posterior: Any) -> None:
 
 
 def in_dtype(tree: Any, dtype: Any) -> Any:
-    """Return a tree with its floating-point leaves in a given dtype, such as that of the data."""
+    """Convert the floating-point leaves of a tree to a given dtype, such as that of the data."""
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree)
 
 
 def warn_if_unreliable(posterior: Posterior) -> None:
-    """Warn with the status sentence of a concrete posterior if its status is worse than FULL_WARMUP."""
+    """Warn if the status of a concrete posterior is worse than FULL_WARMUP; the message is the sentence of the status."""
     status = PosteriorStatus(int(posterior.status))
     if status > PosteriorStatus.FULL_WARMUP:
         warn_at_caller(status.sentence)

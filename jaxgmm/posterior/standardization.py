@@ -1,4 +1,4 @@
-"""Standardised coordinates: samplers see data and prior as y = (x - shift) / scale, so that float32 and unit steps suffice."""
+"""Standardised coordinates y = (x - shift) / scale, in which samplers work with float32 and with steps of about unit size."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from ..priors.interface import MixturePrior
 
 
 class StandardizedProblem(NamedTuple):
-    """One data set under one prior in standardised coordinates, x = shift + scale y.
+    """One data set and one prior in standardised coordinates y, where x = shift + scale y.
 
-    y (N, D); weight (N,) or None; prior of the parameters of y; shift (D,) and scale (D,) in data units.
+    y (N, D): the rows. weight (N,): the weights of the rows, or None. prior: the prior of the parameters of y. shift (D,) and
+    scale (D,) are in data units.
     """
 
     y: jax.Array
@@ -26,9 +27,10 @@ class StandardizedProblem(NamedTuple):
 
 
 def standardise(x: jax.Array, weight: jax.Array | None, prior: MixturePrior, covariance_type: str) -> StandardizedProblem:
-    """Return the problem with mean 0 and variance 1 in each feature (spherical: on average), in JAX's default float type.
+    """Standardise data and prior, in JAX's default float type.
 
-    A constant column is scaled by the typical variance of the prior instead of its own.
+    Each feature then has mean 0 and variance 1; for spherical, the variance is 1 on average over the features. For a constant
+    column, the typical variance under the prior replaces the variance of the data.
     """
     dtype = jnp.result_type(float)
     w = jnp.ones(len(x), x.dtype) if weight is None else weight
@@ -49,12 +51,12 @@ def standardise(x: jax.Array, weight: jax.Array | None, prior: MixturePrior, cov
 
 
 def scale_factor(scale: jax.Array, covariance_type: str) -> jax.Array:
-    """Return what covariances of y are multiplied by, entry by entry, in storage form with one component."""
+    """Return the factors that convert the entries of covariances of y to data units, in storage form with one component."""
     return covariance.from_data_scatter(covariance.outer(scale, covariance_type), covariance_type)
 
 
 def to_standard(mixture: Mixture, problem: StandardizedProblem) -> Mixture:
-    """Return a mixture given in data units in standardised coordinates."""
+    """Convert a mixture from data units to standardised coordinates."""
     dtype = problem.y.dtype
     factor = scale_factor(problem.scale, mixture.covariance_type)
     return Mixture(
@@ -66,7 +68,7 @@ def to_standard(mixture: Mixture, problem: StandardizedProblem) -> Mixture:
 
 
 def from_standard(mixture: Mixture, problem: StandardizedProblem) -> Mixture:
-    """Return a mixture given in standardised coordinates in data units."""
+    """Convert a mixture from standardised coordinates to data units."""
     factor = scale_factor(problem.scale, mixture.covariance_type)
     return Mixture(
         mixture.weights, mixture.means * problem.scale + problem.shift, mixture.covariances * factor, mixture.covariance_type
@@ -74,7 +76,7 @@ def from_standard(mixture: Mixture, problem: StandardizedProblem) -> Mixture:
 
 
 def log_volume(problem: StandardizedProblem, covariance_type: str, num_components: int) -> jax.Array:
-    """Return the log density of (x, means, covariances) in data units minus that in standardised coordinates."""
+    """Return the log density of (x, means, covariances) in data units minus the one in standardised coordinates."""
     d = problem.y.shape[1]
     log_scale = jnp.log(problem.scale).sum()
     total = len(problem.y) if problem.weight is None else problem.weight.sum()

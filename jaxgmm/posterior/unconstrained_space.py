@@ -1,8 +1,8 @@
 """The unconstrained space of a mixture's parameters, in which the samplers work.
 
-A point z (P,) holds the latent sites of the NumPyro model, each mapped by NumPyro's transform from its support to real numbers,
-flattened in alphabetical order of the sites' names. The density of z contains the log-Jacobian of these maps, so its mode is
-not that of the density in (weights, means, covariances).
+A point z (P,) holds the latent sites of the NumPyro model. NumPyro's transforms map each site from its support to real numbers,
+and the results are joined to one vector in alphabetical order of the sites' names. The log density of z contains the
+log-Jacobian of these maps, so its mode differs from the mode of the density in (weights, means, covariances).
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ class UnconstrainedSpace(NamedTuple):
 
     Attributes:
         size: P.
-        potential: z (P,) -> (), minus log p(y, z), relative to the data's log-likelihood at the start.
+        potential: z (P,) -> (), minus log p(y, z), up to a constant. The constant is the log-likelihood of the data at the
+            start.
         flatten: a mixture in the problem's coordinates -> z (P,).
         unflatten: z (P,) -> the mixture, and log|d(weights, means, covariances) / dz| ().
-        unravel: z (P,) -> its parts by name of site.
+        unravel: z (P,) -> a dictionary that maps the name of each site to the part of z that belongs to the site.
     """
 
     size: int
@@ -47,10 +48,11 @@ class UnconstrainedSpace(NamedTuple):
 
 
 def make_unconstrained_space(problem: StandardizedProblem, start: Mixture) -> UnconstrainedSpace:
-    """Return the unconstrained space of `jaxgmm.model` for a problem, with log-likelihoods relative to the start.
+    """Make the unconstrained space of `jaxgmm.model` for a problem; log-likelihoods are relative to the start.
 
-    The transforms are NumPyro's. The potential is computed by this package's densities, which equal NumPyro's in value and
-    gradient; NumPyro's own would solve with several stacks of matrices at a time, which `linalg` explains how to avoid.
+    The transforms are NumPyro's. The potential is computed with this package's densities, which equal NumPyro's densities in
+    value and gradient. NumPyro's densities would solve linear systems for several stacks of matrices at a time; `linalg`
+    explains how this is avoided.
     """
     covariance_type, (k, d) = start.covariance_type, start.means.shape
     shape = {"num_components": k, "num_features": d, "covariance_type": covariance_type}
@@ -82,16 +84,16 @@ def make_unconstrained_space(problem: StandardizedProblem, start: Mixture) -> Un
 
 
 def potential_size(problem: StandardizedProblem, start: Mixture) -> int:
-    """Return how many numbers the largest intermediate array of one potential holds."""
+    """Return the size of the largest intermediate array in the computation of one potential."""
     return min(len(problem.y), GRADIENT_CHUNK) * start.num_components * start.num_features
 
 
 def map_points(function: Callable[[jax.Array], Any], points: jax.Array, problem: StandardizedProblem, start: Mixture) -> Any:
-    """Apply a function that evaluates a potential to points (M, ...), in batches that fit the cache."""
+    """Apply a function that evaluates a potential to points (M, ...), in batches that fit into the processor's cache."""
     count = len(points)
     batches = -(-count // potentials_per_batch(potential_size(problem, start)))
     batch = -(-count // batches)
-    # all batches have the same size, because a remainder would be compiled as a program of its own
+    # all batches have the same size, because a smaller last batch would be compiled as a separate program
     filled = points[np.minimum(np.arange(batches * batch), count - 1)]
     found = jax.lax.map(jax.vmap(function), filled.reshape(batches, batch, *points.shape[1:]))
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], found)

@@ -1,9 +1,10 @@
-"""A NumPyro model written by the user in place of `jaxgmm.model`: checks, approximation of its posterior, starts of chains.
+"""Support for a NumPyro model that replaces `jaxgmm.model`: check it, approximate its posterior, choose the chains' starts.
 
-The model is called like `jaxgmm.model` and has sites or deterministics weights, means and covariances, the latter as a Mixture
-stores them. If its latent sites are those of `jaxgmm.model` (or covariances itself), a mixture determines all of them: then the
-posterior can be approximated around a start, and log densities of draws are densities in (weights, means, covariances).
-Otherwise chains start from values of the sites that a mixture determines by name, and at random in the others.
+The model is called like `jaxgmm.model`. It has sites or deterministics weights, means and covariances; covariances has the form
+in which a Mixture stores it. If the latent sites are those of `jaxgmm.model`, or if covariances is itself a latent site, a
+mixture determines all latent sites. The posterior can then be approximated around a start, and log densities of draws are
+densities in (weights, means, covariances). Otherwise, a mixture gives the chains' starts only for the sites with these names;
+for all other sites the starts are random.
 """
 
 from __future__ import annotations
@@ -31,14 +32,15 @@ from .gaussian_approximation import (
 from .standardization import StandardizedProblem
 from .user_model_space import FIELDS, UserModelSpace, make_user_space
 
-_CANDIDATES = 20  # random starts tried for each chain, in the cube from -2 to 2 as NumPyro's init_to_uniform does
-_OVERDISPERSION = 1.5  # of the means at these starts, in standard errors
+# number of random starts that are tried for each chain; they are uniform between -2 and 2, as in NumPyro's init_to_uniform
+_CANDIDATES = 20
+_OVERDISPERSION = 1.5  # standard deviation of the means at these starts, in standard errors
 
 
 def check_model(model: Any) -> None:
     """Raise TypeError if the model cannot be called like `jaxgmm.model`."""
     if not callable(model):
-        raise TypeError(f"model is {type(model).__name__}; a NumPyro model was expected: a function called as jaxgmm.model is.")
+        raise TypeError(f"model is {type(model).__name__}; a NumPyro model was expected: a function like jaxgmm.model.")
     try:
         inspect.signature(model).bind(None, None, num_components=2, covariance_type="full")
     except TypeError as error:
@@ -49,24 +51,24 @@ def check_model(model: Any) -> None:
 
 
 def prior_as_arrays(prior: Any) -> Any:
-    """Return the prior of a user's model with arrays as leaves, or raise TypeError if a leaf cannot be one."""
+    """Convert the leaves of a user's prior to arrays; raise TypeError if that is impossible for a leaf."""
     try:
         return jax.tree.map(jnp.asarray, prior)
     except TypeError as error:
         raise TypeError(
-            f"prior holds something that is no array ({error}); a pytree of arrays or None was expected with a model of your "
-            "own: let the model itself hold everything else, as a closure."
+            f"prior holds a value that is not an array ({error}); with a model of your own, a pytree of arrays or None was "
+            "expected: let the model itself hold everything else, as a closure."
         ) from None
 
 
 def problem_in_data_units(x: jax.Array, weight: jax.Array | None, prior: Any) -> StandardizedProblem:
-    """Return a problem whose coordinates are the data's own, in JAX's default float."""
+    """Make a problem whose coordinates are those of the data, without standardisation, in JAX's default float type."""
     y = repeat_valid_row(x, weight).astype(jnp.result_type(float))
     return StandardizedProblem(y, weight, prior, jnp.zeros(y.shape[1], y.dtype), jnp.ones(y.shape[1], y.dtype))
 
 
 def mixture_determines_sites(model: Callable[..., Any], inputs: Inputs) -> bool:
-    """Return whether a mixture determines all sites of the model; the model is traced, not run."""
+    """Return whether a mixture determines all latent sites of the model. The model is only traced, not run."""
     found = []
 
     def inspect_model(inputs: Inputs) -> jax.Array:
@@ -82,9 +84,10 @@ def mixture_determines_sites(model: Callable[..., Any], inputs: Inputs) -> bool:
 def approximate_user_posterior(
     key: jax.Array, start: Mixture, x: jax.Array, weight: jax.Array | None, prior: Any, *, model: Callable[..., Any]
 ) -> tuple[StandardizedProblem, GaussianApproximation, jax.Array]:
-    """Approximate the posterior of a user's model at the mode near a start, or near each of a stack (M,) of starts.
+    """Approximate the posterior of a user's model at the mode near a start, or near each start of a stack (M,).
 
-    Returns the problem, the approximation, and whether sites with a name of `jaxgmm.model` mean the same as there, () or (M,).
+    Returns the problem, the approximation, and a boolean () or (M,). The boolean is True if sites that have the same name as a
+    site of `jaxgmm.model` also have the same meaning.
     """
     problem = problem_in_data_units(x, weight, prior)
     start = jax.tree.map(lambda leaf: leaf.astype(problem.y.dtype), start)
@@ -94,9 +97,10 @@ def approximate_user_posterior(
 def _approximation(
     key: jax.Array, model: Callable[..., Any], problem: StandardizedProblem, start: Mixture
 ) -> tuple[GaussianApproximation, jax.Array]:
-    """Return an approximation in the model's own space, and whether the sites mean what their names say.
+    """Return an approximation in the model's own space, and whether the sites have the same meaning as in `jaxgmm.model`.
 
-    Where a mixture does not determine all sites, the approximation has mode 0, root I and is not sound.
+    If a mixture does not determine all latent sites, the approximation is only a placeholder: its mode is 0, its root is I, and
+    it is not sound.
     """
     user = make_user_space(model, problem, start)
     z = user.space.flatten(start)
@@ -131,10 +135,11 @@ def user_model_starts(
 def _random_starts(
     key: jax.Array, user: UserModelSpace, problem: StandardizedProblem, start: Mixture, num_chains: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Return points z (C, P) with finite density and gradient, and their potentials (C,), not finite where none was found.
+    """Draw points z (C, P) with finite density and gradient; return them and their potentials (C,).
 
-    Coordinates that the mixture determines come from the start, with its means moved by 1.5 standard errors; the others are
-    uniform as in NumPyro's init_to_uniform.
+    If no such point was found for a chain, its potential is not finite. Coordinates that the mixture determines come from the
+    start, whose means are first moved at random by about 1.5 standard errors. The other coordinates are uniform, as in
+    NumPyro's init_to_uniform.
     """
     total = len(problem.y) if problem.weight is None else problem.weight.sum()
     variances = covariance.variances(start.covariances, start.covariance_type, start.num_features)

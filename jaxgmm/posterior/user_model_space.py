@@ -29,10 +29,10 @@ class UserModelSpace(NamedTuple):
     """The unconstrained space of a user's model for one problem.
 
     Attributes:
-        space: the space; coordinates of sites that a mixture does not determine are 0 after `flatten`.
-        describe: z (C, S, P) -> mixtures (C, S, ...), log densities (C, S), and statistics by name.
-        determined: (P,), 1 for coordinates that a mixture determines, else 0.
-        invertible: whether a mixture determines all sites, and they determine nothing more than the mixture.
+        space: the space. Its function `flatten` sets coordinates of sites that a mixture does not determine to 0.
+        describe: z (C, S, P) -> mixtures (C, S, ...), log densities (C, S), and a dictionary of statistics.
+        determined: (P,), 1 for coordinates that a mixture determines, 0 for all others.
+        invertible: whether the mixture determines all latent sites, so that sites and mixture hold the same information.
     """
 
     space: UnconstrainedSpace
@@ -42,7 +42,7 @@ class UserModelSpace(NamedTuple):
 
 
 def make_user_space(model: Callable[..., Any], problem: StandardizedProblem, start: Mixture) -> UserModelSpace:
-    """Return the unconstrained space of a model from one trace, in data units and with log densities relative to the start."""
+    """Make the unconstrained space of a model from one trace; log densities are differences from those at the start."""
     arguments, options = (problem.y, problem.prior), _options(problem, start)
     trace = handlers.trace(handlers.seed(model, jax.random.key(0))).get_trace(*arguments, **options)
     latents = _latent_sites(trace, start)
@@ -78,9 +78,13 @@ def make_user_space(model: Callable[..., Any], problem: StandardizedProblem, sta
 
 
 class _Evaluation(NamedTuple):
-    """A model evaluated at one point: log density terms and values by site, log|d sites / dz|, and the observed sites.
+    """The result of evaluating a model at one point.
 
-    Factors count as observed sites.
+    Attributes:
+        terms: the terms of the log density, by name of site.
+        values: the values of the sites, by name.
+        log_det: (), log|d sites / dz|.
+        observed: the names of the observed sites; factors count as observed.
     """
 
     terms: Sites
@@ -92,7 +96,7 @@ class _Evaluation(NamedTuple):
 def _evaluator(
     model: Callable[..., Any], arguments: tuple, options: dict[str, Any], unravel: Callable[[jax.Array], Sites]
 ) -> Callable[[jax.Array], _Evaluation]:
-    """Return a function of z (P,) that evaluates the model; the support of a site may depend on other sites."""
+    """Make a function of z (P,) that evaluates the model. The support of a site may depend on the values of other sites."""
 
     def evaluate(z: jax.Array) -> _Evaluation:
         parts, log_dets = unravel(z), [jnp.zeros(())]
@@ -121,7 +125,10 @@ def _describe(
     further: tuple[str, ...],
     z: jax.Array,
 ) -> tuple[Mixture, jax.Array, dict[str, Any]]:
-    """Return mixtures (C, S, ...), log densities (C, S), and statistics: log-likelihoods and further sites of z (C, S, P)."""
+    """Convert points z (C, S, P) to mixtures (C, S, ...), log densities (C, S) and statistics.
+
+    The statistics are the log-likelihoods and, if there are any, the values of the further sites.
+    """
 
     def describe_one(z: jax.Array) -> tuple[Mixture, jax.Array, jax.Array, Sites]:
         found = evaluate(z)
@@ -138,13 +145,13 @@ def _describe(
 
 
 def _options(problem: StandardizedProblem, start: Mixture) -> dict[str, Any]:
-    """Return the keyword arguments that the model is called with."""
+    """Return the keyword arguments with which the model is called."""
     options = {"num_components": start.num_components, "covariance_type": start.covariance_type}
     return options if problem.weight is None else options | {"sample_weight": problem.weight}
 
 
 def _latent_sites(trace: dict[str, dict], start: Mixture) -> dict[str, dict]:
-    """Return the sites that must be sampled, or raise ValueError if the model does not describe a mixture."""
+    """Return the latent sites, or raise ValueError if the model does not describe a mixture."""
     k, d = start.num_components, start.num_features
     shapes = ((k,), (k, d), covariance.storage_shape(start.covariance_type, k, d))
     for name, shape in zip(FIELDS, shapes, strict=True):
@@ -167,7 +174,7 @@ def _latent_sites(trace: dict[str, dict], start: Mixture) -> dict[str, dict]:
 
 
 def _site_values(mixture: Mixture) -> Sites:
-    """Return the values at a mixture of all sites that have a name which `jaxgmm.model` uses."""
+    """Return the values that a mixture gives to covariances and to the sites of `jaxgmm.model`, by name."""
     values = {name: getattr(mixture, name) for name in FIELDS}
     if not covariance.is_dense(mixture.covariance_type):
         return values | {"variances": mixture.covariances, "scales": jnp.sqrt(mixture.covariances)}
@@ -177,7 +184,7 @@ def _site_values(mixture: Mixture) -> Sites:
 
 
 def _unconstrained_parts(latents: dict[str, dict], known: set[str], mixture: Mixture) -> Sites:
-    """Return the unconstrained values of latent sites at a mixture, 0 for sites that a mixture does not determine."""
+    """Return the unconstrained values of latent sites at a mixture, by name; 0 for sites that the mixture leaves open."""
     inverses = {name: biject_to(site["fn"].support).inv for name, site in latents.items()}
     values = _site_values(mixture)
     return {
@@ -187,7 +194,7 @@ def _unconstrained_parts(latents: dict[str, dict], known: set[str], mixture: Mix
 
 
 def _is_invertible(latents: set[str], known: set[str], start: Mixture) -> bool:
-    """Return whether a mixture determines all latent sites, and they determine nothing more than the mixture."""
+    """Return whether a mixture and the latent sites hold the same information, so that each determines the other."""
     scales = {"scales", "corr_tril"} if covariance.is_dense(start.covariance_type) and start.num_features > 1 else {"scales"}
     forms = [{"covariances"}, {"scale_tril"}, {"variances"}, scales]
     return latents == known and any(latents == {"weights", "means"} | form for form in forms)

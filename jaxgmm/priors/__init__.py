@@ -1,1 +1,1 @@
-"""Priors of mixtures: the interface of a family, the families, the laws of covariances, and the default prior."""
+"""Priors of mixtures: the interface of all prior families, the families, the laws of covariances, and the default prior."""

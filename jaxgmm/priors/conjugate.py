@@ -2,8 +2,8 @@
 
     weights ~ Dirichlet(c),   Sigma_k ~ InverseWishart(nu, S),   mu_k | Sigma_k ~ N(m, Sigma_k / kappa)
 
-For diag and spherical, variances ~ InverseGamma(nu / 2, S / 2), one per feature or one for all features; tied has one Sigma.
-Fraley & Raftery (2007), Journal of Classification 24, 155-181, section 3.
+For diag and spherical, variances ~ InverseGamma(nu / 2, S / 2): diag has one variance for each feature, spherical one for all
+features. For tied there is one Sigma. Source: Fraley & Raftery (2007), Journal of Classification 24, 155-181, section 3.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class Prior(MixturePrior):
     """The conjugate prior of a mixture. Every hyperparameter is an array, so priors can be vmapped.
 
     Attributes:
-        weight_concentration: c (K,) > 0; 1 is flat. MAP-EM needs c >= 1.
+        weight_concentration: c (K,) > 0; c = 1 gives a flat prior of the weights. MAP-EM needs c >= 1.
         mean: m (D,), in data units.
-        mean_precision: kappa () > 0: how many observations the prior of each mean is worth.
-        degrees_of_freedom: nu () > D - 1 (full, tied), > 0 (diag, spherical).
-        scale: S, data units squared: (D, D) for full and tied, (D,) for diag, () for spherical.
+        mean_precision: kappa () > 0, the number of observations to which the prior of each mean is equivalent.
+        degrees_of_freedom: nu (); > D - 1 for full and tied, > 0 for diag and spherical.
+        scale: S, in data units squared: (D, D) for full and tied, (D,) for diag, () for spherical.
 
     Example:
         >>> import jax.numpy as jnp, jaxgmm
@@ -61,12 +61,12 @@ class Prior(MixturePrior):
 
     @property
     def covariance_law(self) -> InverseWishart:
-        """The law of each stored covariance; diag and spherical read it as InverseGamma(nu / 2, S / 2)."""
+        """The law of each stored covariance; for diag and spherical it stands for InverseGamma(nu / 2, S / 2)."""
         return InverseWishart(self.degrees_of_freedom, self.scale)
 
     @property
     def means_share_covariance(self) -> bool:
-        """True: mu_k | Sigma_k ~ N(m, Sigma_k / kappa)."""
+        """True, because mu_k | Sigma_k ~ N(m, Sigma_k / kappa)."""
         return True
 
     def log_density_of_means(self, mixture: Mixture, factors: covariance.Factors) -> jax.Array:
@@ -76,22 +76,22 @@ class Prior(MixturePrior):
         return d / 2 * jnp.log(kappa / (2 * math.pi)) - factors.half_log_det - kappa / 2 * (z**2).sum(-1)
 
     def deviations_of_means(self, root: jax.Array, noise: jax.Array, covariance_type: str) -> jax.Array:
-        """Return draws of mu_k - m, (K, D), made of standard normal noise and a square root of each covariance."""
+        """Return draws of mu_k - m, (K, D), computed from standard normal noise and a square root of each covariance."""
         return covariance.transform(root, noise, covariance_type) / jnp.sqrt(self.mean_precision)
 
     def standard_deviations_of_means(self, covariance_type: str) -> jax.Array:
-        """Return the prior standard deviation of the means at Sigma = S / nu, (D,)."""
+        """Return the prior standard deviation of the means for the covariance Sigma = S / nu, (D,)."""
         typical = self.covariance_law.typical_variances(covariance_type, self.mean.shape[-1])
         return jnp.sqrt(typical / self.degrees_of_freedom / self.mean_precision)
 
     def maximize_means(self, mixture: Mixture, sums: ComponentSums) -> tuple[jax.Array, jax.Array]:
-        """Return the mode (K, D) of the means, and the scatter that then enters the covariances."""
+        """Return the mode (K, D) of the means, and the scatter from which the mode of the covariances is then computed."""
         return self._posterior_means(sums), self._posterior_scatter(sums, mixture.covariance_type)
 
     def draw_given_sums(
         self, sums: ComponentSums, factors: covariance.Factors, variables: StandardVariables, covariance_type: str
     ) -> tuple[jax.Array, covariance.Factors]:
-        """Draw covariances, then means given them, from their Gibbs conditionals; the current factors are not used."""
+        """Draw covariances, then means given the covariances, from the Gibbs conditionals; the argument factors is not used."""
         drawn = self._draw_factors(self._posterior_scatter(sums, covariance_type), variables, covariance_type)
         steps = covariance.transform(drawn.lower, variables.noise, covariance_type)
         return self._posterior_means(sums) + steps / jnp.sqrt(self.mean_precision + sums.count)[:, None], drawn

@@ -1,12 +1,12 @@
-"""The laws that a prior can give covariances, and the interface that each of them implements.
+"""The laws that a prior can assign to covariances, and the interface that each law implements.
 
-    InverseWishart    full and tied covariance matrices
-    InverseGamma      diagonal and spherical variances
+    InverseWishart    covariance matrices of full and tied
+    InverseGamma      variances of diag and spherical
     HalfNormal        standard deviations of any covariance type, with LKJ correlations
 
-The first two have closed forms: a closed M-step and closed Gibbs conditionals. They are used through the parameters (nu, S) of
-    an
-inverse Wishart, which diag and spherical read as InverseGamma(nu / 2, S / 2) on each variance.
+With the first two laws, the M-step and the Gibbs conditionals have closed forms. Other code uses these two laws through the
+parameters (nu, S) of an inverse Wishart law. For diag and spherical, (nu, S) stand for the law InverseGamma(nu / 2, S / 2) of
+each variance.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ class CovarianceLaw(Printed, ABC):
 
     @abstractmethod
     def sample(self, key: jax.Array, covariance_type: str, num_components: int, num_features: int) -> jax.Array:
-        """Return one draw of the covariances of a mixture, as the covariance type stores them."""
+        """Return one draw of a mixture's covariances, in the storage form of the covariance type."""
 
     @abstractmethod
     def standardise(self, scale: jax.Array, factor: jax.Array) -> CovarianceLaw:
         """Return the law of the covariances of x / scale.
 
         Args:
-            scale: (D,), what the features are divided by.
-            factor: what each entry of one covariance is divided by, in storage form without the component axis.
+            scale: (D,), the numbers by which the features are divided.
+            factor: the numbers by which the entries of one covariance are divided, in storage form without the component axis.
         """
 
     @abstractmethod
     def typical_variances(self, covariance_type: str, num_features: int) -> jax.Array:
-        """Return the order of magnitude of the variance of each feature under the law, (D,)."""
+        """Return a typical variance of each feature under the law, (D,); only its order of magnitude is correct."""
 
     @abstractmethod
     def hyperparameter_shapes(self, covariance_type: str, num_features: int) -> dict[str, tuple[int, ...]]:
@@ -61,7 +61,7 @@ class CovarianceLaw(Printed, ABC):
 
     @abstractmethod
     def check_values(self, name: str, covariance_type: str, num_features: int) -> None:
-        """Raise ValueError if concrete hyperparameters make the law improper; name: that of the law in messages."""
+        """Raise ValueError if concrete hyperparameters make the law improper; error messages call the law `name`."""
 
     def inverse_wishart_parameters(self) -> tuple[jax.Array, jax.Array]:
         """Return (nu, S), or raise TypeError if the law has no closed forms."""
@@ -71,7 +71,7 @@ class CovarianceLaw(Printed, ABC):
 
 
 class _ConjugateLaw(CovarianceLaw):
-    """A law that is given by the parameters (nu, S) of an inverse Wishart."""
+    """A law that is determined by the parameters (nu, S) of an inverse Wishart law."""
 
     has_closed_forms: ClassVar[bool] = True
 
@@ -83,7 +83,7 @@ class _ConjugateLaw(CovarianceLaw):
         return inverse_wishart_log_prob(factors, degrees_of_freedom, scale, covariance_type, num_features)
 
     def sample(self, key: jax.Array, covariance_type: str, num_components: int, num_features: int) -> jax.Array:
-        """Return one draw of the covariances of a mixture, as the covariance type stores them."""
+        """Return one draw of a mixture's covariances, in the storage form of the covariance type."""
         parameters = self.inverse_wishart_parameters()
         return sample_inverse_wishart(key, *parameters, covariance_type, num_components, num_features)
 
@@ -96,13 +96,13 @@ class _ConjugateLaw(CovarianceLaw):
 @partial(jax.tree_util.register_dataclass, data_fields=["degrees_of_freedom", "scale"], meta_fields=[])
 @dataclass(frozen=True, eq=False, repr=False)
 class InverseWishart(_ConjugateLaw):
-    """Covariance matrices Sigma ~ InverseWishart(nu, S), for full and tied: mean S / (nu - D - 1).
+    """The law Sigma ~ InverseWishart(nu, S) of covariance matrices, for full and tied; its mean is S / (nu - D - 1).
 
     Gelman et al. (2013), Bayesian Data Analysis, table A.1.
 
     Attributes:
         degrees_of_freedom: nu () > D - 1.
-        scale: S (D, D), data units squared.
+        scale: S (D, D), in data units squared.
 
     Example:
         >>> import jax.numpy as jnp, jaxgmm
@@ -144,13 +144,13 @@ class InverseWishart(_ConjugateLaw):
 @partial(jax.tree_util.register_dataclass, data_fields=["shape", "rate"], meta_fields=[])
 @dataclass(frozen=True, eq=False, repr=False)
 class InverseGamma(_ConjugateLaw):
-    """Variances ~ InverseGamma(shape, rate), for diag and spherical: mean rate / (shape - 1).
+    """The law InverseGamma(shape, rate) of variances, for diag and spherical; its mean is rate / (shape - 1).
 
     Gelman et al. (2013), Bayesian Data Analysis, table A.1.
 
     Attributes:
         shape: () > 0.
-        rate: (D,) for diag, () for spherical, data units squared.
+        rate: (D,) for diag, () for spherical, in data units squared.
 
     Example:
         >>> import jax.numpy as jnp, jaxgmm
@@ -163,7 +163,7 @@ class InverseGamma(_ConjugateLaw):
     rate: jax.Array
 
     def inverse_wishart_parameters(self) -> tuple[jax.Array, jax.Array]:
-        """Return (nu, S), with InverseGamma(nu / 2, S / 2) being this law."""
+        """Return (nu, S) such that this law is InverseGamma(nu / 2, S / 2)."""
         return 2 * self.shape, 2 * self.rate
 
     def standardise(self, scale: jax.Array, factor: jax.Array) -> InverseGamma:
@@ -186,14 +186,14 @@ class InverseGamma(_ConjugateLaw):
 @partial(jax.tree_util.register_dataclass, data_fields=["sd", "lkj"], meta_fields=[])
 @dataclass(frozen=True, eq=False, repr=False)
 class HalfNormal(CovarianceLaw):
-    """Standard deviations ~ HalfNormal(sd) and correlations ~ LKJ(lkj), for every covariance type.
+    """The law with standard deviations ~ HalfNormal(sd) and correlations ~ LKJ(lkj), for every covariance type.
 
-    The law is not conjugate and does not keep standard deviations away from 0: use it with samplers, not with MAP-EM.
-    Lewandowski, Kurowicka & Joe (2009), Journal of Multivariate Analysis 100, 1989-2001.
+    The law is not conjugate and does not keep standard deviations away from 0: use it with `nuts` or `laplace`, not with
+    MAP-EM. Lewandowski, Kurowicka & Joe (2009), Journal of Multivariate Analysis 100, 1989-2001.
 
     Attributes:
-        sd: (D,), or () for spherical, data units.
-        lkj: () > 0; 1 is flat over correlation matrices. Only full and tied use it.
+        sd: (D,), or () for spherical; in data units.
+        lkj: () > 0; lkj = 1 gives a flat law of correlation matrices. Only full and tied use lkj.
 
     Example:
         >>> import jax.numpy as jnp, jaxgmm
@@ -212,13 +212,14 @@ class HalfNormal(CovarianceLaw):
         return half_normal_lkj_log_prob(covariances, factors, self.sd, self.lkj, covariance_type, num_features)
 
     def sample(self, key: jax.Array, covariance_type: str, num_components: int, num_features: int) -> jax.Array:
-        """Return one draw of the covariances of a mixture, as the covariance type stores them."""
+        """Return one draw of a mixture's covariances, in the storage form of the covariance type."""
         key_sd, key_correlation = jax.random.split(key)
         shape, dtype = covariance.storage_shape(covariance_type, num_components, num_features), jnp.result_type(self.sd)
         if not covariance.is_dense(covariance_type):
             return (self.sd * jax.random.normal(key_sd, shape, dtype)) ** 2
         sd = abs(self.sd * jax.random.normal(key_sd, shape[:2], dtype))
-        # Correlations of an inverse Wishart matrix follow an LKJ law at one concentration only, so the onion method is used.
+        # The correlations of an inverse Wishart matrix follow an LKJ law for only one value of lkj. The onion method works for
+        # every value.
         lower = sd[..., None] * _sample_lkj_cholesky(key_correlation, self.lkj, shape[0], num_features, dtype)
         return lower @ jnp.swapaxes(lower, -1, -2)
 
@@ -227,7 +228,7 @@ class HalfNormal(CovarianceLaw):
         return dataclasses.replace(self, sd=self.sd / (scale if self.sd.ndim else scale[0]))
 
     def typical_variances(self, covariance_type: str, num_features: int) -> jax.Array:
-        """Return the order of magnitude of the variance of each feature under the law, (D,)."""
+        """Return a typical variance of each feature under the law, (D,); only its order of magnitude is correct."""
         return jnp.broadcast_to(self.sd**2, (num_features,))
 
     def hyperparameter_shapes(self, covariance_type: str, num_features: int) -> dict[str, tuple[int, ...]]:
@@ -244,14 +245,14 @@ class HalfNormal(CovarianceLaw):
 
 
 def _sample_lkj_cholesky(key: jax.Array, lkj: jax.Array, count: int, num_features: int, dtype: Any) -> jax.Array:
-    """Return Cholesky factors (count, D, D) of LKJ correlation matrices.
+    """Draw Cholesky factors (count, D, D) of LKJ correlation matrices.
 
-    The onion method of Lewandowski, Kurowicka & Joe (2009), section 3.2.
+    The draws are made by the onion method of Lewandowski, Kurowicka & Joe (2009), section 3.2.
     """
     d = num_features
     key_beta, key_direction = jax.random.split(key)
     rows = jnp.arange(1, d, dtype=dtype)
-    # squared length of each row below the diagonal
+    # squared length of the part of each row that lies below the diagonal
     square = jax.random.beta(key_beta, rows / 2, lkj + (d - 1 - rows) / 2, (count, d - 1), dtype)
     direction = jnp.tril(jax.random.normal(key_direction, (count, d, d), dtype), -1)[:, 1:]
     direction = direction / jnp.linalg.norm(direction, axis=-1, keepdims=True)

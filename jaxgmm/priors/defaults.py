@@ -1,4 +1,4 @@
-"""The default prior, made from the data, and how later code recognises it."""
+"""default_prior makes a prior from the data, and is_data_scaled recognises such a prior later."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance, linalg
+from ..calls import public
 from ..validation import as_weighted_data, check_count, check_covariance_type
 from .conjugate import Prior
 
-# Objects that `default_prior` returned. A field of Prior would be part of its pytree structure, so that a default prior and one
-# written by hand could no longer be stacked or share a compiled program.
+# The objects that `default_prior` returned. This is not recorded in a field of Prior, because the field would be part of the
+# pytree structure: a default prior and a prior written by hand could then not be stacked or share a compiled program.
 _data_scaled: weakref.WeakSet[Prior] = weakref.WeakSet()
 
 
+@public
 def default_prior(x: Any, *, num_components: int, covariance_type: str = "full", sample_weight: Any = None) -> Prior:
-    """The weakly informative, data-scaled prior of Fraley & Raftery (2007), section 3, with each feature on its own scale.
+    """Return the weakly informative, data-scaled prior of Fraley & Raftery (2007), section 3, with a scale for each feature.
 
-    c = 1, m = column means, kappa = 0.01, nu = D + 2 and S = V / K^(2 / D), with V the data's covariance in the form of the
-    covariance type (full and tied: the matrix; diag: the variances; spherical: their average). Singular data (a constant or
-    collinear column, one row) get a small multiple of their own scale added to the diagonal, so that the prior is always
-    proper.
+    The hyperparameters are c = 1, m = column means, kappa = 0.01, nu = D + 2 and S = V / K^(2 / D). Here V is the covariance of
+    the data in the form of the covariance type: the matrix for full and tied, the variances for diag, the average variance for
+    spherical. If the data are singular (a constant or collinear column, or a single row), a small multiple of their own scale
+    is added to the diagonal of V. The prior is therefore always proper.
 
-    The prior looks at the data, which are then used twice. That is right for estimation and wrong for simulation-based
-    calibration and for comparing evidence across transformations of the data.
+    This prior depends on the data, so the data are used twice. This double use is acceptable for estimation. It is not
+    acceptable for simulation-based calibration or for comparing the evidence of different transformations of the data.
 
     Args:
         x: (N, D).
@@ -40,7 +42,7 @@ def default_prior(x: Any, *, num_components: int, covariance_type: str = "full",
         A Prior in x's float dtype.
 
     Raises:
-        ValueError, TypeError: x is empty, not finite or not (N, D); an option is out of range.
+        ValueError, TypeError: x is empty, not finite or not of shape (N, D), or an option is out of range.
 
     Example:
         >>> import jaxgmm, numpy as np
@@ -51,23 +53,25 @@ def default_prior(x: Any, *, num_components: int, covariance_type: str = "full",
     check_covariance_type(covariance_type)
     x, weight = as_weighted_data(x, sample_weight)
     if len(x) == 0:
-        raise ValueError(f"x has shape {x.shape}: no rows; at least one was expected.")
+        raise ValueError(f"x has shape {x.shape}: it has no rows; at least one row was expected.")
     prior = _default_prior(x, weight, num_components, covariance_type)
     _data_scaled.add(prior)
     return prior
 
 
 def is_data_scaled(prior: Any) -> bool:
-    """Return whether `default_prior` returned this very object; copies through jit, vmap or tree.map are not recognised."""
+    """Return whether `default_prior` returned this very object. Copies made by jit, vmap or tree.map are not recognised."""
     return prior in _data_scaled
 
 
-@partial(jax.jit, static_argnums=(2, 3))  # as one program: operation by operation the first call takes a second longer
+# Without jit, every operation would be compiled separately, and the first call would take a second longer.
+@partial(jax.jit, static_argnums=(2, 3))
 def _default_prior(x: jax.Array, weight: jax.Array | None, num_components: int, covariance_type: str) -> Prior:
     """Return the default prior of validated data."""
     center, scatter = _moments_of_data(x, weight, covariance_type)
     d = x.shape[1]
-    # The floor is one part in sqrt(eps) of a feature's variance, or of its squared magnitude if the feature is constant.
+    # The diagonal is increased by sqrt(eps) times the feature's variance, or times its squared magnitude for a constant
+    # feature.
     eps = float(jnp.finfo(x.dtype).eps)
     diagonal = linalg.diagonal(scatter) if covariance.is_dense(covariance_type) else scatter
     size = jnp.where(abs(center) > 0, center**2, 1)
@@ -80,7 +84,7 @@ def _default_prior(x: jax.Array, weight: jax.Array | None, num_components: int, 
 
 
 def _moments_of_data(x: jax.Array, weight: jax.Array | None, covariance_type: str) -> tuple[jax.Array, jax.Array]:
-    """Return mean (D,) and scatter over the total weight, (D, D) or (D,); rows of weight 0 may hold anything."""
+    """Return the mean (D,), and the scatter divided by the total weight, (D, D) or (D,). Rows of weight 0 are ignored."""
     weight = jnp.ones(len(x), x.dtype) if weight is None else weight
     x = jnp.where(weight[:, None] > 0, x, 0)
     total = weight.sum()

@@ -1,4 +1,4 @@
-"""Functions of any prior: its log density, its draws, and the tables of its families and laws."""
+"""Compute log densities of every prior and draw from it. The lists of prior families and covariance laws are also here."""
 
 from __future__ import annotations
 
@@ -9,29 +9,31 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
+from ..calls import public
 from ..covariance_distributions import gamma_shapes, inverse_wishart_factors
-from ..mixture import Mixture, check_mixture
+from ..mixture import Mixture, MixtureLike, as_mixture
 from ..validation import check_count, check_covariance_type, check_key
 from .conjugate import Prior
 from .covariance_laws import HalfNormal, InverseGamma, InverseWishart
 from .independent import IndependentPrior
 from .interface import MixturePrior, StandardVariables, check_prior, check_prior_shapes
 
-# the types by whose names files know priors and their parts
+# Saved files identify priors and their parts by the names of these types.
 FAMILIES = (Prior, IndependentPrior)
 COVARIANCE_LAWS = (InverseWishart, InverseGamma, HalfNormal)
 
 
-def log_prior(mixture: Mixture, prior: MixturePrior, *, present: jax.Array | None = None) -> jax.Array:
-    """Log prior density of (weights, means, covariances), nats, normalised.
+@public
+def log_prior(mixture: MixtureLike, prior: MixturePrior, *, present: jax.Array | None = None) -> jax.Array:
+    """Return the normalised log prior density of (weights, means, covariances), nats.
 
-    Components of weight exactly 0 are absent: they do not count, and neither do their concentrations in the Dirichlet law. A
+    Components of weight exactly 0 are absent: they do not count, and their concentrations do not enter the Dirichlet law. A
     mixture with absent components therefore has the density of the smaller mixture.
 
     Args:
-        mixture: with leading axes (...).
+        mixture: a Mixture, or a Fit, with leading axes (...).
         prior: a Prior or IndependentPrior whose shapes fit the mixture.
-        present: (..., K) booleans: which components count; by default those of positive weight.
+        present: (..., K) booleans, True for components that count; by default these are the components of positive weight.
 
     Returns:
         (...).
@@ -46,17 +48,18 @@ def log_prior(mixture: Mixture, prior: MixturePrior, *, present: jax.Array | Non
         >>> jaxgmm.log_prior(jaxgmm.make_mixture([1.0], [[1.0]], [[[1.0]]]), prior).shape
         ()
     """
-    check_mixture(mixture)
+    mixture = as_mixture(mixture)
     check_prior_shapes(prior, mixture.num_components, mixture.num_features, mixture.covariance_type)
     present = mixture.weights > 0 if present is None else present
     factors = covariance.factorize(mixture.covariances, mixture.covariance_type, mixture.num_features)
     return prior.log_density(mixture, factors, present)
 
 
+@public
 def sample_prior(
     key: jax.Array, prior: MixturePrior, *, num_components: int, covariance_type: str = "full", num_samples: int
 ) -> Mixture:
-    """Independent draws of mixtures from a prior.
+    """Draw mixtures independently from a prior.
 
     Args:
         key: a random key.
@@ -66,10 +69,10 @@ def sample_prior(
         num_samples: S.
 
     Returns:
-        A Mixture with leading (S,).
+        A Mixture with a leading axis (S,).
 
     Raises:
-        ValueError, TypeError: the prior does not fit, or an option is out of range.
+        ValueError, TypeError: the prior does not fit K or the covariance type, or an option is out of range.
 
     Example:
         >>> import jax, jaxgmm, numpy as np
@@ -87,15 +90,16 @@ def sample_prior(
 
 @partial(jax.jit, static_argnums=(2, 3))
 def _sample_many(keys: jax.Array, prior: MixturePrior, covariance_type: str, num_components: int) -> Mixture:
-    """Return one mixture drawn from the prior for each key."""
+    """Draw one mixture from the prior for each key."""
     return jax.vmap(lambda key: prior.sample(key, covariance_type, num_components))(keys)
 
 
 def sample_prior_on_host(seed: int, prior: MixturePrior, mixture: Mixture, num_samples: int) -> Mixture:
-    """Return independent draws (S, ...) from the prior of a mixture's parameters, with gamma variables from NumPy.
+    """Draw mixtures (S, ...) independently from a prior, with random numbers from NumPy.
 
-    The law is that of `sample_prior`. JAX's gamma variables take seconds to compile, NumPy's nothing, which matters where draws
-    from the prior are a small part of an eager computation. A prior without closed forms is sampled by `sample_prior`.
+    The draws have the shape and covariance type of the given mixture, and the same distribution as those of `sample_prior`.
+    JAX's gamma sampler takes seconds to compile, but NumPy's sampler needs no compilation. This matters if draws from the prior
+    are a small part of a computation outside jit. Priors without closed forms are sampled by `sample_prior`.
     """
     covariance_type, (k, d) = mixture.covariance_type, mixture.means.shape
     if not prior.has_closed_forms:
@@ -114,7 +118,7 @@ def sample_prior_on_host(seed: int, prior: MixturePrior, mixture: Mixture, num_s
 
 @partial(jax.jit, static_argnums=3)
 def _assemble(prior: MixturePrior, weights: jax.Array, variables: StandardVariables, covariance_type: str) -> Mixture:
-    """Return mixtures (S, ...) made of weights (S, K) and standard variables (S, ...)."""
+    """Compute mixtures (S, ...) from weights (S, K) and standard variables (S, ...)."""
     k, d = variables.noise.shape[1:]
     _, scale = prior.covariance_law.inverse_wishart_parameters()
     scale = jnp.broadcast_to(scale, covariance.storage_shape(covariance_type, k, d))

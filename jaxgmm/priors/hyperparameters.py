@@ -1,4 +1,4 @@
-"""Printing and checking hyperparameters: what priors and covariance laws share."""
+"""Functions that print and check hyperparameters, for both priors and covariance laws."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ..validation import as_float_array, is_positive_definite
 
 
 def hyperparameter_table(thing: Any, laws: Mapping[str, str], *, least_axes: int = 0) -> Table:
-    """Return a table with one row per hyperparameter: name, shape, value, and its place in the law.
+    """Return a table with one row per hyperparameter: its name, shape and value, and the law in which it occurs.
 
-    Values are left out for a stack, in which every hyperparameter has more than `least_axes` axes.
+    The values are left out for a stack of priors or laws. In a stack, every hyperparameter has more than `least_axes` axes.
     """
     values = {name: getattr(thing, name) for name in laws}
     is_stack = min(map(np.ndim, values.values())) > least_axes
@@ -23,7 +23,10 @@ def hyperparameter_table(thing: Any, laws: Mapping[str, str], *, least_axes: int
 
 
 def host_values(value: Any, name: str) -> np.ndarray:
-    """Return a hyperparameter as a NumPy array, so that checks compile nothing; raise if it is not finite and real."""
+    """Convert a hyperparameter to a NumPy array, so that checks need no compilation.
+
+    Raise TypeError or ValueError if the hyperparameter is not real and finite.
+    """
     return np.asarray(as_float_array(value, name, check_values=True))
 
 
@@ -35,7 +38,7 @@ def require_positive(value: Any, name: str) -> None:
 
 
 def require_positive_definite(value: Any, name: str) -> None:
-    """Raise ValueError if a concrete matrix is not positive definite, or a variance not positive."""
+    """Raise ValueError if a concrete matrix is not positive definite, or if a variance is not positive."""
     scale = host_values(value, name)
     if not (is_positive_definite(scale) if scale.ndim == 2 else (scale > 0).all()):
         raise ValueError(

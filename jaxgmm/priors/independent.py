@@ -1,6 +1,6 @@
 """A prior whose means do not depend on the covariances, as in most published analyses.
 
-weights ~ Dirichlet(c),   mu_k ~ N(m, M),   Sigma_k by one of the laws in `covariance_laws`
+weights ~ Dirichlet(c),   mu_k ~ N(m, M),   Sigma_k ~ one of the laws in `covariance_laws`
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from .interface import ComponentSums, MixturePrior, StandardVariables
 )
 @dataclass(frozen=True, eq=False, repr=False)
 class IndependentPrior(MixturePrior):
-    """A prior whose means do not depend on the covariances: mu_k ~ N(m, M), Sigma_k by `scale`, weights ~ Dirichlet(c).
+    """A prior whose means do not depend on the covariances: mu_k ~ N(m, M), Sigma_k ~ `scale`, weights ~ Dirichlet(c).
 
     Attributes:
-        weight_concentration: c (K,) > 0; 1 is flat. MAP-EM needs c >= 1.
+        weight_concentration: c (K,) > 0; c = 1 gives a flat prior of the weights. MAP-EM needs c >= 1.
         mean: m (D,), in data units.
-        mean_covariance: M (D, D), data units squared.
-        scale: InverseWishart (full, tied), InverseGamma (diag, spherical) or HalfNormal (every type; samplers only).
+        mean_covariance: M (D, D), in data units squared.
+        scale: the law of each covariance: InverseWishart for full and tied, InverseGamma for diag and spherical, or HalfNormal
+            for every covariance type. MAP-EM and `gibbs` do not accept HalfNormal.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxgmm
@@ -55,7 +56,7 @@ class IndependentPrior(MixturePrior):
 
     @property
     def means_share_covariance(self) -> bool:
-        """False: mu_k ~ N(m, M)."""
+        """False, because mu_k ~ N(m, M)."""
         return False
 
     def log_density_of_means(self, mixture: Mixture, factors: covariance.Factors) -> jax.Array:
@@ -66,7 +67,7 @@ class IndependentPrior(MixturePrior):
         return constant - (z**2).sum(-1) / 2
 
     def deviations_of_means(self, root: jax.Array, noise: jax.Array, covariance_type: str) -> jax.Array:
-        """Return draws of mu_k - m, (K, D), made of standard normal noise; the covariances do not matter."""
+        """Return draws of mu_k - m, (K, D), computed from standard normal noise; they do not depend on the covariances."""
         return noise @ linalg.cholesky(self.mean_covariance).T
 
     def standard_deviations_of_means(self, covariance_type: str) -> jax.Array:
@@ -74,10 +75,10 @@ class IndependentPrior(MixturePrior):
         return jnp.sqrt(linalg.diagonal(self.mean_covariance))
 
     def maximize_means(self, mixture: Mixture, sums: ComponentSums) -> tuple[jax.Array, jax.Array]:
-        """Return the mode (K, D) of the means given the current covariances, and the scatter about it.
+        """Return the mode (K, D) of the means given the current covariances, and the scatter of the rows about this mode.
 
-        (n Sigma^-1 + M^-1) mu = n Sigma^-1 xbar + M^-1 m is solved as mu = m + n M (n M + Sigma)^-1 (xbar - m), which is
-        accurate at n = 0 too.
+        The mode solves (n Sigma^-1 + M^-1) mu = n Sigma^-1 xbar + M^-1 m. It is computed as mu = m + n M (n M + Sigma)^-1
+        (xbar - m), which is accurate even for n = 0.
         """
         covariance_type, (k, d) = mixture.covariance_type, mixture.means.shape
         sigma = covariance.to_dense(mixture.covariances, covariance_type, k, d)
@@ -90,7 +91,7 @@ class IndependentPrior(MixturePrior):
     def draw_given_sums(
         self, sums: ComponentSums, factors: covariance.Factors, variables: StandardVariables, covariance_type: str
     ) -> tuple[jax.Array, covariance.Factors]:
-        """Draw means given the current covariances, then covariances given the means, from their Gibbs conditionals."""
+        """Draw means given the current covariances, then covariances given the means, from the Gibbs conditionals."""
         means = self._draw_means(sums, factors, variables.noise, covariance_type)
         return means, self._draw_factors(_scatter_about(means, sums, covariance_type), variables, covariance_type)
 
@@ -122,9 +123,9 @@ class IndependentPrior(MixturePrior):
     def _draw_means(
         self, sums: ComponentSums, factors: covariance.Factors, noise: jax.Array, covariance_type: str
     ) -> jax.Array:
-        """Draw means given the current covariances, m + L^-T (L^-1 n Sigma^-1 (xbar - m) + noise).
+        """Draw means given the current covariances.
 
-        The precision of mu_k is n Sigma^-1 + M^-1 = L L'.
+        The draws are m + L^-T (L^-1 n Sigma^-1 (xbar - m) + noise), where L L' = n Sigma^-1 + M^-1 is the precision of mu_k.
         """
         whitener = covariance.to_dense(factors.whitener, covariance_type, *noise.shape)
         precision = covariance.from_factor(jnp.swapaxes(whitener, -1, -2), "full")

@@ -1,11 +1,11 @@
-"""The interface of a prior of mixtures: what a family must offer to be used by MAP-EM, the samplers and the comparison.
+"""The interface of prior families: the methods that MAP-EM, the samplers and the comparison need from a prior of mixtures.
 
     p(weights, means, covariances) = Dirichlet(weights | c) prod_k p(Sigma_k) p(mu_k | Sigma_k)
 
-Every family has a Dirichlet law of the weights and a `CovarianceLaw`; families differ in the law of the means. Densities are
-those of (weights, means, covariances), normalised: weights with respect to K - 1 of them, covariances with respect to their
-free entries. To add a family, subclass `MixturePrior` in a module of its own, list it in `functions.FAMILIES`, and describe it
-once more in `posterior/model.py`, the NumPyro model.
+Every family has a Dirichlet law for the weights and a `CovarianceLaw` for the covariances. Families differ in the law of the
+means. Densities are normalised. They are densities of (weights, means, covariances) with respect to the first K - 1 weights and
+to the free entries of the covariances. To add a family, subclass `MixturePrior` in a module of its own, list the class in
+`functions.FAMILIES`, and add it to the NumPyro model in `posterior/model.py`.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ from .hyperparameters import host_values, require_positive
 @partial(jax.tree_util.register_dataclass, data_fields=["count", "mean", "scatter"], meta_fields=[])
 @dataclass(frozen=True, eq=False)
 class ComponentSums:
-    """What the rows of the data contribute to each component, by responsibilities or by labels.
+    """Sums over the rows of each component. Responsibilities or labels assign the rows to the components.
 
-    count (K,): sum of weights; mean (K, D); scatter about that mean, (K, D, D) or its diagonal (K, D).
+    count (K,): the sum of weights. mean (K, D): the weighted mean. scatter: the weighted scatter matrix about this mean,
+    (K, D, D), or its diagonal (K, D).
     """
 
     count: jax.Array
@@ -45,10 +46,10 @@ class ComponentSums:
 
 
 class StandardVariables(NamedTuple):
-    """Random numbers that depend on no mean and no scale, of which `draw_given_sums` makes means and covariances.
+    """Random numbers from standard distributions, which `draw_given_sums` converts to means and covariances.
 
-    gammas (K | 1, D | 1): standard gamma variables of the shapes of `gamma_shapes`; bartlett (K | 1, D, D): standard
-    normal variables of which full and tied use those below the diagonal; noise (K, D): standard normal variables.
+    gammas (K | 1, D | 1): gamma variables of scale 1, with shape parameters from `gamma_shapes`. bartlett (K | 1, D, D):
+    standard normal variables; full and tied use those below the diagonal. noise (K, D): standard normal variables.
     """
 
     gammas: jax.Array
@@ -57,16 +58,17 @@ class StandardVariables(NamedTuple):
 
 
 class MixturePrior(Printed, ABC):
-    """A prior of mixtures: a dataclass of arrays, registered as a pytree, so that priors can be vmapped and traced.
+    """A prior of mixtures, the base class of all families.
 
-    A family has at least the fields `weight_concentration` (K,) and `mean` (D,), and implements the abstract methods below.
+    Each family is a dataclass of arrays, registered as a pytree, so that priors can be vmapped and traced. A family has at
+    least the fields `weight_concentration` (K,) and `mean` (D,), and it implements the abstract methods below.
     """
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
     weight_concentration: jax.Array
     mean: jax.Array
 
-    # Each family defines the following.
+    # Each family defines the following properties and methods.
 
     @property
     @abstractmethod
@@ -84,26 +86,28 @@ class MixturePrior(Printed, ABC):
 
     @abstractmethod
     def deviations_of_means(self, root: jax.Array, noise: jax.Array, covariance_type: str) -> jax.Array:
-        """Return draws of mu_k - m, (K, D), made of standard normal noise (K, D) and a square root of each covariance."""
+        """Return draws of mu_k - m, (K, D), computed from standard normal noise (K, D) and a square root of each covariance."""
 
     @abstractmethod
     def standard_deviations_of_means(self, covariance_type: str) -> jax.Array:
-        """Return the prior standard deviation of the means at a typical covariance, (D,)."""
+        """Return the prior standard deviation of the means for a typical covariance, (D,)."""
 
     @abstractmethod
     def maximize_means(self, mixture: Mixture, sums: ComponentSums) -> tuple[jax.Array, jax.Array]:
-        """Return the mode (K, D) of the means in the M-step, and the scatter that then enters the covariances.
+        """Return the mode (K, D) of the means in the M-step, and the scatter from which the covariances are then computed.
 
-        mixture: the current one, whose covariances the mode is conditional on where `means_share_covariance` is False.
+        mixture: the current mixture. If `means_share_covariance` is False, the mode is conditional on the covariances of this
+            mixture.
         """
 
     @abstractmethod
     def draw_given_sums(
         self, sums: ComponentSums, factors: covariance.Factors, variables: StandardVariables, covariance_type: str
     ) -> tuple[jax.Array, covariance.Factors]:
-        """Draw means (K, D) and covariances from their Gibbs conditionals, given the rows of each component.
+        """Draw means (K, D) and covariances from their Gibbs conditionals, given the sums of each component's rows.
 
-        factors: of the current covariances. The factors returned hold some square root of each covariance as `lower`.
+        factors: the factors of the current covariances. In the factors that are returned, `lower` is a square root of each
+        covariance, which need not be triangular.
         """
 
     @abstractmethod
@@ -113,31 +117,34 @@ class MixturePrior(Printed, ABC):
         Args:
             shift: (D,).
             scale: (D,).
-            factor: what each entry of one covariance is divided by, in storage form without the component axis.
+            factor: the numbers by which the entries of one covariance are divided, in storage form without the component axis.
         """
 
     @abstractmethod
     def hyperparameter_shapes(self, num_features: int, covariance_type: str) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of the hyperparameters that only this family has, by name; raise TypeError if the type is wrong."""
+        """Return the shapes of the hyperparameters that only this family has, by name.
+
+        Raise TypeError if the covariance law does not fit the covariance type.
+        """
 
     @abstractmethod
     def check_values(self, num_features: int, covariance_type: str) -> None:
-        """Raise ValueError if concrete hyperparameters that only this family has make the prior improper."""
+        """Raise ValueError if the prior is improper because of concrete hyperparameters that only this family has."""
 
-    # All families share the following.
+    # All families share the following properties and methods.
 
     @property
     def has_closed_forms(self) -> bool:
-        """Whether MAP-EM has a closed M-step and Gibbs sampling has conditionals to draw from."""
+        """Whether the M-step of MAP-EM and the conditionals of Gibbs sampling have closed forms."""
         return self.covariance_law.has_closed_forms
 
     def log_density(self, mixture: Mixture, factors: covariance.Factors, present: jax.Array) -> jax.Array:
         """Return the log density of (weights, means, covariances), nats, (...).
 
         Args:
-            mixture: with leading axes (...).
-            factors: of its covariances.
-            present: (..., K), which components count.
+            mixture: a Mixture with leading axes (...).
+            factors: the factors of the mixture's covariances.
+            present: (..., K) booleans, True for components that count.
         """
         law, k = self.covariance_law, mixture.num_components
         of_covariances = law.log_density(mixture.covariances, factors, mixture.covariance_type, mixture.num_features)
@@ -149,7 +156,7 @@ class MixturePrior(Printed, ABC):
         )
 
     def sample(self, key: jax.Array, covariance_type: str, num_components: int) -> Mixture:
-        """Return one mixture drawn from the prior."""
+        """Draw one mixture from the prior."""
         key_weights, key_covariances, key_means = jax.random.split(key, 3)
         d = self.mean.shape[-1]
         weights = jax.random.dirichlet(key_weights, self.weight_concentration)
@@ -162,13 +169,14 @@ class MixturePrior(Printed, ABC):
     def maximize(self, mixture: Mixture, sums: ComponentSums, present: jax.Array) -> Mixture:
         """Return the mode of (weights, means, covariances) given the sums of an E-step.
 
-        Fraley & Raftery (2007), section 3, with the denominators of the joint mode. Where the means are free of the
-        covariances, each is maximised given the other, which is ECM (Meng & Rubin 1993) and still monotone.
+        The formulas are those of Fraley & Raftery (2007), section 3, but with the denominators of the joint mode. If the law of
+        the means does not depend on the covariances, the means are maximised given the current covariances, and then the
+        covariances given the means. This is ECM (Meng & Rubin 1993), which still never decreases the objective.
 
         Args:
-            mixture: the one that the sums were taken with.
-            sums: with counts of 0 for empty components, which take the prior's mode.
-            present: (K,), the components that the prior's density counts, whether or not they are empty.
+            mixture: the mixture that the E-step used.
+            sums: the sums of the E-step. A component with count 0 is empty and gets the mode of the prior.
+            present: (K,) booleans, True for components that count in the prior's density, whether or not they are empty.
         """
         covariance_type, d = mixture.covariance_type, mixture.num_features
         means, scatter = self.maximize_means(mixture, sums)
@@ -181,7 +189,7 @@ class MixturePrior(Printed, ABC):
         return Mixture(weights / nonzero(weights.sum()), means, covariances, covariance_type)
 
     def gamma_shapes_given_counts(self, count: jax.Array, covariance_type: str) -> jax.Array:
-        """Return the shapes (K | 1, D | 1) of the gamma variables that `draw_given_sums` takes."""
+        """Return the shape parameters (K | 1, D | 1) of the gamma variables that `draw_given_sums` needs."""
         k, d = len(count), self.mean.shape[-1]
         degrees_of_freedom, _ = self.covariance_law.inverse_wishart_parameters()
         observed = covariance.observed_degrees(count, covariance_type, d)
@@ -198,15 +206,15 @@ class MixturePrior(Printed, ABC):
         return covariance.prior_scale(scale, covariance_type) + pooled
 
     def _draw_factors(self, scatter: jax.Array, variables: StandardVariables, covariance_type: str) -> covariance.Factors:
-        """Return the factors of covariances drawn from the inverse Wishart posterior given a scatter."""
+        """Draw covariances from the inverse Wishart posterior given a scatter, and return their factors."""
         scale = self._scale_given_scatter(scatter, covariance_type)
         return inverse_wishart_factors(variables.gammas, variables.bartlett, scale, covariance_type, self.mean.shape[-1])
 
 
 def log_dirichlet(weights: jax.Array, concentration: jax.Array, present: jax.Array) -> jax.Array:
-    """Return the log density (...) of the present weights under a Dirichlet law of their own concentrations."""
+    """Return the log Dirichlet density (...) of the present components' weights, given the components' concentrations."""
     c = jnp.where(present, concentration, 0)
-    # c = 1 is flat at a weight of 0 too
+    # with c = 1 the density is flat, even at a weight of 0
     kernel = jnp.where(present & (concentration != 1), (concentration - 1) * jnp.log(jnp.where(weights > 0, weights, 1)), 0)
     edge = jnp.where(present & (weights == 0) & (concentration != 1), jnp.where(concentration > 1, -jnp.inf, jnp.inf), 0)
     normaliser = gammaln(c.sum(-1)) - jnp.where(present, gammaln(concentration), 0).sum(-1)
@@ -214,11 +222,13 @@ def log_dirichlet(weights: jax.Array, concentration: jax.Array, present: jax.Arr
 
 
 def check_prior_shapes(prior: Any, num_components: int, num_features: int, covariance_type: str) -> None:
-    """Raise TypeError if `prior` is not a prior of jaxgmm's for this covariance type, ValueError if a shape does not fit."""
+    """Raise TypeError if `prior` is not a jaxgmm prior for this covariance type, or ValueError if a shape does not fit."""
     if not isinstance(prior, MixturePrior):
         raise TypeError(
             f"prior is {type(prior).__name__}; a jaxgmm.Prior or IndependentPrior was expected, as from jaxgmm.default_prior."
         )
+    if jnp.ndim(prior.weight_concentration) == 1 and jnp.ndim(prior.mean) == 1:
+        _check_sizes(jnp.size(prior.weight_concentration), jnp.size(prior.mean), num_components, num_features)
     expected: dict[str, tuple[int, ...]] = {"weight_concentration": (num_components,), "mean": (num_features,)}
     for name, shape in (expected | prior.hyperparameter_shapes(num_features, covariance_type)).items():
         given = jnp.shape(attrgetter(name)(prior))
@@ -229,8 +239,23 @@ def check_prior_shapes(prior: Any, num_components: int, num_features: int, covar
             )
 
 
+def _check_sizes(of_components: int, of_features: int, num_components: int, num_features: int) -> None:
+    """Raise ValueError if a prior was made for another number of components or features than the mixture has."""
+    if of_components != num_components:
+        raise ValueError(
+            f"prior is for K={of_components} components, the mixture has K={num_components}: prior.weight_concentration has "
+            f"shape ({of_components},); ({num_components},) was expected, as from jaxgmm.default_prior(x, num_components="
+            f"{num_components})."
+        )
+    if of_features != num_features:
+        raise ValueError(
+            f"prior is for D={of_features} features, the mixture has D={num_features}: prior.mean has shape ({of_features},); "
+            f"({num_features},) was expected, made from the same columns."
+        )
+
+
 def check_prior(prior: Any, num_components: int, num_features: int, covariance_type: str, *, mode: bool = False) -> None:
-    """Raise if a prior has the wrong type or shapes or, where its values are concrete, is improper.
+    """Raise TypeError or ValueError if a prior has the wrong type or shapes, or if its values are concrete and improper.
 
     mode: if True, the prior is for MAP-EM, which also needs concentrations >= 1 and closed forms.
     """

@@ -1,1 +1,1 @@
-"""A report of a comparison as one HTML page."""
+"""Reports: write a comparison as one HTML page."""

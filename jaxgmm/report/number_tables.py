@@ -1,22 +1,22 @@
-"""The numbers of a report: tables of a comparison, and what their headings mean."""
+"""The numbers of a report: the tables of a comparison, and the explanation of their headings."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from ..comparison.columns import ComparisonRow, SamplerDiagnostics
+from ..comparison.report_columns import ComparisonRow, SamplerDiagnostics
 from ..comparison.result import Comparison
-from ..comparison.text_report import SCORES, cells, component_title, score_lines
+from ..comparison.text_layout import SCORES, cells, component_title, score_lines
 from ..plot.style import method_style
 from ..studies.columns import Column, columns_of
 from ..tables import Table
 
-_NAME = 80  # characters of a quantity's name
+_NAME = 80  # largest number of characters in the name of a quantity
 
 
 def samplers_table(comparison: Comparison) -> Table:
-    """Return a table with one line for each posterior."""
+    """Return the table of diagnostics, with one line for each posterior."""
     columns = [column for column in columns_of(SamplerDiagnostics).values() if column.long]
     rows = [
         [shown_name(method), *(column.cell(getattr(sampler, column.name)) for column in columns)]
@@ -26,7 +26,11 @@ def samplers_table(comparison: Comparison) -> Table:
 
 
 def number_tables(comparison: Comparison) -> list[Table]:
-    """Return tables of every posterior's parameters, if it identifies labels, of the whole mixture, and of the scores."""
+    """Return the tables of numbers.
+
+    Each posterior has a table of the whole mixture. If the posterior identifies labels, it also has a table of the parameters.
+    The last table shows the scores of all posteriors.
+    """
     tables = []
     for method, sampler in comparison.samplers.items():
         name = shown_name(method)
@@ -56,11 +60,11 @@ def _quantity_table(title: str, rows: Sequence[ComparisonRow], interval: float) 
 
 
 def _shown_columns(rows: Sequence[ComparisonRow]) -> list[Column]:
-    """Return the columns of a report's table: those of every quantity, then those of parameters that are known."""
+    """Return the columns of a table: first the columns of all quantities, then the known columns that only parameters have."""
     columns = [column for column in columns_of(ComparisonRow).values() if column.long]
 
     def is_known(column: Column) -> bool:
-        """Return whether any row has a number."""
+        """Return whether at least one row has a finite number in the column."""
         values = [getattr(row, column.name) for row in rows]
         return any(value is not None and math.isfinite(value) for value in values)
 
@@ -69,7 +73,7 @@ def _shown_columns(rows: Sequence[ComparisonRow]) -> list[Column]:
 
 
 def _scores_table(comparison: Comparison) -> list[Table]:
-    """Return one table of all scores, with a column for each posterior; nothing if none is known."""
+    """Return a list with one table of all scores, in which each posterior has a column. If no score is known, return []."""
     lines = [line for kind in SCORES for line in score_lines(comparison.page(), kind, "long")]
     rows = [[column.long, *texts] for column, texts in lines]
     title = "All parameters, densities and clusters"
@@ -77,7 +81,7 @@ def _scores_table(comparison: Comparison) -> list[Table]:
 
 
 def glossary(comparison: Comparison) -> dict[str, str]:
-    """Return what the headings of the tables mean."""
+    """Return the explanation of the headings of the tables, by heading."""
     words = {
         "EM, mean, sd, interval": "Means are in data units, variances and covariances in products of data units, weights are "
         "shares. Mean, sd and interval are those of the posterior.",
@@ -87,7 +91,8 @@ def glossary(comparison: Comparison) -> dict[str, str]:
             words[column.long] = _sentence(column)
     words["labels identified"] = _sentence(columns_of(SamplerDiagnostics)["identified"])
     return words | {
-        "nats": "The unit of log densities. EM's is above those of the draws by about half the number of free parameters.",
+        "nats": "The unit of log densities. The log density of EM exceeds that of the draws by about half the number of free "
+        "parameters.",
     }
 
 
@@ -97,5 +102,5 @@ def _sentence(column: Column) -> str:
 
 
 def shown_name(method: str) -> str:
-    """Return the name of a method as readers know it."""
+    """Return the name of a method as the report shows it."""
     return method_style(method)[2]

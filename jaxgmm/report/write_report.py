@@ -1,7 +1,8 @@
-"""One self-contained HTML page of a comparison: verdicts, pictures, tables, how to read them, and how the page was made.
+"""`write_report`: write a comparison as one self-contained HTML page.
 
-The page loads nothing and runs nothing: style and pictures are inside the file. Text that comes from data or from the caller is
-escaped. The page is `template.html` with `style.css`, filled in by jinja2.
+The page shows verdicts, pictures, tables, an explanation of the tables, and how the page was made. It loads no other files and
+runs no scripts, because style and pictures are inside the file. Text from the data or from the caller is escaped. jinja2 fills
+in `template.html`, which includes `style.css`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .. import __version__, plot
+from ..calls import public
 from ..comparison.result import Comparison
 from ..comparison.verdict import Verdict
 from ..density import predict
@@ -32,13 +34,13 @@ from ..posterior.predictive import coclustering
 from ..studies.checkpoint import check_target, versions
 from .number_tables import glossary, number_tables, samplers_table, shown_name
 
-_MOST_POINTS = 1000  # rows of a co-clustering matrix
-_MOST_BYTES = 1_500_000  # size of a picture drawn as lines; a larger one is drawn as pixels
+_MOST_POINTS = 1000  # largest number of points for which the co-clustering matrix is shown
+_MOST_BYTES = 1_500_000  # largest size of a vector graphic; a larger picture is stored as pixels
 _GRADES = {Verdict.AGREE: "good", Verdict.CHAINS_UNMIXED: "bad", Verdict.SEVERAL_MODES: "bad"}
 
 
 class _Picture(NamedTuple):
-    """A picture as a data URI, its description for those who cannot see it, its caption, and whether it may scroll."""
+    """A picture: its data URI, its text description for screen readers, its caption, and whether it scrolls sideways."""
 
     source: str
     alt: str
@@ -47,7 +49,7 @@ class _Picture(NamedTuple):
 
 
 class _Subject(NamedTuple):
-    """What the pictures show."""
+    """The subject of the pictures: a comparison, the EM fit or mixture, and the data."""
 
     comparison: Comparison
     fit: Fit | Mixture
@@ -65,10 +67,11 @@ class _Subject(NamedTuple):
 
     @property
     def interval(self) -> str:
-        """The probability of the intervals, in percent."""
+        """The probability of the intervals as text, in percent."""
         return f"{100 * self.comparison.interval:g} %"
 
 
+@public
 def write_report(
     path: Any,
     comparison: Comparison,
@@ -78,21 +81,22 @@ def write_report(
     title: str | None = None,
     details: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write a comparison as one HTML page that needs nothing else: no network, no scripts.
+    """Write a comparison as one self-contained HTML page, which needs neither network nor scripts.
 
     Args:
-        path: the file; an existing file is replaced as a whole.
-        comparison: as from `compare`.
-        fit: the Fit that was compared, or only its mixture (then without the picture of convergence).
+        path: the file to write; an existing file is replaced.
+        comparison: the result of `compare`.
+        fit: the Fit that was compared, or only its mixture. With a mixture, there is no picture of the convergence.
         x: (N, D), the data, in data units.
         title: a heading; None: "EM against the posterior".
-        details: further facts on how the comparison was made, by name: seeds, options, a source.
+        details: further facts about the comparison, by name, such as seeds, options or the source of the data.
 
     Returns:
         The path.
 
     Raises:
-        ValueError, TypeError: not a comparison, data that do not match it, a folder that does not exist.
+        ValueError, TypeError: `comparison` or `fit` has a wrong type, the data do not match the comparison, or the folder does
+            not exist.
 
     Example:
         >>> comparison = jaxgmm.compare(fit, {"nuts": nuts, "laplace": laplace}, x)  # doctest: +SKIP
@@ -116,7 +120,7 @@ def write_report(
 
 @cache
 def _template() -> jinja2.Template:
-    """Return the page's template."""
+    """Return the template of the page."""
     loader = jinja2.PackageLoader("jaxgmm", "report")
     undefined = jinja2.StrictUndefined
     environment = jinja2.Environment(
@@ -126,9 +130,9 @@ def _template() -> jinja2.Template:
 
 
 def _check(comparison: Any, fit: Any, x: Any) -> np.ndarray:
-    """Return the data; raise an error unless comparison, fit and data belong together."""
+    """Return the data as an array; raise an error unless comparison, fit and data belong together."""
     if not isinstance(comparison, Comparison):
-        raise TypeError(f"comparison is {type(comparison).__name__}; a jaxgmm.Comparison was expected, as from jaxgmm.compare.")
+        raise TypeError(f"comparison is {type(comparison).__name__}; a jaxgmm.Comparison was expected, from jaxgmm.compare.")
     if not isinstance(fit, Fit | Mixture):
         raise TypeError(f"fit is {type(fit).__name__}; the jaxgmm.Fit that was compared, or its Mixture, was expected.")
     x, meta = np.asarray(x), comparison.meta
@@ -139,7 +143,7 @@ def _check(comparison: Any, fit: Any, x: Any) -> np.ndarray:
 
 
 def _verdicts(comparison: Comparison) -> Iterator[dict[str, Any]]:
-    """Yield what the page says of each posterior."""
+    """Yield the verdict on each posterior, with its sentences and notes."""
     for method, sampler in comparison.samplers.items():
         yield {
             "method": shown_name(method),
@@ -151,12 +155,12 @@ def _verdicts(comparison: Comparison) -> Iterator[dict[str, Any]]:
 
 
 def _pictures(subject: _Subject) -> Iterator[_Picture]:
-    """Yield the pictures of a page."""
+    """Yield the pictures of the page."""
     comparison, mixture, first = subject.comparison, subject.mixture, subject.first
     yield _picture(
         lambda: plot.comparison_figure(comparison, mixture, subject.x, feature_names=comparison.meta.feature_names),
-        f"The data with EM and draws by {first}; beside them a histogram of the draws of each parameter, EM as a line.",
-        f"Data, EM and posterior draws; and the posterior of each parameter, by {first}. A dark line is EM, the bar below a "
+        f"The data with EM and draws by {first}; beside them a histogram of the draws of each parameter, with EM as a line.",
+        f"Data, EM and posterior draws, and the posterior of each parameter, by {first}. A dark line is EM; the bar below a "
         f"histogram is the {subject.interval} interval.",
         wide=True,
     )
@@ -165,9 +169,9 @@ def _pictures(subject: _Subject) -> Iterator[_Picture]:
     if sum(row.sd > 0 for row in comparison.rows if row.method == method) > 1:
         yield _picture(
             lambda: plot.pairs(Figure(figsize=(7.6, 7.6), layout="constrained"), comparison),
-            "Draws of the parameters farthest from EM, two by two, with EM as a cross.",
-            "The parameters farthest from EM, two by two: draws, EM (cross) and, if Laplace was asked for, the ellipse of its "
-            "normal approximation.",
+            "Draws of pairs of the parameters farthest from EM, with EM as a cross.",
+            "Pairs of the parameters farthest from EM: draws, EM (cross) and, if Laplace's draws were compared, the ellipse of "
+            "the normal approximation.",
             wide=True,
         )
     if 3 <= len(subject.x) <= _MOST_POINTS and mixture.num_components > 1:
@@ -188,9 +192,9 @@ def _forest(subject: _Subject) -> _Picture:
     methods = ", ".join(map(shown_name, comparison.samplers))
     return _picture(
         lambda: _on_axes(lambda ax: plot.forest(ax, comparison), 7.4, height),
-        f"For {len(lines)} quantities EM and the {subject.interval} intervals of {methods}, in posterior sds.",
-        f"EM beside the {subject.interval} intervals. Every line is in its own posterior sd (by {subject.first}); numbers are "
-        "in data units.",
+        f"EM and the {subject.interval} intervals of {methods} for {len(lines)} quantities, in posterior sds.",
+        f"EM and the {subject.interval} intervals. The unit of every line is the posterior sd of its quantity (by "
+        f"{subject.first}); the numbers are in data units.",
         wide=True,
     )
 
@@ -202,29 +206,29 @@ def _coclustering(subject: _Subject) -> _Picture:
     return _picture(
         lambda: _on_axes(lambda ax: plot.coclustering(ax, together, labels=labels), 5.6, 4.6),
         "A matrix of the probabilities that two points belong to the same component, in blocks by EM's clusters.",
-        f"The probability that two points belong together, by {subject.first}; lines separate EM's clusters. Dark blocks "
-        "without shades mean that the clusters are certain.",
+        f"The probability that two points belong to the same component, by {subject.first}; lines separate EM's clusters. "
+        "Uniformly dark blocks mean that the clusters are certain.",
     )
 
 
 def _on_axes(draw: Callable[[Axes], Any], width: float, height: float) -> Figure:
-    """Return a figure with one panel, drawn by a function of its axes."""
+    """Return a figure with one panel, on whose axes the function `draw` is called. The sizes are in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     draw(figure.subplots())
     return figure
 
 
 def _picture(make: Callable[[], Figure], alt: str, caption: str, *, wide: bool = False) -> _Picture:
-    """Return a picture in matplotlib's default style, whatever style the caller has set."""
+    """Return a picture in matplotlib's default style, even if the caller has set another style."""
     with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # the page is white behind its pictures
-        matplotlib.rcParams["svg.hashsalt"] = "jaxgmm"  # the same bytes each time
+        matplotlib.rcdefaults()  # the page is white behind the pictures
+        matplotlib.rcParams["svg.hashsalt"] = "jaxgmm"  # so that the same picture always has the same bytes
         kind, content = _drawn(make())
     return _Picture(f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}", alt, caption, wide)
 
 
 def _drawn(figure: Figure) -> tuple[str, bytes]:
-    """Return the image type and the bytes of a figure: as lines, or as pixels if lines take too many bytes."""
+    """Return the image type and the bytes of a figure: a vector graphic, or pixels if the vector graphic is too large."""
     lines = io.BytesIO()
     figure.savefig(lines, format="svg", metadata={"Date": None})
     if lines.tell() <= _MOST_BYTES:
@@ -235,7 +239,7 @@ def _drawn(figure: Figure) -> tuple[str, bytes]:
 
 
 def _origin(details: Mapping[str, Any]) -> dict[str, str]:
-    """Return versions and details as text."""
+    """Return the versions of the libraries and the details as text, by name."""
     made = {"jaxgmm": __version__, **versions(), "Python": platform.python_version()}
     facts = {"Versions": ", ".join(f"{name} {version}" for name, version in made.items())}
     return facts | {str(name): ", ".join(map(str, v)) if isinstance(v, list | tuple) else str(v) for name, v in details.items()}

@@ -1,1 +1,1 @@
-"""What comparisons, calibrations and coverage studies share."""
+"""Code that comparisons, calibrations and coverage studies share."""

@@ -1,4 +1,4 @@
-"""Checkpoint: the finished batches of a long study in a file, so that an interrupted study continues where it stopped."""
+"""Checkpoints: a file stores the finished batches of a long study, so that an interrupted study can be continued."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import os
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import jax
 import numpy as np
 import numpyro
+from numpy.lib.npyio import NpzFile
 
 from ..files import replacing
 from ..tables import shortened
@@ -20,7 +21,7 @@ _HEADER = "design"
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of the libraries that the numbers of a study depend on.
+    """Return the versions of the libraries on which the numbers of a study depend.
 
     Example:
         >>> sorted(versions())
@@ -30,14 +31,16 @@ def versions() -> dict[str, str]:
 
 
 class Checkpoint:
-    """The arrays of each finished batch by the batch's name, in one npz file that is replaced as a whole after every batch.
+    """A store for finished batches. Each batch has a name and is a dict of arrays.
+
+    All batches are kept in one npz file. After every batch, the whole file is written again.
 
     Args:
         path: the file; None keeps the batches in memory only. An existing file must belong to the same design.
-        design: everything that the numbers depend on, in the types of JSON.
+        design: everything on which the numbers depend, in types that JSON has.
 
     Raises:
-        ValueError: the file belongs to another design, or is damaged or no checkpoint.
+        ValueError: the file belongs to another design, is damaged, or is not a checkpoint.
 
     Example:
         >>> import tempfile
@@ -51,7 +54,7 @@ class Checkpoint:
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, design: Mapping[str, Any]) -> None:
-        """Read the batches that the file already has."""
+        """Read the batches that are already in the file."""
         self.path = None if path is None else Path(path)
         self.design = json.loads(json.dumps(dict(design)))
         self._batches: dict[str, dict[str, np.ndarray]] = {}
@@ -63,14 +66,14 @@ class Checkpoint:
         return name in self._batches
 
     def get(self, name: str, compute: Callable[[], Mapping[str, Any]]) -> dict[str, np.ndarray]:
-        """Return the arrays of a batch; if the file does not have them, compute them and write them to the file."""
+        """Return the arrays of a batch. If the batch is not finished, compute it and write it to the file first."""
         if name not in self._batches:
             self._batches[name] = {key: np.asarray(value) for key, value in compute().items()}
             self._write()
         return self._batches[name]
 
     def _write(self) -> None:
-        """Replace the file by one that holds all batches so far."""
+        """Replace the file with one that holds all batches finished so far."""
         if self.path is None:
             return
         arrays: dict[str, Any] = {_HEADER: np.array(json.dumps(self.design))}
@@ -79,11 +82,13 @@ class Checkpoint:
             np.savez(stream, **arrays)
 
     def _read(self, path: Path) -> None:
-        """Read the batches of a file, or raise ValueError if it belongs to another design or is not intact."""
+        """Read the batches from a file; raise ValueError if the file belongs to another design or is damaged."""
         try:
-            # np.load leaves a file open that it opened itself and could not read
-            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
+            # the file is opened here, because np.load does not close a file that it opened but could not read
+            with open(path, "rb") as stream, _open_archive(stream) as file:
                 design = json.loads(file[_HEADER].item())
+                if not isinstance(design, dict):
+                    raise ValueError
                 arrays = {name: file[name] for name in file.files if name != _HEADER}
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"'{path}' is not the file of a study, or is damaged; give another path, or none.") from error
@@ -98,8 +103,16 @@ class Checkpoint:
             self._batches.setdefault(name, {})[key] = value
 
 
+def _open_archive(stream: BinaryIO) -> NpzFile:
+    """Return the npz archive in a stream. Raise ValueError if the stream holds another NumPy format, such as npy."""
+    file = np.load(stream, allow_pickle=False)
+    if not isinstance(file, NpzFile):
+        raise ValueError
+    return file
+
+
 def check_target(path: Any) -> None:
-    """Raise if a checkpoint cannot be written to `path`, so that a long study does not fail at its first batch."""
+    """Raise an error if no file can be written to `path`. Without this check, a study would fail only after its first batch."""
     if path is None:
         return
     if not isinstance(path, str | os.PathLike):
@@ -110,5 +123,5 @@ def check_target(path: Any) -> None:
 
 
 def _as_text(value: Any) -> str:
-    """Return a value as JSON, cut to 80 characters."""
+    """Return a value as JSON text, cut to 80 characters."""
     return shortened(json.dumps(value), 80)

@@ -1,6 +1,7 @@
-"""Columns: what a field of a result is, described once for printed pages, reports, exports and pictures.
+"""Columns: descriptions of the fields of results.
 
-The rows and scores of results are frozen dataclasses whose fields carry a `Column`.
+Printed pages, reports, exports and pictures all use the same description of a field. The rows and scores of results are frozen
+dataclasses, and each of their fields carries a `Column`.
 
     @documented
     @dataclass(frozen=True, kw_only=True)
@@ -18,23 +19,23 @@ from typing import Any, Literal, TypeVar
 
 @dataclass(frozen=True)
 class Column:
-    """Description of one field of a result's rows or scores.
+    """The description of one field of the rows or scores of a result.
 
-    Headings are format strings; the code that shows them fills in their names.
+    Headings are format strings, which the code that shows them fills in.
 
     Attributes:
-        name: the field.
-        explanation: what it is, in a phrase.
-        detail: how to read it, in a further phrase; for documentation and reports.
-        short: heading on the printed page; "": not printed.
-        long: heading in the report; "": not in the report.
+        name: name of the field.
+        explanation: a phrase that says what the field is.
+        detail: a further phrase that says how to interpret the field; used in documentation and reports.
+        short: heading on the printed page; "" means that the field is not printed.
+        long: heading in the report; "" means that the field is not in the report.
         group: printed heading that neighbouring columns share.
         unit: unit of the stored number.
-        decimals: decimals shown; None: as many as the posterior standard deviation makes worth reading.
+        decimals: number of decimals shown; None: the posterior standard deviation determines the number, as in `rounded_by_sd`.
         percent: whether a share is shown in percent.
-        error: the field that holds the standard error shown beside the number.
-        section: the section of the printed page that the column belongs to.
-        where: "always"; "parameters": shown for parameters only; "elsewhere": printed only where no parameters are shown.
+        error: name of the field with the standard error that is shown beside the number.
+        section: section of the printed page to which the column belongs.
+        where: "always"; "parameters": shown only for parameters; "elsewhere": printed only in tables without parameters.
     """
 
     name: str
@@ -52,11 +53,11 @@ class Column:
 
     @property
     def description(self) -> str:
-        """The explanation with its detail and the unit."""
+        """The explanation, followed by the unit and the detail."""
         return f"{self.explanation}{f' ({self.unit})' if self.unit else ''}{f'; {self.detail}' if self.detail else ''}"
 
     def cell(self, value: Any) -> str:
-        """Return a value as text: "-" for what is not known, "NO" for False.
+        """Return a value as text: "-" for an unknown value, "NO" for False.
 
         Example:
             >>> Column("share", "a share", decimals=1, percent=True).cell(0.25), Column("n", "a count").cell(None)
@@ -70,16 +71,16 @@ class Column:
 
 
 def column(explanation: str, *, default: Any = MISSING, **description: Any) -> Any:
-    """Return a dataclass field that carries a `Column`; with default None, exports leave it out where it is None."""
+    """Return a dataclass field that carries a `Column`. If the default is None, a field with the value None is not exported."""
     return field(default=default, metadata={"column": Column("", explanation, **description)})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """Base class of rows and scores: frozen dataclasses of columns."""
+    """Base class of rows and scores, which are frozen dataclasses whose fields are columns."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the columns by name, without optional ones that were not computed."""
+        """Return the values of the columns by name. Optional columns that were not computed are left out."""
         values = [(f, getattr(self, f.name)) for f in fields(self)]
         return {f.name: value for f, value in values if not (value is None and f.default is None)}
 
@@ -88,30 +89,30 @@ RecordType = TypeVar("RecordType", bound=Record)
 
 
 def columns_of(record: type[Record]) -> dict[str, Column]:
-    """Return the columns of a row or score class, by name."""
+    """Return the columns of a class of rows or scores, by name."""
     return {f.name: replace(f.metadata["column"], name=f.name) for f in fields(record)}
 
 
 def documented(cls: type[RecordType]) -> type[RecordType]:
-    """Add the explanations of the columns to the docstring of a class, as its attributes."""
+    """Add the explanations of the columns to the docstring of a class, in its section Attributes."""
     lines = [f"    {column.name}: {column.description}." for column in columns_of(cls).values()]
     cls.__doc__ = "\n".join([cls.__doc__ or "", "", "Attributes:", *lines])
     return cls
 
 
 def fixed(value: float, decimals: int) -> str:
-    """Return a number with fixed decimals; "-" if it is not finite.
+    """Return a number as text with a fixed number of decimals; "-" if the number is not finite.
 
     Example:
         >>> fixed(-0.001, 2), fixed(float("inf"), 2)
         ('0.00', '-')
     """
-    # + 0.0 takes the minus sign from a zero
+    # adding 0.0 turns -0.0 into 0.0
     return f"{round(value, decimals) + 0.0:.{decimals}f}" if math.isfinite(value) else "-"
 
 
 def rounded_by_sd(values: Sequence[float | None], sd: float) -> list[str]:
-    """Return numbers with as many decimals as their posterior standard deviation makes worth reading (two digits of it).
+    """Return numbers as text, with as many decimals as are needed to show two digits of `sd`, a posterior standard deviation.
 
     Example:
         >>> rounded_by_sd([4.28966, 0.0391], 0.0391)
@@ -129,7 +130,7 @@ def rounded_by_sd(values: Sequence[float | None], sd: float) -> list[str]:
 
 
 def _scientific(value: float) -> str:
-    """Return a number as mantissa and exponent; "-" if it is not finite."""
+    """Return a number as text with mantissa and exponent; "-" if the number is not finite."""
     if not math.isfinite(value):
         return "-"
     mantissa, exponent = f"{value:.3e}".split("e")

@@ -1,16 +1,17 @@
-"""Intervals of a mixture's parameters: from the standard errors of a point estimate, and from draws.
+"""Intervals for the parameters of a mixture, from the standard errors of a point estimate or from draws.
 
-Wald intervals are formed on a scale on which the estimate is closer to normal, and mapped back, so that they stay within the
-range of the parameter:
+A Wald interval is formed on a scale on which the estimate is closer to normal, and then mapped back. Therefore it stays within
+the range of the parameter:
 
     weights      log(w / (1 - w)) +- z se / (w (1 - w))      the log-ratio of a component to all others
     means        mu +- z se
-    variances    log v +- z se / v                           equivalent to an interval of the log standard deviation
+    variances    log v +- z se / v                           equivalent to an interval for the log standard deviation
     covariances  s +- z se                                   the entries off the diagonal
 
-The standard errors on these scales come from the delta method, which is exact at a maximum: there the information of a
-function of the parameters depends only on its slope. For two components the log-ratio to all others is the additive log-ratio;
-for more it does not depend on which component comes last.
+The standard errors on these scales come from the delta method. At a maximum the delta method is exact, because there the
+information about a function of the parameters depends only on the slope of the function. For two components, the log-ratio to
+all others is the additive log-ratio. For more components, the log-ratio to all others has the advantage that it does not depend
+on which component comes last.
 
 Sources: Wald (1943), Trans. Amer. Math. Soc. 54, 426-482; Aitchison (1986), The Statistical Analysis of Compositional Data;
 Meeker & Escobar (1995), Amer. Statist. 49, 48-53.
@@ -34,12 +35,12 @@ from .parameters import free_entries, parameters
 
 
 class Intervals(NamedTuple):
-    """Q central intervals of each of P free entries, in the order of `parameters`.
+    """Q central intervals for each of P free entries, in the order of `parameters`.
 
     Attributes:
-        lower: (..., Q, P), in the units of the entry; NaN where the interval is undefined.
-        upper: (..., Q, P), likewise.
-        defined: (..., P), whether the entry has intervals.
+        lower: (..., Q, P), the lower ends in the units of the entry; NaN for an undefined interval.
+        upper: (..., Q, P), the upper ends in the units of the entry; NaN for an undefined interval.
+        defined: (..., P), whether the intervals of the entry are defined.
     """
 
     lower: jax.Array
@@ -56,21 +57,22 @@ def wald_intervals(
     kind: str = "observed",
     sample_weight: Any = None,
 ) -> Intervals:
-    """Compute Wald intervals of the weights, means and free covariances of an estimate; can be traced, compiled and vmapped.
+    """Compute Wald intervals for the weights, means and free covariances of an estimate.
 
-    The weight of a single component is 1 and known: its interval is a point.
+    The function can be traced, compiled and vmapped. If there is only one component, its weight is known to be 1, and the
+    interval is a point.
 
     Args:
-        mixture: the estimate, which must be at a maximum: use a small `tol`.
-        x: (N, D), the data that it was fitted to.
-        prior: the prior that it was fitted with, or None for maximum likelihood.
+        mixture: the estimate. It must be at a maximum, so use a small `tol` in the fit.
+        x: (N, D), the data to which the mixture was fitted.
+        prior: the prior used in the fit, or None for maximum likelihood.
         probabilities: Q numbers between 0 and 1.
         kind: "observed" or "sandwich", as in `standard_errors`.
         sample_weight: (N,) >= 0, or None.
 
     Returns:
-        Intervals. They are undefined where no standard error exists, because the information is singular or the component is
-        absent.
+        Intervals. An interval is undefined if its standard error does not exist, because the information is singular or the
+        component is absent.
 
     Raises:
         ValueError, TypeError: as in `standard_errors`; or a probability is not between 0 and 1.
@@ -90,7 +92,10 @@ def wald_intervals(
 
 
 def _from_errors(mixture: Mixture, errors: jax.Array, probabilities: Sequence[float]) -> Intervals:
-    """Compute Wald intervals of one mixture from standard errors (P,) of its free entries; a NaN leaves them undefined."""
+    """Compute Wald intervals for one mixture from the standard errors (P,) of its free entries.
+
+    The intervals of an entry whose standard error is NaN are undefined.
+    """
     estimate = free_entries(mixture)
     kinds = np.array([parameter.kind for parameter in parameters(mixture)])
     z = ndtri((1 + jnp.asarray(probabilities, estimate.dtype)) / 2)[:, None] * jnp.array([[[-1.0]], [[1.0]]], estimate.dtype)
@@ -107,14 +112,14 @@ def _from_errors(mixture: Mixture, errors: jax.Array, probabilities: Sequence[fl
 
 
 def draw_intervals(draws: jax.Array, probabilities: Sequence[float] = (0.5, 0.9)) -> Intervals:
-    """Compute central intervals of draws, with equal tails: the quantiles (1 - p) / 2 and (1 + p) / 2.
+    """Compute central intervals from draws. Their ends are the quantiles (1 - p) / 2 and (1 + p) / 2, so the tails are equal.
 
     Args:
-        draws: (..., S, P), draws of the P free entries, or of any quantities.
+        draws: (..., S, P), draws of the P free entries, or of any other quantities.
         probabilities: Q numbers between 0 and 1.
 
     Returns:
-        Intervals, undefined for quantities with a draw that is not finite.
+        Intervals. The intervals of a quantity are undefined if one of its draws is not finite.
 
     Raises:
         ValueError: a probability is not between 0 and 1.

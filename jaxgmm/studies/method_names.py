@@ -1,9 +1,12 @@
-"""Names of the methods that studies, plots and the command accept, without the import of their code, which takes a second."""
+"""Names of the methods that studies, plots and the command accept.
+
+Importing this module does not import the code of the methods, which would take a second.
+"""
 
 from __future__ import annotations
 
-POSTERIOR_METHODS = ("nuts", "gibbs", "laplace", "bootstrap")  # draw mixtures; `methods` has the functions
-POINT_METHODS = ("em", "map")  # estimate one mixture: maximum likelihood, and the mode of the posterior
+POSTERIOR_METHODS = ("nuts", "gibbs", "laplace", "bootstrap")  # methods that draw mixtures; see `methods` for the functions
+POINT_METHODS = ("em", "map")  # point estimates: maximum likelihood and the mode of the posterior
 
 _DISPLAY_NAMES = {"nuts": "NUTS", "gibbs": "Gibbs", "laplace": "Laplace", "em": "EM, likelihood", "map": "EM, posterior mode"}
 

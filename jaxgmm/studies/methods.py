@@ -1,4 +1,7 @@
-"""Methods that draw mixtures given data, by name or as a user's own function, in the one form that studies call."""
+"""Methods that draw mixtures given data.
+
+A method is given by name or as a user's own function. `as_method` turns both into functions with the same arguments.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,12 @@ from ..posterior.result import Posterior
 from .method_names import POSTERIOR_METHODS
 
 FUNCTIONS: dict[str, Callable[..., Posterior]] = dict(zip(POSTERIOR_METHODS, (nuts, gibbs, laplace, bootstrap), strict=True))
-_OWNED_BY_STUDIES = {"progress", "sample_weight"}  # a study shows its own progress bar and simulates its own data
-_FIT_OPTIONS = ("tol", "max_iter", "reg_covar", "accelerate", "chunk_size")  # those that bootstrap passes to fit_many
+_OWNED_BY_STUDIES = {"progress", "sample_weight"}  # a study has its own progress bar and its own data
+_FIT_OPTIONS = ("tol", "max_iter", "reg_covar", "accelerate", "chunk_size")  # options that bootstrap passes to fit_many
 
 
 def as_method(method: str | Callable[..., Posterior], **options: Any) -> tuple[str, Callable[..., Posterior]]:
-    """Return a method's name and one function (key, start, x, prior) -> Posterior that can be compiled and vmapped.
+    """Return the name of a method, and a function (key, start, x, prior) -> Posterior that can be compiled and vmapped.
 
     Args:
         method: "nuts", "gibbs", "laplace", "bootstrap", or a function (key, start, x, prior, **options) of the user that can
@@ -29,7 +32,8 @@ def as_method(method: str | Callable[..., Posterior], **options: Any) -> tuple[s
         **options: options of the method, such as num_samples, num_chains and num_warmup.
 
     Returns:
-        The name, which for a function is its own name or else "custom", and the function with the options bound.
+        The name, and the function with the options bound. The name of a user's function is its Python name, or "custom" if it
+        has none.
 
     Raises:
         ValueError: `method` is a string that names no method.
@@ -63,7 +67,7 @@ def as_method(method: str | Callable[..., Posterior], **options: Any) -> tuple[s
 
 
 def _check_options(method: str, options: dict[str, Any]) -> None:
-    """Raise TypeError if a named method does not take one of the options within a study."""
+    """Raise TypeError if a named method does not take one of the options, or if studies set the option themselves."""
     function = FUNCTIONS[method]
     parameters = inspect.signature(function).parameters.values()
     known = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - _OWNED_BY_STUDIES

@@ -1,6 +1,7 @@
-"""The free entries of a mixture as a list of named parameters: their names, their kinds, and their values.
+"""The free entries of a mixture as a list of parameters with names, kinds and values.
 
-All functions use the same order: all weights (including the last), all means, then the free entries of the stored covariances.
+All functions use the same order: first all weights (including the last), then all means, then the free entries of the stored
+covariances.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ class Parameter:
     """One free entry of a mixture.
 
     Attributes:
-        name: the place of the entry in the Mixture, as "means[0,1]".
-        kind: "weight", "mean", "variance" or "covariance"; or the name of a quantity that no order of components changes.
-        component: the component that the entry belongs to; None if all components share it.
-        features: names of the features that the entry belongs to: none for a weight, two for a covariance.
+        name: the place of the entry in the Mixture, such as "means[0,1]".
+        kind: "weight", "mean", "variance" or "covariance"; or the name of a label-invariant quantity.
+        component: the component to which the entry belongs; None if all components share the entry.
+        features: names of the features to which the entry belongs: none for a weight, two for a covariance.
     """
 
     name: str
@@ -48,7 +49,7 @@ def parameters(mixture: Mixture, feature_names: Sequence[str] | None = None) -> 
     """Return the free entries of one mixture, in the order of `values`.
 
     Args:
-        mixture: one mixture, for its shapes.
+        mixture: one mixture; only its shapes are used.
         feature_names: D names; by default the numbers of the features.
 
     Returns:
@@ -85,7 +86,7 @@ def parameter_names(num_components: int, num_features: int, covariance_type: str
 
 
 def parse_name(name: str) -> tuple[str, tuple[int, ...]]:
-    """Return the field of the Mixture and the index in that field that a parameter's name stands for.
+    """Return the field of the Mixture, and the index in that field, to which the name of a parameter refers.
 
     Example:
         >>> parse_name("covariances[0,1,1]")
@@ -96,18 +97,21 @@ def parse_name(name: str) -> tuple[str, tuple[int, ...]]:
 
 
 def value_at(mixture: Mixture, name: str) -> np.ndarray:
-    """Return the values (...) of one parameter in a stack of mixtures, by the parameter's name; float64, on the host."""
+    """Return the values (...) of the parameter called `name` in a stack of mixtures, as a float64 NumPy array."""
     field, index = parse_name(name)
     return np.asarray(getattr(mixture, field), float)[(..., *index)]
 
 
 def values(mixture: Mixture) -> np.ndarray:
-    """Return the free entries of a stack of mixtures, (..., P), float64, on the host."""
+    """Return the free entries (..., P) of a stack of mixtures, as a float64 NumPy array."""
     return np.asarray(free_entries(jax.tree.map(lambda leaf: np.asarray(leaf, float), mixture)))
 
 
 def free_entries(mixture: Mixture) -> jax.Array:
-    """Return the free entries of a stack of mixtures, (..., P): NumPy arrays for NumPy leaves, else JAX arrays, also traced."""
+    """Return the free entries (..., P) of a stack of mixtures.
+
+    If the arrays of the mixture are NumPy arrays, the result is one too. Otherwise it is a JAX array, which may be traced.
+    """
     k, d, batch = mixture.num_components, mixture.num_features, mixture.batch_shape
     index = tuple(np.array(covariance.labels(mixture.covariance_type, k, d)).T)
     parts = [mixture.weights, mixture.means.reshape(*batch, k * d), mixture.covariances[(..., *index)]]

@@ -1,7 +1,8 @@
-"""Build a conjugate prior from a table of numbers, as a TOML file or `Design.prior` gives it.
+"""Build a conjugate prior from a table of numbers, which comes from a TOML file or from `Design.prior`.
 
-A table may set any of the hyperparameters in `HYPERPARAMETERS`. The caller provides a default for each of them: those of
-`jaxgmm calibrate` describe well-separated components of unit variance, those of `Design` a weak prior.
+A table may set any of the hyperparameters in `HYPERPARAMETERS`. The caller provides a default for each hyperparameter. The
+defaults of `jaxgmm calibrate` describe well-separated components of unit variance; the defaults of `Design` describe a weak
+prior.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ def prior_from_table(
     """Return the Prior that a table describes.
 
     Args:
-        table: hyperparameters by name. A number holds for every component or feature, and as the scale it multiplies the
-            identity matrix; an array must have the shape that `Prior` expects.
-        defaults: the hyperparameters that the table does not set, in the same form.
+        table: hyperparameters by name. A single number is used for every component or feature; a single number for the scale
+            multiplies the identity matrix. An array must have the shape that `Prior` expects.
+        defaults: values for the hyperparameters that the table does not set, in the same form as in the table.
         num_components: K.
         num_features: D.
-        covariance_type: decides the shape of the scale.
+        covariance_type: the covariance type, which determines the shape of the scale.
 
     Raises:
         ValueError: an unknown name, or a value of the wrong shape or kind.
@@ -62,7 +63,7 @@ def read_prior_table(path: Path) -> dict[str, Any]:
     """Return the table of hyperparameters in a TOML file.
 
     Raises:
-        ValueError: the file does not exist or is not TOML, or `check_table` refuses its entries.
+        ValueError: the file does not exist, is not TOML, or has an entry that `check_table` rejects.
     """
     if not path.is_file():
         raise ValueError(f"there is no file '{path}'; a TOML file with {', '.join(HYPERPARAMETERS)} was expected.")
@@ -92,7 +93,7 @@ def _is_numeric(value: Any) -> bool:
 
 
 def _as_array(name: str, value: np.ndarray, shape: tuple[int, ...]) -> jax.Array:
-    """Return a hyperparameter in its shape, from one number for all entries or from an array of that shape."""
+    """Return a hyperparameter as an array of the given shape. `value` is one number for all entries, or such an array."""
     if value.ndim and value.shape != shape:
         raise ValueError(f"{name} in the prior has shape {value.shape}; {shape}, or one number, was expected.")
     return jnp.asarray(np.broadcast_to(value, shape), jnp.result_type(float))

@@ -1,4 +1,4 @@
-"""Results as plain Python values, JSON, CSV and data frames."""
+"""Conversion of results to plain Python values, JSON, CSV and data frames."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class Exported:
     """Base class of results that export themselves as JSON, CSV and a data frame.
 
-    A subclass defines `to_dict`, `_records`, the rows of its table, and `_fields`, the columns of that table.
+    A subclass defines three methods: `to_dict`; `_records`, which returns the rows of a table; and `_fields`, which returns the
+    names of the columns of this table.
     """
 
     def to_dict(self) -> dict[str, Any]:
@@ -29,15 +30,15 @@ class Exported:
         raise NotImplementedError
 
     def _records(self) -> Iterable[Mapping[str, Any]]:
-        """Return the rows of the table, by column."""
+        """Return the rows of the table, each as a mapping from column names to values."""
         raise NotImplementedError
 
     def _fields(self) -> Sequence[str]:
-        """Return the columns of the table."""
+        """Return the names of the columns of the table."""
         raise NotImplementedError
 
     def to_json(self, path: Any = None) -> str:
-        """Return `to_dict` as JSON text; also write it to `path`, if given."""
+        """Return the result of `to_dict` as JSON text; also write it to `path`, if given."""
         return json_text(self.to_dict(), path)
 
     def to_csv(self, path: Any = None) -> str:
@@ -45,12 +46,12 @@ class Exported:
         return csv_text(self._records(), self._fields(), path)
 
     def to_dataframe(self) -> pandas.DataFrame:
-        """Return the table as a pandas data frame, with the columns of `to_csv`; pandas is imported on the first call."""
+        """Return the table as a pandas data frame with the same columns as `to_csv`. Pandas is imported on the first call."""
         return data_frame(self._records(), self._fields())
 
 
 def plain(value: Any) -> Any:
-    """Return a value in Python's own types, with None in place of numbers that are not finite.
+    """Return a value in plain Python types, with None in place of numbers that are not finite.
 
     Example:
         >>> plain({"a": (1.0, float("nan")), "b": np.arange(2)})
@@ -78,7 +79,7 @@ def ordinal(number: int) -> str:
 
 
 def describe_fit(fit: Fit) -> dict[str, Any]:
-    """Return how one EM fit ended, in plain types: its status, steps, log-likelihood, objective and components.
+    """Return the end of one EM fit in plain types: status, number of steps, log-likelihood, objective, and component statuses.
 
     Example:
         >>> import jaxgmm
@@ -107,7 +108,7 @@ def json_text(value: Any, path: Any = None) -> str:
 
 
 def csv_text(rows: Iterable[Mapping[str, Any]], fields: Sequence[str], path: Any = None) -> str:
-    r"""Return rows as CSV text with a header and empty cells where a row has no such field; also write it to `path`, if given.
+    r"""Return rows as CSV text with a header; also write it to `path`, if given. If a row lacks a field, the cell is empty.
 
     Example:
         >>> csv_text([{"a": 1}, {"a": 2, "b": 0.5}], ("a", "b"))
@@ -121,7 +122,7 @@ def csv_text(rows: Iterable[Mapping[str, Any]], fields: Sequence[str], path: Any
 
 
 def data_frame(rows: Iterable[Mapping[str, Any]], fields: Sequence[str]) -> pandas.DataFrame:
-    """Return rows as a pandas data frame with the given columns, missing values where a row has no such field.
+    """Return rows as a pandas data frame with the given columns. If a row lacks a field, the value is missing.
 
     Example:
         >>> data_frame([{"a": 1}, {"a": 2, "b": 0.5}], ("a", "b")).shape
@@ -133,7 +134,7 @@ def data_frame(rows: Iterable[Mapping[str, Any]], fields: Sequence[str]) -> pand
 
 
 def _written(text: str, path: Any) -> str:
-    """Return the text, written to `path` if one is given."""
+    """Return the text, after writing it to `path` if a path is given."""
     if path is not None:
         write_text(path, text)
     return text

@@ -78,13 +78,13 @@ def test_options_that_are_refused(method, options, error, match):
 
 @pytest.mark.parametrize("bad", [jaxgmm.default_prior, lambda x: sampling_prior(), "default", None, 3.0])
 def test_only_priors_are_accepted(bad):
-    with pytest.raises(TypeError, match=r"fixed numbers.*uses them twice"):
+    with pytest.raises(TypeError, match=r"fixed numbers.*uses the data twice"):
         validate_prior(bad, 2, "tied")
 
 
 def test_a_prior_scaled_by_data_is_refused():
     x = np.linspace(-1, 1, 20)[:, None].astype(np.float32)
-    with pytest.raises(ValueError, match=r"default_prior.*uses them twice"):
+    with pytest.raises(ValueError, match=r"default_prior.*uses the data twice"):
         validate_prior(jaxgmm.default_prior(x, num_components=2), 2, "full")
 
 

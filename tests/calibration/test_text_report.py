@@ -79,4 +79,4 @@ def test_table_of_coverage():
     text = " ".join(lines)
     assert "at most 2.0, 2.0 percentage points for intervals of 50, 90 %" in text
     assert "EM: up to 25.0 % of the data sets have no interval" in text
-    assert "lowest coverage is 0.44 times the nominal one" in text
+    assert "lowest coverage is 0.44 times the nominal coverage" in text

@@ -33,7 +33,9 @@ def test_names_keep_their_order(names, separator):
     assert parse_names(separator.join(names), "--methods", ("nuts", "gibbs", "laplace")) == names
 
 
-@pytest.mark.parametrize(("text", "words"), [("nuts,vb", "'vb'"), ("nuts,nuts", "a name twice"), ("", "''"), ("nuts,", "''")])
+@pytest.mark.parametrize(
+    ("text", "words"), [("nuts,vb", "'vb'"), ("nuts,nuts", "the same name twice"), ("", "''"), ("nuts,", "''")]
+)
 def test_names_refused(text, words):
     with pytest.raises(ValueError, match=words):
         parse_names(text, "--methods", ("nuts", "gibbs"))

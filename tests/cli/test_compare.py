@@ -11,7 +11,7 @@ def test_options(refused, points):
 def test_methods_and_report(refused, tmp_path, points):
     rest = ["--columns", "0,1", "--out", tmp_path]
     assert "'vb'" in refused("compare", points, "-k", 2, "--methods", "nuts,vb", *rest)
-    assert "a name twice" in refused("compare", points, "-k", 2, "--methods", "nuts,nuts", *rest)
+    assert "the same name twice" in refused("compare", points, "-k", 2, "--methods", "nuts,nuts", *rest)
     assert "is a folder" in refused("compare", points, "-k", 2, "--report", tmp_path, *rest)
     assert "not a writable folder" in refused("compare", points, "-k", 2, "--report", tmp_path / "no" / "a.html", *rest)
     assert {path.name for path in tmp_path.iterdir()} == {"points.csv"}

@@ -36,6 +36,13 @@ def test_values_that_float32_cannot_tell_apart(tmp_path):
         read_data(arguments(tmp_path / "far.npy"))
 
 
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 1e-9, 123456.789])
+def test_constant_columns_are_taken(value, tmp_path):
+    """Their standard deviation may be rounding alone; whether a column is constant is decided by its range."""
+    np.save(tmp_path / "flat.npy", np.stack([np.arange(20.0), np.full(20, value)], 1))
+    assert read_data(arguments(tmp_path / "flat.npy"))[0][0, 1] == value
+
+
 def test_64_bits_hold_them(tmp_path, x64):
     np.save(tmp_path / "far.npy", 1.7e9 + np.arange(20))
     assert len(read_data(arguments(tmp_path / "far.npy"))[0]) == 20

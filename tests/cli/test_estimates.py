@@ -23,7 +23,7 @@ def test_maximum_likelihood_is_above_the_mode():
     record = mode.record | {"maximum_likelihood": {"log_likelihood": -1.0}}
     at_mode = float(mode.fit.log_likelihood)
     assert maximum_likelihood_line(record) == (
-        f"Maximum likelihood from there: log-likelihood -1.000 nats (under the prior {at_mode:.3f})."
+        f"Maximum likelihood, by EM from this mode: log-likelihood -1.000 nats ({at_mode:.3f} at the mode)."
     )
 
 

@@ -53,6 +53,6 @@ def test_partition_is_the_nearest_to_the_coclustering_matrix():
 
 
 def test_evenly_spaced_positions():
-    """The ends are always among them."""
+    """The first and the last position are always among them."""
     assert clustering.evenly_spaced(10, 4).tolist() == [0, 3, 6, 9]
     assert clustering.evenly_spaced(3, 100).tolist() == [0, 1, 2]

@@ -1,4 +1,4 @@
-"""compare on fabricated posteriors whose answers are known, and on those of real methods."""
+"""Comparisons with fabricated posteriors, whose answers are known, and with those of real methods."""
 
 import dataclasses
 import json
@@ -37,7 +37,7 @@ def compare(fit, posterior, x, **options):
 
 
 def by_name(comparison):
-    """The rows of a comparison by the name of the parameter."""
+    """Return the rows of a comparison by the name of the parameter."""
     return {row.name: row for row in comparison.rows}
 
 
@@ -86,7 +86,7 @@ def test_every_free_entry_has_a_row_that_says_where_it_is(data, covariance_type,
 
 
 def known(rows):
-    """The numbers of rows that are not NaN."""
+    """Return the numbers of rows that are not NaN."""
     return [{name: value for name, value in row.to_dict().items() if value == value} for row in rows]
 
 
@@ -203,7 +203,7 @@ def test_long_names_and_extreme_numbers_stay_on_the_page(data):
 
 @pytest.fixture(scope="module")
 def separated():
-    """Two clusters 8 sd apart, as many as take no time, and what four methods say of them."""
+    """Return two clusters 8 standard deviations apart, a fit, its posteriors by three methods, and their comparison."""
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.normal(0, 1, (90, 1)), rng.normal(8, 1, (60, 1))]).astype(np.float32)
     prior = jaxgmm.default_prior(x, num_components=2)
@@ -218,7 +218,7 @@ def separated():
 
 
 def test_methods_side_by_side(separated):
-    """Where clusters are far apart and many points each, all agree; every field is there and means what it says."""
+    """Well-separated clusters with many points: all methods agree, and every field has its documented meaning."""
     x, fit, posteriors, comparison = separated
     samplers = comparison.samplers
     assert list(samplers) == list(posteriors)
@@ -280,7 +280,7 @@ def test_the_page_holds_every_method(separated):
 
 
 def test_weights_silence_and_repeat(separated):
-    """Rows of weight 0 hold NaN; a weight of 2 is a row twice. Scores are those of the data written out."""
+    """Rows of weight 0 may hold NaN, and a weight of 2 counts as two rows: scores are those of the repeated data."""
     x, fit, posteriors, _ = separated
     weight = np.r_[2.0, np.ones(148), 0.0].astype(np.float32)
     padded, written = np.concatenate([x[:149], [[np.nan]]]).astype(np.float32), np.concatenate([x[:1], x[:149]])
@@ -292,7 +292,7 @@ def test_weights_silence_and_repeat(separated):
 
 
 def test_overlapping_and_few_is_laplace_poor(separated):
-    """N = 30, 2.5 sd apart; rows of weight 0 make the shapes those of the fixture, so that nothing compiles anew."""
+    """Few overlapping points: rows of weight 0 make the shapes those of the fixture, so that nothing compiles anew."""
     rng = np.random.default_rng(1)
     x = np.concatenate([rng.normal(0, 1, (15, 1)), rng.normal(2.5, 1, (15, 1)), np.zeros((120, 1))]).astype(np.float32)
     weight = np.r_[np.ones(30), np.zeros(120)].astype(np.float32)
@@ -307,7 +307,7 @@ def test_overlapping_and_few_is_laplace_poor(separated):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_verdicts_by_nuts():
-    """Well separated and many: agree. Four components on the two of faithful: a verdict says what is wrong."""
+    """Many well-separated points agree; four components for the two clusters of faithful get a verdict that says why not."""
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.normal(0, 1, (1000, 2)), rng.normal(8, 1, (1000, 2))]).astype(np.float32)
     assert sampler_by_nuts(x, 2).verdict == Verdict.AGREE
@@ -318,7 +318,7 @@ def test_verdicts_by_nuts():
 
 
 def sampler_by_nuts(x, k):
-    """The summary of NUTS draws."""
+    """Return the summary of NUTS draws."""
     prior = jaxgmm.default_prior(x, num_components=k)
     fit = jaxgmm.fit_restarts(jax.random.key(0), x, prior, num_components=k)
     posterior = jaxgmm.nuts(jax.random.key(1), fit.mixture, x, prior)

@@ -1,4 +1,4 @@
-"""Contraction: widths of priors against their marginal distributions, and of draws with known widths."""
+"""Contraction: the widths of priors agree with their marginal distributions, and known widths give known contractions."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +11,7 @@ from jaxgmm.studies import parameters
 
 
 def marginals(prior, covariance_type, d):
-    """Distributions of one weight of two, the mean and the variance of the first feature under the conjugate prior."""
+    """Return the marginal distributions of one weight of two, and of a mean and variance, under the conjugate prior."""
     c, kappa, nu = (np.asarray(v, float) for v in (prior.weight_concentration, prior.mean_precision, prior.degrees_of_freedom))
     scale = np.asarray(prior.scale, float)
     first = scale[0, 0] if scale.ndim == 2 else scale.ravel()[0]
@@ -26,7 +26,7 @@ def marginals(prior, covariance_type, d):
 
 @pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
 def test_prior_widths_are_those_of_its_marginals(covariance_type):
-    """4000 draws or more a width: within 10 %, five standard errors of these tails."""
+    """Widths of at least 4000 draws are within 10 % of the exact ones, five standard errors of these tails."""
     d = 2
     scale = {"full": [[2.0, 0.5], [0.5, 3.0]], "tied": [[2.0, 0.5], [0.5, 3.0]], "diag": [2.0, 3.0], "spherical": 2.0}[
         covariance_type
@@ -61,7 +61,7 @@ def test_contraction_of_draws_made_up():
 
 @pytest.mark.slow
 def test_prior_widths_without_closed_conditionals():
-    """A half-normal's standard deviation, squared."""
+    """The variance has the law of a squared half-normal variable."""
     scale = jaxgmm.HalfNormal(jnp.array(2.0), jnp.array(1.0))
     prior = jaxgmm.IndependentPrior(jnp.ones(2), jnp.zeros(1), jnp.eye(1), scale)
     mixture = jaxgmm.make_mixture([0.5, 0.5], [[0.0], [1.0]], [[1.0], [1.0]], covariance_type="spherical")

@@ -1,4 +1,4 @@
-"""What `compare` refuses, each with a sentence, and what it fills in."""
+"""Inputs of `compare`: what is invalid raises an error with a sentence, and what is missing is filled in."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def test_refused_with_a_sentence(change, error, words):
 
 
 def test_weights_and_names_are_filled_in():
-    """Rows of weight 0 do not count, whatever they hold."""
+    """Rows of weight 0 do not count, whatever they contain."""
     x = two_clusters()
     fit = fabricate_fit(x)
     posteriors = {"nuts": make_posterior(fit, x)}
@@ -58,3 +58,17 @@ def test_weights_and_names_are_filled_in():
     assert weighted.kept.tolist() == list(range(1, 100))
     assert weighted.counts.sum() == 198
     assert weighted.feature_names == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", [1, 2.5, None, ("nuts", 4), np.int64(3), "nuts"])
+def test_names_become_text(name):
+    """Posteriors may be named by numbers; their rows, page and files have the name as text."""
+    x = two_clusters()
+    fit = fabricate_fit(x)
+    compared = jaxgmm.compare(fit, {name: make_posterior(fit, x)}, x, laplace=False, scores=False)
+    assert list(compared.samplers) == list(compared.posteriors) == [str(name)]
+    assert {row.method for row in compared.rows} == {str(name)}
+    assert str(name) in repr(compared)
+    assert compared.to_json()
+    with pytest.raises(ValueError, match="same as text"):
+        jaxgmm.compare(fit, {1: make_posterior(fit, x), "1": make_posterior(fit, x)}, x)

@@ -1,4 +1,4 @@
-"""Joint scores: distances of normals against closed forms and slow oracles; the transform and its inverse."""
+"""Joint scores: distances between normal distributions agree with closed forms; the transform has an inverse."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from helpers import random_data
 
 
 def random_normal(seed, p):
-    """A mean and a covariance."""
+    """Return a mean and a covariance."""
     rng = np.random.default_rng(seed)
     root = np.eye(p) + 0.4 * rng.normal(size=(p, p))
     return rng.normal(size=p), root @ root.T
@@ -68,7 +68,7 @@ def test_em_among_the_draws():
 
 @pytest.mark.parametrize("kind", [pytest.param("full", marks=pytest.mark.slow), "spherical"])
 def test_transform_and_its_inverse(kind):
-    """u of mixtures made from u is u, and the standard deviations are those of the draws of `laplace`."""
+    """Mixtures made from u have that u, and their standard deviations are those of draws by `laplace`."""
     x = jnp.asarray(random_data(0, 80, 2, 2, spread=6.0), jnp.float32) * jnp.array([1.0, 50.0]) + 300
     prior = jaxgmm.default_prior(x, num_components=2, covariance_type=kind)
     start = jaxgmm.initialize(jax.random.key(0), x, num_components=2, covariance_type=kind)

@@ -1,4 +1,4 @@
-"""Density scores: distances, leave-one-out and folds against closed forms, loops and ArviZ."""
+"""Density scores: distances, leave-one-out and folds agree with closed forms, loops and ArviZ."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ KNOWN = {
 
 
 def normal_at(mean):
-    """One component of variance one."""
+    """Return a mixture of one component with variance one."""
     return jaxgmm.make_mixture([1.0], [np.atleast_1d(mean)], [np.eye(len(np.atleast_1d(mean)))])
 
 
@@ -42,7 +42,7 @@ def test_distances_on_a_grid_are_exact():
 
 
 def test_distances_by_simulation_are_within_their_errors():
-    """Five standard errors: false failures 2e-6 for the three."""
+    """Errors are below five standard errors: the three fail falsely with probability 2e-6."""
     em, draws = normal_at([0.0, 0.0]), stack_of(normal_at([STEP, 0.0]), normal_at([STEP, 0.0]))
     places = scores.choose_points(np.random.default_rng(1), em, draws, 4000)
     assert places.quadrature is None
@@ -58,7 +58,7 @@ def test_distances_by_simulation_are_within_their_errors():
 
 @pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
 def test_simulated_points_have_the_mixtures_moments(kind):
-    """Means of 20000 points within five standard errors: false failures 2e-6."""
+    """Means of 20000 points are within five standard errors, which fails falsely with probability 2e-6."""
     mixture = random_mixture(0, kind, 2, 2)
     stack = stack_of(mixture)
     x = scores.simulate(np.random.default_rng(0), stack, np.zeros(20000, int))
@@ -78,7 +78,7 @@ def test_batches_of_draws_join_up():
 
 
 def normal_means(seed, n=30, count=4000):
-    """y (N,) ~ N(mu, 1) under a flat prior, and log-likelihoods (M, N) of exact draws of mu."""
+    """Return y (N,) ~ N(mu, 1) and the log-likelihoods (M, N) of exact draws of mu under a flat prior."""
     rng = np.random.default_rng(seed)
     y = rng.normal(1.0, 1.0, n)
     mu = rng.normal(y.mean(), 1 / np.sqrt(n), count)
@@ -86,13 +86,13 @@ def normal_means(seed, n=30, count=4000):
 
 
 def without(y, out):
-    """log predictive density of the rows `out` given the others, exactly."""
+    """Return the exact log predictive density of the rows `out` given the others."""
     rest = np.delete(y, out)
     return stats.norm(rest.mean(), np.sqrt(1 + 1 / len(rest))).logpdf(y[out])
 
 
 def test_leave_one_out_is_exact_where_that_is_known():
-    """Of a normal mean; the Monte Carlo error of the sum over 4000 draws is under 0.02 nats."""
+    """PSIS-LOO of a normal mean is exact up to a Monte Carlo error below 0.02 nats for 4000 draws."""
     y, log_likelihood = normal_means(0)
     found = scores.leave_one_out(log_likelihood, np.ones(30), 30.0)
     exact = np.array([without(y, [n])[0] for n in range(30)])
@@ -154,7 +154,7 @@ def test_smoothing_against_arviz():
 
 
 def test_smoothing_by_hand():
-    """One set of weights equals that set in a stack; k-hat is that of `pareto_k`; only the tail moves, and keeps its order."""
+    """Stacked sets give the same weights; k-hat is that of `pareto_k`; only the tail changes, and keeps its order."""
     ratios = np.random.default_rng(0).exponential(size=(1000, 3)) * [0.3, 0.6, 0.9]
     weights, khat = psis(ratios)
     for q in range(3):

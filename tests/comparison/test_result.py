@@ -1,4 +1,4 @@
-"""A Comparison exports every number, with the keys that programs rely on."""
+"""A Comparison exports every number, under the keys that programs rely on."""
 
 import csv
 import io
@@ -7,7 +7,7 @@ import json
 import pytest
 
 import jaxgmm
-from jaxgmm.comparison.columns import ClusteringScores
+from jaxgmm.comparison.report_columns import ClusteringScores
 from jaxgmm.comparison.result import Comparison
 from jaxgmm.studies.serialization import plain
 

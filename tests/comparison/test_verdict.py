@@ -1,4 +1,4 @@
-"""Verdicts: each from the numbers that cause it, the gravest first."""
+"""Verdicts: each follows from the numbers that cause it, and the gravest comes first."""
 
 import numpy as np
 import pytest
@@ -12,12 +12,12 @@ APART = ChainsApart("overall sd a", 12.0)
 
 
 def verdicts(findings):
-    """The words of all verdicts, in order."""
+    """Return the words of all verdicts, in order."""
     return list(dict.fromkeys(finding.verdict.word for finding in findings if finding.verdict))
 
 
 def sentences(findings):
-    """All sentences, joined."""
+    """Return all sentences, joined."""
     return " ".join(finding.sentence for finding in findings)
 
 
@@ -82,7 +82,7 @@ def test_draws_without_chains_are_not_judged_by_them():
 
 
 def test_log_densities_are_not_compared():
-    """EM, at a mode, is above the draws."""
+    """The log density of EM, at a mode, is above that of the draws, which is no finding."""
     invariant = [row(kind="log-likelihood (nats)", inside=False, z=9.0), row(kind="overall mean", component=None)]
     findings = judge([row()], invariant, diagnostics(identified=False), 0.95)
     assert verdicts(findings) == ["labels not identified"]
@@ -106,19 +106,19 @@ def test_divergences_and_switching_cause_no_verdict():
 
 
 def test_limit_of_khat():
-    """Vehtari et al. (2024), eq. 11."""
+    """The limit is that of Vehtari et al. (2024), eq. 11."""
     assert khat_limit(2000) == pytest.approx(1 - 1 / np.log10(2000))
     assert khat_limit(10**5) == 0.7
     assert khat_limit(1) < 0.1
 
 
 def quantity(name):
-    """A quantity by name."""
+    """Return a quantity of the given name."""
     return Parameter(name, "mean", None, ())
 
 
 def test_chains_apart_are_told_from_chains_that_wander():
-    """None of 20 sets of good chains is apart: a difference of 5 standard errors has probability 1e-6 for each pair."""
+    """Of 20 sets of good chains none is apart: 5 standard errors have probability 1e-6 for each pair."""
     rng = np.random.default_rng(0)
     for _ in range(20):
         assert chains_apart(rng.normal(size=(4, 200, 3)), [quantity(name) for name in "abc"]) is None

@@ -154,8 +154,10 @@ def test_component_statuses(x64):
     w, sound = np.ones(60), [ComponentStatus.OK, ComponentStatus.EMPTY]
     held = fit(spike, cloud, sample_weight=w, tol=1e-8)
     assert held.component_status.tolist() == [ComponentStatus.OK, ComponentStatus.AT_FLOOR, ComponentStatus.EMPTY]
-    few = fit(spike, np.where(np.arange(60)[:, None] >= 57, 30.0 + cloud[::-1], cloud), sample_weight=w, tol=1e-8)
-    assert few.component_status.tolist() == [ComponentStatus.OK, ComponentStatus.FEW_POINTS, ComponentStatus.EMPTY]
+    three = np.where(np.arange(60)[:, None] >= 57, 30.0 + cloud[::-1], cloud)
+    for share, state in [(1.0, ComponentStatus.OK), (0.5, ComponentStatus.FEW_POINTS)]:  # diag needs two observations
+        few = fit(spike, three, sample_weight=np.where(np.arange(60) >= 57, share, 1.0), tol=1e-8)
+        assert few.component_status.tolist() == [ComponentStatus.OK, state, ComponentStatus.EMPTY]
     lost = jaxgmm.Mixture(spike.weights, spike.means.at[1].set(1e6), spike.covariances, "diag")
     empty = fit(lost, np.random.default_rng(1).normal(size=(60, 3)), sample_weight=w, tol=1e-8)
     assert empty.component_status.tolist() == [sound[0], sound[1], sound[1]]

@@ -74,17 +74,21 @@ def test_a_step_that_is_not_finite_is_rejected(x64):
     assert not bool(loop.is_running(broken, OPTIONS))
 
 
-def test_component_statuses_of_a_state(x64):
-    """A component of weight 0 is EMPTY, one on fewer than D + 1 points has FEW_POINTS."""
-    start, x, problem = prepared("diag")
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+@pytest.mark.parametrize("has_prior", [False, True])
+def test_component_statuses_of_a_state(covariance_type, has_prior, x64):
+    """A component of weight 0 is EMPTY; FEW_POINTS has one on fewer points than its own covariance needs, without a prior."""
+    start, _, problem = prepared(covariance_type)
+    problem = problem._replace(prior=random_prior(0, covariance_type) if has_prior else None)
     state = loop.step(problem, loop.init(problem, OPTIONS), OPTIONS)
-    state = state._replace(
-        mixture=jax.tree.map(jnp.asarray, problem.start),
-        sums=dataclasses.replace(state.sums, count=jnp.array([56.5, 3.5, 0.0])),
-    )
-    statuses = loop.finalize(problem, state, start).component_status
-    assert statuses.tolist() == [ComponentStatus.OK, ComponentStatus.FEW_POINTS, ComponentStatus.EMPTY]
-    assert len(x) == 60
+    for count, types in [(3.5, {"full"}), (1.5, {"full", "diag", "spherical"}), (4.5, set())]:
+        state = state._replace(
+            mixture=jax.tree.map(jnp.asarray, problem.start),
+            sums=dataclasses.replace(state.sums, count=jnp.array([60 - count, count, 0.0])),
+        )
+        statuses = loop.finalize(problem, state, start).component_status
+        few = ComponentStatus.FEW_POINTS if covariance_type in types and not has_prior else ComponentStatus.OK
+        assert statuses.tolist() == [ComponentStatus.OK, few, ComponentStatus.EMPTY], (covariance_type, count)
 
 
 def test_a_fall_beyond_rounding_is_decreased(x64):

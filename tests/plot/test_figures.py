@@ -1,4 +1,4 @@
-"""The figure of a whole comparison, by what its panels hold."""
+"""The figure of a whole comparison has the panels that it should."""
 
 import numpy as np
 import pytest

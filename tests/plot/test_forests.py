@@ -1,4 +1,4 @@
-"""The forest, by the lines that it holds."""
+"""The forest draws the intervals and estimates of a comparison."""
 
 import dataclasses
 
@@ -20,7 +20,7 @@ def ax():
 
 
 def widths(ax, color):
-    """Horizontal segments of one colour."""
+    """Return the ends of the horizontal segments of one colour."""
     return [
         line.get_xdata()
         for line in ax.lines
@@ -75,7 +75,7 @@ def test_forest_without_labels_shows_what_no_labelling_changes(ax):
 
 
 def test_rows_of_a_forest_are_not_reordered(ax):
-    """The caller's list stays as it is; the picture sorts by component."""
+    """The caller's list keeps its order; the picture sorts by component."""
     rows = forest_rows(fabricate_comparison(plane()))[::-1]
     before = list(rows)
     plot.forest(ax, fabricate_comparison(plane()), rows=rows)

@@ -96,6 +96,17 @@ def test_densities_are_the_density(ax):
     assert ax.get_xlabel() == "waiting"
 
 
+def test_a_fit_is_drawn_as_its_mixture(ax, plane):
+    """Ellipses, contours and densities take a fit, or anything else with a mixture; no function takes an array."""
+    fit = jaxgmm.Fit(plane, *jnp.zeros((3, 1)), *jnp.zeros((2, 1), int), jnp.zeros(2, int))
+    assert plot.ellipses(ax, fit) is plot.contours(ax, fit) is ax
+    line = jaxgmm.Fit(jaxgmm.marginal(plane, 0), *jnp.zeros((3, 1)), *jnp.zeros((2, 1), int), jnp.zeros(2, int))
+    assert plot.densities(ax, line, [[0.0], [1.0]]) is ax
+    for draw in (plot.ellipses, plot.contours):
+        with pytest.raises(TypeError, match="a Fit was expected"):
+            draw(ax, np.zeros((2, 2)))
+
+
 def test_densities_of_constant_data(ax):
     plot.densities(ax, jaxgmm.make_mixture([1.0], [[3.0]], [[[1.0]]]), np.full((5, 1), 3.0))
     assert np.isfinite(ax.lines[0].get_ydata()).all()

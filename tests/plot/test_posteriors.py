@@ -1,4 +1,4 @@
-"""Pictures of posteriors, by what their axes hold."""
+"""Pictures of posteriors show draws, EM and intervals."""
 
 import numpy as np
 import pytest
@@ -50,6 +50,6 @@ def test_pairs_are_draws_laplace_and_em():
 
 
 def test_the_rows_farthest_from_em():
-    """Rows that do not vary are no parameters; the order stays."""
+    """Constant rows are left out, and the order of the others stays."""
     rows = [row(z=z, sd=sd) for z, sd in ((0.1, 1.0), (-2.0, 1.0), (9.0, 0.0), (1.0, 1.0))]
     assert [one.z for one in farthest(rows, 2)] == [-2.0, 1.0]

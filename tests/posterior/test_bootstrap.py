@@ -90,8 +90,11 @@ def test_errors(acidity):
     x, fit = acidity
     with pytest.raises(ValueError, match="kind is 'jackknife'"):
         jaxgmm.bootstrap(jax.random.key(0), fit.mixture, x, kind="jackknife")
-    with pytest.raises(TypeError, match=r"give its \.mixture"):
-        jaxgmm.bootstrap(jax.random.key(0), fit, x)
+    with (
+        pytest.warns(RuntimeWarning, match="weights count observations"),
+        pytest.raises(ValueError, match=r"sums to 0\.155, .*weights count observations"),
+    ):
+        jaxgmm.bootstrap(jax.random.key(0), fit, x, sample_weight=np.full(len(x), 1e-3))
     with pytest.raises(ValueError, match="num_samples is 0"):
         jaxgmm.bootstrap(jax.random.key(0), fit.mixture, x, num_samples=0)
 

@@ -15,7 +15,7 @@ import pytest
 from scipy.special import gammaln, multigammaln
 
 import jaxgmm
-from jaxgmm.posterior import labellings
+from jaxgmm.posterior import evidence_labellings as labellings
 from jaxgmm.posterior.evidence import EvidenceStatus, _summarise
 
 import oracle
@@ -141,7 +141,7 @@ def test_invalid_arguments():
         (dict(num_samples=10), ValueError, "num_samples is 10"),
         (dict(num_modes=0), ValueError, "num_modes is 0"),
         (dict(modes=modes[0]), ValueError, "modes has means of shape"),
-        (dict(modes=other), ValueError, "modes is 'diag', the posterior 'full'"),
+        (dict(modes=other), ValueError, "modes is 'diag', but the posterior is 'full'"),
         (dict(modes=3), TypeError, "modes is int"),
     ):
         given = dict(posterior=posterior, x=x) | change

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import jaxgmm
+from jaxgmm.posterior.evidence_labellings import make_labellings
 from jaxgmm.posterior.evidence_proposal import choose_seeds, first_proposal
-from jaxgmm.posterior.labellings import make_labellings
 from jaxgmm.posterior.standardization import from_standard, standardise
 from jaxgmm.posterior.unconstrained_space import make_unconstrained_space
 

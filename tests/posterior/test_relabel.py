@@ -134,7 +134,6 @@ def test_refused():
     posterior, _ = planted(mixture, random_orders(3))
     for arguments, error, sentence in (
         ((mixture, mixture, x), TypeError, "posterior is Mixture"),
-        ((posterior, jaxgmm.fit(mixture, x), x), TypeError, "give its .mixture"),
         ((posterior, random_mixture(0, "full", 2, 2), x), ValueError, "reference has K=2"),
         ((posterior, posterior.mixture, x), ValueError, "reference is a stack"),
         ((posterior, mixture, x * np.nan), ValueError, "x contains NaN"),

@@ -19,7 +19,7 @@ def test_is_a_pytree_with_a_repr():
     one = posterior()
     assert "2 chains x 3 draws, OK" in repr(one)
     stack = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), one)
-    assert "2 of 2 without complaint" in repr(stack)
+    assert "2 of 2 without a warning" in repr(stack)
     seen = []
     jax.jit(lambda p: seen.append(repr(p)) or p.log_density)(one)
     assert seen[0].startswith("Posterior by nuts, traced")

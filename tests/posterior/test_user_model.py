@@ -8,14 +8,10 @@ import numpyro.distributions as dist
 import pytest
 
 import jaxgmm
-from jaxgmm.inputs import Inputs
-from jaxgmm.posterior import user_model
 from jaxgmm.posterior.diagnostics import ess_mean, mcse_mean, rhat
 from jaxgmm.posterior.result import PosteriorStatus
-from jaxgmm.posterior.unconstrained_space import make_unconstrained_space
-from jaxgmm.posterior.user_model_space import make_user_space
 
-from helpers import random_data, random_mixture, random_prior
+from helpers import random_data, random_mixture
 
 FAULTS = ({}, {"edge": 3.0}, {"fault": 1.0}, {"rough": 1.0})
 QUIET = {"edge": jnp.inf, "fault": 0.0, "rough": 0.0}
@@ -92,39 +88,6 @@ def test_faults_are_reported(drawn):
     assert [PosteriorStatus(int(status)).name for status in posteriors.status] == expected
 
 
-@pytest.mark.parametrize("covariance_type", ["spherical", pytest.param("full", marks=pytest.mark.slow)])
-def test_jaxgmms_own_model_has_the_same_density(covariance_type, x64):
-    """Its potential is that of `make_unconstrained_space` up to a constant; log densities of draws are the package's."""
-    start, prior, x = (
-        random_mixture(0, covariance_type, 2, 2),
-        random_prior(0, covariance_type, 2, 2),
-        jnp.asarray(random_data(0, 30, 2, 2)),
-    )
-    weight = jnp.asarray(np.arange(30) % 3, float)
-    x = x.at[0].set(jnp.nan)
-    assert user_model.mixture_determines_sites(jaxgmm.model, Inputs(start, x, weight, prior))
-
-    @jax.jit
-    def both(z):
-        problem = user_model.problem_in_data_units(x, weight, prior)
-        user = make_user_space(jaxgmm.model, problem, start)
-        space = user.space
-        ours = make_unconstrained_space(problem, start)
-        mixture, density, further = user.describe(z[None, None])
-        potentials = [s.potential(z) - s.potential(s.flatten(start)) for s in (space, ours)]
-        return potentials, mixture, density, further["log_likelihood"], space.flatten(start) - ours.flatten(start)
-
-    size = {"full": 11, "spherical": 7}[covariance_type]
-    (potential, expected_potential), mixture, density, likelihood, apart = both(
-        0.3 * jnp.asarray(np.random.default_rng(1).normal(size=size))
-    )
-    np.testing.assert_allclose(potential, expected_potential, rtol=1e-9)
-    np.testing.assert_allclose(apart, 0, atol=1e-12)
-    expected = weight @ jaxgmm.log_prob(mixture[0, 0], jnp.nan_to_num(x))
-    np.testing.assert_allclose(likelihood, expected[None, None], rtol=1e-9)
-    np.testing.assert_allclose(density[0, 0], expected + jaxgmm.log_prior(mixture[0, 0], prior), rtol=1e-9)
-
-
 def test_invalid_models():
     """Each raises an error that names what is wrong."""
     x, start = random_data(0, 20, 1, 2), random_mixture(0, "tied", 2, 1, scale=2.0)
@@ -150,7 +113,7 @@ def test_invalid_models():
     for model, prior, error, sentence in (
         (3, None, TypeError, "model is int"),
         (lambda x: None, None, TypeError, "model cannot be called as"),
-        (pair, {"edge": "far"}, TypeError, "prior holds something that is no array"),
+        (pair, {"edge": "far"}, TypeError, "prior holds a value that is not an array"),
         (like(dist.Normal(), means=None), None, ValueError, "no site 'means'"),
         (like(dist.Normal(), means=jnp.zeros((2, 2))), None, ValueError, r"has shape \(2, 2\); \(2, 1\) was expected"),
         (like(dist.Bernoulli(0.5)), None, ValueError, "'free' is discrete"),

@@ -1,4 +1,4 @@
-"""The report page: its contents, and that it is complete, loads nothing, runs nothing and escapes all text."""
+"""The report page: it holds what the comparison says, loads nothing, runs nothing, and escapes all text."""
 
 import base64
 import dataclasses
@@ -17,7 +17,7 @@ VOID = {"meta", "img", "br", "link"}
 
 
 class Page(HTMLParser):
-    """Tags with their attributes, text, and whether tags are closed in order."""
+    """A parsed page: its tags with their attributes and its text; tags must be closed in order."""
 
     def __init__(self, text):
         super().__init__()
@@ -45,7 +45,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def parts():
-    """Two clusters in one feature; a fabricated fit, and draws around it."""
+    """Return a fabricated fit of two clusters in one feature, the data, and a comparison with draws around it."""
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.normal(0, 1, 30), rng.normal(8, 1, 20)])[:, None].astype(np.float32)
     mixture = jaxgmm.make_mixture(*(np.asarray(v, np.float32) for v in ([0.6, 0.4], [[0.0], [8.0]], [[[1.0]], [[1.0]]])))

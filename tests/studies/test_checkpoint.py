@@ -80,6 +80,24 @@ def test_another_design_is_refused_by_name(tmp_path):
         Checkpoint(tmp_path / "other.npz", {})
 
 
+@pytest.mark.parametrize("content", [np.zeros(3), np.array("text"), np.zeros((2, 2), int)])
+def test_other_files_of_numpy_are_refused(content, tmp_path):
+    """An npy file is none of a study, whatever it holds and is called, nor is an npz file without its header."""
+    for name, write in [("a.npy", np.save), ("a.npz", np.savez)]:
+        with open(tmp_path / name, "wb") as stream:
+            write(stream, content)
+        with pytest.raises(ValueError, match=rf"{name}' is not the file of a study"):
+            Checkpoint(tmp_path / name, {})
+    with open(tmp_path / "b.npz", "wb") as stream:
+        np.save(stream, content)
+    with pytest.raises(ValueError, match="is not the file of a study"):
+        Checkpoint(tmp_path / "b.npz", {})
+    for header in ("[1, 2]", "5", "null"):
+        np.savez(tmp_path / "c.npz", design=np.array(header))
+        with pytest.raises(ValueError, match="is not the file of a study"):
+            Checkpoint(tmp_path / "c.npz", {})
+
+
 @settings(deadline=None)
 @given(data=st.data())
 def test_a_truncated_file_is_refused(intact, damaged, data):

@@ -1,8 +1,9 @@
-"""EM on a batch of data sets in one compiled program, without waiting for the slowest.
+"""EM on a batch of data sets in one compiled program. Data sets that have converged take no further steps.
 
-A vmapped `while_loop` runs every data set until the slowest has converged. This program works in rounds instead. In each round
-every sub-batch of `width` data sets, which are advanced side by side, takes up to `STEPS_PER_ROUND` steps. Then the data sets
-that are still running are sorted to the front, so that the next round has fewer sub-batches. All rounds run inside the program.
+A vmapped `while_loop` would run every data set until the slowest one has converged. This program works in rounds instead. It
+divides the batch into sub-batches of `width` data sets, which are advanced side by side. In one round, each sub-batch takes up
+to `STEPS_PER_ROUND` steps. Then the data sets that are still running are sorted to the front, so that the next round has fewer
+sub-batches. All rounds run inside the program.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ Tree = TypeVar("Tree")
 
 
 class _Batch(NamedTuple):
-    """What stays constant over the rounds.
+    """The inputs that stay constant over the rounds.
 
     Attributes:
-        problems: the data sets, each field with a leading (M,) or shared.
-        centered: the centred problems (M, ...) without their data, which stay in `problems`: sorting copies no data.
-        num_wanted: how many data sets, the first of M, have results that are wanted.
-        width: how many data sets a sub-batch advances side by side.
+        problems: the data sets; each field has a leading axis (M,) or is shared by all data sets.
+        centered: the centred problems (M, ...) without their data. The data stay in `problems`, so that sorting does not copy
+            them.
+        num_wanted: the number of data sets whose results are needed; they come first.
+        width: the number of data sets in a sub-batch, which are advanced side by side.
     """
 
     problems: EMProblem
@@ -38,13 +40,13 @@ class _Batch(NamedTuple):
 
 
 class _Round(NamedTuple):
-    """The state between two rounds; the entries of `states`, `data_set` and `history` are in the present order.
+    """The state between two rounds; in `states`, `data_set` and `history`, the running data sets come first.
 
     Attributes:
-        states: (M, ...).
-        data_set: (M,), index of the data set that each entry belongs to.
-        num_running: the number of entries, counted from the front, that are still running.
-        num_steps: the number of steps taken by those entries, which is the same for all.
+        states: (M, ...), the states of the data sets.
+        data_set: (M,), the index of the data set that each entry belongs to.
+        num_running: (), the number of entries that are still running.
+        num_steps: (), the number of steps that each running entry has taken.
         history: (M, steps), the objectives, or None.
     """
 
@@ -56,30 +58,30 @@ class _Round(NamedTuple):
 
 
 def batch_axes(problem: EMProblem) -> EMProblem:
-    """Return, for each field, 0 if it has a leading axis of data sets and None if all data sets share it."""
+    """Return the `in_axes` of a problem: 0 for each field with a leading axis of data sets, None for each shared field."""
     prior_axis = 0 if problem.prior is not None and jnp.ndim(problem.prior.mean) == 2 else None
     x_axis, weight_axis = _data_axes(problem)
     return problem._replace(x=x_axis, weight=weight_axis, prior=prior_axis, reg_covar=None)
 
 
 def _data_axes(problem: EMProblem | CenteredProblem) -> tuple[int | None, int | None]:
-    """Return the axes of the data and the weights, 0 or None."""
+    """Return the `in_axes` of the data and of the weights: 0 if they have a leading axis of data sets, else None."""
     return 0 if problem.x.ndim == 3 else None, 0 if problem.weight is not None and problem.weight.ndim == 2 else None
 
 
 @partial(jax.jit, static_argnums=(4, 5))
 def fit_batch(starts: Mixture, problems: EMProblem, tol: jax.Array, count: jax.Array, options: Options, width: int) -> Fit:
-    """Fit the first `count` of M data sets, for M a multiple of `width`; the results of the others are meaningless.
+    """Fit the first `count` of M data sets, where M is a multiple of `width`; the results of the others are meaningless.
 
     Args:
-        starts: (M, ...).
-        problems: fields with a leading (M,), or shared, as `batch_axes` tells them apart.
+        starts: (M, ...), a start for each data set.
+        problems: the data sets; `batch_axes` says which fields have a leading axis (M,) and which are shared.
         tol: as in `fit`.
-        count: a traced number, so that one program serves batches that are not full.
-        options: the fits have no history, (M, 0), if `options.history` is False.
-        width: how many data sets to advance side by side.
+        count: the number of data sets to fit. It is traced, so that one program serves full and partly filled batches.
+        options: the options of the fits; if `options.history` is False, the history has shape (M, 0).
+        width: the number of data sets to advance side by side.
     """
-    silent = options._replace(history=False)  # a state would copy its history with every step
+    silent = options._replace(history=False)  # if the state held the history, every step would copy it
     centre = jax.vmap(lambda start, problem: _without_data(prepare(start, problem, tol)), in_axes=(0, batch_axes(problems)))
     batch = _Batch(problems, centre(starts, problems), count, width)
     size, dtype = len(starts.weights), batch.centered.center.dtype
@@ -100,7 +102,7 @@ def _without_data(problem: CenteredProblem) -> CenteredProblem:
 
 
 def _next_round(batch: _Batch, now: _Round, options: Options) -> _Round:
-    """Advance every sub-batch that has a running data set, and sort the running ones to the front."""
+    """Advance every sub-batch that contains a running data set, and sort the running data sets to the front."""
 
     def one_sub_batch(number: jax.Array, carry: tuple) -> tuple:
         states, history = carry
@@ -120,22 +122,22 @@ def _next_round(batch: _Batch, now: _Round, options: Options) -> _Round:
 
 
 def _sub_batch(tree: Tree, start: jax.Array, width: int) -> Tree:
-    """Return `width` entries from `start` on."""
+    """Return the `width` entries of each leaf that begin at `start`."""
     return jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, width), tree)
 
 
 def _put(leaf: jax.Array, part: jax.Array, start: jax.Array) -> jax.Array:
-    """Return an array with the entries from `start` on replaced by those of `part`."""
+    """Return an array in which `part` replaces the entries that begin at `start`."""
     return jax.lax.dynamic_update_slice_in_dim(leaf, part, start, 0)
 
 
 def _are_running(states: EMState, options: Options) -> jax.Array:
-    """Return whether each state has a step left to take."""
+    """Return, for each state, whether EM has to take another step."""
     return jax.vmap(partial(is_running, options=options))(states)
 
 
 def _problems_at(batch: _Batch, index: jax.Array) -> CenteredProblem:
-    """Return the centred problems of some data sets, with their data."""
+    """Return the centred problems of the data sets `index`, together with their data."""
     x, weight, *_ = batch.problems
     x_axis, weight_axis = _data_axes(batch.problems)
     x = x if x_axis is None else x[index]
@@ -144,7 +146,7 @@ def _problems_at(batch: _Batch, index: jax.Array) -> CenteredProblem:
 
 
 def _advance(problems: CenteredProblem, states: EMState, options: Options) -> tuple[EMState, jax.Array]:
-    """Take up to STEPS_PER_ROUND steps with a sub-batch of W data sets; also return the objectives (W, STEPS_PER_ROUND)."""
+    """Advance a sub-batch of W data sets by up to STEPS_PER_ROUND steps; return states and objectives (W, STEPS_PER_ROUND)."""
     x_axis, weight_axis = _data_axes(problems)
     axes = jax.tree.map(lambda _: 0, problems)._replace(x=x_axis, weight=weight_axis)
     step_all = jax.vmap(partial(step, options=options), in_axes=(axes, 0))

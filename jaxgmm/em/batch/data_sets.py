@@ -1,4 +1,4 @@
-"""Many data sets in any form that `fit_many` takes, and the batches of one shape that compiled programs take."""
+"""Data sets in any form that `fit_many` accepts, and their division into batches for compiled programs."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ...calls import public
 from ...chunking import batch_of_fits, bucket_lengths
 from ...host import on_host
-from ...validation import as_float_array, as_numpy
+from ...real_numbers import as_numpy
+from ...validation import as_float_array
 
 Array = np.ndarray | jax.Array
 
 
 class Batch(NamedTuple):
-    """Data sets that one compiled program fits.
+    """Data sets that one call of a compiled program fits.
 
     Attributes:
-        members: (n,) indices of the data sets, ascending.
-        length: number of rows that each data set is padded to.
-        size: number of data sets that the program takes, at least n. Copies of the last member fill it up; their results are
-            discarded.
-        width: number of data sets that the program advances side by side.
+        members: (n,), the indices of the data sets in ascending order.
+        length: the number of rows that each data set is padded to.
+        size: the number of data sets that the program is compiled for, at least n. Copies of the last member fill the batch;
+            their results are discarded.
+        width: the number of data sets that the program advances side by side.
     """
 
     members: np.ndarray
@@ -35,11 +37,11 @@ class Batch(NamedTuple):
 
     @property
     def slots(self) -> np.ndarray:
-        """(size,) index of the data set at each place of the program."""
+        """The indices (size,) of the data sets in the batch; copies of the last member come at the end."""
         return np.concatenate([self.members, np.full(self.size - len(self.members), self.members[-1])])
 
     def take(self, stack: Array) -> Array:
-        """Return the entries (size, ...) of a stack (B, ...) that belong to this batch; a whole stack is not copied."""
+        """Return the entries (size, ...) of a stack (B, ...) that belong to this batch; a copy is made only if necessary."""
         first, last = self.members[0], self.members[-1]
         if len(self.members) == self.size == len(stack):
             return stack
@@ -50,12 +52,12 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class DataSets:
-    """B data sets with valid shapes. Their values are not validated: the status of each fit reports what its data set holds.
+    """B data sets with valid shapes; their values are not validated, because the status of each fit reports invalid values.
 
     Attributes:
-        x: B arrays (N_b, D) on the host; or (B, N, D); or the one (N, D) that all fits share.
-        weight: B arrays (N_b,) on the host; or (B, N); or the one (N,) that all fits share; or None.
-        size: B.
+        x: the data: B arrays (N_b, D) on the host; or one array (B, N, D); or one array (N, D) that all fits share.
+        weight: the weights: B arrays (N_b,) on the host; or one array (B, N); or one array (N,) that all fits share; or None.
+        size: B, the number of data sets. If all fits share one data set, B is the number of fits.
         dtype: the float dtype of the fits.
     """
 
@@ -66,13 +68,13 @@ class DataSets:
 
     @property
     def num_features(self) -> int:
-        """D."""
+        """The number of features D."""
         return self.x[0].shape[-1]
 
     def batches(self) -> Iterator[Batch]:
-        """Cut the data sets into batches, those of the shortest data sets first.
+        """Yield the batches of data sets; batches with the shortest padded length come first.
 
-        Data sets of a list are padded to powers of two, unless all have the same length.
+        If data sets come as a list and differ in length, the number of rows of each is padded to a power of two.
         """
         for length, members in self._buckets():
             size, width = batch_of_fits(len(members), length)
@@ -84,15 +86,15 @@ class DataSets:
         if not isinstance(self.x, list):
             yield self.x.shape[-2], np.arange(self.size)
             return
-        lengths = np.array([len(one) for one in self.x])
+        lengths = np.array([max(len(one), 1) for one in self.x])  # a data set without rows becomes one row of padding
         padded = np.full(self.size, lengths.max()) if (lengths == lengths[0]).all() else bucket_lengths(lengths)
         for length in np.unique(padded):
             yield int(length), np.flatnonzero(padded == length)
 
     def arrays(self, batch: Batch) -> tuple[jax.Array, jax.Array | None]:
-        """Return the data (size, N, D) and weights (size, N) of a batch, without the leading axis where all fits share them.
+        """Return the data (size, N, D) and weights (size, N) of a batch; arrays that all fits share have no leading axis.
 
-        Rows that pad a shorter data set have weight 0. None stands for weights that are all 1.
+        Rows that pad a shorter data set have weight 0. If all weights are 1, None may be returned in place of the weights.
         """
         if isinstance(self.x, list):
             x, weight = self._padded(self.x, batch)
@@ -103,7 +105,7 @@ class DataSets:
         return _on_device(x, self.dtype), None if weight is None else _on_device(weight, self.dtype)
 
     def _padded(self, x: list[np.ndarray], batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-        """Return zero-padded data (size, N, D) and weights (size, N) of a batch from a list."""
+        """Return the zero-padded data (size, N, D) and the weights (size, N) of a batch of data sets that came as a list."""
         padded = np.zeros((batch.size, batch.length, self.num_features), self.dtype)
         weight = np.zeros((batch.size, batch.length), self.dtype)
         with np.errstate(over="ignore"):
@@ -113,18 +115,19 @@ class DataSets:
         return padded, weight
 
 
+@public
 def pad(data_sets: Sequence[Any]) -> tuple[jax.Array, jax.Array]:
-    """Pad data sets of different lengths to one stack, with sample weights that silence the padding.
+    """Pad data sets of different lengths so that they form one stack, with sample weights that exclude the padding.
 
     Args:
         data_sets: B arrays (N_b, D).
 
     Returns:
-        x (B, N, D), N the largest length, with zeros after the rows of each data set; sample_weight (B, N): 1 for rows, 0 for
-        padding.
+        x (B, N, D) and sample_weight (B, N). N is the largest length, and zeros follow the rows of each data set in x. The
+        weights are 1 for rows of a data set and 0 for padding.
 
     Raises:
-        ValueError: there are no data sets, one is not (N, D), or they differ in D.
+        ValueError: there are no data sets, a data set does not have shape (N, D), or data sets differ in D.
         TypeError: a data set does not hold real numbers.
 
     Example:
@@ -134,20 +137,20 @@ def pad(data_sets: Sequence[Any]) -> tuple[jax.Array, jax.Array]:
         ((2, 3, 2), [3.0, 1.0])
     """
     sets = as_data_sets(list(data_sets))
-    longest = max(len(one) for one in sets.x)
+    longest = max(1, *(len(one) for one in sets.x))
     x, weight = sets.arrays(Batch(np.arange(sets.size), longest, sets.size, sets.size))
     assert weight is not None  # data sets of a list always get weights
     return x, weight
 
 
 def as_data_sets(xs: Any, groups: Any = None, sample_weight: Any = None, num_starts: int | None = None) -> DataSets:
-    """Validate the shapes and types of data sets in any form that `fit_many` takes, and the signs of their weights.
+    """Return data sets in any form that `fit_many` accepts, after validation of shapes, types and the signs of weights.
 
     Args:
         xs: a list of B arrays (N_b, D); (B, N, D); (N, D) with groups; or one data set (N, D).
         groups: (N,) labels of the rows, or None.
-        sample_weight: in the form of xs, or None; with one data set (N,) or (B, N).
-        num_starts: B, for one data set without weights (B, N).
+        sample_weight: weights in the same form as xs, or None; for one data set, (N,) or (B, N).
+        num_starts: the number B of fits, which is needed for one data set without weights (B, N).
     """
     if isinstance(xs, list | tuple):
         if groups is not None:
@@ -172,12 +175,12 @@ def as_data_sets(xs: Any, groups: Any = None, sample_weight: Any = None, num_sta
 
 
 def _array(value: Any, name: str) -> Array:
-    """Return a JAX array as a float array on its own device, and anything else as a NumPy array."""
+    """Return a float JAX array, on the same device, if the value is a JAX array; else return a NumPy array."""
     return as_float_array(value, name) if isinstance(value, jax.Array) else as_numpy(value, name)
 
 
 def _host_array(value: Any, name: str, ndim: int) -> np.ndarray:
-    """Return a NumPy array, or raise ValueError unless it has `ndim` axes."""
+    """Return a value as a NumPy array; raise ValueError unless it has `ndim` axes."""
     array = as_numpy(value, name)
     if array.ndim != ndim:
         raise ValueError(f"{name} has shape {array.shape}; {'(N, D)' if ndim == 2 else '(N,)'} was expected.")
@@ -199,7 +202,7 @@ def _split(x: np.ndarray, groups: Any, weight: np.ndarray | None) -> DataSets:
 
 
 def _data_sets(x: list[np.ndarray] | Array, weight: list[np.ndarray] | Array | None, size: int) -> DataSets:
-    """Return the data sets, or raise ValueError if shapes do not match or a weight is negative."""
+    """Return the data sets; raise ValueError if shapes do not match or a weight is negative."""
     if size == 0:
         raise ValueError("xs holds no data set; at least one was expected.")
     arrays = x if isinstance(x, list) else [x]
@@ -209,17 +212,32 @@ def _data_sets(x: list[np.ndarray] | Array, weight: list[np.ndarray] | Array | N
             raise ValueError(f"xs[{b}] has {one.shape[-1]} features, xs[0] {d}; the same D >= 1 was expected of all.")
     if weight is not None:
         _check_weights(weight, [len(one) for one in x] if isinstance(x, list) else [x.shape[-2]] * size, x)
+    x, weight = _with_rows(x, weight)
     default = jnp.result_type(float)
     dtypes = {one.dtype for one in arrays}
     floats = [dtype if dtype.kind == "f" and dtype.itemsize >= 4 else default for dtype in dtypes]
     dtype = jax.dtypes.canonicalize_dtype(np.result_type(*floats))
-    if not isinstance(x, list) and x.ndim == 2:  # data that all fits share go to the device once, not with every batch
+    if not isinstance(x, list) and x.ndim == 2:  # send data that all fits share to the device only once
         x = _on_device(x, dtype)
     return DataSets(x, weight, size, dtype)
 
 
+def _with_rows(x: list[np.ndarray] | Array, weight: list[np.ndarray] | Array | None) -> tuple:
+    """Return data and weights; a stack or shared data set without rows gets one row of weight 0, as compilation needs a row."""
+    if isinstance(x, list) or x.shape[-2]:
+        return x, weight
+    shape = (*x.shape[:-2], 1) if weight is None or isinstance(weight, list) else (*weight.shape[:-1], 1)
+    return np.zeros((*x.shape[:-2], 1, x.shape[-1]), x.dtype), np.zeros(shape)
+
+
 def _check_weights(weight: list[np.ndarray] | Array, rows: list[int], x: list[np.ndarray] | Array) -> None:
-    """Raise ValueError unless there are weights >= 0 for each data set, `rows` of them; one (N,) may serve a shared x."""
+    """Raise ValueError unless each data set has one weight >= 0 for each of its rows.
+
+    Args:
+        weight: the weights of the data sets. If all fits share x, they may also share one array (N,).
+        rows: the number of rows of each data set.
+        x: the data.
+    """
     if isinstance(weight, list):
         shapes = [one.shape for one in weight]
     elif weight.ndim == 1 and not isinstance(x, list) and x.ndim == 2:
@@ -237,13 +255,13 @@ def _check_weights(weight: list[np.ndarray] | Array, rows: list[int], x: list[np
 
 
 def _smallest(weight: Array) -> float:
-    """Return the smallest weight, or 0 if none is negative; NaN is ignored."""
+    """Return the smallest weight, or 0 if no weight is negative; NaN is ignored."""
     values = on_host(weight) if isinstance(weight, jax.Array) else weight
     return float(np.nanmin(values, initial=0) if isinstance(values, np.ndarray) else jnp.nanmin(values, initial=0))
 
 
 def _on_device(array: Array, dtype: Any) -> jax.Array:
-    """Return an array on the device in this dtype; values too large for it become infinite."""
+    """Return an array on the device in the given dtype; values that are too large for the dtype become infinite."""
     if isinstance(array, jax.Array):
         return array.astype(dtype)
     with np.errstate(over="ignore"):

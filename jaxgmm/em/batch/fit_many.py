@@ -1,4 +1,4 @@
-"""fit_many: one fit for each of many data sets, of any lengths, in one call."""
+"""`fit_many`: one call that fits many data sets, which may differ in length."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ...calls import public
 from ...host import to_host
 from ...inputs import as_dtype
-from ...mixture import Mixture
+from ...mixture import Mixture, MixtureLike, as_mixture
 from ...priors.interface import MixturePrior
 from ...progress import progress_bar
 from ...validation import check_flag, is_traced
@@ -25,15 +26,20 @@ from .batched_loop import batch_axes, fit_batch
 from .data_sets import Batch, DataSets, as_data_sets
 from .threads import map_threads
 
+# options that `fit_restarts` and `select` accept and pass to `fit_many`
+EM_OPTIONS = ("tol", "max_iter", "reg_covar", "accelerate", "chunk_size", "history", "progress")
+_COVARIANCE_TYPE, _METHOD = "full", "k-means++"  # defaults for starts that are made from a key
 
+
+@public
 def fit_many(
-    mixtures: Mixture | jax.Array,
+    mixtures: MixtureLike | jax.Array,
     xs: Any,
     prior: MixturePrior | None = None,
     *,
     num_components: int | None = None,
-    covariance_type: str = "full",
-    method: str = "k-means++",
+    covariance_type: str = _COVARIANCE_TYPE,
+    method: str = _METHOD,
     groups: Any = None,
     sample_weight: Any = None,
     tol: Any = 1e-8,
@@ -44,32 +50,34 @@ def fit_many(
     history: bool = True,
     progress: bool | None = None,
 ) -> Fit:
-    """Fit many data sets, each as `fit` would, without waiting for the slowest.
+    """Fit many data sets, each as `fit` would fit it. Data sets that have converged take no further steps.
 
-    Data sets of different lengths are put into buckets of 16, 32, 64, ... rows, so that a long one does not pad all others, and
-    each bucket is compiled once. The values of a data set never raise an error: the status of its fit reports what happened,
-    and the other fits do not change. Traced data, or data on several devices, are fitted by the vmapped `fit`.
+    Data sets of different lengths are padded to the next of 16, 32, 64, ... rows, so that one long data set does not lengthen
+    all other data sets. One program is compiled for each of these lengths. Invalid values in a data set do not raise an error:
+    the status of its fit reports them, and the other fits do not change. Traced data, and data on several devices, are fitted
+    by the vmapped `fit`.
 
     Args:
-        mixtures: a stack of B starts; or a random key, from which `initialize` makes them.
+        mixtures: a stack of B starts (a Mixture or a Fit), or a random key, from which `initialize` makes the starts.
         xs: a list of B arrays (N_b, D); one array (B, N, D); one long array (N, D) with `groups`; or one data set (N, D)
             that all fits share, with several starts or with weights (B, N).
-        prior: as in `fit`: one for all, or a stack with a leading (B,).
+        prior: as in `fit`. It is one prior for all data sets, or a stack of priors with a leading axis (B,).
         num_components: K; required with a key.
         covariance_type: "full", "tied", "diag" or "spherical"; used with a key.
         method: as in `initialize`; used with a key.
-        groups: (N,) labels of any kind, which tell the data set of each row; results are in the order of the sorted labels.
-        sample_weight: in the form of xs: B arrays (N_b,), (B, N), or (N,); with one data set (B, N) or (N,).
+        groups: (N,) labels of any kind; each label names the data set of a row. Results are in the order of the sorted
+            labels.
+        sample_weight: weights in the same form as xs: B arrays (N_b,), (B, N), or (N,); for one data set, (B, N) or (N,).
         tol: as in `fit`.
         max_iter: as in `fit`.
         reg_covar: as in `fit`.
         accelerate: as in `fit`.
         chunk_size: as in `fit`.
-        history: if False, the objectives of the steps are not kept, and the history has shape (B, 0).
-        progress: whether to show a progress bar; None: on a terminal.
+        history: whether to keep the objectives of the steps; if False, the history has shape (B, 0).
+        progress: whether to show a progress bar; with None, a bar is shown on a terminal.
 
     Returns:
-        A Fit with a leading (B,), in the order of the data sets.
+        A Fit with a leading axis (B,), in the order of the data sets.
 
     Raises:
         ValueError: shapes do not match, a weight is negative, or an option is out of range.
@@ -82,21 +90,22 @@ def fit_many(
         >>> jaxgmm.fit_many(jax.random.key(0), xs, num_components=2).mixture.means.shape
         (3, 2, 2)
     """
-    if isinstance(mixtures, Mixture):
-        if len(mixtures.batch_shape) != 1:
-            raise ValueError(f"mixtures has batch shape {mixtures.batch_shape}; a stack (B,) of starts was expected, or a key.")
-        start_options, k, covariance_type = None, mixtures.num_components, mixtures.covariance_type
-    else:
+    starts: Mixture | jax.Array
+    if isinstance(mixtures, jax.Array) or not isinstance(getattr(mixtures, "mixture", mixtures), Mixture):
         start_options = _start_options(mixtures, num_components, covariance_type, method)
-        k = start_options.num_components
+        assert isinstance(mixtures, jax.Array)  # a key, which has been checked
+        starts, k = mixtures, start_options.num_components
+    else:
+        starts = _as_starts(mixtures, num_components, covariance_type, method)
+        start_options, k, covariance_type = None, starts.num_components, starts.covariance_type
     check_flag(history, "history")
     options = Options(max_iter, bool(accelerate), chunk_size, bool(history))
-    if is_traced(mixtures, xs, sample_weight, prior, tol, reg_covar) or _is_spread(xs):
+    if is_traced(starts, xs, sample_weight, prior, tol, reg_covar) or _is_spread(xs):
         _check_traced(xs, groups)
-        return _vmapped_fit(mixtures, start_options, EMProblem(xs, sample_weight, prior, reg_covar), tol, options)
-    sets = as_data_sets(xs, groups, sample_weight, len(mixtures.weights) if isinstance(mixtures, Mixture) else None)
-    if isinstance(mixtures, Mixture):
-        _check_starts(mixtures, sets)
+        return _vmapped_fit(starts, start_options, EMProblem(xs, sample_weight, prior, reg_covar), tol, options)
+    sets = as_data_sets(xs, groups, sample_weight, len(starts.weights) if isinstance(starts, Mixture) else None)
+    if isinstance(starts, Mixture):
+        _check_starts(starts, sets)
     one_prior = jax.tree.map(lambda leaf: leaf[0], prior) if _is_stack(prior) else prior
     options_of_fit = {
         "tol": tol,
@@ -107,12 +116,34 @@ def fit_many(
     }
     check_options(one_prior, (k, sets.num_features, covariance_type), **options_of_fit)
     cast = partial(jax.tree.map, partial(as_dtype, dtype=sets.dtype))
-    starts = cast(mixtures) if isinstance(mixtures, Mixture) else jax.random.split(mixtures, sets.size)
+    starts = cast(starts) if isinstance(starts, Mixture) else jax.random.split(starts, sets.size)
     return _Fits(sets, starts, start_options, cast(prior), cast(reg_covar), np.asarray(tol, sets.dtype), options).run(progress)
 
 
+def _as_starts(starts: Any, num_components: int | None, covariance_type: str, method: str) -> Mixture:
+    """Return a stack (B,) of starts; raise if `starts` is not a stack, or if options were given that apply only with a key."""
+    starts = as_mixture(starts, "mixtures")
+    if len(starts.batch_shape) != 1:
+        raise ValueError(
+            f"mixtures has leading axes {starts.batch_shape}; a stack (B,) of starts, one for each data set, was expected, or "
+            "a random key: for one start and one data set use jaxgmm.fit."
+        )
+    ignored = {
+        "num_components": num_components is not None,
+        "covariance_type": covariance_type not in (_COVARIANCE_TYPE, starts.covariance_type),
+        "method": method != _METHOD,
+    }
+    for name, given in ignored.items():
+        if given:
+            raise ValueError(
+                f"{name} was given together with starts, which decide it (K={starts.num_components}, "
+                f"{starts.covariance_type!r}): leave it out, or give a random key in place of the starts."
+            )
+    return starts
+
+
 def _start_options(key: Any, num_components: int | None, covariance_type: str, method: str) -> StartOptions:
-    """Return the validated options of starts that are made from a key."""
+    """Return the options of starts that are made from a key, after validation."""
     if num_components is None:
         raise ValueError("num_components is missing; with a key in place of starts it says how many components to make.")
     options = StartOptions(num_components, covariance_type, method)
@@ -121,7 +152,7 @@ def _start_options(key: Any, num_components: int | None, covariance_type: str, m
 
 
 def _check_starts(starts: Mixture, sets: DataSets) -> None:
-    """Raise ValueError unless there is a start for each data set, with as many features."""
+    """Raise ValueError unless there is one start for each data set, with the same number of features."""
     if (len(starts.weights), starts.num_features) != (sets.size, sets.num_features):
         raise ValueError(
             f"mixtures holds {len(starts.weights)} starts with {starts.num_features} features; one for each of {sets.size} "
@@ -130,7 +161,7 @@ def _check_starts(starts: Mixture, sets: DataSets) -> None:
 
 
 def _check_traced(xs: Any, groups: Any) -> None:
-    """Raise ValueError if traced data sets have a form whose shapes are not known."""
+    """Raise ValueError if traced data sets come as a list or with groups, because their shapes are then unknown."""
     if groups is not None:
         raise ValueError("groups were given inside jit, where their sizes are not known; give (B, N, D), as from jaxgmm.pad.")
     if isinstance(xs, list | tuple):
@@ -150,7 +181,7 @@ def _is_stack(prior: MixturePrior | None) -> bool:
 def _vmapped_fit(
     starts: Mixture | jax.Array, start_options: StartOptions | None, problem: EMProblem, tol: Any, options: Options
 ) -> Fit:
-    """Return the fits of traced data sets, or of data sets on several devices; `starts` may be a key."""
+    """Return the fits to data sets that are traced or on several devices; `starts` is a stack of starts or a random key."""
     if isinstance(starts, Mixture):
         mixtures = starts
     else:
@@ -170,7 +201,7 @@ def _vmapped_fit(
 
 @dataclass(frozen=True, eq=False)
 class _Fits:
-    """The fits of one call: a start, or a key and options to make one, for each data set, and what all fits share."""
+    """The arguments of one call of `fit_many`; for each data set, `starts` holds a start or a random key to make one."""
 
     data_sets: DataSets
     starts: Mixture | jax.Array
@@ -189,7 +220,7 @@ class _Fits:
                 bar.update(len(batch.members))
         if len(done) == 1:
             return _first(done[0][1], self.data_sets.size)
-        # on the host, where nothing is compiled for each number of batches; the results are small beside the data
+        # join the results on the host: a device would have to compile a program for each number of batches
         sizes = [len(batch.members) for batch, _ in done]
         order = np.argsort(np.concatenate([batch.members for batch, _ in done]))
 
@@ -199,7 +230,7 @@ class _Fits:
         return jax.tree.map(join, *[to_host(result) for _, result in done])
 
     def _fit_batch(self, batch: Batch) -> Fit:
-        """Dispatch the fits of one batch; the results become ready later."""
+        """Start the fits of one batch and return their results, which JAX computes asynchronously."""
         x, weight = self.data_sets.arrays(batch)
         starts = jax.tree.map(batch.take, self.starts)
         if self.start_options is not None:
@@ -211,5 +242,5 @@ class _Fits:
 
 @partial(jax.jit, static_argnums=1)
 def _first(fits: Fit, count: int) -> Fit:
-    """Return the first `count` of a batch of fits."""
+    """Return the first `count` fits of a batch."""
     return jax.tree.map(lambda leaf: leaf[:count], fits)

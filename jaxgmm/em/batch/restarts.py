@@ -1,4 +1,4 @@
-"""fit_restarts: the best of several fits of one data set, and how fits are ranked."""
+"""`fit_restarts`: the best of several fits to one data set, and the rule that ranks fits."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from ... import covariance
+from ...calls import public_with
 from ...mixture import Mixture
 from ...priors.interface import MixturePrior
-from ...validation import check_count, is_traced
+from ...validation import check_count, is_traced, warn_of_small_weights
 from ..assignments import weighted_data
-from ..fit import emit_warnings
+from ..fit_warnings import emit_warnings
 from ..initialization import StartOptions, check_start_options, initialize_batch
+from ..loop import EMProblem
 from ..result import ComponentStatus, Fit, Status
-from .fit_many import fit_many
+from .fit_many import EM_OPTIONS, fit_many
 
 
+@public_with(*EM_OPTIONS)
 def fit_restarts(
     key: jax.Array,
     x: Any,
@@ -45,16 +48,16 @@ def fit_restarts(
         prior: for MAP, as in `fit`.
         num_components: K.
         covariance_type: "full", "tied", "diag" or "spherical".
-        num_restarts: number of starts.
+        num_restarts: the number of starts.
         method: as in `initialize`.
         sample_weight: (N,) >= 0, or None.
         **options: the other options of `fit_many`: tol, max_iter, reg_covar, accelerate, chunk_size, progress.
 
     Returns:
-        A Fit; under vmap over keys or data one for each.
+        A Fit. Under vmap over keys or data sets, there is one fit for each.
 
     Raises:
-        ValueError, TypeError: as `initialize` and `fit`.
+        ValueError, TypeError: as for `initialize` and `fit`.
 
     Example:
         >>> import jax, jaxgmm
@@ -73,11 +76,13 @@ def fit_restarts(
     fits = fit_many(starts, x, prior, sample_weight=weight, **options)
     start, result = _take_best(starts, fits, np.asarray(len(x), x.dtype) if weight is None else weight.sum())
     if not is_traced(result):
-        emit_warnings(result, start, x, weight)
+        warn_of_small_weights(weight)
+        problem = EMProblem(x, weight, prior, options.get("reg_covar"))
+        emit_warnings(result, start, problem, accelerate=options.get("accelerate", False))
     return result
 
 
-@jax.jit  # as one program, because compiling operation by operation adds a second to the first call
+@jax.jit  # one program: compiling each operation separately would make the first call a second slower
 def _take_best(starts: Mixture, fits: Fit, total: jax.Array) -> tuple[Mixture, Fit]:
     """Return the best fit and its start."""
     best = best_of(fits, total)

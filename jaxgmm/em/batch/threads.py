@@ -1,4 +1,7 @@
-"""Several compiled programs at a time on a CPU, where one program of small operations keeps little more than one core busy."""
+"""Threads that run several compiled programs at the same time on a CPU.
+
+A program of small operations uses little more than one CPU core. If several programs run at a time, all cores are used.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,11 @@ Result = TypeVar("Result")
 
 
 def map_threads(work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[tuple[Job, Result]]:
-    """Yield each job and work(job), whose arrays are ready, in the order of the jobs.
+    """Yield each job with its finished result work(job), in the order of the jobs.
 
-    Only a few more jobs are started than there are threads. One thread at a time dispatches, because dispatching may compile,
-    which takes memory; programs then run at the same time. On devices other than a CPU, which need no threads, all jobs are
-    dispatched from the caller's thread.
+    The number of jobs in progress exceeds the number of threads by at most one. Only one thread at a time calls `work`, because
+    this call may compile a program, which takes memory. The compiled programs then run at the same time. Devices other than a
+    CPU need no threads: there the caller's thread calls `work` for all jobs.
     """
     threads = num_threads()
     dispatching, context = threading.Lock(), _caller_context()
@@ -53,7 +56,7 @@ def map_threads(work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[
 
 
 def _caller_context() -> Callable[[], ExitStack]:
-    """Return a context manager with the caller's 64-bit setting and default device, which JAX keeps per thread."""
+    """Return a function that sets the caller's 64-bit mode and device in another thread; JAX stores both for each thread."""
     enable_x64 = getattr(jax, "enable_x64", None)
     if enable_x64 is None:
         from jax.experimental import enable_x64  # pyright: ignore[reportAttributeAccessIssue] (jax before 0.8)

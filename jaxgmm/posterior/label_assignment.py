@@ -1,18 +1,18 @@
 """Match the components of many mixtures to those of a reference mixture.
 
-A mixture's density does not depend on the order of its components, so each draw from a posterior may hold them in any order.
-The components of a draw are put in the order that maximises a sum of scores over permutations sigma,
+A mixture's density does not depend on the order of its components, so the order may differ from draw to draw. The components of
+each draw are put in the order, or permutation sigma, that maximises a sum of scores,
 
-    sum_j A_j,sigma(j),     A (K, K): the score of placing component k of the draw at position j
+    sum_j A_j,sigma(j),     A (K, K): A_jk is the score for placing component k of the draw at position j
 
-which is a linear assignment problem. The score is one of three:
+This is a linear assignment problem. There are three choices for the score:
 
     "assignment"  A_jk = sum_n w_n r_nj(reference) r_nk(draw)           agreement of responsibilities (soft ECR)
     "stephens"    A_jk = sum_n w_n log q_nj r_nk(draw)                  q: the average of the reordered responsibilities
     "kl"          A_jk = -w_j (log w_j / w_k(draw) + KL(N_j, N_k(draw)))      w_j, N_j: the reference's components
 
-Soft ECR: Papastamoulis & Iliopoulos (2010); Papastamoulis (2016). "stephens" starts from the soft ECR solution and alternates
-between q and the permutations: algorithm 2 of Stephens (2000). "kl" needs no data and costs the same for any N.
+Soft ECR: Papastamoulis & Iliopoulos (2010); Papastamoulis (2016). "stephens" is algorithm 2 of Stephens (2000): it starts from
+the soft ECR solution and updates q and the permutations in turn. "kl" needs no data, so its cost does not depend on N.
 """
 
 from __future__ import annotations
@@ -31,18 +31,19 @@ from ..mixture import Mixture
 from ..validation import check_choice, is_traced
 
 METHODS = ("assignment", "stephens", "kl")
-MAX_ENUMERATED = 6  # up to this K all K! permutations are compared, which works inside jit
-_FORBIDDEN = -1e30
-_STEPHENS_STEPS = 20
+MAX_ENUMERATED = 6  # for K up to this number, all K! permutations are compared, which works inside jit
+_FORBIDDEN = -1e30  # score of a pair of components that may not be matched
+_STEPHENS_STEPS = 20  # largest number of iterations of "stephens"
 
 
 class Matching(NamedTuple):
     """The permutations that match M mixtures to a reference.
 
     Attributes:
-        order: (M, K), entry j is the component of the mixture that matches component j of the reference.
-        margin: (M,), between 0 and 1: what the best permutation gains over the second best, as a fraction of the weight of the
-            components in which the two differ. It is 1 for well-separated components and 0 where the permutation is arbitrary.
+        order: (M, K), entry j is the index of the mixture's component that matches component j of the reference.
+        margin: (M,), between 0 and 1: the score of the best permutation minus that of the second best, divided by the weight of
+            the components in which the two permutations differ. The margin is 1 for well-separated components, and 0 if the
+            choice between the two permutations is arbitrary.
     """
 
     order: jax.Array
@@ -50,7 +51,10 @@ class Matching(NamedTuple):
 
 
 class _Optimum(NamedTuple):
-    """The best permutations (M, K), and what each gains over the second best per unit of weight that would move (M,)."""
+    """The best permutations (M, K), and the gain (M,) of each over the second best.
+
+    The gain is the difference between the two scores, divided by the weight of the components in which the permutations differ.
+    """
 
     order: jax.Array
     gain: jax.Array
@@ -69,17 +73,17 @@ def relabel_mixtures(
 
     Args:
         draws: mixtures (M, ...).
-        reference: one mixture with the same K, D and covariance type.
+        reference: one mixture with the same K, D and covariance type as the draws.
         x: (N, D), data in the units of the mixtures; not used by "kl".
         method: "assignment", "stephens" or "kl", as defined at the top of this module.
-        weight: (N,) >= 0, or None for ones. Rows of weight 0 must be finite.
-        exchangeable: (K, K), True where component j and component k may exchange places; None allows every permutation.
+        weight: (N,) >= 0, or None if all weights are one. Rows of weight 0 must be finite too.
+        exchangeable: (K, K), True where component j and component k may exchange places. None allows every permutation.
 
     Returns:
         The reordered mixtures (M, ...), and the Matching.
 
     Raises:
-        ValueError: unknown method, no data for a method that needs them, or traced mixtures of more than 6 components.
+        ValueError: the method is unknown or needs data that are not given, or traced mixtures have more than 6 components.
 
     Example:
         >>> import jax, jaxgmm
@@ -101,13 +105,13 @@ def match_labels(
     weight: jax.Array | None = None,
     exchangeable: jax.Array | None = None,
 ) -> Matching:
-    """Find the permutations that match M mixtures to a reference: `relabel_mixtures` without the reordering."""
+    """Find the permutations that match M mixtures to a reference, like `relabel_mixtures`, but do not reorder the mixtures."""
     check_choice(method, "method", METHODS)
     k = reference.num_components
     if k > MAX_ENUMERATED and is_traced(draws, reference, x, weight):
         raise ValueError(
-            f"relabelling inside jit tries all permutations of at most {MAX_ENUMERATED} components, and this mixture has {k}: "
-            "call it outside jit."
+            f"relabelling inside jit can try all permutations of at most {MAX_ENUMERATED} components, but this mixture has "
+            f"{k}: call it outside jit."
         )
     if exchangeable is None:
         exchangeable = jnp.ones((k, k), bool)
@@ -124,7 +128,7 @@ def match_labels(
 
 
 def permute_components(mixture: Mixture, order: jax.Array) -> Mixture:
-    """Return mixtures (...) whose component j is component order[..., j] (..., K) of those given."""
+    """Reorder the components of mixtures (...): component order[..., j] moves to position j; order has shape (..., K)."""
     weights = jnp.take_along_axis(mixture.weights, order, -1)
     means = jnp.take_along_axis(mixture.means, order[..., None], -2)
     covariances = covariance.permute(mixture.covariances, order, mixture.covariance_type)
@@ -132,13 +136,13 @@ def permute_components(mixture: Mixture, order: jax.Array) -> Mixture:
 
 
 def _match_to_table(draws: Mixture, table: jax.Array, x: jax.Array, weight: jax.Array, exchangeable: jax.Array) -> _Optimum:
-    """Return the permutations of M draws that agree best with a table (N, K) of values for each row and component."""
+    """Return the permutations of M draws whose responsibilities agree best with a table (N, K)."""
     return _best_orders(_agreement_scores(draws, table, x, weight), weight @ table, exchangeable)
 
 
 @jax.jit
 def _agreement_scores(draws: Mixture, table: jax.Array, x: jax.Array, weight: jax.Array) -> jax.Array:
-    """Return sum_n w_n t_nj r_nk for each draw, (M, K, K)."""
+    """Return sum_n w_n t_nj r_nk for each draw, (M, K, K), where t is the table and r are the draw's responsibilities."""
     weighted = (weight[:, None] * table).T
     batch = draws_per_batch(len(x) * draws.num_components * draws.num_features, len(draws.means))
 
@@ -178,7 +182,7 @@ def _divergence_scores(draws: Mixture, reference: Mixture) -> jax.Array:
 
 
 def _best_orders(scores: jax.Array, mass: jax.Array, exchangeable: jax.Array) -> _Optimum:
-    """Solve M assignment problems with scores (M, K, K); mass (K,) is the weight of each component of the reference."""
+    """Solve M assignment problems with scores (M, K, K). The mass (K,) is the weight of each component of the reference."""
     if len(mass) <= MAX_ENUMERATED:
         return _enumerate(scores, mass, exchangeable)
     allowed = np.where(np.asarray(exchangeable), np.nan_to_num(np.asarray(scores, float)), _FORBIDDEN)
@@ -199,7 +203,7 @@ def _enumerate(scores: jax.Array, mass: jax.Array, exchangeable: jax.Array) -> _
         rest = jnp.where(jnp.arange(len(orders)) == best, -jnp.inf, totals)
         second = rest.argmax()
         moved = jnp.where(orders[best] != orders[second], mass, 0).sum()
-        # without a second permutation that is possible, the first is certain
+        # if no other permutation is allowed, the best one is certain
         certain = (moved <= 0) | (rest[second] <= _FORBIDDEN)
         gain = (totals[best] - rest[second]) / jnp.where(moved > 0, moved, 1)
         return _Optimum(orders[best], jnp.where(certain, jnp.inf, gain))
@@ -208,10 +212,10 @@ def _enumerate(scores: jax.Array, mass: jax.Array, exchangeable: jax.Array) -> _
 
 
 def _solve_assignment(scores: np.ndarray, mass: np.ndarray) -> tuple[np.ndarray, float]:
-    """Solve one assignment problem on the host, and return the best permutation and its gain over the second best.
+    """Solve one assignment problem on the host; return the best permutation and its gain over the second best.
 
-    The second best permutation differs from the best in at least one pair: it is the best of the K solutions that each forbid
-    one pair.
+    The second best permutation lacks at least one pair of the best. To find it, K further problems are solved, each of which
+    forbids one pair of the best permutation. The best of their solutions is the second best permutation.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -230,7 +234,7 @@ def _solve_assignment(scores: np.ndarray, mass: np.ndarray) -> tuple[np.ndarray,
 
 
 def _stephens(draws: Mixture, order: jax.Array, x: jax.Array, weight: jax.Array, exchangeable: jax.Array) -> _Optimum:
-    """Iterate algorithm 2 of Stephens (2000) until no permutation changes, or through all steps when traced."""
+    """Iterate algorithm 2 of Stephens (2000) until no permutation changes. If values are traced, run all iterations."""
     average = _average_responsibilities(draws, order, x)
     tiny = jnp.finfo(average.dtype).tiny
     for steps_left in reversed(range(_STEPHENS_STEPS)):

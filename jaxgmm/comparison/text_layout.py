@@ -1,4 +1,4 @@
-"""The printed page of a comparison: tables and paragraphs of at most `WIDTH` columns."""
+"""The printed page of a comparison: tables and paragraphs of at most `WIDTH` characters per line."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import NamedTuple
 
 from ..studies.columns import Column, Record, columns_of, rounded_by_sd
 from ..tables import WIDTH, Layout, Table, paragraph, shortened
-from .columns import SECTIONS, ClusteringScores, ComparisonRow, DensityScores, JointScores, SamplerDiagnostics
+from .report_columns import SECTIONS, ClusteringScores, ComparisonRow, DensityScores, JointScores, SamplerDiagnostics
 from .sampler_summary import ComparisonMeta, SamplerSummary
 
-_METHOD = 12  # characters of a method's name
-_CAPTION = 44  # columns for what a score is
+_METHOD = 12  # largest number of characters shown of a method's name
+_CAPTION = 44  # width, in characters, of the column that describes a score
 SCORES = {"joint": JointScores, "density": DensityScores, "clustering": ClusteringScores}
 
 
 class PageContents(NamedTuple):
-    """What the page shows; the scores by kind ("joint", "density", "clustering") and posterior."""
+    """The contents of the page. `scores` is indexed by kind and by posterior, as in `scores["joint"]["nuts"]`."""
 
     interval: float
     meta: ComparisonMeta
@@ -46,13 +46,13 @@ def render(page: PageContents) -> list[str]:
 
 
 def as_html(page: PageContents) -> str:
-    """Return the page as one self-contained element of HTML, for notebooks."""
+    """Return the page as one HTML element, for notebooks."""
     text = escape("\n".join(render(page)))
     return f'<pre style="line-height:1.25;font-family:ui-monospace,Menlo,Consolas,monospace;white-space:pre">{text}</pre>'
 
 
 def _head(meta: ComparisonMeta) -> list[str]:
-    """Return the lines on data, model and EM."""
+    """Return the lines that describe the data, the model and EM."""
     sentences = meta.sentences()
     if meta.em.prior:
         sentences["EM"] += f", the mode under the posterior's prior ({meta.em.prior['name']})"
@@ -60,7 +60,7 @@ def _head(meta: ComparisonMeta) -> list[str]:
 
 
 def _sampler_lines(samplers: Mapping[str, SamplerSummary]) -> list[str]:
-    """Return a table with one line for each posterior, and which posteriors do not identify labels."""
+    """Return a table with one line for each posterior, and a sentence that names posteriors without identified labels."""
     columns = [column for column in columns_of(SamplerDiagnostics).values() if column.short]
     rows = [[name, *(c.cell(getattr(sampler, c.name)) for c in columns)] for name, sampler in samplers.items()]
     layout = Layout(WIDTH, stretch=True, gap=1, min_widths=(0, *(max(5, len(c.short)) for c in columns)))
@@ -82,12 +82,13 @@ def quantity_table(title: str, rows: Sequence[ComparisonRow], interval: float) -
     """Return the table of some quantities.
 
     Args:
-        title: what the quantities have in common.
-        rows: of one posterior: one line each; of several: EM's line, and one line for each posterior below it.
-        interval: the intervals' probability.
+        title: heading of the first column; it says what the quantities have in common.
+        rows: the quantities. With one posterior, each takes one line. With several posteriors, each takes one line for EM and,
+            below it, one line for each posterior.
+        interval: probability of the intervals.
 
     Returns:
-        A table of at most `WIDTH` columns, whose names are shortened to fit.
+        A table of at most `WIDTH` characters per line, in which the names of the quantities are shortened to fit.
     """
     columns, several = shown_columns(rows), len({row.method for row in rows}) > 1
     if several:
@@ -110,18 +111,21 @@ def quantity_table(title: str, rows: Sequence[ComparisonRow], interval: float) -
 
 
 def _with_names(table: Table, rows: Sequence[ComparisonRow]) -> list[Sequence[str]]:
-    """Return the lines of a table with the names of the quantities shortened to fit."""
+    """Return the lines of a table in which the names of the quantities are shortened to fit."""
     names = {row.name: row for row in rows}
     return [[names[line[0]].short_name(table.name_room) if line[0] else "", *line[1:]] for line in table.rows]
 
 
 def _single_lines(rows: Sequence[ComparisonRow], columns: Sequence[Column]) -> list[list[str]]:
-    """Return a line for each quantity, which begins with its full name."""
+    """Return one line for each quantity; the line begins with the full name of the quantity."""
     return [[row.name, *cells(row, columns)] for row in rows]
 
 
 def _several_lines(rows: Sequence[ComparisonRow], columns: Sequence[Column]) -> list[list[str]]:
-    """Return for each quantity a line of EM, in the columns of mean and sd, and below it a line for each posterior."""
+    """Return, for each quantity, one line for EM and below it one line for each posterior.
+
+    The line for EM shows the EM estimate in the column of the mean, and its standard error in the column of the sd.
+    """
     groups: dict[str, list[ComparisonRow]] = {}
     for row in rows:
         groups.setdefault(row.name, []).append(row)
@@ -137,7 +141,10 @@ def _several_lines(rows: Sequence[ComparisonRow], columns: Sequence[Column]) -> 
 
 
 def cells(row: ComparisonRow, columns: Iterable[Column], sd: float | None = None) -> list[str]:
-    """Return the cells of one row; numbers in data units have the decimals that `sd`, by default the row's, makes useful."""
+    """Return the cells of one row.
+
+    The number of decimals of a number in data units depends on `sd`. If `sd` is None, the posterior sd of the row is used.
+    """
     adaptive = [column.name for column in columns if column.decimals is None]
     rounded = rounded_by_sd([getattr(row, name) for name in adaptive], row.sd if sd is None else sd) if adaptive else []
     texts = dict(zip(adaptive, rounded, strict=True))
@@ -148,7 +155,7 @@ def cells(row: ComparisonRow, columns: Iterable[Column], sd: float | None = None
 
 
 def parameter_tables(page: PageContents) -> list[Table]:
-    """Return a table for each component, of the posteriors that identify labels."""
+    """Return a table for each component; it shows the posteriors that identify labels."""
     named = [name for name, sampler in page.samplers.items() if sampler.identified]
     rows = [row for row in page.rows if row.method in named]
     tables = []
@@ -159,30 +166,33 @@ def parameter_tables(page: PageContents) -> list[Table]:
 
 
 def invariant_table(page: PageContents) -> Table:
-    """Return the table of log densities, and of other invariant quantities if some posterior does not identify labels."""
+    """Return the table of log densities; if a posterior does not identify labels, add the other label-invariant quantities."""
     identified = all(sampler.identified for sampler in page.samplers.values())
     rows = [row for row in page.label_invariant if not identified or row.is_log_density]
     return quantity_table("whole mixture", _side_by_side(rows), page.interval)
 
 
 def component_title(component: int | None) -> str:
-    """Return the heading of a component's parameters, or of those that all share."""
+    """Return the heading of the parameters of one component, or of the parameters that all components share (None)."""
     return "all components" if component is None else f"component {component}"
 
 
 def _side_by_side(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
-    """Return the rows with those of one quantity next to each other, quantities in their first order."""
+    """Return the rows sorted so that the rows of one quantity are next to each other.
+
+    The quantities keep the order in which they first occur.
+    """
     order = {name: place for place, name in enumerate(dict.fromkeys(row.name for row in rows))}
     return sorted(rows, key=lambda row: order[row.name])
 
 
 def score_lines(page: PageContents, kind: str, heading: str) -> list[tuple[Column, list[str]]]:
-    """Return the known scores of one kind, each with a cell for each posterior.
+    """Return the known scores of one kind, each with one cell for each posterior.
 
     Args:
-        page: of the comparison.
+        page: the contents of the page.
         kind: "joint", "density" or "clustering".
-        heading: "short" or "long": which heading of the columns is used; columns without it are left out.
+        heading: "short" or "long"; it tells which heading of a column is used. Columns without this heading are left out.
     """
     found, lines = page.scores[kind], []
     for column in columns_of(SCORES[kind]).values():
@@ -193,14 +203,14 @@ def score_lines(page: PageContents, kind: str, heading: str) -> list[tuple[Colum
 
 
 def _score_cell(record: Record | None, column: Column) -> str:
-    """Return one score with its standard error, if it has one above 0."""
+    """Return one score as text, with its standard error if there is a positive one."""
     text = column.cell(None if record is None else getattr(record, column.name))
     error = getattr(record, column.error, None) if column.error else None
     return f"{text}±{column.cell(error)}" if error is not None and math.isfinite(error) and error > 0 else text
 
 
 def _score_tables(page: PageContents) -> list[Table]:
-    """Return a table for each section of scores, with a column for each posterior."""
+    """Return a table for each section of scores. A table has one column for each posterior."""
     p, n = page.meta.num_parameters, page.meta.num_observations
     density = [found for found in page.scores["density"].values() if isinstance(found, DensityScores)]
     scored = min((found.num_rows for found in density), default=0)
@@ -222,7 +232,7 @@ def _score_tables(page: PageContents) -> list[Table]:
 
 
 def _legend(page: PageContents, has_parameters: bool) -> str:
-    """Return what the headings of the tables mean."""
+    """Return the explanation of the headings of the tables."""
     columns = [column for column in columns_of(ComparisonRow).values() if column.short]
     words = [
         f"{'sd in the line of EM' if column.name == 'em_se' and len(page.samplers) > 1 else column.short}: {column.explanation}"

@@ -1,7 +1,7 @@
-"""The labellings of a mixture's components, as they enter an evidence.
+"""The labellings of a mixture's components, and how an evidence takes all of them into account.
 
-The prior lets components of equal weight concentration exchange places, so that every mode of the posterior has copies under
-the other labellings. A proposal that covers one of them is averaged over all.
+Components with equal weight concentrations are exchangeable under the prior. Every mode of the posterior therefore has copies,
+one for each labelling. A proposal that covers one of the copies is averaged over all labellings.
 """
 
 from __future__ import annotations
@@ -19,18 +19,20 @@ from .. import linalg
 from ..chunking import labellings_per_batch
 from ..mixture import Mixture
 from .importance import Proposal, log_parts
-from .label_matching import permute_components
+from .label_assignment import permute_components
 from .unconstrained_space import UnconstrainedSpace
 
-_ENUMERATED = 6  # up to this K the proposal is averaged over all K! labellings; beyond, one labelling is kept
+_ENUMERATED = 6  # for K up to this number the proposal is averaged over all K! labellings; for larger K one labelling is kept
 
 
 class Labellings(NamedTuple):
     """How the labellings of K components are taken into account.
 
     Attributes:
-        log_average: proposal, z (S, P) -> (S,), log density of the proposal's average over the labellings.
-        canonical: a mixture -> the same mixture in the labelling that is kept.
+        log_average: proposal, z (S, P) -> (S,). The density of the proposal at z is averaged over the labellings, and its
+            logarithm is returned.
+        canonical: a mixture -> the same mixture in the labelling that is kept. If all labellings are enumerated, the mixture is
+            returned unchanged.
     """
 
     log_average: Callable[[Proposal, jax.Array], jax.Array]
@@ -38,10 +40,11 @@ class Labellings(NamedTuple):
 
 
 def make_labellings(space: UnconstrainedSpace, start: Mixture, concentration: jax.Array) -> Labellings:
-    """Return the labellings of mixtures under weight concentrations (K,), for mixtures like the start.
+    """Return the functions that account for the labellings, given the prior's weight concentrations (K,).
 
-    Up to 6 components all labellings are enumerated. Beyond, only that labelling is kept in which the means of exchangeable
-    components are in ascending order along the axis on which the start's means vary most.
+    With up to 6 components, all labellings are enumerated. With more components, only one labelling is kept: the one in which
+    the means of exchangeable components are in ascending order along the axis on which the start's means vary most. The
+    mixtures have the shape and covariance type of the start.
     """
     exchangeable = concentration[:, None] == concentration[None, :]
     if start.num_components <= _ENUMERATED:
@@ -49,7 +52,7 @@ def make_labellings(space: UnconstrainedSpace, start: Mixture, concentration: ja
     axis = linalg.eigh(jnp.cov(start.means.T, aweights=start.weights).reshape(start.num_features, -1))[1][:, -1]
 
     def canonical(mixture: Mixture) -> Mixture:
-        group = exchangeable.argmax(-1)  # the first component of equal concentration
+        group = exchangeable.argmax(-1)  # for each component: index of the first component with the same concentration
         order = jnp.zeros(len(group), int).at[jnp.argsort(group)].set(jnp.lexsort((mixture.means @ axis, group)))
         return permute_components(mixture, order)
 
@@ -57,7 +60,7 @@ def make_labellings(space: UnconstrainedSpace, start: Mixture, concentration: ja
 
 
 def _average_over_all(space: UnconstrainedSpace, exchangeable: jax.Array) -> Callable[[Proposal, jax.Array], jax.Array]:
-    """Return a function that averages a proposal's density over all labellings that the prior allows."""
+    """Return a function that averages a proposal's density over all labellings that the prior does not distinguish."""
     k = len(exchangeable)
     orders = jnp.array(list(itertools.permutations(range(k))))
     possible = exchangeable[jnp.arange(k), orders].all(-1)
@@ -72,9 +75,10 @@ def _average_over_all(space: UnconstrainedSpace, exchangeable: jax.Array) -> Cal
 def _kept_labelling(
     space: UnconstrainedSpace, exchangeable: jax.Array, axis: jax.Array
 ) -> Callable[[Proposal, jax.Array], jax.Array]:
-    """Return a function that is the proposal's density over the number of labellings, and infinite in other labellings.
+    """Return the function `log_average` of Labellings for the case that only one labelling is kept.
 
-    Draws in other labellings then have importance ratio 0.
+    In the labelling that is kept, the average is the density divided by the number of labellings. In all other labellings the
+    average is set to infinity, so that draws there have importance ratio 0.
     """
     earlier = jnp.tril(exchangeable, -1)
     log_count = jnp.log(1 + earlier.sum(-1)).sum()
@@ -90,7 +94,7 @@ def _kept_labelling(
 def _in_batches(
     function: Callable[[Proposal, jax.Array], jax.Array], num_labellings: int
 ) -> Callable[[Proposal, jax.Array], jax.Array]:
-    """Return a function of points (S, P) that applies a function of one point in batches."""
+    """Return a function that applies a function of one point (P,) to points (S, P), in batches."""
 
     def batched(proposal: Proposal, z: jax.Array) -> jax.Array:
         numbers_per_point = num_labellings * (len(proposal.center) + 1) * z.shape[-1]
@@ -101,10 +105,11 @@ def _in_batches(
 
 
 def permute_point(space: UnconstrainedSpace, z: jax.Array, order: jax.Array) -> jax.Array:
-    """Return the point (P,) of the same mixture with component order[j] in place j.
+    """Return the point (P,) of the same mixture after its components are reordered: component order[j] moves to position j.
 
-    Weights are computed as logarithms throughout. The log-Jacobian of the stick-breaking transform is sum_k log w_k, which does
-    not depend on the order, and the same holds for the other sites: the map keeps volumes.
+    Weights are computed as logarithms throughout. The map does not change volumes: the log-Jacobian of the stick-breaking
+    transform is sum_k log w_k, which does not depend on the order, and the log-Jacobians of the other sites do not depend on it
+    either.
     """
     parts = space.unravel(z)
     k = len(order)

@@ -1,8 +1,9 @@
-"""The columns of a comparison, each described once: type, unit, headings, explanation and decimals.
+"""The columns of a comparison. Each column is described once: type, unit, headings, explanation and decimals.
 
 The printed page, the HTML report, CSV, JSON, data frames and pictures read these descriptions. To add a column, add a field
-here and compute it where the dataclass is made. Names in headings: `interval` is the intervals' probability in percent, `gap`
-and `radius` are what EM's log joint density and distance would be for a normal posterior, `num_folds` is the number of folds.
+here, and compute its value where the dataclass is created. Headings may contain names in braces, for which numbers are filled
+in. `interval` is the probability of the intervals, in percent. `num_folds` is the number of folds. For a normal
+posterior, `gap` is the average gap in log joint density, and `radius` is the average distance of a draw from the centre.
 """
 
 from __future__ import annotations
@@ -15,30 +16,31 @@ from ..studies.columns import Record, column, documented
 
 SECTIONS = {
     "joint": "all parameters at once",
-    "distance": "density, EM's beside the predictive",
+    "distance": "density: EM's and the predictive",
     "prediction": "log density of the data (nats)",
     "clustering": "clusters",
 }
 _SHORTER = {"variance": "var.", "covariance": "cov."}
-_NAME_ROOM = 29  # characters of a quantity's name where nothing else is asked for
+_NAME_ROOM = 29  # default for the largest number of characters in the name of a quantity
 
 
 @documented
 @dataclass(frozen=True, kw_only=True)
 class ComparisonRow(Record):
-    """EM and one posterior for one quantity: a parameter, or a quantity that no order of the components changes.
+    """The values of one quantity under EM and under one posterior.
 
+    The quantity is a parameter, or a label-invariant quantity (one that does not depend on the order of the components).
     Weights are shares, means are in data units, variances and covariances in products of data units.
     """
 
     method: str = column("name of the posterior")
-    name: str = column('place of the parameter in the Mixture, as "means[0,1]", or the name of the quantity')
+    name: str = column('place of the parameter in the Mixture, such as "means[0,1]", or the name of the quantity')
     kind: str = column('"weight", "mean", "variance" or "covariance", or the name of the quantity')
-    component: int | None = column("component of the parameter; None: shared by all")
+    component: int | None = column("component of the parameter; None: all components share the parameter")
     features: tuple[str, ...] = column("names of the features that the quantity belongs to")
     em: float = column("the EM estimate", short="EM", long="EM", unit="data units", decimals=None)
     em_se: float | None = column(
-        "standard error of EM by the observed information", detail="NaN: not known",
+        "standard error of EM by the observed information", detail="NaN if it is not known",
         default=None, short="its se", long="EM's se", unit="data units", decimals=None, where="parameters",
     )  # fmt: skip
     mean: float = column("posterior mean", short="mean", long="mean", unit="data units", decimals=None)
@@ -57,43 +59,51 @@ class ComparisonRow(Record):
         "(EM - mean) / sd", detail="a mode is not a mean, so that up to about 1 is no contradiction",
         short="z", long="z", decimals=2,
     )  # fmt: skip
-    tail: float = column("posterior probability of values below EM, with half of the probability of equal values")
+    tail: float = column("posterior probability of values below EM plus half of the probability of values equal to EM")
     inside: bool = column("whether EM lies within the interval", short="inside", long="inside")
     r_hat: float = column(
-        "convergence statistic of the chains", detail="below 1.01 they agree; above, do not believe anything else yet",
+        "convergence statistic of the chains", detail="below 1.01 the chains agree; above, do not trust the other numbers yet",
         short="R-hat", long="R-hat", decimals=3, where="elsewhere",
     )  # fmt: skip
     ess_bulk: float = column(
-        "effective number of independent draws", detail="100 for each chain are wanted",
+        "effective number of independent draws", detail="at least 100 for each chain are needed",
         short="ESS", long="ESS", where="elsewhere",
     )  # fmt: skip
-    ess_tail: float = column("effective number of independent draws for the ends of the interval")
+    ess_tail: float = column("effective number of independent draws that determine the ends of the interval")
     laplace_sd: float | None = column(
-        "standard deviation by Laplace's normal approximation", detail="NaN: not known",
+        "standard deviation by Laplace's normal approximation", detail="NaN if it is not known",
         default=None, unit="data units", decimals=None,
     )  # fmt: skip
     sd_ratio: float | None = column(
-        "sd by Laplace's normal approximation over sd", detail="within 0.8 to 1.25 the approximation is good",
+        "sd by Laplace's normal approximation divided by sd", detail="between 0.8 and 1.25 the approximation is good",
         default=None, short="Lap./sd", long="sd ratio", decimals=2, where="parameters",
     )  # fmt: skip
     contraction: float | None = column(
-        "1 - (width of the central 90 %, posterior over prior) squared", detail="near 100 % the data decide, near 0 the prior",
+        "1 - (posterior width / prior width) squared, widths of the central 90 %",
+        detail="near 100 % the data determine the parameter, near 0 the prior does",
         default=None, short="learned", long="learned", percent=True, where="parameters",
     )  # fmt: skip
 
     @property
     def is_log_density(self) -> bool:
-        """Whether the quantity is a log density; EM, at a mode, is above the draws by nature, so z and inside test nothing."""
+        """Whether the quantity is a log density.
+
+        EM is at a mode, so it naturally has a larger log density than most draws. Therefore `z` and `inside` are no test of
+        agreement for a log density.
+        """
         return "nats" in self.kind
 
     @property
     def full_name(self) -> str:
-        """The quantity's name in a sentence, as "mean waiting of component 1"."""
+        """The name of the quantity as sentences use it, such as "mean waiting of component 1"."""
         name = f"{self.kind} {', '.join(self.features)}".rstrip()
         return name if self.component is None else f"{name} of component {self.component}"
 
     def short_name(self, room: int = _NAME_ROOM) -> str:
-        """Return the quantity's name in at most `room` characters: first the kind is shortened, then the features' names."""
+        """Return the name of the quantity in at most `room` characters.
+
+        If the name is too long, the kind is abbreviated. If this is not enough, the names of the features are cut.
+        """
         name = f"{self.kind} {', '.join(self.features)}".rstrip()
         if len(name) <= room:
             return name
@@ -108,14 +118,14 @@ class ComparisonRow(Record):
 @documented
 @dataclass(frozen=True, kw_only=True)
 class SamplerDiagnostics(Record):
-    """How the draws of one posterior were made, and how good they are."""
+    """Diagnostics of one posterior: how its draws were made, and how good they are."""
 
     method: str = column('"nuts", "gibbs", "laplace", "bootstrap" or the name of another method')
     chains: int = column("number of chains", short="chains", long="chains")
     draws: int = column("draws of each chain", short="draws", long="draws a chain")
     num_warmup: int | None = column("warm-up steps of each chain", short="warm-up")
     status: str = column("name of the PosteriorStatus")
-    prior: Mapping[str, Any] | None = column("name and hyperparameters of the prior; None: unknown")
+    prior: Mapping[str, Any] | None = column("name and hyperparameters of the prior; None if the prior is unknown")
     r_hat_max: float = column("largest R-hat of all quantities", short="R-hat", long="largest R-hat", decimals=3)
     ess_min: float = column("smallest bulk effective number of draws", short="ESS", long="smallest ESS")
     ess_tail_min: float = column("smallest tail effective number of draws", short="tail ESS")
@@ -125,28 +135,30 @@ class SamplerDiagnostics(Record):
     khat: float | None = column(
         "Pareto k-hat of Laplace's approximation", detail="below 0.7 it is good", short="k-hat", decimals=2
     )
-    khat_limit: float | None = column("what k-hat must stay below", decimals=2)
+    khat_limit: float | None = column("upper limit of an acceptable k-hat", decimals=2)
     identified: bool = column(
         "whether components keep their identity from draw to draw",
-        detail="where they do not, only quantities that no order of the components changes are shown",
+        detail="if they do not, only quantities that do not depend on the order of the components are shown",
         long="labels identified",
     )  # fmt: skip
     switch_rate: float = column(
-        "share of draws whose order of components differs from the draw before",
+        "share of draws whose order of components differs from that of the preceding draw",
         short="switching", long="draws that switch", decimals=1, percent=True,
     )  # fmt: skip
-    switched_chains: int = column("number of chains that are mostly in another order of components than EM")
-    unclear_rate: float = column("share of draws that another order of components fits nearly as well")
-    other_share: float | None = column("probability of another mode beside that of the first, by Laplace; None: no such mode")
+    switched_chains: int = column("number of chains in which most draws have another order of components than EM")
+    unclear_rate: float = column("share of draws for which another order of components fits nearly as well")
+    other_share: float | None = column(
+        "probability of another mode as a share of that mode and the first one, by Laplace's approximation; None: no such mode"
+    )
 
 
 @documented
 @dataclass(frozen=True, kw_only=True)
 class JointScores(Record):
-    """All parameters at once, in unconstrained space; NaN where not defined."""
+    """Scores of all parameters jointly, in unconstrained space. A score that is not defined is NaN."""
 
     log_joint_gap: float = column(
-        "log joint density of EM above the mean of the draws",
+        "log joint density of EM minus the mean log joint density of the draws",
         short="log joint: EM above draws (nats; ~{gap:g})", long="log joint density: EM above the draws' mean (nats)",
         unit="nats", decimals=1, section="joint",
     )  # fmt: skip
@@ -165,11 +177,11 @@ class JointScores(Record):
     )  # fmt: skip
     laplace_kl: float = column(
         "KL divergence of Laplace's normal approximation from the draws' normal distribution",
-        short="lost by Laplace's normal (KL, nats)", long="lost by Laplace's normal (KL, nats)",
+        short="KL divergence to Laplace's normal (nats)", long="KL divergence to Laplace's normal (nats)",
         unit="nats", decimals=3, section="joint",
     )  # fmt: skip
     laplace_w2: float = column(
-        "2-Wasserstein distance of the same two, in Laplace's standard deviations",
+        "2-Wasserstein distance between the same two distributions, in Laplace's standard deviations",
         short="Wasserstein to Laplace (Laplace's sds)", long="Wasserstein distance to Laplace (Laplace's sds)",
         decimals=2, section="joint",
     )  # fmt: skip
@@ -178,70 +190,73 @@ class JointScores(Record):
 @documented
 @dataclass(frozen=True, kw_only=True)
 class DensityScores(Record):
-    """The posterior predictive density beside EM's, and how well each predicts; None: not computed."""
+    """Distances between the posterior predictive density and EM's density, and scores of the predictions of each.
 
-    num_draws: int = column("draws that the scores are averages of")
-    num_rows: int = column("rows of the data that are scored")
-    num_points: int = column("points where the densities are compared")
+    A score is None if it was not computed.
+    """
+
+    num_draws: int = column("number of draws over which the scores are averaged")
+    num_rows: int = column("number of rows of the data that are scored")
+    num_points: int = column("number of points at which the densities are compared")
     total_variation: float = column(
-        "total variation distance of the predictive density and EM's, from 0 to 1",
+        "total variation distance between the predictive density and EM's density, from 0 to 1",
         short="total variation (from 0 to 1)", long="total variation between EM's density and the predictive one",
         decimals=3, error="total_variation_error", section="distance",
     )  # fmt: skip
-    total_variation_error: float = column("its Monte Carlo standard error")
+    total_variation_error: float = column("Monte Carlo standard error of total_variation")
     hellinger: float = column(
-        "Hellinger distance of the two, from 0 to 1",
+        "Hellinger distance between the predictive density and EM's density, from 0 to 1",
         short="Hellinger distance (from 0 to 1)", long="Hellinger distance between them",
         decimals=3, error="hellinger_error", section="distance",
     )  # fmt: skip
-    hellinger_error: float = column("its Monte Carlo standard error")
+    hellinger_error: float = column("Monte Carlo standard error of hellinger")
     kl: float = column(
-        "KL divergence of EM's density from the predictive one: what a new point loses on average",
-        short="lost per point by EM's (KL, nats)", long="lost per point by EM's density (KL, nats)",
+        "KL divergence of EM's density from the predictive density: the average loss in log density of a new point",
+        short="KL divergence to EM's density (nats)", long="KL divergence to EM's density, per point (nats)",
         unit="nats", decimals=4, error="kl_error", section="distance",
     )  # fmt: skip
-    kl_error: float = column("its Monte Carlo standard error", unit="nats")
+    kl_error: float = column("Monte Carlo standard error of kl", unit="nats")
     lpd_em: float = column(
-        "log density of the data under EM, which was fitted to them",
+        "log density of the data under EM, which was fitted to the same data",
         short="EM, of points that it has seen", unit="nats", decimals=1, section="prediction",
     )  # fmt: skip
     elpd_loo: float | None = column(
-        "log predictive density of each row given the others, by PSIS-LOO, in sum",
+        "sum over the rows of the log predictive density of each row given the others, by PSIS-LOO",
         default=None, short="posterior, each point left out (LOO)", long="predictive log score, each point left out (nats)",
         unit="nats", decimals=1, error="elpd_loo_se", section="prediction",
     )  # fmt: skip
-    elpd_loo_se: float | None = column("its standard error", default=None, unit="nats")
+    elpd_loo_se: float | None = column("standard error of elpd_loo", default=None, unit="nats")
     p_loo: float | None = column(
         "effective number of parameters",
         default=None, short="  effective number of parameters", decimals=1, section="prediction",
     )  # fmt: skip
     khat_max: float | None = column("largest Pareto k-hat of the rows", default=None)
     num_khat_high: int | None = column(
-        "number of rows with k-hat above 0.7, which cannot be trusted",
+        "number of rows with k-hat above 0.7, whose scores cannot be trusted",
         default=None, short="  points with k-hat over 0.7 (not trusted)", section="prediction",
     )  # fmt: skip
     num_folds: int | None = column("number of folds", default=None)
     elpd_folds_em: float | None = column(
-        "log density of each fold under EM fitted to the others, in sum",
+        "sum over the folds of the log density of each fold under EM fitted to the other folds",
         default=None, short="EM, {num_folds} folds left out",
         unit="nats", decimals=1, error="elpd_folds_em_se", section="prediction",
     )  # fmt: skip
-    elpd_folds_em_se: float | None = column("its standard error", default=None, unit="nats")
+    elpd_folds_em_se: float | None = column("standard error of elpd_folds_em", default=None, unit="nats")
     elpd_folds: float | None = column(
-        "log predictive density of each fold given the others, in sum",
+        "sum over the folds of the log predictive density of each fold given the other folds",
         default=None, short="posterior, {num_folds} folds left out",
         unit="nats", decimals=1, error="elpd_folds_se", section="prediction",
     )  # fmt: skip
-    elpd_folds_se: float | None = column("its standard error", default=None, unit="nats")
+    elpd_folds_se: float | None = column("standard error of elpd_folds", default=None, unit="nats")
     elpd_folds_difference: float | None = column(
-        "the same of the posterior minus that of EM",
+        "elpd_folds minus elpd_folds_em",
         default=None, short="  posterior minus EM", long="the same by folds, posterior minus EM (nats)",
         unit="nats", decimals=2, error="elpd_folds_difference_se", section="prediction",
     )  # fmt: skip
-    elpd_folds_difference_se: float | None = column("its standard error", default=None, unit="nats")
+    elpd_folds_difference_se: float | None = column("standard error of elpd_folds_difference", default=None, unit="nats")
     folds_khat_max: float | None = column("largest Pareto k-hat of the folds", default=None)
     num_folds_khat_high: int | None = column(
-        "number of folds with k-hat above 0.7, which cannot be trusted",
+        "number of folds with k-hat above 0.7, whose scores cannot be trusted",
         default=None, short="  folds with k-hat over 0.7 (not trusted)", section="prediction",
     )  # fmt: skip
 
@@ -249,27 +264,30 @@ class DensityScores(Record):
 @documented
 @dataclass(frozen=True, kw_only=True)
 class ClusteringScores(Record):
-    """EM's clusters and responsibilities beside the posterior's; NaN where labels are not identified."""
+    """Comparison of EM's clusters and responsibilities with those of the posterior.
+
+    A score that needs labels is NaN if labels are not identified.
+    """
 
     adjusted_rand: float = column(
-        "adjusted Rand index of EM's labels and the posterior's partition; 1: the same, 0: as by chance",
+        "adjusted Rand index of EM's labels and the posterior's partition; 1: equal, 0: agreement by chance only",
         short="same groups (adjusted Rand, 1: the same)", long="same groups as EM's (adjusted Rand, 1: the same)",
         decimals=3, section="clustering",
     )  # fmt: skip
     membership_difference: float = column(
-        "mean absolute difference of EM's responsibilities and the posterior's",
+        "mean absolute difference between EM's responsibilities and the posterior's",
         short="mean difference of responsibilities", long="mean difference of responsibilities",
         decimals=4, section="clustering",
     )  # fmt: skip
     entropy_em: float = column(
-        "mean uncertainty of a point's component under EM",
+        "mean entropy of a point's component under EM",
         short="uncertainty of a point: EM (nats)", unit="nats", decimals=3, section="clustering",
     )  # fmt: skip
     entropy_posterior: float = column(
-        "mean uncertainty of a point's component under the posterior",
+        "mean entropy of a point's component under the posterior",
         short="  posterior (nats)", unit="nats", decimals=3, section="clustering",
     )  # fmt: skip
-    entropy_within: float = column("the part of it that would remain if the parameters were known", unit="nats")
+    entropy_within: float = column("the part of entropy_posterior that would remain if the parameters were known", unit="nats")
     unsure_share: float = column(
         "share of points whose component under EM has posterior probability below 0.9",
         short="points less than 90 % sure", long="points less than 90 % sure", decimals=1, percent=True, section="clustering",

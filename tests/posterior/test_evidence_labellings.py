@@ -11,9 +11,9 @@ import pytest
 from jax.nn import logsumexp
 
 import jaxgmm
-from jaxgmm.posterior import labellings
+from jaxgmm.posterior import evidence_labellings as labellings
+from jaxgmm.posterior.evidence_labellings import make_labellings, permute_point
 from jaxgmm.posterior.importance import log_parts, make_proposal
-from jaxgmm.posterior.labellings import make_labellings, permute_point
 from jaxgmm.posterior.standardization import StandardizedProblem, standardise, to_standard
 from jaxgmm.posterior.unconstrained_space import make_unconstrained_space
 

@@ -1,4 +1,4 @@
-"""label_matching: permutations that match mixtures to a reference, and their gains."""
+"""label_assignment: permutations that match mixtures to a reference, and their gains."""
 
 import itertools
 
@@ -9,7 +9,7 @@ import pytest
 
 import jaxgmm
 from jaxgmm import covariance
-from jaxgmm.posterior.label_matching import (
+from jaxgmm.posterior.label_assignment import (
     METHODS,
     _agreement_scores,
     _divergence_scores,

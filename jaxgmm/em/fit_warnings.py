@@ -1,0 +1,235 @@
+"""Warnings that a fit outside jit issues: about unsuitable data or starts, and about a result that needs attention.
+
+Each warning names only remedies that apply to the call. For example, if the call has a prior, the warning does not suggest a
+prior. If no simpler covariance type exists, the warning does not suggest one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from .. import covariance
+from ..host import on_host, to_host
+from ..mixture import Mixture
+from ..rounding import ridge_fraction
+from ..validation import small_weights_message, warn_at_caller
+from .loop import EMProblem
+from .result import ComponentStatus, Fit, Status
+
+_FIRST_ROWS = 64  # number of rows that the first search for constant columns reads; most columns vary within these rows
+_COARSE_SPACING = 0.05  # smallest distance between neighbouring floats, in standard deviations, at which `fit` warns
+_COLLINEAR = 1e-10  # a direction counts as constant if the variance of the standardised data in it is smaller
+_SHARE_OF_COLLINEAR = 1e-3  # a column counts as collinear if its loading in constant directions is at least this
+_MOST_NAMED = 10  # largest number of columns or components that one sentence lists
+
+
+class _Call(NamedTuple):
+    """The properties of a call of `fit` that decide which remedies apply."""
+
+    covariance_type: str
+    num_components: int
+    has_prior: bool
+    has_reg_covar: bool
+    accelerate: bool
+    is_float32: bool
+
+
+_SIMPLER_TYPE = "use covariance_type 'diag' or 'spherical'"
+_PRIOR = ("use a prior", lambda call: not call.has_prior)
+_FEWER = ("use fewer components", lambda call: call.num_components > 1)
+_SIMPLER = (_SIMPLER_TYPE, lambda call: covariance.is_dense(call.covariance_type))
+_REG_COVAR = ("leave reg_covar at None or raise it", lambda call: call.has_reg_covar)
+_REMEDIES: dict[Status | ComponentStatus, list[tuple[str, Callable[[_Call], bool]]]] = {
+    Status.MAX_ITER: [
+        ("raise max_iter or tol", lambda call: True),
+        ("use accelerate=True", lambda call: not call.accelerate and not call.has_reg_covar),
+        _FEWER,
+    ],
+    Status.SINGULAR: [_REG_COVAR, _PRIOR, _FEWER, _SIMPLER],
+    Status.DECREASED: [("use float64", lambda call: call.is_float32), _PRIOR, _FEWER, ("raise tol", lambda call: True)],
+    ComponentStatus.AT_FLOOR: [_PRIOR, _FEWER, _SIMPLER],
+    ComponentStatus.FEW_POINTS: [_PRIOR, _FEWER, _SIMPLER],
+}
+
+
+def emit_warnings(result: Fit, start: Mixture, problem: EMProblem, *, accelerate: bool = False) -> None:
+    """Warn about unsuitable data or an unsuitable start, and about a fit that did not end well.
+
+    The checks that do not need the result run first, because JAX computes the fit asynchronously in the meantime.
+    """
+    start = to_host(start)
+    call = _Call(
+        start.covariance_type,
+        int((start.weights > 0).sum()),
+        problem.prior is not None,
+        problem.reg_covar is not None,
+        accelerate,
+        result.mixture.means.dtype == np.float32,
+    )
+    constant = _warn_of_data(problem, call, start.num_features)
+    means = start.means[start.weights > 0]
+    if len(means) > 1 and (means == means[0]).all() and (np.ptp(start.covariances, axis=0) == 0).all():
+        warn_at_caller(
+            "The start's components are all the same, which is a saddle point that EM cannot leave; start from "
+            "jaxgmm.initialize."
+        )
+    status, states, mixture = to_host((result.status, result.component_status, result.mixture))
+    if status != Status.CONVERGED:
+        warn_at_caller(_advise(Status(int(status)), call))
+    is_singular = bool(status == Status.SINGULAR)
+    if states.any() or is_singular:
+        _warn_of_components(states, mixture, problem, call, constant=constant, is_singular=is_singular)
+    _warn_of_offset(mixture, constant)
+
+
+def _advise(status: Status | ComponentStatus, call: _Call) -> str:
+    """Return the sentence of a status with only the remedies that apply to the call."""
+    if status not in _REMEDIES:
+        return status.sentence
+    remedies = [words for words, applies in _REMEDIES[status] if applies(call)]
+    if not remedies:
+        return f"{status.cause}."
+    verbs = ["", *(words.split()[0] + " " for words in remedies)]
+    remedies = [words.removeprefix(before) if before else words for before, words in zip(verbs, remedies, strict=False)]
+    comma = "," if len(remedies) > 2 else ""
+    return f"{status.cause}; " + f"{comma} or ".join(filter(None, [", ".join(remedies[:-1]), remedies[-1]])) + "."
+
+
+def _warn_of_components(
+    states: np.ndarray, mixture: Mixture, problem: EMProblem, call: _Call, *, constant: np.ndarray, is_singular: bool
+) -> None:
+    """Warn about degenerate components, or about constant or collinear columns if these make all components degenerate."""
+    if small_weights_message(problem.weight) is not None:
+        return  # the counts of components have no meaning if the weights are not counts of observations
+    at_floor = states == ComponentStatus.AT_FLOOR
+    of_all = at_floor[mixture.weights > 0].all()
+    explained = of_all and constant.size > 0
+    if (of_all or is_singular) and covariance.is_dense(call.covariance_type):
+        explained |= warn_of_collinear_columns(problem.x, problem.weight)
+    if at_floor.any() and not explained:
+        _warn_of_state(ComponentStatus.AT_FLOOR, at_floor, call)
+    few = states == ComponentStatus.FEW_POINTS
+    if few.any():
+        _warn_of_state(ComponentStatus.FEW_POINTS, few, call)
+
+
+def _warn_of_state(state: ComponentStatus, where: np.ndarray, call: _Call) -> None:
+    """Warn about the components where `where` is True, which all have the status `state`."""
+    which = np.flatnonzero(where)
+    more = ", ..." if len(which) > _MOST_NAMED else ""
+    warn_at_caller(f"Components {', '.join(map(str, which[:_MOST_NAMED]))}{more}: {_advise(state, call)}")
+
+
+def _warn_of_data(problem: EMProblem, call: _Call, num_features: int) -> np.ndarray:
+    """Warn if columns are constant or if there are too few rows for a covariance; return the indices of constant columns."""
+    x, weight = problem.x, problem.weight
+    rows = on_host(x)
+    first = rows[:_FIRST_ROWS] if isinstance(rows, np.ndarray) else _first_rows(rows)
+    kept = None if weight is None else np.flatnonzero(np.asarray(weight) > 0)
+    n, d = (len(x) if kept is None else len(kept)), num_features
+    constant = np.arange(d if n > 1 else 0)
+    for some in (_FIRST_ROWS, n):  # the second pass looks only at columns that are constant in the first rows
+        if constant.size:
+            seen = rows[kept[:some]] if kept is not None else first if some == _FIRST_ROWS else rows
+            seen = np.asarray(seen)[:, constant]
+            constant = constant[(seen == seen[:1]).all(0)]
+    if constant.size:
+        warn_at_caller(
+            f"x is constant in column {', '.join(map(str, constant[:_MOST_NAMED]))}: its variance is held at the rounding of "
+            "its values; leave the column out."
+        )
+    needed = covariance.fewest_rows(call.covariance_type, call.num_components, d)
+    is_held = call.has_prior or (problem.reg_covar is not None and float(np.asarray(problem.reg_covar)) > 0)
+    if 1 < n < needed and not is_held:
+        warn_at_caller(
+            f"x has {d} features and {n} rows, and {call.covariance_type!r} covariances of {call.num_components} components "
+            f"need at least {needed} rows to be determined; {_SIMPLER_TYPE}, or a prior."
+        )
+    return constant
+
+
+@jax.jit
+def _first_rows(x: jax.Array) -> jax.Array:
+    """Return the first rows of an array on an accelerator; this avoids a copy of the whole array to the host."""
+    return x[:_FIRST_ROWS]
+
+
+def warn_of_collinear_columns(x: jax.Array, weight: jax.Array | None) -> bool:
+    """Warn if some columns of the data are collinear, and name these columns; return whether there are any."""
+    columns, is_sum = collinear_columns(np.asarray(x), None if weight is None else np.asarray(weight))
+    if not columns.size:
+        return False
+    names = ", ".join(map(str, columns[:_MOST_NAMED])) + (", ..." if len(columns) > _MOST_NAMED else "")
+    what = "sum to a constant" if is_sum else "are collinear: some of them determine the others"
+    warn_at_caller(
+        f"Columns {names} of x {what}, so no covariance matrix of them is positive definite; leave one of them out, "
+        f"or {_SIMPLER_TYPE}."
+    )
+    return True
+
+
+def collinear_columns(x: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, bool]:
+    """Return the indices of the collinear columns of data (N, D), and whether the sum of these columns is constant.
+
+    A column is collinear if it has a loading in a direction in which the standardised data do not vary. Constant columns are
+    left out.
+    """
+    kept = x if weight is None else x[weight > 0]
+    w = np.ones(len(kept)) if weight is None else weight[weight > 0].astype(float)
+    centred = kept.astype(float) - kept[0].astype(float)
+    centred -= w @ centred / w.sum()
+    sd = np.sqrt(w @ centred**2 / w.sum())
+    varying = np.flatnonzero(np.ptp(kept, axis=0) > 0)
+    if len(varying) < 2 or len(kept) <= len(varying):  # with so few rows, all columns are collinear
+        return np.zeros(0, int), False
+    standard = centred[:, varying] / sd[varying]
+    values, vectors = np.linalg.eigh((w[:, None] * standard).T @ standard / w.sum())
+    smallest = max(_COLLINEAR, 4 * ridge_fraction(len(varying), x.dtype))
+    directions = vectors[:, values <= smallest]
+    taking_part = (directions**2).sum(1) > _SHARE_OF_COLLINEAR**2
+    loadings = (directions / sd[varying, None])[taking_part]
+    is_sum = directions.shape[1] == 1 and np.ptp(loadings) <= 0.01 * abs(loadings).max()
+    return varying[taking_part], bool(is_sum)
+
+
+def _warn_of_offset(mixture: Mixture, constant: np.ndarray) -> None:
+    """Warn if the data lie so far from the origin that their float type has few values per standard deviation.
+
+    A column may be coarse as a whole, or a component only in its flattest direction. The fields of the mixture are NumPy arrays.
+    Constant columns are left out, because another warning names them.
+    """
+    name, eps = mixture.means.dtype, float(np.finfo(mixture.means.dtype).eps)
+    weights, means = np.asarray(mixture.weights, float), np.asarray(mixture.means, float)
+    matrices = covariance.to_dense(np.asarray(mixture.covariances, float), mixture.covariance_type, *means.shape)
+    varying = np.setdiff1d(np.arange(means.shape[1]), constant)
+    means, matrices = means[:, varying], matrices[:, varying][..., varying]
+    remedy = (
+        f"{name} holds few values: subtract an offset first, or enable float64 with jax.config.update('jax_enable_x64', True)."
+    )
+    center = weights @ means
+    variances = weights @ ((means - center) ** 2 + np.diagonal(matrices, axis1=-2, axis2=-1))
+    distance = abs(center) / np.sqrt(np.where(variances > 0, variances, np.inf))
+    far = np.flatnonzero(eps * distance > _COARSE_SPACING)
+    if far.size:
+        columns = ", ".join(map(str, varying[far[:_MOST_NAMED]]))
+        warn_at_caller(f"Columns {columns} lie {distance[far].max():.0e} standard deviations from 0, where {remedy}")
+        return
+    coarse = np.flatnonzero(eps * _whitened_lengths(means, matrices) * (weights > 0) > _COARSE_SPACING)
+    if coarse.size:
+        warn_at_caller(
+            f"Components {', '.join(map(str, coarse[:_MOST_NAMED]))} are so flat, in some direction, at their distance from 0 "
+            f"that {remedy} The log-likelihood is that before the means were rounded to {name}."
+        )
+
+
+def _whitened_lengths(vectors: np.ndarray, matrices: np.ndarray) -> np.ndarray:
+    """Return |L_k^-1 v_k| (K,) for vectors (K, D), or 0 if a matrix (K, D, D) has no Cholesky factor L_k."""
+    try:
+        lower = np.linalg.cholesky(matrices)
+    except np.linalg.LinAlgError:
+        return np.zeros(len(vectors))
+    return np.sqrt((np.linalg.solve(lower, vectors[..., None]) ** 2).sum((-2, -1)))
