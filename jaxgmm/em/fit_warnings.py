@@ -199,8 +199,8 @@ def collinear_columns(x: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndar
 def _warn_of_offset(mixture: Mixture, constant: np.ndarray) -> None:
     """Warn if the data lie so far from the origin that their float type has few values per standard deviation.
 
-    A column may be coarse as a whole, or a component only in its flattest direction. The fields of the mixture are NumPy arrays.
-    Constant columns are left out, because another warning names them.
+    A column may be coarse as a whole, or a component only in its flattest direction. Constant columns are left out, because
+    another warning names them. The fields of the mixture are NumPy arrays.
     """
     name, eps = mixture.means.dtype, float(np.finfo(mixture.means.dtype).eps)
     weights, means = np.asarray(mixture.weights, float), np.asarray(mixture.means, float)

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import covariance
+from .. import covariance, linalg
 from ..mixture import Mixture
 from ..tables import Table
 from .covariance_laws import InverseWishart
@@ -72,7 +72,8 @@ class Prior(MixturePrior):
     def log_density_of_means(self, mixture: Mixture, factors: covariance.Factors) -> jax.Array:
         """Return log N(mu_k | m, Sigma_k / kappa) of each component, (..., K)."""
         d, kappa = mixture.num_features, self.mean_precision
-        z = covariance.transform(factors.whitener, mixture.means - self.mean, mixture.covariance_type)  # (..., K, D)
+        deviations = mixture.means - linalg.with_axes(self.mean, mixture.means.ndim)
+        z = covariance.transform(factors.whitener, deviations, mixture.covariance_type)  # (..., K, D)
         return d / 2 * jnp.log(kappa / (2 * math.pi)) - factors.half_log_det - kappa / 2 * (z**2).sum(-1)
 
     def deviations_of_means(self, root: jax.Array, noise: jax.Array, covariance_type: str) -> jax.Array:
