@@ -55,7 +55,7 @@ def as_float_array(value: Any, name: str, *, check_values: bool = False) -> jax.
 
 
 def _as_float_array(value: Any, name: str, check_values: bool) -> tuple[jax.Array, tuple[float, float] | None]:
-    """Return the array and its range before conversion: the smallest and largest value, or None if they were not checked."""
+    """Return the converted array, and the smallest and largest value before conversion, or None if they were not checked."""
     if isinstance(value, list | tuple) and is_traced(value):
         value = jnp.asarray(value)
     if isinstance(value, jax.Array):

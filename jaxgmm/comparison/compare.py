@@ -81,7 +81,7 @@ def compare(
 ) -> Comparison:
     """Compare an EM solution with posteriors: single parameters, all parameters jointly, densities, and clusterings.
 
-    `compare` computes Laplace's approximation under the prior of the first posterior that has a prior, and compares it with all
+    `compare` computes Laplace's approximation, with the prior of the first posterior that stores one, and compares it with all
     posteriors that have the same prior. For a posterior by the method `laplace`, its own standard deviations and its own k-hat
     are used.
 

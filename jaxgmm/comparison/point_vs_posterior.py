@@ -108,7 +108,7 @@ def _same_prior(one: MixturePrior | None, other: MixturePrior | None) -> bool:
 
 
 def find_laplace(inputs: ComparisonInputs, subjects: Sequence[Subject]) -> LaplaceReference | None:
-    """Return Laplace's approximation under the prior of the first posterior that has a prior.
+    """Return Laplace's approximation. Its prior is taken from the first posterior that stores one.
 
     Return None if the approximation is not requested, is slow to compute, or does not exist.
     """

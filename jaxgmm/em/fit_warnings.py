@@ -87,7 +87,7 @@ def emit_warnings(result: Fit, start: Mixture, problem: EMProblem, *, accelerate
 
 
 def _advise(status: Status | ComponentStatus, call: _Call) -> str:
-    """Return the sentence of a status with only the remedies that apply to the call."""
+    """Return the warning text of a status. Of its remedies, keep only those that apply to this call."""
     if status not in _REMEDIES:
         return status.sentence
     remedies = [words for words, applies in _REMEDIES[status] if applies(call)]

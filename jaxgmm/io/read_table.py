@@ -191,7 +191,7 @@ def _table_of_text(rows: _Rows, path: Path, columns: Sequence[str] | None) -> tu
 
 
 def _check_numeric(rows: _Rows, keep: list[int], names: list[str], path: Path) -> None:
-    """Raise ValueError for the first field that is neither a finite number nor a word for a missing value, if there is one."""
+    """Raise ValueError if a field is neither a finite number nor a word for a missing value. Name the first such field."""
     for i, name in zip(keep, names, strict=True):
         for row, line in zip(rows.fields, rows.lines, strict=True):
             if not math.isfinite(_number(row[i])) and row[i].lower() not in _MISSING:

@@ -184,7 +184,7 @@ def _split(draws: np.ndarray) -> np.ndarray:
 
 
 def _rank_normalise(draws: np.ndarray) -> np.ndarray:
-    """Replace draws by normal scores of their ranks over all chains, or NaN if undefined. Vehtari et al. (2021), eq. 14."""
+    """Replace draws by the normal scores of their ranks over all chains. Vehtari et al. (2021), eq. 14."""
     size = draws.shape[0] * draws.shape[1]
     ranks = rankdata(draws.reshape(size, -1), axis=0).reshape(draws.shape)
     return _nan_where_undefined(ndtri((ranks - 0.375) / (size + 0.25)), draws)

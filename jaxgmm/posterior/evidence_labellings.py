@@ -105,7 +105,7 @@ def _in_batches(
 
 
 def permute_point(space: UnconstrainedSpace, z: jax.Array, order: jax.Array) -> jax.Array:
-    """Return the point (P,) of the same mixture after its components are reordered: component order[j] moves to position j.
+    """Return the point (P,) of the same mixture after the component with index `order[j]` has moved to position j.
 
     Weights are computed as logarithms throughout. The map does not change volumes: the log-Jacobian of the stick-breaking
     transform is sum_k log w_k, which does not depend on the order, and the log-Jacobians of the other sites do not depend on it

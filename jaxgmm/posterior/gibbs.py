@@ -27,7 +27,8 @@ from .diagnostics import rhat_limit, split_rhat
 from .result import Posterior, PosteriorStatus, in_dtype, warn_if_unreliable
 from .standardization import StandardizedProblem, from_standard, log_volume, standardise, to_standard
 
-_OVERDISPERSION = 2.0  # standard deviation of the chains' starts, in standard deviations of the parameters given the labels
+# spread of the chains' starting points, as a multiple of the parameters' standard deviations given the labels
+_OVERDISPERSION = 2.0
 _UPDATES = 50  # number of times that the progress bar is updated
 
 

@@ -129,7 +129,7 @@ def match_labels(
 
 
 def permute_components(mixture: Mixture, order: jax.Array) -> Mixture:
-    """Reorder the components of mixtures (...): component order[..., j] moves to position j; order has shape (..., K)."""
+    """Reorder the components of mixtures (...): the one with index `order[..., j]` moves to position j; `order` is (..., K)."""
     weights = jnp.take_along_axis(mixture.weights, order, -1)
     means = jnp.take_along_axis(mixture.means, order[..., None], -2)
     covariances = covariance.permute(mixture.covariances, order, mixture.covariance_type)

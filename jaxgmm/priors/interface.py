@@ -255,7 +255,9 @@ def _check_sizes(of_components: int, of_features: int, num_components: int, num_
 
 
 def check_prior(prior: Any, num_components: int, num_features: int, covariance_type: str, *, mode: bool = False) -> None:
-    """Raise TypeError or ValueError if a prior has the wrong type or shapes, or if its values are concrete and improper.
+    """Raise TypeError or ValueError if a prior has the wrong type or shapes, or if it is improper.
+
+    Whether it is improper is only checked if its values are concrete, that is, not traced.
 
     mode: if True, the prior is for MAP-EM, which also needs concentrations >= 1 and closed forms.
     """
