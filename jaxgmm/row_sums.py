@@ -83,7 +83,9 @@ def vary_with(tree: Total, *others: Any) -> Total:
         missing = tuple(axes - _varying_axes(leaf))
         if not missing:
             return leaf
-        return jax.lax.pcast(leaf, missing, to="varying") if hasattr(jax.lax, "pcast") else jax.lax.pvary(leaf, missing)
+        if hasattr(jax.lax, "pcast"):
+            return jax.lax.pcast(leaf, missing, to="varying")
+        return getattr(jax.lax, "pvary")(leaf, missing)  # noqa: B009  its name in older releases
 
     return jax.tree.map(cast, tree) if axes else tree
 

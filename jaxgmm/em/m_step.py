@@ -63,13 +63,14 @@ def m_step(mixture: MixtureLike, moments: Moments, prior: MixturePrior | None = 
         >>> jaxgmm.m_step(mixture, jaxgmm.e_step(mixture, np.array([[2.0], [4.0]]))).means.tolist()
         [[3.0]]
     """
-    mixture = as_mixture(mixture, single=True)
-    check_regularisation(prior, reg_covar, mixture.num_components, mixture.num_features, mixture.covariance_type)
-    dtype = jnp.result_type(moments.count.dtype, mixture.means.dtype)  # that in which `e_step` factorised
-    mixture, moments = jax.tree.map(lambda leaf: leaf.astype(dtype), (mixture, moments))
-    sums = unwhiten(mixture, positive_factors(mixture), moments.count, moments.first, moments.second)
-    regularisation = Regularisation(data_covariance(sums, 0.0, mixture.covariance_type), prior, reg_covar)
-    return maximize(mixture, sums, regularisation, mixture.weights > 0)
+    given = as_mixture(mixture, single=True)
+    name = given.covariance_type
+    check_regularisation(prior, reg_covar, given.num_components, given.num_features, name)
+    dtype = jnp.result_type(moments.count.dtype, given.means.dtype)  # the dtype in which `e_step` factorised
+    given, moments = jax.tree.map(lambda leaf: leaf.astype(dtype), (given, moments))
+    sums = unwhiten(given, positive_factors(given), moments.count, moments.first, moments.second)
+    regularisation = Regularisation(data_covariance(sums, 0.0, name), prior, reg_covar)
+    return maximize(given, sums, regularisation, given.weights > 0)
 
 
 def check_regularisation(prior: Any, reg_covar: Any, num_components: int, num_features: int, covariance_type: str) -> None:
