@@ -56,9 +56,9 @@ def test_first_step_evaluates_the_start(covariance_type, x64):
     np.testing.assert_allclose(state.log_likelihood, oracle.log_prob(start, x).sum(), rtol=1e-11)
     np.testing.assert_allclose(state.objective, oracle.objective(start, x, np.ones(60)), rtol=1e-11)
     np.testing.assert_array_equal(state.history[0], state.objective)
-    assert np.isnan(state.history[1:]).all()
     fit = loop.finalize(problem, state, start)
     np.testing.assert_array_equal(fit.mixture.means, start.means)
+    np.testing.assert_array_equal(fit.history, np.full(6, fit.objective))
     assert int(fit.status) == Status.MAX_ITER
 
 
@@ -70,7 +70,7 @@ def test_a_step_that_is_not_finite_is_rejected(x64):
     assert int(broken.status) == Status.SINGULAR
     assert int(broken.step) == 0
     assert_mixtures_close(broken.mixture, state.mixture, 0)
-    np.testing.assert_array_equal(broken.history, state.history)
+    np.testing.assert_array_equal(broken.history[0], state.history[0])
     assert not bool(loop.is_running(broken, OPTIONS))
 
 
