@@ -90,7 +90,8 @@ def sum_by_labels(
             lambda i: sum_once(jax.random.fold_in(key, i), (weight > i).astype(y.dtype)), weight.max()
         )
     second, first, count = covariance.split_quadratic(sums, covariance_type, y.shape[1])
-    scatter = scatter_about_mean(count, first, second, covariance_type)
+    precision = covariance.precision(state.factors.whitener, covariance_type)
+    scatter = scatter_about_mean(count, first, second, covariance_type, precision)
     return ComponentSums(count, center + first / nonzero(count)[:, None], scatter), log_likelihood
 
 
