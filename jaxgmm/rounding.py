@@ -76,10 +76,10 @@ def objective_error(
 ) -> tuple[jax.Array, jax.Array]:
     """Estimate how far rounding alone can move the objective, and how far it can move the gain of a step.
 
-    The first part is that of the sums themselves, whose terms can cancel. In a flat component the conditional variances carry the rounding error of the
-    features' variances: relative to their size it is eps flatness^2. It enters the objective to second order, because
-    first-order terms vanish at the M-step's maximum. The rounding of positions, in components that lie far from the centre in
-    their own standard deviations, also leaves the sum of independent errors of the rows.
+    The first part is that of the sums themselves, whose terms can cancel. In a flat component the conditional variances carry
+    the rounding error of the features' variances: relative to their size it is eps flatness^2. It enters the objective to
+    second order, because first-order terms vanish at the M-step's maximum. The rounding of positions, in components that lie
+    far from the centre in their own standard deviations, also leaves the sum of independent errors of the rows.
 
     Args:
         mixture: in the coordinates in which the objective is computed.
