@@ -21,7 +21,7 @@ TYPES = {"full", "tied", "diag", "spherical"}
 LAYERS = [
     "linalg chunking status files progress host calls real_numbers",
     "covariance covariance_distributions datasets validation tables",
-    "mixture row_sums",
+    "mixture row_sums rounding",
     "density marginals priors.hyperparameters priors.covariance_laws priors.interface priors.conjugate priors.independent "
     "priors.functions priors.defaults inputs criteria",
     "em.result em.kernels em.moments em.m_step em.acceleration em.implicit em.loop em.fit_warnings em.fit em.standard_errors "
@@ -36,8 +36,8 @@ LAYERS = [
     "studies.method_names studies.checkpoint studies.serialization studies.columns studies.parameters studies.intervals "
     "studies.methods studies.prior_table selection "
     "comparison.report_columns comparison.inputs comparison.summaries comparison.joint comparison.contraction "
-    "comparison.predictive_scores comparison.clustering comparison.verdict comparison.sampler_summary "
-    "comparison.point_vs_posterior comparison.text_layout comparison.result comparison.compare "
+    "comparison.predictive_scores comparison.clustering comparison.verdict comparison.findings comparison.sampler_summary "
+    "comparison.conclusion comparison.point_vs_posterior comparison.text_layout comparison.result comparison.compare "
     "calibration.quantities calibration.bands calibration.rows calibration.text_report "
     "calibration.result calibration.config calibration.calibrate coverage.design coverage.quantities coverage.replicates "
     "coverage.summary coverage.text_report coverage.study io.read_table io.archive",

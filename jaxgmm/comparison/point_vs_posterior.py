@@ -15,6 +15,7 @@ import numpy as np
 from ..chunking import COMPARISON_DRAWS, scored_draws
 from ..em.standard_errors import StandardErrors, standard_errors
 from ..mixture import Mixture, num_parameters
+from ..posterior.gaussian_approximation import MAX_KHAT
 from ..posterior.result import Posterior
 from ..priors.interface import MixturePrior
 from ..studies.parameters import values
@@ -36,7 +37,6 @@ from .predictive_scores import (
 )
 from .report_columns import ClusteringScores, DensityScores, JointScores
 from .summaries import invariant_values
-from .verdict import MAX_KHAT
 
 _MOST_ROWS = 2000  # largest number of scored rows; if the data have more rows, a random sample of this size is scored
 _NUM_POINTS = 1000  # number of points at which densities are compared
@@ -91,7 +91,10 @@ def _errors(mixture: Mixture, x: jax.Array, prior: MixturePrior | None, weight: 
 
 
 def information_errors(inputs: ComparisonInputs, prior: MixturePrior | None) -> np.ndarray:
-    """Return EM's standard errors (P,) from the observed information; NaN if not requested, not defined or slow to compute."""
+    """Return EM's standard errors (P,) from the observed information.
+
+    Return NaN if standard errors are not requested, are not defined, or take too long to compute.
+    """
     mixture = inputs.fit.mixture
     work = len(inputs.x) * mixture.num_components * mixture.num_features * 20.0 * num_parameters(mixture)
     if inputs.options.laplace is False or work > _SLOW or not (prior is None or prior.has_closed_forms):

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from .. import covariance, linalg
 from ..chunking import short_run_rows, short_runs_per_batch
 from ..mixture import Mixture, num_parameters
-from ..row_sums import nonzero, repeat_valid_row
+from ..row_sums import nonzero, repeat_valid_row, vary_with
 from .assignments import mixture_of_groups
 from .initialization import START_PSEUDO_COUNT, StartOptions, initialize_validated, standardise_features
 from .k_means import nearest_centers, num_trials, plus_plus_seeds, subsample
@@ -33,7 +33,11 @@ from .loop import EMProblem, Options, finalize, init, is_running, prepare, step
 from .result import Fit, unsoundness_of
 
 _ALWAYS_FITTED = 5  # so many starts go on, or half of the restarts if that is more
-_PHASES = ((4, math.inf), (16, 6), (64, 3))  # most EM steps of a short run, and how many candidates take them for each fitted one
+_PHASES = (
+    (4, math.inf),
+    (16, 6),
+    (64, 3),
+)  # most EM steps of a short run, and how many candidates take them for each fitted one
 _SHORT_TOL = 1e-5  # nats per row: a candidate that has settled to it takes no further step
 _SPREAD = 0.1  # standard deviations between the means of components that start with the covariance of all data
 _FLAT = 1e-5  # smallest eigenvalue of the correlations, so that collinear columns can be whitened
@@ -132,9 +136,7 @@ def _seeded_starts(
     return jax.lax.map(lambda args: one_start(*args), (maps, caps, uniforms), batch_size=len(_SEEDED))
 
 
-def _coordinate_maps(
-    points: jax.Array, weight: jax.Array, kinds: tuple[_Kind, ...], directions: jax.Array
-) -> jax.Array:
+def _coordinate_maps(points: jax.Array, weight: jax.Array, kinds: tuple[_Kind, ...], directions: jax.Array) -> jax.Array:
     """Return the matrices (M, D, D) that map standardised points (D, N) to the coordinates of the kinds of candidates.
 
     The coordinates have a mean variance of 1. A projection fills the first row of its matrix; the other rows are 0.
@@ -162,9 +164,7 @@ def _overlapping_starts(
     means = overall.means[0] + _SPREAD * sd * jax.random.normal(key, (count, k, d), rows.dtype)
     weights = jnp.where(jnp.arange(k) < num_present, 1 / num_present, 0).astype(rows.dtype)
     covariances = jnp.broadcast_to(overall.covariances[:1], (count, *overall.covariances.shape))
-    return dataclasses.replace(
-        overall, weights=jnp.broadcast_to(weights, (count, k)), means=means, covariances=covariances
-    )
+    return dataclasses.replace(overall, weights=jnp.broadcast_to(weights, (count, k)), means=means, covariances=covariances)
 
 
 def _mixture_of_groups(rows: jax.Array, weight: jax.Array, labels: jax.Array, options: StartOptions) -> Mixture:
@@ -194,12 +194,13 @@ def _race(starts: Mixture, rows: jax.Array, weight: jax.Array, num_wanted: int) 
         return jax.tree.map(lambda leaf: leaf[order], runs)
 
     blank = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(run, starts, steps[0]))
-    runs = jax.lax.fori_loop(0, len(_PHASES), one_phase, dataclasses.replace(blank, mixture=starts))
+    begin = vary_with(dataclasses.replace(blank, mixture=starts), starts, rows, weight)
+    runs = jax.lax.fori_loop(0, len(_PHASES), one_phase, begin)
     return jax.tree.map(lambda leaf: leaf[:num_wanted], runs.mixture)
 
 
 def _short_run(start: Mixture, num_steps: jax.Array, rows: jax.Array, weight: jax.Array) -> Fit:
-    """Return the fit after at most `num_steps` EM steps; its history holds only the last objective."""
+    """Return the fit after at most `num_steps` EM steps from a start."""
     options = Options(max(most for most, _ in _PHASES), accelerate=False, chunk_size=None, history=False)
     problem = prepare(start, EMProblem(rows, weight, None, None), jnp.asarray(_SHORT_TOL, rows.dtype))
     state = jax.lax.while_loop(
@@ -207,4 +208,4 @@ def _short_run(start: Mixture, num_steps: jax.Array, rows: jax.Array, weight: ja
         partial(step, problem, options=options),
         init(problem, options),
     )
-    return finalize(problem, state._replace(history=state.objective[None]), start)
+    return finalize(problem, state, start)
