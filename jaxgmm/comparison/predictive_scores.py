@@ -29,8 +29,7 @@ from ..chunking import PSIS_ROWS
 from ..density import log_prob, responsibilities
 from ..em.fit import fit
 from ..mixture import Mixture
-from ..posterior.gaussian_approximation import MAX_KHAT
-from ..posterior.pareto import psis
+from ..posterior.pareto import MAX_KHAT, psis
 from ..priors.interface import MixturePrior
 
 

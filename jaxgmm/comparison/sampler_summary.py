@@ -14,6 +14,7 @@ from ..density import log_prob
 from ..em.result import Status, is_sound
 from ..mixture import num_parameters
 from ..posterior import diagnostics
+from ..posterior.pareto import khat_limit
 from ..posterior.relabel import SMALL_MARGIN
 from ..posterior.result import Posterior, PosteriorStatus, is_good
 from ..priors.interface import MixturePrior
@@ -23,7 +24,7 @@ from ..studies.serialization import describe_fit
 from .inputs import ComparisonInputs, Subject
 from .joint import NUM_RATIOS
 from .report_columns import ComparisonRow, SamplerDiagnostics
-from .verdict import Finding, Verdict, gravest, khat_limit
+from .verdict import Finding, Verdict, gravest
 
 
 @documented

@@ -82,7 +82,7 @@ def summarise(
     """
     em, draws, known = quantities.em, quantities.draws, dict(known or {})
     flat = draws.reshape(-1, draws.shape[-1])
-    mean, sd = flat.mean(0), np.where(np.ptp(flat, axis=0) > 0, flat.std(0, ddof=1), 0.0)
+    mean, sd = flat.mean(0), np.where(diagnostics.is_constant(flat, 0), 0.0, flat.std(0, ddof=1))
     lower, median, upper = np.quantile(flat, [(1 - interval) / 2, 0.5, (1 + interval) / 2], axis=0)
     tail = (flat < em).mean(0) + (flat == em).mean(0) / 2
     numbers = {"em": em, "mean": mean, "median": median, "sd": sd, "lower": lower, "upper": upper, "tail": tail}

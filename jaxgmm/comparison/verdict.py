@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..posterior.gaussian_approximation import MAX_KHAT
+from ..posterior.pareto import MAX_KHAT
 from ..posterior.relabel import SMALL_MARGIN, SMALL_SHARE
 from ..studies.parameters import Parameter
 from .report_columns import ComparisonRow, SamplerDiagnostics
@@ -102,16 +102,6 @@ class ChainsApart(NamedTuple):
 
     name: str
     distance: float
-
-
-def khat_limit(num_ratios: int) -> float:
-    """Return the upper limit for Pareto k-hat estimated from `num_ratios` importance ratios: Vehtari et al. (2024), eq. 11.
-
-    Example:
-        >>> round(khat_limit(100), 2), khat_limit(10**6)
-        (0.5, 0.7)
-    """
-    return min(MAX_KHAT, 1 - 1 / math.log10(max(num_ratios, 11)))
 
 
 def judge(
@@ -292,7 +282,11 @@ def _switching(sampler: SamplerDiagnostics) -> list[Finding]:
 
 
 def _nearness(rows: Sequence[ComparisonRow], interval: float) -> Finding:
-    """Return the finding on where EM lies in the posterior."""
+    """Return the finding on where EM lies in the posterior.
+
+    A quantity that a user's own model fixes has no posterior sd. It is left out unless all quantities are fixed.
+    """
+    rows = [row for row in rows if math.isfinite(row.z)] or rows
     furthest = max(rows, key=lambda row: abs(row.z))
     outside = [row for row in rows if not row.inside]
     where = f"{abs(furthest.z):.2f} posterior sd from the posterior mean ({furthest.full_name})"

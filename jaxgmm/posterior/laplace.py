@@ -22,7 +22,7 @@ from ..mixture import Mixture, MixtureLike
 from ..priors.interface import MixturePrior
 from ..validation import is_traced
 from .gaussian_approximation import (
-    MAX_KHAT,
+    KHAT_LIMIT,
     GaussianApproximation,
     approximate_posterior,
     check_density_at_start,
@@ -146,6 +146,6 @@ def _draw(
 def _status(approximation: GaussianApproximation, mixture: Mixture) -> jax.Array:
     """Return the most severe PosteriorStatus that applies, ()."""
     finite = jnp.isfinite(approximation.value) & jnp.isfinite(sum(leaf.sum() for leaf in jax.tree.leaves(mixture)))
-    status = jnp.where(approximation.khat < MAX_KHAT, PosteriorStatus.OK, PosteriorStatus.FAR_FROM_NORMAL)
+    status = jnp.where(approximation.khat < KHAT_LIMIT, PosteriorStatus.OK, PosteriorStatus.FAR_FROM_NORMAL)
     status = jnp.where(approximation.min_eigenvalue > MIN_EIGENVALUE, status, PosteriorStatus.SINGULAR)
     return jnp.where(finite, status, PosteriorStatus.NONFINITE)
