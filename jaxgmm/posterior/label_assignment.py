@@ -47,9 +47,8 @@ class Matching(NamedTuple):
 
     Attributes:
         order: (M, K), entry j is the index of the mixture's component that matches component j of the reference.
-        margin: (M,), between 0 and 1: the score of the best permutation minus that of the second best, divided by the weight of
-            the components in which the two permutations differ. The margin is 1 for well-separated components, and 0 if the
-            choice between the two permutations is arbitrary.
+        margin: (M,), between 0 and 1. It is the score of the best permutation minus that of another, divided by the weight of
+            the components in which the two permutations differ; the other is the one for which this is smallest. The margin is 1 for well-separated components, and 0 if the choice between two permutations is arbitrary.
     """
 
     order: jax.Array
@@ -57,7 +56,7 @@ class Matching(NamedTuple):
 
 
 class _Optimum(NamedTuple):
-    """The best permutations (M, K), and the gain (M,) of each over the second best.
+    """The best permutations (M, K), and the smallest gain (M,) of each over another permutation.
 
     The gain is the difference between the two scores, divided by the weight of the components in which the permutations differ.
     """
@@ -239,38 +238,41 @@ def _enumerate(scores: jax.Array, mass: jax.Array, exchangeable: jax.Array, like
         totals = totals_of(tables[0])
         best = totals.argmax()
         totals = totals if tables[1] is None else totals_of(tables[1])
-        rest = jnp.where(jnp.arange(len(orders)) == best, -jnp.inf, totals)
-        second = rest.argmax()
-        moved = jnp.where(orders[best] != orders[second], mass, 0).sum()
+        moved = jnp.where(orders[best] != orders, mass, 0).sum(-1)
         # if no other permutation is allowed, the best one is certain
-        certain = (moved <= 0) | (rest[second] <= _FORBIDDEN)
-        gain = (totals[best] - rest[second]) / jnp.where(moved > 0, moved, 1)
-        return _Optimum(orders[best], jnp.where(certain, jnp.inf, gain))
+        other = (moved > 0) & (totals > _FORBIDDEN)
+        gain = jnp.where(other, (totals[best] - totals) / jnp.where(moved > 0, moved, 1), jnp.inf)
+        return _Optimum(orders[best], gain.min())
 
     return jax.lax.map(solve, (scores, likeness), batch_size=draws_per_batch(len(orders) * k, len(scores)))
 
 
 def _solve_assignment(scores: np.ndarray, mass: np.ndarray, likeness: np.ndarray | None = None) -> tuple[np.ndarray, float]:
-    """Solve one assignment problem on the host; return the best permutation and its gain over the second best.
+    """Solve one assignment problem on the host; return the best permutation and its smallest gain over another permutation.
 
-    The second best permutation lacks at least one pair of the best. To find it, K further problems are solved, each of which
-    forbids one pair of the best permutation. The best of their solutions is the second best permutation.
+    The gain is a loss of score divided by a weight. Its minimum over all permutations is found by Dinkelbach's method (1967,
+    Management Science 13, 492-498): as long as some permutation has a loss below gain times weight, its gain is smaller.
     """
     from scipy.optimize import linear_sum_assignment
 
     rows = np.arange(len(scores))
     best = linear_sum_assignment(scores, maximize=True)[1]
     scores = scores if likeness is None else likeness
-    total = scores[rows, best].sum()
-    loss, moved = np.inf, 1.0
-    for j in rows:
-        without = scores.copy()
-        without[j, best[j]] = 10 * _FORBIDDEN
-        other = linear_sum_assignment(without, maximize=True)[1]
-        other_total = scores[rows, other].sum()
-        if other_total > _FORBIDDEN and total - other_total < loss:
-            loss, moved = total - other_total, mass[other != best].sum()
-    return best, float(loss / moved) if moved > 0 else np.inf
+    loss = scores[rows, best][:, None] - scores
+    moved = np.where(rows == best[:, None], 0.0, mass[:, None])
+    possible = (scores > _FORBIDDEN) & (moved > 0)
+    if not possible.any():
+        return best, np.inf
+    gain, certain = 1 + abs(loss[possible] / moved[possible]).max(), True
+    while True:
+        other = linear_sum_assignment(np.where(scores > _FORBIDDEN, loss - gain * moved, -_FORBIDDEN))[1]
+        weight = moved[rows, other].sum()
+        if weight <= 0 or not (scores[rows, other] > _FORBIDDEN).all():
+            return best, np.inf if certain else float(gain)
+        smaller = loss[rows, other].sum() / weight
+        if not smaller < gain - 1e-12 * abs(gain):
+            return best, float(gain)
+        gain, certain = smaller, False
 
 
 def _stephens(draws: Mixture, order: jax.Array, x: jax.Array, weight: jax.Array, exchangeable: jax.Array) -> _Optimum:
