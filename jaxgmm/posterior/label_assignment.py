@@ -48,7 +48,8 @@ class Matching(NamedTuple):
     Attributes:
         order: (M, K), entry j is the index of the mixture's component that matches component j of the reference.
         margin: (M,), between 0 and 1. It is the score of the best permutation minus that of another, divided by the weight of
-            the components in which the two permutations differ; the other is the one for which this is smallest. The margin is 1 for well-separated components, and 0 if the choice between two permutations is arbitrary.
+            the components in which the two permutations differ; the smallest such number counts. The margin is 1 for
+            well-separated components, and 0 if the choice between two permutations is arbitrary.
     """
 
     order: jax.Array
@@ -240,7 +241,7 @@ def _enumerate(scores: jax.Array, mass: jax.Array, exchangeable: jax.Array, like
         totals = totals if tables[1] is None else totals_of(tables[1])
         moved = jnp.where(orders[best] != orders, mass, 0).sum(-1)
         # if no other permutation is allowed, the best one is certain
-        other = (moved > 0) & (totals > _FORBIDDEN)
+        other = (moved > 0) & ~(totals <= _FORBIDDEN)
         gain = jnp.where(other, (totals[best] - totals) / jnp.where(moved > 0, moved, 1), jnp.inf)
         return _Optimum(orders[best], gain.min())
 
