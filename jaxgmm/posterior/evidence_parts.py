@@ -41,11 +41,13 @@ class Parts(NamedTuple):
         empty: (M, K), whether the component at each place is empty. The empty components come first.
         active: (M, P), whether each coordinate of z, after the components were put in the part's order, belongs to the t
             distribution.
+        points: (M,), the number of points that an empty component holds: c_k + points takes the place of c_k above.
     """
 
     order: jax.Array
     empty: jax.Array
     active: jax.Array
+    points: jax.Array
 
 
 def make_parts(space: UnconstrainedSpace, absent: jax.Array) -> Parts:
@@ -57,7 +59,7 @@ def make_parts(space: UnconstrainedSpace, absent: jax.Array) -> Parts:
         template = space.unravel(jnp.zeros(space.size))
         return ravel_pytree({name: _mark(~empty, name, part) for name, part in template.items()})[0] > 0
 
-    return Parts(order, empty, jax.vmap(active_coordinates)(empty))
+    return Parts(order, empty, jax.vmap(active_coordinates)(empty), jnp.zeros(len(order)))
 
 
 def _mark(chosen: jax.Array, name: str, part: jax.Array) -> jax.Array:
@@ -101,15 +103,15 @@ def log_density_of_empty(
     """
     concentration, total = problem.prior.weight_concentration, _total(problem)
 
-    def one(order: jax.Array, empty: jax.Array) -> jax.Array:
-        c, weights, priors = concentration[order], log_weights[order], log_priors[order]
+    def one(order: jax.Array, empty: jax.Array, points: jax.Array) -> jax.Array:
+        c, weights, priors = concentration[order] + jnp.where(empty, points, 0), log_weights[order], log_priors[order]
         rest = total + jnp.where(empty, 0, c).sum()
         of_rest = logsumexp(jnp.where(empty, -jnp.inf, weights))
         of_empty = jnp.where(empty, c * weights - gammaln(c) + priors, 0).sum()
-        value = of_empty + rest * of_rest + gammaln(total + concentration.sum()) - gammaln(rest)
+        value = of_empty + rest * of_rest + gammaln(total + c.sum()) - gammaln(rest)
         return jnp.where(empty.any(), value, 0)
 
-    return jax.vmap(one)(parts.order, parts.empty)
+    return jax.vmap(one)(parts.order, parts.empty, parts.points)
 
 
 def fill_empty(
@@ -127,7 +129,7 @@ def fill_empty(
     """
     prior, (count, k) = problem.prior, (len(z), parts.order.shape[1])
     order, empty = parts.order[chosen], parts.empty[chosen]
-    c = prior.weight_concentration[order]
+    c = prior.weight_concentration[order] + jnp.where(empty, parts.points[chosen][:, None], 0)
     rest = _total(problem) + jnp.where(empty, 0, c).sum(-1, keepdims=True)
     key_gamma, key_prior = jax.random.split(key)
     log_gammas, covariances = _draw_gammas_and_covariances(key_gamma, jnp.concatenate([c, rest], 1), problem, space, z)

@@ -28,6 +28,7 @@ from .unconstrained_space import UnconstrainedSpace
 
 _EM_STEPS = 30  # number of EM steps in which the other components adapt after one component has been emptied
 _SMALLEST_WEIGHT = 1e-6  # Newton cannot start from a weight of 0, whose logit is infinite
+_FEW_POINTS = 1.5  # number of points whose weight an almost empty component has
 _LOG_EMPTY = -60.0  # log weight of an empty component during Newton's descent: it then has no influence on the others
 
 
@@ -115,11 +116,14 @@ def first_proposal(
     The weight of each part is the mass of the Gaussian approximation at its mode. The same mode may be found from two seeds;
     this does no harm. If no mode with a finite density is found from a seed, its part gets almost no weight.
     """
+    k = seeds.num_components
+    num_full = len(seeds.weights) - (2 * k - 2)
     seeds = jax.lax.map(labellings.canonical, seeds)
     parts = make_parts(space, seeds.weights == 0)
 
     def look(seed_and_part: tuple[Mixture, Parts]) -> tuple[jax.Array, jax.Array, jax.Array]:
-        seed, (order, empty, active) = seed_and_part
+        seed, part = seed_and_part
+        order, active = part.order, part.active
         weights = jnp.where(seed.weights > 0, seed.weights, math.exp(_LOG_EMPTY))
         start = permute_point(space, space.flatten(dataclasses.replace(seed, weights=weights)), order)
         back = jnp.argsort(order)
@@ -127,11 +131,15 @@ def first_proposal(
         bound = space._replace(potential=lambda z: space.potential(permute_point(space, jnp.where(active, z, start), back)))
         newton, root, _ = find_mode(bound, start, problem, seed)
         mode = jnp.where(active, newton.z, start)
-        one = jax.tree.map(lambda leaf: leaf[None], Parts(order, empty, active))
+        one = jax.tree.map(lambda leaf: leaf[None], part)
         rest = log_rest(space, problem, one, permute_point(space, mode, back))[0]
         return mode, root @ root.T, -newton.value - rest + active.sum() * 0.5 * math.log(2 * math.pi)
 
     center, scale, log_height = jax.lax.map(look, (seeds, parts))
+    # parts with empty components are there twice: an empty component has the weight of no point or of a few points
+    twice = jnp.r_[: len(center), num_full : len(center)]
+    center, scale, log_height, parts = jax.tree.map(lambda leaf: leaf[twice], (center, scale, log_height, parts))
+    parts = parts._replace(points=jnp.where(jnp.arange(len(twice)) < len(seeds.weights), 0.0, _FEW_POINTS))
     usable = jnp.isfinite(log_height) & jnp.isfinite(center.sum(-1)) & jnp.isfinite(scale.sum((-2, -1)))
     center = jnp.where(usable[:, None], center, 0)
     scale = jnp.where(usable[:, None, None], scale, jnp.eye(space.size, dtype=scale.dtype))
