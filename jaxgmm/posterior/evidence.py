@@ -28,14 +28,13 @@ from ..priors.functions import log_prior
 from ..status import StatusEnum
 from ..tables import REACH, Printed, Table, look, reach
 from ..validation import as_weighted_data, check_count, check_key, is_traced, warn_at_caller
-from .evidence_labellings import log_rest, make_labellings
-from .evidence_parts import fill_empty, views
+from .evidence_labellings import make_labellings
 from .evidence_proposal import choose_seeds, first_proposal
 from .importance import Proposal, adapt, draw
 from .likelihood import reference_total
 from .pareto import effective_number, khat_limit, pareto_k
 from .result import Posterior, check_one_posterior, in_dtype
-from .standardization import StandardizedProblem, log_volume, standardise, to_standard
+from .standardization import StandardizedProblem, log_volume, standardise
 from .unconstrained_space import make_unconstrained_space, map_points
 
 _FEWEST_EFFECTIVE = 100  # with fewer effective samples, neither the value nor its error is trusted, whatever k-hat is
@@ -223,52 +222,35 @@ def _estimate(
     assert posterior.prior is not None
     key_seeds, key_rounds = jax.random.split(key)
     problem = standardise(x, weight, posterior.prior, posterior.mixture.covariance_type)
-    seeds, checked, density = choose_seeds(key_seeds, posterior, modes, problem, num_modes)
+    seeds, density = choose_seeds(key_seeds, posterior, modes, problem, num_modes)
     start = seeds[0]
     ratios = _log_ratios(key_rounds, seeds, problem, num_samples)
-    # if x is not the data that the posterior was made from, a draw's density at x differs from its stored density
-    same = _is_density_of(to_standard(checked, problem), problem, density)
+    total = reference_total(problem, start)
+    volume = log_volume(problem, start.covariance_type, start.num_components)
+    # if x is not the data that the posterior was made from, the best draw's density at x differs from its stored density
+    same = abs(total + log_prior(start, problem.prior) + volume - density) <= 0.1 + 1e-4 * (abs(density) + len(x))
     rows = len(x) if problem.weight is None else problem.weight.sum()
-    offset = reference_total(problem, start) - rows * jnp.log(problem.scale).sum()
+    offset = total - rows * jnp.log(problem.scale).sum()
     evidence = _summarise(ratios, jnp.where(jnp.isfinite(density), offset, jnp.nan), same)
     return in_dtype(evidence, x.dtype)
-
-
-def _is_density_of(mixture: Mixture, problem: StandardizedProblem, density: jax.Array) -> jax.Array:
-    """Return whether a stored log density () in data units is that of a standardised mixture, up to rounding.
-
-    The answer is yes if a weight of the mixture was rounded to 0, so that its density is unknown.
-    """
-    expected = reference_total(problem, mixture) + log_prior(mixture, problem.prior)
-    expected += log_volume(problem, mixture.covariance_type, mixture.num_components)
-    close = abs(expected - density) <= 0.1 + 1e-4 * (abs(density) + len(problem.y))
-    return close | (mixture.weights < jnp.finfo(mixture.weights.dtype).tiny).any()
 
 
 def _log_ratios(key: jax.Array, seeds: Mixture, problem: StandardizedProblem, num_samples: int) -> jax.Array:
     """Adapt the proposal in the pilot rounds; return the log importance ratios of all later rounds, (S,)."""
     start = seeds[0]
     space = make_unconstrained_space(problem, start)
-    labellings = make_labellings(space, start, problem)
-    first, parts = first_proposal(space, labellings, seeds, problem)
-
-    def of_parts(z: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return views(space, parts, z), log_rest(space, problem, parts, z)
+    labellings = make_labellings(space, start, problem.prior.weight_concentration)
 
     def advance(proposal: Proposal, step: tuple[jax.Array, jax.Array]) -> tuple[Proposal, jax.Array]:
         key, is_pilot = step
-        key_draw, key_fill = jax.random.split(key)
-        z, part = draw(key_draw, proposal, num_samples)
-        z = fill_empty(key_fill, space, parts, part, z, problem)
+        z = draw(key, proposal, num_samples)
         potentials = map_points(space.potential, z, problem, start)
-        ratios = -jnp.where(jnp.isnan(potentials), jnp.inf, potentials) - labellings.log_average(proposal, parts, z)
-        ratios = jnp.where(jnp.isnan(ratios), -jnp.inf, ratios)
-        versions, rest = jax.vmap(of_parts)(z)
-        adapted = adapt(proposal, versions, ratios, rest)
+        ratios = -jnp.where(jnp.isnan(potentials), jnp.inf, potentials) - labellings.log_average(proposal, z)
+        adapted = adapt(proposal, z, ratios)
         return jax.tree.map(lambda new, old: jnp.where(is_pilot, new, old), adapted, proposal), ratios
 
     steps = jax.random.split(key, _PILOTS + _ROUNDS), jnp.arange(_PILOTS + _ROUNDS) < _PILOTS
-    return jax.lax.scan(advance, first, steps)[1][_PILOTS:].ravel()
+    return jax.lax.scan(advance, first_proposal(space, labellings, seeds, problem), steps)[1][_PILOTS:].ravel()
 
 
 def _summarise(log_ratios: jax.Array, offset: jax.Array, same: jax.Array) -> Evidence:

@@ -12,16 +12,15 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.nn import logsumexp
+from jax.flatten_util import ravel_pytree
+from jax.nn import log_sigmoid, logsumexp
 
 from .. import linalg
 from ..chunking import labellings_per_batch
 from ..mixture import Mixture
-from .evidence_parts import Parts, log_density_of_empty, permute_point, views
 from .importance import Proposal, log_parts
 from .label_assignment import permute_components
-from .standardization import StandardizedProblem
-from .unconstrained_space import UnconstrainedSpace, from_sticks
+from .unconstrained_space import UnconstrainedSpace
 
 _ENUMERATED = 6  # for K up to this number the proposal is averaged over all K! labellings; for larger K one labelling is kept
 
@@ -30,27 +29,26 @@ class Labellings(NamedTuple):
     """How the labellings of K components are taken into account.
 
     Attributes:
-        log_average: proposal, its parts, z (S, P) -> (S,). The density of the proposal at z is averaged over the labellings,
-            and its logarithm is returned.
+        log_average: proposal, z (S, P) -> (S,). The density of the proposal at z is averaged over the labellings, and its
+            logarithm is returned.
         canonical: a mixture -> the same mixture in the labelling that is kept. If all labellings are enumerated, the mixture is
             returned unchanged.
     """
 
-    log_average: Callable[[Proposal, Parts, jax.Array], jax.Array]
+    log_average: Callable[[Proposal, jax.Array], jax.Array]
     canonical: Callable[[Mixture], Mixture]
 
 
-def make_labellings(space: UnconstrainedSpace, start: Mixture, problem: StandardizedProblem) -> Labellings:
-    """Return the functions that account for the labellings that the problem's prior does not distinguish.
+def make_labellings(space: UnconstrainedSpace, start: Mixture, concentration: jax.Array) -> Labellings:
+    """Return the functions that account for the labellings, given the prior's weight concentrations (K,).
 
     With up to 6 components, all labellings are enumerated. With more components, only one labelling is kept: the one in which
     the means of exchangeable components are in ascending order along the axis on which the start's means vary most. The
     mixtures have the shape and covariance type of the start.
     """
-    concentration = problem.prior.weight_concentration
     exchangeable = concentration[:, None] == concentration[None, :]
     if start.num_components <= _ENUMERATED:
-        return Labellings(_average_over_all(space, problem, exchangeable), lambda mixture: mixture)
+        return Labellings(_average_over_all(space, exchangeable), lambda mixture: mixture)
     axis = linalg.eigh(jnp.cov(start.means.T, aweights=start.weights).reshape(start.num_features, -1))[1][:, -1]
 
     def canonical(mixture: Mixture) -> Mixture:
@@ -58,40 +56,25 @@ def make_labellings(space: UnconstrainedSpace, start: Mixture, problem: Standard
         order = jnp.zeros(len(group), int).at[jnp.argsort(group)].set(jnp.lexsort((mixture.means @ axis, group)))
         return permute_components(mixture, order)
 
-    return Labellings(_kept_labelling(space, problem, exchangeable, axis), canonical)
+    return Labellings(_kept_labelling(space, exchangeable, axis), canonical)
 
 
-def log_rest(space: UnconstrainedSpace, problem: StandardizedProblem, parts: Parts, z: jax.Array) -> jax.Array:
-    """Return, for each part, the log density (M,) at z (P,) of what the part does not draw from its t distribution."""
-    assert space.log_priors is not None
-    return log_density_of_empty(parts, from_sticks(space.unravel(z)["weights"]), space.log_priors(z), problem)
-
-
-def _average_over_all(
-    space: UnconstrainedSpace, problem: StandardizedProblem, exchangeable: jax.Array
-) -> Callable[[Proposal, Parts, jax.Array], jax.Array]:
+def _average_over_all(space: UnconstrainedSpace, exchangeable: jax.Array) -> Callable[[Proposal, jax.Array], jax.Array]:
     """Return a function that averages a proposal's density over all labellings that the prior does not distinguish."""
     k = len(exchangeable)
     orders = jnp.array(list(itertools.permutations(range(k))))
     possible = exchangeable[jnp.arange(k), orders].all(-1)
 
-    def log_average(proposal: Proposal, parts: Parts, z: jax.Array) -> jax.Array:
-        assert space.log_priors is not None
-        log_weights, log_priors = from_sticks(space.unravel(z)["weights"]), space.log_priors(z)
-
-        def log_density(order: jax.Array) -> jax.Array:
-            versions = views(space, parts, permute_point(space, z, order))
-            rest = log_density_of_empty(parts, log_weights[order], log_priors[order], problem)
-            return logsumexp(log_parts(proposal, versions)[0] + rest)
-
-        return logsumexp(jnp.where(possible, jax.vmap(log_density)(orders), -jnp.inf)) - jnp.log(possible.sum())
+    def log_average(proposal: Proposal, z: jax.Array) -> jax.Array:
+        log_densities = jax.vmap(lambda order: logsumexp(log_parts(proposal, permute_point(space, z, order))[0]))(orders)
+        return logsumexp(jnp.where(possible, log_densities, -jnp.inf)) - jnp.log(possible.sum())
 
     return _in_batches(log_average, len(orders))
 
 
 def _kept_labelling(
-    space: UnconstrainedSpace, problem: StandardizedProblem, exchangeable: jax.Array, axis: jax.Array
-) -> Callable[[Proposal, Parts, jax.Array], jax.Array]:
+    space: UnconstrainedSpace, exchangeable: jax.Array, axis: jax.Array
+) -> Callable[[Proposal, jax.Array], jax.Array]:
     """Return the function `log_average` of Labellings for the case that only one labelling is kept.
 
     In the labelling that is kept, the average is the density divided by the number of labellings. In all other labellings the
@@ -100,23 +83,49 @@ def _kept_labelling(
     earlier = jnp.tril(exchangeable, -1)
     log_count = jnp.log(1 + earlier.sum(-1)).sum()
 
-    def log_average(proposal: Proposal, parts: Parts, z: jax.Array) -> jax.Array:
+    def log_average(proposal: Proposal, z: jax.Array) -> jax.Array:
         place = space.unravel(z)["means"] @ axis
         out_of_order = (earlier & (place[:, None] < place[None, :])).any()
-        log_density = log_parts(proposal, views(space, parts, z))[0] + log_rest(space, problem, parts, z)
-        return jnp.where(out_of_order, jnp.inf, logsumexp(log_density) - log_count)
+        return jnp.where(out_of_order, jnp.inf, logsumexp(log_parts(proposal, z)[0]) - log_count)
 
     return _in_batches(log_average, 1)
 
 
 def _in_batches(
-    function: Callable[[Proposal, Parts, jax.Array], jax.Array], num_labellings: int
-) -> Callable[[Proposal, Parts, jax.Array], jax.Array]:
+    function: Callable[[Proposal, jax.Array], jax.Array], num_labellings: int
+) -> Callable[[Proposal, jax.Array], jax.Array]:
     """Return a function that applies a function of one point (P,) to points (S, P), in batches."""
 
-    def batched(proposal: Proposal, parts: Parts, z: jax.Array) -> jax.Array:
+    def batched(proposal: Proposal, z: jax.Array) -> jax.Array:
         numbers_per_point = num_labellings * (len(proposal.center) + 1) * z.shape[-1]
         batch = labellings_per_batch(numbers_per_point, len(z))
-        return jax.lax.map(lambda point: function(proposal, parts, point), z, batch_size=batch)
+        return jax.lax.map(lambda point: function(proposal, point), z, batch_size=batch)
 
     return batched
+
+
+def permute_point(space: UnconstrainedSpace, z: jax.Array, order: jax.Array) -> jax.Array:
+    """Return the point (P,) of the same mixture after the component with index `order[j]` has moved to position j.
+
+    Weights are computed as logarithms throughout. The map does not change volumes: the log-Jacobian of the stick-breaking
+    transform is sum_k log w_k, which does not depend on the order, and the log-Jacobians of the other sites do not depend on it
+    either.
+    """
+    parts = space.unravel(z)
+    k = len(order)
+    moved = {name: part[order] if part.shape[0] == k else part for name, part in parts.items() if name != "weights"}
+    moved["weights"] = _sticks(_log_weights(parts["weights"])[order])
+    return ravel_pytree(moved)[0]
+
+
+def _log_weights(sticks: jax.Array) -> jax.Array:
+    """Return log w (K,) from NumPyro's stick-breaking coordinates (K - 1,)."""
+    shifted = sticks - jnp.log(jnp.arange(len(sticks), 0, -1, dtype=sticks.dtype))
+    before = jnp.concatenate([jnp.zeros(1, sticks.dtype), jnp.cumsum(log_sigmoid(-shifted))])
+    return before + jnp.concatenate([log_sigmoid(shifted), jnp.zeros(1, sticks.dtype)])
+
+
+def _sticks(log_weights: jax.Array) -> jax.Array:
+    """Return NumPyro's stick-breaking coordinates (K - 1,) from log w (K,)."""
+    after = jax.lax.cumlogsumexp(log_weights[::-1])[::-1][1:]
+    return log_weights[:-1] - after + jnp.log(jnp.arange(len(after), 0, -1, dtype=log_weights.dtype))
