@@ -40,7 +40,9 @@ LAYERS = [
     "comparison.point_vs_posterior comparison.text_layout comparison.result comparison.compare "
     "calibration.quantities calibration.bands calibration.rows calibration.text_report "
     "calibration.result calibration.config calibration.calibrate coverage.design coverage.quantities coverage.replicates "
-    "coverage.summary coverage.text_report coverage.study io.read_table io.archive",
+    "coverage.summary coverage.text_report coverage.study "
+    "io.number_formats io.text io.delimiters io.column_choice io.array_files io.table_files "
+    "io.read_table io.archive",
     "plot.style plot.mixtures plot.posteriors plot.forests plot.studies plot.figures plot report.number_tables "
     "report.write_report",
     "cli.messages cli.arguments cli.data cli.outputs cli.records cli.estimates cli.rehearsal cli.startup cli.toml_prior "

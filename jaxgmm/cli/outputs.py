@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files import replacing
+from ..io.text import STDIN
 from ..studies.serialization import json_text
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def output_paths(arguments: argparse.Namespace, source: str | Path, *suffixes: s
 
     A command calls this function before its computations, so that no results are lost if a file cannot be written.
     """
-    folder, stem = arguments.out, Path(source).stem
+    folder, stem = arguments.out, "stdin" if source == STDIN else Path(source).stem
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out {folder} is a file; a folder was expected.")
     folder.mkdir(parents=True, exist_ok=True)

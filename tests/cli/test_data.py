@@ -9,8 +9,9 @@ import jaxgmm
 from jaxgmm.cli.data import check_rows, read_data
 
 
-def arguments(data, *, columns=None, array=None, restarts=1):
-    return argparse.Namespace(data=str(data), columns=columns, array=array, restarts=restarts)
+def arguments(data, **options):
+    defaults = dict.fromkeys(("columns", "drop", "array", "delimiter", "decimal")) | {"restarts": 1}
+    return argparse.Namespace(data=str(data), **defaults | options)
 
 
 def test_data_sets_of_the_package():
