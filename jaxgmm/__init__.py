@@ -52,6 +52,7 @@ import importlib
 import types
 import typing
 
+from . import command_interrupt as command_interrupt
 from . import datasets as datasets
 from .density import log_prob as log_prob
 from .density import predict as predict

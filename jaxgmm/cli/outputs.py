@@ -28,6 +28,8 @@ def output_paths(arguments: argparse.Namespace, source: str | Path, *suffixes: s
     if not os.access(folder, os.W_OK):
         raise ValueError(f"--out {folder} is not writable; give another folder.")
     paths = [folder / f"{stem}-{arguments.command}.{suffix}" for suffix in suffixes]
+    for path in paths:
+        _check_name(path)
     _refuse_existing(paths, arguments.force)
     return paths
 
@@ -39,7 +41,17 @@ def check_output_file(path: Path, option: str, *, force: bool) -> None:
         raise ValueError(f"{option} {path} is a folder; a file was expected.")
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise ValueError(f"{option} is {path}, but '{folder}' is not a writable folder; give another path.")
+    _check_name(path)
     _refuse_existing([path], force)
+
+
+def _check_name(path: Path) -> None:
+    """Raise ValueError if the system takes no file of this name, for example because the name is too long."""
+    try:
+        with replacing(path, keep=True):
+            pass
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {error.strerror}; give another name or folder.") from error
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
@@ -55,6 +67,6 @@ def write_figure(path: Path, figure: Figure) -> None:
 
 def _refuse_existing(paths: Sequence[Path], force: bool) -> None:
     """Raise ValueError if one of the files exists and --force was not given."""
-    existing = [str(path) for path in paths if path.exists()]
+    existing = [str(path) for path in paths if os.path.lexists(path)]  # a link to nowhere, too
     if existing and not force:
         raise ValueError(f"{' and '.join(existing)} would be overwritten; give --force to allow it, or another --out.")

@@ -6,7 +6,6 @@ import dataclasses
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,6 +15,8 @@ import numpy as np
 from .. import covariance
 from ..em.initialization import METHODS as START_METHODS
 from ..em.standard_errors import ESTIMATORS
+from ..files import parse_file
+from ..memory import check_memory
 from ..mixture import Mixture
 from ..posterior.label_assignment import MAX_ENUMERATED
 from ..priors.conjugate import Prior
@@ -151,8 +152,8 @@ class Design:
             6
         """
         try:
-            found = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            found = parse_file(path, tomllib.loads)
+        except ValueError as error:
             raise ValueError(f"'{path}' is not a TOML file: {error}.") from error
         known = [one.name for one in dataclasses.fields(cls)]
         unknown = sorted(set(found) - set(known))
@@ -224,6 +225,9 @@ def _check_numbers(design: Design) -> None:
         check_count(count, "num_observations", max(2, design.num_components))
     for name in ("num_components", "num_features", "num_datasets"):
         check_count(getattr(design, name), name)
+    most = max(design.num_observations)
+    check_memory(4.0 * most * design.num_features, f"num_observations={most}")
+    check_memory(8.0 * design.num_datasets * design.num_components, f"num_datasets={design.num_datasets}")
     if design.num_components > MAX_ENUMERATED:
         raise ValueError(
             f"num_components is {design.num_components}; at most {MAX_ENUMERATED} was expected, because a study compares all "
