@@ -7,6 +7,7 @@ import glob
 import hashlib
 import os
 import secrets
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -87,6 +88,53 @@ def lock(stream: BinaryIO) -> bool:
     except OSError as error:
         return error.errno not in (errno.EAGAIN, errno.EACCES)  # file systems without locks have other errors
     return True
+
+
+class _Hold:
+    """A lock file beside a file that one process uses; the lock ends with this object or with the process."""
+
+    def __init__(self, path: Path) -> None:
+        """Create and lock the lock file; raise ValueError if another process has locked it."""
+        name = path.with_name(f"{_stem(path.name)}.lock")
+        while True:
+            stream = open(name, "a+b")  # noqa: SIM115
+            if not lock(stream):
+                with stream:
+                    stream.seek(0)
+                    owner = stream.read(20).decode("ascii", "replace") or "that has just started"
+                raise ValueError(f"'{path}' is in use by process {owner}; wait until it ends, or give another path.")
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(stream.fileno()), os.stat(name)):
+                    break
+            stream.close()  # its last owner has removed the file in the meantime
+        stream.truncate(0)
+        stream.write(str(os.getpid()).encode())
+        stream.flush()
+        weakref.finalize(self, _release, stream, name)
+
+
+def _release(stream: BinaryIO, name: Path) -> None:
+    """Remove a lock file and end its lock."""
+    with suppress(OSError), stream:
+        os.unlink(name)
+
+
+_held: weakref.WeakValueDictionary[Path, _Hold] = weakref.WeakValueDictionary()
+
+
+def hold(path: str | os.PathLike[str]) -> object | None:
+    """Return an object that keeps other processes from holding the same file while it lives; None if nothing can be locked.
+
+    Raises:
+        ValueError: another process holds the file; the message has its number.
+    """
+    target = Path(os.path.realpath(path))
+    if fcntl is None or not os.access(target.parent, os.W_OK):
+        return None
+    held = _held.get(target)
+    if held is None:
+        held = _held[target] = _Hold(target)
+    return held
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:

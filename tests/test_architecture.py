@@ -42,7 +42,7 @@ LAYERS = [
     "calibration.result calibration.config calibration.calibrate coverage.design coverage.quantities coverage.replicates "
     "coverage.summary coverage.text_report coverage.study "
     "io.number_formats io.text io.delimiters io.column_choice io.array_files io.table_files "
-    "io.read_table io.archive",
+    "io.read_table io.valid_results io.archive",
     "plot.style plot.mixtures plot.posteriors plot.forests plot.studies plot.figures plot report.number_tables "
     "report.write_report",
     "cli.messages cli.errors cli.interruption cli.arguments cli.data "

@@ -55,7 +55,7 @@ def test_functions_refuse(fit, monkeypatch, name):
 def test_the_free_memory():
     assert 1e6 < free_memory() < 1e16
     check_memory(1e6, "n=1")
-    with pytest.raises(ValueError, match="n=1 takes at least 1e.18 GB"):
+    with pytest.raises(ValueError, match=r"n=1 takes at least 1e.18 GB"):
         check_memory(1e27, "n=1")
 
 

@@ -1,5 +1,7 @@
 """Test which errors refuse input, and which are faults of jaxgmm."""
 
+import os
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ def error_of(function):
         lambda: jaxgmm.make_mixture([1.0], [[0.0]], [[[-1.0]]]),
         lambda: jaxgmm.make_mixture([1.0]),
         lambda: jaxgmm.datasets.load("cars"),
-        lambda: open("/nowhere/at/all"),
+        lambda: os.stat("/nowhere/at/all"),
         lambda: jaxgmm.sample(None, None, 1),
     ],
 )
