@@ -23,7 +23,7 @@ from ..priors.conjugate import Prior
 from ..priors.interface import check_prior
 from ..studies.intervals import check_probabilities
 from ..studies.method_names import POINT_METHODS, POSTERIOR_METHODS
-from ..studies.methods import as_method
+from ..studies.methods import as_method, check_option_values
 from ..studies.prior_table import HYPERPARAMETERS, check_table, prior_from_table
 from ..studies.serialization import plain
 from ..validation import check_choice, check_count, check_covariance_type, check_number
@@ -277,10 +277,15 @@ def _check_options(design: Design) -> None:
         if method in POSTERIOR_METHODS:
             try:
                 as_method(method, **given)
-            except TypeError as error:
-                raise ValueError(f"options: {error}") from error
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"options of {method}: {error}") from error
         elif set(given) - set(_POINT_DEFAULTS):
             unknown = sorted(set(given) - set(_POINT_DEFAULTS))
             raise ValueError(f"options of {method} has {', '.join(unknown)}; it may have {', '.join(_POINT_DEFAULTS)}.")
+        else:
+            try:
+                check_option_values(given)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"options of {method}: {error}") from error
     for method in POINT_METHODS:
         check_choice(design.options_of(method)["kind"], f"options of {method}: kind", ESTIMATORS)
