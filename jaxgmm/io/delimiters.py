@@ -151,11 +151,9 @@ def _has_numeric_names(first: Sequence[str], columns: list[list[str]]) -> tuple[
     distance = 1.0 if are_years or len(pairs) > 2 else math.inf
     if (are_years or steps == {1}) and all(_is_unlike(field, column, distance) for field, column in pairs):
         return True, _NUMERIC_NAMES.format(shown)
-    if len(pairs[0][1]) > 2 and all(_is_unlike(field, column, 1.0) for field, column in pairs):
-        return (
-            False,
-            f"has a first line, {shown}, unlike the others, which is read as data; if it holds names, change or delete it",
-        )
+    is_default = len(pairs) > 1 and numbers == list(range(len(numbers)))  # the names that pandas writes if there are none
+    if len(pairs[0][1]) > 2 and (is_default or all(_is_unlike(field, column, 1.0) for field, column in pairs)):
+        return False, f"has a first line, {shown}, like names, which is read as data; if it holds names, change or delete it"
     return False, None
 
 

@@ -58,19 +58,22 @@ class Numbers(NamedTuple):
     is_ambiguous: bool = False
 
 
-def as_numbers(fields: Sequence[str], decimals: Sequence[str]) -> Numbers:
+def as_numbers(fields: Sequence[str], decimals: Sequence[str], *, knows_decimal: bool = False) -> Numbers:
     """Return the numbers in a column of text, under that decimal sign under which most fields are numbers.
 
     Args:
         fields: the text.
         decimals: the decimal signs that are possible, the preferred one first.
+        knows_decimal: whether the preferred sign is known, so that a column of numbers under it is not ambiguous.
     """
     stripped = [field.strip() for field in fields]
     present = [field for field in stripped if not is_missing(field)]
     percent = bool(present) and all(field.endswith("%") for field in present)
     if percent:
         stripped = [field.removesuffix("%").rstrip() for field in stripped]
-    found = [_under(stripped, decimal) for decimal in decimals]
+    found = [_under(stripped, decimals[0])]
+    if len(found[0].wrong) or not knows_decimal:
+        found += [_under(stripped, decimal) for decimal in decimals[1:]]
     best = min(found, key=lambda numbers: len(numbers.wrong))  # the first of equals
     others = [other for other in found if len(other.wrong) == len(best.wrong)]
     ambiguous = not all(np.array_equal(best.values, other.values, equal_nan=True) for other in others)

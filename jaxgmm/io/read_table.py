@@ -110,14 +110,14 @@ def _table_of_array(values: np.ndarray, path: Path, columns: Any, drop: Any) -> 
 def _measurements(table: Table, path: Path, columns: Any, drop: Any) -> tuple[np.ndarray, list[str]]:
     """Return the numbers in the requested columns, or in all columns with measurements, and the names of these columns."""
     positions, _ = choose_columns(columns, table.names, path, drop=drop)
-    found = {i: _numbers(table.frame.iloc[:, i], table.decimals) for i in positions}
+    found = {i: _numbers(table, i) for i in positions}
     if columns is None:
         positions = _with_measurements(table, found, path)
     for i in positions:
         _check_numeric(table, i, found[i], path)
         if found[i].percent:
             table.remarks.append(f"has percent signs in {table.names[i]}, which are dropped: 12% is read as 12")
-        if found[i].is_ambiguous and not table.knows_decimal:
+        if found[i].is_ambiguous:
             table.remarks.append(
                 f"has numbers in {table.names[i]} that may have decimal commas or thousands; '{table.decimals[0]}' is taken as "
                 f"the decimal sign: if this is wrong, give decimal='{table.decimals[1]}' (--decimal {table.decimals[1]})"
@@ -125,11 +125,12 @@ def _measurements(table: Table, path: Path, columns: Any, drop: Any) -> tuple[np
     return np.stack([found[i].values for i in positions], 1), [table.names[i] for i in positions]
 
 
-def _numbers(column: Any, decimals: str) -> Numbers:
-    """Return the numbers in one column of a data frame."""
+def _numbers(table: Table, i: int) -> Numbers:
+    """Return the numbers in one column of a table."""
+    column = table.frame.iloc[:, i]
     if column.dtype.kind in "biuf":
         return Numbers(column.to_numpy(float, na_value=np.nan), np.array([], int))
-    return as_numbers(as_text(column), decimals)
+    return as_numbers(as_text(column), table.decimals, knows_decimal=table.knows_decimal)
 
 
 def _with_measurements(table: Table, found: dict[int, Numbers], path: Path) -> list[int]:

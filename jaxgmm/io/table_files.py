@@ -123,6 +123,9 @@ def read_text_table(path: Path, delimiter: str | None, decimal: str | None) -> T
 
 def _widths(path: Path, text: Lines, delimiter: str) -> tuple[list[int], list[int]]:
     """Return the number of fields of each row and the position of the row's last line; raise ValueError for an open quote."""
+    if not any('"' in line for line in text.lines):
+        numbers = [len(line.split()) if delimiter == " " else line.count(delimiter) + 1 for line in text.lines]
+        return numbers, list(range(len(numbers)))
     read, widths, ends = -1, [], []
 
     def lines() -> Iterator[str]:
@@ -200,4 +203,8 @@ def _parse(path: Path, lines: list[str], delimiter: str, width: int, decimal: st
     except pandas.errors.ParserError as error:
         reason = str(error).removeprefix("Error tokenizing data. C error: ").rstrip(".")
         raise ValueError(f"'{path}' is not a table of numbers: {reason}; check its quotation marks.") from error
-    return frame, find_decimal([column.tolist() for _, column in frame.items()])
+    for rows in (frame.head(_SAMPLE), frame):
+        found = find_decimal([column.tolist() for _, column in rows.items()])
+        if found is not None:
+            return frame, found
+    return frame, None

@@ -98,7 +98,7 @@ def split_lines(text: str) -> Lines:
     lines: list[str] = []
     numbers: list[int] = []
     delimiter, comment, inner = None, "", 0
-    for number, line in enumerate(re.split("\r\n|\r|\n", text), 1):
+    for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1):
         start = line.lstrip()
         named = re.fullmatch(r"(?i)\"?sep=(.)\"?\s*", line) if not lines else None
         if named:
