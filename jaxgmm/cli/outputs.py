@@ -37,7 +37,7 @@ def output_paths(arguments: argparse.Namespace, source: str | Path, *suffixes: s
 def check_output_file(path: Path, option: str, *, force: bool) -> None:
     """Raise ValueError if an option's file cannot be written. Commands call this function before their computations."""
     folder = path.absolute().parent
-    if path.is_dir():
+    if os.path.isdir(path):
         raise ValueError(f"{option} {path} is a folder; a file was expected.")
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise ValueError(f"{option} is {path}, but '{folder}' is not a writable folder; give another path.")

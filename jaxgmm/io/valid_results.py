@@ -79,6 +79,7 @@ def _check_mixture(mixture: Mixture, is_sound: np.ndarray) -> None:
 
 def _check_prior(prior: MixturePrior) -> None:
     """Raise ValueError or TypeError if a prior, or one of a stack of priors, is not proper or has shapes that do not fit."""
+    prior = jax.tree.map(np.asarray, prior, is_leaf=lambda part: isinstance(part, list))
     leaves = jax.tree.leaves(prior)
     depth = np.ndim(prior.weight_concentration) - 1
     batch = np.shape(prior.weight_concentration)[:depth]
@@ -91,7 +92,7 @@ def _check_prior(prior: MixturePrior) -> None:
         for covariance_type in TYPES:
             try:
                 check_prior_shapes(member, k, d, covariance_type)
-            except ValueError as error:
+            except (ValueError, TypeError) as error:  # the law of the covariances may belong to another type
                 errors.append(error)
             else:
                 check_prior(member, k, d, covariance_type)

@@ -114,7 +114,11 @@ def csv_text(rows: Iterable[Mapping[str, Any]], fields: Sequence[str], path: Any
         >>> csv_text([{"a": 1}, {"a": 2, "b": 0.5}], ("a", "b"))
         'a,b\n1,\n2,0.5\n'
     """
-    lines = [csv_line(fields), *(csv_line([plain(row.get(name)) for name in fields]) for row in rows)]
+    lines = [csv_line(fields)]
+    for row in rows:
+        if not row.keys() <= set(fields):
+            raise ValueError(f"a row has fields not in fieldnames: {sorted(row.keys() - set(fields))}")
+        lines.append(csv_line([plain(row.get(name)) for name in fields]))
     return _written("".join(lines), path)
 
 
