@@ -1,7 +1,7 @@
 """The commands `jaxgmm fit`, `compare`, `select`, `calibrate`, `study` and `sample`, each with its own module.
 
-Results go to stdout and to files; progress and warnings go to stderr. Input that is refused gives one sentence on stderr and
-exit code 2; `--traceback` shows where. An error inside jaxgmm gives a traceback and exit code 1.
+Results go to stdout and to files; progress and warnings go to stderr. If the input is refused, the command prints one sentence
+on stderr and ends with exit code 2; `--traceback` shows where. An error inside jaxgmm gives a traceback and exit code 1.
 """
 
 from __future__ import annotations
