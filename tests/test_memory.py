@@ -22,6 +22,11 @@ def prior():
     return jaxgmm.default_prior(X, num_components=2)
 
 
+def posterior(fit):
+    draws = jax.tree.map(lambda leaf: leaf[None, None], fit.mixture)
+    return jaxgmm.Posterior(draws, np.zeros((1, 1), np.float32), prior(), np.asarray(0), {}, "laplace")
+
+
 COUNTS = {"num_components": 2, "num_datasets": 5, "num_observations": 5, "num_draws": 5, "thin": None, "batch_size": None}
 FUNCTIONS = {
     "sample": lambda fit, n: jaxgmm.sample(KEY, fit, n),
@@ -32,6 +37,8 @@ FUNCTIONS = {
     "gibbs": lambda fit, n: jaxgmm.gibbs(KEY, fit, X, prior(), num_samples=n),
     "gibbs chains": lambda fit, n: jaxgmm.gibbs(KEY, fit, X, prior(), num_chains=n),
     "laplace": lambda fit, n: jaxgmm.laplace(KEY, fit, X, prior(), num_samples=n),
+    "log_evidence": lambda fit, n: jaxgmm.log_evidence(KEY, posterior(fit), X, num_samples=n),
+    "predictive_sample": lambda fit, n: jaxgmm.predictive_sample(KEY, posterior(fit), n),
     "bootstrap": lambda fit, n: jaxgmm.bootstrap(KEY, fit, X, num_samples=n),
     "sample_prior": lambda fit, n: jaxgmm.sample_prior(KEY, prior(), num_components=2, num_samples=n),
     "calibrate": lambda fit, n: check_counts(**COUNTS | {"num_datasets": n}),

@@ -66,13 +66,13 @@ def read_with_pandas(path: Path) -> Table:
     reader, package = READERS[path.suffix]
     is_sheet = reader == "read_excel"
     try:
-        frame = getattr(pandas, reader)(path, **({"header": None} if is_sheet else {}))
+        frame = getattr(pandas, reader)(path, **({"header": None, "dtype": object} if is_sheet else {}))
     except ImportError as error:
         raise ValueError(f"'{path}' needs the package {package}; install it, as in pip install {package}.") from error
     except Exception as error:  # each engine has its own errors
         reason = (str(error).splitlines() or [""])[0].rstrip(".")
         raise ValueError(f"'{path}' is not a {path.suffix[1:]} file, or is damaged: {reason}.") from error
-    header, remark = [str(name) for name in frame.columns], None
+    header, remark, rows_read = [str(name) for name in frame.columns], None, range(len(frame))
     if is_sheet:
         frame = frame.dropna(how="all").dropna(how="all", axis=1)
         rows = [as_text(row) for _, row in frame.head(_SAMPLE).iterrows()]
@@ -81,7 +81,8 @@ def read_with_pandas(path: Path) -> Table:
         has_header, remark = has_names(rows)
         header = rows[0] if has_header else [""] * frame.shape[1]
         frame = frame.iloc[int(has_header) :].infer_objects()
-    return _table(path, frame, header, [f"row {i}" for i in frame.index], [remark] if remark else [])
+        rows_read = [i + 1 for i in frame.index]  # as a spreadsheet numbers them
+    return _table(path, frame, header, [f"row {i}" for i in rows_read], [remark] if remark else [])
 
 
 class _Header(NamedTuple):

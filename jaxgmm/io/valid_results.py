@@ -71,7 +71,7 @@ def _check_mixture(mixture: Mixture, is_sound: np.ndarray) -> None:
         values = getattr(mixture, name)
         if values.dtype.kind != "f" or not np.isfinite(values[is_sound]).all():
             raise ValueError(f"{name} holds NaN or infinity; finite numbers were expected.")
-    check_weights(mixture.weights[is_sound])
+    check_weights(np.asarray(mixture.weights)[is_sound])
     lowest = variances(mixture.covariances, mixture.covariance_type, mixture.num_features)[is_sound]
     if lowest.size and lowest.min() <= 0:
         raise ValueError(f"covariances has a variance of {lowest.min():.4g}; variances > 0 were expected.")

@@ -78,7 +78,9 @@ class Checkpoint:
         """Replace the file with one that holds all batches finished so far."""
         if self.path is None:
             return
-        arrays = {f"{name}/{key}": value for name, batch in self._batches.items() for key, value in batch.items()}
+        arrays: dict[str, Any] = {
+            f"{name}/{key}": value for name, batch in self._batches.items() for key, value in batch.items()
+        }
         entries: dict[str, Any] = {_HEADER: np.array(json.dumps(self.design | {_CONTENTS: sorted(arrays)}))}
         with replacing(self.path) as stream:
             np.savez(stream, **entries, **arrays)

@@ -305,13 +305,18 @@ def test_frames_of_other_formats(tmp_path, monkeypatch):
     (tmp_path / "a.xlsx").write_bytes(b"data")
     (tmp_path / "a.parquet").write_bytes(b"data")
     sheet = pandas.DataFrame([["id", "x", "word"], [3, 1.5, "low"], [9, 2, "high"], [None] * 3])
-    monkeypatch.setattr(pandas, "read_excel", lambda path, header: sheet)
+    monkeypatch.setattr(pandas, "read_excel", lambda path, header, dtype: sheet)
     frame = pandas.DataFrame(
         {"id": [3, 9], "x": pandas.array([1, None], "Int64"), "when": pandas.to_datetime(["2020", "2021"])}
     )
     monkeypatch.setattr(pandas, "read_parquet", lambda path: frame)
     with pytest.warns(RuntimeWarning, match="left out: id .*, word"):
         assert read_table(tmp_path / "a.xlsx")[0].tolist() == [[1.5], [2]]
+    with pytest.raises(ValueError, match="not numeric: word holds 'low' in row 2"):
+        read_table(tmp_path / "a.xlsx", columns="word")
+    sheet = pandas.DataFrame([[None, "x"], [0, 1.5], [1, 2.5]], dtype=object)  # the index that pandas writes
+    with pytest.warns(RuntimeWarning, match="left out: column 0 .it counts"):
+        assert read_table(tmp_path / "a.xlsx")[1] == ["x"]
     with (
         pytest.warns(RuntimeWarning, match="left out: id .*, when"),
         pytest.raises(ValueError, match=r"gaps .* in 1 row, the first in row 1, x"),
