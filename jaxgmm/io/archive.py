@@ -217,7 +217,10 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             names = [name.removesuffix(".npy") for name in file.zip.namelist()]
             if len(set(names)) < len(names):
                 raise ValueError("it holds two arrays of one name")
-            header = json.loads(file[_HEADER].item())
+            text = file[_HEADER].item()
+            if len(names) - 1 > text.count('"array"'):  # found before the arrays are read, of which there may be very many
+                raise ValueError("it holds arrays that its header does not name")
+            header = json.loads(text)
             version = header["format"]
             if isinstance(version, int) and version <= _FORMAT:
                 return header, {name: _read_array(file, name) for name in names if name != _HEADER}
