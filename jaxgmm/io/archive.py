@@ -218,11 +218,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             if len(set(names)) < len(names):
                 raise ValueError("it holds two arrays of one name")
             text = file[_HEADER].item()
-            if len(names) - 1 > text.count('"array"'):  # found before the arrays are read, of which there may be very many
-                raise ValueError("it holds arrays that its header does not name")
             header = json.loads(text)
             version = header["format"]
             if isinstance(version, int) and version <= _FORMAT:
+                if len(names) - 1 > text.count('"array"'):  # before the arrays are read, of which there may be very many
+                    raise ValueError("it holds arrays that its header does not name")
                 return header, {name: _read_array(file, name) for name in names if name != _HEADER}
         except Exception as error:  # zip, NumPy and JSON raise a dozen types of errors for damaged bytes
             raise ValueError(f"'{path}' is damaged: {error}.") from error
