@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from . import covariance
+from .memory import check_memory, tree_bytes
 from .mixture import Mixture, as_mixture
 from .priors.interface import check_prior
 from .validation import (
@@ -49,7 +50,7 @@ def validate_inputs(
         sample_weight: (N,) >= 0, or None.
         name: the name of the mixture in error messages.
         prior_is: "optional" accepts None; "required" does not; "unchecked" returns any prior without checks.
-        is_start: whether the mixture is the start of a sampler, which `check_start` checks unless it is traced.
+        is_start: whether the mixture is the start of a sampler. `check_start` checks a start unless the start is traced.
     """
     mixture = as_mixture(mixture, name, single=True)
     x, weight = as_weighted_data(x, sample_weight, num_features=mixture.num_features)
@@ -76,8 +77,17 @@ def check_sampling_options(key: Any, num_samples: Any, num_chains: Any) -> None:
     check_count(num_chains, "num_chains")
 
 
+def check_draws(mixture: Mixture, num_samples: int, num_chains: int) -> None:
+    """Raise ValueError if the memory cannot hold so many draws of a mixture in each of several chains."""
+    what = f"num_samples={num_samples} in {num_chains} chain{'s' * (num_chains > 1)}"
+    check_memory(float(num_samples) * num_chains * tree_bytes(mixture), what)
+
+
 def check_start(start: Mixture) -> None:
-    """Raise ValueError if a concrete start is not finite, has empty components or is singular, which a failed fit can cause."""
+    """Raise ValueError if a concrete start is not finite, has empty components or is singular.
+
+    The result of a failed fit can have these defects.
+    """
     start = jax.tree.map(np.asarray, start)  # on the host, where nothing needs to be compiled
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(start)):
         raise ValueError(
@@ -95,7 +105,7 @@ def check_start(start: Mixture) -> None:
     if not (is_positive_definite(start.covariances) if dense else (start.covariances > 0).all()):
         raise ValueError(
             "start has a covariance that is not positive definite: the fit that it came from failed, or x has "
-            "collinear columns; start from a fit under the same prior."
+            "collinear columns; start from a fit under the same prior, or under jaxgmm.default_prior if fit does not take it."
         )
 
 

@@ -54,21 +54,47 @@ def sum_over_rows(function: Callable[[Any, jax.Array], Total], rows: Any, weight
         new = jax.tree.map(jnp.add, total, value)
         return (new, jax.tree.map(lambda a, b, c: (a - b) - c, new, total, value)), None
 
-    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(one_chunk, jnp.array(0)))
+    shapes = jax.eval_shape(one_chunk, jnp.array(0))
+    zero = jax.tree.map(lambda leaf: vary_with(jnp.zeros(leaf.shape, leaf.dtype), leaf), shapes)
     (total, _), _ = jax.lax.scan(step, (zero, None if dtype == jnp.float64 else zero), jnp.arange(num_chunks))
     return total
 
 
 def weight_or_ones(weight: jax.Array | None, shape: tuple[int, ...], dtype: jax.typing.DTypeLike) -> jax.Array:
-    """Return the weights of rows, or ones of this shape if there are none.
+    """Return the weights of rows; if `weight` is None, return an array of ones with the given shape.
 
-    XLA cannot see that these values are constant. Otherwise it would evaluate expressions that depend only on them, such as the
-    index of the first row of positive weight, at compile time. For a million rows, this evaluation takes seconds to minutes.
+    XLA cannot see that the ones are constant. Otherwise, XLA would evaluate expressions that depend only on the ones, such as
+    the index of the first row of positive weight, when it compiles. For a million rows, this takes seconds to minutes.
     """
     if weight is not None:
         return weight
     ones = jnp.ones(shape, dtype)
     return jax.lax.optimization_barrier(ones) if is_traced(ones) else ones
+
+
+def vary_with(tree: Total, *others: Any) -> Total:
+    """Return arrays that vary over the axes of `jax.shard_map` over which any of the others varies, as loop carries must.
+
+    others: pytrees of arrays, or of the shapes that `jax.eval_shape` returns. Outside `shard_map` nothing changes.
+    """
+    axes = frozenset().union(*map(_varying_axes, jax.tree.leaves(others)))
+
+    def cast(leaf: Any) -> Any:
+        missing = tuple(axes - _varying_axes(leaf))
+        if not missing:
+            return leaf
+        if hasattr(jax.lax, "pcast"):
+            return jax.lax.pcast(leaf, missing, to="varying")
+        return getattr(jax.lax, "pvary")(leaf, missing)  # noqa: B009  its name in older releases
+
+    return jax.tree.map(cast, tree) if axes else tree
+
+
+def _varying_axes(leaf: Any) -> frozenset:
+    """Return the axes of `shard_map` over which an array or a shape varies; releases of JAX store them differently."""
+    typed = leaf if isinstance(leaf, jax.ShapeDtypeStruct) else jax.typeof(leaf)
+    axes = getattr(typed, "vma", None) or getattr(getattr(typed, "manual_axis_type", None), "varying", None)
+    return frozenset(axes or ())
 
 
 def nonzero(total: jax.Array) -> jax.Array:
@@ -82,5 +108,5 @@ def zero_silenced(rows: jax.Array, weight: jax.Array) -> jax.Array:
 
 
 def repeat_valid_row(rows: jax.Array, weight: jax.Array | None) -> jax.Array:
-    """Return rows (N, D) in which the first row of positive weight replaces each row of weight 0, so that all are finite."""
+    """Return rows (N, D) in which the first row of positive weight replaces each row of weight 0; all rows are then finite."""
     return rows if weight is None else jnp.where((weight > 0)[:, None], rows, rows[jnp.argmax(weight > 0)])

@@ -12,6 +12,7 @@ from ..posterior.result import Posterior
 from ..studies.columns import columns_of
 from ..studies.parameters import value_at
 from ..studies.serialization import Exported, plain
+from .conclusion import conclude
 from .report_columns import ClusteringScores, ComparisonRow, DensityScores, JointScores
 from .sampler_summary import ComparisonMeta, SamplerSummary
 from .text_layout import PageContents, as_html, render
@@ -34,7 +35,7 @@ class Comparison(Exported):
             sorted weights, and the mean and standard deviation of each feature under the whole mixture.
         samplers: a dict with a SamplerSummary for each posterior. It tells how the draws were made and how good they are. It
             also has notes, findings, and a verdict, which is a `jaxgmm.comparison.verdict.Verdict` with a word and a sentence.
-        posteriors: a dict of the posteriors by name, relabelled to EM.
+        posteriors: a dict of the posteriors by name, relabelled to match EM.
         joint: a dict with the JointScores of each posterior, which are scores of all parameters jointly.
         density: a dict with the DensityScores of each posterior. They are distances between the predictive density and EM's
             density, and scores of the predictions of each.
@@ -55,6 +56,11 @@ class Comparison(Exported):
     def label_free(self) -> list[ComparisonRow]:
         """The former name of `label_invariant`."""
         return self.label_invariant
+
+    @property
+    def conclusion(self) -> str:
+        """One or two sentences on what all posteriors together say about EM."""
+        return conclude(self.samplers)
 
     def draws(self, row: ComparisonRow) -> np.ndarray:
         """Return the relabelled draws (C, S) of the parameter that a row describes. The row must be one of `rows`."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..calls import public
 from ..inputs import as_dtype, validate_inputs
+from ..memory import check_memory
 from ..mixture import Mixture, MixtureLike
 from ..priors.interface import MixturePrior
 from ..validation import check_count, check_flag, check_number, is_traced
@@ -67,7 +68,8 @@ def fit(
             converged when the parameters hardly move; the objective may then vary within its rounding error.
         max_iter: the largest number of steps.
         reg_covar: scikit-learn's regularisation in place of the penalty: a number in data units squared that is added to each
-            variance after each step. 0 is plain maximum likelihood. With reg_covar, the objective may fall.
+            variance after each step. 0 is plain maximum likelihood. With reg_covar, the objective may fall, and
+            a component that becomes narrower than the rounding of the data ends the fit as SINGULAR.
         accelerate: whether to try Anderson steps, which are accepted only if the objective does not fall. They help where
             components overlap. max_iter and num_iter then count E-steps. Acceleration is not allowed with reg_covar, because
             the objective may then fall.
@@ -119,6 +121,7 @@ def check_options(
     """Raise ValueError or TypeError if an option of a fit is invalid; `shape` holds K, D and the covariance type."""
     check_number(tol, "tol")
     check_count(max_iter, "max_iter", 0)
+    check_memory(4.0 * max_iter, f"max_iter={max_iter}")  # the history
     check_regularisation(prior, reg_covar, *shape)
     check_flag(accelerate, "accelerate")
     if accelerate and reg_covar is not None:

@@ -19,7 +19,7 @@ from ..chunking import replicates_per_batch
 from ..density import log_prob, sample
 from ..em.batch.fit_many import EM_OPTIONS, fit_many
 from ..em.result import Fit, Status, has_degenerate_component, unsoundness
-from ..inputs import check_sampling_options, validate_inputs
+from ..inputs import check_draws, check_sampling_options, validate_inputs
 from ..mixture import Mixture, MixtureLike
 from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior
@@ -86,6 +86,7 @@ def bootstrap(
     check_choice(kind, "kind", SCHEMES)
     check_sampling_options(key, num_samples, num_chains)
     start, x, weight, prior = validate_inputs(start, x, prior, sample_weight, name="start", is_start=True)
+    check_draws(start, num_samples, num_chains)
     data = _Data(x, weight, _num_rows(x, weight))
     total = data.total
     size = num_chains * num_samples
@@ -102,14 +103,17 @@ def bootstrap(
         "spike": jnp.broadcast_to(degenerate, fits.status.shape),
     }
     if not is_traced(fits):
-        _emit_warnings(stats)
+        _emit_warnings(stats, start.num_components, has_prior=prior is not None)
     status = jnp.where(jnp.isfinite(log_density).all(), PosteriorStatus.OK, PosteriorStatus.NONFINITE)
     posterior = Posterior(fits.mixture, log_density, prior, status, stats, "bootstrap")
     return relabel(posterior, start, x, sample_weight=weight)
 
 
 def _num_rows(x: jax.Array, weight: jax.Array | None) -> int:
-    """Return the number of rows in a replicate: the rounded sum of concrete weights, or else N; raise ValueError if it is 0."""
+    """Return the number of rows in a replicate, which is the rounded sum of the weights.
+
+    Return N if there are no weights or if they are traced. Raise ValueError if the rounded sum is 0.
+    """
     if weight is None or is_traced(weight):
         return len(x)
     total = float(weight.sum())
@@ -148,7 +152,8 @@ def _multinomial_counts(keys: jax.Array, weight: jax.Array, total: int) -> jax.A
 
     def one(key: jax.Array) -> jax.Array:
         uniform = jax.random.uniform(key, (total,), weight.dtype) * cumulative[-1]
-        # a row's count: number of draws below its cumulative weight, minus number below the previous row's cumulative weight
+        # The count of a row is a difference of two numbers: the number of draws below the cumulative weight of the row, and the
+        # number of draws below the cumulative weight of the previous row.
         ends = jnp.searchsorted(jnp.sort(uniform), cumulative, side="left")
         ends = ends.at[-1].set(total)
         return jnp.diff(ends, prepend=0).astype(weight.dtype)
@@ -176,17 +181,19 @@ def _log_density(mixture: Mixture, data: _Data, prior: MixturePrior | None) -> j
     return log_likelihood if prior is None else log_likelihood + log_prior(mixture, prior)
 
 
-def _emit_warnings(stats: dict[str, jax.Array]) -> None:
-    """Warn if fits to replicates failed, did not converge or have a degenerate component."""
+def _emit_warnings(stats: dict[str, jax.Array], num_components: int, *, has_prior: bool) -> None:
+    """Warn if fits to replicates failed, did not converge or have a degenerate component, and name remedies that apply."""
     status, degenerate = np.asarray(stats["fit_status"]), int(np.asarray(stats["spike"]).sum())
     failed, size = int((unsoundness(status, False, True) > 0).sum()), status.size
     unfinished = int((status != Status.CONVERGED).sum()) - failed
+    a_prior = "a more informative prior" if has_prior else "a prior"
     if failed:
-        warn_at_caller(f"{failed} of {size} replicates failed (stats: fit_status): leave them out, or fit with a prior.")
+        warn_at_caller(f"{failed} of {size} replicates failed (stats: fit_status): leave them out, or fit with {a_prior}.")
     if unfinished:
         warn_at_caller(f"{unfinished} of {size} replicates did not converge (stats: fit_status): raise max_iter or tol.")
     if degenerate:
         warn_at_caller(
             f"{degenerate} of {size} replicates have a degenerate component: it has too few points, or only the regularisation "
-            "keeps its covariance from being singular (stats: spike). Leave them out, or use a prior or fewer components."
+            f"keeps its covariance from being singular (stats: spike). Leave them out, or use {a_prior}"
+            f"{' or fewer components' if num_components > 1 else ''}."
         )

@@ -6,9 +6,9 @@
 The proposal q starts as a mixture of multivariate t distributions, one at each mode that Newton's method finds from the
 posterior's draws. In pilot rounds, q adapts to the importance ratios (Cappe, Douc, Guillin, Marin & Robert 2008, Statistics and
 Computing 18, 447-459). After the pilot rounds q is fixed. It therefore does not depend on the draws whose ratios are averaged.
-All K! labellings of K exchangeable components count: without them the log evidence would be too small by up to log K! (Neal
-1999, on Chib 1995). Therefore the density q is averaged over all labellings: the components are permuted in z. Permutations do
-not change volumes.
+A labelling is an order of the components. If K components are exchangeable, the evidence must include all their K! labellings.
+Otherwise the log evidence would be too small by up to log K! (Neal 1999, on Chib 1995). The density q is therefore averaged
+over all labellings, that is, over all permutations of the components in z. Permutations do not change volumes.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from ..calls import public
+from ..memory import check_memory
 from ..mixture import Mixture, MixtureLike, as_mixture
 from ..priors.functions import log_prior
 from ..status import StatusEnum
@@ -148,10 +149,10 @@ def log_evidence(
         key: a random key.
         posterior: draws (C, S, ...) and their prior.
         x: (N, D), the data that the posterior was made from.
-        sample_weight: (N,) >= 0, the weights with which the posterior was made. They are exponents of the factors of the
-            likelihood.
-        num_samples: number of importance samples that are averaged, at least 1000. The pilot rounds use twice as many samples
-            in addition.
+        sample_weight: (N,) >= 0, the weights with which the posterior was made. The weight of a row is the exponent of the
+            row's density in the likelihood.
+        num_samples: number of importance samples that are averaged, at least 1000. In addition, the pilot rounds use twice as
+            many samples.
         num_modes: number of draws from which Newton's method searches for modes: the best draw, and others chosen at random.
         modes: a Mixture or Fit (M, ...) of further points from which to search for modes, or None.
 
@@ -179,6 +180,8 @@ def log_evidence(
     check_count(num_modes, "num_modes")
     modes = None if modes is None else as_mixture(modes, "modes")
     _check(posterior, modes)
+    k, d = posterior.mixture.means.shape[-2:]
+    check_memory(4.0 * num_samples * k * d, f"num_samples={num_samples}")
     x, weight = as_weighted_data(x, sample_weight, num_features=posterior.mixture.num_features)
     evidence = _estimate(key, posterior, x, weight, modes, num_samples=-(-num_samples // _ROUNDS), num_modes=num_modes)
     if is_traced(evidence):

@@ -17,10 +17,11 @@ import numpy as np
 from .. import covariance
 from ..calls import public
 from ..chunking import gibbs_rows_per_chunk
-from ..inputs import Inputs, check_sampling_options, validate_inputs
+from ..inputs import Inputs, check_draws, check_sampling_options, validate_inputs
 from ..mixture import Mixture, MixtureLike
 from ..priors.functions import log_prior
 from ..priors.interface import ComponentSums, MixturePrior
+from ..row_sums import vary_with
 from ..validation import check_count, check_flag, is_traced
 from .conditionals import GibbsState, LabelledData, draw_state, gibbs_state, sum_by_labels
 from .diagnostics import rhat_limit, split_rhat
@@ -92,6 +93,7 @@ def gibbs(
     """
     check_sampling_options(key, num_samples, num_chains)
     inputs = validate_inputs(start, x, prior, sample_weight, name="start", prior_is="required", is_start=True)
+    check_draws(inputs.mixture, num_samples, num_chains)
     _check_options(inputs, num_warmup, progress)
     traced = is_traced(key, inputs)
     options = {"num_samples": num_samples, "num_chains": num_chains, "num_warmup": num_warmup}
@@ -109,7 +111,10 @@ def gibbs(
 
 
 def _check_options(inputs: Inputs, num_warmup: Any, progress: Any) -> None:
-    """Raise an error if an option is invalid, the prior has no closed forms, or concrete weights are not integers."""
+    """Raise an error if an option is invalid, or if Gibbs sampling does not support the prior or the weights.
+
+    The prior's conditional distributions must have closed forms. Weights must be integers; traced weights are not checked.
+    """
     check_count(num_warmup, "num_warmup", 0)
     check_flag(progress, "progress")
     if not inputs.prior.has_closed_forms:
@@ -182,6 +187,7 @@ def _run_chains(
         return jax.vmap(step, in_axes=(0, 0, None))(states, keys, share)
 
     states = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_chains, *leaf.shape)), gibbs_state(start))
+    states, key = vary_with((states, key), inputs, key)
     _, found = jax.lax.scan(sweep, states, (jnp.arange(num_sweeps), jax.random.split(key, (num_sweeps, num_chains, 3))))
     draws = jax.tree.map(lambda leaf: jnp.moveaxis(leaf[1 + num_warmup :], 0, 1), found)
     posterior = _collect(draws, problem, start, found.log_likelihood[0].sum())
@@ -193,7 +199,7 @@ _sample = jax.jit(_run_chains, static_argnames=("num_samples", "num_chains", "nu
 
 
 def _collect(draws: _Draws, problem: StandardizedProblem, start: Mixture, start_value: jax.Array) -> Posterior:
-    """Make a Posterior from draws (C, S, ...); its prior is the standardised one.
+    """Make a Posterior from draws (C, S, ...). The prior of the Posterior is in standardised coordinates.
 
     start: the standardised start, which gives the shapes and the components that are present. start_value: the log-likelihood
     of the start, which is not finite if the data have no density there.
@@ -234,11 +240,11 @@ def _log_volume_of_present(problem: StandardizedProblem, covariance_type: str, p
     `log_volume` is linear in the number.
     """
     one, two = (log_volume(problem, covariance_type, k) for k in (1, 2))
-    return one + (present.sum() - 1) * (two - one)
+    return one + (present.sum().astype(two.dtype) - 1) * (two - one)
 
 
 def _judge(start_value: jax.Array, log_density: jax.Array, rhat: jax.Array) -> jax.Array:
-    """Return the most severe PosteriorStatus that applies, ()."""
+    """Return, as an array (), the most severe PosteriorStatus that applies."""
     status = jnp.where(rhat < rhat_limit(log_density.shape[1]), PosteriorStatus.OK, PosteriorStatus.UNMIXED)
     finite = jnp.isfinite(log_density).all() & jnp.isfinite(start_value)
     return jnp.where(finite, status, PosteriorStatus.NONFINITE)

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from ..calls import public
-from ..inputs import check_sampling_options, validate_inputs
+from ..inputs import check_draws, check_sampling_options, validate_inputs
 from ..mixture import Mixture, MixtureLike
 from ..priors.interface import MixturePrior
 from ..validation import is_traced
@@ -93,6 +93,7 @@ def laplace(
     check_sampling_options(key, num_samples, num_chains)
     inputs = validate_inputs(start, x, prior, sample_weight, name="start", prior_is="required", is_start=True)
     start, x, weight, prior = inputs
+    check_draws(start, num_samples, num_chains)
     traced = is_traced(key, start, x, weight, prior)
     key_approximation, key_draws = jax.random.split(key)
     problem, approximation = approximate_posterior(key_approximation, start, x, weight, prior)
@@ -144,7 +145,7 @@ def _draw(
 
 
 def _status(approximation: GaussianApproximation, mixture: Mixture) -> jax.Array:
-    """Return the most severe PosteriorStatus that applies, ()."""
+    """Return, as an array (), the most severe PosteriorStatus that applies."""
     finite = jnp.isfinite(approximation.value) & jnp.isfinite(sum(leaf.sum() for leaf in jax.tree.leaves(mixture)))
     status = jnp.where(approximation.khat < KHAT_LIMIT, PosteriorStatus.OK, PosteriorStatus.FAR_FROM_NORMAL)
     status = jnp.where(approximation.min_eigenvalue > MIN_EIGENVALUE, status, PosteriorStatus.SINGULAR)

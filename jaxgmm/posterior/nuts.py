@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..calls import public
-from ..inputs import Inputs, check_sampling_options, check_start, validate_inputs
+from ..inputs import Inputs, check_draws, check_sampling_options, check_start, validate_inputs
 from ..mixture import Mixture, MixtureLike, as_mixture
 from ..validation import check_count, check_number, is_traced
 from .chains import Approximations, ChainOptions, sample_chains
@@ -97,7 +97,7 @@ def nuts(
         the chain from the other start, near 1 if that chain moved to the same mode; other_share (J,), the mass of the other
         mode divided by the sum of its mass and the first mode's mass, by Laplace's method.
 
-        Further stats with a model of your own: log_likelihood (C, S) of everything that the model observes, including factors;
+        Further stats with a model of your own: log_likelihood (C, S) of all observed sites, including those of numpyro.factor;
         sites, a dictionary of draws (C, S, ...) of the model's other latent sites, which `relabel` does not reorder. The
         posterior's prior is then None. Unless the sites are those of `jaxgmm.model`, log_density is a density with respect to
         the model's own sites.
@@ -121,6 +121,7 @@ def nuts(
     check_sampling_options(key, num_samples, num_chains)
     prior_is = "required" if model is None else "unchecked"
     inputs = validate_inputs(start, x, prior, sample_weight, name="start", prior_is=prior_is, is_start=True)
+    check_draws(inputs.mixture, num_samples, num_chains)
     _check_options(num_warmup, adapt_mass_matrix, target_accept_prob, max_tree_depth)
     if model is not None:
         check_model(model)

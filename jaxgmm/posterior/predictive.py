@@ -24,7 +24,9 @@ from .. import covariance
 from ..calls import public
 from ..chunking import draws_per_batch
 from ..density import as_points, log_prob, responsibilities, sample_from_stack
+from ..memory import check_memory
 from ..mixture import Mixture
+from ..row_sums import vary_with
 from ..validation import check_choice, check_count, check_key, is_traced
 from .result import Posterior, check_one_posterior
 
@@ -35,8 +37,8 @@ KINDS = ("total", "within", "pairs")
 def predictive_log_prob(posterior: Posterior, x: Any) -> jax.Array:
     """Return the log posterior predictive density of each point, log mean_s p(x_n | theta_s). Gelman et al. (2013), eq. 1.4.
 
-    The density is label-invariant. The sum over held-out points is the log predictive score. The sum over the data is the lppd
-    of Vehtari, Gelman & Gabry (2017), eq. 2.
+    The density is label-invariant. The sum over held-out points is the log predictive score. The sum over the data is the log
+    pointwise predictive density (lppd) of Vehtari, Gelman & Gabry (2017), eq. 2.
 
     Args:
         posterior: draws (C, S, ...).
@@ -84,7 +86,9 @@ def predictive_sample(key: jax.Array, posterior: Posterior, num_samples: int) ->
     """
     check_key(key)
     check_count(num_samples, "num_samples", 0)
-    return _sample(key, _all_draws(posterior), num_samples)
+    draws = _all_draws(posterior)
+    check_memory(float(num_samples) * (draws.num_components + draws.num_features) * 4, f"num_samples={num_samples}")
+    return _sample(key, draws, num_samples)
 
 
 @public
@@ -218,10 +222,10 @@ def _identified(posterior: Posterior) -> Any:
     return identified
 
 
-def _over_draws(add: Callable, total: Any, draws: Mixture, num_points: int) -> Any:
+def _over_draws(add: Callable, total: Any, draws: Mixture, x: jax.Array) -> Any:
     """Apply `total = add(total, draws (B, ...), is_valid (B,))` to all draws (M, ...), B at a time; return the last total."""
     m = len(draws.means)
-    size = draws_per_batch(num_points * draws.num_components * draws.num_features, m)
+    size = draws_per_batch(len(x) * draws.num_components * draws.num_features, m)
     batches = -(-m // size)
     index = jnp.minimum(jnp.arange(batches * size), m - 1).reshape(batches, size)  # the last draw pads the last batch
     is_valid = (jnp.arange(batches * size) < m).reshape(batches, size)
@@ -229,7 +233,7 @@ def _over_draws(add: Callable, total: Any, draws: Mixture, num_points: int) -> A
     def step(total: Any, one: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
         return add(total, draws[one[0]], one[1]), None
 
-    return jax.lax.scan(step, total, (index, is_valid))[0]
+    return jax.lax.scan(step, vary_with(total, draws, x), (index, is_valid))[0]
 
 
 @jax.jit
@@ -244,7 +248,7 @@ def _log_mean(draws: Mixture, x: jax.Array) -> jax.Array:
         return new, rest * jnp.exp(top - shift) + jnp.exp(terms - shift).sum(0)
 
     zero = jnp.zeros(len(x), x.dtype)
-    top, rest = _over_draws(add, (zero - jnp.inf, zero), draws, len(x))
+    top, rest = _over_draws(add, (zero - jnp.inf, zero), draws, x)
     nothing = rest == 0
     return jnp.where(nothing, -jnp.inf, top + jnp.log(jnp.where(nothing, 1, rest)) - math.log(len(draws.means)))
 
@@ -258,7 +262,7 @@ def _mean_of(function: Callable, shape: tuple[int, ...], draws: Mixture, x: jax.
     def add(total: jax.Array, batch: Mixture, is_valid: jax.Array) -> jax.Array:
         return total + function(jnp.where(is_valid[:, None, None], responsibilities(batch, x), 0))
 
-    return _over_draws(add, jnp.zeros(shape, x.dtype), draws, len(x)) / len(draws.means)
+    return _over_draws(add, jnp.zeros(shape, x.dtype), draws, x) / len(draws.means)
 
 
 @jax.jit
