@@ -24,6 +24,7 @@ COVERAGE_FILE_BATCH = 256  # number of data sets after which a coverage study wr
 _COVERAGE_RUN = 64  # largest number of data sets in one run of a program of a coverage study
 _CALIBRATION_DATA_SETS = 128  # largest number of data sets in one run of a program of a calibration
 # the next constants are the largest numbers of entries that the named arrays may have
+_POINTWISE_NUMBERS = 1 << 24  # draws x rows; with more, the log-likelihoods of the rows under a user's model are not stored
 _DENSITY_NUMBERS = 1 << 22  # an intermediate array of a density: 32 MiB in float64
 _DRAW_NUMBERS = 1 << 22  # an intermediate array of a function of many draws
 _LABELLING_NUMBERS = 1 << 23  # a batch of points; at each point, a proposal is averaged over labellings
@@ -108,6 +109,11 @@ def potentials_per_batch(numbers_per_potential: int) -> int:
 def replicates_per_batch(numbers_per_replicate: int) -> int:
     """Return how many bootstrap replicates to fit at a time."""
     return max(1, _REPLICATE_NUMBERS // max(1, numbers_per_replicate))
+
+
+def stores_pointwise(num_draws: int, num_rows: int) -> bool:
+    """Return whether a posterior stores the log-likelihood of each row under a user's model for each draw."""
+    return num_draws * num_rows <= _POINTWISE_NUMBERS
 
 
 def scored_draws(num_points: int, num_components: int) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..calls import public
 from ..em.result import Fit
+from ..posterior.pointwise import has_own_likelihood
 from ..posterior.relabel import relabel
 from ..posterior.result import Posterior
 from .conclusion import ORDER, doubt_about
@@ -89,7 +90,9 @@ def compare(
 
     Predictions are scored by PSIS-LOO (each row left out) and on folds (groups of rows left out). For each fold, EM is fitted
     again without the fold, starting from the solution for all data. The posterior's draws are reweighted by importance
-    sampling. The draws of a bootstrap are not from a posterior, so their predictions are not scored.
+    sampling. The draws of a bootstrap are not from a posterior, so their predictions are not scored. For draws from a model of
+    your own whose likelihood is not the density of its mixtures, the scores use the likelihood of that model and are not
+    compared with EM; densities and clusters are those of its weights, means and covariances. A note says so.
 
     `jaxgmm.comparison.verdict.Verdict` describes the verdicts.
 
@@ -130,10 +133,7 @@ def compare(
     posteriors = by_name(posterior)
     options = ComparisonOptions(interval, laplace, scores, num_folds, seed)
     inputs = prepare_inputs(fit, posteriors, x, sample_weight, feature_names, options)
-    subjects = [
-        Subject(name, relabel(draws, fit.mixture, inputs.x, sample_weight=inputs.weight), *log_priors(fit, draws))
-        for name, draws in posteriors.items()
-    ]
+    subjects = [_subject(inputs, name, draws) for name, draws in posteriors.items()]
     prior, size = maximised_prior(inputs, subjects), batch_size(subjects)
     own = [standard_deviations(s.posterior.mixture) for s in subjects if s.posterior.method == "laplace"]
     references = _References(information_errors(inputs, prior), find_laplace(inputs, subjects), own[0] if own else None)
@@ -158,6 +158,13 @@ def compare(
             found = score_predictions(inputs, subject, scored, em_score, size)
             comparison.density[subject.name], comparison.clustering[subject.name] = found
     return comparison
+
+
+def _subject(inputs: ComparisonInputs, name: str, draws: Posterior) -> Subject:
+    """Return one posterior, relabelled to EM, with what the comparison needs to know about its prior and likelihood."""
+    relabelled = relabel(draws, inputs.fit.mixture, inputs.x, sample_weight=inputs.weight)
+    own = has_own_likelihood(draws, inputs.x, inputs.weight)
+    return Subject(name, relabelled, *log_priors(inputs.fit, draws), own)
 
 
 def _summarise(inputs: ComparisonInputs, subject: Subject, references: _References) -> _Tables:

@@ -16,6 +16,7 @@ from ..chunking import COMPARISON_DRAWS, scored_draws
 from ..em.standard_errors import StandardErrors, standard_errors
 from ..mixture import Mixture, num_parameters
 from ..posterior.gaussian_approximation import MAX_KHAT
+from ..posterior.pointwise import own_pointwise
 from ..posterior.result import Posterior
 from ..priors.interface import MixturePrior
 from ..studies.parameters import values
@@ -224,7 +225,11 @@ def score_predictions(
     if subject.posterior.method != "bootstrap":  # draws of a bootstrap are not from a posterior and cannot be reweighted
         ratio = subject.posterior.stats.get("log_ratio")
         ratio = None if ratio is None else np.asarray(ratio, float).ravel()[chosen]
-        scores |= _score_draws(rows[1:], scored, em_score, inputs.counts.sum(), ratio)
+        if not subject.own_likelihood:
+            scores |= _score_draws(rows[1:], scored, em_score, inputs.counts.sum(), ratio)
+        elif (own := own_pointwise(subject.posterior, inputs.counts)) is not None:
+            own = own.reshape(-1, own.shape[-1])[chosen][:, scored.rows]
+            scores |= _score_draws(own, scored, None, inputs.counts.sum(), ratio)
     density = DensityScores(
         num_draws=len(chosen),
         num_rows=len(x),
@@ -241,15 +246,16 @@ def _score_draws(
 ) -> dict[str, Any]:
     """Return the scores of the draws' predictions for left-out rows and left-out folds.
 
-    `log_density` (M, R) is the log density of each row under each draw. `ratio` (M,) is passed to `leave_one_out` as
-    `log_ratio`.
+    `log_density` (M, R) is the log density of each row under each draw. `em_score` is the result of `em_on_folds`, or None if
+    the scores are not to be compared with EM's. `ratio` (M,) is passed to `leave_one_out` as `log_ratio`.
     """
     found: dict[str, Any] = leave_one_out(log_density, scored.weight, total, ratio)
-    if em_score is None or scored.folds is None:
+    if scored.folds is None:
         return found
     elpd, khat = posterior_on_folds(log_density, scored.weight, scored.folds, ratio)
     found |= score("elpd_folds", elpd, scored.weight, total)
-    found |= score("elpd_folds_difference", elpd - em_score, scored.weight, total)
+    if em_score is not None:
+        found |= score("elpd_folds_difference", elpd - em_score, scored.weight, total)
     return found | {
         "num_folds": len(khat),
         "folds_khat_max": float(khat.max()),

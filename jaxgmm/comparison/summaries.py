@@ -45,6 +45,8 @@ def log_density_quantities(inputs: ComparisonInputs, subject: Subject) -> Quanti
     # for a user's own model, the prior is not known to this package, so the joint density at EM is unknown
     if posterior.prior is None and "log_likelihood" in posterior.stats:
         log_likelihood, em_log_density = np.asarray(posterior.stats["log_likelihood"], float), math.nan
+    if subject.own_likelihood:
+        em_log_likelihood = math.nan  # it is another likelihood
     described = [Parameter(name, name, None, ()) for name in ("log-likelihood (nats)", "log joint density (nats)")]
     return Quantities(described, np.array([em_log_likelihood, em_log_density]), np.stack([log_likelihood, log_density], -1))
 

@@ -67,7 +67,9 @@ def test_sites_that_no_mixture_determines(drawn):
     assert abs(share.mean() - 22 / 64) < 4.5 * mcse_mean(share)
     assert set(posterior.stats["sites"]) == {"share", "precision"}
     np.testing.assert_allclose(posterior.stats["sites"]["share"], share, rtol=1e-6)
-    likelihood = jaxgmm.log_prob(posterior.mixture, x).sum(-1)
+    rows = jaxgmm.log_prob(posterior.mixture, x)
+    np.testing.assert_allclose(posterior.stats["pointwise_log_likelihood"], rows, rtol=1e-4, atol=1e-5)
+    likelihood = rows.sum(-1)
     np.testing.assert_allclose(posterior.stats["log_likelihood"], likelihood, rtol=1e-5)
     means, precision = (
         np.asarray(posterior.mixture.means[..., 0], float),
