@@ -17,7 +17,7 @@ from ..calls import public
 from ..em.result import Fit
 from ..posterior.pointwise import has_own_likelihood
 from ..posterior.relabel import relabel
-from ..posterior.result import Posterior
+from ..posterior.result import INDEPENDENT, Posterior
 from .conclusion import ORDER, doubt_about
 from .findings import ChainsApart, chains_apart, judge
 from .inputs import ComparisonInputs, ComparisonOptions, Subject, by_name, prepare_inputs
@@ -37,7 +37,7 @@ from .report_columns import ComparisonRow
 from .result import Comparison
 from .sampler_summary import SamplerSummary, describe_setting, diagnose_sampler, maximised_prior, notes
 from .summaries import invariant_quantities, log_density_quantities, log_priors, parameter_quantities, summarise
-from .verdict import INDEPENDENT, is_mixed
+from .verdict import is_mixed
 
 
 class _References(NamedTuple):

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from ..posterior.result import INDEPENDENT
 from .sampler_summary import SamplerSummary
-from .verdict import INDEPENDENT, Verdict, is_mixed
+from .verdict import Verdict, is_mixed
 
 ORDER = {"laplace": 1, "bootstrap": 2}  # the order in which posteriors are judged; chains, which come first, have 0
 

@@ -16,7 +16,7 @@ from ..mixture import num_parameters
 from ..posterior import diagnostics
 from ..posterior.pointwise import own_pointwise
 from ..posterior.relabel import SMALL_MARGIN
-from ..posterior.result import Posterior, PosteriorStatus, is_good
+from ..posterior.result import Posterior, PosteriorStatus, needs_warning
 from ..priors.interface import MixturePrior, reason_without_mode
 from ..studies.checkpoint import versions
 from ..studies.columns import column, documented
@@ -253,6 +253,6 @@ def notes(inputs: ComparisonInputs, subject: Subject) -> tuple[str, ...]:
         )
     if subject.own_likelihood:
         found.append(_own_likelihood(inputs, posterior))
-    if not is_good(int(posterior.status)):
+    if needs_warning(np.asarray(posterior.status)):
         found.append(PosteriorStatus(int(posterior.status)).sentence)
     return tuple(found)

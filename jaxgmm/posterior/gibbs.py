@@ -23,7 +23,7 @@ from ..priors.functions import log_prior
 from ..priors.interface import ComponentSums, MixturePrior
 from ..validation import check_count, check_flag, is_traced
 from .conditionals import GibbsState, LabelledData, draw_state, gibbs_state, sum_by_labels
-from .diagnostics import rhat_limit, split_rhat
+from .mixing import Mixing, judge_mixing, label_invariant_draws, measure_mixing
 from .result import Posterior, PosteriorStatus, in_dtype, warn_if_unreliable
 from .standardization import StandardizedProblem, from_standard, log_volume, standardise, to_standard
 
@@ -72,15 +72,15 @@ def gibbs(
 
     Returns:
         A Posterior with mixture (C, S, ...) in data units and x's float dtype. stats: counts (C, S, K), how many rows got label
-        k when labels were drawn given each draw; rhat (), the larger of two R-hat values: one for the log density, one for the
-        sum of squared weights; num_warmup ().
+        k when labels were drawn given each draw; rhat () and ess (), the largest R-hat and the smallest effective sample size
+        of label-invariant quantities, see `jaxgmm.posterior.mixing`, NaN with fewer than 4 draws per chain; num_warmup ().
 
     Raises:
         ValueError, TypeError: the start, the data, the prior or an option is invalid, or the prior's scale is HalfNormal.
             Traced values are not checked.
 
     Warns:
-        RuntimeWarning: outside jit, if the status is not OK.
+        RuntimeWarning: outside jit, if the status is neither OK nor FEW_DRAWS.
 
     Example:
         >>> import jax, jaxgmm
@@ -204,10 +204,9 @@ def _collect(draws: _Draws, problem: StandardizedProblem, start: Mixture, start_
     log_likelihood = jnp.where(_are_counts(problem.weight), draws.log_likelihood, jnp.nan)
     volume = _log_volume_of_present(problem, covariance_type, present)
     log_density = log_likelihood + log_prior(mixture, problem.prior, present=present) + volume
-    concentration = [(draws.weights**2).sum(-1)] if start.num_components > 1 else []
-    rhat = split_rhat(jnp.stack([log_density, *concentration])).max()
-    status = _judge(start_value, log_density, rhat)
-    stats = {"counts": draws.counts, "rhat": rhat}
+    mixing = measure_mixing(label_invariant_draws(mixture, log_density))
+    status = _judge(start_value, log_density, mixing)
+    stats = {"counts": draws.counts, "rhat": mixing.rhat, "ess": mixing.ess}
     return Posterior(from_standard(mixture, problem), log_density, problem.prior, status, stats, "gibbs")
 
 
@@ -237,8 +236,8 @@ def _log_volume_of_present(problem: StandardizedProblem, covariance_type: str, p
     return one + (present.sum() - 1) * (two - one)
 
 
-def _judge(start_value: jax.Array, log_density: jax.Array, rhat: jax.Array) -> jax.Array:
+def _judge(start_value: jax.Array, log_density: jax.Array, mixing: Mixing) -> jax.Array:
     """Return the most severe PosteriorStatus that applies, ()."""
-    status = jnp.where(rhat < rhat_limit(log_density.shape[1]), PosteriorStatus.OK, PosteriorStatus.UNMIXED)
+    status = judge_mixing(mixing, *log_density.shape)
     finite = jnp.isfinite(log_density).all() & jnp.isfinite(start_value)
     return jnp.where(finite, status, PosteriorStatus.NONFINITE)

@@ -20,6 +20,7 @@ from ..mixture import Mixture, MixtureLike, as_mixture
 from ..validation import check_count, check_number, is_traced
 from .chains import Approximations, ChainOptions, sample_chains
 from .gaussian_approximation import GaussianApproximation, approximate_posterior, check_density_at_start
+from .mixing import R_HAT_LIMIT
 from .result import Posterior, PosteriorStatus, in_dtype, warn_if_unreliable
 from .user_model import approximate_user_posterior, check_model, mixture_determines_sites, prior_as_arrays
 
@@ -90,8 +91,9 @@ def nuts(
         A Posterior with mixture (C, S, ...) in data units and x's float dtype.
 
         stats: diverging, num_steps, tree_depth, accept_prob and energy (C, S); step_size (C,); counts (K,), expected number of
-        points in each component at the mode; khat, min_eigenvalue, newton_steps, num_warmup and adapted (); rhat (), the larger
-        of two R-hat values: one for the log density, one for the sum of squared weights.
+        points in each component at the mode; khat, min_eigenvalue, newton_steps, num_warmup and adapted (); rhat () and
+        ess (), the largest R-hat and the smallest effective sample size of label-invariant quantities, see
+        `jaxgmm.posterior.mixing`, NaN with fewer than 4 draws per chain.
 
         Further stats with a stack of J + 1 starts: other_log_density (J, S); other_rhat (J,), R-hat of the draws together with
         the chain from the other start, near 1 if that chain moved to the same mode; other_share (J,), the mass of the other
@@ -108,7 +110,7 @@ def nuts(
             at the start is not finite. Traced values are not checked.
 
     Warns:
-        RuntimeWarning: outside jit, if the status is worse than FULL_WARMUP.
+        RuntimeWarning: outside jit, if the status is none of OK, FULL_WARMUP and FEW_DRAWS.
 
     Example:
         >>> import jax, jaxgmm
@@ -227,8 +229,8 @@ def _needs_full_warmup(posterior: Posterior) -> bool:
     k-hat cannot notice a mode that the approximation's draws do not reach, but chains can. The status MULTIMODAL does not
     require a full warm-up, because the other mode would still exist after it.
     """
-    limit = 1.01 + 4 / posterior.log_density.shape[1]
-    good = (PosteriorStatus.OK, PosteriorStatus.MULTIMODAL)
+    limit = R_HAT_LIMIT + 4 / posterior.log_density.shape[1]
+    good = (PosteriorStatus.OK, PosteriorStatus.FEW_DRAWS, PosteriorStatus.MULTIMODAL)
     return int(posterior.status) not in good or float(posterior.stats["rhat"]) > limit
 
 

@@ -1,0 +1,117 @@
+"""One rule says whether chains have mixed. It sets the status of every sampler with chains, inside jit and outside.
+
+Label-invariant quantities are judged when chains have run: the log density, the weights in order of size, and for each feature
+the means and the variances of the components in order of size. They do not depend on the order of the components, so label
+switching is no failure. After `relabel`, the parameters are judged too if labels are identified.
+
+    mixed       R-hat < 1.01 and at least 100 effective draws for each chain    Vehtari et al. (2021), section 4
+    unmixed     R-hat >= 1.05, or fewer than 20 effective draws for each chain
+    too few     otherwise, and always with fewer than 4 draws for each chain, for which R-hat is not defined
+
+For short chains, the second line allows for the spread of R-hat and asks for a tenth of the draws. R-hat is the split R-hat,
+and the effective sample size is that of the mean of the split chains, both without rank normalisation, which would slow the
+samplers down. Variances are therefore judged on the scale of logarithms.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .. import covariance
+from ..mixture import Mixture
+from .diagnostics import rhat_limit, split_rhat
+from .result import PosteriorStatus
+
+R_HAT_LIMIT = 1.01  # chains agree if R-hat is below this value
+ESS_PER_CHAIN = 100  # least effective number of draws for each chain
+_UNMIXED_ESS = 20  # chains are unmixed if the effective number of draws for each chain is below this value
+_ROUNDING_STEPS = 8  # a quantity is constant if its range is below this number of rounding errors
+
+
+class Mixing(NamedTuple):
+    """The largest R-hat () and the smallest effective sample size () of several quantities; NaN if a draw is not finite."""
+
+    rhat: jax.Array
+    ess: jax.Array
+
+
+def label_invariant_draws(mixture: Mixture, log_density: jax.Array) -> jax.Array:
+    """Return the draws (Q, C, S) of the label-invariant quantities, from mixtures (C, S, ...) and log densities (C, S)."""
+    variances = covariance.variances(mixture.covariances, mixture.covariance_type, mixture.num_features)
+    ordered = [mixture.weights[..., None], mixture.means, jnp.log(variances)]  # (C, S, K, ...)
+    return jnp.concatenate([log_density[None], *(_first(jnp.sort(leaf, -2)) for leaf in ordered)])
+
+
+def parameter_draws(mixture: Mixture) -> jax.Array:
+    """Return the draws (Q, C, S) of all parameters of mixtures (C, S, ...), with variances as logarithms."""
+    variances = covariance.variances(mixture.covariances, mixture.covariance_type, mixture.num_features)
+    leaves = [mixture.weights[..., None], mixture.means, jnp.log(variances)]
+    if covariance.is_dense(mixture.covariance_type):
+        sd = jnp.sqrt(variances)
+        correlations = mixture.covariances / (sd[..., :, None] * sd[..., None, :])
+        leaves.append(correlations.reshape(*correlations.shape[:-2], -1))
+    return jnp.concatenate([_first(leaf) for leaf in leaves])
+
+
+def _first(leaf: jax.Array) -> jax.Array:
+    """Move the axes of quantities to the front and join them, (C, S, K, ...) -> (Q, C, S)."""
+    return jnp.moveaxis(leaf.reshape(*leaf.shape[:2], -1), -1, 0)
+
+
+def measure_mixing(draws: jax.Array) -> Mixing:
+    """Return R-hat and the effective sample size of draws (Q, C, S); constants are left out.
+
+    Both are NaN if there are fewer than 4 draws per chain.
+    """
+    chains, samples = draws.shape[1:]
+    half = samples // 2
+    if half < 2:
+        return Mixing(*[jnp.full((), jnp.nan, draws.dtype)] * 2)
+    low, high = draws.min((1, 2)), draws.max((1, 2))
+    constant = high - low <= _ROUNDING_STEPS * jnp.finfo(draws.dtype).eps * jnp.maximum(abs(low), abs(high))
+    halves = jnp.concatenate([draws[..., :half], draws[..., -half:]], 1)
+    rhat = jnp.where(constant, 1, split_rhat(draws)).max()
+    # one quantity at a time, because a Fourier transform of all of them would need many times the memory of the draws
+    ess = jnp.where(constant, jnp.inf, jax.lax.map(_effective_size, halves)).min()
+    return Mixing(rhat, jnp.where(constant.all(), chains * samples, ess))
+
+
+def _effective_size(draws: jax.Array) -> jax.Array:
+    """Return the effective sample size () of the mean of chains (C, S). Vehtari et al. (2021), eq. 10-13."""
+    c, s = draws.shape
+    means = draws.mean(1)
+    scale = draws.std()
+    centred = (draws - means[:, None]) / scale
+    spectrum = jnp.fft.rfft(centred, 1 << (2 * s - 1).bit_length(), axis=1)
+    covariances = jnp.fft.irfft(jnp.abs(spectrum) ** 2, axis=1)[:, :s].mean(0) / s
+    within = covariances[0] * s / (s - 1)
+    total = covariances[0] + (means / scale).var(ddof=1)
+    rho = 1 - (within - covariances) / total
+    pairs = rho.at[0].set(1)[: s // 2 * 2].reshape(-1, 2).sum(1)
+    # Geyer's initial monotone sequence ends at the first pair whose sum is not positive
+    end = jnp.where((pairs > 0).all(), len(pairs), jnp.argmax(~(pairs > 0)))
+    counted = jnp.arange(len(pairs)) < end
+    time = -1 + 2 * jnp.where(counted, jax.lax.cummin(pairs), 0).sum()
+    return c * s / jnp.maximum(time, 1 / jnp.log10(c * s))
+
+
+def judge_mixing(mixing: Mixing, num_chains: int, num_samples: int) -> jax.Array:
+    """Return OK if chains have mixed, UNMIXED if they have not, and FEW_DRAWS if there are too few draws to tell, ()."""
+    if num_samples < 4:
+        return jnp.asarray(PosteriorStatus.FEW_DRAWS)
+    mixed = (mixing.rhat < R_HAT_LIMIT) & (mixing.ess >= ESS_PER_CHAIN * num_chains)
+    least = num_chains * min(_UNMIXED_ESS, num_samples / 10)
+    unmixed = ~((mixing.rhat < rhat_limit(num_samples)) & (mixing.ess >= least))
+    return jnp.where(mixed, PosteriorStatus.OK, jnp.where(unmixed, PosteriorStatus.UNMIXED, PosteriorStatus.FEW_DRAWS))
+
+
+def status_of_parameters(status: Any, mixture: Mixture, identified: jax.Array) -> jax.Array:
+    """Return a status that takes the parameters of relabelled mixtures (C, S, ...) into account, if labels are identified."""
+    found = judge_mixing(measure_mixing(parameter_draws(mixture)), *mixture.batch_shape)
+    good = (status == PosteriorStatus.OK) | (status == PosteriorStatus.FULL_WARMUP)
+    few = good | (status == PosteriorStatus.FEW_DRAWS)
+    worse = ((found == PosteriorStatus.UNMIXED) & few) | ((found == PosteriorStatus.FEW_DRAWS) & good)
+    return jnp.where(identified & worse, found, status)
