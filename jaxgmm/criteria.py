@@ -135,4 +135,4 @@ def _num_free(mixture: Mixture) -> jax.Array:
     """Return the number of free parameters (...) of the components that are present."""
     d, name = mixture.num_features, mixture.covariance_type
     totals = [k - 1 + k * d + covariance.num_free(name, k, d) for k in range(mixture.num_components + 1)]
-    return jnp.array(totals)[(mixture.weights > 0).sum(-1)]
+    return jnp.array(totals, mixture.weights.dtype)[(mixture.weights > 0).sum(-1)]

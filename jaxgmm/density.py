@@ -21,6 +21,7 @@ from . import covariance
 from .calls import public
 from .chunking import density_rows_per_chunk
 from .mixture import Mixture, MixtureLike, as_mixture
+from .rounding import positive_factors
 from .validation import as_data, check_count, check_key
 
 
@@ -29,6 +30,10 @@ def log_prob(mixture: MixtureLike, x: Any) -> jax.Array:
     """Return the log-density of each point: log sum_k w_k N(x_n | mu_k, Sigma_k), in nats. Bishop (2006), eq. 9.12.
 
     Where the value is finite, its gradients with respect to all fields are finite too, even at weights of exactly 0.
+
+    The result is never NaN for finite input. A singular covariance, as of a component on one point or on a line, is raised to
+    the rounding of the mixture's own values, so that the density is large on the support and vanishes off it. A matrix with a
+    negative eigenvalue beyond rounding is no covariance: its component has no density anywhere.
 
     Args:
         mixture: a Mixture, or a Fit; or a stack with leading axes (...).
@@ -56,7 +61,7 @@ def responsibilities(mixture: MixtureLike, x: Any) -> jax.Array:
     """Return the probability that each point came from each component: w_k N(x_n | k) / p(x_n). Bishop (2006), eq. 9.13.
 
     Where the density of every component underflows, the nearest present component in Mahalanobis distance has responsibility 1.
-    The result is never NaN for finite input.
+    Singular covariances are raised as in `log_prob`. The result is never NaN for finite input.
 
     Args:
         mixture: a Mixture, or a Fit; or a stack with leading axes (...).
@@ -136,11 +141,6 @@ def safe_log(weights: jax.Array) -> jax.Array:
     return jnp.where(weights > 0, jnp.log(jnp.where(weights > 0, weights, 1)), -jnp.inf)
 
 
-def factors_of(mixture: Mixture) -> covariance.Factors:
-    """Return the factors of a mixture's covariances."""
-    return covariance.factorize(mixture.covariances, mixture.covariance_type, mixture.num_features)
-
-
 def log_joint(
     log_weights: jax.Array,
     means: jax.Array,
@@ -165,7 +165,7 @@ def log_joint(
         subtract_means_first: whether to compute z as L_k^-1 (x - mu_k).
     """
     if subtract_means_first:
-        z = covariance.whiten_each(factors.whitener, x - means[:, :, None], covariance_type)
+        z = covariance.whiten_each(factors.whitener, x[None] - means[:, :, None], covariance_type)
     else:
         whitened_means = covariance.transform(factors.whitener, means, covariance_type)
         z = covariance.whiten(factors.whitener, x, covariance_type) - whitened_means[:, :, None]
@@ -232,7 +232,7 @@ def sample_from_stack(keys: Any, stack: Mixture, index: jax.Array) -> tuple[jax.
     """
     k, d, covariance_type = stack.num_components, stack.num_features, stack.covariance_type
     labels = jax.random.categorical(keys[0], safe_log(stack.weights)[index])
-    lower = factors_of(stack).lower
+    lower = positive_factors(stack).lower
     lower = jnp.broadcast_to(lower, (len(lower), k, *lower.shape[2:]))[index, labels]
     noise = jax.random.normal(keys[1], (len(index), d), stack.means.dtype)
     return stack.means[index, labels] + covariance.transform(lower, noise, covariance_type), labels
@@ -256,34 +256,35 @@ def _log_sum(mixture: Mixture, x: jax.Array) -> jax.Array:
     """Return log p(x_n), (n,); the sum over components is linear in the weights, so its gradient is exact at a weight of 0."""
     no_log_weights = jnp.zeros_like(mixture.weights)
     log_normals, _ = log_joint(
-        no_log_weights, mixture.means, factors_of(mixture), x.T, mixture.covariance_type, subtract_means_first=True
+        no_log_weights, mixture.means, positive_factors(mixture), x.T, mixture.covariance_type, subtract_means_first=True
     )
     joint = log_normals + safe_log(mixture.weights)[:, None]  # (K, n)
     top = jax.lax.stop_gradient(joint.max(0))
     top = jnp.where(jnp.isneginf(top), 0, top)
     ceiling = 0.98 * math.log(float(jnp.finfo(top.dtype).max))  # only a component of weight 0 can reach it
-    total = (mixture.weights[:, None] * jnp.exp(jnp.minimum(log_normals - top, ceiling))).sum(0)
+    total = (mixture.weights[:, None] * jnp.exp(jnp.minimum(log_normals - top[None], ceiling))).sum(0)
     return jnp.where(total == 0, -jnp.inf, jnp.log(jnp.where(total == 0, 1, total)) + top)
 
 
 def _responsibilities(mixture: Mixture, x: jax.Array) -> jax.Array:
     """Return r (n, K); where every density underflows, the nearest present component has responsibility 1."""
-    log_weights, factors, covariance_type = safe_log(mixture.weights), factors_of(mixture), mixture.covariance_type
+    log_weights, factors, covariance_type = safe_log(mixture.weights), positive_factors(mixture), mixture.covariance_type
     joint, _ = log_joint(log_weights, mixture.means, factors, x.T, covariance_type, subtract_means_first=True)  # (K, n)
     top = joint.max(0)
     underflown = jnp.isneginf(top)
-    unnormalised = jnp.exp(joint - jnp.where(underflown, 0, top))
+    unnormalised = jnp.exp(joint - jnp.where(underflown, 0, top)[None])
     total = unnormalised.sum(0)
     # where squares overflow for all components, compare distances divided by the size of the point
     # (the size is bounded, because the reciprocals of the largest numbers are rounded to zero)
     size = jnp.clip(abs(x).max(-1), 1, math.sqrt(float(jnp.finfo(x.dtype).max)))
-    deviations = x.T / size - mixture.means[:, :, None] / size
+    deviations = (x.T / size[None])[None] - mixture.means[:, :, None] / size[None, None]
     scaled = abs(covariance.whiten_each(factors.whitener, deviations, covariance_type))  # (K, D, n)
     longest = scaled.max(1, keepdims=True)
     distance = jnp.log(longest[:, 0]) + 0.5 * jnp.log(((scaled / longest) ** 2).sum(1))
-    nearest = jnp.where(jnp.isneginf(log_weights)[:, None], jnp.inf, distance).argmin(0)
+    has_density = ~jnp.isneginf(log_constants(log_weights, factors, x.shape[-1]))
+    nearest = jnp.where(has_density[:, None], distance, jnp.inf).argmin(0)
     only_nearest = jax.nn.one_hot(nearest, len(joint), dtype=joint.dtype, axis=0)
-    return jnp.where(underflown, only_nearest, unnormalised / jnp.where(underflown, 1, total)).T
+    return jnp.where(underflown[None], only_nearest, unnormalised / jnp.where(underflown, 1, total)[None]).T
 
 
 def _in_chunks(function: Callable[[jax.Array], jax.Array], mixture: Mixture, x: jax.Array, row_axis: int = -1) -> jax.Array:

@@ -104,6 +104,17 @@ def diagonal(matrices: Arrays) -> Arrays:
     return matrices.reshape(*matrices.shape[:-2], d * d)[..., :: d + 1]
 
 
+def identity(matrices: jax.Array) -> np.ndarray:
+    """Return an identity matrix of the size and dtype of matrices (..., D, D), with as many axes as they have."""
+    d = matrices.shape[-1]
+    return np.eye(d, dtype=matrices.dtype).reshape(*[1] * (matrices.ndim - 2), d, d)
+
+
+def with_axes(array: jax.Array, num_axes: int) -> jax.Array:
+    """Return an array with axes of length 1 in front, so that it has `num_axes` in all."""
+    return array.reshape(*[1] * (num_axes - array.ndim), *array.shape)
+
+
 def multiply(a: jax.Array, b: jax.Array) -> jax.Array:
     """Return products of small matrices (..., D, D).
 

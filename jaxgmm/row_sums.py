@@ -54,7 +54,8 @@ def sum_over_rows(function: Callable[[Any, jax.Array], Total], rows: Any, weight
         new = jax.tree.map(jnp.add, total, value)
         return (new, jax.tree.map(lambda a, b, c: (a - b) - c, new, total, value)), None
 
-    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(one_chunk, jnp.array(0)))
+    shapes = jax.eval_shape(one_chunk, jnp.array(0))
+    zero = jax.tree.map(lambda leaf: vary_with(jnp.zeros(leaf.shape, leaf.dtype), leaf), shapes)
     (total, _), _ = jax.lax.scan(step, (zero, None if dtype == jnp.float64 else zero), jnp.arange(num_chunks))
     return total
 
@@ -69,6 +70,31 @@ def weight_or_ones(weight: jax.Array | None, shape: tuple[int, ...], dtype: jax.
         return weight
     ones = jnp.ones(shape, dtype)
     return jax.lax.optimization_barrier(ones) if is_traced(ones) else ones
+
+
+def vary_with(tree: Total, *others: Any) -> Total:
+    """Return arrays that vary over the axes of `jax.shard_map` over which any of the others varies, as loop carries must.
+
+    others: pytrees of arrays, or of the shapes that `jax.eval_shape` returns. Outside `shard_map` nothing changes.
+    """
+    axes = frozenset().union(*map(_varying_axes, jax.tree.leaves(others)))
+
+    def cast(leaf: Any) -> Any:
+        missing = tuple(axes - _varying_axes(leaf))
+        if not missing:
+            return leaf
+        if hasattr(jax.lax, "pcast"):
+            return jax.lax.pcast(leaf, missing, to="varying")
+        return getattr(jax.lax, "pvary")(leaf, missing)  # noqa: B009  its name in older releases
+
+    return jax.tree.map(cast, tree) if axes else tree
+
+
+def _varying_axes(leaf: Any) -> frozenset:
+    """Return the axes of `shard_map` over which an array or a shape varies; releases of JAX store them differently."""
+    typed = leaf if isinstance(leaf, jax.ShapeDtypeStruct) else jax.typeof(leaf)
+    axes = getattr(typed, "vma", None) or getattr(getattr(typed, "manual_axis_type", None), "varying", None)
+    return frozenset(axes or ())
 
 
 def nonzero(total: jax.Array) -> jax.Array:

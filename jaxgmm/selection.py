@@ -216,7 +216,7 @@ def select(
         fits = jax.tree.map(lambda leaf: leaf[:, 0], _sweep_counts(key_fits, x, shared, name, sweep))
         if criterion == "cv":
             fold = jax.random.permutation(key_folds, jnp.arange(len(x)) % num_folds)
-            held_out = (fold == jnp.arange(num_folds)[:, None]) * weight  # (F, N)
+            held_out = jnp.where(fold[None] == jnp.arange(num_folds)[:, None], weight[None], 0)  # (F, N)
             values = _cross_validate(key_held_out, x, (weight, held_out), name, sweep)
         else:
             values = information_criterion(criterion, fits.mixture, x, weight)

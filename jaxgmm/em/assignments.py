@@ -15,6 +15,7 @@ from ..chunking import rows_per_chunk
 from ..host import extremes
 from ..mixture import Mixture
 from ..priors.interface import ComponentSums
+from ..rounding import is_singular, ridge_fraction
 from ..row_sums import sum_over_rows, weight_or_ones
 from ..validation import (
     as_float_array,
@@ -23,7 +24,7 @@ from ..validation import (
     check_covariance_type,
     is_traced,
 )
-from .m_step import data_covariance, rounding_ridge
+from .m_step import PSEUDO_COUNT, data_covariance
 
 
 @public
@@ -42,7 +43,8 @@ def from_labels(
         sample_weight: (N,) >= 0, or None.
 
     Returns:
-        A Mixture; covariances of clusters of few points may be singular.
+        A Mixture, with positive definite covariances: those of clusters of equal or collinear points, which would be singular,
+        get the default regularisation of `m_step`.
 
     Raises:
         ValueError: a label is out of range or is not an integer, or shapes do not match.
@@ -85,7 +87,8 @@ def from_responsibilities(
         sample_weight: (N,) >= 0, or None.
 
     Returns:
-        A Mixture; covariances of components with few points may be singular.
+        A Mixture, with positive definite covariances: those of components on equal or collinear points, which would be
+        singular, get the default regularisation of `m_step`.
 
     Raises:
         ValueError: shapes do not match, or a responsibility is negative or not finite.
@@ -130,8 +133,8 @@ def mixture_of_groups(
 
     def shifted(rows: tuple[jax.Array, jax.Array], w: jax.Array) -> tuple[jax.Array, jax.Array]:
         points, group = rows
-        centred = jnp.where(w[:, None] > 0, points - shift, 0).T  # (D, n)
-        return centred, (group == jnp.arange(k)[:, None]) * w if group.ndim == 1 else group.T * w  # (K, n)
+        centred = jnp.where(w[:, None] > 0, points - shift[None], 0).T  # (D, n)
+        return centred, jnp.where(group[None] == jnp.arange(k)[:, None], w[None], 0) if group.ndim == 1 else group.T * w[None]
 
     def sums(rows: tuple[jax.Array, jax.Array], w: jax.Array) -> tuple:
         centred, r = shifted(rows, w)
@@ -140,7 +143,7 @@ def mixture_of_groups(
     chunk = rows_per_chunk(k, d, x.dtype)
     count, first = sum_over_rows(sums, (x, groups), weight, chunk)
     total = jnp.where(count.sum() > 0, count.sum(), 1)
-    mean = jnp.where(count[:, None] > 0, first / jnp.where(count > 0, count, 1)[:, None], first.sum(0) / total)
+    mean = jnp.where(count[:, None] > 0, first / jnp.where(count > 0, count, 1)[:, None], first.sum(0)[None] / total)
 
     def scatters(rows: tuple[jax.Array, jax.Array], w: jax.Array) -> jax.Array:
         centred, r = shifted(rows, w)
@@ -151,8 +154,15 @@ def mixture_of_groups(
     extra = pseudo_count * total
     divisor = covariance.pool_counts(count, covariance_type) + extra
     covariances = (covariance.pool(scatter, covariance_type) + extra * overall) / jnp.where(divisor > 0, divisor, 1)
-    # a start must be factorisable in its own dtype; the mixture of given groups is left as it is
-    excess = rounding_ridge(d, x.dtype) if pseudo_count else 0.0
-    covariances = covariance.relative_ridge(covariances, excess, covariance_type)
+    # a start must be factorisable in its own dtype; sound covariances of given groups are left as they are
+    if pseudo_count:
+        singular = jnp.ones(len(covariances), bool)
+    else:
+        size = (shift + first.sum(0) / total) ** 2 + covariance.variances(overall, covariance_type, d)[0]
+        singular = is_singular(covariances, size, covariance_type)
+        regularised = (divisor * covariances + PSEUDO_COUNT * overall) / (divisor + PSEUDO_COUNT)
+        covariances = jnp.where(covariance.expand(singular, covariance_type), regularised, covariances)
+    ridged = covariance.relative_ridge(covariances, ridge_fraction(d, x.dtype), covariance_type)
+    covariances = jnp.where(covariance.expand(singular, covariance_type), ridged, covariances)
     covariances = covariance.select_components(count > 0, covariances, overall, covariance_type)
-    return Mixture(count / total, mean + shift, covariances, covariance_type)
+    return Mixture(count / total, mean + shift[None], covariances, covariance_type)

@@ -67,7 +67,8 @@ def fit(
             converged when the parameters hardly move; the objective may then vary within its rounding error.
         max_iter: the largest number of steps.
         reg_covar: scikit-learn's regularisation in place of the penalty: a number in data units squared that is added to each
-            variance after each step. 0 is plain maximum likelihood. With reg_covar, the objective may fall.
+            variance after each step. 0 is plain maximum likelihood. With reg_covar, the objective may fall, and
+            a component that becomes narrower than the rounding of the data ends the fit as SINGULAR.
         accelerate: whether to try Anderson steps, which are accepted only if the objective does not fall. They help where
             components overlap. max_iter and num_iter then count E-steps. Acceleration is not allowed with reg_covar, because
             the objective may then fall.

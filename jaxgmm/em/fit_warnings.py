@@ -6,7 +6,6 @@ prior. If no simpler covariance type exists, the warning does not suggest one.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,9 +15,9 @@ import numpy as np
 from .. import covariance
 from ..host import on_host, to_host
 from ..mixture import Mixture
+from ..rounding import ridge_fraction
 from ..validation import small_weights_message, warn_at_caller
 from .loop import EMProblem
-from .m_step import rounding_ridge
 from .result import ComponentStatus, Fit, Status
 
 _FIRST_ROWS = 64  # number of rows that the first search for constant columns reads; most columns vary within these rows
@@ -189,7 +188,7 @@ def collinear_columns(x: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndar
         return np.zeros(0, int), False
     standard = centred[:, varying] / sd[varying]
     values, vectors = np.linalg.eigh((w[:, None] * standard).T @ standard / w.sum())
-    smallest = max(_COLLINEAR, 4 * rounding_ridge(len(varying), x.dtype))
+    smallest = max(_COLLINEAR, 4 * ridge_fraction(len(varying), x.dtype))
     directions = vectors[:, values <= smallest]
     taking_part = (directions**2).sum(1) > _SHARE_OF_COLLINEAR**2
     loadings = (directions / sd[varying, None])[taking_part]
@@ -200,20 +199,37 @@ def collinear_columns(x: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndar
 def _warn_of_offset(mixture: Mixture, constant: np.ndarray) -> None:
     """Warn if the data lie so far from the origin that their float type has few values per standard deviation.
 
-    The fields of the mixture are NumPy arrays. Constant columns are left out, because another warning names them.
+    A column may be coarse as a whole, or a component only in its flattest direction. Constant columns are left out, because
+    another warning names them. The fields of the mixture are NumPy arrays.
     """
-    within = np.asarray(covariance.variances(mixture.covariances, mixture.covariance_type, mixture.num_features))
-    means, eps = np.asarray(mixture.means), np.finfo(mixture.means.dtype).eps
-    if eps * abs(means).max() <= _COARSE_SPACING * math.sqrt(max(within.min(), 0)):
-        return  # in most cases this cheap check is enough
-    weights, means, within = np.asarray(mixture.weights, float), means.astype(float), within.astype(float)
+    name, eps = mixture.means.dtype, float(np.finfo(mixture.means.dtype).eps)
+    weights, means = np.asarray(mixture.weights, float), np.asarray(mixture.means, float)
+    matrices = covariance.to_dense(np.asarray(mixture.covariances, float), mixture.covariance_type, *means.shape)
+    varying = np.setdiff1d(np.arange(means.shape[1]), constant)
+    means, matrices = means[:, varying], matrices[:, varying][..., varying]
+    remedy = (
+        f"{name} holds few values: subtract an offset first, or enable float64 with jax.config.update('jax_enable_x64', True)."
+    )
     center = weights @ means
-    sd = np.sqrt(weights @ ((means - center) ** 2 + within))
-    far = np.setdiff1d(np.flatnonzero(eps * abs(center) > _COARSE_SPACING * sd), constant)
-    if far.size and (sd[far] > 0).all():
-        distance = (abs(center) / sd)[far].max()
+    variances = weights @ ((means - center) ** 2 + np.diagonal(matrices, axis1=-2, axis2=-1))
+    distance = abs(center) / np.sqrt(np.where(variances > 0, variances, np.inf))
+    far = np.flatnonzero(eps * distance > _COARSE_SPACING)
+    if far.size:
+        columns = ", ".join(map(str, varying[far[:_MOST_NAMED]]))
+        warn_at_caller(f"Columns {columns} lie {distance[far].max():.0e} standard deviations from 0, where {remedy}")
+        return
+    coarse = np.flatnonzero(eps * _whitened_lengths(means, matrices) * (weights > 0) > _COARSE_SPACING)
+    if coarse.size:
         warn_at_caller(
-            f"Columns {', '.join(map(str, far[:_MOST_NAMED]))} lie {distance:.0e} standard deviations from 0, where "
-            f"{mixture.means.dtype} holds few values: subtract an offset first, or enable float64 with "
-            "jax.config.update('jax_enable_x64', True)."
+            f"Components {', '.join(map(str, coarse[:_MOST_NAMED]))} are so flat, in some direction, at their distance from 0 "
+            f"that {remedy} The log-likelihood is that before the means were rounded to {name}."
         )
+
+
+def _whitened_lengths(vectors: np.ndarray, matrices: np.ndarray) -> np.ndarray:
+    """Return |L_k^-1 v_k| (K,) for vectors (K, D), or 0 if a matrix (K, D, D) has no Cholesky factor L_k."""
+    try:
+        lower = np.linalg.cholesky(matrices)
+    except np.linalg.LinAlgError:
+        return np.zeros(len(vectors))
+    return np.sqrt((np.linalg.solve(lower, vectors[..., None]) ** 2).sum((-2, -1)))

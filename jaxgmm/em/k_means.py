@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance
+from ..row_sums import vary_with
 
 MAX_LLOYD_STEPS = {"k-means++": 10, "k-means": 100}  # largest number of steps, for each `method` of `initialize`
 _SETTLED = 1e-4  # k-means ends if no centre moves by more than this number of standard deviations
@@ -65,7 +66,7 @@ def plus_plus_seeds(uniform: jax.Array, points: jax.Array, weight: jax.Array) ->
 
     # before the first seed all points are equally far from it, and further than any two points are from each other
     unseeded = jnp.full(len(weight), 1 + 4 * (points**2).sum(0).max())
-    return jax.lax.scan(add_seed, unseeded, uniform)[1]
+    return jax.lax.scan(add_seed, vary_with(unseeded, points, weight, uniform), uniform)[1]
 
 
 def nearest_centers(points: jax.Array, centers: jax.Array) -> jax.Array:
@@ -78,7 +79,8 @@ def nearest_centers(points: jax.Array, centers: jax.Array) -> jax.Array:
 
 def cluster(points: jax.Array, weight: jax.Array, centers: jax.Array) -> Clusters:
     """Assign each point to the nearest of the centres (K, D)."""
-    members = (nearest_centers(points, centers) == jnp.arange(len(centers))[:, None]) * weight
+    is_member = nearest_centers(points, centers)[None] == jnp.arange(len(centers))[:, None]
+    members = jnp.where(is_member, weight[None], 0)
     counts = members.sum(1)
     means = jnp.matmul(members, points.T, precision=jax.lax.Precision.HIGHEST) / jnp.where(counts > 0, counts, 1)[:, None]
     return Clusters(members, counts, jnp.where(counts[:, None] > 0, means, centers))
@@ -92,4 +94,5 @@ def lloyd(points: jax.Array, weight: jax.Array, seeds: jax.Array, max_steps: jax
         means = cluster(points, weight, centers).means
         return step + 1, means, (abs(means - centers) > _SETTLED).any()
 
-    return jax.lax.while_loop(lambda state: state[2] & (state[0] < max_steps), update, (0, seeds, jnp.array(True)))[1]
+    begin = vary_with((jnp.array(0), seeds, jnp.array(True)), points, weight, seeds)
+    return jax.lax.while_loop(lambda state: state[2] & (state[0] < max_steps), update, begin)[1]

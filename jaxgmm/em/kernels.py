@@ -22,6 +22,7 @@ from ..chunking import rows_per_chunk
 from ..density import log_joint, quadratic_coefficients, quadratic_log_joint, safe_log
 from ..mixture import Mixture
 from ..priors.interface import ComponentSums
+from ..rounding import scatter_about_mean
 from ..row_sums import nonzero, sum_over_rows, zero_silenced
 
 # the quadratic kernel is used only at squared whitened distances below this number
@@ -61,7 +62,7 @@ def unwhiten(
     """Compute the component sums from whitened sums; the result is in data units, with scatters about the new means."""
     covariance_type, safe = mixture.covariance_type, nonzero(count)[:, None]
     mean = mixture.means + covariance.transform(factors.lower, first / safe, covariance_type)
-    about_mean = second - covariance.outer(first / jnp.sqrt(safe), covariance_type)
+    about_mean = scatter_about_mean(count, first, second, covariance_type)
     return ComponentSums(count, mean, covariance.transform_scatter(factors.lower, about_mean, covariance_type))
 
 
@@ -137,7 +138,7 @@ def _whitened_sums(chunk: int, mixture: Mixture, factors: covariance.Factors, ro
     covariance_type, log_weights = mixture.covariance_type, safe_log(mixture.weights)
 
     def chunk_sums(x: jax.Array, w: jax.Array) -> WhitenedSums:
-        centered = zero_silenced(x - rows.center, w).T
+        centered = zero_silenced(x - rows.center[None], w).T
         joint, z = log_joint(log_weights, mixture.means, factors, centered, covariance_type)
         r, log_likelihood = _weighted_responsibilities(joint, w, rows.weight is None)
         scatter = covariance.weighted_scatter(r, z, covariance_type)
@@ -155,16 +156,16 @@ def _quadratic_component_sums(
     transpose = _transpose_batched if is_batched else jnp.transpose
 
     def chunk_sums(x: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
-        centered = transpose(zero_silenced(x - rows.center, w))
+        centered = transpose(zero_silenced(x - rows.center[None], w))
         features = covariance.quadratic_features(centered, covariance_type)  # (F, n)
         r, log_likelihood = _weighted_responsibilities(quadratic_log_joint(coefficients, features), w, rows.weight is None)
         return covariance.einsum("fn,kn->fk", features, r), log_likelihood  # in a measurement, (F, K) was faster than (K, F)
 
     sums, log_likelihood = sum_over_rows(chunk_sums, rows.x, rows.weight, chunk)
     second, first, count = covariance.split_quadratic(sums.T, covariance_type, mixture.num_features)
-    safe = nonzero(count)[:, None]
-    scatter = second - covariance.outer(first / jnp.sqrt(safe), covariance_type)
-    return ComponentSums(count, first / safe, scatter), log_likelihood
+    precision = covariance.precision(factors.whitener, covariance_type)
+    scatter = scatter_about_mean(count, first, second, covariance_type, precision)
+    return ComponentSums(count, first / nonzero(count)[:, None], scatter), log_likelihood
 
 
 def _transpose_batched(x: jax.Array) -> jax.Array:
@@ -180,13 +181,13 @@ def _weighted_responsibilities(joint: jax.Array, w: jax.Array, is_unweighted: bo
     """Return w_n r_nk, (K, n), and the weighted log-likelihood, computed from log w_k N(x_n | k), (K, n)."""
     top = joint.max(0)
     top = jnp.where(jnp.isneginf(top), 0, top)
-    unnormalised = jnp.exp(joint - top)
+    unnormalised = jnp.exp(joint - top[None])
     total = unnormalised.sum(0)
     if is_unweighted and len(w) % 8 == 0:
         log_likelihood = jnp.where(w > 0, top, 0).sum() + _sum_of_logs(jnp.where(w > 0, total, 1))
     else:
         log_likelihood = jnp.where(w > 0, w * (jnp.log(total) + top), 0).sum()
-    return unnormalised * (w / jnp.where(total == 0, 1, total)), log_likelihood
+    return unnormalised * (w / jnp.where(total == 0, 1, total))[None], log_likelihood
 
 
 def _sum_of_logs(totals: jax.Array) -> jax.Array:

@@ -21,8 +21,8 @@ import numpy as np
 
 from .. import covariance
 from ..calls import public
-from ..density import factors_of
 from ..mixture import MixtureLike, as_mixture
+from ..rounding import positive_factors
 from ..tables import Printed, Table, elided, look, number, numbers
 from ..validation import as_data, as_sample_weight, check_count
 from .kernels import Rows, moment_sums
@@ -89,8 +89,8 @@ def e_step(mixture: MixtureLike, x: Any, *, sample_weight: Any = None, chunk_siz
             256 MiB of an accelerator's memory.
 
     Returns:
-        Moments in the whitened coordinates of the mixture. If a row's squares overflow for every component, log_likelihood is
-        -inf and the row contributes nothing to the other sums.
+        Moments in the whitened coordinates of the mixture, whose singular covariances are raised as in `log_prob`. If a row's
+        squares overflow for every component, log_likelihood is -inf and the row contributes nothing to the other sums.
 
     Raises:
         ValueError, TypeError: an argument has the wrong shape or type, or values that are not finite.
@@ -110,5 +110,5 @@ def e_step(mixture: MixtureLike, x: Any, *, sample_weight: Any = None, chunk_siz
     given, x = jax.tree.map(lambda leaf: leaf.astype(dtype), given), x.astype(dtype)
     # a centre near the data keeps the products small; without rounding, every centre would give the same result
     center = covariance.einsum("k,kd->d", given.weights, given.means)
-    centered = dataclasses.replace(given, means=given.means - center)
-    return Moments(*moment_sums(centered, factors_of(given), Rows(x, weight, center), chunk_size))
+    centered = dataclasses.replace(given, means=given.means - center[None])
+    return Moments(*moment_sums(centered, positive_factors(given), Rows(x, weight, center), chunk_size))

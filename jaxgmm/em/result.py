@@ -85,7 +85,7 @@ class Fit(Printed):
         mixture: the estimate, in data units.
         log_likelihood: (), the weighted log-likelihood of all data at `mixture`, nats.
         objective: (), what EM maximised: the log-likelihood plus the log prior or minus the penalty, nats.
-        history: (max_iter + 1,), the objective at the start and after each step, NaN after num_iter.
+        history: (max_iter + 1,), the objective at the start and after each step; after num_iter it stays at `objective`.
         num_iter: (), the number of EM steps taken.
         status: (), a Status.
         component_status: (K,), a ComponentStatus for each component.

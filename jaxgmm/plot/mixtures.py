@@ -192,17 +192,20 @@ def convergence(ax: Axes, history: Any) -> Axes:
 
     Args:
         ax: axes to draw on.
-        history: (steps + 1,), the objective in nats, such as Fit.history; entries that are NaN are left out.
+        history: (steps + 1,), the objective in nats, such as Fit.history; entries that are not finite or come after
+            the last change are left out.
 
     Returns:
         The axes.
 
     Example:
         >>> from matplotlib.figure import Figure
-        >>> convergence(Figure().subplots(), [-3.0, -2.0, float("nan")]).lines[0].get_xdata().tolist()
+        >>> convergence(Figure().subplots(), [-3.0, -2.0, -2.0, -2.0]).lines[0].get_xdata().tolist()
         [0, 1]
     """
     history = np.asarray(history)
+    changes = np.flatnonzero(history[1:] != history[:-1])
+    history = history[: changes[-1] + 2 if changes.size else 1]
     steps = np.flatnonzero(np.isfinite(history))
     ax.plot(steps, history[steps], "o-", color=COLORS[0], markersize=3, linewidth=1.2)
     ax.set(xlabel="EM step", ylabel="objective (nats)")

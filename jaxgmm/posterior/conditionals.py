@@ -24,10 +24,11 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance
-from ..density import factors_of, quadratic_coefficients, quadratic_log_joint, safe_log
+from ..density import quadratic_coefficients, quadratic_log_joint, safe_log
 from ..mixture import Mixture
 from ..priors.interface import ComponentSums, MixturePrior, StandardVariables
-from ..row_sums import sum_over_rows
+from ..rounding import positive_factors, scatter_about_mean
+from ..row_sums import nonzero, sum_over_rows
 
 
 class GibbsState(NamedTuple):
@@ -55,7 +56,7 @@ class LabelledData(NamedTuple):
 
 def gibbs_state(mixture: Mixture) -> GibbsState:
     """Convert a mixture to the state of a chain."""
-    return GibbsState(safe_log(mixture.weights), mixture.means, factors_of(mixture))
+    return GibbsState(safe_log(mixture.weights), mixture.means, positive_factors(mixture))
 
 
 def sum_by_labels(
@@ -89,9 +90,9 @@ def sum_by_labels(
             lambda i: sum_once(jax.random.fold_in(key, i), (weight > i).astype(y.dtype)), weight.max()
         )
     second, first, count = covariance.split_quadratic(sums, covariance_type, y.shape[1])
-    safe = jnp.where(count > 0, count, 1)[:, None]
-    scatter = second - covariance.outer(first / jnp.sqrt(safe), covariance_type)
-    return ComponentSums(count, center + first / safe, scatter), log_likelihood
+    precision = covariance.precision(state.factors.whitener, covariance_type)
+    scatter = scatter_about_mean(count, first, second, covariance_type, precision)
+    return ComponentSums(count, center + first / nonzero(count)[:, None], scatter), log_likelihood
 
 
 def _sum_of_repeats(function: Callable[[Any], Any], times: jax.Array) -> Any:

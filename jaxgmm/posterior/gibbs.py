@@ -233,7 +233,7 @@ def _log_volume_of_present(problem: StandardizedProblem, covariance_type: str, p
     `log_volume` is linear in the number.
     """
     one, two = (log_volume(problem, covariance_type, k) for k in (1, 2))
-    return one + (present.sum() - 1) * (two - one)
+    return one + (present.sum().astype(two.dtype) - 1) * (two - one)
 
 
 def _judge(start_value: jax.Array, log_density: jax.Array, mixing: Mixing) -> jax.Array:

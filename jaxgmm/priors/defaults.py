@@ -90,9 +90,9 @@ def _moments_of_data(x: jax.Array, weight: jax.Array | None, covariance_type: st
     x = jnp.where(weight[:, None] > 0, x, 0)
     total = weight.sum()
     rough = weight @ x / total
-    centred = jnp.where(weight[:, None] > 0, x - rough, 0)
+    centred = jnp.where(weight[:, None] > 0, x - rough[None], 0)
     correction = weight @ centred / total  # a second pass removes the rounding error of the first sum
-    centred = centred - correction
+    centred = centred - correction[None]
     if covariance.is_dense(covariance_type):
         scatter = jnp.matmul((weight[:, None] * centred).T, centred, precision=jax.lax.Precision.HIGHEST)
     else:

@@ -86,7 +86,7 @@ def fit_batch(starts: Mixture, problems: EMProblem, tol: jax.Array, count: jax.A
     batch = _Batch(problems, centre(starts, problems), count, width)
     size, dtype = len(starts.weights), batch.centered.center.dtype
     columns = -(-(options.max_iter + 1) // STEPS_PER_ROUND) * STEPS_PER_ROUND
-    history = jnp.full((size, columns), jnp.nan, dtype) if options.history else None
+    history = jnp.zeros((size, columns), dtype) if options.history else None
     states = jax.vmap(partial(init, options=silent))(batch.centered)
     first = _Round(states, jnp.arange(size), jnp.minimum(count, size), jnp.array(0), history)
     last = jax.lax.while_loop(lambda now: now.num_running > 0, partial(_next_round, batch, options=silent), first)
@@ -154,11 +154,10 @@ def _advance(problems: CenteredProblem, states: EMState, options: Options) -> tu
     def one_step(carry: tuple) -> tuple:
         i, states, objectives = carry
         new, running = step_all(problems, states), _are_running(states, options)
-        objective = jnp.where(running & (new.step > states.step), new.objective, jnp.nan)
         states = jax.tree.map(lambda a, b: jnp.where(running.reshape(-1, *[1] * (a.ndim - 1)), a, b), new, states)
-        return i + 1, states, objectives.at[:, i].set(objective)
+        return i + 1, states, objectives.at[:, i].set(new.objective)
 
-    objectives = jnp.full((len(states.step), STEPS_PER_ROUND), jnp.nan, states.objective.dtype)
+    objectives = jnp.zeros((len(states.step), STEPS_PER_ROUND), states.objective.dtype)
     _, states, objectives = jax.lax.while_loop(
         lambda carry: (carry[0] < STEPS_PER_ROUND) & _are_running(carry[1], options).any(),
         one_step,
