@@ -19,7 +19,7 @@ TYPES = {"full", "tied", "diag", "spherical"}
 
 # bottom layer first; a module imports from lower layers, or from modules listed before it in its own layer
 LAYERS = [
-    "linalg chunking status files progress host calls real_numbers",
+    "linalg chunking status files progress host calls real_numbers spread",
     "covariance covariance_distributions datasets validation tables",
     "mixture row_sums rounding",
     "density marginals priors.hyperparameters priors.covariance_laws priors.interface priors.conjugate priors.independent "

@@ -90,7 +90,7 @@ def rehearse_comparison(fit: Fit, posterior: Posterior, x: np.ndarray) -> None:
     from ..comparison.inputs import ComparisonOptions, prepare_inputs
     from ..comparison.point_vs_posterior import information_errors
 
-    compare(fit, posterior, x, laplace=False)
+    compare(fit, posterior, x, laplace=False, progress=False)
     inputs = prepare_inputs(fit, {posterior.method: posterior}, x, None, None, ComparisonOptions())
     information_errors(inputs, posterior.prior)
 

@@ -8,7 +8,7 @@ not depend on the order of the components, are shown instead.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,8 @@ from ..em.result import Fit
 from ..posterior.pointwise import has_own_likelihood
 from ..posterior.relabel import relabel
 from ..posterior.result import INDEPENDENT, Posterior
+from ..progress import progress_bar
+from ..validation import check_progress
 from .conclusion import ORDER, doubt_about
 from .findings import ChainsApart, chains_apart, judge
 from .inputs import ComparisonInputs, ComparisonOptions, Subject, by_name, prepare_inputs
@@ -81,6 +83,7 @@ def compare(
     scores: bool = True,
     num_folds: int = 10,
     seed: int = 0,
+    progress: bool | None = None,
 ) -> Comparison:
     """Compare an EM solution with posteriors: single parameters, all parameters jointly, densities, and clusterings.
 
@@ -110,6 +113,7 @@ def compare(
             rows are scored, without folds.
         seed: seed for the folds, for the points at which densities are compared, and for the draws from the prior and from
             Laplace's approximation.
+        progress: whether to show a progress bar; None: show it on a terminal.
 
     Returns:
         A Comparison.
@@ -131,17 +135,30 @@ def compare(
         True
     """
     posteriors = by_name(posterior)
+    check_progress(progress)
     options = ComparisonOptions(interval, laplace, scores, num_folds, seed)
     inputs = prepare_inputs(fit, posteriors, x, sample_weight, feature_names, options)
-    subjects = [_subject(inputs, name, draws) for name, draws in posteriors.items()]
+    num_steps = (2 + bool(scores)) * len(posteriors) + 1
+    with progress_bar(num_steps, " steps", progress) as bar:
+        return _compare(inputs, posteriors, bar.update)
+
+
+def _compare(inputs: ComparisonInputs, posteriors: Mapping[str, Posterior], advance: Callable[[int], Any]) -> Comparison:
+    """Return the comparison; `advance` is called with the number of steps that have been done."""
+    subjects = []
+    for name, draws in posteriors.items():
+        subjects.append(_subject(inputs, name, draws))
+        advance(1)
     prior, size = maximised_prior(inputs, subjects), batch_size(subjects)
     own = [standard_deviations(s.posterior.mixture) for s in subjects if s.posterior.method == "laplace"]
     references = _References(information_errors(inputs, prior), find_laplace(inputs, subjects), own[0] if own else None)
+    advance(1)
     tables = {subject.name: _summarise(inputs, subject, references) for subject in subjects}
     samplers, joint = _judge_all(inputs, subjects, references, tables), {}
     for subject in subjects:
         laplace_here = references.laplace_for(subject.posterior) if samplers[subject.name].identified else None
         joint[subject.name] = score_jointly(inputs, subject, laplace_here, size)
+        advance(1)
     comparison = Comparison(
         interval=inputs.options.interval,
         meta=describe_setting(inputs, prior),
@@ -151,12 +168,13 @@ def compare(
         posteriors={subject.name: subject.posterior for subject in subjects},
         joint=joint,
     )
-    if options.scores and len(inputs.kept):
+    if inputs.options.scores and len(inputs.kept):
         scored = choose_rows(inputs)
         em_score = em_on_folds(inputs, prior, scored)
         for subject in subjects:
             found = score_predictions(inputs, subject, scored, em_score, size)
             comparison.density[subject.name], comparison.clustering[subject.name] = found
+            advance(1)
     return comparison
 
 

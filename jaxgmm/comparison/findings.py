@@ -108,6 +108,8 @@ def chains_apart(draws: np.ndarray, described: Sequence[Parameter]) -> ChainsApa
     """
     from ..posterior.diagnostics import mcse_mean, rhat
 
+    usable = np.isfinite(draws).all((0, 1))
+    draws, described = draws[..., usable], [one for one, kept in zip(described, usable, strict=True) if kept]
     num_chains, num_draws, num_quantities = draws.shape
     if num_chains < 2 or num_draws < 8 or not num_quantities:
         return None

@@ -19,6 +19,7 @@ from ..posterior.gaussian_approximation import MAX_KHAT
 from ..posterior.pointwise import own_pointwise
 from ..posterior.result import Posterior
 from ..priors.interface import MixturePrior
+from ..spread import mean_and_sd
 from ..studies.parameters import values
 from .clustering import compare_clusterings, evenly_spaced
 from .contraction import contractions
@@ -133,8 +134,7 @@ def standard_deviations(draws: Mixture) -> tuple[np.ndarray, np.ndarray]:
 
     def of(numbers: np.ndarray) -> np.ndarray:
         """Return the standard deviation of each quantity; it is exactly 0 if the quantity does not vary."""
-        flat = numbers.reshape(-1, numbers.shape[-1])
-        return np.where(np.ptp(flat, axis=0) > 0, flat.std(0, ddof=1), 0.0)
+        return mean_and_sd(numbers.reshape(-1, numbers.shape[-1]))[1]
 
     return of(values(draws)), of(invariant_values(draws))
 

@@ -13,6 +13,7 @@ from numpyro.infer import MCMC, NUTS
 from .. import linalg
 from ..density import log_prob
 from ..mixture import Mixture
+from ..progress import advance
 from .diagnostics import rhat_limit, split_rhat
 from .gaussian_approximation import GaussianApproximation, overdispersed_starts
 from .likelihood import reference_total
@@ -42,7 +43,6 @@ class ChainOptions(NamedTuple):
     num_warmup: int
     adapt: bool
     max_tree_depth: int
-    progress: bool
     model: Callable[..., Any] | None
 
 
@@ -95,20 +95,21 @@ def sample_chains(
     approximations: Approximations,
     prior: Any,
     target_accept_prob: jax.Array,
+    bar: jax.Array | None = None,
     *,
     options: ChainOptions,
 ) -> Posterior:
     """Draw from the posterior, with chains that start around the mode of the main approximation.
 
     One additional chain starts at each of the J other modes. The draws of these chains are only compared with the draws of the
-    main chains and do not become part of the result.
+    main chains and do not become part of the result. `bar` is the number of a progress bar that counts steps, or None.
     """
     problem, main, others = approximations
     num_chains = options.num_chains
     key_start, key_run = jax.random.split(key)
     target = make_target(problem, main.start, options.model)
     starts = _chain_starts(key_start, approximations, options)
-    sampler = _make_sampler(target, main, target_accept_prob, options, len(starts))
+    sampler = _make_sampler(target, main, target_accept_prob, bar, options, len(starts))
     sampler.run(key_run, init_params=starts if len(starts) > 1 else starts[0], extra_fields=_FIELDS)
     fields = sampler.get_extra_fields(group_by_chain=True)
     z = main.mode + jnp.matmul(sampler.get_samples(group_by_chain=True), main.root.T, precision="highest")
@@ -131,11 +132,28 @@ def sample_chains(
     return Posterior(mixture, log_density, prior, status, stats, "nuts")
 
 
+class _NUTS(NUTS):
+    """NumPyro's NUTS, which also advances a progress bar."""
+
+    bar: jax.Array | None = None
+    num_steps: int = 0
+
+    def sample(self, state: Any, model_args: Any, model_kwargs: Any) -> Any:
+        """Do one step of all chains."""
+        advance(self.bar, jnp.ravel(state.i)[0], self.num_steps)
+        return super().sample(state, model_args, model_kwargs)
+
+
 def _make_sampler(
-    target: Target, main: GaussianApproximation, target_accept_prob: jax.Array, options: ChainOptions, num_chains: int
+    target: Target,
+    main: GaussianApproximation,
+    target_accept_prob: jax.Array,
+    bar: jax.Array | None,
+    options: ChainOptions,
+    num_chains: int,
 ) -> MCMC:
     """Return NumPyro's sampler in the coordinates u = root^-1 (z - mode)."""
-    kernel = NUTS(
+    kernel = _NUTS(
         potential_fn=lambda u: target.potential(main.mode + main.root @ u),
         step_size=_FIRST_STEP_SIZE,
         adapt_mass_matrix=options.adapt,
@@ -143,13 +161,14 @@ def _make_sampler(
         target_accept_prob=target_accept_prob,  # pyright: ignore[reportArgumentType]  # an array, so that it can be traced
         max_tree_depth=options.max_tree_depth,
     )
+    kernel.bar, kernel.num_steps = bar, options.num_warmup + options.num_samples
     return MCMC(
         kernel,
         num_warmup=options.num_warmup,
         num_samples=options.num_samples,
         num_chains=num_chains,
         chain_method="vectorized",
-        progress_bar=options.progress,
+        progress_bar=False,  # NumPyro's bar would compile every call anew
     )
 
 

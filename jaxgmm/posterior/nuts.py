@@ -5,7 +5,6 @@ NumPyro's `MCMC` and `NUTS` do the sampling inside one jitted function, in the c
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,7 +16,8 @@ import numpy as np
 from ..calls import public
 from ..inputs import Inputs, check_sampling_options, check_start, validate_inputs
 from ..mixture import Mixture, MixtureLike, as_mixture
-from ..validation import check_count, check_number, is_traced
+from ..progress import program_bar
+from ..validation import check_count, check_number, check_progress, is_traced
 from .chains import Approximations, ChainOptions, sample_chains
 from .gaussian_approximation import GaussianApproximation, approximate_posterior, check_density_at_start
 from .mixing import R_HAT_LIMIT
@@ -44,7 +44,7 @@ def nuts(
     adapt_mass_matrix: bool | None = None,
     target_accept_prob: float | None = None,
     max_tree_depth: int = 10,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> Posterior:
     """Draw from p(weights, means, covariances | x) by NUTS on the marginal likelihood; chains start near an EM solution.
 
@@ -85,7 +85,7 @@ def nuts(
             one.
         max_tree_depth: the largest number of doublings per draw. A smaller number limits the cost under vmap, where every step
             takes as long as the slowest data set needs.
-        progress: whether to show NumPyro's progress bar, outside jit only. Each call with a progress bar is compiled anew.
+        progress: whether to show a progress bar, outside jit only; None: show it on a terminal.
 
     Returns:
         A Posterior with mixture (C, S, ...) in data units and x's float dtype.
@@ -125,6 +125,7 @@ def nuts(
     prior_is = "required" if model is None else "unchecked"
     inputs = validate_inputs(start, x, prior, sample_weight, name="start", prior_is=prior_is, is_start=True)
     _check_options(num_warmup, adapt_mass_matrix, target_accept_prob, max_tree_depth)
+    check_progress(progress)
     if model is not None:
         check_model(model)
         inputs = inputs._replace(prior=prior_as_arrays(inputs.prior))
@@ -136,7 +137,7 @@ def nuts(
         adapt_mass_matrix = True if adapt_mass_matrix is None else adapt_mass_matrix
     approximations = _approximate(key_approximation, inputs, others, model, traced)
     settings = _Settings(
-        num_samples, num_chains, num_warmup, target_accept_prob, max_tree_depth, progress and not traced, model
+        num_samples, num_chains, num_warmup, target_accept_prob, max_tree_depth, False if traced else progress, model
     )
     run = partial(_run, key_chains, approximations, inputs.prior if model is None else None, settings)
     posterior = in_dtype(_choose_warmup(run, approximations.main, adapt_mass_matrix, traced), inputs.x.dtype)
@@ -153,7 +154,7 @@ class _Settings(NamedTuple):
     num_warmup: int | None
     target_accept_prob: Any
     max_tree_depth: int
-    progress: bool
+    progress: bool | None
     model: Callable[..., Any] | None
 
 
@@ -241,7 +242,8 @@ def _run(key: jax.Array, approximations: Approximations, prior: Any, settings: _
         num_warmup = FULL_WARMUP if adapt else SHORT_WARMUP
     if target_accept_prob is None:
         target_accept_prob = 0.9 if adapt else 0.8
-    options = ChainOptions(num_samples, num_chains, num_warmup, adapt, max_tree_depth, progress, model)
-    # a progress bar needs code outside jit, because the host draws the bar between steps
-    sample = inspect.unwrap(sample_chains) if progress else sample_chains
-    return sample(key, approximations, prior, jnp.asarray(target_accept_prob, approximations.problem.y.dtype), options=options)
+    options = ChainOptions(num_samples, num_chains, num_warmup, adapt, max_tree_depth, model)
+    target_accept_prob = jnp.asarray(target_accept_prob, approximations.problem.y.dtype)
+    with program_bar(num_warmup + num_samples, " steps", progress) as bar:
+        posterior = sample_chains(key, approximations, prior, target_accept_prob, bar, options=options)
+        return posterior if bar is None else jax.block_until_ready(posterior)

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..mixture import Mixture, mixture_table, mixture_title, standard_deviations
 from ..priors.interface import MixturePrior
+from ..spread import mean_and_sd
 from ..status import StatusEnum
 from ..tables import Printed, Table, counted, elided, look, number, numbers
 from ..validation import warn_at_caller
@@ -170,7 +171,7 @@ class Posterior(Printed):
         known = [field for field in fields if field is not None]
         if len(known) < len(fields):
             return mixture_table(mixture)
-        averages = [(field.mean((0, 1), dtype=float), field.std((0, 1), dtype=float)) for field in known]
+        averages = [mean_and_sd(field.reshape(-1, *field.shape[2:]), ddof=0) for field in known]
         (weight, weight_sd), *others = averages
         rows = []
         for i in elided(k):

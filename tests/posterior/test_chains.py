@@ -30,7 +30,7 @@ def groups():
 
 def options(**changes):
     """Return options of a short run of two chains."""
-    default = dict(num_samples=50, num_chains=2, num_warmup=50, adapt=False, max_tree_depth=6, progress=False, model=None)
+    default = dict(num_samples=50, num_chains=2, num_warmup=50, adapt=False, max_tree_depth=6, model=None)
     return chains.ChainOptions(**default | changes)
 
 
