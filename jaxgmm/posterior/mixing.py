@@ -73,10 +73,12 @@ def measure_mixing(draws: jax.Array) -> Mixing:
     low, high = draws.min((1, 2)), draws.max((1, 2))
     constant = high - low <= _ROUNDING_STEPS * jnp.finfo(draws.dtype).eps * jnp.maximum(abs(low), abs(high))
     halves = jnp.concatenate([draws[..., :half], draws[..., -half:]], 1)
+    finite = jnp.isfinite(draws).all()  # the largest and the smallest of several numbers need not be NaN if one of them is
     rhat = jnp.where(constant, 1, split_rhat(draws)).max()
     # one quantity at a time, because a Fourier transform of all of them would need many times the memory of the draws
     ess = jnp.where(constant, jnp.inf, jax.lax.map(_effective_size, halves)).min()
-    return Mixing(rhat, jnp.where(constant.all(), chains * samples, ess))
+    ess = jnp.where(constant.all(), chains * samples, ess)
+    return Mixing(jnp.where(finite, rhat, jnp.nan), jnp.where(finite, ess, jnp.nan))
 
 
 def _effective_size(draws: jax.Array) -> jax.Array:
@@ -90,11 +92,14 @@ def _effective_size(draws: jax.Array) -> jax.Array:
     within = covariances[0] * s / (s - 1)
     total = covariances[0] + (means / scale).var(ddof=1)
     rho = 1 - (within - covariances) / total
-    pairs = rho.at[0].set(1)[: s // 2 * 2].reshape(-1, 2).sum(1)
+    pairs = rho.at[0].set(1)[: s // 2 * 2].reshape(-1, 2)
+    sums = pairs.sum(1)
     # Geyer's initial monotone sequence ends at the first pair whose sum is not positive
-    end = jnp.where((pairs > 0).all(), len(pairs), jnp.argmax(~(pairs > 0)))
-    counted = jnp.arange(len(pairs)) < end
-    time = -1 + 2 * jnp.where(counted, jax.lax.cummin(pairs), 0).sum()
+    end = jnp.where((sums > 0).all(), len(sums), jnp.argmax(~(sums > 0)))
+    counted = jnp.arange(len(sums)) < end
+    time = -1 + 2 * jnp.where(counted, jax.lax.cummin(sums), 0).sum()
+    # in that pair, the autocorrelation at the even lag may still be positive
+    time += jnp.where(end < len(sums), jnp.maximum(pairs[jnp.minimum(end, len(sums) - 1), 0], 0), 0)
     return c * s / jnp.maximum(time, 1 / jnp.log10(c * s))
 
 
