@@ -106,7 +106,7 @@ def icl(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array
 
 
 def information_criterion(name: str, mixture: Mixture, x: jax.Array, weight: jax.Array) -> jax.Array:
-    """Return the criterion `name` (...), one of CRITERIA, for validated input."""
+    """Return the values (...) of a criterion for validated input; `name` is one of CRITERIA."""
     log_likelihood, num_free = _log_likelihood(mixture, x, weight), _num_free(mixture)
     if name == "aic":
         return -2 * log_likelihood + 2 * num_free

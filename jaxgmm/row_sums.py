@@ -61,10 +61,10 @@ def sum_over_rows(function: Callable[[Any, jax.Array], Total], rows: Any, weight
 
 
 def weight_or_ones(weight: jax.Array | None, shape: tuple[int, ...], dtype: jax.typing.DTypeLike) -> jax.Array:
-    """Return the weights of rows, or ones of this shape if there are none.
+    """Return the weights of rows; if `weight` is None, return an array of ones with the given shape.
 
-    XLA cannot see that these values are constant. Otherwise it would evaluate expressions that depend only on them, such as the
-    index of the first row of positive weight, at compile time. For a million rows, this evaluation takes seconds to minutes.
+    XLA cannot see that the ones are constant. Otherwise, XLA would evaluate expressions that depend only on the ones, such as
+    the index of the first row of positive weight, when it compiles. For a million rows, this takes seconds to minutes.
     """
     if weight is not None:
         return weight
@@ -108,5 +108,5 @@ def zero_silenced(rows: jax.Array, weight: jax.Array) -> jax.Array:
 
 
 def repeat_valid_row(rows: jax.Array, weight: jax.Array | None) -> jax.Array:
-    """Return rows (N, D) in which the first row of positive weight replaces each row of weight 0, so that all are finite."""
+    """Return rows (N, D) in which the first row of positive weight replaces each row of weight 0; all rows are then finite."""
     return rows if weight is None else jnp.where((weight > 0)[:, None], rows, rows[jnp.argmax(weight > 0)])

@@ -1,4 +1,4 @@
-"""Warnings that a fit outside jit issues: about unsuitable data or starts, and about a result that needs attention.
+"""Warnings that a fit issues outside jit. They concern unsuitable data or starts, and results that need attention.
 
 Each warning names only remedies that apply to the call. For example, if the call has a prior, the warning does not suggest a
 prior. If no simpler covariance type exists, the warning does not suggest one.
@@ -22,8 +22,8 @@ from .result import ComponentStatus, Fit, Status
 
 _FIRST_ROWS = 64  # number of rows that the first search for constant columns reads; most columns vary within these rows
 _COARSE_SPACING = 0.05  # smallest distance between neighbouring floats, in standard deviations, at which `fit` warns
-_COLLINEAR = 1e-10  # a direction counts as constant if the variance of the standardised data in it is smaller
-_SHARE_OF_COLLINEAR = 1e-3  # a column counts as collinear if its loading in constant directions is at least this
+_COLLINEAR = 1e-10  # the standardised data count as constant in a direction if their variance in that direction is smaller
+_SHARE_OF_COLLINEAR = 1e-3  # a column counts as collinear if its loading on the constant directions exceeds this number
 _MOST_NAMED = 10  # largest number of columns or components that one sentence lists
 
 
@@ -87,7 +87,7 @@ def emit_warnings(result: Fit, start: Mixture, problem: EMProblem, *, accelerate
 
 
 def _advise(status: Status | ComponentStatus, call: _Call) -> str:
-    """Return the warning text of a status. Of its remedies, keep only those that apply to this call."""
+    """Return the warning text of a status, with only those remedies that apply to this call."""
     if status not in _REMEDIES:
         return status.sentence
     remedies = [words for words, applies in _REMEDIES[status] if applies(call)]
@@ -203,6 +203,8 @@ def _warn_of_offset(mixture: Mixture, constant: np.ndarray) -> None:
     another warning names them. The fields of the mixture are NumPy arrays.
     """
     name, eps = mixture.means.dtype, float(np.finfo(mixture.means.dtype).eps)
+    if _is_near(mixture, _COARSE_SPACING / eps):
+        return  # in most cases this cheap check is enough
     weights, means = np.asarray(mixture.weights, float), np.asarray(mixture.means, float)
     matrices = covariance.to_dense(np.asarray(mixture.covariances, float), mixture.covariance_type, *means.shape)
     varying = np.setdiff1d(np.arange(means.shape[1]), constant)
@@ -224,6 +226,24 @@ def _warn_of_offset(mixture: Mixture, constant: np.ndarray) -> None:
             f"Components {', '.join(map(str, coarse[:_MOST_NAMED]))} are so flat, in some direction, at their distance from 0 "
             f"that {remedy} The log-likelihood is that before the means were rounded to {name}."
         )
+
+
+def _is_near(mixture: Mixture, distance: float) -> bool:
+    """Return whether no mean lies further from 0 than a distance in the component's own sds; False may be wrong.
+
+    |L^-1 v|^2 is at most |v|^2 times the trace of the precision, and a column's sd is at least a component's.
+    """
+    with np.errstate(all="ignore"):
+        if covariance.is_dense(mixture.covariance_type):
+            try:
+                precision = np.linalg.inv(mixture.covariances).reshape(len(mixture.covariances), -1)
+            except np.linalg.LinAlgError:
+                return False
+            reciprocals = precision[:, :: mixture.means.shape[1] + 1].sum(1)
+        else:
+            reciprocals = (1 / mixture.covariances).max(1)
+        squares = np.einsum("kd,kd->k", mixture.means, mixture.means)
+        return bool((squares * reciprocals < distance**2).all() and (reciprocals > 0).all())
 
 
 def _whitened_lengths(vectors: np.ndarray, matrices: np.ndarray) -> np.ndarray:

@@ -111,7 +111,10 @@ def bootstrap(
 
 
 def _num_rows(x: jax.Array, weight: jax.Array | None) -> int:
-    """Return the number of rows in a replicate: the rounded sum of concrete weights, or else N; raise ValueError if it is 0."""
+    """Return the number of rows in a replicate, which is the rounded sum of the weights.
+
+    Return N if there are no weights or if they are traced. Raise ValueError if the rounded sum is 0.
+    """
     if weight is None or is_traced(weight):
         return len(x)
     total = float(weight.sum())
@@ -150,7 +153,8 @@ def _multinomial_counts(keys: jax.Array, weight: jax.Array, total: int) -> jax.A
 
     def one(key: jax.Array) -> jax.Array:
         uniform = jax.random.uniform(key, (total,), weight.dtype) * cumulative[-1]
-        # a row's count: number of draws below its cumulative weight, minus number below the previous row's cumulative weight
+        # The count of a row is a difference of two numbers: the number of draws below the cumulative weight of the row, and the
+        # number of draws below the cumulative weight of the previous row.
         ends = jnp.searchsorted(jnp.sort(uniform), cumulative, side="left")
         ends = ends.at[-1].set(total)
         return jnp.diff(ends, prepend=0).astype(weight.dtype)

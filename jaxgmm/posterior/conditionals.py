@@ -28,7 +28,7 @@ from ..density import quadratic_coefficients, quadratic_log_joint, safe_log
 from ..mixture import Mixture
 from ..priors.interface import ComponentSums, MixturePrior, StandardVariables
 from ..rounding import positive_factors, scatter_about_mean
-from ..row_sums import nonzero, sum_over_rows
+from ..row_sums import nonzero, sum_over_rows, vary_with
 
 
 class GibbsState(NamedTuple):
@@ -97,13 +97,14 @@ def sum_by_labels(
 
 def _sum_of_repeats(function: Callable[[Any], Any], times: jax.Array) -> Any:
     """Return the sum of function(0), ..., function(times - 1)."""
-    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(function, 0))
+    shapes = jax.eval_shape(function, 0)
+    zero = jax.tree.map(lambda leaf: vary_with(jnp.zeros(leaf.shape, leaf.dtype), leaf), shapes)
 
     def step(carry: tuple[Any, Any]) -> tuple[Any, Any]:
         i, total = carry
         return i + 1, jax.tree.map(jnp.add, total, function(i))
 
-    return jax.lax.while_loop(lambda carry: carry[0] < times, step, (0, zero))[1]
+    return jax.lax.while_loop(lambda carry: carry[0] < times, step, (vary_with(jnp.array(0), times), zero))[1]
 
 
 def _labelled_sums(coefficients: jax.Array, center: jax.Array, covariance_type: str) -> Callable[..., tuple]:
@@ -156,8 +157,8 @@ def draw_state(
     # One call draws the gamma variables for both weights and covariances, because each call takes seconds to compile.
     all_shapes = jnp.concatenate([prior.weight_concentration + sums.count, shapes.ravel()])
     log_gammas = jax.random.loggamma(keys[0], all_shapes, dtype=dtype)
-    # Too few degrees of freedom give shapes <= 0. The draws are then set to NaN, because the error would otherwise go
-    # unnoticed.
+    # With too few degrees of freedom, shape parameters of the gamma distributions are <= 0. The draws are then set to NaN,
+    # because the error would otherwise go unnoticed.
     log_gammas = jnp.where(all_shapes > 0, log_gammas, jnp.nan)
     num_bartlett = shapes.size if covariance.is_dense(covariance_type) else 0
     normals = jax.random.normal(keys[1], (k + num_bartlett, d), dtype)

@@ -22,6 +22,7 @@ from ..mixture import Mixture, MixtureLike
 from ..priors.functions import log_prior
 from ..priors.interface import ComponentSums, MixturePrior
 from ..progress import advance, program_bar
+from ..row_sums import vary_with
 from ..validation import check_count, check_progress, is_traced
 from .conditionals import GibbsState, LabelledData, draw_state, gibbs_state, sum_by_labels
 from .mixing import Mixing, judge_mixing, label_invariant_draws, measure_mixing
@@ -103,7 +104,10 @@ def gibbs(
 
 
 def _check_options(inputs: Inputs, num_warmup: Any, progress: Any) -> None:
-    """Raise an error if an option is invalid, the prior has no closed forms, or concrete weights are not integers."""
+    """Raise an error if an option is invalid, or if Gibbs sampling does not support the prior or the weights.
+
+    The prior's conditional distributions must have closed forms. Weights must be integers; traced weights are not checked.
+    """
     check_count(num_warmup, "num_warmup", 0)
     check_progress(progress)
     if not inputs.prior.has_closed_forms:
@@ -163,6 +167,7 @@ def _sample(
         return jax.vmap(step, in_axes=(0, 0, None))(states, keys, share)
 
     states = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_chains, *leaf.shape)), gibbs_state(start))
+    states, key = vary_with((states, key), inputs, key)
     _, found = jax.lax.scan(sweep, states, (jnp.arange(num_sweeps), jax.random.split(key, (num_sweeps, num_chains, 3))))
     draws = jax.tree.map(lambda leaf: jnp.moveaxis(leaf[1 + num_warmup :], 0, 1), found)
     posterior = _collect(draws, problem, start, found.log_likelihood[0].sum())
@@ -171,7 +176,7 @@ def _sample(
 
 
 def _collect(draws: _Draws, problem: StandardizedProblem, start: Mixture, start_value: jax.Array) -> Posterior:
-    """Make a Posterior from draws (C, S, ...); its prior is the standardised one.
+    """Make a Posterior from draws (C, S, ...). The prior of the Posterior is in standardised coordinates.
 
     start: the standardised start, which gives the shapes and the components that are present. start_value: the log-likelihood
     of the start, which is not finite if the data have no density there.
@@ -204,7 +209,7 @@ def _log_volume_of_present(problem: StandardizedProblem, covariance_type: str, p
 
 
 def _judge(start_value: jax.Array, log_density: jax.Array, mixing: Mixing) -> jax.Array:
-    """Return the most severe PosteriorStatus that applies, ()."""
+    """Return, as an array (), the most severe PosteriorStatus that applies."""
     status = judge_mixing(mixing, *log_density.shape)
     finite = jnp.isfinite(log_density).all() & jnp.isfinite(start_value)
     return jnp.where(finite, status, PosteriorStatus.NONFINITE)
