@@ -8,9 +8,8 @@ switching is no failure. After `relabel`, the parameters are judged too if label
     unmixed     R-hat >= 1.05, or fewer than 20 effective draws for each chain
     too few     otherwise, and always with fewer than 4 draws for each chain, for which R-hat is not defined
 
-For short chains, the second line allows for the spread of R-hat and asks for a tenth of the draws. R-hat is the split R-hat,
-and the effective sample size is that of the mean of the split chains, both without rank normalisation, which would slow the
-samplers down. Variances are therefore judged on the scale of logarithms.
+For short chains, the second line allows for the spread of R-hat and asks for a tenth of the draws. R-hat and the effective
+sample size are rank-normalised and those of split chains, as in `diagnostics`, which also folds the draws for R-hat.
 """
 
 from __future__ import annotations
@@ -19,10 +18,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.special import ndtri
 
 from .. import covariance
 from ..mixture import Mixture
-from .diagnostics import rhat_limit, split_rhat
+from .diagnostics import rhat_limit
 from .result import PosteriorStatus
 
 R_HAT_LIMIT = 1.01  # chains agree if R-hat is below this value
@@ -32,7 +32,7 @@ _ROUNDING_STEPS = 8  # a quantity is constant if its range is below this number 
 
 
 class Mixing(NamedTuple):
-    """The largest R-hat () and the smallest effective sample size () of several quantities; NaN if a draw is not finite."""
+    """The largest R-hat () and the smallest bulk effective sample size () of several quantities; NaN for infinite draws."""
 
     rhat: jax.Array
     ess: jax.Array
@@ -72,35 +72,45 @@ def measure_mixing(draws: jax.Array) -> Mixing:
         return Mixing(*[jnp.full((), jnp.nan, draws.dtype)] * 2)
     low, high = draws.min((1, 2)), draws.max((1, 2))
     constant = high - low <= _ROUNDING_STEPS * jnp.finfo(draws.dtype).eps * jnp.maximum(abs(low), abs(high))
-    halves = jnp.concatenate([draws[..., :half], draws[..., -half:]], 1)
     finite = jnp.isfinite(draws).all()  # the largest and the smallest of several numbers need not be NaN if one of them is
-    rhat = jnp.where(constant, 1, split_rhat(draws)).max()
+    halves = jnp.concatenate([draws[..., :half], draws[..., -half:]], 1)
     # one quantity at a time, because a Fourier transform of all of them would need many times the memory of the draws
-    ess = jnp.where(constant, jnp.inf, jax.lax.map(_effective_size, halves)).min()
-    ess = jnp.where(constant.all(), chains * samples, ess)
+    rhat, ess = jax.lax.map(lambda one: _diagnose(_rank_normalise(one)), halves)
+    rhat, ess = jnp.where(constant, 1, rhat).max(), jnp.where(constant, chains * samples, ess).min()
     return Mixing(jnp.where(finite, rhat, jnp.nan), jnp.where(finite, ess, jnp.nan))
 
 
-def _effective_size(draws: jax.Array) -> jax.Array:
-    """Return the effective sample size () of the mean of chains (C, S). Vehtari et al. (2021), eq. 10-13."""
+def _rank_normalise(draws: jax.Array) -> jax.Array:
+    """Replace draws (C, S) by the normal scores of their ranks. Vehtari et al. (2021), eq. 14.
+
+    The draws are sorted as integers that have the same order, because XLA sorts integers four times as fast on a CPU.
+    """
+    bits = jax.lax.bitcast_convert_type((draws - draws.mean()).astype(jnp.float32).ravel(), jnp.int32)
+    keys = jnp.where(bits < 0, bits ^ jnp.iinfo(jnp.int32).max, bits)
+    ordered = jnp.sort(keys)
+    below, up_to = (jnp.searchsorted(ordered, keys, side=side) for side in ("left", "right"))
+    ranks = (below + up_to + 1).astype(draws.dtype) / 2
+    return ndtri((ranks - 0.375) / (ranks.size + 0.25)).reshape(draws.shape)
+
+
+def _diagnose(draws: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return R-hat () and the effective sample size () of chains (C, S). Vehtari et al. (2021), eq. 1-4 and 10-13."""
     c, s = draws.shape
     means = draws.mean(1)
-    scale = draws.std()
-    centred = (draws - means[:, None]) / scale
-    spectrum = jnp.fft.rfft(centred, 1 << (2 * s - 1).bit_length(), axis=1)
+    spectrum = jnp.fft.rfft(draws - means[:, None], 1 << (2 * s - 1).bit_length(), axis=1)
     covariances = jnp.fft.irfft(jnp.abs(spectrum) ** 2, axis=1)[:, :s].mean(0) / s
     within = covariances[0] * s / (s - 1)
-    total = covariances[0] + (means / scale).var(ddof=1)
+    total = covariances[0] + means.var(ddof=1)
     rho = 1 - (within - covariances) / total
-    pairs = rho.at[0].set(1)[: s // 2 * 2].reshape(-1, 2)
-    sums = pairs.sum(1)
-    # Geyer's initial monotone sequence ends at the first pair whose sum is not positive
-    end = jnp.where((sums > 0).all(), len(sums), jnp.argmax(~(sums > 0)))
+    pairs = rho.at[0].set(1)[: s // 2 * 2].reshape(-1, 2)[: max(1, (s - 1) // 2)]
+    sums = pairs.sum(1).at[-1].min(0)  # the last pair is never counted, because no pair follows that could end the sum
+    # Geyer's initial monotone sequence ends before the first pair whose sum is not positive, and counts at least one pair
+    end = jnp.maximum(jnp.argmax(~(sums > 0)), 1)
     counted = jnp.arange(len(sums)) < end
-    time = -1 + 2 * jnp.where(counted, jax.lax.cummin(sums), 0).sum()
-    # in that pair, the autocorrelation at the even lag may still be positive
+    time = -1 + 2 * jnp.where(counted, jax.lax.cummin(pairs.sum(1)), 0).sum()
+    # in the next pair, the autocorrelation at the even lag may still be positive
     time += jnp.where(end < len(sums), jnp.maximum(pairs[jnp.minimum(end, len(sums) - 1), 0], 0), 0)
-    return c * s / jnp.maximum(time, 1 / jnp.log10(c * s))
+    return jnp.sqrt(total / within), c * s / jnp.maximum(time, 1 / jnp.log10(c * s))
 
 
 def judge_mixing(mixing: Mixing, num_chains: int, num_samples: int) -> jax.Array:
