@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from ..calls import public
-from ..inputs import check_sampling_options, validate_inputs
+from ..inputs import check_draws, check_sampling_options, validate_inputs
 from ..mixture import Mixture, MixtureLike
 from ..priors.interface import MixturePrior
 from ..progress import progress_bar
@@ -98,6 +98,7 @@ def laplace(
     check_progress(progress)
     inputs = validate_inputs(start, x, prior, sample_weight, name="start", prior_is="required", is_start=True)
     start, x, weight, prior = inputs
+    check_draws(start, num_samples, num_chains)
     traced = is_traced(key, start, x, weight, prior)
     key_approximation, key_draws = jax.random.split(key)
     with progress_bar(2, " steps", False if traced else progress) as bar:
