@@ -109,7 +109,7 @@ def chains_apart(draws: np.ndarray, described: Sequence[Parameter]) -> ChainsApa
     from ..posterior.diagnostics import mcse_mean, rhat
 
     usable = np.isfinite(draws).all((0, 1))
-    draws, described = draws[..., usable], [described[i] for i in np.flatnonzero(usable)]
+    draws, described = draws[..., usable], [described[i] for i in np.flatnonzero(usable).tolist()]
     num_chains, num_draws, num_quantities = draws.shape
     if num_chains < 2 or num_draws < 8 or not num_quantities:
         return None

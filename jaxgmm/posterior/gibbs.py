@@ -69,7 +69,8 @@ def gibbs(
             over the data in a sweep equals the largest weight. A row of weight 0 is ignored, whatever values it holds. Weights
             that are not integers raise an error, or set the status to NONFINITE if they are traced. `nuts` accepts such
             weights.
-        progress: whether to show a progress bar, outside jit only; None: show it on a terminal.
+        progress: whether to show a progress bar, outside jit only; None: show it on a terminal. The program that advances a bar
+            is compiled once in each process: a compilation cache on disk does not keep it.
 
     Returns:
         A Posterior with mixture (C, S, ...) in data units and x's float dtype. stats: counts (C, S, K), how many rows got label

@@ -85,7 +85,8 @@ def nuts(
             one.
         max_tree_depth: the largest number of doublings per draw. A smaller number limits the cost under vmap, where every step
             takes as long as the slowest data set needs.
-        progress: whether to show a progress bar, outside jit only; None: show it on a terminal.
+        progress: whether to show a progress bar, outside jit only; None: show it on a terminal. The program that advances a bar
+            is compiled once in each process: a compilation cache on disk does not keep it.
 
     Returns:
         A Posterior with mixture (C, S, ...) in data units and x's float dtype.
