@@ -9,7 +9,14 @@ import pytest
 
 import jaxgmm
 from jaxgmm.posterior import diagnostics
-from jaxgmm.posterior.mixing import Mixing, judge_mixing, label_invariant_draws, measure_mixing, parameter_draws
+from jaxgmm.posterior.mixing import (
+    Mixing,
+    _sort_components,
+    judge_mixing,
+    label_invariant_draws,
+    measure_mixing,
+    parameter_draws,
+)
 from jaxgmm.posterior.result import PosteriorStatus, is_good, needs_warning
 
 from fabricated_comparisons import fabricate_fit, make_posterior, two_clusters
@@ -97,6 +104,12 @@ def test_quantities(covariance_type):
     rows = np.asarray(parameter_draws(stack))
     assert rows.shape[1:] == (2, 5)
     assert {float(v) for v in np.ravel(stack.means[0, 0])} <= {float(v) for v in rows[:, 0, 0]}
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 6, 7])
+def test_components_in_order(k):
+    leaf = np.random.default_rng(k).normal(size=(2, 30, k, 2))
+    np.testing.assert_array_equal(_sort_components(jnp.asarray(leaf)), np.sort(jnp.asarray(leaf), 2))
 
 
 def test_relabelled_parameters_are_judged_where_labels_are_identified():
