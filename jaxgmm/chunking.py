@@ -140,7 +140,7 @@ def coverage_batch() -> int:
 
 
 def batch_of_fits(num_datasets: int, num_rows: int) -> tuple[int, int]:
-    """Return how many data sets `fit_many` gives to one program, and how many of them the program advances together.
+    """Return how many data sets `fit_many` gives to one compiled program, and how many of these take EM steps at a time.
 
     Each data set has `num_rows` rows.
 

@@ -17,7 +17,8 @@ from .mixture import Mixture
 from .row_sums import nonzero
 
 _LONGEST_SUM = 4096  # rows over which rounding errors accumulate: sums over chunks are compensated
-_LARGEST_MOVE = 0.8  # squared relative change of a covariance in one step up to which it is far from singular
+# a covariance is taken to be far from singular if its squared relative change in one step is at most this value
+_LARGEST_MOVE = 0.8
 
 
 def ridge_fraction(num_features: int, dtype: Any) -> float:

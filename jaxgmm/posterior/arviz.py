@@ -106,7 +106,7 @@ def _check(posterior: Any, x: Any, sample_weight: Any) -> tuple[jax.Array, jax.A
 
 
 def _log_likelihood(posterior: Posterior, x: jax.Array, weight: jax.Array | None, rows: np.ndarray) -> np.ndarray | None:
-    """Return the log-likelihood (C, S, O) of each of O observations, whose rows are given; None, with a warning, if unknown."""
+    """Return the log-likelihoods (C, S, O) of O observations, given their rows; if they are not known, warn and return None."""
     if not has_own_likelihood(posterior, x, weight):
         return np.asarray(_pointwise(posterior.mixture, x[rows]))
     own = own_pointwise(posterior, np.ones(len(x)) if weight is None else np.asarray(weight, float))

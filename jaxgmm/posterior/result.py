@@ -165,7 +165,7 @@ class Posterior(Printed):
         return [Table(title, notes=[note for note in notes if note]), self._draws_table()]
 
     def _draws_table(self) -> Table:
-        """Return a table of the mean and standard deviation of each component over the draws."""
+        """Return a table of the posterior mean and standard deviation of the parameters of each component."""
         mixture = self.mixture
         k, fields = mixture.num_components, [look(mixture.weights), look(mixture.means), standard_deviations(mixture)]
         known = [field for field in fields if field is not None]
