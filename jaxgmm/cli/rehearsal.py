@@ -24,8 +24,8 @@ from ..posterior.result import Posterior, PosteriorStatus
 from ..priors.interface import MixturePrior
 
 # Largest number of evaluations (draws x rows x features x components) for which a rehearsal saves time. A core does about 1e8
-# evaluations per second. With more evaluations, the comparison spends more time on computation than on compilation, and a
-# rehearsal would slow the sampler down.
+# evaluations per second. Above this number, the comparison spends more time on computation than on compilation, and a rehearsal
+# would slow the sampler down.
 _MOST_EVALUATIONS = 5e8
 
 _running: list[threading.Thread] = []

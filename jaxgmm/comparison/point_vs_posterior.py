@@ -66,7 +66,7 @@ class LaplaceReference(NamedTuple):
     invariant_sd: np.ndarray
 
     def is_for(self, posterior: Posterior) -> bool:
-        """Return whether a posterior has the same prior. A bootstrap has no prior and is always compared."""
+        """Return whether a posterior has the prior of this approximation; the result is always True for a bootstrap."""
         return posterior.method == "bootstrap" or _same_prior(posterior.prior, self.prior)
 
 

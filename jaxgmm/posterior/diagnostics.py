@@ -1,9 +1,9 @@
 """Diagnostics of draws: R-hat, effective sample sizes, Monte Carlo errors, E-BFMI.
 
 Draws have shape (C, S, ...): C chains and S draws per chain. Further axes hold different quantities, which are processed
-together. The computations use NumPy on the host. Only `split_rhat` uses JAX, because the samplers call it inside jit to set
-their status. ArviZ provides the other functions too. They are implemented here because ArviZ is a large, optional dependency;
-the tests compare their results with ArviZ's.
+together. The computations use NumPy on the host. Only `split_rhat` uses JAX, because it is called inside jit; `mixing` has the
+measures that set the status of a sampler. ArviZ provides the other functions too. They are implemented here because ArviZ is a
+large, optional dependency; the tests compare their results with ArviZ's.
 
 Vehtari, Gelman, Simpson, Carpenter & Burkner (2021), Bayesian Analysis 16:667; Betancourt (2016), arXiv:1604.00695.
 """

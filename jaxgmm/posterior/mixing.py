@@ -1,4 +1,4 @@
-"""One rule says whether chains have mixed. It sets the status of every sampler with chains, inside jit and outside.
+"""The rule that says whether chains have mixed. It sets the status of every sampler with chains, inside jit and outside.
 
 Label-invariant quantities are judged when chains have run: the log density, the weights in order of size, and for each feature
 the means and the variances of the components in order of size. They do not depend on the order of the components, so label
@@ -8,8 +8,9 @@ switching is no failure. After `relabel`, the parameters are judged too if label
     unmixed     R-hat >= 1.05, or fewer than 20 effective draws for each chain
     too few     otherwise, and always with fewer than 4 draws for each chain, for which R-hat is not defined
 
-For short chains, the second line allows for the spread of R-hat and asks for a tenth of the draws. R-hat and the effective
-sample size are rank-normalised and those of split chains, as in `diagnostics`, which also folds the draws for R-hat.
+For short chains, the limits in the second line are 1.05 + 10 / S for R-hat and S / 10 effective draws for each chain. R-hat and
+the effective sample size are computed from rank-normalised, split chains, as in `diagnostics`, which also folds the draws for
+R-hat.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from jax.scipy.special import ndtri
 from .. import covariance
 from ..mixture import Mixture
 from .diagnostics import rhat_limit
-from .result import PosteriorStatus
+from .result import PosteriorStatus, is_good
 
 R_HAT_LIMIT = 1.01  # chains agree if R-hat is below this value
 ESS_PER_CHAIN = 100  # least effective number of draws for each chain
@@ -143,7 +144,7 @@ def judge_mixing(mixing: Mixing, num_chains: int, num_samples: int) -> jax.Array
 def status_of_parameters(status: Any, mixture: Mixture, identified: jax.Array) -> jax.Array:
     """Return a status that takes the parameters of relabelled mixtures (C, S, ...) into account, if labels are identified."""
     found = judge_mixing(measure_mixing(parameter_draws(mixture)), *mixture.batch_shape)
-    good = (status == PosteriorStatus.OK) | (status == PosteriorStatus.FULL_WARMUP)
+    good = is_good(status)
     few = good | (status == PosteriorStatus.FEW_DRAWS)
     worse = ((found == PosteriorStatus.UNMIXED) & few) | ((found == PosteriorStatus.FEW_DRAWS) & good)
     return jnp.where(identified & worse, found, status)

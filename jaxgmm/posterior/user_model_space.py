@@ -128,8 +128,8 @@ def _describe(
 ) -> tuple[Mixture, jax.Array, dict[str, Any]]:
     """Convert points z (C, S, P) to mixtures (C, S, ...), log densities (C, S) and statistics.
 
-    The statistics are the log-likelihoods of all data and, unless there are too many, of each row (C, S, N); and, if there are
-    any, the values of the further sites.
+    The statistics are the total log-likelihood (C, S), the log-likelihood of each row (C, S, N) unless this array would be too
+    large, and the values of the model's other sites.
     """
     points = z.reshape(-1, z.shape[-1])
     by_row = stores_pointwise(len(points), num_rows)
