@@ -246,6 +246,13 @@ def check_flag(value: Any, name: str) -> None:
         raise TypeError(f"{name} is {value!r}; True or False was expected.")
 
 
+def check_progress(value: Any) -> None:
+    """Raise TypeError if the option `progress` is not None, True or False."""
+    check_static(value, "progress")
+    if value is not None and not isinstance(value, bool | np.bool_):
+        raise TypeError(f"progress is {value!r}; None, True or False was expected.")
+
+
 def check_count(value: Any, name: str, minimum: int = 1, maximum: int = 2**31 - 1) -> None:
     """Raise TypeError or ValueError unless a value is a Python or NumPy integer in a range; True and 2.0 are refused.
 

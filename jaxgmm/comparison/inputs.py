@@ -46,13 +46,15 @@ class ComparisonInputs(NamedTuple):
 class Subject(NamedTuple):
     """One posterior of a comparison, relabelled to match EM, and log prior densities in nats, under the posterior's prior.
 
-    `em_log_prior` belongs to EM's mixture, and `log_prior` (C, S) to the draws.
+    `em_log_prior` belongs to EM's mixture, and `log_prior` (C, S) to the draws. `own_likelihood` tells whether the draws are
+    from a user's model whose likelihood is not the density of the drawn mixtures.
     """
 
     name: str
     posterior: Posterior
     em_log_prior: float
     log_prior: np.ndarray
+    own_likelihood: bool = False
 
 
 def by_name(posterior: Any) -> dict[str, Any]:

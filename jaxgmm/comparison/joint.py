@@ -4,10 +4,11 @@ The scores tell where EM lies among the draws, and how far the distribution of t
 
     u = root^-1 (z - mode)
 
-Here z are NumPyro's unconstrained parameters, mode is the mode of Laplace's approximation, and root root' = H^-1 is its
-covariance matrix. In the coordinates u, Laplace's approximation is N(0, I). Distances in u are therefore measured in standard
-deviations of the approximation, and they do not depend on the units of the data. For the 2-Wasserstein (Bures) distance between
-normal distributions see Dowson & Landau (1982), J. Multivariate Anal. 12, 450-455.
+Here z is the vector of NumPyro's unconstrained parameters. Laplace's approximation of its distribution is N(mode, H^-1), where
+H is the information at the mode, and root is a matrix square root of H^-1. In the coordinates u, the approximation is N(0, I).
+Distances in u are therefore measured in standard deviations of the approximation, and they do not depend on the units of the
+data. For the 2-Wasserstein (Bures) distance between normal distributions see Dowson & Landau (1982), J. Multivariate Anal. 12,
+450-455.
 """
 
 from __future__ import annotations

@@ -132,6 +132,7 @@ class Design:
 
         Example:
             >>> import tempfile
+            >>> from pathlib import Path
             >>> from jaxgmm import Design
             >>> text = '''
             ... separations = [1, 2, 4]

@@ -32,7 +32,7 @@ from ..progress import progress_bar
 from ..studies.checkpoint import Checkpoint, check_target, versions
 from ..studies.method_names import POINT_METHODS
 from ..studies.serialization import Exported, plain
-from ..validation import check_key
+from ..validation import check_key, check_progress
 from .design import Design, StudyCell
 from .quantities import describe, values
 from .replicates import Batch, padded_size
@@ -113,6 +113,7 @@ def coverage_study(key: jax.Array, design: Design, *, path: Any = None, progress
     if not isinstance(design, Design):
         raise TypeError(f"design is {type(design).__name__}; a jaxgmm.Design was expected, such as Design.from_toml(path).")
     check_target(path)
+    check_progress(progress)
     meta = {
         "key": np.asarray(jax.random.key_data(key)).tolist(),
         "random_numbers": str(jax.random.key_impl(key)),

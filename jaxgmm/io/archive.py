@@ -185,7 +185,7 @@ def _encode_items(items: dict[str, Any], name: str, arrays: dict[str, np.ndarray
 
 
 def _decode(node: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """Return the tree that has a given structure, and remove its arrays from `arrays`."""
+    """Rebuild a tree from its structure; the arrays of the tree are taken out of `arrays`."""
     if node is None or isinstance(node, str):
         return node
     if "array" in node:

@@ -23,6 +23,7 @@ from ..inputs import check_draws, check_sampling_options, validate_inputs
 from ..mixture import Mixture, MixtureLike
 from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior
+from ..progress import progress_bar
 from ..row_sums import repeat_valid_row, weight_or_ones
 from ..validation import check_choice, is_traced, warn_at_caller
 from .relabel import relabel
@@ -93,7 +94,8 @@ def bootstrap(
     batch = replicates_per_batch(total * (x.shape[1] if kind == "parametric" else 1))
     keys = jax.random.split(key, size)
     options = {"history": False} | options
-    parts = [_fit_replicates(keys[i : i + batch], start, data, prior, kind, options) for i in range(0, size, batch)]
+    with progress_bar(size, " fits", False if is_traced(keys, start, x) else options.get("progress")):
+        parts = [_fit_replicates(keys[i : i + batch], start, data, prior, kind, options) for i in range(0, size, batch)]
     fits = jax.tree.map(lambda *leaves: jnp.concatenate(leaves).reshape(num_chains, num_samples, *leaves[0].shape[1:]), *parts)
     log_density = _log_density(fits.mixture, data, prior)
     degenerate = has_degenerate_component(fits, jnp.asarray(total, x.dtype))

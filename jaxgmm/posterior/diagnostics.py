@@ -1,9 +1,9 @@
 """Diagnostics of draws: R-hat, effective sample sizes, Monte Carlo errors, E-BFMI.
 
 Draws have shape (C, S, ...): C chains and S draws per chain. Further axes hold different quantities, which are processed
-together. The computations use NumPy on the host. Only `split_rhat` uses JAX, because the samplers call it inside jit to set
-their status. ArviZ provides the other functions too. They are implemented here because ArviZ is a large, optional dependency;
-the tests compare their results with ArviZ's.
+together. The computations use NumPy on the host. Only `split_rhat` uses JAX, because it is called inside jit; `mixing` has the
+measures that set the status of a sampler. ArviZ provides the other functions too. They are implemented here because ArviZ is a
+large, optional dependency; the tests compare their results with ArviZ's.
 
 Vehtari, Gelman, Simpson, Carpenter & Burkner (2021), Bayesian Analysis 16:667; Betancourt (2016), arXiv:1604.00695.
 """
@@ -19,7 +19,7 @@ import numpy as np
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
-_ROUNDING_STEPS = 8  # draws of a constant differ by at most about this many times the spacing of floating-point numbers
+from ..spread import is_constant
 
 
 def rhat(draws: Any) -> np.ndarray:
@@ -172,22 +172,6 @@ def split_rhat(draws: jax.Array) -> jax.Array:
     within, between = halves.var(-1, ddof=1).mean(-1), halves.mean(-1).var(-1, ddof=1)
     value = jnp.where(is_constant(draws, (-2, -1), jnp), 1, jnp.sqrt((half - 1) / half + between / within))
     return jnp.where(finite, value, jnp.nan)
-
-
-def is_constant(draws: Any, axis: Any, xp: Any = np) -> Any:
-    """Return whether draws are equal up to rounding, along the given axes.
-
-    The range of the draws is compared with their magnitude. Draws in float64 that are exactly numbers of float32 have been
-    rounded to float32 before.
-    """
-    low, high = draws.min(axis), draws.max(axis)
-    size = xp.maximum(abs(low), abs(high))
-    eps = float(xp.finfo(draws.dtype).eps)
-    if draws.dtype == np.float64:
-        with np.errstate(over="ignore", invalid="ignore"):
-            rounded = (draws == draws.astype(np.float32)).all(axis)
-        eps = xp.where(rounded, float(np.finfo(np.float32).eps), eps)
-    return high - low <= _ROUNDING_STEPS * eps * size
 
 
 def _as_draws(draws: Any) -> np.ndarray:

@@ -16,7 +16,8 @@ from ..mixture import Mixture, MixtureLike, as_mixture
 from ..row_sums import repeat_valid_row
 from ..validation import as_weighted_data, check_choice
 from .label_assignment import METHODS, Matching, match_labels, permute_components
-from .result import Posterior, check_one_posterior
+from .mixing import status_of_parameters
+from .result import INDEPENDENT, Posterior, check_one_posterior
 
 # labels count as identified if at most a fraction SMALL_SHARE of the margins is smaller than SMALL_MARGIN
 SMALL_MARGIN, SMALL_SHARE = 0.2, 0.05
@@ -55,7 +56,8 @@ def relabel(
         A Posterior with reordered weights, means and covariances. stats has these new entries: permutation (C, S, K), where
         entry j is the index that component j had in the sampler's draw, even if the posterior had been relabelled before;
         relabel_margin (C, S); switch_rate (), the fraction of draws whose permutation differs from that of the previous draw;
-        labels_identified ().
+        labels_identified (). If labels are identified, the chains of the parameters are judged too, and the status becomes
+        UNMIXED or FEW_DRAWS if they have not mixed.
 
     Raises:
         ValueError, TypeError: the reference or the data do not fit the draws, the method is unknown, or the values are traced
@@ -115,4 +117,7 @@ def _reorder(posterior: Posterior, matching: Matching) -> Posterior:
         "switch_rate": switched.mean() if switched.size else jnp.zeros((), matching.margin.dtype),
         "labels_identified": (~(matching.margin >= SMALL_MARGIN)).mean() <= SMALL_SHARE,
     }
-    return dataclasses.replace(posterior, mixture=mixture, stats=stats)
+    status = posterior.status
+    if posterior.method not in INDEPENDENT:
+        status = status_of_parameters(status, mixture, stats["labels_identified"])
+    return dataclasses.replace(posterior, mixture=mixture, status=status, stats=stats)
