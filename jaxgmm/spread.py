@@ -16,10 +16,14 @@ _ROUNDING_STEPS = 8  # draws of a constant differ by at most about this many tim
 
 
 def is_constant(draws: Any, axis: Any, xp: Any = np) -> Any:
-    """Return whether draws are equal up to rounding, along the given axes.
+    """Return whether draws are equal up to rounding, along the given axes; `xp` is numpy, or jax.numpy inside jit.
 
     The range of the draws is compared with their magnitude. Draws in float64 that are exactly numbers of float32 have been
     rounded to float32 before.
+
+    Example:
+        >>> is_constant(np.array([[0.1, 0.1 + 2e-17], [0.1, 0.2]]), axis=1).tolist()
+        [True, False]
     """
     low, high = draws.min(axis), draws.max(axis)
     size = xp.maximum(abs(low), abs(high))
@@ -34,8 +38,8 @@ def is_constant(draws: Any, axis: Any, xp: Any = np) -> Any:
 def mean_and_sd(draws: Any, *, ddof: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Return the means and the standard deviations of draws (M, ...), each (...).
 
-    The standard deviation is exactly 0 if all draws are equal up to rounding, and NaN if one of them is not finite. The mean is then NaN, or
-    infinite if all infinite draws have one sign. The divisor of the variance is M - `ddof`.
+    The standard deviation is exactly 0 if all draws are equal up to rounding, and NaN if one of them is not finite. The mean is
+    then NaN, or infinite if all infinite draws have one sign. The divisor of the variance is M - `ddof`.
 
     Example:
         >>> [value.tolist() for value in mean_and_sd([[1.0, 1.0], [3.0, np.inf]])]

@@ -234,7 +234,7 @@ class DensityScores(Record):
     khat_max: float | None = column("largest Pareto k-hat of the rows", default=None)
     num_khat_high: int | None = column(
         "number of rows whose k-hat is not below its limit, so that their scores cannot be trusted",
-        default=None, short="  points whose k-hat is too high (not trusted)", section="prediction",
+        default=None, short="  points with high k-hat (not trusted)", section="prediction",
     )  # fmt: skip
     num_folds: int | None = column("number of folds", default=None)
     elpd_folds_em: float | None = column(
@@ -258,7 +258,7 @@ class DensityScores(Record):
     folds_khat_max: float | None = column("largest Pareto k-hat of the folds", default=None)
     num_folds_khat_high: int | None = column(
         "number of folds whose k-hat is not below its limit, so that their scores cannot be trusted",
-        default=None, short="  folds whose k-hat is too high (not trusted)", section="prediction",
+        default=None, short="  folds with high k-hat (not trusted)", section="prediction",
     )  # fmt: skip
 
 

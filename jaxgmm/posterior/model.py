@@ -154,24 +154,21 @@ def mixture_of(sites: dict[str, jax.Array], covariance_type: str) -> tuple[Mixtu
     Sigma = diag(s) C C' diag(s), the determinant is 2^D prod_i s_i^D prod_j C_jj^(D - j), with j from 1, because the free
     entries of C are those below its diagonal.
     """
-    covariances = sites["variances"] if "variances" in sites else _square(root_of(sites, covariance_type), covariance_type)
-    mixture = Mixture(sites["weights"], sites["means"], covariances, covariance_type)
-    return mixture, log_det_of_covariances(sites, covariance_type).sum()
-
-
-def log_det_of_covariances(sites: dict[str, jax.Array], covariance_type: str) -> jax.Array:
-    """Compute log|d covariance / d sites| of each stored covariance, (K | 1,)."""
     d, lower = sites["means"].shape[-1], root_of(sites, covariance_type)
     if "variances" in sites:
-        return jnp.zeros(len(lower), lower.dtype)
-    if "scale_tril" in sites:
+        log_det = jnp.zeros(())
+    elif "scale_tril" in sites:
         diagonal = jnp.diagonal(lower, axis1=-2, axis2=-1)
-        return (math.log(2) + jnp.arange(d, 0, -1) * jnp.log(diagonal)).sum(-1)
-    if covariance_type in ("full", "tied"):
+        log_det = (math.log(2) + jnp.arange(d, 0, -1) * jnp.log(diagonal)).sum()
+    elif covariance_type in ("full", "tied"):
         diagonal = jnp.diagonal(lower, axis1=-2, axis2=-1) / sites["scales"]
         powers = jnp.arange(d - 1, -1, -1)
-        return (math.log(2) + d * jnp.log(sites["scales"]) + powers * jnp.log(diagonal)).sum(-1)
-    return jnp.log(2 * lower).sum(-1)
+        log_det = (math.log(2) + d * jnp.log(sites["scales"]) + powers * jnp.log(diagonal)).sum()
+    else:
+        log_det = jnp.log(2 * lower).sum()
+    covariances = sites["variances"] if "variances" in sites else _square(lower, covariance_type)
+    mixture = Mixture(sites["weights"], sites["means"], covariances, covariance_type)
+    return mixture, jnp.asarray(log_det, covariances.dtype)
 
 
 def root_of(sites: dict[str, jax.Array], covariance_type: str) -> jax.Array:

@@ -19,7 +19,6 @@ from jax.nn import log_sigmoid
 from jax.scipy.special import gammaln
 from numpyro import handlers
 from numpyro.distributions import biject_to
-from numpyro.distributions.transforms import IndependentTransform
 
 from .. import covariance
 from ..chunking import GRADIENT_CHUNK, potentials_per_batch
@@ -28,7 +27,7 @@ from ..mixture import Mixture
 from ..priors.conjugate import Prior
 from ..priors.independent import IndependentPrior
 from .likelihood import make_log_likelihood
-from .model import log_det_of_covariances, mixture_of, parameters, root_of, sites_of
+from .model import mixture_of, parameters, root_of, sites_of
 from .standardization import StandardizedProblem
 
 
@@ -42,8 +41,6 @@ class UnconstrainedSpace(NamedTuple):
         flatten: a mixture in the problem's coordinates -> z (P,).
         unflatten: z (P,) -> the mixture, and log|d(weights, means, covariances) / dz| ().
         unravel: z (P,) -> a dictionary that maps the name of each site to the part of z that belongs to the site.
-        log_priors: z (P,) -> (K,), for each component the log prior density of its part of z, apart from the weights; for tied,
-            of its mean given the covariance. None for a user's own model.
     """
 
     size: int
@@ -51,7 +48,6 @@ class UnconstrainedSpace(NamedTuple):
     flatten: Callable[[Mixture], jax.Array]
     unflatten: Callable[[jax.Array], tuple[Mixture, jax.Array]]
     unravel: Callable[[jax.Array], dict[str, jax.Array]]
-    log_priors: Callable[[jax.Array], jax.Array] | None = None
 
 
 def make_unconstrained_space(problem: StandardizedProblem, start: Mixture) -> UnconstrainedSpace:
@@ -80,35 +76,24 @@ def make_unconstrained_space(problem: StandardizedProblem, start: Mixture) -> Un
         parts = unravel(z)
         log_weights = from_sticks(parts.pop("weights"))
         sites = {name: transforms[name](value) for name, value in parts.items()} | {"weights": jnp.exp(log_weights)}
-        mixture, _ = mixture_of(sites, covariance_type)
-        jacobian = log_det_of_covariances(sites, covariance_type)
-        for name, part in parts.items():
-            if name != "means":  # means are their own coordinates
-                jacobian += _log_det_by_component(transforms[name], part, sites[name])
+        jacobian = sum(transforms[name].log_abs_det_jacobian(value, sites[name]).sum() for name, value in parts.items())
+        mixture, log_det = mixture_of(sites, covariance_type)
         factors = covariance.complete(root_of(sites, covariance_type), covariance_type, d)
-        return _Point(log_weights, mixture, factors, jacobian)
-
-    def log_prior_of_components(point: _Point) -> tuple[jax.Array, jax.Array]:
-        law = prior.covariance_law.log_density(point.mixture.covariances, point.factors, covariance_type, d)
-        return law + point.jacobian, prior.log_density_of_means(point.mixture, point.factors)
+        return _Point(log_weights, mixture, factors, jacobian + log_det)
 
     def potential(z: jax.Array) -> jax.Array:
-        point = decode(z)
-        value = likelihood(point.log_weights, point.mixture.means, point.factors)
+        log_weights, mixture, factors, jacobian = decode(z)
+        value = likelihood(log_weights, mixture.means, factors)
         # the log-Jacobian of the weights is sum_k log w_k; with that of the Dirichlet law, each log w_k has the factor c_k
-        value += gammaln(concentration.sum()) - gammaln(concentration).sum() + concentration @ point.log_weights
-        return -(value + sum(term.sum() for term in log_prior_of_components(point)))
+        value += gammaln(concentration.sum()) - gammaln(concentration).sum() + concentration @ log_weights
+        value += prior.covariance_law.log_density(mixture.covariances, factors, covariance_type, d).sum()
+        return -(value + prior.log_density_of_means(mixture, factors).sum() + jacobian)
 
     def unflatten(z: jax.Array) -> tuple[Mixture, jax.Array]:
         point = decode(z)
-        return point.mixture, point.log_weights.sum() + point.jacobian.sum()
+        return point.mixture, point.log_weights.sum() + point.jacobian
 
-    def log_priors(z: jax.Array) -> jax.Array:
-        of_covariances, of_means = log_prior_of_components(decode(z))
-        return of_means if len(of_covariances) < k else of_covariances + of_means
-
-    flatten = lambda mixture: ravel_pytree(to_parts(mixture))[0]  # noqa: E731
-    return UnconstrainedSpace(flat.size, potential, flatten, unflatten, unravel, log_priors)
+    return UnconstrainedSpace(flat.size, potential, lambda m: ravel_pytree(to_parts(m))[0], unflatten, unravel)
 
 
 class _Point(NamedTuple):
@@ -118,21 +103,13 @@ class _Point(NamedTuple):
         log_weights: (K,), which are finite even where the weights round to 0.
         mixture: the mixture.
         factors: the factors of its covariances.
-        jacobian: (K | 1,), log|d covariance / dz| of each stored covariance.
+        jacobian: (), log|d(means, covariances) / dz|.
     """
 
     log_weights: jax.Array
     mixture: Mixture
     factors: covariance.Factors
     jacobian: jax.Array
-
-
-def _log_det_by_component(transform: Any, part: jax.Array, site: jax.Array) -> jax.Array:
-    """Return the log-Jacobian of one site's transform for each stored component, (K | 1,)."""
-    while isinstance(transform, IndependentTransform):  # it would add up the components
-        transform = transform.base_transform
-    log_det = transform.log_abs_det_jacobian(part, site)
-    return log_det.reshape(len(log_det), -1).sum(-1)
 
 
 def from_sticks(sticks: jax.Array) -> jax.Array:
