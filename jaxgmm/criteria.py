@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from numpy.typing import ArrayLike
 
 from . import covariance
 from .calls import public
@@ -18,7 +17,7 @@ CRITERIA = ("bic", "aic", "icl")
 
 
 @public
-def bic(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array:
+def bic(mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None = None) -> jax.Array:
     """Compute the Bayesian information criterion, -2 log L + p log N (Schwarz 1978); lower is better.
 
     p is the number of free parameters of the components that are present (weight above 0). N is the total weight of the data.
@@ -47,7 +46,7 @@ def bic(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array
 
 
 @public
-def aic(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array:
+def aic(mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None = None) -> jax.Array:
     """Compute Akaike's information criterion, -2 log L + 2 p (Akaike 1974); lower is better.
 
     p is the number of free parameters of the components that are present (weight above 0).
@@ -76,7 +75,7 @@ def aic(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array
 
 
 @public
-def icl(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array:
+def icl(mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None = None) -> jax.Array:
     """Compute the integrated completed likelihood, BIC - 2 sum_n w_n log max_k r_nk; lower is better.
 
     w_n are the weights of the rows and r_nk the responsibilities. ICL prefers well-separated components, because it treats each
@@ -117,7 +116,7 @@ def information_criterion(name: str, mixture: Mixture, x: jax.Array, weight: jax
     return value - 2 * jnp.where(weight > 0, weight * log_largest, 0).sum(-1)
 
 
-def _validate(mixture: MixtureLike, x: Any, sample_weight: Any) -> tuple[Mixture, jax.Array, jax.Array]:
+def _validate(mixture: MixtureLike, x: ArrayLike, sample_weight: ArrayLike | None) -> tuple[Mixture, jax.Array, jax.Array]:
     """Return a mixture, data (N, D) and weights (N,); warn if the weights cannot be counts of observations."""
     mixture = as_mixture(mixture)
     x, weight = as_weighted_data(x, sample_weight, check_values=False, num_features=mixture.num_features)

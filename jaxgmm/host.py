@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from .chunking import LARGE_COPY_BYTES, on_cpu
 
@@ -28,7 +29,7 @@ def to_host(tree: Any) -> Any:
     return jax.tree.map(np.asarray, tree)
 
 
-def to_device(array: np.ndarray, dtype: Any) -> jax.Array:
+def to_device(array: np.ndarray, dtype: DTypeLike) -> jax.Array:
     """Return a NumPy array as a JAX array; copy a large array only once, whereas jnp.asarray copies it twice (jax 0.10).
 
     The caller may change the NumPy array afterwards, so the JAX array must not share its memory. If this memory is aligned,

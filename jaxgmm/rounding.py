@@ -7,10 +7,9 @@ rounding error; larger values are not changed.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from . import covariance, linalg
 from .mixture import Mixture
@@ -21,7 +20,7 @@ _LONGEST_SUM = 4096  # rows over which rounding errors accumulate: sums over chu
 _LARGEST_MOVE = 0.8
 
 
-def ridge_fraction(num_features: int, dtype: Any) -> float:
+def ridge_fraction(num_features: int, dtype: DTypeLike) -> float:
     """Return the relative excess of the diagonal below which the Cholesky factorisation of a singular matrix may fail."""
     return 4 * num_features * float(jnp.finfo(dtype).eps)
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 _ROUNDING_STEPS = 8  # draws of a constant differ by at most about this many times the spacing of floating-point numbers
 
@@ -35,7 +36,7 @@ def is_constant(draws: Any, axis: Any, xp: Any = np) -> Any:
     return high - low <= _ROUNDING_STEPS * eps * size
 
 
-def mean_and_sd(draws: Any, *, ddof: int = 1) -> tuple[np.ndarray, np.ndarray]:
+def mean_and_sd(draws: ArrayLike, *, ddof: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Return the means and the standard deviations of draws (M, ...), each (...).
 
     The standard deviation is exactly 0 if all draws are equal up to rounding, and NaN if one of them is not finite. The mean is
@@ -55,7 +56,7 @@ def mean_and_sd(draws: Any, *, ddof: int = 1) -> tuple[np.ndarray, np.ndarray]:
     return np.where(finite, kept.mean(0), infinite), np.where(finite, sd, np.nan)
 
 
-def quantiles(draws: Any, probabilities: Sequence[float]) -> np.ndarray:
+def quantiles(draws: ArrayLike, probabilities: Sequence[float]) -> np.ndarray:
     """Return the quantiles (Q, ...) of draws (M, ...), interpolated as by NumPy where all draws are finite.
 
     Where a draw is not finite, they are order statistics, because nothing lies between two infinities.

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..calls import public
 from ..em.result import Fit
@@ -74,10 +75,10 @@ class _Tables(NamedTuple):
 def compare(
     fit: Fit,
     posterior: Posterior | Mapping[str, Posterior],
-    x: Any,
+    x: ArrayLike,
     *,
     interval: float = 0.95,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     feature_names: Sequence[str] | None = None,
     laplace: bool | None = None,
     scores: bool = True,

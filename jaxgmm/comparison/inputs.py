@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..em.result import Fit
 from ..posterior.result import Posterior, check_posterior
@@ -72,8 +73,8 @@ def by_name(posterior: Any) -> dict[str, Any]:
 def prepare_inputs(
     fit: Any,
     posteriors: Mapping[str, Any],
-    x: Any,
-    sample_weight: Any,
+    x: ArrayLike,
+    sample_weight: ArrayLike | None,
     feature_names: Sequence[str] | None,
     options: ComparisonOptions,
 ) -> ComparisonInputs:
@@ -86,7 +87,7 @@ def prepare_inputs(
     return ComparisonInputs(fit, x, weight, _check_names(feature_names, num_features), options)
 
 
-def _check_fit(fit: Any, posteriors: Mapping[str, Any], x: Any) -> None:
+def _check_fit(fit: Any, posteriors: Mapping[str, Any], x: ArrayLike) -> None:
     """Raise an error unless `fit` is one fit, every posterior has the same model, and no argument is traced.
 
     At least one posterior is needed.

@@ -14,11 +14,12 @@ data. For the 2-Wasserstein (Bures) distance between normal distributions see Do
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import linalg
 from ..mixture import Mixture, num_parameters
@@ -84,7 +85,7 @@ def transform(
     return linalg.solve(gaussian.root, (z - gaussian.mode).T).T, mixtures
 
 
-def gaussian_kl(mean: Any, cov: Any, other_mean: Any, other_cov: Any) -> float:
+def gaussian_kl(mean: ArrayLike, cov: ArrayLike, other_mean: ArrayLike, other_cov: ArrayLike) -> float:
     """Return KL(N(mean, cov) || N(other_mean, other_cov)) in nats; infinite if cov is singular.
 
     Example:
@@ -101,7 +102,7 @@ def gaussian_kl(mean: Any, cov: Any, other_mean: Any, other_cov: Any) -> float:
     return float(max((np.trace(ratio) + quadratic - len(mean) + other_log_det - log_det) / 2, 0.0))
 
 
-def gaussian_w2(mean: Any, cov: Any, other_mean: Any, other_cov: Any) -> float:
+def gaussian_w2(mean: ArrayLike, cov: ArrayLike, other_mean: ArrayLike, other_cov: ArrayLike) -> float:
     """Return the 2-Wasserstein distance between two normal distributions, in the unit of their coordinates.
 
     Example:

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import covariance
 from ..chunking import PSIS_ROWS
@@ -255,7 +256,7 @@ def assign_folds(rng: np.random.Generator, num_rows: int, num_folds: int) -> np.
     return rng.permutation(np.arange(num_rows) % num_folds)
 
 
-def without_folds(x: Any, weight: np.ndarray, folds: np.ndarray) -> np.ndarray:
+def without_folds(x: ArrayLike, weight: np.ndarray, folds: np.ndarray) -> np.ndarray:
     """Return weights (F, N); row f has weight 0 for the data of fold f, so that this fold is left out."""
     return np.where(folds == np.arange(folds.max() + 1)[:, None], 0, weight).astype(np.asarray(x).dtype)
 

@@ -14,6 +14,7 @@ the estimate at which the draws started is used instead. This rule needs no data
 from __future__ import annotations
 
 import math
+import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -81,7 +82,9 @@ class Study(Exported):
 
 
 @public
-def coverage_study(key: jax.Array, design: Design, *, path: Any = None, progress: bool | None = None) -> Study:
+def coverage_study(
+    key: jax.Array, design: Design, *, path: str | os.PathLike[str] | None = None, progress: bool | None = None
+) -> Study:
     """Measure bias, error, interval coverage and interval width of EM and of posteriors on data sets from a known truth.
 
     Each data set has its own random key, which is made from the values of the cell and the number of the data set. Therefore

@@ -140,7 +140,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     return _as_jax(thing, path)
 
 
-def _with_suffix(path: Any) -> Path:
+def _with_suffix(path: str | os.PathLike[str]) -> Path:
     """Return the path of a file, with ".npz" added if this suffix is missing."""
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"path is {type(path).__name__}; a string or a path was expected.")

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 from matplotlib.lines import Line2D
+from numpy.typing import ArrayLike
 
 from ..comparison.clustering import evenly_spaced
 from ..comparison.report_columns import ComparisonRow
@@ -22,7 +23,7 @@ _MOST_DOTS = 600  # largest number of draws shown in one panel
 
 def posterior_marginal(
     ax: Axes,
-    draws: Any,
+    draws: ArrayLike,
     em: float | None = None,
     interval: tuple[float, float] | None = None,
     *,

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..calls import public
 from ..chunking import draws_per_batch
@@ -31,7 +32,7 @@ _STATS = {
 
 
 @public
-def to_arviz(posterior: Posterior, x: Any, *, sample_weight: Any = None) -> Any:
+def to_arviz(posterior: Posterior, x: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Any:
     """Convert the draws to ArviZ's InferenceData (ArviZ 0.2x) or xarray's DataTree (ArviZ 1.x), with pointwise log-likelihoods.
 
     The result has four groups, or three for some models of your own (see below). The group posterior holds weights, means and
@@ -88,7 +89,7 @@ def to_arviz(posterior: Posterior, x: Any, *, sample_weight: Any = None) -> Any:
     return arviz.from_dict(**groups, dims=dims)
 
 
-def _check(posterior: Any, x: Any, sample_weight: Any) -> tuple[jax.Array, jax.Array | None, np.ndarray]:
+def _check(posterior: Any, x: ArrayLike, sample_weight: ArrayLike | None) -> tuple[jax.Array, jax.Array | None, np.ndarray]:
     """Return the data, the weights or None, and the index of the row of each observation; raise an error if one is invalid."""
     if is_traced(posterior, x, sample_weight):
         raise TypeError("to_arviz works on the host: call it outside jit and vmap.")

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..calls import public_with
 from ..chunking import replicates_per_batch
@@ -36,13 +37,13 @@ SCHEMES = ("nonparametric", "parametric", "weighted-likelihood")
 def bootstrap(
     key: jax.Array,
     start: MixtureLike,
-    x: Any,
+    x: ArrayLike,
     prior: MixturePrior | None = None,
     *,
     kind: str = "nonparametric",
     num_samples: int = 1000,
     num_chains: int = 1,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     **options: Any,
 ) -> Posterior:
     """Fit a mixture to each of many replicates of the data, and relabel the fits to match the start.

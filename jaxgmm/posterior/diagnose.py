@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import covariance
 from ..calls import public
@@ -81,7 +82,7 @@ def label_invariants(mixture: Mixture) -> dict[str, np.ndarray]:
     return {"weights_by_size": -np.sort(-weights, -1), "overall_mean": overall, "overall_sd": np.sqrt(within)}
 
 
-def summarise_draws(draws: Any) -> dict[str, np.ndarray]:
+def summarise_draws(draws: ArrayLike) -> dict[str, np.ndarray]:
     """Return the mean and sd of draws (C, S, ...), their Monte Carlo errors, R-hat and effective sample sizes: each (...)."""
     draws = np.asarray(draws, float)
     mean, sd = mean_and_sd(draws.reshape(-1, *draws.shape[2:]))

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import covariance
 from ..calls import public
@@ -37,13 +38,13 @@ _OVERDISPERSION = 2.0
 def gibbs(
     key: jax.Array,
     start: MixtureLike,
-    x: Any,
+    x: ArrayLike,
     prior: MixturePrior,
     *,
     num_samples: int = 1000,
     num_chains: int = 4,
     num_warmup: int = 200,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     progress: bool | None = None,
 ) -> Posterior:
     """Draw from p(weights, means, covariances | x) by Gibbs sampling, in chains that start around an EM solution.

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from numpy.typing import ArrayLike
 
 from ..calls import public
 from ..inputs import check_draws, check_sampling_options, validate_inputs
@@ -40,12 +40,12 @@ from .unconstrained_space import make_unconstrained_space, map_points
 def laplace(
     key: jax.Array,
     start: MixtureLike,
-    x: Any,
+    x: ArrayLike,
     prior: MixturePrior,
     *,
     num_samples: int = 1000,
     num_chains: int = 1,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     progress: bool | None = None,
 ) -> Posterior:
     """Draw independently from the Gaussian approximation at the posterior mode; return an importance ratio with each draw.

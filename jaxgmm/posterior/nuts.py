@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..calls import public
 from ..inputs import Inputs, check_draws, check_sampling_options, check_start, validate_inputs
@@ -33,14 +34,14 @@ SHORT_WARMUP, FULL_WARMUP = 150, 1000
 def nuts(
     key: jax.Array,
     start: MixtureLike,
-    x: Any,
+    x: ArrayLike,
     prior: Any,
     *,
     model: Callable[..., Any] | None = None,
     num_samples: int = 1000,
     num_chains: int = 4,
     num_warmup: int | None = None,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     adapt_mass_matrix: bool | None = None,
     target_accept_prob: float | None = None,
     max_tree_depth: int = 10,

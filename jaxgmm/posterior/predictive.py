@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import entr
+from numpy.typing import ArrayLike
 
 from .. import covariance
 from ..calls import public
@@ -34,7 +35,7 @@ KINDS = ("total", "within", "pairs")
 
 
 @public
-def predictive_log_prob(posterior: Posterior, x: Any) -> jax.Array:
+def predictive_log_prob(posterior: Posterior, x: ArrayLike) -> jax.Array:
     """Return the log posterior predictive density of each point, log mean_s p(x_n | theta_s). Gelman et al. (2013), eq. 1.4.
 
     p(x_n | theta) is the density of the drawn mixture, also for draws from a model of your own that has another likelihood.
@@ -95,7 +96,7 @@ def predictive_sample(key: jax.Array, posterior: Posterior, num_samples: int) ->
 
 
 @public
-def predictive_responsibilities(posterior: Posterior, x: Any) -> jax.Array:
+def predictive_responsibilities(posterior: Posterior, x: ArrayLike) -> jax.Array:
     """Return the probability that point n belongs to component k, averaged over the parameters: mean_s r_nk(theta_s).
 
     Component k must have the same meaning in all draws. The posterior must therefore come from `relabel`, with identified
@@ -126,7 +127,7 @@ def predictive_responsibilities(posterior: Posterior, x: Any) -> jax.Array:
 
 
 @public
-def coclustering(posterior: Posterior, x: Any) -> jax.Array:
+def coclustering(posterior: Posterior, x: ArrayLike) -> jax.Array:
     """Return the co-clustering matrix: the probability, for each pair of points, that both belong to the same component.
 
     It is also called the posterior similarity matrix: Binder (1978); Fritsch & Ickstadt (2009), section 3. The matrix is
@@ -156,7 +157,7 @@ def coclustering(posterior: Posterior, x: Any) -> jax.Array:
 
 
 @public
-def assignment_entropy(posterior: Posterior, x: Any, *, kind: str = "total") -> jax.Array:
+def assignment_entropy(posterior: Posterior, x: ArrayLike, *, kind: str = "total") -> jax.Array:
     """Return the entropy of each point's component label, which is 0 if the component is certain.
 
     There are three kinds of entropy, in nats:
@@ -201,7 +202,7 @@ def _all_draws(posterior: Any) -> Mixture:
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), posterior.mixture)
 
 
-def _draws_and_points(posterior: Any, x: Any) -> tuple[Mixture, jax.Array]:
+def _draws_and_points(posterior: Any, x: ArrayLike) -> tuple[Mixture, jax.Array]:
     """Return the draws of one posterior as a stack (M, ...), and valid points (N, D)."""
     draws = _all_draws(posterior)
     return as_points(draws, x)

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from numpy.typing import ArrayLike
 
 from ..calls import public
 from ..mixture import Mixture, MixtureLike, as_mixture
@@ -25,7 +26,12 @@ SMALL_MARGIN, SMALL_SHARE = 0.2, 0.05
 
 @public
 def relabel(
-    posterior: Posterior, reference: MixtureLike, x: Any, *, method: str = "assignment", sample_weight: Any = None
+    posterior: Posterior,
+    reference: MixtureLike,
+    x: ArrayLike | None,
+    *,
+    method: str = "assignment",
+    sample_weight: ArrayLike | None = None,
 ) -> Posterior:
     """Reorder the components of each draw so that they match the components of a reference mixture.
 
@@ -76,12 +82,12 @@ def relabel(
     mixture, reference = _check(posterior, reference)
     chains, samples = posterior.log_density.shape
     draws = jax.tree.map(lambda leaf: leaf.reshape(chains * samples, *leaf.shape[2:]), mixture)
-    weight = None
+    rows = weight = None
     if method != "kl":
-        x, weight = as_weighted_data(x, sample_weight, num_features=mixture.num_features)
-        x = repeat_valid_row(x, weight)
+        rows, weight = as_weighted_data(x, sample_weight, num_features=mixture.num_features)
+        rows = repeat_valid_row(rows, weight)
     exchangeable = _exchangeable(posterior.prior)
-    matching = match_labels(draws, reference, x, method=method, weight=weight, exchangeable=exchangeable)
+    matching = match_labels(draws, reference, rows, method=method, weight=weight, exchangeable=exchangeable)
     return _reorder(posterior, jax.tree.map(lambda leaf: leaf.reshape(chains, samples, *leaf.shape[1:]), matching))
 
 

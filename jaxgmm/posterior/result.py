@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from ..mixture import Mixture, mixture_table, mixture_title, standard_deviations
 from ..priors.interface import MixturePrior
@@ -201,7 +202,7 @@ def check_one_posterior(posterior: Any) -> None:
         )
 
 
-def in_dtype(tree: Any, dtype: Any) -> Any:
+def in_dtype(tree: Any, dtype: DTypeLike) -> Any:
     """Convert the floating-point leaves of a tree to a given dtype, such as that of the data."""
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree)
 
