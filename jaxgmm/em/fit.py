@@ -13,6 +13,7 @@ import numpy as np
 from ..calls import public
 from ..inputs import as_dtype, validate_inputs
 from ..mixture import Mixture, MixtureLike
+from ..padding import pad_data
 from ..priors.interface import MixturePrior
 from ..validation import check_count, check_flag, check_number, is_traced
 from .fit_warnings import emit_warnings
@@ -101,7 +102,8 @@ def fit(
     check_options(prior, shape, **options)
     cast = partial(jax.tree.map, partial(as_dtype, dtype=x.dtype))
     problem = EMProblem(x, weight, cast(prior), cast(reg_covar))
-    result = _fit(mixture, problem, cast(tol), Options(max_iter, bool(accelerate), chunk_size))
+    padded = problem._replace(**pad_data(x, weight, mixture, problem, tol)._asdict())
+    result = _fit(mixture, padded, cast(tol), Options(max_iter, bool(accelerate), chunk_size))
     if not is_traced(result, mixture, problem):
         emit_warnings(result, mixture, problem, accelerate=bool(accelerate))
     return result
