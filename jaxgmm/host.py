@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from .chunking import on_cpu
 
@@ -39,6 +40,16 @@ def to_device(array: np.ndarray, dtype: Any) -> jax.Array:
     if cast.ctypes.data % _ALIGNMENT == 0 and np.may_share_memory(cast, array):
         cast = cast.copy()
     return jax.block_until_ready(jax.device_put(cast))
+
+
+def cast(array: jax.Array, dtype: Any) -> jax.Array:
+    """Return an array in another dtype; a concrete array in the host's memory is converted there, which compiles nothing."""
+    if array.dtype == dtype:
+        return array
+    view = array if isinstance(array, Tracer) else on_host(array)
+    if isinstance(view, np.ndarray) and not array.committed:
+        return to_device(view, dtype)
+    return array.astype(dtype)
 
 
 def extremes(array: jax.Array) -> tuple[float, float]:

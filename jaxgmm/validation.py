@@ -21,7 +21,7 @@ import numpy as np
 from jax.core import Tracer
 
 from .covariance import TYPES
-from .host import extremes, on_host, to_device
+from .host import cast, extremes, on_host, to_device
 from .real_numbers import as_numpy, check_dtype
 
 # weights are taken as counts of observations only if their sum is at least this fraction of their effective number
@@ -61,7 +61,7 @@ def _as_float_array(value: Any, name: str, check_values: bool) -> tuple[jax.Arra
     if isinstance(value, jax.Array):
         check_dtype(value.dtype, name)
         if not jnp.issubdtype(value.dtype, jnp.floating) or value.dtype.itemsize < 4:
-            value = value.astype(jnp.result_type(float))
+            value = cast(value, jnp.result_type(float))
         if not check_values or not value.size or is_traced(value):
             return value, None
         range_ = extremes(value)
@@ -147,7 +147,7 @@ def as_sample_weight(sample_weight: Any, num_observations: int, dtype: Any, *, c
     """Return weights as an array (N,) in the dtype of the data, or None for weights of 1; raise if the weights are invalid."""
     if sample_weight is None:
         return None
-    weight = as_float_array(sample_weight, "sample_weight", check_values=check_values).astype(dtype)
+    weight = cast(as_float_array(sample_weight, "sample_weight", check_values=check_values), dtype)
     if weight.shape != (num_observations,):
         raise ValueError(f"sample_weight has shape {weight.shape}; one weight per row was expected: ({num_observations},).")
     if not is_traced(weight) and (check_values or not isinstance(sample_weight, jax.Array)) and weight.size:

@@ -25,9 +25,10 @@ from ..chunking import derivative_rows_per_chunk
 from ..density import log_prob
 from ..inputs import validate_inputs
 from ..mixture import Mixture, MixtureLike
+from ..padding import pad_data
 from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior
-from ..row_sums import sum_over_rows
+from ..row_sums import Weight, sum_over_rows
 from ..status import StatusEnum
 from ..tables import REACH, Printed, Table, elided, look, number, numbers, numbers_of, reach
 from ..validation import check_choice
@@ -143,12 +144,14 @@ def standard_errors(
         1.118
     """
     check_choice(kind, "kind", ESTIMATORS)
-    return _standard_errors(*validate_inputs(mixture, x, prior, sample_weight), kind)
+    inputs = validate_inputs(mixture, x, prior, sample_weight)
+    padded = pad_data(inputs.x, inputs.weight, inputs)
+    return _standard_errors(inputs.mixture, *padded, inputs.prior, kind)
 
 
 @partial(jax.jit, static_argnums=4)
 def _standard_errors(
-    mixture: Mixture, x: jax.Array, weight: jax.Array | None, prior: MixturePrior | None, estimator: str
+    mixture: Mixture, x: jax.Array, weight: Weight, prior: MixturePrior | None, estimator: str
 ) -> StandardErrors:
     """Compute the standard errors from validated input.
 
