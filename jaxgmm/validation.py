@@ -207,7 +207,11 @@ def zero_ignored_rows(x: Any, sample_weight: Any, name: str = "x") -> Any:
     if array.ndim != 2 or weight.shape != array.shape[:1] or (weight > 0).all():
         return x
     kept = (weight > 0)[:, None]
-    return jnp.where(kept, array, 0) if isinstance(array, jax.Array) else np.where(kept, array, np.zeros((), array.dtype))
+    view = on_host(array) if isinstance(array, jax.Array) and not array.committed else array
+    if isinstance(view, jax.Array):
+        return jnp.where(kept, view, 0)
+    zeroed = np.where(kept, view, np.zeros((), view.dtype))
+    return to_device(zeroed, array.dtype) if isinstance(array, jax.Array) else zeroed
 
 
 def is_positive_definite(matrices: Any) -> bool:

@@ -23,6 +23,21 @@ KEY = jax.random.key(0)
 OPTIONS = {"num_components": K, "covariance_type": "diag"}
 
 
+POSTERIOR = jaxgmm.Posterior(
+    jax.tree.map(lambda *leaves: jnp.stack(leaves)[None], MIXTURE, random_mixture(1, "diag", k=K, d=D)),
+    jnp.zeros((1, 2)),
+    PRIOR,
+    jnp.array(0),
+    {},
+)
+
+
+def evidence(x, w):
+    """Return the evidence from the draws of `laplace`."""
+    draws = jaxgmm.laplace(KEY, MIXTURE, x, PRIOR, sample_weight=w, **CHAINS)
+    return jaxgmm.log_evidence(KEY, draws, x, sample_weight=w, num_samples=1000, num_modes=1)
+
+
 def labels(x):
     return (x[:, 0] > x[:, 0].mean()).astype(int)
 
@@ -52,8 +67,24 @@ UNWEIGHTED = {
     "responsibilities": lambda x, w: jaxgmm.responsibilities(MIXTURE, x),
     "predict": lambda x, w: jaxgmm.predict(MIXTURE, x),
 }
-FUNCTIONS = WEIGHTED | UNWEIGHTED
-CASES = [(name, False) for name in FUNCTIONS] + [(name, True) for name in WEIGHTED]
+CHAINS = {"num_chains": 2, "num_samples": 20}
+# samplers, and functions of a posterior
+WEIGHTED_POSTERIORS = {
+    "gibbs": lambda x, w: jaxgmm.gibbs(KEY, MIXTURE, x, PRIOR, num_warmup=2, sample_weight=w, **CHAINS),
+    "laplace": lambda x, w: jaxgmm.laplace(KEY, MIXTURE, x, PRIOR, sample_weight=w, **CHAINS),
+    "relabel": lambda x, w: jaxgmm.relabel(POSTERIOR, MIXTURE, x, method="stephens", sample_weight=w),
+    "nuts": lambda x, w: jaxgmm.nuts(
+        KEY, MIXTURE, x, PRIOR, num_warmup=0, adapt_mass_matrix=False, max_tree_depth=2, sample_weight=w, **CHAINS
+    ),
+    "log_evidence": lambda x, w: evidence(x, w),
+}
+UNWEIGHTED_POSTERIORS = {
+    "predictive_log_prob": lambda x, w: jaxgmm.predictive_log_prob(POSTERIOR, x),
+    "coclustering": lambda x, w: jaxgmm.coclustering(POSTERIOR, x),
+    "assignment_entropy": lambda x, w: jaxgmm.assignment_entropy(POSTERIOR, x, kind="pairs"),
+}
+FUNCTIONS = WEIGHTED | UNWEIGHTED | WEIGHTED_POSTERIORS | UNWEIGHTED_POSTERIORS
+CASES = [(name, False) for name in FUNCTIONS] + [(name, True) for name in (WEIGHTED | WEIGHTED_POSTERIORS)]
 
 
 @pytest.fixture(scope="module")

@@ -23,9 +23,8 @@ from .. import covariance, linalg
 from ..calls import public
 from ..chunking import derivative_rows_per_chunk
 from ..density import log_prob
-from ..inputs import validate_inputs
+from ..inputs import pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike
-from ..padding import pad_data
 from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior
 from ..row_sums import Weight, sum_over_rows
@@ -144,9 +143,7 @@ def standard_errors(
         1.118
     """
     check_choice(kind, "kind", ESTIMATORS)
-    inputs = validate_inputs(mixture, x, prior, sample_weight)
-    padded = pad_data(inputs.x, inputs.weight, inputs)
-    return _standard_errors(inputs.mixture, *padded, inputs.prior, kind)
+    return _standard_errors(*pad_inputs(validate_inputs(mixture, x, prior, sample_weight)), kind)
 
 
 @partial(jax.jit, static_argnums=4)

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 
 from ..calls import public
 from ..mixture import Mixture, MixtureLike, as_mixture
+from ..padding import pad_data
 from ..row_sums import repeat_valid_row
-from ..validation import as_weighted_data, check_choice
+from ..validation import as_weighted_data, check_choice, is_traced
 from .label_assignment import METHODS, Matching, match_labels, permute_components
 from .result import Posterior, check_one_posterior
 
@@ -75,7 +76,7 @@ def relabel(
     weight = None
     if method != "kl":
         x, weight = as_weighted_data(x, sample_weight, num_features=mixture.num_features)
-        x = repeat_valid_row(x, weight)
+        x, weight = pad_data(repeat_valid_row(x, weight) if is_traced(x, weight) else x, weight, posterior, reference)
     exchangeable = _exchangeable(posterior.prior)
     matching = match_labels(draws, reference, x, method=method, weight=weight, exchangeable=exchangeable)
     return _reorder(posterior, jax.tree.map(lambda leaf: leaf.reshape(chains, samples, *leaf.shape[1:]), matching))
