@@ -41,7 +41,7 @@ def pad_data(x: jax.Array, weight: Weight, *others: Any) -> Padded:
         return Padded(x, weight)
     if weight is None:
         return Padded(pad_rows(x, -2), FirstRows(np.int32(num_rows)))
-    return Padded(pad_rows(x, -2), pad_rows(weight, -1))
+    return Padded(pad_rows(x, -2), pad_rows(weight, -1, with_zeros=True))
 
 
 def can_pad(*arrays: Any) -> bool:
@@ -53,14 +53,21 @@ def can_pad(*arrays: Any) -> bool:
     )
 
 
-def pad_rows(array: Any, axis: int = 0) -> Any:
-    """Return a concrete array that is padded with zeros along the axis of rows, on the device of the array."""
+def pad_rows(array: Any, axis: int = 0, *, with_zeros: bool = False) -> Any:
+    """Return a concrete array that is padded along the axis of rows, on the device of the array.
+
+    The padding repeats the last row, so that arithmetic on it cannot overflow where that on the data does not. It consists of
+    zeros if there are no rows, or if `with_zeros` is True.
+    """
     axis %= array.ndim
     num_rows, length = array.shape[axis], chunking.padded_length(array.shape[axis])
     if length == num_rows:
         return array
+    before, values = (slice(None),) * axis, np.asarray(array)
     padded = np.zeros((*array.shape[:axis], length, *array.shape[axis + 1 :]), array.dtype)
-    padded[(slice(None),) * axis + (slice(num_rows),)] = np.asarray(array)
+    padded[(*before, slice(num_rows))] = values
+    if num_rows and not with_zeros:
+        padded[(*before, slice(num_rows, None))] = values[(*before, slice(num_rows - 1, None))]
     if isinstance(array, jax.Array) and array.committed:
         return jax.device_put(padded, array.sharding)
     return padded

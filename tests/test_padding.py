@@ -76,10 +76,15 @@ WEIGHTED_POSTERIORS = {
     "nuts": lambda x, w: jaxgmm.nuts(
         KEY, MIXTURE, x, PRIOR, num_warmup=0, adapt_mass_matrix=False, max_tree_depth=2, sample_weight=w, **CHAINS
     ),
+    "bootstrap": lambda x, w: jaxgmm.bootstrap(KEY, MIXTURE, x, PRIOR, num_samples=4, sample_weight=w, tol=1e-5),
     "log_evidence": lambda x, w: evidence(x, w),
 }
+OF_KEYS = {"num_components": [1, 2], "covariance_types": ["diag"], "num_restarts": 2, "tol": 1e-5}
 UNWEIGHTED_POSTERIORS = {
+    "select": lambda x, w: jaxgmm.select(KEY, x, **OF_KEYS).best.fit,
+    "select by cross-validation": lambda x, w: jaxgmm.select(KEY, x, criterion="cv", num_folds=2, **OF_KEYS).best.fit,
     "predictive_log_prob": lambda x, w: jaxgmm.predictive_log_prob(POSTERIOR, x),
+    "bootstrap, parametric": lambda x, w: jaxgmm.bootstrap(KEY, MIXTURE, x, PRIOR, kind="parametric", num_samples=4, tol=1e-5),
     "coclustering": lambda x, w: jaxgmm.coclustering(POSTERIOR, x),
     "assignment_entropy": lambda x, w: jaxgmm.assignment_entropy(POSTERIOR, x, kind="pairs"),
 }
@@ -155,12 +160,12 @@ def test_an_octave_has_few_lengths():
 
 
 def test_what_is_padded():
-    """Concrete data are padded with zeros behind them; traced and long data are not; zero weights hide the padding."""
+    """Concrete data are padded with copies of the last row, weights with zeros; traced and long data are not padded."""
     x = np.ones((101, 2), np.float32)
     padded = pad_data(jnp.asarray(x), None)
     assert isinstance(padded.weight, FirstRows)
     assert (int(padded.weight.count), padded.x.shape, padded.x.dtype) == (101, (104, 2), np.float32)
-    assert padded.x[101:].max() == 0
+    assert padded.x[101:].min() == 1
     weighted = pad_data(jnp.asarray(x), jnp.ones(101))
     assert weighted.weight.shape == (104,)
     assert weighted.weight.sum() == 101

@@ -138,7 +138,7 @@ def _whitened_sums(chunk: int, mixture: Mixture, factors: covariance.Factors, ro
     covariance_type, log_weights = mixture.covariance_type, safe_log(mixture.weights)
 
     def chunk_sums(x: jax.Array, w: jax.Array) -> WhitenedSums:
-        centered = zero_silenced(x - rows.center[None], w).T
+        centered = _centred(x, w, rows).T
         joint, z = log_joint(log_weights, mixture.means, factors, centered, covariance_type)
         r, log_likelihood = _weighted_responsibilities(joint, w, has_weights(rows.weight))
         scatter = covariance.weighted_scatter(r, z, covariance_type)
@@ -156,7 +156,7 @@ def _quadratic_component_sums(
     transpose = _transpose_batched if is_batched else jnp.transpose
 
     def chunk_sums(x: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
-        centered = transpose(zero_silenced(x - rows.center[None], w))
+        centered = transpose(_centred(x, w, rows))
         features = covariance.quadratic_features(centered, covariance_type)  # (F, n)
         joint = quadratic_log_joint(coefficients, features)
         r, log_likelihood = _weighted_responsibilities(joint, w, has_weights(rows.weight))
@@ -167,6 +167,15 @@ def _quadratic_component_sums(
     precision = covariance.precision(factors.whitener, covariance_type)
     scatter = scatter_about_mean(count, first, second, covariance_type, precision)
     return ComponentSums(count, first / nonzero(count)[:, None], scatter), log_likelihood
+
+
+def _centred(x: jax.Array, w: jax.Array, rows: Rows) -> jax.Array:
+    """Return the rows (n, D) of a chunk about the centre; rows of weight 0 may hold any values and become zeros.
+
+    Without weights, a row that a chunk leaves out is a row of another chunk or repeats one, so nothing needs to be replaced.
+    """
+    centred = x - rows.center[None]
+    return zero_silenced(centred, w) if has_weights(rows.weight) else centred
 
 
 def _transpose_batched(x: jax.Array) -> jax.Array:
