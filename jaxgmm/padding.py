@@ -30,7 +30,7 @@ class Padded(NamedTuple):
     weight: Weight
 
 
-def pad_data(x: jax.Array, weight: Weight, *others: Any) -> Padded:
+def pad_data(x: Any, weight: Any, *others: Any) -> Padded:
     """Return data (N, D) or a stack (B, N, D), and weights (N,), (B, N) or None, padded to one of a few lengths.
 
     Data are left as they are if x, the weights or one of the `others`, which are the further arguments of the compiled
