@@ -15,6 +15,7 @@ from ..calls import public
 from ..chunking import draws_per_batch
 from ..density import log_prob
 from ..mixture import Mixture
+from ..padding import pad_data
 from ..validation import as_weighted_data, is_traced
 from .result import Posterior, check_one_posterior
 
@@ -62,7 +63,7 @@ def to_arviz(posterior: Posterior, x: Any, *, sample_weight: Any = None) -> Any:
     except ImportError as error:
         raise ImportError("to_arviz needs ArviZ, an optional dependency: pip install 'jaxgmm[arviz]'.") from error
     x, mixture = _check(posterior, x, sample_weight)
-    log_likelihood = np.asarray(_pointwise(mixture, x))
+    log_likelihood = np.asarray(_pointwise(mixture, pad_data(x, None).x))[..., : len(x)]
     stats = {"lp": np.asarray(posterior.log_density)}
     stats |= {name: np.asarray(posterior.stats[ours]) for ours, name in _STATS.items() if ours in posterior.stats}
     variables, dims = _variables(mixture)
@@ -78,7 +79,7 @@ def to_arviz(posterior: Posterior, x: Any, *, sample_weight: Any = None) -> Any:
     return arviz.from_dict(**groups, dims=dims)
 
 
-def _check(posterior: Any, x: Any, sample_weight: Any) -> tuple[jax.Array, Mixture]:
+def _check(posterior: Any, x: Any, sample_weight: Any) -> tuple[jax.Array | np.ndarray, Mixture]:
     """Return the rows (each repeated as often as its weight says) and the draws; raise an error if an argument is invalid."""
     if is_traced(posterior, x, sample_weight):
         raise TypeError("to_arviz works on the host: call it outside jit and vmap.")
@@ -93,7 +94,7 @@ def _check(posterior: Any, x: Any, sample_weight: Any) -> tuple[jax.Array, Mixtu
             f"sample_weight holds {repeats[repeats != np.round(repeats)][0]:g}; whole numbers were expected, because "
             "leave-one-out counts observations: round the weights."
         )
-    return x[np.repeat(np.arange(len(x)), repeats.astype(int))], mixture
+    return np.asarray(x)[np.repeat(np.arange(len(x)), repeats.astype(int))], mixture
 
 
 @jax.jit
