@@ -40,8 +40,13 @@ def pad_data(x: Any, weight: Any, *others: Any) -> Padded:
     if num_rows > chunking.LARGEST_PADDED or not can_pad(x, weight, *others):
         return Padded(x, weight)
     if weight is None:
-        return Padded(pad_rows(x, -2), FirstRows(np.int32(num_rows)))
+        return Padded(pad_rows(x, -2), FirstRows(as_count(num_rows)))
     return Padded(pad_rows(x, -2), pad_rows(weight, -1, with_zeros=True))
+
+
+def as_count(number: int) -> np.ndarray:
+    """Return a number of rows as an argument of compiled functions, in the integer type of JAX's own indices."""
+    return np.asarray(number, jax.dtypes.canonicalize_dtype(int))
 
 
 def can_pad(*arrays: Any) -> bool:

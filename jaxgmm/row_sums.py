@@ -21,13 +21,13 @@ Total = TypeVar("Total")
 
 
 class FirstRows(NamedTuple):
-    """Weights of padded data without weights of their own: 1 for the first `count` rows and 0 for the padding after them.
+    """Weights of padded data without weights of their own: 1 for the first `num_rows` rows and 0 for the padding after them.
 
-    The count () is traced, so that data sets of different lengths share a program. The weights are computed from it inside each
+    The number () is traced, so that data sets of different lengths share a program. The weights are computed from it inside each
     chunk, which costs less than an array of weights, and programs can rely on it that all weights are 0 or 1.
     """
 
-    count: jax.Array | np.ndarray
+    num_rows: jax.Array | np.ndarray
 
 
 Weight: TypeAlias = jax.Array | FirstRows | None  # (N,), or the weights of padded data, or None for weights of 1
@@ -43,7 +43,7 @@ def sum_over_rows(function: Callable[[Any, jax.Array], Total], rows: Any, weight
         function: maps rows and their weights (n,) to a pytree of arrays. It must be additive over rows and ignore rows of
             weight 0.
         rows: a pytree of arrays (N, ...).
-        weight: the weights of the rows. Chunks after the first `count` rows of padded data are skipped.
+        weight: the weights of the rows. Chunks after the first `num_rows` rows of padded data are skipped.
         chunk: the largest number of rows per chunk, from the module `chunking`.
     """
     leaves = jax.tree.leaves(rows)
@@ -59,14 +59,14 @@ def sum_over_rows(function: Callable[[Any, jax.Array], Total], rows: Any, weight
         index = start + jnp.arange(chunk)
         is_new = index >= i * chunk
         if isinstance(weight, FirstRows):
-            is_new &= index < weight.count
+            is_new &= index < weight.num_rows
         if not has_weights(weight):
             return function(part, is_new.astype(dtype))
         return function(part, jnp.where(is_new, jax.lax.dynamic_slice_in_dim(weight, start, chunk), 0))
 
     def step(carry: tuple, i: jax.Array) -> tuple:
         if isinstance(weight, FirstRows):
-            return jax.lax.cond(i * chunk < weight.count, add_chunk, lambda carry, _: carry, carry, i), None
+            return jax.lax.cond(i * chunk < weight.num_rows, add_chunk, lambda carry, _: carry, carry, i), None
         return add_chunk(carry, i), None
 
     def add_chunk(carry: tuple, i: jax.Array) -> tuple:
@@ -91,7 +91,7 @@ def has_weights(weight: Weight) -> TypeGuard[jax.Array]:
 def total_weight(weight: Weight, num_rows: int, dtype: Any) -> jax.Array | np.ndarray:
     """Return the total weight () of data whose arrays have `num_rows` rows; for concrete weights, compile nothing."""
     if isinstance(weight, FirstRows):
-        return jnp.asarray(weight.count, dtype)
+        return jnp.asarray(weight.num_rows, dtype)
     if weight is None:
         return np.asarray(num_rows, dtype)
     return weight.sum() if is_traced(weight) else np.asarray(on_host(weight).sum(), dtype)
@@ -104,7 +104,7 @@ def weight_or_ones(weight: Weight, shape: tuple[int, ...], dtype: jax.typing.DTy
     index of the first row of positive weight, at compile time. For a million rows, this evaluation takes seconds to minutes.
     """
     if isinstance(weight, FirstRows):
-        return jnp.broadcast_to(jnp.arange(shape[-1]) < weight.count, shape).astype(dtype)
+        return jnp.broadcast_to(jnp.arange(shape[-1]) < weight.num_rows, shape).astype(dtype)
     if weight is not None:
         return weight
     ones = jnp.ones(shape, dtype)

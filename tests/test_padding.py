@@ -164,7 +164,7 @@ def test_what_is_padded():
     x = np.ones((101, 2), np.float32)
     padded = pad_data(jnp.asarray(x), None)
     assert isinstance(padded.weight, FirstRows)
-    assert (int(padded.weight.count), padded.x.shape, padded.x.dtype) == (101, (104, 2), np.float32)
+    assert (int(padded.weight.num_rows), padded.x.shape, padded.x.dtype) == (101, (104, 2), np.float32)
     assert padded.x[101:].min() == 1
     weighted = pad_data(jnp.asarray(x), jnp.ones(101))
     assert weighted.weight.shape == (104,)

@@ -173,7 +173,7 @@ def unsoundness(status: Any, degenerate: Any, finite: Any) -> Any:
     return xp.where(finite, distance, _DISTANCE[Status.NONFINITE])
 
 
-def unsoundness_of(fits: Fit, total: jax.Array) -> jax.Array:
+def unsoundness_of(fits: Fit, total: jax.Array | np.ndarray) -> jax.Array:
     """Return how far each fit (...) to data of this total weight is from a sound one; see `unsoundness`."""
     mixture, axes = fits.mixture, fits.status.ndim
     numbers = (fits.objective, fits.log_likelihood, mixture.weights, mixture.means, mixture.covariances)
@@ -188,7 +188,7 @@ def is_sound(fits: Fit, total: jax.Array) -> jax.Array:
     return unsoundness_of(fits, total) == 0
 
 
-def has_degenerate_component(fits: Fit, total: jax.Array) -> jax.Array:
+def has_degenerate_component(fits: Fit, total: jax.Array | np.ndarray) -> jax.Array:
     """Return whether each fit (...) to data of this total weight has a degenerate component; False for tied covariances.
 
     A component is degenerate if it rests on too few points for a covariance of its own, or on the regularisation.

@@ -21,10 +21,10 @@ from ..em.batch.fit_many import EM_OPTIONS, fit_many
 from ..em.result import Fit, Status, has_degenerate_component, unsoundness
 from ..inputs import check_sampling_options, validate_inputs
 from ..mixture import Mixture, MixtureLike
-from ..padding import cut, pad_data
+from ..padding import as_count, cut, pad_data
 from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior
-from ..row_sums import Weight, repeat_valid_row, weight_or_ones
+from ..row_sums import Weight, has_weights, repeat_valid_row, weight_or_ones
 from ..validation import check_choice, is_traced, warn_at_caller
 from .relabel import relabel
 from .result import Posterior, PosteriorStatus
@@ -109,11 +109,11 @@ def bootstrap(
     return relabel(posterior, start, x, sample_weight=weight)
 
 
-def _num_rows(x: jax.Array, weight: jax.Array | None) -> int:
+def _num_rows(x: jax.Array, weight: Weight) -> int:
     """Return the number of rows in a replicate: the rounded sum of concrete weights, or else N; raise ValueError if it is 0."""
-    if weight is None or is_traced(weight):
+    if not has_weights(weight) or is_traced(weight):
         return len(x)
-    total = float(weight.sum())
+    total = float(np.asarray(weight).sum())
     if round(total) == 0:
         raise ValueError(
             f"sample_weight sums to {total:.4g}, so that a replicate, of round(sum of weights) rows, would have none: weights "
@@ -139,7 +139,7 @@ def _fit_replicates(
     if scheme == "parametric":
         return fit_many(starts, cut(_parametric(keys, start, size), data.total, 1), prior, **options)
     if scheme == "nonparametric":
-        weights = _multinomial_counts(keys, data.x, data.weight, np.int32(data.total), size)
+        weights = _multinomial_counts(keys, data.x, data.weight, as_count(data.total), size)
     else:
         weights = _dirichlet_weights(keys, data.x, data.weight)
     return fit_many(starts, data.x, prior, sample_weight=weights, **options)
@@ -161,7 +161,8 @@ def _multinomial_counts(keys: jax.Array, x: jax.Array, weight: Weight, total: ja
         uniform = jax.random.uniform(key, (size,), weight.dtype) * cumulative[-1]
         drawn = jnp.sort(jnp.where(jnp.arange(size) < total, uniform, jnp.inf))
         # a row's count: number of draws below its cumulative weight, minus number below the previous row's cumulative weight
-        ends = jnp.where(cumulative < cumulative[-1], jnp.searchsorted(drawn, cumulative, side="left"), total)
+        ends = jnp.searchsorted(drawn, cumulative, side="left")
+        ends = jnp.where(cumulative < cumulative[-1], ends, total.astype(ends.dtype))
         return jnp.diff(ends, prepend=0).astype(weight.dtype)
 
     return jnp.where(weight > 0, jax.vmap(one)(keys), 0)

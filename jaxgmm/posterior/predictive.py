@@ -25,7 +25,7 @@ from ..calls import public
 from ..chunking import draws_per_batch
 from ..density import as_points, log_prob, responsibilities, sample_from_stack
 from ..mixture import Mixture
-from ..padding import cut, pad_data
+from ..padding import as_count, cut, pad_data
 from ..validation import check_choice, check_count, check_key, is_traced
 from .result import Posterior, check_one_posterior
 
@@ -187,7 +187,7 @@ def assignment_entropy(posterior: Posterior, x: Any, *, kind: str = "total") -> 
     if kind == "total":
         entropy = _entropy_of_mean(mixture, points, _identified(posterior))
     else:
-        entropy = _mean_entropy(mixture, points) if kind == "within" else _entropy_of_pairs(mixture, points, np.int32(count))
+        entropy = _mean_entropy(mixture, points) if kind == "within" else _entropy_of_pairs(mixture, points, as_count(count))
     return cut(entropy, count)
 
 

@@ -80,7 +80,7 @@ def log_volume(problem: StandardizedProblem, covariance_type: str, num_component
     """Return the log density of (x, means, covariances) in data units minus the one in standardised coordinates."""
     d = problem.y.shape[1]
     log_scale = jnp.log(problem.scale).sum()
-    total = total_weight(problem.weight, len(problem.y), problem.y.dtype)
+    total = jnp.asarray(total_weight(problem.weight, len(problem.y), problem.y.dtype))
     stored = covariance.storage_shape(covariance_type, num_components, d)
     log_factor = jnp.broadcast_to(jnp.log(scale_factor(problem.scale, covariance_type)), stored)
     free = tuple(zip(*covariance.labels(covariance_type, num_components, d), strict=True))

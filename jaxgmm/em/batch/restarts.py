@@ -90,7 +90,7 @@ def _take_best(starts: Mixture, fits: Fit, total: jax.Array | np.ndarray) -> tup
     return jax.tree.map(lambda leaf: leaf[best], (starts, fits))
 
 
-def best_of(fits: Fit, total: jax.Array) -> jax.Array:
+def best_of(fits: Fit, total: jax.Array | np.ndarray) -> jax.Array:
     """Return the index of the best of a stack of fits (R,) to data of the same total weight.
 
     It has the largest objective among the fits that are sound or, if none is, nearest to sound.
