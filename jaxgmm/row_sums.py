@@ -23,7 +23,7 @@ Total = TypeVar("Total")
 class FirstRows(NamedTuple):
     """Weights of padded data without weights of their own: 1 for the first `num_rows` rows and 0 for the padding after them.
 
-    The number () is traced, so that data sets of different lengths share a program. The weights are computed from it inside each
+    The number () is traced, so data sets of different lengths share a program. The weights are computed from it inside each
     chunk, which costs less than an array of weights, and programs can rely on it that all weights are 0 or 1.
     """
 
