@@ -102,7 +102,7 @@ def check_start(start: Mixture) -> None:
     if not (is_positive_definite(start.covariances) if dense else (start.covariances > 0).all()):
         raise ValueError(
             "start has a covariance that is not positive definite: the fit that it came from failed, or x has "
-            "collinear columns; start from a fit under the same prior."
+            "collinear columns; start from a fit under the same prior, or under jaxgmm.default_prior if fit does not take it."
         )
 
 

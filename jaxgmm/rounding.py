@@ -62,12 +62,40 @@ def scatter_about_mean(
 
 
 def position_errors(mixture: Mixture, factors: covariance.Factors) -> jax.Array:
-    """Return the rounding error (K,) of positions near each mean, in the component's flattest standard deviations.
+    """Return the rounding error (K,) of positions near each mean, in the component's standard deviations.
 
-    The origin is that of the means; at an error of one the component is narrower than the spacing of floating-point numbers.
+    The origin is that of the means. Each coordinate is rounded, and then each product of the whitening, whose sum can cancel.
+    At an error of one the component is narrower than the spacing of floating-point numbers.
     """
-    whitened = covariance.transform(factors.whitener, mixture.means, mixture.covariance_type)
-    return jnp.finfo(whitened.dtype).eps * jnp.sqrt((whitened**2).sum(-1))
+    size = covariance.transform(abs(factors.whitener), abs(mixture.means), mixture.covariance_type)
+    return jnp.finfo(size.dtype).eps * jnp.sqrt((size**2).sum(-1))
+
+
+def objective_error(
+    mixture: Mixture, factors: covariance.Factors, count: jax.Array, objective: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Estimate how far rounding alone can move the objective, and how far it can move the gain of a step.
+
+    The first part is that of the sums themselves, whose terms can cancel. In a flat component the conditional variances carry
+    the rounding error of the features' variances: relative to their size it is eps flatness^2. It enters the objective to
+    second order, because first-order terms vanish at the M-step's maximum. The rounding of positions, in components that lie
+    far from the centre in their own standard deviations, also leaves the sum of independent errors of the rows.
+
+    Args:
+        mixture: in the coordinates in which the objective is computed.
+        factors: of the mixture.
+        count: (K,), the weight of each component.
+        objective: ().
+    """
+    covariance_type, eps, total = mixture.covariance_type, jnp.finfo(objective.dtype).eps, count.sum()
+    flatness = jnp.ones((), objective.dtype)
+    if covariance.is_dense(covariance_type):
+        variances = covariance.variances(mixture.covariances, covariance_type, mixture.num_features)
+        flatness = (jnp.sqrt(variances) / covariance.lower_diagonal(factors, covariance_type)).max()
+    of_gain = total * jnp.minimum(4 * eps * flatness**2, 1) ** 2
+    of_positions = count @ jnp.minimum(position_errors(mixture, factors), 1) ** 2
+    terms = abs(objective) + total * mixture.num_features  # the log-density of a row is a sum of squares and logarithms
+    return eps * flatness * terms + of_gain + of_positions + jnp.sqrt(of_positions), of_gain
 
 
 def difference(matrices: jax.Array, explained: jax.Array, squared_size: jax.Array) -> jax.Array:

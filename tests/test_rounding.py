@@ -7,8 +7,9 @@ import pytest
 
 import jaxgmm
 from jaxgmm import Status, rounding
+from jaxgmm.em import loop
 
-from helpers import COVARIANCE_TYPES, random_mixture
+from helpers import COVARIANCE_TYPES, enabled_x64, random_mixture
 
 e_step, m_step = jax.jit(jaxgmm.e_step), jax.jit(jaxgmm.m_step)
 CLOUD = np.random.default_rng(0).normal(size=(20, 2))
@@ -169,3 +170,55 @@ def test_reg_covar_below_rounding(reg_covar, covariance_type):
         assert (result.component_status == jaxgmm.ComponentStatus.AT_FLOOR).all()
     m = result.mixture
     jaxgmm.make_mixture(m.weights, m.means, m.covariances, covariance_type=covariance_type)
+
+
+GROUPS = np.arange(60) % 2
+TWO = np.random.default_rng(1).normal(size=(60, 2))
+# data of two groups whose objective float32 rounds in different ways
+ROUNDED = {
+    "sound": TWO + 6 * GROUPS[:, None],
+    "far groups": TWO + 1e5 * GROUPS[:, None],
+    "narrow group": TWO * np.where(GROUPS, 1.0, 1e-3)[:, None] + 300 * GROUPS[:, None],
+    "flat": TWO @ [[1.0, 1.0], [0.0, 1e-3]] + 6 * GROUPS[:, None],
+    "far from 0": TWO + 1e6,
+    "outlier": np.concatenate([TWO[1:] + 6 * GROUPS[1:, None], [[1e8, 0.0]]]),
+    "terms that cancel": 0.23 * (np.random.default_rng(2).normal(size=(60, 10)) + 3 * GROUPS[:, None]),
+}
+
+
+@jax.jit
+def path_of_steps(start, x):
+    """Return the centred problem, and each step's mixture with its objective and the two rounding errors."""
+    options = loop.Options(max_iter=0, accelerate=False, chunk_size=None, history=False)
+    problem = loop.prepare(start, loop.EMProblem(x, None, None, None), jnp.zeros((), x.dtype))
+
+    def advance(state, _):
+        state = loop.step(problem, state._replace(status=jnp.array(loop._RUNNING)), options)
+        value = loop.evaluate(state.mixture, problem, None)
+        error, _ = rounding.objective_error(state.mixture, value.factors, value.sums.count, value.objective)
+        return state, (state.mixture, value.objective, error)
+
+    return problem, jax.lax.scan(advance, loop.init(problem, options), None, length=30)[1]
+
+
+@jax.jit
+def objectives(mixtures, problem):
+    """Return the objective at each of some mixtures."""
+    return jax.lax.map(lambda mixture: loop.evaluate(mixture, problem, None).objective, mixtures)
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "diag"])
+@pytest.mark.parametrize("name", ROUNDED)
+def test_objective_error_is_that_of_float32(name, covariance_type):
+    """Against float64 at the same parameters, the objective errs by little more than the bound, and falls by no more than 8."""
+    x = np.float32(ROUNDED[name])
+    start = jaxgmm.from_labels(x, GROUPS, num_components=2, covariance_type=covariance_type)
+    problem, (mixtures, found, error) = jax.device_get(path_of_steps(start, x))
+    with enabled_x64():
+        widen = lambda tree: jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, float)), tree)  # noqa: E731
+        exact = np.asarray(objectives(widen(mixtures), widen(problem)))
+    found = np.asarray(found, float)
+    assert (abs(found - exact) <= 4 * error).all(), (abs(found - exact) / error).max()
+    assert (-np.diff(found) <= loop._LARGEST_FALL * error[1:]).all(), (-np.diff(found) / error[1:]).max()
+    if name in ("sound", "far from 0", "terms that cancel"):
+        assert (error < 1e-6 * (abs(exact) + x.size)).all()  # the bound is not loose where nothing is flat or far

@@ -17,6 +17,8 @@ from ..calls import public
 from ..em.result import Fit
 from ..posterior.relabel import relabel
 from ..posterior.result import Posterior
+from .conclusion import ORDER, doubt_about
+from .findings import ChainsApart, chains_apart, judge
 from .inputs import ComparisonInputs, ComparisonOptions, Subject, by_name, prepare_inputs
 from .point_vs_posterior import (
     LaplaceReference,
@@ -34,7 +36,7 @@ from .report_columns import ComparisonRow
 from .result import Comparison
 from .sampler_summary import SamplerSummary, describe_setting, diagnose_sampler, maximised_prior, notes
 from .summaries import invariant_quantities, log_density_quantities, log_priors, parameter_quantities, summarise
-from .verdict import INDEPENDENT, ChainsApart, chains_apart, judge
+from .verdict import INDEPENDENT, is_mixed
 
 
 class _References(NamedTuple):
@@ -136,13 +138,10 @@ def compare(
     own = [standard_deviations(s.posterior.mixture) for s in subjects if s.posterior.method == "laplace"]
     references = _References(information_errors(inputs, prior), find_laplace(inputs, subjects), own[0] if own else None)
     tables = {subject.name: _summarise(inputs, subject, references) for subject in subjects}
-    by_chains = [s.name for s in subjects if s.posterior.method not in INDEPENDENT and s.posterior.stats["labels_identified"]]
-    rows_by_chains = tables[by_chains[0]].rows if by_chains else []
-    joint, samplers = {}, {}
+    samplers, joint = _judge_all(inputs, subjects, references, tables), {}
     for subject in subjects:
-        name, laplace_here = subject.name, references.laplace_for(subject.posterior)
-        samplers[name] = _judge(inputs, subject, laplace_here, tables[name], rows_by_chains)
-        joint[name] = score_jointly(inputs, subject, laplace_here if samplers[name].identified else None, size)
+        laplace_here = references.laplace_for(subject.posterior) if samplers[subject.name].identified else None
+        joint[subject.name] = score_jointly(inputs, subject, laplace_here, size)
     comparison = Comparison(
         interval=inputs.options.interval,
         meta=describe_setting(inputs, prior),
@@ -180,15 +179,26 @@ def _summarise(inputs: ComparisonInputs, subject: Subject, references: _Referenc
     return _Tables(summarise(parameters, name, interval, known), free, apart)
 
 
+def _judge_all(
+    inputs: ComparisonInputs, subjects: Sequence[Subject], references: _References, tables: Mapping[str, _Tables]
+) -> dict[str, SamplerSummary]:
+    """Return the diagnostics and the findings of all posteriors. Chains are judged first, because others depend on them."""
+    judged: dict[str, SamplerSummary] = {}
+    for subject in sorted(subjects, key=lambda subject: ORDER.get(subject.posterior.method, 0)):
+        judged[subject.name] = _judge(inputs, subject, references.laplace_for(subject.posterior), tables, judged)
+    return {subject.name: judged[subject.name] for subject in subjects}
+
+
 def _judge(
     inputs: ComparisonInputs,
     subject: Subject,
     laplace: LaplaceReference | None,
-    own: _Tables,
-    rows_by_chains: Sequence[ComparisonRow],
+    tables: Mapping[str, _Tables],
+    judged: Mapping[str, SamplerSummary],
 ) -> SamplerSummary:
-    """Return the diagnostics and the findings of one posterior."""
-    posterior = subject.posterior
+    """Return the diagnostics and the findings of one posterior, given the summaries of posteriors judged before."""
+    posterior, own = subject.posterior, tables[subject.name]
+    chains = [name for name, s in judged.items() if s.method not in INDEPENDENT and s.identified and is_mixed(s.findings)]
     khat = laplace.approximation.khat if laplace and posterior.method not in INDEPENDENT else None
     sampler = diagnose_sampler(posterior, [*own.rows, *own.label_invariant], khat)
     findings = judge(
@@ -198,6 +208,7 @@ def _judge(
         inputs.options.interval,
         laplace_sound=laplace is None or laplace.approximation.sound,
         apart=own.apart,
-        rows_by_chains=rows_by_chains,
+        rows_by_chains=tables[chains[0]].rows if chains else (),
+        doubt=doubt_about(posterior.method, judged),
     )
     return SamplerSummary(**vars(sampler), notes=notes(inputs, subject), findings=tuple(findings))

@@ -16,6 +16,7 @@ from ..chunking import COMPARISON_DRAWS, scored_draws
 from ..em.standard_errors import StandardErrors, standard_errors
 from ..mixture import Mixture, num_parameters
 from ..padding import pad_data
+from ..posterior.gaussian_approximation import MAX_KHAT
 from ..posterior.result import Posterior
 from ..priors.interface import MixturePrior
 from ..row_sums import Weight, weight_or_ones
@@ -38,7 +39,6 @@ from .predictive_scores import (
 )
 from .report_columns import ClusteringScores, DensityScores, JointScores
 from .summaries import invariant_values
-from .verdict import MAX_KHAT
 
 _MOST_ROWS = 2000  # largest number of scored rows; if the data have more rows, a random sample of this size is scored
 _NUM_POINTS = 1000  # number of points at which densities are compared

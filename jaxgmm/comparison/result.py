@@ -12,6 +12,7 @@ from ..posterior.result import Posterior
 from ..studies.columns import columns_of
 from ..studies.parameters import value_at
 from ..studies.serialization import Exported, plain
+from .conclusion import conclude
 from .report_columns import ClusteringScores, ComparisonRow, DensityScores, JointScores
 from .sampler_summary import ComparisonMeta, SamplerSummary
 from .text_layout import PageContents, as_html, render
@@ -55,6 +56,11 @@ class Comparison(Exported):
     def label_free(self) -> list[ComparisonRow]:
         """The former name of `label_invariant`."""
         return self.label_invariant
+
+    @property
+    def conclusion(self) -> str:
+        """One or two sentences on what all posteriors together say about EM."""
+        return conclude(self.samplers)
 
     def draws(self, row: ComparisonRow) -> np.ndarray:
         """Return the relabelled draws (C, S) of the parameter that a row describes. The row must be one of `rows`."""

@@ -16,14 +16,15 @@ from ..mixture import num_parameters
 from ..posterior import diagnostics
 from ..posterior.relabel import SMALL_MARGIN
 from ..posterior.result import Posterior, PosteriorStatus, is_good
-from ..priors.interface import MixturePrior
+from ..priors.interface import MixturePrior, reason_without_mode
 from ..studies.checkpoint import versions
 from ..studies.columns import column, documented
 from ..studies.serialization import describe_fit
+from .findings import khat_limit
 from .inputs import ComparisonInputs, Subject
 from .joint import NUM_RATIOS
 from .report_columns import ComparisonRow, SamplerDiagnostics
-from .verdict import Finding, Verdict, gravest, khat_limit
+from .verdict import Finding, Verdict, gravest
 
 
 @documented
@@ -143,6 +144,7 @@ def diagnose_sampler(posterior: Posterior, rows: Sequence[ComparisonRow], khat: 
     share = np.asarray(stats["other_share"]) if "other_share" in stats else np.zeros(0)
     multimodal = int(posterior.status) == PosteriorStatus.MULTIMODAL
     khat = float(stats["khat"]) if khat is None and "khat" in stats else khat
+    khat = None if khat is None or math.isnan(khat) else khat  # NaN: the model has no approximation, so nothing was measured
     return SamplerDiagnostics(
         method=posterior.method,
         chains=chains,
@@ -211,6 +213,14 @@ def maximised_prior(inputs: ComparisonInputs, subjects: Sequence[Subject]) -> Mi
     return None
 
 
+def _advice_on_prior(prior: MixturePrior) -> str:
+    """Return what to do if EM did not maximise under the sampler's prior."""
+    reason = reason_without_mode(prior)
+    if reason is None:
+        return "to compare like with like, fit with prior=posterior.prior"
+    return f"EM cannot maximise that density ({reason}), so compare densities and clusters rather than log densities"
+
+
 def notes(inputs: ComparisonInputs, subject: Subject) -> tuple[str, ...]:
     """Return one sentence for each mismatch between fit, posterior and data."""
     fit, posterior, found = inputs.fit, subject.posterior, []
@@ -227,8 +237,7 @@ def notes(inputs: ComparisonInputs, subject: Subject) -> tuple[str, ...]:
     if posterior.prior is not None and not abs(objective - sampled) <= _tolerance(inputs):
         found.append(
             f"EM did not maximise the density that the sampler drew from: its objective is {objective:.3f} nats, "
-            f"log-likelihood plus the sampler's log prior is {sampled:.3f}; to compare like with like, fit with "
-            "prior=posterior.prior."
+            f"log-likelihood plus the sampler's log prior is {sampled:.3f}; {_advice_on_prior(posterior.prior)}."
         )
     if not is_good(int(posterior.status)):
         found.append(PosteriorStatus(int(posterior.status)).sentence)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ..studies.columns import Column, Record, columns_of, rounded_by_sd
 from ..tables import WIDTH, Layout, Table, paragraph, shortened
+from .conclusion import conclude
 from .report_columns import SECTIONS, ClusteringScores, ComparisonRow, DensityScores, JointScores, SamplerDiagnostics
 from .sampler_summary import ComparisonMeta, SamplerSummary
 
@@ -32,6 +33,8 @@ class PageContents(NamedTuple):
 def render(page: PageContents) -> list[str]:
     """Return the lines of the page."""
     lines = ["EM against the posterior", "========================", *_head(page.meta)]
+    if len(page.samplers) > 1:
+        lines += ["", *paragraph(f"Conclusion: {conclude(page.samplers)}")]
     for name, sampler in page.samplers.items():
         whose = f" by {name}" if len(page.samplers) > 1 else ""
         sentences = " ".join(finding.sentence for finding in sampler.findings)

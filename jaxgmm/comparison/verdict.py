@@ -1,35 +1,21 @@
-"""Verdicts on whether EM and a posterior agree.
+"""The verdicts on whether EM and a posterior agree, and the thresholds that they mention.
 
-Each finding is a sentence that contains the number and the threshold that caused it. The verdict on a posterior is the gravest
-verdict of its findings. The thresholds are the constants below.
-
-The draws of the methods `laplace` and `bootstrap` are independent, so convergence of chains is not checked for them. Draws by
-`laplace` are judged first by k-hat. If there is a posterior from chains, their standard deviations are then compared with the
-standard deviations of that posterior. The standard deviations of a bootstrap are not compared with Laplace's approximation.
-Label switching means that chains or draws have different orders of the components; relabelling corrects it. It is reported in a
-sentence and is not a failure.
+The module `findings` decides which verdict applies. The verdict on a posterior is the gravest verdict of its findings.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple
 
-import numpy as np
-
-from ..posterior.gaussian_approximation import MAX_KHAT
-from ..posterior.relabel import SMALL_MARGIN, SMALL_SHARE
-from ..studies.parameters import Parameter
-from .report_columns import ComparisonRow, SamplerDiagnostics
+from ..posterior.relabel import SMALL_SHARE
 
 R_HAT_LIMIT = 1.01  # chains agree if R-hat is below this value: Vehtari et al. (2021), section 4
 ESS_PER_CHAIN = 100  # least effective number of draws for each chain: the same source
 Z_LIMIT = 1.0  # largest |z| for agreement; if a posterior is skewed, |z| can be about this large even for a sound fit
 SD_RATIOS = (0.8, 1.25)  # acceptable range of the ratio: Laplace's standard deviation / posterior standard deviation
 MODE_DISTANCE = 5  # chains are at two modes if their means are more than this number of Monte Carlo standard errors apart
-SETTLED = 1.05  # a chain is settled if R-hat between its two halves is below this value
 INDEPENDENT = ("laplace", "bootstrap")  # methods whose draws are independent
 
 
@@ -78,6 +64,12 @@ class Verdict(Enum):
         f"deviation by Laplace's approximation is not within {list(SD_RATIOS)} of the posterior's: use neither a normal "
         "approximation at the mode nor standard errors.",
     )
+    UNCONFIRMED = (
+        "unconfirmed",
+        "These draws cannot tell whether EM agrees with the posterior: they are independent draws around EM that do not notice "
+        "other modes, and no sampler with chains mixed; or they come from a bootstrap, which does not draw from a posterior, "
+        "and there is no posterior beside them.",
+    )
     EM_INSIDE = (
         "EM inside",
         f"EM lies inside every interval, but farther than {Z_LIMIT:g} posterior standard deviation from a posterior mean.",
@@ -97,67 +89,6 @@ class Finding(NamedTuple):
     sentence: str
 
 
-class ChainsApart(NamedTuple):
-    """The quantity in which two settled chains differ most, and their distance in Monte Carlo standard errors."""
-
-    name: str
-    distance: float
-
-
-def khat_limit(num_ratios: int) -> float:
-    """Return the upper limit for Pareto k-hat estimated from `num_ratios` importance ratios: Vehtari et al. (2024), eq. 11.
-
-    Example:
-        >>> round(khat_limit(100), 2), khat_limit(10**6)
-        (0.5, 0.7)
-    """
-    return min(MAX_KHAT, 1 - 1 / math.log10(max(num_ratios, 11)))
-
-
-def judge(
-    rows: Sequence[ComparisonRow],
-    label_invariant: Sequence[ComparisonRow],
-    sampler: SamplerDiagnostics,
-    interval: float,
-    *,
-    laplace_sound: bool = True,
-    apart: ChainsApart | None = None,
-    rows_by_chains: Sequence[ComparisonRow] = (),
-) -> list[Finding]:
-    """Judge one posterior.
-
-    Args:
-        rows: the rows of the parameters.
-        label_invariant: the rows of the label-invariant quantities, which do not depend on the order of the components.
-        sampler: the diagnostics of the draws.
-        interval: probability of the intervals.
-        laplace_sound: whether the information at the mode is positive definite.
-        apart: the result of `chains_apart`.
-        rows_by_chains: the rows of the parameters of a posterior from chains, with which draws by `laplace` are compared.
-
-    Returns:
-        The findings. Those that cause the gravest verdicts come first.
-    """
-    # log densities are not compared, because EM is at a mode and has a larger log density than the draws
-    compared = list(rows) if sampler.identified else [row for row in label_invariant if not row.is_log_density]
-    laplace = sampler.method == "laplace"
-    found: list[Finding] = []
-    if sampler.method not in INDEPENDENT:
-        found += _mixing([*label_invariant, *(rows if sampler.identified else [])], sampler)
-        found += _modes(sampler, apart)
-    approximation = _approximation(rows_by_chains if laplace else compared, sampler, laplace_sound)
-    found += approximation if laplace else []
-    if not sampler.identified:
-        found.append(_labels(sampler))
-    nearness = _nearness(compared, interval)
-    found += [nearness] if nearness.verdict == Verdict.EM_OUTSIDE else []
-    found += approximation if sampler.method not in INDEPENDENT else []
-    if nearness.verdict == Verdict.EM_INSIDE or not any(finding.verdict for finding in found):
-        found.append(nearness)
-    found += _switching(sampler)
-    return found if nearness in found else [*found, Finding(None, nearness.sentence)]
-
-
 def gravest(findings: Sequence[Finding]) -> Verdict:
     """Return the verdict of the first finding that causes one.
 
@@ -168,145 +99,6 @@ def gravest(findings: Sequence[Finding]) -> Verdict:
     return next(finding.verdict for finding in findings if finding.verdict is not None)
 
 
-def chains_apart(draws: np.ndarray, described: Sequence[Parameter]) -> ChainsApart | None:
-    """Return the quantity in which settled chains differ most; None if the chains agree or are not settled.
-
-    Args:
-        draws: (C, S, Q), draws of label-invariant quantities, which do not depend on the order of the components.
-        described: descriptions of the Q quantities.
-
-    Example:
-        >>> draws = np.random.default_rng(0).normal(size=(4, 400, 1))
-        >>> quantity = Parameter("a", "mean", None, ())
-        >>> chains_apart(draws, [quantity])
-        >>> chains_apart(draws + np.arange(4)[:, None, None], [quantity]).name
-        'a'
-    """
-    from ..posterior.diagnostics import mcse_mean, rhat
-
-    num_chains, num_draws, num_quantities = draws.shape
-    if num_chains < 2 or num_draws < 8 or not num_quantities:
-        return None
-    alone = np.moveaxis(draws, 0, -1)[None]  # (1, S, Q, C): each chain by itself
-    settled = np.nan_to_num(rhat(alone), nan=1.0).max() < SETTLED
-    error = mcse_mean(alone)  # (Q, C)
-    means = draws.mean(1).T
-    highest, lowest = means.argmax(1), means.argmin(1)
-    rows = np.arange(num_quantities)
-    width = np.sqrt(error[rows, highest] ** 2 + error[rows, lowest] ** 2)
-    distance = np.where(width > 0, np.ptp(means, axis=1) / np.where(width > 0, width, 1), 0.0)
-    if not settled or not distance.max() > MODE_DISTANCE:
-        return None
-    return ChainsApart(described[int(distance.argmax())].name, float(distance.max()))
-
-
-def _mixing(rows: Sequence[ComparisonRow], sampler: SamplerDiagnostics) -> list[Finding]:
-    """Return the findings from R-hat, effective sample sizes and divergences."""
-    found, enough, verdict = [], ESS_PER_CHAIN * sampler.chains, Verdict.CHAINS_UNMIXED
-    known = [row for row in rows if not math.isnan(row.r_hat)]  # R-hat is NaN for constants, and for fewer than 4 draws
-    if not known and rows:
-        found.append(Finding(verdict, "There are too few draws to tell whether the chains agree; draw at least 100 a chain."))
-    if known:
-        worst, fewest = max(known, key=lambda row: row.r_hat), min(known, key=lambda row: row.ess_bulk)
-        if worst.r_hat >= R_HAT_LIMIT:
-            sentence = (
-                f"The chains do not agree: R-hat is {worst.r_hat:.3f} for {worst.full_name}, where a value below {R_HAT_LIMIT} "
-                "is wanted. Draw more, or look for several modes, before you believe the rest."
-            )
-            found.append(Finding(verdict, sentence))
-        if fewest.ess_bulk < enough:
-            sentence = (
-                f"There are few effective draws: {fewest.ess_bulk:.0f} for {fewest.full_name}, where at least {enough} "
-                f"({ESS_PER_CHAIN} a chain) are wanted. Draw more."
-            )
-            found.append(Finding(verdict, sentence))
-    if sampler.divergences:
-        sentence = f"{sampler.divergences} draws are divergent, where none is wanted: the draws may miss part of the posterior."
-        found.append(Finding(None, sentence))
-    return found
-
-
-def _modes(sampler: SamplerDiagnostics, apart: ChainsApart | None) -> list[Finding]:
-    """Return the findings about several modes, from settled chains that differ and from a chain with another start."""
-    found = []
-    if apart is not None:
-        sentence = (
-            f"The chains are at different modes: each is settled, but two means of {apart.name} are {apart.distance:.0f} Monte "
-            f"Carlo standard errors apart, where at most {MODE_DISTANCE} is wanted. The draws do not tell how much each mode "
-            "weighs."
-        )
-        found.append(Finding(Verdict.SEVERAL_MODES, sentence))
-    if sampler.other_share is not None:
-        sentence = (
-            "A chain from another start stays at another mode. By Laplace's approximation, this mode has "
-            f"{100 * sampler.other_share:.0f} % of the joint probability of both modes, where at most 1 % is neglected: the "
-            "draws describe only the first mode."
-        )
-        found.append(Finding(Verdict.SEVERAL_MODES, sentence))
-    return found
-
-
-def _approximation(rows: Sequence[ComparisonRow], sampler: SamplerDiagnostics, sound: bool) -> list[Finding]:
-    """Return the findings about Laplace's approximation, from k-hat and from standard deviations."""
-    if not sound:
-        sentence = "There is no normal approximation: the information at the mode is not positive definite."
-        return [Finding(Verdict.LAPLACE_POOR, sentence)]
-    found, limit = [], MAX_KHAT if sampler.khat_limit is None else sampler.khat_limit
-    if sampler.khat is not None and not sampler.khat < limit:
-        sentence = (
-            f"The posterior is far from normal around its mode: k-hat is {sampler.khat:.2f}, where a value below {limit:.2f} "
-            "is wanted. Use neither Laplace's approximation nor standard errors."
-        )
-        found.append(Finding(Verdict.LAPLACE_POOR, sentence))
-    ratios = [(row, row.sd_ratio) for row in rows if row.sd_ratio is not None]
-    known = [(row, ratio) for row, ratio in ratios if math.isfinite(ratio) and ratio > 0]
-    if known:
-        worst, ratio = max(known, key=lambda pair: abs(math.log(pair[1])))
-        low, high = SD_RATIOS
-        if not low <= ratio <= high:
-            sentence = (
-                f"Laplace's sd is {ratio:.2f} times the posterior's for {worst.full_name}, where {low:g} to {high:g} is wanted."
-            )
-            found.append(Finding(Verdict.LAPLACE_POOR, sentence))
-    return found
-
-
-def _labels(sampler: SamplerDiagnostics) -> Finding:
-    """Return the finding that labels are not identified, with the reason."""
-    sentence = (
-        f"The labels are not identified: {100 * sampler.unclear_rate:.1f} % of the draws fit another order of the components "
-        f"nearly as well (margin below {SMALL_MARGIN:g}), where at most {100 * SMALL_SHARE:g} % is wanted. Single components "
-        "mean little; quantities that no order of the components changes are shown instead."
-    )
-    return Finding(Verdict.LABELS_NOT_IDENTIFIED, sentence)
-
-
-def _switching(sampler: SamplerDiagnostics) -> list[Finding]:
-    """Return a finding on how often labels switched, if labels are identified after relabelling."""
-    rate, chains = sampler.switch_rate, sampler.switched_chains
-    if not sampler.identified or not (rate or chains):
-        return []
-    found = [f"{chains} of {sampler.chains} chains were in another order of the components than EM"] if chains else []
-    found += [f"{100 * rate:.1f} % of the draws switch order"] if rate else []
-    return [Finding(None, f"{' and '.join(found)}; relabelling put them in one order: label switching is no failure.")]
-
-
-def _nearness(rows: Sequence[ComparisonRow], interval: float) -> Finding:
-    """Return the finding on where EM lies in the posterior."""
-    furthest = max(rows, key=lambda row: abs(row.z))
-    outside = [row for row in rows if not row.inside]
-    where = f"{abs(furthest.z):.2f} posterior sd from the posterior mean ({furthest.full_name})"
-    if outside:
-        worst = max(outside, key=lambda row: abs(row.z))
-        sentence = (
-            f"EM lies outside the {100 * interval:g} % interval for {len(outside)} of {len(rows)} quantities, farthest for "
-            f"{worst.full_name}: {abs(worst.z):.2f} posterior sd from the posterior mean."
-        )
-        return Finding(Verdict.EM_OUTSIDE, sentence)
-    if abs(furthest.z) > Z_LIMIT:
-        sentence = (
-            f"EM lies inside every {100 * interval:g} % interval, but up to {where}, where at most {Z_LIMIT:g} counts as "
-            "agreement: the posterior is skewed there, so its mode is not its mean."
-        )
-        return Finding(Verdict.EM_INSIDE, sentence)
-    return Finding(Verdict.AGREE, f"EM lies inside every {100 * interval:g} % interval, at most {where}.")
+def is_mixed(findings: Sequence[Finding]) -> bool:
+    """Return whether no finding says that the chains are unmixed or at several modes."""
+    return not {finding.verdict for finding in findings} & {Verdict.CHAINS_UNMIXED, Verdict.SEVERAL_MODES}

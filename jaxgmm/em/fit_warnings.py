@@ -205,6 +205,8 @@ def _warn_of_offset(mixture: Mixture, constant: np.ndarray) -> None:
     another warning names them. The fields of the mixture are NumPy arrays.
     """
     name, eps = mixture.means.dtype, float(np.finfo(mixture.means.dtype).eps)
+    if _is_near(mixture, _COARSE_SPACING / eps):
+        return  # in most cases this cheap check is enough
     weights, means = np.asarray(mixture.weights, float), np.asarray(mixture.means, float)
     matrices = covariance.to_dense(np.asarray(mixture.covariances, float), mixture.covariance_type, *means.shape)
     varying = np.setdiff1d(np.arange(means.shape[1]), constant)
@@ -226,6 +228,24 @@ def _warn_of_offset(mixture: Mixture, constant: np.ndarray) -> None:
             f"Components {', '.join(map(str, coarse[:_MOST_NAMED]))} are so flat, in some direction, at their distance from 0 "
             f"that {remedy} The log-likelihood is that before the means were rounded to {name}."
         )
+
+
+def _is_near(mixture: Mixture, distance: float) -> bool:
+    """Return whether no mean lies further from 0 than a distance in the component's own sds; False may be wrong.
+
+    |L^-1 v|^2 is at most |v|^2 times the trace of the precision, and a column's sd is at least a component's.
+    """
+    with np.errstate(all="ignore"):
+        if covariance.is_dense(mixture.covariance_type):
+            try:
+                precision = np.linalg.inv(mixture.covariances).reshape(len(mixture.covariances), -1)
+            except np.linalg.LinAlgError:
+                return False
+            reciprocals = precision[:, :: mixture.means.shape[1] + 1].sum(1)
+        else:
+            reciprocals = (1 / mixture.covariances).max(1)
+        squares = np.einsum("kd,kd->k", mixture.means, mixture.means)
+        return bool((squares * reciprocals < distance**2).all() and (reciprocals > 0).all())
 
 
 def _whitened_lengths(vectors: np.ndarray, matrices: np.ndarray) -> np.ndarray:

@@ -103,7 +103,7 @@ def bootstrap(
         "spike": jnp.broadcast_to(degenerate, fits.status.shape),
     }
     if not is_traced(fits):
-        _emit_warnings(stats)
+        _emit_warnings(stats, start.num_components, has_prior=prior is not None)
     status = jnp.where(jnp.isfinite(log_density).all(), PosteriorStatus.OK, PosteriorStatus.NONFINITE)
     posterior = Posterior(fits.mixture, log_density, prior, status, stats, "bootstrap")
     return relabel(posterior, start, x, sample_weight=weight)
@@ -190,17 +190,19 @@ def _log_density(mixture: Mixture, x: jax.Array, weight: Weight, prior: MixtureP
     return log_likelihood if prior is None else log_likelihood + log_prior(mixture, prior)
 
 
-def _emit_warnings(stats: dict[str, jax.Array]) -> None:
-    """Warn if fits to replicates failed, did not converge or have a degenerate component."""
+def _emit_warnings(stats: dict[str, jax.Array], num_components: int, *, has_prior: bool) -> None:
+    """Warn if fits to replicates failed, did not converge or have a degenerate component, and name remedies that apply."""
     status, degenerate = np.asarray(stats["fit_status"]), int(np.asarray(stats["spike"]).sum())
     failed, size = int((unsoundness(status, False, True) > 0).sum()), status.size
     unfinished = int((status != Status.CONVERGED).sum()) - failed
+    a_prior = "a more informative prior" if has_prior else "a prior"
     if failed:
-        warn_at_caller(f"{failed} of {size} replicates failed (stats: fit_status): leave them out, or fit with a prior.")
+        warn_at_caller(f"{failed} of {size} replicates failed (stats: fit_status): leave them out, or fit with {a_prior}.")
     if unfinished:
         warn_at_caller(f"{unfinished} of {size} replicates did not converge (stats: fit_status): raise max_iter or tol.")
     if degenerate:
         warn_at_caller(
             f"{degenerate} of {size} replicates have a degenerate component: it has too few points, or only the regularisation "
-            "keeps its covariance from being singular (stats: spike). Leave them out, or use a prior or fewer components."
+            f"keeps its covariance from being singular (stats: spike). Leave them out, or use {a_prior}"
+            f"{' or fewer components' if num_components > 1 else ''}."
         )

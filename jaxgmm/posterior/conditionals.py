@@ -28,7 +28,7 @@ from ..density import quadratic_coefficients, quadratic_log_joint, safe_log
 from ..mixture import Mixture
 from ..priors.interface import ComponentSums, MixturePrior, StandardVariables
 from ..rounding import positive_factors, scatter_about_mean
-from ..row_sums import Weight, has_weights, nonzero, sum_over_rows
+from ..row_sums import Weight, has_weights, nonzero, sum_over_rows, vary_with
 
 
 class GibbsState(NamedTuple):
@@ -89,19 +89,21 @@ def sum_by_labels(
             lambda i: sum_once(jax.random.fold_in(key, i), (weight > i).astype(y.dtype)), weight.max()
         )
     second, first, count = covariance.split_quadratic(sums, covariance_type, y.shape[1])
-    scatter = scatter_about_mean(count, first, second, covariance_type)
+    precision = covariance.precision(state.factors.whitener, covariance_type)
+    scatter = scatter_about_mean(count, first, second, covariance_type, precision)
     return ComponentSums(count, center + first / nonzero(count)[:, None], scatter), log_likelihood
 
 
 def _sum_of_repeats(function: Callable[[Any], Any], times: jax.Array) -> Any:
     """Return the sum of function(0), ..., function(times - 1)."""
-    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(function, 0))
+    shapes = jax.eval_shape(function, 0)
+    zero = jax.tree.map(lambda leaf: vary_with(jnp.zeros(leaf.shape, leaf.dtype), leaf), shapes)
 
     def step(carry: tuple[Any, Any]) -> tuple[Any, Any]:
         i, total = carry
         return i + 1, jax.tree.map(jnp.add, total, function(i))
 
-    return jax.lax.while_loop(lambda carry: carry[0] < times, step, (0, zero))[1]
+    return jax.lax.while_loop(lambda carry: carry[0] < times, step, (vary_with(jnp.array(0), times), zero))[1]
 
 
 def _labelled_sums(coefficients: jax.Array, center: jax.Array, covariance_type: str) -> Callable[..., tuple]:

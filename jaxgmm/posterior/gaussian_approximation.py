@@ -120,7 +120,8 @@ def check_density_at_start(approximation: GaussianApproximation) -> None:
     if not bool(jnp.isfinite(approximation.value).all()):
         raise ValueError(
             "start has no finite posterior density and gradient: at the start, the density of the prior or of the data is zero "
-            "or overflows, or a gradient is NaN; start from jaxgmm.fit(start, x, prior).mixture under the same prior."
+            "or overflows, or a gradient is NaN; start from a fit under the same prior, or under "
+            "jaxgmm.default_prior if fit does not take that prior."
         )
 
 

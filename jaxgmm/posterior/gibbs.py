@@ -21,7 +21,7 @@ from ..inputs import Inputs, check_sampling_options, pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike
 from ..priors.functions import log_prior
 from ..priors.interface import ComponentSums, MixturePrior
-from ..row_sums import Weight, has_weights
+from ..row_sums import Weight, has_weights, vary_with
 from ..validation import check_count, check_flag, is_traced
 from .conditionals import GibbsState, LabelledData, draw_state, gibbs_state, sum_by_labels
 from .diagnostics import rhat_limit, split_rhat
@@ -184,6 +184,7 @@ def _run_chains(
         return jax.vmap(step, in_axes=(0, 0, None))(states, keys, share)
 
     states = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_chains, *leaf.shape)), gibbs_state(start))
+    states, key = vary_with((states, key), inputs, key)
     _, found = jax.lax.scan(sweep, states, (jnp.arange(num_sweeps), jax.random.split(key, (num_sweeps, num_chains, 3))))
     draws = jax.tree.map(lambda leaf: jnp.moveaxis(leaf[1 + num_warmup :], 0, 1), found)
     posterior = _collect(draws, problem, start, found.log_likelihood[0].sum())

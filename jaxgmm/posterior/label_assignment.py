@@ -28,7 +28,7 @@ from .. import covariance, linalg
 from ..chunking import draws_per_batch
 from ..density import responsibilities
 from ..mixture import Mixture
-from ..row_sums import Weight, weight_or_ones
+from ..row_sums import Weight, vary_with, weight_or_ones
 from ..validation import check_choice, is_traced
 
 METHODS = ("assignment", "stephens", "kl")
@@ -257,4 +257,4 @@ def _average_responsibilities(draws: Mixture, order: jax.Array, x: jax.Array) ->
         return total + responsibilities(draw, x)[:, order], None
 
     zero = jnp.zeros((len(x), draws.num_components), jnp.result_type(x.dtype, draws.means.dtype))
-    return jax.lax.scan(add, zero, (draws, order))[0] / len(order)
+    return jax.lax.scan(add, vary_with(zero, x, draws, order), (draws, order))[0] / len(order)

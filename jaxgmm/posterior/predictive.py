@@ -26,6 +26,7 @@ from ..chunking import draws_per_batch
 from ..density import as_points, log_prob, responsibilities, sample_from_stack
 from ..mixture import Mixture
 from ..padding import as_count, cut, pad_data
+from ..row_sums import vary_with
 from ..validation import check_choice, check_count, check_key, is_traced
 from .result import Posterior, check_one_posterior
 
@@ -221,10 +222,10 @@ def _identified(posterior: Posterior) -> Any:
     return identified
 
 
-def _over_draws(add: Callable, total: Any, draws: Mixture, num_points: int) -> Any:
+def _over_draws(add: Callable, total: Any, draws: Mixture, x: jax.Array) -> Any:
     """Apply `total = add(total, draws (B, ...), is_valid (B,))` to all draws (M, ...), B at a time; return the last total."""
     m = len(draws.means)
-    size = draws_per_batch(num_points * draws.num_components * draws.num_features, m)
+    size = draws_per_batch(len(x) * draws.num_components * draws.num_features, m)
     batches = -(-m // size)
     index = jnp.minimum(jnp.arange(batches * size), m - 1).reshape(batches, size)  # the last draw pads the last batch
     is_valid = (jnp.arange(batches * size) < m).reshape(batches, size)
@@ -232,7 +233,7 @@ def _over_draws(add: Callable, total: Any, draws: Mixture, num_points: int) -> A
     def step(total: Any, one: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
         return add(total, draws[one[0]], one[1]), None
 
-    return jax.lax.scan(step, total, (index, is_valid))[0]
+    return jax.lax.scan(step, vary_with(total, draws, x), (index, is_valid))[0]
 
 
 @jax.jit
@@ -247,7 +248,7 @@ def _log_mean(draws: Mixture, x: jax.Array) -> jax.Array:
         return new, rest * jnp.exp(top - shift) + jnp.exp(terms - shift).sum(0)
 
     zero = jnp.zeros(len(x), x.dtype)
-    top, rest = _over_draws(add, (zero - jnp.inf, zero), draws, len(x))
+    top, rest = _over_draws(add, (zero - jnp.inf, zero), draws, x)
     nothing = rest == 0
     return jnp.where(nothing, -jnp.inf, top + jnp.log(jnp.where(nothing, 1, rest)) - math.log(len(draws.means)))
 
@@ -261,7 +262,7 @@ def _mean_of(function: Callable, shape: tuple[int, ...], draws: Mixture, x: jax.
     def add(total: jax.Array, batch: Mixture, is_valid: jax.Array) -> jax.Array:
         return total + function(jnp.where(is_valid[:, None, None], responsibilities(batch, x), 0))
 
-    return _over_draws(add, jnp.zeros(shape, x.dtype), draws, len(x)) / len(draws.means)
+    return _over_draws(add, jnp.zeros(shape, x.dtype), draws, x) / len(draws.means)
 
 
 @jax.jit

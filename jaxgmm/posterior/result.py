@@ -28,20 +28,22 @@ class PosteriorStatus(StatusEnum):
     OK = 0, "Sampling went well: no divergence, the chains agree."
     FULL_WARMUP = (
         1,
-        "The posterior is far from normal around its mode, or the chains disagreed after a short warm-up (stats: khat, "
-        "min_eigenvalue, counts), so a full warm-up was run; no divergence, the chains agree. Relabel the draws and look at "
-        "them before you trust summaries of single components.",
+        "A full warm-up was run, because it was requested, because the model has no normal approximation, or because the "
+        "approximation is poor or the chains disagreed after a short warm-up (stats: khat, min_eigenvalue, counts, NaN where "
+        "there is no approximation); no divergence, the chains agree. Relabel the draws and look at them before you trust "
+        "summaries of single components.",
     )
     POOR_METRIC = (
         2,
-        "The posterior is far from normal around its mode (stats: khat, min_eigenvalue, counts), but only the short warm-up "
-        "was run, because it was requested or the call is inside jit; use adapt_mass_matrix=True.",
+        "The posterior is far from normal around its mode, or the model has no normal approximation (stats: khat, "
+        "min_eigenvalue, counts), but the mass matrix was not adapted, because this was requested or the call is inside jit; "
+        "use adapt_mass_matrix=True.",
     )
     DIVERGENCES = (
         3,
         "Some draws are divergent, so part of the posterior may not have been reached. Components may be nearly empty or "
-        "singular; use adapt_mass_matrix=True, a target_accept_prob closer to one, a more informative prior, or fewer "
-        "components.",
+        "singular; use adapt_mass_matrix=True if the mass matrix was not adapted (stats: adapted), a target_accept_prob closer "
+        "to one, a more informative prior, or fewer components.",
     )
     UNMIXED = (
         4,
@@ -51,8 +53,8 @@ class PosteriorStatus(StatusEnum):
     ALL_DIVERGENT = (
         5,
         "Most draws are divergent, or a chain never moved: these are not draws from the posterior. The prior density at the "
-        "start may be almost zero, or the data or the prior may have extreme scales; fit by EM under the same prior and start "
-        "there.",
+        "start may be almost zero, or the data or the prior may have extreme scales; start from a fit under the same prior, "
+        "or under jaxgmm.default_prior if fit does not take that prior.",
     )
     NONFINITE = (
         6,
@@ -62,13 +64,14 @@ class PosteriorStatus(StatusEnum):
     FAR_FROM_NORMAL = (
         7,
         "The draws come from the normal approximation at the mode, and the posterior is far from it (stats: khat over 0.7). "
-        "Components may overlap or hold few points; use nuts or gibbs, a more informative prior, or fewer components.",
+        "Components may overlap or hold few points; use nuts, or gibbs if it takes the prior, a more informative prior, or "
+        "fewer components.",
     )
     SINGULAR = (
         8,
         "The information at the mode is not positive definite (stats: min_eigenvalue), so there is no normal approximation, "
         "and these are not draws from the posterior. Components may coincide or be empty, or Newton's method ended at a "
-        "saddle point; use another start, nuts or gibbs, a more informative prior, or fewer components.",
+        "saddle point; use another start, nuts, or gibbs if it takes the prior, a more informative prior, or fewer components.",
     )
     MULTIMODAL = (
         9,

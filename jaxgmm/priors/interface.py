@@ -262,20 +262,29 @@ def check_prior(prior: Any, num_components: int, num_features: int, covariance_t
     mode: if True, the prior is for MAP-EM, which also needs concentrations >= 1 and closed forms.
     """
     check_prior_shapes(prior, num_components, num_features, covariance_type)
+    reason = reason_without_mode(prior) if mode else None
     if mode and not prior.has_closed_forms:
-        raise TypeError(
-            f"prior.scale is {type(prior.covariance_law).__name__}, which has no closed M-step and no mode away from 0; for "
-            "MAP-EM use InverseWishart or InverseGamma, or sample with nuts."
-        )
+        raise TypeError(f"{reason}; for MAP-EM use InverseWishart or InverseGamma, or sample with nuts.")
     if is_traced(prior):
         return
     with jax.ensure_compile_time_eval():  # the prior may be a constant inside the caller's jit
         require_positive(prior.weight_concentration, "prior.weight_concentration")
-        lowest = float(host_values(prior.weight_concentration, "prior.weight_concentration").min())
-        if mode and lowest < 1:
-            raise ValueError(
-                f"prior.weight_concentration has {lowest:.4g}; MAP needs values >= 1, below which the density is "
-                "unbounded at a weight of 0: raise it, or sample (nuts, gibbs)."
-            )
+        if reason is not None:
+            raise ValueError(f"{reason}: raise it, or sample (nuts, gibbs).")
         host_values(prior.mean, "prior.mean")
         prior.check_values(num_features, covariance_type)
+
+
+def reason_without_mode(prior: MixturePrior) -> str | None:
+    """Return why MAP-EM does not accept a valid prior, or None if it does. Traced concentrations are not looked at."""
+    if not prior.has_closed_forms:
+        return f"prior.scale is {type(prior.covariance_law).__name__}, which has no closed M-step and no mode away from 0"
+    if is_traced(prior):
+        return None
+    lowest = float(host_values(prior.weight_concentration, "prior.weight_concentration").min())
+    if lowest >= 1:
+        return None
+    return (
+        f"prior.weight_concentration has {lowest:.4g}; MAP needs values >= 1, below which the density is unbounded at a weight "
+        "of 0"
+    )

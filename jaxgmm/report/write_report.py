@@ -106,6 +106,7 @@ def write_report(
     x = _check(comparison, fit, x)
     page = _template().render(
         title="EM against the posterior" if title is None else str(title),
+        conclusion=comparison.conclusion,
         verdicts=list(_verdicts(comparison)),
         model={f"{name[0].upper()}{name[1:]}": text for name, text in comparison.meta.sentences().items()},
         samplers=samplers_table(comparison),

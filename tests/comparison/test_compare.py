@@ -162,6 +162,14 @@ def test_unmixed_and_few_draws_are_a_verdict(data):
     assert "R-hat" in sentences[0]
     assert "mean feature 0 of component 0" in sentences[0]
     assert any(sentence.startswith("3 draws are divergent") for sentence in sentences)
+    replicates = dataclasses.replace(posterior, method="bootstrap", prior=None, stats={})
+    both = compare(fit, {"bootstrap": replicates, "nuts": unmixed}, data)
+    assert [s.verdict.word for s in both.samplers.values()] == ["unconfirmed", "chains unmixed"]
+    assert both.conclusion.startswith("No sampler mixed")
+    assert both.conclusion in " ".join(str(both).split())
+    beside = compare(fit, {"nuts": posterior, "bootstrap": replicates}, data)
+    assert [s.verdict.word for s in beside.samplers.values()] == ["agree", "agree"]
+    assert beside.conclusion == "By nuts: agree."
     two = jax.tree.map(lambda leaf: leaf[:, :2] if leaf.ndim > 1 and leaf.shape[:2] == (CHAINS, DRAWS) else leaf, posterior)
     few = compare(fit, two, data)
     assert few.samplers["nuts"].verdict.word == "chains unmixed"
@@ -224,6 +232,7 @@ def test_methods_side_by_side(separated):
     assert list(samplers) == list(posteriors)
     assert [s.method for s in samplers.values()] == ["gibbs", "laplace", "bootstrap"]
     assert [samplers[name].verdict.word for name in ("gibbs", "by laplace")] == ["agree", "agree"]
+    assert comparison.conclusion == "By gibbs: agree."
     errors = jaxgmm.standard_errors(fit.mixture, x, posteriors["gibbs"].prior)
     for row in comparison.rows:
         field, index = row.name.rstrip("]").split("[")

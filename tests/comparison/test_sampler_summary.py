@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import jaxgmm
+from jaxgmm.comparison.findings import judge
 from jaxgmm.comparison.inputs import ComparisonInputs, ComparisonOptions, Subject
 from jaxgmm.comparison.sampler_summary import (
     describe_prior,
@@ -15,7 +16,7 @@ from jaxgmm.comparison.sampler_summary import (
     notes,
 )
 from jaxgmm.comparison.summaries import log_priors
-from jaxgmm.comparison.verdict import Finding, Verdict
+from jaxgmm.comparison.verdict import Finding, Verdict, gravest
 from jaxgmm.posterior.relabel import relabel
 
 from fabricated_comparisons import at_the_mode_of, fabricate_fit, make_posterior, meta, row, summary, two_clusters
@@ -63,6 +64,41 @@ def test_notes_name_what_does_not_match(compared):
     found = notes(inputs._replace(fit=stopped), subject)
     assert jaxgmm.Status.MAX_ITER.sentence in found
     assert any("fit with prior=posterior.prior" in note for note in found)
+
+
+@pytest.mark.parametrize("kind", ["sparse weights", "half-normal", "sound", "sound independent"])
+def test_notes_advise_only_priors_that_fit_accepts(compared, kind):
+    inputs, subject = compared
+    x, prior = inputs.x, subject.posterior.prior
+    if kind == "sparse weights":
+        prior = dataclasses.replace(prior, weight_concentration=np.array([0.5, 0.5], np.float32))
+    elif kind != "sound":
+        scale = jaxgmm.HalfNormal(np.ones(2, np.float32), np.float32(2.0))
+        if kind == "sound independent":
+            scale = jaxgmm.InverseWishart(np.float32(5.0), np.eye(2, dtype=np.float32))
+        prior = jaxgmm.IndependentPrior(np.ones(2, np.float32), np.zeros(2, np.float32), np.eye(2, dtype=np.float32), scale)
+    other = subject._replace(posterior=dataclasses.replace(subject.posterior, prior=prior), em_log_prior=-50.0)
+    (note,) = notes(inputs, other)
+    advised = "prior=posterior.prior" in note
+    assert advised == ("EM cannot maximise that density" not in note) == kind.startswith("sound")
+    try:
+        jaxgmm.fit(inputs.fit.mixture, x, prior)
+    except (TypeError, ValueError):
+        assert not advised
+    else:
+        assert advised
+
+
+@pytest.mark.parametrize(("khat", "known"), [(np.nan, None), (np.inf, np.inf), (0.4, 0.4)])
+def test_a_khat_that_was_not_measured_is_not_poor(compared, khat, known):
+    """A model without an approximation has k-hat NaN; hopeless ratios have an infinite one."""
+    _, subject = compared
+    posterior = dataclasses.replace(subject.posterior, stats=subject.posterior.stats | {"khat": np.array(khat)})
+    found = diagnose_sampler(posterior, [row()], None)
+    assert found.khat == known
+    assert (found.khat_limit is None) == (known is None)
+    word = gravest(judge([row()], [], found, 0.95)).word
+    assert word == ("Laplace poor" if khat == np.inf else "agree")
 
 
 def test_priors_are_described_in_plain_types():

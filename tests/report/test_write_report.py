@@ -50,7 +50,7 @@ def parts():
     x = np.concatenate([rng.normal(0, 1, 30), rng.normal(8, 1, 20)])[:, None].astype(np.float32)
     mixture = jaxgmm.make_mixture(*(np.asarray(v, np.float32) for v in ([0.6, 0.4], [[0.0], [8.0]], [[[1.0]], [[1.0]]])))
     log_likelihood = jaxgmm.log_prob(mixture, x).sum()
-    history = np.array([log_likelihood - 9, log_likelihood - 1, log_likelihood, np.nan])
+    history = np.array([log_likelihood - 9, log_likelihood - 1, log_likelihood, log_likelihood])
     fit = jaxgmm.Fit(mixture, log_likelihood, log_likelihood, history, np.array(2), np.array(0), np.zeros(2, int))
     factor = np.exp(0.1 * rng.normal(size=(2, 120, 2))).astype(np.float32)
     weights = np.asarray(mixture.weights) * factor

@@ -1,0 +1,84 @@
+"""The conclusion of a comparison: what all posteriors together say about EM, and which of them can say anything.
+
+Only chains that start apart and mix show that the posterior was explored. Draws by `laplace` and `bootstrap` are independent
+draws around EM, so they always look mixed. If chains ran and none mixed, the other draws cannot confirm EM either. A bootstrap
+does not draw from a posterior, so it confirms EM only beside another posterior.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from .sampler_summary import SamplerSummary
+from .verdict import INDEPENDENT, Verdict, is_mixed
+
+ORDER = {"laplace": 1, "bootstrap": 2}  # the order in which posteriors are judged; chains, which come first, have 0
+
+
+def doubt_about(method: str, judged: Mapping[str, SamplerSummary]) -> str | None:
+    """Return a sentence on why independent draws by a method cannot confirm EM, or None if they can.
+
+    Args:
+        method: the method of the draws.
+        judged: the summaries, by name, of the posteriors that were judged before; see `ORDER`.
+    """
+    chains = _chains(judged)
+    if method not in INDEPENDENT or any(is_mixed(sampler.findings) for sampler in chains.values()):
+        return None
+    if chains:
+        return (
+            f"No sampler with chains mixed ({_listed(chains)}). These draws around EM cannot notice other modes, so they "
+            "do not confirm EM."
+        )
+    if method == "laplace" or any(_is_sound(sampler) for sampler in judged.values() if sampler.method == "laplace"):
+        return None
+    return (
+        "The replicate fits of a bootstrap are not draws from a posterior: they show how much EM varies from sample to sample, "
+        "and do not confirm EM against the posterior."
+    )
+
+
+def conclude(samplers: Mapping[str, SamplerSummary]) -> str:
+    """Return one or two sentences on what all posteriors of a comparison together say about EM."""
+    chains = _chains(samplers)
+    mixed = {name: sampler for name, sampler in chains.items() if is_mixed(sampler.findings)}
+    if chains and not mixed:
+        others = [name for name in samplers if name not in chains]
+        cannot = f", and {_listed(others)} cannot tell in their place" if others else ""
+        return (
+            f"No sampler mixed ({_listed(f'{name}: {_reason(sampler)}' for name, sampler in chains.items())}). This comparison "
+            f"does not tell whether EM agrees with the posterior{cannot}."
+        )
+    believed = mixed or {name: sampler for name, sampler in samplers.items() if sampler.method == "laplace"}
+    if not believed:
+        return "No posterior was sampled: a bootstrap shows how much EM varies, and says nothing about the posterior."
+    by_word: dict[str, list[str]] = {}
+    for name, sampler in believed.items():
+        by_word.setdefault(sampler.verdict.word, []).append(name)
+    sentence = f"{'; '.join(f'by {_listed(names)}: {word}' for word, names in by_word.items())}."
+    unmixed = [name for name in chains if name not in mixed]
+    left_out = f" The chains of {_listed(unmixed)} did not mix, so they are not counted." if unmixed else ""
+    approximate = "" if mixed else " No chains were run, so other modes of the posterior would not have been noticed."
+    return sentence[0].upper() + sentence[1:] + left_out + approximate
+
+
+def _chains(samplers: Mapping[str, SamplerSummary]) -> dict[str, SamplerSummary]:
+    """Return the summaries of the posteriors whose draws come from chains."""
+    return {name: sampler for name, sampler in samplers.items() if sampler.method not in INDEPENDENT}
+
+
+def _is_sound(sampler: SamplerSummary) -> bool:
+    """Return whether Laplace's approximation is not poor."""
+    return Verdict.LAPLACE_POOR not in sampler.verdicts
+
+
+def _reason(sampler: SamplerSummary) -> str:
+    """Return why chains count as unmixed, in a few words."""
+    modes = Verdict.SEVERAL_MODES in sampler.verdicts
+    return "several modes" if modes else f"R-hat {sampler.r_hat_max:.3f}, ESS {sampler.ess_min:.0f}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Return names as one phrase, such as "nuts, gibbs and laplace"."""
+    *head, last = names
+    return f"{', '.join(head)} and {last}" if head else last
