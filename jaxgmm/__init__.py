@@ -23,10 +23,10 @@ that you pass.
 sandwich estimator, and `bootstrap` fits replicates of the data. A fit is differentiable: `jax.grad` of a function that calls
 `fit` gives the influence of each point, weight and hyperparameter.
 
-Everything is a function of arrays: call `e_step` and `m_step` in your own loops, apply `jax.vmap` to `fit` for many data sets,
-or evaluate `log_prob`, `responsibilities` and `predict` for any stack of mixtures. Every function that takes data also takes
-`sample_weight`. Invalid input raises an error of one sentence. Inside jit and vmap, no error is raised; `Fit.status` then says
-what happened to each data set.
+All functions work on arrays. You can call `e_step` and `m_step` in your own loops, apply `jax.vmap` to `fit` for many data
+sets, or evaluate `log_prob`, `responsibilities` and `predict` for any stack of mixtures. Every function that takes data also
+takes `sample_weight`. If the input is invalid, a function raises an error whose message is one sentence. Inside jit and vmap,
+the values of the input cannot be checked; `Fit.status` then says what happened to each data set.
 
 Letters in shapes: N observations, D features, K components, B data sets, C chains, S draws.
 

@@ -1,7 +1,7 @@
 """Error messages for calls that do not fit the signature of a function.
 
-Examples are an option with the name that another library gives it, and an option that was given by position. Each message is
-one sentence.
+For example, a call may use the name that another library gives to an option, or may pass an option by position. Each message
+is one sentence.
 """
 
 from __future__ import annotations

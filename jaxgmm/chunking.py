@@ -19,22 +19,23 @@ STEPS_PER_ROUND = 8  # number of EM steps after which a batch is sorted again; 4
 SMALLEST_BUCKET = 16  # rows; data sets with fewer rows are padded to this length
 LARGEST_PADDED = 1 << 17  # rows; longer data sets are not padded
 _LENGTHS_PER_OCTAVE = 8  # number of padded lengths between a length and its double
-JACOBIAN_COLUMNS = 16  # number of columns of I - dM/dtheta in a batch; more were not faster and took more memory
+JACOBIAN_COLUMNS = 16  # number of columns of I - dM/dtheta in a batch; larger batches took more memory and were not faster
 PSIS_ROWS = 256  # number of rows in a batch of PSIS, which runs on the host
-COMPARISON_DRAWS = 1000  # largest batch of draws in `compare`; all posteriors have the same batch size and share one program
+COMPARISON_DRAWS = 1000  # largest number of draws in a batch of `compare`; all posteriors share the batch size and one program
 COVERAGE_FILE_BATCH = 256  # number of data sets after which a coverage study writes its file again
-_COVERAGE_RUN = 64  # largest number of data sets in one run of a program of a coverage study
-_CALIBRATION_DATA_SETS = 128  # largest number of data sets in one run of a program of a calibration
-# the next constants are the largest numbers of entries that the named arrays may have
-_DENSITY_NUMBERS = 1 << 22  # an intermediate array of a density: 32 MiB in float64
-_DRAW_NUMBERS = 1 << 22  # an intermediate array of a function of many draws
-_LABELLING_NUMBERS = 1 << 23  # a batch of points; at each point, a proposal is averaged over labellings
-_HESSIAN_NUMBERS = 1 << 25  # a batch of Hessian columns
-# a batch of potentials that fits in the cache; it is three times as fast as one batch of all points
+_COVERAGE_RUN = 64  # in one run of a program, a coverage study processes at most this many data sets
+_CALIBRATION_DATA_SETS = 128  # in one run of a program, a calibration processes at most this many data sets
+# the next constants limit the sizes of arrays
+_DENSITY_NUMBERS = 1 << 22  # an intermediate array of a density has at most this many entries (32 MiB in float64)
+_DRAW_NUMBERS = 1 << 22  # an intermediate array of a function of many draws has at most this many entries
+_LABELLING_NUMBERS = 1 << 23  # arrays for averages over labellings, for a batch of points, have at most this many entries
+_HESSIAN_NUMBERS = 1 << 25  # a batch of Hessian columns has at most this many entries
+# a batch of potentials has at most this many entries, so that it fits in the cache; such batches are three times as fast as
+# one batch of all points
 _POTENTIAL_NUMBERS = 1 << 16
-_REPLICATE_NUMBERS = 1 << 24  # the weights or the simulated data in a batch of bootstrap replicates
+_REPLICATE_NUMBERS = 1 << 24  # the weights or simulated data of a batch of bootstrap replicates have at most this many entries
 _SCORE_NUMBERS = 1 << 24  # draws x points x components; above this limit, `compare` scores fewer draws
-_STORED_FEATURES = 1 << 22  # the quadratic features of all rows; larger features are not stored
+_STORED_FEATURES = 1 << 22  # the quadratic features of all rows are stored only if they have at most this many entries
 
 
 def on_cpu() -> bool:
@@ -51,9 +52,9 @@ def rows_per_chunk(num_components: int, num_features: int, dtype: jax.typing.DTy
     """Return the number of rows in a chunk of the E-step.
 
     On a CPU, the largest array of a chunk, which holds features or whitened rows, fits in the cache. Chunks of half or twice
-    this size are equally fast. An array with one number for each row of a chunk takes at most 8 KiB, because XLA splits
-    operations on larger arrays over threads, which costs more time than it saves at these sizes. On a GPU, the largest array
-    takes 256 MiB, and the speed is within a tenth of that of a single chunk.
+    this size are equally fast. An array with one number for each row of a chunk takes at most 8 KiB. XLA would split operations
+    on larger arrays over threads, and at these sizes, the splitting costs more time than it saves. On a GPU, the largest array
+    takes 256 MiB, and the speed is within a tenth of the speed of a single chunk.
     """
     item = np.dtype(dtype).itemsize
     widest = item * max((num_features + 1) * (num_features + 2) // 2, num_components * num_features)
@@ -88,7 +89,7 @@ def can_store_features(numbers: int) -> bool:
 
 
 def draws_per_batch(numbers_per_draw: int, num_draws: int) -> int:
-    """Return how many draws to evaluate at a time if each draw takes `numbers_per_draw` numbers."""
+    """Return how many draws to evaluate at a time if the arrays for one draw have `numbers_per_draw` entries."""
     return max(1, min(num_draws, _DRAW_NUMBERS // max(1, numbers_per_draw)))
 
 
@@ -129,7 +130,7 @@ def coverage_runs(num_datasets: int) -> int:
 
 
 def coverage_batch() -> int:
-    """Return for how many data sets of a coverage study to sample at a time; each data set needs thousands of draws."""
+    """Return how many data sets of a coverage study the sampler processes at a time; each data set needs thousands of draws."""
     return scale_for_accelerator(8, 4)
 
 

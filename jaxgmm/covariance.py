@@ -39,7 +39,7 @@ def storage_shape(covariance_type: str, num_components: int, num_features: int) 
 
 
 def prior_scale_shape(covariance_type: str, num_features: int) -> tuple[int, ...]:
-    """Return the shape of the scale parameter if one covariance has an inverse Wishart (or inverse gamma) distribution."""
+    """Return the shape of the scale parameter of an inverse Wishart (or inverse gamma) distribution of one covariance."""
     d = num_features
     return {"full": (d, d), "tied": (d, d), "diag": (d,), "spherical": ()}[covariance_type]
 
@@ -168,13 +168,13 @@ def weighted_scatter(responsibilities: jax.Array, whitened: jax.Array, covarianc
     """Return sum_n r_kn y_kn y_kn' in the scatter form of the covariance type: r (K, n), y (K, D, n) -> (K, D, D) | (K, D)."""
     if is_dense(covariance_type):
         return einsum("kin,kjn->kij", responsibilities[:, None, :] * whitened, whitened)
-    return (responsibilities[:, None, :] * whitened * whitened).sum(-1)  # r comes first: y^2 may overflow where r is 0
+    return (responsibilities[:, None, :] * whitened * whitened).sum(-1)  # multiply by r first: y^2 may overflow where r is 0
 
 
 def quadratic_features(x: jax.Array, covariance_type: str) -> jax.Array:
     """Return the F features [x_i x_j (i <= j), x, 1] (dense) or [x_i^2, x, 1] (diagonal) of each point: x (D, n) -> (F, n).
 
-    All features are products of two rows of [x, 1], so that two gathers and one product compute them.
+    Each feature is the product of two rows of [x, 1]. Therefore, two gather operations and one product compute all features.
     """
     d = len(x)
     i, j = np.triu_indices(d) if is_dense(covariance_type) else (np.arange(d), np.arange(d))
@@ -214,7 +214,7 @@ def expand(values: jax.Array, covariance_type: str) -> jax.Array:
 
 
 def pool(scatters: jax.Array, covariance_type: str) -> jax.Array:
-    """Return scatters of components in storage form: sum tied ones over components, average spherical ones over features."""
+    """Pool scatters into the storage form: for tied, sum them over components; for spherical, average them over features."""
     if covariance_type == "tied":
         return scatters.sum(-3, keepdims=True)
     if covariance_type == "spherical":

@@ -108,13 +108,13 @@ def icl(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array
 
 
 def information_criterion(name: str, mixture: Mixture, x: jax.Array, weight: jax.Array | None) -> jax.Array:
-    """Return the criterion `name` (...), one of CRITERIA, for validated input."""
+    """Return the values (...) of a criterion for validated input; `name` is one of CRITERIA."""
     return _criterion(name, mixture, *pad_data(x, weight, mixture))
 
 
 @partial(jax.jit, static_argnums=0)
 def _criterion(name: str, mixture: Mixture, x: jax.Array, weight: Weight) -> jax.Array:
-    """Return the criterion `name` (...) for padded data."""
+    """Return the values (...) of a criterion for data that may be padded."""
     weight = weight_or_ones(weight, x.shape[:1], x.dtype)
     log_likelihood, num_free = _log_likelihood(mixture, x, weight), _num_free(mixture)
     if name == "aic":

@@ -1,10 +1,11 @@
 """The density of a mixture: log-density, responsibilities and labels of points, and random draws.
 
-Only this module computes log w_k N(x | mu_k, Sigma_k): `log_joint` evaluates it exactly, and `quadratic_log_joint` fast.
+Only this module computes log w_k N(x | mu_k, Sigma_k). The function `log_joint` is exact. The function `quadratic_log_joint` is
+faster, but its rounding error is larger.
 
 Public functions broadcast over the leading axes of a mixture: log_prob(mixture (C, S, ...), x (N, D)) -> (C, S, N). They
-subtract each mean before whitening. They process the rows in chunks, so that they need memory only for one
-chunk, and not for N x K x D numbers.
+subtract each mean before whitening. They process the rows in chunks, so that they need memory for one chunk instead of
+N x K x D numbers.
 """
 
 from __future__ import annotations
@@ -172,7 +173,7 @@ def log_joint(
 
 
 def log_constants(log_weights: jax.Array, factors: covariance.Factors, num_features: int) -> jax.Array:
-    """Return log w_k N(mu_k | mu_k, Sigma_k), the log-density of each component at its own mean plus its log weight, (K,)."""
+    """Return log w_k N(mu_k | mu_k, Sigma_k), the log weight of each component plus its log-density at its mean, (K,)."""
     return log_weights - factors.half_log_det - num_features / 2 * math.log(2 * math.pi)
 
 
@@ -267,7 +268,7 @@ def _log_sum(mixture: Mixture, x: jax.Array) -> jax.Array:
     joint = log_normals + safe_log(mixture.weights)[:, None]  # (K, n)
     top = jax.lax.stop_gradient(joint.max(0))
     top = jnp.where(jnp.isneginf(top), 0, top)
-    ceiling = 0.98 * math.log(float(jnp.finfo(top.dtype).max))  # only a component of weight 0 can reach it
+    ceiling = 0.98 * math.log(float(jnp.finfo(top.dtype).max))  # only a component of weight 0 can reach this ceiling
     total = (mixture.weights[:, None] * jnp.exp(jnp.minimum(log_normals - top[None], ceiling))).sum(0)
     return jnp.where(total == 0, -jnp.inf, jnp.log(jnp.where(total == 0, 1, total)) + top)
 

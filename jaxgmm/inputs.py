@@ -51,7 +51,7 @@ def validate_inputs(
         sample_weight: (N,) >= 0, or None.
         name: the name of the mixture in error messages.
         prior_is: "optional" accepts None; "required" does not; "unchecked" returns any prior without checks.
-        is_start: whether the mixture is the start of a sampler, which `check_start` checks unless it is traced.
+        is_start: whether the mixture is the start of a sampler. `check_start` checks a start unless the start is traced.
     """
     mixture = as_mixture(mixture, name, single=True)
     x, weight = as_weighted_data(x, sample_weight, num_features=mixture.num_features)
@@ -84,7 +84,10 @@ def check_sampling_options(key: Any, num_samples: Any, num_chains: Any) -> None:
 
 
 def check_start(start: Mixture) -> None:
-    """Raise ValueError if a concrete start is not finite, has empty components or is singular, which a failed fit can cause."""
+    """Raise ValueError if a concrete start is not finite, has empty components or is singular.
+
+    The result of a failed fit can have these defects.
+    """
     start = jax.tree.map(np.asarray, start)  # on the host, where nothing needs to be compiled
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(start)):
         raise ValueError(

@@ -106,7 +106,7 @@ def mixture_table(mixture: Mixture) -> Table:
 def standard_deviations(mixture: Mixture) -> np.ndarray | None:
     """Return standard deviations (..., K, D) for printing, computed without compilation.
 
-    Return None if the mixture is traced, or if the numbers are too many to print.
+    Return None if the mixture is traced, or if there are too many numbers to print.
     """
     covariances = look(mixture.covariances)
     if covariances is None:

@@ -98,10 +98,10 @@ def total_weight(weight: Weight, num_rows: int, dtype: Any) -> jax.Array | np.nd
 
 
 def weight_or_ones(weight: Weight, shape: tuple[int, ...], dtype: jax.typing.DTypeLike) -> jax.Array:
-    """Return the weights of rows as an array; without weights, return ones of this shape.
+    """Return the weights of rows as an array; if `weight` is None, return an array of ones with the given shape.
 
-    XLA cannot see that these values are constant. Otherwise it would evaluate expressions that depend only on them, such as the
-    index of the first row of positive weight, at compile time. For a million rows, this evaluation takes seconds to minutes.
+    XLA cannot see that the ones are constant. Otherwise, XLA would evaluate expressions that depend only on the ones, such as
+    the index of the first row of positive weight, when it compiles. For a million rows, this takes seconds to minutes.
     """
     if isinstance(weight, FirstRows):
         return jnp.broadcast_to(jnp.arange(shape[-1]) < weight.num_rows, shape).astype(dtype)
@@ -152,7 +152,7 @@ def first_valid_row(rows: jax.Array, weight: Weight) -> jax.Array:
 
 
 def repeat_valid_row(rows: jax.Array, weight: Weight) -> jax.Array:
-    """Return rows (N, D) in which the first row of positive weight replaces each row of weight 0, so that all are finite."""
+    """Return rows (N, D) in which the first row of positive weight replaces each row of weight 0; all rows are then finite."""
     if weight is None:
         return rows
     kept = weight_or_ones(weight, rows.shape[:1], rows.dtype) > 0

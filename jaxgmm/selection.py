@@ -33,7 +33,7 @@ from .validation import check_choice, check_count, check_covariance_type, check_
 Array: TypeAlias = jax.Array | np.ndarray
 
 CRITERIA = (*INFORMATION_CRITERIA, "cv")
-_FIELDS = ("covariance_type", "num_components", "criterion", "log_likelihood", "status", "spike")  # of a record of a Cell
+_FIELDS = ("covariance_type", "num_components", "criterion", "log_likelihood", "status", "spike")  # fields of a Cell's record
 _MARKS = {
     "*": "best",
     "s": "a degenerate component: not chosen",
@@ -46,8 +46,8 @@ _MARKS = {
 class Cell:
     """One model of a sweep: a number of components with a covariance type.
 
-    A model is chosen only if its fit is sound (EM converged or ran out of steps, all numbers are finite, no component is
-    degenerate), unless no model has a sound fit.
+    A fit is sound if EM converged or ran out of steps, all numbers are finite, and no component is degenerate. If at least one
+    model has a sound fit, only models with sound fits can be chosen.
 
     Attributes:
         covariance_type: the covariance type.
@@ -55,7 +55,8 @@ class Cell:
         criterion: value of the criterion, on the scale of -2 log L in nats; lower is better; inf if the fit failed.
         log_likelihood: weighted log-likelihood of all data, nats.
         status: how the fit ended.
-        spike: whether the fit has a degenerate component, on too few points or held up by the regularisation.
+        spike: whether the fit has a degenerate component. Such a component holds too few points, or only the regularisation
+            keeps its covariance from collapsing.
         fit: the best of the restarts.
     """
 
@@ -69,7 +70,7 @@ class Cell:
 
     @property
     def unsoundness(self) -> int:
-        """How far the fit is from a sound one: 0 for a sound fit, larger for worse ones."""
+        """A number that says how far the fit is from being sound: 0 for a sound fit, larger numbers for worse fits."""
         return int(unsoundness(int(self.status), self.spike, math.isfinite(self.criterion)))
 
     @property
@@ -93,7 +94,8 @@ class Selection(Printed, Exported):
     Attributes:
         criterion: "bic", "aic", "icl" or "cv".
         cells: one Cell for each (covariance_type, num_components).
-        best: the cell with the lowest criterion among those whose fits are sound or, if none is, nearest to sound.
+        best: the cell with the lowest criterion among the cells with sound fits. If no fit is sound, it is the cell with the
+            lowest criterion among the cells whose fits have the smallest `unsoundness`.
 
     Example:
         >>> import jax, jaxgmm
@@ -172,8 +174,9 @@ def select(
     """Fit every number of components with every covariance type, in batches, and choose the best model by a criterion.
 
     Sound fits rank above all others, both among the restarts of a model and among the models. A fit is sound if EM converged or
-    ran out of steps, all numbers are finite and no component is degenerate. A component is degenerate if it rests on fewer than
-    D + 1 points (full; 2 for diag and spherical), or is held up by the regularisation; tied has none.
+    ran out of steps, all numbers are finite and no component is degenerate. A component is degenerate if it holds fewer than
+    D + 1 points (2 points for diag and spherical), or if only the regularisation keeps its covariance from collapsing. With the
+    covariance type tied, no component is degenerate.
 
     Args:
         key: a random key.
@@ -234,7 +237,10 @@ def select(
 
 
 def best_cell(cells: Iterable[Cell]) -> Cell:
-    """Return the cell with the lowest criterion among those whose fits are sound or, if none is, nearest to sound."""
+    """Return the cell with the lowest criterion among the cells with sound fits.
+
+    If no fit is sound, return the cell with the lowest criterion among the cells whose fits have the smallest `unsoundness`.
+    """
     return min(cells, key=lambda cell: (cell.unsoundness, cell.criterion))
 
 
@@ -277,8 +283,9 @@ def _folds(key: jax.Array, num_rows: int, num_folds: int) -> np.ndarray:
 def _sweep_counts(key: jax.Array, x: jax.Array, weights: Array | None, covariance_type: str, sweep: _Sweep) -> Fit:
     """Return the best fit (len(counts), F) for each number of components and each row of the weights (F, N).
 
-    If the weights are (N,) or None, all fits share them without copies, and F is 1. All starts have the largest number of
-    components; those that a fit does not use are absent, so that all run as one batch.
+    If the weights are (N,) or None, all fits share them without copies, and F is 1. All starts have as many
+    components as the largest model, so that all fits run as one batch. The components that a smaller model does not use are
+    absent (weight 0).
     """
     folds = 1 if weights is None or weights.ndim == 1 else len(weights)
     shape = (len(sweep.counts), folds, sweep.num_restarts)
@@ -318,7 +325,7 @@ def _cross_validate(
 
 
 def _without_absent(fit: Fit, num_components: int) -> Fit:
-    """Return a fit with only its first `num_components` components; its start did not have the other components."""
+    """Return a fit with only its first `num_components` components; the other components were absent from its start."""
     mixture, kept = fit.mixture, jnp.arange(num_components)
     covariances = mixture.covariances
     if covariances.shape[0] == mixture.num_components:

@@ -28,7 +28,7 @@ MAX_NUMBERS = 6  # largest number of entries of a vector that a repr shows
 _MAX_COPY = 1 << 20  # largest array, in bytes, that a repr copies from another device
 MAX_SIZE = 1 << 20  # largest number of entries of an array that a repr summarises
 REACH = ("smallest", "median", "largest")  # headings of the three texts that `reach` returns
-_LEAST_NAMES = 12  # names are cut to no fewer characters; if the table is still too wide, columns move to a block below
+_LEAST_NAMES = 12  # smallest width to which names are cut; if the table is still too wide, columns move to a block below
 
 
 @dataclass(frozen=True)
@@ -272,7 +272,7 @@ class Printed:
         try:
             with np.errstate(all="ignore"):  # the numbers may be infinite or NaN
                 return self._tables()
-        except Exception:  # JAX builds such objects with arbitrary fields, and a repr must not raise
+        except Exception:  # JAX builds such objects with arbitrary fields, and a repr must not raise an error
             return [Table(_fields(self))]
 
     def __repr__(self) -> str:
@@ -325,7 +325,7 @@ def _brief(value: Any) -> str:
 def look(value: Any) -> np.ndarray | None:
     """Return numbers as a NumPy array, or None if they cannot be read cheaply.
 
-    The result is None for tracers, shapes without numbers, deleted arrays, and large arrays on other devices.
+    The result is None for tracers, deleted arrays, large arrays on other devices, and objects that hold a shape but no numbers.
     """
     if isinstance(value, np.ndarray | np.generic | float | int):
         return np.asarray(value)

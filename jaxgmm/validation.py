@@ -24,7 +24,7 @@ from .covariance import TYPES
 from .host import cast, extremes, on_host, to_device
 from .real_numbers import as_numpy, check_dtype
 
-# weights are taken as counts of observations only if their sum is at least this fraction of their effective number
+# weights are taken as counts only if their sum is at least this fraction of the effective number of observations (Kish 1965)
 _SMALLEST_MEAN_WEIGHT = 0.1
 
 

@@ -23,8 +23,8 @@ from ..studies.method_names import POSTERIOR_METHODS
 from ..studies.methods import as_method
 from ..validation import as_float_array, check_count, check_flag, check_number
 
-# Default options of the methods. They were measured for K = 2 under a prior that separates the components by a few standard
-# deviations. With these options, the effective number of the ranked draws is about L.
+# Default options of the methods. With these options, the effective sample size of the L ranked draws is about L. This was
+# measured for K = 2 under a prior that separates the components by a few standard deviations.
 _DEFAULTS: Mapping[str, Mapping[str, int]] = {
     "gibbs": {"thin": 20, "num_warmup": 200, "num_chains": 1},
     "nuts": {"thin": 4, "num_warmup": 150, "num_chains": 1},
@@ -187,7 +187,7 @@ def fingerprint(
 
 
 def _plain_value(value: Any) -> Any:
-    """Return an option in a type that JSON has: a function by its qualified name, another object by its repr."""
+    """Return an option in a type that JSON has. Replace a function by its qualified name, and any other object by its repr."""
     if callable(value):
         return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
     return value if isinstance(value, bool | int | float | str | None) else repr(value)

@@ -1,6 +1,7 @@
 """The commands `jaxgmm fit`, `compare`, `select`, `calibrate`, `study` and `sample`, each with its own module.
 
-Results go to stdout and to files; progress and warnings go to stderr. An error is one sentence on stderr and exit code 2.
+Results go to stdout and to files; progress and warnings go to stderr. If the input is refused, the command prints one sentence
+on stderr and ends with exit code 2.
 """
 
 from __future__ import annotations

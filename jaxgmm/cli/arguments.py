@@ -12,7 +12,7 @@ from ..covariance import TYPES
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
-    """Add the argument DATA and the options for reading the data, the number of EM starts, and the output."""
+    """Add the argument DATA, and the options that set how DATA is read, the number of EM starts, and the output."""
     parser.add_argument(
         "data", metavar="DATA", help="a csv, npy or npz file, or the name of a data set: " + ", ".join(datasets.NAMES)
     )

@@ -1,4 +1,4 @@
-"""`jaxgmm study`: measure bias, error and coverage of each method in a design, which is read from a TOML file."""
+"""`jaxgmm study`: measure bias, error and coverage of each method. The design of the study is read from a TOML file."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """`compare`: compare an EM solution with posteriors, and give a verdict on whether they agree.
 
-The comparison is made for each parameter and for the whole mixture. First, every posterior is relabelled to the EM solution. If
-labels are not identified, the parameters of single components cannot be interpreted. Then label-invariant quantities, which do
-not depend on the order of the components, are shown instead.
+The comparison is made for each parameter and for the whole mixture. First, every posterior is relabelled to match the EM
+solution. If labels are not identified, the parameters of single components cannot be interpreted. In this case, label-invariant
+quantities, which do not depend on the order of the components, are shown instead.
 """
 
 from __future__ import annotations
@@ -83,13 +83,14 @@ def compare(
 ) -> Comparison:
     """Compare an EM solution with posteriors: single parameters, all parameters jointly, densities, and clusterings.
 
-    `compare` computes Laplace's approximation, with the prior of the first posterior that stores one, and compares it with all
-    posteriors that have the same prior. For a posterior by the method `laplace`, its own standard deviations and its own k-hat
-    are used.
+    `compare` computes Laplace's approximation under the prior of the first posterior that stores a prior. It compares the
+    approximation with all posteriors that have this prior. For a posterior by the method `laplace`, the standard deviations and
+    the k-hat of this posterior are used.
 
-    Predictions are scored by PSIS-LOO (each row left out) and on folds (groups of rows left out). For each fold, EM is fitted
-    again without the fold, starting from the solution for all data. The posterior's draws are reweighted by importance
-    sampling. The draws of a bootstrap are not from a posterior, so their predictions are not scored.
+    Predictions are scored in two ways: by PSIS-LOO, which leaves out one row at a time, and on folds, which are groups of rows
+    that are left out together. For each fold, EM is fitted again without the fold, starting from the solution for all data. The
+    posterior's draws are reweighted by importance sampling. The draws of a bootstrap are not from a posterior, so their
+    predictions are not scored.
 
     `jaxgmm.comparison.verdict.Verdict` describes the verdicts.
 

@@ -51,7 +51,7 @@ def contractions(mixture: Mixture, prior: MixturePrior, draws: np.ndarray, seed:
 
 
 def widths(mixture: Mixture, prior: MixturePrior, seed: int) -> np.ndarray:
-    """Return the width (P,) of the central 90 % of each free entry under the prior."""
+    """Return the width (P,) of the central 90 % interval of each free entry under the prior."""
     return np.ptp(prior_intervals(mixture, prior, seed, MASS), axis=0)
 
 

@@ -44,7 +44,7 @@ class ComparisonInputs(NamedTuple):
 
 
 class Subject(NamedTuple):
-    """One posterior of a comparison, relabelled to EM, and log prior densities under its prior, in nats.
+    """One posterior of a comparison, relabelled to match EM, and log prior densities in nats, under the posterior's prior.
 
     `em_log_prior` belongs to EM's mixture, and `log_prior` (C, S) to the draws.
     """

@@ -5,9 +5,9 @@ The scores tell where EM lies among the draws, and how far the distribution of t
     u = root^-1 (z - mode)
 
 Here z are NumPyro's unconstrained parameters, mode is the mode of Laplace's approximation, and root root' = H^-1 is its
-covariance matrix. In the coordinates u, Laplace's approximation is N(0, I), so distances are in its standard deviations and do
-not depend on the units of the data. For the 2-Wasserstein (Bures) distance between normal distributions see Dowson & Landau
-(1982), J. Multivariate Anal. 12, 450-455.
+covariance matrix. In the coordinates u, Laplace's approximation is N(0, I). Distances in u are therefore measured in standard
+deviations of the approximation, and they do not depend on the units of the data. For the 2-Wasserstein (Bures) distance between
+normal distributions see Dowson & Landau (1982), J. Multivariate Anal. 12, 450-455.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .report_columns import JointScores
 
 NUM_RATIOS = 2000  # number of importance ratios from which k-hat of Laplace's approximation is estimated
 _CHEAP = 2e9  # Laplace's approximation is fast if it needs at most this number of multiplications
-_FEWEST = 2  # number of draws per parameter that the covariance matrix of the draws must exceed
+_FEWEST = 2  # the covariance matrix of the draws is used only if there are more than this number of draws per parameter
 
 
 class Approximation(NamedTuple):
@@ -55,7 +55,7 @@ def is_cheap(mixture: Mixture, num_observations: int) -> bool:
 def approximate(
     key: jax.Array, mixture: Mixture, x: jax.Array, weight: jax.Array | None, prior: MixturePrior
 ) -> Approximation | None:
-    """Return Laplace's approximation at the mode found from an EM solution.
+    """Return Laplace's approximation at the mode that Newton's method reaches from an EM solution.
 
     Return None if the solution has an empty component, or if the log density at the mode is not finite.
     """
@@ -72,7 +72,7 @@ def approximate(
 def transform(
     problem: StandardizedProblem, gaussian: GaussianApproximation, draws: Mixture, u: jax.Array
 ) -> tuple[jax.Array, Mixture]:
-    """Transform in both directions in one compiled program.
+    """Transform mixtures to coordinates u, and other coordinates u to mixtures, in one compiled program.
 
     The mixtures `draws` (M, ...) are in data units. Return their coordinates (M, P). Also return the mixtures, in data units,
     that belong to the coordinates `u` (M, P).

@@ -93,7 +93,10 @@ def _errors(mixture: Mixture, x: jax.Array, weight: Weight, prior: MixturePrior 
 
 
 def information_errors(inputs: ComparisonInputs, prior: MixturePrior | None) -> np.ndarray:
-    """Return EM's standard errors (P,) from the observed information; NaN if not requested, not defined or slow to compute."""
+    """Return EM's standard errors (P,) from the observed information.
+
+    Return NaN if standard errors are not requested, are not defined, or take too long to compute.
+    """
     mixture = inputs.fit.mixture
     work = len(inputs.x) * mixture.num_components * mixture.num_features * 20.0 * num_parameters(mixture)
     if inputs.options.laplace is False or work > _SLOW or not (prior is None or prior.has_closed_forms):

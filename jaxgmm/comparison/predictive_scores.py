@@ -116,7 +116,10 @@ def choose_points(rng: np.random.Generator, em: Mixture, draws: Mixture, count: 
 
 
 def _grid(em: Mixture, draws: Mixture, count: int) -> Points:
-    """Return a grid with trapezoidal weights. It is fine within EM's components and covers the components of all draws."""
+    """Return a grid with trapezoidal weights.
+
+    The points of the grid are dense within EM's components, and they cover the components of all draws.
+    """
 
     def ends_of(stack: Mixture) -> tuple[np.ndarray, np.ndarray]:
         """Return the positions 8 standard deviations below and above the mean of each component."""
@@ -157,7 +160,7 @@ def distances(log_p: np.ndarray, log_q: np.ndarray, quadrature: np.ndarray | Non
     log_p, log_q = np.asarray(log_p, float), np.asarray(log_q, float)
     log_half = np.logaddexp(log_p, log_q) - math.log(2)
     usable = np.isfinite(log_half)
-    # p and q are the densities divided by (p + q) / 2
+    # from here on, the names p and q stand for the two densities, each divided by the average of the two densities
     p, q = (np.where(usable, np.exp(np.where(usable, v - log_half, 0)), 0) for v in (log_p, log_q))
     both = usable & np.isfinite(log_p) & np.isfinite(log_q)
     # the integral of q - p is 0, so adding q - p to the integrand does not change the integral; each term becomes nonnegative

@@ -1,9 +1,10 @@
-"""The columns of a comparison. Each column is described once: type, unit, headings, explanation and decimals.
+"""The columns of a comparison. Only this module describes them: their types, units, headings, explanations and decimals.
 
 The printed page, the HTML report, CSV, JSON, data frames and pictures read these descriptions. To add a column, add a field
 here, and compute its value where the dataclass is created. Headings may contain names in braces, for which numbers are filled
-in. `interval` is the probability of the intervals, in percent. `num_folds` is the number of folds. For a normal
-posterior, `gap` is the average gap in log joint density, and `radius` is the average distance of a draw from the centre.
+in. `interval` is the probability of the intervals, in percent. `num_folds` is the number of folds. `gap` and `radius` describe
+a normal posterior: `gap` is the log joint density at the centre minus the average log joint density of the draws, and `radius`
+is the average distance of a draw from the centre.
 """
 
 from __future__ import annotations
@@ -88,8 +89,8 @@ class ComparisonRow(Record):
     def is_log_density(self) -> bool:
         """Whether the quantity is a log density.
 
-        EM is at a mode, so it naturally has a larger log density than most draws. Therefore `z` and `inside` are no test of
-        agreement for a log density.
+        EM is at a mode, so its log density is naturally larger than that of most draws. For a log density, `z` and `inside`
+        therefore do not show whether EM and the posterior agree.
         """
         return "nats" in self.kind
 

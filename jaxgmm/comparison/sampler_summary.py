@@ -59,7 +59,7 @@ class SamplerSummary(SamplerDiagnostics):
 
 @dataclass(frozen=True)
 class FitSummary:
-    """The end of an EM fit.
+    """The outcome of an EM fit.
 
     Attributes:
         status: name of the Status.
@@ -95,7 +95,7 @@ class ComparisonMeta:
         dtype: float type of the data.
         seed: the seed of `compare`.
         versions: versions of the Python packages that the numbers depend on.
-        em: the end of the EM fit.
+        em: the outcome of the EM fit.
     """
 
     num_observations: int

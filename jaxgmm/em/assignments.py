@@ -135,7 +135,9 @@ def weighted_data(x: Any, sample_weight: Any, num_components: int) -> tuple[jax.
 def mixture_of_groups(
     x: jax.Array, weight: Weight, groups: jax.Array, *, num_components: int, covariance_type: str, pseudo_count: float
 ) -> Mixture:
-    """Return the mixture with the moments of the groups, which are labels (N,) or responsibilities (N, K).
+    """Return the mixture whose components have the moments of the groups of rows.
+
+    The argument `groups` holds labels (N,) or responsibilities (N, K).
 
     Each covariance is averaged with the covariance of all data, which has a weight of `pseudo_count` times the total weight.
     """
@@ -165,7 +167,7 @@ def mixture_of_groups(
     extra = pseudo_count * total
     divisor = covariance.pool_counts(count, covariance_type) + extra
     covariances = (covariance.pool(scatter, covariance_type) + extra * overall) / jnp.where(divisor > 0, divisor, 1)
-    # a start must be factorisable in its own dtype; sound covariances of given groups are left as they are
+    # a start (pseudo_count > 0) needs Cholesky factors in its own dtype; sound covariances of given groups are not changed
     if pseudo_count:
         singular = jnp.ones(len(covariances), bool)
     else:

@@ -1,4 +1,4 @@
-"""Warnings that a fit outside jit issues: about unsuitable data or starts, and about a result that needs attention.
+"""Warnings that a fit issues outside jit. They concern unsuitable data or starts, and results that need attention.
 
 Each warning names only remedies that apply to the call. For example, if the call has a prior, the warning does not suggest a
 prior. If no simpler covariance type exists, the warning does not suggest one.
@@ -23,8 +23,8 @@ from .result import ComponentStatus, Fit, Status
 
 _FIRST_ROWS = 64  # number of rows that the first search for constant columns reads; most columns vary within these rows
 _COARSE_SPACING = 0.05  # smallest distance between neighbouring floats, in standard deviations, at which `fit` warns
-_COLLINEAR = 1e-10  # a direction counts as constant if the variance of the standardised data in it is smaller
-_SHARE_OF_COLLINEAR = 1e-3  # a column counts as collinear if its loading in constant directions is at least this
+_COLLINEAR = 1e-10  # the standardised data count as constant in a direction if their variance in that direction is smaller
+_SHARE_OF_COLLINEAR = 1e-3  # a column counts as collinear if its loading on the constant directions exceeds this number
 _MOST_NAMED = 10  # largest number of columns or components that one sentence lists
 
 
@@ -88,7 +88,7 @@ def emit_warnings(result: Fit, start: Mixture, problem: EMProblem, *, accelerate
 
 
 def _advise(status: Status | ComponentStatus, call: _Call) -> str:
-    """Return the warning text of a status. Of its remedies, keep only those that apply to this call."""
+    """Return the warning text of a status, with only those remedies that apply to this call."""
     if status not in _REMEDIES:
         return status.sentence
     remedies = [words for words, applies in _REMEDIES[status] if applies(call)]

@@ -57,10 +57,10 @@ def _draw(uniform: jax.Array, weight: jax.Array) -> jax.Array:
 
 
 def plus_plus_seeds(uniform: jax.Array, points: jax.Array, weight: jax.Array) -> jax.Array:
-    """Return the seeds (K, D) of greedy k-means++ (Arthur & Vassilvitskii 2007), from numbers (K, trials) in [0, 1).
+    """Return the seeds (K, D) of greedy k-means++ (Arthur & Vassilvitskii 2007), from uniform numbers (K, trials) in [0, 1).
 
-    Each seed is the best of `trials` points, which are drawn with probability proportional to their weight times their squared
-    distance to the seeds chosen before.
+    Each seed is the best of `trials` candidate points. A point is drawn with probability proportional to its weight times its
+    squared distance from the nearest seed so far.
     """
 
     def add_seed(distance: jax.Array, uniform: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -70,7 +70,7 @@ def plus_plus_seeds(uniform: jax.Array, points: jax.Array, weight: jax.Array) ->
         best = (closer @ weight).argmin()
         return closer[best], candidates[:, best]
 
-    # before the first seed all points are equally far from it, and further than any two points are from each other
+    # before the first seed, every point gets the same distance, which exceeds the distance between any two points
     unseeded = jnp.full(len(weight), 1 + 4 * (points**2).sum(0).max())
     return jax.lax.scan(add_seed, vary_with(unseeded, points, weight, uniform), uniform)[1]
 

@@ -31,7 +31,7 @@ Tree = TypeVar("Tree")
 
 
 class EMProblem(NamedTuple):
-    """The data and the regularisation of a fit, in the user's coordinates; with a mixture, they determine the objective."""
+    """The data and the regularisation of a fit, in the user's coordinates. They determine the objective at every mixture."""
 
     x: jax.Array
     weight: Weight
@@ -174,7 +174,7 @@ def step(problem: CenteredProblem, state: EMState, options: Options) -> EMState:
     objective = jnp.where(accepted, value.objective, state.objective)
     stopped = ~accepted & (status != _RUNNING)
     history = state.history
-    if history is not None:  # written in place, because a choice between old and new would copy it
+    if history is not None:  # write in place: a choice between the old and the new history would copy it
         history = history.at[state.step + 1].set(objective)
     mixture, sums, log_likelihood = _where(
         accepted, (proposal, value.sums, value.log_likelihood), (state.mixture, state.sums, state.log_likelihood)
@@ -238,10 +238,11 @@ def _where(condition: jax.Array, new: Tree, old: Tree) -> Tree:
 
 
 def _gain(old: Mixture, new: Mixture, value: Evaluation) -> jax.Array:
-    """Estimate what an M-step gains in the expected complete-data log-likelihood, to second order in its move.
+    """Estimate how much an M-step increases the expected complete-data log-likelihood, to second order in the parameters' move.
 
-    This is between half of the objective's gain, where EM is slow, and all of it, where EM is fast. As a sum of squares it is
-    not hidden by the rounding of large numbers. Means that move by no more than the rounding of positions count as at rest.
+    The estimate lies between half of the objective's increase (if EM is slow) and the whole increase (if EM is fast). It is a
+    sum of squares, so rounding of large numbers does not hide it. Means that move by no more than the rounding of positions
+    count as at rest.
     """
     covariance_type, d = new.covariance_type, new.num_features
     count, whitener = value.sums.count, value.factors.whitener
@@ -267,7 +268,7 @@ def _status_after(
     pairs = zip(jax.tree.leaves(proposal), jax.tree.leaves(state.mixture), strict=True)
     unchanged = jnp.array([(a == b).all() for a, b in pairs]).all()
     if problem.reg_covar is None:
-        # if the parameters hardly move, a fall of the objective is rounding; the fit ends with the previous, better state
+        # if the parameters hardly move, rounding causes a fall of the objective; the fit ends with the previous, better state
         small |= settled & (change < 0)
     status = jnp.where(~is_first & jnp.where(tol > 0, small, unchanged), Status.CONVERGED, _RUNNING)
     if problem.reg_covar is None:

@@ -47,8 +47,9 @@ def m_step(mixture: MixtureLike, moments: Moments, prior: MixturePrior | None = 
         mixture: the Mixture or Fit under which the moments were computed; it must not be a stack.
         moments: from `e_step`, summed over any number of chunks.
         prior: a Prior or a conjugate IndependentPrior for MAP, or None.
-        reg_covar: scikit-learn's rule in place of the penalty: a number >= 0 added to each variance, data units squared; 0 is
-            plain maximum likelihood. Full and tied covariances stay positive definite beyond rounding for any value.
+        reg_covar: a number >= 0, in data units squared, that is added to each variance. This rule of scikit-learn replaces the
+            penalty. 0 gives plain maximum likelihood. Full and tied covariances stay positive definite beyond rounding for any
+            value.
 
     Returns:
         A Mixture. Without a prior, a component that holds no data gets weight 0 and keeps its mean and covariance. With a
@@ -88,7 +89,7 @@ def data_covariance(sums: ComponentSums, center: jax.Array | float, covariance_t
 
     V is the sum of the covariances within and between components, so it does not depend on the mixture under which the sums
     were computed. For full and tied, the diagonal of V is then multiplied by 1 + 1e-6. The variance of a constant column is
-    raised so far that regularised variances are at least the squared rounding error of the column's values.
+    increased. With this increase, regularised variances are at least the squared rounding error of the column's values.
 
     Args:
         sums: the component sums of all data, relative to `center`.

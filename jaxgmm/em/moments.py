@@ -4,8 +4,9 @@ With z_nk = L_k^-1 (x_n - mu_k), responsibilities r_nk and weights w_n:
 
     count_k = sum_n w r,   first_k = sum_n w r z,   second_k = sum_n w r z z',   log_likelihood = sum_n w log p(x_n)
 
-The coordinates depend only on the mixture, so moments of chunks, streams, shards and batches can be added. Moments divided by
-the count are of order one, so float32 is accurate enough. Bishop (2006), section 9.2.2; for the M-step see eq. 9.24 to 9.26.
+The coordinate system of z depends only on the mixture, so moments of chunks, streams, shards and batches can be added. Moments
+divided by the count are of order one, so float32 is accurate enough. Source: Bishop (2006), section 9.2.2; for the M-step, see
+eq. 9.24 to 9.26.
 """
 
 from __future__ import annotations

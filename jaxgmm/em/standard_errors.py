@@ -235,7 +235,7 @@ class _FreeParameters(NamedTuple):
         return dataclasses.replace(mixture, weights=weights, means=means, covariances=covariances)
 
     def standard_errors(self, inverse: jax.Array, status: jax.Array) -> StandardErrors:
-        """Return the standard errors in the shapes of the mixture, given the covariance matrix (P, P) of the vector."""
+        """Return standard errors in the shapes of the mixture's fields, given the covariance (P, P) of the parameter vector."""
         mixture, is_ok = self.mixture, status == InformationStatus.OK
         k, d = mixture.num_components, mixture.num_features
         error = jnp.where(is_ok & self.is_free, jnp.sqrt(linalg.diagonal(inverse)), jnp.nan)

@@ -79,7 +79,9 @@ def save(path: str | os.PathLike[str], thing: Mixture | Fit | Posterior | Mixtur
 
 @public
 def load(path: str | os.PathLike[str]) -> Any:
-    """Load an object that `save` wrote, with the same type, fields, shapes and dtypes, and with JAX arrays.
+    """Load an object that `save` wrote. Its type, fields, shapes and dtypes are those of the saved object.
+
+    All arrays of the loaded object are JAX arrays.
 
     Arrays of 64 bits keep their dtype if jax_enable_x64 is set. Otherwise, float64 numbers are rounded to float32 with a
     warning, and 64-bit integers become 32-bit integers; if a value is outside the range of 32 bits, an error is raised.
@@ -140,7 +142,7 @@ def _check_mixtures(thing: Any) -> None:
 
 
 def _encode(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
-    """Return the structure of a tree in JSON types, including its strings, and add its other leaves to `arrays` by name."""
+    """Return the structure and the strings of a pytree in JSON types, and add all its other leaves to `arrays` by name."""
     if value is None or isinstance(value, str):
         return value
     if type(value).__name__ in _TYPES:

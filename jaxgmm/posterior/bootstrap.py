@@ -110,7 +110,10 @@ def bootstrap(
 
 
 def _num_rows(x: jax.Array, weight: Weight) -> int:
-    """Return the number of rows in a replicate: the rounded sum of concrete weights, or else N; raise ValueError if it is 0."""
+    """Return the number of rows in a replicate, which is the rounded sum of the weights.
+
+    Return N if there are no weights or if they are traced. Raise ValueError if the rounded sum is 0.
+    """
     if not has_weights(weight) or is_traced(weight):
         return len(x)
     total = float(np.asarray(weight).sum())
@@ -160,7 +163,8 @@ def _multinomial_counts(keys: jax.Array, x: jax.Array, weight: Weight, total: ja
     def one(key: jax.Array) -> jax.Array:
         uniform = jax.random.uniform(key, (size,), weight.dtype) * cumulative[-1]
         drawn = jnp.sort(jnp.where(jnp.arange(size) < total, uniform, jnp.inf))
-        # a row's count: number of draws below its cumulative weight, minus number below the previous row's cumulative weight
+        # The count of a row is a difference of two numbers: the number of draws below the cumulative weight of the row, and the
+        # number of draws below the cumulative weight of the previous row.
         ends = jnp.searchsorted(drawn, cumulative, side="left")
         ends = jnp.where(cumulative < cumulative[-1], ends, total.astype(ends.dtype))
         return jnp.diff(ends, prepend=0).astype(weight.dtype)

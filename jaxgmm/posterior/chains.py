@@ -24,8 +24,8 @@ from .user_model_space import make_user_space
 
 # Another mode is reported only if its mass is more than this fraction of the sum of its own mass and the main mode's mass.
 _SMALLEST_MODE = 0.01
-# The first step size of the warm-up. Dual averaging soon tries a step ten times as large. With NumPyro's default of 1.0, chains
-# that start far from the mode would then not come back.
+# The first step size of the warm-up. Dual averaging soon tries a step that is ten times as large as the first. If the first
+# step had NumPyro's default size of 1.0, chains that start far from the mode would not come back after the larger step.
 _FIRST_STEP_SIZE = 0.3
 _FIELDS = ("diverging", "num_steps", "accept_prob", "energy", "potential_energy", "adapt_state.step_size")
 
@@ -151,7 +151,7 @@ def _make_sampler(
 
 
 def _chain_starts(key: jax.Array, approximations: Approximations, options: ChainOptions) -> jax.Array:
-    """Return all starts in coordinates u, (C + J, P): C starts over-dispersed around the main mode, J at other modes."""
+    """Return all starts in coordinates u, (C + J, P): C over-dispersed starts around the main mode, and J at other modes."""
     problem, main, others = approximations
     if options.model is None:
         starts = overdispersed_starts(key, main, options.num_chains)
@@ -226,7 +226,7 @@ def _compare_modes(
 def chains_status(
     approximation: GaussianApproximation, log_density: jax.Array, diverging: jax.Array, rhat: jax.Array, adapted: bool
 ) -> jax.Array:
-    """Return the most severe PosteriorStatus that applies, (), given log densities (C, S) and divergences (C, S)."""
+    """Return, as an array (), the most severe PosteriorStatus that applies, given log densities and divergences (C, S)."""
     finite = jnp.isfinite(log_density).all() & jnp.isfinite(approximation.value)
     stuck = (log_density == log_density[:, :1]).all(-1).any() & (log_density.shape[1] > 1)
     good = PosteriorStatus.FULL_WARMUP if adapted else PosteriorStatus.OK

@@ -156,8 +156,8 @@ def draw_state(
     # One call draws the gamma variables for both weights and covariances, because each call takes seconds to compile.
     all_shapes = jnp.concatenate([prior.weight_concentration + sums.count, shapes.ravel()])
     log_gammas = jax.random.loggamma(keys[0], all_shapes, dtype=dtype)
-    # Too few degrees of freedom give shapes <= 0. The draws are then set to NaN, because the error would otherwise go
-    # unnoticed.
+    # With too few degrees of freedom, shape parameters of the gamma distributions are <= 0. The draws are then set to NaN,
+    # because the error would otherwise go unnoticed.
     log_gammas = jnp.where(all_shapes > 0, log_gammas, jnp.nan)
     num_bartlett = shapes.size if covariance.is_dense(covariance_type) else 0
     normals = jax.random.normal(keys[1], (k + num_bartlett, d), dtype)

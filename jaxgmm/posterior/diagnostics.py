@@ -21,7 +21,9 @@ from scipy.stats import rankdata
 
 
 def rhat(draws: Any) -> np.ndarray:
-    """Return rank-normalised split R-hat: the larger of two values, for the draws and for the folded draws.
+    """Return rank-normalised split R-hat, which is the larger of two values.
+
+    One value is computed from the draws, and the other from the distances of the draws from their median (folded draws).
 
     Vehtari et al. (2021), section 4.
 
@@ -223,11 +225,11 @@ def _ess(draws: np.ndarray) -> np.ndarray:
     rho[0] = 1
     pairs = rho[: s // 2 * 2].reshape(s // 2, 2, -1).sum(1)[: max(1, (s - 1) // 2)]
     counted = np.logical_and.accumulate(pairs > 0, axis=0)
-    counted[-1] = False  # the last pair is never counted, because no pair follows that could end the sum
+    counted[-1] = False  # the last pair is never counted, because no later pair can end the sum
     counted[0] = True
     monotone = np.minimum.accumulate(np.where(counted, pairs, np.inf), axis=0)
     time = -1 + 2 * np.where(counted, monotone, 0).sum(0)
-    # in the first pair with a negative sum, the autocorrelation at the even lag may still be positive
+    # in the first pair with a negative sum, the autocorrelation at the even lag may still be positive; it is then added
     end = np.minimum(counted.sum(0), len(pairs) - 1)
     even = np.take_along_axis(rho[0::2], end[None], 0)[0]
     time += np.where(counted.all(0), 0, np.maximum(even, 0))

@@ -6,9 +6,9 @@
 The proposal q starts as a mixture of multivariate t distributions, one at each mode that Newton's method finds from the
 posterior's draws. In pilot rounds, q adapts to the importance ratios (Cappe, Douc, Guillin, Marin & Robert 2008, Statistics and
 Computing 18, 447-459). After the pilot rounds q is fixed. It therefore does not depend on the draws whose ratios are averaged.
-All K! labellings of K exchangeable components count: without them the log evidence would be too small by up to log K! (Neal
-1999, on Chib 1995). Therefore the density q is averaged over all labellings: the components are permuted in z. Permutations do
-not change volumes.
+A labelling is an order of the components. If K components are exchangeable, the evidence must include all their K! labellings.
+Otherwise the log evidence would be too small by up to log K! (Neal 1999, on Chib 1995). The density q is therefore averaged
+over all labellings, that is, over all permutations of the components in z. Permutations do not change volumes.
 """
 
 from __future__ import annotations
@@ -149,10 +149,10 @@ def log_evidence(
         key: a random key.
         posterior: draws (C, S, ...) and their prior.
         x: (N, D), the data that the posterior was made from.
-        sample_weight: (N,) >= 0, the weights with which the posterior was made. They are exponents of the factors of the
-            likelihood.
-        num_samples: number of importance samples that are averaged, at least 1000. The pilot rounds use twice as many samples
-            in addition.
+        sample_weight: (N,) >= 0, the weights with which the posterior was made. The weight of a row is the exponent of the
+            row's density in the likelihood.
+        num_samples: number of importance samples that are averaged, at least 1000. In addition, the pilot rounds use twice as
+            many samples.
         num_modes: number of draws from which Newton's method searches for modes: the best draw, and others chosen at random.
         modes: a Mixture or Fit (M, ...) of further points from which to search for modes, or None.
 

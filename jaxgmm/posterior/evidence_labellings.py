@@ -26,11 +26,11 @@ _ENUMERATED = 6  # for K up to this number the proposal is averaged over all K! 
 
 
 class Labellings(NamedTuple):
-    """How the labellings of K components are taken into account.
+    """The functions that take all labellings of K components into account.
 
     Attributes:
-        log_average: proposal, z (S, P) -> (S,). The density of the proposal at z is averaged over the labellings, and its
-            logarithm is returned.
+        log_average: proposal, z (S, P) -> (S,), the logarithm of an average: the density of the proposal at z is averaged over
+            the labellings.
         canonical: a mixture -> the same mixture in the labelling that is kept. If all labellings are enumerated, the mixture is
             returned unchanged.
     """
@@ -77,8 +77,8 @@ def _kept_labelling(
 ) -> Callable[[Proposal, jax.Array], jax.Array]:
     """Return the function `log_average` of Labellings for the case that only one labelling is kept.
 
-    In the labelling that is kept, the average is the density divided by the number of labellings. In all other labellings the
-    average is set to infinity, so that draws there have importance ratio 0.
+    If a point z has the labelling that is kept, the average is the density at z divided by the number of labellings. If z has
+    another labelling, the average is set to infinity, so that a draw at z has importance ratio 0.
     """
     earlier = jnp.tril(exchangeable, -1)
     log_count = jnp.log(1 + earlier.sum(-1)).sum()

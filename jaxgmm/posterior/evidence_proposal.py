@@ -54,7 +54,8 @@ def choose_seeds(
 def _without_component(mixture: Mixture, k: jax.Array, problem: StandardizedProblem) -> Mixture:
     """Empty component k: return a mixture in which the other components hold all data.
 
-    Component k keeps only the weight that its prior gives. The posterior's draws may rarely be near such a mixture.
+    Component k keeps only the weight that its prior gives. Such a mixture is useful as a seed, because the posterior's draws
+    may rarely be near it.
     """
     prior = problem.prior
     concentration = prior.weight_concentration

@@ -1,4 +1,6 @@
-"""A Gaussian approximation of the posterior at a mode. It starts from an EM solution and gives coordinates for a sampler.
+"""A Gaussian approximation of the posterior at a mode. The search for the mode starts at an EM solution.
+
+The approximation defines the coordinates u in which a sampler works:
 
     y = (x - shift) / scale             data and prior are standardised: `standardization`
     theta -> z                          NumPyro's transforms to unconstrained space: `unconstrained_space`
@@ -111,7 +113,10 @@ def expected_counts(mixture: Mixture, problem: StandardizedProblem) -> jax.Array
 
 
 def log_ratios(u: jax.Array, potentials: jax.Array) -> jax.Array:
-    """Return log p(y, z) - log N(u | 0, I) up to a constant, (...), at draws u (..., P); -inf where the potential is NaN."""
+    """Return the log importance ratios (...) of draws u (..., P): log p(y, z) - log N(u | 0, I), up to a constant.
+
+    The result is -inf where the potential is NaN.
+    """
     return jnp.where(jnp.isnan(potentials), -jnp.inf, 0.5 * (u**2).sum(-1) - potentials)
 
 

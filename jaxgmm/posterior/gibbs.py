@@ -111,7 +111,10 @@ def gibbs(
 
 
 def _check_options(inputs: Inputs, num_warmup: Any, progress: Any) -> None:
-    """Raise an error if an option is invalid, the prior has no closed forms, or concrete weights are not integers."""
+    """Raise an error if an option is invalid, or if Gibbs sampling does not support the prior or the weights.
+
+    The prior's conditional distributions must have closed forms. Weights must be integers; traced weights are not checked.
+    """
     check_count(num_warmup, "num_warmup", 0)
     check_flag(progress, "progress")
     if not inputs.prior.has_closed_forms:
@@ -196,7 +199,7 @@ _sample = jax.jit(_run_chains, static_argnames=("num_samples", "num_chains", "nu
 
 
 def _collect(draws: _Draws, problem: StandardizedProblem, start: Mixture, start_value: jax.Array) -> Posterior:
-    """Make a Posterior from draws (C, S, ...); its prior is the standardised one.
+    """Make a Posterior from draws (C, S, ...). The prior of the Posterior is in standardised coordinates.
 
     start: the standardised start, which gives the shapes and the components that are present. start_value: the log-likelihood
     of the start, which is not finite if the data have no density there.
@@ -241,7 +244,7 @@ def _log_volume_of_present(problem: StandardizedProblem, covariance_type: str, p
 
 
 def _judge(start_value: jax.Array, log_density: jax.Array, rhat: jax.Array) -> jax.Array:
-    """Return the most severe PosteriorStatus that applies, ()."""
+    """Return, as an array (), the most severe PosteriorStatus that applies."""
     status = jnp.where(rhat < rhat_limit(log_density.shape[1]), PosteriorStatus.OK, PosteriorStatus.UNMIXED)
     finite = jnp.isfinite(log_density).all() & jnp.isfinite(start_value)
     return jnp.where(finite, status, PosteriorStatus.NONFINITE)

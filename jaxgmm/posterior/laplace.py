@@ -144,7 +144,7 @@ def _draw(
 
 
 def _status(approximation: GaussianApproximation, mixture: Mixture) -> jax.Array:
-    """Return the most severe PosteriorStatus that applies, ()."""
+    """Return, as an array (), the most severe PosteriorStatus that applies."""
     finite = jnp.isfinite(approximation.value) & jnp.isfinite(sum(leaf.sum() for leaf in jax.tree.leaves(mixture)))
     status = jnp.where(approximation.khat < MAX_KHAT, PosteriorStatus.OK, PosteriorStatus.FAR_FROM_NORMAL)
     status = jnp.where(approximation.min_eigenvalue > MIN_EIGENVALUE, status, PosteriorStatus.SINGULAR)

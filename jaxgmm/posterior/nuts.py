@@ -97,7 +97,7 @@ def nuts(
         the chain from the other start, near 1 if that chain moved to the same mode; other_share (J,), the mass of the other
         mode divided by the sum of its mass and the first mode's mass, by Laplace's method.
 
-        Further stats with a model of your own: log_likelihood (C, S) of everything that the model observes, including factors;
+        Further stats with a model of your own: log_likelihood (C, S) of all observed sites, including those of numpyro.factor;
         sites, a dictionary of draws (C, S, ...) of the model's other latent sites, which `relabel` does not reorder. The
         posterior's prior is then None. Unless the sites are those of `jaxgmm.model`, log_density is a density with respect to
         the model's own sites.

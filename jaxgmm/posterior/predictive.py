@@ -37,8 +37,8 @@ KINDS = ("total", "within", "pairs")
 def predictive_log_prob(posterior: Posterior, x: Any) -> jax.Array:
     """Return the log posterior predictive density of each point, log mean_s p(x_n | theta_s). Gelman et al. (2013), eq. 1.4.
 
-    The density is label-invariant. The sum over held-out points is the log predictive score. The sum over the data is the lppd
-    of Vehtari, Gelman & Gabry (2017), eq. 2.
+    The density is label-invariant. The sum over held-out points is the log predictive score. The sum over the data is the log
+    pointwise predictive density (lppd) of Vehtari, Gelman & Gabry (2017), eq. 2.
 
     Args:
         posterior: draws (C, S, ...).

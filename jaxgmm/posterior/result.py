@@ -87,7 +87,7 @@ def is_good(status: Any) -> Any:
 
 
 def is_usable(status: Any) -> Any:
-    """Return whether each PosteriorStatus, as integers (...), says that the draws are at least some of the posterior's."""
+    """Return whether each PosteriorStatus, as integers (...), says that the draws describe at least a part of the posterior."""
     failed = (PosteriorStatus.ALL_DIVERGENT, PosteriorStatus.NONFINITE, PosteriorStatus.SINGULAR)
     return (status != failed[0]) & (status != failed[1]) & (status != failed[2])
 
@@ -189,7 +189,7 @@ def in_dtype(tree: Any, dtype: Any) -> Any:
 
 
 def warn_if_unreliable(posterior: Posterior) -> None:
-    """Warn with the sentence of the status of a concrete posterior unless that status is good."""
+    """Issue a warning with the sentence of a posterior's status, unless the status is good. The status must not be traced."""
     status = PosteriorStatus(int(posterior.status))
     if not is_good(status):
         warn_at_caller(status.sentence)

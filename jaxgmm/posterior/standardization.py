@@ -52,7 +52,10 @@ def standardise(x: jax.Array, weight: Weight, prior: MixturePrior, covariance_ty
 
 
 def scale_factor(scale: jax.Array, covariance_type: str) -> jax.Array:
-    """Return the factors that convert the entries of covariances of y to data units, in storage form with one component."""
+    """Return the numbers by which entries of covariances of y must be multiplied to be in data units.
+
+    The numbers have the form in which the covariances of one component are stored.
+    """
     return covariance.from_data_scatter(covariance.outer(scale, covariance_type), covariance_type)
 
 
@@ -77,7 +80,7 @@ def from_standard(mixture: Mixture, problem: StandardizedProblem) -> Mixture:
 
 
 def log_volume(problem: StandardizedProblem, covariance_type: str, num_components: int) -> jax.Array:
-    """Return the log density of (x, means, covariances) in data units minus the one in standardised coordinates."""
+    """Return the log density of (x, means, covariances) in data units minus their log density in standardised coordinates."""
     d = problem.y.shape[1]
     log_scale = jnp.log(problem.scale).sum()
     total = jnp.asarray(total_weight(problem.weight, len(problem.y), problem.y.dtype))

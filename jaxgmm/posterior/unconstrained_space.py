@@ -51,8 +51,8 @@ def make_unconstrained_space(problem: StandardizedProblem, start: Mixture) -> Un
     """Make the unconstrained space of `jaxgmm.model` for a problem; log-likelihoods are relative to the start.
 
     The transforms are NumPyro's. The potential is computed with this package's densities, which equal NumPyro's densities in
-    value and gradient. NumPyro's densities would solve linear systems for several stacks of matrices at a time; `linalg`
-    explains how this is avoided.
+    value and gradient. NumPyro's densities would solve linear systems for several stacks of matrices at a time. The
+    docstring of `linalg` explains why this must be avoided.
     """
     covariance_type, (k, d) = start.covariance_type, start.means.shape
     shape = {"num_components": k, "num_features": d, "covariance_type": covariance_type}

@@ -42,7 +42,7 @@ class UserModelSpace(NamedTuple):
 
 
 def make_user_space(model: Callable[..., Any], problem: StandardizedProblem, start: Mixture) -> UserModelSpace:
-    """Make the unconstrained space of a model from one trace; log densities are differences from those at the start."""
+    """Make the unconstrained space of a model from one trace. Log densities are relative to the log density at the start."""
     arguments, options = (problem.y, problem.prior), _options(problem, start)
     trace = handlers.trace(handlers.seed(model, jax.random.key(0))).get_trace(*arguments, **options)
     latents = _latent_sites(trace, start)
@@ -184,7 +184,7 @@ def _site_values(mixture: Mixture) -> Sites:
 
 
 def _unconstrained_parts(latents: dict[str, dict], known: set[str], mixture: Mixture) -> Sites:
-    """Return the unconstrained values of latent sites at a mixture, by name; 0 for sites that the mixture leaves open."""
+    """Return the unconstrained values of latent sites at a mixture, by name; 0 for sites that it does not determine."""
     inverses = {name: biject_to(site["fn"].support).inv for name, site in latents.items()}
     values = _site_values(mixture)
     return {

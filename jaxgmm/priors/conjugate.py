@@ -2,8 +2,10 @@
 
     weights ~ Dirichlet(c),   Sigma_k ~ InverseWishart(nu, S),   mu_k | Sigma_k ~ N(m, Sigma_k / kappa)
 
-For diag and spherical, variances ~ InverseGamma(nu / 2, S / 2): diag has one variance for each feature, spherical one for all
-features. For tied there is one Sigma. Source: Fraley & Raftery (2007), Journal of Classification 24, 155-181, section 3.
+For diag and spherical, variances ~ InverseGamma(nu / 2, S / 2). A component has one variance for each feature (diag) or one
+variance for all features (spherical). For tied there is one Sigma.
+
+Source: Fraley & Raftery (2007), Journal of Classification 24, 155-181, section 3.
 """
 
 from __future__ import annotations

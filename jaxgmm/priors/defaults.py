@@ -17,8 +17,8 @@ from ..row_sums import Weight, weight_or_ones
 from ..validation import as_weighted_data, check_count, check_covariance_type
 from .conjugate import Prior
 
-# The objects that `default_prior` returned. This is not recorded in a field of Prior, because the field would be part of the
-# pytree structure: a default prior and a prior written by hand could then not be stacked or share a compiled program.
+# The objects that `default_prior` returned. The origin of a prior is not stored in a field of Prior, because the field would be
+# part of the pytree structure. A default prior and a prior written by hand could then not be stacked or share a program.
 _data_scaled: weakref.WeakSet[Prior] = weakref.WeakSet()
 
 
@@ -28,8 +28,9 @@ def default_prior(x: Any, *, num_components: int, covariance_type: str = "full",
 
     The hyperparameters are c = 1, m = column means, kappa = 0.01, nu = D + 2 and S = V / K^(2 / D). Here V is the covariance of
     the data in the form of the covariance type: the matrix for full and tied, the variances for diag, the average variance for
-    spherical. If the data are singular (a constant or collinear column, or a single row), a small multiple of their own scale
-    is added to the diagonal of V. The prior is therefore always proper.
+    spherical. A small multiple of each feature's variance is added to the diagonal of V; for a constant feature, a small
+    multiple of its squared value is added instead. The prior is therefore always proper, even if a column is constant or
+    collinear, or if x has a single row.
 
     This prior depends on the data, so the data are used twice. This double use is acceptable for estimation. It is not
     acceptable for simulation-based calibration or for comparing the evidence of different transformations of the data.
@@ -66,7 +67,7 @@ def is_data_scaled(prior: Any) -> bool:
     return prior in _data_scaled
 
 
-# Without jit, every operation would be compiled separately, and the first call would take a second longer.
+# Without jit, every operation would be compiled separately, and the first call would take one second longer.
 @partial(jax.jit, static_argnums=(2, 3))
 def _default_prior(x: jax.Array, weight: Weight, num_components: int, covariance_type: str) -> Prior:
     """Return the default prior of validated data."""

@@ -1,4 +1,4 @@
-"""Compute log densities of every prior and draw from it. The lists of prior families and covariance laws are also here."""
+"""Compute the log density of any prior, and draw from any prior. The module also lists prior families and covariance laws."""
 
 from __future__ import annotations
 

@@ -222,7 +222,7 @@ def _on_axes(draw: Callable[[Axes], Any], width: float, height: float) -> Figure
 def _picture(make: Callable[[], Figure], alt: str, caption: str, *, wide: bool = False) -> _Picture:
     """Return a picture in matplotlib's default style, even if the caller has set another style."""
     with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # the page is white behind the pictures
+        matplotlib.rcdefaults()  # the page has a white background, so a dark style of the caller would not suit it
         matplotlib.rcParams["svg.hashsalt"] = "jaxgmm"  # so that the same picture always has the same bytes
         kind, content = _drawn(make())
     return _Picture(f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}", alt, caption, wide)

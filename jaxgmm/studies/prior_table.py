@@ -41,7 +41,7 @@ def prior_from_table(
         covariance_type: the covariance type, which determines the shape of the scale.
 
     Raises:
-        ValueError: an unknown name, or a value of the wrong shape or kind.
+        ValueError: the table has an unknown name, or a value of the wrong shape or kind.
 
     Example:
         >>> weak = {"weight_concentration": 1, "mean": 0, "mean_precision": 0.01, "degrees_of_freedom": 4, "scale": 1}

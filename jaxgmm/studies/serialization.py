@@ -79,7 +79,9 @@ def ordinal(number: int) -> str:
 
 
 def describe_fit(fit: Fit) -> dict[str, Any]:
-    """Return the end of one EM fit in plain types: status, number of steps, log-likelihood, objective, and component statuses.
+    """Return the outcome of one EM fit in plain types.
+
+    The entries are the status, the number of steps, the log-likelihood, the objective, and the statuses of the components.
 
     Example:
         >>> import jaxgmm

@@ -30,7 +30,7 @@ class _Batch(NamedTuple):
         problems: the data sets; each field has a leading axis (M,) or is shared by all data sets.
         centered: the centred problems (M, ...) without their data. The data stay in `problems`, so that sorting does not copy
             them.
-        num_wanted: the number of data sets whose results are needed; they come first.
+        num_wanted: the number of data sets whose results are needed; these data sets come first.
         width: the number of data sets in a sub-batch, which are advanced side by side.
     """
 

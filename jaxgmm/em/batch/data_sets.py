@@ -76,7 +76,7 @@ class DataSets:
     def batches(self) -> Iterator[Batch]:
         """Yield the batches of data sets; batches with the shortest padded length come first.
 
-        If data sets come as a list and differ in length, the number of rows of each is padded to a power of two.
+        If data sets come as a list and differ in length, each one is padded so that its number of rows is a power of two.
         """
         for length, members in self._buckets():
             size, width = batch_of_fits(len(members), length)
@@ -153,10 +153,10 @@ def as_data_sets(xs: Any, groups: Any = None, sample_weight: Any = None, num_sta
     """Return data sets in any form that `fit_many` accepts, after validation of shapes, types and the signs of weights.
 
     Args:
-        xs: a list of B arrays (N_b, D); (B, N, D); (N, D) with groups; or one data set (N, D).
+        xs: a list of B arrays (N_b, D); one array (B, N, D); one array (N, D) with `groups`; or one data set (N, D).
         groups: (N,) labels of the rows, or None.
         sample_weight: weights in the same form as xs, or None; for one data set, (N,) or (B, N).
-        num_starts: the number B of fits, which is needed for one data set without weights (B, N).
+        num_starts: the number of fits, B. It is needed only if xs is one data set and sample_weight is not an array (B, N).
     """
     if isinstance(xs, list | tuple):
         if groups is not None:
@@ -181,7 +181,7 @@ def as_data_sets(xs: Any, groups: Any = None, sample_weight: Any = None, num_sta
 
 
 def _array(value: Any, name: str) -> Array:
-    """Return a float JAX array, on the same device, if the value is a JAX array; else return a NumPy array."""
+    """Return a JAX array as a float array on the same device, and any other value as a NumPy array."""
     return as_float_array(value, name) if isinstance(value, jax.Array) else as_numpy(value, name)
 
 
@@ -226,13 +226,13 @@ def _data_sets(x: list[np.ndarray] | Array, weight: list[np.ndarray] | Array | N
     if not isinstance(x, list) and x.ndim == 2:  # send data that all fits share to the device only once
         x, weight = pad_data(x, weight)
         x = _on_device(x, dtype)
-    elif isinstance(x, jax.Array) and can_pad(x):
+    elif isinstance(x, jax.Array) and can_pad(x) and padded_length(x.shape[1]) > x.shape[1]:
         x = on_host(x)  # so that taking and padding the data sets of a batch compiles nothing
     return DataSets(x, weight, size, dtype)
 
 
 def _with_rows(x: list[np.ndarray] | Array, weight: list[np.ndarray] | Array | None) -> tuple:
-    """Return data and weights; a stack or shared data set without rows gets one row of weight 0, as compilation needs a row."""
+    """Return data and weights; a stack or shared data set without rows gets a row of weight 0, because programs need a row."""
     if isinstance(x, list) or x.shape[-2]:
         return x, weight
     shape = (*x.shape[:-2], 1) if weight is None or isinstance(weight, list) else (*weight.shape[:-1], 1)

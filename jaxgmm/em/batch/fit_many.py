@@ -67,7 +67,8 @@ def fit_many(
         method: as in `initialize`; used with a key.
         groups: (N,) labels of any kind; each label names the data set of a row. Results are in the order of the sorted
             labels.
-        sample_weight: weights in the same form as xs: B arrays (N_b,), (B, N), or (N,); for one data set, (B, N) or (N,).
+        sample_weight: weights in the same form as xs: a list of B arrays (N_b,), one array (B, N), or one array (N,) with
+            `groups`. For one data set, the shape is (B, N), or (N,) if all fits share the weights.
         tol: as in `fit`.
         max_iter: as in `fit`.
         reg_covar: as in `fit`.

@@ -37,12 +37,14 @@ def fit_restarts(
 ) -> Fit:
     """Fit one data set from several starts, as one batch, and return the best fit.
 
-    The first start is that of `initialize`, the most likely of several draws; the others are single draws, which differ more.
+    The first start is the start that `initialize` makes: the most likely of several draws. The other starts are single draws,
+    which differ more from each other.
 
-    The best fit has the largest objective among sound fits: EM converged or ran out of steps, all numbers are finite, and no
-    component is degenerate: on fewer than D + 1 points (2 for diag and spherical; tied has none) or held up by the
-    regularisation. If no fit is sound, it is the best of those nearest to sound. The likelihood of a fit with a degenerate
-    component means nothing.
+    The best fit has the largest objective among the sound fits. A fit is sound if EM converged or ran out of steps, all numbers
+    are finite, and no component is degenerate. A component is degenerate if it holds fewer than D + 1 points (2 points for diag
+    and spherical), or if only the regularisation keeps its covariance from collapsing. With the covariance type tied, no
+    component is degenerate. The likelihood of a fit with a degenerate component is meaningless. If no fit is sound, the best
+    fit has the largest objective among the fits that are nearest to sound.
 
     Args:
         key: a random key.
@@ -83,7 +85,7 @@ def fit_restarts(
     return result
 
 
-@jax.jit  # one program: compiling each operation separately would make the first call a second slower
+@jax.jit  # without jit, each operation would be compiled separately, and the first call would take one second longer
 def _take_best(starts: Mixture, fits: Fit, total: jax.Array | np.ndarray) -> tuple[Mixture, Fit]:
     """Return the best fit and its start."""
     best = best_of(fits, total)
@@ -91,9 +93,10 @@ def _take_best(starts: Mixture, fits: Fit, total: jax.Array | np.ndarray) -> tup
 
 
 def best_of(fits: Fit, total: jax.Array | np.ndarray) -> jax.Array:
-    """Return the index of the best of a stack of fits (R,) to data of the same total weight.
+    """Return the index of the best fit in a stack of fits (R,); `total` is the total weight of the data of each fit.
 
-    It has the largest objective among the fits that are sound or, if none is, nearest to sound.
+    The best fit has the largest objective among the sound fits. If no fit is sound, it has the largest objective among the fits
+    that are nearest to sound.
     """
     distance = unsoundness_of(fits, total)
     return jnp.where(distance == distance.min(), jnp.nan_to_num(fits.objective, nan=-jnp.inf), -jnp.inf).argmax()
