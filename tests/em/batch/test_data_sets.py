@@ -81,7 +81,7 @@ def test_stacks(as_array, size, weighted, monkeypatch):
 
 
 def test_arrays_on_the_device_are_not_copied():
-    """A whole stack, and data that all fits share, are passed on as they are if their length is one that others are padded to."""
+    """A whole stack, and data that all fits share, are passed on as they are if their length needs no padding."""
     x, weight = jnp.ones((16, 24, 2)), jnp.ones((16, 24))
     sets = as_data_sets(x, sample_weight=weight)
     (batch,) = sets.batches()
