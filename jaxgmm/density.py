@@ -22,6 +22,7 @@ from . import covariance
 from .calls import public
 from .chunking import density_rows_per_chunk
 from .host import cast
+from .memory import check_memory
 from .mixture import Mixture, MixtureLike, as_mixture
 from .padding import cut, pad_data
 from .rounding import positive_factors
@@ -133,7 +134,10 @@ def sample(key: jax.Array, mixture: MixtureLike, num_samples: int) -> tuple[jax.
     """
     check_key(key)
     check_count(num_samples, "num_samples", 0)
-    return _sample(key, as_mixture(mixture, single=True), num_samples)
+    mixture = as_mixture(mixture, single=True)
+    numbers = mixture.num_components + mixture.num_features + 1
+    check_memory(num_samples * numbers * mixture.means.dtype.itemsize, f"num_samples={num_samples}")
+    return _sample(key, mixture, num_samples)
 
 
 def safe_log(weights: jax.Array) -> jax.Array:

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from . import covariance
+from .memory import check_memory, tree_bytes
 from .mixture import Mixture, as_mixture
 from .padding import pad_data
 from .priors.interface import check_prior
@@ -81,6 +82,12 @@ def check_sampling_options(key: Any, num_samples: Any, num_chains: Any) -> None:
     check_key(key)
     check_count(num_samples, "num_samples")
     check_count(num_chains, "num_chains")
+
+
+def check_draws(mixture: Mixture, num_samples: int, num_chains: int) -> None:
+    """Raise ValueError if the memory cannot hold so many draws of a mixture in each of several chains."""
+    what = f"num_samples={num_samples} in {num_chains} chain{'s' * (num_chains > 1)}"
+    check_memory(float(num_samples) * num_chains * tree_bytes(mixture), what)
 
 
 def check_start(start: Mixture) -> None:

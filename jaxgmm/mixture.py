@@ -174,8 +174,8 @@ def make_mixture(weights: Any, means: Any, covariances: Any, *, covariance_type:
     check_shapes(weights, means, covariances, covariance_type)
     if is_traced(weights, means, covariances):
         return Mixture(weights, means, covariances, covariance_type)
-    _check_weights(np.asarray(weights))
-    _check_positive_definite(np.asarray(covariances, float), covariance_type)
+    check_weights(np.asarray(weights))
+    check_covariances(np.asarray(covariances, float), covariance_type)
     return Mixture(weights / weights.sum(-1, keepdims=True), means, covariances, covariance_type)
 
 
@@ -233,7 +233,7 @@ def check_shapes(weights: jax.Array, means: jax.Array, covariances: jax.Array, c
         )
 
 
-def _check_weights(weights: np.ndarray) -> None:
+def check_weights(weights: np.ndarray) -> None:
     """Raise ValueError if a weight is negative or the weights of a mixture do not sum to one."""
     if (weights < 0).any():
         raise ValueError(f"weights has a negative value, {weights.min():.4g}; weights >= 0 that sum to one were expected.")
@@ -244,7 +244,7 @@ def _check_weights(weights: np.ndarray) -> None:
         raise ValueError(f"weights sum to {worst:.6g}; 1 was expected: divide them by their sum.")
 
 
-def _check_positive_definite(covariances: np.ndarray, covariance_type: str) -> None:
+def check_covariances(covariances: np.ndarray, covariance_type: str) -> None:
     """Raise ValueError if a covariance is not symmetric and positive definite."""
     if not covariance.is_dense(covariance_type):
         if (covariances <= 0).any():

@@ -20,7 +20,7 @@ from .criteria import information_criterion
 from .density import log_prob
 from .em.assignments import weighted_data
 from .em.batch.fit_many import EM_OPTIONS, fit_many
-from .em.batch.restarts import best_of
+from .em.batch.restarts import best_of, check_restarts
 from .em.fit_warnings import warn_of_collinear_columns
 from .em.initialization import METHODS, StartOptions, initialize_batch
 from .em.result import Fit, Status, has_degenerate_component, unsoundness
@@ -215,6 +215,7 @@ def select(
     check_count(num_folds, "num_folds", 2)
     counts, types = _grid(num_components, covariance_types)
     x, weight = weighted_data(x, sample_weight, max(counts))
+    check_restarts(num_restarts, max(counts), x)
     key_fits, key_folds, key_held_out = jax.random.split(key, 3)
     sweep = _Sweep(counts, num_restarts, method, options)
     warn_of_small_weights(weight)

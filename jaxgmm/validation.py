@@ -250,14 +250,24 @@ def check_flag(value: Any, name: str) -> None:
         raise TypeError(f"{name} is {value!r}; True or False was expected.")
 
 
-def check_count(value: Any, name: str, minimum: int = 1) -> None:
-    """Raise TypeError or ValueError if a value is not a Python or NumPy integer >= minimum; True and 2.0 are refused."""
+def check_count(value: Any, name: str, minimum: int = 1, maximum: int = 2**31 - 1) -> None:
+    """Raise TypeError or ValueError unless a value is a Python or NumPy integer in a range; True and 2.0 are refused.
+
+    By default, the largest value is that of an integer of 32 bits, in which JAX counts.
+    """
     check_static(value, name)
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
         advice = f": use int({name})" if isinstance(value, jax.Array | np.ndarray) and np.ndim(value) == 0 else ""
         raise TypeError(f"{name} is {value!r} ({type(value).__name__}); an integer >= {minimum} was expected{advice}.")
     if value < minimum:
         raise ValueError(f"{name} is {value}; an integer >= {minimum} was expected.")
+    if value > maximum:
+        raise ValueError(f"{name} is {value}; an integer from {minimum} to {maximum} was expected.")
+
+
+def check_seed(value: Any, name: str = "seed") -> None:
+    """Raise TypeError or ValueError if a value is not the seed of a random key: an integer >= 0 that fits into 63 bits."""
+    check_count(value, name, 0, 2**63 - 1)
 
 
 def check_number(value: Any, name: str, *, minimum: float = 0.0, exclusive: bool = False) -> None:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..memory import check_memory
 from ..posterior.result import Posterior
 from ..priors.defaults import is_data_scaled
 from ..priors.interface import MixturePrior, check_prior
@@ -71,6 +72,9 @@ def check_counts(
     check_count(num_datasets, "num_datasets")
     check_count(num_observations, "num_observations", num_components)
     check_count(num_draws, "num_draws", 3)
+    check_memory(8.0 * num_datasets * num_components, f"num_datasets={num_datasets}")  # the ranks
+    check_memory(4.0 * num_observations * num_components, f"num_observations={num_observations}")
+    check_memory(4.0 * num_draws * num_components, f"num_draws={num_draws}")
     if thin is not None:
         check_count(thin, "thin")
     if batch_size is not None:

@@ -11,8 +11,6 @@ The rehearsal therefore omits Laplace's approximation.
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 from collections.abc import Callable
 
@@ -54,12 +52,9 @@ class Rehearsal:
         self._thread.join()
 
 
-def exit_if_running(code: int) -> None:
-    """Exit the process at once if a rehearsal is still running, because the interpreter cannot stop a compilation."""
-    if any(thread.is_alive() for thread in _running):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+def is_running() -> bool:
+    """Return whether a rehearsal is still running."""
+    return any(thread.is_alive() for thread in _running)
 
 
 def is_worthwhile(fit: Fit, x: np.ndarray, num_draws: int) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..em.result import Fit
 from ..posterior.result import Posterior, check_posterior
-from ..validation import as_weighted_data, check_count, check_flag, check_number, is_traced
+from ..validation import as_weighted_data, check_count, check_flag, check_number, check_seed, is_traced
 
 
 class ComparisonOptions(NamedTuple):
@@ -121,7 +121,7 @@ def _check_options(options: ComparisonOptions) -> None:
         raise TypeError(f"laplace is {options.laplace!r}; None, True or False was expected.")
     check_flag(options.scores, "scores")
     check_count(options.num_folds, "num_folds", 0)
-    check_count(options.seed, "seed", 0)
+    check_seed(options.seed)
 
 
 def _check_names(feature_names: Sequence[str] | None, num_features: int) -> list[str]:

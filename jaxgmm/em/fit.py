@@ -12,6 +12,7 @@ import numpy as np
 
 from ..calls import public
 from ..inputs import as_dtype, validate_inputs
+from ..memory import check_memory
 from ..mixture import Mixture, MixtureLike
 from ..padding import pad_data
 from ..priors.interface import MixturePrior
@@ -122,6 +123,7 @@ def check_options(
     """Raise ValueError or TypeError if an option of a fit is invalid; `shape` holds K, D and the covariance type."""
     check_number(tol, "tol")
     check_count(max_iter, "max_iter", 0)
+    check_memory(4.0 * max_iter, f"max_iter={max_iter}")  # the history
     check_regularisation(prior, reg_covar, *shape)
     check_flag(accelerate, "accelerate")
     if accelerate and reg_covar is not None:

@@ -19,7 +19,7 @@ from ..chunking import padded_length, replicates_per_batch
 from ..density import log_prob, sample
 from ..em.batch.fit_many import EM_OPTIONS, fit_many
 from ..em.result import Fit, Status, has_degenerate_component, unsoundness
-from ..inputs import check_sampling_options, validate_inputs
+from ..inputs import check_draws, check_sampling_options, validate_inputs
 from ..mixture import Mixture, MixtureLike
 from ..padding import as_count, cut, pad_data
 from ..priors.functions import log_prior
@@ -87,6 +87,7 @@ def bootstrap(
     check_choice(kind, "kind", SCHEMES)
     check_sampling_options(key, num_samples, num_chains)
     start, x, weight, prior = validate_inputs(start, x, prior, sample_weight, name="start", is_start=True)
+    check_draws(start, num_samples, num_chains)
     total = _num_rows(x, weight)
     data = _Data(*pad_data(x, weight, key, start, prior), total)
     size = num_chains * num_samples

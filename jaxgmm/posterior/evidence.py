@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from ..calls import public
+from ..memory import check_memory
 from ..mixture import Mixture, MixtureLike, as_mixture
 from ..padding import pad_data
 from ..priors.functions import log_prior
@@ -180,6 +181,8 @@ def log_evidence(
     check_count(num_modes, "num_modes")
     modes = None if modes is None else as_mixture(modes, "modes")
     _check(posterior, modes)
+    k, d = posterior.mixture.means.shape[-2:]
+    check_memory(4.0 * num_samples * k * d, f"num_samples={num_samples}")
     x, weight = as_weighted_data(x, sample_weight, num_features=posterior.mixture.num_features)
     padded = pad_data(x, weight, key, posterior, modes)
     evidence = _estimate(key, posterior, *padded, modes, num_samples=-(-num_samples // _ROUNDS), num_modes=num_modes)

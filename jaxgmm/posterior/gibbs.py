@@ -17,7 +17,7 @@ import numpy as np
 from .. import covariance
 from ..calls import public
 from ..chunking import gibbs_rows_per_chunk
-from ..inputs import Inputs, check_sampling_options, pad_inputs, validate_inputs
+from ..inputs import Inputs, check_draws, check_sampling_options, pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike
 from ..priors.functions import log_prior
 from ..priors.interface import ComponentSums, MixturePrior
@@ -93,6 +93,7 @@ def gibbs(
     """
     check_sampling_options(key, num_samples, num_chains)
     inputs = validate_inputs(start, x, prior, sample_weight, name="start", prior_is="required", is_start=True)
+    check_draws(inputs.mixture, num_samples, num_chains)
     _check_options(inputs, num_warmup, progress)
     traced = is_traced(key, inputs)
     inputs = pad_inputs(inputs, key)

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from ..calls import public
-from ..inputs import check_sampling_options, pad_inputs, validate_inputs
+from ..inputs import check_draws, check_sampling_options, pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike
 from ..priors.interface import MixturePrior
 from ..validation import is_traced
@@ -92,6 +92,7 @@ def laplace(
     """
     check_sampling_options(key, num_samples, num_chains)
     inputs = validate_inputs(start, x, prior, sample_weight, name="start", prior_is="required", is_start=True)
+    check_draws(inputs.mixture, num_samples, num_chains)
     traced = is_traced(key, inputs)
     start, x, weight, prior = pad_inputs(inputs, key)
     key_approximation, key_draws = jax.random.split(key)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..calls import public
-from ..inputs import Inputs, check_sampling_options, check_start, pad_inputs, validate_inputs
+from ..inputs import Inputs, check_draws, check_sampling_options, check_start, pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike, as_mixture
 from ..validation import check_count, check_number, is_traced
 from .chains import Approximations, ChainOptions, sample_chains
@@ -121,6 +121,7 @@ def nuts(
     check_sampling_options(key, num_samples, num_chains)
     prior_is = "required" if model is None else "unchecked"
     inputs = validate_inputs(start, x, prior, sample_weight, name="start", prior_is=prior_is, is_start=True)
+    check_draws(inputs.mixture, num_samples, num_chains)
     _check_options(num_warmup, adapt_mass_matrix, target_accept_prob, max_tree_depth)
     if model is not None:
         check_model(model)

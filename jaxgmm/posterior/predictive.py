@@ -24,6 +24,7 @@ from .. import covariance
 from ..calls import public
 from ..chunking import draws_per_batch
 from ..density import as_points, log_prob, responsibilities, sample_from_stack
+from ..memory import check_memory
 from ..mixture import Mixture
 from ..padding import as_count, cut, pad_data
 from ..row_sums import vary_with
@@ -86,7 +87,9 @@ def predictive_sample(key: jax.Array, posterior: Posterior, num_samples: int) ->
     """
     check_key(key)
     check_count(num_samples, "num_samples", 0)
-    return _sample(key, _all_draws(posterior), num_samples)
+    draws = _all_draws(posterior)
+    check_memory(float(num_samples) * (draws.num_components + draws.num_features) * 4, f"num_samples={num_samples}")
+    return _sample(key, draws, num_samples)
 
 
 @public

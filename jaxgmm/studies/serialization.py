@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +14,8 @@ from ..files import write_text
 
 if TYPE_CHECKING:
     import pandas
+
+_BEGIN_OF_FORMULAS = ("=", "+", "-", "@", "\t")  # in Excel and LibreOffice
 
 
 class Exported:
@@ -116,11 +116,30 @@ def csv_text(rows: Iterable[Mapping[str, Any]], fields: Sequence[str], path: Any
         >>> csv_text([{"a": 1}, {"a": 2, "b": 0.5}], ("a", "b"))
         'a,b\n1,\n2,0.5\n'
     """
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fields, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(plain(row) for row in rows)
-    return _written(text.getvalue(), path)
+    lines = [csv_line(fields)]
+    for row in rows:
+        if not row.keys() <= set(fields):
+            raise ValueError(f"a row has fields not in fieldnames: {sorted(row.keys() - set(fields))}")
+        lines.append(csv_line([plain(row.get(name)) for name in fields]))
+    return _written("".join(lines), path)
+
+
+def csv_line(values: Iterable[Any]) -> str:
+    r"""Return one line of a CSV file. Text that a spreadsheet would take for a formula is quoted; None is an empty cell.
+
+    Example:
+        >>> csv_line(["=sum", "a,b", -0.5, None])
+        '"=sum","a,b",-0.5,\n'
+    """
+    return ",".join(map(_csv_cell, values)) + "\n"
+
+
+def _csv_cell(value: Any) -> str:
+    """Return a value as a cell of a CSV file, with quotes if the format or a spreadsheet requires them."""
+    if not isinstance(value, str):
+        return "" if value is None else str(value)
+    needs_quotes = value[:1] in _BEGIN_OF_FORMULAS or any(sign in value for sign in ',"\r\n')
+    return '"' + value.replace('"', '""') + '"' if needs_quotes and value else value
 
 
 def data_frame(rows: Iterable[Mapping[str, Any]], fields: Sequence[str]) -> pandas.DataFrame:

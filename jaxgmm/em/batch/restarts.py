@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...calls import public_with
+from ...memory import check_memory
 from ...mixture import Mixture
 from ...padding import pad_data
 from ...priors.interface import MixturePrior
@@ -74,6 +75,7 @@ def fit_restarts(
     check_start_options(key, start_options)
     check_count(num_restarts, "num_restarts")
     x, weight = weighted_data(x, sample_weight, num_components)
+    check_restarts(num_restarts, num_components, x)
     keys, single_draw = jax.random.split(key, num_restarts), jnp.arange(num_restarts) > 0
     starts = initialize_batch(keys, *pad_data(x, weight, key), start_options, single_draw=single_draw)
     fits = fit_many(starts, x, prior, sample_weight=weight, **options)
@@ -83,6 +85,11 @@ def fit_restarts(
         problem = EMProblem(x, weight, prior, options.get("reg_covar"))
         emit_warnings(result, start, problem, accelerate=options.get("accelerate", False))
     return result
+
+
+def check_restarts(num_restarts: int, num_components: int, x: jax.Array) -> None:
+    """Raise ValueError if the memory cannot hold the means of so many starts."""
+    check_memory(float(num_restarts) * num_components * x.shape[1] * x.dtype.itemsize, f"num_restarts={num_restarts}")
 
 
 @jax.jit  # without jit, each operation would be compiled separately, and the first call would take one second longer
