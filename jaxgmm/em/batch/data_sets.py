@@ -104,11 +104,11 @@ class DataSets:
             assert not isinstance(self.weight, list)
             x = batch.take(self.x) if self.x.ndim == 3 else self.x
             weight = self.weight
-            if has_weights(weight) and weight.ndim == 2:
+            if isinstance(weight, Array) and weight.ndim == 2:
                 weight = batch.take(weight)
             if x.ndim == 3:
                 x, weight = pad_data(x, weight)
-        return _on_device(x, self.dtype), _on_device(weight, self.dtype) if has_weights(weight) else weight
+        return _on_device(x, self.dtype), _on_device(weight, self.dtype) if isinstance(weight, Array) else weight
 
     def _padded(self, x: list[np.ndarray], batch: Batch) -> tuple[np.ndarray, np.ndarray]:
         """Return the zero-padded data (size, N, D) and the weights (size, N) of a batch of data sets that came as a list."""
@@ -224,9 +224,9 @@ def _data_sets(x: list[np.ndarray] | Array, weight: list[np.ndarray] | Array | N
     floats = [dtype if dtype.kind == "f" and dtype.itemsize >= 4 else default for dtype in dtypes]
     dtype = jax.dtypes.canonicalize_dtype(np.result_type(*floats))
     if not isinstance(x, list) and x.ndim == 2:  # send data that all fits share to the device only once
-        x, weight = pad_data(x, weight)
-        x = _on_device(x, dtype)
-    elif isinstance(x, jax.Array) and can_pad(x) and padded_length(x.shape[1]) > x.shape[1]:
+        padded = pad_data(x, weight)
+        return DataSets(_on_device(padded.x, dtype), padded.weight, size, dtype)
+    if isinstance(x, jax.Array) and can_pad(x) and padded_length(x.shape[1]) > x.shape[1]:
         x = on_host(x)  # so that taking and padding the data sets of a batch compiles nothing
     return DataSets(x, weight, size, dtype)
 
