@@ -26,6 +26,8 @@ COVERAGE_FILE_BATCH = 256  # number of data sets after which a coverage study wr
 _COVERAGE_RUN = 64  # in one run of a program, a coverage study processes at most this many data sets
 _CALIBRATION_DATA_SETS = 128  # in one run of a program, a calibration processes at most this many data sets
 # the next constants limit the sizes of arrays
+# under a user's model, log-likelihoods of rows are stored if draws x rows are at most this many
+_POINTWISE_NUMBERS = 1 << 24
 _DENSITY_NUMBERS = 1 << 22  # an intermediate array of a density has at most this many entries (32 MiB in float64)
 _DRAW_NUMBERS = 1 << 22  # an intermediate array of a function of many draws has at most this many entries
 _LABELLING_NUMBERS = 1 << 23  # arrays for averages over labellings, for a batch of points, have at most this many entries
@@ -113,6 +115,11 @@ def replicates_per_batch(numbers_per_replicate: int) -> int:
     return max(1, _REPLICATE_NUMBERS // max(1, numbers_per_replicate))
 
 
+def stores_pointwise(num_draws: int, num_rows: int) -> bool:
+    """Return whether a posterior stores the log-likelihood of each row under a user's model for each draw."""
+    return num_draws * num_rows <= _POINTWISE_NUMBERS
+
+
 def scored_draws(num_points: int, num_components: int) -> int:
     """Return how many draws of a posterior `compare` scores; more draws hardly reduce the Monte Carlo error of the scores."""
     return max(200, _SCORE_NUMBERS // max(1, num_points * num_components))
@@ -135,7 +142,7 @@ def coverage_batch() -> int:
 
 
 def batch_of_fits(num_datasets: int, num_rows: int) -> tuple[int, int]:
-    """Return how many data sets `fit_many` gives to one program, and how many of them the program advances together.
+    """Return how many data sets `fit_many` gives to one compiled program, and how many of these take EM steps at a time.
 
     Each data set has `num_rows` rows.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from numpy.typing import ArrayLike
 
 from . import covariance
 from .calls import public
@@ -20,7 +20,7 @@ CRITERIA = ("bic", "aic", "icl")
 
 
 @public
-def bic(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array:
+def bic(mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None = None) -> jax.Array:
     """Compute the Bayesian information criterion, -2 log L + p log N (Schwarz 1978); lower is better.
 
     p is the number of free parameters of the components that are present (weight above 0). N is the total weight of the data.
@@ -49,7 +49,7 @@ def bic(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array
 
 
 @public
-def aic(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array:
+def aic(mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None = None) -> jax.Array:
     """Compute Akaike's information criterion, -2 log L + 2 p (Akaike 1974); lower is better.
 
     p is the number of free parameters of the components that are present (weight above 0).
@@ -78,7 +78,7 @@ def aic(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array
 
 
 @public
-def icl(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array:
+def icl(mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None = None) -> jax.Array:
     """Compute the integrated completed likelihood, BIC - 2 sum_n w_n log max_k r_nk; lower is better.
 
     w_n are the weights of the rows and r_nk the responsibilities. ICL prefers well-separated components, because it treats each
@@ -126,7 +126,9 @@ def _criterion(name: str, mixture: Mixture, x: jax.Array, weight: Weight) -> jax
     return value - 2 * jnp.where(weight > 0, weight * log_largest, 0).sum(-1)
 
 
-def _validate(mixture: MixtureLike, x: Any, sample_weight: Any) -> tuple[Mixture, jax.Array, jax.Array | None]:
+def _validate(
+    mixture: MixtureLike, x: ArrayLike, sample_weight: ArrayLike | None
+) -> tuple[Mixture, jax.Array, jax.Array | None]:
     """Return a mixture, data (N, D) and weights (N,) or None; warn if the weights cannot be counts of observations."""
     mixture = as_mixture(mixture)
     x, weight = as_weighted_data(x, sample_weight, check_values=False, num_features=mixture.num_features)

@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from numpy.typing import ArrayLike
 
 from . import covariance
 from .calls import public
@@ -30,7 +31,7 @@ from .validation import as_data, check_count, check_key
 
 
 @public
-def log_prob(mixture: MixtureLike, x: Any) -> jax.Array:
+def log_prob(mixture: MixtureLike, x: ArrayLike) -> jax.Array:
     """Return the log-density of each point: log sum_k w_k N(x_n | mu_k, Sigma_k), in nats. Bishop (2006), eq. 9.12.
 
     Where the value is finite, its gradients with respect to all fields are finite too, even at weights of exactly 0.
@@ -60,7 +61,7 @@ def log_prob(mixture: MixtureLike, x: Any) -> jax.Array:
 
 
 @public
-def responsibilities(mixture: MixtureLike, x: Any) -> jax.Array:
+def responsibilities(mixture: MixtureLike, x: ArrayLike) -> jax.Array:
     """Return the probability that each point came from each component: w_k N(x_n | k) / p(x_n). Bishop (2006), eq. 9.13.
 
     Where the density of every component underflows, the nearest present component in Mahalanobis distance has responsibility 1.
@@ -87,7 +88,7 @@ def responsibilities(mixture: MixtureLike, x: Any) -> jax.Array:
 
 
 @public
-def predict(mixture: MixtureLike, x: Any) -> jax.Array:
+def predict(mixture: MixtureLike, x: ArrayLike) -> jax.Array:
     """Return the component with the largest responsibility for each point.
 
     Args:
@@ -242,7 +243,7 @@ def sample_from_stack(keys: Any, stack: Mixture, index: jax.Array) -> tuple[jax.
     return stack.means[index, labels] + covariance.transform(lower, noise, covariance_type), labels
 
 
-def as_points(mixture: MixtureLike, x: Any) -> tuple[Mixture, jax.Array]:
+def as_points(mixture: MixtureLike, x: ArrayLike) -> tuple[Mixture, jax.Array]:
     """Return a mixture and validated points; the points are in the wider of the dtypes of the points and of the mixture."""
     mixture = as_mixture(mixture)
     x = as_data(x, num_features=mixture.num_features)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.typing import DTypeLike
 
 from .chunking import on_cpu
 
@@ -29,7 +30,7 @@ def to_host(tree: Any) -> Any:
     return jax.tree.map(np.asarray, tree)
 
 
-def to_device(array: np.ndarray, dtype: Any) -> jax.Array:
+def to_device(array: np.ndarray, dtype: DTypeLike) -> jax.Array:
     """Return a NumPy array as a JAX array; jnp.asarray would copy a large array twice, and compile for each shape (jax 0.10).
 
     The caller may change the NumPy array afterwards, so the JAX array must not share its memory. If this memory is aligned,

@@ -7,6 +7,8 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
+from jax.typing import DTypeLike
+from numpy.typing import ArrayLike
 
 from . import covariance
 from .memory import check_memory, tree_bytes
@@ -35,9 +37,9 @@ class Inputs(NamedTuple):
 
 def validate_inputs(
     mixture: Any,
-    x: Any,
+    x: ArrayLike,
     prior: Any,
-    sample_weight: Any,
+    sample_weight: ArrayLike | None,
     *,
     name: str = "mixture",
     prior_is: Literal["required", "optional", "unchecked"] = "optional",
@@ -116,7 +118,7 @@ def check_start(start: Mixture) -> None:
         )
 
 
-def as_dtype(leaf: Any, dtype: Any) -> Any:
+def as_dtype(leaf: Any, dtype: DTypeLike) -> Any:
     """Return a leaf as an array of the given dtype, which jit accepts; a JAX array stays on its device."""
     if isinstance(leaf, jax.Array):
         return leaf if leaf.dtype == dtype else leaf.astype(dtype)

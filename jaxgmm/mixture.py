@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import covariance
 from .calls import public
@@ -141,7 +142,7 @@ def num_parameters(mixture: MixtureLike) -> int:
 
 
 @public
-def make_mixture(weights: Any, means: Any, covariances: Any, *, covariance_type: str = "full") -> Mixture:
+def make_mixture(weights: ArrayLike, means: ArrayLike, covariances: ArrayLike, *, covariance_type: str = "full") -> Mixture:
     """Make a Mixture from array-likes, after validation.
 
     Args:

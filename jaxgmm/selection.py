@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import covariance
 from .calls import public_with
@@ -160,7 +161,7 @@ class _Sweep(NamedTuple):
 @public_with("prior", *EM_OPTIONS)
 def select(
     key: jax.Array,
-    x: Any,
+    x: ArrayLike,
     *,
     num_components: Iterable[int] = range(1, 10),
     covariance_types: Iterable[str] = covariance.TYPES,
@@ -168,7 +169,7 @@ def select(
     num_restarts: int = 10,
     num_folds: int = 5,
     method: str = "k-means++",
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     **options: Any,
 ) -> Selection:
     """Fit every number of components with every covariance type, in batches, and choose the best model by a criterion.

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.typing import DTypeLike
 
 from .covariance import TYPES
 from .host import cast, extremes, on_host, to_device
@@ -126,7 +127,7 @@ def as_data(x: Any, name: str = "x", *, check_values: bool = False, num_features
     return x
 
 
-def _check_magnitude(low: float, high: float, dtype: Any, name: str) -> None:
+def _check_magnitude(low: float, high: float, dtype: DTypeLike, name: str) -> None:
     """Raise ValueError if squares of values between `low` and `high` overflow, or if all of these squares underflow to 0."""
     info = jnp.finfo(dtype)
     largest, limit = max(abs(low), abs(high)), math.sqrt(float(info.max)) * 1e-3
@@ -143,7 +144,9 @@ def _check_magnitude(low: float, high: float, dtype: Any, name: str) -> None:
         )
 
 
-def as_sample_weight(sample_weight: Any, num_observations: int, dtype: Any, *, check_values: bool = False) -> jax.Array | None:
+def as_sample_weight(
+    sample_weight: Any, num_observations: int, dtype: DTypeLike, *, check_values: bool = False
+) -> jax.Array | None:
     """Return weights as an array (N,) in the dtype of the data, or None for weights of 1; raise if the weights are invalid."""
     if sample_weight is None:
         return None
@@ -248,6 +251,13 @@ def check_flag(value: Any, name: str) -> None:
     check_static(value, name)
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} is {value!r}; True or False was expected.")
+
+
+def check_progress(value: Any) -> None:
+    """Raise TypeError if the option `progress` is not None, True or False."""
+    check_static(value, "progress")
+    if value is not None and not isinstance(value, bool | np.bool_):
+        raise TypeError(f"progress is {value!r}; None, True or False was expected.")
 
 
 def check_count(value: Any, name: str, minimum: int = 1, maximum: int = 2**31 - 1) -> None:

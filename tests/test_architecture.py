@@ -19,7 +19,7 @@ TYPES = {"full", "tied", "diag", "spherical"}
 
 # bottom layer first; a module imports from lower layers, or from modules listed before it in its own layer
 LAYERS = [
-    "command_interrupt linalg chunking memory status files progress host calls real_numbers",
+    "command_interrupt linalg chunking memory status files progress host calls real_numbers spread",
     "covariance covariance_distributions datasets validation tables",
     "mixture row_sums padding rounding",
     "density marginals priors.hyperparameters priors.covariance_laws priors.interface priors.conjugate priors.independent "
@@ -27,12 +27,12 @@ LAYERS = [
     "em.result em.kernels em.moments em.m_step em.acceleration em.implicit em.loop em.fit_warnings em.fit em.standard_errors "
     "em.assignments em.k_means em.initialization em.batch.batched_loop em.batch.data_sets em.batch.threads em.batch.fit_many "
     "em.batch.restarts",
-    "posterior.result posterior.model posterior.diagnostics posterior.pareto posterior.standardization posterior.likelihood "
-    "posterior.unconstrained_space posterior.newton posterior.gaussian_approximation posterior.laplace "
+    "posterior.result posterior.model posterior.diagnostics posterior.mixing posterior.pareto posterior.standardization "
+    "posterior.likelihood posterior.unconstrained_space posterior.newton posterior.gaussian_approximation posterior.laplace "
     "posterior.user_model_space posterior.user_model posterior.chains posterior.nuts "
     "posterior.conditionals posterior.gibbs posterior.label_assignment posterior.relabel posterior.bootstrap "
-    "posterior.predictive posterior.importance posterior.evidence_labellings posterior.evidence_proposal posterior.evidence "
-    "posterior.diagnose posterior.arviz",
+    "posterior.predictive posterior.pointwise posterior.importance posterior.evidence_labellings "
+    "posterior.evidence_proposal posterior.evidence posterior.diagnose posterior.arviz",
     "studies.method_names studies.checkpoint studies.serialization studies.columns studies.parameters studies.intervals "
     "studies.methods studies.prior_table selection "
     "comparison.report_columns comparison.inputs comparison.summaries comparison.joint comparison.contraction "

@@ -12,6 +12,7 @@ from jaxgmm import command_interrupt
 INTERRUPTED = """
 import os, signal, sys
 sys.argv = {argv}
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a parent may have told its children to ignore it
 class Interrupt:
     def find_spec(self, name, path=None, target=None):
         if name == "jax":  # a person presses Ctrl-C while JAX is imported

@@ -22,7 +22,7 @@ from ..studies.checkpoint import versions
 from ..studies.intervals import check_probabilities
 from ..studies.method_names import POSTERIOR_METHODS
 from ..studies.methods import as_method
-from ..validation import as_float_array, check_count, check_flag, check_number
+from ..validation import as_float_array, check_count, check_number, check_progress
 
 # Default options of the methods. With these options, the effective sample size of the L ranked draws is about L. This was
 # measured for K = 2 under a prior that separates the components by a few standard deviations.
@@ -97,8 +97,7 @@ def check_thresholds(intervals: Sequence[float], num_draws: int, alpha: float, p
     check_number(alpha, "alpha", exclusive=True)
     if alpha >= 1:
         raise ValueError(f"alpha is {alpha:g}; a probability below 1 was expected, such as 0.01.")
-    if progress is not None:
-        check_flag(progress, "progress")
+    check_progress(progress)
 
 
 def validate_prior(prior: Any, num_components: int, covariance_type: str) -> tuple[MixturePrior, bool]:

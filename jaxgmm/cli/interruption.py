@@ -37,7 +37,10 @@ def _watch(reader: int) -> None:
 
 
 def exit_now(code: int) -> None:
-    """End the process at once, after all output: the interpreter cannot stop a compilation, and may crash while one runs."""
+    """Write all pending output and end the process immediately.
+
+    Python cannot stop a running compilation, and may crash if it exits normally while one is running.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -24,8 +24,8 @@ from ..posterior.result import Posterior, PosteriorStatus
 from ..priors.interface import MixturePrior
 
 # Largest number of evaluations (draws x rows x features x components) for which a rehearsal saves time. A core does about 1e8
-# evaluations per second. With more evaluations, the comparison spends more time on computation than on compilation, and a
-# rehearsal would slow the sampler down.
+# evaluations per second. Above this number, the comparison spends more time on computation than on compilation, and a rehearsal
+# would slow the sampler down.
 _MOST_EVALUATIONS = 5e8
 
 _running: list[threading.Thread] = []
@@ -85,7 +85,7 @@ def rehearse_comparison(fit: Fit, posterior: Posterior, x: np.ndarray) -> None:
     from ..comparison.inputs import ComparisonOptions, prepare_inputs
     from ..comparison.point_vs_posterior import information_errors
 
-    compare(fit, posterior, x, laplace=False)
+    compare(fit, posterior, x, laplace=False, progress=False)
     inputs = prepare_inputs(fit, {posterior.method: posterior}, x, None, None, ComparisonOptions())
     information_errors(inputs, posterior.prior)
 

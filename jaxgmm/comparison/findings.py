@@ -16,11 +16,12 @@ from typing import NamedTuple
 import numpy as np
 
 from ..posterior.gaussian_approximation import MAX_KHAT
+from ..posterior.mixing import ESS_PER_CHAIN, R_HAT_LIMIT
 from ..posterior.relabel import SMALL_MARGIN, SMALL_SHARE
-from ..posterior.result import PosteriorStatus, is_usable
+from ..posterior.result import INDEPENDENT, PosteriorStatus, is_usable
 from ..studies.parameters import Parameter
 from .report_columns import ComparisonRow, SamplerDiagnostics
-from .verdict import ESS_PER_CHAIN, INDEPENDENT, MODE_DISTANCE, R_HAT_LIMIT, SD_RATIOS, Z_LIMIT, Finding, Verdict
+from .verdict import MODE_DISTANCE, SD_RATIOS, Z_LIMIT, Finding, Verdict
 
 SETTLED = 1.05  # a chain is settled if R-hat between its two halves is below this value
 
@@ -107,6 +108,8 @@ def chains_apart(draws: np.ndarray, described: Sequence[Parameter]) -> ChainsApa
     """
     from ..posterior.diagnostics import mcse_mean, rhat
 
+    usable = np.isfinite(draws).all((0, 1))
+    draws, described = draws[..., usable], [described[i] for i in np.flatnonzero(usable).tolist()]
     num_chains, num_draws, num_quantities = draws.shape
     if num_chains < 2 or num_draws < 8 or not num_quantities:
         return None

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..em.result import Fit
 from ..posterior.result import Posterior, check_posterior
@@ -46,13 +47,15 @@ class ComparisonInputs(NamedTuple):
 class Subject(NamedTuple):
     """One posterior of a comparison, relabelled to match EM, and log prior densities in nats, under the posterior's prior.
 
-    `em_log_prior` belongs to EM's mixture, and `log_prior` (C, S) to the draws.
+    `em_log_prior` belongs to EM's mixture, and `log_prior` (C, S) to the draws. `own_likelihood` tells whether the draws are
+    from a user's model whose likelihood is not the density of the drawn mixtures.
     """
 
     name: str
     posterior: Posterior
     em_log_prior: float
     log_prior: np.ndarray
+    own_likelihood: bool = False
 
 
 def by_name(posterior: Any) -> dict[str, Any]:
@@ -70,8 +73,8 @@ def by_name(posterior: Any) -> dict[str, Any]:
 def prepare_inputs(
     fit: Any,
     posteriors: Mapping[str, Any],
-    x: Any,
-    sample_weight: Any,
+    x: ArrayLike,
+    sample_weight: ArrayLike | None,
     feature_names: Sequence[str] | None,
     options: ComparisonOptions,
 ) -> ComparisonInputs:
@@ -84,7 +87,7 @@ def prepare_inputs(
     return ComparisonInputs(fit, x, weight, _check_names(feature_names, num_features), options)
 
 
-def _check_fit(fit: Any, posteriors: Mapping[str, Any], x: Any) -> None:
+def _check_fit(fit: Any, posteriors: Mapping[str, Any], x: ArrayLike) -> None:
     """Raise an error unless `fit` is one fit, every posterior has the same model, and no argument is traced.
 
     At least one posterior is needed.

@@ -17,9 +17,11 @@ from ..em.standard_errors import StandardErrors, standard_errors
 from ..mixture import Mixture, num_parameters
 from ..padding import pad_data
 from ..posterior.gaussian_approximation import MAX_KHAT
+from ..posterior.pointwise import own_pointwise
 from ..posterior.result import Posterior
 from ..priors.interface import MixturePrior
 from ..row_sums import Weight, weight_or_ones
+from ..spread import mean_and_sd
 from ..studies.parameters import values
 from .clustering import compare_clusterings, evenly_spaced
 from .contraction import contractions
@@ -66,7 +68,7 @@ class LaplaceReference(NamedTuple):
     invariant_sd: np.ndarray
 
     def is_for(self, posterior: Posterior) -> bool:
-        """Return whether a posterior has the same prior. A bootstrap has no prior and is always compared."""
+        """Return whether a posterior has the prior of this approximation; the result is always True for a bootstrap."""
         return posterior.method == "bootstrap" or _same_prior(posterior.prior, self.prior)
 
 
@@ -137,8 +139,7 @@ def standard_deviations(draws: Mixture) -> tuple[np.ndarray, np.ndarray]:
 
     def of(numbers: np.ndarray) -> np.ndarray:
         """Return the standard deviation of each quantity; it is exactly 0 if the quantity does not vary."""
-        flat = numbers.reshape(-1, numbers.shape[-1])
-        return np.where(np.ptp(flat, axis=0) > 0, flat.std(0, ddof=1), 0.0)
+        return mean_and_sd(numbers.reshape(-1, numbers.shape[-1]))[1]
 
     return of(values(draws)), of(invariant_values(draws))
 
@@ -230,7 +231,11 @@ def score_predictions(
     if subject.posterior.method != "bootstrap":  # draws of a bootstrap are not from a posterior and cannot be reweighted
         ratio = subject.posterior.stats.get("log_ratio")
         ratio = None if ratio is None else np.asarray(ratio, float).ravel()[chosen]
-        scores |= _score_draws(rows[1:], scored, em_score, inputs.counts.sum(), ratio)
+        if not subject.own_likelihood:
+            scores |= _score_draws(rows[1:], scored, em_score, inputs.counts.sum(), ratio)
+        elif (own := own_pointwise(subject.posterior, inputs.counts)) is not None:
+            own = own.reshape(-1, own.shape[-1])[chosen][:, scored.rows]
+            scores |= _score_draws(own, scored, None, inputs.counts.sum(), ratio)
     density = DensityScores(
         num_draws=len(chosen),
         num_rows=len(x),
@@ -247,15 +252,16 @@ def _score_draws(
 ) -> dict[str, Any]:
     """Return the scores of the draws' predictions for left-out rows and left-out folds.
 
-    `log_density` (M, R) is the log density of each row under each draw. `ratio` (M,) is passed to `leave_one_out` as
-    `log_ratio`.
+    `log_density` (M, R) is the log density of each row under each draw. `em_score` is the result of `em_on_folds`, or None if
+    the scores are not to be compared with EM's. `ratio` (M,) is passed to `leave_one_out` as `log_ratio`.
     """
     found: dict[str, Any] = leave_one_out(log_density, scored.weight, total, ratio)
-    if em_score is None or scored.folds is None:
+    if scored.folds is None:
         return found
     elpd, khat = posterior_on_folds(log_density, scored.weight, scored.folds, ratio)
     found |= score("elpd_folds", elpd, scored.weight, total)
-    found |= score("elpd_folds_difference", elpd - em_score, scored.weight, total)
+    if em_score is not None:
+        found |= score("elpd_folds_difference", elpd - em_score, scored.weight, total)
     return found | {
         "num_folds": len(khat),
         "folds_khat_max": float(khat.max()),

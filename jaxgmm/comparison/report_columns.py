@@ -22,7 +22,7 @@ SECTIONS = {
     "clustering": "clusters",
 }
 _SHORTER = {"variance": "var.", "covariance": "cov."}
-_NAME_ROOM = 29  # default for the largest number of characters in the name of a quantity
+_NAME_WIDTH = 29  # default for the largest number of characters in the name of a quantity
 
 
 @documented
@@ -100,20 +100,20 @@ class ComparisonRow(Record):
         name = f"{self.kind} {', '.join(self.features)}".rstrip()
         return name if self.component is None else f"{name} of component {self.component}"
 
-    def short_name(self, room: int = _NAME_ROOM) -> str:
-        """Return the name of the quantity in at most `room` characters.
+    def short_name(self, width: int = _NAME_WIDTH) -> str:
+        """Return the name of the quantity in at most `width` characters.
 
         If the name is too long, the kind is abbreviated. If this is not enough, the names of the features are cut.
         """
         name = f"{self.kind} {', '.join(self.features)}".rstrip()
-        if len(name) <= room:
+        if len(name) <= width:
             return name
         head = _SHORTER.get(self.kind, self.kind)
         name = f"{head} {', '.join(self.features)}".rstrip()
-        if len(name) > room and self.features:
-            share = (room - len(head) - 1 - 2 * (len(self.features) - 1)) // len(self.features)
+        if len(name) > width and self.features:
+            share = (width - len(head) - 1 - 2 * (len(self.features) - 1)) // len(self.features)
             name = f"{head} {', '.join(f if len(f) <= share else f[: share - 1] + '…' for f in self.features)}"
-        return name[:room]
+        return name[:width]
 
 
 @documented

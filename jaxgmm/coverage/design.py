@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -118,7 +119,7 @@ class Design:
             self.fixed_prior(self.covariance_types[0])
 
     @classmethod
-    def from_toml(cls, path: Any) -> Design:
+    def from_toml(cls, path: str | os.PathLike[str]) -> Design:
         """Read a design from a TOML file whose keys are names of attributes.
 
         Attributes that are not in the file have their default values.
@@ -132,6 +133,7 @@ class Design:
 
         Example:
             >>> import tempfile
+            >>> from pathlib import Path
             >>> from jaxgmm import Design
             >>> text = '''
             ... separations = [1, 2, 4]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import covariance
 from ..calls import public
@@ -30,7 +30,12 @@ from .m_step import PSEUDO_COUNT, data_covariance
 
 @public
 def from_labels(
-    x: Any, labels: Any, *, num_components: int, covariance_type: str = "full", sample_weight: Any = None
+    x: ArrayLike,
+    labels: ArrayLike,
+    *,
+    num_components: int,
+    covariance_type: str = "full",
+    sample_weight: ArrayLike | None = None,
 ) -> Mixture:
     """Return the mixture for a given clustering: the weights, means and covariances (with divisor n) of the clusters.
 
@@ -77,7 +82,7 @@ def from_labels(
 
 @public
 def from_responsibilities(
-    x: Any, responsibilities: Any, *, covariance_type: str = "full", sample_weight: Any = None
+    x: ArrayLike, responsibilities: ArrayLike, *, covariance_type: str = "full", sample_weight: ArrayLike | None = None
 ) -> Mixture:
     """Return the mixture for given responsibilities: the M-step without regularisation. Bishop (2006), eq. 9.24 to 9.26.
 
@@ -120,7 +125,7 @@ def _mixture_of_all(
     return mixture_of_groups(*padded, groups, num_components=num_components, covariance_type=covariance_type, pseudo_count=0.0)
 
 
-def weighted_data(x: Any, sample_weight: Any, num_components: int) -> tuple[jax.Array, jax.Array | None]:
+def weighted_data(x: ArrayLike, sample_weight: ArrayLike | None, num_components: int) -> tuple[jax.Array, jax.Array | None]:
     """Return validated data (N, D) and weights (N,) or None; raise ValueError if there are fewer rows than components."""
     x, weight = as_weighted_data(x, sample_weight)
     rows = len(x) if weight is None or is_traced(weight) else int((np.asarray(weight) > 0).sum())

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..calls import public
 from ..inputs import as_dtype, validate_inputs
@@ -40,13 +41,13 @@ from .result import Fit, Status
 @public
 def fit(
     mixture: MixtureLike,
-    x: Any,
+    x: ArrayLike,
     prior: MixturePrior | None = None,
     *,
-    sample_weight: Any = None,
-    tol: Any = 1e-8,
+    sample_weight: ArrayLike | None = None,
+    tol: float | jax.Array = 1e-8,
     max_iter: int = 1000,
-    reg_covar: Any = None,
+    reg_covar: ArrayLike | None = None,
     accelerate: bool = False,
     chunk_size: int | None = None,
 ) -> Fit:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from numpy.typing import ArrayLike
 
 from .. import covariance
 from ..calls import public
@@ -42,12 +43,12 @@ class StartOptions(NamedTuple):
 @public
 def initialize(
     key: jax.Array,
-    x: Any,
+    x: ArrayLike,
     *,
     num_components: int,
     covariance_type: str = "full",
     method: str = "k-means++",
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
 ) -> Mixture:
     """Make a start for EM by greedy k-means++ (Arthur & Vassilvitskii 2007) and k-means.
 

@@ -26,7 +26,9 @@ from .m_step import PSEUDO_COUNT, Regularisation, data_covariance, maximize
 from .result import ComponentStatus, Fit, Status
 
 _RUNNING = -1
-_LARGEST_FALL = 8  # in units of the rounding error of the objective; along float32 paths, falls of up to 5 were measured
+# a larger decrease of the objective, in units of its rounding error, is reported; decreases of up to 5 units were measured in
+# float32 fits
+_LARGEST_FALL = 8
 Tree = TypeVar("Tree")
 
 

@@ -14,11 +14,11 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import covariance
 from ..calls import public
@@ -81,7 +81,9 @@ class Moments(Printed):
 
 
 @public
-def e_step(mixture: MixtureLike, x: Any, *, sample_weight: Any = None, chunk_size: int | None = None) -> Moments:
+def e_step(
+    mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None = None, chunk_size: int | None = None
+) -> Moments:
     """Return the expected sufficient statistics of data under a mixture. Bishop (2006), eq. 9.23, 9.27, 9.28.
 
     Args:

@@ -14,10 +14,11 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from numpy.typing import ArrayLike
 
 from .. import covariance, linalg
 from ..calls import public
@@ -108,11 +109,11 @@ class StandardErrors(Printed):
 @public
 def standard_errors(
     mixture: MixtureLike,
-    x: Any,
+    x: ArrayLike,
     prior: MixturePrior | None = None,
     *,
     kind: str = "observed",
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
 ) -> StandardErrors:
     """Compute standard errors of weights, means and covariances at a maximum of the likelihood or the posterior density.
 

@@ -140,7 +140,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     return _as_jax(thing, path)
 
 
-def _with_suffix(path: Any) -> Path:
+def _with_suffix(path: str | os.PathLike[str]) -> Path:
     """Return the path of a file, with ".npz" added if this suffix is missing."""
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"path is {type(path).__name__}; a string or a path was expected.")
@@ -185,7 +185,7 @@ def _encode_items(items: dict[str, Any], name: str, arrays: dict[str, np.ndarray
 
 
 def _decode(node: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """Return the tree that has a given structure, and remove its arrays from `arrays`."""
+    """Rebuild a tree from its structure; the arrays of the tree are taken out of `arrays`."""
     if node is None or isinstance(node, str):
         return node
     if "array" in node:

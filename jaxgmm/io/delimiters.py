@@ -13,7 +13,7 @@ from .number_formats import is_missing, is_number
 
 CANDIDATES = (",", ";", "\t", "|", " ")  # " " stands for any white space
 NO_DELIMITER = "\x1f"  # a character that text does not hold, for tables of one column
-_SAMPLE = 1000  # lines from which the delimiter is found
+SAMPLE = 1000  # rows from which the delimiter is found and which decide whether the first row holds names
 # rows of two whole numbers without a leading zero in the second from which the comma is no decimal sign: 0.9^44 is 1 %
 _ENOUGH_WITHOUT_ZERO = 44
 _ENOUGH_NAMES = 10  # rows from which the numbers 1, 2, 3, ... before a comma are not taken for whole parts of decimals
@@ -30,7 +30,7 @@ def split(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
 def find_delimiter(lines: Sequence[str], decimal: str | None) -> tuple[str, str | None]:
     r"""Return the delimiter that splits the lines into equally many fields, and a remark if there is another reading.
 
-    Among delimiters that do, that one is returned under which most fields are numbers.
+    If several delimiters do, the result is the one with which the largest share of the fields can be read as numbers.
 
     Args:
         lines: the lines of the table.
@@ -42,7 +42,7 @@ def find_delimiter(lines: Sequence[str], decimal: str | None) -> tuple[str, str 
         >>> find_delimiter(["-1,05", "2,16"], None) == (NO_DELIMITER, None)
         True
     """
-    lines = lines[:_SAMPLE]
+    lines = lines[:SAMPLE]
     one, remark = _is_one_column(lines, decimal or ".,")
     remark = None if decimal else remark
     if one:

@@ -59,12 +59,12 @@ class Numbers(NamedTuple):
 
 
 def as_numbers(fields: Sequence[str], decimals: Sequence[str], *, knows_decimal: bool = False) -> Numbers:
-    """Return the numbers in a column of text, under that decimal sign under which most fields are numbers.
+    """Return the numbers in a column of text; use the decimal sign with which the most fields can be read as numbers.
 
     Args:
         fields: the text.
         decimals: the decimal signs that are possible, the preferred one first.
-        knows_decimal: whether the preferred sign is known, so that a column of numbers under it is not ambiguous.
+        knows_decimal: whether the decimal sign of the file is known. A column that can be read with it is then not ambiguous.
     """
     stripped = [field.strip() for field in fields]
     present = [field for field in stripped if not is_missing(field)]

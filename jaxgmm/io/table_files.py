@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .delimiters import find_delimiter, has_names, split
+from .delimiters import SAMPLE, find_delimiter, has_names, split
 from .number_formats import as_text, find_decimal, is_number
 from .text import Lines, read_text, split_lines
 
@@ -24,7 +24,6 @@ READERS = {
     ".xls": ("read_excel", "xlrd"),
     ".ods": ("read_excel", "odfpy"),
 }
-_SAMPLE = 1000  # rows that decide whether the first line holds names
 
 
 class Table(NamedTuple):
@@ -75,7 +74,7 @@ def read_with_pandas(path: Path) -> Table:
     header, remark, rows_read = [str(name) for name in frame.columns], None, range(len(frame))
     if is_sheet:
         frame = frame.dropna(how="all").dropna(how="all", axis=1)
-        rows = [as_text(row) for _, row in frame.head(_SAMPLE).iterrows()]
+        rows = [as_text(row) for _, row in frame.head(SAMPLE).iterrows()]
         if not rows:
             raise ValueError(f"'{path}' is empty; a table of numbers was expected.")
         has_header, remark = has_names(rows)
@@ -103,7 +102,7 @@ def read_text_table(path: Path, delimiter: str | None, decimal: str | None) -> T
         if delimiter is None:
             delimiter, remark = (text.delimiter, None) if text.delimiter else find_delimiter(text.lines, decimal)
         widths, ends = _widths(path, text, delimiter)
-        rows = list(split(text.lines[:_SAMPLE], delimiter))[: len(widths)]
+        rows = list(split(text.lines[:SAMPLE], delimiter))[: len(widths)]
     except csv.Error as error:
         raise ValueError(f"'{path}' is not a table of numbers: it has a {error}; check its quotation marks.") from error
     header = _find_header(rows, widths, next(split([text.comment], delimiter), []))
@@ -204,7 +203,7 @@ def _parse(path: Path, lines: list[str], delimiter: str, width: int, decimal: st
     except pandas.errors.ParserError as error:
         reason = str(error).removeprefix("Error tokenizing data. C error: ").rstrip(".")
         raise ValueError(f"'{path}' is not a table of numbers: {reason}; check its quotation marks.") from error
-    for rows in (frame.head(_SAMPLE), frame):
+    for rows in (frame.head(SAMPLE), frame):
         found = find_decimal([column.tolist() for _, column in rows.items()])
         if found is not None:
             return frame, found

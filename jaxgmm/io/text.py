@@ -19,8 +19,8 @@ STDIN = "-"
 _OPENERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 _BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _CONTROL = re.compile("[\0-\x08\x0e-\x1f\x7f]")
-# A compressed file that unpacks to more than so many bytes, and to more than so many times its own size, is refused: tables of
-# measurements are seldom packed to less than a twentieth.
+# A compressed file is refused if it unpacks to more than this number of bytes and to more than this multiple of its own size.
+# Tables of measurements seldom compress to less than a twentieth of their size.
 _LARGE, _LARGEST_RATIO = 1 << 30, 100
 
 

@@ -57,7 +57,7 @@ def _check_shapes(thing: Any, expected: dict[str, tuple[int, ...]]) -> None:
 
 
 def _check_codes(codes: Any, name: str, number: int) -> None:
-    """Raise ValueError if an array does not hold the codes of a status."""
+    """Raise ValueError if an array contains a value that is not a status code."""
     if codes.dtype.kind not in "iu" or (codes < 0).any() or (codes >= number).any():
         raise ValueError(f"{name} holds values that are no codes; integers from 0 to {number - 1} were expected.")
 

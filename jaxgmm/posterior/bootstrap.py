@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..calls import public_with
 from ..chunking import padded_length, replicates_per_batch
@@ -24,6 +25,7 @@ from ..mixture import Mixture, MixtureLike
 from ..padding import as_count, cut, pad_data
 from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior
+from ..progress import progress_bar
 from ..row_sums import Weight, has_weights, repeat_valid_row, weight_or_ones
 from ..validation import check_choice, is_traced, warn_at_caller
 from .relabel import relabel
@@ -36,13 +38,13 @@ SCHEMES = ("nonparametric", "parametric", "weighted-likelihood")
 def bootstrap(
     key: jax.Array,
     start: MixtureLike,
-    x: Any,
+    x: ArrayLike,
     prior: MixturePrior | None = None,
     *,
     kind: str = "nonparametric",
     num_samples: int = 1000,
     num_chains: int = 1,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     **options: Any,
 ) -> Posterior:
     """Fit a mixture to each of many replicates of the data, and relabel the fits to match the start.
@@ -94,7 +96,8 @@ def bootstrap(
     batch = replicates_per_batch(total * (x.shape[1] if kind == "parametric" else 1))
     keys = jax.random.split(key, size)
     options = {"history": False} | options
-    parts = [_fit_replicates(keys[i : i + batch], start, data, prior, kind, options) for i in range(0, size, batch)]
+    with progress_bar(size, " fits", False if is_traced(keys, start, x) else options.get("progress")):
+        parts = [_fit_replicates(keys[i : i + batch], start, data, prior, kind, options) for i in range(0, size, batch)]
     fits = jax.tree.map(lambda *leaves: jnp.concatenate(leaves).reshape(num_chains, num_samples, *leaves[0].shape[1:]), *parts)
     log_density = _log_density(fits.mixture, data.x, data.weight, prior)
     degenerate = has_degenerate_component(fits, jnp.asarray(total, x.dtype))

@@ -1,9 +1,9 @@
 """Diagnostics of draws: R-hat, effective sample sizes, Monte Carlo errors, E-BFMI.
 
 Draws have shape (C, S, ...): C chains and S draws per chain. Further axes hold different quantities, which are processed
-together. The computations use NumPy on the host. Only `split_rhat` uses JAX, because the samplers call it inside jit to set
-their status. ArviZ provides the other functions too. They are implemented here because ArviZ is a large, optional dependency;
-the tests compare their results with ArviZ's.
+together. The computations use NumPy on the host. Only `split_rhat` uses JAX, because it is called inside jit; `mixing` has the
+measures that set the status of a sampler. ArviZ provides the other functions too. They are implemented here because ArviZ is a
+large, optional dependency; the tests compare their results with ArviZ's.
 
 Vehtari, Gelman, Simpson, Carpenter & Burkner (2021), Bayesian Analysis 16:667; Betancourt (2016), arXiv:1604.00695.
 """
@@ -11,16 +11,16 @@ Vehtari, Gelman, Simpson, Carpenter & Burkner (2021), Bayesian Analysis 16:667; 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
 
-def rhat(draws: Any) -> np.ndarray:
+def rhat(draws: ArrayLike) -> np.ndarray:
     """Return rank-normalised split R-hat, which is the larger of two values.
 
     One value is computed from the draws, and the other from the distances of the draws from their median (folded draws).
@@ -45,7 +45,7 @@ def rhat(draws: Any) -> np.ndarray:
     return np.maximum(_rhat_of_chains(_rank_normalise(halves)), _rhat_of_chains(_rank_normalise(folded)))
 
 
-def ess_bulk(draws: Any) -> np.ndarray:
+def ess_bulk(draws: ArrayLike) -> np.ndarray:
     """Return the effective sample size of the rank-normalised draws (bulk), which describes the centre of the distribution.
 
     Vehtari et al. (2021), section 4.
@@ -65,7 +65,7 @@ def ess_bulk(draws: Any) -> np.ndarray:
     return _ess(_rank_normalise(_split(_as_draws(draws))))
 
 
-def ess_tail(draws: Any, *, prob: float = 0.9) -> np.ndarray:
+def ess_tail(draws: ArrayLike, *, prob: float = 0.9) -> np.ndarray:
     """Return the tail effective sample size: the smaller of the effective sample sizes for a low and a high quantile.
 
     Vehtari et al. (2021), section 4.3.
@@ -88,7 +88,7 @@ def ess_tail(draws: Any, *, prob: float = 0.9) -> np.ndarray:
     return np.minimum(*(_nan_where_undefined(_ess(_split((draws <= q).astype(float))), draws) for q in (low, high)))
 
 
-def ess_mean(draws: Any) -> np.ndarray:
+def ess_mean(draws: ArrayLike) -> np.ndarray:
     """Return the effective sample size for estimating the mean, without rank normalisation: (C, S, ...) -> (...).
 
     Vehtari et al. (2021), eq. 10-13.
@@ -96,13 +96,13 @@ def ess_mean(draws: Any) -> np.ndarray:
     return _ess(_split(_as_draws(draws)))
 
 
-def mcse_mean(draws: Any) -> np.ndarray:
+def mcse_mean(draws: ArrayLike) -> np.ndarray:
     """Return the Monte Carlo standard error of the posterior mean: (C, S, ...) -> (...), in the units of the draws."""
     draws = _as_draws(draws)
     return draws.std((0, 1), ddof=1) / np.sqrt(ess_mean(draws))
 
 
-def mcse_sd(draws: Any) -> np.ndarray:
+def mcse_sd(draws: ArrayLike) -> np.ndarray:
     """Return the Monte Carlo standard error of the posterior standard deviation: (C, S, ...) -> (...), in the draws' units.
 
     The delta method gives this error from the variance of the squared deviations and their effective sample size.
@@ -114,7 +114,7 @@ def mcse_sd(draws: Any) -> np.ndarray:
     return np.sqrt(variance_of_squares / ess_mean(squares) / (4 * np.where(variance > 0, variance, np.nan)))
 
 
-def mcse_quantile(draws: Any, prob: float) -> np.ndarray:
+def mcse_quantile(draws: ArrayLike, prob: float) -> np.ndarray:
     """Return the Monte Carlo standard error of a quantile: (C, S, ...) -> (...). Vehtari et al. (2021), section 4.4."""
     from scipy.stats import beta
 
@@ -130,7 +130,7 @@ def mcse_quantile(draws: Any, prob: float) -> np.ndarray:
     return np.where(np.isfinite(ess), width / 2, np.nan)
 
 
-def e_bfmi(energy: Any) -> np.ndarray:
+def e_bfmi(energy: ArrayLike) -> np.ndarray:
     """Return the energy Bayesian fraction of missing information of each chain. Betancourt (2016), section 5.
 
     Args:
@@ -168,7 +168,7 @@ def split_rhat(draws: jax.Array) -> jax.Array:
     return jnp.where(within + between > 0, jnp.sqrt((half - 1) / half + between / within), 1)
 
 
-def _as_draws(draws: Any) -> np.ndarray:
+def _as_draws(draws: ArrayLike) -> np.ndarray:
     """Return draws as a float64 array (C, S, ...), or raise ValueError if there are fewer than 4 draws per chain."""
     draws = np.asarray(draws, float)
     if draws.ndim < 2 or draws.shape[1] < 4:

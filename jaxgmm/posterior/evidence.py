@@ -21,6 +21,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from numpy.typing import ArrayLike
 
 from ..calls import public
 from ..memory import check_memory
@@ -123,9 +124,9 @@ class Evidence(Printed):
 def log_evidence(
     key: jax.Array,
     posterior: Posterior,
-    x: Any,
+    x: ArrayLike,
     *,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     num_samples: int = 20000,
     num_modes: int = 8,
     modes: MixtureLike | None = None,

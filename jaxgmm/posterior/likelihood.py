@@ -45,7 +45,7 @@ def make_log_likelihood(problem: StandardizedProblem, start: Mixture) -> LogLike
 
 
 def reference_total(problem: StandardizedProblem, start: Mixture) -> jax.Array:
-    """Return the data's weighted log-likelihood at the start, (). This is the constant that potentials leave out."""
+    """Return the weighted log-likelihood of the data at the start, (). Potentials are computed without this constant."""
     factors = covariance.factorize(start.covariances, start.covariance_type, start.num_features)
     return log_likelihood(start.weights, start.means, factors, problem, None, start.covariance_type)
 

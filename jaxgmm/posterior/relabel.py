@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from numpy.typing import ArrayLike
 
 from ..calls import public
 from ..mixture import Mixture, MixtureLike, as_mixture
@@ -17,7 +18,8 @@ from ..padding import pad_data
 from ..row_sums import repeat_valid_row
 from ..validation import as_weighted_data, check_choice, is_traced
 from .label_assignment import METHODS, Matching, match_labels, permute_components
-from .result import Posterior, check_one_posterior
+from .mixing import status_of_parameters
+from .result import INDEPENDENT, Posterior, check_one_posterior
 
 # labels count as identified if at most a fraction SMALL_SHARE of the margins is smaller than SMALL_MARGIN
 SMALL_MARGIN, SMALL_SHARE = 0.2, 0.05
@@ -25,7 +27,12 @@ SMALL_MARGIN, SMALL_SHARE = 0.2, 0.05
 
 @public
 def relabel(
-    posterior: Posterior, reference: MixtureLike, x: Any, *, method: str = "assignment", sample_weight: Any = None
+    posterior: Posterior,
+    reference: MixtureLike,
+    x: ArrayLike | None,
+    *,
+    method: str = "assignment",
+    sample_weight: ArrayLike | None = None,
 ) -> Posterior:
     """Reorder the components of each draw so that they match the components of a reference mixture.
 
@@ -55,7 +62,8 @@ def relabel(
         A Posterior with reordered weights, means and covariances. stats has these new entries: permutation (C, S, K), where
         entry j is the index that component j had in the sampler's draw, even if the posterior had been relabelled before;
         relabel_margin (C, S); switch_rate (), the fraction of draws whose permutation differs from that of the previous draw;
-        labels_identified ().
+        labels_identified (). If labels are identified, the chains of the parameters are judged too, and the status becomes
+        UNMIXED or FEW_DRAWS if they have not mixed.
 
     Raises:
         ValueError, TypeError: the reference or the data do not fit the draws, the method is unknown, or the values are traced
@@ -74,12 +82,13 @@ def relabel(
     mixture, reference = _check(posterior, reference)
     chains, samples = posterior.log_density.shape
     draws = jax.tree.map(lambda leaf: leaf.reshape(chains * samples, *leaf.shape[2:]), mixture)
-    weight = None
+    rows = weight = None
     if method != "kl":
-        x, weight = as_weighted_data(x, sample_weight, num_features=mixture.num_features)
-        x, weight = pad_data(repeat_valid_row(x, weight) if is_traced(x, weight) else x, weight, posterior, reference)
+        rows, weight = as_weighted_data(x, sample_weight, num_features=mixture.num_features)
+        rows = repeat_valid_row(rows, weight) if is_traced(rows, weight) else rows
+        rows, weight = pad_data(rows, weight, posterior, reference)
     exchangeable = _exchangeable(posterior.prior)
-    matching = match_labels(draws, reference, x, method=method, weight=weight, exchangeable=exchangeable)
+    matching = match_labels(draws, reference, rows, method=method, weight=weight, exchangeable=exchangeable)
     return _reorder(posterior, jax.tree.map(lambda leaf: leaf.reshape(chains, samples, *leaf.shape[1:]), matching))
 
 
@@ -115,4 +124,7 @@ def _reorder(posterior: Posterior, matching: Matching) -> Posterior:
         "switch_rate": switched.mean() if switched.size else jnp.zeros((), matching.margin.dtype),
         "labels_identified": (~(matching.margin >= SMALL_MARGIN)).mean() <= SMALL_SHARE,
     }
-    return dataclasses.replace(posterior, mixture=mixture, stats=stats)
+    status = posterior.status
+    if posterior.method not in INDEPENDENT:
+        status = status_of_parameters(status, mixture, stats["labels_identified"])
+    return dataclasses.replace(posterior, mixture=mixture, status=status, stats=stats)

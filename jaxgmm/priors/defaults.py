@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from numpy.typing import ArrayLike
 
 from .. import covariance, linalg
 from ..calls import public
@@ -23,7 +24,9 @@ _data_scaled: weakref.WeakSet[Prior] = weakref.WeakSet()
 
 
 @public
-def default_prior(x: Any, *, num_components: int, covariance_type: str = "full", sample_weight: Any = None) -> Prior:
+def default_prior(
+    x: ArrayLike, *, num_components: int, covariance_type: str = "full", sample_weight: ArrayLike | None = None
+) -> Prior:
     """Return the weakly informative, data-scaled prior of Fraley & Raftery (2007), section 3, with a scale for each feature.
 
     The hyperparameters are c = 1, m = column means, kappa = 0.01, nu = D + 2 and S = V / K^(2 / D). Here V is the covariance of

@@ -116,7 +116,7 @@ def _open_archive(stream: BinaryIO) -> NpzFile:
     return file
 
 
-def check_target(path: Any) -> None:
+def check_target(path: str | os.PathLike[str] | None) -> None:
     """Raise an error if no file can be written to `path`. Without this check, a study would fail only after its first batch."""
     if path is None:
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -37,11 +38,11 @@ class Exported:
         """Return the names of the columns of the table."""
         raise NotImplementedError
 
-    def to_json(self, path: Any = None) -> str:
+    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """Return the result of `to_dict` as JSON text; also write it to `path`, if given."""
         return json_text(self.to_dict(), path)
 
-    def to_csv(self, path: Any = None) -> str:
+    def to_csv(self, path: str | os.PathLike[str] | None = None) -> str:
         """Return the table as CSV text with a header; also write it to `path`, if given."""
         return csv_text(self._records(), self._fields(), path)
 
@@ -99,7 +100,7 @@ def describe_fit(fit: Fit) -> dict[str, Any]:
     }
 
 
-def json_text(value: Any, path: Any = None) -> str:
+def json_text(value: Any, path: str | os.PathLike[str] | None = None) -> str:
     r"""Return a value as JSON text; also write it to `path`, if given.
 
     Example:
@@ -109,7 +110,7 @@ def json_text(value: Any, path: Any = None) -> str:
     return _written(json.dumps(plain(value), indent=1, allow_nan=False, ensure_ascii=False) + "\n", path)
 
 
-def csv_text(rows: Iterable[Mapping[str, Any]], fields: Sequence[str], path: Any = None) -> str:
+def csv_text(rows: Iterable[Mapping[str, Any]], fields: Sequence[str], path: str | os.PathLike[str] | None = None) -> str:
     r"""Return rows as CSV text with a header; also write it to `path`, if given. If a row lacks a field, the cell is empty.
 
     Example:
@@ -154,7 +155,7 @@ def data_frame(rows: Iterable[Mapping[str, Any]], fields: Sequence[str]) -> pand
     return pandas.DataFrame([dict(row) for row in rows], columns=list(fields))
 
 
-def _written(text: str, path: Any) -> str:
+def _written(text: str, path: str | os.PathLike[str] | None) -> str:
     """Return the text, after writing it to `path` if a path is given."""
     if path is not None:
         write_text(path, text)

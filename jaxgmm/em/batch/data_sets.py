@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
+from numpy.typing import ArrayLike
 
 from ...calls import public
 from ...chunking import batch_of_fits, bucket_lengths, padded_length
@@ -66,7 +68,7 @@ class DataSets:
     x: list[np.ndarray] | Array
     weight: list[np.ndarray] | np.ndarray | Weight
     size: int
-    dtype: Any
+    dtype: DTypeLike
 
     @property
     def num_features(self) -> int:
@@ -149,7 +151,9 @@ def pad(data_sets: Sequence[Any]) -> tuple[jax.Array, jax.Array]:
     return x, weight
 
 
-def as_data_sets(xs: Any, groups: Any = None, sample_weight: Any = None, num_starts: int | None = None) -> DataSets:
+def as_data_sets(
+    xs: Any, groups: ArrayLike | None = None, sample_weight: Any = None, num_starts: int | None = None
+) -> DataSets:
     """Return data sets in any form that `fit_many` accepts, after validation of shapes, types and the signs of weights.
 
     Args:
@@ -193,7 +197,7 @@ def _host_array(value: Any, name: str, ndim: int) -> np.ndarray:
     return array
 
 
-def _split(x: np.ndarray, groups: Any, weight: np.ndarray | None) -> DataSets:
+def _split(x: np.ndarray, groups: ArrayLike | None, weight: np.ndarray | None) -> DataSets:
     """Return one data set for each label in `groups`, in the order of the sorted labels."""
     labels = np.asarray(groups)
     if labels.shape != (len(x),):
@@ -269,7 +273,7 @@ def _smallest(weight: Array) -> float:
     return float(np.nanmin(values, initial=0) if isinstance(values, np.ndarray) else jnp.nanmin(values, initial=0))
 
 
-def _on_device(array: Array, dtype: Any) -> jax.Array:
+def _on_device(array: Array, dtype: DTypeLike) -> jax.Array:
     """Return an array on the device in the given dtype; values that are too large for the dtype become infinite."""
     if isinstance(array, jax.Array):
         return array.astype(dtype)

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ...calls import public_with
 from ...memory import check_memory
@@ -26,14 +27,14 @@ from .fit_many import EM_OPTIONS, fit_many
 @public_with(*EM_OPTIONS)
 def fit_restarts(
     key: jax.Array,
-    x: Any,
+    x: ArrayLike,
     prior: MixturePrior | None = None,
     *,
     num_components: int,
     covariance_type: str = "full",
     num_restarts: int = 10,
     method: str = "k-means++",
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     **options: Any,
 ) -> Fit:
     """Fit one data set from several starts, as one batch, and return the best fit.
