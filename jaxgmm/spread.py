@@ -13,12 +13,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+_ROUNDING_STEPS = 8  # draws of a constant differ by at most about this many times the spacing of floating-point numbers
+
+
+def is_constant(draws: Any, axis: Any, xp: Any = np) -> Any:
+    """Return whether draws are equal up to rounding, along the given axes; `xp` is numpy, or jax.numpy inside jit.
+
+    The range of the draws is compared with their magnitude. Draws in float64 that are exactly numbers of float32 have been
+    rounded to float32 before.
+
+    Example:
+        >>> is_constant(np.array([[0.1, 0.1 + 2e-17], [0.1, 0.2]]), axis=1).tolist()
+        [True, False]
+    """
+    low, high = draws.min(axis), draws.max(axis)
+    size = xp.maximum(abs(low), abs(high))
+    eps = float(xp.finfo(draws.dtype).eps)
+    if draws.dtype == np.float64:
+        with np.errstate(over="ignore", invalid="ignore"):
+            rounded = (draws == draws.astype(np.float32)).all(axis)
+        eps = xp.where(rounded, float(np.finfo(np.float32).eps), eps)
+    return high - low <= _ROUNDING_STEPS * eps * size
+
 
 def mean_and_sd(draws: ArrayLike, *, ddof: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Return the means and the standard deviations of draws (M, ...), each (...).
 
-    The standard deviation is exactly 0 if all draws are equal, and NaN if one of them is not finite. The mean is then NaN, or
-    infinite if all infinite draws have one sign. The divisor of the variance is M - `ddof`.
+    The standard deviation is exactly 0 if all draws are equal up to rounding, and NaN if one of them is not finite. The mean is
+    then NaN, or infinite if all infinite draws have one sign. The divisor of the variance is M - `ddof`.
 
     Example:
         >>> [value.tolist() for value in mean_and_sd([[1.0, 1.0], [3.0, np.inf]])]
@@ -30,8 +52,7 @@ def mean_and_sd(draws: ArrayLike, *, ddof: int = 1) -> tuple[np.ndarray, np.ndar
     above, below = (draws == np.inf).any(0), (draws == -np.inf).any(0)
     unknown = np.isnan(draws).any(0) | (above & below)
     infinite = np.where(unknown, np.nan, np.where(above, np.inf, -np.inf))
-    varies = kept.max(0) > kept.min(0)
-    sd = np.where(varies, kept.std(0, ddof=ddof), 0.0) if len(draws) > ddof else np.zeros(draws.shape[1:])
+    sd = np.where(is_constant(kept, 0), 0.0, kept.std(0, ddof=ddof)) if len(draws) > ddof else np.zeros(draws.shape[1:])
     return np.where(finite, kept.mean(0), infinite), np.where(finite, sd, np.nan)
 
 

@@ -1,9 +1,10 @@
 """spread: equal to NumPy for finite draws, and without warnings for infinite ones."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgmm.spread import length, mean_and_sd, quantiles
+from jaxgmm.spread import is_constant, length, mean_and_sd, quantiles
 
 PROBABILITIES = [0.05, 0.5, 0.95]
 
@@ -18,6 +19,21 @@ def test_finite_draws_are_numpys():
     np.testing.assert_array_equal(length(*draws[:2]), draws[1] - draws[0])
     assert mean_and_sd(np.full((5, 1), 0.1))[1] == 0  # not a rounding error
     assert mean_and_sd(draws[:1])[1].max() == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_draws_that_differ_by_rounding_are_constant(dtype):
+    """In float64 too if the draws were rounded to float32 before; a spread of a thousand roundings is no constant."""
+    steps = np.finfo(dtype).eps * np.array([[-2, 1, 0, 2], [-1000, 500, 0, 1000]])
+    draws = (0.5 * (1 + steps)).astype(dtype)
+    for found in (
+        is_constant(draws, 1),
+        is_constant(draws.astype(float), 1),
+        is_constant(jnp.asarray(draws, jnp.float32), 1, jnp),
+    ):
+        assert found[0]
+    assert not is_constant(draws, 1)[1]
+    assert ((mean_and_sd(draws.T)[1] > 0) == [False, True]).all()
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..posterior.gaussian_approximation import MAX_KHAT
 from ..posterior.mixing import ESS_PER_CHAIN, R_HAT_LIMIT
+from ..posterior.pareto import MAX_KHAT
 from ..posterior.relabel import SMALL_MARGIN, SMALL_SHARE
 from ..posterior.result import INDEPENDENT, PosteriorStatus, is_usable
 from ..studies.parameters import Parameter
@@ -31,16 +31,6 @@ class ChainsApart(NamedTuple):
 
     name: str
     distance: float
-
-
-def khat_limit(num_ratios: int) -> float:
-    """Return the upper limit for Pareto k-hat estimated from `num_ratios` importance ratios: Vehtari et al. (2024), eq. 11.
-
-    Example:
-        >>> round(khat_limit(100), 2), khat_limit(10**6)
-        (0.5, 0.7)
-    """
-    return min(MAX_KHAT, 1 - 1 / math.log10(max(num_ratios, 11)))
 
 
 def judge(
@@ -225,7 +215,11 @@ def _switching(sampler: SamplerDiagnostics) -> list[Finding]:
 
 
 def _nearness(rows: Sequence[ComparisonRow], interval: float, method: str) -> Finding:
-    """Return the finding on where EM lies among the draws."""
+    """Return the finding on where EM lies among the draws.
+
+    A quantity that a user's own model fixes has no posterior sd. It is left out unless all quantities are fixed.
+    """
+    rows = [row for row in rows if math.isfinite(row.z)] or rows
     sd, centre = ("posterior sd", "the posterior mean")
     if method == "bootstrap":
         sd, centre = ("sd of the replicate fits", "their mean")

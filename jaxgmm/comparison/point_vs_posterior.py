@@ -16,7 +16,7 @@ from ..chunking import COMPARISON_DRAWS, scored_draws
 from ..em.standard_errors import StandardErrors, standard_errors
 from ..mixture import Mixture, num_parameters
 from ..padding import pad_data
-from ..posterior.gaussian_approximation import MAX_KHAT
+from ..posterior.pareto import khat_limit
 from ..posterior.pointwise import own_pointwise
 from ..posterior.result import Posterior
 from ..priors.interface import MixturePrior
@@ -265,5 +265,5 @@ def _score_draws(
     return found | {
         "num_folds": len(khat),
         "folds_khat_max": float(khat.max()),
-        "num_folds_khat_high": int((khat > MAX_KHAT).sum()),
+        "num_folds_khat_high": int((khat >= khat_limit(len(log_density))).sum()),
     }

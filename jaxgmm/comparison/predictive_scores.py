@@ -31,8 +31,7 @@ from ..density import log_prob, responsibilities
 from ..em.fit import fit
 from ..mixture import Mixture
 from ..padding import pad_rows
-from ..posterior.gaussian_approximation import MAX_KHAT
-from ..posterior.pareto import psis
+from ..posterior.pareto import khat_limit, psis
 from ..priors.interface import MixturePrior
 from ..spread import quantiles
 
@@ -215,7 +214,7 @@ def leave_one_out(
 
     Returns:
         A dict of elpd_loo and its standard error elpd_loo_se; p_loo, the effective number of parameters; khat_max, the largest
-        k-hat; and num_khat_high, the number of rows with k-hat above 0.7.
+        k-hat; and num_khat_high, the number of rows whose k-hat is not below the limit for M draws.
 
     Example:
         >>> found = leave_one_out(np.full((100, 3), -1.0), np.ones(3), 3.0)
@@ -236,7 +235,7 @@ def leave_one_out(
     return score("elpd_loo", elpd, weight, total) | {
         "p_loo": float(total * np.average(everything - elpd, weights=weight)),
         "khat_max": float(khat.max()),
-        "num_khat_high": int((khat > MAX_KHAT).sum()),
+        "num_khat_high": int((khat >= khat_limit(len(log_likelihood))).sum()),
     }
 
 

@@ -233,8 +233,8 @@ class DensityScores(Record):
     )  # fmt: skip
     khat_max: float | None = column("largest Pareto k-hat of the rows", default=None)
     num_khat_high: int | None = column(
-        "number of rows with k-hat above 0.7, whose scores cannot be trusted",
-        default=None, short="  points with k-hat over 0.7 (not trusted)", section="prediction",
+        "number of rows whose k-hat is not below its limit, so that their scores cannot be trusted",
+        default=None, short="  points with high k-hat (not trusted)", section="prediction",
     )  # fmt: skip
     num_folds: int | None = column("number of folds", default=None)
     elpd_folds_em: float | None = column(
@@ -257,8 +257,8 @@ class DensityScores(Record):
     elpd_folds_difference_se: float | None = column("standard error of elpd_folds_difference", default=None, unit="nats")
     folds_khat_max: float | None = column("largest Pareto k-hat of the folds", default=None)
     num_folds_khat_high: int | None = column(
-        "number of folds with k-hat above 0.7, whose scores cannot be trusted",
-        default=None, short="  folds with k-hat over 0.7 (not trusted)", section="prediction",
+        "number of folds whose k-hat is not below its limit, so that their scores cannot be trusted",
+        default=None, short="  folds with high k-hat (not trusted)", section="prediction",
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from ..density import log_prob
 from ..em.result import Status, is_sound
 from ..mixture import num_parameters
 from ..posterior import diagnostics
+from ..posterior.pareto import khat_limit
 from ..posterior.pointwise import own_pointwise
 from ..posterior.relabel import SMALL_MARGIN
 from ..posterior.result import Posterior, PosteriorStatus, needs_warning
@@ -21,7 +22,6 @@ from ..priors.interface import MixturePrior, reason_without_mode
 from ..studies.checkpoint import versions
 from ..studies.columns import column, documented
 from ..studies.serialization import describe_fit
-from .findings import khat_limit
 from .inputs import ComparisonInputs, Subject
 from .joint import NUM_RATIOS
 from .report_columns import ComparisonRow, SamplerDiagnostics

@@ -34,14 +34,14 @@ from ..tables import REACH, Printed, Table, look, reach
 from ..validation import as_weighted_data, check_count, check_key, is_traced, warn_at_caller
 from .evidence_labellings import make_labellings
 from .evidence_proposal import choose_seeds, first_proposal
-from .gaussian_approximation import MAX_KHAT
 from .importance import Proposal, adapt, draw
 from .likelihood import reference_total
-from .pareto import pareto_k
+from .pareto import effective_number, khat_limit, pareto_k
 from .result import Posterior, check_one_posterior, in_dtype
 from .standardization import StandardizedProblem, log_volume, standardise
 from .unconstrained_space import make_unconstrained_space, map_points
 
+_FEWEST_EFFECTIVE = 100  # with fewer effective samples, neither the value nor its error is trusted, whatever k-hat is
 _PILOTS, _ROUNDS = 8, 4  # number of rounds that adapt the proposal; number of rounds whose importance ratios are averaged
 
 
@@ -57,9 +57,9 @@ class EvidenceStatus(StatusEnum):
     OK = 0, "The importance ratios are well behaved."
     UNRELIABLE = (
         1,
-        "A few importance ratios dominate (k-hat over 0.7), so neither the value nor its error can be trusted. The posterior "
-        "may have more modes, or heavier tails, than the proposal; raise num_samples or num_modes, give other optima as modes, "
-        "or use fewer components.",
+        "A few importance ratios dominate (k-hat over 0.7, or less for few samples; or fewer than 100 effective samples), so "
+        "neither the value nor its error can be trusted. The posterior may have more modes, or heavier tails, than the "
+        "proposal; raise num_samples or num_modes, give other optima as modes, or use fewer components.",
     )
     OTHER_DATA = (
         2,
@@ -83,7 +83,8 @@ class Evidence(Printed):
     Attributes:
         value: (), the estimate of log p(x), nats.
         error: (), Monte Carlo standard error of the value, nats.
-        khat: (), Pareto k-hat of the importance ratios; the error is meaningful only if k-hat is below 0.7.
+        khat: (), Pareto k-hat of the importance ratios. The error is meaningful only if k-hat is below the limit for S samples,
+            min(0.7, 1 - 1 / log10 S) (Vehtari et al. 2024).
         ess: (), effective number of samples, (sum of ratios)^2 / sum of squared ratios.
         status: (), an EvidenceStatus.
 
@@ -269,8 +270,9 @@ def _summarise(log_ratios: jax.Array, offset: jax.Array, same: jax.Array) -> Evi
     mean = relative.mean()
     value = offset + top + jnp.log(mean)
     error = relative.std() / mean / math.sqrt(count)
-    khat = pareto_k(log_ratios, xp=jnp)
-    status = jnp.where(khat < MAX_KHAT, EvidenceStatus.OK, EvidenceStatus.UNRELIABLE)
+    khat, effective = pareto_k(log_ratios, xp=jnp), effective_number(log_ratios, xp=jnp)
+    reliable = (khat < khat_limit(count)) & (effective >= _FEWEST_EFFECTIVE)
+    status = jnp.where(reliable, EvidenceStatus.OK, EvidenceStatus.UNRELIABLE)
     status = jnp.where(same, status, EvidenceStatus.OTHER_DATA)
     status = jnp.where(jnp.isfinite(value), status, EvidenceStatus.NONFINITE)
-    return Evidence(value, error, khat, relative.sum() ** 2 / (relative**2).sum(), status)
+    return Evidence(value, error, khat, effective, status)

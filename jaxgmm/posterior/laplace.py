@@ -23,7 +23,7 @@ from ..priors.interface import MixturePrior
 from ..progress import progress_bar
 from ..validation import check_progress, is_traced
 from .gaussian_approximation import (
-    MAX_KHAT,
+    KHAT_LIMIT,
     GaussianApproximation,
     approximate_posterior,
     check_density_at_start,
@@ -155,6 +155,6 @@ def _draw(
 def _status(approximation: GaussianApproximation, mixture: Mixture) -> jax.Array:
     """Return, as an array (), the most severe PosteriorStatus that applies."""
     finite = jnp.isfinite(approximation.value) & jnp.isfinite(sum(leaf.sum() for leaf in jax.tree.leaves(mixture)))
-    status = jnp.where(approximation.khat < MAX_KHAT, PosteriorStatus.OK, PosteriorStatus.FAR_FROM_NORMAL)
+    status = jnp.where(approximation.khat < KHAT_LIMIT, PosteriorStatus.OK, PosteriorStatus.FAR_FROM_NORMAL)
     status = jnp.where(approximation.min_eigenvalue > MIN_EIGENVALUE, status, PosteriorStatus.SINGULAR)
     return jnp.where(finite, status, PosteriorStatus.NONFINITE)

@@ -23,13 +23,13 @@ from jax.scipy.special import ndtri
 
 from .. import covariance
 from ..mixture import Mixture
+from ..spread import is_constant
 from .diagnostics import rhat_limit
 from .result import PosteriorStatus, is_good
 
 R_HAT_LIMIT = 1.01  # chains agree if R-hat is below this value
 ESS_PER_CHAIN = 100  # least effective number of draws for each chain
 _UNMIXED_ESS = 20  # chains are unmixed if the effective number of draws for each chain is below this value
-_ROUNDING_STEPS = 8  # a quantity is constant if its range is below this number of rounding errors
 
 
 class Mixing(NamedTuple):
@@ -89,8 +89,7 @@ def measure_mixing(draws: jax.Array) -> Mixing:
     half = samples // 2
     if half < 2:
         return Mixing(*[jnp.full((), jnp.nan, draws.dtype)] * 2)
-    low, high = draws.min((1, 2)), draws.max((1, 2))
-    constant = high - low <= _ROUNDING_STEPS * jnp.finfo(draws.dtype).eps * jnp.maximum(abs(low), abs(high))
+    constant = is_constant(draws, (1, 2), jnp)
     finite = jnp.isfinite(draws).all()  # the largest and the smallest of several numbers need not be NaN if one of them is
     halves = jnp.concatenate([draws[..., :half], draws[..., -half:]], 1)
     # one quantity at a time, because a Fourier transform of all of them would need many times the memory of the draws

@@ -39,13 +39,14 @@ def relabel(
     The methods "assignment" and "stephens" match the components by their responsibilities at the data points. The method "kl"
     matches them by the Kullback-Leibler divergences between components; it needs no data, and its cost does not grow with N.
 
-    Each draw gets a margin, which shows how much better the best order is than the second best. It is computed from the gain,
-    which is the difference between the scores of the two orders, divided by the weight of the components in which they differ.
-    With "assignment" and "stephens" the margin equals the gain, which is at most 1. With "kl", where the gain is in nats, the
-    margin is 1 - exp(-gain / 2). For two equal components whose means are delta standard deviations apart, this is
-    1 - exp(-delta^2 / 4). The margin is 1 if components are well separated and 0 if the order is arbitrary. If more than 5 % of
-    the margins are below 0.2, the labels are not identified: summaries of single components are then meaningless, and only
-    label-invariant quantities can be used.
+    Each draw gets a margin, which compares the best order with all others. The gain over another order is the difference
+    between the scores of the two orders, divided by the weight of the components in which they differ. The smallest gain
+    counts. With "assignment" and "stephens" the margin is the gain, at most 1. With "kl", where the gain is in nats, the margin
+    is 1 - exp(-gain / 2). For two equal components whose means are delta standard deviations apart, the margin is
+    1 - exp(-delta^2 / 4). A draw that resembles the reference in no order gets a smaller margin with "kl": at most 1.25 times
+    the gain of "assignment" at points that represent the reference. The margin is 1 if components are well separated and 0 if
+    the order is arbitrary. If more than 5 % of the margins are below 0.2, the labels are not identified: summaries of single
+    components are then meaningless, and only label-invariant quantities can be used.
 
     If the prior's weight concentrations differ, only components with equal concentrations are exchanged, because the prior
     identifies the others.
