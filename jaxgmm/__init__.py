@@ -44,7 +44,7 @@ Public names, grouped by purpose (for the full description of a name, call `help
     predictions     predictive_log_prob predictive_sample predictive_responsibilities coclustering assignment_entropy
     comparison      compare Comparison
     studies         calibrate Calibration coverage_study Design Study
-    files           save load datasets
+    files           save load read_table datasets
     figures         plot write_report
 """
 
@@ -52,6 +52,7 @@ import importlib
 import types
 import typing
 
+from . import command_interrupt as command_interrupt
 from . import datasets as datasets
 from .density import log_prob as log_prob
 from .density import predict as predict
@@ -101,6 +102,7 @@ if typing.TYPE_CHECKING:  # editors and type checkers do not run code: they need
     from .em.standard_errors import standard_errors as standard_errors
     from .io.archive import load as load
     from .io.archive import save as save
+    from .io.read_table import read_table as read_table
     from .posterior.arviz import to_arviz as to_arviz
     from .posterior.bootstrap import bootstrap as bootstrap
     from .posterior.diagnose import diagnose as diagnose
@@ -166,6 +168,7 @@ _LAZY = {
     "write_report": ".report.write_report",
     "save": ".io.archive",
     "load": ".io.archive",
+    "read_table": ".io.read_table",
 }
 _LAZY_MODULES = ("plot",)  # `plot` imports matplotlib
 

@@ -15,7 +15,7 @@ accept leading batch axes.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple, overload
+from typing import NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
@@ -253,7 +253,7 @@ def from_data_scatter(scatter: jax.Array, covariance_type: str) -> jax.Array:
 def variances(covariances: np.ndarray, covariance_type: str, num_features: int) -> np.ndarray: ...
 @overload
 def variances(covariances: jax.Array, covariance_type: str, num_features: int) -> jax.Array: ...
-def variances(covariances: Any, covariance_type: str, num_features: int) -> Any:
+def variances(covariances: np.ndarray | jax.Array, covariance_type: str, num_features: int) -> np.ndarray | jax.Array:
     """Return the variances of the features, (..., K | 1, D); if `covariances` is a NumPy array, so is the result."""
     if is_dense(covariance_type):
         return covariances.diagonal(axis1=-2, axis2=-1)
@@ -265,7 +265,9 @@ def variances(covariances: Any, covariance_type: str, num_features: int) -> Any:
 def to_dense(covariances: np.ndarray, covariance_type: str, num_components: int, num_features: int) -> np.ndarray: ...
 @overload
 def to_dense(covariances: jax.Array, covariance_type: str, num_components: int, num_features: int) -> jax.Array: ...
-def to_dense(covariances: Any, covariance_type: str, num_components: int, num_features: int) -> Any:
+def to_dense(
+    covariances: np.ndarray | jax.Array, covariance_type: str, num_components: int, num_features: int
+) -> np.ndarray | jax.Array:
     """Return the covariance matrices of all components, (..., K, D, D); if `covariances` is a NumPy array, so is the result."""
     xp = np if isinstance(covariances, np.ndarray) else jnp
     if is_dense(covariance_type):

@@ -17,17 +17,21 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from numpy.typing import ArrayLike
 
 from . import covariance
 from .calls import public
 from .chunking import density_rows_per_chunk
+from .host import cast
+from .memory import check_memory
 from .mixture import Mixture, MixtureLike, as_mixture
+from .padding import cut, pad_data
 from .rounding import positive_factors
 from .validation import as_data, check_count, check_key
 
 
 @public
-def log_prob(mixture: MixtureLike, x: Any) -> jax.Array:
+def log_prob(mixture: MixtureLike, x: ArrayLike) -> jax.Array:
     """Return the log-density of each point: log sum_k w_k N(x_n | mu_k, Sigma_k), in nats. Bishop (2006), eq. 9.12.
 
     Where the value is finite, its gradients with respect to all fields are finite too, even at weights of exactly 0.
@@ -53,12 +57,11 @@ def log_prob(mixture: MixtureLike, x: Any) -> jax.Array:
         >>> round(float(jaxgmm.log_prob(mixture, [[0.0]])[0]), 4)
         -0.9189
     """
-    mixture, x = as_points(mixture, x)
-    return _log_prob(mixture, x)
+    return _for_each_point(_log_prob, *as_points(mixture, x))
 
 
 @public
-def responsibilities(mixture: MixtureLike, x: Any) -> jax.Array:
+def responsibilities(mixture: MixtureLike, x: ArrayLike) -> jax.Array:
     """Return the probability that each point came from each component: w_k N(x_n | k) / p(x_n). Bishop (2006), eq. 9.13.
 
     Where the density of every component underflows, the nearest present component in Mahalanobis distance has responsibility 1.
@@ -81,12 +84,11 @@ def responsibilities(mixture: MixtureLike, x: Any) -> jax.Array:
         >>> jaxgmm.responsibilities(mixture, [[2.0]]).tolist()
         [[0.5, 0.5]]
     """
-    mixture, x = as_points(mixture, x)
-    return _all_responsibilities(mixture, x)
+    return _for_each_point(_all_responsibilities, *as_points(mixture, x), axis=-2)
 
 
 @public
-def predict(mixture: MixtureLike, x: Any) -> jax.Array:
+def predict(mixture: MixtureLike, x: ArrayLike) -> jax.Array:
     """Return the component with the largest responsibility for each point.
 
     Args:
@@ -106,8 +108,7 @@ def predict(mixture: MixtureLike, x: Any) -> jax.Array:
         >>> jaxgmm.predict(mixture, [[2.1], [4.0]]).tolist()
         [0, 1]
     """
-    mixture, x = as_points(mixture, x)
-    return _predict(mixture, x)
+    return _for_each_point(_predict, *as_points(mixture, x))
 
 
 @public
@@ -134,7 +135,10 @@ def sample(key: jax.Array, mixture: MixtureLike, num_samples: int) -> tuple[jax.
     """
     check_key(key)
     check_count(num_samples, "num_samples", 0)
-    return _sample(key, as_mixture(mixture, single=True), num_samples)
+    mixture = as_mixture(mixture, single=True)
+    numbers = mixture.num_components + mixture.num_features + 1
+    check_memory(num_samples * numbers * mixture.means.dtype.itemsize, f"num_samples={num_samples}")
+    return _sample(key, mixture, num_samples)
 
 
 def safe_log(weights: jax.Array) -> jax.Array:
@@ -239,11 +243,18 @@ def sample_from_stack(keys: Any, stack: Mixture, index: jax.Array) -> tuple[jax.
     return stack.means[index, labels] + covariance.transform(lower, noise, covariance_type), labels
 
 
-def as_points(mixture: MixtureLike, x: Any) -> tuple[Mixture, jax.Array]:
+def as_points(mixture: MixtureLike, x: ArrayLike) -> tuple[Mixture, jax.Array]:
     """Return a mixture and validated points; the points are in the wider of the dtypes of the points and of the mixture."""
     mixture = as_mixture(mixture)
     x = as_data(x, num_features=mixture.num_features)
-    return mixture, x.astype(jnp.result_type(x.dtype, mixture.means.dtype))
+    return mixture, cast(x, jnp.result_type(x.dtype, mixture.means.dtype))
+
+
+def _for_each_point(
+    function: Callable[[Mixture, jax.Array], jax.Array], mixture: Mixture, x: jax.Array, axis: int = -1
+) -> jax.Array:
+    """Return function(mixture, x), whose `axis` counts the points; eager points are padded to one of a few lengths."""
+    return cut(function(mixture, pad_data(x, None, mixture).x), len(x), axis)
 
 
 def _over_stack(function: Callable[..., jax.Array], mixture: Mixture, x: jax.Array) -> jax.Array:

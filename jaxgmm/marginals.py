@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import covariance, linalg
 from .calls import public
@@ -43,7 +43,7 @@ def marginal(mixture: MixtureLike, dims: Sequence[int] | int) -> Mixture:
 
 
 @public
-def condition(mixture: MixtureLike, dims: Sequence[int] | int, values: Any) -> Mixture:
+def condition(mixture: MixtureLike, dims: Sequence[int] | int, values: ArrayLike) -> Mixture:
     """Return the conditional distribution of the other features, given values of the features `dims`.
 
     The new weights are proportional to w_k p(values | component k). If these densities underflow for all components, the

@@ -1,26 +1,26 @@
-"""What rounding can hide: the floors that keep covariances positive definite in their own float type.
+"""Estimates of rounding errors, and lower bounds that keep covariances positive definite in their own float type.
 
-A second moment carries an error of some eps of its own size. A scatter about the mean, which is the difference of two such
-moments, may therefore come out as zero or negative where the data are flat. Every function here raises a quantity to what
-rounding could have hidden, and leaves it as it is where it is larger.
+The rounding error of a second moment is a few eps times its size. A scatter about the mean is a difference of two such moments.
+Where the data are flat, it may therefore be computed as zero or negative. Such quantities are raised to the size of their
+rounding error; larger values are not changed.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from . import covariance, linalg
 from .mixture import Mixture
 from .row_sums import nonzero
 
 _LONGEST_SUM = 4096  # rows over which rounding errors accumulate: sums over chunks are compensated
-_LARGEST_MOVE = 0.8  # squared relative change of a covariance in one step up to which it is far from singular
+# a covariance is taken to be far from singular if its squared relative change in one step is at most this value
+_LARGEST_MOVE = 0.8
 
 
-def ridge_fraction(num_features: int, dtype: Any) -> float:
+def ridge_fraction(num_features: int, dtype: DTypeLike) -> float:
     """Return the relative excess of the diagonal below which the Cholesky factorisation of a singular matrix may fail."""
     return 4 * num_features * float(jnp.finfo(dtype).eps)
 
@@ -36,14 +36,14 @@ def scatter_about_mean(
 ) -> jax.Array:
     """Return the scatter about the mean, second - first first' / count, raised to what the rounding of `second` can hide.
 
-    Diagonal scatters are raised entry by entry. Dense ones get a ridge, unless the covariance that they imply differs so
-    little from the present one that it cannot be near to singular: where EM settles, nothing is added.
+    Diagonal scatters are raised entry by entry. Dense scatters get a ridge, unless the covariance that they imply
+    differs so little from the present one that it cannot be nearly singular. Near convergence of EM, nothing is added.
 
     Args:
         count: (K,).
         first: (K, D).
         second: (K, D, D) | (K, D).
-        covariance_type: of the mixture.
+        covariance_type: the covariance type of the mixture.
         precision: the present precision matrices (K | 1, D, D) in the coordinates of the moments; None stands for identity
             matrices, as in whitened coordinates.
     """
@@ -64,8 +64,9 @@ def scatter_about_mean(
 def position_errors(mixture: Mixture, factors: covariance.Factors) -> jax.Array:
     """Return the rounding error (K,) of positions near each mean, in the component's standard deviations.
 
-    The origin is that of the means. Each coordinate is rounded, and then each product of the whitening, whose sum can cancel.
-    At an error of one the component is narrower than the spacing of floating-point numbers.
+    Positions are relative to the origin of the means. Each coordinate is rounded, and so is each product in the whitening;
+    the sum of the products can cancel. If the error is one, the component is narrower than the spacing of floating-point
+    numbers.
     """
     size = covariance.transform(abs(factors.whitener), abs(mixture.means), mixture.covariance_type)
     return jnp.finfo(size.dtype).eps * jnp.sqrt((size**2).sum(-1))
@@ -82,10 +83,10 @@ def objective_error(
     far from the centre in their own standard deviations, also leaves the sum of independent errors of the rows.
 
     Args:
-        mixture: in the coordinates in which the objective is computed.
-        factors: of the mixture.
+        mixture: the mixture, in the coordinates in which the objective is computed.
+        factors: the factors of the mixture's covariances.
         count: (K,), the weight of each component.
-        objective: ().
+        objective: (), the value at the mixture.
     """
     covariance_type, eps, total = mixture.covariance_type, jnp.finfo(objective.dtype).eps, count.sum()
     flatness = jnp.ones((), objective.dtype)
@@ -118,9 +119,9 @@ def is_singular(covariances: jax.Array, squared_size: jax.Array, covariance_type
     """Return which covariances (K | 1,) are singular to rounding.
 
     Args:
-        covariances: of one mixture.
+        covariances: the covariances of one mixture.
         squared_size: (D,), the squared size of the values of each feature.
-        covariance_type: of the mixture.
+        covariance_type: the covariance type of the mixture.
     """
     d = len(squared_size)
     variances = covariance.variances(covariances, covariance_type, d)
@@ -140,9 +141,7 @@ def positive_factors(mixture: Mixture) -> covariance.Factors:
     covariance_type, d = mixture.covariance_type, mixture.num_features
     axes = (-2, -1) if covariance.is_dense(covariance_type) else (-1,)
     given = mixture.covariances
-    is_positive = covariance.is_positive_definite(
-        jax.lax.stop_gradient(given), covariance_type
-    )  # (..., K | 1), and so are the following
+    is_positive = covariance.is_positive_definite(jax.lax.stop_gradient(given), covariance_type)  # (..., K | 1)
     repairable = ~is_positive & jnp.isfinite(given).all(axes)
     # the choice comes before the factorisation, so that derivatives never see a matrix without a factor
     chosen = jnp.where(jnp.expand_dims(repairable, axes), _raised_to_rounding(mixture), given)

@@ -9,6 +9,7 @@ arXiv:1804.06788. One compiled program does all steps for a batch of data sets, 
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -57,7 +58,7 @@ def calibrate(
     intervals: Sequence[float] = (0.5, 0.9),
     alpha: float = 0.01,
     batch_size: int | None = None,
-    path: Any = None,
+    path: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
     **options: Any,
 ) -> Calibration:

@@ -9,9 +9,9 @@ about 0 for partitions that agree only by chance: Hubert & Arabie (1985), J. Cla
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .report_columns import ClusteringScores
 
@@ -21,7 +21,7 @@ _AVERAGED = 400  # number of draws over which the co-clustering matrix is averag
 _MOST_ROWS = 1000  # largest number of data rows in the co-clustering matrix
 
 
-def adjusted_rand(labels: Any, other: Any) -> float:
+def adjusted_rand(labels: ArrayLike, other: ArrayLike) -> float:
     """Return the adjusted Rand index of two partitions, given as integer labels (N,).
 
     If each partition is a single group, the index is 1.

@@ -22,7 +22,7 @@ SECTIONS = {
     "clustering": "clusters",
 }
 _SHORTER = {"variance": "var.", "covariance": "cov."}
-_NAME_ROOM = 29  # default for the largest number of characters in the name of a quantity
+_NAME_WIDTH = 29  # default for the largest number of characters in the name of a quantity
 
 
 @documented
@@ -100,20 +100,20 @@ class ComparisonRow(Record):
         name = f"{self.kind} {', '.join(self.features)}".rstrip()
         return name if self.component is None else f"{name} of component {self.component}"
 
-    def short_name(self, room: int = _NAME_ROOM) -> str:
-        """Return the name of the quantity in at most `room` characters.
+    def short_name(self, width: int = _NAME_WIDTH) -> str:
+        """Return the name of the quantity in at most `width` characters.
 
         If the name is too long, the kind is abbreviated. If this is not enough, the names of the features are cut.
         """
         name = f"{self.kind} {', '.join(self.features)}".rstrip()
-        if len(name) <= room:
+        if len(name) <= width:
             return name
         head = _SHORTER.get(self.kind, self.kind)
         name = f"{head} {', '.join(self.features)}".rstrip()
-        if len(name) > room and self.features:
-            share = (room - len(head) - 1 - 2 * (len(self.features) - 1)) // len(self.features)
+        if len(name) > width and self.features:
+            share = (width - len(head) - 1 - 2 * (len(self.features) - 1)) // len(self.features)
             name = f"{head} {', '.join(f if len(f) <= share else f[: share - 1] + '…' for f in self.features)}"
-        return name[:room]
+        return name[:width]
 
 
 @documented
@@ -233,8 +233,8 @@ class DensityScores(Record):
     )  # fmt: skip
     khat_max: float | None = column("largest Pareto k-hat of the rows", default=None)
     num_khat_high: int | None = column(
-        "number of rows with k-hat above 0.7, whose scores cannot be trusted",
-        default=None, short="  points with k-hat over 0.7 (not trusted)", section="prediction",
+        "number of rows whose k-hat is not below its limit, so that their scores cannot be trusted",
+        default=None, short="  points with high k-hat (not trusted)", section="prediction",
     )  # fmt: skip
     num_folds: int | None = column("number of folds", default=None)
     elpd_folds_em: float | None = column(
@@ -257,8 +257,8 @@ class DensityScores(Record):
     elpd_folds_difference_se: float | None = column("standard error of elpd_folds_difference", default=None, unit="nats")
     folds_khat_max: float | None = column("largest Pareto k-hat of the folds", default=None)
     num_folds_khat_high: int | None = column(
-        "number of folds with k-hat above 0.7, whose scores cannot be trusted",
-        default=None, short="  folds with k-hat over 0.7 (not trusted)", section="prediction",
+        "number of folds whose k-hat is not below its limit, so that their scores cannot be trusted",
+        default=None, short="  folds with high k-hat (not trusted)", section="prediction",
     )  # fmt: skip
 
 

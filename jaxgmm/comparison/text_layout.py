@@ -116,7 +116,7 @@ def quantity_table(title: str, rows: Sequence[ComparisonRow], interval: float) -
 def _with_names(table: Table, rows: Sequence[ComparisonRow]) -> list[Sequence[str]]:
     """Return the lines of a table in which the names of the quantities are shortened to fit."""
     names = {row.name: row for row in rows}
-    return [[names[line[0]].short_name(table.name_room) if line[0] else "", *line[1:]] for line in table.rows]
+    return [[names[line[0]].short_name(table.name_width) if line[0] else "", *line[1:]] for line in table.rows]
 
 
 def _single_lines(rows: Sequence[ComparisonRow], columns: Sequence[Column]) -> list[list[str]]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from numpy.typing import ArrayLike
 
 from .. import covariance, linalg
 from ..calls import public
@@ -32,7 +33,9 @@ class Regularisation(NamedTuple):
 
 
 @public
-def m_step(mixture: MixtureLike, moments: Moments, prior: MixturePrior | None = None, *, reg_covar: Any = None) -> Mixture:
+def m_step(
+    mixture: MixtureLike, moments: Moments, prior: MixturePrior | None = None, *, reg_covar: ArrayLike | None = None
+) -> Mixture:
     """Return the mixture that maximises the expected complete-data objective. Bishop (2006), eq. 9.24 to 9.26.
 
     Without a prior, this is maximum likelihood with a penalty that keeps covariances from collapsing:

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from .. import covariance, linalg
 from ..chunking import short_run_rows, short_runs_per_batch
 from ..mixture import Mixture, num_parameters
-from ..row_sums import nonzero, repeat_valid_row, vary_with
+from ..row_sums import Weight, nonzero, repeat_valid_row, vary_with, weight_or_ones
 from .assignments import mixture_of_groups
 from .initialization import START_PSEUDO_COUNT, StartOptions, initialize_validated, standardise_features
 from .k_means import nearest_centers, num_trials, plus_plus_seeds, subsample
@@ -78,7 +78,7 @@ def num_fitted(num_restarts: int) -> int:
 def restart_starts(
     key: jax.Array,
     x: jax.Array,
-    weight: jax.Array,
+    weight: Weight,
     options: StartOptions,
     num_restarts: int,
     num_present: jax.Array | None = None,
@@ -88,11 +88,12 @@ def restart_starts(
     Args:
         key: a random key.
         x: (N, D).
-        weight: (N,).
+        weight: (N,), or the weights of padded data.
         options: what `initialize` takes.
         num_restarts: the number of restarts; the candidates are eight times as many.
         num_present: number of components; the others are absent (weight 0). None: all are present.
     """
+    weight = weight_or_ones(weight, x.shape[:1], x.dtype)
     key_first, key_rows, key_seeded, key_overlapping = jax.random.split(key, 4)
     first = jax.tree.map(lambda leaf: leaf[None], initialize_validated(key_first, x, weight, num_present, options=options))
     if num_restarts == 1:

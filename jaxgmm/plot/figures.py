@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from numpy.typing import ArrayLike
 
 from ..comparison.clustering import evenly_spaced
 from ..comparison.report_columns import ComparisonRow
@@ -26,7 +27,7 @@ _MOST_PAIRS = 3  # largest number of panels that show two features, in one figur
 
 
 def comparison_figure(
-    comparison: Comparison, mixture: Mixture, x: Any, *, feature_names: Sequence[str] | None = None, num_draws: int = 60
+    comparison: Comparison, mixture: Mixture, x: ArrayLike, *, feature_names: Sequence[str] | None = None, num_draws: int = 60
 ) -> Figure:
     """Draw the data with EM and posterior draws, and the marginal posteriors, in which EM is marked.
 

@@ -17,7 +17,7 @@ from ...inputs import as_dtype
 from ...mixture import Mixture, MixtureLike, as_mixture
 from ...priors.interface import MixturePrior
 from ...progress import progress_bar
-from ...validation import check_flag, is_traced
+from ...validation import check_flag, check_progress, is_traced
 from ..fit import check_options, fit
 from ..initialization import StartOptions, check_start_options, initialize_batch
 from ..loop import EMProblem, Options
@@ -100,6 +100,7 @@ def fit_many(
         starts = _as_starts(mixtures, num_components, covariance_type, method)
         start_options, k, covariance_type = None, starts.num_components, starts.covariance_type
     check_flag(history, "history")
+    check_progress(progress)
     options = Options(max_iter, bool(accelerate), chunk_size, bool(history))
     if is_traced(starts, xs, sample_weight, prior, tol, reg_covar) or _is_spread(xs):
         _check_traced(xs, groups)

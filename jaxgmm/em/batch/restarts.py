@@ -7,10 +7,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ...calls import public_with
+from ...memory import check_memory
 from ...mixture import Mixture
+from ...padding import pad_data
 from ...priors.interface import MixturePrior
+from ...row_sums import total_weight
 from ...validation import check_count, is_traced, warn_of_small_weights
 from ..assignments import weighted_data
 from ..fit_warnings import emit_warnings
@@ -24,14 +28,14 @@ from .fit_many import EM_OPTIONS, fit_many
 @public_with(*EM_OPTIONS)
 def fit_restarts(
     key: jax.Array,
-    x: Any,
+    x: ArrayLike,
     prior: MixturePrior | None = None,
     *,
     num_components: int,
     covariance_type: str = "full",
     num_restarts: int = 10,
     method: str = "k-means++",
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     **options: Any,
 ) -> Fit:
     """Fit one data set from several starts, as one batch, and return the best fit.
@@ -76,10 +80,11 @@ def fit_restarts(
     check_start_options(key, start_options)
     check_count(num_restarts, "num_restarts")
     x, weight = weighted_data(x, sample_weight, num_components)
-    starts = restart_starts(key, x, weight, start_options, num_restarts)
-    weight = None if sample_weight is None else weight
+    check_restarts(num_restarts, num_components, x)
+    padded = pad_data(x, weight, key)
+    starts = restart_starts(key, padded.x, padded.weight, start_options, num_restarts)
     fits = fit_many(starts, x, prior, sample_weight=weight, **options)
-    start, result = _take_best(starts, fits, np.asarray(len(x), x.dtype) if weight is None else weight.sum())
+    start, result = _take_best(starts, fits, total_weight(weight, len(x), x.dtype))
     if not is_traced(result):
         warn_of_small_weights(weight)
         problem = EMProblem(x, weight, prior, options.get("reg_covar"))
@@ -87,14 +92,19 @@ def fit_restarts(
     return result
 
 
+def check_restarts(num_restarts: int, num_components: int, x: jax.Array) -> None:
+    """Raise ValueError if the memory cannot hold the means of so many starts."""
+    check_memory(float(num_restarts) * num_components * x.shape[1] * x.dtype.itemsize, f"num_restarts={num_restarts}")
+
+
 @jax.jit  # without jit, each operation would be compiled separately, and the first call would take one second longer
-def _take_best(starts: Mixture, fits: Fit, total: jax.Array) -> tuple[Mixture, Fit]:
+def _take_best(starts: Mixture, fits: Fit, total: jax.Array | np.ndarray) -> tuple[Mixture, Fit]:
     """Return the best fit and its start."""
     best = best_of(fits, total)
     return jax.tree.map(lambda leaf: leaf[best], (starts, fits))
 
 
-def best_of(fits: Fit, total: jax.Array) -> jax.Array:
+def best_of(fits: Fit, total: jax.Array | np.ndarray) -> jax.Array:
     """Return the index of the best fit in a stack of fits (R,); `total` is the total weight of the data of each fit.
 
     The best fit has the largest objective among the sound fits. If no fit is sound, it has the largest objective among the fits
