@@ -209,7 +209,7 @@ def finalize(problem: CenteredProblem, state: EMState, start: Mixture) -> Fit:
         history,
         jnp.maximum(state.step, 0),
         jnp.where(state.status == _RUNNING, Status.MAX_ITER, state.status),
-        _component_status(problem, state),
+        component_status(problem, state.mixture, state.sums.count),
     )
 
 
@@ -278,9 +278,8 @@ def _status_after(
     return jnp.where(finite, status, jnp.where(is_first & ~value.singular, Status.NONFINITE, Status.SINGULAR))
 
 
-def _component_status(problem: CenteredProblem, state: EMState) -> jax.Array:
-    """Return the ComponentStatus of each component, (K,)."""
-    mixture, count = state.mixture, state.sums.count
+def component_status(problem: CenteredProblem, mixture: Mixture, count: jax.Array) -> jax.Array:
+    """Return the ComponentStatus of each component, (K,), given the number of points that it holds."""
     covariance_type, d = mixture.covariance_type, mixture.num_features
     status = jnp.full(count.shape, ComponentStatus.OK)
     if problem.prior is None:

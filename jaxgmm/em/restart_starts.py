@@ -17,56 +17,77 @@ from __future__ import annotations
 import dataclasses
 import math
 from functools import partial
+from itertools import accumulate
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from .. import covariance, linalg
-from ..chunking import short_run_rows, short_runs_per_batch
-from ..mixture import Mixture, num_parameters
+from ..chunking import rows_per_chunk, short_run_rows, short_runs_per_batch
+from ..mixture import Mixture
 from ..row_sums import Weight, nonzero, repeat_valid_row, vary_with, weight_or_ones
 from .assignments import mixture_of_groups
 from .initialization import START_PSEUDO_COUNT, StartOptions, initialize_validated, standardise_features
-from .k_means import nearest_centers, num_trials, plus_plus_seeds, subsample
-from .loop import EMProblem, Options, finalize, init, is_running, prepare, step
-from .result import Fit, unsoundness_of
+from .k_means import MAX_LLOYD_STEPS, lloyd, nearest_centers, num_trials, plus_plus_seeds, subsample
+from .kernels import Rows, whitened_component_sums
+from .loop import CenteredProblem, EMProblem, centered_m_step, component_status, prepare
+from .result import ComponentStatus
 
 _ALWAYS_FITTED = 5  # so many starts go on, or half of the restarts if that is more
-_PHASES = (
-    (4, math.inf),
-    (16, 6),
-    (64, 3),
-)  # most EM steps of a short run, and how many candidates take them for each fitted one
-_SHORT_TOL = 1e-5  # nats per row: a candidate that has settled to it takes no further step
-_SPREAD = 0.1  # standard deviations between the means of components that start with the covariance of all data
-_FLAT = 1e-5  # smallest eigenvalue of the correlations, so that collinear columns can be whitened
+_PHASES = ((4, math.inf), (16, 6), (64, 3))  # most EM steps in a phase, and how many candidates take part for each wanted start
+_SHORT_TOL = 1e-5  # nats per row: a run that has settled to it takes no further step, and ends that differ by less are the same
+_FLAT = 1e-5  # is added to the correlations of features with themselves, so that collinear columns can be whitened
+_SPREAD = 0.2  # standard deviations: how far the means of overlapping components lie from the mean of all data at most
 
 
 class _Kind(NamedTuple):
     """How the seeds of a candidate are drawn.
 
     Attributes:
-        whitening: the power of the correlation matrix in the distance: 0 standardised, 1 whitened, 1/2 between the two.
-        projected: whether the points are projected on a random direction.
-        cap: squared distance beyond which all points are equally far, in units of the variance of the coordinates;
+        is_whitened: whether distances are Mahalanobis distances; otherwise each feature is in units of its standard deviation.
+        is_projected: whether the points are projected on a random direction.
+        cap: squared distance beyond which all points are equally far, in units of the total variance of the coordinates;
             so small a number as 1e-9 makes the seeds random distinct rows.
+        is_moved: whether k-means moves the seeds.
     """
 
-    whitening: float
-    projected: bool
+    is_whitened: bool
+    is_projected: bool
     cap: float
+    is_moved: bool = False
 
 
 _SEEDED = (
-    _Kind(0, False, math.inf),
-    _Kind(0, False, 0.1),
-    _Kind(0.5, False, math.inf),
-    _Kind(1, False, 0.1),
-    _Kind(1, False, 1e-9),
-    _Kind(0, True, 1e-9),
-    _Kind(1, True, 0.1),
+    _Kind(False, False, math.inf, is_moved=True),
+    _Kind(False, False, 0.1),
+    _Kind(True, False, 0.1),
+    _Kind(True, False, 1e-9),
+    _Kind(False, True, 1e-9),
+    _Kind(True, True, 0.1),
 )
+
+
+class _Numbers(NamedTuple):
+    """Random numbers: uniform ones for the seeds (M, K, trials), directions (M, D) and moves of means (R, K, D)."""
+
+    seeds: jax.Array
+    directions: jax.Array
+    means: jax.Array
+
+
+class _Runs(NamedTuple):
+    """Short runs of EM (M,): the mixtures, with means about the centre of the data, and what ranks them.
+
+    Attributes:
+        mixture: the mixtures after the last steps.
+        log_likelihood: that of the mixtures before the last steps.
+        unsound: whether a component is degenerate, or a number is not finite.
+    """
+
+    mixture: Mixture
+    log_likelihood: jax.Array
+    unsound: jax.Array
 
 
 def num_fitted(num_restarts: int) -> int:
@@ -83,7 +104,7 @@ def restart_starts(
     num_restarts: int,
     num_present: jax.Array | None = None,
 ) -> Mixture:
-    """Return the starts (num_fitted,) that go on to be fitted, from validated data; the first is that of `initialize`.
+    """Return the starts (num_fitted,) that go on to be fitted, from validated data; a single one is that of `initialize`.
 
     Args:
         key: a random key.
@@ -93,120 +114,135 @@ def restart_starts(
         num_restarts: the number of restarts; the candidates are eight times as many.
         num_present: number of components; the others are absent (weight 0). None: all are present.
     """
-    weight = weight_or_ones(weight, x.shape[:1], x.dtype)
-    key_first, key_rows, key_seeded, key_overlapping = jax.random.split(key, 4)
-    first = jax.tree.map(lambda leaf: leaf[None], initialize_validated(key_first, x, weight, num_present, options=options))
     if num_restarts == 1:
-        return first
-    size = short_run_rows(num_parameters(first))
+        start = initialize_validated(key, x, weight, num_present, options=options)
+        return jax.tree.map(lambda leaf: leaf[None], start)
+    weight = weight_or_ones(weight, x.shape[:1], x.dtype)
+    k, d = options.num_components, x.shape[1]
+    key_rows, key_numbers = jax.random.split(key)
+    size = short_run_rows(k - 1 + k * d + covariance.num_free(options.covariance_type, k, d))
     rows, weight = subsample(key_rows, repeat_valid_row(x, weight), weight, size)
     present = options.num_components if num_present is None else num_present
-    starts = _merge(
-        _seeded_starts(key_seeded, rows, weight, options, num_restarts - 1, present),
-        _overlapping_starts(key_overlapping, rows, weight, options, num_restarts - 1, present),
-    )
-    best = _race(starts, rows, weight, num_fitted(num_restarts) - 1)
-    return _merge(first, best)
+    numbers = _draw_numbers(key_numbers, rows, k, num_restarts)
+    seeded = _seeded_starts(numbers, rows, weight, options, present)
+    problem = prepare(seeded, EMProblem(rows, weight, None, None), jnp.asarray(_SHORT_TOL, x.dtype))
+    overlapping = _overlapping_starts(numbers.means, problem, present)
+    starts = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), problem.start, overlapping)
+    best = _race(starts, problem, num_fitted(num_restarts))
+    return dataclasses.replace(best, means=best.means + problem.center)
 
 
-def _merge(*stacks: Mixture) -> Mixture:
-    """Return stacks of mixtures as one stack."""
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *stacks)
+def _draw_numbers(key: jax.Array, rows: jax.Array, num_components: int, num_restarts: int) -> _Numbers:
+    """Return the random numbers of all candidates; those of a restart do not depend on the number of restarts."""
+    k, d, kinds = num_components, rows.shape[1], len(_SEEDED)
+    shapes = {"seeds": (kinds, k, num_trials(k)), "directions": (kinds, d), "means": (k, d)}
+    sizes = [math.prod(shape) for shape in shapes.values()]
+    uniform = jax.random.uniform(key, (num_restarts, sum(sizes)), rows.dtype)
+    parts = jnp.split(uniform, list(accumulate(sizes))[:-1], axis=1)
+    seeds, directions, means = (part.reshape(-1, *shape[-2:]) for part, shape in zip(parts, shapes.values(), strict=True))
+    return _Numbers(seeds.reshape(-1, k, num_trials(k)), 2 * directions.reshape(-1, d) - 1, 2 * means - 1)
 
 
 def _seeded_starts(
-    key: jax.Array, rows: jax.Array, weight: jax.Array, options: StartOptions, count: int, num_present: jax.Array | int
+    numbers: _Numbers, rows: jax.Array, weight: jax.Array, options: StartOptions, num_present: jax.Array | int
 ) -> Mixture:
-    """Return `count` starts of each seeded kind as one stack."""
-    k, d, dtype = options.num_components, rows.shape[1], rows.dtype
-    kinds = _SEEDED * count
-    key_directions, key_seeds = jax.random.split(key)
+    """Return the starts of all seeded kinds as one stack."""
+    k, covariance_type, method = options
+    kinds = _SEEDED * (len(numbers.seeds) // len(_SEEDED))
     _, _, points = standardise_features(rows, weight)
-    directions = jax.random.normal(key_directions, (len(kinds), d), dtype)
-    maps = _coordinate_maps(points, weight, kinds, directions)
-    caps = jnp.array([kind.cap * (1 if kind.projected else d) for kind in kinds], dtype)
-    uniforms = jax.random.uniform(key_seeds, (len(kinds), k, num_trials(k)), dtype)
+    maps = _coordinate_maps(points, weight, kinds, numbers.directions)
+    caps = jnp.array([kind.cap for kind in kinds], rows.dtype)
+    moves = jnp.array([MAX_LLOYD_STEPS[method] * kind.is_moved for kind in kinds])
 
-    def one_start(map_: jax.Array, cap: jax.Array, uniform: jax.Array) -> Mixture:
+    def one_start(map_: jax.Array, cap: jax.Array, move: jax.Array, uniform: jax.Array) -> Mixture:
         coordinates = covariance.einsum("de,en->dn", map_, points)
-        seeds = plus_plus_seeds(uniform, coordinates, weight, cap)
-        far = 10 * (1 + abs(coordinates).max())
-        labels = nearest_centers(coordinates, jnp.where(jnp.arange(k)[:, None] < num_present, seeds, far))
-        return _mixture_of_groups(rows, weight, labels, options)
+        variance = weight @ (coordinates**2).sum(0) / nonzero(weight.sum())
+        seeds = plus_plus_seeds(uniform, coordinates, weight, cap * nonzero(variance))
+        seeds = jnp.where(jnp.arange(k)[:, None] < num_present, seeds, 10 * (1 + abs(coordinates).max()))
+        labels = nearest_centers(coordinates, lloyd(coordinates, weight, seeds, move))
+        return mixture_of_groups(
+            rows, weight, labels, num_components=k, covariance_type=covariance_type, pseudo_count=START_PSEUDO_COUNT / k
+        )
 
-    return jax.lax.map(lambda args: one_start(*args), (maps, caps, uniforms), batch_size=len(_SEEDED))
+    return jax.lax.map(lambda args: one_start(*args), (maps, caps, moves, numbers.seeds), batch_size=len(_SEEDED))
 
 
 def _coordinate_maps(points: jax.Array, weight: jax.Array, kinds: tuple[_Kind, ...], directions: jax.Array) -> jax.Array:
     """Return the matrices (M, D, D) that map standardised points (D, N) to the coordinates of the kinds of candidates.
 
-    The coordinates have a mean variance of 1. A projection fills the first row of its matrix; the other rows are 0.
+    A projection fills the first row of its matrix; the other rows are 0.
     """
     d = len(points)
     correlation = covariance.einsum("dn,en->de", points * weight, points) / nonzero(weight.sum())
-    values, vectors = linalg.eigh(correlation)
-    power = jnp.array([kind.whitening / 2 for kind in kinds], points.dtype)
-    maps = vectors * jnp.maximum(values, _FLAT) ** -power[:, None, None]  # (M, D, D), whose columns
-    maps = covariance.einsum("mde,fe->mdf", maps, vectors)
-    lines = covariance.einsum("md,mde->me", directions, maps)[:, None, :] * jnp.eye(d, 1, dtype=points.dtype)
-    projected = jnp.array([kind.projected for kind in kinds])
-    maps = jnp.where(projected[:, None, None], lines, maps)
-    variance = covariance.einsum("mde,ef,mdf->m", maps, correlation, maps) / jnp.where(projected, 1, d)
-    return maps / jnp.sqrt(nonzero(variance))[:, None, None]
+    identity = jnp.eye(d, dtype=points.dtype)
+    whitener = linalg.invert_lower(linalg.cholesky((correlation + _FLAT * identity)[None]))
+    is_whitened, is_projected = (jnp.array([kind[i] for kind in kinds])[:, None, None] for i in range(2))
+    maps = jnp.where(is_whitened, whitener, identity)
+    lines = covariance.einsum("md,mde->me", directions, maps)[:, None, :] * identity[:, :1]
+    return jnp.where(is_projected, lines, maps)
 
 
-def _overlapping_starts(
-    key: jax.Array, rows: jax.Array, weight: jax.Array, options: StartOptions, count: int, num_present: jax.Array | int
-) -> Mixture:
-    """Return `count` starts of components of equal weight with the covariance of all data and means near that of all data."""
-    k, d = options.num_components, rows.shape[1]
-    overall = _mixture_of_groups(rows, weight, jnp.zeros(len(rows), int), options)  # all rows in the first component
-    sd = jnp.sqrt(covariance.variances(overall.covariances, options.covariance_type, d))[0]
-    means = overall.means[0] + _SPREAD * sd * jax.random.normal(key, (count, k, d), rows.dtype)
-    weights = jnp.where(jnp.arange(k) < num_present, 1 / num_present, 0).astype(rows.dtype)
-    covariances = jnp.broadcast_to(overall.covariances[:1], (count, *overall.covariances.shape))
-    return dataclasses.replace(overall, weights=jnp.broadcast_to(weights, (count, k)), means=means, covariances=covariances)
+def _overlapping_starts(numbers: jax.Array, problem: CenteredProblem, num_present: jax.Array | int) -> Mixture:
+    """Return starts of components of equal weight with the covariance of all data and means near that of all data."""
+    like, spread = problem.start, problem.data_covariance
+    count, k, d = numbers.shape
+    sd = jnp.sqrt(covariance.variances(spread, like.covariance_type, d))[0]
+    weights = jnp.where(jnp.arange(k) < num_present, 1 / num_present, 0).astype(sd.dtype)
+    covariances = jnp.broadcast_to(spread, (count, *like.covariances.shape[1:]))
+    return Mixture(jnp.broadcast_to(weights, (count, k)), _SPREAD * sd * numbers, covariances, like.covariance_type)
 
 
-def _mixture_of_groups(rows: jax.Array, weight: jax.Array, labels: jax.Array, options: StartOptions) -> Mixture:
-    """Return the start whose components have the moments of the groups of rows."""
-    k, kind, _ = options
-    pseudo_count = START_PSEUDO_COUNT / k
-    return mixture_of_groups(rows, weight, labels, num_components=k, covariance_type=kind, pseudo_count=pseudo_count)
-
-
-def _race(starts: Mixture, rows: jax.Array, weight: jax.Array, num_wanted: int) -> Mixture:
+def _race(starts: Mixture, problem: CenteredProblem, num_wanted: int) -> Mixture:
     """Return the best mixtures (num_wanted,) after short runs of EM from starts (M,), of which fewer go on in each phase."""
     size = len(starts.weights)
-    width = min(size, short_runs_per_batch(rows.size * starts.num_components))
+    width = min(size, short_runs_per_batch(problem.x.size * starts.num_components))
     counts = jnp.array([min(size, num_wanted * factor) for _, factor in _PHASES])
     steps = jnp.array([most for most, _ in _PHASES])
-    run = jax.vmap(partial(_short_run, rows=rows, weight=weight), in_axes=(0, None))
+    run = jax.vmap(partial(_short_run, problem=problem), in_axes=(0, None))
 
-    def one_phase(phase: jax.Array, runs: Fit) -> Fit:
-        def one_batch(batch: jax.Array, runs: Fit) -> Fit:
+    def one_phase(phase: jax.Array, runs: _Runs) -> _Runs:
+        def one_batch(batch: jax.Array, runs: _Runs) -> _Runs:
             part = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, batch * width, width), runs.mixture)
             new = run(part, steps[phase])
             return jax.tree.map(lambda a, b: jax.lax.dynamic_update_slice_in_dim(a, b, batch * width, 0), runs, new)
 
         runs = jax.lax.fori_loop(0, -(-counts[phase] // width), one_batch, runs)
-        objective = jnp.nan_to_num(runs.objective, nan=-jnp.inf)
-        order = jnp.lexsort((-objective, unsoundness_of(runs, weight.sum()), jnp.arange(size) >= counts[phase]))
+        order = _order(runs, jnp.arange(size) < counts[phase], problem.tol)
         return jax.tree.map(lambda leaf: leaf[order], runs)
 
-    blank = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(run, starts, steps[0]))
-    begin = vary_with(dataclasses.replace(blank, mixture=starts), starts, rows, weight)
+    begin = vary_with(_Runs(starts, jnp.zeros(size, problem.x.dtype), jnp.zeros(size, bool)), starts, problem)
     runs = jax.lax.fori_loop(0, len(_PHASES), one_phase, begin)
     return jax.tree.map(lambda leaf: leaf[:num_wanted], runs.mixture)
 
 
-def _short_run(start: Mixture, num_steps: jax.Array, rows: jax.Array, weight: jax.Array) -> Fit:
-    """Return the fit after at most `num_steps` EM steps from a start."""
-    options = Options(max(most for most, _ in _PHASES), accelerate=False, chunk_size=None, history=False)
-    problem = prepare(start, EMProblem(rows, weight, None, None), jnp.asarray(_SHORT_TOL, rows.dtype))
-    state = jax.lax.while_loop(
-        lambda state: is_running(state, options) & (state.step < num_steps),
-        partial(step, problem, options=options),
-        init(problem, options),
-    )
-    return finalize(problem, state, start)
+def _order(runs: _Runs, took_part: jax.Array, tol: jax.Array) -> jax.Array:
+    """Return the order (M,) of the runs, the best first.
+
+    A run whose end another run reaches, too, is of no use: all but one of them stand behind all other sound runs. The first of
+    them is the one that remains, so that the result does not depend on rounding.
+    """
+    score, number = runs.log_likelihood, jnp.arange(len(took_part))
+    repeats = ((abs(score[:, None] - score) <= tol) & (number < number[:, None])).any(1)
+    return jnp.lexsort((-score, repeats, runs.unsound, ~took_part))
+
+
+def _short_run(start: Mixture, num_steps: jax.Array, problem: CenteredProblem) -> _Runs:
+    """Return the run of at most `num_steps` EM steps from a start."""
+    covariance_type, d = start.covariance_type, start.num_features
+    chunk = rows_per_chunk(start.num_components, d, start.means.dtype)
+    rows = Rows(problem.x, problem.weight, problem.center)
+
+    def one_step(state: tuple) -> tuple:
+        number, mixture, _, last, _ = state
+        factors = covariance.factorize(mixture.covariances, covariance_type, d)
+        sums, log_likelihood = whitened_component_sums(chunk, mixture, factors, rows)
+        is_moving = abs(log_likelihood - last) > problem.tol
+        return number + 1, centered_m_step(problem, mixture, sums), sums.count, log_likelihood, is_moving
+
+    begin = vary_with((jnp.array(0), start, start.weights, -jnp.inf + problem.total, jnp.array(True)), start, problem)
+    end = jax.lax.while_loop(lambda state: (state[0] < num_steps) & state[-1], one_step, begin)
+    _, mixture, count, log_likelihood, _ = end
+    status = component_status(problem, mixture, count)
+    degenerate = (status == ComponentStatus.FEW_POINTS) | (status == ComponentStatus.AT_FLOOR)
+    can_degenerate = bool(covariance.fewest_points(covariance_type, d))
+    return _Runs(mixture, log_likelihood, ~jnp.isfinite(log_likelihood) | (can_degenerate & degenerate.any()))

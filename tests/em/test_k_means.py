@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxgmm.em.k_means import cluster, draw, lloyd, nearest_centers, plus_plus_seeds, subsample
+from jaxgmm.em.k_means import _draw, cluster, lloyd, nearest_centers, plus_plus_seeds, subsample
 
 from helpers import random_data, random_weight
 
@@ -51,7 +51,7 @@ def test_draws_are_proportional_to_weight(weight, count):
     """Evenly spaced numbers draw each row in proportion to its weight, rows of weight 0 never."""
     total = sum(weight)
     uniform = (jnp.arange(count * total) + 0.5) / (count * total)
-    drawn = np.bincount(np.asarray(draw(uniform, jnp.asarray(weight, jnp.float32))), minlength=len(weight))
+    drawn = np.bincount(np.asarray(_draw(uniform, jnp.asarray(weight, jnp.float32))), minlength=len(weight))
     np.testing.assert_array_equal(drawn[np.array(weight) == 0], 0)
     assert (abs(drawn - count * np.array(weight)) <= 1).all()
 
@@ -82,7 +82,7 @@ def test_subsample():
 def test_a_cap_keeps_seeds_off_outliers():
     """Without a cap a far point is nearly always one of two seeds; with a cap it is as likely as any other point.
 
-    By chance, the second check fails for less than one key in 10^5: 5 of 100 seeds are expected to be the outlier, 1 in 60 each.
+    By chance, the second check fails for less than one key in 10^5: of 100 seeds, 5 are expected to be the outlier.
     """
     points, weight = POINTS.at[:, 7].set(1000.0), jnp.ones(60)
     uniforms = jax.random.uniform(jax.random.key(0), (100, 2, 2))
