@@ -184,12 +184,12 @@ def _coordinate_maps(points: jax.Array, weight: jax.Array, kinds: tuple[_Kind, .
 
 def _overlapping_starts(numbers: jax.Array, problem: CenteredProblem, num_present: jax.Array | int) -> Mixture:
     """Return starts of components of equal weight with the covariance of all data and means near that of all data."""
-    like, spread = problem.start, problem.data_covariance
+    kind, spread = problem.start.covariance_type, problem.data_covariance
     count, k, d = numbers.shape
-    sd = jnp.sqrt(covariance.variances(spread, like.covariance_type, d))[0]
-    weights = jnp.where(jnp.arange(k) < num_present, 1 / num_present, 0).astype(sd.dtype)
-    covariances = jnp.broadcast_to(spread, (count, *like.covariances.shape[1:]))
-    return Mixture(jnp.broadcast_to(weights, (count, k)), _SPREAD * sd * numbers, covariances, like.covariance_type)
+    means = _SPREAD * covariance.transform(covariance.factorize(spread, kind, d).lower, numbers, kind)
+    weights = jnp.where(jnp.arange(k) < num_present, 1 / num_present, 0).astype(numbers.dtype)
+    covariances = jnp.broadcast_to(spread, (count, *problem.start.covariances.shape[1:]))
+    return Mixture(jnp.broadcast_to(weights, (count, k)), means, covariances, kind)
 
 
 def _race(starts: Mixture, problem: CenteredProblem, num_wanted: int) -> Mixture:
