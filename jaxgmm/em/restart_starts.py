@@ -1,15 +1,16 @@
 """Starts of restarts: candidates of several kinds, of which those that a few EM steps show to be the best are fitted.
 
 One kind of start fails on whole families of data: k-means++ seeds far points, so that with outliers nearly all its starts lead
-to components on too few points, and distances in units of standard deviations cut elongated clusters apart. The first start is
-therefore that of `initialize`, and each further restart has eight candidates. Seven of them assign each point to the nearest of
-K seeds of k-means++ (Arthur & Vassilvitskii 2007); they differ in the coordinates, which are standardised, whitened, half
-whitened as in mclust's hierarchical start (Scrucca & Raftery 2015), or a random projection, and in a cap of the distances,
-which makes outliers unattractive. The components of the eighth start with the covariance of all data and nearly equal means.
+to components on too few points, and distances in units of standard deviations cut elongated clusters apart. Each restart
+therefore has seven candidates. Six of them assign each point to the nearest of K seeds of k-means++ (Arthur & Vassilvitskii
+2007). They differ in the coordinates, which are standardised, whitened, or projected on a random line, and in a cap of the
+distances, which makes outliers unattractive. The components of the seventh start with the covariance of all data and nearly
+equal means.
 
 The likelihood after short runs of EM tells which candidates are promising ("small EM": Biernacki, Celeux & Govaert 2003). All
 candidates take a few steps; the better of them go on, and the best of these are fitted to the end. A candidate whose likelihood
-has settled takes no further step, so that where EM is fast, the longer runs cost little.
+has settled takes no further step, so that where EM is fast, the longer runs cost little. Candidates that reach the same end
+count once.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ _ALWAYS_FITTED = 5  # so many starts go on, or half of the restarts if that is m
 _PHASES = ((4, math.inf), (16, 6), (64, 3))  # most EM steps in a phase, and how many candidates take part for each wanted start
 _SHORT_TOL = 1e-5  # nats per row: a run that has settled to it takes no further step, and ends that differ by less are the same
 _FLAT = 1e-5  # is added to the correlations of features with themselves, so that collinear columns can be whitened
+_ROWS = 2.0**-30  # so small a cap makes the seeds random distinct rows; its multiples are exact, so ties are broken reliably
 _SPREAD = 0.2  # standard deviations: how far the means of overlapping components lie from the mean of all data at most
 
 
@@ -47,8 +49,7 @@ class _Kind(NamedTuple):
     Attributes:
         is_whitened: whether distances are Mahalanobis distances; otherwise each feature is in units of its standard deviation.
         is_projected: whether the points are projected on a random direction.
-        cap: squared distance beyond which all points are equally far, in units of the total variance of the coordinates;
-            so small a number as 1e-9 makes the seeds random distinct rows.
+        cap: squared distance beyond which all points are equally far, in units of the total variance of the coordinates.
         is_moved: whether k-means moves the seeds.
     """
 
@@ -62,8 +63,8 @@ _SEEDED = (
     _Kind(False, False, math.inf, is_moved=True),
     _Kind(False, False, 0.1),
     _Kind(True, False, 0.1),
-    _Kind(True, False, 1e-9),
-    _Kind(False, True, 1e-9),
+    _Kind(True, False, _ROWS),
+    _Kind(False, True, _ROWS),
     _Kind(True, True, 0.1),
 )
 
@@ -111,7 +112,7 @@ def restart_starts(
         x: (N, D).
         weight: (N,), or the weights of padded data.
         options: what `initialize` takes.
-        num_restarts: the number of restarts; the candidates are eight times as many.
+        num_restarts: the number of restarts; the candidates are seven times as many.
         num_present: number of components; the others are absent (weight 0). None: all are present.
     """
     if num_restarts == 1:
@@ -155,9 +156,9 @@ def _seeded_starts(
     moves = jnp.array([MAX_LLOYD_STEPS[method] * kind.is_moved for kind in kinds])
 
     def one_start(map_: jax.Array, cap: jax.Array, move: jax.Array, uniform: jax.Array) -> Mixture:
-        coordinates = covariance.einsum("de,en->dn", map_, points)
-        variance = weight @ (coordinates**2).sum(0) / nonzero(weight.sum())
-        seeds = plus_plus_seeds(uniform, coordinates, weight, cap * nonzero(variance))
+        mapped = covariance.einsum("de,en->dn", map_, points)
+        coordinates = mapped / jnp.sqrt(nonzero(weight @ (mapped**2).sum(0) / nonzero(weight.sum())))
+        seeds = plus_plus_seeds(uniform, coordinates, weight, cap)
         seeds = jnp.where(jnp.arange(k)[:, None] < num_present, seeds, 10 * (1 + abs(coordinates).max()))
         labels = nearest_centers(coordinates, lloyd(coordinates, weight, seeds, move))
         return mixture_of_groups(

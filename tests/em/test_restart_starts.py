@@ -11,7 +11,8 @@ import pytest
 
 import jaxgmm
 from jaxgmm.em.initialization import StartOptions, standardise_features
-from jaxgmm.em.restart_starts import _SEEDED, _coordinate_maps, _Kind, _race, _seeded_starts, num_fitted, restart_starts
+from jaxgmm.em.loop import EMProblem, prepare
+from jaxgmm.em.restart_starts import _coordinate_maps, _draw_numbers, _Kind, _order, _race, _Runs, num_fitted, restart_starts
 from jaxgmm.em.result import is_sound
 
 from helpers import COVARIANCE_TYPES, assert_mixtures_close, random_data, random_weight
@@ -56,8 +57,10 @@ CASES = {
     "eruptions 36": (lambda: mistyped(0, 36.0), 2, "full", -1379.52),
 }
 
+SLOW = ("detector limit, 930", "thyroid spherical", "eruptions 36")  # the same kinds of data as other cases
 
-@pytest.mark.parametrize("name", CASES)
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in CASES])
 def test_ten_restarts_find_the_best_sound_optimum(name, x64):
     """Outliers, ties and elongated clusters, on which k-means++ alone finds it with few keys or with none.
 
@@ -88,16 +91,20 @@ def starts_of(key, x, weight=None, k=3, covariance_type="full", num_restarts=4, 
     return restart_starts(key, x, weight, options, num_restarts, num_present)
 
 
-@pytest.mark.parametrize("num_restarts", [1, 2, 5, 10, 11])
-def test_number_of_starts(num_restarts):
-    """Five starts, or half of the restarts if that is more, never more than the restarts; the first is one by `initialize`."""
-    expected = {1: 1, 2: 2, 5: 5, 10: 5, 11: 6}[num_restarts]
-    assert num_fitted(num_restarts) == expected
+def test_number_of_starts():
+    """Five starts, or half of the restarts if that is more, never more than the restarts; a single one is by `initialize`."""
+    assert [num_fitted(n) for n in (1, 2, 5, 10, 11)] == [1, 2, 5, 5, 6]
     key, x = jax.random.key(3), jnp.asarray(X, jnp.float32)
-    starts = starts_of(key, x, num_restarts=num_restarts)
-    assert starts.weights.shape == (expected, 3)
-    first = jaxgmm.initialize(jax.random.split(key, 4)[0], x, num_components=3)
-    assert_mixtures_close(jax.tree.map(lambda leaf: leaf[0], starts), first, 1e-4)
+    assert starts_of(key, x).weights.shape == (4, 3)
+    one = starts_of(key, x, num_restarts=1)
+    assert_mixtures_close(jax.tree.map(lambda leaf: leaf[0], one), jaxgmm.initialize(key, x, num_components=3), 1e-4)
+
+
+def test_more_restarts_keep_the_candidates_of_fewer():
+    """The random numbers of a restart do not depend on the number of restarts."""
+    few, many = (_draw_numbers(jax.random.key(0), jnp.zeros((9, 2)), 3, count) for count in (2, 5))
+    for left, right in zip(few, many, strict=True):
+        np.testing.assert_array_equal(left, right[: len(left)])
 
 
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
@@ -134,14 +141,14 @@ def test_absent_components():
     np.testing.assert_array_equal(starts.weights > 0, [[True, True, False, False]] * 4)
 
 
-def test_transforms():
+def test_transforms(x64):
     """The starts are the same under jit, and under vmap over keys, data sets and weights."""
     keys = jax.random.split(jax.random.key(5), 2)
-    xs = jnp.asarray([X, X[::-1] * 2], jnp.float32)
-    weights = jnp.asarray([random_weight(0), random_weight(1)], jnp.float32)
+    xs = jnp.asarray([X, X[::-1] * 2])
+    weights = jnp.asarray([random_weight(0), random_weight(1)])
     together = jax.jit(jax.vmap(starts_of))(keys, xs, weights)
     for b in range(2):
-        assert_mixtures_close(jax.tree.map(lambda leaf, b=b: leaf[b], together), starts_of(keys[b], xs[b], weights[b]), 1e-3)
+        assert_mixtures_close(jax.tree.map(lambda leaf, b=b: leaf[b], together), starts_of(keys[b], xs[b], weights[b]), 1e-7)
 
 
 def test_large_data_are_sampled():
@@ -154,22 +161,21 @@ def test_large_data_are_sampled():
 
 
 def test_coordinates_of_candidates(x64):
-    """Standardised, whitened and half whitened coordinates have the covariances C, 1 and a root of C, up to a factor."""
+    """Standardised coordinates have the correlations C as their covariances, whitened ones 1, projected ones one variance."""
     x = jnp.asarray(random_data(1, n=80, d=3))
     weight = jnp.asarray(random_weight(1, n=80))
     _, _, points = standardise_features(x, weight)
-    kinds = (_Kind(0, False, 1.0), _Kind(1, False, 1.0), _Kind(0.5, False, 1.0), _Kind(0, True, 1.0), _Kind(1, True, 1.0))
-    directions = jax.random.normal(jax.random.key(0), (len(kinds), 3))
-    maps = np.asarray(_coordinate_maps(points, weight, kinds, directions))
+    kinds = tuple(_Kind(is_whitened, is_projected, 1.0) for is_projected in (False, True) for is_whitened in (False, True))
+    directions = np.asarray(jax.random.normal(jax.random.key(0), (4, 3)))
+    maps = np.asarray(_coordinate_maps(points, weight, kinds, jnp.asarray(directions)))
     correlation = np.asarray(points * weight @ points.T / weight.sum())
     cov = maps @ correlation @ np.swapaxes(maps, 1, 2)
     np.testing.assert_allclose(np.diagonal(correlation), 1)
     np.testing.assert_allclose(cov[0], correlation, atol=1e-12)
-    np.testing.assert_allclose(cov[1], np.eye(3), atol=1e-10)
-    half = cov[2] @ cov[2]
-    np.testing.assert_allclose(half / np.trace(half), correlation / 3, atol=1e-10)
-    for projected in cov[3:]:  # one coordinate of variance 1
-        np.testing.assert_allclose(projected, np.diag([1.0, 0, 0]), atol=1e-10)
+    np.testing.assert_allclose(cov[1], np.eye(3), atol=1e-3)  # 1e-5 is added to the correlations
+    variances = [directions[2] @ correlation @ directions[2], directions[3] @ directions[3]]
+    for projected, variance, tolerance in zip(cov[2:], variances, (1e-10, 1e-3), strict=True):
+        np.testing.assert_allclose(projected, np.diag([variance, 0, 0]), atol=tolerance * variance)
 
 
 def test_collinear_and_constant_columns():
@@ -177,14 +183,6 @@ def test_collinear_and_constant_columns():
     x = jnp.asarray(np.column_stack([X, X.sum(1), np.ones(60)]), jnp.float32)
     starts = starts_of(jax.random.key(0), x)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(starts))
-
-
-def test_kinds_differ():
-    """Each restart has one candidate of every kind, and on clusters without a clear structure no two candidates are equal."""
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(80, 2)), jnp.float32)
-    starts = _seeded_starts(jax.random.key(0), x, jnp.ones(80), StartOptions(3, "full", "k-means++"), 2, 3)
-    assert starts.weights.shape == (2 * len(_SEEDED), 3)
-    assert len(np.unique(np.asarray(starts.means).reshape(len(starts.weights), -1), axis=0)) == 2 * len(_SEEDED)
 
 
 def test_the_race_keeps_the_best_sound_start(x64):
@@ -198,5 +196,14 @@ def test_the_race_keeps_the_best_sound_start(x64):
     )
     poor = dataclasses.replace(best.mixture, means=best.mixture.means[:, ::-1])
     stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), spike, poor, poor, spike, poor, poor, best.mixture, spike)
-    winner = _race(stack, x, jnp.ones(60), 1)
-    assert_mixtures_close(jax.tree.map(lambda leaf: leaf[0], winner), best.mixture, 1e-2)
+    problem = prepare(stack, EMProblem(x, jnp.ones(60), None, None), jnp.asarray(1e-5))
+    winner = jax.tree.map(lambda leaf: leaf[0], _race(problem.start, problem, 1))
+    assert_mixtures_close(dataclasses.replace(winner, means=winner.means + problem.center), best.mixture, 1e-2)
+
+
+def test_order_of_runs():
+    """Sound runs come first, and of several with the same end only the first; then repeats, unsound runs, those left out."""
+    score = jnp.array([3.0, 5.0, 5.1, jnp.nan, 9.0, 4.0, 7.0])
+    unsound = jnp.arange(7) // 3 == 1
+    order = _order(_Runs(None, score, unsound.at[5].set(False)), jnp.arange(7) < 6, jnp.asarray(0.2))
+    np.testing.assert_array_equal(order, [1, 5, 0, 2, 4, 3, 6])

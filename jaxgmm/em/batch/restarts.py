@@ -40,11 +40,11 @@ def fit_restarts(
 ) -> Fit:
     """Fit one data set from several starts, as one batch, and return the best fit.
 
-    The first start is that of `initialize`. Each further restart has four candidates of different kinds: k-means++ seeds in
-    units of standard deviations, seeds with capped distances, which outliers do not attract, random rows in the whitened space,
-    and cuts across a random direction, or once components that overlap. Each candidate takes eight EM steps without the prior,
-    on at most 2048 rows (or 64 K). The first start and the best of the candidates, five starts or half of the restarts if that
-    is more, are fitted to the end.
+    A single restart begins at the start of `initialize`. Otherwise, each restart has seven candidates of different kinds:
+    k-means++ with k-means, k-means++ with capped distances, which outliers do not attract, random rows, cuts across random
+    directions, in units of standard deviations or in the Mahalanobis distance, and components that overlap. All candidates
+    take a few EM steps without the prior, on at most 512 rows (or eight for each parameter), and the better ones take more. The
+    best candidates that differ, five or half of the restarts if that is more, are fitted to the end.
 
     The best fit has the largest objective among the sound fits. A fit is sound if EM converged or ran out of steps, all numbers
     are finite, and no component is degenerate. A component is degenerate if it holds fewer than D + 1 points (2 points for diag
@@ -58,7 +58,7 @@ def fit_restarts(
         prior: for MAP, as in `fit`.
         num_components: K.
         covariance_type: "full", "tied", "diag" or "spherical".
-        num_restarts: the number of starts.
+        num_restarts: the number of restarts, each with seven candidates for a start.
         method: as in `initialize`.
         sample_weight: (N,) >= 0, or None.
         **options: the other options of `fit_many`: tol, max_iter, reg_covar, accelerate, chunk_size, progress.
