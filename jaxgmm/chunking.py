@@ -95,6 +95,11 @@ def draws_per_batch(numbers_per_draw: int, num_draws: int) -> int:
     return max(1, min(num_draws, _DRAW_NUMBERS // max(1, numbers_per_draw)))
 
 
+def points_per_batch(numbers_per_point: int, num_points: int) -> int:
+    """Return how many points to evaluate at a time, if the arrays for one point under all draws have `numbers_per_point` entries."""
+    return max(1, min(num_points, _DRAW_NUMBERS // max(1, numbers_per_point)))
+
+
 def labellings_per_batch(numbers_per_point: int, num_points: int) -> int:
     """Return how many points to process at a time; at each point, a proposal is averaged over labellings."""
     return min(max(1, _LABELLING_NUMBERS // max(1, numbers_per_point)), num_points)

@@ -46,7 +46,7 @@ LAYERS = [
     "plot.style plot.mixtures plot.posteriors plot.forests plot.studies plot.figures plot report.number_tables "
     "report.write_report",
     "cli.messages cli.errors cli.interruption cli.arguments cli.data "
-    "cli.outputs cli.records cli.estimates cli.rehearsal cli.startup cli.toml_prior "
+    "cli.outputs cli.memberships cli.records cli.estimates cli.rehearsal cli.startup cli.toml_prior "
     "cli.fit cli.sample cli.compare cli.select cli.calibrate cli.study cli __main__",
 ]
 LAYERS = [layer.split() for layer in LAYERS]

@@ -13,9 +13,10 @@ import numpy as np
 from ..posterior.result import Posterior
 from ..studies.method_names import POSTERIOR_METHODS
 from ..validation import check_count
-from .arguments import add_data_options, add_model_options, parse_names
+from .arguments import add_fit_options, add_model_options, parse_names
 from .data import read_data
 from .estimates import ModeFit, fit_maximum_likelihood, fit_mode, maximum_likelihood_line
+from .memberships import check_labels_file, posterior_memberships, write_labels
 from .messages import print_progress, warnings_to_stderr
 from .outputs import check_output_file, output_paths, write_figure, write_json
 from .records import fit_record
@@ -31,7 +32,7 @@ _ACTIVITIES = {
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `jaxgmm compare`."""
-    add_data_options(parser)
+    add_fit_options(parser)
     add_model_options(parser)
     parser.add_argument(
         "--methods",
@@ -47,13 +48,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Fit the posterior mode, draw from the posterior, compare the two, print the comparison, and write the output files."""
-    for name in ("num_components", "num_samples", "num_chains"):
+    for name in ("num_components", "num_samples", "num_chains", "restarts"):
         check_count(getattr(arguments, name), name)
     if not 0 < arguments.interval < 1:
         raise ValueError(f"interval is {arguments.interval:g}; a probability between 0 and 1 was expected, such as 0.95.")
     methods = parse_names(arguments.methods, "--methods", POSTERIOR_METHODS)
-    x, names = read_data(arguments)
+    data = read_data(arguments)
+    x, names = data.x, data.names
     figure_path, json_path = output_paths(arguments, arguments.data, "png", "json")
+    check_labels_file(arguments)
     if arguments.report is not None:
         check_output_file(arguments.report, "--report", force=arguments.force)
     mode = fit_mode(arguments, x, names)
@@ -76,6 +79,9 @@ def run(arguments: argparse.Namespace) -> None:
 
     write_figure(figure_path, comparison_figure(comparison, mode.fit.mixture, x, feature_names=names))
     written = [figure_path, json_path]
+    if arguments.labels is not None:
+        first = next(iter(comparison.posteriors.values()))
+        written += write_labels(arguments, posterior_memberships(first, mode.fit.mixture, x), data)
     if arguments.report is not None:
         print_progress("writing the report")
         from ..report.write_report import write_report

@@ -20,6 +20,11 @@ def print_error(sentence: str, code: int) -> int:
     return code
 
 
+def print_remark(sentence: str) -> None:
+    """Print a sentence on stderr that the user must know to understand the results."""
+    _print_line(sentence)
+
+
 def print_progress(activity: str) -> None:
     """Print the current activity of the command if stderr is a terminal."""
     if sys.stderr.isatty():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,15 @@ def _check_name(path: Path) -> None:
             pass
     except OSError as error:
         raise ValueError(f"{path} cannot be written: {error.strerror}; give another name or folder.") from error
+
+
+def write_lines(path: Path | None, lines: Iterable[str]) -> None:
+    """Write lines of text as UTF-8, or print them on stdout if the path is None; if writing fails, a file is unchanged."""
+    if path is None:
+        sys.stdout.writelines(lines)
+        return
+    with replacing(path) as stream:
+        stream.writelines(line.encode("utf-8") for line in lines)
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:

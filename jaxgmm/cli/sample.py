@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,11 +11,11 @@ import jax
 import numpy as np
 
 from ..density import sample
-from ..files import parse_file, replacing
+from ..files import parse_file
 from ..mixture import Mixture, make_mixture
 from ..studies.serialization import csv_line
 from ..validation import check_count
-from .outputs import check_output_file
+from .outputs import check_output_file, write_lines
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -36,12 +35,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.out is not None:
         check_output_file(arguments.out, "--out", force=arguments.force)
     x, labels = map(np.asarray, sample(jax.random.key(arguments.seed), mixture, arguments.num_samples))
-    lines = _lines(x, labels if arguments.labels else None, names)
-    if arguments.out is None:
-        sys.stdout.writelines(lines)
-    else:
-        with replacing(arguments.out) as stream:
-            stream.writelines(line.encode("utf-8") for line in lines)
+    write_lines(arguments.out, _lines(x, labels if arguments.labels else None, names))
+    if arguments.out is not None:
         print(f"Written: {arguments.out}")
 
 

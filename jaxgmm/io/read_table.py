@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,18 @@ from .table_files import READERS, Table, read_text_table, read_with_pandas
 from .text import STDIN
 
 _EXPECTED = "a csv file (with or without a header), npy, npz, parquet or xlsx was expected"
+
+
+class WholeTable(NamedTuple):
+    """All columns of a table, also those that hold no measurements.
+
+    Attributes:
+        names: the names of all columns.
+        cells: a function that returns the cells of each row; cells of a text are as they were written.
+    """
+
+    names: list[str]
+    cells: Callable[[], Iterable[Sequence[Any]]]
 
 
 @public
@@ -67,6 +79,23 @@ def read_table(
         (array([[ 1.8, 80. ],
                [ 1.7, 70. ]]), ['height', 'weight'])
     """
+    x, names, _ = read_whole_table(path, columns=columns, drop=drop, array=array, delimiter=delimiter, decimal=decimal)
+    return x, names
+
+
+def read_whole_table(
+    path: str | os.PathLike[str],
+    *,
+    columns: Sequence[str | int] | str | Callable[[list[str]], Sequence[str] | None] | None = None,
+    drop: Sequence[str | int] | str | None = None,
+    array: str | None = None,
+    delimiter: str | None = None,
+    decimal: str | None = None,
+) -> tuple[np.ndarray, list[str], WholeTable]:
+    """Return the numbers and the names that `read_table` returns, and the whole table.
+
+    The options are those of `read_table`. `columns` may also be a function that chooses them from the names of all columns.
+    """
     path = Path(path)
     if str(path) != STDIN:
         _check_file(path)
@@ -77,11 +106,11 @@ def read_table(
     if array is not None:
         raise ValueError(f"'{path}' is a table, which has no named arrays; leave --array out.")
     table = read_with_pandas(path) if path.suffix in READERS else read_text_table(path, delimiter, decimal)
-    x, names = _measurements(table, path, columns, drop)
+    x, names = _measurements(table, path, columns(table.names) if callable(columns) else columns, drop)
     for remark in table.remarks:
         warn_at_caller(f"'{path}' {remark}.")
     _check_finite(x, names, table.places, path)
-    return x, names
+    return x, names, WholeTable(table.names, table.cells)
 
 
 def _check_file(path: Path) -> None:
@@ -94,17 +123,18 @@ def _check_file(path: Path) -> None:
         raise ValueError(f"'{path}' is empty; {_EXPECTED}.")
 
 
-def _table_of_array(values: np.ndarray, path: Path, columns: Any, drop: Any) -> tuple[np.ndarray, list[str]]:
-    """Return the requested columns of an array as float64, and their names."""
+def _table_of_array(values: np.ndarray, path: Path, columns: Any, drop: Any) -> tuple[np.ndarray, list[str], WholeTable]:
+    """Return the requested columns of an array as float64, their names, and the whole array as a table."""
     if values.dtype.kind not in "fiu":
         raise ValueError(f"'{path}' holds {values.dtype} values; real numbers were expected.")
     x = values[:, None] if values.ndim == 1 else values
     if x.ndim != 2 or 0 in x.shape:
         raise ValueError(f"'{path}' holds an array of shape {values.shape}; (N, D) or (N,) with rows and columns was expected.")
-    keep, names = choose_columns(columns, [f"column {i}" for i in range(x.shape[1])], path, drop=drop)
+    whole = WholeTable([f"column {i}" for i in range(x.shape[1])], x.tolist)
+    keep, names = choose_columns(columns(whole.names) if callable(columns) else columns, whole.names, path, drop=drop)
     x = np.asarray(x[:, keep], float)
     _check_finite(x, names, [f"row {i}" for i in range(len(x))], path)
-    return x, names
+    return x, names, whole
 
 
 def _measurements(table: Table, path: Path, columns: Any, drop: Any) -> tuple[np.ndarray, list[str]]:

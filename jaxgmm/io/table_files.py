@@ -37,6 +37,7 @@ class Table(NamedTuple):
         remarks: what a person must know about how the file was read, to be extended by later steps.
         decimals: the decimal signs that text may have, the likeliest one first.
         knows_decimal: whether the first of the decimal signs is known.
+        text: the lines of the rows and their delimiter, if the table was read from text.
     """
 
     frame: pandas.DataFrame
@@ -46,6 +47,15 @@ class Table(NamedTuple):
     remarks: list[str]
     decimals: str = ".,"
     knows_decimal: bool = True
+    text: tuple[list[str], str] | None = None
+
+    def cells(self) -> Iterator[Sequence[Any]]:
+        """Yield the cells of each row, those of a text as they were written; None stands for a missing value."""
+        if self.text is not None:
+            yield from split(*self.text)
+            return
+        columns = [column.astype(object).where(column.notna(), None) for _, column in self.frame.items()]
+        yield from zip(*columns, strict=True)
 
 
 def _table(path: Path, frame: Any, header: Sequence[str], places: list[str], remarks: list[str]) -> Table:
@@ -118,7 +128,8 @@ def read_text_table(path: Path, delimiter: str | None, decimal: str | None) -> T
     places = [f"line {text.numbers[end]}" for end in ends[header.is_first_row :]]
     likely = found or ("," if delimiter == ";" else ".")
     decimals = decimal or likely + ".,".replace(likely, "")
-    return _table(path, frame, header.names, places, remarks)._replace(decimals=decimals, knows_decimal=found is not None)
+    table = _table(path, frame, header.names, places, remarks)
+    return table._replace(decimals=decimals, knows_decimal=found is not None, text=(text.lines[first:], delimiter))
 
 
 def _widths(path: Path, text: Lines, delimiter: str) -> tuple[list[int], list[int]]:

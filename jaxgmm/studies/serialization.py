@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import pandas
 
 _BEGIN_OF_FORMULAS = ("=", "+", "-", "@", "\t")  # in Excel and LibreOffice
+_SIGNED_NUMBER = re.compile(r"[+-](\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")  # text that begins as a formula does, and is a number
 
 
 class Exported:
@@ -129,8 +131,8 @@ def csv_line(values: Iterable[Any]) -> str:
     r"""Return one line of a CSV file. Text that a spreadsheet would take for a formula is quoted; None is an empty cell.
 
     Example:
-        >>> csv_line(["=sum", "a,b", -0.5, None])
-        '"=sum","a,b",-0.5,\n'
+        >>> csv_line(["=sum", "a,b", -0.5, "-0.5", None])
+        '"=sum","a,b",-0.5,-0.5,\n'
     """
     return ",".join(map(_csv_cell, values)) + "\n"
 
@@ -139,7 +141,8 @@ def _csv_cell(value: Any) -> str:
     """Return a value as a cell of a CSV file, with quotes if the format or a spreadsheet requires them."""
     if not isinstance(value, str):
         return "" if value is None else str(value)
-    needs_quotes = value[:1] in _BEGIN_OF_FORMULAS or any(sign in value for sign in ',"\r\n')
+    is_formula = value[:1] in _BEGIN_OF_FORMULAS and not _SIGNED_NUMBER.fullmatch(value)
+    needs_quotes = is_formula or any(sign in value for sign in ',"\r\n')
     return '"' + value.replace('"', '""') + '"' if needs_quotes and value else value
 
 
