@@ -96,7 +96,7 @@ def draws_per_batch(numbers_per_draw: int, num_draws: int) -> int:
 
 
 def points_per_batch(numbers_per_point: int, num_points: int) -> int:
-    """Return how many points to evaluate at a time, if the arrays for one point under all draws have `numbers_per_point` entries."""
+    """Return how many points to evaluate under all draws at a time if one point needs `numbers_per_point` entries."""
     return max(1, min(num_points, _DRAW_NUMBERS // max(1, numbers_per_point)))
 
 

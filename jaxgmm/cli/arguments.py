@@ -40,7 +40,7 @@ def add_fit_options(parser: argparse.ArgumentParser) -> None:
         "--labels",
         type=Path,
         metavar="FILE.csv",
-        help="also write a csv file with all columns of DATA, the component of each row and the probabilities of all components",
+        help="also write a csv file with all columns of DATA, the component of each row and the probability of each",
     )
     add_output_options(parser)
 

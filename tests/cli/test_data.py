@@ -50,7 +50,7 @@ def test_the_whole_table_is_kept(tmp_path):
     assert data.table.names == ["id", "x", "y", "group"]
     assert list(data.table.cells()) == [["001", "1,5", "2", "a;b"], ["002", "2,5", "", "low"], ["003", "3,5", "3", ""]]
     iris = read_data(arguments("iris", columns="petal_width"))
-    assert list(iris.table.cells())[0] == ["5.1", "3.5", "1.4", "0.2", "setosa"]
+    assert next(iter(iris.table.cells())) == ["5.1", "3.5", "1.4", "0.2", "setosa"]
     assert iris.table.names[-1] == "species"
     np.save(tmp_path / "a.npy", np.eye(2))
     assert list(read_data(arguments(tmp_path / "a.npy", drop="0")).table.cells()) == [[1, 0], [0, 1]]

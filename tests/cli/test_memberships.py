@@ -50,7 +50,7 @@ def test_at_an_estimate():
     assert len(found.sizes) == 3
     text = size_table(found, mixture).text()
     assert f"{float(mixture.weights[2]):.4f}" in text
-    assert f" {found.sizes[0]}  {25.0 * found.sizes[0]:.1f} %" in text
+    assert [line.split()[1:4] for line in text.splitlines()[2:]] == [[str(n), f"{25.0 * n:.1f}", "%"] for n in found.sizes]
 
 
 def test_from_a_posterior(monkeypatch):
