@@ -14,27 +14,27 @@ import jax
 import numpy as np
 
 LARGE_COPY_BYTES = 1 << 20  # bytes; an array of this size or more is moved to a device in one copy instead of two
-GRADIENT_CHUNK = 8192  # rows; with more rows, gradients recompute the arrays of each chunk instead of storing them
+GRADIENT_CHUNK = 8192  # rows; for larger data, a gradient recomputes the arrays of each chunk instead of storing them
 STEPS_PER_ROUND = 8  # number of EM steps after which a batch is sorted again; 4 to 16 were equally fast
 SMALLEST_BUCKET = 16  # rows; data sets with fewer rows are padded to this length
-JACOBIAN_COLUMNS = 16  # number of columns of I - dM/dtheta in a batch; larger batches took more memory and were not faster
-PSIS_ROWS = 256  # number of rows in a batch of PSIS, which runs on the host
+JACOBIAN_COLUMNS = 16  # number of columns of I - dM/dtheta per batch; larger batches took more memory and were not faster
+PSIS_ROWS = 256  # rows per batch of Pareto-smoothed importance sampling (PSIS), which runs on the host
 COMPARISON_DRAWS = 1000  # largest number of draws in a batch of `compare`; all posteriors share the batch size and one program
-COVERAGE_FILE_BATCH = 256  # number of data sets after which a coverage study writes its file again
+COVERAGE_FILE_BATCH = 256  # number of data sets after which a coverage study updates its file
 _COVERAGE_RUN = 64  # in one run of a program, a coverage study processes at most this many data sets
 _CALIBRATION_DATA_SETS = 128  # in one run of a program, a calibration processes at most this many data sets
 # the next constants limit the sizes of arrays
-# under a user's model, log-likelihoods of rows are stored if draws x rows are at most this many
+# a posterior of a user's model stores one log-likelihood per draw and row if these are at most this many numbers
 _POINTWISE_NUMBERS = 1 << 24
 _DENSITY_NUMBERS = 1 << 22  # an intermediate array of a density has at most this many entries (32 MiB in float64)
 _DRAW_NUMBERS = 1 << 22  # an intermediate array of a function of many draws has at most this many entries
-_LABELLING_NUMBERS = 1 << 23  # arrays for averages over labellings, for a batch of points, have at most this many entries
+_LABELLING_NUMBERS = 1 << 23  # an array for averages over labellings has at most this many entries
 _HESSIAN_NUMBERS = 1 << 25  # a batch of Hessian columns has at most this many entries
 # a batch of potentials has at most this many entries, so that it fits in the cache; such batches are three times as fast as
 # one batch of all points
 _POTENTIAL_NUMBERS = 1 << 16
 _REPLICATE_NUMBERS = 1 << 24  # the weights or simulated data of a batch of bootstrap replicates have at most this many entries
-_SCORE_NUMBERS = 1 << 24  # draws x points x components; above this limit, `compare` scores fewer draws
+_SCORE_NUMBERS = 1 << 24  # limit of draws x points x components; above it, `compare` scores fewer draws
 _STORED_FEATURES = 1 << 22  # the quadratic features of all rows are stored only if they have at most this many entries
 
 
@@ -84,7 +84,7 @@ def start_rows(num_components: int) -> int:
 
 
 def can_store_features(numbers: int) -> bool:
-    """Return whether the quadratic features of all rows may be computed once and stored."""
+    """Return whether the quadratic features of all rows are few enough to be stored."""
     return numbers <= _STORED_FEATURES
 
 
@@ -94,7 +94,7 @@ def draws_per_batch(numbers_per_draw: int, num_draws: int) -> int:
 
 
 def labellings_per_batch(numbers_per_point: int, num_points: int) -> int:
-    """Return how many points to process at a time; at each point, a proposal is averaged over labellings."""
+    """Return how many points to process at a time in averages of a proposal over labellings."""
     return min(max(1, _LABELLING_NUMBERS // max(1, numbers_per_point)), num_points)
 
 
@@ -135,7 +135,7 @@ def coverage_runs(num_datasets: int) -> int:
 
 
 def coverage_batch() -> int:
-    """Return how many data sets of a coverage study the sampler processes at a time; each data set needs thousands of draws."""
+    """Return how many data sets of a coverage study are sampled at a time; each data set needs thousands of draws."""
     return scale_for_accelerator(8, 4)
 
 
