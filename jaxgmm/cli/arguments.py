@@ -12,7 +12,7 @@ from ..covariance import TYPES
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
-    """Add the argument DATA, and the options that set how DATA is read, the number of EM starts, and the output."""
+    """Add the argument DATA, and options for reading DATA, for the number of EM starts, and for the output."""
     parser.add_argument(
         "data",
         metavar="DATA",

@@ -36,7 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Fit all models, print their criteria, and write the criteria, the best model and a figure."""
+    """Fit all models, print a table of the criterion, and write the results, the best model and a figure."""
     counts = parse_counts(arguments.num_components)
     types = parse_names(arguments.covariance_types, "--covariance-types", TYPES)
     check_count(arguments.folds, "folds", 2)

@@ -1,4 +1,4 @@
-"""Data sets in any form that `fit_many` accepts, and their division into batches for compiled programs."""
+"""Data sets in any form that `fit_many` accepts. The module also divides the data sets into batches for compiled programs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Batch(NamedTuple):
         length: the number of rows that each data set is padded to.
         size: the number of data sets that the program is compiled for, at least n. Copies of the last member fill the batch;
             their results are discarded.
-        width: the number of data sets that the program advances side by side.
+        width: the number of data sets that the program advances at the same time.
     """
 
     members: np.ndarray
@@ -54,11 +54,11 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class DataSets:
-    """B data sets with valid shapes; their values are not validated, because the status of each fit reports invalid values.
+    """B data sets with valid shapes. Their values are not validated, because the status of a fit reports invalid values.
 
     Attributes:
-        x: the data: B arrays (N_b, D) on the host; or one array (B, N, D); or one array (N, D) that all fits share.
-        weight: the weights: B arrays (N_b,) on the host; or one array (B, N); or one array (N,) that all fits share; or None.
+        x: the data: B arrays (N_b, D) on the host, one array (B, N, D), or one array (N, D) that all fits share.
+        weight: the weights: B arrays (N_b,) on the host, one array (B, N), one array (N,) that all fits share, or None.
         size: B, the number of data sets. If all fits share one data set, B is the number of fits.
         dtype: the float dtype of the fits.
     """
@@ -76,7 +76,7 @@ class DataSets:
     def batches(self) -> Iterator[Batch]:
         """Yield the batches of data sets; batches with the shortest padded length come first.
 
-        If data sets come as a list and differ in length, each one is padded so that its number of rows is a power of two.
+        If the data sets come as a list and differ in length, the number of rows of each data set is padded to a power of two.
         """
         for length, members in self._buckets():
             size, width = batch_of_fits(len(members), length)
@@ -141,7 +141,7 @@ def pad(data_sets: Sequence[Any]) -> tuple[jax.Array, jax.Array]:
     sets = as_data_sets(list(data_sets))
     longest = max(1, *(len(one) for one in sets.x))
     x, weight = sets.arrays(Batch(np.arange(sets.size), longest, sets.size, sets.size))
-    assert weight is not None  # data sets of a list always get weights
+    assert weight is not None  # data sets that come as a list always have weights
     return x, weight
 
 
@@ -221,7 +221,7 @@ def _data_sets(x: list[np.ndarray] | Array, weight: list[np.ndarray] | Array | N
     dtypes = {one.dtype for one in arrays}
     floats = [dtype if dtype.kind == "f" and dtype.itemsize >= 4 else default for dtype in dtypes]
     dtype = jax.dtypes.canonicalize_dtype(np.result_type(*floats))
-    if not isinstance(x, list) and x.ndim == 2:  # send data that all fits share to the device only once
+    if not isinstance(x, list) and x.ndim == 2:  # data that all fits share are sent to the device only once
         x = _on_device(x, dtype)
     return DataSets(x, weight, size, dtype)
 

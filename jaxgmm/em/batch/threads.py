@@ -56,7 +56,7 @@ def map_threads(work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[
 
 
 def _caller_context() -> Callable[[], ExitStack]:
-    """Return a function that sets the caller's 64-bit mode and device in another thread; JAX stores both for each thread."""
+    """Return a function that sets the caller's 64-bit mode and device in another thread. In JAX, threads do not share them."""
     enable_x64 = getattr(jax, "enable_x64", None)
     if enable_x64 is None:
         from jax.experimental import enable_x64  # pyright: ignore[reportAttributeAccessIssue] (jax before 0.8)
