@@ -6,7 +6,7 @@ import dis
 import sys
 from types import TracebackType
 
-# libraries; users of the command could not understand their error messages
+# libraries whose error messages are not written for users of the command
 _LIBRARIES = {"jax", "jaxlib", "numpy", "scipy", "numpyro", "pandas", "matplotlib", "jinja2", "tqdm"}
 
 

@@ -19,7 +19,7 @@ from .. import covariance, linalg
 from ..density import safe_log
 from ..mixture import Mixture
 
-# number of stored differences. On random problems, EM needed more steps with 10 differences, and also if each rejection #
+# number of stored differences. On random problems, EM needed more steps with 10 differences, and also if each rejection
 # cleared the memory.
 DEPTH = 4
 _WARM_UP = 4  # number of plain steps before the first extrapolation

@@ -49,7 +49,7 @@ def from_labels(
 
     Returns:
         A Mixture with positive definite covariances. If the points of a cluster are equal or collinear, its covariance would be
-            singular, so this covariance gets the default regularisation of `m_step`.
+        singular, so this covariance gets the default regularisation of `m_step`.
 
     Raises:
         ValueError: a label is out of range or is not an integer, or shapes do not match.
@@ -93,7 +93,7 @@ def from_responsibilities(
 
     Returns:
         A Mixture with positive definite covariances. If the points of a component are equal or collinear, its covariance would
-            be singular, so this covariance gets the default regularisation of `m_step`.
+        be singular, so this covariance gets the default regularisation of `m_step`.
 
     Raises:
         ValueError: shapes do not match, or a responsibility is negative or not finite.

@@ -142,8 +142,8 @@ class Fit(Printed):
         return Table(f"Fit stacked {status.shape}: {done} of {status.size} converged", ("", *REACH), rows, notes, left=(0,))
 
 
-# The `unsoundness` of each Status: 0 if EM ended regularly, 1 if the objective decreased, 3 if the fit is the state before a
-# failure, and 4 or 5 if there is no estimate.
+# The `unsoundness` of each Status: 0 if EM converged or ran out of steps, 1 if the objective decreased, 3 if the fit is the
+# state before a failure, and 4 or 5 if there is no estimate.
 _DISTANCE = {
     Status.CONVERGED: 0,
     Status.MAX_ITER: 0,
