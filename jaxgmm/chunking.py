@@ -24,7 +24,7 @@ COVERAGE_FILE_BATCH = 256  # number of data sets after which a coverage study up
 _COVERAGE_RUN = 64  # in one run of a program, a coverage study processes at most this many data sets
 _CALIBRATION_DATA_SETS = 128  # in one run of a program, a calibration processes at most this many data sets
 # the next constants limit the sizes of arrays
-# a posterior of a user's model stores one log-likelihood per draw and row if these are at most this many numbers
+# a posterior stores the log-likelihoods of rows under a user's model only if draws x rows is at most this number
 _POINTWISE_NUMBERS = 1 << 24
 _DENSITY_NUMBERS = 1 << 22  # an intermediate array of a density has at most this many entries (32 MiB in float64)
 _DRAW_NUMBERS = 1 << 22  # an intermediate array of a function of many draws has at most this many entries
@@ -44,7 +44,7 @@ def on_cpu() -> bool:
 
 
 def scale_for_accelerator(size: int, factor: int) -> int:
-    """Return `size` on a CPU and `factor` times as much on a GPU or TPU."""
+    """Return `size` on a CPU, and `factor` times `size` on a GPU or TPU."""
     return size if on_cpu() else size * factor
 
 
@@ -94,7 +94,7 @@ def draws_per_batch(numbers_per_draw: int, num_draws: int) -> int:
 
 
 def labellings_per_batch(numbers_per_point: int, num_points: int) -> int:
-    """Return how many points to process at a time in averages of a proposal over labellings."""
+    """Return how many points to process at a time when a proposal is averaged over labellings."""
     return min(max(1, _LABELLING_NUMBERS // max(1, numbers_per_point)), num_points)
 
 

@@ -145,7 +145,7 @@ def transform(factor: jax.Array, vectors: jax.Array, covariance_type: str) -> ja
     """Return F_k v_k for a factor or whitener F_k and a vector v_k of each component: (..., K, D) -> (..., K, D)."""
     if not is_dense(covariance_type):
         return factor * vectors
-    if factor.shape[-1] <= linalg.WRITTEN_OUT and vectors.ndim < factor.ndim:  # one vector for each matrix
+    if factor.shape[-1] <= linalg.WRITTEN_OUT and vectors.ndim < factor.ndim:  # each matrix has one vector
         return (factor * vectors[..., None, :]).sum(-1)
     return einsum("...ij,...j->...i", factor, vectors)
 

@@ -18,7 +18,7 @@ try:
 except ImportError:  # Windows does not have these locks: on Windows, files are not locked and leftover files are not removed
     fcntl = None
 
-_LONGEST_STEM = 200  # bytes; a temporary file's name starts with at most this much of its target's name (limit: 255)
+_LONGEST_STEM = 200  # bytes; this much of a target's name can be in the name of its temporary file (at most 255)
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def _stem(name: str) -> str:
 
 
 def _remove_left_behind(folder: Path, stem: str) -> None:
-    """Remove the temporary files of a target that no living process has locked."""
+    """Remove those temporary files of a target that no process has locked."""
     if fcntl is None:
         return
     for name in glob.glob(f"{glob.escape(str(folder / stem))}.*.part"):

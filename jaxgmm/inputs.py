@@ -43,7 +43,7 @@ def validate_inputs(
     prior_is: Literal["required", "optional", "unchecked"] = "optional",
     is_start: bool = False,
 ) -> Inputs:
-    """Return one mixture, data, weights and prior in the float type of the data; raise if they are invalid or do not match.
+    """Return all inputs in the float type of the data; raise ValueError or TypeError if they are invalid or do not match.
 
     Args:
         mixture: one Mixture, or one Fit.

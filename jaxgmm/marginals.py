@@ -92,7 +92,7 @@ def condition(mixture: MixtureLike, dims: Sequence[int] | int, values: ArrayLike
 
 
 def _as_features(dims: Sequence[int] | int, num_features: int) -> list[int]:
-    """Return the features in dims as indices from 0, or raise an error if they are not distinct features of the mixture."""
+    """Return the features in dims as indices from 0; raise ValueError or TypeError unless they are distinct features."""
     check_static(dims, "dims")
     array = np.atleast_1d(np.asarray(dims))
     if array.size and array.dtype.kind not in "iu":

@@ -20,7 +20,7 @@ def check_memory(num_bytes: float, what: str) -> None:
     """Raise ValueError if arrays of `num_bytes` bytes do not fit into the free memory.
 
     Args:
-        num_bytes: a lower bound of the number of bytes.
+        num_bytes: the number of bytes that the arrays need at least.
         what: the option that determines the size, with its value; part of the error message.
 
     Example:

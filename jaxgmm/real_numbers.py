@@ -72,7 +72,7 @@ def _frame_as_numpy(frame: Any, name: str) -> np.ndarray:
 
 
 def _column_as_numpy(column: Any, label: Any, name: str) -> np.ndarray:
-    """Return one column of a data frame as numbers, or raise TypeError with its name."""
+    """Return one column of a data frame as numbers, or raise TypeError with the name of the column."""
     values = np.asarray(column.to_numpy() if hasattr(column, "to_numpy") else column)
     if values.dtype == object and all(_is_missing(v) or isinstance(v, bool | np.bool_ | numbers.Real) for v in values):
         values = np.array([np.nan if _is_missing(v) else float(v) for v in values])

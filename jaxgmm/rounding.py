@@ -15,13 +15,13 @@ from . import covariance, linalg
 from .mixture import Mixture
 from .row_sums import nonzero
 
-_LONGEST_SUM = 4096  # largest number of rows over which rounding errors accumulate, as sums over chunks are compensated
+_LONGEST_SUM = 4096  # largest number of rows over which rounding errors add up; sums over chunks are compensated
 # a covariance counts as far from singular if its squared relative change in one step is less than this number
 _LARGEST_MOVE = 0.8
 
 
 def ridge_fraction(num_features: int, dtype: DTypeLike) -> float:
-    """Return the smallest relative increase of its diagonal with which a singular matrix surely has a Cholesky factor."""
+    """Return the fraction by which the diagonal of a singular matrix must grow so that a Cholesky factor can be computed."""
     return 4 * num_features * float(jnp.finfo(dtype).eps)
 
 

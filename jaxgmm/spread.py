@@ -58,9 +58,10 @@ def mean_and_sd(draws: ArrayLike, *, ddof: int = 1) -> tuple[np.ndarray, np.ndar
 
 
 def quantiles(draws: ArrayLike, probabilities: Sequence[float]) -> np.ndarray:
-    """Return the quantiles (Q, ...) of draws (M, ...), interpolated as by NumPy where all draws are finite.
+    """Return the quantiles (Q, ...) of draws (M, ...).
 
-    If a draw is not finite, the quantiles are order statistics, because interpolation with infinite draws is not possible.
+    If all draws of a quantity are finite, its quantiles are interpolated as by NumPy. Otherwise, they are order statistics,
+    because interpolation between infinite draws is not possible.
 
     Example:
         >>> quantiles([0.0, 1.0, np.inf, np.inf], [0.25, 0.9]).tolist()

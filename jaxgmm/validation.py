@@ -57,7 +57,7 @@ def as_float_array(value: Any, name: str, *, check_values: bool = False) -> jax.
 
 
 def _as_float_array(value: Any, name: str, check_values: bool) -> tuple[jax.Array, tuple[float, float] | None]:
-    """Return the converted array, and the extremes before conversion, or None in their place if values were not checked."""
+    """Return the converted array and the extremes before conversion; the extremes are None if values were not checked."""
     if isinstance(value, list | tuple) and is_traced(value):
         value = jnp.asarray(value)
     if isinstance(value, jax.Array):
@@ -181,7 +181,7 @@ def warn_of_small_weights(weight: jax.Array | None) -> None:
 
 
 def small_weights_message(weight: jax.Array | None) -> str | None:
-    """Return a warning if the sum of concrete weights is so small that they cannot be counts of observations, else None.
+    """Return a warning if the sum of concrete weights is too small for counts of observations, else None.
 
     The function warns if the weights sum to 1 or less, or to less than a tenth of the effective number of observations (Kish
     1965).

@@ -49,8 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the command-line arguments; None means the arguments of the process.
 
     Returns:
-        The exit code: 0 on success; 1 after an error inside jaxgmm, with a traceback; 2 if the input was refused, with a
-        sentence on stderr; 130 if the command was interrupted.
+        The exit code: 0 on success; 1 after an error inside jaxgmm, with a traceback; 2 if the input was invalid, with a
+            sentence on stderr; 130 if the command was interrupted.
 
     Example:
         >>> main(["fit", "faithful", "-k", "0"])

@@ -68,8 +68,8 @@ def fit(
             runs until a step changes nothing or until max_iter. If rounding hides such a small change, as in float32, EM has
             converged when the parameters hardly move; the objective may then vary within its rounding error.
         max_iter: the largest number of steps.
-        reg_covar: scikit-learn's regularisation in place of the penalty: a number in data units squared that is added to each
-            variance after each step. 0 is plain maximum likelihood. With reg_covar, the objective may fall. If a component
+        reg_covar: a number in data units squared that is added to each variance after each step, as in scikit-learn. It
+            replaces the penalty. 0 gives plain maximum likelihood. With reg_covar, the objective may fall. If a component
             becomes narrower than the rounding error of the data, the fit ends with the status SINGULAR.
         accelerate: whether to try Anderson steps, which are accepted only if the objective does not fall. They help where
             components overlap. max_iter and num_iter then count E-steps. Acceleration is not allowed with reg_covar, because

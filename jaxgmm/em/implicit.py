@@ -29,7 +29,10 @@ Data = TypeVar("Data")
 
 
 def tangent_of_fixed_point(step: Callable[[Theta, Data], Theta], theta: Theta, data: Data, data_tangent: Data) -> Theta:
-    """Return d theta at theta = step(theta, data); the result is linear in data_tangent, so that JAX can transpose it."""
+    """Return the differential of the fixed point theta = step(theta, data).
+
+    The result is linear in data_tangent, so that JAX can transpose it for reverse mode.
+    """
     flat, unravel = ravel_pytree(theta)
     _, direct = jax.jvp(lambda d: ravel_pytree(step(theta, d))[0], (data,), (data_tangent,))
     _, push = jax.linearize(lambda t: ravel_pytree(step(unravel(t), data))[0], flat)

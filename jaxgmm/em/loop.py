@@ -241,11 +241,11 @@ def _where(condition: jax.Array, new: Tree, old: Tree) -> Tree:
 
 
 def _gain(old: Mixture, new: Mixture, value: Evaluation) -> jax.Array:
-    """Estimate how much an M-step increases the expected complete-data log-likelihood, to second order in the parameters' move.
+    """Estimate how much an M-step increases the expected complete-data log-likelihood.
 
-    The estimate lies between half of the objective's increase (if EM is slow) and the whole increase (if EM is fast). It is a
-    sum of squares, so rounding of large numbers does not hide it. Means that move by no more than the rounding error of
-    positions count as unchanged.
+    The estimate is correct to second order in the change of the parameters. It lies between half of the objective's increase
+    (if EM is slow) and the whole increase (if EM is fast). It is a sum of squares, so rounding of large numbers does not hide
+    it. Means that move by no more than the rounding error of positions count as unchanged.
     """
     covariance_type, d = new.covariance_type, new.num_features
     count, whitener = value.sums.count, value.factors.whitener

@@ -1,4 +1,4 @@
-"""The M-step: the mixture that maximises the expected complete-data objective. Bishop (2006), eq. 9.24 to 9.26."""
+"""The M-step computes the mixture that maximises the expected complete-data objective. Bishop (2006), eq. 9.24 to 9.26."""
 
 from __future__ import annotations
 

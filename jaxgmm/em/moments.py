@@ -1,4 +1,4 @@
-"""The E-step: expected sufficient statistics of data under a mixture. The statistics of disjoint data can be added.
+"""The E-step computes expected sufficient statistics of data under a mixture. Statistics of disjoint data can be added.
 
 With z_nk = L_k^-1 (x_n - mu_k), responsibilities r_nk and weights w_n:
 

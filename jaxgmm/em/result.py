@@ -132,7 +132,7 @@ class Fit(Printed):
         ]
 
     def _stack_table(self, status: np.ndarray, components: np.ndarray) -> Table:
-        """Return the table of a stack of fits: the number that converged, and the range of each quantity."""
+        """Return the table of a stack of fits, with the number of converged fits and the range of each quantity."""
         done = int((status == Status.CONVERGED).sum())
         quantities = {"steps": self.num_iter, "log-likelihood": self.log_likelihood, "objective": self.objective}
         notes = [f"fits: {counted(status, Status)}"] if done < status.size else []

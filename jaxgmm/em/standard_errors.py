@@ -166,7 +166,7 @@ def _standard_errors(
     origin = jnp.zeros(len(parameters.is_free), x.dtype)
 
     def row_log_prob(move: jax.Array, rows: jax.Array, w: jax.Array) -> jax.Array:
-        rows = jnp.where((w > 0)[:, None], (rows - shift) / unit, mixture.means[0])  # finite values for rows of weight 0
+        rows = jnp.where((w > 0)[:, None], (rows - shift) / unit, mixture.means[0])  # rows of weight 0 become finite
         return jnp.where(w > 0, log_prob(parameters.moved(move), rows), 0)
 
     def curvature(rows: jax.Array, w: jax.Array) -> jax.Array:

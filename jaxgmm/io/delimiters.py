@@ -74,7 +74,7 @@ def _is_one_column(lines: Sequence[str], decimals: str) -> tuple[bool, str | Non
     if not with_comma or not all(is_number(field, decimals) for field in body):
         return False, None
     left, right = [part[0] for part in with_comma], [part[2] for part in with_comma]
-    if has_header:  # the header has one field; R writes 1, 2, 3, ... as names of rows before the first comma
+    if has_header:  # a header of one field means one column, unless 1, 2, 3, ... before the commas are row names of R
         is_counted = left == [str(i) for i in range(1, len(body) + 1)]
         if len(next(split([lines[0]], ","))) > 1 or (is_counted and len(body) >= _ENOUGH_NAMES):
             return False, None

@@ -173,7 +173,7 @@ def _find_header(rows: list[list[str]], widths: list[int], comment: list[str]) -
 
 
 def _count_from(labels: list[str]) -> list[str]:
-    """Return consecutive numbers that start at the first label, one for each label; return [] if it is not a number."""
+    """Return consecutive numbers, one per label, that start at the first label; return [] if this label is not a number."""
     return [str(i + int(labels[0])) for i in range(len(labels))] if labels[0].isdecimal() else []
 
 

@@ -75,7 +75,7 @@ def check_unpacked(path: Path, packed: int, unpacked: int) -> None:
 
 
 def _decode(data: bytes) -> str | None:
-    """Return bytes as text, or None if they are not text. A byte order mark, or else the bytes, determine the encoding."""
+    """Return bytes as text, or None. The encoding is that of the byte order mark, or UTF-8, UTF-16 or Windows-1252."""
     marked = next((encoding for mark, encoding in _BOMS.items() if data.startswith(mark)), None)
     even, odd = data[:1000:2].count(0), data[1:1000:2].count(0)
     if marked is None and max(even, odd) > len(data[:1000]) / 4:  # in UTF-16 text, nearly every second byte is zero

@@ -63,7 +63,7 @@ def _check_codes(codes: Any, name: str, number: int) -> None:
 
 
 def _check_mixture(mixture: Mixture, is_sound: np.ndarray) -> None:
-    """Raise ValueError if a member with `is_sound` is not finite, or has invalid weights or variances.
+    """Raise ValueError if a mixture where `is_sound` is True is not finite, or has invalid weights or variances.
 
     The function does not check whether matrices are positive definite, because rounding can change this in draws and fits.
     """

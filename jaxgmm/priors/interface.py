@@ -122,7 +122,7 @@ class MixturePrior(Printed, ABC):
 
     @abstractmethod
     def hyperparameter_shapes(self, num_features: int, covariance_type: str) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of the hyperparameters that only this family has, by name.
+        """Return a dict that maps the name of each hyperparameter that only this family has to its shape.
 
         Raise TypeError if the covariance law does not fit the covariance type.
         """

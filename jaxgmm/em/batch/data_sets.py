@@ -84,7 +84,7 @@ class DataSets:
                 yield Batch(members[start : start + size], length, size, width)
 
     def _buckets(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield the padded length and the members of each bucket of data sets."""
+        """Yield the padded length of each bucket, and the indices of the data sets in this bucket."""
         if not isinstance(self.x, list):
             yield self.x.shape[-2], np.arange(self.size)
             return

@@ -52,10 +52,10 @@ def fit_many(
 ) -> Fit:
     """Fit many data sets, each as `fit` would fit it. Data sets that have converged take no further steps.
 
-    Data sets of different lengths are padded to the next of 16, 32, 64, ... rows, so that one long data set does not lengthen
-    all other data sets. One program is compiled for each of these lengths. Invalid values in a data set do not raise an error:
-    the status of its fit reports them, and the other fits do not change. Traced data, and data on several devices, are fitted
-    by the vmapped `fit`.
+    Data sets of different lengths are padded to the next of 16, 32, 64, ... rows, so that one long data set does not increase
+    the padding of all other data sets. One program is compiled for each of these lengths. Invalid values in a data set do not
+    raise an error: the status of its fit reports them, and the other fits do not change. Traced data, and data on several
+    devices, are fitted by the vmapped `fit`.
 
     Args:
         mixtures: a stack of B starts (a Mixture or a Fit), or a random key, from which `initialize` makes the starts.

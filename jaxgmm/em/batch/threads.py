@@ -1,6 +1,6 @@
 """Threads that run several compiled programs at the same time on a CPU.
 
-A program of small operations uses little more than one CPU core. If several programs run at a time, all cores are used.
+A program of small operations uses little more than one CPU core. If several programs run at the same time, they use all cores.
 """
 
 from __future__ import annotations
