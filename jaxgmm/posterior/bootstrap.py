@@ -2,7 +2,7 @@
 
 On every replicate, EM starts at the original fit. The components therefore keep their labels, and the replicate fits spread
 around one optimum. The result is a `Posterior`, but the replicate fits are not draws from a posterior: they do not average over
-a prior, and the reported log density was not used to make them.
+a prior. The log density is only computed afterwards.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def bootstrap(
         key: a random key.
         start: a Fit, or its Mixture, at which EM starts on every replicate; it must have no empty component.
         x: (N, D).
-        prior: the prior that the fit was made with (MAP), or None if the fit is a maximum likelihood fit.
+        prior: the prior of the original fit (MAP), or None if the original fit is a maximum likelihood fit.
         kind: "nonparametric", "parametric" or "weighted-likelihood".
         num_samples: S, number of replicates per chain.
         num_chains: C. All replicates are independent: the division into chains only gives the result the same shape as the
@@ -139,7 +139,7 @@ class _Data(NamedTuple):
 def _fit_replicates(
     keys: jax.Array, start: Mixture, data: _Data, prior: MixturePrior | None, scheme: str, options: dict[str, Any]
 ) -> Fit:
-    """Make one replicate of the data for each key, and return the fits (B, ...) to the replicates."""
+    """Make one replicate of the data for each key, fit a mixture to each replicate, and return the fits (B, ...)."""
     starts = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(keys), *leaf.shape)), start)
     if scheme == "parametric":
         return fit_many(starts, jax.vmap(lambda key: sample(key, start, data.total)[0])(keys), prior, **options)
@@ -150,13 +150,16 @@ def _fit_replicates(
 
 @partial(jax.jit, static_argnums=2)
 def _multinomial_counts(keys: jax.Array, weight: jax.Array, total: int) -> jax.Array:
-    """Draw `total` rows for each key, with probabilities proportional to weight (N,); return the rows' counts (B, N)."""
+    """Return how often each row is drawn, (B, N), if `total` rows are drawn for each key.
+
+    The probability of a row is proportional to its weight.
+    """
     cumulative = jnp.cumsum(weight)
 
     def one(key: jax.Array) -> jax.Array:
         uniform = jax.random.uniform(key, (total,), weight.dtype) * cumulative[-1]
-        # The count of a row is a difference of two numbers: the number of draws below the cumulative weight of the row, and the
-        # number of draws below the cumulative weight of the previous row.
+        # The uniform numbers are compared with the cumulative weights of the rows. A row is drawn once for each uniform number
+        # between the cumulative weight of the previous row and its own.
         ends = jnp.searchsorted(jnp.sort(uniform), cumulative, side="left")
         ends = ends.at[-1].set(total)
         return jnp.diff(ends, prepend=0).astype(weight.dtype)
@@ -166,9 +169,9 @@ def _multinomial_counts(keys: jax.Array, weight: jax.Array, total: int) -> jax.A
 
 @partial(jax.jit, static_argnums=2)
 def _dirichlet_weights(keys: jax.Array, weight: jax.Array, total: int) -> jax.Array:
-    """Return draws (B, N) of Dirichlet(weight) times the sum of the weights.
+    """Return random weights (B, N): draws from Dirichlet(weight), multiplied by the sum of the weights.
 
-    A row of integer weight w gets the sum of w exponential random numbers. This is the total that w rows of weight 1 would get.
+    A row of integer weight w gets the sum of w exponential random numbers, as w rows of weight 1 would get together.
     """
     shape = jnp.where(weight > 0, weight, 1)
     gammas = jax.vmap(lambda key: jax.random.gamma(key, shape, dtype=weight.dtype))(keys)
@@ -185,7 +188,7 @@ def _log_density(mixture: Mixture, data: _Data, prior: MixturePrior | None) -> j
 
 
 def _emit_warnings(stats: dict[str, jax.Array], num_components: int, *, has_prior: bool) -> None:
-    """Warn if fits to replicates failed, did not converge or have a degenerate component, and name remedies that apply."""
+    """Issue a warning, with remedies, if fits to replicates failed, did not converge or have a degenerate component."""
     status, degenerate = np.asarray(stats["fit_status"]), int(np.asarray(stats["spike"]).sum())
     failed, size = int((unsoundness(status, False, True) > 0).sum()), status.size
     unfinished = int((status != Status.CONVERGED).sum()) - failed
