@@ -191,7 +191,7 @@ def _approximate(
 ) -> Approximations:
     """Approximate the posterior at the mode near each start.
 
-    Raise ValueError if the density at a start is not finite. Traced values are not checked.
+    Raise ValueError if the density or its gradient at a start is not finite. Traced values are not checked.
     """
     start, x, weight, prior = inputs
     if others is not None:
