@@ -35,10 +35,11 @@ _STATS = {
 def to_arviz(posterior: Posterior, x: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Any:
     """Convert the draws to ArviZ's InferenceData (ArviZ 0.2x) or xarray's DataTree (ArviZ 1.x), with pointwise log-likelihoods.
 
-    The result has up to four groups. The group posterior holds weights, means and covariances, with dimensions component and
-    feature. The groups log_likelihood and observed_data each hold a variable x, with dimension observation. The group
-    sample_stats holds lp (the log density) and, if the method reports them, diverging, energy and other statistics. Call `relabel` before you summarise single components. Log-likelihoods, and therefore `arviz.loo`, are
-    label-invariant. The result needs memory for all C x S x N log-likelihoods.
+    The result has up to four groups. The group posterior holds weights, means and covariances, with dimensions component
+    and feature. The groups log_likelihood and observed_data each hold a variable x, with dimension observation. The group
+    sample_stats holds lp (the log density) and, if the method reports them, diverging, energy and other statistics. Call
+    `relabel` before you summarise single components. Log-likelihoods, and therefore `arviz.loo`, are label-invariant. The
+    result needs memory for all C x S x N log-likelihoods.
 
     The draws may come from a model of your own whose likelihood is not the density of the drawn mixtures. In this case, the
     log-likelihoods are those of your model. `nuts` stores them in `posterior.stats`, unless there are too many. If they were
