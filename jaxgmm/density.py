@@ -22,8 +22,10 @@ from numpy.typing import ArrayLike
 from . import covariance
 from .calls import public
 from .chunking import density_rows_per_chunk
+from .host import cast
 from .memory import check_memory
 from .mixture import Mixture, MixtureLike, as_mixture
+from .padding import cut, pad_data
 from .rounding import positive_factors
 from .validation import as_data, check_count, check_key
 
@@ -56,8 +58,7 @@ def log_prob(mixture: MixtureLike, x: ArrayLike) -> jax.Array:
         >>> round(float(jaxgmm.log_prob(mixture, [[0.0]])[0]), 4)
         -0.9189
     """
-    mixture, x = as_points(mixture, x)
-    return _log_prob(mixture, x)
+    return _for_each_point(_log_prob, *as_points(mixture, x))
 
 
 @public
@@ -84,8 +85,7 @@ def responsibilities(mixture: MixtureLike, x: ArrayLike) -> jax.Array:
         >>> jaxgmm.responsibilities(mixture, [[2.0]]).tolist()
         [[0.5, 0.5]]
     """
-    mixture, x = as_points(mixture, x)
-    return _all_responsibilities(mixture, x)
+    return _for_each_point(_all_responsibilities, *as_points(mixture, x), axis=-2)
 
 
 @public
@@ -109,8 +109,7 @@ def predict(mixture: MixtureLike, x: ArrayLike) -> jax.Array:
         >>> jaxgmm.predict(mixture, [[2.1], [4.0]]).tolist()
         [0, 1]
     """
-    mixture, x = as_points(mixture, x)
-    return _predict(mixture, x)
+    return _for_each_point(_predict, *as_points(mixture, x))
 
 
 @public
@@ -249,7 +248,14 @@ def as_points(mixture: MixtureLike, x: ArrayLike) -> tuple[Mixture, jax.Array]:
     """Return a mixture and validated points; the points are in the wider of the dtypes of the points and of the mixture."""
     mixture = as_mixture(mixture)
     x = as_data(x, num_features=mixture.num_features)
-    return mixture, x.astype(jnp.result_type(x.dtype, mixture.means.dtype))
+    return mixture, cast(x, jnp.result_type(x.dtype, mixture.means.dtype))
+
+
+def _for_each_point(
+    function: Callable[[Mixture, jax.Array], jax.Array], mixture: Mixture, x: jax.Array, axis: int = -1
+) -> jax.Array:
+    """Return function(mixture, x), whose `axis` counts the points; eager points are padded to one of a few lengths."""
+    return cut(function(mixture, pad_data(x, None, mixture).x), len(x), axis)
 
 
 def _over_stack(function: Callable[..., jax.Array], mixture: Mixture, x: jax.Array) -> jax.Array:

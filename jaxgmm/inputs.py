@@ -13,7 +13,9 @@ from numpy.typing import ArrayLike
 from . import covariance
 from .memory import check_memory, tree_bytes
 from .mixture import Mixture, as_mixture
+from .padding import pad_data
 from .priors.interface import check_prior
+from .row_sums import Weight
 from .validation import (
     as_weighted_data,
     check_count,
@@ -25,11 +27,11 @@ from .validation import (
 
 
 class Inputs(NamedTuple):
-    """Valid inputs in the float type of the data: a mixture, x (N, D), weight (N,) or None, and the prior or None."""
+    """Valid inputs in the float type of the data: a mixture, x (N, D), the weights of the rows, and the prior or None."""
 
     mixture: Mixture
     x: jax.Array
-    weight: jax.Array | None
+    weight: Weight
     prior: Any
 
 
@@ -70,6 +72,11 @@ def validate_inputs(
         check_start(mixture)
     cast = partial(jax.tree.map, partial(as_dtype, dtype=x.dtype))
     return Inputs(cast(mixture), x, weight, prior if prior_is == "unchecked" else cast(prior))
+
+
+def pad_inputs(inputs: Inputs, *others: Any) -> Inputs:
+    """Return inputs whose data are padded as by `pad_data`; `others` are further arguments of the compiled function."""
+    return inputs._replace(**pad_data(inputs.x, inputs.weight, inputs, *others)._asdict())
 
 
 def check_sampling_options(key: Any, num_samples: Any, num_chains: Any) -> None:

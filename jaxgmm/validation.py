@@ -22,7 +22,7 @@ from jax.core import Tracer
 from jax.typing import DTypeLike
 
 from .covariance import TYPES
-from .host import extremes, on_host, to_device
+from .host import cast, extremes, on_host, to_device
 from .real_numbers import as_numpy, check_dtype
 
 # weights are taken as counts only if their sum is at least this fraction of the effective number of observations (Kish 1965)
@@ -63,7 +63,7 @@ def _as_float_array(value: Any, name: str, check_values: bool) -> tuple[jax.Arra
     if isinstance(value, jax.Array):
         check_dtype(value.dtype, name)
         if not jnp.issubdtype(value.dtype, jnp.floating) or value.dtype.itemsize < 4:
-            value = value.astype(jnp.result_type(float))
+            value = cast(value, jnp.result_type(float))
         if not check_values or not value.size or is_traced(value):
             return value, None
         range_ = extremes(value)
@@ -151,7 +151,7 @@ def as_sample_weight(
     """Return weights as an array (N,) in the dtype of the data, or None for weights of 1; raise if the weights are invalid."""
     if sample_weight is None:
         return None
-    weight = as_float_array(sample_weight, "sample_weight", check_values=check_values).astype(dtype)
+    weight = cast(as_float_array(sample_weight, "sample_weight", check_values=check_values), dtype)
     if weight.shape != (num_observations,):
         raise ValueError(f"sample_weight has shape {weight.shape}; one weight per row was expected: ({num_observations},).")
     if not is_traced(weight) and (check_values or not isinstance(sample_weight, jax.Array)) and weight.size:
@@ -211,7 +211,11 @@ def zero_ignored_rows(x: Any, sample_weight: Any, name: str = "x") -> Any:
     if array.ndim != 2 or weight.shape != array.shape[:1] or (weight > 0).all():
         return x
     kept = (weight > 0)[:, None]
-    return jnp.where(kept, array, 0) if isinstance(array, jax.Array) else np.where(kept, array, np.zeros((), array.dtype))
+    view = on_host(array) if isinstance(array, jax.Array) and not array.committed else array
+    if isinstance(view, jax.Array):
+        return jnp.where(kept, view, 0)
+    zeroed = np.where(kept, view, np.zeros((), view.dtype))
+    return to_device(zeroed, array.dtype) if isinstance(array, jax.Array) else zeroed
 
 
 def is_positive_definite(matrices: Any) -> bool:

@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike
 
 from .. import linalg
 from ..mixture import Mixture, num_parameters
+from ..padding import pad_data
 from ..posterior.gaussian_approximation import GaussianApproximation, approximate_posterior
 from ..posterior.newton import MIN_EIGENVALUE
 from ..posterior.standardization import StandardizedProblem, from_standard, to_standard
@@ -63,7 +64,7 @@ def approximate(
     if not (np.asarray(mixture.weights) > 0).all():
         return None
     start, prior = jax.tree.map(lambda leaf: jnp.asarray(leaf, x.dtype), (mixture, prior))
-    problem, gaussian = approximate_posterior(key, start, x, weight, prior)
+    problem, gaussian = approximate_posterior(key, start, *pad_data(x, weight), prior)
     if not np.isfinite(float(gaussian.value)):
         return None
     return Approximation(problem, gaussian, float(gaussian.khat), float(gaussian.min_eigenvalue) > MIN_EIGENVALUE)

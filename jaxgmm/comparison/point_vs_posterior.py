@@ -15,10 +15,12 @@ import numpy as np
 from ..chunking import COMPARISON_DRAWS, scored_draws
 from ..em.standard_errors import StandardErrors, standard_errors
 from ..mixture import Mixture, num_parameters
+from ..padding import pad_data
 from ..posterior.pareto import khat_limit
 from ..posterior.pointwise import own_pointwise
 from ..posterior.result import Posterior
 from ..priors.interface import MixturePrior
+from ..row_sums import Weight, weight_or_ones
 from ..spread import mean_and_sd
 from ..studies.parameters import values
 from .clustering import compare_clusterings, evenly_spaced
@@ -87,9 +89,9 @@ def choose_rows(inputs: ComparisonInputs) -> ScoredRows:
 
 
 @jax.jit
-def _errors(mixture: Mixture, x: jax.Array, prior: MixturePrior | None, weight: jax.Array | None) -> StandardErrors:
+def _errors(mixture: Mixture, x: jax.Array, weight: Weight, prior: MixturePrior | None) -> StandardErrors:
     """Return standard errors from the observed information, computed in one compiled program."""
-    return standard_errors(mixture, x, prior, sample_weight=weight)
+    return standard_errors(mixture, x, prior, sample_weight=weight_or_ones(weight, x.shape[:1], x.dtype))
 
 
 def information_errors(inputs: ComparisonInputs, prior: MixturePrior | None) -> np.ndarray:
@@ -101,7 +103,7 @@ def information_errors(inputs: ComparisonInputs, prior: MixturePrior | None) -> 
     work = len(inputs.x) * mixture.num_components * mixture.num_features * 20.0 * num_parameters(mixture)
     if inputs.options.laplace is False or work > _SLOW or not (prior is None or prior.has_closed_forms):
         return np.full(values(mixture).shape, math.nan)
-    errors = _errors(mixture, inputs.x, prior, inputs.weight)
+    errors = _errors(mixture, *pad_data(inputs.x, inputs.weight), prior)
     return values(Mixture(errors.weights, errors.means, errors.covariances, mixture.covariance_type))
 
 
@@ -195,8 +197,9 @@ def em_on_folds(inputs: ComparisonInputs, prior: MixturePrior | None, scored: Sc
     """Return the log density (R,) of each row under an EM fit to the other folds. Return None if there are no folds."""
     if scored.folds is None:
         return None
-    x = inputs.x[scored.rows]
-    densities = refit(inputs.fit.mixture, x, prior, without_folds(x, scored.weight, scored.folds))  # (F, R)
+    x = np.asarray(inputs.x)[scored.rows]
+    padded = pad_data(x, without_folds(x, scored.weight, scored.folds))
+    densities = refit(inputs.fit.mixture, padded.x, prior, padded.weight)  # (F, R)
     return np.asarray(densities, float)[scored.folds, np.arange(len(scored.rows))]
 
 

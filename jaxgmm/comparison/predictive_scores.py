@@ -30,6 +30,7 @@ from ..chunking import PSIS_ROWS
 from ..density import log_prob, responsibilities
 from ..em.fit import fit
 from ..mixture import Mixture
+from ..padding import pad_rows
 from ..posterior.pareto import khat_limit, psis
 from ..priors.interface import MixturePrior
 from ..spread import quantiles
@@ -54,8 +55,11 @@ def _evaluate(stack: Mixture, points: jax.Array, num_rows: int) -> tuple[jax.Arr
 
 def pointwise(stack: Mixture, points: np.ndarray, num_rows: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the log densities (M, T) at points (T, D), and the responsibilities (M, num_rows, K) at the first points."""
-    log_density, shares = in_batches(lambda batch: _evaluate(batch, points, num_rows), stack, batch_size)
-    return np.asarray(log_density, float), shares
+    rows = pad_rows(points[:num_rows])
+    padded = np.concatenate([rows, points[num_rows:]])
+    log_density, shares = in_batches(lambda batch: _evaluate(batch, padded, len(rows)), stack, batch_size)
+    kept = np.delete(np.asarray(log_density, float), np.s_[num_rows : len(rows)], axis=1)
+    return kept, shares[:, :num_rows]
 
 
 def in_batches(function: Callable[[Any], Any], stack: Any, batch_size: int) -> Any:

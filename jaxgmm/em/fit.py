@@ -15,7 +15,9 @@ from ..calls import public
 from ..inputs import as_dtype, validate_inputs
 from ..memory import check_memory
 from ..mixture import Mixture, MixtureLike
+from ..padding import pad_data
 from ..priors.interface import MixturePrior
+from ..row_sums import Weight, has_weights
 from ..validation import check_count, check_flag, check_number, is_traced
 from .fit_warnings import emit_warnings
 from .implicit import tangent_of_fixed_point
@@ -103,7 +105,8 @@ def fit(
     check_options(prior, shape, **options)
     cast = partial(jax.tree.map, partial(as_dtype, dtype=x.dtype))
     problem = EMProblem(x, weight, cast(prior), cast(reg_covar))
-    result = _fit(mixture, problem, cast(tol), Options(max_iter, bool(accelerate), chunk_size))
+    padded = problem._replace(**pad_data(x, weight, mixture, problem, tol)._asdict())
+    result = _fit(mixture, padded, cast(tol), Options(max_iter, bool(accelerate), chunk_size))
     if not is_traced(result, mixture, problem):
         emit_warnings(result, mixture, problem, accelerate=bool(accelerate))
     return result
@@ -134,11 +137,11 @@ def check_options(
         check_count(chunk_size, "chunk_size")
 
 
-def _check_rows(mixture: Mixture, x: jax.Array, weight: jax.Array | None, is_regularised: bool) -> None:
+def _check_rows(mixture: Mixture, x: jax.Array, weight: Weight, is_regularised: bool) -> None:
     """Raise ValueError if concrete data have too few rows of positive weight for the components of the start."""
     if is_traced(mixture, x, weight):
         return
-    rows = len(x) if weight is None else int((np.asarray(weight) > 0).sum())
+    rows = int((np.asarray(weight) > 0).sum()) if has_weights(weight) else len(x)
     present = int((np.asarray(mixture.weights) > 0).sum())
     if rows < present:
         raise ValueError(

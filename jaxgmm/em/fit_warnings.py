@@ -16,6 +16,7 @@ from .. import covariance
 from ..host import on_host, to_host
 from ..mixture import Mixture
 from ..rounding import ridge_fraction
+from ..row_sums import has_weights
 from ..validation import small_weights_message, warn_at_caller
 from .loop import EMProblem
 from .result import ComponentStatus, Fit, Status
@@ -103,13 +104,14 @@ def _warn_of_components(
     states: np.ndarray, mixture: Mixture, problem: EMProblem, call: _Call, *, constant: np.ndarray, is_singular: bool
 ) -> None:
     """Warn about degenerate components, or about constant or collinear columns if these make all components degenerate."""
-    if small_weights_message(problem.weight) is not None:
+    weight = problem.weight if has_weights(problem.weight) else None
+    if small_weights_message(weight) is not None:
         return  # the counts of components have no meaning if the weights are not counts of observations
     at_floor = states == ComponentStatus.AT_FLOOR
     of_all = at_floor[mixture.weights > 0].all()
     explained = of_all and constant.size > 0
     if (of_all or is_singular) and covariance.is_dense(call.covariance_type):
-        explained |= warn_of_collinear_columns(problem.x, problem.weight)
+        explained |= warn_of_collinear_columns(problem.x, weight)
     if at_floor.any() and not explained:
         _warn_of_state(ComponentStatus.AT_FLOOR, at_floor, call)
     few = states == ComponentStatus.FEW_POINTS
@@ -129,7 +131,7 @@ def _warn_of_data(problem: EMProblem, call: _Call, num_features: int) -> np.ndar
     x, weight = problem.x, problem.weight
     rows = on_host(x)
     first = rows[:_FIRST_ROWS] if isinstance(rows, np.ndarray) else _first_rows(rows)
-    kept = None if weight is None else np.flatnonzero(np.asarray(weight) > 0)
+    kept = np.flatnonzero(np.asarray(weight) > 0) if has_weights(weight) else None
     n, d = (len(x) if kept is None else len(kept)), num_features
     constant = np.arange(d if n > 1 else 0)
     for some in (_FIRST_ROWS, n):  # the second pass looks only at columns that are constant in the first rows

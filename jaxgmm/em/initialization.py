@@ -20,7 +20,8 @@ from ..calls import public
 from ..chunking import start_rows
 from ..density import log_joint, safe_log
 from ..mixture import Mixture
-from ..row_sums import nonzero, repeat_valid_row, weight_or_ones
+from ..padding import pad_data
+from ..row_sums import Weight, nonzero, repeat_valid_row, weight_or_ones
 from ..validation import check_choice, check_count, check_covariance_type, check_key
 from .assignments import mixture_of_groups, weighted_data
 from .k_means import MAX_LLOYD_STEPS, cluster, lloyd, nearest_centers, plus_plus_seeds, subsample
@@ -86,14 +87,14 @@ def initialize(
     options = StartOptions(num_components, covariance_type, method)
     check_start_options(key, options)
     x, weight = weighted_data(x, sample_weight, num_components)
-    return _initialize(key, x, weight, options=options)
+    return _initialize(key, *pad_data(x, weight, key), options=options)
 
 
 @partial(jax.jit, static_argnums=3)
 def initialize_batch(
     keys: jax.Array,
     x: jax.Array,
-    weight: jax.Array | None,
+    weight: Weight,
     options: StartOptions,
     *,
     num_present: jax.Array | None = None,
@@ -104,7 +105,7 @@ def initialize_batch(
     Args:
         keys: (B,) random keys.
         x: (B, N, D), or one data set (N, D) that all starts share.
-        weight: (B, N), or (N,) for all data sets, or None.
+        weight: (B, N), or weights of rows that all data sets share.
         options: the options of `initialize`.
         num_present: (B,), the number of components of each start; all further components are absent (weight 0). If it is
             None, all components are present.
@@ -129,7 +130,7 @@ def check_start_options(key: Any, options: StartOptions) -> None:
 def _initialize(
     key: jax.Array,
     x: jax.Array,
-    weight: jax.Array,
+    weight: Weight,
     num_present: jax.Array | None = None,
     single_draw: jax.Array | None = None,
     *,
@@ -137,6 +138,7 @@ def _initialize(
 ) -> Mixture:
     """Make one start from validated data; `num_present` and `single_draw` have the same meaning as in `initialize_batch`."""
     k = options.num_components
+    weight = weight_or_ones(weight, x.shape[:1], x.dtype)
     total = nonzero(weight.sum())
     x = repeat_valid_row(x, weight)
     center = x[0] + weight @ (x - x[0]) / total

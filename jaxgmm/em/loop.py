@@ -19,7 +19,7 @@ from ..chunking import rows_per_chunk
 from ..mixture import Mixture
 from ..priors.interface import ComponentSums, MixturePrior
 from ..rounding import objective_error, position_errors, ridge_fraction, scatter_about_mean
-from ..row_sums import nonzero, sum_over_rows, vary_with, zero_silenced
+from ..row_sums import Weight, first_valid_row, has_weights, nonzero, sum_over_rows, vary_with, zero_silenced
 from .acceleration import Memory, extrapolate, init_memory, update_memory
 from .kernels import Rows, component_sums
 from .m_step import PSEUDO_COUNT, Regularisation, data_covariance, maximize
@@ -36,7 +36,7 @@ class EMProblem(NamedTuple):
     """The data and the regularisation of a fit, in the user's coordinates. They determine the objective at every mixture."""
 
     x: jax.Array
-    weight: jax.Array | None
+    weight: Weight
     prior: MixturePrior | None
     reg_covar: jax.Array | None
 
@@ -57,7 +57,7 @@ class CenteredProblem(NamedTuple):
 
     Attributes:
         x: (N, D), the data in the user's coordinates.
-        weight: (N,), the sample weights, or None.
+        weight: the weights of the rows.
         prior: the prior, with a location relative to the centre, or None.
         reg_covar: as in `fit`.
         start: the start, with means relative to the centre.
@@ -68,7 +68,7 @@ class CenteredProblem(NamedTuple):
     """
 
     x: jax.Array
-    weight: jax.Array | None
+    weight: Weight
     prior: MixturePrior | None
     reg_covar: jax.Array | None
     start: Mixture
@@ -107,7 +107,7 @@ class Evaluation(NamedTuple):
 def prepare(start: Mixture, problem: EMProblem, tol: jax.Array) -> CenteredProblem:
     """Return the centred problem, after reading the data once."""
     x, weight, prior, reg_covar = problem
-    first = x[0] if weight is None else x[jnp.argmax(weight > 0)]
+    first = first_valid_row(x, weight)
     covariance_type = start.covariance_type
 
     def chunk_sums(rows: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -115,7 +115,7 @@ def prepare(start: Mixture, problem: EMProblem, tol: jax.Array) -> CenteredProbl
         return w.sum(), covariance.einsum("dn,n->d", y, w), covariance.weighted_scatter(w[None], y[None], covariance_type)[0]
 
     total, moment, scatter = sum_over_rows(chunk_sums, x, weight, rows_per_chunk(1, x.shape[1], x.dtype))
-    if weight is not None:  # if a weight is negative, the total becomes NaN, and therefore the status becomes NONFINITE
+    if has_weights(weight):  # if a weight is negative, the total becomes NaN, and therefore the status becomes NONFINITE
         total = jnp.where((weight >= 0).all(), total, jnp.nan)
     safe = nonzero(total)
     mean = first + moment / safe

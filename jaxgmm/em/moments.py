@@ -22,8 +22,11 @@ from numpy.typing import ArrayLike
 
 from .. import covariance
 from ..calls import public
-from ..mixture import MixtureLike, as_mixture
+from ..host import cast
+from ..mixture import Mixture, MixtureLike, as_mixture
+from ..padding import pad_data
 from ..rounding import positive_factors
+from ..row_sums import Weight
 from ..tables import Printed, Table, elided, look, number, numbers
 from ..validation import as_data, as_sample_weight, check_count
 from .kernels import Rows, moment_sums
@@ -111,7 +114,13 @@ def e_step(
     if chunk_size is not None:
         check_count(chunk_size, "chunk_size")
     dtype = jnp.result_type(x.dtype, given.means.dtype)
-    given, x = jax.tree.map(lambda leaf: leaf.astype(dtype), given), x.astype(dtype)
+    given, x = jax.tree.map(lambda leaf: leaf.astype(dtype), given), cast(x, dtype)
+    return _e_step(given, *pad_data(x, weight, given), chunk_size)
+
+
+@partial(jax.jit, static_argnums=3)
+def _e_step(given: Mixture, x: jax.Array, weight: Weight, chunk_size: int | None) -> Moments:
+    """Return the expected sufficient statistics of validated data under a mixture."""
     # a centre near the data keeps the products small; without rounding, every centre would give the same result
     center = covariance.einsum("k,kd->d", given.weights, given.means)
     centered = dataclasses.replace(given, means=given.means - center[None])

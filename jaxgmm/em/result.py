@@ -175,7 +175,7 @@ def unsoundness(status: Any, degenerate: Any, finite: Any) -> Any:
     return xp.where(finite, distance, _DISTANCE[Status.NONFINITE])
 
 
-def unsoundness_of(fits: Fit, total: jax.Array) -> jax.Array:
+def unsoundness_of(fits: Fit, total: jax.Array | np.ndarray) -> jax.Array:
     """Return the `unsoundness` of each fit (...); `total` is the total weight of the data."""
     mixture, axes = fits.mixture, fits.status.ndim
     numbers = (fits.objective, fits.log_likelihood, mixture.weights, mixture.means, mixture.covariances)
@@ -190,7 +190,7 @@ def is_sound(fits: Fit, total: jax.Array) -> jax.Array:
     return unsoundness_of(fits, total) == 0
 
 
-def has_degenerate_component(fits: Fit, total: jax.Array) -> jax.Array:
+def has_degenerate_component(fits: Fit, total: jax.Array | np.ndarray) -> jax.Array:
     """Return whether each fit (...) has a degenerate component; the result is False for tied covariances.
 
     A component is degenerate if it holds too few points for a covariance of its own, or if only the regularisation keeps its

@@ -24,11 +24,11 @@ from .. import covariance, linalg
 from ..calls import public
 from ..chunking import derivative_rows_per_chunk
 from ..density import log_prob
-from ..inputs import validate_inputs
+from ..inputs import pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike
 from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior
-from ..row_sums import sum_over_rows
+from ..row_sums import Weight, sum_over_rows
 from ..status import StatusEnum
 from ..tables import REACH, Printed, Table, elided, look, number, numbers, numbers_of, reach
 from ..validation import check_choice
@@ -144,12 +144,12 @@ def standard_errors(
         1.118
     """
     check_choice(kind, "kind", ESTIMATORS)
-    return _standard_errors(*validate_inputs(mixture, x, prior, sample_weight), kind)
+    return _standard_errors(*pad_inputs(validate_inputs(mixture, x, prior, sample_weight)), kind)
 
 
 @partial(jax.jit, static_argnums=4)
 def _standard_errors(
-    mixture: Mixture, x: jax.Array, weight: jax.Array | None, prior: MixturePrior | None, estimator: str
+    mixture: Mixture, x: jax.Array, weight: Weight, prior: MixturePrior | None, estimator: str
 ) -> StandardErrors:
     """Compute the standard errors from validated input.
 

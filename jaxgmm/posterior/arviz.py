@@ -16,6 +16,7 @@ from ..calls import public
 from ..chunking import draws_per_batch
 from ..density import log_prob
 from ..mixture import Mixture
+from ..padding import pad_data
 from ..validation import as_weighted_data, is_traced, warn_at_caller
 from .pointwise import has_own_likelihood, own_pointwise
 from .result import Posterior, check_one_posterior
@@ -72,14 +73,14 @@ def to_arviz(posterior: Posterior, x: ArrayLike, *, sample_weight: ArrayLike | N
         raise ImportError("to_arviz needs ArviZ, an optional dependency: pip install 'jaxgmm[arviz]'.") from error
     x, weight, rows = _check(posterior, x, sample_weight)
     log_likelihood, mixture = _log_likelihood(posterior, x, weight, rows), posterior.mixture
-    x = x[rows]
+    x = np.asarray(x)[rows]
     stats = {"lp": np.asarray(posterior.log_density)}
     stats |= {name: np.asarray(posterior.stats[ours]) for ours, name in _STATS.items() if ours in posterior.stats}
     variables, dims = _variables(mixture)
     groups = {
         "posterior": variables,
         "sample_stats": stats,
-        "observed_data": {"x": np.asarray(x)},
+        "observed_data": {"x": x},
     }
     if log_likelihood is not None:
         groups["log_likelihood"] = {"x": log_likelihood}
@@ -112,7 +113,7 @@ def _log_likelihood(posterior: Posterior, x: jax.Array, weight: jax.Array | None
     If the log-likelihoods are not known, issue a warning and return None.
     """
     if not has_own_likelihood(posterior, x, weight):
-        return np.asarray(_pointwise(posterior.mixture, x[rows]))
+        return np.asarray(_pointwise(posterior.mixture, pad_data(np.asarray(x)[rows], None).x))[..., : len(rows)]
     own = own_pointwise(posterior, np.ones(len(x)) if weight is None else np.asarray(weight, float))
     if own is not None:
         return own[..., rows]

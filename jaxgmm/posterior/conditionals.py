@@ -28,7 +28,7 @@ from ..density import quadratic_coefficients, quadratic_log_joint, safe_log
 from ..mixture import Mixture
 from ..priors.interface import ComponentSums, MixturePrior, StandardVariables
 from ..rounding import positive_factors, scatter_about_mean
-from ..row_sums import nonzero, sum_over_rows, vary_with
+from ..row_sums import Weight, has_weights, nonzero, sum_over_rows, vary_with
 
 
 class GibbsState(NamedTuple):
@@ -46,12 +46,11 @@ class GibbsState(NamedTuple):
 class LabelledData(NamedTuple):
     """The rows for which labels are drawn.
 
-    y (N, D) holds the standardised rows. weight (N,) holds the number of labels that are drawn for each row, an integer. If
-    weight is None, one label is drawn for each row.
+    y (N, D) holds the standardised rows. weight holds the number of labels that are drawn for each row, an integer.
     """
 
     y: jax.Array
-    weight: jax.Array | None
+    weight: Weight
 
 
 def gibbs_state(mixture: Mixture) -> GibbsState:
@@ -79,12 +78,12 @@ def sum_by_labels(
     y, weight = data
     coefficients = quadratic_coefficients(state.log_weights, state.means - center, state.factors, covariance_type)  # (K, F)
 
-    def sum_once(key: jax.Array, weight: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        uniform = jax.random.uniform(key, (len(y),), y.dtype)
+    def sum_once(key: jax.Array, weight: Weight) -> tuple[jax.Array, jax.Array]:
+        uniform = jax.random.uniform(key, (len(y),), y.dtype)  # the number of a row does not depend on the rows after it
         return sum_over_rows(_labelled_sums(coefficients, center, covariance_type), (y, uniform), weight, chunk_size)
 
-    if weight is None:
-        sums, log_likelihood = sum_once(key, None)
+    if not has_weights(weight):
+        sums, log_likelihood = sum_once(key, weight)
     else:
         sums, log_likelihood = _sum_of_repeats(
             lambda i: sum_once(jax.random.fold_in(key, i), (weight > i).astype(y.dtype)), weight.max()

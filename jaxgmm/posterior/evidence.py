@@ -26,7 +26,9 @@ from numpy.typing import ArrayLike
 from ..calls import public
 from ..memory import check_memory
 from ..mixture import Mixture, MixtureLike, as_mixture
+from ..padding import pad_data
 from ..priors.functions import log_prior
+from ..row_sums import Weight, total_weight
 from ..status import StatusEnum
 from ..tables import REACH, Printed, Table, look, reach
 from ..validation import as_weighted_data, check_count, check_key, is_traced, warn_at_caller
@@ -184,7 +186,8 @@ def log_evidence(
     k, d = posterior.mixture.means.shape[-2:]
     check_memory(4.0 * num_samples * k * d, f"num_samples={num_samples}")
     x, weight = as_weighted_data(x, sample_weight, num_features=posterior.mixture.num_features)
-    evidence = _estimate(key, posterior, x, weight, modes, num_samples=-(-num_samples // _ROUNDS), num_modes=num_modes)
+    padded = pad_data(x, weight, key, posterior, modes)
+    evidence = _estimate(key, posterior, *padded, modes, num_samples=-(-num_samples // _ROUNDS), num_modes=num_modes)
     if is_traced(evidence):
         return evidence
     status = EvidenceStatus(int(evidence.status))
@@ -216,7 +219,7 @@ def _estimate(
     key: jax.Array,
     posterior: Posterior,
     x: jax.Array,
-    weight: jax.Array | None,
+    weight: Weight,
     modes: Mixture | None,
     *,
     num_samples: int,
@@ -232,8 +235,8 @@ def _estimate(
     total = reference_total(problem, start)
     volume = log_volume(problem, start.covariance_type, start.num_components)
     # if x is not the data that the posterior was made from, the best draw's density at x differs from its stored density
-    same = abs(total + log_prior(start, problem.prior) + volume - density) <= 0.1 + 1e-4 * (abs(density) + len(x))
-    rows = len(x) if problem.weight is None else problem.weight.sum()
+    rows = total_weight(problem.weight, len(x), problem.y.dtype)
+    same = abs(total + log_prior(start, problem.prior) + volume - density) <= 0.1 + 1e-4 * (abs(density) + rows)
     offset = total - rows * jnp.log(problem.scale).sum()
     evidence = _summarise(ratios, jnp.where(jnp.isfinite(density), offset, jnp.nan), same)
     return in_dtype(evidence, x.dtype)

@@ -24,7 +24,7 @@ from .. import covariance
 from ..density import responsibilities
 from ..mixture import Mixture
 from ..priors.interface import MixturePrior
-from ..row_sums import weight_or_ones
+from ..row_sums import Weight, weight_or_ones
 from .newton import MIN_EIGENVALUE, find_mode
 from .pareto import honest_khat, khat_limit
 from .standardization import StandardizedProblem, standardise, to_standard
@@ -70,7 +70,7 @@ class GaussianApproximation(NamedTuple):
 
 @jax.jit
 def approximate_posterior(
-    key: jax.Array, start: Mixture, x: jax.Array, weight: jax.Array | None, prior: MixturePrior
+    key: jax.Array, start: Mixture, x: jax.Array, weight: Weight, prior: MixturePrior
 ) -> tuple[StandardizedProblem, GaussianApproximation]:
     """Standardise data and prior, and approximate the posterior at the mode near the start.
 

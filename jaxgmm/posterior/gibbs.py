@@ -18,12 +18,12 @@ from numpy.typing import ArrayLike
 from .. import covariance
 from ..calls import public
 from ..chunking import gibbs_rows_per_chunk
-from ..inputs import Inputs, check_draws, check_sampling_options, validate_inputs
+from ..inputs import Inputs, check_draws, check_sampling_options, pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike
 from ..priors.functions import log_prior
 from ..priors.interface import ComponentSums, MixturePrior
 from ..progress import advance, program_bar
-from ..row_sums import vary_with
+from ..row_sums import Weight, has_weights, vary_with
 from ..validation import check_count, check_progress, is_traced
 from .conditionals import GibbsState, LabelledData, draw_state, gibbs_state, sum_by_labels
 from .mixing import Mixing, judge_mixing, label_invariant_draws, measure_mixing
@@ -99,6 +99,7 @@ def gibbs(
     check_draws(inputs.mixture, num_samples, num_chains)
     _check_options(inputs, num_warmup, progress)
     traced = is_traced(key, inputs)
+    inputs = pad_inputs(inputs, key)
     options = {"num_samples": num_samples, "num_chains": num_chains, "num_warmup": num_warmup}
     with program_bar(1 + num_warmup + num_samples, " sweeps", False if traced else progress) as bar:
         posterior = _sample(key, inputs, bar, **options)
@@ -119,7 +120,7 @@ def _check_options(inputs: Inputs, num_warmup: Any, progress: Any) -> None:
             f"prior.scale is {type(inputs.prior.covariance_law).__name__}, for which the conditional of the covariances has no "
             "closed form; for gibbs use InverseWishart or InverseGamma, or sample with nuts."
         )
-    if inputs.weight is not None and not is_traced(inputs.weight):
+    if has_weights(inputs.weight) and not is_traced(inputs.weight):
         values = np.asarray(inputs.weight)
         if (values != np.floor(values)).any():
             raise ValueError(
@@ -197,9 +198,9 @@ def _collect(draws: _Draws, problem: StandardizedProblem, start: Mixture, start_
     return Posterior(from_standard(mixture, problem), log_density, problem.prior, status, stats, "gibbs")
 
 
-def _are_counts(weight: jax.Array | None) -> jax.Array | bool:
+def _are_counts(weight: Weight) -> jax.Array | bool:
     """Return whether all weights are integers >= 0. Only such weights can be numbers of labels."""
-    return True if weight is None else ((weight == jnp.floor(weight)) & (weight >= 0)).all()
+    return not has_weights(weight) or ((weight == jnp.floor(weight)) & (weight >= 0)).all()
 
 
 def _log_volume_of_present(problem: StandardizedProblem, covariance_type: str, present: jax.Array) -> jax.Array:

@@ -31,7 +31,7 @@ from .. import covariance, linalg
 from ..chunking import draws_per_batch
 from ..density import responsibilities
 from ..mixture import Mixture
-from ..row_sums import vary_with, weight_or_ones
+from ..row_sums import Weight, vary_with, weight_or_ones
 from ..validation import check_choice, is_traced
 
 METHODS = ("assignment", "stephens", "kl")
@@ -72,7 +72,7 @@ def relabel_mixtures(
     x: jax.Array | None = None,
     *,
     method: str = "assignment",
-    weight: jax.Array | None = None,
+    weight: Weight = None,
     exchangeable: jax.Array | None = None,
 ) -> tuple[Mixture, Matching]:
     """Reorder the components of M mixtures to match a reference mixture.
@@ -82,7 +82,7 @@ def relabel_mixtures(
         reference: one mixture with the same K, D and covariance type as the draws.
         x: (N, D), data in the units of the mixtures; not used by "kl".
         method: "assignment", "stephens" or "kl", as defined at the top of this module.
-        weight: (N,) >= 0, or None if all weights are one. Rows of weight 0 must be finite too.
+        weight: the weights of the rows. Rows of weight 0 must be finite too.
         exchangeable: (K, K), True where component j and component k may exchange places. None allows every permutation.
 
     Returns:
@@ -108,7 +108,7 @@ def match_labels(
     x: jax.Array | None = None,
     *,
     method: str = "assignment",
-    weight: jax.Array | None = None,
+    weight: Weight = None,
     exchangeable: jax.Array | None = None,
 ) -> Matching:
     """Find the permutations that match M mixtures to a reference, like `relabel_mixtures`, but do not reorder the mixtures."""

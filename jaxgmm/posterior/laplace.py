@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from numpy.typing import ArrayLike
 
 from ..calls import public
-from ..inputs import check_draws, check_sampling_options, validate_inputs
+from ..inputs import check_draws, check_sampling_options, pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike
 from ..priors.interface import MixturePrior
 from ..progress import progress_bar
@@ -97,9 +97,9 @@ def laplace(
     check_sampling_options(key, num_samples, num_chains)
     check_progress(progress)
     inputs = validate_inputs(start, x, prior, sample_weight, name="start", prior_is="required", is_start=True)
-    start, x, weight, prior = inputs
-    check_draws(start, num_samples, num_chains)
-    traced = is_traced(key, start, x, weight, prior)
+    check_draws(inputs.mixture, num_samples, num_chains)
+    traced = is_traced(key, inputs)
+    start, x, weight, prior = pad_inputs(inputs, key)
     key_approximation, key_draws = jax.random.split(key)
     with progress_bar(2, " steps", False if traced else progress) as bar:
         problem, approximation = approximate_posterior(key_approximation, start, x, weight, prior)

@@ -15,7 +15,7 @@ from .. import covariance
 from ..chunking import GRADIENT_CHUNK, can_store_features
 from ..density import log_joint, quadratic_coefficients, quadratic_log_joint, safe_log
 from ..mixture import Mixture
-from ..row_sums import sum_over_rows
+from ..row_sums import sum_over_rows, weight_or_ones
 from .standardization import StandardizedProblem
 
 # The type of a function of log weights (K,), means (K, D) and factors that returns a log-likelihood ().
@@ -30,7 +30,8 @@ def make_log_likelihood(problem: StandardizedProblem, start: Mixture) -> LogLike
     belong to the component. If the features would take too much memory, the data are whitened at each evaluation instead.
     """
     covariance_type, (k, d) = start.covariance_type, start.means.shape
-    y, weight, centers = problem.y, problem.weight, start.means
+    y, centers = problem.y, start.means
+    weight = None if problem.weight is None else weight_or_ones(problem.weight, y.shape[:1], y.dtype)
     factors = covariance.factorize(start.covariances, covariance_type, d)
     reference = jax.lax.stop_gradient(log_likelihoods(safe_log(start.weights), centers, factors, y, covariance_type))
     if not can_store_features(k * (d + 1) * (d + 2) // 2 * len(y)):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..calls import public
-from ..inputs import Inputs, check_draws, check_sampling_options, check_start, validate_inputs
+from ..inputs import Inputs, check_draws, check_sampling_options, check_start, pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike, as_mixture
 from ..progress import program_bar
 from ..validation import check_count, check_number, check_progress, is_traced
@@ -193,7 +193,7 @@ def _approximate(
 
     Raise ValueError if the density or its gradient at a start is not finite. Traced values are not checked.
     """
-    start, x, weight, prior = inputs
+    start, x, weight, prior = pad_inputs(inputs, key, others) if model is None else inputs
     if others is not None:
         start = jax.tree.map(lambda one, rest: jnp.concatenate([one[None], rest.astype(one.dtype)]), start, others)
     if model is None:

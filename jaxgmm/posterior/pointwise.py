@@ -13,7 +13,8 @@ import numpy as np
 
 from ..density import log_prob
 from ..mixture import Mixture
-from ..row_sums import repeat_valid_row
+from ..padding import pad_data
+from ..row_sums import Weight, repeat_valid_row, weight_or_ones
 from .result import Posterior
 
 _COMPARED = 8  # number of draws at which the model's likelihood is compared with the density of the drawn mixtures
@@ -33,7 +34,7 @@ def has_own_likelihood(posterior: Posterior, x: jax.Array, weight: jax.Array | N
     chosen = np.unique(np.linspace(0, size - 1, _COMPARED).round().astype(int))
     draws = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(size, *leaf.shape[2:])[chosen], posterior.mixture)
     own = np.asarray(posterior.stats["log_likelihood"], float).reshape(size)[chosen]
-    plain, absolute = (np.asarray(value, float) for value in _totals(draws, repeat_valid_row(x, weight), weight))
+    plain, absolute = (np.asarray(value, float) for value in _totals(draws, *pad_data(x, weight)))
     return not (abs(own - plain) <= _tolerance(x, absolute)).all()
 
 
@@ -63,8 +64,8 @@ def _tolerance(like: jax.Array, size: np.ndarray) -> np.ndarray:
 
 
 @jax.jit
-def _totals(draws: Mixture, x: jax.Array, weight: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+def _totals(draws: Mixture, x: jax.Array, weight: Weight) -> tuple[jax.Array, jax.Array]:
     """Return the weighted log-likelihoods (M,) of the data under a stack (M, ...), and the weighted sums of absolute values."""
-    terms = log_prob(draws, x)
-    terms = terms if weight is None else weight * terms
+    terms = log_prob(draws, repeat_valid_row(x, weight))
+    terms = weight_or_ones(weight, x.shape[:1], x.dtype) * terms
     return terms.sum(-1), jnp.abs(terms).sum(-1)

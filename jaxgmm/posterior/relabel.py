@@ -14,8 +14,9 @@ from numpy.typing import ArrayLike
 
 from ..calls import public
 from ..mixture import Mixture, MixtureLike, as_mixture
+from ..padding import pad_data
 from ..row_sums import repeat_valid_row
-from ..validation import as_weighted_data, check_choice
+from ..validation import as_weighted_data, check_choice, is_traced
 from .label_assignment import METHODS, Matching, match_labels, permute_components
 from .mixing import status_of_parameters
 from .result import INDEPENDENT, Posterior, check_one_posterior
@@ -87,7 +88,8 @@ def relabel(
     rows = weight = None
     if method != "kl":
         rows, weight = as_weighted_data(x, sample_weight, num_features=mixture.num_features)
-        rows = repeat_valid_row(rows, weight)
+        rows = repeat_valid_row(rows, weight) if is_traced(rows, weight) else rows
+        rows, weight = pad_data(rows, weight, posterior, reference)
     exchangeable = _exchangeable(posterior.prior)
     matching = match_labels(draws, reference, rows, method=method, weight=weight, exchangeable=exchangeable)
     return _reorder(posterior, jax.tree.map(lambda leaf: leaf.reshape(chains, samples, *leaf.shape[1:]), matching))

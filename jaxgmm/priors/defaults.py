@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 
 from .. import covariance, linalg
 from ..calls import public
-from ..row_sums import weight_or_ones
+from ..padding import pad_data
+from ..row_sums import Weight, weight_or_ones
 from ..validation import as_weighted_data, check_count, check_covariance_type
 from .conjugate import Prior
 
@@ -59,7 +60,7 @@ def default_prior(
     x, weight = as_weighted_data(x, sample_weight)
     if len(x) == 0:
         raise ValueError(f"x has shape {x.shape}: it has no rows; at least one row was expected.")
-    prior = _default_prior(x, weight, num_components, covariance_type)
+    prior = _default_prior(*pad_data(x, weight), num_components, covariance_type)
     _data_scaled.add(prior)
     return prior
 
@@ -71,7 +72,7 @@ def is_data_scaled(prior: Any) -> bool:
 
 # Without jit, every operation would be compiled separately, and the first call would take one second longer.
 @partial(jax.jit, static_argnums=(2, 3))
-def _default_prior(x: jax.Array, weight: jax.Array | None, num_components: int, covariance_type: str) -> Prior:
+def _default_prior(x: jax.Array, weight: Weight, num_components: int, covariance_type: str) -> Prior:
     """Return the default prior of validated data."""
     center, scatter = _moments_of_data(x, weight, covariance_type)
     d = x.shape[1]
@@ -88,7 +89,7 @@ def _default_prior(x: jax.Array, weight: jax.Array | None, num_components: int, 
     return Prior(jnp.ones(num_components, x.dtype), center, array(0.01), array(d + 2.0), scatter / num_components ** (2 / d))
 
 
-def _moments_of_data(x: jax.Array, weight: jax.Array | None, covariance_type: str) -> tuple[jax.Array, jax.Array]:
+def _moments_of_data(x: jax.Array, weight: Weight, covariance_type: str) -> tuple[jax.Array, jax.Array]:
     """Return the mean (D,), and the scatter divided by the total weight, (D, D) or (D,). Rows of weight 0 are ignored."""
     weight = weight_or_ones(weight, x.shape[:1], x.dtype)
     x = jnp.where(weight[:, None] > 0, x, 0)

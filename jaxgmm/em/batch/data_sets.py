@@ -13,9 +13,11 @@ from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
 from ...calls import public
-from ...chunking import batch_of_fits, bucket_lengths
-from ...host import on_host
+from ...chunking import batch_of_fits, bucket_lengths, padded_length
+from ...host import on_host, to_device
+from ...padding import can_pad, pad_data
 from ...real_numbers import as_numpy
+from ...row_sums import Weight, has_weights
 from ...validation import as_float_array
 
 Array = np.ndarray | jax.Array
@@ -58,20 +60,20 @@ class DataSets:
 
     Attributes:
         x: the data: B arrays (N_b, D) on the host, one array (B, N, D), or one array (N, D) that all fits share.
-        weight: the weights: B arrays (N_b,) on the host, one array (B, N), one array (N,) that all fits share, or None.
+        weight: the weights: B arrays (N_b,) on the host, one array (B, N), weights that all fits share, or None.
         size: B, the number of data sets. If all fits share one data set, B is the number of fits.
         dtype: the float dtype of the fits.
     """
 
     x: list[np.ndarray] | Array
-    weight: list[np.ndarray] | Array | None
+    weight: list[np.ndarray] | np.ndarray | Weight
     size: int
     dtype: DTypeLike
 
     @property
     def num_features(self) -> int:
         """The number of features D."""
-        return self.x[0].shape[-1]
+        return (self.x[0] if isinstance(self.x, list) else self.x).shape[-1]
 
     def batches(self) -> Iterator[Batch]:
         """Yield the batches of data sets; batches with the shortest padded length come first.
@@ -86,25 +88,29 @@ class DataSets:
     def _buckets(self) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the padded length of each bucket, and the indices of the data sets in this bucket."""
         if not isinstance(self.x, list):
-            yield self.x.shape[-2], np.arange(self.size)
+            yield padded_length(self.x.shape[-2]), np.arange(self.size)
             return
         lengths = np.array([max(len(one), 1) for one in self.x])  # a data set without rows becomes one row of padding
-        padded = np.full(self.size, lengths.max()) if (lengths == lengths[0]).all() else bucket_lengths(lengths)
+        padded = np.full(self.size, padded_length(lengths.max())) if (lengths == lengths[0]).all() else bucket_lengths(lengths)
         for length in np.unique(padded):
             yield int(length), np.flatnonzero(padded == length)
 
-    def arrays(self, batch: Batch) -> tuple[jax.Array, jax.Array | None]:
+    def arrays(self, batch: Batch) -> tuple[jax.Array, Weight]:
         """Return the data (size, N, D) and weights (size, N) of a batch; arrays that all fits share have no leading axis.
 
-        Rows that pad a shorter data set have weight 0. If all weights are 1, None may be returned in place of the weights.
+        Rows that pad a shorter data set have weight 0. Without weights, None or `FirstRows` may be returned.
         """
         if isinstance(self.x, list):
             x, weight = self._padded(self.x, batch)
         else:
             assert not isinstance(self.weight, list)
             x = batch.take(self.x) if self.x.ndim == 3 else self.x
-            weight = self.weight if self.weight is None or self.weight.ndim == 1 else batch.take(self.weight)
-        return _on_device(x, self.dtype), None if weight is None else _on_device(weight, self.dtype)
+            weight = self.weight
+            if isinstance(weight, Array) and weight.ndim == 2:
+                weight = batch.take(weight)
+            if x.ndim == 3:
+                x, weight = pad_data(x, weight)
+        return _on_device(x, self.dtype), _on_device(weight, self.dtype) if isinstance(weight, Array) else weight
 
     def _padded(self, x: list[np.ndarray], batch: Batch) -> tuple[np.ndarray, np.ndarray]:
         """Return the zero-padded data (size, N, D) and the weights (size, N) of a batch of data sets that came as a list."""
@@ -141,7 +147,7 @@ def pad(data_sets: Sequence[Any]) -> tuple[jax.Array, jax.Array]:
     sets = as_data_sets(list(data_sets))
     longest = max(1, *(len(one) for one in sets.x))
     x, weight = sets.arrays(Batch(np.arange(sets.size), longest, sets.size, sets.size))
-    assert weight is not None  # data sets that come as a list always have weights
+    assert has_weights(weight)  # data sets that come as a list always have weights
     return x, weight
 
 
@@ -222,7 +228,10 @@ def _data_sets(x: list[np.ndarray] | Array, weight: list[np.ndarray] | Array | N
     floats = [dtype if dtype.kind == "f" and dtype.itemsize >= 4 else default for dtype in dtypes]
     dtype = jax.dtypes.canonicalize_dtype(np.result_type(*floats))
     if not isinstance(x, list) and x.ndim == 2:  # data that all fits share are sent to the device only once
-        x = _on_device(x, dtype)
+        padded = pad_data(x, weight)
+        return DataSets(_on_device(padded.x, dtype), padded.weight, size, dtype)
+    if isinstance(x, jax.Array) and can_pad(x) and padded_length(x.shape[1]) > x.shape[1]:
+        x = on_host(x)  # so that taking and padding the data sets of a batch compiles nothing
     return DataSets(x, weight, size, dtype)
 
 
@@ -269,4 +278,4 @@ def _on_device(array: Array, dtype: DTypeLike) -> jax.Array:
     if isinstance(array, jax.Array):
         return array.astype(dtype)
     with np.errstate(over="ignore"):
-        return jnp.asarray(np.asarray(array, dtype))
+        return to_device(array, dtype)
