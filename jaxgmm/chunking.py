@@ -14,29 +14,29 @@ import os
 import jax
 import numpy as np
 
-GRADIENT_CHUNK = 8192  # rows; with more rows, gradients recompute the arrays of each chunk instead of storing them
+GRADIENT_CHUNK = 8192  # rows; for larger data, a gradient recomputes the arrays of each chunk instead of storing them
 STEPS_PER_ROUND = 8  # number of EM steps after which a batch is sorted again; 4 to 16 were equally fast
 SMALLEST_BUCKET = 16  # rows; data sets with fewer rows are padded to this length
 LARGEST_PADDED = 1 << 17  # rows; longer data sets are not padded
 _LENGTHS_PER_OCTAVE = 8  # number of padded lengths between a length and its double
-JACOBIAN_COLUMNS = 16  # number of columns of I - dM/dtheta in a batch; larger batches took more memory and were not faster
-PSIS_ROWS = 256  # number of rows in a batch of PSIS, which runs on the host
+JACOBIAN_COLUMNS = 16  # number of columns of I - dM/dtheta per batch; larger batches took more memory and were not faster
+PSIS_ROWS = 256  # rows per batch of Pareto-smoothed importance sampling (PSIS), which runs on the host
 COMPARISON_DRAWS = 1000  # largest number of draws in a batch of `compare`; all posteriors share the batch size and one program
-COVERAGE_FILE_BATCH = 256  # number of data sets after which a coverage study writes its file again
+COVERAGE_FILE_BATCH = 256  # number of data sets after which a coverage study updates its file
 _COVERAGE_RUN = 64  # in one run of a program, a coverage study processes at most this many data sets
 _CALIBRATION_DATA_SETS = 128  # in one run of a program, a calibration processes at most this many data sets
 # the next constants limit the sizes of arrays
-# under a user's model, log-likelihoods of rows are stored if draws x rows are at most this many
+# a posterior stores the log-likelihoods of rows under a user's model only if draws x rows is at most this number
 _POINTWISE_NUMBERS = 1 << 24
 _DENSITY_NUMBERS = 1 << 22  # an intermediate array of a density has at most this many entries (32 MiB in float64)
 _DRAW_NUMBERS = 1 << 22  # an intermediate array of a function of many draws has at most this many entries
-_LABELLING_NUMBERS = 1 << 23  # arrays for averages over labellings, for a batch of points, have at most this many entries
+_LABELLING_NUMBERS = 1 << 23  # an array for averages over labellings has at most this many entries
 _HESSIAN_NUMBERS = 1 << 25  # a batch of Hessian columns has at most this many entries
 # a batch of potentials has at most this many entries, so that it fits in the cache; such batches are three times as fast as
 # one batch of all points
 _POTENTIAL_NUMBERS = 1 << 16
 _REPLICATE_NUMBERS = 1 << 24  # the weights or simulated data of a batch of bootstrap replicates have at most this many entries
-_SCORE_NUMBERS = 1 << 24  # draws x points x components; above this limit, `compare` scores fewer draws
+_SCORE_NUMBERS = 1 << 24  # limit of draws x points x components; above it, `compare` scores fewer draws
 _STORED_FEATURES = 1 << 22  # the quadratic features of all rows are stored only if they have at most this many entries
 
 
@@ -46,7 +46,7 @@ def on_cpu() -> bool:
 
 
 def scale_for_accelerator(size: int, factor: int) -> int:
-    """Return `size` on a CPU and `factor` times as much on a GPU or TPU."""
+    """Return `size` on a CPU, and `factor` times `size` on a GPU or TPU."""
     return size if on_cpu() else size * factor
 
 
@@ -86,7 +86,7 @@ def start_rows(num_components: int) -> int:
 
 
 def can_store_features(numbers: int) -> bool:
-    """Return whether the quadratic features of all rows may be computed once and stored."""
+    """Return whether the quadratic features of all rows are few enough to be stored."""
     return numbers <= _STORED_FEATURES
 
 
@@ -101,7 +101,7 @@ def points_per_batch(numbers_per_point: int, num_points: int) -> int:
 
 
 def labellings_per_batch(numbers_per_point: int, num_points: int) -> int:
-    """Return how many points to process at a time; at each point, a proposal is averaged over labellings."""
+    """Return how many points to process at a time when a proposal is averaged over labellings."""
     return min(max(1, _LABELLING_NUMBERS // max(1, numbers_per_point)), num_points)
 
 
@@ -142,7 +142,7 @@ def coverage_runs(num_datasets: int) -> int:
 
 
 def coverage_batch() -> int:
-    """Return how many data sets of a coverage study the sampler processes at a time; each data set needs thousands of draws."""
+    """Return how many data sets of a coverage study are sampled at a time; each data set needs thousands of draws."""
     return scale_for_accelerator(8, 4)
 
 

@@ -1,7 +1,8 @@
 """The commands `jaxgmm fit`, `compare`, `select`, `calibrate`, `study` and `sample`, each with its own module.
 
-Results go to stdout and to files; progress and warnings go to stderr. If the input is refused, the command prints one sentence
-on stderr and ends with exit code 2; `--traceback` shows where. An error inside jaxgmm gives a traceback and exit code 1.
+Results go to stdout and to files; progress and warnings go to stderr. If the input is invalid, the command prints one sentence
+on stderr and ends with exit code 2; with `--traceback`, it also prints a traceback. An error inside jaxgmm gives a traceback
+and exit code 1.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the command-line arguments; None means the arguments of the process.
 
     Returns:
-        The exit code: 0 on success; 1 after an error inside jaxgmm, with a traceback; 2 if the input was refused, with a
-        sentence on stderr; 130 if the command was interrupted.
+        The exit code: 0 on success; 1 after an error inside jaxgmm, with a traceback; 2 if the input was invalid, with a
+            sentence on stderr; 130 if the command was interrupted.
 
     Example:
         >>> main(["fit", "faithful", "-k", "0"])
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
-    """Run one command and return its exit code; print each error as a sentence, with a traceback if it is asked for."""
+    """Run one command and return its exit code; print an error as a sentence, and with `--traceback` also its traceback."""
     try:
         arguments = _parser().parse_args(argv)
         check_seed(arguments.seed)
@@ -76,7 +77,7 @@ def _run(argv: Sequence[str]) -> int:
         return 0
     except KeyboardInterrupt:
         return print_error("interrupted: no more files were written.", INTERRUPTED)
-    except BrokenPipeError:  # the program that read stdout has exited, as `head` does in `jaxgmm ... | head`
+    except BrokenPipeError:  # the program that reads stdout has exited, such as `head` in `jaxgmm ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _FAILED
     except Exception as error:

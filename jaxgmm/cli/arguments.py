@@ -12,7 +12,7 @@ from ..covariance import TYPES
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
-    """Add the argument DATA, and the options that set how DATA is read."""
+    """Add the argument DATA, and options for reading DATA."""
     parser.add_argument(
         "data",
         metavar="DATA",

@@ -1,4 +1,4 @@
-"""`jaxgmm compare`: compare EM with the posterior that one or several methods estimate."""
+"""`jaxgmm compare`: compare an EM estimate with the posterior, which one or several methods estimate."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Fit the posterior mode, draw from the posterior, compare the two, print the comparison, and write the output files."""
+    """Fit the posterior mode, draw from the posterior, compare mode and draws, print the result, and write the output files."""
     for name in ("num_components", "num_samples", "num_chains", "restarts"):
         check_count(getattr(arguments, name), name)
     if not 0 < arguments.interval < 1:
@@ -100,7 +100,7 @@ def _draw_and_rehearse(methods: list[str], arguments: argparse.Namespace, mode: 
     with warnings_to_stderr():
         rehearsal = Rehearsal(*steps)
         posteriors = {method: _draw(method, arguments, mode, x) for method in methods}
-        rehearsal.wait()  # otherwise the comparison would compile the same programs a second time
+        rehearsal.wait()  # without waiting, the comparison would compile the same programs a second time
     return posteriors
 
 
@@ -110,7 +110,8 @@ def _draw(method: str, arguments: argparse.Namespace, mode: ModeFit, x: np.ndarr
     sampler = getattr(importlib.import_module(f"..posterior.{method}", __package__), method)
     key = jax.random.fold_in(jax.random.key(arguments.seed), 1 + POSTERIOR_METHODS.index(method))
     options = {"num_samples": arguments.num_samples, "num_chains": arguments.num_chains}
-    # The compilation cache does not keep programs that advance a bar, so a bar costs seconds. Only a long run is worth that.
+    # The compilation cache does not store programs that advance a bar, so a bar costs seconds of compilation. Only a long run
+    # shows a bar.
     quick = is_worthwhile(mode.fit, x, arguments.num_chains * arguments.num_samples)
     options["progress"] = False if quick else None
     with warnings_to_stderr():

@@ -71,7 +71,7 @@ def check_rows(x: np.ndarray, num_components: int, data: str) -> None:
 
 
 def _check_float32(x: np.ndarray, names: list[str]) -> None:
-    """Raise ValueError if the variation of a column is so small, compared with its values, that float32 would lose it."""
+    """Raise ValueError if a column varies so little, compared with its values, that float32 cannot represent the variation."""
     # rounding can give a column of equal values a tiny standard deviation, so constant columns are detected by their range
     lost = abs(x - x.astype(np.float32)).max(0) > _LARGEST_ROUNDING * x.std(0)
     lost &= np.ptp(x, axis=0) > 0

@@ -35,8 +35,8 @@ def print_progress(activity: str) -> None:
 def warnings_to_stderr() -> Iterator[None]:
     """Print each RuntimeWarning that is raised inside the block as one line on stderr.
 
-    Python's warning filters apply to all threads of the process. Other threads only run rehearsals, whose warnings are not
-    for the user, so these warnings are dropped.
+    Python's warning filters apply to all threads of the process. Warnings from other threads are dropped, because other threads
+    only run rehearsals.
     """
     owner = threading.get_ident()
 

@@ -37,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Fit all models, print their criteria, and write the criteria, the best model, a figure and the labels."""
+    """Fit all models, print a table of the criterion, and write the results, the best model, a figure and the labels."""
     counts = parse_counts(arguments.num_components)
     types = parse_names(arguments.covariance_types, "--covariance-types", TYPES)
     check_count(arguments.folds, "folds", 2)

@@ -11,12 +11,12 @@ import jax
 
 
 def tune_startup() -> None:
-    """Shorten the time before a command computes: collect garbage rarely and, on a CPU, run fewer LLVM passes.
+    """Shorten the startup of a command: collect garbage rarely and, on a CPU, run fewer LLVM passes.
 
-    A command runs only for seconds, so this time matters. Fewer passes shorten compilation by a seventh. Measurements showed
-    that the compiled programs are equally fast. If the user has set XLA_FLAGS, they are kept.
+    A command runs only for seconds, so the time for startup matters. Fewer passes shorten compilation by a seventh. In
+    measurements, the compiled programs were equally fast. If the user has set XLA_FLAGS, these flags are kept.
     """
-    gc.set_threshold(100_000, 50, 50)  # tracing creates many small objects, and collecting them took one second of ten
+    gc.set_threshold(100_000, 50, 50)  # tracing creates many small objects; garbage collection took one second of ten
     has_accelerator = importlib.metadata.entry_points(group="jax_plugins")
     if not has_accelerator:
         os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
@@ -34,5 +34,5 @@ def use_compilation_cache() -> None:
     if os.access(folder, os.W_OK):
         jax.config.update("jax_compilation_cache_dir", str(folder))
         # Small programs are stored too. A second run then takes a quarter of the time of the first run. If only large programs
-        # are stored, it takes half of this time.
+        # are stored, the second run takes half of the time of the first run.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

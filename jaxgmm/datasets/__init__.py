@@ -20,7 +20,7 @@ NAMES = ("faithful", "galaxies", "acidity", "iris")
 
 
 def load(name: str) -> np.ndarray:
-    """Load a classic data set as a float64 array (N, D); the array of iris does not contain the species.
+    """Load a classic data set as a float64 array (N, D). The array of iris does not contain the species; see `labels`.
 
     Args:
         name: "faithful", "galaxies", "acidity" or "iris".

@@ -128,8 +128,11 @@ def _shown(rows: list[ComparisonRow]) -> list[ComparisonRow]:
 
 
 def _grid_columns(shown: list[ComparisonRow], num_components: int) -> int:
-    """Return the number of columns: K if each row of the grid can show one quantity for all components, else at most 4."""
-    whole = sum(row.component is not None for row in shown) % num_components == 0  # shared parameters come last
+    """Return the number of columns of the grid of panels.
+
+    It is K if each row of the grid can show one quantity for all components. Otherwise it is at most 4.
+    """
+    whole = sum(row.component is not None for row in shown) % num_components == 0  # shared parameters are at the end
     return num_components if whole and 2 <= num_components <= 6 and len(shown) < _MOST_PANELS else min(4, max(len(shown), 1))
 
 

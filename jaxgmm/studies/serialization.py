@@ -17,7 +17,7 @@ from ..files import write_text
 if TYPE_CHECKING:
     import pandas
 
-_BEGIN_OF_FORMULAS = ("=", "+", "-", "@", "\t")  # in Excel and LibreOffice
+_BEGIN_OF_FORMULAS = ("=", "+", "-", "@", "\t")  # Excel and LibreOffice read a text that begins with one of these as a formula
 _SIGNED_NUMBER = re.compile(r"[+-](\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")  # text that begins as a formula does, and is a number
 
 
@@ -128,7 +128,7 @@ def csv_text(rows: Iterable[Mapping[str, Any]], fields: Sequence[str], path: str
 
 
 def csv_line(values: Iterable[Any]) -> str:
-    r"""Return one line of a CSV file. Text that a spreadsheet would take for a formula is quoted; None is an empty cell.
+    r"""Return one line of a CSV file. Text that a spreadsheet would read as a formula is quoted. None becomes an empty cell.
 
     Example:
         >>> csv_line(["=sum", "a,b", -0.5, "-0.5", None])
@@ -159,7 +159,7 @@ def data_frame(rows: Iterable[Mapping[str, Any]], fields: Sequence[str]) -> pand
 
 
 def _written(text: str, path: str | os.PathLike[str] | None) -> str:
-    """Return the text, after writing it to `path` if a path is given."""
+    """Write a text to `path`, if a path is given, and return the text."""
     if path is not None:
         write_text(path, text)
     return text
