@@ -14,6 +14,7 @@ from ..mixture import Mixture
 from .valid_results import check_mixtures, check_values
 
 EXPECTED = "a json file written by jaxgmm fit, compare or select was expected"
+_FLOATS = ("log_likelihood", "objective", "history")  # the fields of a fit that have the dtype of its mixture
 
 
 def read_record(path: Path) -> tuple[Mixture | Fit, list[str]]:
@@ -26,43 +27,47 @@ def read_record(path: Path) -> tuple[Mixture | Fit, list[str]]:
     """
     try:
         record = parse_file(path, json.loads)
-        names = list(record["data"]["feature_names"])
-        thing = _fit(record) if "fit" in record else _mixture(record)
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        names, fields = list(record["data"]["feature_names"]), record["mixture"]
+        arrays = {name: fields[name] for name in ("weights", "means", "covariances")}
+        covariance_type, fit = fields["covariance_type"], _fit_fields(record["fit"]) if "fit" in record else None
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise ValueError(f"'{path}' does not hold a mixture; {EXPECTED}.") from error
     try:
+        thing = mixture = Mixture(**_floats(arrays), covariance_type=covariance_type)
+        if fit is not None:
+            dtypes = dict.fromkeys(_FLOATS, mixture.means.dtype)
+            thing = Fit(mixture, **{name: value.astype(dtypes.get(name, np.int32)) for name, value in fit.items()})
         check_mixtures(thing)
         check_values(thing)
     except (ValueError, TypeError) as error:
         raise ValueError(f"'{path}' does not hold a valid mixture: {error}") from error
-    num_features = (thing.mixture if isinstance(thing, Fit) else thing).num_features
-    if len(names) != num_features or not all(isinstance(name, str) for name in names):
+    if len(names) != mixture.num_features or not all(isinstance(name, str) for name in names):
         raise ValueError(
-            f"'{path}' has {len(names)} feature_names for {num_features} features; one name for each was expected."
+            f"'{path}' has {len(names)} feature_names for {mixture.num_features} features; one name for each was expected."
         )
     return thing, names
 
 
-def _mixture(record: dict[str, Any]) -> Mixture:
-    """Return the mixture in a record."""
-    fields = record["mixture"]
-    weights, means, covariances = _floats(*(fields[name] for name in ("weights", "means", "covariances")))
-    return Mixture(weights, means, covariances, fields["covariance_type"])
+def _fit_fields(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a Fit without its mixture; the history ends with the last step."""
+    fields: dict[str, Any] = {name: record[name] for name in (*_FLOATS, "num_iter")}
+    fields["status"] = Status[record["status"]]
+    fields["component_status"] = [ComponentStatus[name] for name in record["component_status"]]
+    arrays = {name: np.asarray(value) for name, value in fields.items()}
+    if any(array.dtype.kind not in "if" for array in arrays.values()) or arrays["history"].ndim != 1:
+        raise ValueError("a field is not numeric.")
+    return arrays
 
 
-def _fit(record: dict[str, Any]) -> Fit:
-    """Return the fit in a record; its history ends with its last step."""
-    fields, mixture = record["fit"], _mixture(record)
-    numbers = [np.asarray(fields[name], mixture.means.dtype) for name in ("log_likelihood", "objective", "history")]
-    components = [ComponentStatus[name] for name in fields["component_status"]]
-    codes = [np.asarray(value, np.int32) for value in (fields["num_iter"], Status[fields["status"]], components)]
-    return Fit(mixture, *numbers, *codes)
-
-
-def _floats(*values: Any) -> list[np.ndarray]:
+def _floats(lists: dict[str, Any]) -> dict[str, Any]:
     """Return nested lists of numbers as arrays: in float32 if it holds all numbers exactly, else in float64."""
-    arrays = [np.asarray(value, float) for value in values]
+    wide: dict[str, np.ndarray] = {}
+    for name, values in lists.items():
+        try:
+            wide[name] = np.asarray(values, float)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{name} is not an array of numbers.") from error
     with np.errstate(over="ignore", under="ignore"):
-        narrow = [array.astype(np.float32) for array in arrays]
-    is_exact = all(np.array_equal(a, b, equal_nan=True) for a, b in zip(narrow, arrays, strict=True))
-    return narrow if is_exact else arrays
+        narrow = {name: array.astype(np.float32) for name, array in wide.items()}
+    is_exact = all(np.array_equal(narrow[name], array, equal_nan=True) for name, array in wide.items())
+    return narrow if is_exact else wide

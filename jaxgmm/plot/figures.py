@@ -88,13 +88,13 @@ def mixture_figure(mixture: MixtureLike, x: ArrayLike, *, feature_names: Sequenc
     mixture, x = as_mixture(mixture, single=True), np.asarray(x)
     names, d = axis_names(feature_names, mixture.num_features), mixture.num_features
     pairs = _pairs(d)
-    figure = Figure(figsize=(6.4, 4.6 * max(len(pairs), 1)), dpi=150, layout="constrained")
+    figure = Figure(figsize=(6.4 if d < 3 else 4.8 * len(pairs), 4.8), dpi=150, layout="constrained")
     if d == 1:
         densities(figure.subplots(), mixture, x, feature_name=names[0])
         figure.suptitle("Data (bars), density of the mixture (dark), its components (dashed)", fontsize=9, x=0.02, ha="left")
         return figure
     r = responsibilities(mixture, x)
-    for ax, pair in zip(np.ravel(figure.subplots(len(pairs), 1)), pairs, strict=True):
+    for ax, pair in zip(np.ravel(figure.subplots(1, len(pairs))), pairs, strict=True):
         scatter(ax, x[:, pair], responsibilities=r, feature_names=[names[i] for i in pair])
         ellipses(ax, marginal(mixture, pair))
     title = "Data in the colours of the components; ellipses, each around 90 % of its component"

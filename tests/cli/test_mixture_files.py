@@ -45,13 +45,9 @@ def test_columns_are_found_by_name(tmp_path):
     assert match(path, ["height", "weight"], columns="1,2").names == ["weight", "height"]
     assert match(path, None).names == ["weight", "height"]
     assert match(path, ["column 0", "column 1"]).names == ["weight", "height"]
-    with pytest.raises(
-        ValueError, match=r"no column 'Height' \(did you mean 'height'\?\), which is a feature .* id, weight, height"
-    ):
+    with pytest.raises(ValueError, match=r"no column 'Height' \(did you mean 'height'\?\), .* id, weight, height"):
         match(path, ["weight", "Height"])
-    with pytest.raises(
-        ValueError, match=r"3 columns to use \(id, weight, height\), .* has 2 features; choose one column for each"
-    ):
+    with pytest.raises(ValueError, match=r"3 columns to use \(id, weight, height\), .* has 2 features; choose one"):
         match(path, ["height", "weight"], columns="0-2")
 
 

@@ -66,5 +66,5 @@ def test_a_damaged_fit_is_refused(tmp_path, change):
     fields = {"status": "CONVERGED", "num_iter": 1, "log_likelihood": -1.0, "objective": -1.0, "history": [-2.0, -1.0]}
     fit = fields | {"component_status": ["OK"]} | change
     (tmp_path / "a.json").write_text(json.dumps(record([0.5, 2.0]) | {"fit": fit}))
-    with pytest.raises(ValueError, match="a.json' does not hold a"):
+    with pytest.raises(ValueError, match=r"a\.json' does not hold a"):
         jaxgmm.load(tmp_path / "a.json")
