@@ -91,32 +91,32 @@ def can_store_features(numbers: int) -> bool:
 
 
 def draws_per_batch(numbers_per_draw: int, num_draws: int) -> int:
-    """Return how many draws to evaluate at a time if the arrays for one draw have `numbers_per_draw` entries."""
+    """Return the number of draws in a batch if the arrays for one draw have `numbers_per_draw` entries."""
     return max(1, min(num_draws, _DRAW_NUMBERS // max(1, numbers_per_draw)))
 
 
 def points_per_batch(numbers_per_point: int, num_points: int) -> int:
-    """Return how many points to evaluate under all draws at a time if one point needs `numbers_per_point` entries."""
+    """Return the number of points in a batch if one point, under all draws, needs `numbers_per_point` entries."""
     return max(1, min(num_points, _DRAW_NUMBERS // max(1, numbers_per_point)))
 
 
 def labellings_per_batch(numbers_per_point: int, num_points: int) -> int:
-    """Return how many points to process at a time when a proposal is averaged over labellings."""
+    """Return the number of points in a batch when a proposal is averaged over labellings."""
     return min(max(1, _LABELLING_NUMBERS // max(1, numbers_per_point)), num_points)
 
 
 def hessian_columns_per_batch(numbers_per_column: int) -> int:
-    """Return how many columns of a Hessian to compute at a time."""
+    """Return the number of columns of a Hessian that are computed together."""
     return max(1, _HESSIAN_NUMBERS // max(1, numbers_per_column))
 
 
 def potentials_per_batch(numbers_per_potential: int) -> int:
-    """Return how many potentials to evaluate at a time."""
+    """Return the number of potentials that are evaluated together."""
     return max(1, _POTENTIAL_NUMBERS // max(1, numbers_per_potential))
 
 
 def replicates_per_batch(numbers_per_replicate: int) -> int:
-    """Return how many bootstrap replicates to fit at a time."""
+    """Return the number of bootstrap replicates that are fitted together."""
     return max(1, _REPLICATE_NUMBERS // max(1, numbers_per_replicate))
 
 
@@ -126,28 +126,28 @@ def stores_pointwise(num_draws: int, num_rows: int) -> bool:
 
 
 def scored_draws(num_points: int, num_components: int) -> int:
-    """Return how many draws of a posterior `compare` scores; more draws hardly reduce the Monte Carlo error of the scores."""
+    """Return the number of draws that `compare` uses for scores. With more draws, the Monte Carlo error is hardly smaller."""
     return max(200, _SCORE_NUMBERS // max(1, num_points * num_components))
 
 
 def calibration_batch(num_datasets: int, num_draws: int, num_observations: int, num_components: int) -> int:
-    """Return how many data sets of a calibration to process in one run of its program."""
+    """Return the number of data sets in one run of the program of a calibration."""
     numbers = num_draws * num_observations * num_components
     return max(1, min(_CALIBRATION_DATA_SETS, num_datasets, _DRAW_NUMBERS // max(1, numbers)))
 
 
 def coverage_runs(num_datasets: int) -> int:
-    """Return how many times a coverage study runs one program for `num_datasets` data sets."""
+    """Return the number of runs of one program in a coverage study with `num_datasets` data sets."""
     return -(-num_datasets // _COVERAGE_RUN)
 
 
 def coverage_batch() -> int:
-    """Return how many data sets of a coverage study are sampled at a time; each data set needs thousands of draws."""
+    """Return the number of data sets in a coverage study that are sampled together. Each of them needs thousands of draws."""
     return scale_for_accelerator(8, 4)
 
 
 def batch_of_fits(num_datasets: int, num_rows: int) -> tuple[int, int]:
-    """Return how many data sets `fit_many` gives to one compiled program, and how many of these take EM steps at a time.
+    """Return two numbers for `fit_many`: data sets in one run of a program, and data sets that take EM steps together.
 
     Each data set has `num_rows` rows.
 

@@ -48,7 +48,7 @@ def tree_bytes(tree: Any) -> int:
 
 
 def free_memory() -> float:
-    """Return how many bytes of memory are free, or infinity if the system does not report this number."""
+    """Return the number of free bytes of memory, or infinity if the system does not report this number."""
     free = float("inf")
     try:
         entries = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())

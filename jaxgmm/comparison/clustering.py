@@ -36,7 +36,7 @@ def adjusted_rand(labels: ArrayLike, other: ArrayLike) -> float:
     np.add.at(table, (a, b), 1)
 
     def pairs(counts: np.ndarray) -> float:
-        """Return how many pairs of points belong to the same group, given the sizes of the groups."""
+        """Return the number of pairs of points in the same group, given the sizes of the groups."""
         return float((counts * (counts - 1)).sum() / 2)
 
     together, mine, theirs, every = pairs(table), pairs(table.sum(1)), pairs(table.sum(0)), pairs(np.array([len(a)]))

@@ -96,14 +96,14 @@ def compare(
     that are left out together. For each fold, EM is fitted again without the fold, starting from the solution for all data. The
     posterior's draws are reweighted by importance sampling. The draws of a bootstrap are not from a posterior, so their
     predictions are not scored. The draws may come from a model of your own whose likelihood is not the density of its mixtures.
-    In this case, predictions are scored by the likelihood of that model and not compared with EM, densities and clusters are
-    computed from its weights, means and covariances, and a note says so.
+    In this case, predictions are scored by the likelihood of your model, and these scores are not compared with those of EM.
+    Densities and clusters are computed from the weights, means and covariances of the draws. A note states both facts.
 
     `jaxgmm.comparison.verdict.Verdict` describes the verdicts.
 
     Args:
         fit: one Fit, preferably the mode under the sampler's own prior: `jaxgmm.fit(start, x, prior)`. If EM used another
-            prior, the comparison says so.
+            prior, the comparison states this.
         posterior: a Posterior, or a dict of several with names of your choice, such as {"nuts": ..., "gibbs": ...}.
         x: (N, D), the data of the fit and of the posteriors, in data units.
         interval: probability of the central intervals, between 0 and 1.

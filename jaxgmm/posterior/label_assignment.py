@@ -144,7 +144,10 @@ def permute_components(mixture: Mixture, order: jax.Array) -> Mixture:
 
 
 def _match_to_table(draws: Mixture, table: jax.Array, x: jax.Array, weight: jax.Array, exchangeable: jax.Array) -> _Optimum:
-    """Return the permutations of M draws whose responsibilities agree best with a table (N, K)."""
+    """Return one permutation of the components for each of M draws.
+
+    After the permutation, the responsibilities under the draw agree best with a table (N, K).
+    """
     return _best_orders(_agreement_scores(draws, table, x, weight), weight @ table, exchangeable)
 
 

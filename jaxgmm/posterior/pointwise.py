@@ -42,7 +42,7 @@ def own_pointwise(posterior: Posterior, weight: np.ndarray) -> np.ndarray | None
     """Return the log-likelihood (C, S, N) of one copy of each row under the sampled model, in nats.
 
     Return None in two cases: the log-likelihoods were not stored, or their sum over the rows differs from the log-likelihood of
-    the model, because a part of the latter does not belong to single rows.
+    the model. They differ if a part of the model's log-likelihood does not belong to single rows.
 
     Args:
         posterior: draws (C, S, ...) of a user's model.
@@ -65,7 +65,10 @@ def _tolerance(like: jax.Array, size: np.ndarray) -> np.ndarray:
 
 @jax.jit
 def _totals(draws: Mixture, x: jax.Array, weight: Weight) -> tuple[jax.Array, jax.Array]:
-    """Return the weighted log-likelihoods (M,) of the data under a stack (M, ...), and the weighted sums of absolute values."""
+    """Return the weighted log-likelihoods (M,) of the data under a stack (M, ...).
+
+    Each log-likelihood is a sum over the rows. The sum of the absolute values of its terms is returned too, (M,).
+    """
     terms = log_prob(draws, repeat_valid_row(x, weight))
     terms = weight_or_ones(weight, x.shape[:1], x.dtype) * terms
     return terms.sum(-1), jnp.abs(terms).sum(-1)

@@ -306,7 +306,11 @@ def _coclustering(draws: Mixture, x: jax.Array) -> jax.Array:
 
 @jax.jit
 def _entropy_of_pairs(draws: Mixture, x: jax.Array, count: jax.Array) -> jax.Array:
-    """Return the entropy of "same component or not", averaged over all others of the first `count` points, (N,)."""
+    """Return, for each point, a mean entropy in nats, (N,).
+
+    The entropy is that of the event that the point and another point belong to the same component. The mean is over the other
+    points among the first `count` points.
+    """
     together = _coclustering(draws, x)
     entropy = jnp.where(jnp.arange(len(x)) < count, entr(together) + entr(1 - together), 0)
     return entropy.sum(-1) / jnp.maximum(count - 1, 1)  # the diagonal contributes 0
