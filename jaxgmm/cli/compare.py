@@ -55,11 +55,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Fit the posterior mode, draw from the posterior, compare mode and draws, print the result, and write the files."""
-    for name in ("num_components", "num_samples", "num_chains", "restarts"):
-        check_count(getattr(arguments, name), name)
-    if not 0 < arguments.interval < 1:
-        raise ValueError(f"interval is {arguments.interval:g}; a probability between 0 and 1 was expected, such as 0.95.")
-    methods = parse_names(arguments.methods, "--methods", POSTERIOR_METHODS)
+    methods = _check_options(arguments)
     data = read_data(arguments)
     x, names = data.x, data.names
     figure_path, json_path = output_paths(arguments, arguments.data, "png", "json")
@@ -97,6 +93,15 @@ def run(arguments: argparse.Namespace) -> None:
         details = {"data": arguments.data, **record["options"]}
         written.append(write_report(arguments.report, comparison, mode.fit, x, details=details))
     print(f"Written: {', '.join(map(str, written))}")
+
+
+def _check_options(arguments: argparse.Namespace) -> list[str]:
+    """Return the methods, or raise ValueError if an option has a wrong value."""
+    for name in ("num_components", "num_samples", "num_chains", "restarts"):
+        check_count(getattr(arguments, name), name)
+    if not 0 < arguments.interval < 1:
+        raise ValueError(f"interval is {arguments.interval:g}; a probability between 0 and 1 was expected, such as 0.95.")
+    return parse_names(arguments.methods, "--methods", POSTERIOR_METHODS)
 
 
 def _draws_files(arguments: argparse.Namespace, methods: list[str]) -> dict[str, Path]:

@@ -35,8 +35,8 @@ def read_record(path: Path) -> tuple[Mixture | Fit, list[str]]:
     try:
         thing = mixture = Mixture(**_floats(arrays), covariance_type=covariance_type)
         if fit is not None:
-            dtypes = dict.fromkeys(_FLOATS, mixture.means.dtype)
-            thing = Fit(mixture, **{name: value.astype(dtypes.get(name, np.int32)) for name, value in fit.items()})
+            dtype = mixture.means.dtype
+            thing = Fit(mixture, **{n: value.astype(dtype if n in _FLOATS else np.int32) for n, value in fit.items()})
         check_mixtures(thing)
         check_values(thing)
     except (ValueError, TypeError) as error:
