@@ -40,12 +40,13 @@ Public names, grouped by purpose (for the full description of a name, call `help
     uncertainty     standard_errors StandardErrors InformationStatus bootstrap
     choosing K      select Selection bic aic icl log_evidence Evidence EvidenceStatus
     priors          default_prior Prior IndependentPrior InverseWishart InverseGamma HalfNormal log_prior sample_prior
-    posteriors      nuts gibbs laplace Posterior PosteriorStatus model relabel diagnose to_arviz
+    posteriors      nuts gibbs laplace Posterior PosteriorStatus model relabel diagnose to_arviz as_distribution
     predictions     predictive_log_prob predictive_sample predictive_responsibilities coclustering assignment_entropy
     comparison      compare Comparison
     studies         calibrate Calibration coverage_study Design Study
     files           save load read_table datasets
     figures         plot write_report
+    compilation     enable_compilation_cache
 """
 
 import importlib
@@ -88,6 +89,7 @@ if typing.TYPE_CHECKING:  # editors and type checkers do not run code, so they n
     from .calibration.result import Calibration as Calibration
     from .comparison.compare import compare as compare
     from .comparison.result import Comparison as Comparison
+    from .compilation_cache import enable_compilation_cache as enable_compilation_cache
     from .coverage.design import Design as Design
     from .coverage.study import Study as Study
     from .coverage.study import coverage_study as coverage_study
@@ -106,6 +108,7 @@ if typing.TYPE_CHECKING:  # editors and type checkers do not run code, so they n
     from .posterior.arviz import to_arviz as to_arviz
     from .posterior.bootstrap import bootstrap as bootstrap
     from .posterior.diagnose import diagnose as diagnose
+    from .posterior.distribution import as_distribution as as_distribution
     from .posterior.evidence import Evidence as Evidence
     from .posterior.evidence import EvidenceStatus as EvidenceStatus
     from .posterior.evidence import log_evidence as log_evidence
@@ -158,6 +161,7 @@ _LAZY = {
     "coclustering": ".posterior.predictive",
     "assignment_entropy": ".posterior.predictive",
     "to_arviz": ".posterior.arviz",
+    "as_distribution": ".posterior.distribution",
     "calibrate": ".calibration.calibrate",
     "Calibration": ".calibration.result",
     "compare": ".comparison.compare",
@@ -169,6 +173,7 @@ _LAZY = {
     "save": ".io.archive",
     "load": ".io.archive",
     "read_table": ".io.read_table",
+    "enable_compilation_cache": ".compilation_cache",
 }
 _LAZY_MODULES = ("plot",)  # `plot` is imported on first use, because it imports matplotlib
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib.metadata
 import os
-from pathlib import Path
 
-import jax
+from ..compilation_cache import enable_compilation_cache
 
 
 def tune_startup() -> None:
@@ -24,15 +24,5 @@ def tune_startup() -> None:
 
 def use_compilation_cache() -> None:
     """Store compiled programs in a cache folder if the folder is writable, so that later commands reuse the programs."""
-    if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        return
-    try:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxgmm"
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):
-        return
-    if os.access(folder, os.W_OK):
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-        # Small programs are stored too. A second run then takes a quarter of the time of the first run. If only large programs
-        # are stored, the second run takes half of the time of the first run.
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: the user has no home folder
+        enable_compilation_cache()
