@@ -32,7 +32,8 @@ def test_the_first_command(capsys, tmp_path):
     """The README's command with fewer starts, in the shapes of the README's first block, so that both compile once."""
     arguments = ["compare", "faithful", "-k", "2", "--restarts", "2", "--out", str(tmp_path)]
     labels = tmp_path / "labels.csv"
-    assert main([*arguments, "--labels", str(labels)]) == 0
+    draws = tmp_path / "draws.npz"
+    assert main([*arguments, "--labels", str(labels), "--save", str(draws)]) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
     assert "variance waiting" in captured.out
@@ -52,7 +53,11 @@ def test_the_first_command(capsys, tmp_path):
     assert (table[:, 2] == table[:, 3:5].argmax(1)).all()
     assert table[:, 5] == pytest.approx(table[:, 6], abs=1e-5)  # of p and 1 - p
     assert 0 < table[:, 5].max() < 0.5
-    capsys.readouterr()
+    assert jaxgmm.load(draws).log_density.shape == (4, 1000)
+    assert main(["predict", str(draws), "faithful"]) == 0
+    lines, predicted = labels.read_text().splitlines(), capsys.readouterr().out.splitlines()[-273:]
+    assert predicted == lines
+    assert isinstance(jaxgmm.load(tmp_path / "faithful-compare.json"), jaxgmm.Fit)
     assert main(arguments) == 2
     line = capsys.readouterr().err
     assert "faithful-compare.png and " in line
@@ -67,7 +72,8 @@ def test_several_methods_and_a_report(capsys, monkeypatch, tmp_path):
         monkeypatch.setattr(f"jaxgmm.posterior.{name}.{name}", fake_method(name, calls))
     report = tmp_path / "page.html"
     common = ["compare", "faithful", "-k", "2", "--restarts", "2", "--out", str(tmp_path / "new")]
-    assert main([*common, "--methods", "laplace, nuts", "--report", str(report)]) == 0
+    saving = ["--save", str(tmp_path / "draws")]
+    assert main([*common, "--methods", "laplace, nuts", "--report", str(report), *saving]) == 0
     captured = capsys.readouterr()
     assert "Written: " in captured.out
     assert str(report) in captured.out
@@ -76,6 +82,7 @@ def test_several_methods_and_a_report(capsys, monkeypatch, tmp_path):
     assert calls[0][1] != calls[1][1]
     record = json.loads((tmp_path / "new" / "faithful-compare.json").read_text())
     assert list(record["comparison"]["samplers"]) == ["laplace", "nuts"] == record["options"]["methods"]
+    assert [jaxgmm.load(tmp_path / f"draws-{name}.npz").method for name in ("laplace", "nuts")] == ["laplace", "nuts"]
     text = report.read_text()
     assert text.index("Laplace: ") < text.index("NUTS: ")
     assert "variance waiting" in text

@@ -1,4 +1,4 @@
-"""The commands `jaxgmm fit`, `compare`, `select`, `calibrate`, `study` and `sample`, each with its own module.
+"""The commands of `jaxgmm`, each with its own module: fit, compare, select, predict, plot, calibrate, study and sample.
 
 Results go to stdout and to files; progress and warnings go to stderr. If the input is invalid, the command prints one sentence
 on stderr and ends with exit code 2; with `--traceback`, it also prints a traceback. An error inside jaxgmm gives a traceback
@@ -17,7 +17,7 @@ from typing import NoReturn
 from .. import __version__
 from ..command_interrupt import INTERRUPTED
 from ..validation import check_seed
-from . import calibrate, compare, fit, interruption, rehearsal, sample, select, startup, study
+from . import calibrate, compare, fit, interruption, plot, predict, rehearsal, sample, select, startup, study
 from .errors import internal_error, refusal
 from .interruption import exit_now
 from .messages import print_error
@@ -30,6 +30,8 @@ _COMMANDS = {
         select,
         "choose the number of components and the covariance type; print a table, and write a figure and a json file",
     ),
+    "predict": (predict, "assign rows of data to the components of a fitted mixture; write labels and probabilities"),
+    "plot": (plot, "draw data with a fitted mixture"),
     "calibrate": (
         calibrate,
         "check a method by ranks and coverage over simulated data sets; print the result, and write csv, json and a figure",
@@ -38,7 +40,7 @@ _COMMANDS = {
         study,
         "measure bias, error and coverage of each method in a design; print tables, and write csv, json and a figure",
     ),
-    "sample": (sample, "draw data from a mixture that jaxgmm fit, compare or select has written"),
+    "sample": (sample, "draw data from a fitted mixture"),
 }
 
 
@@ -71,7 +73,7 @@ def _run(argv: Sequence[str]) -> int:
     """Run one command and return its exit code; print an error as a sentence, and with `--traceback` also its traceback."""
     try:
         arguments = _parser().parse_args(argv)
-        check_seed(arguments.seed)
+        check_seed(getattr(arguments, "seed", 0))
         arguments.run(arguments)
         sys.stdout.flush()
         return 0

@@ -11,8 +11,8 @@ from .. import datasets
 from ..covariance import TYPES
 
 
-def add_data_options(parser: argparse.ArgumentParser) -> None:
-    """Add the argument DATA, and options for reading DATA."""
+def add_data_options(parser: argparse.ArgumentParser, columns: str = "all that hold measurements") -> None:
+    """Add the argument DATA, and options for reading DATA; `columns` says which columns are used by default."""
     parser.add_argument(
         "data",
         metavar="DATA",
@@ -22,7 +22,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--columns",
         metavar="A,B-D",
-        help="columns to use: names, numbers from 0, or ranges of these; default: all that hold measurements",
+        help=f"columns to use: names, numbers from 0, or ranges of these; default: {columns}",
     )
     parser.add_argument("--drop", metavar="A,B-D", help="columns to leave out, in the same form")
     parser.add_argument("--delimiter", metavar="CHAR", help="delimiter of a table as text; default: found from the text")

@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> None:
     memberships = memberships_at(mode.fit.mixture, data.x)
     record = mode.record | {"maximum_likelihood": fit_record(fit_maximum_likelihood(mode.fit, data.x))}
     print(mode.fit)
-    print(size_table(memberships, mode.fit.mixture).text())
+    print(size_table(memberships, mode.fit.mixture.weights).text())
     print(maximum_likelihood_line(record))
     write_json(path, record | {"cluster_sizes": memberships.sizes})
     written = [path, *write_labels(arguments, memberships, data)]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..chunking import points_per_batch
 from ..density import responsibilities
@@ -78,9 +79,9 @@ def posterior_memberships(posterior: Posterior, estimate: Mixture | None, x: np.
     return Memberships(mean, sd, entropy)
 
 
-def size_table(memberships: Memberships, mixture: Mixture) -> Table:
+def size_table(memberships: Memberships, weights: ArrayLike) -> Table:
     """Return a table of the sizes of the clusters beside the weights of the components."""
-    sizes, weights = memberships.sizes, np.asarray(mixture.weights)
+    sizes, weights = memberships.sizes, np.asarray(weights)
     total = max(sum(sizes), 1)
     rows = [
         ["..."] * 4 if k is None else [str(k), str(sizes[k]), f"{100 * sizes[k] / total:.1f} %", f"{weights[k]:.4f}"]
@@ -124,9 +125,11 @@ def _lines(memberships: Memberships, data: Data) -> Iterator[str]:
     used = {data.table.names.index(name): i for i, name in enumerate(data.names)}
     numbers = [memberships.probabilities, memberships.sd, memberships.entropy]
     columns = np.column_stack([part for part in numbers if part is not None])
-    for label, row, cells, values in zip(memberships.labels, columns, data.table.cells(), data.x, strict=True):
+    for label, row, cells, values in zip(
+        memberships.labels.tolist(), columns.tolist(), data.table.cells(), data.x.tolist(), strict=True
+    ):
         given = [_as_number(cell, values[used[j]]) if j in used else cell for j, cell in enumerate(cells)]
-        yield csv_line([*given, int(label), *(f"{value:.6g}" for value in row)])
+        yield csv_line([*given, label, *(f"{value:.6g}" for value in row)])
 
 
 def _names(memberships: Memberships) -> list[str]:
@@ -140,6 +143,6 @@ def _names(memberships: Memberships) -> list[str]:
 def _as_number(cell: Any, value: float) -> Any:
     """Return a cell of a used column; one that was not written as 1234.5, such as 1.234,5, is replaced by its number."""
     try:
-        return cell if float(cell) == value else float(value)
+        return cell if float(cell) == value else value
     except (TypeError, ValueError):
-        return float(value)
+        return value

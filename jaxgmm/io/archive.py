@@ -3,7 +3,8 @@
 The file holds one array for each leaf of the object. The name of an array is the path of its leaf, such as "mixture/weights".
 The entry "jaxgmm" holds JSON text with the number of the file format and the structure of the object. `numpy.load` can read the
 file too. `load` looks up types in a fixed table, so that it never executes the content of a file. Arrays are stored without
-compression, so that a small file cannot contain a large array.
+compression, so that a small file cannot contain a large array. `load` also reads the JSON files of the command; see the module
+`json_records`.
 """
 
 from __future__ import annotations
@@ -28,13 +29,14 @@ from ..posterior.result import Posterior
 from ..priors.functions import COVARIANCE_LAWS, FAMILIES
 from ..priors.interface import MixturePrior
 from ..validation import is_traced, warn_at_caller
+from .json_records import read_record
 from .valid_results import check_mixtures, check_values
 
 _FORMAT = 1
 _HEADER = "jaxgmm"
 _SAVEABLE = (Mixture, Fit, Posterior, *FAMILIES)
 _TYPES: dict[str, Callable[..., Any]] = {cls.__name__: cls for cls in (*_SAVEABLE, *COVARIANCE_LAWS)}
-_EXPECTED = "a file written by jaxgmm.save was expected"
+_EXPECTED = "a file written by jaxgmm.save was expected, or a json file of the command"
 
 
 @public
@@ -90,22 +92,23 @@ def save(path: str | os.PathLike[str], thing: Mixture | Fit | Posterior | Mixtur
 def load(path: str | os.PathLike[str]) -> Any:
     """Load an object that `save` wrote. Its type, fields, shapes and dtypes are those of the saved object.
 
-    All arrays of the loaded object are JAX arrays.
+    A JSON file of the commands `jaxgmm fit`, `compare` and `select` is loaded as the Fit that it describes, whose history ends
+    with its last step. All arrays of the loaded object are JAX arrays.
 
     Arrays of 64 bits keep their dtype if jax_enable_x64 is set. Otherwise, float64 numbers are rounded to float32 with a
     warning, and 64-bit integers become 32-bit integers; if a value is outside the range of 32 bits, an error is raised.
 
     Args:
-        path: the path that was given to `save`, with or without ".npz".
+        path: the path that was given to `save`, with or without ".npz"; or a file that ends with ".json".
 
     Returns:
         A Mixture, Fit, Posterior, Prior or IndependentPrior.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: the file was not written by `save`, was written by a newer jaxgmm, is damaged, has values outside the
-            range of 32 bits, or holds a mixture or a prior that `make_mixture` or the samplers would refuse. If the status of a
-            Fit or a Posterior says that it failed, its numbers are not checked.
+        ValueError: the file was not written by `save` or the command, was written by a newer jaxgmm, is damaged, has values
+            outside the range of 32 bits, or holds a mixture or a prior that `make_mixture` or the samplers would refuse. If the
+            status of a Fit or a Posterior says that it failed, its numbers are not checked.
 
     Warns:
         RuntimeWarning: float64 numbers were rounded to float32.
@@ -118,12 +121,20 @@ def load(path: str | os.PathLike[str]) -> Any:
         ...     jaxgmm.load(path).weight_concentration.tolist()
         [1.0, 1.0, 1.0]
     """
+    return load_with_names(path)[0]
+
+
+def load_with_names(path: str | os.PathLike[str]) -> tuple[Any, list[str] | None]:
+    """Return what `load` returns, and the names of the features if the file has them, as the files of the command do."""
     whole = _with_suffix(path)
     path = whole if whole.is_file() else Path(path)
     if not path.exists():
         raise FileNotFoundError(f"there is no file '{path}'; {_EXPECTED}.")
     if not path.is_file():
         raise ValueError(f"'{path}' is not a file; {_EXPECTED}.")
+    if path.suffix.lower() == ".json":
+        thing, names = read_record(path)
+        return _as_jax(thing, path), names
     header, arrays = _read(path)
     try:
         thing = _decode(header["thing"], arrays)
@@ -137,7 +148,7 @@ def load(path: str | os.PathLike[str]) -> Any:
         check_values(thing)
     except (ValueError, TypeError) as error:
         raise ValueError(f"'{path}' is not valid: {error}") from error
-    return _as_jax(thing, path)
+    return _as_jax(thing, path), None
 
 
 def _with_suffix(path: str | os.PathLike[str]) -> Path:

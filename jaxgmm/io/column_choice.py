@@ -70,14 +70,32 @@ def _find(request: str, names: list[str], path: str | os.PathLike[str]) -> list[
         ends = [_position(end.strip(), names) for end in (request[: cut.start()], request[cut.end() :])]
         if ends[0] is not None and ends[1] is not None and ends[0] <= ends[1]:
             return list(range(ends[0], ends[1] + 1))
+    raise ValueError(
+        f"'{path}' has no column '{request}'{similar_name(request, names)}; its columns, by name, by number from 0, or as a "
+        f"range such as 0-{len(names) - 1}, are: {listed(names)}."
+    )
+
+
+def similar_name(request: str, names: Sequence[str]) -> str:
+    """Return a question that suggests the most similar name, or "" if no name is similar.
+
+    Example:
+        >>> similar_name("Higth", ["height", "weight"])
+        " (did you mean 'height'?)"
+    """
     folded = {name.casefold(): name for name in names}
     close = difflib.get_close_matches(request.casefold(), folded, 1)
-    advice = f" (did you mean '{folded[close[0]]}'?)" if close else ""
-    shown = names if len(names) <= 30 else [*names[:29], f"... ({len(names)} columns)"]
-    raise ValueError(
-        f"'{path}' has no column '{request}'{advice}; its columns, by name, by number from 0, or as a range such as "
-        f"0-{len(names) - 1}, are: {', '.join(shown)}."
-    )
+    return f" (did you mean '{folded[close[0]]}'?)" if close else ""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the names of columns with commas between them; only the first ones if there are many.
+
+    Example:
+        >>> listed(["height", "weight"])
+        'height, weight'
+    """
+    return ", ".join(names if len(names) <= 30 else [*names[:29], f"... ({len(names)} columns)"])
 
 
 def _position(request: str, names: list[str]) -> int | None:
