@@ -1,4 +1,4 @@
-"""`fit_restarts`: the best of several fits to one data set, and the rule that ranks fits."""
+"""`fit_restarts` fits one data set from several starts and returns the best fit. This module also ranks fits."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def fit_restarts(
 
 
 def check_restarts(num_restarts: int, num_components: int, x: jax.Array) -> None:
-    """Raise ValueError if the memory cannot hold the means of so many starts."""
+    """Raise ValueError if the memory cannot hold the means of `num_restarts` starts."""
     check_memory(float(num_restarts) * num_components * x.shape[1] * x.dtype.itemsize, f"num_restarts={num_restarts}")
 
 
