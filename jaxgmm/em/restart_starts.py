@@ -27,6 +27,7 @@ import jax.numpy as jnp
 from .. import covariance, linalg
 from ..chunking import rows_per_chunk, short_run_rows, short_runs_per_batch
 from ..mixture import Mixture
+from ..priors.interface import MixturePrior
 from ..row_sums import Weight, nonzero, repeat_valid_row, vary_with, weight_or_ones
 from .assignments import mixture_of_groups
 from .initialization import START_PSEUDO_COUNT, StartOptions, initialize_validated, standardise_features
@@ -36,8 +37,9 @@ from .loop import CenteredProblem, EMProblem, centered_m_step, component_status,
 from .result import ComponentStatus
 
 _ALWAYS_FITTED = 5  # so many starts go on, or half of the restarts if that is more
-_PHASES = ((4, math.inf), (16, 6), (64, 3))  # most EM steps in a phase, and how many candidates take part for each wanted start
+_PHASES = ((4, math.inf), (16, 5), (48, 2))
 _SHORT_TOL = 1e-5  # nats per row: a run that has settled to it takes no further step, and ends that differ by less are the same
+_HOPELESS = 0.05  # nats per row: a run that ends so far below the best is not fitted; the best one then takes its place
 _FLAT = 1e-5  # is added to the correlations of features with themselves, so that collinear columns can be whitened
 _ROWS = 2.0**-30  # so small a cap makes the seeds random distinct rows; its multiples are exact, so ties are broken reliably
 _SPREAD = 0.2  # standard deviations: how far the means of overlapping components lie from the mean of all data at most
@@ -82,12 +84,12 @@ class _Runs(NamedTuple):
 
     Attributes:
         mixture: the mixtures after the last steps.
-        log_likelihood: that of the mixtures before the last steps.
+        objective: the log-likelihood of the mixtures before the last steps, and their log prior density.
         unsound: whether a component is degenerate, or a number is not finite.
     """
 
     mixture: Mixture
-    log_likelihood: jax.Array
+    objective: jax.Array
     unsound: jax.Array
 
 
@@ -104,6 +106,7 @@ def restart_starts(
     options: StartOptions,
     num_restarts: int,
     num_present: jax.Array | None = None,
+    prior: MixturePrior | None = None,
 ) -> Mixture:
     """Return the starts (num_fitted,) that go on to be fitted, from validated data; a single one is that of `initialize`.
 
@@ -114,6 +117,7 @@ def restart_starts(
         options: what `initialize` takes.
         num_restarts: the number of restarts; the candidates are seven times as many.
         num_present: number of components; the others are absent (weight 0). None: all are present.
+        prior: the prior of the fits, which then decides with the likelihood which candidates are promising.
     """
     if num_restarts == 1:
         start = initialize_validated(key, x, weight, num_present, options=options)
@@ -126,7 +130,7 @@ def restart_starts(
     present = options.num_components if num_present is None else num_present
     numbers = _draw_numbers(key_numbers, rows, k, num_restarts)
     seeded = _seeded_starts(numbers, rows, weight, options, present)
-    problem = prepare(seeded, EMProblem(rows, weight, None, None), jnp.asarray(_SHORT_TOL, x.dtype))
+    problem = prepare(seeded, EMProblem(rows, weight, prior, None), jnp.asarray(_SHORT_TOL, x.dtype))
     overlapping = _overlapping_starts(numbers.means, problem, present)
     starts = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), problem.start, overlapping)
     best = _race(starts, problem, num_fitted(num_restarts))
@@ -213,7 +217,10 @@ def _race(starts: Mixture, problem: CenteredProblem, num_wanted: int) -> Mixture
 
     begin = vary_with(_Runs(starts, jnp.zeros(size, problem.x.dtype), jnp.zeros(size, bool)), starts, problem)
     runs = jax.lax.fori_loop(0, len(_PHASES), one_phase, begin)
-    return jax.tree.map(lambda leaf: leaf[:num_wanted], runs.mixture)
+    best = jax.tree.map(lambda leaf: leaf[:num_wanted], runs)
+    is_hopeless = best.objective < best.objective[0] - _HOPELESS * problem.total
+    index = jnp.where(is_hopeless | (best.unsound & ~best.unsound[0]), 0, jnp.arange(num_wanted))
+    return jax.tree.map(lambda leaf: leaf[index], best.mixture)
 
 
 def _order(runs: _Runs, took_part: jax.Array, tol: jax.Array) -> jax.Array:
@@ -222,7 +229,7 @@ def _order(runs: _Runs, took_part: jax.Array, tol: jax.Array) -> jax.Array:
     A run whose end another run reaches, too, is of no use: all but one of them stand behind all other sound runs. The first of
     them is the one that remains, so that the result does not depend on rounding.
     """
-    score, number = runs.log_likelihood, jnp.arange(len(took_part))
+    score, number = runs.objective, jnp.arange(len(took_part))
     repeats = ((abs(score[:, None] - score) <= tol) & (number < number[:, None])).any(1)
     return jnp.lexsort((-score, repeats, runs.unsound, ~took_part))
 
@@ -230,20 +237,22 @@ def _order(runs: _Runs, took_part: jax.Array, tol: jax.Array) -> jax.Array:
 def _short_run(start: Mixture, num_steps: jax.Array, problem: CenteredProblem) -> _Runs:
     """Return the run of at most `num_steps` EM steps from a start."""
     covariance_type, d = start.covariance_type, start.num_features
+    problem = problem._replace(start=start)
     chunk = rows_per_chunk(start.num_components, d, start.means.dtype)
     rows = Rows(problem.x, problem.weight, problem.center)
 
     def one_step(state: tuple) -> tuple:
         number, mixture, _, last, _ = state
         factors = covariance.factorize(mixture.covariances, covariance_type, d)
-        sums, log_likelihood = whitened_component_sums(chunk, mixture, factors, rows)
-        is_moving = abs(log_likelihood - last) > problem.tol
-        return number + 1, centered_m_step(problem, mixture, sums), sums.count, log_likelihood, is_moving
+        sums, objective = whitened_component_sums(chunk, mixture, factors, rows)
+        if problem.prior is not None:
+            objective += problem.prior.log_density(mixture, factors, problem.start.weights > 0)
+        return number + 1, centered_m_step(problem, mixture, sums), sums.count, objective, abs(objective - last) > problem.tol
 
     begin = vary_with((jnp.array(0), start, start.weights, -jnp.inf + problem.total, jnp.array(True)), start, problem)
     end = jax.lax.while_loop(lambda state: (state[0] < num_steps) & state[-1], one_step, begin)
-    _, mixture, count, log_likelihood, _ = end
+    _, mixture, count, objective, _ = end
     status = component_status(problem, mixture, count)
     degenerate = (status == ComponentStatus.FEW_POINTS) | (status == ComponentStatus.AT_FLOOR)
     can_degenerate = bool(covariance.fewest_points(covariance_type, d))
-    return _Runs(mixture, log_likelihood, ~jnp.isfinite(log_likelihood) | (can_degenerate & degenerate.any()))
+    return _Runs(mixture, objective, ~jnp.isfinite(objective) | (can_degenerate & degenerate.any()))

@@ -43,7 +43,7 @@ def fit_restarts(
     A single restart begins at the start of `initialize`. Otherwise, each restart has seven candidates of different kinds:
     k-means++ with k-means, k-means++ with capped distances, which outliers do not attract, random rows, cuts across random
     directions, in units of standard deviations or in the Mahalanobis distance, and components that overlap. All candidates
-    take a few EM steps without the prior, on at most 512 rows (or eight for each parameter), and the better ones take more. The
+    take a few EM steps, on at most 512 rows (or eight for each parameter), and the better ones take more. The
     best candidates that differ, five or half of the restarts if that is more, are fitted to the end.
 
     The best fit has the largest objective among the sound fits. A fit is sound if EM converged or ran out of steps, all numbers
@@ -81,8 +81,8 @@ def fit_restarts(
     check_count(num_restarts, "num_restarts")
     x, weight = weighted_data(x, sample_weight, num_components)
     check_restarts(num_restarts, num_components, x)
-    padded = pad_data(x, weight, key)
-    starts = restart_starts(key, padded.x, padded.weight, start_options, num_restarts)
+    padded = pad_data(x, weight, key, prior)
+    starts = restart_starts(key, padded.x, padded.weight, start_options, num_restarts, None, prior)
     fits = fit_many(starts, x, prior, sample_weight=weight, **options)
     start, result = _take_best(starts, fits, total_weight(weight, len(x), x.dtype))
     if not is_traced(result):
