@@ -1,8 +1,8 @@
 """Show how often restarts find the best sound optimum: data, rivals and the table of `em.py starts`.
 
 For each problem the share of keys is printed whose result, from ten restarts, is the best sound optimum that any method found
-with any key. The rivals are ten starts by each `init_params` of scikit-learn and the one start of mclust; their fits are made
-and ranked by jaxgmm, so that only the starts differ.
+with any key. The rivals are the former starts of restarts (k-means++ alone), ten starts by each `init_params` of scikit-learn,
+and the one start of mclust. Their fits are made and ranked by jaxgmm, so that only the starts differ.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxgmm
+from jaxgmm.em.assignments import mixture_of_groups
 from jaxgmm.em.batch.restarts import best_of
+from jaxgmm.em.initialization import START_PSEUDO_COUNT, standardise_features
+from jaxgmm.em.k_means import nearest_centers, num_trials, plus_plus_seeds
 from jaxgmm.em.result import is_sound
 
 RESTARTS = 10
@@ -130,6 +133,22 @@ def peer_starts(problem: StartProblem, init: str, count: int) -> jaxgmm.Mixture:
     return jaxgmm.Mixture(*map(jnp.stack, zip(*found, strict=True)), problem.covariance_type)
 
 
+def former_starts(key: jax.Array, problem: StartProblem) -> jaxgmm.Mixture:
+    """Return starts (RESTARTS,) of one kind: that of `initialize`, and single draws of k-means++ in standardised units."""
+    k, kind, x = problem.num_components, problem.covariance_type, jnp.asarray(problem.x)
+    weight = jnp.ones(len(x), x.dtype)
+    points = standardise_features(x, weight)[2]
+
+    def draw(key: jax.Array) -> jaxgmm.Mixture:
+        uniform = jax.random.uniform(key, (k, num_trials(k)), x.dtype)
+        labels = nearest_centers(points, plus_plus_seeds(uniform, points, weight))
+        return mixture_of_groups(x, weight, labels, num_components=k, covariance_type=kind, pseudo_count=START_PSEUDO_COUNT / k)
+
+    keys = jax.random.split(key, RESTARTS)
+    first = jaxgmm.initialize(keys[0], x, num_components=k, covariance_type=kind)
+    return jax.tree.map(lambda one, rest: jnp.concatenate([one[None], rest]), first, jax.vmap(draw)(keys[1:]))
+
+
 def sound_values(fits: jaxgmm.Fit, total: float) -> np.ndarray:
     """Return the log-likelihood of each fit, -inf where the fit is not sound."""
     return np.where(is_sound(fits, jnp.asarray(total)), fits.objective, -np.inf)
@@ -141,11 +160,13 @@ def found_values(problem: StartProblem, num_keys: int) -> dict[str, np.ndarray]:
     options = {"num_components": k, "covariance_type": kind, "num_restarts": RESTARTS}
     own = [jaxgmm.fit_restarts(jax.random.key(seed), x, **options, **FIT) for seed in range(num_keys)]
     values = {"jaxgmm": np.array([sound_values(fit, float(len(x))) for fit in own])}
-    for init in INITS:
-        fits = jaxgmm.fit_many(peer_starts(problem, init, num_keys * RESTARTS), x, **FIT)
+    former = [former_starts(jax.random.key(seed), problem) for seed in range(num_keys)]
+    stacks = {"former": jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *former)}
+    for name, starts in (stacks | {init: peer_starts(problem, init, num_keys * RESTARTS) for init in INITS}).items():
+        fits = jaxgmm.fit_many(starts, x, **FIT)
         stacks = jax.tree.map(lambda leaf: leaf.reshape(num_keys, RESTARTS, *leaf.shape[1:]), fits)
         best = jax.vmap(best_of, in_axes=(0, None))(stacks, jnp.asarray(float(len(x))))
-        values[init] = sound_values(stacks, float(len(x)))[np.arange(num_keys), best]
+        values[name] = sound_values(stacks, float(len(x)))[np.arange(num_keys), best]
     if problem.labels is not None:
         start = jaxgmm.from_labels(x, problem.labels, num_components=k, covariance_type=kind)
         fit = jaxgmm.fit(start, x, max_iter=FIT["max_iter"])
