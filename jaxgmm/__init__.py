@@ -40,7 +40,7 @@ Public names, grouped by purpose (for the full description of a name, call `help
     uncertainty     standard_errors StandardErrors InformationStatus bootstrap
     choosing K      select Selection bic aic icl log_evidence Evidence EvidenceStatus
     priors          default_prior Prior IndependentPrior InverseWishart InverseGamma HalfNormal log_prior sample_prior
-    posteriors      nuts gibbs laplace Posterior PosteriorStatus model relabel diagnose to_arviz
+    posteriors      nuts gibbs laplace smc Posterior PosteriorStatus model relabel diagnose to_arviz
     predictions     predictive_log_prob predictive_sample predictive_responsibilities coclustering assignment_entropy
     comparison      compare Comparison
     studies         calibrate Calibration coverage_study Design Study
@@ -119,6 +119,7 @@ if typing.TYPE_CHECKING:  # editors and type checkers do not run code: they need
     from .posterior.relabel import relabel as relabel
     from .posterior.result import Posterior as Posterior
     from .posterior.result import PosteriorStatus as PosteriorStatus
+    from .posterior.smc import smc as smc
     from .report.write_report import write_report as write_report
     from .selection import Selection as Selection
     from .selection import select as select
@@ -140,6 +141,7 @@ _LAZY = {
     "standard_errors": ".em.standard_errors",
     "Posterior": ".posterior.result",
     "PosteriorStatus": ".posterior.result",
+    "smc": ".posterior.smc",
     "bootstrap": ".posterior.bootstrap",
     "gibbs": ".posterior.gibbs",
     "Evidence": ".posterior.evidence",

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from .. import covariance
 from ..calls import public
@@ -22,7 +21,16 @@ from ..mixture import Mixture, MixtureLike
 from ..priors.functions import log_prior
 from ..priors.interface import ComponentSums, MixturePrior
 from ..validation import check_count, check_flag, is_traced
-from .conditionals import GibbsState, LabelledData, draw_state, gibbs_state, sum_by_labels
+from .conditionals import (
+    GibbsState,
+    LabelledData,
+    are_counts,
+    check_closed_forms,
+    check_integer_weights,
+    draw_state,
+    gibbs_state,
+    sum_by_labels,
+)
 from .diagnostics import rhat_limit, split_rhat
 from .result import Posterior, PosteriorStatus, in_dtype, warn_if_unreliable
 from .standardization import StandardizedProblem, from_standard, log_volume, standardise, to_standard
@@ -112,18 +120,8 @@ def _check_options(inputs: Inputs, num_warmup: Any, progress: Any) -> None:
     """Raise an error if an option is invalid, the prior has no closed forms, or concrete weights are not integers."""
     check_count(num_warmup, "num_warmup", 0)
     check_flag(progress, "progress")
-    if not inputs.prior.has_closed_forms:
-        raise TypeError(
-            f"prior.scale is {type(inputs.prior.covariance_law).__name__}, for which the conditional of the covariances has no "
-            "closed form; for gibbs use InverseWishart or InverseGamma, or sample with nuts."
-        )
-    if inputs.weight is not None and not is_traced(inputs.weight):
-        values = np.asarray(inputs.weight)
-        if (values != np.floor(values)).any():
-            raise ValueError(
-                f"sample_weight has {values[values != np.floor(values)][0]:.4g}; integers were expected, because gibbs draws w "
-                "labels for a row of weight w: round the weights, or sample with nuts, which accepts fractions."
-            )
+    check_closed_forms(inputs.prior, "gibbs")
+    check_integer_weights(inputs.weight, "gibbs")
 
 
 def _progress_bar(total: int) -> Any:
@@ -201,7 +199,7 @@ def _collect(draws: _Draws, problem: StandardizedProblem, start: Mixture, start_
     covariance_type, present = start.covariance_type, start.weights > 0
     covariances = covariance.from_factor(draws.root, covariance_type)
     mixture = Mixture(draws.weights, draws.means, covariances, covariance_type)
-    log_likelihood = jnp.where(_are_counts(problem.weight), draws.log_likelihood, jnp.nan)
+    log_likelihood = jnp.where(are_counts(problem.weight), draws.log_likelihood, jnp.nan)
     volume = _log_volume_of_present(problem, covariance_type, present)
     log_density = log_likelihood + log_prior(mixture, problem.prior, present=present) + volume
     concentration = [(draws.weights**2).sum(-1)] if start.num_components > 1 else []
@@ -220,11 +218,6 @@ def _advance(advance: Callable[[int], Any], index: jax.Array, num_sweeps: int) -
         lambda: jax.debug.callback(lambda n: advance(int(n)), done),
         lambda: None,
     )
-
-
-def _are_counts(weight: jax.Array | None) -> jax.Array | bool:
-    """Return whether all weights are integers >= 0, so that they can be numbers of labels."""
-    return True if weight is None else ((weight == jnp.floor(weight)) & (weight >= 0)).all()
 
 
 def _log_volume_of_present(problem: StandardizedProblem, covariance_type: str, present: jax.Array) -> jax.Array:

@@ -80,6 +80,12 @@ class PosteriorStatus(StatusEnum):
         "the results, or use a more informative prior or fewer components.",
     )
 
+    DEGENERATE = (
+        10,
+        "Only a small share of the particles survived a stage, or not all rows entered within the largest number of stages "
+        "(stats: effective_size, parents, num_stages); use more particles (num_samples), or a more informative prior.",
+    )
+
 
 def is_good(status: Any) -> Any:
     """Return whether each PosteriorStatus, as integers (...), says that sampling went well."""

@@ -1,0 +1,286 @@
+"""Sequential Monte Carlo in which the rows of the data enter one after another: iterated batch importance sampling.
+
+Chopin (2002), Biometrika 89:539. Particles start as draws from the prior. Each stage
+
+1. lets rows enter, in random order, as long as the effective sample size of the importance weights stays above one half of the
+   number of particles;
+2. resamples the particles in proportion to their weights;
+3. moves each particle by Gibbs sweeps whose target is the posterior given the rows that have entered.
+
+The kernel is that of `gibbs`, because the posterior given a subset of rows has the same closed-form conditionals. The evidence
+is the product over stages of the mean weight. If a single row would take the effective sample size below one half, its density
+enters as sum_k w_k N(x | mu_k, Sigma_k)^phi with phi from 0 to 1. Given its label, such a row counts as one row for the weights
+and as phi rows for the mean and the covariance of its component, so the conditionals keep their closed forms.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .. import covariance
+from ..chunking import particle_rows_per_chunk, tempering_rows
+from ..density import log_joint
+from ..mixture import Mixture
+from ..priors.interface import ComponentSums, MixturePrior
+from ..row_sums import sum_over_rows
+from .conditionals import GibbsState, LabelledData, draw_state, gibbs_state, repeat_and_sum, sum_by_labels
+from .particles import effective_size, largest_exponent, log_mean_exp, number_of_parents, random_order, systematic_parents
+
+
+class Problem(NamedTuple):
+    """The standardised rows y (N, D) and their weights (N,), the prior, and which components are present (K,)."""
+
+    y: jax.Array
+    weight: jax.Array
+    prior: MixturePrior
+    present: jax.Array
+
+
+class Effort(NamedTuple):
+    """The size of a run.
+
+    num_particles: M. max_stages: largest number of stages. max_sweeps: largest number of Gibbs sweeps in a stage. correlation:
+    sweeps end when the correlation of the particles with their state before the first sweep is below this number.
+    """
+
+    num_particles: int
+    max_stages: int
+    max_sweeps: int
+    correlation: float
+
+
+class Records(NamedTuple):
+    """Numbers about each stage, (T,): the effective size before resampling, the number of parents, and the number of sweeps.
+
+    The entries are NaN and 0 from the first stage that was not needed.
+    """
+
+    size: jax.Array
+    parents: jax.Array
+    sweeps: jax.Array
+
+
+class Run(NamedTuple):
+    """The state of one run: particles (M, ...), their log-likelihood (M,) given the rows that have entered, and the progress.
+
+    entered: number of rows that have entered completely. exponent: the exponent of the next row; 0 if that row has not entered.
+    """
+
+    state: GibbsState
+    log_likelihood: jax.Array
+    entered: jax.Array
+    exponent: jax.Array
+    log_evidence: jax.Array
+    stage: jax.Array
+    records: Records
+
+
+def run_data_tempering(key: jax.Array, problem: Problem, covariance_type: str, effort: Effort) -> Run:
+    """Run one population of particles from the prior to the posterior."""
+    key_order, key_prior, key_stages = jax.random.split(key, 3)
+    order = jax.random.permutation(key_order, len(problem.y))
+    # rows of weight 0 come last, so that a run ends when all other rows have entered
+    order = order[jnp.argsort(problem.weight[order] <= 0, stable=True)]
+    problem = problem._replace(y=problem.y[order], weight=problem.weight[order])
+    num_rows = (problem.weight > 0).sum()
+
+    def stage(carry: tuple[jax.Array, Run]) -> tuple[jax.Array, Run]:
+        key, run = carry
+        key, key_parents, key_moves = jax.random.split(key, 3)
+        log_weights, entered, exponent = _let_rows_enter(run, problem, covariance_type)
+        parents = systematic_parents(key_parents, log_weights)
+        state = jax.tree.map(lambda leaf: leaf[parents], run.state)
+        target = _Target(problem, covariance_type, entered, exponent)
+        state, log_likelihood, sweeps = _move(key_moves, state, target, effort)
+        found = Records(effective_size(log_weights), number_of_parents(parents), sweeps)
+        records = jax.tree.map(lambda values, value: values.at[run.stage].set(value), run.records, found)
+        evidence = run.log_evidence + log_mean_exp(log_weights)
+        return key, Run(state, log_likelihood, entered, exponent, evidence, run.stage + 1, records)
+
+    def unfinished(carry: tuple[jax.Array, Run]) -> jax.Array:
+        run = carry[1]
+        return (run.entered < num_rows) & (run.stage < effort.max_stages) & jnp.isfinite(run.log_evidence)
+
+    start = _draw_from_prior(key_prior, problem, covariance_type, effort)
+    return jax.lax.while_loop(unfinished, stage, (key_stages, start))[1]
+
+
+def log_likelihoods(state: GibbsState, problem: Problem, covariance_type: str) -> jax.Array:
+    """Return the log-likelihood of all rows for each particle, (M,)."""
+    m, k, d = state.means.shape
+
+    def of_chunk(y: jax.Array, weight: jax.Array) -> jax.Array:
+        value = jax.nn.logsumexp(_joint(state, y.T, covariance_type), 1)
+        return jnp.where(weight > 0, weight * value, 0).sum(1)
+
+    return sum_over_rows(of_chunk, problem.y, problem.weight, particle_rows_per_chunk(k, d, m))
+
+
+class _Target(NamedTuple):
+    """The posterior given the first `entered` rows and the next row with an exponent."""
+
+    problem: Problem
+    covariance_type: str
+    entered: jax.Array
+    exponent: jax.Array
+
+
+def _draw_from_prior(key: jax.Array, problem: Problem, covariance_type: str, effort: Effort) -> Run:
+    """Return a run at its start; its particles are draws from the prior, which is the Gibbs conditional given no rows."""
+    k, d = len(problem.present), problem.y.shape[1]
+    m, dtype = effort.num_particles, problem.y.dtype
+    zeros = jnp.zeros((k, d), dtype)
+    unit = covariance.from_dense(jnp.broadcast_to(jnp.eye(d, dtype=dtype), (k, d, d)), covariance_type, jnp.ones(k, dtype))
+    start = gibbs_state(Mixture(jnp.ones(k, dtype), zeros, unit, covariance_type))
+    nothing = ComponentSums(zeros[:, 0], zeros, covariance.outer(zeros, covariance_type))
+    state = jax.vmap(lambda keys: draw_state(keys, start, nothing, problem.prior, problem.present, covariance_type))(
+        jax.random.split(key, (m, 2))
+    )
+    zero = jnp.zeros((), dtype)
+    records = Records(
+        jnp.full(effort.max_stages, jnp.nan, dtype),
+        jnp.zeros(effort.max_stages, jnp.int32),
+        jnp.zeros(effort.max_stages, jnp.int32),
+    )
+    return Run(state, jnp.zeros(m, dtype), jnp.array(0), zero, zero, jnp.array(0), records)
+
+
+def _let_rows_enter(run: Run, problem: Problem, covariance_type: str) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return the log weights (M,) after as many rows have entered as possible, the number of rows, and the next exponent."""
+    n, least = len(problem.y), len(run.log_likelihood) / 2
+    block = min(n, tempering_rows())
+    # rows beyond the last block have weight 0, and so have no effect
+    y = jnp.concatenate([problem.y, jnp.zeros((block, problem.y.shape[1]), problem.y.dtype)])
+    weight = jnp.concatenate([problem.weight, jnp.zeros(block, problem.y.dtype)])
+    first_joint = _joint(run.state, y[run.entered][:, None], covariance_type)[..., 0]  # (M, K)
+
+    def of_first_row(exponent: jax.Array) -> jax.Array:
+        """Return the log of sum_k w_k N^exponent for the first row that has not entered, times its weight."""
+        power = run.state.log_weights + exponent * (first_joint - run.state.log_weights)
+        present = jnp.where(jnp.isfinite(run.state.log_weights), power, -jnp.inf)
+        return weight[run.entered] * jax.nn.logsumexp(present, -1)
+
+    def enter(carry: tuple) -> tuple:
+        log_weights, entered, _ = carry
+        rows = jax.lax.dynamic_slice_in_dim(y, entered, block)
+        joint = _joint(run.state, rows.T, covariance_type)  # (M, K, block)
+        change = jax.lax.dynamic_slice_in_dim(weight, entered, block) * jax.nn.logsumexp(joint, 1)
+        change = change.at[:, 0].add(jnp.where(entered == run.entered, -of_first_row(run.exponent), 0))
+        total = log_weights[:, None] + jnp.cumsum(change, 1)
+        enough = jnp.cumprod(effective_size(total) >= least)
+        count = jnp.minimum(enough.sum(), n - entered)
+        new = jnp.where(count > 0, total[:, jnp.maximum(count - 1, 0)], log_weights)
+        return new, entered + count, count == block
+
+    start = (jnp.zeros_like(run.log_likelihood), run.entered, jnp.array(True))
+    log_weights, entered, _ = jax.lax.while_loop(lambda carry: carry[2] & (carry[1] < n), enter, start)
+
+    # the first row alone takes the effective size below one half: its exponent increases as far as possible
+    before = of_first_row(run.exponent)
+    exponent = largest_exponent(lambda phi: of_first_row(phi) - before, run.exponent, least)
+    none = entered == run.entered
+    complete = none & (exponent >= 1)
+    log_weights = jnp.where(none, of_first_row(exponent) - before, log_weights)
+    return log_weights, jnp.where(complete, entered + 1, entered), jnp.where(none & ~complete, exponent, 0)
+
+
+def _joint(state: GibbsState, rows: jax.Array, covariance_type: str) -> jax.Array:
+    """Return log w_k N(y_n | k) of each particle for rows (D, n), (M, K, n)."""
+
+    def of_one(state: GibbsState) -> jax.Array:
+        return log_joint(state.log_weights, state.means, state.factors, rows, covariance_type, subtract_means_first=True)[0]
+
+    return jax.vmap(of_one)(state)
+
+
+def _move(key: jax.Array, state: GibbsState, target: _Target, effort: Effort) -> tuple[GibbsState, jax.Array, jax.Array]:
+    """Move particles by Gibbs sweeps until they have moved enough; return them, their log-likelihood and the number of sweeps.
+
+    After each sweep, the log-likelihood and the sum of squared weights of all particles are compared with their values before
+    the first sweep. The sweeps end when both correlations are below `effort.correlation`.
+    """
+
+    def summary(state: GibbsState, log_likelihood: jax.Array) -> jax.Array:
+        return jnp.stack([log_likelihood, jnp.exp(2 * state.log_weights).sum(-1)])
+
+    def sweep(carry: tuple) -> tuple:
+        key, state, first, _, count = carry
+        key, part = jax.random.split(key)
+        new, log_likelihood = _sweep(part, state, target)
+        now = summary(state, log_likelihood)
+        first = jnp.where(count == 0, now, first)
+        return key, new, first, now, count + 1
+
+    def unfinished(carry: tuple) -> jax.Array:
+        _, _, first, now, count = carry
+        moved = (_correlations(first, now) < effort.correlation).all()
+        return (count < 2) | (~moved & (count < effort.max_sweeps))
+
+    empty = jnp.zeros((2, len(state.means)), state.means.dtype)
+    _, state, _, now, count = jax.lax.while_loop(unfinished, sweep, (key, state, empty, empty, jnp.array(0)))
+    return state, now[0], count
+
+
+def _correlations(first: jax.Array, now: jax.Array) -> jax.Array:
+    """Return the correlation over particles of each quantity with its first value; 0 for a constant quantity."""
+    a, b = first - first.mean(-1, keepdims=True), now - now.mean(-1, keepdims=True)
+    scale = jnp.sqrt((a**2).sum(-1) * (b**2).sum(-1))
+    return jnp.where(scale > 0, (a * b).sum(-1) / jnp.where(scale > 0, scale, 1), 0)
+
+
+def _sweep(key: jax.Array, states: GibbsState, target: _Target) -> tuple[GibbsState, jax.Array]:
+    """Make one Gibbs sweep with all particles; return the new particles and the log-likelihood (M,) of the old ones."""
+    problem, covariance_type, entered, exponent = target
+    m, k, d = states.means.shape
+    weight = jnp.where(jnp.arange(len(problem.y)) < entered, problem.weight, 0)
+    data = LabelledData(problem.y, weight)
+    chunk = particle_rows_per_chunk(k, d, m)
+    next_row = jnp.minimum(entered, len(problem.y) - 1)
+
+    def one(keys: jax.Array, state: GibbsState) -> tuple[GibbsState, jax.Array]:
+        sums, log_likelihood = sum_by_labels(keys[0], state, data, state.means, covariance_type, chunk)
+        counts = _labels_of_next_row(keys[1], state, problem, next_row, exponent, covariance_type)
+        part = _with_point(sums, exponent * counts, problem.y[next_row], covariance_type)
+        new = draw_state(
+            keys[2:4], state, part, problem.prior, problem.present, covariance_type, label_counts=sums.count + counts
+        )
+        order = random_order(keys[4], problem.prior.weight_concentration, problem.present)
+        return _permute(new, order, covariance_type), log_likelihood
+
+    return jax.vmap(one)(jax.random.split(key, (m, 5)), states)
+
+
+def _labels_of_next_row(
+    key: jax.Array, state: GibbsState, problem: Problem, row: jax.Array, exponent: jax.Array, covariance_type: str
+) -> jax.Array:
+    """Draw labels for the row that enters with an exponent, one for each unit of its weight; return their counts (K,)."""
+    one = jax.tree.map(lambda leaf: leaf[None], state)
+    joint = _joint(one, problem.y[row][:, None], covariance_type)[0, :, 0]
+    power = jnp.where(jnp.isfinite(state.log_weights), state.log_weights + exponent * (joint - state.log_weights), -jnp.inf)
+
+    def draw(i: jax.Array) -> jax.Array:
+        label = jax.random.categorical(jax.random.fold_in(key, i), power)
+        return jax.nn.one_hot(label, len(power), dtype=power.dtype)
+
+    return repeat_and_sum(draw, jnp.where(exponent > 0, problem.weight[row], 0))
+
+
+def _with_point(sums: ComponentSums, weight: jax.Array, point: jax.Array, covariance_type: str) -> ComponentSums:
+    """Add a point (D,) with weights (K,) to the sums of the components."""
+    count = sums.count + weight
+    share = weight / jnp.where(count > 0, count, 1)
+    difference = point - sums.mean
+    outer = covariance.outer(difference, covariance_type)
+    factor = (sums.count * share).reshape(-1, *[1] * (outer.ndim - 1))
+    return ComponentSums(count, sums.mean + share[:, None] * difference, sums.scatter + factor * outer)
+
+
+def _permute(state: GibbsState, order: jax.Array, covariance_type: str) -> GibbsState:
+    """Return a state with its components in another order."""
+    factors = state.factors
+    if len(factors.half_log_det) == len(order):  # otherwise, one covariance is tied
+        factors = jax.tree.map(lambda leaf: leaf[order], factors)
+    return GibbsState(state.log_weights[order], state.means[order], factors)

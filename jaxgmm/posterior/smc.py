@@ -1,0 +1,177 @@
+"""smc: draw from the posterior by sequential Monte Carlo, which starts from the prior and never sees a solution of EM."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .. import covariance
+from ..calls import public
+from ..inputs import check_sampling_options
+from ..mixture import Mixture
+from ..priors.functions import log_prior
+from ..priors.interface import MixturePrior, check_prior
+from ..validation import as_weighted_data, check_count, check_covariance_type, is_traced
+from .conditionals import are_counts, check_closed_forms, check_integer_weights
+from .data_tempering import Effort, Problem, Run, log_likelihoods, run_data_tempering
+from .diagnostics import rhat_limit, split_rhat
+from .result import Posterior, PosteriorStatus, in_dtype, warn_if_unreliable
+from .standardization import from_standard, log_volume, standardise
+
+_FEWEST_PARTICLES = 100  # with fewer particles, effective sample sizes say little
+_MAX_STAGES = 1000  # a run that needs more stages has the status DEGENERATE
+_MAX_SWEEPS = 30  # number of Gibbs sweeps after which a stage ends even if the particles have moved little
+_CORRELATION = 0.5  # sweeps end when the particles' correlation with their state before the stage is below this number
+_FEWEST_PARENTS = 0.1  # a run in which a smaller share of the particles survived a stage has the status DEGENERATE
+_EVIDENCE_SPREAD = 1.0  # nats; runs disagree if the standard deviation of their log evidences is larger
+
+
+@public
+def smc(
+    key: jax.Array,
+    x: Any,
+    prior: MixturePrior,
+    *,
+    num_components: int,
+    covariance_type: str = "full",
+    num_samples: int = 1000,
+    num_chains: int = 4,
+    sample_weight: Any = None,
+) -> Posterior:
+    """Draw from p(weights, means, covariances | x) by sequential Monte Carlo over the rows of the data. Chopin (2002).
+
+    Particles start as draws from the prior, so that the result does not depend on a solution of EM, and all modes of the
+    posterior can be reached. The rows enter in random order. When the effective sample size of the importance weights would
+    fall below one half of the number of particles, the particles are resampled and moved by Gibbs sweeps, as in `gibbs`. The
+    sweeps end when the particles' correlation with their state before the sweeps is below 0.5, or after 30 sweeps. The
+    components of each particle are permuted at random among those with the same prior concentration, so that all equivalent
+    labellings are equally likely: call `relabel` before you summarise single components. The product of the mean weights of all stages is an
+    unbiased estimate of the evidence
+
+        p(x) = integral of p(x | theta) p(theta) d theta.
+
+    Args:
+        key: a random key.
+        x: (N, D).
+        prior: a Prior, or an IndependentPrior whose scale is InverseWishart or InverseGamma; the conditional distributions
+            under these priors have closed forms. The evidence under a prior that is scaled to the data, such as that of
+            `default_prior`, compares models only if all of them have the same prior.
+        num_components: K.
+        covariance_type: "full", "tied", "diag" or "spherical".
+        num_samples: S, number of particles in each run, at least 100.
+        num_chains: C, number of independent runs. All runs are computed at the same time.
+        sample_weight: (N,) integers >= 0. A row of weight w counts as w rows. A row of weight 0 is ignored, whatever values it
+            holds. Weights that are not integers raise an error, or set the status to NONFINITE if they are traced.
+
+    Returns:
+        A Posterior with mixture (C, S, ...) in data units and x's float dtype. Within a run, the draws have equal weights and
+        are in random order. stats: log_evidence (C,), one estimate of log p(x) in nats from each run; chain_weight (C,), the
+        share of each run in an average over all draws, proportional to its evidence; log_evidence_error (), the standard error
+        of log(mean of exp(log_evidence)), NaN for one run; rhat (), the largest R-hat of the log density and of the sum of
+        squared weights; num_stages (C,); effective_size, parents and sweeps, each (C, T): for each stage, the effective sample
+        size before resampling, the number of particles that survived it, and the number of Gibbs sweeps (NaN or 0 after the
+        last stage).
+
+    Raises:
+        ValueError, TypeError: the data, the prior or an option is invalid, or the prior's scale is HalfNormal. Traced values
+            are not checked.
+
+    Warns:
+        RuntimeWarning: outside jit, if the status is not OK.
+
+    Example:
+        >>> import jax, jaxgmm
+        >>> x = jaxgmm.datasets.load("galaxies")
+        >>> prior = jaxgmm.default_prior(x, num_components=1)
+        >>> posterior = jaxgmm.smc(jax.random.key(0), x, prior, num_components=1, num_samples=200, num_chains=2)
+        >>> posterior.mixture.means.shape
+        (2, 200, 1, 1)
+    """
+    check_sampling_options(key, num_samples, num_chains)
+    check_count(num_samples, "num_samples", _FEWEST_PARTICLES)
+    check_count(num_components, "num_components")
+    check_covariance_type(covariance_type)
+    x, weight = as_weighted_data(x, sample_weight)
+    if len(x) == 0:
+        raise ValueError(f"x has shape {x.shape}: no rows; at least one was expected.")
+    check_prior(prior, num_components, x.shape[1], covariance_type)
+    check_closed_forms(prior, "smc")
+    check_integer_weights(weight, "smc")
+    prior = jax.tree.map(lambda leaf: jnp.asarray(leaf, x.dtype), prior)
+    posterior = _sample(key, x, weight, prior, covariance_type=covariance_type, num_samples=num_samples, num_chains=num_chains)
+    if not is_traced(posterior):
+        warn_if_unreliable(posterior)
+    return posterior
+
+
+@partial(jax.jit, static_argnames=("covariance_type", "num_samples", "num_chains"))
+def _sample(
+    key: jax.Array,
+    x: jax.Array,
+    weight: jax.Array | None,
+    prior: MixturePrior,
+    *,
+    covariance_type: str,
+    num_samples: int,
+    num_chains: int,
+) -> Posterior:
+    """Run all populations on validated input and return the posterior."""
+    key_runs, key_order = jax.random.split(key)
+    standard = standardise(x, weight, prior, covariance_type)
+    k = prior.weight_concentration.shape[-1]
+    w = jnp.ones(len(x), standard.y.dtype) if standard.weight is None else standard.weight
+    problem = Problem(standard.y, w, standard.prior, jnp.ones(k, bool))
+    effort = Effort(num_samples, _MAX_STAGES, _MAX_SWEEPS, _CORRELATION)
+    runs = jax.vmap(lambda key: run_data_tempering(key, problem, covariance_type, effort))(
+        jax.random.split(key_runs, num_chains)
+    )
+    order = jax.vmap(lambda key: jax.random.permutation(key, num_samples))(jax.random.split(key_order, num_chains))
+    state = jax.tree.map(lambda leaf: jax.vmap(lambda one, i: one[i])(leaf, order), runs.state)
+    covariances = covariance.from_factor(state.factors.lower, covariance_type)
+    mixture = Mixture(jnp.exp(state.log_weights), state.means, covariances, covariance_type)
+    found = jax.vmap(lambda state: log_likelihoods(state, problem, covariance_type))(state)
+    log_density = (
+        jnp.where(are_counts(w), found, jnp.nan) + log_prior(mixture, standard.prior) + log_volume(standard, covariance_type, k)
+    )
+    log_evidence = runs.log_evidence - w.sum() * jnp.log(standard.scale).sum()
+    quantities = [log_density, (mixture.weights**2).sum(-1)][: 1 if k == 1 else 2]
+    rhat = split_rhat(jnp.stack(quantities)).max()
+    incomplete = (runs.entered < (w > 0).sum()).any()
+    stats = {
+        "log_evidence": log_evidence,
+        "chain_weight": jax.nn.softmax(log_evidence),
+        "log_evidence_error": _relative_error(log_evidence),
+        "rhat": rhat,
+        "num_stages": runs.stage,
+        "effective_size": runs.records.size,
+        "parents": runs.records.parents,
+        "sweeps": runs.records.sweeps,
+    }
+    status = _judge(log_density, log_evidence, rhat, incomplete | _is_degenerate(runs, num_samples))
+    posterior = Posterior(from_standard(mixture, standard), log_density, prior, status, stats, "smc")
+    return in_dtype(posterior, x.dtype)
+
+
+def _relative_error(log_evidence: jax.Array) -> jax.Array:
+    """Return the standard error of the mean evidence over runs (C,), relative to this mean; NaN for one run."""
+    evidence = jnp.exp(log_evidence - log_evidence.max())
+    count = len(evidence)
+    return jnp.nan * evidence[0] if count == 1 else evidence.std(ddof=1) / count**0.5 / evidence.mean()
+
+
+def _is_degenerate(runs: Run, num_particles: int) -> jax.Array:
+    """Return whether in any stage of any run only a small share of the particles survived, ()."""
+    parents = jnp.where(jnp.isnan(runs.records.size), num_particles, runs.records.parents)
+    return (parents < _FEWEST_PARENTS * num_particles).any()
+
+
+def _judge(log_density: jax.Array, log_evidence: jax.Array, rhat: jax.Array, degenerate: jax.Array) -> jax.Array:
+    """Return the most severe PosteriorStatus that applies, ()."""
+    agree = (rhat < rhat_limit(log_density.shape[1])) & (log_evidence.std() <= _EVIDENCE_SPREAD)
+    status = jnp.where(agree, PosteriorStatus.OK, PosteriorStatus.UNMIXED)
+    status = jnp.where(degenerate, PosteriorStatus.DEGENERATE, status)
+    finite = jnp.isfinite(log_density).all() & jnp.isfinite(log_evidence).all()
+    return jnp.where(finite, status, PosteriorStatus.NONFINITE)
