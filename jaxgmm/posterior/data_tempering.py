@@ -142,8 +142,8 @@ def _draw_from_prior(key: jax.Array, problem: Problem, covariance_type: str, eff
     zero = jnp.zeros((), dtype)
     records = Records(
         jnp.full(effort.max_stages, jnp.nan, dtype),
-        jnp.zeros(effort.max_stages, jnp.int32),
-        jnp.zeros(effort.max_stages, jnp.int32),
+        jnp.zeros(effort.max_stages, int),
+        jnp.zeros(effort.max_stages, int),
     )
     return Run(state, jnp.zeros(m, dtype), jnp.array(0), zero, zero, jnp.array(0), records)
 

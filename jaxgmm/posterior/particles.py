@@ -36,7 +36,7 @@ def systematic_parents(key: jax.Array, log_weights: jax.Array) -> jax.Array:
 
 def number_of_parents(parents: jax.Array) -> jax.Array:
     """Return how many different particles have children, ()."""
-    return (jnp.zeros(len(parents), jnp.int32).at[parents].set(1)).sum()
+    return jnp.zeros(len(parents), int).at[parents].set(1).sum()
 
 
 def largest_exponent(log_increment: Callable[[jax.Array], jax.Array], lowest: jax.Array, least_size: float) -> jax.Array:
