@@ -23,10 +23,10 @@ that you pass.
 sandwich estimator, and `bootstrap` fits replicates of the data. A fit is differentiable: `jax.grad` of a function that calls
 `fit` gives the influence of each point, weight and hyperparameter.
 
-Everything is a function of arrays: call `e_step` and `m_step` in your own loops, apply `jax.vmap` to `fit` for many data sets,
-or evaluate `log_prob`, `responsibilities` and `predict` for any stack of mixtures. Every function that takes data also takes
-`sample_weight`. Invalid input raises an error of one sentence. Inside jit and vmap, no error is raised; `Fit.status` then says
-what happened to each data set.
+All functions work on arrays. You can call `e_step` and `m_step` in your own loops, apply `jax.vmap` to `fit` for many data
+sets, or evaluate `log_prob`, `responsibilities` and `predict` for any stack of mixtures. Every function that takes data also
+takes `sample_weight`. If the input is invalid, a function raises an error whose message is one sentence. Inside jit and vmap,
+the values of the input cannot be checked; `Fit.status` then says what happened to each data set.
 
 Letters in shapes: N observations, D features, K components, B data sets, C chains, S draws.
 
@@ -44,7 +44,7 @@ Public names, grouped by purpose (for the full description of a name, call `help
     predictions     predictive_log_prob predictive_sample predictive_responsibilities coclustering assignment_entropy
     comparison      compare Comparison
     studies         calibrate Calibration coverage_study Design Study
-    files           save load datasets
+    files           save load read_table datasets
     figures         plot write_report
 """
 
@@ -52,6 +52,7 @@ import importlib
 import types
 import typing
 
+from . import command_interrupt as command_interrupt
 from . import datasets as datasets
 from .density import log_prob as log_prob
 from .density import predict as predict
@@ -101,6 +102,7 @@ if typing.TYPE_CHECKING:  # editors and type checkers do not run code: they need
     from .em.standard_errors import standard_errors as standard_errors
     from .io.archive import load as load
     from .io.archive import save as save
+    from .io.read_table import read_table as read_table
     from .posterior.arviz import to_arviz as to_arviz
     from .posterior.bootstrap import bootstrap as bootstrap
     from .posterior.diagnose import diagnose as diagnose
@@ -168,6 +170,7 @@ _LAZY = {
     "write_report": ".report.write_report",
     "save": ".io.archive",
     "load": ".io.archive",
+    "read_table": ".io.read_table",
 }
 _LAZY_MODULES = ("plot",)  # `plot` imports matplotlib
 

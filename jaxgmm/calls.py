@@ -1,14 +1,14 @@
 """Error messages for calls that do not fit the signature of a function.
 
-Examples are an option with the name that another library gives it, and an option that was given by position. Each message is
-one sentence.
+For example, a call may use the name that another library gives to an option, or may pass an option by position. Each message
+is one sentence.
 """
 
 from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -84,12 +84,12 @@ def _sentence(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[
         first = next((p for p in missing if p in options), options[0] if options else None)
         shown = repr(surplus) if isinstance(surplus, int | float | str) else "..."
         advice = f": options are given by name, as in {first}={shown}" if first else ""
-        return f"{name} takes {_and(positional)} by position, and {len(args)} values were given{advice}."
+        return f"{name} takes {join_names(positional)} by position, and {len(args)} values were given{advice}."
     twice = [p for p in positional[: len(args)] if p in kwargs]
     if twice:
         return f"{name} was given {twice[0]} twice, by position and by name; {name}({', '.join(positional)}) was expected."
     expected = ", ".join([*[p for p in positional if p in required], *[f"{p}=..." for p in options if p in required]])
-    return f"{name} was called without {_and(missing)}; {name}({expected}) was expected."
+    return f"{name} was called without {join_names(missing)}; {name}({expected}) was expected."
 
 
 def _advice(unknown: str, positional: list[str], options: list[str], missing: list[str]) -> str:
@@ -107,9 +107,10 @@ def _advice(unknown: str, positional: list[str], options: list[str], missing: li
     close = difflib.get_close_matches(unknown, known, 1)
     if close:
         return f"did you mean {close[0]}"
-    return f"{_and(missing or options or positional)} was expected" if missing else f"it takes {_and(known)}"
+    return f"{join_names(missing or options or positional)} was expected" if missing else f"it takes {join_names(known)}"
 
 
-def _and(names: list[str]) -> str:
+def join_names(names: Iterable[str]) -> str:
     """Return names joined as in a sentence: "a, b and c"."""
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+    *head, last = [*names] or [""]
+    return f"{', '.join(head)} and {last}" if head else last

@@ -8,31 +8,36 @@ small chunks and batches is large there.
 
 from __future__ import annotations
 
+import math
 import os
 
 import jax
 import numpy as np
 
-LARGE_COPY_BYTES = 1 << 20  # bytes; an array of this size or more is moved to a device in one copy instead of two
 GRADIENT_CHUNK = 8192  # rows; with more rows, gradients recompute the arrays of each chunk instead of storing them
 STEPS_PER_ROUND = 8  # number of EM steps after which a batch is sorted again; 4 to 16 were equally fast
 SMALLEST_BUCKET = 16  # rows; data sets with fewer rows are padded to this length
-JACOBIAN_COLUMNS = 16  # number of columns of I - dM/dtheta in a batch; more were not faster and took more memory
+LARGEST_PADDED = 1 << 17  # rows; longer data sets are not padded
+_LENGTHS_PER_OCTAVE = 8  # number of padded lengths between a length and its double
+JACOBIAN_COLUMNS = 16  # number of columns of I - dM/dtheta in a batch; larger batches took more memory and were not faster
 PSIS_ROWS = 256  # number of rows in a batch of PSIS, which runs on the host
-COMPARISON_DRAWS = 1000  # largest batch of draws in `compare`; all posteriors have the same batch size and share one program
+COMPARISON_DRAWS = 1000  # largest number of draws in a batch of `compare`; all posteriors share the batch size and one program
 COVERAGE_FILE_BATCH = 256  # number of data sets after which a coverage study writes its file again
-_COVERAGE_RUN = 64  # largest number of data sets in one run of a program of a coverage study
-_CALIBRATION_DATA_SETS = 128  # largest number of data sets in one run of a program of a calibration
-# the next constants are the largest numbers of entries that the named arrays may have
-_DENSITY_NUMBERS = 1 << 22  # an intermediate array of a density: 32 MiB in float64
-_DRAW_NUMBERS = 1 << 22  # an intermediate array of a function of many draws
-_LABELLING_NUMBERS = 1 << 23  # a batch of points; at each point, a proposal is averaged over labellings
-_HESSIAN_NUMBERS = 1 << 25  # a batch of Hessian columns
-# a batch of potentials that fits in the cache; it is three times as fast as one batch of all points
+_COVERAGE_RUN = 64  # in one run of a program, a coverage study processes at most this many data sets
+_CALIBRATION_DATA_SETS = 128  # in one run of a program, a calibration processes at most this many data sets
+# the next constants limit the sizes of arrays
+# under a user's model, log-likelihoods of rows are stored if draws x rows are at most this many
+_POINTWISE_NUMBERS = 1 << 24
+_DENSITY_NUMBERS = 1 << 22  # an intermediate array of a density has at most this many entries (32 MiB in float64)
+_DRAW_NUMBERS = 1 << 22  # an intermediate array of a function of many draws has at most this many entries
+_LABELLING_NUMBERS = 1 << 23  # arrays for averages over labellings, for a batch of points, have at most this many entries
+_HESSIAN_NUMBERS = 1 << 25  # a batch of Hessian columns has at most this many entries
+# a batch of potentials has at most this many entries, so that it fits in the cache; such batches are three times as fast as
+# one batch of all points
 _POTENTIAL_NUMBERS = 1 << 16
-_REPLICATE_NUMBERS = 1 << 24  # the weights or the simulated data in a batch of bootstrap replicates
+_REPLICATE_NUMBERS = 1 << 24  # the weights or simulated data of a batch of bootstrap replicates have at most this many entries
 _SCORE_NUMBERS = 1 << 24  # draws x points x components; above this limit, `compare` scores fewer draws
-_STORED_FEATURES = 1 << 22  # the quadratic features of all rows; larger features are not stored
+_STORED_FEATURES = 1 << 22  # the quadratic features of all rows are stored only if they have at most this many entries
 
 
 def on_cpu() -> bool:
@@ -49,9 +54,9 @@ def rows_per_chunk(num_components: int, num_features: int, dtype: jax.typing.DTy
     """Return the number of rows in a chunk of the E-step.
 
     On a CPU, the largest array of a chunk, which holds features or whitened rows, fits in the cache. Chunks of half or twice
-    this size are equally fast. An array with one number for each row of a chunk takes at most 8 KiB, because XLA splits
-    operations on larger arrays over threads, which costs more time than it saves at these sizes. On a GPU, the largest array
-    takes 256 MiB, and the speed is within a tenth of that of a single chunk.
+    this size are equally fast. An array with one number for each row of a chunk takes at most 8 KiB. XLA would split operations
+    on larger arrays over threads, and at these sizes, the splitting costs more time than it saves. On a GPU, the largest array
+    takes 256 MiB, and the speed is within a tenth of the speed of a single chunk.
     """
     item = np.dtype(dtype).itemsize
     widest = item * max((num_features + 1) * (num_features + 2) // 2, num_components * num_features)
@@ -96,7 +101,7 @@ def can_store_features(numbers: int) -> bool:
 
 
 def draws_per_batch(numbers_per_draw: int, num_draws: int) -> int:
-    """Return how many draws to evaluate at a time if each draw takes `numbers_per_draw` numbers."""
+    """Return how many draws to evaluate at a time if the arrays for one draw have `numbers_per_draw` entries."""
     return max(1, min(num_draws, _DRAW_NUMBERS // max(1, numbers_per_draw)))
 
 
@@ -120,6 +125,11 @@ def replicates_per_batch(numbers_per_replicate: int) -> int:
     return max(1, _REPLICATE_NUMBERS // max(1, numbers_per_replicate))
 
 
+def stores_pointwise(num_draws: int, num_rows: int) -> bool:
+    """Return whether a posterior stores the log-likelihood of each row under a user's model for each draw."""
+    return num_draws * num_rows <= _POINTWISE_NUMBERS
+
+
 def scored_draws(num_points: int, num_components: int) -> int:
     """Return how many draws of a posterior `compare` scores; more draws hardly reduce the Monte Carlo error of the scores."""
     return max(200, _SCORE_NUMBERS // max(1, num_points * num_components))
@@ -137,12 +147,12 @@ def coverage_runs(num_datasets: int) -> int:
 
 
 def coverage_batch() -> int:
-    """Return for how many data sets of a coverage study to sample at a time; each data set needs thousands of draws."""
+    """Return how many data sets of a coverage study the sampler processes at a time; each data set needs thousands of draws."""
     return scale_for_accelerator(8, 4)
 
 
 def batch_of_fits(num_datasets: int, num_rows: int) -> tuple[int, int]:
-    """Return how many data sets `fit_many` gives to one program, and how many of them the program advances together.
+    """Return how many data sets `fit_many` gives to one compiled program, and how many of these take EM steps at a time.
 
     Each data set has `num_rows` rows.
 
@@ -155,6 +165,19 @@ def batch_of_fits(num_datasets: int, num_rows: int) -> tuple[int, int]:
     width = _power_of_two(min(16 * scale, 2**14 * scale // num_rows))
     largest = max(width, _power_of_two(min(512 * scale, 2**19 * scale // num_rows)))
     return min(largest, max(width, 2 ** (num_datasets - 1).bit_length())), width
+
+
+def padded_length(num_rows: int) -> int:
+    """Return the number of rows that one eager data set of `num_rows` rows is padded to, so that few programs are compiled.
+
+    The lengths, 16, 24, 32, ..., grow by a factor of 2^(1/8), rounded up to a multiple of 8. Padding adds less than a tenth
+    of the rows to data sets of at least 600 rows. In smaller data sets, rows hardly matter for the time of an EM step.
+    """
+    if num_rows > LARGEST_PADDED:
+        return num_rows
+    octaves = math.ceil(math.log2(max(num_rows, SMALLEST_BUCKET)) * _LENGTHS_PER_OCTAVE)
+    lengths = (8 * math.ceil(2 ** (i / _LENGTHS_PER_OCTAVE) / 8) for i in (octaves - 1, octaves))
+    return max(SMALLEST_BUCKET, next(length for length in lengths if length >= num_rows))
 
 
 def bucket_lengths(lengths: np.ndarray) -> np.ndarray:

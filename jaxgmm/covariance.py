@@ -15,7 +15,7 @@ accept leading batch axes.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple, overload
+from typing import NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +39,7 @@ def storage_shape(covariance_type: str, num_components: int, num_features: int) 
 
 
 def prior_scale_shape(covariance_type: str, num_features: int) -> tuple[int, ...]:
-    """Return the shape of the scale parameter if one covariance has an inverse Wishart (or inverse gamma) distribution."""
+    """Return the shape of the scale parameter of an inverse Wishart (or inverse gamma) distribution of one covariance."""
     d = num_features
     return {"full": (d, d), "tied": (d, d), "diag": (d,), "spherical": ()}[covariance_type]
 
@@ -93,6 +93,13 @@ def factorize(covariances: jax.Array, covariance_type: str, num_features: int) -
     return complete(jnp.sqrt(jnp.where(covariances > 0, covariances, jnp.nan)), covariance_type, num_features)
 
 
+def is_positive_definite(covariances: jax.Array, covariance_type: str) -> jax.Array:
+    """Return which stored covariances (..., K | 1) have a Cholesky factor in their own float type."""
+    if is_dense(covariance_type):
+        return jnp.isfinite(linalg.diagonal(linalg.cholesky(covariances))).all(-1)
+    return (covariances > 0).all(-1)
+
+
 def complete(lower: jax.Array, covariance_type: str, num_features: int) -> Factors:
     """Return all factors, computed from Cholesky factors or standard deviations."""
     if is_dense(covariance_type):
@@ -104,15 +111,27 @@ def complete(lower: jax.Array, covariance_type: str, num_features: int) -> Facto
 def from_factor(factor: jax.Array, covariance_type: str) -> jax.Array:
     """Return the covariances F F' in storage form, given their square roots F."""
     if is_dense(covariance_type):
-        return linalg.multiply(factor, jnp.swapaxes(factor, -1, -2))
+        return symmetric(linalg.multiply(factor, jnp.swapaxes(factor, -1, -2)))
     return factor**2
+
+
+def symmetric(matrices: jax.Array) -> jax.Array:
+    """Return matrices (..., D, D) that differ from symmetric ones by rounding as exactly symmetric ones."""
+    return (matrices + jnp.swapaxes(matrices, -1, -2)) / 2
+
+
+def precision(whitener: jax.Array, covariance_type: str) -> jax.Array:
+    """Return the precisions W' W, as matrices (..., K | 1, D, D) or as reciprocal variances."""
+    if is_dense(covariance_type):
+        return linalg.multiply(jnp.swapaxes(whitener, -1, -2), whitener)
+    return whitener**2
 
 
 def whiten(whitener: jax.Array, x: jax.Array, covariance_type: str) -> jax.Array:
     """Return W_k x for data x that all components share: x (D, n) -> (K | 1, D, n), with features before rows."""
     if is_dense(covariance_type):
         return einsum("kij,jn->kin", whitener, x)
-    return whitener[:, :, None] * x
+    return whitener[:, :, None] * x[None]
 
 
 def whiten_each(whitener: jax.Array, deviations: jax.Array, covariance_type: str) -> jax.Array:
@@ -134,7 +153,7 @@ def transform(factor: jax.Array, vectors: jax.Array, covariance_type: str) -> ja
 def transform_scatter(factor: jax.Array, scatter: jax.Array, covariance_type: str) -> jax.Array:
     """Return F_k S_k F_k' for the scatter S_k of each component, in the scatter form of the covariance type."""
     if is_dense(covariance_type):
-        return einsum("...ij,...jk,...lk->...il", factor, scatter, factor)
+        return symmetric(einsum("...ij,...jk,...lk->...il", factor, scatter, factor))
     return factor**2 * scatter
 
 
@@ -149,13 +168,13 @@ def weighted_scatter(responsibilities: jax.Array, whitened: jax.Array, covarianc
     """Return sum_n r_kn y_kn y_kn' in the scatter form of the covariance type: r (K, n), y (K, D, n) -> (K, D, D) | (K, D)."""
     if is_dense(covariance_type):
         return einsum("kin,kjn->kij", responsibilities[:, None, :] * whitened, whitened)
-    return (responsibilities[:, None, :] * whitened * whitened).sum(-1)  # r comes first: y^2 may overflow where r is 0
+    return (responsibilities[:, None, :] * whitened * whitened).sum(-1)  # multiply by r first: y^2 may overflow where r is 0
 
 
 def quadratic_features(x: jax.Array, covariance_type: str) -> jax.Array:
     """Return the F features [x_i x_j (i <= j), x, 1] (dense) or [x_i^2, x, 1] (diagonal) of each point: x (D, n) -> (F, n).
 
-    All features are products of two rows of [x, 1], so that two gathers and one product compute them.
+    Each feature is the product of two rows of [x, 1]. Therefore, two gather operations and one product compute all features.
     """
     d = len(x)
     i, j = np.triu_indices(d) if is_dense(covariance_type) else (np.arange(d), np.arange(d))
@@ -166,14 +185,13 @@ def quadratic_features(x: jax.Array, covariance_type: str) -> jax.Array:
 def quadratic_coefficients(whitener: jax.Array, means: jax.Array, constant: jax.Array, covariance_type: str) -> jax.Array:
     """Return the coefficients (K, F) of `quadratic_features` that give constant_k - |W_k (x - mu_k)|^2 / 2."""
     k, d = means.shape
+    inverse = precision(whitener, covariance_type)
+    linear = transform(inverse, means, covariance_type)
     if is_dense(covariance_type):
-        precision = linalg.multiply(jnp.swapaxes(whitener, -1, -2), whitener)
-        linear = transform(precision, means, covariance_type)
         i, j = np.triu_indices(d)
-        squares = precision[:, i, j] * np.where(i == j, -0.5, -1.0).astype(means.dtype)
+        squares = inverse[:, i, j] * np.where(i == j, -0.5, -1.0).astype(means.dtype)[None]
     else:
-        precision = jnp.broadcast_to(whitener**2, means.shape)
-        linear, squares = precision * means, -0.5 * precision
+        squares = -0.5 * jnp.broadcast_to(inverse, means.shape)
     squares = jnp.broadcast_to(squares, (k, squares.shape[-1]))
     return jnp.concatenate([squares, linear, (constant - 0.5 * (linear * means).sum(-1))[:, None]], -1)
 
@@ -196,7 +214,7 @@ def expand(values: jax.Array, covariance_type: str) -> jax.Array:
 
 
 def pool(scatters: jax.Array, covariance_type: str) -> jax.Array:
-    """Return scatters of components in storage form: sum tied ones over components, average spherical ones over features."""
+    """Pool scatters into the storage form: for tied, sum them over components; for spherical, average them over features."""
     if covariance_type == "tied":
         return scatters.sum(-3, keepdims=True)
     if covariance_type == "spherical":
@@ -214,17 +232,15 @@ def pool_counts(counts: jax.Array, covariance_type: str) -> jax.Array:
 def ridge(covariances: jax.Array, amount: jax.Array, covariance_type: str) -> jax.Array:
     """Return covariances with `amount` added to each diagonal; `amount` holds one number, or one for each feature (..., D)."""
     if is_dense(covariance_type):
-        d = covariances.shape[-1]
-        return covariances + np.eye(d, dtype=covariances.dtype) * jnp.asarray(amount)[..., None]
-    return covariances + amount
+        return covariances + linalg.identity(covariances) * linalg.with_axes(amount[..., None], covariances.ndim)
+    return covariances + linalg.with_axes(amount, covariances.ndim)
 
 
 def relative_ridge(covariances: jax.Array, fraction: float | jax.Array, covariance_type: str) -> jax.Array:
     """Return dense covariances with diagonals multiplied by 1 + fraction; return other covariances unchanged."""
     if not is_dense(covariance_type):
         return covariances
-    d = covariances.shape[-1]
-    return covariances * (1 + fraction * np.eye(d, dtype=covariances.dtype))
+    return covariances * (1 + fraction * linalg.identity(covariances))
 
 
 def from_data_scatter(scatter: jax.Array, covariance_type: str) -> jax.Array:
@@ -237,7 +253,7 @@ def from_data_scatter(scatter: jax.Array, covariance_type: str) -> jax.Array:
 def variances(covariances: np.ndarray, covariance_type: str, num_features: int) -> np.ndarray: ...
 @overload
 def variances(covariances: jax.Array, covariance_type: str, num_features: int) -> jax.Array: ...
-def variances(covariances: Any, covariance_type: str, num_features: int) -> Any:
+def variances(covariances: np.ndarray | jax.Array, covariance_type: str, num_features: int) -> np.ndarray | jax.Array:
     """Return the variances of the features, (..., K | 1, D); if `covariances` is a NumPy array, so is the result."""
     if is_dense(covariance_type):
         return covariances.diagonal(axis1=-2, axis2=-1)
@@ -249,7 +265,9 @@ def variances(covariances: Any, covariance_type: str, num_features: int) -> Any:
 def to_dense(covariances: np.ndarray, covariance_type: str, num_components: int, num_features: int) -> np.ndarray: ...
 @overload
 def to_dense(covariances: jax.Array, covariance_type: str, num_components: int, num_features: int) -> jax.Array: ...
-def to_dense(covariances: Any, covariance_type: str, num_components: int, num_features: int) -> Any:
+def to_dense(
+    covariances: np.ndarray | jax.Array, covariance_type: str, num_components: int, num_features: int
+) -> np.ndarray | jax.Array:
     """Return the covariance matrices of all components, (..., K, D, D); if `covariances` is a NumPy array, so is the result."""
     xp = np if isinstance(covariances, np.ndarray) else jnp
     if is_dense(covariance_type):
@@ -341,7 +359,7 @@ def mode_denominator(
     """
     d = num_features
     base = degrees_of_freedom + (d + 1 if is_dense(covariance_type) else 2)
-    num_points = counts + (present if means_share_covariance else 0)
+    num_points = counts + present.astype(counts.dtype) if means_share_covariance else counts
     if covariance_type == "spherical":
         num_points = d * num_points
     return expand(jnp.asarray(base)[..., None], covariance_type) + pool_counts(num_points, covariance_type)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 import jax
 import jax.numpy as jnp
+from numpy.typing import ArrayLike
 
 from . import covariance
 from .calls import public
 from .density import log_prob, responsibilities
 from .mixture import Mixture, MixtureLike, as_mixture
-from .row_sums import weight_or_ones
+from .padding import pad_data
+from .row_sums import Weight, weight_or_ones
 from .validation import as_weighted_data, warn_of_small_weights
 
 CRITERIA = ("bic", "aic", "icl")
 
 
 @public
-def bic(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array:
+def bic(mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None = None) -> jax.Array:
     """Compute the Bayesian information criterion, -2 log L + p log N (Schwarz 1978); lower is better.
 
     p is the number of free parameters of the components that are present (weight above 0). N is the total weight of the data.
@@ -47,7 +49,7 @@ def bic(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array
 
 
 @public
-def aic(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array:
+def aic(mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None = None) -> jax.Array:
     """Compute Akaike's information criterion, -2 log L + 2 p (Akaike 1974); lower is better.
 
     p is the number of free parameters of the components that are present (weight above 0).
@@ -76,7 +78,7 @@ def aic(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array
 
 
 @public
-def icl(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array:
+def icl(mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None = None) -> jax.Array:
     """Compute the integrated completed likelihood, BIC - 2 sum_n w_n log max_k r_nk; lower is better.
 
     w_n are the weights of the rows and r_nk the responsibilities. ICL prefers well-separated components, because it treats each
@@ -105,8 +107,15 @@ def icl(mixture: MixtureLike, x: Any, *, sample_weight: Any = None) -> jax.Array
     return information_criterion("icl", *_validate(mixture, x, sample_weight))
 
 
-def information_criterion(name: str, mixture: Mixture, x: jax.Array, weight: jax.Array) -> jax.Array:
-    """Return the criterion `name` (...), one of CRITERIA, for validated input."""
+def information_criterion(name: str, mixture: Mixture, x: jax.Array, weight: jax.Array | None) -> jax.Array:
+    """Return the values (...) of a criterion for validated input; `name` is one of CRITERIA."""
+    return _criterion(name, mixture, *pad_data(x, weight, mixture))
+
+
+@partial(jax.jit, static_argnums=0)
+def _criterion(name: str, mixture: Mixture, x: jax.Array, weight: Weight) -> jax.Array:
+    """Return the values (...) of a criterion for data that may be padded."""
+    weight = weight_or_ones(weight, x.shape[:1], x.dtype)
     log_likelihood, num_free = _log_likelihood(mixture, x, weight), _num_free(mixture)
     if name == "aic":
         return -2 * log_likelihood + 2 * num_free
@@ -117,12 +126,14 @@ def information_criterion(name: str, mixture: Mixture, x: jax.Array, weight: jax
     return value - 2 * jnp.where(weight > 0, weight * log_largest, 0).sum(-1)
 
 
-def _validate(mixture: MixtureLike, x: Any, sample_weight: Any) -> tuple[Mixture, jax.Array, jax.Array]:
-    """Return a mixture, data (N, D) and weights (N,); warn if the weights cannot be counts of observations."""
+def _validate(
+    mixture: MixtureLike, x: ArrayLike, sample_weight: ArrayLike | None
+) -> tuple[Mixture, jax.Array, jax.Array | None]:
+    """Return a mixture, data (N, D) and weights (N,) or None; warn if the weights cannot be counts of observations."""
     mixture = as_mixture(mixture)
     x, weight = as_weighted_data(x, sample_weight, check_values=False, num_features=mixture.num_features)
     warn_of_small_weights(weight)
-    return mixture, x, weight_or_ones(weight, x.shape[:1], x.dtype)
+    return mixture, x, weight
 
 
 def _log_likelihood(mixture: Mixture, x: jax.Array, weight: jax.Array) -> jax.Array:
@@ -135,4 +146,4 @@ def _num_free(mixture: Mixture) -> jax.Array:
     """Return the number of free parameters (...) of the components that are present."""
     d, name = mixture.num_features, mixture.covariance_type
     totals = [k - 1 + k * d + covariance.num_free(name, k, d) for k in range(mixture.num_components + 1)]
-    return jnp.array(totals)[(mixture.weights > 0).sum(-1)]
+    return jnp.array(totals, mixture.weights.dtype)[(mixture.weights > 0).sum(-1)]

@@ -1,10 +1,11 @@
 """The density of a mixture: log-density, responsibilities and labels of points, and random draws.
 
-Only this module computes log w_k N(x | mu_k, Sigma_k): `log_joint` evaluates it exactly, and `quadratic_log_joint` fast.
+Only this module computes log w_k N(x | mu_k, Sigma_k). The function `log_joint` is exact. The function `quadratic_log_joint` is
+faster, but its rounding error is larger.
 
 Public functions broadcast over the leading axes of a mixture: log_prob(mixture (C, S, ...), x (N, D)) -> (C, S, N). They
-subtract each mean before whitening. They process the rows in chunks, so that they need memory only for one
-chunk, and not for N x K x D numbers.
+subtract each mean before whitening. They process the rows in chunks, so that they need memory for one chunk instead of
+N x K x D numbers.
 """
 
 from __future__ import annotations
@@ -16,19 +17,28 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from numpy.typing import ArrayLike
 
 from . import covariance
 from .calls import public
 from .chunking import density_rows_per_chunk
+from .host import cast
+from .memory import check_memory
 from .mixture import Mixture, MixtureLike, as_mixture
+from .padding import cut, pad_data
+from .rounding import positive_factors
 from .validation import as_data, check_count, check_key
 
 
 @public
-def log_prob(mixture: MixtureLike, x: Any) -> jax.Array:
+def log_prob(mixture: MixtureLike, x: ArrayLike) -> jax.Array:
     """Return the log-density of each point: log sum_k w_k N(x_n | mu_k, Sigma_k), in nats. Bishop (2006), eq. 9.12.
 
     Where the value is finite, its gradients with respect to all fields are finite too, even at weights of exactly 0.
+
+    The result is never NaN for finite input. A singular covariance, as of a component on one point or on a line, is raised to
+    the rounding of the mixture's own values, so that the density is large on the support and vanishes off it. A matrix with a
+    negative eigenvalue beyond rounding is no covariance: its component has no density anywhere.
 
     Args:
         mixture: a Mixture, or a Fit; or a stack with leading axes (...).
@@ -47,16 +57,15 @@ def log_prob(mixture: MixtureLike, x: Any) -> jax.Array:
         >>> round(float(jaxgmm.log_prob(mixture, [[0.0]])[0]), 4)
         -0.9189
     """
-    mixture, x = as_points(mixture, x)
-    return _log_prob(mixture, x)
+    return _for_each_point(_log_prob, *as_points(mixture, x))
 
 
 @public
-def responsibilities(mixture: MixtureLike, x: Any) -> jax.Array:
+def responsibilities(mixture: MixtureLike, x: ArrayLike) -> jax.Array:
     """Return the probability that each point came from each component: w_k N(x_n | k) / p(x_n). Bishop (2006), eq. 9.13.
 
     Where the density of every component underflows, the nearest present component in Mahalanobis distance has responsibility 1.
-    The result is never NaN for finite input.
+    Singular covariances are raised as in `log_prob`. The result is never NaN for finite input.
 
     Args:
         mixture: a Mixture, or a Fit; or a stack with leading axes (...).
@@ -75,12 +84,11 @@ def responsibilities(mixture: MixtureLike, x: Any) -> jax.Array:
         >>> jaxgmm.responsibilities(mixture, [[2.0]]).tolist()
         [[0.5, 0.5]]
     """
-    mixture, x = as_points(mixture, x)
-    return _all_responsibilities(mixture, x)
+    return _for_each_point(_all_responsibilities, *as_points(mixture, x), axis=-2)
 
 
 @public
-def predict(mixture: MixtureLike, x: Any) -> jax.Array:
+def predict(mixture: MixtureLike, x: ArrayLike) -> jax.Array:
     """Return the component with the largest responsibility for each point.
 
     Args:
@@ -100,8 +108,7 @@ def predict(mixture: MixtureLike, x: Any) -> jax.Array:
         >>> jaxgmm.predict(mixture, [[2.1], [4.0]]).tolist()
         [0, 1]
     """
-    mixture, x = as_points(mixture, x)
-    return _predict(mixture, x)
+    return _for_each_point(_predict, *as_points(mixture, x))
 
 
 @public
@@ -128,17 +135,15 @@ def sample(key: jax.Array, mixture: MixtureLike, num_samples: int) -> tuple[jax.
     """
     check_key(key)
     check_count(num_samples, "num_samples", 0)
-    return _sample(key, as_mixture(mixture, single=True), num_samples)
+    mixture = as_mixture(mixture, single=True)
+    numbers = mixture.num_components + mixture.num_features + 1
+    check_memory(num_samples * numbers * mixture.means.dtype.itemsize, f"num_samples={num_samples}")
+    return _sample(key, mixture, num_samples)
 
 
 def safe_log(weights: jax.Array) -> jax.Array:
     """Return log w; at a weight of 0, the value is -inf and the derivatives are finite."""
     return jnp.where(weights > 0, jnp.log(jnp.where(weights > 0, weights, 1)), -jnp.inf)
-
-
-def factors_of(mixture: Mixture) -> covariance.Factors:
-    """Return the factors of a mixture's covariances."""
-    return covariance.factorize(mixture.covariances, mixture.covariance_type, mixture.num_features)
 
 
 def log_joint(
@@ -165,7 +170,7 @@ def log_joint(
         subtract_means_first: whether to compute z as L_k^-1 (x - mu_k).
     """
     if subtract_means_first:
-        z = covariance.whiten_each(factors.whitener, x - means[:, :, None], covariance_type)
+        z = covariance.whiten_each(factors.whitener, x[None] - means[:, :, None], covariance_type)
     else:
         whitened_means = covariance.transform(factors.whitener, means, covariance_type)
         z = covariance.whiten(factors.whitener, x, covariance_type) - whitened_means[:, :, None]
@@ -173,7 +178,7 @@ def log_joint(
 
 
 def log_constants(log_weights: jax.Array, factors: covariance.Factors, num_features: int) -> jax.Array:
-    """Return log w_k N(mu_k | mu_k, Sigma_k), the log-density of each component at its own mean plus its log weight, (K,)."""
+    """Return log w_k N(mu_k | mu_k, Sigma_k), the log weight of each component plus its log-density at its mean, (K,)."""
     return log_weights - factors.half_log_det - num_features / 2 * math.log(2 * math.pi)
 
 
@@ -232,17 +237,24 @@ def sample_from_stack(keys: Any, stack: Mixture, index: jax.Array) -> tuple[jax.
     """
     k, d, covariance_type = stack.num_components, stack.num_features, stack.covariance_type
     labels = jax.random.categorical(keys[0], safe_log(stack.weights)[index])
-    lower = factors_of(stack).lower
+    lower = positive_factors(stack).lower
     lower = jnp.broadcast_to(lower, (len(lower), k, *lower.shape[2:]))[index, labels]
     noise = jax.random.normal(keys[1], (len(index), d), stack.means.dtype)
     return stack.means[index, labels] + covariance.transform(lower, noise, covariance_type), labels
 
 
-def as_points(mixture: MixtureLike, x: Any) -> tuple[Mixture, jax.Array]:
+def as_points(mixture: MixtureLike, x: ArrayLike) -> tuple[Mixture, jax.Array]:
     """Return a mixture and validated points; the points are in the wider of the dtypes of the points and of the mixture."""
     mixture = as_mixture(mixture)
     x = as_data(x, num_features=mixture.num_features)
-    return mixture, x.astype(jnp.result_type(x.dtype, mixture.means.dtype))
+    return mixture, cast(x, jnp.result_type(x.dtype, mixture.means.dtype))
+
+
+def _for_each_point(
+    function: Callable[[Mixture, jax.Array], jax.Array], mixture: Mixture, x: jax.Array, axis: int = -1
+) -> jax.Array:
+    """Return function(mixture, x), whose `axis` counts the points; eager points are padded to one of a few lengths."""
+    return cut(function(mixture, pad_data(x, None, mixture).x), len(x), axis)
 
 
 def _over_stack(function: Callable[..., jax.Array], mixture: Mixture, x: jax.Array) -> jax.Array:
@@ -256,34 +268,35 @@ def _log_sum(mixture: Mixture, x: jax.Array) -> jax.Array:
     """Return log p(x_n), (n,); the sum over components is linear in the weights, so its gradient is exact at a weight of 0."""
     no_log_weights = jnp.zeros_like(mixture.weights)
     log_normals, _ = log_joint(
-        no_log_weights, mixture.means, factors_of(mixture), x.T, mixture.covariance_type, subtract_means_first=True
+        no_log_weights, mixture.means, positive_factors(mixture), x.T, mixture.covariance_type, subtract_means_first=True
     )
     joint = log_normals + safe_log(mixture.weights)[:, None]  # (K, n)
     top = jax.lax.stop_gradient(joint.max(0))
     top = jnp.where(jnp.isneginf(top), 0, top)
-    ceiling = 0.98 * math.log(float(jnp.finfo(top.dtype).max))  # only a component of weight 0 can reach it
-    total = (mixture.weights[:, None] * jnp.exp(jnp.minimum(log_normals - top, ceiling))).sum(0)
+    ceiling = 0.98 * math.log(float(jnp.finfo(top.dtype).max))  # only a component of weight 0 can reach this ceiling
+    total = (mixture.weights[:, None] * jnp.exp(jnp.minimum(log_normals - top[None], ceiling))).sum(0)
     return jnp.where(total == 0, -jnp.inf, jnp.log(jnp.where(total == 0, 1, total)) + top)
 
 
 def _responsibilities(mixture: Mixture, x: jax.Array) -> jax.Array:
     """Return r (n, K); where every density underflows, the nearest present component has responsibility 1."""
-    log_weights, factors, covariance_type = safe_log(mixture.weights), factors_of(mixture), mixture.covariance_type
+    log_weights, factors, covariance_type = safe_log(mixture.weights), positive_factors(mixture), mixture.covariance_type
     joint, _ = log_joint(log_weights, mixture.means, factors, x.T, covariance_type, subtract_means_first=True)  # (K, n)
     top = joint.max(0)
     underflown = jnp.isneginf(top)
-    unnormalised = jnp.exp(joint - jnp.where(underflown, 0, top))
+    unnormalised = jnp.exp(joint - jnp.where(underflown, 0, top)[None])
     total = unnormalised.sum(0)
     # where squares overflow for all components, compare distances divided by the size of the point
     # (the size is bounded, because the reciprocals of the largest numbers are rounded to zero)
     size = jnp.clip(abs(x).max(-1), 1, math.sqrt(float(jnp.finfo(x.dtype).max)))
-    deviations = x.T / size - mixture.means[:, :, None] / size
+    deviations = (x.T / size[None])[None] - mixture.means[:, :, None] / size[None, None]
     scaled = abs(covariance.whiten_each(factors.whitener, deviations, covariance_type))  # (K, D, n)
     longest = scaled.max(1, keepdims=True)
     distance = jnp.log(longest[:, 0]) + 0.5 * jnp.log(((scaled / longest) ** 2).sum(1))
-    nearest = jnp.where(jnp.isneginf(log_weights)[:, None], jnp.inf, distance).argmin(0)
+    has_density = ~jnp.isneginf(log_constants(log_weights, factors, x.shape[-1]))
+    nearest = jnp.where(has_density[:, None], distance, jnp.inf).argmin(0)
     only_nearest = jax.nn.one_hot(nearest, len(joint), dtype=joint.dtype, axis=0)
-    return jnp.where(underflown, only_nearest, unnormalised / jnp.where(underflown, 1, total)).T
+    return jnp.where(underflown[None], only_nearest, unnormalised / jnp.where(underflown, 1, total)[None]).T
 
 
 def _in_chunks(function: Callable[[jax.Array], jax.Array], mixture: Mixture, x: jax.Array, row_axis: int = -1) -> jax.Array:

@@ -1,24 +1,39 @@
-"""Write files. If writing fails, an existing file stays unchanged."""
+"""Write files whole or not at all, remove what killed processes have left behind, and read structured text."""
 
 from __future__ import annotations
 
+import errno
+import glob
+import hashlib
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks: there, nothing is locked and nothing that is left behind is removed
+    fcntl = None
+
+_LONGEST_STEM = 200  # bytes of the name of a target in the name of its temporary file; names have at most 255
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def replacing(path: str | os.PathLike[str], *, keep: bool = False) -> Iterator[BinaryIO]:
     """Open a temporary binary file, which replaces `path` at the end of the block unless the block raises an error.
+
+    The temporary file is locked while it is open. Temporary files of the same target without a lock were left by processes that
+    were killed, and are removed.
 
     Args:
         path: the file to replace. If it is a symbolic link, the file that it points to is replaced.
+        keep: whether `path` stays as it is. The block then only tests whether a file can be written there.
 
     Raises:
-        OSError: the folder does not exist or is not writable.
+        OSError: the folder does not exist or is not writable, or the name is too long.
 
     Example:
         >>> import tempfile
@@ -29,15 +44,97 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         ['note.txt']
     """
     target = Path(os.path.realpath(path))
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    stem = _stem(target.name)
+    _remove_left_behind(target.parent, stem)
+    part = target.with_name(f"{stem}.{secrets.token_hex(4)}.part")
+    with suppress(FileNotFoundError):
+        os.lstat(target)  # raises if the name is too long
     try:
         with open(part, "xb") as stream:
+            lock(stream)
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(part, target)
+        if not keep:
+            os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _stem(name: str) -> str:
+    """Return the first letters of the names of a target's temporary files; a long name is cut, and a digest added."""
+    encoded = os.fsencode(name)
+    if len(encoded) <= _LONGEST_STEM:
+        return f".{name}"
+    return f".{os.fsdecode(encoded[: _LONGEST_STEM - 20])}.{hashlib.sha256(encoded).hexdigest()[:16]}"
+
+
+def _remove_left_behind(folder: Path, stem: str) -> None:
+    """Remove the temporary files of a target that no living process has locked."""
+    if fcntl is None:
+        return
+    for name in glob.glob(f"{glob.escape(str(folder / stem))}.*.part"):
+        with suppress(OSError), open(name, "rb") as stream:
+            if lock(stream):
+                os.unlink(name)
+
+
+def lock(stream: BinaryIO) -> bool:
+    """Lock an open file until it is closed or the process ends; return False if another process has locked it."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EAGAIN, errno.EACCES)  # file systems without locks have other errors
+    return True
+
+
+class _Hold:
+    """A lock file beside a file that one process uses; the lock ends with this object or with the process."""
+
+    def __init__(self, path: Path) -> None:
+        """Create and lock the lock file; raise ValueError if another process has locked it."""
+        name = path.with_name(f"{_stem(path.name)}.lock")
+        while True:
+            stream = open(name, "a+b")  # noqa: SIM115
+            if not lock(stream):
+                with stream:
+                    stream.seek(0)
+                    owner = stream.read(20).decode("ascii", "replace") or "that has just started"
+                raise ValueError(f"'{path}' is in use by process {owner}; wait until it ends, or give another path.")
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(stream.fileno()), os.stat(name)):
+                    break
+            stream.close()  # its last owner has removed the file in the meantime
+        stream.truncate(0)
+        stream.write(str(os.getpid()).encode())
+        stream.flush()
+        weakref.finalize(self, _release, stream, name)
+
+
+def _release(stream: BinaryIO, name: Path) -> None:
+    """Remove a lock file and end its lock."""
+    with suppress(OSError), stream:
+        os.unlink(name)
+
+
+_held: weakref.WeakValueDictionary[Path, _Hold] = weakref.WeakValueDictionary()
+
+
+def hold(path: str | os.PathLike[str]) -> object | None:
+    """Return an object that keeps other processes from holding the same file while it lives; None if nothing can be locked.
+
+    Raises:
+        ValueError: another process holds the file; the message has its number.
+    """
+    target = Path(os.path.realpath(path))
+    if fcntl is None or not os.access(target.parent, os.W_OK):
+        return None
+    held = _held.get(target)
+    if held is None:
+        held = _held[target] = _Hold(target)
+    return held
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
@@ -52,3 +149,24 @@ def write_text(path: str | os.PathLike[str], text: str) -> Path:
     with replacing(path) as stream:
         stream.write(text.encode("utf-8"))
     return Path(path)
+
+
+def parse_file(path: str | os.PathLike[str], parse: Callable[[str], Any]) -> Any:
+    """Return what a file holds, parsed by a function such as json.loads or tomllib.loads.
+
+    Raises:
+        ValueError: the file is not UTF-8, is nested too deeply, or is refused by `parse`.
+        OSError: the file cannot be read.
+
+    Example:
+        >>> import json, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     parse_file(write_text(Path(folder) / "a.json", "[" * 10**5), json.loads)
+        Traceback (most recent call last):
+        ...
+        ValueError: it is nested too deeply
+    """
+    try:
+        return parse(Path(path).read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None

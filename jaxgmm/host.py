@@ -7,14 +7,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
+from jax.typing import DTypeLike
 
-from .chunking import LARGE_COPY_BYTES, on_cpu
+from .chunking import on_cpu
 
 _ALIGNMENT = 64  # bytes; on a CPU, XLA shares the memory of a NumPy array if its address is a multiple of this number
 
 
 def on_host(array: jax.Array) -> np.ndarray | jax.Array:
-    """Return a concrete array in the host's memory as a NumPy view, without a copy; return any other array unchanged."""
+    """Return a NumPy view, without a copy, of a concrete array in the host's memory; return any other array unchanged."""
     is_local = array.is_fully_addressable and all(device.platform == "cpu" for device in array.devices())
     return np.asarray(array) if is_local and len(array.devices()) == 1 else array
 
@@ -28,19 +30,27 @@ def to_host(tree: Any) -> Any:
     return jax.tree.map(np.asarray, tree)
 
 
-def to_device(array: np.ndarray, dtype: Any) -> jax.Array:
-    """Return a NumPy array as a JAX array; copy a large array only once, whereas jnp.asarray copies it twice (jax 0.10).
+def to_device(array: np.ndarray, dtype: DTypeLike) -> jax.Array:
+    """Return a NumPy array as a JAX array; jnp.asarray would copy a large array twice, and compile for each shape (jax 0.10).
 
     The caller may change the NumPy array afterwards, so the JAX array must not share its memory. If this memory is aligned,
     `device_put` would share it, so the array is copied first. Otherwise, `device_put` copies it in the background, and this
     function waits until the copy is complete.
     """
     cast = np.asarray(array, dtype)
-    if cast.nbytes < LARGE_COPY_BYTES:
-        return jnp.asarray(cast)
     if cast.ctypes.data % _ALIGNMENT == 0 and np.may_share_memory(cast, array):
         cast = cast.copy()
     return jax.block_until_ready(jax.device_put(cast))
+
+
+def cast(array: jax.Array, dtype: Any) -> jax.Array:
+    """Return an array in another dtype; a concrete array in the host's memory is converted there, which compiles nothing."""
+    if array.dtype == dtype:
+        return array
+    view = array if isinstance(array, Tracer) else on_host(array)
+    if isinstance(view, np.ndarray) and not array.committed:
+        return to_device(view, dtype)
+    return array.astype(dtype)
 
 
 def extremes(array: jax.Array) -> tuple[float, float]:

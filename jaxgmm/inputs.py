@@ -7,10 +7,15 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
+from jax.typing import DTypeLike
+from numpy.typing import ArrayLike
 
 from . import covariance
+from .memory import check_memory, tree_bytes
 from .mixture import Mixture, as_mixture
+from .padding import pad_data
 from .priors.interface import check_prior
+from .row_sums import Weight
 from .validation import (
     as_weighted_data,
     check_count,
@@ -22,19 +27,19 @@ from .validation import (
 
 
 class Inputs(NamedTuple):
-    """Valid inputs in the float type of the data: a mixture, x (N, D), weight (N,) or None, and the prior or None."""
+    """Valid inputs in the float type of the data: a mixture, x (N, D), the weights of the rows, and the prior or None."""
 
     mixture: Mixture
     x: jax.Array
-    weight: jax.Array | None
+    weight: Weight
     prior: Any
 
 
 def validate_inputs(
     mixture: Any,
-    x: Any,
+    x: ArrayLike,
     prior: Any,
-    sample_weight: Any,
+    sample_weight: ArrayLike | None,
     *,
     name: str = "mixture",
     prior_is: Literal["required", "optional", "unchecked"] = "optional",
@@ -49,7 +54,7 @@ def validate_inputs(
         sample_weight: (N,) >= 0, or None.
         name: the name of the mixture in error messages.
         prior_is: "optional" accepts None; "required" does not; "unchecked" returns any prior without checks.
-        is_start: whether the mixture is the start of a sampler, which `check_start` checks unless it is traced.
+        is_start: whether the mixture is the start of a sampler. `check_start` checks a start unless the start is traced.
     """
     mixture = as_mixture(mixture, name, single=True)
     x, weight = as_weighted_data(x, sample_weight, num_features=mixture.num_features)
@@ -69,6 +74,11 @@ def validate_inputs(
     return Inputs(cast(mixture), x, weight, prior if prior_is == "unchecked" else cast(prior))
 
 
+def pad_inputs(inputs: Inputs, *others: Any) -> Inputs:
+    """Return inputs whose data are padded as by `pad_data`; `others` are further arguments of the compiled function."""
+    return inputs._replace(**pad_data(inputs.x, inputs.weight, inputs, *others)._asdict())
+
+
 def check_sampling_options(key: Any, num_samples: Any, num_chains: Any) -> None:
     """Raise TypeError or ValueError unless `key` is a random key and the two numbers are positive integers."""
     check_key(key)
@@ -76,8 +86,17 @@ def check_sampling_options(key: Any, num_samples: Any, num_chains: Any) -> None:
     check_count(num_chains, "num_chains")
 
 
+def check_draws(mixture: Mixture, num_samples: int, num_chains: int) -> None:
+    """Raise ValueError if the memory cannot hold so many draws of a mixture in each of several chains."""
+    what = f"num_samples={num_samples} in {num_chains} chain{'s' * (num_chains > 1)}"
+    check_memory(float(num_samples) * num_chains * tree_bytes(mixture), what)
+
+
 def check_start(start: Mixture) -> None:
-    """Raise ValueError if a concrete start is not finite, has empty components or is singular, which a failed fit can cause."""
+    """Raise ValueError if a concrete start is not finite, has empty components or is singular.
+
+    The result of a failed fit can have these defects.
+    """
     start = jax.tree.map(np.asarray, start)  # on the host, where nothing needs to be compiled
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(start)):
         raise ValueError(
@@ -99,7 +118,7 @@ def check_start(start: Mixture) -> None:
         )
 
 
-def as_dtype(leaf: Any, dtype: Any) -> Any:
+def as_dtype(leaf: Any, dtype: DTypeLike) -> Any:
     """Return a leaf as an array of the given dtype, which jit accepts; a JAX array stays on its device."""
     if isinstance(leaf, jax.Array):
         return leaf if leaf.dtype == dtype else leaf.astype(dtype)

@@ -1,6 +1,6 @@
 """Factorisations, linear solves and products for stacks of small matrices (..., D, D).
 
-On the CPU, the matrices of a stack are factorised one after another. If one call had a whole stack, a thread of XLA's pool
+On the CPU, the matrices of a stack are factorised one after another. If one call got a whole stack, a thread of XLA's pool
 would split the stack into tasks for the same pool, and wait for them. Two such calls at the same time, in one program or in
 two, can wait for each other forever (jaxlib 0.10, two threads). A call with a single matrix does not wait, and for small
 matrices the separate calls are about as fast. On other devices, one call factorises the whole stack.
@@ -104,10 +104,21 @@ def diagonal(matrices: Arrays) -> Arrays:
     return matrices.reshape(*matrices.shape[:-2], d * d)[..., :: d + 1]
 
 
+def identity(matrices: jax.Array) -> np.ndarray:
+    """Return an identity matrix of the size and dtype of matrices (..., D, D), with as many axes as they have."""
+    d = matrices.shape[-1]
+    return np.eye(d, dtype=matrices.dtype).reshape(*[1] * (matrices.ndim - 2), d, d)
+
+
+def with_axes(array: jax.Array, num_axes: int) -> jax.Array:
+    """Return an array with axes of length 1 in front, so that it has `num_axes` in all."""
+    return array.reshape(*[1] * (num_axes - array.ndim), *array.shape)
+
+
 def multiply(a: jax.Array, b: jax.Array) -> jax.Array:
     """Return products of small matrices (..., D, D).
 
-    For small D the products are written as elementwise operations: on the CPU, matmul makes one call per matrix in a batch.
+    For small D the products are written as elementwise operations, because matmul on the CPU makes one call for each matrix.
     """
     if a.shape[-1] <= WRITTEN_OUT:
         return (a[..., :, None, :] * jnp.swapaxes(b, -1, -2)[..., None, :, :]).sum(-1)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import covariance, linalg
 from .calls import public
 from .density import responsibilities
 from .mixture import Mixture, MixtureLike, as_mixture
+from .rounding import difference, positive_factors
 from .validation import as_float_array, check_static
 
 
@@ -42,7 +43,7 @@ def marginal(mixture: MixtureLike, dims: Sequence[int] | int) -> Mixture:
 
 
 @public
-def condition(mixture: MixtureLike, dims: Sequence[int] | int, values: Any) -> Mixture:
+def condition(mixture: MixtureLike, dims: Sequence[int] | int, values: ArrayLike) -> Mixture:
     """Return the conditional distribution of the other features, given values of the features `dims`.
 
     The new weights are proportional to w_k p(values | component k). If these densities underflow for all components, the
@@ -55,7 +56,8 @@ def condition(mixture: MixtureLike, dims: Sequence[int] | int, values: Any) -> M
 
     Returns:
         A Mixture of the other features in their original order, of the same covariance type. A tied mixture stays tied, because
-        the conditional covariance is the same for every component.
+        the conditional covariance is the same for every component. Covariances stay positive definite to rounding, also where
+        the known features determine the others.
 
     Raises:
         ValueError, TypeError: dims is empty, names all features, or names one that does not exist; values has the wrong shape.
@@ -77,13 +79,14 @@ def condition(mixture: MixtureLike, dims: Sequence[int] | int, values: Any) -> M
     weights = responsibilities(marginal(mixture, known), values[None])[..., 0, :]  # (..., K)
     means, covariances = mixture.means[..., rest], _sub_covariances(mixture, rest)
     if covariance.is_dense(mixture.covariance_type):
-        lower = linalg.cholesky(_sub_covariances(mixture, known))
+        whitener = positive_factors(marginal(mixture, known)).whitener
         cross = mixture.covariances[..., known, :][..., rest]  # (..., K | 1, known, rest)
-        whitener = linalg.invert_lower(lower)
         half = linalg.multiply(whitener, cross)
-        shift = linalg.multiply(whitener, jnp.expand_dims(values - mixture.means[..., known], -1))
+        deviation = linalg.with_axes(values, mixture.means.ndim) - mixture.means[..., known]
+        shift = linalg.multiply(whitener, deviation[..., None])
         means = means + (jnp.swapaxes(half, -1, -2) @ shift)[..., 0]
-        covariances = covariances - jnp.swapaxes(half, -1, -2) @ half
+        explained = jnp.matmul(jnp.swapaxes(half, -1, -2), half, precision=jax.lax.Precision.HIGHEST)
+        covariances = difference(covariances, explained, linalg.diagonal(covariances))
     return Mixture(weights, means, covariances, mixture.covariance_type)
 
 

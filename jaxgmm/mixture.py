@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import covariance
 from .calls import public
@@ -106,7 +107,7 @@ def mixture_table(mixture: Mixture) -> Table:
 def standard_deviations(mixture: Mixture) -> np.ndarray | None:
     """Return standard deviations (..., K, D) for printing, computed without compilation.
 
-    Return None if the mixture is traced, or if the numbers are too many to print.
+    Return None if the mixture is traced, or if there are too many numbers to print.
     """
     covariances = look(mixture.covariances)
     if covariances is None:
@@ -141,7 +142,7 @@ def num_parameters(mixture: MixtureLike) -> int:
 
 
 @public
-def make_mixture(weights: Any, means: Any, covariances: Any, *, covariance_type: str = "full") -> Mixture:
+def make_mixture(weights: ArrayLike, means: ArrayLike, covariances: ArrayLike, *, covariance_type: str = "full") -> Mixture:
     """Make a Mixture from array-likes, after validation.
 
     Args:
@@ -174,8 +175,8 @@ def make_mixture(weights: Any, means: Any, covariances: Any, *, covariance_type:
     check_shapes(weights, means, covariances, covariance_type)
     if is_traced(weights, means, covariances):
         return Mixture(weights, means, covariances, covariance_type)
-    _check_weights(np.asarray(weights))
-    _check_positive_definite(np.asarray(covariances, float), covariance_type)
+    check_weights(np.asarray(weights))
+    check_covariances(np.asarray(covariances, float), covariance_type)
     return Mixture(weights / weights.sum(-1, keepdims=True), means, covariances, covariance_type)
 
 
@@ -233,7 +234,7 @@ def check_shapes(weights: jax.Array, means: jax.Array, covariances: jax.Array, c
         )
 
 
-def _check_weights(weights: np.ndarray) -> None:
+def check_weights(weights: np.ndarray) -> None:
     """Raise ValueError if a weight is negative or the weights of a mixture do not sum to one."""
     if (weights < 0).any():
         raise ValueError(f"weights has a negative value, {weights.min():.4g}; weights >= 0 that sum to one were expected.")
@@ -244,7 +245,7 @@ def _check_weights(weights: np.ndarray) -> None:
         raise ValueError(f"weights sum to {worst:.6g}; 1 was expected: divide them by their sum.")
 
 
-def _check_positive_definite(covariances: np.ndarray, covariance_type: str) -> None:
+def check_covariances(covariances: np.ndarray, covariance_type: str) -> None:
     """Raise ValueError if a covariance is not symmetric and positive definite."""
     if not covariance.is_dense(covariance_type):
         if (covariances <= 0).any():

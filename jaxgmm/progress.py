@@ -1,18 +1,48 @@
-"""Show progress bars."""
+"""Show progress bars. One function decides whether a bar is shown, for every function that has an option `progress`.
+
+A compiled program advances a bar through a callback. The number of the bar is an argument of the program, so that programs with
+a bar are compiled once, like those without.
+"""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from itertools import count
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 
-def progress_bar(total: int, unit: str, wanted: bool | None) -> Any:
-    """Return a progress bar of tqdm on stderr, to be used in a `with` statement.
+_UPDATES = 50  # number of times that a compiled program updates its bar
+_current: ContextVar[Any] = ContextVar("progress bar of the function that is running", default=None)
+_bars: dict[int, Any] = {}  # the bars of compiled programs, by number
+_numbers = count(1)
+
+
+def is_shown(wanted: bool | None) -> bool:
+    """Return whether a bar is shown: True shows it, False hides it, and None shows it if stderr is a terminal.
+
+    Example:
+        >>> is_shown(True), is_shown(False)
+        (True, False)
+    """
+    return wanted if wanted is not None else sys.stderr is not None and sys.stderr.isatty()
+
+
+@contextmanager
+def progress_bar(total: int, unit: str, wanted: bool | None) -> Iterator[Any]:
+    """Provide a progress bar of tqdm on stderr, to be used in a `with` statement.
+
+    A function that is called while another function shows a bar has no bar of its own. If both count the same unit, it advances
+    the bar of the other function, which must then not do so itself.
 
     Args:
         total: the number of steps.
         unit: the name of a step in the plural, with a leading space.
-        wanted: True shows the bar, False hides it, and None shows it if stderr is a terminal.
+        wanted: the option `progress`; see `is_shown`.
 
     Example:
         >>> with progress_bar(3, " fits", False) as bar:
@@ -21,4 +51,59 @@ def progress_bar(total: int, unit: str, wanted: bool | None) -> Any:
     """
     from tqdm import tqdm  # imported on first use, so that importing jaxgmm does not wait for it
 
-    return tqdm(total=total, disable=not (sys.stderr.isatty() if wanted is None else wanted), unit=unit)
+    outer = _current.get()
+    if outer is not None and outer.unit == unit:
+        yield outer
+        return
+    with tqdm(total=total, disable=outer is not None or not is_shown(wanted), unit=unit) as bar:
+        bar.unit = unit  # a hidden bar does not keep it
+        token = _current.set(bar)
+        try:
+            yield bar
+        finally:
+            _current.reset(token)
+
+
+@contextmanager
+def program_bar(total: int, unit: str, wanted: bool | None) -> Iterator[Any]:
+    """Provide the number () of a bar for a compiled program, or None if no bar is shown; see `progress_bar` and `advance`.
+
+    The program must have finished when the `with` statement ends: use `jax.block_until_ready` on its result.
+    """
+    with progress_bar(total, unit, wanted) as bar:
+        if bar.disable:
+            yield None
+            return
+        number = next(_numbers)
+        _bars[number] = bar
+        try:
+            yield jnp.asarray(number, jnp.int32)
+            jax.effects_barrier()
+        finally:
+            del _bars[number]
+
+
+def advance(number: jax.Array | None, step: jax.Array, total: int) -> None:
+    """Advance the bar with a given number from inside a compiled program, about 50 times in total; do nothing for None.
+
+    Args:
+        number: the number of a bar from `program_bar`, or None.
+        step: (), the index of the step that has just been done, from 0 to total - 1.
+        total: the number of steps.
+    """
+    if number is None:
+        return
+    every = -(-total // _UPDATES)
+    done = jnp.where(step == total - 1, total - step // every * every, every)
+    jax.lax.cond(
+        ((step + 1) % every == 0) | (step == total - 1),
+        lambda: jax.debug.callback(_advance, number, done),
+        lambda: None,
+    )
+
+
+def _advance(number: Any, steps: Any) -> None:
+    """Advance the bar with a given number; the bar is gone if the call of the program was interrupted."""
+    bar = _bars.get(int(number))
+    if bar is not None:
+        bar.update(int(steps))

@@ -6,29 +6,35 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import covariance
 from .calls import public_with
+from .chunking import padded_length
 from .criteria import CRITERIA as INFORMATION_CRITERIA
 from .criteria import information_criterion
 from .density import log_prob
 from .em.assignments import weighted_data
 from .em.batch.fit_many import EM_OPTIONS, fit_many
-from .em.batch.restarts import best_of
+from .em.batch.restarts import best_of, check_restarts
 from .em.fit_warnings import warn_of_collinear_columns
 from .em.initialization import METHODS, StartOptions, initialize_batch
 from .em.result import Fit, Status, has_degenerate_component, unsoundness
+from .padding import pad_data
+from .row_sums import total_weight
 from .studies.serialization import Exported, plain
 from .tables import Printed, Table
 from .validation import check_choice, check_count, check_covariance_type, check_key, is_traced, warn_of_small_weights
 
+Array: TypeAlias = jax.Array | np.ndarray
+
 CRITERIA = (*INFORMATION_CRITERIA, "cv")
-_FIELDS = ("covariance_type", "num_components", "criterion", "log_likelihood", "status", "spike")  # of a record of a Cell
+_FIELDS = ("covariance_type", "num_components", "criterion", "log_likelihood", "status", "spike")  # fields of a Cell's record
 _MARKS = {
     "*": "best",
     "s": "a degenerate component: not chosen",
@@ -41,8 +47,8 @@ _MARKS = {
 class Cell:
     """One model of a sweep: a number of components with a covariance type.
 
-    A model is chosen only if its fit is sound (EM converged or ran out of steps, all numbers are finite, no component is
-    degenerate), unless no model has a sound fit.
+    A fit is sound if EM converged or ran out of steps, all numbers are finite, and no component is degenerate. If at least one
+    model has a sound fit, only models with sound fits can be chosen.
 
     Attributes:
         covariance_type: the covariance type.
@@ -50,7 +56,8 @@ class Cell:
         criterion: value of the criterion, on the scale of -2 log L in nats; lower is better; inf if the fit failed.
         log_likelihood: weighted log-likelihood of all data, nats.
         status: how the fit ended.
-        spike: whether the fit has a degenerate component, on too few points or held up by the regularisation.
+        spike: whether the fit has a degenerate component. Such a component holds too few points, or only the regularisation
+            keeps its covariance from collapsing.
         fit: the best of the restarts.
     """
 
@@ -64,7 +71,7 @@ class Cell:
 
     @property
     def unsoundness(self) -> int:
-        """How far the fit is from a sound one: 0 for a sound fit, larger for worse ones."""
+        """A number that says how far the fit is from being sound: 0 for a sound fit, larger numbers for worse fits."""
         return int(unsoundness(int(self.status), self.spike, math.isfinite(self.criterion)))
 
     @property
@@ -88,7 +95,8 @@ class Selection(Printed, Exported):
     Attributes:
         criterion: "bic", "aic", "icl" or "cv".
         cells: one Cell for each (covariance_type, num_components).
-        best: the cell with the lowest criterion among those whose fits are sound or, if none is, nearest to sound.
+        best: the cell with the lowest criterion among the cells with sound fits. If no fit is sound, it is the cell with the
+            lowest criterion among the cells whose fits have the smallest `unsoundness`.
 
     Example:
         >>> import jax, jaxgmm
@@ -153,7 +161,7 @@ class _Sweep(NamedTuple):
 @public_with("prior", *EM_OPTIONS)
 def select(
     key: jax.Array,
-    x: Any,
+    x: ArrayLike,
     *,
     num_components: Iterable[int] = range(1, 10),
     covariance_types: Iterable[str] = covariance.TYPES,
@@ -161,14 +169,15 @@ def select(
     num_restarts: int = 10,
     num_folds: int = 5,
     method: str = "k-means++",
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     **options: Any,
 ) -> Selection:
     """Fit every number of components with every covariance type, in batches, and choose the best model by a criterion.
 
     Sound fits rank above all others, both among the restarts of a model and among the models. A fit is sound if EM converged or
-    ran out of steps, all numbers are finite and no component is degenerate. A component is degenerate if it rests on fewer than
-    D + 1 points (full; 2 for diag and spherical), or is held up by the regularisation; tied has none.
+    ran out of steps, all numbers are finite and no component is degenerate. A component is degenerate if it holds fewer than
+    D + 1 points (2 points for diag and spherical), or if only the regularisation keeps its covariance from collapsing. With the
+    covariance type tied, no component is degenerate.
 
     Args:
         key: a random key.
@@ -207,30 +216,33 @@ def select(
     check_count(num_folds, "num_folds", 2)
     counts, types = _grid(num_components, covariance_types)
     x, weight = weighted_data(x, sample_weight, max(counts))
+    check_restarts(num_restarts, max(counts), x)
     key_fits, key_folds, key_held_out = jax.random.split(key, 3)
     sweep = _Sweep(counts, num_restarts, method, options)
-    shared = None if sample_weight is None else weight
-    warn_of_small_weights(shared)
+    warn_of_small_weights(weight)
     cells = {}
     for name in types:
-        fits = jax.tree.map(lambda leaf: leaf[:, 0], _sweep_counts(key_fits, x, shared, name, sweep))
+        fits = jax.tree.map(lambda leaf: leaf[:, 0], _sweep_counts(key_fits, x, weight, name, sweep))
         if criterion == "cv":
-            fold = jax.random.permutation(key_folds, jnp.arange(len(x)) % num_folds)
-            held_out = (fold == jnp.arange(num_folds)[:, None]) * weight  # (F, N)
-            values = _cross_validate(key_held_out, x, (weight, held_out), name, sweep)
+            weights = np.ones(len(x), x.dtype) if weight is None else np.asarray(weight)
+            held_out = np.where(_folds(key_folds, len(x), num_folds) == np.arange(num_folds)[:, None], weights, 0)  # (F, N)
+            values = _cross_validate(key_held_out, x, (weights, held_out), name, sweep)
         else:
             values = information_criterion(criterion, fits.mixture, x, weight)
-        degenerate = has_degenerate_component(fits, weight.sum())
+        degenerate = has_degenerate_component(fits, total_weight(weight, len(x), x.dtype))
         for i, k in enumerate(counts):
             fit = _without_absent(jax.tree.map(lambda leaf, i=i: leaf[i], fits), k)
             cells[name, k] = _cell(fit, float(values[i]), bool(degenerate[i]))
     if any(cell.spike and covariance.is_dense(name) for (name, _), cell in cells.items()):
-        warn_of_collinear_columns(x, shared)
+        warn_of_collinear_columns(x, weight)
     return Selection(criterion, cells, best_cell(cells.values()))
 
 
 def best_cell(cells: Iterable[Cell]) -> Cell:
-    """Return the cell with the lowest criterion among those whose fits are sound or, if none is, nearest to sound."""
+    """Return the cell with the lowest criterion among the cells with sound fits.
+
+    If no fit is sound, return the cell with the lowest criterion among the cells whose fits have the smallest `unsoundness`.
+    """
     return min(cells, key=lambda cell: (cell.unsoundness, cell.criterion))
 
 
@@ -264,11 +276,18 @@ def _cell(fit: Fit, value: float, degenerate: bool) -> Cell:
     return Cell(mixture.covariance_type, mixture.num_components, value, float(fit.log_likelihood), status, degenerate, fit)
 
 
-def _sweep_counts(key: jax.Array, x: jax.Array, weights: jax.Array | None, covariance_type: str, sweep: _Sweep) -> Fit:
+def _folds(key: jax.Array, num_rows: int, num_folds: int) -> np.ndarray:
+    """Return the fold (N,) of each row; folds are random, and their sizes differ by at most one."""
+    uniform = np.asarray(jax.random.uniform(key, (padded_length(num_rows),)))[:num_rows]
+    return np.argsort(np.argsort(uniform)) % num_folds
+
+
+def _sweep_counts(key: jax.Array, x: jax.Array, weights: Array | None, covariance_type: str, sweep: _Sweep) -> Fit:
     """Return the best fit (len(counts), F) for each number of components and each row of the weights (F, N).
 
-    If the weights are (N,) or None, all fits share them without copies, and F is 1. All starts have the largest number of
-    components; those that a fit does not use are absent, so that all run as one batch.
+    If the weights are (N,) or None, all fits share them without copies, and F is 1. All starts have as many
+    components as the largest model, so that all fits run as one batch. The components that a smaller model does not use are
+    absent (weight 0).
     """
     folds = 1 if weights is None or weights.ndim == 1 else len(weights)
     shape = (len(sweep.counts), folds, sweep.num_restarts)
@@ -277,38 +296,38 @@ def _sweep_counts(key: jax.Array, x: jax.Array, weights: jax.Array | None, covar
     single_draw = jnp.broadcast_to(jnp.arange(sweep.num_restarts) > 0, shape).reshape(-1)
     weight = weights
     if weights is not None and weights.ndim == 2:
-        weight = jnp.broadcast_to(weights[None, :, None], (*shape, len(x))).reshape(-1, len(x))
+        weight = np.broadcast_to(weights[None, :, None], (*shape, len(x))).reshape(-1, len(x))
     start_options = StartOptions(max(sweep.counts), covariance_type, sweep.method)
-    starts = initialize_batch(keys, x, weight, start_options, num_present=num_present, single_draw=single_draw)
+    starts = initialize_batch(keys, *pad_data(x, weight), start_options, num_present=num_present, single_draw=single_draw)
     fit_options: dict[str, Any] = {"history": False} | sweep.options
     fits = fit_many(starts, x, sample_weight=weight, **fit_options)
     fits = jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), fits)
-    totals = jnp.asarray(len(x), x.dtype) if weights is None else weights.sum(-1)
+    totals = np.asarray(len(x), x.dtype) if weights is None else np.asarray(weights).sum(-1)
     return _best(fits, totals.reshape(folds))
 
 
 @jax.jit
-def _best(fits: Fit, totals: jax.Array) -> Fit:
+def _best(fits: Fit, totals: Array) -> Fit:
     """Return the best fit along the third leading axis; the total weights (F,) belong to the second leading axis."""
     chosen = jax.vmap(jax.vmap(best_of), in_axes=(0, None))(fits, totals)
     return jax.vmap(jax.vmap(lambda fits, i: jax.tree.map(lambda leaf: leaf[i], fits)))(fits, chosen)
 
 
 def _cross_validate(
-    key: jax.Array, x: jax.Array, weights: tuple[jax.Array, jax.Array], covariance_type: str, sweep: _Sweep
-) -> jax.Array:
+    key: jax.Array, x: jax.Array, weights: tuple[np.ndarray, np.ndarray], covariance_type: str, sweep: _Sweep
+) -> np.ndarray:
     """Return -2 times the log-likelihood of the held-out rows, for each number of components.
 
     `weights` holds the weights of all rows (N,), and the weights of the rows that each fold holds out (F, N).
     """
     weight, held_out = weights
     trained = _sweep_counts(key, x, weight - held_out, covariance_type, sweep).mixture  # (len(counts), F)
-    densities = jnp.stack([log_prob(trained[:, f], x) for f in range(len(held_out))], 1)  # (len(counts), F, N)
-    return -2 * jnp.where(held_out > 0, held_out * densities, 0).sum((-2, -1))
+    densities = np.stack([log_prob(trained[:, f], x) for f in range(len(held_out))], 1)  # (len(counts), F, N)
+    return -2 * (held_out * np.where(held_out > 0, densities, 0)).sum((-2, -1))
 
 
 def _without_absent(fit: Fit, num_components: int) -> Fit:
-    """Return a fit with only its first `num_components` components; its start did not have the other components."""
+    """Return a fit with only its first `num_components` components; the other components were absent from its start."""
     mixture, kept = fit.mixture, jnp.arange(num_components)
     covariances = mixture.covariances
     if covariances.shape[0] == mixture.num_components:

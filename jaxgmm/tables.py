@@ -28,7 +28,7 @@ MAX_NUMBERS = 6  # largest number of entries of a vector that a repr shows
 _MAX_COPY = 1 << 20  # largest array, in bytes, that a repr copies from another device
 MAX_SIZE = 1 << 20  # largest number of entries of an array that a repr summarises
 REACH = ("smallest", "median", "largest")  # headings of the three texts that `reach` returns
-_LEAST_NAMES = 12  # names are cut to no fewer characters; if the table is still too wide, columns move to a block below
+_LEAST_NAMES = 12  # smallest width to which names are cut; if the table is still too wide, columns move to a block below
 
 
 @dataclass(frozen=True)
@@ -101,12 +101,12 @@ class Table:
         return "\n".join([*lines, *notes])
 
     @property
-    def name_room(self) -> int:
+    def name_width(self) -> int:
         """The largest length, in characters, of a name that fits into the first column. `text` cuts longer names."""
         widths = self._widths()
         limit = self.layout.max_width
-        room = widths[0] if limit is None else limit - self._used(self._blocks(widths)[0], widths)
-        return room - len(self._indent)
+        width = widths[0] if limit is None else limit - self._used(self._blocks(widths)[0], widths)
+        return width - len(self._indent)
 
     @property
     def _indent(self) -> str:
@@ -151,12 +151,12 @@ class Table:
         if self.layout.max_width is None:
             return [list(range(1, len(self.header)))]
         least = max([_LEAST_NAMES, *self.layout.min_widths[:1]])
-        room = self.layout.max_width - min(widths[0], least)
+        free = self.layout.max_width - min(widths[0], least)
         blocks: list[list[int]] = [[]]
         for _, group in self._groups():
             columns = [column for column in group if column > 0]
-            for unit in [columns] if self._used(columns, widths) <= room else [[column] for column in columns]:
-                if blocks[-1] and self._used(blocks[-1] + unit, widths) > room:
+            for unit in [columns] if self._used(columns, widths) <= free else [[column] for column in columns]:
+                if blocks[-1] and self._used(blocks[-1] + unit, widths) > free:
                     blocks.append([])
                 blocks[-1] += unit
         return blocks
@@ -165,8 +165,8 @@ class Table:
         """Return the width of the first column in one block."""
         if self.layout.max_width is None:
             return widths[0]
-        room = self.layout.max_width - self._used(block, widths)
-        return room if self.layout.stretch else min(room, widths[0])
+        free = self.layout.max_width - self._used(block, widths)
+        return free if self.layout.stretch else min(free, widths[0])
 
     def _block_lines(self, block: Sequence[int], widths: Sequence[int]) -> list[str]:
         """Return the lines of one block: the headings, and then the rows with the headings of row groups."""
@@ -272,7 +272,7 @@ class Printed:
         try:
             with np.errstate(all="ignore"):  # the numbers may be infinite or NaN
                 return self._tables()
-        except Exception:  # JAX builds such objects with arbitrary fields, and a repr must not raise
+        except Exception:  # JAX builds such objects with arbitrary fields, and a repr must not raise an error
             return [Table(_fields(self))]
 
     def __repr__(self) -> str:
@@ -325,7 +325,7 @@ def _brief(value: Any) -> str:
 def look(value: Any) -> np.ndarray | None:
     """Return numbers as a NumPy array, or None if they cannot be read cheaply.
 
-    The result is None for tracers, shapes without numbers, deleted arrays, and large arrays on other devices.
+    The result is None for tracers, deleted arrays, large arrays on other devices, and objects that hold a shape but no numbers.
     """
     if isinstance(value, np.ndarray | np.generic | float | int):
         return np.asarray(value)

@@ -19,12 +19,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.typing import DTypeLike
 
 from .covariance import TYPES
-from .host import extremes, on_host, to_device
+from .host import cast, extremes, on_host, to_device
 from .real_numbers import as_numpy, check_dtype
 
-# weights are taken as counts of observations only if their sum is at least this fraction of their effective number
+# weights are taken as counts only if their sum is at least this fraction of the effective number of observations (Kish 1965)
 _SMALLEST_MEAN_WEIGHT = 0.1
 
 
@@ -61,7 +62,7 @@ def _as_float_array(value: Any, name: str, check_values: bool) -> tuple[jax.Arra
     if isinstance(value, jax.Array):
         check_dtype(value.dtype, name)
         if not jnp.issubdtype(value.dtype, jnp.floating) or value.dtype.itemsize < 4:
-            value = value.astype(jnp.result_type(float))
+            value = cast(value, jnp.result_type(float))
         if not check_values or not value.size or is_traced(value):
             return value, None
         range_ = extremes(value)
@@ -126,7 +127,7 @@ def as_data(x: Any, name: str = "x", *, check_values: bool = False, num_features
     return x
 
 
-def _check_magnitude(low: float, high: float, dtype: Any, name: str) -> None:
+def _check_magnitude(low: float, high: float, dtype: DTypeLike, name: str) -> None:
     """Raise ValueError if squares of values between `low` and `high` overflow, or if all of these squares underflow to 0."""
     info = jnp.finfo(dtype)
     largest, limit = max(abs(low), abs(high)), math.sqrt(float(info.max)) * 1e-3
@@ -143,11 +144,13 @@ def _check_magnitude(low: float, high: float, dtype: Any, name: str) -> None:
         )
 
 
-def as_sample_weight(sample_weight: Any, num_observations: int, dtype: Any, *, check_values: bool = False) -> jax.Array | None:
+def as_sample_weight(
+    sample_weight: Any, num_observations: int, dtype: DTypeLike, *, check_values: bool = False
+) -> jax.Array | None:
     """Return weights as an array (N,) in the dtype of the data, or None for weights of 1; raise if the weights are invalid."""
     if sample_weight is None:
         return None
-    weight = as_float_array(sample_weight, "sample_weight", check_values=check_values).astype(dtype)
+    weight = cast(as_float_array(sample_weight, "sample_weight", check_values=check_values), dtype)
     if weight.shape != (num_observations,):
         raise ValueError(f"sample_weight has shape {weight.shape}; one weight per row was expected: ({num_observations},).")
     if not is_traced(weight) and (check_values or not isinstance(sample_weight, jax.Array)) and weight.size:
@@ -207,7 +210,11 @@ def zero_ignored_rows(x: Any, sample_weight: Any, name: str = "x") -> Any:
     if array.ndim != 2 or weight.shape != array.shape[:1] or (weight > 0).all():
         return x
     kept = (weight > 0)[:, None]
-    return jnp.where(kept, array, 0) if isinstance(array, jax.Array) else np.where(kept, array, np.zeros((), array.dtype))
+    view = on_host(array) if isinstance(array, jax.Array) and not array.committed else array
+    if isinstance(view, jax.Array):
+        return jnp.where(kept, view, 0)
+    zeroed = np.where(kept, view, np.zeros((), view.dtype))
+    return to_device(zeroed, array.dtype) if isinstance(array, jax.Array) else zeroed
 
 
 def is_positive_definite(matrices: Any) -> bool:
@@ -246,14 +253,31 @@ def check_flag(value: Any, name: str) -> None:
         raise TypeError(f"{name} is {value!r}; True or False was expected.")
 
 
-def check_count(value: Any, name: str, minimum: int = 1) -> None:
-    """Raise TypeError or ValueError if a value is not a Python or NumPy integer >= minimum; True and 2.0 are refused."""
+def check_progress(value: Any) -> None:
+    """Raise TypeError if the option `progress` is not None, True or False."""
+    check_static(value, "progress")
+    if value is not None and not isinstance(value, bool | np.bool_):
+        raise TypeError(f"progress is {value!r}; None, True or False was expected.")
+
+
+def check_count(value: Any, name: str, minimum: int = 1, maximum: int = 2**31 - 1) -> None:
+    """Raise TypeError or ValueError unless a value is a Python or NumPy integer in a range; True and 2.0 are refused.
+
+    By default, the largest value is that of an integer of 32 bits, in which JAX counts.
+    """
     check_static(value, name)
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
         advice = f": use int({name})" if isinstance(value, jax.Array | np.ndarray) and np.ndim(value) == 0 else ""
         raise TypeError(f"{name} is {value!r} ({type(value).__name__}); an integer >= {minimum} was expected{advice}.")
     if value < minimum:
         raise ValueError(f"{name} is {value}; an integer >= {minimum} was expected.")
+    if value > maximum:
+        raise ValueError(f"{name} is {value}; an integer from {minimum} to {maximum} was expected.")
+
+
+def check_seed(value: Any, name: str = "seed") -> None:
+    """Raise TypeError or ValueError if a value is not the seed of a random key: an integer >= 0 that fits into 63 bits."""
+    check_count(value, name, 0, 2**63 - 1)
 
 
 def check_number(value: Any, name: str, *, minimum: float = 0.0, exclusive: bool = False) -> None:

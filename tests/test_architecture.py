@@ -19,20 +19,20 @@ TYPES = {"full", "tied", "diag", "spherical"}
 
 # bottom layer first; a module imports from lower layers, or from modules listed before it in its own layer
 LAYERS = [
-    "linalg chunking status files progress host calls real_numbers",
+    "command_interrupt linalg chunking memory status files progress host calls real_numbers spread",
     "covariance covariance_distributions datasets validation tables",
-    "mixture row_sums",
+    "mixture row_sums padding rounding",
     "density marginals priors.hyperparameters priors.covariance_laws priors.interface priors.conjugate priors.independent "
     "priors.functions priors.defaults inputs criteria",
     "em.result em.kernels em.moments em.m_step em.acceleration em.implicit em.loop em.fit_warnings em.fit em.standard_errors "
     "em.assignments em.k_means em.initialization em.batch.batched_loop em.batch.data_sets em.batch.threads em.batch.fit_many "
     "em.batch.restarts",
-    "posterior.result posterior.model posterior.diagnostics posterior.pareto posterior.standardization posterior.likelihood "
-    "posterior.unconstrained_space posterior.newton posterior.gaussian_approximation posterior.laplace "
+    "posterior.result posterior.model posterior.diagnostics posterior.mixing posterior.pareto posterior.standardization "
+    "posterior.likelihood posterior.unconstrained_space posterior.newton posterior.gaussian_approximation posterior.laplace "
     "posterior.user_model_space posterior.user_model posterior.chains posterior.nuts "
     "posterior.conditionals posterior.gibbs posterior.particles posterior.data_tempering posterior.smc posterior.label_assignment posterior.relabel posterior.bootstrap "
-    "posterior.predictive posterior.importance posterior.evidence_labellings posterior.evidence_proposal posterior.evidence "
-    "posterior.diagnose posterior.arviz",
+    "posterior.predictive posterior.pointwise posterior.importance posterior.evidence_labellings "
+    "posterior.evidence_proposal posterior.evidence posterior.diagnose posterior.arviz",
     "studies.method_names studies.checkpoint studies.serialization studies.columns studies.parameters studies.intervals "
     "studies.methods studies.prior_table selection "
     "comparison.report_columns comparison.inputs comparison.summaries comparison.joint comparison.contraction "
@@ -40,10 +40,13 @@ LAYERS = [
     "comparison.conclusion comparison.point_vs_posterior comparison.text_layout comparison.result comparison.compare "
     "calibration.quantities calibration.bands calibration.rows calibration.text_report "
     "calibration.result calibration.config calibration.calibrate coverage.design coverage.quantities coverage.replicates "
-    "coverage.summary coverage.text_report coverage.study io.read_table io.archive",
+    "coverage.summary coverage.text_report coverage.study "
+    "io.number_formats io.text io.delimiters io.column_choice io.array_files io.table_files "
+    "io.read_table io.valid_results io.archive",
     "plot.style plot.mixtures plot.posteriors plot.forests plot.studies plot.figures plot report.number_tables "
     "report.write_report",
-    "cli.messages cli.arguments cli.data cli.outputs cli.records cli.estimates cli.rehearsal cli.startup cli.toml_prior "
+    "cli.messages cli.errors cli.interruption cli.arguments cli.data "
+    "cli.outputs cli.records cli.estimates cli.rehearsal cli.startup cli.toml_prior "
     "cli.fit cli.sample cli.compare cli.select cli.calibrate cli.study cli __main__",
 ]
 LAYERS = [layer.split() for layer in LAYERS]

@@ -16,7 +16,7 @@ import pytest
 import jaxgmm
 from jaxgmm import ComponentStatus, Status
 
-from helpers import COVARIANCE_TYPES, assert_mixtures_close
+from helpers import COVARIANCE_TYPES, assert_mixtures_close, enabled_x64
 
 N, D, K = 40, 2, 3
 RNG = np.random.default_rng(0)
@@ -444,3 +444,87 @@ def test_far_offset_in_float32_causes_a_warning():
     """Data more than 1e5 sds from the origin, where float32 holds only a few values per sd, cause a warning."""
     x = (SOUND + 1e7).astype(np.float32)
     assert "float64" in quiet(jaxgmm.fit, jaxgmm.initialize(KEY, x, num_components=K), x)[1]
+
+
+def censored(rng, repeats):
+    """Return one feature with a group of equal values at a detector limit, far from two broad groups."""
+    groups = [rng.normal(1, 0.4, 600), np.clip(rng.normal(40, 15, 300), 5, None), np.full(repeats, 262.0)]
+    return np.concatenate(groups)[:, None]
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "diag"])
+@pytest.mark.parametrize("repeats", [30, 3000])
+@pytest.mark.parametrize("variance", [500.0, 2000.0, 50_000.0])
+def test_equal_values_in_float32_are_at_the_floor(variance, repeats, covariance_type):
+    """A group of equal values far from the others is AT_FLOOR in float32 as in float64, and the fit converges."""
+    x = censored(np.random.default_rng(0), repeats)
+    covariances = np.array([1.0, 200.0, variance]).reshape(3, *[1] * (2 if covariance_type == "full" else 1))
+    begin = jaxgmm.make_mixture([0.6, 0.3, 0.1], [[1.0], [40.0], [230.0]], covariances, covariance_type=covariance_type)
+    single, said = quiet(jaxgmm.fit, begin, x)
+    with enabled_x64():
+        wide = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, float)), begin)
+        double, _ = quiet(jaxgmm.fit, wide, x)
+    assert Status(int(single.status)) == Status(int(double.status)) == Status.CONVERGED, said
+    assert single.component_status.tolist() == double.component_status.tolist() == [0, 0, ComponentStatus.AT_FLOOR]
+    assert_mixtures_close(single.mixture, double.mixture, 2e-3)
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_a_fall_is_reported_at_any_tol(covariance_type):
+    """In float32 with an outlier at 1e8 the history falls by rounding only, or the status is DECREASED, at tol=0 too."""
+    x = spoiled(1e8).astype(np.float32)
+    run = jax.jit(partial(jaxgmm.fit, tol=0.0, max_iter=60))
+    for seed in range(4):
+        begin = jaxgmm.initialize(jax.random.key(seed), x, num_components=2, covariance_type=covariance_type)
+        result = run(begin, x)
+        assert float(result.objective) == float(result.history[-1])
+        fall = (np.maximum.accumulate(result.history) - result.history).max() / abs(float(result.objective))
+        assert fall < 1e-4 or int(result.status) == Status.DECREASED
+
+
+def test_selection_in_float32_is_that_in_float64():
+    """Where a group of equal values lies far from two broad groups, every cell of a sweep ends alike in both float types."""
+    x = censored(np.random.default_rng(0), 30)
+    sweep = partial(jaxgmm.select, KEY, num_components=[1, 2, 3], covariance_types=["full"])
+    single, _ = quiet(sweep, x.astype(np.float32))
+    with enabled_x64():
+        double, _ = quiet(sweep, x)
+    for name, cell in single.cells.items():
+        other = double.cells[name]
+        assert (cell.status, cell.spike, cell.sound) == (other.status, other.spike, other.sound), name
+        np.testing.assert_allclose(cell.criterion, other.criterion, rtol=1e-4)
+    assert single.cells["full", 3].status == Status.CONVERGED
+    assert single.best.num_components == double.best.num_components
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied"])
+def test_flat_components_far_from_0_cause_a_warning(covariance_type):
+    """A direction with few floats per sd is found though each column is sound, where the means' rounding loses likelihood."""
+    z = np.random.default_rng(0).normal(size=(40, 2))
+    x = np.stack([1e3 * z[:, 0] + 1e6, 1e3 * z[:, 0] + z[:, 1] - 1e6], 1)
+    labels, said = np.arange(N) % 2, {}
+    for shift in (0, [1e6, -1e6]):
+        moved = (x - shift).astype(np.float32)
+        begin = jaxgmm.from_labels(moved, labels, num_components=2, covariance_type=covariance_type)
+        said[bool(shift)] = quiet(jaxgmm.fit, begin, moved)[1]
+    assert "so flat, in some direction, at their distance from 0" in said[False]
+    assert "distance from 0" not in said[True]
+    with enabled_x64():
+        begin = jaxgmm.from_labels(x, labels, num_components=2, covariance_type=covariance_type)
+        assert not quiet(jaxgmm.fit, begin, x)[1]
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+@pytest.mark.parametrize("size", [1e-13, 2e-15])
+def test_tiny_units_in_float32(size, covariance_type):
+    """Constant, tied and sound columns near the smallest sizes that float32 allows are fitted, with no variance of 0."""
+    sound = SOUND[:, :1] / abs(SOUND[:, 0]).max()
+    columns = [np.hstack([sound, np.ones((N, 1))]), np.ones((N, 2)), np.hstack([sound, np.arange(N)[:, None] % 3])]
+    for column in columns:
+        x = (size * column).astype(np.float32)
+        begin = jaxgmm.initialize(KEY, x, num_components=2, covariance_type=covariance_type)
+        result, _ = quiet(jaxgmm.fit, begin, x)
+        assert bool(result.converged)
+        for mixture in (begin, result.mixture):
+            assert np.isfinite(jaxgmm.density.positive_factors(mixture).half_log_det).all()
+            assert (jaxgmm.covariance.variances(mixture.covariances, covariance_type, D) > 0).all()

@@ -81,7 +81,7 @@ def problem(covariance_type, seed=0):
 
 
 def assert_monotone(fits):
-    """Assert that no step lowers the objective by more than rounding; history is NaN after an exact fixed point."""
+    """Assert that no step lowers the objective by more than rounding."""
     falls = -np.diff(np.asarray(fits.history), axis=1)
     assert not (falls > 1e-10 * abs(np.asarray(fits.objective))[:, None]).any()
 

@@ -249,7 +249,7 @@ def test_names_are_cut_to_the_width():
     table = Table("", ("quantity", "value"), rows, left=(0,), layout=Layout(max_width=22, gap=1))
     assert [len(line) for line in table.text().splitlines()] == [22, 22, 22]
     assert "  a name of man… " in table.text()
-    assert table.name_room == 14
+    assert table.name_width == 14
     wide = dataclasses.replace(table, layout=Layout(max_width=60, stretch=True)).text().splitlines()
     assert [len(line) for line in wide] == [60, 60, 60]
 

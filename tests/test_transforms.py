@@ -1,6 +1,9 @@
 """Transformations: jit, vmap and grad change no numbers and compile once; bad data sets do not affect others."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 import warnings
 from functools import partial
 
@@ -184,3 +187,141 @@ def test_density_is_differentiable_twice_and_forward(x64):
     total = lambda means: jaxgmm.log_prob(dataclasses.replace(mixture, means=means), x).sum()  # noqa: E731
     np.testing.assert_allclose(jax.jacfwd(total)(mixture.means), jax.jacrev(total)(mixture.means), rtol=1e-10, atol=1e-12)
     assert np.isfinite(jax.jit(jax.hessian(total))(mixture.means)).all()
+
+
+CHECKED_X = np.concatenate([random_data(0, n=20, d=D, k=1), 12 + random_data(1, n=20, d=D, k=1)]).astype(np.float32)
+CHECKED = jaxgmm.Mixture(np.float32([0.5, 0.5]), CHECKED_X[[0, 39]], np.tile(np.eye(D, dtype=np.float32), (K, 1, 1)))
+
+
+def _public_calls():
+    """Return calls of public functions on sound data, by name, each a function of a mixture, data and a prior."""
+    key, labels = jax.random.key(0), np.arange(N) // (N // 2)
+    weight, short = np.ones(N, np.float32), {"num_warmup": 5, "num_samples": 10, "num_chains": 2}
+    core = {
+        "log_prob": lambda m, x, p: jaxgmm.log_prob(m, x),
+        "responsibilities": lambda m, x, p: jaxgmm.responsibilities(m, x),
+        "predict": lambda m, x, p: jaxgmm.predict(m, x),
+        "sample": lambda m, x, p: jaxgmm.sample(key, m, 7),
+        "e_step": lambda m, x, p: jaxgmm.e_step(m, x, sample_weight=weight, chunk_size=16),
+        "m_step": lambda m, x, p: jaxgmm.m_step(m, jaxgmm.e_step(m, x)),
+        "m_step, prior": lambda m, x, p: jaxgmm.m_step(m, jaxgmm.e_step(m, x), p),
+        "m_step, reg_covar": lambda m, x, p: jaxgmm.m_step(m, jaxgmm.e_step(m, x), reg_covar=1e-6),
+        "fit": lambda m, x, p: jaxgmm.fit(m, x),
+        "fit, chunks": lambda m, x, p: jaxgmm.fit(m, x, sample_weight=weight, chunk_size=16),
+        "fit, prior": lambda m, x, p: jaxgmm.fit(m, x, p, max_iter=3),
+        "fit, reg_covar": lambda m, x, p: jaxgmm.fit(m, x, reg_covar=1e-6),
+        "fit, accelerate": lambda m, x, p: jaxgmm.fit(m, x, accelerate=True),
+    }
+    others = {
+        "condition": lambda m, x, p: jaxgmm.condition(m, 0, [1.0]),
+        "initialize": lambda m, x, p: jaxgmm.initialize(key, x, num_components=K),
+        "from_labels": lambda m, x, p: jaxgmm.from_labels(x, labels, num_components=K),
+        "from_responsibilities": lambda m, x, p: jaxgmm.from_responsibilities(x, np.full((N, K), 0.5)),
+        "fit_many": lambda m, x, p: jaxgmm.fit_many(key, np.stack([x, x]), num_components=K, progress=False),
+        "fit_restarts": lambda m, x, p: jaxgmm.fit_restarts(key, x, num_components=K, num_restarts=2),
+        "bic": lambda m, x, p: (jaxgmm.bic(m, x), jaxgmm.aic(m, x), jaxgmm.icl(m, x)),
+        "standard_errors": lambda m, x, p: jaxgmm.standard_errors(jaxgmm.fit(m, x, p).mixture, x, p),
+        "default_prior": lambda m, x, p: jaxgmm.default_prior(x, num_components=K),
+        "log_prior": lambda m, x, p: jaxgmm.log_prior(m, p),
+        "sample_prior": lambda m, x, p: jaxgmm.sample_prior(key, p, covariance_type="full", num_components=K, num_samples=3),
+        "gibbs": lambda m, x, p: jaxgmm.gibbs(key, m, x, p, **short),
+    }
+    return core, others
+
+
+CORE, OTHERS = _public_calls()
+
+
+def _checked(call):
+    """Call a public function on sound data that are JAX arrays, without warnings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mixture, x = jax.tree.map(jnp.asarray, (CHECKED, CHECKED_X))
+        return jax.block_until_ready(call(mixture, x, jaxgmm.default_prior(CHECKED_X, num_components=K)))
+
+
+@pytest.mark.parametrize("name", [*CORE, *OTHERS])
+def test_no_nan_is_made_on_sound_data(name):
+    """With `jax.debug_nans` no public function raises on sound data: no result is padded with NaN."""
+    with jax.debug_nans(True):
+        _checked((CORE | OTHERS)[name])
+
+
+def test_laplace_makes_no_nan_on_sound_data():
+    """With `jax.debug_nans` the Laplace approximation does not raise on sound data."""
+    fit = jaxgmm.fit(CHECKED, CHECKED_X, jaxgmm.default_prior(CHECKED_X, num_components=K))
+    with jax.debug_nans(True):
+        _checked(lambda m, x, p: jaxgmm.laplace(jax.random.key(0), fit.mixture, x, p, num_samples=8, num_chains=2))
+
+
+@pytest.mark.parametrize("name", [*CORE, *OTHERS])
+def test_no_implicit_dtype_promotion(name):
+    """With strict dtype promotion no public function raises; laplace and nuts run NumPyro's code, which does promote."""
+    with jax.numpy_dtype_promotion("strict"):
+        _checked((CORE | OTHERS)[name])
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+@pytest.mark.parametrize("name", CORE)
+def test_no_implicit_rank_promotion_in_the_core(name, covariance_type):
+    """With rank promotion forbidden the core traces: every broadcast between arrays of different ranks is written out."""
+    mixture, x = random_mixture(0, covariance_type, k=K, d=D), jnp.asarray(random_data(0, n=N, d=D), jnp.float32)
+    prior = jaxgmm.default_prior(x, num_components=K, covariance_type=covariance_type)
+    with jax.numpy_rank_promotion("raise"):
+        jax.eval_shape(CORE[name], mixture, x, prior)
+
+
+IN_SHARD_MAP = """
+import jax, jax.numpy as jnp, numpy as np, jaxgmm
+from jax.sharding import PartitionSpec as P
+
+x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 40, 2)) + 6 * (np.arange(40) % 2)[None, :, None], jnp.float32)
+start = jaxgmm.make_mixture([0.5, 0.5], np.float32([[0, 0], [6, 6]]), np.tile(np.eye(2, dtype=np.float32), (2, 1, 1)))
+key, short = jax.random.key(0), {"num_warmup": 5, "num_samples": 10, "num_chains": 2}
+prior = jaxgmm.default_prior(x[0], num_components=2)
+posterior = jaxgmm.gibbs(key, start, x[0], prior, **short)
+calls = {
+    "fit": lambda x: jaxgmm.fit(start, x, max_iter=20, chunk_size=16),
+    "fit, accelerate": lambda x: jaxgmm.fit(start, x, max_iter=20, accelerate=True),
+    "fit, prior": lambda x: jaxgmm.fit(start, x, jaxgmm.default_prior(x, num_components=2), max_iter=20),
+    "m_step": lambda x: jaxgmm.m_step(start, jaxgmm.e_step(start, x, chunk_size=16)),
+    "initialize": lambda x: jaxgmm.initialize(key, x, num_components=2),
+    "from_labels": lambda x: jaxgmm.from_labels(x, np.arange(40) % 2, num_components=2),
+    "fit_many": lambda x: jaxgmm.fit_many(jax.tree.map(lambda leaf: leaf[None], start), x[None], max_iter=20).mixture,
+    "fit_restarts": lambda x: jaxgmm.fit_restarts(key, x, num_components=2, num_restarts=2, max_iter=20),
+    "log_prob": lambda x: jaxgmm.log_prob(start, x),
+    "standard_errors": lambda x: jaxgmm.standard_errors(start, x),
+    "gibbs": lambda x: jaxgmm.gibbs(key, start, x, prior, **short).mixture,
+    "gibbs, weights": lambda x: jaxgmm.gibbs(key, start, x, prior, sample_weight=np.ones(40), **short).mixture,
+    "relabel": lambda x: jaxgmm.predictive_responsibilities(jaxgmm.relabel(posterior, start, x), x),
+    "predictive_log_prob": lambda x: jaxgmm.predictive_log_prob(posterior, x),
+    "coclustering": lambda x: jaxgmm.coclustering(posterior, x),
+}
+mesh = jax.make_mesh((2,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+assert len(jax.devices()) == 2
+for name, call in calls.items():
+    each = lambda x: jax.tree.map(lambda leaf: leaf[None], call(x[0]))
+    mapped = jax.jit(jax.shard_map(each, mesh=mesh, in_specs=P("d"), out_specs=P("d")))
+    if name == "fit":
+        found, alone = mapped(x), jax.jit(call)(x[1])
+        np.testing.assert_allclose(found.mixture.means[1], alone.mixture.means, rtol=1e-4, atol=1e-4)
+        assert int(found.status[1]) == int(alone.status)
+    else:
+        jax.eval_shape(mapped, x)
+    print(name)
+"""
+
+
+def test_public_functions_inside_shard_map():
+    """Inside `jax.shard_map` with its default checks, over two devices, every loop's carry varies as the data do.
+
+    laplace and nuts run NumPyro's code, which does not allow it.
+    """
+    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", IN_SHARD_MAP],
+        env=os.environ | {"XLA_FLAGS": flags},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]

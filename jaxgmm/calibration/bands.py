@@ -15,8 +15,8 @@ from functools import lru_cache
 import numpy as np
 from scipy.stats import binom, chi2, poisson
 
-_BISECTIONS = 60  # largest number of bisection steps; further steps would not change a float
-_FEWEST_PER_BIN = 5  # least expected number of ranks in a bin of the chi-square test
+_BISECTIONS = 60  # largest number of bisection steps; more steps would not change the level in floating-point arithmetic
+_FEWEST_PER_BIN = 5  # smallest allowed value of the expected number of ranks in a bin of the chi-square test
 _MOST_BINS = 16  # largest number of bins of the chi-square test
 _SHARE_INTERVALS = 4000  # number of intervals in the numerical integral of `rank_shares`
 
@@ -35,7 +35,7 @@ def rank_counts(ranks: Ranks, num_draws: int) -> np.ndarray:
 
 
 def simultaneous_band(num_ranks: int, num_draws: int, alpha: float) -> Band:
-    """Return a band, as its smallest and largest counts (L + 2,). Uniform ranks leave it with probability at most alpha.
+    """Return the smallest and largest counts (L + 2,) of a band that uniform ranks leave with probability at most alpha.
 
     The level of the band is the largest level with this property. Because counts are integers, the exact probability is
     slightly less than alpha; it is 1 minus `inside_probability`.
@@ -60,7 +60,7 @@ def simultaneous_band(num_ranks: int, num_draws: int, alpha: float) -> Band:
 @lru_cache(maxsize=64)
 def _band(num_ranks: int, num_draws: int, alpha: float) -> Band:
     """Find the level by bisection, and return its band. Uniform ranks leave the band with probability at most alpha."""
-    low, high = 0.0, alpha  # at level alpha the band is too narrow, because the path consists of several counts
+    low, high = 0.0, alpha  # a band of level alpha is too narrow, because the path can leave it at several j
     for _ in range(_BISECTIONS):
         level = (low + high) / 2
         if _inside(_band_at(num_ranks, num_draws, level), num_ranks, None) >= 1 - alpha:
@@ -75,7 +75,8 @@ def _band(num_ranks: int, num_draws: int, alpha: float) -> Band:
 def inside_probability(band: Band, shares: Sequence[float] | np.ndarray | None = None) -> float:
     """Return the probability that the path of counts stays inside a band.
 
-    For uniform ranks, the result is 1 - false-failure rate. For other ranks, the result is 1 - power.
+    For uniform ranks, the result is 1 minus the probability that a correct method fails the check. For other ranks, the result
+    is 1 minus the power of the check.
 
     Args:
         band: lower and upper (L + 2,), the result of `simultaneous_band`.
@@ -131,10 +132,11 @@ def _band_at(num_ranks: int, num_draws: int, level: float) -> Band:
 
 
 def simultaneous_p(ranks: Ranks, num_draws: int) -> float:
-    """Return the exact p-value of the path of counts. It is below alpha if the path leaves the band of that alpha.
+    """Return the exact p-value of the path of counts.
 
     First, the smallest of the two-sided p-values over all j is computed. The exact p-value is the probability that uniform
-    ranks have an equal or smaller two-sided p-value at some j.
+    ranks have an equal or smaller two-sided p-value at some j. If the path leaves the band that `simultaneous_band` returns for
+    some alpha, the exact p-value is below this alpha.
 
     Example:
         >>> round(simultaneous_p(list(range(10)) * 5, 9), 2), simultaneous_p([0] * 10, 9) < 1e-6
@@ -150,7 +152,7 @@ def simultaneous_p(ranks: Ranks, num_draws: int) -> float:
 def most_extreme(ranks: Ranks, num_draws: int) -> int:
     """Return the j at which the number of ranks below j has the smallest p-value.
 
-    If a path leaves a band, it leaves the band at this j.
+    If a path leaves a band, it is outside the band at this j, and perhaps at other j too.
 
     Example:
         >>> most_extreme([0, 0, 0, 0, 1, 2], 3)
@@ -188,8 +190,8 @@ def rank_shares(num_draws: int, cdf: Callable[[np.ndarray], np.ndarray]) -> np.n
         >>> rank_shares(3, lambda u: u).round(3).tolist()
         [0.25, 0.25, 0.25, 0.25]
     """
-    # The grid of u is the squared sine of regularly spaced angles. It is fine near 0 and 1, where u concentrates if a posterior
-    # is too narrow.
+    # The points of the grid of u are squared sines of regularly spaced angles. The points are dense near 0 and 1, because u is
+    # often near 0 or 1 if the posteriors are too narrow.
     angles = np.linspace(0, np.pi / 2, _SHARE_INTERVALS + 1)
     mass = np.diff(np.clip(cdf(np.sin(angles) ** 2), 0, 1))
     midpoints = np.sin(angles[:-1] + np.pi / (4 * _SHARE_INTERVALS)) ** 2

@@ -9,6 +9,7 @@ arXiv:1804.06788. One compiled program does all steps for a batch of data sets, 
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -57,7 +58,7 @@ def calibrate(
     intervals: Sequence[float] = (0.5, 0.9),
     alpha: float = 0.01,
     batch_size: int | None = None,
-    path: Any = None,
+    path: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
     **options: Any,
 ) -> Calibration:
@@ -73,8 +74,8 @@ def calibrate(
     sorted by their means of feature 0. If the method is correct, the ranks are uniform. The bands for the distributions of the
     ranks hold for all quantities simultaneously.
 
-    The ranks are uniform only if the draws are nearly independent. Compare the effective sample sizes with num_draws, and raise
-    `thin` if they are far below. The prior must also lead to realistic data sets. For standardised data with D features, a
+    The ranks are uniform only if the draws are nearly independent. If the effective sample sizes are far below num_draws, raise
+    `thin`. The data sets that the prior produces must also be realistic. For standardised data with D features, a
     suitable Prior has concentration 3, mean 0, mean_precision 0.1, degrees of freedom D + 4 and a scale of 3 times the identity
     matrix. For diag and spherical, use D + 2 degrees of freedom. Under this prior, two components are about four standard
     deviations apart, and they overlap in one of five data sets.
@@ -173,7 +174,8 @@ def _calibrate_one(config: SBCConfig, key: jax.Array, prior: MixturePrior) -> di
         "fit_status": em.status,
     }
     true_entries = free_entries(in_order(truth))
-    # slightly wider intervals: the ranks at which an interval contains the truth then have exactly the nominal probability
+    # The intervals are made slightly wider. An interval of a correct method then contains the truth with exactly the nominal
+    # probability, although it is computed from only L draws.
     widened = [p * (config.num_draws + 1) / (config.num_draws - 1) for p in config.intervals]
     for name, ends in {
         "method": draw_intervals(free_entries(in_order(ranked)), widened),
@@ -241,7 +243,7 @@ def _summarise(config: SBCConfig, name: str, design: dict[str, Any], found: dict
         coverage_row(label, parameter, p, found[f"{source}_covers"][:, q, i], found[f"{source}_defined"][:, i])
         for source, label in (("method", name), ("em", "em"))
         for i, parameter in enumerate(parameter_names(k, d, covariance_type))
-        if k > 1 or i  # the weight of a single component is known
+        if k > 1 or i  # with one component, its weight is known to be 1
         for q, p in enumerate(config.intervals)
     ]
     return Calibration(

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..memory import check_memory
 from ..posterior.result import Posterior
 from ..priors.defaults import is_data_scaled
 from ..priors.interface import MixturePrior, check_prior
@@ -21,10 +22,10 @@ from ..studies.checkpoint import versions
 from ..studies.intervals import check_probabilities
 from ..studies.method_names import POSTERIOR_METHODS
 from ..studies.methods import as_method
-from ..validation import as_float_array, check_count, check_flag, check_number
+from ..validation import as_float_array, check_count, check_number, check_progress
 
-# Default options of the methods. They were measured for K = 2 under a prior that separates the components by a few standard
-# deviations. With these options, the effective number of the ranked draws is about L.
+# Default options of the methods. With these options, the effective sample size of the L ranked draws is about L. This was
+# measured for K = 2 under a prior that separates the components by a few standard deviations.
 _DEFAULTS: Mapping[str, Mapping[str, int]] = {
     "gibbs": {"thin": 20, "num_warmup": 200, "num_chains": 1},
     "nuts": {"thin": 4, "num_warmup": 150, "num_chains": 1},
@@ -71,6 +72,9 @@ def check_counts(
     check_count(num_datasets, "num_datasets")
     check_count(num_observations, "num_observations", num_components)
     check_count(num_draws, "num_draws", 3)
+    check_memory(8.0 * num_datasets * num_components, f"num_datasets={num_datasets}")  # the ranks
+    check_memory(4.0 * num_observations * num_components, f"num_observations={num_observations}")
+    check_memory(4.0 * num_draws * num_components, f"num_draws={num_draws}")
     if thin is not None:
         check_count(thin, "thin")
     if batch_size is not None:
@@ -93,8 +97,7 @@ def check_thresholds(intervals: Sequence[float], num_draws: int, alpha: float, p
     check_number(alpha, "alpha", exclusive=True)
     if alpha >= 1:
         raise ValueError(f"alpha is {alpha:g}; a probability below 1 was expected, such as 0.01.")
-    if progress is not None:
-        check_flag(progress, "progress")
+    check_progress(progress)
 
 
 def validate_prior(prior: Any, num_components: int, covariance_type: str) -> tuple[MixturePrior, bool]:
@@ -187,7 +190,7 @@ def fingerprint(
 
 
 def _plain_value(value: Any) -> Any:
-    """Return an option in a type that JSON has: a function by its qualified name, another object by its repr."""
+    """Return an option in a type that JSON has. Replace a function by its qualified name, and any other object by its repr."""
     if callable(value):
         return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
     return value if isinstance(value, bool | int | float | str | None) else repr(value)

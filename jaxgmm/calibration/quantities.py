@@ -118,7 +118,10 @@ def fixed_points(prior: MixturePrior, covariance_type: str) -> jax.Array:
 
 
 def _log_det_covariance(mixture: Mixture) -> jax.Array:
-    """Return the log-determinant (...) of the covariance of the whole mixture, within and between components together."""
+    """Return the log-determinant (...) of the covariance of the whole mixture.
+
+    This covariance is the sum of the covariance within components and the covariance between components.
+    """
     within = covariance.to_dense(mixture.covariances, mixture.covariance_type, *mixture.means.shape[-2:])
     deviation = mixture.means - (mixture.weights[..., None] * mixture.means).sum(-2, keepdims=True)
     whole = within + deviation[..., :, None] * deviation[..., None, :]

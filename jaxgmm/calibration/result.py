@@ -68,7 +68,7 @@ class Calibration(Exported):
 
     @property
     def outcome(self) -> CalibrationOutcome:
-        """The outcome: CALIBRATED if every quantity has a rank in all data sets and an ECDF inside its band."""
+        """The outcome, which is CALIBRATED if every quantity has a rank in all data sets and its ECDF lies inside its band."""
         if not self.quantities:
             return CalibrationOutcome.NOT_RANKED
         is_calibrated = all(row.inside and not row.not_ranked for row in self.rows)

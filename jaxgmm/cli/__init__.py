@@ -1,6 +1,7 @@
 """The commands `jaxgmm fit`, `compare`, `select`, `calibrate`, `study` and `sample`, each with its own module.
 
-Results go to stdout and to files; progress and warnings go to stderr. An error is one sentence on stderr and exit code 2.
+Results go to stdout and to files; progress and warnings go to stderr. If the input is refused, the command prints one sentence
+on stderr and ends with exit code 2; `--traceback` shows where. An error inside jaxgmm gives a traceback and exit code 1.
 """
 
 from __future__ import annotations
@@ -8,15 +9,19 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
 from .. import __version__
-from ..validation import check_count
-from . import calibrate, compare, fit, rehearsal, sample, select, startup, study
+from ..command_interrupt import INTERRUPTED
+from ..validation import check_seed
+from . import calibrate, compare, fit, interruption, rehearsal, sample, select, startup, study
+from .errors import internal_error, refusal
+from .interruption import exit_now
 from .messages import print_error
 
-_REFUSED, _FAILED, _INTERRUPTED = 2, 1, 130
+_REFUSED, _FAILED = 2, 1
 _COMMANDS = {
     "fit": (fit, "fit a mixture by EM under the default prior; print the mixture and write a json file"),
     "compare": (compare, "compare EM with the posterior; print a table, and write a figure and a json file"),
@@ -43,8 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the command-line arguments; None means the arguments of the process.
 
     Returns:
-        The exit code: 0 on success; 1 after an error inside jaxgmm; 2 if the input was refused, with a sentence on stderr; 130
-        if the command was interrupted.
+        The exit code: 0 on success; 1 after an error inside jaxgmm, with a traceback; 2 if the input was refused, with a
+        sentence on stderr; 130 if the command was interrupted.
 
     Example:
         >>> main(["fit", "faithful", "-k", "0"])
@@ -52,33 +57,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if argv is not None:
         return _run(argv)
+    interruption.stop_soon()
     startup.tune_startup()
     startup.use_compilation_cache()
     code = _run(sys.argv[1:])
-    rehearsal.exit_if_running(code)
+    if code == INTERRUPTED or rehearsal.is_running():
+        exit_now(code)
     return code
 
 
 def _run(argv: Sequence[str]) -> int:
-    """Run one command and return its exit code; print each error as a sentence."""
+    """Run one command and return its exit code; print each error as a sentence, with a traceback if it is asked for."""
     try:
         arguments = _parser().parse_args(argv)
-        check_count(arguments.seed, "seed", 0)
+        check_seed(arguments.seed)
         arguments.run(arguments)
         sys.stdout.flush()
         return 0
     except KeyboardInterrupt:
-        return print_error("interrupted: no more files were written.", _INTERRUPTED)
+        return print_error("interrupted: no more files were written.", INTERRUPTED)
     except BrokenPipeError:  # the program that read stdout has exited, as `head` does in `jaxgmm ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _FAILED
-    except OSError as error:
-        return print_error(f"{error.filename}: {error.strerror}." if error.filename else f"{error}.", _REFUSED)
-    except (ValueError, TypeError) as error:
-        return print_error(str(error), _REFUSED)
     except Exception as error:
-        message = (str(error).splitlines() or [""])[0]
-        return print_error(f"this is an error inside jaxgmm: {type(error).__name__}: {message}", _FAILED)
+        sentence = refusal(error)
+        if sentence is None or "--traceback" in argv:
+            traceback.print_exception(error)
+        if sentence is not None:
+            return print_error(sentence, _REFUSED)
+        return print_error(internal_error(error), _FAILED)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -97,4 +104,5 @@ def _parser() -> argparse.ArgumentParser:
         subparser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         subparser.set_defaults(command=name, run=module.run)
         module.add_options(subparser)
+        subparser.add_argument("--traceback", action="store_true", help="print the traceback of an error, too")
     return parser

@@ -12,11 +12,21 @@ from ..covariance import TYPES
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
-    """Add the argument DATA and the options for reading the data, the number of EM starts, and the output."""
+    """Add the argument DATA, and the options that set how DATA is read, the number of EM starts, and the output."""
     parser.add_argument(
-        "data", metavar="DATA", help="a csv, npy or npz file, or the name of a data set: " + ", ".join(datasets.NAMES)
+        "data",
+        metavar="DATA",
+        help="a table as text (csv, tsv, ...; - reads it from stdin), a npy, npz, parquet or xlsx file, or the name of a data "
+        "set: " + ", ".join(datasets.NAMES),
     )
-    parser.add_argument("--columns", metavar="A,B", help="columns to use, by name or by number from 0; default: all")
+    parser.add_argument(
+        "--columns",
+        metavar="A,B-D",
+        help="columns to use: names, numbers from 0, or ranges of these; default: all that hold measurements",
+    )
+    parser.add_argument("--drop", metavar="A,B-D", help="columns to leave out, in the same form")
+    parser.add_argument("--delimiter", metavar="CHAR", help="delimiter of a table as text; default: found from the text")
+    parser.add_argument("--decimal", choices=(".", ","), help="decimal sign of a table as text; default: found from the text")
     parser.add_argument("--array", metavar="NAME", help="the array to use from an npz file")
     parser.add_argument(
         "--restarts", type=int, default=10, metavar="R", help="number of EM starts; the best fit is kept; default: 10"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,7 +84,7 @@ def run(arguments: argparse.Namespace) -> None:
             prior,
             arguments.method,
             path=arguments.resume,
-            progress=sys.stderr.isatty(),
+            progress=None,
             **options,
         )
     print(calibration)

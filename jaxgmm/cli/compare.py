@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -105,7 +104,8 @@ def _draw(method: str, arguments: argparse.Namespace, mode: ModeFit, x: np.ndarr
     sampler = getattr(importlib.import_module(f"..posterior.{method}", __package__), method)
     key = jax.random.fold_in(jax.random.key(arguments.seed), 1 + POSTERIOR_METHODS.index(method))
     options = {"num_samples": arguments.num_samples, "num_chains": arguments.num_chains}
-    if method == "nuts":
-        options["progress"] = sys.stderr.isatty()
+    # The compilation cache does not keep programs that advance a bar, so a bar costs seconds. Only a long run is worth that.
+    quick = is_worthwhile(mode.fit, x, arguments.num_chains * arguments.num_samples)
+    options["progress"] = False if quick else None
     with warnings_to_stderr():
         return sampler(key, mode.fit.mixture, x, mode.prior, **options)

@@ -10,7 +10,9 @@ import numpy as np
 
 from .. import datasets
 from ..io.read_table import choose_columns, read_table
+from ..io.text import STDIN
 from ..validation import check_count
+from .messages import warnings_to_stderr
 
 # a column is refused if rounding to float32 changes a value by more than this fraction of the column's standard deviation
 _LARGEST_ROUNDING = 1e-3
@@ -19,17 +21,18 @@ _LARGEST_ROUNDING = 1e-3
 def read_data(arguments: argparse.Namespace) -> tuple[np.ndarray, list[str]]:
     """Read a file or a data set of the package, and return the data (N, D) and the names of the D columns."""
     check_count(arguments.restarts, "restarts")
-    columns = None if arguments.columns is None else [c.strip() for c in arguments.columns.split(",")]
     if arguments.data in datasets.NAMES:
-        keep, names = choose_columns(columns, datasets.columns(arguments.data), arguments.data)
+        keep, names = choose_columns(arguments.columns, datasets.columns(arguments.data), arguments.data, drop=arguments.drop)
         x = datasets.load(arguments.data)[:, keep]
-    elif not Path(arguments.data).exists():
+    elif arguments.data != STDIN and not Path(arguments.data).exists():
         raise ValueError(
             f"there is no file and no data set called '{arguments.data}'; a csv, npy or npz file, or one of "
             f"{', '.join(datasets.NAMES)}, was expected."
         )
     else:
-        x, names = read_table(arguments.data, columns=columns, array=arguments.array)
+        form = {"array": arguments.array, "delimiter": arguments.delimiter, "decimal": arguments.decimal}
+        with warnings_to_stderr():
+            x, names = read_table(arguments.data, columns=arguments.columns, drop=arguments.drop, **form)
     if jnp.result_type(float) == np.float32:
         _check_float32(x, names)
     return x, names

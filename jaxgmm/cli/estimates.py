@@ -1,4 +1,7 @@
-"""Fit one model for `jaxgmm fit` and `jaxgmm compare`: the posterior mode, then maximum likelihood with this mode as start."""
+"""Fit one model for `jaxgmm fit` and `jaxgmm compare`.
+
+EM first finds the posterior mode. From this mode, EM then finds the maximum likelihood estimate.
+"""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files import replacing
+from ..io.text import STDIN
 from ..studies.serialization import json_text
 
 if TYPE_CHECKING:
@@ -20,13 +21,15 @@ def output_paths(arguments: argparse.Namespace, source: str | Path, *suffixes: s
 
     A command calls this function before its computations, so that no results are lost if a file cannot be written.
     """
-    folder, stem = arguments.out, Path(source).stem
+    folder, stem = arguments.out, "stdin" if source == STDIN else Path(source).stem
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out {folder} is a file; a folder was expected.")
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):
         raise ValueError(f"--out {folder} is not writable; give another folder.")
     paths = [folder / f"{stem}-{arguments.command}.{suffix}" for suffix in suffixes]
+    for path in paths:
+        _check_name(path)
     _refuse_existing(paths, arguments.force)
     return paths
 
@@ -34,11 +37,21 @@ def output_paths(arguments: argparse.Namespace, source: str | Path, *suffixes: s
 def check_output_file(path: Path, option: str, *, force: bool) -> None:
     """Raise ValueError if an option's file cannot be written. Commands call this function before their computations."""
     folder = path.absolute().parent
-    if path.is_dir():
+    if os.path.isdir(path):
         raise ValueError(f"{option} {path} is a folder; a file was expected.")
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise ValueError(f"{option} is {path}, but '{folder}' is not a writable folder; give another path.")
+    _check_name(path)
     _refuse_existing([path], force)
+
+
+def _check_name(path: Path) -> None:
+    """Raise ValueError if the system takes no file of this name, for example because the name is too long."""
+    try:
+        with replacing(path, keep=True):
+            pass
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {error.strerror}; give another name or folder.") from error
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
@@ -54,6 +67,6 @@ def write_figure(path: Path, figure: Figure) -> None:
 
 def _refuse_existing(paths: Sequence[Path], force: bool) -> None:
     """Raise ValueError if one of the files exists and --force was not given."""
-    existing = [str(path) for path in paths if path.exists()]
+    existing = [str(path) for path in paths if os.path.lexists(path)]  # a link to nowhere, too
     if existing and not force:
         raise ValueError(f"{' and '.join(existing)} would be overwritten; give --force to allow it, or another --out.")

@@ -45,6 +45,6 @@ def arrays_as_lists(record: Mixture | MixturePrior) -> dict[str, Any]:
 
 
 def fit_record(fit: Fit) -> dict[str, Any]:
-    """Return a description of a fit, for example its status, together with the history of its objective."""
-    history = np.asarray(fit.history, float)
+    """Return the description of a fit that `describe_fit` gives, together with the history of the objective."""
+    history = np.asarray(fit.history, float)[: int(fit.num_iter) + 1]
     return describe_fit(fit) | {"history": history[np.isfinite(history)].tolist()}

@@ -11,8 +11,6 @@ The rehearsal therefore omits Laplace's approximation.
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 from collections.abc import Callable
 
@@ -26,8 +24,8 @@ from ..posterior.result import Posterior, PosteriorStatus
 from ..priors.interface import MixturePrior
 
 # Largest number of evaluations (draws x rows x features x components) for which a rehearsal saves time. A core does about 1e8
-# evaluations per second. With more evaluations, the comparison spends more time on computation than on compilation, and a
-# rehearsal would slow the sampler down.
+# evaluations per second. Above this number, the comparison spends more time on computation than on compilation, and a rehearsal
+# would slow the sampler down.
 _MOST_EVALUATIONS = 5e8
 
 _running: list[threading.Thread] = []
@@ -54,12 +52,9 @@ class Rehearsal:
         self._thread.join()
 
 
-def exit_if_running(code: int) -> None:
-    """Exit the process at once if a rehearsal is still running, because the interpreter cannot stop a compilation."""
-    if any(thread.is_alive() for thread in _running):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+def is_running() -> bool:
+    """Return whether a rehearsal is still running."""
+    return any(thread.is_alive() for thread in _running)
 
 
 def is_worthwhile(fit: Fit, x: np.ndarray, num_draws: int) -> bool:
@@ -90,7 +85,7 @@ def rehearse_comparison(fit: Fit, posterior: Posterior, x: np.ndarray) -> None:
     from ..comparison.inputs import ComparisonOptions, prepare_inputs
     from ..comparison.point_vs_posterior import information_errors
 
-    compare(fit, posterior, x, laplace=False)
+    compare(fit, posterior, x, laplace=False, progress=False)
     inputs = prepare_inputs(fit, {posterior.method: posterior}, x, None, None, ComparisonOptions())
     information_errors(inputs, posterior.prior)
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from ..density import sample
-from ..files import write_text
+from ..files import parse_file, replacing
 from ..mixture import Mixture, make_mixture
+from ..studies.serialization import csv_line
 from ..validation import check_count
 from .outputs import check_output_file
 
@@ -34,17 +36,20 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.out is not None:
         check_output_file(arguments.out, "--out", force=arguments.force)
     x, labels = map(np.asarray, sample(jax.random.key(arguments.seed), mixture, arguments.num_samples))
-    header = [*names, "component"] if arguments.labels else names
-    rows = [
-        [*(format(v, ".9g") for v in row), *([str(label)] if arguments.labels else [])]
-        for row, label in zip(x, labels, strict=True)
-    ]
-    text = "\n".join(",".join(row) for row in [[_quote(name) for name in header], *rows]) + "\n"
+    lines = _lines(x, labels if arguments.labels else None, names)
     if arguments.out is None:
-        sys.stdout.write(text)
+        sys.stdout.writelines(lines)
     else:
-        write_text(arguments.out, text)
+        with replacing(arguments.out) as stream:
+            stream.writelines(line.encode("utf-8") for line in lines)
         print(f"Written: {arguments.out}")
+
+
+def _lines(x: np.ndarray, labels: np.ndarray | None, names: list[str]) -> Iterator[str]:
+    """Yield the lines of a CSV file with the data and, if they are given, the labels."""
+    yield csv_line(names if labels is None else [*names, "component"])
+    for i, row in enumerate(x):
+        yield ",".join(format(v, ".9g") for v in row) + ("\n" if labels is None else f",{labels[i]}\n")
 
 
 def _read_mixture(path: Path) -> tuple[Mixture, list[str]]:
@@ -53,14 +58,17 @@ def _read_mixture(path: Path) -> tuple[Mixture, list[str]]:
     if not path.is_file():
         raise ValueError(f"there is no file '{path}'; {expected}.")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        fields, names = record["mixture"], [str(name) for name in record["data"]["feature_names"]]
+        record = parse_file(path, json.loads)
+        fields, names = record["mixture"], list(record["data"]["feature_names"])
         parts = {name: fields[name] for name in ("weights", "means", "covariances", "covariance_type")}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"'{path}' does not hold a mixture; {expected}.") from error
-    return make_mixture(**parts), names
-
-
-def _quote(name: str) -> str:
-    """Return a column name, with quotes if the CSV format requires them."""
-    return '"' + name.replace('"', '""') + '"' if any(c in name for c in ',"\n') else name
+    try:
+        mixture = make_mixture(**parts)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"'{path}' does not hold a valid mixture: {error}") from error
+    if len(names) != mixture.num_features or not all(isinstance(name, str) for name in names):
+        raise ValueError(
+            f"'{path}' has {len(names)} feature_names for {mixture.num_features} features; one name for each was expected."
+        )
+    return mixture, names

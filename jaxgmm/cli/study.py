@@ -1,9 +1,8 @@
-"""`jaxgmm study`: measure bias, error and coverage of each method in a design, which is read from a TOML file."""
+"""`jaxgmm study`: measure bias, error and coverage of each method. The design of the study is read from a TOML file."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
     total = design.num_cells * design.num_datasets
     print_progress(f"{total} data sets in {design.num_cells} cells, methods {', '.join(design.methods)}, batches in {kept}")
     with warnings_to_stderr():
-        study = coverage_study(jax.random.key(arguments.seed), design, path=kept, progress=sys.stderr.isatty())
+        study = coverage_study(jax.random.key(arguments.seed), design, path=kept, progress=None)
     print(study)
     study.to_csv(csv_path)
     write_json(json_path, command_record(arguments, {"design": str(arguments.design)}) | {"study": study.to_dict()})

@@ -9,9 +9,9 @@ about 0 for partitions that agree only by chance: Hubert & Arabie (1985), J. Cla
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .report_columns import ClusteringScores
 
@@ -21,7 +21,7 @@ _AVERAGED = 400  # number of draws over which the co-clustering matrix is averag
 _MOST_ROWS = 1000  # largest number of data rows in the co-clustering matrix
 
 
-def adjusted_rand(labels: Any, other: Any) -> float:
+def adjusted_rand(labels: ArrayLike, other: ArrayLike) -> float:
     """Return the adjusted Rand index of two partitions, given as integer labels (N,).
 
     If each partition is a single group, the index is 1.
@@ -53,7 +53,7 @@ def partition(responsibilities: np.ndarray) -> np.ndarray:
     r = np.asarray(responsibilities, np.float32)
     few = r[evenly_spaced(len(r), _AVERAGED)]
     flat = np.moveaxis(few, 1, 0).reshape(r.shape[1], -1)
-    gain = 1 - 2 * (flat @ flat.T) / len(few)  # cost of putting two points into one group
+    gain = 1 - 2 * (flat @ flat.T) / len(few)  # increase of the squared distance if two points are put into one group
     np.fill_diagonal(gain, 0)
     best, lowest = np.zeros(r.shape[1], int), math.inf
     for draw in r[evenly_spaced(len(r), _CANDIDATES)]:

@@ -1,22 +1,26 @@
 """`compare`: compare an EM solution with posteriors, and give a verdict on whether they agree.
 
-The comparison is made for each parameter and for the whole mixture. First, every posterior is relabelled to the EM solution. If
-labels are not identified, the parameters of single components cannot be interpreted. Then label-invariant quantities, which do
-not depend on the order of the components, are shown instead.
+The comparison is made for each parameter and for the whole mixture. First, every posterior is relabelled to match the EM
+solution. If labels are not identified, the parameters of single components cannot be interpreted. In this case, label-invariant
+quantities, which do not depend on the order of the components, are shown instead.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..calls import public
 from ..em.result import Fit
+from ..posterior.pointwise import has_own_likelihood
 from ..posterior.relabel import relabel
-from ..posterior.result import Posterior
+from ..posterior.result import INDEPENDENT, Posterior
+from ..progress import progress_bar
+from ..validation import check_progress
 from .conclusion import ORDER, doubt_about
 from .findings import ChainsApart, chains_apart, judge
 from .inputs import ComparisonInputs, ComparisonOptions, Subject, by_name, prepare_inputs
@@ -36,7 +40,7 @@ from .report_columns import ComparisonRow
 from .result import Comparison
 from .sampler_summary import SamplerSummary, describe_setting, diagnose_sampler, maximised_prior, notes
 from .summaries import invariant_quantities, log_density_quantities, log_priors, parameter_quantities, summarise
-from .verdict import INDEPENDENT, is_mixed
+from .verdict import is_mixed
 
 
 class _References(NamedTuple):
@@ -71,25 +75,29 @@ class _Tables(NamedTuple):
 def compare(
     fit: Fit,
     posterior: Posterior | Mapping[str, Posterior],
-    x: Any,
+    x: ArrayLike,
     *,
     interval: float = 0.95,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     feature_names: Sequence[str] | None = None,
     laplace: bool | None = None,
     scores: bool = True,
     num_folds: int = 10,
     seed: int = 0,
+    progress: bool | None = None,
 ) -> Comparison:
     """Compare an EM solution with posteriors: single parameters, all parameters jointly, densities, and clusterings.
 
-    `compare` computes Laplace's approximation, with the prior of the first posterior that stores one, and compares it with all
-    posteriors that have the same prior. For a posterior by the method `laplace`, its own standard deviations and its own k-hat
-    are used.
+    `compare` computes Laplace's approximation under the prior of the first posterior that stores a prior. It compares the
+    approximation with all posteriors that have this prior. For a posterior by the method `laplace`, the standard deviations and
+    the k-hat of this posterior are used.
 
-    Predictions are scored by PSIS-LOO (each row left out) and on folds (groups of rows left out). For each fold, EM is fitted
-    again without the fold, starting from the solution for all data. The posterior's draws are reweighted by importance
-    sampling. The draws of a bootstrap are not from a posterior, so their predictions are not scored.
+    Predictions are scored in two ways: by PSIS-LOO, which leaves out one row at a time, and on folds, which are groups of rows
+    that are left out together. For each fold, EM is fitted again without the fold, starting from the solution for all data. The
+    posterior's draws are reweighted by importance sampling. The draws of a bootstrap are not from a posterior, so their
+    predictions are not scored. For draws from a model of your own whose likelihood is not the density of its mixtures, the
+    scores use the likelihood of that model and are not compared with EM. Densities and clusters are then those of its weights,
+    means and covariances. A note says so.
 
     `jaxgmm.comparison.verdict.Verdict` describes the verdicts.
 
@@ -107,6 +115,7 @@ def compare(
             rows are scored, without folds.
         seed: seed for the folds, for the points at which densities are compared, and for the draws from the prior and from
             Laplace's approximation.
+        progress: whether to show a progress bar; None: show it on a terminal.
 
     Returns:
         A Comparison.
@@ -128,20 +137,30 @@ def compare(
         True
     """
     posteriors = by_name(posterior)
+    check_progress(progress)
     options = ComparisonOptions(interval, laplace, scores, num_folds, seed)
     inputs = prepare_inputs(fit, posteriors, x, sample_weight, feature_names, options)
-    subjects = [
-        Subject(name, relabel(draws, fit.mixture, inputs.x, sample_weight=inputs.weight), *log_priors(fit, draws))
-        for name, draws in posteriors.items()
-    ]
+    num_steps = (2 + bool(scores)) * len(posteriors) + 1
+    with progress_bar(num_steps, " steps", progress) as bar:
+        return _compare(inputs, posteriors, bar.update)
+
+
+def _compare(inputs: ComparisonInputs, posteriors: Mapping[str, Posterior], advance: Callable[[int], Any]) -> Comparison:
+    """Return the comparison; `advance` is called with the number of steps that have been done."""
+    subjects = []
+    for name, draws in posteriors.items():
+        subjects.append(_subject(inputs, name, draws))
+        advance(1)
     prior, size = maximised_prior(inputs, subjects), batch_size(subjects)
     own = [standard_deviations(s.posterior.mixture) for s in subjects if s.posterior.method == "laplace"]
     references = _References(information_errors(inputs, prior), find_laplace(inputs, subjects), own[0] if own else None)
+    advance(1)
     tables = {subject.name: _summarise(inputs, subject, references) for subject in subjects}
     samplers, joint = _judge_all(inputs, subjects, references, tables), {}
     for subject in subjects:
         laplace_here = references.laplace_for(subject.posterior) if samplers[subject.name].identified else None
         joint[subject.name] = score_jointly(inputs, subject, laplace_here, size)
+        advance(1)
     comparison = Comparison(
         interval=inputs.options.interval,
         meta=describe_setting(inputs, prior),
@@ -151,13 +170,21 @@ def compare(
         posteriors={subject.name: subject.posterior for subject in subjects},
         joint=joint,
     )
-    if options.scores and len(inputs.kept):
+    if inputs.options.scores and len(inputs.kept):
         scored = choose_rows(inputs)
         em_score = em_on_folds(inputs, prior, scored)
         for subject in subjects:
             found = score_predictions(inputs, subject, scored, em_score, size)
             comparison.density[subject.name], comparison.clustering[subject.name] = found
+            advance(1)
     return comparison
+
+
+def _subject(inputs: ComparisonInputs, name: str, draws: Posterior) -> Subject:
+    """Return one posterior, relabelled to EM, with what the comparison needs to know about its prior and likelihood."""
+    relabelled = relabel(draws, inputs.fit.mixture, inputs.x, sample_weight=inputs.weight)
+    own = has_own_likelihood(draws, inputs.x, inputs.weight)
+    return Subject(name, relabelled, *log_priors(inputs.fit, draws), own)
 
 
 def _summarise(inputs: ComparisonInputs, subject: Subject, references: _References) -> _Tables:

@@ -7,10 +7,12 @@ does not draw from a posterior, so it confirms EM only beside another posterior.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
+from ..calls import join_names
+from ..posterior.result import INDEPENDENT
 from .sampler_summary import SamplerSummary
-from .verdict import INDEPENDENT, Verdict, is_mixed
+from .verdict import Verdict, is_mixed
 
 ORDER = {"laplace": 1, "bootstrap": 2}  # the order in which posteriors are judged; chains, which come first, have 0
 
@@ -27,7 +29,7 @@ def doubt_about(method: str, judged: Mapping[str, SamplerSummary]) -> str | None
         return None
     if chains:
         return (
-            f"No sampler with chains mixed ({_listed(chains)}). These draws around EM cannot notice other modes, so they "
+            f"No sampler with chains mixed ({join_names(chains)}). These draws around EM cannot notice other modes, so they "
             "do not confirm EM."
         )
     if method == "laplace" or any(_is_sound(sampler) for sampler in judged.values() if sampler.method == "laplace"):
@@ -44,20 +46,18 @@ def conclude(samplers: Mapping[str, SamplerSummary]) -> str:
     mixed = {name: sampler for name, sampler in chains.items() if is_mixed(sampler.findings)}
     if chains and not mixed:
         others = [name for name in samplers if name not in chains]
-        cannot = f", and {_listed(others)} cannot tell in their place" if others else ""
-        return (
-            f"No sampler mixed ({_listed(f'{name}: {_reason(sampler)}' for name, sampler in chains.items())}). This comparison "
-            f"does not tell whether EM agrees with the posterior{cannot}."
-        )
+        cannot = f", and {join_names(others)} cannot tell in their place" if others else ""
+        reasons = join_names(f"{name}: {_reason(sampler)}" for name, sampler in chains.items())
+        return f"No sampler mixed ({reasons}). This comparison does not tell whether EM agrees with the posterior{cannot}."
     believed = mixed or {name: sampler for name, sampler in samplers.items() if sampler.method == "laplace"}
     if not believed:
         return "No posterior was sampled: a bootstrap shows how much EM varies, and says nothing about the posterior."
     by_word: dict[str, list[str]] = {}
     for name, sampler in believed.items():
         by_word.setdefault(sampler.verdict.word, []).append(name)
-    sentence = f"{'; '.join(f'by {_listed(names)}: {word}' for word, names in by_word.items())}."
+    sentence = f"{'; '.join(f'by {join_names(names)}: {word}' for word, names in by_word.items())}."
     unmixed = [name for name in chains if name not in mixed]
-    left_out = f" The chains of {_listed(unmixed)} did not mix, so they are not counted." if unmixed else ""
+    left_out = f" The chains of {join_names(unmixed)} did not mix, so they are not counted." if unmixed else ""
     approximate = "" if mixed else " No chains were run, so other modes of the posterior would not have been noticed."
     return sentence[0].upper() + sentence[1:] + left_out + approximate
 
@@ -76,9 +76,3 @@ def _reason(sampler: SamplerSummary) -> str:
     """Return why chains count as unmixed, in a few words."""
     modes = Verdict.SEVERAL_MODES in sampler.verdicts
     return "several modes" if modes else f"R-hat {sampler.r_hat_max:.3f}, ESS {sampler.ess_min:.0f}"
-
-
-def _listed(names: Iterable[str]) -> str:
-    """Return names as one phrase, such as "nuts, gibbs and laplace"."""
-    *head, last = names
-    return f"{', '.join(head)} and {last}" if head else last

@@ -16,6 +16,7 @@ import numpy as np
 from ..mixture import Mixture
 from ..priors.functions import sample_prior_on_host
 from ..priors.interface import MixturePrior
+from ..spread import length, quantiles
 from ..studies.parameters import parameters, values
 
 MASS = 0.9  # probability of the central intervals whose widths are compared
@@ -33,7 +34,7 @@ def contractions(mixture: Mixture, prior: MixturePrior, draws: np.ndarray, seed:
 
     Returns:
         (P,): near 1 if the data determine the entry, 0 if the posterior is as wide as the prior, negative if the posterior is
-        wider. NaN if the entry is constant under the prior.
+        wider. It is 1 if the prior is so vague that its width overflows. NaN if the entry is constant under the prior.
 
     Example:
         >>> import jaxgmm
@@ -44,23 +45,26 @@ def contractions(mixture: Mixture, prior: MixturePrior, draws: np.ndarray, seed:
         0.99
     """
     flat = np.asarray(draws, float).reshape(-1, draws.shape[-1])
-    width = np.ptp(np.quantile(flat, [(1 - MASS) / 2, (1 + MASS) / 2], axis=0), axis=0)
+    width = length(*quantiles(flat, [(1 - MASS) / 2, (1 + MASS) / 2]))
     prior_width = widths(mixture, prior, seed)
-    known = prior_width > 0
-    return np.where(known, 1 - (width / np.where(known, prior_width, 1)) ** 2, np.nan)
+    known = (prior_width > 0) & np.isfinite(width)
+    return np.where(known, 1 - (np.where(known, width, 0) / np.where(known, prior_width, 1)) ** 2, np.nan)
 
 
 def widths(mixture: Mixture, prior: MixturePrior, seed: int) -> np.ndarray:
-    """Return the width (P,) of the central 90 % of each free entry under the prior."""
-    return np.ptp(prior_intervals(mixture, prior, seed, MASS), axis=0)
+    """Return the width (P,) of the central 90 % interval of each free entry under the prior."""
+    return length(*prior_intervals(mixture, prior, seed, MASS))
 
 
 def prior_intervals(mixture: Mixture, prior: MixturePrior, seed: int, mass: float) -> np.ndarray:
     """Return the ends (2, P) of the central interval of each free entry under the prior.
 
-    The interval has the probability `mass`. Both ends are equal if the entry is constant under the prior.
+    The interval has the probability `mass`. Both ends are equal if the entry is constant under the prior, and infinite if the
+    prior is so vague that its draws overflow.
     """
-    drawn = values(sample_prior_on_host(seed, prior, mixture, _DRAWS))
+    drawn = np.asarray(values(sample_prior_on_host(seed, prior, mixture, _DRAWS)), float)
+    is_variance = np.array([parameter.kind == "variance" for parameter in parameters(mixture)])
+    drawn = np.where(np.isnan(drawn) & is_variance, np.inf, drawn)
     concentration = np.asarray(prior.weight_concentration)
     groups: dict[Any, list[int]] = {}
     for p, parameter in enumerate(parameters(mixture)):
@@ -69,5 +73,6 @@ def prior_intervals(mixture: Mixture, prior: MixturePrior, seed: int, mass: floa
         groups.setdefault((field, own, *rest), []).append(p)
     found = np.zeros((2, drawn.shape[-1]))
     for members in groups.values():
-        found[:, members] = np.quantile(drawn[:, members], [(1 - mass) / 2, (1 + mass) / 2])[:, None]
-    return np.where(np.ptp(drawn, axis=0) > 0, found, found.mean(0))
+        found[:, members] = quantiles(drawn[:, members].ravel(), [(1 - mass) / 2, (1 + mass) / 2])[:, None]
+    constant = (drawn == drawn[0]).all(0) & np.isfinite(drawn[0])
+    return np.where(constant, drawn[0], found)

@@ -15,12 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..posterior.gaussian_approximation import MAX_KHAT
+from ..posterior.mixing import ESS_PER_CHAIN, R_HAT_LIMIT
+from ..posterior.pareto import MAX_KHAT
 from ..posterior.relabel import SMALL_MARGIN, SMALL_SHARE
-from ..posterior.result import PosteriorStatus, is_usable
+from ..posterior.result import INDEPENDENT, PosteriorStatus, is_usable
 from ..studies.parameters import Parameter
 from .report_columns import ComparisonRow, SamplerDiagnostics
-from .verdict import ESS_PER_CHAIN, INDEPENDENT, MODE_DISTANCE, R_HAT_LIMIT, SD_RATIOS, Z_LIMIT, Finding, Verdict
+from .verdict import MODE_DISTANCE, SD_RATIOS, Z_LIMIT, Finding, Verdict
 
 SETTLED = 1.05  # a chain is settled if R-hat between its two halves is below this value
 
@@ -30,16 +31,6 @@ class ChainsApart(NamedTuple):
 
     name: str
     distance: float
-
-
-def khat_limit(num_ratios: int) -> float:
-    """Return the upper limit for Pareto k-hat estimated from `num_ratios` importance ratios: Vehtari et al. (2024), eq. 11.
-
-    Example:
-        >>> round(khat_limit(100), 2), khat_limit(10**6)
-        (0.5, 0.7)
-    """
-    return min(MAX_KHAT, 1 - 1 / math.log10(max(num_ratios, 11)))
 
 
 def judge(
@@ -107,6 +98,8 @@ def chains_apart(draws: np.ndarray, described: Sequence[Parameter]) -> ChainsApa
     """
     from ..posterior.diagnostics import mcse_mean, rhat
 
+    usable = np.isfinite(draws).all((0, 1))
+    draws, described = draws[..., usable], [described[i] for i in np.flatnonzero(usable).tolist()]
     num_chains, num_draws, num_quantities = draws.shape
     if num_chains < 2 or num_draws < 8 or not num_quantities:
         return None
@@ -222,7 +215,11 @@ def _switching(sampler: SamplerDiagnostics) -> list[Finding]:
 
 
 def _nearness(rows: Sequence[ComparisonRow], interval: float, method: str) -> Finding:
-    """Return the finding on where EM lies among the draws."""
+    """Return the finding on where EM lies among the draws.
+
+    A quantity that a user's own model fixes has no posterior sd. It is left out unless all quantities are fixed.
+    """
+    rows = [row for row in rows if math.isfinite(row.z)] or rows
     sd, centre = ("posterior sd", "the posterior mean")
     if method == "bootstrap":
         sd, centre = ("sd of the replicate fits", "their mean")

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..em.result import Fit
 from ..posterior.result import Posterior, check_posterior
-from ..validation import as_weighted_data, check_count, check_flag, check_number, is_traced
+from ..validation import as_weighted_data, check_count, check_flag, check_number, check_seed, is_traced
 
 
 class ComparisonOptions(NamedTuple):
@@ -44,15 +45,17 @@ class ComparisonInputs(NamedTuple):
 
 
 class Subject(NamedTuple):
-    """One posterior of a comparison, relabelled to EM, and log prior densities under its prior, in nats.
+    """One posterior of a comparison, relabelled to match EM, and log prior densities in nats, under the posterior's prior.
 
-    `em_log_prior` belongs to EM's mixture, and `log_prior` (C, S) to the draws.
+    `em_log_prior` belongs to EM's mixture, and `log_prior` (C, S) to the draws. `own_likelihood` tells whether the draws are
+    from a user's model whose likelihood is not the density of the drawn mixtures.
     """
 
     name: str
     posterior: Posterior
     em_log_prior: float
     log_prior: np.ndarray
+    own_likelihood: bool = False
 
 
 def by_name(posterior: Any) -> dict[str, Any]:
@@ -70,8 +73,8 @@ def by_name(posterior: Any) -> dict[str, Any]:
 def prepare_inputs(
     fit: Any,
     posteriors: Mapping[str, Any],
-    x: Any,
-    sample_weight: Any,
+    x: ArrayLike,
+    sample_weight: ArrayLike | None,
     feature_names: Sequence[str] | None,
     options: ComparisonOptions,
 ) -> ComparisonInputs:
@@ -84,7 +87,7 @@ def prepare_inputs(
     return ComparisonInputs(fit, x, weight, _check_names(feature_names, num_features), options)
 
 
-def _check_fit(fit: Any, posteriors: Mapping[str, Any], x: Any) -> None:
+def _check_fit(fit: Any, posteriors: Mapping[str, Any], x: ArrayLike) -> None:
     """Raise an error unless `fit` is one fit, every posterior has the same model, and no argument is traced.
 
     At least one posterior is needed.
@@ -121,7 +124,7 @@ def _check_options(options: ComparisonOptions) -> None:
         raise TypeError(f"laplace is {options.laplace!r}; None, True or False was expected.")
     check_flag(options.scores, "scores")
     check_count(options.num_folds, "num_folds", 0)
-    check_count(options.seed, "seed", 0)
+    check_seed(options.seed)
 
 
 def _check_names(feature_names: Sequence[str] | None, num_features: int) -> list[str]:

@@ -4,23 +4,26 @@ The scores tell where EM lies among the draws, and how far the distribution of t
 
     u = root^-1 (z - mode)
 
-Here z are NumPyro's unconstrained parameters, mode is the mode of Laplace's approximation, and root root' = H^-1 is its
-covariance matrix. In the coordinates u, Laplace's approximation is N(0, I), so distances are in its standard deviations and do
-not depend on the units of the data. For the 2-Wasserstein (Bures) distance between normal distributions see Dowson & Landau
-(1982), J. Multivariate Anal. 12, 450-455.
+Here z is the vector of NumPyro's unconstrained parameters. Laplace's approximation of its distribution is N(mode, H^-1), where
+H is the information at the mode, and root is a matrix square root of H^-1. In the coordinates u, the approximation is N(0, I).
+Distances in u are therefore measured in standard deviations of the approximation, and they do not depend on the units of the
+data. For the 2-Wasserstein (Bures) distance between normal distributions see Dowson & Landau (1982), J. Multivariate Anal. 12,
+450-455.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import linalg
 from ..mixture import Mixture, num_parameters
+from ..padding import pad_data
 from ..posterior.gaussian_approximation import GaussianApproximation, approximate_posterior
 from ..posterior.newton import MIN_EIGENVALUE
 from ..posterior.standardization import StandardizedProblem, from_standard, to_standard
@@ -30,7 +33,7 @@ from .report_columns import JointScores
 
 NUM_RATIOS = 2000  # number of importance ratios from which k-hat of Laplace's approximation is estimated
 _CHEAP = 2e9  # Laplace's approximation is fast if it needs at most this number of multiplications
-_FEWEST = 2  # number of draws per parameter that the covariance matrix of the draws must exceed
+_FEWEST = 2  # the covariance matrix of the draws is used only if there are more than this number of draws per parameter
 
 
 class Approximation(NamedTuple):
@@ -54,14 +57,14 @@ def is_cheap(mixture: Mixture, num_observations: int) -> bool:
 def approximate(
     key: jax.Array, mixture: Mixture, x: jax.Array, weight: jax.Array | None, prior: MixturePrior
 ) -> Approximation | None:
-    """Return Laplace's approximation at the mode found from an EM solution.
+    """Return Laplace's approximation at the mode that Newton's method reaches from an EM solution.
 
     Return None if the solution has an empty component, or if the log density at the mode is not finite.
     """
     if not (np.asarray(mixture.weights) > 0).all():
         return None
     start, prior = jax.tree.map(lambda leaf: jnp.asarray(leaf, x.dtype), (mixture, prior))
-    problem, gaussian = approximate_posterior(key, start, x, weight, prior)
+    problem, gaussian = approximate_posterior(key, start, *pad_data(x, weight), prior)
     if not np.isfinite(float(gaussian.value)):
         return None
     return Approximation(problem, gaussian, float(gaussian.khat), float(gaussian.min_eigenvalue) > MIN_EIGENVALUE)
@@ -71,7 +74,7 @@ def approximate(
 def transform(
     problem: StandardizedProblem, gaussian: GaussianApproximation, draws: Mixture, u: jax.Array
 ) -> tuple[jax.Array, Mixture]:
-    """Transform in both directions in one compiled program.
+    """Transform mixtures to coordinates u, and other coordinates u to mixtures, in one compiled program.
 
     The mixtures `draws` (M, ...) are in data units. Return their coordinates (M, P). Also return the mixtures, in data units,
     that belong to the coordinates `u` (M, P).
@@ -83,7 +86,7 @@ def transform(
     return linalg.solve(gaussian.root, (z - gaussian.mode).T).T, mixtures
 
 
-def gaussian_kl(mean: Any, cov: Any, other_mean: Any, other_cov: Any) -> float:
+def gaussian_kl(mean: ArrayLike, cov: ArrayLike, other_mean: ArrayLike, other_cov: ArrayLike) -> float:
     """Return KL(N(mean, cov) || N(other_mean, other_cov)) in nats; infinite if cov is singular.
 
     Example:
@@ -100,7 +103,7 @@ def gaussian_kl(mean: Any, cov: Any, other_mean: Any, other_cov: Any) -> float:
     return float(max((np.trace(ratio) + quadratic - len(mean) + other_log_det - log_det) / 2, 0.0))
 
 
-def gaussian_w2(mean: Any, cov: Any, other_mean: Any, other_cov: Any) -> float:
+def gaussian_w2(mean: ArrayLike, cov: ArrayLike, other_mean: ArrayLike, other_cov: ArrayLike) -> float:
     """Return the 2-Wasserstein distance between two normal distributions, in the unit of their coordinates.
 
     Example:

@@ -15,9 +15,13 @@ import numpy as np
 from ..chunking import COMPARISON_DRAWS, scored_draws
 from ..em.standard_errors import StandardErrors, standard_errors
 from ..mixture import Mixture, num_parameters
-from ..posterior.gaussian_approximation import MAX_KHAT
+from ..padding import pad_data
+from ..posterior.pareto import khat_limit
+from ..posterior.pointwise import own_pointwise
 from ..posterior.result import Posterior
 from ..priors.interface import MixturePrior
+from ..row_sums import Weight, weight_or_ones
+from ..spread import mean_and_sd
 from ..studies.parameters import values
 from .clustering import compare_clusterings, evenly_spaced
 from .contraction import contractions
@@ -64,7 +68,7 @@ class LaplaceReference(NamedTuple):
     invariant_sd: np.ndarray
 
     def is_for(self, posterior: Posterior) -> bool:
-        """Return whether a posterior has the same prior. A bootstrap has no prior and is always compared."""
+        """Return whether a posterior has the prior of this approximation; the result is always True for a bootstrap."""
         return posterior.method == "bootstrap" or _same_prior(posterior.prior, self.prior)
 
 
@@ -85,18 +89,21 @@ def choose_rows(inputs: ComparisonInputs) -> ScoredRows:
 
 
 @jax.jit
-def _errors(mixture: Mixture, x: jax.Array, prior: MixturePrior | None, weight: jax.Array | None) -> StandardErrors:
+def _errors(mixture: Mixture, x: jax.Array, weight: Weight, prior: MixturePrior | None) -> StandardErrors:
     """Return standard errors from the observed information, computed in one compiled program."""
-    return standard_errors(mixture, x, prior, sample_weight=weight)
+    return standard_errors(mixture, x, prior, sample_weight=weight_or_ones(weight, x.shape[:1], x.dtype))
 
 
 def information_errors(inputs: ComparisonInputs, prior: MixturePrior | None) -> np.ndarray:
-    """Return EM's standard errors (P,) from the observed information; NaN if not requested, not defined or slow to compute."""
+    """Return EM's standard errors (P,) from the observed information.
+
+    Return NaN if standard errors are not requested, are not defined, or take too long to compute.
+    """
     mixture = inputs.fit.mixture
     work = len(inputs.x) * mixture.num_components * mixture.num_features * 20.0 * num_parameters(mixture)
     if inputs.options.laplace is False or work > _SLOW or not (prior is None or prior.has_closed_forms):
         return np.full(values(mixture).shape, math.nan)
-    errors = _errors(mixture, inputs.x, prior, inputs.weight)
+    errors = _errors(mixture, *pad_data(inputs.x, inputs.weight), prior)
     return values(Mixture(errors.weights, errors.means, errors.covariances, mixture.covariance_type))
 
 
@@ -132,8 +139,7 @@ def standard_deviations(draws: Mixture) -> tuple[np.ndarray, np.ndarray]:
 
     def of(numbers: np.ndarray) -> np.ndarray:
         """Return the standard deviation of each quantity; it is exactly 0 if the quantity does not vary."""
-        flat = numbers.reshape(-1, numbers.shape[-1])
-        return np.where(np.ptp(flat, axis=0) > 0, flat.std(0, ddof=1), 0.0)
+        return mean_and_sd(numbers.reshape(-1, numbers.shape[-1]))[1]
 
     return of(values(draws)), of(invariant_values(draws))
 
@@ -190,8 +196,9 @@ def em_on_folds(inputs: ComparisonInputs, prior: MixturePrior | None, scored: Sc
     """Return the log density (R,) of each row under EM fitted without the fold of that row; None if there are no folds."""
     if scored.folds is None:
         return None
-    x = inputs.x[scored.rows]
-    densities = refit(inputs.fit.mixture, x, prior, without_folds(x, scored.weight, scored.folds))  # (F, R)
+    x = np.asarray(inputs.x)[scored.rows]
+    padded = pad_data(x, without_folds(x, scored.weight, scored.folds))
+    densities = refit(inputs.fit.mixture, padded.x, prior, padded.weight)  # (F, R)
     return np.asarray(densities, float)[scored.folds, np.arange(len(scored.rows))]
 
 
@@ -224,7 +231,11 @@ def score_predictions(
     if subject.posterior.method != "bootstrap":  # draws of a bootstrap are not from a posterior and cannot be reweighted
         ratio = subject.posterior.stats.get("log_ratio")
         ratio = None if ratio is None else np.asarray(ratio, float).ravel()[chosen]
-        scores |= _score_draws(rows[1:], scored, em_score, inputs.counts.sum(), ratio)
+        if not subject.own_likelihood:
+            scores |= _score_draws(rows[1:], scored, em_score, inputs.counts.sum(), ratio)
+        elif (own := own_pointwise(subject.posterior, inputs.counts)) is not None:
+            own = own.reshape(-1, own.shape[-1])[chosen][:, scored.rows]
+            scores |= _score_draws(own, scored, None, inputs.counts.sum(), ratio)
     density = DensityScores(
         num_draws=len(chosen),
         num_rows=len(x),
@@ -241,17 +252,18 @@ def _score_draws(
 ) -> dict[str, Any]:
     """Return the scores of the draws' predictions for left-out rows and left-out folds.
 
-    `log_density` (M, R) is the log density of each row under each draw. `ratio` (M,) is passed to `leave_one_out` as
-    `log_ratio`.
+    `log_density` (M, R) is the log density of each row under each draw. `em_score` is the result of `em_on_folds`, or None if
+    the scores are not to be compared with EM's. `ratio` (M,) is passed to `leave_one_out` as `log_ratio`.
     """
     found: dict[str, Any] = leave_one_out(log_density, scored.weight, total, ratio)
-    if em_score is None or scored.folds is None:
+    if scored.folds is None:
         return found
     elpd, khat = posterior_on_folds(log_density, scored.weight, scored.folds, ratio)
     found |= score("elpd_folds", elpd, scored.weight, total)
-    found |= score("elpd_folds_difference", elpd - em_score, scored.weight, total)
+    if em_score is not None:
+        found |= score("elpd_folds_difference", elpd - em_score, scored.weight, total)
     return found | {
         "num_folds": len(khat),
         "folds_khat_max": float(khat.max()),
-        "num_folds_khat_high": int((khat > MAX_KHAT).sum()),
+        "num_folds_khat_high": int((khat >= khat_limit(len(log_density))).sum()),
     }

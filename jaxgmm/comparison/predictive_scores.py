@@ -23,15 +23,17 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import covariance
 from ..chunking import PSIS_ROWS
 from ..density import log_prob, responsibilities
 from ..em.fit import fit
 from ..mixture import Mixture
-from ..posterior.gaussian_approximation import MAX_KHAT
-from ..posterior.pareto import psis
+from ..padding import pad_rows
+from ..posterior.pareto import khat_limit, psis
 from ..priors.interface import MixturePrior
+from ..spread import quantiles
 
 
 class Points(NamedTuple):
@@ -52,8 +54,11 @@ def _evaluate(stack: Mixture, points: jax.Array, num_rows: int) -> tuple[jax.Arr
 
 def pointwise(stack: Mixture, points: np.ndarray, num_rows: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the log densities (M, T) at points (T, D), and the responsibilities (M, num_rows, K) at the first points."""
-    log_density, shares = in_batches(lambda batch: _evaluate(batch, points, num_rows), stack, batch_size)
-    return np.asarray(log_density, float), shares
+    rows = pad_rows(points[:num_rows])
+    padded = np.concatenate([rows, points[num_rows:]])
+    log_density, shares = in_batches(lambda batch: _evaluate(batch, padded, len(rows)), stack, batch_size)
+    kept = np.delete(np.asarray(log_density, float), np.s_[num_rows : len(rows)], axis=1)
+    return kept, shares[:, :num_rows]
 
 
 def in_batches(function: Callable[[Any], Any], stack: Any, batch_size: int) -> Any:
@@ -87,8 +92,17 @@ def simulate(rng: np.random.Generator, stack: Mixture, which: np.ndarray) -> np.
     stored: Any = np.asarray(stack.covariances)[which]
     dense = np.asarray(covariance.to_dense(stored, stack.covariance_type, k, d), float)
     rows = np.arange(len(which))
-    lower = np.linalg.cholesky(dense[rows, component])
-    return np.asarray(stack.means, float)[which, component] + (lower @ rng.normal(size=(len(which), d, 1)))[..., 0]
+    roots = _roots(dense[rows, component])
+    return np.asarray(stack.means, float)[which, component] + (roots @ rng.normal(size=(len(which), d, 1)))[..., 0]
+
+
+def _roots(matrices: np.ndarray) -> np.ndarray:
+    """Return square roots (M, D, D) of covariance matrices; rounding may have made eigenvalues of some of them negative."""
+    try:
+        return np.linalg.cholesky(matrices)
+    except np.linalg.LinAlgError:
+        eigenvalues, vectors = np.linalg.eigh(matrices)
+        return vectors * np.sqrt(np.maximum(eigenvalues, 0))[:, None]
 
 
 def choose_points(rng: np.random.Generator, em: Mixture, draws: Mixture, count: int) -> Points:
@@ -108,16 +122,22 @@ def choose_points(rng: np.random.Generator, em: Mixture, draws: Mixture, count: 
         return _grid(em, draws, count)
     half = count // 2
     from_em = simulate(rng, em, np.zeros(half, int))
-    return Points(np.concatenate([from_em, simulate(rng, draws, rng.integers(0, len(draws.weights), count - half))]), None)
+    flat = [np.asarray(leaf).reshape(len(draws.weights), -1) for leaf in jax.tree.leaves(draws)]
+    finite = np.flatnonzero(np.isfinite(np.concatenate(flat, -1)).all(-1))  # draws under a vague prior may overflow
+    source, finite = (draws, finite) if len(finite) else (em, np.zeros(1, int))
+    return Points(np.concatenate([from_em, simulate(rng, source, finite[rng.integers(0, len(finite), count - half)])]), None)
 
 
 def _grid(em: Mixture, draws: Mixture, count: int) -> Points:
-    """Return a grid with trapezoidal weights. It is fine within EM's components and covers the components of all draws."""
+    """Return a grid with trapezoidal weights.
+
+    The points of the grid are dense within EM's components, and they cover the components of all draws.
+    """
 
     def ends_of(stack: Mixture) -> tuple[np.ndarray, np.ndarray]:
         """Return the positions 8 standard deviations below and above the mean of each component."""
         stored: Any = np.asarray(stack.covariances, float)
-        sd = np.sqrt(covariance.variances(stored, stack.covariance_type, 1))
+        sd = np.sqrt(np.maximum(covariance.variances(stored, stack.covariance_type, 1), 0))
         mean = np.asarray(stack.means, float)
         return (mean - 8 * sd).ravel(), (mean + 8 * sd).ravel()
 
@@ -125,7 +145,9 @@ def _grid(em: Mixture, draws: Mixture, count: int) -> Points:
     share = max(count // (len(low) + 1), 2)
     parts = [np.linspace(a, b, share) for a, b in zip(low, high, strict=True)]
     all_low, all_high = ends_of(draws)
-    ends = min(low.min(), np.quantile(all_low, 0.01)), max(high.max(), np.quantile(all_high, 0.99))
+    finite = np.isfinite(all_low) & np.isfinite(all_high)  # draws under a vague prior may overflow
+    all_low, all_high = np.r_[low, all_low[finite]], np.r_[high, all_high[finite]]
+    ends = min(low.min(), *quantiles(all_low, [0.01])), max(high.max(), *quantiles(all_high, [0.99]))
     x = np.sort(np.concatenate([*parts, np.linspace(*ends, count - share * len(low))]))
     steps = np.diff(x)
     quadrature = np.concatenate([[0], steps]) / 2 + np.concatenate([steps, [0]]) / 2
@@ -153,11 +175,13 @@ def distances(log_p: np.ndarray, log_q: np.ndarray, quadrature: np.ndarray | Non
     log_p, log_q = np.asarray(log_p, float), np.asarray(log_q, float)
     log_half = np.logaddexp(log_p, log_q) - math.log(2)
     usable = np.isfinite(log_half)
-    # p and q are the densities divided by (p + q) / 2
-    p, q = (np.where(usable, np.exp(np.where(usable, v - log_half, 0)), 0) for v in (log_p, log_q))
+    # from here on, the names p and q stand for the two densities, each divided by the average of the two densities
+    half = np.where(usable, log_half, 0)
+    p, q = (np.where(usable, np.exp(np.where(usable, v, 0) - half), 0) for v in (log_p, log_q))
     both = usable & np.isfinite(log_p) & np.isfinite(log_q)
+    difference = np.where(both, log_p, 0) - np.where(both, log_q, 0)
     # the integral of q - p is 0, so adding q - p to the integrand does not change the integral; each term becomes nonnegative
-    logs = np.where(both, p * np.where(both, log_p - log_q, 0) - p + q, np.where(p > 0, np.inf, q))
+    logs = np.where(both, p * difference - p + q, np.where(p > 0, np.inf, q))
     terms = {"total_variation": abs(p - q) / 2, "hellinger": (np.sqrt(p) - np.sqrt(q)) ** 2 / 2, "kl": logs}
     found = {}
     for name, term in terms.items():
@@ -190,7 +214,7 @@ def leave_one_out(
 
     Returns:
         A dict of elpd_loo and its standard error elpd_loo_se; p_loo, the effective number of parameters; khat_max, the largest
-        k-hat; and num_khat_high, the number of rows with k-hat above 0.7.
+        k-hat; and num_khat_high, the number of rows whose k-hat is not below the limit for M draws.
 
     Example:
         >>> found = leave_one_out(np.full((100, 3), -1.0), np.ones(3), 3.0)
@@ -211,7 +235,7 @@ def leave_one_out(
     return score("elpd_loo", elpd, weight, total) | {
         "p_loo": float(total * np.average(everything - elpd, weights=weight)),
         "khat_max": float(khat.max()),
-        "num_khat_high": int((khat > MAX_KHAT).sum()),
+        "num_khat_high": int((khat >= khat_limit(len(log_likelihood))).sum()),
     }
 
 
@@ -236,7 +260,7 @@ def assign_folds(rng: np.random.Generator, num_rows: int, num_folds: int) -> np.
     return rng.permutation(np.arange(num_rows) % num_folds)
 
 
-def without_folds(x: Any, weight: np.ndarray, folds: np.ndarray) -> np.ndarray:
+def without_folds(x: ArrayLike, weight: np.ndarray, folds: np.ndarray) -> np.ndarray:
     """Return weights (F, N); row f has weight 0 for the data of fold f, so that this fold is left out."""
     return np.where(folds == np.arange(folds.max() + 1)[:, None], 0, weight).astype(np.asarray(x).dtype)
 

@@ -1,9 +1,10 @@
-"""The columns of a comparison. Each column is described once: type, unit, headings, explanation and decimals.
+"""The columns of a comparison. Only this module describes them: their types, units, headings, explanations and decimals.
 
 The printed page, the HTML report, CSV, JSON, data frames and pictures read these descriptions. To add a column, add a field
 here, and compute its value where the dataclass is created. Headings may contain names in braces, for which numbers are filled
-in. `interval` is the probability of the intervals, in percent. `num_folds` is the number of folds. For a normal
-posterior, `gap` is the average gap in log joint density, and `radius` is the average distance of a draw from the centre.
+in. `interval` is the probability of the intervals, in percent. `num_folds` is the number of folds. `gap` and `radius` describe
+a normal posterior: `gap` is the log joint density at the centre minus the average log joint density of the draws, and `radius`
+is the average distance of a draw from the centre.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ SECTIONS = {
     "clustering": "clusters",
 }
 _SHORTER = {"variance": "var.", "covariance": "cov."}
-_NAME_ROOM = 29  # default for the largest number of characters in the name of a quantity
+_NAME_WIDTH = 29  # default for the largest number of characters in the name of a quantity
 
 
 @documented
@@ -88,8 +89,8 @@ class ComparisonRow(Record):
     def is_log_density(self) -> bool:
         """Whether the quantity is a log density.
 
-        EM is at a mode, so it naturally has a larger log density than most draws. Therefore `z` and `inside` are no test of
-        agreement for a log density.
+        EM is at a mode, so its log density is naturally larger than that of most draws. For a log density, `z` and `inside`
+        therefore do not show whether EM and the posterior agree.
         """
         return "nats" in self.kind
 
@@ -99,20 +100,20 @@ class ComparisonRow(Record):
         name = f"{self.kind} {', '.join(self.features)}".rstrip()
         return name if self.component is None else f"{name} of component {self.component}"
 
-    def short_name(self, room: int = _NAME_ROOM) -> str:
-        """Return the name of the quantity in at most `room` characters.
+    def short_name(self, width: int = _NAME_WIDTH) -> str:
+        """Return the name of the quantity in at most `width` characters.
 
         If the name is too long, the kind is abbreviated. If this is not enough, the names of the features are cut.
         """
         name = f"{self.kind} {', '.join(self.features)}".rstrip()
-        if len(name) <= room:
+        if len(name) <= width:
             return name
         head = _SHORTER.get(self.kind, self.kind)
         name = f"{head} {', '.join(self.features)}".rstrip()
-        if len(name) > room and self.features:
-            share = (room - len(head) - 1 - 2 * (len(self.features) - 1)) // len(self.features)
+        if len(name) > width and self.features:
+            share = (width - len(head) - 1 - 2 * (len(self.features) - 1)) // len(self.features)
             name = f"{head} {', '.join(f if len(f) <= share else f[: share - 1] + '…' for f in self.features)}"
-        return name[:room]
+        return name[:width]
 
 
 @documented
@@ -232,8 +233,8 @@ class DensityScores(Record):
     )  # fmt: skip
     khat_max: float | None = column("largest Pareto k-hat of the rows", default=None)
     num_khat_high: int | None = column(
-        "number of rows with k-hat above 0.7, whose scores cannot be trusted",
-        default=None, short="  points with k-hat over 0.7 (not trusted)", section="prediction",
+        "number of rows whose k-hat is not below its limit, so that their scores cannot be trusted",
+        default=None, short="  points with high k-hat (not trusted)", section="prediction",
     )  # fmt: skip
     num_folds: int | None = column("number of folds", default=None)
     elpd_folds_em: float | None = column(
@@ -256,8 +257,8 @@ class DensityScores(Record):
     elpd_folds_difference_se: float | None = column("standard error of elpd_folds_difference", default=None, unit="nats")
     folds_khat_max: float | None = column("largest Pareto k-hat of the folds", default=None)
     num_folds_khat_high: int | None = column(
-        "number of folds with k-hat above 0.7, whose scores cannot be trusted",
-        default=None, short="  folds with k-hat over 0.7 (not trusted)", section="prediction",
+        "number of folds whose k-hat is not below its limit, so that their scores cannot be trusted",
+        default=None, short="  folds with high k-hat (not trusted)", section="prediction",
     )  # fmt: skip
 
 

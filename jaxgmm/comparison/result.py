@@ -35,7 +35,7 @@ class Comparison(Exported):
             sorted weights, and the mean and standard deviation of each feature under the whole mixture.
         samplers: a dict with a SamplerSummary for each posterior. It tells how the draws were made and how good they are. It
             also has notes, findings, and a verdict, which is a `jaxgmm.comparison.verdict.Verdict` with a word and a sentence.
-        posteriors: a dict of the posteriors by name, relabelled to EM.
+        posteriors: a dict of the posteriors by name, relabelled to match EM.
         joint: a dict with the JointScores of each posterior, which are scores of all parameters jointly.
         density: a dict with the DensityScores of each posterior. They are distances between the predictive density and EM's
             density, and scores of the predictions of each.

@@ -14,13 +14,14 @@ from ..density import log_prob
 from ..em.result import Status, is_sound
 from ..mixture import num_parameters
 from ..posterior import diagnostics
+from ..posterior.pareto import khat_limit
+from ..posterior.pointwise import own_pointwise
 from ..posterior.relabel import SMALL_MARGIN
-from ..posterior.result import Posterior, PosteriorStatus, is_good
+from ..posterior.result import Posterior, PosteriorStatus, needs_warning
 from ..priors.interface import MixturePrior, reason_without_mode
 from ..studies.checkpoint import versions
 from ..studies.columns import column, documented
 from ..studies.serialization import describe_fit
-from .findings import khat_limit
 from .inputs import ComparisonInputs, Subject
 from .joint import NUM_RATIOS
 from .report_columns import ComparisonRow, SamplerDiagnostics
@@ -59,7 +60,7 @@ class SamplerSummary(SamplerDiagnostics):
 
 @dataclass(frozen=True)
 class FitSummary:
-    """The end of an EM fit.
+    """The outcome of an EM fit.
 
     Attributes:
         status: name of the Status.
@@ -95,7 +96,7 @@ class ComparisonMeta:
         dtype: float type of the data.
         seed: the seed of `compare`.
         versions: versions of the Python packages that the numbers depend on.
-        em: the end of the EM fit.
+        em: the outcome of the EM fit.
     """
 
     num_observations: int
@@ -221,6 +222,17 @@ def _advice_on_prior(prior: MixturePrior) -> str:
     return f"EM cannot maximise that density ({reason}), so compare densities and clusters rather than log densities"
 
 
+def _own_likelihood(inputs: ComparisonInputs, posterior: Posterior) -> str:
+    """Return a sentence on the scores of a model whose likelihood is not the density of the drawn mixtures."""
+    scores = "so points left out are not scored, because that likelihood is not stored for single points"
+    if own_pointwise(posterior, inputs.counts) is not None:
+        scores = "so the scores of points left out are by that likelihood, and are not compared with EM's"
+    return (
+        "The likelihood of the model that was sampled is not the density of its weights, means and covariances, "
+        f"{scores}; distances between densities and clusters describe its weights, means and covariances."
+    )
+
+
 def notes(inputs: ComparisonInputs, subject: Subject) -> tuple[str, ...]:
     """Return one sentence for each mismatch between fit, posterior and data."""
     fit, posterior, found = inputs.fit, subject.posterior, []
@@ -239,6 +251,8 @@ def notes(inputs: ComparisonInputs, subject: Subject) -> tuple[str, ...]:
             f"EM did not maximise the density that the sampler drew from: its objective is {objective:.3f} nats, "
             f"log-likelihood plus the sampler's log prior is {sampled:.3f}; {_advice_on_prior(posterior.prior)}."
         )
-    if not is_good(int(posterior.status)):
+    if subject.own_likelihood:
+        found.append(_own_likelihood(inputs, posterior))
+    if needs_warning(np.asarray(posterior.status)):
         found.append(PosteriorStatus(int(posterior.status)).sentence)
     return tuple(found)

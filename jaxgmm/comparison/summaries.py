@@ -15,6 +15,7 @@ from ..posterior import diagnostics
 from ..posterior.diagnose import label_invariants
 from ..posterior.result import Posterior
 from ..priors.functions import log_prior
+from ..spread import mean_and_sd, quantiles
 from ..studies.parameters import Parameter, parameters, values
 from ..studies.serialization import ordinal
 from .inputs import ComparisonInputs, Subject
@@ -45,6 +46,8 @@ def log_density_quantities(inputs: ComparisonInputs, subject: Subject) -> Quanti
     # for a user's own model, the prior is not known to this package, so the joint density at EM is unknown
     if posterior.prior is None and "log_likelihood" in posterior.stats:
         log_likelihood, em_log_density = np.asarray(posterior.stats["log_likelihood"], float), math.nan
+    if subject.own_likelihood:
+        em_log_likelihood = math.nan  # it is another likelihood
     described = [Parameter(name, name, None, ()) for name in ("log-likelihood (nats)", "log joint density (nats)")]
     return Quantities(described, np.array([em_log_likelihood, em_log_density]), np.stack([log_likelihood, log_density], -1))
 
@@ -82,8 +85,8 @@ def summarise(
     """
     em, draws, known = quantities.em, quantities.draws, dict(known or {})
     flat = draws.reshape(-1, draws.shape[-1])
-    mean, sd = flat.mean(0), np.where(np.ptp(flat, axis=0) > 0, flat.std(0, ddof=1), 0.0)
-    lower, median, upper = np.quantile(flat, [(1 - interval) / 2, 0.5, (1 + interval) / 2], axis=0)
+    mean, sd = mean_and_sd(flat)
+    lower, median, upper = quantiles(flat, [(1 - interval) / 2, 0.5, (1 + interval) / 2])
     tail = (flat < em).mean(0) + (flat == em).mean(0) / 2
     numbers = {"em": em, "mean": mean, "median": median, "sd": sd, "lower": lower, "upper": upper, "tail": tail}
     numbers |= _diagnose(draws) | known

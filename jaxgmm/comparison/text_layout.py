@@ -82,7 +82,7 @@ def shown_columns(rows: Sequence[ComparisonRow]) -> list[Column]:
 
 
 def quantity_table(title: str, rows: Sequence[ComparisonRow], interval: float) -> Table:
-    """Return the table of some quantities.
+    """Return a table of the given rows, in which each quantity takes one or several lines.
 
     Args:
         title: heading of the first column; it says what the quantities have in common.
@@ -116,7 +116,7 @@ def quantity_table(title: str, rows: Sequence[ComparisonRow], interval: float) -
 def _with_names(table: Table, rows: Sequence[ComparisonRow]) -> list[Sequence[str]]:
     """Return the lines of a table in which the names of the quantities are shortened to fit."""
     names = {row.name: row for row in rows}
-    return [[names[line[0]].short_name(table.name_room) if line[0] else "", *line[1:]] for line in table.rows]
+    return [[names[line[0]].short_name(table.name_width) if line[0] else "", *line[1:]] for line in table.rows]
 
 
 def _single_lines(rows: Sequence[ComparisonRow], columns: Sequence[Column]) -> list[list[str]]:
@@ -158,7 +158,7 @@ def cells(row: ComparisonRow, columns: Iterable[Column], sd: float | None = None
 
 
 def parameter_tables(page: PageContents) -> list[Table]:
-    """Return a table for each component; it shows the posteriors that identify labels."""
+    """Return one table for each component. The tables show only the posteriors that identify labels."""
     named = [name for name, sampler in page.samplers.items() if sampler.identified]
     rows = [row for row in page.rows if row.method in named]
     tables = []
@@ -190,7 +190,7 @@ def _side_by_side(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
 
 
 def score_lines(page: PageContents, kind: str, heading: str) -> list[tuple[Column, list[str]]]:
-    """Return the known scores of one kind, each with one cell for each posterior.
+    """Return the known scores of one kind. Each score is a column together with a list of cells, one for each posterior.
 
     Args:
         page: the contents of the page.
@@ -206,7 +206,7 @@ def score_lines(page: PageContents, kind: str, heading: str) -> list[tuple[Colum
 
 
 def _score_cell(record: Record | None, column: Column) -> str:
-    """Return one score as text, with its standard error if there is a positive one."""
+    """Return one score as text, followed by its standard error if this error is known and positive."""
     text = column.cell(None if record is None else getattr(record, column.name))
     error = getattr(record, column.error, None) if column.error else None
     return f"{text}±{column.cell(error)}" if error is not None and math.isfinite(error) and error > 0 else text

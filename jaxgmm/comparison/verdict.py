@@ -9,14 +9,12 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple
 
+from ..posterior.mixing import ESS_PER_CHAIN, R_HAT_LIMIT
 from ..posterior.relabel import SMALL_SHARE
 
-R_HAT_LIMIT = 1.01  # chains agree if R-hat is below this value: Vehtari et al. (2021), section 4
-ESS_PER_CHAIN = 100  # least effective number of draws for each chain: the same source
 Z_LIMIT = 1.0  # largest |z| for agreement; if a posterior is skewed, |z| can be about this large even for a sound fit
 SD_RATIOS = (0.8, 1.25)  # acceptable range of the ratio: Laplace's standard deviation / posterior standard deviation
 MODE_DISTANCE = 5  # chains are at two modes if their means are more than this number of Monte Carlo standard errors apart
-INDEPENDENT = ("laplace", "bootstrap")  # methods whose draws are independent
 
 
 class Verdict(Enum):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,13 +16,15 @@ import numpy as np
 from .. import covariance
 from ..em.initialization import METHODS as START_METHODS
 from ..em.standard_errors import ESTIMATORS
+from ..files import parse_file
+from ..memory import check_memory
 from ..mixture import Mixture
 from ..posterior.label_assignment import MAX_ENUMERATED
 from ..priors.conjugate import Prior
 from ..priors.interface import check_prior
 from ..studies.intervals import check_probabilities
 from ..studies.method_names import POINT_METHODS, POSTERIOR_METHODS
-from ..studies.methods import as_method
+from ..studies.methods import as_method, check_option_values
 from ..studies.prior_table import HYPERPARAMETERS, check_table, prior_from_table
 from ..studies.serialization import plain
 from ..validation import check_choice, check_count, check_covariance_type, check_number
@@ -117,7 +119,7 @@ class Design:
             self.fixed_prior(self.covariance_types[0])
 
     @classmethod
-    def from_toml(cls, path: Any) -> Design:
+    def from_toml(cls, path: str | os.PathLike[str]) -> Design:
         """Read a design from a TOML file whose keys are names of attributes.
 
         Attributes that are not in the file have their default values.
@@ -131,6 +133,7 @@ class Design:
 
         Example:
             >>> import tempfile
+            >>> from pathlib import Path
             >>> from jaxgmm import Design
             >>> text = '''
             ... separations = [1, 2, 4]
@@ -151,8 +154,8 @@ class Design:
             6
         """
         try:
-            found = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            found = parse_file(path, tomllib.loads)
+        except ValueError as error:
             raise ValueError(f"'{path}' is not a TOML file: {error}.") from error
         known = [one.name for one in dataclasses.fields(cls)]
         unknown = sorted(set(found) - set(known))
@@ -224,6 +227,9 @@ def _check_numbers(design: Design) -> None:
         check_count(count, "num_observations", max(2, design.num_components))
     for name in ("num_components", "num_features", "num_datasets"):
         check_count(getattr(design, name), name)
+    most = max(design.num_observations)
+    check_memory(4.0 * most * design.num_features, f"num_observations={most}")
+    check_memory(8.0 * design.num_datasets * design.num_components, f"num_datasets={design.num_datasets}")
     if design.num_components > MAX_ENUMERATED:
         raise ValueError(
             f"num_components is {design.num_components}; at most {MAX_ENUMERATED} was expected, because a study compares all "
@@ -273,10 +279,15 @@ def _check_options(design: Design) -> None:
         if method in POSTERIOR_METHODS:
             try:
                 as_method(method, **given)
-            except TypeError as error:
-                raise ValueError(f"options: {error}") from error
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"options of {method}: {error}") from error
         elif set(given) - set(_POINT_DEFAULTS):
             unknown = sorted(set(given) - set(_POINT_DEFAULTS))
             raise ValueError(f"options of {method} has {', '.join(unknown)}; it may have {', '.join(_POINT_DEFAULTS)}.")
+        else:
+            try:
+                check_option_values(given)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"options of {method}: {error}") from error
     for method in POINT_METHODS:
         check_choice(design.options_of(method)["kind"], f"options of {method}: kind", ESTIMATORS)

@@ -43,7 +43,7 @@ class Program(NamedTuple):
 
     Attributes:
         method: name of the method.
-        options: options of its intervals or draws, as JSON text.
+        options: the options that the method uses to compute intervals or to draw, as JSON text.
         probabilities: Q probabilities of the intervals.
     """
 
@@ -223,7 +223,7 @@ class Batch:
 
     @cached_property
     def _map_fits(self) -> Fit:
-        """The MAP fits, from which the methods that draw start."""
+        """The MAP fits. Every method that draws from the posterior starts at these fits."""
         return self._fits("map")[0]
 
 

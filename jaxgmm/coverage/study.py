@@ -14,6 +14,7 @@ the estimate at which the draws started is used instead. This rule needs no data
 from __future__ import annotations
 
 import math
+import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from ..progress import progress_bar
 from ..studies.checkpoint import Checkpoint, check_target, versions
 from ..studies.method_names import POINT_METHODS
 from ..studies.serialization import Exported, plain
-from ..validation import check_key
+from ..validation import check_key, check_progress
 from .design import Design, StudyCell
 from .quantities import describe, values
 from .replicates import Batch, padded_size
@@ -81,7 +82,9 @@ class Study(Exported):
 
 
 @public
-def coverage_study(key: jax.Array, design: Design, *, path: Any = None, progress: bool | None = None) -> Study:
+def coverage_study(
+    key: jax.Array, design: Design, *, path: str | os.PathLike[str] | None = None, progress: bool | None = None
+) -> Study:
     """Measure bias, error, interval coverage and interval width of EM and of posteriors on data sets from a known truth.
 
     Each data set has its own random key, which is made from the values of the cell and the number of the data set. Therefore
@@ -113,6 +116,7 @@ def coverage_study(key: jax.Array, design: Design, *, path: Any = None, progress
     if not isinstance(design, Design):
         raise TypeError(f"design is {type(design).__name__}; a jaxgmm.Design was expected, such as Design.from_toml(path).")
     check_target(path)
+    check_progress(progress)
     meta = {
         "key": np.asarray(jax.random.key_data(key)).tolist(),
         "random_numbers": str(jax.random.key_impl(key)),

@@ -91,7 +91,10 @@ def _coverage_column(probability: float) -> _Column:
 
 
 def _median_width(probability: float) -> Callable[[list[StudyRow]], str]:
-    """Return a function of rows. It returns, as text, the average of their median interval widths for one probability."""
+    """Return a function that takes rows and returns, as text, the average of the median interval widths in these rows.
+
+    The widths are those of the intervals with the given probability.
+    """
     return lambda group: _short(_average([row.intervals[probability].width_median for row in group]))
 
 

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from .. import covariance, linalg
 from ..density import safe_log
@@ -65,12 +64,12 @@ def to_vector(mixture: Mixture, scale: Mixture) -> jax.Array:
     weights = jnp.where(mixture.weights > 0, safe_log(mixture.weights), 0)
     lower = covariance.factorize(mixture.covariances, covariance_type, d).lower
     if covariance.is_dense(covariance_type):
-        lower = lower / unit[:, None]
+        lower = lower / unit[None, :, None]
         diagonal = linalg.diagonal(lower)
-        lower = jnp.tril(lower, -1) + jnp.log(diagonal)[..., None] * np.eye(d, dtype=lower.dtype)
+        lower = jnp.tril(lower, -1) + jnp.log(diagonal)[..., None] * linalg.identity(lower)
     else:
         lower = jnp.log(lower)
-    return jnp.concatenate([weights, (mixture.means / unit).ravel(), lower.ravel()])
+    return jnp.concatenate([weights, (mixture.means / unit[None]).ravel(), lower.ravel()])
 
 
 def from_vector(vector: jax.Array, like: Mixture, scale: Mixture) -> Mixture:
@@ -81,11 +80,11 @@ def from_vector(vector: jax.Array, like: Mixture, scale: Mixture) -> Mixture:
     lower = vector[k + k * d :].reshape(like.covariances.shape)
     if covariance.is_dense(covariance_type):
         diagonal = linalg.diagonal(lower)
-        lower = unit[:, None] * (jnp.tril(lower, -1) + jnp.exp(diagonal)[..., None] * np.eye(d, dtype=lower.dtype))
-        covariances = lower @ jnp.swapaxes(lower, -1, -2)
+        lower = unit[None, :, None] * (jnp.tril(lower, -1) + jnp.exp(diagonal)[..., None] * linalg.identity(lower))
+        covariances = covariance.from_factor(lower, covariance_type)
     else:
         covariances = jnp.exp(2 * lower)
-    means = vector[k : k + k * d].reshape(k, d) * unit
+    means = vector[k : k + k * d].reshape(k, d) * unit[None]
     return dataclasses.replace(like, weights=weights / weights.sum(), means=means, covariances=covariances)
 
 
@@ -132,7 +131,7 @@ def _solve_least_squares(differences: jax.Array, residual: jax.Array, used: jax.
     gram = differences @ differences.T
     trace = jnp.where(jnp.trace(gram) > 0, jnp.trace(gram), 1)
     ridge = max(_RIDGE, 100 * float(jnp.finfo(gram.dtype).eps))
-    gram = jnp.where(used[:, None] & used, gram, 0) + jnp.diag(jnp.where(used, ridge * trace, 1))
+    gram = jnp.where(used[:, None] & used[None], gram, 0) + jnp.diag(jnp.where(used, ridge * trace, 1))
     return jnp.where(used, linalg.solve(gram, jnp.where(used, differences @ residual, 0)[:, None])[:, 0], 0)
 
 

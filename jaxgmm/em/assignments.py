@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import covariance
 from ..calls import public
 from ..chunking import rows_per_chunk
 from ..host import extremes
 from ..mixture import Mixture
+from ..padding import pad_data, pad_rows
 from ..priors.interface import ComponentSums
-from ..row_sums import sum_over_rows, weight_or_ones
+from ..rounding import is_singular, ridge_fraction
+from ..row_sums import Weight, first_valid_row, sum_over_rows
 from ..validation import (
     as_float_array,
     as_weighted_data,
@@ -23,12 +25,17 @@ from ..validation import (
     check_covariance_type,
     is_traced,
 )
-from .m_step import data_covariance, rounding_ridge
+from .m_step import PSEUDO_COUNT, data_covariance
 
 
 @public
 def from_labels(
-    x: Any, labels: Any, *, num_components: int, covariance_type: str = "full", sample_weight: Any = None
+    x: ArrayLike,
+    labels: ArrayLike,
+    *,
+    num_components: int,
+    covariance_type: str = "full",
+    sample_weight: ArrayLike | None = None,
 ) -> Mixture:
     """Return the mixture for a given clustering: the weights, means and covariances (with divisor n) of the clusters.
 
@@ -42,7 +49,8 @@ def from_labels(
         sample_weight: (N,) >= 0, or None.
 
     Returns:
-        A Mixture; covariances of clusters of few points may be singular.
+        A Mixture, with positive definite covariances: those of clusters of equal or collinear points, which would be singular,
+        get the default regularisation of `m_step`.
 
     Raises:
         ValueError: a label is out of range or is not an integer, or shapes do not match.
@@ -56,7 +64,9 @@ def from_labels(
     check_count(num_components, "num_components")
     check_covariance_type(covariance_type)
     x, weight = weighted_data(x, sample_weight, 1)
-    if not is_traced(labels):
+    if is_traced(labels):
+        labels = jnp.asarray(labels).astype(int)
+    else:
         with jax.ensure_compile_time_eval():
             numbers = np.asarray(as_float_array(labels, "labels", check_values=True))
         if (numbers != numbers.round()).any() or (numbers.size and not 0 <= numbers.min() <= numbers.max() < num_components):
@@ -64,17 +74,15 @@ def from_labels(
                 f"labels go from {numbers.min():g} to {numbers.max():g}; integers from 0 to "
                 f"num_components - 1 = {num_components - 1} were expected."
             )
-    labels = jnp.asarray(labels).astype(int)
+        labels = numbers.astype(jax.dtypes.canonicalize_dtype(int))
     if labels.shape != (len(x),):
         raise ValueError(f"labels has shape {labels.shape}; one label per row was expected: ({len(x)},).")
-    return mixture_of_groups(
-        x, weight, labels, num_components=num_components, covariance_type=covariance_type, pseudo_count=0.0
-    )
+    return _mixture_of_all(x, weight, labels, num_components, covariance_type)
 
 
 @public
 def from_responsibilities(
-    x: Any, responsibilities: Any, *, covariance_type: str = "full", sample_weight: Any = None
+    x: ArrayLike, responsibilities: ArrayLike, *, covariance_type: str = "full", sample_weight: ArrayLike | None = None
 ) -> Mixture:
     """Return the mixture for given responsibilities: the M-step without regularisation. Bishop (2006), eq. 9.24 to 9.26.
 
@@ -85,7 +93,8 @@ def from_responsibilities(
         sample_weight: (N,) >= 0, or None.
 
     Returns:
-        A Mixture; covariances of components with few points may be singular.
+        A Mixture, with positive definite covariances: those of components on equal or collinear points, which would be
+        singular, get the default regularisation of `m_step`.
 
     Raises:
         ValueError: shapes do not match, or a responsibility is negative or not finite.
@@ -103,35 +112,47 @@ def from_responsibilities(
         raise ValueError(f"responsibilities has shape {r.shape}; (N, K) with N={len(x)} and K >= 1 was expected.")
     if not is_traced(r) and r.size and extremes(r)[0] < 0:
         raise ValueError(f"responsibilities has a negative value, {extremes(r)[0]:.4g}; values >= 0 were expected.")
-    return mixture_of_groups(x, weight, r, num_components=r.shape[1], covariance_type=covariance_type, pseudo_count=0.0)
+    return _mixture_of_all(x, weight, r, r.shape[1], covariance_type)
 
 
-def weighted_data(x: Any, sample_weight: Any, num_components: int) -> tuple[jax.Array, jax.Array]:
-    """Return validated data (N, D) and weights (N,); raise ValueError if there are fewer rows than components."""
+def _mixture_of_all(
+    x: jax.Array, weight: jax.Array | None, groups: jax.Array | np.ndarray, num_components: int, covariance_type: str
+) -> Mixture:
+    """Return the mixture of given groups, with all arrays padded to one of a few lengths."""
+    padded = pad_data(x, weight, groups)
+    if len(padded.x) > len(x):
+        groups = pad_rows(groups)
+    return mixture_of_groups(*padded, groups, num_components=num_components, covariance_type=covariance_type, pseudo_count=0.0)
+
+
+def weighted_data(x: ArrayLike, sample_weight: ArrayLike | None, num_components: int) -> tuple[jax.Array, jax.Array | None]:
+    """Return validated data (N, D) and weights (N,) or None; raise ValueError if there are fewer rows than components."""
     x, weight = as_weighted_data(x, sample_weight)
     rows = len(x) if weight is None or is_traced(weight) else int((np.asarray(weight) > 0).sum())
     if rows < max(num_components, 1):
         raise ValueError(
             f"x has {rows} rows; at least {max(num_components, 1)} were expected, one per component: use fewer components."
         )
-    return x, weight_or_ones(weight, x.shape[:1], x.dtype)
+    return x, weight
 
 
 @partial(jax.jit, static_argnames=("num_components", "covariance_type", "pseudo_count"))
 def mixture_of_groups(
-    x: jax.Array, weight: jax.Array, groups: jax.Array, *, num_components: int, covariance_type: str, pseudo_count: float
+    x: jax.Array, weight: Weight, groups: jax.Array, *, num_components: int, covariance_type: str, pseudo_count: float
 ) -> Mixture:
-    """Return the mixture with the moments of the groups, which are labels (N,) or responsibilities (N, K).
+    """Return the mixture whose components have the moments of the groups of rows.
+
+    The argument `groups` holds labels (N,) or responsibilities (N, K).
 
     Each covariance is averaged with the covariance of all data, which has a weight of `pseudo_count` times the total weight.
     """
-    shift = x[jnp.argmax(weight > 0)]
+    shift = first_valid_row(x, weight)
     k, d = num_components, x.shape[1]
 
     def shifted(rows: tuple[jax.Array, jax.Array], w: jax.Array) -> tuple[jax.Array, jax.Array]:
         points, group = rows
-        centred = jnp.where(w[:, None] > 0, points - shift, 0).T  # (D, n)
-        return centred, (group == jnp.arange(k)[:, None]) * w if group.ndim == 1 else group.T * w  # (K, n)
+        centred = jnp.where(w[:, None] > 0, points - shift[None], 0).T  # (D, n)
+        return centred, jnp.where(group[None] == jnp.arange(k)[:, None], w[None], 0) if group.ndim == 1 else group.T * w[None]
 
     def sums(rows: tuple[jax.Array, jax.Array], w: jax.Array) -> tuple:
         centred, r = shifted(rows, w)
@@ -140,7 +161,7 @@ def mixture_of_groups(
     chunk = rows_per_chunk(k, d, x.dtype)
     count, first = sum_over_rows(sums, (x, groups), weight, chunk)
     total = jnp.where(count.sum() > 0, count.sum(), 1)
-    mean = jnp.where(count[:, None] > 0, first / jnp.where(count > 0, count, 1)[:, None], first.sum(0) / total)
+    mean = jnp.where(count[:, None] > 0, first / jnp.where(count > 0, count, 1)[:, None], first.sum(0)[None] / total)
 
     def scatters(rows: tuple[jax.Array, jax.Array], w: jax.Array) -> jax.Array:
         centred, r = shifted(rows, w)
@@ -151,8 +172,15 @@ def mixture_of_groups(
     extra = pseudo_count * total
     divisor = covariance.pool_counts(count, covariance_type) + extra
     covariances = (covariance.pool(scatter, covariance_type) + extra * overall) / jnp.where(divisor > 0, divisor, 1)
-    # a start must be factorisable in its own dtype; the mixture of given groups is left as it is
-    excess = rounding_ridge(d, x.dtype) if pseudo_count else 0.0
-    covariances = covariance.relative_ridge(covariances, excess, covariance_type)
+    # a start (pseudo_count > 0) needs Cholesky factors in its own dtype; sound covariances of given groups are not changed
+    if pseudo_count:
+        singular = jnp.ones(len(covariances), bool)
+    else:
+        size = (shift + first.sum(0) / total) ** 2 + covariance.variances(overall, covariance_type, d)[0]
+        singular = is_singular(covariances, size, covariance_type)
+        regularised = (divisor * covariances + PSEUDO_COUNT * overall) / (divisor + PSEUDO_COUNT)
+        covariances = jnp.where(covariance.expand(singular, covariance_type), regularised, covariances)
+    ridged = covariance.relative_ridge(covariances, ridge_fraction(d, x.dtype), covariance_type)
+    covariances = jnp.where(covariance.expand(singular, covariance_type), ridged, covariances)
     covariances = covariance.select_components(count > 0, covariances, overall, covariance_type)
-    return Mixture(count / total, mean + shift, covariances, covariance_type)
+    return Mixture(count / total, mean + shift[None], covariances, covariance_type)

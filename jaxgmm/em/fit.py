@@ -9,11 +9,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..calls import public
 from ..inputs import as_dtype, validate_inputs
+from ..memory import check_memory
 from ..mixture import Mixture, MixtureLike
+from ..padding import pad_data
 from ..priors.interface import MixturePrior
+from ..row_sums import Weight, has_weights
 from ..validation import check_count, check_flag, check_number, is_traced
 from .fit_warnings import emit_warnings
 from .implicit import tangent_of_fixed_point
@@ -37,13 +41,13 @@ from .result import Fit, Status
 @public
 def fit(
     mixture: MixtureLike,
-    x: Any,
+    x: ArrayLike,
     prior: MixturePrior | None = None,
     *,
-    sample_weight: Any = None,
-    tol: Any = 1e-8,
+    sample_weight: ArrayLike | None = None,
+    tol: float | jax.Array = 1e-8,
     max_iter: int = 1000,
-    reg_covar: Any = None,
+    reg_covar: ArrayLike | None = None,
     accelerate: bool = False,
     chunk_size: int | None = None,
 ) -> Fit:
@@ -67,7 +71,8 @@ def fit(
             converged when the parameters hardly move; the objective may then vary within its rounding error.
         max_iter: the largest number of steps.
         reg_covar: scikit-learn's regularisation in place of the penalty: a number in data units squared that is added to each
-            variance after each step. 0 is plain maximum likelihood. With reg_covar, the objective may fall.
+            variance after each step. 0 is plain maximum likelihood. With reg_covar, the objective may fall, and
+            a component that becomes narrower than the rounding of the data ends the fit as SINGULAR.
         accelerate: whether to try Anderson steps, which are accepted only if the objective does not fall. They help where
             components overlap. max_iter and num_iter then count E-steps. Acceleration is not allowed with reg_covar, because
             the objective may then fall.
@@ -100,7 +105,8 @@ def fit(
     check_options(prior, shape, **options)
     cast = partial(jax.tree.map, partial(as_dtype, dtype=x.dtype))
     problem = EMProblem(x, weight, cast(prior), cast(reg_covar))
-    result = _fit(mixture, problem, cast(tol), Options(max_iter, bool(accelerate), chunk_size))
+    padded = problem._replace(**pad_data(x, weight, mixture, problem, tol)._asdict())
+    result = _fit(mixture, padded, cast(tol), Options(max_iter, bool(accelerate), chunk_size))
     if not is_traced(result, mixture, problem):
         emit_warnings(result, mixture, problem, accelerate=bool(accelerate))
     return result
@@ -119,6 +125,7 @@ def check_options(
     """Raise ValueError or TypeError if an option of a fit is invalid; `shape` holds K, D and the covariance type."""
     check_number(tol, "tol")
     check_count(max_iter, "max_iter", 0)
+    check_memory(4.0 * max_iter, f"max_iter={max_iter}")  # the history
     check_regularisation(prior, reg_covar, *shape)
     check_flag(accelerate, "accelerate")
     if accelerate and reg_covar is not None:
@@ -130,11 +137,11 @@ def check_options(
         check_count(chunk_size, "chunk_size")
 
 
-def _check_rows(mixture: Mixture, x: jax.Array, weight: jax.Array | None, is_regularised: bool) -> None:
+def _check_rows(mixture: Mixture, x: jax.Array, weight: Weight, is_regularised: bool) -> None:
     """Raise ValueError if concrete data have too few rows of positive weight for the components of the start."""
     if is_traced(mixture, x, weight):
         return
-    rows = len(x) if weight is None else int((np.asarray(weight) > 0).sum())
+    rows = int((np.asarray(weight) > 0).sum()) if has_weights(weight) else len(x)
     present = int((np.asarray(mixture.weights) > 0).sum())
     if rows < present:
         raise ValueError(

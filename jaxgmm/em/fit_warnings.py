@@ -1,4 +1,4 @@
-"""Warnings that a fit outside jit issues: about unsuitable data or starts, and about a result that needs attention.
+"""Warnings that a fit issues outside jit. They concern unsuitable data or starts, and results that need attention.
 
 Each warning names only remedies that apply to the call. For example, if the call has a prior, the warning does not suggest a
 prior. If no simpler covariance type exists, the warning does not suggest one.
@@ -6,7 +6,6 @@ prior. If no simpler covariance type exists, the warning does not suggest one.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,15 +15,16 @@ import numpy as np
 from .. import covariance
 from ..host import on_host, to_host
 from ..mixture import Mixture
+from ..rounding import ridge_fraction
+from ..row_sums import has_weights
 from ..validation import small_weights_message, warn_at_caller
 from .loop import EMProblem
-from .m_step import rounding_ridge
 from .result import ComponentStatus, Fit, Status
 
 _FIRST_ROWS = 64  # number of rows that the first search for constant columns reads; most columns vary within these rows
 _COARSE_SPACING = 0.05  # smallest distance between neighbouring floats, in standard deviations, at which `fit` warns
-_COLLINEAR = 1e-10  # a direction counts as constant if the variance of the standardised data in it is smaller
-_SHARE_OF_COLLINEAR = 1e-3  # a column counts as collinear if its loading in constant directions is at least this
+_COLLINEAR = 1e-10  # the standardised data count as constant in a direction if their variance in that direction is smaller
+_SHARE_OF_COLLINEAR = 1e-3  # a column counts as collinear if its loading on the constant directions exceeds this number
 _MOST_NAMED = 10  # largest number of columns or components that one sentence lists
 
 
@@ -88,7 +88,7 @@ def emit_warnings(result: Fit, start: Mixture, problem: EMProblem, *, accelerate
 
 
 def _advise(status: Status | ComponentStatus, call: _Call) -> str:
-    """Return the warning text of a status. Of its remedies, keep only those that apply to this call."""
+    """Return the warning text of a status, with only those remedies that apply to this call."""
     if status not in _REMEDIES:
         return status.sentence
     remedies = [words for words, applies in _REMEDIES[status] if applies(call)]
@@ -104,13 +104,14 @@ def _warn_of_components(
     states: np.ndarray, mixture: Mixture, problem: EMProblem, call: _Call, *, constant: np.ndarray, is_singular: bool
 ) -> None:
     """Warn about degenerate components, or about constant or collinear columns if these make all components degenerate."""
-    if small_weights_message(problem.weight) is not None:
+    weight = problem.weight if has_weights(problem.weight) else None
+    if small_weights_message(weight) is not None:
         return  # the counts of components have no meaning if the weights are not counts of observations
     at_floor = states == ComponentStatus.AT_FLOOR
     of_all = at_floor[mixture.weights > 0].all()
     explained = of_all and constant.size > 0
     if (of_all or is_singular) and covariance.is_dense(call.covariance_type):
-        explained |= warn_of_collinear_columns(problem.x, problem.weight)
+        explained |= warn_of_collinear_columns(problem.x, weight)
     if at_floor.any() and not explained:
         _warn_of_state(ComponentStatus.AT_FLOOR, at_floor, call)
     few = states == ComponentStatus.FEW_POINTS
@@ -130,7 +131,7 @@ def _warn_of_data(problem: EMProblem, call: _Call, num_features: int) -> np.ndar
     x, weight = problem.x, problem.weight
     rows = on_host(x)
     first = rows[:_FIRST_ROWS] if isinstance(rows, np.ndarray) else _first_rows(rows)
-    kept = None if weight is None else np.flatnonzero(np.asarray(weight) > 0)
+    kept = np.flatnonzero(np.asarray(weight) > 0) if has_weights(weight) else None
     n, d = (len(x) if kept is None else len(kept)), num_features
     constant = np.arange(d if n > 1 else 0)
     for some in (_FIRST_ROWS, n):  # the second pass looks only at columns that are constant in the first rows
@@ -189,7 +190,7 @@ def collinear_columns(x: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndar
         return np.zeros(0, int), False
     standard = centred[:, varying] / sd[varying]
     values, vectors = np.linalg.eigh((w[:, None] * standard).T @ standard / w.sum())
-    smallest = max(_COLLINEAR, 4 * rounding_ridge(len(varying), x.dtype))
+    smallest = max(_COLLINEAR, 4 * ridge_fraction(len(varying), x.dtype))
     directions = vectors[:, values <= smallest]
     taking_part = (directions**2).sum(1) > _SHARE_OF_COLLINEAR**2
     loadings = (directions / sd[varying, None])[taking_part]
@@ -200,20 +201,57 @@ def collinear_columns(x: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndar
 def _warn_of_offset(mixture: Mixture, constant: np.ndarray) -> None:
     """Warn if the data lie so far from the origin that their float type has few values per standard deviation.
 
-    The fields of the mixture are NumPy arrays. Constant columns are left out, because another warning names them.
+    A column may be coarse as a whole, or a component only in its flattest direction. Constant columns are left out, because
+    another warning names them. The fields of the mixture are NumPy arrays.
     """
-    within = np.asarray(covariance.variances(mixture.covariances, mixture.covariance_type, mixture.num_features))
-    means, eps = np.asarray(mixture.means), np.finfo(mixture.means.dtype).eps
-    if eps * abs(means).max() <= _COARSE_SPACING * math.sqrt(max(within.min(), 0)):
+    name, eps = mixture.means.dtype, float(np.finfo(mixture.means.dtype).eps)
+    if _is_near(mixture, _COARSE_SPACING / eps):
         return  # in most cases this cheap check is enough
-    weights, means, within = np.asarray(mixture.weights, float), means.astype(float), within.astype(float)
+    weights, means = np.asarray(mixture.weights, float), np.asarray(mixture.means, float)
+    matrices = covariance.to_dense(np.asarray(mixture.covariances, float), mixture.covariance_type, *means.shape)
+    varying = np.setdiff1d(np.arange(means.shape[1]), constant)
+    means, matrices = means[:, varying], matrices[:, varying][..., varying]
+    remedy = (
+        f"{name} holds few values: subtract an offset first, or enable float64 with jax.config.update('jax_enable_x64', True)."
+    )
     center = weights @ means
-    sd = np.sqrt(weights @ ((means - center) ** 2 + within))
-    far = np.setdiff1d(np.flatnonzero(eps * abs(center) > _COARSE_SPACING * sd), constant)
-    if far.size and (sd[far] > 0).all():
-        distance = (abs(center) / sd)[far].max()
+    variances = weights @ ((means - center) ** 2 + np.diagonal(matrices, axis1=-2, axis2=-1))
+    distance = abs(center) / np.sqrt(np.where(variances > 0, variances, np.inf))
+    far = np.flatnonzero(eps * distance > _COARSE_SPACING)
+    if far.size:
+        columns = ", ".join(map(str, varying[far[:_MOST_NAMED]]))
+        warn_at_caller(f"Columns {columns} lie {distance[far].max():.0e} standard deviations from 0, where {remedy}")
+        return
+    coarse = np.flatnonzero(eps * _whitened_lengths(means, matrices) * (weights > 0) > _COARSE_SPACING)
+    if coarse.size:
         warn_at_caller(
-            f"Columns {', '.join(map(str, far[:_MOST_NAMED]))} lie {distance:.0e} standard deviations from 0, where "
-            f"{mixture.means.dtype} holds few values: subtract an offset first, or enable float64 with "
-            "jax.config.update('jax_enable_x64', True)."
+            f"Components {', '.join(map(str, coarse[:_MOST_NAMED]))} are so flat, in some direction, at their distance from 0 "
+            f"that {remedy} The log-likelihood is that before the means were rounded to {name}."
         )
+
+
+def _is_near(mixture: Mixture, distance: float) -> bool:
+    """Return whether no mean lies further from 0 than a distance in the component's own sds; False may be wrong.
+
+    |L^-1 v|^2 is at most |v|^2 times the trace of the precision, and a column's sd is at least a component's.
+    """
+    with np.errstate(all="ignore"):
+        if covariance.is_dense(mixture.covariance_type):
+            try:
+                precision = np.linalg.inv(mixture.covariances).reshape(len(mixture.covariances), -1)
+            except np.linalg.LinAlgError:
+                return False
+            reciprocals = precision[:, :: mixture.means.shape[1] + 1].sum(1)
+        else:
+            reciprocals = (1 / mixture.covariances).max(1)
+        squares = np.einsum("kd,kd->k", mixture.means, mixture.means)
+        return bool((squares * reciprocals < distance**2).all() and (reciprocals > 0).all())
+
+
+def _whitened_lengths(vectors: np.ndarray, matrices: np.ndarray) -> np.ndarray:
+    """Return |L_k^-1 v_k| (K,) for vectors (K, D), or 0 if a matrix (K, D, D) has no Cholesky factor L_k."""
+    try:
+        lower = np.linalg.cholesky(matrices)
+    except np.linalg.LinAlgError:
+        return np.zeros(len(vectors))
+    return np.sqrt((np.linalg.solve(lower, vectors[..., None]) ** 2).sum((-2, -1)))

@@ -13,21 +13,23 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from numpy.typing import ArrayLike
 
 from .. import covariance
 from ..calls import public
 from ..chunking import start_rows
 from ..density import log_joint, safe_log
 from ..mixture import Mixture
-from ..row_sums import nonzero, repeat_valid_row, weight_or_ones
+from ..padding import pad_data
+from ..row_sums import Weight, nonzero, repeat_valid_row, weight_or_ones
 from ..validation import check_choice, check_count, check_covariance_type, check_key
 from .assignments import mixture_of_groups, weighted_data
 from .k_means import MAX_LLOYD_STEPS, cluster, lloyd, nearest_centers, plus_plus_seeds, subsample
 
 METHODS = tuple(MAX_LLOYD_STEPS)
 _CANDIDATES = 8
-_TIE = 1e-4  # nats per row: candidates whose log-likelihoods differ by less count as equal
-_START_PSEUDO_COUNT = 1e-2  # in units of the average component's weight: keeps every covariance of a start positive definite
+_TIE = 1e-4  # nats per row; candidates count as equal if their log-likelihoods differ by less than this number
+_START_PSEUDO_COUNT = 1e-2  # in units of the average component weight; keeps the covariances of starts positive definite
 
 
 class StartOptions(NamedTuple):
@@ -41,20 +43,20 @@ class StartOptions(NamedTuple):
 @public
 def initialize(
     key: jax.Array,
-    x: Any,
+    x: ArrayLike,
     *,
     num_components: int,
     covariance_type: str = "full",
     method: str = "k-means++",
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
 ) -> Mixture:
     """Make a start for EM by greedy k-means++ (Arthur & Vassilvitskii 2007) and k-means.
 
     A candidate start consists of the moments of the clusters. The function makes eight candidates and returns the most likely
     one. A candidate with a cluster of fewer than D + 1 points (2 for diag and spherical) is returned only if all candidates
-    have such a cluster. If x has more rows than the larger of 2048 and 64 K, the centres are computed from a subsample of that
-    size, drawn in proportion to the weights. The moments are always those of all rows. The same key gives the same start for
-    the same rows in the same order.
+    have such a cluster. The centres are computed from at most max(2048, 64 K) rows: if x has more rows, a subsample of this
+    size is drawn in proportion to the weights. The moments are always computed from all rows. The same key gives the same start
+    for the same rows in the same order.
 
     Covariances are shrunk a little towards the covariance of all data. They are therefore always positive definite, even if
     columns are constant or collinear, or a cluster has one point. If x has fewer than K distinct points, some components get
@@ -74,7 +76,7 @@ def initialize(
         A Mixture in the float dtype of x. If x is traced and holds NaN or infinity, the parameters are NaN.
 
     Raises:
-        ValueError: x has fewer rows than components, invalid values or shapes, or an option is unknown.
+        ValueError: x has fewer rows than components, a value or shape is invalid, or an option is unknown.
         TypeError: an argument has the wrong type.
 
     Example:
@@ -85,14 +87,14 @@ def initialize(
     options = StartOptions(num_components, covariance_type, method)
     check_start_options(key, options)
     x, weight = weighted_data(x, sample_weight, num_components)
-    return _initialize(key, x, weight, options=options)
+    return _initialize(key, *pad_data(x, weight, key), options=options)
 
 
 @partial(jax.jit, static_argnums=3)
 def initialize_batch(
     keys: jax.Array,
     x: jax.Array,
-    weight: jax.Array | None,
+    weight: Weight,
     options: StartOptions,
     *,
     num_present: jax.Array | None = None,
@@ -103,9 +105,10 @@ def initialize_batch(
     Args:
         keys: (B,) random keys.
         x: (B, N, D), or one data set (N, D) that all starts share.
-        weight: (B, N), or (N,) for all data sets, or None.
-        options: what `initialize` takes.
-        num_present: (B,) number of components of each start; the others are absent (weight 0). None: all are present.
+        weight: (B, N), or weights of rows that all data sets share.
+        options: the options of `initialize`.
+        num_present: (B,), the number of components of each start; all further components are absent (weight 0). If it is
+            None, all components are present.
         single_draw: (B,) booleans. If True, the start is one draw of k-means++ without k-means steps, rather than the most
             likely of several candidates. Restarts need starts that differ, and the most likely candidates are often all alike.
     """
@@ -127,14 +130,15 @@ def check_start_options(key: Any, options: StartOptions) -> None:
 def _initialize(
     key: jax.Array,
     x: jax.Array,
-    weight: jax.Array,
+    weight: Weight,
     num_present: jax.Array | None = None,
     single_draw: jax.Array | None = None,
     *,
     options: StartOptions,
 ) -> Mixture:
-    """Make one start from validated data; `num_present` and `single_draw` are those of `initialize_batch`."""
+    """Make one start from validated data; `num_present` and `single_draw` have the same meaning as in `initialize_batch`."""
     k = options.num_components
+    weight = weight_or_ones(weight, x.shape[:1], x.dtype)
     total = nonzero(weight.sum())
     x = repeat_valid_row(x, weight)
     center = x[0] + weight @ (x - x[0]) / total
@@ -187,14 +191,15 @@ def _search_centers(
 def _cluster_log_likelihood(
     points: jax.Array, weight: jax.Array, centers: jax.Array, num_present: jax.Array | int, covariance_type: str
 ) -> jax.Array:
-    """Return the mean log-likelihood of points (D, N) under the mixture of their clusters around the centres (K, D).
+    """Return the mean log-likelihood of points (D, N) under a mixture that is computed from a clustering of the points.
 
-    The value is -inf if one of the first `num_present` clusters holds too few points for its own covariance.
+    Each point belongs to the cluster of its nearest centre, and each cluster gives one component. The log-likelihood is -inf if
+    one of the first `num_present` clusters holds too few points for its own covariance.
     """
     d, kind = len(points), covariance_type
     member, count, means = cluster(points, weight, centers)
     total = jnp.where(count.sum() > 0, count.sum(), 1)
-    extra = total * _START_PSEUDO_COUNT / len(centers)  # of unit variance, so that the factorisation never fails
+    extra = total * _START_PSEUDO_COUNT / len(centers)  # weight of an added unit variance; the factorisation then never fails
     scatter = covariance.weighted_scatter(member, points - means[:, :, None], kind)
     pooled = covariance.ridge(covariance.pool(scatter, kind), jnp.full(1, extra), kind)
     factors = covariance.factorize(pooled / (covariance.pool_counts(count, kind) + extra), kind, d)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance
+from ..row_sums import vary_with
 
 MAX_LLOYD_STEPS = {"k-means++": 10, "k-means": 100}  # largest number of steps, for each `method` of `initialize`
 _SETTLED = 1e-4  # k-means ends if no centre moves by more than this number of standard deviations
@@ -34,26 +35,32 @@ class Clusters(NamedTuple):
 def subsample(key: jax.Array, x: jax.Array, weight: jax.Array, num_rows: int) -> tuple[jax.Array, jax.Array]:
     """Return at most `num_rows` rows that represent all rows of x (N, D), and their weights.
 
-    The sample is stratified: the total weight is divided into `num_rows` equal parts, and one row is drawn from each part. If x
-    has no more than `num_rows` rows, x and its weights are returned unchanged.
+    The sample is stratified: the total weight is divided into `num_rows` equal parts, and one row is drawn from each part. If
+    no more than `num_rows` rows have a positive weight, the sample consists of these rows with their weights.
     """
     if len(x) <= num_rows:
         return x, weight
-    index = _draw((jnp.arange(num_rows) + jax.random.uniform(key, (num_rows,), x.dtype)) / num_rows, weight)
-    return x[index], jnp.full(num_rows, weight.sum() / num_rows)
+    number = jnp.arange(num_rows)
+    drawn = _draw((number + jax.random.uniform(key, (num_rows,), x.dtype)) / num_rows, weight)
+    seen = jnp.cumsum(weight > 0)
+    is_small = seen[-1] <= num_rows
+    index = jnp.where(is_small, jnp.minimum(jnp.searchsorted(seen, number + 1), len(x) - 1), drawn)
+    own_weight = jnp.where(number < seen[-1], weight[index], 0)
+    return x[index], jnp.where(is_small, own_weight, weight.sum() / num_rows)
 
 
 def _draw(uniform: jax.Array, weight: jax.Array) -> jax.Array:
     """Return one index for each uniform number in [0, 1), drawn with probability proportional to weight (N,)."""
     cumulative = jnp.cumsum(weight)
-    return jnp.minimum(jnp.searchsorted(cumulative, uniform * cumulative[-1], side="right"), len(weight) - 1)
+    last = jnp.searchsorted(cumulative, cumulative[-1])  # a uniform number close to 1 must not lead to a row of weight 0
+    return jnp.minimum(jnp.searchsorted(cumulative, uniform * cumulative[-1], side="right"), last)
 
 
 def plus_plus_seeds(uniform: jax.Array, points: jax.Array, weight: jax.Array) -> jax.Array:
-    """Return the seeds (K, D) of greedy k-means++ (Arthur & Vassilvitskii 2007), from numbers (K, trials) in [0, 1).
+    """Return the seeds (K, D) of greedy k-means++ (Arthur & Vassilvitskii 2007), from uniform numbers (K, trials) in [0, 1).
 
-    Each seed is the best of `trials` points, which are drawn with probability proportional to their weight times their squared
-    distance to the seeds chosen before.
+    Each seed is the best of `trials` candidate points. A point is drawn with probability proportional to its weight times its
+    squared distance from the nearest seed so far.
     """
 
     def add_seed(distance: jax.Array, uniform: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -63,9 +70,9 @@ def plus_plus_seeds(uniform: jax.Array, points: jax.Array, weight: jax.Array) ->
         best = (closer @ weight).argmin()
         return closer[best], candidates[:, best]
 
-    # before the first seed all points are equally far from it, and further than any two points are from each other
+    # before the first seed, every point gets the same distance, which exceeds the distance between any two points
     unseeded = jnp.full(len(weight), 1 + 4 * (points**2).sum(0).max())
-    return jax.lax.scan(add_seed, unseeded, uniform)[1]
+    return jax.lax.scan(add_seed, vary_with(unseeded, points, weight, uniform), uniform)[1]
 
 
 def nearest_centers(points: jax.Array, centers: jax.Array) -> jax.Array:
@@ -78,7 +85,8 @@ def nearest_centers(points: jax.Array, centers: jax.Array) -> jax.Array:
 
 def cluster(points: jax.Array, weight: jax.Array, centers: jax.Array) -> Clusters:
     """Assign each point to the nearest of the centres (K, D)."""
-    members = (nearest_centers(points, centers) == jnp.arange(len(centers))[:, None]) * weight
+    is_member = nearest_centers(points, centers)[None] == jnp.arange(len(centers))[:, None]
+    members = jnp.where(is_member, weight[None], 0)
     counts = members.sum(1)
     means = jnp.matmul(members, points.T, precision=jax.lax.Precision.HIGHEST) / jnp.where(counts > 0, counts, 1)[:, None]
     return Clusters(members, counts, jnp.where(counts[:, None] > 0, means, centers))
@@ -92,4 +100,5 @@ def lloyd(points: jax.Array, weight: jax.Array, seeds: jax.Array, max_steps: jax
         means = cluster(points, weight, centers).means
         return step + 1, means, (abs(means - centers) > _SETTLED).any()
 
-    return jax.lax.while_loop(lambda state: state[2] & (state[0] < max_steps), update, (0, seeds, jnp.array(True)))[1]
+    begin = vary_with((jnp.array(0), seeds, jnp.array(True)), points, weight, seeds)
+    return jax.lax.while_loop(lambda state: state[2] & (state[0] < max_steps), update, begin)[1]

@@ -22,7 +22,8 @@ from ..chunking import rows_per_chunk
 from ..density import log_joint, quadratic_coefficients, quadratic_log_joint, safe_log
 from ..mixture import Mixture
 from ..priors.interface import ComponentSums
-from ..row_sums import nonzero, sum_over_rows, zero_silenced
+from ..rounding import scatter_about_mean
+from ..row_sums import Weight, has_weights, nonzero, sum_over_rows, zero_silenced
 
 # the quadratic kernel is used only at squared whitened distances below this number
 _LARGEST_SQUARE = {"float64": 1e4, "float32": 64.0}
@@ -32,10 +33,10 @@ WhitenedSums: TypeAlias = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 
 
 class Rows(NamedTuple):
-    """Data x (N, D) with weights (N,) or None, and the centre (D,) that the kernels subtract from each chunk."""
+    """Data x (N, D) with their weights, and the centre (D,) that the kernels subtract from each chunk."""
 
     x: jax.Array
-    weight: jax.Array | None
+    weight: Weight
     center: jax.Array
 
 
@@ -61,7 +62,7 @@ def unwhiten(
     """Compute the component sums from whitened sums; the result is in data units, with scatters about the new means."""
     covariance_type, safe = mixture.covariance_type, nonzero(count)[:, None]
     mean = mixture.means + covariance.transform(factors.lower, first / safe, covariance_type)
-    about_mean = second - covariance.outer(first / jnp.sqrt(safe), covariance_type)
+    about_mean = scatter_about_mean(count, first, second, covariance_type)
     return ComponentSums(count, mean, covariance.transform_scatter(factors.lower, about_mean, covariance_type))
 
 
@@ -137,9 +138,9 @@ def _whitened_sums(chunk: int, mixture: Mixture, factors: covariance.Factors, ro
     covariance_type, log_weights = mixture.covariance_type, safe_log(mixture.weights)
 
     def chunk_sums(x: jax.Array, w: jax.Array) -> WhitenedSums:
-        centered = zero_silenced(x - rows.center, w).T
+        centered = _centred(x, w, rows).T
         joint, z = log_joint(log_weights, mixture.means, factors, centered, covariance_type)
-        r, log_likelihood = _weighted_responsibilities(joint, w, rows.weight is None)
+        r, log_likelihood = _weighted_responsibilities(joint, w, has_weights(rows.weight))
         scatter = covariance.weighted_scatter(r, z, covariance_type)
         return r.sum(-1), (r[:, None, :] * z).sum(-1), scatter, log_likelihood
 
@@ -155,16 +156,26 @@ def _quadratic_component_sums(
     transpose = _transpose_batched if is_batched else jnp.transpose
 
     def chunk_sums(x: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
-        centered = transpose(zero_silenced(x - rows.center, w))
+        centered = transpose(_centred(x, w, rows))
         features = covariance.quadratic_features(centered, covariance_type)  # (F, n)
-        r, log_likelihood = _weighted_responsibilities(quadratic_log_joint(coefficients, features), w, rows.weight is None)
+        joint = quadratic_log_joint(coefficients, features)
+        r, log_likelihood = _weighted_responsibilities(joint, w, has_weights(rows.weight))
         return covariance.einsum("fn,kn->fk", features, r), log_likelihood  # in a measurement, (F, K) was faster than (K, F)
 
     sums, log_likelihood = sum_over_rows(chunk_sums, rows.x, rows.weight, chunk)
     second, first, count = covariance.split_quadratic(sums.T, covariance_type, mixture.num_features)
-    safe = nonzero(count)[:, None]
-    scatter = second - covariance.outer(first / jnp.sqrt(safe), covariance_type)
-    return ComponentSums(count, first / safe, scatter), log_likelihood
+    precision = covariance.precision(factors.whitener, covariance_type)
+    scatter = scatter_about_mean(count, first, second, covariance_type, precision)
+    return ComponentSums(count, first / nonzero(count)[:, None], scatter), log_likelihood
+
+
+def _centred(x: jax.Array, w: jax.Array, rows: Rows) -> jax.Array:
+    """Return the rows (n, D) of a chunk about the centre; rows of weight 0 may hold any values and become zeros.
+
+    Without weights, a row that a chunk leaves out is a row of another chunk or repeats one, so nothing needs to be replaced.
+    """
+    centred = x - rows.center[None]
+    return zero_silenced(centred, w) if has_weights(rows.weight) else centred
 
 
 def _transpose_batched(x: jax.Array) -> jax.Array:
@@ -176,17 +187,20 @@ def _transpose_batched(x: jax.Array) -> jax.Array:
     return covariance.einsum("ij,nj->in", np.eye(x.shape[1], dtype=x.dtype), x)
 
 
-def _weighted_responsibilities(joint: jax.Array, w: jax.Array, is_unweighted: bool) -> tuple[jax.Array, jax.Array]:
-    """Return w_n r_nk, (K, n), and the weighted log-likelihood, computed from log w_k N(x_n | k), (K, n)."""
+def _weighted_responsibilities(joint: jax.Array, w: jax.Array, is_weighted: bool) -> tuple[jax.Array, jax.Array]:
+    """Return w_n r_nk, (K, n), and the weighted log-likelihood, computed from log w_k N(x_n | k), (K, n).
+
+    `is_weighted` says whether weights may have other values than 0 and 1.
+    """
     top = joint.max(0)
     top = jnp.where(jnp.isneginf(top), 0, top)
-    unnormalised = jnp.exp(joint - top)
+    unnormalised = jnp.exp(joint - top[None])
     total = unnormalised.sum(0)
-    if is_unweighted and len(w) % 8 == 0:
+    if not is_weighted and len(w) % 8 == 0:
         log_likelihood = jnp.where(w > 0, top, 0).sum() + _sum_of_logs(jnp.where(w > 0, total, 1))
     else:
         log_likelihood = jnp.where(w > 0, w * (jnp.log(total) + top), 0).sum()
-    return unnormalised * (w / jnp.where(total == 0, 1, total)), log_likelihood
+    return unnormalised * (w / jnp.where(total == 0, 1, total))[None], log_likelihood
 
 
 def _sum_of_logs(totals: jax.Array) -> jax.Array:

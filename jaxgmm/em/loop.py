@@ -18,21 +18,25 @@ from .. import covariance
 from ..chunking import rows_per_chunk
 from ..mixture import Mixture
 from ..priors.interface import ComponentSums, MixturePrior
-from ..row_sums import nonzero, sum_over_rows, zero_silenced
+from ..rounding import objective_error, position_errors, ridge_fraction, scatter_about_mean
+from ..row_sums import Weight, first_valid_row, has_weights, nonzero, sum_over_rows, vary_with, zero_silenced
 from .acceleration import Memory, extrapolate, init_memory, update_memory
 from .kernels import Rows, component_sums
-from .m_step import PSEUDO_COUNT, Regularisation, data_covariance, maximize, rounding_ridge
+from .m_step import PSEUDO_COUNT, Regularisation, data_covariance, maximize
 from .result import ComponentStatus, Fit, Status
 
 _RUNNING = -1
+# a larger decrease of the objective, in units of its rounding error, is reported; decreases of up to 5 units were measured in
+# float32 fits
+_LARGEST_FALL = 8
 Tree = TypeVar("Tree")
 
 
 class EMProblem(NamedTuple):
-    """The data and the regularisation of a fit, in the user's coordinates; with a mixture, they determine the objective."""
+    """The data and the regularisation of a fit, in the user's coordinates. They determine the objective at every mixture."""
 
     x: jax.Array
-    weight: jax.Array | None
+    weight: Weight
     prior: MixturePrior | None
     reg_covar: jax.Array | None
 
@@ -53,7 +57,7 @@ class CenteredProblem(NamedTuple):
 
     Attributes:
         x: (N, D), the data in the user's coordinates.
-        weight: (N,), the sample weights, or None.
+        weight: the weights of the rows.
         prior: the prior, with a location relative to the centre, or None.
         reg_covar: as in `fit`.
         start: the start, with means relative to the centre.
@@ -64,7 +68,7 @@ class CenteredProblem(NamedTuple):
     """
 
     x: jax.Array
-    weight: jax.Array | None
+    weight: Weight
     prior: MixturePrior | None
     reg_covar: jax.Array | None
     start: Mixture
@@ -88,7 +92,10 @@ class EMState(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """The E-step at a mixture; `singular` is True if its covariances are finite but not positive definite."""
+    """The E-step at a mixture.
+
+    `singular` is True if its covariances are finite but not positive definite, or narrower than the rounding of the data.
+    """
 
     sums: ComponentSums
     log_likelihood: jax.Array
@@ -100,24 +107,24 @@ class Evaluation(NamedTuple):
 def prepare(start: Mixture, problem: EMProblem, tol: jax.Array) -> CenteredProblem:
     """Return the centred problem. This function reads the data once."""
     x, weight, prior, reg_covar = problem
-    first = x[0] if weight is None else x[jnp.argmax(weight > 0)]
+    first = first_valid_row(x, weight)
     covariance_type = start.covariance_type
 
     def chunk_sums(rows: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        y = zero_silenced(rows - first, w).T  # (D, n)
+        y = zero_silenced(rows - first[None], w).T  # (D, n)
         return w.sum(), covariance.einsum("dn,n->d", y, w), covariance.weighted_scatter(w[None], y[None], covariance_type)[0]
 
     total, moment, scatter = sum_over_rows(chunk_sums, x, weight, rows_per_chunk(1, x.shape[1], x.dtype))
-    if weight is not None:  # a negative weight is invalid: the total becomes NaN, so that the status becomes NONFINITE
+    if has_weights(weight):  # a negative weight is invalid: the total becomes NaN, so that the status becomes NONFINITE
         total = jnp.where((weight >= 0).all(), total, jnp.nan)
     safe = nonzero(total)
     mean = first + moment / safe
     center = jax.lax.stop_gradient(jnp.where(jnp.isfinite(mean), mean, 0))
-    about_mean = (scatter - covariance.outer(moment / jnp.sqrt(safe), covariance_type))[None]
+    about_mean = scatter_about_mean(total[None], moment[None], scatter[None], covariance_type)
     sums = ComponentSums(total[None], (mean - center)[None], about_mean)
     if prior is not None:
         prior = prior.translate(center)
-    start = dataclasses.replace(start, means=start.means - center)
+    start = dataclasses.replace(start, means=start.means - center[None])
     return CenteredProblem(
         x, weight, prior, reg_covar, start, center, data_covariance(sums, center, covariance_type), total, tol * total
     )
@@ -128,16 +135,17 @@ def init(problem: CenteredProblem, options: Options) -> EMState:
     weights, means = problem.start.weights, problem.start.means
     blank = ComponentSums(weights, means, covariance.outer(means, problem.start.covariance_type))
     unknown = jnp.asarray(-jnp.inf, means.dtype)
-    return EMState(
+    state = EMState(
         jnp.array(-1),
         problem.start,
         jax.tree.map(jnp.zeros_like, blank),
         unknown,
         unknown,
         jnp.array(_RUNNING),
-        jnp.full(options.max_iter + 1, jnp.nan, means.dtype) if options.history else None,
+        jnp.zeros(options.max_iter + 1, means.dtype) if options.history else None,
         init_memory(problem.start) if options.accelerate else None,
     )
+    return vary_with(state, problem)
 
 
 def is_running(state: EMState, options: Options) -> jax.Array:
@@ -155,7 +163,7 @@ def step(problem: CenteredProblem, state: EMState, options: Options) -> EMState:
     proposal = _where(is_first, problem.start, stepped)
     value = evaluate(proposal, problem, options.chunk_size)
     finite = jnp.isfinite(value.objective + problem.total)
-    finite &= jnp.isfinite(value.sums.scatter.sum() + value.sums.mean.sum())
+    finite &= jnp.isfinite(value.sums.scatter.sum() + value.sums.mean.sum()) & ~value.singular
     status = _status_after(state, proposal, value, finite, problem)
     fell = value.objective < state.objective
     accepted = finite if problem.reg_covar is not None else finite & ~(fell & (status != _RUNNING))
@@ -168,8 +176,8 @@ def step(problem: CenteredProblem, state: EMState, options: Options) -> EMState:
     objective = jnp.where(accepted, value.objective, state.objective)
     stopped = ~accepted & (status != _RUNNING)
     history = state.history
-    if history is not None:  # written in place, because a choice between old and new would copy it
-        history = history.at[state.step + 1].set(jnp.where(stopped, jnp.nan, objective))
+    if history is not None:  # write in place: a choice between the old and the new history would copy it
+        history = history.at[state.step + 1].set(objective)
     mixture, sums, log_likelihood = _where(
         accepted, (proposal, value.sums, value.log_likelihood), (state.mixture, state.sums, state.log_likelihood)
     )
@@ -189,14 +197,16 @@ def centered_m_step(problem: CenteredProblem, mixture: Mixture, sums: ComponentS
 def finalize(problem: CenteredProblem, state: EMState, start: Mixture) -> Fit:
     """Return the result in the user's coordinates; if no step was accepted, the mixture is bitwise equal to the start.
 
-    A state without a history gives a fit with an empty one.
+    The history stays at the last objective after the last step. A state without a history gives a fit with an empty one.
     """
-    means = jnp.where(state.step > 0, state.mixture.means + problem.center, start.means)
+    history = jnp.zeros(0, state.objective.dtype) if state.history is None else state.history
+    history = jnp.where(jnp.arange(len(history)) <= state.step, history, state.objective)
+    means = jnp.where(state.step > 0, state.mixture.means + problem.center[None], start.means)
     return Fit(
         dataclasses.replace(state.mixture, means=means),
         state.log_likelihood,
         state.objective,
-        jnp.zeros(0, means.dtype) if state.history is None else state.history,
+        history,
         jnp.maximum(state.step, 0),
         jnp.where(state.status == _RUNNING, Status.MAX_ITER, state.status),
         _component_status(problem, state),
@@ -217,7 +227,10 @@ def evaluate(mixture: Mixture, problem: CenteredProblem, chunk_size: int | None)
         penalty = trace + 2 * factors.half_log_det  # (K | 1,)
         counted = present if len(penalty) == len(present) else present.any(keepdims=True)
         objective -= PSEUDO_COUNT / 2 * jnp.where(counted, penalty, 0).sum()
-    singular = jnp.isfinite(mixture.covariances).all() & ~jnp.isfinite(factors.half_log_det).all()
+    singular = ~jnp.isfinite(factors.half_log_det).all()
+    if problem.reg_covar is not None:  # the other regularisations keep covariances above the rounding of the data
+        singular |= (present & (position_errors(mixture, factors) > 1)).any()
+    singular &= jnp.isfinite(mixture.covariances).all()
     return Evaluation(sums, log_likelihood, objective, factors, singular)
 
 
@@ -226,35 +239,22 @@ def _where(condition: jax.Array, new: Tree, old: Tree) -> Tree:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
-def _rounding(mixture: Mixture, value: Evaluation, total: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Bound how far rounding alone can move the objective, and how far it can move the gain of a step.
-
-    In a flat component the conditional variances carry the rounding error of the features' variances: relative to their size
-    it is eps flatness^2. It enters the objective to second order, because first-order terms vanish at the M-step's maximum.
-    """
-    covariance_type, eps = mixture.covariance_type, jnp.finfo(total.dtype).eps
-    flatness = jnp.ones((), total.dtype)
-    if covariance.is_dense(covariance_type):
-        variances = covariance.variances(mixture.covariances, covariance_type, mixture.num_features)
-        flatness = (jnp.sqrt(variances) / covariance.lower_diagonal(value.factors, covariance_type)).max()
-    of_gain = total * jnp.minimum(4 * eps * flatness**2, 1) ** 2
-    return eps * flatness * (abs(value.objective) + total) + of_gain, of_gain
-
-
 def _gain(old: Mixture, new: Mixture, value: Evaluation) -> jax.Array:
-    """Estimate what an M-step gains in the expected complete-data log-likelihood, to second order in its move.
+    """Estimate how much an M-step increases the expected complete-data log-likelihood, to second order in the parameters' move.
 
-    This is between half of the objective's gain, where EM is slow, and all of it, where EM is fast. As a sum of squares it is
-    not hidden by the rounding of large numbers.
+    The estimate lies between half of the objective's increase (if EM is slow) and the whole increase (if EM is fast). It is a
+    sum of squares, so rounding of large numbers does not hide it. Means that move by no more than the rounding of positions
+    count as at rest.
     """
     covariance_type, d = new.covariance_type, new.num_features
     count, whitener = value.sums.count, value.factors.whitener
-    mean_move = covariance.transform(whitener, new.means - old.means, covariance_type)
+    mean_move = (covariance.transform(whitener, new.means - old.means, covariance_type) ** 2).sum(-1)
+    mean_move = jnp.where(mean_move > position_errors(new, value.factors) ** 2, mean_move, 0)
     weight_term = (new.weights - old.weights) ** 2 / jnp.where(new.weights > 0, new.weights, 1)
     covariance_move = covariance.transform_scatter(whitener, new.covariances - old.covariances, covariance_type) ** 2
     degrees = covariance.observed_degrees(count, covariance_type, d)
     covariance_term = covariance_move.sum(tuple(range(1, covariance_move.ndim))) * degrees
-    return (count.sum() * weight_term.sum() + count @ (mean_move**2).sum(-1) + covariance_term.sum() / 2) / 2
+    return (count.sum() * weight_term.sum() + count @ mean_move + covariance_term.sum() / 2) / 2
 
 
 def _status_after(
@@ -263,18 +263,18 @@ def _status_after(
     """Return the status after a proposal; if several statuses apply, return the one of highest precedence."""
     change = value.objective - state.objective
     is_first, tol = state.step < 0, problem.tol
-    rounding, of_gain = _rounding(proposal, value, problem.total)
+    rounding, of_gain = objective_error(proposal, value.factors, value.sums.count, value.objective)
     # if rounding hides the change of the objective, the movement of the parameters shows whether EM has converged
     settled = _gain(state.mixture, proposal, value) <= jnp.maximum(tol, of_gain)
     small = (abs(change) <= jnp.maximum(tol, rounding)) & (settled | (rounding <= tol))
     pairs = zip(jax.tree.leaves(proposal), jax.tree.leaves(state.mixture), strict=True)
     unchanged = jnp.array([(a == b).all() for a, b in pairs]).all()
     if problem.reg_covar is None:
-        # if the parameters hardly move, a fall of the objective is rounding; the fit ends with the previous, better state
+        # if the parameters hardly move, rounding causes a fall of the objective; the fit ends with the previous, better state
         small |= settled & (change < 0)
     status = jnp.where(~is_first & jnp.where(tol > 0, small, unchanged), Status.CONVERGED, _RUNNING)
     if problem.reg_covar is None:
-        status = jnp.where(~is_first & (tol > 0) & (change < -64 * rounding), Status.DECREASED, status)
+        status = jnp.where(~is_first & (change < -_LARGEST_FALL * rounding), Status.DECREASED, status)
     return jnp.where(finite, status, jnp.where(is_first & ~value.singular, Status.NONFINITE, Status.SINGULAR))
 
 
@@ -289,7 +289,7 @@ def _component_status(problem: CenteredProblem, state: EMState) -> jax.Array:
             floor = PSEUDO_COUNT * problem.data_covariance / (covariance.pool_counts(count, covariance_type) + PSEUDO_COUNT)
         else:
             floor = covariance.ridge(jnp.zeros_like(mixture.covariances), jnp.full(1, problem.reg_covar), covariance_type)
-        ridged = covariance.relative_ridge(mixture.covariances, rounding_ridge(d, count.dtype), covariance_type)
+        ridged = covariance.relative_ridge(mixture.covariances, ridge_fraction(d, count.dtype), covariance_type)
         floor += ridged - mixture.covariances
         factors = covariance.factorize(mixture.covariances, covariance_type, d)
         fraction = covariance.floor_fraction(floor, factors, covariance_type)  # (K | 1,)

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from numpy.typing import ArrayLike
 
 from .. import covariance, linalg
 from ..calls import public
-from ..density import factors_of
 from ..mixture import Mixture, MixtureLike, as_mixture
 from ..priors.interface import ComponentSums, MixturePrior, check_prior
+from ..rounding import positive_factors, ridge_fraction, smallest_variance
 from ..row_sums import nonzero
 from ..validation import check_number
 from .kernels import unwhiten
@@ -32,7 +33,9 @@ class Regularisation(NamedTuple):
 
 
 @public
-def m_step(mixture: MixtureLike, moments: Moments, prior: MixturePrior | None = None, *, reg_covar: Any = None) -> Mixture:
+def m_step(
+    mixture: MixtureLike, moments: Moments, prior: MixturePrior | None = None, *, reg_covar: ArrayLike | None = None
+) -> Mixture:
     """Return the mixture that maximises the expected complete-data objective. Bishop (2006), eq. 9.24 to 9.26.
 
     Without a prior, this is maximum likelihood with a penalty that keeps covariances from collapsing:
@@ -47,8 +50,9 @@ def m_step(mixture: MixtureLike, moments: Moments, prior: MixturePrior | None = 
         mixture: the Mixture or Fit under which the moments were computed; it must not be a stack.
         moments: from `e_step`, summed over any number of chunks.
         prior: a Prior or a conjugate IndependentPrior for MAP, or None.
-        reg_covar: scikit-learn's rule in place of the penalty: a number >= 0 added to each variance, data units squared; 0 is
-            plain maximum likelihood.
+        reg_covar: a number >= 0, in data units squared, that is added to each variance. This rule of scikit-learn replaces the
+            penalty. 0 gives plain maximum likelihood. Full and tied covariances stay positive definite beyond rounding for any
+            value.
 
     Returns:
         A Mixture. Without a prior, a component that holds no data gets weight 0 and keeps its mean and covariance. With a
@@ -63,11 +67,14 @@ def m_step(mixture: MixtureLike, moments: Moments, prior: MixturePrior | None = 
         >>> jaxgmm.m_step(mixture, jaxgmm.e_step(mixture, np.array([[2.0], [4.0]]))).means.tolist()
         [[3.0]]
     """
-    mixture = as_mixture(mixture, single=True)
-    check_regularisation(prior, reg_covar, mixture.num_components, mixture.num_features, mixture.covariance_type)
-    sums = unwhiten(mixture, factors_of(mixture), moments.count, moments.first, moments.second)
-    regularisation = Regularisation(data_covariance(sums, 0.0, mixture.covariance_type), prior, reg_covar)
-    return maximize(mixture, sums, regularisation, mixture.weights > 0)
+    given = as_mixture(mixture, single=True)
+    name = given.covariance_type
+    check_regularisation(prior, reg_covar, given.num_components, given.num_features, name)
+    dtype = jnp.result_type(moments.count.dtype, given.means.dtype)  # the dtype in which `e_step` factorised
+    given, moments = jax.tree.map(lambda leaf: leaf.astype(dtype), (given, moments))
+    sums = unwhiten(given, positive_factors(given), moments.count, moments.first, moments.second)
+    regularisation = Regularisation(data_covariance(sums, 0.0, name), prior, reg_covar)
+    return maximize(given, sums, regularisation, given.weights > 0)
 
 
 def check_regularisation(prior: Any, reg_covar: Any, num_components: int, num_features: int, covariance_type: str) -> None:
@@ -85,7 +92,7 @@ def data_covariance(sums: ComponentSums, center: jax.Array | float, covariance_t
 
     V is the sum of the covariances within and between components, so it does not depend on the mixture under which the sums
     were computed. For full and tied, the diagonal of V is then multiplied by 1 + 1e-6. The variance of a constant column is
-    raised so far that regularised variances are at least the squared rounding error of the column's values.
+    increased. With this increase, regularised variances are at least the squared rounding error of the column's values.
 
     Args:
         sums: the component sums of all data, relative to `center`.
@@ -96,14 +103,13 @@ def data_covariance(sums: ComponentSums, center: jax.Array | float, covariance_t
     total = count.sum()
     safe = nonzero(total)
     data_mean = covariance.einsum("k,kd->d", count, mean) / safe
-    between = covariance.expand(count, covariance_type) * covariance.outer(mean - data_mean, covariance_type)
+    between = covariance.expand(count, covariance_type) * covariance.outer(mean - data_mean[None], covariance_type)
     pooled = (scatter + between).sum(0) / safe  # (D, D) | (D,)
     dense = covariance.is_dense(covariance_type)
     variances = linalg.diagonal(pooled) if dense else pooled
-    rounding = (4 * jnp.finfo(count.dtype).eps) ** 2
     size = (data_mean + center) ** 2 + variances
-    size = jnp.where(size > 0, size, jnp.where(size.max() > 0, size.max(), 1))
-    floor = jnp.where(variances > rounding * size, 0, rounding * size * (1 + total / PSEUDO_COUNT))
+    smallest = smallest_variance(jnp.where(size > 0, size, jnp.where(size.max() > 0, size.max(), 1)))
+    floor = jnp.where(variances > smallest, 0, smallest * (1 + total / PSEUDO_COUNT))
     ridged = covariance.ridge(pooled, floor + (_COLLINEARITY_RIDGE * variances if dense else 0), covariance_type)
     return covariance.from_data_scatter(ridged, covariance_type)
 
@@ -123,27 +129,21 @@ def maximize(mixture: Mixture, sums: ComponentSums, regularisation: Regularisati
     # a component is empty if it holds so little weight that its sums could underflow
     empty = count <= count.sum() * math.sqrt(float(jnp.finfo(count.dtype).tiny))
     count = jnp.where(empty, 0, count)
+    ridge = ridge_fraction(d, count.dtype)
     if regularisation.prior is not None:
         posterior = regularisation.prior.maximize(mixture, dataclasses.replace(sums, count=count), present)
-        ridge = rounding_ridge(d, count.dtype)
-        return dataclasses.replace(
-            posterior, covariances=covariance.relative_ridge(posterior.covariances, ridge, covariance_type)
-        )
+        covariances = covariance.relative_ridge(posterior.covariances, ridge, covariance_type)
+        return dataclasses.replace(posterior, covariances=covariances)
     scatter = jnp.where(covariance.expand(empty, covariance_type), 0, scatter)
     pooled, divisor = covariance.pool(scatter, covariance_type), covariance.pool_counts(count, covariance_type)
     if regularisation.reg_covar is None:
         covariances = (pooled + PSEUDO_COUNT * regularisation.data_covariance) / (divisor + PSEUDO_COUNT)
-        covariances = covariance.relative_ridge(covariances, rounding_ridge(d, count.dtype), covariance_type)
     else:
-        amount = jnp.full(1, regularisation.reg_covar, count.dtype)
-        covariances = covariance.ridge(pooled / jnp.where(divisor > 0, divisor, 1), amount, covariance_type)
+        amount = jnp.asarray(regularisation.reg_covar, count.dtype)[None]
+        covariances = covariance.ridge(pooled / nonzero(divisor), amount, covariance_type)
+    covariances = covariance.relative_ridge(covariances, ridge, covariance_type)
     # empty components keep their last mean and covariance, so that users can inspect them
     old_mean, old_covariances = jax.lax.stop_gradient((mixture.means, mixture.covariances))
     means = jnp.where(empty[:, None], old_mean, mean)
     covariances = covariance.select_components(~empty, covariances, old_covariances, covariance_type)
     return dataclasses.replace(mixture, weights=count / nonzero(count.sum()), means=means, covariances=covariances)
-
-
-def rounding_ridge(num_features: int, dtype: Any) -> float:
-    """Return the relative excess of the diagonal below which the Cholesky factorisation of a singular matrix may fail."""
-    return 4 * num_features * float(jnp.finfo(dtype).eps)

@@ -4,8 +4,9 @@ With z_nk = L_k^-1 (x_n - mu_k), responsibilities r_nk and weights w_n:
 
     count_k = sum_n w r,   first_k = sum_n w r z,   second_k = sum_n w r z z',   log_likelihood = sum_n w log p(x_n)
 
-The coordinates depend only on the mixture, so moments of chunks, streams, shards and batches can be added. Moments divided by
-the count are of order one, so float32 is accurate enough. Bishop (2006), section 9.2.2; for the M-step see eq. 9.24 to 9.26.
+The coordinate system of z depends only on the mixture, so moments of chunks, streams, shards and batches can be added. Moments
+divided by the count are of order one, so float32 is accurate enough. Source: Bishop (2006), section 9.2.2; for the M-step, see
+eq. 9.24 to 9.26.
 """
 
 from __future__ import annotations
@@ -13,16 +14,19 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import covariance
 from ..calls import public
-from ..density import factors_of
-from ..mixture import MixtureLike, as_mixture
+from ..host import cast
+from ..mixture import Mixture, MixtureLike, as_mixture
+from ..padding import pad_data
+from ..rounding import positive_factors
+from ..row_sums import Weight
 from ..tables import Printed, Table, elided, look, number, numbers
 from ..validation import as_data, as_sample_weight, check_count
 from .kernels import Rows, moment_sums
@@ -77,7 +81,9 @@ class Moments(Printed):
 
 
 @public
-def e_step(mixture: MixtureLike, x: Any, *, sample_weight: Any = None, chunk_size: int | None = None) -> Moments:
+def e_step(
+    mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None = None, chunk_size: int | None = None
+) -> Moments:
     """Return the expected sufficient statistics of data under a mixture. Bishop (2006), eq. 9.23, 9.27, 9.28.
 
     Args:
@@ -89,8 +95,8 @@ def e_step(mixture: MixtureLike, x: Any, *, sample_weight: Any = None, chunk_siz
             256 MiB of an accelerator's memory.
 
     Returns:
-        Moments in the whitened coordinates of the mixture. If a row's squares overflow for every component, log_likelihood is
-        -inf and the row contributes nothing to the other sums.
+        Moments in the whitened coordinates of the mixture, whose singular covariances are raised as in `log_prob`. If a row's
+        squares overflow for every component, log_likelihood is -inf and the row contributes nothing to the other sums.
 
     Raises:
         ValueError, TypeError: an argument has the wrong shape or type, or values that are not finite.
@@ -107,8 +113,14 @@ def e_step(mixture: MixtureLike, x: Any, *, sample_weight: Any = None, chunk_siz
     if chunk_size is not None:
         check_count(chunk_size, "chunk_size")
     dtype = jnp.result_type(x.dtype, given.means.dtype)
-    given, x = jax.tree.map(lambda leaf: leaf.astype(dtype), given), x.astype(dtype)
+    given, x = jax.tree.map(lambda leaf: leaf.astype(dtype), given), cast(x, dtype)
+    return _e_step(given, *pad_data(x, weight, given), chunk_size)
+
+
+@partial(jax.jit, static_argnums=3)
+def _e_step(given: Mixture, x: jax.Array, weight: Weight, chunk_size: int | None) -> Moments:
+    """Return the expected sufficient statistics of validated data under a mixture."""
     # a centre near the data keeps the products small; without rounding, every centre would give the same result
     center = covariance.einsum("k,kd->d", given.weights, given.means)
-    centered = dataclasses.replace(given, means=given.means - center)
-    return Moments(*moment_sums(centered, factors_of(given), Rows(x, weight, center), chunk_size))
+    centered = dataclasses.replace(given, means=given.means - center[None])
+    return Moments(*moment_sums(centered, positive_factors(given), Rows(x, weight, center), chunk_size))

@@ -85,7 +85,7 @@ class Fit(Printed):
         mixture: the estimate, in data units.
         log_likelihood: (), the weighted log-likelihood of all data at `mixture`, nats.
         objective: (), what EM maximised: the log-likelihood plus the log prior or minus the penalty, nats.
-        history: (max_iter + 1,), the objective at the start and after each step, NaN after num_iter.
+        history: (max_iter + 1,), the objective at the start and after each step; after num_iter it stays at `objective`.
         num_iter: (), the number of EM steps taken.
         status: (), a Status.
         component_status: (K,), a ComponentStatus for each component.
@@ -141,7 +141,8 @@ class Fit(Printed):
         return Table(f"Fit stacked {status.shape}: {done} of {status.size} converged", ("", *REACH), rows, notes, left=(0,))
 
 
-# how far a fit is from a sound one, by its Status: at the objective that EM kept, at a state before the failure, at no estimate
+# The `unsoundness` of each Status: 0 or 1 if the fit is at the objective that EM kept, 3 if the fit is at the state before a
+# failure, 4 or 5 if there is no estimate.
 _DISTANCE = {
     Status.CONVERGED: 0,
     Status.MAX_ITER: 0,
@@ -154,12 +155,12 @@ _DEGENERATE = 2
 
 
 def unsoundness(status: Any, degenerate: Any, finite: Any) -> Any:
-    """Return how far each fit (...) is from a sound one, an integer: 0 for a sound fit, larger for worse ones.
+    """Return an integer for each fit (...): 0 for a sound fit, and a larger number for a worse fit.
 
-    This is the one rule on which fits may be used. A fit is sound if EM converged or ran out of steps, its numbers are finite
-    and no component is degenerate. Fits that are not sound follow from near to far: the objective decreased (1); a component is
-    degenerate, so that the likelihood means nothing (2); EM stopped at a singular covariance (3); there were no data (4); the
-    numbers are not finite (5).
+    All code that ranks or selects fits uses this rule. A fit is sound if EM converged or ran out of steps, its numbers are
+    finite, and no component is degenerate. For other fits, the integer is 1 if the objective decreased, 2 if a component is
+    degenerate (the likelihood is then meaningless), 3 if EM stopped at a singular covariance, 4 if there were no data, and 5 if
+    some numbers are not finite. If several of these apply, it is the largest of them.
 
     Args:
         status: (...), a Status.
@@ -167,14 +168,14 @@ def unsoundness(status: Any, degenerate: Any, finite: Any) -> Any:
         finite: (...), whether the objective and the estimate are finite.
     """
     on_device = any(isinstance(value, jax.Array) for value in (status, degenerate, finite))
-    xp = jnp if on_device else np  # so that a table of a result on the host compiles nothing
+    xp = jnp if on_device else np  # for results on the host, NumPy is used, so that printing them compiles nothing
     distance = xp.asarray([_DISTANCE[member] for member in Status])[status]
     distance = xp.where(degenerate, xp.maximum(distance, _DEGENERATE), distance)
     return xp.where(finite, distance, _DISTANCE[Status.NONFINITE])
 
 
-def unsoundness_of(fits: Fit, total: jax.Array) -> jax.Array:
-    """Return how far each fit (...) to data of this total weight is from a sound one; see `unsoundness`."""
+def unsoundness_of(fits: Fit, total: jax.Array | np.ndarray) -> jax.Array:
+    """Return the `unsoundness` of each fit (...); `total` is the total weight of the data."""
     mixture, axes = fits.mixture, fits.status.ndim
     numbers = (fits.objective, fits.log_likelihood, mixture.weights, mixture.means, mixture.covariances)
     finite = jnp.array(True)
@@ -184,14 +185,15 @@ def unsoundness_of(fits: Fit, total: jax.Array) -> jax.Array:
 
 
 def is_sound(fits: Fit, total: jax.Array) -> jax.Array:
-    """Return whether each fit (...) to data of this total weight is sound; see `unsoundness`."""
+    """Return whether each fit (...) is sound, as defined by `unsoundness`; `total` is the total weight of the data."""
     return unsoundness_of(fits, total) == 0
 
 
-def has_degenerate_component(fits: Fit, total: jax.Array) -> jax.Array:
-    """Return whether each fit (...) to data of this total weight has a degenerate component; False for tied covariances.
+def has_degenerate_component(fits: Fit, total: jax.Array | np.ndarray) -> jax.Array:
+    """Return whether each fit (...) has a degenerate component; the result is False for tied covariances.
 
-    A component is degenerate if it rests on too few points for a covariance of its own, or on the regularisation.
+    A component is degenerate if it holds too few points for a covariance of its own, or if only the regularisation keeps its
+    covariance from collapsing. `total` is the total weight of the data.
     """
     mixture = fits.mixture
     fewest = covariance.fewest_points(mixture.covariance_type, mixture.num_features)
@@ -202,6 +204,6 @@ def has_degenerate_component(fits: Fit, total: jax.Array) -> jax.Array:
 
 
 def _component_table(state: ComponentStatus, which: np.ndarray) -> Table:
-    """Return the table of the components `which`, which all have the status `state`."""
+    """Return the table of the components with the indices `which`; all of these components have the status `state`."""
     names = ", ".join("..." if i is None else str(which[i]) for i in elided(len(which)))
     return Table(f"component{'s' if len(which) > 1 else ''} {names}: {state.name}", notes=[state.sentence])

@@ -14,20 +14,21 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from numpy.typing import ArrayLike
 
 from .. import covariance, linalg
 from ..calls import public
 from ..chunking import derivative_rows_per_chunk
 from ..density import log_prob
-from ..inputs import validate_inputs
+from ..inputs import pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike
 from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior
-from ..row_sums import sum_over_rows
+from ..row_sums import Weight, sum_over_rows
 from ..status import StatusEnum
 from ..tables import REACH, Printed, Table, elided, look, number, numbers, numbers_of, reach
 from ..validation import check_choice
@@ -108,11 +109,11 @@ class StandardErrors(Printed):
 @public
 def standard_errors(
     mixture: MixtureLike,
-    x: Any,
+    x: ArrayLike,
     prior: MixturePrior | None = None,
     *,
     kind: str = "observed",
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
 ) -> StandardErrors:
     """Compute standard errors of weights, means and covariances at a maximum of the likelihood or the posterior density.
 
@@ -143,12 +144,12 @@ def standard_errors(
         1.118
     """
     check_choice(kind, "kind", ESTIMATORS)
-    return _standard_errors(*validate_inputs(mixture, x, prior, sample_weight), kind)
+    return _standard_errors(*pad_inputs(validate_inputs(mixture, x, prior, sample_weight)), kind)
 
 
 @partial(jax.jit, static_argnums=4)
 def _standard_errors(
-    mixture: Mixture, x: jax.Array, weight: jax.Array | None, prior: MixturePrior | None, estimator: str
+    mixture: Mixture, x: jax.Array, weight: Weight, prior: MixturePrior | None, estimator: str
 ) -> StandardErrors:
     """Compute the standard errors from validated input.
 
@@ -235,7 +236,7 @@ class _FreeParameters(NamedTuple):
         return dataclasses.replace(mixture, weights=weights, means=means, covariances=covariances)
 
     def standard_errors(self, inverse: jax.Array, status: jax.Array) -> StandardErrors:
-        """Return the standard errors in the shapes of the mixture, given the covariance matrix (P, P) of the vector."""
+        """Return standard errors in the shapes of the mixture's fields, given the covariance (P, P) of the parameter vector."""
         mixture, is_ok = self.mixture, status == InformationStatus.OK
         k, d = mixture.num_components, mixture.num_features
         error = jnp.where(is_ok & self.is_free, jnp.sqrt(linalg.diagonal(inverse)), jnp.nan)

@@ -23,11 +23,12 @@ import numpy as np
 from ..calls import public
 from ..em.result import Fit
 from ..files import replacing
-from ..mixture import Mixture, check_shapes
+from ..mixture import Mixture
 from ..posterior.result import Posterior
 from ..priors.functions import COVARIANCE_LAWS, FAMILIES
 from ..priors.interface import MixturePrior
-from ..validation import check_covariance_type, is_traced, warn_at_caller
+from ..validation import is_traced, warn_at_caller
+from .valid_results import check_mixtures, check_values
 
 _FORMAT = 1
 _HEADER = "jaxgmm"
@@ -55,6 +56,9 @@ def save(path: str | os.PathLike[str], thing: Mixture | Fit | Posterior | Mixtur
         ValueError: the shapes of a mixture do not match each other.
         OSError: the folder does not exist or is not writable.
 
+    Warns:
+        RuntimeWarning: `load` will refuse the file, for example because a mixture has negative weights.
+
     Example:
         >>> import jaxgmm, pathlib, tempfile
         >>> mixture = jaxgmm.make_mixture([0.5, 0.5], [[0.0], [5.0]], [[[1.0]], [[1.0]]])
@@ -67,11 +71,16 @@ def save(path: str | os.PathLike[str], thing: Mixture | Fit | Posterior | Mixtur
         raise TypeError(f"thing is {type(thing).__name__}; one of {', '.join(c.__name__ for c in _SAVEABLE)} was expected.")
     if is_traced(thing):
         raise TypeError("thing is traced and has no values to write; call save outside jit, vmap and grad.")
-    _check_mixtures(thing)
+    check_mixtures(thing)
     arrays: dict[str, np.ndarray] = {}
-    header = json.dumps({"format": _FORMAT, "thing": _encode(thing, "", arrays)})
+    structure = _encode(thing, "", arrays)
+    header = json.dumps({"format": _FORMAT, "thing": structure})
     entries: dict[str, Any] = {_HEADER: np.array(header)} | arrays
     target = _with_suffix(path)
+    try:
+        check_values(_decode(structure, dict(arrays)))
+    except (ValueError, TypeError) as error:
+        warn_at_caller(f"'{target}' is written, but jaxgmm.load will refuse it: {error}")
     with replacing(target) as stream:
         np.savez(stream, **entries)
     return target
@@ -79,7 +88,9 @@ def save(path: str | os.PathLike[str], thing: Mixture | Fit | Posterior | Mixtur
 
 @public
 def load(path: str | os.PathLike[str]) -> Any:
-    """Load an object that `save` wrote, with the same type, fields, shapes and dtypes, and with JAX arrays.
+    """Load an object that `save` wrote. Its type, fields, shapes and dtypes are those of the saved object.
+
+    All arrays of the loaded object are JAX arrays.
 
     Arrays of 64 bits keep their dtype if jax_enable_x64 is set. Otherwise, float64 numbers are rounded to float32 with a
     warning, and 64-bit integers become 32-bit integers; if a value is outside the range of 32 bits, an error is raised.
@@ -92,8 +103,9 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: the file was not written by `save`, was written by a newer jaxgmm, is damaged, or has values outside the
-            range of 32 bits.
+        ValueError: the file was not written by `save`, was written by a newer jaxgmm, is damaged, has values outside the
+            range of 32 bits, or holds a mixture or a prior that `make_mixture` or the samplers would refuse. Numbers of a Fit
+            or a Posterior may be anything where its status says that it failed.
 
     Warns:
         RuntimeWarning: float64 numbers were rounded to float32.
@@ -110,19 +122,25 @@ def load(path: str | os.PathLike[str]) -> Any:
     path = whole if whole.is_file() else Path(path)
     if not path.exists():
         raise FileNotFoundError(f"there is no file '{path}'; {_EXPECTED}.")
+    if not path.is_file():
+        raise ValueError(f"'{path}' is not a file; {_EXPECTED}.")
     header, arrays = _read(path)
     try:
         thing = _decode(header["thing"], arrays)
         if arrays or not isinstance(thing, _SAVEABLE) or not all(map(_is_storable, jax.tree.leaves(thing))):
             raise ValueError
-        _check_mixtures(thing)
+        check_mixtures(thing)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         why = f": {error}" if str(error).endswith(".") else "."
         raise ValueError(f"'{path}' is damaged: its arrays and its header do not match{why}") from error
+    try:
+        check_values(thing)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"'{path}' is not valid: {error}") from error
     return _as_jax(thing, path)
 
 
-def _with_suffix(path: Any) -> Path:
+def _with_suffix(path: str | os.PathLike[str]) -> Path:
     """Return the path of a file, with ".npz" added if this suffix is missing."""
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"path is {type(path).__name__}; a string or a path was expected.")
@@ -130,17 +148,8 @@ def _with_suffix(path: Any) -> Path:
     return Path(path if path.endswith(".npz") else path + ".npz")
 
 
-def _check_mixtures(thing: Any) -> None:
-    """Raise ValueError if a mixture inside `thing` has an unknown covariance type or shapes that do not match."""
-    for part in jax.tree.leaves(thing, is_leaf=lambda part: isinstance(part, Mixture)):
-        if isinstance(part, Mixture):
-            check_covariance_type(part.covariance_type)
-            fields: Any = jax.tree.map(np.asarray, part)
-            check_shapes(fields.weights, fields.means, fields.covariances, part.covariance_type)
-
-
 def _encode(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
-    """Return the structure of a tree in JSON types, including its strings, and add its other leaves to `arrays` by name."""
+    """Return the structure and the strings of a pytree in JSON types, and add all its other leaves to `arrays` by name."""
     if value is None or isinstance(value, str):
         return value
     if type(value).__name__ in _TYPES:
@@ -176,7 +185,7 @@ def _encode_items(items: dict[str, Any], name: str, arrays: dict[str, np.ndarray
 
 
 def _decode(node: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """Return the tree that has a given structure, and remove its arrays from `arrays`."""
+    """Rebuild a tree from its structure; the arrays of the tree are taken out of `arrays`."""
     if node is None or isinstance(node, str):
         return node
     if "array" in node:
@@ -185,7 +194,11 @@ def _decode(node: Any, arrays: dict[str, np.ndarray]) -> Any:
         return [_decode(part, arrays) for part in node["list"]]
     if "dict" in node:
         return {key: _decode(part, arrays) for key, part in node["dict"].items()}
-    return _TYPES[node["kind"]](**{key: _decode(part, arrays) for key, part in node["fields"].items()})
+    fields = {key: _decode(part, arrays) for key, part in node["fields"].items()}
+    absent = [key for key, value in fields.items() if value is None and (node["kind"], key) != ("Posterior", "prior")]
+    if absent:
+        raise ValueError(f"{absent[0]} is missing.")
+    return _TYPES[node["kind"]](**fields)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -201,15 +214,27 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         try:
             if any(member.compress_type != zipfile.ZIP_STORED for member in file.zip.infolist()):
                 raise ValueError("it is compressed, which save never does")
-            header = json.loads(file[_HEADER].item())
+            names = [name.removesuffix(".npy") for name in file.zip.namelist()]
+            if len(set(names)) < len(names):
+                raise ValueError("it holds two arrays of one name")
+            text = file[_HEADER].item()
+            header = json.loads(text)
             version = header["format"]
             if isinstance(version, int) and version <= _FORMAT:
-                return header, {name: file[name] for name in file.files if name != _HEADER}
+                if len(names) - 1 > text.count('"array"'):  # before the arrays are read, of which there may be very many
+                    raise ValueError("it holds arrays that its header does not name")
+                return header, {name: _read_array(file, name) for name in names if name != _HEADER}
         except Exception as error:  # zip, NumPy and JSON raise a dozen types of errors for damaged bytes
             raise ValueError(f"'{path}' is damaged: {error}.") from error
     raise ValueError(
         f"'{path}' has format {version}; up to {_FORMAT} was expected: a newer jaxgmm wrote it, so upgrade jaxgmm to read it."
     )
+
+
+def _read_array(file: Any, name: str) -> np.ndarray:
+    """Return one array of an npz file; `file[name]` would search all names, so that 10^5 arrays took half a minute."""
+    with file.zip.open(f"{name}.npy") as stream:
+        return np.lib.format.read_array(stream, allow_pickle=False)
 
 
 def _as_jax(thing: Any, path: Path) -> Any:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from numpy.typing import ArrayLike
 
 from ..comparison.clustering import evenly_spaced
 from ..comparison.report_columns import ComparisonRow
@@ -26,13 +27,13 @@ _MOST_PAIRS = 3  # largest number of panels that show two features, in one figur
 
 
 def comparison_figure(
-    comparison: Comparison, mixture: Mixture, x: Any, *, feature_names: Sequence[str] | None = None, num_draws: int = 60
+    comparison: Comparison, mixture: Mixture, x: ArrayLike, *, feature_names: Sequence[str] | None = None, num_draws: int = 60
 ) -> Figure:
-    """Draw the data with EM and posterior draws, and the marginal posteriors with EM marked.
+    """Draw the data with EM and posterior draws, and the marginal posteriors, in which EM is marked.
 
     EM and the draws are shown as ellipses, or as densities if there is only one feature. If there are more than 24 parameters,
-    only the 24 parameters are shown for which EM and the posterior are farthest apart. If there are more than two features,
-    each of the first three features is shown together with the next feature.
+    only 24 are shown, namely those for which EM and the posterior are farthest apart. If there are more than two features, each
+    of the first three features is shown together with the next feature.
 
     Args:
         comparison: a result of `jaxgmm.compare`; its first posterior is drawn.

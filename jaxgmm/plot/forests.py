@@ -41,10 +41,10 @@ class _Interval(NamedTuple):
 def forest(ax: Axes, comparison: Comparison, *, rows: Sequence[ComparisonRow] | None = None) -> Axes:
     """Draw a forest plot: EM and the interval of each posterior, with one line for each quantity, grouped by component.
 
-    The centre of each line is the posterior mean of the quantity, and its unit is the posterior sd. Mean and sd are taken from
-    the first posterior. On this scale, weights, means and variances can be compared. At the right, EM and the posterior mean
-    are written in data units. An arrow at the edge shows that a value lies beyond the axis. If the first posterior has a prior,
-    the intervals of the parameters under the prior are drawn too.
+    Each line has a scale: its origin is the posterior mean of the quantity, and its unit is the posterior sd. Mean and sd are
+    taken from the first posterior. On these scales, weights, means and variances can be compared. Numbers at the right show EM
+    and the posterior mean in data units. An arrow at the edge shows that a value lies beyond the axis. If the first posterior
+    has a prior, the intervals of the parameters under the prior are drawn too.
 
     Args:
         ax: axes to draw on; a suitable height is about a third of an inch for each quantity.
@@ -103,7 +103,7 @@ def _identified(comparison: Comparison) -> bool:
 
 
 def _half_width(shown: Sequence[ComparisonRow], methods: Sequence[str], every: dict[tuple[str, str], ComparisonRow]) -> float:
-    """Return the half-width, in posterior sds, at which the horizontal axis shows all values, limited to `_HALF_WIDTHS`."""
+    """Return the half-width of the horizontal axis, in posterior sds. All values are shown if `_HALF_WIDTHS` allows it."""
     ends = [0.0]
     for row in shown:
         others = [every[method, row.name] for method in methods if (method, row.name) in every]
@@ -112,7 +112,7 @@ def _half_width(shown: Sequence[ComparisonRow], methods: Sequence[str], every: d
 
 
 def _edges(ax: Axes) -> Any:
-    """Return a transform: x is a fraction of the width of the axes, and y is in data units."""
+    """Return a transform in which x is a fraction of the width of the axes, and y is in data units."""
     return blended_transform_factory(ax.transAxes, ax.transData)
 
 
@@ -169,7 +169,7 @@ def _priors(comparison: Comparison) -> dict[str, list[_Interval]]:
 
 
 def _draw_line(ax: Axes, y: float, row: ComparisonRow, intervals: Sequence[_Interval], half_width: float) -> None:
-    """Draw EM and, below each other, all intervals of one quantity."""
+    """Draw the EM estimate and all intervals of one quantity. The intervals are drawn one below the other."""
 
     def scaled(value: float) -> float:
         """Return the distance of a value from the posterior mean, in posterior sds."""

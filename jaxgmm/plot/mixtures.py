@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
+from numpy.typing import ArrayLike
 
 from .. import covariance
 from ..density import log_prob, responsibilities
@@ -19,7 +19,9 @@ from .style import COLORS, INK, MARKERS, axis_names, color, integer_ticks, plain
 _GRID = 160  # number of points along each axis of the grid for contours
 
 
-def scatter(ax: Axes, x: Any, *, responsibilities: Any = None, feature_names: Sequence[str] | None = None) -> Axes:
+def scatter(
+    ax: Axes, x: ArrayLike, *, responsibilities: ArrayLike | None = None, feature_names: Sequence[str] | None = None
+) -> Axes:
     """Draw points in the plane. The colours show the responsibilities, and the markers show the most probable component.
 
     Args:
@@ -134,7 +136,7 @@ def contours(ax: Axes, mixture: MixtureLike, *, masses: Sequence[float] = (0.5, 
 
 
 def densities(
-    ax: Axes, mixture: MixtureLike, x: Any, *, feature_name: str = "feature 0", draws: MixtureLike | None = None
+    ax: Axes, mixture: MixtureLike, x: ArrayLike, *, feature_name: str = "feature 0", draws: MixtureLike | None = None
 ) -> Axes:
     """Draw a histogram of the only feature, with the densities of the mixture, of its components, and of posterior draws.
 
@@ -187,22 +189,25 @@ def densities(
     return ax
 
 
-def convergence(ax: Axes, history: Any) -> Axes:
+def convergence(ax: Axes, history: ArrayLike) -> Axes:
     """Draw the objective after each EM step.
 
     Args:
         ax: axes to draw on.
-        history: (steps + 1,), the objective in nats, such as Fit.history; entries that are NaN are left out.
+        history: (steps + 1,), the objective in nats, such as Fit.history; entries that are not finite or come after
+            the last change are left out.
 
     Returns:
         The axes.
 
     Example:
         >>> from matplotlib.figure import Figure
-        >>> convergence(Figure().subplots(), [-3.0, -2.0, float("nan")]).lines[0].get_xdata().tolist()
+        >>> convergence(Figure().subplots(), [-3.0, -2.0, -2.0, -2.0]).lines[0].get_xdata().tolist()
         [0, 1]
     """
     history = np.asarray(history)
+    changes = np.flatnonzero(history[1:] != history[:-1])
+    history = history[: changes[-1] + 2 if changes.size else 1]
     steps = np.flatnonzero(np.isfinite(history))
     ax.plot(steps, history[steps], "o-", color=COLORS[0], markersize=3, linewidth=1.2)
     ax.set(xlabel="EM step", ylabel="objective (nats)")
@@ -210,7 +215,7 @@ def convergence(ax: Axes, history: Any) -> Axes:
     return ax
 
 
-def coclustering(ax: Axes, matrix: Any, *, labels: Any = None) -> Axes:
+def coclustering(ax: Axes, matrix: ArrayLike, *, labels: ArrayLike | None = None) -> Axes:
     """Draw the matrix of probabilities that two points belong to the same component. The points are sorted by cluster.
 
     Args:

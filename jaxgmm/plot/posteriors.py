@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 from matplotlib.lines import Line2D
+from numpy.typing import ArrayLike
 
 from ..comparison.clustering import evenly_spaced
 from ..comparison.report_columns import ComparisonRow
@@ -22,7 +23,7 @@ _MOST_DOTS = 600  # largest number of draws shown in one panel
 
 def posterior_marginal(
     ax: Axes,
-    draws: Any,
+    draws: ArrayLike,
     em: float | None = None,
     interval: tuple[float, float] | None = None,
     *,
@@ -67,7 +68,7 @@ def posterior_marginal(
 
 
 def farthest(rows: list[ComparisonRow], most: int) -> list[ComparisonRow]:
-    """Return at most `most` rows, those in which EM is farthest from the posterior, in their original order.
+    """Return the rows in which EM is farthest from the posterior, at most `most` of them, in their original order.
 
     Quantities that do not vary are left out.
     """
@@ -151,7 +152,7 @@ def _correlation(x: np.ndarray, y: np.ndarray) -> str:
 
 
 def _pair(ax: Axes, draws: np.ndarray, em: tuple[float, float], laplace: np.ndarray | None, method: str, mass: float) -> None:
-    """Draw one panel of two parameters: the draws (2, M), EM, and the ellipse of Laplace's draws (2, M)."""
+    """Plot two parameters in one panel: the draws (2, M), the EM estimate, and the ellipse of Laplace's draws (2, M)."""
     keep = evenly_spaced(draws.shape[1], _MOST_DOTS)
     ax.plot(*draws[:, keep], ".", color=method_style(method)[0], alpha=0.35, markersize=3, markeredgewidth=0, zorder=1)
     if laplace is not None:

@@ -153,7 +153,7 @@ def coverage(
 
 
 def _label_cells(ax: Axes, cells: Sequence[tuple[int, float]], positions: np.ndarray) -> None:
-    """Write the separations below the axes. Write the numbers of observations above the axes, separated by lines."""
+    """Write the separations below the axes and the numbers of observations above them, with lines between the numbers."""
     ax.set_xticks(positions, [f"{separation:g}" for _, separation in cells])
     ax.set_xlabel("distance of the components, standard deviations")
     counts = np.array([n for n, _ in cells])

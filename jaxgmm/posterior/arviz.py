@@ -10,12 +10,15 @@ from typing import Any
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..calls import public
 from ..chunking import draws_per_batch
 from ..density import log_prob
 from ..mixture import Mixture
-from ..validation import as_weighted_data, is_traced
+from ..padding import pad_data
+from ..validation import as_weighted_data, is_traced, warn_at_caller
+from .pointwise import has_own_likelihood, own_pointwise
 from .result import Posterior, check_one_posterior
 
 # keys: names of statistics (C, S) in Posterior.stats; values: ArviZ's names for the same statistics
@@ -30,14 +33,18 @@ _STATS = {
 
 
 @public
-def to_arviz(posterior: Posterior, x: Any, *, sample_weight: Any = None) -> Any:
+def to_arviz(posterior: Posterior, x: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Any:
     """Convert the draws to ArviZ's InferenceData (ArviZ 0.2x) or xarray's DataTree (ArviZ 1.x), with pointwise log-likelihoods.
 
-    The result has four groups. The group posterior holds weights, means and covariances, with dimensions component and feature.
-    The groups log_likelihood and observed_data each hold a variable x, with dimension observation. The group sample_stats holds
-    lp (the log density) and, if the method reports them, diverging, energy and other statistics. Call `relabel` before you
-    summarise single components. Log-likelihoods, and therefore `arviz.loo`, are label-invariant. The result needs memory for
-    all C x S x N log-likelihoods.
+    The result has four groups, or three for some models of your own (see below). The group posterior holds weights, means and
+    covariances, with dimensions component and feature. The groups log_likelihood and observed_data each hold a variable x, with
+    dimension observation. The group sample_stats holds lp (the log density) and, if the method reports them, diverging, energy
+    and other statistics. Call `relabel` before you summarise single components. Log-likelihoods, and therefore `arviz.loo`, are
+    label-invariant. The result needs memory for all C x S x N log-likelihoods.
+
+    If the draws are from a model of your own whose likelihood is not the density of the drawn mixtures, the log-likelihoods are
+    those of your model, which `nuts` has stored in `posterior.stats`. If they were not stored, because there are too many, or
+    if they do not belong to single rows, the group log_likelihood is left out with a warning.
 
     Args:
         posterior: draws (C, S, ...), not traced.
@@ -47,6 +54,9 @@ def to_arviz(posterior: Posterior, x: Any, *, sample_weight: Any = None) -> Any:
 
     Returns:
         An InferenceData or a DataTree.
+
+    Warns:
+        RuntimeWarning: the group log_likelihood is left out.
 
     Raises:
         ImportError: arviz is not installed.
@@ -61,39 +71,55 @@ def to_arviz(posterior: Posterior, x: Any, *, sample_weight: Any = None) -> Any:
         arviz = importlib.import_module("arviz")
     except ImportError as error:
         raise ImportError("to_arviz needs ArviZ, an optional dependency: pip install 'jaxgmm[arviz]'.") from error
-    x, mixture = _check(posterior, x, sample_weight)
-    log_likelihood = np.asarray(_pointwise(mixture, x))
+    x, weight, rows = _check(posterior, x, sample_weight)
+    log_likelihood, mixture = _log_likelihood(posterior, x, weight, rows), posterior.mixture
+    x = np.asarray(x)[rows]
     stats = {"lp": np.asarray(posterior.log_density)}
     stats |= {name: np.asarray(posterior.stats[ours]) for ours, name in _STATS.items() if ours in posterior.stats}
     variables, dims = _variables(mixture)
     groups = {
         "posterior": variables,
         "sample_stats": stats,
-        "log_likelihood": {"x": log_likelihood},
-        "observed_data": {"x": np.asarray(x)},
+        "observed_data": {"x": x},
     }
+    if log_likelihood is not None:
+        groups["log_likelihood"] = {"x": log_likelihood}
     dims["x"] = ["observation"]
     if int(arviz.__version__.partition(".")[0]) >= 1:
         return arviz.from_dict(groups, dims=dims)
     return arviz.from_dict(**groups, dims=dims)
 
 
-def _check(posterior: Any, x: Any, sample_weight: Any) -> tuple[jax.Array, Mixture]:
-    """Return the rows (each repeated as often as its weight says) and the draws; raise an error if an argument is invalid."""
+def _check(posterior: Any, x: ArrayLike, sample_weight: ArrayLike | None) -> tuple[jax.Array, jax.Array | None, np.ndarray]:
+    """Return the data, the weights or None, and the index of the row of each observation; raise an error if one is invalid."""
     if is_traced(posterior, x, sample_weight):
         raise TypeError("to_arviz works on the host: call it outside jit and vmap.")
     check_one_posterior(posterior)
-    mixture = posterior.mixture
-    x, weight = as_weighted_data(x, sample_weight, num_features=mixture.num_features)
+    x, weight = as_weighted_data(x, sample_weight, num_features=posterior.mixture.num_features)
     if weight is None:
-        return x, mixture
+        return x, weight, np.arange(len(x))
     repeats = np.asarray(weight)
     if (repeats != np.round(repeats)).any():
         raise ValueError(
             f"sample_weight holds {repeats[repeats != np.round(repeats)][0]:g}; whole numbers were expected, because "
             "leave-one-out counts observations: round the weights."
         )
-    return x[np.repeat(np.arange(len(x)), repeats.astype(int))], mixture
+    return x, weight, np.repeat(np.arange(len(x)), repeats.astype(int))
+
+
+def _log_likelihood(posterior: Posterior, x: jax.Array, weight: jax.Array | None, rows: np.ndarray) -> np.ndarray | None:
+    """Return the log-likelihoods (C, S, O) of O observations, given their rows; if they are not known, warn and return None."""
+    if not has_own_likelihood(posterior, x, weight):
+        return np.asarray(_pointwise(posterior.mixture, pad_data(np.asarray(x)[rows], None).x))[..., : len(rows)]
+    own = own_pointwise(posterior, np.ones(len(x)) if weight is None else np.asarray(weight, float))
+    if own is not None:
+        return own[..., rows]
+    warn_at_caller(
+        "the likelihood of the model that was sampled is not the density of the drawn mixtures, and its values for single rows "
+        "are not stored (stats: pointwise_log_likelihood), so the group log_likelihood is left out; compute it from your model "
+        "by numpyro.infer.log_likelihood."
+    )
+    return None
 
 
 @jax.jit

@@ -13,10 +13,12 @@ from numpyro.infer import MCMC, NUTS
 from .. import linalg
 from ..density import log_prob
 from ..mixture import Mixture
+from ..progress import advance
 from .diagnostics import rhat_limit, split_rhat
 from .gaussian_approximation import GaussianApproximation, overdispersed_starts
 from .likelihood import reference_total
-from .result import Posterior, PosteriorStatus
+from .mixing import Mixing, judge_mixing, label_invariant_draws, measure_mixing
+from .result import Posterior, PosteriorStatus, is_usable
 from .standardization import StandardizedProblem, from_standard, log_volume
 from .unconstrained_space import make_unconstrained_space
 from .user_model import user_model_starts
@@ -24,8 +26,8 @@ from .user_model_space import make_user_space
 
 # Another mode is reported only if its mass is more than this fraction of the sum of its own mass and the main mode's mass.
 _SMALLEST_MODE = 0.01
-# The first step size of the warm-up. Dual averaging soon tries a step ten times as large. With NumPyro's default of 1.0, chains
-# that start far from the mode would then not come back.
+# The first step size of the warm-up. Dual averaging soon tries a step that is ten times as large as the first. If the first
+# step had NumPyro's default size of 1.0, chains that start far from the mode would not come back after the larger step.
 _FIRST_STEP_SIZE = 0.3
 _FIELDS = ("diverging", "num_steps", "accept_prob", "energy", "potential_energy", "adapt_state.step_size")
 
@@ -41,7 +43,6 @@ class ChainOptions(NamedTuple):
     num_warmup: int
     adapt: bool
     max_tree_depth: int
-    progress: bool
     model: Callable[..., Any] | None
 
 
@@ -94,45 +95,65 @@ def sample_chains(
     approximations: Approximations,
     prior: Any,
     target_accept_prob: jax.Array,
+    bar: jax.Array | None = None,
     *,
     options: ChainOptions,
 ) -> Posterior:
     """Draw from the posterior, with chains that start around the mode of the main approximation.
 
     One additional chain starts at each of the J other modes. The draws of these chains are only compared with the draws of the
-    main chains and do not become part of the result.
+    main chains and do not become part of the result. `bar` is the number of a progress bar that counts steps, or None.
     """
     problem, main, others = approximations
     num_chains = options.num_chains
     key_start, key_run = jax.random.split(key)
     target = make_target(problem, main.start, options.model)
     starts = _chain_starts(key_start, approximations, options)
-    sampler = _make_sampler(target, main, target_accept_prob, options, len(starts))
+    sampler = _make_sampler(target, main, target_accept_prob, bar, options, len(starts))
     sampler.run(key_run, init_params=starts if len(starts) > 1 else starts[0], extra_fields=_FIELDS)
     fields = sampler.get_extra_fields(group_by_chain=True)
     z = main.mode + jnp.matmul(sampler.get_samples(group_by_chain=True), main.root.T, precision="highest")
     mixture, log_density, further = target.describe(z, fields["potential_energy"])
     invariants = jnp.stack([log_density, *([(mixture.weights**2).sum(-1)] if mixture.num_components > 1 else [])])
     fields = {name: field[:num_chains] for name, field in fields.items()}
-    stats = _statistics(main, invariants[:, :num_chains], fields, options)
-    status = chains_status(main, log_density[:num_chains], fields["diverging"], stats["rhat"], options.adapt)
+    ours = jax.tree.map(lambda leaf: leaf[:num_chains], (mixture, log_density))
+    mixing = measure_mixing(label_invariant_draws(*ours))
+    stats = _statistics(main, mixing, fields, options)
+    status = chains_status(main, ours[1], fields["diverging"], mixing, options.adapt)
     if others is not None:
         invariants = jnp.concatenate([invariants, _log_prob_at_starts(mixture, problem, (main, others))])
         found = _compare_modes(main, others, target, invariants[:, :num_chains], invariants[:, num_chains:])
         stats |= found
         apart = ~(found["other_rhat"] < rhat_limit(options.num_samples)) & (found["other_share"] > _SMALLEST_MODE)
-        good = (status <= PosteriorStatus.DIVERGENCES) & apart.any()
-        status = jnp.where(good, PosteriorStatus.MULTIMODAL, status)
+        settled = is_usable(status) & (status != PosteriorStatus.UNMIXED)
+        status = jnp.where(settled & apart.any(), PosteriorStatus.MULTIMODAL, status)
     mixture, log_density, further = jax.tree.map(lambda leaf: leaf[:num_chains], (mixture, log_density, further))
     stats = stats | {"num_warmup": jnp.array(options.num_warmup)} | further
     return Posterior(mixture, log_density, prior, status, stats, "nuts")
 
 
+class _NUTS(NUTS):
+    """NumPyro's NUTS, which also advances a progress bar."""
+
+    bar: jax.Array | None = None
+    num_steps: int = 0
+
+    def sample(self, state: Any, model_args: Any, model_kwargs: Any) -> Any:
+        """Do one step of all chains."""
+        advance(self.bar, jnp.ravel(state.i)[0], self.num_steps)
+        return super().sample(state, model_args, model_kwargs)
+
+
 def _make_sampler(
-    target: Target, main: GaussianApproximation, target_accept_prob: jax.Array, options: ChainOptions, num_chains: int
+    target: Target,
+    main: GaussianApproximation,
+    target_accept_prob: jax.Array,
+    bar: jax.Array | None,
+    options: ChainOptions,
+    num_chains: int,
 ) -> MCMC:
     """Return NumPyro's sampler in the coordinates u = root^-1 (z - mode)."""
-    kernel = NUTS(
+    kernel = _NUTS(
         potential_fn=lambda u: target.potential(main.mode + main.root @ u),
         step_size=_FIRST_STEP_SIZE,
         adapt_mass_matrix=options.adapt,
@@ -140,18 +161,19 @@ def _make_sampler(
         target_accept_prob=target_accept_prob,  # pyright: ignore[reportArgumentType]  # an array, so that it can be traced
         max_tree_depth=options.max_tree_depth,
     )
+    kernel.bar, kernel.num_steps = bar, options.num_warmup + options.num_samples
     return MCMC(
         kernel,
         num_warmup=options.num_warmup,
         num_samples=options.num_samples,
         num_chains=num_chains,
         chain_method="vectorized",
-        progress_bar=options.progress,
+        progress_bar=False,  # NumPyro's bar would compile every call anew
     )
 
 
 def _chain_starts(key: jax.Array, approximations: Approximations, options: ChainOptions) -> jax.Array:
-    """Return all starts in coordinates u, (C + J, P): C starts over-dispersed around the main mode, J at other modes."""
+    """Return all starts in coordinates u, (C + J, P): C over-dispersed starts around the main mode, and J at other modes."""
     problem, main, others = approximations
     if options.model is None:
         starts = overdispersed_starts(key, main, options.num_chains)
@@ -163,9 +185,9 @@ def _chain_starts(key: jax.Array, approximations: Approximations, options: Chain
 
 
 def _statistics(
-    main: GaussianApproximation, invariants: jax.Array, fields: dict[str, jax.Array], options: ChainOptions
+    main: GaussianApproximation, mixing: Mixing, fields: dict[str, jax.Array], options: ChainOptions
 ) -> dict[str, jax.Array]:
-    """Compute a dictionary of statistics from label-invariant quantities (Q, C, S) and NumPyro's fields (C, S)."""
+    """Return a dictionary of statistics from the mixing of label-invariant quantities and NumPyro's fields (C, S)."""
     return {
         "diverging": fields["diverging"],
         "num_steps": fields["num_steps"],
@@ -177,7 +199,8 @@ def _statistics(
         "min_eigenvalue": main.min_eigenvalue,
         "newton_steps": main.num_steps,
         "counts": main.counts,
-        "rhat": split_rhat(invariants).max(),
+        "rhat": mixing.rhat,
+        "ess": mixing.ess,
         "adapted": jnp.array(options.adapt),
     }
 
@@ -224,14 +247,16 @@ def _compare_modes(
 
 
 def chains_status(
-    approximation: GaussianApproximation, log_density: jax.Array, diverging: jax.Array, rhat: jax.Array, adapted: bool
+    approximation: GaussianApproximation, log_density: jax.Array, diverging: jax.Array, mixing: Mixing, adapted: bool
 ) -> jax.Array:
-    """Return the most severe PosteriorStatus that applies, (), given log densities (C, S) and divergences (C, S)."""
+    """Return, as an array (), the most severe PosteriorStatus that applies, given log densities and divergences (C, S)."""
     finite = jnp.isfinite(log_density).all() & jnp.isfinite(approximation.value)
     stuck = (log_density == log_density[:, :1]).all(-1).any() & (log_density.shape[1] > 1)
+    mixed = judge_mixing(mixing, *log_density.shape)
     good = PosteriorStatus.FULL_WARMUP if adapted else PosteriorStatus.OK
-    status = jnp.where(approximation.sound | adapted, good, PosteriorStatus.POOR_METRIC)
+    status = jnp.where(mixed == PosteriorStatus.FEW_DRAWS, mixed, good)
+    status = jnp.where(approximation.sound | adapted, status, PosteriorStatus.POOR_METRIC)
     status = jnp.where(diverging.any(), PosteriorStatus.DIVERGENCES, status)
-    status = jnp.where(~(rhat < rhat_limit(log_density.shape[1])), PosteriorStatus.UNMIXED, status)
+    status = jnp.where(mixed == PosteriorStatus.UNMIXED, mixed, status)
     status = jnp.where((diverging.mean() > 0.5) | stuck, PosteriorStatus.ALL_DIVERGENT, status)
     return jnp.where(finite, status, PosteriorStatus.NONFINITE)

@@ -25,10 +25,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
-from ..density import factors_of, quadratic_coefficients, quadratic_log_joint, safe_log
+from ..density import quadratic_coefficients, quadratic_log_joint, safe_log
 from ..mixture import Mixture
 from ..priors.interface import ComponentSums, MixturePrior, StandardVariables
-from ..row_sums import sum_over_rows
+from ..rounding import positive_factors, scatter_about_mean
+from ..row_sums import Weight, has_weights, nonzero, sum_over_rows, vary_with
 from ..validation import is_traced
 
 
@@ -47,12 +48,11 @@ class GibbsState(NamedTuple):
 class LabelledData(NamedTuple):
     """The rows for which labels are drawn.
 
-    y (N, D): standardised rows. weight (N,): the number of labels that are drawn for each row, an integer; None means one label
-    per row.
+    y (N, D): standardised rows. weight: the number of labels that are drawn for each row, an integer.
     """
 
     y: jax.Array
-    weight: jax.Array | None
+    weight: Weight
 
 
 def check_closed_forms(prior: MixturePrior, method: str) -> None:
@@ -66,7 +66,7 @@ def check_closed_forms(prior: MixturePrior, method: str) -> None:
 
 def check_integer_weights(weight: Any, method: str) -> None:
     """Raise ValueError if concrete weights (N,), or None, are not integers; a row of weight w has w labels."""
-    if weight is None or is_traced(weight):
+    if not has_weights(weight) or is_traced(weight):
         return
     values = np.asarray(weight)
     if (values != np.floor(values)).any():
@@ -76,14 +76,14 @@ def check_integer_weights(weight: Any, method: str) -> None:
         )
 
 
-def are_counts(weight: jax.Array | None) -> jax.Array | bool:
+def are_counts(weight: Weight) -> jax.Array | bool:
     """Return whether all weights are integers >= 0, so that they can be numbers of labels."""
-    return True if weight is None else ((weight == jnp.floor(weight)) & (weight >= 0)).all()
+    return not has_weights(weight) or ((weight == jnp.floor(weight)) & (weight >= 0)).all()
 
 
 def gibbs_state(mixture: Mixture) -> GibbsState:
     """Convert a mixture to the state of a chain."""
-    return GibbsState(safe_log(mixture.weights), mixture.means, factors_of(mixture))
+    return GibbsState(safe_log(mixture.weights), mixture.means, positive_factors(mixture))
 
 
 def sum_by_labels(
@@ -106,31 +106,32 @@ def sum_by_labels(
     y, weight = data
     coefficients = quadratic_coefficients(state.log_weights, state.means - center, state.factors, covariance_type)  # (K, F)
 
-    def sum_once(key: jax.Array, weight: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        uniform = jax.random.uniform(key, (len(y),), y.dtype)
+    def sum_once(key: jax.Array, weight: Weight) -> tuple[jax.Array, jax.Array]:
+        uniform = jax.random.uniform(key, (len(y),), y.dtype)  # the number of a row does not depend on the rows after it
         return sum_over_rows(_labelled_sums(coefficients, center, covariance_type), (y, uniform), weight, chunk_size)
 
-    if weight is None:
-        sums, log_likelihood = sum_once(key, None)
+    if not has_weights(weight):
+        sums, log_likelihood = sum_once(key, weight)
     else:
         sums, log_likelihood = repeat_and_sum(
             lambda i: sum_once(jax.random.fold_in(key, i), (weight > i).astype(y.dtype)), weight.max()
         )
     second, first, count = covariance.split_quadratic(sums, covariance_type, y.shape[1])
-    safe = jnp.where(count > 0, count, 1)[:, None]
-    scatter = second - covariance.outer(first / jnp.sqrt(safe), covariance_type)
-    return ComponentSums(count, center + first / safe, scatter), log_likelihood
+    precision = covariance.precision(state.factors.whitener, covariance_type)
+    scatter = scatter_about_mean(count, first, second, covariance_type, precision)
+    return ComponentSums(count, center + first / nonzero(count)[:, None], scatter), log_likelihood
 
 
 def repeat_and_sum(function: Callable[[Any], Any], times: jax.Array) -> Any:
     """Return the sum of function(0), ..., function(times - 1)."""
-    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(function, 0))
+    shapes = jax.eval_shape(function, 0)
+    zero = jax.tree.map(lambda leaf: vary_with(jnp.zeros(leaf.shape, leaf.dtype), leaf), shapes)
 
     def step(carry: tuple[Any, Any]) -> tuple[Any, Any]:
         i, total = carry
         return i + 1, jax.tree.map(jnp.add, total, function(i))
 
-    return jax.lax.while_loop(lambda carry: carry[0] < times, step, (0, zero))[1]
+    return jax.lax.while_loop(lambda carry: carry[0] < times, step, (vary_with(jnp.array(0), times), zero))[1]
 
 
 def _labelled_sums(coefficients: jax.Array, center: jax.Array, covariance_type: str) -> Callable[..., tuple]:
@@ -187,8 +188,8 @@ def draw_state(
     # One call draws the gamma variables for both weights and covariances, because each call takes seconds to compile.
     all_shapes = jnp.concatenate([prior.weight_concentration + label_counts, shapes.ravel()])
     log_gammas = jax.random.loggamma(keys[0], all_shapes, dtype=dtype)
-    # Too few degrees of freedom give shapes <= 0. The draws are then set to NaN, because the error would otherwise go
-    # unnoticed.
+    # With too few degrees of freedom, shape parameters of the gamma distributions are <= 0. The draws are then set to NaN,
+    # because the error would otherwise go unnoticed.
     log_gammas = jnp.where(all_shapes > 0, log_gammas, jnp.nan)
     num_bartlett = shapes.size if covariance.is_dense(covariance_type) else 0
     normals = jax.random.normal(keys[1], (k + num_bartlett, d), dtype)

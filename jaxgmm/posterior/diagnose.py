@@ -10,10 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import covariance
 from ..calls import public
 from ..mixture import Mixture
+from ..spread import mean_and_sd
 from ..validation import is_traced
 from . import diagnostics
 from .result import Posterior, PosteriorStatus, check_one_posterior
@@ -80,12 +82,13 @@ def label_invariants(mixture: Mixture) -> dict[str, np.ndarray]:
     return {"weights_by_size": -np.sort(-weights, -1), "overall_mean": overall, "overall_sd": np.sqrt(within)}
 
 
-def summarise_draws(draws: Any) -> dict[str, np.ndarray]:
+def summarise_draws(draws: ArrayLike) -> dict[str, np.ndarray]:
     """Return the mean and sd of draws (C, S, ...), their Monte Carlo errors, R-hat and effective sample sizes: each (...)."""
     draws = np.asarray(draws, float)
+    mean, sd = mean_and_sd(draws.reshape(-1, *draws.shape[2:]))
     return {
-        "mean": draws.mean((0, 1)),
-        "sd": draws.std((0, 1), ddof=1),
+        "mean": mean,
+        "sd": sd,
         "mcse_mean": diagnostics.mcse_mean(draws),
         "mcse_sd": diagnostics.mcse_sd(draws),
         "rhat": diagnostics.rhat(draws),

@@ -1,9 +1,9 @@
 """Diagnostics of draws: R-hat, effective sample sizes, Monte Carlo errors, E-BFMI.
 
 Draws have shape (C, S, ...): C chains and S draws per chain. Further axes hold different quantities, which are processed
-together. The computations use NumPy on the host. Only `split_rhat` uses JAX, because the samplers call it inside jit to set
-their status. ArviZ provides the other functions too. They are implemented here because ArviZ is a large, optional dependency;
-the tests compare their results with ArviZ's.
+together. The computations use NumPy on the host. Only `split_rhat` uses JAX, because it is called inside jit; `mixing` has the
+measures that set the status of a sampler. ArviZ provides the other functions too. They are implemented here because ArviZ is a
+large, optional dependency; the tests compare their results with ArviZ's.
 
 Vehtari, Gelman, Simpson, Carpenter & Burkner (2021), Bayesian Analysis 16:667; Betancourt (2016), arXiv:1604.00695.
 """
@@ -11,17 +11,21 @@ Vehtari, Gelman, Simpson, Carpenter & Burkner (2021), Bayesian Analysis 16:667; 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
+from ..spread import is_constant
 
-def rhat(draws: Any) -> np.ndarray:
-    """Return rank-normalised split R-hat: the larger of two values, for the draws and for the folded draws.
+
+def rhat(draws: ArrayLike) -> np.ndarray:
+    """Return rank-normalised split R-hat, which is the larger of two values.
+
+    One value is computed from the draws, and the other from the distances of the draws from their median (folded draws).
 
     Vehtari et al. (2021), section 4.
 
@@ -30,7 +34,7 @@ def rhat(draws: Any) -> np.ndarray:
 
     Returns:
         (...). Values are near 1 if the chains agree; values below 1.01 are good. The values are NaN where draws are not finite
-        or all draws are equal, and very large or infinite where each chain is constant but the chains differ.
+        or all draws are equal up to rounding, and very large or infinite where each chain is constant but the chains differ.
 
     Example:
         >>> import numpy as np
@@ -43,7 +47,7 @@ def rhat(draws: Any) -> np.ndarray:
     return np.maximum(_rhat_of_chains(_rank_normalise(halves)), _rhat_of_chains(_rank_normalise(folded)))
 
 
-def ess_bulk(draws: Any) -> np.ndarray:
+def ess_bulk(draws: ArrayLike) -> np.ndarray:
     """Return the effective sample size of the rank-normalised draws (bulk), which describes the centre of the distribution.
 
     Vehtari et al. (2021), section 4.
@@ -52,7 +56,8 @@ def ess_bulk(draws: Any) -> np.ndarray:
         draws: (C, S, ...), S >= 4.
 
     Returns:
-        (...), a number of draws; at least 100 per chain is good. It is NaN where draws are not finite or all draws are equal.
+        (...), a number of draws; at least 100 per chain is good. It is NaN where draws are not finite or all draws are equal up
+        to rounding.
 
     Example:
         >>> import numpy as np
@@ -63,7 +68,7 @@ def ess_bulk(draws: Any) -> np.ndarray:
     return _ess(_rank_normalise(_split(_as_draws(draws))))
 
 
-def ess_tail(draws: Any, *, prob: float = 0.9) -> np.ndarray:
+def ess_tail(draws: ArrayLike, *, prob: float = 0.9) -> np.ndarray:
     """Return the tail effective sample size: the smaller of the effective sample sizes for a low and a high quantile.
 
     Vehtari et al. (2021), section 4.3.
@@ -73,7 +78,7 @@ def ess_tail(draws: Any, *, prob: float = 0.9) -> np.ndarray:
         prob: probability between the two quantiles.
 
     Returns:
-        (...), a number of draws. It is NaN where draws are not finite or all draws are equal.
+        (...), a number of draws. It is NaN where draws are not finite or all draws are equal up to rounding.
 
     Example:
         >>> import numpy as np
@@ -83,10 +88,10 @@ def ess_tail(draws: Any, *, prob: float = 0.9) -> np.ndarray:
     """
     draws = _as_draws(draws)
     low, high = np.quantile(draws, [(1 - prob) / 2, (1 + prob) / 2], axis=(0, 1))
-    return np.minimum(*(_nan_where_undefined(_ess(_split((draws <= q).astype(float))), draws) for q in (low, high)))
+    return np.minimum(*(_ess(_split(_at_most(draws, quantile))) for quantile in (low, high)))
 
 
-def ess_mean(draws: Any) -> np.ndarray:
+def ess_mean(draws: ArrayLike) -> np.ndarray:
     """Return the effective sample size for estimating the mean, without rank normalisation: (C, S, ...) -> (...).
 
     Vehtari et al. (2021), eq. 10-13.
@@ -94,13 +99,13 @@ def ess_mean(draws: Any) -> np.ndarray:
     return _ess(_split(_as_draws(draws)))
 
 
-def mcse_mean(draws: Any) -> np.ndarray:
+def mcse_mean(draws: ArrayLike) -> np.ndarray:
     """Return the Monte Carlo standard error of the posterior mean: (C, S, ...) -> (...), in the units of the draws."""
     draws = _as_draws(draws)
     return draws.std((0, 1), ddof=1) / np.sqrt(ess_mean(draws))
 
 
-def mcse_sd(draws: Any) -> np.ndarray:
+def mcse_sd(draws: ArrayLike) -> np.ndarray:
     """Return the Monte Carlo standard error of the posterior standard deviation: (C, S, ...) -> (...), in the draws' units.
 
     The delta method gives this error from the variance of the squared deviations and their effective sample size.
@@ -112,13 +117,13 @@ def mcse_sd(draws: Any) -> np.ndarray:
     return np.sqrt(variance_of_squares / ess_mean(squares) / (4 * np.where(variance > 0, variance, np.nan)))
 
 
-def mcse_quantile(draws: Any, prob: float) -> np.ndarray:
+def mcse_quantile(draws: ArrayLike, prob: float) -> np.ndarray:
     """Return the Monte Carlo standard error of a quantile: (C, S, ...) -> (...). Vehtari et al. (2021), section 4.4."""
     from scipy.stats import beta
 
     draws = _as_draws(draws)
     quantile = np.quantile(draws, prob, axis=(0, 1))
-    ess = _ess(_split((draws <= quantile).astype(float)))
+    ess = _ess(_split(_at_most(draws, quantile)))
     size = draws.shape[0] * draws.shape[1]
     ordered = np.sort(draws.reshape(size, *draws.shape[2:]), axis=0)
     edges = [beta.ppf(p, ess * prob + 1, ess * (1 - prob) + 1) for p in (0.1586553, 0.8413447)]
@@ -128,7 +133,7 @@ def mcse_quantile(draws: Any, prob: float) -> np.ndarray:
     return np.where(np.isfinite(ess), width / 2, np.nan)
 
 
-def e_bfmi(energy: Any) -> np.ndarray:
+def e_bfmi(energy: ArrayLike) -> np.ndarray:
     """Return the energy Bayesian fraction of missing information of each chain. Betancourt (2016), section 5.
 
     Args:
@@ -154,27 +159,37 @@ def rhat_limit(num_samples: int) -> float:
 
 
 def split_rhat(draws: jax.Array) -> jax.Array:
-    """Return split R-hat without rank normalisation: (..., C, S) -> (...), or 1 if there are fewer than 4 draws per chain.
+    """Return split R-hat without rank normalisation: (..., C, S) -> (...).
 
-    Gelman et al. (2013), eq. 11.4.
+    Gelman et al. (2013), eq. 11.4. It is NaN where draws are not finite. It is 1 where all draws are equal up to rounding or
+    where there are fewer than 4 draws per chain.
     """
+    finite = jnp.isfinite(draws).all((-2, -1))
     half = draws.shape[-1] // 2
     if half < 2:
-        return jnp.ones(draws.shape[:-2], draws.dtype)
+        return jnp.where(finite, jnp.ones(draws.shape[:-2], draws.dtype), jnp.nan)
     halves = jnp.concatenate([draws[..., :half], draws[..., -half:]], -2)
     within, between = halves.var(-1, ddof=1).mean(-1), halves.mean(-1).var(-1, ddof=1)
-    return jnp.where(within + between > 0, jnp.sqrt((half - 1) / half + between / within), 1)
+    value = jnp.where(is_constant(draws, (-2, -1), jnp), 1, jnp.sqrt((half - 1) / half + between / within))
+    return jnp.where(finite, value, jnp.nan)
 
 
-def _as_draws(draws: Any) -> np.ndarray:
-    """Return draws as a float64 array (C, S, ...), or raise ValueError if there are fewer than 4 draws per chain."""
+def _as_draws(draws: ArrayLike) -> np.ndarray:
+    """Return draws as a float64 array (C, S, ...), or raise ValueError if there are fewer than 4 draws per chain.
+
+    A quantity with a draw that is not finite becomes NaN, in all draws. If all its draws are equal up to rounding, they become
+    equal.
+    """
     draws = np.asarray(draws, float)
     if draws.ndim < 2 or draws.shape[1] < 4:
         raise ValueError(
             f"draws has shape {draws.shape}; (C, S, ...) with at least 4 draws per chain was expected: use draws[None] for one "
             "chain."
         )
-    return draws
+    finite = np.isfinite(draws).all((0, 1))
+    draws = np.where(finite, draws, 0.0)
+    draws = np.where(is_constant(draws, (0, 1)), draws[:1, :1], draws)
+    return np.where(finite, draws, np.nan)
 
 
 def _split(draws: np.ndarray) -> np.ndarray:
@@ -183,16 +198,16 @@ def _split(draws: np.ndarray) -> np.ndarray:
     return np.concatenate([draws[:, :half], draws[:, -half:]])
 
 
+def _at_most(draws: np.ndarray, quantile: np.ndarray) -> np.ndarray:
+    """Return 1 for each draw (C, S, ...) that is at most the quantile (...), else 0, or NaN where diagnostics are undefined."""
+    return np.where(_is_undefined(draws), np.nan, (draws <= quantile).astype(float))
+
+
 def _rank_normalise(draws: np.ndarray) -> np.ndarray:
     """Replace draws by the normal scores of their ranks over all chains. Vehtari et al. (2021), eq. 14."""
     size = draws.shape[0] * draws.shape[1]
     ranks = rankdata(draws.reshape(size, -1), axis=0).reshape(draws.shape)
-    return _nan_where_undefined(ndtri((ranks - 0.375) / (size + 0.25)), draws)
-
-
-def _nan_where_undefined(values: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """Replace the value (...) of a quantity by NaN if one of its draws is not finite, or if all its draws are equal."""
-    return np.where(_is_undefined(draws), np.nan, values)
+    return np.where(_is_undefined(draws), np.nan, ndtri((ranks - 0.375) / (size + 0.25)))
 
 
 def _is_undefined(draws: np.ndarray) -> np.ndarray:
@@ -223,11 +238,11 @@ def _ess(draws: np.ndarray) -> np.ndarray:
     rho[0] = 1
     pairs = rho[: s // 2 * 2].reshape(s // 2, 2, -1).sum(1)[: max(1, (s - 1) // 2)]
     counted = np.logical_and.accumulate(pairs > 0, axis=0)
-    counted[-1] = False  # the last pair is never counted, because no pair follows that could end the sum
+    counted[-1] = False  # the last pair is never counted, because no later pair can end the sum
     counted[0] = True
     monotone = np.minimum.accumulate(np.where(counted, pairs, np.inf), axis=0)
     time = -1 + 2 * np.where(counted, monotone, 0).sum(0)
-    # in the first pair with a negative sum, the autocorrelation at the even lag may still be positive
+    # in the first pair with a negative sum, the autocorrelation at the even lag may still be positive; it is then added
     end = np.minimum(counted.sum(0), len(pairs) - 1)
     even = np.take_along_axis(rho[0::2], end[None], 0)[0]
     time += np.where(counted.all(0), 0, np.maximum(even, 0))

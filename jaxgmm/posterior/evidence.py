@@ -6,9 +6,9 @@
 The proposal q starts as a mixture of multivariate t distributions, one at each mode that Newton's method finds from the
 posterior's draws. In pilot rounds, q adapts to the importance ratios (Cappe, Douc, Guillin, Marin & Robert 2008, Statistics and
 Computing 18, 447-459). After the pilot rounds q is fixed. It therefore does not depend on the draws whose ratios are averaged.
-All K! labellings of K exchangeable components count: without them the log evidence would be too small by up to log K! (Neal
-1999, on Chib 1995). Therefore the density q is averaged over all labellings: the components are permuted in z. Permutations do
-not change volumes.
+A labelling is an order of the components. If K components are exchangeable, the evidence must include all their K! labellings.
+Otherwise the log evidence would be too small by up to log K! (Neal 1999, on Chib 1995). The density q is therefore averaged
+over all labellings, that is, over all permutations of the components in z. Permutations do not change volumes.
 """
 
 from __future__ import annotations
@@ -21,23 +21,27 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from numpy.typing import ArrayLike
 
 from ..calls import public
+from ..memory import check_memory
 from ..mixture import Mixture, MixtureLike, as_mixture
+from ..padding import pad_data
 from ..priors.functions import log_prior
+from ..row_sums import Weight, total_weight
 from ..status import StatusEnum
 from ..tables import REACH, Printed, Table, look, reach
 from ..validation import as_weighted_data, check_count, check_key, is_traced, warn_at_caller
 from .evidence_labellings import make_labellings
 from .evidence_proposal import choose_seeds, first_proposal
-from .gaussian_approximation import MAX_KHAT
 from .importance import Proposal, adapt, draw
 from .likelihood import reference_total
-from .pareto import pareto_k
+from .pareto import effective_number, khat_limit, pareto_k
 from .result import Posterior, check_one_posterior, in_dtype
 from .standardization import StandardizedProblem, log_volume, standardise
 from .unconstrained_space import make_unconstrained_space, map_points
 
+_FEWEST_EFFECTIVE = 100  # with fewer effective samples, neither the value nor its error is trusted, whatever k-hat is
 _PILOTS, _ROUNDS = 8, 4  # number of rounds that adapt the proposal; number of rounds whose importance ratios are averaged
 
 
@@ -53,9 +57,9 @@ class EvidenceStatus(StatusEnum):
     OK = 0, "The importance ratios are well behaved."
     UNRELIABLE = (
         1,
-        "A few importance ratios dominate (k-hat over 0.7), so neither the value nor its error can be trusted. The posterior "
-        "may have more modes, or heavier tails, than the proposal; raise num_samples or num_modes, give other optima as modes, "
-        "or use fewer components.",
+        "A few importance ratios dominate (k-hat over 0.7, or less for few samples; or fewer than 100 effective samples), so "
+        "neither the value nor its error can be trusted. The posterior may have more modes, or heavier tails, than the "
+        "proposal; raise num_samples or num_modes, give other optima as modes, or use fewer components.",
     )
     OTHER_DATA = (
         2,
@@ -79,7 +83,8 @@ class Evidence(Printed):
     Attributes:
         value: (), the estimate of log p(x), nats.
         error: (), Monte Carlo standard error of the value, nats.
-        khat: (), Pareto k-hat of the importance ratios; the error is meaningful only if k-hat is below 0.7.
+        khat: (), Pareto k-hat of the importance ratios. The error is meaningful only if k-hat is below the limit for S samples,
+            min(0.7, 1 - 1 / log10 S) (Vehtari et al. 2024).
         ess: (), effective number of samples, (sum of ratios)^2 / sum of squared ratios.
         status: (), an EvidenceStatus.
 
@@ -120,9 +125,9 @@ class Evidence(Printed):
 def log_evidence(
     key: jax.Array,
     posterior: Posterior,
-    x: Any,
+    x: ArrayLike,
     *,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     num_samples: int = 20000,
     num_modes: int = 8,
     modes: MixtureLike | None = None,
@@ -147,10 +152,10 @@ def log_evidence(
         key: a random key.
         posterior: draws (C, S, ...) and their prior.
         x: (N, D), the data that the posterior was made from.
-        sample_weight: (N,) >= 0, the weights with which the posterior was made. They are exponents of the factors of the
-            likelihood.
-        num_samples: number of importance samples that are averaged, at least 1000. The pilot rounds use twice as many samples
-            in addition.
+        sample_weight: (N,) >= 0, the weights with which the posterior was made. The weight of a row is the exponent of the
+            row's density in the likelihood.
+        num_samples: number of importance samples that are averaged, at least 1000. In addition, the pilot rounds use twice as
+            many samples.
         num_modes: number of draws from which Newton's method searches for modes: the best draw, and others chosen at random.
         modes: a Mixture or Fit (M, ...) of further points from which to search for modes, or None.
 
@@ -178,8 +183,11 @@ def log_evidence(
     check_count(num_modes, "num_modes")
     modes = None if modes is None else as_mixture(modes, "modes")
     _check(posterior, modes)
+    k, d = posterior.mixture.means.shape[-2:]
+    check_memory(4.0 * num_samples * k * d, f"num_samples={num_samples}")
     x, weight = as_weighted_data(x, sample_weight, num_features=posterior.mixture.num_features)
-    evidence = _estimate(key, posterior, x, weight, modes, num_samples=-(-num_samples // _ROUNDS), num_modes=num_modes)
+    padded = pad_data(x, weight, key, posterior, modes)
+    evidence = _estimate(key, posterior, *padded, modes, num_samples=-(-num_samples // _ROUNDS), num_modes=num_modes)
     if is_traced(evidence):
         return evidence
     status = EvidenceStatus(int(evidence.status))
@@ -211,7 +219,7 @@ def _estimate(
     key: jax.Array,
     posterior: Posterior,
     x: jax.Array,
-    weight: jax.Array | None,
+    weight: Weight,
     modes: Mixture | None,
     *,
     num_samples: int,
@@ -227,8 +235,8 @@ def _estimate(
     total = reference_total(problem, start)
     volume = log_volume(problem, start.covariance_type, start.num_components)
     # if x is not the data that the posterior was made from, the best draw's density at x differs from its stored density
-    same = abs(total + log_prior(start, problem.prior) + volume - density) <= 0.1 + 1e-4 * (abs(density) + len(x))
-    rows = len(x) if problem.weight is None else problem.weight.sum()
+    rows = total_weight(problem.weight, len(x), problem.y.dtype)
+    same = abs(total + log_prior(start, problem.prior) + volume - density) <= 0.1 + 1e-4 * (abs(density) + rows)
     offset = total - rows * jnp.log(problem.scale).sum()
     evidence = _summarise(ratios, jnp.where(jnp.isfinite(density), offset, jnp.nan), same)
     return in_dtype(evidence, x.dtype)
@@ -262,8 +270,9 @@ def _summarise(log_ratios: jax.Array, offset: jax.Array, same: jax.Array) -> Evi
     mean = relative.mean()
     value = offset + top + jnp.log(mean)
     error = relative.std() / mean / math.sqrt(count)
-    khat = pareto_k(log_ratios, xp=jnp)
-    status = jnp.where(khat < MAX_KHAT, EvidenceStatus.OK, EvidenceStatus.UNRELIABLE)
+    khat, effective = pareto_k(log_ratios, xp=jnp), effective_number(log_ratios, xp=jnp)
+    reliable = (khat < khat_limit(count)) & (effective >= _FEWEST_EFFECTIVE)
+    status = jnp.where(reliable, EvidenceStatus.OK, EvidenceStatus.UNRELIABLE)
     status = jnp.where(same, status, EvidenceStatus.OTHER_DATA)
     status = jnp.where(jnp.isfinite(value), status, EvidenceStatus.NONFINITE)
-    return Evidence(value, error, khat, relative.sum() ** 2 / (relative**2).sum(), status)
+    return Evidence(value, error, khat, effective, status)

@@ -13,24 +13,24 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jax.nn import log_sigmoid, logsumexp
+from jax.nn import logsumexp
 
 from .. import linalg
 from ..chunking import labellings_per_batch
 from ..mixture import Mixture
 from .importance import Proposal, log_parts
 from .label_assignment import permute_components
-from .unconstrained_space import UnconstrainedSpace
+from .unconstrained_space import UnconstrainedSpace, from_sticks, to_sticks
 
 _ENUMERATED = 6  # for K up to this number the proposal is averaged over all K! labellings; for larger K one labelling is kept
 
 
 class Labellings(NamedTuple):
-    """How the labellings of K components are taken into account.
+    """The functions that take all labellings of K components into account.
 
     Attributes:
-        log_average: proposal, z (S, P) -> (S,). The density of the proposal at z is averaged over the labellings, and its
-            logarithm is returned.
+        log_average: proposal, z (S, P) -> (S,), the logarithm of an average: the density of the proposal at z is averaged over
+            the labellings.
         canonical: a mixture -> the same mixture in the labelling that is kept. If all labellings are enumerated, the mixture is
             returned unchanged.
     """
@@ -77,8 +77,8 @@ def _kept_labelling(
 ) -> Callable[[Proposal, jax.Array], jax.Array]:
     """Return the function `log_average` of Labellings for the case that only one labelling is kept.
 
-    In the labelling that is kept, the average is the density divided by the number of labellings. In all other labellings the
-    average is set to infinity, so that draws there have importance ratio 0.
+    If a point z has the labelling that is kept, the average is the density at z divided by the number of labellings. If z has
+    another labelling, the average is set to infinity, so that a draw at z has importance ratio 0.
     """
     earlier = jnp.tril(exchangeable, -1)
     log_count = jnp.log(1 + earlier.sum(-1)).sum()
@@ -114,18 +114,5 @@ def permute_point(space: UnconstrainedSpace, z: jax.Array, order: jax.Array) -> 
     parts = space.unravel(z)
     k = len(order)
     moved = {name: part[order] if part.shape[0] == k else part for name, part in parts.items() if name != "weights"}
-    moved["weights"] = _sticks(_log_weights(parts["weights"])[order])
+    moved["weights"] = to_sticks(from_sticks(parts["weights"])[order])
     return ravel_pytree(moved)[0]
-
-
-def _log_weights(sticks: jax.Array) -> jax.Array:
-    """Return log w (K,) from NumPyro's stick-breaking coordinates (K - 1,)."""
-    shifted = sticks - jnp.log(jnp.arange(len(sticks), 0, -1, dtype=sticks.dtype))
-    before = jnp.concatenate([jnp.zeros(1, sticks.dtype), jnp.cumsum(log_sigmoid(-shifted))])
-    return before + jnp.concatenate([log_sigmoid(shifted), jnp.zeros(1, sticks.dtype)])
-
-
-def _sticks(log_weights: jax.Array) -> jax.Array:
-    """Return NumPyro's stick-breaking coordinates (K - 1,) from log w (K,)."""
-    after = jax.lax.cumlogsumexp(log_weights[::-1])[::-1][1:]
-    return log_weights[:-1] - after + jnp.log(jnp.arange(len(after), 0, -1, dtype=log_weights.dtype))

@@ -12,6 +12,7 @@ from .. import linalg
 from ..em.m_step import m_step
 from ..em.moments import e_step
 from ..mixture import Mixture
+from ..row_sums import total_weight, weight_or_ones
 from .evidence_labellings import Labellings
 from .importance import Proposal, make_proposal
 from .newton import find_mode
@@ -53,17 +54,20 @@ def choose_seeds(
 def _without_component(mixture: Mixture, k: jax.Array, problem: StandardizedProblem) -> Mixture:
     """Empty component k: return a mixture in which the other components hold all data.
 
-    Component k keeps only the weight that its prior gives. The posterior's draws may rarely be near such a mixture.
+    Component k keeps only the weight that its prior gives. Such a mixture is useful as a seed, because the posterior's draws
+    may rarely be near it.
     """
     prior = problem.prior
     concentration = prior.weight_concentration
-    total = len(problem.y) if problem.weight is None else problem.weight.sum()
+    total = total_weight(problem.weight, len(problem.y), problem.y.dtype)
     fraction = jnp.clip(concentration[k] / (total + concentration.sum()), _SMALLEST_WEIGHT, 0.5)
     absent = jnp.arange(mixture.num_components) == k
     flat = dataclasses.replace(prior, weight_concentration=jnp.ones_like(concentration)) if prior.has_closed_forms else None
 
+    weight = None if problem.weight is None else weight_or_ones(problem.weight, problem.y.shape[:1], problem.y.dtype)
+
     def step(_: int, mixture: Mixture) -> Mixture:
-        return m_step(mixture, e_step(mixture, problem.y, sample_weight=problem.weight), flat)
+        return m_step(mixture, e_step(mixture, problem.y, sample_weight=weight), flat)
 
     weights = jnp.where(absent, 0, mixture.weights)
     start = dataclasses.replace(mixture, weights=weights / weights.sum())

@@ -1,4 +1,6 @@
-"""A Gaussian approximation of the posterior at a mode. It starts from an EM solution and gives coordinates for a sampler.
+"""A Gaussian approximation of the posterior at a mode. The search for the mode starts at an EM solution.
+
+The approximation defines the coordinates u in which a sampler works:
 
     y = (x - shift) / scale             data and prior are standardised: `standardization`
     theta -> z                          NumPyro's transforms to unconstrained space: `unconstrained_space`
@@ -22,14 +24,14 @@ from .. import covariance
 from ..density import responsibilities
 from ..mixture import Mixture
 from ..priors.interface import MixturePrior
-from ..row_sums import weight_or_ones
+from ..row_sums import Weight, weight_or_ones
 from .newton import MIN_EIGENVALUE, find_mode
-from .pareto import pareto_k
+from .pareto import honest_khat, khat_limit
 from .standardization import StandardizedProblem, standardise, to_standard
 from .unconstrained_space import UnconstrainedSpace, make_unconstrained_space, map_points
 
-MAX_KHAT = 0.7  # importance sampling is reliable if k-hat is below this limit: Vehtari et al. (2024)
 _NUM_PROPOSALS = 2000  # number of draws from the approximation, from which k-hat is estimated
+KHAT_LIMIT = khat_limit(_NUM_PROPOSALS)  # the approximation is close to the posterior if k-hat is below this limit
 _OVERDISPERSION = 1.5  # standard deviation of the chains' starts, in standard deviations of the approximation
 Built = TypeVar("Built")
 
@@ -48,7 +50,8 @@ class GaussianApproximation(NamedTuple):
         gain: (), increase of the log density, in nats, that one more Newton step would bring.
         num_steps: (), number of Newton steps.
         min_eigenvalue: (), the smallest eigenvalue of the information.
-        khat: (), Pareto k-hat of the importance ratios, with the approximation as proposal.
+        khat: (), Pareto k-hat of the importance ratios, with the approximation as proposal; infinite if fewer than 10 draws
+            have all the weight.
         counts: (K,), expected number of points in each component at the mode.
         sound: (), whether a sampler can use the approximation without adaptation.
     """
@@ -67,7 +70,7 @@ class GaussianApproximation(NamedTuple):
 
 @jax.jit
 def approximate_posterior(
-    key: jax.Array, start: Mixture, x: jax.Array, weight: jax.Array | None, prior: MixturePrior
+    key: jax.Array, start: Mixture, x: jax.Array, weight: Weight, prior: MixturePrior
 ) -> tuple[StandardizedProblem, GaussianApproximation]:
     """Standardise data and prior, and approximate the posterior at the mode near a start, or near each start of a stack (M,).
 
@@ -95,10 +98,10 @@ def build_approximation(
     newton, root, min_eigenvalue = find_mode(space, space.flatten(start), problem, start)
     draws = jax.random.normal(key, (_NUM_PROPOSALS, space.size), root.dtype)
     potentials = map_points(lambda u: space.potential(newton.z + root @ u), draws, problem, start)
-    khat = pareto_k(log_ratios(draws, potentials), xp=jnp)
+    khat = honest_khat(log_ratios(draws, potentials), xp=jnp)
     counts = expected_counts(space.unflatten(newton.z)[0], problem)
     enough = counts.min() >= max(5, 5 * (covariance.fewest_points(start.covariance_type, start.num_features) - 1))
-    sound = jnp.isfinite(newton.value) & (min_eigenvalue > MIN_EIGENVALUE) & (khat < MAX_KHAT) & enough
+    sound = jnp.isfinite(newton.value) & (min_eigenvalue > MIN_EIGENVALUE) & (khat < KHAT_LIMIT) & enough
     found = (newton.value, newton.gain, newton.num_steps, min_eigenvalue, khat, counts, sound)
     return GaussianApproximation(start, newton.z, root, *found)
 
@@ -111,7 +114,10 @@ def expected_counts(mixture: Mixture, problem: StandardizedProblem) -> jax.Array
 
 
 def log_ratios(u: jax.Array, potentials: jax.Array) -> jax.Array:
-    """Return log p(y, z) - log N(u | 0, I) up to a constant, (...), at draws u (..., P); -inf where the potential is NaN."""
+    """Return the log importance ratios (...) of draws u (..., P): log p(y, z) - log N(u | 0, I), up to a constant.
+
+    The result is -inf where the potential is NaN.
+    """
     return jnp.where(jnp.isnan(potentials), -jnp.inf, 0.5 * (u**2).sum(-1) - potentials)
 
 

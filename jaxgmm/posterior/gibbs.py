@@ -7,20 +7,23 @@ gradients nor tuning.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from numpy.typing import ArrayLike
 
 from .. import covariance
 from ..calls import public
 from ..chunking import gibbs_rows_per_chunk
-from ..inputs import Inputs, check_sampling_options, validate_inputs
+from ..inputs import Inputs, check_draws, check_sampling_options, pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike
 from ..priors.functions import log_prior
 from ..priors.interface import ComponentSums, MixturePrior
-from ..validation import check_count, check_flag, is_traced
+from ..progress import advance, program_bar
+from ..row_sums import vary_with
+from ..validation import check_count, check_progress, is_traced
 from .conditionals import (
     GibbsState,
     LabelledData,
@@ -31,27 +34,26 @@ from .conditionals import (
     gibbs_state,
     sum_by_labels,
 )
-from .diagnostics import rhat_limit, split_rhat
+from .mixing import Mixing, judge_mixing, label_invariant_draws, measure_mixing
 from .result import Posterior, PosteriorStatus, in_dtype, warn_if_unreliable
 from .standardization import StandardizedProblem, from_standard, log_volume, standardise, to_standard
 
 # spread of the chains' starting points, as a multiple of the parameters' standard deviations given the labels
 _OVERDISPERSION = 2.0
-_UPDATES = 50  # number of times that the progress bar is updated
 
 
 @public
 def gibbs(
     key: jax.Array,
     start: MixtureLike,
-    x: Any,
+    x: ArrayLike,
     prior: MixturePrior,
     *,
     num_samples: int = 1000,
     num_chains: int = 4,
     num_warmup: int = 200,
-    sample_weight: Any = None,
-    progress: bool = False,
+    sample_weight: ArrayLike | None = None,
+    progress: bool | None = None,
 ) -> Posterior:
     """Draw from p(weights, means, covariances | x) by Gibbs sampling, in chains that start around an EM solution.
 
@@ -76,19 +78,20 @@ def gibbs(
             over the data in a sweep equals the largest weight. A row of weight 0 is ignored, whatever values it holds. Weights
             that are not integers raise an error, or set the status to NONFINITE if they are traced. `nuts` accepts such
             weights.
-        progress: whether to show a progress bar, outside jit only. Each call with a progress bar is compiled anew.
+        progress: whether to show a progress bar, outside jit only; None: show it on a terminal. The program that advances a bar
+            is compiled once in each process: a compilation cache on disk does not keep it.
 
     Returns:
         A Posterior with mixture (C, S, ...) in data units and x's float dtype. stats: counts (C, S, K), how many rows got label
-        k when labels were drawn given each draw; rhat (), the larger of two R-hat values: one for the log density, one for the
-        sum of squared weights; num_warmup ().
+        k when labels were drawn given each draw; rhat () and ess (), the largest R-hat and the smallest effective sample size
+        of label-invariant quantities, see `jaxgmm.posterior.mixing`, NaN with fewer than 4 draws per chain; num_warmup ().
 
     Raises:
         ValueError, TypeError: the start, the data, the prior or an option is invalid, or the prior's scale is HalfNormal.
             Traced values are not checked.
 
     Warns:
-        RuntimeWarning: outside jit, if the status is not OK.
+        RuntimeWarning: outside jit, if the status is neither OK nor FEW_DRAWS.
 
     Example:
         >>> import jax, jaxgmm
@@ -100,35 +103,27 @@ def gibbs(
     """
     check_sampling_options(key, num_samples, num_chains)
     inputs = validate_inputs(start, x, prior, sample_weight, name="start", prior_is="required", is_start=True)
+    check_draws(inputs.mixture, num_samples, num_chains)
     _check_options(inputs, num_warmup, progress)
     traced = is_traced(key, inputs)
+    inputs = pad_inputs(inputs, key)
     options = {"num_samples": num_samples, "num_chains": num_chains, "num_warmup": num_warmup}
-    if progress and not traced:
-        with _progress_bar(1 + num_warmup + num_samples) as bar:
-            # Each bar has its own callback and needs a program of its own, which must not stay in the cache of jit.
-            posterior = _run_chains(key, inputs, advance=bar.update, **options)
-            jax.block_until_ready(posterior.status)
-            jax.effects_barrier()
-    else:
-        posterior = _sample(key, inputs, advance=None, **options)
-    if not traced:
-        warn_if_unreliable(posterior)
+    with program_bar(1 + num_warmup + num_samples, " sweeps", False if traced else progress) as bar:
+        posterior = _sample(key, inputs, bar, **options)
+        if not traced:
+            warn_if_unreliable(posterior)
     return posterior
 
 
 def _check_options(inputs: Inputs, num_warmup: Any, progress: Any) -> None:
-    """Raise an error if an option is invalid, the prior has no closed forms, or concrete weights are not integers."""
+    """Raise an error if an option is invalid, or if Gibbs sampling does not support the prior or the weights.
+
+    The prior's conditional distributions must have closed forms. Weights must be integers; traced weights are not checked.
+    """
     check_count(num_warmup, "num_warmup", 0)
-    check_flag(progress, "progress")
+    check_progress(progress)
     check_closed_forms(inputs.prior, "gibbs")
     check_integer_weights(inputs.weight, "gibbs")
-
-
-def _progress_bar(total: int) -> Any:
-    """Return a progress bar that counts up to `total` sweeps."""
-    from tqdm import tqdm
-
-    return tqdm(total=total, desc="gibbs", unit="sweep")
 
 
 class _Draws(NamedTuple):
@@ -144,18 +139,13 @@ class _Draws(NamedTuple):
     counts: jax.Array
 
 
-def _run_chains(
-    key: jax.Array,
-    inputs: Inputs,
-    *,
-    num_samples: int,
-    num_chains: int,
-    num_warmup: int,
-    advance: Callable[[int], Any] | None,
+@partial(jax.jit, static_argnames=("num_samples", "num_chains", "num_warmup"))
+def _sample(
+    key: jax.Array, inputs: Inputs, bar: jax.Array | None, *, num_samples: int, num_chains: int, num_warmup: int
 ) -> Posterior:
     """Run the chains on validated inputs and return the posterior.
 
-    advance: None, or a function that is called with the number of sweeps since its last call.
+    bar: the number of a progress bar that counts sweeps, or None.
     """
     start, x, weight, prior = inputs
     covariance_type, present = start.covariance_type, start.weights > 0
@@ -173,13 +163,13 @@ def _run_chains(
 
     def sweep(states: GibbsState, inputs: tuple[jax.Array, jax.Array]) -> tuple[GibbsState, _Draws]:
         index, keys = inputs
-        if advance is not None:
-            _advance(advance, index, num_sweeps)
+        advance(bar, index, num_sweeps)
         # The first sweep gives the data only a fraction of their weight, so that the first parameters are over-dispersed.
         share = jnp.where(index == 0, 1 / _OVERDISPERSION**2, 1).astype(problem.y.dtype)
         return jax.vmap(step, in_axes=(0, 0, None))(states, keys, share)
 
     states = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_chains, *leaf.shape)), gibbs_state(start))
+    states, key = vary_with((states, key), inputs, key)
     _, found = jax.lax.scan(sweep, states, (jnp.arange(num_sweeps), jax.random.split(key, (num_sweeps, num_chains, 3))))
     draws = jax.tree.map(lambda leaf: jnp.moveaxis(leaf[1 + num_warmup :], 0, 1), found)
     posterior = _collect(draws, problem, start, found.log_likelihood[0].sum())
@@ -187,11 +177,8 @@ def _run_chains(
     return in_dtype(dataclasses.replace(posterior, prior=prior, stats=stats), x.dtype)
 
 
-_sample = jax.jit(_run_chains, static_argnames=("num_samples", "num_chains", "num_warmup", "advance"))
-
-
 def _collect(draws: _Draws, problem: StandardizedProblem, start: Mixture, start_value: jax.Array) -> Posterior:
-    """Make a Posterior from draws (C, S, ...); its prior is the standardised one.
+    """Make a Posterior from draws (C, S, ...). The prior of the Posterior is in standardised coordinates.
 
     start: the standardised start, which gives the shapes and the components that are present. start_value: the log-likelihood
     of the start, which is not finite if the data have no density there.
@@ -202,22 +189,10 @@ def _collect(draws: _Draws, problem: StandardizedProblem, start: Mixture, start_
     log_likelihood = jnp.where(are_counts(problem.weight), draws.log_likelihood, jnp.nan)
     volume = _log_volume_of_present(problem, covariance_type, present)
     log_density = log_likelihood + log_prior(mixture, problem.prior, present=present) + volume
-    concentration = [(draws.weights**2).sum(-1)] if start.num_components > 1 else []
-    rhat = split_rhat(jnp.stack([log_density, *concentration])).max()
-    status = _judge(start_value, log_density, rhat)
-    stats = {"counts": draws.counts, "rhat": rhat}
+    mixing = measure_mixing(label_invariant_draws(mixture, log_density))
+    status = _judge(start_value, log_density, mixing)
+    stats = {"counts": draws.counts, "rhat": mixing.rhat, "ess": mixing.ess}
     return Posterior(from_standard(mixture, problem), log_density, problem.prior, status, stats, "gibbs")
-
-
-def _advance(advance: Callable[[int], Any], index: jax.Array, num_sweeps: int) -> None:
-    """Call `advance` from inside the compiled program, about _UPDATES times in total, and also after the last sweep."""
-    every = -(-num_sweeps // _UPDATES)
-    done = jnp.where(index == num_sweeps - 1, num_sweeps - index // every * every, every)
-    jax.lax.cond(
-        ((index + 1) % every == 0) | (index == num_sweeps - 1),
-        lambda: jax.debug.callback(lambda n: advance(int(n)), done),
-        lambda: None,
-    )
 
 
 def _log_volume_of_present(problem: StandardizedProblem, covariance_type: str, present: jax.Array) -> jax.Array:
@@ -227,11 +202,11 @@ def _log_volume_of_present(problem: StandardizedProblem, covariance_type: str, p
     `log_volume` is linear in the number.
     """
     one, two = (log_volume(problem, covariance_type, k) for k in (1, 2))
-    return one + (present.sum() - 1) * (two - one)
+    return one + (present.sum().astype(two.dtype) - 1) * (two - one)
 
 
-def _judge(start_value: jax.Array, log_density: jax.Array, rhat: jax.Array) -> jax.Array:
-    """Return the most severe PosteriorStatus that applies, ()."""
-    status = jnp.where(rhat < rhat_limit(log_density.shape[1]), PosteriorStatus.OK, PosteriorStatus.UNMIXED)
+def _judge(start_value: jax.Array, log_density: jax.Array, mixing: Mixing) -> jax.Array:
+    """Return, as an array (), the most severe PosteriorStatus that applies."""
+    status = judge_mixing(mixing, *log_density.shape)
     finite = jnp.isfinite(log_density).all() & jnp.isfinite(start_value)
     return jnp.where(finite, status, PosteriorStatus.NONFINITE)

@@ -19,7 +19,7 @@ from .. import linalg
 from ..row_sums import nonzero
 
 DEGREES_OF_FREEDOM = 5  # degrees of freedom of the t distributions; a small number, because heavy tails keep the ratios bounded
-_EVEN_FRACTION = 0.1  # fraction of the total weight that is spread evenly over the parts
+_EVEN_FRACTION = 0.1  # fraction of the total weight that is spread evenly over the parts (the t distributions)
 _SMALLEST_VARIANCE = 1e-6  # smallest eigenvalue of a part's scale matrix, as a fraction of the largest
 
 

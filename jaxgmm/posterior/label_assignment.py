@@ -12,7 +12,10 @@ This is a linear assignment problem. There are three choices for the score:
     "kl"          A_jk = -w_j (log w_j / w_k(draw) + KL(N_j, N_k(draw)))      w_j, N_j: the reference's components
 
 Soft ECR: Papastamoulis & Iliopoulos (2010); Papastamoulis (2016). "stephens" is algorithm 2 of Stephens (2000): it starts from
-the soft ECR solution and updates q and the permutations in turn. "kl" needs no data, so its cost does not depend on N.
+the soft ECR solution and updates q and the permutations in turn. "kl" needs no data, so its cost does not depend on N. If a
+draw resembles the reference in no order, the divergences of two bad orders may differ by many nats although the choice between
+them is arbitrary. The margin of "kl" is therefore limited by the agreement of responsibilities, at points that represent the
+reference.
 """
 
 from __future__ import annotations
@@ -28,13 +31,15 @@ from .. import covariance, linalg
 from ..chunking import draws_per_batch
 from ..density import responsibilities
 from ..mixture import Mixture
-from ..row_sums import weight_or_ones
+from ..row_sums import Weight, vary_with, weight_or_ones
 from ..validation import check_choice, is_traced
 
 METHODS = ("assignment", "stephens", "kl")
 MAX_ENUMERATED = 6  # for K up to this number, all K! permutations are compared, which works inside jit
 _FORBIDDEN = -1e30  # score of a pair of components that may not be matched
 _STEPHENS_STEPS = 20  # largest number of iterations of "stephens"
+_POINTS = 64  # number of points that stand for one component of the reference; a power of two
+_SLACK = 1.25  # for draws equal to the reference, the margin of "kl" is at most 1.15 times the agreement
 
 
 class Matching(NamedTuple):
@@ -42,9 +47,9 @@ class Matching(NamedTuple):
 
     Attributes:
         order: (M, K), entry j is the index of the mixture's component that matches component j of the reference.
-        margin: (M,), between 0 and 1: the score of the best permutation minus that of the second best, divided by the weight of
-            the components in which the two permutations differ. The margin is 1 for well-separated components, and 0 if the
-            choice between the two permutations is arbitrary.
+        margin: (M,), between 0 and 1. It is the score of the best permutation minus that of another, divided by the weight of
+            the components in which the two permutations differ; the smallest such number counts. The margin is 1 for
+            well-separated components, and 0 if the choice between two permutations is arbitrary.
     """
 
     order: jax.Array
@@ -52,7 +57,7 @@ class Matching(NamedTuple):
 
 
 class _Optimum(NamedTuple):
-    """The best permutations (M, K), and the gain (M,) of each over the second best.
+    """The best permutations (M, K), and the smallest gain (M,) of each over another permutation.
 
     The gain is the difference between the two scores, divided by the weight of the components in which the permutations differ.
     """
@@ -67,7 +72,7 @@ def relabel_mixtures(
     x: jax.Array | None = None,
     *,
     method: str = "assignment",
-    weight: jax.Array | None = None,
+    weight: Weight = None,
     exchangeable: jax.Array | None = None,
 ) -> tuple[Mixture, Matching]:
     """Reorder the components of M mixtures to match a reference mixture.
@@ -77,7 +82,7 @@ def relabel_mixtures(
         reference: one mixture with the same K, D and covariance type as the draws.
         x: (N, D), data in the units of the mixtures; not used by "kl".
         method: "assignment", "stephens" or "kl", as defined at the top of this module.
-        weight: (N,) >= 0, or None if all weights are one. Rows of weight 0 must be finite too.
+        weight: the weights of the rows. Rows of weight 0 must be finite too.
         exchangeable: (K, K), True where component j and component k may exchange places. None allows every permutation.
 
     Returns:
@@ -103,7 +108,7 @@ def match_labels(
     x: jax.Array | None = None,
     *,
     method: str = "assignment",
-    weight: jax.Array | None = None,
+    weight: Weight = None,
     exchangeable: jax.Array | None = None,
 ) -> Matching:
     """Find the permutations that match M mixtures to a reference, like `relabel_mixtures`, but do not reorder the mixtures."""
@@ -117,8 +122,10 @@ def match_labels(
     if exchangeable is None:
         exchangeable = jnp.ones((k, k), bool)
     if method == "kl":
-        order, gain = _best_orders(_divergence_scores(draws, reference), reference.weights, exchangeable)
-        return Matching(order, -jnp.expm1(-gain / 2))
+        scores = _divergence_scores(draws, reference)
+        order, gain = _best_orders(scores, reference.weights, exchangeable)
+        agreement = _agreement_of(draws, reference, scores, exchangeable)
+        return Matching(order, jnp.clip(-jnp.expm1(-gain / 2), 0, jnp.maximum(_SLACK * agreement, 0)))
     if x is None:
         raise ValueError(f"x is None; data were expected with method {method!r}: give x, or use method 'kl'.")
     weight = weight_or_ones(weight, x.shape[:1], x.dtype)
@@ -182,56 +189,91 @@ def _divergence_scores(draws: Mixture, reference: Mixture) -> jax.Array:
     return jax.lax.map(scores, draws, batch_size=draws_per_batch((k * d) ** 2, len(draws.means)))
 
 
-def _best_orders(scores: jax.Array, mass: jax.Array, exchangeable: jax.Array) -> _Optimum:
-    """Solve M assignment problems with scores (M, K, K). The mass (K,) is the weight of each component of the reference."""
+def _agreement_of(draws: Mixture, reference: Mixture, scores: jax.Array, exchangeable: jax.Array) -> jax.Array:
+    """Return the gain in agreement of the orders with the best scores (M, K, K), (M,), at points that represent the reference.
+
+    Each component is represented by the same number of points, a Sobol sequence that is mapped to the component. The gain is
+    negative if another order agrees better.
+    """
+    from scipy.special import ndtri
+    from scipy.stats import qmc
+
+    k, d = reference.num_components, reference.num_features
+    normal = ndtri(qmc.Sobol(d, scramble=False).random(_POINTS) + 0.5 / _POINTS)
+    lower = linalg.cholesky(covariance.to_dense(reference.covariances, reference.covariance_type, k, d))
+    points = reference.means[:, None] + covariance.einsum("kij,nj->kni", lower, jnp.asarray(normal, lower.dtype))
+    x, weight = points.reshape(k * _POINTS, d), jnp.repeat(reference.weights / _POINTS, _POINTS)
+    table = responsibilities(reference, x)
+    likeness = _agreement_scores(draws, table, x, weight)
+    return _best_orders(scores, weight @ table, exchangeable, likeness).gain
+
+
+def _best_orders(scores: jax.Array, mass: jax.Array, exchangeable: jax.Array, likeness: jax.Array | None = None) -> _Optimum:
+    """Solve M assignment problems with scores (M, K, K). The mass (K,) is the weight of each component of the reference.
+
+    likeness: other scores (M, K, K), from which the gains of the best orders are computed; None: the gains come from `scores`.
+    """
     if len(mass) <= MAX_ENUMERATED:
-        return _enumerate(scores, mass, exchangeable)
-    allowed = np.where(np.asarray(exchangeable), np.nan_to_num(np.asarray(scores, float)), _FORBIDDEN)
-    found = [_solve_assignment(one, np.asarray(mass, float)) for one in allowed]
+        return _enumerate(scores, mass, exchangeable, likeness)
+    allowed = np.asarray(exchangeable)
+
+    def tables(values: jax.Array) -> np.ndarray:
+        return np.where(allowed, np.nan_to_num(np.asarray(values, float)), _FORBIDDEN)
+
+    weight, both = np.asarray(mass, float), (tables(scores), tables(scores if likeness is None else likeness))
+    found = [_solve_assignment(one, weight, other) for one, other in zip(*both, strict=True)]
     return _Optimum(jnp.array([order for order, _ in found]), jnp.array([gain for _, gain in found], mass.dtype))
 
 
 @jax.jit
-def _enumerate(scores: jax.Array, mass: jax.Array, exchangeable: jax.Array) -> _Optimum:
+def _enumerate(scores: jax.Array, mass: jax.Array, exchangeable: jax.Array, likeness: jax.Array | None = None) -> _Optimum:
     """Solve M assignment problems by comparing all K! permutations."""
     k = len(mass)
     orders = jnp.array(list(itertools.permutations(range(k))))  # (K!, K)
     possible = exchangeable[jnp.arange(k), orders].all(-1)
 
-    def solve(scores: jax.Array) -> _Optimum:
-        totals = jnp.where(possible, scores[jnp.arange(k), orders].sum(-1), _FORBIDDEN)
+    def totals_of(table: jax.Array) -> jax.Array:
+        return jnp.where(possible, table[jnp.arange(k), orders].sum(-1), _FORBIDDEN)
+
+    def solve(tables: tuple[jax.Array, jax.Array | None]) -> _Optimum:
+        totals = totals_of(tables[0])
         best = totals.argmax()
-        rest = jnp.where(jnp.arange(len(orders)) == best, -jnp.inf, totals)
-        second = rest.argmax()
-        moved = jnp.where(orders[best] != orders[second], mass, 0).sum()
+        totals = totals if tables[1] is None else totals_of(tables[1])
+        moved = jnp.where(orders[best] != orders, mass, 0).sum(-1)
         # if no other permutation is allowed, the best one is certain
-        certain = (moved <= 0) | (rest[second] <= _FORBIDDEN)
-        gain = (totals[best] - rest[second]) / jnp.where(moved > 0, moved, 1)
-        return _Optimum(orders[best], jnp.where(certain, jnp.inf, gain))
+        other = (moved > 0) & ~(totals <= _FORBIDDEN)
+        gain = jnp.where(other, (totals[best] - totals) / jnp.where(moved > 0, moved, 1), jnp.inf)
+        return _Optimum(orders[best], gain.min())
 
-    return jax.lax.map(solve, scores, batch_size=draws_per_batch(len(orders) * k, len(scores)))
+    return jax.lax.map(solve, (scores, likeness), batch_size=draws_per_batch(len(orders) * k, len(scores)))
 
 
-def _solve_assignment(scores: np.ndarray, mass: np.ndarray) -> tuple[np.ndarray, float]:
-    """Solve one assignment problem on the host; return the best permutation and its gain over the second best.
+def _solve_assignment(scores: np.ndarray, mass: np.ndarray, likeness: np.ndarray | None = None) -> tuple[np.ndarray, float]:
+    """Solve one assignment problem on the host; return the best permutation and its smallest gain over another permutation.
 
-    The second best permutation lacks at least one pair of the best. To find it, K further problems are solved, each of which
-    forbids one pair of the best permutation. The best of their solutions is the second best permutation.
+    The gain is a loss of score divided by a weight. Its minimum over all permutations is found by Dinkelbach's method (1967,
+    Management Science 13, 492-498): as long as some permutation has a loss below gain times weight, its gain is smaller.
     """
     from scipy.optimize import linear_sum_assignment
 
     rows = np.arange(len(scores))
     best = linear_sum_assignment(scores, maximize=True)[1]
-    total = scores[rows, best].sum()
-    loss, moved = np.inf, 1.0
-    for j in rows:
-        without = scores.copy()
-        without[j, best[j]] = 10 * _FORBIDDEN
-        other = linear_sum_assignment(without, maximize=True)[1]
-        other_total = scores[rows, other].sum()
-        if other_total > _FORBIDDEN and total - other_total < loss:
-            loss, moved = total - other_total, mass[other != best].sum()
-    return best, float(loss / moved) if moved > 0 else np.inf
+    scores = scores if likeness is None else likeness
+    loss = scores[rows, best][:, None] - scores
+    moved = np.where(rows == best[:, None], 0.0, mass[:, None])
+    possible = (scores > _FORBIDDEN) & (moved > 0)
+    if not possible.any():
+        return best, np.inf
+    gain, certain = 1 + abs(loss[possible] / moved[possible]).max(), True
+    while True:
+        other = linear_sum_assignment(np.where(scores > _FORBIDDEN, loss - gain * moved, -_FORBIDDEN))[1]
+        weight = moved[rows, other].sum()
+        if weight <= 0 or not (scores[rows, other] > _FORBIDDEN).all():
+            return best, np.inf if certain else float(gain)
+        smaller = loss[rows, other].sum() / weight
+        if not smaller < gain - 1e-12 * abs(gain):
+            return best, float(gain)
+        gain, certain = smaller, False
 
 
 def _stephens(draws: Mixture, order: jax.Array, x: jax.Array, weight: jax.Array, exchangeable: jax.Array) -> _Optimum:
@@ -257,4 +299,4 @@ def _average_responsibilities(draws: Mixture, order: jax.Array, x: jax.Array) ->
         return total + responsibilities(draw, x)[:, order], None
 
     zero = jnp.zeros((len(x), draws.num_components), jnp.result_type(x.dtype, draws.means.dtype))
-    return jax.lax.scan(add, zero, (draws, order))[0] / len(order)
+    return jax.lax.scan(add, vary_with(zero, x, draws, order), (draws, order))[0] / len(order)

@@ -11,18 +11,19 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from numpy.typing import ArrayLike
 
 from ..calls import public
-from ..inputs import check_sampling_options, validate_inputs
+from ..inputs import check_draws, check_sampling_options, pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike
 from ..priors.interface import MixturePrior
-from ..validation import is_traced
+from ..progress import progress_bar
+from ..validation import check_progress, is_traced
 from .gaussian_approximation import (
-    MAX_KHAT,
+    KHAT_LIMIT,
     GaussianApproximation,
     approximate_posterior,
     check_density_at_start,
@@ -39,12 +40,13 @@ from .unconstrained_space import make_unconstrained_space, map_points
 def laplace(
     key: jax.Array,
     start: MixtureLike,
-    x: Any,
+    x: ArrayLike,
     prior: MixturePrior,
     *,
     num_samples: int = 1000,
     num_chains: int = 1,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
+    progress: bool | None = None,
 ) -> Posterior:
     """Draw independently from the Gaussian approximation at the posterior mode; return an importance ratio with each draw.
 
@@ -68,6 +70,8 @@ def laplace(
             of other methods.
         sample_weight: (N,) >= 0. A row with an integer weight w counts as w equal rows. A row of weight 0 is ignored, whatever
             values it holds.
+        progress: whether to show a progress bar (two steps: the approximation and the draws), outside jit only; None: show it
+            on a terminal.
 
     Returns:
         A Posterior with mixture (C, S, ...) in data units and x's float dtype. stats: log_ratio (C, S), the log posterior
@@ -91,17 +95,22 @@ def laplace(
         (1, 500, 1, 1)
     """
     check_sampling_options(key, num_samples, num_chains)
+    check_progress(progress)
     inputs = validate_inputs(start, x, prior, sample_weight, name="start", prior_is="required", is_start=True)
-    start, x, weight, prior = inputs
-    traced = is_traced(key, start, x, weight, prior)
+    check_draws(inputs.mixture, num_samples, num_chains)
+    traced = is_traced(key, inputs)
+    start, x, weight, prior = pad_inputs(inputs, key)
     key_approximation, key_draws = jax.random.split(key)
-    problem, approximation = approximate_posterior(key_approximation, start, x, weight, prior)
-    if not traced:
-        check_density_at_start(approximation)
-    posterior = _draw(key_draws, approximation, problem, prior, shape=(num_chains, num_samples))
-    posterior = in_dtype(posterior, x.dtype)
-    if not traced:
-        warn_if_unreliable(posterior)
+    with progress_bar(2, " steps", False if traced else progress) as bar:
+        problem, approximation = approximate_posterior(key_approximation, start, x, weight, prior)
+        if not traced:
+            check_density_at_start(approximation)
+            bar.update(1)
+        posterior = _draw(key_draws, approximation, problem, prior, shape=(num_chains, num_samples))
+        posterior = in_dtype(posterior, x.dtype)
+        if not traced:
+            warn_if_unreliable(posterior)
+            bar.update(1)
     return posterior
 
 
@@ -144,8 +153,8 @@ def _draw(
 
 
 def _status(approximation: GaussianApproximation, mixture: Mixture) -> jax.Array:
-    """Return the most severe PosteriorStatus that applies, ()."""
+    """Return, as an array (), the most severe PosteriorStatus that applies."""
     finite = jnp.isfinite(approximation.value) & jnp.isfinite(sum(leaf.sum() for leaf in jax.tree.leaves(mixture)))
-    status = jnp.where(approximation.khat < MAX_KHAT, PosteriorStatus.OK, PosteriorStatus.FAR_FROM_NORMAL)
+    status = jnp.where(approximation.khat < KHAT_LIMIT, PosteriorStatus.OK, PosteriorStatus.FAR_FROM_NORMAL)
     status = jnp.where(approximation.min_eigenvalue > MIN_EIGENVALUE, status, PosteriorStatus.SINGULAR)
     return jnp.where(finite, status, PosteriorStatus.NONFINITE)

@@ -12,31 +12,33 @@ import jax.numpy as jnp
 
 from .. import covariance
 from ..chunking import GRADIENT_CHUNK, can_store_features
-from ..density import log_joint, quadratic_coefficients, quadratic_log_joint
+from ..density import log_joint, quadratic_coefficients, quadratic_log_joint, safe_log
 from ..mixture import Mixture
-from ..row_sums import sum_over_rows
+from ..row_sums import sum_over_rows, weight_or_ones
 from .standardization import StandardizedProblem
 
-LogLikelihood = Callable[[jax.Array, jax.Array, covariance.Factors], jax.Array]  # weights (K,), means (K, D), factors -> ()
+# log weights (K,), means (K, D), factors -> ()
+LogLikelihood = Callable[[jax.Array, jax.Array, covariance.Factors], jax.Array]
 
 
 def make_log_likelihood(problem: StandardizedProblem, start: Mixture) -> LogLikelihood:
-    """Return a function (weights, means, factors) -> sum_n w_n (log p(y_n) - log p(y_n | start)), ().
+    """Return a function (log weights, means, factors) -> sum_n w_n (log p(y_n) - log p(y_n | start)), ().
 
     Quadratic features of the data are computed once, with the start's means as centres. A value with its gradient then takes
     two matrix products. Because each component has its own centre, its features are accurate in float32 at every row that could
     belong to the component. If the features would take too much memory, the data are whitened at each evaluation instead.
     """
     covariance_type, (k, d) = start.covariance_type, start.means.shape
-    y, weight, centers = problem.y, problem.weight, start.means
+    y, centers = problem.y, start.means
+    weight = None if problem.weight is None else weight_or_ones(problem.weight, y.shape[:1], y.dtype)
     factors = covariance.factorize(start.covariances, covariance_type, d)
-    reference = jax.lax.stop_gradient(log_likelihoods(start.weights, centers, factors, y, covariance_type))
+    reference = jax.lax.stop_gradient(log_likelihoods(safe_log(start.weights), centers, factors, y, covariance_type))
     if not can_store_features(k * (d + 1) * (d + 2) // 2 * len(y)):
-        return lambda weights, means, factors: log_likelihood(weights, means, factors, problem, reference, covariance_type)
+        return lambda logs, means, factors: log_likelihood(logs, means, factors, problem, reference, covariance_type)
     features = jax.vmap(lambda center: covariance.quadratic_features((y - center).T, covariance_type))(centers)  # (K, F, N)
 
-    def from_features(weights: jax.Array, means: jax.Array, factors: covariance.Factors) -> jax.Array:
-        coefficients = quadratic_coefficients(jnp.log(weights), means - centers, factors, covariance_type)
+    def from_features(log_weights: jax.Array, means: jax.Array, factors: covariance.Factors) -> jax.Array:
+        coefficients = quadratic_coefficients(log_weights, means - centers, factors, covariance_type)
         difference = jax.nn.logsumexp(quadratic_log_joint(coefficients, features), axis=0) - reference
         return difference.sum() if weight is None else weight @ difference
 
@@ -44,13 +46,13 @@ def make_log_likelihood(problem: StandardizedProblem, start: Mixture) -> LogLike
 
 
 def reference_total(problem: StandardizedProblem, start: Mixture) -> jax.Array:
-    """Return the data's weighted log-likelihood at the start, (). This is the constant that potentials leave out."""
+    """Return the weighted log-likelihood of the data at the start, (). Potentials are computed without this constant."""
     factors = covariance.factorize(start.covariances, start.covariance_type, start.num_features)
-    return log_likelihood(start.weights, start.means, factors, problem, None, start.covariance_type)
+    return log_likelihood(safe_log(start.weights), start.means, factors, problem, None, start.covariance_type)
 
 
 def log_likelihood(
-    weights: jax.Array,
+    log_weights: jax.Array,
     means: jax.Array,
     factors: covariance.Factors,
     problem: StandardizedProblem,
@@ -61,7 +63,7 @@ def log_likelihood(
 
     def chunk_total(rows: tuple[jax.Array, jax.Array], w: jax.Array) -> jax.Array:
         y, origin = rows
-        difference = log_likelihoods(weights, means, factors, y, covariance_type) - origin
+        difference = log_likelihoods(log_weights, means, factors, y, covariance_type) - origin
         return jnp.where(w > 0, w * difference, 0).sum()
 
     origin = jnp.zeros(len(problem.y), problem.y.dtype) if reference is None else reference
@@ -70,8 +72,8 @@ def log_likelihood(
 
 
 def log_likelihoods(
-    weights: jax.Array, means: jax.Array, factors: covariance.Factors, y: jax.Array, covariance_type: str
+    log_weights: jax.Array, means: jax.Array, factors: covariance.Factors, y: jax.Array, covariance_type: str
 ) -> jax.Array:
-    """Return log p(y_n) by whitened matrix products, (N,), for weights (K,), means (K, D) and rows y (N, D)."""
-    joint, _ = log_joint(jnp.log(weights), means, factors, y.T, covariance_type)
+    """Return log p(y_n) by whitened matrix products, (N,), for log weights (K,), means (K, D) and rows y (N, D)."""
+    joint, _ = log_joint(log_weights, means, factors, y.T, covariance_type)
     return jax.nn.logsumexp(joint, axis=0)

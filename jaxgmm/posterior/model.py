@@ -12,12 +12,13 @@ samples a Cholesky factor L instead of Sigma = L L'. The log densities of L and 
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
+from numpy.typing import ArrayLike
 from numpyro import handlers
 
 from ..mixture import Mixture
@@ -27,7 +28,12 @@ from ..priors.independent import IndependentPrior
 
 
 def model(
-    x: Any, prior: Prior | IndependentPrior, *, num_components: int, covariance_type: str = "full", sample_weight: Any = None
+    x: ArrayLike,
+    prior: Prior | IndependentPrior,
+    *,
+    num_components: int,
+    covariance_type: str = "full",
+    sample_weight: ArrayLike | None = None,
 ) -> None:
     """The NumPyro model of a Gaussian mixture, for use with NumPyro's own tools: MCMC, SVI, Predictive, `log_density`.
 
@@ -60,22 +66,23 @@ def model(
         >>> list(trace)
         ['weights', 'variances', 'means', 'covariances', 'observations', 'x']
     """
-    x = jnp.asarray(x)
+    rows = jnp.asarray(x)
     weights, means, lower = parameters(
-        prior, num_components=num_components, num_features=x.shape[1], covariance_type=covariance_type
+        prior, num_components=num_components, num_features=rows.shape[1], covariance_type=covariance_type
     )
     if covariance_type in ("full", "tied"):
         normal = dist.MultivariateNormal(means, scale_tril=lower)
     else:
         normal = dist.Normal(means, lower).to_event(1)
     mixture = dist.MixtureSameFamily(dist.Categorical(logits=jnp.log(weights)), normal)
-    with numpyro.plate("observations", len(x)):
+    with numpyro.plate("observations", len(rows)):
         if sample_weight is None:
-            numpyro.sample("x", mixture, obs=x)
+            numpyro.sample("x", mixture, obs=rows)
             return
-        present = jnp.asarray(sample_weight) > 0
-        with handlers.mask(mask=present), handlers.scale(scale=jnp.where(present, sample_weight, 1)):
-            numpyro.sample("x", mixture, obs=jnp.where(present[:, None], x, prior.mean))
+        weight = jnp.asarray(sample_weight)
+        present = weight > 0
+        with handlers.mask(mask=present), handlers.scale(scale=jnp.where(present, weight, 1)):
+            numpyro.sample("x", mixture, obs=jnp.where(present[:, None], rows, prior.mean))
 
 
 def parameters(

@@ -75,8 +75,10 @@ def find_mode(space: UnconstrainedSpace, z: jax.Array, problem: StandardizedProb
 def minimise(potential: Callable[[jax.Array], jax.Array], z: jax.Array, numbers_per_column: int) -> NewtonState:
     """Minimise a potential by damped Newton steps that start at z (P,) and descend even at saddle points.
 
-    numbers_per_column: size of the largest intermediate array during the computation of one column of the Hessian. The Hessian
-    occurs only once in the program, in the body of the loop, because it takes most of the compilation time.
+    The program contains the computation of the Hessian only once, in the body of the loop, because this computation takes most
+    of the compilation time.
+
+    numbers_per_column: size of the largest intermediate array during the computation of one column of the Hessian.
     """
     batch = hessian_columns_per_batch(numbers_per_column)
     identity = jnp.eye(len(z), dtype=z.dtype)

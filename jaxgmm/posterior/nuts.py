@@ -5,7 +5,6 @@ NumPyro's `MCMC` and `NUTS` do the sampling inside one jitted function, in the c
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,13 +12,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..calls import public
-from ..inputs import Inputs, check_sampling_options, check_start, validate_inputs
+from ..inputs import Inputs, check_draws, check_sampling_options, check_start, pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike, as_mixture
-from ..validation import check_count, check_number, is_traced
+from ..progress import program_bar
+from ..validation import check_count, check_number, check_progress, is_traced
 from .chains import Approximations, ChainOptions, sample_chains
 from .gaussian_approximation import GaussianApproximation, approximate_posterior, check_density_at_start
+from .mixing import R_HAT_LIMIT
 from .result import Posterior, PosteriorStatus, in_dtype, warn_if_unreliable
 from .user_model import approximate_user_posterior, check_model, mixture_determines_sites, prior_as_arrays
 
@@ -32,18 +34,18 @@ SHORT_WARMUP, FULL_WARMUP = 150, 1000
 def nuts(
     key: jax.Array,
     start: MixtureLike,
-    x: Any,
+    x: ArrayLike,
     prior: Any,
     *,
     model: Callable[..., Any] | None = None,
     num_samples: int = 1000,
     num_chains: int = 4,
     num_warmup: int | None = None,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     adapt_mass_matrix: bool | None = None,
     target_accept_prob: float | None = None,
     max_tree_depth: int = 10,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> Posterior:
     """Draw from p(weights, means, covariances | x) by NUTS on the marginal likelihood; chains start near an EM solution.
 
@@ -84,30 +86,33 @@ def nuts(
             one.
         max_tree_depth: the largest number of doublings per draw. A smaller number limits the cost under vmap, where every step
             takes as long as the slowest data set needs.
-        progress: whether to show NumPyro's progress bar, outside jit only. Each call with a progress bar is compiled anew.
+        progress: whether to show a progress bar, outside jit only; None: show it on a terminal. The program that advances a bar
+            is compiled once in each process: a compilation cache on disk does not keep it.
 
     Returns:
         A Posterior with mixture (C, S, ...) in data units and x's float dtype.
 
         stats: diverging, num_steps, tree_depth, accept_prob and energy (C, S); step_size (C,); counts (K,), expected number of
-        points in each component at the mode; khat, min_eigenvalue, newton_steps, num_warmup and adapted (); rhat (), the larger
-        of two R-hat values: one for the log density, one for the sum of squared weights.
+        points in each component at the mode; khat, min_eigenvalue, newton_steps, num_warmup and adapted (); rhat () and
+        ess (), the largest R-hat and the smallest effective sample size of label-invariant quantities, see
+        `jaxgmm.posterior.mixing`, NaN with fewer than 4 draws per chain.
 
         Further stats with a stack of J + 1 starts: other_log_density (J, S); other_rhat (J,), R-hat of the draws together with
         the chain from the other start, near 1 if that chain moved to the same mode; other_share (J,), the mass of the other
         mode divided by the sum of its mass and the first mode's mass, by Laplace's method.
 
-        Further stats with a model of your own: log_likelihood (C, S) of everything that the model observes, including factors;
-        sites, a dictionary of draws (C, S, ...) of the model's other latent sites, which `relabel` does not reorder. The
-        posterior's prior is then None. Unless the sites are those of `jaxgmm.model`, log_density is a density with respect to
-        the model's own sites.
+        Further stats with a model of your own: log_likelihood (C, S) of all observed sites, including those of numpyro.factor;
+        pointwise_log_likelihood (C, S, N) of each row, if an observed site has one term for each row and there are at most
+        1.6e7 terms; sites, a dictionary of draws (C, S, ...) of the model's other latent sites, which `relabel` does not
+        reorder. The posterior's prior is then None. Unless the sites are those of `jaxgmm.model`, log_density is a density with
+        respect to the model's own sites.
 
     Raises:
         ValueError, TypeError: the start, the data, the prior, the model or an option is invalid, or the density or its gradient
             at the start is not finite. Traced values are not checked.
 
     Warns:
-        RuntimeWarning: outside jit, if the status is worse than FULL_WARMUP.
+        RuntimeWarning: outside jit, if the status is none of OK, FULL_WARMUP and FEW_DRAWS.
 
     Example:
         >>> import jax, jaxgmm
@@ -121,7 +126,9 @@ def nuts(
     check_sampling_options(key, num_samples, num_chains)
     prior_is = "required" if model is None else "unchecked"
     inputs = validate_inputs(start, x, prior, sample_weight, name="start", prior_is=prior_is, is_start=True)
+    check_draws(inputs.mixture, num_samples, num_chains)
     _check_options(num_warmup, adapt_mass_matrix, target_accept_prob, max_tree_depth)
+    check_progress(progress)
     if model is not None:
         check_model(model)
         inputs = inputs._replace(prior=prior_as_arrays(inputs.prior))
@@ -133,7 +140,7 @@ def nuts(
         adapt_mass_matrix = True if adapt_mass_matrix is None else adapt_mass_matrix
     approximations = _approximate(key_approximation, inputs, others, model, traced)
     settings = _Settings(
-        num_samples, num_chains, num_warmup, target_accept_prob, max_tree_depth, progress and not traced, model
+        num_samples, num_chains, num_warmup, target_accept_prob, max_tree_depth, False if traced else progress, model
     )
     run = partial(_run, key_chains, approximations, inputs.prior if model is None else None, settings)
     posterior = in_dtype(_choose_warmup(run, approximations.main, adapt_mass_matrix, traced), inputs.x.dtype)
@@ -150,7 +157,7 @@ class _Settings(NamedTuple):
     num_warmup: int | None
     target_accept_prob: Any
     max_tree_depth: int
-    progress: bool
+    progress: bool | None
     model: Callable[..., Any] | None
 
 
@@ -184,7 +191,7 @@ def _approximate(
     key: jax.Array, inputs: Inputs, others: Mixture | None, model: Callable[..., Any] | None, traced: bool
 ) -> Approximations:
     """Approximate the posterior at the mode near each start; raise ValueError if that fails, unless values are traced."""
-    start, x, weight, prior = inputs
+    start, x, weight, prior = pad_inputs(inputs, key, others) if model is None else inputs
     if others is not None:
         start = jax.tree.map(lambda one, rest: jnp.concatenate([one[None], rest.astype(one.dtype)]), start, others)
     if model is None:
@@ -226,8 +233,8 @@ def _needs_full_warmup(posterior: Posterior) -> bool:
     k-hat cannot notice a mode that the approximation's draws do not reach, but chains can. The status MULTIMODAL does not
     require a full warm-up, because the other mode would still exist after it.
     """
-    limit = 1.01 + 4 / posterior.log_density.shape[1]
-    good = (PosteriorStatus.OK, PosteriorStatus.MULTIMODAL)
+    limit = R_HAT_LIMIT + 4 / posterior.log_density.shape[1]
+    good = (PosteriorStatus.OK, PosteriorStatus.FEW_DRAWS, PosteriorStatus.MULTIMODAL)
     return int(posterior.status) not in good or float(posterior.stats["rhat"]) > limit
 
 
@@ -238,7 +245,8 @@ def _run(key: jax.Array, approximations: Approximations, prior: Any, settings: _
         num_warmup = FULL_WARMUP if adapt else SHORT_WARMUP
     if target_accept_prob is None:
         target_accept_prob = 0.9 if adapt else 0.8
-    options = ChainOptions(num_samples, num_chains, num_warmup, adapt, max_tree_depth, progress, model)
-    # a progress bar needs code outside jit, because the host draws the bar between steps
-    sample = inspect.unwrap(sample_chains) if progress else sample_chains
-    return sample(key, approximations, prior, jnp.asarray(target_accept_prob, approximations.problem.y.dtype), options=options)
+    options = ChainOptions(num_samples, num_chains, num_warmup, adapt, max_tree_depth, model)
+    target_accept_prob = jnp.asarray(target_accept_prob, approximations.problem.y.dtype)
+    with program_bar(num_warmup + num_samples, " steps", progress) as bar:
+        posterior = sample_chains(key, approximations, prior, target_accept_prob, bar, options=options)
+        return posterior if bar is None else jax.block_until_ready(posterior)

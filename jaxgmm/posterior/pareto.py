@@ -1,7 +1,10 @@
-"""The tails of importance ratios: Pareto k-hat and Pareto-smoothed importance weights.
+"""The tails of importance ratios: Pareto k-hat, Pareto-smoothed importance weights and effective numbers of draws.
 
 `pareto_k` also works in JAX, because the samplers call it inside jit to set their status. ArviZ provides both functions too.
 They are implemented here because ArviZ is a large, optional dependency; the tests compare their results with ArviZ's.
+
+A generalised Pareto distribution is fitted to the amounts by which the largest ratios exceed a cutoff. The fit uses the
+logarithms of these amounts, because the amounts themselves overflow or underflow in float32 and at times in float64.
 
 Vehtari, Simpson, Gelman, Yao & Gabry (2024), JMLR 25:1; Zhang & Stephens (2009), Technometrics 51:316.
 """
@@ -9,24 +12,91 @@ Vehtari, Simpson, Gelman, Yao & Gabry (2024), JMLR 25:1; Zhang & Stephens (2009)
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+
+MAX_KHAT = 0.7  # no k-hat above this limit is reliable, however many ratios there are: Vehtari et al. (2024)
+_FEWEST_EFFECTIVE = 10  # if fewer draws have all the weight, no average over the draws can be trusted
+_FEWEST = 5  # smallest number of exceedances to which a distribution can be fitted
+_LOWEST = math.log(float(np.finfo(np.float64).tiny))  # lowest cutoff, relative to the largest log ratio, as in ArviZ
+_FAR = 60.0  # log1p(a e^t) equals log1p(a e^60) + t - 60 for t above this number, unless a is extremely small
+_NEGLIGIBLE = 10 * float(np.finfo(np.float64).eps)  # smaller weights of the fit's grid are left out, as in ArviZ
+
+
+class _Tail(NamedTuple):
+    """The largest of M ratios, for Q quantities, and the distribution that is fitted to them.
+
+    Attributes:
+        above: (T, Q), whether each of the T largest ratios, in ascending order, is above the cutoff.
+        count: (Q,), number of ratios above the cutoff.
+        log_cut: (Q,), the cutoff relative to the largest ratio, as a logarithm.
+        khat: (Q,), the shape of the distribution, infinite if too few ratios are above the cutoff.
+        log_sigma: (Q,), the logarithm of its scale.
+    """
+
+    above: Any
+    count: Any
+    log_cut: Any
+    khat: Any
+    log_sigma: Any
+
+
+def khat_limit(num_ratios: int) -> float:
+    """Return the upper limit for Pareto k-hat estimated from `num_ratios` importance ratios: Vehtari et al. (2024), eq. 11.
+
+    Example:
+        >>> round(khat_limit(100), 2), khat_limit(10**6)
+        (0.5, 0.7)
+    """
+    return min(MAX_KHAT, 1 - 1 / math.log10(max(num_ratios, 11)))
+
+
+def effective_number(log_ratios: Any, *, xp: Any = np) -> Any:
+    """Return the effective number of M weighted draws, (sum of ratios)^2 / sum of squared ratios: (M, ...) -> (...).
+
+    Args:
+        log_ratios: (M, ...), logarithms of the ratios, up to a constant.
+        xp: the module numpy, or jax.numpy inside jit.
+
+    Returns:
+        (...), between 1 and M; 0 if a ratio is NaN or infinite, or if all ratios are zero.
+
+    Example:
+        >>> import numpy as np
+        >>> float(effective_number(np.array([0.0, 0.0, 0.0, -np.inf])))
+        3.0
+    """
+    log_ratios = xp.asarray(log_ratios)
+    usable = _is_usable(log_ratios, xp)
+    relative = xp.exp(xp.where(usable, log_ratios - xp.where(usable, log_ratios.max(0), 0), 0))
+    return xp.where(usable, relative.sum(0) ** 2 / (relative**2).sum(0), 0)
+
+
+def honest_khat(log_ratios: Any, *, xp: Any = np) -> Any:
+    """Return `pareto_k` of ratios (M,), or infinity if k-hat is small although fewer than 10 draws have all the weight.
+
+    If one ratio is larger than the sum of all others, k-hat can still be small, because it describes all of the largest ratios.
+    """
+    khat = pareto_k(log_ratios, xp=xp)
+    hopeless = (khat < MAX_KHAT) & (effective_number(log_ratios, xp=xp) < _FEWEST_EFFECTIVE)
+    return xp.where(hopeless, xp.inf, khat)
 
 
 def pareto_k(log_ratios: Any, *, xp: Any = np) -> Any:
     """Return k-hat, the shape of a generalised Pareto distribution fitted to the largest ratios. Vehtari et al. (2024).
 
-    If k-hat is below 0.7, importance sampling from the proposal is reliable, and the proposal is close to the target. k-hat
-    cannot notice a mode that the proposal does not cover. The distribution is fitted by the method of Zhang & Stephens (2009),
-    with the weak prior of Vehtari et al. (2024), appendix G.
+    If k-hat is below 0.7, importance sampling from the proposal is reliable, and the proposal is close to the target, unless
+    very few ratios dominate (`effective_number`). k-hat cannot notice a mode that the proposal does not cover. The distribution
+    is fitted by the method of Zhang & Stephens (2009), with the weak prior of Vehtari et al. (2024), appendix G.
 
     Args:
         log_ratios: (M,), log target minus log proposal at M draws from the proposal, up to a constant.
         xp: the module numpy, or jax.numpy inside jit.
 
     Returns:
-        k-hat, (); infinite if a ratio is NaN or infinite, or if all ratios are zero.
+        k-hat, (). It is 0 if all ratios are equal up to rounding, as for a perfect proposal. It is infinite if at most four
+        ratios are above the cutoff, if a ratio is NaN or infinite, or if all ratios are zero.
 
     Example:
         >>> import numpy as np
@@ -35,18 +105,14 @@ def pareto_k(log_ratios: Any, *, xp: Any = np) -> Any:
         >>> bool(0.3 < pareto_k(ratios) < 0.7)
         True
     """
-    log_ratios = xp.asarray(log_ratios)
-    m = log_ratios.shape[0]
-    tail = math.ceil(min(0.2 * m, 3 * math.sqrt(m)))
-    if tail < 5:
+    log_ratios = xp.asarray(log_ratios)[:, None]
+    usable = _is_usable(log_ratios, xp)
+    relative = xp.where(usable, log_ratios - xp.where(usable, log_ratios.max(0), 0), 0)
+    size = _tail_size(len(log_ratios))
+    if size < _FEWEST:
         return xp.asarray(math.inf)
-    usable = ~xp.isnan(log_ratios).any() & (log_ratios.max() < xp.inf) & (log_ratios.max() > -xp.inf)
-    ordered = xp.sort(xp.where(usable, log_ratios, 0.0))
-    shifted = xp.exp(xp.maximum(ordered[m - tail - 1 :] - ordered[-1], math.log(float(np.finfo(np.float32).tiny))))
-    exceedances = shifted[1:] - shifted[0]
-    constant = exceedances[-1] <= 0  # all of the largest ratios are equal, as for a perfect proposal
-    exceedances = xp.where(constant, xp.arange(1, tail + 1) / tail, xp.maximum(exceedances, 1e-12))
-    return xp.where(usable, xp.where(constant, 0.0, _pareto_shape(exceedances, xp)[0]), xp.inf)
+    with np.errstate(all="ignore"):  # where there is no distribution to fit, numbers are computed that are not used
+        return _khat(log_ratios, usable, _fit_tail(xp.sort(relative, 0)[-size - 1 :], xp), xp)[0]
 
 
 def psis(log_ratios: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -56,11 +122,12 @@ def psis(log_ratios: Any) -> tuple[np.ndarray, np.ndarray]:
 
     Args:
         log_ratios: (M, ...), log target minus log proposal at M draws from the proposal, up to a constant; minus infinity
-            stands for a ratio of 0.
+            stands for a ratio of 0, infinity for a ratio beside which all others vanish.
 
     Returns:
-        Log weights (M, ...), normalised over the draws, and k-hat (...). If k-hat is above 0.7, the weights cannot be trusted.
-        With fewer than 25 draws, k-hat is infinite and the ratios are not smoothed.
+        Log weights (M, ...), normalised over the draws, and k-hat (...), as `pareto_k` returns it. If k-hat is above 0.7, the
+        weights cannot be trusted. If k-hat is infinite, as for fewer than 21 draws, the ratios are not smoothed. If all ratios
+        are 0, the weights are equal. If a ratio is NaN, the weights are NaN.
 
     Example:
         >>> import numpy as np
@@ -71,41 +138,89 @@ def psis(log_ratios: Any) -> tuple[np.ndarray, np.ndarray]:
     """
     log_ratios = np.asarray(log_ratios, float)
     ratios = log_ratios.reshape(len(log_ratios), -1)
-    top = ratios.max(0)
-    ratios = np.maximum(ratios - np.where(np.isfinite(top), top, 0), math.log(float(np.finfo(float).tiny)))
-    m, khat = len(ratios), np.full(ratios.shape[1], np.inf)
-    tail = math.ceil(min(0.2 * m, 3 * math.sqrt(m)))
-    if tail >= 5:
-        order = np.argsort(ratios, axis=0)
-        largest = np.take_along_axis(ratios, order[m - tail - 1 :], 0)
-        cut = np.exp(largest[0])
-        exceedances = np.exp(largest[1:]) - cut
-        varied = exceedances[-1] > 0
-        safe = np.maximum(np.where(varied, exceedances, np.arange(1, tail + 1)[:, None] / tail), 1e-12)
-        k, sigma = _pareto_shape(safe, np)
-        places = (np.arange(1, tail + 1)[:, None] - 0.5) / tail
-        smooth = np.log(cut + np.expm1(-k * np.log1p(-places)) * sigma / k)
-        np.put_along_axis(ratios, order[m - tail :], np.where(varied, np.minimum(smooth, 0), largest[1:]), 0)
-        khat = np.where(varied, k, 0.0)
-    shift = ratios.max(0)
-    log_weights = ratios - shift - np.log(np.exp(ratios - shift).sum(0))
+    usable, top = _is_usable(ratios, np), ratios.max(0)
+    infinite = np.isinf(top)  # all ratios vanish, or the others vanish beside one: equal weights for those at the top
+    relative = np.where(infinite, np.where(ratios == top, 0, -np.inf), ratios - np.where(infinite, 0, top))
+    size, khat = _tail_size(len(ratios)), np.full(ratios.shape[1], np.inf)
+    if size >= _FEWEST:
+        order = np.argpartition(relative, -size - 1, axis=0)[-size - 1 :]
+        order = np.take_along_axis(order, np.argsort(np.take_along_axis(relative, order, 0), axis=0), 0)
+        largest = np.take_along_axis(relative, order, 0)
+        with np.errstate(all="ignore"):  # where there is no distribution to fit, numbers are computed that are not used
+            tail = _fit_tail(np.where(usable, largest, 0), np)
+            np.put_along_axis(relative, order[1:], np.where(usable, _smooth(largest[1:], tail), largest[1:]), 0)
+            khat = _khat(ratios, usable, tail, np)
+    shift = relative.max(0)
+    log_weights = relative - shift - np.log(np.exp(relative - shift).sum(0))
     return log_weights.reshape(log_ratios.shape), khat.reshape(log_ratios.shape[1:])
 
 
-def _pareto_shape(x: Any, xp: Any) -> tuple[Any, Any]:
-    """Fit a generalised Pareto distribution to ascending exceedances (n, ...); return k-hat and sigma.
+def _is_usable(log_ratios: Any, xp: Any) -> Any:
+    """Return whether no ratio (M, ...) is NaN or infinite and at least one is positive, (...)."""
+    top = log_ratios.max(0)  # NaN if a ratio is NaN
+    return (top < xp.inf) & (top > -xp.inf)
 
-    The method is that of Zhang & Stephens (2009), section 4: k-hat and sigma follow from the posterior mean of
-    theta = -k / sigma over a grid that depends on the data.
+
+def _tail_size(count: int) -> int:
+    """Return how many of the largest of `count` ratios are above the cutoff if there are no ties."""
+    return math.ceil(min(0.2 * count, 3 * math.sqrt(count)))
+
+
+def _khat(log_ratios: Any, usable: Any, tail: _Tail, xp: Any) -> Any:
+    """Return k-hat (Q,) of ratios (M, Q), given the fit to their tail and whether the ratios are usable."""
+    top, bottom = xp.where(usable, log_ratios.max(0), 0), xp.where(usable, log_ratios.min(0), -xp.inf)
+    equal = top - bottom <= math.sqrt(float(np.finfo(log_ratios.dtype).eps)) * xp.maximum(1, abs(top))
+    return xp.where(usable, xp.where(equal, 0, tail.khat), xp.inf)
+
+
+def _fit_tail(largest: Any, xp: Any) -> _Tail:
+    """Fit a generalised Pareto distribution to the largest log ratios (1 + T, Q), which are ascending; the last is 0.
+
+    The first log ratio is the cutoff. Ratios that are not above the cutoff are left out, as ties with it are. The method is
+    that of Zhang & Stephens (2009), section 4: k-hat and sigma follow from the posterior mean of theta = -k / sigma over a grid
+    that depends on the data. The exceedances x are measured in units of their first quartile.
     """
-    n = x.shape[0]
-    size = 30 + int(math.sqrt(n))
-    places = xp.arange(1, size + 1).reshape(-1, *[1] * (x.ndim - 1))
-    grid = (1 - xp.sqrt(size / (places - 0.5))) / (3 * x[int(n / 4 + 0.5) - 1]) + 1 / x[-1]
-    grid = xp.where(grid == 0, 1e-12, grid)
-    shape = xp.log1p(-grid[:, None] * x).mean(1)
-    profile = n * (xp.log(-grid / shape) - shape - 1)
+    size = len(largest) - 1
+    log_cut = xp.maximum(largest[0], _LOWEST)
+    above = largest[1:] > log_cut
+    count = above.sum(0)
+    gap = xp.where(above, largest[1:] - log_cut, 1)
+    log_x = xp.where(above, log_cut + gap + xp.log(-xp.expm1(-gap)), -xp.inf)
+    place = xp.clip(size - count + (count + 2) // 4 - 1, 0, size - 1)
+    log_quartile = xp.take_along_axis(log_x, place[None], 0)[0]
+    log_x = log_x - xp.where(count > 0, log_quartile, 0)
+    x, beyond = xp.exp(xp.minimum(log_x, _FAR)), xp.maximum(log_x - _FAR, 0).sum(0)
+    divisor = xp.maximum(count, 1)
+
+    def shape(theta: Any) -> Any:  # (..., Q) -> (..., Q)
+        return (xp.log1p(-theta[..., None, :] * x).sum(-2) + beyond) / divisor
+
+    # the number of grid points is 30 + floor(sqrt(count)); a table avoids square roots that are rounded
+    steps = xp.asarray(30 + np.array([math.isqrt(n) for n in range(size + 1)]))[count]
+    places = xp.arange(1, 31 + math.isqrt(size))[:, None]
+    used = places <= steps
+    theta = (1 - xp.sqrt(steps / (places - 0.5))) / 3 + xp.exp(-xp.maximum(log_x[-1], 0))
+    theta = xp.where(used, theta, -1)
+    theta = xp.where(theta == 0, -1e-12, theta)
+    k = shape(theta)
+    profile = xp.where(used, divisor * (xp.log(-theta / k) - k - 1), -xp.inf)
     weight = xp.exp(profile - profile.max(0))
-    theta = (grid * weight).sum(0) / weight.sum(0)
-    k = xp.log1p(-theta * x).mean(0)
-    return (n * k + 5) / (n + 10), -k / theta
+    weight = weight / weight.sum(0)
+    weight = xp.where(weight >= _NEGLIGIBLE, weight, 0)
+    theta = (theta * weight).sum(0) / weight.sum(0)
+    k = shape(theta)
+    enough = count >= _FEWEST
+    log_sigma = xp.log(-k / theta) + log_quartile
+    return _Tail(above, count, log_cut, xp.where(enough, (count * k + 5) / (count + 10), xp.inf), log_sigma)
+
+
+def _smooth(largest: np.ndarray, tail: _Tail) -> np.ndarray:
+    """Replace log ratios (T, Q) above the cutoff by quantiles of the fitted distribution; none exceeds the largest ratio."""
+    size = len(largest)
+    rank = np.arange(size)[:, None] - (size - tail.count) + 0.5
+    places = np.clip(rank, 0.5, None) / np.maximum(tail.count, 1)
+    fitted = np.isfinite(tail.khat) & np.isfinite(tail.log_sigma)
+    k = np.where(fitted & (tail.khat != 0), tail.khat, 1)
+    log_quantile = np.log(np.expm1(-k * np.log1p(-np.minimum(places, 1 - 0.5 / size))) / k)
+    smooth = np.minimum(np.logaddexp(tail.log_cut, log_quantile + np.where(fitted, tail.log_sigma, 0)), 0)
+    return np.where(tail.above & fitted, smooth, largest)

@@ -19,12 +19,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import entr
+from numpy.typing import ArrayLike
 
 from .. import covariance
 from ..calls import public
 from ..chunking import draws_per_batch
 from ..density import as_points, log_prob, responsibilities, sample_from_stack
+from ..memory import check_memory
 from ..mixture import Mixture
+from ..padding import as_count, cut, pad_data
+from ..row_sums import vary_with
 from ..validation import check_choice, check_count, check_key, is_traced
 from .result import Posterior, check_one_posterior
 
@@ -32,11 +36,14 @@ KINDS = ("total", "within", "pairs")
 
 
 @public
-def predictive_log_prob(posterior: Posterior, x: Any) -> jax.Array:
+def predictive_log_prob(posterior: Posterior, x: ArrayLike) -> jax.Array:
     """Return the log posterior predictive density of each point, log mean_s p(x_n | theta_s). Gelman et al. (2013), eq. 1.4.
 
-    The density is label-invariant. The sum over held-out points is the log predictive score. The sum over the data is the lppd
-    of Vehtari, Gelman & Gabry (2017), eq. 2.
+    p(x_n | theta) is the density of the drawn mixture, also for draws from a model of your own that has another likelihood.
+    Where the density is low, few draws make up the average: at a density of 3e-4, in an example with 12 points, the Monte Carlo
+    standard error of 4 x 1000 draws by `nuts` was 6 % to 8 %. `jaxgmm.posterior.diagnostics.mcse_mean` of the densities tells
+    the error. The density is label-invariant. The sum over held-out points is the log predictive score. The sum over the data
+    is the log pointwise predictive density (lppd) of Vehtari, Gelman & Gabry (2017), eq. 2.
 
     Args:
         posterior: draws (C, S, ...).
@@ -55,8 +62,8 @@ def predictive_log_prob(posterior: Posterior, x: Any) -> jax.Array:
         >>> round(float(jaxgmm.predictive_log_prob(posterior, [[1.0]])[0]), 4)
         -1.4189
     """
-    mixture, x = _draws_and_points(posterior, x)
-    return _log_mean(mixture, x)
+    mixture, points, count = _draws_and_points(posterior, x)
+    return cut(_log_mean(mixture, points), count)
 
 
 @public
@@ -84,11 +91,13 @@ def predictive_sample(key: jax.Array, posterior: Posterior, num_samples: int) ->
     """
     check_key(key)
     check_count(num_samples, "num_samples", 0)
-    return _sample(key, _all_draws(posterior), num_samples)
+    draws = _all_draws(posterior)
+    check_memory(float(num_samples) * (draws.num_components + draws.num_features) * 4, f"num_samples={num_samples}")
+    return _sample(key, draws, num_samples)
 
 
 @public
-def predictive_responsibilities(posterior: Posterior, x: Any) -> jax.Array:
+def predictive_responsibilities(posterior: Posterior, x: ArrayLike) -> jax.Array:
     """Return the probability that point n belongs to component k, averaged over the parameters: mean_s r_nk(theta_s).
 
     Component k must have the same meaning in all draws. The posterior must therefore come from `relabel`, with identified
@@ -114,12 +123,12 @@ def predictive_responsibilities(posterior: Posterior, x: Any) -> jax.Array:
         >>> jaxgmm.predictive_responsibilities(posterior, [[4.5]]).tolist()
         [[0.5, 0.5]]
     """
-    mixture, x = _draws_and_points(posterior, x)
-    return _mean_responsibilities(mixture, x, _identified(posterior))
+    mixture, points, count = _draws_and_points(posterior, x)
+    return cut(_mean_responsibilities(mixture, points, _identified(posterior)), count)
 
 
 @public
-def coclustering(posterior: Posterior, x: Any) -> jax.Array:
+def coclustering(posterior: Posterior, x: ArrayLike) -> jax.Array:
     """Return the co-clustering matrix: the probability, for each pair of points, that both belong to the same component.
 
     It is also called the posterior similarity matrix: Binder (1978); Fritsch & Ickstadt (2009), section 3. The matrix is
@@ -144,12 +153,12 @@ def coclustering(posterior: Posterior, x: Any) -> jax.Array:
         >>> jaxgmm.coclustering(posterior, [[0.0], [4.5]]).tolist()
         [[1.0, 0.5], [0.5, 1.0]]
     """
-    mixture, x = _draws_and_points(posterior, x)
-    return _coclustering(mixture, x)
+    mixture, points, count = _draws_and_points(posterior, x)
+    return cut(cut(_coclustering(mixture, points), count), count, 1)
 
 
 @public
-def assignment_entropy(posterior: Posterior, x: Any, *, kind: str = "total") -> jax.Array:
+def assignment_entropy(posterior: Posterior, x: ArrayLike, *, kind: str = "total") -> jax.Array:
     """Return the entropy of each point's component label, which is 0 if the component is certain.
 
     There are three kinds of entropy, in nats:
@@ -182,10 +191,12 @@ def assignment_entropy(posterior: Posterior, x: Any, *, kind: str = "total") -> 
         [0.6931, 0.0]
     """
     check_choice(kind, "kind", KINDS)
-    mixture, x = _draws_and_points(posterior, x)
+    mixture, points, count = _draws_and_points(posterior, x)
     if kind == "total":
-        return _entropy_of_mean(mixture, x, _identified(posterior))
-    return _mean_entropy(mixture, x) if kind == "within" else _entropy_of_pairs(mixture, x)
+        entropy = _entropy_of_mean(mixture, points, _identified(posterior))
+    else:
+        entropy = _mean_entropy(mixture, points) if kind == "within" else _entropy_of_pairs(mixture, points, as_count(count))
+    return cut(entropy, count)
 
 
 def _all_draws(posterior: Any) -> Mixture:
@@ -194,10 +205,10 @@ def _all_draws(posterior: Any) -> Mixture:
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), posterior.mixture)
 
 
-def _draws_and_points(posterior: Any, x: Any) -> tuple[Mixture, jax.Array]:
-    """Return the draws of one posterior as a stack (M, ...), and valid points (N, D)."""
-    draws = _all_draws(posterior)
-    return as_points(draws, x)
+def _draws_and_points(posterior: Any, x: ArrayLike) -> tuple[Mixture, jax.Array, int]:
+    """Return the draws of one posterior as a stack (M, ...), valid points that may be padded, and the number of points."""
+    draws, points = as_points(_all_draws(posterior), x)
+    return draws, pad_data(points, None, posterior).x, len(points)
 
 
 def _identified(posterior: Posterior) -> Any:
@@ -218,10 +229,10 @@ def _identified(posterior: Posterior) -> Any:
     return identified
 
 
-def _over_draws(add: Callable, total: Any, draws: Mixture, num_points: int) -> Any:
+def _over_draws(add: Callable, total: Any, draws: Mixture, x: jax.Array) -> Any:
     """Apply `total = add(total, draws (B, ...), is_valid (B,))` to all draws (M, ...), B at a time; return the last total."""
     m = len(draws.means)
-    size = draws_per_batch(num_points * draws.num_components * draws.num_features, m)
+    size = draws_per_batch(len(x) * draws.num_components * draws.num_features, m)
     batches = -(-m // size)
     index = jnp.minimum(jnp.arange(batches * size), m - 1).reshape(batches, size)  # the last draw pads the last batch
     is_valid = (jnp.arange(batches * size) < m).reshape(batches, size)
@@ -229,7 +240,7 @@ def _over_draws(add: Callable, total: Any, draws: Mixture, num_points: int) -> A
     def step(total: Any, one: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
         return add(total, draws[one[0]], one[1]), None
 
-    return jax.lax.scan(step, total, (index, is_valid))[0]
+    return jax.lax.scan(step, vary_with(total, draws, x), (index, is_valid))[0]
 
 
 @jax.jit
@@ -244,7 +255,7 @@ def _log_mean(draws: Mixture, x: jax.Array) -> jax.Array:
         return new, rest * jnp.exp(top - shift) + jnp.exp(terms - shift).sum(0)
 
     zero = jnp.zeros(len(x), x.dtype)
-    top, rest = _over_draws(add, (zero - jnp.inf, zero), draws, len(x))
+    top, rest = _over_draws(add, (zero - jnp.inf, zero), draws, x)
     nothing = rest == 0
     return jnp.where(nothing, -jnp.inf, top + jnp.log(jnp.where(nothing, 1, rest)) - math.log(len(draws.means)))
 
@@ -258,7 +269,7 @@ def _mean_of(function: Callable, shape: tuple[int, ...], draws: Mixture, x: jax.
     def add(total: jax.Array, batch: Mixture, is_valid: jax.Array) -> jax.Array:
         return total + function(jnp.where(is_valid[:, None, None], responsibilities(batch, x), 0))
 
-    return _over_draws(add, jnp.zeros(shape, x.dtype), draws, len(x)) / len(draws.means)
+    return _over_draws(add, jnp.zeros(shape, x.dtype), draws, x) / len(draws.means)
 
 
 @jax.jit
@@ -290,10 +301,11 @@ def _coclustering(draws: Mixture, x: jax.Array) -> jax.Array:
 
 
 @jax.jit
-def _entropy_of_pairs(draws: Mixture, x: jax.Array) -> jax.Array:
-    """Return the entropy of "same component or not", averaged over all other points, (N,)."""
+def _entropy_of_pairs(draws: Mixture, x: jax.Array, count: jax.Array) -> jax.Array:
+    """Return the entropy of "same component or not", averaged over all others of the first `count` points, (N,)."""
     together = _coclustering(draws, x)
-    return (entr(together) + entr(1 - together)).sum(-1) / max(len(x) - 1, 1)  # the diagonal contributes 0
+    entropy = jnp.where(jnp.arange(len(x)) < count, entr(together) + entr(1 - together), 0)
+    return entropy.sum(-1) / jnp.maximum(count - 1, 1)  # the diagonal contributes 0
 
 
 @partial(jax.jit, static_argnums=2)

@@ -10,13 +10,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from numpy.typing import ArrayLike
 
 from ..calls import public
 from ..mixture import Mixture, MixtureLike, as_mixture
+from ..padding import pad_data
 from ..row_sums import repeat_valid_row
-from ..validation import as_weighted_data, check_choice
+from ..validation import as_weighted_data, check_choice, is_traced
 from .label_assignment import METHODS, Matching, match_labels, permute_components
-from .result import Posterior, check_one_posterior
+from .mixing import status_of_parameters
+from .result import INDEPENDENT, Posterior, check_one_posterior
 
 # labels count as identified if at most a fraction SMALL_SHARE of the margins is smaller than SMALL_MARGIN
 SMALL_MARGIN, SMALL_SHARE = 0.2, 0.05
@@ -24,19 +27,26 @@ SMALL_MARGIN, SMALL_SHARE = 0.2, 0.05
 
 @public
 def relabel(
-    posterior: Posterior, reference: MixtureLike, x: Any, *, method: str = "assignment", sample_weight: Any = None
+    posterior: Posterior,
+    reference: MixtureLike,
+    x: ArrayLike | None,
+    *,
+    method: str = "assignment",
+    sample_weight: ArrayLike | None = None,
 ) -> Posterior:
     """Reorder the components of each draw so that they match the components of a reference mixture.
 
     The methods "assignment" and "stephens" match the components by their responsibilities at the data points. The method "kl"
     matches them by the Kullback-Leibler divergences between components; it needs no data, and its cost does not grow with N.
 
-    Each draw gets a margin, which compares the best order with the second best. The gain is the difference between the scores
-    of the two orders, divided by the weight of the components in which they differ. With "assignment" and "stephens" the margin
-    is the gain, at most 1. With "kl", where the gain is in nats, the margin is 1 - exp(-gain / 2). For two equal components
-    whose means are delta standard deviations apart, the margin is 1 - exp(-delta^2 / 4). The margin is 1 if components are well
-    separated and 0 if the order is arbitrary. If more than 5 % of the margins are below 0.2, the labels are not identified:
-    summaries of single components are then meaningless, and only label-invariant quantities can be used.
+    Each draw gets a margin, which compares the best order with all others. The gain over another order is the difference
+    between the scores of the two orders, divided by the weight of the components in which they differ. The smallest gain
+    counts. With "assignment" and "stephens" the margin is the gain, at most 1. With "kl", where the gain is in nats, the margin
+    is 1 - exp(-gain / 2). For two equal components whose means are delta standard deviations apart, the margin is
+    1 - exp(-delta^2 / 4). A draw that resembles the reference in no order gets a smaller margin with "kl": at most 1.25 times
+    the gain of "assignment" at points that represent the reference. The margin is 1 if components are well separated and 0 if
+    the order is arbitrary. If more than 5 % of the margins are below 0.2, the labels are not identified: summaries of single
+    components are then meaningless, and only label-invariant quantities can be used.
 
     If the prior's weight concentrations differ, only components with equal concentrations are exchanged, because the prior
     identifies the others.
@@ -53,7 +63,8 @@ def relabel(
         A Posterior with reordered weights, means and covariances. stats has these new entries: permutation (C, S, K), where
         entry j is the index that component j had in the sampler's draw, even if the posterior had been relabelled before;
         relabel_margin (C, S); switch_rate (), the fraction of draws whose permutation differs from that of the previous draw;
-        labels_identified ().
+        labels_identified (). If labels are identified, the chains of the parameters are judged too, and the status becomes
+        UNMIXED or FEW_DRAWS if they have not mixed.
 
     Raises:
         ValueError, TypeError: the reference or the data do not fit the draws, the method is unknown, or the values are traced
@@ -72,12 +83,13 @@ def relabel(
     mixture, reference = _check(posterior, reference)
     chains, samples = posterior.log_density.shape
     draws = jax.tree.map(lambda leaf: leaf.reshape(chains * samples, *leaf.shape[2:]), mixture)
-    weight = None
+    rows = weight = None
     if method != "kl":
-        x, weight = as_weighted_data(x, sample_weight, num_features=mixture.num_features)
-        x = repeat_valid_row(x, weight)
+        rows, weight = as_weighted_data(x, sample_weight, num_features=mixture.num_features)
+        rows = repeat_valid_row(rows, weight) if is_traced(rows, weight) else rows
+        rows, weight = pad_data(rows, weight, posterior, reference)
     exchangeable = _exchangeable(posterior.prior)
-    matching = match_labels(draws, reference, x, method=method, weight=weight, exchangeable=exchangeable)
+    matching = match_labels(draws, reference, rows, method=method, weight=weight, exchangeable=exchangeable)
     return _reorder(posterior, jax.tree.map(lambda leaf: leaf.reshape(chains, samples, *leaf.shape[1:]), matching))
 
 
@@ -113,4 +125,7 @@ def _reorder(posterior: Posterior, matching: Matching) -> Posterior:
         "switch_rate": switched.mean() if switched.size else jnp.zeros((), matching.margin.dtype),
         "labels_identified": (~(matching.margin >= SMALL_MARGIN)).mean() <= SMALL_SHARE,
     }
-    return dataclasses.replace(posterior, mixture=mixture, stats=stats)
+    status = posterior.status
+    if posterior.method not in INDEPENDENT:
+        status = status_of_parameters(status, mixture, stats["labels_identified"])
+    return dataclasses.replace(posterior, mixture=mixture, status=status, stats=stats)

@@ -8,12 +8,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
 
 from ..mixture import Mixture, mixture_table, mixture_title, standard_deviations
 from ..priors.interface import MixturePrior
+from ..spread import mean_and_sd
 from ..status import StatusEnum
 from ..tables import Printed, Table, counted, elided, look, number, numbers
 from ..validation import warn_at_caller
+
+INDEPENDENT = ("laplace", "bootstrap")  # methods whose draws are independent, so that there are no chains to judge
 
 
 class PosteriorStatus(StatusEnum):
@@ -47,8 +52,9 @@ class PosteriorStatus(StatusEnum):
     )
     UNMIXED = (
         4,
-        "The chains disagree on label-invariant quantities (R-hat of the log density or of the sizes of components). There may "
-        "be several modes, or too few draws; draw more, or use fewer components.",
+        "The chains disagree on label-invariant quantities or, after relabel, on parameters: R-hat is 1.05 or more, or there "
+        "are fewer than 20 effective draws for each chain (stats: rhat, ess). There may be several modes, or too few draws; "
+        "draw more, or use fewer components.",
     )
     ALL_DIVERGENT = (
         5,
@@ -79,6 +85,11 @@ class PosteriorStatus(StatusEnum):
         "other_share), so the draws describe only the mode of the first start. Sample from each start separately and compare "
         "the results, or use a more informative prior or fewer components.",
     )
+    FEW_DRAWS = (
+        10,
+        "There are too few draws to tell whether the chains agree: R-hat is 1.01 or more, or there are fewer than 100 "
+        "effective draws for each chain (stats: rhat, ess); draw more before you trust summaries.",
+    )
 
     DEGENERATE = (
         10,
@@ -92,8 +103,16 @@ def is_good(status: Any) -> Any:
     return (status == PosteriorStatus.OK) | (status == PosteriorStatus.FULL_WARMUP)
 
 
+def needs_warning(status: Any) -> Any:
+    """Return whether each PosteriorStatus, as integers (...), is a problem of which a sampler warns.
+
+    Few draws are what the caller asked for, so they are no reason for a warning; the status and its sentence tell.
+    """
+    return ~(is_good(status) | (status == PosteriorStatus.FEW_DRAWS))
+
+
 def is_usable(status: Any) -> Any:
-    """Return whether each PosteriorStatus, as integers (...), says that the draws are at least some of the posterior's."""
+    """Return whether each PosteriorStatus, as integers (...), says that the draws describe at least a part of the posterior."""
     failed = (PosteriorStatus.ALL_DIVERGENT, PosteriorStatus.NONFINITE, PosteriorStatus.SINGULAR)
     return (status != failed[0]) & (status != failed[1]) & (status != failed[2])
 
@@ -138,7 +157,7 @@ class Posterior(Printed):
         if status is None or density is None:
             return [Table(f"Posterior by {self.method}, traced"), mixture_table(self.mixture)]
         if status.ndim:
-            good = int(is_good(status).sum())
+            good = int(needs_warning(status).size - needs_warning(status).sum())
             title = f"Posterior by {self.method}, stacked {status.shape}: {good} of {status.size} without a warning"
             notes = [f"statuses: {counted(status, PosteriorStatus)}"] if good < status.size else []
             return [Table(title, notes=notes), mixture_table(self.mixture)]
@@ -153,13 +172,13 @@ class Posterior(Printed):
         return [Table(title, notes=[note for note in notes if note]), self._draws_table()]
 
     def _draws_table(self) -> Table:
-        """Return a table of the mean and standard deviation of each component over the draws."""
+        """Return a table of the posterior mean and standard deviation of the parameters of each component."""
         mixture = self.mixture
         k, fields = mixture.num_components, [look(mixture.weights), look(mixture.means), standard_deviations(mixture)]
         known = [field for field in fields if field is not None]
         if len(known) < len(fields):
             return mixture_table(mixture)
-        averages = [(field.mean((0, 1), dtype=float), field.std((0, 1), dtype=float)) for field in known]
+        averages = [mean_and_sd(field.reshape(-1, *field.shape[2:]), ddof=0) for field in known]
         (weight, weight_sd), *others = averages
         rows = []
         for i in elided(k):
@@ -189,13 +208,13 @@ def check_one_posterior(posterior: Any) -> None:
         )
 
 
-def in_dtype(tree: Any, dtype: Any) -> Any:
+def in_dtype(tree: Any, dtype: DTypeLike) -> Any:
     """Convert the floating-point leaves of a tree to a given dtype, such as that of the data."""
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree)
 
 
 def warn_if_unreliable(posterior: Posterior) -> None:
-    """Warn with the sentence of the status of a concrete posterior unless that status is good."""
+    """Issue a warning with the sentence of a posterior's status, unless the status is good. The status must not be traced."""
     status = PosteriorStatus(int(posterior.status))
-    if not is_good(status):
+    if needs_warning(np.asarray(status)):
         warn_at_caller(status.sentence)

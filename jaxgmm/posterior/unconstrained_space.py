@@ -15,11 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from jax.scipy.special import gammaln
 from numpyro import handlers
 from numpyro.distributions import biject_to
 
 from .. import covariance
 from ..chunking import GRADIENT_CHUNK, potentials_per_batch
+from ..density import safe_log
 from ..mixture import Mixture
 from ..priors.conjugate import Prior
 from ..priors.independent import IndependentPrior
@@ -51,8 +53,8 @@ def make_unconstrained_space(problem: StandardizedProblem, start: Mixture) -> Un
     """Make the unconstrained space of `jaxgmm.model` for a problem; log-likelihoods are relative to the start.
 
     The transforms are NumPyro's. The potential is computed with this package's densities, which equal NumPyro's densities in
-    value and gradient. NumPyro's densities would solve linear systems for several stacks of matrices at a time; `linalg`
-    explains how this is avoided.
+    value and gradient. NumPyro's densities would solve linear systems for several stacks of matrices at a time. The
+    docstring of `linalg` explains why this must be avoided.
     """
     covariance_type, (k, d) = start.covariance_type, start.means.shape
     shape = {"num_components": k, "num_features": d, "covariance_type": covariance_type}
@@ -60,27 +62,72 @@ def make_unconstrained_space(problem: StandardizedProblem, start: Mixture) -> Un
     trace = handlers.trace(handlers.seed(partial(parameters, prior, **shape), jax.random.key(0))).get_trace()
     transforms = {name: biject_to(site["fn"].support) for name, site in trace.items() if site["type"] == "sample"}
     likelihood = make_log_likelihood(problem, start)
+    concentration = prior.weight_concentration
 
     def to_parts(mixture: Mixture) -> dict[str, jax.Array]:
-        return {name: transforms[name].inv(value) for name, value in sites_of(mixture, prior).items()}
+        parts = {name: transforms[name].inv(value) for name, value in sites_of(mixture, prior).items() if name != "weights"}
+        return parts | {"weights": to_sticks(safe_log(mixture.weights))}
 
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(to_parts, start))
     flat, unravel = ravel_pytree(zeros)
 
-    def decode(z: jax.Array) -> tuple[Mixture, jax.Array, dict[str, jax.Array]]:
+    def decode(z: jax.Array) -> _Point:
         parts = unravel(z)
-        sites = {name: transforms[name](value) for name, value in parts.items()}
-        jacobian = sum(transforms[name].log_abs_det_jacobian(parts[name], sites[name]).sum() for name in sites)
+        log_weights = from_sticks(parts.pop("weights"))
+        sites = {name: transforms[name](value) for name, value in parts.items()} | {"weights": jnp.exp(log_weights)}
+        jacobian = sum(transforms[name].log_abs_det_jacobian(value, sites[name]).sum() for name, value in parts.items())
         mixture, log_det = mixture_of(sites, covariance_type)
-        return mixture, jacobian + log_det, sites
+        factors = covariance.complete(root_of(sites, covariance_type), covariance_type, d)
+        return _Point(log_weights, mixture, factors, jacobian + log_det)
 
     def potential(z: jax.Array) -> jax.Array:
-        mixture, jacobian, sites = decode(z)
-        factors = covariance.complete(root_of(sites, covariance_type), covariance_type, d)
-        value = likelihood(mixture.weights, mixture.means, factors)
-        return -(value + prior.log_density(mixture, factors, jnp.ones(k, bool)) + jacobian)
+        log_weights, mixture, factors, jacobian = decode(z)
+        value = likelihood(log_weights, mixture.means, factors)
+        # the log-Jacobian of the weights is sum_k log w_k; with that of the Dirichlet law, each log w_k has the factor c_k
+        value += gammaln(concentration.sum()) - gammaln(concentration).sum() + concentration @ log_weights
+        value += prior.covariance_law.log_density(mixture.covariances, factors, covariance_type, d).sum()
+        return -(value + prior.log_density_of_means(mixture, factors).sum() + jacobian)
 
-    return UnconstrainedSpace(flat.size, potential, lambda m: ravel_pytree(to_parts(m))[0], lambda z: decode(z)[:2], unravel)
+    def unflatten(z: jax.Array) -> tuple[Mixture, jax.Array]:
+        point = decode(z)
+        return point.mixture, point.log_weights.sum() + point.jacobian
+
+    return UnconstrainedSpace(flat.size, potential, lambda m: ravel_pytree(to_parts(m))[0], unflatten, unravel)
+
+
+class _Point(NamedTuple):
+    """A point of the space, decoded.
+
+    Attributes:
+        log_weights: (K,), which are finite even where the weights round to 0.
+        mixture: the mixture.
+        factors: the factors of its covariances.
+        jacobian: (), log|d(means, covariances) / dz|.
+    """
+
+    log_weights: jax.Array
+    mixture: Mixture
+    factors: covariance.Factors
+    jacobian: jax.Array
+
+
+def from_sticks(sticks: jax.Array) -> jax.Array:
+    """Return log w (K,) from NumPyro's stick-breaking coordinates (K - 1,), accurately even where w rounds to 0."""
+    shifted = sticks - jnp.log(jnp.arange(len(sticks), 0, -1, dtype=sticks.dtype))
+    logs, zero = _log_sigmoid(shifted), jnp.zeros(1, sticks.dtype)
+    return jnp.concatenate([logs, zero]) + jnp.concatenate([zero, jnp.cumsum(logs - shifted)])
+
+
+def _log_sigmoid(x: jax.Array) -> jax.Array:
+    """Return -log(1 + exp(-x)) with exact derivatives, at 0 too. The gradient of JAX's function takes several times as long."""
+    positive = x > 0
+    return jnp.where(positive, 0, x) - jnp.log1p(jnp.exp(jnp.where(positive, -x, x)))
+
+
+def to_sticks(log_weights: jax.Array) -> jax.Array:
+    """Return NumPyro's stick-breaking coordinates (K - 1,) from log w (K,)."""
+    after = jax.lax.cumlogsumexp(log_weights[::-1])[::-1][1:]
+    return log_weights[:-1] - after + jnp.log(jnp.arange(len(after), 0, -1, dtype=log_weights.dtype))
 
 
 def potential_size(problem: StandardizedProblem, start: Mixture) -> int:

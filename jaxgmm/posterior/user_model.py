@@ -1,10 +1,10 @@
 """Support for a NumPyro model that replaces `jaxgmm.model`: check it, approximate its posterior, choose the chains' starts.
 
-The model is called like `jaxgmm.model`. It has sites or deterministics weights, means and covariances; covariances has the form
-in which a Mixture stores it. If the latent sites are those of `jaxgmm.model`, or if covariances is itself a latent site, a
-mixture determines all latent sites. The posterior can then be approximated around a start, and log densities of draws are
-densities in (weights, means, covariances). Otherwise, a mixture gives the chains' starts only for the sites with these names;
-for all other sites the starts are random.
+The model is called like `jaxgmm.model`. It has sites or deterministics named weights, means and covariances. The value of
+covariances has the form in which a Mixture stores covariances. If the latent sites are those of `jaxgmm.model`, or if
+covariances is itself a latent site, a mixture determines all latent sites. In this case, the posterior can be approximated
+around a start, and log densities of draws are densities in (weights, means, covariances). Otherwise, a mixture gives the
+chains' starts only for the sites with these names; for all other sites the starts are random.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from .. import covariance
 from ..inputs import Inputs
 from ..mixture import Mixture
-from ..row_sums import repeat_valid_row
+from ..row_sums import Weight, repeat_valid_row, total_weight
 from .gaussian_approximation import (
     GaussianApproximation,
     build_approximation,
@@ -61,7 +61,7 @@ def prior_as_arrays(prior: Any) -> Any:
         ) from None
 
 
-def problem_in_data_units(x: jax.Array, weight: jax.Array | None, prior: Any) -> StandardizedProblem:
+def problem_in_data_units(x: jax.Array, weight: Weight, prior: Any) -> StandardizedProblem:
     """Make a problem whose coordinates are those of the data, without standardisation, in JAX's default float type."""
     y = repeat_valid_row(x, weight).astype(jnp.result_type(float))
     return StandardizedProblem(y, weight, prior, jnp.zeros(y.shape[1], y.dtype), jnp.ones(y.shape[1], y.dtype))
@@ -82,7 +82,7 @@ def mixture_determines_sites(model: Callable[..., Any], inputs: Inputs) -> bool:
 
 @partial(jax.jit, static_argnames="model")
 def approximate_user_posterior(
-    key: jax.Array, start: Mixture, x: jax.Array, weight: jax.Array | None, prior: Any, *, model: Callable[..., Any]
+    key: jax.Array, start: Mixture, x: jax.Array, weight: Weight, prior: Any, *, model: Callable[..., Any]
 ) -> tuple[StandardizedProblem, GaussianApproximation, jax.Array]:
     """Approximate the posterior of a user's model at the mode near a start, or near each start of a stack (M,).
 
@@ -141,7 +141,7 @@ def _random_starts(
     start, whose means are first moved at random by about 1.5 standard errors. The other coordinates are uniform, as in
     NumPyro's init_to_uniform.
     """
-    total = len(problem.y) if problem.weight is None else problem.weight.sum()
+    total = total_weight(problem.weight, len(problem.y), problem.y.dtype)
     variances = covariance.variances(start.covariances, start.covariance_type, start.num_features)
     error = jnp.sqrt(variances / (total * start.weights[:, None]))
 

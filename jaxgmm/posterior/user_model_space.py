@@ -14,7 +14,7 @@ from numpyro.distributions import biject_to
 from numpyro.infer.util import compute_log_probs
 
 from .. import covariance, linalg
-from ..chunking import draws_per_batch
+from ..chunking import draws_per_batch, stores_pointwise
 from ..mixture import Mixture
 from .model import mixture_of
 from .standardization import StandardizedProblem
@@ -42,7 +42,7 @@ class UserModelSpace(NamedTuple):
 
 
 def make_user_space(model: Callable[..., Any], problem: StandardizedProblem, start: Mixture) -> UserModelSpace:
-    """Make the unconstrained space of a model from one trace; log densities are differences from those at the start."""
+    """Make the unconstrained space of a model from one trace. Log densities are relative to the log density at the start."""
     arguments, options = (problem.y, problem.prior), _options(problem, start)
     trace = handlers.trace(handlers.seed(model, jax.random.key(0))).get_trace(*arguments, **options)
     latents = _latent_sites(trace, start)
@@ -72,7 +72,7 @@ def make_user_space(model: Callable[..., Any], problem: StandardizedProblem, sta
 
     further = () if invertible else tuple(sorted(set(latents) - set(FIELDS)))
     numbers_per_draw = len(problem.y) * start.num_components * start.num_features
-    describe = partial(_describe, evaluate, unflatten, numbers_per_draw, further)
+    describe = partial(_describe, evaluate, unflatten, len(problem.y), numbers_per_draw, further)
     space = UnconstrainedSpace(flat.size, potential, lambda m: ravel_pytree(to_parts(m))[0], unflatten, unravel)
     return UserModelSpace(space, describe, determined, invertible)
 
@@ -121,27 +121,33 @@ def _evaluator(
 def _describe(
     evaluate: Callable[[jax.Array], _Evaluation],
     unflatten: Callable[[jax.Array], tuple[Mixture, jax.Array]],
+    num_rows: int,
     numbers_per_draw: int,
     further: tuple[str, ...],
     z: jax.Array,
 ) -> tuple[Mixture, jax.Array, dict[str, Any]]:
     """Convert points z (C, S, P) to mixtures (C, S, ...), log densities (C, S) and statistics.
 
-    The statistics are the log-likelihoods and, if there are any, the values of the further sites.
+    The statistics are the total log-likelihood (C, S), the log-likelihood of each row (C, S, N) unless this array would be too
+    large, and the values of the model's other sites.
     """
+    points = z.reshape(-1, z.shape[-1])
+    by_row = stores_pointwise(len(points), num_rows)
 
-    def describe_one(z: jax.Array) -> tuple[Mixture, jax.Array, jax.Array, Sites]:
+    def describe_one(z: jax.Array) -> tuple[Mixture, jax.Array, dict[str, Any]]:
         found = evaluate(z)
         mixture, log_det = unflatten(z)
         totals = {name: term.sum() for name, term in found.terms.items()}
-        likelihood = sum((totals[name] for name in found.observed), jnp.zeros(()))
-        sites = {name: found.values[name] for name in further}
-        return mixture, sum(totals.values()) + found.log_det - log_det, likelihood, sites
+        stats: dict[str, Any] = {"log_likelihood": sum((totals[name] for name in found.observed), jnp.zeros(()))}
+        rows = [found.terms[name] for name in sorted(found.observed) if jnp.shape(found.terms[name])[:1] == (num_rows,)]
+        if by_row and rows:
+            stats["pointwise_log_likelihood"] = sum(term.reshape(num_rows, -1).sum(1) for term in rows)
+        if further:
+            stats["sites"] = {name: found.values[name] for name in further}
+        return mixture, sum(totals.values()) + found.log_det - log_det, stats
 
-    points = z.reshape(-1, z.shape[-1])
     flat = jax.lax.map(describe_one, points, batch_size=draws_per_batch(numbers_per_draw, len(points)))
-    mixture, log_density, likelihood, sites = jax.tree.map(lambda leaf: leaf.reshape(*z.shape[:2], *leaf.shape[1:]), flat)
-    return mixture, log_density, {"log_likelihood": likelihood} | ({"sites": sites} if sites else {})
+    return jax.tree.map(lambda leaf: leaf.reshape(*z.shape[:2], *leaf.shape[1:]), flat)
 
 
 def _options(problem: StandardizedProblem, start: Mixture) -> dict[str, Any]:
@@ -184,7 +190,7 @@ def _site_values(mixture: Mixture) -> Sites:
 
 
 def _unconstrained_parts(latents: dict[str, dict], known: set[str], mixture: Mixture) -> Sites:
-    """Return the unconstrained values of latent sites at a mixture, by name; 0 for sites that the mixture leaves open."""
+    """Return the unconstrained values of latent sites at a mixture, by name; 0 for sites that it does not determine."""
     inverses = {name: biject_to(site["fn"].support).inv for name, site in latents.items()}
     values = _site_values(mixture)
     return {

@@ -2,8 +2,10 @@
 
     weights ~ Dirichlet(c),   Sigma_k ~ InverseWishart(nu, S),   mu_k | Sigma_k ~ N(m, Sigma_k / kappa)
 
-For diag and spherical, variances ~ InverseGamma(nu / 2, S / 2): diag has one variance for each feature, spherical one for all
-features. For tied there is one Sigma. Source: Fraley & Raftery (2007), Journal of Classification 24, 155-181, section 3.
+For diag and spherical, variances ~ InverseGamma(nu / 2, S / 2). A component has one variance for each feature (diag) or one
+variance for all features (spherical). For tied there is one Sigma.
+
+Source: Fraley & Raftery (2007), Journal of Classification 24, 155-181, section 3.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import covariance
+from .. import covariance, linalg
 from ..mixture import Mixture
 from ..tables import Table
 from .covariance_laws import InverseWishart
@@ -72,7 +74,8 @@ class Prior(MixturePrior):
     def log_density_of_means(self, mixture: Mixture, factors: covariance.Factors) -> jax.Array:
         """Return log N(mu_k | m, Sigma_k / kappa) of each component, (..., K)."""
         d, kappa = mixture.num_features, self.mean_precision
-        z = covariance.transform(factors.whitener, mixture.means - self.mean, mixture.covariance_type)  # (..., K, D)
+        deviations = mixture.means - linalg.with_axes(self.mean, mixture.means.ndim)
+        z = covariance.transform(factors.whitener, deviations, mixture.covariance_type)  # (..., K, D)
         return d / 2 * jnp.log(kappa / (2 * math.pi)) - factors.half_log_det - kappa / 2 * (z**2).sum(-1)
 
     def deviations_of_means(self, root: jax.Array, noise: jax.Array, covariance_type: str) -> jax.Array:
@@ -113,13 +116,13 @@ class Prior(MixturePrior):
     def _posterior_means(self, sums: ComponentSums) -> jax.Array:
         """Return (n_k xbar_k + kappa m) / (n_k + kappa), (K, D)."""
         count, kappa = sums.count[:, None], self.mean_precision
-        return (count * sums.mean + kappa * self.mean) / (count + kappa)
+        return (count * sums.mean + kappa * self.mean[None]) / (count + kappa)
 
     def _posterior_scatter(self, sums: ComponentSums, covariance_type: str) -> jax.Array:
         """Return A_k + kappa n_k / (kappa + n_k) (xbar_k - m)(xbar_k - m)'."""
         kappa = self.mean_precision
         shrinkage = covariance.expand(kappa * sums.count / (kappa + sums.count), covariance_type)
-        return sums.scatter + shrinkage * covariance.outer(sums.mean - self.mean, covariance_type)
+        return sums.scatter + shrinkage * covariance.outer(sums.mean - self.mean[None], covariance_type)
 
     def _tables(self) -> list[Table]:
         is_dense = np.ndim(self.scale) - np.ndim(self.mean_precision) == 2

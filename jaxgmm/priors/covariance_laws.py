@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from .. import covariance
 from ..covariance_distributions import half_normal_lkj_log_prob, inverse_wishart_log_prob, sample_inverse_wishart
@@ -244,7 +245,7 @@ class HalfNormal(CovarianceLaw):
         return [hyperparameter_table(self, {"sd": "standard deviations ~ HalfNormal(sd)", "lkj": "correlations ~ LKJ(lkj)"})]
 
 
-def _sample_lkj_cholesky(key: jax.Array, lkj: jax.Array, count: int, num_features: int, dtype: Any) -> jax.Array:
+def _sample_lkj_cholesky(key: jax.Array, lkj: jax.Array, count: int, num_features: int, dtype: DTypeLike) -> jax.Array:
     """Draw Cholesky factors (count, D, D) of LKJ correlation matrices.
 
     The draws are made by the onion method of Lewandowski, Kurowicka & Joe (2009), section 3.2.

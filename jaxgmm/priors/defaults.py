@@ -9,26 +9,31 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from numpy.typing import ArrayLike
 
 from .. import covariance, linalg
 from ..calls import public
-from ..row_sums import weight_or_ones
+from ..padding import pad_data
+from ..row_sums import Weight, weight_or_ones
 from ..validation import as_weighted_data, check_count, check_covariance_type
 from .conjugate import Prior
 
-# The objects that `default_prior` returned. This is not recorded in a field of Prior, because the field would be part of the
-# pytree structure: a default prior and a prior written by hand could then not be stacked or share a compiled program.
+# The objects that `default_prior` returned. The origin of a prior is not stored in a field of Prior, because the field would be
+# part of the pytree structure. A default prior and a prior written by hand could then not be stacked or share a program.
 _data_scaled: weakref.WeakSet[Prior] = weakref.WeakSet()
 
 
 @public
-def default_prior(x: Any, *, num_components: int, covariance_type: str = "full", sample_weight: Any = None) -> Prior:
+def default_prior(
+    x: ArrayLike, *, num_components: int, covariance_type: str = "full", sample_weight: ArrayLike | None = None
+) -> Prior:
     """Return the weakly informative, data-scaled prior of Fraley & Raftery (2007), section 3, with a scale for each feature.
 
     The hyperparameters are c = 1, m = column means, kappa = 0.01, nu = D + 2 and S = V / K^(2 / D). Here V is the covariance of
     the data in the form of the covariance type: the matrix for full and tied, the variances for diag, the average variance for
-    spherical. If the data are singular (a constant or collinear column, or a single row), a small multiple of their own scale
-    is added to the diagonal of V. The prior is therefore always proper.
+    spherical. A small multiple of each feature's variance is added to the diagonal of V; for a constant feature, a small
+    multiple of its squared value is added instead. The prior is therefore always proper, even if a column is constant or
+    collinear, or if x has a single row.
 
     This prior depends on the data, so the data are used twice. This double use is acceptable for estimation. It is not
     acceptable for simulation-based calibration or for comparing the evidence of different transformations of the data.
@@ -55,7 +60,7 @@ def default_prior(x: Any, *, num_components: int, covariance_type: str = "full",
     x, weight = as_weighted_data(x, sample_weight)
     if len(x) == 0:
         raise ValueError(f"x has shape {x.shape}: it has no rows; at least one row was expected.")
-    prior = _default_prior(x, weight, num_components, covariance_type)
+    prior = _default_prior(*pad_data(x, weight), num_components, covariance_type)
     _data_scaled.add(prior)
     return prior
 
@@ -65,9 +70,9 @@ def is_data_scaled(prior: Any) -> bool:
     return prior in _data_scaled
 
 
-# Without jit, every operation would be compiled separately, and the first call would take a second longer.
+# Without jit, every operation would be compiled separately, and the first call would take one second longer.
 @partial(jax.jit, static_argnums=(2, 3))
-def _default_prior(x: jax.Array, weight: jax.Array | None, num_components: int, covariance_type: str) -> Prior:
+def _default_prior(x: jax.Array, weight: Weight, num_components: int, covariance_type: str) -> Prior:
     """Return the default prior of validated data."""
     center, scatter = _moments_of_data(x, weight, covariance_type)
     d = x.shape[1]
@@ -84,15 +89,15 @@ def _default_prior(x: jax.Array, weight: jax.Array | None, num_components: int, 
     return Prior(jnp.ones(num_components, x.dtype), center, array(0.01), array(d + 2.0), scatter / num_components ** (2 / d))
 
 
-def _moments_of_data(x: jax.Array, weight: jax.Array | None, covariance_type: str) -> tuple[jax.Array, jax.Array]:
+def _moments_of_data(x: jax.Array, weight: Weight, covariance_type: str) -> tuple[jax.Array, jax.Array]:
     """Return the mean (D,), and the scatter divided by the total weight, (D, D) or (D,). Rows of weight 0 are ignored."""
     weight = weight_or_ones(weight, x.shape[:1], x.dtype)
     x = jnp.where(weight[:, None] > 0, x, 0)
     total = weight.sum()
     rough = weight @ x / total
-    centred = jnp.where(weight[:, None] > 0, x - rough, 0)
+    centred = jnp.where(weight[:, None] > 0, x - rough[None], 0)
     correction = weight @ centred / total  # a second pass removes the rounding error of the first sum
-    centred = centred - correction
+    centred = centred - correction[None]
     if covariance.is_dense(covariance_type):
         scatter = jnp.matmul((weight[:, None] * centred).T, centred, precision=jax.lax.Precision.HIGHEST)
     else:

@@ -1,4 +1,4 @@
-"""Compute log densities of every prior and draw from it. The lists of prior families and covariance laws are also here."""
+"""Compute the log density of any prior, and draw from any prior. The module also lists prior families and covariance laws."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from .. import covariance
 from ..calls import public
 from ..covariance_distributions import gamma_shapes, inverse_wishart_factors
+from ..memory import check_memory, tree_bytes
 from ..mixture import Mixture, MixtureLike, as_mixture
 from ..validation import check_count, check_covariance_type, check_key
 from .conjugate import Prior
@@ -85,6 +86,7 @@ def sample_prior(
     check_count(num_samples, "num_samples")
     check_covariance_type(covariance_type)
     check_prior(prior, num_components, prior.mean.shape[-1], covariance_type)
+    check_memory(float(num_samples) * num_components * tree_bytes(prior.mean), f"num_samples={num_samples}")
     return _sample_many(jax.random.split(key, num_samples), prior, covariance_type, num_components)
 
 

@@ -107,7 +107,7 @@ class MixturePrior(Printed, ABC):
         """Draw means (K, D) and covariances from their Gibbs conditionals, given the sums of each component's rows.
 
         factors: the factors of the current covariances. In the factors that are returned, `lower` is a square root of each
-        covariance, which need not be triangular.
+        covariance. This square root need not be triangular.
         """
 
     @abstractmethod
@@ -257,9 +257,9 @@ def _check_sizes(of_components: int, of_features: int, num_components: int, num_
 def check_prior(prior: Any, num_components: int, num_features: int, covariance_type: str, *, mode: bool = False) -> None:
     """Raise TypeError or ValueError if a prior has the wrong type or shapes, or if it is improper.
 
-    The check that it is proper needs concrete values and is skipped for traced ones.
+    Whether the prior is proper can be checked only for concrete values, so this check is skipped for traced values.
 
-    mode: if True, the prior is for MAP-EM, which also needs concentrations >= 1 and closed forms.
+    If `mode` is True, the prior is for MAP-EM, which also needs concentrations >= 1 and closed forms.
     """
     check_prior_shapes(prior, num_components, num_features, covariance_type)
     reason = reason_without_mode(prior) if mode else None

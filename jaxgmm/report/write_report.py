@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
@@ -20,6 +21,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from .. import __version__, plot
 from ..calls import public
@@ -73,10 +75,10 @@ class _Subject(NamedTuple):
 
 @public
 def write_report(
-    path: Any,
+    path: str | os.PathLike[str],
     comparison: Comparison,
     fit: Fit | Mixture,
-    x: Any,
+    x: ArrayLike,
     *,
     title: str | None = None,
     details: Mapping[str, Any] | None = None,
@@ -130,7 +132,7 @@ def _template() -> jinja2.Template:
     return environment.get_template("template.html")
 
 
-def _check(comparison: Any, fit: Any, x: Any) -> np.ndarray:
+def _check(comparison: Any, fit: Any, x: ArrayLike) -> np.ndarray:
     """Return the data as an array; raise an error unless comparison, fit and data belong together."""
     if not isinstance(comparison, Comparison):
         raise TypeError(f"comparison is {type(comparison).__name__}; a jaxgmm.Comparison was expected, from jaxgmm.compare.")
@@ -222,7 +224,7 @@ def _on_axes(draw: Callable[[Axes], Any], width: float, height: float) -> Figure
 def _picture(make: Callable[[], Figure], alt: str, caption: str, *, wide: bool = False) -> _Picture:
     """Return a picture in matplotlib's default style, even if the caller has set another style."""
     with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # the page is white behind the pictures
+        matplotlib.rcdefaults()  # the page has a white background, so a dark style of the caller would not suit it
         matplotlib.rcParams["svg.hashsalt"] = "jaxgmm"  # so that the same picture always has the same bytes
         kind, content = _drawn(make())
     return _Picture(f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}", alt, caption, wide)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,10 +13,11 @@ import numpy as np
 import numpyro
 from numpy.lib.npyio import NpzFile
 
-from ..files import replacing
+from ..files import hold, replacing
 from ..tables import shortened
 
 _HEADER = "design"
+_CONTENTS = "contents of the file"  # the entry of the header that lists the arrays
 
 
 def versions() -> dict[str, str]:
@@ -54,12 +54,14 @@ class Checkpoint:
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, design: Mapping[str, Any]) -> None:
-        """Read the batches that are already in the file."""
+        """Read the batches that are already in the file, which no other process may use at the same time."""
         self.path = None if path is None else Path(path)
         self.design = json.loads(json.dumps(dict(design)))
         self._batches: dict[str, dict[str, np.ndarray]] = {}
-        if self.path is not None and self.path.exists():
-            self._read(self.path)
+        if self.path is not None:
+            self._lock = hold(self.path)  # as long as this object lives
+            if self.path.exists():
+                self._read(self.path)
 
     def __contains__(self, name: str) -> bool:
         """Return whether a batch is finished."""
@@ -76,10 +78,12 @@ class Checkpoint:
         """Replace the file with one that holds all batches finished so far."""
         if self.path is None:
             return
-        arrays: dict[str, Any] = {_HEADER: np.array(json.dumps(self.design))}
-        arrays |= {f"{name}/{key}": value for name, batch in self._batches.items() for key, value in batch.items()}
+        arrays: dict[str, Any] = {
+            f"{name}/{key}": value for name, batch in self._batches.items() for key, value in batch.items()
+        }
+        entries: dict[str, Any] = {_HEADER: np.array(json.dumps(self.design | {_CONTENTS: sorted(arrays)}))}
         with replacing(self.path) as stream:
-            np.savez(stream, **arrays)
+            np.savez(stream, **entries, **arrays)
 
     def _read(self, path: Path) -> None:
         """Read the batches from a file; raise ValueError if the file belongs to another design or is damaged."""
@@ -87,10 +91,11 @@ class Checkpoint:
             # the file is opened here, because np.load does not close a file that it opened but could not read
             with open(path, "rb") as stream, _open_archive(stream) as file:
                 design = json.loads(file[_HEADER].item())
-                if not isinstance(design, dict):
-                    raise ValueError
                 arrays = {name: file[name] for name in file.files if name != _HEADER}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+                # each array has a checksum, but a damaged directory could hide arrays; files of earlier versions have no list
+                if len(arrays) != len(file.files) - 1 or sorted(arrays) != design.pop(_CONTENTS, sorted(arrays)):
+                    raise ValueError
+        except Exception as error:  # zipfile, NumPy and JSON raise a dozen types of errors for damaged bytes
             raise ValueError(f"'{path}' is not the file of a study, or is damaged; give another path, or none.") from error
         for name in sorted({*design, *self.design}):
             if design.get(name) != self.design.get(name):
@@ -111,7 +116,7 @@ def _open_archive(stream: BinaryIO) -> NpzFile:
     return file
 
 
-def check_target(path: Any) -> None:
+def check_target(path: str | os.PathLike[str] | None) -> None:
     """Raise an error if no file can be written to `path`. Without this check, a study would fail only after its first batch."""
     if path is None:
         return
@@ -120,6 +125,11 @@ def check_target(path: Any) -> None:
     folder = Path(path).resolve().parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise ValueError(f"'{folder}' is no folder that can be written to; give another path.")
+    try:
+        with replacing(path, keep=True):
+            pass
+    except OSError as error:
+        raise ValueError(f"'{path}' cannot be written: {error.strerror}; give another path.") from error
 
 
 def _as_text(value: Any) -> str:

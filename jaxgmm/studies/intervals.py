@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtri
+from numpy.typing import ArrayLike
 
 from ..em.standard_errors import standard_errors
 from ..mixture import Mixture
@@ -50,12 +51,12 @@ class Intervals(NamedTuple):
 
 def wald_intervals(
     mixture: Mixture,
-    x: Any,
+    x: ArrayLike,
     prior: MixturePrior | None = None,
     probabilities: Sequence[float] = (0.5, 0.9),
     *,
     kind: str = "observed",
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
 ) -> Intervals:
     """Compute Wald intervals for the weights, means and free covariances of an estimate.
 

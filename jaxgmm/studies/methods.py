@@ -6,7 +6,7 @@ A method is given by name or as a user's own function. `as_method` turns both in
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -16,10 +16,16 @@ from ..posterior.gibbs import gibbs
 from ..posterior.laplace import laplace
 from ..posterior.nuts import nuts
 from ..posterior.result import Posterior
+from ..validation import check_count, check_flag, check_number
 from .method_names import POSTERIOR_METHODS
 
 FUNCTIONS: dict[str, Callable[..., Posterior]] = dict(zip(POSTERIOR_METHODS, (nuts, gibbs, laplace, bootstrap), strict=True))
 _OWNED_BY_STUDIES = {"progress", "sample_weight"}  # a study has its own progress bar and its own data
+# options whose values are checked before a study begins; a name means the same in all methods
+# the smallest value of each count
+_COUNTS = {"num_samples": 1, "num_chains": 1, "num_warmup": 0, "max_tree_depth": 1, "max_iter": 0, "chunk_size": 1}
+_NUMBERS = ("tol", "reg_covar", "target_accept_prob")
+_FLAGS = ("accelerate", "adapt_mass_matrix")
 _FIT_OPTIONS = ("tol", "max_iter", "reg_covar", "accelerate", "chunk_size")  # options that bootstrap passes to fit_many
 
 
@@ -37,6 +43,7 @@ def as_method(method: str | Callable[..., Posterior], **options: Any) -> tuple[s
 
     Raises:
         ValueError: `method` is a string that names no method.
+        ValueError, TypeError: an option of a named method has an invalid value.
         TypeError: `method` is neither a name nor a function, or does not take one of the options.
 
     Example:
@@ -76,3 +83,18 @@ def _check_options(method: str, options: dict[str, Any]) -> None:
     unknown = sorted(set(options) - known)
     if unknown:
         raise TypeError(f"{method} has no option {', '.join(unknown)} here; it takes {', '.join(sorted(known))}.")
+    defaults = {p.name: p.default for p in parameters}
+    check_option_values({name: value for name, value in options.items() if value is not None or defaults.get(name)})
+
+
+def check_option_values(options: Mapping[str, Any]) -> None:
+    """Raise ValueError or TypeError if an option of a method has an invalid value, before anything is computed."""
+    for name, value in options.items():
+        if name in _COUNTS:
+            check_count(value, name, _COUNTS[name])
+        elif name in _FLAGS:
+            check_flag(value, name)
+        elif name in _NUMBERS:
+            check_number(value, name, exclusive=name == "target_accept_prob")
+            if name == "target_accept_prob" and value >= 1:
+                raise ValueError(f"target_accept_prob is {value:g}; a number between 0 and 1 was expected.")

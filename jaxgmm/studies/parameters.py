@@ -110,7 +110,8 @@ def values(mixture: Mixture) -> np.ndarray:
 def free_entries(mixture: Mixture) -> jax.Array:
     """Return the free entries (..., P) of a stack of mixtures.
 
-    If the arrays of the mixture are NumPy arrays, the result is one too. Otherwise it is a JAX array, which may be traced.
+    If the arrays of the mixture are NumPy arrays, the result is a NumPy array too. Otherwise the result is a JAX array, which
+    may be traced.
     """
     k, d, batch = mixture.num_components, mixture.num_features, mixture.batch_shape
     index = tuple(np.array(covariance.labels(mixture.covariance_type, k, d)).T)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..covariance import prior_scale_shape
+from ..files import parse_file
 from ..priors.conjugate import Prior
 
 HYPERPARAMETERS = ("weight_concentration", "mean", "mean_precision", "degrees_of_freedom", "scale")
@@ -41,7 +42,7 @@ def prior_from_table(
         covariance_type: the covariance type, which determines the shape of the scale.
 
     Raises:
-        ValueError: an unknown name, or a value of the wrong shape or kind.
+        ValueError: the table has an unknown name, or a value of the wrong shape or kind.
 
     Example:
         >>> weak = {"weight_concentration": 1, "mean": 0, "mean_precision": 0.01, "degrees_of_freedom": 4, "scale": 1}
@@ -68,8 +69,8 @@ def read_prior_table(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"there is no file '{path}'; a TOML file with {', '.join(HYPERPARAMETERS)} was expected.")
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        table = parse_file(path, tomllib.loads)
+    except ValueError as error:
         raise ValueError(f"'{path}' is not TOML: {error}.") from error
     check_table(table, f"'{path}'")
     return table

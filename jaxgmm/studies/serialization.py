@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,8 @@ from ..files import write_text
 
 if TYPE_CHECKING:
     import pandas
+
+_BEGIN_OF_FORMULAS = ("=", "+", "-", "@", "\t")  # in Excel and LibreOffice
 
 
 class Exported:
@@ -37,11 +38,11 @@ class Exported:
         """Return the names of the columns of the table."""
         raise NotImplementedError
 
-    def to_json(self, path: Any = None) -> str:
+    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """Return the result of `to_dict` as JSON text; also write it to `path`, if given."""
         return json_text(self.to_dict(), path)
 
-    def to_csv(self, path: Any = None) -> str:
+    def to_csv(self, path: str | os.PathLike[str] | None = None) -> str:
         """Return the table as CSV text with a header; also write it to `path`, if given."""
         return csv_text(self._records(), self._fields(), path)
 
@@ -79,7 +80,9 @@ def ordinal(number: int) -> str:
 
 
 def describe_fit(fit: Fit) -> dict[str, Any]:
-    """Return the end of one EM fit in plain types: status, number of steps, log-likelihood, objective, and component statuses.
+    """Return the outcome of one EM fit in plain types.
+
+    The entries are the status, the number of steps, the log-likelihood, the objective, and the statuses of the components.
 
     Example:
         >>> import jaxgmm
@@ -97,7 +100,7 @@ def describe_fit(fit: Fit) -> dict[str, Any]:
     }
 
 
-def json_text(value: Any, path: Any = None) -> str:
+def json_text(value: Any, path: str | os.PathLike[str] | None = None) -> str:
     r"""Return a value as JSON text; also write it to `path`, if given.
 
     Example:
@@ -107,18 +110,37 @@ def json_text(value: Any, path: Any = None) -> str:
     return _written(json.dumps(plain(value), indent=1, allow_nan=False, ensure_ascii=False) + "\n", path)
 
 
-def csv_text(rows: Iterable[Mapping[str, Any]], fields: Sequence[str], path: Any = None) -> str:
+def csv_text(rows: Iterable[Mapping[str, Any]], fields: Sequence[str], path: str | os.PathLike[str] | None = None) -> str:
     r"""Return rows as CSV text with a header; also write it to `path`, if given. If a row lacks a field, the cell is empty.
 
     Example:
         >>> csv_text([{"a": 1}, {"a": 2, "b": 0.5}], ("a", "b"))
         'a,b\n1,\n2,0.5\n'
     """
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fields, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(plain(row) for row in rows)
-    return _written(text.getvalue(), path)
+    lines = [csv_line(fields)]
+    for row in rows:
+        if not row.keys() <= set(fields):
+            raise ValueError(f"a row has fields not in fieldnames: {sorted(row.keys() - set(fields))}")
+        lines.append(csv_line([plain(row.get(name)) for name in fields]))
+    return _written("".join(lines), path)
+
+
+def csv_line(values: Iterable[Any]) -> str:
+    r"""Return one line of a CSV file. Text that a spreadsheet would take for a formula is quoted; None is an empty cell.
+
+    Example:
+        >>> csv_line(["=sum", "a,b", -0.5, None])
+        '"=sum","a,b",-0.5,\n'
+    """
+    return ",".join(map(_csv_cell, values)) + "\n"
+
+
+def _csv_cell(value: Any) -> str:
+    """Return a value as a cell of a CSV file, with quotes if the format or a spreadsheet requires them."""
+    if not isinstance(value, str):
+        return "" if value is None else str(value)
+    needs_quotes = value[:1] in _BEGIN_OF_FORMULAS or any(sign in value for sign in ',"\r\n')
+    return '"' + value.replace('"', '""') + '"' if needs_quotes and value else value
 
 
 def data_frame(rows: Iterable[Mapping[str, Any]], fields: Sequence[str]) -> pandas.DataFrame:
@@ -133,7 +155,7 @@ def data_frame(rows: Iterable[Mapping[str, Any]], fields: Sequence[str]) -> pand
     return pandas.DataFrame([dict(row) for row in rows], columns=list(fields))
 
 
-def _written(text: str, path: Any) -> str:
+def _written(text: str, path: str | os.PathLike[str] | None) -> str:
     """Return the text, after writing it to `path` if a path is given."""
     if path is not None:
         write_text(path, text)

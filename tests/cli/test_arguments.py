@@ -18,6 +18,9 @@ def test_defaults():
     assert found == {
         "data": "data.csv",
         "columns": None,
+        "drop": None,
+        "delimiter": None,
+        "decimal": None,
         "array": None,
         "restarts": 10,
         "seed": 0,

@@ -51,7 +51,7 @@ def test_commands_are_required(refused):
     ("error", "code", "words"),
     [
         (KeyboardInterrupt(), 130, "interrupted"),
-        (RuntimeError("odd\nmore"), 1, "RuntimeError: odd"),
+        (MemoryError(), 2, "not enough memory"),
         (PermissionError(13, "Permission denied", "x.json"), 2, "x.json: Permission denied"),
         (OSError("no space"), 2, "no space."),
         (ValueError("bad data"), 2, "bad data"),
@@ -65,6 +65,50 @@ def test_errors_are_one_line(capsys, monkeypatch, error, code, words):
     assert main(["fit", "faithful", "-k", "2"]) == code
     (line,) = capsys.readouterr().err.splitlines()
     assert words in line
+
+
+@pytest.mark.parametrize("error", [RuntimeError("odd\nmore"), TypeError("odd"), KeyError("odd"), AssertionError("odd")])
+def test_errors_inside_jaxgmm_have_a_traceback(capsys, monkeypatch, error):
+    """They are never dressed as refusals of the input, and ask for a report."""
+
+    def raise_error(*_):
+        raise error
+
+    monkeypatch.setattr("jaxgmm.cli.fit.read_data", raise_error)
+    assert main(["fit", "faithful", "-k", "2"]) == 1
+    first, *_, last = capsys.readouterr().err.splitlines()
+    assert first.startswith("Traceback")
+    assert last.startswith(f"jaxgmm: this is an error inside jaxgmm: {type(error).__name__}")
+    assert "please report it" in last
+
+
+def test_a_traceback_of_a_refusal(capsys):
+    assert main(["fit", "faithful", "-k", "0", "--traceback"]) == 2
+    first, *_, last = capsys.readouterr().err.splitlines()
+    assert first.startswith("Traceback")
+    assert last == "jaxgmm: num_components is 0; an integer >= 1 was expected."
+
+
+HUGE = "99999999999999999999"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["fit", "faithful", "-k", "2", "--seed", HUGE], f"seed is {HUGE}"),
+        (["fit", "faithful", "-k", "2", "--restarts", HUGE], f"restarts is {HUGE}"),
+        (["fit", "faithful", "-k", "2", "--restarts", "2000000000"], "num_restarts=2000000000 takes at least"),
+        (["select", "faithful", "--restarts", "2000000000"], "num_restarts=2000000000 takes at least"),
+        (["compare", "faithful", "-k", "2", "--num-samples", HUGE], f"num_samples is {HUGE}"),
+        (["compare", "faithful", "-k", "2", "--num-chains", HUGE], f"num_chains is {HUGE}"),
+        (["calibrate", "laplace", "--num-datasets", "1000000000000000"], "num_datasets is 1000000000000000"),
+        (["calibrate", "laplace", "--num-datasets", "2000000000", "-k", "50"], "num_datasets=2000000000 takes at least"),
+        (["calibrate", "laplace", "--num-draws", HUGE], f"num_draws is {HUGE}"),
+    ],
+)
+def test_sizes_that_cannot_be_allocated(refused, monkeypatch, tmp_path, arguments, words):
+    monkeypatch.setattr("jaxgmm.memory.free_memory", lambda: 1e9)
+    assert words in refused(*arguments, "--out", tmp_path)
 
 
 def test_a_closed_pipe_is_no_error():

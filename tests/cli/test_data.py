@@ -9,8 +9,9 @@ import jaxgmm
 from jaxgmm.cli.data import check_rows, read_data
 
 
-def arguments(data, *, columns=None, array=None, restarts=1):
-    return argparse.Namespace(data=str(data), columns=columns, array=array, restarts=restarts)
+def arguments(data, **options):
+    defaults = dict.fromkeys(("columns", "drop", "array", "delimiter", "decimal")) | {"restarts": 1}
+    return argparse.Namespace(data=str(data), **defaults | options)
 
 
 def test_data_sets_of_the_package():
@@ -28,6 +29,19 @@ def test_files(tmp_path):
     assert names == ["column 1"]
     with pytest.raises(ValueError, match="there is no file and no data set called"):
         read_data(arguments(tmp_path / "nowhere.csv"))
+
+
+def test_columns_are_chosen_and_remarks_are_lines(tmp_path, capsys):
+    (tmp_path / "a.csv").write_text("id;x;y;group\n1;1,5;2;low\n2;2,5;7;high\n3;2,5;3;low\n")
+    assert read_data(arguments(tmp_path / "a.csv"))[1] == ["x", "y"]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "left out: id (it counts or identifies the rows), group (without numbers, as in 'low')" in line
+    assert read_data(arguments(tmp_path / "a.csv", columns="id-y"))[1] == ["id", "x", "y"]
+    assert read_data(arguments(tmp_path / "a.csv", drop="0,group,y"))[1] == ["x"]
+    assert read_data(arguments("iris", drop="petal_length-petal_width"))[0].shape == (150, 2)
+    assert capsys.readouterr().err == ""
+    with pytest.raises(ValueError, match="did you mean 'group'"):
+        read_data(arguments(tmp_path / "a.csv", drop="gruop"))
 
 
 def test_values_that_float32_cannot_tell_apart(tmp_path):

@@ -53,6 +53,32 @@ def test_a_file_named_by_an_option(tmp_path):
             check_output_file(bad, "--report", force=False)
 
 
+@pytest.mark.parametrize("force", [False, True])
+def test_names_that_no_system_takes(tmp_path, force):
+    """They are refused before the fit; names of which only the temporary file would be too long are taken."""
+    assert output_paths(arguments(tmp_path), "n" * 240, "json")
+    check_output_file(tmp_path / ("n" * 250), "--report", force=force)
+    for check in (
+        lambda: output_paths(arguments(tmp_path, force=force), "n" * 250, "json"),
+        lambda: check_output_file(tmp_path / ("n" * 256), "--report", force=force),
+    ):
+        with pytest.raises(ValueError, match="cannot be written: File name too long"):
+            check()
+    assert not list(tmp_path.iterdir())
+
+
+def test_links_to_nowhere_need_force(tmp_path):
+    (tmp_path / "points-fit.json").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="would be overwritten"):
+        output_paths(arguments(tmp_path), "points.csv", "json")
+    with pytest.raises(ValueError, match="would be overwritten"):
+        check_output_file(tmp_path / "points-fit.json", "--report", force=False)
+
+
+def test_data_from_stdin(tmp_path):
+    assert output_paths(arguments(tmp_path), "-", "json") == [tmp_path / "stdin-fit.json"]
+
+
 def test_json_has_no_infinities(tmp_path):
     write_json(tmp_path / "a.json", {"name": "é", "value": float("inf")})
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"name": "é", "value": None}

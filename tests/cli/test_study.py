@@ -37,7 +37,12 @@ def test_study(capsys, refused, monkeypatch, tmp_path):
 
 def test_study_refuses(refused, tmp_path):
     assert "there is no file" in refused("study", tmp_path / "no.toml")
-    for text, words in [("[", "not a TOML file"), ("wide = 3", "wide"), ("num_datasets = 0", "num_datasets")]:
+    for text, words in [
+        ("[", "not a TOML file"),
+        ("a = " + "[" * 10**5, "nested too deeply"),
+        ("wide = 3", "wide"),
+        ("num_datasets = 0", "num_datasets"),
+    ]:
         (tmp_path / "bad.toml").write_text(text)
         assert words in refused("study", tmp_path / "bad.toml", "--out", tmp_path)
     (tmp_path / "good.toml").write_text("num_datasets = 2")

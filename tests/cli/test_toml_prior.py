@@ -35,6 +35,7 @@ def test_numbers_and_lists(tmp_path):
     ("text", "words"),
     [
         ("mean = [1.0", "is not TOML"),
+        ("mean = " + "[" * 10**5, "nested too deeply"),
         ("men = 0", "an entry 'men'"),
         ('mean = "zero"', "a number or a list of numbers"),
         ("scale = [[1.0], [1.0, 2.0]]", "a number or a list of numbers"),

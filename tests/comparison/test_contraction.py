@@ -1,5 +1,7 @@
 """Contraction: the widths of priors agree with their marginal distributions, and known widths give known contractions."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -67,3 +69,35 @@ def test_prior_widths_without_closed_conditionals():
     mixture = jaxgmm.make_mixture([0.5, 0.5], [[0.0], [1.0]], [[1.0], [1.0]], covariance_type="spherical")
     expected = np.ptp(stats.halfnorm(scale=2).ppf([0.05, 0.95]) ** 2)
     assert contraction.widths(mixture, prior, 0)[-1] == pytest.approx(expected, rel=0.1)
+
+
+VAGUE = {
+    "few degrees of freedom": dict(degrees_of_freedom=1.0001),
+    "far means": dict(degrees_of_freedom=1.01, mean_precision=1e-6),
+    "far means only": dict(mean_precision=1e-30),
+    "tiny scale": dict(scale=np.eye(2) * 1e-20, degrees_of_freedom=1.05),
+    "huge scale": dict(scale=np.eye(2) * 1e30),
+    "sparse weights": dict(weight_concentration=[1e-12, 1e-12]),
+    "half-normal": jaxgmm.HalfNormal(np.full(2, 1e20, np.float32), np.float32(0.001)),
+    "independent": jaxgmm.InverseWishart(np.float32(1.0001), np.eye(2, dtype=np.float32)),
+}
+
+
+@pytest.mark.parametrize("name", VAGUE)
+def test_very_vague_priors(name):
+    """Draws from them overflow. Data that say anything contract such a prior completely, and NumPy has nothing to warn of."""
+    mixture = jaxgmm.make_mixture([0.5, 0.5], np.zeros((2, 2), np.float32), np.stack([np.eye(2, dtype=np.float32)] * 2))
+    change = VAGUE[name]
+    base = jaxgmm.default_prior(np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32), num_components=2)
+    if isinstance(change, dict):
+        prior = dataclasses.replace(base, **{field: np.asarray(value, np.float32) for field, value in change.items()})
+    else:
+        prior = jaxgmm.IndependentPrior(base.weight_concentration, base.mean, 1e30 * np.eye(2, dtype=np.float32), change)
+    draws = parameters.values(mixture) * np.exp(0.1 * np.random.default_rng(0).normal(size=(4, 500, 12)))
+    found = contraction.contractions(mixture, prior, draws + 0.1, 0)
+    assert (found > 0.9).all()
+    assert (found <= 1).all()
+    low, high = contraction.prior_intervals(mixture, prior, 0, 0.9)
+    assert (low <= high).all()
+    variances = [place for place, one in enumerate(parameters.parameters(mixture)) if one.kind == "variance"]
+    assert (low[variances] >= 0).all()

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from jaxgmm.comparison.findings import ChainsApart, chains_apart, judge, khat_limit
+from jaxgmm.comparison.findings import ChainsApart, chains_apart, judge
 from jaxgmm.comparison.verdict import Verdict, gravest
+from jaxgmm.posterior.pareto import khat_limit
 from jaxgmm.studies.parameters import Parameter
 
 from fabricated_comparisons import diagnostics, row
@@ -49,6 +50,15 @@ def test_each_verdict_has_its_number(rows, health, options, word, number):
     findings = judge(rows, invariant, diagnostics(**health), 0.95, **options)
     assert gravest(findings).word == verdicts(findings)[0] == word
     assert number in sentences(findings)
+
+
+def test_fixed_quantities_are_left_out():
+    """A quantity that the model fixes has no posterior sd, so EM is not "inf posterior sd" from it."""
+    fixed = row(kind="weight", inside=False, z=-np.inf, sd=0.0)
+    findings = judge([row(), fixed], [row(kind="overall mean", component=None)], diagnostics(), 0.95)
+    assert gravest(findings).word == "agree"
+    assert "inf" not in sentences(findings)
+    assert gravest(judge([fixed], [], diagnostics(), 0.95)).word == "EM outside"
 
 
 def test_the_gravest_comes_first():

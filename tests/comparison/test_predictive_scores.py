@@ -178,3 +178,30 @@ def test_grid_reaches_as_far_as_the_draws():
     for mixture in (em, wide):
         density = np.exp(np.asarray(jaxgmm.log_prob(mixture, jnp.asarray(places.points)), float))
         assert (density * places.quadrature).sum() == pytest.approx(1, abs=5e-3)
+
+
+def test_distances_where_both_densities_vanish():
+    """A grid that reaches as far as extreme draws has points without density, which add nothing and cause no warning."""
+    x = np.linspace(-9, 10, 2001)
+    log_p, log_q = stats.norm.logpdf(x), stats.norm.logpdf(x, 1)
+    width = np.full(2001, x[1] - x[0])
+    empty = np.full(3, -np.inf)
+    expected = scores.distances(log_p, log_q, width)
+    found = scores.distances(np.r_[empty, log_p], np.r_[empty, log_q], np.r_[np.full(3, 1e30), width])
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("d", [1, 2])
+def test_points_where_draws_overflow(d):
+    """Draws that are not finite, or whose covariance is not positive definite after rounding, give no point and no error."""
+    rng = np.random.default_rng(0)
+    one = jaxgmm.make_mixture([0.5, 0.5], np.zeros((2, d)), np.stack([np.eye(d)] * 2))
+    stack = jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf, float)[None], 50, 0), one)
+    stack.covariances[:10, 0] = np.inf
+    stack.means[5:15, 1] = np.nan
+    stack.covariances[15:20, 1, -1, -1] = -1e-12
+    with np.errstate(all="raise"):
+        for draws in (stack, stack[:10]):
+            points, quadrature = scores.choose_points(rng, one, draws, 200)
+            assert np.isfinite(points).all()
+            assert (quadrature is None) == (d == 2)

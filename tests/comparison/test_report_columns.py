@@ -49,7 +49,7 @@ def test_names_are_shortened_step_by_step():
     assert one.short_name(40) == "covariance sepal_length, sepal_width"
     assert one.short_name(35) == "cov. sepal_length, sepal_width"
     assert one.short_name(26) == "cov. sepal_le…, sepal_wi…"
-    assert all(len(one.short_name(room)) <= room for room in range(8, 40))
+    assert all(len(one.short_name(width)) <= width for width in range(8, 40))
     assert row(kind="weight", features=()).short_name(3) == "wei"
 
 

@@ -63,6 +63,15 @@ def test_constants():
     assert not other.inside
 
 
+def test_rounding_errors_are_no_spread():
+    """The draws of a constant differ by rounding: the sd is 0, R-hat and effective sample sizes are NaN."""
+    noise = np.finfo(np.float32).eps * np.random.default_rng(0).integers(-2, 3, (4, 50))
+    (found,) = summarise(quantities((0.5 * (1 + noise)).astype(np.float32).astype(float), 0.5), "nuts", 0.9)
+    assert (found.sd, found.z, found.inside) == (0.0, 0.0, True)
+    assert math.isnan(found.r_hat)
+    assert math.isnan(found.ess_bulk)
+
+
 def test_few_draws_have_no_diagnostics():
     (found,) = summarise(quantities(np.array([[1.0, 2.0, 3.0]]), 2.0), "nuts", 0.9)
     assert math.isnan(found.r_hat)

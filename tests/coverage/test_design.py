@@ -107,6 +107,37 @@ def test_options_override_defaults():
     assert design.options_of("map")["kind"] == "observed"
 
 
+@pytest.mark.parametrize(
+    ("method", "option", "value"),
+    [
+        *(
+            (method, "num_samples", value)
+            for method in ("laplace", "gibbs", "nuts", "bootstrap")
+            for value in (-5, 0, 10**15, "many")
+        ),
+        *((method, "num_chains", 0) for method in ("laplace", "gibbs", "nuts", "bootstrap")),
+        ("gibbs", "num_warmup", -1),
+        ("nuts", "num_warmup", 0.5),
+        ("nuts", "max_tree_depth", 0),
+        ("nuts", "target_accept_prob", 2.0),
+        ("nuts", "adapt_mass_matrix", "yes"),
+        ("bootstrap", "tol", -1.0),
+        ("bootstrap", "max_iter", -1),
+        ("em", "tol", -1.0),
+        ("map", "max_iter", -3),
+        ("em", "accelerate", "yes"),
+    ],
+)
+def test_values_of_options_are_refused_at_the_start(method, option, value):
+    with pytest.raises((ValueError, TypeError), match=rf"{option} is"):
+        jaxgmm.Design(options={method: {option: value}})
+
+
+def test_options_that_may_be_none():
+    options = {"nuts": {"num_warmup": None, "target_accept_prob": None}, "bootstrap": {"chunk_size": None}}
+    assert jaxgmm.Design(options=options).options["nuts"]["num_warmup"] is None
+
+
 def test_lists_become_tuples_of_plain_numbers():
     design = jaxgmm.Design(separations=np.array([1.0, 2.0]), num_observations=[50], weights=[0.25, 0.75])
     assert design.separations == (1.0, 2.0)

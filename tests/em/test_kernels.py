@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgmm.density import factors_of
 from jaxgmm.em import kernels
+from jaxgmm.rounding import positive_factors
 
 import oracle
 from helpers import COVARIANCE_TYPES, random_data, random_mixture, random_weight
@@ -22,7 +22,7 @@ def arguments(covariance_type, *, offset=0.0, weighted=True):
     mixture, x = random_mixture(0, covariance_type), jnp.asarray(random_data(0))
     center = mixture.weights @ mixture.means + offset
     mixture = dataclasses.replace(mixture, means=mixture.means - center)
-    return mixture, factors_of(mixture), kernels.Rows(x, jnp.asarray(random_weight(0)) if weighted else None, center)
+    return mixture, positive_factors(mixture), kernels.Rows(x, jnp.asarray(random_weight(0)) if weighted else None, center)
 
 
 def expected_sums(mixture, rows):

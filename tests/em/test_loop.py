@@ -56,9 +56,9 @@ def test_first_step_evaluates_the_start(covariance_type, x64):
     np.testing.assert_allclose(state.log_likelihood, oracle.log_prob(start, x).sum(), rtol=1e-11)
     np.testing.assert_allclose(state.objective, oracle.objective(start, x, np.ones(60)), rtol=1e-11)
     np.testing.assert_array_equal(state.history[0], state.objective)
-    assert np.isnan(state.history[1:]).all()
     fit = loop.finalize(problem, state, start)
     np.testing.assert_array_equal(fit.mixture.means, start.means)
+    np.testing.assert_array_equal(fit.history, np.full(6, fit.objective))
     assert int(fit.status) == Status.MAX_ITER
 
 
@@ -70,7 +70,7 @@ def test_a_step_that_is_not_finite_is_rejected(x64):
     assert int(broken.status) == Status.SINGULAR
     assert int(broken.step) == 0
     assert_mixtures_close(broken.mixture, state.mixture, 0)
-    np.testing.assert_array_equal(broken.history, state.history)
+    np.testing.assert_array_equal(broken.history[0], state.history[0])
     assert not bool(loop.is_running(broken, OPTIONS))
 
 
@@ -109,7 +109,8 @@ def test_a_fall_beyond_rounding_is_decreased(x64):
 
     assert judge(-99.0) == loop._RUNNING
     assert judge(-100.0 + 1e-7) == Status.CONVERGED
-    assert judge(-100.0 - 1e-12) == Status.CONVERGED
+    assert judge(-100.0 - 1e-13) == Status.CONVERGED  # twice the rounding error
+    assert judge(-100.0 - 1e-11) == Status.DECREASED
     assert judge(-101.0) == Status.DECREASED
     assert judge(-101.0, reg_covar=0.0) == loop._RUNNING
     for hidden in (1e-14, -1e-14):

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm.density import factors_of
 from jaxgmm.em.kernels import unwhiten
 from jaxgmm.em.m_step import PSEUDO_COUNT, data_covariance
 from jaxgmm.priors.interface import ComponentSums
+from jaxgmm.rounding import positive_factors
 
 import oracle
 from helpers import COVARIANCE_TYPES, assert_mixtures_close, random_data, random_mixture, random_prior, random_weight
@@ -120,7 +120,7 @@ def test_data_covariance_does_not_depend_on_the_mixture(covariance_type, x64):
     for seed in range(2):
         mixture = random_mixture(seed, covariance_type)
         moments = e_step(mixture, x, sample_weight=w)
-        sums = unwhiten(mixture, factors_of(mixture), moments.count, moments.first, moments.second)
+        sums = unwhiten(mixture, positive_factors(mixture), moments.count, moments.first, moments.second)
         np.testing.assert_allclose(data_covariance(sums, 0.0, covariance_type), expected, rtol=1e-9, atol=1e-12)
 
 

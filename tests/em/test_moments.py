@@ -40,6 +40,21 @@ def test_moments_add(covariance_type, x64):
     assert_moments_close(parts, whole, 1e-12)
 
 
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_chunks_agree_in_tiny_units(covariance_type):
+    """In float32, with covariances 1e-10 of those of data of size 1e-12, chunks of any size give the same sums to rounding."""
+    mixture, x = random_mixture(4, covariance_type), np.float32(1e-12 * random_data(4))
+    mixture = jaxgmm.Mixture(
+        np.float32(mixture.weights), np.float32(1e-12 * mixture.means), np.float32(1e-34 * mixture.covariances), covariance_type
+    )
+    whole = e_step(mixture, x)
+    for chunk_size in (1, 7, 32):
+        for part, all_rows in zip(
+            jax.tree.leaves(e_step(mixture, x, chunk_size=chunk_size)), jax.tree.leaves(whole), strict=True
+        ):
+            np.testing.assert_allclose(part, all_rows, rtol=0, atol=2e-6 * float(abs(all_rows).max()))
+
+
 @pytest.mark.parametrize("covariance_type", ["full"])
 def test_weights_are_repetition_and_zero_is_removal(covariance_type, x64):
     """An integer weight repeats a row; weight 0 removes it, whatever it holds."""

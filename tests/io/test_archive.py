@@ -1,9 +1,11 @@
 """Test that load returns every bit that save was given, and refuses foreign and damaged files."""
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
+import time
 import zipfile
 
 import jax
@@ -14,6 +16,8 @@ import pytest
 import jaxgmm
 from jaxgmm.io.archive import load, save
 
+from helpers import enabled_x64
+
 
 def numbers(seed, *shape):
     """Random numbers in JAX's default float; the first four are a NaN, minus zero, an infinity and a denormal number."""
@@ -22,9 +26,16 @@ def numbers(seed, *shape):
     return jnp.asarray(values, float)
 
 
+def finite(seed, *shape):
+    return jnp.nan_to_num(numbers(seed, *shape), posinf=1.0)
+
+
 def mixture(*batch, kind="full", k=3, d=2):
     stored = {"full": (k, d, d), "tied": (1, d, d), "diag": (k, d), "spherical": (k, 1)}[kind]
-    return jaxgmm.Mixture(numbers(0, *batch, k), numbers(1, *batch, k, d), abs(numbers(2, *batch, *stored)), kind)
+    covariances = 1 + abs(finite(2, *batch, *stored))
+    if stored[-2:] == (d, d) and kind in ("full", "tied"):
+        covariances = jnp.eye(d) + 0.1 * (covariances + jnp.swapaxes(covariances, -1, -2))
+    return jaxgmm.Mixture(jax.nn.softmax(finite(0, *batch, k)), finite(1, *batch, k, d), covariances, kind)
 
 
 def fit(*batch):
@@ -35,10 +46,10 @@ def fit(*batch):
 
 
 def prior(scale=None, d=2):
-    c, mean = numbers(6, 3), numbers(7, d)
+    c, mean = 1 + abs(finite(6, 3)), finite(7, d)
     if scale is None:
-        return jaxgmm.Prior(c, mean, numbers(8), numbers(9), numbers(10, d, d))
-    return jaxgmm.IndependentPrior(c, mean, numbers(8, d, d), scale)
+        return jaxgmm.Prior(c, mean, jnp.asarray(0.1), jnp.asarray(d + 2.5), jnp.eye(d) * 1.1)
+    return jaxgmm.IndependentPrior(c, mean, jnp.eye(d) * 3.1, scale)
 
 
 def posterior(under, *batch, kind="full"):
@@ -58,12 +69,13 @@ THINGS = {
     "stack": mixture(4, 2),
     "fit": fit(),
     "fits": fit(6),
+    "sound fit": dataclasses.replace(fit(), status=jnp.asarray(jaxgmm.Status.CONVERGED, jnp.int32)),
     "prior": prior(),
     "posterior": posterior(prior()),
     "without prior": posterior(None, kind="tied"),
-    "inverse Wishart": posterior(prior(jaxgmm.InverseWishart(numbers(14), numbers(15, 2, 2)))),
-    "inverse gamma": posterior(prior(jaxgmm.InverseGamma(numbers(16), numbers(17, 2))), kind="diag"),
-    "half-normal": posterior(prior(jaxgmm.HalfNormal(numbers(18, 2), numbers(19)))),
+    "inverse Wishart": posterior(prior(jaxgmm.InverseWishart(jnp.asarray(4.5), jnp.eye(2) * 0.7))),
+    "inverse gamma": posterior(prior(jaxgmm.InverseGamma(jnp.asarray(2.5), jnp.array([0.3, 0.7]))), kind="diag"),
+    "half-normal": posterior(prior(jaxgmm.HalfNormal(jnp.array([0.3, 0.7]), jnp.asarray(1.5)))),
     "posteriors": jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), posterior(prior())),
 }
 
@@ -164,6 +176,8 @@ jaxgmm.save({str(path)!r}, thing)
     assert subprocess.run([sys.executable, "-c", code]).returncode == -9
     assert_identical(THINGS["full"], load(path))
     assert len(os.listdir(tmp_path)) == 2
+    save(path, THINGS["full"])
+    assert os.listdir(tmp_path) == ["a.npz"]  # the next run removes what the killed one left
 
 
 def test_64_bits_where_there_are_32(tmp_path, x64):
@@ -179,7 +193,7 @@ def test_64_bits_where_there_are_32(tmp_path, x64):
         for name, thing in [("double", double), ("counts", counts), ("huge", huge), ("large", large), ("single", single)]
     }
     assert load(paths["single"]).means.dtype == np.float32
-    with jax.enable_x64(False):
+    with enabled_x64(False):
         with pytest.warns(RuntimeWarning, match="rounded to float32") as caught:
             rounded = load(paths["double"])
         assert caught[0].filename == __file__
@@ -227,6 +241,10 @@ def test_not_saved_from_inside_jit_or_to_no_path(tmp_path):
 def test_files_that_are_not_ours(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no file .* written by jaxgmm\.save was expected"):
         load(tmp_path / "nowhere")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ValueError, match=r"folder' is not a file; a file written by jaxgmm\.save was expected"):
+        load(tmp_path / "folder")
+    (tmp_path / "folder").rmdir()
     (tmp_path / "text.npz").write_text("hello")
     (tmp_path / "empty.npz").write_bytes(b"")
     np.savez(tmp_path / "arrays.npz", weights=np.ones(3))
@@ -270,6 +288,129 @@ def test_damaged(tmp_path, name):
     rewrite(path, DAMAGES[name])
     with pytest.raises(ValueError, match="is damaged"):
         load(path)
+
+
+def set_to(name, value):
+    """Change an array so that its first number is a value."""
+
+    def change(arrays, header):
+        arrays[name] = arrays[name].copy()
+        arrays[name].reshape(-1)[0] = value
+
+    return change
+
+
+def without(field):
+    """Leave a field empty in the header, and its array out."""
+
+    def change(arrays, header):
+        node = header["thing"]["fields"]
+        *parents, last = field.split("/")
+        for parent in parents:
+            node = node[parent]["fields"]
+        for name in [name for name in arrays if name == field or name.startswith(f"{field}/")]:
+            arrays.pop(name)
+        node[last] = None
+
+    return change
+
+
+INVALID = {
+    "weights that are NaN": ("full", set_to("weights", np.nan), "weights holds NaN"),
+    "a negative weight": ("full", set_to("weights", -0.5), "weights has a negative value"),
+    "weights that do not sum to one": ("full", set_to("weights", 3.0), "weights sum to"),
+    "means that are infinite": ("diag", set_to("means", np.inf), "means holds NaN or infinity"),
+    "a negative variance": ("diag", set_to("covariances", -1.0), "covariances has a variance of -1"),
+    "a variance of zero": ("spherical", set_to("covariances", 0.0), "variances > 0"),
+    "a negative diagonal": ("full", set_to("covariances", -1.0), "covariances has a variance of -1"),
+    "a matrix that is not symmetric": ("tied", lambda a, h: a["covariances"].__setitem__((0, 0, 1), 5.0), "not symmetric"),
+    "weights of a sound fit": ("sound fit", set_to("mixture/weights", np.nan), "weights holds NaN"),
+    "a variance of a sound fit": ("sound fit", set_to("mixture/covariances", -1.0), "covariances has a variance"),
+    "a status that is none": ("fit", set_to("status", 99), "status holds values that are no codes"),
+    "a status of another shape": ("fit", lambda a, h: a.update(status=np.zeros(4, np.int32)), "status has shape"),
+    "weights of a posterior": ("posterior", set_to("mixture/weights", -1.0), "weights has a negative value"),
+    "a density of another shape": ("posterior", lambda a, h: a.update(log_density=np.zeros(3)), "log_density has shape"),
+    "a concentration below zero": ("prior", set_to("weight_concentration", -1.0), "prior.weight_concentration"),
+    "a scale below zero": ("prior", set_to("scale", -1.0), "scale"),
+    "a prior inside a posterior": ("posterior", set_to("prior/weight_concentration", np.nan), "weight_concentration"),
+    "a law of covariances": ("inverse gamma", set_to("prior/scale/shape", -1.0), "shape"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*will refuse it")
+@pytest.mark.parametrize("name", INVALID)
+def test_values_that_no_constructor_takes(tmp_path, name):
+    thing, change, words = INVALID[name]
+    path = save(tmp_path / "a", THINGS[thing])
+    rewrite(path, change)
+    with pytest.raises(ValueError, match=words) as refused:
+        load(path)
+    assert "a.npz' is" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("thing", "field"),
+    [
+        ("full", "weights"),
+        ("fit", "history"),
+        ("fit", "mixture"),
+        ("prior", "mean"),
+        ("prior", "weight_concentration"),
+        ("posterior", "log_density"),
+        ("posterior", "prior/scale"),
+        ("half-normal", "prior/scale/sd"),
+    ],
+)
+def test_fields_that_are_none(tmp_path, thing, field):
+    path = save(tmp_path / "a", THINGS[thing])
+    rewrite(path, without(field))
+    with pytest.raises(ValueError, match=rf"is damaged: .*{field.rpartition('/')[2]} is missing"):
+        load(path)
+
+
+def test_failed_results_may_hold_anything(tmp_path):
+    """A stack is loaded although one of its fits, or one of its posteriors, failed."""
+    nan = jax.tree.map(lambda leaf: leaf * jnp.nan, mixture(6))
+    assert_identical(
+        dataclasses.replace(fit(6), mixture=nan), load(save(tmp_path / "a", dataclasses.replace(fit(6), mixture=nan)))
+    )
+    failed = dataclasses.replace(posterior(None), status=jnp.asarray(jaxgmm.PosteriorStatus.NONFINITE, jnp.int32))
+    failed = dataclasses.replace(failed, mixture=jax.tree.map(lambda leaf: leaf * jnp.nan, failed.mixture))
+    assert_identical(failed, load(save(tmp_path / "a", failed)))
+
+
+def test_what_load_will_refuse_is_saved_with_a_warning(tmp_path):
+    with pytest.warns(
+        RuntimeWarning, match=r"is written, but jaxgmm\.load will refuse it: weights has a negative value"
+    ) as caught:
+        path = save(tmp_path / "a", jaxgmm.Mixture(jnp.array([-1.0, 2.0]), jnp.zeros((2, 1)), jnp.ones((2, 1)), "diag"))
+    assert caught[0].filename == __file__
+    with np.load(path) as file:
+        assert file["weights"].tolist() == [-1, 2]
+    with pytest.raises(ValueError, match="is not valid: weights has a negative value"):
+        load(path)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_two_arrays_of_one_name(tmp_path):
+    path = save(tmp_path / "a", THINGS["full"])
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("means.npy", file.read("means.npy"))
+    with pytest.raises(ValueError, match="is damaged: it holds two arrays of one name"):
+        load(path)
+
+
+def test_many_arrays_take_no_longer_each(tmp_path):
+    """A file of 20 000 arrays is refused in a second or two, not after a search through all names for each of them."""
+    path = save(tmp_path / "a", THINGS["full"])
+    with zipfile.ZipFile(path, "a") as file:
+        content = file.read("means.npy")
+        for i in range(20_000):
+            file.writestr(f"more/{i}.npy", content)
+    start = time.process_time()
+    with pytest.raises(ValueError, match="is damaged"):
+        load(path)
+    assert time.process_time() - start < 20
 
 
 def test_newer_formats(tmp_path):

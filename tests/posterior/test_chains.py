@@ -11,6 +11,7 @@ import jaxgmm
 from jaxgmm.posterior import chains
 from jaxgmm.posterior.diagnostics import split_rhat
 from jaxgmm.posterior.gaussian_approximation import approximate_posterior
+from jaxgmm.posterior.mixing import Mixing
 from jaxgmm.posterior.result import PosteriorStatus
 
 from helpers import check_log_density, two_groups
@@ -29,7 +30,7 @@ def groups():
 
 def options(**changes):
     """Return options of a short run of two chains."""
-    default = dict(num_samples=50, num_chains=2, num_warmup=50, adapt=False, max_tree_depth=6, progress=False, model=None)
+    default = dict(num_samples=50, num_chains=2, num_warmup=50, adapt=False, max_tree_depth=6, model=None)
     return chains.ChainOptions(**default | changes)
 
 
@@ -38,14 +39,18 @@ def test_status_is_the_most_severe_finding(groups):
     main = groups[2].main
     good, quiet = jax.random.normal(jax.random.key(0), (4, 400)), jnp.zeros((4, 400), bool)
 
-    def status(log_density=good, diverging=quiet, rhat=1.0, approximation=main, adapted=False):
-        return int(chains.chains_status(approximation, log_density, diverging, jnp.asarray(rhat), adapted))
+    def status(log_density=good, diverging=quiet, rhat=1.0, ess=400, approximation=main, adapted=False):
+        mixing = Mixing(jnp.asarray(rhat), jnp.asarray(ess))
+        return int(chains.chains_status(approximation, log_density, diverging, mixing, adapted))
 
     assert status() == PosteriorStatus.OK
     assert status(adapted=True) == PosteriorStatus.FULL_WARMUP
     assert status(approximation=main._replace(sound=jnp.array(False))) == PosteriorStatus.POOR_METRIC
     assert status(diverging=quiet.at[0, 0].set(True)) == PosteriorStatus.DIVERGENCES
-    assert status(rhat=1.2) == status(rhat=np.nan) == PosteriorStatus.UNMIXED
+    assert status(rhat=1.2) == status(rhat=np.nan) == status(ess=79) == PosteriorStatus.UNMIXED
+    for adapted in (False, True):
+        assert status(ess=399, adapted=adapted) == status(rhat=1.02, adapted=adapted) == PosteriorStatus.FEW_DRAWS
+    assert status(ess=399, approximation=main._replace(sound=jnp.array(False))) == PosteriorStatus.POOR_METRIC
     assert status(diverging=~quiet) == status(log_density=good.at[0].set(1.0)) == PosteriorStatus.ALL_DIVERGENT
     assert status(log_density=good.at[0, 0].set(jnp.nan)) == PosteriorStatus.NONFINITE
     shifted = good + 100 * jnp.arange(4)[:, None]

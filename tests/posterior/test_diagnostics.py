@@ -94,6 +94,45 @@ def test_many_quantities_at_once():
         np.testing.assert_allclose(together[1, 0], function(draws[..., 1, 0]))
 
 
+DIAGNOSTICS = (rhat, ess_bulk, ess_tail, ess_mean, mcse_mean, mcse_sd, lambda draws: mcse_quantile(draws, 0.3), split_rhat)
+
+
+@pytest.mark.parametrize("function", DIAGNOSTICS)
+@pytest.mark.parametrize("num_samples", [40, 41])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_one_bad_draw_is_never_dropped(function, num_samples, bad):
+    """Every draw counts, the middle one too, which splitting an odd number of draws leaves out."""
+    for place in (0, num_samples // 2, num_samples - 1):
+        draws = np.random.default_rng(0).normal(size=(3, num_samples))
+        draws[1, place] = bad
+        with np.errstate(all="raise"):
+            assert np.isnan(function(jnp.asarray(draws) if function is split_rhat else draws))
+
+
+@pytest.mark.parametrize("value", [1.0, 1 / 3, -1e-20, 1e6, 0.0])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("function", DIAGNOSTICS)
+def test_constants_up_to_rounding(function, dtype, value):
+    """A constant with rounding errors has no R-hat and no effective sample size; a small spread about a large value has."""
+    rounding = np.finfo(dtype).eps * np.random.default_rng(0).integers(-2, 3, (4, 50))
+    draws = (value * (1 + rounding)).astype(dtype)
+    if function is split_rhat:
+        assert split_rhat(jnp.asarray(draws.astype(np.float32))) == 1
+        return
+    assert np.isnan(function(draws))
+    assert np.isnan(function(draws.astype(float)))
+    if value:
+        spread = value + 1e3 * np.finfo(dtype).eps * abs(value) * np.random.default_rng(0).normal(size=(4, 50))
+        assert np.isfinite(function(spread.astype(dtype)))
+
+
+def test_constant_chains_that_differ_by_more_than_rounding():
+    """Each chain is constant, but the chains differ: R-hat is infinite, in JAX too."""
+    draws = np.float32(0.5) + np.float32(1e-4) * np.broadcast_to(np.arange(4, dtype=np.float32)[:, None], (4, 50))
+    assert rhat(draws) > 1e3
+    assert split_rhat(jnp.asarray(draws)) > 1e3
+
+
 def test_rhat_notices_chains_that_differ():
     """R-hat notices chains that are apart, wider or constant; fewer than 4 draws raise an error."""
     rng = np.random.default_rng(1)

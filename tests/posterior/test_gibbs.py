@@ -20,6 +20,7 @@ import jaxgmm
 from jaxgmm import covariance
 from jaxgmm.posterior import gibbs as module
 from jaxgmm.posterior.diagnostics import ess_mean, mcse_mean, mcse_sd
+from jaxgmm.posterior.mixing import Mixing
 from jaxgmm.posterior.result import PosteriorStatus
 
 from helpers import (
@@ -142,7 +143,7 @@ def test_data_sets_of_a_batch_are_independent(many):
     # half a label cannot be drawn, and the last start has no density
     assert int(clean.status[6]) == int(clean.status[7]) == PosteriorStatus.NONFINITE
     for b in (0, 1, 2, 3, 5):
-        assert int(clean.status[b]) in (PosteriorStatus.OK, PosteriorStatus.UNMIXED)
+        assert int(clean.status[b]) in (PosteriorStatus.OK, PosteriorStatus.FEW_DRAWS, PosteriorStatus.UNMIXED)
         _, x, prior, weight = parts[b]
         check_log_density(jax.tree.map(lambda leaf, b=b: leaf[b], clean), x, prior, weight, rtol=1e-4)
     assert (clean.mixture.weights[3] == jnp.array([1.0, 0.0])).all()
@@ -172,9 +173,13 @@ def test_invalid_input():
 def test_the_most_serious_status_is_reported():
     """Chains that disagree, NaN, and a start without density each have their status; the most serious one is reported."""
     good = jax.random.normal(jax.random.key(0), (4, 100))
-    judge = lambda value=0.0, draws=good, rhat=1.0: int(module._judge(jnp.asarray(value), draws, jnp.asarray(rhat)))  # noqa: E731
+
+    def judge(value=0.0, draws=good, rhat=1.0, ess=400.0):
+        return int(module._judge(jnp.asarray(value), draws, Mixing(jnp.asarray(rhat), jnp.asarray(ess))))
+
     assert judge() == PosteriorStatus.OK
     assert judge(rhat=1.3) == judge(rhat=np.nan) == PosteriorStatus.UNMIXED
+    assert judge(rhat=1.03) == judge(ess=300.0) == judge(draws=good[:, :2]) == PosteriorStatus.FEW_DRAWS
     assert judge(value=-np.inf) == judge(draws=good.at[0, 0].set(jnp.nan)) == PosteriorStatus.NONFINITE
 
 
@@ -190,7 +195,7 @@ def test_float64_far_from_the_origin(x64, monkeypatch):
     assert posterior.log_density.dtype == jnp.float64
     assert posterior.mixture.batch_shape == (2, 60)
     check_log_density(posterior, x, prior, rtol=1e-9)
-    assert int(posterior.status) == PosteriorStatus.OK
+    assert int(posterior.status) == PosteriorStatus.FEW_DRAWS  # 120 draws, where 200 effective ones are wanted
     assert posterior.method == "gibbs"
     assert (posterior.stats["counts"][..., 0] == 40 // 3).all()  # ten standard deviations apart
     size = module._sample._cache_size()

@@ -33,7 +33,7 @@ def log_likelihoods_of_sites(covariance_type, d):
     def of_samplers(sites):
         sites = on_simplex(sites)
         factors = covariance.complete(root_of(sites, covariance_type), covariance_type, d)
-        return log_likelihood(sites["weights"], sites["means"], factors) + origin
+        return log_likelihood(jnp.log(sites["weights"]), sites["means"], factors) + origin
 
     def of_numpyro(sites):
         sites = on_simplex(sites)
@@ -66,7 +66,7 @@ def test_chunks_give_the_same_total(monkeypatch, x64):
     problem = standardization.StandardizedProblem(x, weight, None, jnp.zeros(2), jnp.ones(2))
 
     def value(means):
-        return likelihood.log_likelihood(mixture.weights, means, factors, problem, None, "full")
+        return likelihood.log_likelihood(jnp.log(mixture.weights), means, factors, problem, None, "full")
 
     whole = jax.jit(jax.value_and_grad(value))(mixture.means)
     jax.clear_caches()

@@ -79,6 +79,29 @@ def test_margins():
     assert not bool(stats["labels_identified"])
 
 
+@pytest.mark.parametrize("method", ["assignment", "stephens", "kl"])
+@pytest.mark.parametrize("extra", [0, 6])  # with more than six components, the orders are not enumerated
+def test_draws_that_resemble_the_reference_in_no_order(method, extra):
+    """Two components lie side by side where the reference has a narrow inside a wide one: no method identifies the labels.
+
+    The divergences of the two orders differ by half a nat per unit of weight, although responsibilities agree equally badly.
+    """
+    far = np.arange(extra)[:, None] * 100.0 + 100
+    weights = np.r_[[0.4, 0.4], np.full(extra, 0.2 / max(extra, 1))] / (1 if extra else 0.8)
+
+    def mixture(means, variances):
+        sizes = np.r_[variances, np.ones(extra)][:, None, None]
+        return jaxgmm.make_mixture(weights, np.r_[np.reshape(means, (2, 1)), far], sizes)
+
+    reference, other = mixture([0.0, 0.0], [1.0, 36.0]), mixture([-1.0, 1.0], [6.25, 10.0])
+    draws = jax.tree.map(lambda leaf: jnp.stack([leaf] * 4)[None], other)
+    posterior = Posterior(draws, jnp.zeros((1, 4)), None, jnp.array(0), {})
+    x = np.asarray(jaxgmm.sample(jax.random.key(0), reference, 500)[0])
+    stats = jaxgmm.relabel(posterior, reference, x, method=method).stats
+    assert stats["relabel_margin"].max() < 0.2
+    assert not bool(stats["labels_identified"])
+
+
 def test_kl_needs_no_data():
     """With kl, x may be None, and two equal components delta apart have margin 1 - exp(-delta^2 / 4), inside jit too."""
     for delta in (0.5, 2.0):

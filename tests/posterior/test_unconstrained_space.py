@@ -11,7 +11,7 @@ from jaxgmm.posterior import unconstrained_space
 from jaxgmm.posterior.likelihood import reference_total
 from jaxgmm.posterior.model import model
 from jaxgmm.posterior.standardization import StandardizedProblem
-from jaxgmm.posterior.unconstrained_space import make_unconstrained_space, map_points
+from jaxgmm.posterior.unconstrained_space import from_sticks, make_unconstrained_space, map_points, to_sticks
 
 from helpers import COVARIANCE_TYPES, assert_mixtures_close, independent_prior, random_data, random_mixture, random_prior
 
@@ -34,6 +34,15 @@ def test_unflatten_inverts_flatten(covariance_type, half_normal, x64):
     z = jax.jit(space.flatten)(start)
     assert z.shape == (space.size,)
     assert_mixtures_close(jax.jit(space.unflatten)(z)[0], start, 1e-10)
+
+
+def test_weights_that_round_to_zero_keep_their_logarithms():
+    """Log weights of -1000 are exact in float32; equal weights, where the branches of the function meet, have the curvature."""
+    log_weights = jax.nn.log_softmax(jnp.float32([-1000.0, 0.0, -500.0, -3.0]))
+    np.testing.assert_allclose(from_sticks(to_sticks(log_weights)), log_weights, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(from_sticks(jnp.zeros(3)), -np.log(4) * np.ones(4), rtol=1e-6)
+    found, expected = (jax.hessian(lambda z, f=f: f(z)[0])(jnp.zeros(1)) for f in (from_sticks, jax.nn.log_sigmoid))
+    np.testing.assert_allclose(found, expected)
 
 
 @pytest.mark.parametrize("half_normal", [None, False, True])

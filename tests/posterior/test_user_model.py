@@ -57,7 +57,8 @@ def test_sites_that_no_mixture_determines(drawn):
     """For well-separated groups the weight is Beta(2 + 20, 2 + 40), within 4.5 Monte Carlo errors (false alarm below 1e-5)."""
     x, _, posteriors = drawn
     posterior = jax.tree.map(lambda leaf: leaf[0], posteriors)
-    assert int(posterior.status) == PosteriorStatus.FULL_WARMUP
+    # 200 effective draws are wanted, and there are about as many in these 300 draws
+    assert int(posterior.status) in (PosteriorStatus.FULL_WARMUP, PosteriorStatus.FEW_DRAWS)
     assert bool(posterior.stats["adapted"])
     assert posterior.prior is None
     assert posterior.mixture.covariances.shape == (2, 150, 1, 1, 1)
@@ -67,7 +68,9 @@ def test_sites_that_no_mixture_determines(drawn):
     assert abs(share.mean() - 22 / 64) < 4.5 * mcse_mean(share)
     assert set(posterior.stats["sites"]) == {"share", "precision"}
     np.testing.assert_allclose(posterior.stats["sites"]["share"], share, rtol=1e-6)
-    likelihood = jaxgmm.log_prob(posterior.mixture, x).sum(-1)
+    rows = jaxgmm.log_prob(posterior.mixture, x)
+    np.testing.assert_allclose(posterior.stats["pointwise_log_likelihood"], rows, rtol=1e-4, atol=1e-5)
+    likelihood = rows.sum(-1)
     np.testing.assert_allclose(posterior.stats["log_likelihood"], likelihood, rtol=1e-5)
     means, precision = (
         np.asarray(posterior.mixture.means[..., 0], float),
@@ -84,8 +87,9 @@ def test_faults_are_reported(drawn):
     for switches in FAULTS[1:3]:
         with pytest.raises(ValueError, match="no finite posterior density and gradient"):
             sample(switched(**switches))
-    expected = ["FULL_WARMUP", "NONFINITE", "NONFINITE", "ALL_DIVERGENT"]
-    assert [PosteriorStatus(int(status)).name for status in posteriors.status] == expected
+    assert int(posteriors.status[0]) in (PosteriorStatus.FULL_WARMUP, PosteriorStatus.FEW_DRAWS)
+    expected = ["NONFINITE", "NONFINITE", "ALL_DIVERGENT"]
+    assert [PosteriorStatus(int(status)).name for status in posteriors.status[1:]] == expected
 
 
 def test_invalid_models():

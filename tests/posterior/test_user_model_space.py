@@ -8,6 +8,7 @@ import numpyro.distributions as dist
 import pytest
 
 import jaxgmm
+from jaxgmm import chunking
 from jaxgmm.inputs import Inputs
 from jaxgmm.posterior import user_model
 from jaxgmm.posterior.unconstrained_space import make_unconstrained_space
@@ -58,8 +59,8 @@ def test_a_mixture_is_recovered(x64):
     assert_mixtures_close(user.space.unflatten(user.space.flatten(start))[0], start, 1e-10)
 
 
-def test_sites_that_a_mixture_does_not_determine(x64):
-    """Their coordinates are marked, 0 after flatten, and described as further sites."""
+def test_sites_that_a_mixture_does_not_determine(x64, monkeypatch):
+    """Their coordinates are marked, 0 after flatten, and described as further sites; rows are stored if they are few."""
 
     def model(x, prior, *, num_components, covariance_type):
         means = numpyro.sample("means", dist.Normal(0.0, 10.0).expand([num_components, 1]).to_event(2))
@@ -80,7 +81,11 @@ def test_sites_that_a_mixture_does_not_determine(x64):
     mixture, log_density, stats = jax.jit(user.describe)(z[None, None])
     assert mixture.batch_shape == log_density.shape == stats["log_likelihood"].shape == (1, 1)
     np.testing.assert_allclose(stats["sites"]["precision"], [[1.0]])
-    expected = jaxgmm.log_prob(mixture, problem.y).sum(-1)
+    rows = jaxgmm.log_prob(mixture, problem.y)
+    expected = rows.sum(-1)
     np.testing.assert_allclose(stats["log_likelihood"], expected, rtol=1e-9)
+    np.testing.assert_allclose(stats["pointwise_log_likelihood"], rows, rtol=1e-9)
+    monkeypatch.setattr(chunking, "_POINTWISE_NUMBERS", 19)
+    assert "pointwise_log_likelihood" not in jax.eval_shape(lambda: user.describe(z[None, None]))[2]
     prior = dist.Normal(0.0, 10.0).log_prob(start.means).sum() + dist.Gamma(2.0, 2.0).log_prob(1.0)
     np.testing.assert_allclose(log_density, expected + prior, rtol=1e-9)

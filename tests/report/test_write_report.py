@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import jaxgmm
+from jaxgmm.comparison.verdict import Finding, Verdict
 from jaxgmm.posterior.result import Posterior
 
 NASTY = "<script>alert('$x$')</script> & \"kg\""
@@ -50,7 +51,7 @@ def parts():
     x = np.concatenate([rng.normal(0, 1, 30), rng.normal(8, 1, 20)])[:, None].astype(np.float32)
     mixture = jaxgmm.make_mixture(*(np.asarray(v, np.float32) for v in ([0.6, 0.4], [[0.0], [8.0]], [[[1.0]], [[1.0]]])))
     log_likelihood = jaxgmm.log_prob(mixture, x).sum()
-    history = np.array([log_likelihood - 9, log_likelihood - 1, log_likelihood, np.nan])
+    history = np.array([log_likelihood - 9, log_likelihood - 1, log_likelihood, log_likelihood])
     fit = jaxgmm.Fit(mixture, log_likelihood, log_likelihood, history, np.array(2), np.array(0), np.zeros(2, int))
     factor = np.exp(0.1 * rng.normal(size=(2, 120, 2))).astype(np.float32)
     weights = np.asarray(mixture.weights) * factor
@@ -109,6 +110,7 @@ def test_it_says_what_the_comparison_says(written, parts):
     page = Page(written.read_text(encoding="utf-8"))
     words = page.words()
     assert words.index("Verdict") < words.index("Pictures") < words.index("Numbers") < words.index("How to read this")
+    assert comparison.conclusion in words
     for sampler in comparison.samplers.values():
         for finding in sampler.findings:
             assert " ".join(finding.sentence.split()) in words
@@ -119,6 +121,18 @@ def test_it_says_what_the_comparison_says(written, parts):
     assert "seed 3" in words
     assert f"jaxgmm {jaxgmm.__version__}" in words
     assert jax.__version__ in words
+
+
+@pytest.mark.parametrize(("verdict", "grade"), [("agree", "good"), ("unconfirmed", "mixed"), ("chains unmixed", "bad")])
+def test_only_agreement_is_green(parts, tmp_path, verdict, grade):
+    fit, x, comparison = parts
+    findings = (Finding(Verdict(verdict), "Because."),)
+    samplers = {name: dataclasses.replace(sampler, findings=findings) for name, sampler in comparison.samplers.items()}
+    path = jaxgmm.write_report(tmp_path / "a.html", dataclasses.replace(comparison, samplers=samplers), fit.mixture, x)
+    boxes = [
+        attrs["class"] for attrs in Page(path.read_text(encoding="utf-8")).all("div") if "verdict" in attrs.get("class", "")
+    ]
+    assert boxes == [f"verdict {grade}"] * 2
 
 
 def test_labels_that_are_not_identified_have_no_parameters(parts, tmp_path):

@@ -1,10 +1,13 @@
 """Test the methods of studies: named ones and functions of the user in one form; anything else is refused."""
 
+import inspect
+
 import jax
 import numpy as np
 import pytest
 
 import jaxgmm
+from jaxgmm.studies import methods
 from jaxgmm.studies.methods import FUNCTIONS, as_method
 
 
@@ -36,6 +39,14 @@ def test_a_function_of_the_user():
         as_method(halved, thin=2)
     with pytest.raises(TypeError, match="cannot be called"):
         as_method(lambda key: None)
+
+
+def test_every_option_has_a_check():
+    """An option that a method gains is checked before a study begins, unless it is a function or belongs to studies."""
+    for function in FUNCTIONS.values():
+        names = {p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY}
+        assert names - methods._OWNED_BY_STUDIES - {"model", "kind"} <= {*methods._COUNTS, *methods._NUMBERS, *methods._FLAGS}
+    assert set(methods._FIT_OPTIONS) <= {*methods._COUNTS, *methods._NUMBERS, *methods._FLAGS}
 
 
 @pytest.mark.parametrize("bad", ["emcee", "", "NUTS"])

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from ...chunking import STEPS_PER_ROUND
 from ...mixture import Mixture
+from ...row_sums import has_weights
 from ..loop import CenteredProblem, EMProblem, EMState, Options, finalize, init, is_running, prepare, step
 from ..result import Fit
 
@@ -29,7 +30,7 @@ class _Batch(NamedTuple):
         problems: the data sets; each field has a leading axis (M,) or is shared by all data sets.
         centered: the centred problems (M, ...) without their data. The data stay in `problems`, so that sorting does not copy
             them.
-        num_wanted: the number of data sets whose results are needed; they come first.
+        num_wanted: the number of data sets whose results are needed; these data sets come first.
         width: the number of data sets in a sub-batch, which are advanced side by side.
     """
 
@@ -66,7 +67,7 @@ def batch_axes(problem: EMProblem) -> EMProblem:
 
 def _data_axes(problem: EMProblem | CenteredProblem) -> tuple[int | None, int | None]:
     """Return the `in_axes` of the data and of the weights: 0 if they have a leading axis of data sets, else None."""
-    return 0 if problem.x.ndim == 3 else None, 0 if problem.weight is not None and problem.weight.ndim == 2 else None
+    return 0 if problem.x.ndim == 3 else None, 0 if has_weights(problem.weight) and problem.weight.ndim == 2 else None
 
 
 @partial(jax.jit, static_argnums=(4, 5))
@@ -86,7 +87,7 @@ def fit_batch(starts: Mixture, problems: EMProblem, tol: jax.Array, count: jax.A
     batch = _Batch(problems, centre(starts, problems), count, width)
     size, dtype = len(starts.weights), batch.centered.center.dtype
     columns = -(-(options.max_iter + 1) // STEPS_PER_ROUND) * STEPS_PER_ROUND
-    history = jnp.full((size, columns), jnp.nan, dtype) if options.history else None
+    history = jnp.zeros((size, columns), dtype) if options.history else None
     states = jax.vmap(partial(init, options=silent))(batch.centered)
     first = _Round(states, jnp.arange(size), jnp.minimum(count, size), jnp.array(0), history)
     last = jax.lax.while_loop(lambda now: now.num_running > 0, partial(_next_round, batch, options=silent), first)
@@ -141,7 +142,7 @@ def _problems_at(batch: _Batch, index: jax.Array) -> CenteredProblem:
     x, weight, *_ = batch.problems
     x_axis, weight_axis = _data_axes(batch.problems)
     x = x if x_axis is None else x[index]
-    weight = weight if weight is None or weight_axis is None else weight[index]
+    weight = weight[index] if has_weights(weight) and weight_axis == 0 else weight
     return jax.tree.map(lambda leaf: leaf[index], batch.centered)._replace(x=x, weight=weight)
 
 
@@ -154,11 +155,10 @@ def _advance(problems: CenteredProblem, states: EMState, options: Options) -> tu
     def one_step(carry: tuple) -> tuple:
         i, states, objectives = carry
         new, running = step_all(problems, states), _are_running(states, options)
-        objective = jnp.where(running & (new.step > states.step), new.objective, jnp.nan)
         states = jax.tree.map(lambda a, b: jnp.where(running.reshape(-1, *[1] * (a.ndim - 1)), a, b), new, states)
-        return i + 1, states, objectives.at[:, i].set(objective)
+        return i + 1, states, objectives.at[:, i].set(new.objective)
 
-    objectives = jnp.full((len(states.step), STEPS_PER_ROUND), jnp.nan, states.objective.dtype)
+    objectives = jnp.zeros((len(states.step), STEPS_PER_ROUND), states.objective.dtype)
     _, states, objectives = jax.lax.while_loop(
         lambda carry: (carry[0] < STEPS_PER_ROUND) & _are_running(carry[1], options).any(),
         one_step,

@@ -9,11 +9,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
+from numpy.typing import ArrayLike
 
 from ...calls import public
-from ...chunking import batch_of_fits, bucket_lengths
-from ...host import on_host
+from ...chunking import batch_of_fits, bucket_lengths, padded_length
+from ...host import on_host, to_device
+from ...padding import can_pad, pad_data
 from ...real_numbers import as_numpy
+from ...row_sums import Weight, has_weights
 from ...validation import as_float_array
 
 Array = np.ndarray | jax.Array
@@ -56,25 +60,25 @@ class DataSets:
 
     Attributes:
         x: the data: B arrays (N_b, D) on the host; or one array (B, N, D); or one array (N, D) that all fits share.
-        weight: the weights: B arrays (N_b,) on the host; or one array (B, N); or one array (N,) that all fits share; or None.
+        weight: the weights: B arrays (N_b,) on the host; or one array (B, N); or weights that all fits share; or None.
         size: B, the number of data sets. If all fits share one data set, B is the number of fits.
         dtype: the float dtype of the fits.
     """
 
     x: list[np.ndarray] | Array
-    weight: list[np.ndarray] | Array | None
+    weight: list[np.ndarray] | np.ndarray | Weight
     size: int
-    dtype: Any
+    dtype: DTypeLike
 
     @property
     def num_features(self) -> int:
         """The number of features D."""
-        return self.x[0].shape[-1]
+        return (self.x[0] if isinstance(self.x, list) else self.x).shape[-1]
 
     def batches(self) -> Iterator[Batch]:
         """Yield the batches of data sets; batches with the shortest padded length come first.
 
-        If data sets come as a list and differ in length, the number of rows of each is padded to a power of two.
+        If data sets come as a list and differ in length, each one is padded so that its number of rows is a power of two.
         """
         for length, members in self._buckets():
             size, width = batch_of_fits(len(members), length)
@@ -84,25 +88,29 @@ class DataSets:
     def _buckets(self) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the padded length and the members of each bucket of data sets."""
         if not isinstance(self.x, list):
-            yield self.x.shape[-2], np.arange(self.size)
+            yield padded_length(self.x.shape[-2]), np.arange(self.size)
             return
         lengths = np.array([max(len(one), 1) for one in self.x])  # a data set without rows becomes one row of padding
-        padded = np.full(self.size, lengths.max()) if (lengths == lengths[0]).all() else bucket_lengths(lengths)
+        padded = np.full(self.size, padded_length(lengths.max())) if (lengths == lengths[0]).all() else bucket_lengths(lengths)
         for length in np.unique(padded):
             yield int(length), np.flatnonzero(padded == length)
 
-    def arrays(self, batch: Batch) -> tuple[jax.Array, jax.Array | None]:
+    def arrays(self, batch: Batch) -> tuple[jax.Array, Weight]:
         """Return the data (size, N, D) and weights (size, N) of a batch; arrays that all fits share have no leading axis.
 
-        Rows that pad a shorter data set have weight 0. If all weights are 1, None may be returned in place of the weights.
+        Rows that pad a shorter data set have weight 0. Without weights, None or `FirstRows` may be returned.
         """
         if isinstance(self.x, list):
             x, weight = self._padded(self.x, batch)
         else:
             assert not isinstance(self.weight, list)
             x = batch.take(self.x) if self.x.ndim == 3 else self.x
-            weight = self.weight if self.weight is None or self.weight.ndim == 1 else batch.take(self.weight)
-        return _on_device(x, self.dtype), None if weight is None else _on_device(weight, self.dtype)
+            weight = self.weight
+            if isinstance(weight, Array) and weight.ndim == 2:
+                weight = batch.take(weight)
+            if x.ndim == 3:
+                x, weight = pad_data(x, weight)
+        return _on_device(x, self.dtype), _on_device(weight, self.dtype) if isinstance(weight, Array) else weight
 
     def _padded(self, x: list[np.ndarray], batch: Batch) -> tuple[np.ndarray, np.ndarray]:
         """Return the zero-padded data (size, N, D) and the weights (size, N) of a batch of data sets that came as a list."""
@@ -139,18 +147,20 @@ def pad(data_sets: Sequence[Any]) -> tuple[jax.Array, jax.Array]:
     sets = as_data_sets(list(data_sets))
     longest = max(1, *(len(one) for one in sets.x))
     x, weight = sets.arrays(Batch(np.arange(sets.size), longest, sets.size, sets.size))
-    assert weight is not None  # data sets of a list always get weights
+    assert has_weights(weight)  # data sets of a list always get weights
     return x, weight
 
 
-def as_data_sets(xs: Any, groups: Any = None, sample_weight: Any = None, num_starts: int | None = None) -> DataSets:
+def as_data_sets(
+    xs: Any, groups: ArrayLike | None = None, sample_weight: Any = None, num_starts: int | None = None
+) -> DataSets:
     """Return data sets in any form that `fit_many` accepts, after validation of shapes, types and the signs of weights.
 
     Args:
-        xs: a list of B arrays (N_b, D); (B, N, D); (N, D) with groups; or one data set (N, D).
+        xs: a list of B arrays (N_b, D); one array (B, N, D); one array (N, D) with `groups`; or one data set (N, D).
         groups: (N,) labels of the rows, or None.
         sample_weight: weights in the same form as xs, or None; for one data set, (N,) or (B, N).
-        num_starts: the number B of fits, which is needed for one data set without weights (B, N).
+        num_starts: the number of fits, B. It is needed only if xs is one data set and sample_weight is not an array (B, N).
     """
     if isinstance(xs, list | tuple):
         if groups is not None:
@@ -175,7 +185,7 @@ def as_data_sets(xs: Any, groups: Any = None, sample_weight: Any = None, num_sta
 
 
 def _array(value: Any, name: str) -> Array:
-    """Return a float JAX array, on the same device, if the value is a JAX array; else return a NumPy array."""
+    """Return a JAX array as a float array on the same device, and any other value as a NumPy array."""
     return as_float_array(value, name) if isinstance(value, jax.Array) else as_numpy(value, name)
 
 
@@ -187,7 +197,7 @@ def _host_array(value: Any, name: str, ndim: int) -> np.ndarray:
     return array
 
 
-def _split(x: np.ndarray, groups: Any, weight: np.ndarray | None) -> DataSets:
+def _split(x: np.ndarray, groups: ArrayLike | None, weight: np.ndarray | None) -> DataSets:
     """Return one data set for each label in `groups`, in the order of the sorted labels."""
     labels = np.asarray(groups)
     if labels.shape != (len(x),):
@@ -218,12 +228,15 @@ def _data_sets(x: list[np.ndarray] | Array, weight: list[np.ndarray] | Array | N
     floats = [dtype if dtype.kind == "f" and dtype.itemsize >= 4 else default for dtype in dtypes]
     dtype = jax.dtypes.canonicalize_dtype(np.result_type(*floats))
     if not isinstance(x, list) and x.ndim == 2:  # send data that all fits share to the device only once
-        x = _on_device(x, dtype)
+        padded = pad_data(x, weight)
+        return DataSets(_on_device(padded.x, dtype), padded.weight, size, dtype)
+    if isinstance(x, jax.Array) and can_pad(x) and padded_length(x.shape[1]) > x.shape[1]:
+        x = on_host(x)  # so that taking and padding the data sets of a batch compiles nothing
     return DataSets(x, weight, size, dtype)
 
 
 def _with_rows(x: list[np.ndarray] | Array, weight: list[np.ndarray] | Array | None) -> tuple:
-    """Return data and weights; a stack or shared data set without rows gets one row of weight 0, as compilation needs a row."""
+    """Return data and weights; a stack or shared data set without rows gets a row of weight 0, because programs need a row."""
     if isinstance(x, list) or x.shape[-2]:
         return x, weight
     shape = (*x.shape[:-2], 1) if weight is None or isinstance(weight, list) else (*weight.shape[:-1], 1)
@@ -260,9 +273,9 @@ def _smallest(weight: Array) -> float:
     return float(np.nanmin(values, initial=0) if isinstance(values, np.ndarray) else jnp.nanmin(values, initial=0))
 
 
-def _on_device(array: Array, dtype: Any) -> jax.Array:
+def _on_device(array: Array, dtype: DTypeLike) -> jax.Array:
     """Return an array on the device in the given dtype; values that are too large for the dtype become infinite."""
     if isinstance(array, jax.Array):
         return array.astype(dtype)
     with np.errstate(over="ignore"):
-        return jnp.asarray(np.asarray(array, dtype))
+        return to_device(array, dtype)

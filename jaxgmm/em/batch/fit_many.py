@@ -17,7 +17,7 @@ from ...inputs import as_dtype
 from ...mixture import Mixture, MixtureLike, as_mixture
 from ...priors.interface import MixturePrior
 from ...progress import progress_bar
-from ...validation import check_flag, is_traced
+from ...validation import check_flag, check_progress, is_traced
 from ..fit import check_options, fit
 from ..initialization import StartOptions, check_start_options, initialize_batch
 from ..loop import EMProblem, Options
@@ -67,7 +67,8 @@ def fit_many(
         method: as in `initialize`; used with a key.
         groups: (N,) labels of any kind; each label names the data set of a row. Results are in the order of the sorted
             labels.
-        sample_weight: weights in the same form as xs: B arrays (N_b,), (B, N), or (N,); for one data set, (B, N) or (N,).
+        sample_weight: weights in the same form as xs: a list of B arrays (N_b,), one array (B, N), or one array (N,) with
+            `groups`. For one data set, the shape is (B, N), or (N,) if all fits share the weights.
         tol: as in `fit`.
         max_iter: as in `fit`.
         reg_covar: as in `fit`.
@@ -99,6 +100,7 @@ def fit_many(
         starts = _as_starts(mixtures, num_components, covariance_type, method)
         start_options, k, covariance_type = None, starts.num_components, starts.covariance_type
     check_flag(history, "history")
+    check_progress(progress)
     options = Options(max_iter, bool(accelerate), chunk_size, bool(history))
     if is_traced(starts, xs, sample_weight, prior, tol, reg_covar) or _is_spread(xs):
         _check_traced(xs, groups)

@@ -7,10 +7,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ...calls import public_with
+from ...memory import check_memory
 from ...mixture import Mixture
+from ...padding import pad_data
 from ...priors.interface import MixturePrior
+from ...row_sums import total_weight
 from ...validation import check_count, is_traced, warn_of_small_weights
 from ..assignments import weighted_data
 from ..fit_warnings import emit_warnings
@@ -23,24 +27,26 @@ from .fit_many import EM_OPTIONS, fit_many
 @public_with(*EM_OPTIONS)
 def fit_restarts(
     key: jax.Array,
-    x: Any,
+    x: ArrayLike,
     prior: MixturePrior | None = None,
     *,
     num_components: int,
     covariance_type: str = "full",
     num_restarts: int = 10,
     method: str = "k-means++",
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     **options: Any,
 ) -> Fit:
     """Fit one data set from several starts, as one batch, and return the best fit.
 
-    The first start is that of `initialize`, the most likely of several draws; the others are single draws, which differ more.
+    The first start is the start that `initialize` makes: the most likely of several draws. The other starts are single draws,
+    which differ more from each other.
 
-    The best fit has the largest objective among sound fits: EM converged or ran out of steps, all numbers are finite, and no
-    component is degenerate: on fewer than D + 1 points (2 for diag and spherical; tied has none) or held up by the
-    regularisation. If no fit is sound, it is the best of those nearest to sound. The likelihood of a fit with a degenerate
-    component means nothing.
+    The best fit has the largest objective among the sound fits. A fit is sound if EM converged or ran out of steps, all numbers
+    are finite, and no component is degenerate. A component is degenerate if it holds fewer than D + 1 points (2 points for diag
+    and spherical), or if only the regularisation keeps its covariance from collapsing. With the covariance type tied, no
+    component is degenerate. The likelihood of a fit with a degenerate component is meaningless. If no fit is sound, the best
+    fit has the largest objective among the fits that are nearest to sound.
 
     Args:
         key: a random key.
@@ -70,11 +76,11 @@ def fit_restarts(
     check_start_options(key, start_options)
     check_count(num_restarts, "num_restarts")
     x, weight = weighted_data(x, sample_weight, num_components)
+    check_restarts(num_restarts, num_components, x)
     keys, single_draw = jax.random.split(key, num_restarts), jnp.arange(num_restarts) > 0
-    starts = initialize_batch(keys, x, weight, start_options, single_draw=single_draw)
-    weight = None if sample_weight is None else weight
+    starts = initialize_batch(keys, *pad_data(x, weight, key), start_options, single_draw=single_draw)
     fits = fit_many(starts, x, prior, sample_weight=weight, **options)
-    start, result = _take_best(starts, fits, np.asarray(len(x), x.dtype) if weight is None else weight.sum())
+    start, result = _take_best(starts, fits, total_weight(weight, len(x), x.dtype))
     if not is_traced(result):
         warn_of_small_weights(weight)
         problem = EMProblem(x, weight, prior, options.get("reg_covar"))
@@ -82,17 +88,23 @@ def fit_restarts(
     return result
 
 
-@jax.jit  # one program: compiling each operation separately would make the first call a second slower
-def _take_best(starts: Mixture, fits: Fit, total: jax.Array) -> tuple[Mixture, Fit]:
+def check_restarts(num_restarts: int, num_components: int, x: jax.Array) -> None:
+    """Raise ValueError if the memory cannot hold the means of so many starts."""
+    check_memory(float(num_restarts) * num_components * x.shape[1] * x.dtype.itemsize, f"num_restarts={num_restarts}")
+
+
+@jax.jit  # without jit, each operation would be compiled separately, and the first call would take one second longer
+def _take_best(starts: Mixture, fits: Fit, total: jax.Array | np.ndarray) -> tuple[Mixture, Fit]:
     """Return the best fit and its start."""
     best = best_of(fits, total)
     return jax.tree.map(lambda leaf: leaf[best], (starts, fits))
 
 
-def best_of(fits: Fit, total: jax.Array) -> jax.Array:
-    """Return the index of the best of a stack of fits (R,) to data of the same total weight.
+def best_of(fits: Fit, total: jax.Array | np.ndarray) -> jax.Array:
+    """Return the index of the best fit in a stack of fits (R,); `total` is the total weight of the data of each fit.
 
-    It has the largest objective among the fits that are sound or, if none is, nearest to sound.
+    The best fit has the largest objective among the sound fits. If no fit is sound, it has the largest objective among the fits
+    that are nearest to sound.
     """
     distance = unsoundness_of(fits, total)
     return jnp.where(distance == distance.min(), jnp.nan_to_num(fits.objective, nan=-jnp.inf), -jnp.inf).argmax()

@@ -1,0 +1,46 @@
+"""Stop the command soon after Ctrl-C, even while a compiled program runs, which Python cannot interrupt."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+
+from ..command_interrupt import exit_quietly
+
+_GRACE = 3.0  # seconds in which the main thread may end the command itself after Ctrl-C
+
+
+def stop_soon() -> None:
+    """Raise KeyboardInterrupt in the main thread at Ctrl-C, and end the process if it is still running soon afterwards.
+
+    Files are written whole or not at all, so the process can end at any time.
+    """
+    if signal.getsignal(signal.SIGINT) is exit_quietly:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler or os.name == "nt":
+        return  # the process ignores the signal, as under nohup
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)  # Python writes the number of each signal to this pipe at once
+    threading.Thread(target=_watch, args=(reader,), name="jaxgmm-interruption", daemon=True).start()
+
+
+def _watch(reader: int) -> None:
+    """Wait for Ctrl-C, and for the main thread to end the process; then end it."""
+    while os.read(reader, 1) != bytes([signal.SIGINT]):
+        pass
+    time.sleep(_GRACE)
+    exit_quietly()
+
+
+def exit_now(code: int) -> None:
+    """Write all pending output and end the process immediately.
+
+    Python cannot stop a running compilation, and may crash if it exits normally while one is running.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

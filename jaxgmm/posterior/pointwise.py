@@ -1,0 +1,71 @@
+"""The log-likelihood of each row under each draw, for models whose likelihood is not the density of the drawn mixtures.
+
+A NumPyro model of a user may observe the data in another way than by the density of its weights, means and covariances, such as
+a mixture of regressions. Leave-one-out then needs the likelihood of that model. `nuts` stores it for each row, unless there are
+too many rows; `chunking` has the limit.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..density import log_prob
+from ..mixture import Mixture
+from ..padding import pad_data
+from ..row_sums import Weight, repeat_valid_row, weight_or_ones
+from .result import Posterior
+
+_COMPARED = 8  # number of draws at which the two likelihoods are compared
+
+
+def has_own_likelihood(posterior: Posterior, x: jax.Array, weight: jax.Array | None) -> bool:
+    """Return whether the log-likelihood of the sampled model differs from the log density of the drawn mixtures.
+
+    Args:
+        posterior: draws (C, S, ...), not traced.
+        x: (N, D), the data.
+        weight: (N,), or None.
+    """
+    if posterior.prior is not None or "log_likelihood" not in posterior.stats:
+        return False
+    size = posterior.log_density.size
+    chosen = np.unique(np.linspace(0, size - 1, _COMPARED).round().astype(int))
+    draws = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(size, *leaf.shape[2:])[chosen], posterior.mixture)
+    own = np.asarray(posterior.stats["log_likelihood"], float).reshape(size)[chosen]
+    plain, absolute = (np.asarray(value, float) for value in _totals(draws, *pad_data(x, weight)))
+    return not (abs(own - plain) <= _tolerance(x, absolute)).all()
+
+
+def own_pointwise(posterior: Posterior, weight: np.ndarray) -> np.ndarray | None:
+    """Return the log-likelihood (C, S, N) of one copy of each row under the sampled model, in nats.
+
+    Return None if it was not stored, or if the sum over the rows is not the log-likelihood of the model, because part of it
+    does not belong to single rows.
+
+    Args:
+        posterior: draws (C, S, ...) of a user's model.
+        weight: (N,), the number of copies of each row. Rows of weight 0 get 0.
+    """
+    stored = posterior.stats.get("pointwise_log_likelihood")
+    if stored is None or stored.shape[-1] != len(weight):
+        return None
+    rows = np.where(weight > 0, np.asarray(stored, float), 0)
+    total = np.asarray(posterior.stats["log_likelihood"], float)
+    if not (abs(rows.sum(-1) - total) <= _tolerance(stored, abs(rows).sum(-1))).all():
+        return None
+    return rows / np.where(weight > 0, weight, 1)
+
+
+def _tolerance(like: jax.Array, size: np.ndarray) -> np.ndarray:
+    """Return the largest difference that rounding can cause between two sums whose terms have a given absolute sum."""
+    return 1e-3 + 64 * float(np.finfo(like.dtype).eps) * size
+
+
+@jax.jit
+def _totals(draws: Mixture, x: jax.Array, weight: Weight) -> tuple[jax.Array, jax.Array]:
+    """Return the weighted log-likelihoods (M,) of the data under a stack (M, ...), and the weighted sums of absolute values."""
+    terms = log_prob(draws, repeat_valid_row(x, weight))
+    terms = weight_or_ones(weight, x.shape[:1], x.dtype) * terms
+    return terms.sum(-1), jnp.abs(terms).sum(-1)

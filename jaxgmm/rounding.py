@@ -1,0 +1,166 @@
+"""Estimates of rounding errors, and lower bounds that keep covariances positive definite in their own float type.
+
+The rounding error of a second moment is a few eps times its size. A scatter about the mean is a difference of two such moments.
+Where the data are flat, it may therefore be computed as zero or negative. Such quantities are raised to the size of their
+rounding error; larger values are not changed.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from . import covariance, linalg
+from .mixture import Mixture
+from .row_sums import nonzero
+
+_LONGEST_SUM = 4096  # rows over which rounding errors accumulate: sums over chunks are compensated
+# a covariance is taken to be far from singular if its squared relative change in one step is at most this value
+_LARGEST_MOVE = 0.8
+
+
+def ridge_fraction(num_features: int, dtype: DTypeLike) -> float:
+    """Return the relative excess of the diagonal below which the Cholesky factorisation of a singular matrix may fail."""
+    return 4 * num_features * float(jnp.finfo(dtype).eps)
+
+
+def smallest_variance(squared_size: jax.Array) -> jax.Array:
+    """Return the variance that the rounding of values of a given squared size can hide; it never underflows to 0."""
+    info = jnp.finfo(squared_size.dtype)
+    return jnp.maximum((4 * info.eps) ** 2 * squared_size, 64 * info.tiny)
+
+
+def scatter_about_mean(
+    count: jax.Array, first: jax.Array, second: jax.Array, covariance_type: str, precision: jax.Array | None = None
+) -> jax.Array:
+    """Return the scatter about the mean, second - first first' / count, raised to what the rounding of `second` can hide.
+
+    Diagonal scatters are raised entry by entry. Dense scatters get a ridge, unless the covariance that they imply
+    differs so little from the present one that it cannot be nearly singular. Near convergence of EM, nothing is added.
+
+    Args:
+        count: (K,).
+        first: (K, D).
+        second: (K, D, D) | (K, D).
+        covariance_type: the covariance type of the mixture.
+        precision: the present precision matrices (K | 1, D, D) in the coordinates of the moments; None stands for identity
+            matrices, as in whitened coordinates.
+    """
+    scatter = second - covariance.outer(first / jnp.sqrt(nonzero(count))[:, None], covariance_type)
+    error = 8 * jnp.finfo(count.dtype).eps * jnp.sqrt(jnp.clip(count, 1, _LONGEST_SUM))[:, None]  # of second, relative
+    if not covariance.is_dense(covariance_type):
+        return jnp.maximum(scatter, error * second)
+    d = first.shape[-1]
+    implied = covariance.pool(scatter, covariance_type) / nonzero(covariance.pool_counts(count, covariance_type))
+    if precision is not None:
+        implied = linalg.multiply(precision, implied)
+    move = implied - linalg.identity(implied)
+    is_near = (move * jnp.swapaxes(move, -1, -2)).sum((-2, -1)) < _LARGEST_MOVE  # (K | 1,)
+    hidden = d * error * linalg.diagonal(second) - jnp.minimum(linalg.diagonal(scatter), 0)
+    return covariance.ridge(scatter, jnp.where(is_near[:, None], 0, hidden), covariance_type)
+
+
+def position_errors(mixture: Mixture, factors: covariance.Factors) -> jax.Array:
+    """Return the rounding error (K,) of positions near each mean, in the component's standard deviations.
+
+    Positions are relative to the origin of the means. Each coordinate is rounded, and so is each product in the whitening;
+    the sum of the products can cancel. If the error is one, the component is narrower than the spacing of floating-point
+    numbers.
+    """
+    size = covariance.transform(abs(factors.whitener), abs(mixture.means), mixture.covariance_type)
+    return jnp.finfo(size.dtype).eps * jnp.sqrt((size**2).sum(-1))
+
+
+def objective_error(
+    mixture: Mixture, factors: covariance.Factors, count: jax.Array, objective: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Estimate how far rounding alone can move the objective, and how far it can move the gain of a step.
+
+    The first part is that of the sums themselves, whose terms can cancel. In a flat component the conditional variances carry
+    the rounding error of the features' variances: relative to their size it is eps flatness^2. It enters the objective to
+    second order, because first-order terms vanish at the M-step's maximum. The rounding of positions, in components that lie
+    far from the centre in their own standard deviations, also leaves the sum of independent errors of the rows.
+
+    Args:
+        mixture: the mixture, in the coordinates in which the objective is computed.
+        factors: the factors of the mixture's covariances.
+        count: (K,), the weight of each component.
+        objective: (), the value at the mixture.
+    """
+    covariance_type, eps, total = mixture.covariance_type, jnp.finfo(objective.dtype).eps, count.sum()
+    flatness = jnp.ones((), objective.dtype)
+    if covariance.is_dense(covariance_type):
+        variances = covariance.variances(mixture.covariances, covariance_type, mixture.num_features)
+        flatness = (jnp.sqrt(variances) / covariance.lower_diagonal(factors, covariance_type)).max()
+    of_gain = total * jnp.minimum(4 * eps * flatness**2, 1) ** 2
+    of_positions = count @ jnp.minimum(position_errors(mixture, factors), 1) ** 2
+    terms = abs(objective) + total * mixture.num_features  # the log-density of a row is a sum of squares and logarithms
+    return eps * flatness * terms + of_gain + of_positions + jnp.sqrt(of_positions), of_gain
+
+
+def difference(matrices: jax.Array, explained: jax.Array, squared_size: jax.Array) -> jax.Array:
+    """Return positive definite matrices minus the parts of them that are explained, raised where rounding can hide the rest.
+
+    Args:
+        matrices: (..., D, D).
+        explained: (..., D, D).
+        squared_size: (..., D), the variances whose rounding the difference carries.
+    """
+    left = covariance.symmetric(matrices - explained)
+    hidden = ridge_fraction(left.shape[-1], left.dtype) * squared_size
+    pivots = linalg.diagonal(linalg.cholesky(left)) ** 2
+    needs_ridge = ~(pivots > hidden).all(-1, keepdims=True)
+    amount = jnp.where(needs_ridge, 2 * hidden - jnp.minimum(linalg.diagonal(left), 0), 0)
+    return left + linalg.identity(left) * amount[..., None]
+
+
+def is_singular(covariances: jax.Array, squared_size: jax.Array, covariance_type: str) -> jax.Array:
+    """Return which covariances (K | 1,) are singular to rounding.
+
+    Args:
+        covariances: the covariances of one mixture.
+        squared_size: (D,), the squared size of the values of each feature.
+        covariance_type: the covariance type of the mixture.
+    """
+    d = len(squared_size)
+    variances = covariance.variances(covariances, covariance_type, d)
+    is_sound = (variances > smallest_variance(squared_size)[None]).all(-1)
+    if covariance.is_dense(covariance_type):
+        conditional = linalg.diagonal(linalg.cholesky(covariances)) ** 2
+        is_sound &= (conditional > 2 * ridge_fraction(d, covariances.dtype) * variances).all(-1)
+    return ~is_sound
+
+
+def positive_factors(mixture: Mixture) -> covariance.Factors:
+    """Return the factors of a mixture's covariances (...), with a defined answer where they are not positive definite.
+
+    A singular covariance is raised to the rounding of the mixture's own values. A matrix with a negative eigenvalue beyond
+    rounding is no covariance: its component gets no density anywhere. Values that are not finite give NaN.
+    """
+    covariance_type, d = mixture.covariance_type, mixture.num_features
+    axes = (-2, -1) if covariance.is_dense(covariance_type) else (-1,)
+    given = mixture.covariances
+    is_positive = covariance.is_positive_definite(jax.lax.stop_gradient(given), covariance_type)  # (..., K | 1)
+    repairable = ~is_positive & jnp.isfinite(given).all(axes)
+    # the choice comes before the factorisation, so that derivatives never see a matrix without a factor
+    chosen = jnp.where(jnp.expand_dims(repairable, axes), _raised_to_rounding(mixture), given)
+    factors = covariance.factorize(chosen, covariance_type, d)
+    has_no_density = repairable & ~jnp.isfinite(factors.half_log_det)
+    lower, whitener = (jnp.where(jnp.expand_dims(has_no_density, axes), 0, leaf) for leaf in factors[:2])
+    return covariance.Factors(lower, whitener, jnp.where(has_no_density, jnp.inf, factors.half_log_det))
+
+
+def _raised_to_rounding(mixture: Mixture) -> jax.Array:
+    """Return the covariances (...) with their variances raised to what the rounding of the mixture's values can hide."""
+    covariance_type, d = mixture.covariance_type, mixture.num_features
+    variances = covariance.variances(mixture.covariances, covariance_type, d)
+    size = (mixture.means**2).max(-2) + jnp.maximum(variances, 0).max(-2)  # (..., D)
+    largest = size.max(-1, keepdims=True)
+    floor = smallest_variance(jnp.where(size > 0, size, jnp.where(largest > 0, largest, 1)))
+    if not covariance.is_dense(covariance_type):
+        floor = floor if mixture.covariances.shape[-1] == d else floor.max(-1, keepdims=True)
+        floor = jnp.expand_dims(floor, -2)
+        return jnp.where(abs(mixture.covariances) < floor, floor, mixture.covariances)
+    ridged = covariance.relative_ridge(mixture.covariances, ridge_fraction(d, size.dtype), covariance_type)
+    return covariance.ridge(ridged, jnp.expand_dims(floor, -2), covariance_type)

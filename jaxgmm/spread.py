@@ -1,0 +1,87 @@
+"""Means, standard deviations, quantiles and lengths of draws on the host, some of which may be infinite or NaN.
+
+Draws under a very vague prior overflow. NumPy's own functions then subtract infinities from each other, which gives NaN and
+warnings. Here an infinite draw is a number beyond all others. A NaN, which stands for an overflow of unknown sign, counts as
+plus or minus infinity in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+_ROUNDING_STEPS = 8  # draws of a constant differ by at most about this many times the spacing of floating-point numbers
+
+
+def is_constant(draws: Any, axis: Any, xp: Any = np) -> Any:
+    """Return whether draws are equal up to rounding, along the given axes; `xp` is numpy, or jax.numpy inside jit.
+
+    The range of the draws is compared with their magnitude. Draws in float64 that are exactly numbers of float32 have been
+    rounded to float32 before.
+
+    Example:
+        >>> is_constant(np.array([[0.1, 0.1 + 2e-17], [0.1, 0.2]]), axis=1).tolist()
+        [True, False]
+    """
+    low, high = draws.min(axis), draws.max(axis)
+    size = xp.maximum(abs(low), abs(high))
+    eps = float(xp.finfo(draws.dtype).eps)
+    if draws.dtype == np.float64:
+        with np.errstate(over="ignore", invalid="ignore"):
+            rounded = (draws == draws.astype(np.float32)).all(axis)
+        eps = xp.where(rounded, float(np.finfo(np.float32).eps), eps)
+    return high - low <= _ROUNDING_STEPS * eps * size
+
+
+def mean_and_sd(draws: ArrayLike, *, ddof: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Return the means and the standard deviations of draws (M, ...), each (...).
+
+    The standard deviation is exactly 0 if all draws are equal up to rounding, and NaN if one of them is not finite. The mean is
+    then NaN, or infinite if all infinite draws have one sign. The divisor of the variance is M - `ddof`.
+
+    Example:
+        >>> [value.tolist() for value in mean_and_sd([[1.0, 1.0], [3.0, np.inf]])]
+        [[2.0, inf], [1.4142135623730951, nan]]
+    """
+    draws = np.asarray(draws, float)
+    finite = np.isfinite(draws).all(0)
+    kept = np.where(finite, draws, 0.0)
+    above, below = (draws == np.inf).any(0), (draws == -np.inf).any(0)
+    unknown = np.isnan(draws).any(0) | (above & below)
+    infinite = np.where(unknown, np.nan, np.where(above, np.inf, -np.inf))
+    sd = np.where(is_constant(kept, 0), 0.0, kept.std(0, ddof=ddof)) if len(draws) > ddof else np.zeros(draws.shape[1:])
+    return np.where(finite, kept.mean(0), infinite), np.where(finite, sd, np.nan)
+
+
+def quantiles(draws: ArrayLike, probabilities: Sequence[float]) -> np.ndarray:
+    """Return the quantiles (Q, ...) of draws (M, ...), interpolated as by NumPy where all draws are finite.
+
+    Where a draw is not finite, they are order statistics, because nothing lies between two infinities.
+
+    Example:
+        >>> quantiles([0.0, 1.0, np.inf, np.inf], [0.25, 0.9]).tolist()
+        [0.0, inf]
+    """
+    draws = np.asarray(draws, float)
+    finite = np.isfinite(draws).all(0)
+    found = np.quantile(np.where(finite, draws, 0.0), probabilities, axis=0)
+    if finite.all():
+        return found
+    signs = np.where(np.arange(len(draws)) % 2, np.inf, -np.inf).reshape(-1, *[1] * (draws.ndim - 1))
+    ordered = np.sort(np.where(np.isnan(draws), signs, draws), axis=0)
+    places = np.maximum(np.ceil(np.asarray(probabilities) * len(draws)).astype(int) - 1, 0)
+    return np.where(finite, found, ordered[places])
+
+
+def length(low: Any, high: Any) -> np.ndarray:
+    """Return the lengths of intervals; infinite if an end is infinite.
+
+    Example:
+        >>> length([0.0, np.inf], [2.0, np.inf]).tolist()
+        [2.0, inf]
+    """
+    low, high = np.asarray(low, float), np.asarray(high, float)
+    return np.subtract(high, low, out=np.full(np.shape(low), np.inf), where=np.isfinite(low) & np.isfinite(high))

@@ -1,0 +1,59 @@
+"""Test that Ctrl-C ends the command soon, whatever it is doing, without a traceback."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import jaxgmm.cli.interruption as interruption
+
+
+def stopped(code, after):
+    """Start the command with code in place of one of its parts, interrupt it, and return the process, stderr and seconds."""
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == after + "\n"
+    start = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    return process.returncode, err, time.monotonic() - start
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such signals")
+@pytest.mark.parametrize("work", ["time.sleep(60)", "hang()"])
+def test_it_ends_soon(work):
+    """In Python at once; in code that does not return to Python, after a few seconds."""
+    code = f"""
+import ctypes, sys, time, threading
+import jaxgmm.cli as cli
+cli.interruption._GRACE = 0.3
+def hang():
+    while True:  # like compiled code, which returns to Python only at its end
+        ctypes.CDLL(None).sleep(60)
+def run(arguments):
+    print("started", flush=True)
+    {work}
+cli.fit.run = run
+sys.argv = ["jaxgmm", "fit", "faithful", "-k", "2"]
+sys.exit(cli.main())
+"""
+    returncode, err, seconds = stopped(code, "started")
+    assert returncode == 130
+    assert err == "jaxgmm: interrupted: no more files were written.\n"
+    assert seconds < 20
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such signals")
+def test_interrupts_that_are_ignored_stay_ignored(monkeypatch):
+    monkeypatch.setattr(signal, "getsignal", lambda _: signal.SIG_IGN)
+    monkeypatch.setattr(signal, "set_wakeup_fd", lambda *_, **__: 1 / 0)
+    interruption.stop_soon()
+
+
+def test_output_is_flushed(monkeypatch):
+    codes = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    interruption.exit_now(3)
+    assert codes == [3]
