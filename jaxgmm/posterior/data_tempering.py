@@ -15,6 +15,7 @@ and as phi rows for the mean and the covariance of its component, so the conditi
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -25,8 +26,10 @@ from ..chunking import particle_rows_per_chunk, tempering_rows
 from ..density import log_joint
 from ..mixture import Mixture
 from ..priors.interface import ComponentSums, MixturePrior
-from ..row_sums import sum_over_rows
+from ..progress import advance_by
+from ..row_sums import FirstRows, Weight, has_weights, sum_over_rows, vary_with, weight_or_ones
 from .conditionals import GibbsState, LabelledData, draw_state, gibbs_state, repeat_and_sum, sum_by_labels
+from .mixing import label_invariant_draws
 from .particles import effective_size, largest_exponent, log_mean_exp, number_of_parents, random_order, systematic_parents
 
 
@@ -34,7 +37,7 @@ class Problem(NamedTuple):
     """The standardised rows y (N, D) and their weights (N,), the prior, and which components are present (K,)."""
 
     y: jax.Array
-    weight: jax.Array
+    weight: Weight
     prior: MixturePrior
     present: jax.Array
 
@@ -78,34 +81,66 @@ class Run(NamedTuple):
     records: Records
 
 
-def run_data_tempering(key: jax.Array, problem: Problem, covariance_type: str, effort: Effort) -> Run:
-    """Run one population of particles from the prior to the posterior."""
-    key_order, key_prior, key_stages = jax.random.split(key, 3)
-    order = jax.random.permutation(key_order, len(problem.y))
-    # rows of weight 0 come last, so that a run ends when all other rows have entered
-    order = order[jnp.argsort(problem.weight[order] <= 0, stable=True)]
-    problem = problem._replace(y=problem.y[order], weight=problem.weight[order])
-    num_rows = (problem.weight > 0).sum()
+def run_data_tempering(
+    keys: jax.Array, problem: Problem, covariance_type: str, effort: Effort, bar: jax.Array | None = None
+) -> Run:
+    """Run independent populations of particles from the prior to the posterior; each key (C,) starts one.
+
+    bar: the number of a progress bar that counts the rows that have entered in all runs, or None.
+    """
+    key_pairs = jax.vmap(partial(jax.random.split, num=2))(keys)
+    problems, num_rows = jax.vmap(lambda key: _in_random_order(key, problem))(key_pairs[:, 0]), _count_rows(problem)
+    start = jax.vmap(lambda key: _draw_from_prior(key, problem, covariance_type, effort))(key_pairs[:, 1])
+
+    def unfinished(runs: Run) -> jax.Array:
+        return (runs.entered < num_rows) & (runs.stage < effort.max_stages) & jnp.isfinite(runs.log_evidence)
 
     def stage(carry: tuple[jax.Array, Run]) -> tuple[jax.Array, Run]:
-        key, run = carry
-        key, key_parents, key_moves = jax.random.split(key, 3)
-        log_weights, entered, exponent = _let_rows_enter(run, problem, covariance_type)
-        parents = systematic_parents(key_parents, log_weights)
-        state = jax.tree.map(lambda leaf: leaf[parents], run.state)
-        target = _Target(problem, covariance_type, entered, exponent)
-        state, log_likelihood, sweeps = _move(key_moves, state, target, effort)
-        found = Records(effective_size(log_weights), number_of_parents(parents), sweeps)
-        records = jax.tree.map(lambda values, value: values.at[run.stage].set(value), run.records, found)
-        evidence = run.log_evidence + log_mean_exp(log_weights)
-        return key, Run(state, log_likelihood, entered, exponent, evidence, run.stage + 1, records)
+        count, runs = carry
+        active = unfinished(runs)
+        stage_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, count)
+        new = jax.vmap(lambda key, run, problem, active: _make_stage(key, run, problem, covariance_type, effort, active))(
+            stage_keys, runs, problems, active
+        )
+        advance_by(bar, jnp.where(active, new.entered - runs.entered, 0).sum())
+        return count + 1, new
 
-    def unfinished(carry: tuple[jax.Array, Run]) -> jax.Array:
-        run = carry[1]
-        return (run.entered < num_rows) & (run.stage < effort.max_stages) & jnp.isfinite(run.log_evidence)
+    start = vary_with(start, problem, keys)
+    return jax.lax.while_loop(lambda carry: unfinished(carry[1]).any(), stage, (jnp.array(0), start))[1]
 
-    start = _draw_from_prior(key_prior, problem, covariance_type, effort)
-    return jax.lax.while_loop(unfinished, stage, (key_stages, start))[1]
+
+def _make_stage(
+    key: jax.Array, run: Run, problem: Problem, covariance_type: str, effort: Effort, active: jax.Array
+) -> Run:
+    """Return a run after rows have entered, and particles were resampled and moved; a run that is not active stays as it is."""
+    key_parents, key_moves = jax.random.split(key)
+    log_weights, entered, exponent = _let_rows_enter(run, problem, covariance_type)
+    parents = systematic_parents(key_parents, log_weights)
+    state = jax.tree.map(lambda leaf: leaf[parents], run.state)
+    target = _Target(problem, covariance_type, entered, exponent)
+    state, log_likelihood, sweeps = _move(key_moves, state, target, effort, active)
+    found = Records(effective_size(log_weights), number_of_parents(parents), sweeps)
+    records = jax.tree.map(lambda values, value: values.at[run.stage].set(value), run.records, found)
+    evidence = run.log_evidence + log_mean_exp(log_weights)
+    new = Run(state, log_likelihood, entered, exponent, evidence, run.stage + 1, records)
+    return jax.tree.map(partial(jnp.where, active), new, run)
+
+
+def _in_random_order(key: jax.Array, problem: Problem) -> Problem:
+    """Return a problem with its rows in random order, with rows of weight 0 last; they never enter.
+
+    The number that decides the place of a row does not depend on the rows after it, so padding does not change the order.
+    """
+    number = jax.random.uniform(key, problem.y.shape[:1], problem.y.dtype)
+    weight = weight_or_ones(problem.weight, problem.y.shape[:1], problem.y.dtype)
+    order = jnp.argsort(jnp.where(weight > 0, number, 2))
+    weight = problem.weight[order] if has_weights(problem.weight) else problem.weight
+    return problem._replace(y=problem.y[order], weight=weight)
+
+
+def _count_rows(problem: Problem) -> jax.Array:
+    """Return the number of rows of positive weight, ()."""
+    return (weight_or_ones(problem.weight, problem.y.shape[:1], problem.y.dtype) > 0).sum()
 
 
 def log_likelihoods(state: GibbsState, problem: Problem, covariance_type: str) -> jax.Array:
@@ -154,7 +189,8 @@ def _let_rows_enter(run: Run, problem: Problem, covariance_type: str) -> tuple[j
     block = min(n, tempering_rows())
     # rows beyond the last block have weight 0, and so have no effect
     y = jnp.concatenate([problem.y, jnp.zeros((block, problem.y.shape[1]), problem.y.dtype)])
-    weight = jnp.concatenate([problem.weight, jnp.zeros(block, problem.y.dtype)])
+    weight = weight_or_ones(problem.weight, (n,), problem.y.dtype)
+    weight = jnp.concatenate([weight, jnp.zeros(block, problem.y.dtype)])
     first_joint = _joint(run.state, y[run.entered][:, None], covariance_type)[..., 0]  # (M, K)
 
     def of_first_row(exponent: jax.Array) -> jax.Array:
@@ -196,32 +232,40 @@ def _joint(state: GibbsState, rows: jax.Array, covariance_type: str) -> jax.Arra
     return jax.vmap(of_one)(state)
 
 
-def _move(key: jax.Array, state: GibbsState, target: _Target, effort: Effort) -> tuple[GibbsState, jax.Array, jax.Array]:
+def _move(
+    key: jax.Array, state: GibbsState, target: _Target, effort: Effort, active: jax.Array
+) -> tuple[GibbsState, jax.Array, jax.Array]:
     """Move particles by Gibbs sweeps until they have moved enough; return them, their log-likelihood and the number of sweeps.
 
-    After each sweep, the log-likelihood and the sum of squared weights of all particles are compared with their values before
-    the first sweep. The sweeps end when both correlations are below `effort.correlation`.
+    After each sweep, label-invariant quantities of all particles are compared with their values before the first sweep: the
+    log-likelihood, and the weights, means and variances of the components in order of size. The sweeps end when the largest
+    correlation is below `effort.correlation`.
     """
+    covariance_type = target.covariance_type
 
-    def summary(state: GibbsState, log_likelihood: jax.Array) -> jax.Array:
-        return jnp.stack([log_likelihood, jnp.exp(2 * state.log_weights).sum(-1)])
+    def quantities(state: GibbsState, log_likelihood: jax.Array) -> jax.Array:
+        covariances = covariance.from_factor(state.factors.lower, covariance_type)
+        mixture = Mixture(jnp.exp(state.log_weights), state.means, covariances, covariance_type)
+        one_run = jax.tree.map(lambda leaf: leaf[None], (mixture, log_likelihood))
+        return label_invariant_draws(*one_run)[:, 0]
 
     def sweep(carry: tuple) -> tuple:
-        key, state, first, _, count = carry
+        key, state, first, _, _, count = carry
         key, part = jax.random.split(key)
         new, log_likelihood = _sweep(part, state, target)
-        now = summary(state, log_likelihood)
+        now = quantities(state, log_likelihood)
         first = jnp.where(count == 0, now, first)
-        return key, new, first, now, count + 1
+        return key, new, first, log_likelihood, _correlations(first, now).max(), count + 1
 
     def unfinished(carry: tuple) -> jax.Array:
-        _, _, first, now, count = carry
-        moved = (_correlations(first, now) < effort.correlation).all()
-        return (count < 2) | (~moved & (count < effort.max_sweeps))
+        *_, correlation, count = carry
+        return active & ((count < 2) | ((correlation >= effort.correlation) & (count < effort.max_sweeps)))
 
-    empty = jnp.zeros((2, len(state.means)), state.means.dtype)
-    _, state, _, now, count = jax.lax.while_loop(unfinished, sweep, (key, state, empty, empty, jnp.array(0)))
-    return state, now[0], count
+    none = jnp.zeros(len(state.means), state.means.dtype)
+    empty = jnp.zeros_like(jax.eval_shape(quantities, state, none))
+    start = (key, state, empty, none, jnp.ones((), none.dtype), jnp.array(0))
+    _, state, _, log_likelihood, _, count = jax.lax.while_loop(unfinished, sweep, start)
+    return state, log_likelihood, count
 
 
 def _correlations(first: jax.Array, now: jax.Array) -> jax.Array:
@@ -235,8 +279,10 @@ def _sweep(key: jax.Array, states: GibbsState, target: _Target) -> tuple[GibbsSt
     """Make one Gibbs sweep with all particles; return the new particles and the log-likelihood (M,) of the old ones."""
     problem, covariance_type, entered, exponent = target
     m, k, d = states.means.shape
-    weight = jnp.where(jnp.arange(len(problem.y)) < entered, problem.weight, 0)
-    data = LabelledData(problem.y, weight)
+    rows = FirstRows(entered)
+    if has_weights(problem.weight):
+        rows = jnp.where(jnp.arange(len(problem.y)) < entered, problem.weight, 0)
+    data = LabelledData(problem.y, rows)
     chunk = particle_rows_per_chunk(k, d, m)
     next_row = jnp.minimum(entered, len(problem.y) - 1)
 
@@ -265,7 +311,8 @@ def _labels_of_next_row(
         label = jax.random.categorical(jax.random.fold_in(key, i), power)
         return jax.nn.one_hot(label, len(power), dtype=power.dtype)
 
-    return repeat_and_sum(draw, jnp.where(exponent > 0, problem.weight[row], 0))
+    weight = problem.weight[row] if has_weights(problem.weight) else jnp.ones_like(exponent)
+    return repeat_and_sum(draw, jnp.where(exponent > 0, weight, 0))
 
 
 def _with_point(sums: ComponentSums, weight: jax.Array, point: jax.Array, covariance_type: str) -> ComponentSums:

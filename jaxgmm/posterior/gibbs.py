@@ -36,7 +36,7 @@ from .conditionals import (
 )
 from .mixing import Mixing, judge_mixing, label_invariant_draws, measure_mixing
 from .result import Posterior, PosteriorStatus, in_dtype, warn_if_unreliable
-from .standardization import StandardizedProblem, from_standard, log_volume, standardise, to_standard
+from .standardization import StandardizedProblem, from_standard, log_volume_of_present, standardise, to_standard
 
 # spread of the chains' starting points, as a multiple of the parameters' standard deviations given the labels
 _OVERDISPERSION = 2.0
@@ -187,22 +187,12 @@ def _collect(draws: _Draws, problem: StandardizedProblem, start: Mixture, start_
     covariances = covariance.from_factor(draws.root, covariance_type)
     mixture = Mixture(draws.weights, draws.means, covariances, covariance_type)
     log_likelihood = jnp.where(are_counts(problem.weight), draws.log_likelihood, jnp.nan)
-    volume = _log_volume_of_present(problem, covariance_type, present)
+    volume = log_volume_of_present(problem, covariance_type, present)
     log_density = log_likelihood + log_prior(mixture, problem.prior, present=present) + volume
     mixing = measure_mixing(label_invariant_draws(mixture, log_density))
     status = _judge(start_value, log_density, mixing)
     stats = {"counts": draws.counts, "rhat": mixing.rhat, "ess": mixing.ess}
     return Posterior(from_standard(mixture, problem), log_density, problem.prior, status, stats, "gibbs")
-
-
-def _log_volume_of_present(problem: StandardizedProblem, covariance_type: str, present: jax.Array) -> jax.Array:
-    """Return `log_volume` for the present components.
-
-    The number of present components may be traced, so the value is extrapolated from the values for 1 and 2 components:
-    `log_volume` is linear in the number.
-    """
-    one, two = (log_volume(problem, covariance_type, k) for k in (1, 2))
-    return one + (present.sum().astype(two.dtype) - 1) * (two - one)
 
 
 def _judge(start_value: jax.Array, log_density: jax.Array, mixing: Mixing) -> jax.Array:

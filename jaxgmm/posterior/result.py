@@ -90,9 +90,8 @@ class PosteriorStatus(StatusEnum):
         "There are too few draws to tell whether the chains agree: R-hat is 1.01 or more, or there are fewer than 100 "
         "effective draws for each chain (stats: rhat, ess); draw more before you trust summaries.",
     )
-
     DEGENERATE = (
-        10,
+        11,
         "Only a small share of the particles survived a stage, or not all rows entered within the largest number of stages "
         "(stats: effective_size, parents, num_stages); use more particles (num_samples), or a more informative prior.",
     )

@@ -7,19 +7,25 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import covariance
 from ..calls import public
-from ..inputs import check_sampling_options
+from ..host import on_host
+from ..inputs import as_dtype, check_draws, check_sampling_options
 from ..mixture import Mixture
+from ..padding import pad_data
 from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior, check_prior
-from ..validation import as_weighted_data, check_count, check_covariance_type, is_traced
+from ..progress import program_bar
+from ..row_sums import total_weight, weight_or_ones
+from ..validation import as_weighted_data, check_count, check_covariance_type, check_progress, is_traced
 from .conditionals import are_counts, check_closed_forms, check_integer_weights
 from .data_tempering import Effort, Problem, Run, log_likelihoods, run_data_tempering
-from .diagnostics import rhat_limit, split_rhat
+from .mixing import Mixing, judge_mixing, label_invariant_draws, measure_mixing
 from .result import Posterior, PosteriorStatus, in_dtype, warn_if_unreliable
-from .standardization import from_standard, log_volume, standardise
+from .standardization import StandardizedProblem, from_standard, log_volume_of_present, standardise
 
 _FEWEST_PARTICLES = 100  # with fewer particles, effective sample sizes say little
 _MAX_STAGES = 1000  # a run that needs more stages has the status DEGENERATE
@@ -32,14 +38,16 @@ _EVIDENCE_SPREAD = 1.0  # nats; runs disagree if the standard deviation of their
 @public
 def smc(
     key: jax.Array,
-    x: Any,
+    x: ArrayLike,
     prior: MixturePrior,
     *,
     num_components: int,
     covariance_type: str = "full",
     num_samples: int = 1000,
     num_chains: int = 4,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
+    present: ArrayLike | None = None,
+    progress: bool | None = None,
 ) -> Posterior:
     """Draw from p(weights, means, covariances | x) by sequential Monte Carlo over the rows of the data. Chopin (2002).
 
@@ -94,65 +102,96 @@ def smc(
     check_count(num_samples, "num_samples", _FEWEST_PARTICLES)
     check_count(num_components, "num_components")
     check_covariance_type(covariance_type)
+    check_progress(progress)
     x, weight = as_weighted_data(x, sample_weight)
     if len(x) == 0:
         raise ValueError(f"x has shape {x.shape}: no rows; at least one was expected.")
     check_prior(prior, num_components, x.shape[1], covariance_type)
     check_closed_forms(prior, "smc")
     check_integer_weights(weight, "smc")
-    prior = jax.tree.map(lambda leaf: jnp.asarray(leaf, x.dtype), prior)
-    posterior = _sample(key, x, weight, prior, covariance_type=covariance_type, num_samples=num_samples, num_chains=num_chains)
-    if not is_traced(posterior):
-        warn_if_unreliable(posterior)
+    present = _as_present(present, num_components)
+    check_draws(_shapes(num_components, x, covariance_type), num_samples, num_chains)
+    prior = jax.tree.map(partial(as_dtype, dtype=x.dtype), prior)
+    traced = is_traced(key, x, weight, prior, present)
+    x, weight = pad_data(x, weight, key, prior, present)
+    total = 1 if traced else num_chains * int(np.sum(on_host(weight_or_ones(weight, (len(x),), x.dtype)) > 0))
+    with program_bar(total, " rows", False if traced else progress) as bar:
+        problem = (x, weight, prior, present)
+        posterior = _sample(key, problem, bar, covariance_type=covariance_type, num_samples=num_samples, num_chains=num_chains)
+        if not traced:
+            warn_if_unreliable(posterior)
     return posterior
+
+
+def _as_present(present: ArrayLike | None, num_components: int) -> jax.Array | np.ndarray:
+    """Return which components may have a positive weight as booleans (K,), or raise ValueError for invalid input."""
+    if present is None:
+        return np.ones(num_components, bool)
+    flags = present if is_traced(present) else np.asarray(present)
+    if flags.shape != (num_components,) or flags.dtype != bool:
+        raise ValueError(
+            f"present has shape {flags.shape} and type {flags.dtype}; booleans of shape ({num_components},) were expected."
+        )
+    if not is_traced(flags) and not flags.any():
+        raise ValueError("present is False for all components; at least one True was expected.")
+    return flags
+
+
+def _shapes(num_components: int, x: jax.Array, covariance_type: str) -> Mixture:
+    """Return the shapes of a mixture of the data's type, in place of its arrays."""
+    d = x.shape[1]
+    shapes = ((num_components,), (num_components, d), covariance.storage_shape(covariance_type, num_components, d))
+    return Mixture(*(jax.ShapeDtypeStruct(shape, x.dtype) for shape in shapes), covariance_type)
 
 
 @partial(jax.jit, static_argnames=("covariance_type", "num_samples", "num_chains"))
 def _sample(
-    key: jax.Array,
-    x: jax.Array,
-    weight: jax.Array | None,
-    prior: MixturePrior,
-    *,
-    covariance_type: str,
-    num_samples: int,
-    num_chains: int,
+    key: jax.Array, inputs: tuple, bar: jax.Array | None, *, covariance_type: str, num_samples: int, num_chains: int
 ) -> Posterior:
-    """Run all populations on validated input and return the posterior."""
-    key_runs, key_order = jax.random.split(key)
+    """Run all populations on validated x, weight, prior and present, and return the posterior.
+
+    bar: the number of a progress bar that counts rows, or None.
+    """
+    x, weight, prior, present = inputs
     standard = standardise(x, weight, prior, covariance_type)
-    k = prior.weight_concentration.shape[-1]
-    w = jnp.ones(len(x), standard.y.dtype) if standard.weight is None else standard.weight
-    problem = Problem(standard.y, w, standard.prior, jnp.ones(k, bool))
+    problem = Problem(standard.y, standard.weight, standard.prior, jnp.asarray(present))
     effort = Effort(num_samples, _MAX_STAGES, _MAX_SWEEPS, _CORRELATION)
-    runs = jax.vmap(lambda key: run_data_tempering(key, problem, covariance_type, effort))(
-        jax.random.split(key_runs, num_chains)
-    )
+    key_runs, key_order = jax.random.split(key)
+    runs = run_data_tempering(jax.random.split(key_runs, num_chains), problem, covariance_type, effort, bar)
     order = jax.vmap(lambda key: jax.random.permutation(key, num_samples))(jax.random.split(key_order, num_chains))
     state = jax.tree.map(lambda leaf: jax.vmap(lambda one, i: one[i])(leaf, order), runs.state)
     covariances = covariance.from_factor(state.factors.lower, covariance_type)
     mixture = Mixture(jnp.exp(state.log_weights), state.means, covariances, covariance_type)
     found = jax.vmap(lambda state: log_likelihoods(state, problem, covariance_type))(state)
-    log_density = (
-        jnp.where(are_counts(w), found, jnp.nan) + log_prior(mixture, standard.prior) + log_volume(standard, covariance_type, k)
-    )
-    log_evidence = runs.log_evidence - w.sum() * jnp.log(standard.scale).sum()
-    quantities = [log_density, (mixture.weights**2).sum(-1)][: 1 if k == 1 else 2]
-    rhat = split_rhat(jnp.stack(quantities)).max()
-    incomplete = (runs.entered < (w > 0).sum()).any()
+    found = jnp.where(are_counts(standard.weight), found, jnp.nan)
+    volume = log_volume_of_present(standard, covariance_type, problem.present)
+    log_density = found + log_prior(mixture, standard.prior, present=problem.present) + volume
+    stats, status = _summarise(runs, mixture, log_density, standard)
+    posterior = Posterior(from_standard(mixture, standard), log_density, prior, status, stats, "smc")
+    return in_dtype(posterior, x.dtype)
+
+
+def _summarise(
+    runs: Run, mixture: Mixture, log_density: jax.Array, standard: StandardizedProblem
+) -> tuple[dict[str, Any], jax.Array]:
+    """Return the statistics and the status of several runs, from their draws (C, S, ...) in standardised coordinates."""
+    total = total_weight(standard.weight, len(standard.y), standard.y.dtype)
+    log_evidence = runs.log_evidence - total * jnp.log(standard.scale).sum()
+    mixing = measure_mixing(label_invariant_draws(mixture, log_density), in_time=False)
+    rows = weight_or_ones(standard.weight, standard.y.shape[:1], standard.y.dtype) > 0
+    incomplete = (runs.entered < rows.sum()).any()
     stats = {
         "log_evidence": log_evidence,
         "chain_weight": jax.nn.softmax(log_evidence),
         "log_evidence_error": _relative_error(log_evidence),
-        "rhat": rhat,
+        "rhat": mixing.rhat,
+        "ess": mixing.ess,
         "num_stages": runs.stage,
         "effective_size": runs.records.size,
         "parents": runs.records.parents,
         "sweeps": runs.records.sweeps,
     }
-    status = _judge(log_density, log_evidence, rhat, incomplete | _is_degenerate(runs, num_samples))
-    posterior = Posterior(from_standard(mixture, standard), log_density, prior, status, stats, "smc")
-    return in_dtype(posterior, x.dtype)
+    return stats, _judge(log_density, log_evidence, mixing, incomplete | _is_degenerate(runs, log_density.shape[1]))
 
 
 def _relative_error(log_evidence: jax.Array) -> jax.Array:
@@ -168,10 +207,12 @@ def _is_degenerate(runs: Run, num_particles: int) -> jax.Array:
     return (parents < _FEWEST_PARENTS * num_particles).any()
 
 
-def _judge(log_density: jax.Array, log_evidence: jax.Array, rhat: jax.Array, degenerate: jax.Array) -> jax.Array:
-    """Return the most severe PosteriorStatus that applies, ()."""
-    agree = (rhat < rhat_limit(log_density.shape[1])) & (log_evidence.std() <= _EVIDENCE_SPREAD)
-    status = jnp.where(agree, PosteriorStatus.OK, PosteriorStatus.UNMIXED)
+def _judge(log_density: jax.Array, log_evidence: jax.Array, mixing: Mixing, degenerate: jax.Array) -> jax.Array:
+    """Return the most severe PosteriorStatus that applies, (). One run cannot be compared with others: FEW_DRAWS."""
+    status = jnp.asarray(PosteriorStatus.FEW_DRAWS)
+    if len(log_density) > 1:
+        status = judge_mixing(mixing, *log_density.shape)
+        status = jnp.where(log_evidence.std(ddof=1) < _EVIDENCE_SPREAD, status, PosteriorStatus.UNMIXED)
     status = jnp.where(degenerate, PosteriorStatus.DEGENERATE, status)
     finite = jnp.isfinite(log_density).all() & jnp.isfinite(log_evidence).all()
     return jnp.where(finite, status, PosteriorStatus.NONFINITE)
