@@ -109,9 +109,7 @@ def run_data_tempering(
     return jax.lax.while_loop(lambda carry: unfinished(carry[1]).any(), stage, (jnp.array(0), start))[1]
 
 
-def _make_stage(
-    key: jax.Array, run: Run, problem: Problem, covariance_type: str, effort: Effort, active: jax.Array
-) -> Run:
+def _make_stage(key: jax.Array, run: Run, problem: Problem, covariance_type: str, effort: Effort, active: jax.Array) -> Run:
     """Return a run after rows have entered, and particles were resampled and moved; a run that is not active stays as it is."""
     key_parents, key_moves = jax.random.split(key)
     log_weights, entered, exponent = _let_rows_enter(run, problem, covariance_type)

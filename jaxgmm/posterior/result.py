@@ -17,6 +17,7 @@ from ..spread import mean_and_sd
 from ..status import StatusEnum
 from ..tables import Printed, Table, counted, elided, look, number, numbers
 from ..validation import warn_at_caller
+from .pooling import pool
 
 INDEPENDENT = ("laplace", "bootstrap")  # methods whose draws are independent, so that there are no chains to judge
 
@@ -177,7 +178,7 @@ class Posterior(Printed):
         known = [field for field in fields if field is not None]
         if len(known) < len(fields):
             return mixture_table(mixture)
-        averages = [mean_and_sd(field.reshape(-1, *field.shape[2:]), ddof=0) for field in known]
+        averages = [mean_and_sd(pool(field, self.stats), ddof=0) for field in known]
         (weight, weight_sd), *others = averages
         rows = []
         for i in elided(k):

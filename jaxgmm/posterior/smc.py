@@ -14,7 +14,7 @@ from .. import covariance
 from ..calls import public
 from ..host import on_host
 from ..inputs import as_dtype, check_draws, check_sampling_options
-from ..mixture import Mixture
+from ..mixture import Mixture, MixtureLike, as_mixture
 from ..padding import pad_data
 from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior, check_prior
@@ -29,7 +29,7 @@ from .standardization import StandardizedProblem, from_standard, log_volume_of_p
 
 _FEWEST_PARTICLES = 100  # with fewer particles, effective sample sizes say little
 _MAX_STAGES = 1000  # a run that needs more stages has the status DEGENERATE
-_MAX_SWEEPS = 30  # number of Gibbs sweeps after which a stage ends even if the particles have moved little
+_MAX_SWEEPS = 100  # number of Gibbs sweeps after which a stage ends even if the particles have moved little
 _CORRELATION = 0.5  # sweeps end when the particles' correlation with their state before the stage is below this number
 _FEWEST_PARENTS = 0.1  # a run in which a smaller share of the particles survived a stage has the status DEGENERATE
 _EVIDENCE_SPREAD = 1.0  # nats; runs disagree if the standard deviation of their log evidences is larger
@@ -49,46 +49,65 @@ def smc(
     present: ArrayLike | None = None,
     progress: bool | None = None,
 ) -> Posterior:
-    """Draw from p(weights, means, covariances | x) by sequential Monte Carlo over the rows of the data. Chopin (2002).
+    """Draw from p(weights, means, covariances | x) by sequential Monte Carlo over the rows of the data.
 
-    Particles start as draws from the prior, so that the result does not depend on a solution of EM, and all modes of the
-    posterior can be reached. The rows enter in random order. When the effective sample size of the importance weights would
-    fall below one half of the number of particles, the particles are resampled and moved by Gibbs sweeps, as in `gibbs`. The
-    sweeps end when the particles' correlation with their state before the sweeps is below 0.5, or after 30 sweeps. The
-    components of each particle are permuted at random among those with the same prior concentration, so that all equivalent
-    labellings are equally likely: call `relabel` before you summarise single components. The product of the mean weights of all stages is an
-    unbiased estimate of the evidence
+    Particles start as draws from the prior, so the result does not depend on a solution of EM, and all modes of the posterior
+    can be reached. The rows enter in random order. Before the effective sample size of the importance weights would fall below
+    one half of the number of particles, the particles are resampled and moved by Gibbs sweeps, as in `gibbs`. The evidence
 
-        p(x) = integral of p(x | theta) p(theta) d theta.
+        p(x) = integral of p(x | theta) p(theta) d theta
+
+    is estimated without bias by the product over stages t of mean_m prod_(rows n of stage t) p(x_n | theta_m), where m counts
+    the particles before the resampling of the stage.
+
+    Label-invariant quantities decide about the number of sweeps in a stage: the log-likelihood, and the weights, means and
+    variances of the components in order of size. There are at least 2 sweeps. They end when each of these quantities has a
+    correlation below 0.5, over the particles, with its value before the sweeps, or after 100 sweeps. A row that alone takes the
+    effective sample size below one half enters as sum_k w_k N(x | k)^phi, with phi from 0 to 1 in several stages.
+
+    After each sweep, the components of each particle are permuted at random among those with the same prior concentration, so
+    that all equivalent labellings are equally likely: call `relabel` before you summarise single components. Averages over
+    draws must weight the runs by stats["chain_weight"], as the functions of this package do.
+
+    Chopin (2002), Biometrika 89:539; Del Moral, Doucet & Jasra (2006), J. R. Statist. Soc. B 68:411.
 
     Args:
         key: a random key.
         x: (N, D).
         prior: a Prior, or an IndependentPrior whose scale is InverseWishart or InverseGamma; the conditional distributions
-            under these priors have closed forms. The evidence under a prior that is scaled to the data, such as that of
-            `default_prior`, compares models only if all of them have the same prior.
+            under these priors have closed forms. A prior that is scaled to the data, such as that of `default_prior`, is
+            accepted. The evidence then is that of a model whose prior was chosen by the same data, and it can compare only
+            models with the same prior.
         num_components: K.
         covariance_type: "full", "tied", "diag" or "spherical".
         num_samples: S, number of particles in each run, at least 100.
         num_chains: C, number of independent runs. All runs are computed at the same time.
         sample_weight: (N,) integers >= 0. A row of weight w counts as w rows. A row of weight 0 is ignored, whatever values it
-            holds. Weights that are not integers raise an error, or set the status to NONFINITE if they are traced.
+            holds. Weights that are not integers raise an error, or set the status to NONFINITE if they are traced. `nuts`
+            accepts such weights.
+        present: (K,) booleans, or None: the components that may have a positive weight. The other components keep weight 0, and
+            the prior of the weights counts only those present.
+        progress: whether to show a progress bar, outside jit only; None: show it on a terminal.
 
     Returns:
         A Posterior with mixture (C, S, ...) in data units and x's float dtype. Within a run, the draws have equal weights and
-        are in random order. stats: log_evidence (C,), one estimate of log p(x) in nats from each run; chain_weight (C,), the
-        share of each run in an average over all draws, proportional to its evidence; log_evidence_error (), the standard error
-        of log(mean of exp(log_evidence)), NaN for one run; rhat (), the largest R-hat of the log density and of the sum of
-        squared weights; num_stages (C,); effective_size, parents and sweeps, each (C, T): for each stage, the effective sample
-        size before resampling, the number of particles that survived it, and the number of Gibbs sweeps (NaN or 0 after the
-        last stage).
+        are in random order. The status is DEGENERATE if fewer than a tenth of the particles of a run survived a stage, or if
+        rows are left over after 1000 stages; UNMIXED if the log evidences of the runs have a standard deviation of 1 nat or
+        more; otherwise it is decided by R-hat and the effective sample size between runs, as in `jaxgmm.posterior.mixing`, and
+        is FEW_DRAWS for a single run.
+
+        stats: log_evidence (C,), an estimate of log p(x) in nats from each run; log_evidence_error (), the standard error of
+        log(mean of exp(log_evidence)), NaN for one run; chain_weight (C,), the share of each run in an average over all draws,
+        exp(log_evidence) divided by its sum; rhat () and ess (), the largest R-hat and the smallest effective sample size of
+        the label-invariant quantities, NaN for one run; num_stages (C,); and for each stage, (C, T) with T = 1000:
+        effective_size, before resampling (NaN after the last stage), parents, how many particles survived, and sweeps.
 
     Raises:
         ValueError, TypeError: the data, the prior or an option is invalid, or the prior's scale is HalfNormal. Traced values
             are not checked.
 
     Warns:
-        RuntimeWarning: outside jit, if the status is not OK.
+        RuntimeWarning: outside jit, if the status is neither OK nor FEW_DRAWS.
 
     Example:
         >>> import jax, jaxgmm
@@ -121,6 +140,36 @@ def smc(
         if not traced:
             warn_if_unreliable(posterior)
     return posterior
+
+
+def smc_like_start(
+    key: jax.Array,
+    start: MixtureLike,
+    x: ArrayLike,
+    prior: MixturePrior,
+    *,
+    num_samples: int = 1000,
+    num_chains: int = 4,
+    sample_weight: ArrayLike | None = None,
+    progress: bool | None = None,
+) -> Posterior:
+    """Call `smc` with the arguments of the other samplers, for functions that take any sampler.
+
+    Only the number of components, the covariance type and the absent components of the start are used.
+    """
+    start = as_mixture(start, "start", single=True)
+    return smc(
+        key,
+        x,
+        prior,
+        num_components=start.num_components,
+        covariance_type=start.covariance_type,
+        num_samples=num_samples,
+        num_chains=num_chains,
+        sample_weight=sample_weight,
+        present=start.weights > 0,
+        progress=progress,
+    )
 
 
 def _as_present(present: ArrayLike | None, num_components: int) -> jax.Array | np.ndarray:
