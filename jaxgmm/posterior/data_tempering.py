@@ -56,28 +56,28 @@ class Effort(NamedTuple):
 
 
 class Records(NamedTuple):
-    """Numbers about each stage, (T,): the effective size before resampling, the number of parents, and the number of sweeps.
+    """Numbers about each stage, (T,): Gibbs sweeps, the effective size after rows entered, and the number of parents.
 
-    The entries are NaN and 0 from the first stage that was not needed.
+    The entries are 0 and NaN from the first stage that was not needed. In the last stage, no rows are left to enter.
     """
 
+    sweeps: jax.Array
     size: jax.Array
     parents: jax.Array
-    sweeps: jax.Array
 
 
 class Run(NamedTuple):
-    """The state of one run: particles (M, ...), their log-likelihood (M,) given the rows that have entered, and the progress.
+    """The state of one run: particles (M, ...), the log evidence of the rows that have entered, and the progress.
 
     entered: number of rows that have entered completely. exponent: the exponent of the next row; 0 if that row has not entered.
     """
 
     state: GibbsState
-    log_likelihood: jax.Array
     entered: jax.Array
     exponent: jax.Array
     log_evidence: jax.Array
     stage: jax.Array
+    finished: jax.Array
     records: Records
 
 
@@ -88,40 +88,43 @@ def run_data_tempering(
 
     bar: the number of a progress bar that counts the rows that have entered in all runs, or None.
     """
-    key_pairs = jax.vmap(partial(jax.random.split, num=2))(keys)
-    problems, num_rows = jax.vmap(lambda key: _in_random_order(key, problem))(key_pairs[:, 0]), _count_rows(problem)
-    start = jax.vmap(lambda key: _draw_from_prior(key, problem, covariance_type, effort))(key_pairs[:, 1])
-
-    def unfinished(runs: Run) -> jax.Array:
-        return (runs.entered < num_rows) & (runs.stage < effort.max_stages) & jnp.isfinite(runs.log_evidence)
+    ordered = jax.vmap(lambda key: _in_random_order(key, problem))(keys)
 
     def stage(carry: tuple[jax.Array, Run]) -> tuple[jax.Array, Run]:
         count, runs = carry
-        active = unfinished(runs)
         stage_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, count)
-        new = jax.vmap(lambda key, run, problem, active: _make_stage(key, run, problem, covariance_type, effort, active))(
-            stage_keys, runs, problems, active
-        )
-        advance_by(bar, jnp.where(active, new.entered - runs.entered, 0).sum())
+        new = jax.vmap(partial(_make_stage, covariance_type=covariance_type, effort=effort))(stage_keys, runs, ordered)
+        advance_by(bar, (new.entered - runs.entered).sum())
         return count + 1, new
 
-    start = vary_with(start, problem, keys)
-    return jax.lax.while_loop(lambda carry: unfinished(carry[1]).any(), stage, (jnp.array(0), start))[1]
+    start = _start(problem, covariance_type, effort)
+    runs = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(keys), *leaf.shape)), start)
+    runs = vary_with(runs, problem, keys)
+    return jax.lax.while_loop(lambda carry: ~carry[1].finished.all(), stage, (jnp.array(1), runs))[1]
 
 
-def _make_stage(key: jax.Array, run: Run, problem: Problem, covariance_type: str, effort: Effort, active: jax.Array) -> Run:
-    """Return a run after rows have entered, and particles were resampled and moved; a run that is not active stays as it is."""
-    key_parents, key_moves = jax.random.split(key)
-    log_weights, entered, exponent = _let_rows_enter(run, problem, covariance_type)
-    parents = systematic_parents(key_parents, log_weights)
-    state = jax.tree.map(lambda leaf: leaf[parents], run.state)
-    target = _Target(problem, covariance_type, entered, exponent)
-    state, log_likelihood, sweeps = _move(key_moves, state, target, effort, active)
-    found = Records(effective_size(log_weights), number_of_parents(parents), sweeps)
-    records = jax.tree.map(lambda values, value: values.at[run.stage].set(value), run.records, found)
+def _make_stage(key: jax.Array, run: Run, problem: Problem, *, covariance_type: str, effort: Effort) -> Run:
+    """Move the particles, let rows enter, and resample the particles. A run that has finished stays as it is.
+
+    In the first stage, no row has entered, and the moves are draws from the prior. After the last moves, no rows are left.
+    """
+    key_moves, key_parents = jax.random.split(key)
+    state, sweeps = _move(key_moves, run, problem, covariance_type, effort)
+    log_weights, entered, exponent = _let_rows_enter(run._replace(state=state), problem, covariance_type)
+    parents = systematic_parents(key_parents, log_weights)  # if no rows are left, each particle is its own parent
+    found = Records(sweeps, effective_size(log_weights), number_of_parents(parents))
     evidence = run.log_evidence + log_mean_exp(log_weights)
-    new = Run(state, log_likelihood, entered, exponent, evidence, run.stage + 1, records)
-    return jax.tree.map(partial(jnp.where, active), new, run)
+    count = run.stage + 1
+    new = Run(
+        jax.tree.map(lambda leaf: leaf[parents], state),
+        entered,
+        exponent,
+        evidence,
+        count,
+        (run.entered >= _count_rows(problem)) | (count >= effort.max_stages) | ~jnp.isfinite(evidence),
+        jax.tree.map(lambda values, value: values.at[run.stage].set(value), run.records, found),
+    )
+    return jax.tree.map(partial(jnp.where, run.finished), run, new)
 
 
 def _in_random_order(key: jax.Array, problem: Problem) -> Problem:
@@ -161,29 +164,22 @@ class _Target(NamedTuple):
     exponent: jax.Array
 
 
-def _draw_from_prior(key: jax.Array, problem: Problem, covariance_type: str, effort: Effort) -> Run:
-    """Return a run at its start; its particles are draws from the prior, which is the Gibbs conditional given no rows."""
+def _start(problem: Problem, covariance_type: str, effort: Effort) -> Run:
+    """Return a run before its first stage. Its particles are all equal; the first moves do not depend on them."""
     k, d = len(problem.present), problem.y.shape[1]
     m, dtype = effort.num_particles, problem.y.dtype
-    zeros = jnp.zeros((k, d), dtype)
-    unit = covariance.from_dense(jnp.broadcast_to(jnp.eye(d, dtype=dtype), (k, d, d)), covariance_type, jnp.ones(k, dtype))
-    start = gibbs_state(Mixture(jnp.ones(k, dtype), zeros, unit, covariance_type))
-    nothing = ComponentSums(zeros[:, 0], zeros, covariance.outer(zeros, covariance_type))
-    state = jax.vmap(lambda keys: draw_state(keys, start, nothing, problem.prior, problem.present, covariance_type))(
-        jax.random.split(key, (m, 2))
-    )
-    zero = jnp.zeros((), dtype)
-    records = Records(
-        jnp.full(effort.max_stages, jnp.nan, dtype),
-        jnp.zeros(effort.max_stages, int),
-        jnp.zeros(effort.max_stages, int),
-    )
-    return Run(state, jnp.zeros(m, dtype), jnp.array(0), zero, zero, jnp.array(0), records)
+    ones, zeros = jnp.ones(k, dtype), jnp.zeros((k, d), dtype)
+    unit = covariance.from_dense(jnp.broadcast_to(jnp.eye(d, dtype=dtype), (k, d, d)), covariance_type, ones)
+    one = gibbs_state(Mixture(jnp.where(problem.present, ones, 0), zeros, unit, covariance_type))
+    state = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (m, *leaf.shape)), one)
+    zero, none, counts = jnp.zeros((), dtype), jnp.array(0), jnp.zeros(effort.max_stages, int)
+    records = Records(counts, jnp.full(effort.max_stages, jnp.nan, dtype), counts)
+    return Run(state, none, zero, zero, none, jnp.array(False), records)
 
 
 def _let_rows_enter(run: Run, problem: Problem, covariance_type: str) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return the log weights (M,) after as many rows have entered as possible, the number of rows, and the next exponent."""
-    n, least = len(problem.y), len(run.log_likelihood) / 2
+    n, least = len(problem.y), len(run.state.means) / 2
     block = min(n, tempering_rows())
     # rows beyond the last block have weight 0, and so have no effect
     y = jnp.concatenate([problem.y, jnp.zeros((block, problem.y.shape[1]), problem.y.dtype)])
@@ -201,7 +197,8 @@ def _let_rows_enter(run: Run, problem: Problem, covariance_type: str) -> tuple[j
         log_weights, entered, _ = carry
         rows = jax.lax.dynamic_slice_in_dim(y, entered, block)
         joint = _joint(run.state, rows.T, covariance_type)  # (M, K, block)
-        change = jax.lax.dynamic_slice_in_dim(weight, entered, block) * jax.nn.logsumexp(joint, 1)
+        times = jax.lax.dynamic_slice_in_dim(weight, entered, block)
+        change = jnp.where(times > 0, times * jax.nn.logsumexp(joint, 1), 0)
         change = change.at[:, 0].add(jnp.where(entered == run.entered, -of_first_row(run.exponent), 0))
         total = log_weights[:, None] + jnp.cumsum(change, 1)
         enough = jnp.cumprod(effective_size(total) >= least)
@@ -209,7 +206,7 @@ def _let_rows_enter(run: Run, problem: Problem, covariance_type: str) -> tuple[j
         new = jnp.where(count > 0, total[:, jnp.maximum(count - 1, 0)], log_weights)
         return new, entered + count, count == block
 
-    start = (jnp.zeros_like(run.log_likelihood), run.entered, jnp.array(True))
+    start = (jnp.zeros_like(run.state.means[:, 0, 0]), run.entered, jnp.array(True))
     log_weights, entered, _ = jax.lax.while_loop(lambda carry: carry[2] & (carry[1] < n), enter, start)
 
     # the first row alone takes the effective size below one half: its exponent increases as far as possible
@@ -218,7 +215,8 @@ def _let_rows_enter(run: Run, problem: Problem, covariance_type: str) -> tuple[j
     none = entered == run.entered
     complete = none & (exponent >= 1)
     log_weights = jnp.where(none, of_first_row(exponent) - before, log_weights)
-    return log_weights, jnp.where(complete, entered + 1, entered), jnp.where(none & ~complete, exponent, 0)
+    entered = jnp.minimum(jnp.where(complete, entered + 1, entered), _count_rows(problem))
+    return log_weights, entered, jnp.where(none & ~complete, exponent, 0)
 
 
 def _joint(state: GibbsState, rows: jax.Array, covariance_type: str) -> jax.Array:
@@ -230,16 +228,14 @@ def _joint(state: GibbsState, rows: jax.Array, covariance_type: str) -> jax.Arra
     return jax.vmap(of_one)(state)
 
 
-def _move(
-    key: jax.Array, state: GibbsState, target: _Target, effort: Effort, active: jax.Array
-) -> tuple[GibbsState, jax.Array, jax.Array]:
-    """Move particles by Gibbs sweeps until they have moved enough; return them, their log-likelihood and the number of sweeps.
+def _move(key: jax.Array, run: Run, problem: Problem, covariance_type: str, effort: Effort) -> tuple[GibbsState, jax.Array]:
+    """Move particles by Gibbs sweeps until they have moved enough; return them and the number of sweeps.
 
     After each sweep, label-invariant quantities of all particles are compared with their values before the first sweep: the
     log-likelihood, and the weights, means and variances of the components in order of size. The sweeps end when the largest
     correlation is below `effort.correlation`.
     """
-    covariance_type = target.covariance_type
+    target = _Target(problem, covariance_type, run.entered, run.exponent)
 
     def quantities(state: GibbsState, log_likelihood: jax.Array) -> jax.Array:
         covariances = covariance.from_factor(state.factors.lower, covariance_type)
@@ -248,22 +244,21 @@ def _move(
         return label_invariant_draws(*one_run)[:, 0]
 
     def sweep(carry: tuple) -> tuple:
-        key, state, first, _, _, count = carry
+        key, state, first, _, count = carry
         key, part = jax.random.split(key)
         new, log_likelihood = _sweep(part, state, target)
         now = quantities(state, log_likelihood)
         first = jnp.where(count == 0, now, first)
-        return key, new, first, log_likelihood, _correlations(first, now).max(), count + 1
+        return key, new, first, _correlations(first, now).max(), count + 1
 
     def unfinished(carry: tuple) -> jax.Array:
         *_, correlation, count = carry
-        return active & ((count < 2) | ((correlation >= effort.correlation) & (count < effort.max_sweeps)))
+        return ~run.finished & ((count < 2) | ((correlation >= effort.correlation) & (count < effort.max_sweeps)))
 
-    none = jnp.zeros(len(state.means), state.means.dtype)
-    empty = jnp.zeros_like(jax.eval_shape(quantities, state, none))
-    start = (key, state, empty, none, jnp.ones((), none.dtype), jnp.array(0))
-    _, state, _, log_likelihood, _, count = jax.lax.while_loop(unfinished, sweep, start)
-    return state, log_likelihood, count
+    shape = jax.eval_shape(quantities, run.state, run.state.means[:, 0, 0])
+    start = (key, run.state, jnp.zeros(shape.shape, shape.dtype), jnp.ones((), shape.dtype), jnp.array(0))
+    _, state, _, _, count = jax.lax.while_loop(unfinished, sweep, vary_with(start, run, key))
+    return state, count
 
 
 def _correlations(first: jax.Array, now: jax.Array) -> jax.Array:

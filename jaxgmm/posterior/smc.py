@@ -12,14 +12,13 @@ from numpy.typing import ArrayLike
 
 from .. import covariance
 from ..calls import public
-from ..host import on_host
 from ..inputs import as_dtype, check_draws, check_sampling_options
 from ..mixture import Mixture, MixtureLike, as_mixture
 from ..padding import pad_data
 from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior, check_prior
 from ..progress import program_bar
-from ..row_sums import total_weight, weight_or_ones
+from ..row_sums import has_weights, total_weight, weight_or_ones
 from ..validation import as_weighted_data, check_count, check_covariance_type, check_progress, is_traced
 from .conditionals import are_counts, check_closed_forms, check_integer_weights
 from .data_tempering import Effort, Problem, Run, log_likelihoods, run_data_tempering
@@ -29,7 +28,7 @@ from .standardization import StandardizedProblem, from_standard, log_volume_of_p
 
 _FEWEST_PARTICLES = 100  # with fewer particles, effective sample sizes say little
 _MAX_STAGES = 1000  # a run that needs more stages has the status DEGENERATE
-_MAX_SWEEPS = 100  # number of Gibbs sweeps after which a stage ends even if the particles have moved little
+_MAX_SWEEPS = 30  # number of Gibbs sweeps after which a stage ends even if the particles have moved little
 _CORRELATION = 0.5  # sweeps end when the particles' correlation with their state before the stage is below this number
 _FEWEST_PARENTS = 0.1  # a run in which a smaller share of the particles survived a stage has the status DEGENERATE
 _EVIDENCE_SPREAD = 1.0  # nats; runs disagree if the standard deviation of their log evidences is larger
@@ -62,7 +61,7 @@ def smc(
 
     Label-invariant quantities decide about the number of sweeps in a stage: the log-likelihood, and the weights, means and
     variances of the components in order of size. There are at least 2 sweeps. They end when each of these quantities has a
-    correlation below 0.5, over the particles, with its value before the sweeps, or after 100 sweeps. A row that alone takes the
+    correlation below 0.5, over the particles, with its value before the sweeps, or after 30 sweeps. A row that alone takes the
     effective sample size below one half enters as sum_k w_k N(x | k)^phi, with phi from 0 to 1 in several stages.
 
     After each sweep, the components of each particle are permuted at random among those with the same prior concentration, so
@@ -132,8 +131,8 @@ def smc(
     check_draws(_shapes(num_components, x, covariance_type), num_samples, num_chains)
     prior = jax.tree.map(partial(as_dtype, dtype=x.dtype), prior)
     traced = is_traced(key, x, weight, prior, present)
+    total = num_chains * len(x) if traced or not has_weights(weight) else num_chains * int((np.asarray(weight) > 0).sum())
     x, weight = pad_data(x, weight, key, prior, present)
-    total = 1 if traced else num_chains * int(np.sum(on_host(weight_or_ones(weight, (len(x),), x.dtype)) > 0))
     with program_bar(total, " rows", False if traced else progress) as bar:
         problem = (x, weight, prior, present)
         posterior = _sample(key, problem, bar, covariance_type=covariance_type, num_samples=num_samples, num_chains=num_chains)

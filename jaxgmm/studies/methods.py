@@ -36,8 +36,8 @@ def as_method(method: str | Callable[..., Posterior], **options: Any) -> tuple[s
     """Return the name of a method, and a function (key, start, x, prior) -> Posterior that can be compiled and vmapped.
 
     Args:
-        method: "nuts", "gibbs", "laplace", "bootstrap", "smc", or a function (key, start, x, prior, **options) of the user that can
-            be traced and returns a Posterior with draws (C, S, ...).
+        method: "nuts", "gibbs", "laplace", "bootstrap", "smc", or a function (key, start, x, prior, **options) of the user that
+            can be traced and returns a Posterior with draws (C, S, ...).
         **options: options of the method, such as num_samples, num_chains and num_warmup.
 
     Returns:

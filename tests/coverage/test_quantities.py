@@ -1,6 +1,7 @@
 """Test the quantities of a study: descriptions, values and intervals agree with each other."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
