@@ -3,6 +3,7 @@
 Statistical checks compare with exact values at 5 standard errors, each of which fails by chance with probability 6e-7.
 """
 
+import dataclasses
 import warnings
 
 import jax
@@ -13,6 +14,7 @@ from exact_evidence import exact_log_evidence
 
 import jaxgmm
 from jaxgmm.posterior import smc as module
+from jaxgmm.posterior.mixing import Mixing
 from jaxgmm.posterior.result import PosteriorStatus
 
 from helpers import COVARIANCE_TYPES, check_log_density, independent_prior
@@ -106,7 +108,7 @@ def test_jit_and_vmap_give_the_same_draws():
 
 def test_labels_are_exchanged():
     """Each component has each label in half of the draws, although the groups are far apart."""
-    x = np.concatenate([overlapping(1) - 4, overlapping(1) + 4])
+    x = np.concatenate([overlapping(1)[:6] - 4, overlapping(1)[:6] + 4])
     posterior = jaxgmm.smc(jax.random.key(4), x, small_prior(1, "full"), num_components=2, **RUN)
     first_is_left = float((posterior.mixture.means[..., 0, 0] < posterior.mixture.means[..., 1, 0]).mean())
     assert abs(first_is_left - 0.5) < 5 * 0.5 / np.sqrt(1000 * 8)
@@ -123,12 +125,16 @@ def test_status():
     """The status is the most severe one that applies."""
     density = jnp.asarray(np.random.default_rng(0).normal(size=(2, 500)))
     even, uneven = jnp.zeros(2), jnp.array([0.0, 3.0])
+    good, bad, few = (Mixing(jnp.array(rhat), jnp.array(ess)) for rhat, ess in ((1.0, 900.0), (1.5, 900.0), (1.02, 900.0)))
     judge = lambda *args: PosteriorStatus(int(module._judge(*args)))  # noqa: E731
-    assert judge(density, even, jnp.array(1.0), jnp.array(False)) == PosteriorStatus.OK
-    assert judge(density, even, jnp.array(1.5), jnp.array(False)) == PosteriorStatus.UNMIXED
-    assert judge(density, uneven, jnp.array(1.0), jnp.array(False)) == PosteriorStatus.UNMIXED
-    assert judge(density, uneven, jnp.array(1.0), jnp.array(True)) == PosteriorStatus.DEGENERATE
-    assert judge(density * jnp.nan, even, jnp.array(1.0), jnp.array(True)) == PosteriorStatus.NONFINITE
+    no, yes = jnp.array(False), jnp.array(True)
+    assert judge(density, even, good, no) == PosteriorStatus.OK
+    assert judge(density, even, few, no) == PosteriorStatus.FEW_DRAWS
+    assert judge(density[:1], even[:1], Mixing(jnp.array(jnp.nan), jnp.array(jnp.nan)), no) == PosteriorStatus.FEW_DRAWS
+    assert judge(density, even, bad, no) == PosteriorStatus.UNMIXED
+    assert judge(density, uneven, good, no) == PosteriorStatus.UNMIXED
+    assert judge(density, uneven, good, yes) == PosteriorStatus.DEGENERATE
+    assert judge(density * jnp.nan, even, good, yes) == PosteriorStatus.NONFINITE
 
 
 INVALID = {
@@ -136,6 +142,8 @@ INVALID = {
     "components": ({"num_components": 3}, "K=2"),
     "fractions": ({"sample_weight": np.full(10, 0.5)}, "integers"),
     "type": ({"covariance_type": "round"}, "covariance_type"),
+    "absent": ({"present": np.zeros(2, bool)}, "at least one True"),
+    "numbers": ({"present": np.ones(2)}, "booleans"),
 }
 
 
@@ -156,6 +164,35 @@ def test_priors_without_closed_forms_are_refused():
 def test_data_without_rows_are_refused():
     with pytest.raises(ValueError, match="no rows"):
         jaxgmm.smc(jax.random.key(0), np.zeros((0, 1), np.float32), small_prior(1, "full"), num_components=2)
+
+
+def test_improper_and_missing_priors_are_refused():
+    """Particles cannot be drawn from them."""
+    x, prior = overlapping(1), small_prior(1, "full")
+    with pytest.raises(ValueError, match="mean_precision"):
+        jaxgmm.smc(jax.random.key(0), x, dataclasses.replace(prior, mean_precision=jnp.float32(0)), num_components=2)
+    with pytest.raises(TypeError, match="default_prior"):
+        jaxgmm.smc(jax.random.key(0), x, None, num_components=2)  # pyright: ignore[reportArgumentType]
+
+
+def test_absent_components():
+    """With one component absent, the evidence is that of K=1, and its weight is 0 in every draw."""
+    x, prior = overlapping(1), small_prior(1, "full")
+    present = jnp.array([[True, False], [True, True]])
+    draw = lambda present: jaxgmm.smc(jax.random.key(5), x, prior, num_components=2, present=present, **RUN)  # noqa: E731
+    many = jax.vmap(draw)(present)
+    assert (many.mixture.weights[0, ..., 1] == 0).all()
+    assert (many.mixture.weights[1] > 0).all()
+    one = jaxgmm.Prior(jnp.array([1.5]), prior.mean, prior.mean_precision, prior.degrees_of_freedom, prior.scale)
+    for i, known in enumerate((one, prior)):
+        estimate, error = evidence_of(jax.tree.map(lambda leaf, i=i: leaf[i], many))
+        assert abs(estimate - exact_log_evidence(x, known, "full")) < 5 * error
+
+
+def test_bar_counts_the_rows_of_all_runs(capsys):
+    x = overlapping(1)
+    jaxgmm.smc(jax.random.key(0), x, small_prior(1, "full"), num_components=2, num_samples=100, num_chains=2, progress=True)
+    assert "20/20" in capsys.readouterr().err
 
 
 @pytest.mark.slow
