@@ -10,8 +10,8 @@ estimate, with a small penalty that prevents degenerate components. With `defaul
 
 Under the same prior, `nuts` and `gibbs` draw from the posterior. `laplace` approximates the posterior quickly and reports how
 accurate the approximation is. `smc` moves particles from the prior to the posterior, without a start. Each of the four returns
-a `Posterior`, which holds a Mixture with leading axes (chains, draws). `log_evidence` integrates the likelihood over the prior. `compare` shows the point estimate beside the posterior and says
-whether they agree:
+a `Posterior`, which holds a Mixture with leading axes (chains, draws). `log_evidence` integrates the likelihood over the prior.
+`compare` shows the point estimate beside the posterior and says whether they agree:
 
     print(jaxgmm.compare(fit, jaxgmm.nuts(k2, fit.mixture, x, prior), x))
 

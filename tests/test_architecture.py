@@ -31,8 +31,8 @@ LAYERS = [
     "posterior.standardization posterior.likelihood posterior.unconstrained_space posterior.newton "
     "posterior.gaussian_approximation posterior.laplace "
     "posterior.user_model_space posterior.user_model posterior.chains posterior.nuts "
-    "posterior.conditionals posterior.gibbs posterior.particles posterior.data_tempering posterior.smc "
-    "posterior.label_assignment posterior.relabel posterior.bootstrap "
+    "posterior.conditionals posterior.gibbs posterior.particles posterior.particle_moves "
+    "posterior.data_tempering posterior.smc posterior.label_assignment posterior.relabel posterior.bootstrap "
     "posterior.predictive posterior.pointwise posterior.importance posterior.evidence_labellings "
     "posterior.evidence_proposal posterior.evidence posterior.diagnose posterior.arviz",
     "studies.method_names studies.checkpoint studies.serialization studies.columns studies.parameters studies.intervals "

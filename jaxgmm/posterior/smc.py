@@ -21,8 +21,9 @@ from ..progress import program_bar
 from ..row_sums import has_weights, total_weight, weight_or_ones
 from ..validation import as_weighted_data, check_count, check_covariance_type, check_progress, is_traced
 from .conditionals import are_counts, check_closed_forms, check_integer_weights
-from .data_tempering import Effort, Problem, Run, log_likelihoods, run_data_tempering
+from .data_tempering import Effort, Run, log_likelihoods, run_data_tempering
 from .mixing import Mixing, judge_mixing, label_invariant_draws, measure_mixing
+from .particle_moves import Problem
 from .result import Posterior, PosteriorStatus, in_dtype, warn_if_unreliable
 from .standardization import StandardizedProblem, from_standard, log_volume_of_present, standardise
 
