@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from .. import covariance
 from ..chunking import particle_rows_per_chunk
+from ..density import log_joint
 from ..mixture import Mixture
 from ..priors.interface import ComponentSums, MixturePrior
 from ..row_sums import FirstRows, Weight, has_weights, vary_with
@@ -105,7 +106,7 @@ def _sweep(key: jax.Array, states: GibbsState, target: Target) -> tuple[GibbsSta
             keys[2:4], state, part, problem.prior, problem.present, covariance_type, label_counts=sums.count + counts
         )
         order = random_order(keys[4], problem.prior.weight_concentration, problem.present)
-        return _permute(new, order, covariance_type), log_likelihood
+        return _permute(new, order), log_likelihood
 
     return jax.vmap(one)(jax.random.split(key, (m, 5)), states)
 
@@ -136,7 +137,7 @@ def _with_point(sums: ComponentSums, weight: jax.Array, point: jax.Array, covari
     return ComponentSums(count, sums.mean + share[:, None] * difference, sums.scatter + factor * outer)
 
 
-def _permute(state: GibbsState, order: jax.Array, covariance_type: str) -> GibbsState:
+def _permute(state: GibbsState, order: jax.Array) -> GibbsState:
     """Return a state with its components in another order."""
     factors = state.factors
     if len(factors.half_log_det) == len(order):  # otherwise, one covariance is tied
