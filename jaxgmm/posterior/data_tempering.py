@@ -83,7 +83,9 @@ def run_data_tempering(
     def stage(carry: tuple[jax.Array, Run]) -> tuple[jax.Array, Run]:
         count, runs = carry
         stage_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, count)
-        new = jax.vmap(partial(_make_stage, covariance_type=covariance_type, effort=effort))(stage_keys, runs, ordered)
+        limit = runs.entered.max()
+        one_stage = partial(_make_stage, limit=limit, covariance_type=covariance_type, effort=effort)
+        new = jax.vmap(one_stage)(stage_keys, runs, ordered)
         advance_by(bar, (new.entered - runs.entered).sum())
         return count + 1, new
 
@@ -93,13 +95,13 @@ def run_data_tempering(
     return jax.lax.while_loop(lambda carry: ~carry[1].finished.all(), stage, (jnp.array(1), runs))[1]
 
 
-def _make_stage(key: jax.Array, run: Run, problem: Problem, *, covariance_type: str, effort: Effort) -> Run:
+def _make_stage(key: jax.Array, run: Run, problem: Problem, *, limit: jax.Array, covariance_type: str, effort: Effort) -> Run:
     """Move the particles, let rows enter, and resample the particles. A run that has finished stays as it is.
 
     In the first stage, no row has entered, and the moves are draws from the prior. After the last moves, no rows are left.
     """
     key_moves, key_parents = jax.random.split(key)
-    target = Target(problem, covariance_type, run.entered, run.exponent)
+    target = Target(problem, covariance_type, run.entered, run.exponent, limit)
     limits = {"correlation": effort.correlation, "max_sweeps": effort.max_sweeps}
     state, sweeps = move(key_moves, run.state, target, ~run.finished, **limits)
     log_weights, entered, exponent = _let_rows_enter(run._replace(state=state), problem, covariance_type)

@@ -28,12 +28,16 @@ class Problem(NamedTuple):
 
 
 class Target(NamedTuple):
-    """The posterior given the first `entered` rows and the next row with an exponent."""
+    """The posterior given the first `entered` rows and the next row with an exponent.
+
+    limit: a number that is at least `entered`, the same for all runs, so that rows after it can be skipped.
+    """
 
     problem: Problem
     covariance_type: str
     entered: jax.Array
     exponent: jax.Array
+    limit: jax.Array
 
 
 def joint_of_particles(state: GibbsState, rows: jax.Array, covariance_type: str) -> jax.Array:
@@ -51,32 +55,30 @@ def move(
     """Move particles by Gibbs sweeps until they have moved enough; return them and the number of sweeps.
 
     After each sweep, label-invariant quantities of all particles are compared with their values before the first sweep: the
-    log-likelihood, and the weights, means and variances of the components in order of size. There are at least 2 sweeps. They
-    end when the largest correlation is below `correlation`, or after `max_sweeps`. If `active` () is False, there are none.
+    weights, means and variances of the components in order of size. The sweeps end when the largest correlation is below
+    `correlation`, or after `max_sweeps`. If `active` () is False, there are none.
     """
     covariance_type = target.covariance_type
 
-    def quantities(state: GibbsState, log_likelihood: jax.Array) -> jax.Array:
+    def quantities(state: GibbsState) -> jax.Array:
         covariances = covariance.from_factor(state.factors.lower, covariance_type)
         mixture = Mixture(jnp.exp(state.log_weights), state.means, covariances, covariance_type)
-        one_run = jax.tree.map(lambda leaf: leaf[None], (mixture, log_likelihood))
-        return label_invariant_draws(*one_run)[:, 0]
+        one_run = jax.tree.map(lambda leaf: leaf[None], (mixture, jnp.zeros(len(mixture.weights), mixture.weights.dtype)))
+        return label_invariant_draws(*one_run)[1:, 0]
 
     def sweep(carry: tuple) -> tuple:
-        key, state, first, _, count = carry
+        key, state, _, count = carry
         key, part = jax.random.split(key)
-        new, log_likelihood = _sweep(part, state, target)
-        now = quantities(state, log_likelihood)
-        first = jnp.where(count == 0, now, first)
-        return key, new, first, _correlations(first, now).max(), count + 1
+        state = _sweep(part, state, target)
+        return key, state, _correlations(first, quantities(state)).max(), count + 1
 
     def unfinished(carry: tuple) -> jax.Array:
         *_, largest, count = carry
-        return active & ((count < 2) | ((largest >= correlation) & (count < max_sweeps)))
+        return active & (largest >= correlation) & (count < max_sweeps)
 
-    shape = jax.eval_shape(quantities, state, state.means[:, 0, 0])
-    start = (key, state, jnp.zeros(shape.shape, shape.dtype), jnp.ones((), shape.dtype), jnp.array(0))
-    _, state, _, _, count = jax.lax.while_loop(unfinished, sweep, vary_with(start, state, target.problem, key))
+    first = quantities(state)
+    start = (key, state, jnp.ones((), first.dtype), jnp.array(0))
+    _, state, _, count = jax.lax.while_loop(unfinished, sweep, vary_with(start, state, target.problem, key))
     return state, count
 
 
@@ -87,26 +89,26 @@ def _correlations(first: jax.Array, now: jax.Array) -> jax.Array:
     return jnp.where(scale > 0, (a * b).sum(-1) / jnp.where(scale > 0, scale, 1), 0)
 
 
-def _sweep(key: jax.Array, states: GibbsState, target: Target) -> tuple[GibbsState, jax.Array]:
-    """Make one Gibbs sweep with all particles; return the new particles and the log-likelihood (M,) of the old ones."""
-    problem, covariance_type, entered, exponent = target
+def _sweep(key: jax.Array, states: GibbsState, target: Target) -> GibbsState:
+    """Make one Gibbs sweep with all particles."""
+    problem, covariance_type, entered, exponent, limit = target
     m, k, d = states.means.shape
-    rows = FirstRows(entered)
+    rows = FirstRows(entered, limit)
     if has_weights(problem.weight):
         rows = jnp.where(jnp.arange(len(problem.y)) < entered, problem.weight, 0)
     data = LabelledData(problem.y, rows)
     chunk = particle_rows_per_chunk(k, d, m)
     next_row = jnp.minimum(entered, len(problem.y) - 1)
 
-    def one(keys: jax.Array, state: GibbsState) -> tuple[GibbsState, jax.Array]:
-        sums, log_likelihood = sum_by_labels(keys[0], state, data, state.means, covariance_type, chunk)
+    def one(keys: jax.Array, state: GibbsState) -> GibbsState:
+        sums, _ = sum_by_labels(keys[0], state, data, state.means, covariance_type, chunk)
         counts = _labels_of_next_row(keys[1], state, problem, next_row, exponent, covariance_type)
         part = _with_point(sums, exponent * counts, problem.y[next_row], covariance_type)
         new = draw_state(
             keys[2:4], state, part, problem.prior, problem.present, covariance_type, label_counts=sums.count + counts
         )
         order = random_order(keys[4], problem.prior.weight_concentration, problem.present)
-        return _permute(new, order), log_likelihood
+        return _permute(new, order)
 
     return jax.vmap(one)(jax.random.split(key, (m, 5)), states)
 

@@ -60,9 +60,9 @@ def smc(
     is estimated without bias by the product over stages t of mean_m prod_(rows n of stage t) p(x_n | theta_m), where m counts
     the particles before the resampling of the stage.
 
-    Label-invariant quantities decide about the number of sweeps in a stage: the log-likelihood, and the weights, means and
-    variances of the components in order of size. There are at least 2 sweeps. They end when each of these quantities has a
-    correlation below 0.5, over the particles, with its value before the sweeps, or after 30 sweeps. A row that alone takes the
+    Label-invariant quantities decide about the number of sweeps in a stage: the weights, means and variances of the components
+    in order of size. The sweeps end when each of these quantities has a correlation below 0.5, over the particles, with its
+    value before the sweeps, or after 30 sweeps. A row that alone takes the
     effective sample size below one half enters as sum_k w_k N(x | k)^phi, with phi from 0 to 1 in several stages.
 
     After each sweep, the components of each particle are permuted at random among those with the same prior concentration, so
