@@ -37,7 +37,7 @@ def bic(mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None =
         ValueError, TypeError: the shapes of mixture, x and sample_weight do not match, or x does not hold real numbers.
 
     Warns:
-        RuntimeWarning: outside jit, if the sum of the weights is so small that they cannot be counts of observations.
+        RuntimeWarning: outside jit, if the sum of the weights is so small that the weights cannot be counts of observations.
 
     Example:
         >>> import jaxgmm, numpy as np
@@ -66,7 +66,7 @@ def aic(mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None =
         ValueError, TypeError: the shapes of mixture, x and sample_weight do not match, or x does not hold real numbers.
 
     Warns:
-        RuntimeWarning: outside jit, if the sum of the weights is so small that they cannot be counts of observations.
+        RuntimeWarning: outside jit, if the sum of the weights is so small that the weights cannot be counts of observations.
 
     Example:
         >>> import jaxgmm, numpy as np
@@ -96,7 +96,7 @@ def icl(mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None =
         ValueError, TypeError: the shapes of mixture, x and sample_weight do not match, or x does not hold real numbers.
 
     Warns:
-        RuntimeWarning: outside jit, if the sum of the weights is so small that they cannot be counts of observations.
+        RuntimeWarning: outside jit, if the sum of the weights is so small that the weights cannot be counts of observations.
 
     Example:
         >>> import jaxgmm, numpy as np

@@ -33,9 +33,9 @@ def to_host(tree: Any) -> Any:
 def to_device(array: np.ndarray, dtype: DTypeLike) -> jax.Array:
     """Return a NumPy array as a JAX array; jnp.asarray would copy a large array twice, and compile for each shape (jax 0.10).
 
-    The caller may change the NumPy array afterwards, so the JAX array must not share its memory. If this memory is aligned,
-    `device_put` would share it, so the array is copied first. Otherwise, `device_put` copies it in the background, and this
-    function waits until the copy is complete.
+    The caller may change the NumPy array afterwards, so the JAX array must not share its memory. If the memory is aligned,
+    `device_put` would share it, so this function copies the array first. Otherwise, `device_put` copies the array in the
+    background, and this function waits until the copy is complete.
     """
     cast = np.asarray(array, dtype)
     if cast.ctypes.data % _ALIGNMENT == 0 and np.may_share_memory(cast, array):
@@ -54,8 +54,8 @@ def cast(array: jax.Array, dtype: Any) -> jax.Array:
 
 
 def extremes(array: jax.Array) -> tuple[float, float]:
-    """Return the smallest and largest value of a concrete array, even if the caller is traced by jit."""
-    host = on_host(array)  # NumPy does not round subnormal numbers to zero, as XLA does
+    """Return the smallest and the largest value of a concrete array; this also works while jit traces the caller."""
+    host = on_host(array)  # use NumPy, because XLA rounds subnormal numbers to zero
     if isinstance(host, np.ndarray):
         return float(host.min()), float(host.max())
     with jax.ensure_compile_time_eval():

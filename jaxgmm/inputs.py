@@ -1,4 +1,4 @@
-"""Joint validation of a mixture, data, weights and a prior, for all functions that take several of these arguments."""
+"""Joint validation of a mixture, data, weights and a prior. All functions that take several of these arguments use it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def validate_inputs(
     prior_is: Literal["required", "optional", "unchecked"] = "optional",
     is_start: bool = False,
 ) -> Inputs:
-    """Return one mixture, data, weights and prior in the float type of the data; raise if they are invalid or do not match.
+    """Return all inputs in the float type of the data; raise ValueError or TypeError if they are invalid or do not match.
 
     Args:
         mixture: one Mixture, or one Fit.
@@ -54,7 +54,7 @@ def validate_inputs(
         sample_weight: (N,) >= 0, or None.
         name: the name of the mixture in error messages.
         prior_is: "optional" accepts None; "required" does not; "unchecked" returns any prior without checks.
-        is_start: whether the mixture is the start of a sampler. `check_start` checks a start unless the start is traced.
+        is_start: whether the mixture is the start of a sampler. A start that is not traced is then checked by `check_start`.
     """
     mixture = as_mixture(mixture, name, single=True)
     x, weight = as_weighted_data(x, sample_weight, num_features=mixture.num_features)
@@ -87,7 +87,7 @@ def check_sampling_options(key: Any, num_samples: Any, num_chains: Any) -> None:
 
 
 def check_draws(mixture: Mixture, num_samples: int, num_chains: int) -> None:
-    """Raise ValueError if the memory cannot hold so many draws of a mixture in each of several chains."""
+    """Raise ValueError if the memory cannot hold `num_samples` draws of a mixture for each of `num_chains` chains."""
     what = f"num_samples={num_samples} in {num_chains} chain{'s' * (num_chains > 1)}"
     check_memory(float(num_samples) * num_chains * tree_bytes(mixture), what)
 
@@ -97,7 +97,7 @@ def check_start(start: Mixture) -> None:
 
     The result of a failed fit can have these defects.
     """
-    start = jax.tree.map(np.asarray, start)  # on the host, where nothing needs to be compiled
+    start = jax.tree.map(np.asarray, start)  # checks on the host need no compilation
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(start)):
         raise ValueError(
             "start holds NaN or infinity: the fit that it came from failed; look at its status, and start from "
@@ -119,7 +119,7 @@ def check_start(start: Mixture) -> None:
 
 
 def as_dtype(leaf: Any, dtype: DTypeLike) -> Any:
-    """Return a leaf as an array of the given dtype, which jit accepts; a JAX array stays on its device."""
+    """Return a leaf of a pytree as an array of the given dtype that jit accepts; a JAX array stays on its device."""
     if isinstance(leaf, jax.Array):
         return leaf if leaf.dtype == dtype else leaf.astype(dtype)
     return np.asarray(leaf, dtype)

@@ -55,7 +55,7 @@ def sum_over_rows(function: Callable[[Any, jax.Array], Total], rows: Any, weight
     if n <= chunk:
         return function(rows, jnp.ones(n, dtype) if weight is None else weight_or_ones(weight, (n,), dtype))
     num_chunks = -(-n // chunk)
-    chunk = min(chunk, -(-n // num_chunks // 16) * 16)  # chunks of nearly equal size that fill vector registers
+    chunk = min(chunk, -(-n // num_chunks // 16) * 16)  # the chunks have nearly equal sizes, which fill vector registers
 
     def one_chunk(i: jax.Array) -> Total:
         start = jnp.minimum(i * chunk, n - chunk)
@@ -117,9 +117,10 @@ def weight_or_ones(weight: Weight, shape: tuple[int, ...], dtype: jax.typing.DTy
 
 
 def vary_with(tree: Total, *others: Any) -> Total:
-    """Return arrays that vary over the axes of `jax.shard_map` over which any of the others varies, as loop carries must.
+    """Mark arrays as varying over each axis of `jax.shard_map` over which one of the others varies; loop carries need this.
 
-    others: pytrees of arrays, or of the shapes that `jax.eval_shape` returns. Outside `shard_map` nothing changes.
+    others: pytrees of arrays, or of the shapes that `jax.eval_shape` returns. Outside `shard_map`, the arrays are returned
+    unchanged.
     """
     axes = frozenset().union(*map(_varying_axes, jax.tree.leaves(others)))
 
@@ -129,7 +130,7 @@ def vary_with(tree: Total, *others: Any) -> Total:
             return leaf
         if hasattr(jax.lax, "pcast"):
             return jax.lax.pcast(leaf, missing, to="varying")
-        return getattr(jax.lax, "pvary")(leaf, missing)  # noqa: B009  its name in older releases
+        return getattr(jax.lax, "pvary")(leaf, missing)  # noqa: B009  older releases of JAX use this name
 
     return jax.tree.map(cast, tree) if axes else tree
 

@@ -1,4 +1,4 @@
-"""`select`: choice of the number of components and of the covariance type by a criterion, from batches of fits."""
+"""`select` fits models in batches, and chooses the number of components and the covariance type by a criterion."""
 
 from __future__ import annotations
 
@@ -53,8 +53,9 @@ class Cell:
     Attributes:
         covariance_type: the covariance type.
         num_components: K.
-        criterion: value of the criterion, on the scale of -2 log L in nats; lower is better; inf if the fit failed.
-        log_likelihood: weighted log-likelihood of all data, nats.
+        criterion: the value of the criterion, on the scale of -2 log L in nats. Lower is better. If the fit failed, the value
+            is inf.
+        log_likelihood: the weighted log-likelihood of all data, nats.
         status: how the fit ended.
         spike: whether the fit has a degenerate component. Such a component holds too few points, or only the regularisation
             keeps its covariance from collapsing.
@@ -84,7 +85,7 @@ class Cell:
         return plain(self._record())
 
     def _record(self) -> dict[str, Any]:
-        """Return all fields except `fit`, with the name of the status in place of the status."""
+        """Return all fields except `fit`; the status is replaced by its name."""
         return {name: getattr(self, name) for name in _FIELDS} | {"status": self.status.name}
 
 
@@ -150,7 +151,7 @@ class Selection(Printed, Exported):
 
 
 class _Sweep(NamedTuple):
-    """The arguments that all covariance types of a sweep share: numbers of components, and options of starts and fits."""
+    """Arguments that are the same for all covariance types: numbers of components, and options of starts and fits."""
 
     counts: list[int]
     num_restarts: int

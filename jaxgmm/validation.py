@@ -4,8 +4,8 @@ The module also issues warnings that point to the line of the user's code.
 
 Shapes, types and options are checked for all input, including traced input. Values are checked where this is possible. Values
 of NumPy-like input are checked before JAX converts them, because JAX could turn 2**40 into 0 or 1e300 into inf. Values of
-concrete JAX arrays are checked if the caller requires it. Values of traced arrays are never checked; the status of a result
-reports invalid values. Each error message says what was expected, what was given and what to do.
+concrete JAX arrays are checked only if the calling function requires this check. Values of traced arrays are never checked; the
+status of a result reports invalid values. Each error message says what was expected, what was given and what to do.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def is_traced(*values: Any) -> bool:
 
 
 def warn_at_caller(message: str) -> None:
-    """Issue a RuntimeWarning that points at the line of user code that called jaxgmm."""
+    """Issue a RuntimeWarning that points to the line of the user's code that called jaxgmm."""
     frame, level = sys._getframe(1), 2
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == __name__.partition(".")[0]:
         frame, level = frame.f_back, level + 1
@@ -45,7 +45,8 @@ def warn_at_caller(message: str) -> None:
 def as_float_array(value: Any, name: str, *, check_values: bool = False) -> jax.Array:
     """Return an array, list or data frame as a JAX float array; raise if the values are not finite real numbers.
 
-    float32 and float64 do not change (float64 only if it is enabled in JAX). All other types become JAX's default float type.
+    Arrays of float32 keep their type, and so do arrays of float64 if float64 is enabled in JAX. Other types become JAX's
+    default float type.
 
     Args:
         value: an array, list, data frame or similar object.
@@ -56,7 +57,7 @@ def as_float_array(value: Any, name: str, *, check_values: bool = False) -> jax.
 
 
 def _as_float_array(value: Any, name: str, check_values: bool) -> tuple[jax.Array, tuple[float, float] | None]:
-    """Return the converted array, and the smallest and largest value before conversion, or None if they were not checked."""
+    """Return the converted array and the extremes before conversion; the extremes are None if values were not checked."""
     if isinstance(value, list | tuple) and is_traced(value):
         value = jnp.asarray(value)
     if isinstance(value, jax.Array):
@@ -180,7 +181,7 @@ def warn_of_small_weights(weight: jax.Array | None) -> None:
 
 
 def small_weights_message(weight: jax.Array | None) -> str | None:
-    """Return a warning if the sum of concrete weights is so small that they cannot be counts of observations, else None.
+    """Return a warning if the sum of concrete weights is too small for counts of observations, else None.
 
     The function warns if the weights sum to 1 or less, or to less than a tenth of the effective number of observations (Kish
     1965).
@@ -226,7 +227,7 @@ def is_positive_definite(matrices: Any) -> bool:
 
 
 def check_covariance_type(covariance_type: Any) -> None:
-    """Raise ValueError if a value is not the name of a covariance type."""
+    """Raise ValueError unless a value is the name of a covariance type."""
     if not isinstance(covariance_type, str) or covariance_type not in TYPES:
         raise ValueError(f"covariance_type is {covariance_type!r}; one of {', '.join(map(repr, TYPES))} was expected.")
 
@@ -238,7 +239,7 @@ def check_choice(value: Any, name: str, choices: tuple[str, ...]) -> None:
 
 
 def check_static(value: Any, name: str) -> None:
-    """Raise TypeError if a value is traced; this check is for options whose values must be known at compilation."""
+    """Raise TypeError if a value is traced. This check is for options whose values must be known at compilation."""
     if is_traced(value):
         raise TypeError(
             f"{name} is traced, but compiled programs depend on its value: mark it as static, as in jax.jit(f, "
@@ -261,9 +262,9 @@ def check_progress(value: Any) -> None:
 
 
 def check_count(value: Any, name: str, minimum: int = 1, maximum: int = 2**31 - 1) -> None:
-    """Raise TypeError or ValueError unless a value is a Python or NumPy integer in a range; True and 2.0 are refused.
+    """Raise TypeError or ValueError unless a value is a Python or NumPy integer in the given range; True and 2.0 are invalid.
 
-    By default, the largest value is that of an integer of 32 bits, in which JAX counts.
+    The default maximum is the largest 32-bit integer, because JAX counts with 32-bit integers.
     """
     check_static(value, name)
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
@@ -281,7 +282,7 @@ def check_seed(value: Any, name: str = "seed") -> None:
 
 
 def check_number(value: Any, name: str, *, minimum: float = 0.0, exclusive: bool = False) -> None:
-    """Raise TypeError or ValueError unless a value is traced, or finite and >= minimum (> minimum if `exclusive`)."""
+    """Raise TypeError or ValueError if a concrete value is not a finite number >= minimum (> minimum if `exclusive`)."""
     if is_traced(value):
         return
     sign = ">" if exclusive else ">="

@@ -46,7 +46,7 @@ from .summaries import invariant_values
 _MOST_ROWS = 2000  # largest number of scored rows; if the data have more rows, a random sample of this size is scored
 _NUM_POINTS = 1000  # number of points at which densities are compared
 _SD_DRAWS = 4000  # number of draws from Laplace's approximation, from which its standard deviations are estimated
-_SLOW = 2e9  # number of multiplications above which computing the information takes too long
+_SLOW = 2e9  # largest number of multiplications for which the information is computed; more would take too long
 
 
 class ScoredRows(NamedTuple):
@@ -69,7 +69,7 @@ class LaplaceReference(NamedTuple):
     invariant_sd: np.ndarray
 
     def is_for(self, posterior: Posterior) -> bool:
-        """Return whether a posterior has the prior of this approximation; the result is always True for a bootstrap."""
+        """Return whether a posterior has the prior of this approximation. For a bootstrap, return True."""
         return posterior.method == "bootstrap" or _same_prior(posterior.prior, self.prior)
 
 
@@ -163,7 +163,8 @@ def _stacked(em: Mixture, draws: Mixture) -> Mixture:
 def _transform(found: Approximation, stack: Mixture, u: np.ndarray, size: int) -> tuple[np.ndarray, Mixture]:
     """Return the coordinates (M, P) of a stack of M mixtures, and the U mixtures that belong to the coordinates `u` (U, P).
 
-    Both directions run in one program, so the shorter of the two inputs is repeated to the length of the longer one.
+    One program transforms both inputs, which must have equal lengths. The shorter input is therefore repeated to the length of
+    the longer one.
     """
     count = len(stack.weights)
     most = max(count, len(u))
@@ -173,7 +174,7 @@ def _transform(found: Approximation, stack: Mixture, u: np.ndarray, size: int) -
 
 
 def contraction_of(inputs: ComparisonInputs, posterior: Posterior) -> np.ndarray:
-    """Return the contraction (P,) of each parameter; NaN if the posterior has no prior defined in this package."""
+    """Return the contraction (P,) of each parameter, or NaN if the posterior has no prior defined in this package."""
     mixture = inputs.fit.mixture
     if posterior.prior is None:
         return np.full(values(mixture).shape, math.nan)
@@ -194,7 +195,7 @@ def score_jointly(inputs: ComparisonInputs, subject: Subject, laplace: LaplaceRe
 
 
 def em_on_folds(inputs: ComparisonInputs, prior: MixturePrior | None, scored: ScoredRows) -> np.ndarray | None:
-    """Return the log density (R,) of each row under EM fitted without the fold of that row; None if there are no folds."""
+    """Return the log density (R,) of each row under an EM fit to the other folds. Return None if there are no folds."""
     if scored.folds is None:
         return None
     x = np.asarray(inputs.x)[scored.rows]
@@ -253,8 +254,8 @@ def _score_draws(
 ) -> dict[str, Any]:
     """Return the scores of the draws' predictions for left-out rows and left-out folds.
 
-    `log_density` (M, R) is the log density of each row under each draw. `em_score` is the result of `em_on_folds`, or None if
-    the scores are not to be compared with EM's. `ratio` (M,) is passed to `leave_one_out` as `log_ratio`.
+    `log_density` (M, R) is the log density of each row under each draw. `em_score` is the result of `em_on_folds`; if it is
+    None, the scores are not compared with EM's. `ratio` (M,) is passed to `leave_one_out` as `log_ratio`.
     """
     found: dict[str, Any] = leave_one_out(log_density, scored.weight, total, ratio)
     if scored.folds is None:

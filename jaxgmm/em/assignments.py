@@ -49,8 +49,8 @@ def from_labels(
         sample_weight: (N,) >= 0, or None.
 
     Returns:
-        A Mixture, with positive definite covariances: those of clusters of equal or collinear points, which would be singular,
-        get the default regularisation of `m_step`.
+        A Mixture with positive definite covariances. If the points of a cluster are equal or collinear, its covariance would be
+        singular, so this covariance gets the default regularisation of `m_step`.
 
     Raises:
         ValueError: a label is out of range or is not an integer, or shapes do not match.
@@ -88,13 +88,13 @@ def from_responsibilities(
 
     Args:
         x: (N, D).
-        responsibilities: (N, K) >= 0. Each row should sum to one; rows are not normalised.
+        responsibilities: (N, K) >= 0. Each row should sum to one. The function does not normalise the rows.
         covariance_type: "full", "tied", "diag" or "spherical".
         sample_weight: (N,) >= 0, or None.
 
     Returns:
-        A Mixture, with positive definite covariances: those of components on equal or collinear points, which would be
-        singular, get the default regularisation of `m_step`.
+        A Mixture with positive definite covariances. If the points of a component are equal or collinear, its covariance would
+        be singular, so this covariance gets the default regularisation of `m_step`.
 
     Raises:
         ValueError: shapes do not match, or a responsibility is negative or not finite.
@@ -172,7 +172,7 @@ def mixture_of_groups(
     extra = pseudo_count * total
     divisor = covariance.pool_counts(count, covariance_type) + extra
     covariances = (covariance.pool(scatter, covariance_type) + extra * overall) / jnp.where(divisor > 0, divisor, 1)
-    # a start (pseudo_count > 0) needs Cholesky factors in its own dtype; sound covariances of given groups are not changed
+    # a start (pseudo_count > 0) always gets a ridge, because it needs Cholesky factors; else, only singular covariances change
     if pseudo_count:
         singular = jnp.ones(len(covariances), bool)
     else:

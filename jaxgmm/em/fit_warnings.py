@@ -23,13 +23,13 @@ from .result import ComponentStatus, Fit, Status
 
 _FIRST_ROWS = 64  # number of rows that the first search for constant columns reads; most columns vary within these rows
 _COARSE_SPACING = 0.05  # smallest distance between neighbouring floats, in standard deviations, at which `fit` warns
-_COLLINEAR = 1e-10  # the standardised data count as constant in a direction if their variance in that direction is smaller
+_COLLINEAR = 1e-10  # standardised data count as constant in a direction if their variance there is less than this number
 _SHARE_OF_COLLINEAR = 1e-3  # a column counts as collinear if its loading on the constant directions exceeds this number
 _MOST_NAMED = 10  # largest number of columns or components that one sentence lists
 
 
 class _Call(NamedTuple):
-    """The properties of a call of `fit` that decide which remedies apply."""
+    """The properties of a call of `fit` that determine which remedies apply."""
 
     covariance_type: str
     num_components: int
@@ -201,12 +201,12 @@ def collinear_columns(x: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndar
 def _warn_of_offset(mixture: Mixture, constant: np.ndarray) -> None:
     """Warn if the data lie so far from the origin that their float type has few values per standard deviation.
 
-    A column may be coarse as a whole, or a component only in its flattest direction. Constant columns are left out, because
-    another warning names them. The fields of the mixture are NumPy arrays.
+    The spacing of floating-point numbers can be too large for a whole column, or only for the flattest direction of a
+    component. Constant columns are left out, because another warning names them. The fields of the mixture are NumPy arrays.
     """
     name, eps = mixture.means.dtype, float(np.finfo(mixture.means.dtype).eps)
     if _is_near(mixture, _COARSE_SPACING / eps):
-        return  # in most cases this cheap check is enough
+        return  # this check is cheap, and in most cases sufficient
     weights, means = np.asarray(mixture.weights, float), np.asarray(mixture.means, float)
     matrices = covariance.to_dense(np.asarray(mixture.covariances, float), mixture.covariance_type, *means.shape)
     varying = np.setdiff1d(np.arange(means.shape[1]), constant)
@@ -231,9 +231,11 @@ def _warn_of_offset(mixture: Mixture, constant: np.ndarray) -> None:
 
 
 def _is_near(mixture: Mixture, distance: float) -> bool:
-    """Return whether no mean lies further from 0 than a distance in the component's own sds; False may be wrong.
+    """Return True only if no mean lies further from 0 than `distance` standard deviations of its component.
 
-    |L^-1 v|^2 is at most |v|^2 times the trace of the precision, and a column's sd is at least a component's.
+    The result may be False for near means, because the function uses an upper bound: |L^-1 v|^2 is at most |v|^2 times the
+    trace of the precision. If the result is True, no column lies far from 0 either, because the standard deviation of a column
+    is at least that of some component.
     """
     with np.errstate(all="ignore"):
         if covariance.is_dense(mixture.covariance_type):

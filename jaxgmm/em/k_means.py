@@ -1,7 +1,7 @@
-"""k-means++ seeds and Lloyd's k-means for weighted points, inside jit.
+"""k-means++ seeds and Lloyd's k-means for weighted points. The code also works inside jit.
 
 Points are arrays (D, N), with the features as the first axis. Each feature is in units of its standard deviation. Points are
-drawn by inverting the cumulative weight, so that a point of integer weight w acts like w copies of the point.
+drawn by inversion of the cumulative weight. A point of integer weight w therefore acts like w copies of the point.
 """
 
 from __future__ import annotations

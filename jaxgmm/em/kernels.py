@@ -1,4 +1,4 @@
-"""The inner loops of EM: sums over the data, one chunk of rows at a time, with the features as the first axis.
+"""The inner loops of EM. They compute sums over the data, one chunk of rows at a time; features are the first axis.
 
 Two kernels compute the sums for the M-step. The whitened kernel computes z = W_k (x - mu_k) for each component. Its result is
 exact up to rounding, however far apart or flat the components are. The quadratic kernel computes the log-densities and the sums
@@ -43,7 +43,7 @@ class Rows(NamedTuple):
 def moment_sums(mixture: Mixture, factors: covariance.Factors, rows: Rows, chunk_size: int | None) -> WhitenedSums:
     """Return the fields of `Moments` for x - center; the means of the mixture must also be relative to the centre.
 
-    This function always uses the whitened kernel. Only this kernel can tell rows that hold NaN from rows with squares that
+    This function always uses the whitened kernel. Only this kernel can distinguish rows that hold NaN from rows whose squares
     overflow.
     """
     return _whitened_sums(_chunk(mixture, chunk_size), mixture, factors, rows)
@@ -52,7 +52,7 @@ def moment_sums(mixture: Mixture, factors: covariance.Factors, rows: Rows, chunk
 def component_sums(
     mixture: Mixture, factors: covariance.Factors, rows: Rows, chunk_size: int | None
 ) -> tuple[ComponentSums, jax.Array]:
-    """Return the component sums and log-likelihood of x - center; the means of the mixture are also relative to the centre."""
+    """Return the component sums and log-likelihood of x - center; the mixture's means must be relative to the centre, too."""
     return _component_sums(_chunk(mixture, chunk_size), mixture, factors, rows)
 
 
@@ -67,7 +67,7 @@ def unwhiten(
 
 
 def _chunk(mixture: Mixture, chunk_size: int | None) -> int:
-    """Return the number of rows in a chunk: the user's chunk size, or the default if that is None."""
+    """Return the number of rows in a chunk. This is the user's chunk size, or the default if the user gave None."""
     return chunk_size or rows_per_chunk(mixture.num_components, mixture.num_features, mixture.means.dtype)
 
 
@@ -79,7 +79,7 @@ def _component_sums(chunk: int, mixture: Mixture, factors: covariance.Factors, r
 
 @_component_sums.defjvp
 def _component_sums_jvp(chunk: int, primals: tuple, tangents: tuple) -> tuple:
-    """Return the component sums with the log-likelihood, and their derivatives; both come from the whitened kernel."""
+    """Return the component sums, the log-likelihood, and their derivatives, all computed by the whitened kernel."""
     return jax.jvp(partial(_whitened_component_sums, chunk), primals, tangents)
 
 
@@ -160,7 +160,7 @@ def _quadratic_component_sums(
         features = covariance.quadratic_features(centered, covariance_type)  # (F, n)
         joint = quadratic_log_joint(coefficients, features)
         r, log_likelihood = _weighted_responsibilities(joint, w, has_weights(rows.weight))
-        return covariance.einsum("fn,kn->fk", features, r), log_likelihood  # in a measurement, (F, K) was faster than (K, F)
+        return covariance.einsum("fn,kn->fk", features, r), log_likelihood  # (F, K) was measured to be faster than (K, F)
 
     sums, log_likelihood = sum_over_rows(chunk_sums, rows.x, rows.weight, chunk)
     second, first, count = covariance.split_quadratic(sums.T, covariance_type, mixture.num_features)
@@ -181,8 +181,9 @@ def _centred(x: jax.Array, w: jax.Array, rows: Rows) -> jax.Array:
 def _transpose_batched(x: jax.Array) -> jax.Array:
     """Return the transpose (D, n) of x (n, D), computed as a product with the identity matrix.
 
-    XLA fuses a batched transposition into every operation that uses it, and each operation then gathers the numbers again. XLA
-    stores the result of a product, however. Without a batch, a plain transposition is a fifth faster if there are few features.
+    XLA fuses a batched transposition into every operation that uses it. Each of these operations then gathers the numbers
+    again. In contrast, XLA stores the result of a product. Without vmap, a plain transposition is a fifth faster if there are
+    few features.
     """
     return covariance.einsum("ij,nj->in", np.eye(x.shape[1], dtype=x.dtype), x)
 

@@ -1,4 +1,4 @@
-"""The E-step: expected sufficient statistics of data under a mixture. The statistics of disjoint data can be added.
+"""The E-step computes expected sufficient statistics of data under a mixture. Statistics of disjoint data can be added.
 
 With z_nk = L_k^-1 (x_n - mu_k), responsibilities r_nk and weights w_n:
 
@@ -61,7 +61,7 @@ class Moments(Printed):
         return jax.tree.map(jnp.add, self, other)
 
     def _tables(self) -> list[Table]:
-        """Return the table that `repr` shows: first and second moments, divided by the counts."""
+        """Return the table that `repr` shows. It contains the first and second moments, divided by the counts."""
         *batch, k, d = self.first.shape
         title = f"Moments, K={k} components, D={d} features, {self.first.dtype}"
         if batch:
@@ -87,7 +87,7 @@ def e_step(
     """Return the expected sufficient statistics of data under a mixture. Bishop (2006), eq. 9.23, 9.27, 9.28.
 
     Args:
-        mixture: one Mixture, or one Fit; use `jax.vmap` for several.
+        mixture: one Mixture or one Fit; for several mixtures, use `jax.vmap`.
         x: (N, D).
         sample_weight: (N,) >= 0, or None. A row of integer weight w counts as w copies of the row. A row of weight 0 is
             ignored, whatever values it holds.
@@ -95,8 +95,9 @@ def e_step(
             256 MiB of an accelerator's memory.
 
     Returns:
-        Moments in the whitened coordinates of the mixture, whose singular covariances are raised as in `log_prob`. If a row's
-        squares overflow for every component, log_likelihood is -inf and the row contributes nothing to the other sums.
+        Moments in the whitened coordinates of the mixture. Singular covariances of the mixture are raised as in `log_prob`. If
+        the squares of a row overflow for every component, log_likelihood is -inf, and the row does not contribute to the other
+        sums.
 
     Raises:
         ValueError, TypeError: an argument has the wrong shape or type, or values that are not finite.

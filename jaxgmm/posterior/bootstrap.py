@@ -2,7 +2,7 @@
 
 On every replicate, EM starts at the original fit. The components therefore keep their labels, and the replicate fits spread
 around one optimum. The result is a `Posterior`, but the replicate fits are not draws from a posterior: they do not average over
-a prior, and the reported log density was not used to make them.
+a prior. The log density is only computed afterwards.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def bootstrap(
         key: a random key.
         start: a Fit, or its Mixture, at which EM starts on every replicate; it must have no empty component.
         x: (N, D).
-        prior: the prior that the fit was made with (MAP), or None if the fit is a maximum likelihood fit.
+        prior: the prior of the original fit (MAP), or None if the original fit is a maximum likelihood fit.
         kind: "nonparametric", "parametric" or "weighted-likelihood".
         num_samples: S, number of replicates per chain.
         num_chains: C. All replicates are independent: the division into chains only gives the result the same shape as the
@@ -140,7 +140,7 @@ class _Data(NamedTuple):
 def _fit_replicates(
     keys: jax.Array, start: Mixture, data: _Data, prior: MixturePrior | None, scheme: str, options: dict[str, Any]
 ) -> Fit:
-    """Make one replicate of the data for each key, and return the fits (B, ...) to the replicates."""
+    """Make one replicate of the data for each key, fit a mixture to each replicate, and return the fits (B, ...)."""
     starts = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(keys), *leaf.shape)), start)
     size = data.total if is_traced(keys, data) else padded_length(data.total)  # programs depend on the padded number of rows
     if scheme == "parametric":
@@ -178,9 +178,9 @@ def _multinomial_counts(keys: jax.Array, x: jax.Array, weight: Weight, total: ja
 
 @jax.jit
 def _dirichlet_weights(keys: jax.Array, x: jax.Array, weight: Weight) -> jax.Array:
-    """Return draws (B, N) of Dirichlet(weight) times the sum of the weights.
+    """Return random weights (B, N): draws from Dirichlet(weight), multiplied by the sum of the weights.
 
-    A row of integer weight w gets the sum of w exponential random numbers. This is the total that w rows of weight 1 would get.
+    A row of integer weight w gets the sum of w exponential random numbers, as w rows of weight 1 would get together.
     """
     weight = weight_or_ones(weight, x.shape[:1], x.dtype)
     shape = jnp.where(weight > 0, weight, 1)
@@ -199,7 +199,7 @@ def _log_density(mixture: Mixture, x: jax.Array, weight: Weight, prior: MixtureP
 
 
 def _emit_warnings(stats: dict[str, jax.Array], num_components: int, *, has_prior: bool) -> None:
-    """Warn if fits to replicates failed, did not converge or have a degenerate component, and name remedies that apply."""
+    """Issue a warning, with remedies, if fits to replicates failed, did not converge or have a degenerate component."""
     status, degenerate = np.asarray(stats["fit_status"]), int(np.asarray(stats["spike"]).sum())
     failed, size = int((unsoundness(status, False, True) > 0).sum()), status.size
     unfinished = int((status != Status.CONVERGED).sum()) - failed

@@ -8,7 +8,7 @@ posterior's draws. In pilot rounds, q adapts to the importance ratios (Cappe, Do
 Computing 18, 447-459). After the pilot rounds q is fixed. It therefore does not depend on the draws whose ratios are averaged.
 A labelling is an order of the components. If K components are exchangeable, the evidence must include all their K! labellings.
 Otherwise the log evidence would be too small by up to log K! (Neal 1999, on Chib 1995). The density q is therefore averaged
-over all labellings, that is, over all permutations of the components in z. Permutations do not change volumes.
+over all labellings. A change of the labelling permutes the components in z and does not change volumes.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from .result import Posterior, check_one_posterior, in_dtype
 from .standardization import StandardizedProblem, log_volume, standardise
 from .unconstrained_space import make_unconstrained_space, map_points
 
-_FEWEST_EFFECTIVE = 100  # with fewer effective samples, neither the value nor its error is trusted, whatever k-hat is
-_PILOTS, _ROUNDS = 8, 4  # number of rounds that adapt the proposal; number of rounds whose importance ratios are averaged
+_FEWEST_EFFECTIVE = 100  # smallest effective number of samples with which the value and its error are trusted
+_PILOTS, _ROUNDS = 8, 4  # number of pilot rounds, which adapt the proposal; number of later rounds, whose ratios are averaged
 
 
 class EvidenceStatus(StatusEnum):
@@ -134,16 +134,16 @@ def log_evidence(
 ) -> Evidence:
     """Estimate log p(x) under the posterior's prior, and the standard error of this estimate. All labellings are counted.
 
-    The posterior's draws are used only to find modes. Newton's method descends in unconstrained space from some of the draws,
-    and from copies of the best draw in which one component has been emptied. The proposal is built around the modes that
-    Newton's method reaches. A posterior from `laplace` is therefore as suitable as a posterior from `nuts`, unless its draws
+    The posterior's draws are used only to find modes. Newton's method searches in unconstrained space. It starts from some of
+    the draws, and from copies of the best draw in which one component has been emptied. The proposal is built around the modes
+    that Newton's method finds. A posterior from `laplace` is therefore as suitable as a posterior from `nuts`, unless its draws
     miss a mode. No diagnostic can notice a mode that the proposal does not cover. If you suspect such modes, pass optima from
-    other starts as `modes`. A component that holds almost no data follows its prior. If that prior is vague, its tails are
-    heavier than those of any proposal; the value is then slightly too low, and k-hat approaches 0.7.
+    other starts as `modes`. A component that holds almost no data follows its prior. A vague prior has heavier tails than the
+    proposal. In this case the value is slightly too low, and k-hat approaches 0.7.
 
-    With up to 6 components, the proposal is averaged over all K! labellings. With more components, a draw counts only if its
-    means are in ascending order along the axis that separates the means best, and then it counts K! times. This is correct
-    too, but less efficient if components overlap.
+    With up to 6 components, the proposal is averaged over all K! labellings. With more components, only one labelling is used:
+    the means are in ascending order along the axis that separates the means best. A sample with this labelling counts K! times,
+    and all other samples count 0 times. This is correct too, but less efficient if components overlap.
 
     The evidence refers to the data as given, so it depends on their units. Do not compare the evidence of different K under
     priors that were made from the data, such as `default_prior`: that comparison is not fair.
@@ -261,7 +261,7 @@ def _log_ratios(key: jax.Array, seeds: Mixture, problem: StandardizedProblem, nu
 
 
 def _summarise(log_ratios: jax.Array, offset: jax.Array, same: jax.Array) -> Evidence:
-    """Compute the evidence from log importance ratios (S,), to which the offset must be added.
+    """Compute the evidence from log importance ratios (S,). The offset is a constant that must be added to the ratios.
 
     same: whether x is the data set that the posterior was made from.
     """

@@ -22,17 +22,17 @@ from .importance import Proposal, log_parts
 from .label_assignment import permute_components
 from .unconstrained_space import UnconstrainedSpace, from_sticks, to_sticks
 
-_ENUMERATED = 6  # for K up to this number the proposal is averaged over all K! labellings; for larger K one labelling is kept
+_ENUMERATED = 6  # largest K for which the proposal is averaged over all K! labellings; for a larger K, one labelling is kept
 
 
 class Labellings(NamedTuple):
     """The functions that take all labellings of K components into account.
 
     Attributes:
-        log_average: proposal, z (S, P) -> (S,), the logarithm of an average: the density of the proposal at z is averaged over
-            the labellings.
-        canonical: a mixture -> the same mixture in the labelling that is kept. If all labellings are enumerated, the mixture is
-            returned unchanged.
+        log_average: a function of a proposal and points z (S, P). It averages the density of the proposal at each point over
+            the labellings, and returns the logarithms (S,) of the averages.
+        canonical: a function that returns a mixture in the labelling that is kept. If all labellings are enumerated, it returns
+            the mixture unchanged.
     """
 
     log_average: Callable[[Proposal, jax.Array], jax.Array]
@@ -52,7 +52,7 @@ def make_labellings(space: UnconstrainedSpace, start: Mixture, concentration: ja
     axis = linalg.eigh(jnp.cov(start.means.T, aweights=start.weights).reshape(start.num_features, -1))[1][:, -1]
 
     def canonical(mixture: Mixture) -> Mixture:
-        group = exchangeable.argmax(-1)  # for each component: index of the first component with the same concentration
+        group = exchangeable.argmax(-1)  # the index of the first component that has the same concentration, for each component
         order = jnp.zeros(len(group), int).at[jnp.argsort(group)].set(jnp.lexsort((mixture.means @ axis, group)))
         return permute_components(mixture, order)
 
@@ -60,7 +60,7 @@ def make_labellings(space: UnconstrainedSpace, start: Mixture, concentration: ja
 
 
 def _average_over_all(space: UnconstrainedSpace, exchangeable: jax.Array) -> Callable[[Proposal, jax.Array], jax.Array]:
-    """Return a function that averages a proposal's density over all labellings that the prior does not distinguish."""
+    """Return the function `log_average` of Labellings for the case that all exchangeable labellings are enumerated."""
     k = len(exchangeable)
     orders = jnp.array(list(itertools.permutations(range(k))))
     possible = exchangeable[jnp.arange(k), orders].all(-1)

@@ -20,12 +20,12 @@ from .result import Posterior
 from .standardization import StandardizedProblem, to_standard
 from .unconstrained_space import UnconstrainedSpace
 
-_EM_STEPS = 30  # number of EM steps in which the other components adapt after one component has been emptied
-_SMALLEST_WEIGHT = 1e-6  # Newton cannot start from a weight of 0, whose logit is infinite
+_EM_STEPS = 30  # number of EM steps after a component has been emptied; the other components then adapt to its data
+_SMALLEST_WEIGHT = 1e-6  # smallest weight in a seed; Newton's method cannot start from weight 0, whose logit is infinite
 
 
 class Seeds(NamedTuple):
-    """Standardised mixtures (M, ...) at which the searches for modes start, and the log density () of the first mixture."""
+    """Standardised mixtures (M, ...) from which modes are searched, and the log density () of the first of these mixtures."""
 
     mixtures: Mixture
     best_log_density: jax.Array
@@ -34,7 +34,11 @@ class Seeds(NamedTuple):
 def choose_seeds(
     key: jax.Array, posterior: Posterior, modes: Mixture | None, problem: StandardizedProblem, num_modes: int
 ) -> Seeds:
-    """Return the best draw, random other draws, the given modes, and copies of the best draw with one component emptied."""
+    """Choose the mixtures from which modes are searched.
+
+    They are the best draw, other draws chosen at random, the given modes, and copies of the best draw in which one component
+    has been emptied.
+    """
     density = posterior.log_density.ravel()
     draws = jax.tree.map(lambda leaf: leaf.reshape(len(density), *leaf.shape[2:]), posterior.mixture)
     best = jnp.where(jnp.isnan(density), -jnp.inf, density).argmax()
@@ -54,8 +58,8 @@ def choose_seeds(
 def _without_component(mixture: Mixture, k: jax.Array, problem: StandardizedProblem) -> Mixture:
     """Empty component k: return a mixture in which the other components hold all data.
 
-    Component k keeps only the weight that its prior gives. Such a mixture is useful as a seed, because the posterior's draws
-    may rarely be near it.
+    Component k keeps only the weight that the prior gives it. The posterior may have a mode near such a mixture, although few
+    of its draws are there.
     """
     prior = problem.prior
     concentration = prior.weight_concentration
@@ -80,8 +84,8 @@ def _without_component(mixture: Mixture, k: jax.Array, problem: StandardizedProb
 def first_proposal(space: UnconstrainedSpace, labellings: Labellings, seeds: Mixture, problem: StandardizedProblem) -> Proposal:
     """Return a mixture of t distributions, one at the mode found from each seed.
 
-    The weight of each t distribution is the mass of the Gaussian approximation at its mode. The same mode may be found from two
-    seeds; this does no harm. If no mode with a finite density is found from a seed, its t distribution gets no weight.
+    The weight of each t distribution is proportional to the mass of the Gaussian approximation at the mode. Two seeds may lead
+    to the same mode, which does no harm. If a seed leads to no mode with a finite density, its t distribution gets weight 0.
     """
 
     def look(seed: Mixture) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -38,7 +38,8 @@ from .mixing import Mixing, judge_mixing, label_invariant_draws, measure_mixing
 from .result import Posterior, PosteriorStatus, in_dtype, warn_if_unreliable
 from .standardization import StandardizedProblem, from_standard, log_volume_of_present, standardise, to_standard
 
-# spread of the chains' starting points, as a multiple of the parameters' standard deviations given the labels
+# Standard deviation of the chains' first parameters, as a multiple of their conditional standard deviation given the labels. A
+# number above 1 makes the starts over-dispersed, so that R-hat is informative.
 _OVERDISPERSION = 2.0
 
 
@@ -61,8 +62,8 @@ def gibbs(
     from their conditional distributions. The posterior density is the same as for `nuts`. A sweep costs about as much as one
     E-step and nothing is tuned, so many parallel chains are cheap. If components overlap, successive draws are highly
     correlated, and `nuts` may be more efficient. For each chain, labels are first drawn given the start. The first parameters
-    are then drawn given these labels, from their conditional distribution, widened to twice its standard deviation. A chain
-    keeps the start's labelling until label switching occurs: call `relabel` before you summarise single components.
+    are then drawn from their conditional distribution given these labels, after its standard deviation has been doubled. A
+    chain keeps the start's labelling until label switching occurs: call `relabel` before you summarise single components.
 
     Args:
         key: a random key.
@@ -180,8 +181,8 @@ def _sample(
 def _collect(draws: _Draws, problem: StandardizedProblem, start: Mixture, start_value: jax.Array) -> Posterior:
     """Make a Posterior from draws (C, S, ...). The prior of the Posterior is in standardised coordinates.
 
-    start: the standardised start, which gives the shapes and the components that are present. start_value: the log-likelihood
-    of the start, which is not finite if the data have no density there.
+    start: the standardised start. It defines the shapes, and which components are present. start_value: the log-likelihood of
+    the start. It is not finite if the density of a row at the start is 0.
     """
     covariance_type, present = start.covariance_type, start.weights > 0
     covariances = covariance.from_factor(draws.root, covariance_type)

@@ -1,6 +1,7 @@
 """The likelihood of a mixture, with the labels summed out, for the gradient-based samplers.
 
-Value and gradient equal those of NumPyro's MixtureSameFamily, but take fewer and larger matrix products.
+The value and the gradient equal those of NumPyro's MixtureSameFamily. The computation needs fewer matrix products, which are
+larger and therefore faster.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ..mixture import Mixture
 from ..row_sums import sum_over_rows, weight_or_ones
 from .standardization import StandardizedProblem
 
-# log weights (K,), means (K, D), factors -> ()
+# The type of a function of log weights (K,), means (K, D) and factors that returns a log-likelihood ().
 LogLikelihood = Callable[[jax.Array, jax.Array, covariance.Factors], jax.Array]
 
 
@@ -59,7 +60,10 @@ def log_likelihood(
     reference: jax.Array | None,
     covariance_type: str,
 ) -> jax.Array:
-    """Return sum_n w_n (log p(y_n) - reference_n), (). The reference (N,) keeps the sum near zero, for accuracy in float32."""
+    """Return sum_n w_n (log p(y_n) - reference_n), ().
+
+    The reference (N,) is subtracted to keep the sum near zero, where float32 is accurate.
+    """
 
     def chunk_total(rows: tuple[jax.Array, jax.Array], w: jax.Array) -> jax.Array:
         y, origin = rows

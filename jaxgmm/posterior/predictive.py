@@ -40,11 +40,12 @@ KINDS = ("total", "within", "pairs")
 def predictive_log_prob(posterior: Posterior, x: ArrayLike) -> jax.Array:
     """Return the log posterior predictive density of each point, log mean_s p(x_n | theta_s). Gelman et al. (2013), eq. 1.4.
 
-    p(x_n | theta) is the density of the drawn mixture, also for draws from a model of your own that has another likelihood.
-    Where the density is low, few draws make up the average: at a density of 3e-4, in an example with 12 points, the Monte Carlo
-    standard error of 4 x 1000 draws by `nuts` was 6 % to 8 %. `jaxgmm.posterior.diagnostics.mcse_mean` of the densities tells
-    the error. The density is label-invariant. The sum over held-out points is the log predictive score. The sum over the data
-    is the log pointwise predictive density (lppd) of Vehtari, Gelman & Gabry (2017), eq. 2.
+    p(x_n | theta) is the density of the drawn mixture, even if a model of your own with another likelihood made the draws.
+    Where the density is low, the average depends on few draws. In an example with 12 points and 4 x 1000 draws by `nuts`, the
+    Monte Carlo standard error was 6 % to 8 % at a density of 3e-4. To compute this error, apply
+    `jaxgmm.posterior.diagnostics.mcse_mean` to the densities. The predictive density is label-invariant. Its log summed over
+    held-out points is the log predictive score. Its log summed over the data is the log pointwise predictive density (lppd) of
+    Vehtari, Gelman & Gabry (2017), eq. 2.
 
     Args:
         posterior: draws (C, S, ...).
@@ -231,7 +232,10 @@ def _identified(posterior: Posterior) -> Any:
 
 
 def _over_draws(add: Callable, total: Any, draws: Mixture, x: jax.Array) -> Any:
-    """Apply `total = add(total, draws (B, ...), is_valid (B,))` to all draws (M, ...), B at a time; return the last total."""
+    """Update a total with all draws (M, ...), in batches of B draws, and return it.
+
+    Each update is total = add(total, draws (B, ...), is_valid (B,)). is_valid is False for draws that only fill the last batch.
+    """
     m = len(draws.means)
     size = draws_per_batch(len(x) * draws.num_components * draws.num_features, m)
     batches = -(-m // size)
@@ -303,7 +307,11 @@ def _coclustering(draws: Mixture, x: jax.Array) -> jax.Array:
 
 @jax.jit
 def _entropy_of_pairs(draws: Mixture, x: jax.Array, count: jax.Array) -> jax.Array:
-    """Return the entropy of "same component or not", averaged over all others of the first `count` points, (N,)."""
+    """Return, for each point, a mean entropy in nats, (N,).
+
+    The entropy is that of the event that the point and another point belong to the same component. The mean is over the other
+    points among the first `count` points.
+    """
     together = _coclustering(draws, x)
     entropy = jnp.where(jnp.arange(len(x)) < count, entr(together) + entr(1 - together), 0)
     return entropy.sum(-1) / jnp.maximum(count - 1, 1)  # the diagonal contributes 0

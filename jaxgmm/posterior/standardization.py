@@ -1,4 +1,7 @@
-"""Standardised coordinates y = (x - shift) / scale, in which samplers work with float32 and with steps of about unit size."""
+"""Standardised coordinates y = (x - shift) / scale, in which the samplers work.
+
+Numbers in these coordinates are of about unit size, so float32 is accurate enough.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +33,8 @@ class StandardizedProblem(NamedTuple):
 def standardise(x: jax.Array, weight: Weight, prior: MixturePrior, covariance_type: str) -> StandardizedProblem:
     """Standardise data and prior, in JAX's default float type.
 
-    Each feature then has mean 0 and variance 1; for spherical, the variance is 1 on average over the features. For a constant
-    column, the typical variance under the prior replaces the variance of the data.
+    Each standardised feature has mean 0 and variance 1. For spherical, all features have the same scale, and their average
+    variance is 1. A constant column has no variance, so the typical variance under the prior is used for it.
     """
     dtype = jnp.result_type(float)
     w = weight_or_ones(weight, x.shape[:1], x.dtype)
@@ -52,9 +55,9 @@ def standardise(x: jax.Array, weight: Weight, prior: MixturePrior, covariance_ty
 
 
 def scale_factor(scale: jax.Array, covariance_type: str) -> jax.Array:
-    """Return the numbers by which entries of covariances of y must be multiplied to be in data units.
+    """Return the factors that convert standardised covariances to data units.
 
-    The numbers have the form in which the covariances of one component are stored.
+    The factors have the shape in which the covariance of one component is stored.
     """
     return covariance.from_data_scatter(covariance.outer(scale, covariance_type), covariance_type)
 
@@ -93,8 +96,8 @@ def log_volume(problem: StandardizedProblem, covariance_type: str, num_component
 def log_volume_of_present(problem: StandardizedProblem, covariance_type: str, present: jax.Array) -> jax.Array:
     """Return `log_volume` for the present components.
 
-    The number of present components may be traced, so the value is extrapolated from the values for 1 and 2 components:
-    `log_volume` is linear in the number.
+    The number of present components may be traced, but `log_volume` needs a plain number. `log_volume` is linear in this
+    number, so the result is extrapolated from the values for 1 and 2 components.
     """
     one, two = (log_volume(problem, covariance_type, k) for k in (1, 2))
     return one + (present.sum().astype(two.dtype) - 1) * (two - one)

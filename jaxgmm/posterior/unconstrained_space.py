@@ -35,11 +35,10 @@ class UnconstrainedSpace(NamedTuple):
 
     Attributes:
         size: P.
-        potential: z (P,) -> (), minus log p(y, z), up to a constant. The constant is the log-likelihood of the data at the
-            start.
-        flatten: a mixture in the problem's coordinates -> z (P,).
-        unflatten: z (P,) -> the mixture, and log|d(weights, means, covariances) / dz| ().
-        unravel: z (P,) -> a dictionary that maps the name of each site to the part of z that belongs to the site.
+        potential: a function of z (P,) that returns the log-likelihood at the start minus log p(y, z), ().
+        flatten: a function that converts a mixture in the problem's coordinates to z (P,).
+        unflatten: a function that converts z (P,) to a mixture, and also returns log|d(weights, means, covariances) / dz| ().
+        unravel: a function that splits z (P,) into the parts that belong to the sites, and returns them by the sites' names.
     """
 
     size: int
@@ -52,9 +51,9 @@ class UnconstrainedSpace(NamedTuple):
 def make_unconstrained_space(problem: StandardizedProblem, start: Mixture) -> UnconstrainedSpace:
     """Make the unconstrained space of `jaxgmm.model` for a problem; log-likelihoods are relative to the start.
 
-    The transforms are NumPyro's. The potential is computed with this package's densities, which equal NumPyro's densities in
-    value and gradient. NumPyro's densities would solve linear systems for several stacks of matrices at a time. The
-    docstring of `linalg` explains why this must be avoided.
+    The transforms are NumPyro's. The potential is computed with the densities of this package. Their values and gradients equal
+    those of NumPyro's densities. NumPyro's densities are not used, because they would solve linear systems for whole stacks of
+    matrices. The docstring of `linalg` explains why this must be avoided.
     """
     covariance_type, (k, d) = start.covariance_type, start.means.shape
     shape = {"num_components": k, "num_features": d, "covariance_type": covariance_type}
@@ -83,7 +82,8 @@ def make_unconstrained_space(problem: StandardizedProblem, start: Mixture) -> Un
     def potential(z: jax.Array) -> jax.Array:
         log_weights, mixture, factors, jacobian = decode(z)
         value = likelihood(log_weights, mixture.means, factors)
-        # the log-Jacobian of the weights is sum_k log w_k; with that of the Dirichlet law, each log w_k has the factor c_k
+        # The log-Jacobian of the weights is sum_k log w_k. Added to the log density of the Dirichlet law, sum_k (c_k - 1)
+        # log w_k, it gives sum_k c_k log w_k.
         value += gammaln(concentration.sum()) - gammaln(concentration).sum() + concentration @ log_weights
         value += prior.covariance_law.log_density(mixture.covariances, factors, covariance_type, d).sum()
         return -(value + prior.log_density_of_means(mixture, factors).sum() + jacobian)
@@ -96,7 +96,7 @@ def make_unconstrained_space(problem: StandardizedProblem, start: Mixture) -> Un
 
 
 class _Point(NamedTuple):
-    """A point of the space, decoded.
+    """The parameters at a point z of the space.
 
     Attributes:
         log_weights: (K,), which are finite even where the weights round to 0.
@@ -119,7 +119,10 @@ def from_sticks(sticks: jax.Array) -> jax.Array:
 
 
 def _log_sigmoid(x: jax.Array) -> jax.Array:
-    """Return -log(1 + exp(-x)) with exact derivatives, at 0 too. The gradient of JAX's function takes several times as long."""
+    """Return -log(1 + exp(-x)), with exact derivatives even at x = 0.
+
+    JAX's own function is not used, because its gradient takes several times as long.
+    """
     positive = x > 0
     return jnp.where(positive, 0, x) - jnp.log1p(jnp.exp(jnp.where(positive, -x, x)))
 
@@ -140,7 +143,7 @@ def map_points(function: Callable[[jax.Array], Any], points: jax.Array, problem:
     count = len(points)
     batches = -(-count // potentials_per_batch(potential_size(problem, start)))
     batch = -(-count // batches)
-    # all batches have the same size, because a smaller last batch would be compiled as a separate program
+    # The last point is repeated to fill the last batch, because a smaller batch would be compiled as a separate program.
     filled = points[np.minimum(np.arange(batches * batch), count - 1)]
     found = jax.lax.map(jax.vmap(function), filled.reshape(batches, batch, *points.shape[1:]))
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], found)

@@ -1,4 +1,4 @@
-"""default_prior makes a prior from the data, and is_data_scaled recognises such a prior later."""
+"""`default_prior` makes a prior from the data, and `is_data_scaled` later recognises this prior."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _data_scaled: weakref.WeakSet[Prior] = weakref.WeakSet()
 def default_prior(
     x: ArrayLike, *, num_components: int, covariance_type: str = "full", sample_weight: ArrayLike | None = None
 ) -> Prior:
-    """Return the weakly informative, data-scaled prior of Fraley & Raftery (2007), section 3, with a scale for each feature.
+    """Return the weakly informative, data-scaled prior of Fraley & Raftery (2007), section 3, with one scale per feature.
 
     The hyperparameters are c = 1, m = column means, kappa = 0.01, nu = D + 2 and S = V / K^(2 / D). Here V is the covariance of
     the data in the form of the covariance type: the matrix for full and tied, the variances for diag, the average variance for
@@ -66,7 +66,7 @@ def default_prior(
 
 
 def is_data_scaled(prior: Any) -> bool:
-    """Return whether `default_prior` returned this very object. Copies made by jit, vmap or tree.map are not recognised."""
+    """Return whether `default_prior` created this object. Copies made by jit, vmap or tree.map are not recognised."""
     return prior in _data_scaled
 
 
@@ -96,7 +96,7 @@ def _moments_of_data(x: jax.Array, weight: Weight, covariance_type: str) -> tupl
     total = weight.sum()
     rough = weight @ x / total
     centred = jnp.where(weight[:, None] > 0, x - rough[None], 0)
-    correction = weight @ centred / total  # a second pass removes the rounding error of the first sum
+    correction = weight @ centred / total  # this second sum removes the rounding error of the first sum
     centred = centred - correction[None]
     if covariance.is_dense(covariance_type):
         scatter = jnp.matmul((weight[:, None] * centred).T, centred, precision=jax.lax.Precision.HIGHEST)

@@ -1,4 +1,4 @@
-"""Data sets in any form that `fit_many` accepts, and their division into batches for compiled programs."""
+"""Data sets in any form that `fit_many` accepts. The module also divides the data sets into batches for compiled programs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Batch(NamedTuple):
         length: the number of rows that each data set is padded to.
         size: the number of data sets that the program is compiled for, at least n. Copies of the last member fill the batch;
             their results are discarded.
-        width: the number of data sets that the program advances side by side.
+        width: the number of data sets that the program advances at the same time.
     """
 
     members: np.ndarray
@@ -56,11 +56,11 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class DataSets:
-    """B data sets with valid shapes; their values are not validated, because the status of each fit reports invalid values.
+    """B data sets with valid shapes. Their values are not validated, because the status of a fit reports invalid values.
 
     Attributes:
-        x: the data: B arrays (N_b, D) on the host; or one array (B, N, D); or one array (N, D) that all fits share.
-        weight: the weights: B arrays (N_b,) on the host; or one array (B, N); or weights that all fits share; or None.
+        x: the data: B arrays (N_b, D) on the host, one array (B, N, D), or one array (N, D) that all fits share.
+        weight: the weights: B arrays (N_b,) on the host, one array (B, N), weights that all fits share, or None.
         size: B, the number of data sets. If all fits share one data set, B is the number of fits.
         dtype: the float dtype of the fits.
     """
@@ -78,7 +78,7 @@ class DataSets:
     def batches(self) -> Iterator[Batch]:
         """Yield the batches of data sets; batches with the shortest padded length come first.
 
-        If data sets come as a list and differ in length, each one is padded so that its number of rows is a power of two.
+        If the data sets come as a list and differ in length, the number of rows of each data set is padded to a power of two.
         """
         for length, members in self._buckets():
             size, width = batch_of_fits(len(members), length)
@@ -86,7 +86,7 @@ class DataSets:
                 yield Batch(members[start : start + size], length, size, width)
 
     def _buckets(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield the padded length and the members of each bucket of data sets."""
+        """Yield the padded length of each bucket, and the indices of the data sets in this bucket."""
         if not isinstance(self.x, list):
             yield padded_length(self.x.shape[-2]), np.arange(self.size)
             return
@@ -147,7 +147,7 @@ def pad(data_sets: Sequence[Any]) -> tuple[jax.Array, jax.Array]:
     sets = as_data_sets(list(data_sets))
     longest = max(1, *(len(one) for one in sets.x))
     x, weight = sets.arrays(Batch(np.arange(sets.size), longest, sets.size, sets.size))
-    assert has_weights(weight)  # data sets of a list always get weights
+    assert has_weights(weight)  # data sets that come as a list always have weights
     return x, weight
 
 
@@ -227,7 +227,7 @@ def _data_sets(x: list[np.ndarray] | Array, weight: list[np.ndarray] | Array | N
     dtypes = {one.dtype for one in arrays}
     floats = [dtype if dtype.kind == "f" and dtype.itemsize >= 4 else default for dtype in dtypes]
     dtype = jax.dtypes.canonicalize_dtype(np.result_type(*floats))
-    if not isinstance(x, list) and x.ndim == 2:  # send data that all fits share to the device only once
+    if not isinstance(x, list) and x.ndim == 2:  # data that all fits share are sent to the device only once
         padded = pad_data(x, weight)
         return DataSets(_on_device(padded.x, dtype), padded.weight, size, dtype)
     if isinstance(x, jax.Array) and can_pad(x) and padded_length(x.shape[1]) > x.shape[1]:

@@ -1,4 +1,4 @@
-"""`fit_restarts`: the best of several fits to one data set, and the rule that ranks fits."""
+"""`fit_restarts` fits one data set from several starts and returns the best fit. This module also ranks fits."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def fit_restarts(
 ) -> Fit:
     """Fit one data set from several starts, as one batch, and return the best fit.
 
-    The first start is the start that `initialize` makes: the most likely of several draws. The other starts are single draws,
-    which differ more from each other.
+    The first start is made by `initialize`, as the most likely of several draws of k-means++. Each other start is a single
+    draw. Single draws differ more from each other.
 
     The best fit has the largest objective among the sound fits. A fit is sound if EM converged or ran out of steps, all numbers
     are finite, and no component is degenerate. A component is degenerate if it holds fewer than D + 1 points (2 points for diag
@@ -89,7 +89,7 @@ def fit_restarts(
 
 
 def check_restarts(num_restarts: int, num_components: int, x: jax.Array) -> None:
-    """Raise ValueError if the memory cannot hold the means of so many starts."""
+    """Raise ValueError if the memory cannot hold the means of `num_restarts` starts."""
     check_memory(float(num_restarts) * num_components * x.shape[1] * x.dtype.itemsize, f"num_restarts={num_restarts}")
 
 
