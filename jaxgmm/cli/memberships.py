@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from ..chunking import points_per_batch
 from ..density import responsibilities
 from ..mixture import Mixture
+from ..posterior.pooling import pool
 from ..posterior.result import Posterior
 from ..spread import mean_and_sd
 from ..studies.serialization import csv_line
@@ -71,10 +72,9 @@ def posterior_memberships(posterior: Posterior, estimate: Mixture | None, x: np.
             "standard deviations; the column entropy does not depend on the labels."
         )
         return memberships_at(estimate, x)._replace(entropy=entropy)
-    chains, draws, k = posterior.mixture.weights.shape
-    size = points_per_batch(chains * draws * k * x.shape[1], len(x))
-    batches = [np.asarray(responsibilities(posterior.mixture, x[i : i + size])) for i in range(0, len(x), size)]
-    moments = [mean_and_sd(batch.reshape(chains * draws, -1, k)) for batch in batches]
+    draws = pool(posterior.mixture, posterior.stats)
+    size = points_per_batch(draws.weights.size * x.shape[1], len(x))
+    moments = [mean_and_sd(np.asarray(responsibilities(draws, x[i : i + size]))) for i in range(0, len(x), size)]
     mean, sd = (np.concatenate(parts) for parts in zip(*moments, strict=True))
     return Memberships(mean, sd, entropy)
 
