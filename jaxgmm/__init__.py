@@ -41,6 +41,7 @@ Public names, grouped by purpose (for the full description of a name, call `help
     choosing K      select Selection bic aic icl log_evidence Evidence EvidenceStatus
     priors          default_prior Prior IndependentPrior InverseWishart InverseGamma HalfNormal log_prior sample_prior
     posteriors      nuts gibbs laplace smc Posterior PosteriorStatus model relabel diagnose to_arviz as_distribution
+                    modes Modes
     predictions     predictive_log_prob predictive_sample predictive_responsibilities coclustering assignment_entropy
     comparison      compare Comparison
     studies         calibrate Calibration coverage_study Design Study
@@ -118,6 +119,8 @@ if typing.TYPE_CHECKING:  # editors and type checkers do not run code, so they n
     from .posterior.gibbs import gibbs as gibbs
     from .posterior.laplace import laplace as laplace
     from .posterior.model import model as model
+    from .posterior.modes import Modes as Modes
+    from .posterior.modes import modes as modes
     from .posterior.nuts import nuts as nuts
     from .posterior.predictive import assignment_entropy as assignment_entropy
     from .posterior.predictive import coclustering as coclustering
@@ -150,6 +153,8 @@ _LAZY = {
     "Posterior": ".posterior.result",
     "PosteriorStatus": ".posterior.result",
     "smc": ".posterior.smc",
+    "Modes": ".posterior.modes",
+    "modes": ".posterior.modes",
     "bootstrap": ".posterior.bootstrap",
     "gibbs": ".posterior.gibbs",
     "Evidence": ".posterior.evidence",
