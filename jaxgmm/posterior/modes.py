@@ -60,11 +60,11 @@ class Modes(Printed):
     status: jax.Array
 
     def _tables(self) -> list[Table]:
-        fields = [look(value) for value in (self.mass, self.mass_error, self.objective, self.status)]
-        weights, means = look(self.mixture.weights), look(self.mixture.means)
-        if weights is None or means is None or any(value is None for value in fields):
+        values = (self.mass, self.mass_error, self.objective, self.status, self.mixture.weights, self.mixture.means)
+        fields = [value for value in map(look, values) if value is not None]
+        if len(fields) < len(values):
             return [Table("Modes, traced")]
-        mass, error, objective, status = fields
+        mass, error, objective, status, weights, means = fields
         rows = [
             [
                 str(i),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -176,7 +176,7 @@ def _as_present(present: ArrayLike | None, num_components: int) -> jax.Array | n
     """Return which components may have a positive weight as booleans (K,), or raise ValueError for invalid input."""
     if present is None:
         return np.ones(num_components, bool)
-    flags = present if is_traced(present) else np.asarray(present)
+    flags: Any = present if is_traced(present) else np.asarray(present)
     if flags.shape != (num_components,) or flags.dtype != bool:
         raise ValueError(
             f"present has shape {flags.shape} and type {flags.dtype}; booleans of shape ({num_components},) were expected."
@@ -190,7 +190,8 @@ def _shapes(num_components: int, x: jax.Array, covariance_type: str) -> Mixture:
     """Return the shapes of a mixture of the data's type, in place of its arrays."""
     d = x.shape[1]
     shapes = ((num_components,), (num_components, d), covariance.storage_shape(covariance_type, num_components, d))
-    return Mixture(*(jax.ShapeDtypeStruct(shape, x.dtype) for shape in shapes), covariance_type)
+    weights, means, covariances = (jax.eval_shape(partial(jnp.zeros, shape, x.dtype)) for shape in shapes)
+    return Mixture(cast(Any, weights), cast(Any, means), cast(Any, covariances), covariance_type)
 
 
 @partial(jax.jit, static_argnames=("covariance_type", "num_samples", "num_chains"))
