@@ -52,8 +52,9 @@ def smc(
     """Draw from p(weights, means, covariances | x) by sequential Monte Carlo over the rows of the data.
 
     Particles start as draws from the prior, so the result does not depend on a solution of EM, and all modes of the posterior
-    can be reached. The rows enter in random order. Before the effective sample size of the importance weights would fall below
-    one half of the number of particles, the particles are resampled and moved by Gibbs sweeps, as in `gibbs`. The evidence
+    can be reached. The rows enter in a random order that spreads them over the data. Before the effective sample size of the
+    importance weights would fall below one half of the number of particles, the particles are resampled and moved by Gibbs
+    sweeps, as in `gibbs`. The evidence
 
         p(x) = integral of p(x | theta) p(theta) d theta
 
