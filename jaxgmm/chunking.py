@@ -172,7 +172,7 @@ def padded_length(num_rows: int) -> int:
     """
     if num_rows > LARGEST_PADDED:
         return num_rows
-    per_octave = _LENGTHS_PER_OCTAVE[num_rows > _MANY_ROWS]
+    per_octave = _LENGTHS_PER_OCTAVE[int(num_rows > _MANY_ROWS)]
     octaves = math.ceil(math.log2(max(num_rows, SMALLEST_BUCKET)) * per_octave)
     lengths = (8 * math.ceil(2 ** (i / per_octave) / 8) for i in (octaves - 1, octaves))
     return max(SMALLEST_BUCKET, next(length for length in lengths if length >= num_rows))
