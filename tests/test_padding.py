@@ -100,8 +100,9 @@ UNWEIGHTED_POSTERIORS = {
     "assignment_entropy": lambda x, w: jaxgmm.assignment_entropy(POSTERIOR, x, kind="pairs"),
 }
 FUNCTIONS = WEIGHTED | UNWEIGHTED | WEIGHTED_POSTERIORS | UNWEIGHTED_POSTERIORS
-# the adaptation of the proposal multiplies rounding errors, which reach 2e-10 in k-hat
-TOLERANCES = {"log_evidence": 1e-9}
+# Newton's method, inverse Hessians and k-hat multiply rounding errors: another order of the rows changes draws of `laplace` by up
+# to 7e-12, and padding changes them by up to 2e-11
+TOLERANCES = {"laplace": 1e-10, "nuts": 1e-10, "log_evidence": 1e-10}
 CASES = [(name, False) for name in FUNCTIONS] + [(name, True) for name in (WEIGHTED | WEIGHTED_POSTERIORS)]
 
 
@@ -160,9 +161,11 @@ def test_results_are_those_of_the_data_alone(name, weighted, x64):
     with unpadded():
         expected = call(name, LENGTHS[0], weighted)
     assert jax.tree.structure(found) == jax.tree.structure(expected)
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(expected), strict=True):
         assert (a.shape, a.dtype) == (b.shape, b.dtype)
-        np.testing.assert_allclose(a, b, rtol=TOLERANCES.get(name, 1e-12), atol=TOLERANCES.get(name, 1e-12))
+        field = jax.tree_util.keystr(path)
+        tolerance = 1e-9 if "khat" in field else TOLERANCES.get(name, 1e-12)
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance, err_msg=field)
 
 
 def test_starts_from_a_sample_of_the_rows(x64):
