@@ -46,6 +46,7 @@ Public names, grouped by purpose (for the full description of a name, call `help
     studies         calibrate Calibration coverage_study Design Study
     files           save load read_table datasets
     figures         plot write_report
+    scikit-learn    from_sklearn to_sklearn
     compilation     enable_compilation_cache
 """
 
@@ -90,6 +91,8 @@ if typing.TYPE_CHECKING:  # editors and type checkers do not run code, so they n
     from .comparison.compare import compare as compare
     from .comparison.result import Comparison as Comparison
     from .compilation_cache import enable_compilation_cache as enable_compilation_cache
+    from .conversions import from_sklearn as from_sklearn
+    from .conversions import to_sklearn as to_sklearn
     from .coverage.design import Design as Design
     from .coverage.study import Study as Study
     from .coverage.study import coverage_study as coverage_study
@@ -173,6 +176,8 @@ _LAZY = {
     "save": ".io.archive",
     "load": ".io.archive",
     "read_table": ".io.read_table",
+    "from_sklearn": ".conversions",
+    "to_sklearn": ".conversions",
     "enable_compilation_cache": ".compilation_cache",
 }
 _LAZY_MODULES = ("plot",)  # `plot` is imported on first use, because it imports matplotlib

@@ -38,6 +38,12 @@ def storage_shape(covariance_type: str, num_components: int, num_features: int) 
     return {"full": (k, d, d), "tied": (1, d, d), "diag": (k, d), "spherical": (k, 1)}[covariance_type]
 
 
+def without_shared_axis(covariances: np.ndarray, covariance_type: str) -> np.ndarray:
+    """Return the covariances of one mixture without the axis of length 1: (D, D) for tied and (K,) for spherical."""
+    axis = {"tied": 0, "spherical": -1}.get(covariance_type)
+    return covariances if axis is None else covariances.squeeze(axis)
+
+
 def prior_scale_shape(covariance_type: str, num_features: int) -> tuple[int, ...]:
     """Return the shape of the scale parameter in the inverse Wishart or inverse gamma law of one covariance."""
     d = num_features

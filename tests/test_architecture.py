@@ -21,7 +21,7 @@ TYPES = {"full", "tied", "diag", "spherical"}
 LAYERS = [
     "command_interrupt linalg chunking memory status files progress host calls compilation_cache real_numbers spread",
     "covariance covariance_distributions datasets validation tables",
-    "mixture row_sums padding rounding",
+    "mixture row_sums padding rounding conversions",
     "density marginals priors.hyperparameters priors.covariance_laws priors.interface priors.conjugate priors.independent "
     "priors.functions priors.defaults inputs criteria",
     "em.result em.kernels em.moments em.m_step em.acceleration em.implicit em.loop em.fit_warnings em.fit em.standard_errors "
@@ -266,6 +266,7 @@ def test_options_are_keyword_only():
         "data_sets",
         "data",
         "design",
+        "estimator",
     }
     for name in PUBLIC:
         thing = getattr(jaxgmm, name)
