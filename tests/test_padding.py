@@ -101,8 +101,8 @@ UNWEIGHTED_POSTERIORS = {
     "assignment_entropy": lambda x, w: jaxgmm.assignment_entropy(POSTERIOR, x, kind="pairs"),
 }
 FUNCTIONS = WEIGHTED | UNWEIGHTED | WEIGHTED_POSTERIORS | UNWEIGHTED_POSTERIORS
-# Newton's method, inverse Hessians and k-hat multiply rounding errors: another order of the rows changes draws of `laplace` by up
-# to 7e-12, and padding changes them by up to 2e-11
+# Newton's method, inverse Hessians and k-hat multiply rounding errors: another order of the rows changes draws of `laplace` by
+# up to 7e-12, and padding changes them by up to 2e-11
 TOLERANCES = {"laplace": 1e-10, "nuts": 1e-10, "log_evidence": 1e-10}
 CASES = [(name, False) for name in FUNCTIONS] + [(name, True) for name in (WEIGHTED | WEIGHTED_POSTERIORS)]
 
