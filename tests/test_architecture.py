@@ -27,10 +27,12 @@ LAYERS = [
     "em.result em.kernels em.moments em.m_step em.acceleration em.implicit em.loop em.fit_warnings em.fit em.standard_errors "
     "em.assignments em.k_means em.initialization em.batch.batched_loop em.batch.data_sets em.batch.threads em.batch.fit_many "
     "em.batch.restarts",
-    "posterior.result posterior.model posterior.diagnostics posterior.mixing posterior.pareto posterior.standardization "
-    "posterior.likelihood posterior.unconstrained_space posterior.newton posterior.gaussian_approximation posterior.laplace "
+    "posterior.pooling posterior.result posterior.model posterior.diagnostics posterior.mixing posterior.pareto "
+    "posterior.standardization posterior.likelihood posterior.unconstrained_space posterior.newton "
+    "posterior.gaussian_approximation posterior.laplace "
     "posterior.user_model_space posterior.user_model posterior.chains posterior.nuts "
-    "posterior.conditionals posterior.gibbs posterior.label_assignment posterior.relabel posterior.bootstrap "
+    "posterior.conditionals posterior.gibbs posterior.particles posterior.particle_moves "
+    "posterior.data_tempering posterior.smc posterior.label_assignment posterior.relabel posterior.modes posterior.bootstrap "
     "posterior.predictive posterior.pointwise posterior.importance posterior.evidence_labellings "
     "posterior.evidence_proposal posterior.evidence posterior.diagnose posterior.arviz posterior.distribution",
     "studies.method_names studies.checkpoint studies.serialization studies.columns studies.parameters studies.intervals "
