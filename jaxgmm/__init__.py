@@ -47,7 +47,7 @@ Public names, grouped by purpose (for the full description of a name, call `help
     studies         calibrate Calibration coverage_study Design Study
     files           save load read_table datasets
     figures         plot write_report
-    scikit-learn    from_sklearn to_sklearn, and the estimator jaxgmm.sklearn.GaussianMixture
+    scikit-learn    from_sklearn to_sklearn jaxgmm.sklearn.GaussianMixture
     compilation     enable_compilation_cache
 """
 
