@@ -34,7 +34,6 @@ def estimator(**options):
 TWIN = {
     "check_estimators_dtypes",
     "check_sample_weight_equivalence_on_dense_data",
-    "check_estimators_pickle",
     "check_methods_subset_invariance",
     "check_fit2d_1sample",
 }
