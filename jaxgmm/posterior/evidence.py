@@ -36,7 +36,7 @@ from .importance import Proposal, adapt, draw
 from .likelihood import reference_total
 from .pareto import effective_number, khat_limit, pareto_k
 from .result import Posterior, check_one_posterior, in_dtype
-from .standardization import StandardizedProblem, log_volume, standardise
+from .standardization import StandardizedProblem, log_volume, standardise, to_standard
 from .unconstrained_space import make_unconstrained_space, map_points
 
 _FEWEST_EFFECTIVE = 100  # with fewer effective samples, neither the value nor its error is trusted, whatever k-hat is
@@ -226,17 +226,26 @@ def _estimate(
     assert posterior.prior is not None
     key_seeds, key_rounds = jax.random.split(key)
     problem = standardise(x, weight, posterior.prior, posterior.mixture.covariance_type)
-    seeds, density = choose_seeds(key_seeds, posterior, modes, problem, num_modes)
+    seeds, checked, density = choose_seeds(key_seeds, posterior, modes, problem, num_modes)
     start = seeds[0]
     ratios = _log_ratios(key_rounds, seeds, problem, num_samples)
-    total = reference_total(problem, start)
-    volume = log_volume(problem, start.covariance_type, start.num_components)
-    # if x is not the data that the posterior was made from, the best draw's density at x differs from its stored density
-    same = abs(total + log_prior(start, problem.prior) + volume - density) <= 0.1 + 1e-4 * (abs(density) + len(x))
+    # if x is not the data that the posterior was made from, a draw's density at x differs from its stored density
+    same = _has_density(to_standard(checked, problem), problem, density)
     rows = len(x) if problem.weight is None else problem.weight.sum()
-    offset = total - rows * jnp.log(problem.scale).sum()
-    evidence = _summarise(ratios, jnp.where(jnp.isfinite(density), offset, jnp.nan), same)
+    offset = reference_total(problem, start) - rows * jnp.log(problem.scale).sum()
+    evidence = _summarise(ratios, jnp.where(jnp.isnan(density), jnp.nan, offset), same)
     return in_dtype(evidence, x.dtype)
+
+
+def _has_density(mixture: Mixture, problem: StandardizedProblem, density: jax.Array) -> jax.Array:
+    """Return whether a stored log density () in data units is that of a standardised mixture, up to rounding.
+
+    The result is True if a weight of the mixture was rounded to 0, because the density is then unknown.
+    """
+    expected = reference_total(problem, mixture) + log_prior(mixture, problem.prior)
+    expected += log_volume(problem, mixture.covariance_type, mixture.num_components)
+    close = abs(expected - density) <= 0.1 + 1e-4 * (abs(density) + len(problem.y))
+    return close | (mixture.weights < jnp.finfo(mixture.weights.dtype).tiny).any()
 
 
 def _log_ratios(key: jax.Array, seeds: Mixture, problem: StandardizedProblem, num_samples: int) -> jax.Array:

@@ -24,19 +24,35 @@ _SMALLEST_WEIGHT = 1e-6  # Newton cannot start from a weight of 0, whose logit i
 
 
 class Seeds(NamedTuple):
-    """Standardised mixtures (M, ...) at which the searches for modes start, and the log density () of the first mixture."""
+    """The points at which the searches for modes start, and a draw whose density can be computed again.
+
+    Attributes:
+        mixtures: (M, ...), standardised mixtures with positive weights.
+        checked: one draw, in data units. If possible, none of its weights was rounded to 0.
+        log_density: (), the stored log density of this draw; NaN if all draws have failed.
+    """
 
     mixtures: Mixture
-    best_log_density: jax.Array
+    checked: Mixture
+    log_density: jax.Array
 
 
 def choose_seeds(
     key: jax.Array, posterior: Posterior, modes: Mixture | None, problem: StandardizedProblem, num_modes: int
 ) -> Seeds:
-    """Return the best draw, random other draws, the given modes, and copies of the best draw with one component emptied."""
+    """Return the best draw, random other draws, the given modes, and copies of the best draw with one component emptied.
+
+    The best draw has the largest density of the means, covariances and logarithms of the weights. The density of the weights
+    themselves has no maximum if a concentration is below 1. It is infinite if a weight was rounded to 0.
+    """
     density = posterior.log_density.ravel()
     draws = jax.tree.map(lambda leaf: leaf.reshape(len(density), *leaf.shape[2:]), posterior.mixture)
-    best = jnp.where(jnp.isnan(density), -jnp.inf, density).argmax()
+    smallest, finite = jnp.finfo(draws.weights.dtype).tiny, jnp.isfinite(density)
+    log_weights = jnp.log(jnp.maximum(draws.weights, smallest)).sum(-1)
+    best = jnp.where(finite, density + log_weights, -jnp.inf).argmax()
+    known = finite & (draws.weights >= smallest).all(-1)
+    checked = jnp.where(known.any(), jnp.where(known, density, -jnp.inf).argmax(), best)
+    log_density = jnp.where((finite | (density == jnp.inf)).any(), density[checked], jnp.nan)
     chosen = jnp.concatenate([best[None], jax.random.randint(key, (num_modes - 1,), 0, len(density))])
     seeds = draws[chosen]
     if modes is not None:
@@ -47,7 +63,7 @@ def choose_seeds(
     if seeds.num_components > 1:
         emptied = jax.vmap(lambda k: _without_component(seeds[0], k, problem))(jnp.arange(seeds.num_components))
         seeds = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), seeds, emptied)
-    return Seeds(seeds, density[best])
+    return Seeds(seeds, draws[checked], log_density)
 
 
 def _without_component(mixture: Mixture, k: jax.Array, problem: StandardizedProblem) -> Mixture:
