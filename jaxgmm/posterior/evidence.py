@@ -30,6 +30,7 @@ from ..priors.functions import log_prior
 from ..status import StatusEnum
 from ..tables import REACH, Printed, Table, look, reach
 from ..validation import as_weighted_data, check_count, check_key, is_traced, warn_at_caller
+from .evidence_coordinates import make_coordinates
 from .evidence_labellings import make_labellings
 from .evidence_proposal import choose_seeds, first_proposal
 from .importance import Proposal, adapt, draw
@@ -252,18 +253,20 @@ def _log_ratios(key: jax.Array, seeds: Mixture, problem: StandardizedProblem, nu
     """Adapt the proposal in the pilot rounds; return the log importance ratios of all later rounds, (S,)."""
     start = seeds[0]
     space = make_unconstrained_space(problem, start)
-    labellings = make_labellings(space, start, problem.prior.weight_concentration)
+    coordinates = make_coordinates(space, problem)
+    labellings = make_labellings(space, coordinates, start, problem.prior.weight_concentration)
 
     def advance(proposal: Proposal, step: tuple[jax.Array, jax.Array]) -> tuple[Proposal, jax.Array]:
         key, is_pilot = step
-        z = draw(key, proposal, num_samples)
+        z = jax.vmap(coordinates.to_first)(*draw(key, proposal, num_samples))
         potentials = map_points(space.potential, z, problem, start)
         ratios = -jnp.where(jnp.isnan(potentials), jnp.inf, potentials) - labellings.log_average(proposal, z)
-        adapted = adapt(proposal, z, ratios)
+        adapted = adapt(proposal, map_points(coordinates.describe, z, problem, start), ratios)
         return jax.tree.map(lambda new, old: jnp.where(is_pilot, new, old), adapted, proposal), ratios
 
     steps = jax.random.split(key, _PILOTS + _ROUNDS), jnp.arange(_PILOTS + _ROUNDS) < _PILOTS
-    return jax.lax.scan(advance, first_proposal(space, labellings, seeds, problem), steps)[1][_PILOTS:].ravel()
+    first = first_proposal(space, coordinates, labellings, seeds, problem)
+    return jax.lax.scan(advance, first, steps)[1][_PILOTS:].ravel()
 
 
 def _summarise(log_ratios: jax.Array, offset: jax.Array, same: jax.Array) -> Evidence:

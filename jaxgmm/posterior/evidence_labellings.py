@@ -18,6 +18,7 @@ from jax.nn import logsumexp
 from .. import linalg
 from ..chunking import labellings_per_batch
 from ..mixture import Mixture
+from .evidence_coordinates import Coordinates
 from .importance import Proposal, log_parts
 from .label_assignment import permute_components
 from .unconstrained_space import UnconstrainedSpace, from_sticks, to_sticks
@@ -39,7 +40,9 @@ class Labellings(NamedTuple):
     canonical: Callable[[Mixture], Mixture]
 
 
-def make_labellings(space: UnconstrainedSpace, start: Mixture, concentration: jax.Array) -> Labellings:
+def make_labellings(
+    space: UnconstrainedSpace, coordinates: Coordinates, start: Mixture, concentration: jax.Array
+) -> Labellings:
     """Return the functions that account for the labellings, given the prior's weight concentrations (K,).
 
     With up to 6 components, all labellings are enumerated. With more components, only one labelling is kept: the one in which
@@ -48,7 +51,7 @@ def make_labellings(space: UnconstrainedSpace, start: Mixture, concentration: ja
     """
     exchangeable = concentration[:, None] == concentration[None, :]
     if start.num_components <= _ENUMERATED:
-        return Labellings(_average_over_all(space, exchangeable), lambda mixture: mixture)
+        return Labellings(_average_over_all(space, coordinates, exchangeable), lambda mixture: mixture)
     axis = linalg.eigh(jnp.cov(start.means.T, aweights=start.weights).reshape(start.num_features, -1))[1][:, -1]
 
     def canonical(mixture: Mixture) -> Mixture:
@@ -56,24 +59,29 @@ def make_labellings(space: UnconstrainedSpace, start: Mixture, concentration: ja
         order = jnp.zeros(len(group), int).at[jnp.argsort(group)].set(jnp.lexsort((mixture.means @ axis, group)))
         return permute_components(mixture, order)
 
-    return Labellings(_kept_labelling(space, exchangeable, axis), canonical)
+    return Labellings(_kept_labelling(space, coordinates, exchangeable, axis), canonical)
 
 
-def _average_over_all(space: UnconstrainedSpace, exchangeable: jax.Array) -> Callable[[Proposal, jax.Array], jax.Array]:
+def _average_over_all(
+    space: UnconstrainedSpace, coordinates: Coordinates, exchangeable: jax.Array
+) -> Callable[[Proposal, jax.Array], jax.Array]:
     """Return a function that averages a proposal's density over all labellings that the prior does not distinguish."""
     k = len(exchangeable)
     orders = jnp.array(list(itertools.permutations(range(k))))
     possible = exchangeable[jnp.arange(k), orders].all(-1)
 
     def log_average(proposal: Proposal, z: jax.Array) -> jax.Array:
-        log_densities = jax.vmap(lambda order: logsumexp(log_parts(proposal, permute_point(space, z, order))[0]))(orders)
-        return logsumexp(jnp.where(possible, log_densities, -jnp.inf)) - jnp.log(possible.sum())
+        def log_density(order: jax.Array) -> jax.Array:
+            return logsumexp(log_parts(proposal, coordinates.describe(permute_point(space, z, order)))[0])
+
+        log_densities = jnp.where(possible, jax.vmap(log_density)(orders), -jnp.inf)
+        return logsumexp(log_densities) - jnp.log(possible.sum())
 
     return _in_batches(log_average, len(orders))
 
 
 def _kept_labelling(
-    space: UnconstrainedSpace, exchangeable: jax.Array, axis: jax.Array
+    space: UnconstrainedSpace, coordinates: Coordinates, exchangeable: jax.Array, axis: jax.Array
 ) -> Callable[[Proposal, jax.Array], jax.Array]:
     """Return the function `log_average` of Labellings for the case that only one labelling is kept.
 
@@ -86,7 +94,7 @@ def _kept_labelling(
     def log_average(proposal: Proposal, z: jax.Array) -> jax.Array:
         place = space.unravel(z)["means"] @ axis
         out_of_order = (earlier & (place[:, None] < place[None, :])).any()
-        return jnp.where(out_of_order, jnp.inf, logsumexp(log_parts(proposal, z)[0]) - log_count)
+        return jnp.where(out_of_order, jnp.inf, logsumexp(log_parts(proposal, coordinates.describe(z))[0]) - log_count)
 
     return _in_batches(log_average, 1)
 

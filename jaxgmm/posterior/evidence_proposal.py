@@ -12,8 +12,9 @@ from .. import linalg
 from ..em.m_step import m_step
 from ..em.moments import e_step
 from ..mixture import Mixture
+from .evidence_coordinates import Coordinates
 from .evidence_labellings import Labellings
-from .importance import Proposal, make_proposal
+from .importance import Proposal, choose_coordinates, make_proposal
 from .newton import find_mode
 from .result import Posterior
 from .standardization import StandardizedProblem, to_standard
@@ -27,7 +28,7 @@ class Seeds(NamedTuple):
     """The points at which the searches for modes start, and a draw whose density can be computed again.
 
     Attributes:
-        mixtures: (M, ...), standardised mixtures with positive weights.
+        mixtures: (M, ...), standardised mixtures. A component is empty if its weight is 0.
         checked: one draw, in data units. If possible, none of its weights was rounded to 0.
         log_density: (), the stored log density of this draw; NaN if all draws have failed.
     """
@@ -67,44 +68,61 @@ def choose_seeds(
 
 
 def _without_component(mixture: Mixture, k: jax.Array, problem: StandardizedProblem) -> Mixture:
-    """Empty component k: return a mixture in which the other components hold all data.
+    """Empty component k: return a mixture in which the other components hold all data, and component k has weight 0.
 
-    Component k keeps only the weight that its prior gives. Such a mixture is useful as a seed, because the posterior's draws
-    may rarely be near it.
+    Such a mixture is useful as a seed, because the posterior's draws may rarely be near it.
     """
     prior = problem.prior
-    concentration = prior.weight_concentration
-    total = len(problem.y) if problem.weight is None else problem.weight.sum()
-    fraction = jnp.clip(concentration[k] / (total + concentration.sum()), _SMALLEST_WEIGHT, 0.5)
-    absent = jnp.arange(mixture.num_components) == k
-    flat = dataclasses.replace(prior, weight_concentration=jnp.ones_like(concentration)) if prior.has_closed_forms else None
+    flat = dataclasses.replace(prior, weight_concentration=jnp.ones_like(prior.weight_concentration))
+    flat = flat if prior.has_closed_forms else None
 
     def step(_: int, mixture: Mixture) -> Mixture:
         return m_step(mixture, e_step(mixture, problem.y, sample_weight=problem.weight), flat)
 
+    absent = jnp.arange(mixture.num_components) == k
     weights = jnp.where(absent, 0, mixture.weights)
     start = dataclasses.replace(mixture, weights=weights / weights.sum())
     fitted = jax.lax.fori_loop(0, _EM_STEPS, step, start)
-    weights = jnp.maximum(fitted.weights, _SMALLEST_WEIGHT)
-    weights = jnp.where(absent, fraction, (1 - fraction) * weights / jnp.where(absent, 0, weights).sum())
-    return dataclasses.replace(fitted, weights=weights)
+    weights = jnp.where(absent, 0, jnp.maximum(fitted.weights, _SMALLEST_WEIGHT))
+    return dataclasses.replace(fitted, weights=weights / weights.sum())
 
 
-def first_proposal(space: UnconstrainedSpace, labellings: Labellings, seeds: Mixture, problem: StandardizedProblem) -> Proposal:
+def _fill_weights(mixture: Mixture, problem: StandardizedProblem) -> Mixture:
+    """Give each component of weight 0 the weight that it has in the mean of the prior given that it holds no data."""
+    concentration = problem.prior.weight_concentration
+    total = len(problem.y) if problem.weight is None else problem.weight.sum()
+    share = jnp.clip(concentration / (total + concentration.sum()), _SMALLEST_WEIGHT, 0.5)
+    empty = mixture.weights == 0
+    weights = jnp.where(empty, share, (1 - jnp.where(empty, share, 0).sum()) * mixture.weights)
+    return dataclasses.replace(mixture, weights=weights)
+
+
+def first_proposal(
+    space: UnconstrainedSpace, coordinates: Coordinates, labellings: Labellings, seeds: Mixture, problem: StandardizedProblem
+) -> Proposal:
     """Return a mixture of t distributions, one at the mode found from each seed.
 
+    The parts of seeds with empty components, which have weight 0, have other coordinates for these components.
     The weight of each t distribution is the mass of the Gaussian approximation at its mode. The same mode may be found from two
     seeds; this does no harm. If no mode with a finite density is found from a seed, its t distribution gets no weight.
     """
+    seeds = jax.lax.map(labellings.canonical, seeds)
+    systems = jax.vmap(coordinates.choose)(seeds.weights == 0)
 
-    def look(seed: Mixture) -> tuple[jax.Array, jax.Array, jax.Array]:
-        newton, root, _ = find_mode(space, space.flatten(labellings.canonical(seed)), problem, seed)
+    def look(seed: Mixture, system: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        def potential(chosen: jax.Array) -> jax.Array:
+            z = coordinates.to_first(chosen, system)
+            return space.potential(z) + choose_coordinates(coordinates.describe(z).log_slope, system).sum()
+
+        start = choose_coordinates(coordinates.describe(space.flatten(seed)).z, system)
+        newton, root, _ = find_mode(space._replace(potential=potential), start, problem, seed)
         log_det = jnp.log(linalg.eigh(root)[0]).sum()
         return newton.z, root, jnp.where(jnp.isfinite(newton.value), log_det - newton.value, -jnp.inf)
 
-    center, root, log_mass = jax.lax.map(look, seeds)
+    filled = jax.vmap(lambda seed: _fill_weights(seed, problem))(seeds)
+    center, root, log_mass = jax.lax.map(lambda pair: look(*pair), (filled, systems))
     usable = jnp.isfinite(log_mass) & jnp.isfinite(center.sum(-1)) & jnp.isfinite(root.sum((-2, -1)))
     center = jnp.where(usable[:, None], center, 0)
     root = jnp.where(usable[:, None, None], root, jnp.eye(space.size, dtype=root.dtype))
     log_weight = jax.nn.log_softmax(jnp.where(usable, log_mass, -1e30))
-    return make_proposal(log_weight, center, root @ jnp.swapaxes(root, -1, -2))
+    return make_proposal(systems, log_weight, center, root @ jnp.swapaxes(root, -1, -2))

@@ -114,11 +114,11 @@ class _Point(NamedTuple):
 def from_sticks(sticks: jax.Array) -> jax.Array:
     """Return log w (K,) from NumPyro's stick-breaking coordinates (K - 1,), accurately even where w rounds to 0."""
     shifted = sticks - jnp.log(jnp.arange(len(sticks), 0, -1, dtype=sticks.dtype))
-    logs, zero = _log_sigmoid(shifted), jnp.zeros(1, sticks.dtype)
+    logs, zero = log_sigmoid(shifted), jnp.zeros(1, sticks.dtype)
     return jnp.concatenate([logs, zero]) + jnp.concatenate([zero, jnp.cumsum(logs - shifted)])
 
 
-def _log_sigmoid(x: jax.Array) -> jax.Array:
+def log_sigmoid(x: jax.Array) -> jax.Array:
     """Return -log(1 + exp(-x)) with exact derivatives, at 0 too. The gradient of JAX's function takes several times as long."""
     positive = x > 0
     return jnp.where(positive, 0, x) - jnp.log1p(jnp.exp(jnp.where(positive, -x, x)))
