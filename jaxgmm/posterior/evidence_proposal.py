@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 from .. import linalg
 from ..em.m_step import m_step
@@ -18,9 +19,10 @@ from .importance import Proposal, choose_coordinates, make_proposal
 from .newton import find_mode
 from .result import Posterior
 from .standardization import StandardizedProblem, to_standard
-from .unconstrained_space import UnconstrainedSpace
+from .unconstrained_space import UnconstrainedSpace, log_sigmoid
 
 _EM_STEPS = 30  # number of EM steps in which the other components adapt after one component has been emptied
+_NO_WEIGHT = 1e-26  # weight of an empty component during Newton's descent: the component has no influence on the others
 _SMALLEST_WEIGHT = 1e-6  # Newton cannot start from a weight of 0, whose logit is infinite
 
 
@@ -87,16 +89,6 @@ def _without_component(mixture: Mixture, k: jax.Array, problem: StandardizedProb
     return dataclasses.replace(fitted, weights=weights / weights.sum())
 
 
-def _fill_weights(mixture: Mixture, problem: StandardizedProblem) -> Mixture:
-    """Give each component of weight 0 the weight that it has in the mean of the prior given that it holds no data."""
-    concentration = problem.prior.weight_concentration
-    total = len(problem.y) if problem.weight is None else problem.weight.sum()
-    share = jnp.clip(concentration / (total + concentration.sum()), _SMALLEST_WEIGHT, 0.5)
-    empty = mixture.weights == 0
-    weights = jnp.where(empty, share, (1 - jnp.where(empty, share, 0).sum()) * mixture.weights)
-    return dataclasses.replace(mixture, weights=weights)
-
-
 def first_proposal(
     space: UnconstrainedSpace, coordinates: Coordinates, labellings: Labellings, seeds: Mixture, problem: StandardizedProblem
 ) -> Proposal:
@@ -106,23 +98,40 @@ def first_proposal(
     The weight of each t distribution is the mass of the Gaussian approximation at its mode. The same mode may be found from two
     seeds; this does no harm. If no mode with a finite density is found from a seed, its t distribution gets no weight.
     """
+    is_weight = _coordinates_of_weights(space)
     seeds = jax.lax.map(labellings.canonical, seeds)
-    systems = jax.vmap(coordinates.choose)(seeds.weights == 0)
 
-    def look(seed: Mixture, system: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def look(seed: Mixture) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        system = coordinates.choose(seed.weights == 0)
+        weights = jnp.where(seed.weights > 0, seed.weights, _NO_WEIGHT)
+        start = space.flatten(dataclasses.replace(seed, weights=weights))
+        start = choose_coordinates(coordinates.describe(start).z, system)
+        held = is_weight & (system > 0)
+
         def potential(chosen: jax.Array) -> jax.Array:
-            z = coordinates.to_first(chosen, system)
-            return space.potential(z) + choose_coordinates(coordinates.describe(z).log_slope, system).sum()
+            fixed = jnp.where(held, start, chosen)
+            z = coordinates.to_first(fixed, system)
+            value = space.potential(z) + choose_coordinates(coordinates.describe(z).log_slope, system).sum()
+            return value + jnp.where(held, _log_logistic(start) - _log_logistic(chosen), 0).sum()
 
-        start = choose_coordinates(coordinates.describe(space.flatten(seed)).z, system)
-        newton, root, _ = find_mode(space._replace(potential=potential), start, problem, seed)
+        newton, root, _ = find_mode(space._replace(potential=potential), jnp.where(held, 0, start), problem, seed)
         log_det = jnp.log(linalg.eigh(root)[0]).sum()
-        return newton.z, root, jnp.where(jnp.isfinite(newton.value), log_det - newton.value, -jnp.inf)
+        return system, newton.z, root, jnp.where(jnp.isfinite(newton.value), log_det - newton.value, -jnp.inf)
 
-    filled = jax.vmap(lambda seed: _fill_weights(seed, problem))(seeds)
-    center, root, log_mass = jax.lax.map(lambda pair: look(*pair), (filled, systems))
+    systems, center, root, log_mass = jax.lax.map(look, seeds)
     usable = jnp.isfinite(log_mass) & jnp.isfinite(center.sum(-1)) & jnp.isfinite(root.sum((-2, -1)))
     center = jnp.where(usable[:, None], center, 0)
     root = jnp.where(usable[:, None, None], root, jnp.eye(space.size, dtype=root.dtype))
     log_weight = jax.nn.log_softmax(jnp.where(usable, log_mass, -1e30))
     return make_proposal(systems, log_weight, center, root @ jnp.swapaxes(root, -1, -2))
+
+
+def _coordinates_of_weights(space: UnconstrainedSpace) -> jax.Array:
+    """Return which coordinates belong to the weights, (P,)."""
+    parts = space.unravel(jnp.zeros(space.size))
+    return ravel_pytree({name: jnp.full(part.shape, float(name == "weights")) for name, part in parts.items()})[0] > 0
+
+
+def _log_logistic(y: jax.Array) -> jax.Array:
+    """Return the log density of the standard logistic distribution."""
+    return log_sigmoid(y) + log_sigmoid(-y)
