@@ -260,8 +260,9 @@ def _log_ratios(key: jax.Array, seeds: Mixture, problem: StandardizedProblem, nu
         key, is_pilot = step
         z = jax.vmap(coordinates.to_first)(*draw(key, proposal, num_samples))
         potentials = map_points(space.potential, z, problem, start)
-        ratios = -jnp.where(jnp.isnan(potentials), jnp.inf, potentials) - labellings.log_average(proposal, z)
-        adapted = adapt(proposal, map_points(coordinates.describe, z, problem, start), ratios)
+        points = map_points(coordinates.measure, z, problem, start)
+        ratios = -jnp.where(jnp.isnan(potentials), jnp.inf, potentials) - labellings.log_average(proposal, points)
+        adapted = adapt(proposal, jax.vmap(coordinates.describe)(points), ratios)
         return jax.tree.map(lambda new, old: jnp.where(is_pilot, new, old), adapted, proposal), ratios
 
     steps = jax.random.split(key, _PILOTS + _ROUNDS), jnp.arange(_PILOTS + _ROUNDS) < _PILOTS

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from .. import covariance
+from ..mixture import Mixture
 from .importance import Points
 from .standardization import StandardizedProblem
 from .unconstrained_space import UnconstrainedSpace, log_sigmoid
@@ -32,16 +33,35 @@ from .unconstrained_space import UnconstrainedSpace, log_sigmoid
 _LARGE = 15.0  # above this logit, the first terms of a series replace logarithms of numbers that round to 1
 
 
+class Measured(NamedTuple):
+    """A point, and what its coordinates in the other systems are computed from.
+
+    Attributes:
+        z: (..., P), the point in unconstrained space.
+        noise: (..., K, D), the noise from which the prior computes the means given the covariances.
+        log_slope: (..., K), log|d noise_k / d mu_k|.
+    """
+
+    z: jax.Array
+    noise: jax.Array
+    log_slope: jax.Array
+
+
 class Coordinates(NamedTuple):
     """The maps between the systems.
 
     Attributes:
-        describe: z (P,) -> the point in all systems.
+        measure: z (P,) -> the measured point.
+        describe: a measured point -> the point in all systems.
+        place_means: coordinates (P,), and the system of each (P,) -> the coordinates with all means in system 0, and
+            log|d coordinates / d result| ().
         to_first: coordinates (P,), and the system of each (P,) -> z (P,).
         choose: (K,), whether each component is empty -> the system of each coordinate (P,).
     """
 
-    describe: Callable[[jax.Array], Points]
+    measure: Callable[[jax.Array], Measured]
+    describe: Callable[[Measured], Points]
+    place_means: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
     to_first: Callable[[jax.Array, jax.Array], jax.Array]
     choose: Callable[[jax.Array], jax.Array]
 
@@ -58,33 +78,42 @@ def make_coordinates(space: UnconstrainedSpace, problem: StandardizedProblem) ->
     def replace(z: jax.Array, **parts: jax.Array) -> jax.Array:
         return ravel_pytree(space.unravel(z) | parts)[0]
 
-    def describe(z: jax.Array) -> Points:
+    def spread(numbers: jax.Array) -> jax.Array:  # (K,) -> (K, D), with the same sum
+        d = prior.mean.shape[0]
+        return jnp.broadcast_to(numbers[:, None] / d, (len(numbers), d))
+
+    def decode(z: jax.Array) -> tuple[Mixture, covariance.Factors, jax.Array]:
         mixture, _ = space.unflatten(z)
-        d, zero = mixture.num_features, jnp.zeros_like(z)
+        d = mixture.num_features
         factors = covariance.factorize(mixture.covariances, mixture.covariance_type, d)
         at_center = dataclasses.replace(mixture, means=jnp.broadcast_to(prior.mean, mixture.means.shape))
-        slope = (prior.log_density_of_means(at_center, factors) + d / 2 * math.log(2 * math.pi)) / d  # of each coordinate
+        return mixture, factors, prior.log_density_of_means(at_center, factors) + d / 2 * math.log(2 * math.pi)
+
+    def measure(z: jax.Array) -> Measured:
+        mixture, factors, log_slope = decode(z)
+        return Measured(z, prior.noise_of_means(mixture, factors), log_slope)
+
+    def describe(point: Measured) -> Points:
+        z, zero = point.z, jnp.zeros_like(point.z)
         sticks = space.unravel(z)["weights"] - offset
-        (first, first_slope), (second, second_slope) = _compress(sticks, own, log_points), _compress(-sticks, last, log_points)
-        return Points(
-            jnp.stack([z, replace(z, means=prior.noise_of_means(mixture, factors), weights=first), replace(z, weights=second)]),
-            jnp.stack(
-                [
-                    zero,
-                    replace(zero, means=jnp.broadcast_to(slope[:, None], mixture.means.shape), weights=first_slope),
-                    replace(zero, weights=second_slope),
-                ]
-            ),
-        )
+        first, first_slope = _compress(sticks, own, log_points)
+        second, second_slope = _compress(-sticks, last, log_points)
+        slopes = replace(zero, means=spread(point.log_slope), weights=first_slope), replace(zero, weights=second_slope)
+        others = replace(z, means=point.noise, weights=first), replace(z, weights=second)
+        return Points(jnp.stack([z, *others]), jnp.stack([zero, *slopes]))
+
+    def place_means(chosen: jax.Array, system: jax.Array) -> tuple[jax.Array, jax.Array]:
+        mixture, factors, log_slope = decode(chosen)
+        means = prior.mean + prior.deviations_of_means(factors.lower, mixture.means, mixture.covariance_type)
+        is_noise = space.unravel(jnp.asarray(system, chosen.dtype))["means"] == 1
+        means = jnp.where(is_noise, means, mixture.means)
+        return replace(chosen, means=means), jnp.where(is_noise, spread(log_slope), 0).sum()
 
     def to_first(chosen: jax.Array, system: jax.Array) -> jax.Array:
-        mixture, _ = space.unflatten(chosen)
-        factors = covariance.factorize(mixture.covariances, mixture.covariance_type, mixture.num_features)
-        means = prior.mean + prior.deviations_of_means(factors.lower, mixture.means, mixture.covariance_type)
-        sticks = space.unravel(chosen)["weights"]
+        sticks, of_sticks = (space.unravel(jnp.asarray(v, chosen.dtype))["weights"] for v in (chosen, system))
         first, second = offset + _expand(sticks, own, log_points), offset - _expand(sticks, last, log_points)
-        other = jnp.where(system == 1, replace(chosen, means=means, weights=first), replace(chosen, weights=second))
-        return jnp.where(system == 0, chosen, other)
+        sticks = jnp.where(of_sticks == 0, sticks, jnp.where(of_sticks == 1, first, second))
+        return replace(place_means(chosen, system)[0], weights=sticks)
 
     def choose(empty: jax.Array) -> jax.Array:
         zero = jnp.zeros(space.size)
@@ -92,7 +121,7 @@ def make_coordinates(space: UnconstrainedSpace, problem: StandardizedProblem) ->
         sticks = jnp.where(empty[:-1], 1.0, jnp.where((jnp.arange(len(own)) == len(own) - 1) & empty[-1], 2.0, 0.0))
         return replace(zero, means=means, weights=sticks).astype(int)
 
-    return Coordinates(describe, to_first, choose)
+    return Coordinates(measure, describe, place_means, to_first, choose)
 
 
 def _compress(logit: jax.Array, concentration: jax.Array, log_points: jax.Array) -> tuple[jax.Array, jax.Array]:

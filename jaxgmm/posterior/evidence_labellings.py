@@ -18,11 +18,12 @@ from jax.nn import logsumexp
 from .. import linalg
 from ..chunking import labellings_per_batch
 from ..mixture import Mixture
-from .evidence_coordinates import Coordinates
+from .evidence_coordinates import Coordinates, Measured
 from .importance import Proposal, log_parts
 from .label_assignment import permute_components
 from .unconstrained_space import UnconstrainedSpace, from_sticks, to_sticks
 
+LogAverage = Callable[[Proposal, Measured], jax.Array]
 _ENUMERATED = 6  # for K up to this number the proposal is averaged over all K! labellings; for larger K one labelling is kept
 
 
@@ -30,13 +31,13 @@ class Labellings(NamedTuple):
     """The functions that take all labellings of K components into account.
 
     Attributes:
-        log_average: proposal, z (S, P) -> (S,), the logarithm of an average: the density of the proposal at z is averaged over
+        log_average: proposal, measured points (S, ...) -> (S,), the logarithm of an average: the density of the proposal at z is averaged over
             the labellings.
         canonical: a mixture -> the same mixture in the labelling that is kept. If all labellings are enumerated, the mixture is
             returned unchanged.
     """
 
-    log_average: Callable[[Proposal, jax.Array], jax.Array]
+    log_average: LogAverage
     canonical: Callable[[Mixture], Mixture]
 
 
@@ -64,15 +65,16 @@ def make_labellings(
 
 def _average_over_all(
     space: UnconstrainedSpace, coordinates: Coordinates, exchangeable: jax.Array
-) -> Callable[[Proposal, jax.Array], jax.Array]:
+) -> LogAverage:
     """Return a function that averages a proposal's density over all labellings that the prior does not distinguish."""
     k = len(exchangeable)
     orders = jnp.array(list(itertools.permutations(range(k))))
     possible = exchangeable[jnp.arange(k), orders].all(-1)
 
-    def log_average(proposal: Proposal, z: jax.Array) -> jax.Array:
+    def log_average(proposal: Proposal, point: Measured) -> jax.Array:
         def log_density(order: jax.Array) -> jax.Array:
-            return logsumexp(log_parts(proposal, coordinates.describe(permute_point(space, z, order)))[0])
+            permuted = Measured(permute_point(space, point.z, order), point.noise[order], point.log_slope[order])
+            return logsumexp(log_parts(proposal, coordinates.describe(permuted))[0])
 
         log_densities = jnp.where(possible, jax.vmap(log_density)(orders), -jnp.inf)
         return logsumexp(log_densities) - jnp.log(possible.sum())
@@ -82,7 +84,7 @@ def _average_over_all(
 
 def _kept_labelling(
     space: UnconstrainedSpace, coordinates: Coordinates, exchangeable: jax.Array, axis: jax.Array
-) -> Callable[[Proposal, jax.Array], jax.Array]:
+) -> LogAverage:
     """Return the function `log_average` of Labellings for the case that only one labelling is kept.
 
     If a point z has the labelling that is kept, the average is the density at z divided by the number of labellings. If z has
@@ -91,23 +93,23 @@ def _kept_labelling(
     earlier = jnp.tril(exchangeable, -1)
     log_count = jnp.log(1 + earlier.sum(-1)).sum()
 
-    def log_average(proposal: Proposal, z: jax.Array) -> jax.Array:
-        place = space.unravel(z)["means"] @ axis
+    def log_average(proposal: Proposal, point: Measured) -> jax.Array:
+        place = space.unravel(point.z)["means"] @ axis
         out_of_order = (earlier & (place[:, None] < place[None, :])).any()
-        return jnp.where(out_of_order, jnp.inf, logsumexp(log_parts(proposal, coordinates.describe(z))[0]) - log_count)
+        return jnp.where(out_of_order, jnp.inf, logsumexp(log_parts(proposal, coordinates.describe(point))[0]) - log_count)
 
     return _in_batches(log_average, 1)
 
 
 def _in_batches(
-    function: Callable[[Proposal, jax.Array], jax.Array], num_labellings: int
-) -> Callable[[Proposal, jax.Array], jax.Array]:
+    function: LogAverage, num_labellings: int
+) -> LogAverage:
     """Return a function that applies a function of one point (P,) to points (S, P), in batches."""
 
-    def batched(proposal: Proposal, z: jax.Array) -> jax.Array:
-        numbers_per_point = num_labellings * (len(proposal.center) + 1) * z.shape[-1]
-        batch = labellings_per_batch(numbers_per_point, len(z))
-        return jax.lax.map(lambda point: function(proposal, point), z, batch_size=batch)
+    def batched(proposal: Proposal, points: Measured) -> jax.Array:
+        count, size = points.z.shape
+        batch = labellings_per_batch(num_labellings * (len(proposal.center) + 1) * size, count)
+        return jax.lax.map(lambda point: function(proposal, point), points, batch_size=batch)
 
     return batched
 

@@ -103,16 +103,15 @@ def first_proposal(
 
     def look(seed: Mixture) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
         system = coordinates.choose(seed.weights == 0)
-        weights = jnp.where(seed.weights > 0, seed.weights, _NO_WEIGHT)
-        start = space.flatten(dataclasses.replace(seed, weights=weights))
-        start = choose_coordinates(coordinates.describe(start).z, system)
         held = is_weight & (system > 0)
+        weights = jnp.where(seed.weights > 0, seed.weights, _NO_WEIGHT)
+        z = space.flatten(dataclasses.replace(seed, weights=weights))
+        start, log_slope = (choose_coordinates(v, system) for v in coordinates.describe(coordinates.measure(z)))
+        constant = jnp.where(held, log_slope + _log_logistic(start), 0).sum()
 
         def potential(chosen: jax.Array) -> jax.Array:
-            fixed = jnp.where(held, start, chosen)
-            z = coordinates.to_first(fixed, system)
-            value = space.potential(z) + choose_coordinates(coordinates.describe(z).log_slope, system).sum()
-            return value + jnp.where(held, _log_logistic(start) - _log_logistic(chosen), 0).sum()
+            point, log_slope = coordinates.place_means(jnp.where(held, z, chosen), system)
+            return space.potential(point) + log_slope + constant - jnp.where(held, _log_logistic(chosen), 0).sum()
 
         newton, root, _ = find_mode(space._replace(potential=potential), jnp.where(held, 0, start), problem, seed)
         log_det = jnp.log(linalg.eigh(root)[0]).sum()
