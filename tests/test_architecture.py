@@ -31,8 +31,8 @@ LAYERS = [
     "posterior.likelihood posterior.unconstrained_space posterior.newton posterior.gaussian_approximation posterior.laplace "
     "posterior.user_model_space posterior.user_model posterior.chains posterior.nuts "
     "posterior.conditionals posterior.gibbs posterior.label_assignment posterior.relabel posterior.bootstrap "
-    "posterior.predictive posterior.pointwise posterior.importance posterior.evidence_labellings "
-    "posterior.evidence_proposal posterior.evidence posterior.diagnose posterior.arviz",
+    "posterior.predictive posterior.pointwise posterior.importance posterior.evidence_coordinates "
+    "posterior.evidence_labellings posterior.evidence_proposal posterior.evidence posterior.diagnose posterior.arviz",
     "studies.method_names studies.checkpoint studies.serialization studies.columns studies.parameters studies.intervals "
     "studies.methods studies.prior_table selection "
     "comparison.report_columns comparison.inputs comparison.summaries comparison.joint comparison.contraction "

@@ -30,7 +30,7 @@ from ..priors.functions import log_prior
 from ..status import StatusEnum
 from ..tables import REACH, Printed, Table, look, reach
 from ..validation import as_weighted_data, check_count, check_key, is_traced, warn_at_caller
-from .evidence_coordinates import make_coordinates
+from .evidence_coordinates import Coordinates
 from .evidence_labellings import make_labellings
 from .evidence_proposal import choose_seeds, first_proposal
 from .importance import Proposal, adapt, draw
@@ -253,14 +253,13 @@ def _log_ratios(key: jax.Array, seeds: Mixture, problem: StandardizedProblem, nu
     """Adapt the proposal in the pilot rounds; return the log importance ratios of all later rounds, (S,)."""
     start = seeds[0]
     space = make_unconstrained_space(problem, start)
-    coordinates = make_coordinates(space, problem)
+    coordinates = Coordinates(space, problem)
     labellings = make_labellings(space, coordinates, start, problem.prior.weight_concentration)
 
     def advance(proposal: Proposal, step: tuple[jax.Array, jax.Array]) -> tuple[Proposal, jax.Array]:
         key, is_pilot = step
-        z = jax.vmap(coordinates.to_first)(*draw(key, proposal, num_samples))
-        potentials = map_points(space.potential, z, problem, start)
-        points = map_points(coordinates.measure, z, problem, start)
+        points = jax.vmap(coordinates.place)(*draw(key, proposal, num_samples))
+        potentials = map_points(space.potential, points.z, problem, start)
         ratios = -jnp.where(jnp.isnan(potentials), jnp.inf, potentials) - labellings.log_average(proposal, points)
         adapted = adapt(proposal, jax.vmap(coordinates.describe)(points), ratios)
         return jax.tree.map(lambda new, old: jnp.where(is_pilot, new, old), adapted, proposal), ratios

@@ -9,23 +9,21 @@ There are therefore three systems, and each part chooses one of them for each co
          weights: the logit of u = sigmoid(s + log b)^c, with s the logit of a stick's fraction and b = N + sum c
     2    weights: the same with -s in place of s, for the last component, whose weight has no stick of its own
 
-If component k is empty, the fraction is Beta(c_k, n + ...), with n the number of points of later components. The law of u is then
-nearly uniform, and its logit nearly logistic.
+If component k is empty, its fraction of the weight that is left is Beta(c_k, n + ...), with n the number of points in later
+components. The law of u is then nearly uniform, and its logit nearly logistic.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from .. import covariance
-from ..mixture import Mixture
 from .importance import Points
 from .standardization import StandardizedProblem
 from .unconstrained_space import UnconstrainedSpace, log_sigmoid
@@ -47,81 +45,78 @@ class Measured(NamedTuple):
     log_slope: jax.Array
 
 
-class Coordinates(NamedTuple):
-    """The maps between the systems.
+@dataclass(frozen=True)
+class Coordinates:
+    """The maps between the systems, for the unconstrained space of a problem."""
 
-    Attributes:
-        measure: z (P,) -> the measured point.
-        describe: a measured point -> the point in all systems.
-        place_means: coordinates (P,), and the system of each (P,) -> the coordinates with all means in system 0, and
-            log|d coordinates / d result| ().
-        to_first: coordinates (P,), and the system of each (P,) -> z (P,).
-        choose: (K,), whether each component is empty -> the system of each coordinate (P,).
-    """
+    space: UnconstrainedSpace
+    problem: StandardizedProblem
 
-    measure: Callable[[jax.Array], Measured]
-    describe: Callable[[Measured], Points]
-    place_means: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
-    to_first: Callable[[jax.Array, jax.Array], jax.Array]
-    choose: Callable[[jax.Array], jax.Array]
+    def place(self, chosen: jax.Array, empty: jax.Array) -> Measured:
+        """Return the point with coordinates `chosen` (P,) in a part whose empty components are marked in `empty` (K,)."""
+        point, _ = self.place_means(chosen, empty)
+        system, sticks = self._systems_of_sticks(empty), self.space.unravel(chosen)["weights"]
+        first = self._offset + _expand(sticks, self._concentration[:-1], self._log_points)
+        second = self._offset - _expand(sticks, self._concentration[-1:], self._log_points)
+        sticks = jnp.where(system == 0, sticks, jnp.where(system == 1, first, second))
+        return point._replace(z=self._replace(point.z, weights=sticks))
 
-
-def make_coordinates(space: UnconstrainedSpace, problem: StandardizedProblem) -> Coordinates:
-    """Return the maps between the systems, under the problem's prior."""
-    prior = problem.prior
-    concentration = prior.weight_concentration
-    total = len(problem.y) if problem.weight is None else problem.weight.sum()
-    log_points = jnp.log(total + concentration.sum())
-    own, last = concentration[:-1], concentration[-1:]
-    offset = jnp.log(jnp.arange(len(own), 0, -1, dtype=own.dtype))  # of NumPyro's stick-breaking transform
-
-    def replace(z: jax.Array, **parts: jax.Array) -> jax.Array:
-        return ravel_pytree(space.unravel(z) | parts)[0]
-
-    def spread(numbers: jax.Array) -> jax.Array:  # (K,) -> (K, D), with the same sum
-        d = prior.mean.shape[0]
-        return jnp.broadcast_to(numbers[:, None] / d, (len(numbers), d))
-
-    def decode(z: jax.Array) -> tuple[Mixture, covariance.Factors, jax.Array]:
-        mixture, _ = space.unflatten(z)
-        d = mixture.num_features
-        factors = covariance.factorize(mixture.covariances, mixture.covariance_type, d)
+    def place_means(self, chosen: jax.Array, empty: jax.Array) -> tuple[Measured, jax.Array]:
+        """Do as `place`, for coordinates in which weights are in system 0; return also log|d chosen / dz|, ()."""
+        assert self.space.decode is not None
+        _, mixture, factors, _ = self.space.decode(chosen)
+        prior, d = self.problem.prior, mixture.num_features
         at_center = dataclasses.replace(mixture, means=jnp.broadcast_to(prior.mean, mixture.means.shape))
-        return mixture, factors, prior.log_density_of_means(at_center, factors) + d / 2 * math.log(2 * math.pi)
-
-    def measure(z: jax.Array) -> Measured:
-        mixture, factors, log_slope = decode(z)
-        return Measured(z, prior.noise_of_means(mixture, factors), log_slope)
-
-    def describe(point: Measured) -> Points:
-        z, zero = point.z, jnp.zeros_like(point.z)
-        sticks = space.unravel(z)["weights"] - offset
-        first, first_slope = _compress(sticks, own, log_points)
-        second, second_slope = _compress(-sticks, last, log_points)
-        slopes = replace(zero, means=spread(point.log_slope), weights=first_slope), replace(zero, weights=second_slope)
-        others = replace(z, means=point.noise, weights=first), replace(z, weights=second)
-        return Points(jnp.stack([z, *others]), jnp.stack([zero, *slopes]))
-
-    def place_means(chosen: jax.Array, system: jax.Array) -> tuple[jax.Array, jax.Array]:
-        mixture, factors, log_slope = decode(chosen)
+        log_slope = prior.log_density_of_means(at_center, factors) + d / 2 * math.log(2 * math.pi)
         means = prior.mean + prior.deviations_of_means(factors.lower, mixture.means, mixture.covariance_type)
-        is_noise = space.unravel(jnp.asarray(system, chosen.dtype))["means"] == 1
-        means = jnp.where(is_noise, means, mixture.means)
-        return replace(chosen, means=means), jnp.where(is_noise, spread(log_slope), 0).sum()
+        noise = jnp.where(empty[:, None], mixture.means, prior.noise_of_means(mixture, factors))
+        z = self._replace(chosen, means=jnp.where(empty[:, None], means, mixture.means))
+        return Measured(z, noise, log_slope), jnp.where(empty, log_slope, 0).sum()
 
-    def to_first(chosen: jax.Array, system: jax.Array) -> jax.Array:
-        sticks, of_sticks = (space.unravel(jnp.asarray(v, chosen.dtype))["weights"] for v in (chosen, system))
-        first, second = offset + _expand(sticks, own, log_points), offset - _expand(sticks, last, log_points)
-        sticks = jnp.where(of_sticks == 0, sticks, jnp.where(of_sticks == 1, first, second))
-        return replace(place_means(chosen, system)[0], weights=sticks)
+    def describe(self, point: Measured) -> Points:
+        """Return a point in all systems."""
+        sticks = self.space.unravel(point.z)["weights"] - self._offset
+        first, first_slope = _compress(sticks, self._concentration[:-1], self._log_points)
+        second, second_slope = _compress(-sticks, self._concentration[-1:], self._log_points)
+        others = self._replace(point.z, means=point.noise, weights=first), self._replace(point.z, weights=second)
+        of_weights = jnp.append(first_slope, second_slope[-1:]) if len(sticks) else 0
+        return Points(jnp.stack([point.z, *others]), point.log_slope + of_weights)
 
-    def choose(empty: jax.Array) -> jax.Array:
-        zero = jnp.zeros(space.size)
-        means = jnp.where(empty[:, None], 1.0, space.unravel(zero)["means"])
-        sticks = jnp.where(empty[:-1], 1.0, jnp.where((jnp.arange(len(own)) == len(own) - 1) & empty[-1], 2.0, 0.0))
-        return replace(zero, means=means, weights=sticks).astype(int)
+    def systems(self, empty: jax.Array) -> jax.Array:
+        """Return the system of each coordinate (P,) in a part whose empty components are marked in `empty` (K,)."""
+        zero = jnp.zeros(self.space.size)
+        means = jnp.where(empty[:, None], 1.0, self.space.unravel(zero)["means"])
+        return self._replace(zero, means=means, weights=self._systems_of_sticks(empty)).astype(int)
 
-    return Coordinates(measure, describe, place_means, to_first, choose)
+    def of_weights(self) -> jax.Array:
+        """Return which coordinates belong to the weights, (P,)."""
+        zero = jnp.zeros(self.space.size)
+        return self._replace(zero, weights=self.space.unravel(zero)["weights"] + 1) > 0
+
+    def _replace(self, z: jax.Array, **parts: jax.Array) -> jax.Array:
+        """Return z with other parts."""
+        return ravel_pytree(self.space.unravel(z) | parts)[0]
+
+    def _systems_of_sticks(self, empty: jax.Array) -> jax.Array:
+        """Return the system of each coordinate of the weights, (K - 1,)."""
+        places = jnp.arange(len(empty) - 1)
+        return jnp.where(empty[:-1], 1.0, jnp.where((places == len(empty) - 2) & empty[-1], 2.0, 0.0))
+
+    @property
+    def _concentration(self) -> jax.Array:
+        return self.problem.prior.weight_concentration
+
+    @property
+    def _log_points(self) -> jax.Array:
+        """Return log b."""
+        total = len(self.problem.y) if self.problem.weight is None else self.problem.weight.sum()
+        return jnp.log(total + self._concentration.sum())
+
+    @property
+    def _offset(self) -> jax.Array:
+        """Return the differences between NumPyro's coordinates and the logits of the fractions, (K - 1,)."""
+        concentration = self._concentration
+        return jnp.log(jnp.arange(len(concentration) - 1, 0, -1, dtype=concentration.dtype))
 
 
 def _compress(logit: jax.Array, concentration: jax.Array, log_points: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -140,5 +135,7 @@ def _expand(y: jax.Array, concentration: jax.Array, log_points: jax.Array) -> ja
     log_c = jnp.log(concentration)
     large = jnp.maximum(y + log_c, _LARGE)
     log_sigma = log_sigmoid(jnp.minimum(y, _LARGE - log_c)) / concentration
-    t = jnp.where(y + log_c > _LARGE, large - (1 - concentration) / 2 * jnp.exp(-large), log_sigma - jnp.log(-jnp.expm1(log_sigma)))
+    t = jnp.where(
+        y + log_c > _LARGE, large - (1 - concentration) / 2 * jnp.exp(-large), log_sigma - jnp.log(-jnp.expm1(log_sigma))
+    )
     return t - log_points

@@ -31,8 +31,8 @@ class Labellings(NamedTuple):
     """The functions that take all labellings of K components into account.
 
     Attributes:
-        log_average: proposal, measured points (S, ...) -> (S,), the logarithm of an average: the density of the proposal at z is averaged over
-            the labellings.
+        log_average: proposal, measured points (S, ...) -> (S,), the logarithm of an average: the density of the proposal at
+            each point is averaged over the labellings.
         canonical: a mixture -> the same mixture in the labelling that is kept. If all labellings are enumerated, the mixture is
             returned unchanged.
     """
@@ -63,9 +63,7 @@ def make_labellings(
     return Labellings(_kept_labelling(space, coordinates, exchangeable, axis), canonical)
 
 
-def _average_over_all(
-    space: UnconstrainedSpace, coordinates: Coordinates, exchangeable: jax.Array
-) -> LogAverage:
+def _average_over_all(space: UnconstrainedSpace, coordinates: Coordinates, exchangeable: jax.Array) -> LogAverage:
     """Return a function that averages a proposal's density over all labellings that the prior does not distinguish."""
     k = len(exchangeable)
     orders = jnp.array(list(itertools.permutations(range(k))))
@@ -101,9 +99,7 @@ def _kept_labelling(
     return _in_batches(log_average, 1)
 
 
-def _in_batches(
-    function: LogAverage, num_labellings: int
-) -> LogAverage:
+def _in_batches(function: LogAverage, num_labellings: int) -> LogAverage:
     """Return a function that applies a function of one point (P,) to points (S, P), in batches."""
 
     def batched(proposal: Proposal, points: Measured) -> jax.Array:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 
 from .. import linalg
 from ..em.m_step import m_step
@@ -94,41 +94,49 @@ def first_proposal(
 ) -> Proposal:
     """Return a mixture of t distributions, one at the mode found from each seed.
 
-    The parts of seeds with empty components, which have weight 0, have other coordinates for these components.
     The weight of each t distribution is the mass of the Gaussian approximation at its mode. The same mode may be found from two
     seeds; this does no harm. If no mode with a finite density is found from a seed, its t distribution gets no weight.
     """
-    is_weight = _coordinates_of_weights(space)
     seeds = jax.lax.map(labellings.canonical, seeds)
 
-    def look(seed: Mixture) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-        system = coordinates.choose(seed.weights == 0)
-        held = is_weight & (system > 0)
-        weights = jnp.where(seed.weights > 0, seed.weights, _NO_WEIGHT)
-        z = space.flatten(dataclasses.replace(seed, weights=weights))
-        start, log_slope = (choose_coordinates(v, system) for v in coordinates.describe(coordinates.measure(z)))
-        constant = jnp.where(held, log_slope + _log_logistic(start), 0).sum()
-
-        def potential(chosen: jax.Array) -> jax.Array:
-            point, log_slope = coordinates.place_means(jnp.where(held, z, chosen), system)
-            return space.potential(point) + log_slope + constant - jnp.where(held, _log_logistic(chosen), 0).sum()
-
-        newton, root, _ = find_mode(space._replace(potential=potential), jnp.where(held, 0, start), problem, seed)
+    def look(seed: Mixture) -> tuple[jax.Array, jax.Array, jax.Array]:
+        start, potential = _target(space, coordinates, seed)
+        newton, root, _ = find_mode(space._replace(potential=potential), start, problem, seed)
         log_det = jnp.log(linalg.eigh(root)[0]).sum()
-        return system, newton.z, root, jnp.where(jnp.isfinite(newton.value), log_det - newton.value, -jnp.inf)
+        return newton.z, root, jnp.where(jnp.isfinite(newton.value), log_det - newton.value, -jnp.inf)
 
-    systems, center, root, log_mass = jax.lax.map(look, seeds)
+    center, root, log_mass = jax.lax.map(look, seeds)
     usable = jnp.isfinite(log_mass) & jnp.isfinite(center.sum(-1)) & jnp.isfinite(root.sum((-2, -1)))
     center = jnp.where(usable[:, None], center, 0)
     root = jnp.where(usable[:, None, None], root, jnp.eye(space.size, dtype=root.dtype))
     log_weight = jax.nn.log_softmax(jnp.where(usable, log_mass, -1e30))
-    return make_proposal(systems, log_weight, center, root @ jnp.swapaxes(root, -1, -2))
+    empty = seeds.weights == 0
+    return make_proposal(log_weight, center, root @ jnp.swapaxes(root, -1, -2), empty, jax.vmap(coordinates.systems)(empty))
 
 
-def _coordinates_of_weights(space: UnconstrainedSpace) -> jax.Array:
-    """Return which coordinates belong to the weights, (P,)."""
-    parts = space.unravel(jnp.zeros(space.size))
-    return ravel_pytree({name: jnp.full(part.shape, float(name == "weights")) for name, part in parts.items()})[0] > 0
+def _target(
+    space: UnconstrainedSpace, coordinates: Coordinates, seed: Mixture
+) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:
+    """Return the start (P,) of a search for a mode, and the potential that it descends, in the coordinates of the seed's part.
+
+    Components of weight 0 stay empty during the descent. The coordinates of their weights have no influence on the others, and
+    their law is logistic.
+    """
+    empty = seed.weights == 0
+    system = coordinates.systems(empty)
+    held = coordinates.of_weights() & (system > 0)
+    z = space.flatten(dataclasses.replace(seed, weights=jnp.where(empty, _NO_WEIGHT, seed.weights)))
+    measured, _ = coordinates.place_means(z, jnp.zeros_like(empty))
+    points = coordinates.describe(measured)
+    start = choose_coordinates(points.z, system)
+    constant = jnp.where(empty, points.log_slope - measured.log_slope, 0).sum()
+    constant += jnp.where(held, _log_logistic(start), 0).sum()
+
+    def potential(chosen: jax.Array) -> jax.Array:
+        point, log_slope = coordinates.place_means(jnp.where(held, z, chosen), empty)
+        return space.potential(point.z) + log_slope + constant - jnp.where(held, _log_logistic(chosen), 0).sum()
+
+    return jnp.where(held, 0, start), potential
 
 
 def _log_logistic(y: jax.Array) -> jax.Array:

@@ -28,7 +28,7 @@ class Points(NamedTuple):
 
     Attributes:
         z: (..., V, P), the coordinates in each of the V systems.
-        log_slope: (..., V, P); its sum over the coordinates that a part chooses is log|d chosen / d first|.
+        log_slope: (..., K); the sum over a part's empty components is log|d chosen / d first|.
     """
 
     z: jax.Array
@@ -39,6 +39,7 @@ class Proposal(NamedTuple):
     """A mixture of M multivariate t distributions in P dimensions. The t distributions are called its parts.
 
     Attributes:
+        empty: (M, K), whether each component is empty in a part.
         system: (M, P), the system of each coordinate of a part.
         log_weight: (M,), logarithms of the weights, which sum to one.
         center: (M, P), the centres.
@@ -48,6 +49,7 @@ class Proposal(NamedTuple):
         log_det: (M,), the log determinants of the roots.
     """
 
+    empty: jax.Array
     system: jax.Array
     log_weight: jax.Array
     center: jax.Array
@@ -57,11 +59,13 @@ class Proposal(NamedTuple):
     log_det: jax.Array
 
 
-def make_proposal(system: jax.Array, log_weight: jax.Array, center: jax.Array, scale: jax.Array) -> Proposal:
-    """Make a proposal from the systems of coordinates (M, P), log weights (M,), centres (M, P) and scale matrices (M, P, P).
+def make_proposal(log_weight: jax.Array, center: jax.Array, scale: jax.Array, empty: jax.Array, system: jax.Array) -> Proposal:
+    """Make a proposal with given weights (M,), centres (M, P) and scale matrices (M, P, P) of its parts.
 
-    Very small eigenvalues of a scale matrix, in units in which its diagonal is 1, are raised, so that the matrix is not singular. A fraction of the total weight is
-    spread evenly over the parts, so that every part keeps some weight.
+    Very small eigenvalues of a scale matrix, measured in units in which its diagonal is 1, are raised, so that the matrix is
+    not singular. A fraction of the total weight is spread evenly over the parts, so that every part keeps some weight.
+
+    empty (M, K), system (M, P): the empty components of each part, and the systems of its coordinates.
     """
     sd = jnp.sqrt(nonzero(jnp.diagonal(scale, axis1=-2, axis2=-1)))
     values, vectors = linalg.eigh(scale / (sd[:, :, None] * sd[:, None, :]))
@@ -69,11 +73,11 @@ def make_proposal(system: jax.Array, log_weight: jax.Array, center: jax.Array, s
     root, inverse = sd[:, :, None] * vectors * values, jnp.swapaxes(vectors / values / sd[:, :, None], -1, -2)
     even = math.log(_EVEN_FRACTION / len(log_weight))
     log_weight = jnp.logaddexp(log_weight + math.log1p(-_EVEN_FRACTION), even)
-    return Proposal(system, log_weight, center, scale, root, inverse, (jnp.log(values[:, 0]) + jnp.log(sd)).sum(-1))
+    return Proposal(empty, system, log_weight, center, scale, root, inverse, (jnp.log(values[:, 0]) + jnp.log(sd)).sum(-1))
 
 
 def draw(key: jax.Array, proposal: Proposal, num_samples: int) -> tuple[jax.Array, jax.Array]:
-    """Draw points (S, P) in the coordinates of their parts; return also the system of each coordinate, (S, P).
+    """Draw points (S, P) in the coordinates of their parts; return also which components are empty there, (S, K).
 
     Systematic sampling decides how many points come from each part.
 
@@ -90,7 +94,7 @@ def draw(key: jax.Array, proposal: Proposal, num_samples: int) -> tuple[jax.Arra
     def move(part: jax.Array, step: jax.Array) -> jax.Array:
         return proposal.center[part] + proposal.root[part] @ step
 
-    return jax.vmap(move)(part, steps), proposal.system[part]
+    return jax.vmap(move)(part, steps), proposal.empty[part]
 
 
 def choose_coordinates(values: jax.Array, system: jax.Array) -> jax.Array:
@@ -109,7 +113,7 @@ def log_parts(proposal: Proposal, point: Points) -> tuple[jax.Array, jax.Array]:
     size, degrees = point.z.shape[-1], DEGREES_OF_FREEDOM
     steps = choose_coordinates(point.z, proposal.system) - proposal.center
     distance = (jnp.einsum("mij,mj->mi", proposal.inverse, steps) ** 2).sum(-1)
-    slope = choose_coordinates(point.log_slope, proposal.system).sum(-1)
+    slope = jnp.where(proposal.empty, point.log_slope, 0).sum(-1)
     normaliser = gammaln((degrees + size) / 2) - gammaln(degrees / 2) - size / 2 * math.log(degrees * math.pi)
     tail = -(degrees + size) / 2 * jnp.log1p(distance / degrees)
     return proposal.log_weight + normaliser - proposal.log_det + tail + slope, distance
@@ -143,5 +147,6 @@ def adapt(proposal: Proposal, points: Points, log_ratios: jax.Array) -> Proposal
     scatter = scatter / nonzero(mass)[:, None, None]
     scale = scatter + shrinkage[:, None, None] * (proposal.scale - scatter)
     scale = jnp.where(present[:, None, None], scale, proposal.scale)
-    new = make_proposal(proposal.system, jnp.log(jnp.maximum(mass, jnp.finfo(mass.dtype).tiny)), center, scale)
+    log_mass = jnp.log(jnp.maximum(mass, jnp.finfo(mass.dtype).tiny))
+    new = make_proposal(log_mass, center, scale, proposal.empty, proposal.system)
     return jax.tree.map(lambda a, b: jnp.where(jnp.isfinite(log_mean), a, b), new, proposal)

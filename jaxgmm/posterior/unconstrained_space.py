@@ -30,6 +30,22 @@ from .model import mixture_of, parameters, root_of, sites_of
 from .standardization import StandardizedProblem
 
 
+class Decoded(NamedTuple):
+    """A point of the space, decoded.
+
+    Attributes:
+        log_weights: (K,), which are finite even where the weights round to 0.
+        mixture: the mixture.
+        factors: the factors of its covariances.
+        jacobian: (), log|d(means, covariances) / dz|.
+    """
+
+    log_weights: jax.Array
+    mixture: Mixture
+    factors: covariance.Factors
+    jacobian: jax.Array
+
+
 class UnconstrainedSpace(NamedTuple):
     """The unconstrained space of one problem.
 
@@ -40,6 +56,7 @@ class UnconstrainedSpace(NamedTuple):
         flatten: a mixture in the problem's coordinates -> z (P,).
         unflatten: z (P,) -> the mixture, and log|d(weights, means, covariances) / dz| ().
         unravel: z (P,) -> a dictionary that maps the name of each site to the part of z that belongs to the site.
+        decode: z (P,) -> the mixture with its factors and the logarithms of its weights. None for a user's own model.
     """
 
     size: int
@@ -47,6 +64,7 @@ class UnconstrainedSpace(NamedTuple):
     flatten: Callable[[Mixture], jax.Array]
     unflatten: Callable[[jax.Array], tuple[Mixture, jax.Array]]
     unravel: Callable[[jax.Array], dict[str, jax.Array]]
+    decode: Callable[[jax.Array], Decoded] | None = None
 
 
 def make_unconstrained_space(problem: StandardizedProblem, start: Mixture) -> UnconstrainedSpace:
@@ -71,14 +89,14 @@ def make_unconstrained_space(problem: StandardizedProblem, start: Mixture) -> Un
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(to_parts, start))
     flat, unravel = ravel_pytree(zeros)
 
-    def decode(z: jax.Array) -> _Point:
+    def decode(z: jax.Array) -> Decoded:
         parts = unravel(z)
         log_weights = from_sticks(parts.pop("weights"))
         sites = {name: transforms[name](value) for name, value in parts.items()} | {"weights": jnp.exp(log_weights)}
         jacobian = sum(transforms[name].log_abs_det_jacobian(value, sites[name]).sum() for name, value in parts.items())
         mixture, log_det = mixture_of(sites, covariance_type)
         factors = covariance.complete(root_of(sites, covariance_type), covariance_type, d)
-        return _Point(log_weights, mixture, factors, jacobian + log_det)
+        return Decoded(log_weights, mixture, factors, jacobian + log_det)
 
     def potential(z: jax.Array) -> jax.Array:
         log_weights, mixture, factors, jacobian = decode(z)
@@ -92,23 +110,7 @@ def make_unconstrained_space(problem: StandardizedProblem, start: Mixture) -> Un
         point = decode(z)
         return point.mixture, point.log_weights.sum() + point.jacobian
 
-    return UnconstrainedSpace(flat.size, potential, lambda m: ravel_pytree(to_parts(m))[0], unflatten, unravel)
-
-
-class _Point(NamedTuple):
-    """A point of the space, decoded.
-
-    Attributes:
-        log_weights: (K,), which are finite even where the weights round to 0.
-        mixture: the mixture.
-        factors: the factors of its covariances.
-        jacobian: (), log|d(means, covariances) / dz|.
-    """
-
-    log_weights: jax.Array
-    mixture: Mixture
-    factors: covariance.Factors
-    jacobian: jax.Array
+    return UnconstrainedSpace(flat.size, potential, lambda m: ravel_pytree(to_parts(m))[0], unflatten, unravel, decode)
 
 
 def from_sticks(sticks: jax.Array) -> jax.Array:
