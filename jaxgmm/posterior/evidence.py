@@ -41,7 +41,7 @@ from .standardization import StandardizedProblem, log_volume, standardise, to_st
 from .unconstrained_space import make_unconstrained_space, map_points
 
 _FEWEST_EFFECTIVE = 100  # with fewer effective samples, neither the value nor its error is trusted, whatever k-hat is
-_PILOTS, _ROUNDS = 8, 4  # number of rounds that adapt the proposal; number of rounds whose importance ratios are averaged
+_PILOTS, _ROUNDS = 6, 4  # number of rounds that adapt the proposal; number of rounds whose importance ratios are averaged
 
 
 class EvidenceStatus(StatusEnum):

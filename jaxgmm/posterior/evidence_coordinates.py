@@ -77,9 +77,10 @@ class Coordinates:
         """Return a point in all systems."""
         sticks = self.space.unravel(point.z)["weights"] - self._offset
         first, first_slope = _compress(sticks, self._concentration[:-1], self._log_points)
-        second, second_slope = _compress(-sticks, self._concentration[-1:], self._log_points)
+        second, second_slope = _compress(-sticks[-1:], self._concentration[-1:], self._log_points)
+        second = jnp.concatenate([sticks[:-1], second])  # of these, only the last is ever chosen
         others = self._replace(point.z, means=point.noise, weights=first), self._replace(point.z, weights=second)
-        of_weights = jnp.append(first_slope, second_slope[-1:]) if len(sticks) else 0
+        of_weights = jnp.append(first_slope, second_slope) if len(sticks) else 0
         return Points(jnp.stack([point.z, *others]), point.log_slope + of_weights)
 
     def systems(self, empty: jax.Array) -> jax.Array:

@@ -63,10 +63,15 @@ def choose_seeds(
     weights = jnp.maximum(seeds.weights, _SMALLEST_WEIGHT)
     seeds = Mixture(weights / weights.sum(-1, keepdims=True), seeds.means, seeds.covariances, seeds.covariance_type)
     seeds = jax.vmap(lambda mixture: to_standard(mixture, problem))(seeds)
-    if seeds.num_components > 1:
-        emptied = jax.vmap(lambda k: _without_component(seeds[0], k, problem))(jnp.arange(seeds.num_components))
+    if _num_emptied(seeds):
+        emptied = jax.vmap(lambda k: _without_component(seeds[0], k, problem))(jnp.arange(_num_emptied(seeds)))
         seeds = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), seeds, emptied)
     return Seeds(seeds, draws[checked], log_density)
+
+
+def _num_emptied(seeds: Mixture) -> int:
+    """Return how many of the last seeds have an emptied component."""
+    return seeds.num_components if seeds.num_components > 1 else 0
 
 
 def _without_component(mixture: Mixture, k: jax.Array, problem: StandardizedProblem) -> Mixture:
@@ -110,7 +115,7 @@ def first_proposal(
     center = jnp.where(usable[:, None], center, 0)
     root = jnp.where(usable[:, None, None], root, jnp.eye(space.size, dtype=root.dtype))
     log_weight = jax.nn.log_softmax(jnp.where(usable, log_mass, -1e30))
-    empty = seeds.weights == 0
+    empty = seeds.weights[len(center) - _num_emptied(seeds) :] == 0
     return make_proposal(log_weight, center, root @ jnp.swapaxes(root, -1, -2), empty, jax.vmap(coordinates.systems)(empty))
 
 

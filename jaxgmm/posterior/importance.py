@@ -38,9 +38,11 @@ class Points(NamedTuple):
 class Proposal(NamedTuple):
     """A mixture of M multivariate t distributions in P dimensions. The t distributions are called its parts.
 
+    The last E parts have empty components. All other parts use the first system of coordinates.
+
     Attributes:
-        empty: (M, K), whether each component is empty in a part.
-        system: (M, P), the system of each coordinate of a part.
+        empty: (E, K), whether each component is empty in a part.
+        system: (E, P), the system of each coordinate of a part.
         log_weight: (M,), logarithms of the weights, which sum to one.
         center: (M, P), the centres.
         scale: (M, P, P), the scale matrices.
@@ -65,7 +67,7 @@ def make_proposal(log_weight: jax.Array, center: jax.Array, scale: jax.Array, em
     Very small eigenvalues of a scale matrix, measured in units in which its diagonal is 1, are raised, so that the matrix is
     not singular. A fraction of the total weight is spread evenly over the parts, so that every part keeps some weight.
 
-    empty (M, K), system (M, P): the empty components of each part, and the systems of its coordinates.
+    empty (E, K), system (E, P): the empty components of each of the last E parts, and the systems of its coordinates.
     """
     sd = jnp.sqrt(nonzero(jnp.diagonal(scale, axis1=-2, axis2=-1)))
     values, vectors = linalg.eigh(scale / (sd[:, :, None] * sd[:, None, :]))
@@ -94,7 +96,7 @@ def draw(key: jax.Array, proposal: Proposal, num_samples: int) -> tuple[jax.Arra
     def move(part: jax.Array, step: jax.Array) -> jax.Array:
         return proposal.center[part] + proposal.root[part] @ step
 
-    return jax.vmap(move)(part, steps), proposal.empty[part]
+    return jax.vmap(move)(part, steps), _for_all_parts(proposal.empty, proposal)[part]
 
 
 def choose_coordinates(values: jax.Array, system: jax.Array) -> jax.Array:
@@ -105,15 +107,22 @@ def choose_coordinates(values: jax.Array, system: jax.Array) -> jax.Array:
     return chosen
 
 
+def _for_all_parts(values: jax.Array, proposal: Proposal) -> jax.Array:
+    """Extend values (E, ...) of the last parts to all parts, (M, ...); those of the others are 0."""
+    return jnp.pad(values, ((len(proposal.center) - len(values), 0), *[(0, 0)] * (values.ndim - 1)))
+
+
 def log_parts(proposal: Proposal, point: Points) -> tuple[jax.Array, jax.Array]:
     """Return, for each part, log(weight times density) at a point and its squared Mahalanobis distance, (M,) each.
 
     The density is that of the point's coordinates in the first system, (P,).
     """
     size, degrees = point.z.shape[-1], DEGREES_OF_FREEDOM
-    steps = choose_coordinates(point.z, proposal.system) - proposal.center
+    plain = len(proposal.center) - len(proposal.empty)
+    chosen = choose_coordinates(point.z, proposal.system) - proposal.center[plain:]
+    steps = jnp.concatenate([point.z[0] - proposal.center[:plain], chosen])
     distance = (jnp.einsum("mij,mj->mi", proposal.inverse, steps) ** 2).sum(-1)
-    slope = jnp.where(proposal.empty, point.log_slope, 0).sum(-1)
+    slope = _for_all_parts(jnp.where(proposal.empty, point.log_slope, 0).sum(-1), proposal)
     normaliser = gammaln((degrees + size) / 2) - gammaln(degrees / 2) - size / 2 * math.log(degrees * math.pi)
     tail = -(degrees + size) / 2 * jnp.log1p(distance / degrees)
     return proposal.log_weight + normaliser - proposal.log_det + tail + slope, distance
@@ -142,7 +151,7 @@ def adapt(proposal: Proposal, points: Points, log_ratios: jax.Array) -> Proposal
         center = mean + shrinkage * (old - mean)
         return center, (weight[:, None] * (z - center)).T @ (z - center)
 
-    center, scatter = jax.vmap(moments)(proposal.system, proposal.center, robust_weight.T, shrinkage)
+    center, scatter = jax.vmap(moments)(_for_all_parts(proposal.system, proposal), proposal.center, robust_weight.T, shrinkage)
     center = jnp.where(present[:, None], center, proposal.center)
     scatter = scatter / nonzero(mass)[:, None, None]
     scale = scatter + shrinkage[:, None, None] * (proposal.scale - scatter)

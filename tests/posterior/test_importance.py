@@ -11,7 +11,7 @@ from jaxgmm.posterior.importance import DEGREES_OF_FREEDOM, Points, adapt, draw,
 
 def plain_proposal(log_weight, center, scale):
     """Return a proposal without empty components."""
-    return make_proposal(log_weight, center, scale, jnp.zeros((len(center), 1), bool), jnp.zeros(center.shape, int))
+    return make_proposal(log_weight, center, scale, jnp.zeros((0, 1), bool), jnp.zeros((0, center.shape[1]), int))
 
 
 def in_one_system(z):
