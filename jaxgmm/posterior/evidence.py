@@ -4,7 +4,7 @@
     estimated by the mean of p(x, z_i) / q(z_i),   z_i ~ q
 
 The proposal q starts as a mixture of multivariate t distributions, one at each mode that Newton's method finds from the
-posterior's draws. In pilot rounds, q adapts to the importance ratios (Cappe, Douc, Guillin, Marin & Robert 2008, Statistics and
+posterior's draws. Some of them have an empty component, in coordinates of its own (`evidence_coordinates`). In pilot rounds, q adapts to the importance ratios (Cappe, Douc, Guillin, Marin & Robert 2008, Statistics and
 Computing 18, 447-459). After the pilot rounds q is fixed. It therefore does not depend on the draws whose ratios are averaged.
 A labelling is an order of the components. If K components are exchangeable, the evidence must include all their K! labellings.
 Otherwise the log evidence would be too small by up to log K! (Neal 1999, on Chib 1995). The density q is therefore averaged
@@ -137,8 +137,9 @@ def log_evidence(
     and from copies of the best draw in which one component has been emptied. The proposal is built around the modes that
     Newton's method reaches. A posterior from `laplace` is therefore as suitable as a posterior from `nuts`, unless its draws
     miss a mode. No diagnostic can notice a mode that the proposal does not cover. If you suspect such modes, pass optima from
-    other starts as `modes`. A component that holds almost no data follows its prior. If that prior is vague, its tails are
-    heavier than those of any proposal; the value is then slightly too low, and k-hat approaches 0.7.
+    other starts as `modes`. A component that holds no data follows its prior, which may be vague, and under a Dirichlet
+    concentration below 1 its weight may be as small as e^-1000. Some parts of the proposal therefore describe an emptied
+    component in coordinates in which its prior has light tails.
 
     With up to 6 components, the proposal is averaged over all K! labellings. With more components, a draw counts only if its
     means are in ascending order along the axis that separates the means best, and then it counts K! times. This is correct
@@ -153,8 +154,8 @@ def log_evidence(
         x: (N, D), the data that the posterior was made from.
         sample_weight: (N,) >= 0, the weights with which the posterior was made. The weight of a row is the exponent of the
             row's density in the likelihood.
-        num_samples: number of importance samples that are averaged, at least 1000. In addition, the pilot rounds use twice as
-            many samples.
+        num_samples: number of importance samples that are averaged, at least 1000. In addition, the pilot rounds use one
+            and a half times as many samples.
         num_modes: number of draws from which Newton's method searches for modes: the best draw, and others chosen at random.
         modes: a Mixture or Fit (M, ...) of further points from which to search for modes, or None.
 
