@@ -3,8 +3,8 @@
     python tests/benchmarks/evidence.py --keys 24
 
 The exact value is a sum over all 2^N allocations of closed forms. Each line of the printed table is one Dirichlet concentration
-and one method by which the draws were made. "beyond" counts the estimates that say OK and are more than three of their stated errors
-from the exact value.
+and one method by which the draws were made. "beyond" counts the estimates that say OK although they are more than three of
+their stated errors from the exact value.
 """
 
 from __future__ import annotations

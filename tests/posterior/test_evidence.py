@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from evidence import METHODS, compare_with_exact
 from scipy.special import gammaln, multigammaln
 
 import jaxgmm
@@ -19,7 +20,6 @@ from jaxgmm.posterior import evidence_labellings as labellings
 from jaxgmm.posterior.evidence import EvidenceStatus, _summarise
 
 import oracle
-from evidence import METHODS, compare_with_exact
 from helpers import COVARIANCE_TYPES, random_prior
 
 
