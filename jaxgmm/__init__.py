@@ -19,9 +19,9 @@ whether they agree:
 that you pass.
 
 `fit_restarts` returns the best fit of several starts, `select` compares numbers of components and covariance types, and
-`fit_many` fits many data sets of any lengths. `standard_errors` computes standard errors from the information matrix or by the
-sandwich estimator, and `bootstrap` fits replicates of the data. A fit is differentiable: `jax.grad` of a function that calls
-`fit` gives the influence of each point, weight and hyperparameter.
+`fit_many` fits many data sets, whose numbers of rows may differ. `standard_errors` computes standard errors from the
+information matrix or by the sandwich estimator, and `bootstrap` fits replicates of the data. A fit is differentiable:
+`jax.grad` of a function that calls `fit` gives the influence of each point, weight and hyperparameter.
 
 All functions work on arrays. You can call `e_step` and `m_step` in your own loops, apply `jax.vmap` to `fit` for many data
 sets, or evaluate `log_prob`, `responsibilities` and `predict` for any stack of mixtures. Every function that takes data also
@@ -40,12 +40,14 @@ Public names, grouped by purpose (for the full description of a name, call `help
     uncertainty     standard_errors StandardErrors InformationStatus bootstrap
     choosing K      select Selection bic aic icl log_evidence Evidence EvidenceStatus
     priors          default_prior Prior IndependentPrior InverseWishart InverseGamma HalfNormal log_prior sample_prior
-    posteriors      nuts gibbs laplace Posterior PosteriorStatus model relabel diagnose to_arviz
+    posteriors      nuts gibbs laplace Posterior PosteriorStatus model relabel diagnose to_arviz as_distribution
     predictions     predictive_log_prob predictive_sample predictive_responsibilities coclustering assignment_entropy
     comparison      compare Comparison
     studies         calibrate Calibration coverage_study Design Study
     files           save load read_table datasets
     figures         plot write_report
+    scikit-learn    from_sklearn to_sklearn
+    compilation     enable_compilation_cache
 """
 
 import importlib
@@ -82,12 +84,15 @@ from .priors.functions import log_prior as log_prior
 from .priors.functions import sample_prior as sample_prior
 from .priors.independent import IndependentPrior as IndependentPrior
 
-if typing.TYPE_CHECKING:  # editors and type checkers do not run code: they need an import of each lazy name
+if typing.TYPE_CHECKING:  # editors and type checkers do not run code, so they need an explicit import of each lazy name
     from . import plot as plot
     from .calibration.calibrate import calibrate as calibrate
     from .calibration.result import Calibration as Calibration
     from .comparison.compare import compare as compare
     from .comparison.result import Comparison as Comparison
+    from .compilation_cache import enable_compilation_cache as enable_compilation_cache
+    from .conversions import from_sklearn as from_sklearn
+    from .conversions import to_sklearn as to_sklearn
     from .coverage.design import Design as Design
     from .coverage.study import Study as Study
     from .coverage.study import coverage_study as coverage_study
@@ -106,6 +111,7 @@ if typing.TYPE_CHECKING:  # editors and type checkers do not run code: they need
     from .posterior.arviz import to_arviz as to_arviz
     from .posterior.bootstrap import bootstrap as bootstrap
     from .posterior.diagnose import diagnose as diagnose
+    from .posterior.distribution import as_distribution as as_distribution
     from .posterior.evidence import Evidence as Evidence
     from .posterior.evidence import EvidenceStatus as EvidenceStatus
     from .posterior.evidence import log_evidence as log_evidence
@@ -127,7 +133,7 @@ if typing.TYPE_CHECKING:  # editors and type checkers do not run code: they need
 
 __version__ = "0.1.0"
 
-# names that need numpyro (1.3 s to import), or that many users never need, are imported on first use
+# lazy names are imported on first use, because they need numpyro (1.3 s to import) or because many users never need them
 _LAZY = {
     "fit_many": ".em.batch.fit_many",
     "fit_restarts": ".em.batch.restarts",
@@ -158,6 +164,7 @@ _LAZY = {
     "coclustering": ".posterior.predictive",
     "assignment_entropy": ".posterior.predictive",
     "to_arviz": ".posterior.arviz",
+    "as_distribution": ".posterior.distribution",
     "calibrate": ".calibration.calibrate",
     "Calibration": ".calibration.result",
     "compare": ".comparison.compare",
@@ -169,12 +176,15 @@ _LAZY = {
     "save": ".io.archive",
     "load": ".io.archive",
     "read_table": ".io.read_table",
+    "from_sklearn": ".conversions",
+    "to_sklearn": ".conversions",
+    "enable_compilation_cache": ".compilation_cache",
 }
-_LAZY_MODULES = ("plot",)  # `plot` imports matplotlib
+_LAZY_MODULES = ("plot",)  # `plot` is imported on first use, because it imports matplotlib
 
 
 def __getattr__(name: str) -> typing.Any:
-    """Import a lazy name on first use."""
+    """Import a lazy name when it is first used, and return its value."""
     if name in _LAZY_MODULES:
         return importlib.import_module(f".{name}", __name__)
     if name not in _LAZY:
@@ -185,6 +195,6 @@ def __getattr__(name: str) -> typing.Any:
 
 
 def __dir__() -> list[str]:
-    """Return the public names, including lazy names that are not imported yet, but without internal submodules."""
+    """Return all public names, including lazy names that are not imported yet; internal submodules are left out."""
     here = {name for name, value in globals().items() if name[0] != "_" and not isinstance(value, types.ModuleType)}
     return sorted(here | _LAZY.keys() | {"datasets", *_LAZY_MODULES, "__version__"})

@@ -1,6 +1,6 @@
 """Error messages for calls that do not fit the signature of a function.
 
-For example, a call may use the name that another library gives to an option, or may pass an option by position. Each message
+For example, a user may write the name that another library gives to an option, or may pass an option by position. Each message
 is one sentence.
 """
 
@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# for each option of jaxgmm: the names that other libraries use for it, and names that users often type by mistake
+# maps each option of jaxgmm to its names in other libraries, and to names that users often type by mistake
 _SYNONYMS = {
     "num_components": ("n_components", "components", "k", "K", "n_clusters", "num_clusters"),
     "num_restarts": ("n_init", "num_init", "n_restarts", "restarts", "num_starts"),
@@ -41,11 +41,11 @@ _OPTIONS_OF_STARTS = {"num_components", "covariance_type", "method", "num_restar
 
 
 def public(function: Callable[P, R], further: tuple[str, ...] = ()) -> Callable[P, R]:
-    """Wrap a public function such that a wrong call raises a TypeError; its message is one sentence that shows the right call.
+    """Wrap a public function so that a wrong call raises TypeError; the error message shows the right call in one sentence.
 
     Args:
         function: the function.
-        further: names of further options that the function accepts as **options and passes to another function.
+        further: names of the options that the function accepts as **options and passes to another function.
     """
     known = inspect.signature(function).parameters.keys() | set(further)
 
@@ -70,7 +70,7 @@ def public_with(*further: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 
 def _sentence(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], further: tuple[str, ...]) -> str:
-    """Return a sentence that says what is wrong with a call, and which call was expected."""
+    """Return a sentence that says what is wrong with a call and shows the expected call."""
     name, parameters = function.__name__, inspect.signature(function).parameters
     positional = [p.name for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
     options = [*[p.name for p in parameters.values() if p.kind is p.KEYWORD_ONLY], *further]
@@ -93,7 +93,7 @@ def _sentence(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[
 
 
 def _advice(unknown: str, positional: list[str], options: list[str], missing: list[str]) -> str:
-    """Return advice about an unknown option: what the user can write in its place."""
+    """Return a text that says what the user can write in place of an unknown option."""
     known = [*positional, *options]
     meant = [here for here, others in _SYNONYMS.items() if unknown in others]
     found = next((here for here in meant if here in known), None)

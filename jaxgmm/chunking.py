@@ -8,33 +8,35 @@ small chunks and batches is large there.
 
 from __future__ import annotations
 
+import math
 import os
 
 import jax
 import numpy as np
 
-LARGE_COPY_BYTES = 1 << 20  # bytes; an array of this size or more is moved to a device in one copy instead of two
-GRADIENT_CHUNK = 8192  # rows; with more rows, gradients recompute the arrays of each chunk instead of storing them
+GRADIENT_CHUNK = 8192  # rows; for larger data, a gradient recomputes the arrays of each chunk instead of storing them
 STEPS_PER_ROUND = 8  # number of EM steps after which a batch is sorted again; 4 to 16 were equally fast
 SMALLEST_BUCKET = 16  # rows; data sets with fewer rows are padded to this length
-JACOBIAN_COLUMNS = 16  # number of columns of I - dM/dtheta in a batch; larger batches took more memory and were not faster
-PSIS_ROWS = 256  # number of rows in a batch of PSIS, which runs on the host
+LARGEST_PADDED = 1 << 17  # rows; longer data sets are not padded
+_LENGTHS_PER_OCTAVE = 8  # number of padded lengths between a length and its double
+JACOBIAN_COLUMNS = 16  # number of columns of I - dM/dtheta per batch; larger batches took more memory and were not faster
+PSIS_ROWS = 256  # rows per batch of Pareto-smoothed importance sampling (PSIS), which runs on the host
 COMPARISON_DRAWS = 1000  # largest number of draws in a batch of `compare`; all posteriors share the batch size and one program
-COVERAGE_FILE_BATCH = 256  # number of data sets after which a coverage study writes its file again
+COVERAGE_FILE_BATCH = 256  # number of data sets after which a coverage study updates its file
 _COVERAGE_RUN = 64  # in one run of a program, a coverage study processes at most this many data sets
 _CALIBRATION_DATA_SETS = 128  # in one run of a program, a calibration processes at most this many data sets
 # the next constants limit the sizes of arrays
-# under a user's model, log-likelihoods of rows are stored if draws x rows are at most this many
+# a posterior stores the log-likelihoods of rows under a user's model only if draws x rows is at most this number
 _POINTWISE_NUMBERS = 1 << 24
 _DENSITY_NUMBERS = 1 << 22  # an intermediate array of a density has at most this many entries (32 MiB in float64)
 _DRAW_NUMBERS = 1 << 22  # an intermediate array of a function of many draws has at most this many entries
-_LABELLING_NUMBERS = 1 << 23  # arrays for averages over labellings, for a batch of points, have at most this many entries
+_LABELLING_NUMBERS = 1 << 23  # an array for averages over labellings has at most this many entries
 _HESSIAN_NUMBERS = 1 << 25  # a batch of Hessian columns has at most this many entries
 # a batch of potentials has at most this many entries, so that it fits in the cache; such batches are three times as fast as
 # one batch of all points
 _POTENTIAL_NUMBERS = 1 << 16
 _REPLICATE_NUMBERS = 1 << 24  # the weights or simulated data of a batch of bootstrap replicates have at most this many entries
-_SCORE_NUMBERS = 1 << 24  # draws x points x components; above this limit, `compare` scores fewer draws
+_SCORE_NUMBERS = 1 << 24  # limit of draws x points x components; above it, `compare` scores fewer draws
 _STORED_FEATURES = 1 << 22  # the quadratic features of all rows are stored only if they have at most this many entries
 
 
@@ -44,7 +46,7 @@ def on_cpu() -> bool:
 
 
 def scale_for_accelerator(size: int, factor: int) -> int:
-    """Return `size` on a CPU and `factor` times as much on a GPU or TPU."""
+    """Return `size` on a CPU, and `factor` times `size` on a GPU or TPU."""
     return size if on_cpu() else size * factor
 
 
@@ -84,32 +86,37 @@ def start_rows(num_components: int) -> int:
 
 
 def can_store_features(numbers: int) -> bool:
-    """Return whether the quadratic features of all rows may be computed once and stored."""
+    """Return whether the quadratic features of all rows are few enough to be stored."""
     return numbers <= _STORED_FEATURES
 
 
 def draws_per_batch(numbers_per_draw: int, num_draws: int) -> int:
-    """Return how many draws to evaluate at a time if the arrays for one draw have `numbers_per_draw` entries."""
+    """Return the number of draws in a batch if the arrays for one draw have `numbers_per_draw` entries."""
     return max(1, min(num_draws, _DRAW_NUMBERS // max(1, numbers_per_draw)))
 
 
+def points_per_batch(numbers_per_point: int, num_points: int) -> int:
+    """Return the number of points in a batch if one point, under all draws, needs `numbers_per_point` entries."""
+    return max(1, min(num_points, _DRAW_NUMBERS // max(1, numbers_per_point)))
+
+
 def labellings_per_batch(numbers_per_point: int, num_points: int) -> int:
-    """Return how many points to process at a time; at each point, a proposal is averaged over labellings."""
+    """Return the number of points in a batch when a proposal is averaged over labellings."""
     return min(max(1, _LABELLING_NUMBERS // max(1, numbers_per_point)), num_points)
 
 
 def hessian_columns_per_batch(numbers_per_column: int) -> int:
-    """Return how many columns of a Hessian to compute at a time."""
+    """Return the number of columns of a Hessian that are computed together."""
     return max(1, _HESSIAN_NUMBERS // max(1, numbers_per_column))
 
 
 def potentials_per_batch(numbers_per_potential: int) -> int:
-    """Return how many potentials to evaluate at a time."""
+    """Return the number of potentials that are evaluated together."""
     return max(1, _POTENTIAL_NUMBERS // max(1, numbers_per_potential))
 
 
 def replicates_per_batch(numbers_per_replicate: int) -> int:
-    """Return how many bootstrap replicates to fit at a time."""
+    """Return the number of bootstrap replicates that are fitted together."""
     return max(1, _REPLICATE_NUMBERS // max(1, numbers_per_replicate))
 
 
@@ -119,28 +126,28 @@ def stores_pointwise(num_draws: int, num_rows: int) -> bool:
 
 
 def scored_draws(num_points: int, num_components: int) -> int:
-    """Return how many draws of a posterior `compare` scores; more draws hardly reduce the Monte Carlo error of the scores."""
+    """Return the number of draws that `compare` uses for scores. With more draws, the Monte Carlo error is hardly smaller."""
     return max(200, _SCORE_NUMBERS // max(1, num_points * num_components))
 
 
 def calibration_batch(num_datasets: int, num_draws: int, num_observations: int, num_components: int) -> int:
-    """Return how many data sets of a calibration to process in one run of its program."""
+    """Return the number of data sets in one run of the program of a calibration."""
     numbers = num_draws * num_observations * num_components
     return max(1, min(_CALIBRATION_DATA_SETS, num_datasets, _DRAW_NUMBERS // max(1, numbers)))
 
 
 def coverage_runs(num_datasets: int) -> int:
-    """Return how many times a coverage study runs one program for `num_datasets` data sets."""
+    """Return the number of runs of one program in a coverage study with `num_datasets` data sets."""
     return -(-num_datasets // _COVERAGE_RUN)
 
 
 def coverage_batch() -> int:
-    """Return how many data sets of a coverage study the sampler processes at a time; each data set needs thousands of draws."""
+    """Return the number of data sets in a coverage study that are sampled together. Each of them needs thousands of draws."""
     return scale_for_accelerator(8, 4)
 
 
 def batch_of_fits(num_datasets: int, num_rows: int) -> tuple[int, int]:
-    """Return how many data sets `fit_many` gives to one compiled program, and how many of these take EM steps at a time.
+    """Return two numbers for `fit_many`: data sets in one run of a program, and data sets that take EM steps together.
 
     Each data set has `num_rows` rows.
 
@@ -153,6 +160,19 @@ def batch_of_fits(num_datasets: int, num_rows: int) -> tuple[int, int]:
     width = _power_of_two(min(16 * scale, 2**14 * scale // num_rows))
     largest = max(width, _power_of_two(min(512 * scale, 2**19 * scale // num_rows)))
     return min(largest, max(width, 2 ** (num_datasets - 1).bit_length())), width
+
+
+def padded_length(num_rows: int) -> int:
+    """Return the number of rows that one eager data set of `num_rows` rows is padded to, so that few programs are compiled.
+
+    The lengths, 16, 24, 32, ..., grow by a factor of 2^(1/8), rounded up to a multiple of 8. Padding adds less than a tenth
+    of the rows to data sets of at least 600 rows. In smaller data sets, rows hardly matter for the time of an EM step.
+    """
+    if num_rows > LARGEST_PADDED:
+        return num_rows
+    octaves = math.ceil(math.log2(max(num_rows, SMALLEST_BUCKET)) * _LENGTHS_PER_OCTAVE)
+    lengths = (8 * math.ceil(2 ** (i / _LENGTHS_PER_OCTAVE) / 8) for i in (octaves - 1, octaves))
+    return max(SMALLEST_BUCKET, next(length for length in lengths if length >= num_rows))
 
 
 def bucket_lengths(lengths: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
-"""End the command `jaxgmm` at once, without a traceback, if it is interrupted while its libraries are still imported.
+"""End the command `jaxgmm` without a traceback if the user interrupts it while Python still imports its libraries.
 
-This module is imported before JAX and NumPy. It does nothing in other processes. `jaxgmm.cli.main` restores Python's handler.
+This module is imported before JAX and NumPy. It does nothing in processes that do not run the command. `jaxgmm.cli.main` later
+restores Python's signal handler.
 """
 
 from __future__ import annotations
@@ -11,23 +12,23 @@ import sys
 import threading
 from typing import Any
 
-INTERRUPTED = 130  # exit code, as of shells
+INTERRUPTED = 130  # exit code of an interrupted command; shells use the same code
 
 
 def is_command() -> bool:
-    """Return whether this process is the command: `jaxgmm`, or `python -m jaxgmm`, for which the first argument is "-m" now."""
+    """Return whether this process runs `jaxgmm` or `python -m jaxgmm`; in the second case, sys.argv[0] is still "-m"."""
     name = os.path.basename(sys.argv[0]).removesuffix(".exe") if getattr(sys, "argv", None) else ""
     return name == "jaxgmm" or (name == "-m" and sys.orig_argv[1:3] == ["-m", "jaxgmm"])
 
 
 def exit_quietly(*_: Any) -> None:
-    """Print one line and end the process."""
+    """Print one line, and end the process at once."""
     os.write(2, b"jaxgmm: interrupted: no more files were written.\n")
     os._exit(INTERRUPTED)
 
 
 def handle_interrupts() -> None:
-    """Let the command end quietly when it is interrupted, unless the process ignores or handles the signal already."""
+    """Make the command end quietly at an interrupt, unless the process already ignores or handles interrupts."""
     in_main_thread = threading.current_thread() is threading.main_thread()
     if is_command() and in_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, exit_quietly)

@@ -38,8 +38,14 @@ def storage_shape(covariance_type: str, num_components: int, num_features: int) 
     return {"full": (k, d, d), "tied": (1, d, d), "diag": (k, d), "spherical": (k, 1)}[covariance_type]
 
 
+def without_shared_axis(covariances: np.ndarray, covariance_type: str) -> np.ndarray:
+    """Return the covariances of one mixture without the axis of length 1: (D, D) for tied and (K,) for spherical."""
+    axis = {"tied": 0, "spherical": -1}.get(covariance_type)
+    return covariances if axis is None else covariances.squeeze(axis)
+
+
 def prior_scale_shape(covariance_type: str, num_features: int) -> tuple[int, ...]:
-    """Return the shape of the scale parameter of an inverse Wishart (or inverse gamma) distribution of one covariance."""
+    """Return the shape of the scale parameter in the inverse Wishart or inverse gamma law of one covariance."""
     d = num_features
     return {"full": (d, d), "tied": (d, d), "diag": (d,), "spherical": ()}[covariance_type]
 
@@ -94,7 +100,7 @@ def factorize(covariances: jax.Array, covariance_type: str, num_features: int) -
 
 
 def is_positive_definite(covariances: jax.Array, covariance_type: str) -> jax.Array:
-    """Return which stored covariances (..., K | 1) have a Cholesky factor in their own float type."""
+    """Return, for each stored covariance (..., K | 1), whether it has a Cholesky factor in its own float type."""
     if is_dense(covariance_type):
         return jnp.isfinite(linalg.diagonal(linalg.cholesky(covariances))).all(-1)
     return (covariances > 0).all(-1)
@@ -116,7 +122,7 @@ def from_factor(factor: jax.Array, covariance_type: str) -> jax.Array:
 
 
 def symmetric(matrices: jax.Array) -> jax.Array:
-    """Return matrices (..., D, D) that differ from symmetric ones by rounding as exactly symmetric ones."""
+    """Return exactly symmetric matrices (..., D, D), given matrices that are symmetric up to rounding."""
     return (matrices + jnp.swapaxes(matrices, -1, -2)) / 2
 
 
@@ -145,7 +151,7 @@ def transform(factor: jax.Array, vectors: jax.Array, covariance_type: str) -> ja
     """Return F_k v_k for a factor or whitener F_k and a vector v_k of each component: (..., K, D) -> (..., K, D)."""
     if not is_dense(covariance_type):
         return factor * vectors
-    if factor.shape[-1] <= linalg.WRITTEN_OUT and vectors.ndim < factor.ndim:  # one vector for each matrix
+    if factor.shape[-1] <= linalg.WRITTEN_OUT and vectors.ndim < factor.ndim:  # each matrix has one vector
         return (factor * vectors[..., None, :]).sum(-1)
     return einsum("...ij,...j->...i", factor, vectors)
 
@@ -209,7 +215,7 @@ def split_quadratic(sums: jax.Array, covariance_type: str, num_features: int) ->
 
 
 def expand(values: jax.Array, covariance_type: str) -> jax.Array:
-    """Add axes to an array with one number for each component, (..., K), so that it broadcasts against scatters."""
+    """Add axes to an array (..., K) of one number per component, so that the array broadcasts against scatters."""
     return values[..., None, None] if is_dense(covariance_type) else values[..., None]
 
 
@@ -230,7 +236,7 @@ def pool_counts(counts: jax.Array, covariance_type: str) -> jax.Array:
 
 
 def ridge(covariances: jax.Array, amount: jax.Array, covariance_type: str) -> jax.Array:
-    """Return covariances with `amount` added to each diagonal; `amount` holds one number, or one for each feature (..., D)."""
+    """Return covariances with `amount` added to each diagonal; `amount` is one number, or one number per feature (..., D)."""
     if is_dense(covariance_type):
         return covariances + linalg.identity(covariances) * linalg.with_axes(amount[..., None], covariances.ndim)
     return covariances + linalg.with_axes(amount, covariances.ndim)
@@ -303,9 +309,9 @@ def mahalanobis_trace(scale: jax.Array, factors: Factors, covariance_type: str, 
 def floor_fraction(floor: jax.Array, factors: Factors, covariance_type: str) -> jax.Array:
     """Return the fraction of each covariance that comes from the regularisation, (..., K | 1).
 
-    This is the largest fraction over all directions. For dense covariances, the largest fraction is a generalised eigenvalue.
-    The function then returns the upper bound tr(floor Sigma^-1) instead. The bound is close to the eigenvalue if the covariance
-    has collapsed in one direction.
+    The fraction depends on the direction; the function returns the largest fraction over all directions. For dense covariances,
+    this is a generalised eigenvalue, and the function returns its upper bound tr(floor Sigma^-1) instead. The bound is close to
+    the eigenvalue if the covariance has collapsed in one direction.
     """
     if is_dense(covariance_type):
         return mahalanobis_trace(floor, factors, covariance_type, factors.whitener.shape[-1])
@@ -327,7 +333,7 @@ def select_components(mask: jax.Array, new: jax.Array, old: jax.Array, covarianc
 
 
 def labels(covariance_type: str, num_components: int, num_features: int) -> list[tuple[int, ...]]:
-    """Return index tuples for the free entries of one mixture's covariances; in a matrix, the lower triangle is free."""
+    """Return the indices of the free entries of one mixture's covariances; in a matrix, the lower triangle is free."""
     shape = storage_shape(covariance_type, num_components, num_features)
     if is_dense(covariance_type):
         return [(k, i, j) for k in range(shape[0]) for i in range(shape[1]) for j in range(i + 1)]
@@ -346,7 +352,7 @@ def mode_denominator(
 
     The mode is (scale + scatter) / divisor. The divisor is minus twice the power of |Sigma| in the joint density of parameters
     and data. For spherical covariances, the trace of the scatter takes the place of the scatter; this trace is D times the
-    number that `pool` returns.
+    number that the function `pool` returns.
 
     Args:
         counts: (..., K), the total weight of the data in each component.
@@ -373,7 +379,7 @@ def prior_scale(scale: jax.Array, covariance_type: str) -> jax.Array:
 
 
 def scatter_total(pooled: jax.Array, covariance_type: str, num_features: int) -> jax.Array:
-    """Return pooled scatters in a form that can be added to a prior's scale; spherical ones become sums over the features."""
+    """Return pooled scatters in the form of a prior's scale; for spherical, the scatter is summed over the features."""
     return pooled * num_features if covariance_type == "spherical" else pooled
 
 

@@ -66,7 +66,7 @@ def half_normal_lkj_log_prob(
     density = (log_normal - jnp.log(2.0) - d * log_tau).sum(-1)
     if is_dense(covariance_type):
         log_det = 2 * (factors.half_log_det - log_tau.sum(-1))
-        j = jnp.arange(1, d, dtype=covariances.dtype)  # d - k in eq. 16
+        j = jnp.arange(1, d, dtype=covariances.dtype)  # j stands for d - k in eq. 16
         alpha = lkj + (j - 1) / 2
         log_beta = 2 * gammaln(alpha) - gammaln(2 * alpha)
         density += (lkj - 1) * log_det - (j * ((2 * lkj - 2 + j) * jnp.log(2.0) + log_beta)).sum()
@@ -83,7 +83,7 @@ def sample_inverse_wishart(
 ) -> jax.Array:
     """Draw the covariances of one mixture: matrices by Bartlett's decomposition, variances as reciprocals of gamma variables.
 
-    scale and degrees_of_freedom are either shared by all components or have a leading component axis (for posterior draws).
+    All components share scale and degrees_of_freedom, or both have a leading component axis, as for posterior draws.
     """
     d, dtype = num_features, scale.dtype
     key_gamma, key_normal = jax.random.split(key)

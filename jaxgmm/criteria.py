@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from numpy.typing import ArrayLike
@@ -10,7 +12,8 @@ from . import covariance
 from .calls import public
 from .density import log_prob, responsibilities
 from .mixture import Mixture, MixtureLike, as_mixture
-from .row_sums import weight_or_ones
+from .padding import pad_data
+from .row_sums import Weight, weight_or_ones
 from .validation import as_weighted_data, warn_of_small_weights
 
 CRITERIA = ("bic", "aic", "icl")
@@ -34,7 +37,7 @@ def bic(mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None =
         ValueError, TypeError: the shapes of mixture, x and sample_weight do not match, or x does not hold real numbers.
 
     Warns:
-        RuntimeWarning: outside jit, if the sum of the weights is so small that they cannot be counts of observations.
+        RuntimeWarning: outside jit, if the sum of the weights is so small that the weights cannot be counts of observations.
 
     Example:
         >>> import jaxgmm, numpy as np
@@ -63,7 +66,7 @@ def aic(mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None =
         ValueError, TypeError: the shapes of mixture, x and sample_weight do not match, or x does not hold real numbers.
 
     Warns:
-        RuntimeWarning: outside jit, if the sum of the weights is so small that they cannot be counts of observations.
+        RuntimeWarning: outside jit, if the sum of the weights is so small that the weights cannot be counts of observations.
 
     Example:
         >>> import jaxgmm, numpy as np
@@ -93,7 +96,7 @@ def icl(mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None =
         ValueError, TypeError: the shapes of mixture, x and sample_weight do not match, or x does not hold real numbers.
 
     Warns:
-        RuntimeWarning: outside jit, if the sum of the weights is so small that they cannot be counts of observations.
+        RuntimeWarning: outside jit, if the sum of the weights is so small that the weights cannot be counts of observations.
 
     Example:
         >>> import jaxgmm, numpy as np
@@ -104,8 +107,15 @@ def icl(mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None =
     return information_criterion("icl", *_validate(mixture, x, sample_weight))
 
 
-def information_criterion(name: str, mixture: Mixture, x: jax.Array, weight: jax.Array) -> jax.Array:
+def information_criterion(name: str, mixture: Mixture, x: jax.Array, weight: jax.Array | None) -> jax.Array:
     """Return the values (...) of a criterion for validated input; `name` is one of CRITERIA."""
+    return _criterion(name, mixture, *pad_data(x, weight, mixture))
+
+
+@partial(jax.jit, static_argnums=0)
+def _criterion(name: str, mixture: Mixture, x: jax.Array, weight: Weight) -> jax.Array:
+    """Return the values (...) of a criterion for data that may be padded."""
+    weight = weight_or_ones(weight, x.shape[:1], x.dtype)
     log_likelihood, num_free = _log_likelihood(mixture, x, weight), _num_free(mixture)
     if name == "aic":
         return -2 * log_likelihood + 2 * num_free
@@ -116,12 +126,14 @@ def information_criterion(name: str, mixture: Mixture, x: jax.Array, weight: jax
     return value - 2 * jnp.where(weight > 0, weight * log_largest, 0).sum(-1)
 
 
-def _validate(mixture: MixtureLike, x: ArrayLike, sample_weight: ArrayLike | None) -> tuple[Mixture, jax.Array, jax.Array]:
-    """Return a mixture, data (N, D) and weights (N,); warn if the weights cannot be counts of observations."""
+def _validate(
+    mixture: MixtureLike, x: ArrayLike, sample_weight: ArrayLike | None
+) -> tuple[Mixture, jax.Array, jax.Array | None]:
+    """Return a mixture, data (N, D) and weights (N,) or None; warn if the weights cannot be counts of observations."""
     mixture = as_mixture(mixture)
     x, weight = as_weighted_data(x, sample_weight, check_values=False, num_features=mixture.num_features)
     warn_of_small_weights(weight)
-    return mixture, x, weight_or_ones(weight, x.shape[:1], x.dtype)
+    return mixture, x, weight
 
 
 def _log_likelihood(mixture: Mixture, x: jax.Array, weight: jax.Array) -> jax.Array:

@@ -22,8 +22,10 @@ from numpy.typing import ArrayLike
 from . import covariance
 from .calls import public
 from .chunking import density_rows_per_chunk
+from .host import cast
 from .memory import check_memory
 from .mixture import Mixture, MixtureLike, as_mixture
+from .padding import cut, pad_data
 from .rounding import positive_factors
 from .validation import as_data, check_count, check_key
 
@@ -34,12 +36,13 @@ def log_prob(mixture: MixtureLike, x: ArrayLike) -> jax.Array:
 
     Where the value is finite, its gradients with respect to all fields are finite too, even at weights of exactly 0.
 
-    The result is never NaN for finite input. A singular covariance, as of a component on one point or on a line, is raised to
-    the rounding of the mixture's own values, so that the density is large on the support and vanishes off it. A matrix with a
-    negative eigenvalue beyond rounding is no covariance: its component has no density anywhere.
+    The result is never NaN for finite input. A covariance is singular if, for example, its component lies on one point or on a
+    line. The function raises the variances of such a covariance to the size of the rounding error of the mixture's values. The
+    density is then large on the point or line, and 0 elsewhere. If a matrix has an eigenvalue that is more negative than
+    rounding can explain, the matrix is not a covariance, and the density of its component is 0 everywhere.
 
     Args:
-        mixture: a Mixture, or a Fit; or a stack with leading axes (...).
+        mixture: a Mixture or a Fit, or a stack of either with leading axes (...).
         x: (N, D), in the units of the means.
 
     Returns:
@@ -55,19 +58,18 @@ def log_prob(mixture: MixtureLike, x: ArrayLike) -> jax.Array:
         >>> round(float(jaxgmm.log_prob(mixture, [[0.0]])[0]), 4)
         -0.9189
     """
-    mixture, x = as_points(mixture, x)
-    return _log_prob(mixture, x)
+    return _for_each_point(_log_prob, *as_points(mixture, x))
 
 
 @public
 def responsibilities(mixture: MixtureLike, x: ArrayLike) -> jax.Array:
     """Return the probability that each point came from each component: w_k N(x_n | k) / p(x_n). Bishop (2006), eq. 9.13.
 
-    Where the density of every component underflows, the nearest present component in Mahalanobis distance has responsibility 1.
-    Singular covariances are raised as in `log_prob`. The result is never NaN for finite input.
+    If the densities of all components underflow at a point, the present component with the smallest Mahalanobis distance gets
+    responsibility 1. Singular covariances are treated as in `log_prob`. The result is never NaN for finite input.
 
     Args:
-        mixture: a Mixture, or a Fit; or a stack with leading axes (...).
+        mixture: a Mixture or a Fit, or a stack of either with leading axes (...).
         x: (N, D), in the units of the means.
 
     Returns:
@@ -83,8 +85,7 @@ def responsibilities(mixture: MixtureLike, x: ArrayLike) -> jax.Array:
         >>> jaxgmm.responsibilities(mixture, [[2.0]]).tolist()
         [[0.5, 0.5]]
     """
-    mixture, x = as_points(mixture, x)
-    return _all_responsibilities(mixture, x)
+    return _for_each_point(_all_responsibilities, *as_points(mixture, x), axis=-2)
 
 
 @public
@@ -92,7 +93,7 @@ def predict(mixture: MixtureLike, x: ArrayLike) -> jax.Array:
     """Return the component with the largest responsibility for each point.
 
     Args:
-        mixture: a Mixture, or a Fit; or a stack with leading axes (...).
+        mixture: a Mixture or a Fit, or a stack of either with leading axes (...).
         x: (N, D), in the units of the means.
 
     Returns:
@@ -108,8 +109,7 @@ def predict(mixture: MixtureLike, x: ArrayLike) -> jax.Array:
         >>> jaxgmm.predict(mixture, [[2.1], [4.0]]).tolist()
         [0, 1]
     """
-    mixture, x = as_points(mixture, x)
-    return _predict(mixture, x)
+    return _for_each_point(_predict, *as_points(mixture, x))
 
 
 @public
@@ -118,11 +118,11 @@ def sample(key: jax.Array, mixture: MixtureLike, num_samples: int) -> tuple[jax.
 
     Args:
         key: a random key.
-        mixture: one Mixture, or one Fit; use `jax.vmap` over keys and mixtures for several.
+        mixture: one Mixture or one Fit; for several mixtures, use `jax.vmap` over keys and mixtures.
         num_samples: N.
 
     Returns:
-        x (N, D), in the units of the means, and labels (N,), the component that each point was drawn from.
+        x (N, D), in the units of the means, and labels (N,). The label of a point is the index of its component.
 
     Raises:
         ValueError, TypeError: `mixture` is not one Mixture or Fit, `key` is not a random key, or num_samples is not an
@@ -143,7 +143,7 @@ def sample(key: jax.Array, mixture: MixtureLike, num_samples: int) -> tuple[jax.
 
 
 def safe_log(weights: jax.Array) -> jax.Array:
-    """Return log w; at a weight of 0, the value is -inf and the derivatives are finite."""
+    """Return log w for weights w; at w = 0, the value is -inf and the derivatives are finite."""
     return jnp.where(weights > 0, jnp.log(jnp.where(weights > 0, weights, 1)), -jnp.inf)
 
 
@@ -248,7 +248,14 @@ def as_points(mixture: MixtureLike, x: ArrayLike) -> tuple[Mixture, jax.Array]:
     """Return a mixture and validated points; the points are in the wider of the dtypes of the points and of the mixture."""
     mixture = as_mixture(mixture)
     x = as_data(x, num_features=mixture.num_features)
-    return mixture, x.astype(jnp.result_type(x.dtype, mixture.means.dtype))
+    return mixture, cast(x, jnp.result_type(x.dtype, mixture.means.dtype))
+
+
+def _for_each_point(
+    function: Callable[[Mixture, jax.Array], jax.Array], mixture: Mixture, x: jax.Array, axis: int = -1
+) -> jax.Array:
+    """Return function(mixture, x), whose `axis` counts the points; eager points are padded to one of a few lengths."""
+    return cut(function(mixture, pad_data(x, None, mixture).x), len(x), axis)
 
 
 def _over_stack(function: Callable[..., jax.Array], mixture: Mixture, x: jax.Array) -> jax.Array:
@@ -259,7 +266,7 @@ def _over_stack(function: Callable[..., jax.Array], mixture: Mixture, x: jax.Arr
 
 
 def _log_sum(mixture: Mixture, x: jax.Array) -> jax.Array:
-    """Return log p(x_n), (n,); the sum over components is linear in the weights, so its gradient is exact at a weight of 0."""
+    """Return log p(x_n), (n,). The density is linear in the weights, so that gradients are exact at a weight of 0."""
     no_log_weights = jnp.zeros_like(mixture.weights)
     log_normals, _ = log_joint(
         no_log_weights, mixture.means, positive_factors(mixture), x.T, mixture.covariance_type, subtract_means_first=True
@@ -273,7 +280,7 @@ def _log_sum(mixture: Mixture, x: jax.Array) -> jax.Array:
 
 
 def _responsibilities(mixture: Mixture, x: jax.Array) -> jax.Array:
-    """Return r (n, K); where every density underflows, the nearest present component has responsibility 1."""
+    """Return the responsibilities (n, K); if all densities underflow, the nearest present component has responsibility 1."""
     log_weights, factors, covariance_type = safe_log(mixture.weights), positive_factors(mixture), mixture.covariance_type
     joint, _ = log_joint(log_weights, mixture.means, factors, x.T, covariance_type, subtract_means_first=True)  # (K, n)
     top = joint.max(0)

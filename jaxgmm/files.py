@@ -1,4 +1,4 @@
-"""Write files whole or not at all, remove what killed processes have left behind, and read structured text."""
+"""Write files completely or not at all, remove temporary files that killed processes left, and read structured text."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from typing import Any, BinaryIO
 
 try:
     import fcntl
-except ImportError:  # Windows has no such locks: there, nothing is locked and nothing that is left behind is removed
+except ImportError:  # Windows does not have these locks: on Windows, files are not locked and leftover files are not removed
     fcntl = None
 
-_LONGEST_STEM = 200  # bytes of the name of a target in the name of its temporary file; names have at most 255
+_LONGEST_STEM = 200  # bytes; this much of a target's name can be in the name of its temporary file (at most 255)
 
 
 @contextmanager
 def replacing(path: str | os.PathLike[str], *, keep: bool = False) -> Iterator[BinaryIO]:
     """Open a temporary binary file, which replaces `path` at the end of the block unless the block raises an error.
 
-    The temporary file is locked while it is open. Temporary files of the same target without a lock were left by processes that
-    were killed, and are removed.
+    The temporary file is locked while it is open. If another temporary file of the same target is not locked, then a killed
+    process left it, and it is removed.
 
     Args:
         path: the file to replace. If it is a symbolic link, the file that it points to is replaced.
-        keep: whether `path` stays as it is. The block then only tests whether a file can be written there.
+        keep: if True, `path` is not replaced. The block then only tests whether a file can be written there.
 
     Raises:
         OSError: the folder does not exist or is not writable, or the name is too long.
@@ -48,7 +48,7 @@ def replacing(path: str | os.PathLike[str], *, keep: bool = False) -> Iterator[B
     _remove_left_behind(target.parent, stem)
     part = target.with_name(f"{stem}.{secrets.token_hex(4)}.part")
     with suppress(FileNotFoundError):
-        os.lstat(target)  # raises if the name is too long
+        os.lstat(target)  # this call raises OSError if the name is too long
     try:
         with open(part, "xb") as stream:
             lock(stream)
@@ -62,7 +62,7 @@ def replacing(path: str | os.PathLike[str], *, keep: bool = False) -> Iterator[B
 
 
 def _stem(name: str) -> str:
-    """Return the first letters of the names of a target's temporary files; a long name is cut, and a digest added."""
+    """Return the prefix of the names of a target's temporary files; a long name is cut and completed by a digest."""
     encoded = os.fsencode(name)
     if len(encoded) <= _LONGEST_STEM:
         return f".{name}"
@@ -70,7 +70,7 @@ def _stem(name: str) -> str:
 
 
 def _remove_left_behind(folder: Path, stem: str) -> None:
-    """Remove the temporary files of a target that no living process has locked."""
+    """Remove those temporary files of a target that no process has locked."""
     if fcntl is None:
         return
     for name in glob.glob(f"{glob.escape(str(folder / stem))}.*.part"):
@@ -80,18 +80,18 @@ def _remove_left_behind(folder: Path, stem: str) -> None:
 
 
 def lock(stream: BinaryIO) -> bool:
-    """Lock an open file until it is closed or the process ends; return False if another process has locked it."""
+    """Lock an open file until it is closed or the process ends; return False if another process holds a lock."""
     if fcntl is None:
         return True
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        return error.errno not in (errno.EAGAIN, errno.EACCES)  # file systems without locks have other errors
+        return error.errno not in (errno.EAGAIN, errno.EACCES)  # file systems without locks raise other errors
     return True
 
 
 class _Hold:
-    """A lock file beside a file that one process uses; the lock ends with this object or with the process."""
+    """A locked file that reserves the file beside it for this process until this object or the process ends."""
 
     def __init__(self, path: Path) -> None:
         """Create and lock the lock file; raise ValueError if another process has locked it."""
@@ -106,7 +106,7 @@ class _Hold:
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(stream.fileno()), os.stat(name)):
                     break
-            stream.close()  # its last owner has removed the file in the meantime
+            stream.close()  # the previous owner has removed the lock file since it was opened
         stream.truncate(0)
         stream.write(str(os.getpid()).encode())
         stream.flush()
@@ -123,10 +123,10 @@ _held: weakref.WeakValueDictionary[Path, _Hold] = weakref.WeakValueDictionary()
 
 
 def hold(path: str | os.PathLike[str]) -> object | None:
-    """Return an object that keeps other processes from holding the same file while it lives; None if nothing can be locked.
+    """Return an object that reserves a file for this process as long as the object exists; return None if locks do not exist.
 
     Raises:
-        ValueError: another process holds the file; the message has its number.
+        ValueError: another process has reserved the file; the message contains the number of that process.
     """
     target = Path(os.path.realpath(path))
     if fcntl is None or not os.access(target.parent, os.W_OK):
@@ -152,10 +152,10 @@ def write_text(path: str | os.PathLike[str], text: str) -> Path:
 
 
 def parse_file(path: str | os.PathLike[str], parse: Callable[[str], Any]) -> Any:
-    """Return what a file holds, parsed by a function such as json.loads or tomllib.loads.
+    """Return the content of a file after parsing it by a function such as json.loads or tomllib.loads.
 
     Raises:
-        ValueError: the file is not UTF-8, is nested too deeply, or is refused by `parse`.
+        ValueError: the file is not UTF-8, is nested too deeply, or makes `parse` raise ValueError.
         OSError: the file cannot be read.
 
     Example:

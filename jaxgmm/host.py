@@ -7,9 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import DTypeLike
 
-from .chunking import LARGE_COPY_BYTES, on_cpu
+from .chunking import on_cpu
 
 _ALIGNMENT = 64  # bytes; on a CPU, XLA shares the memory of a NumPy array if its address is a multiple of this number
 
@@ -30,23 +31,31 @@ def to_host(tree: Any) -> Any:
 
 
 def to_device(array: np.ndarray, dtype: DTypeLike) -> jax.Array:
-    """Return a NumPy array as a JAX array; copy a large array only once, whereas jnp.asarray copies it twice (jax 0.10).
+    """Return a NumPy array as a JAX array; jnp.asarray would copy a large array twice, and compile for each shape (jax 0.10).
 
-    The caller may change the NumPy array afterwards, so the JAX array must not share its memory. If this memory is aligned,
-    `device_put` would share it, so the array is copied first. Otherwise, `device_put` copies it in the background, and this
-    function waits until the copy is complete.
+    The caller may change the NumPy array afterwards, so the JAX array must not share its memory. If the memory is aligned,
+    `device_put` would share it, so this function copies the array first. Otherwise, `device_put` copies the array in the
+    background, and this function waits until the copy is complete.
     """
     cast = np.asarray(array, dtype)
-    if cast.nbytes < LARGE_COPY_BYTES:
-        return jnp.asarray(cast)
     if cast.ctypes.data % _ALIGNMENT == 0 and np.may_share_memory(cast, array):
         cast = cast.copy()
     return jax.block_until_ready(jax.device_put(cast))
 
 
+def cast(array: jax.Array, dtype: Any) -> jax.Array:
+    """Return an array in another dtype; a concrete array in the host's memory is converted there, which compiles nothing."""
+    if array.dtype == dtype:
+        return array
+    view = array if isinstance(array, Tracer) else on_host(array)
+    if isinstance(view, np.ndarray) and not array.committed:
+        return to_device(view, dtype)
+    return array.astype(dtype)
+
+
 def extremes(array: jax.Array) -> tuple[float, float]:
-    """Return the smallest and largest value of a concrete array, even if the caller is traced by jit."""
-    host = on_host(array)  # NumPy does not round subnormal numbers to zero, as XLA does
+    """Return the smallest and the largest value of a concrete array; this also works while jit traces the caller."""
+    host = on_host(array)  # use NumPy, because XLA rounds subnormal numbers to zero
     if isinstance(host, np.ndarray):
         return float(host.min()), float(host.max())
     with jax.ensure_compile_time_eval():

@@ -1,4 +1,4 @@
-"""Joint validation of a mixture, data, weights and a prior, for all functions that take several of these arguments."""
+"""Joint validation of a mixture, data, weights and a prior. All functions that take several of these arguments use it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from numpy.typing import ArrayLike
 from . import covariance
 from .memory import check_memory, tree_bytes
 from .mixture import Mixture, as_mixture
+from .padding import pad_data
 from .priors.interface import check_prior
+from .row_sums import Weight
 from .validation import (
     as_weighted_data,
     check_count,
@@ -25,11 +27,11 @@ from .validation import (
 
 
 class Inputs(NamedTuple):
-    """Valid inputs in the float type of the data: a mixture, x (N, D), weight (N,) or None, and the prior or None."""
+    """Valid inputs in the float type of the data: a mixture, x (N, D), the weights of the rows, and the prior or None."""
 
     mixture: Mixture
     x: jax.Array
-    weight: jax.Array | None
+    weight: Weight
     prior: Any
 
 
@@ -43,7 +45,7 @@ def validate_inputs(
     prior_is: Literal["required", "optional", "unchecked"] = "optional",
     is_start: bool = False,
 ) -> Inputs:
-    """Return one mixture, data, weights and prior in the float type of the data; raise if they are invalid or do not match.
+    """Return all inputs in the float type of the data; raise ValueError or TypeError if they are invalid or do not match.
 
     Args:
         mixture: one Mixture, or one Fit.
@@ -52,7 +54,7 @@ def validate_inputs(
         sample_weight: (N,) >= 0, or None.
         name: the name of the mixture in error messages.
         prior_is: "optional" accepts None; "required" does not; "unchecked" returns any prior without checks.
-        is_start: whether the mixture is the start of a sampler. `check_start` checks a start unless the start is traced.
+        is_start: whether the mixture is the start of a sampler. A start that is not traced is then checked by `check_start`.
     """
     mixture = as_mixture(mixture, name, single=True)
     x, weight = as_weighted_data(x, sample_weight, num_features=mixture.num_features)
@@ -72,6 +74,11 @@ def validate_inputs(
     return Inputs(cast(mixture), x, weight, prior if prior_is == "unchecked" else cast(prior))
 
 
+def pad_inputs(inputs: Inputs, *others: Any) -> Inputs:
+    """Return inputs whose data are padded as by `pad_data`; `others` are further arguments of the compiled function."""
+    return inputs._replace(**pad_data(inputs.x, inputs.weight, inputs, *others)._asdict())
+
+
 def check_sampling_options(key: Any, num_samples: Any, num_chains: Any) -> None:
     """Raise TypeError or ValueError unless `key` is a random key and the two numbers are positive integers."""
     check_key(key)
@@ -80,7 +87,7 @@ def check_sampling_options(key: Any, num_samples: Any, num_chains: Any) -> None:
 
 
 def check_draws(mixture: Mixture, num_samples: int, num_chains: int) -> None:
-    """Raise ValueError if the memory cannot hold so many draws of a mixture in each of several chains."""
+    """Raise ValueError if the memory cannot hold `num_samples` draws of a mixture for each of `num_chains` chains."""
     what = f"num_samples={num_samples} in {num_chains} chain{'s' * (num_chains > 1)}"
     check_memory(float(num_samples) * num_chains * tree_bytes(mixture), what)
 
@@ -90,7 +97,7 @@ def check_start(start: Mixture) -> None:
 
     The result of a failed fit can have these defects.
     """
-    start = jax.tree.map(np.asarray, start)  # on the host, where nothing needs to be compiled
+    start = jax.tree.map(np.asarray, start)  # checks on the host need no compilation
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(start)):
         raise ValueError(
             "start holds NaN or infinity: the fit that it came from failed; look at its status, and start from "
@@ -112,7 +119,7 @@ def check_start(start: Mixture) -> None:
 
 
 def as_dtype(leaf: Any, dtype: DTypeLike) -> Any:
-    """Return a leaf as an array of the given dtype, which jit accepts; a JAX array stays on its device."""
+    """Return a leaf of a pytree as an array of the given dtype that jit accepts; a JAX array stays on its device."""
     if isinstance(leaf, jax.Array):
         return leaf if leaf.dtype == dtype else leaf.astype(dtype)
     return np.asarray(leaf, dtype)

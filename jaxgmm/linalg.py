@@ -1,9 +1,9 @@
 """Factorisations, linear solves and products for stacks of small matrices (..., D, D).
 
-On the CPU, the matrices of a stack are factorised one after another. If one call got a whole stack, a thread of XLA's pool
-would split the stack into tasks for the same pool, and wait for them. Two such calls at the same time, in one program or in
-two, can wait for each other forever (jaxlib 0.10, two threads). A call with a single matrix does not wait, and for small
-matrices the separate calls are about as fast. On other devices, one call factorises the whole stack.
+On the CPU, the matrices of a stack are factorised one after another. If one call factorised the whole stack, a thread of XLA's
+thread pool would split the stack into tasks for the same pool, and would wait for these tasks. Two such calls at the same time,
+in one program or in two, can wait for each other forever (jaxlib 0.10, two threads). A call with a single matrix does not wait,
+and for small matrices the separate calls are about as fast. On other devices, one call factorises the whole stack.
 """
 
 # When this module was written, no public report of this deadlock was found. Such a report could read:
@@ -35,7 +35,7 @@ _matmul = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
 def _one_by_one(function: Callable) -> Callable:
-    """Return a function of stacks with any leading shape; on the CPU, it calls `function` for one matrix after another."""
+    """Return a version of `function` for stacks of any leading shape; on the CPU, it processes one matrix after another."""
     alone = jax.custom_batching.sequential_vmap(function)
 
     def in_turn(*stacks: jax.Array) -> jax.Array | tuple:
@@ -95,23 +95,23 @@ def _assemble_lower(rows: list[list[jax.Array]]) -> jax.Array:
     """Return lower triangular matrices (..., D, D), given the entries (...) of their lower triangles row by row."""
     d, zero = len(rows), jnp.zeros_like(rows[0][0])
     entries = [entry for row in rows for entry in [*row, *[zero] * (d - len(row))]]
-    return jnp.stack(entries, -1).reshape(*zero.shape, d, d)  # one stack operation instead of D + 1
+    return jnp.stack(entries, -1).reshape(*zero.shape, d, d)  # one stack operation replaces D + 1
 
 
 def diagonal(matrices: Arrays) -> Arrays:
-    """Return the diagonals (..., D) of matrices (..., D, D) by slicing; the result for a NumPy array is a NumPy array."""
+    """Return the diagonals (..., D) of matrices (..., D, D) by slicing; for a NumPy array, the result is a NumPy array."""
     d = matrices.shape[-1]
     return matrices.reshape(*matrices.shape[:-2], d * d)[..., :: d + 1]
 
 
 def identity(matrices: jax.Array) -> np.ndarray:
-    """Return an identity matrix of the size and dtype of matrices (..., D, D), with as many axes as they have."""
+    """Return an identity matrix with the dtype, the size D and the number of axes of `matrices` (..., D, D)."""
     d = matrices.shape[-1]
     return np.eye(d, dtype=matrices.dtype).reshape(*[1] * (matrices.ndim - 2), d, d)
 
 
 def with_axes(array: jax.Array, num_axes: int) -> jax.Array:
-    """Return an array with axes of length 1 in front, so that it has `num_axes` in all."""
+    """Add leading axes of length 1 to an array, so that the result has `num_axes` axes."""
     return array.reshape(*[1] * (num_axes - array.ndim), *array.shape)
 
 
@@ -128,7 +128,7 @@ def multiply(a: jax.Array, b: jax.Array) -> jax.Array:
 @jax.custom_jvp
 @_one_by_one
 def _cholesky(matrices: jax.Array) -> jax.Array:
-    """Return lower Cholesky factors by the routine of JAX."""
+    """Return lower Cholesky factors, computed by JAX's routine."""
     return jnp.linalg.cholesky(matrices)
 
 
@@ -149,7 +149,7 @@ def _cholesky_jvp(primals: tuple, tangents: tuple) -> tuple:
 @jax.custom_jvp
 @_one_by_one
 def _invert_lower(lower: jax.Array) -> jax.Array:
-    """Return the inverses of lower triangular matrices by the routine of JAX."""
+    """Return the inverses of lower triangular matrices, computed by JAX's routine."""
     identity = jnp.broadcast_to(np.eye(lower.shape[-1], dtype=lower.dtype), lower.shape)
     return jax.scipy.linalg.solve_triangular(lower, identity, lower=True)
 

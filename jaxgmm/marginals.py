@@ -29,7 +29,7 @@ def marginal(mixture: MixtureLike, dims: Sequence[int] | int) -> Mixture:
         A Mixture in len(dims) dimensions, of the same covariance type.
 
     Raises:
-        ValueError, TypeError: dims is empty, repeats a feature, or names one that does not exist.
+        ValueError, TypeError: dims is empty, repeats a feature, or contains a feature that does not exist.
 
     Example:
         >>> import jaxgmm, numpy as np
@@ -52,15 +52,16 @@ def condition(mixture: MixtureLike, dims: Sequence[int] | int, values: ArrayLike
     Args:
         mixture: a Mixture or a Fit, or a stack of either with leading axes (...).
         dims: the features whose values are given.
-        values: the values of these features (len(dims),), in the order of dims and in the units of the features.
+        values: (len(dims),), the values of these features in the order of dims, in the units of the data.
 
     Returns:
         A Mixture of the other features in their original order, of the same covariance type. A tied mixture stays tied, because
-        the conditional covariance is the same for every component. Covariances stay positive definite to rounding, also where
+        the conditional covariance is the same for every component. Covariances stay positive definite up to rounding, even if
         the known features determine the others.
 
     Raises:
-        ValueError, TypeError: dims is empty, names all features, or names one that does not exist; values has the wrong shape.
+        ValueError, TypeError: dims is empty, contains all features or a feature that does not exist, or values has the wrong
+            shape.
 
     Example:
         >>> import jaxgmm
@@ -91,7 +92,7 @@ def condition(mixture: MixtureLike, dims: Sequence[int] | int, values: ArrayLike
 
 
 def _as_features(dims: Sequence[int] | int, num_features: int) -> list[int]:
-    """Return the features in dims as indices from 0, or raise an error if they are not distinct features of the mixture."""
+    """Return the features in dims as indices from 0; raise ValueError or TypeError unless they are distinct features."""
     check_static(dims, "dims")
     array = np.atleast_1d(np.asarray(dims))
     if array.size and array.dtype.kind not in "iu":

@@ -1,4 +1,4 @@
-"""Refuse sizes whose arrays cannot be allocated: XLA would abort the process instead of raising an error."""
+"""Raise an error before arrays are allocated that do not fit into memory; XLA would abort the process instead."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import jax
 
-_SMALL = 1 << 27  # bytes; smaller arrays are not compared with the free memory, so that usual calls need not read it
-# files of Linux with the limit of a container, in bytes, and with its present use
+_SMALL = 1 << 27  # bytes; for smaller arrays, the free memory is not read, which saves time in usual calls
+# pairs of Linux files: the first holds the memory limit of a container, the second its present use, both in bytes
 _CONTAINER = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
@@ -17,11 +17,11 @@ _CONTAINER = (
 
 
 def check_memory(num_bytes: float, what: str) -> None:
-    """Raise ValueError if arrays of so many bytes do not fit into the free memory.
+    """Raise ValueError if arrays of `num_bytes` bytes do not fit into the free memory.
 
     Args:
-        num_bytes: an estimate from below.
-        what: the option that decides the size, with its value.
+        num_bytes: the number of bytes that the arrays need at least.
+        what: the option that determines the size, with its value; part of the error message.
 
     Example:
         >>> check_memory(1e6, "num_samples=1000")
@@ -37,7 +37,7 @@ def check_memory(num_bytes: float, what: str) -> None:
 
 
 def tree_bytes(tree: Any) -> int:
-    """Return the number of bytes of all arrays of a tree, which may be traced.
+    """Return the total number of bytes of the arrays in a pytree; the arrays may be traced.
 
     Example:
         >>> import numpy as np
@@ -48,7 +48,7 @@ def tree_bytes(tree: Any) -> int:
 
 
 def free_memory() -> float:
-    """Return how many bytes of memory are free, or infinity if the system does not tell."""
+    """Return the number of free bytes of memory, or infinity if the system does not report this number."""
     free = float("inf")
     try:
         entries = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
@@ -59,6 +59,6 @@ def free_memory() -> float:
     for limit, use in _CONTAINER:
         try:
             free = min(free, float(Path(limit).read_text()) - float(Path(use).read_text()))
-        except (OSError, ValueError):  # no container, or one without a limit
+        except (OSError, ValueError):  # there is no container, or it has no limit
             continue
     return free

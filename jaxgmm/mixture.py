@@ -35,8 +35,8 @@ class Mixture(Printed):
     Attributes:
         weights: (..., K), non-negative, summing to one. A weight of exactly 0 means that the component is absent.
         means: (..., K, D), in the units of the data.
-        covariances: in data units squared: full (..., K, D, D), tied (..., 1, D, D), diag (..., K, D) and spherical
-            (..., K, 1) variances.
+        covariances: matrices for full (..., K, D, D) and tied (..., 1, D, D), variances for diag (..., K, D) and spherical
+            (..., K, 1), in data units squared.
         covariance_type: "full", "tied", "diag" or "spherical".
 
     Example:
@@ -79,7 +79,7 @@ class Mixture(Printed):
 
 
 def mixture_title(mixture: Mixture) -> str:
-    """Return one line with the type, sizes and dtype of a mixture."""
+    """Return one line with the covariance type, sizes and dtype of a mixture."""
     *batch, k, d = mixture.means.shape
     stacked = f", stacked {tuple(batch)}" if batch else ""
     return f"Mixture {mixture.covariance_type}, K={k} components, D={d} features, {mixture.means.dtype}{stacked}"
@@ -105,7 +105,7 @@ def mixture_table(mixture: Mixture) -> Table:
 
 
 def standard_deviations(mixture: Mixture) -> np.ndarray | None:
-    """Return standard deviations (..., K, D) for printing, computed without compilation.
+    """Return the standard deviations (..., K, D) for a printed table; nothing is compiled.
 
     Return None if the mixture is traced, or if there are too many numbers to print.
     """
@@ -148,8 +148,8 @@ def make_mixture(weights: ArrayLike, means: ArrayLike, covariances: ArrayLike, *
     Args:
         weights: (..., K), non-negative, summing to one (within 1e-6 in float64, 1e-4 in float32).
         means: (..., K, D), in the units of the data.
-        covariances: in data units squared (variances, never standard deviations): full (..., K, D, D), tied
-            (..., 1, D, D), diag (..., K, D), spherical (..., K, 1).
+        covariances: matrices for full (..., K, D, D) and tied (..., 1, D, D), variances (not standard deviations) for diag
+            (..., K, D) and spherical (..., K, 1), in data units squared.
         covariance_type: "full", "tied", "diag" or "spherical".
 
     Returns:
@@ -256,7 +256,7 @@ def check_covariances(covariances: np.ndarray, covariance_type: str) -> None:
         raise ValueError(
             f"covariances has a variance of {diagonal.min():.4g} on a diagonal; positive definite matrices were expected."
         )
-    # divide by one standard deviation, then by the other: in extreme units the product of two variances over- or underflows
+    # divide by the two standard deviations in turn: in extreme units, the product of two variances over- or underflows
     sd = np.sqrt(diagonal)
     correlations = covariances / sd[..., :, None] / sd[..., None, :]
     if (abs(correlations - np.swapaxes(correlations, -1, -2)) > 1e-4).any():

@@ -1,7 +1,7 @@
-"""Show progress bars. One function decides whether a bar is shown, for every function that has an option `progress`.
+"""Show progress bars. For all functions with an option `progress`, `is_shown` decides whether a bar is shown.
 
-A compiled program advances a bar through a callback. The number of the bar is an argument of the program, so that programs with
-a bar are compiled once, like those without.
+A compiled program advances a bar through a callback. Each bar has a number, which is an argument of the program. A program with
+a bar is therefore compiled only once, and not again for each bar.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def is_shown(wanted: bool | None) -> bool:
 def progress_bar(total: int, unit: str, wanted: bool | None) -> Iterator[Any]:
     """Provide a progress bar of tqdm on stderr, to be used in a `with` statement.
 
-    A function that is called while another function shows a bar has no bar of its own. If both count the same unit, it advances
-    the bar of the other function, which must then not do so itself.
+    If an outer function already shows a bar, an inner function shows no second bar. If both functions count the same unit, the
+    inner function advances the outer bar. The outer function must then not advance its bar.
 
     Args:
         total: the number of steps.
@@ -56,7 +56,7 @@ def progress_bar(total: int, unit: str, wanted: bool | None) -> Iterator[Any]:
         yield outer
         return
     with tqdm(total=total, disable=outer is not None or not is_shown(wanted), unit=unit) as bar:
-        bar.unit = unit  # a hidden bar does not keep it
+        bar.unit = unit  # a hidden bar of tqdm does not store its unit
         token = _current.set(bar)
         try:
             yield bar
@@ -103,7 +103,7 @@ def advance(number: jax.Array | None, step: jax.Array, total: int) -> None:
 
 
 def _advance(number: Any, steps: Any) -> None:
-    """Advance the bar with a given number; the bar is gone if the call of the program was interrupted."""
+    """Advance the bar with a given number; do nothing if the bar is gone because its program was interrupted."""
     bar = _bars.get(int(number))
     if bar is not None:
         bar.update(int(steps))

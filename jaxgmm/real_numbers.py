@@ -59,25 +59,25 @@ def check_dtype(dtype: np.dtype, name: str) -> None:
 
 def _frame_as_numpy(frame: Any, name: str) -> np.ndarray:
     """Return a data frame as a NumPy array; if it does not convert to one numeric array, convert its columns one by one."""
-    if hasattr(frame, "get_columns"):  # polars, which cannot convert all kinds of columns to one array
+    if hasattr(frame, "get_columns"):  # a polars frame, which cannot always be converted to one array
         columns = frame.get_columns()
     else:
         array = np.asarray(frame.to_numpy())
         if array.dtype.kind in "fiu" or array.ndim != 2:
             return _as_real(array, name)
-        # pandas and similar libraries; in pandas, two columns may have the same name
+        # take columns by position, because two columns of a pandas frame may have the same name
         columns = [frame.iloc[:, i] for i in range(array.shape[1])] if hasattr(frame, "iloc") else array.T
     found = [_column_as_numpy(column, label, name) for label, column in zip(frame.columns, columns, strict=True)]
     return np.stack(found, 1) if found else np.zeros((len(frame), 0))
 
 
 def _column_as_numpy(column: Any, label: Any, name: str) -> np.ndarray:
-    """Return one column of a data frame as numbers, or raise TypeError with its name."""
+    """Return one column of a data frame as numbers, or raise TypeError with the name of the column."""
     values = np.asarray(column.to_numpy() if hasattr(column, "to_numpy") else column)
     if values.dtype == object and all(_is_missing(v) or isinstance(v, bool | np.bool_ | numbers.Real) for v in values):
         values = np.array([np.nan if _is_missing(v) else float(v) for v in values])
     if values.dtype.kind == "b":
-        return values.astype(np.int8)  # int8, so that the other columns determine the float type
+        return values.astype(np.int8)  # int8 is small, so the other columns determine the float type
     try:
         return _as_real(values, f"column {label!r} of {name}")
     except TypeError as error:
@@ -97,7 +97,7 @@ def _as_real(array: np.ndarray, name: str) -> np.ndarray:
 
 
 def _kind_of_object(value: Any) -> str:
-    """Return the letter for the kind of NumPy dtype that fits a Python object, or "O" if none fits."""
+    """Return the letter of the NumPy dtype kind for a Python object, or "O" if no such kind exists."""
     if hasattr(value, "total_seconds"):
         return "m"
     if hasattr(value, "isoformat"):
@@ -112,5 +112,5 @@ def _is_missing(value: Any) -> bool:
 
 
 def _is_missing_or_real(value: Any) -> bool:
-    """Return whether a Python object is a real number or stands for a missing one."""
+    """Return whether a Python object is a real number or a missing value."""
     return _is_missing(value) or (isinstance(value, numbers.Real) and not isinstance(value, bool))

@@ -1,8 +1,8 @@
 """Estimates of rounding errors, and lower bounds that keep covariances positive definite in their own float type.
 
 The rounding error of a second moment is a few eps times its size. A scatter about the mean is a difference of two such moments.
-Where the data are flat, it may therefore be computed as zero or negative. Such quantities are raised to the size of their
-rounding error; larger values are not changed.
+If the data hardly vary in some direction, the computed scatter may therefore be zero or negative in this direction. Such values
+are raised to the size of their rounding error; larger values are not changed.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from . import covariance, linalg
 from .mixture import Mixture
 from .row_sums import nonzero
 
-_LONGEST_SUM = 4096  # rows over which rounding errors accumulate: sums over chunks are compensated
-# a covariance is taken to be far from singular if its squared relative change in one step is at most this value
+_LONGEST_SUM = 4096  # largest number of rows over which rounding errors add up; sums over chunks are compensated
+# a covariance counts as far from singular if its squared relative change in one step is less than this number
 _LARGEST_MOVE = 0.8
 
 
 def ridge_fraction(num_features: int, dtype: DTypeLike) -> float:
-    """Return the relative excess of the diagonal below which the Cholesky factorisation of a singular matrix may fail."""
+    """Return the fraction by which the diagonal of a singular matrix must grow so that a Cholesky factor can be computed."""
     return 4 * num_features * float(jnp.finfo(dtype).eps)
 
 
 def smallest_variance(squared_size: jax.Array) -> jax.Array:
-    """Return the variance that the rounding of values of a given squared size can hide; it never underflows to 0."""
+    """Return the largest variance that rounding can hide in values of a given squared size; the result is never 0."""
     info = jnp.finfo(squared_size.dtype)
     return jnp.maximum((4 * info.eps) ** 2 * squared_size, 64 * info.tiny)
 
@@ -34,21 +34,21 @@ def smallest_variance(squared_size: jax.Array) -> jax.Array:
 def scatter_about_mean(
     count: jax.Array, first: jax.Array, second: jax.Array, covariance_type: str, precision: jax.Array | None = None
 ) -> jax.Array:
-    """Return the scatter about the mean, second - first first' / count, raised to what the rounding of `second` can hide.
+    """Return the scatter about the mean, second - first first' / count, raised to at least the rounding error of `second`.
 
-    Diagonal scatters are raised entry by entry. Dense scatters get a ridge, unless the covariance that they imply
-    differs so little from the present one that it cannot be nearly singular. Near convergence of EM, nothing is added.
+    Diagonal scatters are raised entry by entry. A ridge is added to a dense scatter, unless the new covariance is so close to
+    the present covariance that it cannot be nearly singular. Near convergence of EM, no ridge is added.
 
     Args:
-        count: (K,).
-        first: (K, D).
-        second: (K, D, D) | (K, D).
+        count: (K,), the total weight of each component.
+        first: (K, D), the first moments.
+        second: (K, D, D) | (K, D), the second moments.
         covariance_type: the covariance type of the mixture.
         precision: the present precision matrices (K | 1, D, D) in the coordinates of the moments; None stands for identity
             matrices, as in whitened coordinates.
     """
     scatter = second - covariance.outer(first / jnp.sqrt(nonzero(count))[:, None], covariance_type)
-    error = 8 * jnp.finfo(count.dtype).eps * jnp.sqrt(jnp.clip(count, 1, _LONGEST_SUM))[:, None]  # of second, relative
+    error = 8 * jnp.finfo(count.dtype).eps * jnp.sqrt(jnp.clip(count, 1, _LONGEST_SUM))[:, None]  # relative error of second
     if not covariance.is_dense(covariance_type):
         return jnp.maximum(scatter, error * second)
     d = first.shape[-1]
@@ -64,9 +64,9 @@ def scatter_about_mean(
 def position_errors(mixture: Mixture, factors: covariance.Factors) -> jax.Array:
     """Return the rounding error (K,) of positions near each mean, in the component's standard deviations.
 
-    Positions are relative to the origin of the means. Each coordinate is rounded, and so is each product in the whitening;
-    the sum of the products can cancel. If the error is one, the component is narrower than the spacing of floating-point
-    numbers.
+    Positions are relative to the origin of the means. Each coordinate and each product in the whitening is rounded. The
+    products may cancel when they are summed, but their rounding errors remain. If the error is one, the component is narrower
+    than the spacing of floating-point numbers.
     """
     size = covariance.transform(abs(factors.whitener), abs(mixture.means), mixture.covariance_type)
     return jnp.finfo(size.dtype).eps * jnp.sqrt((size**2).sum(-1))
@@ -77,16 +77,20 @@ def objective_error(
 ) -> tuple[jax.Array, jax.Array]:
     """Estimate how far rounding alone can move the objective, and how far it can move the gain of a step.
 
-    The first part is that of the sums themselves, whose terms can cancel. In a flat component the conditional variances carry
-    the rounding error of the features' variances: relative to their size it is eps flatness^2. It enters the objective to
-    second order, because first-order terms vanish at the M-step's maximum. The rounding of positions, in components that lie
-    far from the centre in their own standard deviations, also leaves the sum of independent errors of the rows.
+    The error of the objective has three parts:
+
+    1. The sums over rows are rounded, and their terms can cancel.
+    2. In a flat component, the conditional variances inherit the rounding error of the features' variances. Relative to the
+       conditional variances, this error is eps flatness^2. It affects the objective only to second order, because first-order
+       terms vanish at the maximum of the M-step. This part is also the error of the gain.
+    3. Positions are rounded. The effect is large if a component lies many of its standard deviations from the centre. The
+       independent errors of the rows also add a term of first order.
 
     Args:
         mixture: the mixture, in the coordinates in which the objective is computed.
         factors: the factors of the mixture's covariances.
         count: (K,), the weight of each component.
-        objective: (), the value at the mixture.
+        objective: (), the objective at the mixture, nats.
     """
     covariance_type, eps, total = mixture.covariance_type, jnp.finfo(objective.dtype).eps, count.sum()
     flatness = jnp.ones((), objective.dtype)
@@ -100,12 +104,12 @@ def objective_error(
 
 
 def difference(matrices: jax.Array, explained: jax.Array, squared_size: jax.Array) -> jax.Array:
-    """Return positive definite matrices minus the parts of them that are explained, raised where rounding can hide the rest.
+    """Return `matrices` - `explained`, with a ridge if the difference is so small that rounding can hide it.
 
     Args:
-        matrices: (..., D, D).
-        explained: (..., D, D).
-        squared_size: (..., D), the variances whose rounding the difference carries.
+        matrices: (..., D, D), positive definite.
+        explained: (..., D, D), the part of the matrices to subtract.
+        squared_size: (..., D), the variances that determine the rounding error of the difference.
     """
     left = covariance.symmetric(matrices - explained)
     hidden = ridge_fraction(left.shape[-1], left.dtype) * squared_size
@@ -116,7 +120,7 @@ def difference(matrices: jax.Array, explained: jax.Array, squared_size: jax.Arra
 
 
 def is_singular(covariances: jax.Array, squared_size: jax.Array, covariance_type: str) -> jax.Array:
-    """Return which covariances (K | 1,) are singular to rounding.
+    """Return, for each covariance (K | 1,), whether it is singular up to rounding.
 
     Args:
         covariances: the covariances of one mixture.
@@ -133,17 +137,18 @@ def is_singular(covariances: jax.Array, squared_size: jax.Array, covariance_type
 
 
 def positive_factors(mixture: Mixture) -> covariance.Factors:
-    """Return the factors of a mixture's covariances (...), with a defined answer where they are not positive definite.
+    """Return the factors of a mixture's covariances (...), also if some covariances are not positive definite.
 
-    A singular covariance is raised to the rounding of the mixture's own values. A matrix with a negative eigenvalue beyond
-    rounding is no covariance: its component gets no density anywhere. Values that are not finite give NaN.
+    The variances of a singular covariance are raised to the rounding error of the mixture's values. If a matrix has an
+    eigenvalue that is more negative than rounding can explain, the density of its component becomes 0 everywhere. Values that
+    are not finite give NaN.
     """
     covariance_type, d = mixture.covariance_type, mixture.num_features
     axes = (-2, -1) if covariance.is_dense(covariance_type) else (-1,)
     given = mixture.covariances
     is_positive = covariance.is_positive_definite(jax.lax.stop_gradient(given), covariance_type)  # (..., K | 1)
     repairable = ~is_positive & jnp.isfinite(given).all(axes)
-    # the choice comes before the factorisation, so that derivatives never see a matrix without a factor
+    # choose before the factorisation, so that no derivative involves a matrix without a Cholesky factor
     chosen = jnp.where(jnp.expand_dims(repairable, axes), _raised_to_rounding(mixture), given)
     factors = covariance.factorize(chosen, covariance_type, d)
     has_no_density = repairable & ~jnp.isfinite(factors.half_log_det)
@@ -152,7 +157,7 @@ def positive_factors(mixture: Mixture) -> covariance.Factors:
 
 
 def _raised_to_rounding(mixture: Mixture) -> jax.Array:
-    """Return the covariances (...) with their variances raised to what the rounding of the mixture's values can hide."""
+    """Return the covariances (...) with variances raised to the rounding error of the mixture's values."""
     covariance_type, d = mixture.covariance_type, mixture.num_features
     variances = covariance.variances(mixture.covariances, covariance_type, d)
     size = (mixture.means**2).max(-2) + jnp.maximum(variances, 0).max(-2)  # (..., D)

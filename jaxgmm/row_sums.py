@@ -8,17 +8,32 @@ addition is compensated (Kahan 1965), so that its order does not affect the accu
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeGuard, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from .host import on_host
 from .validation import is_traced
 
 Total = TypeVar("Total")
 
 
-def sum_over_rows(function: Callable[[Any, jax.Array], Total], rows: Any, weight: jax.Array | None, chunk: int) -> Total:
+class FirstRows(NamedTuple):
+    """Weights of padded data without weights of their own: 1 for the first `num_rows` rows and 0 for the padding after them.
+
+    The number () is traced, so data sets of different lengths share a program. The weights are computed from it inside each
+    chunk, which costs less than an array of weights, and programs can rely on it that all weights are 0 or 1.
+    """
+
+    num_rows: jax.Array | np.ndarray
+
+
+Weight: TypeAlias = jax.Array | FirstRows | None  # (N,), or the weights of padded data, or None for weights of 1
+
+
+def sum_over_rows(function: Callable[[Any, jax.Array], Total], rows: Any, weight: Weight, chunk: int) -> Total:
     """Return the sum of function(rows, weights) over chunks of at most `chunk` rows.
 
     All chunks have the same size, so that one compiled program serves all of them. The last chunk can therefore overlap the
@@ -28,31 +43,39 @@ def sum_over_rows(function: Callable[[Any, jax.Array], Total], rows: Any, weight
         function: maps rows and their weights (n,) to a pytree of arrays. It must be additive over rows and ignore rows of
             weight 0.
         rows: a pytree of arrays (N, ...).
-        weight: the weights of the rows (N,); None means that all are 1.
+        weight: the weights of the rows. Chunks after the first `num_rows` rows of padded data are skipped.
         chunk: the largest number of rows per chunk, from the module `chunking`.
     """
     leaves = jax.tree.leaves(rows)
     n, dtype = len(leaves[0]), leaves[0].dtype
     if n <= chunk:
-        return function(rows, jnp.ones(n, dtype) if weight is None else weight)
+        return function(rows, jnp.ones(n, dtype) if weight is None else weight_or_ones(weight, (n,), dtype))
     num_chunks = -(-n // chunk)
-    chunk = min(chunk, -(-n // num_chunks // 16) * 16)  # chunks of nearly equal size that fill vector registers
+    chunk = min(chunk, -(-n // num_chunks // 16) * 16)  # the chunks have nearly equal sizes, which fill vector registers
 
     def one_chunk(i: jax.Array) -> Total:
         start = jnp.minimum(i * chunk, n - chunk)
         part = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, chunk), rows)
-        is_new = start + jnp.arange(chunk) >= i * chunk
-        if weight is None:
+        index = start + jnp.arange(chunk)
+        is_new = index >= i * chunk
+        if isinstance(weight, FirstRows):
+            is_new &= index < weight.num_rows
+        if not has_weights(weight):
             return function(part, is_new.astype(dtype))
         return function(part, jnp.where(is_new, jax.lax.dynamic_slice_in_dim(weight, start, chunk), 0))
 
     def step(carry: tuple, i: jax.Array) -> tuple:
+        if isinstance(weight, FirstRows):
+            return jax.lax.cond(i * chunk < weight.num_rows, add_chunk, lambda carry, _: carry, carry, i), None
+        return add_chunk(carry, i), None
+
+    def add_chunk(carry: tuple, i: jax.Array) -> tuple:
         total, error = carry
         if dtype == jnp.float64:
-            return (jax.tree.map(jnp.add, total, one_chunk(i)), error), None
+            return jax.tree.map(jnp.add, total, one_chunk(i)), error
         value = jax.tree.map(jnp.subtract, one_chunk(i), error)
         new = jax.tree.map(jnp.add, total, value)
-        return (new, jax.tree.map(lambda a, b, c: (a - b) - c, new, total, value)), None
+        return new, jax.tree.map(lambda a, b, c: (a - b) - c, new, total, value)
 
     shapes = jax.eval_shape(one_chunk, jnp.array(0))
     zero = jax.tree.map(lambda leaf: vary_with(jnp.zeros(leaf.shape, leaf.dtype), leaf), shapes)
@@ -60,12 +83,28 @@ def sum_over_rows(function: Callable[[Any, jax.Array], Total], rows: Any, weight
     return total
 
 
-def weight_or_ones(weight: jax.Array | None, shape: tuple[int, ...], dtype: jax.typing.DTypeLike) -> jax.Array:
-    """Return the weights of rows; if `weight` is None, return an array of ones with the given shape.
+def has_weights(weight: Weight) -> TypeGuard[jax.Array]:
+    """Return whether rows have weights of their own, which need not be 0 or 1."""
+    return weight is not None and not isinstance(weight, FirstRows)
+
+
+def total_weight(weight: Weight, num_rows: int, dtype: Any) -> jax.Array | np.ndarray:
+    """Return the total weight () of data whose arrays have `num_rows` rows; for concrete weights, compile nothing."""
+    if isinstance(weight, FirstRows):
+        return jnp.asarray(weight.num_rows, dtype)
+    if weight is None:
+        return np.asarray(num_rows, dtype)
+    return weight.sum() if is_traced(weight) else np.asarray(on_host(weight).sum(), dtype)
+
+
+def weight_or_ones(weight: Weight, shape: tuple[int, ...], dtype: jax.typing.DTypeLike) -> jax.Array:
+    """Return the weights of rows as an array; if `weight` is None, return an array of ones with the given shape.
 
     XLA cannot see that the ones are constant. Otherwise, XLA would evaluate expressions that depend only on the ones, such as
     the index of the first row of positive weight, when it compiles. For a million rows, this takes seconds to minutes.
     """
+    if isinstance(weight, FirstRows):
+        return jnp.broadcast_to(jnp.arange(shape[-1]) < weight.num_rows, shape).astype(dtype)
     if weight is not None:
         return weight
     ones = jnp.ones(shape, dtype)
@@ -73,9 +112,10 @@ def weight_or_ones(weight: jax.Array | None, shape: tuple[int, ...], dtype: jax.
 
 
 def vary_with(tree: Total, *others: Any) -> Total:
-    """Return arrays that vary over the axes of `jax.shard_map` over which any of the others varies, as loop carries must.
+    """Mark arrays as varying over each axis of `jax.shard_map` over which one of the others varies; loop carries need this.
 
-    others: pytrees of arrays, or of the shapes that `jax.eval_shape` returns. Outside `shard_map` nothing changes.
+    others: pytrees of arrays, or of the shapes that `jax.eval_shape` returns. Outside `shard_map`, the arrays are returned
+    unchanged.
     """
     axes = frozenset().union(*map(_varying_axes, jax.tree.leaves(others)))
 
@@ -85,7 +125,7 @@ def vary_with(tree: Total, *others: Any) -> Total:
             return leaf
         if hasattr(jax.lax, "pcast"):
             return jax.lax.pcast(leaf, missing, to="varying")
-        return getattr(jax.lax, "pvary")(leaf, missing)  # noqa: B009  its name in older releases
+        return getattr(jax.lax, "pvary")(leaf, missing)  # noqa: B009  older releases of JAX use this name
 
     return jax.tree.map(cast, tree) if axes else tree
 
@@ -107,6 +147,14 @@ def zero_silenced(rows: jax.Array, weight: jax.Array) -> jax.Array:
     return jnp.where((weight > 0)[:, None], rows, 0)
 
 
-def repeat_valid_row(rows: jax.Array, weight: jax.Array | None) -> jax.Array:
+def first_valid_row(rows: jax.Array, weight: Weight) -> jax.Array:
+    """Return the first row (D,) of positive weight of rows (N, D)."""
+    return rows[jnp.argmax(weight > 0)] if has_weights(weight) else rows[0]
+
+
+def repeat_valid_row(rows: jax.Array, weight: Weight) -> jax.Array:
     """Return rows (N, D) in which the first row of positive weight replaces each row of weight 0; all rows are then finite."""
-    return rows if weight is None else jnp.where((weight > 0)[:, None], rows, rows[jnp.argmax(weight > 0)])
+    if weight is None:
+        return rows
+    kept = weight_or_ones(weight, rows.shape[:1], rows.dtype) > 0
+    return jnp.where(kept[:, None], rows, first_valid_row(rows, weight))

@@ -1,4 +1,4 @@
-"""`select`: choice of the number of components and of the covariance type by a criterion, from batches of fits."""
+"""`select` fits models in batches, and chooses the number of components and the covariance type by a criterion."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from . import covariance
 from .calls import public_with
+from .chunking import padded_length
 from .criteria import CRITERIA as INFORMATION_CRITERIA
 from .criteria import information_criterion
 from .density import log_prob
@@ -24,9 +25,13 @@ from .em.batch.restarts import best_of, check_restarts
 from .em.fit_warnings import warn_of_collinear_columns
 from .em.initialization import METHODS, StartOptions, initialize_batch
 from .em.result import Fit, Status, has_degenerate_component, unsoundness
+from .padding import pad_data
+from .row_sums import total_weight
 from .studies.serialization import Exported, plain
 from .tables import Printed, Table
 from .validation import check_choice, check_count, check_covariance_type, check_key, is_traced, warn_of_small_weights
+
+Array: TypeAlias = jax.Array | np.ndarray
 
 CRITERIA = (*INFORMATION_CRITERIA, "cv")
 _FIELDS = ("covariance_type", "num_components", "criterion", "log_likelihood", "status", "spike")  # fields of a Cell's record
@@ -48,8 +53,9 @@ class Cell:
     Attributes:
         covariance_type: the covariance type.
         num_components: K.
-        criterion: value of the criterion, on the scale of -2 log L in nats; lower is better; inf if the fit failed.
-        log_likelihood: weighted log-likelihood of all data, nats.
+        criterion: the value of the criterion, on the scale of -2 log L in nats. Lower is better. If the fit failed, the value
+            is inf.
+        log_likelihood: the weighted log-likelihood of all data, nats.
         status: how the fit ended.
         spike: whether the fit has a degenerate component. Such a component holds too few points, or only the regularisation
             keeps its covariance from collapsing.
@@ -79,7 +85,7 @@ class Cell:
         return plain(self._record())
 
     def _record(self) -> dict[str, Any]:
-        """Return all fields except `fit`, with the name of the status in place of the status."""
+        """Return all fields except `fit`; the status is replaced by its name."""
         return {name: getattr(self, name) for name in _FIELDS} | {"status": self.status.name}
 
 
@@ -145,7 +151,7 @@ class Selection(Printed, Exported):
 
 
 class _Sweep(NamedTuple):
-    """The arguments that all covariance types of a sweep share: numbers of components, and options of starts and fits."""
+    """Arguments that are the same for all covariance types: numbers of components, and options of starts and fits."""
 
     counts: list[int]
     num_restarts: int
@@ -214,23 +220,22 @@ def select(
     check_restarts(num_restarts, max(counts), x)
     key_fits, key_folds, key_held_out = jax.random.split(key, 3)
     sweep = _Sweep(counts, num_restarts, method, options)
-    shared = None if sample_weight is None else weight
-    warn_of_small_weights(shared)
+    warn_of_small_weights(weight)
     cells = {}
     for name in types:
-        fits = jax.tree.map(lambda leaf: leaf[:, 0], _sweep_counts(key_fits, x, shared, name, sweep))
+        fits = jax.tree.map(lambda leaf: leaf[:, 0], _sweep_counts(key_fits, x, weight, name, sweep))
         if criterion == "cv":
-            fold = jax.random.permutation(key_folds, jnp.arange(len(x)) % num_folds)
-            held_out = jnp.where(fold[None] == jnp.arange(num_folds)[:, None], weight[None], 0)  # (F, N)
-            values = _cross_validate(key_held_out, x, (weight, held_out), name, sweep)
+            weights = np.ones(len(x), x.dtype) if weight is None else np.asarray(weight)
+            held_out = np.where(_folds(key_folds, len(x), num_folds) == np.arange(num_folds)[:, None], weights, 0)  # (F, N)
+            values = _cross_validate(key_held_out, x, (weights, held_out), name, sweep)
         else:
             values = information_criterion(criterion, fits.mixture, x, weight)
-        degenerate = has_degenerate_component(fits, weight.sum())
+        degenerate = has_degenerate_component(fits, total_weight(weight, len(x), x.dtype))
         for i, k in enumerate(counts):
             fit = _without_absent(jax.tree.map(lambda leaf, i=i: leaf[i], fits), k)
             cells[name, k] = _cell(fit, float(values[i]), bool(degenerate[i]))
     if any(cell.spike and covariance.is_dense(name) for (name, _), cell in cells.items()):
-        warn_of_collinear_columns(x, shared)
+        warn_of_collinear_columns(x, weight)
     return Selection(criterion, cells, best_cell(cells.values()))
 
 
@@ -272,7 +277,13 @@ def _cell(fit: Fit, value: float, degenerate: bool) -> Cell:
     return Cell(mixture.covariance_type, mixture.num_components, value, float(fit.log_likelihood), status, degenerate, fit)
 
 
-def _sweep_counts(key: jax.Array, x: jax.Array, weights: jax.Array | None, covariance_type: str, sweep: _Sweep) -> Fit:
+def _folds(key: jax.Array, num_rows: int, num_folds: int) -> np.ndarray:
+    """Return the fold (N,) of each row; folds are random, and their sizes differ by at most one."""
+    uniform = np.asarray(jax.random.uniform(key, (padded_length(num_rows),)))[:num_rows]
+    return np.argsort(np.argsort(uniform)) % num_folds
+
+
+def _sweep_counts(key: jax.Array, x: jax.Array, weights: Array | None, covariance_type: str, sweep: _Sweep) -> Fit:
     """Return the best fit (len(counts), F) for each number of components and each row of the weights (F, N).
 
     If the weights are (N,) or None, all fits share them without copies, and F is 1. All starts have as many
@@ -286,34 +297,34 @@ def _sweep_counts(key: jax.Array, x: jax.Array, weights: jax.Array | None, covar
     single_draw = jnp.broadcast_to(jnp.arange(sweep.num_restarts) > 0, shape).reshape(-1)
     weight = weights
     if weights is not None and weights.ndim == 2:
-        weight = jnp.broadcast_to(weights[None, :, None], (*shape, len(x))).reshape(-1, len(x))
+        weight = np.broadcast_to(weights[None, :, None], (*shape, len(x))).reshape(-1, len(x))
     start_options = StartOptions(max(sweep.counts), covariance_type, sweep.method)
-    starts = initialize_batch(keys, x, weight, start_options, num_present=num_present, single_draw=single_draw)
+    starts = initialize_batch(keys, *pad_data(x, weight), start_options, num_present=num_present, single_draw=single_draw)
     fit_options: dict[str, Any] = {"history": False} | sweep.options
     fits = fit_many(starts, x, sample_weight=weight, **fit_options)
     fits = jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), fits)
-    totals = jnp.asarray(len(x), x.dtype) if weights is None else weights.sum(-1)
+    totals = np.asarray(len(x), x.dtype) if weights is None else np.asarray(weights).sum(-1)
     return _best(fits, totals.reshape(folds))
 
 
 @jax.jit
-def _best(fits: Fit, totals: jax.Array) -> Fit:
+def _best(fits: Fit, totals: Array) -> Fit:
     """Return the best fit along the third leading axis; the total weights (F,) belong to the second leading axis."""
     chosen = jax.vmap(jax.vmap(best_of), in_axes=(0, None))(fits, totals)
     return jax.vmap(jax.vmap(lambda fits, i: jax.tree.map(lambda leaf: leaf[i], fits)))(fits, chosen)
 
 
 def _cross_validate(
-    key: jax.Array, x: jax.Array, weights: tuple[jax.Array, jax.Array], covariance_type: str, sweep: _Sweep
-) -> jax.Array:
+    key: jax.Array, x: jax.Array, weights: tuple[np.ndarray, np.ndarray], covariance_type: str, sweep: _Sweep
+) -> np.ndarray:
     """Return -2 times the log-likelihood of the held-out rows, for each number of components.
 
     `weights` holds the weights of all rows (N,), and the weights of the rows that each fold holds out (F, N).
     """
     weight, held_out = weights
     trained = _sweep_counts(key, x, weight - held_out, covariance_type, sweep).mixture  # (len(counts), F)
-    densities = jnp.stack([log_prob(trained[:, f], x) for f in range(len(held_out))], 1)  # (len(counts), F, N)
-    return -2 * jnp.where(held_out > 0, held_out * densities, 0).sum((-2, -1))
+    densities = np.stack([log_prob(trained[:, f], x) for f in range(len(held_out))], 1)  # (len(counts), F, N)
+    return -2 * (held_out * np.where(held_out > 0, densities, 0)).sum((-2, -1))
 
 
 def _without_absent(fit: Fit, num_components: int) -> Fit:

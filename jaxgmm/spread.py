@@ -1,8 +1,8 @@
-"""Means, standard deviations, quantiles and lengths of draws on the host, some of which may be infinite or NaN.
+"""Means, standard deviations and quantiles of draws, computed on the host. Some draws may be infinite or NaN.
 
-Draws under a very vague prior overflow. NumPy's own functions then subtract infinities from each other, which gives NaN and
-warnings. Here an infinite draw is a number beyond all others. A NaN, which stands for an overflow of unknown sign, counts as
-plus or minus infinity in turn.
+Draws under a very vague prior can overflow. NumPy's functions then subtract infinities from each other, which gives NaN and
+warnings. Here, an infinite draw counts as a number beyond all finite draws. A NaN stands for an overflow of unknown sign. For
+quantiles, NaNs count alternately as minus and plus infinity.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-_ROUNDING_STEPS = 8  # draws of a constant differ by at most about this many times the spacing of floating-point numbers
+_ROUNDING_STEPS = 8  # draws of a constant quantity differ by at most about this many spacings of floating-point numbers
 
 
 def is_constant(draws: Any, axis: Any, xp: Any = np) -> Any:
     """Return whether draws are equal up to rounding, along the given axes; `xp` is numpy, or jax.numpy inside jit.
 
-    The range of the draws is compared with their magnitude. Draws in float64 that are exactly numbers of float32 have been
-    rounded to float32 before.
+    The range of the draws is compared with their magnitude. If each float64 draw equals a float32 number, the draws were
+    computed in float32, so float32's rounding error applies.
 
     Example:
         >>> is_constant(np.array([[0.1, 0.1 + 2e-17], [0.1, 0.2]]), axis=1).tolist()
@@ -37,10 +37,11 @@ def is_constant(draws: Any, axis: Any, xp: Any = np) -> Any:
 
 
 def mean_and_sd(draws: ArrayLike, *, ddof: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Return the means and the standard deviations of draws (M, ...), each (...).
+    """Return the means (...) and the standard deviations (...) of draws (M, ...).
 
-    The standard deviation is exactly 0 if all draws are equal up to rounding, and NaN if one of them is not finite. The mean is
-    then NaN, or infinite if all infinite draws have one sign. The divisor of the variance is M - `ddof`.
+    The divisor of the variance is M - `ddof`. If all draws are equal up to rounding, the standard deviation is exactly 0. If a
+    draw is not finite, the standard deviation is NaN. The mean is then NaN if a draw is NaN or if infinite draws have both
+    signs; otherwise it is infinite.
 
     Example:
         >>> [value.tolist() for value in mean_and_sd([[1.0, 1.0], [3.0, np.inf]])]
@@ -57,9 +58,10 @@ def mean_and_sd(draws: ArrayLike, *, ddof: int = 1) -> tuple[np.ndarray, np.ndar
 
 
 def quantiles(draws: ArrayLike, probabilities: Sequence[float]) -> np.ndarray:
-    """Return the quantiles (Q, ...) of draws (M, ...), interpolated as by NumPy where all draws are finite.
+    """Return the quantiles (Q, ...) of draws (M, ...).
 
-    Where a draw is not finite, they are order statistics, because nothing lies between two infinities.
+    If all draws of a quantity are finite, its quantiles are interpolated as by NumPy. Otherwise, they are order statistics,
+    because interpolation between infinite draws is not possible.
 
     Example:
         >>> quantiles([0.0, 1.0, np.inf, np.inf], [0.25, 0.9]).tolist()
@@ -77,7 +79,7 @@ def quantiles(draws: ArrayLike, probabilities: Sequence[float]) -> np.ndarray:
 
 
 def length(low: Any, high: Any) -> np.ndarray:
-    """Return the lengths of intervals; infinite if an end is infinite.
+    """Return the lengths of intervals; a length is infinite if an end of its interval is infinite.
 
     Example:
         >>> length([0.0, np.inf], [2.0, np.inf]).tolist()

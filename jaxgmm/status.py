@@ -1,4 +1,4 @@
-"""Status codes. They are integers, so that arrays can hold them inside jit and vmap. Each has a sentence for the user."""
+"""Status codes. The codes are integers, so that arrays can hold them inside jit and vmap. Each code has a sentence."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class StatusEnum(IntEnum):
 
     @property
     def cause(self) -> str:
-        """Return the sentence up to its last semicolon: this part says what happened and why, without advice."""
+        """Return the sentence up to its last semicolon. This part says what happened and why; the rest gives advice."""
         return self.sentence.rpartition(";")[0] or self.sentence.removesuffix(".")
 
     @classmethod

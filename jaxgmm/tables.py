@@ -28,7 +28,7 @@ MAX_NUMBERS = 6  # largest number of entries of a vector that a repr shows
 _MAX_COPY = 1 << 20  # largest array, in bytes, that a repr copies from another device
 MAX_SIZE = 1 << 20  # largest number of entries of an array that a repr summarises
 REACH = ("smallest", "median", "largest")  # headings of the three texts that `reach` returns
-_LEAST_NAMES = 12  # smallest width to which names are cut; if the table is still too wide, columns move to a block below
+_LEAST_NAMES = 12  # characters; names are not cut below this width, but columns of a wide table move to a block below
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class Layout:
     """The layout of a table as text. The table as HTML does not use it.
 
     Attributes:
-        max_width: largest number of characters in a line; None: no limit.
+        max_width: the largest number of characters in a line; None means no limit.
         stretch: whether the first column is widened until the table is `max_width` wide, so that tables below each other align.
         gap: number of spaces between two columns.
-        min_widths: least widths, in characters, of the columns, starting with the first column. If the first column is narrower
-            than its names, the names are cut.
+        min_widths: the smallest widths of the columns in characters, starting with the first column. Names that do not fit into
+            the first column are cut.
     """
 
     max_width: int | None = None
@@ -54,8 +54,9 @@ class Table:
     """A table: a title, a header, rows of cells, and notes below.
 
     Attributes:
-        title: a line above the table. If it is "", there is no such line, and the first cell of the header serves as the title.
-        header: one text for each column; (): the table has no rows.
+        title: a line above the table. If the title is "", this line is missing, and the first cell of the header serves as the
+            title.
+        header: one text for each column; an empty header means that the table has no rows.
         rows: the rows, each with one text for each column.
         notes: sentences that are written below the table.
         left: indices of the columns that are aligned to the left. The other columns, which contain numbers, are aligned to the
@@ -64,7 +65,7 @@ class Table:
             starting with the first. The heading "" means no heading. If the columns of a group have no headings of their own,
             the heading of the group is written in their place.
         row_groups: pairs of a heading line and the number of rows below it. The pairs together cover all rows.
-        strong: texts that are emphasised in HTML.
+        strong: the texts of cells that are emphasised in HTML.
         layout: layout of the table as text.
 
     Example:
@@ -216,7 +217,7 @@ class Table:
         return word.ljust(width) if column in self.left else word.rjust(width)
 
     def html(self) -> str:
-        """Return the table as an HTML table, with the title as the caption and the cells of the first column as row headings.
+        """Return the table in HTML. The title becomes the caption, and cells of the first column become row headings.
 
         All text is escaped.
         """
@@ -272,7 +273,7 @@ class Printed:
         try:
             with np.errstate(all="ignore"):  # the numbers may be infinite or NaN
                 return self._tables()
-        except Exception:  # JAX builds such objects with arbitrary fields, and a repr must not raise an error
+        except Exception:  # JAX may fill the fields with arbitrary objects, and a repr must not raise an error
             return [Table(_fields(self))]
 
     def __repr__(self) -> str:
@@ -349,14 +350,14 @@ def number(value: Any, digits: int = 4) -> str:
 
 
 def numbers(values: Sequence[Any] | np.ndarray, most: int = MAX_NUMBERS) -> str:
-    """Return numbers as text in brackets. If there are more than `most` numbers, numbers in the middle are left out."""
+    """Return numbers as text in brackets. If there are more than `most` numbers, some in the middle are left out."""
     if len(values) > most:
         values = [*values[: most - 1], None, values[-1]]
     return "[" + " ".join("..." if v is None else number(v) for v in values) + "]"
 
 
 def numbers_of(value: Any) -> str:
-    """Return a number, a vector or a square matrix as text; "" if `look` returns None.
+    """Return a number, a vector or a square matrix as text, or "" if `look` cannot read it.
 
     If a matrix is larger than 2 by 2, only its diagonal is shown.
     """
@@ -381,7 +382,7 @@ def elided(count: int) -> list[int | None]:
 def reach(value: Any) -> tuple[str, str, str]:
     """Return the smallest, the median and the largest finite number of an array as text.
 
-    The texts are empty if `look` returns None, or if the array is empty or has more than `MAX_SIZE` numbers.
+    The texts are empty if `look` cannot read the array, or if the array is empty or has more than `MAX_SIZE` numbers.
     """
     seen = look(value)
     if seen is None or not 0 < seen.size <= MAX_SIZE:

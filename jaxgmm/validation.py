@@ -4,8 +4,8 @@ The module also issues warnings that point to the line of the user's code.
 
 Shapes, types and options are checked for all input, including traced input. Values are checked where this is possible. Values
 of NumPy-like input are checked before JAX converts them, because JAX could turn 2**40 into 0 or 1e300 into inf. Values of
-concrete JAX arrays are checked if the caller requires it. Values of traced arrays are never checked; the status of a result
-reports invalid values. Each error message says what was expected, what was given and what to do.
+concrete JAX arrays are checked only if the calling function requires this check. Values of traced arrays are never checked; the
+status of a result reports invalid values. Each error message says what was expected, what was given and what to do.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from jax.core import Tracer
 from jax.typing import DTypeLike
 
 from .covariance import TYPES
-from .host import extremes, on_host, to_device
+from .host import cast, extremes, on_host, to_device
 from .real_numbers import as_numpy, check_dtype
 
 # weights are taken as counts only if their sum is at least this fraction of the effective number of observations (Kish 1965)
@@ -35,7 +35,7 @@ def is_traced(*values: Any) -> bool:
 
 
 def warn_at_caller(message: str) -> None:
-    """Issue a RuntimeWarning that points at the line of user code that called jaxgmm."""
+    """Issue a RuntimeWarning that points to the line of the user's code that called jaxgmm."""
     frame, level = sys._getframe(1), 2
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == __name__.partition(".")[0]:
         frame, level = frame.f_back, level + 1
@@ -45,7 +45,8 @@ def warn_at_caller(message: str) -> None:
 def as_float_array(value: Any, name: str, *, check_values: bool = False) -> jax.Array:
     """Return an array, list or data frame as a JAX float array; raise if the values are not finite real numbers.
 
-    float32 and float64 do not change (float64 only if it is enabled in JAX). All other types become JAX's default float type.
+    Arrays of float32 keep their type, and so do arrays of float64 if float64 is enabled in JAX. Other types become JAX's
+    default float type.
 
     Args:
         value: an array, list, data frame or similar object.
@@ -56,13 +57,13 @@ def as_float_array(value: Any, name: str, *, check_values: bool = False) -> jax.
 
 
 def _as_float_array(value: Any, name: str, check_values: bool) -> tuple[jax.Array, tuple[float, float] | None]:
-    """Return the converted array, and the smallest and largest value before conversion, or None if they were not checked."""
+    """Return the converted array and the extremes before conversion; the extremes are None if values were not checked."""
     if isinstance(value, list | tuple) and is_traced(value):
         value = jnp.asarray(value)
     if isinstance(value, jax.Array):
         check_dtype(value.dtype, name)
         if not jnp.issubdtype(value.dtype, jnp.floating) or value.dtype.itemsize < 4:
-            value = value.astype(jnp.result_type(float))
+            value = cast(value, jnp.result_type(float))
         if not check_values or not value.size or is_traced(value):
             return value, None
         range_ = extremes(value)
@@ -150,7 +151,7 @@ def as_sample_weight(
     """Return weights as an array (N,) in the dtype of the data, or None for weights of 1; raise if the weights are invalid."""
     if sample_weight is None:
         return None
-    weight = as_float_array(sample_weight, "sample_weight", check_values=check_values).astype(dtype)
+    weight = cast(as_float_array(sample_weight, "sample_weight", check_values=check_values), dtype)
     if weight.shape != (num_observations,):
         raise ValueError(f"sample_weight has shape {weight.shape}; one weight per row was expected: ({num_observations},).")
     if not is_traced(weight) and (check_values or not isinstance(sample_weight, jax.Array)) and weight.size:
@@ -180,7 +181,7 @@ def warn_of_small_weights(weight: jax.Array | None) -> None:
 
 
 def small_weights_message(weight: jax.Array | None) -> str | None:
-    """Return a warning if the sum of concrete weights is so small that they cannot be counts of observations, else None.
+    """Return a warning if the sum of concrete weights is too small for counts of observations, else None.
 
     The function warns if the weights sum to 1 or less, or to less than a tenth of the effective number of observations (Kish
     1965).
@@ -210,7 +211,11 @@ def zero_ignored_rows(x: Any, sample_weight: Any, name: str = "x") -> Any:
     if array.ndim != 2 or weight.shape != array.shape[:1] or (weight > 0).all():
         return x
     kept = (weight > 0)[:, None]
-    return jnp.where(kept, array, 0) if isinstance(array, jax.Array) else np.where(kept, array, np.zeros((), array.dtype))
+    view = on_host(array) if isinstance(array, jax.Array) and not array.committed else array
+    if isinstance(view, jax.Array):
+        return jnp.where(kept, view, 0)
+    zeroed = np.where(kept, view, np.zeros((), view.dtype))
+    return to_device(zeroed, array.dtype) if isinstance(array, jax.Array) else zeroed
 
 
 def is_positive_definite(matrices: Any) -> bool:
@@ -222,7 +227,7 @@ def is_positive_definite(matrices: Any) -> bool:
 
 
 def check_covariance_type(covariance_type: Any) -> None:
-    """Raise ValueError if a value is not the name of a covariance type."""
+    """Raise ValueError unless a value is the name of a covariance type."""
     if not isinstance(covariance_type, str) or covariance_type not in TYPES:
         raise ValueError(f"covariance_type is {covariance_type!r}; one of {', '.join(map(repr, TYPES))} was expected.")
 
@@ -234,7 +239,7 @@ def check_choice(value: Any, name: str, choices: tuple[str, ...]) -> None:
 
 
 def check_static(value: Any, name: str) -> None:
-    """Raise TypeError if a value is traced; this check is for options whose values must be known at compilation."""
+    """Raise TypeError if a value is traced. This check is for options whose values must be known at compilation."""
     if is_traced(value):
         raise TypeError(
             f"{name} is traced, but compiled programs depend on its value: mark it as static, as in jax.jit(f, "
@@ -257,9 +262,9 @@ def check_progress(value: Any) -> None:
 
 
 def check_count(value: Any, name: str, minimum: int = 1, maximum: int = 2**31 - 1) -> None:
-    """Raise TypeError or ValueError unless a value is a Python or NumPy integer in a range; True and 2.0 are refused.
+    """Raise TypeError or ValueError unless a value is a Python or NumPy integer in the given range; True and 2.0 are invalid.
 
-    By default, the largest value is that of an integer of 32 bits, in which JAX counts.
+    The default maximum is the largest 32-bit integer, because JAX counts with 32-bit integers.
     """
     check_static(value, name)
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
@@ -277,7 +282,7 @@ def check_seed(value: Any, name: str = "seed") -> None:
 
 
 def check_number(value: Any, name: str, *, minimum: float = 0.0, exclusive: bool = False) -> None:
-    """Raise TypeError or ValueError unless a value is traced, or finite and >= minimum (> minimum if `exclusive`)."""
+    """Raise TypeError or ValueError if a concrete value is not a finite number >= minimum (> minimum if `exclusive`)."""
     if is_traced(value):
         return
     sign = ">" if exclusive else ">="

@@ -12,12 +12,12 @@ import jaxgmm
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
 
 
-def enabled_x64():
-    """A context with 64-bit numbers; the global configuration stays as it is."""
+def enabled_x64(enabled=True):
+    """A context with 64-bit numbers, or without them; the global configuration stays as it is."""
     enable = getattr(jax, "enable_x64", None)
     if enable is None:
         from jax.experimental import enable_x64 as enable
-    return enable(True)
+    return enable(enabled)
 
 
 def random_mixture(seed, kind, k=3, d=3, *, spread=3.0, scale=1.0, offset=0.0):

@@ -31,7 +31,9 @@ def test_python_blocks_run(capsys):
 def test_the_first_command(capsys, tmp_path):
     """The README's command with fewer starts, in the shapes of the README's first block, so that both compile once."""
     arguments = ["compare", "faithful", "-k", "2", "--restarts", "2", "--out", str(tmp_path)]
-    assert main(arguments) == 0
+    labels = tmp_path / "labels.csv"
+    draws = tmp_path / "draws.npz"
+    assert main([*arguments, "--labels", str(labels), "--save", str(draws)]) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
     assert "variance waiting" in captured.out
@@ -44,7 +46,18 @@ def test_the_first_command(capsys, tmp_path):
     assert sampler["divergences"] == 0
     assert sampler["r_hat_max"] < 1.01
     assert sampler["ess_min"] > 400
-    capsys.readouterr()
+    table, names = read_table(labels)
+    assert names[:3] == ["eruptions", "waiting", "component"]
+    assert names[3:] == ["probability_0", "probability_1", "probability_sd_0", "probability_sd_1", "entropy"]
+    assert table[:, :2].tolist() == jaxgmm.datasets.load("faithful").tolist()
+    assert (table[:, 2] == table[:, 3:5].argmax(1)).all()
+    assert table[:, 5] == pytest.approx(table[:, 6], abs=1e-5)  # of p and 1 - p
+    assert 0 < table[:, 5].max() < 0.5
+    assert jaxgmm.load(draws).log_density.shape == (4, 1000)
+    assert main(["predict", str(draws), "faithful"]) == 0
+    lines, predicted = labels.read_text().splitlines(), capsys.readouterr().out.splitlines()[-273:]
+    assert predicted == lines
+    assert isinstance(jaxgmm.load(tmp_path / "faithful-compare.json"), jaxgmm.Fit)
     assert main(arguments) == 2
     line = capsys.readouterr().err
     assert "faithful-compare.png and " in line
@@ -59,7 +72,8 @@ def test_several_methods_and_a_report(capsys, monkeypatch, tmp_path):
         monkeypatch.setattr(f"jaxgmm.posterior.{name}.{name}", fake_method(name, calls))
     report = tmp_path / "page.html"
     common = ["compare", "faithful", "-k", "2", "--restarts", "2", "--out", str(tmp_path / "new")]
-    assert main([*common, "--methods", "laplace, nuts", "--report", str(report)]) == 0
+    saving = ["--save", str(tmp_path / "draws")]
+    assert main([*common, "--methods", "laplace, nuts", "--report", str(report), *saving]) == 0
     captured = capsys.readouterr()
     assert "Written: " in captured.out
     assert str(report) in captured.out
@@ -68,6 +82,7 @@ def test_several_methods_and_a_report(capsys, monkeypatch, tmp_path):
     assert calls[0][1] != calls[1][1]
     record = json.loads((tmp_path / "new" / "faithful-compare.json").read_text())
     assert list(record["comparison"]["samplers"]) == ["laplace", "nuts"] == record["options"]["methods"]
+    assert [jaxgmm.load(tmp_path / f"draws-{name}.npz").method for name in ("laplace", "nuts")] == ["laplace", "nuts"]
     text = report.read_text()
     assert text.index("Laplace: ") < text.index("NUTS: ")
     assert "variance waiting" in text
@@ -85,6 +100,7 @@ def test_a_file_in_the_place_of_faithful(capsys, tmp_path):
     points.write_text("\n".join(["length,wait,kind", *rows]) + "\n")
     folder = tmp_path / "new" / "folder"
     common = ["fit", str(points), "-k", "2", "--columns", "length,wait", "--out", str(folder), "--restarts", "2"]
+    common += ["--labels", str(tmp_path / "labels.csv")]
     assert main(common) == 0
     captured = capsys.readouterr()
     assert "CONVERGED" in captured.out
@@ -96,6 +112,12 @@ def test_a_file_in_the_place_of_faithful(capsys, tmp_path):
     assert sorted(record["mixture"]["weights"]) == pytest.approx([0.356, 0.644], abs=5e-3)
     # the published maximum of two free covariances
     assert record["maximum_likelihood"]["log_likelihood"] == pytest.approx(-1130.264, abs=1e-2)
+    lines = (tmp_path / "labels.csv").read_text().splitlines()
+    assert lines[0] == "length,wait,kind,component,probability_0,probability_1"
+    assert [line.rsplit(",", 3)[0] for line in lines[1:]] == rows
+    labels = [int(line.split(",")[3]) for line in lines[1:]]
+    assert [labels.count(k) for k in (0, 1)] == record["cluster_sizes"]
+    assert f"{record['cluster_sizes'][0]}  {record['cluster_sizes'][0] / 2.72:.1f} %" in captured.out
     assert main(common) == 2
     assert "would be overwritten" in capsys.readouterr().err
     assert main([*common, "--force"]) == 0

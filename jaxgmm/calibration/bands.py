@@ -60,7 +60,7 @@ def simultaneous_band(num_ranks: int, num_draws: int, alpha: float) -> Band:
 @lru_cache(maxsize=64)
 def _band(num_ranks: int, num_draws: int, alpha: float) -> Band:
     """Find the level by bisection, and return its band. Uniform ranks leave the band with probability at most alpha."""
-    low, high = 0.0, alpha  # a band of level alpha is too narrow, because the path can leave it at several j
+    low, high = 0.0, alpha  # level alpha is an upper limit: its band is too narrow, because the path can leave it at any j
     for _ in range(_BISECTIONS):
         level = (low + high) / 2
         if _inside(_band_at(num_ranks, num_draws, level), num_ranks, None) >= 1 - alpha:
@@ -152,7 +152,7 @@ def simultaneous_p(ranks: Ranks, num_draws: int) -> float:
 def most_extreme(ranks: Ranks, num_draws: int) -> int:
     """Return the j at which the number of ranks below j has the smallest p-value.
 
-    If a path leaves a band, it is outside the band at this j, and perhaps at other j too.
+    A path that leaves a band is outside the band at this j. It may be outside at other j too.
 
     Example:
         >>> most_extreme([0, 0, 0, 0, 1, 2], 3)
@@ -190,8 +190,8 @@ def rank_shares(num_draws: int, cdf: Callable[[np.ndarray], np.ndarray]) -> np.n
         >>> rank_shares(3, lambda u: u).round(3).tolist()
         [0.25, 0.25, 0.25, 0.25]
     """
-    # The points of the grid of u are squared sines of regularly spaced angles. The points are dense near 0 and 1, because u is
-    # often near 0 or 1 if the posteriors are too narrow.
+    # The grid points of u are squared sines of regularly spaced angles. This makes the grid dense near 0 and 1, where u often
+    # lies if the posteriors are too narrow.
     angles = np.linspace(0, np.pi / 2, _SHARE_INTERVALS + 1)
     mass = np.diff(np.clip(cdf(np.sin(angles) ** 2), 0, 1))
     midpoints = np.sin(angles[:-1] + np.pi / (4 * _SHARE_INTERVALS)) ** 2

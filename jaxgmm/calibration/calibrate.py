@@ -203,7 +203,10 @@ def _thinned(posterior: Posterior, config: SBCConfig) -> Mixture:
 
 
 def _rank(key: jax.Array, truth: jax.Array, draws: jax.Array) -> jax.Array:
-    """Return the number (Q,) of draws (L, Q) below the truth (Q,), with ties broken at random; -1 if a value is not finite."""
+    """Return the number (Q,) of draws (L, Q) below the truth (Q,), or -1 if a value is not finite.
+
+    Draws that are equal to the truth are placed below or above it at random.
+    """
     less, equal = (draws < truth).sum(0), (draws == truth).sum(0)
     tied = jnp.floor(jax.random.uniform(key, truth.shape) * (equal + 1)).astype(less.dtype)
     return jnp.where(jnp.isfinite(draws).all(0) & jnp.isfinite(truth), less + jnp.minimum(tied, equal), -1)
@@ -216,7 +219,7 @@ def _run_batches(
     parts = []
     with progress_bar(len(keys), " data sets", progress) as bar:
         for start in range(0, len(keys), size):
-            # if the last batch is too short, its last key is repeated, so that all batches share one compiled program
+            # If the last batch is too short, its last key is repeated. All batches can then use one compiled program.
             members = np.minimum(np.arange(start, start + size), len(keys) - 1)
             count = min(size, len(keys) - start)
             compute = partial(_run_batch, config, keys[members], prior, count)
@@ -226,7 +229,10 @@ def _run_batches(
 
 
 def _run_batch(config: SBCConfig, keys: jax.Array, prior: MixturePrior, count: int) -> dict[str, np.ndarray]:
-    """Compute one batch and return its first `count` results as NumPy arrays, with effective sample sizes instead of draws."""
+    """Compute one batch and return its first `count` results as NumPy arrays.
+
+    The results contain the effective sample sizes of the draws instead of the draws.
+    """
     kept = {name: np.asarray(value)[:count] for name, value in _batch(config, keys, prior).items()}
     draws = np.moveaxis(kept.pop("draws"), 0, 2)  # (C, S, b, Q)
     ess = ess_bulk(draws) if draws.shape[1] >= 4 else np.full(draws.shape[2:], np.nan)
@@ -243,7 +249,7 @@ def _summarise(config: SBCConfig, name: str, design: dict[str, Any], found: dict
         coverage_row(label, parameter, p, found[f"{source}_covers"][:, q, i], found[f"{source}_defined"][:, i])
         for source, label in (("method", name), ("em", "em"))
         for i, parameter in enumerate(parameter_names(k, d, covariance_type))
-        if k > 1 or i  # with one component, its weight is known to be 1
+        if k > 1 or i  # for K = 1, the weight (i = 0) is always 1, so it has no row
         for q, p in enumerate(config.intervals)
     ]
     return Calibration(

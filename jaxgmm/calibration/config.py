@@ -127,7 +127,7 @@ def method_options(
 ) -> tuple[str, dict[str, Any], int]:
     """Return the name of the method, its options, and thin.
 
-    The defaults and the number of draws to make are added to the options.
+    The returned options include the default options and the number of draws that the method must make.
     """
     if "num_samples" in options:
         raise TypeError(
@@ -152,7 +152,7 @@ def method_options(
 
 
 def _takes(method: Any, name: str) -> bool:
-    """Return whether a function has an argument called `name`; False for objects without a signature."""
+    """Return whether a function has an argument called `name`. If an object has no signature, return False."""
     try:
         parameters = inspect.signature(method).parameters
     except (ValueError, TypeError):

@@ -94,7 +94,7 @@ class Calibration(Exported):
 
     @cached_property
     def rows(self) -> list[RankRow]:
-        """One RankRow for each quantity."""
+        """A list with one RankRow for each quantity."""
         return [
             rank_row(
                 name,

@@ -13,7 +13,7 @@ from .bands import chi_square, most_extreme, rank_counts, simultaneous_band, sim
 
 
 class DrawShape(StrEnum):
-    """Interpretation of ranks that fall outside their band, for example draws that are too low or too narrow."""
+    """The possible interpretations of ranks that leave their band, for example "the draws are too narrow"."""
 
     NONE = ""
     TOO_LOW = "draws too low"
@@ -33,8 +33,8 @@ class RankRow:
         ecdf_p: exact simultaneous p-value of the ranks' distribution function (ECDF).
         deviation: difference between the ECDF and the uniform distribution function, at the point where the ECDF is least
             probable.
-        at: that point, as a fraction of the possible ranks.
-        limit: the largest deviation in the same direction that the band allows at that point.
+        at: the least probable point, as a fraction of the possible ranks.
+        limit: the largest deviation, in the direction of `deviation`, that the band allows at the least probable point.
         inside: whether the ECDF lies inside its band everywhere.
         shape: interpretation of ranks that fall outside the band.
         not_ranked: number of data sets without a rank, because a value is not finite.

@@ -12,7 +12,7 @@ from ..tables import WIDTH, Layout, Table, paragraph, shortened
 from .quantities import ORDER
 from .rows import CoverageRow, RankRow
 
-_LONGEST_METHOD = 30  # largest number of characters of a method's name in the heading of its columns
+_LONGEST_METHOD = 30  # largest number of characters that a heading shows of a method's name
 
 
 def header_lines(
@@ -112,7 +112,7 @@ def coverage_lines(rows: Sequence[CoverageRow]) -> list[str]:
 
 
 def _undefined(method: str, rows: Sequence[CoverageRow]) -> str:
-    """Return a sentence on the data sets for which a method has no interval; "" if it has an interval for all data sets."""
+    """Return a sentence on the data sets for which a method has no interval. If there are none, return ""."""
     own = [row for row in rows if row.method == method]
     share = max(row.undefined for row in own)
     if not share:

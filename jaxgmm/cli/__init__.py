@@ -1,7 +1,8 @@
-"""The commands `jaxgmm fit`, `compare`, `select`, `calibrate`, `study` and `sample`, each with its own module.
+"""The commands of `jaxgmm`, each with its own module: fit, compare, select, predict, plot, calibrate, study and sample.
 
-Results go to stdout and to files; progress and warnings go to stderr. If the input is refused, the command prints one sentence
-on stderr and ends with exit code 2; `--traceback` shows where. An error inside jaxgmm gives a traceback and exit code 1.
+Results go to stdout and to files; progress and warnings go to stderr. If the input is invalid, the command prints one sentence
+on stderr and ends with exit code 2; with `--traceback`, it also prints a traceback. An error inside jaxgmm gives a traceback
+and exit code 1.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import NoReturn
 from .. import __version__
 from ..command_interrupt import INTERRUPTED
 from ..validation import check_seed
-from . import calibrate, compare, fit, interruption, rehearsal, sample, select, startup, study
+from . import calibrate, compare, fit, interruption, plot, predict, rehearsal, sample, select, startup, study
 from .errors import internal_error, refusal
 from .interruption import exit_now
 from .messages import print_error
@@ -29,6 +30,8 @@ _COMMANDS = {
         select,
         "choose the number of components and the covariance type; print a table, and write a figure and a json file",
     ),
+    "predict": (predict, "assign rows of data to the components of a fitted mixture; write labels and probabilities"),
+    "plot": (plot, "draw data with a fitted mixture"),
     "calibrate": (
         calibrate,
         "check a method by ranks and coverage over simulated data sets; print the result, and write csv, json and a figure",
@@ -37,7 +40,7 @@ _COMMANDS = {
         study,
         "measure bias, error and coverage of each method in a design; print tables, and write csv, json and a figure",
     ),
-    "sample": (sample, "draw data from a mixture that jaxgmm fit, compare or select has written"),
+    "sample": (sample, "draw data from a fitted mixture"),
 }
 
 
@@ -48,8 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the command-line arguments; None means the arguments of the process.
 
     Returns:
-        The exit code: 0 on success; 1 after an error inside jaxgmm, with a traceback; 2 if the input was refused, with a
-        sentence on stderr; 130 if the command was interrupted.
+        The exit code: 0 on success; 1 after an error inside jaxgmm, with a traceback; 2 if the input was invalid, with a
+            sentence on stderr; 130 if the command was interrupted.
 
     Example:
         >>> main(["fit", "faithful", "-k", "0"])
@@ -67,16 +70,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
-    """Run one command and return its exit code; print each error as a sentence, with a traceback if it is asked for."""
+    """Run one command and return its exit code; print an error as a sentence, and with `--traceback` also its traceback."""
     try:
         arguments = _parser().parse_args(argv)
-        check_seed(arguments.seed)
+        check_seed(getattr(arguments, "seed", 0))
         arguments.run(arguments)
         sys.stdout.flush()
         return 0
     except KeyboardInterrupt:
         return print_error("interrupted: no more files were written.", INTERRUPTED)
-    except BrokenPipeError:  # the program that read stdout has exited, as `head` does in `jaxgmm ... | head`
+    except BrokenPipeError:  # the program that reads stdout has exited, such as `head` in `jaxgmm ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _FAILED
     except Exception as error:

@@ -11,8 +11,8 @@ from .. import datasets
 from ..covariance import TYPES
 
 
-def add_data_options(parser: argparse.ArgumentParser) -> None:
-    """Add the argument DATA, and the options that set how DATA is read, the number of EM starts, and the output."""
+def add_data_options(parser: argparse.ArgumentParser, columns: str = "all that hold measurements") -> None:
+    """Add the argument DATA, and options for reading DATA; `columns` says which columns are used by default."""
     parser.add_argument(
         "data",
         metavar="DATA",
@@ -22,14 +22,25 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--columns",
         metavar="A,B-D",
-        help="columns to use: names, numbers from 0, or ranges of these; default: all that hold measurements",
+        help=f"columns to use: names, numbers from 0, or ranges of these; default: {columns}",
     )
     parser.add_argument("--drop", metavar="A,B-D", help="columns to leave out, in the same form")
     parser.add_argument("--delimiter", metavar="CHAR", help="delimiter of a table as text; default: found from the text")
     parser.add_argument("--decimal", choices=(".", ","), help="decimal sign of a table as text; default: found from the text")
     parser.add_argument("--array", metavar="NAME", help="the array to use from an npz file")
+
+
+def add_fit_options(parser: argparse.ArgumentParser) -> None:
+    """Add the argument DATA with its options, and the options for the number of EM starts, the labels and the output."""
+    add_data_options(parser)
     parser.add_argument(
         "--restarts", type=int, default=10, metavar="R", help="number of EM starts; the best fit is kept; default: 10"
+    )
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE.csv",
+        help="also write a csv file with all columns of DATA, the component of each row and the probability of each",
     )
     add_output_options(parser)
 

@@ -1,4 +1,4 @@
-"""`jaxgmm calibrate`: check a method by ranks and coverage over simulated data sets."""
+"""`jaxgmm calibrate`: check a method by the ranks and the coverage of true values in simulated data sets."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments, arguments.method, "csv", "json", *(["png"] if has_ranks else [])
     )
     if arguments.resume is not None:
-        check_output_file(arguments.resume, "--resume", force=True)  # an existing file is allowed: calibrate only adds to it
+        check_output_file(arguments.resume, "--resume", force=True)  # an existing file is valid: calibrate only adds to it
     from ..calibration.calibrate import calibrate
 
     options = {name: getattr(arguments, name) for name in (*_COUNTS, "covariance_type", "thin", "alpha")}

@@ -1,4 +1,4 @@
-"""`jaxgmm compare`: compare EM with the posterior that one or several methods estimate."""
+"""`jaxgmm compare`: compare an EM estimate with the posterior, which one or several methods estimate."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from ..io.archive import save
 from ..posterior.result import Posterior
 from ..studies.method_names import POSTERIOR_METHODS
 from ..validation import check_count
-from .arguments import add_data_options, add_model_options, parse_names
+from .arguments import add_fit_options, add_model_options, parse_names
 from .data import read_data
 from .estimates import ModeFit, fit_maximum_likelihood, fit_mode, maximum_likelihood_line
+from .memberships import check_labels_file, posterior_memberships, write_labels
 from .messages import print_progress, warnings_to_stderr
 from .outputs import check_output_file, output_paths, write_figure, write_json
 from .records import fit_record
@@ -31,7 +33,7 @@ _ACTIVITIES = {
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `jaxgmm compare`."""
-    add_data_options(parser)
+    add_fit_options(parser)
     add_model_options(parser)
     parser.add_argument(
         "--methods",
@@ -42,18 +44,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-samples", type=int, default=1000, metavar="S", help="posterior draws per chain; default: 1000")
     parser.add_argument("--num-chains", type=int, default=4, metavar="C", help="number of chains; default: 4")
     parser.add_argument("--interval", type=float, default=0.95, metavar="P", help="probability of the intervals; default: 0.95")
+    parser.add_argument(
+        "--save",
+        type=Path,
+        metavar="FILE.npz",
+        help="also write the relabelled draws, which jaxgmm.load reads; several methods write FILE-METHOD.npz each",
+    )
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="also write an HTML page with tables and figures")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Fit the posterior mode, draw from the posterior, compare the two, print the comparison, and write the output files."""
-    for name in ("num_components", "num_samples", "num_chains"):
-        check_count(getattr(arguments, name), name)
-    if not 0 < arguments.interval < 1:
-        raise ValueError(f"interval is {arguments.interval:g}; a probability between 0 and 1 was expected, such as 0.95.")
-    methods = parse_names(arguments.methods, "--methods", POSTERIOR_METHODS)
-    x, names = read_data(arguments)
+    """Fit the posterior mode, draw from the posterior, compare mode and draws, print the result, and write the files."""
+    methods = _check_options(arguments)
+    data = read_data(arguments)
+    x, names = data.x, data.names
     figure_path, json_path = output_paths(arguments, arguments.data, "png", "json")
+    check_labels_file(arguments)
+    saved = _draws_files(arguments, methods)
     if arguments.report is not None:
         check_output_file(arguments.report, "--report", force=arguments.force)
     mode = fit_mode(arguments, x, names)
@@ -75,7 +82,10 @@ def run(arguments: argparse.Namespace) -> None:
     from ..plot import comparison_figure
 
     write_figure(figure_path, comparison_figure(comparison, mode.fit.mixture, x, feature_names=names))
-    written = [figure_path, json_path]
+    written = [figure_path, json_path, *(save(path, comparison.posteriors[method]) for method, path in saved.items())]
+    if arguments.labels is not None:
+        first = next(iter(comparison.posteriors.values()))
+        written += write_labels(arguments, posterior_memberships(first, mode.fit.mixture, x), data)
     if arguments.report is not None:
         print_progress("writing the report")
         from ..report.write_report import write_report
@@ -83,6 +93,26 @@ def run(arguments: argparse.Namespace) -> None:
         details = {"data": arguments.data, **record["options"]}
         written.append(write_report(arguments.report, comparison, mode.fit, x, details=details))
     print(f"Written: {', '.join(map(str, written))}")
+
+
+def _check_options(arguments: argparse.Namespace) -> list[str]:
+    """Return the methods, or raise ValueError if an option has a wrong value."""
+    for name in ("num_components", "num_samples", "num_chains", "restarts"):
+        check_count(getattr(arguments, name), name)
+    if not 0 < arguments.interval < 1:
+        raise ValueError(f"interval is {arguments.interval:g}; a probability between 0 and 1 was expected, such as 0.95.")
+    return parse_names(arguments.methods, "--methods", POSTERIOR_METHODS)
+
+
+def _draws_files(arguments: argparse.Namespace, methods: list[str]) -> dict[str, Path]:
+    """Return the files of --save by method, or raise ValueError if one of them cannot be written."""
+    if arguments.save is None:
+        return {}
+    whole = arguments.save if arguments.save.suffix == ".npz" else Path(f"{arguments.save}.npz")
+    files = {method: whole if len(methods) == 1 else whole.with_stem(f"{whole.stem}-{method}") for method in methods}
+    for path in files.values():
+        check_output_file(path, "--save", force=arguments.force)
+    return files
 
 
 def _draw_and_rehearse(methods: list[str], arguments: argparse.Namespace, mode: ModeFit, x: np.ndarray) -> dict[str, Posterior]:
@@ -94,7 +124,7 @@ def _draw_and_rehearse(methods: list[str], arguments: argparse.Namespace, mode: 
     with warnings_to_stderr():
         rehearsal = Rehearsal(*steps)
         posteriors = {method: _draw(method, arguments, mode, x) for method in methods}
-        rehearsal.wait()  # otherwise the comparison would compile the same programs a second time
+        rehearsal.wait()  # without waiting, the comparison would compile the same programs a second time
     return posteriors
 
 
@@ -104,7 +134,8 @@ def _draw(method: str, arguments: argparse.Namespace, mode: ModeFit, x: np.ndarr
     sampler = getattr(importlib.import_module(f"..posterior.{method}", __package__), method)
     key = jax.random.fold_in(jax.random.key(arguments.seed), 1 + POSTERIOR_METHODS.index(method))
     options = {"num_samples": arguments.num_samples, "num_chains": arguments.num_chains}
-    # The compilation cache does not keep programs that advance a bar, so a bar costs seconds. Only a long run is worth that.
+    # The compilation cache does not store programs that advance a bar, so a bar costs seconds of compilation. Only a long run
+    # shows a bar.
     quick = is_worthwhile(mode.fit, x, arguments.num_chains * arguments.num_samples)
     options["progress"] = False if quick else None
     with warnings_to_stderr():

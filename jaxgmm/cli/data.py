@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from .. import datasets
-from ..io.read_table import choose_columns, read_table
+from ..io.column_choice import choose_columns
+from ..io.read_table import WholeTable, read_whole_table
 from ..io.text import STDIN
-from ..validation import check_count
 from .messages import warnings_to_stderr
 
 # a column is refused if rounding to float32 changes a value by more than this fraction of the column's standard deviation
 _LARGEST_ROUNDING = 1e-3
 
 
-def read_data(arguments: argparse.Namespace) -> tuple[np.ndarray, list[str]]:
-    """Read a file or a data set of the package, and return the data (N, D) and the names of the D columns."""
-    check_count(arguments.restarts, "restarts")
+class Data(NamedTuple):
+    """The data (N, D) that a command uses, the names of the D columns, and the whole table from which they come."""
+
+    x: np.ndarray
+    names: list[str]
+    table: WholeTable
+
+
+def read_data(arguments: argparse.Namespace, choose: Callable[[list[str]], Sequence[str] | None] | None = None) -> Data:
+    """Read a file or a data set of the package.
+
+    Args:
+        arguments: the arguments of the command.
+        choose: a function that returns the columns to use, given the names of all columns; None means those of --columns.
+    """
+    columns = arguments.columns if choose is None else choose
     if arguments.data in datasets.NAMES:
-        keep, names = choose_columns(arguments.columns, datasets.columns(arguments.data), arguments.data, drop=arguments.drop)
-        x = datasets.load(arguments.data)[:, keep]
+        data = _packaged_data(arguments, columns)
     elif arguments.data != STDIN and not Path(arguments.data).exists():
         raise ValueError(
             f"there is no file and no data set called '{arguments.data}'; a csv, npy or npz file, or one of "
@@ -32,10 +46,19 @@ def read_data(arguments: argparse.Namespace) -> tuple[np.ndarray, list[str]]:
     else:
         form = {"array": arguments.array, "delimiter": arguments.delimiter, "decimal": arguments.decimal}
         with warnings_to_stderr():
-            x, names = read_table(arguments.data, columns=arguments.columns, drop=arguments.drop, **form)
+            data = Data(*read_whole_table(arguments.data, columns=columns, drop=arguments.drop, **form))
     if jnp.result_type(float) == np.float32:
-        _check_float32(x, names)
-    return x, names
+        _check_float32(data.x, data.names)
+    return data
+
+
+def _packaged_data(arguments: argparse.Namespace, columns: str | Callable[[list[str]], Sequence[str] | None] | None) -> Data:
+    """Return the requested columns of a data set of the package."""
+    known, rows = datasets.columns(arguments.data), datasets.read_rows(arguments.data)
+    chosen = columns(known) if callable(columns) else columns
+    keep, names = choose_columns(chosen, known, arguments.data, drop=arguments.drop)
+    table = WholeTable(list(rows[0]), lambda: (list(row.values()) for row in rows))
+    return Data(datasets.load(arguments.data)[:, keep], names, table)
 
 
 def check_rows(x: np.ndarray, num_components: int, data: str) -> None:
@@ -48,7 +71,7 @@ def check_rows(x: np.ndarray, num_components: int, data: str) -> None:
 
 
 def _check_float32(x: np.ndarray, names: list[str]) -> None:
-    """Raise ValueError if the variation of a column is so small, compared with its values, that float32 would lose it."""
+    """Raise ValueError if a column varies so little, compared with its values, that float32 cannot represent the variation."""
     # rounding can give a column of equal values a tiny standard deviation, so constant columns are detected by their range
     lost = abs(x - x.astype(np.float32)).max(0) > _LARGEST_ROUNDING * x.std(0)
     lost &= np.ptp(x, axis=0) > 0

@@ -1,4 +1,4 @@
-"""Tell refusals of input, which become one sentence, from errors inside jaxgmm, which need a traceback and a report."""
+"""Distinguish errors about invalid input from errors inside jaxgmm, which need a traceback and a report."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import dis
 import sys
 from types import TracebackType
 
-# libraries whose errors are not meant for a person who runs a command
+# libraries whose error messages are not written for users of the command
 _LIBRARIES = {"jax", "jaxlib", "numpy", "scipy", "numpyro", "pandas", "matplotlib", "jinja2", "tqdm"}
 
 
 def refusal(error: Exception) -> str | None:
-    """Return the sentence of an error if it refuses input or names a problem of the system; None if jaxgmm is wrong.
+    """Return the message of an error about invalid input or the system as a sentence; return None for a fault of jaxgmm.
 
-    A ValueError or TypeError refuses input if a `raise` statement of jaxgmm raised it. Other TypeErrors, and errors from inside
-    a library, are faults of jaxgmm, which must not look like faults of the input.
+    A ValueError or TypeError is about invalid input if a `raise` statement of jaxgmm raised it. All other TypeErrors, and all
+    errors from inside a library, are faults of jaxgmm. They must not look like faults of the input.
 
     Example:
         >>> refusal(OSError(2, "No such file", "x.csv")), refusal(KeyError("weights"))
@@ -34,7 +34,7 @@ def refusal(error: Exception) -> str | None:
 
 
 def internal_error(error: Exception) -> str:
-    """Return a sentence that asks for a report of an error inside jaxgmm."""
+    """Return a sentence that asks the user to report an error inside jaxgmm."""
     message = (str(error).splitlines() or [""])[0]
     return (
         f"this is an error inside jaxgmm: {type(error).__name__}: {message}; please report it to the developers, with the "

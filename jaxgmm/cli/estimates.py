@@ -49,7 +49,7 @@ def fit_maximum_likelihood(mode: Fit, x: np.ndarray) -> Fit:
     return _fit(mode.mixture, x.astype(mode.mixture.means.dtype))
 
 
-_fit = jax.jit(fit)  # compiled as one program, which takes less time than the eager call
+_fit = jax.jit(fit)  # compiled as one program, because an eager call takes longer
 
 
 def maximum_likelihood_line(record: dict[str, Any]) -> str:

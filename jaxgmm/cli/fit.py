@@ -5,27 +5,33 @@ from __future__ import annotations
 import argparse
 
 from ..validation import check_count
-from .arguments import add_data_options, add_model_options
+from .arguments import add_fit_options, add_model_options
 from .data import read_data
 from .estimates import fit_maximum_likelihood, fit_mode, maximum_likelihood_line
+from .memberships import check_labels_file, memberships_at, size_table, write_labels
 from .outputs import output_paths, write_json
 from .records import fit_record
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `jaxgmm fit`."""
-    add_data_options(parser)
+    add_fit_options(parser)
     add_model_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Fit the posterior mode, print the fit, and write a JSON record of it."""
+    """Fit the posterior mode, print the fit and the sizes of the clusters, and write a JSON record and the labels."""
     check_count(arguments.num_components, "num_components")
-    x, names = read_data(arguments)
+    check_count(arguments.restarts, "restarts")
+    data = read_data(arguments)
     (path,) = output_paths(arguments, arguments.data, "json")
-    mode = fit_mode(arguments, x, names)
-    record = mode.record | {"maximum_likelihood": fit_record(fit_maximum_likelihood(mode.fit, x))}
+    check_labels_file(arguments)
+    mode = fit_mode(arguments, data.x, data.names)
+    memberships = memberships_at(mode.fit.mixture, data.x)
+    record = mode.record | {"maximum_likelihood": fit_record(fit_maximum_likelihood(mode.fit, data.x))}
     print(mode.fit)
+    print(size_table(memberships, mode.fit.mixture.weights).text())
     print(maximum_likelihood_line(record))
-    write_json(path, record)
-    print(f"Written: {path}")
+    write_json(path, record | {"cluster_sizes": memberships.sizes})
+    written = [path, *write_labels(arguments, memberships, data)]
+    print(f"Written: {', '.join(map(str, written))}")

@@ -1,4 +1,4 @@
-"""Stop the command soon after Ctrl-C, even while a compiled program runs, which Python cannot interrupt."""
+"""Stop the command soon after Ctrl-C. Python alone cannot interrupt a compiled program that is running."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import time
 
 from ..command_interrupt import exit_quietly
 
-_GRACE = 3.0  # seconds in which the main thread may end the command itself after Ctrl-C
+_GRACE = 3.0  # seconds after Ctrl-C; the main thread can end the command during this time
 
 
 def stop_soon() -> None:
-    """Raise KeyboardInterrupt in the main thread at Ctrl-C, and end the process if it is still running soon afterwards.
+    """At Ctrl-C, raise KeyboardInterrupt in the main thread, and end the process if it still runs after `_GRACE` seconds.
 
-    Files are written whole or not at all, so the process can end at any time.
+    The process can end at any time, because files are written completely or not at all.
     """
     if signal.getsignal(signal.SIGINT) is exit_quietly:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler or os.name == "nt":
-        return  # the process ignores the signal, as under nohup
+        return  # the process ignores the signal, for example under nohup
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)  # Python writes the number of each signal to this pipe at once
@@ -29,7 +29,7 @@ def stop_soon() -> None:
 
 
 def _watch(reader: int) -> None:
-    """Wait for Ctrl-C, and for the main thread to end the process; then end it."""
+    """Wait for Ctrl-C, give the main thread `_GRACE` seconds to end the process, and then end the process."""
     while os.read(reader, 1) != bytes([signal.SIGINT]):
         pass
     time.sleep(_GRACE)

@@ -20,6 +20,11 @@ def print_error(sentence: str, code: int) -> int:
     return code
 
 
+def print_remark(sentence: str) -> None:
+    """Print a sentence on stderr that the user must know to understand the results."""
+    _print_line(sentence)
+
+
 def print_progress(activity: str) -> None:
     """Print the current activity of the command if stderr is a terminal."""
     if sys.stderr.isatty():
@@ -30,8 +35,8 @@ def print_progress(activity: str) -> None:
 def warnings_to_stderr() -> Iterator[None]:
     """Print each RuntimeWarning that is raised inside the block as one line on stderr.
 
-    Python's warning filters apply to all threads of the process. Other threads only run rehearsals, whose warnings are not
-    for the user, so these warnings are dropped.
+    Python's warning filters apply to all threads of the process. Warnings from other threads are dropped, because other threads
+    only run rehearsals.
     """
     owner = threading.get_ident()
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ def output_paths(arguments: argparse.Namespace, source: str | Path, *suffixes: s
 
 
 def check_output_file(path: Path, option: str, *, force: bool) -> None:
-    """Raise ValueError if an option's file cannot be written. Commands call this function before their computations."""
+    """Raise ValueError if the file named by an option cannot be written. Commands call this function before they compute."""
     folder = path.absolute().parent
     if os.path.isdir(path):
         raise ValueError(f"{option} {path} is a folder; a file was expected.")
@@ -46,12 +47,21 @@ def check_output_file(path: Path, option: str, *, force: bool) -> None:
 
 
 def _check_name(path: Path) -> None:
-    """Raise ValueError if the system takes no file of this name, for example because the name is too long."""
+    """Raise ValueError if the system does not accept the name of a file, for example because it is too long."""
     try:
         with replacing(path, keep=True):
             pass
     except OSError as error:
         raise ValueError(f"{path} cannot be written: {error.strerror}; give another name or folder.") from error
+
+
+def write_lines(path: Path | None, lines: Iterable[str]) -> None:
+    """Write lines of text as UTF-8, or print them on stdout if the path is None; if writing fails, a file is unchanged."""
+    if path is None:
+        sys.stdout.writelines(lines)
+        return
+    with replacing(path) as stream:
+        stream.writelines(line.encode("utf-8") for line in lines)
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
@@ -67,6 +77,6 @@ def write_figure(path: Path, figure: Figure) -> None:
 
 def _refuse_existing(paths: Sequence[Path], force: bool) -> None:
     """Raise ValueError if one of the files exists and --force was not given."""
-    existing = [str(path) for path in paths if os.path.lexists(path)]  # a link to nowhere, too
+    existing = [str(path) for path in paths if os.path.lexists(path)]  # true also for a link without a target
     if existing and not force:
         raise ValueError(f"{' and '.join(existing)} would be overwritten; give --force to allow it, or another --out.")

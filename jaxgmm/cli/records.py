@@ -27,7 +27,7 @@ def command_record(arguments: argparse.Namespace, options: dict[str, Any]) -> di
 
 
 def data_record(arguments: argparse.Namespace, x: np.ndarray, names: list[str], options: dict[str, Any]) -> dict[str, Any]:
-    """Return the first entries of a record about data: those of `command_record`, and a description of the data."""
+    """Return the first entries of a record about data: the entries of `command_record` and a description of the data."""
     return command_record(arguments, options) | {
         "data": {"source": arguments.data, "feature_names": names, "num_observations": len(x)}
     }
@@ -45,6 +45,6 @@ def arrays_as_lists(record: Mixture | MixturePrior) -> dict[str, Any]:
 
 
 def fit_record(fit: Fit) -> dict[str, Any]:
-    """Return the description of a fit that `describe_fit` gives, together with the history of the objective."""
+    """Return the description of a fit by `describe_fit`, with the history of the objective added."""
     history = np.asarray(fit.history, float)[: int(fit.num_iter) + 1]
     return describe_fit(fit) | {"history": history[np.isfinite(history)].tolist()}

@@ -1,12 +1,12 @@
 """Compile the programs of a comparison in a second thread while the sampler runs.
 
 For a small data set, `jaxgmm compare` spends most of its time on compilation. The rehearsal runs the comparison in advance,
-with random numbers in place of the posterior draws. The shapes are the same, so `jax.jit` need not compile the programs again
-when the real comparison calls them. The results, errors and warnings of the rehearsal are discarded.
+with random numbers in place of the posterior draws. The shapes are those of the real comparison, so `jax.jit` need not compile
+the programs again for the real comparison. The results, errors and warnings of the rehearsal are discarded.
 
-No function in this module may trace a NumPyro model. NumPyro keeps its handlers in one list for the whole process, and the
-sampler traces a model in the main thread at the same time; a second trace can then raise "all sites must have unique names".
-The rehearsal therefore omits Laplace's approximation.
+No function in this module may trace a NumPyro model. NumPyro keeps its handlers in one list for the whole process. The sampler
+traces a model in the main thread at the same time. A second trace can then raise "all sites must have unique names". The
+rehearsal therefore omits Laplace's approximation.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def rehearse_comparison(fit: Fit, posterior: Posterior, x: np.ndarray) -> None:
 
 
 def _run(steps: tuple[Callable[[], object], ...]) -> None:
-    """Run the steps and ignore their errors: the real comparison will raise them again."""
+    """Run the steps and ignore their errors, because the real comparison raises the same errors."""
     for step in steps:
         try:
             step()

@@ -11,8 +11,9 @@ import jax
 from ..covariance import TYPES
 from ..selection import CRITERIA, Selection, select
 from ..validation import check_count
-from .arguments import add_data_options, parse_counts, parse_names
+from .arguments import add_fit_options, parse_counts, parse_names
 from .data import check_rows, read_data
+from .memberships import check_labels_file, memberships_at, write_labels
 from .messages import print_progress, warnings_to_stderr
 from .outputs import output_paths, write_figure, write_json
 from .records import data_record, fit_record, mixture_record
@@ -20,7 +21,7 @@ from .records import data_record, fit_record, mixture_record
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `jaxgmm select`."""
-    add_data_options(parser)
+    add_fit_options(parser)
     parser.add_argument(
         "-k",
         "--num-components",
@@ -36,13 +37,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Fit all models, print their criteria, and write the criteria, the best model and a figure."""
+    """Fit all models, print a table of the criterion, and write the results, the best model, a figure and the labels."""
     counts = parse_counts(arguments.num_components)
     types = parse_names(arguments.covariance_types, "--covariance-types", TYPES)
     check_count(arguments.folds, "folds", 2)
-    x, names = read_data(arguments)
+    check_count(arguments.restarts, "restarts")
+    data = read_data(arguments)
+    x, names = data.x, data.names
     check_rows(x, max(counts), arguments.data)
     figure_path, json_path = output_paths(arguments, arguments.data, "png", "json")
+    check_labels_file(arguments)
     print_progress(f"EM from {arguments.restarts} starts for each of {len(counts) * len(types)} models")
     options = {"covariance_types": types, "criterion": arguments.criterion, "num_restarts": arguments.restarts}
     with warnings_to_stderr():
@@ -58,7 +62,10 @@ def run(arguments: argparse.Namespace) -> None:
     fitted = {"mixture": mixture_record(best.mixture), "fit": fit_record(best)}
     write_json(json_path, data_record(arguments, x, names, options) | selection.to_dict() | fitted)
     _draw(figure_path, selection, arguments.data)
-    print(f"Written: {figure_path}, {json_path}")
+    written = [figure_path, json_path]
+    if arguments.labels is not None:
+        written += write_labels(arguments, memberships_at(best.mixture, x), data)
+    print(f"Written: {', '.join(map(str, written))}")
 
 
 def _draw(path: Path, selection: Selection, title: str) -> None:

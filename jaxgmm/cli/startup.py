@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib.metadata
 import os
-from pathlib import Path
 
-import jax
+from ..compilation_cache import enable_compilation_cache
 
 
 def tune_startup() -> None:
-    """Shorten the time before a command computes: collect garbage rarely and, on a CPU, run fewer LLVM passes.
+    """Shorten the startup of a command: collect garbage rarely and, on a CPU, run fewer LLVM passes.
 
-    A command runs only for seconds, so this time matters. Fewer passes shorten compilation by a seventh. Measurements showed
-    that the compiled programs are equally fast. If the user has set XLA_FLAGS, they are kept.
+    A command runs only for seconds, so the time for startup matters. Fewer passes shorten compilation by a seventh. In
+    measurements, the compiled programs were equally fast. If the user has set XLA_FLAGS, these flags are kept.
     """
-    gc.set_threshold(100_000, 50, 50)  # tracing creates many small objects, and collecting them took one second of ten
+    gc.set_threshold(100_000, 50, 50)  # tracing creates many small objects; garbage collection took one second of ten
     has_accelerator = importlib.metadata.entry_points(group="jax_plugins")
     if not has_accelerator:
         os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
@@ -24,15 +24,5 @@ def tune_startup() -> None:
 
 def use_compilation_cache() -> None:
     """Store compiled programs in a cache folder if the folder is writable, so that later commands reuse the programs."""
-    if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        return
-    try:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxgmm"
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):
-        return
-    if os.access(folder, os.W_OK):
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-        # Small programs are stored too. A second run then takes a quarter of the time of the first run. If only large programs
-        # are stored, it takes half of this time.
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: the user has no home folder
+        enable_compilation_cache()

@@ -13,7 +13,7 @@ from ..validation import check_count
 
 
 def read_prior(path: Path | None, num_components: int, num_features: int | None, covariance_type: str) -> Prior:
-    """Return the Prior that a TOML file defines by numbers or lists of numbers; fields that the file omits get default values.
+    """Return the Prior that a TOML file defines by numbers or lists of numbers; missing fields get default values.
 
     Args:
         path: the file; None means that all fields have their defaults.

@@ -1,8 +1,8 @@
 """Comparison of EM's partition and responsibilities with those of the posterior.
 
-Each draw gives a partition, in which every point belongs to its most probable component. Of these partitions, the one nearest
-to the co-clustering matrix in squared distance is taken as the posterior's partition: Dahl (2006), in Bayesian Inference for
-Gene Expression and Proteomics, 201-218. The adjusted Rand index compares two partitions. It is 1 for equal partitions, and
+Each draw gives a partition, in which every point belongs to its most probable component. The posterior's partition is the
+partition that has the smallest squared distance from the co-clustering matrix: Dahl (2006), in Bayesian Inference for Gene
+Expression and Proteomics, 201-218. The adjusted Rand index compares two partitions. It is 1 for equal partitions, and
 about 0 for partitions that agree only by chance: Hubert & Arabie (1985), J. Classif. 2, 193-218.
 """
 
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from .report_columns import ClusteringScores
 
-SURE = 0.9  # a point counts as uncertain if the probability of its component is below this value
+SURE = 0.9  # a point counts as uncertain if the probability of its most probable component is below this value
 _CANDIDATES = 100  # number of draws whose partitions are candidates for the posterior's partition
 _AVERAGED = 400  # number of draws over which the co-clustering matrix is averaged
 _MOST_ROWS = 1000  # largest number of data rows in the co-clustering matrix
@@ -36,7 +36,7 @@ def adjusted_rand(labels: ArrayLike, other: ArrayLike) -> float:
     np.add.at(table, (a, b), 1)
 
     def pairs(counts: np.ndarray) -> float:
-        """Return how many pairs of points belong to the same group, given the sizes of the groups."""
+        """Return the number of pairs of points in the same group, given the sizes of the groups."""
         return float((counts * (counts - 1)).sum() / 2)
 
     together, mine, theirs, every = pairs(table), pairs(table.sum(1)), pairs(table.sum(0)), pairs(np.array([len(a)]))

@@ -46,9 +46,9 @@ from .verdict import is_mixed
 class _References(NamedTuple):
     """The reference values with which all posteriors are compared.
 
-    `em_se` are the standard errors (P,) of EM. `laplace` is Laplace's approximation, or None. `laplace_draws` are the standard
-    deviations of the parameters and of the label-invariant quantities. They are computed from the draws of the method
-    `laplace`, and are None if there are no such draws.
+    `em_se` (P,) holds EM's standard errors. `laplace` is Laplace's approximation, or None. `laplace_draws` holds the standard
+    deviations of the parameters and of the label-invariant quantities in the draws of the method `laplace`. It is None if there
+    are no such draws.
     """
 
     em_se: np.ndarray
@@ -56,14 +56,14 @@ class _References(NamedTuple):
     laplace_draws: tuple[np.ndarray, np.ndarray] | None
 
     def laplace_for(self, posterior: Posterior) -> LaplaceReference | None:
-        """Return Laplace's approximation if the posterior can be compared with it, else None."""
+        """Return Laplace's approximation, or None if the posterior cannot be compared with it."""
         return self.laplace if self.laplace and self.laplace.is_for(posterior) else None
 
 
 class _Tables(NamedTuple):
     """The rows of one posterior, and the quantity in which its chains differ most (None if the chains do not differ).
 
-    In `label_invariant`, the log densities come before the other quantities.
+    In `label_invariant`, the rows of the log densities come before the rows of the other quantities.
     """
 
     rows: list[ComparisonRow]
@@ -95,15 +95,15 @@ def compare(
     Predictions are scored in two ways: by PSIS-LOO, which leaves out one row at a time, and on folds, which are groups of rows
     that are left out together. For each fold, EM is fitted again without the fold, starting from the solution for all data. The
     posterior's draws are reweighted by importance sampling. The draws of a bootstrap are not from a posterior, so their
-    predictions are not scored. For draws from a model of your own whose likelihood is not the density of its mixtures, the
-    scores use the likelihood of that model and are not compared with EM. Densities and clusters are then those of its weights,
-    means and covariances. A note says so.
+    predictions are not scored. The draws may come from a model of your own whose likelihood is not the density of its mixtures.
+    In this case, predictions are scored by the likelihood of your model, and these scores are not compared with those of EM.
+    Densities and clusters are computed from the weights, means and covariances of the draws. A note states both facts.
 
     `jaxgmm.comparison.verdict.Verdict` describes the verdicts.
 
     Args:
         fit: one Fit, preferably the mode under the sampler's own prior: `jaxgmm.fit(start, x, prior)`. If EM used another
-            prior, the comparison says so.
+            prior, the comparison states this.
         posterior: a Posterior, or a dict of several with names of your choice, such as {"nuts": ..., "gibbs": ...}.
         x: (N, D), the data of the fit and of the posteriors, in data units.
         interval: probability of the central intervals, between 0 and 1.
@@ -146,7 +146,7 @@ def compare(
 
 
 def _compare(inputs: ComparisonInputs, posteriors: Mapping[str, Posterior], advance: Callable[[int], Any]) -> Comparison:
-    """Return the comparison; `advance` is called with the number of steps that have been done."""
+    """Return the comparison. After each step, call `advance` to move the progress bar."""
     subjects = []
     for name, draws in posteriors.items():
         subjects.append(_subject(inputs, name, draws))
@@ -181,7 +181,7 @@ def _compare(inputs: ComparisonInputs, posteriors: Mapping[str, Posterior], adva
 
 
 def _subject(inputs: ComparisonInputs, name: str, draws: Posterior) -> Subject:
-    """Return one posterior, relabelled to EM, with what the comparison needs to know about its prior and likelihood."""
+    """Return one posterior, relabelled to match EM, together with log prior densities and the kind of its likelihood."""
     relabelled = relabel(draws, inputs.fit.mixture, inputs.x, sample_weight=inputs.weight)
     own = has_own_likelihood(draws, inputs.x, inputs.weight)
     return Subject(name, relabelled, *log_priors(inputs.fit, draws), own)
@@ -209,7 +209,10 @@ def _summarise(inputs: ComparisonInputs, subject: Subject, references: _Referenc
 def _judge_all(
     inputs: ComparisonInputs, subjects: Sequence[Subject], references: _References, tables: Mapping[str, _Tables]
 ) -> dict[str, SamplerSummary]:
-    """Return the diagnostics and the findings of all posteriors. Chains are judged first, because others depend on them."""
+    """Return the diagnostics and the findings of all posteriors.
+
+    Posteriors from chains are judged first, because the findings of the other posteriors depend on them.
+    """
     judged: dict[str, SamplerSummary] = {}
     for subject in sorted(subjects, key=lambda subject: ORDER.get(subject.posterior.method, 0)):
         judged[subject.name] = _judge(inputs, subject, references.laplace_for(subject.posterior), tables, judged)
@@ -223,7 +226,7 @@ def _judge(
     tables: Mapping[str, _Tables],
     judged: Mapping[str, SamplerSummary],
 ) -> SamplerSummary:
-    """Return the diagnostics and the findings of one posterior, given the summaries of posteriors judged before."""
+    """Return the diagnostics and the findings of one posterior. `judged` has the summaries of posteriors judged before it."""
     posterior, own = subject.posterior, tables[subject.name]
     chains = [name for name, s in judged.items() if s.method not in INDEPENDENT and s.identified and is_mixed(s.findings)]
     khat = laplace.approximation.khat if laplace and posterior.method not in INDEPENDENT else None

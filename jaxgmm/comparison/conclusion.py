@@ -1,8 +1,8 @@
-"""The conclusion of a comparison: what all posteriors together say about EM, and which of them can say anything.
+"""The conclusion of a comparison: one or two sentences on whether all posteriors together confirm EM.
 
-Only chains that start apart and mix show that the posterior was explored. Draws by `laplace` and `bootstrap` are independent
-draws around EM, so they always look mixed. If chains ran and none mixed, the other draws cannot confirm EM either. A bootstrap
-does not draw from a posterior, so it confirms EM only beside another posterior.
+Chains that start apart and mix show that the posterior was explored. Draws by `laplace` and `bootstrap` are independent draws
+around EM, so they always look mixed. If there are chains and none of them mixed, these independent draws cannot confirm EM. A
+bootstrap does not draw from a posterior. It can confirm EM only together with another posterior.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from ..posterior.result import INDEPENDENT
 from .sampler_summary import SamplerSummary
 from .verdict import Verdict, is_mixed
 
-ORDER = {"laplace": 1, "bootstrap": 2}  # the order in which posteriors are judged; chains, which come first, have 0
+ORDER = {"laplace": 1, "bootstrap": 2}  # the position of a method in the order of judging; all other methods have position 0
 
 
 def doubt_about(method: str, judged: Mapping[str, SamplerSummary]) -> str | None:
-    """Return a sentence on why independent draws by a method cannot confirm EM, or None if they can.
+    """Return a sentence that says why independent draws by a method cannot confirm EM. Return None if they can.
 
     Args:
         method: the method of the draws.
@@ -41,7 +41,7 @@ def doubt_about(method: str, judged: Mapping[str, SamplerSummary]) -> str | None
 
 
 def conclude(samplers: Mapping[str, SamplerSummary]) -> str:
-    """Return one or two sentences on what all posteriors of a comparison together say about EM."""
+    """Return one or two sentences that say whether all posteriors of a comparison together confirm EM."""
     chains = _chains(samplers)
     mixed = {name: sampler for name, sampler in chains.items() if is_mixed(sampler.findings)}
     if chains and not mixed:
@@ -73,6 +73,6 @@ def _is_sound(sampler: SamplerSummary) -> bool:
 
 
 def _reason(sampler: SamplerSummary) -> str:
-    """Return why chains count as unmixed, in a few words."""
+    """Return the reason why chains count as unmixed, in a few words."""
     modes = Verdict.SEVERAL_MODES in sampler.verdicts
     return "several modes" if modes else f"R-hat {sampler.r_hat_max:.3f}, ESS {sampler.ess_min:.0f}"

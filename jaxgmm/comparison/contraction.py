@@ -34,7 +34,7 @@ def contractions(mixture: Mixture, prior: MixturePrior, draws: np.ndarray, seed:
 
     Returns:
         (P,): near 1 if the data determine the entry, 0 if the posterior is as wide as the prior, negative if the posterior is
-        wider. It is 1 if the prior is so vague that its width overflows. NaN if the entry is constant under the prior.
+        wider. It is 1 if the prior is so vague that its width overflows, and NaN if the entry is constant under the prior.
 
     Example:
         >>> import jaxgmm

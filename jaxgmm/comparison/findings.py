@@ -1,10 +1,10 @@
-"""Findings on one posterior: sentences, each with the number and the threshold that caused it, and the verdicts they cause.
+"""Findings on one posterior. A finding is a sentence with a number and a threshold, and it may cause a verdict.
 
-The draws of the methods `laplace` and `bootstrap` are independent, so convergence of chains is not checked for them. Draws by
-`laplace` are judged first by k-hat. If there is a posterior from chains that mixed, their standard deviations are then compared
-with the standard deviations of that posterior. The standard deviations of a bootstrap are not compared with Laplace's
-approximation. Label switching means that chains or draws have different orders of the components; relabelling corrects it. It
-is reported in a sentence and is not a failure.
+The draws of the methods `laplace` and `bootstrap` are independent, so the mixing of chains is not checked for them. Draws by
+`laplace` are judged first by k-hat. If another posterior comes from chains that mixed, the standard deviations of the draws by
+`laplace` are then compared with the standard deviations of that posterior. The standard deviations of a bootstrap are not
+compared with Laplace's approximation. Label switching means that chains or draws have different orders of the components.
+Relabelling corrects the order, so a finding reports label switching, but does not count it as a failure.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ def judge(
         interval: probability of the intervals.
         laplace_sound: whether the information at the mode is positive definite.
         apart: the result of `chains_apart`.
-        rows_by_chains: the rows of the parameters of a posterior from chains, with which draws by `laplace` are compared.
+        rows_by_chains: the parameter rows of a posterior from chains. Draws by `laplace` are compared with these rows.
         doubt: the result of `conclusion.doubt_about`: why independent draws cannot confirm EM, or None if they can.
 
     Returns:
         The findings. Those that cause the gravest verdicts come first.
     """
-    # log densities are not compared, because EM is at a mode and has a larger log density than the draws
+    # Log densities are not compared, because EM is at a mode, where the log density is larger than at most draws.
     compared = list(rows) if sampler.identified else [row for row in label_invariant if not row.is_log_density]
     laplace = sampler.method == "laplace"
     independent = sampler.method in INDEPENDENT
@@ -83,7 +83,7 @@ def judge(
 
 
 def chains_apart(draws: np.ndarray, described: Sequence[Parameter]) -> ChainsApart | None:
-    """Return the quantity in which settled chains differ most; None if the chains agree or are not settled.
+    """Return the quantity in which settled chains differ most. Return None if the chains agree or are not settled.
 
     Args:
         draws: (C, S, Q), draws of label-invariant quantities, which do not depend on the order of the components.
@@ -103,7 +103,7 @@ def chains_apart(draws: np.ndarray, described: Sequence[Parameter]) -> ChainsApa
     num_chains, num_draws, num_quantities = draws.shape
     if num_chains < 2 or num_draws < 8 or not num_quantities:
         return None
-    alone = np.moveaxis(draws, 0, -1)[None]  # (1, S, Q, C): each chain by itself
+    alone = np.moveaxis(draws, 0, -1)[None]  # (1, S, Q, C): each chain is diagnosed by itself
     settled = np.nan_to_num(rhat(alone), nan=1.0).max() < SETTLED
     error = mcse_mean(alone)  # (Q, C)
     means = draws.mean(1).T
@@ -217,7 +217,8 @@ def _switching(sampler: SamplerDiagnostics) -> list[Finding]:
 def _nearness(rows: Sequence[ComparisonRow], interval: float, method: str) -> Finding:
     """Return the finding on where EM lies among the draws.
 
-    A quantity that a user's own model fixes has no posterior sd. It is left out unless all quantities are fixed.
+    If a user's own model fixes a quantity, the posterior sd of this quantity is 0. Such quantities are left out, unless all
+    quantities are fixed.
     """
     rows = [row for row in rows if math.isfinite(row.z)] or rows
     sd, centre = ("posterior sd", "the posterior mean")

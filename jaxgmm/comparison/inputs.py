@@ -45,10 +45,11 @@ class ComparisonInputs(NamedTuple):
 
 
 class Subject(NamedTuple):
-    """One posterior of a comparison, relabelled to match EM, and log prior densities in nats, under the posterior's prior.
+    """One posterior of a comparison, relabelled to match EM.
 
-    `em_log_prior` belongs to EM's mixture, and `log_prior` (C, S) to the draws. `own_likelihood` tells whether the draws are
-    from a user's model whose likelihood is not the density of the drawn mixtures.
+    `em_log_prior` is the log prior density of EM's mixture, and `log_prior` (C, S) are those of the draws. Both are in nats,
+    under the posterior's prior. `own_likelihood` is True if the draws are from a user's model whose likelihood is not the
+    density of the drawn mixtures.
     """
 
     name: str
@@ -59,7 +60,7 @@ class Subject(NamedTuple):
 
 
 def by_name(posterior: Any) -> dict[str, Any]:
-    """Return the posteriors of a comparison by name. Names that are not strings, such as integers, are turned into strings."""
+    """Return the posteriors of a comparison by name. Convert names that are not strings, such as integers, to strings."""
     if not isinstance(posterior, Mapping):
         return {str(getattr(posterior, "method", "")): posterior}
     named = {str(name): draws for name, draws in posterior.items()}
@@ -78,7 +79,7 @@ def prepare_inputs(
     feature_names: Sequence[str] | None,
     options: ComparisonOptions,
 ) -> ComparisonInputs:
-    """Validate the arguments of `compare` and return them as one object; raise ValueError or TypeError for invalid ones."""
+    """Validate the arguments of `compare` and return them as one object. Raise ValueError or TypeError if one is invalid."""
     _check_fit(fit, posteriors, x)
     num_features = fit.mixture.num_features
     x, weight = as_weighted_data(x, sample_weight, num_features=num_features)
@@ -88,9 +89,9 @@ def prepare_inputs(
 
 
 def _check_fit(fit: Any, posteriors: Mapping[str, Any], x: ArrayLike) -> None:
-    """Raise an error unless `fit` is one fit, every posterior has the same model, and no argument is traced.
+    """Raise an error if `fit` is not one fit, a posterior has another model than the fit, or an argument is traced.
 
-    At least one posterior is needed.
+    Raise an error also if there is no posterior.
     """
     if not isinstance(fit, Fit):
         raise TypeError(f"fit is {type(fit).__name__}; a jaxgmm.Fit was expected, such as jaxgmm.fit(start, x, prior).")

@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike
 
 from .. import linalg
 from ..mixture import Mixture, num_parameters
+from ..padding import pad_data
 from ..posterior.gaussian_approximation import GaussianApproximation, approximate_posterior
 from ..posterior.newton import MIN_EIGENVALUE
 from ..posterior.standardization import StandardizedProblem, from_standard, to_standard
@@ -31,8 +32,8 @@ from ..priors.interface import MixturePrior
 from .report_columns import JointScores
 
 NUM_RATIOS = 2000  # number of importance ratios from which k-hat of Laplace's approximation is estimated
-_CHEAP = 2e9  # Laplace's approximation is fast if it needs at most this number of multiplications
-_FEWEST = 2  # the covariance matrix of the draws is used only if there are more than this number of draws per parameter
+_CHEAP = 2e9  # largest number of multiplications with which Laplace's approximation counts as fast (a few seconds)
+_FEWEST = 2  # the covariance matrix of the draws is used only if the number of draws exceeds this multiple of P
 
 
 class Approximation(NamedTuple):
@@ -63,7 +64,7 @@ def approximate(
     if not (np.asarray(mixture.weights) > 0).all():
         return None
     start, prior = jax.tree.map(lambda leaf: jnp.asarray(leaf, x.dtype), (mixture, prior))
-    problem, gaussian = approximate_posterior(key, start, x, weight, prior)
+    problem, gaussian = approximate_posterior(key, start, *pad_data(x, weight), prior)
     if not np.isfinite(float(gaussian.value)):
         return None
     return Approximation(problem, gaussian, float(gaussian.khat), float(gaussian.min_eigenvalue) > MIN_EIGENVALUE)
@@ -73,10 +74,10 @@ def approximate(
 def transform(
     problem: StandardizedProblem, gaussian: GaussianApproximation, draws: Mixture, u: jax.Array
 ) -> tuple[jax.Array, Mixture]:
-    """Transform mixtures to coordinates u, and other coordinates u to mixtures, in one compiled program.
+    """Transform the mixtures `draws` to coordinates, and the coordinates `u` to mixtures, in one compiled program.
 
-    The mixtures `draws` (M, ...) are in data units. Return their coordinates (M, P). Also return the mixtures, in data units,
-    that belong to the coordinates `u` (M, P).
+    `draws` (M, ...) and `u` (M, P) are independent of each other. Return the coordinates (M, P) of the draws, and the mixtures
+    (M, ...) of the coordinates `u`. All mixtures are in data units.
     """
     space = make_unconstrained_space(problem, gaussian.start)
     z = jax.vmap(lambda draw: space.flatten(to_standard(draw, problem)))(draws)
@@ -123,7 +124,7 @@ def compare_jointly(em_density: float, density: np.ndarray, em_u: np.ndarray | N
     Args:
         em_density: log joint density of EM's parameters and the data, in nats; NaN if it is not known.
         density: (C, S), log joint density of the parameters and the data for each draw, in nats.
-        em_u: (P,), the coordinates of EM, in which Laplace's approximation is N(0, I); None without an approximation.
+        em_u: (P,), EM in the coordinates u, in which Laplace's approximation is N(0, I); None without an approximation.
         u: (M, P), the coordinates of the draws; None without an approximation.
 
     Returns:
@@ -144,7 +145,7 @@ def compare_jointly(em_density: float, density: np.ndarray, em_u: np.ndarray | N
 
 
 def _distances(em_u: np.ndarray | None, u: np.ndarray | None) -> dict[str, float]:
-    """Return the scores that need the coordinates u; they are NaN if there are too few draws or the draws do not vary."""
+    """Return the scores that need the coordinates u. They are NaN if there are too few draws or the draws do not vary."""
     found: dict[str, float] = dict.fromkeys(("mahalanobis", "farther_share", "laplace_kl", "laplace_w2"), math.nan)
     if u is None:
         return found

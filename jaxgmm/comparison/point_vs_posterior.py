@@ -15,10 +15,12 @@ import numpy as np
 from ..chunking import COMPARISON_DRAWS, scored_draws
 from ..em.standard_errors import StandardErrors, standard_errors
 from ..mixture import Mixture, num_parameters
+from ..padding import pad_data
 from ..posterior.pareto import khat_limit
 from ..posterior.pointwise import own_pointwise
 from ..posterior.result import Posterior
 from ..priors.interface import MixturePrior
+from ..row_sums import Weight, weight_or_ones
 from ..spread import mean_and_sd
 from ..studies.parameters import values
 from .clustering import compare_clusterings, evenly_spaced
@@ -43,7 +45,7 @@ from .summaries import invariant_values
 _MOST_ROWS = 2000  # largest number of scored rows; if the data have more rows, a random sample of this size is scored
 _NUM_POINTS = 1000  # number of points at which densities are compared
 _SD_DRAWS = 4000  # number of draws from Laplace's approximation, from which its standard deviations are estimated
-_SLOW = 2e9  # number of multiplications above which computing the information takes too long
+_SLOW = 2e9  # largest number of multiplications for which the information is computed; more would take too long
 
 
 class ScoredRows(NamedTuple):
@@ -66,7 +68,7 @@ class LaplaceReference(NamedTuple):
     invariant_sd: np.ndarray
 
     def is_for(self, posterior: Posterior) -> bool:
-        """Return whether a posterior has the prior of this approximation; the result is always True for a bootstrap."""
+        """Return whether a posterior has the prior of this approximation. For a bootstrap, return True."""
         return posterior.method == "bootstrap" or _same_prior(posterior.prior, self.prior)
 
 
@@ -87,9 +89,9 @@ def choose_rows(inputs: ComparisonInputs) -> ScoredRows:
 
 
 @jax.jit
-def _errors(mixture: Mixture, x: jax.Array, prior: MixturePrior | None, weight: jax.Array | None) -> StandardErrors:
+def _errors(mixture: Mixture, x: jax.Array, weight: Weight, prior: MixturePrior | None) -> StandardErrors:
     """Return standard errors from the observed information, computed in one compiled program."""
-    return standard_errors(mixture, x, prior, sample_weight=weight)
+    return standard_errors(mixture, x, prior, sample_weight=weight_or_ones(weight, x.shape[:1], x.dtype))
 
 
 def information_errors(inputs: ComparisonInputs, prior: MixturePrior | None) -> np.ndarray:
@@ -101,7 +103,7 @@ def information_errors(inputs: ComparisonInputs, prior: MixturePrior | None) -> 
     work = len(inputs.x) * mixture.num_components * mixture.num_features * 20.0 * num_parameters(mixture)
     if inputs.options.laplace is False or work > _SLOW or not (prior is None or prior.has_closed_forms):
         return np.full(values(mixture).shape, math.nan)
-    errors = _errors(mixture, inputs.x, prior, inputs.weight)
+    errors = _errors(mixture, *pad_data(inputs.x, inputs.weight), prior)
     return values(Mixture(errors.weights, errors.means, errors.covariances, mixture.covariance_type))
 
 
@@ -160,7 +162,8 @@ def _stacked(em: Mixture, draws: Mixture) -> Mixture:
 def _transform(found: Approximation, stack: Mixture, u: np.ndarray, size: int) -> tuple[np.ndarray, Mixture]:
     """Return the coordinates (M, P) of a stack of M mixtures, and the U mixtures that belong to the coordinates `u` (U, P).
 
-    Both directions run in one program, so the shorter of the two inputs is repeated to the length of the longer one.
+    One program transforms both inputs, which must have equal lengths. The shorter input is therefore repeated to the length of
+    the longer one.
     """
     count = len(stack.weights)
     most = max(count, len(u))
@@ -170,7 +173,7 @@ def _transform(found: Approximation, stack: Mixture, u: np.ndarray, size: int) -
 
 
 def contraction_of(inputs: ComparisonInputs, posterior: Posterior) -> np.ndarray:
-    """Return the contraction (P,) of each parameter; NaN if the posterior has no prior defined in this package."""
+    """Return the contraction (P,) of each parameter, or NaN if the posterior has no prior defined in this package."""
     mixture = inputs.fit.mixture
     if posterior.prior is None:
         return np.full(values(mixture).shape, math.nan)
@@ -191,11 +194,12 @@ def score_jointly(inputs: ComparisonInputs, subject: Subject, laplace: LaplaceRe
 
 
 def em_on_folds(inputs: ComparisonInputs, prior: MixturePrior | None, scored: ScoredRows) -> np.ndarray | None:
-    """Return the log density (R,) of each row under EM fitted without the fold of that row; None if there are no folds."""
+    """Return the log density (R,) of each row under an EM fit to the other folds. Return None if there are no folds."""
     if scored.folds is None:
         return None
-    x = inputs.x[scored.rows]
-    densities = refit(inputs.fit.mixture, x, prior, without_folds(x, scored.weight, scored.folds))  # (F, R)
+    x = np.asarray(inputs.x)[scored.rows]
+    padded = pad_data(x, without_folds(x, scored.weight, scored.folds))
+    densities = refit(inputs.fit.mixture, padded.x, prior, padded.weight)  # (F, R)
     return np.asarray(densities, float)[scored.folds, np.arange(len(scored.rows))]
 
 
@@ -249,8 +253,8 @@ def _score_draws(
 ) -> dict[str, Any]:
     """Return the scores of the draws' predictions for left-out rows and left-out folds.
 
-    `log_density` (M, R) is the log density of each row under each draw. `em_score` is the result of `em_on_folds`, or None if
-    the scores are not to be compared with EM's. `ratio` (M,) is passed to `leave_one_out` as `log_ratio`.
+    `log_density` (M, R) is the log density of each row under each draw. `em_score` is the result of `em_on_folds`; if it is
+    None, the scores are not compared with EM's. `ratio` (M,) is passed to `leave_one_out` as `log_ratio`.
     """
     found: dict[str, Any] = leave_one_out(log_density, scored.weight, total, ratio)
     if scored.folds is None:

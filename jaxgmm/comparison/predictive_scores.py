@@ -1,6 +1,6 @@
 """Scores of densities.
 
-They measure how far EM's density is from the posterior predictive density, and how well each of the two predicts new data.
+The scores measure the distance between EM's density and the posterior predictive density, and how well each predicts new data.
 
     total variation  TV  = 1/2 int |p - q|        Hellinger  H^2 = 1 - int sqrt(p q)        KL(p || q) = int p log p / q
 
@@ -30,6 +30,7 @@ from ..chunking import PSIS_ROWS
 from ..density import log_prob, responsibilities
 from ..em.fit import fit
 from ..mixture import Mixture
+from ..padding import pad_rows
 from ..posterior.pareto import khat_limit, psis
 from ..priors.interface import MixturePrior
 from ..spread import quantiles
@@ -38,7 +39,8 @@ from ..spread import quantiles
 class Points(NamedTuple):
     """The points (T, D) at which densities are compared.
 
-    They form a grid with quadrature weights (T,), or they are drawn from (p + q) / 2. In the second case `quadrature` is None.
+    The points either form a grid with quadrature weights (T,), or are drawn from (p + q) / 2. In the second case `quadrature`
+    is None.
     """
 
     points: np.ndarray
@@ -53,8 +55,11 @@ def _evaluate(stack: Mixture, points: jax.Array, num_rows: int) -> tuple[jax.Arr
 
 def pointwise(stack: Mixture, points: np.ndarray, num_rows: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the log densities (M, T) at points (T, D), and the responsibilities (M, num_rows, K) at the first points."""
-    log_density, shares = in_batches(lambda batch: _evaluate(batch, points, num_rows), stack, batch_size)
-    return np.asarray(log_density, float), shares
+    rows = pad_rows(points[:num_rows])
+    padded = np.concatenate([rows, points[num_rows:]])
+    log_density, shares = in_batches(lambda batch: _evaluate(batch, padded, len(rows)), stack, batch_size)
+    kept = np.delete(np.asarray(log_density, float), np.s_[num_rows : len(rows)], axis=1)
+    return kept, shares[:, :num_rows]
 
 
 def in_batches(function: Callable[[Any], Any], stack: Any, batch_size: int) -> Any:
@@ -93,7 +98,7 @@ def simulate(rng: np.random.Generator, stack: Mixture, which: np.ndarray) -> np.
 
 
 def _roots(matrices: np.ndarray) -> np.ndarray:
-    """Return square roots (M, D, D) of covariance matrices; rounding may have made eigenvalues of some of them negative."""
+    """Return square roots (M, D, D) of covariance matrices. Eigenvalues that rounding has made negative are set to 0."""
     try:
         return np.linalg.cholesky(matrices)
     except np.linalg.LinAlgError:
@@ -171,12 +176,12 @@ def distances(log_p: np.ndarray, log_q: np.ndarray, quadrature: np.ndarray | Non
     log_p, log_q = np.asarray(log_p, float), np.asarray(log_q, float)
     log_half = np.logaddexp(log_p, log_q) - math.log(2)
     usable = np.isfinite(log_half)
-    # from here on, the names p and q stand for the two densities, each divided by the average of the two densities
+    # From here on, p and q are density ratios: each of the two densities is divided by the average of the two.
     half = np.where(usable, log_half, 0)
     p, q = (np.where(usable, np.exp(np.where(usable, v, 0) - half), 0) for v in (log_p, log_q))
     both = usable & np.isfinite(log_p) & np.isfinite(log_q)
     difference = np.where(both, log_p, 0) - np.where(both, log_q, 0)
-    # the integral of q - p is 0, so adding q - p to the integrand does not change the integral; each term becomes nonnegative
+    # The integral of q - p is 0. Adding q - p to the integrand therefore keeps the integral, but makes each term nonnegative.
     logs = np.where(both, p * difference - p + q, np.where(p > 0, np.inf, q))
     terms = {"total_variation": abs(p - q) / 2, "hellinger": (np.sqrt(p) - np.sqrt(q)) ** 2 / 2, "kl": logs}
     found = {}
@@ -205,7 +210,7 @@ def leave_one_out(
         log_likelihood: (M, R), log density of each row under each draw, in nats.
         weight: (R,), the number of copies of each row; one copy is left out at a time.
         total: total weight of all data. The scored rows may be a sample of the data.
-        log_ratio: (M,), log of the posterior density over the density from which the draws come; None: the draws are from the
+        log_ratio: (M,), log posterior density minus log density of the distribution of the draws; None: the draws are from the
             posterior.
 
     Returns:
@@ -236,7 +241,7 @@ def leave_one_out(
 
 
 def log_mean(values: np.ndarray, log_weights: np.ndarray) -> np.ndarray:
-    """Return log sum_m w_m exp(v_m), where m runs over the first axis of the values v and of the log weights log w."""
+    """Return log sum_m w_m exp(v_m) for values v and log weights log w. The sum is over the first axis."""
     terms = values + log_weights
     top = terms.max(0)
     shift = np.where(np.isfinite(top), top, 0)
@@ -257,7 +262,7 @@ def assign_folds(rng: np.random.Generator, num_rows: int, num_folds: int) -> np.
 
 
 def without_folds(x: ArrayLike, weight: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """Return weights (F, N); row f has weight 0 for the data of fold f, so that this fold is left out."""
+    """Return weights (F, N) of the data for F fits. In row f, the data of fold f have weight 0, so they are left out."""
     return np.where(folds == np.arange(folds.max() + 1)[:, None], 0, weight).astype(np.asarray(x).dtype)
 
 
@@ -280,7 +285,7 @@ def posterior_on_folds(
         log_likelihood: (M, N), log density of each row under each draw, in nats.
         weight: (N,), weights of the rows.
         folds: (N,), the fold of each row, from 0 to F - 1.
-        log_ratio: (M,), log of the posterior density over the density from which the draws come; None: the draws are from the
+        log_ratio: (M,), log posterior density minus log density of the distribution of the draws; None: the draws are from the
             posterior.
     """
     member = (folds[:, None] == np.arange(folds.max() + 1)) * weight[:, None]  # (N, F)

@@ -22,7 +22,7 @@ SECTIONS = {
     "clustering": "clusters",
 }
 _SHORTER = {"variance": "var.", "covariance": "cov."}
-_NAME_WIDTH = 29  # default for the largest number of characters in the name of a quantity
+_NAME_WIDTH = 29  # largest number of characters in the name of a quantity, unless the caller gives another number
 
 
 @documented

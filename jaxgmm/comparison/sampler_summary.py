@@ -1,4 +1,4 @@
-"""Descriptions of the draws, the EM fit and the data of a comparison, diagnostics of the draws, and notes on mismatches."""
+"""Summaries of the draws, the EM fit and the data of a comparison. Notes report inputs that do not fit together."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def diagnose_sampler(posterior: Posterior, rows: Sequence[ComparisonRow], khat: 
     share = np.asarray(stats["other_share"]) if "other_share" in stats else np.zeros(0)
     multimodal = int(posterior.status) == PosteriorStatus.MULTIMODAL
     khat = float(stats["khat"]) if khat is None and "khat" in stats else khat
-    khat = None if khat is None or math.isnan(khat) else khat  # NaN: the model has no approximation, so nothing was measured
+    khat = None if khat is None or math.isnan(khat) else khat  # k-hat is NaN if the model has no normal approximation
     return SamplerDiagnostics(
         method=posterior.method,
         chains=chains,
@@ -181,7 +181,7 @@ def describe_prior(prior: Any) -> dict[str, Any] | None:
 
 
 def describe_setting(inputs: ComparisonInputs, maximised: MixturePrior | None) -> ComparisonMeta:
-    """Return a description of the data, the model and the EM fit, with the prior under which EM maximised the density."""
+    """Return a description of the data, the model and the EM fit. `maximised` is the result of `maximised_prior`."""
     mixture, em = inputs.fit.mixture, describe_fit(inputs.fit)
     return ComparisonMeta(
         num_observations=len(inputs.x),
@@ -215,7 +215,7 @@ def maximised_prior(inputs: ComparisonInputs, subjects: Sequence[Subject]) -> Mi
 
 
 def _advice_on_prior(prior: MixturePrior) -> str:
-    """Return what to do if EM did not maximise under the sampler's prior."""
+    """Return advice for the case that EM did not maximise the density under the sampler's prior."""
     reason = reason_without_mode(prior)
     if reason is None:
         return "to compare like with like, fit with prior=posterior.prior"
@@ -234,7 +234,7 @@ def _own_likelihood(inputs: ComparisonInputs, posterior: Posterior) -> str:
 
 
 def notes(inputs: ComparisonInputs, subject: Subject) -> tuple[str, ...]:
-    """Return one sentence for each mismatch between fit, posterior and data."""
+    """Return one sentence for each respect in which fit, posterior and data do not fit together."""
     fit, posterior, found = inputs.fit, subject.posterior, []
     likelihood, objective = float(fit.log_likelihood), float(fit.objective)
     terms = np.asarray(log_prob(fit.mixture, inputs.x), float)

@@ -21,7 +21,7 @@ from ..studies.serialization import ordinal
 from .inputs import ComparisonInputs, Subject
 from .report_columns import ComparisonRow
 
-_log_prior = jax.jit(log_prior)  # compiled as a whole; compiling each operation separately would take several seconds longer
+_log_prior = jax.jit(log_prior)  # compiled as one program; compiling each operation separately would take seconds longer
 
 
 class Quantities(NamedTuple):
@@ -47,7 +47,7 @@ def log_density_quantities(inputs: ComparisonInputs, subject: Subject) -> Quanti
     if posterior.prior is None and "log_likelihood" in posterior.stats:
         log_likelihood, em_log_density = np.asarray(posterior.stats["log_likelihood"], float), math.nan
     if subject.own_likelihood:
-        em_log_likelihood = math.nan  # it is another likelihood
+        em_log_likelihood = math.nan  # EM's log-likelihood is not comparable with that of the user's model
     described = [Parameter(name, name, None, ()) for name in ("log-likelihood (nats)", "log joint density (nats)")]
     return Quantities(described, np.array([em_log_likelihood, em_log_density]), np.stack([log_likelihood, log_density], -1))
 
@@ -106,10 +106,10 @@ def _row(entry: Parameter, method: str, numbers: dict[str, Any]) -> ComparisonRo
 
 
 def _z(difference: float, sd: float, size: float) -> float:
-    """Return difference / sd. If sd is 0, return 0 for a negligible difference, else plus or minus infinity."""
+    """Return difference / sd. If sd is 0, return 0 for a negligible difference, and otherwise plus or minus infinity."""
     if sd > 0:
         return difference / sd
-    # for K = 1, the weight is 1 by definition, under EM and in every draw
+    # The sd is 0 for K = 1, because the weight is then always 1. Rounding may still cause a small difference.
     return 0.0 if abs(difference) <= 1e-6 * abs(size) else math.copysign(math.inf, difference)
 
 

@@ -20,7 +20,7 @@ SCORES = {"joint": JointScores, "density": DensityScores, "clustering": Clusteri
 
 
 class PageContents(NamedTuple):
-    """The contents of the page. `scores` is indexed by kind and by posterior, as in `scores["joint"]["nuts"]`."""
+    """The contents of the page. `scores` contains the scores by kind and by posterior, as in `scores["joint"]["nuts"]`."""
 
     interval: float
     meta: ComparisonMeta
@@ -120,7 +120,7 @@ def _with_names(table: Table, rows: Sequence[ComparisonRow]) -> list[Sequence[st
 
 
 def _single_lines(rows: Sequence[ComparisonRow], columns: Sequence[Column]) -> list[list[str]]:
-    """Return one line for each quantity; the line begins with the full name of the quantity."""
+    """Return one line for each quantity. Each line begins with the full name of the quantity."""
     return [[row.name, *cells(row, columns)] for row in rows]
 
 
@@ -169,7 +169,7 @@ def parameter_tables(page: PageContents) -> list[Table]:
 
 
 def invariant_table(page: PageContents) -> Table:
-    """Return the table of log densities; if a posterior does not identify labels, add the other label-invariant quantities."""
+    """Return the table of log densities. If a posterior does not identify labels, add the other label-invariant quantities."""
     identified = all(sampler.identified for sampler in page.samplers.values())
     rows = [row for row in page.label_invariant if not identified or row.is_log_density]
     return quantity_table("whole mixture", _side_by_side(rows), page.interval)

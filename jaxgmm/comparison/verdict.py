@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ..posterior.mixing import ESS_PER_CHAIN, R_HAT_LIMIT
 from ..posterior.relabel import SMALL_SHARE
 
-Z_LIMIT = 1.0  # largest |z| for agreement; if a posterior is skewed, |z| can be about this large even for a sound fit
+Z_LIMIT = 1.0  # largest |z| for agreement; with a skewed posterior, |z| of a correct fit can be about this large
 SD_RATIOS = (0.8, 1.25)  # acceptable range of the ratio: Laplace's standard deviation / posterior standard deviation
 MODE_DISTANCE = 5  # chains are at two modes if their means are more than this number of Monte Carlo standard errors apart
 
@@ -33,7 +33,7 @@ class Verdict(Enum):
     sentence: str
 
     def __new__(cls, word: str, sentence: str) -> Verdict:
-        """Create a member whose value is its word."""
+        """Create a verdict whose value is its word."""
         member = object.__new__(cls)
         member._value_ = member.word = word
         member.sentence = sentence

@@ -51,7 +51,7 @@ class StudyCell:
 
     @property
     def name(self) -> str:
-        """The name of the cell. Its random keys and the names of its entries in the file are derived from this name."""
+        """The name of the cell. The random keys of the cell, and the names of its entries in the file, depend on this name."""
         return f"{self.covariance_type} {self.num_observations} {self.separation}"
 
 
@@ -173,7 +173,7 @@ class Design:
         return len(self.separations) * len(self.num_observations) * len(self.covariance_types)
 
     def cells(self) -> Iterator[StudyCell]:
-        """Yield the cells in an order in which cells with the same compiled programs follow each other."""
+        """Yield the cells. Cells that use the same compiled programs follow each other."""
         for covariance_type in self.covariance_types:
             for count in self.num_observations:
                 for separation in self.separations:
@@ -203,7 +203,7 @@ class Design:
         return prior
 
     def options_of(self, method: str) -> dict[str, Any]:
-        """Return the options of a method: the defaults of a study, overridden by the options of the design."""
+        """Return the options of a method. The options of the design replace the default options of a study."""
         return {**_DEFAULTS[method], **self.options.get(method, {})}
 
 

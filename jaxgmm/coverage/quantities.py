@@ -19,7 +19,7 @@ from ..priors.interface import MixturePrior
 from ..studies.intervals import Intervals, draw_intervals, wald_intervals
 from ..studies.parameters import Parameter, free_entries, parameters
 
-# the heading of each kind of quantity on the printed page, in the order of the columns
+# The printed page has one heading for each kind of quantity. The order of the entries is the order of the columns.
 HEADINGS = {"weight": "weights", "mean": "means", "variance": "variances", "covariance": "covariances"}
 
 

@@ -66,8 +66,8 @@ class Program(NamedTuple):
 def _compiled(program: Program, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> Callable[..., Any]:
     """Return a program compiled for stacks of data sets with the given shapes.
 
-    Because the program is compiled in advance, its first call can be timed. It processes a few data sets at a time, because the
-    draws of all data sets would take too much memory.
+    The program is compiled here, before its first call, so that the measured time of this call does not include compilation.
+    The program processes a few data sets at a time, because the draws of all data sets would take too much memory.
     """
     function, width = program.build(), coverage_batch()
 
@@ -108,7 +108,7 @@ def _draw_one(
 
 
 def _usable_intervals(found: Intervals, usable: jax.Array) -> dict[str, jax.Array]:
-    """Return the intervals of one data set as a dict; if the method failed (`usable` is false), they are undefined."""
+    """Return the intervals of one data set as a dict. If the method failed (`usable` is false), they are undefined."""
     lower, upper = (jnp.where(usable, ends, jnp.nan) for ends in (found.lower, found.upper))
     return {"lower": lower, "upper": upper, "defined": found.defined & usable}
 
@@ -155,7 +155,7 @@ class Batch:
     def _estimate(self, method: str) -> tuple[dict[str, Any], float]:
         """Fit all data sets and compute their Wald intervals; return the results and the seconds taken."""
         place = (method, self.cell.covariance_type, self.cell.num_observations)
-        if place not in self.compiled:  # the first call includes compilation and is not timed
+        if place not in self.compiled:  # an additional first call compiles the fit, so that the timed call does not compile
             self._fits(method)
             self.compiled.add(place)
         (fits, failed), seconds = _timed(self._fits, method)

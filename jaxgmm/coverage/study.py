@@ -6,9 +6,9 @@ The expectations and the probability refer to new data sets from a fixed truth, 
 See Morris, White & Crowther (2019), Stat. Med. 38, 2074-2102, section 5. A Bayesian interval need not have its nominal coverage
 under a fixed truth. Its coverage is approximately nominal if the prior is weak and N is large.
 
-Label switching is corrected by reordering components (method "kl" of `relabel`). The components of an
-estimate are ordered such that their divergence from the components of the truth is smallest. For a draw, the divergence from
-the estimate at which the draws started is used instead. This rule needs no data.
+Label switching is corrected by reordering components (method "kl" of `relabel`), which needs no data. The components of an
+estimate are put in the order in which they diverge least from the components of the truth. The components of a draw are put in
+the order in which they diverge least from the estimate at which the draws started.
 """
 
 from __future__ import annotations
@@ -136,7 +136,10 @@ def coverage_study(
 
 
 def _batches(key: jax.Array, design: Design, cell: StudyCell, compiled: set[tuple[str, str, int]]) -> Iterator[Batch]:
-    """Yield the batches of a cell. Further data sets are added to the last batch, so that all batches have the same size."""
+    """Yield the batches of a cell.
+
+    All batches have the same size. If the last batch would be shorter, further data sets are added to it.
+    """
     number = math.ceil(design.num_datasets / COVERAGE_FILE_BATCH)
     size = padded_size(math.ceil(design.num_datasets / number))
     key = jax.random.fold_in(key, zlib.crc32(cell.name.encode()))
@@ -148,7 +151,7 @@ def _batches(key: jax.Array, design: Design, cell: StudyCell, compiled: set[tupl
 def _run_cell(
     batches: Iterable[Batch], design: Design, cell: StudyCell, checkpoint: Checkpoint, advance: Callable[[int], Any]
 ) -> list[MethodRun]:
-    """Run all methods on one cell, batch by batch; results that are in the checkpoint are not computed again."""
+    """Run all methods on one cell, batch by batch. Results that are in the checkpoint are not computed again."""
     parts: dict[str, list[dict[str, np.ndarray]]] = {method: [] for method in design.methods}
     left = design.num_datasets
     for b, batch in enumerate(batches):

@@ -12,7 +12,7 @@ from .design import Design
 from .quantities import HEADINGS
 from .summary import StudyRow
 
-_Column = tuple[str, Callable[[list[StudyRow]], str]]  # heading, and a function that returns the text of a cell, given rows
+_Column = tuple[str, Callable[[list[StudyRow]], str]]  # a heading, and a function that turns rows into the text of a cell
 
 
 def render(rows: Sequence[StudyRow], design: Design, dtype: str) -> list[str]:
@@ -91,9 +91,9 @@ def _coverage_column(probability: float) -> _Column:
 
 
 def _median_width(probability: float) -> Callable[[list[StudyRow]], str]:
-    """Return a function that takes rows and returns, as text, the average of the median interval widths in these rows.
+    """Return a function that averages the median interval widths of rows, and returns the average as text.
 
-    The widths are those of the intervals with the given probability.
+    The intervals are those with the given probability.
     """
     return lambda group: _short(_average([row.intervals[probability].width_median for row in group]))
 

@@ -20,7 +20,7 @@ NAMES = ("faithful", "galaxies", "acidity", "iris")
 
 
 def load(name: str) -> np.ndarray:
-    """Load a classic data set as a float64 array (N, D); the array of iris does not contain the species.
+    """Load a classic data set as a float64 array (N, D). The array of iris does not contain the species; see `labels`.
 
     Args:
         name: "faithful", "galaxies", "acidity" or "iris".
@@ -36,7 +36,7 @@ def load(name: str) -> np.ndarray:
         >>> jaxgmm.datasets.load("faithful").shape
         (272, 2)
     """
-    rows = _read(name)
+    rows = read_rows(name)
     return np.array([[float(value) for column, value in row.items() if column != "species"] for row in rows])
 
 
@@ -57,7 +57,7 @@ def columns(name: str) -> list[str]:
         >>> jaxgmm.datasets.columns("faithful")
         ['eruptions', 'waiting']
     """
-    return [column for column in _read(name)[0] if column != "species"]
+    return [column for column in read_rows(name)[0] if column != "species"]
 
 
 def labels(name: str) -> np.ndarray | None:
@@ -77,15 +77,24 @@ def labels(name: str) -> np.ndarray | None:
         >>> np.bincount(jaxgmm.datasets.labels("iris")).tolist(), jaxgmm.datasets.labels("galaxies")
         ([50, 50, 50], None)
     """
-    rows = _read(name)
+    rows = read_rows(name)
     if "species" not in rows[0]:
         return None
     species = [row["species"] for row in rows]
     return np.array([sorted(set(species)).index(s) for s in species])
 
 
-def _read(name: str) -> list[dict[str, str]]:
-    """Return the rows of a data set's csv file by column name, or raise ValueError for an unknown name."""
+def read_rows(name: str) -> list[dict[str, str]]:
+    """Return the rows of a data set's csv file as text by column name, also the species of iris.
+
+    Raises:
+        ValueError: there is no data set of that name.
+
+    Example:
+        >>> import jaxgmm
+        >>> jaxgmm.datasets.read_rows("faithful")[0]
+        {'eruptions': '3.600', 'waiting': '79'}
+    """
     if name not in NAMES:
         raise ValueError(f"name is {name!r}; one of {', '.join(map(repr, NAMES))} was expected.")
     return list(csv.DictReader((files(__name__) / f"{name}.csv").read_text().splitlines()))

@@ -1,1 +1,1 @@
-"""Point estimates by EM: starts, the E-step and M-step, fits, their derivatives and standard errors, and many data sets."""
+"""Point estimates by EM: starts, the E-step, the M-step, fits, derivatives of fits, standard errors, and many data sets."""

@@ -1,9 +1,10 @@
 """Safeguarded Anderson acceleration of EM: Anderson (1965); Henderson & Varadhan (2019), DAAREM.
 
-The next point is extrapolated from the last few differences between successive points theta and between successive values of
-the EM map F(theta). The coordinates are log weights, means, and factors of the covariances with logarithms on their diagonals,
-so that every vector is a valid mixture. The caller accepts an extrapolated point only if the objective did not fall. Otherwise
-the caller takes the plain EM step. The objective therefore never falls, and the limit is a fixed point of EM.
+The next point is extrapolated. The extrapolation uses the last few differences between successive points theta, and between
+successive values of the EM map F(theta). The coordinates are log weights, means, and factors of the covariances with logarithms
+on their diagonals, so that every vector is a valid mixture. The caller accepts an extrapolated point only if the objective does
+not fall. Otherwise, the caller takes the plain EM step. The objective therefore never falls, and the limit is a fixed point of
+EM.
 """
 
 from __future__ import annotations
@@ -18,18 +19,20 @@ from .. import covariance, linalg
 from ..density import safe_log
 from ..mixture import Mixture
 
-# number of differences stored; on random problems, EM needed more steps with 10, or if each rejection cleared the memory
+# number of stored differences. On random problems, EM needed more steps with 10 differences, and also if each rejection
+# cleared the memory.
 DEPTH = 4
 _WARM_UP = 4  # number of plain steps before the first extrapolation
-_SLOW = 0.7  # extrapolate only if a step is longer than this fraction of the step before; otherwise EM is fast enough
-_LONGEST_WAIT = 5  # largest number of plain steps after a rejection; at most one E-step in six is then wasted
+_SLOW = 0.7  # extrapolate only if a step is longer than this fraction of the previous step; otherwise EM is fast
+_LONGEST_WAIT = 5  # largest number of plain steps after a rejection; thus at most one E-step in six is wasted
 _RIDGE = 1e-10  # ridge added to the least-squares problem, as a fraction of its trace
 
 
 class Memory(NamedTuple):
     """The memory of the acceleration.
 
-    It consists of a ring buffer of DEPTH differences, which extrapolations use, and counters that decide when to extrapolate.
+    The memory consists of a ring buffer of DEPTH differences for the extrapolation, and of counters that decide when to
+    extrapolate.
 
     Attributes:
         points: (DEPTH, P), differences between successive points theta.
@@ -73,7 +76,7 @@ def to_vector(mixture: Mixture, scale: Mixture) -> jax.Array:
 
 
 def from_vector(vector: jax.Array, like: Mixture, scale: Mixture) -> Mixture:
-    """Return the mixture with the given coordinates, as the inverse of `to_vector`; weights that are 0 in `like` stay 0."""
+    """Return the mixture with the given coordinates. This function inverts `to_vector`; weights that are 0 in `like` stay 0."""
     covariance_type, (k, d) = like.covariance_type, like.means.shape
     unit = _standard_deviations(scale)
     weights = jnp.where(like.weights > 0, jnp.exp(vector[:k]), 0)
@@ -89,7 +92,7 @@ def from_vector(vector: jax.Array, like: Mixture, scale: Mixture) -> Mixture:
 
 
 def _standard_deviations(scale: Mixture) -> jax.Array:
-    """Return the unit (D,) of the coordinates of each feature: a standard deviation that stays constant during a fit."""
+    """Return the unit (D,) of each feature's coordinates: its standard deviation, which stays constant during a fit."""
     return jnp.sqrt(covariance.variances(scale.covariances, scale.covariance_type, scale.num_features).mean(0))
 
 
@@ -117,7 +120,7 @@ def extrapolate(memory: Memory, current: Mixture, stepped: Mixture, scale: Mixtu
 
 
 def _with_differences(memory: Memory, point: jax.Array, residual: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return the `points`, `residuals` and `filled` of a memory after adding the newest differences, if they are usable."""
+    """Return `points`, `residuals` and `filled` with the newest differences added if these are finite and not zero."""
     has_last = memory.filled >= 0
     slot = jnp.maximum(memory.filled, 0) % DEPTH
     usable = jnp.isfinite(residual).all() & (abs(point - memory.last_point).max() > 0) & has_last
@@ -127,7 +130,7 @@ def _with_differences(memory: Memory, point: jax.Array, residual: jax.Array) -> 
 
 
 def _solve_least_squares(differences: jax.Array, residual: jax.Array, used: jax.Array) -> jax.Array:
-    """Return the coefficients (DEPTH,) with which the `used` differences best approximate the residual; others are 0."""
+    """Return the coefficients (DEPTH,) of the `used` differences that best approximate the residual, and 0 for the others."""
     gram = differences @ differences.T
     trace = jnp.where(jnp.trace(gram) > 0, jnp.trace(gram), 1)
     ridge = max(_RIDGE, 100 * float(jnp.finfo(gram.dtype).eps))
@@ -136,13 +139,13 @@ def _solve_least_squares(differences: jax.Array, residual: jax.Array, used: jax.
 
 
 def update_memory(memory: Memory, extrapolated: jax.Array, accepted: jax.Array, settled: jax.Array) -> Memory:
-    """Return the memory after a proposal was accepted or rejected; the more rejections in a row, the longer the wait.
+    """Return the memory after a proposal was accepted or rejected. More rejections in a row make the wait longer.
 
     Args:
         memory: the memory from `extrapolate`.
         extrapolated: whether the proposal was extrapolated.
         accepted: whether the caller accepted the proposal.
-        settled: whether the objective hardly changed. The next step is then a plain one, because a fit can converge only at a
+        settled: whether the objective hardly changed. The next step is then a plain step, because a fit can converge only at a
             plain step.
     """
     rejected = extrapolated & ~accepted

@@ -14,9 +14,10 @@ from ..calls import public
 from ..chunking import rows_per_chunk
 from ..host import extremes
 from ..mixture import Mixture
+from ..padding import pad_data, pad_rows
 from ..priors.interface import ComponentSums
 from ..rounding import is_singular, ridge_fraction
-from ..row_sums import sum_over_rows, weight_or_ones
+from ..row_sums import Weight, first_valid_row, sum_over_rows
 from ..validation import (
     as_float_array,
     as_weighted_data,
@@ -48,8 +49,8 @@ def from_labels(
         sample_weight: (N,) >= 0, or None.
 
     Returns:
-        A Mixture, with positive definite covariances: those of clusters of equal or collinear points, which would be singular,
-        get the default regularisation of `m_step`.
+        A Mixture with positive definite covariances. If the points of a cluster are equal or collinear, its covariance would be
+        singular, so this covariance gets the default regularisation of `m_step`.
 
     Raises:
         ValueError: a label is out of range or is not an integer, or shapes do not match.
@@ -63,7 +64,9 @@ def from_labels(
     check_count(num_components, "num_components")
     check_covariance_type(covariance_type)
     x, weight = weighted_data(x, sample_weight, 1)
-    if not is_traced(labels):
+    if is_traced(labels):
+        labels = jnp.asarray(labels).astype(int)
+    else:
         with jax.ensure_compile_time_eval():
             numbers = np.asarray(as_float_array(labels, "labels", check_values=True))
         if (numbers != numbers.round()).any() or (numbers.size and not 0 <= numbers.min() <= numbers.max() < num_components):
@@ -71,12 +74,10 @@ def from_labels(
                 f"labels go from {numbers.min():g} to {numbers.max():g}; integers from 0 to "
                 f"num_components - 1 = {num_components - 1} were expected."
             )
-    labels = jnp.asarray(labels).astype(int)
+        labels = numbers.astype(jax.dtypes.canonicalize_dtype(int))
     if labels.shape != (len(x),):
         raise ValueError(f"labels has shape {labels.shape}; one label per row was expected: ({len(x)},).")
-    return mixture_of_groups(
-        x, weight, labels, num_components=num_components, covariance_type=covariance_type, pseudo_count=0.0
-    )
+    return _mixture_of_all(x, weight, labels, num_components, covariance_type)
 
 
 @public
@@ -87,13 +88,13 @@ def from_responsibilities(
 
     Args:
         x: (N, D).
-        responsibilities: (N, K) >= 0. Each row should sum to one; rows are not normalised.
+        responsibilities: (N, K) >= 0. Each row should sum to one. The function does not normalise the rows.
         covariance_type: "full", "tied", "diag" or "spherical".
         sample_weight: (N,) >= 0, or None.
 
     Returns:
-        A Mixture, with positive definite covariances: those of components on equal or collinear points, which would be
-        singular, get the default regularisation of `m_step`.
+        A Mixture with positive definite covariances. If the points of a component are equal or collinear, its covariance would
+        be singular, so this covariance gets the default regularisation of `m_step`.
 
     Raises:
         ValueError: shapes do not match, or a responsibility is negative or not finite.
@@ -111,23 +112,33 @@ def from_responsibilities(
         raise ValueError(f"responsibilities has shape {r.shape}; (N, K) with N={len(x)} and K >= 1 was expected.")
     if not is_traced(r) and r.size and extremes(r)[0] < 0:
         raise ValueError(f"responsibilities has a negative value, {extremes(r)[0]:.4g}; values >= 0 were expected.")
-    return mixture_of_groups(x, weight, r, num_components=r.shape[1], covariance_type=covariance_type, pseudo_count=0.0)
+    return _mixture_of_all(x, weight, r, r.shape[1], covariance_type)
 
 
-def weighted_data(x: ArrayLike, sample_weight: ArrayLike | None, num_components: int) -> tuple[jax.Array, jax.Array]:
-    """Return validated data (N, D) and weights (N,); raise ValueError if there are fewer rows than components."""
+def _mixture_of_all(
+    x: jax.Array, weight: jax.Array | None, groups: jax.Array | np.ndarray, num_components: int, covariance_type: str
+) -> Mixture:
+    """Return the mixture of given groups, with all arrays padded to one of a few lengths."""
+    padded = pad_data(x, weight, groups)
+    if len(padded.x) > len(x):
+        groups = pad_rows(groups)
+    return mixture_of_groups(*padded, groups, num_components=num_components, covariance_type=covariance_type, pseudo_count=0.0)
+
+
+def weighted_data(x: ArrayLike, sample_weight: ArrayLike | None, num_components: int) -> tuple[jax.Array, jax.Array | None]:
+    """Return validated data (N, D) and weights (N,) or None; raise ValueError if there are fewer rows than components."""
     x, weight = as_weighted_data(x, sample_weight)
     rows = len(x) if weight is None or is_traced(weight) else int((np.asarray(weight) > 0).sum())
     if rows < max(num_components, 1):
         raise ValueError(
             f"x has {rows} rows; at least {max(num_components, 1)} were expected, one per component: use fewer components."
         )
-    return x, weight_or_ones(weight, x.shape[:1], x.dtype)
+    return x, weight
 
 
 @partial(jax.jit, static_argnames=("num_components", "covariance_type", "pseudo_count"))
 def mixture_of_groups(
-    x: jax.Array, weight: jax.Array, groups: jax.Array, *, num_components: int, covariance_type: str, pseudo_count: float
+    x: jax.Array, weight: Weight, groups: jax.Array, *, num_components: int, covariance_type: str, pseudo_count: float
 ) -> Mixture:
     """Return the mixture whose components have the moments of the groups of rows.
 
@@ -135,7 +146,7 @@ def mixture_of_groups(
 
     Each covariance is averaged with the covariance of all data, which has a weight of `pseudo_count` times the total weight.
     """
-    shift = x[jnp.argmax(weight > 0)]
+    shift = first_valid_row(x, weight)
     k, d = num_components, x.shape[1]
 
     def shifted(rows: tuple[jax.Array, jax.Array], w: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -161,7 +172,7 @@ def mixture_of_groups(
     extra = pseudo_count * total
     divisor = covariance.pool_counts(count, covariance_type) + extra
     covariances = (covariance.pool(scatter, covariance_type) + extra * overall) / jnp.where(divisor > 0, divisor, 1)
-    # a start (pseudo_count > 0) needs Cholesky factors in its own dtype; sound covariances of given groups are not changed
+    # a start (pseudo_count > 0) always gets a ridge, because it needs Cholesky factors; else, only singular covariances change
     if pseudo_count:
         singular = jnp.ones(len(covariances), bool)
     else:

@@ -1,4 +1,4 @@
-"""`fit`: validation of the input, EM in one `lax.while_loop`, and the derivative of the result."""
+"""`fit` validates the input and runs EM in one `lax.while_loop`. The module also defines the derivative of the result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from ..calls import public
 from ..inputs import as_dtype, validate_inputs
 from ..memory import check_memory
 from ..mixture import Mixture, MixtureLike
+from ..padding import pad_data
 from ..priors.interface import MixturePrior
+from ..row_sums import Weight, has_weights
 from ..validation import check_count, check_flag, check_number, is_traced
 from .fit_warnings import emit_warnings
 from .implicit import tangent_of_fixed_point
@@ -68,9 +70,9 @@ def fit(
             runs until a step changes nothing or until max_iter. If rounding hides such a small change, as in float32, EM has
             converged when the parameters hardly move; the objective may then vary within its rounding error.
         max_iter: the largest number of steps.
-        reg_covar: scikit-learn's regularisation in place of the penalty: a number in data units squared that is added to each
-            variance after each step. 0 is plain maximum likelihood. With reg_covar, the objective may fall, and
-            a component that becomes narrower than the rounding of the data ends the fit as SINGULAR.
+        reg_covar: a number in data units squared that is added to each variance after each step, as in scikit-learn. It
+            replaces the penalty. 0 gives plain maximum likelihood. With reg_covar, the objective may fall. If a component
+            becomes narrower than the rounding error of the data, the fit ends with the status SINGULAR.
         accelerate: whether to try Anderson steps, which are accepted only if the objective does not fall. They help where
             components overlap. max_iter and num_iter then count E-steps. Acceleration is not allowed with reg_covar, because
             the objective may then fall.
@@ -86,8 +88,8 @@ def fit(
 
     Warns:
         RuntimeWarning: outside jit, if the fit did not converge, a column is constant, columns are collinear, there are too few
-            rows for the covariance type, a component holds too few points, weights do not count observations, all components
-            of the start are equal, or the data lie too far from 0 for their float type.
+            rows for the covariance type, a component holds too few points, the weights cannot be counts of observations, all
+            components of the start are equal, or the data lie too far from 0 for their float type.
 
     Example:
         >>> import jax, jaxgmm
@@ -103,7 +105,8 @@ def fit(
     check_options(prior, shape, **options)
     cast = partial(jax.tree.map, partial(as_dtype, dtype=x.dtype))
     problem = EMProblem(x, weight, cast(prior), cast(reg_covar))
-    result = _fit(mixture, problem, cast(tol), Options(max_iter, bool(accelerate), chunk_size))
+    padded = problem._replace(**pad_data(x, weight, mixture, problem, tol)._asdict())
+    result = _fit(mixture, padded, cast(tol), Options(max_iter, bool(accelerate), chunk_size))
     if not is_traced(result, mixture, problem):
         emit_warnings(result, mixture, problem, accelerate=bool(accelerate))
     return result
@@ -122,7 +125,7 @@ def check_options(
     """Raise ValueError or TypeError if an option of a fit is invalid; `shape` holds K, D and the covariance type."""
     check_number(tol, "tol")
     check_count(max_iter, "max_iter", 0)
-    check_memory(4.0 * max_iter, f"max_iter={max_iter}")  # the history
+    check_memory(4.0 * max_iter, f"max_iter={max_iter}")  # the history has one number for each step
     check_regularisation(prior, reg_covar, *shape)
     check_flag(accelerate, "accelerate")
     if accelerate and reg_covar is not None:
@@ -134,11 +137,11 @@ def check_options(
         check_count(chunk_size, "chunk_size")
 
 
-def _check_rows(mixture: Mixture, x: jax.Array, weight: jax.Array | None, is_regularised: bool) -> None:
+def _check_rows(mixture: Mixture, x: jax.Array, weight: Weight, is_regularised: bool) -> None:
     """Raise ValueError if concrete data have too few rows of positive weight for the components of the start."""
     if is_traced(mixture, x, weight):
         return
-    rows = len(x) if weight is None else int((np.asarray(weight) > 0).sum())
+    rows = int((np.asarray(weight) > 0).sum()) if has_weights(weight) else len(x)
     present = int((np.asarray(mixture.weights) > 0).sum())
     if rows < present:
         raise ValueError(

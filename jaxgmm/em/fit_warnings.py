@@ -16,19 +16,20 @@ from .. import covariance
 from ..host import on_host, to_host
 from ..mixture import Mixture
 from ..rounding import ridge_fraction
+from ..row_sums import has_weights
 from ..validation import small_weights_message, warn_at_caller
 from .loop import EMProblem
 from .result import ComponentStatus, Fit, Status
 
 _FIRST_ROWS = 64  # number of rows that the first search for constant columns reads; most columns vary within these rows
 _COARSE_SPACING = 0.05  # smallest distance between neighbouring floats, in standard deviations, at which `fit` warns
-_COLLINEAR = 1e-10  # the standardised data count as constant in a direction if their variance in that direction is smaller
+_COLLINEAR = 1e-10  # standardised data count as constant in a direction if their variance there is less than this number
 _SHARE_OF_COLLINEAR = 1e-3  # a column counts as collinear if its loading on the constant directions exceeds this number
 _MOST_NAMED = 10  # largest number of columns or components that one sentence lists
 
 
 class _Call(NamedTuple):
-    """The properties of a call of `fit` that decide which remedies apply."""
+    """The properties of a call of `fit` that determine which remedies apply."""
 
     covariance_type: str
     num_components: int
@@ -103,13 +104,14 @@ def _warn_of_components(
     states: np.ndarray, mixture: Mixture, problem: EMProblem, call: _Call, *, constant: np.ndarray, is_singular: bool
 ) -> None:
     """Warn about degenerate components, or about constant or collinear columns if these make all components degenerate."""
-    if small_weights_message(problem.weight) is not None:
+    weight = problem.weight if has_weights(problem.weight) else None
+    if small_weights_message(weight) is not None:
         return  # the counts of components have no meaning if the weights are not counts of observations
     at_floor = states == ComponentStatus.AT_FLOOR
     of_all = at_floor[mixture.weights > 0].all()
     explained = of_all and constant.size > 0
     if (of_all or is_singular) and covariance.is_dense(call.covariance_type):
-        explained |= warn_of_collinear_columns(problem.x, problem.weight)
+        explained |= warn_of_collinear_columns(problem.x, weight)
     if at_floor.any() and not explained:
         _warn_of_state(ComponentStatus.AT_FLOOR, at_floor, call)
     few = states == ComponentStatus.FEW_POINTS
@@ -129,7 +131,7 @@ def _warn_of_data(problem: EMProblem, call: _Call, num_features: int) -> np.ndar
     x, weight = problem.x, problem.weight
     rows = on_host(x)
     first = rows[:_FIRST_ROWS] if isinstance(rows, np.ndarray) else _first_rows(rows)
-    kept = None if weight is None else np.flatnonzero(np.asarray(weight) > 0)
+    kept = np.flatnonzero(np.asarray(weight) > 0) if has_weights(weight) else None
     n, d = (len(x) if kept is None else len(kept)), num_features
     constant = np.arange(d if n > 1 else 0)
     for some in (_FIRST_ROWS, n):  # the second pass looks only at columns that are constant in the first rows
@@ -199,12 +201,12 @@ def collinear_columns(x: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndar
 def _warn_of_offset(mixture: Mixture, constant: np.ndarray) -> None:
     """Warn if the data lie so far from the origin that their float type has few values per standard deviation.
 
-    A column may be coarse as a whole, or a component only in its flattest direction. Constant columns are left out, because
-    another warning names them. The fields of the mixture are NumPy arrays.
+    The spacing of floating-point numbers can be too large for a whole column, or only for the flattest direction of a
+    component. Constant columns are left out, because another warning names them. The fields of the mixture are NumPy arrays.
     """
     name, eps = mixture.means.dtype, float(np.finfo(mixture.means.dtype).eps)
     if _is_near(mixture, _COARSE_SPACING / eps):
-        return  # in most cases this cheap check is enough
+        return  # this check is cheap, and in most cases sufficient
     weights, means = np.asarray(mixture.weights, float), np.asarray(mixture.means, float)
     matrices = covariance.to_dense(np.asarray(mixture.covariances, float), mixture.covariance_type, *means.shape)
     varying = np.setdiff1d(np.arange(means.shape[1]), constant)
@@ -229,9 +231,11 @@ def _warn_of_offset(mixture: Mixture, constant: np.ndarray) -> None:
 
 
 def _is_near(mixture: Mixture, distance: float) -> bool:
-    """Return whether no mean lies further from 0 than a distance in the component's own sds; False may be wrong.
+    """Return True only if no mean lies further from 0 than `distance` standard deviations of its component.
 
-    |L^-1 v|^2 is at most |v|^2 times the trace of the precision, and a column's sd is at least a component's.
+    The result may be False for near means, because the function uses an upper bound: |L^-1 v|^2 is at most |v|^2 times the
+    trace of the precision. If the result is True, no column lies far from 0 either, because the standard deviation of a column
+    is at least that of some component.
     """
     with np.errstate(all="ignore"):
         if covariance.is_dense(mixture.covariance_type):

@@ -5,8 +5,8 @@ fixed point was found. This formula holds with the penalty, with a prior and wit
 penalty on the data. No iteration is unrolled. Forward and reverse mode work, also under vmap.
 
 The fixed point does not depend on the start, so the derivative with respect to the start is zero. If the status of the fit is
-SINGULAR or NONFINITE, the derivative is NaN. If the status is MAX_ITER, the formula is applied to the last mixture as if this
-mixture were the fixed point.
+SINGULAR or NONFINITE, the derivative is NaN. If the status is MAX_ITER, the formula is applied to the last mixture as if it
+were a fixed point.
 
 Sources: Krantz & Parks (2002), The Implicit Function Theorem; for the EM map, Jamshidian & Jennrich (2000), JRSS B 62, 257-270.
 """
@@ -29,7 +29,10 @@ Data = TypeVar("Data")
 
 
 def tangent_of_fixed_point(step: Callable[[Theta, Data], Theta], theta: Theta, data: Data, data_tangent: Data) -> Theta:
-    """Return d theta at theta = step(theta, data); the result is linear in data_tangent, so that JAX can transpose it."""
+    """Return the differential of the fixed point theta = step(theta, data).
+
+    The result is linear in data_tangent, so that JAX can transpose it for reverse mode.
+    """
     flat, unravel = ravel_pytree(theta)
     _, direct = jax.jvp(lambda d: ravel_pytree(step(theta, d))[0], (data,), (data_tangent,))
     _, push = jax.linearize(lambda t: ravel_pytree(step(unravel(t), data))[0], flat)

@@ -1,4 +1,4 @@
-"""Starts of EM from k-means++ and k-means, inside jit.
+"""Starts of EM, computed by k-means++ and k-means. The code also works inside jit.
 
 Each feature is divided by its standard deviation before distances are computed, so that a start does not depend on units. The
 start determines which local optimum EM finds. Therefore several candidate clusterings are made, and the most likely one is
@@ -20,7 +20,8 @@ from ..calls import public
 from ..chunking import start_rows
 from ..density import log_joint, safe_log
 from ..mixture import Mixture
-from ..row_sums import nonzero, repeat_valid_row, weight_or_ones
+from ..padding import pad_data
+from ..row_sums import Weight, nonzero, repeat_valid_row, weight_or_ones
 from ..validation import check_choice, check_count, check_covariance_type, check_key
 from .assignments import mixture_of_groups, weighted_data
 from .k_means import MAX_LLOYD_STEPS, cluster, lloyd, nearest_centers, plus_plus_seeds, subsample
@@ -28,7 +29,7 @@ from .k_means import MAX_LLOYD_STEPS, cluster, lloyd, nearest_centers, plus_plus
 METHODS = tuple(MAX_LLOYD_STEPS)
 _CANDIDATES = 8
 _TIE = 1e-4  # nats per row; candidates count as equal if their log-likelihoods differ by less than this number
-_START_PSEUDO_COUNT = 1e-2  # in units of the average component weight; keeps the covariances of starts positive definite
+_START_PSEUDO_COUNT = 1e-2  # in units of the average component weight; it keeps the covariances of starts positive definite
 
 
 class StartOptions(NamedTuple):
@@ -86,14 +87,14 @@ def initialize(
     options = StartOptions(num_components, covariance_type, method)
     check_start_options(key, options)
     x, weight = weighted_data(x, sample_weight, num_components)
-    return _initialize(key, x, weight, options=options)
+    return _initialize(key, *pad_data(x, weight, key), options=options)
 
 
 @partial(jax.jit, static_argnums=3)
 def initialize_batch(
     keys: jax.Array,
     x: jax.Array,
-    weight: jax.Array | None,
+    weight: Weight,
     options: StartOptions,
     *,
     num_present: jax.Array | None = None,
@@ -104,12 +105,12 @@ def initialize_batch(
     Args:
         keys: (B,) random keys.
         x: (B, N, D), or one data set (N, D) that all starts share.
-        weight: (B, N), or (N,) for all data sets, or None.
+        weight: (B, N), or weights of rows that all data sets share.
         options: the options of `initialize`.
         num_present: (B,), the number of components of each start; all further components are absent (weight 0). If it is
             None, all components are present.
         single_draw: (B,) booleans. If True, the start is one draw of k-means++ without k-means steps, rather than the most
-            likely of several candidates. Restarts need starts that differ, and the most likely candidates are often all alike.
+            likely of several candidates. Restarts need starts that differ, but the most likely candidates are often alike.
     """
     ones = weight_or_ones(weight, x.shape[:-1], x.dtype)
     axes = (0, 0 if x.ndim == 3 else None, 0 if ones.ndim == 2 else None)
@@ -129,7 +130,7 @@ def check_start_options(key: Any, options: StartOptions) -> None:
 def _initialize(
     key: jax.Array,
     x: jax.Array,
-    weight: jax.Array,
+    weight: Weight,
     num_present: jax.Array | None = None,
     single_draw: jax.Array | None = None,
     *,
@@ -137,6 +138,7 @@ def _initialize(
 ) -> Mixture:
     """Make one start from validated data; `num_present` and `single_draw` have the same meaning as in `initialize_batch`."""
     k = options.num_components
+    weight = weight_or_ones(weight, x.shape[:1], x.dtype)
     total = nonzero(weight.sum())
     x = repeat_valid_row(x, weight)
     center = x[0] + weight @ (x - x[0]) / total
@@ -180,7 +182,7 @@ def _search_centers(
 
     trials = 2 + int(math.log(k))
     centers, log_likelihood = jax.lax.map(candidate, jax.random.uniform(key, (_CANDIDATES, k, trials), points.dtype))
-    # candidates may be equal except for the order of their components; take the first, so that the choice does not
+    # candidates may be equal except for the order of their components; the first one is taken, so that the choice does not
     # depend on rounding
     chosen = jnp.argmax(log_likelihood >= log_likelihood.max() - _TIE)
     return centers[chosen if single_draw is None else jnp.where(single_draw, 0, chosen)]
@@ -197,7 +199,7 @@ def _cluster_log_likelihood(
     d, kind = len(points), covariance_type
     member, count, means = cluster(points, weight, centers)
     total = jnp.where(count.sum() > 0, count.sum(), 1)
-    extra = total * _START_PSEUDO_COUNT / len(centers)  # weight of an added unit variance; the factorisation then never fails
+    extra = total * _START_PSEUDO_COUNT / len(centers)  # weight of an added unit variance, with which factorisation never fails
     scatter = covariance.weighted_scatter(member, points - means[:, :, None], kind)
     pooled = covariance.ridge(covariance.pool(scatter, kind), jnp.full(1, extra), kind)
     factors = covariance.factorize(pooled / (covariance.pool_counts(count, kind) + extra), kind, d)

@@ -1,7 +1,7 @@
-"""k-means++ seeds and Lloyd's k-means for weighted points, inside jit.
+"""k-means++ seeds and Lloyd's k-means for weighted points. The code also works inside jit.
 
 Points are arrays (D, N), with the features as the first axis. Each feature is in units of its standard deviation. Points are
-drawn by inverting the cumulative weight, so that a point of integer weight w acts like w copies of the point.
+drawn by inversion of the cumulative weight. A point of integer weight w therefore acts like w copies of the point.
 """
 
 from __future__ import annotations
@@ -35,19 +35,25 @@ class Clusters(NamedTuple):
 def subsample(key: jax.Array, x: jax.Array, weight: jax.Array, num_rows: int) -> tuple[jax.Array, jax.Array]:
     """Return at most `num_rows` rows that represent all rows of x (N, D), and their weights.
 
-    The sample is stratified: the total weight is divided into `num_rows` equal parts, and one row is drawn from each part. If x
-    has no more than `num_rows` rows, x and its weights are returned unchanged.
+    The sample is stratified: the total weight is divided into `num_rows` equal parts, and one row is drawn from each part. If
+    no more than `num_rows` rows have a positive weight, the sample consists of these rows with their weights.
     """
     if len(x) <= num_rows:
         return x, weight
-    index = _draw((jnp.arange(num_rows) + jax.random.uniform(key, (num_rows,), x.dtype)) / num_rows, weight)
-    return x[index], jnp.full(num_rows, weight.sum() / num_rows)
+    number = jnp.arange(num_rows)
+    drawn = _draw((number + jax.random.uniform(key, (num_rows,), x.dtype)) / num_rows, weight)
+    seen = jnp.cumsum(weight > 0)
+    is_small = seen[-1] <= num_rows
+    index = jnp.where(is_small, jnp.minimum(jnp.searchsorted(seen, number + 1), len(x) - 1), drawn)
+    own_weight = jnp.where(number < seen[-1], weight[index], 0)
+    return x[index], jnp.where(is_small, own_weight, weight.sum() / num_rows)
 
 
 def _draw(uniform: jax.Array, weight: jax.Array) -> jax.Array:
     """Return one index for each uniform number in [0, 1), drawn with probability proportional to weight (N,)."""
     cumulative = jnp.cumsum(weight)
-    return jnp.minimum(jnp.searchsorted(cumulative, uniform * cumulative[-1], side="right"), len(weight) - 1)
+    last = jnp.searchsorted(cumulative, cumulative[-1])  # a uniform number close to 1 must not lead to a row of weight 0
+    return jnp.minimum(jnp.searchsorted(cumulative, uniform * cumulative[-1], side="right"), last)
 
 
 def plus_plus_seeds(uniform: jax.Array, points: jax.Array, weight: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""The inner loops of EM: sums over the data, one chunk of rows at a time, with the features as the first axis.
+"""The inner loops of EM. They compute sums over the data, one chunk of rows at a time; features are the first axis.
 
 Two kernels compute the sums for the M-step. The whitened kernel computes z = W_k (x - mu_k) for each component. Its result is
 exact up to rounding, however far apart or flat the components are. The quadratic kernel computes the log-densities and the sums
@@ -23,7 +23,7 @@ from ..density import log_joint, quadratic_coefficients, quadratic_log_joint, sa
 from ..mixture import Mixture
 from ..priors.interface import ComponentSums
 from ..rounding import scatter_about_mean
-from ..row_sums import nonzero, sum_over_rows, zero_silenced
+from ..row_sums import Weight, has_weights, nonzero, sum_over_rows, zero_silenced
 
 # the quadratic kernel is used only at squared whitened distances below this number
 _LARGEST_SQUARE = {"float64": 1e4, "float32": 64.0}
@@ -33,17 +33,17 @@ WhitenedSums: TypeAlias = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 
 
 class Rows(NamedTuple):
-    """Data x (N, D) with weights (N,) or None, and the centre (D,) that the kernels subtract from each chunk."""
+    """Data x (N, D) with their weights, and the centre (D,) that the kernels subtract from each chunk."""
 
     x: jax.Array
-    weight: jax.Array | None
+    weight: Weight
     center: jax.Array
 
 
 def moment_sums(mixture: Mixture, factors: covariance.Factors, rows: Rows, chunk_size: int | None) -> WhitenedSums:
     """Return the fields of `Moments` for x - center; the means of the mixture must also be relative to the centre.
 
-    This function always uses the whitened kernel. Only this kernel can tell rows that hold NaN from rows with squares that
+    This function always uses the whitened kernel. Only this kernel can distinguish rows that hold NaN from rows whose squares
     overflow.
     """
     return _whitened_sums(_chunk(mixture, chunk_size), mixture, factors, rows)
@@ -52,7 +52,7 @@ def moment_sums(mixture: Mixture, factors: covariance.Factors, rows: Rows, chunk
 def component_sums(
     mixture: Mixture, factors: covariance.Factors, rows: Rows, chunk_size: int | None
 ) -> tuple[ComponentSums, jax.Array]:
-    """Return the component sums and log-likelihood of x - center; the means of the mixture are also relative to the centre."""
+    """Return the component sums and log-likelihood of x - center; the mixture's means must be relative to the centre, too."""
     return _component_sums(_chunk(mixture, chunk_size), mixture, factors, rows)
 
 
@@ -67,7 +67,7 @@ def unwhiten(
 
 
 def _chunk(mixture: Mixture, chunk_size: int | None) -> int:
-    """Return the number of rows in a chunk: the user's chunk size, or the default if that is None."""
+    """Return the number of rows in a chunk. This is the user's chunk size, or the default if the user gave None."""
     return chunk_size or rows_per_chunk(mixture.num_components, mixture.num_features, mixture.means.dtype)
 
 
@@ -79,7 +79,7 @@ def _component_sums(chunk: int, mixture: Mixture, factors: covariance.Factors, r
 
 @_component_sums.defjvp
 def _component_sums_jvp(chunk: int, primals: tuple, tangents: tuple) -> tuple:
-    """Return the component sums with the log-likelihood, and their derivatives; both come from the whitened kernel."""
+    """Return the component sums, the log-likelihood, and their derivatives, all computed by the whitened kernel."""
     return jax.jvp(partial(_whitened_component_sums, chunk), primals, tangents)
 
 
@@ -138,9 +138,9 @@ def _whitened_sums(chunk: int, mixture: Mixture, factors: covariance.Factors, ro
     covariance_type, log_weights = mixture.covariance_type, safe_log(mixture.weights)
 
     def chunk_sums(x: jax.Array, w: jax.Array) -> WhitenedSums:
-        centered = zero_silenced(x - rows.center[None], w).T
+        centered = _centred(x, w, rows).T
         joint, z = log_joint(log_weights, mixture.means, factors, centered, covariance_type)
-        r, log_likelihood = _weighted_responsibilities(joint, w, rows.weight is None)
+        r, log_likelihood = _weighted_responsibilities(joint, w, has_weights(rows.weight))
         scatter = covariance.weighted_scatter(r, z, covariance_type)
         return r.sum(-1), (r[:, None, :] * z).sum(-1), scatter, log_likelihood
 
@@ -156,10 +156,11 @@ def _quadratic_component_sums(
     transpose = _transpose_batched if is_batched else jnp.transpose
 
     def chunk_sums(x: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
-        centered = transpose(zero_silenced(x - rows.center[None], w))
+        centered = transpose(_centred(x, w, rows))
         features = covariance.quadratic_features(centered, covariance_type)  # (F, n)
-        r, log_likelihood = _weighted_responsibilities(quadratic_log_joint(coefficients, features), w, rows.weight is None)
-        return covariance.einsum("fn,kn->fk", features, r), log_likelihood  # in a measurement, (F, K) was faster than (K, F)
+        joint = quadratic_log_joint(coefficients, features)
+        r, log_likelihood = _weighted_responsibilities(joint, w, has_weights(rows.weight))
+        return covariance.einsum("fn,kn->fk", features, r), log_likelihood  # (F, K) was measured to be faster than (K, F)
 
     sums, log_likelihood = sum_over_rows(chunk_sums, rows.x, rows.weight, chunk)
     second, first, count = covariance.split_quadratic(sums.T, covariance_type, mixture.num_features)
@@ -168,22 +169,35 @@ def _quadratic_component_sums(
     return ComponentSums(count, first / nonzero(count)[:, None], scatter), log_likelihood
 
 
+def _centred(x: jax.Array, w: jax.Array, rows: Rows) -> jax.Array:
+    """Return the rows (n, D) of a chunk about the centre; rows of weight 0 may hold any values and become zeros.
+
+    Without weights, a row that a chunk leaves out is a row of another chunk or repeats one, so nothing needs to be replaced.
+    """
+    centred = x - rows.center[None]
+    return zero_silenced(centred, w) if has_weights(rows.weight) else centred
+
+
 def _transpose_batched(x: jax.Array) -> jax.Array:
     """Return the transpose (D, n) of x (n, D), computed as a product with the identity matrix.
 
-    XLA fuses a batched transposition into every operation that uses it, and each operation then gathers the numbers again. XLA
-    stores the result of a product, however. Without a batch, a plain transposition is a fifth faster if there are few features.
+    XLA fuses a batched transposition into every operation that uses it. Each of these operations then gathers the numbers
+    again. In contrast, XLA stores the result of a product. Without vmap, a plain transposition is a fifth faster if there are
+    few features.
     """
     return covariance.einsum("ij,nj->in", np.eye(x.shape[1], dtype=x.dtype), x)
 
 
-def _weighted_responsibilities(joint: jax.Array, w: jax.Array, is_unweighted: bool) -> tuple[jax.Array, jax.Array]:
-    """Return w_n r_nk, (K, n), and the weighted log-likelihood, computed from log w_k N(x_n | k), (K, n)."""
+def _weighted_responsibilities(joint: jax.Array, w: jax.Array, is_weighted: bool) -> tuple[jax.Array, jax.Array]:
+    """Return w_n r_nk, (K, n), and the weighted log-likelihood, computed from log w_k N(x_n | k), (K, n).
+
+    `is_weighted` says whether weights may have other values than 0 and 1.
+    """
     top = joint.max(0)
     top = jnp.where(jnp.isneginf(top), 0, top)
     unnormalised = jnp.exp(joint - top[None])
     total = unnormalised.sum(0)
-    if is_unweighted and len(w) % 8 == 0:
+    if not is_weighted and len(w) % 8 == 0:
         log_likelihood = jnp.where(w > 0, top, 0).sum() + _sum_of_logs(jnp.where(w > 0, total, 1))
     else:
         log_likelihood = jnp.where(w > 0, w * (jnp.log(total) + top), 0).sum()

@@ -19,15 +19,15 @@ from ..chunking import rows_per_chunk
 from ..mixture import Mixture
 from ..priors.interface import ComponentSums, MixturePrior
 from ..rounding import objective_error, position_errors, ridge_fraction, scatter_about_mean
-from ..row_sums import nonzero, sum_over_rows, vary_with, zero_silenced
+from ..row_sums import Weight, first_valid_row, has_weights, nonzero, sum_over_rows, vary_with, zero_silenced
 from .acceleration import Memory, extrapolate, init_memory, update_memory
 from .kernels import Rows, component_sums
 from .m_step import PSEUDO_COUNT, Regularisation, data_covariance, maximize
 from .result import ComponentStatus, Fit, Status
 
 _RUNNING = -1
-# a larger decrease of the objective, in units of its rounding error, is reported; decreases of up to 5 units were measured in
-# float32 fits
+# a decrease of the objective is reported if it exceeds this multiple of the rounding error; decreases of up to 5 rounding
+# errors were measured in float32 fits
 _LARGEST_FALL = 8
 Tree = TypeVar("Tree")
 
@@ -36,7 +36,7 @@ class EMProblem(NamedTuple):
     """The data and the regularisation of a fit, in the user's coordinates. They determine the objective at every mixture."""
 
     x: jax.Array
-    weight: jax.Array | None
+    weight: Weight
     prior: MixturePrior | None
     reg_covar: jax.Array | None
 
@@ -57,7 +57,7 @@ class CenteredProblem(NamedTuple):
 
     Attributes:
         x: (N, D), the data in the user's coordinates.
-        weight: (N,), the sample weights, or None.
+        weight: the weights of the rows.
         prior: the prior, with a location relative to the centre, or None.
         reg_covar: as in `fit`.
         start: the start, with means relative to the centre.
@@ -68,7 +68,7 @@ class CenteredProblem(NamedTuple):
     """
 
     x: jax.Array
-    weight: jax.Array | None
+    weight: Weight
     prior: MixturePrior | None
     reg_covar: jax.Array | None
     start: Mixture
@@ -94,7 +94,7 @@ class EMState(NamedTuple):
 class Evaluation(NamedTuple):
     """The E-step at a mixture.
 
-    `singular` is True if its covariances are finite but not positive definite, or narrower than the rounding of the data.
+    `singular` is True if a finite covariance is not positive definite, or is narrower than the rounding error of the data.
     """
 
     sums: ComponentSums
@@ -105,9 +105,9 @@ class Evaluation(NamedTuple):
 
 
 def prepare(start: Mixture, problem: EMProblem, tol: jax.Array) -> CenteredProblem:
-    """Return the centred problem. This function reads the data once."""
+    """Return the centred problem, after reading the data once."""
     x, weight, prior, reg_covar = problem
-    first = x[0] if weight is None else x[jnp.argmax(weight > 0)]
+    first = first_valid_row(x, weight)
     covariance_type = start.covariance_type
 
     def chunk_sums(rows: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -115,7 +115,7 @@ def prepare(start: Mixture, problem: EMProblem, tol: jax.Array) -> CenteredProbl
         return w.sum(), covariance.einsum("dn,n->d", y, w), covariance.weighted_scatter(w[None], y[None], covariance_type)[0]
 
     total, moment, scatter = sum_over_rows(chunk_sums, x, weight, rows_per_chunk(1, x.shape[1], x.dtype))
-    if weight is not None:  # a negative weight is invalid: the total becomes NaN, so that the status becomes NONFINITE
+    if has_weights(weight):  # if a weight is negative, the total becomes NaN, and therefore the status becomes NONFINITE
         total = jnp.where((weight >= 0).all(), total, jnp.nan)
     safe = nonzero(total)
     mean = first + moment / safe
@@ -176,7 +176,7 @@ def step(problem: CenteredProblem, state: EMState, options: Options) -> EMState:
     objective = jnp.where(accepted, value.objective, state.objective)
     stopped = ~accepted & (status != _RUNNING)
     history = state.history
-    if history is not None:  # write in place: a choice between the old and the new history would copy it
+    if history is not None:  # write in place, because a choice between old and new history would copy the history
         history = history.at[state.step + 1].set(objective)
     mixture, sums, log_likelihood = _where(
         accepted, (proposal, value.sums, value.log_likelihood), (state.mixture, state.sums, state.log_likelihood)
@@ -197,7 +197,8 @@ def centered_m_step(problem: CenteredProblem, mixture: Mixture, sums: ComponentS
 def finalize(problem: CenteredProblem, state: EMState, start: Mixture) -> Fit:
     """Return the result in the user's coordinates; if no step was accepted, the mixture is bitwise equal to the start.
 
-    The history stays at the last objective after the last step. A state without a history gives a fit with an empty one.
+    After the last step, all entries of the history are the last objective. If the state has no history, the history of the fit
+    is empty.
     """
     history = jnp.zeros(0, state.objective.dtype) if state.history is None else state.history
     history = jnp.where(jnp.arange(len(history)) <= state.step, history, state.objective)
@@ -228,7 +229,7 @@ def evaluate(mixture: Mixture, problem: CenteredProblem, chunk_size: int | None)
         counted = present if len(penalty) == len(present) else present.any(keepdims=True)
         objective -= PSEUDO_COUNT / 2 * jnp.where(counted, penalty, 0).sum()
     singular = ~jnp.isfinite(factors.half_log_det).all()
-    if problem.reg_covar is not None:  # the other regularisations keep covariances above the rounding of the data
+    if problem.reg_covar is not None:  # other regularisations keep covariances above the rounding error of the data
         singular |= (present & (position_errors(mixture, factors) > 1)).any()
     singular &= jnp.isfinite(mixture.covariances).all()
     return Evaluation(sums, log_likelihood, objective, factors, singular)
@@ -240,11 +241,11 @@ def _where(condition: jax.Array, new: Tree, old: Tree) -> Tree:
 
 
 def _gain(old: Mixture, new: Mixture, value: Evaluation) -> jax.Array:
-    """Estimate how much an M-step increases the expected complete-data log-likelihood, to second order in the parameters' move.
+    """Estimate how much an M-step increases the expected complete-data log-likelihood.
 
-    The estimate lies between half of the objective's increase (if EM is slow) and the whole increase (if EM is fast). It is a
-    sum of squares, so rounding of large numbers does not hide it. Means that move by no more than the rounding of positions
-    count as at rest.
+    The estimate is correct to second order in the change of the parameters. It lies between half of the objective's increase
+    (if EM is slow) and the whole increase (if EM is fast). It is a sum of squares, so rounding of large numbers does not hide
+    it. Means that move by no more than the rounding error of positions count as unchanged.
     """
     covariance_type, d = new.covariance_type, new.num_features
     count, whitener = value.sums.count, value.factors.whitener
@@ -270,7 +271,8 @@ def _status_after(
     pairs = zip(jax.tree.leaves(proposal), jax.tree.leaves(state.mixture), strict=True)
     unchanged = jnp.array([(a == b).all() for a, b in pairs]).all()
     if problem.reg_covar is None:
-        # if the parameters hardly move, rounding causes a fall of the objective; the fit ends with the previous, better state
+        # if the parameters hardly move, a fall of the objective is due to rounding; the fit ends with the previous, better
+        # state
         small |= settled & (change < 0)
     status = jnp.where(~is_first & jnp.where(tol > 0, small, unchanged), Status.CONVERGED, _RUNNING)
     if problem.reg_covar is None:

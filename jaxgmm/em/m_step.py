@@ -1,4 +1,4 @@
-"""The M-step: the mixture that maximises the expected complete-data objective. Bishop (2006), eq. 9.24 to 9.26."""
+"""The M-step computes the mixture that maximises the expected complete-data objective. Bishop (2006), eq. 9.24 to 9.26."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from ..validation import check_number
 from .kernels import unwhiten
 from .moments import Moments
 
-PSEUDO_COUNT = 1e-6  # e: the default regularisation acts like this number of observations
-_COLLINEARITY_RIDGE = 1e-6  # fraction by which the diagonal of V is raised for full and tied, because columns may be collinear
+PSEUDO_COUNT = 1e-6  # e, the number of observations to which the default regularisation is equivalent
+_COLLINEARITY_RIDGE = 1e-6  # the diagonal of V is raised by this fraction for full and tied, as columns may be collinear
 
 
 class Regularisation(NamedTuple):
-    """The regularisation that keeps covariances from collapsing: a prior, or reg_covar, or else V with a pseudo-count."""
+    """The regularisation that keeps covariances from collapsing: a prior, reg_covar, or by default V with a pseudo-count."""
 
     data_covariance: jax.Array
     prior: MixturePrior | None
@@ -51,8 +51,8 @@ def m_step(
         moments: from `e_step`, summed over any number of chunks.
         prior: a Prior or a conjugate IndependentPrior for MAP, or None.
         reg_covar: a number >= 0, in data units squared, that is added to each variance. This rule of scikit-learn replaces the
-            penalty. 0 gives plain maximum likelihood. Full and tied covariances stay positive definite beyond rounding for any
-            value.
+            penalty. 0 gives plain maximum likelihood. For any value of reg_covar, full and tied covariances stay positive
+            definite despite rounding.
 
     Returns:
         A Mixture. Without a prior, a component that holds no data gets weight 0 and keeps its mean and covariance. With a
@@ -118,7 +118,7 @@ def maximize(mixture: Mixture, sums: ComponentSums, regularisation: Regularisati
     """Return the mixture that maximises the expected complete-data objective, given the component sums of the data.
 
     Args:
-        mixture: the last mixture. Components that hold no data keep the means and covariances of this mixture.
+        mixture: the previous mixture. Components that hold no data keep their means and covariances from this mixture.
         sums: the component sums of the data under `mixture`.
         regularisation: V, and a prior or reg_covar.
         present: (K,), whether the prior counts a component. It counts every component that was present at the start,

@@ -1,4 +1,4 @@
-"""The E-step: expected sufficient statistics of data under a mixture. The statistics of disjoint data can be added.
+"""The E-step computes expected sufficient statistics of data under a mixture. Statistics of disjoint data can be added.
 
 With z_nk = L_k^-1 (x_n - mu_k), responsibilities r_nk and weights w_n:
 
@@ -22,8 +22,11 @@ from numpy.typing import ArrayLike
 
 from .. import covariance
 from ..calls import public
-from ..mixture import MixtureLike, as_mixture
+from ..host import cast
+from ..mixture import Mixture, MixtureLike, as_mixture
+from ..padding import pad_data
 from ..rounding import positive_factors
+from ..row_sums import Weight
 from ..tables import Printed, Table, elided, look, number, numbers
 from ..validation import as_data, as_sample_weight, check_count
 from .kernels import Rows, moment_sums
@@ -58,7 +61,7 @@ class Moments(Printed):
         return jax.tree.map(jnp.add, self, other)
 
     def _tables(self) -> list[Table]:
-        """Return the table that `repr` shows: first and second moments, divided by the counts."""
+        """Return the table that `repr` shows. It contains the first and second moments, divided by the counts."""
         *batch, k, d = self.first.shape
         title = f"Moments, K={k} components, D={d} features, {self.first.dtype}"
         if batch:
@@ -84,7 +87,7 @@ def e_step(
     """Return the expected sufficient statistics of data under a mixture. Bishop (2006), eq. 9.23, 9.27, 9.28.
 
     Args:
-        mixture: one Mixture, or one Fit; use `jax.vmap` for several.
+        mixture: one Mixture or one Fit; for several mixtures, use `jax.vmap`.
         x: (N, D).
         sample_weight: (N,) >= 0, or None. A row of integer weight w counts as w copies of the row. A row of weight 0 is
             ignored, whatever values it holds.
@@ -92,8 +95,9 @@ def e_step(
             256 MiB of an accelerator's memory.
 
     Returns:
-        Moments in the whitened coordinates of the mixture, whose singular covariances are raised as in `log_prob`. If a row's
-        squares overflow for every component, log_likelihood is -inf and the row contributes nothing to the other sums.
+        Moments in the whitened coordinates of the mixture. Singular covariances of the mixture are raised as in `log_prob`. If
+        the squares of a row overflow for every component, log_likelihood is -inf, and the row does not contribute to the other
+        sums.
 
     Raises:
         ValueError, TypeError: an argument has the wrong shape or type, or values that are not finite.
@@ -110,7 +114,13 @@ def e_step(
     if chunk_size is not None:
         check_count(chunk_size, "chunk_size")
     dtype = jnp.result_type(x.dtype, given.means.dtype)
-    given, x = jax.tree.map(lambda leaf: leaf.astype(dtype), given), x.astype(dtype)
+    given, x = jax.tree.map(lambda leaf: leaf.astype(dtype), given), cast(x, dtype)
+    return _e_step(given, *pad_data(x, weight, given), chunk_size)
+
+
+@partial(jax.jit, static_argnums=3)
+def _e_step(given: Mixture, x: jax.Array, weight: Weight, chunk_size: int | None) -> Moments:
+    """Return the expected sufficient statistics of validated data under a mixture."""
     # a centre near the data keeps the products small; without rounding, every centre would give the same result
     center = covariance.einsum("k,kd->d", given.weights, given.means)
     centered = dataclasses.replace(given, means=given.means - center[None])

@@ -17,7 +17,7 @@ from ..tables import REACH, Printed, Table, counted, elided, look, reach
 
 
 class Status(StatusEnum):
-    """How a fit ended; `Status(int(fit.status)).sentence` says what happened, names likely causes and suggests remedies.
+    """A code for how a fit ended; `Status(int(fit.status)).sentence` says what happened, likely causes and remedies.
 
     Example:
         >>> import jaxgmm
@@ -84,8 +84,9 @@ class Fit(Printed):
     Attributes:
         mixture: the estimate, in data units.
         log_likelihood: (), the weighted log-likelihood of all data at `mixture`, nats.
-        objective: (), what EM maximised: the log-likelihood plus the log prior or minus the penalty, nats.
-        history: (max_iter + 1,), the objective at the start and after each step; after num_iter it stays at `objective`.
+        objective: (), the quantity that EM maximised: the log-likelihood plus the log prior, or minus the penalty, nats.
+        history: (max_iter + 1,), the objective at the start and after each step. All entries after step num_iter equal
+            `objective`.
         num_iter: (), the number of EM steps taken.
         status: (), a Status.
         component_status: (K,), a ComponentStatus for each component.
@@ -131,7 +132,7 @@ class Fit(Printed):
         ]
 
     def _stack_table(self, status: np.ndarray, components: np.ndarray) -> Table:
-        """Return the table of a stack of fits: the number that converged, and the range of each quantity."""
+        """Return the table of a stack of fits, with the number of converged fits and the range of each quantity."""
         done = int((status == Status.CONVERGED).sum())
         quantities = {"steps": self.num_iter, "log-likelihood": self.log_likelihood, "objective": self.objective}
         notes = [f"fits: {counted(status, Status)}"] if done < status.size else []
@@ -141,8 +142,8 @@ class Fit(Printed):
         return Table(f"Fit stacked {status.shape}: {done} of {status.size} converged", ("", *REACH), rows, notes, left=(0,))
 
 
-# The `unsoundness` of each Status: 0 or 1 if the fit is at the objective that EM kept, 3 if the fit is at the state before a
-# failure, 4 or 5 if there is no estimate.
+# The `unsoundness` of each Status: 0 if EM converged or ran out of steps, 1 if the objective decreased, 3 if the fit is the
+# state before a failure, and 4 or 5 if there is no estimate.
 _DISTANCE = {
     Status.CONVERGED: 0,
     Status.MAX_ITER: 0,
@@ -160,7 +161,7 @@ def unsoundness(status: Any, degenerate: Any, finite: Any) -> Any:
     All code that ranks or selects fits uses this rule. A fit is sound if EM converged or ran out of steps, its numbers are
     finite, and no component is degenerate. For other fits, the integer is 1 if the objective decreased, 2 if a component is
     degenerate (the likelihood is then meaningless), 3 if EM stopped at a singular covariance, 4 if there were no data, and 5 if
-    some numbers are not finite. If several of these apply, it is the largest of them.
+    some numbers are not finite. If several of these conditions hold, the largest of their integers is returned.
 
     Args:
         status: (...), a Status.
@@ -168,13 +169,13 @@ def unsoundness(status: Any, degenerate: Any, finite: Any) -> Any:
         finite: (...), whether the objective and the estimate are finite.
     """
     on_device = any(isinstance(value, jax.Array) for value in (status, degenerate, finite))
-    xp = jnp if on_device else np  # for results on the host, NumPy is used, so that printing them compiles nothing
+    xp = jnp if on_device else np  # NumPy serves for results on the host, so that printing needs no compilation
     distance = xp.asarray([_DISTANCE[member] for member in Status])[status]
     distance = xp.where(degenerate, xp.maximum(distance, _DEGENERATE), distance)
     return xp.where(finite, distance, _DISTANCE[Status.NONFINITE])
 
 
-def unsoundness_of(fits: Fit, total: jax.Array) -> jax.Array:
+def unsoundness_of(fits: Fit, total: jax.Array | np.ndarray) -> jax.Array:
     """Return the `unsoundness` of each fit (...); `total` is the total weight of the data."""
     mixture, axes = fits.mixture, fits.status.ndim
     numbers = (fits.objective, fits.log_likelihood, mixture.weights, mixture.means, mixture.covariances)
@@ -189,7 +190,7 @@ def is_sound(fits: Fit, total: jax.Array) -> jax.Array:
     return unsoundness_of(fits, total) == 0
 
 
-def has_degenerate_component(fits: Fit, total: jax.Array) -> jax.Array:
+def has_degenerate_component(fits: Fit, total: jax.Array | np.ndarray) -> jax.Array:
     """Return whether each fit (...) has a degenerate component; the result is False for tied covariances.
 
     A component is degenerate if it holds too few points for a covariance of its own, or if only the regularisation keeps its

@@ -24,11 +24,11 @@ from .. import covariance, linalg
 from ..calls import public
 from ..chunking import derivative_rows_per_chunk
 from ..density import log_prob
-from ..inputs import validate_inputs
+from ..inputs import pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike
 from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior
-from ..row_sums import sum_over_rows
+from ..row_sums import Weight, sum_over_rows
 from ..status import StatusEnum
 from ..tables import REACH, Printed, Table, elided, look, number, numbers, numbers_of, reach
 from ..validation import check_choice
@@ -37,7 +37,7 @@ ESTIMATORS = ("observed", "sandwich")
 
 
 class InformationStatus(StatusEnum):
-    """Whether the information matrix can be inverted; `InformationStatus(int(errors.status)).sentence` says it in words.
+    """A code for whether the information matrix can be inverted. `InformationStatus(int(errors.status)).sentence` explains it.
 
     Example:
         >>> import jaxgmm
@@ -61,7 +61,7 @@ class InformationStatus(StatusEnum):
 @partial(jax.tree_util.register_dataclass, data_fields=["weights", "means", "covariances", "status"], meta_fields=[])
 @dataclass(frozen=True, eq=False, repr=False)
 class StandardErrors(Printed):
-    """Standard errors of a mixture's parameters, in the shapes of its fields; NaN where a standard error is not defined.
+    """Standard errors, in the shapes of the fields of a mixture. A standard error that is not defined is NaN.
 
     Attributes:
         weights: (K,), standard errors of the weights.
@@ -144,16 +144,17 @@ def standard_errors(
         1.118
     """
     check_choice(kind, "kind", ESTIMATORS)
-    return _standard_errors(*validate_inputs(mixture, x, prior, sample_weight), kind)
+    return _standard_errors(*pad_inputs(validate_inputs(mixture, x, prior, sample_weight)), kind)
 
 
 @partial(jax.jit, static_argnums=4)
 def _standard_errors(
-    mixture: Mixture, x: jax.Array, weight: jax.Array | None, prior: MixturePrior | None, estimator: str
+    mixture: Mixture, x: jax.Array, weight: Weight, prior: MixturePrior | None, estimator: str
 ) -> StandardErrors:
     """Compute the standard errors from validated input.
 
-    All derivatives are computed in standardised coordinates, because in extreme units powers of variances over- or underflow.
+    All derivatives are computed in standardised coordinates, because in extreme units powers of variances overflow or
+    underflow.
     """
     covariance_type = mixture.covariance_type
     unit = jnp.sqrt(covariance.variances(mixture.covariances, covariance_type, mixture.num_features).mean(0))
@@ -165,7 +166,7 @@ def _standard_errors(
     origin = jnp.zeros(len(parameters.is_free), x.dtype)
 
     def row_log_prob(move: jax.Array, rows: jax.Array, w: jax.Array) -> jax.Array:
-        rows = jnp.where((w > 0)[:, None], (rows - shift) / unit, mixture.means[0])  # finite values for rows of weight 0
+        rows = jnp.where((w > 0)[:, None], (rows - shift) / unit, mixture.means[0])  # rows of weight 0 become finite
         return jnp.where(w > 0, log_prob(parameters.moved(move), rows), 0)
 
     def curvature(rows: jax.Array, w: jax.Array) -> jax.Array:
@@ -189,7 +190,7 @@ def _standard_errors(
 
 
 def _invert(information: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the inverse and an InformationStatus; the Cholesky factorisation uses units in which the diagonal is 1."""
+    """Return the inverse and an InformationStatus; before the Cholesky factorisation, the diagonal is scaled to 1."""
     scale = jnp.sqrt(jnp.where(linalg.diagonal(information) > 0, linalg.diagonal(information), 1))
     lower = linalg.cholesky(information / scale[:, None] / scale)
     pivots = linalg.diagonal(lower) ** 2
@@ -221,7 +222,7 @@ class _FreeParameters(NamedTuple):
     def moved(self, move: jax.Array) -> Mixture:
         """Return the mixture with a vector (P,) added to its parameters.
 
-        The weight of the last component that is not absent is set so that the weights sum to 1.
+        The weight of the last present component is then computed so that the weights sum to 1.
         """
         mixture = self.mixture
         k, d = mixture.num_components, mixture.num_features

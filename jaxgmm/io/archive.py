@@ -2,8 +2,9 @@
 
 The file holds one array for each leaf of the object. The name of an array is the path of its leaf, such as "mixture/weights".
 The entry "jaxgmm" holds JSON text with the number of the file format and the structure of the object. `numpy.load` can read the
-file too. `load` looks up types in a fixed table, so that nothing in a file is ever executed. Arrays are stored without
-compression, so that a small file cannot contain a large array.
+file too. `load` looks up types in a fixed table, so that it never executes the content of a file. Arrays are stored without
+compression, so that a small file cannot contain a large array. `load` also reads the JSON files of the command; see the module
+`json_records`.
 """
 
 from __future__ import annotations
@@ -28,24 +29,25 @@ from ..posterior.result import Posterior
 from ..priors.functions import COVARIANCE_LAWS, FAMILIES
 from ..priors.interface import MixturePrior
 from ..validation import is_traced, warn_at_caller
+from .json_records import read_record
 from .valid_results import check_mixtures, check_values
 
 _FORMAT = 1
 _HEADER = "jaxgmm"
 _SAVEABLE = (Mixture, Fit, Posterior, *FAMILIES)
 _TYPES: dict[str, Callable[..., Any]] = {cls.__name__: cls for cls in (*_SAVEABLE, *COVARIANCE_LAWS)}
-_EXPECTED = "a file written by jaxgmm.save was expected"
+_EXPECTED = "a file written by jaxgmm.save was expected, or a json file of the command"
 
 
 @public
 def save(path: str | os.PathLike[str], thing: Mixture | Fit | Posterior | MixturePrior) -> Path:
-    """Save a Mixture, Fit, Posterior or prior, or a stack of them, to a file from which `load` restores every bit.
+    """Save a Mixture, Fit, Posterior or prior, or a stack of one kind, to a file from which `load` restores it bit by bit.
 
-    An existing file at `path` is replaced without a question, as by numpy.save. The data are first written to a temporary file,
-    so that an existing file is unchanged if writing fails.
+    An existing file at `path` is replaced without confirmation, as by numpy.save. The data are first written to a temporary
+    file, so that an existing file is unchanged if writing fails.
 
     Args:
-        path: the file; ".npz" is added if it is missing, as numpy.savez does.
+        path: the path of the file; the suffix ".npz" is added if it is missing, as by numpy.savez.
         thing: the object to save. Python numbers in it become arrays.
 
     Returns:
@@ -90,22 +92,23 @@ def save(path: str | os.PathLike[str], thing: Mixture | Fit | Posterior | Mixtur
 def load(path: str | os.PathLike[str]) -> Any:
     """Load an object that `save` wrote. Its type, fields, shapes and dtypes are those of the saved object.
 
-    All arrays of the loaded object are JAX arrays.
+    A JSON file of the commands `jaxgmm fit`, `compare` and `select` is loaded as the Fit that it describes, whose history ends
+    with its last step. All arrays of the loaded object are JAX arrays.
 
     Arrays of 64 bits keep their dtype if jax_enable_x64 is set. Otherwise, float64 numbers are rounded to float32 with a
     warning, and 64-bit integers become 32-bit integers; if a value is outside the range of 32 bits, an error is raised.
 
     Args:
-        path: the path that was given to `save`, with or without ".npz".
+        path: the path that was given to `save`, with or without ".npz"; or a file that ends with ".json".
 
     Returns:
         A Mixture, Fit, Posterior, Prior or IndependentPrior.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: the file was not written by `save`, was written by a newer jaxgmm, is damaged, has values outside the
-            range of 32 bits, or holds a mixture or a prior that `make_mixture` or the samplers would refuse. Numbers of a Fit
-            or a Posterior may be anything where its status says that it failed.
+        ValueError: the file was not written by `save` or the command, was written by a newer jaxgmm, is damaged, has values
+            outside the range of 32 bits, or holds a mixture or a prior that `make_mixture` or the samplers would refuse. If the
+            status of a Fit or a Posterior says that it failed, its numbers are not checked.
 
     Warns:
         RuntimeWarning: float64 numbers were rounded to float32.
@@ -118,12 +121,20 @@ def load(path: str | os.PathLike[str]) -> Any:
         ...     jaxgmm.load(path).weight_concentration.tolist()
         [1.0, 1.0, 1.0]
     """
+    return load_with_names(path)[0]
+
+
+def load_with_names(path: str | os.PathLike[str]) -> tuple[Any, list[str] | None]:
+    """Return what `load` returns, and the names of the features if the file has them, as the files of the command do."""
     whole = _with_suffix(path)
     path = whole if whole.is_file() else Path(path)
     if not path.exists():
         raise FileNotFoundError(f"there is no file '{path}'; {_EXPECTED}.")
     if not path.is_file():
         raise ValueError(f"'{path}' is not a file; {_EXPECTED}.")
+    if path.suffix.lower() == ".json":
+        thing, names = read_record(path)
+        return _as_jax(thing, path), names
     header, arrays = _read(path)
     try:
         thing = _decode(header["thing"], arrays)
@@ -137,7 +148,7 @@ def load(path: str | os.PathLike[str]) -> Any:
         check_values(thing)
     except (ValueError, TypeError) as error:
         raise ValueError(f"'{path}' is not valid: {error}") from error
-    return _as_jax(thing, path)
+    return _as_jax(thing, path), None
 
 
 def _with_suffix(path: str | os.PathLike[str]) -> Path:
@@ -149,7 +160,7 @@ def _with_suffix(path: str | os.PathLike[str]) -> Path:
 
 
 def _encode(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
-    """Return the structure and the strings of a pytree in JSON types, and add all its other leaves to `arrays` by name."""
+    """Return the structure and the strings of a pytree in JSON types; add all other leaves to `arrays` under their names."""
     if value is None or isinstance(value, str):
         return value
     if type(value).__name__ in _TYPES:
@@ -172,7 +183,7 @@ def _encode(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
 
 
 def _is_storable(array: Any) -> bool:
-    """Return whether NumPy itself has the dtype of an array; other dtypes, such as bfloat16, would be loaded as bytes."""
+    """Return whether the dtype of an array belongs to NumPy; other dtypes, such as bfloat16, would be loaded as bytes."""
     return isinstance(array, np.ndarray) and array.dtype.kind in "biuf" and array.dtype.itemsize <= 8
 
 
@@ -185,7 +196,7 @@ def _encode_items(items: dict[str, Any], name: str, arrays: dict[str, np.ndarray
 
 
 def _decode(node: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """Rebuild a tree from its structure; the arrays of the tree are taken out of `arrays`."""
+    """Rebuild a pytree from its structure, and remove the arrays of the pytree from `arrays`."""
     if node is None or isinstance(node, str):
         return node
     if "array" in node:
@@ -221,10 +232,10 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             header = json.loads(text)
             version = header["format"]
             if isinstance(version, int) and version <= _FORMAT:
-                if len(names) - 1 > text.count('"array"'):  # before the arrays are read, of which there may be very many
+                if len(names) - 1 > text.count('"array"'):  # check this before reading, because there may be very many arrays
                     raise ValueError("it holds arrays that its header does not name")
                 return header, {name: _read_array(file, name) for name in names if name != _HEADER}
-        except Exception as error:  # zip, NumPy and JSON raise a dozen types of errors for damaged bytes
+        except Exception as error:  # zipfile, NumPy and json raise many types of errors for damaged files
             raise ValueError(f"'{path}' is damaged: {error}.") from error
     raise ValueError(
         f"'{path}' has format {version}; up to {_FORMAT} was expected: a newer jaxgmm wrote it, so upgrade jaxgmm to read it."
@@ -232,13 +243,13 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 
 def _read_array(file: Any, name: str) -> np.ndarray:
-    """Return one array of an npz file; `file[name]` would search all names, so that 10^5 arrays took half a minute."""
+    """Return one array of an npz file. `file[name]` is not used: it searches all names, and 10^5 arrays took half a minute."""
     with file.zip.open(f"{name}.npy") as stream:
         return np.lib.format.read_array(stream, allow_pickle=False)
 
 
 def _as_jax(thing: Any, path: Path) -> Any:
-    """Return the tree with JAX arrays as leaves; these have 32 bits unless 64 bits are enabled."""
+    """Return a pytree with JAX arrays as leaves; the numbers have 32 bits unless 64-bit types are enabled in JAX."""
     rounded = False
 
     def convert(array: np.ndarray) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Read one array from a file of NumPy: npy or npz."""
+"""Read one array from a NumPy file (npy or npz)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _numpy_errors(path: Path) -> Iterator[None]:
     """Convert NumPy's errors about a file to a ValueError with a message of one sentence."""
     try:
         yield
-    except Exception as error:  # NumPy and zipfile raise a dozen types of errors for damaged bytes
+    except Exception as error:  # NumPy and zipfile raise many types of errors for damaged files
         content = "Python objects" if "Object arrays" in str(error) else "nothing that NumPy can read"
         raise ValueError(
             f"'{path}' holds {content}; an array of numbers was expected, written by numpy.save or numpy.savez."
@@ -26,7 +26,7 @@ def _numpy_errors(path: Path) -> Iterator[None]:
 
 def load_array(path: Path, name: str | None) -> np.ndarray:
     """Return the array of an npy file, or one array of an npz file."""
-    # the file is opened here, because np.load does not close a file that it opened but could not read
+    # open the file here: if np.load opens a file and cannot read it, the file stays open
     with open(path, "rb") as stream:
         with _numpy_errors(path):
             loaded = np.load(stream, allow_pickle=False)
@@ -47,7 +47,7 @@ def load_array(path: Path, name: str | None) -> np.ndarray:
 
 
 def _check_members(path: Path, loaded: Any, names: Sequence[str]) -> None:
-    """Raise ValueError if arrays of an npz file unpack to much more than their size in the file."""
+    """Raise ValueError if an array of an npz file becomes much larger when it is unpacked."""
     for member in loaded.zip.infolist():
         if member.filename.removesuffix(".npy") in names:
             check_unpacked(path, member.compress_size, member.file_size)

@@ -1,4 +1,4 @@
-"""Choose the columns of a table by names, numbers and ranges, and recognise columns that hold no measurements."""
+"""Choose the columns of a table by names, numbers and ranges, and recognise columns that count or identify the rows."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# names of columns that number or identify the rows, such as "id", "row", "PassengerId" or "sample_id"
+# matches names of columns that count or identify the rows, such as "id", "row", "PassengerId" or "sample_id"
 _IDENTIFIER = re.compile(
     r"(?i:(.*[\W_])?(id|ids|idx|index|row|rows|uid|uuid|guid|rowid|rownum|rownames|row[\W_]?(id|names?|numbers?)))"
     r"|(?i:unnamed: \d+)|.*[a-z](Id|ID)"
 )
-_LEAST_IN_ORDER = 3  # rows; fewer consecutive numbers in a column that has a name can be measurements
-_LEAST_SHUFFLED = 10  # rows; fewer numbers that happen to be consecutive in another order can be measurements
+_LEAST_IN_ORDER = 3  # rows; in a named column of fewer rows, consecutive numbers can be measurements
+_LEAST_SHUFFLED = 10  # rows; fewer numbers can be measurements even if they are consecutive after sorting
 
 
 def choose_columns(
@@ -31,10 +31,10 @@ def choose_columns(
     A request is a name, a number from 0, or a range of names or numbers that includes both ends.
 
     Args:
-        columns: the requests, also as one text with commas; None requests all columns.
+        columns: the requests, as a list or as one text with commas; None requests all columns.
         names: the names of all columns.
-        path: the source of the table, for error messages.
-        drop: requests of columns to leave out.
+        path: the path of the table, for error messages.
+        drop: the requests for columns to leave out, in the same form as `columns`.
 
     Example:
         >>> choose_columns(["2", "height"], ["height", "weight", "age"], "points.csv")
@@ -70,18 +70,36 @@ def _find(request: str, names: list[str], path: str | os.PathLike[str]) -> list[
         ends = [_position(end.strip(), names) for end in (request[: cut.start()], request[cut.end() :])]
         if ends[0] is not None and ends[1] is not None and ends[0] <= ends[1]:
             return list(range(ends[0], ends[1] + 1))
-    folded = {name.casefold(): name for name in names}
-    close = difflib.get_close_matches(request.casefold(), folded, 1)
-    advice = f" (did you mean '{folded[close[0]]}'?)" if close else ""
-    shown = names if len(names) <= 30 else [*names[:29], f"... ({len(names)} columns)"]
     raise ValueError(
-        f"'{path}' has no column '{request}'{advice}; its columns, by name, by number from 0, or as a range such as "
-        f"0-{len(names) - 1}, are: {', '.join(shown)}."
+        f"'{path}' has no column '{request}'{similar_name(request, names)}; its columns, by name, by number from 0, or as a "
+        f"range such as 0-{len(names) - 1}, are: {listed(names)}."
     )
 
 
+def similar_name(request: str, names: Sequence[str]) -> str:
+    """Return a question that suggests the most similar name, or "" if no name is similar.
+
+    Example:
+        >>> similar_name("Higth", ["height", "weight"])
+        " (did you mean 'height'?)"
+    """
+    folded = {name.casefold(): name for name in names}
+    close = difflib.get_close_matches(request.casefold(), folded, 1)
+    return f" (did you mean '{folded[close[0]]}'?)" if close else ""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the names of columns with commas between them; only the first ones if there are many.
+
+    Example:
+        >>> listed(["height", "weight"])
+        'height, weight'
+    """
+    return ", ".join(names if len(names) <= 30 else [*names[:29], f"... ({len(names)} columns)"])
+
+
 def _position(request: str, names: list[str]) -> int | None:
-    """Return the position of the column that has a name or a number, or None. Names come first."""
+    """Return the position of the column whose name or number is `request`, or None. A name takes precedence over a number."""
     if request in names:
         return names.index(request)
     is_number = request.isascii() and request.isdecimal() and len(request) < 10
@@ -89,12 +107,12 @@ def _position(request: str, names: list[str]) -> int | None:
 
 
 def identifies_rows(values: np.ndarray, name: str, has_name: bool, in_digits: bool) -> bool:
-    """Return whether a column of numbers counts or identifies rows, by its name or because its values are consecutive.
+    """Return whether a column of numbers counts or identifies rows, judged by its name and by whether values are consecutive.
 
     Args:
         values: the numbers (N,).
         name: the name of the column.
-        has_name: whether the name is from the file. Without a name, two consecutive rows suffice.
+        has_name: whether the name is from the file. Without a name, a column of two rows can count the rows.
         in_digits: whether the numbers were written without a decimal sign.
 
     Example:

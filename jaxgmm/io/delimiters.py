@@ -1,4 +1,4 @@
-"""Find the delimiter of a table in text, and whether its first line holds names."""
+"""Find the delimiter of a text table, and decide whether its first row holds the names of the columns."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from collections.abc import Iterable, Iterator, Sequence
 from .number_formats import is_missing, is_number
 
 CANDIDATES = (",", ";", "\t", "|", " ")  # " " stands for any white space
-NO_DELIMITER = "\x1f"  # a character that text does not hold, for tables of one column
-SAMPLE = 1000  # rows from which the delimiter is found and which decide whether the first row holds names
-# rows of two whole numbers without a leading zero in the second from which the comma is no decimal sign: 0.9^44 is 1 %
+NO_DELIMITER = "\x1f"  # stands for the delimiter of a table with one column; it does not occur in text
+SAMPLE = 1000  # number of first rows that are read to find the delimiter and the header
+# number of rows such as "3,17". If so many rows have no zero directly after the comma, the comma is not a decimal sign: with
+# decimals, the probability would be 0.9^44 = 1 %.
 _ENOUGH_WITHOUT_ZERO = 44
-_ENOUGH_NAMES = 10  # rows from which the numbers 1, 2, 3, ... before a comma are not taken for whole parts of decimals
-_YEARS = range(1800, 2201)  # common names of columns
+_ENOUGH_NAMES = 10  # in a table of at least this many rows, 1, 2, 3, ... before the comma are row names
+_YEARS = range(1800, 2201)  # these numbers are common names of columns
 
 
 def split(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
-    """Yield the fields of each row; quotation marks protect delimiters."""
+    """Yield the fields of each row; a delimiter inside quotation marks does not split a field."""
     whole = (line.replace("\t", " ").strip() for line in lines) if delimiter == " " else lines
     for row in csv.reader((f"{line}\n" for line in whole), delimiter=delimiter, skipinitialspace=True):
         yield [field.strip() for field in row]
 
 
 def find_delimiter(lines: Sequence[str], decimal: str | None) -> tuple[str, str | None]:
-    r"""Return the delimiter that splits the lines into equally many fields, and a remark if there is another reading.
+    r"""Return the delimiter that splits all lines into the same number of fields, and a remark if the text is ambiguous.
 
-    If several delimiters do, the result is the one with which the largest share of the fields can be read as numbers.
+    If several delimiters do so, the result is the delimiter that gives the largest share of fields with numbers.
 
     Args:
         lines: the lines of the table.
@@ -48,12 +49,12 @@ def find_delimiter(lines: Sequence[str], decimal: str | None) -> tuple[str, str 
     if one:
         return NO_DELIMITER, remark
     scores = {d: _score(list(split(lines, d))) for d in CANDIDATES if d != "," or decimal != "," or '"' in lines[-1]}
-    best = max(scores, key=lambda delimiter: scores[delimiter])  # the first of equals
+    best = max(scores, key=lambda delimiter: scores[delimiter])  # of several equal scores, the first one
     return (best, remark if best == "," else None) if scores[best][-1] > 1 else (NO_DELIMITER, None)
 
 
 def _score(rows: list[list[str]]) -> tuple[bool, float, int]:
-    """Return how well a delimiter fits: whether all rows are equally long, the share of numbers, and the number of fields."""
+    """Return the score of a delimiter: whether all rows are equally long, the share of numbers, and the number of fields."""
     body = rows if len(rows) == 1 or any(map(is_number, rows[0])) else rows[1:]  # a first row without numbers can be a header
     width = Counter(map(len, body)).most_common(1)[0][0]
     even = sum(len(row) == width for row in rows) + (len(rows[0]) == width - 1)
@@ -65,7 +66,7 @@ def _score(rows: list[list[str]]) -> tuple[bool, float, int]:
 
 
 def _is_one_column(lines: Sequence[str], decimals: str) -> tuple[bool, str | None]:
-    """Return whether commas in the lines are decimal signs or separate thousands in a single column, and a remark if unsure."""
+    """Return whether the lines are one column of numbers with commas inside, and a remark if this is uncertain."""
     fields = [line.strip().strip('"').strip() for line in lines]
     has_header = len(fields) > 1 and not is_number(fields[0], decimals)
     body = [field for field in fields[has_header:] if not is_missing(field)]
@@ -73,16 +74,16 @@ def _is_one_column(lines: Sequence[str], decimals: str) -> tuple[bool, str | Non
     if not with_comma or not all(is_number(field, decimals) for field in body):
         return False, None
     left, right = [part[0] for part in with_comma], [part[2] for part in with_comma]
-    if has_header:  # a header of one field; the numbers 1, 2, 3, ... on the left can be the names of rows that R writes
+    if has_header:  # a header of one field means one column, unless 1, 2, 3, ... before the commas are row names of R
         is_counted = left == [str(i) for i in range(1, len(body) + 1)]
         if len(next(split([lines[0]], ","))) > 1 or (is_counted and len(body) >= _ENOUGH_NAMES):
             return False, None
         return True, _ONE if is_counted else None
-    if "-0" in left or any(re.match(r"0.|.*\D", part) for part in right):  # no two whole numbers are written so
+    if "-0" in left or any(re.match(r"0.|.*\D", part) for part in right):  # two whole numbers never look like this
         return True, None
     long = [part for part in right if len(part) > 1]
     fixed = len(set(map(len, right))) == 1 and len(long) == len(right)
-    if len(with_comma) < len(body):  # as two columns the table would be ragged
+    if len(with_comma) < len(body):  # with two columns, some rows would be too short
         return len(with_comma) > 2 or fixed, _ONE
     if len(long) >= _ENOUGH_WITHOUT_ZERO:
         return False, None
@@ -127,19 +128,19 @@ def has_names(rows: Sequence[Sequence[str]]) -> tuple[bool, str | None]:
 
 
 def _all_numbers(column: list[str]) -> bool:
-    """Return whether there are fields and all of them are numbers."""
+    """Return whether a column has at least one field and all its fields are numbers."""
     return bool(column) and all(map(is_number, column))
 
 
 def _is_number_like(field: str, column: list[str]) -> bool:
-    """Return whether the first field of a column is a number, written as those below it if it has a comma or another sign."""
+    """Return whether the first field of a column is a number. A field with a comma needs similar fields below it."""
     if re.fullmatch(r"[-+.0-9eE]*", field):
         return is_number(field)
     return is_number(field) and (not column or any(re.search(r"[^-+.0-9eE]", other) for other in column))
 
 
 def _has_numeric_names(first: Sequence[str], columns: list[list[str]]) -> tuple[bool, str | None]:
-    """Return whether a first row of whole numbers holds names, such as years, and a remark if it does or may."""
+    """Return whether a first row of whole numbers holds names, such as years, and a remark unless the row is surely data."""
     pairs = [(field, column) for field, column in zip(first, columns, strict=True) if not is_missing(field)]
     if not all(re.fullmatch("[0-9]{1,9}", field) for field, _ in pairs) or len(pairs[0][1]) < 2:
         return False, None
@@ -147,23 +148,23 @@ def _has_numeric_names(first: Sequence[str], columns: list[list[str]]) -> tuple[
     shown = ", ".join(field for field, _ in pairs[:5]) + ", ..." * (len(pairs) > 5)
     steps = {b - a for a, b in itertools.pairwise(numbers)} or {0}
     are_years = min(steps) > 0 and all(number in _YEARS for number in numbers)
-    # without decimals below them, two numbers such as 1, 2 are no evidence of names
+    # two whole numbers such as 1, 2 are names only if all numbers below them have decimals
     distance = 1.0 if are_years or len(pairs) > 2 else math.inf
     if (are_years or steps == {1}) and all(_is_unlike(field, column, distance) for field, column in pairs):
         return True, _NUMERIC_NAMES.format(shown)
-    is_default = len(pairs) > 1 and numbers == list(range(len(numbers)))  # the names that pandas writes if there are none
+    is_default = len(pairs) > 1 and numbers == list(range(len(numbers)))  # pandas writes these names if there are no names
     if len(pairs[0][1]) > 2 and (is_default or all(_is_unlike(field, column, 1.0) for field, column in pairs)):
         return False, f"has a first line, {shown}, like names, which is read as data; if it holds names, change or delete it"
     return False, None
 
 
 def _is_unlike(field: str, column: list[str], distance: float) -> bool:
-    """Return whether a whole number differs from the numbers below it, which all have decimals or are far away.
+    """Return whether a whole number differs in kind from the numbers below it: all these have decimals or are far from it.
 
     Args:
         field: the whole number.
         column: the numbers below it.
-        distance: how far away the whole number must be from the others, as a multiple of their range.
+        distance: the smallest distance that counts as far, as a multiple of the range of the numbers below.
     """
     if all(re.search("[.,eE]", other) for other in column):
         return True

@@ -1,6 +1,6 @@
-"""Turn columns of text into numbers: decimal points or commas, thousands, percent signs, and words for missing values.
+"""Convert columns of text to numbers, with decimal signs, separators of thousands, percent signs and missing values.
 
-Python's `float` is not used to decide what a number is: it takes "1_000" and the digits of other scripts.
+Python's `float` does not decide what counts as a number, because it accepts "1_000" and the digits of other scripts.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ MISSING = {"", "-", "?", ".", "<na>", *_WORDS.split()}
 
 
 def _pattern(decimal: str, separators: str) -> re.Pattern[str]:
-    """Return the pattern of numbers with a decimal sign and, in groups of three digits, a separator of thousands."""
+    """Return the pattern of numbers with a given decimal sign, and with optional separators of thousands."""
     grouped = rf"[1-9][0-9]{{0,2}}([{separators}])[0-9]{{3}}(?:\1[0-9]{{3}})*(?:{decimal}[0-9]*)?"
     plain = rf"(?:[0-9]+{decimal}?[0-9]*|{decimal}[0-9]+)(?:[eE][+-]?[0-9]+)?"
     return re.compile(rf"[+-]?(?:{grouped}|{plain})")
 
 
-_SPACES = "'\u2019\u00a0\u202f"  # further separators of thousands: two kinds of apostrophes and two of spaces
+_SPACES = "'\u2019\u00a0\u202f"  # further separators of thousands: two apostrophes and two kinds of spaces
 _PATTERNS = {".": _pattern(r"\.", "," + _SPACES), ",": _pattern(",", "." + _SPACES)}
 
 
 def is_missing(field: str) -> bool:
-    """Return whether a field is empty, a word for a missing value, or infinite."""
+    """Return whether a field is empty, is a word for a missing value, or stands for infinity."""
     return field.strip().lower() in MISSING
 
 
 def is_number(field: str, decimals: Sequence[str] = (".", ",")) -> bool:
-    """Return whether a field holds a number, perhaps with a percent sign, under one of the decimal signs.
+    """Return whether a field is a number with one of the given decimal signs; a percent sign at its end is allowed.
 
     Example:
         >>> [is_number(field) for field in ("-1.5e3", "1.234,5", "12 %", "1_000", "1,2,3", "٣")]
@@ -46,10 +46,10 @@ class Numbers(NamedTuple):
     """The numbers of one column.
 
     Attributes:
-        values: the numbers (N,), NaN where a value is missing or is no number.
+        values: the numbers (N,); a field that is missing or is not a number becomes NaN.
         wrong: the positions of the fields that are neither numbers nor missing.
         percent: whether the fields end in a percent sign.
-        is_ambiguous: whether the fields are other numbers under another of the possible decimal signs.
+        is_ambiguous: whether another possible decimal sign would give other numbers.
     """
 
     values: np.ndarray
@@ -59,12 +59,13 @@ class Numbers(NamedTuple):
 
 
 def as_numbers(fields: Sequence[str], decimals: Sequence[str], *, knows_decimal: bool = False) -> Numbers:
-    """Return the numbers in a column of text; use the decimal sign with which the most fields can be read as numbers.
+    """Return the numbers in a column of text, read with the decimal sign that turns most fields into numbers.
 
     Args:
         fields: the text.
-        decimals: the decimal signs that are possible, the preferred one first.
-        knows_decimal: whether the decimal sign of the file is known. A column that can be read with it is then not ambiguous.
+        decimals: the possible decimal signs; the preferred sign comes first.
+        knows_decimal: whether the decimal sign of the file is known. If so, a column that can be read with this sign is not
+            ambiguous.
     """
     stripped = [field.strip() for field in fields]
     present = [field for field in stripped if not is_missing(field)]
@@ -74,14 +75,14 @@ def as_numbers(fields: Sequence[str], decimals: Sequence[str], *, knows_decimal:
     found = [_under(stripped, decimals[0])]
     if len(found[0].wrong) or not knows_decimal:
         found += [_under(stripped, decimal) for decimal in decimals[1:]]
-    best = min(found, key=lambda numbers: len(numbers.wrong))  # the first of equals
+    best = min(found, key=lambda numbers: len(numbers.wrong))  # of several equally good signs, the first one
     others = [other for other in found if len(other.wrong) == len(best.wrong)]
     ambiguous = not all(np.array_equal(best.values, other.values, equal_nan=True) for other in others)
     return best._replace(percent=percent, is_ambiguous=ambiguous)
 
 
 def _under(fields: list[str], decimal: str) -> Numbers:
-    """Return the numbers in a column of text under one decimal sign."""
+    """Return the numbers in a column of text, read with the given decimal sign."""
     fullmatch, other = _PATTERNS[decimal].fullmatch, _SPACES + ("," if decimal == "." else ".")
     table = str.maketrans({decimal: "."} | dict.fromkeys(other))
     is_read = np.array([fullmatch(field) is not None for field in fields], bool)
@@ -91,9 +92,9 @@ def _under(fields: list[str], decimal: str) -> Numbers:
 
 
 def find_decimal(columns: Sequence[Sequence[str]]) -> str | None:
-    """Return the decimal sign that the columns of a table share, or None if no field tells it.
+    """Return the decimal sign of a table, or None if no column determines the sign.
 
-    A column tells it if it is a column of numbers under one of the two signs only.
+    A column determines the sign if all its fields are numbers with one of the two signs, but not with the other.
 
     Example:
         >>> find_decimal([["1,5", "2,25"], ["1.234", "5.678"]]), find_decimal([["1,234"]])

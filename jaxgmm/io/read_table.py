@@ -1,11 +1,11 @@
-"""Read a table of numbers from text such as csv, from files of NumPy arrays (npy or npz), and from parquet and Excel files."""
+"""Read a table of numbers from a text file such as csv, a NumPy file (npy or npz), a parquet file or an Excel file."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,18 @@ from .text import STDIN
 _EXPECTED = "a csv file (with or without a header), npy, npz, parquet or xlsx was expected"
 
 
+class WholeTable(NamedTuple):
+    """All columns of a table, also those that hold no measurements.
+
+    Attributes:
+        names: the names of all columns.
+        cells: a function that returns the cells of each row; cells of a text are as they were written.
+    """
+
+    names: list[str]
+    cells: Callable[[], Iterable[Sequence[Any]]]
+
+
 @public
 def read_table(
     path: str | os.PathLike[str],
@@ -32,24 +44,24 @@ def read_table(
 ) -> tuple[np.ndarray, list[str]]:
     r"""Read the numbers in a file and the names of their columns.
 
-    A file is read by its suffix: npy, npz, parquet, feather, xlsx, xls and ods. Every other file is read as text, which may be
-    compressed by gzip, bzip2 or xz. The delimiter of the text (comma, semicolon, tab, | or white space), its decimal sign and
-    its encoding are found from the text. Columns without numbers and columns that count or identify the rows are left out of
-    text, parquet and Excel tables, with a warning, unless `columns` names them.
+    The suffix determines the format of a file: npy, npz, parquet, feather, xlsx, xls or ods. Every other file is read as text,
+    which may be compressed by gzip, bzip2 or xz. The function finds the delimiter of the text (comma, semicolon, tab, | or
+    white space), its decimal sign and its encoding. In all formats except npy and npz, columns without numbers and columns that
+    count or identify the rows are left out with a warning, unless `columns` names them.
 
     Args:
         path: the file; "-" reads text from stdin.
         columns: the columns to return, in this order: names, numbers from 0, or ranges such as "1-3" or "height-weight", as a
             list or as one text with commas. The contents of other columns are ignored. None returns all columns with
             measurements.
-        drop: the columns to leave out, in the same form.
+        drop: the columns to leave out, in the same form as `columns`.
         array: the name of the array in an npz file; None if the file holds only one.
-        delimiter: the delimiter of the text; None finds it.
-        decimal: the decimal sign of the text, "." or ","; None finds it.
+        delimiter: the delimiter of the text; if it is None, the function finds it.
+        decimal: the decimal sign of the text, "." or ","; if it is None, the function finds it.
 
     Returns:
-        x, a finite float64 array (N, D), and D column names.
-        The names come from the header. Without a header they are "column 0", "column 1", ...
+        A finite float64 array (N, D), and the D names of its columns. The names come from the header. Without a header, they
+        are "column 0", "column 1", ...
 
     Raises:
         ValueError: the file does not exist, is empty, has rows of different lengths, or has values that are missing or not
@@ -67,6 +79,23 @@ def read_table(
         (array([[ 1.8, 80. ],
                [ 1.7, 70. ]]), ['height', 'weight'])
     """
+    x, names, _ = read_whole_table(path, columns=columns, drop=drop, array=array, delimiter=delimiter, decimal=decimal)
+    return x, names
+
+
+def read_whole_table(
+    path: str | os.PathLike[str],
+    *,
+    columns: Sequence[str | int] | str | Callable[[list[str]], Sequence[str] | None] | None = None,
+    drop: Sequence[str | int] | str | None = None,
+    array: str | None = None,
+    delimiter: str | None = None,
+    decimal: str | None = None,
+) -> tuple[np.ndarray, list[str], WholeTable]:
+    """Return the numbers and the names that `read_table` returns, and the whole table.
+
+    The options are those of `read_table`. `columns` may also be a function that chooses them from the names of all columns.
+    """
     path = Path(path)
     if str(path) != STDIN:
         _check_file(path)
@@ -77,15 +106,20 @@ def read_table(
     if array is not None:
         raise ValueError(f"'{path}' is a table, which has no named arrays; leave --array out.")
     table = read_with_pandas(path) if path.suffix in READERS else read_text_table(path, delimiter, decimal)
-    x, names = _measurements(table, path, columns, drop)
+    x, names = _measurements(table, path, _chosen(columns, table.names), drop)
     for remark in table.remarks:
         warn_at_caller(f"'{path}' {remark}.")
     _check_finite(x, names, table.places, path)
-    return x, names
+    return x, names, WholeTable(table.names, table.cells)
+
+
+def _chosen(columns: Any, names: list[str]) -> Any:
+    """Return the requests for columns; a function makes them from the names of all columns."""
+    return columns(names) if callable(columns) else columns
 
 
 def _check_file(path: Path) -> None:
-    """Raise ValueError if a path is not that of a file with some content."""
+    """Raise ValueError if there is no file at a path, or if the file is empty."""
     if not path.exists():
         raise ValueError(f"there is no file '{path}'; {_EXPECTED}.")
     if not path.is_file():
@@ -94,17 +128,18 @@ def _check_file(path: Path) -> None:
         raise ValueError(f"'{path}' is empty; {_EXPECTED}.")
 
 
-def _table_of_array(values: np.ndarray, path: Path, columns: Any, drop: Any) -> tuple[np.ndarray, list[str]]:
-    """Return the requested columns of an array as float64, and their names."""
+def _table_of_array(values: np.ndarray, path: Path, columns: Any, drop: Any) -> tuple[np.ndarray, list[str], WholeTable]:
+    """Return the requested columns of an array as float64, their names, and the whole array as a table."""
     if values.dtype.kind not in "fiu":
         raise ValueError(f"'{path}' holds {values.dtype} values; real numbers were expected.")
     x = values[:, None] if values.ndim == 1 else values
     if x.ndim != 2 or 0 in x.shape:
         raise ValueError(f"'{path}' holds an array of shape {values.shape}; (N, D) or (N,) with rows and columns was expected.")
-    keep, names = choose_columns(columns, [f"column {i}" for i in range(x.shape[1])], path, drop=drop)
+    whole = WholeTable([f"column {i}" for i in range(x.shape[1])], x.tolist)
+    keep, names = choose_columns(_chosen(columns, whole.names), whole.names, path, drop=drop)
     x = np.asarray(x[:, keep], float)
     _check_finite(x, names, [f"row {i}" for i in range(len(x))], path)
-    return x, names
+    return x, names, whole
 
 
 def _measurements(table: Table, path: Path, columns: Any, drop: Any) -> tuple[np.ndarray, list[str]]:
@@ -134,7 +169,7 @@ def _numbers(table: Table, i: int) -> Numbers:
 
 
 def _with_measurements(table: Table, found: dict[int, Numbers], path: Path) -> list[int]:
-    """Return the columns that hold measurements, and add a remark on the others; raise ValueError if no column has numbers."""
+    """Return the columns with measurements, and add a remark about the others; raise ValueError if no column has numbers."""
     left: dict[int, str] = {}
     for i, (values, wrong, *_) in found.items():
         column, name = table.frame.iloc[:, i], table.names[i]
@@ -144,12 +179,12 @@ def _with_measurements(table: Table, found: dict[int, Numbers], path: Path) -> l
         elif not len(wrong) and identifies_rows(values, name, table.has_name[i], _in_digits(column)):
             left[i] = f"{name} (it counts or identifies the rows)"
     keep = [i for i in found if i not in left]
-    if not keep:  # a table that only counts is taken as it is
+    if not keep:  # if all columns seem to count or identify rows, none of them is left out
         keep = [i for i in found if table.frame.iloc[:, i].dtype.kind != "b" and np.isfinite(found[i].values).any()]
         left = {i: text for i, text in left.items() if i not in keep}
     if not keep:
         raise ValueError(f"'{path}' is not numeric: it has no column of numbers, only {', '.join(left.values())}.")
-    # a column without a name and without content comes from delimiters at the end of lines
+    # an empty column without a name is due to delimiters at the end of lines, and is not reported
     shown = [text for i, text in left.items() if table.has_name[i] or not text.endswith("(empty)")]
     if shown:
         table.remarks.append(f"has columns that are left out: {', '.join(shown)}; to keep one with numbers, name it in columns")
@@ -172,7 +207,7 @@ def _check_numeric(table: Table, i: int, numbers: Numbers, path: Path) -> None:
 
 
 def _check_finite(x: np.ndarray, names: list[str], places: list[str], path: Path) -> None:
-    """Raise ValueError if a value is missing or infinite; `places` says where each row is in the file."""
+    """Raise ValueError if a value is missing or infinite; `places` holds the place of each row in the file."""
     finite = np.isfinite(x)
     if finite.all():
         return

@@ -1,4 +1,4 @@
-"""Read a table from text or from a parquet or Excel file, before its columns are chosen and checked."""
+"""Read a whole table from a text, parquet or Excel file; other modules choose and check its columns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .text import Lines, read_text, split_lines
 if TYPE_CHECKING:
     import pandas
 
-# the readers of pandas, and the packages that they need, by the suffix of the file
+# maps the suffix of a file to the reader of pandas and to the package that this reader needs
 READERS = {
     ".parquet": ("read_parquet", "pyarrow"),
     ".feather": ("read_feather", "pyarrow"),
@@ -33,10 +33,11 @@ class Table(NamedTuple):
         frame: the columns of the table, each with numbers or with text.
         names: the names of the columns.
         has_name: for each column, whether its name comes from the file.
-        places: for each row, where it is in the file.
-        remarks: what a person must know about how the file was read, to be extended by later steps.
-        decimals: the decimal signs that text may have, the likeliest one first.
+        places: the place of each row in the file, such as a line number.
+        remarks: texts that tell the user how the file was read; later steps add more texts.
+        decimals: the possible decimal signs of text; the most likely sign comes first.
         knows_decimal: whether the first of the decimal signs is known.
+        text: the lines of the rows and their delimiter, if the table was read from text.
     """
 
     frame: pandas.DataFrame
@@ -46,10 +47,19 @@ class Table(NamedTuple):
     remarks: list[str]
     decimals: str = ".,"
     knows_decimal: bool = True
+    text: tuple[list[str], str] | None = None
+
+    def cells(self) -> Iterator[Sequence[Any]]:
+        """Yield the cells of each row, those of a text as they were written; None stands for a missing value."""
+        if self.text is not None:
+            yield from split(*self.text)
+            return
+        columns = [column.astype(object).where(column.notna(), None) for _, column in self.frame.items()]
+        yield from zip(*columns, strict=True)
 
 
 def _table(path: Path, frame: Any, header: Sequence[str], places: list[str], remarks: list[str]) -> Table:
-    """Return a table whose columns have the names in its header, or numbers where the header has no name."""
+    """Return a table; its columns have the names in the header, or numbered names where the header has no name."""
     names = [name or f"column {i}" for i, name in enumerate(header)]
     if len(set(names)) < len(names):
         raise ValueError(f"'{path}' has two columns with the same name in its header; distinct names were expected.")
@@ -59,7 +69,7 @@ def _table(path: Path, frame: Any, header: Sequence[str], places: list[str], rem
 
 
 def read_with_pandas(path: Path) -> Table:
-    """Return the table in a file of a format for which pandas has a reader."""
+    """Return the table in a file that one of the pandas `READERS` can read."""
     import pandas
 
     reader, package = READERS[path.suffix]
@@ -68,7 +78,7 @@ def read_with_pandas(path: Path) -> Table:
         frame = getattr(pandas, reader)(path, **({"header": None, "dtype": object} if is_sheet else {}))
     except ImportError as error:
         raise ValueError(f"'{path}' needs the package {package}; install it, as in pip install {package}.") from error
-    except Exception as error:  # each engine has its own errors
+    except Exception as error:  # each engine of pandas raises its own errors
         reason = (str(error).splitlines() or [""])[0].rstrip(".")
         raise ValueError(f"'{path}' is not a {path.suffix[1:]} file, or is damaged: {reason}.") from error
     header, remark, rows_read = [str(name) for name in frame.columns], None, range(len(frame))
@@ -80,12 +90,12 @@ def read_with_pandas(path: Path) -> Table:
         has_header, remark = has_names(rows)
         header = rows[0] if has_header else [""] * frame.shape[1]
         frame = frame.iloc[int(has_header) :].infer_objects()
-        rows_read = [i + 1 for i in frame.index]  # as a spreadsheet numbers them
+        rows_read = [i + 1 for i in frame.index]  # rows of spreadsheets are numbered from 1
     return _table(path, frame, header, [f"row {i}" for i in rows_read], [remark] if remark else [])
 
 
 class _Header(NamedTuple):
-    """The names of the columns, whether they are in the first row, and a remark on them; "" for a column without a name."""
+    """The names of the columns ("" if a name is missing), whether the names are in the first row, and a remark about them."""
 
     names: list[str]
     is_first_row: bool
@@ -93,7 +103,7 @@ class _Header(NamedTuple):
 
 
 def read_text_table(path: Path, delimiter: str | None, decimal: str | None) -> Table:
-    """Return the table in a text; find its delimiter and its decimal sign unless they are given."""
+    """Return the table in a text file; find its delimiter and its decimal sign unless they are given."""
     text = split_lines(read_text(path))
     if not text.lines:
         raise ValueError(f"'{path}' is empty; a table of numbers was expected.")
@@ -118,11 +128,12 @@ def read_text_table(path: Path, delimiter: str | None, decimal: str | None) -> T
     places = [f"line {text.numbers[end]}" for end in ends[header.is_first_row :]]
     likely = found or ("," if delimiter == ";" else ".")
     decimals = decimal or likely + ".,".replace(likely, "")
-    return _table(path, frame, header.names, places, remarks)._replace(decimals=decimals, knows_decimal=found is not None)
+    table = _table(path, frame, header.names, places, remarks)
+    return table._replace(decimals=decimals, knows_decimal=found is not None, text=(text.lines[first:], delimiter))
 
 
 def _widths(path: Path, text: Lines, delimiter: str) -> tuple[list[int], list[int]]:
-    """Return the number of fields of each row and the position of the row's last line; raise ValueError for an open quote."""
+    """Return the number of fields and the position of the last line of each row; raise ValueError if a quote is not closed."""
     if not any('"' in line for line in text.lines):
         numbers = [len(line.split()) if delimiter == " " else line.count(delimiter) + 1 for line in text.lines]
         return numbers, list(range(len(numbers)))
@@ -145,8 +156,8 @@ def _widths(path: Path, text: Lines, delimiter: str) -> tuple[list[int], list[in
 def _find_header(rows: list[list[str]], widths: list[int], comment: list[str]) -> _Header:
     """Return the names of the columns.
 
-    The names are in the first row, or in a comment above it. The first row may have one field fewer than the others: R's
-    `write.table` writes no name for the names of the rows.
+    The names are in the first row, or in a comment above the first row. The first row may have one field fewer than the other
+    rows, because R's `write.table` writes no heading for the column of row names.
 
     Args:
         rows: the first rows.
@@ -157,7 +168,7 @@ def _find_header(rows: list[list[str]], widths: list[int], comment: list[str]) -
     width = Counter(widths if has_numbers else widths[1:] or widths).most_common(1)[0][0]
     body = [row for row in rows[1:] if len(row) == width]
     if widths[0] == width - 1 and not has_numbers and body and any(map(is_number, body[0])):
-        if not any(row[-1] for row in body):  # delimiters at the end of all lines but the first
+        if not any(row[-1] for row in body):  # all lines but the first end with a delimiter
             return _Header([*rows[0], ""], True)
         labels = [row[0] for row in body]
         if len(set(labels)) == len(labels) and (not all(map(is_number, labels)) or labels == _count_from(labels)):
@@ -173,18 +184,18 @@ def _find_header(rows: list[list[str]], widths: list[int], comment: list[str]) -
 
 
 def _count_from(labels: list[str]) -> list[str]:
-    """Return as many consecutive numbers as there are labels, from the first label on, which is a number."""
+    """Return consecutive numbers, one per label, that start at the first label; return [] if this label is not a number."""
     return [str(i + int(labels[0])) for i in range(len(labels))] if labels[0].isdecimal() else []
 
 
 def _parse(path: Path, lines: list[str], delimiter: str, width: int, decimal: str | None) -> tuple[Any, str | None]:
-    """Return the fields of all rows as a data frame, and the decimal sign if the text tells it."""
+    """Return the fields of all rows as a data frame, and the decimal sign if the text determines it, else None."""
     import pandas
 
     options: dict[str, Any] = {"sep": r"\s+" if delimiter == " " else delimiter, "skipinitialspace": True}
     options |= {"header": None, "names": range(width), "na_filter": False, "skip_blank_lines": False}
     if int(pandas.__version__.partition(".")[0]) < 3:
-        options["float_precision"] = "round_trip"  # which later versions always have
+        options["float_precision"] = "round_trip"  # later versions of pandas always use this precision
 
     def parse(**further: Any) -> Any:
         if not lines:
@@ -199,7 +210,7 @@ def _parse(path: Path, lines: list[str], delimiter: str, width: int, decimal: st
             "," in value for _, column in frame.items() if column.dtype.kind not in "biuf" for value in map(str, column)
         ):
             return frame, "."
-        frame = parse(dtype=str)  # with decimal commas, 1.234 may be 1234
+        frame = parse(dtype=str)  # read as text: if the decimal sign is a comma, 1.234 may mean 1234
     except pandas.errors.ParserError as error:
         reason = str(error).removeprefix("Error tokenizing data. C error: ").rstrip(".")
         raise ValueError(f"'{path}' is not a table of numbers: {reason}; check its quotation marks.") from error

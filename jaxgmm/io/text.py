@@ -1,4 +1,4 @@
-"""Read text: bytes from a file or from stdin, compressed or not, in one of several encodings, as lines without comments."""
+"""Read the lines of a text file or of stdin. The text may be compressed, and may have one of several encodings."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _LARGE, _LARGEST_RATIO = 1 << 30, 100
 
 
 class Lines(NamedTuple):
-    """The lines of a text without blank lines and comments, their numbers in the file, and a delimiter that it names.
+    """The lines of a text without blank lines and comments, the numbers of these lines, and the delimiter that the text names.
 
     Attributes:
         lines: the lines.
-        numbers: the number of each line, from 1.
+        numbers: the number of each line in the file, counted from 1.
         delimiter: the delimiter that a line such as "sep=;" names, or None.
-        comment: the last comment before the first line, without its sign.
-        inner_comments: how many comments there are after the first line.
+        comment: the last comment before the first line, without its comment sign.
+        inner_comments: the number of comments after the first line.
     """
 
     lines: list[str]
@@ -66,7 +66,7 @@ def _unpack(path: Path, data: bytes, opener: Any) -> bytes:
 
 
 def check_unpacked(path: Path, packed: int, unpacked: int) -> None:
-    """Raise ValueError if a compressed file unpacks to very many bytes and to very many times its own size."""
+    """Raise ValueError if the unpacked size of a file is larger than both limits, in bytes and in multiples of its own size."""
     if unpacked > max(_LARGE, _LARGEST_RATIO * packed):
         raise ValueError(
             f"'{path}' unpacks from {packed / 1e6:.3g} MB to {unpacked / 1e9:.3g} GB or more; at most {_LARGEST_RATIO} times "
@@ -75,10 +75,10 @@ def check_unpacked(path: Path, packed: int, unpacked: int) -> None:
 
 
 def _decode(data: bytes) -> str | None:
-    """Return bytes as text: in the encoding that a byte order mark names, or as UTF-8, UTF-16 or Windows-1252; else None."""
+    """Return bytes as text, or None. The encoding is that of the byte order mark, or UTF-8, UTF-16 or Windows-1252."""
     marked = next((encoding for mark, encoding in _BOMS.items() if data.startswith(mark)), None)
     even, odd = data[:1000:2].count(0), data[1:1000:2].count(0)
-    if marked is None and max(even, odd) > len(data[:1000]) / 4:  # UTF-16 text has a zero in nearly every second byte
+    if marked is None and max(even, odd) > len(data[:1000]) / 4:  # in UTF-16 text, nearly every second byte is zero
         marked = "utf-16-be" if even > odd else "utf-16-le"
     for encoding in [marked] if marked else ["utf-8", "cp1252", "latin-1"]:
         try:

@@ -1,4 +1,4 @@
-"""Validation of loaded objects: a file may hold anything, so `load` checks what constructors and fits guarantee."""
+"""Validation of loaded objects. A file may hold any values, so `load` checks the properties of valid objects."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..posterior.result import Posterior, PosteriorStatus, is_usable
 from ..priors.interface import MixturePrior, check_prior, check_prior_shapes
 from ..validation import check_covariance_type
 
-_FAILED = (Status.SINGULAR, Status.NONFINITE, Status.EMPTY_DATA)  # the numbers of such a fit may be anything
+_FAILED = (Status.SINGULAR, Status.NONFINITE, Status.EMPTY_DATA)  # numbers of such fits are not checked
 
 
 def check_mixtures(thing: Any) -> None:
@@ -57,15 +57,15 @@ def _check_shapes(thing: Any, expected: dict[str, tuple[int, ...]]) -> None:
 
 
 def _check_codes(codes: Any, name: str, number: int) -> None:
-    """Raise ValueError if an array contains a value that is not a status code."""
+    """Raise ValueError if an array contains a number that is not a status code."""
     if codes.dtype.kind not in "iu" or (codes < 0).any() or (codes >= number).any():
         raise ValueError(f"{name} holds values that are no codes; integers from 0 to {number - 1} were expected.")
 
 
 def _check_mixture(mixture: Mixture, is_sound: np.ndarray) -> None:
-    """Raise ValueError if a member of a stack that is to be sound is not finite, or has invalid weights or variances.
+    """Raise ValueError if a mixture where `is_sound` is True is not finite, or has invalid weights or variances.
 
-    Whether matrices are positive definite is not checked: rounding may spoil that in draws and fits.
+    The function does not check whether matrices are positive definite, because rounding can change this in draws and fits.
     """
     for name in ("weights", "means", "covariances"):
         values = getattr(mixture, name)
@@ -92,7 +92,7 @@ def _check_prior(prior: MixturePrior) -> None:
         for covariance_type in TYPES:
             try:
                 check_prior_shapes(member, k, d, covariance_type)
-            except (ValueError, TypeError) as error:  # the law of the covariances may belong to another type
+            except (ValueError, TypeError) as error:  # the covariance law may belong to another covariance type
                 errors.append(error)
             else:
                 check_prior(member, k, d, covariance_type)

@@ -1,15 +1,16 @@
-"""Figures. Each function draws on given axes and returns them; `comparison_figure` returns a whole figure.
+"""Figures. Each function draws on given axes and returns them; two functions return whole figures.
 
     from matplotlib import pyplot as plt
     jaxgmm.plot.forest(plt.gca(), comparison)
 
 The functions for mixtures and points are `scatter`, `ellipses`, `contours`, `densities`, `convergence` and `coclustering`. The
 functions for posteriors are `forest`, `pairs` and `posterior_marginal`. The functions for studies are `rank_ecdfs`, `selection`
-and `coverage`. No function changes the style of matplotlib or uses pyplot. In jaxgmm, only this package, the report and the
-command import matplotlib.
+and `coverage`. `mixture_figure` and `comparison_figure` return whole figures. No function changes the style of matplotlib or
+uses pyplot. In jaxgmm, only this package, the report and the command import matplotlib.
 """
 
 from .figures import comparison_figure as comparison_figure
+from .figures import mixture_figure as mixture_figure
 from .forests import forest as forest
 from .mixtures import coclustering as coclustering
 from .mixtures import contours as contours

@@ -1,4 +1,4 @@
-"""`comparison_figure`: a figure of a whole comparison, with the data, EM, posterior draws and marginal posteriors."""
+"""Whole figures: `comparison_figure` shows a comparison, and `mixture_figure` shows data with a mixture."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from numpy.typing import ArrayLike
 from ..comparison.clustering import evenly_spaced
 from ..comparison.report_columns import ComparisonRow
 from ..comparison.result import Comparison
+from ..density import responsibilities
 from ..marginals import marginal
-from ..mixture import Mixture
+from ..mixture import Mixture, MixtureLike, as_mixture
 from ..studies.parameters import parse_name
 from .mixtures import densities, ellipses, scatter
 from .posteriors import farthest, posterior_marginal
@@ -64,13 +65,55 @@ def comparison_figure(
     return figure
 
 
+def mixture_figure(mixture: MixtureLike, x: ArrayLike, *, feature_names: Sequence[str] | None = None) -> Figure:
+    """Draw the data in the colours of the components, with the mixture.
+
+    The mixture is shown as one ellipse around 90 % of each component, or as densities if there is only one feature. If there
+    are more than two features, each of the first three features is shown together with the next feature.
+
+    Args:
+        mixture: one Mixture, or one Fit.
+        x: (N, D), the data, in data units.
+        feature_names: D names of the features.
+
+    Returns:
+        A matplotlib Figure, to be saved with `.savefig`.
+
+    Example:
+        >>> import jaxgmm, numpy as np
+        >>> mixture = jaxgmm.make_mixture([0.5, 0.5], np.zeros((2, 2)), np.stack([np.eye(2)] * 2))
+        >>> mixture_figure(mixture, [[0.0, 1.0], [2.0, 1.0]]).axes[0].get_xlabel()
+        'feature 0'
+    """
+    mixture, x = as_mixture(mixture, single=True), np.asarray(x)
+    names, d = axis_names(feature_names, mixture.num_features), mixture.num_features
+    pairs = _pairs(d)
+    figure = Figure(figsize=(6.4 if d < 3 else 4.8 * len(pairs), 4.8), dpi=150, layout="constrained")
+    if d == 1:
+        densities(figure.subplots(), mixture, x, feature_name=names[0])
+        figure.suptitle("Data (bars), density of the mixture (dark), its components (dashed)", fontsize=9, x=0.02, ha="left")
+        return figure
+    r = responsibilities(mixture, x)
+    for ax, pair in zip(np.ravel(figure.subplots(1, len(pairs))), pairs, strict=True):
+        scatter(ax, x[:, pair], responsibilities=r, feature_names=[names[i] for i in pair])
+        ellipses(ax, marginal(mixture, pair))
+    title = "Data in the colours of the components; ellipses, each around 90 % of its component"
+    figure.suptitle(title, fontsize=9, x=0.02, ha="left")
+    return figure
+
+
+def _pairs(num_features: int) -> list[tuple[int, int]]:
+    """Return the pairs of features that are shown together."""
+    return [(i, i + 1) for i in range(num_features - 1)][:_MOST_PAIRS]
+
+
 def _draw_data(figure: Any, mixture: Mixture, draws: Mixture, x: np.ndarray, names: list[str]) -> None:
     """Draw the data with EM and the draws: as densities if there is one feature, else as ellipses for pairs of features."""
     d = mixture.num_features
     if d == 1:
         densities(figure.subplots(), mixture, x, feature_name=names[0], draws=draws)
     else:
-        pairs = [(i, i + 1) for i in range(d - 1)][:_MOST_PAIRS]
+        pairs = _pairs(d)
         for ax, pair in zip(np.ravel(figure.subplots(len(pairs), 1)), pairs, strict=True):
             scatter(ax, x[:, pair], feature_names=[names[i] for i in pair])
             ellipses(ax, marginal(draws, pair))
@@ -128,8 +171,11 @@ def _shown(rows: list[ComparisonRow]) -> list[ComparisonRow]:
 
 
 def _grid_columns(shown: list[ComparisonRow], num_components: int) -> int:
-    """Return the number of columns: K if each row of the grid can show one quantity for all components, else at most 4."""
-    whole = sum(row.component is not None for row in shown) % num_components == 0  # shared parameters come last
+    """Return the number of columns of the grid of panels.
+
+    It is K if each row of the grid can show one quantity for all components. Otherwise it is at most 4.
+    """
+    whole = sum(row.component is not None for row in shown) % num_components == 0  # shared parameters are at the end
     return num_components if whole and 2 <= num_components <= 6 and len(shown) < _MOST_PANELS else min(4, max(len(shown), 1))
 
 

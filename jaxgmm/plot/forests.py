@@ -29,7 +29,7 @@ _PRIOR_DASHES = (0, (1, 1))
 
 
 class _Interval(NamedTuple):
-    """One interval to draw, in the units of its quantity. An interval of the prior has neither a marker nor a mean."""
+    """An interval that is drawn, in the units of its quantity. An interval of the prior has neither a marker nor a mean."""
 
     shade: str
     lower: float
@@ -39,12 +39,12 @@ class _Interval(NamedTuple):
 
 
 def forest(ax: Axes, comparison: Comparison, *, rows: Sequence[ComparisonRow] | None = None) -> Axes:
-    """Draw a forest plot: EM and the interval of each posterior, with one line for each quantity, grouped by component.
+    """Draw a forest plot. For each quantity, one line shows EM and the interval of each posterior.
 
-    Each line has a scale: its origin is the posterior mean of the quantity, and its unit is the posterior sd. Mean and sd are
-    taken from the first posterior. On these scales, weights, means and variances can be compared. Numbers at the right show EM
-    and the posterior mean in data units. An arrow at the edge shows that a value lies beyond the axis. If the first posterior
-    has a prior, the intervals of the parameters under the prior are drawn too.
+    The lines are grouped by component. On each line, the origin is the posterior mean of the quantity, and the unit is its
+    posterior sd. Both are taken from the first posterior. Weights, means and variances can therefore be compared. Numbers at
+    the right show EM and the posterior mean in data units. An arrow at the edge shows that a value lies beyond the axis. If the
+    first posterior has a prior, the intervals of the parameters under the prior are drawn too.
 
     Args:
         ax: axes to draw on; a suitable height is about a third of an inch for each quantity.
@@ -89,8 +89,8 @@ def forest(ax: Axes, comparison: Comparison, *, rows: Sequence[ComparisonRow] | 
 def forest_rows(comparison: Comparison) -> list[ComparisonRow]:
     """Return the rows of a forest plot, from the first posterior.
 
-    The rows are those of the parameters. If a posterior does not identify labels, they are those of the label-invariant
-    quantities, without log densities.
+    The rows describe the parameters. If a posterior does not identify labels, the rows describe the label-invariant quantities
+    instead, without log densities.
     """
     first = next(iter(comparison.samplers))
     rows = comparison.rows if _identified(comparison) else comparison.label_invariant
@@ -103,7 +103,10 @@ def _identified(comparison: Comparison) -> bool:
 
 
 def _half_width(shown: Sequence[ComparisonRow], methods: Sequence[str], every: dict[tuple[str, str], ComparisonRow]) -> float:
-    """Return the half-width of the horizontal axis, in posterior sds. All values are shown if `_HALF_WIDTHS` allows it."""
+    """Return the half-width of the horizontal axis, in posterior sds.
+
+    The axis is as wide as necessary to show all values, within the limits `_HALF_WIDTHS`.
+    """
     ends = [0.0]
     for row in shown:
         others = [every[method, row.name] for method in methods if (method, row.name) in every]

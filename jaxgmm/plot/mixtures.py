@@ -160,7 +160,7 @@ def densities(
     mixture, x = as_mixture(mixture, single=True), np.asarray(x)[:, 0]
     spread = np.ptp(x) or 1.0
     grid = np.linspace(x.min() - 0.15 * spread, x.max() + 0.15 * spread, 400).astype(np.asarray(mixture.means).dtype)
-    # at most 60 bins, because a histogram of rounded data has gaps if the bins are narrow
+    # There are at most 60 bins, because a histogram of rounded data has gaps if the bins are narrow.
     bins = int(np.clip(len(np.histogram_bin_edges(x, "auto")) - 1, 12, 60))
     ax.hist(x, bins=bins, density=True, color="0.85", edgecolor="white", zorder=0)
     if draws is not None:
@@ -194,8 +194,8 @@ def convergence(ax: Axes, history: ArrayLike) -> Axes:
 
     Args:
         ax: axes to draw on.
-        history: (steps + 1,), the objective in nats, such as Fit.history; entries that are not finite or come after
-            the last change are left out.
+        history: (steps + 1,), the objective in nats, such as Fit.history. Entries that are not finite, or that come after the
+            last change, are left out.
 
     Returns:
         The axes.

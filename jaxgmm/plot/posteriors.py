@@ -68,7 +68,7 @@ def posterior_marginal(
 
 
 def farthest(rows: list[ComparisonRow], most: int) -> list[ComparisonRow]:
-    """Return the rows in which EM is farthest from the posterior, at most `most` of them, in their original order.
+    """Return at most `most` rows, namely those in which EM is farthest from the posterior, in their original order.
 
     Quantities that do not vary are left out.
     """
@@ -146,7 +146,7 @@ def _draws_of(comparison: Comparison, row: ComparisonRow, method: str) -> np.nda
 
 
 def _correlation(x: np.ndarray, y: np.ndarray) -> str:
-    """Return the correlation of two parameters as text; "" if one of them does not vary."""
+    """Return the correlation of two parameters as text. Return "" if one of them does not vary."""
     varied = np.ptp(x) > 0 and np.ptp(y) > 0
     return f"correlation\n{np.corrcoef(x, y)[0, 1]:.2f}" if varied else ""
 

@@ -16,11 +16,12 @@ from ..calls import public
 from ..chunking import draws_per_batch
 from ..density import log_prob
 from ..mixture import Mixture
+from ..padding import pad_data
 from ..validation import as_weighted_data, is_traced, warn_at_caller
 from .pointwise import has_own_likelihood, own_pointwise
 from .result import Posterior, check_one_posterior
 
-# keys: names of statistics (C, S) in Posterior.stats; values: ArviZ's names for the same statistics
+# Each key is the name of a statistic (C, S) in Posterior.stats. Its value is ArviZ's name for the same statistic.
 _STATS = {
     "diverging": "diverging",
     "energy": "energy",
@@ -35,15 +36,15 @@ _STATS = {
 def to_arviz(posterior: Posterior, x: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Any:
     """Convert the draws to ArviZ's InferenceData (ArviZ 0.2x) or xarray's DataTree (ArviZ 1.x), with pointwise log-likelihoods.
 
-    The result has four groups, or three for some models of your own (see below). The group posterior holds weights, means and
-    covariances, with dimensions component and feature. The groups log_likelihood and observed_data each hold a variable x, with
-    dimension observation. The group sample_stats holds lp (the log density) and, if the method reports them, diverging, energy
-    and other statistics. Call `relabel` before you summarise single components. Log-likelihoods, and therefore `arviz.loo`, are
-    label-invariant. The result needs memory for all C x S x N log-likelihoods.
+    The result has up to four groups. The group posterior holds weights, means and covariances, with dimensions component
+    and feature. The groups log_likelihood and observed_data each hold a variable x, with dimension observation. The group
+    sample_stats holds lp (the log density) and, if the method reports them, diverging, energy and other statistics. Call
+    `relabel` before you summarise single components. Log-likelihoods, and therefore `arviz.loo`, are label-invariant. The
+    result needs memory for all C x S x N log-likelihoods.
 
-    If the draws are from a model of your own whose likelihood is not the density of the drawn mixtures, the log-likelihoods are
-    those of your model, which `nuts` has stored in `posterior.stats`. If they were not stored, because there are too many, or
-    if they do not belong to single rows, the group log_likelihood is left out with a warning.
+    The draws may come from a model of your own whose likelihood is not the density of the drawn mixtures. In this case, the
+    log-likelihoods are those of your model. `nuts` stores them in `posterior.stats`, unless there are too many. If they were
+    not stored, or do not belong to single rows, the group log_likelihood is left out and a warning is issued.
 
     Args:
         posterior: draws (C, S, ...), not traced.
@@ -72,14 +73,14 @@ def to_arviz(posterior: Posterior, x: ArrayLike, *, sample_weight: ArrayLike | N
         raise ImportError("to_arviz needs ArviZ, an optional dependency: pip install 'jaxgmm[arviz]'.") from error
     x, weight, rows = _check(posterior, x, sample_weight)
     log_likelihood, mixture = _log_likelihood(posterior, x, weight, rows), posterior.mixture
-    x = x[rows]
+    x = np.asarray(x)[rows]
     stats = {"lp": np.asarray(posterior.log_density)}
     stats |= {name: np.asarray(posterior.stats[ours]) for ours, name in _STATS.items() if ours in posterior.stats}
     variables, dims = _variables(mixture)
     groups = {
         "posterior": variables,
         "sample_stats": stats,
-        "observed_data": {"x": np.asarray(x)},
+        "observed_data": {"x": x},
     }
     if log_likelihood is not None:
         groups["log_likelihood"] = {"x": log_likelihood}
@@ -90,7 +91,7 @@ def to_arviz(posterior: Posterior, x: ArrayLike, *, sample_weight: ArrayLike | N
 
 
 def _check(posterior: Any, x: ArrayLike, sample_weight: ArrayLike | None) -> tuple[jax.Array, jax.Array | None, np.ndarray]:
-    """Return the data, the weights or None, and the index of the row of each observation; raise an error if one is invalid."""
+    """Return the data, the weights (or None), and the row index of each observation. Raise an error if an input is invalid."""
     if is_traced(posterior, x, sample_weight):
         raise TypeError("to_arviz works on the host: call it outside jit and vmap.")
     check_one_posterior(posterior)
@@ -107,9 +108,12 @@ def _check(posterior: Any, x: ArrayLike, sample_weight: ArrayLike | None) -> tup
 
 
 def _log_likelihood(posterior: Posterior, x: jax.Array, weight: jax.Array | None, rows: np.ndarray) -> np.ndarray | None:
-    """Return the log-likelihoods (C, S, O) of O observations, given their rows; if they are not known, warn and return None."""
+    """Return the log-likelihoods (C, S, O) of O observations, given the row index of each observation.
+
+    If the log-likelihoods are not known, issue a warning and return None.
+    """
     if not has_own_likelihood(posterior, x, weight):
-        return np.asarray(_pointwise(posterior.mixture, x[rows]))
+        return np.asarray(_pointwise(posterior.mixture, pad_data(np.asarray(x)[rows], None).x))[..., : len(rows)]
     own = own_pointwise(posterior, np.ones(len(x)) if weight is None else np.asarray(weight, float))
     if own is not None:
         return own[..., rows]
@@ -133,8 +137,7 @@ def _pointwise(mixture: Mixture, x: jax.Array) -> jax.Array:
 def _variables(mixture: Mixture) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
     """Return weights, means and covariances by name, and the names of their axes.
 
-    Axes of length 1 that stand for several components or features, such as the component axis for tied, are removed from the
-    covariances.
+    Some axes of the covariances have length 1, because all components or features share the values. These axes are removed.
     """
     k, d = mixture.num_components, mixture.num_features
     covariances = np.asarray(mixture.covariances)

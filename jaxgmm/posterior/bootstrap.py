@@ -2,7 +2,7 @@
 
 On every replicate, EM starts at the original fit. The components therefore keep their labels, and the replicate fits spread
 around one optimum. The result is a `Posterior`, but the replicate fits are not draws from a posterior: they do not average over
-a prior, and the reported log density was not used to make them.
+a prior. The log density is only computed afterwards.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..calls import public_with
-from ..chunking import replicates_per_batch
+from ..chunking import padded_length, replicates_per_batch
 from ..density import log_prob, sample
 from ..em.batch.fit_many import EM_OPTIONS, fit_many
 from ..em.result import Fit, Status, has_degenerate_component, unsoundness
 from ..inputs import check_draws, check_sampling_options, validate_inputs
 from ..mixture import Mixture, MixtureLike
+from ..padding import as_count, cut, pad_data
 from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior
 from ..progress import progress_bar
-from ..row_sums import repeat_valid_row, weight_or_ones
+from ..row_sums import Weight, has_weights, repeat_valid_row, weight_or_ones
 from ..validation import check_choice, is_traced, warn_at_caller
 from .relabel import relabel
 from .result import Posterior, PosteriorStatus
@@ -56,7 +57,7 @@ def bootstrap(
         key: a random key.
         start: a Fit, or its Mixture, at which EM starts on every replicate; it must have no empty component.
         x: (N, D).
-        prior: the prior that the fit was made with (MAP), or None if the fit is a maximum likelihood fit.
+        prior: the prior of the original fit (MAP), or None if the original fit is a maximum likelihood fit.
         kind: "nonparametric", "parametric" or "weighted-likelihood".
         num_samples: S, number of replicates per chain.
         num_chains: C. All replicates are independent: the division into chains only gives the result the same shape as the
@@ -89,8 +90,8 @@ def bootstrap(
     check_sampling_options(key, num_samples, num_chains)
     start, x, weight, prior = validate_inputs(start, x, prior, sample_weight, name="start", is_start=True)
     check_draws(start, num_samples, num_chains)
-    data = _Data(x, weight, _num_rows(x, weight))
-    total = data.total
+    total = _num_rows(x, weight)
+    data = _Data(*pad_data(x, weight, key, start, prior), total)
     size = num_chains * num_samples
     batch = replicates_per_batch(total * (x.shape[1] if kind == "parametric" else 1))
     keys = jax.random.split(key, size)
@@ -98,7 +99,7 @@ def bootstrap(
     with progress_bar(size, " fits", False if is_traced(keys, start, x) else options.get("progress")):
         parts = [_fit_replicates(keys[i : i + batch], start, data, prior, kind, options) for i in range(0, size, batch)]
     fits = jax.tree.map(lambda *leaves: jnp.concatenate(leaves).reshape(num_chains, num_samples, *leaves[0].shape[1:]), *parts)
-    log_density = _log_density(fits.mixture, data, prior)
+    log_density = _log_density(fits.mixture, data.x, data.weight, prior)
     degenerate = has_degenerate_component(fits, jnp.asarray(total, x.dtype))
     stats = {
         "fit_status": fits.status,
@@ -112,14 +113,14 @@ def bootstrap(
     return relabel(posterior, start, x, sample_weight=weight)
 
 
-def _num_rows(x: jax.Array, weight: jax.Array | None) -> int:
+def _num_rows(x: jax.Array, weight: Weight) -> int:
     """Return the number of rows in a replicate, which is the rounded sum of the weights.
 
     Return N if there are no weights or if they are traced. Raise ValueError if the rounded sum is 0.
     """
-    if weight is None or is_traced(weight):
+    if not has_weights(weight) or is_traced(weight):
         return len(x)
-    total = float(weight.sum())
+    total = float(np.asarray(weight).sum())
     if round(total) == 0:
         raise ValueError(
             f"sample_weight sums to {total:.4g}, so that a replicate, of round(sum of weights) rows, would have none: weights "
@@ -129,63 +130,76 @@ def _num_rows(x: jax.Array, weight: jax.Array | None) -> int:
 
 
 class _Data(NamedTuple):
-    """The data (N, D), the weights of the rows (N,) or None, and the number of rows in each replicate."""
+    """The data (N, D), the weights of the rows, and the number of rows in each replicate."""
 
     x: jax.Array
-    weight: jax.Array | None
+    weight: Weight
     total: int
 
 
 def _fit_replicates(
     keys: jax.Array, start: Mixture, data: _Data, prior: MixturePrior | None, scheme: str, options: dict[str, Any]
 ) -> Fit:
-    """Make one replicate of the data for each key, and return the fits (B, ...) to the replicates."""
+    """Make one replicate of the data for each key, fit a mixture to each replicate, and return the fits (B, ...)."""
     starts = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(keys), *leaf.shape)), start)
+    size = data.total if is_traced(keys, data) else padded_length(data.total)  # programs depend on the padded number of rows
     if scheme == "parametric":
-        return fit_many(starts, jax.vmap(lambda key: sample(key, start, data.total)[0])(keys), prior, **options)
-    draw = _multinomial_counts if scheme == "nonparametric" else _dirichlet_weights
-    weights = draw(keys, weight_or_ones(data.weight, data.x.shape[:1], data.x.dtype), data.total)
+        return fit_many(starts, cut(_parametric(keys, start, size), data.total, 1), prior, **options)
+    if scheme == "nonparametric":
+        weights = _multinomial_counts(keys, data.x, data.weight, as_count(data.total), size)
+    else:
+        weights = _dirichlet_weights(keys, data.x, data.weight)
     return fit_many(starts, data.x, prior, sample_weight=weights, **options)
 
 
 @partial(jax.jit, static_argnums=2)
-def _multinomial_counts(keys: jax.Array, weight: jax.Array, total: int) -> jax.Array:
-    """Draw `total` rows for each key, with probabilities proportional to weight (N,); return the rows' counts (B, N)."""
+def _parametric(keys: jax.Array, start: Mixture, size: int) -> jax.Array:
+    """Return `size` rows drawn from the start for each key, (B, size, D)."""
+    return jax.vmap(lambda key: sample(key, start, size)[0])(keys)
+
+
+@partial(jax.jit, static_argnums=4)
+def _multinomial_counts(keys: jax.Array, x: jax.Array, weight: Weight, total: jax.Array, size: int) -> jax.Array:
+    """Draw `total` <= `size` rows for each key, with probabilities proportional to their weights; return counts (B, N)."""
+    weight = weight_or_ones(weight, x.shape[:1], x.dtype)
     cumulative = jnp.cumsum(weight)
 
     def one(key: jax.Array) -> jax.Array:
-        uniform = jax.random.uniform(key, (total,), weight.dtype) * cumulative[-1]
+        uniform = jax.random.uniform(key, (size,), weight.dtype) * cumulative[-1]
+        drawn = jnp.sort(jnp.where(jnp.arange(size) < total, uniform, jnp.inf))
         # The count of a row is a difference of two numbers: the number of draws below the cumulative weight of the row, and the
         # number of draws below the cumulative weight of the previous row.
-        ends = jnp.searchsorted(jnp.sort(uniform), cumulative, side="left")
-        ends = ends.at[-1].set(total)
+        ends = jnp.searchsorted(drawn, cumulative, side="left")
+        ends = jnp.where(cumulative < cumulative[-1], ends, total.astype(ends.dtype))
         return jnp.diff(ends, prepend=0).astype(weight.dtype)
 
     return jnp.where(weight > 0, jax.vmap(one)(keys), 0)
 
 
-@partial(jax.jit, static_argnums=2)
-def _dirichlet_weights(keys: jax.Array, weight: jax.Array, total: int) -> jax.Array:
-    """Return draws (B, N) of Dirichlet(weight) times the sum of the weights.
+@jax.jit
+def _dirichlet_weights(keys: jax.Array, x: jax.Array, weight: Weight) -> jax.Array:
+    """Return random weights (B, N): draws from Dirichlet(weight), multiplied by the sum of the weights.
 
-    A row of integer weight w gets the sum of w exponential random numbers. This is the total that w rows of weight 1 would get.
+    A row of integer weight w gets the sum of w exponential random numbers, as w rows of weight 1 would get together.
     """
+    weight = weight_or_ones(weight, x.shape[:1], x.dtype)
     shape = jnp.where(weight > 0, weight, 1)
     gammas = jax.vmap(lambda key: jax.random.gamma(key, shape, dtype=weight.dtype))(keys)
     gammas = jnp.where(weight > 0, gammas, 0)
     return gammas * (weight.sum() / gammas.sum(-1, keepdims=True))
 
 
-def _log_density(mixture: Mixture, data: _Data, prior: MixturePrior | None) -> jax.Array:
+@jax.jit
+def _log_density(mixture: Mixture, x: jax.Array, weight: Weight, prior: MixturePrior | None) -> jax.Array:
     """Return log p(x, theta) (C, S) for the original data x at the parameters theta of each replicate fit."""
-    weight = data.weight
-    densities = log_prob(mixture, repeat_valid_row(data.x, weight))  # (C, S, N)
-    log_likelihood = densities.sum(-1) if weight is None else jnp.where(weight > 0, weight * densities, 0).sum(-1)
+    densities = log_prob(mixture, repeat_valid_row(x, weight))  # (C, S, N)
+    weight = weight_or_ones(weight, x.shape[:1], x.dtype)
+    log_likelihood = jnp.where(weight > 0, weight * densities, 0).sum(-1)
     return log_likelihood if prior is None else log_likelihood + log_prior(mixture, prior)
 
 
 def _emit_warnings(stats: dict[str, jax.Array], num_components: int, *, has_prior: bool) -> None:
-    """Warn if fits to replicates failed, did not converge or have a degenerate component, and name remedies that apply."""
+    """Issue a warning, with remedies, if fits to replicates failed, did not converge or have a degenerate component."""
     status, degenerate = np.asarray(stats["fit_status"]), int(np.asarray(stats["spike"]).sum())
     failed, size = int((unsoundness(status, False, True) > 0).sum()), status.size
     unfinished = int((status != Status.CONVERGED).sum()) - failed

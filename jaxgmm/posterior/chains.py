@@ -24,10 +24,11 @@ from .unconstrained_space import make_unconstrained_space
 from .user_model import user_model_starts
 from .user_model_space import make_user_space
 
-# Another mode is reported only if its mass is more than this fraction of the sum of its own mass and the main mode's mass.
+# Smallest share of another mode that is reported. The share is the mass of the other mode, divided by the sum of this mass and
+# the mass of the main mode.
 _SMALLEST_MODE = 0.01
-# The first step size of the warm-up. Dual averaging soon tries a step that is ten times as large as the first. If the first
-# step had NumPyro's default size of 1.0, chains that start far from the mode would not come back after the larger step.
+# Step size at the beginning of the warm-up. Dual averaging soon tries a step size that is ten times as large. With NumPyro's
+# default of 1.0, this larger step would move chains that start far from the mode to places from which they do not come back.
 _FIRST_STEP_SIZE = 0.3
 _FIELDS = ("diverging", "num_steps", "accept_prob", "energy", "potential_energy", "adapt_state.step_size")
 
@@ -65,8 +66,8 @@ class Target(NamedTuple):
 
     Attributes:
         potential: z (P,) -> (), minus the log density.
-        describe: z (C, S, P), potentials (C, S) -> mixtures (C, S, ...) in data units, log densities (C, S), and a dictionary
-            of further statistics.
+        describe: a function of points z (C, S, P) and their potentials (C, S). It returns mixtures (C, S, ...) in data units,
+            log densities (C, S), and a dictionary of further statistics.
     """
 
     potential: Callable[[jax.Array], jax.Array]
@@ -74,7 +75,7 @@ class Target(NamedTuple):
 
 
 def make_target(problem: StandardizedProblem, start: Mixture, model: Callable[..., Any] | None) -> Target:
-    """Return the posterior to sample from, either of `jaxgmm.model` in standardised coordinates or of a user's model."""
+    """Return the posterior to sample from: that of a user's model, or of `jaxgmm.model` if `model` is None."""
     if model is not None:
         user = make_user_space(model, problem, start)
         return Target(user.space.potential, lambda z, potentials: user.describe(z))
@@ -101,8 +102,8 @@ def sample_chains(
 ) -> Posterior:
     """Draw from the posterior, with chains that start around the mode of the main approximation.
 
-    One additional chain starts at each of the J other modes. The draws of these chains are only compared with the draws of the
-    main chains and do not become part of the result. `bar` is the number of a progress bar that counts steps, or None.
+    One additional chain starts at each of the J other modes. The draws of these chains are compared with the draws of the main
+    chains, but they are not part of the result. `bar` is the number of a progress bar that counts steps, or None.
     """
     problem, main, others = approximations
     num_chains = options.num_chains
@@ -173,7 +174,10 @@ def _make_sampler(
 
 
 def _chain_starts(key: jax.Array, approximations: Approximations, options: ChainOptions) -> jax.Array:
-    """Return all starts in coordinates u, (C + J, P): C over-dispersed starts around the main mode, and J at other modes."""
+    """Return the starts (C + J, P) of all chains in coordinates u.
+
+    The first C starts are over-dispersed around the main mode. The last J starts are the other modes.
+    """
     problem, main, others = approximations
     if options.model is None:
         starts = overdispersed_starts(key, main, options.num_chains)
@@ -187,7 +191,10 @@ def _chain_starts(key: jax.Array, approximations: Approximations, options: Chain
 def _statistics(
     main: GaussianApproximation, mixing: Mixing, fields: dict[str, jax.Array], options: ChainOptions
 ) -> dict[str, jax.Array]:
-    """Return a dictionary of statistics from the mixing of label-invariant quantities and NumPyro's fields (C, S)."""
+    """Return the statistics of the chains by name.
+
+    They come from the mixing of label-invariant quantities, from NumPyro's fields (C, S), and from the approximation.
+    """
     return {
         "diverging": fields["diverging"],
         "num_steps": fields["num_steps"],
@@ -208,7 +215,7 @@ def _statistics(
 def _log_prob_at_starts(
     mixture: Mixture, problem: StandardizedProblem, approximations: tuple[GaussianApproximation, GaussianApproximation]
 ) -> jax.Array:
-    """Return the log density of each drawn mixture (C, S) at the Q component means of all starts, (Q, C, S).
+    """Return the log density of each drawn mixture at Q points, (Q, C, S). The points are the component means of all starts.
 
     These quantities are label-invariant, and together they distinguish any two modes.
     """
@@ -249,7 +256,7 @@ def _compare_modes(
 def chains_status(
     approximation: GaussianApproximation, log_density: jax.Array, diverging: jax.Array, mixing: Mixing, adapted: bool
 ) -> jax.Array:
-    """Return, as an array (), the most severe PosteriorStatus that applies, given log densities and divergences (C, S)."""
+    """Return the most severe PosteriorStatus that applies, as an array (). Log densities and divergences are (C, S)."""
     finite = jnp.isfinite(log_density).all() & jnp.isfinite(approximation.value)
     stuck = (log_density == log_density[:, :1]).all(-1).any() & (log_density.shape[1] > 1)
     mixed = judge_mixing(mixing, *log_density.shape)

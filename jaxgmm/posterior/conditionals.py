@@ -9,7 +9,7 @@
 
 Here n_k, xbar_k and A_k are the count, mean and scatter matrix of the rows with label k. For diag and spherical, inverse gamma
 laws take the place of the inverse Wishart laws. For tied there is one Sigma, and its law contains the sum of all scatter
-matrices. Rows are summed by label in the same pass that draws the labels, one chunk of rows at a time, so that memory never
+matrices. One pass over the rows, in chunks, draws the labels and sums the rows with the same label. Memory therefore never
 holds an N x K array.
 """
 
@@ -28,14 +28,14 @@ from ..density import quadratic_coefficients, quadratic_log_joint, safe_log
 from ..mixture import Mixture
 from ..priors.interface import ComponentSums, MixturePrior, StandardVariables
 from ..rounding import positive_factors, scatter_about_mean
-from ..row_sums import nonzero, sum_over_rows, vary_with
+from ..row_sums import Weight, has_weights, nonzero, sum_over_rows, vary_with
 
 
 class GibbsState(NamedTuple):
     """The current parameters of one chain.
 
-    log_weights (K,): -inf for absent components. means (K, D). factors: the field `lower` holds a square root of each
-    covariance. This root need not be triangular.
+    log_weights has shape (K,) and is -inf for absent components. means has shape (K, D). The field `lower` of factors holds a
+    square root of each covariance, which need not be triangular.
     """
 
     log_weights: jax.Array
@@ -46,12 +46,11 @@ class GibbsState(NamedTuple):
 class LabelledData(NamedTuple):
     """The rows for which labels are drawn.
 
-    y (N, D): standardised rows. weight (N,): the number of labels that are drawn for each row, an integer; None means one label
-    per row.
+    y (N, D) holds the standardised rows. weight holds the number of labels that are drawn for each row, an integer.
     """
 
     y: jax.Array
-    weight: jax.Array | None
+    weight: Weight
 
 
 def gibbs_state(mixture: Mixture) -> GibbsState:
@@ -68,8 +67,8 @@ def sum_by_labels(
         key: a random key.
         state: the parameters.
         data: the rows.
-        center: (K, D), a point near each component. The quadratic form of a component is computed from differences between the
-            rows and this point. In exact arithmetic the result would not depend on these points.
+        center: (K, D), a point near each component. It is subtracted from the rows before the quadratic form of the component
+            is computed, for accuracy. In exact arithmetic the result would not depend on these points.
         covariance_type: covariance type of the state.
         chunk_size: number of rows that are processed at a time.
 
@@ -79,12 +78,12 @@ def sum_by_labels(
     y, weight = data
     coefficients = quadratic_coefficients(state.log_weights, state.means - center, state.factors, covariance_type)  # (K, F)
 
-    def sum_once(key: jax.Array, weight: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        uniform = jax.random.uniform(key, (len(y),), y.dtype)
+    def sum_once(key: jax.Array, weight: Weight) -> tuple[jax.Array, jax.Array]:
+        uniform = jax.random.uniform(key, (len(y),), y.dtype)  # the number of a row does not depend on the rows after it
         return sum_over_rows(_labelled_sums(coefficients, center, covariance_type), (y, uniform), weight, chunk_size)
 
-    if weight is None:
-        sums, log_likelihood = sum_once(key, None)
+    if not has_weights(weight):
+        sums, log_likelihood = sum_once(key, weight)
     else:
         sums, log_likelihood = _sum_of_repeats(
             lambda i: sum_once(jax.random.fold_in(key, i), (weight > i).astype(y.dtype)), weight.max()
@@ -110,15 +109,16 @@ def _sum_of_repeats(function: Callable[[Any], Any], times: jax.Array) -> Any:
 def _labelled_sums(coefficients: jax.Array, center: jax.Array, covariance_type: str) -> Callable[..., tuple]:
     """Return a function that draws labels for a chunk of rows.
 
-    The function returns the sums of the rows' quadratic features by label, (K, F), and the log-likelihood of the rows, ().
+    The function returns two arrays: for each label, the sum of the quadratic features of the rows with this label, (K, F); and
+    the log-likelihood of the rows, ().
     """
     components = range(len(center))
 
     def chunk_sums(rows: tuple, w: jax.Array) -> tuple[jax.Array, jax.Array]:
         y, uniform = rows
-        # Each component has its own centre, so that its quadratic form is accurate in float32 at every row that could belong to
-        # it. Under vmap, one plain matrix product per component serves all chains; this was measured to be three times as fast
-        # as one batched product.
+        # Each component has its own centre. Its quadratic form is therefore accurate in float32 at every row that could belong
+        # to it. The components are computed one after another: under vmap, each then takes one plain matrix product for all
+        # chains. This was three times as fast as one batched product.
         features = [covariance.quadratic_features((y - center[k]).T, covariance_type) for k in components]  # (F, n)
         joint = [quadratic_log_joint(coefficients[k, None], features[k])[0] for k in components]
         top = jnp.stack(joint).max(0)
@@ -157,8 +157,8 @@ def draw_state(
     # One call draws the gamma variables for both weights and covariances, because each call takes seconds to compile.
     all_shapes = jnp.concatenate([prior.weight_concentration + sums.count, shapes.ravel()])
     log_gammas = jax.random.loggamma(keys[0], all_shapes, dtype=dtype)
-    # With too few degrees of freedom, shape parameters of the gamma distributions are <= 0. The draws are then set to NaN,
-    # because the error would otherwise go unnoticed.
+    # If a prior has too few degrees of freedom, a shape parameter of a gamma distribution can be <= 0. The draw is then set to
+    # NaN, because the error would otherwise go unnoticed.
     log_gammas = jnp.where(all_shapes > 0, log_gammas, jnp.nan)
     num_bartlett = shapes.size if covariance.is_dense(covariance_type) else 0
     normals = jax.random.normal(keys[1], (k + num_bartlett, d), dtype)
@@ -166,7 +166,7 @@ def draw_state(
     variables = StandardVariables(gammas, normals[k:].reshape(-1, d, d), normals[:k])
     means, factors = prior.draw_given_sums(sums, state.factors, variables, covariance_type)
     log_weights = jax.nn.log_softmax(jnp.where(present, log_gammas[:k], -jnp.inf))
-    # A weight of exactly 0 marks an absent component. Weights of present components that would round to 0 are therefore raised
-    # to just above the smallest normal floating-point number.
+    # A weight of exactly 0 marks an absent component. The weight of a present component must therefore not round to 0. It is
+    # raised to just above the smallest normal floating-point number.
     smallest = math.log(float(jnp.finfo(dtype).tiny)) + 1
     return GibbsState(jnp.where(present, jnp.maximum(log_weights, smallest), -jnp.inf), means, factors)

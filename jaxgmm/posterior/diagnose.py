@@ -1,8 +1,8 @@
 """diagnose: collect all diagnostics of a posterior's draws in one dictionary.
 
 Label-invariant quantities are always diagnosed. Single components are diagnosed only after `relabel`, and only if `relabel`
-found that the labels are identified. Otherwise component k of the draws would be a mixture of several components, and its R-hat
-and effective sample size would not describe any single component.
+found that the labels are identified. Otherwise the entry with index k may describe different components in different draws,
+and its R-hat and effective sample size have no meaning.
 """
 
 from __future__ import annotations
@@ -74,7 +74,10 @@ def diagnose(posterior: Posterior) -> dict[str, Any]:
 
 
 def label_invariants(mixture: Mixture) -> dict[str, np.ndarray]:
-    """Return label-invariant quantities of mixtures (...): sorted weights (..., K), overall mean and overall sd (..., D)."""
+    """Return three label-invariant quantities of mixtures (...), by name.
+
+    They are the sorted weights (..., K), the overall mean (..., D) and the overall standard deviation (..., D).
+    """
     weights, means = np.asarray(mixture.weights, float), np.asarray(mixture.means, float)
     variances = np.asarray(covariance.variances(mixture.covariances, mixture.covariance_type, mixture.num_features), float)
     overall = (weights[..., None] * means).sum(-2)
@@ -83,7 +86,10 @@ def label_invariants(mixture: Mixture) -> dict[str, np.ndarray]:
 
 
 def summarise_draws(draws: ArrayLike) -> dict[str, np.ndarray]:
-    """Return the mean and sd of draws (C, S, ...), their Monte Carlo errors, R-hat and effective sample sizes: each (...)."""
+    """Summarise draws (C, S, ...) by name.
+
+    The entries, each (...), are the mean, the sd, the Monte Carlo errors of both, R-hat, and two effective sample sizes.
+    """
     draws = np.asarray(draws, float)
     mean, sd = mean_and_sd(draws.reshape(-1, *draws.shape[2:]))
     return {

@@ -1,9 +1,9 @@
 """Diagnostics of draws: R-hat, effective sample sizes, Monte Carlo errors, E-BFMI.
 
 Draws have shape (C, S, ...): C chains and S draws per chain. Further axes hold different quantities, which are processed
-together. The computations use NumPy on the host. Only `split_rhat` uses JAX, because it is called inside jit; `mixing` has the
-measures that set the status of a sampler. ArviZ provides the other functions too. They are implemented here because ArviZ is a
-large, optional dependency; the tests compare their results with ArviZ's.
+together. The computations use NumPy on the host. Only `split_rhat` uses JAX, because it is called inside jit. The module
+`mixing` has the diagnostics that set the status of a sampler. ArviZ provides most of these functions too. They are implemented
+here because ArviZ is a large, optional dependency. The tests compare the results with ArviZ's results.
 
 Vehtari, Gelman, Simpson, Carpenter & Burkner (2021), Bayesian Analysis 16:667; Betancourt (2016), arXiv:1604.00695.
 """
@@ -25,7 +25,8 @@ from ..spread import is_constant
 def rhat(draws: ArrayLike) -> np.ndarray:
     """Return rank-normalised split R-hat, which is the larger of two values.
 
-    One value is computed from the draws, and the other from the distances of the draws from their median (folded draws).
+    The first value is computed from the draws. The second is computed from the folded draws, which are the distances of the
+    draws from their median.
 
     Vehtari et al. (2021), section 4.
 
@@ -154,7 +155,7 @@ def e_bfmi(energy: ArrayLike) -> np.ndarray:
 
 
 def rhat_limit(num_samples: int) -> float:
-    """Return an upper limit for the R-hat of good chains; the limit is larger for few draws, because R-hat then varies more."""
+    """Return an upper limit for the R-hat of good chains. With few draws R-hat varies more, so the limit is larger."""
     return 1.05 + 10 / num_samples
 
 
@@ -177,8 +178,8 @@ def split_rhat(draws: jax.Array) -> jax.Array:
 def _as_draws(draws: ArrayLike) -> np.ndarray:
     """Return draws as a float64 array (C, S, ...), or raise ValueError if there are fewer than 4 draws per chain.
 
-    A quantity with a draw that is not finite becomes NaN, in all draws. If all its draws are equal up to rounding, they become
-    equal.
+    If a draw of a quantity is not finite, all draws of this quantity become NaN. If the draws of a quantity are equal up to
+    rounding, they become exactly equal.
     """
     draws = np.asarray(draws, float)
     if draws.ndim < 2 or draws.shape[1] < 4:
@@ -242,7 +243,7 @@ def _ess(draws: np.ndarray) -> np.ndarray:
     counted[0] = True
     monotone = np.minimum.accumulate(np.where(counted, pairs, np.inf), axis=0)
     time = -1 + 2 * np.where(counted, monotone, 0).sum(0)
-    # in the first pair with a negative sum, the autocorrelation at the even lag may still be positive; it is then added
+    # The first pair with a negative sum is not counted as a pair. Its autocorrelation at the even lag is added if positive.
     end = np.minimum(counted.sum(0), len(pairs) - 1)
     even = np.take_along_axis(rho[0::2], end[None], 0)[0]
     time += np.where(counted.all(0), 0, np.maximum(even, 0))

@@ -27,7 +27,9 @@ from numpy.typing import ArrayLike
 from ..calls import public
 from ..memory import check_memory
 from ..mixture import Mixture, MixtureLike, as_mixture
+from ..padding import pad_data
 from ..priors.functions import log_prior
+from ..row_sums import Weight, total_weight
 from ..status import StatusEnum
 from ..tables import REACH, Printed, Table, look, reach
 from ..validation import as_weighted_data, check_count, check_key, is_traced, warn_at_caller
@@ -134,17 +136,17 @@ def log_evidence(
 ) -> Evidence:
     """Estimate log p(x) under the posterior's prior, and the standard error of this estimate. All labellings are counted.
 
-    The posterior's draws are used only to find modes. Newton's method descends in unconstrained space from some of the draws,
-    and from copies of the best draw in which one component has been emptied. The proposal is built around the modes that
-    Newton's method reaches. A posterior from `laplace` is therefore as suitable as a posterior from `nuts`, unless its draws
+    The posterior's draws are used only to find modes. Newton's method searches in unconstrained space. It starts from some of
+    the draws, and from copies of the best draw in which one component has been emptied. The proposal is built around the modes
+    that Newton's method finds. A posterior from `laplace` is therefore as suitable as a posterior from `nuts`, unless its draws
     miss a mode. No diagnostic can notice a mode that the proposal does not cover. If you suspect such modes, pass optima from
     other starts as `modes`. A component that holds no data follows its prior, which may be vague, and under a Dirichlet
     concentration below 1 its weight may be as small as e^-1000. Some parts of the proposal therefore describe an emptied
     component in coordinates in which its prior has light tails.
 
-    With up to 6 components, the proposal is averaged over all K! labellings. With more components, a draw counts only if its
-    means are in ascending order along the axis that separates the means best, and then it counts K! times. This is correct
-    too, but less efficient if components overlap.
+    With up to 6 components, the proposal is averaged over all K! labellings. With more components, only one labelling is used:
+    the means are in ascending order along the axis that separates the means best. A sample with this labelling counts K! times,
+    and all other samples count 0 times. This is correct too, but less efficient if components overlap.
 
     The evidence refers to the data as given, so it depends on their units. Do not compare the evidence of different K under
     priors that were made from the data, such as `default_prior`: that comparison is not fair.
@@ -187,7 +189,8 @@ def log_evidence(
     k, d = posterior.mixture.means.shape[-2:]
     check_memory(4.0 * num_samples * k * d, f"num_samples={num_samples}")
     x, weight = as_weighted_data(x, sample_weight, num_features=posterior.mixture.num_features)
-    evidence = _estimate(key, posterior, x, weight, modes, num_samples=-(-num_samples // _ROUNDS), num_modes=num_modes)
+    padded = pad_data(x, weight, key, posterior, modes)
+    evidence = _estimate(key, posterior, *padded, modes, num_samples=-(-num_samples // _ROUNDS), num_modes=num_modes)
     if is_traced(evidence):
         return evidence
     status = EvidenceStatus(int(evidence.status))
@@ -219,7 +222,7 @@ def _estimate(
     key: jax.Array,
     posterior: Posterior,
     x: jax.Array,
-    weight: jax.Array | None,
+    weight: Weight,
     modes: Mixture | None,
     *,
     num_samples: int,
@@ -234,7 +237,7 @@ def _estimate(
     ratios = _log_ratios(key_rounds, seeds, problem, num_samples)
     # if x is not the data that the posterior was made from, a draw's density at x differs from its stored density
     same = _has_density(to_standard(checked, problem), problem, density)
-    rows = len(x) if problem.weight is None else problem.weight.sum()
+    rows = total_weight(problem.weight, len(x), problem.y.dtype)
     offset = reference_total(problem, start) - rows * jnp.log(problem.scale).sum()
     evidence = _summarise(ratios, jnp.where(jnp.isnan(density), jnp.nan, offset), same)
     return in_dtype(evidence, x.dtype)
@@ -247,7 +250,8 @@ def _has_density(mixture: Mixture, problem: StandardizedProblem, density: jax.Ar
     """
     expected = reference_total(problem, mixture) + log_prior(mixture, problem.prior)
     expected += log_volume(problem, mixture.covariance_type, mixture.num_components)
-    close = abs(expected - density) <= 0.1 + 1e-4 * (abs(density) + len(problem.y))
+    rows = total_weight(problem.weight, len(problem.y), problem.y.dtype)
+    close = abs(expected - density) <= 0.1 + 1e-4 * (abs(density) + rows)
     return close | (mixture.weights < jnp.finfo(mixture.weights.dtype).tiny).any()
 
 
@@ -272,7 +276,7 @@ def _log_ratios(key: jax.Array, seeds: Mixture, problem: StandardizedProblem, nu
 
 
 def _summarise(log_ratios: jax.Array, offset: jax.Array, same: jax.Array) -> Evidence:
-    """Compute the evidence from log importance ratios (S,), to which the offset must be added.
+    """Compute the evidence from log importance ratios (S,). The offset is a constant that must be added to the ratios.
 
     same: whether x is the data set that the posterior was made from.
     """

@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from ..row_sums import total_weight
 from .importance import Points
 from .standardization import StandardizedProblem
 from .unconstrained_space import UnconstrainedSpace, log_sigmoid
@@ -110,7 +111,7 @@ class Coordinates:
     @property
     def _log_points(self) -> jax.Array:
         """Return log b."""
-        total = len(self.problem.y) if self.problem.weight is None else self.problem.weight.sum()
+        total = total_weight(self.problem.weight, len(self.problem.y), self.problem.y.dtype)
         return jnp.log(total + self._concentration.sum())
 
     @property

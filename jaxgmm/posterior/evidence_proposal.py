@@ -13,6 +13,7 @@ from .. import linalg
 from ..em.m_step import m_step
 from ..em.moments import e_step
 from ..mixture import Mixture
+from ..row_sums import weight_or_ones
 from .evidence_coordinates import Coordinates
 from .evidence_labellings import Labellings
 from .importance import Proposal, choose_coordinates, make_proposal
@@ -82,9 +83,10 @@ def _without_component(mixture: Mixture, k: jax.Array, problem: StandardizedProb
     prior = problem.prior
     flat = dataclasses.replace(prior, weight_concentration=jnp.ones_like(prior.weight_concentration))
     flat = flat if prior.has_closed_forms else None
+    weight = None if problem.weight is None else weight_or_ones(problem.weight, problem.y.shape[:1], problem.y.dtype)
 
     def step(_: int, mixture: Mixture) -> Mixture:
-        return m_step(mixture, e_step(mixture, problem.y, sample_weight=problem.weight), flat)
+        return m_step(mixture, e_step(mixture, problem.y, sample_weight=weight), flat)
 
     absent = jnp.arange(mixture.num_components) == k
     weights = jnp.where(absent, 0, mixture.weights)
@@ -99,8 +101,8 @@ def first_proposal(
 ) -> Proposal:
     """Return a mixture of t distributions, one at the mode found from each seed.
 
-    The weight of each t distribution is the mass of the Gaussian approximation at its mode. The same mode may be found from two
-    seeds; this does no harm. If no mode with a finite density is found from a seed, its t distribution gets no weight.
+    The weight of each t distribution is proportional to the mass of the Gaussian approximation at the mode. Two seeds may lead
+    to the same mode, which does no harm. If a seed leads to no mode with a finite density, its t distribution gets weight 0.
     """
     seeds = jax.lax.map(labellings.canonical, seeds)
 

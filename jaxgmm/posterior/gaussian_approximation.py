@@ -8,7 +8,7 @@ The approximation defines the coordinates u in which a sampler works:
     u = root^-1 (z - mode)              root root' is the inverse of the information at the mode (Louis 1982)
 
 Near the mode, u has approximately the distribution N(0, I). For a sampler that works in u, the inverse information therefore
-acts as the mass matrix. Three numbers decide whether a sampler can use the approximation without further adaptation: the
+acts as the mass matrix. Three numbers decide whether a sampler can use the approximation without adapting the mass matrix: the
 smallest eigenvalue of the information, Pareto k-hat, and the smallest expected number of points in a component.
 """
 
@@ -24,7 +24,7 @@ from .. import covariance
 from ..density import responsibilities
 from ..mixture import Mixture
 from ..priors.interface import MixturePrior
-from ..row_sums import weight_or_ones
+from ..row_sums import Weight, weight_or_ones
 from .newton import MIN_EIGENVALUE, find_mode
 from .pareto import honest_khat, khat_limit
 from .standardization import StandardizedProblem, standardise, to_standard
@@ -32,7 +32,7 @@ from .unconstrained_space import UnconstrainedSpace, make_unconstrained_space, m
 
 _NUM_PROPOSALS = 2000  # number of draws from the approximation, from which k-hat is estimated
 KHAT_LIMIT = khat_limit(_NUM_PROPOSALS)  # the approximation is close to the posterior if k-hat is below this limit
-_OVERDISPERSION = 1.5  # standard deviation of the chains' starts, in standard deviations of the approximation
+_OVERDISPERSION = 1.5  # standard deviation of the starts of chains, as a multiple of the approximation's standard deviation
 Built = TypeVar("Built")
 
 
@@ -50,8 +50,8 @@ class GaussianApproximation(NamedTuple):
         gain: (), increase of the log density, in nats, that one more Newton step would bring.
         num_steps: (), number of Newton steps.
         min_eigenvalue: (), the smallest eigenvalue of the information.
-        khat: (), Pareto k-hat of the importance ratios, with the approximation as proposal; infinite if fewer than 10 draws
-            have all the weight.
+        khat: (), Pareto k-hat of the importance ratios, with the approximation as proposal. It is infinite if the effective
+            number of draws is below 10.
         counts: (K,), expected number of points in each component at the mode.
         sound: (), whether a sampler can use the approximation without adaptation.
     """
@@ -70,11 +70,12 @@ class GaussianApproximation(NamedTuple):
 
 @jax.jit
 def approximate_posterior(
-    key: jax.Array, start: Mixture, x: jax.Array, weight: jax.Array | None, prior: MixturePrior
+    key: jax.Array, start: Mixture, x: jax.Array, weight: Weight, prior: MixturePrior
 ) -> tuple[StandardizedProblem, GaussianApproximation]:
-    """Standardise data and prior, and approximate the posterior at the mode near a start, or near each start of a stack (M,).
+    """Standardise data and prior, and approximate the posterior at the mode near the start.
 
-    All methods that need an approximation call this function, so that it is compiled only once.
+    If the start is a stack (M,), there is one approximation for each start. All methods that need an approximation call this
+    function, so that it is compiled only once.
     """
     problem = standardise(x, weight, prior, start.covariance_type)
     return problem, for_each_start(lambda key, one: build_approximation(key, to_standard(one, problem), problem), key, start)
@@ -107,7 +108,7 @@ def build_approximation(
 
 
 def expected_counts(mixture: Mixture, problem: StandardizedProblem) -> jax.Array:
-    """Return the expected number of points in each component, sum_n w_n r_nk, (K,), with each point n counted w_n times."""
+    """Return the expected number of points in each component, sum_n w_n r_nk, (K,). Point n counts w_n times."""
     table = responsibilities(mixture, problem.y)
     weight = weight_or_ones(problem.weight, problem.y.shape[:1], table.dtype)
     return weight @ table
@@ -132,9 +133,9 @@ def check_density_at_start(approximation: GaussianApproximation) -> None:
 
 
 def overdispersed_starts(key: jax.Array, approximation: GaussianApproximation, num_chains: int) -> jax.Array:
-    """Draw the starts of chains in u, (C, P), more dispersed than the posterior so that R-hat is informative.
+    """Draw the starts (C, P) of chains in coordinates u.
 
-    Gelman & Rubin (1992).
+    The starts are more dispersed than the posterior, so that R-hat is informative. Gelman & Rubin (1992).
     """
     shape = (num_chains, len(approximation.mode))
     return _OVERDISPERSION * jax.random.normal(key, shape, approximation.mode.dtype)

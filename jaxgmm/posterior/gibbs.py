@@ -18,19 +18,20 @@ from numpy.typing import ArrayLike
 from .. import covariance
 from ..calls import public
 from ..chunking import gibbs_rows_per_chunk
-from ..inputs import Inputs, check_draws, check_sampling_options, validate_inputs
+from ..inputs import Inputs, check_draws, check_sampling_options, pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike
 from ..priors.functions import log_prior
 from ..priors.interface import ComponentSums, MixturePrior
 from ..progress import advance, program_bar
-from ..row_sums import vary_with
+from ..row_sums import Weight, has_weights, vary_with
 from ..validation import check_count, check_progress, is_traced
 from .conditionals import GibbsState, LabelledData, draw_state, gibbs_state, sum_by_labels
 from .mixing import Mixing, judge_mixing, label_invariant_draws, measure_mixing
 from .result import Posterior, PosteriorStatus, in_dtype, warn_if_unreliable
 from .standardization import StandardizedProblem, from_standard, log_volume, standardise, to_standard
 
-# spread of the chains' starting points, as a multiple of the parameters' standard deviations given the labels
+# Standard deviation of the chains' first parameters, as a multiple of their conditional standard deviation given the labels. A
+# number above 1 makes the starts over-dispersed, so that R-hat is informative.
 _OVERDISPERSION = 2.0
 
 
@@ -53,8 +54,8 @@ def gibbs(
     from their conditional distributions. The posterior density is the same as for `nuts`. A sweep costs about as much as one
     E-step and nothing is tuned, so many parallel chains are cheap. If components overlap, successive draws are highly
     correlated, and `nuts` may be more efficient. For each chain, labels are first drawn given the start. The first parameters
-    are then drawn given these labels, from their conditional distribution, widened to twice its standard deviation. A chain
-    keeps the start's labelling until label switching occurs: call `relabel` before you summarise single components.
+    are then drawn from their conditional distribution given these labels, after its standard deviation has been doubled. A
+    chain keeps the start's labelling until label switching occurs: call `relabel` before you summarise single components.
 
     Args:
         key: a random key.
@@ -98,6 +99,7 @@ def gibbs(
     check_draws(inputs.mixture, num_samples, num_chains)
     _check_options(inputs, num_warmup, progress)
     traced = is_traced(key, inputs)
+    inputs = pad_inputs(inputs, key)
     options = {"num_samples": num_samples, "num_chains": num_chains, "num_warmup": num_warmup}
     with program_bar(1 + num_warmup + num_samples, " sweeps", False if traced else progress) as bar:
         posterior = _sample(key, inputs, bar, **options)
@@ -118,7 +120,7 @@ def _check_options(inputs: Inputs, num_warmup: Any, progress: Any) -> None:
             f"prior.scale is {type(inputs.prior.covariance_law).__name__}, for which the conditional of the covariances has no "
             "closed form; for gibbs use InverseWishart or InverseGamma, or sample with nuts."
         )
-    if inputs.weight is not None and not is_traced(inputs.weight):
+    if has_weights(inputs.weight) and not is_traced(inputs.weight):
         values = np.asarray(inputs.weight)
         if (values != np.floor(values)).any():
             raise ValueError(
@@ -181,8 +183,8 @@ def _sample(
 def _collect(draws: _Draws, problem: StandardizedProblem, start: Mixture, start_value: jax.Array) -> Posterior:
     """Make a Posterior from draws (C, S, ...). The prior of the Posterior is in standardised coordinates.
 
-    start: the standardised start, which gives the shapes and the components that are present. start_value: the log-likelihood
-    of the start, which is not finite if the data have no density there.
+    start: the standardised start. It defines the shapes, and which components are present. start_value: the log-likelihood of
+    the start. It is not finite if the density of a row at the start is 0.
     """
     covariance_type, present = start.covariance_type, start.weights > 0
     covariances = covariance.from_factor(draws.root, covariance_type)
@@ -196,16 +198,16 @@ def _collect(draws: _Draws, problem: StandardizedProblem, start: Mixture, start_
     return Posterior(from_standard(mixture, problem), log_density, problem.prior, status, stats, "gibbs")
 
 
-def _are_counts(weight: jax.Array | None) -> jax.Array | bool:
-    """Return whether all weights are integers >= 0, so that they can be numbers of labels."""
-    return True if weight is None else ((weight == jnp.floor(weight)) & (weight >= 0)).all()
+def _are_counts(weight: Weight) -> jax.Array | bool:
+    """Return whether all weights are integers >= 0. Only such weights can be numbers of labels."""
+    return not has_weights(weight) or ((weight == jnp.floor(weight)) & (weight >= 0)).all()
 
 
 def _log_volume_of_present(problem: StandardizedProblem, covariance_type: str, present: jax.Array) -> jax.Array:
     """Return `log_volume` for the present components.
 
-    The number of present components may be traced, so the value is extrapolated from the values for 1 and 2 components:
-    `log_volume` is linear in the number.
+    The number of present components may be traced, but `log_volume` needs a plain number. `log_volume` is linear in this
+    number, so the result is extrapolated from the values for 1 and 2 components.
     """
     one, two = (log_volume(problem, covariance_type, k) for k in (1, 2))
     return one + (present.sum().astype(two.dtype) - 1) * (two - one)

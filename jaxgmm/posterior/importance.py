@@ -1,8 +1,8 @@
 """A proposal distribution for importance sampling: an adaptive mixture of multivariate t distributions.
 
-The adaptation is that of Cappe, Douc, Guillin, Marin & Robert (2008), Statistics and Computing 18, 447-459. Let q' be the
-average of the proposal q over all labellings, and let the target p be the same under all labellings. A maximum likelihood step
-that moves q' towards p can then be made on q itself, with the importance ratios p / q'.
+The method of adaptation is that of Cappe, Douc, Guillin, Marin & Robert (2008), Statistics and Computing 18, 447-459. The
+target p is the same under all labellings. Let q' be the average of the proposal q over all labellings. The aim is to move q'
+towards p. For this, one EM step on q is enough, if the draws are weighted by the importance ratios p / q'.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from jax.scipy.special import gammaln
 from .. import linalg
 from ..row_sums import nonzero
 
-DEGREES_OF_FREEDOM = 5  # degrees of freedom of the t distributions; a small number, because heavy tails keep the ratios bounded
+DEGREES_OF_FREEDOM = 5  # degrees of freedom of the t distributions; few, because heavy tails keep importance ratios bounded
 _EVEN_FRACTION = 0.1  # fraction of the total weight that is spread evenly over the parts (the t distributions)
-_SMALLEST_VARIANCE = 1e-6  # smallest eigenvalue of a part's scale matrix, as a fraction of the largest
+_SMALLEST_VARIANCE = 1e-6  # smallest eigenvalue of a scale matrix, as a fraction of its largest; keeps the matrix invertible
 
 
 class Points(NamedTuple):
@@ -83,7 +83,7 @@ def draw(key: jax.Array, proposal: Proposal, num_samples: int) -> tuple[jax.Arra
 
     Systematic sampling decides how many points come from each part.
 
-    An average over these draws has at most about the variance of an average over independent draws.
+    The variance of an average over these draws is about equal to, or smaller than, that of an average over independent draws.
     """
     key_part, key_normal = jax.random.split(key)
     size, dtype = proposal.center.shape[-1], proposal.center.dtype

@@ -12,10 +12,10 @@ This is a linear assignment problem. There are three choices for the score:
     "kl"          A_jk = -w_j (log w_j / w_k(draw) + KL(N_j, N_k(draw)))      w_j, N_j: the reference's components
 
 Soft ECR: Papastamoulis & Iliopoulos (2010); Papastamoulis (2016). "stephens" is algorithm 2 of Stephens (2000): it starts from
-the soft ECR solution and updates q and the permutations in turn. "kl" needs no data, so its cost does not depend on N. If a
-draw resembles the reference in no order, the divergences of two bad orders may differ by many nats although the choice between
-them is arbitrary. The margin of "kl" is therefore limited by the agreement of responsibilities, at points that represent the
-reference.
+the soft ECR solution and updates q and the permutations in turn. "kl" needs no data, so its cost does not depend on N. A draw
+may be so different from the reference that no order matches. Two bad orders may then differ by many nats in their divergences,
+although the choice between them is arbitrary. For this reason, the margin of "kl" has an upper limit. The limit is computed
+from the agreement of responsibilities at points that represent the reference.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from .. import covariance, linalg
 from ..chunking import draws_per_batch
 from ..density import responsibilities
 from ..mixture import Mixture
-from ..row_sums import vary_with, weight_or_ones
+from ..row_sums import Weight, vary_with, weight_or_ones
 from ..validation import check_choice, is_traced
 
 METHODS = ("assignment", "stephens", "kl")
 MAX_ENUMERATED = 6  # for K up to this number, all K! permutations are compared, which works inside jit
 _FORBIDDEN = -1e30  # score of a pair of components that may not be matched
 _STEPHENS_STEPS = 20  # largest number of iterations of "stephens"
-_POINTS = 64  # number of points that stand for one component of the reference; a power of two
-_SLACK = 1.25  # for draws equal to the reference, the margin of "kl" is at most 1.15 times the agreement
+_POINTS = 64  # number of points that represent one component of the reference; a power of two, as a Sobol sequence requires
+_SLACK = 1.25  # largest ratio of the margin of "kl" to the agreement; for draws equal to the reference it is at most 1.15
 
 
 class Matching(NamedTuple):
@@ -47,9 +47,8 @@ class Matching(NamedTuple):
 
     Attributes:
         order: (M, K), entry j is the index of the mixture's component that matches component j of the reference.
-        margin: (M,), between 0 and 1. It is the score of the best permutation minus that of another, divided by the weight of
-            the components in which the two permutations differ; the smallest such number counts. The margin is 1 for
-            well-separated components, and 0 if the choice between two permutations is arbitrary.
+        margin: (M,), between 0 and 1. The margin is 1 for well-separated components, and 0 if the choice between the best
+            permutation and another is arbitrary. The docstring of `relabel` gives the definition.
     """
 
     order: jax.Array
@@ -57,9 +56,10 @@ class Matching(NamedTuple):
 
 
 class _Optimum(NamedTuple):
-    """The best permutations (M, K), and the smallest gain (M,) of each over another permutation.
+    """The best permutations (M, K), and the gain (M,) of each, which is the smallest over all other permutations.
 
-    The gain is the difference between the two scores, divided by the weight of the components in which the permutations differ.
+    The gain over another permutation is the difference between the scores of the two permutations, divided by the weight of the
+    components in which they differ.
     """
 
     order: jax.Array
@@ -72,7 +72,7 @@ def relabel_mixtures(
     x: jax.Array | None = None,
     *,
     method: str = "assignment",
-    weight: jax.Array | None = None,
+    weight: Weight = None,
     exchangeable: jax.Array | None = None,
 ) -> tuple[Mixture, Matching]:
     """Reorder the components of M mixtures to match a reference mixture.
@@ -82,7 +82,7 @@ def relabel_mixtures(
         reference: one mixture with the same K, D and covariance type as the draws.
         x: (N, D), data in the units of the mixtures; not used by "kl".
         method: "assignment", "stephens" or "kl", as defined at the top of this module.
-        weight: (N,) >= 0, or None if all weights are one. Rows of weight 0 must be finite too.
+        weight: the weights of the rows. Rows of weight 0 must be finite too.
         exchangeable: (K, K), True where component j and component k may exchange places. None allows every permutation.
 
     Returns:
@@ -108,7 +108,7 @@ def match_labels(
     x: jax.Array | None = None,
     *,
     method: str = "assignment",
-    weight: jax.Array | None = None,
+    weight: Weight = None,
     exchangeable: jax.Array | None = None,
 ) -> Matching:
     """Find the permutations that match M mixtures to a reference, like `relabel_mixtures`, but do not reorder the mixtures."""
@@ -136,7 +136,7 @@ def match_labels(
 
 
 def permute_components(mixture: Mixture, order: jax.Array) -> Mixture:
-    """Reorder the components of mixtures (...): the one with index `order[..., j]` moves to position j; `order` is (..., K)."""
+    """Reorder the components of mixtures (...). The component with index `order[..., j]` moves to position j."""
     weights = jnp.take_along_axis(mixture.weights, order, -1)
     means = jnp.take_along_axis(mixture.means, order[..., None], -2)
     covariances = covariance.permute(mixture.covariances, order, mixture.covariance_type)
@@ -144,7 +144,10 @@ def permute_components(mixture: Mixture, order: jax.Array) -> Mixture:
 
 
 def _match_to_table(draws: Mixture, table: jax.Array, x: jax.Array, weight: jax.Array, exchangeable: jax.Array) -> _Optimum:
-    """Return the permutations of M draws whose responsibilities agree best with a table (N, K)."""
+    """Return one permutation of the components for each of M draws.
+
+    After the permutation, the responsibilities under the draw agree best with a table (N, K).
+    """
     return _best_orders(_agreement_scores(draws, table, x, weight), weight @ table, exchangeable)
 
 
@@ -190,10 +193,10 @@ def _divergence_scores(draws: Mixture, reference: Mixture) -> jax.Array:
 
 
 def _agreement_of(draws: Mixture, reference: Mixture, scores: jax.Array, exchangeable: jax.Array) -> jax.Array:
-    """Return the gain in agreement of the orders with the best scores (M, K, K), (M,), at points that represent the reference.
+    """Return the gains (M,) in agreement of responsibilities, for the orders that have the best scores.
 
-    Each component is represented by the same number of points, a Sobol sequence that is mapped to the component. The gain is
-    negative if another order agrees better.
+    The scores are (M, K, K). The responsibilities are computed at points that represent the reference: for each component, the
+    same number of points of a Sobol sequence are mapped to the component. The gain is negative if another order agrees better.
     """
     from scipy.special import ndtri
     from scipy.stats import qmc
@@ -211,7 +214,7 @@ def _agreement_of(draws: Mixture, reference: Mixture, scores: jax.Array, exchang
 def _best_orders(scores: jax.Array, mass: jax.Array, exchangeable: jax.Array, likeness: jax.Array | None = None) -> _Optimum:
     """Solve M assignment problems with scores (M, K, K). The mass (K,) is the weight of each component of the reference.
 
-    likeness: other scores (M, K, K), from which the gains of the best orders are computed; None: the gains come from `scores`.
+    likeness: other scores (M, K, K), from which the gains of the best orders are computed. If None, `scores` are used.
     """
     if len(mass) <= MAX_ENUMERATED:
         return _enumerate(scores, mass, exchangeable, likeness)
@@ -240,7 +243,7 @@ def _enumerate(scores: jax.Array, mass: jax.Array, exchangeable: jax.Array, like
         best = totals.argmax()
         totals = totals if tables[1] is None else totals_of(tables[1])
         moved = jnp.where(orders[best] != orders, mass, 0).sum(-1)
-        # if no other permutation is allowed, the best one is certain
+        # If no other permutation is allowed, the best permutation is certain, and its gain is infinite.
         other = (moved > 0) & ~(totals <= _FORBIDDEN)
         gain = jnp.where(other, (totals[best] - totals) / jnp.where(moved > 0, moved, 1), jnp.inf)
         return _Optimum(orders[best], gain.min())
@@ -251,8 +254,9 @@ def _enumerate(scores: jax.Array, mass: jax.Array, exchangeable: jax.Array, like
 def _solve_assignment(scores: np.ndarray, mass: np.ndarray, likeness: np.ndarray | None = None) -> tuple[np.ndarray, float]:
     """Solve one assignment problem on the host; return the best permutation and its smallest gain over another permutation.
 
-    The gain is a loss of score divided by a weight. Its minimum over all permutations is found by Dinkelbach's method (1967,
-    Management Science 13, 492-498): as long as some permutation has a loss below gain times weight, its gain is smaller.
+    The gain is the loss of score of another permutation, divided by a weight. The smallest gain is found by Dinkelbach's method
+    (1967, Management Science 13, 492-498). The method repeatedly looks for a permutation whose loss is below the current gain
+    times its weight, because the gain over that permutation is smaller.
     """
     from scipy.optimize import linear_sum_assignment
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from numpy.typing import ArrayLike
 
 from ..calls import public
-from ..inputs import check_draws, check_sampling_options, validate_inputs
+from ..inputs import check_draws, check_sampling_options, pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike
 from ..priors.interface import MixturePrior
 from ..progress import progress_bar
@@ -48,7 +48,7 @@ def laplace(
     sample_weight: ArrayLike | None = None,
     progress: bool | None = None,
 ) -> Posterior:
-    """Draw independently from the Gaussian approximation at the posterior mode; return an importance ratio with each draw.
+    """Make independent draws from the Gaussian approximation at the posterior mode, each with an importance ratio.
 
     A damped Newton method descends from the start to the mode in NumPyro's unconstrained space. Draws z = mode + H^(-1/2)
     N(0, I) are mapped back to (weights, means, covariances). Pareto k-hat of the importance ratios tells whether the
@@ -56,9 +56,9 @@ def laplace(
     weighting the draws by exp(log_ratio) corrects the difference. k-hat says nothing about other modes. All draws have the
     start's labelling, except where components overlap.
 
-    If the information matrix is singular, there is no approximation: the status is SINGULAR, and the draws only show in which
-    directions the data and the prior leave the parameters undetermined. Eigenvalues of the information below 0.01 are replaced
-    by 0.01, which corresponds to a standard deviation of 10 in logits or logarithms.
+    If the information matrix is singular, the approximation is not valid, and the status is SINGULAR. The draws then only show
+    in which directions the data and the prior leave the parameters undetermined. Eigenvalues of the information below 0.01 are
+    replaced by 0.01, which corresponds to a standard deviation of 10 in logits or logarithms.
 
     Args:
         key: a random key.
@@ -97,9 +97,9 @@ def laplace(
     check_sampling_options(key, num_samples, num_chains)
     check_progress(progress)
     inputs = validate_inputs(start, x, prior, sample_weight, name="start", prior_is="required", is_start=True)
-    start, x, weight, prior = inputs
-    check_draws(start, num_samples, num_chains)
-    traced = is_traced(key, start, x, weight, prior)
+    check_draws(inputs.mixture, num_samples, num_chains)
+    traced = is_traced(key, inputs)
+    start, x, weight, prior = pad_inputs(inputs, key)
     key_approximation, key_draws = jax.random.split(key)
     with progress_bar(2, " steps", False if traced else progress) as bar:
         problem, approximation = approximate_posterior(key_approximation, start, x, weight, prior)
@@ -133,7 +133,7 @@ def _draw(
         return space.potential(z), *space.unflatten(z)
 
     potentials, mixture, jacobian = map_points(evaluate, u, problem, start)
-    # a potential is NaN if Cholesky factors underflow: such a draw has density 0
+    # A potential is NaN if Cholesky factors underflow. Such a draw gets density 0.
     potentials = jnp.where(jnp.isnan(potentials), jnp.inf, potentials)
     log_density = reference_total(problem, start) - potentials - jacobian
     log_density += log_volume(problem, start.covariance_type, start.num_components)

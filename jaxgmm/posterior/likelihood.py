@@ -1,6 +1,7 @@
 """The likelihood of a mixture, with the labels summed out, for the gradient-based samplers.
 
-Value and gradient equal those of NumPyro's MixtureSameFamily, but take fewer and larger matrix products.
+The value and the gradient equal those of NumPyro's MixtureSameFamily. The computation needs fewer matrix products, which are
+larger and therefore faster.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from .. import covariance
 from ..chunking import GRADIENT_CHUNK, can_store_features
 from ..density import log_joint, quadratic_coefficients, quadratic_log_joint, safe_log
 from ..mixture import Mixture
-from ..row_sums import sum_over_rows
+from ..row_sums import sum_over_rows, weight_or_ones
 from .standardization import StandardizedProblem
 
-# log weights (K,), means (K, D), factors -> ()
+# The type of a function of log weights (K,), means (K, D) and factors that returns a log-likelihood ().
 LogLikelihood = Callable[[jax.Array, jax.Array, covariance.Factors], jax.Array]
 
 
@@ -29,7 +30,8 @@ def make_log_likelihood(problem: StandardizedProblem, start: Mixture) -> LogLike
     belong to the component. If the features would take too much memory, the data are whitened at each evaluation instead.
     """
     covariance_type, (k, d) = start.covariance_type, start.means.shape
-    y, weight, centers = problem.y, problem.weight, start.means
+    y, centers = problem.y, start.means
+    weight = None if problem.weight is None else weight_or_ones(problem.weight, y.shape[:1], y.dtype)
     factors = covariance.factorize(start.covariances, covariance_type, d)
     reference = jax.lax.stop_gradient(log_likelihoods(safe_log(start.weights), centers, factors, y, covariance_type))
     if not can_store_features(k * (d + 1) * (d + 2) // 2 * len(y)):
@@ -58,7 +60,10 @@ def log_likelihood(
     reference: jax.Array | None,
     covariance_type: str,
 ) -> jax.Array:
-    """Return sum_n w_n (log p(y_n) - reference_n), (). The reference (N,) keeps the sum near zero, for accuracy in float32."""
+    """Return sum_n w_n (log p(y_n) - reference_n), ().
+
+    The reference (N,) is subtracted to keep the sum near zero, where float32 is accurate.
+    """
 
     def chunk_total(rows: tuple[jax.Array, jax.Array], w: jax.Array) -> jax.Array:
         y, origin = rows

@@ -1,16 +1,16 @@
 """The rule that says whether chains have mixed. It sets the status of every sampler with chains, inside jit and outside.
 
-Label-invariant quantities are judged when chains have run: the log density, the weights in order of size, and for each feature
-the means and the variances of the components in order of size. They do not depend on the order of the components, so label
-switching is no failure. After `relabel`, the parameters are judged too if labels are identified.
+The rule is applied to label-invariant quantities: the log density, the sorted weights, and, for each feature, the sorted means
+and the sorted variances of the components. These quantities do not depend on the order of the components, so label switching
+does not count as a failure. After `relabel`, the rule is also applied to the parameters, if labels are identified.
 
     mixed       R-hat < 1.01 and at least 100 effective draws for each chain    Vehtari et al. (2021), section 4
     unmixed     R-hat >= 1.05, or fewer than 20 effective draws for each chain
     too few     otherwise, and always with fewer than 4 draws for each chain, for which R-hat is not defined
 
 For short chains, the limits in the second line are 1.05 + 10 / S for R-hat and S / 10 effective draws for each chain. R-hat and
-the effective sample size are computed from rank-normalised, split chains, as in `diagnostics`, which also folds the draws for
-R-hat.
+the effective sample size are computed from rank-normalised, split chains, as in `diagnostics`. Unlike there, R-hat is not also
+computed from folded draws.
 """
 
 from __future__ import annotations
@@ -28,12 +28,15 @@ from .diagnostics import rhat_limit
 from .result import PosteriorStatus, is_good
 
 R_HAT_LIMIT = 1.01  # chains agree if R-hat is below this value
-ESS_PER_CHAIN = 100  # least effective number of draws for each chain
+ESS_PER_CHAIN = 100  # smallest effective number of draws for each chain with which chains count as mixed
 _UNMIXED_ESS = 20  # chains are unmixed if the effective number of draws for each chain is below this value
 
 
 class Mixing(NamedTuple):
-    """The largest R-hat () and the smallest bulk effective sample size () of several quantities; NaN for infinite draws."""
+    """The largest R-hat () and the smallest bulk effective sample size () of several quantities.
+
+    Both are NaN if a draw is not finite.
+    """
 
     rhat: jax.Array
     ess: jax.Array
@@ -48,10 +51,10 @@ def label_invariant_draws(mixture: Mixture, log_density: jax.Array) -> jax.Array
 
 
 def _sort_components(leaf: jax.Array) -> jax.Array:
-    """Sort each entry of draws (C, S, K, D) over the K components.
+    """Sort draws (C, S, K, D) along the axis of the K components.
 
-    Neighbours are exchanged until all are in order. For few components this is much faster than XLA's sort, which sorts the
-    K numbers of each draw one after another.
+    Neighbours are exchanged until all are in order, for all draws at the same time. For few components this is much faster than
+    XLA's sort, which sorts one draw after another.
     """
     k = leaf.shape[2]
 
@@ -76,7 +79,7 @@ def parameter_draws(mixture: Mixture) -> jax.Array:
 
 
 def _first(leaf: jax.Array) -> jax.Array:
-    """Move the axes of quantities to the front and join them, (C, S, K, ...) -> (Q, C, S)."""
+    """Join all axes except the first two into one axis, and move this axis to the front: (C, S, K, ...) -> (Q, C, S)."""
     return jnp.moveaxis(leaf.reshape(*leaf.shape[:2], -1), -1, 0)
 
 
@@ -90,9 +93,9 @@ def measure_mixing(draws: jax.Array) -> Mixing:
     if half < 2:
         return Mixing(*[jnp.full((), jnp.nan, draws.dtype)] * 2)
     constant = is_constant(draws, (1, 2), jnp)
-    finite = jnp.isfinite(draws).all()  # the largest and the smallest of several numbers need not be NaN if one of them is
+    finite = jnp.isfinite(draws).all()  # checked here, because max and min below need not return NaN for a NaN
     halves = jnp.concatenate([draws[..., :half], draws[..., -half:]], 1)
-    # one quantity at a time, because a Fourier transform of all of them would need many times the memory of the draws
+    # The quantities are diagnosed one at a time. A Fourier transform of all would need many times the memory of the draws.
     rhat, ess = jax.lax.map(lambda one: _diagnose(_rank_normalise(one)), halves)
     rhat, ess = jnp.where(constant, 1, rhat).max(), jnp.where(constant, chains * samples, ess).min()
     return Mixing(jnp.where(finite, rhat, jnp.nan), jnp.where(finite, ess, jnp.nan))
@@ -125,13 +128,13 @@ def _diagnose(draws: jax.Array) -> tuple[jax.Array, jax.Array]:
     end = jnp.maximum(jnp.argmax(~(sums > 0)), 1)
     counted = jnp.arange(len(sums)) < end
     time = -1 + 2 * jnp.where(counted, jax.lax.cummin(pairs.sum(1)), 0).sum()
-    # in the next pair, the autocorrelation at the even lag may still be positive
+    # The next pair is not counted as a pair. Its autocorrelation at the even lag is added if positive.
     time += jnp.where(end < len(sums), jnp.maximum(pairs[jnp.minimum(end, len(sums) - 1), 0], 0), 0)
     return jnp.sqrt(total / within), c * s / jnp.maximum(time, 1 / jnp.log10(c * s))
 
 
 def judge_mixing(mixing: Mixing, num_chains: int, num_samples: int) -> jax.Array:
-    """Return OK if chains have mixed, UNMIXED if they have not, and FEW_DRAWS if there are too few draws to tell, ()."""
+    """Return a status (): OK if chains have mixed, UNMIXED if they have not, FEW_DRAWS if there are too few draws to decide."""
     if num_samples < 4:
         return jnp.asarray(PosteriorStatus.FEW_DRAWS)
     mixed = (mixing.rhat < R_HAT_LIMIT) & (mixing.ess >= ESS_PER_CHAIN * num_chains)
@@ -141,7 +144,10 @@ def judge_mixing(mixing: Mixing, num_chains: int, num_samples: int) -> jax.Array
 
 
 def status_of_parameters(status: Any, mixture: Mixture, identified: jax.Array) -> jax.Array:
-    """Return a status that takes the parameters of relabelled mixtures (C, S, ...) into account, if labels are identified."""
+    """Return the status after the parameters of relabelled mixtures (C, S, ...) have been judged too.
+
+    If labels are not identified, return the status unchanged.
+    """
     found = judge_mixing(measure_mixing(parameter_draws(mixture)), *mixture.batch_shape)
     good = is_good(status)
     few = good | (status == PosteriorStatus.FEW_DRAWS)

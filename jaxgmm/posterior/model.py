@@ -88,9 +88,10 @@ def model(
 def parameters(
     prior: Prior | IndependentPrior, *, num_components: int, num_features: int, covariance_type: str
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Sample the sites of the parameters and declare the site covariances.
+    """Sample the sites of the parameters, declare the site covariances, and return the parameters.
 
-    Returns weights (K,), means (K, D), and Cholesky factors (K | 1, D, D) or standard deviations (K, D | 1).
+    They are weights (K,), means (K, D), and Cholesky factors (K, D, D) or standard deviations (K, D). Axes that all components
+    or all features share have length 1.
     """
     k, d = num_components, num_features
     weights = _sample("weights", dist.Dirichlet(prior.weight_concentration))
@@ -129,7 +130,7 @@ def _factors(scale: Prior | InverseWishart | InverseGamma | HalfNormal, k: int, 
 
 
 def _sample(name: str, distribution: dist.Distribution) -> jax.Array:
-    """Sample a site whose value is an array."""
+    """Sample a site and return its value, which is an array."""
     return cast(jax.Array, numpyro.sample(name, distribution))
 
 
@@ -157,9 +158,9 @@ def sites_of(mixture: Mixture, prior: Prior | IndependentPrior) -> dict[str, jax
 def mixture_of(sites: dict[str, jax.Array], covariance_type: str) -> tuple[Mixture, jax.Array]:
     """Convert values of the sites to a mixture, and return it with log|d covariances / d sites| ().
 
-    The docstring of this module gives the determinant for scale_tril L. For scales s and corr_tril C, with
-    Sigma = diag(s) C C' diag(s), the determinant is 2^D prod_i s_i^D prod_j C_jj^(D - j), with j from 1, because the free
-    entries of C are those below its diagonal.
+    For scale_tril L, the docstring of this module gives the log determinant. For scales s and corr_tril C, the covariance is
+    Sigma = diag(s) C C' diag(s), and the free entries of C are those below its diagonal. The determinant is then
+    2^D prod_i s_i^D prod_j C_jj^(D - j), with j from 1.
     """
     d, lower = sites["means"].shape[-1], root_of(sites, covariance_type)
     if "variances" in sites:

@@ -14,11 +14,11 @@ from ..mixture import Mixture
 from .standardization import StandardizedProblem
 from .unconstrained_space import UnconstrainedSpace, potential_size
 
-# Eigenvalues of the information below this limit are replaced by it. The limit corresponds to a standard deviation of 10 in
-# logits or logarithms: in such a direction, the data and the prior leave the parameters undetermined.
+# Smaller eigenvalues of the information are replaced by this number, which corresponds to a standard deviation of 10 in logits
+# or logarithms. In directions with such eigenvalues, the data and the prior leave the parameters undetermined.
 MIN_EIGENVALUE = 1e-2
-_MAX_STEPS, _MAX_HALVINGS = 60, 12  # largest number of evaluations; largest number of times that one step is halved
-_TOLERANCE = 1e-3  # the descent ends if a further step would gain fewer nats; so small a gain hardly changes the curvature
+_MAX_STEPS, _MAX_HALVINGS = 60, 12  # largest number of evaluations; largest number of halvings of one step
+_TOLERANCE = 1e-3  # smallest gain, in nats, for which a further step is made; a smaller gain hardly changes the curvature
 
 
 class NewtonState(NamedTuple):
@@ -26,7 +26,7 @@ class NewtonState(NamedTuple):
 
     Attributes:
         num_steps: (), number of evaluations so far.
-        halvings: (), how often the current step was halved.
+        halvings: (), number of times that the current step has been halved.
         z: (P,), the best point so far.
         value: (), the potential at z.
         gradient: (P,), the gradient of the potential at z.
@@ -73,10 +73,10 @@ def find_mode(space: UnconstrainedSpace, z: jax.Array, problem: StandardizedProb
 
 
 def minimise(potential: Callable[[jax.Array], jax.Array], z: jax.Array, numbers_per_column: int) -> NewtonState:
-    """Minimise a potential by damped Newton steps that start at z (P,) and descend even at saddle points.
+    """Minimise a potential by damped Newton steps, starting at z (P,). The steps descend even at saddle points.
 
-    The program contains the computation of the Hessian only once, in the body of the loop, because this computation takes most
-    of the compilation time.
+    The Hessian takes most of the compilation time. The program therefore contains its computation only once, in the body of the
+    loop.
 
     numbers_per_column: size of the largest intermediate array during the computation of one column of the Hessian.
     """

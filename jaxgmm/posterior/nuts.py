@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..calls import public
-from ..inputs import Inputs, check_draws, check_sampling_options, check_start, validate_inputs
+from ..inputs import Inputs, check_draws, check_sampling_options, check_start, pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike, as_mixture
 from ..progress import program_bar
 from ..validation import check_count, check_number, check_progress, is_traced
@@ -25,8 +25,8 @@ from .mixing import R_HAT_LIMIT
 from .result import Posterior, PosteriorStatus, in_dtype, warn_if_unreliable
 from .user_model import approximate_user_posterior, check_model, mixture_determines_sites, prior_as_arrays
 
-# Numbers of warm-up steps. In NumPyro's last warm-up window the step size settles. This window has 50 steps if the warm-up has
-# at least 150 steps; in a shorter warm-up it has only a tenth of the steps.
+# Numbers of steps of the short and of the full warm-up. The short one has 150 steps, because NumPyro's last warm-up window, in
+# which the step size settles, then has 50 steps. In a shorter warm-up, this window would have only a tenth of the steps.
 SHORT_WARMUP, FULL_WARMUP = 150, 1000
 
 
@@ -51,12 +51,11 @@ def nuts(
 
     A damped Newton method descends from the start to the mode in NumPyro's unconstrained space. The inverse information at the
     mode becomes the mass matrix. The starts of the chains are over-dispersed around the mode, and a short warm-up adapts only
-    the step sizes. This is enough if the posterior is approximately Gaussian around the mode. Three statistics in `stats`
-    decide whether the posterior is approximately Gaussian: the smallest eigenvalue of the information, Pareto k-hat, and the
-    number of points in each component. If it is not approximately Gaussian, or if the chains disagree or have divergences after
-    the short warm-up, a full warm-up with a dense mass matrix follows. Inside jit no such decision is possible, and the problem
-    is only reported by the status. All chains have the start's labelling: call `relabel` before you summarise single
-    components.
+    the step sizes. This is enough if the posterior is approximately Gaussian around the mode, which is judged by three
+    statistics in `stats`: the smallest eigenvalue of the information, Pareto k-hat, and the number of points in each component.
+    If the posterior is not approximately Gaussian, or if the chains disagree or have divergences after the short warm-up, a
+    full warm-up with a dense mass matrix follows. Inside jit no such decision is possible, and the status only reports the
+    problem. All chains start with the start's labelling: call `relabel` before you summarise single components.
 
     A start with a leading axis (M,) is a stack of good EM optima. The first is the start of the chains described above. One
     additional chain runs from each of the other optima. The draws of these chains do not become part of the result, so they
@@ -175,7 +174,7 @@ def _check_options(num_warmup: Any, adapt_mass_matrix: Any, target_accept_prob: 
 
 
 def _split_starts(start: Any) -> tuple[Mixture, Mixture | None]:
-    """Split a stack of starts into the first start and the others; return a single start with None."""
+    """Split a stack of starts into the first start and the others. If there is one start, return it and None."""
     start = as_mixture(start, "start")
     if len(start.batch_shape) != 1 or not start.batch_shape[0]:
         return start, None
@@ -190,8 +189,11 @@ def _split_starts(start: Any) -> tuple[Mixture, Mixture | None]:
 def _approximate(
     key: jax.Array, inputs: Inputs, others: Mixture | None, model: Callable[..., Any] | None, traced: bool
 ) -> Approximations:
-    """Approximate the posterior at the mode near each start; raise ValueError if that fails, unless values are traced."""
-    start, x, weight, prior = inputs
+    """Approximate the posterior at the mode near each start.
+
+    Raise ValueError if the density or its gradient at a start is not finite. Traced values are not checked.
+    """
+    start, x, weight, prior = pad_inputs(inputs, key, others) if model is None else inputs
     if others is not None:
         start = jax.tree.map(lambda one, rest: jnp.concatenate([one[None], rest.astype(one.dtype)]), start, others)
     if model is None:
@@ -214,9 +216,9 @@ def _approximate(
 def _choose_warmup(
     run: Callable[[bool], Posterior], approximation: GaussianApproximation, adapt: bool | None, traced: bool
 ) -> Posterior:
-    """Sample after the short or the full warm-up, as requested.
+    """Sample after the short or the full warm-up, as `adapt` requests.
 
-    If nothing is requested, use the short warm-up. If the approximation or the resulting draws are not good enough, use the
+    If `adapt` is None, first use the short warm-up. If the approximation or the resulting draws are not good enough, use the
     full warm-up.
     """
     if adapt is not None or traced:
@@ -239,7 +241,7 @@ def _needs_full_warmup(posterior: Posterior) -> bool:
 
 
 def _run(key: jax.Array, approximations: Approximations, prior: Any, settings: _Settings, adapt: bool) -> Posterior:
-    """Sample with or without adaptation of the mass matrix, and set the default values of options accordingly."""
+    """Sample with or without adaptation of the mass matrix. This choice determines the default values of options."""
     num_samples, num_chains, num_warmup, target_accept_prob, max_tree_depth, progress, model = settings
     if num_warmup is None:
         num_warmup = FULL_WARMUP if adapt else SHORT_WARMUP

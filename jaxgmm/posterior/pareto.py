@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-MAX_KHAT = 0.7  # no k-hat above this limit is reliable, however many ratios there are: Vehtari et al. (2024)
-_FEWEST_EFFECTIVE = 10  # if fewer draws have all the weight, no average over the draws can be trusted
+MAX_KHAT = 0.7  # upper limit of k-hat for reliable averages, for any number of ratios: Vehtari et al. (2024)
+_FEWEST_EFFECTIVE = 10  # smallest effective number of draws with which an average over the draws can be trusted
 _FEWEST = 5  # smallest number of exceedances to which a distribution can be fitted
-_LOWEST = math.log(float(np.finfo(np.float64).tiny))  # lowest cutoff, relative to the largest log ratio, as in ArviZ
-_FAR = 60.0  # log1p(a e^t) equals log1p(a e^60) + t - 60 for t above this number, unless a is extremely small
-_NEGLIGIBLE = 10 * float(np.finfo(np.float64).eps)  # smaller weights of the fit's grid are left out, as in ArviZ
+_LOWEST = math.log(float(np.finfo(np.float64).tiny))  # lowest cutoff minus the largest log ratio, as in ArviZ
+_FAR = 60.0  # for t above this number, log1p(a e^t) is computed as log1p(a e^60) + t - 60, so that e^t does not overflow
+_NEGLIGIBLE = 10 * float(np.finfo(np.float64).eps)  # smallest weight of a grid point that is used in the fit, as in ArviZ
 
 
 class _Tail(NamedTuple):
@@ -76,7 +76,8 @@ def effective_number(log_ratios: Any, *, xp: Any = np) -> Any:
 def honest_khat(log_ratios: Any, *, xp: Any = np) -> Any:
     """Return `pareto_k` of ratios (M,), or infinity if k-hat is small although fewer than 10 draws have all the weight.
 
-    If one ratio is larger than the sum of all others, k-hat can still be small, because it describes all of the largest ratios.
+    k-hat describes all of the largest ratios together. It can therefore be small even if one ratio exceeds the sum of all
+    others.
     """
     khat = pareto_k(log_ratios, xp=xp)
     hopeless = (khat < MAX_KHAT) & (effective_number(log_ratios, xp=xp) < _FEWEST_EFFECTIVE)
@@ -121,8 +122,8 @@ def psis(log_ratios: Any) -> tuple[np.ndarray, np.ndarray]:
     Smoothing replaces the largest ratios by quantiles of a generalised Pareto distribution that is fitted to them.
 
     Args:
-        log_ratios: (M, ...), log target minus log proposal at M draws from the proposal, up to a constant; minus infinity
-            stands for a ratio of 0, infinity for a ratio beside which all others vanish.
+        log_ratios: (M, ...), log target minus log proposal at M draws from the proposal, up to a constant. Minus infinity means
+            a ratio of 0. Infinity means a ratio so large that all finite ratios are negligible.
 
     Returns:
         Log weights (M, ...), normalised over the draws, and k-hat (...), as `pareto_k` returns it. If k-hat is above 0.7, the
@@ -139,7 +140,7 @@ def psis(log_ratios: Any) -> tuple[np.ndarray, np.ndarray]:
     log_ratios = np.asarray(log_ratios, float)
     ratios = log_ratios.reshape(len(log_ratios), -1)
     usable, top = _is_usable(ratios, np), ratios.max(0)
-    infinite = np.isinf(top)  # all ratios vanish, or the others vanish beside one: equal weights for those at the top
+    infinite = np.isinf(top)  # the largest ratio is 0 or infinite; all ratios equal to the largest then get equal weights
     relative = np.where(infinite, np.where(ratios == top, 0, -np.inf), ratios - np.where(infinite, 0, top))
     size, khat = _tail_size(len(ratios)), np.full(ratios.shape[1], np.inf)
     if size >= _FEWEST:
@@ -162,23 +163,23 @@ def _is_usable(log_ratios: Any, xp: Any) -> Any:
 
 
 def _tail_size(count: int) -> int:
-    """Return how many of the largest of `count` ratios are above the cutoff if there are no ties."""
+    """Return the number of ratios above the cutoff, for `count` ratios in all, if no two ratios are equal."""
     return math.ceil(min(0.2 * count, 3 * math.sqrt(count)))
 
 
 def _khat(log_ratios: Any, usable: Any, tail: _Tail, xp: Any) -> Any:
-    """Return k-hat (Q,) of ratios (M, Q), given the fit to their tail and whether the ratios are usable."""
+    """Return k-hat (Q,) of log ratios (M, Q). `usable` (Q,) is the result of `_is_usable`, and `tail` that of `_fit_tail`."""
     top, bottom = xp.where(usable, log_ratios.max(0), 0), xp.where(usable, log_ratios.min(0), -xp.inf)
     equal = top - bottom <= math.sqrt(float(np.finfo(log_ratios.dtype).eps)) * xp.maximum(1, abs(top))
     return xp.where(usable, xp.where(equal, 0, tail.khat), xp.inf)
 
 
 def _fit_tail(largest: Any, xp: Any) -> _Tail:
-    """Fit a generalised Pareto distribution to the largest log ratios (1 + T, Q), which are ascending; the last is 0.
+    """Fit a generalised Pareto distribution to the largest log ratios (1 + T, Q), given in ascending order. The last is 0.
 
-    The first log ratio is the cutoff. Ratios that are not above the cutoff are left out, as ties with it are. The method is
-    that of Zhang & Stephens (2009), section 4: k-hat and sigma follow from the posterior mean of theta = -k / sigma over a grid
-    that depends on the data. The exceedances x are measured in units of their first quartile.
+    The first log ratio is the cutoff. Only ratios above the cutoff are used. The method is that of Zhang & Stephens (2009),
+    section 4. The posterior mean of theta = -k / sigma is computed on a grid that depends on the data, and determines k-hat and
+    sigma. The exceedances x are measured in units of their first quartile.
     """
     size = len(largest) - 1
     log_cut = xp.maximum(largest[0], _LOWEST)
@@ -195,7 +196,7 @@ def _fit_tail(largest: Any, xp: Any) -> _Tail:
     def shape(theta: Any) -> Any:  # (..., Q) -> (..., Q)
         return (xp.log1p(-theta[..., None, :] * x).sum(-2) + beyond) / divisor
 
-    # the number of grid points is 30 + floor(sqrt(count)); a table avoids square roots that are rounded
+    # The number of grid points is 30 + floor(sqrt(count)). A table of integer square roots avoids rounding errors.
     steps = xp.asarray(30 + np.array([math.isqrt(n) for n in range(size + 1)]))[count]
     places = xp.arange(1, 31 + math.isqrt(size))[:, None]
     used = places <= steps
@@ -215,7 +216,7 @@ def _fit_tail(largest: Any, xp: Any) -> _Tail:
 
 
 def _smooth(largest: np.ndarray, tail: _Tail) -> np.ndarray:
-    """Replace log ratios (T, Q) above the cutoff by quantiles of the fitted distribution; none exceeds the largest ratio."""
+    """Replace log ratios (T, Q) above the cutoff by quantiles of the fitted distribution, at most the largest log ratio."""
     size = len(largest)
     rank = np.arange(size)[:, None] - (size - tail.count) + 0.5
     places = np.clip(rank, 0.5, None) / np.maximum(tail.count, 1)

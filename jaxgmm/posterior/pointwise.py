@@ -1,8 +1,8 @@
 """The log-likelihood of each row under each draw, for models whose likelihood is not the density of the drawn mixtures.
 
-A NumPyro model of a user may observe the data in another way than by the density of its weights, means and covariances, such as
-a mixture of regressions. Leave-one-out then needs the likelihood of that model. `nuts` stores it for each row, unless there are
-too many rows; `chunking` has the limit.
+The likelihood of a user's NumPyro model may differ from the density of the mixture with its weights, means and covariances. An
+example is a mixture of regressions. Leave-one-out then needs the likelihood of that model. `nuts` stores it for each row and
+draw, unless this takes too much memory. The limit is defined in `chunking`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import numpy as np
 
 from ..density import log_prob
 from ..mixture import Mixture
-from ..row_sums import repeat_valid_row
+from ..padding import pad_data
+from ..row_sums import Weight, repeat_valid_row, weight_or_ones
 from .result import Posterior
 
-_COMPARED = 8  # number of draws at which the two likelihoods are compared
+_COMPARED = 8  # number of draws at which the model's likelihood is compared with the density of the drawn mixtures
 
 
 def has_own_likelihood(posterior: Posterior, x: jax.Array, weight: jax.Array | None) -> bool:
@@ -33,15 +34,15 @@ def has_own_likelihood(posterior: Posterior, x: jax.Array, weight: jax.Array | N
     chosen = np.unique(np.linspace(0, size - 1, _COMPARED).round().astype(int))
     draws = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(size, *leaf.shape[2:])[chosen], posterior.mixture)
     own = np.asarray(posterior.stats["log_likelihood"], float).reshape(size)[chosen]
-    plain, absolute = (np.asarray(value, float) for value in _totals(draws, repeat_valid_row(x, weight), weight))
+    plain, absolute = (np.asarray(value, float) for value in _totals(draws, *pad_data(x, weight)))
     return not (abs(own - plain) <= _tolerance(x, absolute)).all()
 
 
 def own_pointwise(posterior: Posterior, weight: np.ndarray) -> np.ndarray | None:
     """Return the log-likelihood (C, S, N) of one copy of each row under the sampled model, in nats.
 
-    Return None if it was not stored, or if the sum over the rows is not the log-likelihood of the model, because part of it
-    does not belong to single rows.
+    Return None in two cases: the log-likelihoods were not stored, or their sum over the rows differs from the log-likelihood of
+    the model. They differ if a part of the model's log-likelihood does not belong to single rows.
 
     Args:
         posterior: draws (C, S, ...) of a user's model.
@@ -58,13 +59,16 @@ def own_pointwise(posterior: Posterior, weight: np.ndarray) -> np.ndarray | None
 
 
 def _tolerance(like: jax.Array, size: np.ndarray) -> np.ndarray:
-    """Return the largest difference that rounding can cause between two sums whose terms have a given absolute sum."""
+    """Return the largest difference that rounding can cause between two sums. `size` is the sum of their absolute terms."""
     return 1e-3 + 64 * float(np.finfo(like.dtype).eps) * size
 
 
 @jax.jit
-def _totals(draws: Mixture, x: jax.Array, weight: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-    """Return the weighted log-likelihoods (M,) of the data under a stack (M, ...), and the weighted sums of absolute values."""
-    terms = log_prob(draws, x)
-    terms = terms if weight is None else weight * terms
+def _totals(draws: Mixture, x: jax.Array, weight: Weight) -> tuple[jax.Array, jax.Array]:
+    """Return the weighted log-likelihoods (M,) of the data under a stack (M, ...).
+
+    Each log-likelihood is a sum over the rows. The sum of the absolute values of its terms is returned too, (M,).
+    """
+    terms = log_prob(draws, repeat_valid_row(x, weight))
+    terms = weight_or_ones(weight, x.shape[:1], x.dtype) * terms
     return terms.sum(-1), jnp.abs(terms).sum(-1)

@@ -27,6 +27,7 @@ from ..chunking import draws_per_batch
 from ..density import as_points, log_prob, responsibilities, sample_from_stack
 from ..memory import check_memory
 from ..mixture import Mixture
+from ..padding import as_count, cut, pad_data
 from ..row_sums import vary_with
 from ..validation import check_choice, check_count, check_key, is_traced
 from .result import Posterior, check_one_posterior
@@ -38,11 +39,12 @@ KINDS = ("total", "within", "pairs")
 def predictive_log_prob(posterior: Posterior, x: ArrayLike) -> jax.Array:
     """Return the log posterior predictive density of each point, log mean_s p(x_n | theta_s). Gelman et al. (2013), eq. 1.4.
 
-    p(x_n | theta) is the density of the drawn mixture, also for draws from a model of your own that has another likelihood.
-    Where the density is low, few draws make up the average: at a density of 3e-4, in an example with 12 points, the Monte Carlo
-    standard error of 4 x 1000 draws by `nuts` was 6 % to 8 %. `jaxgmm.posterior.diagnostics.mcse_mean` of the densities tells
-    the error. The density is label-invariant. The sum over held-out points is the log predictive score. The sum over the data
-    is the log pointwise predictive density (lppd) of Vehtari, Gelman & Gabry (2017), eq. 2.
+    p(x_n | theta) is the density of the drawn mixture, even if a model of your own with another likelihood made the draws.
+    Where the density is low, the average depends on few draws. In an example with 12 points and 4 x 1000 draws by `nuts`, the
+    Monte Carlo standard error was 6 % to 8 % at a density of 3e-4. To compute this error, apply
+    `jaxgmm.posterior.diagnostics.mcse_mean` to the densities. The predictive density is label-invariant. Its log summed over
+    held-out points is the log predictive score. Its log summed over the data is the log pointwise predictive density (lppd) of
+    Vehtari, Gelman & Gabry (2017), eq. 2.
 
     Args:
         posterior: draws (C, S, ...).
@@ -61,8 +63,8 @@ def predictive_log_prob(posterior: Posterior, x: ArrayLike) -> jax.Array:
         >>> round(float(jaxgmm.predictive_log_prob(posterior, [[1.0]])[0]), 4)
         -1.4189
     """
-    mixture, x = _draws_and_points(posterior, x)
-    return _log_mean(mixture, x)
+    mixture, points, count = _draws_and_points(posterior, x)
+    return cut(_log_mean(mixture, points), count)
 
 
 @public
@@ -122,8 +124,8 @@ def predictive_responsibilities(posterior: Posterior, x: ArrayLike) -> jax.Array
         >>> jaxgmm.predictive_responsibilities(posterior, [[4.5]]).tolist()
         [[0.5, 0.5]]
     """
-    mixture, x = _draws_and_points(posterior, x)
-    return _mean_responsibilities(mixture, x, _identified(posterior))
+    mixture, points, count = _draws_and_points(posterior, x)
+    return cut(_mean_responsibilities(mixture, points, _identified(posterior)), count)
 
 
 @public
@@ -152,8 +154,8 @@ def coclustering(posterior: Posterior, x: ArrayLike) -> jax.Array:
         >>> jaxgmm.coclustering(posterior, [[0.0], [4.5]]).tolist()
         [[1.0, 0.5], [0.5, 1.0]]
     """
-    mixture, x = _draws_and_points(posterior, x)
-    return _coclustering(mixture, x)
+    mixture, points, count = _draws_and_points(posterior, x)
+    return cut(cut(_coclustering(mixture, points), count), count, 1)
 
 
 @public
@@ -190,10 +192,12 @@ def assignment_entropy(posterior: Posterior, x: ArrayLike, *, kind: str = "total
         [0.6931, 0.0]
     """
     check_choice(kind, "kind", KINDS)
-    mixture, x = _draws_and_points(posterior, x)
+    mixture, points, count = _draws_and_points(posterior, x)
     if kind == "total":
-        return _entropy_of_mean(mixture, x, _identified(posterior))
-    return _mean_entropy(mixture, x) if kind == "within" else _entropy_of_pairs(mixture, x)
+        entropy = _entropy_of_mean(mixture, points, _identified(posterior))
+    else:
+        entropy = _mean_entropy(mixture, points) if kind == "within" else _entropy_of_pairs(mixture, points, as_count(count))
+    return cut(entropy, count)
 
 
 def _all_draws(posterior: Any) -> Mixture:
@@ -202,10 +206,10 @@ def _all_draws(posterior: Any) -> Mixture:
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), posterior.mixture)
 
 
-def _draws_and_points(posterior: Any, x: ArrayLike) -> tuple[Mixture, jax.Array]:
-    """Return the draws of one posterior as a stack (M, ...), and valid points (N, D)."""
-    draws = _all_draws(posterior)
-    return as_points(draws, x)
+def _draws_and_points(posterior: Any, x: ArrayLike) -> tuple[Mixture, jax.Array, int]:
+    """Return the draws of one posterior as a stack (M, ...), valid points that may be padded, and the number of points."""
+    draws, points = as_points(_all_draws(posterior), x)
+    return draws, pad_data(points, None, posterior).x, len(points)
 
 
 def _identified(posterior: Posterior) -> Any:
@@ -227,7 +231,10 @@ def _identified(posterior: Posterior) -> Any:
 
 
 def _over_draws(add: Callable, total: Any, draws: Mixture, x: jax.Array) -> Any:
-    """Apply `total = add(total, draws (B, ...), is_valid (B,))` to all draws (M, ...), B at a time; return the last total."""
+    """Update a total with all draws (M, ...), in batches of B draws, and return it.
+
+    Each update is total = add(total, draws (B, ...), is_valid (B,)). is_valid is False for draws that only fill the last batch.
+    """
     m = len(draws.means)
     size = draws_per_batch(len(x) * draws.num_components * draws.num_features, m)
     batches = -(-m // size)
@@ -298,10 +305,15 @@ def _coclustering(draws: Mixture, x: jax.Array) -> jax.Array:
 
 
 @jax.jit
-def _entropy_of_pairs(draws: Mixture, x: jax.Array) -> jax.Array:
-    """Return the entropy of "same component or not", averaged over all other points, (N,)."""
+def _entropy_of_pairs(draws: Mixture, x: jax.Array, count: jax.Array) -> jax.Array:
+    """Return, for each point, a mean entropy in nats, (N,).
+
+    The entropy is that of the event that the point and another point belong to the same component. The mean is over the other
+    points among the first `count` points.
+    """
     together = _coclustering(draws, x)
-    return (entr(together) + entr(1 - together)).sum(-1) / max(len(x) - 1, 1)  # the diagonal contributes 0
+    entropy = jnp.where(jnp.arange(len(x)) < count, entr(together) + entr(1 - together), 0)
+    return entropy.sum(-1) / jnp.maximum(count - 1, 1)  # the diagonal contributes 0
 
 
 @partial(jax.jit, static_argnums=2)

@@ -14,13 +14,14 @@ from numpy.typing import ArrayLike
 
 from ..calls import public
 from ..mixture import Mixture, MixtureLike, as_mixture
+from ..padding import pad_data
 from ..row_sums import repeat_valid_row
-from ..validation import as_weighted_data, check_choice
+from ..validation import as_weighted_data, check_choice, is_traced
 from .label_assignment import METHODS, Matching, match_labels, permute_components
 from .mixing import status_of_parameters
 from .result import INDEPENDENT, Posterior, check_one_posterior
 
-# labels count as identified if at most a fraction SMALL_SHARE of the margins is smaller than SMALL_MARGIN
+# Labels count as identified if the fraction of margins that are smaller than SMALL_MARGIN is at most SMALL_SHARE.
 SMALL_MARGIN, SMALL_SHARE = 0.2, 0.05
 
 
@@ -38,14 +39,16 @@ def relabel(
     The methods "assignment" and "stephens" match the components by their responsibilities at the data points. The method "kl"
     matches them by the Kullback-Leibler divergences between components; it needs no data, and its cost does not grow with N.
 
-    Each draw gets a margin, which compares the best order with all others. The gain over another order is the difference
-    between the scores of the two orders, divided by the weight of the components in which they differ. The smallest gain
+    Each draw gets a margin. It is 1 if components are well separated and 0 if the order is arbitrary. If more than 5 % of the
+    margins are below 0.2, the labels are not identified: summaries of single components are then meaningless, and only
+    label-invariant quantities can be used.
+
+    The margin is computed from the gain of the best order over another order. The gain is the difference between the scores of
+    the two orders, divided by the weight of the components in which they differ. The smallest gain over all other orders
     counts. With "assignment" and "stephens" the margin is the gain, at most 1. With "kl", where the gain is in nats, the margin
-    is 1 - exp(-gain / 2). For two equal components whose means are delta standard deviations apart, the margin is
-    1 - exp(-delta^2 / 4). A draw that resembles the reference in no order gets a smaller margin with "kl": at most 1.25 times
-    the gain of "assignment" at points that represent the reference. The margin is 1 if components are well separated and 0 if
-    the order is arbitrary. If more than 5 % of the margins are below 0.2, the labels are not identified: summaries of single
-    components are then meaningless, and only label-invariant quantities can be used.
+    is 1 - exp(-gain / 2). For two equal components whose means are delta standard deviations apart, this is
+    1 - exp(-delta^2 / 4). With "kl" the margin is also limited, because a draw may resemble the reference in no order. It is at
+    most 1.25 times the gain of "assignment", computed at points that represent the reference.
 
     If the prior's weight concentrations differ, only components with equal concentrations are exchanged, because the prior
     identifies the others.
@@ -60,10 +63,10 @@ def relabel(
 
     Returns:
         A Posterior with reordered weights, means and covariances. stats has these new entries: permutation (C, S, K), where
-        entry j is the index that component j had in the sampler's draw, even if the posterior had been relabelled before;
-        relabel_margin (C, S); switch_rate (), the fraction of draws whose permutation differs from that of the previous draw;
-        labels_identified (). If labels are identified, the chains of the parameters are judged too, and the status becomes
-        UNMIXED or FEW_DRAWS if they have not mixed.
+        entry j is the index that component j had in the sampler's original draw; relabel_margin (C, S); switch_rate (), the
+        fraction of draws whose permutation differs from that of the previous draw; labels_identified (). If labels are
+        identified, the mixing of the single parameters is judged too. The status becomes UNMIXED if they have not mixed, or
+        FEW_DRAWS if there are too few draws to decide.
 
     Raises:
         ValueError, TypeError: the reference or the data do not fit the draws, the method is unknown, or the values are traced
@@ -85,7 +88,8 @@ def relabel(
     rows = weight = None
     if method != "kl":
         rows, weight = as_weighted_data(x, sample_weight, num_features=mixture.num_features)
-        rows = repeat_valid_row(rows, weight)
+        rows = repeat_valid_row(rows, weight) if is_traced(rows, weight) else rows
+        rows, weight = pad_data(rows, weight, posterior, reference)
     exchangeable = _exchangeable(posterior.prior)
     matching = match_labels(draws, reference, rows, method=method, weight=weight, exchangeable=exchangeable)
     return _reorder(posterior, jax.tree.map(lambda leaf: leaf.reshape(chains, samples, *leaf.shape[1:]), matching))
@@ -105,7 +109,7 @@ def _check(posterior: Any, reference: Any) -> tuple[Mixture, Mixture]:
 
 
 def _exchangeable(prior: Any) -> jax.Array | None:
-    """Return True for each pair of components that may exchange places under the prior, (K, K), or None for all pairs."""
+    """Return, for each pair of components, whether they may exchange places under the prior, (K, K). None means all pairs."""
     concentration = getattr(prior, "weight_concentration", None)
     return None if concentration is None else concentration[:, None] == concentration[None, :]
 

@@ -18,7 +18,7 @@ from ..status import StatusEnum
 from ..tables import Printed, Table, counted, elided, look, number, numbers
 from ..validation import warn_at_caller
 
-INDEPENDENT = ("laplace", "bootstrap")  # methods whose draws are independent, so that there are no chains to judge
+INDEPENDENT = ("laplace", "bootstrap")  # methods that make independent draws, for which the mixing of chains is not judged
 
 
 class PosteriorStatus(StatusEnum):
@@ -93,20 +93,20 @@ class PosteriorStatus(StatusEnum):
 
 
 def is_good(status: Any) -> Any:
-    """Return whether each PosteriorStatus, as integers (...), says that sampling went well."""
+    """Return, for each PosteriorStatus code (...), whether sampling went well."""
     return (status == PosteriorStatus.OK) | (status == PosteriorStatus.FULL_WARMUP)
 
 
 def needs_warning(status: Any) -> Any:
-    """Return whether each PosteriorStatus, as integers (...), is a problem of which a sampler warns.
+    """Return, for each PosteriorStatus code (...), whether a sampler issues a warning.
 
-    Few draws are what the caller asked for, so they are no reason for a warning; the status and its sentence tell.
+    FEW_DRAWS causes no warning, because the caller chose the number of draws. The status itself reports it.
     """
     return ~(is_good(status) | (status == PosteriorStatus.FEW_DRAWS))
 
 
 def is_usable(status: Any) -> Any:
-    """Return whether each PosteriorStatus, as integers (...), says that the draws describe at least a part of the posterior."""
+    """Return, for each PosteriorStatus code (...), whether the draws describe at least a part of the posterior."""
     failed = (PosteriorStatus.ALL_DIVERGENT, PosteriorStatus.NONFINITE, PosteriorStatus.SINGULAR)
     return (status != failed[0]) & (status != failed[1]) & (status != failed[2])
 

@@ -1,4 +1,7 @@
-"""Standardised coordinates y = (x - shift) / scale, in which samplers work with float32 and with steps of about unit size."""
+"""Standardised coordinates y = (x - shift) / scale, in which the samplers work.
+
+Numbers in these coordinates are of about unit size, so float32 is accurate enough.
+"""
 
 from __future__ import annotations
 
@@ -10,34 +13,34 @@ import jax.numpy as jnp
 from .. import covariance
 from ..mixture import Mixture
 from ..priors.interface import MixturePrior
-from ..row_sums import weight_or_ones
+from ..row_sums import Weight, first_valid_row, has_weights, total_weight, weight_or_ones
 
 
 class StandardizedProblem(NamedTuple):
     """One data set and one prior in standardised coordinates y, where x = shift + scale y.
 
-    y (N, D): the rows. weight (N,): the weights of the rows, or None. prior: the prior of the parameters of y. shift (D,) and
+    y (N, D): the rows. weight: the weights of the rows. prior: the prior of the parameters of y. shift (D,) and
     scale (D,) are in data units.
     """
 
     y: jax.Array
-    weight: jax.Array | None
+    weight: Weight
     prior: MixturePrior
     shift: jax.Array
     scale: jax.Array
 
 
-def standardise(x: jax.Array, weight: jax.Array | None, prior: MixturePrior, covariance_type: str) -> StandardizedProblem:
+def standardise(x: jax.Array, weight: Weight, prior: MixturePrior, covariance_type: str) -> StandardizedProblem:
     """Standardise data and prior, in JAX's default float type.
 
-    Each feature then has mean 0 and variance 1; for spherical, the variance is 1 on average over the features. For a constant
-    column, the typical variance under the prior replaces the variance of the data.
+    Each standardised feature has mean 0 and variance 1. For spherical, all features have the same scale, and their average
+    variance is 1. A constant column has no variance, so the typical variance under the prior is used for it.
     """
     dtype = jnp.result_type(float)
     w = weight_or_ones(weight, x.shape[:1], x.dtype)
     kept = (w > 0)[:, None]
     total = jnp.where(w.sum() > 0, w.sum(), 1)
-    first = x[jnp.argmax(w > 0)]
+    first = first_valid_row(x, weight)
     centred = jnp.where(kept, x - first, 0)
     mean = w @ centred / total
     sd = jnp.sqrt(w @ jnp.where(kept, centred - mean, 0) ** 2 / total)
@@ -48,13 +51,13 @@ def standardise(x: jax.Array, weight: jax.Array | None, prior: MixturePrior, cov
     y = jnp.where(kept, (x - first) - mean, 0).astype(dtype) / scale
     prior = jax.tree.map(lambda leaf: leaf.astype(dtype), prior)
     prior = prior.standardise(shift, scale, scale_factor(scale, covariance_type)[0])
-    return StandardizedProblem(y, None if weight is None else weight.astype(dtype), prior, shift, scale)
+    return StandardizedProblem(y, weight.astype(dtype) if has_weights(weight) else weight, prior, shift, scale)
 
 
 def scale_factor(scale: jax.Array, covariance_type: str) -> jax.Array:
-    """Return the numbers by which entries of covariances of y must be multiplied to be in data units.
+    """Return the factors that convert standardised covariances to data units.
 
-    The numbers have the form in which the covariances of one component are stored.
+    The factors have the shape in which the covariance of one component is stored.
     """
     return covariance.from_data_scatter(covariance.outer(scale, covariance_type), covariance_type)
 
@@ -83,7 +86,7 @@ def log_volume(problem: StandardizedProblem, covariance_type: str, num_component
     """Return the log density of (x, means, covariances) in data units minus their log density in standardised coordinates."""
     d = problem.y.shape[1]
     log_scale = jnp.log(problem.scale).sum()
-    total = len(problem.y) if problem.weight is None else problem.weight.sum()
+    total = jnp.asarray(total_weight(problem.weight, len(problem.y), problem.y.dtype))
     stored = covariance.storage_shape(covariance_type, num_components, d)
     log_factor = jnp.broadcast_to(jnp.log(scale_factor(problem.scale, covariance_type)), stored)
     free = tuple(zip(*covariance.labels(covariance_type, num_components, d), strict=True))

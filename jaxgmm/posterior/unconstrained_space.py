@@ -70,9 +70,9 @@ class UnconstrainedSpace(NamedTuple):
 def make_unconstrained_space(problem: StandardizedProblem, start: Mixture) -> UnconstrainedSpace:
     """Make the unconstrained space of `jaxgmm.model` for a problem; log-likelihoods are relative to the start.
 
-    The transforms are NumPyro's. The potential is computed with this package's densities, which equal NumPyro's densities in
-    value and gradient. NumPyro's densities would solve linear systems for several stacks of matrices at a time. The
-    docstring of `linalg` explains why this must be avoided.
+    The transforms are NumPyro's. The potential is computed with the densities of this package. Their values and gradients equal
+    those of NumPyro's densities. NumPyro's densities are not used, because they would solve linear systems for whole stacks of
+    matrices. The docstring of `linalg` explains why this must be avoided.
     """
     covariance_type, (k, d) = start.covariance_type, start.means.shape
     shape = {"num_components": k, "num_features": d, "covariance_type": covariance_type}
@@ -101,7 +101,8 @@ def make_unconstrained_space(problem: StandardizedProblem, start: Mixture) -> Un
     def potential(z: jax.Array) -> jax.Array:
         log_weights, mixture, factors, jacobian = decode(z)
         value = likelihood(log_weights, mixture.means, factors)
-        # the log-Jacobian of the weights is sum_k log w_k; with that of the Dirichlet law, each log w_k has the factor c_k
+        # The log-Jacobian of the weights is sum_k log w_k. Added to the log density of the Dirichlet law, sum_k (c_k - 1)
+        # log w_k, it gives sum_k c_k log w_k.
         value += gammaln(concentration.sum()) - gammaln(concentration).sum() + concentration @ log_weights
         value += prior.covariance_law.log_density(mixture.covariances, factors, covariance_type, d).sum()
         return -(value + prior.log_density_of_means(mixture, factors).sum() + jacobian)
@@ -142,7 +143,7 @@ def map_points(function: Callable[[jax.Array], Any], points: jax.Array, problem:
     count = len(points)
     batches = -(-count // potentials_per_batch(potential_size(problem, start)))
     batch = -(-count // batches)
-    # all batches have the same size, because a smaller last batch would be compiled as a separate program
+    # The last point is repeated to fill the last batch, because a smaller batch would be compiled as a separate program.
     filled = points[np.minimum(np.arange(batches * batch), count - 1)]
     found = jax.lax.map(jax.vmap(function), filled.reshape(batches, batch, *points.shape[1:]))
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], found)

@@ -21,7 +21,7 @@ import numpy as np
 from .. import covariance
 from ..inputs import Inputs
 from ..mixture import Mixture
-from ..row_sums import repeat_valid_row
+from ..row_sums import Weight, repeat_valid_row, total_weight
 from .gaussian_approximation import (
     GaussianApproximation,
     build_approximation,
@@ -32,9 +32,10 @@ from .gaussian_approximation import (
 from .standardization import StandardizedProblem
 from .user_model_space import FIELDS, UserModelSpace, make_user_space
 
-# number of random starts that are tried for each chain; they are uniform between -2 and 2, as in NumPyro's init_to_uniform
+# Number of random starts that are tried for each chain. Coordinates that the mixture does not determine are uniform between -2
+# and 2, as in NumPyro's init_to_uniform.
 _CANDIDATES = 20
-_OVERDISPERSION = 1.5  # standard deviation of the means at these starts, in standard errors
+_OVERDISPERSION = 1.5  # standard deviation of the means at these starts, as a multiple of their standard errors
 
 
 def check_model(model: Any) -> None:
@@ -61,7 +62,7 @@ def prior_as_arrays(prior: Any) -> Any:
         ) from None
 
 
-def problem_in_data_units(x: jax.Array, weight: jax.Array | None, prior: Any) -> StandardizedProblem:
+def problem_in_data_units(x: jax.Array, weight: Weight, prior: Any) -> StandardizedProblem:
     """Make a problem whose coordinates are those of the data, without standardisation, in JAX's default float type."""
     y = repeat_valid_row(x, weight).astype(jnp.result_type(float))
     return StandardizedProblem(y, weight, prior, jnp.zeros(y.shape[1], y.dtype), jnp.ones(y.shape[1], y.dtype))
@@ -82,12 +83,12 @@ def mixture_determines_sites(model: Callable[..., Any], inputs: Inputs) -> bool:
 
 @partial(jax.jit, static_argnames="model")
 def approximate_user_posterior(
-    key: jax.Array, start: Mixture, x: jax.Array, weight: jax.Array | None, prior: Any, *, model: Callable[..., Any]
+    key: jax.Array, start: Mixture, x: jax.Array, weight: Weight, prior: Any, *, model: Callable[..., Any]
 ) -> tuple[StandardizedProblem, GaussianApproximation, jax.Array]:
     """Approximate the posterior of a user's model at the mode near a start, or near each start of a stack (M,).
 
-    Returns the problem, the approximation, and a boolean () or (M,). The boolean is True if sites that have the same name as a
-    site of `jaxgmm.model` also have the same meaning.
+    Return the problem, the approximation, and a boolean () or (M,). The boolean is True if every site with the name of a site
+    of `jaxgmm.model` also has the meaning of that site.
     """
     problem = problem_in_data_units(x, weight, prior)
     start = jax.tree.map(lambda leaf: leaf.astype(problem.y.dtype), start)
@@ -137,11 +138,11 @@ def _random_starts(
 ) -> tuple[jax.Array, jax.Array]:
     """Draw points z (C, P) with finite density and gradient; return them and their potentials (C,).
 
-    If no such point was found for a chain, its potential is not finite. Coordinates that the mixture determines come from the
-    start, whose means are first moved at random by about 1.5 standard errors. The other coordinates are uniform, as in
-    NumPyro's init_to_uniform.
+    If no such point is found for a chain, the returned potential of this chain is not finite. The means of the start are first
+    moved at random by about 1.5 standard errors. The coordinates that a mixture determines are then taken from this start. All
+    other coordinates are drawn from a uniform distribution, as in NumPyro's init_to_uniform.
     """
-    total = len(problem.y) if problem.weight is None else problem.weight.sum()
+    total = total_weight(problem.weight, len(problem.y), problem.y.dtype)
     variances = covariance.variances(start.covariances, start.covariance_type, start.num_features)
     error = jnp.sqrt(variances / (total * start.weights[:, None]))
 

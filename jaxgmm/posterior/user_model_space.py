@@ -30,7 +30,8 @@ class UserModelSpace(NamedTuple):
 
     Attributes:
         space: the space. Its function `flatten` sets coordinates of sites that a mixture does not determine to 0.
-        describe: z (C, S, P) -> mixtures (C, S, ...), log densities (C, S), and a dictionary of statistics.
+        describe: a function of points z (C, S, P). It returns mixtures (C, S, ...), log densities (C, S), and a dictionary of
+            statistics.
         determined: (P,), 1 for coordinates that a mixture determines, 0 for all others.
         invertible: whether the mixture determines all latent sites, so that sites and mixture hold the same information.
     """
@@ -96,7 +97,7 @@ class _Evaluation(NamedTuple):
 def _evaluator(
     model: Callable[..., Any], arguments: tuple, options: dict[str, Any], unravel: Callable[[jax.Array], Sites]
 ) -> Callable[[jax.Array], _Evaluation]:
-    """Make a function of z (P,) that evaluates the model. The support of a site may depend on the values of other sites."""
+    """Return a function of z (P,) that evaluates the model, even if the support of a site depends on other sites' values."""
 
     def evaluate(z: jax.Array) -> _Evaluation:
         parts, log_dets = unravel(z), [jnp.zeros(())]
@@ -190,7 +191,7 @@ def _site_values(mixture: Mixture) -> Sites:
 
 
 def _unconstrained_parts(latents: dict[str, dict], known: set[str], mixture: Mixture) -> Sites:
-    """Return the unconstrained values of latent sites at a mixture, by name; 0 for sites that it does not determine."""
+    """Return the unconstrained values of the latent sites by name. Sites that the mixture does not determine get 0."""
     inverses = {name: biject_to(site["fn"].support).inv for name, site in latents.items()}
     values = _site_values(mixture)
     return {

@@ -1,1 +1,1 @@
-"""Priors of mixtures: the interface of all prior families, the families, the laws of covariances, and the default prior."""
+"""Priors of mixtures: the interface of prior families, the families, the covariance laws, and the default prior."""

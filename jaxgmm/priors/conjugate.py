@@ -3,7 +3,7 @@
     weights ~ Dirichlet(c),   Sigma_k ~ InverseWishart(nu, S),   mu_k | Sigma_k ~ N(m, Sigma_k / kappa)
 
 For diag and spherical, variances ~ InverseGamma(nu / 2, S / 2). A component has one variance for each feature (diag) or one
-variance for all features (spherical). For tied there is one Sigma.
+variance for all features (spherical). For tied, all components share one Sigma.
 
 Source: Fraley & Raftery (2007), Journal of Classification 24, 155-181, section 3.
 """
@@ -63,7 +63,7 @@ class Prior(MixturePrior):
 
     @property
     def covariance_law(self) -> InverseWishart:
-        """The law of each stored covariance; for diag and spherical it stands for InverseGamma(nu / 2, S / 2)."""
+        """The law of each stored covariance; for diag and spherical, it stands for InverseGamma(nu / 2, S / 2)."""
         return InverseWishart(self.degrees_of_freedom, self.scale)
 
     @property
@@ -86,18 +86,18 @@ class Prior(MixturePrior):
         return covariance.transform(root, noise, covariance_type) / jnp.sqrt(self.mean_precision)
 
     def standard_deviations_of_means(self, covariance_type: str) -> jax.Array:
-        """Return the prior standard deviation of the means for the covariance Sigma = S / nu, (D,)."""
+        """Return the prior standard deviations (D,) of the means, given the covariance Sigma = S / nu."""
         typical = self.covariance_law.typical_variances(covariance_type, self.mean.shape[-1])
         return jnp.sqrt(typical / self.degrees_of_freedom / self.mean_precision)
 
     def maximize_means(self, mixture: Mixture, sums: ComponentSums) -> tuple[jax.Array, jax.Array]:
-        """Return the mode (K, D) of the means, and the scatter from which the mode of the covariances is then computed."""
+        """Return the mode (K, D) of the means, and the scatter that determines the mode of the covariances."""
         return self._posterior_means(sums), self._posterior_scatter(sums, mixture.covariance_type)
 
     def draw_given_sums(
         self, sums: ComponentSums, factors: covariance.Factors, variables: StandardVariables, covariance_type: str
     ) -> tuple[jax.Array, covariance.Factors]:
-        """Draw covariances, then means given the covariances, from the Gibbs conditionals; the argument factors is not used."""
+        """Draw covariances, and then means given the covariances, from the Gibbs conditionals; `factors` is not used."""
         drawn = self._draw_factors(self._posterior_scatter(sums, covariance_type), variables, covariance_type)
         steps = covariance.transform(drawn.lower, variables.noise, covariance_type)
         return self._posterior_means(sums) + steps / jnp.sqrt(self.mean_precision + sums.count)[:, None], drawn
@@ -108,7 +108,7 @@ class Prior(MixturePrior):
         return dataclasses.replace(self, mean=(self.mean - shift) / scale, scale=law.scale)
 
     def hyperparameter_shapes(self, num_features: int, covariance_type: str) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of the hyperparameters that only this family has, by name."""
+        """Return a dict that maps the name of each hyperparameter that only this family has to its shape."""
         return {"mean_precision": ()} | self.covariance_law.hyperparameter_shapes(covariance_type, num_features)
 
     def check_values(self, num_features: int, covariance_type: str) -> None:

@@ -4,8 +4,8 @@
     InverseGamma      variances of diag and spherical
     HalfNormal        standard deviations of any covariance type, with LKJ correlations
 
-With the first two laws, the M-step and the Gibbs conditionals have closed forms. Other code uses these two laws through the
-parameters (nu, S) of an inverse Wishart law. For diag and spherical, (nu, S) stand for the law InverseGamma(nu / 2, S / 2) of
+With the first two laws, the M-step and the Gibbs conditionals have closed forms. Other code reads only the parameters (nu, S)
+of an inverse Wishart law from these two laws. For diag and spherical, (nu, S) stand for the law InverseGamma(nu / 2, S / 2) of
 each variance.
 """
 
@@ -28,7 +28,7 @@ from .hyperparameters import host_values, hyperparameter_table, require_positive
 
 
 class CovarianceLaw(Printed, ABC):
-    """The interface of a law of covariances: each law is a dataclass of arrays, registered as a pytree."""
+    """The interface of covariance laws. Each law is a dataclass of arrays that is registered as a pytree."""
 
     has_closed_forms: ClassVar[bool] = False
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
@@ -37,7 +37,7 @@ class CovarianceLaw(Printed, ABC):
     def log_density(
         self, covariances: jax.Array, factors: covariance.Factors, covariance_type: str, num_features: int
     ) -> jax.Array:
-        """Return the log density (..., K | 1) of each stored covariance, with respect to its free entries."""
+        """Return the log density (..., K | 1) of the free entries of each stored covariance."""
 
     @abstractmethod
     def sample(self, key: jax.Array, covariance_type: str, num_components: int, num_features: int) -> jax.Array:
@@ -49,20 +49,20 @@ class CovarianceLaw(Printed, ABC):
 
         Args:
             scale: (D,), the numbers by which the features are divided.
-            factor: the numbers by which the entries of one covariance are divided, in storage form without the component axis.
+            factor: the numbers that divide the entries of one covariance, in storage form without the component axis.
         """
 
     @abstractmethod
     def typical_variances(self, covariance_type: str, num_features: int) -> jax.Array:
-        """Return a typical variance of each feature under the law, (D,); only its order of magnitude is correct."""
+        """Return a typical variance (D,) of each feature under the law; only the order of magnitude is correct."""
 
     @abstractmethod
     def hyperparameter_shapes(self, covariance_type: str, num_features: int) -> dict[str, tuple[int, ...]]:
-        """Return the shape that each hyperparameter must have, by name."""
+        """Return a dict that maps the name of each hyperparameter to the shape that it must have."""
 
     @abstractmethod
     def check_values(self, name: str, covariance_type: str, num_features: int) -> None:
-        """Raise ValueError if concrete hyperparameters make the law improper; error messages call the law `name`."""
+        """Raise ValueError if concrete hyperparameters make the law improper; `name` is the name of the law in the message."""
 
     def inverse_wishart_parameters(self) -> tuple[jax.Array, jax.Array]:
         """Return (nu, S), or raise TypeError if the law has no closed forms."""
@@ -72,14 +72,14 @@ class CovarianceLaw(Printed, ABC):
 
 
 class _ConjugateLaw(CovarianceLaw):
-    """A law that is determined by the parameters (nu, S) of an inverse Wishart law."""
+    """A law with closed forms, which is determined by the parameters (nu, S) of an inverse Wishart law."""
 
     has_closed_forms: ClassVar[bool] = True
 
     def log_density(
         self, covariances: jax.Array, factors: covariance.Factors, covariance_type: str, num_features: int
     ) -> jax.Array:
-        """Return the log density (..., K | 1) of each stored covariance, with respect to its free entries."""
+        """Return the log density (..., K | 1) of the free entries of each stored covariance."""
         degrees_of_freedom, scale = self.inverse_wishart_parameters()
         return inverse_wishart_log_prob(factors, degrees_of_freedom, scale, covariance_type, num_features)
 
@@ -99,7 +99,7 @@ class _ConjugateLaw(CovarianceLaw):
 class InverseWishart(_ConjugateLaw):
     """The law Sigma ~ InverseWishart(nu, S) of covariance matrices, for full and tied; its mean is S / (nu - D - 1).
 
-    Gelman et al. (2013), Bayesian Data Analysis, table A.1.
+    Source: Gelman et al. (2013), Bayesian Data Analysis, table A.1.
 
     Attributes:
         degrees_of_freedom: nu () > D - 1.
@@ -124,7 +124,7 @@ class InverseWishart(_ConjugateLaw):
         return dataclasses.replace(self, scale=self.scale / factor.reshape(self.scale.shape))
 
     def hyperparameter_shapes(self, covariance_type: str, num_features: int) -> dict[str, tuple[int, ...]]:
-        """Return the shape that each hyperparameter must have, by name."""
+        """Return a dict that maps the name of each hyperparameter to the shape that it must have."""
         return {"degrees_of_freedom": (), "scale": covariance.prior_scale_shape(covariance_type, num_features)}
 
     def check_values(self, name: str, covariance_type: str, num_features: int) -> None:
@@ -147,7 +147,7 @@ class InverseWishart(_ConjugateLaw):
 class InverseGamma(_ConjugateLaw):
     """The law InverseGamma(shape, rate) of variances, for diag and spherical; its mean is rate / (shape - 1).
 
-    Gelman et al. (2013), Bayesian Data Analysis, table A.1.
+    Source: Gelman et al. (2013), Bayesian Data Analysis, table A.1.
 
     Attributes:
         shape: () > 0.
@@ -172,7 +172,7 @@ class InverseGamma(_ConjugateLaw):
         return dataclasses.replace(self, rate=self.rate / factor.reshape(self.rate.shape))
 
     def hyperparameter_shapes(self, covariance_type: str, num_features: int) -> dict[str, tuple[int, ...]]:
-        """Return the shape that each hyperparameter must have, by name."""
+        """Return a dict that maps the name of each hyperparameter to the shape that it must have."""
         return {"shape": (), "rate": covariance.prior_scale_shape(covariance_type, num_features)}
 
     def check_values(self, name: str, covariance_type: str, num_features: int) -> None:
@@ -189,11 +189,11 @@ class InverseGamma(_ConjugateLaw):
 class HalfNormal(CovarianceLaw):
     """The law with standard deviations ~ HalfNormal(sd) and correlations ~ LKJ(lkj), for every covariance type.
 
-    The law is not conjugate and does not keep standard deviations away from 0: use it with `nuts` or `laplace`, not with
-    MAP-EM. Lewandowski, Kurowicka & Joe (2009), Journal of Multivariate Analysis 100, 1989-2001.
+    The law is not conjugate and does not keep standard deviations away from 0. Use it with `nuts` or `laplace`, not with
+    MAP-EM. Source of the LKJ law: Lewandowski, Kurowicka & Joe (2009), Journal of Multivariate Analysis 100, 1989-2001.
 
     Attributes:
-        sd: (D,), or () for spherical; in data units.
+        sd: the scale of the half-normal law in data units: () for spherical, (D,) for all other types.
         lkj: () > 0; lkj = 1 gives a flat law of correlation matrices. Only full and tied use lkj.
 
     Example:
@@ -209,7 +209,7 @@ class HalfNormal(CovarianceLaw):
     def log_density(
         self, covariances: jax.Array, factors: covariance.Factors, covariance_type: str, num_features: int
     ) -> jax.Array:
-        """Return the log density (..., K | 1) of each stored covariance, with respect to its free entries."""
+        """Return the log density (..., K | 1) of the free entries of each stored covariance."""
         return half_normal_lkj_log_prob(covariances, factors, self.sd, self.lkj, covariance_type, num_features)
 
     def sample(self, key: jax.Array, covariance_type: str, num_components: int, num_features: int) -> jax.Array:
@@ -229,11 +229,11 @@ class HalfNormal(CovarianceLaw):
         return dataclasses.replace(self, sd=self.sd / (scale if self.sd.ndim else scale[0]))
 
     def typical_variances(self, covariance_type: str, num_features: int) -> jax.Array:
-        """Return a typical variance of each feature under the law, (D,); only its order of magnitude is correct."""
+        """Return a typical variance (D,) of each feature under the law; only the order of magnitude is correct."""
         return jnp.broadcast_to(self.sd**2, (num_features,))
 
     def hyperparameter_shapes(self, covariance_type: str, num_features: int) -> dict[str, tuple[int, ...]]:
-        """Return the shape that each hyperparameter must have, by name."""
+        """Return a dict that maps the name of each hyperparameter to the shape that it must have."""
         return {"sd": (num_features,) if covariance.prior_scale_shape(covariance_type, num_features) else (), "lkj": ()}
 
     def check_values(self, name: str, covariance_type: str, num_features: int) -> None:
@@ -253,7 +253,7 @@ def _sample_lkj_cholesky(key: jax.Array, lkj: jax.Array, count: int, num_feature
     d = num_features
     key_beta, key_direction = jax.random.split(key)
     rows = jnp.arange(1, d, dtype=dtype)
-    # squared length of the part of each row that lies below the diagonal
+    # the squared length of each row's part below the diagonal
     square = jax.random.beta(key_beta, rows / 2, lkj + (d - 1 - rows) / 2, (count, d - 1), dtype)
     direction = jnp.tril(jax.random.normal(key_direction, (count, d, d), dtype), -1)[:, 1:]
     direction = direction / jnp.linalg.norm(direction, axis=-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""default_prior makes a prior from the data, and is_data_scaled recognises such a prior later."""
+"""`default_prior` makes a prior from the data, and `is_data_scaled` later recognises this prior."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 
 from .. import covariance, linalg
 from ..calls import public
-from ..row_sums import weight_or_ones
+from ..padding import pad_data
+from ..row_sums import Weight, weight_or_ones
 from ..validation import as_weighted_data, check_count, check_covariance_type
 from .conjugate import Prior
 
@@ -26,7 +27,7 @@ _data_scaled: weakref.WeakSet[Prior] = weakref.WeakSet()
 def default_prior(
     x: ArrayLike, *, num_components: int, covariance_type: str = "full", sample_weight: ArrayLike | None = None
 ) -> Prior:
-    """Return the weakly informative, data-scaled prior of Fraley & Raftery (2007), section 3, with a scale for each feature.
+    """Return the weakly informative, data-scaled prior of Fraley & Raftery (2007), section 3, with one scale per feature.
 
     The hyperparameters are c = 1, m = column means, kappa = 0.01, nu = D + 2 and S = V / K^(2 / D). Here V is the covariance of
     the data in the form of the covariance type: the matrix for full and tied, the variances for diag, the average variance for
@@ -59,19 +60,19 @@ def default_prior(
     x, weight = as_weighted_data(x, sample_weight)
     if len(x) == 0:
         raise ValueError(f"x has shape {x.shape}: it has no rows; at least one row was expected.")
-    prior = _default_prior(x, weight, num_components, covariance_type)
+    prior = _default_prior(*pad_data(x, weight), num_components, covariance_type)
     _data_scaled.add(prior)
     return prior
 
 
 def is_data_scaled(prior: Any) -> bool:
-    """Return whether `default_prior` returned this very object. Copies made by jit, vmap or tree.map are not recognised."""
+    """Return whether `default_prior` created this object. Copies made by jit, vmap or tree.map are not recognised."""
     return prior in _data_scaled
 
 
 # Without jit, every operation would be compiled separately, and the first call would take one second longer.
 @partial(jax.jit, static_argnums=(2, 3))
-def _default_prior(x: jax.Array, weight: jax.Array | None, num_components: int, covariance_type: str) -> Prior:
+def _default_prior(x: jax.Array, weight: Weight, num_components: int, covariance_type: str) -> Prior:
     """Return the default prior of validated data."""
     center, scatter = _moments_of_data(x, weight, covariance_type)
     d = x.shape[1]
@@ -88,14 +89,14 @@ def _default_prior(x: jax.Array, weight: jax.Array | None, num_components: int, 
     return Prior(jnp.ones(num_components, x.dtype), center, array(0.01), array(d + 2.0), scatter / num_components ** (2 / d))
 
 
-def _moments_of_data(x: jax.Array, weight: jax.Array | None, covariance_type: str) -> tuple[jax.Array, jax.Array]:
+def _moments_of_data(x: jax.Array, weight: Weight, covariance_type: str) -> tuple[jax.Array, jax.Array]:
     """Return the mean (D,), and the scatter divided by the total weight, (D, D) or (D,). Rows of weight 0 are ignored."""
     weight = weight_or_ones(weight, x.shape[:1], x.dtype)
     x = jnp.where(weight[:, None] > 0, x, 0)
     total = weight.sum()
     rough = weight @ x / total
     centred = jnp.where(weight[:, None] > 0, x - rough[None], 0)
-    correction = weight @ centred / total  # a second pass removes the rounding error of the first sum
+    correction = weight @ centred / total  # this second sum removes the rounding error of the first sum
     centred = centred - correction[None]
     if covariance.is_dense(covariance_type):
         scatter = jnp.matmul((weight[:, None] * centred).T, centred, precision=jax.lax.Precision.HIGHEST)

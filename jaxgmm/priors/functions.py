@@ -28,11 +28,12 @@ COVARIANCE_LAWS = (InverseWishart, InverseGamma, HalfNormal)
 def log_prior(mixture: MixtureLike, prior: MixturePrior, *, present: jax.Array | None = None) -> jax.Array:
     """Return the normalised log prior density of (weights, means, covariances), nats.
 
-    Components of weight exactly 0 are absent: they do not count, and their concentrations do not enter the Dirichlet law. A
-    mixture with absent components therefore has the density of the smaller mixture.
+    Components of weight exactly 0 are absent: their parameters do not enter the density, and their concentrations do not enter
+    the Dirichlet law. A mixture with absent components therefore has the density of the smaller mixture without these
+    components.
 
     Args:
-        mixture: a Mixture, or a Fit, with leading axes (...).
+        mixture: a Mixture or a Fit, or a stack of either with leading axes (...).
         prior: a Prior or IndependentPrior whose shapes fit the mixture.
         present: (..., K) booleans, True for components that count; by default these are the components of positive weight.
 
@@ -100,8 +101,8 @@ def sample_prior_on_host(seed: int, prior: MixturePrior, mixture: Mixture, num_s
     """Draw mixtures (S, ...) independently from a prior, with random numbers from NumPy.
 
     The draws have the shape and covariance type of the given mixture, and the same distribution as those of `sample_prior`.
-    JAX's gamma sampler takes seconds to compile, but NumPy's sampler needs no compilation. This matters if draws from the prior
-    are a small part of a computation outside jit. Priors without closed forms are sampled by `sample_prior`.
+    JAX's gamma sampler takes seconds to compile, but NumPy's sampler needs no compilation. The compilation matters if draws
+    from the prior are a small part of a computation outside jit. Priors without closed forms are sampled by `sample_prior`.
     """
     covariance_type, (k, d) = mixture.covariance_type, mixture.means.shape
     if not prior.has_closed_forms:

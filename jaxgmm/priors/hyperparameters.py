@@ -14,7 +14,8 @@ from ..validation import as_float_array, is_positive_definite
 def hyperparameter_table(thing: Any, laws: Mapping[str, str], *, least_axes: int = 0) -> Table:
     """Return a table with one row per hyperparameter: its name, shape and value, and the law in which it occurs.
 
-    The values are left out for a stack of priors or laws. In a stack, every hyperparameter has more than `least_axes` axes.
+    For a stack of priors or laws, the values are left out. The object is a stack if every hyperparameter has more than
+    `least_axes` axes.
     """
     values = {name: getattr(thing, name) for name in laws}
     is_stack = min(map(np.ndim, values.values())) > least_axes

@@ -71,7 +71,7 @@ class IndependentPrior(MixturePrior):
         return (mixture.means - self.mean) @ jnp.swapaxes(whitener, -1, -2)
 
     def deviations_of_means(self, root: jax.Array, noise: jax.Array, covariance_type: str) -> jax.Array:
-        """Return draws of mu_k - m, (K, D), computed from standard normal noise; they do not depend on the covariances."""
+        """Return draws of mu_k - m, (K, D), computed from standard normal noise; the draws do not depend on the covariances."""
         return noise @ linalg.cholesky(self.mean_covariance).T
 
     def standard_deviations_of_means(self, covariance_type: str) -> jax.Array:
@@ -95,7 +95,7 @@ class IndependentPrior(MixturePrior):
     def draw_given_sums(
         self, sums: ComponentSums, factors: covariance.Factors, variables: StandardVariables, covariance_type: str
     ) -> tuple[jax.Array, covariance.Factors]:
-        """Draw means given the current covariances, then covariances given the means, from the Gibbs conditionals."""
+        """Draw means given the current covariances, and then covariances given the means, from the Gibbs conditionals."""
         means = self._draw_means(sums, factors, variables.noise, covariance_type)
         return means, self._draw_factors(_scatter_about(means, sums, covariance_type), variables, covariance_type)
 
@@ -109,7 +109,7 @@ class IndependentPrior(MixturePrior):
         )
 
     def hyperparameter_shapes(self, num_features: int, covariance_type: str) -> dict[str, tuple[int, ...]]:
-        """Map each hyperparameter that only this family has to its shape; raise TypeError if `scale` has the wrong type."""
+        """Return the shapes of the hyperparameters that only this family has; raise TypeError if `scale` has the wrong type."""
         fitting = InverseWishart if covariance.is_dense(covariance_type) else InverseGamma
         if not isinstance(self.scale, fitting | HalfNormal):
             raise TypeError(

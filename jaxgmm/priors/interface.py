@@ -1,4 +1,4 @@
-"""The interface of prior families: the methods that MAP-EM, the samplers and the comparison need from a prior of mixtures.
+"""The interface of prior families. It contains the methods that MAP-EM, the samplers and the comparison need.
 
     p(weights, means, covariances) = Dirichlet(weights | c) prod_k p(Sigma_k) p(mu_k | Sigma_k)
 
@@ -34,7 +34,7 @@ from .hyperparameters import host_values, require_positive
 @partial(jax.tree_util.register_dataclass, data_fields=["count", "mean", "scatter"], meta_fields=[])
 @dataclass(frozen=True, eq=False)
 class ComponentSums:
-    """Sums over the rows of each component. Responsibilities or labels assign the rows to the components.
+    """Sums over the rows of each component; responsibilities or labels assign the rows to the components.
 
     count (K,): the sum of weights. mean (K, D): the weighted mean. scatter: the weighted scatter matrix about this mean,
     (K, D, D), or its diagonal (K, D).
@@ -94,11 +94,11 @@ class MixturePrior(Printed, ABC):
 
     @abstractmethod
     def standard_deviations_of_means(self, covariance_type: str) -> jax.Array:
-        """Return the prior standard deviation of the means for a typical covariance, (D,)."""
+        """Return the prior standard deviations (D,) of the means, given a typical covariance."""
 
     @abstractmethod
     def maximize_means(self, mixture: Mixture, sums: ComponentSums) -> tuple[jax.Array, jax.Array]:
-        """Return the mode (K, D) of the means in the M-step, and the scatter from which the covariances are then computed.
+        """Return the mode (K, D) of the means in the M-step, and the scatter that determines the covariances.
 
         mixture: the current mixture. If `means_share_covariance` is False, the mode is conditional on the covariances of this
             mixture.
@@ -119,14 +119,14 @@ class MixturePrior(Printed, ABC):
         """Return the prior of the parameters of y = (x - shift) / scale.
 
         Args:
-            shift: (D,).
-            scale: (D,).
-            factor: the numbers by which the entries of one covariance are divided, in storage form without the component axis.
+            shift: (D,), the numbers that are subtracted from the features.
+            scale: (D,), the numbers that divide the features.
+            factor: the numbers that divide the entries of one covariance, in storage form without the component axis.
         """
 
     @abstractmethod
     def hyperparameter_shapes(self, num_features: int, covariance_type: str) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of the hyperparameters that only this family has, by name.
+        """Return a dict that maps the name of each hyperparameter that only this family has to its shape.
 
         Raise TypeError if the covariance law does not fit the covariance type.
         """
@@ -174,8 +174,9 @@ class MixturePrior(Printed, ABC):
         """Return the mode of (weights, means, covariances) given the sums of an E-step.
 
         The formulas are those of Fraley & Raftery (2007), section 3, but with the denominators of the joint mode. If the law of
-        the means does not depend on the covariances, the means are maximised given the current covariances, and then the
-        covariances given the means. This is ECM (Meng & Rubin 1993), which still never decreases the objective.
+        the means does not depend on the covariances, the density is maximised in two steps: over the means given the current
+        covariances, and then over the covariances given the means. This is ECM (Meng & Rubin 1993), which still never decreases
+        the objective.
 
         Args:
             mixture: the mixture that the E-step used.
@@ -216,7 +217,7 @@ class MixturePrior(Printed, ABC):
 
 
 def log_dirichlet(weights: jax.Array, concentration: jax.Array, present: jax.Array) -> jax.Array:
-    """Return the log Dirichlet density (...) of the present components' weights, given the components' concentrations."""
+    """Return the log Dirichlet density (...) of the weights of the present components, given their concentrations."""
     c = jnp.where(present, concentration, 0)
     # with c = 1 the density is flat, even at a weight of 0
     kernel = jnp.where(present & (concentration != 1), (concentration - 1) * jnp.log(jnp.where(weights > 0, weights, 1)), 0)
@@ -226,7 +227,7 @@ def log_dirichlet(weights: jax.Array, concentration: jax.Array, present: jax.Arr
 
 
 def check_prior_shapes(prior: Any, num_components: int, num_features: int, covariance_type: str) -> None:
-    """Raise TypeError if `prior` is not a jaxgmm prior for this covariance type, or ValueError if a shape does not fit."""
+    """Raise TypeError if `prior` is not a prior for this covariance type, or ValueError if a shape does not fit the mixture."""
     if not isinstance(prior, MixturePrior):
         raise TypeError(
             f"prior is {type(prior).__name__}; a jaxgmm.Prior or IndependentPrior was expected, as from jaxgmm.default_prior."
@@ -244,7 +245,7 @@ def check_prior_shapes(prior: Any, num_components: int, num_features: int, covar
 
 
 def _check_sizes(of_components: int, of_features: int, num_components: int, num_features: int) -> None:
-    """Raise ValueError if a prior was made for another number of components or features than the mixture has."""
+    """Raise ValueError if the numbers of components or features of a prior differ from those of the mixture."""
     if of_components != num_components:
         raise ValueError(
             f"prior is for K={of_components} components, the mixture has K={num_components}: prior.weight_concentration has "
@@ -261,7 +262,7 @@ def _check_sizes(of_components: int, of_features: int, num_components: int, num_
 def check_prior(prior: Any, num_components: int, num_features: int, covariance_type: str, *, mode: bool = False) -> None:
     """Raise TypeError or ValueError if a prior has the wrong type or shapes, or if it is improper.
 
-    Whether the prior is proper can be checked only for concrete values, so this check is skipped for traced values.
+    For traced values, the function does not check whether the prior is proper.
 
     If `mode` is True, the prior is for MAP-EM, which also needs concentrations >= 1 and closed forms.
     """
@@ -271,7 +272,7 @@ def check_prior(prior: Any, num_components: int, num_features: int, covariance_t
         raise TypeError(f"{reason}; for MAP-EM use InverseWishart or InverseGamma, or sample with nuts.")
     if is_traced(prior):
         return
-    with jax.ensure_compile_time_eval():  # the prior may be a constant inside the caller's jit
+    with jax.ensure_compile_time_eval():  # the prior may be a constant inside a function that jit traces
         require_positive(prior.weight_concentration, "prior.weight_concentration")
         if reason is not None:
             raise ValueError(f"{reason}: raise it, or sample (nuts, gibbs).")
@@ -280,7 +281,7 @@ def check_prior(prior: Any, num_components: int, num_features: int, covariance_t
 
 
 def reason_without_mode(prior: MixturePrior) -> str | None:
-    """Return why MAP-EM does not accept a valid prior, or None if it does. Traced concentrations are not looked at."""
+    """Return the reason why MAP-EM does not accept a valid prior, or None. Traced concentrations are not checked."""
     if not prior.has_closed_forms:
         return f"prior.scale is {type(prior.covariance_law).__name__}, which has no closed M-step and no mode away from 0"
     if is_traced(prior):

@@ -12,7 +12,7 @@ from ..plot.style import method_style
 from ..studies.columns import Column, columns_of
 from ..tables import Table
 
-_NAME = 80  # largest number of characters in the name of a quantity
+_NAME = 80  # largest number of characters that a table shows of a quantity's name
 
 
 def samplers_table(comparison: Comparison) -> Table:
@@ -28,7 +28,7 @@ def samplers_table(comparison: Comparison) -> Table:
 def number_tables(comparison: Comparison) -> list[Table]:
     """Return the tables of numbers.
 
-    Each posterior has a table of the whole mixture. If the posterior identifies labels, it also has a table of the parameters.
+    Each posterior has a table of quantities of the whole mixture. If it identifies labels, it also has a table of parameters.
     The last table shows the scores of all posteriors.
     """
     tables = []
@@ -60,7 +60,10 @@ def _quantity_table(title: str, rows: Sequence[ComparisonRow], interval: float) 
 
 
 def _shown_columns(rows: Sequence[ComparisonRow]) -> list[Column]:
-    """Return the columns of a table: first the columns of all quantities, then the known columns that only parameters have."""
+    """Return the columns of a table.
+
+    The columns that all quantities have come first. Columns that only parameters have follow, if they contain known numbers.
+    """
     columns = [column for column in columns_of(ComparisonRow).values() if column.long]
 
     def is_known(column: Column) -> bool:

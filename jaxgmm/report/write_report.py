@@ -37,7 +37,7 @@ from ..studies.checkpoint import check_target, versions
 from .number_tables import glossary, number_tables, samplers_table, shown_name
 
 _MOST_POINTS = 1000  # largest number of points for which the co-clustering matrix is shown
-_MOST_BYTES = 1_500_000  # largest size of a vector graphic; a larger picture is stored as pixels
+_MOST_BYTES = 1_500_000  # largest size of a vector graphic, in bytes; a larger picture is stored as pixels
 _GRADES = {Verdict.AGREE: "good", Verdict.CHAINS_UNMIXED: "bad", Verdict.SEVERAL_MODES: "bad"}
 
 
@@ -225,7 +225,7 @@ def _picture(make: Callable[[], Figure], alt: str, caption: str, *, wide: bool =
     """Return a picture in matplotlib's default style, even if the caller has set another style."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # the page has a white background, so a dark style of the caller would not suit it
-        matplotlib.rcParams["svg.hashsalt"] = "jaxgmm"  # so that the same picture always has the same bytes
+        matplotlib.rcParams["svg.hashsalt"] = "jaxgmm"  # a fixed salt makes the bytes of a picture reproducible
         kind, content = _drawn(make())
     return _Picture(f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}", alt, caption, wide)
 

@@ -17,7 +17,7 @@ from ..files import hold, replacing
 from ..tables import shortened
 
 _HEADER = "design"
-_CONTENTS = "contents of the file"  # the entry of the header that lists the arrays
+_CONTENTS = "contents of the file"  # name of the header's entry that lists all arrays in the file
 
 
 def versions() -> dict[str, str]:
@@ -54,12 +54,12 @@ class Checkpoint:
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, design: Mapping[str, Any]) -> None:
-        """Read the batches that are already in the file, which no other process may use at the same time."""
+        """Lock the file, so that no other process uses it at the same time, and read the batches that it contains."""
         self.path = None if path is None else Path(path)
         self.design = json.loads(json.dumps(dict(design)))
         self._batches: dict[str, dict[str, np.ndarray]] = {}
         if self.path is not None:
-            self._lock = hold(self.path)  # as long as this object lives
+            self._lock = hold(self.path)  # the file stays locked as long as this object exists
             if self.path.exists():
                 self._read(self.path)
 
@@ -75,7 +75,7 @@ class Checkpoint:
         return self._batches[name]
 
     def _write(self) -> None:
-        """Replace the file with one that holds all batches finished so far."""
+        """Write all batches that are finished so far to the file, in place of its earlier contents."""
         if self.path is None:
             return
         arrays: dict[str, Any] = {
@@ -88,11 +88,12 @@ class Checkpoint:
     def _read(self, path: Path) -> None:
         """Read the batches from a file; raise ValueError if the file belongs to another design or is damaged."""
         try:
-            # the file is opened here, because np.load does not close a file that it opened but could not read
+            # The file is opened here, not by np.load. If np.load cannot read a file that it opened, it does not close the file.
             with open(path, "rb") as stream, _open_archive(stream) as file:
                 design = json.loads(file[_HEADER].item())
                 arrays = {name: file[name] for name in file.files if name != _HEADER}
-                # each array has a checksum, but a damaged directory could hide arrays; files of earlier versions have no list
+                # Damage to an array changes its checksum, but a damaged archive directory could hide whole arrays. The header
+                # therefore lists all arrays. Files written by earlier versions have no such list.
                 if len(arrays) != len(file.files) - 1 or sorted(arrays) != design.pop(_CONTENTS, sorted(arrays)):
                     raise ValueError
         except Exception as error:  # zipfile, NumPy and JSON raise a dozen types of errors for damaged bytes

@@ -35,7 +35,8 @@ class Column:
         percent: whether a share is shown in percent.
         error: name of the field with the standard error that is shown beside the number.
         section: section of the printed page to which the column belongs.
-        where: "always"; "parameters": shown only for parameters; "elsewhere": printed only in tables without parameters.
+        where: the tables that show the column: "always" (all tables), "parameters" (only tables of parameters), or "elsewhere"
+            (on the printed page, only tables without parameters).
     """
 
     name: str
@@ -71,7 +72,10 @@ class Column:
 
 
 def column(explanation: str, *, default: Any = MISSING, **description: Any) -> Any:
-    """Return a dataclass field that carries a `Column`. If the default is None, a field with the value None is not exported."""
+    """Return a dataclass field that carries a `Column`.
+
+    If `default` is None, the field is optional: it is not exported if its value is None.
+    """
     return field(default=default, metadata={"column": Column("", explanation, **description)})
 
 
@@ -107,7 +111,7 @@ def fixed(value: float, decimals: int) -> str:
         >>> fixed(-0.001, 2), fixed(float("inf"), 2)
         ('0.00', '-')
     """
-    # adding 0.0 turns -0.0 into 0.0
+    # The term 0.0 is added, because it turns -0.0 into 0.0.
     return f"{round(value, decimals) + 0.0:.{decimals}f}" if math.isfinite(value) else "-"
 
 

@@ -1,17 +1,17 @@
 """Intervals for the parameters of a mixture, from the standard errors of a point estimate or from draws.
 
-A Wald interval is formed on a scale on which the estimate is closer to normal, and then mapped back. Therefore it stays within
-the range of the parameter:
+A Wald interval is computed on a scale on which the estimate is closer to normal, and is then transformed back. Therefore the
+interval stays within the range of the parameter:
 
     weights      log(w / (1 - w)) +- z se / (w (1 - w))      the log-ratio of a component to all others
     means        mu +- z se
     variances    log v +- z se / v                           equivalent to an interval for the log standard deviation
     covariances  s +- z se                                   the entries off the diagonal
 
-The standard errors on these scales come from the delta method. At a maximum the delta method is exact, because there the
-information about a function of the parameters depends only on the slope of the function. For two components, the log-ratio to
-all others is the additive log-ratio. For more components, the log-ratio to all others has the advantage that it does not depend
-on which component comes last.
+The standard errors on these scales come from the delta method. At a maximum they equal the standard errors that are computed
+directly on the new scale, because the information there depends only on the slope of the transformation. For two components,
+the log-ratio to all others is the additive log-ratio. For more components, the log-ratio to all others has an advantage: it
+does not depend on which component comes last.
 
 Sources: Wald (1943), Trans. Amer. Math. Soc. 54, 426-482; Aitchison (1986), The Statistical Analysis of Compositional Data;
 Meeker & Escobar (1995), Amer. Statist. 49, 48-53.

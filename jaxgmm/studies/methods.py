@@ -20,9 +20,9 @@ from ..validation import check_count, check_flag, check_number
 from .method_names import POSTERIOR_METHODS
 
 FUNCTIONS: dict[str, Callable[..., Posterior]] = dict(zip(POSTERIOR_METHODS, (nuts, gibbs, laplace, bootstrap), strict=True))
-_OWNED_BY_STUDIES = {"progress", "sample_weight"}  # a study has its own progress bar and its own data
-# options whose values are checked before a study begins; a name means the same in all methods
-# the smallest value of each count
+_OWNED_BY_STUDIES = {"progress", "sample_weight"}  # options that the caller may not set, because a study sets them itself
+# The values of the options in the next two constants are checked before a study begins. An option has the same meaning in all
+# methods. The numbers here are the smallest valid values.
 _COUNTS = {"num_samples": 1, "num_chains": 1, "num_warmup": 0, "max_tree_depth": 1, "max_iter": 0, "chunk_size": 1}
 _NUMBERS = ("tol", "reg_covar", "target_accept_prob")
 _FLAGS = ("accelerate", "adapt_mass_matrix")
@@ -67,7 +67,7 @@ def as_method(method: str | Callable[..., Posterior], **options: Any) -> tuple[s
     except TypeError as error:
         given = "".join(f", {name}=" for name in options)
         raise TypeError(f"method cannot be called as method(key, start, x, prior{given}): {error}.") from None
-    except ValueError:  # some built-in functions have no signature
+    except ValueError:  # some built-in functions have no signature, so their arguments cannot be checked
         pass
     name = str(getattr(method, "__name__", "custom"))
     return name if name.isidentifier() else "custom", partial(method, **options)
@@ -88,7 +88,7 @@ def _check_options(method: str, options: dict[str, Any]) -> None:
 
 
 def check_option_values(options: Mapping[str, Any]) -> None:
-    """Raise ValueError or TypeError if an option of a method has an invalid value, before anything is computed."""
+    """Raise ValueError or TypeError if an option of a method has an invalid value."""
     for name, value in options.items():
         if name in _COUNTS:
             check_count(value, name, _COUNTS[name])

@@ -89,12 +89,12 @@ def _is_numeric(value: Any) -> bool:
     """Return whether a value is a number or a rectangular list of numbers."""
     try:
         return np.asarray(value).dtype.kind in "fiu"
-    except ValueError:  # lists of different lengths
+    except ValueError:  # the value contains lists of different lengths
         return False
 
 
 def _as_array(name: str, value: np.ndarray, shape: tuple[int, ...]) -> jax.Array:
-    """Return a hyperparameter as an array of the given shape. `value` is one number for all entries, or such an array."""
+    """Return a hyperparameter as an array of the given shape. `value` has this shape, or is one number for all entries."""
     if value.ndim and value.shape != shape:
         raise ValueError(f"{name} in the prior has shape {value.shape}; {shape}, or one number, was expected.")
     return jnp.asarray(np.broadcast_to(value, shape), jnp.result_type(float))

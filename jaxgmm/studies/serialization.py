@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,8 @@ from ..files import write_text
 if TYPE_CHECKING:
     import pandas
 
-_BEGIN_OF_FORMULAS = ("=", "+", "-", "@", "\t")  # in Excel and LibreOffice
+_BEGIN_OF_FORMULAS = ("=", "+", "-", "@", "\t")  # Excel and LibreOffice read a text that begins with one of these as a formula
+_SIGNED_NUMBER = re.compile(r"[+-](\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")  # text that begins as a formula does, and is a number
 
 
 class Exported:
@@ -126,11 +128,11 @@ def csv_text(rows: Iterable[Mapping[str, Any]], fields: Sequence[str], path: str
 
 
 def csv_line(values: Iterable[Any]) -> str:
-    r"""Return one line of a CSV file. Text that a spreadsheet would take for a formula is quoted; None is an empty cell.
+    r"""Return one line of a CSV file. Text that a spreadsheet would read as a formula is quoted. None becomes an empty cell.
 
     Example:
-        >>> csv_line(["=sum", "a,b", -0.5, None])
-        '"=sum","a,b",-0.5,\n'
+        >>> csv_line(["=sum", "a,b", -0.5, "-0.5", None])
+        '"=sum","a,b",-0.5,-0.5,\n'
     """
     return ",".join(map(_csv_cell, values)) + "\n"
 
@@ -139,7 +141,8 @@ def _csv_cell(value: Any) -> str:
     """Return a value as a cell of a CSV file, with quotes if the format or a spreadsheet requires them."""
     if not isinstance(value, str):
         return "" if value is None else str(value)
-    needs_quotes = value[:1] in _BEGIN_OF_FORMULAS or any(sign in value for sign in ',"\r\n')
+    is_formula = value[:1] in _BEGIN_OF_FORMULAS and not _SIGNED_NUMBER.fullmatch(value)
+    needs_quotes = is_formula or any(sign in value for sign in ',"\r\n')
     return '"' + value.replace('"', '""') + '"' if needs_quotes and value else value
 
 
@@ -156,7 +159,7 @@ def data_frame(rows: Iterable[Mapping[str, Any]], fields: Sequence[str]) -> pand
 
 
 def _written(text: str, path: str | os.PathLike[str] | None) -> str:
-    """Return the text, after writing it to `path` if a path is given."""
+    """Write a text to `path`, if a path is given, and return the text."""
     if path is not None:
         write_text(path, text)
     return text

@@ -1,5 +1,7 @@
 """Fixtures for the tests of the command."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,15 @@ def points(tmp_path):
     path = tmp_path / "points.csv"
     rows = [f"{a:.6g},{b:.6g},{'low' if a < 5 else 'high'}" for a, b in x]
     path.write_text("\n".join(["height,weight,group", *rows]) + "\n")
+    return path
+
+
+@pytest.fixture
+def mixture_record(tmp_path):
+    """A json file like those of the commands, with a mixture of the two clusters of `points`."""
+    mixture = {"weights": [0.25, 0.75], "means": [[0, 0], [9, 9]], "covariances": [[1], [1]], "covariance_type": "spherical"}
+    path = tmp_path / "mixture.json"
+    path.write_text(json.dumps({"mixture": mixture, "data": {"feature_names": ["height", "weight"]}}))
     return path
 
 

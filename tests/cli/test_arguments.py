@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxgmm.cli.arguments import add_data_options, add_model_options, parse_counts, parse_names
+from jaxgmm.cli.arguments import add_fit_options, add_model_options, parse_counts, parse_names
 
 
 def test_defaults():
     parser = argparse.ArgumentParser()
-    add_data_options(parser)
+    add_fit_options(parser)
     add_model_options(parser)
     found = vars(parser.parse_args(["data.csv", "-k", "3"]))
     assert found == {
@@ -23,6 +23,7 @@ def test_defaults():
         "decimal": None,
         "array": None,
         "restarts": 10,
+        "labels": None,
         "seed": 0,
         "out": Path("."),
         "force": False,

@@ -23,7 +23,7 @@ def test_version_help_and_module(capsys):
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("command", ["fit", "compare", "select", "calibrate", "study", "sample"])
+@pytest.mark.parametrize("command", ["fit", "compare", "select", "predict", "plot", "calibrate", "study", "sample"])
 def test_every_command_has_help(capsys, command):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])

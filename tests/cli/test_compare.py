@@ -14,4 +14,6 @@ def test_methods_and_report(refused, tmp_path, points):
     assert "the same name twice" in refused("compare", points, "-k", 2, "--methods", "nuts,nuts", *rest)
     assert "is a folder" in refused("compare", points, "-k", 2, "--report", tmp_path, *rest)
     assert "not a writable folder" in refused("compare", points, "-k", 2, "--report", tmp_path / "no" / "a.html", *rest)
+    assert "not a writable folder" in refused("compare", points, "-k", 2, "--save", tmp_path / "no" / "a.npz", *rest)
+    assert "is the file that the data" in refused("compare", points, "-k", 2, "--labels", points, "--force", *rest)
     assert {path.name for path in tmp_path.iterdir()} == {"points.csv"}

@@ -15,7 +15,7 @@ def arguments(data, **options):
 
 
 def test_data_sets_of_the_package():
-    x, names = read_data(arguments("faithful", columns=" waiting "))
+    x, names, _ = read_data(arguments("faithful", columns=" waiting "))
     assert names == ["waiting"]
     assert x.tolist() == jaxgmm.datasets.load("faithful")[:, 1:].tolist()
     with pytest.raises(ValueError, match="no column 'length'"):
@@ -24,7 +24,7 @@ def test_data_sets_of_the_package():
 
 def test_files(tmp_path):
     np.savez(tmp_path / "a.npz", a=np.zeros(3), b=np.eye(2))
-    x, names = read_data(arguments(tmp_path / "a.npz", array="b", columns="1"))
+    x, names, _ = read_data(arguments(tmp_path / "a.npz", array="b", columns="1"))
     assert x.tolist() == [[0], [1]]
     assert names == ["column 1"]
     with pytest.raises(ValueError, match="there is no file and no data set called"):
@@ -42,6 +42,18 @@ def test_columns_are_chosen_and_remarks_are_lines(tmp_path, capsys):
     assert capsys.readouterr().err == ""
     with pytest.raises(ValueError, match="did you mean 'group'"):
         read_data(arguments(tmp_path / "a.csv", drop="gruop"))
+
+
+def test_the_whole_table_is_kept(tmp_path):
+    (tmp_path / "a.csv").write_text('id;x;y;group\n001;1,5;2;"a;b"\n002;2,5;;low\n003;3,5;3;\n')
+    data = read_data(arguments(tmp_path / "a.csv", columns="x"))
+    assert data.table.names == ["id", "x", "y", "group"]
+    assert list(data.table.cells()) == [["001", "1,5", "2", "a;b"], ["002", "2,5", "", "low"], ["003", "3,5", "3", ""]]
+    iris = read_data(arguments("iris", columns="petal_width"))
+    assert next(iter(iris.table.cells())) == ["5.1", "3.5", "1.4", "0.2", "setosa"]
+    assert iris.table.names[-1] == "species"
+    np.save(tmp_path / "a.npy", np.eye(2))
+    assert list(read_data(arguments(tmp_path / "a.npy", drop="0")).table.cells()) == [[1, 0], [0, 1]]
 
 
 def test_values_that_float32_cannot_tell_apart(tmp_path):

@@ -7,7 +7,12 @@ from jaxgmm.cli import main
 
 def test_select(capsys, refused, tmp_path, points):
     arguments = ["select", points, "-k", "1,2", "--covariance-types", "tied", "--columns", "0,1", "--restarts", 2]
-    assert main([str(a) for a in [*arguments, "--out", tmp_path]]) == 0
+    labels = tmp_path / "labels.csv"
+    assert main([str(a) for a in [*arguments, "--out", tmp_path, "--labels", labels]]) == 0
+    given, written = points.read_text().splitlines(), labels.read_text().splitlines()
+    assert [line.split(",")[:3] for line in written] == [line.split(",") for line in given]
+    assert written[0].endswith(",group,component,probability_0,probability_1")
+    assert {tuple(line.split(",")[2:4]) for line in written[1:]} in ({("low", k), ("high", j)} for k, j in ("01", "10"))
     out = capsys.readouterr().out
     assert "BIC, lower is better" in out
     assert "* best" in out

@@ -16,6 +16,8 @@ import pytest
 import jaxgmm
 from jaxgmm.io.archive import load, save
 
+from helpers import enabled_x64
+
 
 def numbers(seed, *shape):
     """Random numbers in JAX's default float; the first four are a NaN, minus zero, an infinity and a denormal number."""
@@ -191,7 +193,7 @@ def test_64_bits_where_there_are_32(tmp_path, x64):
         for name, thing in [("double", double), ("counts", counts), ("huge", huge), ("large", large), ("single", single)]
     }
     assert load(paths["single"]).means.dtype == np.float32
-    with jax.enable_x64(False):
+    with enabled_x64(False):
         with pytest.warns(RuntimeWarning, match="rounded to float32") as caught:
             rounded = load(paths["double"])
         assert caught[0].filename == __file__

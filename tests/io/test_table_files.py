@@ -1,6 +1,8 @@
 """Test the tables of text before their columns are chosen: names, lines and decimal signs."""
 
-from jaxgmm.io.table_files import read_text_table
+import pytest
+
+from jaxgmm.io.table_files import Table, read_text_table
 
 
 def test_lines_are_those_of_the_file(tmp_path):
@@ -18,3 +20,13 @@ def test_decimal_signs(tmp_path):
     (tmp_path / "a.csv").write_text("a;b\n1,500;2\n")
     table = read_text_table(tmp_path / "a.csv", None, None)
     assert (table.decimals, table.knows_decimal) == (",.", False)
+
+
+def test_cells_are_those_of_the_file(tmp_path):
+    """Cells of text are text; in other formats, a missing value is None."""
+    path = tmp_path / "a.csv"
+    path.write_text('a;b\n001;"x;y"\n2,50;\n')
+    assert list(read_text_table(path, None, None).cells()) == [["001", "x;y"], ["2,50", ""]]
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"a": [1, 2], "b": ["x", None], "c": [0.5, float("nan")]})
+    assert list(Table(frame, ["a", "b", "c"], [True] * 3, ["row 0", "row 1"], []).cells()) == [(1, "x", 0.5), (2, None, None)]

@@ -30,3 +30,13 @@ def test_mean_and_covariance_panels_stand_under_their_component():
     )
     titles = [ax.get_title(loc="left") for ax in figure.axes if ax.axison][1:]
     assert titles == ["weight (0)", "weight (1)", "mean feature 0 (0)", "mean feature 0 (1)", "variance feature 0"]
+
+
+@pytest.mark.parametrize(("d", "panels"), [(1, 1), (2, 1), (5, 3)])
+def test_a_mixture_with_its_data(d, panels):
+    mixture = jaxgmm.make_mixture([0.5, 0.5], [[0.0] * d, [5.0] * d], np.ones((2, 1)), covariance_type="spherical")
+    names = [f"name {i}" for i in range(d)]
+    figure = plot.mixture_figure(mixture, np.random.default_rng(0).normal(size=(30, d)), feature_names=names)
+    assert len(figure.axes) == panels
+    assert figure.axes[-1].get_xlabel() == f"name {panels - 1}"
+    figure.canvas.draw()

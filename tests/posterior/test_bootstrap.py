@@ -7,6 +7,7 @@ import pytest
 
 import jaxgmm
 from jaxgmm.em.result import Status
+from jaxgmm.padding import as_count
 from jaxgmm.posterior.bootstrap import SCHEMES, _dirichlet_weights, _multinomial_counts
 
 
@@ -56,9 +57,10 @@ def test_weights_of_replicates():
 
     With 4000 replicates and bounds at 5 sigma the probability of a false failure of any number is below 1e-5.
     """
-    weight = jnp.array([1.0, 0.0, 3.0, 2.0, 4.0])
-    keys = jax.random.split(jax.random.key(0), 4000)
-    counts, smooth = (np.asarray(draw(keys, weight, 10)) for draw in (_multinomial_counts, _dirichlet_weights))
+    weight = jnp.array([1.0, 0.0, 3.0, 2.0, 4.0, 0.0])
+    keys, x = jax.random.split(jax.random.key(0), 4000), jnp.zeros((6, 1))
+    counts = np.asarray(_multinomial_counts(keys, x, weight, as_count(10), 16))
+    smooth = np.asarray(_dirichlet_weights(keys, x, weight))
     assert (counts == counts.round()).all()
     assert (counts.sum(1) == 10).all()
     assert (counts[:, 1] == 0).all()

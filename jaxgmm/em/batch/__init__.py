@@ -12,6 +12,6 @@ The data pass through `fit_many` in these stages:
         |  fit_many puts the results into the order of the data sets
     Fit with a leading axis (B,)
 
-JAX arrays stay on their device. NumPy arrays are sent to the device once, batch by batch. The module `restarts` uses the same
-functions to fit one data set from several starts, and ranks the fits.
+JAX arrays stay on their device. NumPy arrays are sent to the device batch by batch, each array once. The module `restarts` uses
+the same functions to fit one data set from several starts, and ranks the fits.
 """

@@ -1,9 +1,9 @@
 """EM on a batch of data sets in one compiled program. Data sets that have converged take no further steps.
 
 A vmapped `while_loop` would run every data set until the slowest one has converged. This program works in rounds instead. It
-divides the batch into sub-batches of `width` data sets, which are advanced side by side. In one round, each sub-batch takes up
-to `STEPS_PER_ROUND` steps. Then the data sets that are still running are sorted to the front, so that the next round has fewer
-sub-batches. All rounds run inside the program.
+divides the batch into sub-batches of `width` data sets. The data sets of a sub-batch are advanced at the same time. In one
+round, each sub-batch takes up to `STEPS_PER_ROUND` steps. Then the data sets that are still running are sorted to the front, so
+that the next round has fewer sub-batches. All rounds run inside the program.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from ...chunking import STEPS_PER_ROUND
 from ...mixture import Mixture
+from ...row_sums import has_weights
 from ..loop import CenteredProblem, EMProblem, EMState, Options, finalize, init, is_running, prepare, step
 from ..result import Fit
 
@@ -23,14 +24,14 @@ Tree = TypeVar("Tree")
 
 
 class _Batch(NamedTuple):
-    """The inputs that stay constant over the rounds.
+    """The inputs that are the same in all rounds.
 
     Attributes:
         problems: the data sets; each field has a leading axis (M,) or is shared by all data sets.
         centered: the centred problems (M, ...) without their data. The data stay in `problems`, so that sorting does not copy
             them.
         num_wanted: the number of data sets whose results are needed; these data sets come first.
-        width: the number of data sets in a sub-batch, which are advanced side by side.
+        width: the number of data sets in a sub-batch.
     """
 
     problems: EMProblem
@@ -58,15 +59,15 @@ class _Round(NamedTuple):
 
 
 def batch_axes(problem: EMProblem) -> EMProblem:
-    """Return the `in_axes` of a problem: 0 for each field with a leading axis of data sets, None for each shared field."""
+    """Return the `in_axes` of a problem for vmap: 0 for fields with a leading axis of data sets, None for shared fields."""
     prior_axis = 0 if problem.prior is not None and jnp.ndim(problem.prior.mean) == 2 else None
     x_axis, weight_axis = _data_axes(problem)
     return problem._replace(x=x_axis, weight=weight_axis, prior=prior_axis, reg_covar=None)
 
 
 def _data_axes(problem: EMProblem | CenteredProblem) -> tuple[int | None, int | None]:
-    """Return the `in_axes` of the data and of the weights: 0 if they have a leading axis of data sets, else None."""
-    return 0 if problem.x.ndim == 3 else None, 0 if problem.weight is not None and problem.weight.ndim == 2 else None
+    """Return the `in_axes` of data and weights for vmap: 0 for a leading axis of data sets, None for shared arrays."""
+    return 0 if problem.x.ndim == 3 else None, 0 if has_weights(problem.weight) and problem.weight.ndim == 2 else None
 
 
 @partial(jax.jit, static_argnums=(4, 5))
@@ -79,7 +80,7 @@ def fit_batch(starts: Mixture, problems: EMProblem, tol: jax.Array, count: jax.A
         tol: as in `fit`.
         count: the number of data sets to fit. It is traced, so that one program serves full and partly filled batches.
         options: the options of the fits; if `options.history` is False, the history has shape (M, 0).
-        width: the number of data sets to advance side by side.
+        width: the number of data sets that are advanced at the same time.
     """
     silent = options._replace(history=False)  # if the state held the history, every step would copy it
     centre = jax.vmap(lambda start, problem: _without_data(prepare(start, problem, tol)), in_axes=(0, batch_axes(problems)))
@@ -141,7 +142,7 @@ def _problems_at(batch: _Batch, index: jax.Array) -> CenteredProblem:
     x, weight, *_ = batch.problems
     x_axis, weight_axis = _data_axes(batch.problems)
     x = x if x_axis is None else x[index]
-    weight = weight if weight is None or weight_axis is None else weight[index]
+    weight = weight[index] if has_weights(weight) and weight_axis == 0 else weight
     return jax.tree.map(lambda leaf: leaf[index], batch.centered)._replace(x=x, weight=weight)
 
 

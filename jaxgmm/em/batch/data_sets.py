@@ -1,4 +1,4 @@
-"""Data sets in any form that `fit_many` accepts, and their division into batches for compiled programs."""
+"""Data sets in any form that `fit_many` accepts. The module also divides the data sets into batches for compiled programs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
 from ...calls import public
-from ...chunking import batch_of_fits, bucket_lengths
-from ...host import on_host
+from ...chunking import batch_of_fits, bucket_lengths, padded_length
+from ...host import on_host, to_device
+from ...padding import can_pad, pad_data
 from ...real_numbers import as_numpy
+from ...row_sums import Weight, has_weights
 from ...validation import as_float_array
 
 Array = np.ndarray | jax.Array
@@ -29,7 +31,7 @@ class Batch(NamedTuple):
         length: the number of rows that each data set is padded to.
         size: the number of data sets that the program is compiled for, at least n. Copies of the last member fill the batch;
             their results are discarded.
-        width: the number of data sets that the program advances side by side.
+        width: the number of data sets that the program advances at the same time.
     """
 
     members: np.ndarray
@@ -54,29 +56,29 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class DataSets:
-    """B data sets with valid shapes; their values are not validated, because the status of each fit reports invalid values.
+    """B data sets with valid shapes. Their values are not validated, because the status of a fit reports invalid values.
 
     Attributes:
-        x: the data: B arrays (N_b, D) on the host; or one array (B, N, D); or one array (N, D) that all fits share.
-        weight: the weights: B arrays (N_b,) on the host; or one array (B, N); or one array (N,) that all fits share; or None.
+        x: the data: B arrays (N_b, D) on the host, one array (B, N, D), or one array (N, D) that all fits share.
+        weight: the weights: B arrays (N_b,) on the host, one array (B, N), weights that all fits share, or None.
         size: B, the number of data sets. If all fits share one data set, B is the number of fits.
         dtype: the float dtype of the fits.
     """
 
     x: list[np.ndarray] | Array
-    weight: list[np.ndarray] | Array | None
+    weight: list[np.ndarray] | np.ndarray | Weight
     size: int
     dtype: DTypeLike
 
     @property
     def num_features(self) -> int:
         """The number of features D."""
-        return self.x[0].shape[-1]
+        return (self.x[0] if isinstance(self.x, list) else self.x).shape[-1]
 
     def batches(self) -> Iterator[Batch]:
         """Yield the batches of data sets; batches with the shortest padded length come first.
 
-        If data sets come as a list and differ in length, each one is padded so that its number of rows is a power of two.
+        If the data sets come as a list and differ in length, the number of rows of each data set is padded to a power of two.
         """
         for length, members in self._buckets():
             size, width = batch_of_fits(len(members), length)
@@ -84,27 +86,31 @@ class DataSets:
                 yield Batch(members[start : start + size], length, size, width)
 
     def _buckets(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield the padded length and the members of each bucket of data sets."""
+        """Yield the padded length of each bucket, and the indices of the data sets in this bucket."""
         if not isinstance(self.x, list):
-            yield self.x.shape[-2], np.arange(self.size)
+            yield padded_length(self.x.shape[-2]), np.arange(self.size)
             return
         lengths = np.array([max(len(one), 1) for one in self.x])  # a data set without rows becomes one row of padding
-        padded = np.full(self.size, lengths.max()) if (lengths == lengths[0]).all() else bucket_lengths(lengths)
+        padded = np.full(self.size, padded_length(lengths.max())) if (lengths == lengths[0]).all() else bucket_lengths(lengths)
         for length in np.unique(padded):
             yield int(length), np.flatnonzero(padded == length)
 
-    def arrays(self, batch: Batch) -> tuple[jax.Array, jax.Array | None]:
+    def arrays(self, batch: Batch) -> tuple[jax.Array, Weight]:
         """Return the data (size, N, D) and weights (size, N) of a batch; arrays that all fits share have no leading axis.
 
-        Rows that pad a shorter data set have weight 0. If all weights are 1, None may be returned in place of the weights.
+        Rows that pad a shorter data set have weight 0. Without weights, None or `FirstRows` may be returned.
         """
         if isinstance(self.x, list):
             x, weight = self._padded(self.x, batch)
         else:
             assert not isinstance(self.weight, list)
             x = batch.take(self.x) if self.x.ndim == 3 else self.x
-            weight = self.weight if self.weight is None or self.weight.ndim == 1 else batch.take(self.weight)
-        return _on_device(x, self.dtype), None if weight is None else _on_device(weight, self.dtype)
+            weight = self.weight
+            if isinstance(weight, Array) and weight.ndim == 2:
+                weight = batch.take(weight)
+            if x.ndim == 3:
+                x, weight = pad_data(x, weight)
+        return _on_device(x, self.dtype), _on_device(weight, self.dtype) if isinstance(weight, Array) else weight
 
     def _padded(self, x: list[np.ndarray], batch: Batch) -> tuple[np.ndarray, np.ndarray]:
         """Return the zero-padded data (size, N, D) and the weights (size, N) of a batch of data sets that came as a list."""
@@ -141,7 +147,7 @@ def pad(data_sets: Sequence[Any]) -> tuple[jax.Array, jax.Array]:
     sets = as_data_sets(list(data_sets))
     longest = max(1, *(len(one) for one in sets.x))
     x, weight = sets.arrays(Batch(np.arange(sets.size), longest, sets.size, sets.size))
-    assert weight is not None  # data sets of a list always get weights
+    assert has_weights(weight)  # data sets that come as a list always have weights
     return x, weight
 
 
@@ -221,8 +227,11 @@ def _data_sets(x: list[np.ndarray] | Array, weight: list[np.ndarray] | Array | N
     dtypes = {one.dtype for one in arrays}
     floats = [dtype if dtype.kind == "f" and dtype.itemsize >= 4 else default for dtype in dtypes]
     dtype = jax.dtypes.canonicalize_dtype(np.result_type(*floats))
-    if not isinstance(x, list) and x.ndim == 2:  # send data that all fits share to the device only once
-        x = _on_device(x, dtype)
+    if not isinstance(x, list) and x.ndim == 2:  # data that all fits share are sent to the device only once
+        padded = pad_data(x, weight)
+        return DataSets(_on_device(padded.x, dtype), padded.weight, size, dtype)
+    if isinstance(x, jax.Array) and can_pad(x) and padded_length(x.shape[1]) > x.shape[1]:
+        x = on_host(x)  # so that taking and padding the data sets of a batch compiles nothing
     return DataSets(x, weight, size, dtype)
 
 
@@ -269,4 +278,4 @@ def _on_device(array: Array, dtype: DTypeLike) -> jax.Array:
     if isinstance(array, jax.Array):
         return array.astype(dtype)
     with np.errstate(over="ignore"):
-        return jnp.asarray(np.asarray(array, dtype))
+        return to_device(array, dtype)

@@ -1,4 +1,4 @@
-"""`fit_many`: one call that fits many data sets, which may differ in length."""
+"""`fit_many` fits many data sets in one call; the data sets may differ in length."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .threads import map_threads
 
 # options that `fit_restarts` and `select` accept and pass to `fit_many`
 EM_OPTIONS = ("tol", "max_iter", "reg_covar", "accelerate", "chunk_size", "history", "progress")
-_COVARIANCE_TYPE, _METHOD = "full", "k-means++"  # defaults for starts that are made from a key
+_COVARIANCE_TYPE, _METHOD = "full", "k-means++"  # default options of starts that are made from a key
 
 
 @public
@@ -52,10 +52,10 @@ def fit_many(
 ) -> Fit:
     """Fit many data sets, each as `fit` would fit it. Data sets that have converged take no further steps.
 
-    Data sets of different lengths are padded to the next of 16, 32, 64, ... rows, so that one long data set does not lengthen
-    all other data sets. One program is compiled for each of these lengths. Invalid values in a data set do not raise an error:
-    the status of its fit reports them, and the other fits do not change. Traced data, and data on several devices, are fitted
-    by the vmapped `fit`.
+    Data sets of different lengths are padded to the next of 16, 32, 64, ... rows, so that one long data set does not increase
+    the padding of all other data sets. One program is compiled for each of these lengths. Invalid values in a data set do not
+    raise an error: the status of its fit reports them, and the other fits do not change. Traced data, and data on several
+    devices, are fitted by the vmapped `fit`.
 
     Args:
         mixtures: a stack of B starts (a Mixture or a Fit), or a random key, from which `initialize` makes the starts.
@@ -123,7 +123,7 @@ def fit_many(
 
 
 def _as_starts(starts: Any, num_components: int | None, covariance_type: str, method: str) -> Mixture:
-    """Return a stack (B,) of starts; raise if `starts` is not a stack, or if options were given that apply only with a key."""
+    """Return a stack (B,) of starts; raise ValueError or TypeError for other values, and for options that need a key."""
     starts = as_mixture(starts, "mixtures")
     if len(starts.batch_shape) != 1:
         raise ValueError(
@@ -183,7 +183,7 @@ def _is_stack(prior: MixturePrior | None) -> bool:
 def _vmapped_fit(
     starts: Mixture | jax.Array, start_options: StartOptions | None, problem: EMProblem, tol: Any, options: Options
 ) -> Fit:
-    """Return the fits to data sets that are traced or on several devices; `starts` is a stack of starts or a random key."""
+    """Fit data sets that are traced or that lie on several devices; `starts` is a stack of starts or a random key."""
     if isinstance(starts, Mixture):
         mixtures = starts
     else:
@@ -203,7 +203,7 @@ def _vmapped_fit(
 
 @dataclass(frozen=True, eq=False)
 class _Fits:
-    """The arguments of one call of `fit_many`; for each data set, `starts` holds a start or a random key to make one."""
+    """The arguments of one call of `fit_many`; for each data set, `starts` holds a start or a random key for a start."""
 
     data_sets: DataSets
     starts: Mixture | jax.Array
@@ -222,7 +222,7 @@ class _Fits:
                 bar.update(len(batch.members))
         if len(done) == 1:
             return _first(done[0][1], self.data_sets.size)
-        # join the results on the host: a device would have to compile a program for each number of batches
+        # join the results on the host, because joining on a device needs one compiled program for each number of batches
         sizes = [len(batch.members) for batch, _ in done]
         order = np.argsort(np.concatenate([batch.members for batch, _ in done]))
 

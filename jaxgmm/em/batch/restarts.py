@@ -1,4 +1,4 @@
-"""`fit_restarts`: the best of several fits to one data set, and the rule that ranks fits."""
+"""`fit_restarts` fits one data set from several starts and returns the best fit. This module also ranks fits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from numpy.typing import ArrayLike
 from ...calls import public_with
 from ...memory import check_memory
 from ...mixture import Mixture
+from ...padding import pad_data
 from ...priors.interface import MixturePrior
+from ...row_sums import total_weight
 from ...validation import check_count, is_traced, warn_of_small_weights
 from ..assignments import weighted_data
 from ..fit_warnings import emit_warnings
@@ -37,8 +39,8 @@ def fit_restarts(
 ) -> Fit:
     """Fit one data set from several starts, as one batch, and return the best fit.
 
-    The first start is the start that `initialize` makes: the most likely of several draws. The other starts are single draws,
-    which differ more from each other.
+    The first start is made by `initialize`, as the most likely of several draws of k-means++. Each other start is a single
+    draw. Single draws differ more from each other.
 
     The best fit has the largest objective among the sound fits. A fit is sound if EM converged or ran out of steps, all numbers
     are finite, and no component is degenerate. A component is degenerate if it holds fewer than D + 1 points (2 points for diag
@@ -76,10 +78,9 @@ def fit_restarts(
     x, weight = weighted_data(x, sample_weight, num_components)
     check_restarts(num_restarts, num_components, x)
     keys, single_draw = jax.random.split(key, num_restarts), jnp.arange(num_restarts) > 0
-    starts = initialize_batch(keys, x, weight, start_options, single_draw=single_draw)
-    weight = None if sample_weight is None else weight
+    starts = initialize_batch(keys, *pad_data(x, weight, key), start_options, single_draw=single_draw)
     fits = fit_many(starts, x, prior, sample_weight=weight, **options)
-    start, result = _take_best(starts, fits, np.asarray(len(x), x.dtype) if weight is None else weight.sum())
+    start, result = _take_best(starts, fits, total_weight(weight, len(x), x.dtype))
     if not is_traced(result):
         warn_of_small_weights(weight)
         problem = EMProblem(x, weight, prior, options.get("reg_covar"))
@@ -88,18 +89,18 @@ def fit_restarts(
 
 
 def check_restarts(num_restarts: int, num_components: int, x: jax.Array) -> None:
-    """Raise ValueError if the memory cannot hold the means of so many starts."""
+    """Raise ValueError if the memory cannot hold the means of `num_restarts` starts."""
     check_memory(float(num_restarts) * num_components * x.shape[1] * x.dtype.itemsize, f"num_restarts={num_restarts}")
 
 
 @jax.jit  # without jit, each operation would be compiled separately, and the first call would take one second longer
-def _take_best(starts: Mixture, fits: Fit, total: jax.Array) -> tuple[Mixture, Fit]:
+def _take_best(starts: Mixture, fits: Fit, total: jax.Array | np.ndarray) -> tuple[Mixture, Fit]:
     """Return the best fit and its start."""
     best = best_of(fits, total)
     return jax.tree.map(lambda leaf: leaf[best], (starts, fits))
 
 
-def best_of(fits: Fit, total: jax.Array) -> jax.Array:
+def best_of(fits: Fit, total: jax.Array | np.ndarray) -> jax.Array:
     """Return the index of the best fit in a stack of fits (R,); `total` is the total weight of the data of each fit.
 
     The best fit has the largest objective among the sound fits. If no fit is sound, it has the largest objective among the fits

@@ -1,6 +1,6 @@
 """Threads that run several compiled programs at the same time on a CPU.
 
-A program of small operations uses little more than one CPU core. If several programs run at a time, all cores are used.
+A program of small operations uses little more than one CPU core. If several programs run at the same time, they use all cores.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def map_threads(work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[
 
 
 def _caller_context() -> Callable[[], ExitStack]:
-    """Return a function that sets the caller's 64-bit mode and device in another thread; JAX stores both for each thread."""
+    """Return a function that sets the caller's 64-bit mode and device in another thread. In JAX, threads do not share them."""
     enable_x64 = getattr(jax, "enable_x64", None)
     if enable_x64 is None:
         from jax.experimental import enable_x64  # pyright: ignore[reportAttributeAccessIssue] (jax before 0.8)

@@ -61,7 +61,8 @@ def test_history_can_be_omitted(problems, x64):
     ]
     assert both[1].history.shape == (SIZE, 0)
     np.testing.assert_array_equal(both[0].num_iter, both[1].num_iter)
-    np.testing.assert_array_equal(both[0].mixture.means, both[1].mixture.means)
+    # the two programs may round differently
+    np.testing.assert_allclose(both[0].mixture.means, both[1].mixture.means, rtol=1e-12)
 
 
 def test_axes():

@@ -11,6 +11,7 @@ import jaxgmm
 from jaxgmm.chunking import SMALLEST_BUCKET
 from jaxgmm.em.batch import data_sets as module
 from jaxgmm.em.batch.data_sets import Batch, as_data_sets
+from jaxgmm.row_sums import weight_or_ones
 
 LENGTHS = st.lists(st.integers(0, 70), min_size=1, max_size=12).filter(any)
 
@@ -31,7 +32,7 @@ def assert_batches_hold(sets, xs, weights):
         assert isinstance(x, jax.Array)
         assert len(batch.members) <= batch.size
         assert batch.size % batch.width == 0
-        x, weight = np.asarray(x), np.ones(x.shape[:-1]) if weight is None else np.asarray(weight)
+        x, weight = np.asarray(x), np.asarray(weight_or_ones(weight, x.shape[:-1], x.dtype))
         for slot, b in enumerate(batch.slots):
             n, rows, w = len(xs[b]), x[slot] if x.ndim == 3 else x, weight[slot] if weight.ndim == 2 else weight
             np.testing.assert_array_equal(rows[:n], xs[b])
@@ -80,14 +81,14 @@ def test_stacks(as_array, size, weighted, monkeypatch):
 
 
 def test_arrays_on_the_device_are_not_copied():
-    """A whole stack, and data that all fits share, are passed on as they are."""
-    x, weight = jnp.ones((16, 5, 2)), jnp.ones((16, 5))
+    """A whole stack, and data that all fits share, are passed on as they are if their length needs no padding."""
+    x, weight = jnp.ones((16, 24, 2)), jnp.ones((16, 24))
     sets = as_data_sets(x, sample_weight=weight)
     (batch,) = sets.batches()
     found, w = sets.arrays(batch)
     assert found.unsafe_buffer_pointer() == x.unsafe_buffer_pointer()
     assert w.unsafe_buffer_pointer() == weight.unsafe_buffer_pointer()
-    one = jnp.ones((5, 2))
+    one = jnp.ones((24, 2))
     shared = as_data_sets(one, num_starts=40)
     pointers = {shared.arrays(batch)[0].unsafe_buffer_pointer() for batch in shared.batches()}
     assert pointers == {one.unsafe_buffer_pointer()}

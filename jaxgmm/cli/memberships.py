@@ -1,0 +1,148 @@
+"""Memberships: the component of each row of the data, with the probabilities of all components and their uncertainty."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..chunking import points_per_batch
+from ..density import responsibilities
+from ..mixture import Mixture
+from ..posterior.result import Posterior
+from ..spread import mean_and_sd
+from ..studies.serialization import csv_line
+from ..tables import Table, elided
+from .data import Data
+from .messages import print_remark
+from .outputs import check_output_file, write_lines
+
+
+class Memberships(NamedTuple):
+    """The probabilities of the components for each row of the data.
+
+    Attributes:
+        probabilities: (N, K), at a point estimate, or averaged over posterior draws.
+        sd: (N, K), the posterior standard deviations of the probabilities; None for a point estimate, or if the labels of the
+            posterior are not identified.
+        entropy: (N,), the entropy of the component in nats, averaged over posterior draws; None for a point estimate.
+    """
+
+    probabilities: np.ndarray
+    sd: np.ndarray | None = None
+    entropy: np.ndarray | None = None
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The most probable component of each row, (N,)."""
+        return self.probabilities.argmax(1)
+
+    @property
+    def sizes(self) -> list[int]:
+        """The number of rows whose most probable component is k, for each component k."""
+        return np.bincount(self.labels, minlength=self.probabilities.shape[1]).tolist()
+
+
+def memberships_at(mixture: Mixture, x: np.ndarray) -> Memberships:
+    """Return the memberships at a point estimate."""
+    return Memberships(np.asarray(responsibilities(mixture, x)))
+
+
+def posterior_memberships(posterior: Posterior, estimate: Mixture | None, x: np.ndarray) -> Memberships:
+    """Return the memberships from relabelled posterior draws.
+
+    If the labels are not identified, an average over the draws does not describe single components. The probabilities are then
+    those at the point estimate, and the entropies, which do not depend on the labels, describe the uncertainty.
+    """
+    from ..posterior.predictive import assignment_entropy
+
+    entropy = np.asarray(assignment_entropy(posterior, x, kind="within"))
+    if not bool(posterior.stats.get("labels_identified", posterior.mixture.num_components == 1)):
+        if estimate is None:
+            raise ValueError(
+                "the labels of the posterior are not identified, so its components have no probabilities; use a fit instead."
+            )
+        print_remark(
+            "the labels of the posterior are not identified, so the probabilities of the components are those of EM, without "
+            "standard deviations; the column entropy does not depend on the labels."
+        )
+        return memberships_at(estimate, x)._replace(entropy=entropy)
+    chains, draws, k = posterior.mixture.weights.shape
+    size = points_per_batch(chains * draws * k * x.shape[1], len(x))
+    batches = [np.asarray(responsibilities(posterior.mixture, x[i : i + size])) for i in range(0, len(x), size)]
+    moments = [mean_and_sd(batch.reshape(chains * draws, -1, k)) for batch in batches]
+    mean, sd = (np.concatenate(parts) for parts in zip(*moments, strict=True))
+    return Memberships(mean, sd, entropy)
+
+
+def size_table(memberships: Memberships, weights: ArrayLike) -> Table:
+    """Return a table of the sizes of the clusters beside the weights of the components."""
+    sizes, weights = memberships.sizes, np.asarray(weights)
+    total = max(sum(sizes), 1)
+    rows = [
+        ["..."] * 4 if k is None else [str(k), str(sizes[k]), f"{100 * sizes[k] / total:.1f} %", f"{weights[k]:.4f}"]
+        for k in elided(len(sizes))
+    ]
+    return Table("Clusters, by the most probable component of each row", ("k", "rows", "share", "weight"), rows)
+
+
+def check_labels_file(arguments: argparse.Namespace) -> None:
+    """Raise ValueError if the file of --labels cannot be written."""
+    if arguments.labels is not None:
+        check_table_file(arguments.labels, "--labels", arguments)
+
+
+def check_table_file(path: Path, option: str, arguments: argparse.Namespace) -> None:
+    """Raise ValueError if the file of an option cannot be written, or is the file that the data are read from."""
+    check_output_file(path, option, force=arguments.force)
+    if path.exists() and Path(arguments.data).exists() and path.samefile(arguments.data):
+        raise ValueError(f"{option} {path} is the file that the data are read from; give another file.")
+
+
+def write_labels(arguments: argparse.Namespace, memberships: Memberships, data: Data) -> list[Path]:
+    """Write the file of --labels if the option was given, and return the files that were written."""
+    if arguments.labels is None:
+        return []
+    write_memberships(arguments.labels, memberships, data)
+    return [arguments.labels]
+
+
+def write_memberships(path: Path | None, memberships: Memberships, data: Data) -> None:
+    """Write the columns of the input and the memberships as CSV; if the path is None, print them on stdout."""
+    write_lines(path, _lines(memberships, data))
+
+
+def _lines(memberships: Memberships, data: Data) -> Iterator[str]:
+    """Yield the lines of a CSV file with all columns of the input, followed by the memberships."""
+    names = _names(memberships)
+    while not set(names).isdisjoint(data.table.names):
+        names = [f"jaxgmm_{name}" for name in names]
+    yield csv_line([*data.table.names, *names])
+    used = {data.table.names.index(name): i for i, name in enumerate(data.names)}
+    numbers = [memberships.probabilities, memberships.sd, memberships.entropy]
+    columns = np.column_stack([part for part in numbers if part is not None])
+    for label, row, cells, values in zip(
+        memberships.labels.tolist(), columns.tolist(), data.table.cells(), data.x.tolist(), strict=True
+    ):
+        given = [_as_number(cell, values[used[j]]) if j in used else cell for j, cell in enumerate(cells)]
+        yield csv_line([*given, label, *(f"{value:.6g}" for value in row)])
+
+
+def _names(memberships: Memberships) -> list[str]:
+    """Return the names of the columns of the memberships."""
+    k = memberships.probabilities.shape[1]
+    names = ["component", *(f"probability_{i}" for i in range(k))]
+    names += [] if memberships.sd is None else [f"probability_sd_{i}" for i in range(k)]
+    return names + ([] if memberships.entropy is None else ["entropy"])
+
+
+def _as_number(cell: Any, value: float) -> Any:
+    """Return a cell of a used column; one that was not written as 1234.5, such as 1.234,5, is replaced by its number."""
+    try:
+        return cell if float(cell) == value else value
+    except (TypeError, ValueError):
+        return value

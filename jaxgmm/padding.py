@@ -1,0 +1,92 @@
+"""Padding of eager data to a few lengths, so that calls with data of many lengths share compiled programs.
+
+A program is compiled for each shape of its arguments. This takes seconds, and a process can hold only some hundred programs.
+Public functions therefore pad concrete data to the next of a few lengths (`chunking.padded_length`) before they call a compiled
+function, and cut results with one entry per row to the length of the data. Rows of padding have weight 0: results are those of
+the data alone. Random numbers are drawn for each row by its index, so padding does not change those of the data.
+
+Padding happens on the host, because a device would compile a program for each length. Traced data, data on several devices and
+long data sets are left as they are.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+
+from . import chunking
+from .row_sums import FirstRows, Weight
+from .validation import is_traced
+
+Result = TypeVar("Result")
+
+
+class Padded(NamedTuple):
+    """Data x (N, D) after padding, with the weights of the rows."""
+
+    x: jax.Array
+    weight: Weight
+
+
+def pad_data(x: Any, weight: Any, *others: Any) -> Padded:
+    """Return data (N, D) or a stack (B, N, D), and weights (N,), (B, N) or None, padded to one of a few lengths.
+
+    Data are left as they are if x, the weights or one of the `others`, which are the further arguments of the compiled
+    function, is traced.
+    """
+    num_rows = x.shape[-2]
+    if num_rows > chunking.LARGEST_PADDED or not can_pad(x, weight, *others):
+        return Padded(x, weight)
+    if weight is None:
+        return Padded(pad_rows(x, -2), FirstRows(as_count(num_rows)))
+    return Padded(pad_rows(x, -2), pad_rows(weight, -1, with_zeros=True))
+
+
+def as_count(number: int) -> np.ndarray:
+    """Return a number of rows as an argument of compiled functions, in the integer type of JAX's own indices."""
+    return np.asarray(number, jax.dtypes.canonicalize_dtype(int))
+
+
+def can_pad(*arrays: Any) -> bool:
+    """Return whether arrays are concrete and each is in the memory of one device, or of the host."""
+    return not is_traced(arrays) and all(
+        array.is_fully_addressable and len(array.devices()) == 1
+        for array in jax.tree.leaves(arrays)
+        if isinstance(array, jax.Array)
+    )
+
+
+def pad_rows(array: Any, axis: int = 0, *, with_zeros: bool = False) -> Any:
+    """Return a concrete array that is padded along the axis of rows, on the device of the array.
+
+    The padding repeats the last row, so that arithmetic on it cannot overflow where that on the data does not. It consists of
+    zeros if there are no rows, or if `with_zeros` is True.
+    """
+    axis %= array.ndim
+    num_rows, length = array.shape[axis], chunking.padded_length(array.shape[axis])
+    if length == num_rows:
+        return array
+    before, values = (slice(None),) * axis, np.asarray(array)
+    padded = np.zeros((*array.shape[:axis], length, *array.shape[axis + 1 :]), array.dtype)
+    padded[(*before, slice(num_rows))] = values
+    if num_rows and not with_zeros:
+        padded[(*before, slice(num_rows, None))] = values[(*before, slice(num_rows - 1, None))]
+    if isinstance(array, jax.Array) and array.committed:
+        return jax.device_put(padded, array.sharding)
+    return padded
+
+
+def cut(results: Result, num_rows: int, axis: int = 0) -> Result:
+    """Return results without the entries of padding: only the first `num_rows` entries along the axis of rows."""
+
+    def one(leaf: jax.Array) -> jax.Array:
+        if leaf.shape[axis] == num_rows:
+            return leaf
+        index = (slice(None),) * (axis % leaf.ndim) + (slice(num_rows),)
+        if is_traced(leaf):
+            return leaf[index]
+        return jax.device_put(np.ascontiguousarray(np.asarray(leaf)[index]), leaf.sharding if leaf.committed else None)
+
+    return jax.tree.map(one, results)
