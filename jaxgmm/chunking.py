@@ -70,6 +70,16 @@ def gibbs_rows_per_chunk(num_components: int, num_features: int, dtype: jax.typi
     return max(512, 4 * rows_per_chunk(num_components, num_features, dtype) // num_chains)
 
 
+def particle_rows_per_chunk(num_components: int, num_features: int, num_particles: int) -> int:
+    """Return the number of rows in a chunk of a Gibbs sweep of particles, each of which has its own centre."""
+    return max(16, scale_for_accelerator(1 << 18, 16) // (num_particles * num_components * (num_features + 1)))
+
+
+def tempering_rows() -> int:
+    """Return the number of rows whose densities are computed together when rows enter a sequential Monte Carlo run."""
+    return 32
+
+
 def density_rows_per_chunk(numbers_per_row: int) -> int:
     """Return the number of rows per chunk for densities such as `log_prob`; `numbers_per_row` is batch size x K x D."""
     return max(1, scale_for_accelerator(_DENSITY_NUMBERS, 16) // max(1, numbers_per_row))

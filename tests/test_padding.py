@@ -71,6 +71,7 @@ CHAINS = {"num_chains": 2, "num_samples": 20}
 # samplers, and functions of a posterior
 WEIGHTED_POSTERIORS = {
     "gibbs": lambda x, w: jaxgmm.gibbs(KEY, MIXTURE, x, PRIOR, num_warmup=2, sample_weight=w, **CHAINS),
+    "smc": lambda x, w: jaxgmm.smc(KEY, x, PRIOR, num_samples=100, num_chains=2, sample_weight=w, **OPTIONS),
     "laplace": lambda x, w: jaxgmm.laplace(KEY, MIXTURE, x, PRIOR, sample_weight=w, **CHAINS),
     "relabel": lambda x, w: jaxgmm.relabel(POSTERIOR, MIXTURE, x, method="stephens", sample_weight=w),
     "nuts": lambda x, w: jaxgmm.nuts(
