@@ -4,6 +4,7 @@ Under the conjugate prior p(x | allocation) has a closed form, so p(x) of a few 
 """
 
 import dataclasses
+import itertools
 import warnings
 
 import jax
