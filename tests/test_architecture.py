@@ -33,8 +33,9 @@ LAYERS = [
     "posterior.user_model_space posterior.user_model posterior.chains posterior.nuts "
     "posterior.conditionals posterior.gibbs posterior.particles posterior.particle_moves "
     "posterior.data_tempering posterior.smc posterior.label_assignment posterior.relabel posterior.modes posterior.bootstrap "
-    "posterior.predictive posterior.pointwise posterior.importance posterior.evidence_labellings "
-    "posterior.evidence_proposal posterior.evidence posterior.diagnose posterior.arviz posterior.distribution",
+    "posterior.predictive posterior.pointwise posterior.importance posterior.evidence_coordinates "
+    "posterior.evidence_labellings posterior.evidence_proposal posterior.evidence posterior.diagnose posterior.arviz "
+    "posterior.distribution",
     "studies.method_names studies.checkpoint studies.serialization studies.columns studies.parameters studies.intervals "
     "studies.methods studies.prior_table selection "
     "comparison.report_columns comparison.inputs comparison.summaries comparison.joint comparison.contraction "
