@@ -47,7 +47,7 @@ Public names, grouped by purpose (for the full description of a name, call `help
     studies         calibrate Calibration coverage_study Design Study
     files           save load read_table datasets
     figures         plot write_report
-    scikit-learn    from_sklearn to_sklearn
+    scikit-learn    from_sklearn to_sklearn jaxgmm.sklearn.GaussianMixture
     compilation     enable_compilation_cache
 """
 
@@ -87,6 +87,7 @@ from .priors.independent import IndependentPrior as IndependentPrior
 
 if typing.TYPE_CHECKING:  # editors and type checkers do not run code, so they need an explicit import of each lazy name
     from . import plot as plot
+    from . import sklearn as sklearn
     from .calibration.calibrate import calibrate as calibrate
     from .calibration.result import Calibration as Calibration
     from .comparison.compare import compare as compare
@@ -188,11 +189,12 @@ _LAZY = {
     "enable_compilation_cache": ".compilation_cache",
 }
 _LAZY_MODULES = ("plot",)  # `plot` is imported on first use, because it imports matplotlib
+_OPTIONAL_MODULES = ("sklearn",)  # not in `dir(jaxgmm)`, so that help and tab completion do not import scikit-learn
 
 
 def __getattr__(name: str) -> typing.Any:
     """Import a lazy name when it is first used, and return its value."""
-    if name in _LAZY_MODULES:
+    if name in _LAZY_MODULES + _OPTIONAL_MODULES:
         return importlib.import_module(f".{name}", __name__)
     if name not in _LAZY:
         raise AttributeError(f"module 'jaxgmm' has no attribute {name!r}")

@@ -57,7 +57,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Fit the posterior mode, draw from the posterior, compare mode and draws, print the result, and write the files."""
     methods = _check_options(arguments)
-    data = read_data(arguments)
+    data = read_data(arguments, keep_table=arguments.labels is not None)
     x, names = data.x, data.names
     figure_path, json_path = output_paths(arguments, arguments.data, "png", "json")
     check_labels_file(arguments)

@@ -118,15 +118,16 @@ def write_memberships(path: Path | None, memberships: Memberships, data: Data) -
 
 def _lines(memberships: Memberships, data: Data) -> Iterator[str]:
     """Yield the lines of a CSV file with all columns of the input, followed by the memberships."""
-    names = _names(memberships)
-    while not set(names).isdisjoint(data.table.names):
+    names, table = _names(memberships), data.table
+    assert table is not None
+    while not set(names).isdisjoint(table.names):
         names = [f"jaxgmm_{name}" for name in names]
-    yield csv_line([*data.table.names, *names])
-    used = {data.table.names.index(name): i for i, name in enumerate(data.names)}
+    yield csv_line([*table.names, *names])
+    used = {table.names.index(name): i for i, name in enumerate(data.names)}
     numbers = [memberships.probabilities, memberships.sd, memberships.entropy]
     columns = np.column_stack([part for part in numbers if part is not None])
     for label, row, cells, values in zip(
-        memberships.labels.tolist(), columns.tolist(), data.table.cells(), data.x.tolist(), strict=True
+        memberships.labels.tolist(), columns.tolist(), table.cells(), data.x.tolist(), strict=True
     ):
         given = [_as_number(cell, values[used[j]]) if j in used else cell for j, cell in enumerate(cells)]
         yield csv_line([*given, label, *(f"{value:.6g}" for value in row)])
