@@ -9,9 +9,9 @@ estimate, with a small penalty that prevents degenerate components. With `defaul
     fit = jaxgmm.fit(jaxgmm.initialize(k1, x, num_components=3), x, prior)
 
 Under the same prior, `nuts` and `gibbs` draw from the posterior. `laplace` approximates the posterior quickly and reports how
-accurate the approximation is. Each of the three returns a `Posterior`, which holds a Mixture with leading axes (chains, draws).
-`log_evidence` integrates the likelihood over the prior. `compare` shows the point estimate beside the posterior and says
-whether they agree:
+accurate the approximation is. `smc` moves particles from the prior to the posterior, without a start. Each of the four returns
+a `Posterior`, which holds a Mixture with leading axes (chains, draws). `log_evidence` integrates the likelihood over the prior.
+`compare` shows the point estimate beside the posterior and says whether they agree:
 
     print(jaxgmm.compare(fit, jaxgmm.nuts(k2, fit.mixture, x, prior), x))
 
@@ -40,13 +40,14 @@ Public names, grouped by purpose (for the full description of a name, call `help
     uncertainty     standard_errors StandardErrors InformationStatus bootstrap
     choosing K      select Selection bic aic icl log_evidence Evidence EvidenceStatus
     priors          default_prior Prior IndependentPrior InverseWishart InverseGamma HalfNormal log_prior sample_prior
-    posteriors      nuts gibbs laplace Posterior PosteriorStatus model relabel diagnose to_arviz as_distribution
+    posteriors      nuts gibbs laplace smc Posterior PosteriorStatus model relabel diagnose to_arviz as_distribution
+                    modes Modes
     predictions     predictive_log_prob predictive_sample predictive_responsibilities coclustering assignment_entropy
     comparison      compare Comparison
     studies         calibrate Calibration coverage_study Design Study
     files           save load read_table datasets
     figures         plot write_report
-    scikit-learn    from_sklearn to_sklearn
+    scikit-learn    from_sklearn to_sklearn jaxgmm.sklearn.GaussianMixture
     compilation     enable_compilation_cache
 """
 
@@ -86,6 +87,7 @@ from .priors.independent import IndependentPrior as IndependentPrior
 
 if typing.TYPE_CHECKING:  # editors and type checkers do not run code, so they need an explicit import of each lazy name
     from . import plot as plot
+    from . import sklearn as sklearn
     from .calibration.calibrate import calibrate as calibrate
     from .calibration.result import Calibration as Calibration
     from .comparison.compare import compare as compare
@@ -118,6 +120,8 @@ if typing.TYPE_CHECKING:  # editors and type checkers do not run code, so they n
     from .posterior.gibbs import gibbs as gibbs
     from .posterior.laplace import laplace as laplace
     from .posterior.model import model as model
+    from .posterior.modes import Modes as Modes
+    from .posterior.modes import modes as modes
     from .posterior.nuts import nuts as nuts
     from .posterior.predictive import assignment_entropy as assignment_entropy
     from .posterior.predictive import coclustering as coclustering
@@ -127,6 +131,7 @@ if typing.TYPE_CHECKING:  # editors and type checkers do not run code, so they n
     from .posterior.relabel import relabel as relabel
     from .posterior.result import Posterior as Posterior
     from .posterior.result import PosteriorStatus as PosteriorStatus
+    from .posterior.smc import smc as smc
     from .report.write_report import write_report as write_report
     from .selection import Selection as Selection
     from .selection import select as select
@@ -148,6 +153,9 @@ _LAZY = {
     "standard_errors": ".em.standard_errors",
     "Posterior": ".posterior.result",
     "PosteriorStatus": ".posterior.result",
+    "smc": ".posterior.smc",
+    "Modes": ".posterior.modes",
+    "modes": ".posterior.modes",
     "bootstrap": ".posterior.bootstrap",
     "gibbs": ".posterior.gibbs",
     "Evidence": ".posterior.evidence",
@@ -181,11 +189,12 @@ _LAZY = {
     "enable_compilation_cache": ".compilation_cache",
 }
 _LAZY_MODULES = ("plot",)  # `plot` is imported on first use, because it imports matplotlib
+_OPTIONAL_MODULES = ("sklearn",)  # not in `dir(jaxgmm)`, so that help and tab completion do not import scikit-learn
 
 
 def __getattr__(name: str) -> typing.Any:
     """Import a lazy name when it is first used, and return its value."""
-    if name in _LAZY_MODULES:
+    if name in _LAZY_MODULES + _OPTIONAL_MODULES:
         return importlib.import_module(f".{name}", __name__)
     if name not in _LAZY:
         raise AttributeError(f"module 'jaxgmm' has no attribute {name!r}")

@@ -18,7 +18,8 @@ GRADIENT_CHUNK = 8192  # rows; for larger data, a gradient recomputes the arrays
 STEPS_PER_ROUND = 8  # number of EM steps after which a batch is sorted again; 4 to 16 were equally fast
 SMALLEST_BUCKET = 16  # rows; data sets with fewer rows are padded to this length
 LARGEST_PADDED = 1 << 17  # rows; longer data sets are not padded
-_LENGTHS_PER_OCTAVE = 8  # number of padded lengths between a length and its double
+_MANY_ROWS = 2048  # rows; with more rows, the time of an EM step is nearly proportional to the number of rows
+_LENGTHS_PER_OCTAVE = (8, 12)  # number of padded lengths between a length and its double, for few and for many rows
 JACOBIAN_COLUMNS = 16  # number of columns of I - dM/dtheta per batch; larger batches took more memory and were not faster
 PSIS_ROWS = 256  # rows per batch of Pareto-smoothed importance sampling (PSIS), which runs on the host
 COMPARISON_DRAWS = 1000  # largest number of draws in a batch of `compare`; all posteriors share the batch size and one program
@@ -70,6 +71,16 @@ def rows_per_chunk(num_components: int, num_features: int, dtype: jax.typing.DTy
 def gibbs_rows_per_chunk(num_components: int, num_features: int, dtype: jax.typing.DTypeLike, num_chains: int) -> int:
     """Return the number of rows in a chunk of a Gibbs sweep; all chains run at the same time and share the cache."""
     return max(512, 4 * rows_per_chunk(num_components, num_features, dtype) // num_chains)
+
+
+def particle_rows_per_chunk(num_components: int, num_features: int, num_particles: int) -> int:
+    """Return the number of rows in a chunk of a Gibbs sweep of particles, each of which has its own centre."""
+    return max(16, scale_for_accelerator(1 << 18, 16) // (num_particles * num_components * (num_features + 1)))
+
+
+def tempering_rows() -> int:
+    """Return the number of rows whose densities are computed together when rows enter a sequential Monte Carlo run."""
+    return 32
 
 
 def density_rows_per_chunk(numbers_per_row: int) -> int:
@@ -178,13 +189,15 @@ def batch_of_fits(num_datasets: int, num_rows: int) -> tuple[int, int]:
 def padded_length(num_rows: int) -> int:
     """Return the number of rows that one eager data set of `num_rows` rows is padded to, so that few programs are compiled.
 
-    The lengths, 16, 24, 32, ..., grow by a factor of 2^(1/8), rounded up to a multiple of 8. Padding adds less than a tenth
-    of the rows to data sets of at least 600 rows. In smaller data sets, rows hardly matter for the time of an EM step.
+    The lengths, 16, 24, 32, ..., grow by a factor of 2^(1/8), and above 2048 rows by a factor of 2^(1/12). They are rounded up
+    to a multiple of 8. Padding adds less than a tenth of the rows to data sets of at least 600 rows, and at most 6 % to data
+    sets of more than 2048 rows. In smaller data sets, rows hardly matter for the time of an EM step.
     """
     if num_rows > LARGEST_PADDED:
         return num_rows
-    octaves = math.ceil(math.log2(max(num_rows, SMALLEST_BUCKET)) * _LENGTHS_PER_OCTAVE)
-    lengths = (8 * math.ceil(2 ** (i / _LENGTHS_PER_OCTAVE) / 8) for i in (octaves - 1, octaves))
+    per_octave = _LENGTHS_PER_OCTAVE[int(num_rows > _MANY_ROWS)]
+    octaves = math.ceil(math.log2(max(num_rows, SMALLEST_BUCKET)) * per_octave)
+    lengths = (8 * math.ceil(2 ** (i / per_octave) / 8) for i in (octaves - 1, octaves))
     return max(SMALLEST_BUCKET, next(length for length in lengths if length >= num_rows))
 
 

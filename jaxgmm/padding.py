@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from . import chunking
 from .row_sums import FirstRows, Weight
@@ -51,11 +52,12 @@ def as_count(number: int) -> np.ndarray:
 
 def can_pad(*arrays: Any) -> bool:
     """Return whether arrays are concrete and each is in the memory of one device, or of the host."""
-    return not is_traced(arrays) and all(
-        array.is_fully_addressable and len(array.devices()) == 1
-        for array in jax.tree.leaves(arrays)
-        if isinstance(array, jax.Array)
-    )
+    for leaf in jax.tree.leaves(arrays):
+        if isinstance(leaf, Tracer):
+            return False
+        if isinstance(leaf, jax.Array) and not (len(leaf.sharding.device_set) == 1 and leaf.is_fully_addressable):
+            return False
+    return True
 
 
 def pad_rows(array: Any, axis: int = 0, *, with_zeros: bool = False) -> Any:

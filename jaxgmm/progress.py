@@ -102,6 +102,12 @@ def advance(number: jax.Array | None, step: jax.Array, total: int) -> None:
     )
 
 
+def advance_by(number: jax.Array | None, steps: jax.Array) -> None:
+    """Advance the bar with a given number by some steps () from inside a compiled program; do nothing for None."""
+    if number is not None:
+        jax.debug.callback(_advance, number, steps)
+
+
 def _advance(number: Any, steps: Any) -> None:
     """Advance the bar with a given number; do nothing if the bar is gone because its program was interrupted."""
     bar = _bars.get(int(number))

@@ -25,9 +25,13 @@ class FirstRows(NamedTuple):
 
     The number () is traced, so data sets of different lengths share a program. The weights are computed from it inside each
     chunk, which costs less than an array of weights, and programs can rely on it that all weights are 0 or 1.
+
+    limit: (), a number that is at least `num_rows`, or None. Chunks after the first `limit` rows are skipped. If `num_rows`
+    differs between the members of a `vmap` and `limit` does not, chunks can be skipped there too.
     """
 
     num_rows: jax.Array | np.ndarray
+    limit: jax.Array | None = None
 
 
 Weight: TypeAlias = jax.Array | FirstRows | None  # (N,), or the weights of padded data, or None for weights of 1
@@ -66,7 +70,8 @@ def sum_over_rows(function: Callable[[Any, jax.Array], Total], rows: Any, weight
 
     def step(carry: tuple, i: jax.Array) -> tuple:
         if isinstance(weight, FirstRows):
-            return jax.lax.cond(i * chunk < weight.num_rows, add_chunk, lambda carry, _: carry, carry, i), None
+            limit = weight.num_rows if weight.limit is None else weight.limit
+            return jax.lax.cond(i * chunk < limit, add_chunk, lambda carry, _: carry, carry, i), None
         return add_chunk(carry, i), None
 
     def add_chunk(carry: tuple, i: jax.Array) -> tuple:

@@ -34,12 +34,12 @@ def is_traced(*values: Any) -> bool:
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values))
 
 
-def warn_at_caller(message: str) -> None:
-    """Issue a RuntimeWarning that points to the line of the user's code that called jaxgmm."""
+def warn_at_caller(message: str, category: type[Warning] = RuntimeWarning) -> None:
+    """Issue a warning that points to the line of the user's code that called jaxgmm."""
     frame, level = sys._getframe(1), 2
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == __name__.partition(".")[0]:
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, RuntimeWarning, stacklevel=level)
+    warnings.warn(message, category, stacklevel=level)
 
 
 def as_float_array(value: Any, name: str, *, check_values: bool = False) -> jax.Array:

@@ -27,12 +27,15 @@ LAYERS = [
     "em.result em.kernels em.moments em.m_step em.acceleration em.implicit em.loop em.fit_warnings em.fit em.standard_errors "
     "em.assignments em.k_means em.initialization em.restart_starts em.batch.batched_loop em.batch.data_sets em.batch.threads "
     "em.batch.fit_many em.batch.restarts",
-    "posterior.result posterior.model posterior.diagnostics posterior.mixing posterior.pareto posterior.standardization "
-    "posterior.likelihood posterior.unconstrained_space posterior.newton posterior.gaussian_approximation posterior.laplace "
+    "posterior.pooling posterior.result posterior.model posterior.diagnostics posterior.mixing posterior.pareto "
+    "posterior.standardization posterior.likelihood posterior.unconstrained_space posterior.newton "
+    "posterior.gaussian_approximation posterior.laplace "
     "posterior.user_model_space posterior.user_model posterior.chains posterior.nuts "
-    "posterior.conditionals posterior.gibbs posterior.label_assignment posterior.relabel posterior.bootstrap "
-    "posterior.predictive posterior.pointwise posterior.importance posterior.evidence_labellings "
-    "posterior.evidence_proposal posterior.evidence posterior.diagnose posterior.arviz posterior.distribution",
+    "posterior.conditionals posterior.gibbs posterior.particles posterior.particle_moves "
+    "posterior.data_tempering posterior.smc posterior.label_assignment posterior.relabel posterior.modes posterior.bootstrap "
+    "posterior.predictive posterior.pointwise posterior.importance posterior.evidence_coordinates "
+    "posterior.evidence_labellings posterior.evidence_proposal posterior.evidence posterior.diagnose posterior.arviz "
+    "posterior.distribution",
     "studies.method_names studies.checkpoint studies.serialization studies.columns studies.parameters studies.intervals "
     "studies.methods studies.prior_table selection "
     "comparison.report_columns comparison.inputs comparison.summaries comparison.joint comparison.contraction "
@@ -44,7 +47,7 @@ LAYERS = [
     "io.number_formats io.text io.delimiters io.column_choice io.array_files io.table_files "
     "io.read_table io.valid_results io.json_records io.archive",
     "plot.style plot.mixtures plot.posteriors plot.forests plot.studies plot.figures plot report.number_tables "
-    "report.write_report",
+    "report.write_report sklearn",
     "cli.messages cli.errors cli.interruption cli.arguments cli.data "
     "cli.outputs cli.memberships cli.mixture_files cli.records cli.estimates cli.rehearsal cli.startup cli.toml_prior "
     "cli.fit cli.predict cli.plot cli.sample cli.compare cli.select cli.calibrate cli.study cli __main__",

@@ -27,6 +27,7 @@ from ..em.initialization import initialize
 from ..em.result import Status
 from ..mixture import Mixture
 from ..posterior.diagnostics import ess_bulk
+from ..posterior.pooling import pool
 from ..posterior.result import Posterior, PosteriorStatus
 from ..priors.functions import sample_prior
 from ..priors.interface import MixturePrior
@@ -165,10 +166,10 @@ def _calibrate_one(config: SBCConfig, key: jax.Array, prior: MixturePrior) -> di
     _, draw = as_method(config.method, **dict(config.options))
     posterior = draw(key_draws, em.mixture, x, prior)
     draws = _thinned(posterior, config)  # (C, S, ...)
-    ranked = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: config.num_draws], draws)
+    ranked = pool(draws, posterior.stats)[: config.num_draws]
     truth_at, draws_at = quantities(truth, x, prior), quantities(draws, x, prior)
     found = {
-        "rank": _rank(key_ties, truth_at, draws_at.reshape(-1, len(truth_at))[: config.num_draws]),
+        "rank": _rank(key_ties, truth_at, pool(draws_at, posterior.stats)[: config.num_draws]),
         "draws": draws_at,
         "status": posterior.status,
         "fit_status": em.status,

@@ -29,6 +29,7 @@ from ..validation import as_float_array, check_count, check_number, check_progre
 _DEFAULTS: Mapping[str, Mapping[str, int]] = {
     "gibbs": {"thin": 20, "num_warmup": 200, "num_chains": 1},
     "nuts": {"thin": 4, "num_warmup": 150, "num_chains": 1},
+    "smc": {"thin": 5, "num_chains": 1},
 }
 
 _FIXED_NUMBERS_NEEDED = (

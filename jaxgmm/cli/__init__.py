@@ -24,7 +24,7 @@ from .messages import print_error
 
 _REFUSED, _FAILED = 2, 1
 _COMMANDS = {
-    "fit": (fit, "fit a mixture by EM under the default prior; print the mixture and write a json file"),
+    "fit": (fit, "fit a mixture by EM under the default prior; print it and the sizes of the clusters, and write a json file"),
     "compare": (compare, "compare EM with the posterior; print a table, and write a figure and a json file"),
     "select": (
         select,

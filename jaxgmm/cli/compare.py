@@ -12,7 +12,7 @@ import numpy as np
 
 from ..io.archive import save
 from ..posterior.result import Posterior
-from ..studies.method_names import POSTERIOR_METHODS
+from ..studies.method_names import POSTERIOR_FUNCTIONS, POSTERIOR_METHODS
 from ..validation import check_count
 from .arguments import add_fit_options, add_model_options, parse_names
 from .data import read_data
@@ -28,6 +28,7 @@ _ACTIVITIES = {
     "gibbs": "sampling the posterior by Gibbs sampling",
     "laplace": "drawing from the normal approximation at the mode",
     "bootstrap": "fitting bootstrap replicates of the data",
+    "smc": "moving particles from the prior to the posterior",
 }
 
 
@@ -56,7 +57,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Fit the posterior mode, draw from the posterior, compare mode and draws, print the result, and write the files."""
     methods = _check_options(arguments)
-    data = read_data(arguments)
+    data = read_data(arguments, keep_table=arguments.labels is not None)
     x, names = data.x, data.names
     figure_path, json_path = output_paths(arguments, arguments.data, "png", "json")
     check_labels_file(arguments)
@@ -131,7 +132,7 @@ def _draw_and_rehearse(methods: list[str], arguments: argparse.Namespace, mode: 
 def _draw(method: str, arguments: argparse.Namespace, mode: ModeFit, x: np.ndarray) -> Posterior:
     """Draw from the posterior by one method. The random key of a method does not depend on the other methods that run."""
     print_progress(_ACTIVITIES[method])
-    sampler = getattr(importlib.import_module(f"..posterior.{method}", __package__), method)
+    sampler = getattr(importlib.import_module(f"..posterior.{method}", __package__), POSTERIOR_FUNCTIONS[method])
     key = jax.random.fold_in(jax.random.key(arguments.seed), 1 + POSTERIOR_METHODS.index(method))
     options = {"num_samples": arguments.num_samples, "num_chains": arguments.num_chains}
     # The compilation cache does not store programs that advance a bar, so a bar costs seconds of compilation. Only a long run

@@ -21,19 +21,25 @@ _LARGEST_ROUNDING = 1e-3
 
 
 class Data(NamedTuple):
-    """The data (N, D) that a command uses, the names of the D columns, and the whole table from which they come."""
+    """The data (N, D) that a command uses, the names of the D columns, and the whole table they come from, if it is kept."""
 
     x: np.ndarray
     names: list[str]
-    table: WholeTable
+    table: WholeTable | None
 
 
-def read_data(arguments: argparse.Namespace, choose: Callable[[list[str]], Sequence[str] | None] | None = None) -> Data:
+def read_data(
+    arguments: argparse.Namespace,
+    choose: Callable[[list[str]], Sequence[str] | None] | None = None,
+    *,
+    keep_table: bool = True,
+) -> Data:
     """Read a file or a data set of the package.
 
     Args:
         arguments: the arguments of the command.
         choose: a function that returns the columns to use, given the names of all columns; None means those of --columns.
+        keep_table: whether to keep the whole table, which needs memory for the text of a file.
     """
     columns = arguments.columns if choose is None else choose
     if arguments.data in datasets.NAMES:
@@ -49,7 +55,7 @@ def read_data(arguments: argparse.Namespace, choose: Callable[[list[str]], Seque
             data = Data(*read_whole_table(arguments.data, columns=columns, drop=arguments.drop, **form))
     if jnp.result_type(float) == np.float32:
         _check_float32(data.x, data.names)
-    return data
+    return data if keep_table else data._replace(table=None)
 
 
 def _packaged_data(arguments: argparse.Namespace, columns: str | Callable[[list[str]], Sequence[str] | None] | None) -> Data:

@@ -23,7 +23,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Fit the posterior mode, print the fit and the sizes of the clusters, and write a JSON record and the labels."""
     check_count(arguments.num_components, "num_components")
     check_count(arguments.restarts, "restarts")
-    data = read_data(arguments)
+    data = read_data(arguments, keep_table=arguments.labels is not None)
     (path,) = output_paths(arguments, arguments.data, "json")
     check_labels_file(arguments)
     mode = fit_mode(arguments, data.x, data.names)

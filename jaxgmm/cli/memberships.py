@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from ..chunking import points_per_batch
 from ..density import responsibilities
 from ..mixture import Mixture
+from ..posterior.pooling import pool
 from ..posterior.result import Posterior
 from ..spread import mean_and_sd
 from ..studies.serialization import csv_line
@@ -71,10 +72,9 @@ def posterior_memberships(posterior: Posterior, estimate: Mixture | None, x: np.
             "standard deviations; the column entropy does not depend on the labels."
         )
         return memberships_at(estimate, x)._replace(entropy=entropy)
-    chains, draws, k = posterior.mixture.weights.shape
-    size = points_per_batch(chains * draws * k * x.shape[1], len(x))
-    batches = [np.asarray(responsibilities(posterior.mixture, x[i : i + size])) for i in range(0, len(x), size)]
-    moments = [mean_and_sd(batch.reshape(chains * draws, -1, k)) for batch in batches]
+    draws = pool(posterior.mixture, posterior.stats)
+    size = points_per_batch(draws.weights.size * x.shape[1], len(x))
+    moments = [mean_and_sd(np.asarray(responsibilities(draws, x[i : i + size]))) for i in range(0, len(x), size)]
     mean, sd = (np.concatenate(parts) for parts in zip(*moments, strict=True))
     return Memberships(mean, sd, entropy)
 
@@ -118,15 +118,16 @@ def write_memberships(path: Path | None, memberships: Memberships, data: Data) -
 
 def _lines(memberships: Memberships, data: Data) -> Iterator[str]:
     """Yield the lines of a CSV file with all columns of the input, followed by the memberships."""
-    names = _names(memberships)
-    while not set(names).isdisjoint(data.table.names):
+    names, table = _names(memberships), data.table
+    assert table is not None
+    while not set(names).isdisjoint(table.names):
         names = [f"jaxgmm_{name}" for name in names]
-    yield csv_line([*data.table.names, *names])
-    used = {data.table.names.index(name): i for i, name in enumerate(data.names)}
+    yield csv_line([*table.names, *names])
+    used = {table.names.index(name): i for i, name in enumerate(data.names)}
     numbers = [memberships.probabilities, memberships.sd, memberships.entropy]
     columns = np.column_stack([part for part in numbers if part is not None])
     for label, row, cells, values in zip(
-        memberships.labels.tolist(), columns.tolist(), data.table.cells(), data.x.tolist(), strict=True
+        memberships.labels.tolist(), columns.tolist(), table.cells(), data.x.tolist(), strict=True
     ):
         given = [_as_number(cell, values[used[j]]) if j in used else cell for j, cell in enumerate(cells)]
         yield csv_line([*given, label, *(f"{value:.6g}" for value in row)])

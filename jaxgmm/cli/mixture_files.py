@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def _chooser(arguments: argparse.Namespace, names: list[str]) -> Callable[[list[
         missing = [name for name in names if name not in known]
         if not missing:
             return names
-        if all(name.startswith("column ") for name in names):  # the data of the fit had no names
+        if all(re.fullmatch(r"column \d+", name) for name in names):  # the data of the fit had no names
             return None
         raise ValueError(
             f"'{arguments.data}' has no column '{missing[0]}'{similar_name(missing[0], known)}, which is a feature of the "

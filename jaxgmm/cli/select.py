@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
     types = parse_names(arguments.covariance_types, "--covariance-types", TYPES)
     check_count(arguments.folds, "folds", 2)
     check_count(arguments.restarts, "restarts")
-    data = read_data(arguments)
+    data = read_data(arguments, keep_table=arguments.labels is not None)
     x, names = data.x, data.names
     check_rows(x, max(counts), arguments.data)
     figure_path, json_path = output_paths(arguments, arguments.data, "png", "json")

@@ -18,6 +18,7 @@ from ..mixture import Mixture, num_parameters
 from ..padding import pad_data
 from ..posterior.pareto import khat_limit
 from ..posterior.pointwise import own_pointwise
+from ..posterior.pooling import pool
 from ..posterior.result import Posterior
 from ..priors.interface import MixturePrior
 from ..row_sums import Weight, weight_or_ones
@@ -146,7 +147,7 @@ def standard_deviations(draws: Mixture) -> tuple[np.ndarray, np.ndarray]:
 
 def flat_draws(posterior: Posterior) -> Mixture:
     """Return the draws of all chains as one stack (M, ...) of NumPy arrays."""
-    return jax.tree.map(lambda leaf: np.asarray(leaf).reshape(-1, *leaf.shape[2:]), posterior.mixture)
+    return pool(jax.tree.map(np.asarray, posterior.mixture), posterior.stats)
 
 
 def _with_em(inputs: ComparisonInputs, posterior: Posterior) -> Mixture:
@@ -177,7 +178,7 @@ def contraction_of(inputs: ComparisonInputs, posterior: Posterior) -> np.ndarray
     mixture = inputs.fit.mixture
     if posterior.prior is None:
         return np.full(values(mixture).shape, math.nan)
-    return contractions(mixture, jax.tree.map(np.asarray, posterior.prior), values(posterior.mixture), inputs.options.seed)
+    return contractions(mixture, jax.tree.map(np.asarray, posterior.prior), values(flat_draws(posterior)), inputs.options.seed)
 
 
 def score_jointly(inputs: ComparisonInputs, subject: Subject, laplace: LaplaceReference | None, size: int) -> JointScores:

@@ -121,7 +121,7 @@ class ComparisonRow(Record):
 class SamplerDiagnostics(Record):
     """Diagnostics of one posterior: how its draws were made, and how good they are."""
 
-    method: str = column('"nuts", "gibbs", "laplace", "bootstrap" or the name of another method')
+    method: str = column('"nuts", "gibbs", "laplace", "bootstrap", "smc" or the name of another method')
     chains: int = column("number of chains", short="chains", long="chains")
     draws: int = column("draws of each chain", short="draws", long="draws a chain")
     num_warmup: int | None = column("warm-up steps of each chain", short="warm-up")

@@ -13,6 +13,7 @@ from ..em.result import Fit
 from ..mixture import Mixture
 from ..posterior import diagnostics
 from ..posterior.diagnose import label_invariants
+from ..posterior.pooling import pool
 from ..posterior.result import Posterior
 from ..priors.functions import log_prior
 from ..spread import mean_and_sd, quantiles
@@ -25,17 +26,23 @@ _log_prior = jax.jit(log_prior)  # compiled as one program; compiling each opera
 
 
 class Quantities(NamedTuple):
-    """P quantities: their descriptions, their values (P,) under EM, and their values (C, S, P) in the draws."""
+    """P quantities: their descriptions, their values (P,) under EM, and their values (C, S, P) in the draws.
+
+    stats: the statistics of the posterior, which may have weights of the chains.
+    """
 
     described: list[Parameter]
     em: np.ndarray
     draws: np.ndarray
+    stats: dict[str, Any]
 
 
 def parameter_quantities(inputs: ComparisonInputs, subject: Subject) -> Quantities:
     """Return the parameters: the free entries of weights, means and covariances."""
     mixture = inputs.fit.mixture
-    return Quantities(parameters(mixture, inputs.feature_names), values(mixture), values(subject.posterior.mixture))
+    posterior = subject.posterior
+    described = parameters(mixture, inputs.feature_names)
+    return Quantities(described, values(mixture), values(posterior.mixture), posterior.stats)
 
 
 def log_density_quantities(inputs: ComparisonInputs, subject: Subject) -> Quantities:
@@ -49,7 +56,8 @@ def log_density_quantities(inputs: ComparisonInputs, subject: Subject) -> Quanti
     if subject.own_likelihood:
         em_log_likelihood = math.nan  # EM's log-likelihood is not comparable with that of the user's model
     described = [Parameter(name, name, None, ()) for name in ("log-likelihood (nats)", "log joint density (nats)")]
-    return Quantities(described, np.array([em_log_likelihood, em_log_density]), np.stack([log_likelihood, log_density], -1))
+    draws = np.stack([log_likelihood, log_density], -1)
+    return Quantities(described, np.array([em_log_likelihood, em_log_density]), draws, posterior.stats)
 
 
 def invariant_quantities(inputs: ComparisonInputs, subject: Subject) -> Quantities:
@@ -58,7 +66,8 @@ def invariant_quantities(inputs: ComparisonInputs, subject: Subject) -> Quantiti
     described = [Parameter(f"{rank} weight", f"{rank} weight", None, ()) for rank in ranks]
     for kind in ("overall mean", "overall sd"):
         described += [Parameter(f"{kind} {name}", kind, None, (name,)) for name in inputs.feature_names]
-    return Quantities(described, invariant_values(inputs.fit.mixture), invariant_values(subject.posterior.mixture))
+    posterior = subject.posterior
+    return Quantities(described, invariant_values(inputs.fit.mixture), invariant_values(posterior.mixture), posterior.stats)
 
 
 def invariant_values(mixture: Mixture) -> np.ndarray:
@@ -84,7 +93,7 @@ def summarise(
         One row for each quantity.
     """
     em, draws, known = quantities.em, quantities.draws, dict(known or {})
-    flat = draws.reshape(-1, draws.shape[-1])
+    flat = pool(draws, quantities.stats)
     mean, sd = mean_and_sd(flat)
     lower, median, upper = quantiles(flat, [(1 - interval) / 2, 0.5, (1 + interval) / 2])
     tail = (flat < em).mean(0) + (flat == em).mean(0) / 2

@@ -36,6 +36,7 @@ _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "laplace": {"num_samples": 1000},
     "bootstrap": {"num_samples": 200},
     "gibbs": {"num_samples": 500, "num_chains": 4},
+    "smc": {"num_samples": 500, "num_chains": 4},
     # Compiled code cannot inspect the draws and then decide on a longer warm-up, so the mass matrix is always adapted.
     "nuts": {"num_samples": 250, "num_chains": 4, "adapt_mass_matrix": True},
 }
@@ -72,8 +73,8 @@ class Design:
         num_features: D.
         weights: K weights of the components, or None for equal weights.
         methods: names of the methods. "em" is maximum likelihood, and "map" is the mode under the prior, both with Wald
-            intervals. "laplace", "bootstrap" (of the MAP fit), "gibbs" and "nuts" start from the MAP fit; their estimate is the
-            mean of the draws, and their intervals are central intervals of the draws.
+            intervals. "laplace", "bootstrap" (of the MAP fit), "gibbs" and "nuts" start from the MAP fit, "smc" from the prior;
+            their estimate is the mean of the draws, and their intervals are central intervals of the draws.
         num_datasets: number of data sets per cell.
         probabilities: probabilities of the intervals.
         prior: "default" for the data-scaled `default_prior` of each data set; or a dict of fixed numbers weight_concentration

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 import jax
 
 from ..mixture import Mixture
+from ..posterior.pooling import pool
+from ..posterior.result import Posterior
 from ..priors.interface import MixturePrior
 from ..studies.intervals import Intervals, draw_intervals, wald_intervals
 from ..studies.parameters import Parameter, free_entries, parameters
@@ -46,8 +48,7 @@ def estimate_intervals(
     return wald_intervals(mixture, x, prior, probabilities, kind=kind)
 
 
-def posterior_intervals(draws: Mixture, probabilities: Sequence[float]) -> tuple[jax.Array, Intervals]:
+def posterior_intervals(posterior: Posterior, probabilities: Sequence[float]) -> tuple[jax.Array, Intervals]:
     """Compute the means (P,) of the quantities over all draws (C, S, ...), and their central intervals."""
-    drawn = values(draws)
-    drawn = drawn.reshape(-1, drawn.shape[-1])
+    drawn = pool(values(posterior.mixture), posterior.stats)
     return drawn.mean(0), draw_intervals(drawn, probabilities)

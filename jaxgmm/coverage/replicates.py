@@ -102,7 +102,7 @@ def _draw_one(
 ) -> dict[str, jax.Array]:
     """Draw from the posterior of one data set, and return the estimates and intervals computed from the draws."""
     posterior = relabel(draw(key, start, x, prior), start, None, method="kl")
-    mean, found = posterior_intervals(posterior.mixture, probabilities)
+    mean, found = posterior_intervals(posterior, probabilities)
     failed = ~is_usable(posterior.status)
     return {"estimate": mean, **_usable_intervals(found, ~failed), "failed": failed, "status": posterior.status}
 

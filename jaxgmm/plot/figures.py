@@ -18,6 +18,8 @@ from ..comparison.result import Comparison
 from ..density import responsibilities
 from ..marginals import marginal
 from ..mixture import Mixture, MixtureLike, as_mixture
+from ..posterior.pooling import pool
+from ..posterior.result import Posterior
 from ..studies.parameters import parse_name
 from .mixtures import densities, ellipses, scatter
 from .posteriors import farthest, posterior_marginal
@@ -60,7 +62,7 @@ def comparison_figure(
     figure = Figure(figsize=(5.4 + 2.2 * columns, height), dpi=150, layout="constrained")
     halves: Any = figure.subfigures(1, 2, width_ratios=(5.4, 2.2 * columns))
     left, right = halves
-    _draw_data(left, _on_host(mixture), _thin(_on_host(posterior.mixture), num_draws), x, names)
+    _draw_data(left, _on_host(mixture), _thin(posterior, num_draws), x, names)
     _draw_marginals(right, comparison, shown, columns)
     return figure
 
@@ -136,7 +138,7 @@ def _draw_marginals(figure: Any, comparison: Comparison, shown: list[ComparisonR
         title = row.short_name(28) + ("" if row.component is None else f" ({row.component})")
         posterior_marginal(
             ax,
-            comparison.draws(row),
+            pool(np.asarray(comparison.draws(row)), comparison.posteriors[method].stats),
             row.em,
             (row.lower, row.upper),
             title=title,
@@ -184,7 +186,7 @@ def _on_host(mixture: Mixture) -> Mixture:
     return jax.tree.map(np.asarray, mixture)
 
 
-def _thin(mixture: Mixture, num_draws: int) -> Mixture:
-    """Return at most `num_draws` mixtures (draws, ...) of a stack, evenly spaced over chains and draws."""
-    keep = evenly_spaced(math.prod(mixture.batch_shape), num_draws)
-    return mixture[np.unravel_index(keep, mixture.batch_shape)]
+def _thin(posterior: Posterior, num_draws: int) -> Mixture:
+    """Return at most `num_draws` mixtures (draws, ...) of a posterior, evenly spaced over chains and draws."""
+    draws = pool(_on_host(posterior.mixture), posterior.stats)
+    return draws[evenly_spaced(len(draws.weights), num_draws)]

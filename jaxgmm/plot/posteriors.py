@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from ..comparison.clustering import evenly_spaced
 from ..comparison.report_columns import ComparisonRow
 from ..comparison.result import Comparison
+from ..posterior.pooling import pool
 from .style import COLORS, INK, method_style, plain
 
 _MOST_DOTS = 600  # largest number of draws shown in one panel
@@ -142,7 +143,8 @@ def pairs(
 
 def _draws_of(comparison: Comparison, row: ComparisonRow, method: str) -> np.ndarray:
     """Return the draws of one parameter by one method, as an array with one axis."""
-    return np.asarray(comparison.draws(replace(row, method=method)), float).ravel()
+    draws = np.asarray(comparison.draws(replace(row, method=method)), float)
+    return pool(draws, comparison.posteriors[method].stats)
 
 
 def _correlation(x: np.ndarray, y: np.ndarray) -> str:

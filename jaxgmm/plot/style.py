@@ -13,9 +13,18 @@ from matplotlib.ticker import MaxNLocator
 
 from ..studies.method_names import POINT_METHODS, POSTERIOR_METHODS, display_name
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A6A00")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 3)), (0, (1, 3)))
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B", "#7A6A00")
+MARKERS = ("o", "s", "^", "D", "v", "P", "*", "X")
+DASHES = (
+    "-",
+    (0, (5, 2)),
+    (0, (1.5, 1.5)),
+    (0, (6, 2, 1.5, 2)),
+    (0, (3, 1, 1, 1, 1, 1)),
+    (0, (8, 3)),
+    (0, (10, 2, 2, 2)),
+    (0, (1, 3)),
+)
 INK = "#222222"
 _METHODS = (*POSTERIOR_METHODS, *POINT_METHODS)
 

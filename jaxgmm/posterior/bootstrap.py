@@ -110,7 +110,7 @@ def bootstrap(
         _emit_warnings(stats, start.num_components, has_prior=prior is not None)
     status = jnp.where(jnp.isfinite(log_density).all(), PosteriorStatus.OK, PosteriorStatus.NONFINITE)
     posterior = Posterior(fits.mixture, log_density, prior, status, stats, "bootstrap")
-    return relabel(posterior, start, x, sample_weight=weight)
+    return relabel(posterior, start, x, sample_weight=sample_weight)
 
 
 def _num_rows(x: jax.Array, weight: Weight) -> int:

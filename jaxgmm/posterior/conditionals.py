@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .. import covariance
 from ..density import quadratic_coefficients, quadratic_log_joint, safe_log
@@ -29,6 +30,7 @@ from ..mixture import Mixture
 from ..priors.interface import ComponentSums, MixturePrior, StandardVariables
 from ..rounding import positive_factors, scatter_about_mean
 from ..row_sums import Weight, has_weights, nonzero, sum_over_rows, vary_with
+from ..validation import is_traced
 
 
 class GibbsState(NamedTuple):
@@ -51,6 +53,32 @@ class LabelledData(NamedTuple):
 
     y: jax.Array
     weight: Weight
+
+
+def check_closed_forms(prior: MixturePrior, method: str) -> None:
+    """Raise TypeError if the conditional distributions under a prior have no closed forms, which `method` needs."""
+    if not prior.has_closed_forms:
+        raise TypeError(
+            f"prior.scale is {type(prior.covariance_law).__name__}, for which the conditional of the covariances has no "
+            f"closed form; for {method} use InverseWishart or InverseGamma, or sample with nuts."
+        )
+
+
+def check_integer_weights(weight: Any, method: str) -> None:
+    """Raise ValueError if concrete weights (N,), or None, are not integers; a row of weight w has w labels."""
+    if not has_weights(weight) or is_traced(weight):
+        return
+    values = np.asarray(weight)
+    if (values != np.floor(values)).any():
+        raise ValueError(
+            f"sample_weight has {values[values != np.floor(values)][0]:.4g}; integers were expected, because {method} draws w "
+            "labels for a row of weight w: round the weights, or sample with nuts, which accepts fractions."
+        )
+
+
+def are_counts(weight: Weight) -> jax.Array | bool:
+    """Return whether all weights are integers >= 0, so that they can be numbers of labels."""
+    return not has_weights(weight) or ((weight == jnp.floor(weight)) & (weight >= 0)).all()
 
 
 def gibbs_state(mixture: Mixture) -> GibbsState:
@@ -85,7 +113,7 @@ def sum_by_labels(
     if not has_weights(weight):
         sums, log_likelihood = sum_once(key, weight)
     else:
-        sums, log_likelihood = _sum_of_repeats(
+        sums, log_likelihood = repeat_and_sum(
             lambda i: sum_once(jax.random.fold_in(key, i), (weight > i).astype(y.dtype)), weight.max()
         )
     second, first, count = covariance.split_quadratic(sums, covariance_type, y.shape[1])
@@ -94,7 +122,7 @@ def sum_by_labels(
     return ComponentSums(count, center + first / nonzero(count)[:, None], scatter), log_likelihood
 
 
-def _sum_of_repeats(function: Callable[[Any], Any], times: jax.Array) -> Any:
+def repeat_and_sum(function: Callable[[Any], Any], times: jax.Array) -> Any:
     """Return the sum of function(0), ..., function(times - 1)."""
     shapes = jax.eval_shape(function, 0)
     zero = jax.tree.map(lambda leaf: vary_with(jnp.zeros(leaf.shape, leaf.dtype), leaf), shapes)
@@ -140,6 +168,8 @@ def draw_state(
     prior: MixturePrior,
     present: jax.Array,
     covariance_type: str,
+    *,
+    label_counts: jax.Array | None = None,
 ) -> GibbsState:
     """Draw parameters given the sums of the rows by label.
 
@@ -150,12 +180,14 @@ def draw_state(
         prior: a prior whose conditionals have closed forms.
         present: (K,), True for the components that may have a positive weight; the other components keep weight 0.
         covariance_type: covariance type of the state.
+        label_counts: (K,), the number of labels of each component, if it differs from the counts of the sums.
     """
     k, d = state.means.shape
     dtype = sums.count.dtype
+    label_counts = sums.count if label_counts is None else label_counts
     shapes = prior.gamma_shapes_given_counts(sums.count, covariance_type)
     # One call draws the gamma variables for both weights and covariances, because each call takes seconds to compile.
-    all_shapes = jnp.concatenate([prior.weight_concentration + sums.count, shapes.ravel()])
+    all_shapes = jnp.concatenate([prior.weight_concentration + label_counts, shapes.ravel()])
     log_gammas = jax.random.loggamma(keys[0], all_shapes, dtype=dtype)
     # If a prior has too few degrees of freedom, a shape parameter of a gamma distribution can be <= 0. The draw is then set to
     # NaN, because the error would otherwise go unnoticed.

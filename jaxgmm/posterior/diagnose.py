@@ -18,6 +18,7 @@ from ..mixture import Mixture
 from ..spread import mean_and_sd
 from ..validation import is_traced
 from . import diagnostics
+from .pooling import pool
 from .result import Posterior, PosteriorStatus, check_one_posterior
 
 
@@ -67,9 +68,9 @@ def diagnose(posterior: Posterior) -> dict[str, Any]:
         "divergences": int(np.sum(stats["diverging"])) if "diverging" in stats else None,
         "tree_depth": int(np.max(stats["tree_depth"])) if "tree_depth" in stats else None,
         "e_bfmi": diagnostics.e_bfmi(stats["energy"]) if "energy" in stats else None,
-        "label_invariant": {name: summarise_draws(draws) for name, draws in invariant.items()},
+        "label_invariant": {name: summarise_draws(draws, stats) for name, draws in invariant.items()},
         "labels_identified": identified,
-        "parameters": {name: summarise_draws(draws) for name, draws in parameters.items()} if identified else None,
+        "parameters": {name: summarise_draws(draws, stats) for name, draws in parameters.items()} if identified else None,
     }
 
 
@@ -85,13 +86,14 @@ def label_invariants(mixture: Mixture) -> dict[str, np.ndarray]:
     return {"weights_by_size": -np.sort(-weights, -1), "overall_mean": overall, "overall_sd": np.sqrt(within)}
 
 
-def summarise_draws(draws: ArrayLike) -> dict[str, np.ndarray]:
+def summarise_draws(draws: ArrayLike, stats: dict[str, Any]) -> dict[str, np.ndarray]:
     """Summarise draws (C, S, ...) by name.
 
-    The entries, each (...), are the mean, the sd, the Monte Carlo errors of both, R-hat, and two effective sample sizes.
+    The entries, each (...), are the mean, the sd, the Monte Carlo errors of both, R-hat, and two effective sample sizes. The
+    statistics of the posterior, `stats`, may have weights of the chains.
     """
     draws = np.asarray(draws, float)
-    mean, sd = mean_and_sd(draws.reshape(-1, *draws.shape[2:]))
+    mean, sd = mean_and_sd(pool(draws, stats))
     return {
         "mean": mean,
         "sd": sd,

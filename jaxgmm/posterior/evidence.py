@@ -4,11 +4,12 @@
     estimated by the mean of p(x, z_i) / q(z_i),   z_i ~ q
 
 The proposal q starts as a mixture of multivariate t distributions, one at each mode that Newton's method finds from the
-posterior's draws. In pilot rounds, q adapts to the importance ratios (Cappe, Douc, Guillin, Marin & Robert 2008, Statistics and
-Computing 18, 447-459). After the pilot rounds q is fixed. It therefore does not depend on the draws whose ratios are averaged.
-A labelling is an order of the components. If K components are exchangeable, the evidence must include all their K! labellings.
-Otherwise the log evidence would be too small by up to log K! (Neal 1999, on Chib 1995). The density q is therefore averaged
-over all labellings. A change of the labelling permutes the components in z and does not change volumes.
+posterior's draws. Some of them have an empty component, in coordinates of its own (`evidence_coordinates`). In pilot rounds, q
+adapts to the importance ratios (Cappe, Douc, Guillin, Marin & Robert 2008, Statistics and Computing 18, 447-459). After the
+pilot rounds q is fixed. It therefore does not depend on the draws whose ratios are averaged. A labelling is an order of the
+components. If K components are exchangeable, the evidence must include all their K! labellings. Otherwise the log evidence
+would be too small by up to log K! (Neal 1999, on Chib 1995). The density q is therefore averaged over all labellings, that is,
+over all permutations of the components in z. Permutations do not change volumes.
 """
 
 from __future__ import annotations
@@ -32,17 +33,18 @@ from ..row_sums import Weight, total_weight
 from ..status import StatusEnum
 from ..tables import REACH, Printed, Table, look, reach
 from ..validation import as_weighted_data, check_count, check_key, is_traced, warn_at_caller
+from .evidence_coordinates import Coordinates
 from .evidence_labellings import make_labellings
 from .evidence_proposal import choose_seeds, first_proposal
 from .importance import Proposal, adapt, draw
 from .likelihood import reference_total
 from .pareto import effective_number, khat_limit, pareto_k
 from .result import Posterior, check_one_posterior, in_dtype
-from .standardization import StandardizedProblem, log_volume, standardise
+from .standardization import StandardizedProblem, log_volume, standardise, to_standard
 from .unconstrained_space import make_unconstrained_space, map_points
 
-_FEWEST_EFFECTIVE = 100  # smallest effective number of samples with which the value and its error are trusted
-_PILOTS, _ROUNDS = 8, 4  # number of pilot rounds, which adapt the proposal; number of later rounds, whose ratios are averaged
+_FEWEST_EFFECTIVE = 100  # with fewer effective samples, neither the value nor its error is trusted, whatever k-hat is
+_PILOTS, _ROUNDS = 6, 4  # number of rounds that adapt the proposal; number of rounds whose importance ratios are averaged
 
 
 class EvidenceStatus(StatusEnum):
@@ -138,8 +140,9 @@ def log_evidence(
     the draws, and from copies of the best draw in which one component has been emptied. The proposal is built around the modes
     that Newton's method finds. A posterior from `laplace` is therefore as suitable as a posterior from `nuts`, unless its draws
     miss a mode. No diagnostic can notice a mode that the proposal does not cover. If you suspect such modes, pass optima from
-    other starts as `modes`. A component that holds almost no data follows its prior. A vague prior has heavier tails than the
-    proposal. In this case the value is slightly too low, and k-hat approaches 0.7.
+    other starts as `modes`. A component that holds no data follows its prior, which may be vague, and under a Dirichlet
+    concentration below 1 its weight may be as small as e^-1000. Some parts of the proposal therefore describe an emptied
+    component in coordinates in which its prior has light tails.
 
     With up to 6 components, the proposal is averaged over all K! labellings. With more components, only one labelling is used:
     the means are in ascending order along the axis that separates the means best. A sample with this labelling counts K! times,
@@ -154,8 +157,8 @@ def log_evidence(
         x: (N, D), the data that the posterior was made from.
         sample_weight: (N,) >= 0, the weights with which the posterior was made. The weight of a row is the exponent of the
             row's density in the likelihood.
-        num_samples: number of importance samples that are averaged, at least 1000. In addition, the pilot rounds use twice as
-            many samples.
+        num_samples: number of importance samples that are averaged, at least 1000. In addition, the pilot rounds use one
+            and a half times as many samples.
         num_modes: number of draws from which Newton's method searches for modes: the best draw, and others chosen at random.
         modes: a Mixture or Fit (M, ...) of further points from which to search for modes, or None.
 
@@ -229,35 +232,47 @@ def _estimate(
     assert posterior.prior is not None
     key_seeds, key_rounds = jax.random.split(key)
     problem = standardise(x, weight, posterior.prior, posterior.mixture.covariance_type)
-    seeds, density = choose_seeds(key_seeds, posterior, modes, problem, num_modes)
+    seeds, checked, density = choose_seeds(key_seeds, posterior, modes, problem, num_modes)
     start = seeds[0]
     ratios = _log_ratios(key_rounds, seeds, problem, num_samples)
-    total = reference_total(problem, start)
-    volume = log_volume(problem, start.covariance_type, start.num_components)
-    # if x is not the data that the posterior was made from, the best draw's density at x differs from its stored density
+    # if x is not the data that the posterior was made from, a draw's density at x differs from its stored density
+    same = _has_density(to_standard(checked, problem), problem, density)
     rows = total_weight(problem.weight, len(x), problem.y.dtype)
-    same = abs(total + log_prior(start, problem.prior) + volume - density) <= 0.1 + 1e-4 * (abs(density) + rows)
-    offset = total - rows * jnp.log(problem.scale).sum()
-    evidence = _summarise(ratios, jnp.where(jnp.isfinite(density), offset, jnp.nan), same)
+    offset = reference_total(problem, start) - rows * jnp.log(problem.scale).sum()
+    evidence = _summarise(ratios, jnp.where(jnp.isnan(density), jnp.nan, offset), same)
     return in_dtype(evidence, x.dtype)
+
+
+def _has_density(mixture: Mixture, problem: StandardizedProblem, density: jax.Array) -> jax.Array:
+    """Return whether a stored log density () in data units is that of a standardised mixture, up to rounding.
+
+    The result is True if a weight of the mixture was rounded to 0, because the density is then unknown.
+    """
+    expected = reference_total(problem, mixture) + log_prior(mixture, problem.prior)
+    expected += log_volume(problem, mixture.covariance_type, mixture.num_components)
+    rows = total_weight(problem.weight, len(problem.y), problem.y.dtype)
+    close = abs(expected - density) <= 0.1 + 1e-4 * (abs(density) + rows)
+    return close | (mixture.weights < jnp.finfo(mixture.weights.dtype).tiny).any()
 
 
 def _log_ratios(key: jax.Array, seeds: Mixture, problem: StandardizedProblem, num_samples: int) -> jax.Array:
     """Adapt the proposal in the pilot rounds; return the log importance ratios of all later rounds, (S,)."""
     start = seeds[0]
     space = make_unconstrained_space(problem, start)
-    labellings = make_labellings(space, start, problem.prior.weight_concentration)
+    coordinates = Coordinates(space, problem)
+    labellings = make_labellings(space, coordinates, start, problem.prior.weight_concentration)
 
     def advance(proposal: Proposal, step: tuple[jax.Array, jax.Array]) -> tuple[Proposal, jax.Array]:
         key, is_pilot = step
-        z = draw(key, proposal, num_samples)
-        potentials = map_points(space.potential, z, problem, start)
-        ratios = -jnp.where(jnp.isnan(potentials), jnp.inf, potentials) - labellings.log_average(proposal, z)
-        adapted = adapt(proposal, z, ratios)
+        points = jax.vmap(coordinates.place)(*draw(key, proposal, num_samples))
+        potentials = map_points(space.potential, points.z, problem, start)
+        ratios = -jnp.where(jnp.isnan(potentials), jnp.inf, potentials) - labellings.log_average(proposal, points)
+        adapted = adapt(proposal, jax.vmap(coordinates.describe)(points), ratios)
         return jax.tree.map(lambda new, old: jnp.where(is_pilot, new, old), adapted, proposal), ratios
 
     steps = jax.random.split(key, _PILOTS + _ROUNDS), jnp.arange(_PILOTS + _ROUNDS) < _PILOTS
-    return jax.lax.scan(advance, first_proposal(space, labellings, seeds, problem), steps)[1][_PILOTS:].ravel()
+    first = first_proposal(space, coordinates, labellings, seeds, problem)
+    return jax.lax.scan(advance, first, steps)[1][_PILOTS:].ravel()
 
 
 def _summarise(log_ratios: jax.Array, offset: jax.Array, same: jax.Array) -> Evidence:

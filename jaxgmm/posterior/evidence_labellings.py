@@ -18,28 +18,32 @@ from jax.nn import logsumexp
 from .. import linalg
 from ..chunking import labellings_per_batch
 from ..mixture import Mixture
+from .evidence_coordinates import Coordinates, Measured
 from .importance import Proposal, log_parts
 from .label_assignment import permute_components
 from .unconstrained_space import UnconstrainedSpace, from_sticks, to_sticks
 
-_ENUMERATED = 6  # largest K for which the proposal is averaged over all K! labellings; for a larger K, one labelling is kept
+LogAverage = Callable[[Proposal, Measured], jax.Array]
+_ENUMERATED = 6  # for K up to this number the proposal is averaged over all K! labellings; for larger K one labelling is kept
 
 
 class Labellings(NamedTuple):
     """The functions that take all labellings of K components into account.
 
     Attributes:
-        log_average: a function of a proposal and points z (S, P). It averages the density of the proposal at each point over
-            the labellings, and returns the logarithms (S,) of the averages.
-        canonical: a function that returns a mixture in the labelling that is kept. If all labellings are enumerated, it returns
-            the mixture unchanged.
+        log_average: proposal, measured points (S, ...) -> (S,), the logarithm of an average: the density of the proposal at
+            each point is averaged over the labellings.
+        canonical: a mixture -> the same mixture in the labelling that is kept. If all labellings are enumerated, the mixture is
+            returned unchanged.
     """
 
-    log_average: Callable[[Proposal, jax.Array], jax.Array]
+    log_average: LogAverage
     canonical: Callable[[Mixture], Mixture]
 
 
-def make_labellings(space: UnconstrainedSpace, start: Mixture, concentration: jax.Array) -> Labellings:
+def make_labellings(
+    space: UnconstrainedSpace, coordinates: Coordinates, start: Mixture, concentration: jax.Array
+) -> Labellings:
     """Return the functions that account for the labellings, given the prior's weight concentrations (K,).
 
     With up to 6 components, all labellings are enumerated. With more components, only one labelling is kept: the one in which
@@ -48,7 +52,7 @@ def make_labellings(space: UnconstrainedSpace, start: Mixture, concentration: ja
     """
     exchangeable = concentration[:, None] == concentration[None, :]
     if start.num_components <= _ENUMERATED:
-        return Labellings(_average_over_all(space, exchangeable), lambda mixture: mixture)
+        return Labellings(_average_over_all(space, coordinates, exchangeable), lambda mixture: mixture)
     axis = linalg.eigh(jnp.cov(start.means.T, aweights=start.weights).reshape(start.num_features, -1))[1][:, -1]
 
     def canonical(mixture: Mixture) -> Mixture:
@@ -56,25 +60,29 @@ def make_labellings(space: UnconstrainedSpace, start: Mixture, concentration: ja
         order = jnp.zeros(len(group), int).at[jnp.argsort(group)].set(jnp.lexsort((mixture.means @ axis, group)))
         return permute_components(mixture, order)
 
-    return Labellings(_kept_labelling(space, exchangeable, axis), canonical)
+    return Labellings(_kept_labelling(space, coordinates, exchangeable, axis), canonical)
 
 
-def _average_over_all(space: UnconstrainedSpace, exchangeable: jax.Array) -> Callable[[Proposal, jax.Array], jax.Array]:
-    """Return the function `log_average` of Labellings for the case that all exchangeable labellings are enumerated."""
+def _average_over_all(space: UnconstrainedSpace, coordinates: Coordinates, exchangeable: jax.Array) -> LogAverage:
+    """Return a function that averages a proposal's density over all labellings that the prior does not distinguish."""
     k = len(exchangeable)
     orders = jnp.array(list(itertools.permutations(range(k))))
     possible = exchangeable[jnp.arange(k), orders].all(-1)
 
-    def log_average(proposal: Proposal, z: jax.Array) -> jax.Array:
-        log_densities = jax.vmap(lambda order: logsumexp(log_parts(proposal, permute_point(space, z, order))[0]))(orders)
-        return logsumexp(jnp.where(possible, log_densities, -jnp.inf)) - jnp.log(possible.sum())
+    def log_average(proposal: Proposal, point: Measured) -> jax.Array:
+        def log_density(order: jax.Array) -> jax.Array:
+            permuted = Measured(permute_point(space, point.z, order), point.noise[order], point.log_slope[order])
+            return logsumexp(log_parts(proposal, coordinates.describe(permuted))[0])
+
+        log_densities = jnp.where(possible, jax.vmap(log_density)(orders), -jnp.inf)
+        return logsumexp(log_densities) - jnp.log(possible.sum())
 
     return _in_batches(log_average, len(orders))
 
 
 def _kept_labelling(
-    space: UnconstrainedSpace, exchangeable: jax.Array, axis: jax.Array
-) -> Callable[[Proposal, jax.Array], jax.Array]:
+    space: UnconstrainedSpace, coordinates: Coordinates, exchangeable: jax.Array, axis: jax.Array
+) -> LogAverage:
     """Return the function `log_average` of Labellings for the case that only one labelling is kept.
 
     If a point z has the labelling that is kept, the average is the density at z divided by the number of labellings. If z has
@@ -83,23 +91,21 @@ def _kept_labelling(
     earlier = jnp.tril(exchangeable, -1)
     log_count = jnp.log(1 + earlier.sum(-1)).sum()
 
-    def log_average(proposal: Proposal, z: jax.Array) -> jax.Array:
-        place = space.unravel(z)["means"] @ axis
+    def log_average(proposal: Proposal, point: Measured) -> jax.Array:
+        place = space.unravel(point.z)["means"] @ axis
         out_of_order = (earlier & (place[:, None] < place[None, :])).any()
-        return jnp.where(out_of_order, jnp.inf, logsumexp(log_parts(proposal, z)[0]) - log_count)
+        return jnp.where(out_of_order, jnp.inf, logsumexp(log_parts(proposal, coordinates.describe(point))[0]) - log_count)
 
     return _in_batches(log_average, 1)
 
 
-def _in_batches(
-    function: Callable[[Proposal, jax.Array], jax.Array], num_labellings: int
-) -> Callable[[Proposal, jax.Array], jax.Array]:
+def _in_batches(function: LogAverage, num_labellings: int) -> LogAverage:
     """Return a function that applies a function of one point (P,) to points (S, P), in batches."""
 
-    def batched(proposal: Proposal, z: jax.Array) -> jax.Array:
-        numbers_per_point = num_labellings * (len(proposal.center) + 1) * z.shape[-1]
-        batch = labellings_per_batch(numbers_per_point, len(z))
-        return jax.lax.map(lambda point: function(proposal, point), z, batch_size=batch)
+    def batched(proposal: Proposal, points: Measured) -> jax.Array:
+        count, size = points.z.shape
+        batch = labellings_per_batch(num_labellings * (len(proposal.center) + 1) * size, count)
+        return jax.lax.map(lambda point: function(proposal, point), points, batch_size=batch)
 
     return batched
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -12,36 +13,50 @@ from .. import linalg
 from ..em.m_step import m_step
 from ..em.moments import e_step
 from ..mixture import Mixture
-from ..row_sums import total_weight, weight_or_ones
+from ..row_sums import weight_or_ones
+from .evidence_coordinates import Coordinates
 from .evidence_labellings import Labellings
-from .importance import Proposal, make_proposal
+from .importance import Proposal, choose_coordinates, make_proposal
 from .newton import find_mode
 from .result import Posterior
 from .standardization import StandardizedProblem, to_standard
-from .unconstrained_space import UnconstrainedSpace
+from .unconstrained_space import UnconstrainedSpace, log_sigmoid
 
-_EM_STEPS = 30  # number of EM steps after a component has been emptied; the other components then adapt to its data
-_SMALLEST_WEIGHT = 1e-6  # smallest weight in a seed; Newton's method cannot start from weight 0, whose logit is infinite
+_EM_STEPS = 30  # number of EM steps in which the other components adapt after one component has been emptied
+_NO_WEIGHT = 1e-26  # weight of an empty component during Newton's descent: the component has no influence on the others
+_SMALLEST_WEIGHT = 1e-6  # Newton cannot start from a weight of 0, whose logit is infinite
 
 
 class Seeds(NamedTuple):
-    """Standardised mixtures (M, ...) from which modes are searched, and the log density () of the first of these mixtures."""
+    """The points at which the searches for modes start, and a draw whose density can be computed again.
+
+    Attributes:
+        mixtures: (M, ...), standardised mixtures. A component is empty if its weight is 0.
+        checked: one draw, in data units. If possible, none of its weights was rounded to 0.
+        log_density: (), the stored log density of this draw; NaN if all draws have failed.
+    """
 
     mixtures: Mixture
-    best_log_density: jax.Array
+    checked: Mixture
+    log_density: jax.Array
 
 
 def choose_seeds(
     key: jax.Array, posterior: Posterior, modes: Mixture | None, problem: StandardizedProblem, num_modes: int
 ) -> Seeds:
-    """Choose the mixtures from which modes are searched.
+    """Return the best draw, random other draws, the given modes, and copies of the best draw with one component emptied.
 
-    They are the best draw, other draws chosen at random, the given modes, and copies of the best draw in which one component
-    has been emptied.
+    The best draw has the largest density of the means, covariances and logarithms of the weights. The density of the weights
+    themselves has no maximum if a concentration is below 1. It is infinite if a weight was rounded to 0.
     """
     density = posterior.log_density.ravel()
     draws = jax.tree.map(lambda leaf: leaf.reshape(len(density), *leaf.shape[2:]), posterior.mixture)
-    best = jnp.where(jnp.isnan(density), -jnp.inf, density).argmax()
+    smallest, finite = jnp.finfo(draws.weights.dtype).tiny, jnp.isfinite(density)
+    log_weights = jnp.log(jnp.maximum(draws.weights, smallest)).sum(-1)
+    best = jnp.where(finite, density + log_weights, -jnp.inf).argmax()
+    known = finite & (draws.weights >= smallest).all(-1)
+    checked = jnp.where(known.any(), jnp.where(known, density, -jnp.inf).argmax(), best)
+    log_density = jnp.where((finite | (density == jnp.inf)).any(), density[checked], jnp.nan)
     chosen = jnp.concatenate([best[None], jax.random.randint(key, (num_modes - 1,), 0, len(density))])
     seeds = draws[chosen]
     if modes is not None:
@@ -49,47 +64,51 @@ def choose_seeds(
     weights = jnp.maximum(seeds.weights, _SMALLEST_WEIGHT)
     seeds = Mixture(weights / weights.sum(-1, keepdims=True), seeds.means, seeds.covariances, seeds.covariance_type)
     seeds = jax.vmap(lambda mixture: to_standard(mixture, problem))(seeds)
-    if seeds.num_components > 1:
-        emptied = jax.vmap(lambda k: _without_component(seeds[0], k, problem))(jnp.arange(seeds.num_components))
+    if _num_emptied(seeds):
+        emptied = jax.vmap(lambda k: _without_component(seeds[0], k, problem))(jnp.arange(_num_emptied(seeds)))
         seeds = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), seeds, emptied)
-    return Seeds(seeds, density[best])
+    return Seeds(seeds, draws[checked], log_density)
+
+
+def _num_emptied(seeds: Mixture) -> int:
+    """Return how many of the last seeds have an emptied component."""
+    return seeds.num_components if seeds.num_components > 1 else 0
 
 
 def _without_component(mixture: Mixture, k: jax.Array, problem: StandardizedProblem) -> Mixture:
-    """Empty component k: return a mixture in which the other components hold all data.
+    """Empty component k: return a mixture in which the other components hold all data, and component k has weight 0.
 
-    Component k keeps only the weight that the prior gives it. The posterior may have a mode near such a mixture, although few
-    of its draws are there.
+    Such a mixture is useful as a seed, because the posterior's draws may rarely be near it.
     """
     prior = problem.prior
-    concentration = prior.weight_concentration
-    total = total_weight(problem.weight, len(problem.y), problem.y.dtype)
-    fraction = jnp.clip(concentration[k] / (total + concentration.sum()), _SMALLEST_WEIGHT, 0.5)
-    absent = jnp.arange(mixture.num_components) == k
-    flat = dataclasses.replace(prior, weight_concentration=jnp.ones_like(concentration)) if prior.has_closed_forms else None
-
+    flat = dataclasses.replace(prior, weight_concentration=jnp.ones_like(prior.weight_concentration))
+    flat = flat if prior.has_closed_forms else None
     weight = None if problem.weight is None else weight_or_ones(problem.weight, problem.y.shape[:1], problem.y.dtype)
 
     def step(_: int, mixture: Mixture) -> Mixture:
         return m_step(mixture, e_step(mixture, problem.y, sample_weight=weight), flat)
 
+    absent = jnp.arange(mixture.num_components) == k
     weights = jnp.where(absent, 0, mixture.weights)
     start = dataclasses.replace(mixture, weights=weights / weights.sum())
     fitted = jax.lax.fori_loop(0, _EM_STEPS, step, start)
-    weights = jnp.maximum(fitted.weights, _SMALLEST_WEIGHT)
-    weights = jnp.where(absent, fraction, (1 - fraction) * weights / jnp.where(absent, 0, weights).sum())
-    return dataclasses.replace(fitted, weights=weights)
+    weights = jnp.where(absent, 0, jnp.maximum(fitted.weights, _SMALLEST_WEIGHT))
+    return dataclasses.replace(fitted, weights=weights / weights.sum())
 
 
-def first_proposal(space: UnconstrainedSpace, labellings: Labellings, seeds: Mixture, problem: StandardizedProblem) -> Proposal:
+def first_proposal(
+    space: UnconstrainedSpace, coordinates: Coordinates, labellings: Labellings, seeds: Mixture, problem: StandardizedProblem
+) -> Proposal:
     """Return a mixture of t distributions, one at the mode found from each seed.
 
     The weight of each t distribution is proportional to the mass of the Gaussian approximation at the mode. Two seeds may lead
     to the same mode, which does no harm. If a seed leads to no mode with a finite density, its t distribution gets weight 0.
     """
+    seeds = jax.lax.map(labellings.canonical, seeds)
 
     def look(seed: Mixture) -> tuple[jax.Array, jax.Array, jax.Array]:
-        newton, root, _ = find_mode(space, space.flatten(labellings.canonical(seed)), problem, seed)
+        start, potential = _target(space, coordinates, seed)
+        newton, root, _ = find_mode(space._replace(potential=potential), start, problem, seed)
         log_det = jnp.log(linalg.eigh(root)[0]).sum()
         return newton.z, root, jnp.where(jnp.isfinite(newton.value), log_det - newton.value, -jnp.inf)
 
@@ -98,4 +117,35 @@ def first_proposal(space: UnconstrainedSpace, labellings: Labellings, seeds: Mix
     center = jnp.where(usable[:, None], center, 0)
     root = jnp.where(usable[:, None, None], root, jnp.eye(space.size, dtype=root.dtype))
     log_weight = jax.nn.log_softmax(jnp.where(usable, log_mass, -1e30))
-    return make_proposal(log_weight, center, root @ jnp.swapaxes(root, -1, -2))
+    empty = seeds.weights[len(center) - _num_emptied(seeds) :] == 0
+    return make_proposal(log_weight, center, root @ jnp.swapaxes(root, -1, -2), empty, jax.vmap(coordinates.systems)(empty))
+
+
+def _target(
+    space: UnconstrainedSpace, coordinates: Coordinates, seed: Mixture
+) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:
+    """Return the start (P,) of a search for a mode, and the potential that it descends, in the coordinates of the seed's part.
+
+    Components of weight 0 stay empty during the descent. The coordinates of their weights have no influence on the others, and
+    their law is logistic.
+    """
+    empty = seed.weights == 0
+    system = coordinates.systems(empty)
+    held = coordinates.of_weights() & (system > 0)
+    z = space.flatten(dataclasses.replace(seed, weights=jnp.where(empty, _NO_WEIGHT, seed.weights)))
+    measured, _ = coordinates.place_means(z, jnp.zeros_like(empty))
+    points = coordinates.describe(measured)
+    start = choose_coordinates(points.z, system)
+    constant = jnp.where(empty, points.log_slope - measured.log_slope, 0).sum()
+    constant += jnp.where(held, _log_logistic(start), 0).sum()
+
+    def potential(chosen: jax.Array) -> jax.Array:
+        point, log_slope = coordinates.place_means(jnp.where(held, z, chosen), empty)
+        return space.potential(point.z) + log_slope + constant - jnp.where(held, _log_logistic(chosen), 0).sum()
+
+    return jnp.where(held, 0, start), potential
+
+
+def _log_logistic(y: jax.Array) -> jax.Array:
+    """Return the log density of the standard logistic distribution."""
+    return log_sigmoid(y) + log_sigmoid(-y)

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import covariance
@@ -23,12 +22,21 @@ from ..mixture import Mixture, MixtureLike
 from ..priors.functions import log_prior
 from ..priors.interface import ComponentSums, MixturePrior
 from ..progress import advance, program_bar
-from ..row_sums import Weight, has_weights, vary_with
+from ..row_sums import vary_with
 from ..validation import check_count, check_progress, is_traced
-from .conditionals import GibbsState, LabelledData, draw_state, gibbs_state, sum_by_labels
+from .conditionals import (
+    GibbsState,
+    LabelledData,
+    are_counts,
+    check_closed_forms,
+    check_integer_weights,
+    draw_state,
+    gibbs_state,
+    sum_by_labels,
+)
 from .mixing import Mixing, judge_mixing, label_invariant_draws, measure_mixing
 from .result import Posterior, PosteriorStatus, in_dtype, warn_if_unreliable
-from .standardization import StandardizedProblem, from_standard, log_volume, standardise, to_standard
+from .standardization import StandardizedProblem, from_standard, log_volume_of_present, standardise, to_standard
 
 # Standard deviation of the chains' first parameters, as a multiple of their conditional standard deviation given the labels. A
 # number above 1 makes the starts over-dispersed, so that R-hat is informative.
@@ -115,18 +123,8 @@ def _check_options(inputs: Inputs, num_warmup: Any, progress: Any) -> None:
     """
     check_count(num_warmup, "num_warmup", 0)
     check_progress(progress)
-    if not inputs.prior.has_closed_forms:
-        raise TypeError(
-            f"prior.scale is {type(inputs.prior.covariance_law).__name__}, for which the conditional of the covariances has no "
-            "closed form; for gibbs use InverseWishart or InverseGamma, or sample with nuts."
-        )
-    if has_weights(inputs.weight) and not is_traced(inputs.weight):
-        values = np.asarray(inputs.weight)
-        if (values != np.floor(values)).any():
-            raise ValueError(
-                f"sample_weight has {values[values != np.floor(values)][0]:.4g}; integers were expected, because gibbs draws w "
-                "labels for a row of weight w: round the weights, or sample with nuts, which accepts fractions."
-            )
+    check_closed_forms(inputs.prior, "gibbs")
+    check_integer_weights(inputs.weight, "gibbs")
 
 
 class _Draws(NamedTuple):
@@ -189,28 +187,13 @@ def _collect(draws: _Draws, problem: StandardizedProblem, start: Mixture, start_
     covariance_type, present = start.covariance_type, start.weights > 0
     covariances = covariance.from_factor(draws.root, covariance_type)
     mixture = Mixture(draws.weights, draws.means, covariances, covariance_type)
-    log_likelihood = jnp.where(_are_counts(problem.weight), draws.log_likelihood, jnp.nan)
-    volume = _log_volume_of_present(problem, covariance_type, present)
+    log_likelihood = jnp.where(are_counts(problem.weight), draws.log_likelihood, jnp.nan)
+    volume = log_volume_of_present(problem, covariance_type, present)
     log_density = log_likelihood + log_prior(mixture, problem.prior, present=present) + volume
     mixing = measure_mixing(label_invariant_draws(mixture, log_density))
     status = _judge(start_value, log_density, mixing)
     stats = {"counts": draws.counts, "rhat": mixing.rhat, "ess": mixing.ess}
     return Posterior(from_standard(mixture, problem), log_density, problem.prior, status, stats, "gibbs")
-
-
-def _are_counts(weight: Weight) -> jax.Array | bool:
-    """Return whether all weights are integers >= 0. Only such weights can be numbers of labels."""
-    return not has_weights(weight) or ((weight == jnp.floor(weight)) & (weight >= 0)).all()
-
-
-def _log_volume_of_present(problem: StandardizedProblem, covariance_type: str, present: jax.Array) -> jax.Array:
-    """Return `log_volume` for the present components.
-
-    The number of present components may be traced, but `log_volume` needs a plain number. `log_volume` is linear in this
-    number, so the result is extrapolated from the values for 1 and 2 components.
-    """
-    one, two = (log_volume(problem, covariance_type, k) for k in (1, 2))
-    return one + (present.sum().astype(two.dtype) - 1) * (two - one)
 
 
 def _judge(start_value: jax.Array, log_density: jax.Array, mixing: Mixing) -> jax.Array:

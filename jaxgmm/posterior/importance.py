@@ -23,10 +23,26 @@ _EVEN_FRACTION = 0.1  # fraction of the total weight that is spread evenly over 
 _SMALLEST_VARIANCE = 1e-6  # smallest eigenvalue of a scale matrix, as a fraction of its largest; keeps the matrix invertible
 
 
+class Points(NamedTuple):
+    """Points in several systems of coordinates. Each part of a proposal chooses a system for each coordinate.
+
+    Attributes:
+        z: (..., V, P), the coordinates in each of the V systems.
+        log_slope: (..., K); the sum over a part's empty components is log|d chosen / d first|.
+    """
+
+    z: jax.Array
+    log_slope: jax.Array
+
+
 class Proposal(NamedTuple):
     """A mixture of M multivariate t distributions in P dimensions. The t distributions are called its parts.
 
+    The last E parts have empty components. All other parts use the first system of coordinates.
+
     Attributes:
+        empty: (E, K), whether each component is empty in a part.
+        system: (E, P), the system of each coordinate of a part.
         log_weight: (M,), logarithms of the weights, which sum to one.
         center: (M, P), the centres.
         scale: (M, P, P), the scale matrices.
@@ -35,6 +51,8 @@ class Proposal(NamedTuple):
         log_det: (M,), the log determinants of the roots.
     """
 
+    empty: jax.Array
+    system: jax.Array
     log_weight: jax.Array
     center: jax.Array
     scale: jax.Array
@@ -43,22 +61,27 @@ class Proposal(NamedTuple):
     log_det: jax.Array
 
 
-def make_proposal(log_weight: jax.Array, center: jax.Array, scale: jax.Array) -> Proposal:
-    """Make a proposal from log weights (M,), centres (M, P) and scale matrices (M, P, P).
+def make_proposal(log_weight: jax.Array, center: jax.Array, scale: jax.Array, empty: jax.Array, system: jax.Array) -> Proposal:
+    """Make a proposal with given weights (M,), centres (M, P) and scale matrices (M, P, P) of its parts.
 
-    Very small eigenvalues of a scale matrix are raised, so that the matrix is not singular. A fraction of the total weight is
-    spread evenly over the parts, so that every part keeps some weight.
+    Very small eigenvalues of a scale matrix, measured in units in which its diagonal is 1, are raised, so that the matrix is
+    not singular. A fraction of the total weight is spread evenly over the parts, so that every part keeps some weight.
+
+    empty (E, K), system (E, P): the empty components of each of the last E parts, and the systems of its coordinates.
     """
-    values, vectors = linalg.eigh(scale)
+    sd = jnp.sqrt(nonzero(jnp.diagonal(scale, axis1=-2, axis2=-1)))
+    values, vectors = linalg.eigh(scale / (sd[:, :, None] * sd[:, None, :]))
     values = jnp.sqrt(jnp.maximum(values, _SMALLEST_VARIANCE * values.max(-1, keepdims=True)))[:, None, :]
-    inverse = jnp.swapaxes(vectors / values, -1, -2)
+    root, inverse = sd[:, :, None] * vectors * values, jnp.swapaxes(vectors / values / sd[:, :, None], -1, -2)
     even = math.log(_EVEN_FRACTION / len(log_weight))
     log_weight = jnp.logaddexp(log_weight + math.log1p(-_EVEN_FRACTION), even)
-    return Proposal(log_weight, center, scale, vectors * values, inverse, jnp.log(values[:, 0]).sum(-1))
+    return Proposal(empty, system, log_weight, center, scale, root, inverse, (jnp.log(values[:, 0]) + jnp.log(sd)).sum(-1))
 
 
-def draw(key: jax.Array, proposal: Proposal, num_samples: int) -> jax.Array:
-    """Draw points (S, P). The number of points from each part is chosen by systematic sampling.
+def draw(key: jax.Array, proposal: Proposal, num_samples: int) -> tuple[jax.Array, jax.Array]:
+    """Draw points (S, P) in the coordinates of their parts; return also which components are empty there, (S, K).
+
+    Systematic sampling decides how many points come from each part.
 
     The variance of an average over these draws is about equal to, or smaller than, that of an average over independent draws.
     """
@@ -73,43 +96,66 @@ def draw(key: jax.Array, proposal: Proposal, num_samples: int) -> jax.Array:
     def move(part: jax.Array, step: jax.Array) -> jax.Array:
         return proposal.center[part] + proposal.root[part] @ step
 
-    return jax.vmap(move)(part, steps)
+    return jax.vmap(move)(part, steps), _for_all_parts(proposal.empty, proposal)[part]
 
 
-def log_parts(proposal: Proposal, z: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return log(weight times density) at z (P,) and the squared Mahalanobis distance of z, for each part: (M,) each."""
-    size, degrees = z.shape[-1], DEGREES_OF_FREEDOM
-    distance = (jnp.einsum("mij,mj->mi", proposal.inverse, z - proposal.center) ** 2).sum(-1)
+def choose_coordinates(values: jax.Array, system: jax.Array) -> jax.Array:
+    """Choose values (..., P) from those in all systems (..., V, P), given the system of each coordinate (P,) or (M, P)."""
+    chosen = values[..., 0, :]
+    for number in range(1, values.shape[-2]):
+        chosen = jnp.where(system == number, values[..., number, :], chosen)
+    return chosen
+
+
+def _for_all_parts(values: jax.Array, proposal: Proposal) -> jax.Array:
+    """Extend values (E, ...) of the last parts to all parts, (M, ...); those of the others are 0."""
+    return jnp.pad(values, ((len(proposal.center) - len(values), 0), *[(0, 0)] * (values.ndim - 1)))
+
+
+def log_parts(proposal: Proposal, point: Points) -> tuple[jax.Array, jax.Array]:
+    """Return, for each part, log(weight times density) at a point and its squared Mahalanobis distance, (M,) each.
+
+    The density is that of the point's coordinates in the first system, (P,).
+    """
+    size, degrees = point.z.shape[-1], DEGREES_OF_FREEDOM
+    plain = len(proposal.center) - len(proposal.empty)
+    chosen = choose_coordinates(point.z, proposal.system) - proposal.center[plain:]
+    steps = jnp.concatenate([point.z[0] - proposal.center[:plain], chosen])
+    distance = (jnp.einsum("mij,mj->mi", proposal.inverse, steps) ** 2).sum(-1)
+    slope = _for_all_parts(jnp.where(proposal.empty, point.log_slope, 0).sum(-1), proposal)
     normaliser = gammaln((degrees + size) / 2) - gammaln(degrees / 2) - size / 2 * math.log(degrees * math.pi)
     tail = -(degrees + size) / 2 * jnp.log1p(distance / degrees)
-    return proposal.log_weight + normaliser - proposal.log_det + tail, distance
+    return proposal.log_weight + normaliser - proposal.log_det + tail + slope, distance
 
 
-def adapt(proposal: Proposal, z: jax.Array, log_ratios: jax.Array) -> Proposal:
-    """Return the proposal after one EM step on draws z (S, P), weighted by their importance ratios exp(log_ratios) (S,).
+def adapt(proposal: Proposal, points: Points, log_ratios: jax.Array) -> Proposal:
+    """Return the proposal after one EM step on draws (S, P), weighted by their importance ratios exp(log_ratios) (S,).
 
     The largest ratios are truncated (Ionides 2008). The new centre and scale of each part are shrunk towards the old centre and
     scale. The old values get the weight of 2 P draws. If no ratio is finite, the proposal does not change.
     """
-    size, count = z.shape[-1], len(z)
+    count, _, size = points.z.shape
     log_mean = logsumexp(log_ratios) - math.log(count)
     log_ratios = jnp.minimum(log_ratios, log_mean + 0.5 * math.log(count))
-    parts, distance = jax.vmap(lambda point: log_parts(proposal, point))(z)
+    parts, distance = jax.vmap(lambda point: log_parts(proposal, point))(points)
     responsibility = jnp.exp(log_ratios - logsumexp(log_ratios))[:, None] * jax.nn.softmax(parts)  # (S, M)
     mass = responsibility.sum(0)
-    effective_size = mass**2 / jnp.maximum((responsibility**2).sum(0), jnp.finfo(z.dtype).tiny)
+    effective_size = mass**2 / jnp.maximum((responsibility**2).sum(0), jnp.finfo(mass.dtype).tiny)
     shrinkage = 2 * size / (effective_size + 2 * size)
     robust_weight = responsibility * (DEGREES_OF_FREEDOM + size) / (DEGREES_OF_FREEDOM + distance)
     present = mass > 0
-    mean = (robust_weight.T @ z) / jnp.where(present, robust_weight.sum(0), 1)[:, None]
-    center = jnp.where(present[:, None], mean + shrinkage[:, None] * (proposal.center - mean), proposal.center)
 
-    def scatter_about(center: jax.Array, robust_weight: jax.Array) -> jax.Array:
-        steps = z - center
-        return (robust_weight[:, None] * steps).T @ steps
+    def moments(system: jax.Array, old: jax.Array, weight: jax.Array, shrinkage: jax.Array) -> tuple[jax.Array, jax.Array]:
+        z = choose_coordinates(points.z, system)
+        mean = weight @ z / nonzero(weight.sum())
+        center = mean + shrinkage * (old - mean)
+        return center, (weight[:, None] * (z - center)).T @ (z - center)
 
-    scatter = jax.vmap(scatter_about, in_axes=(0, 1))(center, robust_weight) / nonzero(mass)[:, None, None]
+    center, scatter = jax.vmap(moments)(_for_all_parts(proposal.system, proposal), proposal.center, robust_weight.T, shrinkage)
+    center = jnp.where(present[:, None], center, proposal.center)
+    scatter = scatter / nonzero(mass)[:, None, None]
     scale = scatter + shrinkage[:, None, None] * (proposal.scale - scatter)
     scale = jnp.where(present[:, None, None], scale, proposal.scale)
-    new = make_proposal(jnp.log(jnp.maximum(mass, jnp.finfo(z.dtype).tiny)), center, scale)
+    log_mass = jnp.log(jnp.maximum(mass, jnp.finfo(mass.dtype).tiny))
+    new = make_proposal(log_mass, center, scale, proposal.empty, proposal.system)
     return jax.tree.map(lambda a, b: jnp.where(jnp.isfinite(log_mean), a, b), new, proposal)

@@ -83,10 +83,13 @@ def _first(leaf: jax.Array) -> jax.Array:
     return jnp.moveaxis(leaf.reshape(*leaf.shape[:2], -1), -1, 0)
 
 
-def measure_mixing(draws: jax.Array) -> Mixing:
+def measure_mixing(draws: jax.Array, *, in_time: bool = True) -> Mixing:
     """Return R-hat and the effective sample size of draws (Q, C, S); constants are left out.
 
     Both are NaN if there are fewer than 4 draws per chain.
+
+    in_time: whether the draws of a chain have an order in time. The particles of a run have none, so runs are not split, and
+    only differences between runs count. Both results are then NaN for one run.
     """
     chains, samples = draws.shape[1:]
     half = samples // 2
@@ -94,7 +97,7 @@ def measure_mixing(draws: jax.Array) -> Mixing:
         return Mixing(*[jnp.full((), jnp.nan, draws.dtype)] * 2)
     constant = is_constant(draws, (1, 2), jnp)
     finite = jnp.isfinite(draws).all()  # checked here, because max and min below need not return NaN for a NaN
-    halves = jnp.concatenate([draws[..., :half], draws[..., -half:]], 1)
+    halves = jnp.concatenate([draws[..., :half], draws[..., -half:]], 1) if in_time else draws
     # The quantities are diagnosed one at a time. A Fourier transform of all would need many times the memory of the draws.
     rhat, ess = jax.lax.map(lambda one: _diagnose(_rank_normalise(one)), halves)
     rhat, ess = jnp.where(constant, 1, rhat).max(), jnp.where(constant, chains * samples, ess).min()

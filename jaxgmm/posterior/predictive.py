@@ -30,6 +30,7 @@ from ..mixture import Mixture
 from ..padding import as_count, cut, pad_data
 from ..row_sums import vary_with
 from ..validation import check_choice, check_count, check_key, is_traced
+from .pooling import pool
 from .result import Posterior, check_one_posterior
 
 KINDS = ("total", "within", "pairs")
@@ -203,7 +204,7 @@ def assignment_entropy(posterior: Posterior, x: ArrayLike, *, kind: str = "total
 def _all_draws(posterior: Any) -> Mixture:
     """Return the draws of one posterior as a stack (M, ...)."""
     check_one_posterior(posterior)
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), posterior.mixture)
+    return pool(posterior.mixture, posterior.stats)
 
 
 def _draws_and_points(posterior: Any, x: ArrayLike) -> tuple[Mixture, jax.Array, int]:

@@ -17,6 +17,7 @@ from ..spread import mean_and_sd
 from ..status import StatusEnum
 from ..tables import Printed, Table, counted, elided, look, number, numbers
 from ..validation import warn_at_caller
+from .pooling import pool
 
 INDEPENDENT = ("laplace", "bootstrap")  # methods that make independent draws, for which the mixing of chains is not judged
 
@@ -89,6 +90,11 @@ class PosteriorStatus(StatusEnum):
         10,
         "There are too few draws to tell whether the chains agree: R-hat is 1.01 or more, or there are fewer than 100 "
         "effective draws for each chain (stats: rhat, ess); draw more before you trust summaries.",
+    )
+    DEGENERATE = (
+        11,
+        "Only a small share of the particles survived a stage, or not all rows entered within the largest number of stages "
+        "(stats: effective_size, parents, num_stages); use more particles (num_samples), or a more informative prior.",
     )
 
 
@@ -172,7 +178,7 @@ class Posterior(Printed):
         known = [field for field in fields if field is not None]
         if len(known) < len(fields):
             return mixture_table(mixture)
-        averages = [mean_and_sd(field.reshape(-1, *field.shape[2:]), ddof=0) for field in known]
+        averages = [mean_and_sd(pool(field, self.stats), ddof=0) for field in known]
         (weight, weight_sd), *others = averages
         rows = []
         for i in elided(k):

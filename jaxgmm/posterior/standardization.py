@@ -91,3 +91,13 @@ def log_volume(problem: StandardizedProblem, covariance_type: str, num_component
     log_factor = jnp.broadcast_to(jnp.log(scale_factor(problem.scale, covariance_type)), stored)
     free = tuple(zip(*covariance.labels(covariance_type, num_components, d), strict=True))
     return -(total + num_components) * log_scale - log_factor[tuple(map(jnp.array, free))].sum()
+
+
+def log_volume_of_present(problem: StandardizedProblem, covariance_type: str, present: jax.Array) -> jax.Array:
+    """Return `log_volume` for the present components.
+
+    The number of present components may be traced, but `log_volume` needs a plain number. `log_volume` is linear in this
+    number, so the result is extrapolated from the values for 1 and 2 components.
+    """
+    one, two = (log_volume(problem, covariance_type, k) for k in (1, 2))
+    return one + (present.sum().astype(two.dtype) - 1) * (two - one)

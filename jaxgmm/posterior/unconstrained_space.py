@@ -30,15 +30,33 @@ from .model import mixture_of, parameters, root_of, sites_of
 from .standardization import StandardizedProblem
 
 
+class Decoded(NamedTuple):
+    """A point of the space, decoded.
+
+    Attributes:
+        log_weights: (K,), which are finite even where the weights round to 0.
+        mixture: the mixture.
+        factors: the factors of its covariances.
+        jacobian: (), log|d(means, covariances) / dz|.
+    """
+
+    log_weights: jax.Array
+    mixture: Mixture
+    factors: covariance.Factors
+    jacobian: jax.Array
+
+
 class UnconstrainedSpace(NamedTuple):
     """The unconstrained space of one problem.
 
     Attributes:
         size: P.
-        potential: a function of z (P,) that returns the log-likelihood at the start minus log p(y, z), ().
-        flatten: a function that converts a mixture in the problem's coordinates to z (P,).
-        unflatten: a function that converts z (P,) to a mixture, and also returns log|d(weights, means, covariances) / dz| ().
-        unravel: a function that splits z (P,) into the parts that belong to the sites, and returns them by the sites' names.
+        potential: z (P,) -> (), minus log p(y, z), up to a constant. The constant is the log-likelihood of the data at the
+            start.
+        flatten: a mixture in the problem's coordinates -> z (P,).
+        unflatten: z (P,) -> the mixture, and log|d(weights, means, covariances) / dz| ().
+        unravel: z (P,) -> a dictionary that maps the name of each site to the part of z that belongs to the site.
+        decode: z (P,) -> the mixture with its factors and the logarithms of its weights. None for a user's own model.
     """
 
     size: int
@@ -46,6 +64,7 @@ class UnconstrainedSpace(NamedTuple):
     flatten: Callable[[Mixture], jax.Array]
     unflatten: Callable[[jax.Array], tuple[Mixture, jax.Array]]
     unravel: Callable[[jax.Array], dict[str, jax.Array]]
+    decode: Callable[[jax.Array], Decoded] | None = None
 
 
 def make_unconstrained_space(problem: StandardizedProblem, start: Mixture) -> UnconstrainedSpace:
@@ -70,14 +89,14 @@ def make_unconstrained_space(problem: StandardizedProblem, start: Mixture) -> Un
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(to_parts, start))
     flat, unravel = ravel_pytree(zeros)
 
-    def decode(z: jax.Array) -> _Point:
+    def decode(z: jax.Array) -> Decoded:
         parts = unravel(z)
         log_weights = from_sticks(parts.pop("weights"))
         sites = {name: transforms[name](value) for name, value in parts.items()} | {"weights": jnp.exp(log_weights)}
         jacobian = sum(transforms[name].log_abs_det_jacobian(value, sites[name]).sum() for name, value in parts.items())
         mixture, log_det = mixture_of(sites, covariance_type)
         factors = covariance.complete(root_of(sites, covariance_type), covariance_type, d)
-        return _Point(log_weights, mixture, factors, jacobian + log_det)
+        return Decoded(log_weights, mixture, factors, jacobian + log_det)
 
     def potential(z: jax.Array) -> jax.Array:
         log_weights, mixture, factors, jacobian = decode(z)
@@ -92,37 +111,18 @@ def make_unconstrained_space(problem: StandardizedProblem, start: Mixture) -> Un
         point = decode(z)
         return point.mixture, point.log_weights.sum() + point.jacobian
 
-    return UnconstrainedSpace(flat.size, potential, lambda m: ravel_pytree(to_parts(m))[0], unflatten, unravel)
-
-
-class _Point(NamedTuple):
-    """The parameters at a point z of the space.
-
-    Attributes:
-        log_weights: (K,), which are finite even where the weights round to 0.
-        mixture: the mixture.
-        factors: the factors of its covariances.
-        jacobian: (), log|d(means, covariances) / dz|.
-    """
-
-    log_weights: jax.Array
-    mixture: Mixture
-    factors: covariance.Factors
-    jacobian: jax.Array
+    return UnconstrainedSpace(flat.size, potential, lambda m: ravel_pytree(to_parts(m))[0], unflatten, unravel, decode)
 
 
 def from_sticks(sticks: jax.Array) -> jax.Array:
     """Return log w (K,) from NumPyro's stick-breaking coordinates (K - 1,), accurately even where w rounds to 0."""
     shifted = sticks - jnp.log(jnp.arange(len(sticks), 0, -1, dtype=sticks.dtype))
-    logs, zero = _log_sigmoid(shifted), jnp.zeros(1, sticks.dtype)
+    logs, zero = log_sigmoid(shifted), jnp.zeros(1, sticks.dtype)
     return jnp.concatenate([logs, zero]) + jnp.concatenate([zero, jnp.cumsum(logs - shifted)])
 
 
-def _log_sigmoid(x: jax.Array) -> jax.Array:
-    """Return -log(1 + exp(-x)), with exact derivatives even at x = 0.
-
-    JAX's own function is not used, because its gradient takes several times as long.
-    """
+def log_sigmoid(x: jax.Array) -> jax.Array:
+    """Return -log(1 + exp(-x)) with exact derivatives, at 0 too. The gradient of JAX's function takes several times as long."""
     positive = x > 0
     return jnp.where(positive, 0, x) - jnp.log1p(jnp.exp(jnp.where(positive, -x, x)))
 

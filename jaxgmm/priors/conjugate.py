@@ -74,9 +74,12 @@ class Prior(MixturePrior):
     def log_density_of_means(self, mixture: Mixture, factors: covariance.Factors) -> jax.Array:
         """Return log N(mu_k | m, Sigma_k / kappa) of each component, (..., K)."""
         d, kappa = mixture.num_features, self.mean_precision
-        deviations = mixture.means - linalg.with_axes(self.mean, mixture.means.ndim)
-        z = covariance.transform(factors.whitener, deviations, mixture.covariance_type)  # (..., K, D)
+        z = self._whitened_deviations(mixture, factors)
         return d / 2 * jnp.log(kappa / (2 * math.pi)) - factors.half_log_det - kappa / 2 * (z**2).sum(-1)
+
+    def noise_of_means(self, mixture: Mixture, factors: covariance.Factors) -> jax.Array:
+        """Return the noise (K, D) from which `deviations_of_means` computes the deviations of a mixture's means."""
+        return self._whitened_deviations(mixture, factors) * jnp.sqrt(self.mean_precision)
 
     def deviations_of_means(self, root: jax.Array, noise: jax.Array, covariance_type: str) -> jax.Array:
         """Return draws of mu_k - m, (K, D), computed from standard normal noise and a square root of each covariance."""
@@ -112,6 +115,11 @@ class Prior(MixturePrior):
         """Raise ValueError if concrete hyperparameters make the prior improper."""
         require_positive(self.mean_precision, "prior.mean_precision")
         self.covariance_law.check_values("prior", covariance_type, num_features)
+
+    def _whitened_deviations(self, mixture: Mixture, factors: covariance.Factors) -> jax.Array:
+        """Return L_k^-1 (mu_k - m) of each component, (..., K, D)."""
+        deviations = mixture.means - linalg.with_axes(self.mean, mixture.means.ndim)
+        return covariance.transform(factors.whitener, deviations, mixture.covariance_type)
 
     def _posterior_means(self, sums: ComponentSums) -> jax.Array:
         """Return (n_k xbar_k + kappa m) / (n_k + kappa), (K, D)."""

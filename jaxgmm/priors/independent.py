@@ -62,9 +62,13 @@ class IndependentPrior(MixturePrior):
     def log_density_of_means(self, mixture: Mixture, factors: covariance.Factors) -> jax.Array:
         """Return log N(mu_k | m, M) of each component, (..., K)."""
         lower = linalg.cholesky(self.mean_covariance)
-        z = (mixture.means - self.mean) @ jnp.swapaxes(linalg.invert_lower(lower), -1, -2)
         constant = -mixture.num_features / 2 * math.log(2 * math.pi) - jnp.log(linalg.diagonal(lower)).sum()
-        return constant - (z**2).sum(-1) / 2
+        return constant - (self.noise_of_means(mixture, factors) ** 2).sum(-1) / 2
+
+    def noise_of_means(self, mixture: Mixture, factors: covariance.Factors) -> jax.Array:
+        """Return the noise (K, D) from which `deviations_of_means` computes the deviations of a mixture's means."""
+        whitener = linalg.invert_lower(linalg.cholesky(self.mean_covariance))
+        return (mixture.means - self.mean) @ jnp.swapaxes(whitener, -1, -2)
 
     def deviations_of_means(self, root: jax.Array, noise: jax.Array, covariance_type: str) -> jax.Array:
         """Return draws of mu_k - m, (K, D), computed from standard normal noise; the draws do not depend on the covariances."""

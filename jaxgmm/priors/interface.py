@@ -89,6 +89,10 @@ class MixturePrior(Printed, ABC):
         """Return draws of mu_k - m, (K, D), computed from standard normal noise (K, D) and a square root of each covariance."""
 
     @abstractmethod
+    def noise_of_means(self, mixture: Mixture, factors: covariance.Factors) -> jax.Array:
+        """Return the noise (K, D) from which `deviations_of_means` computes the deviations of a mixture's means."""
+
+    @abstractmethod
     def standard_deviations_of_means(self, covariance_type: str) -> jax.Array:
         """Return the prior standard deviations (D,) of the means, given a typical covariance."""
 

@@ -5,10 +5,25 @@ Importing this module does not import the code of the methods, which would take 
 
 from __future__ import annotations
 
-POSTERIOR_METHODS = ("nuts", "gibbs", "laplace", "bootstrap")  # methods that draw mixtures; see `methods` for the functions
+# methods that draw mixtures, and the names of their functions, each in the module of `posterior` with the name of the method
+POSTERIOR_FUNCTIONS = {
+    "nuts": "nuts",
+    "gibbs": "gibbs",
+    "laplace": "laplace",
+    "bootstrap": "bootstrap",
+    "smc": "smc_like_start",
+}
+POSTERIOR_METHODS = tuple(POSTERIOR_FUNCTIONS)
 POINT_METHODS = ("em", "map")  # point estimates: maximum likelihood and the mode of the posterior
 
-_DISPLAY_NAMES = {"nuts": "NUTS", "gibbs": "Gibbs", "laplace": "Laplace", "em": "EM, likelihood", "map": "EM, posterior mode"}
+_DISPLAY_NAMES = {
+    "nuts": "NUTS",
+    "gibbs": "Gibbs",
+    "laplace": "Laplace",
+    "smc": "SMC",
+    "em": "EM, likelihood",
+    "map": "EM, posterior mode",
+}
 
 
 def display_name(method: str) -> str:

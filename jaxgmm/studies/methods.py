@@ -16,10 +16,12 @@ from ..posterior.gibbs import gibbs
 from ..posterior.laplace import laplace
 from ..posterior.nuts import nuts
 from ..posterior.result import Posterior
+from ..posterior.smc import smc_like_start
 from ..validation import check_count, check_flag, check_number
 from .method_names import POSTERIOR_METHODS
 
-FUNCTIONS: dict[str, Callable[..., Posterior]] = dict(zip(POSTERIOR_METHODS, (nuts, gibbs, laplace, bootstrap), strict=True))
+_SAMPLERS = (nuts, gibbs, laplace, bootstrap, smc_like_start)
+FUNCTIONS: dict[str, Callable[..., Posterior]] = dict(zip(POSTERIOR_METHODS, _SAMPLERS, strict=True))
 _OWNED_BY_STUDIES = {"progress", "sample_weight"}  # options that the caller may not set, because a study sets them itself
 # The values of the options in the next two constants are checked before a study begins. An option has the same meaning in all
 # methods. The numbers here are the smallest valid values.
@@ -33,8 +35,8 @@ def as_method(method: str | Callable[..., Posterior], **options: Any) -> tuple[s
     """Return the name of a method, and a function (key, start, x, prior) -> Posterior that can be compiled and vmapped.
 
     Args:
-        method: "nuts", "gibbs", "laplace", "bootstrap", or a function (key, start, x, prior, **options) of the user that can
-            be traced and returns a Posterior with draws (C, S, ...).
+        method: "nuts", "gibbs", "laplace", "bootstrap", "smc", or a function (key, start, x, prior, **options) of the user that
+            can be traced and returns a Posterior with draws (C, S, ...).
         **options: options of the method, such as num_samples, num_chains and num_warmup.
 
     Returns:

@@ -194,6 +194,13 @@ def test_samplers_are_calibrated(method, covariance_type, d):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("covariance_type", "d"), [("full", 1), ("tied", 2)])
+def test_smc_is_calibrated(covariance_type, d):
+    """Each case fails for a correct sampler with probability at most 0.01."""
+    assert slow_one("smc", covariance_type, d, num_observations=30, num_draws=63).passed
+
+
+@pytest.mark.slow
 def test_seven_tenths_of_the_sd_fails():
     """The exact power for one quantity of 11 is 0.98."""
     assert not slow_one(narrowed(0.7), "tied", 1, thin=20).passed

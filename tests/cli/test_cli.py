@@ -58,7 +58,7 @@ def test_commands_are_required(refused):
     ],
 )
 def test_errors_are_one_line(capsys, monkeypatch, error, code, words):
-    def raise_error(*_):
+    def raise_error(*_, **__):
         raise error
 
     monkeypatch.setattr("jaxgmm.cli.fit.read_data", raise_error)
@@ -71,7 +71,7 @@ def test_errors_are_one_line(capsys, monkeypatch, error, code, words):
 def test_errors_inside_jaxgmm_have_a_traceback(capsys, monkeypatch, error):
     """They are never dressed as refusals of the input, and ask for a report."""
 
-    def raise_error(*_):
+    def raise_error(*_, **__):
         raise error
 
     monkeypatch.setattr("jaxgmm.cli.fit.read_data", raise_error)

@@ -49,6 +49,7 @@ def test_the_whole_table_is_kept(tmp_path):
     data = read_data(arguments(tmp_path / "a.csv", columns="x"))
     assert data.table.names == ["id", "x", "y", "group"]
     assert list(data.table.cells()) == [["001", "1,5", "2", "a;b"], ["002", "2,5", "", "low"], ["003", "3,5", "3", ""]]
+    assert read_data(arguments(tmp_path / "a.csv", columns="x"), keep_table=False).table is None
     iris = read_data(arguments("iris", columns="petal_width"))
     assert next(iter(iris.table.cells())) == ["5.1", "3.5", "1.4", "0.2", "setosa"]
     assert iris.table.names[-1] == "species"

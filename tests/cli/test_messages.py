@@ -4,12 +4,17 @@ import sys
 import threading
 import warnings
 
-from jaxgmm.cli.messages import print_error, print_progress, warnings_to_stderr
+from jaxgmm.cli.messages import print_error, print_progress, print_remark, warnings_to_stderr
 
 
 def test_errors_are_one_line(capsys):
     assert print_error("two\n  lines", 2) == 2
     assert capsys.readouterr().err == "jaxgmm: two lines\n"
+
+
+def test_remarks_are_one_line(capsys):
+    print_remark("labels are\nnot identified.")
+    assert capsys.readouterr().err == "jaxgmm: labels are not identified.\n"
 
 
 def test_progress_is_for_terminals(capsys, monkeypatch):

@@ -57,3 +57,5 @@ def test_columns_without_names(tmp_path):
     assert match(tmp_path / "new.npy", ["column 2", "column 0"]).x.tolist() == [[2, 0], [5, 3]]
     with pytest.raises(ValueError, match="no column '1', which is a feature"):
         match(tmp_path / "new.npy", ["1", "2"])
+    with pytest.raises(ValueError, match="no column 'column a'"):
+        match(tmp_path / "new.npy", ["column a", "column b"])

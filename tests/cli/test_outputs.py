@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxgmm.cli.outputs import check_output_file, output_paths, write_json
+from jaxgmm.cli.outputs import check_output_file, output_paths, write_json, write_lines
 
 
 def arguments(out, *, force=False):
@@ -82,3 +82,19 @@ def test_data_from_stdin(tmp_path):
 def test_json_has_no_infinities(tmp_path):
     write_json(tmp_path / "a.json", {"name": "é", "value": float("inf")})
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"name": "é", "value": None}
+
+
+def test_lines_go_to_a_file_or_to_stdout(tmp_path, capsys):
+    """A file is whole or unchanged, although its lines are written one by one."""
+
+    def broken():
+        yield "é\n"
+        raise KeyboardInterrupt
+
+    write_lines(tmp_path / "a.csv", iter(["é\n", "b\n"]))
+    with pytest.raises(KeyboardInterrupt):
+        write_lines(tmp_path / "a.csv", broken())
+    assert (tmp_path / "a.csv").read_bytes() == "é\nb\n".encode()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+    write_lines(None, ["é\n"])
+    assert capsys.readouterr().out == "é\n"

@@ -22,7 +22,7 @@ from fabricated_comparisons import fabricate_fit, make_posterior, two_clusters
 
 def quantities(draws, em):
     """Return one mean with given draws (C, S) and EM estimate."""
-    return Quantities([Parameter("means[0,0]", "mean", 0, ("a",))], np.array([em]), draws[..., None])
+    return Quantities([Parameter("means[0,0]", "mean", 0, ("a",))], np.array([em]), draws[..., None], {})
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Test the quantities of a study: descriptions, values and intervals agree with each other."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -34,7 +35,8 @@ def test_intervals_of_draws_are_quantiles_over_all_chains():
     one = random_mixture(1, "diag", 2, 1)
     factor = 1 + np.arange(10.0, dtype=np.float32).reshape(2, 5) / 100
     draws = jax.tree.map(lambda leaf: leaf * factor.reshape(2, 5, *[1] * leaf.ndim), one)
-    mean, found = posterior_intervals(draws, (0.5,))
+    posterior = jaxgmm.Posterior(draws, jnp.zeros((2, 5)), None, jnp.array(0), {})
+    mean, found = posterior_intervals(posterior, (0.5,))
     base = np.asarray(values(one))
     np.testing.assert_allclose(mean, base * factor.mean(), rtol=1e-5)
     ends = np.sort(base * np.quantile(factor, [[0.25], [0.75]]), 0)

@@ -16,7 +16,7 @@ def ax():
 
 def test_methods_differ_in_colour_and_marker():
     styles = [method_style(method) for method in (*POSTERIOR_METHODS, *POINT_METHODS)]
-    assert len({shade for shade, _, _ in styles}) == len({marker for _, marker, _ in styles}) == 6
+    assert len({shade for shade, _, _ in styles}) == len({marker for _, marker, _ in styles}) == 7
     assert [name for _, _, name in styles][:3] == ["NUTS", "Gibbs", "Laplace"]
     assert method_style("mine")[0] not in {shade for shade, _, _ in styles}
     assert method_style("mine", 1) != method_style("mine", 0)

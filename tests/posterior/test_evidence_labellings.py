@@ -12,6 +12,7 @@ from jax.nn import logsumexp
 
 import jaxgmm
 from jaxgmm.posterior import evidence_labellings as labellings
+from jaxgmm.posterior.evidence_coordinates import Coordinates
 from jaxgmm.posterior.evidence_labellings import make_labellings, permute_point
 from jaxgmm.posterior.importance import log_parts, make_proposal
 from jaxgmm.posterior.standardization import StandardizedProblem, standardise, to_standard
@@ -51,31 +52,48 @@ def three(x64):
     problem = StandardizedProblem(jnp.asarray(random_data(0, 20, 2)), None, prior, jnp.zeros(2), jnp.ones(2))
     start = random_mixture(0, "diag", 3, 2)
     space = make_unconstrained_space(problem, start)
-    proposal = make_proposal(jnp.zeros(1), space.flatten(start)[None], jnp.eye(space.size)[None])
-    return space, start, prior.weight_concentration, proposal
+    coordinates = Coordinates(space, problem)
+    empty = jnp.array([[False, True, False]])  # in the only part
+    center, systems = space.flatten(start)[None], coordinates.systems(empty[0])[None]
+    proposal = make_proposal(jnp.zeros(1), center, 4 * jnp.eye(space.size)[None], empty, systems)
+    return space, coordinates, start, prior.weight_concentration, proposal
 
 
 def test_the_average_over_labellings_is_written_out(three):
     """It is the mean of the proposal's density over the two labellings that the prior allows."""
-    space, start, concentration, proposal = three
+    space, coordinates, start, concentration, proposal = three
+
+    def measure(z):
+        return coordinates.place_means(z, jnp.zeros(3, bool))[0]
+
+    def log_density(z):
+        return logsumexp(log_parts(proposal, coordinates.describe(measure(z)))[0])
+
     z = space.flatten(start) + 0.5 * np.random.default_rng(0).normal(size=(4, space.size))
-    found = make_labellings(space, start, concentration).log_average(proposal, z)
+    found = make_labellings(space, coordinates, start, concentration).log_average(proposal, jax.vmap(measure)(z))
     for point, value in zip(z, found, strict=True):
-        terms = [logsumexp(log_parts(proposal, permute_point(space, point, jnp.array(o)))[0]) for o in ([0, 1, 2], [2, 1, 0])]
+        terms = [log_density(permute_point(space, point, jnp.array(o))) for o in ([0, 1, 2], [2, 1, 0])]
         np.testing.assert_allclose(value, logsumexp(jnp.array(terms)) - math.log(2), rtol=1e-9)
 
 
 def test_one_labelling_is_kept_beyond_the_limit(three, monkeypatch):
     """The two labellings of each point get the density over 2 and infinity; the canonical labelling is the one that counts."""
-    space, start, concentration, proposal = three
+    space, coordinates, start, concentration, proposal = three
+
+    def measure(z):
+        return coordinates.place_means(z, jnp.zeros(3, bool))[0]
+
+    def log_density(z):
+        return logsumexp(log_parts(proposal, coordinates.describe(measure(z)))[0])
+
     monkeypatch.setattr(labellings, "_ENUMERATED", 2)
-    found = make_labellings(space, start, concentration)
+    found = make_labellings(space, coordinates, start, concentration)
     z = space.flatten(start)
     both = jnp.stack([z, permute_point(space, z, jnp.array([2, 1, 0]))])
-    values = np.asarray(found.log_average(proposal, both))
+    values = np.asarray(found.log_average(proposal, jax.vmap(measure)(both)))
     assert np.isinf(values).sum() == 1
     kept = both[int(np.isfinite(values).argmax())]
-    expected = logsumexp(log_parts(proposal, kept)[0]) - math.log(2)
+    expected = log_density(kept) - math.log(2)
     np.testing.assert_allclose(values[np.isfinite(values)][0], expected, rtol=1e-9)
     for point in both:
         canonical = space.flatten(found.canonical(space.unflatten(point)[0]))

@@ -6,14 +6,25 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_t
 
-from jaxgmm.posterior.importance import DEGREES_OF_FREEDOM, adapt, draw, log_parts, make_proposal
+from jaxgmm.posterior.importance import DEGREES_OF_FREEDOM, Points, adapt, draw, log_parts, make_proposal
+
+
+def plain_proposal(log_weight, center, scale):
+    """Return a proposal without empty components."""
+    return make_proposal(log_weight, center, scale, jnp.zeros((0, 1), bool), jnp.zeros((0, center.shape[1]), int))
+
+
+def in_one_system(z):
+    """Return points (..., P) that have one system of coordinates."""
+    z = jnp.asarray(z)
+    return Points(z[..., None, :], jnp.zeros((*z.shape[:-1], 1)))
 
 
 @pytest.fixture
 def proposal(x64):
     """Return two t distributions in two dimensions, with weights 0.25 and 0.75 before the even fraction."""
     scale = jnp.array([[[2.0, 0.5], [0.5, 1.0]], [[1.0, 0.0], [0.0, 3.0]]])
-    return make_proposal(jnp.log(jnp.array([0.25, 0.75])), jnp.array([[0.0, 0.0], [6.0, -1.0]]), scale)
+    return plain_proposal(jnp.log(jnp.array([0.25, 0.75])), jnp.array([[0.0, 0.0], [6.0, -1.0]]), scale)
 
 
 def test_densities_are_scipys(proposal):
@@ -21,7 +32,7 @@ def test_densities_are_scipys(proposal):
     weights = np.exp(proposal.log_weight)
     np.testing.assert_allclose(weights, 0.9 * np.array([0.25, 0.75]) + 0.05)
     for z in np.random.default_rng(0).normal(size=(5, 2)):
-        found, distance = log_parts(proposal, jnp.asarray(z))
+        found, distance = log_parts(proposal, in_one_system(z))
         for m in range(2):
             law = multivariate_t(proposal.center[m], proposal.scale[m], DEGREES_OF_FREEDOM)
             np.testing.assert_allclose(found[m], np.log(weights[m]) + law.logpdf(z), rtol=1e-9)
@@ -31,7 +42,7 @@ def test_densities_are_scipys(proposal):
 
 def test_draws_have_the_moments_of_the_proposal(proposal):
     """Mean and covariance of 40000 draws, within six standard errors or 6 %."""
-    z = np.asarray(draw(jax.random.key(0), proposal, 40000))
+    z = np.asarray(draw(jax.random.key(0), proposal, 40000)[0])
     weights = np.exp(np.asarray(proposal.log_weight))
     mean = weights @ proposal.center
     spread = np.asarray(proposal.scale) * DEGREES_OF_FREEDOM / (DEGREES_OF_FREEDOM - 2)
@@ -43,19 +54,20 @@ def test_draws_have_the_moments_of_the_proposal(proposal):
 
 def test_systematic_sampling_fixes_the_shares(x64):
     """The numbers of draws from well-separated parts differ from their expectations by less than one."""
-    proposal = make_proposal(jnp.log(jnp.array([0.3, 0.7])), jnp.array([[0.0], [1e6]]), jnp.ones((2, 1, 1)))
-    z = draw(jax.random.key(1), proposal, 1000)
+    proposal = plain_proposal(jnp.log(jnp.array([0.3, 0.7])), jnp.array([[0.0], [1e6]]), jnp.ones((2, 1, 1)))
+    z, _ = draw(jax.random.key(1), proposal, 1000)
     assert abs(int((z < 5e5).sum()) - 1000 * float(jnp.exp(proposal.log_weight[0]))) <= 1
 
 
 def test_adaptation_approaches_the_target(x64):
     """From a wide proposal, centre and scale approach those of a normal target, as a t distribution fits it."""
     mean, sd = jnp.array([1.0, -2.0]), jnp.array([0.5, 2.0])
-    proposal = make_proposal(jnp.zeros(1), jnp.zeros((1, 2)), 9 * jnp.eye(2)[None])
+    proposal = plain_proposal(jnp.zeros(1), jnp.zeros((1, 2)), 9 * jnp.eye(2)[None])
     for key in jax.random.split(jax.random.key(0), 8):
-        z = draw(key, proposal, 4000)
+        z, _ = draw(key, proposal, 4000)
         target = -(((z - mean) / sd) ** 2).sum(-1) / 2
-        proposal = adapt(proposal, z, target - jax.vmap(lambda point, q=proposal: log_parts(q, point)[0][0])(z))
+        points = in_one_system(z)
+        proposal = adapt(proposal, points, target - jax.vmap(lambda point, q=proposal: log_parts(q, point)[0][0])(points))
     np.testing.assert_allclose(proposal.center[0], mean, atol=0.1)
     sds = np.sqrt(np.diag(proposal.scale[0]))
     assert (sds < 1.1 * sd).all()
@@ -64,14 +76,14 @@ def test_adaptation_approaches_the_target(x64):
 
 def test_without_finite_ratios_nothing_changes(proposal):
     """A proposal is returned as it is if no draw has any density under the target."""
-    z = draw(jax.random.key(0), proposal, 100)
-    same = adapt(proposal, z, jnp.full(100, -jnp.inf))
+    z, _ = draw(jax.random.key(0), proposal, 100)
+    same = adapt(proposal, in_one_system(z), jnp.full(100, -jnp.inf))
     for left, right in zip(same, proposal, strict=True):
         np.testing.assert_array_equal(left, right)
 
 
 def test_singular_scales_are_raised(x64):
     """A scale matrix of rank one gets a root that can be inverted."""
-    proposal = make_proposal(jnp.zeros(1), jnp.zeros((1, 2)), jnp.ones((1, 2, 2)))
+    proposal = plain_proposal(jnp.zeros(1), jnp.zeros((1, 2)), jnp.ones((1, 2, 2)))
     assert np.isfinite(proposal.inverse).all()
     np.testing.assert_allclose(proposal.inverse[0] @ proposal.root[0], np.eye(2), atol=1e-9)

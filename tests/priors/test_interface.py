@@ -39,6 +39,9 @@ class IsotropicPrior(MixturePrior):
     def deviations_of_means(self, *arguments):
         return self.twin.deviations_of_means(*arguments)
 
+    def noise_of_means(self, *arguments):
+        return self.twin.noise_of_means(*arguments)
+
     def standard_deviations_of_means(self, *arguments):
         return self.twin.standard_deviations_of_means(*arguments)
 

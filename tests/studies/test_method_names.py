@@ -7,10 +7,10 @@ from jaxgmm.studies.method_names import POINT_METHODS, POSTERIOR_METHODS, displa
 
 
 def test_names():
-    assert POSTERIOR_METHODS == ("nuts", "gibbs", "laplace", "bootstrap")
+    assert POSTERIOR_METHODS == ("nuts", "gibbs", "laplace", "bootstrap", "smc")
     assert POINT_METHODS == ("em", "map")
     shown = [display_name(method) for method in (*POSTERIOR_METHODS, *POINT_METHODS)]
-    assert shown == ["NUTS", "Gibbs", "Laplace", "bootstrap", "EM, likelihood", "EM, posterior mode"]
+    assert shown == ["NUTS", "Gibbs", "Laplace", "bootstrap", "SMC", "EM, likelihood", "EM, posterior mode"]
 
 
 def test_the_import_does_not_bring_numpyro():

@@ -1,0 +1,143 @@
+"""The systems of coordinates in which the parts of a proposal for an evidence are t distributions.
+
+A component without data follows its prior. In unconstrained space z, its tails are then much heavier than those of a t
+distribution: its mean is far from m where its variance is large, and under a small concentration c its weight may be e^-1000.
+There are therefore three systems, and each part chooses one of them for each coordinate:
+
+    0    z itself
+    1    means: the standard normal noise from which the prior computes mu_k given Sigma_k
+         weights: the logit of u = sigmoid(s + log b)^c, with s the logit of a stick's fraction and b = N + sum c
+    2    weights: the same with -s in place of s, for the last component, whose weight has no stick of its own
+
+If component k is empty, its fraction of the weight that is left is Beta(c_k, n + ...), with n the number of points in later
+components. The law of u is then nearly uniform, and its logit nearly logistic.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from ..row_sums import total_weight
+from .importance import Points
+from .standardization import StandardizedProblem
+from .unconstrained_space import UnconstrainedSpace, log_sigmoid
+
+_LARGE = 15.0  # above this logit, the first terms of a series replace logarithms of numbers that round to 1
+
+
+class Measured(NamedTuple):
+    """A point, and what its coordinates in the other systems are computed from.
+
+    Attributes:
+        z: (..., P), the point in unconstrained space.
+        noise: (..., K, D), the noise from which the prior computes the means given the covariances.
+        log_slope: (..., K), log|d noise_k / d mu_k|.
+    """
+
+    z: jax.Array
+    noise: jax.Array
+    log_slope: jax.Array
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """The maps between the systems, for the unconstrained space of a problem."""
+
+    space: UnconstrainedSpace
+    problem: StandardizedProblem
+
+    def place(self, chosen: jax.Array, empty: jax.Array) -> Measured:
+        """Return the point with coordinates `chosen` (P,) in a part whose empty components are marked in `empty` (K,)."""
+        point, _ = self.place_means(chosen, empty)
+        system, sticks = self._systems_of_sticks(empty), self.space.unravel(chosen)["weights"]
+        first = self._offset + _expand(sticks, self._concentration[:-1], self._log_points)
+        second = self._offset - _expand(sticks, self._concentration[-1:], self._log_points)
+        sticks = jnp.where(system == 0, sticks, jnp.where(system == 1, first, second))
+        return point._replace(z=self._replace(point.z, weights=sticks))
+
+    def place_means(self, chosen: jax.Array, empty: jax.Array) -> tuple[Measured, jax.Array]:
+        """Do as `place`, for coordinates in which weights are in system 0; return also log|d chosen / dz|, ()."""
+        assert self.space.decode is not None
+        _, mixture, factors, _ = self.space.decode(chosen)
+        prior, d = self.problem.prior, mixture.num_features
+        at_center = dataclasses.replace(mixture, means=jnp.broadcast_to(prior.mean, mixture.means.shape))
+        log_slope = prior.log_density_of_means(at_center, factors) + d / 2 * math.log(2 * math.pi)
+        means = prior.mean + prior.deviations_of_means(factors.lower, mixture.means, mixture.covariance_type)
+        noise = jnp.where(empty[:, None], mixture.means, prior.noise_of_means(mixture, factors))
+        z = self._replace(chosen, means=jnp.where(empty[:, None], means, mixture.means))
+        return Measured(z, noise, log_slope), jnp.where(empty, log_slope, 0).sum()
+
+    def describe(self, point: Measured) -> Points:
+        """Return a point in all systems."""
+        sticks = self.space.unravel(point.z)["weights"] - self._offset
+        first, first_slope = _compress(sticks, self._concentration[:-1], self._log_points)
+        second, second_slope = _compress(-sticks[-1:], self._concentration[-1:], self._log_points)
+        second = jnp.concatenate([sticks[:-1], second])  # of these, only the last is ever chosen
+        others = self._replace(point.z, means=point.noise, weights=first), self._replace(point.z, weights=second)
+        of_weights = jnp.append(first_slope, second_slope) if len(sticks) else 0
+        return Points(jnp.stack([point.z, *others]), point.log_slope + of_weights)
+
+    def systems(self, empty: jax.Array) -> jax.Array:
+        """Return the system of each coordinate (P,) in a part whose empty components are marked in `empty` (K,)."""
+        zero = jnp.zeros(self.space.size)
+        means = jnp.where(empty[:, None], 1.0, self.space.unravel(zero)["means"])
+        return self._replace(zero, means=means, weights=self._systems_of_sticks(empty)).astype(int)
+
+    def of_weights(self) -> jax.Array:
+        """Return which coordinates belong to the weights, (P,)."""
+        zero = jnp.zeros(self.space.size)
+        return self._replace(zero, weights=self.space.unravel(zero)["weights"] + 1) > 0
+
+    def _replace(self, z: jax.Array, **parts: jax.Array) -> jax.Array:
+        """Return z with other parts."""
+        return ravel_pytree(self.space.unravel(z) | parts)[0]
+
+    def _systems_of_sticks(self, empty: jax.Array) -> jax.Array:
+        """Return the system of each coordinate of the weights, (K - 1,)."""
+        places = jnp.arange(len(empty) - 1)
+        return jnp.where(empty[:-1], 1.0, jnp.where((places == len(empty) - 2) & empty[-1], 2.0, 0.0))
+
+    @property
+    def _concentration(self) -> jax.Array:
+        return self.problem.prior.weight_concentration
+
+    @property
+    def _log_points(self) -> jax.Array:
+        """Return log b."""
+        total = total_weight(self.problem.weight, len(self.problem.y), self.problem.y.dtype)
+        return jnp.log(total + self._concentration.sum())
+
+    @property
+    def _offset(self) -> jax.Array:
+        """Return the differences between NumPyro's coordinates and the logits of the fractions, (K - 1,)."""
+        concentration = self._concentration
+        return jnp.log(jnp.arange(len(concentration) - 1, 0, -1, dtype=concentration.dtype))
+
+
+def _compress(logit: jax.Array, concentration: jax.Array, log_points: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the logit y of u = sigmoid(t)^c, with t = logit + log_points, and log(dy / dt)."""
+    t = logit + log_points
+    small, tail = jnp.minimum(t, _LARGE), (1 - concentration) / 2 * jnp.exp(-jnp.maximum(t, _LARGE))
+    log_u = concentration * log_sigmoid(small)
+    log_rest = jnp.log(-jnp.expm1(log_u))
+    log_c = jnp.log(concentration)
+    y = jnp.where(t > _LARGE, t - log_c + tail, log_u - log_rest)
+    return y, jnp.where(t > _LARGE, -tail, log_c + log_sigmoid(-small) - log_rest)
+
+
+def _expand(y: jax.Array, concentration: jax.Array, log_points: jax.Array) -> jax.Array:
+    """Return the logit from which `_compress` computes y."""
+    log_c = jnp.log(concentration)
+    large = jnp.maximum(y + log_c, _LARGE)
+    log_sigma = log_sigmoid(jnp.minimum(y, _LARGE - log_c)) / concentration
+    t = jnp.where(
+        y + log_c > _LARGE, large - (1 - concentration) / 2 * jnp.exp(-large), log_sigma - jnp.log(-jnp.expm1(log_sigma))
+    )
+    return t - log_points

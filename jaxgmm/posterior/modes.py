@@ -1,0 +1,218 @@
+"""modes: the modes of a posterior and their masses, from draws that climb by EM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..calls import public
+from ..density import log_prob
+from ..em.batch.fit_many import fit_many
+from ..em.result import Fit, Status, unsoundness
+from ..mixture import Mixture
+from ..priors.interface import MixturePrior, check_prior
+from ..tables import Printed, Table, look, numbers
+from ..validation import as_weighted_data, check_count, check_progress, is_traced
+from .label_assignment import relabel_mixtures
+from .result import Posterior, check_one_posterior
+
+# Two fits are the same mode if their objectives differ by at most 0.1 nats and their log densities at the rows by at most 0.05
+# in root mean square. Fits that climb to one mode differ much less, and two modes that are apart differ much more.
+_SAME_OBJECTIVE, _SAME_DENSITY = 0.1, 0.05
+_MOST_ROWS = 4096  # the densities of fits are compared at no more rows than this
+_EM_OPTIONS: dict[str, Any] = {"tol": 1e-9, "max_iter": 5000, "accelerate": True, "history": False}
+_MOST_SHOWN = 8  # largest number of modes in the printed table
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    meta_fields=[],
+    data_fields=["mixture", "objective", "mass", "mass_error", "status"],
+)
+@dataclass(frozen=True, eq=False, repr=False)
+class Modes(Printed):
+    """The modes that the draws of a posterior climb to, the mode with the largest mass first.
+
+    Attributes:
+        mixture: a Mixture with the leading axis (M,), the modes in data units. Their components are in the order that matches
+            the first mode best.
+        objective: (M,), log-likelihood plus log prior at each mode, in nats.
+        mass: (M,), the share of the posterior whose draws climb to the mode. The masses sum to less than 1 if some fits failed.
+        mass_error: (M,), the standard error of the mass.
+        status: (M,), a Status that says how EM ended at the mode.
+
+    Example:
+        >>> import jaxgmm, jax.numpy as jnp
+        >>> mixture = jaxgmm.make_mixture([[1.0]], [[[0.0]]], [[[[1.0]]]])
+        >>> jaxgmm.Modes(mixture, jnp.array([-9.0]), jnp.array([1.0]), jnp.array([0.0]), jnp.array([0])).mass.tolist()
+        [1.0]
+    """
+
+    mixture: Mixture
+    objective: jax.Array
+    mass: jax.Array
+    mass_error: jax.Array
+    status: jax.Array
+
+    def _tables(self) -> list[Table]:
+        values = (self.mass, self.mass_error, self.objective, self.status, self.mixture.weights, self.mixture.means)
+        fields = [value for value in map(look, values) if value is not None]
+        if len(fields) < len(values):
+            return [Table("Modes, traced")]
+        mass, error, objective, status, weights, means = fields
+        rows = [
+            [
+                str(i),
+                f"{100 * mass[i]:.1f} %",
+                f"{100 * error[i]:.1f} %",
+                f"{objective[i]:.3f}",
+                numbers(weights[i], 3),
+                "; ".join(numbers(mean, 4) for mean in means[i]),
+            ]
+            for i in range(min(len(mass), _MOST_SHOWN))
+        ]
+        notes = [f"{len(mass) - _MOST_SHOWN} further modes hold {100 * mass[_MOST_SHOWN:].sum():.1f} %"]
+        notes = notes if len(mass) > _MOST_SHOWN else []
+        notes += [Status(int(s)).sentence for s in np.unique(status) if s != Status.CONVERGED]
+        if mass.sum() < 1 - 1e-6:
+            notes.append(f"{100 * (1 - mass.sum()):.1f} % of the draws belong to no mode, because their fits failed")
+        columns = ("mode", "mass", "+-", "objective", "weights", "means")
+        return [Table(f"Modes of a posterior: {len(mass)} found", columns, rows, notes)]
+
+
+@public
+def modes(
+    posterior: Posterior,
+    x: ArrayLike,
+    prior: MixturePrior | None = None,
+    *,
+    num_starts: int = 400,
+    sample_weight: ArrayLike | None = None,
+    progress: bool | None = None,
+) -> Modes:
+    """Find the modes of a posterior and their masses: each draw climbs by EM to a mode.
+
+    A subset of the draws, evenly spaced in each chain, are the starts of EM, which maximises
+
+        objective(theta) = sum_n w_n log p(x_n | theta) + log p(theta)
+
+    in (weights, means, covariances). Fits that differ only by a permutation of the components are one mode: they have the same
+    objective, within 0.1 nats, and the same log densities at the rows, within 0.05 in root mean square. The mass of a mode is
+    the share of the draws that climb to it, where the draws of run c of `smc` have the weight stats["chain_weight"][c].
+
+    From the draws of `smc`, the masses are consistent. Chains of `nuts` and `gibbs` that stay where they started tell only the
+    mass of modes relative to the modes that they visit.
+
+    Args:
+        posterior: draws (C, S, ...).
+        x: (N, D), the data of the posterior.
+        prior: the prior under which EM climbs; None: the prior of the posterior. EM needs a conjugate prior (not HalfNormal)
+            with concentrations of at least 1.
+        num_starts: the number of draws that climb, at most; each chain gives the same number.
+        sample_weight: (N,) >= 0, the weights of the posterior.
+        progress: whether to show a progress bar; None: show it on a terminal.
+
+    Returns:
+        Modes. The error of a mass is computed from the differences between the chains; it is never smaller than that of
+        independent draws. For a single chain it is that of independent draws, which is too small if draws are correlated.
+
+    Raises:
+        ValueError, TypeError: the posterior is not one posterior or has no prior; MAP-EM does not take the prior; the data do
+            not fit the draws; or values are traced, because the number of modes depends on them.
+
+    Example:
+        >>> import jax, jaxgmm
+        >>> x = jaxgmm.datasets.load("galaxies")
+        >>> prior = jaxgmm.default_prior(x, num_components=1)
+        >>> posterior = jaxgmm.smc(jax.random.key(0), x, prior, num_components=1, num_samples=200, num_chains=2)
+        >>> jaxgmm.modes(posterior, x, num_starts=20).mass.tolist()
+        [1.0]
+    """
+    check_one_posterior(posterior)
+    check_count(num_starts, "num_starts")
+    check_progress(progress)
+    if is_traced(posterior, x, prior, sample_weight):
+        raise TypeError("modes returns as many modes as it finds, so it cannot be traced; call it outside jit and vmap.")
+    prior = posterior.prior if prior is None else prior
+    if prior is None:
+        raise TypeError("posterior has no prior, but EM climbs to modes of the posterior; pass the prior as prior=.")
+    mixture = posterior.mixture
+    check_prior(prior, mixture.num_components, mixture.num_features, mixture.covariance_type, mode=True)
+    x, weight = as_weighted_data(x, sample_weight, num_features=mixture.num_features)
+    starts, chain = _choose_starts(mixture, num_starts)
+    fits = fit_many(starts, x, prior, sample_weight=weight, progress=progress, **_EM_OPTIONS)
+    groups = _group(fits, x, weight)
+    if not groups:
+        raise ValueError("no draw climbed to a mode: all fits failed; check that the posterior was made from these data.")
+    return _collect(fits, groups, _Shares(chain, _chain_weights(posterior)), prior)
+
+
+class _Shares(NamedTuple):
+    """The chain (R,) that each start came from, and the weights (C,) of the chains, which sum to 1."""
+
+    chain: np.ndarray
+    weights: np.ndarray
+
+    def mass(self, members: np.ndarray) -> tuple[float, float]:
+        """Return the weighted share of the starts that are members, (R,) booleans, and its standard error."""
+        count = len(self.weights)
+        shares = np.array([members[self.chain == c].mean() for c in range(count)])
+        mass, sizes = float(self.weights @ shares), np.bincount(self.chain, minlength=count)
+        independent = max(mass * (1 - mass), 0) * (self.weights**2 / sizes).sum()
+        between = (self.weights**2 * (shares - mass) ** 2).sum() * count / (count - 1) if count > 1 else 0.0
+        return mass, float(np.sqrt(max(independent, between)))
+
+
+def _choose_starts(mixture: Mixture, num_starts: int) -> tuple[Mixture, np.ndarray]:
+    """Return draws (R, ...) that are evenly spaced in each chain, and the chain (R,) of each."""
+    chains, draws = mixture.batch_shape
+    each = min(draws, -(-num_starts // chains))
+    places = np.linspace(0, draws - 1, each).round().astype(int)
+    chosen = jax.tree.map(lambda leaf: np.asarray(leaf)[:, places].reshape(chains * each, *leaf.shape[2:]), mixture)
+    return chosen, np.repeat(np.arange(chains), each)
+
+
+def _chain_weights(posterior: Posterior) -> np.ndarray:
+    """Return the weights (C,) of the chains, which sum to 1."""
+    chains = len(posterior.log_density)
+    weights = np.asarray(posterior.stats.get("chain_weight", np.ones(chains)), float)
+    return weights / weights.sum()
+
+
+def _group(fits: Fit, x: jax.Array, weight: Any) -> list[np.ndarray]:
+    """Return the members (R,), as booleans, of each group of fits that are one mode; the best fit of a group is found first."""
+    objective = np.asarray(fits.objective, float)
+    left = unsoundness(np.asarray(fits.status), False, True) == 0
+    left &= np.isfinite(objective)
+    w = np.ones(len(x)) if weight is None else np.asarray(weight, float)
+    rows = np.flatnonzero(w > 0)
+    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), _MOST_ROWS)).round().astype(int)]
+    density, w = np.asarray(log_prob(fits.mixture, np.asarray(x)[rows]), float), w[rows] / w[rows].sum()
+    groups = []
+    while left.any():
+        best = np.where(left, objective, -np.inf).argmax()
+        difference = np.sqrt((density - density[best]) ** 2 @ w)
+        same = left & (objective >= objective[best] - _SAME_OBJECTIVE) & (difference <= _SAME_DENSITY)
+        groups.append(same)
+        left = left & ~same
+    return groups
+
+
+def _collect(fits: Fit, groups: list[np.ndarray], shares: _Shares, prior: MixturePrior) -> Modes:
+    """Return the Modes of groups of fits, in the order of their masses."""
+    found = np.array([shares.mass(members) for members in groups])
+    order = np.argsort(-found[:, 0], kind="stable")
+    objective = np.asarray(fits.objective)
+    best = np.array([np.where(groups[i], objective, -np.inf).argmax() for i in order])
+    mixture = jax.tree.map(lambda leaf: leaf[best], fits.mixture)
+    concentration = prior.weight_concentration
+    exchangeable = concentration[:, None] == concentration[None, :]
+    first = jax.tree.map(lambda leaf: leaf[0], mixture)
+    mixture, _ = relabel_mixtures(mixture, first, method="kl", exchangeable=exchangeable)
+    mass, error = found[order].T.astype(objective.dtype)
+    return Modes(mixture, fits.objective[best], mass, error, fits.status[best])

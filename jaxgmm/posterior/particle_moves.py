@@ -1,0 +1,147 @@
+"""Gibbs sweeps of particles whose target is the posterior given the rows that have entered, see `data_tempering`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .. import covariance
+from ..chunking import particle_rows_per_chunk
+from ..density import log_joint
+from ..mixture import Mixture
+from ..priors.interface import ComponentSums, MixturePrior
+from ..row_sums import FirstRows, Weight, has_weights, vary_with
+from .conditionals import GibbsState, LabelledData, draw_state, repeat_and_sum, sum_by_labels
+from .mixing import label_invariant_draws
+from .particles import random_order
+
+
+class Problem(NamedTuple):
+    """The standardised rows y (N, D) and their weights (N,), the prior, and which components are present (K,)."""
+
+    y: jax.Array
+    weight: Weight
+    prior: MixturePrior
+    present: jax.Array
+
+
+class Target(NamedTuple):
+    """The posterior given the first `entered` rows and the next row with an exponent.
+
+    limit: a number that is at least `entered`, the same for all runs, so that rows after it can be skipped.
+    """
+
+    problem: Problem
+    covariance_type: str
+    entered: jax.Array
+    exponent: jax.Array
+    limit: jax.Array
+
+
+def joint_of_particles(state: GibbsState, rows: jax.Array, covariance_type: str) -> jax.Array:
+    """Return log w_k N(y_n | k) of each particle for rows (D, n), (M, K, n)."""
+
+    def of_one(state: GibbsState) -> jax.Array:
+        return log_joint(state.log_weights, state.means, state.factors, rows, covariance_type, subtract_means_first=True)[0]
+
+    return jax.vmap(of_one)(state)
+
+
+def move(
+    key: jax.Array, state: GibbsState, target: Target, active: jax.Array, *, correlation: float, max_sweeps: int
+) -> tuple[GibbsState, jax.Array]:
+    """Move particles by Gibbs sweeps until they have moved enough; return them and the number of sweeps.
+
+    After each sweep, label-invariant quantities of all particles are compared with their values before the first sweep: the
+    weights, means and variances of the components in order of size. The sweeps end when the largest correlation is below
+    `correlation`, or after `max_sweeps`. If `active` () is False, there are none.
+    """
+    covariance_type = target.covariance_type
+
+    def quantities(state: GibbsState) -> jax.Array:
+        covariances = covariance.from_factor(state.factors.lower, covariance_type)
+        mixture = Mixture(jnp.exp(state.log_weights), state.means, covariances, covariance_type)
+        one_run = jax.tree.map(lambda leaf: leaf[None], (mixture, jnp.zeros(len(mixture.weights), mixture.weights.dtype)))
+        return label_invariant_draws(*one_run)[1:, 0]
+
+    def sweep(carry: tuple) -> tuple:
+        key, state, _, count = carry
+        key, part = jax.random.split(key)
+        state = _sweep(part, state, target)
+        return key, state, _correlations(first, quantities(state)).max(), count + 1
+
+    def unfinished(carry: tuple) -> jax.Array:
+        *_, largest, count = carry
+        return active & (largest >= correlation) & (count < max_sweeps)
+
+    first = quantities(state)
+    start = (key, state, jnp.ones((), first.dtype), jnp.array(0))
+    _, state, _, count = jax.lax.while_loop(unfinished, sweep, vary_with(start, state, target.problem, key))
+    return state, count
+
+
+def _correlations(first: jax.Array, now: jax.Array) -> jax.Array:
+    """Return the correlation over particles of each quantity with its first value; 0 for a constant quantity."""
+    a, b = first - first.mean(-1, keepdims=True), now - now.mean(-1, keepdims=True)
+    scale = jnp.sqrt((a**2).sum(-1) * (b**2).sum(-1))
+    return jnp.where(scale > 0, (a * b).sum(-1) / jnp.where(scale > 0, scale, 1), 0)
+
+
+def _sweep(key: jax.Array, states: GibbsState, target: Target) -> GibbsState:
+    """Make one Gibbs sweep with all particles."""
+    problem, covariance_type, entered, exponent, limit = target
+    m, k, d = states.means.shape
+    rows = FirstRows(entered, limit)
+    if has_weights(problem.weight):
+        rows = jnp.where(jnp.arange(len(problem.y)) < entered, problem.weight, 0)
+    data = LabelledData(problem.y, rows)
+    chunk = particle_rows_per_chunk(k, d, m)
+    next_row = jnp.minimum(entered, len(problem.y) - 1)
+
+    def one(keys: jax.Array, state: GibbsState) -> GibbsState:
+        sums, _ = sum_by_labels(keys[0], state, data, state.means, covariance_type, chunk)
+        counts = _labels_of_next_row(keys[1], state, problem, next_row, exponent, covariance_type)
+        part = _with_point(sums, exponent * counts, problem.y[next_row], covariance_type)
+        new = draw_state(
+            keys[2:4], state, part, problem.prior, problem.present, covariance_type, label_counts=sums.count + counts
+        )
+        order = random_order(keys[4], problem.prior.weight_concentration, problem.present)
+        return _permute(new, order)
+
+    return jax.vmap(one)(jax.random.split(key, (m, 5)), states)
+
+
+def _labels_of_next_row(
+    key: jax.Array, state: GibbsState, problem: Problem, row: jax.Array, exponent: jax.Array, covariance_type: str
+) -> jax.Array:
+    """Draw labels for the row that enters with an exponent, one for each unit of its weight; return their counts (K,)."""
+    one = jax.tree.map(lambda leaf: leaf[None], state)
+    joint = joint_of_particles(one, problem.y[row][:, None], covariance_type)[0, :, 0]
+    power = jnp.where(jnp.isfinite(state.log_weights), state.log_weights + exponent * (joint - state.log_weights), -jnp.inf)
+
+    def draw(i: jax.Array) -> jax.Array:
+        label = jax.random.categorical(jax.random.fold_in(key, i), power)
+        return jax.nn.one_hot(label, len(power), dtype=power.dtype)
+
+    weight = problem.weight[row] if has_weights(problem.weight) else jnp.ones_like(exponent)
+    return repeat_and_sum(draw, jnp.where(exponent > 0, weight, 0))
+
+
+def _with_point(sums: ComponentSums, weight: jax.Array, point: jax.Array, covariance_type: str) -> ComponentSums:
+    """Add a point (D,) with weights (K,) to the sums of the components."""
+    count = sums.count + weight
+    share = weight / jnp.where(count > 0, count, 1)
+    difference = point - sums.mean
+    outer = covariance.outer(difference, covariance_type)
+    factor = (sums.count * share).reshape(-1, *[1] * (outer.ndim - 1))
+    return ComponentSums(count, sums.mean + share[:, None] * difference, sums.scatter + factor * outer)
+
+
+def _permute(state: GibbsState, order: jax.Array) -> GibbsState:
+    """Return a state with its components in another order."""
+    factors = state.factors
+    if len(factors.half_log_det) == len(order):  # otherwise, one covariance is tied
+        factors = jax.tree.map(lambda leaf: leaf[order], factors)
+    return GibbsState(state.log_weights[order], state.means[order], factors)

@@ -1,0 +1,49 @@
+"""Moves of particles: a point that enters the sums with a weight, correlations, and permutations of components."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgmm import covariance
+from jaxgmm.posterior.conditionals import gibbs_state
+from jaxgmm.posterior.particle_moves import _correlations, _permute, _with_point, joint_of_particles
+from jaxgmm.priors.interface import ComponentSums
+
+import oracle
+from helpers import COVARIANCE_TYPES, random_mixture
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "diag"])
+def test_a_point_enters_with_its_weights(covariance_type):
+    """The sums are those of all points with their weights; weight 0 changes nothing."""
+    rng = np.random.default_rng(0)
+    x, w, point, weight = rng.normal(size=(5, 2)), rng.uniform(1, 2, 5), rng.normal(size=2), np.array([0.4, 0.0])
+
+    def sums(x, w):
+        mean = w @ x / w.sum()
+        scatter = sum(wi * covariance.outer(jnp.asarray(xi - mean), covariance_type) for wi, xi in zip(w, x, strict=True))
+        return jnp.asarray(w.sum())[None], jnp.asarray(mean)[None], scatter[None]
+
+    twice = [jnp.concatenate([leaf, leaf]) for leaf in sums(x, w)]
+    found = _with_point(ComponentSums(*twice), jnp.asarray(weight), jnp.asarray(point), covariance_type)
+    for i, expected in enumerate((sums(np.vstack([x, point]), np.append(w, 0.4)), sums(x, w))):
+        for a, b in zip((found.count, found.mean, found.scatter), expected, strict=True):
+            np.testing.assert_allclose(a[i], b[0], rtol=1e-4, atol=1e-5)
+
+
+def test_correlations():
+    first = jnp.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [1.0, 1.0, 1.0]])
+    now = jnp.array([[2.0, 4.0, 6.0], [1.0, 0.0, 1.0], [1.0, 2.0, 3.0]])
+    np.testing.assert_allclose(_correlations(first, now), [1, 0, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_permuted_particles_have_the_permuted_joint_density(covariance_type):
+    mixture = random_mixture(0, covariance_type, 3, 2)
+    state, x, order = gibbs_state(mixture), np.random.default_rng(0).normal(size=(4, 2)), jnp.array([2, 0, 1])
+    stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), state, _permute(state, order))
+    joint = np.asarray(joint_of_particles(stack, jnp.asarray(x.T), covariance_type))
+    np.testing.assert_allclose(joint[1], joint[0][np.array(order)], rtol=1e-5)
+    total = np.logaddexp.reduce(joint[0], 0)
+    np.testing.assert_allclose(total, oracle.log_prob(mixture, x), rtol=1e-4, atol=1e-4)

@@ -1,0 +1,216 @@
+"""smc: evidence and draws against exact sums over labels, status, weights, jit and vmap, invalid input.
+
+Statistical checks compare with exact values at 5 standard errors, each of which fails by chance with probability 6e-7.
+"""
+
+import dataclasses
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from exact_evidence import exact_log_evidence
+
+import jaxgmm
+from jaxgmm.posterior import smc as module
+from jaxgmm.posterior.mixing import Mixing
+from jaxgmm.posterior.result import PosteriorStatus
+
+from helpers import check_log_density, independent_prior
+
+RUN = dict(num_samples=1000, num_chains=8)
+
+
+def overlapping(num_features):
+    """Return ten rows of two overlapping groups."""
+    rng = np.random.default_rng(3)
+    return (rng.normal(size=(10, num_features)) + 2.0 * (np.arange(10) < 4)[:, None]).astype(np.float32)
+
+
+def small_prior(num_features, covariance_type, concentration=(1.5, 1.5)):
+    """Return a proper conjugate prior for two components."""
+    d = num_features
+    scale = 2.0 * np.eye(d) if covariance_type in ("full", "tied") else 2.0 * np.ones(d if covariance_type == "diag" else ())
+    values = (concentration, [0.5] * d, 0.5, d + 3.0, scale)
+    return jaxgmm.Prior(*(jnp.asarray(value, jnp.float32) for value in values))
+
+
+@pytest.mark.parametrize(
+    "covariance_type", ["full", "tied", *(pytest.param(name, marks=pytest.mark.slow) for name in ("diag", "spherical"))]
+)
+def test_evidence_is_the_sum_over_all_allocations(covariance_type):
+    """The estimate is within 5 of its stated errors of the exact value; broken twins are further away."""
+    x, prior = overlapping(2), small_prior(2, covariance_type)
+    posterior = jaxgmm.smc(jax.random.key(0), x, prior, num_components=2, covariance_type=covariance_type, **RUN)
+    runs = np.array(posterior.stats["log_evidence"], float)
+    estimate, error = np.logaddexp.reduce(runs) - np.log(len(runs)), float(posterior.stats["log_evidence_error"])
+    exact = exact_log_evidence(x, prior, covariance_type)
+    print(covariance_type, exact, estimate, error)
+    assert error < 0.1
+    assert abs(estimate - exact) < 5 * error
+    check_log_density(posterior, x, prior)
+    assert int(posterior.status) == PosteriorStatus.OK
+
+
+def evidence_of(posterior):
+    """Return the estimate of log p(x) from all runs, and its error."""
+    runs = np.array(posterior.stats["log_evidence"], float)
+    return np.logaddexp.reduce(runs) - np.log(len(runs)), float(posterior.stats["log_evidence_error"])
+
+
+OUTLIER = np.float32([[-1.2], [0.3], [0.1], [0.9], [-0.4], [60.0], [0.7]])
+
+
+def narrow_prior(concentration=(1.5, 1.5)):
+    """Return a prior under which the outlier's density varies by many nats from particle to particle."""
+    values = (concentration, [0.0], 0.05, 4.0, [[2.0]])
+    return jaxgmm.Prior(*(jnp.asarray(value, jnp.float32) for value in values))
+
+
+@pytest.mark.parametrize("concentration", [(1.5, 1.5), (0.3, 4.0)])
+def test_rows_that_enter_by_a_power_leave_the_evidence_exact(concentration):
+    """An outlier takes the effective size below one half, so that it enters in several stages."""
+    prior = narrow_prior(concentration)
+    posterior = jaxgmm.smc(jax.random.key(1), OUTLIER, prior, num_components=2, **RUN)
+    estimate, error = evidence_of(posterior)
+    exact = exact_log_evidence(OUTLIER, prior, "full")
+    print(exact, estimate, error, posterior.stats["num_stages"])
+    assert error < 0.15
+    assert abs(estimate - exact) < 5 * error
+
+
+def test_weights_repeat_rows_and_zero_silences():
+    """Weights 2, 1, 0, ... give the evidence of the repeated rows, whatever the silenced row holds."""
+    x, prior = overlapping(1)[:7], small_prior(1, "full")
+    weight = np.float32([2, 1, 1, 0, 1, 2, 1])
+    repeated = np.repeat(x, weight.astype(int), 0)
+    x[3] = np.nan
+    posterior = jaxgmm.smc(jax.random.key(2), x, prior, num_components=2, sample_weight=weight, **RUN)
+    estimate, error = evidence_of(posterior)
+    assert error < 0.1
+    assert abs(estimate - exact_log_evidence(repeated, prior, "full")) < 5 * error
+    check_log_density(posterior, x, prior, weight)
+
+
+def test_jit_and_vmap_give_the_same_draws():
+    """A batch of data sets gives the numbers of single calls, and a data set that fails does not affect the others."""
+    x, prior = overlapping(1), small_prior(1, "full")
+    xs = jnp.stack([jnp.asarray(x), jnp.asarray(x) + 3, jnp.full(x.shape, jnp.nan)])
+    options = dict(num_components=2, num_samples=100, num_chains=2)
+    keys = jax.random.split(jax.random.key(3), 3)
+    many = jax.jit(jax.vmap(lambda key, x: jaxgmm.smc(key, x, prior, **options)))(keys, xs)
+    assert many.mixture.means.shape == (3, 2, 100, 2, 1)
+    assert int(many.status[2]) == PosteriorStatus.NONFINITE
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        one = jaxgmm.smc(keys[1], xs[1], prior, **options)
+    np.testing.assert_allclose(many.stats["log_evidence"][1], one.stats["log_evidence"], rtol=1e-3)
+
+
+def test_labels_are_exchanged():
+    """Each component has each label in half of the draws, although the groups are far apart."""
+    x = np.concatenate([overlapping(1)[:6] - 4, overlapping(1)[:6] + 4])
+    posterior = jaxgmm.smc(jax.random.key(4), x, small_prior(1, "full"), num_components=2, **RUN)
+    first_is_left = float((posterior.mixture.means[..., 0, 0] < posterior.mixture.means[..., 1, 0]).mean())
+    assert abs(first_is_left - 0.5) < 5 * 0.5 / np.sqrt(1000 * 8)
+
+
+def test_float64_data_give_float64_draws(x64):
+    x, prior = overlapping(1), jax.tree.map(lambda leaf: leaf.astype(float), small_prior(1, "full"))
+    posterior = jaxgmm.smc(jax.random.key(0), x.astype(float), prior, num_components=2, num_samples=100, num_chains=2)
+    assert posterior.mixture.means.dtype == jnp.float64
+    check_log_density(posterior, x.astype(float), prior)
+
+
+def test_status():
+    """The status is the most severe one that applies."""
+    density = jnp.asarray(np.random.default_rng(0).normal(size=(2, 500)))
+    even, uneven = jnp.zeros(2), jnp.array([0.0, 3.0])
+    good, bad, few = (Mixing(jnp.array(rhat), jnp.array(ess)) for rhat, ess in ((1.0, 900.0), (1.5, 900.0), (1.02, 900.0)))
+    judge = lambda *args: PosteriorStatus(int(module._judge(*args)))  # noqa: E731
+    no, yes = jnp.array(False), jnp.array(True)
+    assert judge(density, even, good, no) == PosteriorStatus.OK
+    assert judge(density, even, few, no) == PosteriorStatus.FEW_DRAWS
+    assert judge(density[:1], even[:1], Mixing(jnp.array(jnp.nan), jnp.array(jnp.nan)), no) == PosteriorStatus.FEW_DRAWS
+    assert judge(density, even, bad, no) == PosteriorStatus.UNMIXED
+    assert judge(density, uneven, good, no) == PosteriorStatus.UNMIXED
+    assert judge(density, uneven, good, yes) == PosteriorStatus.DEGENERATE
+    assert judge(density * jnp.nan, even, good, yes) == PosteriorStatus.NONFINITE
+
+
+INVALID = {
+    "few": ({"num_samples": 50}, "num_samples"),
+    "components": ({"num_components": 3}, "K=2"),
+    "fractions": ({"sample_weight": np.full(10, 0.5)}, "integers"),
+    "type": ({"covariance_type": "round"}, "covariance_type"),
+    "absent": ({"present": np.zeros(2, bool)}, "at least one True"),
+    "numbers": ({"present": np.ones(2)}, "booleans"),
+}
+
+
+@pytest.mark.parametrize("case", INVALID)
+def test_invalid_input(case):
+    changes, message = INVALID[case]
+    options = {"num_components": 2, "num_samples": 100} | changes
+    with pytest.raises(ValueError, match=message):
+        jaxgmm.smc(jax.random.key(0), overlapping(1), small_prior(1, "full"), **options)
+
+
+def test_priors_without_closed_forms_are_refused():
+    prior = independent_prior("full", 2, 1, half_normal=True)
+    with pytest.raises(TypeError, match="closed form; for smc use"):
+        jaxgmm.smc(jax.random.key(0), overlapping(1), prior, num_components=2)
+
+
+def test_data_without_rows_are_refused():
+    with pytest.raises(ValueError, match="no rows"):
+        jaxgmm.smc(jax.random.key(0), np.zeros((0, 1), np.float32), small_prior(1, "full"), num_components=2)
+
+
+def test_improper_and_missing_priors_are_refused():
+    """Particles cannot be drawn from them."""
+    x, prior = overlapping(1), small_prior(1, "full")
+    with pytest.raises(ValueError, match="mean_precision"):
+        jaxgmm.smc(jax.random.key(0), x, dataclasses.replace(prior, mean_precision=jnp.float32(0)), num_components=2)
+    with pytest.raises(TypeError, match="default_prior"):
+        jaxgmm.smc(jax.random.key(0), x, None, num_components=2)  # pyright: ignore[reportArgumentType]
+
+
+def test_absent_components():
+    """With one component absent, the evidence is that of K=1, and its weight is 0 in every draw."""
+    x, prior = overlapping(1), small_prior(1, "full")
+    posterior = jaxgmm.smc(jax.random.key(5), x, prior, num_components=2, present=np.array([True, False]), **RUN)
+    assert (posterior.mixture.weights[..., 0] == 1).all()
+    assert (posterior.mixture.weights[..., 1] == 0).all()
+    estimate, error = evidence_of(posterior)
+    one = dataclasses.replace(prior, weight_concentration=jnp.array([1.5]))
+    assert error < 0.1
+    assert abs(estimate - exact_log_evidence(x, one, "full")) < 5 * error
+
+
+def test_bar_counts_the_rows_of_all_runs(capsys):
+    x = overlapping(1)
+    jaxgmm.smc(jax.random.key(0), x, small_prior(1, "full"), num_components=2, num_samples=100, num_chains=2, progress=True)
+    assert "20/20" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("k", "covariance_type", "published"),
+    [(2, "tied", -239.762), (3, "tied", -226.811), (2, "diag", -232.879), (3, "diag", -226.789)],
+)
+def test_galaxies_under_chibs_prior(k, covariance_type, published):
+    """mu ~ N(20, 10^2), variance ~ IG(3, 20), Dir(1); 40 runs: within three standard errors and .1 of the published value."""
+    x = np.asarray(jaxgmm.datasets.load("galaxies"), np.float32)
+    array = lambda v: jnp.asarray(v, jnp.float32)  # noqa: E731
+    tied = jaxgmm.InverseWishart(array(6.0), array([[40.0]]))
+    scale = tied if covariance_type == "tied" else jaxgmm.InverseGamma(array(3.0), array([20.0]))
+    prior = jaxgmm.IndependentPrior(array(np.ones(k)), array([20.0]), array([[100.0]]), scale)
+    posterior = jaxgmm.smc(
+        jax.random.key(0), x, prior, num_components=k, covariance_type=covariance_type, num_samples=1000, num_chains=40
+    )
+    estimate, error = evidence_of(posterior)
+    print(k, covariance_type, published, estimate, error, posterior.status, np.std(posterior.stats["log_evidence"]))
+    assert abs(estimate - published) < max(3 * error, 0.01)
+    assert abs(estimate - published) < 0.1
