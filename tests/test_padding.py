@@ -102,7 +102,7 @@ UNWEIGHTED_POSTERIORS = {
 }
 FUNCTIONS = WEIGHTED | UNWEIGHTED | WEIGHTED_POSTERIORS | UNWEIGHTED_POSTERIORS
 # Newton's method, inverse Hessians and k-hat multiply rounding errors: another order of the rows changes draws of `laplace` by
-# up to 7e-12, and padding changes them by up to 2e-11
+# up to 7e-12, and padding changes them by up to 2e-11; k-hat, which is fitted to few ratios, changes by up to 6e-9
 TOLERANCES = {"laplace": 1e-10, "nuts": 1e-10, "log_evidence": 1e-10}
 CASES = [(name, False) for name in FUNCTIONS] + [(name, True) for name in (WEIGHTED | WEIGHTED_POSTERIORS)]
 
@@ -165,7 +165,7 @@ def test_results_are_those_of_the_data_alone(name, weighted, x64):
     for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(expected), strict=True):
         assert (a.shape, a.dtype) == (b.shape, b.dtype)
         field = jax.tree_util.keystr(path)
-        tolerance = 1e-9 if "khat" in field else TOLERANCES.get(name, 1e-12)
+        tolerance = 1e-7 if "khat" in field else TOLERANCES.get(name, 1e-12)
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance, err_msg=field)
 
 

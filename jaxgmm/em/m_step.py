@@ -91,8 +91,8 @@ def data_covariance(sums: ComponentSums, center: jax.Array | float, covariance_t
     """Return V, the covariance of all data, in the storage form; V is never singular.
 
     V is the sum of the covariances within and between components, so it does not depend on the mixture under which the sums
-    were computed. For full and tied, the diagonal of V is then multiplied by 1 + 1e-6. The variance of a constant column is
-    increased. With this increase, regularised variances are at least the squared rounding error of the column's values.
+    were computed. For full and tied, the diagonal of V is then multiplied by 1 + 1e-6. For all types,
+    a constant column gets a variance so large that regularised variances are at least the squared rounding error of its values.
 
     Args:
         sums: the component sums of all data, relative to `center`.

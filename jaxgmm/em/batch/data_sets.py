@@ -154,7 +154,7 @@ def pad(data_sets: Sequence[Any]) -> tuple[jax.Array, jax.Array]:
 def as_data_sets(
     xs: Any, groups: ArrayLike | None = None, sample_weight: Any = None, num_starts: int | None = None
 ) -> DataSets:
-    """Return data sets in any form that `fit_many` accepts, after validation of shapes, types and the signs of weights.
+    """Return data sets, given in any form that `fit_many` accepts. Validate shapes, types and the signs of weights.
 
     Args:
         xs: a list of B arrays (N_b, D); one array (B, N, D); one array (N, D) with `groups`; or one data set (N, D).

@@ -25,8 +25,9 @@ def map_threads(work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[
     """Yield each job with its finished result work(job), in the order of the jobs.
 
     The number of jobs in progress exceeds the number of threads by at most one. Only one thread at a time calls `work`, because
-    this call may compile a program, which takes memory. The compiled programs then run at the same time. Devices other than a
-    CPU need no threads: there the caller's thread calls `work` for all jobs.
+    this call may compile a program, which takes memory. `work` returns before its program has finished, so the programs of
+    several jobs run at the same time. Devices other than a CPU need no threads: there the caller's thread calls `work` for all
+    jobs.
     """
     threads = num_threads()
     dispatching, context = threading.Lock(), _caller_context()
