@@ -104,7 +104,8 @@ FUNCTIONS = WEIGHTED | UNWEIGHTED | WEIGHTED_POSTERIORS | UNWEIGHTED_POSTERIORS
 # Newton's method, inverse Hessians and k-hat multiply rounding errors: another order of the rows changes draws of `laplace` by
 # up to 7e-12, and padding changes them by up to 2e-11; k-hat, which is fitted to few ratios, changes by up to 6e-9
 TOLERANCES = {"laplace": 1e-10, "nuts": 1e-10, "log_evidence": 1e-10}
-CASES = [(name, False) for name in FUNCTIONS] + [(name, True) for name in (WEIGHTED | WEIGHTED_POSTERIORS)]
+CASES = [(name, False) for name in FUNCTIONS] + [(name, True) for name in WEIGHTED]
+CASES += [pytest.param(name, True, marks=pytest.mark.slow) for name in WEIGHTED_POSTERIORS]
 
 
 @pytest.fixture(scope="module")
