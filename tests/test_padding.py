@@ -102,7 +102,8 @@ UNWEIGHTED_POSTERIORS = {
 }
 FUNCTIONS = WEIGHTED | UNWEIGHTED | WEIGHTED_POSTERIORS | UNWEIGHTED_POSTERIORS
 # Newton's method, inverse Hessians and k-hat multiply rounding errors: another order of the rows changes draws of `laplace` by
-# up to 7e-12, and padding changes them by up to 2e-11; k-hat, which is fitted to few ratios, changes by up to 6e-9
+# up to 7e-12, and padding changes them by up to 2e-11; k-hat, which is fitted to few ratios, changes by up to 6e-9,
+# and the effective number of ratios by 5e-10 of its value
 TOLERANCES = {"laplace": 1e-10, "nuts": 1e-10, "log_evidence": 1e-10}
 CASES = [(name, False) for name in FUNCTIONS] + [(name, True) for name in WEIGHTED]
 CASES += [pytest.param(name, True, marks=pytest.mark.slow) for name in WEIGHTED_POSTERIORS]
@@ -166,7 +167,7 @@ def test_results_are_those_of_the_data_alone(name, weighted, x64):
     for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(expected), strict=True):
         assert (a.shape, a.dtype) == (b.shape, b.dtype)
         field = jax.tree_util.keystr(path)
-        tolerance = 1e-7 if "khat" in field else TOLERANCES.get(name, 1e-12)
+        tolerance = 1e-7 if "khat" in field else 1e-8 if field == ".ess" else TOLERANCES.get(name, 1e-12)
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance, err_msg=field)
 
 

@@ -93,7 +93,7 @@ def read_rows(name: str) -> list[dict[str, str]]:
     Example:
         >>> import jaxgmm
         >>> jaxgmm.datasets.read_rows("faithful")[0]
-        {'eruptions': '3.600', 'waiting': '79'}
+        {'eruptions': '3.6', 'waiting': '79'}
     """
     if name not in NAMES:
         raise ValueError(f"name is {name!r}; one of {', '.join(map(repr, NAMES))} was expected.")
