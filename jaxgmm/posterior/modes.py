@@ -103,7 +103,7 @@ def modes(
 
     in (weights, means, covariances). Fits that differ only by a permutation of the components are one mode: they have the same
     objective, within 0.1 nats, and the same log densities at the rows, within 0.05 in root mean square. The mass of a mode is
-    the share of the draws that climb to it, where the draws of run c of `smc` have the weight stats["chain_weight"][c].
+    the share of the draws that climb to it. The draws of a run of `smc` count with its weight, stats["chain_weight"].
 
     From the draws of `smc`, the masses are consistent. Chains of `nuts` and `gibbs` that stay where they started tell only the
     mass of modes relative to the modes that they visit.
