@@ -56,7 +56,7 @@ def make_labellings(
     axis = linalg.eigh(jnp.cov(start.means.T, aweights=start.weights).reshape(start.num_features, -1))[1][:, -1]
 
     def canonical(mixture: Mixture) -> Mixture:
-        group = exchangeable.argmax(-1)  # the index of the first component that has the same concentration, for each component
+        group = exchangeable.argmax(-1)  # for each component, the index of the first component with the same concentration
         order = jnp.zeros(len(group), int).at[jnp.argsort(group)].set(jnp.lexsort((mixture.means @ axis, group)))
         return permute_components(mixture, order)
 

@@ -124,10 +124,10 @@ def first_proposal(
 def _target(
     space: UnconstrainedSpace, coordinates: Coordinates, seed: Mixture
 ) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:
-    """Return the start (P,) of a search for a mode, and the potential that it descends, in the coordinates of the seed's part.
+    """Return the start (P,) of a search for a mode, and the potential that the search minimises.
 
-    Components of weight 0 stay empty during the descent. The coordinates of their weights have no influence on the others, and
-    their law is logistic.
+    Both are in the coordinates of the part of the proposal that belongs to the seed. Components of weight 0 stay empty during
+    the descent. The coordinates of their weights follow a logistic law and do not influence the other coordinates.
     """
     empty = seed.weights == 0
     system = coordinates.systems(empty)

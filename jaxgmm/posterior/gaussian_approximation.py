@@ -46,7 +46,7 @@ class GaussianApproximation(NamedTuple):
             differences from the log-likelihood at this mixture.
         mode: (P,), the mode.
         root: (P, P), the symmetric root of the inverse information at the mode.
-        value: (), the potential at the mode.
+        value: (), the potential at the mode, which is minus the log density.
         gain: (), increase of the log density, in nats, that one more Newton step would bring.
         num_steps: (), number of Newton steps.
         min_eigenvalue: (), the smallest eigenvalue of the information.

@@ -62,8 +62,8 @@ def gibbs(
     from their conditional distributions. The posterior density is the same as for `nuts`. A sweep costs about as much as one
     E-step and nothing is tuned, so many parallel chains are cheap. If components overlap, successive draws are highly
     correlated, and `nuts` may be more efficient. For each chain, labels are first drawn given the start. The first parameters
-    are then drawn from their conditional distribution given these labels, after its standard deviation has been doubled. A
-    chain keeps the start's labelling until label switching occurs: call `relabel` before you summarise single components.
+    are then drawn given these labels, from their conditional distribution with twice its standard deviation. A chain keeps the
+    start's labelling until label switching occurs: call `relabel` before you summarise single components.
 
     Args:
         key: a random key.
@@ -85,7 +85,7 @@ def gibbs(
     Returns:
         A Posterior with mixture (C, S, ...) in data units and x's float dtype. stats: counts (C, S, K), how many rows got label
         k when labels were drawn given each draw; rhat () and ess (), the largest R-hat and the smallest effective sample size
-        of label-invariant quantities, see `jaxgmm.posterior.mixing`, NaN with fewer than 4 draws per chain; num_warmup ().
+        of label-invariant quantities (see `jaxgmm.posterior.mixing`), NaN with fewer than 4 draws per chain; num_warmup ().
 
     Raises:
         ValueError, TypeError: the start, the data, the prior or an option is invalid, or the prior's scale is HalfNormal.

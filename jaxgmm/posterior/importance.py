@@ -28,7 +28,8 @@ class Points(NamedTuple):
 
     Attributes:
         z: (..., V, P), the coordinates in each of the V systems.
-        log_slope: (..., K); the sum over a part's empty components is log|d chosen / d first|.
+        log_slope: (..., K). Its sum over the empty components of a part is log|d chosen / d first|, the log-Jacobian between
+            the coordinates that the part chooses and the coordinates in the first system.
     """
 
     z: jax.Array
@@ -41,8 +42,8 @@ class Proposal(NamedTuple):
     The last E parts have empty components. All other parts use the first system of coordinates.
 
     Attributes:
-        empty: (E, K), whether each component is empty in a part.
-        system: (E, P), the system of each coordinate of a part.
+        empty: (E, K), whether each component is empty, for the last E parts.
+        system: (E, P), the system of each coordinate, for the last E parts.
         log_weight: (M,), logarithms of the weights, which sum to one.
         center: (M, P), the centres.
         scale: (M, P, P), the scale matrices.
@@ -79,11 +80,10 @@ def make_proposal(log_weight: jax.Array, center: jax.Array, scale: jax.Array, em
 
 
 def draw(key: jax.Array, proposal: Proposal, num_samples: int) -> tuple[jax.Array, jax.Array]:
-    """Draw points (S, P) in the coordinates of their parts; return also which components are empty there, (S, K).
+    """Draw points (S, P) in the coordinates of their parts. Return also which components are empty in these parts, (S, K).
 
-    Systematic sampling decides how many points come from each part.
-
-    The variance of an average over these draws is about equal to, or smaller than, that of an average over independent draws.
+    Systematic sampling decides how many points come from each part. An average over these draws has about the same variance as
+    an average over independent draws, or a smaller one.
     """
     key_part, key_normal = jax.random.split(key)
     size, dtype = proposal.center.shape[-1], proposal.center.dtype
@@ -108,14 +108,14 @@ def choose_coordinates(values: jax.Array, system: jax.Array) -> jax.Array:
 
 
 def _for_all_parts(values: jax.Array, proposal: Proposal) -> jax.Array:
-    """Extend values (E, ...) of the last parts to all parts, (M, ...); those of the others are 0."""
+    """Extend values (E, ...) of the last parts to all parts, (M, ...). All other parts get 0."""
     return jnp.pad(values, ((len(proposal.center) - len(values), 0), *[(0, 0)] * (values.ndim - 1)))
 
 
 def log_parts(proposal: Proposal, point: Points) -> tuple[jax.Array, jax.Array]:
-    """Return, for each part, log(weight times density) at a point and its squared Mahalanobis distance, (M,) each.
+    """Return, for each part, log(weight times density) at a point, and the squared Mahalanobis distance of the point.
 
-    The density is that of the point's coordinates in the first system, (P,).
+    Both are (M,). The density is with respect to the point's coordinates in the first system, (P,).
     """
     size, degrees = point.z.shape[-1], DEGREES_OF_FREEDOM
     plain = len(proposal.center) - len(proposal.empty)

@@ -1,7 +1,8 @@
 """The tails of importance ratios: Pareto k-hat, Pareto-smoothed importance weights and effective numbers of draws.
 
-`pareto_k` also works in JAX, because the samplers call it inside jit to set their status. ArviZ provides both functions too.
-They are implemented here because ArviZ is a large, optional dependency; the tests compare their results with ArviZ's.
+`pareto_k` also works in JAX, because the samplers call it inside jit to set their status. ArviZ provides k-hat and smoothed
+weights too. They are implemented here because ArviZ is a large, optional dependency. The tests compare the results with
+ArviZ's.
 
 A generalised Pareto distribution is fitted to the amounts by which the largest ratios exceed a cutoff. The fit uses the
 logarithms of these amounts, because the amounts themselves overflow or underflow in float32 and at times in float64.
@@ -18,8 +19,8 @@ import numpy as np
 
 MAX_KHAT = 0.7  # upper limit of k-hat for reliable averages, for any number of ratios: Vehtari et al. (2024)
 _FEWEST_EFFECTIVE = 10  # smallest effective number of draws with which an average over the draws can be trusted
-_FEWEST = 5  # smallest number of exceedances to which a distribution can be fitted
-_LOWEST = math.log(float(np.finfo(np.float64).tiny))  # lowest cutoff minus the largest log ratio, as in ArviZ
+_FEWEST = 5  # smallest number of ratios above the cutoff to which a distribution can be fitted
+_LOWEST = math.log(float(np.finfo(np.float64).tiny))  # smallest value of log(cutoff / largest ratio), as in ArviZ
 _FAR = 60.0  # for t above this number, log1p(a e^t) is computed as log1p(a e^60) + t - 60, so that e^t does not overflow
 _NEGLIGIBLE = 10 * float(np.finfo(np.float64).eps)  # smallest weight of a grid point that is used in the fit, as in ArviZ
 
@@ -32,7 +33,7 @@ class _Tail(NamedTuple):
         count: (Q,), number of ratios above the cutoff.
         log_cut: (Q,), the cutoff relative to the largest ratio, as a logarithm.
         khat: (Q,), the shape of the distribution, infinite if too few ratios are above the cutoff.
-        log_sigma: (Q,), the logarithm of its scale.
+        log_sigma: (Q,), the logarithm of the distribution's scale.
     """
 
     above: Any
@@ -74,7 +75,7 @@ def effective_number(log_ratios: Any, *, xp: Any = np) -> Any:
 
 
 def honest_khat(log_ratios: Any, *, xp: Any = np) -> Any:
-    """Return `pareto_k` of ratios (M,), or infinity if k-hat is small although fewer than 10 draws have all the weight.
+    """Return `pareto_k` of ratios (M,), or infinity if k-hat is small although the effective number of draws is below 10.
 
     k-hat describes all of the largest ratios together. It can therefore be small even if one ratio exceeds the sum of all
     others.
@@ -163,7 +164,7 @@ def _is_usable(log_ratios: Any, xp: Any) -> Any:
 
 
 def _tail_size(count: int) -> int:
-    """Return the number of ratios above the cutoff, for `count` ratios in all, if no two ratios are equal."""
+    """Return the number of ratios above the cutoff among `count` ratios, no two of which are equal."""
     return math.ceil(min(0.2 * count, 3 * math.sqrt(count)))
 
 

@@ -307,10 +307,9 @@ def _coclustering(draws: Mixture, x: jax.Array) -> jax.Array:
 
 @jax.jit
 def _entropy_of_pairs(draws: Mixture, x: jax.Array, count: jax.Array) -> jax.Array:
-    """Return, for each point, a mean entropy in nats, (N,).
+    """Return, for each point, the entropy of the event that the point and another point belong to the same component, (N,).
 
-    The entropy is that of the event that the point and another point belong to the same component. The mean is over the other
-    points among the first `count` points.
+    It is in nats, and averaged over the other points among the first `count` points.
     """
     together = _coclustering(draws, x)
     entropy = jnp.where(jnp.arange(len(x)) < count, entr(together) + entr(1 - together), 0)

@@ -96,8 +96,8 @@ def log_volume(problem: StandardizedProblem, covariance_type: str, num_component
 def log_volume_of_present(problem: StandardizedProblem, covariance_type: str, present: jax.Array) -> jax.Array:
     """Return `log_volume` for the present components.
 
-    The number of present components may be traced, but `log_volume` needs a plain number. `log_volume` is linear in this
-    number, so the result is extrapolated from the values for 1 and 2 components.
+    The number of present components may be traced, but `log_volume` needs a Python integer. The result is linear in this
+    number, so it is computed from the values for 1 and 2 components.
     """
     one, two = (log_volume(problem, covariance_type, k) for k in (1, 2))
     return one + (present.sum().astype(two.dtype) - 1) * (two - one)

@@ -3,8 +3,8 @@
 The model is called like `jaxgmm.model`. It has sites or deterministics named weights, means and covariances. The value of
 covariances has the form in which a Mixture stores covariances. If the latent sites are those of `jaxgmm.model`, or if
 covariances is itself a latent site, a mixture determines all latent sites. In this case, the posterior can be approximated
-around a start, and log densities of draws are densities in (weights, means, covariances). Otherwise, a mixture gives the
-chains' starts only for the sites with these names; for all other sites the starts are random.
+around a start, and log densities of draws are densities in (weights, means, covariances). Otherwise, a mixture gives the starts
+of the chains only for latent sites that share a name with these sites. For all other latent sites, the starts are random.
 """
 
 from __future__ import annotations
