@@ -90,14 +90,14 @@ def compare(
 
     `compare` computes Laplace's approximation under the prior of the first posterior that stores a prior. It compares the
     approximation with all posteriors that have this prior. If one of the posteriors is by the method `laplace`, the standard
-    deviations of the approximation are computed from its draws, and it is judged by its own k-hat.
+    deviations of the approximation are computed from the draws of this posterior, and its own k-hat is used to judge it.
 
     Predictions are scored in two ways: by PSIS-LOO, which leaves out one row at a time, and on folds, which are groups of rows
     that are left out together. For each fold, EM is fitted again without the fold, starting from the solution for all data. The
     posterior's draws are reweighted by importance sampling. The draws of a bootstrap are not from a posterior, so their
     predictions are not scored. The draws may come from a model of your own whose likelihood is not the density of its mixtures.
     In this case, predictions are scored by the likelihood of your model, and these scores are not compared with those of EM.
-    Densities and clusters are computed from the weights, means and covariances of the draws. A note states both facts.
+    Densities and clusters are computed from the weights, means and covariances of the draws. A note in the comparison says so.
 
     `jaxgmm.comparison.verdict.Verdict` describes the verdicts.
 

@@ -1,6 +1,6 @@
 """Joint scores of all parameters in unconstrained space.
 
-The scores tell where EM lies among the draws, and how far the distribution of the draws is from Laplace's normal approximation.
+The scores show where EM lies among the draws, and how far the distribution of the draws is from Laplace's normal approximation.
 
     u = root^-1 (z - mode)
 

@@ -1,6 +1,7 @@
 """Scores of densities.
 
-The scores measure the distance between EM's density and the posterior predictive density, and how well each predicts new data.
+The scores measure the distance between EM's density and the posterior predictive density, and how well each density predicts
+new data.
 
     total variation  TV  = 1/2 int |p - q|        Hellinger  H^2 = 1 - int sqrt(p q)        KL(p || q) = int p log p / q
 

@@ -50,8 +50,9 @@ def bootstrap(
     """Fit a mixture to each of many replicates of the data, and relabel the fits to match the start.
 
     There are three kinds of replicates. "nonparametric": rows of x are drawn with replacement (Efron 1979). "parametric": new
-    data are drawn from the start. "weighted-likelihood": the rows of x get random weights from a Dirichlet(w) distribution, a
-    smooth version of the first kind, in which no row is left out (Newton & Raftery 1994, JRSS B 56, 3-26).
+    data are drawn from the start. "weighted-likelihood": the rows of x get random weights from a Dirichlet distribution whose
+    parameters are the weights of the rows (Newton & Raftery 1994, JRSS B 56, 3-26). This is a smooth version of the first kind,
+    in which no row is left out.
 
     Args:
         key: a random key.

@@ -103,7 +103,7 @@ def sample_chains(
     """Draw from the posterior, with chains that start around the mode of the main approximation.
 
     One additional chain starts at each of the J other modes. The draws of these chains are compared with the draws of the main
-    chains, but they are not part of the result. `bar` is the number of a progress bar that counts steps, or None.
+    chains, but they are not part of the result. `bar` is the number that identifies a progress bar for steps, or None.
     """
     problem, main, others = approximations
     num_chains = options.num_chains

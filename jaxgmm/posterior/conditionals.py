@@ -7,10 +7,10 @@
     IndependentPrior:  mu_k | Sigma_k, z normal with precision n_k Sigma_k^-1 + M^-1, then
                        Sigma_k | mu_k, z ~ InverseWishart(nu + n_k, S + A_k + n_k (xbar_k - mu_k)(xbar_k - mu_k)')
 
-Here n_k, xbar_k and A_k are the count, mean and scatter matrix of the rows with label k. For diag and spherical, inverse gamma
-laws take the place of the inverse Wishart laws. For tied there is one Sigma, and its law contains the sum of all scatter
-matrices. One pass over the rows, in chunks, draws the labels and sums the rows with the same label. Memory therefore never
-holds an N x K array.
+Here n_k, xbar_k and A_k are the count, mean and scatter matrix of the rows with label k. The modules of `priors` define the
+parameters of the priors. For the covariance types diag and spherical, inverse gamma laws take the place of the inverse Wishart
+laws. For tied there is one Sigma, and its law contains the sum of all scatter matrices. One pass over the rows, in chunks,
+draws the labels and sums the rows with the same label. Memory therefore never holds an N x K array.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ _GOLDEN_RATIO = 2654435769  # the fractional part of the golden ratio, times 2^3
 
 
 class Effort(NamedTuple):
-    """The size of a run.
+    """The number of particles of a run, and the limits of its stages and sweeps.
 
     num_particles: M. max_stages: largest number of stages. max_sweeps: largest number of Gibbs sweeps in a stage. correlation:
     sweeps end when the correlation of the particles with their state before the first sweep is below this number.
@@ -61,7 +61,7 @@ class Records(NamedTuple):
 
 
 class Run(NamedTuple):
-    """The state of one run: particles (M, ...), the log evidence of the rows that have entered, and the progress.
+    """The state of one run: particles (M, ...), the log evidence of the rows that have entered, counters and records.
 
     entered: number of rows that have entered completely. exponent: the exponent of the next row; 0 if that row has not entered.
     """
@@ -80,7 +80,7 @@ def run_data_tempering(
 ) -> Run:
     """Move independent populations of particles from the prior to the posterior, one population for each key (C,).
 
-    bar: the number of a progress bar that counts the rows that have entered in all runs, or None.
+    bar: the number that identifies a progress bar for the rows that have entered in all runs, or None.
     """
     ordered = jax.vmap(lambda key: _in_random_order(key, problem))(keys)
 

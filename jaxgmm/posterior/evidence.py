@@ -258,7 +258,7 @@ def _has_density(mixture: Mixture, problem: StandardizedProblem, density: jax.Ar
 
 
 def _log_ratios(key: jax.Array, seeds: Mixture, problem: StandardizedProblem, num_samples: int) -> jax.Array:
-    """Adapt the proposal in the pilot rounds; return the log importance ratios of all later rounds, (S,)."""
+    """Adapt the proposal in the pilot rounds. Return the log importance ratios of all later rounds, (S,)."""
     start = seeds[0]
     space = make_unconstrained_space(problem, start)
     coordinates = Coordinates(space, problem)

@@ -65,7 +65,7 @@ class Coordinates:
         return point._replace(z=self._replace(point.z, weights=sticks))
 
     def place_means(self, chosen: jax.Array, empty: jax.Array) -> tuple[Measured, jax.Array]:
-        """Return the same as `place` if the weights are in system 0. Return also log|d chosen / dz|, ()."""
+        """Return the point as `place` does, but take the weights to be in system 0. Return also log|d chosen / dz|, ()."""
         assert self.space.decode is not None
         _, mixture, factors, _ = self.space.decode(chosen)
         prior, d = self.problem.prior, mixture.num_features

@@ -24,7 +24,7 @@ from .unconstrained_space import UnconstrainedSpace, log_sigmoid
 
 _EM_STEPS = 30  # number of EM steps in which the other components adapt after one component has been emptied
 _NO_WEIGHT = 1e-26  # weight of an empty component during Newton's descent: the component has no influence on the others
-_SMALLEST_WEIGHT = 1e-6  # Newton cannot start from a weight of 0, whose logit is infinite
+_SMALLEST_WEIGHT = 1e-6  # smallest weight in a start of Newton's method, which needs finite logits
 
 
 class Seeds(NamedTuple):
@@ -71,14 +71,14 @@ def choose_seeds(
 
 
 def _num_emptied(seeds: Mixture) -> int:
-    """Return how many of the last seeds have an emptied component."""
+    """Return the number of seeds with an emptied component. These seeds are the last ones."""
     return seeds.num_components if seeds.num_components > 1 else 0
 
 
 def _without_component(mixture: Mixture, k: jax.Array, problem: StandardizedProblem) -> Mixture:
     """Empty component k: return a mixture in which the other components hold all data, and component k has weight 0.
 
-    Such a mixture is useful as a seed, because the posterior's draws may rarely be near it.
+    Such a mixture is useful as a seed, because few draws of the posterior may be near it.
     """
     prior = problem.prior
     flat = dataclasses.replace(prior, weight_concentration=jnp.ones_like(prior.weight_concentration))

@@ -53,7 +53,7 @@ class GaussianApproximation(NamedTuple):
         khat: (), Pareto k-hat of the importance ratios, with the approximation as proposal. It is infinite if the effective
             number of draws is below 10.
         counts: (K,), expected number of points in each component at the mode.
-        sound: (), whether a sampler can use the approximation without adaptation.
+        sound: (), whether a sampler can use the approximation without adapting the mass matrix.
     """
 
     start: Mixture

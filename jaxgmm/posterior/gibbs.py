@@ -74,7 +74,7 @@ def gibbs(
             under these priors have closed forms.
         num_samples: S, draws per chain.
         num_chains: C, chains that run in parallel.
-        num_warmup: number of sweeps at the beginning of each chain that are discarded.
+        num_warmup: number of discarded sweeps at the beginning of each chain.
         sample_weight: (N,) integers >= 0. A row of weight w counts as w rows, each with its own label, so the number of passes
             over the data in a sweep equals the largest weight. A row of weight 0 is ignored, whatever values it holds. Weights
             that are not integers raise an error, or set the status to NONFINITE if they are traced. `nuts` accepts such
@@ -146,7 +146,7 @@ def _sample(
 ) -> Posterior:
     """Run the chains on validated inputs and return the posterior.
 
-    bar: the number of a progress bar that counts sweeps, or None.
+    bar: the number that identifies a progress bar for sweeps, or None.
     """
     start, x, weight, prior = inputs
     covariance_type, present = start.covariance_type, start.weights > 0

@@ -65,10 +65,11 @@ class Proposal(NamedTuple):
 def make_proposal(log_weight: jax.Array, center: jax.Array, scale: jax.Array, empty: jax.Array, system: jax.Array) -> Proposal:
     """Make a proposal with given weights (M,), centres (M, P) and scale matrices (M, P, P) of its parts.
 
-    Very small eigenvalues of a scale matrix, measured in units in which its diagonal is 1, are raised, so that the matrix is
-    not singular. A fraction of the total weight is spread evenly over the parts, so that every part keeps some weight.
+    Each scale matrix is expressed in units in which its diagonal is 1. In these units, very small eigenvalues are raised, so
+    that the matrix is not singular. A fraction of the total weight is spread evenly over the parts, so that every part keeps
+    some weight.
 
-    empty (E, K), system (E, P): the empty components of each of the last E parts, and the systems of its coordinates.
+    empty (E, K), system (E, P): the empty components of the last E parts, and the systems of the coordinates of these parts.
     """
     sd = jnp.sqrt(nonzero(jnp.diagonal(scale, axis1=-2, axis2=-1)))
     values, vectors = linalg.eigh(scale / (sd[:, :, None] * sd[:, None, :]))

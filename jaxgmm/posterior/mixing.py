@@ -6,7 +6,7 @@ does not count as a failure. After `relabel`, the rule is also applied to the pa
 
     mixed       R-hat < 1.01 and at least 100 effective draws for each chain    Vehtari et al. (2021), section 4
     unmixed     R-hat >= 1.05, or fewer than 20 effective draws for each chain
-    too few     otherwise, and always with fewer than 4 draws for each chain, for which R-hat is not defined
+    too few     otherwise, and always with fewer than 4 draws for each chain, because R-hat is then not defined
 
 For short chains, the limits in the second line are 1.05 + 10 / S for R-hat and S / 10 effective draws for each chain. R-hat and
 the effective sample size are computed from rank-normalised, split chains, as in `diagnostics`. Here R-hat is computed only from

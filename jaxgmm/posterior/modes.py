@@ -106,8 +106,8 @@ def modes(
     the share of the draws from which EM climbs to the mode. The draws of a run of `smc` count with the weight of the run,
     stats["chain_weight"].
 
-    With draws by `smc`, the masses are consistent estimates. Chains by `nuts` and `gibbs` may stay near their starts. Then the
-    masses are only the shares of the visited modes among these chains.
+    With draws by `smc`, the masses are consistent estimates. Chains by `nuts` and `gibbs` may stay near their starts. The
+    masses then include only the modes that the chains visit.
 
     Args:
         posterior: draws (C, S, ...).

@@ -63,9 +63,9 @@ def nuts(
 
     A model of your own is called as model(x, prior, num_components=K, covariance_type=...), and also with sample_weight= if
     weights are given. It must have sites or deterministics named weights, means and covariances, with the shapes that a Mixture
-    has. If its latent sites are those of `jaxgmm.model`, or covariances is itself the latent site, everything above holds, in
-    data units. Otherwise there is no approximation, and a full warm-up is run. The chains then begin near the values of `start`
-    for latent sites that share a name with these sites, and at random values for all other latent sites.
+    has. If its latent sites are those of `jaxgmm.model`, or covariances is itself the latent site, everything above holds, but
+    the data are not standardised. Otherwise there is no approximation, and a full warm-up is run. The chains then begin near
+    the values of `start` for latent sites that share a name with these sites, and at random values for all other latent sites.
 
     Args:
         key: a random key.

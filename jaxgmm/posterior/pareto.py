@@ -113,7 +113,7 @@ def pareto_k(log_ratios: Any, *, xp: Any = np) -> Any:
     size = _tail_size(len(log_ratios))
     if size < _FEWEST:
         return xp.asarray(math.inf)
-    with np.errstate(all="ignore"):  # where there is no distribution to fit, numbers are computed that are not used
+    with np.errstate(all="ignore"):  # where no distribution can be fitted, numbers may overflow, but they are not used
         return _khat(log_ratios, usable, _fit_tail(xp.sort(relative, 0)[-size - 1 :], xp), xp)[0]
 
 
@@ -148,7 +148,7 @@ def psis(log_ratios: Any) -> tuple[np.ndarray, np.ndarray]:
         order = np.argpartition(relative, -size - 1, axis=0)[-size - 1 :]
         order = np.take_along_axis(order, np.argsort(np.take_along_axis(relative, order, 0), axis=0), 0)
         largest = np.take_along_axis(relative, order, 0)
-        with np.errstate(all="ignore"):  # where there is no distribution to fit, numbers are computed that are not used
+        with np.errstate(all="ignore"):  # where no distribution can be fitted, numbers may overflow, but they are not used
             tail = _fit_tail(np.where(usable, largest, 0), np)
             np.put_along_axis(relative, order[1:], np.where(usable, _smooth(largest[1:], tail), largest[1:]), 0)
             khat = _khat(ratios, usable, tail, np)
@@ -217,7 +217,7 @@ def _fit_tail(largest: Any, xp: Any) -> _Tail:
 
 
 def _smooth(largest: np.ndarray, tail: _Tail) -> np.ndarray:
-    """Replace log ratios (T, Q) above the cutoff by quantiles of the fitted distribution, at most the largest log ratio."""
+    """Replace log ratios (T, Q) above the cutoff by quantiles of the fitted distribution, limited to the largest log ratio."""
     size = len(largest)
     rank = np.arange(size)[:, None] - (size - tail.count) + 0.5
     places = np.clip(rank, 0.5, None) / np.maximum(tail.count, 1)

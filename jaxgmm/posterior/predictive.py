@@ -239,7 +239,7 @@ def _over_draws(add: Callable, total: Any, draws: Mixture, x: jax.Array) -> Any:
     m = len(draws.means)
     size = draws_per_batch(len(x) * draws.num_components * draws.num_features, m)
     batches = -(-m // size)
-    index = jnp.minimum(jnp.arange(batches * size), m - 1).reshape(batches, size)  # the last draw pads the last batch
+    index = jnp.minimum(jnp.arange(batches * size), m - 1).reshape(batches, size)  # copies of the last draw fill the last batch
     is_valid = (jnp.arange(batches * size) < m).reshape(batches, size)
 
     def step(total: Any, one: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
@@ -291,7 +291,7 @@ def _entropy_of_mean(draws: Mixture, x: jax.Array, identified: jax.Array) -> jax
 
 @jax.jit
 def _mean_entropy(draws: Mixture, x: jax.Array) -> jax.Array:
-    """Return the mean over the draws of the entropy of the responsibilities, (N,)."""
+    """Return the entropy of the responsibilities, averaged over the draws, (N,)."""
     return _mean_of(lambda r: entr(r).sum((0, -1)), (len(x),), draws, x)
 
 

@@ -28,7 +28,7 @@ from .result import Posterior, PosteriorStatus, in_dtype, warn_if_unreliable
 from .standardization import StandardizedProblem, from_standard, log_volume_of_present, standardise
 
 _FEWEST_PARTICLES = 100  # smallest number of particles; with fewer, effective sample sizes are not informative
-_MAX_STAGES = 1000  # a run that needs more stages has the status DEGENERATE
+_MAX_STAGES = 1000  # largest number of stages; if rows are left over then, the status is DEGENERATE
 _MAX_SWEEPS = 30  # number of Gibbs sweeps after which a stage ends even if the particles have moved little
 _CORRELATION = 0.5  # sweeps end when the correlation of the particles with their state before the stage is below this number
 _FEWEST_PARENTS = 0.1  # the status is DEGENERATE if a smaller share of the particles of a run survived a stage
@@ -64,8 +64,8 @@ def smc(
     The sorted weights and, for each feature, the sorted means and variances of the components determine the number of sweeps in
     a stage. The correlation of each of these quantities with its value before the sweeps is computed over the particles. The
     sweeps end when all these correlations are below 0.5, or after 30 sweeps. If a single row takes the effective sample size
-    below one half of the number of particles, it enters in several stages, as sum_k w_k N(x | k)^phi with phi rising from 0 to
-    1.
+    below one half of the number of particles, it enters in several stages, as sum_k w_k N(x | k)^phi. In these stages, phi
+    rises from 0 to 1.
 
     After each sweep, components with the same prior concentration are permuted at random in each particle. All equivalent
     labellings are therefore equally likely: call `relabel` before you summarise single components. Averages over draws must
@@ -203,7 +203,7 @@ def _sample(
 ) -> Posterior:
     """Make all runs with validated x, weight, prior and present, and return the posterior.
 
-    bar: the number of a progress bar that counts rows, or None.
+    bar: the number that identifies a progress bar for rows, or None.
     """
     x, weight, prior, present = inputs
     standard = standardise(x, weight, prior, covariance_type)

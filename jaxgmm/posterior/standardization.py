@@ -33,8 +33,8 @@ class StandardizedProblem(NamedTuple):
 def standardise(x: jax.Array, weight: Weight, prior: MixturePrior, covariance_type: str) -> StandardizedProblem:
     """Standardise data and prior, in JAX's default float type.
 
-    Each standardised feature has mean 0 and variance 1. For spherical, all features have the same scale, and their average
-    variance is 1. A constant column has no variance, so the typical variance under the prior is used for it.
+    Each standardised feature has mean 0 and variance 1. For the covariance type spherical, all features have the same scale,
+    and their average variance is 1. A constant column is scaled by its typical standard deviation under the prior instead.
     """
     dtype = jnp.result_type(float)
     w = weight_or_ones(weight, x.shape[:1], x.dtype)
