@@ -50,7 +50,7 @@ _PILOTS, _ROUNDS = 6, 4  # number of rounds that adapt the proposal; number of r
 
 
 class EvidenceStatus(StatusEnum):
-    """The reliability of an estimated evidence; `EvidenceStatus(int(evidence.status)).sentence` explains the status.
+    """The reliability of an estimate of the evidence. `EvidenceStatus(int(evidence.status)).sentence` explains the status.
 
     Example:
         >>> import jaxgmm

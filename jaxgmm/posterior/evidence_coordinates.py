@@ -1,4 +1,4 @@
-"""The systems of coordinates that the proposal for an evidence uses.
+"""The systems of coordinates of the proposal with which the evidence is estimated.
 
 The proposal is a mixture of parts, and each part is a t distribution in its own choice of coordinates. A component without data
 follows its prior. In unconstrained space z, this prior has much heavier tails than a t distribution: the mean of the component

@@ -1,4 +1,4 @@
-"""The labellings of a mixture's components, and the functions with which an estimated evidence includes all of them.
+"""The labellings of a mixture's components, and the functions with which an estimate of the evidence includes all of them.
 
 Components with equal weight concentrations are exchangeable under the prior. Every mode of the posterior therefore has copies,
 one for each labelling. A proposal that covers one of the copies is averaged over all labellings.

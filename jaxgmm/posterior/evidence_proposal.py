@@ -1,4 +1,4 @@
-"""The first proposal for an evidence: a t distribution at each mode that Newton's method finds from the posterior's draws."""
+"""The first proposal for the evidence: a t distribution at each mode that Newton's method finds from the posterior's draws."""
 
 from __future__ import annotations
 

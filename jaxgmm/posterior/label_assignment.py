@@ -39,7 +39,8 @@ MAX_ENUMERATED = 6  # for K up to this number, all K! permutations are compared,
 _FORBIDDEN = -1e30  # score of a pair of components that may not be matched
 _STEPHENS_STEPS = 20  # largest number of iterations of "stephens"
 _POINTS = 64  # number of points that represent one component of the reference; a power of two, as a Sobol sequence requires
-_SLACK = 1.25  # largest ratio of the margin of "kl" to the agreement; for draws equal to the reference it is at most 1.15
+# Largest ratio of the margin of "kl" to the agreement. For draws equal to the reference, the ratio is at most 1.15.
+_SLACK = 1.25
 
 
 class Matching(NamedTuple):

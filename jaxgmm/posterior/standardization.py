@@ -19,7 +19,7 @@ from ..row_sums import Weight, first_valid_row, has_weights, total_weight, weigh
 class StandardizedProblem(NamedTuple):
     """One data set and one prior in standardised coordinates y, where x = shift + scale y.
 
-    y (N, D): the rows. weight: the weights of the rows. prior: the prior of the parameters of y. shift (D,) and
+    y (N, D): the rows. weight: the weights of the rows. prior: the prior of the parameters in these coordinates. shift (D,) and
     scale (D,) are in data units.
     """
 
