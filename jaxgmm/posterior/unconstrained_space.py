@@ -71,7 +71,6 @@ def make_unconstrained_space(problem: StandardizedProblem, start: Mixture) -> Un
     """Make the unconstrained space of `jaxgmm.model` for a problem.
 
     Log-likelihoods are computed as differences from the log-likelihood at the start.
-
     The transforms are NumPyro's. The potential is computed with the densities of this package. Their values and gradients equal
     those of NumPyro's densities. NumPyro's densities are not used, because they would solve linear systems for whole stacks of
     matrices. The docstring of `linalg` explains why this must be avoided.
