@@ -302,7 +302,7 @@ def _coclustering(draws: Mixture, x: jax.Array) -> jax.Array:
     together = partial(covariance.einsum, "bik,bjk->ij")
     mean = _mean_of(lambda r: together(r, r), (n, n), draws, x)
     mean = jnp.minimum((mean + mean.T) / 2, 1)  # exactly symmetric
-    return jnp.where(jnp.eye(n, dtype=bool), 1, mean)  # a point always shares its own component
+    return jnp.where(jnp.eye(n, dtype=bool), 1, mean)  # a point belongs to the same component as itself
 
 
 @jax.jit
