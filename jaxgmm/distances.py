@@ -93,8 +93,8 @@ def distance(
     - "l2": sqrt(int (p(x) - q(x))^2 dx), in closed form, because int N(x | m, S) N(x | m', S') dx = N(m | m', S + S'). It is
       differentiable. Petersen & Pedersen (2012), The Matrix Cookbook, eq. 371.
     - "wasserstein": the mixture-Wasserstein distance MW2, the square root of min_w sum_kl w_kl W2(N_k, N_l)^2 over the
-      couplings w of the weights. W2(N_k, N_l)^2 = |m_k - m_l|^2 + tr(S_k + S_l - 2 (S_k^1/2 S_l S_k^1/2)^1/2). MW2 is at least as
-      large as the Wasserstein distance W2 between the mixtures, and equal to it if both have one component. The linear program
+      couplings w of the weights. W2(N_k, N_l)^2 = |m_k - m_l|^2 + tr(S_k + S_l - 2 (S_k^1/2 S_l S_k^1/2)^1/2). MW2 is at
+      least the Wasserstein distance W2 between the mixtures, and equal to it if both have one component. The linear program
       runs on the host. Delon & Desolneux (2020), SIAM J. Imaging Sci. 13, 936-970, Proposition 4.
     - "kl": the Kullback-Leibler divergence from p to q, E_p[log p(x) - log q(x)], the mean over draws from p, with its standard
       error. It is not symmetric. A small estimate may be negative. Hershey & Olsen (2007), ICASSP 4, 317-320, eq. 5.
