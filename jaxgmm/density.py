@@ -254,7 +254,10 @@ def as_points(mixture: MixtureLike, x: ArrayLike) -> tuple[Mixture, jax.Array]:
 def _for_each_point(
     function: Callable[[Mixture, jax.Array], jax.Array], mixture: Mixture, x: jax.Array, axis: int = -1
 ) -> jax.Array:
-    """Return function(mixture, x), whose `axis` counts the points; eager points are padded to one of a few lengths."""
+    """Return function(mixture, x), where `axis` is the axis of the points in the result.
+
+    Points that are not traced are padded to one of a few lengths before the call, so that few programs are compiled.
+    """
     return cut(function(mixture, pad_data(x, None, mixture).x), len(x), axis)
 
 

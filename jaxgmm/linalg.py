@@ -95,7 +95,7 @@ def _assemble_lower(rows: list[list[jax.Array]]) -> jax.Array:
     """Return lower triangular matrices (..., D, D), given the entries (...) of their lower triangles row by row."""
     d, zero = len(rows), jnp.zeros_like(rows[0][0])
     entries = [entry for row in rows for entry in [*row, *[zero] * (d - len(row))]]
-    return jnp.stack(entries, -1).reshape(*zero.shape, d, d)  # one stack operation replaces D + 1
+    return jnp.stack(entries, -1).reshape(*zero.shape, d, d)  # one call of `stack` takes the place of D + 1 calls
 
 
 def diagonal(matrices: Arrays) -> Arrays:

@@ -51,9 +51,9 @@ class Options(NamedTuple):
 
 
 class CenteredProblem(NamedTuple):
-    """The problem in coordinates whose origin is the centre of the data; it stays constant during a fit.
+    """The problem in coordinates whose origin is the centre of the data. No field changes during a fit.
 
-    The data in memory are not changed: the E-step subtracts the centre from one chunk of rows at a time.
+    The data in memory stay in the user's coordinates: the E-step subtracts the centre from one chunk of rows at a time.
 
     Attributes:
         x: (N, D), the data in the user's coordinates.
@@ -92,7 +92,7 @@ class EMState(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """The E-step at a mixture.
+    """The result of the E-step at a mixture.
 
     `singular` is True if a finite covariance is not positive definite, or is narrower than the rounding error of the data.
     """
@@ -105,7 +105,7 @@ class Evaluation(NamedTuple):
 
 
 def prepare(start: Mixture, problem: EMProblem, tol: jax.Array) -> CenteredProblem:
-    """Return the centred problem, after reading the data once."""
+    """Return the problem in centred coordinates. The function reads the data once."""
     x, weight, prior, reg_covar = problem
     first = first_valid_row(x, weight)
     covariance_type = start.covariance_type
