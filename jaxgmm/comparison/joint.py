@@ -1,6 +1,6 @@
 """Joint scores of all parameters in unconstrained space.
 
-The scores tell where EM lies among the draws, and how far the distribution of the draws is from Laplace's normal approximation.
+The scores show where EM lies among the draws, and how far the distribution of the draws is from Laplace's normal approximation.
 
     u = root^-1 (z - mode)
 
@@ -39,7 +39,7 @@ _FEWEST = 2  # the covariance matrix of the draws is used only if the number of 
 class Approximation(NamedTuple):
     """Laplace's approximation in unconstrained space.
 
-    `sound` tells whether the information at the mode is positive definite.
+    `sound` is True if the information matrix at the mode is positive definite.
     """
 
     problem: StandardizedProblem
@@ -119,7 +119,7 @@ def gaussian_w2(mean: ArrayLike, cov: ArrayLike, other_mean: ArrayLike, other_co
 
 
 def compare_jointly(em_density: float, density: np.ndarray, em_u: np.ndarray | None, u: np.ndarray | None) -> JointScores:
-    """Compare EM with the draws. Also compare a normal distribution fitted to the draws with Laplace's approximation.
+    """Compare EM with the draws. Fit a normal distribution to the draws, and compare it with Laplace's approximation.
 
     Args:
         em_density: log joint density of EM's parameters and the data, in nats; NaN if it is not known.
