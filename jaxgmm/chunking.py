@@ -34,7 +34,7 @@ _CALIBRATION_DATA_SETS = 128  # in one run of a program, a calibration processes
 _POINTWISE_NUMBERS = 1 << 24
 _DENSITY_NUMBERS = 1 << 22  # an intermediate array of a density has at most this many entries (32 MiB in float64)
 _DRAW_NUMBERS = 1 << 22  # an intermediate array of a function of many draws has at most this many entries
-_LABELLING_NUMBERS = 1 << 23  # an array for averages over labellings has at most this many entries
+_LABELLING_NUMBERS = 1 << 23  # an array for averages over labellings (orders of the components) has at most this many entries
 _HESSIAN_NUMBERS = 1 << 25  # a batch of Hessian columns has at most this many entries
 # a batch of potentials (negative log-densities) has at most this many entries, so that it fits in the cache; such batches are
 # three times as fast as one batch of all points
@@ -115,7 +115,7 @@ def points_per_batch(numbers_per_point: int, num_points: int) -> int:
 
 
 def labellings_per_batch(numbers_per_point: int, num_points: int) -> int:
-    """Return the number of points in a batch when a proposal is averaged over labellings."""
+    """Return the number of points in a batch when a proposal is averaged over labellings (orders of the components)."""
     return min(max(1, _LABELLING_NUMBERS // max(1, numbers_per_point)), num_points)
 
 

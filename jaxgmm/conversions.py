@@ -1,4 +1,4 @@
-"""`from_sklearn` and `to_sklearn`: convert mixtures from and to scikit-learn, which is an optional dependency."""
+"""Convert mixtures from scikit-learn and to scikit-learn, which is an optional dependency."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ def from_sklearn(estimator: Any) -> Mixture:
 def to_sklearn(mixture: MixtureLike) -> Any:
     """Return a mixture as a fitted sklearn.mixture.GaussianMixture, in float64.
 
-    Its methods predict, predict_proba, score, score_samples, bic, aic and sample work as after `fit`. scikit-learn takes
-    logarithms of weights, so components of weight 0 get the smallest positive weight instead. The result does not remember how
-    the mixture was fitted: `fit` would start again. For an estimator that is fitted by jaxgmm, use
+    The methods predict, predict_proba, score, score_samples, bic, aic and sample of the result work as after its `fit`.
+    scikit-learn takes logarithms of weights, so components of weight 0 get the smallest positive weight instead. The result
+    does not store how the mixture was fitted: its `fit` would start again. For an estimator that is fitted by jaxgmm, use
     `jaxgmm.sklearn.GaussianMixture`.
 
     Args:

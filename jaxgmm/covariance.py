@@ -133,14 +133,14 @@ def precision(whitener: jax.Array, covariance_type: str) -> jax.Array:
 
 
 def whiten(whitener: jax.Array, x: jax.Array, covariance_type: str) -> jax.Array:
-    """Return W_k x for data x that all components share: x (D, n) -> (K | 1, D, n), with features before rows."""
+    """Return W_k x for whiteners W_k and data x that all components share: x (D, n) -> (K | 1, D, n)."""
     if is_dense(covariance_type):
         return einsum("kij,jn->kin", whitener, x)
     return whitener[:, :, None] * x[None]
 
 
 def whiten_each(whitener: jax.Array, deviations: jax.Array, covariance_type: str) -> jax.Array:
-    """Return W_k v_k for the deviations v_k of points from the mean of component k: (K, D, n) -> (K, D, n)."""
+    """Return W_k v_k for whiteners W_k and the deviations v_k of points from the mean of component k, (K, D, n)."""
     if is_dense(covariance_type):
         return einsum("kij,kjn->kin", jnp.broadcast_to(whitener, (len(deviations), *whitener.shape[1:])), deviations)
     return whitener[:, :, None] * deviations

@@ -1,4 +1,4 @@
-"""The density of a mixture: log-density, responsibilities and labels of points, and random draws.
+"""Compute log-densities, responsibilities and labels of points under a mixture, and draw random points from a mixture.
 
 Only this module computes log w_k N(x | mu_k, Sigma_k). The function `log_joint` is exact. The function `quadratic_log_joint` is
 faster, but its rounding error is larger.

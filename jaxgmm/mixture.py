@@ -105,7 +105,7 @@ def mixture_table(mixture: Mixture) -> Table:
 
 
 def standard_deviations(mixture: Mixture) -> np.ndarray | None:
-    """Return the standard deviations (..., K, D) for a printed table; nothing is compiled.
+    """Return the standard deviations (..., K, D) for a printed table, without compilation.
 
     Return None if the mixture is traced, or if there are too many numbers to print.
     """

@@ -1,6 +1,6 @@
 """Pad data to a few lengths, so that calls with data of many lengths share compiled programs.
 
-A program is compiled for each shape of its arguments. This takes seconds, and a process can hold only some hundred programs.
+A program is compiled for each shape of its arguments. This takes seconds, and a process can hold only a few hundred programs.
 Before public functions call a compiled function, they therefore pad concrete data to the next of a few lengths
 (`chunking.padded_length`). If a result has one entry per row, they cut it to the length of the data afterwards. Rows of padding
 have weight 0, so they do not change the results. The random number of a row depends only on the index of the row, so padding

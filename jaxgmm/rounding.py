@@ -75,7 +75,7 @@ def position_errors(mixture: Mixture, factors: covariance.Factors) -> jax.Array:
 def objective_error(
     mixture: Mixture, factors: covariance.Factors, count: jax.Array, objective: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Estimate how far rounding alone can move the objective, and how far it can move the gain of a step.
+    """Estimate how far rounding alone can move the objective, and how far it can move the estimated gain of an EM step.
 
     The error of the objective has three parts:
 

@@ -107,9 +107,9 @@ def total_weight(weight: Weight, num_rows: int, dtype: Any) -> jax.Array | np.nd
 def weight_or_ones(weight: Weight, shape: tuple[int, ...], dtype: jax.typing.DTypeLike) -> jax.Array:
     """Return the weights of rows as an array; if `weight` is None, return an array of ones with the given shape.
 
-    An optimisation barrier hides from XLA that the ones are constant. Without the barrier, XLA would evaluate expressions that
-    depend only on the ones during compilation. An example is the index of the first row of positive weight. For a million rows,
-    such an evaluation takes seconds to minutes.
+    An optimisation barrier hides from XLA that the ones are constant. Without the barrier, XLA would already evaluate some
+    expressions when it compiles, because they depend only on the ones. An example is the index of the first row of positive
+    weight. For a million rows, such an evaluation takes seconds to minutes.
     """
     if isinstance(weight, FirstRows):
         return jnp.broadcast_to(jnp.arange(shape[-1]) < weight.num_rows, shape).astype(dtype)

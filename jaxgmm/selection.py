@@ -91,7 +91,7 @@ class Cell:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Selection(Printed, Exported):
-    """The results of a sweep over numbers of components and covariance types, which print as a table.
+    """The results of `select` for all numbers of components and covariance types. They are printed as a table.
 
     Attributes:
         criterion: "bic", "aic", "icl" or "cv".

@@ -35,7 +35,7 @@ _LEAST_NAMES = 12
 
 @dataclass(frozen=True)
 class Layout:
-    """The layout of a table as text. The table as HTML does not use it.
+    """The layout of a table that is printed as text. HTML tables do not use it.
 
     Attributes:
         max_width: the largest number of characters in a line; None means no limit.
@@ -230,7 +230,7 @@ class Table:
         return f"<table>{caption}<thead>{''.join(self._html_headings())}</thead>{''.join(self._html_bodies())}</table>{notes}"
 
     def _html_headings(self) -> list[str]:
-        """Return the one or two header rows."""
+        """Return the header rows: one row, or two rows if groups of columns have headings."""
         words, above, is_grouped = "", "", False
         for heading, columns in self._groups():
             spanning = f'<th scope="colgroup" colspan="{len(columns)}" style="text-align:right">{escape(heading)}</th>'

@@ -23,7 +23,7 @@ from ..mixture import Mixture
 # rejection cleared the memory.
 DEPTH = 4
 _WARM_UP = 4  # number of plain steps before the first extrapolation
-_SLOW = 0.7  # extrapolate only if a step is longer than this fraction of the previous step; otherwise EM is fast
+_SLOW = 0.7  # extrapolate only if a step is longer than this fraction of the previous step; otherwise plain EM is fast enough
 _LONGEST_WAIT = 5  # largest number of plain steps after a rejection; thus at most one E-step in six is wasted
 _RIDGE = 1e-10  # ridge added to the least-squares problem, as a fraction of its trace
 
@@ -61,7 +61,7 @@ def init_memory(mixture: Mixture) -> Memory:
 
 
 def to_vector(mixture: Mixture, scale: Mixture) -> jax.Array:
-    """Return the unconstrained coordinates (P,) of a mixture. The standard deviations of `scale` are their units."""
+    """Return the unconstrained coordinates (P,) of a mixture. Means and factors are in standard deviations of `scale`."""
     covariance_type, d = mixture.covariance_type, mixture.num_features
     unit = _standard_deviations(scale)
     weights = jnp.where(mixture.weights > 0, safe_log(mixture.weights), 0)
@@ -120,7 +120,7 @@ def extrapolate(memory: Memory, current: Mixture, stepped: Mixture, scale: Mixtu
 
 
 def _with_differences(memory: Memory, point: jax.Array, residual: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return `points`, `residuals` and `filled` with the newest differences added if these are finite and not zero."""
+    """Add the newest differences to the memory if they are finite and not zero; return `points`, `residuals` and `filled`."""
     has_last = memory.filled >= 0
     slot = jnp.maximum(memory.filled, 0) % DEPTH
     usable = jnp.isfinite(residual).all() & (abs(point - memory.last_point).max() > 0) & has_last

@@ -64,7 +64,8 @@ def fit(
         mixture: the start: a Mixture, as from `initialize`, or a Fit. Components of weight exactly 0 are absent and stay at
             weight 0.
         x: (N, D).
-        prior: a Prior or a conjugate IndependentPrior for MAP, or None.
+        prior: a Prior or an IndependentPrior, for the posterior mode; None for maximum likelihood. An IndependentPrior must not
+            contain HalfNormal.
         sample_weight: (N,) >= 0, or None. A row of integer weight w counts as w copies of the row. A row of weight 0 is
             ignored, whatever values it holds.
         tol: EM has converged when one step changes the objective by at most this many nats per unit of weight. With tol=0, EM
@@ -165,7 +166,7 @@ def _solve(start: Mixture, problem: EMProblem, tol: jax.Array, options: Options)
 
 @_solve.defjvp
 def _solve_jvp(options: Options, primals: tuple, tangents: tuple) -> tuple[Fit, Fit]:
-    """Return a fit and its derivative, by the implicit function theorem; the derivative with respect to the start is zero."""
+    """Return a fit and its derivative by the implicit function theorem. The derivative with respect to the start is zero."""
     start, problem, tol = primals
     fit = _solve(start, problem, tol, options)
 

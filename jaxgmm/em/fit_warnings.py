@@ -1,4 +1,4 @@
-"""Warnings that a fit issues outside jit. They concern unsuitable data or starts, and results that need attention.
+"""Issue the warnings of a fit outside jit. The warnings concern unsuitable data or starts, and results that need attention.
 
 Each warning names only remedies that apply to the call. For example, if the call has a prior, the warning does not suggest a
 prior. If no simpler covariance type exists, the warning does not suggest one.
@@ -60,7 +60,7 @@ _REMEDIES: dict[Status | ComponentStatus, list[tuple[str, Callable[[_Call], bool
 def emit_warnings(result: Fit, start: Mixture, problem: EMProblem, *, accelerate: bool = False) -> None:
     """Warn about unsuitable data or an unsuitable start, and about a fit that did not end well.
 
-    The checks that do not need the result run first, because JAX computes the fit asynchronously in the meantime.
+    The checks that do not need the result run first, while JAX still computes the fit in the background.
     """
     start = to_host(start)
     call = _Call(

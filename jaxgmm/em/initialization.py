@@ -54,11 +54,11 @@ def initialize(
 ) -> Mixture:
     """Make a start for EM by greedy k-means++ (Arthur & Vassilvitskii 2007) and k-means.
 
-    A candidate start consists of the moments of the clusters. The function makes eight candidates and returns the most likely
-    one. A candidate with a cluster of fewer than D + 1 points (2 for diag and spherical) is returned only if all candidates
-    have such a cluster. The centres are computed from at most max(2048, 64 K) rows: if x has more rows, a subsample of this
-    size is drawn in proportion to the weights. The moments are always computed from all rows. The same key gives the same start
-    for the same rows in the same order.
+    A candidate start consists of the moments of the clusters. The function makes eight candidates and returns the candidate
+    with the largest likelihood. A candidate with a cluster of fewer than D + 1 points (2 for diag and spherical) is returned
+    only if all candidates have such a cluster. The centres are computed from at most max(2048, 64 K) rows. If x has more rows,
+    a subsample of this size is drawn in proportion to the weights. The moments are always computed from all rows. The same key
+    gives the same start for the same rows in the same order.
 
     Covariances are shrunk a little towards the covariance of all data. They are therefore always positive definite, even if
     columns are constant or collinear, or a cluster has one point. If x has fewer than K distinct points, some components get

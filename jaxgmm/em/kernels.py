@@ -112,7 +112,7 @@ def _make_either_kernel(chunk: int) -> Callable[..., tuple[ComponentSums, jax.Ar
 
 
 def _is_far(mixture: Mixture, factors: covariance.Factors) -> jax.Array:
-    """Return whether the data lie too far from the centre, in standard deviations of a component, for the quadratic kernel.
+    """Return whether the data lie so far from the centre that the quadratic kernel is not accurate enough.
 
     The function compares the largest expected squared distance from the centre, in the whitened coordinates of a component,
     with _LARGEST_SQUARE.

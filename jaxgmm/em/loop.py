@@ -149,7 +149,7 @@ def init(problem: CenteredProblem, options: Options) -> EMState:
 
 
 def is_running(state: EMState, options: Options) -> jax.Array:
-    """Return whether the fit has neither ended nor taken `max_iter` steps."""
+    """Return whether the fit continues: it has not ended, and it has taken fewer than `max_iter` steps."""
     return (state.status == _RUNNING) & (state.step < options.max_iter)
 
 
@@ -188,7 +188,7 @@ def step(problem: CenteredProblem, state: EMState, options: Options) -> EMState:
 def centered_m_step(problem: CenteredProblem, mixture: Mixture, sums: ComponentSums) -> Mixture:
     """Return the result of the M-step in centred coordinates.
 
-    The log prior also includes the terms of components that have become empty.
+    A prior counts all components that were present at the start, even if they have become empty since.
     """
     regularisation = Regularisation(problem.data_covariance, problem.prior, problem.reg_covar)
     return maximize(mixture, sums, regularisation, problem.start.weights > 0)

@@ -20,7 +20,7 @@ from ..validation import check_number
 from .kernels import unwhiten
 from .moments import Moments
 
-PSEUDO_COUNT = 1e-6  # e, the number of observations to which the default regularisation is equivalent
+PSEUDO_COUNT = 1e-6  # number of observations to which the default regularisation is equivalent, called e in formulas
 # for full and tied, the diagonal of the covariance of the data is raised by this fraction, because columns may be collinear
 _COLLINEARITY_RIDGE = 1e-6
 
@@ -50,7 +50,8 @@ def m_step(
     Args:
         mixture: the Mixture or Fit under which the moments were computed; it must not be a stack.
         moments: from `e_step`, summed over any number of chunks.
-        prior: a Prior or a conjugate IndependentPrior for MAP, or None.
+        prior: a Prior or an IndependentPrior, for the posterior mode; None for maximum likelihood. An IndependentPrior must not
+            contain HalfNormal.
         reg_covar: a number >= 0, in data units squared, that is added to each variance. This rule of scikit-learn replaces the
             penalty. 0 gives plain maximum likelihood. For any value of reg_covar, full and tied covariances stay positive
             definite despite rounding.

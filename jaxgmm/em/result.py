@@ -1,4 +1,4 @@
-"""The result of a fit: the estimate, and status codes with sentences that explain them."""
+"""Define the result of a fit. It holds the estimate and status codes, each with a sentence that explains it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..tables import REACH, Printed, Table, counted, elided, look, reach
 
 
 class Status(StatusEnum):
-    """A code for how a fit ended; `Status(int(fit.status)).sentence` says what happened, likely causes and remedies.
+    """A code for how a fit ended. `Status(int(fit.status)).sentence` describes what happened, likely causes, and remedies.
 
     Example:
         >>> import jaxgmm

@@ -119,7 +119,7 @@ def standard_errors(
 
     Wald intervals from these standard errors are accurate if components are well separated and N is large. The intervals are
     poor for weights near 0 and for variances of small components, because the distributions of these estimates are skewed.
-    `compare` shows how the intervals differ from those of the posterior.
+    `compare` shows standard errors beside the standard deviations of the posterior.
 
     Args:
         mixture: the estimate: a Mixture or a Fit. Give `fit` a small tol such as 1e-10, because the Hessian is computed at

@@ -97,7 +97,7 @@ class Prior(MixturePrior):
     def draw_given_sums(
         self, sums: ComponentSums, factors: covariance.Factors, variables: StandardVariables, covariance_type: str
     ) -> tuple[jax.Array, covariance.Factors]:
-        """Draw covariances, and then means given the covariances, from the Gibbs conditionals; `factors` is not used."""
+        """Draw covariances given the sums, and then means given the sums and the covariances; `factors` is not used."""
         drawn = self._draw_factors(self._posterior_scatter(sums, covariance_type), variables, covariance_type)
         steps = covariance.transform(drawn.lower, variables.noise, covariance_type)
         return self._posterior_means(sums) + steps / jnp.sqrt(self.mean_precision + sums.count)[:, None], drawn

@@ -1,4 +1,4 @@
-"""The laws that a prior can assign to covariances, and the interface that each law implements.
+"""Define the laws that a prior can assign to covariances, and the interface that each law implements.
 
     InverseWishart    covariance matrices of full and tied
     InverseGamma      variances of diag and spherical

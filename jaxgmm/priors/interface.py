@@ -1,4 +1,4 @@
-"""The interface of prior families. It contains the methods that MAP-EM, the samplers and the comparison need.
+"""Define the interface of prior families. It contains the methods that MAP-EM, the samplers and the comparison need.
 
     p(weights, means, covariances) = Dirichlet(weights | c) prod_k p(Sigma_k) p(mu_k | Sigma_k)
 
@@ -143,7 +143,7 @@ class MixturePrior(Printed, ABC):
 
     @property
     def has_closed_forms(self) -> bool:
-        """Whether the M-step of MAP-EM and the conditionals of Gibbs sampling have closed forms."""
+        """Whether the M-step of MAP-EM and the conditional distributions of Gibbs sampling have closed forms."""
         return self.covariance_law.has_closed_forms
 
     def log_density(self, mixture: Mixture, factors: covariance.Factors, present: jax.Array) -> jax.Array:
