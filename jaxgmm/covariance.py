@@ -1,15 +1,17 @@
-"""Covariance types. A covariance type determines how covariances are stored and how scatters are pooled.
+"""Define the covariance types. A covariance type determines how covariances are stored and how scatters are pooled.
 
     full       (K, D, D)   one dense matrix for each component
     tied       (1, D, D)   one dense matrix, pooled over the components
     diag       (K, D)      one variance for each component and feature
     spherical  (K, 1)      one variance for each component, pooled over the features
 
-All other code relies on broadcasting. Only this module and the NumPyro model branch on the covariance type, so a new covariance
-type is added here. The NumPyro model is deliberately an independent description of the same mixture.
+These shapes are called the storage form. Only this module and the NumPyro model branch on the covariance type, so a new
+covariance type is added here. All other code relies on broadcasting. The NumPyro model is deliberately an independent
+description of the same mixture.
 
-A scatter has one of two forms: "dense" (..., D, D) for full and tied, "diagonal" (..., D) for diag and spherical. All functions
-accept leading batch axes. In shapes, a bar means "or": K | 1 is K, or 1 for tied, and D | 1 is D, or 1 for spherical.
+A scatter is a weighted sum of outer products v v'. It has one of two forms: "dense" (..., D, D) for full and tied, "diagonal"
+(..., D) for diag and spherical. All functions accept leading batch axes. In shapes, a bar means "or": K | 1 is K, or 1 for
+tied, and D | 1 is D, or 1 for spherical.
 """
 
 from __future__ import annotations
@@ -309,8 +311,8 @@ def floor_fraction(floor: jax.Array, factors: Factors, covariance_type: str) -> 
     """Return the fraction of each covariance that comes from the regularisation, (..., K | 1).
 
     The fraction depends on the direction; the function returns the largest fraction over all directions. For dense covariances,
-    this is a generalised eigenvalue, and the function returns its upper bound tr(floor Sigma^-1) instead. The bound is close to
-    the eigenvalue if the covariance has collapsed in one direction.
+    the largest fraction is a generalised eigenvalue, and the function returns its upper bound tr(floor Sigma^-1) instead. The
+    bound is close to the eigenvalue if the covariance has collapsed in one direction.
     """
     if is_dense(covariance_type):
         return mahalanobis_trace(floor, factors, covariance_type, factors.whitener.shape[-1])

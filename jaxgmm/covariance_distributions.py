@@ -97,7 +97,7 @@ def sample_inverse_wishart(
 def gamma_shapes(degrees_of_freedom: jax.Array, covariance_type: str, num_components: int, num_features: int) -> jax.Array:
     """Return the shape parameters (K | 1, D | 1) of the gamma variables that `inverse_wishart_factors` needs.
 
-    degrees_of_freedom is an array () or (K | 1,).
+    The argument `degrees_of_freedom` is an array () or (K | 1,).
     """
     rows, columns = storage_shape(covariance_type, num_components, num_features)[:2]
     # Bartlett's decomposition uses chi-square variables with nu, nu - 1, ... degrees of freedom

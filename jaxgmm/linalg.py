@@ -1,4 +1,4 @@
-"""Factorisations, linear solves and products for stacks of small matrices (..., D, D).
+"""Factorise, solve and multiply stacks of small matrices (..., D, D).
 
 On the CPU, the matrices of a stack are factorised one after another. If one call factorised the whole stack, a thread of XLA's
 thread pool would split the stack into tasks for the same pool, and would wait for these tasks. Two such calls at the same time,
