@@ -66,7 +66,10 @@ def _unpack(path: Path, data: bytes, opener: Any) -> bytes:
 
 
 def check_unpacked(path: Path, packed: int, unpacked: int) -> None:
-    """Raise ValueError if the unpacked size of a file is larger than both limits, in bytes and in multiples of its own size."""
+    """Raise ValueError if a file is too large after unpacking.
+
+    A file is too large if its unpacked size exceeds two limits: a number of bytes, and a multiple of its packed size.
+    """
     if unpacked > max(_LARGE, _LARGEST_RATIO * packed):
         raise ValueError(
             f"'{path}' unpacks from {packed / 1e6:.3g} MB to {unpacked / 1e9:.3g} GB or more; at most {_LARGEST_RATIO} times "
