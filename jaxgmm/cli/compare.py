@@ -136,7 +136,7 @@ def _draw(method: str, arguments: argparse.Namespace, mode: ModeFit, x: np.ndarr
     key = jax.random.fold_in(jax.random.key(arguments.seed), 1 + POSTERIOR_METHODS.index(method))
     options = {"num_samples": arguments.num_samples, "num_chains": arguments.num_chains}
     # The compilation cache does not store programs that advance a progress bar, so a progress bar costs seconds of compilation.
-    # Therefore, only a long run shows one.
+    # Therefore, only a long run shows a progress bar.
     quick = is_worthwhile(mode.fit, x, arguments.num_chains * arguments.num_samples)
     options["progress"] = False if quick else None
     with warnings_to_stderr():

@@ -25,12 +25,12 @@ _LARGE, _LARGEST_RATIO = 1 << 30, 100
 
 
 class Lines(NamedTuple):
-    """The lines of a text without blank lines and comments, the numbers of these lines, and the delimiter that the text names.
+    """The lines of a text without blank lines and comments, their line numbers, and the delimiter if the text specifies it.
 
     Attributes:
         lines: the lines.
         numbers: the number of each line in the file, counted from 1.
-        delimiter: the delimiter that a line such as "sep=;" names, or None.
+        delimiter: the delimiter that a line such as "sep=;" specifies, or None if there is no such line.
         comment: the last comment before the first line, without its comment sign.
         inner_comments: the number of comments after the first line.
     """
@@ -78,7 +78,10 @@ def check_unpacked(path: Path, packed: int, unpacked: int) -> None:
 
 
 def _decode(data: bytes) -> str | None:
-    """Return bytes as text, or None. The encoding is that of the byte order mark, or UTF-8, UTF-16 or Windows-1252."""
+    """Return bytes as text, or None if they are not text.
+
+    A byte order mark determines the encoding. Without this mark, the encoding can be UTF-8, UTF-16 or Windows-1252.
+    """
     marked = next((encoding for mark, encoding in _BOMS.items() if data.startswith(mark)), None)
     even, odd = data[:1000:2].count(0), data[1:1000:2].count(0)
     if marked is None and max(even, odd) > len(data[:1000]) / 4:  # in UTF-16 text, nearly every second byte is zero

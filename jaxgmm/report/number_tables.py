@@ -62,7 +62,7 @@ def _quantity_table(title: str, rows: Sequence[ComparisonRow], interval: float) 
 def _shown_columns(rows: Sequence[ComparisonRow]) -> list[Column]:
     """Return the columns of a table.
 
-    First come the columns for all quantities. Then come the columns for parameters only, if they contain known numbers.
+    The columns for all quantities are first. The columns for parameters only are next, if they contain known numbers.
     """
     columns = [column for column in columns_of(ComparisonRow).values() if column.long]
 

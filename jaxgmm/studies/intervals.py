@@ -9,9 +9,9 @@ interval stays within the range of the parameter:
     covariances  s +- z se                                   the entries off the diagonal
 
 The standard errors on these scales come from the delta method. At a maximum they equal the standard errors that are computed
-directly on the new scale, because at a maximum the information depends only on the slope of the transformation. For two
-components, the log-ratio to all others is the additive log-ratio. For more components, the log-ratio to all others has an
-advantage: it does not depend on which component comes last.
+directly on the new scale. The reason is that the gradient is zero at a maximum, so the information on the new scale depends
+only on the slope of the transformation, not on its curvature. For two components, the log-ratio to all others is the additive
+log-ratio. For more components, the log-ratio to all others has an advantage: it does not depend on which component comes last.
 
 Sources: Wald (1943), Trans. Amer. Math. Soc. 54, 426-482; Aitchison (1986), The Statistical Analysis of Compositional Data;
 Meeker & Escobar (1995), Amer. Statist. 49, 48-53.
