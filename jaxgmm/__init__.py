@@ -15,10 +15,10 @@ a `Posterior`, which holds a Mixture with leading axes (chains, draws). `log_evi
 
     print(jaxgmm.compare(fit, jaxgmm.nuts(k2, fit.mixture, x, prior), x))
 
-`write_report` writes this comparison as an HTML page with figures. The functions of `jaxgmm.plot` draw such figures on axes
-that you pass.
+`write_report` writes this comparison as an HTML page with figures. The functions of `jaxgmm.plot` draw such figures on
+Matplotlib axes that you pass.
 
-`fit_restarts` returns the best fit of several starts, `select` compares numbers of components and covariance types, and
+`fit_restarts` fits from several starts and returns the best fit. `select` compares numbers of components and covariance types.
 `fit_many` fits many data sets, whose numbers of rows may differ. `standard_errors` computes standard errors from the
 information matrix or by the sandwich estimator, and `bootstrap` fits replicates of the data. A fit is differentiable:
 `jax.grad` of a function that calls `fit` gives the influence of each point, weight and hyperparameter.
@@ -85,7 +85,8 @@ from .priors.functions import log_prior as log_prior
 from .priors.functions import sample_prior as sample_prior
 from .priors.independent import IndependentPrior as IndependentPrior
 
-if typing.TYPE_CHECKING:  # editors and type checkers do not run code, so they need an explicit import of each lazy name
+# editors and type checkers do not run code, so they need an explicit import of each name that is imported on first use
+if typing.TYPE_CHECKING:
     from . import plot as plot
     from . import sklearn as sklearn
     from .calibration.calibrate import calibrate as calibrate
@@ -140,7 +141,7 @@ if typing.TYPE_CHECKING:  # editors and type checkers do not run code, so they n
 
 __version__ = "0.1.0"
 
-# lazy names are imported on first use, because they need numpyro (1.3 s to import) or because many users never need them
+# these lazy names are imported on first use, because they need numpyro (1.3 s to import) or because many users never need them
 _LAZY = {
     "fit_many": ".em.batch.fit_many",
     "fit_restarts": ".em.batch.restarts",

@@ -1,4 +1,4 @@
-"""Threads that run several compiled programs at the same time on a CPU.
+"""Run several compiled programs at the same time on a CPU, each in a thread of its own.
 
 A program of small operations uses little more than one CPU core. If several programs run at the same time, they use all cores.
 """
@@ -57,7 +57,7 @@ def map_threads(work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[
 
 
 def _caller_context() -> Callable[[], ExitStack]:
-    """Return a function that sets the caller's 64-bit mode and device in another thread. In JAX, threads do not share them."""
+    """Return a function that sets the caller's 64-bit mode and device in another thread, because JAX stores both by thread."""
     enable_x64 = getattr(jax, "enable_x64", None)
     if enable_x64 is None:
         from jax.experimental import enable_x64  # pyright: ignore[reportAttributeAccessIssue] (jax before 0.8)
