@@ -15,10 +15,10 @@ a `Posterior`, which holds a Mixture with leading axes (chains, draws). `log_evi
 
     print(jaxgmm.compare(fit, jaxgmm.nuts(k2, fit.mixture, x, prior), x))
 
-`write_report` writes this comparison as an HTML page with figures. The functions of `jaxgmm.plot` draw such figures on axes
-that you pass.
+`write_report` writes this comparison as an HTML page with figures. The functions of `jaxgmm.plot` draw such figures on
+Matplotlib axes that you pass.
 
-`fit_restarts` returns the best fit of several starts, `select` compares numbers of components and covariance types, and
+`fit_restarts` fits from several starts and returns the best fit. `select` compares numbers of components and covariance types.
 `fit_many` fits many data sets, whose numbers of rows may differ. `standard_errors` computes standard errors from the
 information matrix or by the sandwich estimator, and `bootstrap` fits replicates of the data. A fit is differentiable:
 `jax.grad` of a function that calls `fit` gives the influence of each point, weight and hyperparameter.
@@ -32,7 +32,7 @@ Letters in shapes: N observations, D features, K components, B data sets, C chai
 
 Public names, grouped by purpose (for the full description of a name, call `help`, for example `help(jaxgmm.nuts)`):
 
-    mixtures        Mixture make_mixture num_parameters marginal condition
+    mixtures        Mixture make_mixture num_parameters marginal condition distance Distance
     densities       log_prob responsibilities predict sample
     starts          initialize from_labels from_responsibilities
     EM              fit Fit Status ComponentStatus e_step m_step Moments fit_restarts
@@ -85,7 +85,8 @@ from .priors.functions import log_prior as log_prior
 from .priors.functions import sample_prior as sample_prior
 from .priors.independent import IndependentPrior as IndependentPrior
 
-if typing.TYPE_CHECKING:  # editors and type checkers do not run code, so they need an explicit import of each lazy name
+# editors and type checkers do not run code, so they need an explicit import of each name that is imported on first use
+if typing.TYPE_CHECKING:
     from . import plot as plot
     from . import sklearn as sklearn
     from .calibration.calibrate import calibrate as calibrate
@@ -101,6 +102,8 @@ if typing.TYPE_CHECKING:  # editors and type checkers do not run code, so they n
     from .criteria import aic as aic
     from .criteria import bic as bic
     from .criteria import icl as icl
+    from .distances import Distance as Distance
+    from .distances import distance as distance
     from .em.batch.data_sets import pad as pad
     from .em.batch.fit_many import fit_many as fit_many
     from .em.batch.restarts import fit_restarts as fit_restarts
@@ -138,11 +141,13 @@ if typing.TYPE_CHECKING:  # editors and type checkers do not run code, so they n
 
 __version__ = "0.1.0"
 
-# lazy names are imported on first use, because they need numpyro (1.3 s to import) or because many users never need them
+# these lazy names are imported on first use, because they need numpyro (1.3 s to import) or because many users never need them
 _LAZY = {
     "fit_many": ".em.batch.fit_many",
     "fit_restarts": ".em.batch.restarts",
     "pad": ".em.batch.data_sets",
+    "Distance": ".distances",
+    "distance": ".distances",
     "Selection": ".selection",
     "aic": ".criteria",
     "bic": ".criteria",

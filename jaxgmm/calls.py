@@ -1,4 +1,4 @@
-"""Error messages for calls that do not fit the signature of a function.
+"""Make error messages for calls that do not fit the signature of a function.
 
 For example, a user may write the name that another library gives to an option, or may pass an option by position. Each message
 is one sentence.

@@ -1,4 +1,4 @@
-"""All chunk and batch sizes of the package, which depend on the device.
+"""Define all chunk and batch sizes of the package. Some of them depend on the device.
 
 A chunk consists of rows that are processed together; a batch consists of data sets, draws or columns that are processed
 together. The sizes affect memory and speed. Apart from rounding, results do not depend on them. The sizes for CPUs come from
@@ -15,12 +15,15 @@ import jax
 import numpy as np
 
 GRADIENT_CHUNK = 8192  # rows; for larger data, a gradient recomputes the arrays of each chunk instead of storing them
-STEPS_PER_ROUND = 8  # number of EM steps after which a batch is sorted again; 4 to 16 were equally fast
+# number of EM steps of a batch after which the data sets that have converged are set aside; 4 to 16 steps were equally fast
+STEPS_PER_ROUND = 8
 SMALLEST_BUCKET = 16  # rows; data sets with fewer rows are padded to this length
 LARGEST_PADDED = 1 << 17  # rows; longer data sets are not padded
 _MANY_ROWS = 2048  # rows; with more rows, the time of an EM step is nearly proportional to the number of rows
 _LENGTHS_PER_OCTAVE = (8, 12)  # number of padded lengths between a length and its double, for few and for many rows
-JACOBIAN_COLUMNS = 16  # number of columns of I - dM/dtheta per batch; larger batches took more memory and were not faster
+# number of columns of the matrix I - dM/dtheta in `em.implicit` that are computed together; larger batches took more memory and
+# were not faster
+JACOBIAN_COLUMNS = 16
 PSIS_ROWS = 256  # rows per batch of Pareto-smoothed importance sampling (PSIS), which runs on the host
 COMPARISON_DRAWS = 1000  # largest number of draws in a batch of `compare`; all posteriors share the batch size and one program
 COVERAGE_FILE_BATCH = 256  # number of data sets after which a coverage study updates its file
@@ -31,10 +34,10 @@ _CALIBRATION_DATA_SETS = 128  # in one run of a program, a calibration processes
 _POINTWISE_NUMBERS = 1 << 24
 _DENSITY_NUMBERS = 1 << 22  # an intermediate array of a density has at most this many entries (32 MiB in float64)
 _DRAW_NUMBERS = 1 << 22  # an intermediate array of a function of many draws has at most this many entries
-_LABELLING_NUMBERS = 1 << 23  # an array for averages over labellings has at most this many entries
+_LABELLING_NUMBERS = 1 << 23  # an array for averages over labellings (orders of the components) has at most this many entries
 _HESSIAN_NUMBERS = 1 << 25  # a batch of Hessian columns has at most this many entries
-# a batch of potentials has at most this many entries, so that it fits in the cache; such batches are three times as fast as
-# one batch of all points
+# a batch of potentials (negative log-densities) has at most this many entries, so that it fits in the cache; such batches are
+# three times as fast as one batch of all points
 _POTENTIAL_NUMBERS = 1 << 16
 # the short EM runs of candidates for a start, side by side, have at most this many rows x components x features
 _SHORT_RUN_NUMBERS = 1 << 16
@@ -74,12 +77,12 @@ def gibbs_rows_per_chunk(num_components: int, num_features: int, dtype: jax.typi
 
 
 def particle_rows_per_chunk(num_components: int, num_features: int, num_particles: int) -> int:
-    """Return the number of rows in a chunk of a Gibbs sweep of particles, each of which has its own centre."""
+    """Return the number of rows in a chunk of a Gibbs sweep of particles. Each particle needs its own arrays for these rows."""
     return max(16, scale_for_accelerator(1 << 18, 16) // (num_particles * num_components * (num_features + 1)))
 
 
 def tempering_rows() -> int:
-    """Return the number of rows whose densities are computed together when rows enter a sequential Monte Carlo run."""
+    """Return the number of rows whose densities are computed together in `smc`, in which the rows enter one after another."""
     return 32
 
 
@@ -125,7 +128,7 @@ def points_per_batch(numbers_per_point: int, num_points: int) -> int:
 
 
 def labellings_per_batch(numbers_per_point: int, num_points: int) -> int:
-    """Return the number of points in a batch when a proposal is averaged over labellings."""
+    """Return the number of points in a batch when a proposal is averaged over labellings (orders of the components)."""
     return min(max(1, _LABELLING_NUMBERS // max(1, numbers_per_point)), num_points)
 
 
@@ -135,7 +138,7 @@ def hessian_columns_per_batch(numbers_per_column: int) -> int:
 
 
 def potentials_per_batch(numbers_per_potential: int) -> int:
-    """Return the number of potentials that are evaluated together."""
+    """Return the number of points whose potentials (negative log-densities) are evaluated together."""
     return max(1, _POTENTIAL_NUMBERS // max(1, numbers_per_potential))
 
 
@@ -155,7 +158,7 @@ def scored_draws(num_points: int, num_components: int) -> int:
 
 
 def calibration_batch(num_datasets: int, num_draws: int, num_observations: int, num_components: int) -> int:
-    """Return the number of data sets in one run of the program of a calibration."""
+    """Return the number of data sets that one run of a calibration's program processes."""
     numbers = num_draws * num_observations * num_components
     return max(1, min(_CALIBRATION_DATA_SETS, num_datasets, _DRAW_NUMBERS // max(1, numbers)))
 
@@ -166,19 +169,18 @@ def coverage_runs(num_datasets: int) -> int:
 
 
 def coverage_batch() -> int:
-    """Return the number of data sets in a coverage study that are sampled together. Each of them needs thousands of draws."""
+    """Return the number of data sets in a coverage study that are sampled together; each of them needs thousands of draws."""
     return scale_for_accelerator(8, 4)
 
 
 def batch_of_fits(num_datasets: int, num_rows: int) -> tuple[int, int]:
-    """Return two numbers for `fit_many`: data sets in one run of a program, and data sets that take EM steps together.
+    """Return two numbers of data sets for `fit_many`. Each data set has `num_rows` rows.
 
-    Each data set has `num_rows` rows.
-
-    Both numbers are powers of two, so that few programs are compiled. On a CPU, advancing 16 data sets together was fastest (8
-    to 32 were almost as fast). Data sets that advance together have at most 2^14 rows, so that these rows fit the cache. A
-    program holds at most 512 data sets and 2^19 rows, which limits its memory. On accelerators, each of these numbers is 64
-    times as large.
+    The first number says how many data sets one run of a program processes. The second number says how many data sets take EM
+    steps together. Both numbers are powers of two, so that few programs are compiled. On a CPU, groups of 16 data sets were
+    fastest (groups of 8 to 32 were almost as fast). A group has at most 2^14 rows, so that these rows fit into the cache. One
+    run holds at most 512 data sets and 2^19 rows, which limits its memory. On accelerators, each of these limits is 64 times as
+    large.
     """
     scale = scale_for_accelerator(1, 64)
     width = _power_of_two(min(16 * scale, 2**14 * scale // num_rows))
@@ -187,7 +189,7 @@ def batch_of_fits(num_datasets: int, num_rows: int) -> tuple[int, int]:
 
 
 def padded_length(num_rows: int) -> int:
-    """Return the number of rows that one eager data set of `num_rows` rows is padded to, so that few programs are compiled.
+    """Return the number of rows to which a data set of `num_rows` rows is padded, so that few programs are compiled.
 
     The lengths, 16, 24, 32, ..., grow by a factor of 2^(1/8), and above 2048 rows by a factor of 2^(1/12). They are rounded up
     to a multiple of 8. Padding adds less than a tenth of the rows to data sets of at least 600 rows, and at most 6 % to data

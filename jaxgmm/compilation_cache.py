@@ -1,4 +1,4 @@
-"""Keep compiled programs in a folder, by JAX's own persistent cache. Only this module changes the configuration of JAX."""
+"""Keep compiled programs in a folder, with JAX's own persistent cache. Only this module changes the configuration of JAX."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .calls import public
 def enable_compilation_cache(path: str | os.PathLike[str] | None = None) -> Path:
     """Keep the programs that JAX compiles from now on in a folder, so that later processes read them instead of compiling.
 
-    This is a call of JAX's persistent compilation cache, and holds for all of JAX in this process. It sets two options of JAX:
-    jax_compilation_cache_dir; and jax_persistent_cache_min_compile_time_secs to 0, because most programs of jaxgmm are small.
-    `import jaxgmm` never calls it; the `jaxgmm` command does. Results do not change. Use a folder that only you can write to,
-    because JAX runs the programs that it finds there.
+    The function switches on JAX's persistent compilation cache for all JAX programs of this process. It sets two options of
+    JAX. The option jax_compilation_cache_dir becomes the folder. The option jax_persistent_cache_min_compile_time_secs becomes
+    0, because most programs of jaxgmm are small. `import jaxgmm` never calls this function, but the `jaxgmm` command does.
+    Results do not change. Use a folder that only you can write to, because JAX runs the programs that it finds there.
 
     Args:
         path: the folder, which is created if it does not exist. If it is None and JAX has a folder already, as from the
-            environment variable JAX_COMPILATION_CACHE_DIR, no option is changed. Otherwise, None means jaxgmm in the user's
-            cache folder: $XDG_CACHE_HOME or ~/.cache.
+            environment variable JAX_COMPILATION_CACHE_DIR, no option is changed. Otherwise, None stands for the subfolder
+            jaxgmm of the user's cache folder, which is $XDG_CACHE_HOME or ~/.cache.
 
     Returns:
         The folder.
@@ -46,5 +46,6 @@ def enable_compilation_cache(path: str | os.PathLike[str] | None = None) -> Path
     # Small programs are stored too. A second run then takes a quarter of the time of the first run. If only large programs are
     # stored, the second run takes half of the time of the first run.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    compilation_cache.reset_cache()  # JAX decides at its first compilation whether there is a cache, and this may be over
+    # JAX decides at its first compilation whether there is a cache, and this compilation may already have happened
+    compilation_cache.reset_cache()
     return folder

@@ -1,4 +1,4 @@
-"""`from_sklearn` and `to_sklearn`: convert mixtures from and to scikit-learn, which is an optional dependency."""
+"""Convert mixtures from scikit-learn and to scikit-learn, which is an optional dependency."""
 
 from __future__ import annotations
 
@@ -22,15 +22,14 @@ def from_sklearn(estimator: Any) -> Mixture:
 
     Args:
         estimator: a fitted sklearn.mixture.GaussianMixture or BayesianGaussianMixture, or another estimator with the attributes
-            covariance_type, weights_, means_ and covariances_ in the shapes that these two have. Of a BayesianGaussianMixture,
-            the weights, means and covariances are those of its attributes, which scikit-learn's own `predict` does not use
-            alone.
+            covariance_type, weights_, means_ and covariances_ in the shapes that these two have. The `predict` of a
+            BayesianGaussianMixture also uses other attributes, so its results can differ from those of jaxgmm.
 
     Returns:
         A Mixture. It is in float32 if float64 is not enabled in JAX.
 
     Raises:
-        TypeError: `estimator` is no such estimator.
+        TypeError: `estimator` is not an estimator of a mixture.
         ValueError: `estimator` is not fitted, or its parameters are not those of a mixture.
 
     Example:
@@ -63,17 +62,17 @@ def from_sklearn(estimator: Any) -> Mixture:
 def to_sklearn(mixture: MixtureLike) -> Any:
     """Return a mixture as a fitted sklearn.mixture.GaussianMixture, in float64.
 
-    Its methods predict, predict_proba, score, score_samples, bic, aic and sample work as after `fit`. scikit-learn takes
-    logarithms of weights, so components of weight 0 get the smallest positive weight instead. The result does not remember how
-    the mixture was fitted: `fit` would start again. For an estimator that is fitted by jaxgmm, use
+    The methods predict, predict_proba, score, score_samples, bic, aic and sample of the result work as after its `fit`.
+    scikit-learn takes logarithms of weights, so components of weight 0 get the smallest positive weight instead. The result
+    does not store how the mixture was fitted: its `fit` would start again. For an estimator that is fitted by jaxgmm, use
     `jaxgmm.sklearn.GaussianMixture`.
 
     Args:
         mixture: one Mixture or one Fit, not traced.
 
     Returns:
-        An sklearn.mixture.GaussianMixture. Its attributes converged_ and n_iter_ are those of a Fit; for a Mixture, they are
-        True and 0. Its attribute lower_bound_ is -inf, because it depends on data.
+        An sklearn.mixture.GaussianMixture. If `mixture` is a Fit, the attributes converged_ and n_iter_ have the values of the
+        Fit. If it is a Mixture, they are True and 0. The attribute lower_bound_ is -inf, because its value depends on data.
 
     Raises:
         ImportError: scikit-learn is not installed.
@@ -122,7 +121,7 @@ def sklearn_parameters(mixture: Mixture) -> dict[str, np.ndarray]:
 
 
 def _precision_factors(mixture: Mixture) -> np.ndarray:
-    """Return the upper triangular factors P of the precisions P P', or reciprocals of standard deviations, in storage form.
+    """Return the upper triangular factors P of the precisions P P'; for diag and spherical, return 1 / standard deviation.
 
     Covariances that are not positive definite are treated as in `log_prob`.
     """

@@ -1,15 +1,17 @@
-"""Covariance types. A covariance type determines how covariances are stored and how scatters are pooled.
+"""Define the covariance types. A covariance type determines how covariances are stored and how scatters are pooled.
 
     full       (K, D, D)   one dense matrix for each component
     tied       (1, D, D)   one dense matrix, pooled over the components
     diag       (K, D)      one variance for each component and feature
     spherical  (K, 1)      one variance for each component, pooled over the features
 
-All other code relies on broadcasting. Only this module and the NumPyro model branch on the covariance type, so a new covariance
-type is added here. The NumPyro model is deliberately an independent description of the same mixture.
+These shapes are called the storage form. Only this module and the NumPyro model branch on the covariance type, so a new
+covariance type is added here. All other code relies on broadcasting. The NumPyro model is deliberately an independent
+description of the same mixture.
 
-A scatter has one of two forms: "dense" (..., D, D) for full and tied, "diagonal" (..., D) for diag and spherical. All functions
-accept leading batch axes.
+A scatter is a weighted sum of outer products v v'. It has one of two forms: "dense" (..., D, D) for full and tied, "diagonal"
+(..., D) for diag and spherical. All functions accept leading batch axes. In shapes, a bar means "or": K | 1 is K, or 1 for
+tied, and D | 1 is D, or 1 for spherical.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ import numpy as np
 from . import linalg
 
 TYPES = ("full", "tied", "diag", "spherical")
-einsum = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)  # TF32's relative error of 1e-3 is too large for EM
+# by default, some GPUs multiply in the format TF32, whose relative error of 1e-3 is too large for EM
+einsum = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
 def is_dense(covariance_type: str) -> bool:
@@ -68,10 +71,8 @@ def fewest_points(covariance_type: str, num_features: int) -> int:
 def fewest_rows(covariance_type: str, num_components: int, num_features: int) -> int:
     """Return the smallest number of rows from which the covariances can be estimated.
 
-    With fewer rows they cannot be estimated, however the rows are divided among the components.
-
-    This number is D + 1 for full, and 2 for diag and spherical. For tied it is D + K, because the pooled scatter is computed
-    about K means.
+    With fewer rows, estimation is impossible, however the rows are divided among the components. The number is D + 1 for full,
+    and 2 for diag and spherical. For tied it is D + K, because the pooled scatter is computed about K means.
     """
     k, d = num_components, num_features
     return {"full": d + 1, "tied": d + k, "diag": 2, "spherical": 2}[covariance_type]
@@ -107,7 +108,7 @@ def is_positive_definite(covariances: jax.Array, covariance_type: str) -> jax.Ar
 
 
 def complete(lower: jax.Array, covariance_type: str, num_features: int) -> Factors:
-    """Return all factors, computed from Cholesky factors or standard deviations."""
+    """Return the `Factors` that belong to given Cholesky factors or standard deviations."""
     if is_dense(covariance_type):
         return Factors(lower, linalg.invert_lower(lower), jnp.log(linalg.diagonal(lower)).sum(-1))
     repeats = num_features // lower.shape[-1]  # a spherical variance applies to all D features
@@ -134,14 +135,14 @@ def precision(whitener: jax.Array, covariance_type: str) -> jax.Array:
 
 
 def whiten(whitener: jax.Array, x: jax.Array, covariance_type: str) -> jax.Array:
-    """Return W_k x for data x that all components share: x (D, n) -> (K | 1, D, n), with features before rows."""
+    """Return W_k x for whiteners W_k and data x that all components share: x (D, n) -> (K | 1, D, n)."""
     if is_dense(covariance_type):
         return einsum("kij,jn->kin", whitener, x)
     return whitener[:, :, None] * x[None]
 
 
 def whiten_each(whitener: jax.Array, deviations: jax.Array, covariance_type: str) -> jax.Array:
-    """Return W_k v_k for the deviations v_k of points from the mean of component k: (K, D, n) -> (K, D, n)."""
+    """Return W_k v_k for whiteners W_k and the deviations v_k of points from the mean of component k, (K, D, n)."""
     if is_dense(covariance_type):
         return einsum("kij,kjn->kin", jnp.broadcast_to(whitener, (len(deviations), *whitener.shape[1:])), deviations)
     return whitener[:, :, None] * deviations
@@ -310,8 +311,8 @@ def floor_fraction(floor: jax.Array, factors: Factors, covariance_type: str) -> 
     """Return the fraction of each covariance that comes from the regularisation, (..., K | 1).
 
     The fraction depends on the direction; the function returns the largest fraction over all directions. For dense covariances,
-    this is a generalised eigenvalue, and the function returns its upper bound tr(floor Sigma^-1) instead. The bound is close to
-    the eigenvalue if the covariance has collapsed in one direction.
+    the largest fraction is a generalised eigenvalue, and the function returns its upper bound tr(floor Sigma^-1) instead. The
+    bound is close to the eigenvalue if the covariance has collapsed in one direction.
     """
     if is_dense(covariance_type):
         return mahalanobis_trace(floor, factors, covariance_type, factors.whitener.shape[-1])
@@ -350,9 +351,9 @@ def mode_denominator(
 ) -> jax.Array:
     """Return the divisor in the mode of a covariance under an inverse Wishart or inverse gamma prior.
 
-    The mode is (scale + scatter) / divisor. The divisor is minus twice the power of |Sigma| in the joint density of parameters
-    and data. For spherical covariances, the trace of the scatter takes the place of the scatter; this trace is D times the
-    number that the function `pool` returns.
+    The mode is (scale + scatter) / divisor. The divisor is minus twice the exponent of |Sigma| in the joint density of
+    parameters and data. For spherical covariances, the trace of the scatter takes the place of the scatter. This trace is D
+    times the number that the function `pool` returns.
 
     Args:
         counts: (..., K), the total weight of the data in each component.

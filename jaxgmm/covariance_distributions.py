@@ -1,4 +1,4 @@
-"""Densities and draws of covariances from the inverse Wishart, inverse gamma and half-normal LKJ families.
+"""Compute densities of covariances under the inverse Wishart, inverse gamma and half-normal LKJ laws, and draw covariances.
 
 Covariances are stored in the form of their covariance type. Matrices (full and tied) have an inverse Wishart law,
 Sigma ~ InverseWishart(nu, S). Variances (diag and spherical) have an inverse gamma law, InverseGamma(nu / 2, S / 2).
@@ -97,7 +97,7 @@ def sample_inverse_wishart(
 def gamma_shapes(degrees_of_freedom: jax.Array, covariance_type: str, num_components: int, num_features: int) -> jax.Array:
     """Return the shape parameters (K | 1, D | 1) of the gamma variables that `inverse_wishart_factors` needs.
 
-    degrees_of_freedom is an array () or (K | 1,).
+    The argument `degrees_of_freedom` is an array () or (K | 1,).
     """
     rows, columns = storage_shape(covariance_type, num_components, num_features)[:2]
     # Bartlett's decomposition uses chi-square variables with nu, nu - 1, ... degrees of freedom
@@ -110,7 +110,7 @@ def inverse_wishart_factors(
 ) -> Factors:
     """Compute factors of random covariances from standard variables.
 
-    Matrices are Sigma ~ InverseWishart(nu, S), and variances are InverseGamma(nu / 2, S / 2).
+    Matrices Sigma follow the law InverseWishart(nu, S), and variances follow the law InverseGamma(nu / 2, S / 2).
 
     For matrices, `lower` is a square root of Sigma that is not triangular. Let S = C C', and let A A' ~ Wishart(nu, I) by
     Bartlett's decomposition. Then Sigma = (C A^-T) (C A^-T)', and `lower` is C A^-T.

@@ -1,4 +1,4 @@
-"""Information criteria of a mixture for given data: BIC, AIC and ICL."""
+"""Compute the information criteria BIC, AIC and ICL of a mixture for given data."""
 
 from __future__ import annotations
 

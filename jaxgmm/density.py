@@ -1,7 +1,7 @@
-"""The density of a mixture: log-density, responsibilities and labels of points, and random draws.
+"""Compute log-densities, responsibilities and labels of points under a mixture, and draw random points from a mixture.
 
-Only this module computes log w_k N(x | mu_k, Sigma_k). The function `log_joint` is exact. The function `quadratic_log_joint` is
-faster, but its rounding error is larger.
+Only this module computes log w_k N(x | mu_k, Sigma_k). The function `log_joint` is accurate. The function `quadratic_log_joint`
+is faster, but its rounding error is larger.
 
 Public functions broadcast over the leading axes of a mixture: log_prob(mixture (C, S, ...), x (N, D)) -> (C, S, N). They
 subtract each mean before whitening. They process the rows in chunks, so that they need memory for one chunk instead of
@@ -34,7 +34,8 @@ from .validation import as_data, check_count, check_key
 def log_prob(mixture: MixtureLike, x: ArrayLike) -> jax.Array:
     """Return the log-density of each point: log sum_k w_k N(x_n | mu_k, Sigma_k), in nats. Bishop (2006), eq. 9.12.
 
-    Where the value is finite, its gradients with respect to all fields are finite too, even at weights of exactly 0.
+    Where the value is finite, its gradients with respect to all fields of the mixture are finite, too. This is true even at
+    weights of exactly 0.
 
     The result is never NaN for finite input. A covariance is singular if, for example, its component lies on one point or on a
     line. The function raises the variances of such a covariance to the size of the rounding error of the mixture's values. The
@@ -156,7 +157,7 @@ def log_joint(
     *,
     subtract_means_first: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
-    """Return log w_k N(x_n | mu_k, Sigma_k), (K, n), and z = L_k^-1 (x_n - mu_k), (K, D, n), evaluated exactly.
+    """Return log w_k N(x_n | mu_k, Sigma_k), (K, n), and the whitened deviations z = L_k^-1 (x_n - mu_k), (K, D, n).
 
     By default, z is computed as L_k^-1 x - L_k^-1 mu_k. This takes one matrix product for all components and is 1.4 times as
     fast at D = 32. Its rounding error is eps times the distance of x and mu_k from the origin, in standard deviations.
@@ -192,7 +193,7 @@ def quadratic_coefficients(
 
 
 def quadratic_log_joint(coefficients: jax.Array, features: jax.Array) -> jax.Array:
-    """Return log w_k N(x_n | mu_k, Sigma_k), (K, n), by a fast evaluation that uses the `covariance.quadratic_features` of x.
+    """Return log w_k N(x_n | mu_k, Sigma_k), (K, n), computed fast from the `covariance.quadratic_features` of x.
 
     This function needs half the arithmetic of `log_joint`. Its error is eps (distance from the centre / standard deviation)^2.
 
@@ -254,7 +255,10 @@ def as_points(mixture: MixtureLike, x: ArrayLike) -> tuple[Mixture, jax.Array]:
 def _for_each_point(
     function: Callable[[Mixture, jax.Array], jax.Array], mixture: Mixture, x: jax.Array, axis: int = -1
 ) -> jax.Array:
-    """Return function(mixture, x), whose `axis` counts the points; eager points are padded to one of a few lengths."""
+    """Return function(mixture, x), where `axis` is the axis of the points in the result.
+
+    Points that are not traced are padded to one of a few lengths before the call, so that few programs are compiled.
+    """
     return cut(function(mixture, pad_data(x, None, mixture).x), len(x), axis)
 
 

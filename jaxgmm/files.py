@@ -18,7 +18,8 @@ try:
 except ImportError:  # Windows does not have these locks: on Windows, files are not locked and leftover files are not removed
     fcntl = None
 
-_LONGEST_STEM = 200  # bytes; this much of a target's name can be in the name of its temporary file (at most 255)
+# bytes; the name of a temporary file contains at most this much of its target's name, because names have at most 255 bytes
+_LONGEST_STEM = 200
 
 
 @contextmanager
@@ -91,7 +92,7 @@ def lock(stream: BinaryIO) -> bool:
 
 
 class _Hold:
-    """A locked file that reserves the file beside it for this process until this object or the process ends."""
+    """A locked file that reserves another file of the same folder for this process, until this object or the process ends."""
 
     def __init__(self, path: Path) -> None:
         """Create and lock the lock file; raise ValueError if another process has locked it."""
@@ -123,7 +124,9 @@ _held: weakref.WeakValueDictionary[Path, _Hold] = weakref.WeakValueDictionary()
 
 
 def hold(path: str | os.PathLike[str]) -> object | None:
-    """Return an object that reserves a file for this process as long as the object exists; return None if locks do not exist.
+    """Return an object that reserves a file for this process as long as the object exists.
+
+    Return None if the system has no file locks, or if the folder of the file is not writable.
 
     Raises:
         ValueError: another process has reserved the file; the message contains the number of that process.
@@ -152,7 +155,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> Path:
 
 
 def parse_file(path: str | os.PathLike[str], parse: Callable[[str], Any]) -> Any:
-    """Return the content of a file after parsing it by a function such as json.loads or tomllib.loads.
+    """Return the content of a file after parsing it with a function such as json.loads or tomllib.loads.
 
     Raises:
         ValueError: the file is not UTF-8, is nested too deeply, or makes `parse` raise ValueError.

@@ -44,7 +44,7 @@ def to_device(array: np.ndarray, dtype: DTypeLike) -> jax.Array:
 
 
 def cast(array: jax.Array, dtype: Any) -> jax.Array:
-    """Return an array in another dtype; a concrete array in the host's memory is converted there, which compiles nothing."""
+    """Return an array in another dtype; a concrete array in the host's memory is converted by NumPy, without compilation."""
     if array.dtype == dtype:
         return array
     view = array if isinstance(array, Tracer) else on_host(array)

@@ -1,4 +1,4 @@
-"""Joint validation of a mixture, data, weights and a prior. All functions that take several of these arguments use it."""
+"""Validate a mixture, data, weights and a prior together. All functions that take several of these use this module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Factorisations, linear solves and products for stacks of small matrices (..., D, D).
+"""Factorise, solve and multiply stacks of small matrices (..., D, D).
 
 On the CPU, the matrices of a stack are factorised one after another. If one call factorised the whole stack, a thread of XLA's
 thread pool would split the stack into tasks for the same pool, and would wait for these tasks. Two such calls at the same time,
@@ -95,7 +95,7 @@ def _assemble_lower(rows: list[list[jax.Array]]) -> jax.Array:
     """Return lower triangular matrices (..., D, D), given the entries (...) of their lower triangles row by row."""
     d, zero = len(rows), jnp.zeros_like(rows[0][0])
     entries = [entry for row in rows for entry in [*row, *[zero] * (d - len(row))]]
-    return jnp.stack(entries, -1).reshape(*zero.shape, d, d)  # one stack operation replaces D + 1
+    return jnp.stack(entries, -1).reshape(*zero.shape, d, d)  # one call of `stack` takes the place of D + 1 calls
 
 
 def diagonal(matrices: Arrays) -> Arrays:

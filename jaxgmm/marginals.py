@@ -1,4 +1,4 @@
-"""Marginal and conditional distributions of a Gaussian mixture, which are Gaussian mixtures too."""
+"""Compute marginal and conditional distributions of a Gaussian mixture. They are Gaussian mixtures, too."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def check_memory(num_bytes: float, what: str) -> None:
     """Raise ValueError if arrays of `num_bytes` bytes do not fit into the free memory.
 
     Args:
-        num_bytes: the number of bytes that the arrays need at least.
+        num_bytes: the number of bytes that the arrays need, or a lower bound of this number.
         what: the option that determines the size, with its value; part of the error message.
 
     Example:

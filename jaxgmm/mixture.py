@@ -1,4 +1,4 @@
-"""`Mixture`, a Gaussian mixture or a stack of them, and its validation.
+"""Define and validate `Mixture`, which holds the parameters of a Gaussian mixture or of a stack of Gaussian mixtures.
 
     p(x) = sum_k w_k N(x | mu_k, Sigma_k)                                        Bishop (2006), eq. 9.7
 
@@ -105,7 +105,7 @@ def mixture_table(mixture: Mixture) -> Table:
 
 
 def standard_deviations(mixture: Mixture) -> np.ndarray | None:
-    """Return the standard deviations (..., K, D) for a printed table; nothing is compiled.
+    """Return the standard deviations (..., K, D) for a printed table, without compilation.
 
     Return None if the mixture is traced, or if there are too many numbers to print.
     """
@@ -193,12 +193,12 @@ MixtureLike = Mixture | HasMixture
 
 
 def as_mixture(value: Any, name: str = "mixture", *, single: bool = False) -> Mixture:
-    """Return a mixture, or the mixture of a Fit; raise if the value is neither, or is a stack where one mixture is expected.
+    """Return a mixture, or the mixture of a Fit. Raise TypeError if the value is neither of the two.
 
     Args:
         value: a Mixture, or an object with a field `mixture`, such as a Fit.
         name: the name of the value in error messages.
-        single: if True, raise ValueError for a stack of mixtures.
+        single: whether exactly one mixture is expected; if True, raise ValueError for a stack of mixtures.
     """
     mixture = value if isinstance(value, Mixture) else getattr(value, "mixture", None)
     if not isinstance(mixture, Mixture):

@@ -1,9 +1,10 @@
-"""Padding of eager data to a few lengths, so that calls with data of many lengths share compiled programs.
+"""Pad data to a few lengths, so that calls with data of many lengths share compiled programs.
 
-A program is compiled for each shape of its arguments. This takes seconds, and a process can hold only some hundred programs.
-Public functions therefore pad concrete data to the next of a few lengths (`chunking.padded_length`) before they call a compiled
-function, and cut results with one entry per row to the length of the data. Rows of padding have weight 0: results are those of
-the data alone. Random numbers are drawn for each row by its index, so padding does not change those of the data.
+A program is compiled for each shape of its arguments. This takes seconds, and a process can hold only a few hundred programs.
+Before public functions call a compiled function, they therefore pad concrete data to the next of a few lengths
+(`chunking.padded_length`). If a result has one entry per row, they cut it to the length of the data afterwards. Rows of padding
+have weight 0, so they do not change the results. The random number of a row depends only on the index of the row, so padding
+does not change the random numbers of the data.
 
 Padding happens on the host, because a device would compile a program for each length. Traced data, data on several devices and
 long data sets are left as they are.
@@ -34,8 +35,8 @@ class Padded(NamedTuple):
 def pad_data(x: Any, weight: Any, *others: Any) -> Padded:
     """Return data (N, D) or a stack (B, N, D), and weights (N,), (B, N) or None, padded to one of a few lengths.
 
-    Data are left as they are if x, the weights or one of the `others`, which are the further arguments of the compiled
-    function, is traced.
+    The `others` are the further arguments of the compiled function. If x, the weights or one of the `others` is traced, the
+    data are left as they are.
     """
     num_rows = x.shape[-2]
     if num_rows > chunking.LARGEST_PADDED or not can_pad(x, weight, *others):
@@ -63,8 +64,8 @@ def can_pad(*arrays: Any) -> bool:
 def pad_rows(array: Any, axis: int = 0, *, with_zeros: bool = False) -> Any:
     """Return a concrete array that is padded along the axis of rows, on the device of the array.
 
-    The padding repeats the last row, so that arithmetic on it cannot overflow where that on the data does not. It consists of
-    zeros if there are no rows, or if `with_zeros` is True.
+    The padding repeats the last row. Arithmetic with the padding can therefore overflow only if arithmetic with the last row
+    overflows, too. If there are no rows, or if `with_zeros` is True, the padding consists of zeros.
     """
     axis %= array.ndim
     num_rows, length = array.shape[axis], chunking.padded_length(array.shape[axis])

@@ -1,4 +1,4 @@
-"""Conversion of user input, such as arrays, lists and data frames, to NumPy arrays of real numbers.
+"""Convert user input, such as arrays, lists and data frames, to NumPy arrays of real numbers.
 
 If the conversion is impossible, the error message says why.
 """

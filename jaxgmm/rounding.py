@@ -1,4 +1,4 @@
-"""Estimates of rounding errors, and lower bounds that keep covariances positive definite in their own float type.
+"""Estimate rounding errors, and raise variances so that covariances stay positive definite in their own float type.
 
 The rounding error of a second moment is a few eps times its size. A scatter about the mean is a difference of two such moments.
 If the data hardly vary in some direction, the computed scatter may therefore be zero or negative in this direction. Such values
@@ -75,14 +75,15 @@ def position_errors(mixture: Mixture, factors: covariance.Factors) -> jax.Array:
 def objective_error(
     mixture: Mixture, factors: covariance.Factors, count: jax.Array, objective: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Estimate how far rounding alone can move the objective, and how far it can move the gain of a step.
+    """Estimate how far rounding alone can move the objective, and how far it can move the estimated gain of an EM step.
 
     The error of the objective has three parts:
 
     1. The sums over rows are rounded, and their terms can cancel.
     2. In a flat component, the conditional variances inherit the rounding error of the features' variances. Relative to the
-       conditional variances, this error is eps flatness^2. It affects the objective only to second order, because first-order
-       terms vanish at the maximum of the M-step. This part is also the error of the gain.
+       conditional variances, this error is eps flatness^2. The flatness is the largest ratio of a standard deviation to the
+       conditional standard deviation of the same feature. The error affects the objective only to second order, because
+       first-order terms vanish at the maximum of the M-step. This part is also the error of the gain.
     3. Positions are rounded. The effect is large if a component lies many of its standard deviations from the centre. The
        independent errors of the rows also add a term of first order.
 
@@ -137,7 +138,7 @@ def is_singular(covariances: jax.Array, squared_size: jax.Array, covariance_type
 
 
 def positive_factors(mixture: Mixture) -> covariance.Factors:
-    """Return the factors of a mixture's covariances (...), also if some covariances are not positive definite.
+    """Return the factors of a mixture's covariances (...), even if some covariances are not positive definite.
 
     The variances of a singular covariance are raised to the rounding error of the mixture's values. If a matrix has an
     eigenvalue that is more negative than rounding can explain, the density of its component becomes 0 everywhere. Values that

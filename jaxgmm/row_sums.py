@@ -1,4 +1,4 @@
-"""Sums over the rows of data, computed in chunks; no other module divides rows into chunks for a sum.
+"""Compute sums over the rows of data in chunks. No other module divides rows into chunks for a sum.
 
 EM, scores, standard errors and the likelihood of the samplers are sums over rows. The caller passes a function that computes
 the sum over the rows of one chunk, given the rows and their weights. This module adds the sums of all chunks. In float32 the
@@ -23,11 +23,13 @@ Total = TypeVar("Total")
 class FirstRows(NamedTuple):
     """Weights of padded data without weights of their own: 1 for the first `num_rows` rows and 0 for the padding after them.
 
-    The number () is traced, so data sets of different lengths share a program. The weights are computed from it inside each
-    chunk, which costs less than an array of weights, and programs can rely on it that all weights are 0 or 1.
+    The weights are computed inside each chunk, which costs less than an array of weights. Programs can rely on all weights
+    being 0 or 1.
 
-    limit: (), a number that is at least `num_rows`, or None. Chunks after the first `limit` rows are skipped. If `num_rows`
-    differs between the members of a `vmap` and `limit` does not, chunks can be skipped there too.
+    Attributes:
+        num_rows: (), the number of rows of the data. It is traced, so that data sets of different lengths share a program.
+        limit: (), a number that is at least `num_rows`, or None. Chunks after the first `limit` rows are skipped. With a common
+            `limit`, chunks can be skipped even if `num_rows` differs between the members of a `vmap`.
     """
 
     num_rows: jax.Array | np.ndarray
@@ -55,7 +57,7 @@ def sum_over_rows(function: Callable[[Any, jax.Array], Total], rows: Any, weight
     if n <= chunk:
         return function(rows, jnp.ones(n, dtype) if weight is None else weight_or_ones(weight, (n,), dtype))
     num_chunks = -(-n // chunk)
-    chunk = min(chunk, -(-n // num_chunks // 16) * 16)  # the chunks have nearly equal sizes, which fill vector registers
+    chunk = min(chunk, -(-n // num_chunks // 16) * 16)  # nearly equal chunks; multiples of 16 fill the vector registers
 
     def one_chunk(i: jax.Array) -> Total:
         start = jnp.minimum(i * chunk, n - chunk)
@@ -105,8 +107,9 @@ def total_weight(weight: Weight, num_rows: int, dtype: Any) -> jax.Array | np.nd
 def weight_or_ones(weight: Weight, shape: tuple[int, ...], dtype: jax.typing.DTypeLike) -> jax.Array:
     """Return the weights of rows as an array; if `weight` is None, return an array of ones with the given shape.
 
-    XLA cannot see that the ones are constant. Otherwise, XLA would evaluate expressions that depend only on the ones, such as
-    the index of the first row of positive weight, when it compiles. For a million rows, this takes seconds to minutes.
+    An optimisation barrier hides from XLA that the ones are constant. Without the barrier, XLA would already evaluate some
+    expressions when it compiles, because they depend only on the ones. An example is the index of the first row of positive
+    weight. For a million rows, such an evaluation takes seconds to minutes.
     """
     if isinstance(weight, FirstRows):
         return jnp.broadcast_to(jnp.arange(shape[-1]) < weight.num_rows, shape).astype(dtype)
@@ -117,10 +120,10 @@ def weight_or_ones(weight: Weight, shape: tuple[int, ...], dtype: jax.typing.DTy
 
 
 def vary_with(tree: Total, *others: Any) -> Total:
-    """Mark arrays as varying over each axis of `jax.shard_map` over which one of the others varies; loop carries need this.
+    """Mark arrays as varying over each axis of `jax.shard_map` over which one of the `others` varies.
 
-    others: pytrees of arrays, or of the shapes that `jax.eval_shape` returns. Outside `shard_map`, the arrays are returned
-    unchanged.
+    JAX requires this mark for the initial values of loops. The `others` are pytrees of arrays, or of the shapes that
+    `jax.eval_shape` returns. Outside `shard_map`, the arrays are returned unchanged.
     """
     axes = frozenset().union(*map(_varying_axes, jax.tree.leaves(others)))
 
@@ -153,7 +156,7 @@ def zero_silenced(rows: jax.Array, weight: jax.Array) -> jax.Array:
 
 
 def first_valid_row(rows: jax.Array, weight: Weight) -> jax.Array:
-    """Return the first row (D,) of positive weight of rows (N, D)."""
+    """Return the first of the rows (N, D) that has a positive weight, (D,)."""
     return rows[jnp.argmax(weight > 0)] if has_weights(weight) else rows[0]
 
 

@@ -48,7 +48,7 @@ _MARKS = {
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One model of a sweep: a number of components with a covariance type.
+    """One of the models that `select` compares, with a number of components and a covariance type.
 
     A fit is sound if EM converged or ran out of steps, all numbers are finite, and no component is degenerate. If at least one
     model has a sound fit, only models with sound fits can be chosen.
@@ -94,7 +94,7 @@ class Cell:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Selection(Printed, Exported):
-    """The results of a sweep over numbers of components and covariance types, which print as a table.
+    """The results of `select` for all numbers of components and covariance types. They are printed as a table.
 
     Attributes:
         criterion: "bic", "aic", "icl" or "cv".
@@ -289,9 +289,8 @@ def _folds(key: jax.Array, num_rows: int, num_folds: int) -> np.ndarray:
 def _sweep_counts(key: jax.Array, x: jax.Array, weights: Array | None, covariance_type: str, sweep: _Sweep) -> Fit:
     """Return the best fit (len(counts), F) for each number of components and each row of the weights (F, N).
 
-    If the weights are (N,) or None, all fits share them without copies, and F is 1. All starts have as many
-    components as the largest model, so that all fits run as one batch. The components that a smaller model does not use are
-    absent (weight 0).
+    If the weights are (N,) or None, all fits share them without copies, and F is 1. All starts have as many components as the
+    largest model, so that all fits run as one batch. The components that a smaller model does not use are absent (weight 0).
     """
     folds = 1 if weights is None or weights.ndim == 1 else len(weights)
     shape = (len(sweep.counts), folds, num_fitted(sweep.num_restarts))
@@ -336,7 +335,8 @@ def _cross_validate(
 ) -> np.ndarray:
     """Return -2 times the log-likelihood of the held-out rows, for each number of components.
 
-    `weights` holds the weights of all rows (N,), and the weights of the rows that each fold holds out (F, N).
+    The argument `weights` holds two arrays: the weights of all rows (N,), and for each fold the weights of its held-out rows,
+    with 0 for all other rows (F, N).
     """
     weight, held_out = weights
     trained = _sweep_counts(key, x, weight - held_out, covariance_type, sweep).mixture  # (len(counts), F)

@@ -1,4 +1,4 @@
-"""`GaussianMixture`, an estimator for scikit-learn's pipelines and searches. Importing this module imports scikit-learn."""
+"""Define `GaussianMixture`, an estimator for scikit-learn's pipelines and searches. This module imports scikit-learn."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
     It can take the place of sklearn.mixture.GaussianMixture in pipelines, in searches over parameters and in pickles. The
     methods are fit, fit_predict, predict, predict_proba, score, score_samples, sample, bic and aic. In addition, fit, score,
-    bic and aic take `sample_weight`; a prior gives the posterior mode; and the draws of a posterior can be kept. Numbers are in
-    float32 unless float64 is enabled in JAX, as by JAX_ENABLE_X64=1.
+    bic and aic take `sample_weight`. With a prior, the estimate is the posterior mode. The estimator can also draw from the
+    posterior and keep the draws. Numbers are in float32 unless float64 is enabled in JAX, as by JAX_ENABLE_X64=1.
 
     Args:
         n_components: the number of components.
@@ -190,14 +190,14 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         return np.asarray(validate_data(self, X, dtype=[np.float64, np.float32], **options))
 
     def _prior_for(self, x: np.ndarray, weight: np.ndarray | None) -> MixturePrior | None:
-        """Return the prior that the parameter `prior` means for these data, or None."""
+        """Return the prior for these data that the parameter `prior` asks for, or None."""
         if not isinstance(self.prior, str):
             return self.prior
         check_choice(self.prior, "prior", ("default",))
         return default_prior(x, num_components=self.n_components, covariance_type=self.covariance_type, sample_weight=weight)
 
     def _best_fit(self, key: jax.Array, x: np.ndarray, prior: MixturePrior | None, weight: np.ndarray | None) -> Fit:
-        """Return the best of several fits; the warning that EM did not converge is of scikit-learn's own category."""
+        """Return the best of several fits. If EM did not converge, issue scikit-learn's own type of warning."""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             result = self._run_em(key, x, prior, weight)

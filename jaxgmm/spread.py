@@ -1,4 +1,4 @@
-"""Means, standard deviations and quantiles of draws, computed on the host. Some draws may be infinite or NaN.
+"""Compute means, standard deviations and quantiles of draws on the host. Some draws may be infinite or NaN.
 
 Draws under a very vague prior can overflow. NumPy's functions then subtract infinities from each other, which gives NaN and
 warnings. Here, an infinite draw counts as a number beyond all finite draws. A NaN stands for an overflow of unknown sign. For

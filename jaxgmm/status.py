@@ -1,4 +1,4 @@
-"""Status codes. The codes are integers, so that arrays can hold them inside jit and vmap. Each code has a sentence."""
+"""Define status codes. They are integers, so that arrays can hold them inside jit and vmap. Each code has a sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables as text and as HTML, and the base class of results that are printed as tables.
+"""Define tables that are written as text or HTML, and the base class of results that are printed as tables.
 
 `Table` is the only table type of the package. It renders itself as text for terminals, and as HTML for notebooks and reports. A
 class whose repr consists of tables derives from `Printed`. Such a repr reads numbers on the host, compiles nothing, copies only
@@ -28,12 +28,14 @@ MAX_NUMBERS = 6  # largest number of entries of a vector that a repr shows
 _MAX_COPY = 1 << 20  # largest array, in bytes, that a repr copies from another device
 MAX_SIZE = 1 << 20  # largest number of entries of an array that a repr summarises
 REACH = ("smallest", "median", "largest")  # headings of the three texts that `reach` returns
-_LEAST_NAMES = 12  # characters; names are not cut below this width, but columns of a wide table move to a block below
+# characters; names in the first column are not cut below this width; if a table is still too wide, columns move to a block
+# below
+_LEAST_NAMES = 12
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The layout of a table as text. The table as HTML does not use it.
+    """The layout of a table that is printed as text. HTML tables do not use it.
 
     Attributes:
         max_width: the largest number of characters in a line; None means no limit.
@@ -228,7 +230,7 @@ class Table:
         return f"<table>{caption}<thead>{''.join(self._html_headings())}</thead>{''.join(self._html_bodies())}</table>{notes}"
 
     def _html_headings(self) -> list[str]:
-        """Return the one or two header rows."""
+        """Return the header rows: one row, or two rows if groups of columns have headings."""
         words, above, is_grouped = "", "", False
         for heading, columns in self._groups():
             spanning = f'<th scope="colgroup" colspan="{len(columns)}" style="text-align:right">{escape(heading)}</th>'

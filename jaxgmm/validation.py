@@ -1,11 +1,11 @@
-"""Validation of the arguments of public functions, with one function for each kind of argument.
+"""Validate the arguments of public functions. There is one function for each kind of argument.
 
 The module also issues warnings that point to the line of the user's code.
 
 Shapes, types and options are checked for all input, including traced input. Values are checked where this is possible. Values
 of NumPy-like input are checked before JAX converts them, because JAX could turn 2**40 into 0 or 1e300 into inf. Values of
-concrete JAX arrays are checked only if the calling function requires this check. Values of traced arrays are never checked; the
-status of a result reports invalid values. Each error message says what was expected, what was given and what to do.
+concrete JAX arrays are checked only if the calling function requires this check. Values of traced arrays cannot be checked. If
+they are invalid, the status of the result says so. Each error message says what was expected, what was given and what to do.
 """
 
 from __future__ import annotations

@@ -244,8 +244,15 @@ def test_eager(x64, tmp_path):
             np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("kind", ["full", "tied"])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [
+        ("full", np.float32),
+        ("tied", np.float64),
+        pytest.param("full", np.float64, marks=pytest.mark.slow),
+        pytest.param("tied", np.float32, marks=pytest.mark.slow),
+    ],
+)
 def test_collinear_columns_are_named(kind, dtype, x64):
     """Columns that determine one another are named, and no component is called degenerate for them."""
     shares = RNG.dirichlet([2.0, 3.0, 4.0], size=200).astype(dtype)

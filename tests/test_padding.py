@@ -102,9 +102,12 @@ UNWEIGHTED_POSTERIORS = {
 }
 FUNCTIONS = WEIGHTED | UNWEIGHTED | WEIGHTED_POSTERIORS | UNWEIGHTED_POSTERIORS
 # Newton's method, inverse Hessians and k-hat multiply rounding errors: another order of the rows changes draws of `laplace` by
-# up to 7e-12, and padding changes them by up to 2e-11
+# up to 7e-12, and padding changes them by up to 2e-11; k-hat, which is fitted to few ratios, changes by up to 6e-9,
+# and the effective number of ratios by 5e-10 of its value
 TOLERANCES = {"laplace": 1e-10, "nuts": 1e-10, "log_evidence": 1e-10}
-CASES = [(name, False) for name in FUNCTIONS] + [(name, True) for name in (WEIGHTED | WEIGHTED_POSTERIORS)]
+PLAIN = [(name, False) for name in FUNCTIONS]
+OF_WEIGHTS = [(name, True) for name in WEIGHTED]
+OF_DRAWS_AND_WEIGHTS = [pytest.param(name, True, marks=pytest.mark.slow) for name in WEIGHTED_POSTERIORS]
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +147,9 @@ def call(name, n, weighted):
         return jax.block_until_ready(FUNCTIONS[name](x, weight))
 
 
-@pytest.mark.parametrize(("name", "weighted"), CASES)
+@pytest.mark.parametrize(
+    ("name", "weighted"), [*PLAIN, *(pytest.param(*case, marks=pytest.mark.slow) for case in OF_WEIGHTS), *OF_DRAWS_AND_WEIGHTS]
+)
 def test_many_lengths_share_programs(name, weighted, compiled):
     """After one call at each of two padded lengths, calls at other lengths compile nothing."""
     for n in LENGTHS[3], LENGTHS[-1]:
@@ -155,7 +160,7 @@ def test_many_lengths_share_programs(name, weighted, compiled):
     assert compiled[before:] == []
 
 
-@pytest.mark.parametrize(("name", "weighted"), CASES)
+@pytest.mark.parametrize(("name", "weighted"), PLAIN + OF_WEIGHTS + OF_DRAWS_AND_WEIGHTS)
 def test_results_are_those_of_the_data_alone(name, weighted, x64):
     """Padding changes no number by more than rounding, and no shape or dtype."""
     found = call(name, LENGTHS[0], weighted)
@@ -165,7 +170,7 @@ def test_results_are_those_of_the_data_alone(name, weighted, x64):
     for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(expected), strict=True):
         assert (a.shape, a.dtype) == (b.shape, b.dtype)
         field = jax.tree_util.keystr(path)
-        tolerance = 1e-9 if "khat" in field else TOLERANCES.get(name, 1e-12)
+        tolerance = 1e-7 if "khat" in field else 1e-8 if field == ".ess" else TOLERANCES.get(name, 1e-12)
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance, err_msg=field)
 
 

@@ -89,15 +89,15 @@ def compare(
     """Compare an EM solution with posteriors: single parameters, all parameters jointly, densities, and clusterings.
 
     `compare` computes Laplace's approximation under the prior of the first posterior that stores a prior. It compares the
-    approximation with all posteriors that have this prior. For a posterior by the method `laplace`, the standard deviations and
-    the k-hat of this posterior are used.
+    approximation with all posteriors that have this prior. If one of the posteriors is by the method `laplace`, the standard
+    deviations of the approximation are computed from the draws of this posterior, and its own k-hat is used to judge it.
 
     Predictions are scored in two ways: by PSIS-LOO, which leaves out one row at a time, and on folds, which are groups of rows
     that are left out together. For each fold, EM is fitted again without the fold, starting from the solution for all data. The
     posterior's draws are reweighted by importance sampling. The draws of a bootstrap are not from a posterior, so their
     predictions are not scored. The draws may come from a model of your own whose likelihood is not the density of its mixtures.
     In this case, predictions are scored by the likelihood of your model, and these scores are not compared with those of EM.
-    Densities and clusters are computed from the weights, means and covariances of the draws. A note states both facts.
+    Densities and clusters are computed from the weights, means and covariances of the draws. A note in the comparison says so.
 
     `jaxgmm.comparison.verdict.Verdict` describes the verdicts.
 
@@ -181,7 +181,7 @@ def _compare(inputs: ComparisonInputs, posteriors: Mapping[str, Posterior], adva
 
 
 def _subject(inputs: ComparisonInputs, name: str, draws: Posterior) -> Subject:
-    """Return one posterior, relabelled to match EM, together with log prior densities and the kind of its likelihood."""
+    """Return one posterior, relabelled to match EM, with log prior densities and whether it has a likelihood of its own."""
     relabelled = relabel(draws, inputs.fit.mixture, inputs.x, sample_weight=inputs.weight)
     own = has_own_likelihood(draws, inputs.x, inputs.weight)
     return Subject(name, relabelled, *log_priors(inputs.fit, draws), own)
@@ -226,7 +226,7 @@ def _judge(
     tables: Mapping[str, _Tables],
     judged: Mapping[str, SamplerSummary],
 ) -> SamplerSummary:
-    """Return the diagnostics and the findings of one posterior. `judged` has the summaries of posteriors judged before it."""
+    """Return the diagnostics and the findings of one posterior. `judged` holds the summaries of posteriors judged earlier."""
     posterior, own = subject.posterior, tables[subject.name]
     chains = [name for name, s in judged.items() if s.method not in INDEPENDENT and s.identified and is_mixed(s.findings)]
     khat = laplace.approximation.khat if laplace and posterior.method not in INDEPENDENT else None

@@ -1,8 +1,8 @@
 """The conclusion of a comparison: one or two sentences on whether all posteriors together confirm EM.
 
-Chains that start apart and mix show that the posterior was explored. Draws by `laplace` and `bootstrap` are independent draws
-around EM, so they always look mixed. If there are chains and none of them mixed, these independent draws cannot confirm EM. A
-bootstrap does not draw from a posterior. It can confirm EM only together with another posterior.
+If chains start from different points and mix, they have explored the posterior. Draws by `laplace` and `bootstrap` are
+independent draws around EM, so they always look mixed. If there are chains and none of them mixed, these independent draws
+cannot confirm EM. A bootstrap does not draw from a posterior, so it can confirm EM only together with a posterior.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _chains(samplers: Mapping[str, SamplerSummary]) -> dict[str, SamplerSummary]
 
 
 def _is_sound(sampler: SamplerSummary) -> bool:
-    """Return whether Laplace's approximation is not poor."""
+    """Return whether no finding calls Laplace's approximation poor."""
     return Verdict.LAPLACE_POOR not in sampler.verdicts
 
 

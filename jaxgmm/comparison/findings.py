@@ -51,15 +51,15 @@ def judge(
         label_invariant: the rows of the label-invariant quantities, which do not depend on the order of the components.
         sampler: the diagnostics of the draws.
         interval: probability of the intervals.
-        laplace_sound: whether the information at the mode is positive definite.
+        laplace_sound: whether the information matrix at the mode is positive definite.
         apart: the result of `chains_apart`.
         rows_by_chains: the parameter rows of a posterior from chains. Draws by `laplace` are compared with these rows.
-        doubt: the result of `conclusion.doubt_about`: why independent draws cannot confirm EM, or None if they can.
+        doubt: the sentence of `conclusion.doubt_about` on why independent draws cannot confirm EM, or None if they can.
 
     Returns:
         The findings. Those that cause the gravest verdicts come first.
     """
-    # Log densities are not compared, because EM is at a mode, where the log density is larger than at most draws.
+    # Log densities are not compared: EM is at a mode, so its log density is larger than the log densities of nearly all draws.
     compared = list(rows) if sampler.identified else [row for row in label_invariant if not row.is_log_density]
     laplace = sampler.method == "laplace"
     independent = sampler.method in INDEPENDENT

@@ -47,9 +47,9 @@ class ComparisonInputs(NamedTuple):
 class Subject(NamedTuple):
     """One posterior of a comparison, relabelled to match EM.
 
-    `em_log_prior` is the log prior density of EM's mixture, and `log_prior` (C, S) are those of the draws. Both are in nats,
-    under the posterior's prior. `own_likelihood` is True if the draws are from a user's model whose likelihood is not the
-    density of the drawn mixtures.
+    `em_log_prior` is the log density of EM's mixture under the posterior's prior, in nats. `log_prior` (C, S) holds the log
+    densities of the draws under this prior. `own_likelihood` is True if the draws are from a user's model whose likelihood is
+    not the density of the drawn mixtures.
     """
 
     name: str

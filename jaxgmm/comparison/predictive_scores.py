@@ -1,16 +1,18 @@
 """Scores of densities.
 
-The scores measure the distance between EM's density and the posterior predictive density, and how well each predicts new data.
+The scores measure the distance between EM's density and the posterior predictive density, and how well each density predicts
+new data.
 
     total variation  TV  = 1/2 int |p - q|        Hellinger  H^2 = 1 - int sqrt(p q)        KL(p || q) = int p log p / q
 
-Here p is the posterior predictive density and q is EM's density. The integrals are averages over points drawn from (p + q) / 2,
-for which the first two integrands are bounded. For D = 1 they are computed on a grid instead.
+Here p is the posterior predictive density and q is EM's density. The integrals are averages over points drawn from (p + q) / 2.
+With such points, the averaged terms of the first two integrals are bounded. For D = 1, the integrals are computed on a grid
+instead.
 
     elpd_loo = sum_n log p(y_n | y without n)      Vehtari, Gelman & Gabry (2017), Stat. Comput. 27, 1413-1432, eq. 4, 10
 
 This score is computed from the draws by Pareto-smoothed importance sampling. A second score leaves out one fold of rows at a
-time. For it, EM is fitted again without the fold, and the posterior's draws are weighted by 1 / p(fold | draw), so that no
+time. For this score, EM is fitted again without the fold. The posterior's draws are weighted by 1 / p(fold | draw), so that no
 sampler has to run again. A large Pareto k-hat shows that the weights of a row or fold cannot be trusted.
 """
 

@@ -191,7 +191,7 @@ class JointScores(Record):
 @documented
 @dataclass(frozen=True, kw_only=True)
 class DensityScores(Record):
-    """Distances between the posterior predictive density and EM's density, and scores of the predictions of each.
+    """Distances between the posterior predictive density and EM's density, and scores of the predictions by both.
 
     A score is None if it was not computed.
     """

@@ -27,9 +27,10 @@ class Comparison(Exported):
     Attributes:
         interval: probability of the intervals.
         meta: a ComparisonMeta, which describes the data, the model, and how EM ended.
-        rows: a list with one ComparisonRow for each posterior and each free entry of weights, means and covariances. Its fields
-            are method, name (its place in the Mixture, such as "means[0,1]"), kind, component, features, em, em_se, mean,
-            median, sd, mcse, lower, upper, z, tail, inside, r_hat, ess_bulk, ess_tail, laplace_sd, sd_ratio, contraction.
+        rows: a list with one ComparisonRow for each posterior and each free entry of weights, means and covariances. The fields
+            of a row are method, name (the entry's place in the Mixture, such as "means[0,1]"), kind, component, features, em,
+            em_se, mean, median, sd, mcse, lower, upper, z, tail, inside, r_hat, ess_bulk, ess_tail, laplace_sd, sd_ratio,
+            contraction.
         label_invariant: a list of ComparisonRow objects, without em_se and contraction, for quantities that do not depend on
             the order of the components. They are the log-likelihood and the log density of parameters and data (nats), the
             sorted weights, and the mean and standard deviation of each feature under the whole mixture.
@@ -38,7 +39,7 @@ class Comparison(Exported):
         posteriors: a dict of the posteriors by name, relabelled to match EM.
         joint: a dict with the JointScores of each posterior, which are scores of all parameters jointly.
         density: a dict with the DensityScores of each posterior. They are distances between the predictive density and EM's
-            density, and scores of the predictions of each.
+            density, and scores of the predictions by the posterior and by EM.
         clustering: a dict with the ClusteringScores of each posterior.
     """
 

@@ -132,7 +132,7 @@ def diagnose_sampler(posterior: Posterior, rows: Sequence[ComparisonRow], khat: 
 
     Args:
         posterior: the relabelled posterior.
-        rows: the rows of all its quantities.
+        rows: the rows of all quantities of the posterior.
         khat: Pareto k-hat of Laplace's approximation under the same prior, or None. For a posterior by the method `laplace`,
             pass None, because the posterior has its own k-hat.
     """
@@ -234,7 +234,7 @@ def _own_likelihood(inputs: ComparisonInputs, posterior: Posterior) -> str:
 
 
 def notes(inputs: ComparisonInputs, subject: Subject) -> tuple[str, ...]:
-    """Return one sentence for each respect in which fit, posterior and data do not fit together."""
+    """Return one sentence for each mismatch between fit, posterior and data."""
     fit, posterior, found = inputs.fit, subject.posterior, []
     likelihood, objective = float(fit.log_likelihood), float(fit.objective)
     terms = np.asarray(log_prob(fit.mixture, inputs.x), float)

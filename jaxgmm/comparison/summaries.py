@@ -28,7 +28,7 @@ _log_prior = jax.jit(log_prior)  # compiled as one program; compiling each opera
 class Quantities(NamedTuple):
     """P quantities: their descriptions, their values (P,) under EM, and their values (C, S, P) in the draws.
 
-    stats: the statistics of the posterior, which may have weights of the chains.
+    stats: the statistics of the posterior, which may include weights of the chains.
     """
 
     described: list[Parameter]

@@ -14,7 +14,7 @@ from .conclusion import conclude
 from .report_columns import SECTIONS, ClusteringScores, ComparisonRow, DensityScores, JointScores, SamplerDiagnostics
 from .sampler_summary import ComparisonMeta, SamplerSummary
 
-_METHOD = 12  # largest number of characters shown of a method's name
+_METHOD = 12  # number of characters to which the name of a method is shortened
 _CAPTION = 44  # width, in characters, of the column that describes a score
 SCORES = {"joint": JointScores, "density": DensityScores, "clustering": ClusteringScores}
 

@@ -12,7 +12,9 @@ from typing import NamedTuple
 from ..posterior.mixing import ESS_PER_CHAIN, R_HAT_LIMIT
 from ..posterior.relabel import SMALL_SHARE
 
-Z_LIMIT = 1.0  # largest |z| for agreement; with a skewed posterior, |z| of a correct fit can be about this large
+# z is (EM - posterior mean) / posterior standard deviation. EM agrees with the posterior if |z| is at most this number. With a
+# skewed posterior, |z| of a correct fit can be about this large.
+Z_LIMIT = 1.0
 SD_RATIOS = (0.8, 1.25)  # acceptable range of the ratio: Laplace's standard deviation / posterior standard deviation
 MODE_DISTANCE = 5  # chains are at two modes if their means are more than this number of Monte Carlo standard errors apart
 
@@ -88,7 +90,7 @@ class Finding(NamedTuple):
 
 
 def gravest(findings: Sequence[Finding]) -> Verdict:
-    """Return the verdict of the first finding that causes one.
+    """Return the verdict of the first finding that causes a verdict. In a list of findings, the gravest come first.
 
     Example:
         >>> gravest([Finding(None, "3 draws are divergent."), Finding(Verdict.AGREE, "EM lies inside every interval.")]).word

@@ -85,7 +85,7 @@ def labels(name: str) -> np.ndarray | None:
 
 
 def read_rows(name: str) -> list[dict[str, str]]:
-    """Return the rows of a data set's csv file as text by column name, also the species of iris.
+    """Return the rows of a data set's csv file, each as a dict of texts by column name. The rows of iris include the species.
 
     Raises:
         ValueError: there is no data set of that name.
@@ -93,7 +93,7 @@ def read_rows(name: str) -> list[dict[str, str]]:
     Example:
         >>> import jaxgmm
         >>> jaxgmm.datasets.read_rows("faithful")[0]
-        {'eruptions': '3.600', 'waiting': '79'}
+        {'eruptions': '3.6', 'waiting': '79'}
     """
     if name not in NAMES:
         raise ValueError(f"name is {name!r}; one of {', '.join(map(repr, NAMES))} was expected.")

@@ -1,1 +1,1 @@
-"""Point estimates by EM: starts, the E-step, the M-step, fits, derivatives of fits, standard errors, and many data sets."""
+"""Compute point estimates by EM: starts, the E-step, the M-step, fits, derivatives, standard errors, and many data sets."""

@@ -1,10 +1,10 @@
 """Safeguarded Anderson acceleration of EM: Anderson (1965); Henderson & Varadhan (2019), DAAREM.
 
-The next point is extrapolated. The extrapolation uses the last few differences between successive points theta, and between
-successive values of the EM map F(theta). The coordinates are log weights, means, and factors of the covariances with logarithms
-on their diagonals, so that every vector is a valid mixture. The caller accepts an extrapolated point only if the objective does
-not fall. Otherwise, the caller takes the plain EM step. The objective therefore never falls, and the limit is a fixed point of
-EM.
+A point theta is a vector of the parameters, and F(theta) is the point after one EM step. The next point is extrapolated from
+the last few differences between successive points theta, and between successive values F(theta). The coordinates are the log
+weights, the means, and the Cholesky factors of the covariances with logarithms on their diagonals. Every vector of such
+coordinates is a valid mixture. The caller accepts an extrapolated point only if the objective does not fall. Otherwise, the
+caller takes the plain EM step. The objective therefore never falls, and the limit is a fixed point of EM.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from .. import covariance, linalg
 from ..density import safe_log
 from ..mixture import Mixture
 
-# number of stored differences. On random problems, EM needed more steps with 10 differences, and also if each rejection
-# cleared the memory.
+# number of stored differences. On random problems, EM needed more steps with 10 differences. It also needed more steps if each
+# rejection cleared the memory.
 DEPTH = 4
 _WARM_UP = 4  # number of plain steps before the first extrapolation
-_SLOW = 0.7  # extrapolate only if a step is longer than this fraction of the previous step; otherwise EM is fast
+_SLOW = 0.7  # extrapolate only if a step is longer than this fraction of the previous step; otherwise plain EM is fast enough
 _LONGEST_WAIT = 5  # largest number of plain steps after a rejection; thus at most one E-step in six is wasted
 _RIDGE = 1e-10  # ridge added to the least-squares problem, as a fraction of its trace
 
@@ -61,7 +61,7 @@ def init_memory(mixture: Mixture) -> Memory:
 
 
 def to_vector(mixture: Mixture, scale: Mixture) -> jax.Array:
-    """Return the unconstrained coordinates (P,) of a mixture, with means and factors in standard deviations of `scale`."""
+    """Return the unconstrained coordinates (P,) of a mixture. Means and factors are in standard deviations of `scale`."""
     covariance_type, d = mixture.covariance_type, mixture.num_features
     unit = _standard_deviations(scale)
     weights = jnp.where(mixture.weights > 0, safe_log(mixture.weights), 0)
@@ -92,7 +92,7 @@ def from_vector(vector: jax.Array, like: Mixture, scale: Mixture) -> Mixture:
 
 
 def _standard_deviations(scale: Mixture) -> jax.Array:
-    """Return the unit (D,) of each feature's coordinates: its standard deviation, which stays constant during a fit."""
+    """Return the units (D,) of the coordinates: for each feature, the root of its average variance in `scale`."""
     return jnp.sqrt(covariance.variances(scale.covariances, scale.covariance_type, scale.num_features).mean(0))
 
 
@@ -120,7 +120,7 @@ def extrapolate(memory: Memory, current: Mixture, stepped: Mixture, scale: Mixtu
 
 
 def _with_differences(memory: Memory, point: jax.Array, residual: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return `points`, `residuals` and `filled` with the newest differences added if these are finite and not zero."""
+    """Add the newest differences to the memory if they are finite and not zero; return `points`, `residuals` and `filled`."""
     has_last = memory.filled >= 0
     slot = jnp.maximum(memory.filled, 0) % DEPTH
     usable = jnp.isfinite(residual).all() & (abs(point - memory.last_point).max() > 0) & has_last
@@ -130,7 +130,7 @@ def _with_differences(memory: Memory, point: jax.Array, residual: jax.Array) -> 
 
 
 def _solve_least_squares(differences: jax.Array, residual: jax.Array, used: jax.Array) -> jax.Array:
-    """Return the coefficients (DEPTH,) of the `used` differences that best approximate the residual, and 0 for the others."""
+    """Return the coefficients (DEPTH,) with which the `used` differences best approximate the residual; the others get 0."""
     gram = differences @ differences.T
     trace = jnp.where(jnp.trace(gram) > 0, jnp.trace(gram), 1)
     ridge = max(_RIDGE, 100 * float(jnp.finfo(gram.dtype).eps))
@@ -139,7 +139,9 @@ def _solve_least_squares(differences: jax.Array, residual: jax.Array, used: jax.
 
 
 def update_memory(memory: Memory, extrapolated: jax.Array, accepted: jax.Array, settled: jax.Array) -> Memory:
-    """Return the memory after a proposal was accepted or rejected. More rejections in a row make the wait longer.
+    """Return the memory after a proposal was accepted or rejected.
+
+    The more extrapolations are rejected in a row, the more plain steps follow before the next extrapolation.
 
     Args:
         memory: the memory from `extrapolate`.

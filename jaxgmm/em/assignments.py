@@ -1,4 +1,4 @@
-"""Mixtures computed from given assignments, which are labels or responsibilities of the rows."""
+"""Compute mixtures from given assignments of the rows to components. Assignments are labels or responsibilities."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def from_labels(
         sample_weight: (N,) >= 0, or None.
 
     Returns:
-        A Mixture with positive definite covariances. If the points of a cluster are equal or collinear, its covariance would be
-        singular, so this covariance gets the default regularisation of `m_step`.
+        A Mixture with positive definite covariances. The covariance of a cluster is singular if its points are equal or
+        collinear. Such a covariance gets the default regularisation of `m_step`.
 
     Raises:
         ValueError: a label is out of range or is not an integer, or shapes do not match.
@@ -93,8 +93,8 @@ def from_responsibilities(
         sample_weight: (N,) >= 0, or None.
 
     Returns:
-        A Mixture with positive definite covariances. If the points of a component are equal or collinear, its covariance would
-        be singular, so this covariance gets the default regularisation of `m_step`.
+        A Mixture with positive definite covariances. The covariance of a component is singular if its points are equal or
+        collinear. Such a covariance gets the default regularisation of `m_step`.
 
     Raises:
         ValueError: shapes do not match, or a responsibility is negative or not finite.
@@ -118,7 +118,7 @@ def from_responsibilities(
 def _mixture_of_all(
     x: jax.Array, weight: jax.Array | None, groups: jax.Array | np.ndarray, num_components: int, covariance_type: str
 ) -> Mixture:
-    """Return the mixture of given groups, with all arrays padded to one of a few lengths."""
+    """Return the mixture of given groups. The arrays are first padded to one of a few lengths, as by `pad_data`."""
     padded = pad_data(x, weight, groups)
     if len(padded.x) > len(x):
         groups = pad_rows(groups)
@@ -144,7 +144,8 @@ def mixture_of_groups(
 
     The argument `groups` holds labels (N,) or responsibilities (N, K).
 
-    Each covariance is averaged with the covariance of all data, which has a weight of `pseudo_count` times the total weight.
+    Each covariance is a weighted average of the covariance of its group and the covariance of all data. The weight of the
+    latter is `pseudo_count` times the total weight of the data.
     """
     shift = first_valid_row(x, weight)
     k, d = num_components, x.shape[1]
@@ -172,7 +173,8 @@ def mixture_of_groups(
     extra = pseudo_count * total
     divisor = covariance.pool_counts(count, covariance_type) + extra
     covariances = (covariance.pool(scatter, covariance_type) + extra * overall) / jnp.where(divisor > 0, divisor, 1)
-    # a start (pseudo_count > 0) always gets a ridge, because it needs Cholesky factors; else, only singular covariances change
+    # the covariances of a start (pseudo_count > 0) always get a ridge, so that they have Cholesky factors; otherwise, only
+    # singular covariances are changed
     if pseudo_count:
         singular = jnp.ones(len(covariances), bool)
     else:

@@ -57,13 +57,15 @@ def fit(
     collapsing (see `m_step`). With a prior, the result is the mode of the density of (weights, means, covariances).
 
     The mixture, log_likelihood and objective of the result are differentiable with respect to x, sample_weight, prior and
-    reg_covar, in forward and reverse mode, by the implicit function theorem. The derivative with respect to the start is zero.
+    reg_covar. The derivatives are computed by the implicit function theorem, in forward or reverse mode. The derivative with
+    respect to the start is zero.
 
     Args:
         mixture: the start: a Mixture, as from `initialize`, or a Fit. Components of weight exactly 0 are absent and stay at
             weight 0.
         x: (N, D).
-        prior: a Prior or a conjugate IndependentPrior for MAP, or None.
+        prior: a Prior or an IndependentPrior, for the posterior mode; None for maximum likelihood. An IndependentPrior must not
+            contain HalfNormal.
         sample_weight: (N,) >= 0, or None. A row of integer weight w counts as w copies of the row. A row of weight 0 is
             ignored, whatever values it holds.
         tol: EM has converged when one step changes the objective by at most this many nats per unit of weight. With tol=0, EM
@@ -74,8 +76,8 @@ def fit(
             replaces the penalty. 0 gives plain maximum likelihood. With reg_covar, the objective may fall. If a component
             becomes narrower than the rounding error of the data, the fit ends with the status SINGULAR.
         accelerate: whether to try Anderson steps, which are accepted only if the objective does not fall. They help where
-            components overlap. max_iter and num_iter then count E-steps. Acceleration is not allowed with reg_covar, because
-            the objective may then fall.
+            components overlap. With acceleration, max_iter and num_iter count E-steps. Acceleration is not allowed with
+            reg_covar, because the objective may fall with reg_covar.
         chunk_size: the number of rows that are processed at a time; by default as many as fit into the cache of a CPU, or into
             256 MiB of an accelerator's memory.
 
@@ -87,9 +89,9 @@ def fit(
             they are invalid, the status says so.
 
     Warns:
-        RuntimeWarning: outside jit, if the fit did not converge, a column is constant, columns are collinear, there are too few
-            rows for the covariance type, a component holds too few points, the weights cannot be counts of observations, all
-            components of the start are equal, or the data lie too far from 0 for their float type.
+        RuntimeWarning: outside jit, in each of these cases. The fit did not converge. A column is constant, or columns are
+            collinear. There are too few rows for the covariance type. A component holds too few points. The weights cannot be
+            counts of observations. All components of the start are equal. The data lie too far from 0 for their float type.
 
     Example:
         >>> import jax, jaxgmm
@@ -164,7 +166,7 @@ def _solve(start: Mixture, problem: EMProblem, tol: jax.Array, options: Options)
 
 @_solve.defjvp
 def _solve_jvp(options: Options, primals: tuple, tangents: tuple) -> tuple[Fit, Fit]:
-    """Return a fit and its derivative, by the implicit function theorem; the derivative with respect to the start is zero."""
+    """Return a fit and its derivative by the implicit function theorem. The derivative with respect to the start is zero."""
     start, problem, tol = primals
     fit = _solve(start, problem, tol, options)
 

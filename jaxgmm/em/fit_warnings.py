@@ -1,4 +1,4 @@
-"""Warnings that a fit issues outside jit. They concern unsuitable data or starts, and results that need attention.
+"""Issue the warnings of a fit outside jit. The warnings concern unsuitable data or starts, and results that need attention.
 
 Each warning names only remedies that apply to the call. For example, if the call has a prior, the warning does not suggest a
 prior. If no simpler covariance type exists, the warning does not suggest one.
@@ -60,7 +60,7 @@ _REMEDIES: dict[Status | ComponentStatus, list[tuple[str, Callable[[_Call], bool
 def emit_warnings(result: Fit, start: Mixture, problem: EMProblem, *, accelerate: bool = False) -> None:
     """Warn about unsuitable data or an unsuitable start, and about a fit that did not end well.
 
-    The checks that do not need the result run first, because JAX computes the fit asynchronously in the meantime.
+    The checks that do not need the result run first, while JAX still computes the fit in the background.
     """
     start = to_host(start)
     call = _Call(
@@ -103,7 +103,10 @@ def _advise(status: Status | ComponentStatus, call: _Call) -> str:
 def _warn_of_components(
     states: np.ndarray, mixture: Mixture, problem: EMProblem, call: _Call, *, constant: np.ndarray, is_singular: bool
 ) -> None:
-    """Warn about degenerate components, or about constant or collinear columns if these make all components degenerate."""
+    """Warn about degenerate components.
+
+    If constant or collinear columns make all components degenerate, a warning names these columns instead.
+    """
     weight = problem.weight if has_weights(problem.weight) else None
     if small_weights_message(weight) is not None:
         return  # the counts of components have no meaning if the weights are not counts of observations
@@ -233,9 +236,9 @@ def _warn_of_offset(mixture: Mixture, constant: np.ndarray) -> None:
 def _is_near(mixture: Mixture, distance: float) -> bool:
     """Return True only if no mean lies further from 0 than `distance` standard deviations of its component.
 
-    The result may be False for near means, because the function uses an upper bound: |L^-1 v|^2 is at most |v|^2 times the
-    trace of the precision. If the result is True, no column lies far from 0 either, because the standard deviation of a column
-    is at least that of some component.
+    The result may be False even if all means are near 0, because the function uses an upper bound: |L^-1 v|^2 is at most |v|^2
+    times the trace of the precision. If the result is True, no column lies far from 0 either: the standard deviation of a
+    column is at least the standard deviation of some component.
     """
     with np.errstate(all="ignore"):
         if covariance.is_dense(mixture.covariance_type):

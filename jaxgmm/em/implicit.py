@@ -1,8 +1,8 @@
-"""The derivative of a fit, by the implicit function theorem applied to the EM map.
+"""Compute the derivative of a fit. The implicit function theorem is applied to the EM map M, which is one step of EM.
 
 At a fixed point, theta = M(theta; data). Therefore d theta = (I - dM/dtheta)^-1 (dM/ddata) d data. It does not matter how the
-fixed point was found. This formula holds with the penalty, with a prior and with `reg_covar`. It includes the dependence of the
-penalty on the data. No iteration is unrolled. Forward and reverse mode work, also under vmap.
+fixed point was found, so the iterations of EM are not differentiated. The formula holds with the penalty, with a prior and with
+`reg_covar`. It includes the dependence of the penalty on the data. Forward and reverse mode work, also under vmap.
 
 The fixed point does not depend on the start, so the derivative with respect to the start is zero. If the status of the fit is
 SINGULAR or NONFINITE, the derivative is NaN. If the status is MAX_ITER, the formula is applied to the last mixture as if it
@@ -23,7 +23,8 @@ from jax.flatten_util import ravel_pytree
 from .. import linalg
 from ..chunking import JACOBIAN_COLUMNS
 
-DENSE_LIMIT = 1000  # largest number of parameters for which the matrix I - dM/dtheta is computed; with more, GMRES is used
+# largest number of parameters for which the matrix I - dM/dtheta is computed; for more parameters, GMRES solves the system
+DENSE_LIMIT = 1000
 Theta = TypeVar("Theta")
 Data = TypeVar("Data")
 

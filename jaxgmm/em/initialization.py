@@ -1,4 +1,4 @@
-"""Starts of EM, computed by k-means++ and k-means. The code also works inside jit.
+"""Compute starts of EM by k-means++ and k-means. The code also works inside jit.
 
 Each feature is divided by its standard deviation before distances are computed, so that a start does not depend on units. The
 start determines which local optimum EM finds. Therefore several candidate clusterings are made, and the most likely one is
@@ -28,7 +28,9 @@ from .k_means import MAX_LLOYD_STEPS, cluster, lloyd, nearest_centers, num_trial
 METHODS = tuple(MAX_LLOYD_STEPS)
 _CANDIDATES = 8
 _TIE = 1e-4  # nats per row; candidates count as equal if their log-likelihoods differ by less than this number
-START_PSEUDO_COUNT = 1e-2  # in units of the average component weight; it keeps the covariances of starts positive definite
+# weight of the covariance of all data in the covariance of each cluster, as a fraction of the average weight of a cluster; it
+# keeps the covariances of starts positive definite
+START_PSEUDO_COUNT = 1e-2
 
 
 class StartOptions(NamedTuple):
@@ -51,11 +53,11 @@ def initialize(
 ) -> Mixture:
     """Make a start for EM by greedy k-means++ (Arthur & Vassilvitskii 2007) and k-means.
 
-    A candidate start consists of the moments of the clusters. The function makes eight candidates and returns the most likely
-    one. A candidate with a cluster of fewer than D + 1 points (2 for diag and spherical) is returned only if all candidates
-    have such a cluster. The centres are computed from at most max(2048, 64 K) rows: if x has more rows, a subsample of this
-    size is drawn in proportion to the weights. The moments are always computed from all rows. The same key gives the same start
-    for the same rows in the same order.
+    A candidate start consists of the moments of the clusters. The function makes eight candidates and returns the candidate
+    with the largest likelihood. A candidate with a cluster of fewer than D + 1 points (2 for diag and spherical) is returned
+    only if all candidates have such a cluster. The centres are computed from at most max(2048, 64 K) rows. If x has more rows,
+    a subsample of this size is drawn in proportion to the weights. The moments are always computed from all rows. The same key
+    gives the same start for the same rows in the same order.
 
     Covariances are shrunk a little towards the covariance of all data. They are therefore always positive definite, even if
     columns are constant or collinear, or a cluster has one point. If x has fewer than K distinct points, some components get
@@ -197,7 +199,8 @@ def _cluster_log_likelihood(
     d, kind = len(points), covariance_type
     member, count, means = cluster(points, weight, centers)
     total = jnp.where(count.sum() > 0, count.sum(), 1)
-    extra = total * START_PSEUDO_COUNT / len(centers)  # weight of an added unit variance, with which factorisation never fails
+    # weight of a unit variance that is added to each covariance, so that the factorisation never fails
+    extra = total * START_PSEUDO_COUNT / len(centers)
     scatter = covariance.weighted_scatter(member, points - means[:, :, None], kind)
     pooled = covariance.ridge(covariance.pool(scatter, kind), jnp.full(1, extra), kind)
     factors = covariance.factorize(pooled / (covariance.pool_counts(count, kind) + extra), kind, d)

@@ -1,4 +1,4 @@
-"""k-means++ seeds and Lloyd's k-means for weighted points. The code also works inside jit.
+"""Compute k-means++ seeds and run Lloyd's k-means for weighted points. The code also works inside jit.
 
 Points are arrays (D, N), with the features as the first axis. Each feature is in units of its standard deviation. Points are
 drawn by inversion of the cumulative weight. A point of integer weight w therefore acts like w copies of the point.

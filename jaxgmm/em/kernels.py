@@ -1,4 +1,4 @@
-"""The inner loops of EM. They compute sums over the data, one chunk of rows at a time; features are the first axis.
+"""The inner loops of EM. They compute sums over the data, one chunk of rows at a time. Features are the first axis of a chunk.
 
 Two kernels compute the sums for the M-step. The whitened kernel computes z = W_k (x - mu_k) for each component. Its result is
 exact up to rounding, however far apart or flat the components are. The quadratic kernel computes the log-densities and the sums
@@ -86,8 +86,8 @@ def _component_sums_jvp(chunk: int, primals: tuple, tangents: tuple) -> tuple:
 def _make_either_kernel(chunk: int) -> Callable[..., tuple[ComponentSums, jax.Array]]:
     """Return a function that chooses the kernel for a mixture; under vmap, it chooses for each mixture of the batch.
 
-    By default, a vmapped `cond` runs both branches for every member. With the rule below, the whitened kernel runs only if at
-    least one member needs it.
+    By default, a vmapped `cond` runs both branches for every member of the batch. With the batching rule that is defined here,
+    the whitened kernel runs only if at least one member needs it.
     """
     whitened, quadratic = partial(whitened_component_sums, chunk), partial(_quadratic_component_sums, chunk)
 
@@ -112,7 +112,7 @@ def _make_either_kernel(chunk: int) -> Callable[..., tuple[ComponentSums, jax.Ar
 
 
 def _is_far(mixture: Mixture, factors: covariance.Factors) -> jax.Array:
-    """Return whether the data lie too far from the centre, in standard deviations of a component, for the quadratic kernel.
+    """Return whether the data lie so far from the centre that the quadratic kernel is not accurate enough.
 
     The function compares the largest expected squared distance from the centre, in the whitened coordinates of a component,
     with _LARGEST_SQUARE.
@@ -172,7 +172,8 @@ def _quadratic_component_sums(
 def _centred(x: jax.Array, w: jax.Array, rows: Rows) -> jax.Array:
     """Return the rows (n, D) of a chunk about the centre; rows of weight 0 may hold any values and become zeros.
 
-    Without weights, a row that a chunk leaves out is a row of another chunk or repeats one, so nothing needs to be replaced.
+    Without weights, a row has weight 0 in a chunk only if another chunk counts this row, or if the row is padding and repeats a
+    row of the data. Such rows hold ordinary values, so they need not be replaced.
     """
     centred = x - rows.center[None]
     return zero_silenced(centred, w) if has_weights(rows.weight) else centred

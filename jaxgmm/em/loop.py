@@ -51,9 +51,9 @@ class Options(NamedTuple):
 
 
 class CenteredProblem(NamedTuple):
-    """The problem in coordinates whose origin is the centre of the data; it stays constant during a fit.
+    """The problem in coordinates whose origin is the centre of the data. No field changes during a fit.
 
-    The data in memory are not changed: the E-step subtracts the centre from one chunk of rows at a time.
+    The data in memory stay in the user's coordinates: the E-step subtracts the centre from one chunk of rows at a time.
 
     Attributes:
         x: (N, D), the data in the user's coordinates.
@@ -92,7 +92,7 @@ class EMState(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """The E-step at a mixture.
+    """The result of the E-step at a mixture.
 
     `singular` is True if a finite covariance is not positive definite, or is narrower than the rounding error of the data.
     """
@@ -105,7 +105,7 @@ class Evaluation(NamedTuple):
 
 
 def prepare(start: Mixture, problem: EMProblem, tol: jax.Array) -> CenteredProblem:
-    """Return the centred problem, after reading the data once."""
+    """Return the problem in centred coordinates. The function reads the data once."""
     x, weight, prior, reg_covar = problem
     first = first_valid_row(x, weight)
     covariance_type = start.covariance_type
@@ -149,7 +149,7 @@ def init(problem: CenteredProblem, options: Options) -> EMState:
 
 
 def is_running(state: EMState, options: Options) -> jax.Array:
-    """Return whether the fit has neither ended nor taken `max_iter` steps."""
+    """Return whether the fit continues: it has not ended, and it has taken fewer than `max_iter` steps."""
     return (state.status == _RUNNING) & (state.step < options.max_iter)
 
 
@@ -188,7 +188,7 @@ def step(problem: CenteredProblem, state: EMState, options: Options) -> EMState:
 def centered_m_step(problem: CenteredProblem, mixture: Mixture, sums: ComponentSums) -> Mixture:
     """Return the result of the M-step in centred coordinates.
 
-    The log prior also includes the terms of components that have become empty.
+    A prior counts all components that were present at the start, even if they have become empty since.
     """
     regularisation = Regularisation(problem.data_covariance, problem.prior, problem.reg_covar)
     return maximize(mixture, sums, regularisation, problem.start.weights > 0)

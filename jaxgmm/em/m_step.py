@@ -20,12 +20,13 @@ from ..validation import check_number
 from .kernels import unwhiten
 from .moments import Moments
 
-PSEUDO_COUNT = 1e-6  # e, the number of observations to which the default regularisation is equivalent
-_COLLINEARITY_RIDGE = 1e-6  # the diagonal of V is raised by this fraction for full and tied, as columns may be collinear
+PSEUDO_COUNT = 1e-6  # number of observations to which the default regularisation is equivalent, called e in formulas
+# for full and tied, the diagonal of the covariance of the data is raised by this fraction, because columns may be collinear
+_COLLINEARITY_RIDGE = 1e-6
 
 
 class Regularisation(NamedTuple):
-    """The regularisation that keeps covariances from collapsing: a prior, reg_covar, or by default V with a pseudo-count."""
+    """The regularisation that keeps covariances from collapsing: a prior, reg_covar, or by default the penalty of `m_step`."""
 
     data_covariance: jax.Array
     prior: MixturePrior | None
@@ -49,7 +50,8 @@ def m_step(
     Args:
         mixture: the Mixture or Fit under which the moments were computed; it must not be a stack.
         moments: from `e_step`, summed over any number of chunks.
-        prior: a Prior or a conjugate IndependentPrior for MAP, or None.
+        prior: a Prior or an IndependentPrior, for the posterior mode; None for maximum likelihood. An IndependentPrior must not
+            contain HalfNormal.
         reg_covar: a number >= 0, in data units squared, that is added to each variance. This rule of scikit-learn replaces the
             penalty. 0 gives plain maximum likelihood. For any value of reg_covar, full and tied covariances stay positive
             definite despite rounding.
@@ -91,8 +93,9 @@ def data_covariance(sums: ComponentSums, center: jax.Array | float, covariance_t
     """Return V, the covariance of all data, in the storage form; V is never singular.
 
     V is the sum of the covariances within and between components, so it does not depend on the mixture under which the sums
-    were computed. For full and tied, the diagonal of V is then multiplied by 1 + 1e-6. The variance of a constant column is
-    increased. With this increase, regularised variances are at least the squared rounding error of the column's values.
+    were computed. For full and tied, the diagonal of V is then multiplied by 1 + 1e-6. For all types, V holds a positive
+    variance for a constant column. This variance is so large that the regularised variances of the column are at least the
+    squared rounding error of its values.
 
     Args:
         sums: the component sums of all data, relative to `center`.

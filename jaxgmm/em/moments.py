@@ -95,9 +95,9 @@ def e_step(
             256 MiB of an accelerator's memory.
 
     Returns:
-        Moments in the whitened coordinates of the mixture. Singular covariances of the mixture are raised as in `log_prob`. If
-        the squares of a row overflow for every component, log_likelihood is -inf, and the row does not contribute to the other
-        sums.
+        Moments in the whitened coordinates of the mixture. The variances of singular covariances are raised as in `log_prob`.
+        If the squares of a row overflow for every component, log_likelihood is -inf, and the row does not contribute to the
+        other sums.
 
     Raises:
         ValueError, TypeError: an argument has the wrong shape or type, or values that are not finite.

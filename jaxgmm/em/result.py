@@ -1,4 +1,4 @@
-"""The result of a fit: the estimate, and status codes with sentences that explain them."""
+"""Define the result of a fit. It holds the estimate and status codes, each with a sentence that explains it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..tables import REACH, Printed, Table, counted, elided, look, reach
 
 
 class Status(StatusEnum):
-    """A code for how a fit ended; `Status(int(fit.status)).sentence` says what happened, likely causes and remedies.
+    """A code for how a fit ended. `Status(int(fit.status)).sentence` describes what happened, likely causes, and remedies.
 
     Example:
         >>> import jaxgmm
@@ -142,8 +142,8 @@ class Fit(Printed):
         return Table(f"Fit stacked {status.shape}: {done} of {status.size} converged", ("", *REACH), rows, notes, left=(0,))
 
 
-# The `unsoundness` of each Status: 0 if EM converged or ran out of steps, 1 if the objective decreased, 3 if the fit is the
-# state before a failure, and 4 or 5 if there is no estimate.
+# The `unsoundness` of each Status. It is 0 if EM converged or ran out of steps, and 1 if the objective decreased. It is 3 if
+# the fit is the last state before a failure, and 4 or 5 if there is no estimate.
 _DISTANCE = {
     Status.CONVERGED: 0,
     Status.MAX_ITER: 0,
@@ -152,16 +152,22 @@ _DISTANCE = {
     Status.EMPTY_DATA: 4,
     Status.NONFINITE: 5,
 }
-_DEGENERATE = 2
+_DEGENERATE = 2  # the `unsoundness` of a fit with a degenerate component
 
 
 def unsoundness(status: Any, degenerate: Any, finite: Any) -> Any:
     """Return an integer for each fit (...): 0 for a sound fit, and a larger number for a worse fit.
 
     All code that ranks or selects fits uses this rule. A fit is sound if EM converged or ran out of steps, its numbers are
-    finite, and no component is degenerate. For other fits, the integer is 1 if the objective decreased, 2 if a component is
-    degenerate (the likelihood is then meaningless), 3 if EM stopped at a singular covariance, 4 if there were no data, and 5 if
-    some numbers are not finite. If several of these conditions hold, the largest of their integers is returned.
+    finite, and no component is degenerate. For other fits, the integer is
+
+    1. if the objective decreased,
+    2. if a component is degenerate, so that the likelihood is meaningless,
+    3. if EM stopped at a singular covariance,
+    4. if there were no data,
+    5. if some numbers are not finite.
+
+    If several of these conditions hold, the largest of their integers is returned.
 
     Args:
         status: (...), a Status.
@@ -169,7 +175,7 @@ def unsoundness(status: Any, degenerate: Any, finite: Any) -> Any:
         finite: (...), whether the objective and the estimate are finite.
     """
     on_device = any(isinstance(value, jax.Array) for value in (status, degenerate, finite))
-    xp = jnp if on_device else np  # NumPy serves for results on the host, so that printing needs no compilation
+    xp = jnp if on_device else np  # results on the host are handled by NumPy, so that printing needs no compilation
     distance = xp.asarray([_DISTANCE[member] for member in Status])[status]
     distance = xp.where(degenerate, xp.maximum(distance, _DEGENERATE), distance)
     return xp.where(finite, distance, _DISTANCE[Status.NONFINITE])

@@ -1,11 +1,11 @@
-"""Standard errors of a point estimate, from the observed information or the sandwich estimator.
+"""Compute standard errors of a point estimate from the observed information or by the sandwich estimator.
 
 All derivatives are computed by automatic differentiation.
 
 The free parameters are K - 1 weights, the means, and the free entries of the stored covariances. The weight of the last present
 component is one minus the sum of the other weights. Let H be the Hessian of the log-likelihood plus the log prior, and g_n the
-gradient of the log-density of row n. The covariance of the estimate is (-H)^-1 for "observed", and
-H^-1 (sum_n w_n g_n g_n') H^-1 for "sandwich", which is valid for large N even if the model is wrong.
+gradient of the log-density of row n. For "observed", the covariance of the estimate is (-H)^-1. For "sandwich", it is
+H^-1 (sum_n w_n g_n g_n') H^-1, which is valid for large N even if the model is wrong.
 Sources: Boldea & Magnus (2009), JASA 104, 1539-1549; White (1982), Econometrica 50, 1-25.
 """
 
@@ -117,11 +117,12 @@ def standard_errors(
 ) -> StandardErrors:
     """Compute standard errors of weights, means and covariances at a maximum of the likelihood or the posterior density.
 
-    Wald intervals from these standard errors are accurate if components are well separated and N is large. They are poor for
-    weights near 0 and for variances of small components, whose distributions are skewed; `compare` shows this.
+    Wald intervals from these standard errors are accurate if components are well separated and N is large. The intervals are
+    poor for weights near 0 and for variances of small components, because the distributions of these estimates are skewed.
+    `compare` shows standard errors beside the standard deviations of the posterior.
 
     Args:
-        mixture: the estimate: a Mixture or a Fit. Fit with a small tol such as 1e-10, because the Hessian is computed at
+        mixture: the estimate: a Mixture or a Fit. Give `fit` a small tol such as 1e-10, because the Hessian is computed at
             exactly this mixture.
         x: (N, D), the data that the mixture was fitted to.
         prior: the prior that the mixture was fitted with, or None for maximum likelihood.
@@ -166,7 +167,8 @@ def _standard_errors(
     origin = jnp.zeros(len(parameters.is_free), x.dtype)
 
     def row_log_prob(move: jax.Array, rows: jax.Array, w: jax.Array) -> jax.Array:
-        rows = jnp.where((w > 0)[:, None], (rows - shift) / unit, mixture.means[0])  # rows of weight 0 become finite
+        # rows of weight 0 may hold any values, so they are replaced by finite values
+        rows = jnp.where((w > 0)[:, None], (rows - shift) / unit, mixture.means[0])
         return jnp.where(w > 0, log_prob(parameters.moved(move), rows), 0)
 
     def curvature(rows: jax.Array, w: jax.Array) -> jax.Array:

@@ -67,7 +67,7 @@ def to_arviz(posterior: Posterior, x: ArrayLike, *, sample_weight: ArrayLike | N
         >>> arviz.loo(jaxgmm.to_arviz(posterior, x))  # doctest: +SKIP
     """
     try:
-        # with `import arviz`, type checkers would take this module for ArviZ if ArviZ is not installed
+        # If ArviZ is not installed, type checkers would resolve `import arviz` to this module, which has the same name.
         arviz = importlib.import_module("arviz")
     except ImportError as error:
         raise ImportError("to_arviz needs ArviZ, an optional dependency: pip install 'jaxgmm[arviz]'.") from error

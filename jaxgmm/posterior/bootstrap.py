@@ -2,7 +2,7 @@
 
 On every replicate, EM starts at the original fit. The components therefore keep their labels, and the replicate fits spread
 around one optimum. The result is a `Posterior`, but the replicate fits are not draws from a posterior: they do not average over
-a prior. The log density is only computed afterwards.
+a prior. The log densities are computed after the fits, and do not influence them.
 """
 
 from __future__ import annotations
@@ -50,8 +50,9 @@ def bootstrap(
     """Fit a mixture to each of many replicates of the data, and relabel the fits to match the start.
 
     There are three kinds of replicates. "nonparametric": rows of x are drawn with replacement (Efron 1979). "parametric": new
-    data are drawn from the start. "weighted-likelihood": the rows of x get random weights from a Dirichlet(w) distribution, a
-    smooth version of the first kind, in which no row is left out (Newton & Raftery 1994, JRSS B 56, 3-26).
+    data are drawn from the start. "weighted-likelihood": the rows of x get random weights from a Dirichlet distribution whose
+    parameters are the weights of the rows (Newton & Raftery 1994, JRSS B 56, 3-26). This is a smooth version of the first kind,
+    in which no row is left out.
 
     Args:
         key: a random key.
@@ -142,7 +143,7 @@ def _fit_replicates(
 ) -> Fit:
     """Make one replicate of the data for each key, fit a mixture to each replicate, and return the fits (B, ...)."""
     starts = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(keys), *leaf.shape)), start)
-    size = data.total if is_traced(keys, data) else padded_length(data.total)  # programs depend on the padded number of rows
+    size = data.total if is_traced(keys, data) else padded_length(data.total)  # one program for each padded number of rows
     if scheme == "parametric":
         return fit_many(starts, cut(_parametric(keys, start, size), data.total, 1), prior, **options)
     if scheme == "nonparametric":
@@ -160,7 +161,7 @@ def _parametric(keys: jax.Array, start: Mixture, size: int) -> jax.Array:
 
 @partial(jax.jit, static_argnums=4)
 def _multinomial_counts(keys: jax.Array, x: jax.Array, weight: Weight, total: jax.Array, size: int) -> jax.Array:
-    """Draw `total` <= `size` rows for each key, with probabilities proportional to their weights; return counts (B, N)."""
+    """Draw `total` <= `size` rows for each key, in proportion to the weights, and count how often each row is drawn, (B, N)."""
     weight = weight_or_ones(weight, x.shape[:1], x.dtype)
     cumulative = jnp.cumsum(weight)
 

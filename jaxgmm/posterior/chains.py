@@ -62,7 +62,7 @@ class Approximations(NamedTuple):
 
 
 class Target(NamedTuple):
-    """The distribution that is sampled, as a pair of functions.
+    """The distribution that is sampled, given by two functions.
 
     Attributes:
         potential: z (P,) -> (), minus the log density.
@@ -75,7 +75,7 @@ class Target(NamedTuple):
 
 
 def make_target(problem: StandardizedProblem, start: Mixture, model: Callable[..., Any] | None) -> Target:
-    """Return the posterior to sample from: that of a user's model, or of `jaxgmm.model` if `model` is None."""
+    """Return the posterior to sample from. Its model is the user's `model`, or `jaxgmm.model` if `model` is None."""
     if model is not None:
         user = make_user_space(model, problem, start)
         return Target(user.space.potential, lambda z, potentials: user.describe(z))
@@ -103,7 +103,7 @@ def sample_chains(
     """Draw from the posterior, with chains that start around the mode of the main approximation.
 
     One additional chain starts at each of the J other modes. The draws of these chains are compared with the draws of the main
-    chains, but they are not part of the result. `bar` is the number of a progress bar that counts steps, or None.
+    chains, but they are not part of the result. `bar` is the number that identifies a progress bar for steps, or None.
     """
     problem, main, others = approximations
     num_chains = options.num_chains

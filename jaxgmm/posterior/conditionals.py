@@ -7,10 +7,10 @@
     IndependentPrior:  mu_k | Sigma_k, z normal with precision n_k Sigma_k^-1 + M^-1, then
                        Sigma_k | mu_k, z ~ InverseWishart(nu + n_k, S + A_k + n_k (xbar_k - mu_k)(xbar_k - mu_k)')
 
-Here n_k, xbar_k and A_k are the count, mean and scatter matrix of the rows with label k. For diag and spherical, inverse gamma
-laws take the place of the inverse Wishart laws. For tied there is one Sigma, and its law contains the sum of all scatter
-matrices. One pass over the rows, in chunks, draws the labels and sums the rows with the same label. Memory therefore never
-holds an N x K array.
+Here n_k, xbar_k and A_k are the count, mean and scatter matrix of the rows with label k. The modules of `priors` define the
+parameters of the priors. For the covariance types diag and spherical, inverse gamma laws take the place of the inverse Wishart
+laws. For tied there is one Sigma, and its law contains the sum of all scatter matrices. One pass over the rows, in chunks,
+draws the labels and sums the rows with the same label. Memory therefore never holds an N x K array.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def check_closed_forms(prior: MixturePrior, method: str) -> None:
 
 
 def check_integer_weights(weight: Any, method: str) -> None:
-    """Raise ValueError if concrete weights (N,), or None, are not integers; a row of weight w has w labels."""
+    """Raise ValueError if weights (N,) are not integers: a row of weight w gets w labels. Traced weights are not checked."""
     if not has_weights(weight) or is_traced(weight):
         return
     values = np.asarray(weight)
@@ -107,7 +107,7 @@ def sum_by_labels(
     coefficients = quadratic_coefficients(state.log_weights, state.means - center, state.factors, covariance_type)  # (K, F)
 
     def sum_once(key: jax.Array, weight: Weight) -> tuple[jax.Array, jax.Array]:
-        uniform = jax.random.uniform(key, (len(y),), y.dtype)  # the number of a row does not depend on the rows after it
+        uniform = jax.random.uniform(key, (len(y),), y.dtype)  # the number drawn for a row does not depend on later rows
         return sum_over_rows(_labelled_sums(coefficients, center, covariance_type), (y, uniform), weight, chunk_size)
 
     if not has_weights(weight):

@@ -8,10 +8,11 @@ Chopin (2002), Biometrika 89:539. Each stage
    weights stays above one half of the number of particles;
 3. resamples the particles in proportion to their weights.
 
-The kernel is that of `gibbs`, because the posterior given a subset of rows has the same closed-form conditionals. The evidence
-is the product over stages of the mean weight. If a single row would take the effective sample size below one half, its density
-enters as sum_k w_k N(x | mu_k, Sigma_k)^phi with phi from 0 to 1. Given its label, such a row counts as one row for the weights
-and as phi rows for the mean and the covariance of its component, so the conditionals keep their closed forms.
+The sweeps are those of `gibbs`, because the posterior given a subset of rows has the same closed-form conditionals. The
+evidence is the product over stages of the mean importance weight. If a single row would take the effective sample size below
+one half of the number of particles, its density enters as sum_k w_k N(x | mu_k, Sigma_k)^phi, with phi rising from 0 to 1.
+Given its label, such a row counts as one row for the weights, and as phi rows for the mean and the covariance of its component.
+The conditionals therefore keep their closed forms.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _GOLDEN_RATIO = 2654435769  # the fractional part of the golden ratio, times 2^3
 
 
 class Effort(NamedTuple):
-    """The size of a run.
+    """The number of particles of a run, and the limits of its stages and sweeps.
 
     num_particles: M. max_stages: largest number of stages. max_sweeps: largest number of Gibbs sweeps in a stage. correlation:
     sweeps end when the correlation of the particles with their state before the first sweep is below this number.
@@ -48,9 +49,10 @@ class Effort(NamedTuple):
 
 
 class Records(NamedTuple):
-    """Numbers about each stage, (T,): Gibbs sweeps, the effective size after rows entered, and the number of parents.
+    """Numbers about each stage, (T,): the Gibbs sweeps, the effective sample size after rows entered, and the parents.
 
-    The entries are 0 and NaN from the first stage that was not needed. In the last stage, no rows are left to enter.
+    Parents are the particles that survive the resampling. In the last stage, no rows are left to enter, so all particles
+    survive. For stages that were not needed, `sweeps` and `parents` are 0 and `size` is NaN.
     """
 
     sweeps: jax.Array
@@ -59,7 +61,7 @@ class Records(NamedTuple):
 
 
 class Run(NamedTuple):
-    """The state of one run: particles (M, ...), the log evidence of the rows that have entered, and the progress.
+    """The state of one run: particles (M, ...), the log evidence of the rows that have entered, counters and records.
 
     entered: number of rows that have entered completely. exponent: the exponent of the next row; 0 if that row has not entered.
     """
@@ -76,9 +78,9 @@ class Run(NamedTuple):
 def run_data_tempering(
     keys: jax.Array, problem: Problem, covariance_type: str, effort: Effort, bar: jax.Array | None = None
 ) -> Run:
-    """Run independent populations of particles from the prior to the posterior; each key (C,) starts one.
+    """Move independent populations of particles from the prior to the posterior, one population for each key (C,).
 
-    bar: the number of a progress bar that counts the rows that have entered in all runs, or None.
+    bar: the number that identifies a progress bar for the rows that have entered in all runs, or None.
     """
     ordered = jax.vmap(lambda key: _in_random_order(key, problem))(keys)
 
@@ -124,19 +126,19 @@ def _make_stage(key: jax.Array, run: Run, problem: Problem, *, limit: jax.Array,
 
 
 def _in_random_order(key: jax.Array, problem: Problem) -> Problem:
-    """Return a problem with its rows in random order, with rows of weight 0 last; they never enter.
+    """Return a problem with its rows in random order. The rows of weight 0 come last and never enter.
 
     The rows are ordered by the fractional part of r g + u, where r is the rank of a row along a random direction, g is the
     golden ratio, and u is a random number. Successive rows are then spread evenly over the data, so that all clusters are
-    present from the first stages on. On the galaxies with two components of equal variance, this divides the standard deviation
-    of the log evidence by four, compared with an order that is drawn uniformly. The evidence is unbiased for any order that
-    does not depend on the particles. Padding does not change the order.
+    present from the first stages on. For the data set `galaxies` and two components of equal variance, this order divides the
+    standard deviation of the log evidence by four, compared with an order that is drawn uniformly. The evidence is unbiased for
+    any order that does not depend on the particles. Padding does not change the order.
     """
     key_direction, key_start = jax.random.split(key)
     weight = weight_or_ones(problem.weight, problem.y.shape[:1], problem.y.dtype)
     along = problem.y @ jax.random.normal(key_direction, problem.y.shape[1:], problem.y.dtype)
     rank = jnp.argsort(jnp.argsort(jnp.where(weight > 0, along, jnp.inf))).astype(jnp.uint32)
-    place = rank * jnp.uint32(_GOLDEN_RATIO) + jax.random.bits(key_start, (), jnp.uint32)  # modulo 2^32
+    place = rank * jnp.uint32(_GOLDEN_RATIO) + jax.random.bits(key_start, (), jnp.uint32)  # the integers overflow: modulo 2^32
     order = jnp.lexsort((place, weight <= 0))
     weight = problem.weight[order] if has_weights(problem.weight) else problem.weight
     return problem._replace(y=problem.y[order], weight=weight)
@@ -159,7 +161,7 @@ def log_likelihoods(state: GibbsState, problem: Problem, covariance_type: str) -
 
 
 def _start(problem: Problem, covariance_type: str, effort: Effort) -> Run:
-    """Return a run before its first stage. Its particles are all equal; the first moves do not depend on them."""
+    """Return a run before its first stage. All its particles are equal, because the first moves do not depend on them."""
     k, d = len(problem.present), problem.y.shape[1]
     m, dtype = effort.num_particles, problem.y.dtype
     ones, zeros = jnp.ones(k, dtype), jnp.zeros((k, d), dtype)
@@ -172,17 +174,17 @@ def _start(problem: Problem, covariance_type: str, effort: Effort) -> Run:
 
 
 def _let_rows_enter(run: Run, problem: Problem, covariance_type: str) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return the log weights (M,) after as many rows have entered as possible, the number of rows, and the next exponent."""
+    """Let as many rows enter as possible. Return log weights (M,), the number of rows that entered, and the next exponent."""
     n, least = len(problem.y), len(run.state.means) / 2
     block = min(n, tempering_rows())
-    # rows beyond the last block have weight 0, and so have no effect
+    # A block of rows of weight 0 is appended, so that a block of rows can start at any row. These rows have no effect.
     y = jnp.concatenate([problem.y, jnp.zeros((block, problem.y.shape[1]), problem.y.dtype)])
     weight = weight_or_ones(problem.weight, (n,), problem.y.dtype)
     weight = jnp.concatenate([weight, jnp.zeros(block, problem.y.dtype)])
     first_joint = joint_of_particles(run.state, y[run.entered][:, None], covariance_type)[..., 0]  # (M, K)
 
     def of_first_row(exponent: jax.Array) -> jax.Array:
-        """Return the log of sum_k w_k N^exponent for the first row that has not entered, times its weight."""
+        """Return log(sum_k w_k N^exponent) for the first row that has not entered, times the weight of this row."""
         power = run.state.log_weights + exponent * (first_joint - run.state.log_weights)
         present = jnp.where(jnp.isfinite(run.state.log_weights), power, -jnp.inf)
         return weight[run.entered] * jax.nn.logsumexp(present, -1)
@@ -203,7 +205,7 @@ def _let_rows_enter(run: Run, problem: Problem, covariance_type: str) -> tuple[j
     start = (jnp.zeros_like(run.state.means[:, 0, 0]), run.entered, jnp.array(True))
     log_weights, entered, _ = jax.lax.while_loop(lambda carry: carry[2] & (carry[1] < n), enter, start)
 
-    # the first row alone takes the effective size below one half: its exponent increases as far as possible
+    # If the first row alone takes the effective size below `least`, only its exponent increases, as far as possible.
     before = of_first_row(run.exponent)
     exponent = largest_exponent(lambda phi: of_first_row(phi) - before, run.exponent, least)
     none = entered == run.entered

@@ -89,8 +89,8 @@ def label_invariants(mixture: Mixture) -> dict[str, np.ndarray]:
 def summarise_draws(draws: ArrayLike, stats: dict[str, Any]) -> dict[str, np.ndarray]:
     """Summarise draws (C, S, ...) by name.
 
-    The entries, each (...), are the mean, the sd, the Monte Carlo errors of both, R-hat, and two effective sample sizes. The
-    statistics of the posterior, `stats`, may have weights of the chains.
+    The entries, each (...), are the mean, the sd, their Monte Carlo errors, R-hat, and two effective sample sizes. If `stats`,
+    the statistics of the posterior, has weights of the chains, the mean and the sd are weighted.
     """
     draws = np.asarray(draws, float)
     mean, sd = mean_and_sd(pool(draws, stats))

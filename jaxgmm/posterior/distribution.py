@@ -54,8 +54,8 @@ def as_distribution(mixture: MixtureLike) -> dist.Distribution:
 class MixtureDistribution(dist.Distribution):
     """The NumPyro distribution that `as_distribution` returns.
 
-    The shapes are read from the mixture whenever they are needed. They are therefore right inside vmap, which removes axes of
-    the arrays, whereas shapes that were stored when the object was made would be wrong there.
+    The shapes are read from the mixture whenever they are needed. They are therefore correct inside vmap, which removes axes of
+    the arrays. Shapes that were stored when the object was made would be wrong there.
 
     Attributes:
         mixture: the mixture, or a stack (...) of mixtures.
@@ -87,7 +87,7 @@ class MixtureDistribution(dist.Distribution):
 
     @property
     def has_rsample(self) -> bool:
-        """False: the component of a draw is discrete, so the draw is no differentiable function of the parameters."""
+        """False, because a draw is not a differentiable function of the parameters: its component is discrete."""
         return False
 
     def sample(self, key: jax.Array | None, sample_shape: tuple[int, ...] = ()) -> jax.Array:
@@ -101,7 +101,7 @@ class MixtureDistribution(dist.Distribution):
     @validate_sample
     def log_prob(self, value: ArrayLike, intermediates: Any = None) -> jax.Array:
         """Return the log-density of points (..., D), whose leading axes broadcast against the batch shape."""
-        del intermediates  # part of NumPyro's signature; draws of a mixture have none
+        del intermediates  # NumPyro passes them; a mixture does not need them
         value = jnp.asarray(value)
         shape = jnp.broadcast_shapes(value.shape[:-1], self.batch_shape)
         x = jnp.broadcast_to(value, (*shape, value.shape[-1]))

@@ -4,12 +4,14 @@
     estimated by the mean of p(x, z_i) / q(z_i),   z_i ~ q
 
 The proposal q starts as a mixture of multivariate t distributions, one at each mode that Newton's method finds from the
-posterior's draws. Some of them have an empty component, in coordinates of its own (`evidence_coordinates`). In pilot rounds, q
-adapts to the importance ratios (Cappe, Douc, Guillin, Marin & Robert 2008, Statistics and Computing 18, 447-459). After the
-pilot rounds q is fixed. It therefore does not depend on the draws whose ratios are averaged. A labelling is an order of the
-components. If K components are exchangeable, the evidence must include all their K! labellings. Otherwise the log evidence
-would be too small by up to log K! (Neal 1999, on Chib 1995). The density q is therefore averaged over all labellings, that is,
-over all permutations of the components in z. Permutations do not change volumes.
+posterior's draws. At some of these modes, a component is empty. The t distribution then has special coordinates for this
+component (`evidence_coordinates`). In pilot rounds, q adapts to the importance ratios (Cappe, Douc, Guillin, Marin & Robert
+2008, Statistics and Computing 18, 447-459). After the pilot rounds q is fixed. It therefore does not depend on the draws whose
+ratios are averaged.
+
+A labelling is an order of the components. If K components are exchangeable, the evidence must include all their K! labellings.
+Otherwise the log evidence would be too small by up to log K! (Neal 1999, on Chib 1995). The density q is therefore averaged
+over all labellings, that is, over all permutations of the components in z. Permutations do not change volumes.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ _PILOTS, _ROUNDS = 6, 4  # number of rounds that adapt the proposal; number of r
 
 
 class EvidenceStatus(StatusEnum):
-    """The reliability of an estimated evidence; `EvidenceStatus(int(evidence.status)).sentence` explains the status.
+    """The reliability of an estimate of the evidence. `EvidenceStatus(int(evidence.status)).sentence` explains the status.
 
     Example:
         >>> import jaxgmm
@@ -140,13 +142,13 @@ def log_evidence(
     the draws, and from copies of the best draw in which one component has been emptied. The proposal is built around the modes
     that Newton's method finds. A posterior from `laplace` is therefore as suitable as a posterior from `nuts`, unless its draws
     miss a mode. No diagnostic can notice a mode that the proposal does not cover. If you suspect such modes, pass optima from
-    other starts as `modes`. A component that holds no data follows its prior, which may be vague, and under a Dirichlet
-    concentration below 1 its weight may be as small as e^-1000. Some parts of the proposal therefore describe an emptied
-    component in coordinates in which its prior has light tails.
+    other starts as `modes`. A component that holds no data follows its prior, which may be vague. Under a Dirichlet
+    concentration below 1, the weight of such a component may be as small as e^-1000. Some parts of the proposal therefore
+    describe an emptied component in coordinates in which its prior has light tails.
 
-    With up to 6 components, the proposal is averaged over all K! labellings. With more components, only one labelling is used:
-    the means are in ascending order along the axis that separates the means best. A sample with this labelling counts K! times,
-    and all other samples count 0 times. This is correct too, but less efficient if components overlap.
+    With up to 6 components, the proposal is averaged over all K! labellings. With more components, only one labelling is used,
+    in which the means are in ascending order along the axis that separates the means best. A sample with this labelling counts
+    K! times, and all other samples count 0 times. This is correct too, but less efficient if components overlap.
 
     The evidence refers to the data as given, so it depends on their units. Do not compare the evidence of different K under
     priors that were made from the data, such as `default_prior`: that comparison is not fair.
@@ -160,7 +162,7 @@ def log_evidence(
         num_samples: number of importance samples that are averaged, at least 1000. In addition, the pilot rounds use one
             and a half times as many samples.
         num_modes: number of draws from which Newton's method searches for modes: the best draw, and others chosen at random.
-        modes: a Mixture or Fit (M, ...) of further points from which to search for modes, or None.
+        modes: a Mixture or Fit (M, ...), further points from which Newton's method searches for modes, or None.
 
     Returns:
         Evidence, which unpacks into value and error.
@@ -244,7 +246,7 @@ def _estimate(
 
 
 def _has_density(mixture: Mixture, problem: StandardizedProblem, density: jax.Array) -> jax.Array:
-    """Return whether a stored log density () in data units is that of a standardised mixture, up to rounding.
+    """Return whether a log density () in data units belongs to a standardised mixture, up to rounding.
 
     The result is True if a weight of the mixture was rounded to 0, because the density is then unknown.
     """
@@ -256,7 +258,7 @@ def _has_density(mixture: Mixture, problem: StandardizedProblem, density: jax.Ar
 
 
 def _log_ratios(key: jax.Array, seeds: Mixture, problem: StandardizedProblem, num_samples: int) -> jax.Array:
-    """Adapt the proposal in the pilot rounds; return the log importance ratios of all later rounds, (S,)."""
+    """Adapt the proposal in the pilot rounds. Return the log importance ratios of all later rounds, (S,)."""
     start = seeds[0]
     space = make_unconstrained_space(problem, start)
     coordinates = Coordinates(space, problem)

@@ -1,16 +1,18 @@
-"""The systems of coordinates in which the parts of a proposal for an evidence are t distributions.
+"""The systems of coordinates of the proposal with which the evidence is estimated.
 
-A component without data follows its prior. In unconstrained space z, its tails are then much heavier than those of a t
-distribution: its mean is far from m where its variance is large, and under a small concentration c its weight may be e^-1000.
-There are therefore three systems, and each part chooses one of them for each coordinate:
+The proposal is a mixture of parts, and each part is a t distribution in its own choice of coordinates. A component without data
+follows its prior. In unconstrained space z, this prior has much heavier tails than a t distribution: the mean of the component
+is far from m where its variance is large, and under a small concentration c its weight may be e^-1000. There are therefore
+three systems of coordinates, and each part chooses one of them for each coordinate:
 
     0    z itself
     1    means: the standard normal noise from which the prior computes mu_k given Sigma_k
-         weights: the logit of u = sigmoid(s + log b)^c, with s the logit of a stick's fraction and b = N + sum c
-    2    weights: the same with -s in place of s, for the last component, whose weight has no stick of its own
+         weights: the logit of u = sigmoid(s + log b)^c
+    2    weights: the same with -s in place of s, for the last component, whose weight has no fraction of its own
 
-If component k is empty, its fraction of the weight that is left is Beta(c_k, n + ...), with n the number of points in later
-components. The law of u is then nearly uniform, and its logit nearly logistic.
+Here s is the logit of a fraction in the stick-breaking transform of the weights, and b = N + sum c. The fraction of component k
+is its share of the weight that the components before it leave. If component k is empty, this fraction is Beta(c_k, n + ...),
+where n is the number of points in later components. The law of u is then nearly uniform, and that of its logit nearly logistic.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ _LARGE = 15.0  # above this logit, the first terms of a series replace logarithm
 
 
 class Measured(NamedTuple):
-    """A point, and what its coordinates in the other systems are computed from.
+    """A point, and the quantities from which its coordinates in the other systems are computed.
 
     Attributes:
         z: (..., P), the point in unconstrained space.
@@ -63,7 +65,7 @@ class Coordinates:
         return point._replace(z=self._replace(point.z, weights=sticks))
 
     def place_means(self, chosen: jax.Array, empty: jax.Array) -> tuple[Measured, jax.Array]:
-        """Do as `place`, for coordinates in which weights are in system 0; return also log|d chosen / dz|, ()."""
+        """Return the point as `place` does, but take the weights to be in system 0. Return also log|d chosen / dz|, ()."""
         assert self.space.decode is not None
         _, mixture, factors, _ = self.space.decode(chosen)
         prior, d = self.problem.prior, mixture.num_features
@@ -79,7 +81,7 @@ class Coordinates:
         sticks = self.space.unravel(point.z)["weights"] - self._offset
         first, first_slope = _compress(sticks, self._concentration[:-1], self._log_points)
         second, second_slope = _compress(-sticks[-1:], self._concentration[-1:], self._log_points)
-        second = jnp.concatenate([sticks[:-1], second])  # of these, only the last is ever chosen
+        second = jnp.concatenate([sticks[:-1], second])  # only the last of these numbers is ever chosen
         others = self._replace(point.z, means=point.noise, weights=first), self._replace(point.z, weights=second)
         of_weights = jnp.append(first_slope, second_slope) if len(sticks) else 0
         return Points(jnp.stack([point.z, *others]), point.log_slope + of_weights)
@@ -91,12 +93,12 @@ class Coordinates:
         return self._replace(zero, means=means, weights=self._systems_of_sticks(empty)).astype(int)
 
     def of_weights(self) -> jax.Array:
-        """Return which coordinates belong to the weights, (P,)."""
+        """Return booleans (P,), True for the coordinates of the weights."""
         zero = jnp.zeros(self.space.size)
         return self._replace(zero, weights=self.space.unravel(zero)["weights"] + 1) > 0
 
     def _replace(self, z: jax.Array, **parts: jax.Array) -> jax.Array:
-        """Return z with other parts."""
+        """Return z with new coordinates for the given sites."""
         return ravel_pytree(self.space.unravel(z) | parts)[0]
 
     def _systems_of_sticks(self, empty: jax.Array) -> jax.Array:
@@ -116,7 +118,7 @@ class Coordinates:
 
     @property
     def _offset(self) -> jax.Array:
-        """Return the differences between NumPyro's coordinates and the logits of the fractions, (K - 1,)."""
+        """Return the differences between NumPyro's coordinates and the logits s of the fractions, (K - 1,)."""
         concentration = self._concentration
         return jnp.log(jnp.arange(len(concentration) - 1, 0, -1, dtype=concentration.dtype))
 

@@ -1,4 +1,4 @@
-"""The labellings of a mixture's components, and how an evidence takes all of them into account.
+"""The labellings of a mixture's components, and the functions with which an estimate of the evidence includes all of them.
 
 Components with equal weight concentrations are exchangeable under the prior. Every mode of the posterior therefore has copies,
 one for each labelling. A proposal that covers one of the copies is averaged over all labellings.
@@ -56,7 +56,7 @@ def make_labellings(
     axis = linalg.eigh(jnp.cov(start.means.T, aweights=start.weights).reshape(start.num_features, -1))[1][:, -1]
 
     def canonical(mixture: Mixture) -> Mixture:
-        group = exchangeable.argmax(-1)  # the index of the first component that has the same concentration, for each component
+        group = exchangeable.argmax(-1)  # for each component, the index of the first component with the same concentration
         order = jnp.zeros(len(group), int).at[jnp.argsort(group)].set(jnp.lexsort((mixture.means @ axis, group)))
         return permute_components(mixture, order)
 
@@ -113,9 +113,8 @@ def _in_batches(function: LogAverage, num_labellings: int) -> LogAverage:
 def permute_point(space: UnconstrainedSpace, z: jax.Array, order: jax.Array) -> jax.Array:
     """Return the point (P,) of the same mixture after the component with index `order[j]` has moved to position j.
 
-    Weights are computed as logarithms throughout. The map does not change volumes: the log-Jacobian of the stick-breaking
-    transform is sum_k log w_k, which does not depend on the order, and the log-Jacobians of the other sites do not depend on it
-    either.
+    Weights are computed as logarithms throughout. The map does not change volumes, because no log-Jacobian depends on the order
+    of the components. For example, the log-Jacobian of the stick-breaking transform is sum_k log w_k.
     """
     parts = space.unravel(z)
     k = len(order)

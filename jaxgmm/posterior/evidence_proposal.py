@@ -1,4 +1,4 @@
-"""The first proposal for an evidence: a t distribution at each mode that Newton's method finds from the posterior's draws."""
+"""The first proposal for the evidence: a t distribution at each mode that Newton's method finds from the posterior's draws."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .unconstrained_space import UnconstrainedSpace, log_sigmoid
 
 _EM_STEPS = 30  # number of EM steps in which the other components adapt after one component has been emptied
 _NO_WEIGHT = 1e-26  # weight of an empty component during Newton's descent: the component has no influence on the others
-_SMALLEST_WEIGHT = 1e-6  # Newton cannot start from a weight of 0, whose logit is infinite
+_SMALLEST_WEIGHT = 1e-6  # smallest weight in a start of Newton's method, which needs finite logits
 
 
 class Seeds(NamedTuple):
@@ -71,14 +71,14 @@ def choose_seeds(
 
 
 def _num_emptied(seeds: Mixture) -> int:
-    """Return how many of the last seeds have an emptied component."""
+    """Return the number of seeds with an emptied component. These seeds are the last ones."""
     return seeds.num_components if seeds.num_components > 1 else 0
 
 
 def _without_component(mixture: Mixture, k: jax.Array, problem: StandardizedProblem) -> Mixture:
     """Empty component k: return a mixture in which the other components hold all data, and component k has weight 0.
 
-    Such a mixture is useful as a seed, because the posterior's draws may rarely be near it.
+    Such a mixture is useful as a seed, because few draws of the posterior may be near it.
     """
     prior = problem.prior
     flat = dataclasses.replace(prior, weight_concentration=jnp.ones_like(prior.weight_concentration))
@@ -124,10 +124,10 @@ def first_proposal(
 def _target(
     space: UnconstrainedSpace, coordinates: Coordinates, seed: Mixture
 ) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:
-    """Return the start (P,) of a search for a mode, and the potential that it descends, in the coordinates of the seed's part.
+    """Return the start (P,) of a search for a mode, and the potential that the search minimises.
 
-    Components of weight 0 stay empty during the descent. The coordinates of their weights have no influence on the others, and
-    their law is logistic.
+    Both are in the coordinates of the part of the proposal that belongs to the seed. Components of weight 0 stay empty during
+    the descent. The coordinates of their weights follow a logistic law and do not influence the other coordinates.
     """
     empty = seed.weights == 0
     system = coordinates.systems(empty)

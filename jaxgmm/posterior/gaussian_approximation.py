@@ -46,14 +46,14 @@ class GaussianApproximation(NamedTuple):
             differences from the log-likelihood at this mixture.
         mode: (P,), the mode.
         root: (P, P), the symmetric root of the inverse information at the mode.
-        value: (), the potential at the mode.
+        value: (), the potential at the mode, which is minus the log density.
         gain: (), increase of the log density, in nats, that one more Newton step would bring.
         num_steps: (), number of Newton steps.
         min_eigenvalue: (), the smallest eigenvalue of the information.
         khat: (), Pareto k-hat of the importance ratios, with the approximation as proposal. It is infinite if the effective
             number of draws is below 10.
         counts: (K,), expected number of points in each component at the mode.
-        sound: (), whether a sampler can use the approximation without adaptation.
+        sound: (), whether a sampler can use the approximation without adapting the mass matrix.
     """
 
     start: Mixture

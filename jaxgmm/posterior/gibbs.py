@@ -62,8 +62,8 @@ def gibbs(
     from their conditional distributions. The posterior density is the same as for `nuts`. A sweep costs about as much as one
     E-step and nothing is tuned, so many parallel chains are cheap. If components overlap, successive draws are highly
     correlated, and `nuts` may be more efficient. For each chain, labels are first drawn given the start. The first parameters
-    are then drawn from their conditional distribution given these labels, after its standard deviation has been doubled. A
-    chain keeps the start's labelling until label switching occurs: call `relabel` before you summarise single components.
+    are then drawn given these labels, from their conditional distribution with twice its standard deviation. A chain keeps the
+    start's labelling until label switching occurs: call `relabel` before you summarise single components.
 
     Args:
         key: a random key.
@@ -74,7 +74,7 @@ def gibbs(
             under these priors have closed forms.
         num_samples: S, draws per chain.
         num_chains: C, chains that run in parallel.
-        num_warmup: number of sweeps at the beginning of each chain that are discarded.
+        num_warmup: number of discarded sweeps at the beginning of each chain.
         sample_weight: (N,) integers >= 0. A row of weight w counts as w rows, each with its own label, so the number of passes
             over the data in a sweep equals the largest weight. A row of weight 0 is ignored, whatever values it holds. Weights
             that are not integers raise an error, or set the status to NONFINITE if they are traced. `nuts` accepts such
@@ -85,7 +85,7 @@ def gibbs(
     Returns:
         A Posterior with mixture (C, S, ...) in data units and x's float dtype. stats: counts (C, S, K), how many rows got label
         k when labels were drawn given each draw; rhat () and ess (), the largest R-hat and the smallest effective sample size
-        of label-invariant quantities, see `jaxgmm.posterior.mixing`, NaN with fewer than 4 draws per chain; num_warmup ().
+        of label-invariant quantities (see `jaxgmm.posterior.mixing`), NaN with fewer than 4 draws per chain; num_warmup ().
 
     Raises:
         ValueError, TypeError: the start, the data, the prior or an option is invalid, or the prior's scale is HalfNormal.
@@ -146,7 +146,7 @@ def _sample(
 ) -> Posterior:
     """Run the chains on validated inputs and return the posterior.
 
-    bar: the number of a progress bar that counts sweeps, or None.
+    bar: the number that identifies a progress bar for sweeps, or None.
     """
     start, x, weight, prior = inputs
     covariance_type, present = start.covariance_type, start.weights > 0

@@ -28,7 +28,8 @@ class Points(NamedTuple):
 
     Attributes:
         z: (..., V, P), the coordinates in each of the V systems.
-        log_slope: (..., K); the sum over a part's empty components is log|d chosen / d first|.
+        log_slope: (..., K). Its sum over the empty components of a part is log|d chosen / d first|, the log-Jacobian between
+            the coordinates that the part chooses and the coordinates in the first system.
     """
 
     z: jax.Array
@@ -41,8 +42,8 @@ class Proposal(NamedTuple):
     The last E parts have empty components. All other parts use the first system of coordinates.
 
     Attributes:
-        empty: (E, K), whether each component is empty in a part.
-        system: (E, P), the system of each coordinate of a part.
+        empty: (E, K), whether each component is empty, for the last E parts.
+        system: (E, P), the system of each coordinate, for the last E parts.
         log_weight: (M,), logarithms of the weights, which sum to one.
         center: (M, P), the centres.
         scale: (M, P, P), the scale matrices.
@@ -64,10 +65,11 @@ class Proposal(NamedTuple):
 def make_proposal(log_weight: jax.Array, center: jax.Array, scale: jax.Array, empty: jax.Array, system: jax.Array) -> Proposal:
     """Make a proposal with given weights (M,), centres (M, P) and scale matrices (M, P, P) of its parts.
 
-    Very small eigenvalues of a scale matrix, measured in units in which its diagonal is 1, are raised, so that the matrix is
-    not singular. A fraction of the total weight is spread evenly over the parts, so that every part keeps some weight.
+    Each scale matrix is expressed in units in which its diagonal is 1. In these units, very small eigenvalues are raised, so
+    that the matrix is not singular. A fraction of the total weight is spread evenly over the parts, so that every part keeps
+    some weight.
 
-    empty (E, K), system (E, P): the empty components of each of the last E parts, and the systems of its coordinates.
+    empty (E, K), system (E, P): the empty components of the last E parts, and the systems of the coordinates of these parts.
     """
     sd = jnp.sqrt(nonzero(jnp.diagonal(scale, axis1=-2, axis2=-1)))
     values, vectors = linalg.eigh(scale / (sd[:, :, None] * sd[:, None, :]))
@@ -79,11 +81,10 @@ def make_proposal(log_weight: jax.Array, center: jax.Array, scale: jax.Array, em
 
 
 def draw(key: jax.Array, proposal: Proposal, num_samples: int) -> tuple[jax.Array, jax.Array]:
-    """Draw points (S, P) in the coordinates of their parts; return also which components are empty there, (S, K).
+    """Draw points (S, P) in the coordinates of their parts. Return also which components are empty in these parts, (S, K).
 
-    Systematic sampling decides how many points come from each part.
-
-    The variance of an average over these draws is about equal to, or smaller than, that of an average over independent draws.
+    Systematic sampling decides how many points come from each part. An average over these draws has about the same variance as
+    an average over independent draws, or a smaller one.
     """
     key_part, key_normal = jax.random.split(key)
     size, dtype = proposal.center.shape[-1], proposal.center.dtype
@@ -108,14 +109,14 @@ def choose_coordinates(values: jax.Array, system: jax.Array) -> jax.Array:
 
 
 def _for_all_parts(values: jax.Array, proposal: Proposal) -> jax.Array:
-    """Extend values (E, ...) of the last parts to all parts, (M, ...); those of the others are 0."""
+    """Extend values (E, ...) of the last parts to all parts, (M, ...). All other parts get 0."""
     return jnp.pad(values, ((len(proposal.center) - len(values), 0), *[(0, 0)] * (values.ndim - 1)))
 
 
 def log_parts(proposal: Proposal, point: Points) -> tuple[jax.Array, jax.Array]:
-    """Return, for each part, log(weight times density) at a point and its squared Mahalanobis distance, (M,) each.
+    """Return, for each part, log(weight times density) at a point, and the squared Mahalanobis distance of the point.
 
-    The density is that of the point's coordinates in the first system, (P,).
+    Both are (M,). The density is with respect to the point's coordinates in the first system, (P,).
     """
     size, degrees = point.z.shape[-1], DEGREES_OF_FREEDOM
     plain = len(proposal.center) - len(proposal.empty)

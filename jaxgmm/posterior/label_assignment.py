@@ -39,7 +39,8 @@ MAX_ENUMERATED = 6  # for K up to this number, all K! permutations are compared,
 _FORBIDDEN = -1e30  # score of a pair of components that may not be matched
 _STEPHENS_STEPS = 20  # largest number of iterations of "stephens"
 _POINTS = 64  # number of points that represent one component of the reference; a power of two, as a Sobol sequence requires
-_SLACK = 1.25  # largest ratio of the margin of "kl" to the agreement; for draws equal to the reference it is at most 1.15
+# Largest ratio of the margin of "kl" to the agreement. For draws equal to the reference, the ratio is at most 1.15.
+_SLACK = 1.25
 
 
 class Matching(NamedTuple):
@@ -56,7 +57,7 @@ class Matching(NamedTuple):
 
 
 class _Optimum(NamedTuple):
-    """The best permutations (M, K), and the gain (M,) of each, which is the smallest over all other permutations.
+    """The best permutations (M, K), and the gain (M,) of each: its smallest gain over any other permutation.
 
     The gain over another permutation is the difference between the scores of the two permutations, divided by the weight of the
     components in which they differ.
@@ -252,11 +253,12 @@ def _enumerate(scores: jax.Array, mass: jax.Array, exchangeable: jax.Array, like
 
 
 def _solve_assignment(scores: np.ndarray, mass: np.ndarray, likeness: np.ndarray | None = None) -> tuple[np.ndarray, float]:
-    """Solve one assignment problem on the host; return the best permutation and its smallest gain over another permutation.
+    """Solve one assignment problem on the host. Return the best permutation and its smallest gain over another permutation.
 
-    The gain is the loss of score of another permutation, divided by a weight. The smallest gain is found by Dinkelbach's method
-    (1967, Management Science 13, 492-498). The method repeatedly looks for a permutation whose loss is below the current gain
-    times its weight, because the gain over that permutation is smaller.
+    The loss of another permutation is the score of the best permutation minus its own. The gain over it is this loss, divided
+    by the weight of the components in which the two differ. Dinkelbach's method (1967, Management Science 13, 492-498) finds
+    the smallest gain. It repeatedly looks for a permutation whose loss is below the current gain times its weight, because the
+    gain over such a permutation is smaller.
     """
     from scipy.optimize import linear_sum_assignment
 

@@ -6,11 +6,11 @@ does not count as a failure. After `relabel`, the rule is also applied to the pa
 
     mixed       R-hat < 1.01 and at least 100 effective draws for each chain    Vehtari et al. (2021), section 4
     unmixed     R-hat >= 1.05, or fewer than 20 effective draws for each chain
-    too few     otherwise, and always with fewer than 4 draws for each chain, for which R-hat is not defined
+    too few     otherwise, and always with fewer than 4 draws for each chain, because R-hat is then not defined
 
 For short chains, the limits in the second line are 1.05 + 10 / S for R-hat and S / 10 effective draws for each chain. R-hat and
-the effective sample size are computed from rank-normalised, split chains, as in `diagnostics`. Unlike there, R-hat is not also
-computed from folded draws.
+the effective sample size are computed from rank-normalised, split chains, as in `diagnostics`. Here R-hat is computed only from
+the draws, whereas `diagnostics` also uses folded draws.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def label_invariant_draws(mixture: Mixture, log_density: jax.Array) -> jax.Array
     """Return the draws (Q, C, S) of the label-invariant quantities, from mixtures (C, S, ...) and log densities (C, S)."""
     variances = covariance.variances(mixture.covariances, mixture.covariance_type, mixture.num_features)
     ordered = [_sort_components(leaf) for leaf in (mixture.weights[..., None], mixture.means, jnp.log(variances))]
-    ordered[0] = ordered[0][:, :, 1:]  # the smallest weight is 1 minus the sum of the others
+    ordered[0] = ordered[0][:, :, 1:]  # without the smallest weight: 1 minus the sum of the others
     return jnp.concatenate([log_density[None], *(_first(leaf) for leaf in ordered)])
 
 
@@ -84,12 +84,12 @@ def _first(leaf: jax.Array) -> jax.Array:
 
 
 def measure_mixing(draws: jax.Array, *, in_time: bool = True) -> Mixing:
-    """Return R-hat and the effective sample size of draws (Q, C, S); constants are left out.
+    """Return the largest R-hat and the smallest effective sample size of draws (Q, C, S). Constants are left out.
 
     Both are NaN if there are fewer than 4 draws per chain.
 
-    in_time: whether the draws of a chain have an order in time. The particles of a run have none, so runs are not split, and
-    only differences between runs count. Both results are then NaN for one run.
+    in_time: whether the draws of a chain have an order in time. The particles of a run of `smc` have no order, so runs are not
+    split, and only differences between runs count. For a single run, both results are then NaN.
     """
     chains, samples = draws.shape[1:]
     half = samples // 2

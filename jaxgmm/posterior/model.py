@@ -4,9 +4,9 @@
     x_n ~ sum_k w_k N(mu_k, Sigma_k)
 
 Under an IndependentPrior, mu_k ~ N(m, M), and Sigma_k follows an inverse Wishart law, an inverse gamma law, or a half-normal
-law with LKJ correlations. The labels of the observations are summed out (Bishop 2006, eq. 9.7). For full and tied, the model
-samples a Cholesky factor L instead of Sigma = L L'. The log densities of L and Sigma differ by the log-Jacobian log|dSigma/dL|
-= D log 2 + sum_i (D - i + 1) log L_ii, with i from 1.
+law with LKJ correlations. The labels of the observations are summed out (Bishop 2006, eq. 9.7). For the covariance types full
+and tied, the model samples a Cholesky factor L instead of Sigma = L L'. The log densities of L and Sigma differ by the
+log-Jacobian log|dSigma/dL| = D log 2 + sum_i (D - i + 1) log L_ii, with i from 1.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""modes: the modes of a posterior and their masses, from draws that climb by EM."""
+"""modes: find the modes of a posterior, and the mass of each mode, by EM that starts from draws."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .label_assignment import relabel_mixtures
 from .result import Posterior, check_one_posterior
 
 # Two fits are the same mode if their objectives differ by at most 0.1 nats and their log densities at the rows by at most 0.05
-# in root mean square. Fits that climb to one mode differ much less, and two modes that are apart differ much more.
+# in root mean square. Fits that climb to the same mode differ by much less, and fits at different modes by much more.
 _SAME_OBJECTIVE, _SAME_DENSITY = 0.1, 0.05
 _MOST_ROWS = 4096  # the densities of fits are compared at no more rows than this
 _EM_OPTIONS: dict[str, Any] = {"tol": 1e-9, "max_iter": 5000, "accelerate": True, "history": False}
@@ -36,13 +36,13 @@ _MOST_SHOWN = 8  # largest number of modes in the printed table
 )
 @dataclass(frozen=True, eq=False, repr=False)
 class Modes(Printed):
-    """The modes that the draws of a posterior climb to, the mode with the largest mass first.
+    """The modes of a posterior that EM reaches from the draws. The mode with the largest mass is the first.
 
     Attributes:
         mixture: a Mixture with the leading axis (M,), the modes in data units. Their components are in the order that matches
             the first mode best.
         objective: (M,), log-likelihood plus log prior at each mode, in nats.
-        mass: (M,), the share of the posterior whose draws climb to the mode. The masses sum to less than 1 if some fits failed.
+        mass: (M,), the share of the draws from which EM climbs to the mode. The masses sum to less than 1 if some fits failed.
         mass_error: (M,), the standard error of the mass.
         status: (M,), a Status that says how EM ended at the mode.
 
@@ -95,35 +95,38 @@ def modes(
     sample_weight: ArrayLike | None = None,
     progress: bool | None = None,
 ) -> Modes:
-    """Find the modes of a posterior and their masses: each draw climbs by EM to a mode.
+    """Find the modes of a posterior, and the mass of each mode, by EM that starts from draws.
 
-    A subset of the draws, evenly spaced in each chain, are the starts of EM, which maximises
+    EM starts from draws that are evenly spaced in each chain. From each draw, it climbs to a mode: it maximises
 
         objective(theta) = sum_n w_n log p(x_n | theta) + log p(theta)
 
     in (weights, means, covariances). Fits that differ only by a permutation of the components are one mode: they have the same
     objective, within 0.1 nats, and the same log densities at the rows, within 0.05 in root mean square. The mass of a mode is
-    the share of the draws that climb to it, where the draws of run c of `smc` have the weight stats["chain_weight"][c].
+    the share of the draws from which EM climbs to the mode. The draws of a run of `smc` count with the weight of the run,
+    stats["chain_weight"].
 
-    From the draws of `smc`, the masses are consistent. Chains of `nuts` and `gibbs` that stay where they started tell only the
-    mass of modes relative to the modes that they visit.
+    With draws by `smc`, the masses are consistent estimates. Chains by `nuts` and `gibbs` may stay near their starts. The
+    masses then include only the modes that the chains visit.
 
     Args:
         posterior: draws (C, S, ...).
         x: (N, D), the data of the posterior.
         prior: the prior under which EM climbs; None: the prior of the posterior. EM needs a conjugate prior (not HalfNormal)
             with concentrations of at least 1.
-        num_starts: the number of draws that climb, at most; each chain gives the same number.
+        num_starts: number of draws from which EM starts. It is rounded up, because each chain contributes the same number of
+            draws. If there are fewer draws, all are used.
         sample_weight: (N,) >= 0, the weights of the posterior.
         progress: whether to show a progress bar; None: show it on a terminal.
 
     Returns:
-        Modes. The error of a mass is computed from the differences between the chains; it is never smaller than that of
-        independent draws. For a single chain it is that of independent draws, which is too small if draws are correlated.
+        Modes. The standard error of a mass is computed from the differences between the chains, but it is never smaller than
+        the error for independent draws. For a single chain, the error for independent draws is returned, which is too small if
+        the draws are correlated.
 
     Raises:
-        ValueError, TypeError: the posterior is not one posterior or has no prior; MAP-EM does not take the prior; the data do
-            not fit the draws; or values are traced, because the number of modes depends on them.
+        ValueError, TypeError: the posterior is not one posterior or has no prior; EM cannot use the prior; the data do not fit
+            the draws; or a value is traced (the number of modes depends on the values).
 
     Example:
         >>> import jax, jaxgmm
@@ -159,7 +162,7 @@ class _Shares(NamedTuple):
     weights: np.ndarray
 
     def mass(self, members: np.ndarray) -> tuple[float, float]:
-        """Return the weighted share of the starts that are members, (R,) booleans, and its standard error."""
+        """Return the weighted share of the starts that belong to a mode (`members` (R,) is True), and its standard error."""
         count = len(self.weights)
         shares = np.array([members[self.chain == c].mean() for c in range(count)])
         mass, sizes = float(self.weights @ shares), np.bincount(self.chain, minlength=count)
@@ -169,7 +172,7 @@ class _Shares(NamedTuple):
 
 
 def _choose_starts(mixture: Mixture, num_starts: int) -> tuple[Mixture, np.ndarray]:
-    """Return draws (R, ...) that are evenly spaced in each chain, and the chain (R,) of each."""
+    """Return draws (R, ...) that are evenly spaced in each chain, and the index (R,) of the chain of each draw."""
     chains, draws = mixture.batch_shape
     each = min(draws, -(-num_starts // chains))
     places = np.linspace(0, draws - 1, each).round().astype(int)
@@ -185,7 +188,10 @@ def _chain_weights(posterior: Posterior) -> np.ndarray:
 
 
 def _group(fits: Fit, x: jax.Array, weight: Any) -> list[np.ndarray]:
-    """Return the members (R,), as booleans, of each group of fits that are one mode; the best fit of a group is found first."""
+    """Divide the fits into groups, one group for each mode. Return for each group booleans (R,), True for its members.
+
+    Each group consists of the best fit that is not yet in a group, and of all fits that are the same mode as this fit.
+    """
     objective = np.asarray(fits.objective, float)
     left = unsoundness(np.asarray(fits.status), False, True) == 0
     left &= np.isfinite(objective)
@@ -204,7 +210,7 @@ def _group(fits: Fit, x: jax.Array, weight: Any) -> list[np.ndarray]:
 
 
 def _collect(fits: Fit, groups: list[np.ndarray], shares: _Shares, prior: MixturePrior) -> Modes:
-    """Return the Modes of groups of fits, in the order of their masses."""
+    """Return the Modes of groups of fits, the mode with the largest mass first."""
     found = np.array([shares.mass(members) for members in groups])
     order = np.argsort(-found[:, 0], kind="stable")
     objective = np.asarray(fits.objective)

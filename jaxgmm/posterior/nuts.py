@@ -47,15 +47,15 @@ def nuts(
     max_tree_depth: int = 10,
     progress: bool | None = None,
 ) -> Posterior:
-    """Draw from p(weights, means, covariances | x) by NUTS on the marginal likelihood; chains start near an EM solution.
+    """Draw from p(weights, means, covariances | x) by NUTS, with the labels summed out. Chains start near an EM solution.
 
     A damped Newton method descends from the start to the mode in NumPyro's unconstrained space. The inverse information at the
     mode becomes the mass matrix. The starts of the chains are over-dispersed around the mode, and a short warm-up adapts only
-    the step sizes. This is enough if the posterior is approximately Gaussian around the mode, which is judged by three
-    statistics in `stats`: the smallest eigenvalue of the information, Pareto k-hat, and the number of points in each component.
-    If the posterior is not approximately Gaussian, or if the chains disagree or have divergences after the short warm-up, a
-    full warm-up with a dense mass matrix follows. Inside jit no such decision is possible, and the status only reports the
-    problem. All chains start with the start's labelling: call `relabel` before you summarise single components.
+    the step sizes. This is enough if the posterior is approximately Gaussian around the mode. Three statistics in `stats` show
+    whether it is: the smallest eigenvalue of the information, Pareto k-hat, and the number of points in each component. If the
+    posterior is not approximately Gaussian, or if the chains disagree or have divergences after the short warm-up, a full
+    warm-up with a dense mass matrix follows. Inside jit no such decision is possible, and the status only reports the problem.
+    All chains start with the start's labelling: call `relabel` before you summarise single components.
 
     A start with a leading axis (M,) is a stack of good EM optima. The first is the start of the chains described above. One
     additional chain runs from each of the other optima. The draws of these chains do not become part of the result, so they
@@ -63,9 +63,9 @@ def nuts(
 
     A model of your own is called as model(x, prior, num_components=K, covariance_type=...), and also with sample_weight= if
     weights are given. It must have sites or deterministics named weights, means and covariances, with the shapes that a Mixture
-    has. If its latent sites are those of `jaxgmm.model`, or covariances is itself the latent site, everything above holds, in
-    data units. Otherwise there is no approximation, and a full warm-up is run. The chains then begin at the values of `start`
-    for sites with these names, and at random values for all other sites.
+    has. If its latent sites are those of `jaxgmm.model`, or covariances is itself the latent site, everything above holds, but
+    the data are not standardised. Otherwise there is no approximation, and a full warm-up is run. The chains then begin near
+    the values of `start` for latent sites that share a name with these sites, and at random values for all other latent sites.
 
     Args:
         key: a random key.
@@ -93,8 +93,8 @@ def nuts(
 
         stats: diverging, num_steps, tree_depth, accept_prob and energy (C, S); step_size (C,); counts (K,), expected number of
         points in each component at the mode; khat, min_eigenvalue, newton_steps, num_warmup and adapted (); rhat () and
-        ess (), the largest R-hat and the smallest effective sample size of label-invariant quantities, see
-        `jaxgmm.posterior.mixing`, NaN with fewer than 4 draws per chain.
+        ess (), the largest R-hat and the smallest effective sample size of label-invariant quantities (see
+        `jaxgmm.posterior.mixing`), NaN with fewer than 4 draws per chain.
 
         Further stats with a stack of J + 1 starts: other_log_density (J, S); other_rhat (J,), R-hat of the draws together with
         the chain from the other start, near 1 if that chain moved to the same mode; other_share (J,), the mass of the other

@@ -1,7 +1,8 @@
 """The tails of importance ratios: Pareto k-hat, Pareto-smoothed importance weights and effective numbers of draws.
 
-`pareto_k` also works in JAX, because the samplers call it inside jit to set their status. ArviZ provides both functions too.
-They are implemented here because ArviZ is a large, optional dependency; the tests compare their results with ArviZ's.
+`pareto_k` also works in JAX, because the samplers call it inside jit to set their status. ArviZ provides k-hat and smoothed
+weights too. They are implemented here because ArviZ is a large, optional dependency. The tests compare the results with
+ArviZ's.
 
 A generalised Pareto distribution is fitted to the amounts by which the largest ratios exceed a cutoff. The fit uses the
 logarithms of these amounts, because the amounts themselves overflow or underflow in float32 and at times in float64.
@@ -18,8 +19,8 @@ import numpy as np
 
 MAX_KHAT = 0.7  # upper limit of k-hat for reliable averages, for any number of ratios: Vehtari et al. (2024)
 _FEWEST_EFFECTIVE = 10  # smallest effective number of draws with which an average over the draws can be trusted
-_FEWEST = 5  # smallest number of exceedances to which a distribution can be fitted
-_LOWEST = math.log(float(np.finfo(np.float64).tiny))  # lowest cutoff minus the largest log ratio, as in ArviZ
+_FEWEST = 5  # smallest number of ratios above the cutoff to which a distribution can be fitted
+_LOWEST = math.log(float(np.finfo(np.float64).tiny))  # smallest value of log(cutoff / largest ratio), as in ArviZ
 _FAR = 60.0  # for t above this number, log1p(a e^t) is computed as log1p(a e^60) + t - 60, so that e^t does not overflow
 _NEGLIGIBLE = 10 * float(np.finfo(np.float64).eps)  # smallest weight of a grid point that is used in the fit, as in ArviZ
 
@@ -32,7 +33,7 @@ class _Tail(NamedTuple):
         count: (Q,), number of ratios above the cutoff.
         log_cut: (Q,), the cutoff relative to the largest ratio, as a logarithm.
         khat: (Q,), the shape of the distribution, infinite if too few ratios are above the cutoff.
-        log_sigma: (Q,), the logarithm of its scale.
+        log_sigma: (Q,), the logarithm of the distribution's scale.
     """
 
     above: Any
@@ -74,7 +75,7 @@ def effective_number(log_ratios: Any, *, xp: Any = np) -> Any:
 
 
 def honest_khat(log_ratios: Any, *, xp: Any = np) -> Any:
-    """Return `pareto_k` of ratios (M,), or infinity if k-hat is small although fewer than 10 draws have all the weight.
+    """Return `pareto_k` of ratios (M,), or infinity if k-hat is small although the effective number of draws is below 10.
 
     k-hat describes all of the largest ratios together. It can therefore be small even if one ratio exceeds the sum of all
     others.
@@ -112,7 +113,7 @@ def pareto_k(log_ratios: Any, *, xp: Any = np) -> Any:
     size = _tail_size(len(log_ratios))
     if size < _FEWEST:
         return xp.asarray(math.inf)
-    with np.errstate(all="ignore"):  # where there is no distribution to fit, numbers are computed that are not used
+    with np.errstate(all="ignore"):  # where no distribution can be fitted, numbers may overflow, but they are not used
         return _khat(log_ratios, usable, _fit_tail(xp.sort(relative, 0)[-size - 1 :], xp), xp)[0]
 
 
@@ -147,7 +148,7 @@ def psis(log_ratios: Any) -> tuple[np.ndarray, np.ndarray]:
         order = np.argpartition(relative, -size - 1, axis=0)[-size - 1 :]
         order = np.take_along_axis(order, np.argsort(np.take_along_axis(relative, order, 0), axis=0), 0)
         largest = np.take_along_axis(relative, order, 0)
-        with np.errstate(all="ignore"):  # where there is no distribution to fit, numbers are computed that are not used
+        with np.errstate(all="ignore"):  # where no distribution can be fitted, numbers may overflow, but they are not used
             tail = _fit_tail(np.where(usable, largest, 0), np)
             np.put_along_axis(relative, order[1:], np.where(usable, _smooth(largest[1:], tail), largest[1:]), 0)
             khat = _khat(ratios, usable, tail, np)
@@ -163,7 +164,7 @@ def _is_usable(log_ratios: Any, xp: Any) -> Any:
 
 
 def _tail_size(count: int) -> int:
-    """Return the number of ratios above the cutoff, for `count` ratios in all, if no two ratios are equal."""
+    """Return the number of ratios above the cutoff among `count` ratios, no two of which are equal."""
     return math.ceil(min(0.2 * count, 3 * math.sqrt(count)))
 
 
@@ -216,7 +217,7 @@ def _fit_tail(largest: Any, xp: Any) -> _Tail:
 
 
 def _smooth(largest: np.ndarray, tail: _Tail) -> np.ndarray:
-    """Replace log ratios (T, Q) above the cutoff by quantiles of the fitted distribution, at most the largest log ratio."""
+    """Replace log ratios (T, Q) above the cutoff by quantiles of the fitted distribution, limited to the largest log ratio."""
     size = len(largest)
     rank = np.arange(size)[:, None] - (size - tail.count) + 0.5
     places = np.clip(rank, 0.5, None) / np.maximum(tail.count, 1)

@@ -1,4 +1,4 @@
-"""Gibbs sweeps of particles whose target is the posterior given the rows that have entered, see `data_tempering`."""
+"""Gibbs sweeps that move particles. Their target is the posterior given the rows that have entered: see `data_tempering`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .particles import random_order
 
 
 class Problem(NamedTuple):
-    """The standardised rows y (N, D) and their weights (N,), the prior, and which components are present (K,)."""
+    """The standardised rows y (N, D), their weights (N,), the prior, and booleans (K,), True for the present components."""
 
     y: jax.Array
     weight: Weight
@@ -28,9 +28,9 @@ class Problem(NamedTuple):
 
 
 class Target(NamedTuple):
-    """The posterior given the first `entered` rows and the next row with an exponent.
+    """The posterior given the first `entered` rows and a part of the next row: its density with an exponent.
 
-    limit: a number that is at least `entered`, the same for all runs, so that rows after it can be skipped.
+    limit: the largest `entered` of all runs. The rows after the first `limit` rows are skipped.
     """
 
     problem: Problem
@@ -41,7 +41,7 @@ class Target(NamedTuple):
 
 
 def joint_of_particles(state: GibbsState, rows: jax.Array, covariance_type: str) -> jax.Array:
-    """Return log w_k N(y_n | k) of each particle for rows (D, n), (M, K, n)."""
+    """Return log w_k N(y_n | k), (M, K, n), for each particle, each component k and each row n of `rows` (D, n)."""
 
     def of_one(state: GibbsState) -> jax.Array:
         return log_joint(state.log_weights, state.means, state.factors, rows, covariance_type, subtract_means_first=True)[0]
@@ -52,11 +52,12 @@ def joint_of_particles(state: GibbsState, rows: jax.Array, covariance_type: str)
 def move(
     key: jax.Array, state: GibbsState, target: Target, active: jax.Array, *, correlation: float, max_sweeps: int
 ) -> tuple[GibbsState, jax.Array]:
-    """Move particles by Gibbs sweeps until they have moved enough; return them and the number of sweeps.
+    """Move particles by Gibbs sweeps until they have moved enough. Return the particles and the number of sweeps.
 
-    After each sweep, label-invariant quantities of all particles are compared with their values before the first sweep: the
-    weights, means and variances of the components in order of size. The sweeps end when the largest correlation is below
-    `correlation`, or after `max_sweeps`. If `active` () is False, there are none.
+    After each sweep, label-invariant quantities are compared with their values before the first sweep. These quantities are the
+    sorted weights and, for each feature, the sorted means and the sorted variances of the components. The sweeps end when the
+    largest correlation over the particles is below `correlation`, or after `max_sweeps`. If `active` () is False, no sweep is
+    made.
     """
     covariance_type = target.covariance_type
 
@@ -83,7 +84,7 @@ def move(
 
 
 def _correlations(first: jax.Array, now: jax.Array) -> jax.Array:
-    """Return the correlation over particles of each quantity with its first value; 0 for a constant quantity."""
+    """Return the correlation, over particles, between first and present values of each quantity. It is 0 for a constant."""
     a, b = first - first.mean(-1, keepdims=True), now - now.mean(-1, keepdims=True)
     scale = jnp.sqrt((a**2).sum(-1) * (b**2).sum(-1))
     return jnp.where(scale > 0, (a * b).sum(-1) / jnp.where(scale > 0, scale, 1), 0)
@@ -116,7 +117,7 @@ def _sweep(key: jax.Array, states: GibbsState, target: Target) -> GibbsState:
 def _labels_of_next_row(
     key: jax.Array, state: GibbsState, problem: Problem, row: jax.Array, exponent: jax.Array, covariance_type: str
 ) -> jax.Array:
-    """Draw labels for the row that enters with an exponent, one for each unit of its weight; return their counts (K,)."""
+    """Draw labels for the row that enters with an exponent, one for each unit of its weight. Return the labels' counts (K,)."""
     one = jax.tree.map(lambda leaf: leaf[None], state)
     joint = joint_of_particles(one, problem.y[row][:, None], covariance_type)[0, :, 0]
     power = jnp.where(jnp.isfinite(state.log_weights), state.log_weights + exponent * (joint - state.log_weights), -jnp.inf)
@@ -142,6 +143,6 @@ def _with_point(sums: ComponentSums, weight: jax.Array, point: jax.Array, covari
 def _permute(state: GibbsState, order: jax.Array) -> GibbsState:
     """Return a state with its components in another order."""
     factors = state.factors
-    if len(factors.half_log_det) == len(order):  # otherwise, one covariance is tied
+    if len(factors.half_log_det) == len(order):  # a tied covariance does not change its place
         factors = jax.tree.map(lambda leaf: leaf[order], factors)
     return GibbsState(state.log_weights[order], state.means[order], factors)

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-_BISECTIONS = 30  # the exponent is then exact to the resolution of float32
+_BISECTIONS = 30  # number of bisections for an exponent; it is then exact to the resolution of float32
 
 
 def effective_size(log_weights: jax.Array) -> jax.Array:
-    """Return (sum w)^2 / sum w^2, (...), for log weights (M, ...). The result is 0 if no weight is positive."""
+    """Return the effective sample size, (sum w)^2 / sum w^2, (...), for log weights (M, ...); 0 if no weight is positive."""
     top = log_weights.max(0)
     w = jnp.exp(log_weights - jnp.where(jnp.isfinite(top), top, 0))
     squares = (w**2).sum(0)
@@ -24,9 +24,9 @@ def log_mean_exp(log_weights: jax.Array) -> jax.Array:
 
 
 def systematic_parents(key: jax.Array, log_weights: jax.Array) -> jax.Array:
-    """Return the parents (M,) of M new particles of equal weight, drawn by systematic resampling. Kitagawa (1996).
+    """Draw the parents (M,) of M new particles of equal weight by systematic resampling. Kitagawa (1996).
 
-    Each particle gets floor or ceil of M w children, where w is its normalised weight.
+    The number of children of a particle is M w, rounded down or up, where w is its normalised weight.
     """
     m = len(log_weights)
     edges = jnp.cumsum(jax.nn.softmax(log_weights))
@@ -53,15 +53,15 @@ def largest_exponent(log_increment: Callable[[jax.Array], jax.Array], lowest: ja
 
     one = jnp.ones_like(lowest)
     low, high = jax.lax.fori_loop(0, _BISECTIONS, halve, (lowest, one))
-    # If even the smallest step is too large for the target, take it: the exponent must increase.
+    # If even the smallest step takes the size below `least_size`, it is taken, because the exponent must increase.
     step = jnp.where(low > lowest, low, high)
     return jnp.where(effective_size(log_increment(one)) >= least_size, one, step)
 
 
 def random_order(key: jax.Array, concentration: jax.Array, present: jax.Array) -> jax.Array:
-    """Return a random permutation (K,) that moves components only among those with the same prior concentration.
+    """Return a random permutation (K,) that exchanges only components with the same prior concentration.
 
-    Absent components form a group of their own.
+    Absent components are exchanged only with each other.
     """
     group = jnp.where(present, concentration, -1)
     shuffled = jnp.lexsort((jax.random.uniform(key, group.shape), group))

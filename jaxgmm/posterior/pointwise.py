@@ -65,7 +65,7 @@ def _tolerance(like: jax.Array, size: np.ndarray) -> np.ndarray:
 
 @jax.jit
 def _totals(draws: Mixture, x: jax.Array, weight: Weight) -> tuple[jax.Array, jax.Array]:
-    """Return the weighted log-likelihoods (M,) of the data under a stack (M, ...).
+    """Return the weighted log-likelihoods (M,) of the data under a stack (M, ...) of mixtures.
 
     Each log-likelihood is a sum over the rows. The sum of the absolute values of its terms is returned too, (M,).
     """

@@ -1,7 +1,7 @@
 """Pool the draws of all chains, so that an average over the pooled draws is an average over the posterior.
 
-The chains of most samplers have equal weights. The runs of `smc` have unequal weights, stats["chain_weight"]. Each run then
-contributes draws in proportion to its weight, so every function that averages over draws averages over pooled draws.
+The chains of most samplers have equal weights. The runs of `smc` have unequal weights, stats["chain_weight"], and each run
+contributes draws in proportion to its weight. All functions that average over draws therefore use the pooled draws.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ def pool(draws: Draws, stats: dict[str, Any]) -> Draws:
 
 
 def _choose(weight: jax.Array | np.ndarray, num_draws: int) -> jax.Array | np.ndarray:
-    """Return the numbers (C S,) of the draws, so that each chain is chosen in proportion to its weight (C,)."""
+    """Return the indices (C S,) of the pooled draws. Each chain is chosen in proportion to its weight (C,)."""
     xp: Any = jnp if is_traced(weight) else np
     weight = xp.asarray(weight)
     size = len(weight) * num_draws
     edges = xp.cumsum(weight)
     chain = xp.searchsorted(edges / edges[-1], (xp.arange(size) + 0.5) / size)
     chain = xp.minimum(chain, len(weight) - 1)
-    place = xp.arange(size) - xp.searchsorted(chain, chain)  # how many draws of the same chain come before
+    place = xp.arange(size) - xp.searchsorted(chain, chain)  # number of earlier draws from the same chain
     return chain * num_draws + place % num_draws

@@ -239,7 +239,7 @@ def _over_draws(add: Callable, total: Any, draws: Mixture, x: jax.Array) -> Any:
     m = len(draws.means)
     size = draws_per_batch(len(x) * draws.num_components * draws.num_features, m)
     batches = -(-m // size)
-    index = jnp.minimum(jnp.arange(batches * size), m - 1).reshape(batches, size)  # the last draw pads the last batch
+    index = jnp.minimum(jnp.arange(batches * size), m - 1).reshape(batches, size)  # copies of the last draw fill the last batch
     is_valid = (jnp.arange(batches * size) < m).reshape(batches, size)
 
     def step(total: Any, one: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
@@ -291,7 +291,7 @@ def _entropy_of_mean(draws: Mixture, x: jax.Array, identified: jax.Array) -> jax
 
 @jax.jit
 def _mean_entropy(draws: Mixture, x: jax.Array) -> jax.Array:
-    """Return the mean over the draws of the entropy of the responsibilities, (N,)."""
+    """Return the entropy of the responsibilities, averaged over the draws, (N,)."""
     return _mean_of(lambda r: entr(r).sum((0, -1)), (len(x),), draws, x)
 
 
@@ -302,15 +302,14 @@ def _coclustering(draws: Mixture, x: jax.Array) -> jax.Array:
     together = partial(covariance.einsum, "bik,bjk->ij")
     mean = _mean_of(lambda r: together(r, r), (n, n), draws, x)
     mean = jnp.minimum((mean + mean.T) / 2, 1)  # exactly symmetric
-    return jnp.where(jnp.eye(n, dtype=bool), 1, mean)  # a point always shares its own component
+    return jnp.where(jnp.eye(n, dtype=bool), 1, mean)  # a point belongs to the same component as itself
 
 
 @jax.jit
 def _entropy_of_pairs(draws: Mixture, x: jax.Array, count: jax.Array) -> jax.Array:
-    """Return, for each point, a mean entropy in nats, (N,).
+    """Return, for each point, the entropy of the event that the point and another point belong to the same component, (N,).
 
-    The entropy is that of the event that the point and another point belong to the same component. The mean is over the other
-    points among the first `count` points.
+    It is in nats, and averaged over the other points among the first `count` points.
     """
     together = _coclustering(draws, x)
     entropy = jnp.where(jnp.arange(len(x)) < count, entr(together) + entr(1 - together), 0)

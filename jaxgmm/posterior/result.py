@@ -1,4 +1,4 @@
-"""Posterior, which is the result of every sampler, and PosteriorStatus."""
+"""The class Posterior, which is the result of every sampler, and the class PosteriorStatus."""
 
 from __future__ import annotations
 

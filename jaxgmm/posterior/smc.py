@@ -1,4 +1,4 @@
-"""smc: draw from the posterior by sequential Monte Carlo, which starts from the prior and never sees a solution of EM."""
+"""smc: draw from the posterior by sequential Monte Carlo, which starts from the prior and uses no solution of EM."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from .particle_moves import Problem
 from .result import Posterior, PosteriorStatus, in_dtype, warn_if_unreliable
 from .standardization import StandardizedProblem, from_standard, log_volume_of_present, standardise
 
-_FEWEST_PARTICLES = 100  # with fewer particles, effective sample sizes say little
-_MAX_STAGES = 1000  # a run that needs more stages has the status DEGENERATE
+_FEWEST_PARTICLES = 100  # smallest number of particles; with fewer, effective sample sizes are not informative
+_MAX_STAGES = 1000  # largest number of stages; if rows are left over then, the status is DEGENERATE
 _MAX_SWEEPS = 30  # number of Gibbs sweeps after which a stage ends even if the particles have moved little
-_CORRELATION = 0.5  # sweeps end when the particles' correlation with their state before the stage is below this number
-_FEWEST_PARENTS = 0.1  # a run in which a smaller share of the particles survived a stage has the status DEGENERATE
+_CORRELATION = 0.5  # sweeps end when the correlation of the particles with their state before the stage is below this number
+_FEWEST_PARENTS = 0.1  # the status is DEGENERATE if a smaller share of the particles of a run survived a stage
 _EVIDENCE_SPREAD = 1.0  # nats; runs disagree if the standard deviation of their log evidences is larger
 
 
@@ -52,23 +52,24 @@ def smc(
     """Draw from p(weights, means, covariances | x) by sequential Monte Carlo over the rows of the data.
 
     Particles start as draws from the prior, so the result does not depend on a solution of EM, and all modes of the posterior
-    can be reached. The rows enter in a random order that spreads them over the data. Before the effective sample size of the
-    importance weights would fall below one half of the number of particles, the particles are resampled and moved by Gibbs
-    sweeps, as in `gibbs`. The evidence
+    can be reached. The rows enter in a random order that spreads them over the data. When the next row would take the effective
+    sample size of the importance weights below one half of the number of particles, a stage ends: the particles are resampled,
+    and then moved by Gibbs sweeps, as in `gibbs`. The evidence
 
         p(x) = integral of p(x | theta) p(theta) d theta
 
-    is estimated without bias by the product over stages t of mean_m prod_(rows n of stage t) p(x_n | theta_m), where m counts
-    the particles before the resampling of the stage.
+    is estimated without bias by the product over stages t of mean_m prod_(rows n of stage t) p(x_n | theta_m), where theta_m is
+    particle m before the resampling of the stage.
 
-    Label-invariant quantities decide about the number of sweeps in a stage: the weights, means and variances of the components
-    in order of size. The sweeps end when each of these quantities has a correlation below 0.5, over the particles, with its
-    value before the sweeps, or after 30 sweeps. A row that alone takes the
-    effective sample size below one half enters as sum_k w_k N(x | k)^phi, with phi from 0 to 1 in several stages.
+    The sorted weights and, for each feature, the sorted means and variances of the components determine the number of sweeps in
+    a stage. The correlation of each of these quantities with its value before the sweeps is computed over the particles. The
+    sweeps end when all these correlations are below 0.5, or after 30 sweeps. If a single row takes the effective sample size
+    below one half of the number of particles, it enters in several stages, as sum_k w_k N(x | k)^phi. In these stages, phi
+    rises from 0 to 1.
 
-    After each sweep, the components of each particle are permuted at random among those with the same prior concentration, so
-    that all equivalent labellings are equally likely: call `relabel` before you summarise single components. Averages over
-    draws must weight the runs by stats["chain_weight"], as the functions of this package do.
+    After each sweep, components with the same prior concentration are permuted at random in each particle. All equivalent
+    labellings are therefore equally likely: call `relabel` before you summarise single components. Averages over draws must
+    weight the runs by stats["chain_weight"], as the functions of this package do.
 
     Chopin (2002), Biometrika 89:539; Del Moral, Doucet & Jasra (2006), J. R. Statist. Soc. B 68:411.
 
@@ -76,9 +77,9 @@ def smc(
         key: a random key.
         x: (N, D).
         prior: a Prior, or an IndependentPrior whose scale is InverseWishart or InverseGamma; the conditional distributions
-            under these priors have closed forms. A prior that is scaled to the data, such as that of `default_prior`, is
-            accepted. The evidence then is that of a model whose prior was chosen by the same data, and it can compare only
-            models with the same prior.
+            under these priors have closed forms. A prior that is scaled to the data, as by `default_prior`, is accepted. The
+            evidence then depends on a prior that was chosen with the same data, and may be compared only between models with
+            the same prior.
         num_components: K.
         covariance_type: "full", "tied", "diag" or "spherical".
         num_samples: S, number of particles in each run, at least 100.
@@ -86,22 +87,23 @@ def smc(
         sample_weight: (N,) integers >= 0. A row of weight w counts as w rows. A row of weight 0 is ignored, whatever values it
             holds. Weights that are not integers raise an error, or set the status to NONFINITE if they are traced. `nuts`
             accepts such weights.
-        present: (K,) booleans, or None: the components that may have a positive weight. The other components keep weight 0, and
-            the prior of the weights counts only those present.
+        present: (K,) booleans, True for the components that may have a positive weight; None: all components. The other
+            components keep weight 0, and are left out of the prior of the weights.
         progress: whether to show a progress bar, outside jit only; None: show it on a terminal.
 
     Returns:
         A Posterior with mixture (C, S, ...) in data units and x's float dtype. Within a run, the draws have equal weights and
         are in random order. The status is DEGENERATE if fewer than a tenth of the particles of a run survived a stage, or if
-        rows are left over after 1000 stages; UNMIXED if the log evidences of the runs have a standard deviation of 1 nat or
-        more; otherwise it is decided by R-hat and the effective sample size between runs, as in `jaxgmm.posterior.mixing`, and
-        is FEW_DRAWS for a single run.
+        rows are left over after 1000 stages. It is UNMIXED if the log evidences of the runs have a standard deviation of 1 nat
+        or more. Otherwise, it follows from R-hat and the effective sample size between runs, as in `jaxgmm.posterior.mixing`.
+        For a single run, which cannot be compared with others, it is FEW_DRAWS unless the run is degenerate.
 
         stats: log_evidence (C,), an estimate of log p(x) in nats from each run; log_evidence_error (), the standard error of
         log(mean of exp(log_evidence)), NaN for one run; chain_weight (C,), the share of each run in an average over all draws,
-        exp(log_evidence) divided by its sum; rhat () and ess (), the largest R-hat and the smallest effective sample size of
-        the label-invariant quantities, NaN for one run; num_stages (C,); and for each stage, (C, T) with T = 1000:
-        effective_size, before resampling (NaN after the last stage), parents, how many particles survived, and sweeps.
+        which is exp(log_evidence) divided by its sum; rhat () and ess (), the largest R-hat and the smallest effective sample
+        size of the label-invariant quantities, NaN for one run; num_stages (C,), the number of stages of each run. Three arrays
+        (C, T), T = 1000, describe the stages: effective_size, the effective sample size before resampling (NaN after the last
+        stage); parents, the number of particles that survived; and sweeps, the number of Gibbs sweeps.
 
     Raises:
         ValueError, TypeError: the data, the prior or an option is invalid, or the prior's scale is HalfNormal. Traced values
@@ -174,7 +176,7 @@ def smc_like_start(
 
 
 def _as_present(present: ArrayLike | None, num_components: int) -> jax.Array | np.ndarray:
-    """Return which components may have a positive weight as booleans (K,), or raise ValueError for invalid input."""
+    """Return booleans (K,), True for the components that may have a positive weight. Raise ValueError for invalid input."""
     if present is None:
         return np.ones(num_components, bool)
     flags: Any = present if is_traced(present) else np.asarray(present)
@@ -188,7 +190,7 @@ def _as_present(present: ArrayLike | None, num_components: int) -> jax.Array | n
 
 
 def _shapes(num_components: int, x: jax.Array, covariance_type: str) -> Mixture:
-    """Return the shapes of a mixture of the data's type, in place of its arrays."""
+    """Return a mixture whose leaves are shapes with the dtype of the data, instead of arrays."""
     d = x.shape[1]
     shapes = ((num_components,), (num_components, d), covariance.storage_shape(covariance_type, num_components, d))
     weights, means, covariances = (jax.eval_shape(partial(jnp.zeros, shape, x.dtype)) for shape in shapes)
@@ -199,9 +201,9 @@ def _shapes(num_components: int, x: jax.Array, covariance_type: str) -> Mixture:
 def _sample(
     key: jax.Array, inputs: tuple, bar: jax.Array | None, *, covariance_type: str, num_samples: int, num_chains: int
 ) -> Posterior:
-    """Run all populations on validated x, weight, prior and present, and return the posterior.
+    """Make all runs with validated x, weight, prior and present, and return the posterior.
 
-    bar: the number of a progress bar that counts rows, or None.
+    bar: the number that identifies a progress bar for rows, or None.
     """
     x, weight, prior, present = inputs
     standard = standardise(x, weight, prior, covariance_type)
@@ -225,7 +227,7 @@ def _sample(
 def _summarise(
     runs: Run, mixture: Mixture, log_density: jax.Array, standard: StandardizedProblem
 ) -> tuple[dict[str, Any], jax.Array]:
-    """Return the statistics and the status of several runs, from their draws (C, S, ...) in standardised coordinates."""
+    """Return the statistics and the status of several runs. The mixture holds the draws (C, S, ...), standardised."""
     total = total_weight(standard.weight, len(standard.y), standard.y.dtype)
     log_evidence = runs.log_evidence - total * jnp.log(standard.scale).sum()
     mixing = measure_mixing(label_invariant_draws(mixture, log_density), in_time=False)
@@ -246,7 +248,7 @@ def _summarise(
 
 
 def _relative_error(log_evidence: jax.Array) -> jax.Array:
-    """Return the standard error of the mean evidence over runs (C,), relative to this mean; NaN for one run."""
+    """Return the standard error of the mean evidence over runs (C,), relative to this mean. For one run, the result is NaN."""
     evidence = jnp.exp(log_evidence - log_evidence.max())
     count = len(evidence)
     return jnp.nan * evidence[0] if count == 1 else evidence.std(ddof=1) / count**0.5 / evidence.mean()
@@ -259,7 +261,7 @@ def _is_degenerate(runs: Run, num_particles: int) -> jax.Array:
 
 
 def _judge(log_density: jax.Array, log_evidence: jax.Array, mixing: Mixing, degenerate: jax.Array) -> jax.Array:
-    """Return the most severe PosteriorStatus that applies, (). One run cannot be compared with others: FEW_DRAWS."""
+    """Return the most severe PosteriorStatus that applies, (). For one run, it is FEW_DRAWS or more severe."""
     status = jnp.asarray(PosteriorStatus.FEW_DRAWS)
     if len(log_density) > 1:
         status = judge_mixing(mixing, *log_density.shape)

@@ -19,7 +19,7 @@ from ..row_sums import Weight, first_valid_row, has_weights, total_weight, weigh
 class StandardizedProblem(NamedTuple):
     """One data set and one prior in standardised coordinates y, where x = shift + scale y.
 
-    y (N, D): the rows. weight: the weights of the rows. prior: the prior of the parameters of y. shift (D,) and
+    y (N, D): the rows. weight: the weights of the rows. prior: the prior of the parameters in these coordinates. shift (D,) and
     scale (D,) are in data units.
     """
 
@@ -33,8 +33,8 @@ class StandardizedProblem(NamedTuple):
 def standardise(x: jax.Array, weight: Weight, prior: MixturePrior, covariance_type: str) -> StandardizedProblem:
     """Standardise data and prior, in JAX's default float type.
 
-    Each standardised feature has mean 0 and variance 1. For spherical, all features have the same scale, and their average
-    variance is 1. A constant column has no variance, so the typical variance under the prior is used for it.
+    Each standardised feature has mean 0 and variance 1. For the covariance type spherical, all features have the same scale,
+    and their average variance is 1. A constant column is scaled by its typical standard deviation under the prior instead.
     """
     dtype = jnp.result_type(float)
     w = weight_or_ones(weight, x.shape[:1], x.dtype)
@@ -96,8 +96,8 @@ def log_volume(problem: StandardizedProblem, covariance_type: str, num_component
 def log_volume_of_present(problem: StandardizedProblem, covariance_type: str, present: jax.Array) -> jax.Array:
     """Return `log_volume` for the present components.
 
-    The number of present components may be traced, but `log_volume` needs a plain number. `log_volume` is linear in this
-    number, so the result is extrapolated from the values for 1 and 2 components.
+    The number of present components may be traced, but `log_volume` needs a Python integer. The result is linear in this
+    number, so it is computed from the values for 1 and 2 components.
     """
     one, two = (log_volume(problem, covariance_type, k) for k in (1, 2))
     return one + (present.sum().astype(two.dtype) - 1) * (two - one)

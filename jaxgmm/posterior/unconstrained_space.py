@@ -31,12 +31,12 @@ from .standardization import StandardizedProblem
 
 
 class Decoded(NamedTuple):
-    """A point of the space, decoded.
+    """The mixture that a point of the space stands for, with related quantities.
 
     Attributes:
-        log_weights: (K,), which are finite even where the weights round to 0.
+        log_weights: (K,), logarithms of the weights, which are finite even where the weights round to 0.
         mixture: the mixture.
-        factors: the factors of its covariances.
+        factors: the factors of the covariances.
         jacobian: (), log|d(means, covariances) / dz|.
     """
 
@@ -68,8 +68,9 @@ class UnconstrainedSpace(NamedTuple):
 
 
 def make_unconstrained_space(problem: StandardizedProblem, start: Mixture) -> UnconstrainedSpace:
-    """Make the unconstrained space of `jaxgmm.model` for a problem; log-likelihoods are relative to the start.
+    """Make the unconstrained space of `jaxgmm.model` for a problem.
 
+    Log-likelihoods are computed as differences from the log-likelihood at the start.
     The transforms are NumPyro's. The potential is computed with the densities of this package. Their values and gradients equal
     those of NumPyro's densities. NumPyro's densities are not used, because they would solve linear systems for whole stacks of
     matrices. The docstring of `linalg` explains why this must be avoided.
@@ -122,7 +123,7 @@ def from_sticks(sticks: jax.Array) -> jax.Array:
 
 
 def log_sigmoid(x: jax.Array) -> jax.Array:
-    """Return -log(1 + exp(-x)) with exact derivatives, at 0 too. The gradient of JAX's function takes several times as long."""
+    """Return -log(1 + exp(-x)) with exact derivatives, also at 0. The gradient of JAX's function is several times slower."""
     positive = x > 0
     return jnp.where(positive, 0, x) - jnp.log1p(jnp.exp(jnp.where(positive, -x, x)))
 

@@ -3,8 +3,8 @@
 The model is called like `jaxgmm.model`. It has sites or deterministics named weights, means and covariances. The value of
 covariances has the form in which a Mixture stores covariances. If the latent sites are those of `jaxgmm.model`, or if
 covariances is itself a latent site, a mixture determines all latent sites. In this case, the posterior can be approximated
-around a start, and log densities of draws are densities in (weights, means, covariances). Otherwise, a mixture gives the
-chains' starts only for the sites with these names; for all other sites the starts are random.
+around a start, and log densities of draws are densities in (weights, means, covariances). Otherwise, a mixture gives the starts
+of the chains only for latent sites that share a name with these sites. For all other latent sites, the starts are random.
 """
 
 from __future__ import annotations
@@ -136,11 +136,12 @@ def user_model_starts(
 def _random_starts(
     key: jax.Array, user: UserModelSpace, problem: StandardizedProblem, start: Mixture, num_chains: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Draw points z (C, P) with finite density and gradient; return them and their potentials (C,).
+    """Draw points z (C, P) with finite density and gradient. Return the points and their potentials (C,).
 
-    If no such point is found for a chain, the returned potential of this chain is not finite. The means of the start are first
-    moved at random by about 1.5 standard errors. The coordinates that a mixture determines are then taken from this start. All
-    other coordinates are drawn from a uniform distribution, as in NumPyro's init_to_uniform.
+    The means of the start are first moved at random by about 1.5 standard errors. The coordinates that a mixture determines are
+    then taken from the moved start. All other coordinates are drawn from a uniform distribution, as in NumPyro's
+    init_to_uniform. If no point with finite density and gradient is found for a chain, the potential of this chain is not
+    finite.
     """
     total = total_weight(problem.weight, len(problem.y), problem.y.dtype)
     variances = covariance.variances(start.covariances, start.covariance_type, start.num_features)

@@ -20,7 +20,7 @@ from .model import mixture_of
 from .standardization import StandardizedProblem
 from .unconstrained_space import UnconstrainedSpace
 
-FIELDS = ("weights", "means", "covariances")  # sites or deterministics that the model must have
+FIELDS = ("weights", "means", "covariances")  # names of the sites or deterministics that the model must have
 
 Sites = dict[str, jax.Array]
 
@@ -85,7 +85,7 @@ class _Evaluation(NamedTuple):
         terms: the terms of the log density, by name of site.
         values: the values of the sites, by name.
         log_det: (), log|d sites / dz|.
-        observed: the names of the observed sites; factors count as observed.
+        observed: the names of the observed sites, including the sites of numpyro.factor.
     """
 
     terms: Sites

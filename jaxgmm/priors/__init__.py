@@ -1,1 +1,1 @@
-"""Priors of mixtures: the interface of prior families, the families, the covariance laws, and the default prior."""
+"""Define priors of mixtures: an interface, two families that implement it, laws for covariances, and the default prior."""

@@ -1,4 +1,4 @@
-"""The conjugate prior.
+"""Define the conjugate prior.
 
     weights ~ Dirichlet(c),   Sigma_k ~ InverseWishart(nu, S),   mu_k | Sigma_k ~ N(m, Sigma_k / kappa)
 
@@ -63,7 +63,7 @@ class Prior(MixturePrior):
 
     @property
     def covariance_law(self) -> InverseWishart:
-        """The law of each stored covariance; for diag and spherical, it stands for InverseGamma(nu / 2, S / 2)."""
+        """The law of each stored covariance; for diag and spherical, the law of a variance is InverseGamma(nu / 2, S / 2)."""
         return InverseWishart(self.degrees_of_freedom, self.scale)
 
     @property
@@ -78,7 +78,7 @@ class Prior(MixturePrior):
         return d / 2 * jnp.log(kappa / (2 * math.pi)) - factors.half_log_det - kappa / 2 * (z**2).sum(-1)
 
     def noise_of_means(self, mixture: Mixture, factors: covariance.Factors) -> jax.Array:
-        """Return the noise (K, D) from which `deviations_of_means` computes the deviations of a mixture's means."""
+        """Return the noise (K, D) from which `deviations_of_means` computes mu_k - m for the means of a mixture."""
         return self._whitened_deviations(mixture, factors) * jnp.sqrt(self.mean_precision)
 
     def deviations_of_means(self, root: jax.Array, noise: jax.Array, covariance_type: str) -> jax.Array:
@@ -91,13 +91,13 @@ class Prior(MixturePrior):
         return jnp.sqrt(typical / self.degrees_of_freedom / self.mean_precision)
 
     def maximize_means(self, mixture: Mixture, sums: ComponentSums) -> tuple[jax.Array, jax.Array]:
-        """Return the mode (K, D) of the means, and the scatter that determines the mode of the covariances."""
+        """Return the mode (K, D) of the means, and the scatter from which the mode of the covariances is computed."""
         return self._posterior_means(sums), self._posterior_scatter(sums, mixture.covariance_type)
 
     def draw_given_sums(
         self, sums: ComponentSums, factors: covariance.Factors, variables: StandardVariables, covariance_type: str
     ) -> tuple[jax.Array, covariance.Factors]:
-        """Draw covariances, and then means given the covariances, from the Gibbs conditionals; `factors` is not used."""
+        """Draw covariances given the sums, and then means given the sums and the covariances; `factors` is not used."""
         drawn = self._draw_factors(self._posterior_scatter(sums, covariance_type), variables, covariance_type)
         steps = covariance.transform(drawn.lower, variables.noise, covariance_type)
         return self._posterior_means(sums) + steps / jnp.sqrt(self.mean_precision + sums.count)[:, None], drawn

@@ -1,12 +1,12 @@
-"""The laws that a prior can assign to covariances, and the interface that each law implements.
+"""Define the laws that a prior can assign to covariances, and the interface that each law implements.
 
     InverseWishart    covariance matrices of full and tied
     InverseGamma      variances of diag and spherical
     HalfNormal        standard deviations of any covariance type, with LKJ correlations
 
-With the first two laws, the M-step and the Gibbs conditionals have closed forms. Other code reads only the parameters (nu, S)
-of an inverse Wishart law from these two laws. For diag and spherical, (nu, S) stand for the law InverseGamma(nu / 2, S / 2) of
-each variance.
+With the first two laws, the M-step and the conditional distributions of Gibbs sampling have closed forms. Both laws give other
+code the same two parameters, (nu, S). For full and tied, they stand for InverseWishart(nu, S). For diag and spherical, they
+stand for the law InverseGamma(nu / 2, S / 2) of each variance.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class CovarianceLaw(Printed, ABC):
 
 
 class _ConjugateLaw(CovarianceLaw):
-    """A law with closed forms, which is determined by the parameters (nu, S) of an inverse Wishart law."""
+    """A law with closed forms. The parameters (nu, S) of an inverse Wishart law determine it."""
 
     has_closed_forms: ClassVar[bool] = True
 

@@ -18,8 +18,8 @@ from ..row_sums import Weight, weight_or_ones
 from ..validation import as_weighted_data, check_count, check_covariance_type
 from .conjugate import Prior
 
-# The objects that `default_prior` returned. The origin of a prior is not stored in a field of Prior, because the field would be
-# part of the pytree structure. A default prior and a prior written by hand could then not be stacked or share a program.
+# This set holds the objects that `default_prior` returned. Prior has no field for its origin, because the field would be part
+# of the pytree structure. A default prior and a prior written by hand could then not be stacked or share a program.
 _data_scaled: weakref.WeakSet[Prior] = weakref.WeakSet()
 
 
@@ -31,7 +31,7 @@ def default_prior(
 
     The hyperparameters are c = 1, m = column means, kappa = 0.01, nu = D + 2 and S = V / K^(2 / D). Here V is the covariance of
     the data in the form of the covariance type: the matrix for full and tied, the variances for diag, the average variance for
-    spherical. A small multiple of each feature's variance is added to the diagonal of V; for a constant feature, a small
+    spherical. A small multiple of each feature's variance is added to the diagonal of V. For a constant feature, a small
     multiple of its squared value is added instead. The prior is therefore always proper, even if a column is constant or
     collinear, or if x has a single row.
 

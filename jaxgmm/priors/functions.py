@@ -101,8 +101,8 @@ def sample_prior_on_host(seed: int, prior: MixturePrior, mixture: Mixture, num_s
     """Draw mixtures (S, ...) independently from a prior, with random numbers from NumPy.
 
     The draws have the shape and covariance type of the given mixture, and the same distribution as those of `sample_prior`.
-    JAX's gamma sampler takes seconds to compile, but NumPy's sampler needs no compilation. The compilation matters if draws
-    from the prior are a small part of a computation outside jit. Priors without closed forms are sampled by `sample_prior`.
+    JAX's gamma sampler takes seconds to compile, but NumPy's sampler needs no compilation. These seconds matter if draws from
+    the prior are a small part of a computation outside jit. Priors without closed forms are sampled by `sample_prior`.
     """
     covariance_type, (k, d) = mixture.covariance_type, mixture.means.shape
     if not prior.has_closed_forms:

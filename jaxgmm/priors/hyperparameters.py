@@ -1,4 +1,4 @@
-"""Functions that print and check hyperparameters, for both priors and covariance laws."""
+"""Print and check hyperparameters, both of priors and of covariance laws."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A prior whose means do not depend on the covariances, as in most published analyses.
+"""Define a prior whose means do not depend on the covariances, as in most published analyses.
 
 weights ~ Dirichlet(c),   mu_k ~ N(m, M),   Sigma_k ~ one of the laws in `covariance_laws`
 """
@@ -66,7 +66,7 @@ class IndependentPrior(MixturePrior):
         return constant - (self.noise_of_means(mixture, factors) ** 2).sum(-1) / 2
 
     def noise_of_means(self, mixture: Mixture, factors: covariance.Factors) -> jax.Array:
-        """Return the noise (K, D) from which `deviations_of_means` computes the deviations of a mixture's means."""
+        """Return the noise (K, D) from which `deviations_of_means` computes mu_k - m for the means of a mixture."""
         whitener = linalg.invert_lower(linalg.cholesky(self.mean_covariance))
         return (mixture.means - self.mean) @ jnp.swapaxes(whitener, -1, -2)
 
@@ -95,7 +95,7 @@ class IndependentPrior(MixturePrior):
     def draw_given_sums(
         self, sums: ComponentSums, factors: covariance.Factors, variables: StandardVariables, covariance_type: str
     ) -> tuple[jax.Array, covariance.Factors]:
-        """Draw means given the current covariances, and then covariances given the means, from the Gibbs conditionals."""
+        """Draw means given the sums and the current covariances, and then covariances given the sums and these means."""
         means = self._draw_means(sums, factors, variables.noise, covariance_type)
         return means, self._draw_factors(_scatter_about(means, sums, covariance_type), variables, covariance_type)
 

@@ -1,11 +1,11 @@
-"""The interface of prior families. It contains the methods that MAP-EM, the samplers and the comparison need.
+"""Define the interface of prior families. It contains the methods that MAP-EM, the samplers and the comparison need.
 
     p(weights, means, covariances) = Dirichlet(weights | c) prod_k p(Sigma_k) p(mu_k | Sigma_k)
 
 Every family has a Dirichlet law for the weights and a `CovarianceLaw` for the covariances. Families differ in the law of the
-means. Densities are normalised. They are densities of (weights, means, covariances) with respect to the first K - 1 weights and
-to the free entries of the covariances. To add a family, subclass `MixturePrior` in a module of its own, list the class in
-`functions.FAMILIES`, and add it to the NumPyro model in `posterior/model.py`.
+means. Densities are normalised. They refer to the first K - 1 weights, the means, and the free entries of the covariances. To
+add a family, subclass `MixturePrior` in a module of its own, list the class in `functions.FAMILIES`, and add it to the NumPyro
+model in `posterior/model.py`.
 """
 
 from __future__ import annotations
@@ -34,10 +34,12 @@ from .hyperparameters import host_values, require_positive
 @partial(jax.tree_util.register_dataclass, data_fields=["count", "mean", "scatter"], meta_fields=[])
 @dataclass(frozen=True, eq=False)
 class ComponentSums:
-    """Sums over the rows of each component; responsibilities or labels assign the rows to the components.
+    """Sums over the rows of each component. Responsibilities or labels assign the rows to the components.
 
-    count (K,): the sum of weights. mean (K, D): the weighted mean. scatter: the weighted scatter matrix about this mean,
-    (K, D, D), or its diagonal (K, D).
+    Attributes:
+        count: (K,), the sum of weights.
+        mean: (K, D), the weighted mean.
+        scatter: the weighted scatter matrix about this mean, (K, D, D), or its diagonal, (K, D).
     """
 
     count: jax.Array
@@ -48,8 +50,10 @@ class ComponentSums:
 class StandardVariables(NamedTuple):
     """Random numbers from standard distributions, which `draw_given_sums` converts to means and covariances.
 
-    gammas (K | 1, D | 1): gamma variables of scale 1, with shape parameters from `gamma_shapes`. bartlett (K | 1, D, D):
-    standard normal variables; full and tied use those below the diagonal. noise (K, D): standard normal variables.
+    Attributes:
+        gammas: (K | 1, D | 1), gamma variables of scale 1, with shape parameters from `gamma_shapes`.
+        bartlett: (K | 1, D, D), standard normal variables; full and tied use those below the diagonal.
+        noise: (K, D), standard normal variables.
     """
 
     gammas: jax.Array
@@ -90,7 +94,7 @@ class MixturePrior(Printed, ABC):
 
     @abstractmethod
     def noise_of_means(self, mixture: Mixture, factors: covariance.Factors) -> jax.Array:
-        """Return the noise (K, D) from which `deviations_of_means` computes the deviations of a mixture's means."""
+        """Return the noise (K, D) from which `deviations_of_means` computes mu_k - m for the means of a mixture."""
 
     @abstractmethod
     def standard_deviations_of_means(self, covariance_type: str) -> jax.Array:
@@ -98,20 +102,20 @@ class MixturePrior(Printed, ABC):
 
     @abstractmethod
     def maximize_means(self, mixture: Mixture, sums: ComponentSums) -> tuple[jax.Array, jax.Array]:
-        """Return the mode (K, D) of the means in the M-step, and the scatter that determines the covariances.
+        """Return the mode (K, D) of the means, and the scatter from which the M-step computes the covariances.
 
-        mixture: the current mixture. If `means_share_covariance` is False, the mode is conditional on the covariances of this
-            mixture.
+        The argument `mixture` is the current mixture. If `means_share_covariance` is False, the mode is conditional on the
+        covariances of this mixture.
         """
 
     @abstractmethod
     def draw_given_sums(
         self, sums: ComponentSums, factors: covariance.Factors, variables: StandardVariables, covariance_type: str
     ) -> tuple[jax.Array, covariance.Factors]:
-        """Draw means (K, D) and covariances from their Gibbs conditionals, given the sums of each component's rows.
+        """Draw means (K, D) and covariances from their conditional distributions, given the sums of each component's rows.
 
-        factors: the factors of the current covariances. In the factors that are returned, `lower` is a square root of each
-        covariance. This square root need not be triangular.
+        The argument `factors` holds the factors of the current covariances. In the factors that are returned, `lower` is a
+        square root of each covariance. This square root need not be triangular.
         """
 
     @abstractmethod
@@ -139,7 +143,7 @@ class MixturePrior(Printed, ABC):
 
     @property
     def has_closed_forms(self) -> bool:
-        """Whether the M-step of MAP-EM and the conditionals of Gibbs sampling have closed forms."""
+        """Whether the M-step of MAP-EM and the conditional distributions of Gibbs sampling have closed forms."""
         return self.covariance_law.has_closed_forms
 
     def log_density(self, mixture: Mixture, factors: covariance.Factors, present: jax.Array) -> jax.Array:
@@ -173,10 +177,10 @@ class MixturePrior(Printed, ABC):
     def maximize(self, mixture: Mixture, sums: ComponentSums, present: jax.Array) -> Mixture:
         """Return the mode of (weights, means, covariances) given the sums of an E-step.
 
-        The formulas are those of Fraley & Raftery (2007), section 3, but with the denominators of the joint mode. If the law of
-        the means does not depend on the covariances, the density is maximised in two steps: over the means given the current
-        covariances, and then over the covariances given the means. This is ECM (Meng & Rubin 1993), which still never decreases
-        the objective.
+        The formulas are those of Fraley & Raftery (2007), section 3, but the denominators are those of the joint mode of
+        (weights, means, covariances). If the law of the means does not depend on the covariances, the density is maximised in
+        two steps. The first step maximises it over the means given the current covariances. The second step maximises it over
+        the covariances given the means. This is ECM (Meng & Rubin 1993), which never decreases the objective either.
 
         Args:
             mixture: the mixture that the E-step used.

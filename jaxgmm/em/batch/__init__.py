@@ -1,4 +1,4 @@
-"""EM on many data sets in one call.
+"""Fit many data sets by EM in one call.
 
 The data pass through `fit_many` in these stages:
 

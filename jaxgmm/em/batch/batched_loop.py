@@ -1,4 +1,4 @@
-"""EM on a batch of data sets in one compiled program. Data sets that have converged take no further steps.
+"""Run EM on a batch of data sets in one compiled program. Data sets that have converged take no further steps.
 
 A vmapped `while_loop` would run every data set until the slowest one has converged. This program works in rounds instead. It
 divides the batch into sub-batches of `width` data sets. The data sets of a sub-batch are advanced at the same time. In one
@@ -28,8 +28,8 @@ class _Batch(NamedTuple):
 
     Attributes:
         problems: the data sets; each field has a leading axis (M,) or is shared by all data sets.
-        centered: the centred problems (M, ...) without their data. The data stay in `problems`, so that sorting does not copy
-            them.
+        centered: the centred problems (M, ...) without their data. The data stay in `problems`, so that they are not copied
+            when the problems are sorted.
         num_wanted: the number of data sets whose results are needed; these data sets come first.
         width: the number of data sets in a sub-batch.
     """

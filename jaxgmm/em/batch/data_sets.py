@@ -1,4 +1,4 @@
-"""Data sets in any form that `fit_many` accepts. The module also divides the data sets into batches for compiled programs."""
+"""Validate data sets in any form that `fit_many` accepts, and divide the data sets into batches for compiled programs."""
 
 from __future__ import annotations
 
@@ -98,7 +98,8 @@ class DataSets:
     def arrays(self, batch: Batch) -> tuple[jax.Array, Weight]:
         """Return the data (size, N, D) and weights (size, N) of a batch; arrays that all fits share have no leading axis.
 
-        Rows that pad a shorter data set have weight 0. Without weights, None or `FirstRows` may be returned.
+        Rows that pad a shorter data set have weight 0. If the data have no weights, the second result may be None or
+        `FirstRows`.
         """
         if isinstance(self.x, list):
             x, weight = self._padded(self.x, batch)
@@ -154,7 +155,7 @@ def pad(data_sets: Sequence[Any]) -> tuple[jax.Array, jax.Array]:
 def as_data_sets(
     xs: Any, groups: ArrayLike | None = None, sample_weight: Any = None, num_starts: int | None = None
 ) -> DataSets:
-    """Return data sets in any form that `fit_many` accepts, after validation of shapes, types and the signs of weights.
+    """Return data sets, given in any form that `fit_many` accepts. Validate shapes, types and the signs of weights.
 
     Args:
         xs: a list of B arrays (N_b, D); one array (B, N, D); one array (N, D) with `groups`; or one data set (N, D).

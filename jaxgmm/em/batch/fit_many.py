@@ -234,7 +234,7 @@ class _Fits:
         return jax.tree.map(join, *[to_host(result) for _, result in done])
 
     def _fit_batch(self, batch: Batch) -> Fit:
-        """Start the fits of one batch and return their results, which JAX computes asynchronously."""
+        """Start the fits of one batch and return their results. JAX computes the results in the background."""
         x, weight = self.data_sets.arrays(batch)
         starts = jax.tree.map(batch.take, self.starts)
         if self.start_options is not None:

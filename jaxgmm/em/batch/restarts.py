@@ -50,12 +50,12 @@ def fit_restarts(
     are finite, and no component is degenerate. A component is degenerate if it holds fewer than D + 1 points (2 points for diag
     and spherical), or if only the regularisation keeps its covariance from collapsing. With the covariance type tied, no
     component is degenerate. The likelihood of a fit with a degenerate component is meaningless. If no fit is sound, the best
-    fit has the largest objective among the fits that are nearest to sound.
+    fit has the largest objective among the fits that are closest to being sound.
 
     Args:
         key: a random key.
         x: (N, D). A JAX array stays on its device.
-        prior: for MAP, as in `fit`.
+        prior: as in `fit`.
         num_components: K.
         covariance_type: "full", "tied", "diag" or "spherical".
         num_restarts: the number of restarts, each with seven candidates for a start.
@@ -64,7 +64,7 @@ def fit_restarts(
         **options: the other options of `fit_many`: tol, max_iter, reg_covar, accelerate, chunk_size, progress.
 
     Returns:
-        A Fit. Under vmap over keys or data sets, there is one fit for each.
+        A Fit. Under vmap over keys or data sets, there is one fit for each key or data set.
 
     Raises:
         ValueError, TypeError: as for `initialize` and `fit`.
@@ -107,8 +107,8 @@ def _take_best(starts: Mixture, fits: Fit, total: jax.Array | np.ndarray) -> tup
 def best_of(fits: Fit, total: jax.Array | np.ndarray) -> jax.Array:
     """Return the index of the best fit in a stack of fits (R,); `total` is the total weight of the data of each fit.
 
-    The best fit has the largest objective among the sound fits. If no fit is sound, it has the largest objective among the fits
-    that are nearest to sound.
+    The best fit has the largest objective among the sound fits. If no fit is sound, the best fit has the largest objective
+    among the fits with the smallest `unsoundness`.
     """
     distance = unsoundness_of(fits, total)
     return jnp.where(distance == distance.min(), jnp.nan_to_num(fits.objective, nan=-jnp.inf), -jnp.inf).argmax()

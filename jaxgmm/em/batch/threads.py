@@ -1,4 +1,4 @@
-"""Threads that run several compiled programs at the same time on a CPU.
+"""Run several compiled programs at the same time on a CPU, each in a thread of its own.
 
 A program of small operations uses little more than one CPU core. If several programs run at the same time, they use all cores.
 """
@@ -25,8 +25,9 @@ def map_threads(work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[
     """Yield each job with its finished result work(job), in the order of the jobs.
 
     The number of jobs in progress exceeds the number of threads by at most one. Only one thread at a time calls `work`, because
-    this call may compile a program, which takes memory. The compiled programs then run at the same time. Devices other than a
-    CPU need no threads: there the caller's thread calls `work` for all jobs.
+    this call may compile a program, which takes memory. `work` returns before its program has finished, so the programs of
+    several jobs run at the same time. Devices other than a CPU need no threads: there the caller's thread calls `work` for all
+    jobs.
     """
     threads = num_threads()
     dispatching, context = threading.Lock(), _caller_context()
@@ -56,7 +57,7 @@ def map_threads(work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[
 
 
 def _caller_context() -> Callable[[], ExitStack]:
-    """Return a function that sets the caller's 64-bit mode and device in another thread. In JAX, threads do not share them."""
+    """Return a function that sets the caller's 64-bit mode and device in another thread, because JAX stores both by thread."""
     enable_x64 = getattr(jax, "enable_x64", None)
     if enable_x64 is None:
         from jax.experimental import enable_x64  # pyright: ignore[reportAttributeAccessIssue] (jax before 0.8)
