@@ -12,10 +12,20 @@ import pytest
 import jaxgmm
 from jaxgmm.em.initialization import StartOptions, standardise_features
 from jaxgmm.em.loop import EMProblem, prepare
-from jaxgmm.em.restart_starts import _coordinate_maps, _draw_numbers, _Kind, _order, _race, _Runs, num_fitted, restart_starts
+from jaxgmm.em.restart_starts import (
+    _coordinate_maps,
+    _draw_numbers,
+    _Kind,
+    _order,
+    _race,
+    _Runs,
+    _short_run,
+    num_fitted,
+    restart_starts,
+)
 from jaxgmm.em.result import is_sound
 
-from helpers import COVARIANCE_TYPES, assert_mixtures_close, random_data, random_weight
+from helpers import COVARIANCE_TYPES, assert_mixtures_close, random_data, random_prior, random_weight
 
 # laboratory tests of 215 patients: Coomans, Broeckaert, Jonckheer & Massart (1983)
 THYROID = Path(__file__).parents[1] / "data" / "thyroid.csv"
@@ -199,6 +209,16 @@ def test_the_race_keeps_the_best_sound_start(x64):
     problem = prepare(stack, EMProblem(x, jnp.ones(60), None, None), jnp.asarray(1e-5))
     winner = jax.tree.map(lambda leaf: leaf[0], _race(problem.start, problem, 1))
     assert_mixtures_close(dataclasses.replace(winner, means=winner.means + problem.center), best.mixture, 1e-2)
+
+
+def test_the_race_takes_the_prior_into_account(x64):
+    """Runs are ranked by the objective of the fits, which is the log-likelihood plus the log prior density."""
+    prior = random_prior(1, "full", k=3, d=2)
+    starts = starts_of(jax.random.key(0), jnp.asarray(X))
+    problem = prepare(starts, EMProblem(jnp.asarray(X), jnp.ones(60), prior, None), jnp.asarray(1e-5))
+    runs = jax.vmap(lambda start: _short_run(start, jnp.array(1), problem))(problem.start)
+    log_likelihood = jaxgmm.log_prob(starts, X).sum(1)
+    np.testing.assert_allclose(runs.objective, log_likelihood + jaxgmm.log_prior(starts, prior), rtol=1e-10)
 
 
 def test_order_of_runs():
