@@ -32,7 +32,7 @@ Letters in shapes: N observations, D features, K components, B data sets, C chai
 
 Public names, grouped by purpose (for the full description of a name, call `help`, for example `help(jaxgmm.nuts)`):
 
-    mixtures        Mixture make_mixture num_parameters marginal condition
+    mixtures        Mixture make_mixture num_parameters marginal condition distance Distance
     densities       log_prob responsibilities predict sample
     starts          initialize from_labels from_responsibilities
     EM              fit Fit Status ComponentStatus e_step m_step Moments fit_restarts
@@ -102,6 +102,8 @@ if typing.TYPE_CHECKING:
     from .criteria import aic as aic
     from .criteria import bic as bic
     from .criteria import icl as icl
+    from .distances import Distance as Distance
+    from .distances import distance as distance
     from .em.batch.data_sets import pad as pad
     from .em.batch.fit_many import fit_many as fit_many
     from .em.batch.restarts import fit_restarts as fit_restarts
@@ -144,6 +146,8 @@ _LAZY = {
     "fit_many": ".em.batch.fit_many",
     "fit_restarts": ".em.batch.restarts",
     "pad": ".em.batch.data_sets",
+    "Distance": ".distances",
+    "distance": ".distances",
     "Selection": ".selection",
     "aic": ".criteria",
     "bic": ".criteria",

@@ -3,8 +3,8 @@
 Suppose that each of B ranks is uniform on 0, ..., L. For every j = 0, ..., L + 1, the number of ranks below j then has a
 binomial distribution. These numbers form a path of counts. At each j, a band contains the counts whose two-sided binomial
 p-value exceeds a level. The level is the same for all j, and it is chosen such that the whole path of counts stays inside the
-band with probability 1 - alpha. This probability is computed exactly, without simulation, because the increments of the path
-are distributed as independent Poisson numbers conditioned on their sum.
+band with probability 1 - alpha. This probability can be computed exactly, without simulation, because the increments of the
+path are distributed as independent Poisson numbers conditioned on their sum.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def simultaneous_band(num_ranks: int, num_draws: int, alpha: float) -> Band:
 @lru_cache(maxsize=64)
 def _band(num_ranks: int, num_draws: int, alpha: float) -> Band:
     """Find the level by bisection, and return its band. Uniform ranks leave the band with probability at most alpha."""
-    low, high = 0.0, alpha  # level alpha is an upper limit: its band is too narrow, because the path can leave it at any j
+    low, high = 0.0, alpha  # the band at level alpha is too narrow, because the path can leave it at any j
     for _ in range(_BISECTIONS):
         level = (low + high) / 2
         if _inside(_band_at(num_ranks, num_draws, level), num_ranks, None) >= 1 - alpha:

@@ -98,7 +98,8 @@ def calibrate(
         alpha: probability that a correct method fails the check for at least one quantity.
         batch_size: number of data sets in a batch; None: up to 128, depending on their size.
         path: a file that keeps every finished batch. After an interruption, the same call continues the calibration and gives
-            the same numbers, bit for bit. A function of your own is recognised only by its name.
+            the same numbers, bit for bit. If `method` is a function of your own, the file contains only its name, so a change
+            of the function is not noticed.
         progress: whether to show a progress bar; None: show it on a terminal.
         **options: options of the method, such as num_warmup and num_chains (1 by default).
 

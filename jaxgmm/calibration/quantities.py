@@ -1,9 +1,10 @@
 """The quantities that simulation-based calibration ranks.
 
-The quantities are functions of a mixture. Some of them also depend on the data. All can be traced. Label-invariant quantities,
-which do not depend on the order of the components, come first. Single parameters follow. For the parameters, the components of
-the truth and of each draw are first sorted by their means of feature 0, from the smallest to the largest. A rule that depends
-on all draws together, such as relabelling, is not allowed, because then the truth would not be exchangeable with the draws.
+The quantities are functions of a mixture. Some of them also depend on the data. JAX can trace all of them. Label-invariant
+quantities, which do not depend on the order of the components, come first. Single parameters follow. Before the parameters are
+ranked, the components of the truth and of each draw are sorted by their means of feature 0, from the smallest to the largest.
+A rule that depends on all draws together, such as relabelling, is not allowed, because then the truth would not be exchangeable
+with the draws.
 """
 
 from __future__ import annotations

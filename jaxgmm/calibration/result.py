@@ -109,7 +109,7 @@ class Calibration(Exported):
 
     @property
     def _alpha_each(self) -> float:
-        """The probability that a correct method fails the check of one quantity."""
+        """Return the upper limit for the probability that a correct method fails the check of one quantity."""
         return self.alpha / max(1, len(self.quantities))
 
     def _count_band(self) -> Band:

@@ -33,7 +33,7 @@ class RankRow:
         ecdf_p: exact simultaneous p-value of the ranks' distribution function (ECDF).
         deviation: difference between the ECDF and the uniform distribution function, at the point where the ECDF is least
             probable.
-        at: the least probable point, as a fraction of the possible ranks.
+        at: position of the least probable point, from 0 (below all possible ranks) to 1 (above all possible ranks).
         limit: the largest deviation, in the direction of `deviation`, that the band allows at the least probable point.
         inside: whether the ECDF lies inside its band everywhere.
         shape: interpretation of ranks that fall outside the band.

@@ -12,7 +12,7 @@ from ..tables import WIDTH, Layout, Table, paragraph, shortened
 from .quantities import ORDER
 from .rows import CoverageRow, RankRow
 
-_LONGEST_METHOD = 30  # largest number of characters that a heading shows of a method's name
+_LONGEST_METHOD = 30  # largest number of characters of a method's name in a heading; a longer name is cut
 
 
 def header_lines(

@@ -70,7 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
-    """Run one command and return its exit code; print an error as a sentence, and with `--traceback` also its traceback."""
+    """Run one command and return its exit code.
+
+    An error is printed as one sentence. If the error arose inside jaxgmm, or with `--traceback`, a traceback is printed too.
+    """
     try:
         arguments = _parser().parse_args(argv)
         check_seed(getattr(arguments, "seed", 0))

@@ -1,4 +1,4 @@
-"""`jaxgmm compare`: compare an EM estimate with the posterior, which one or several methods estimate."""
+"""`jaxgmm compare`: compare an EM estimate with draws from the posterior, which come from one or several methods."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _check_options(arguments: argparse.Namespace) -> list[str]:
 
 
 def _draws_files(arguments: argparse.Namespace, methods: list[str]) -> dict[str, Path]:
-    """Return the files of --save by method, or raise ValueError if one of them cannot be written."""
+    """Return the path of the file of --save for each method, or raise ValueError if one of the files cannot be written."""
     if arguments.save is None:
         return {}
     whole = arguments.save if arguments.save.suffix == ".npz" else Path(f"{arguments.save}.npz")
@@ -135,8 +135,8 @@ def _draw(method: str, arguments: argparse.Namespace, mode: ModeFit, x: np.ndarr
     sampler = getattr(importlib.import_module(f"..posterior.{method}", __package__), POSTERIOR_FUNCTIONS[method])
     key = jax.random.fold_in(jax.random.key(arguments.seed), 1 + POSTERIOR_METHODS.index(method))
     options = {"num_samples": arguments.num_samples, "num_chains": arguments.num_chains}
-    # The compilation cache does not store programs that advance a bar, so a bar costs seconds of compilation. Only a long run
-    # shows a bar.
+    # The compilation cache does not store programs that advance a progress bar, so a progress bar costs seconds of compilation.
+    # Therefore, only a long run shows a progress bar.
     quick = is_worthwhile(mode.fit, x, arguments.num_chains * arguments.num_samples)
     options["progress"] = False if quick else None
     with warnings_to_stderr():

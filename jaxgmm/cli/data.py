@@ -21,7 +21,7 @@ _LARGEST_ROUNDING = 1e-3
 
 
 class Data(NamedTuple):
-    """The data (N, D) that a command uses, the names of the D columns, and the whole table they come from, if it is kept."""
+    """The data (N, D) that a command uses, the names of the D columns, and the whole table, or None if it is not kept."""
 
     x: np.ndarray
     names: list[str]
@@ -38,8 +38,9 @@ def read_data(
 
     Args:
         arguments: the arguments of the command.
-        choose: a function that returns the columns to use, given the names of all columns; None means those of --columns.
-        keep_table: whether to keep the whole table, which needs memory for the text of a file.
+        choose: a function that receives the names of all columns and returns the columns to use; None means that the option
+            --columns chooses the columns.
+        keep_table: whether to keep the whole table. If the data are a text file, its text then stays in memory.
     """
     columns = arguments.columns if choose is None else choose
     if arguments.data in datasets.NAMES:

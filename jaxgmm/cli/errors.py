@@ -11,10 +11,11 @@ _LIBRARIES = {"jax", "jaxlib", "numpy", "scipy", "numpyro", "pandas", "matplotli
 
 
 def refusal(error: Exception) -> str | None:
-    """Return the message of an error about invalid input or the system as a sentence; return None for a fault of jaxgmm.
+    """Return the message of an error as a sentence, or None if the error is a fault of jaxgmm.
 
-    A ValueError or TypeError is about invalid input if a `raise` statement of jaxgmm raised it. All other TypeErrors, and all
-    errors from inside a library, are faults of jaxgmm. They must not look like faults of the input.
+    Errors of the operating system and a lack of memory are not faults of jaxgmm. A ValueError or TypeError is about invalid
+    input if a `raise` statement of jaxgmm raised it. All other TypeErrors, and all errors from inside the libraries that jaxgmm
+    uses, are faults of jaxgmm. They must not look like faults of the input.
 
     Example:
         >>> refusal(OSError(2, "No such file", "x.csv")), refusal(KeyError("weights"))

@@ -30,7 +30,8 @@ class Memberships(NamedTuple):
         probabilities: (N, K), at a point estimate, or averaged over posterior draws.
         sd: (N, K), the posterior standard deviations of the probabilities; None for a point estimate, or if the labels of the
             posterior are not identified.
-        entropy: (N,), the entropy of the component in nats, averaged over posterior draws; None for a point estimate.
+        entropy: (N,), the entropy in nats of the row's probabilities under one draw, averaged over posterior draws; None for a
+            point estimate.
     """
 
     probabilities: np.ndarray
@@ -142,7 +143,10 @@ def _names(memberships: Memberships) -> list[str]:
 
 
 def _as_number(cell: Any, value: float) -> Any:
-    """Return a cell of a used column; one that was not written as 1234.5, such as 1.234,5, is replaced by its number."""
+    """Return a cell of a column that was used. If Python would not read the cell as `value`, return `value` instead.
+
+    For example, the cell 1.234,5 is replaced by 1234.5.
+    """
     try:
         return cell if float(cell) == value else value
     except (TypeError, ValueError):

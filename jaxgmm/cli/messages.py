@@ -21,7 +21,7 @@ def print_error(sentence: str, code: int) -> int:
 
 
 def print_remark(sentence: str) -> None:
-    """Print a sentence on stderr that the user must know to understand the results."""
+    """Print a remark on stderr, which the user needs in order to understand the results."""
     _print_line(sentence)
 
 

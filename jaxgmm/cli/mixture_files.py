@@ -19,7 +19,7 @@ FILE_HELP = "a json file written by jaxgmm fit, compare or select, or an npz fil
 
 
 def read_mixture(path: Path) -> tuple[Mixture, list[str] | None]:
-    """Return the one mixture in a file, and the names of its features if the file has them."""
+    """Return the single mixture in a file, and the names of its features if the file has them."""
     mixture, names = read_mixture_or_posterior(path)
     if isinstance(mixture, Posterior):
         raise ValueError(f"'{path}' holds draws from a posterior; one mixture was expected: give the file of the fit.")
@@ -27,7 +27,7 @@ def read_mixture(path: Path) -> tuple[Mixture, list[str] | None]:
 
 
 def read_mixture_or_posterior(path: Path) -> tuple[Mixture | Posterior, list[str] | None]:
-    """Return the one mixture or the posterior in a file, and the names of its features if the file has them."""
+    """Return the single mixture or the posterior in a file, and the names of its features if the file has them."""
     if not path.is_file():
         raise ValueError(f"there is no file '{path}'; {FILE_HELP}, was expected.")
     with warnings_to_stderr():

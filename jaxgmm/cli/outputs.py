@@ -77,6 +77,6 @@ def write_figure(path: Path, figure: Figure) -> None:
 
 def _refuse_existing(paths: Sequence[Path], force: bool) -> None:
     """Raise ValueError if one of the files exists and --force was not given."""
-    existing = [str(path) for path in paths if os.path.lexists(path)]  # true also for a link without a target
+    existing = [str(path) for path in paths if os.path.lexists(path)]  # lexists is true even for a link without a target
     if existing and not force:
         raise ValueError(f"{' and '.join(existing)} would be overwritten; give --force to allow it, or another --out.")

@@ -39,12 +39,12 @@ def mixture_record(mixture: Mixture) -> dict[str, Any]:
 
 
 def arrays_as_lists(record: Mixture | MixturePrior) -> dict[str, Any]:
-    """Return the array fields of a dataclass as nested lists of floats, without the static fields."""
+    """Return the arrays of a mixture or a prior by name, as nested lists of floats, without fields that are not arrays."""
     arrays = {field.name: getattr(record, field.name) for field in fields(record) if not field.metadata.get("static")}
     return {name: np.asarray(value, float).tolist() for name, value in arrays.items()}
 
 
 def fit_record(fit: Fit) -> dict[str, Any]:
-    """Return the description of a fit by `describe_fit`, with the history of the objective added."""
+    """Return the entries of `describe_fit` for a fit, and an entry with the history of the objective."""
     history = np.asarray(fit.history, float)[: int(fit.num_iter) + 1]
     return describe_fit(fit) | {"history": history[np.isfinite(history)].tolist()}

@@ -73,13 +73,14 @@ class Design:
         num_features: D.
         weights: K weights of the components, or None for equal weights.
         methods: names of the methods. "em" is maximum likelihood, and "map" is the mode under the prior, both with Wald
-            intervals. "laplace", "bootstrap" (of the MAP fit), "gibbs" and "nuts" start from the MAP fit, "smc" from the prior;
-            their estimate is the mean of the draws, and their intervals are central intervals of the draws.
+            intervals. "laplace", "bootstrap" (of the MAP fit), "gibbs" and "nuts" start from the MAP fit; "smc" starts from the
+            prior. The estimate of these five methods is the mean of the draws, and their intervals are central intervals of the
+            draws.
         num_datasets: number of data sets per cell.
         probabilities: probabilities of the intervals.
-        prior: "default" for the data-scaled `default_prior` of each data set; or a dict of fixed numbers weight_concentration
-            (by default 1), mean (0), mean_precision (0.01), degrees_of_freedom (D + 2) and scale (1), where the scale
-            multiplies the identity matrix.
+        prior: "default", which means the data-scaled `default_prior` of each data set; or a dict of fixed numbers with the keys
+            weight_concentration (by default 1), mean (0), mean_precision (0.01), degrees_of_freedom (D + 2) and scale (1). The
+            scale multiplies the identity matrix.
         start: the start of EM: "k-means++" or "k-means", as in `initialize`, or "truth".
         options: a dict of options for each method, by the name of the method. The options of "em" and "map" are kind, tol,
             max_iter and accelerate.

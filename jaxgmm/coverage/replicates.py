@@ -114,7 +114,7 @@ def _usable_intervals(found: Intervals, usable: jax.Array) -> dict[str, jax.Arra
 
 
 def padded_size(num_datasets: int) -> int:
-    """Return the smallest number that is at least `num_datasets` and can be split into groups of equal size."""
+    """Return `num_datasets`, rounded up so that `Batch` can process the data sets in groups of equal size."""
     runs = coverage_runs(num_datasets)
     return runs * math.ceil(num_datasets / runs)
 
@@ -223,7 +223,7 @@ class Batch:
 
     @cached_property
     def _map_fits(self) -> Fit:
-        """The MAP fits. Every method that draws from the posterior starts at these fits."""
+        """Return the MAP fits, at which the methods that draw from the posterior start."""
         return self._fits("map")[0]
 
 

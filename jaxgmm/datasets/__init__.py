@@ -85,7 +85,7 @@ def labels(name: str) -> np.ndarray | None:
 
 
 def read_rows(name: str) -> list[dict[str, str]]:
-    """Return the rows of a data set's csv file as text by column name, also the species of iris.
+    """Return the rows of a data set's csv file, each as a dict of texts by column name. The rows of iris include the species.
 
     Raises:
         ValueError: there is no data set of that name.

@@ -41,10 +41,11 @@ _EXPECTED = "a file written by jaxgmm.save was expected, or a json file of the c
 
 @public
 def save(path: str | os.PathLike[str], thing: Mixture | Fit | Posterior | MixturePrior) -> Path:
-    """Save a Mixture, Fit, Posterior or prior, or a stack of one kind, to a file from which `load` restores it bit by bit.
+    """Save a Mixture, Fit, Posterior or prior to a file, from which `load` restores the object bit for bit.
 
-    An existing file at `path` is replaced without confirmation, as by numpy.save. The data are first written to a temporary
-    file, so that an existing file is unchanged if writing fails.
+    The object may also be a stack, such as the result of `fit_many`. An existing file at `path` is replaced without
+    confirmation, as by numpy.save. The data are first written to a temporary file, so that an existing file is unchanged if
+    writing fails.
 
     Args:
         path: the path of the file; the suffix ".npz" is added if it is missing, as by numpy.savez.
@@ -92,8 +93,8 @@ def save(path: str | os.PathLike[str], thing: Mixture | Fit | Posterior | Mixtur
 def load(path: str | os.PathLike[str]) -> Any:
     """Load an object that `save` wrote. Its type, fields, shapes and dtypes are those of the saved object.
 
-    A JSON file of the commands `jaxgmm fit`, `compare` and `select` is loaded as the Fit that it describes, whose history ends
-    with its last step. All arrays of the loaded object are JAX arrays.
+    A JSON file of the commands `jaxgmm fit`, `compare` and `select` is loaded as the Fit that it describes. The history of this
+    Fit ends with the last EM step. All arrays of the loaded object are JAX arrays.
 
     Arrays of 64 bits keep their dtype if jax_enable_x64 is set. Otherwise, float64 numbers are rounded to float32 with a
     warning, and 64-bit integers become 32-bit integers; if a value is outside the range of 32 bits, an error is raised.
@@ -125,7 +126,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
 
 def load_with_names(path: str | os.PathLike[str]) -> tuple[Any, list[str] | None]:
-    """Return what `load` returns, and the names of the features if the file has them, as the files of the command do."""
+    """Return the object that `load` returns, and the names of its features or None. Only JSON files have such names."""
     whole = _with_suffix(path)
     path = whole if whole.is_file() else Path(path)
     if not path.exists():
@@ -243,7 +244,10 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 
 def _read_array(file: Any, name: str) -> np.ndarray:
-    """Return one array of an npz file. `file[name]` is not used: it searches all names, and 10^5 arrays took half a minute."""
+    """Return one array of an npz file.
+
+    The expression `file[name]` is not used here, because it searches all names. For 10^5 arrays, this took half a minute.
+    """
     with file.zip.open(f"{name}.npy") as stream:
         return np.lib.format.read_array(stream, allow_pickle=False)
 

@@ -15,8 +15,8 @@ _IDENTIFIER = re.compile(
     r"(?i:(.*[\W_])?(id|ids|idx|index|row|rows|uid|uuid|guid|rowid|rownum|rownames|row[\W_]?(id|names?|numbers?)))"
     r"|(?i:unnamed: \d+)|.*[a-z](Id|ID)"
 )
-_LEAST_IN_ORDER = 3  # rows; in a named column of fewer rows, consecutive numbers can be measurements
-_LEAST_SHUFFLED = 10  # rows; fewer numbers can be measurements even if they are consecutive after sorting
+_LEAST_IN_ORDER = 3  # smallest number of rows at which consecutive numbers in a named column are taken as row numbers
+_LEAST_SHUFFLED = 10  # the same smallest number for numbers that are consecutive only after sorting
 
 
 def choose_columns(
@@ -89,7 +89,7 @@ def similar_name(request: str, names: Sequence[str]) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return the names of columns with commas between them; only the first ones if there are many.
+    """Return the names of columns with commas between them. If there are more than 30 names, return only the first names.
 
     Example:
         >>> listed(["height", "weight"])

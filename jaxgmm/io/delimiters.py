@@ -14,8 +14,8 @@ from .number_formats import is_missing, is_number
 CANDIDATES = (",", ";", "\t", "|", " ")  # " " stands for any white space
 NO_DELIMITER = "\x1f"  # stands for the delimiter of a table with one column; it does not occur in text
 SAMPLE = 1000  # number of first rows that are read to find the delimiter and the header
-# number of rows such as "3,17". If so many rows have no zero directly after the comma, the comma is not a decimal sign: with
-# decimals, the probability would be 0.9^44 = 1 %.
+# Number of rows such as "3,17". If at least this many rows have no zero directly after the comma, the comma is not taken as a
+# decimal sign: with random decimals, the probability of no such zero would be only 0.9^44 = 1 %.
 _ENOUGH_WITHOUT_ZERO = 44
 _ENOUGH_NAMES = 10  # in a table of at least this many rows, 1, 2, 3, ... before the comma are row names
 _YEARS = range(1800, 2201)  # these numbers are common names of columns
@@ -159,12 +159,14 @@ def _has_numeric_names(first: Sequence[str], columns: list[list[str]]) -> tuple[
 
 
 def _is_unlike(field: str, column: list[str], distance: float) -> bool:
-    """Return whether a whole number differs in kind from the numbers below it: all these have decimals or are far from it.
+    """Return whether a whole number differs in kind from the numbers below it.
+
+    The number differs if all numbers below it have a decimal sign or an exponent, or if it lies far outside their range.
 
     Args:
         field: the whole number.
         column: the numbers below it.
-        distance: the smallest distance that counts as far, as a multiple of the range of the numbers below.
+        distance: the distance from the range that counts as far, as a multiple of the width of the range.
     """
     if all(re.search("[.,eE]", other) for other in column):
         return True

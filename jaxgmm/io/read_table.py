@@ -25,7 +25,7 @@ class WholeTable(NamedTuple):
 
     Attributes:
         names: the names of all columns.
-        cells: a function that returns the cells of each row; cells of a text are as they were written.
+        cells: a function that returns the cells of each row. The cells of a text file are strings, as they were written.
     """
 
     names: list[str]
@@ -114,7 +114,7 @@ def read_whole_table(
 
 
 def _chosen(columns: Any, names: list[str]) -> Any:
-    """Return the requests for columns; a function makes them from the names of all columns."""
+    """Return the requests for columns. If `columns` is a function, call it with the names of all columns to get them."""
     return columns(names) if callable(columns) else columns
 
 

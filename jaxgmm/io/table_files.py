@@ -50,7 +50,7 @@ class Table(NamedTuple):
     text: tuple[list[str], str] | None = None
 
     def cells(self) -> Iterator[Sequence[Any]]:
-        """Yield the cells of each row, those of a text as they were written; None stands for a missing value."""
+        """Yield the cells of each row. Cells of a text are strings, as written; in other tables, None is a missing value."""
         if self.text is not None:
             yield from split(*self.text)
             return

@@ -25,12 +25,12 @@ _LARGE, _LARGEST_RATIO = 1 << 30, 100
 
 
 class Lines(NamedTuple):
-    """The lines of a text without blank lines and comments, the numbers of these lines, and the delimiter that the text names.
+    """The lines of a text without blank lines and comments, their line numbers, and the delimiter if the text specifies it.
 
     Attributes:
         lines: the lines.
         numbers: the number of each line in the file, counted from 1.
-        delimiter: the delimiter that a line such as "sep=;" names, or None.
+        delimiter: the delimiter that a line such as "sep=;" specifies, or None if there is no such line.
         comment: the last comment before the first line, without its comment sign.
         inner_comments: the number of comments after the first line.
     """
@@ -66,7 +66,10 @@ def _unpack(path: Path, data: bytes, opener: Any) -> bytes:
 
 
 def check_unpacked(path: Path, packed: int, unpacked: int) -> None:
-    """Raise ValueError if the unpacked size of a file is larger than both limits, in bytes and in multiples of its own size."""
+    """Raise ValueError if a file is too large after unpacking.
+
+    A file is too large if its unpacked size exceeds two limits: a number of bytes, and a multiple of its packed size.
+    """
     if unpacked > max(_LARGE, _LARGEST_RATIO * packed):
         raise ValueError(
             f"'{path}' unpacks from {packed / 1e6:.3g} MB to {unpacked / 1e9:.3g} GB or more; at most {_LARGEST_RATIO} times "
@@ -75,7 +78,10 @@ def check_unpacked(path: Path, packed: int, unpacked: int) -> None:
 
 
 def _decode(data: bytes) -> str | None:
-    """Return bytes as text, or None. The encoding is that of the byte order mark, or UTF-8, UTF-16 or Windows-1252."""
+    """Return bytes as text, or None if they are not text.
+
+    A byte order mark determines the encoding. Without this mark, the encoding can be UTF-8, UTF-16 or Windows-1252.
+    """
     marked = next((encoding for mark, encoding in _BOMS.items() if data.startswith(mark)), None)
     even, odd = data[:1000:2].count(0), data[1:1000:2].count(0)
     if marked is None and max(even, odd) > len(data[:1000]) / 4:  # in UTF-16 text, nearly every second byte is zero

@@ -1,4 +1,4 @@
-"""Validation of loaded objects. A file may hold any values, so `load` checks the properties of valid objects."""
+"""Validate loaded objects. A file may hold any values, so `load` checks that the loaded objects are valid."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..posterior.result import Posterior, PosteriorStatus, is_usable
 from ..priors.interface import MixturePrior, check_prior, check_prior_shapes
 from ..validation import check_covariance_type
 
-_FAILED = (Status.SINGULAR, Status.NONFINITE, Status.EMPTY_DATA)  # numbers of such fits are not checked
+_FAILED = (Status.SINGULAR, Status.NONFINITE, Status.EMPTY_DATA)  # statuses of failed fits, whose numbers are not checked
 
 
 def check_mixtures(thing: Any) -> None:
@@ -78,7 +78,7 @@ def _check_mixture(mixture: Mixture, is_sound: np.ndarray) -> None:
 
 
 def _check_prior(prior: MixturePrior) -> None:
-    """Raise ValueError or TypeError if a prior, or one of a stack of priors, is not proper or has shapes that do not fit."""
+    """Raise ValueError or TypeError if a prior in a stack (or a single prior) is not proper or has shapes that do not match."""
     prior = jax.tree.map(np.asarray, prior, is_leaf=lambda part: isinstance(part, list))
     leaves = jax.tree.leaves(prior)
     depth = np.ndim(prior.weight_concentration) - 1

@@ -32,7 +32,7 @@ _MOST_PAIRS = 3  # largest number of panels that show two features, in one figur
 def comparison_figure(
     comparison: Comparison, mixture: Mixture, x: ArrayLike, *, feature_names: Sequence[str] | None = None, num_draws: int = 60
 ) -> Figure:
-    """Draw the data with EM and posterior draws, and the marginal posteriors, in which EM is marked.
+    """Draw the data with EM and posterior draws. Also draw the marginal posteriors, in which a line marks EM.
 
     EM and the draws are shown as ellipses, or as densities if there is only one feature. If there are more than 24 parameters,
     only 24 are shown, namely those for which EM and the posterior are farthest apart. If there are more than two features, each
@@ -175,9 +175,9 @@ def _shown(rows: list[ComparisonRow]) -> list[ComparisonRow]:
 def _grid_columns(shown: list[ComparisonRow], num_components: int) -> int:
     """Return the number of columns of the grid of panels.
 
-    It is K if each row of the grid can show one quantity for all components. Otherwise it is at most 4.
+    The number is K if each row of the grid can show one quantity for all components. Otherwise the number is at most 4.
     """
-    whole = sum(row.component is not None for row in shown) % num_components == 0  # shared parameters are at the end
+    whole = sum(row.component is not None for row in shown) % num_components == 0  # shared parameters come last
     return num_components if whole and 2 <= num_components <= 6 and len(shown) < _MOST_PANELS else min(4, max(len(shown), 1))
 
 

@@ -88,8 +88,8 @@ def pairs(
     """Draw pairs of parameters: the draws, EM as a cross, and the ellipse of Laplace's normal approximation.
 
     The panels below the diagonal show pairs of parameters. The panels on the diagonal show the draws of one parameter, with EM
-    as a dark line. Above the diagonal are correlations. The draws come from the first posterior whose name is not "laplace". If
-    there is a posterior "laplace", the ellipse has the mean and the covariance of its draws.
+    as a dark line. The panels above the diagonal show correlations. The draws come from the first posterior whose name is not
+    "laplace". If there is a posterior "laplace", the ellipse has the mean and the covariance of its draws.
 
     Args:
         axes: axes (P, P) to draw on, or a figure in which the axes are created.

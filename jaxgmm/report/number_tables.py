@@ -12,7 +12,7 @@ from ..plot.style import method_style
 from ..studies.columns import Column, columns_of
 from ..tables import Table
 
-_NAME = 80  # largest number of characters that a table shows of a quantity's name
+_NAME = 80  # largest number of characters of a quantity's name; a table cuts longer names
 
 
 def samplers_table(comparison: Comparison) -> Table:
@@ -62,7 +62,7 @@ def _quantity_table(title: str, rows: Sequence[ComparisonRow], interval: float) 
 def _shown_columns(rows: Sequence[ComparisonRow]) -> list[Column]:
     """Return the columns of a table.
 
-    The columns that all quantities have come first. Columns that only parameters have follow, if they contain known numbers.
+    The columns for all quantities are first. The columns for parameters only are next, if they contain known numbers.
     """
     columns = [column for column in columns_of(ComparisonRow).values() if column.long]
 

@@ -59,7 +59,7 @@ class _Subject(NamedTuple):
 
     @property
     def mixture(self) -> Mixture:
-        """EM's mixture."""
+        """The mixture that EM fitted."""
         return self.fit.mixture if isinstance(self.fit, Fit) else self.fit
 
     @property

@@ -9,9 +9,9 @@ interval stays within the range of the parameter:
     covariances  s +- z se                                   the entries off the diagonal
 
 The standard errors on these scales come from the delta method. At a maximum they equal the standard errors that are computed
-directly on the new scale, because the information there depends only on the slope of the transformation. For two components,
-the log-ratio to all others is the additive log-ratio. For more components, the log-ratio to all others has an advantage: it
-does not depend on which component comes last.
+directly on the new scale. The reason is that the gradient is zero at a maximum, so the information on the new scale depends
+only on the slope of the transformation, not on its curvature. For two components, the log-ratio to all others is the additive
+log-ratio. For more components, the log-ratio to all others has an advantage: it does not depend on which component comes last.
 
 Sources: Wald (1943), Trans. Amer. Math. Soc. 54, 426-482; Aitchison (1986), The Statistical Analysis of Compositional Data;
 Meeker & Escobar (1995), Amer. Statist. 49, 48-53.
@@ -60,8 +60,8 @@ def wald_intervals(
 ) -> Intervals:
     """Compute Wald intervals for the weights, means and free covariances of an estimate.
 
-    The function can be traced, compiled and vmapped. If there is only one component, its weight is known to be 1, and the
-    interval is a point.
+    The function can be traced, compiled and vmapped. If there is only one component, its weight is always 1, and the interval
+    of the weight is the single point 1.
 
     Args:
         mixture: the estimate. It must be at a maximum, so use a small `tol` in the fit.
@@ -113,7 +113,7 @@ def _from_errors(mixture: Mixture, errors: jax.Array, probabilities: Sequence[fl
 
 
 def draw_intervals(draws: jax.Array, probabilities: Sequence[float] = (0.5, 0.9)) -> Intervals:
-    """Compute central intervals from draws. Their ends are the quantiles (1 - p) / 2 and (1 + p) / 2, so the tails are equal.
+    """Compute central intervals from draws. For the probability p, the ends are the quantiles (1 - p) / 2 and (1 + p) / 2.
 
     Args:
         draws: (..., S, P), draws of the P free entries, or of any other quantities.

@@ -5,7 +5,8 @@ Importing this module does not import the code of the methods, which would take 
 
 from __future__ import annotations
 
-# methods that draw mixtures, and the names of their functions, each in the module of `posterior` with the name of the method
+# Maps each method that draws mixtures to the name of its function. The function is in the module `posterior.METHOD`, where
+# METHOD is the name of the method.
 POSTERIOR_FUNCTIONS = {
     "nuts": "nuts",
     "gibbs": "gibbs",

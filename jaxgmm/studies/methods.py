@@ -40,8 +40,8 @@ def as_method(method: str | Callable[..., Posterior], **options: Any) -> tuple[s
         **options: options of the method, such as num_samples, num_chains and num_warmup.
 
     Returns:
-        The name, and the function with the options bound. The name of a user's function is its Python name, or "custom" if it
-        has none.
+        The name, and the function, in which the options are already set. The name of a user's function is its Python name, or
+        "custom" if it has none.
 
     Raises:
         ValueError: `method` is a string that names no method.

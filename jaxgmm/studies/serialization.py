@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas
 
 _BEGIN_OF_FORMULAS = ("=", "+", "-", "@", "\t")  # Excel and LibreOffice read a text that begins with one of these as a formula
-_SIGNED_NUMBER = re.compile(r"[+-](\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")  # text that begins as a formula does, and is a number
+_SIGNED_NUMBER = re.compile(r"[+-](\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")  # a signed number, which is not a formula
 
 
 class Exported:
