@@ -7,12 +7,12 @@ is the size of cluster k of c, m_l is the size of cluster l of z, and n_kl is th
     Binder   (1 / 2) (sum_k f(n_k) + sum_l f(m_l) - 2 sum_kl f(n_kl)), f(n) = n^2                    Binder (1978)
 
 VI, the variation of information, is in nats. Binder's loss, with equal costs, is the number of pairs of points that are
-together in one partition only. Because both losses have the same form, one search serves both. No matrix N x N is formed, and all code
-runs on the host, in NumPy.
+together in one partition only. Because both losses have the same form, one search serves both. No matrix N x N is
+formed, and all code runs on the host, in NumPy.
 
 The search is SALSO: Dahl, Johnson & Mueller (2022), J. Comput. Graph. Stat. 31, 1189-1201. Points that are together in every
-draw move together. This loses nothing: if a share t of such points is in one cluster and the rest in another, the expected loss is
-a concave function of t, so that it is smallest at t = 0 or t = 1.
+draw move together. This loses nothing: if a share t of such points is in one cluster and the rest in another, the expected
+loss is a concave function of t, so that it is smallest at t = 0 or t = 1.
 """
 
 from __future__ import annotations
@@ -133,8 +133,8 @@ class _State:
         k = max(int(labels.max()) + 2, m + 1)
         self.own = np.zeros(k, int)
         self.shared = np.zeros((k, count * m), np.int32)
-        for u in np.flatnonzero(labels >= 0):
-            self._put(u, labels[u])
+        for u in np.flatnonzero(labels >= 0).tolist():
+            self._put(u, int(labels[u]))
 
     def _put(self, u: int, cluster: int) -> None:
         """Move a group to a cluster."""
@@ -176,7 +176,7 @@ class _State:
         A group without a cluster is allocated.
         """
         moved = False
-        for u in order:
+        for u in order.tolist():
             present, costs = self.labels[u], self._costs(u, most_clusters)
             best = int(costs.argmin())
             if present < 0 or costs[best] < costs[present] - _LEAST_GAIN * abs(costs[present]):
