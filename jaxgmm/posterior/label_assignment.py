@@ -16,8 +16,8 @@ The margin of a draw is the difference between the scores of its best and its se
 Soft ECR: Papastamoulis & Iliopoulos (2010); Papastamoulis (2016). "stephens" is algorithm 2 of Stephens (2000): it starts from
 the soft ECR solution and updates q and the permutations in turn. "kl" needs no data, so its cost does not depend on N. A draw
 may be so different from the reference that no order matches. The scores of two bad orders may then differ by many nats,
-although the choice between them is arbitrary. For this reason, the margins of "kl" have an upper limit. This limit is computed from the
-agreement of responsibilities at points that represent the reference.
+although the choice between them is arbitrary. For this reason, the margins of "kl" have an upper limit. This limit is computed
+from the agreement of responsibilities at points that represent the reference.
 """
 
 from __future__ import annotations

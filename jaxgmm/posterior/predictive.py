@@ -40,9 +40,9 @@ KINDS = ("total", "within", "pairs")
 def predictive_log_prob(posterior: Posterior, x: ArrayLike) -> jax.Array:
     """Return the log posterior predictive density of each point, log mean_s p(x_n | theta_s). Gelman et al. (2013), eq. 1.4.
 
-    p(x_n | theta) is always the density of the drawn mixture. If the draws come from your own model, its likelihood plays
-    no part. Where the density is low, the average depends on few draws. In an example with 12 points and 4 x 1000 draws by `nuts`, the
-    Monte Carlo standard error was 6 % to 8 % at a density of 3e-4. To compute this error, apply
+    p(x_n | theta) is always the density of the drawn mixture. If the draws come from your own model, its likelihood plays no
+    part. Where the density is low, the average depends on few draws. In an example with 12 points and 4 x 1000 draws by `nuts`,
+    the Monte Carlo standard error was 6 % to 8 % at a density of 3e-4. To compute this error, apply
     `jaxgmm.posterior.diagnostics.mcse_mean` to the densities. The predictive density is label-invariant. Its log summed over
     held-out points is the log predictive score. Its log summed over the data is the log pointwise predictive density (lppd) of
     Vehtari, Gelman & Gabry (2017), eq. 2.
