@@ -184,6 +184,7 @@ def print_shares(folder: Path, num_keys: int = 20, only: str = "") -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             values = found_values(problem, num_keys)
+        jax.clear_caches()  # the programs of all problems would need more memory maps than Linux allows
         best = max(value.max() for value in values.values())
         shares = {name: float((value > best - CLOSE).mean()) for name, value in values.items()}
         rows.append(shares)
