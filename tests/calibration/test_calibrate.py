@@ -18,7 +18,7 @@ from jaxgmm.calibration import calibrate as module
 from jaxgmm.calibration.bands import inside_probability, rank_shares, simultaneous_band
 
 SMALL = {"num_components": 2, "covariance_type": "tied", "num_datasets": 32, "num_observations": 20, "batch_size": 12}
-OPTIONS = {"num_draws": 63, "thin": 10, "num_warmup": 50, "progress": False}
+OPTIONS = {"thin": 10, "num_warmup": 50, "progress": False}
 
 
 def sampling_prior(covariance_type="tied", d=1, k=2):
@@ -59,7 +59,7 @@ def test_a_correct_method_passes(good):
     assert all(row.inside for row in good.rows)
     assert good.ranks.shape == (32, len(good.quantities)) == (32, 11)
     assert good.ranks.min() >= 0
-    assert good.ranks.max() <= good.num_draws == 63
+    assert good.ranks.max() <= good.num_draws == 127
     assert "calibrated." in str(good)
     assert "NOT" not in str(good)
     assert 0.009 < good.thresholds["false_failure_rate"] <= 0.01
@@ -67,8 +67,8 @@ def test_a_correct_method_passes(good):
 
 def test_a_narrow_posterior_fails(bad):
     """Half the sd is detected with at least the power for a single quantity, which is stated at the top."""
-    shares = rank_shares(63, lambda u: norm.cdf(0.5 * norm.ppf(u)))
-    power = 1 - inside_probability(simultaneous_band(32, 63, 0.01 / 11), shares)
+    shares = rank_shares(127, lambda u: norm.cdf(0.5 * norm.ppf(u)))
+    power = 1 - inside_probability(simultaneous_band(32, 127, 0.01 / 11), shares)
     assert 0.6 < power < 0.75
     assert not bad.passed
     assert "NOT calibrated" in str(bad)
@@ -109,7 +109,7 @@ def test_coverage_is_that_of_the_ranks(good):
     """An interval of the draws contains the truth for certain ranks; EM has rows of its own."""
     column = good.ranks[:, good.quantities.index("means[0,0]")]
     rows = {(row.method, row.name, row.probability): row for row in good.coverage}
-    assert rows["gibbs", "means[0,0]", 0.5].coverage == np.mean((column >= 16) & (column <= 47))
+    assert rows["gibbs", "means[0,0]", 0.5].coverage == np.mean((column >= 32) & (column <= 95))
     em = rows["em", "means[0,0]", 0.9]
     assert em.undefined == 0
     assert em.coverage == em.coverage_with_misses
