@@ -130,7 +130,7 @@ def compare(
         >>> x = jaxgmm.datasets.load("galaxies")
         >>> prior = jaxgmm.default_prior(x, num_components=1)
         >>> fit = jaxgmm.fit(jaxgmm.initialize(jax.random.key(0), x, num_components=1), x, prior)
-        >>> posterior = jaxgmm.nuts(jax.random.key(1), fit.mixture, x, prior, num_samples=100)
+        >>> posterior = jaxgmm.gibbs(jax.random.key(1), fit.mixture, x, prior, num_samples=100)
         >>> comparison = jaxgmm.compare(fit, posterior, x, feature_names=["velocity"], num_folds=0)
         >>> [row.name for row in comparison.rows]
         ['weights[0]', 'means[0,0]', 'covariances[0,0,0]']
