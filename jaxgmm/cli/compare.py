@@ -106,7 +106,7 @@ def _check_options(arguments: argparse.Namespace) -> list[str]:
 
 
 def _draws_files(arguments: argparse.Namespace, methods: list[str]) -> dict[str, Path]:
-    """Return the path of the file of --save for each method, or raise ValueError if one of the files cannot be written."""
+    """Return, for each method, the file in which --save stores the draws. Raise ValueError if a file cannot be written."""
     if arguments.save is None:
         return {}
     whole = arguments.save if arguments.save.suffix == ".npz" else Path(f"{arguments.save}.npz")

@@ -90,7 +90,8 @@ def compare(
 
     `compare` computes Laplace's approximation under the prior of the first posterior that stores a prior. It compares the
     approximation with all posteriors that have this prior. If one of the posteriors is by the method `laplace`, the standard
-    deviations of the approximation are computed from the draws of this posterior, and its own k-hat is used to judge it.
+    deviations of the approximation are computed from the draws of this posterior. The k-hat that this posterior stores is used
+    to judge its draws.
 
     Predictions are scored in two ways: by PSIS-LOO, which leaves out one row at a time, and on folds, which are groups of rows
     that are left out together. For each fold, EM is fitted again without the fold, starting from the solution for all data. The
@@ -129,7 +130,7 @@ def compare(
         >>> x = jaxgmm.datasets.load("galaxies")
         >>> prior = jaxgmm.default_prior(x, num_components=1)
         >>> fit = jaxgmm.fit(jaxgmm.initialize(jax.random.key(0), x, num_components=1), x, prior)
-        >>> posterior = jaxgmm.nuts(jax.random.key(1), fit.mixture, x, prior, num_samples=100)
+        >>> posterior = jaxgmm.gibbs(jax.random.key(1), fit.mixture, x, prior, num_samples=100)
         >>> comparison = jaxgmm.compare(fit, posterior, x, feature_names=["velocity"], num_folds=0)
         >>> [row.name for row in comparison.rows]
         ['weights[0]', 'means[0,0]', 'covariances[0,0,0]']
@@ -181,7 +182,7 @@ def _compare(inputs: ComparisonInputs, posteriors: Mapping[str, Posterior], adva
 
 
 def _subject(inputs: ComparisonInputs, name: str, draws: Posterior) -> Subject:
-    """Return one posterior, relabelled to match EM, with log prior densities and whether it has a likelihood of its own."""
+    """Return one posterior, relabelled to match EM, with the other fields of a `Subject`."""
     relabelled = relabel(draws, inputs.fit.mixture, inputs.x, sample_weight=inputs.weight)
     own = has_own_likelihood(draws, inputs.x, inputs.weight)
     return Subject(name, relabelled, *log_priors(inputs.fit, draws), own)

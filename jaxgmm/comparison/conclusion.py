@@ -22,7 +22,7 @@ def doubt_about(method: str, judged: Mapping[str, SamplerSummary]) -> str | None
 
     Args:
         method: the method of the draws.
-        judged: the summaries, by name, of the posteriors that were judged before; see `ORDER`.
+        judged: the summaries of the posteriors that have already been judged, by name. `ORDER` says which are judged first.
     """
     chains = _chains(judged)
     if method not in INDEPENDENT or any(is_mixed(sampler.findings) for sampler in chains.values()):

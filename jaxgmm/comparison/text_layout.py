@@ -176,7 +176,7 @@ def invariant_table(page: PageContents) -> Table:
 
 
 def component_title(component: int | None) -> str:
-    """Return the heading of the parameters of one component, or of the parameters that all components share (None)."""
+    """Return the heading of the parameters of one component; None stands for the parameters that all components share."""
     return "all components" if component is None else f"component {component}"
 
 
