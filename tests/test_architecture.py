@@ -40,7 +40,7 @@ LAYERS = [
     "studies.methods studies.prior_table selection "
     "comparison.report_columns comparison.inputs comparison.summaries comparison.joint comparison.contraction "
     "comparison.predictive_scores comparison.clustering comparison.verdict comparison.findings comparison.sampler_summary "
-    "comparison.conclusion comparison.point_vs_posterior comparison.text_layout comparison.result comparison.compare "
+    "comparison.conclusion comparison.point_vs_posterior comparison.mode_search comparison.text_layout comparison.result comparison.compare "
     "calibration.quantities calibration.bands calibration.rows calibration.text_report "
     "calibration.result calibration.config calibration.calibrate coverage.design coverage.quantities coverage.replicates "
     "coverage.summary coverage.text_report coverage.study "

@@ -284,7 +284,7 @@ def test_the_page_holds_every_method(separated):
     assert page_of.endswith("</pre>")
     assert "&lt;" not in page_of[5:20]
     record = json.loads(comparison.to_json())
-    assert set(record) == {"interval", "meta", "samplers", "parameters", "label_free", "joint", "density", "clustering"}
+    assert set(record) == {"interval", "meta", "samplers", "parameters", "label_free", "joint", "density", "clustering", "modes"}
     assert record["density"]["gibbs"]["elpd_loo"] == comparison.density["gibbs"].elpd_loo
 
 
