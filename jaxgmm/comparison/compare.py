@@ -48,9 +48,9 @@ from .verdict import insert, is_mixed
 class _References(NamedTuple):
     """The reference values with which all posteriors are compared.
 
-    `em_se` (P,) holds EM's standard errors. `search` holds the modes of the posterior, or None. `laplace` is Laplace's approximation, or None. `laplace_draws` holds the standard
+    `em_se` (P,) holds EM's standard errors. `laplace` is Laplace's approximation, or None. `laplace_draws` holds the standard
     deviations of the parameters and of the label-invariant quantities in the draws of the method `laplace`. It is None if there
-    are no such draws.
+    are no such draws. `search` is the search for other modes, or None if none was wanted.
     """
 
     em_se: np.ndarray
@@ -103,10 +103,10 @@ def compare(
     In this case, predictions are scored by the likelihood of your model, and these scores are not compared with those of EM.
     Densities and clusters are computed from the weights, means and covariances of the draws. A note in the comparison says so.
 
-    If the modes of the posterior are known (see `modes` below), the verdict on every posterior under the same prior uses them. EM
-    agrees with a posterior only if the modes at which EM did not stop hold at most 2 % of the posterior, and if no mode has a
-    higher objective than EM's. If EM cannot use the prior (a concentration is below 1, or the scale is HalfNormal), the comparison
-    says that it did not search for modes.
+    If the modes of the posterior are known (see `modes` below), the verdict on every posterior under the same prior uses them.
+    EM agrees with a posterior only if the other modes hold at most 2 % of the posterior, and if no mode has a higher objective
+    than EM's. If EM cannot use the prior (a concentration is below 1, or the scale is HalfNormal), the comparison says that it
+    did not search for modes.
 
     `jaxgmm.comparison.verdict.Verdict` describes the verdicts.
 
@@ -119,9 +119,9 @@ def compare(
         sample_weight: (N,) >= 0, the same weights as for `fit` and for the sampler.
         feature_names: D names for the columns.
         laplace: whether to compute Laplace's approximation. None: compute it only if this is fast.
-        modes: the result of `jaxgmm.modes` under the prior of the first posterior that stores a prior. True: compute it from the
-            draws by `smc`, or else from the draws of the first posterior. None: compute it only if there are draws by `smc`,
-            which can reach all modes. False: do not use modes.
+        modes: the result of `jaxgmm.modes` under the prior of the first posterior that stores a prior. True: compute it from
+            the draws by `smc`, or else from the draws of the first posterior. None: compute it only if there are draws by
+            `smc`, which can reach all modes. False: do not use modes.
         scores: whether to compare densities and clusterings.
         num_folds: number of folds; with fewer than 2, there are no folds. If the data have more than 2000 rows, 2000 random
             rows are scored, without folds.

@@ -63,7 +63,9 @@ def conclude(samplers: Mapping[str, SamplerSummary], *, searched: bool = False) 
     sentence = f"{'; '.join(f'by {join_names(names)}: {word}' for word, names in by_word.items())}."
     unmixed = [name for name in chains if name not in mixed]
     left_out = f" The chains of {join_names(unmixed)} did not mix, so they are not counted." if unmixed else ""
-    approximate = "" if mixed or searched else " No chains were run, so other modes of the posterior would not have been noticed."
+    approximate = (
+        "" if mixed or searched else " No chains were run, so other modes of the posterior would not have been noticed."
+    )
     return sentence[0].upper() + sentence[1:] + left_out + approximate
 
 

@@ -126,7 +126,9 @@ def _check_options(options: ComparisonOptions) -> None:
     if options.laplace not in (None, True, False):
         raise TypeError(f"laplace is {options.laplace!r}; None, True or False was expected.")
     if not isinstance(options.modes, Modes) and options.modes not in (None, True, False):
-        raise TypeError(f"modes is {type(options.modes).__name__}; None, True, False or the result of jaxgmm.modes was expected.")
+        raise TypeError(
+            f"modes is {type(options.modes).__name__}; None, True, False or the result of jaxgmm.modes was expected."
+        )
     check_flag(options.scores, "scores")
     check_count(options.num_folds, "num_folds", 0)
     check_seed(options.seed)

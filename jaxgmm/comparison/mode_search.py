@@ -1,7 +1,7 @@
 """The search for other modes: which mode of a posterior EM is at, and how much of the posterior the other modes hold.
 
-The masses of the modes are those of `jaxgmm.modes`. They are consistent estimates if the draws are by `smc`, which starts from the
-prior and does not see EM's solution.
+The masses of the modes are those of `jaxgmm.modes`. They are consistent estimates if the draws are by `smc`, which starts from
+the prior and does not see EM's solution.
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ class ModeSearch:
         if share <= OTHER_MASS:
             sentence = f"EM's mode holds {_percent(self.mass)} of the posterior"
             if share > 0:
-                sentence += f"; the other modes together hold {_percent(share)}, where at most {_percent(OTHER_MASS)} is neglected"
+                sentence += (
+                    f"; the other modes together hold {_percent(share)}, where at most {_percent(OTHER_MASS)} is neglected"
+                )
             found.append(Finding(None, f"{sentence}."))
         return found
 
@@ -142,20 +144,21 @@ def search_modes(inputs: ComparisonInputs, subjects: Sequence[Subject]) -> ModeS
         return None
     known = [subject for subject in subjects if subject.posterior.prior is not None and not subject.own_likelihood]
     by_smc = [subject for subject in known if subject.posterior.method == "smc"]
-    chosen = [*by_smc, *known][:1] if wanted is not None else by_smc[:1]
-    prior = next((subject.posterior.prior for subject in [*chosen, *known]), None)
-    if prior is None:
+    subject = next(iter(known if isinstance(wanted, Modes) else [*by_smc, *known]), None)
+    if subject is None or subject.posterior.prior is None:
         return ModeSearch(None, "no posterior has a prior and the likelihood of the mixture")
+    prior = subject.posterior.prior
     reason = reason_without_mode(prior)
     if reason is not None:
         return ModeSearch(None, reason)
-    if wanted is None and not chosen:
+    if wanted is None and not by_smc:
         return ModeSearch(None, "there are no draws by smc; chains that start at EM may miss other modes")
     found, source = wanted, ""
     if not isinstance(found, Modes):
-        source = chosen[0].name
-        found = find_modes(chosen[0].posterior, inputs.x, prior, sample_weight=inputs.weight, progress=False)
-    em, objective = find_among(found, inputs.fit.mixture, inputs.x, inputs.weight, prior)
+        source = subject.name
+        found = find_modes(subject.posterior, inputs.x, prior, sample_weight=inputs.weight, progress=False)
+    objective = float(inputs.fit.log_likelihood) + subject.em_log_prior
+    em, objective = find_among(found, inputs.fit.mixture, objective, inputs.x, inputs.weight, prior)
     return ModeSearch(found, "", source, prior, em, objective)
 
 

@@ -55,8 +55,7 @@ class Verdict(Enum):
     )
     OTHER_MODES = (
         "other modes",
-        f"EM is at one of several modes: the others together hold more than {100 * OTHER_MASS:g} % of the posterior, by the draws "
-        "from which EM climbed to modes.",
+        f"EM is at one of several modes: from more than {100 * OTHER_MASS:g} % of the draws, EM climbs to the others.",
     )
     POOR_MODE = (
         "poor mode",

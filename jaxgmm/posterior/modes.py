@@ -228,20 +228,29 @@ def _are_same(objective: np.ndarray, density: np.ndarray, best: Any, w: np.ndarr
     return (abs(objective - objective[best]) <= SAME_OBJECTIVE) & (difference <= _SAME_DENSITY)
 
 
-def find_among(modes: Modes, start: Mixture, x: jax.Array, weight: Any, prior: MixturePrior) -> tuple[int | None, float]:
-    """Climb by EM from one mixture. Return the index of the mode that is reached, and the objective there in nats.
+def find_among(
+    modes: Modes, estimate: Mixture, objective: float, x: jax.Array, weight: Any, prior: MixturePrior
+) -> tuple[int | None, float]:
+    """Find the mode that an EM estimate with a given objective belongs to. Return its index and its objective in nats.
 
-    The index is None if the mode is not among `modes`, or if the fit failed.
+    If the estimate is near none of the modes, EM climbs from it. The index is None if the mode that is reached is not among
+    `modes`, or if this fit failed.
     """
-    fit = fit_many(jax.tree.map(lambda leaf: leaf[None], start), x, prior, sample_weight=weight, progress=False, **_EM_OPTIONS)
+    start = jax.tree.map(lambda leaf: leaf[None], estimate)
+    place = _place_among(modes, start, objective, x, weight)
+    if place is not None:
+        return place, float(modes.objective[place])
+    fit = fit_many(start, x, prior, sample_weight=weight, progress=False, **_EM_OPTIONS)
     reached = float(fit.objective[0])
-    if not _are_sound(fit).all():
-        return None, reached
-    stack = jax.tree.map(lambda one, many: np.concatenate([one, many]), fit.mixture, modes.mixture)
-    objective = np.concatenate([[reached], np.asarray(modes.objective, float)])
+    return (_place_among(modes, fit.mixture, reached, x, weight) if _are_sound(fit).all() else None), reached
+
+
+def _place_among(modes: Modes, one: Mixture, objective: float, x: jax.Array, weight: Any) -> int | None:
+    """Return the index of the mode that a mixture (1, ...) with a given objective is, or None."""
+    stack = jax.tree.map(lambda one, many: np.concatenate([one, many]), one, modes.mixture)
     density, w = _densities(stack, x, weight)
-    same = np.flatnonzero(_are_same(objective, density, 0, w)[1:])
-    return (int(same[0]) if same.size else None), reached
+    same = _are_same(np.concatenate([[objective], np.asarray(modes.objective, float)]), density, 0, w)[1:]
+    return int(same.argmax()) if same.any() else None
 
 
 def _collect(fits: Fit, groups: list[np.ndarray], shares: _Shares, prior: MixturePrior) -> Modes:
