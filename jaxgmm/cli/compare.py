@@ -48,7 +48,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--search",
         action="store_true",
-        help="search for other modes of the posterior by smc, and report the mass of EM's mode; --methods with smc implies this",
+        help="search for other modes of the posterior by smc, and report the mass of EM's mode; implied by --methods smc",
     )
     parser.add_argument("--interval", type=float, default=0.95, metavar="P", help="probability of the intervals; default: 0.95")
     parser.add_argument(

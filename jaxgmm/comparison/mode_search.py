@@ -55,8 +55,8 @@ class ModeSearch:
         """Return a phrase that says whether other modes were searched for."""
         if self.modes is None:
             return f"not searched for, because {self.reason}"
-        count, source = len(self.modes.mass), f"from the draws by {self.source}" if self.source else "given"
-        return f"{count} {source}, with the shares of the draws that climb to them by EM"
+        source = f" from draws by {self.source}" if self.source else ""
+        return f"{len(self.modes.mass)} found{source}; the mass of a mode is the share of the draws from which EM climbs to it"
 
     def findings(self) -> list[Finding]:
         """Return the findings, the gravest first."""

@@ -191,7 +191,7 @@ def test_a_search_for_modes(data):
     assert [sampler.verdict.word for sampler in comparison.samplers.values()] == ["other modes", "agree"]
     text = " ".join(str(comparison).split())
     assert "Verdict by nuts: other modes. EM's mode holds 39 % ± 3 % of the posterior; the largest other, 61 % ± 3 %" in text
-    assert "modes 2 given, with the shares of the draws" in text
+    assert "modes 2 found; the mass of a mode is the share of the draws" in text
     assert "1 (EM) 39.0 % 3.0 %" in text
     assert max(map(len, str(comparison).splitlines())) <= 100
     alone = compare(fit, posterior, data)

@@ -149,7 +149,10 @@ def test_readers_see_the_modes():
     search = made_search()
     (table,) = search.tables()
     assert [row[0] for row in table.rows] == ["0", "1 (EM)"]
-    assert search.sentence() == "2 from the draws by smc, with the shares of the draws that climb to them by EM"
+    assert (
+        search.sentence()
+        == "2 found from draws by smc; the mass of a mode is the share of the draws from which EM climbs to it"
+    )
     record = search.to_dict()
     assert record["searched"]
     assert record["em_mass"] == record["mass"][record["em"]] == 0.23
