@@ -41,7 +41,7 @@ Public names, grouped by purpose (for the full description of a name, call `help
     choosing K      select Selection bic aic icl log_evidence Evidence EvidenceStatus
     priors          default_prior Prior IndependentPrior InverseWishart InverseGamma HalfNormal log_prior sample_prior
     posteriors      nuts gibbs laplace smc Posterior PosteriorStatus model relabel diagnose to_arviz as_distribution
-                    modes Modes
+                    modes Modes partition Partition
     predictions     predictive_log_prob predictive_sample predictive_responsibilities coclustering assignment_entropy
     comparison      compare Comparison
     studies         calibrate Calibration coverage_study Design Study
@@ -126,6 +126,8 @@ if typing.TYPE_CHECKING:
     from .posterior.modes import Modes as Modes
     from .posterior.modes import modes as modes
     from .posterior.nuts import nuts as nuts
+    from .posterior.partition import Partition as Partition
+    from .posterior.partition import partition as partition
     from .posterior.predictive import assignment_entropy as assignment_entropy
     from .posterior.predictive import coclustering as coclustering
     from .posterior.predictive import predictive_log_prob as predictive_log_prob
@@ -161,6 +163,8 @@ _LAZY = {
     "smc": ".posterior.smc",
     "Modes": ".posterior.modes",
     "modes": ".posterior.modes",
+    "Partition": ".posterior.partition",
+    "partition": ".posterior.partition",
     "bootstrap": ".posterior.bootstrap",
     "gibbs": ".posterior.gibbs",
     "Evidence": ".posterior.evidence",
