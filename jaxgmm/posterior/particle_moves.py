@@ -15,6 +15,7 @@ from ..priors.interface import ComponentSums, MixturePrior
 from ..row_sums import FirstRows, Weight, has_weights, vary_with
 from .conditionals import GibbsState, LabelledData, draw_state, repeat_and_sum, sum_by_labels
 from .mixing import label_invariant_draws
+from .particle_labels import are_written_out, sum_labels_of_particles
 from .particles import random_order
 
 
@@ -92,26 +93,38 @@ def _correlations(first: jax.Array, now: jax.Array) -> jax.Array:
 
 def _sweep(key: jax.Array, states: GibbsState, target: Target) -> GibbsState:
     """Make one Gibbs sweep with all particles."""
-    problem, covariance_type, entered, exponent, limit = target
+    problem, covariance_type, entered, exponent, _ = target
+    next_row = jnp.minimum(entered, len(problem.y) - 1)
+    key_labels, key = jax.random.split(key)
+    all_sums = _sum_labels(key_labels, states, target)
+
+    def one(keys: jax.Array, state: GibbsState, sums: ComponentSums) -> GibbsState:
+        counts = _labels_of_next_row(keys[0], state, problem, next_row, exponent, covariance_type)
+        part = _with_point(sums, exponent * counts, problem.y[next_row], covariance_type)
+        new = draw_state(
+            keys[1:3], state, part, problem.prior, problem.present, covariance_type, label_counts=sums.count + counts
+        )
+        order = random_order(keys[3], problem.prior.weight_concentration, problem.present)
+        return _permute(new, order)
+
+    return jax.vmap(one)(jax.random.split(key, (len(states.means), 4)), states, all_sums)
+
+
+def _sum_labels(key: jax.Array, states: GibbsState, target: Target) -> ComponentSums:
+    """Draw a label for each row that has entered, with each particle (M, ...). Return the sums (M, K, ...) by label."""
+    problem, covariance_type, entered, _, limit = target
     m, k, d = states.means.shape
+    if not has_weights(problem.weight) and are_written_out(d):
+        return sum_labels_of_particles(key, states, problem.y, FirstRows(entered, limit), covariance_type)
     rows = FirstRows(entered, limit)
     if has_weights(problem.weight):
         rows = jnp.where(jnp.arange(len(problem.y)) < entered, problem.weight, 0)
-    data = LabelledData(problem.y, rows)
-    chunk = particle_rows_per_chunk(k, d, m)
-    next_row = jnp.minimum(entered, len(problem.y) - 1)
+    data, chunk = LabelledData(problem.y, rows), particle_rows_per_chunk(k, d, m)
 
-    def one(keys: jax.Array, state: GibbsState) -> GibbsState:
-        sums, _ = sum_by_labels(keys[0], state, data, state.means, covariance_type, chunk)
-        counts = _labels_of_next_row(keys[1], state, problem, next_row, exponent, covariance_type)
-        part = _with_point(sums, exponent * counts, problem.y[next_row], covariance_type)
-        new = draw_state(
-            keys[2:4], state, part, problem.prior, problem.present, covariance_type, label_counts=sums.count + counts
-        )
-        order = random_order(keys[4], problem.prior.weight_concentration, problem.present)
-        return _permute(new, order)
+    def one(key: jax.Array, state: GibbsState) -> ComponentSums:
+        return sum_by_labels(key, state, data, state.means, covariance_type, chunk)[0]
 
-    return jax.vmap(one)(jax.random.split(key, (m, 5)), states)
+    return jax.vmap(one)(jax.random.split(key, m), states)
 
 
 def _labels_of_next_row(

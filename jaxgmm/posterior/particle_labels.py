@@ -1,0 +1,93 @@
+"""Draw labels for the rows with many particles at once, and sum the rows of each label.
+
+This is `conditionals.sum_by_labels` for particles and unweighted rows. The particles are the last axis of the arrays. The rows are
+processed one after another, so that the cost is proportional to the number of rows that have entered. Each row enters the sums as
+a deviation from the means of the components.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+
+from .. import covariance
+from ..priors.interface import ComponentSums
+from ..rounding import scatter_about_mean
+from ..row_sums import FirstRows, nonzero, vary_with
+from .conditionals import GibbsState
+
+_MOST_FEATURES = 4  # with more features, the expressions that are written out for each pair of features compile slowly
+
+
+def are_written_out(num_features: int) -> bool:
+    """Return whether `sum_labels_of_particles` takes data with this number of features."""
+    return num_features <= _MOST_FEATURES
+
+
+def sum_labels_of_particles(
+    key: jax.Array, states: GibbsState, y: jax.Array, rows: FirstRows, covariance_type: str
+) -> ComponentSums:
+    """Draw a label for each row with each particle, and sum the rows by label.
+
+    Args:
+        key: a random key.
+        states: the particles (M, ...).
+        y: (N, D), the rows.
+        rows: the number of rows that have labels, and a number of rows after which all rows are skipped.
+        covariance_type: covariance type of the particles.
+
+    Returns:
+        The sums (M, K, ...).
+    """
+    m, k, d = states.means.shape
+    means, whitener = jnp.moveaxis(states.means, 0, -1), jnp.moveaxis(states.factors.whitener, 0, -1)
+    constant = (states.log_weights - states.factors.half_log_det).T - 0.5 * d * math.log(2 * math.pi)
+
+    def add_row(i: jax.Array, sums: tuple) -> tuple:
+        deviation = [y[i, j] - means[:, j] for j in range(d)]  # (K, M) each
+        joint = constant - 0.5 * sum(z**2 for z in _whitened(whitener, deviation, covariance_type))
+        uniform = jax.random.uniform(jax.random.fold_in(key, i), (m,), y.dtype)
+        label = jnp.where(i < rows.num_rows, _draw_labels(uniform, joint), k)
+        # Without the barrier, XLA would compute the label again for each of the sums.
+        label = jax.lax.optimization_barrier(label)
+        chosen = (label == jnp.arange(k)[:, None]).astype(y.dtype)
+        first = [chosen * one for one in deviation]
+        pairs = itertools.combinations_with_replacement(range(d), 2)
+        pairs = pairs if covariance.is_dense(covariance_type) else ((j, j) for j in range(d))
+        return tuple(map(jnp.add, sums, (*(first[a] * deviation[b] for a, b in pairs), *first, chosen)))
+
+    num_sums = 1 + d + (d * (d + 1) // 2 if covariance.is_dense(covariance_type) else d)
+    zero = vary_with(tuple(jnp.zeros((k, m), y.dtype) for _ in range(num_sums)), y, states, key)
+    end = rows.num_rows if rows.limit is None else rows.limit
+    sums = jnp.stack(jax.lax.fori_loop(0, end, add_row, zero), -1)  # (K, M, F)
+    return jax.vmap(lambda one, state: _finish(one, state, covariance_type), (1, 0))(sums, states)
+
+
+def _whitened(whitener: jax.Array, deviation: list[jax.Array], covariance_type: str) -> list[jax.Array]:
+    """Return the whitened deviations (K, M), one array for each feature. The particles are the last axis of the whiteners."""
+    features = range(len(deviation))
+    if not covariance.is_dense(covariance_type):
+        wide = jnp.broadcast_to(whitener, (len(whitener), len(deviation), whitener.shape[-1]))
+        return [wide[:, j] * deviation[j] for j in features]
+    return [sum((whitener[:, i, j] * deviation[j] for j in features[1:]), whitener[:, i, 0] * deviation[0]) for i in features]
+
+
+def _draw_labels(uniform: jax.Array, joint: jax.Array) -> jax.Array:
+    """Draw labels (M,) by inverting the cumulative probabilities that belong to log densities (K, M)."""
+    top = joint.max(0)
+    running = list(itertools.accumulate(jnp.exp(one - top) for one in joint))
+    label = jnp.zeros(uniform.shape, jnp.int32)
+    for edge in running[:-1]:
+        label += uniform * running[-1] >= edge
+    return label
+
+
+def _finish(sums: jax.Array, state: GibbsState, covariance_type: str) -> ComponentSums:
+    """Return the sums of one particle in their usual form, from the sums (K, F) of the deviations from its means."""
+    second, first, count = covariance.split_quadratic(sums, covariance_type, state.means.shape[-1])
+    precision = covariance.precision(state.factors.whitener, covariance_type)
+    scatter = scatter_about_mean(count, first, second, covariance_type, precision)
+    return ComponentSums(count, state.means + first / nonzero(count)[:, None], scatter)
