@@ -1,8 +1,8 @@
 """Draw labels for the rows with many particles at once, and sum the rows of each label.
 
-This is `conditionals.sum_by_labels` for particles and unweighted rows. The particles are the last axis of the arrays. The rows are
-processed one after another, so that the cost is proportional to the number of rows that have entered. Each row enters the sums as
-a deviation from the means of the components.
+This is `conditionals.sum_by_labels` for particles and unweighted rows. The particles are the last axis of the arrays. The rows
+are processed one after another, so that the cost is proportional to the number of rows that have entered. Each row enters the
+sums as a deviation from the means of the components.
 """
 
 from __future__ import annotations
