@@ -33,6 +33,7 @@ Letters in shapes: N observations, D features, K components, B data sets, C chai
 Public names, grouped by purpose (for the full description of a name, call `help`, for example `help(jaxgmm.nuts)`):
 
     mixtures        Mixture make_mixture num_parameters marginal condition distance Distance
+                    merge Merging
     densities       log_prob responsibilities predict sample
     starts          initialize from_labels from_responsibilities
     EM              fit Fit Status ComponentStatus e_step m_step Moments fit_restarts
@@ -113,6 +114,8 @@ if typing.TYPE_CHECKING:
     from .io.archive import load as load
     from .io.archive import save as save
     from .io.read_table import read_table as read_table
+    from .merging import Merging as Merging
+    from .merging import merge as merge
     from .posterior.arviz import to_arviz as to_arviz
     from .posterior.bootstrap import bootstrap as bootstrap
     from .posterior.diagnose import diagnose as diagnose
@@ -150,6 +153,8 @@ _LAZY = {
     "pad": ".em.batch.data_sets",
     "Distance": ".distances",
     "distance": ".distances",
+    "Merging": ".merging",
+    "merge": ".merging",
     "Selection": ".selection",
     "aic": ".criteria",
     "bic": ".criteria",

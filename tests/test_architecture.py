@@ -22,7 +22,7 @@ LAYERS = [
     "command_interrupt linalg chunking memory status files progress host calls compilation_cache real_numbers spread",
     "covariance covariance_distributions datasets validation tables",
     "mixture row_sums padding rounding conversions",
-    "density marginals distances priors.hyperparameters priors.covariance_laws priors.interface priors.conjugate "
+    "density marginals distances merging priors.hyperparameters priors.covariance_laws priors.interface priors.conjugate "
     "priors.independent priors.functions priors.defaults inputs criteria",
     "em.result em.kernels em.moments em.m_step em.acceleration em.implicit em.loop em.fit_warnings em.fit em.standard_errors "
     "em.assignments em.k_means em.initialization em.batch.batched_loop em.batch.data_sets em.batch.threads em.batch.fit_many "
