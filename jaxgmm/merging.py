@@ -107,7 +107,7 @@ def merge(mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None
         sum_n w_n ( (t_ng + t_nh) log(t_ng + t_nh) - t_ng log t_ng - t_nh log t_nh ).
 
     The density does not change. Choose the number of clusters by subject matter, or where the curve of the entropy bends: as in
-    section 4 of the source, two straight lines are fitted to the entropy as a function of the number of clusters. Source: Baudry,
+    section 4 of the source, two straight lines are fitted to the entropy as a function of the number of clusters. Baudry,
     Raftery, Celeux, Lo & Gottardo (2010), J. Comput. Graph. Stat. 19, 332-353, section 3.
 
     Args:
