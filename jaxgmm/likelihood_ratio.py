@@ -126,8 +126,8 @@ def likelihood_ratio_test(
 
     All fits are maximum likelihood fits, and the same search is used for the data and for the replicates: `num_restarts` starts
     with K components, as many with K + 1, and K starts in which one component of the best fit with K is split. Only sound fits
-    count, as in `fit_restarts`. All replicates are fitted as one batch, as far as memory allows. Source: McLachlan (1987), Appl.
-    Stat. 36, 318-324; the p-value is that of Davison & Hinkley (1997), eq. 4.11.
+    count, as in `fit_restarts`. All replicates are fitted as one batch, as far as memory allows. McLachlan (1987), Appl. Stat.
+    36, 318-324; Davison & Hinkley (1997), Bootstrap Methods and their Application, eq. 4.11, for the p-value.
 
     Args:
         key: a random key.
@@ -138,7 +138,8 @@ def likelihood_ratio_test(
         num_restarts: number of starts for each number of components.
         method: as in `initialize`.
         sample_weight: (N,) >= 0, or None. A replicate has round(sum of weights) rows.
-        **options: options that are passed to `fit_many`: tol, max_iter, reg_covar, accelerate, chunk_size, progress.
+        **options: options that are passed to `fit_many`: tol, max_iter, reg_covar, accelerate, chunk_size, progress. EM
+            is accelerated by default, unless reg_covar is given.
 
     Returns:
         A LikelihoodRatioTest.
@@ -169,7 +170,8 @@ def likelihood_ratio_test(
     x, weight = weighted_data(x, sample_weight, num_components + 1)
     check_restarts(num_restarts, num_components + 1, x)
     warn_of_small_weights(weight)
-    found = _Search(int(num_components), start_options, int(num_restarts), {"history": False} | options)
+    defaults = {"history": False, "accelerate": options.get("reg_covar") is None}
+    found = _Search(int(num_components), start_options, int(num_restarts), defaults | options)
     total = replicate_size(x, weight)
     key_data, key_sample, key_fits = jax.random.split(key, 3)
     with progress_bar((num_samples + 1) * found.num_fits, " fits", options.get("progress")):
@@ -268,9 +270,9 @@ def _collect(data: _Pairs, replicates: np.ndarray, search: _Search) -> Likelihoo
     if rejected:
         warn_at_caller(f"{rejected} of {len(replicates)} replicates have no sound fit and are left out: use more restarts.")
     if negative > 0.05 * len(replicates) or statistic < 0:
+        where = f"{negative} of {len(replicates)} replicates{' and of the data' * (statistic < 0)}"
         warn_at_caller(
-            f"the statistic of {negative} of {len(replicates)} replicates {'and of the data ' * (statistic < 0)}is negative, so "
-            "the search for the best fit failed there: use more restarts (num_restarts)."
+            f"the statistic of {where} is negative, so the search for the best fit failed there: use more restarts (num_restarts)."
         )
     null, alternative = (jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), fits) for fits in (data.null, data.alternative))
     error = math.sqrt(p * (1 - p) / (1 + len(used)))
