@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -22,14 +23,15 @@ from .chunking import padded_length, replicates_per_batch
 from .em.assignments import weighted_data
 from .em.batch.fit_many import EM_OPTIONS, fit_many
 from .em.batch.restarts import best_of, check_restarts
-from .em.initialization import StartOptions, check_start_options, initialize_batch
+from .em.initialization import StartOptions, check_start_options
+from .em.restart_starts import num_fitted, restart_starts
 from .em.result import Fit, Status, unsoundness_of
 from .linalg import eigh
 from .mixture import Mixture
 from .padding import cut, pad_data
 from .posterior.bootstrap import draw_parametric, replicate_size
 from .progress import progress_bar
-from .row_sums import total_weight
+from .row_sums import Weight, total_weight
 from .selection import without_absent
 from .tables import Printed, Table, number
 from .validation import check_count, is_traced, warn_at_caller, warn_of_small_weights
@@ -102,7 +104,7 @@ class _Search(NamedTuple):
     @property
     def num_fits(self) -> int:
         """Number of fits to one data set."""
-        return 2 * self.num_restarts + self.num_components
+        return 2 * num_fitted(self.num_restarts) + self.num_components
 
 
 @public_with(*EM_OPTIONS)
@@ -125,9 +127,9 @@ def likelihood_ratio_test(
 
         p = (1 + #{b: LR_b >= LR}) / (1 + B)
 
-    All fits are maximum likelihood fits, and the same search is used for the data and for the replicates: `num_restarts` starts
-    with K components, as many with K + 1, and K starts in which one component of the best fit with K is split. Only sound fits
-    count, as in `fit_restarts`. All replicates are fitted as one batch, as far as memory allows. McLachlan (1987), Appl. Stat.
+    All fits are maximum likelihood fits, and the same search is used for the data and for the replicates: the starts of
+    `fit_restarts` with K components, those with K + 1, and K starts in which one component of the best fit with K is split. Only
+    sound fits count, as in `fit_restarts`. All replicates are fitted as one batch, as far as memory allows. McLachlan (1987), Appl. Stat.
     36, 318-324; Davison & Hinkley (1997), Bootstrap Methods and their Application, eq. 4.11, for the p-value.
 
     Args:
@@ -136,7 +138,7 @@ def likelihood_ratio_test(
         num_components: K, the number of components under the null hypothesis.
         covariance_type: "full", "tied", "diag" or "spherical".
         num_samples: B, number of replicates. The p-value is at least 1 / (B + 1).
-        num_restarts: number of starts for each number of components.
+        num_restarts: as in `fit_restarts`, for each number of components.
         method: as in `initialize`.
         sample_weight: (N,) >= 0, or None. A replicate has round(sum of weights) rows.
         **options: options that are passed to `fit_many`: tol, max_iter, reg_covar, accelerate, chunk_size, progress. EM
@@ -196,15 +198,11 @@ class _Pairs(NamedTuple):
 
 def _best_pairs(keys: jax.Array, x: jax.Array, weight: Any, search: _Search) -> _Pairs:
     """Return the best fits to each of B data sets (B, N, D), which share weights (N,) or have none."""
-    size, restarts, k = len(keys), search.num_restarts, search.num_components
-    lanes = np.repeat(np.asarray(x), 2 * restarts, 0)
-    present = np.tile(np.repeat([k, k + 1], restarts), size)
-    single_draw = np.tile(np.arange(restarts) > 0, 2 * size)
-    start_keys = jax.vmap(lambda key: jax.random.split(key, 2 * restarts))(keys).reshape(-1)
-    starts = initialize_batch(
-        start_keys, *pad_data(lanes, weight), search.start_options, num_present=present, single_draw=single_draw
-    )
-    fits = _stacked(_fit_lanes(starts, lanes, weight, search), (size, 2, restarts))
+    size, fitted, k = len(keys), num_fitted(search.num_restarts), search.num_components
+    present = jnp.array([k, k + 1])
+    starts = _start_all(keys, *pad_data(x, weight), present, search.start_options, search.num_restarts)  # (B, 2, F)
+    lanes = np.repeat(np.asarray(x), 2 * fitted, 0)
+    fits = _stacked(_fit_lanes(_stacked(starts, (size * 2 * fitted,), 3), lanes, weight, search), (size, 2, fitted))
     total = total_weight(weight, x.shape[1], x.dtype)
     null = _best(jax.tree.map(lambda leaf: leaf[:, 0], fits), total)
     split = _split(null.mixture, k)  # (B, K)
@@ -215,6 +213,20 @@ def _best_pairs(keys: jax.Array, x: jax.Array, weight: Any, search: _Search) -> 
     sound = np.asarray((unsoundness_of(null, total) == 0) & (unsoundness_of(alternative, total) == 0))
     statistic = 2 * (np.asarray(alternative.log_likelihood, float) - np.asarray(null.log_likelihood, float))
     return _Pairs(null, alternative, np.where(sound, statistic, np.nan))
+
+
+@partial(jax.jit, static_argnums=(4, 5))
+def _start_all(
+    keys: jax.Array, x: jax.Array, weight: Weight, present: jax.Array, options: StartOptions, num_restarts: int
+) -> Mixture:
+    """Return starts (B, 2, F) with K and with K + 1 components for each data set of x (B, N, D)."""
+
+    def one(arguments: tuple[jax.Array, jax.Array]) -> Mixture:
+        key, x = arguments
+        start = partial(restart_starts, x=x, weight=weight, options=options, num_restarts=num_restarts)
+        return jax.vmap(lambda key, count: start(key, num_present=count))(jax.random.split(key), present)
+
+    return jax.lax.map(one, (keys, x))
 
 
 def _fit_lanes(starts: Mixture, lanes: np.ndarray, weight: Any, search: _Search) -> Fit:

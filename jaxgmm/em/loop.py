@@ -210,7 +210,7 @@ def finalize(problem: CenteredProblem, state: EMState, start: Mixture) -> Fit:
         history,
         jnp.maximum(state.step, 0),
         jnp.where(state.status == _RUNNING, Status.MAX_ITER, state.status),
-        _component_status(problem, state),
+        component_status(problem, state.mixture, state.sums.count),
     )
 
 
@@ -225,7 +225,7 @@ def evaluate(mixture: Mixture, problem: CenteredProblem, chunk_size: int | None)
         objective += problem.prior.log_density(mixture, factors, present)
     elif problem.reg_covar is None:
         trace = covariance.mahalanobis_trace(problem.data_covariance, factors, covariance_type, d)
-        penalty = trace + 2 * factors.half_log_det  # (K | 1,)
+        penalty = trace + 2 * factors.half_log_det  # (K or 1,)
         counted = present if len(penalty) == len(present) else present.any(keepdims=True)
         objective -= PSEUDO_COUNT / 2 * jnp.where(counted, penalty, 0).sum()
     singular = ~jnp.isfinite(factors.half_log_det).all()
@@ -276,13 +276,14 @@ def _status_after(
         small |= settled & (change < 0)
     status = jnp.where(~is_first & jnp.where(tol > 0, small, unchanged), Status.CONVERGED, _RUNNING)
     if problem.reg_covar is None:
-        status = jnp.where(~is_first & (change < -_LARGEST_FALL * rounding), Status.DECREASED, status)
+        # a fall within tol is also rounding then: the quadratic kernel rounds more than `rounding` says
+        fell = (change < -_LARGEST_FALL * rounding) & ~(settled & (change >= -tol))
+        status = jnp.where(~is_first & fell, Status.DECREASED, status)
     return jnp.where(finite, status, jnp.where(is_first & ~value.singular, Status.NONFINITE, Status.SINGULAR))
 
 
-def _component_status(problem: CenteredProblem, state: EMState) -> jax.Array:
-    """Return the ComponentStatus of each component, (K,)."""
-    mixture, count = state.mixture, state.sums.count
+def component_status(problem: CenteredProblem, mixture: Mixture, count: jax.Array) -> jax.Array:
+    """Return the ComponentStatus of each component, (K,), given the number of points that it holds."""
     covariance_type, d = mixture.covariance_type, mixture.num_features
     status = jnp.full(count.shape, ComponentStatus.OK)
     if problem.prior is None:
@@ -294,7 +295,7 @@ def _component_status(problem: CenteredProblem, state: EMState) -> jax.Array:
         ridged = covariance.relative_ridge(mixture.covariances, ridge_fraction(d, count.dtype), covariance_type)
         floor += ridged - mixture.covariances
         factors = covariance.factorize(mixture.covariances, covariance_type, d)
-        fraction = covariance.floor_fraction(floor, factors, covariance_type)  # (K | 1,)
+        fraction = covariance.floor_fraction(floor, factors, covariance_type)  # (K or 1,)
         status = jnp.where(fraction >= 0.5, ComponentStatus.AT_FLOOR, status)
     smallest = count.sum() * jnp.finfo(count.dtype).tiny ** 0.5
     return jnp.where((mixture.weights == 0) | (count <= smallest), ComponentStatus.EMPTY, status)

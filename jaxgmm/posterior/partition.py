@@ -151,8 +151,8 @@ def partition(
         A Partition.
 
     Raises:
-        ValueError, TypeError: an option is invalid; posterior is not one posterior; x has another number of features, has no
-            rows or is not finite; or a value is traced (the search runs on the host).
+        ValueError, TypeError: an option is invalid; posterior is not a single Posterior; x has another number of features, has
+            no rows or is not finite; or a value is traced (the search runs on the host).
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxgmm
