@@ -102,6 +102,11 @@ class _Search(NamedTuple):
     options: dict[str, Any]
 
     @property
+    def starts(self) -> tuple[StartOptions, int]:
+        """What `restart_starts` takes."""
+        return self.start_options, self.num_restarts
+
+    @property
     def num_fits(self) -> int:
         """Number of fits to one data set."""
         return 2 * num_fitted(self.num_restarts) + self.num_components
@@ -128,9 +133,10 @@ def likelihood_ratio_test(
         p = (1 + #{b: LR_b >= LR}) / (1 + B)
 
     All fits are maximum likelihood fits, and the same search is used for the data and for the replicates: the starts of
-    `fit_restarts` with K components, those with K + 1, and K starts in which one component of the best fit with K is split. Only
-    sound fits count, as in `fit_restarts`. All replicates are fitted as one batch, as far as memory allows. McLachlan (1987), Appl. Stat.
-    36, 318-324; Davison & Hinkley (1997), Bootstrap Methods and their Application, eq. 4.11, for the p-value.
+    `fit_restarts` with K components, those with K + 1, and K starts in which one component of the best fit with K is split.
+    Only sound fits count, as in `fit_restarts`. All replicates are fitted as one batch, as far as memory allows. Sources:
+    McLachlan (1987), Appl. Stat. 36, 318-324; for the p-value, Davison & Hinkley (1997), Bootstrap Methods and their
+    Application, eq. 4.11.
 
     Args:
         key: a random key.
@@ -199,8 +205,12 @@ class _Pairs(NamedTuple):
 def _best_pairs(keys: jax.Array, x: jax.Array, weight: Any, search: _Search) -> _Pairs:
     """Return the best fits to each of B data sets (B, N, D), which share weights (N,) or have none."""
     size, fitted, k = len(keys), num_fitted(search.num_restarts), search.num_components
-    present = jnp.array([k, k + 1])
-    starts = _start_all(keys, *pad_data(x, weight), present, search.start_options, search.num_restarts)  # (B, 2, F)
+    padded, present = pad_data(x, weight), jnp.array([k, k + 1])
+    # one program for one data set serves the data and all replicates, and compiles in half of the time
+    starts = jax.tree.map(
+        lambda *leaves: np.stack(leaves),
+        *[_start_one(key, one, padded.weight, present, *search.starts) for key, one in zip(keys, padded.x, strict=True)],
+    )  # (B, 2, F)
     lanes = np.repeat(np.asarray(x), 2 * fitted, 0)
     fits = _stacked(_fit_lanes(_stacked(starts, (size * 2 * fitted,), 3), lanes, weight, search), (size, 2, fitted))
     total = total_weight(weight, x.shape[1], x.dtype)
@@ -216,17 +226,15 @@ def _best_pairs(keys: jax.Array, x: jax.Array, weight: Any, search: _Search) -> 
 
 
 @partial(jax.jit, static_argnums=(4, 5))
-def _start_all(
-    keys: jax.Array, x: jax.Array, weight: Weight, present: jax.Array, options: StartOptions, num_restarts: int
+def _start_one(
+    key: jax.Array, x: jax.Array, weight: Weight, present: jax.Array, options: StartOptions, num_restarts: int
 ) -> Mixture:
-    """Return starts (B, 2, F) with K and with K + 1 components for each data set of x (B, N, D)."""
+    """Return starts (2, F) with each of two numbers of components for one data set (N, D)."""
 
     def one(arguments: tuple[jax.Array, jax.Array]) -> Mixture:
-        key, x = arguments
-        start = partial(restart_starts, x=x, weight=weight, options=options, num_restarts=num_restarts)
-        return jax.vmap(lambda key, count: start(key, num_present=count))(jax.random.split(key), present)
+        return restart_starts(arguments[0], x, weight, options, num_restarts, arguments[1])
 
-    return jax.lax.map(one, (keys, x))
+    return jax.lax.map(one, (jax.random.split(key), present))
 
 
 def _fit_lanes(starts: Mixture, lanes: np.ndarray, weight: Any, search: _Search) -> Fit:
