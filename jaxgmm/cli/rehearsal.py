@@ -15,7 +15,6 @@ import threading
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ..em.result import Fit
@@ -75,8 +74,8 @@ def stand_in(fit: Fit, prior: MixturePrior, num_chains: int, num_samples: int) -
     means = mixture.means * factors(*mixture.means.shape)
     covariances = mixture.covariances * factors(*(1 for _ in mixture.covariances.shape))
     draws = Mixture(weights / weights.sum(-1, keepdims=True), means, covariances, mixture.covariance_type)
-    log_density = jnp.asarray(float(fit.objective) + rng.normal(size=shape), mixture.means.dtype)
-    return Posterior(draws, log_density, prior, jnp.asarray(PosteriorStatus.OK, jnp.int32), {}, "nuts")
+    log_density = (float(fit.objective) + rng.normal(size=shape)).astype(mixture.means.dtype)
+    return Posterior(*jax.device_put((draws, log_density, prior, np.asarray(PosteriorStatus.OK, np.int32))), {}, "nuts")
 
 
 def rehearse_comparison(fit: Fit, posterior: Posterior, x: np.ndarray) -> None:

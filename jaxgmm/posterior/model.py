@@ -12,7 +12,7 @@ log-Jacobian log|dSigma/dL| = D log 2 + sum_i (D - i + 1) log L_ii, with i from 
 from __future__ import annotations
 
 import math
-from typing import cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ from ..mixture import Mixture
 from ..priors.conjugate import Prior
 from ..priors.covariance_laws import HalfNormal, InverseGamma, InverseWishart
 from ..priors.independent import IndependentPrior
+from ..validation import is_traced
 
 
 def model(
@@ -97,9 +98,10 @@ def parameters(
     weights = _sample("weights", dist.Dirichlet(prior.weight_concentration))
     lower = _factors(prior if isinstance(prior, Prior) else prior.scale, k, d, covariance_type)
     if not isinstance(prior, Prior):
-        mean = dist.MultivariateNormal(prior.mean, prior.mean_covariance).expand([k]).to_event(1)
+        mean = dist.MultivariateNormal(prior.mean, prior.mean_covariance, **_checks(prior)).expand([k]).to_event(1)
     elif covariance_type in ("full", "tied"):
-        mean = dist.MultivariateNormal(prior.mean, scale_tril=lower / jnp.sqrt(prior.mean_precision)).expand([k]).to_event(1)
+        root = lower / jnp.sqrt(prior.mean_precision)
+        mean = dist.MultivariateNormal(prior.mean, scale_tril=root, **_checks(root)).expand([k]).to_event(1)
     else:
         mean = dist.Normal(prior.mean, lower / jnp.sqrt(prior.mean_precision)).to_event(2)
     means = _sample("means", mean)
@@ -124,14 +126,23 @@ def _factors(scale: Prior | InverseWishart | InverseGamma | HalfNormal, k: int, 
     elif not dense:
         shape, rate = scale.degrees_of_freedom / 2, scale.scale / 2
     else:
-        inverse_wishart = dist.InverseWishartCholesky(scale.degrees_of_freedom, scale_tril=jnp.linalg.cholesky(scale.scale))
-        return _sample("scale_tril", inverse_wishart.expand([stored]).to_event(1))
+        lower = jnp.linalg.cholesky(scale.scale)
+        law = dist.InverseWishartCholesky(scale.degrees_of_freedom, scale_tril=lower, **_checks(lower))
+        return _sample("scale_tril", law.expand([stored]).to_event(1))
     return jnp.sqrt(_sample("variances", dist.InverseGamma(shape, rate).expand([stored, columns]).to_event(2)))
 
 
 def _sample(name: str, distribution: dist.Distribution) -> jax.Array:
     """Sample a site and return its value, which is an array."""
     return cast(jax.Array, numpyro.sample(name, distribution))
+
+
+def _checks(argument: Any) -> dict[str, bool]:
+    """Return the options of a NumPyro distribution of matrices. If the argument is traced, it is not checked.
+
+    NumPyro cannot check traced values, but it would compile the operations of the check that do not depend on them.
+    """
+    return {"validate_args": False} if is_traced(argument) else {}
 
 
 def _square(lower: jax.Array, covariance_type: str) -> jax.Array:

@@ -77,7 +77,7 @@ def fit_restarts(
     check_count(num_restarts, "num_restarts")
     x, weight = weighted_data(x, sample_weight, num_components)
     check_restarts(num_restarts, num_components, x)
-    keys, single_draw = jax.random.split(key, num_restarts), jnp.arange(num_restarts) > 0
+    keys, single_draw = jax.random.split(key, num_restarts), np.arange(num_restarts) > 0
     starts = initialize_batch(keys, *pad_data(x, weight, key), start_options, single_draw=single_draw)
     fits = fit_many(starts, x, prior, sample_weight=weight, **options)
     start, result = _take_best(starts, fits, total_weight(weight, len(x), x.dtype))
