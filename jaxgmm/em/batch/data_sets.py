@@ -18,7 +18,7 @@ from ...host import on_host, to_device
 from ...padding import can_pad, pad_data
 from ...real_numbers import as_numpy
 from ...row_sums import Weight, has_weights
-from ...validation import as_float_array
+from ...validation import as_float_array, is_traced
 
 Array = np.ndarray | jax.Array
 
@@ -46,6 +46,8 @@ class Batch(NamedTuple):
 
     def take(self, stack: Array) -> Array:
         """Return the entries (size, ...) of a stack (B, ...) that belong to this batch; a copy is made only if necessary."""
+        if isinstance(stack, jax.Array) and not is_traced(stack) and not stack.committed:
+            stack = on_host(stack)  # NumPy needs no compilation
         first, last = self.members[0], self.members[-1]
         if len(self.members) == self.size == len(stack):
             return stack
