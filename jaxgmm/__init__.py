@@ -32,7 +32,7 @@ Letters in shapes: N observations, D features, K components, B data sets, C chai
 
 Public names, grouped by purpose (for the full description of a name, call `help`, for example `help(jaxgmm.nuts)`):
 
-    mixtures        Mixture make_mixture num_parameters marginal condition
+    mixtures        Mixture make_mixture num_parameters marginal condition distance Distance
     densities       log_prob responsibilities predict sample
     starts          initialize from_labels from_responsibilities
     EM              fit Fit Status ComponentStatus e_step m_step Moments fit_restarts
@@ -41,7 +41,7 @@ Public names, grouped by purpose (for the full description of a name, call `help
     choosing K      select Selection bic aic icl log_evidence Evidence EvidenceStatus
     priors          default_prior Prior IndependentPrior InverseWishart InverseGamma HalfNormal log_prior sample_prior
     posteriors      nuts gibbs laplace smc Posterior PosteriorStatus model relabel diagnose to_arviz as_distribution
-                    modes Modes
+                    modes Modes partition Partition
     predictions     predictive_log_prob predictive_sample predictive_responsibilities coclustering assignment_entropy
     comparison      compare Comparison
     studies         calibrate Calibration coverage_study Design Study
@@ -102,6 +102,8 @@ if typing.TYPE_CHECKING:
     from .criteria import aic as aic
     from .criteria import bic as bic
     from .criteria import icl as icl
+    from .distances import Distance as Distance
+    from .distances import distance as distance
     from .em.batch.data_sets import pad as pad
     from .em.batch.fit_many import fit_many as fit_many
     from .em.batch.restarts import fit_restarts as fit_restarts
@@ -124,6 +126,8 @@ if typing.TYPE_CHECKING:
     from .posterior.modes import Modes as Modes
     from .posterior.modes import modes as modes
     from .posterior.nuts import nuts as nuts
+    from .posterior.partition import Partition as Partition
+    from .posterior.partition import partition as partition
     from .posterior.predictive import assignment_entropy as assignment_entropy
     from .posterior.predictive import coclustering as coclustering
     from .posterior.predictive import predictive_log_prob as predictive_log_prob
@@ -144,6 +148,8 @@ _LAZY = {
     "fit_many": ".em.batch.fit_many",
     "fit_restarts": ".em.batch.restarts",
     "pad": ".em.batch.data_sets",
+    "Distance": ".distances",
+    "distance": ".distances",
     "Selection": ".selection",
     "aic": ".criteria",
     "bic": ".criteria",
@@ -157,6 +163,8 @@ _LAZY = {
     "smc": ".posterior.smc",
     "Modes": ".posterior.modes",
     "modes": ".posterior.modes",
+    "Partition": ".posterior.partition",
+    "partition": ".posterior.partition",
     "bootstrap": ".posterior.bootstrap",
     "gibbs": ".posterior.gibbs",
     "Evidence": ".posterior.evidence",

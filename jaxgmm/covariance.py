@@ -10,8 +10,8 @@ covariance type is added here. All other code relies on broadcasting. The NumPyr
 description of the same mixture.
 
 A scatter is a weighted sum of outer products v v'. It has one of two forms: "dense" (..., D, D) for full and tied, "diagonal"
-(..., D) for diag and spherical. All functions accept leading batch axes. In shapes, a bar means "or": K | 1 is K, or 1 for
-tied, and D | 1 is D, or 1 for spherical.
+(..., D) for diag and spherical. All functions accept leading batch axes. In shapes, "K or 1" is K, but 1 for tied;
+"D or 1" is D, but 1 for spherical.
 """
 
 from __future__ import annotations
@@ -82,10 +82,10 @@ class Factors(NamedTuple):
     """Factors of covariances. Densities and moments use these factors, and EM computes them once per step.
 
     Attributes:
-        lower: Cholesky factors L (..., K | 1, D, D) for full and tied; standard deviations (..., K, D | 1) for diag and
+        lower: Cholesky factors L (..., K or 1, D, D) for full and tied; standard deviations (..., K, D or 1) for diag and
             spherical.
         whitener: L^-1, or reciprocals of the standard deviations, in the shape of `lower`.
-        half_log_det: (..., K | 1), log |Sigma| / 2.
+        half_log_det: (..., K or 1), log |Sigma| / 2.
     """
 
     lower: jax.Array
@@ -101,7 +101,7 @@ def factorize(covariances: jax.Array, covariance_type: str, num_features: int) -
 
 
 def is_positive_definite(covariances: jax.Array, covariance_type: str) -> jax.Array:
-    """Return, for each stored covariance (..., K | 1), whether it has a Cholesky factor in its own float type."""
+    """Return, for each stored covariance (..., K or 1), whether it has a Cholesky factor in its own float type."""
     if is_dense(covariance_type):
         return jnp.isfinite(linalg.diagonal(linalg.cholesky(covariances))).all(-1)
     return (covariances > 0).all(-1)
@@ -128,14 +128,14 @@ def symmetric(matrices: jax.Array) -> jax.Array:
 
 
 def precision(whitener: jax.Array, covariance_type: str) -> jax.Array:
-    """Return the precisions W' W, as matrices (..., K | 1, D, D) or as reciprocal variances."""
+    """Return the precisions W' W, as matrices (..., K or 1, D, D) or as reciprocal variances."""
     if is_dense(covariance_type):
         return linalg.multiply(jnp.swapaxes(whitener, -1, -2), whitener)
     return whitener**2
 
 
 def whiten(whitener: jax.Array, x: jax.Array, covariance_type: str) -> jax.Array:
-    """Return W_k x for whiteners W_k and data x that all components share: x (D, n) -> (K | 1, D, n)."""
+    """Return W_k x for whiteners W_k and data x that all components share: x (D, n) -> (K or 1, D, n)."""
     if is_dense(covariance_type):
         return einsum("kij,jn->kin", whitener, x)
     return whitener[:, :, None] * x[None]
@@ -261,7 +261,7 @@ def variances(covariances: np.ndarray, covariance_type: str, num_features: int) 
 @overload
 def variances(covariances: jax.Array, covariance_type: str, num_features: int) -> jax.Array: ...
 def variances(covariances: np.ndarray | jax.Array, covariance_type: str, num_features: int) -> np.ndarray | jax.Array:
-    """Return the variances of the features, (..., K | 1, D); if `covariances` is a NumPy array, so is the result."""
+    """Return the variances of the features, (..., K or 1, D); if `covariances` is a NumPy array, so is the result."""
     if is_dense(covariance_type):
         return covariances.diagonal(axis1=-2, axis2=-1)
     xp = np if isinstance(covariances, np.ndarray) else jnp
@@ -295,12 +295,12 @@ def from_dense(matrices: jax.Array, covariance_type: str, weights: jax.Array) ->
 
 
 def lower_diagonal(factors: Factors, covariance_type: str) -> jax.Array:
-    """Return the conditional standard deviation of each feature given the features before it, (..., K | 1, D | 1)."""
+    """Return the conditional standard deviation of each feature given the features before it, (..., K or 1, D or 1)."""
     return linalg.diagonal(factors.lower) if is_dense(covariance_type) else factors.lower
 
 
 def mahalanobis_trace(scale: jax.Array, factors: Factors, covariance_type: str, num_features: int) -> jax.Array:
-    """Return tr(scale Sigma^-1) for each stored covariance, (..., K | 1); `scale` broadcasts against the covariances."""
+    """Return tr(scale Sigma^-1) for each stored covariance, (..., K or 1); `scale` broadcasts against the covariances."""
     if is_dense(covariance_type):
         return (einsum("...ij,...jk->...ik", factors.whitener, scale) * factors.whitener).sum((-2, -1))
     repeats = num_features // factors.whitener.shape[-1]
@@ -308,7 +308,7 @@ def mahalanobis_trace(scale: jax.Array, factors: Factors, covariance_type: str, 
 
 
 def floor_fraction(floor: jax.Array, factors: Factors, covariance_type: str) -> jax.Array:
-    """Return the fraction of each covariance that comes from the regularisation, (..., K | 1).
+    """Return the fraction of each covariance that comes from the regularisation, (..., K or 1).
 
     The fraction depends on the direction; the function returns the largest fraction over all directions. For dense covariances,
     the largest fraction is a generalised eigenvalue, and the function returns its upper bound tr(floor Sigma^-1) instead. The
@@ -385,7 +385,7 @@ def scatter_total(pooled: jax.Array, covariance_type: str, num_features: int) ->
 
 
 def observed_degrees(counts: jax.Array, covariance_type: str, num_features: int) -> jax.Array:
-    """Return the degrees of freedom that the data add to an inverse Wishart or inverse gamma distribution, (..., K | 1).
+    """Return the degrees of freedom that the data add to an inverse Wishart or inverse gamma distribution, (..., K or 1).
 
     A point adds one degree of freedom, or D if the covariance is spherical.
     """

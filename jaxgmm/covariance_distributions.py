@@ -31,7 +31,7 @@ Numbers = TypeVar("Numbers", jax.Array, np.ndarray)
 def inverse_wishart_log_prob(
     factors: Factors, degrees_of_freedom: jax.Array, scale: jax.Array, covariance_type: str, num_features: int
 ) -> jax.Array:
-    """Return the log-density of each stored covariance under an inverse Wishart or inverse gamma law, (..., K | 1).
+    """Return the log-density of each stored covariance under an inverse Wishart or inverse gamma law, (..., K or 1).
 
     The density is normalised with respect to the free entries of the covariance. Source: Gelman et al. (2013), Bayesian Data
     Analysis, appendix A.
@@ -57,7 +57,7 @@ def inverse_wishart_log_prob(
 def half_normal_lkj_log_prob(
     covariances: jax.Array, factors: Factors, sd: jax.Array, lkj: jax.Array, covariance_type: str, num_features: int
 ) -> jax.Array:
-    """Return the log-density of stored covariances with half-normal standard deviations and LKJ correlations, (..., K | 1).
+    """Return the log-density of stored covariances with half-normal standard deviations and LKJ correlations, (..., K or 1).
 
     The density refers to the free entries of Sigma. It is the density of the standard deviations tau and correlations R,
     divided by |d Sigma / d (tau, R)|. This determinant is 2^D prod tau^D for matrices, and 2 tau for each variance. Source of
@@ -99,9 +99,9 @@ def sample_inverse_wishart(
 
 
 def gamma_shapes(degrees_of_freedom: Numbers, covariance_type: str, num_components: int, num_features: int) -> Numbers:
-    """Return the shape parameters (K | 1, D | 1) of the gamma variables that `inverse_wishart_factors` needs.
+    """Return the shape parameters (K or 1, D or 1) of the gamma variables that `inverse_wishart_factors` needs.
 
-    The argument `degrees_of_freedom` is an array () or (K | 1,). If it is a NumPy array, so is the result.
+    The argument `degrees_of_freedom` is an array () or (K or 1,). If it is a NumPy array, so is the result.
     """
     rows, columns = storage_shape(covariance_type, num_components, num_features)[:2]
     # Bartlett's decomposition uses chi-square variables with nu, nu - 1, ... degrees of freedom
@@ -123,7 +123,7 @@ def inverse_wishart_factors(
 
     Args:
         gammas: standard gamma variables, with the shape parameters that `gamma_shapes` returns.
-        normals: (K | 1, D, D) standard normal variables for full and tied; only those below the diagonal are used.
+        normals: (K or 1, D, D) standard normal variables for full and tied; only those below the diagonal are used.
         scale: S in storage form.
         covariance_type: the covariance type of the result.
         num_features: D.

@@ -81,7 +81,7 @@ def condition(mixture: MixtureLike, dims: Sequence[int] | int, values: ArrayLike
     means, covariances = mixture.means[..., rest], _sub_covariances(mixture, rest)
     if covariance.is_dense(mixture.covariance_type):
         whitener = positive_factors(marginal(mixture, known)).whitener
-        cross = mixture.covariances[..., known, :][..., rest]  # (..., K | 1, known, rest)
+        cross = mixture.covariances[..., known, :][..., rest]  # (..., K or 1, known, rest)
         half = linalg.multiply(whitener, cross)
         deviation = linalg.with_axes(values, mixture.means.ndim) - mixture.means[..., known]
         shift = linalg.multiply(whitener, deviation[..., None])

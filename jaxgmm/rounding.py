@@ -44,7 +44,7 @@ def scatter_about_mean(
         first: (K, D), the first moments.
         second: (K, D, D) | (K, D), the second moments.
         covariance_type: the covariance type of the mixture.
-        precision: the present precision matrices (K | 1, D, D) in the coordinates of the moments; None stands for identity
+        precision: the present precision matrices (K or 1, D, D) in the coordinates of the moments; None stands for identity
             matrices, as in whitened coordinates.
     """
     scatter = second - covariance.outer(first / jnp.sqrt(nonzero(count))[:, None], covariance_type)
@@ -56,7 +56,7 @@ def scatter_about_mean(
     if precision is not None:
         implied = linalg.multiply(precision, implied)
     move = implied - linalg.identity(implied)
-    is_near = (move * jnp.swapaxes(move, -1, -2)).sum((-2, -1)) < _LARGEST_MOVE  # (K | 1,)
+    is_near = (move * jnp.swapaxes(move, -1, -2)).sum((-2, -1)) < _LARGEST_MOVE  # (K or 1,)
     hidden = d * error * linalg.diagonal(second) - jnp.minimum(linalg.diagonal(scatter), 0)
     return covariance.ridge(scatter, jnp.where(is_near[:, None], 0, hidden), covariance_type)
 
@@ -121,7 +121,7 @@ def difference(matrices: jax.Array, explained: jax.Array, squared_size: jax.Arra
 
 
 def is_singular(covariances: jax.Array, squared_size: jax.Array, covariance_type: str) -> jax.Array:
-    """Return, for each covariance (K | 1,), whether it is singular up to rounding.
+    """Return, for each covariance (K or 1,), whether it is singular up to rounding.
 
     Args:
         covariances: the covariances of one mixture.
@@ -147,7 +147,7 @@ def positive_factors(mixture: Mixture) -> covariance.Factors:
     covariance_type, d = mixture.covariance_type, mixture.num_features
     axes = (-2, -1) if covariance.is_dense(covariance_type) else (-1,)
     given = mixture.covariances
-    is_positive = covariance.is_positive_definite(jax.lax.stop_gradient(given), covariance_type)  # (..., K | 1)
+    is_positive = covariance.is_positive_definite(jax.lax.stop_gradient(given), covariance_type)  # (..., K or 1)
     repairable = ~is_positive & jnp.isfinite(given).all(axes)
     # choose before the factorisation, so that no derivative involves a matrix without a Cholesky factor
     chosen = jnp.where(jnp.expand_dims(repairable, axes), _raised_to_rounding(mixture), given)

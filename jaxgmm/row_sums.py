@@ -91,7 +91,7 @@ def sum_over_rows(function: Callable[[Any, jax.Array], Total], rows: Any, weight
 
 
 def has_weights(weight: Weight) -> TypeGuard[jax.Array]:
-    """Return whether rows have weights of their own, which need not be 0 or 1."""
+    """Return whether there is an array with a weight for each row; otherwise all weights are 1, or 0 for padding."""
     return weight is not None and not isinstance(weight, FirstRows)
 
 

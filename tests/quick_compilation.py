@@ -8,7 +8,13 @@ import os
 import subprocess
 import sys
 
-FLAGS = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
+FLAGS = " ".join(
+    [
+        "--xla_cpu_use_fusion_emitters=false",
+        "--xla_backend_optimization_level=0",
+        "--xla_cpu_parallel_codegen_split_count=1",  # saves a tenth of the CPU time of compilation
+    ]
+)
 _PROBE = "import jax; jax.jit(lambda x: x + 1)(1.0).block_until_ready()"
 
 if "XLA_FLAGS" not in os.environ:

@@ -22,8 +22,8 @@ LAYERS = [
     "command_interrupt linalg chunking memory status files progress host calls compilation_cache real_numbers spread",
     "covariance covariance_distributions datasets validation tables",
     "mixture row_sums padding rounding conversions",
-    "density marginals priors.hyperparameters priors.covariance_laws priors.interface priors.conjugate priors.independent "
-    "priors.functions priors.defaults inputs criteria",
+    "density marginals distances priors.hyperparameters priors.covariance_laws priors.interface priors.conjugate "
+    "priors.independent priors.functions priors.defaults inputs criteria",
     "em.result em.kernels em.moments em.m_step em.acceleration em.implicit em.loop em.fit_warnings em.fit em.standard_errors "
     "em.assignments em.k_means em.initialization em.batch.batched_loop em.batch.data_sets em.batch.threads em.batch.fit_many "
     "em.batch.restarts",
@@ -33,6 +33,7 @@ LAYERS = [
     "posterior.user_model_space posterior.user_model posterior.chains posterior.nuts "
     "posterior.conditionals posterior.gibbs posterior.particles posterior.particle_moves "
     "posterior.data_tempering posterior.smc posterior.label_assignment posterior.relabel posterior.modes posterior.bootstrap "
+    "posterior.partition_search posterior.partition "
     "posterior.predictive posterior.pointwise posterior.importance posterior.evidence_coordinates "
     "posterior.evidence_labellings posterior.evidence_proposal posterior.evidence posterior.diagnose posterior.arviz "
     "posterior.distribution",
@@ -270,6 +271,8 @@ def test_options_are_keyword_only():
         "data",
         "design",
         "estimator",
+        "p",
+        "q",
     }
     for name in PUBLIC:
         thing = getattr(jaxgmm, name)

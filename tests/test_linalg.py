@@ -39,7 +39,7 @@ def test_derivatives(x64, function, d):
     def of_symmetric(a):
         return function(a if function is linalg.invert_lower else (a + jnp.swapaxes(a, -1, -2)) / 2)
 
-    check_grads(jax.vmap(of_symmetric), (jnp.asarray(a),), order=2, atol=1e-4, rtol=1e-4)
+    check_grads(jax.jit(jax.vmap(of_symmetric)), (jnp.asarray(a),), order=2, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("d", [2, 6])

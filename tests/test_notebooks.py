@@ -1,4 +1,7 @@
-"""Every notebook in notebooks/ runs without errors, its asserts hold, and it is stored without outputs."""
+"""Every notebook in notebooks/ runs without errors, its asserts hold, and it is stored without outputs.
+
+By default only some notebooks run, because the others take more than half a minute each. The weekly run executes all of them.
+"""
 
 import ast
 import json
@@ -23,7 +26,14 @@ with warnings.catch_warnings():
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 SECONDS_PER_CELL = 120
 
+LONG = ("03_em_against_the_posterior", "04_priors_and_calibration", "05_choosing_k", "06_your_own_model")
+
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+each_run = pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[pytest.mark.slow] * (path.stem in LONG)) for path in NOTEBOOKS],
+    ids=lambda path: path.stem,
+)
 
 
 def code_cells(notebook):
@@ -47,9 +57,10 @@ def kernel_manager_class(folder):
 
 def test_notebooks_exist():
     assert NOTEBOOKS
+    assert set(LONG) < {path.stem for path in NOTEBOOKS}
 
 
-@each_notebook
+@each_run
 @pytest.mark.filterwarnings(
     "ignore::DeprecationWarning:jupyter_client",
     "ignore::DeprecationWarning:jupyter_core",

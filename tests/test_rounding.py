@@ -12,19 +12,19 @@ from jaxgmm.em import loop
 from helpers import COVARIANCE_TYPES, enabled_x64, random_mixture
 
 e_step, m_step = jax.jit(jaxgmm.e_step), jax.jit(jaxgmm.m_step)
-CLOUD = np.random.default_rng(0).normal(size=(20, 2))
-POINTS = np.array([[0.0, 1.0], [0.0, 1.0], [5.0, 1.0], [5.0, 1.0], [9.0, 1.0]])
-LINE = np.linspace(0, 1, 12)[:, None]
-# data whose groups have no covariance of their own, and labels
+CLOUD = np.random.default_rng(0).normal(size=(13, 2))
+LINE, LONGER = np.linspace(0, 1, 8)[:, None], np.linspace(0, 1, 16)[:, None]
+# data whose groups have no covariance of their own, and the sizes of the groups; with equal shapes, all use the same programs
 FLAT_GROUPS = {
-    "equal points": (POINTS, [0, 0, 1, 1, 2]),
-    "collinear points": (np.concatenate([np.hstack([LINE, 3 * LINE + 1]), 20 + np.hstack([LINE, -LINE])]), [0] * 12 + [1] * 12),
-    "one line": (np.hstack([LINE, 3 * LINE + 1]), [0] * 4 + [1] * 4 + [2] * 4),
-    "one point beside a cloud": (np.concatenate([CLOUD, [[262.0, -262.0]] * 3]), [0] * 20 + [1] * 3),
-    "all equal": (np.full((6, 2), 0.12573022), [0, 0, 0, 1, 1, 1]),
-    "zeros": (np.zeros((6, 2)), [0, 0, 0, 1, 1, 1]),
-    "size 1e-13": (np.full((6, 2), 1e-13), [0, 0, 0, 1, 1, 1]),
-}  # fmt: skip
+    "equal points": ([[0.0, 1.0]] * 8 + [[5.0, 1.0]] * 8, (8, 8)),
+    "one point alone": ([[0.0, 1.0]] * 15 + [[9.0, 1.0]], (15, 1)),
+    "collinear points": (np.concatenate([np.hstack([LINE, 3 * LINE + 1]), 20 + np.hstack([LINE, -LINE])]), (8, 8)),
+    "one line": (np.hstack([LONGER, 3 * LONGER + 1]), (5, 11)),
+    "one point beside a cloud": (np.concatenate([CLOUD, [[262.0, -262.0]] * 3]), (13, 3)),
+    "all equal": (np.full((16, 2), 0.12573022), (8, 8)),
+    "zeros": (np.zeros((16, 2)), (8, 8)),
+    "size 1e-13": (np.full((16, 2), 1e-13), (8, 8)),
+}
 
 
 def is_positive_definite(mixture):
@@ -50,8 +50,7 @@ def assert_answers(mixture, x):
 @pytest.mark.parametrize("name", FLAT_GROUPS)
 def test_public_steps_return_positive_definite_covariances(name, covariance_type):
     """Constructors, starts and steps in a user's own loop: covariances are positive definite, symmetric and give densities."""
-    x, labels = np.float32(FLAT_GROUPS[name][0]), np.array(FLAT_GROUPS[name][1])
-    k = labels.max() + 1
+    x, labels, k = np.float32(FLAT_GROUPS[name][0]), np.repeat([0, 1], FLAT_GROUPS[name][1]), 2
     made = [
         jaxgmm.from_labels(x, labels, num_components=k, covariance_type=covariance_type),
         jaxgmm.from_responsibilities(x, np.eye(k)[labels], covariance_type=covariance_type),

@@ -270,6 +270,6 @@ def _summarise(config: SBCConfig, name: str, design: dict[str, Any], found: dict
 
 
 def _count_statuses(codes: np.ndarray, statuses: type[StatusEnum]) -> dict[str, int]:
-    """Return the number of occurrences of each status by its name, in the order of the codes."""
+    """Return a dict from the name of each status that occurs to its number of occurrences, in the order of the codes."""
     counts = Counter(np.asarray(codes, int).ravel().tolist())
     return {statuses.name_of(code): counts[code] for code in sorted(counts)}

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import linalg
+from ..distances import gaussian_w2_squared
 from ..mixture import Mixture, num_parameters
 from ..padding import pad_data
 from ..posterior.gaussian_approximation import GaussianApproximation, approximate_posterior
@@ -103,21 +104,6 @@ def gaussian_kl(mean: ArrayLike, cov: ArrayLike, other_mean: ArrayLike, other_co
     return float(max((np.trace(ratio) + quadratic - len(mean) + other_log_det - log_det) / 2, 0.0))
 
 
-def gaussian_w2(mean: ArrayLike, cov: ArrayLike, other_mean: ArrayLike, other_cov: ArrayLike) -> float:
-    """Return the 2-Wasserstein distance between two normal distributions, in the unit of their coordinates.
-
-    Example:
-        >>> gaussian_w2([0.0], [[1.0]], [3.0], [[25.0]])
-        5.0
-    """
-    mean, cov, other_mean, other_cov = (np.asarray(v, float) for v in (mean, cov, other_mean, other_cov))
-    values, vectors = np.linalg.eigh(cov)
-    root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
-    between = np.linalg.eigvalsh(root @ other_cov @ root)
-    square = ((mean - other_mean) ** 2).sum() + np.trace(cov) + np.trace(other_cov) - 2 * np.sqrt(np.maximum(between, 0)).sum()
-    return float(math.sqrt(max(square, 0.0)))
-
-
 def compare_jointly(em_density: float, density: np.ndarray, em_u: np.ndarray | None, u: np.ndarray | None) -> JointScores:
     """Compare EM with the draws. Fit a normal distribution to the draws, and compare it with Laplace's approximation.
 
@@ -163,5 +149,5 @@ def _distances(em_u: np.ndarray | None, u: np.ndarray | None) -> dict[str, float
         found["mahalanobis"] = distance
         found["farther_share"] = float((np.linalg.norm((u - mean) @ whitener.T, axis=1) > distance).mean())
     found["laplace_kl"] = gaussian_kl(mean, cov, np.zeros(p), np.eye(p))
-    found["laplace_w2"] = gaussian_w2(mean, cov, np.zeros(p), np.eye(p))
+    found["laplace_w2"] = float(np.sqrt(gaussian_w2_squared(mean, cov, np.zeros(p), np.eye(p))))
     return found

@@ -23,8 +23,8 @@ from .result import ComponentStatus, Fit, Status
 
 _FIRST_ROWS = 64  # number of rows that the first search for constant columns reads; most columns vary within these rows
 _COARSE_SPACING = 0.05  # smallest distance between neighbouring floats, in standard deviations, at which `fit` warns
-_COLLINEAR = 1e-10  # standardised data count as constant in a direction if their variance there is less than this number
-_SHARE_OF_COLLINEAR = 1e-3  # a column counts as collinear if its loading on the constant directions exceeds this number
+_COLLINEAR = 1e-10  # standardised data are treated as constant in a direction if their variance in it is less than this number
+_SHARE_OF_COLLINEAR = 1e-3  # a column is treated as collinear if its loading on the constant directions exceeds this number
 _MOST_NAMED = 10  # largest number of columns or components that one sentence lists
 
 

@@ -225,7 +225,7 @@ def evaluate(mixture: Mixture, problem: CenteredProblem, chunk_size: int | None)
         objective += problem.prior.log_density(mixture, factors, present)
     elif problem.reg_covar is None:
         trace = covariance.mahalanobis_trace(problem.data_covariance, factors, covariance_type, d)
-        penalty = trace + 2 * factors.half_log_det  # (K | 1,)
+        penalty = trace + 2 * factors.half_log_det  # (K or 1,)
         counted = present if len(penalty) == len(present) else present.any(keepdims=True)
         objective -= PSEUDO_COUNT / 2 * jnp.where(counted, penalty, 0).sum()
     singular = ~jnp.isfinite(factors.half_log_det).all()
@@ -294,7 +294,7 @@ def _component_status(problem: CenteredProblem, state: EMState) -> jax.Array:
         ridged = covariance.relative_ridge(mixture.covariances, ridge_fraction(d, count.dtype), covariance_type)
         floor += ridged - mixture.covariances
         factors = covariance.factorize(mixture.covariances, covariance_type, d)
-        fraction = covariance.floor_fraction(floor, factors, covariance_type)  # (K | 1,)
+        fraction = covariance.floor_fraction(floor, factors, covariance_type)  # (K or 1,)
         status = jnp.where(fraction >= 0.5, ComponentStatus.AT_FLOOR, status)
     smallest = count.sum() * jnp.finfo(count.dtype).tiny ** 0.5
     return jnp.where((mixture.weights == 0) | (count <= smallest), ComponentStatus.EMPTY, status)

@@ -182,7 +182,7 @@ def unsoundness(status: Any, degenerate: Any, finite: Any) -> Any:
 
 
 def unsoundness_of(fits: Fit, total: jax.Array | np.ndarray) -> jax.Array:
-    """Return the `unsoundness` of each fit (...); `total` is the total weight of the data."""
+    """Return what `unsoundness` says about each of a stack of fits; `total` is the total weight of the data."""
     mixture, axes = fits.mixture, fits.status.ndim
     numbers = (fits.objective, fits.log_likelihood, mixture.weights, mixture.means, mixture.covariances)
     finite = jnp.array(True)
@@ -192,7 +192,7 @@ def unsoundness_of(fits: Fit, total: jax.Array | np.ndarray) -> jax.Array:
 
 
 def is_sound(fits: Fit, total: jax.Array) -> jax.Array:
-    """Return whether each fit (...) is sound, as defined by `unsoundness`; `total` is the total weight of the data."""
+    """Return whether each of a stack of fits is sound, as defined by `unsoundness`; `total` is the total weight of the data."""
     return unsoundness_of(fits, total) == 0
 
 

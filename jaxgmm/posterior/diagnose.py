@@ -43,7 +43,7 @@ def diagnose(posterior: Posterior) -> dict[str, Any]:
         not identified.
 
     Raises:
-        TypeError, ValueError: posterior is not one posterior, is traced, or has fewer than 4 draws per chain.
+        TypeError, ValueError: posterior is not a single Posterior, is traced, or has fewer than 4 draws per chain.
 
     Example:
         >>> import jax, jaxgmm, numpy as np

@@ -71,7 +71,7 @@ def choose_seeds(
 
 
 def _num_emptied(seeds: Mixture) -> int:
-    """Return the number of seeds with an emptied component. These seeds are the last ones."""
+    """Return how many of the seed mixtures have an emptied component. They are the last ones of the stack."""
     return seeds.num_components if seeds.num_components > 1 else 0
 
 

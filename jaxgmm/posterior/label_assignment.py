@@ -11,10 +11,12 @@ This is a linear assignment problem. There are three choices for the score:
     "stephens"    A_jk = sum_n w_n log q_nj r_nk(draw)                  q: the average of the reordered responsibilities
     "kl"          A_jk = -w_j (log w_j / w_k(draw) + KL(N_j, N_k(draw)))      w_j, N_j: the reference's components
 
+The margin of a draw is the difference between the scores of its best and its second best order.
+
 Soft ECR: Papastamoulis & Iliopoulos (2010); Papastamoulis (2016). "stephens" is algorithm 2 of Stephens (2000): it starts from
 the soft ECR solution and updates q and the permutations in turn. "kl" needs no data, so its cost does not depend on N. A draw
-may be so different from the reference that no order matches. Two bad orders may then differ by many nats in their divergences,
-although the choice between them is arbitrary. For this reason, the margin of "kl" has an upper limit. The limit is computed
+may be so different from the reference that no order matches. The scores of two bad orders may then differ by many nats,
+although the choice between them is arbitrary. For this reason, the margins of "kl" have an upper limit. This limit is computed
 from the agreement of responsibilities at points that represent the reference.
 """
 

@@ -191,7 +191,7 @@ def mixture_of(sites: dict[str, jax.Array], covariance_type: str) -> tuple[Mixtu
 
 
 def root_of(sites: dict[str, jax.Array], covariance_type: str) -> jax.Array:
-    """Compute Cholesky factors (K | 1, D, D), or standard deviations (K, D | 1), from values of the sites."""
+    """Compute Cholesky factors (K or 1, D, D), or standard deviations (K, D or 1), from values of the sites."""
     if "variances" in sites:
         return jnp.sqrt(sites["variances"])
     if "scale_tril" in sites:

@@ -125,8 +125,8 @@ def modes(
         the draws are correlated.
 
     Raises:
-        ValueError, TypeError: the posterior is not one posterior or has no prior; EM cannot use the prior; the data do not fit
-            the draws; or a value is traced (the number of modes depends on the values).
+        ValueError, TypeError: the posterior is not a single Posterior or has no prior; EM cannot use the prior; the data do not
+            fit the draws; or a value is traced (the number of modes depends on the values).
 
     Example:
         >>> import jax, jaxgmm

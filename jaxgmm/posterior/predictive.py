@@ -40,9 +40,9 @@ KINDS = ("total", "within", "pairs")
 def predictive_log_prob(posterior: Posterior, x: ArrayLike) -> jax.Array:
     """Return the log posterior predictive density of each point, log mean_s p(x_n | theta_s). Gelman et al. (2013), eq. 1.4.
 
-    p(x_n | theta) is the density of the drawn mixture, even if a model of your own with another likelihood made the draws.
-    Where the density is low, the average depends on few draws. In an example with 12 points and 4 x 1000 draws by `nuts`, the
-    Monte Carlo standard error was 6 % to 8 % at a density of 3e-4. To compute this error, apply
+    p(x_n | theta) is always the density of the drawn mixture. If the draws come from your own model, its likelihood plays no
+    part. Where the density is low, the average depends on few draws. In an example with 12 points and 4 x 1000 draws by `nuts`,
+    the Monte Carlo standard error was 6 % to 8 % at a density of 3e-4. To compute this error, apply
     `jaxgmm.posterior.diagnostics.mcse_mean` to the densities. The predictive density is label-invariant. Its log summed over
     held-out points is the log predictive score. Its log summed over the data is the log pointwise predictive density (lppd) of
     Vehtari, Gelman & Gabry (2017), eq. 2.
@@ -55,7 +55,7 @@ def predictive_log_prob(posterior: Posterior, x: ArrayLike) -> jax.Array:
         (N,), nats; -inf where the density underflows under every draw.
 
     Raises:
-        ValueError, TypeError: posterior is not one posterior; x has another number of features or is not finite.
+        ValueError, TypeError: posterior is not a single Posterior; x has another number of features or is not finite.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxgmm
@@ -82,7 +82,8 @@ def predictive_sample(key: jax.Array, posterior: Posterior, num_samples: int) ->
         after `relabel`.
 
     Raises:
-        ValueError, TypeError: posterior is not one posterior, key is not a random key, or num_samples is not an integer >= 0.
+        ValueError, TypeError: posterior is not a single Posterior, key is not a random key, or num_samples is not an integer
+            >= 0.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxgmm
@@ -145,7 +146,7 @@ def coclustering(posterior: Posterior, x: ArrayLike) -> jax.Array:
         (N, N), symmetric, 1 on the diagonal.
 
     Raises:
-        ValueError, TypeError: posterior is not one posterior; x has another number of features or is not finite.
+        ValueError, TypeError: posterior is not a single Posterior; x has another number of features or is not finite.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxgmm
@@ -182,7 +183,7 @@ def assignment_entropy(posterior: Posterior, x: ArrayLike, *, kind: str = "total
 
     Raises:
         ValueError, TypeError: kind is unknown; kind is "total", but the posterior was not relabelled or (outside jit) its
-            labels are not identified; posterior is not one posterior; x has another number of features or is not finite.
+            labels are not identified; posterior is not a single Posterior; x has another number of features or is not finite.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxgmm

@@ -37,7 +37,7 @@ class CovarianceLaw(Printed, ABC):
     def log_density(
         self, covariances: jax.Array, factors: covariance.Factors, covariance_type: str, num_features: int
     ) -> jax.Array:
-        """Return the log density (..., K | 1) of the free entries of each stored covariance."""
+        """Return the log density (..., K or 1) of the free entries of each stored covariance."""
 
     @abstractmethod
     def sample(self, key: jax.Array, covariance_type: str, num_components: int, num_features: int) -> jax.Array:
@@ -79,7 +79,7 @@ class _ConjugateLaw(CovarianceLaw):
     def log_density(
         self, covariances: jax.Array, factors: covariance.Factors, covariance_type: str, num_features: int
     ) -> jax.Array:
-        """Return the log density (..., K | 1) of the free entries of each stored covariance."""
+        """Return the log density (..., K or 1) of the free entries of each stored covariance."""
         degrees_of_freedom, scale = self.inverse_wishart_parameters()
         return inverse_wishart_log_prob(factors, degrees_of_freedom, scale, covariance_type, num_features)
 
@@ -209,7 +209,7 @@ class HalfNormal(CovarianceLaw):
     def log_density(
         self, covariances: jax.Array, factors: covariance.Factors, covariance_type: str, num_features: int
     ) -> jax.Array:
-        """Return the log density (..., K | 1) of the free entries of each stored covariance."""
+        """Return the log density (..., K or 1) of the free entries of each stored covariance."""
         return half_normal_lkj_log_prob(covariances, factors, self.sd, self.lkj, covariance_type, num_features)
 
     def sample(self, key: jax.Array, covariance_type: str, num_components: int, num_features: int) -> jax.Array:

@@ -51,8 +51,8 @@ class StandardVariables(NamedTuple):
     """Random numbers from standard distributions, which `draw_given_sums` converts to means and covariances.
 
     Attributes:
-        gammas: (K | 1, D | 1), gamma variables of scale 1, with shape parameters from `gamma_shapes`.
-        bartlett: (K | 1, D, D), standard normal variables; full and tied use those below the diagonal.
+        gammas: (K or 1, D or 1), gamma variables of scale 1, with shape parameters from `gamma_shapes`.
+        bartlett: (K or 1, D, D), standard normal variables; full and tied use those below the diagonal.
         noise: (K, D), standard normal variables.
     """
 
@@ -198,7 +198,7 @@ class MixturePrior(Printed, ABC):
         return Mixture(weights / nonzero(weights.sum()), means, covariances, covariance_type)
 
     def gamma_shapes_given_counts(self, count: jax.Array, covariance_type: str) -> jax.Array:
-        """Return the shape parameters (K | 1, D | 1) of the gamma variables that `draw_given_sums` needs."""
+        """Return the shape parameters (K or 1, D or 1) of the gamma variables that `draw_given_sums` needs."""
         k, d = len(count), self.mean.shape[-1]
         degrees_of_freedom, _ = self.covariance_law.inverse_wishart_parameters()
         observed = covariance.observed_degrees(count, covariance_type, d)

@@ -13,6 +13,8 @@ import jaxgmm.cli.interruption as interruption
 
 def stopped(code, after):
     """Start the command with code in place of one of its parts, interrupt it, and return the process, stderr and seconds."""
+    # a test run in the background of a shell ignores interrupts, and its children would ignore them too
+    code = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n" + code
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == after + "\n"
     start = time.monotonic()

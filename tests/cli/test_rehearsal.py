@@ -15,7 +15,9 @@ from jaxgmm.comparison import point_vs_posterior
 from helpers import fake_method, fitted, random_data
 
 
-@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+@pytest.mark.parametrize(
+    "covariance_type", ["full", "diag", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tied", "spherical"))]
+)
 def test_the_stand_in_is_a_posterior(covariance_type):
     """Its shapes and dtypes are those of a sampler, and it can be relabelled."""
     x = random_data(0, 40, 2, 2).astype(np.float32)

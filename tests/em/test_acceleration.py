@@ -44,9 +44,13 @@ def test_monotone_and_a_fixed_point(covariance_type, x64):
         centers = 1.5 * jax.random.normal(k1, (3, 2))
         return centers[jax.random.randint(k2, (90,), 0, 3)] + jax.random.normal(k3, (90, 2))
 
-    xs = jax.vmap(data)(keys)
-    prior = jax.vmap(lambda x: jaxgmm.default_prior(x, num_components=3, covariance_type=covariance_type))(xs)
-    starts = jax.vmap(lambda k, x: jaxgmm.initialize(k, x, num_components=3, covariance_type=covariance_type))(keys, xs)
+    @jax.jit
+    @jax.vmap
+    def prepare(key):
+        x, options = data(key), {"num_components": 3, "covariance_type": covariance_type}
+        return jaxgmm.initialize(key, x, **options), x, jaxgmm.default_prior(x, **options)
+
+    starts, xs, prior = prepare(keys)
 
     def run(accelerate):
         return jax.jit(jax.vmap(lambda s, x, p: jaxgmm.fit(s, x, p, accelerate=accelerate, max_iter=3000)))(starts, xs, prior)
@@ -57,7 +61,7 @@ def test_monotone_and_a_fixed_point(covariance_type, x64):
     for row, last in zip(history, np.asarray(fast.num_iter), strict=True):
         assert np.diff(row[: last + 1]).min() >= -1e-9 * abs(row[0])
         assert (row[last:] == row[last]).all()
-    step = jax.vmap(lambda m, x, p: jaxgmm.m_step(m, jaxgmm.e_step(m, x), p))(fast.mixture, xs, prior)
+    step = jax.jit(jax.vmap(lambda m, x, p: jaxgmm.m_step(m, jaxgmm.e_step(m, x), p)))(fast.mixture, xs, prior)
     assert float(abs(step.means - fast.mixture.means).max()) < 0.02  # tol 1e-8 leaves about its square root
     assert float(fast.num_iter.sum()) < 0.75 * float(plain.num_iter.sum())
     assert bool((fast.num_iter <= jnp.maximum(1.2 * plain.num_iter, plain.num_iter + 2)).all())

@@ -30,7 +30,9 @@ def test_waiting_full(x64):
     np.testing.assert_allclose(errors.covariances.ravel() / (2 * sd), [0.53732, 0.40096], atol=1e-5)
 
 
-@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+@pytest.mark.parametrize(
+    "covariance_type", ["full", "diag", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tied", "spherical"))]
+)
 def test_k1_closed_form(covariance_type, x64):
     """For K = 1, se(mean) = sd / sqrt(N), se(variance) = variance sqrt(2 / N) (spherical: / sqrt(D)) and se(weight) = 0."""
     rng = np.random.default_rng(0)
@@ -84,7 +86,7 @@ def test_singular_information_is_a_status():
     same = jax.tree.map(lambda leaf: jnp.stack([leaf[0], leaf[0]]), sound)
     same = jaxgmm.Mixture(jnp.array([0.5, 0.5]), same.means, same.covariances, "full")
     both = jax.tree.map(lambda *leaves: jnp.stack(leaves), sound, same)
-    errors = jax.vmap(lambda m: jaxgmm.standard_errors(m, x))(both)
+    errors = jax.jit(jax.vmap(lambda m: jaxgmm.standard_errors(m, x)))(both)
     assert errors.status.tolist() == [InformationStatus.OK, InformationStatus.SINGULAR]
     assert bool(jnp.isfinite(errors.means[0]).all())
     assert bool(jnp.isnan(errors.means[1]).all())

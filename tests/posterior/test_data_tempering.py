@@ -12,6 +12,7 @@ from jaxgmm.posterior.particle_moves import Problem
 from jaxgmm.posterior.particles import effective_size
 from jaxgmm.row_sums import FirstRows
 
+let_rows_enter = jax.jit(_let_rows_enter, static_argnums=2)  # eagerly, its loops compile anew in each call
 M = 50
 X = jnp.asarray(np.random.default_rng(0).normal(size=(40, 1)), jnp.float32)
 PRIOR = jaxgmm.Prior(*(jnp.asarray(v, jnp.float32) for v in ([1.0, 1.0], [0.0], 0.5, 4.0, [[2.0]])))
@@ -47,7 +48,7 @@ def test_as_many_rows_enter_as_keep_half_of_the_size(weights):
     draws, state = particles()
     weight = None if weights is None else jnp.full(40, weights)
     run = _start(problem(X, weight), "full", Effort(M, 10, 2, 0.5))._replace(state=state)
-    log_weights, entered, exponent = _let_rows_enter(run, problem(X, weight), "full")
+    log_weights, entered, exponent = let_rows_enter(run, problem(X, weight), "full")
     count = int(entered)
     terms = np.asarray(jaxgmm.log_prob(draws, X)) * (1 if weights is None else weights)  # (M, N)
     assert effective_size(log_weights) >= M / 2 * (1 - 1e-5)  # up to rounding
@@ -66,7 +67,7 @@ def test_a_far_row_enters_by_powers():
     run = _start(problem(far), "full", Effort(M, 10, 2, 0.5))._replace(state=state)
     total, exponents = 0, []
     while int(run.entered) == 0:
-        log_weights, entered, exponent = _let_rows_enter(run, problem(far), "full")
+        log_weights, entered, exponent = let_rows_enter(run, problem(far), "full")
         run, total = run._replace(entered=entered, exponent=exponent), total + log_weights
         exponents.append(float(exponent))
     assert len(exponents) > 2

@@ -26,13 +26,18 @@ def test_chosen_coordinates_and_their_volume(covariance_type, conjugate, empty, 
     problem = StandardizedProblem(jnp.asarray(random_data(0, 20, 2)), None, prior, jnp.zeros(2), jnp.ones(2))
     space = make_unconstrained_space(problem, random_mixture(0, covariance_type, 3, 2))
     coordinates, empty = Coordinates(space, problem), jnp.array(empty)
-    system = coordinates.systems(empty)
+
+    @jax.jit
+    def there_and_back(chosen):
+        point = coordinates.place(chosen, empty)
+        found = coordinates.describe(point)
+        jacobian = jax.jacfwd(lambda chosen: coordinates.place(chosen, empty).z)(chosen)
+        return point, found, choose_coordinates(found.z, coordinates.systems(empty)), jacobian
+
     chosen = 0.5 * jnp.asarray(np.random.default_rng(0).normal(size=space.size))
-    point = coordinates.place(chosen, empty)
-    found = coordinates.describe(point)
-    np.testing.assert_allclose(choose_coordinates(found.z, system), chosen, rtol=1e-8, atol=1e-8)
+    point, found, back, jacobian = there_and_back(chosen)
+    np.testing.assert_allclose(back, chosen, rtol=1e-8, atol=1e-8)
     np.testing.assert_array_equal(found.z[0], point.z)
-    jacobian = jax.jacfwd(lambda chosen: coordinates.place(chosen, empty).z)(chosen)
     slope = jnp.where(empty, found.log_slope, 0).sum()
     np.testing.assert_allclose(-np.linalg.slogdet(jacobian)[1], slope, rtol=1e-8, atol=1e-8)
     if not empty.any():

@@ -40,16 +40,22 @@ def test_seeds_are_the_best_draw_others_modes_and_emptied_ones(groups):
         assert float(seeds.mixtures.weights[seed, k]) == 0
 
 
-def test_parts_are_at_the_modes(groups):
-    """The gradient of the potential vanishes at the centre of the part that the best draw leads to."""
-    problem, posterior, _ = groups
-    seeds = choose_seeds(jax.random.key(0), posterior, None, problem, 1).mixtures
+@jax.jit
+def proposed(seeds, problem):
+    """Return the first proposal, and the gradient of the potential at the centre of its first part."""
     space = make_unconstrained_space(problem, seeds[0])
     coordinates = Coordinates(space, problem)
     labellings = make_labellings(space, coordinates, seeds[0], problem.prior.weight_concentration)
     proposal = first_proposal(space, coordinates, labellings, seeds, problem)
-    assert proposal.center.shape == (3, space.size)
-    gradient = jax.grad(space.potential)(proposal.center[0])
+    return proposal, jax.grad(space.potential)(proposal.center[0])
+
+
+def test_parts_are_at_the_modes(groups):
+    """The gradient of the potential vanishes at the centre of the part that the best draw leads to."""
+    problem, posterior, _ = groups
+    seeds = choose_seeds(jax.random.key(0), posterior, None, problem, 1).mixtures
+    proposal, gradient = proposed(seeds, problem)
+    assert proposal.center.shape == (3, make_unconstrained_space(problem, seeds[0]).size)
     step = proposal.scale[0] @ gradient
     assert float(gradient @ step) / 2 < 1e-3  # nats that another Newton step would gain
     np.testing.assert_allclose(jnp.exp(proposal.log_weight).sum(), 1)
@@ -60,10 +66,7 @@ def test_a_seed_without_density_gets_almost_no_weight(groups):
     problem, posterior, _ = groups
     seeds = choose_seeds(jax.random.key(0), posterior, None, problem, 1).mixtures
     broken = jax.tree.map(lambda leaf: leaf.at[1].set(jnp.nan), seeds)
-    space = make_unconstrained_space(problem, seeds[0])
-    coordinates = Coordinates(space, problem)
-    labellings = make_labellings(space, coordinates, seeds[0], problem.prior.weight_concentration)
-    proposal = first_proposal(space, coordinates, labellings, broken, problem)
+    proposal, _ = proposed(broken, problem)
     np.testing.assert_allclose(jnp.exp(proposal.log_weight[1]), 0.1 / 3, rtol=1e-6)
     np.testing.assert_array_equal(proposal.center[1], 0)
-    np.testing.assert_array_equal(proposal.scale[1], np.eye(space.size))
+    np.testing.assert_array_equal(proposal.scale[1], np.eye(proposal.center.shape[1]))

@@ -82,7 +82,9 @@ def test_error_of_a_mass_is_the_larger_of_two():
 def test_one_component_has_one_mode():
     prior = jaxgmm.default_prior(X, num_components=1)
     start = jaxgmm.from_labels(X, [0] * len(X), num_components=1)
-    posterior = jaxgmm.laplace(KEY, start, X, prior, num_samples=50)
+    stack = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (2, 100, *leaf.shape)), start)
+    stack = dataclasses.replace(stack, means=stack.means + jax.random.normal(KEY, stack.means.shape))
+    posterior = jaxgmm.Posterior(stack, jnp.zeros((2, 100)), prior, jnp.array(0), {}, "gibbs")
     found = jaxgmm.modes(posterior, X)
     assert found.mass.tolist() == [1.0]
     assert found.mixture.means.shape == (1, 1, 2)

@@ -19,7 +19,9 @@ from jaxgmm.posterior.result import PosteriorStatus
 
 from helpers import check_log_density, independent_prior
 
+# calls with one of these, one feature, at most 16 rows and no weights share a program
 RUN = dict(num_samples=1000, num_chains=8)
+SHORT = dict(num_components=2, num_samples=100, num_chains=2)
 
 
 def overlapping(num_features):
@@ -97,14 +99,13 @@ def test_jit_and_vmap_give_the_same_draws():
     """A batch of data sets gives the numbers of single calls, and a data set that fails does not affect the others."""
     x, prior = overlapping(1), small_prior(1, "full")
     xs = jnp.stack([jnp.asarray(x), jnp.asarray(x) + 3, jnp.full(x.shape, jnp.nan)])
-    options = dict(num_components=2, num_samples=100, num_chains=2)
     keys = jax.random.split(jax.random.key(3), 3)
-    many = jax.jit(jax.vmap(lambda key, x: jaxgmm.smc(key, x, prior, **options)))(keys, xs)
+    many = jax.jit(jax.vmap(lambda key, x: jaxgmm.smc(key, x, prior, **SHORT)))(keys, xs)
     assert many.mixture.means.shape == (3, 2, 100, 2, 1)
     assert int(many.status[2]) == PosteriorStatus.NONFINITE
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        one = jaxgmm.smc(keys[1], xs[1], prior, **options)
+        one = jaxgmm.smc(keys[1], xs[1], prior, **SHORT, progress=True)
     np.testing.assert_allclose(many.stats["log_evidence"][1], one.stats["log_evidence"], rtol=1e-3)
 
 
@@ -116,6 +117,7 @@ def test_labels_are_exchanged():
     assert abs(first_is_left - 0.5) < 5 * 0.5 / np.sqrt(1000 * 8)
 
 
+@pytest.mark.slow
 def test_float64_data_give_float64_draws(x64):
     x, prior = overlapping(1), jax.tree.map(lambda leaf: leaf.astype(float), small_prior(1, "full"))
     posterior = jaxgmm.smc(jax.random.key(0), x.astype(float), prior, num_components=2, num_samples=100, num_chains=2)
@@ -191,7 +193,7 @@ def test_absent_components():
 
 def test_bar_counts_the_rows_of_all_runs(capsys):
     x = overlapping(1)
-    jaxgmm.smc(jax.random.key(0), x, small_prior(1, "full"), num_components=2, num_samples=100, num_chains=2, progress=True)
+    jaxgmm.smc(jax.random.key(0), x, small_prior(1, "full"), **SHORT, progress=True)
     assert "20/20" in capsys.readouterr().err
 
 
