@@ -22,7 +22,8 @@ from .memberships import check_labels_file, posterior_memberships, write_labels
 from .messages import print_progress, warnings_to_stderr
 from .outputs import check_output_file, output_paths, write_figure, write_json
 from .records import fit_record
-from .rehearsal import Rehearsal, is_worthwhile, rehearse_approximation, rehearse_comparison, stand_in
+from .rehearsal import Rehearsal, is_tiny, is_worthwhile, rehearse_approximation, rehearse_comparison, stand_in
+from .startup import compile_quickly
 
 _ACTIVITIES = {
     "nuts": "sampling the posterior by NUTS",
@@ -65,6 +66,8 @@ def run(arguments: argparse.Namespace) -> None:
     saved = _draws_files(arguments, methods)
     if arguments.report is not None:
         check_output_file(arguments.report, "--report", force=arguments.force)
+    if is_tiny(arguments.num_components, x, arguments.num_chains * arguments.num_samples):
+        compile_quickly()
     mode = _fit_and_rehearse(arguments, x, names)
     posteriors = _draw_and_rehearse(methods, arguments, mode, x)
     from ..comparison.compare import compare

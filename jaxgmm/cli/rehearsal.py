@@ -31,6 +31,7 @@ from ..validation import as_weighted_data
 # evaluations per second. Above this number, the comparison spends more time on computation than on compilation, and a rehearsal
 # would slow the sampler down.
 _MOST_EVALUATIONS = 5e8
+_FEW_EVALUATIONS = 1e7  # below this number, computation takes less than a second even in programs that are half as fast
 
 _running: list[threading.Thread] = []
 
@@ -64,6 +65,11 @@ def is_running() -> bool:
 def is_worthwhile(num_components: int, x: np.ndarray, num_draws: int) -> bool:
     """Return whether a comparison with `num_draws` draws takes less time to compute than to compile."""
     return float(num_draws) * x.size * num_components <= _MOST_EVALUATIONS
+
+
+def is_tiny(num_components: int, x: np.ndarray, num_draws: int) -> bool:
+    """Return whether a comparison with `num_draws` draws takes so little time to compute that only compilation matters."""
+    return float(num_draws) * x.size * num_components <= _FEW_EVALUATIONS
 
 
 def rehearse_approximation(x: np.ndarray, prior: MixturePrior, num_components: int, covariance_type: str) -> None:

@@ -12,12 +12,13 @@ log-Jacobian log|dSigma/dL| = D log 2 + sum_i (D - i + 1) log L_ii, with i from 
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
+from jax.core import Tracer
 from numpy.typing import ArrayLike
 from numpyro import handlers
 
@@ -25,7 +26,6 @@ from ..mixture import Mixture
 from ..priors.conjugate import Prior
 from ..priors.covariance_laws import HalfNormal, InverseGamma, InverseWishart
 from ..priors.independent import IndependentPrior
-from ..validation import is_traced
 
 
 def model(
@@ -98,7 +98,8 @@ def parameters(
     weights = _sample("weights", dist.Dirichlet(prior.weight_concentration))
     lower = _factors(prior if isinstance(prior, Prior) else prior.scale, k, d, covariance_type)
     if not isinstance(prior, Prior):
-        mean = dist.MultivariateNormal(prior.mean, prior.mean_covariance, **_checks(prior)).expand([k]).to_event(1)
+        matrix = prior.mean_covariance
+        mean = dist.MultivariateNormal(prior.mean, matrix, **_checks(matrix)).expand([k]).to_event(1)
     elif covariance_type in ("full", "tied"):
         root = lower / jnp.sqrt(prior.mean_precision)
         mean = dist.MultivariateNormal(prior.mean, scale_tril=root, **_checks(root)).expand([k]).to_event(1)
@@ -137,12 +138,12 @@ def _sample(name: str, distribution: dist.Distribution) -> jax.Array:
     return cast(jax.Array, numpyro.sample(name, distribution))
 
 
-def _checks(argument: Any) -> dict[str, bool]:
+def _checks(argument: jax.Array) -> dict[str, bool]:
     """Return the options of a NumPyro distribution of matrices. If the argument is traced, it is not checked.
 
     NumPyro cannot check traced values, but it would compile the operations of the check that do not depend on them.
     """
-    return {"validate_args": False} if is_traced(argument) else {}
+    return {"validate_args": False} if isinstance(argument, Tracer) else {}
 
 
 def _square(lower: jax.Array, covariance_type: str) -> jax.Array:

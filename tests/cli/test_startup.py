@@ -11,7 +11,7 @@ from jaxgmm.cli import startup
 
 @pytest.mark.parametrize(
     ("plugins", "given", "flags"),
-    [([], None, startup._compiler_flags("0.10.2")), ([], "--own", "--own"), (["a GPU's"], None, None)],
+    [([], None, "--xla_backend_optimization_level=1"), ([], "--own", "--own"), (["a GPU's"], None, None)],
 )
 def test_fewer_compiler_passes_on_a_cpu(monkeypatch, plugins, given, flags):
     """XLA_FLAGS that the user has set are kept."""
@@ -20,14 +20,28 @@ def test_fewer_compiler_passes_on_a_cpu(monkeypatch, plugins, given, flags):
     monkeypatch.delenv("XLA_FLAGS", raising=False)
     if given:
         monkeypatch.setenv("XLA_FLAGS", given)
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.10.2")
     startup.tune_startup()
     assert os.environ.get("XLA_FLAGS") == flags
 
 
-@pytest.mark.parametrize(("version", "number"), [("0.7.2", 2), ("0.10.0.dev1", 2), ("0.11.0", 1), ("1.0", 1)])
-def test_flags_that_a_newer_compiler_may_not_know_are_left_out(version, number):
-    assert len(startup._compiler_flags(version).split()) == number
+@pytest.mark.parametrize(
+    ("given", "version", "changed"),
+    [
+        (None, "0.7.2", True),
+        (None, "0.10.0.dev1", True),
+        (None, "0.11.0", False),
+        (None, "1.0", False),
+        ("--own", "0.7.2", False),
+    ],
+)
+def test_quick_compilation(monkeypatch, given, version, changed):
+    """The flags of the user are kept, and a flag that a newer compiler may not know is left out."""
+    flags = given or startup._FEWER_PASSES
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
+    startup.compile_quickly()
+    assert (os.environ["XLA_FLAGS"] != flags) == changed
+    assert os.environ["XLA_FLAGS"].startswith(flags)
 
 
 @pytest.mark.parametrize("error", [None, OSError, RuntimeError])

@@ -46,13 +46,13 @@ class Batch(NamedTuple):
 
     def take(self, stack: Array) -> Array:
         """Return the entries (size, ...) of a stack (B, ...) that belong to this batch; a copy is made only if necessary."""
-        if isinstance(stack, jax.Array) and not is_traced(stack) and not stack.committed:
-            stack = on_host(stack)  # NumPy needs no compilation
         first, last = self.members[0], self.members[-1]
         if len(self.members) == self.size == len(stack):
             return stack
         if isinstance(stack, np.ndarray) and len(self.members) == self.size == last - first + 1:
             return stack[first : last + 1]
+        if isinstance(stack, jax.Array) and not is_traced(stack) and not stack.committed:
+            stack = on_host(stack)  # NumPy needs no compilation
         return stack[self.slots]
 
 
