@@ -79,7 +79,8 @@ def rehearse_approximation(x: np.ndarray, prior: MixturePrior, num_components: i
     dtype, shape = jnp.result_type(float), covariance.storage_shape(covariance_type, num_components, x.shape[1])
     unit = np.eye(x.shape[1]) if covariance.is_dense(covariance_type) else np.ones(1)
     parameters = (np.full(num_components, 1 / num_components), x[:num_components], np.broadcast_to(x.var() * unit, shape))
-    mixture = Mixture(*(leaf.astype(dtype) for leaf in parameters), covariance_type)
+    weights, means, covariances = jax.device_put([leaf.astype(dtype) for leaf in parameters])
+    mixture = Mixture(weights, means, covariances, covariance_type)
     approximate(jax.random.key(0), mixture, as_weighted_data(x, None)[0], None, prior)
 
 
@@ -98,7 +99,8 @@ def stand_in(fit: Fit, prior: MixturePrior, num_chains: int, num_samples: int) -
     draws = Mixture(weights / weights.sum(-1, keepdims=True), means, covariances, mixture.covariance_type)
     log_density = (float(fit.objective) + rng.normal(size=shape)).astype(mixture.means.dtype)
     status = jnp.asarray(PosteriorStatus.OK)  # an integer without a fixed dtype, as the status of `nuts` is
-    return Posterior(*jax.device_put((draws, log_density, prior)), status, {}, "nuts")
+    draws, log_density, prior = jax.device_put((draws, log_density, prior))
+    return Posterior(draws, log_density, prior, status, {}, "nuts")
 
 
 def rehearse_comparison(fit: Fit, posterior: Posterior, x: np.ndarray) -> None:

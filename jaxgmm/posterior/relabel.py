@@ -111,14 +111,15 @@ def _check(posterior: Any, reference: Any) -> tuple[Mixture, Mixture]:
     return posterior.mixture, reference
 
 
-def _exchangeable(prior: Any) -> jax.Array | np.ndarray | None:
+def _exchangeable(prior: Any) -> jax.Array | None:
     """Return, for each pair of components, whether they may exchange places under the prior, (K, K). None means all pairs."""
     concentration = getattr(prior, "weight_concentration", None)
     if concentration is None:
         return None
-    if not is_traced(concentration):
-        concentration = np.asarray(concentration)  # NumPy needs no compilation
-    return concentration[:, None] == concentration[None, :]
+    if is_traced(concentration):
+        return concentration[:, None] == concentration[None, :]
+    concentration = np.asarray(concentration)  # NumPy needs no compilation
+    return jax.device_put(concentration[:, None] == concentration[None, :])
 
 
 @partial(jax.jit, static_argnames="method")

@@ -115,7 +115,8 @@ def sample_prior_on_host(seed: int, prior: MixturePrior, mixture: Mixture, num_s
     gammas = rng.standard_gamma(shapes, (num_samples, *shapes.shape))
     bartlett = rng.normal(size=(num_samples, len(shapes), d, d))
     noise = rng.normal(size=(num_samples, k, d))
-    weights, *variables = (np.asarray(value, dtype) for value in (weights, gammas, bartlett, noise))
+    # NumPy converts the numbers, because JAX would compile the conversion for each shape
+    weights, *variables = jax.device_put([np.asarray(value, dtype) for value in (weights, gammas, bartlett, noise)])
     return _assemble(prior, weights, StandardVariables(*variables), covariance_type)
 
 
