@@ -20,7 +20,7 @@ STEPS_PER_ROUND = 8
 SMALLEST_BUCKET = 16  # rows; data sets with fewer rows are padded to this length
 LARGEST_PADDED = 1 << 17  # rows; longer data sets are not padded
 _MANY_ROWS = 2048  # rows; with more rows, the time of an EM step is nearly proportional to the number of rows
-_LENGTHS_PER_OCTAVE = (8, 12)  # number of padded lengths between a length and its double, for few and for many rows
+_LENGTHS_PER_OCTAVE = (8, 12)  # a padded length is about 2^(i / 8) for an integer i, and 2^(i / 12) above `_MANY_ROWS` rows
 # number of columns of the matrix I - dM/dtheta in `em.implicit` that are computed together; larger batches took more memory and
 # were not faster
 JACOBIAN_COLUMNS = 16
@@ -39,6 +39,8 @@ _HESSIAN_NUMBERS = 1 << 25  # a batch of Hessian columns has at most this many e
 # a batch of potentials (negative log-densities) has at most this many entries, so that it fits in the cache; such batches are
 # three times as fast as one batch of all points
 _POTENTIAL_NUMBERS = 1 << 16
+# the short EM runs of candidates for a start, side by side, have at most this many rows x components x features
+_SHORT_RUN_NUMBERS = 1 << 16
 _REPLICATE_NUMBERS = 1 << 24  # the weights or simulated data of a batch of bootstrap replicates have at most this many entries
 _SCORE_NUMBERS = 1 << 24  # limit of draws x points x components; above it, `compare` scores fewer draws
 _STORED_FEATURES = 1 << 22  # the quadratic features of all rows are stored only if they have at most this many entries
@@ -80,7 +82,7 @@ def particle_rows_per_chunk(num_components: int, num_features: int, num_particle
 
 
 def tempering_rows() -> int:
-    """Return the number of rows whose densities are computed together in `smc`, in which the rows enter one after another."""
+    """Return the number of rows whose densities `smc` computes together before it adds these rows one after another."""
     return 32
 
 
@@ -99,6 +101,17 @@ def start_rows(num_components: int) -> int:
     return max(2048, 64 * num_components)
 
 
+def short_run_rows(num_parameters: int) -> int:
+    """Return the number of rows on which all candidates for a start take their first EM steps."""
+    return max(512, 8 * num_parameters)
+
+
+def short_runs_per_batch(numbers_per_run: int) -> int:
+    """Return how many short EM runs are made side by side: a power of two, at most 8 on a CPU, so that they fit the cache."""
+    scale = scale_for_accelerator(1, 64)
+    return _power_of_two(min(8 * scale, _SHORT_RUN_NUMBERS * scale // numbers_per_run))
+
+
 def can_store_features(numbers: int) -> bool:
     """Return whether the quadratic features of all rows are few enough to be stored."""
     return numbers <= _STORED_FEATURES
@@ -110,7 +123,7 @@ def draws_per_batch(numbers_per_draw: int, num_draws: int) -> int:
 
 
 def points_per_batch(numbers_per_point: int, num_points: int) -> int:
-    """Return the number of points in a batch if one point, under all draws, needs `numbers_per_point` entries."""
+    """Return the number of points in a batch if the arrays for one point and all draws have `numbers_per_point` entries."""
     return max(1, min(num_points, _DRAW_NUMBERS // max(1, numbers_per_point)))
 
 
@@ -178,9 +191,10 @@ def batch_of_fits(num_datasets: int, num_rows: int) -> tuple[int, int]:
 def padded_length(num_rows: int) -> int:
     """Return the number of rows to which a data set of `num_rows` rows is padded, so that few programs are compiled.
 
-    The lengths, 16, 24, 32, ..., grow by a factor of 2^(1/8), and above 2048 rows by a factor of 2^(1/12). They are rounded up
-    to a multiple of 8. Padding adds less than a tenth of the rows to data sets of at least 600 rows, and at most 6 % to data
-    sets of more than 2048 rows. In smaller data sets, rows hardly matter for the time of an EM step.
+    The smallest length is 16. For up to 2048 rows, every length is 2^(i / 8) for an integer i, rounded up to a multiple of 8.
+    For more rows, every length is 2^(i / 12), rounded up in the same way. Padding adds less than a tenth of the rows to data
+    sets of at least 600 rows, and at most 6 % to data sets of more than 2048 rows. In smaller data sets, the number of rows
+    hardly affects the time of an EM step.
     """
     if num_rows > LARGEST_PADDED:
         return num_rows

@@ -21,9 +21,9 @@ def enable_compilation_cache(path: str | os.PathLike[str] | None = None) -> Path
     Results do not change. Use a folder that only you can write to, because JAX runs the programs that it finds there.
 
     Args:
-        path: the folder, which is created if it does not exist. If it is None and JAX has a folder already, as from the
-            environment variable JAX_COMPILATION_CACHE_DIR, no option is changed. Otherwise, None stands for the subfolder
-            jaxgmm of the user's cache folder, which is $XDG_CACHE_HOME or ~/.cache.
+        path: the folder, which is created if it does not exist. If it is None and JAX has a folder already, for example
+            from the environment variable JAX_COMPILATION_CACHE_DIR, no option is changed. Otherwise, None stands for the
+            subfolder jaxgmm of the user's cache folder, which is $XDG_CACHE_HOME or ~/.cache.
 
     Returns:
         The folder.

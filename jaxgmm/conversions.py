@@ -62,10 +62,10 @@ def from_sklearn(estimator: Any) -> Mixture:
 def to_sklearn(mixture: MixtureLike) -> Any:
     """Return a mixture as a fitted sklearn.mixture.GaussianMixture, in float64.
 
-    The methods predict, predict_proba, score, score_samples, bic, aic and sample of the result work as after its `fit`.
-    scikit-learn takes logarithms of weights, so components of weight 0 get the smallest positive weight instead. The result
-    does not store how the mixture was fitted: its `fit` would start again. For an estimator that is fitted by jaxgmm, use
-    `jaxgmm.sklearn.GaussianMixture`.
+    The methods predict, predict_proba, score, score_samples, bic, aic and sample of the result work as for an estimator that
+    scikit-learn has fitted. scikit-learn takes logarithms of weights, so components of weight 0 get the smallest positive
+    weight instead. The result does not store how the mixture was fitted. If you call the method fit of the result, it fits anew
+    and does not start from the mixture. For an estimator that is fitted by jaxgmm, use `jaxgmm.sklearn.GaussianMixture`.
 
     Args:
         mixture: one Mixture or one Fit, not traced.

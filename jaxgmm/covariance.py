@@ -101,7 +101,7 @@ def factorize(covariances: jax.Array, covariance_type: str, num_features: int) -
 
 
 def is_positive_definite(covariances: jax.Array, covariance_type: str) -> jax.Array:
-    """Return, for each stored covariance (..., K or 1), whether it has a Cholesky factor in its own float type."""
+    """Return whether the Cholesky factor of each stored covariance can be computed in its float type, (..., K or 1)."""
     if is_dense(covariance_type):
         return jnp.isfinite(linalg.diagonal(linalg.cholesky(covariances))).all(-1)
     return (covariances > 0).all(-1)
@@ -152,7 +152,7 @@ def transform(factor: jax.Array, vectors: jax.Array, covariance_type: str) -> ja
     """Return F_k v_k for a factor or whitener F_k and a vector v_k of each component: (..., K, D) -> (..., K, D)."""
     if not is_dense(covariance_type):
         return factor * vectors
-    if factor.shape[-1] <= linalg.WRITTEN_OUT and vectors.ndim < factor.ndim:  # each matrix has one vector
+    if factor.shape[-1] <= linalg.WRITTEN_OUT and vectors.ndim < factor.ndim:  # one vector for each matrix
         return (factor * vectors[..., None, :]).sum(-1)
     return einsum("...ij,...j->...i", factor, vectors)
 
@@ -165,14 +165,17 @@ def transform_scatter(factor: jax.Array, scatter: jax.Array, covariance_type: st
 
 
 def outer(vectors: jax.Array, covariance_type: str) -> jax.Array:
-    """Return the outer product v v' in the scatter form of the covariance type: (..., D) -> (..., D, D) | (..., D)."""
+    """Return the outer product v v' in the scatter form of the covariance type: (..., D) -> (..., D, D) or (..., D)."""
     if is_dense(covariance_type):
         return vectors[..., :, None] * vectors[..., None, :]
     return vectors**2
 
 
 def weighted_scatter(responsibilities: jax.Array, whitened: jax.Array, covariance_type: str) -> jax.Array:
-    """Return sum_n r_kn y_kn y_kn' in the scatter form of the covariance type: r (K, n), y (K, D, n) -> (K, D, D) | (K, D)."""
+    """Return sum_n r_kn y_kn y_kn' in the scatter form of the covariance type.
+
+    The shapes are r (K, n) and y (K, D, n); the result is (K, D, D) or (K, D).
+    """
     if is_dense(covariance_type):
         return einsum("kin,kjn->kij", responsibilities[:, None, :] * whitened, whitened)
     return (responsibilities[:, None, :] * whitened * whitened).sum(-1)  # multiply by r first: y^2 may overflow where r is 0
@@ -190,7 +193,10 @@ def quadratic_features(x: jax.Array, covariance_type: str) -> jax.Array:
 
 
 def quadratic_coefficients(whitener: jax.Array, means: jax.Array, constant: jax.Array, covariance_type: str) -> jax.Array:
-    """Return the coefficients (K, F) of `quadratic_features` that give constant_k - |W_k (x - mu_k)|^2 / 2."""
+    """Return coefficients (K, F) that express a quadratic function of each component in the F features of `quadratic_features`.
+
+    The function of component k is constant_k - |W_k (x - mu_k)|^2 / 2, for the whitener W_k and the mean mu_k.
+    """
     k, d = means.shape
     inverse = precision(whitener, covariance_type)
     linear = transform(inverse, means, covariance_type)
@@ -230,7 +236,7 @@ def pool(scatters: jax.Array, covariance_type: str) -> jax.Array:
 
 
 def pool_counts(counts: jax.Array, covariance_type: str) -> jax.Array:
-    """Return the divisor that turns pooled scatters into maximum likelihood covariances, given counts (..., K)."""
+    """Return the divisor that turns pooled scatters into maximum likelihood covariances; `counts` has the shape (..., K)."""
     if covariance_type == "tied":
         counts = counts.sum(-1, keepdims=True)
     return expand(counts, covariance_type)
@@ -251,7 +257,7 @@ def relative_ridge(covariances: jax.Array, fraction: float | jax.Array, covarian
 
 
 def from_data_scatter(scatter: jax.Array, covariance_type: str) -> jax.Array:
-    """Return the scatter (..., D, D) | (..., D) of all data in the storage form, with a component axis of length 1."""
+    """Return the scatter of all data, (..., D, D) or (..., D), in the storage form, with a component axis of length 1."""
     scatter = jnp.expand_dims(scatter, -3 if is_dense(covariance_type) else -2)
     return scatter.mean(-1, keepdims=True) if covariance_type == "spherical" else scatter
 
@@ -295,7 +301,7 @@ def from_dense(matrices: jax.Array, covariance_type: str, weights: jax.Array) ->
 
 
 def lower_diagonal(factors: Factors, covariance_type: str) -> jax.Array:
-    """Return the conditional standard deviation of each feature given the features before it, (..., K or 1, D or 1)."""
+    """Return the standard deviation of each feature conditional on the features before it, (..., K or 1, D or 1)."""
     return linalg.diagonal(factors.lower) if is_dense(covariance_type) else factors.lower
 
 
@@ -308,11 +314,11 @@ def mahalanobis_trace(scale: jax.Array, factors: Factors, covariance_type: str, 
 
 
 def floor_fraction(floor: jax.Array, factors: Factors, covariance_type: str) -> jax.Array:
-    """Return the fraction of each covariance that comes from the regularisation, (..., K or 1).
+    """Return the fraction of each covariance Sigma that comes from `floor`, which regularisation adds, (..., K or 1).
 
-    The fraction depends on the direction; the function returns the largest fraction over all directions. For dense covariances,
-    the largest fraction is a generalised eigenvalue, and the function returns its upper bound tr(floor Sigma^-1) instead. The
-    bound is close to the eigenvalue if the covariance has collapsed in one direction.
+    In a direction v, the fraction is v' floor v / v' Sigma v. The function returns the largest fraction over all directions v.
+    For dense covariances, the largest fraction is a generalised eigenvalue. In this case, the function returns an upper bound
+    of the eigenvalue, tr(floor Sigma^-1). The bound is close to the eigenvalue if Sigma has collapsed in one direction.
     """
     if is_dense(covariance_type):
         return mahalanobis_trace(floor, factors, covariance_type, factors.whitener.shape[-1])
@@ -320,7 +326,7 @@ def floor_fraction(floor: jax.Array, factors: Factors, covariance_type: str) -> 
 
 
 def permute(covariances: jax.Array, order: jax.Array, covariance_type: str) -> jax.Array:
-    """Return the covariances with the components in a new order (..., K); a tied covariance does not change."""
+    """Return the covariances with the components in the order `order` (..., K); a tied covariance does not change."""
     if covariance_type == "tied":
         return covariances
     return jnp.take_along_axis(covariances, expand(order, covariance_type), axis=-3 if is_dense(covariance_type) else -2)
@@ -357,7 +363,7 @@ def mode_denominator(
 
     Args:
         counts: (..., K), the total weight of the data in each component.
-        present: (..., K), whether the prior counts a component.
+        present: (..., K), True for components that count in the density of the prior.
         degrees_of_freedom: the degrees of freedom of the prior.
         covariance_type: the covariance type of the mixture.
         num_features: D.
@@ -373,14 +379,17 @@ def mode_denominator(
 
 
 def prior_scale(scale: jax.Array, covariance_type: str) -> jax.Array:
-    """Add the component axis of the storage form to the scale of a prior, (..., D, D) | (..., D) | (...)."""
+    """Add a component axis to the scale of a prior.
+
+    The scale has the shape (..., D, D) for full and tied, (..., D) for diag, and (...) for spherical.
+    """
     if covariance_type == "spherical":
         return scale[..., None, None]
     return jnp.expand_dims(scale, -3 if is_dense(covariance_type) else -2)
 
 
 def scatter_total(pooled: jax.Array, covariance_type: str, num_features: int) -> jax.Array:
-    """Return pooled scatters in the form of a prior's scale; for spherical, the scatter is summed over the features."""
+    """Return the pooled scatters to be added to the scale of a prior; for spherical, turn averages over features into sums."""
     return pooled * num_features if covariance_type == "spherical" else pooled
 
 

@@ -87,7 +87,8 @@ def sample_inverse_wishart(
 ) -> jax.Array:
     """Draw the covariances of one mixture: matrices by Bartlett's decomposition, variances as reciprocals of gamma variables.
 
-    All components share scale and degrees_of_freedom, or both have a leading component axis, as for posterior draws.
+    Either all components share `scale` and `degrees_of_freedom`, or both arguments have a leading component axis, as for
+    posterior draws.
     """
     d, dtype = num_features, scale.dtype
     key_gamma, key_normal = jax.random.split(key)
@@ -101,7 +102,8 @@ def sample_inverse_wishart(
 def gamma_shapes(degrees_of_freedom: Numbers, covariance_type: str, num_components: int, num_features: int) -> Numbers:
     """Return the shape parameters (K or 1, D or 1) of the gamma variables that `inverse_wishart_factors` needs.
 
-    The argument `degrees_of_freedom` is an array () or (K or 1,). If it is a NumPy array, so is the result.
+    The argument `degrees_of_freedom` holds one number, or one number for each stored covariance. If it is a NumPy array, so is
+    the result.
     """
     rows, columns = storage_shape(covariance_type, num_components, num_features)[:2]
     # Bartlett's decomposition uses chi-square variables with nu, nu - 1, ... degrees of freedom

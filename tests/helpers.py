@@ -6,10 +6,13 @@ import warnings
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import jaxgmm
 
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
+# cases of tests for which two covariance types are enough by default
+TWO_COVARIANCE_TYPES = ("full", "diag", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tied", "spherical")))
 
 
 def enabled_x64(enabled=True):

@@ -10,7 +10,7 @@ import pytest
 import jaxgmm
 from jaxgmm.posterior.nuts import _split_starts
 
-from helpers import COVARIANCE_TYPES, random_data, random_mixture, random_prior
+from helpers import COVARIANCE_TYPES, TWO_COVARIANCE_TYPES, random_data, random_mixture, random_prior
 
 
 def test_fields_are_kept(x64):
@@ -223,9 +223,7 @@ def test_many_fits_are_starts():
 
 
 @pytest.mark.parametrize("scale", [1e-150, 1e-81, 1e-42, 1e77, 1e150])
-@pytest.mark.parametrize(
-    "kind", ["full", "diag", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("tied", "spherical"))]
-)
+@pytest.mark.parametrize("kind", TWO_COVARIANCE_TYPES)
 def test_extreme_units(scale, kind, x64):
     """Sound covariances are taken in any unit whose squares are numbers, and others refused; all functions follow the unit."""
     one = random_mixture(0, kind, 2, 2)

@@ -1,4 +1,4 @@
-"""Test that the files that README names exist and that its code runs. Its two commands are run by .ci/run."""
+"""Test that the files that README names exist, and that its code and that of the site runs. .ci/run runs its two commands."""
 
 import json
 import re
@@ -14,6 +14,8 @@ from helpers import fake_method
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+DOCS = ROOT / "notebooks" / "site" / "docs"
+PAGES = {path.relative_to(DOCS).as_posix(): path.read_text() for path in sorted(DOCS.rglob("*.md"))}
 COMMANDS = ("pip install . && jaxgmm compare faithful -k 2", 'pip install -e ".[test]" && python -m pytest')
 
 
@@ -26,6 +28,20 @@ def test_python_blocks_run(capsys):
     out = capsys.readouterr().out
     assert "Verdict: agree." in out
     assert "Fit stacked (100,)" in out
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "```" in PAGES[page]])
+def test_code_of_the_site_runs(page, capsys):
+    """The Python blocks of a page run in order, and an output shown below a block matches what it prints, up to digits."""
+    names = {}
+    for language, code in re.findall(r"^```(\w*)\n(.*?)^```$", PAGES[page], re.M | re.S):
+        assert language in ("python", "text"), f"{page}: a block in {language!r}"
+        if language == "python":
+            exec(code, names)
+            printed = capsys.readouterr().out
+        elif code.startswith("Fit "):
+            shape = lambda text: re.sub(r"[\d.]+", "0", " ".join(text.split()))  # noqa: E731
+            assert shape(code) == shape(printed)
 
 
 def test_the_first_command(capsys, tmp_path):

@@ -37,8 +37,9 @@ def rank_counts(ranks: Ranks, num_draws: int) -> np.ndarray:
 def simultaneous_band(num_ranks: int, num_draws: int, alpha: float) -> Band:
     """Return the smallest and largest counts (L + 2,) of a band that uniform ranks leave with probability at most alpha.
 
-    The level of the band is the largest level with this property. Because counts are integers, the exact probability is
-    slightly less than alpha; it is 1 minus `inside_probability`.
+    A count is the number of ranks below j, for one of j = 0, ..., L + 1. The band contains the counts whose two-sided binomial
+    p-value exceeds a level, which is as large as alpha permits. Because counts are integers, the exact probability is slightly
+    less than alpha; it is 1 minus `inside_probability`.
 
     Args:
         num_ranks: B, the number of ranks.
@@ -59,7 +60,7 @@ def simultaneous_band(num_ranks: int, num_draws: int, alpha: float) -> Band:
 
 @lru_cache(maxsize=64)
 def _band(num_ranks: int, num_draws: int, alpha: float) -> Band:
-    """Find the level by bisection, and return its band. Uniform ranks leave the band with probability at most alpha."""
+    """Return the band that `simultaneous_band` describes. Bisection finds the level of its binomial p-values."""
     low, high = 0.0, alpha  # the band at level alpha is too narrow, because the path can leave it at any j
     for _ in range(_BISECTIONS):
         level = (low + high) / 2
@@ -73,7 +74,7 @@ def _band(num_ranks: int, num_draws: int, alpha: float) -> Band:
 
 
 def inside_probability(band: Band, shares: Sequence[float] | np.ndarray | None = None) -> float:
-    """Return the probability that the path of counts stays inside a band.
+    """Return the probability that the path of counts (the numbers of ranks below j = 0, ..., L + 1) stays inside a band.
 
     For uniform ranks, the result is 1 minus the probability that a correct method fails the check. For other ranks, the result
     is 1 minus the power of the check.
@@ -90,7 +91,7 @@ def inside_probability(band: Band, shares: Sequence[float] | np.ndarray | None =
 
 
 def _inside(band: Band, num_ranks: int, shares: Sequence[float] | np.ndarray | None) -> float:
-    """Return the probability that the path stays inside a band, by a forward recursion over Poisson paths.
+    """Return the probability that the path of counts stays inside a band, by a forward recursion over Poisson paths.
 
     The probability that a Poisson path stays inside and ends at B is divided by the probability that it ends at B.
     """
@@ -113,7 +114,7 @@ def _inside(band: Band, num_ranks: int, shares: Sequence[float] | np.ndarray | N
 
 
 def _two_sided(counts: np.ndarray, num_ranks: int, num_draws: int) -> np.ndarray:
-    """Return the two-sided binomial p-values of counts (..., L + 2)."""
+    """Return the two-sided binomial p-value of each entry of `counts` (..., L + 2); entry j is a number of ranks below j."""
     z = np.arange(num_draws + 2) / (num_draws + 1)
     below, above = binom.cdf(counts, num_ranks, z), binom.sf(counts - 1, num_ranks, z)
     return np.minimum(1.0, 2 * np.minimum(below, above))
@@ -121,22 +122,22 @@ def _two_sided(counts: np.ndarray, num_ranks: int, num_draws: int) -> np.ndarray
 
 @lru_cache(maxsize=16)
 def _p_values(num_ranks: int, num_draws: int) -> np.ndarray:
-    """Return the two-sided p-values (B + 1, L + 2) of all possible counts 0, ..., B at every j."""
+    """Return the two-sided p-values (B + 1, L + 2) of all counts 0, ..., B of ranks below j, for j = 0, ..., L + 1."""
     return _two_sided(np.arange(num_ranks + 1)[:, None], num_ranks, num_draws)
 
 
 def _band_at(num_ranks: int, num_draws: int, level: float) -> Band:
-    """Return the band of all counts whose p-value exceeds a level."""
+    """Return, for each j, the smallest and the largest number of ranks below j whose two-sided p-value exceeds `level`."""
     kept = _p_values(num_ranks, num_draws) > level
     return kept.argmax(0), num_ranks - kept[::-1].argmax(0)
 
 
 def simultaneous_p(ranks: Ranks, num_draws: int) -> float:
-    """Return the exact p-value of the path of counts.
+    """Return one exact p-value for the numbers of ranks below j, for all j = 0, ..., L + 1 together.
 
-    First, the smallest of the two-sided p-values over all j is computed. The exact p-value is the probability that uniform
-    ranks have an equal or smaller two-sided p-value at some j. If the path leaves the band that `simultaneous_band` returns for
-    some alpha, the exact p-value is below this alpha.
+    First, the two-sided binomial p-value at each j is computed, and the smallest of them is kept. The exact p-value is the
+    probability that uniform ranks have an equal or smaller two-sided p-value at some j. If the numbers leave the band that
+    `simultaneous_band` returns for some alpha, the exact p-value is below this alpha.
 
     Example:
         >>> round(simultaneous_p(list(range(10)) * 5, 9), 2), simultaneous_p([0] * 10, 9) < 1e-6
@@ -150,9 +151,9 @@ def simultaneous_p(ranks: Ranks, num_draws: int) -> float:
 
 
 def most_extreme(ranks: Ranks, num_draws: int) -> int:
-    """Return the j at which the number of ranks below j has the smallest p-value.
+    """Return the j, from 0 to L + 1, at which the number of ranks below j has the smallest two-sided binomial p-value.
 
-    A path that leaves a band is outside the band at this j. It may be outside at other j too.
+    If the numbers of ranks leave the band of `simultaneous_band`, they are outside the band at this j, and perhaps at other j.
 
     Example:
         >>> most_extreme([0, 0, 0, 0, 1, 2], 3)

@@ -72,8 +72,9 @@ def calibrate(
     Two groups of quantities are ranked. The first group is label-invariant, so the order of the components does not matter:
     log-likelihood, log joint density, sorted weights, log density at three fixed points, and log-determinant of the covariance
     of the mixture. The second group is the single parameters. For them, the components of the truth and of each draw are first
-    sorted by their means of feature 0. If the method is correct, the ranks are uniform. The bands for the distributions of the
-    ranks hold for all quantities simultaneously.
+    sorted by their means of feature 0. If the method is correct, the ranks are uniform. For each quantity, a band limits how
+    far the distribution of the ranks may be from the uniform distribution. The ranks of a correct method stay inside the bands
+    of all quantities with probability at least 1 - alpha.
 
     The ranks are uniform only if the draws are nearly independent. If the effective sample sizes are far below num_draws, raise
     `thin`. The data sets that the prior produces must also be realistic. For standardised data with D features, a
@@ -270,6 +271,6 @@ def _summarise(config: SBCConfig, name: str, design: dict[str, Any], found: dict
 
 
 def _count_statuses(codes: np.ndarray, statuses: type[StatusEnum]) -> dict[str, int]:
-    """Return a dict from the name of each status that occurs to its number of occurrences, in the order of the codes."""
+    """Return how often each status occurs, as a dict from name to number in the order of the codes."""
     counts = Counter(np.asarray(codes, int).ravel().tolist())
     return {statuses.name_of(code): counts[code] for code in sorted(counts)}

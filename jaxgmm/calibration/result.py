@@ -48,7 +48,7 @@ class Calibration(Exported):
         num_draws: L, the number of ranked draws of each data set.
         ess: (B, Q), bulk effective sample size of the draws.
         coverage: one CoverageRow for each method, parameter and probability. The method "em" is the EM estimate with intervals
-            from the information.
+            from the information matrix.
         statuses: number of data sets for each status of the method's draws.
         fit_statuses: number of data sets for each status of the EM fits from which the draws start.
         alpha: probability that a correct method fails the check for at least one quantity.
@@ -113,21 +113,22 @@ class Calibration(Exported):
         return self.alpha / max(1, len(self.quantities))
 
     def _count_band(self) -> Band:
-        """Return the band of one quantity: the smallest and the largest allowed number of ranks below each j."""
+        """Return the smallest and the largest number of ranks below j that the band of one quantity allows, for each j."""
         return simultaneous_band(len(self.ranks), self.num_draws, self._alpha_each)
 
     def band(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return z (L + 2,), from 0 to 1, and the lower and upper limits (L + 2,) of the difference ECDF - z.
+        """Return points z from 0 to 1, and the lower and upper limits of the difference ECDF - z there, each (L + 2,).
 
-        At z = j / (L + 1), the ECDF of B ranks is the fraction of ranks below j. If the method is correct, the differences of
-        all quantities lie within the limits with probability at least 1 - alpha.
+        The ECDF is the empirical distribution function of the B ranks of a quantity. At z = j / (L + 1), it is the fraction of
+        ranks below j. If the method is correct, the differences of all quantities lie within the limits with probability at
+        least 1 - alpha.
         """
         z = np.arange(self.num_draws + 2) / (self.num_draws + 1)
         lower, upper = self._count_band()
         return z, lower / len(self.ranks) - z, upper / len(self.ranks) - z
 
     def ecdf(self, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Return z, the difference ECDF - z for the ranks of one quantity, and its lower and upper limits, each (L + 2,)."""
+        """Return points z, the difference ECDF - z of one quantity, and the limits of this difference, as in `band`."""
         if name not in self.quantities:
             raise ValueError(f"name is {name!r}; one of {', '.join(map(repr, self.quantities))} was expected.")
         ranks = self.ranks[:, self.quantities.index(name)]

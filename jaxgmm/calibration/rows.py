@@ -13,7 +13,7 @@ from .bands import chi_square, most_extreme, rank_counts, simultaneous_band, sim
 
 
 class DrawShape(StrEnum):
-    """The possible interpretations of ranks that leave their band, for example "the draws are too narrow"."""
+    """What is wrong with the draws if the distribution of the ranks lies outside its band, for example "draws too narrow"."""
 
     NONE = ""
     TOO_LOW = "draws too low"
@@ -26,17 +26,19 @@ class DrawShape(StrEnum):
 class RankRow:
     """The ranks of one quantity, compared with their band.
 
+    The ECDF is the empirical distribution function of the ranks. The extreme point is the point at which the ECDF has its
+    smallest two-sided binomial p-value.
+
     Attributes:
         name: the quantity.
         label_invariant: whether the quantity does not depend on the order of the components.
         chi_square_p: p-value of the chi-square test that the ranks are uniform.
-        ecdf_p: exact simultaneous p-value of the ranks' distribution function (ECDF).
-        deviation: difference between the ECDF and the uniform distribution function, at the point where the ECDF is least
-            probable.
-        at: position of the least probable point, from 0 (below all possible ranks) to 1 (above all possible ranks).
-        limit: the largest deviation, in the direction of `deviation`, that the band allows at the least probable point.
+        ecdf_p: exact p-value of the whole ECDF, under the hypothesis that the ranks are uniform.
+        deviation: the ECDF minus the uniform distribution function, at the extreme point.
+        at: position of the extreme point, from 0 (below all possible ranks) to 1 (above all possible ranks).
+        limit: the largest deviation, in the direction of `deviation`, that the band allows at the extreme point.
         inside: whether the ECDF lies inside its band everywhere.
-        shape: interpretation of ranks that fall outside the band.
+        shape: what is wrong with the draws if the ECDF lies outside its band.
         not_ranked: number of data sets without a rank, because a value is not finite.
         ess_median: median, over the data sets, of the bulk effective sample size of the L draws.
         ess_low: 5 % quantile, over the data sets, of the same effective sample size.
@@ -65,7 +67,7 @@ class CoverageRow:
     """The coverage of the intervals that one method gives for one parameter.
 
     Attributes:
-        method: "em" for the EM estimate with intervals from the information, else the name of the method that draws.
+        method: "em" for the EM estimate with intervals from the information matrix, else the name of the method that draws.
         name: name of the parameter.
         probability: probability of the intervals.
         coverage: fraction of the data sets whose interval contains the truth, among the data sets that have an interval.

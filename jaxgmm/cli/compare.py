@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from ..io.archive import save
+from ..posterior.modes import Modes, modes
 from ..posterior.result import Posterior
 from ..priors.conjugate import Prior
 from ..studies.method_names import POSTERIOR_FUNCTIONS, POSTERIOR_METHODS
@@ -46,6 +47,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--num-samples", type=int, default=1000, metavar="S", help="posterior draws per chain; default: 1000")
     parser.add_argument("--num-chains", type=int, default=4, metavar="C", help="number of chains; default: 4")
+    parser.add_argument(
+        "--search",
+        action="store_true",
+        help="search for other modes of the posterior by smc, and report the mass of EM's mode; implied by --methods smc",
+    )
     parser.add_argument("--interval", type=float, default=0.95, metavar="P", help="probability of the intervals; default: 0.95")
     parser.add_argument(
         "--save",
@@ -72,13 +78,15 @@ def run(arguments: argparse.Namespace) -> None:
     posteriors = _draw_and_rehearse(methods, arguments, mode, x)
     from ..comparison.compare import compare
 
-    comparison = compare(mode.fit, posteriors, x, interval=arguments.interval, feature_names=names)
+    found = _search(arguments, methods, mode, x)
+    comparison = compare(mode.fit, posteriors, x, interval=arguments.interval, feature_names=names, modes=found)
     record = mode.record | {"maximum_likelihood": fit_record(fit_maximum_likelihood(mode.fit, x))}
     record["options"] |= {
         "methods": methods,
         "num_samples": arguments.num_samples,
         "num_chains": arguments.num_chains,
         "interval": arguments.interval,
+        "search": arguments.search,
     }
     print(comparison)
     print(maximum_likelihood_line(record))
@@ -110,7 +118,7 @@ def _check_options(arguments: argparse.Namespace) -> list[str]:
 
 
 def _draws_files(arguments: argparse.Namespace, methods: list[str]) -> dict[str, Path]:
-    """Return the path of the file of --save for each method, or raise ValueError if one of the files cannot be written."""
+    """Return, for each method, the file in which --save stores the draws. Raise ValueError if a file cannot be written."""
     if arguments.save is None:
         return {}
     whole = arguments.save if arguments.save.suffix == ".npz" else Path(f"{arguments.save}.npz")
@@ -153,6 +161,16 @@ def _draw_and_rehearse(methods: list[str], arguments: argparse.Namespace, mode: 
         posteriors = {method: _draw(method, arguments, mode, x) for method in methods}
         rehearsal.wait()  # without waiting, the comparison would compile the same programs a second time
     return posteriors
+
+
+def _search(arguments: argparse.Namespace, methods: list[str], mode: ModeFit, x: np.ndarray) -> Modes | None:
+    """Return the modes that EM climbs to from draws by `smc`, if --search asks for them and `compare` would not find them."""
+    if not arguments.search or "smc" in methods:
+        return None
+    posterior = _draw("smc", arguments, mode, x)
+    print_progress("climbing to the modes of the posterior by EM")
+    with warnings_to_stderr():
+        return modes(posterior, x, progress=False)
 
 
 def _draw(method: str, arguments: argparse.Namespace, mode: ModeFit, x: np.ndarray) -> Posterior:

@@ -30,8 +30,8 @@ class Memberships(NamedTuple):
         probabilities: (N, K), at a point estimate, or averaged over posterior draws.
         sd: (N, K), the posterior standard deviations of the probabilities; None for a point estimate, or if the labels of the
             posterior are not identified.
-        entropy: (N,), the entropy in nats of the row's probabilities under one draw, averaged over posterior draws; None for a
-            point estimate.
+        entropy: (N,), the entropy of each row's probabilities in nats, computed for each posterior draw and then averaged over
+            the draws; None for a point estimate.
     """
 
     probabilities: np.ndarray
@@ -92,20 +92,20 @@ def size_table(memberships: Memberships, weights: ArrayLike) -> Table:
 
 
 def check_labels_file(arguments: argparse.Namespace) -> None:
-    """Raise ValueError if the file of --labels cannot be written."""
+    """Raise ValueError if --labels was given and its file cannot be written, or is the file that the data are read from."""
     if arguments.labels is not None:
         check_table_file(arguments.labels, "--labels", arguments)
 
 
 def check_table_file(path: Path, option: str, arguments: argparse.Namespace) -> None:
-    """Raise ValueError if the file of an option cannot be written, or is the file that the data are read from."""
+    """Raise ValueError if the file named by an option cannot be written, or is the file that the data are read from."""
     check_output_file(path, option, force=arguments.force)
     if path.exists() and Path(arguments.data).exists() and path.samefile(arguments.data):
         raise ValueError(f"{option} {path} is the file that the data are read from; give another file.")
 
 
 def write_labels(arguments: argparse.Namespace, memberships: Memberships, data: Data) -> list[Path]:
-    """Write the file of --labels if the option was given, and return the files that were written."""
+    """Write the memberships to the file named by --labels, if it was given. Return the list of files that were written."""
     if arguments.labels is None:
         return []
     write_memberships(arguments.labels, memberships, data)
@@ -143,9 +143,9 @@ def _names(memberships: Memberships) -> list[str]:
 
 
 def _as_number(cell: Any, value: float) -> Any:
-    """Return a cell of a column that was used. If Python would not read the cell as `value`, return `value` instead.
+    """Return a cell of the table unchanged if Python reads it as the number `value`. Otherwise, return `value`.
 
-    For example, the cell 1.234,5 is replaced by 1234.5.
+    For example, if the cell is 1.234,5, the result is 1234.5.
     """
     try:
         return cell if float(cell) == value else value

@@ -21,7 +21,7 @@ def print_error(sentence: str, code: int) -> int:
 
 
 def print_remark(sentence: str) -> None:
-    """Print a remark on stderr, which the user needs in order to understand the results."""
+    """Print on stderr a remark that the user needs in order to understand the results."""
     _print_line(sentence)
 
 
@@ -35,8 +35,8 @@ def print_progress(activity: str) -> None:
 def warnings_to_stderr() -> Iterator[None]:
     """Print each RuntimeWarning that is raised inside the block as one line on stderr.
 
-    Python's warning filters apply to all threads of the process. Warnings from other threads are dropped, because other threads
-    only run rehearsals.
+    Python's warning filters apply to all threads of the process. Warnings from other threads are dropped. These threads only
+    run functions in advance to compile them; later, the main thread runs the same functions and gives the same warnings.
     """
     owner = threading.get_ident()
 

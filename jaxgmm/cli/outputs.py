@@ -56,7 +56,7 @@ def _check_name(path: Path) -> None:
 
 
 def write_lines(path: Path | None, lines: Iterable[str]) -> None:
-    """Write lines of text as UTF-8, or print them on stdout if the path is None; if writing fails, a file is unchanged."""
+    """Write lines as UTF-8, or print them on stdout if the path is None; if writing fails, an existing file is unchanged."""
     if path is None:
         sys.stdout.writelines(lines)
         return

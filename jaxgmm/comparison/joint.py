@@ -77,8 +77,8 @@ def transform(
 ) -> tuple[jax.Array, Mixture]:
     """Transform the mixtures `draws` to coordinates, and the coordinates `u` to mixtures, in one compiled program.
 
-    `draws` (M, ...) and `u` (M, P) are independent of each other. Return the coordinates (M, P) of the draws, and the mixtures
-    (M, ...) of the coordinates `u`. All mixtures are in data units.
+    Return the coordinates (M, P) of `draws`, and the mixtures (M, ...) whose coordinates are `u`. The mixtures `draws` (M, ...)
+    and the coordinates `u` (M, P) need not belong together. All mixtures are in data units.
     """
     space = make_unconstrained_space(problem, gaussian.start)
     z = jax.vmap(lambda draw: space.flatten(to_standard(draw, problem)))(draws)

@@ -46,7 +46,7 @@ from .summaries import invariant_values
 _MOST_ROWS = 2000  # largest number of scored rows; if the data have more rows, a random sample of this size is scored
 _NUM_POINTS = 1000  # number of points at which densities are compared
 _SD_DRAWS = 4000  # number of draws from Laplace's approximation, from which its standard deviations are estimated
-_SLOW = 2e9  # largest number of multiplications for which the information is computed; more would take too long
+_SLOW = 2e9  # largest number of multiplications for which standard errors are computed; more would take too long
 
 
 class ScoredRows(NamedTuple):
@@ -60,7 +60,8 @@ class ScoredRows(NamedTuple):
 class LaplaceReference(NamedTuple):
     """Laplace's approximation under one prior, with its standard deviations.
 
-    `sd` (P,) belongs to the parameters, and `invariant_sd` (Q,) to the label-invariant quantities.
+    `sd` (P,) holds the standard deviations of the parameters. `invariant_sd` (Q,) holds the standard deviations of the
+    label-invariant quantities.
     """
 
     approximation: Approximation
@@ -70,7 +71,7 @@ class LaplaceReference(NamedTuple):
 
     def is_for(self, posterior: Posterior) -> bool:
         """Return whether a posterior has the prior of this approximation. For a bootstrap, return True."""
-        return posterior.method == "bootstrap" or _same_prior(posterior.prior, self.prior)
+        return posterior.method == "bootstrap" or same_prior(posterior.prior, self.prior)
 
 
 def batch_size(subjects: Sequence[Subject]) -> int:
@@ -108,7 +109,7 @@ def information_errors(inputs: ComparisonInputs, prior: MixturePrior | None) -> 
     return values(Mixture(errors.weights, errors.means, errors.covariances, mixture.covariance_type))
 
 
-def _same_prior(one: MixturePrior | None, other: MixturePrior | None) -> bool:
+def same_prior(one: MixturePrior | None, other: MixturePrior | None) -> bool:
     """Return whether two priors have the same type and exactly equal hyperparameters."""
     if one is None or other is None or jax.tree.structure(one) != jax.tree.structure(other):
         return False
@@ -161,10 +162,11 @@ def _stacked(em: Mixture, draws: Mixture) -> Mixture:
 
 
 def _transform(found: Approximation, stack: Mixture, u: np.ndarray, size: int) -> tuple[np.ndarray, Mixture]:
-    """Return the coordinates (M, P) of a stack of M mixtures, and the U mixtures that belong to the coordinates `u` (U, P).
+    """Transform mixtures to coordinates, and other coordinates to mixtures.
 
-    One program transforms both inputs, which must have equal lengths. The shorter input is therefore repeated to the length of
-    the longer one.
+    Return the coordinates (M, P) of the M mixtures in `stack`, and the mixtures whose coordinates are the rows of `u`. One
+    compiled program makes both transformations, and its two inputs must have equal lengths. Therefore, the shorter input is
+    repeated until it is as long as the longer input.
     """
     count = len(stack.weights)
     most = max(count, len(u))
@@ -174,7 +176,7 @@ def _transform(found: Approximation, stack: Mixture, u: np.ndarray, size: int) -
 
 
 def contraction_of(inputs: ComparisonInputs, posterior: Posterior) -> np.ndarray:
-    """Return the contraction (P,) of each parameter, or NaN if the posterior has no prior defined in this package."""
+    """Return the contraction (P,) of each parameter. Return NaN if the posterior stores no prior."""
     mixture = inputs.fit.mixture
     if posterior.prior is None:
         return np.full(values(mixture).shape, math.nan)

@@ -56,7 +56,7 @@ def _evaluate(stack: Mixture, points: jax.Array, num_rows: int) -> tuple[jax.Arr
 
 
 def pointwise(stack: Mixture, points: np.ndarray, num_rows: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the log densities (M, T) at points (T, D), and the responsibilities (M, num_rows, K) at the first points."""
+    """Return the log densities (M, T) at points (T, D), and responsibilities (M, num_rows, K) at the first num_rows points."""
     rows = pad_rows(points[:num_rows])
     padded = np.concatenate([rows, points[num_rows:]])
     log_density, shares = in_batches(lambda batch: _evaluate(batch, padded, len(rows)), stack, batch_size)
@@ -252,7 +252,10 @@ def log_mean(values: np.ndarray, log_weights: np.ndarray) -> np.ndarray:
 
 
 def score(name: str, elpd: np.ndarray, weight: np.ndarray, total: float) -> dict[str, float]:
-    """Return a dict with the total of a pointwise score (R,) over all data, and with its standard error (key: `name`_se)."""
+    """Return the total of a score over all data, and its standard error, as a dict. The keys are `name` and `name`_se.
+
+    `elpd` (R,) holds the score of each row.
+    """
     mean = np.average(elpd, weights=weight)
     sd = math.sqrt(np.average((elpd - mean) ** 2, weights=weight)) if np.isfinite(mean) else math.nan
     return {name: float(total * mean), f"{name}_se": float(total * sd / math.sqrt(weight.sum()))}

@@ -1,10 +1,10 @@
 """The columns of a comparison. Only this module describes them: their types, units, headings, explanations and decimals.
 
 The printed page, the HTML report, CSV, JSON, data frames and pictures read these descriptions. To add a column, add a field
-here, and compute its value where the dataclass is created. Headings may contain names in braces, for which numbers are filled
-in. `interval` is the probability of the intervals, in percent. `num_folds` is the number of folds. `gap` and `radius` describe
-a normal posterior: `gap` is the log joint density at the centre minus the average log joint density of the draws, and `radius`
-is the average distance of a draw from the centre.
+here, and compute its value where the dataclass is created. Headings may contain names in braces, which are replaced by
+numbers. `interval` is the probability of the intervals, in percent. `num_folds` is the number of folds. `gap` and `radius`
+describe a normal posterior: `gap` is the log joint density at the centre minus the average log joint density of the draws, and
+`radius` is the average distance of a draw from the centre.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ComparisonRow(Record):
     """The values of one quantity under EM and under one posterior.
 
     The quantity is a parameter, or a label-invariant quantity (one that does not depend on the order of the components).
-    Weights are shares, means are in data units, variances and covariances in products of data units.
+    Weights have no unit. Means are in data units. Variances and covariances are in products of data units.
     """
 
     method: str = column("name of the posterior")

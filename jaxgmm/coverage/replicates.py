@@ -147,7 +147,8 @@ class Batch:
         """Run one method on all data sets.
 
         Returns:
-            estimate (B, P); lower and upper (B, Q, P); defined (B, P); failed, status and seconds (B,).
+            A dict of arrays: estimate (B, P); lower and upper (B, Q, P), the ends of the intervals; defined (B, P), whether
+            the intervals of a quantity are defined; failed, status and seconds (B,).
         """
         found, seconds = self._estimate(method) if method in POINT_METHODS else self._draw(method)
         return {**jax.tree.map(np.asarray, found), "seconds": np.full(len(self.keys), seconds / len(self.keys))}

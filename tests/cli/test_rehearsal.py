@@ -12,12 +12,10 @@ import jaxgmm
 from jaxgmm.cli.rehearsal import Rehearsal, is_running, is_worthwhile, rehearse_comparison, stand_in
 from jaxgmm.comparison import point_vs_posterior
 
-from helpers import fake_method, fitted, random_data
+from helpers import TWO_COVARIANCE_TYPES, fake_method, fitted, random_data
 
 
-@pytest.mark.parametrize(
-    "covariance_type", ["full", "diag", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tied", "spherical"))]
-)
+@pytest.mark.parametrize("covariance_type", TWO_COVARIANCE_TYPES)
 def test_the_stand_in_is_a_posterior(covariance_type):
     """Its shapes and dtypes are those of a sampler, and it can be relabelled."""
     x = random_data(0, 40, 2, 2).astype(np.float32)

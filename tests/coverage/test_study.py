@@ -21,7 +21,7 @@ EASY = {
     "num_features": 1,
     "methods": ("em", "laplace"),
     "num_datasets": B,
-    "options": {"laplace": {"num_samples": 300}},
+    "options": {"laplace": {"num_samples": 150}},
 }
 
 
@@ -93,7 +93,7 @@ def test_exports(easy):
     assert found["rows"] == [json.loads(json.dumps(row.to_dict())) for row in easy.rows]
     assert found["meta"]["key"] == [0, 0]
     assert set(found["meta"]["versions"]) == {"jax", "numpy", "numpyro"}
-    assert found["design"]["options"] == {"laplace": {"num_samples": 300}}
+    assert found["design"]["options"] == {"laplace": {"num_samples": 150}}
     page = str(easy)
     assert max(map(len, page.splitlines())) <= 100
     assert "laplace" in page

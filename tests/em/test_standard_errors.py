@@ -8,6 +8,8 @@ import pytest
 import jaxgmm
 from jaxgmm.em.standard_errors import InformationStatus
 
+from helpers import TWO_COVARIANCE_TYPES
+
 
 def test_acidity_tied(x64):
     """Standard errors of acidity with two components of equal variance agree with published ones."""
@@ -30,9 +32,7 @@ def test_waiting_full(x64):
     np.testing.assert_allclose(errors.covariances.ravel() / (2 * sd), [0.53732, 0.40096], atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "covariance_type", ["full", "diag", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tied", "spherical"))]
-)
+@pytest.mark.parametrize("covariance_type", TWO_COVARIANCE_TYPES)
 def test_k1_closed_form(covariance_type, x64):
     """For K = 1, se(mean) = sd / sqrt(N), se(variance) = variance sqrt(2 / N) (spherical: / sqrt(D)) and se(weight) = 0."""
     rng = np.random.default_rng(0)

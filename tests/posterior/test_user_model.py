@@ -44,7 +44,7 @@ def drawn():
 
     def sample(prior):
         return jaxgmm.nuts(
-            jax.random.key(0), start, x, prior, model=pair, num_samples=150, num_chains=2, num_warmup=300, max_tree_depth=5
+            jax.random.key(0), start, x, prior, model=pair, num_samples=150, num_chains=2, num_warmup=200, max_tree_depth=4
         )
 
     # four priors in one call; the option halves the time of compilation and multiplies that of the run

@@ -88,7 +88,7 @@ def fit_many(
     Example:
         >>> import jax, jaxgmm, numpy as np
         >>> rng = np.random.default_rng(0)
-        >>> xs = [rng.normal(size=(n, 2)) for n in (50, 400, 120)]
+        >>> xs = [rng.normal(size=(n, 2)) for n in (50, 40, 60)]
         >>> jaxgmm.fit_many(jax.random.key(0), xs, num_components=2).mixture.means.shape
         (3, 2, 2)
     """

@@ -29,8 +29,9 @@ def batch():
         xs = [rng.normal(size=(n, 2)) + 3 * rng.integers(2, size=(n, 1)) for n in LENGTHS]
         x, weight = jaxgmm.pad(xs)
         keys = jax.random.split(jax.random.key(0), len(xs))
-        starts = jax.vmap(lambda k, x, w: jaxgmm.initialize(k, x, num_components=2, sample_weight=w))(keys, x, weight)
-        fits = jax.vmap(lambda s, x, w: jaxgmm.fit(s, x, sample_weight=w, tol=1e-7))(starts, x, weight)
+        begin = jax.vmap(lambda k, x, w: jaxgmm.initialize(k, x, num_components=2, sample_weight=w))
+        starts = jax.jit(begin)(keys, x, weight)
+        fits = jax.jit(jax.vmap(lambda s, x, w: jaxgmm.fit(s, x, sample_weight=w, tol=1e-7)))(starts, x, weight)
     return xs, x, weight, starts, fits
 
 
