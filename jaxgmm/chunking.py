@@ -39,6 +39,8 @@ _HESSIAN_NUMBERS = 1 << 25  # a batch of Hessian columns has at most this many e
 # a batch of potentials (negative log-densities) has at most this many entries, so that it fits in the cache; such batches are
 # three times as fast as one batch of all points
 _POTENTIAL_NUMBERS = 1 << 16
+# the short EM runs of candidates for a start, side by side, have at most this many rows x components x features
+_SHORT_RUN_NUMBERS = 1 << 16
 _REPLICATE_NUMBERS = 1 << 24  # the weights or simulated data of a batch of bootstrap replicates have at most this many entries
 _SCORE_NUMBERS = 1 << 24  # limit of draws x points x components; above it, `compare` scores fewer draws
 _STORED_FEATURES = 1 << 22  # the quadratic features of all rows are stored only if they have at most this many entries
@@ -97,6 +99,17 @@ def derivative_rows_per_chunk() -> int:
 def start_rows(num_components: int) -> int:
     """Return the number of rows from which starts are computed; more rows did not lead to better optima."""
     return max(2048, 64 * num_components)
+
+
+def short_run_rows(num_parameters: int) -> int:
+    """Return the number of rows on which all candidates for a start take their first EM steps."""
+    return max(512, 8 * num_parameters)
+
+
+def short_runs_per_batch(numbers_per_run: int) -> int:
+    """Return how many short EM runs are made side by side: a power of two, at most 8 on a CPU, so that they fit the cache."""
+    scale = scale_for_accelerator(1, 64)
+    return _power_of_two(min(8 * scale, _SHORT_RUN_NUMBERS * scale // numbers_per_run))
 
 
 def can_store_features(numbers: int) -> bool:

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -23,10 +24,12 @@ from .em.assignments import weighted_data
 from .em.batch.fit_many import EM_OPTIONS, fit_many
 from .em.batch.restarts import best_of, check_restarts
 from .em.fit_warnings import warn_of_collinear_columns
-from .em.initialization import METHODS, StartOptions, initialize_batch
+from .em.initialization import METHODS, StartOptions
+from .em.restart_starts import num_fitted, restart_starts
 from .em.result import Fit, Status, has_degenerate_component, unsoundness
+from .mixture import Mixture
 from .padding import pad_data
-from .row_sums import total_weight
+from .row_sums import Weight, total_weight, weight_or_ones
 from .studies.serialization import Exported, plain
 from .tables import Printed, Table
 from .validation import check_choice, check_count, check_covariance_type, check_key, is_traced, warn_of_small_weights
@@ -290,20 +293,34 @@ def _sweep_counts(key: jax.Array, x: jax.Array, weights: Array | None, covarianc
     largest model, so that all fits run as one batch. The components that a smaller model does not use are absent (weight 0).
     """
     folds = 1 if weights is None or weights.ndim == 1 else len(weights)
-    shape = (len(sweep.counts), folds, sweep.num_restarts)
-    keys = jax.random.split(key, shape).reshape(-1)
-    num_present = jnp.broadcast_to(jnp.array(sweep.counts)[:, None, None], shape).reshape(-1)
-    single_draw = jnp.broadcast_to(jnp.arange(sweep.num_restarts) > 0, shape).reshape(-1)
+    shape = (len(sweep.counts), folds, num_fitted(sweep.num_restarts))
+    keys = jax.random.split(key, shape[:2])
     weight = weights
     if weights is not None and weights.ndim == 2:
         weight = np.broadcast_to(weights[None, :, None], (*shape, len(x))).reshape(-1, len(x))
     start_options = StartOptions(max(sweep.counts), covariance_type, sweep.method)
-    starts = initialize_batch(keys, *pad_data(x, weight), start_options, num_present=num_present, single_draw=single_draw)
+    starts = _sweep_starts(keys, *pad_data(x, weights), jnp.array(sweep.counts), start_options, sweep.num_restarts)
     fit_options: dict[str, Any] = {"history": False} | sweep.options
     fits = fit_many(starts, x, sample_weight=weight, **fit_options)
     fits = jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), fits)
     totals = np.asarray(len(x), x.dtype) if weights is None else np.asarray(weights).sum(-1)
     return _best(fits, totals.reshape(folds))
+
+
+@partial(jax.jit, static_argnums=(4, 5))
+def _sweep_starts(
+    keys: jax.Array, x: jax.Array, weights: Weight, counts: jax.Array, options: StartOptions, num_restarts: int
+) -> Mixture:
+    """Return the starts of all fits as one stack, for keys (len(counts), F); the weights are (F, N) or those of (N,) rows."""
+    rows_weights = weight_or_ones(weights, x.shape[:1], x.dtype).reshape(-1, len(x))  # (F, N)
+
+    def one_cell(cell: tuple[jax.Array, jax.Array, jax.Array]) -> Mixture:
+        key, count, fold = cell
+        return restart_starts(key, x, rows_weights[fold], options, num_restarts, count)
+
+    count, fold = jnp.meshgrid(counts, jnp.arange(len(rows_weights)), indexing="ij")
+    starts = jax.lax.map(one_cell, (keys.reshape(-1), count.reshape(-1), fold.reshape(-1)))
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), starts)
 
 
 @jax.jit

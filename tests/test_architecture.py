@@ -25,8 +25,8 @@ LAYERS = [
     "density marginals distances priors.hyperparameters priors.covariance_laws priors.interface priors.conjugate "
     "priors.independent priors.functions priors.defaults inputs criteria",
     "em.result em.kernels em.moments em.m_step em.acceleration em.implicit em.loop em.fit_warnings em.fit em.standard_errors "
-    "em.assignments em.k_means em.initialization em.batch.batched_loop em.batch.data_sets em.batch.threads em.batch.fit_many "
-    "em.batch.restarts",
+    "em.assignments em.k_means em.initialization em.restart_starts em.batch.batched_loop em.batch.data_sets em.batch.threads "
+    "em.batch.fit_many em.batch.restarts",
     "posterior.pooling posterior.result posterior.model posterior.diagnostics posterior.mixing posterior.pareto "
     "posterior.standardization posterior.likelihood posterior.unconstrained_space posterior.newton "
     "posterior.gaussian_approximation posterior.laplace "
@@ -41,7 +41,8 @@ LAYERS = [
     "studies.methods studies.prior_table selection "
     "comparison.report_columns comparison.inputs comparison.summaries comparison.joint comparison.contraction "
     "comparison.predictive_scores comparison.clustering comparison.verdict comparison.findings comparison.sampler_summary "
-    "comparison.conclusion comparison.point_vs_posterior comparison.text_layout comparison.result comparison.compare "
+    "comparison.conclusion comparison.point_vs_posterior comparison.mode_search "
+    "comparison.text_layout comparison.result comparison.compare "
     "calibration.quantities calibration.bands calibration.rows calibration.text_report "
     "calibration.result calibration.config calibration.calibrate coverage.design coverage.quantities coverage.replicates "
     "coverage.summary coverage.text_report coverage.study "

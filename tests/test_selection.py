@@ -156,7 +156,7 @@ def test_weights_are_not_copied_for_each_fit(criterion, weighted, monkeypatch):
     """All fits share one row of weights, or none; only cross-validation has a row for each fold."""
     x, weight = random_data(0, 40, 1), 1.0 + np.arange(40) % 3
     shapes = []
-    for name in ("fit_many", "initialize_batch"):
+    for name in ("fit_many", "_sweep_starts"):
         function = getattr(selection, name)
 
         def spy(*args, function=function, name=name, **options):
@@ -177,4 +177,4 @@ def test_weights_are_not_copied_for_each_fit(criterion, weighted, monkeypatch):
         sample_weight=weight if weighted else None,
     )
     shared = (40,) if weighted else None
-    assert shapes == [shared, shared] + ([(12, 40), (12, 40)] if criterion == "cv" else [])
+    assert shapes == [shared, shared] + ([(2, 40), (12, 40)] if criterion == "cv" else [])

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from ..calls import public
 from ..em.result import Fit
+from ..posterior.modes import Modes
 from ..posterior.pointwise import has_own_likelihood
 from ..posterior.relabel import relabel
 from ..posterior.result import INDEPENDENT, Posterior
@@ -24,6 +25,7 @@ from ..validation import check_progress
 from .conclusion import ORDER, doubt_about
 from .findings import ChainsApart, chains_apart, judge
 from .inputs import ComparisonInputs, ComparisonOptions, Subject, by_name, prepare_inputs
+from .mode_search import ModeSearch, findings_for, search_modes
 from .point_vs_posterior import (
     LaplaceReference,
     batch_size,
@@ -40,7 +42,7 @@ from .report_columns import ComparisonRow
 from .result import Comparison
 from .sampler_summary import SamplerSummary, describe_setting, diagnose_sampler, maximised_prior, notes
 from .summaries import invariant_quantities, log_density_quantities, log_priors, parameter_quantities, summarise
-from .verdict import is_mixed
+from .verdict import insert, is_mixed
 
 
 class _References(NamedTuple):
@@ -48,12 +50,13 @@ class _References(NamedTuple):
 
     `em_se` (P,) holds EM's standard errors. `laplace` is Laplace's approximation, or None. `laplace_draws` holds the standard
     deviations of the parameters and of the label-invariant quantities in the draws of the method `laplace`. It is None if there
-    are no such draws.
+    are no such draws. `search` is the search for other modes, or None if none was wanted.
     """
 
     em_se: np.ndarray
     laplace: LaplaceReference | None
     laplace_draws: tuple[np.ndarray, np.ndarray] | None
+    search: ModeSearch | None
 
     def laplace_for(self, posterior: Posterior) -> LaplaceReference | None:
         """Return Laplace's approximation, or None if the posterior cannot be compared with it."""
@@ -81,6 +84,7 @@ def compare(
     sample_weight: ArrayLike | None = None,
     feature_names: Sequence[str] | None = None,
     laplace: bool | None = None,
+    modes: Modes | bool | None = None,
     scores: bool = True,
     num_folds: int = 10,
     seed: int = 0,
@@ -100,6 +104,11 @@ def compare(
     In this case, predictions are scored by the likelihood of your model, and these scores are not compared with those of EM.
     Densities and clusters are computed from the weights, means and covariances of the draws. A note in the comparison says so.
 
+    If the modes of the posterior are known (see `modes` below), the verdict on every posterior under the same prior uses them.
+    EM agrees with a posterior only if the other modes hold at most 2 % of the posterior, and if no mode has a higher objective
+    than EM's. If EM cannot use the prior (a concentration is below 1, or the scale is HalfNormal), the comparison says that it
+    did not search for modes.
+
     `jaxgmm.comparison.verdict.Verdict` describes the verdicts.
 
     Args:
@@ -111,6 +120,9 @@ def compare(
         sample_weight: (N,) >= 0, the same weights as for `fit` and for the sampler.
         feature_names: D names for the columns.
         laplace: whether to compute Laplace's approximation. None: compute it only if this is fast.
+        modes: the result of `jaxgmm.modes` under the prior of the first posterior that stores a prior. True: compute it from
+            the draws by `smc`, or else from the draws of the first posterior. None: compute it only if there are draws by
+            `smc`, which can reach all modes. False: do not use modes.
         scores: whether to compare densities and clusterings.
         num_folds: number of folds; with fewer than 2, there are no folds. If the data have more than 2000 rows, 2000 random
             rows are scored, without folds.
@@ -139,9 +151,9 @@ def compare(
     """
     posteriors = by_name(posterior)
     check_progress(progress)
-    options = ComparisonOptions(interval, laplace, scores, num_folds, seed)
+    options = ComparisonOptions(interval, laplace, scores, num_folds, seed, modes)
     inputs = prepare_inputs(fit, posteriors, x, sample_weight, feature_names, options)
-    num_steps = (2 + bool(scores)) * len(posteriors) + 1
+    num_steps = (2 + bool(scores)) * len(posteriors) + 2
     with progress_bar(num_steps, " steps", progress) as bar:
         return _compare(inputs, posteriors, bar.update)
 
@@ -154,7 +166,10 @@ def _compare(inputs: ComparisonInputs, posteriors: Mapping[str, Posterior], adva
         advance(1)
     prior, size = maximised_prior(inputs, subjects), batch_size(subjects)
     own = [standard_deviations(s.posterior.mixture) for s in subjects if s.posterior.method == "laplace"]
-    references = _References(information_errors(inputs, prior), find_laplace(inputs, subjects), own[0] if own else None)
+    search = search_modes(inputs, subjects)
+    advance(1)
+    laplace = find_laplace(inputs, subjects)
+    references = _References(information_errors(inputs, prior), laplace, own[0] if own else None, search)
     advance(1)
     tables = {subject.name: _summarise(inputs, subject, references) for subject in subjects}
     samplers, joint = _judge_all(inputs, subjects, references, tables), {}
@@ -170,6 +185,7 @@ def _compare(inputs: ComparisonInputs, posteriors: Mapping[str, Posterior], adva
         samplers=samplers,
         posteriors={subject.name: subject.posterior for subject in subjects},
         joint=joint,
+        search=search,
     )
     if inputs.options.scores and len(inputs.kept):
         scored = choose_rows(inputs)
@@ -216,19 +232,20 @@ def _judge_all(
     """
     judged: dict[str, SamplerSummary] = {}
     for subject in sorted(subjects, key=lambda subject: ORDER.get(subject.posterior.method, 0)):
-        judged[subject.name] = _judge(inputs, subject, references.laplace_for(subject.posterior), tables, judged)
+        judged[subject.name] = _judge(inputs, subject, references, tables, judged)
     return {subject.name: judged[subject.name] for subject in subjects}
 
 
 def _judge(
     inputs: ComparisonInputs,
     subject: Subject,
-    laplace: LaplaceReference | None,
+    references: _References,
     tables: Mapping[str, _Tables],
     judged: Mapping[str, SamplerSummary],
 ) -> SamplerSummary:
     """Return the diagnostics and the findings of one posterior. `judged` holds the summaries of posteriors judged earlier."""
     posterior, own = subject.posterior, tables[subject.name]
+    laplace = references.laplace_for(posterior)
     chains = [name for name, s in judged.items() if s.method not in INDEPENDENT and s.identified and is_mixed(s.findings)]
     khat = laplace.approximation.khat if laplace and posterior.method not in INDEPENDENT else None
     sampler = diagnose_sampler(posterior, [*own.rows, *own.label_invariant], khat)
@@ -242,4 +259,5 @@ def _judge(
         rows_by_chains=tables[chains[0]].rows if chains else (),
         doubt=doubt_about(posterior.method, judged),
     )
+    findings = insert(findings, findings_for(references.search, subject))
     return SamplerSummary(**vars(sampler), notes=notes(inputs, subject), findings=tuple(findings))

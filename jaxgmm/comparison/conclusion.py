@@ -40,8 +40,13 @@ def doubt_about(method: str, judged: Mapping[str, SamplerSummary]) -> str | None
     )
 
 
-def conclude(samplers: Mapping[str, SamplerSummary]) -> str:
-    """Return one or two sentences that say whether all posteriors of a comparison together confirm EM."""
+def conclude(samplers: Mapping[str, SamplerSummary], *, searched: bool = False) -> str:
+    """Return one or two sentences that say whether all posteriors of a comparison together confirm EM.
+
+    Args:
+        samplers: the summaries of the posteriors, by name.
+        searched: whether other modes of the posterior were searched for.
+    """
     chains = _chains(samplers)
     mixed = {name: sampler for name, sampler in chains.items() if is_mixed(sampler.findings)}
     if chains and not mixed:
@@ -58,7 +63,9 @@ def conclude(samplers: Mapping[str, SamplerSummary]) -> str:
     sentence = f"{'; '.join(f'by {join_names(names)}: {word}' for word, names in by_word.items())}."
     unmixed = [name for name in chains if name not in mixed]
     left_out = f" The chains of {join_names(unmixed)} did not mix, so they are not counted." if unmixed else ""
-    approximate = "" if mixed else " No chains were run, so other modes of the posterior would not have been noticed."
+    approximate = (
+        "" if mixed or searched else " No chains were run, so other modes of the posterior would not have been noticed."
+    )
     return sentence[0].upper() + sentence[1:] + left_out + approximate
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..em.result import Fit
+from ..posterior.modes import Modes
 from ..posterior.result import Posterior, check_posterior
 from ..validation import as_weighted_data, check_count, check_flag, check_number, check_seed, is_traced
 
@@ -22,6 +23,7 @@ class ComparisonOptions(NamedTuple):
     scores: bool = True
     num_folds: int = 10
     seed: int = 0
+    modes: Modes | bool | None = None
 
 
 class ComparisonInputs(NamedTuple):
@@ -123,6 +125,10 @@ def _check_options(options: ComparisonOptions) -> None:
         raise ValueError(f"interval is {options.interval:g}; a probability under 1 was expected, as 0.95.")
     if options.laplace not in (None, True, False):
         raise TypeError(f"laplace is {options.laplace!r}; None, True or False was expected.")
+    if not isinstance(options.modes, Modes) and options.modes not in (None, True, False):
+        raise TypeError(
+            f"modes is {type(options.modes).__name__}; None, True, False or the result of jaxgmm.modes was expected."
+        )
     check_flag(options.scores, "scores")
     check_count(options.num_folds, "num_folds", 0)
     check_seed(options.seed)

@@ -71,7 +71,7 @@ class LaplaceReference(NamedTuple):
 
     def is_for(self, posterior: Posterior) -> bool:
         """Return whether a posterior has the prior of this approximation. For a bootstrap, return True."""
-        return posterior.method == "bootstrap" or _same_prior(posterior.prior, self.prior)
+        return posterior.method == "bootstrap" or same_prior(posterior.prior, self.prior)
 
 
 def batch_size(subjects: Sequence[Subject]) -> int:
@@ -109,7 +109,7 @@ def information_errors(inputs: ComparisonInputs, prior: MixturePrior | None) -> 
     return values(Mixture(errors.weights, errors.means, errors.covariances, mixture.covariance_type))
 
 
-def _same_prior(one: MixturePrior | None, other: MixturePrior | None) -> bool:
+def same_prior(one: MixturePrior | None, other: MixturePrior | None) -> bool:
     """Return whether two priors have the same type and exactly equal hyperparameters."""
     if one is None or other is None or jax.tree.structure(one) != jax.tree.structure(other):
         return False

@@ -12,7 +12,7 @@ from ..posterior.result import Posterior
 from ..studies.columns import columns_of
 from ..studies.parameters import value_at
 from ..studies.serialization import Exported, plain
-from .conclusion import conclude
+from .mode_search import ModeSearch
 from .report_columns import ClusteringScores, ComparisonRow, DensityScores, JointScores
 from .sampler_summary import ComparisonMeta, SamplerSummary
 from .text_layout import PageContents, as_html, render
@@ -41,6 +41,8 @@ class Comparison(Exported):
         density: a dict with the DensityScores of each posterior. They are distances between the predictive density and EM's
             density, and scores of the predictions by the posterior and by EM.
         clustering: a dict with the ClusteringScores of each posterior.
+        search: a `jaxgmm.comparison.mode_search.ModeSearch` with the modes of the posterior, the index of EM's mode among them
+            (`em`) and its mass, or the reason why no search was made; None if no search was wanted.
     """
 
     interval: float
@@ -52,6 +54,7 @@ class Comparison(Exported):
     joint: dict[str, JointScores] = field(default_factory=dict)
     density: dict[str, DensityScores] = field(default_factory=dict)
     clustering: dict[str, ClusteringScores] = field(default_factory=dict)
+    search: ModeSearch | None = None
 
     @property
     def label_free(self) -> list[ComparisonRow]:
@@ -61,7 +64,7 @@ class Comparison(Exported):
     @property
     def conclusion(self) -> str:
         """One or two sentences on what all posteriors together say about EM."""
-        return conclude(self.samplers)
+        return self.page().conclusion
 
     def draws(self, row: ComparisonRow) -> np.ndarray:
         """Return the relabelled draws (C, S) of the parameter that a row describes. The row must be one of `rows`."""
@@ -72,6 +75,7 @@ class Comparison(Exported):
         tables = {"samplers": self.samplers, "joint": self.joint, "density": self.density, "clustering": self.clustering}
         found: dict[str, Any] = {"interval": self.interval, "meta": self.meta.to_dict()}
         found |= {kind: {name: record.to_dict() for name, record in records.items()} for kind, records in tables.items()}
+        found["modes"] = None if self.search is None else self.search.to_dict()
         found["parameters"] = [row.to_dict() for row in self.rows]
         return plain(found | {"label_free": [row.to_dict() for row in self.label_invariant]})
 
@@ -86,7 +90,7 @@ class Comparison(Exported):
     def page(self) -> PageContents:
         """Return the contents of the printed page and of the report."""
         scores = {"joint": self.joint, "density": self.density, "clustering": self.clustering}
-        return PageContents(self.interval, self.meta, self.samplers, self.rows, self.label_invariant, scores)
+        return PageContents(self.interval, self.meta, self.samplers, self.rows, self.label_invariant, scores, self.search)
 
     def __str__(self) -> str:
         """Return the printed page."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from ..studies.columns import Column, Record, columns_of, rounded_by_sd
 from ..tables import WIDTH, Layout, Table, paragraph, shortened
 from .conclusion import conclude
+from .mode_search import ModeSearch
 from .report_columns import SECTIONS, ClusteringScores, ComparisonRow, DensityScores, JointScores, SamplerDiagnostics
 from .sampler_summary import ComparisonMeta, SamplerSummary
 
@@ -28,13 +29,24 @@ class PageContents(NamedTuple):
     rows: Sequence[ComparisonRow]
     label_invariant: Sequence[ComparisonRow]
     scores: Mapping[str, Mapping[str, Record]]
+    search: ModeSearch | None = None
+
+    def sentences(self) -> dict[str, str]:
+        """Return phrases about the data, the model, EM and the search for other modes, by name."""
+        modes = {} if self.search is None else {"modes": self.search.sentence()}
+        return self.meta.sentences() | modes
+
+    @property
+    def conclusion(self) -> str:
+        """Sentences on what all posteriors together say about EM."""
+        return conclude(self.samplers, searched=self.search is not None and self.search.modes is not None)
 
 
 def render(page: PageContents) -> list[str]:
     """Return the lines of the page."""
-    lines = ["EM against the posterior", "========================", *_head(page.meta)]
+    lines = ["EM against the posterior", "========================", *_head(page)]
     if len(page.samplers) > 1:
-        lines += ["", *paragraph(f"Conclusion: {conclude(page.samplers)}")]
+        lines += ["", *paragraph(f"Conclusion: {page.conclusion}")]
     for name, sampler in page.samplers.items():
         whose = f" by {name}" if len(page.samplers) > 1 else ""
         sentences = " ".join(finding.sentence for finding in sampler.findings)
@@ -43,7 +55,7 @@ def render(page: PageContents) -> list[str]:
             lines += paragraph(f"Note: {note}", "      ")
     lines += ["", *_sampler_lines(page.samplers)]
     parameters = parameter_tables(page)
-    for table in [*parameters, invariant_table(page), *_score_tables(page)]:
+    for table in [*mode_tables(page), *parameters, invariant_table(page), *_score_tables(page)]:
         lines += ["", *table.text().splitlines()]
     return [*lines, "", *paragraph(_legend(page, bool(parameters)))]
 
@@ -54,11 +66,11 @@ def as_html(page: PageContents) -> str:
     return f'<pre style="line-height:1.25;font-family:ui-monospace,Menlo,Consolas,monospace;white-space:pre">{text}</pre>'
 
 
-def _head(meta: ComparisonMeta) -> list[str]:
+def _head(page: PageContents) -> list[str]:
     """Return the lines that describe the data, the model and EM."""
-    sentences = meta.sentences()
-    if meta.em.prior:
-        sentences["EM"] += f", the mode under the posterior's prior ({meta.em.prior['name']})"
+    sentences, prior = page.sentences(), page.meta.em.prior
+    if prior:
+        sentences["EM"] += f", the mode under the posterior's prior ({prior['name']})"
     return [line for name, text in sentences.items() for line in paragraph(f"{name:<7}{text}", " " * 7)]
 
 
@@ -173,6 +185,12 @@ def invariant_table(page: PageContents) -> Table:
     identified = all(sampler.identified for sampler in page.samplers.values())
     rows = [row for row in page.label_invariant if not identified or row.is_log_density]
     return quantity_table("whole mixture", _side_by_side(rows), page.interval)
+
+
+def mode_tables(page: PageContents) -> list[Table]:
+    """Return a list with the table of the modes, or an empty list if no search was made."""
+    tables = [] if page.search is None else page.search.tables()
+    return [replace(table, left=(0, 4, 5), layout=Layout(WIDTH)) for table in tables]
 
 
 def component_title(component: int | None) -> str:

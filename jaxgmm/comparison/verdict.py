@@ -16,6 +16,7 @@ from ..posterior.relabel import SMALL_SHARE
 # skewed posterior, |z| of a correct fit can be about this large.
 Z_LIMIT = 1.0
 SD_RATIOS = (0.8, 1.25)  # acceptable range of the ratio: Laplace's standard deviation / posterior standard deviation
+OTHER_MASS = 0.02  # EM agrees with the posterior only if the other modes together hold at most this share of it
 MODE_DISTANCE = 5  # chains are at two modes if their means are more than this number of Monte Carlo standard errors apart
 
 
@@ -52,6 +53,14 @@ class Verdict(Enum):
         "apart, or a chain from another start stays at a mode that is not negligible: the draws do not tell how much each "
         "mode weighs.",
     )
+    OTHER_MODES = (
+        "other modes",
+        f"EM is at one of several modes: from more than {100 * OTHER_MASS:g} % of the draws, EM climbs to the others.",
+    )
+    POOR_MODE = (
+        "poor mode",
+        "EM stopped at a mode, but a mode with a higher objective was found: start EM from that mode.",
+    )
     LABELS_NOT_IDENTIFIED = (
         "labels not identified",
         f"More than {100 * SMALL_SHARE:g} % of the draws fit another order of the components nearly as well: single "
@@ -68,7 +77,7 @@ class Verdict(Enum):
         "unconfirmed",
         "These draws cannot tell whether EM agrees with the posterior: they are independent draws around EM that do not notice "
         "other modes, and no sampler with chains mixed; or they come from a bootstrap, which does not draw from a posterior, "
-        "and there is no posterior beside them.",
+        "and there is no posterior beside them; or a search for other modes was made, but too many of its fits failed.",
     )
     EM_INSIDE = (
         "EM inside",
@@ -78,7 +87,8 @@ class Verdict(Enum):
         "agree",
         f"R-hat is below {R_HAT_LIMIT}, there are {ESS_PER_CHAIN} effective draws for each chain, labels are identified, "
         f"k-hat is below its limit, every |z| is at most {Z_LIMIT:g} and every ratio of standard deviations is within "
-        f"{list(SD_RATIOS)}.",
+        f"{list(SD_RATIOS)}. If other modes were searched for, they hold at most {100 * OTHER_MASS:g} % of the posterior, and "
+        "none has a higher objective.",
     )
 
 
@@ -97,6 +107,27 @@ def gravest(findings: Sequence[Finding]) -> Verdict:
         'agree'
     """
     return next(finding.verdict for finding in findings if finding.verdict is not None)
+
+
+def insert(findings: Sequence[Finding], others: Sequence[Finding]) -> list[Finding]:
+    """Return all findings, the gravest first. If one of the others causes a verdict, no finding causes the verdict AGREE.
+
+    Example:
+        >>> found = [Finding(Verdict.AGREE, "EM lies inside.")]
+        >>> [finding.verdict for finding in insert(found, [Finding(Verdict.POOR_MODE, "A higher mode was found.")])]
+        [<Verdict.POOR_MODE: 'poor mode'>, None]
+    """
+    order = {verdict: place for place, verdict in enumerate(Verdict)}
+    found = list(findings)
+    if any(finding.verdict is not None for finding in others):
+        found = [Finding(None, f.sentence) if f.verdict is Verdict.AGREE else f for f in found]
+    for other in others:
+        place = len(found)
+        if other.verdict is not None:
+            graver = [i for i, f in enumerate(found) if f.verdict is not None and order[f.verdict] <= order[other.verdict]]
+            place = max(graver, default=-1) + 1
+        found.insert(place, other)
+    return found
 
 
 def is_mixed(findings: Sequence[Finding]) -> bool:

@@ -7,7 +7,6 @@ used. If x has more than about two thousand rows, the candidates are made from a
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -24,14 +23,14 @@ from ..padding import pad_data
 from ..row_sums import Weight, nonzero, repeat_valid_row, weight_or_ones
 from ..validation import check_choice, check_count, check_covariance_type, check_key
 from .assignments import mixture_of_groups, weighted_data
-from .k_means import MAX_LLOYD_STEPS, cluster, lloyd, nearest_centers, plus_plus_seeds, subsample
+from .k_means import MAX_LLOYD_STEPS, cluster, lloyd, nearest_centers, num_trials, plus_plus_seeds, subsample
 
 METHODS = tuple(MAX_LLOYD_STEPS)
 _CANDIDATES = 8
 _TIE = 1e-4  # nats per row; candidates count as equal if their log-likelihoods differ by less than this number
 # weight of the covariance of all data in the covariance of each cluster, as a fraction of the average weight of a cluster; it
 # keeps the covariances of starts positive definite
-_START_PSEUDO_COUNT = 1e-2
+START_PSEUDO_COUNT = 1e-2
 
 
 class StartOptions(NamedTuple):
@@ -89,7 +88,7 @@ def initialize(
     options = StartOptions(num_components, covariance_type, method)
     check_start_options(key, options)
     x, weight = weighted_data(x, sample_weight, num_components)
-    return _initialize(key, *pad_data(x, weight, key), options=options)
+    return initialize_validated(key, *pad_data(x, weight, key), options=options)
 
 
 @partial(jax.jit, static_argnums=3)
@@ -100,7 +99,6 @@ def initialize_batch(
     options: StartOptions,
     *,
     num_present: jax.Array | None = None,
-    single_draw: jax.Array | None = None,
 ) -> Mixture:
     """Make one start for each key (B,); the data are not validated.
 
@@ -111,13 +109,11 @@ def initialize_batch(
         options: the options of `initialize`.
         num_present: (B,), the number of components of each start; all further components are absent (weight 0). If it is
             None, all components are present.
-        single_draw: (B,) booleans. If True, the start is one draw of k-means++ without k-means steps, rather than the most
-            likely of several candidates. Restarts need starts that differ, but the most likely candidates are often alike.
     """
     ones = weight_or_ones(weight, x.shape[:-1], x.dtype)
     axes = (0, 0 if x.ndim == 3 else None, 0 if ones.ndim == 2 else None)
-    axes += tuple(None if value is None else 0 for value in (num_present, single_draw))
-    return jax.vmap(partial(_initialize, options=options), in_axes=axes)(keys, x, ones, num_present, single_draw)
+    axes += (None if num_present is None else 0,)
+    return jax.vmap(partial(initialize_validated, options=options), in_axes=axes)(keys, x, ones, num_present)
 
 
 def check_start_options(key: Any, options: StartOptions) -> None:
@@ -129,34 +125,39 @@ def check_start_options(key: Any, options: StartOptions) -> None:
 
 
 @partial(jax.jit, static_argnames="options")
-def _initialize(
+def initialize_validated(
     key: jax.Array,
     x: jax.Array,
     weight: Weight,
     num_present: jax.Array | None = None,
-    single_draw: jax.Array | None = None,
     *,
     options: StartOptions,
 ) -> Mixture:
-    """Make one start from validated data; `num_present` and `single_draw` have the same meaning as in `initialize_batch`."""
+    """Make one start from validated data; `num_present` has the same meaning as in `initialize_batch`."""
     k = options.num_components
     weight = weight_or_ones(weight, x.shape[:1], x.dtype)
-    total = nonzero(weight.sum())
     x = repeat_valid_row(x, weight)
-    center = x[0] + weight @ (x - x[0]) / total
-    sd = jnp.sqrt(weight @ (x - center) ** 2 / total)
-    unit = jnp.where(sd > 0, sd, 1)
+    center, unit, points = standardise_features(x, weight)
     key_rows, key_seeds = jax.random.split(key)
     rows, row_weight = subsample(key_rows, x, weight, start_rows(k))
-    centers = _search_centers(key_seeds, ((rows - center) / unit).T, row_weight, num_present, single_draw, options)
+    centers = _search_centers(key_seeds, ((rows - center) / unit).T, row_weight, num_present, options)
     return mixture_of_groups(
         x,
         weight,
-        nearest_centers(((x - center) / unit).T, centers),
+        nearest_centers(points, centers),
         num_components=k,
         covariance_type=options.covariance_type,
-        pseudo_count=_START_PSEUDO_COUNT / k,
+        pseudo_count=START_PSEUDO_COUNT / k,
     )
+
+
+def standardise_features(x: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return mean and sd (D,) of finite data (N, D), and the data in these units, (D, N); the sd of a constant is 1."""
+    total = nonzero(weight.sum())
+    center = x[0] + weight @ (x - x[0]) / total
+    sd = jnp.sqrt(weight @ (x - center) ** 2 / total)
+    unit = jnp.where(sd > 0, sd, 1)
+    return center, unit, ((x - center) / unit).T
 
 
 def _search_centers(
@@ -164,14 +165,11 @@ def _search_centers(
     points: jax.Array,
     weight: jax.Array,
     num_present: jax.Array | None,
-    single_draw: jax.Array | None,
     options: StartOptions,
 ) -> jax.Array:
-    """Return the centres (K, D) of the most likely of several clusterings, or of the first clustering if `single_draw`."""
+    """Return the centres (K, D) of the most likely of several clusterings."""
     k, covariance_type, method = options
     steps = MAX_LLOYD_STEPS[method]
-    if single_draw is not None and method == "k-means++":
-        steps = jnp.where(single_draw, 0, steps)
 
     def candidate(uniform: jax.Array) -> tuple[jax.Array, jax.Array]:
         seeds = plus_plus_seeds(uniform, points, weight)
@@ -182,12 +180,12 @@ def _search_centers(
             points, weight, centers, k if num_present is None else num_present, covariance_type
         )
 
-    trials = 2 + int(math.log(k))
+    trials = num_trials(k)
     centers, log_likelihood = jax.lax.map(candidate, jax.random.uniform(key, (_CANDIDATES, k, trials), points.dtype))
     # candidates may be equal except for the order of their components; the first one is taken, so that the choice does not
     # depend on rounding
     chosen = jnp.argmax(log_likelihood >= log_likelihood.max() - _TIE)
-    return centers[chosen if single_draw is None else jnp.where(single_draw, 0, chosen)]
+    return centers[chosen]
 
 
 def _cluster_log_likelihood(
@@ -202,7 +200,7 @@ def _cluster_log_likelihood(
     member, count, means = cluster(points, weight, centers)
     total = jnp.where(count.sum() > 0, count.sum(), 1)
     # weight of a unit variance that is added to each covariance, so that the factorisation never fails
-    extra = total * _START_PSEUDO_COUNT / len(centers)
+    extra = total * START_PSEUDO_COUNT / len(centers)
     scatter = covariance.weighted_scatter(member, points - means[:, :, None], kind)
     pooled = covariance.ridge(covariance.pool(scatter, kind), jnp.full(1, extra), kind)
     factors = covariance.factorize(pooled / (covariance.pool_counts(count, kind) + extra), kind, d)

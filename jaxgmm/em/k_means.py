@@ -6,6 +6,7 @@ drawn by inversion of the cumulative weight. A point of integer weight w therefo
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -56,22 +57,29 @@ def _draw(uniform: jax.Array, weight: jax.Array) -> jax.Array:
     return jnp.minimum(jnp.searchsorted(cumulative, uniform * cumulative[-1], side="right"), last)
 
 
-def plus_plus_seeds(uniform: jax.Array, points: jax.Array, weight: jax.Array) -> jax.Array:
+def num_trials(num_components: int) -> int:
+    """Return how many points are tried for each seed of greedy k-means++."""
+    return 2 + int(math.log(num_components))
+
+
+def plus_plus_seeds(uniform: jax.Array, points: jax.Array, weight: jax.Array, cap: jax.Array | float = math.inf) -> jax.Array:
     """Return the seeds (K, D) of greedy k-means++ (Arthur & Vassilvitskii 2007), from uniform numbers (K, trials) in [0, 1).
 
     Each seed is the best of `trials` candidate points. A point is drawn with probability proportional to its weight times its
-    squared distance from the nearest seed so far.
+    squared distance from the nearest seed so far. All squared distances above `cap` count as `cap`, so that a small cap keeps
+    outliers from attracting the seeds.
     """
 
     def add_seed(distance: jax.Array, uniform: jax.Array) -> tuple[jax.Array, jax.Array]:
         potential = weight * distance
         candidates = points[:, _draw(uniform, jnp.where(potential.sum() > 0, potential, weight))]  # (D, trials)
-        closer = jnp.minimum(((points[:, None, :] - candidates[:, :, None]) ** 2).sum(0), distance)  # (trials, N)
+        squares = ((points[:, None, :] - candidates[:, :, None]) ** 2).sum(0)  # (trials, N)
+        closer = jnp.minimum(jnp.minimum(squares, cap), distance)
         best = (closer @ weight).argmin()
         return closer[best], candidates[:, best]
 
     # before the first seed, every point gets the same distance, which exceeds the distance between any two points
-    unseeded = jnp.full(len(weight), 1 + 4 * (points**2).sum(0).max())
+    unseeded = jnp.full(len(weight), jnp.minimum(1 + 4 * (points**2).sum(0).max(), cap))
     return jax.lax.scan(add_seed, vary_with(unseeded, points, weight, uniform), uniform)[1]
 
 

@@ -80,7 +80,7 @@ def _component_sums(chunk: int, mixture: Mixture, factors: covariance.Factors, r
 @_component_sums.defjvp
 def _component_sums_jvp(chunk: int, primals: tuple, tangents: tuple) -> tuple:
     """Return the component sums, the log-likelihood, and their derivatives, all computed by the whitened kernel."""
-    return jax.jvp(partial(_whitened_component_sums, chunk), primals, tangents)
+    return jax.jvp(partial(whitened_component_sums, chunk), primals, tangents)
 
 
 def _make_either_kernel(chunk: int) -> Callable[..., tuple[ComponentSums, jax.Array]]:
@@ -89,7 +89,7 @@ def _make_either_kernel(chunk: int) -> Callable[..., tuple[ComponentSums, jax.Ar
     By default, a vmapped `cond` runs both branches for every member of the batch. With the batching rule that is defined here,
     the whitened kernel runs only if at least one member needs it.
     """
-    whitened, quadratic = partial(_whitened_component_sums, chunk), partial(_quadratic_component_sums, chunk)
+    whitened, quadratic = partial(whitened_component_sums, chunk), partial(_quadratic_component_sums, chunk)
 
     @jax.custom_batching.custom_vmap
     def either(mixture: Mixture, factors: covariance.Factors, rows: Rows) -> tuple[ComponentSums, jax.Array]:
@@ -125,7 +125,7 @@ def _is_far(mixture: Mixture, factors: covariance.Factors) -> jax.Array:
     return (largest >= _LARGEST_SQUARE[mixture.means.dtype.name]).any()
 
 
-def _whitened_component_sums(
+def whitened_component_sums(
     chunk: int, mixture: Mixture, factors: covariance.Factors, rows: Rows
 ) -> tuple[ComponentSums, jax.Array]:
     """Return the component sums and the log-likelihood, computed by the whitened kernel."""

@@ -210,7 +210,7 @@ def finalize(problem: CenteredProblem, state: EMState, start: Mixture) -> Fit:
         history,
         jnp.maximum(state.step, 0),
         jnp.where(state.status == _RUNNING, Status.MAX_ITER, state.status),
-        _component_status(problem, state),
+        component_status(problem, state.mixture, state.sums.count),
     )
 
 
@@ -276,13 +276,14 @@ def _status_after(
         small |= settled & (change < 0)
     status = jnp.where(~is_first & jnp.where(tol > 0, small, unchanged), Status.CONVERGED, _RUNNING)
     if problem.reg_covar is None:
-        status = jnp.where(~is_first & (change < -_LARGEST_FALL * rounding), Status.DECREASED, status)
+        # a fall within tol is also rounding then: the quadratic kernel rounds more than `rounding` says
+        fell = (change < -_LARGEST_FALL * rounding) & ~(settled & (change >= -tol))
+        status = jnp.where(~is_first & fell, Status.DECREASED, status)
     return jnp.where(finite, status, jnp.where(is_first & ~value.singular, Status.NONFINITE, Status.SINGULAR))
 
 
-def _component_status(problem: CenteredProblem, state: EMState) -> jax.Array:
-    """Return the ComponentStatus of each component, (K,)."""
-    mixture, count = state.mixture, state.sums.count
+def component_status(problem: CenteredProblem, mixture: Mixture, count: jax.Array) -> jax.Array:
+    """Return the ComponentStatus of each component, (K,), given the number of points that it holds."""
     covariance_type, d = mixture.covariance_type, mixture.num_features
     status = jnp.full(count.shape, ComponentStatus.OK)
     if problem.prior is None:

@@ -23,7 +23,7 @@ from .result import Posterior, check_one_posterior
 
 # Two fits are the same mode if their objectives differ by at most 0.1 nats and their log densities at the rows by at most 0.05
 # in root mean square. Fits that climb to the same mode differ by much less, and fits at different modes by much more.
-_SAME_OBJECTIVE, _SAME_DENSITY = 0.1, 0.05
+SAME_OBJECTIVE, _SAME_DENSITY = 0.1, 0.05
 _MOST_ROWS = 4096  # the densities of fits are compared at no more rows than this
 _EM_OPTIONS: dict[str, Any] = {"tol": 1e-9, "max_iter": 5000, "accelerate": True, "history": False}
 _MOST_SHOWN = 8  # largest number of modes in the printed table
@@ -60,29 +60,34 @@ class Modes(Printed):
     status: jax.Array
 
     def _tables(self) -> list[Table]:
-        values = (self.mass, self.mass_error, self.objective, self.status, self.mixture.weights, self.mixture.means)
-        fields = [value for value in map(look, values) if value is not None]
-        if len(fields) < len(values):
-            return [Table("Modes, traced")]
-        mass, error, objective, status, weights, means = fields
-        rows = [
-            [
-                str(i),
-                f"{100 * mass[i]:.1f} %",
-                f"{100 * error[i]:.1f} %",
-                f"{objective[i]:.3f}",
-                numbers(weights[i], 3),
-                "; ".join(numbers(mean, 4) for mean in means[i]),
-            ]
-            for i in range(min(len(mass), _MOST_SHOWN))
+        return [modes_table(self)]
+
+
+def modes_table(modes: Modes) -> Table:
+    """Return a table with one line for each mode."""
+    values = (modes.mass, modes.mass_error, modes.objective, modes.status, modes.mixture.weights, modes.mixture.means)
+    fields = [value for value in map(look, values) if value is not None]
+    if len(fields) < len(values):
+        return Table("Modes, traced")
+    mass, error, objective, status, weights, means = fields
+    rows = [
+        [
+            str(i),
+            f"{100 * mass[i]:.1f} %",
+            f"{100 * error[i]:.1f} %",
+            f"{objective[i]:.3f}",
+            numbers(weights[i], 3),
+            "; ".join(numbers(mean, 4) for mean in means[i]),
         ]
-        notes = [f"{len(mass) - _MOST_SHOWN} further modes hold {100 * mass[_MOST_SHOWN:].sum():.1f} %"]
-        notes = notes if len(mass) > _MOST_SHOWN else []
-        notes += [Status(int(s)).sentence for s in np.unique(status) if s != Status.CONVERGED]
-        if mass.sum() < 1 - 1e-6:
-            notes.append(f"{100 * (1 - mass.sum()):.1f} % of the draws belong to no mode, because their fits failed")
-        columns = ("mode", "mass", "+-", "objective", "weights", "means")
-        return [Table(f"Modes of a posterior: {len(mass)} found", columns, rows, notes)]
+        for i in range(min(len(mass), _MOST_SHOWN))
+    ]
+    notes = [f"{len(mass) - _MOST_SHOWN} further modes hold {100 * mass[_MOST_SHOWN:].sum():.1f} %"]
+    notes = notes if len(mass) > _MOST_SHOWN else []
+    notes += [Status(int(s)).sentence for s in np.unique(status) if s != Status.CONVERGED]
+    if mass.sum() < 1 - 1e-6:
+        notes.append(f"{100 * (1 - mass.sum()):.1f} % of the draws belong to no mode, because their fits failed")
+    columns = ("mode", "mass", "+-", "objective", "weights", "means")
+    return Table(f"Modes of a posterior: {len(mass)} found", columns, rows, notes)
 
 
 @public
@@ -193,20 +198,59 @@ def _group(fits: Fit, x: jax.Array, weight: Any) -> list[np.ndarray]:
     Each group consists of the best fit that is not yet in a group, and of all fits that are the same mode as this fit.
     """
     objective = np.asarray(fits.objective, float)
-    left = unsoundness(np.asarray(fits.status), False, True) == 0
-    left &= np.isfinite(objective)
-    w = np.ones(len(x)) if weight is None else np.asarray(weight, float)
-    rows = np.flatnonzero(w > 0)
-    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), _MOST_ROWS)).round().astype(int)]
-    density, w = np.asarray(log_prob(fits.mixture, np.asarray(x)[rows]), float), w[rows] / w[rows].sum()
+    left = _are_sound(fits)
+    density, w = _densities(fits.mixture, x, weight)
     groups = []
     while left.any():
         best = np.where(left, objective, -np.inf).argmax()
-        difference = np.sqrt((density - density[best]) ** 2 @ w)
-        same = left & (objective >= objective[best] - _SAME_OBJECTIVE) & (difference <= _SAME_DENSITY)
+        same = left & _are_same(objective, density, best, w)
         groups.append(same)
         left = left & ~same
     return groups
+
+
+def _are_sound(fits: Fit) -> np.ndarray:
+    """Return booleans (R,), True for the fits that ended at a mode."""
+    return (unsoundness(np.asarray(fits.status), False, True) == 0) & np.isfinite(np.asarray(fits.objective))
+
+
+def _densities(mixture: Mixture, x: jax.Array, weight: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the log densities (R, n) of mixtures at some rows, and the weights (n,) of these rows, which sum to 1."""
+    w = np.ones(len(x)) if weight is None else np.asarray(weight, float)
+    rows = np.flatnonzero(w > 0)
+    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), _MOST_ROWS)).round().astype(int)]
+    return np.asarray(log_prob(mixture, np.asarray(x)[rows]), float), w[rows] / w[rows].sum()
+
+
+def _are_same(objective: np.ndarray, density: np.ndarray, best: Any, w: np.ndarray) -> np.ndarray:
+    """Return booleans (R,), True for the fits that are the same mode as the fit with the index `best`."""
+    difference = np.sqrt((density - density[best]) ** 2 @ w)
+    return (abs(objective - objective[best]) <= SAME_OBJECTIVE) & (difference <= _SAME_DENSITY)
+
+
+def find_among(
+    modes: Modes, estimate: Mixture, objective: float, x: jax.Array, weight: Any, prior: MixturePrior
+) -> tuple[int | None, float]:
+    """Find the mode that an EM estimate with a given objective belongs to. Return its index and its objective in nats.
+
+    If the estimate is near none of the modes, EM climbs from it. The index is None if the mode that is reached is not among
+    `modes`, or if this fit failed.
+    """
+    start = jax.tree.map(lambda leaf: leaf[None], estimate)
+    place = _place_among(modes, start, objective, x, weight)
+    if place is not None:
+        return place, float(modes.objective[place])
+    fit = fit_many(start, x, prior, sample_weight=weight, progress=False, **_EM_OPTIONS)
+    reached = float(fit.objective[0])
+    return (_place_among(modes, fit.mixture, reached, x, weight) if _are_sound(fit).all() else None), reached
+
+
+def _place_among(modes: Modes, one: Mixture, objective: float, x: jax.Array, weight: Any) -> int | None:
+    """Return the index of the mode that a mixture (1, ...) with a given objective is, or None."""
+    stack = jax.tree.map(lambda one, many: np.concatenate([one, many]), one, modes.mixture)
+    density, w = _densities(stack, x, weight)
+    same = _are_same(np.concatenate([[objective], np.asarray(modes.objective, float)]), density, 0, w)[1:]
+    return int(same.argmax()) if same.any() else None
 
 
 def _collect(fits: Fit, groups: list[np.ndarray], shares: _Shares, prior: MixturePrior) -> Modes:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..comparison.report_columns import ComparisonRow, SamplerDiagnostics
 from ..comparison.result import Comparison
-from ..comparison.text_layout import SCORES, cells, component_title, score_lines
+from ..comparison.text_layout import SCORES, cells, component_title, mode_tables, score_lines
 from ..plot.style import method_style
 from ..studies.columns import Column, columns_of
 from ..tables import Table
@@ -29,9 +29,9 @@ def number_tables(comparison: Comparison) -> list[Table]:
     """Return the tables of numbers.
 
     Each posterior has a table of quantities of the whole mixture. If it identifies labels, it also has a table of parameters.
-    The last table shows the scores of all posteriors.
+    The first table shows the modes of the posterior, if they are known. The last table shows the scores of all posteriors.
     """
-    tables = []
+    tables = mode_tables(comparison.page())
     for method, sampler in comparison.samplers.items():
         name = shown_name(method)
         own = [row for row in comparison.rows if row.method == method]

@@ -38,7 +38,8 @@ from .number_tables import glossary, number_tables, samplers_table, shown_name
 
 _MOST_POINTS = 1000  # largest number of points for which the co-clustering matrix is shown
 _MOST_BYTES = 1_500_000  # largest size of a vector graphic, in bytes; a larger picture is stored as pixels
-_GRADES = {Verdict.AGREE: "good", Verdict.CHAINS_UNMIXED: "bad", Verdict.SEVERAL_MODES: "bad"}
+_BAD = (Verdict.CHAINS_UNMIXED, Verdict.SEVERAL_MODES, Verdict.OTHER_MODES, Verdict.POOR_MODE)
+_GRADES = {Verdict.AGREE: "good"} | dict.fromkeys(_BAD, "bad")
 
 
 class _Picture(NamedTuple):
@@ -110,7 +111,7 @@ def write_report(
         title="EM against the posterior" if title is None else str(title),
         conclusion=comparison.conclusion,
         verdicts=list(_verdicts(comparison)),
-        model={f"{name[0].upper()}{name[1:]}": text for name, text in comparison.meta.sentences().items()},
+        model={f"{name[0].upper()}{name[1:]}": text for name, text in comparison.page().sentences().items()},
         samplers=samplers_table(comparison),
         pictures=list(_pictures(_Subject(comparison, fit, x))),
         numbers=number_tables(comparison),

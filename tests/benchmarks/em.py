@@ -6,7 +6,8 @@ speed, types: time per EM step, from ten steps per timing. The two programs take
     printed, compile time separately.
 accelerate: number of E-steps of plain over accelerated EM, for two hard cases and random problems.
 memory: what a fit adds, at its peak, to a process that holds the data.
-starts: time of `initialize`, and the log-likelihood that EM reaches from its starts.
+starts: time of `initialize`, the log-likelihood that EM reaches from its starts, and the share of keys whose best of ten
+    restarts is the best optimum that any method found (starts.py).
 gpu: if there is one, times for up to ten million rows, and what TF32 would save and cost.
 """
 
@@ -19,11 +20,13 @@ import sys
 import time
 import warnings
 from functools import partial
+from pathlib import Path
 from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from starts import print_shares
 
 import jaxgmm
 
@@ -309,6 +312,7 @@ def starts(options: argparse.Namespace) -> None:
             GaussianMixture(k, tol=1e-7, max_iter=2000, random_state=s).fit(data).score(data) * len(data) for s in range(50)
         ]
         print(f"{line} sklearn {np.mean(peer):.3f} (sd {np.std(peer):.2f})", flush=True)
+    print_shares(options.data, options.keys, options.problem)
 
 
 def gpu(options: argparse.Namespace) -> None:
@@ -372,6 +376,9 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="*", default=list(range(len(SIZES))), help="which rows of the speed table")
     parser.add_argument("--dtypes", nargs="*", default=["float64", "float32"])
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the classic data of `starts`")
+    parser.add_argument("--keys", type=int, default=20, help="number of keys of `starts`")
+    parser.add_argument("--problem", default="", help="problems of `starts` whose name contains this; default: all")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     jax.config.update("jax_enable_x64", True)

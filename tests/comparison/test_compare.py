@@ -176,6 +176,35 @@ def test_unmixed_and_few_draws_are_a_verdict(data):
     json.loads(few.to_json())
 
 
+def test_a_search_for_modes(data):
+    """The modes are those of draws by `smc` or are given; what is said applies to all posteriors under the same prior."""
+    fit = make_fit(data)
+    posterior = make_posterior(fit, data)
+    other = dataclasses.replace(fit.mixture, means=fit.mixture.means + 1)
+    mixture = jax.tree.map(lambda *leaves: np.stack(leaves), other, fit.mixture)
+    mass, objective = np.array([0.61, 0.39]), np.array([float(fit.objective) - 1, float(fit.objective)])
+    modes = jaxgmm.Modes(mixture, objective, mass, np.full(2, 0.03), np.zeros(2, int))
+    wider = dataclasses.replace(posterior.prior, mean_precision=posterior.prior.mean_precision * 2)
+    posteriors = {"nuts": posterior, "smc": dataclasses.replace(posterior, method="smc", prior=wider)}
+    comparison = compare(fit, posteriors, data, modes=modes)
+    assert comparison.search.em == 1
+    assert [sampler.verdict.word for sampler in comparison.samplers.values()] == ["other modes", "agree"]
+    text = " ".join(str(comparison).split())
+    assert "Verdict by nuts: other modes. EM's mode holds 39 % ± 3 % of the posterior; the largest other, 61 % ± 3 %" in text
+    assert "modes 2 found; the mass of a mode is the share of the draws" in text
+    assert "1 (EM) 39.0 % 3.0 %" in text
+    assert max(map(len, str(comparison).splitlines())) <= 100
+    alone = compare(fit, posterior, data)
+    assert "modes not searched for, because there are no draws by smc" in " ".join(str(alone).split())
+    assert alone.samplers["nuts"].verdict.word == "agree"
+    sparse = dataclasses.replace(posterior.prior, weight_concentration=np.array([0.5, 0.5], np.float32))
+    refused = compare(fit, dataclasses.replace(posterior, method="smc", prior=sparse), data)
+    assert "modes not searched for, because prior.weight_concentration has 0.5" in " ".join(str(refused).split())
+    assert compare(fit, posterior, data, modes=False).search is None
+    with pytest.raises(TypeError, match="modes is str"):
+        compare(fit, posterior, data, modes="all")
+
+
 def test_one_component_and_weights(data):
     weight = np.r_[np.ones(60), np.zeros(40)].astype(np.float32)
     x = np.where(weight[:, None] > 0, data, np.nan)
@@ -284,7 +313,17 @@ def test_the_page_holds_every_method(separated):
     assert page_of.endswith("</pre>")
     assert "&lt;" not in page_of[5:20]
     record = json.loads(comparison.to_json())
-    assert set(record) == {"interval", "meta", "samplers", "parameters", "label_free", "joint", "density", "clustering"}
+    assert set(record) == {
+        "interval",
+        "meta",
+        "samplers",
+        "parameters",
+        "label_free",
+        "joint",
+        "density",
+        "clustering",
+        "modes",
+    }
     assert record["density"]["gibbs"]["elpd_loo"] == comparison.density["gibbs"].elpd_loo
 
 

@@ -65,7 +65,8 @@ def test_the_gravest_comes_first():
     everything = diagnostics(khat=0.9, identified=False)
     free = [row(kind="overall mean", component=None, r_hat=1.3, inside=False, z=4.0)]
     findings = judge([row()], free, everything, 0.95, apart=APART)
-    assert verdicts(findings) == [verdict.word for verdict in Verdict][:5]
+    by_search = {Verdict.OTHER_MODES, Verdict.POOR_MODE}  # a search causes these verdicts, not `judge`
+    assert verdicts(findings) == [verdict.word for verdict in Verdict if verdict not in by_search][:5]
     assert findings[0].sentence.startswith("The chains do not agree")
 
 

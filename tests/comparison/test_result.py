@@ -45,7 +45,17 @@ def test_keys_of_the_dictionary(data):
     """Columns that do not apply to a quantity are left out."""
     fit = fabricate_fit(data)
     record = compare(fit, make_posterior(fit, data), data).to_dict()
-    assert set(record) == {"interval", "meta", "samplers", "parameters", "label_free", "joint", "density", "clustering"}
+    assert set(record) == {
+        "interval",
+        "meta",
+        "samplers",
+        "parameters",
+        "label_free",
+        "joint",
+        "density",
+        "clustering",
+        "modes",
+    }
     assert set(record["parameters"][0]) == KEYS | {"em_se", "laplace_sd", "sd_ratio", "contraction"}
     assert set(record["label_free"][0]) == KEYS
     assert set(record["label_free"][-1]) == KEYS | {"laplace_sd", "sd_ratio"}

@@ -77,3 +77,19 @@ def test_subsample():
     np.testing.assert_allclose(w, 5.0)
     assert (np.asarray(rows) % 2 == 1).all()
     np.testing.assert_array_equal(np.histogram(np.asarray(rows), bins=100, range=(0, 1000))[0], 1)
+
+
+def test_a_cap_keeps_seeds_off_outliers():
+    """Without a cap a far point is nearly always one of two seeds; with a cap it is as likely as any other point.
+
+    By chance, the second check fails for less than one key in 10^5: of 100 seeds, 5 are expected to be the outlier.
+    """
+    points, weight = POINTS.at[:, 7].set(1000.0), jnp.ones(60)
+    uniforms = jax.random.uniform(jax.random.key(0), (100, 2, 2))
+
+    def share_of_outliers(cap):
+        seeds = jax.vmap(lambda uniform: plus_plus_seeds(uniform, points, weight, cap))(uniforms)
+        return (seeds == 1000).all(-1).any(-1).mean()
+
+    assert share_of_outliers(jnp.inf) > 0.95
+    assert share_of_outliers(0.2) < 0.25

@@ -44,7 +44,7 @@ def test_both_kernels_are_the_defining_sums(covariance_type, weighted, x64):
     mixture, factors, rows = arguments(covariance_type, weighted=weighted)
     expected, total = expected_sums(mixture, rows)
     for found, log_likelihood in (
-        kernels._whitened_component_sums(CHUNK, mixture, factors, rows),
+        kernels.whitened_component_sums(CHUNK, mixture, factors, rows),
         kernels._quadratic_component_sums(CHUNK, False, mixture, factors, rows),
         kernels._quadratic_component_sums(CHUNK, True, mixture, factors, rows),
         kernels.component_sums(mixture, factors, rows, CHUNK),
@@ -59,7 +59,7 @@ def test_the_exact_kernel_takes_over_far_from_the_centre(covariance_type, x64):
     """Far from the centre `component_sums` is the whitened kernel to the last bit, near it the quadratic one."""
     for offset, kernel in (
         (0.0, jax.jit(kernels._quadratic_component_sums, static_argnums=(0, 1))),
-        (1e4, jax.jit(lambda chunk, _, *rest: kernels._whitened_component_sums(chunk, *rest), static_argnums=(0, 1))),
+        (1e4, jax.jit(lambda chunk, _, *rest: kernels.whitened_component_sums(chunk, *rest), static_argnums=(0, 1))),
     ):
         mixture, factors, rows = arguments(covariance_type, offset=offset)
         assert bool(kernels._is_far(mixture, factors)) == (offset > 0)
@@ -92,7 +92,7 @@ def test_derivatives_are_those_of_the_whitened_kernel(x64):
 
     values = (rows.x, rows.weight, mixture.means)
     found = jax.grad(total, argnums=(1, 2, 3))(lambda *rest: kernels.component_sums(*rest, CHUNK), *values)
-    exact = jax.grad(total, argnums=(1, 2, 3))(lambda *rest: kernels._whitened_component_sums(CHUNK, *rest), *values)
+    exact = jax.grad(total, argnums=(1, 2, 3))(lambda *rest: kernels.whitened_component_sums(CHUNK, *rest), *values)
     for a, b in zip(found, exact, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
     log_densities = oracle.log_prob(mixture, rows.x - rows.center)

@@ -111,7 +111,8 @@ def test_a_fall_beyond_rounding_is_decreased(x64):
     assert judge(-100.0 + 1e-7) == Status.CONVERGED
     assert judge(-100.0 - 1e-13) == Status.CONVERGED  # twice the rounding error
     assert judge(-100.0 - 1e-11) == Status.DECREASED
-    assert judge(-101.0) == Status.DECREASED
+    assert judge(-100.0 - 1e-11, mixture) == Status.CONVERGED  # within tol, and the parameters rest
+    assert judge(-101.0) == judge(-101.0, mixture) == Status.DECREASED
     assert judge(-101.0, reg_covar=0.0) == loop._RUNNING
     for hidden in (1e-14, -1e-14):
         assert judge(-100.0 + hidden, tol=1e-20) == loop._RUNNING

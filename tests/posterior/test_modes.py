@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm.posterior.modes import _Shares
+from jaxgmm.posterior.modes import _Shares, find_among
 
 KEY = jax.random.key(0)
 
@@ -88,6 +88,25 @@ def test_one_component_has_one_mode():
     found = jaxgmm.modes(posterior, X)
     assert found.mass.tolist() == [1.0]
     assert found.mixture.means.shape == (1, 1, 2)
+
+
+def test_an_estimate_is_found_among_modes():
+    """An estimate near a mode is found without EM."""
+    found = jaxgmm.modes(draws([0.7, 0.7]), X, num_starts=200)
+    first = jax.tree.map(lambda leaf: leaf[0], found.mixture)
+    assert find_among(found, first, float(found.objective[0]) - 0.05, X, None, PRIOR) == (0, float(found.objective[0]))
+
+
+@pytest.mark.slow
+def test_em_climbs_from_another_estimate():
+    found = jaxgmm.modes(draws([0.7, 0.7]), X, num_starts=200)
+    first = jax.tree.map(lambda leaf: leaf[0], found.mixture)
+    moved = dataclasses.replace(first, means=first.means + 0.3)
+    place, objective = find_among(found, moved, float(found.objective[0]) - 40, X, None, PRIOR)
+    assert place == 0
+    assert objective == pytest.approx(float(found.objective[0]), abs=0.01)
+    others = jax.tree.map(lambda leaf: leaf[1:], found)
+    assert find_among(others, moved, float(found.objective[0]) - 40, X, None, PRIOR)[0] is None
 
 
 def refused(case):

@@ -18,8 +18,9 @@ from ...row_sums import total_weight
 from ...validation import check_count, is_traced, warn_of_small_weights
 from ..assignments import weighted_data
 from ..fit_warnings import emit_warnings
-from ..initialization import StartOptions, check_start_options, initialize_batch
+from ..initialization import StartOptions, check_start_options
 from ..loop import EMProblem
+from ..restart_starts import restart_starts
 from ..result import Fit, unsoundness_of
 from .fit_many import EM_OPTIONS, fit_many
 
@@ -39,8 +40,11 @@ def fit_restarts(
 ) -> Fit:
     """Fit one data set from several starts, as one batch, and return the best fit.
 
-    The first start is made by `initialize`, as the most likely of several draws of k-means++. Each other start is a single
-    draw. Single draws differ more from each other.
+    A single restart begins at the start of `initialize`. Otherwise, each restart has seven candidates of different kinds:
+    k-means++ with k-means, k-means++ with capped distances, which outliers do not attract, random rows, cuts across random
+    directions, in units of standard deviations or in the Mahalanobis distance, and components that overlap. All candidates
+    take a few EM steps, on at most 512 rows (or eight for each parameter), and the better ones take more. The
+    best candidates that differ, five or half of the restarts if that is more, are fitted to the end.
 
     The best fit has the largest objective among the sound fits. A fit is sound if EM converged or ran out of steps, all numbers
     are finite, and no component is degenerate. A component is degenerate if it holds fewer than D + 1 points (2 points for diag
@@ -54,7 +58,7 @@ def fit_restarts(
         prior: as in `fit`.
         num_components: K.
         covariance_type: "full", "tied", "diag" or "spherical".
-        num_restarts: the number of starts.
+        num_restarts: the number of restarts, each with seven candidates for a start.
         method: as in `initialize`.
         sample_weight: (N,) >= 0, or None.
         **options: the other options of `fit_many`: tol, max_iter, reg_covar, accelerate, chunk_size, progress.
@@ -77,8 +81,8 @@ def fit_restarts(
     check_count(num_restarts, "num_restarts")
     x, weight = weighted_data(x, sample_weight, num_components)
     check_restarts(num_restarts, num_components, x)
-    keys, single_draw = jax.random.split(key, num_restarts), jnp.arange(num_restarts) > 0
-    starts = initialize_batch(keys, *pad_data(x, weight, key), start_options, single_draw=single_draw)
+    padded = pad_data(x, weight, key, prior)
+    starts = restart_starts(key, padded.x, padded.weight, start_options, num_restarts, None, prior)
     fits = fit_many(starts, x, prior, sample_weight=weight, **options)
     start, result = _take_best(starts, fits, total_weight(weight, len(x), x.dtype))
     if not is_traced(result):

@@ -1,0 +1,176 @@
+"""The search for other modes: which mode of a posterior EM is at, and how much of the posterior the other modes hold.
+
+The masses of the modes are those of `jaxgmm.modes`. They are consistent estimates if the draws are by `smc`, which starts from
+the prior and does not see EM's solution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..posterior.modes import SAME_OBJECTIVE, Modes, find_among, modes_table
+from ..posterior.modes import modes as find_modes
+from ..priors.interface import MixturePrior, reason_without_mode
+from ..tables import Table, numbers
+from .inputs import ComparisonInputs, Subject
+from .point_vs_posterior import same_prior
+from .verdict import OTHER_MASS, Finding, Verdict
+
+
+@dataclass(frozen=True, eq=False)
+class ModeSearch:
+    """The modes of a posterior, and the place of EM among them.
+
+    Attributes:
+        modes: the Modes, or None if no search was made.
+        reason: the reason why no search was made, or "".
+        source: name of the posterior from whose draws EM climbed to the modes, or "" if the modes were given.
+        prior: the prior under which EM climbed, or None if no search was made.
+        em: index of EM's mode among the modes, or None if no draw climbed to EM's mode.
+        em_objective: log-likelihood plus log prior at EM's mode, in nats; NaN if no search was made.
+    """
+
+    modes: Modes | None
+    reason: str = ""
+    source: str = ""
+    prior: MixturePrior | None = None
+    em: int | None = None
+    em_objective: float = float("nan")
+
+    @property
+    def mass(self) -> float:
+        """The mass of EM's mode: the share of the draws that climb to it."""
+        return 0.0 if self.modes is None or self.em is None else float(self.modes.mass[self.em])
+
+    @property
+    def gain(self) -> float:
+        """By how many nats the best mode has a higher objective than EM's mode; NaN if no search was made."""
+        return float("nan") if self.modes is None else float(np.max(self.modes.objective)) - self.em_objective
+
+    def sentence(self) -> str:
+        """Return a phrase that says whether other modes were searched for."""
+        if self.modes is None:
+            return f"not searched for, because {self.reason}"
+        source = f" from draws by {self.source}" if self.source else ""
+        return f"{len(self.modes.mass)} found{source}; the mass of a mode is the share of the draws from which EM climbs to it"
+
+    def findings(self) -> list[Finding]:
+        """Return the findings, the gravest first."""
+        if self.modes is None:
+            return []
+        mass = np.asarray(self.modes.mass, float)
+        others = np.delete(np.arange(len(mass)), [] if self.em is None else [self.em])
+        share, failed = float(mass[others].sum()), float(1 - mass.sum())
+        found = [Finding(Verdict.OTHER_MODES, self._other_modes(int(others[0])))] if share > OTHER_MASS else []
+        if self.gain > SAME_OBJECTIVE:
+            found.append(Finding(Verdict.POOR_MODE, self._poor_mode()))
+        if failed > OTHER_MASS:
+            sentence = (
+                f"{_percent(failed)} of the draws climbed to no mode, because EM failed from them, where at most "
+                f"{_percent(OTHER_MASS)} is neglected: they may belong to other modes."
+            )
+            found.append(Finding(Verdict.UNCONFIRMED, sentence))
+        if share <= OTHER_MASS:
+            sentence = f"EM's mode holds {_percent(self.mass)} of the posterior"
+            if share > 0:
+                sentence += (
+                    f"; the other modes together hold {_percent(share)}, where at most {_percent(OTHER_MASS)} is neglected"
+                )
+            found.append(Finding(None, f"{sentence}."))
+        return found
+
+    def _other_modes(self, largest: int) -> str:
+        """Return a sentence on the mass of EM's mode and on the largest other mode, whose index is given."""
+        assert self.modes is not None
+        own = "No draw climbs to EM's mode"
+        if self.em is not None:
+            own = f"EM's mode holds {self._share(self.em)} of the posterior"
+        return (
+            f"{own}; the largest other, {self._share(largest)}, has {self._place(largest)}. At most {_percent(OTHER_MASS)} in "
+            "other modes is neglected."
+        )
+
+    def _poor_mode(self) -> str:
+        """Return a sentence on the mode with the highest objective."""
+        assert self.modes is not None
+        best = int(np.argmax(self.modes.objective))
+        return (
+            f"A mode whose objective is {self.gain:.2f} nats higher than EM's was found: it holds {self._share(best)} of the "
+            f"posterior and has {self._place(best)}. Start EM from it."
+        )
+
+    def _share(self, place: int) -> str:
+        """Return the mass of a mode with its standard error as text."""
+        assert self.modes is not None
+        return f"{_percent(self.modes.mass[place])} ± {_percent(self.modes.mass_error[place])}"
+
+    def _place(self, place: int) -> str:
+        """Return the weights and means of a mode as text."""
+        assert self.modes is not None
+        weights, means = np.asarray(self.modes.mixture.weights[place]), np.asarray(self.modes.mixture.means[place])
+        return f"weights {numbers(weights, 4)} and means {'; '.join(numbers(mean, 4) for mean in means[:4])}" + (
+            "; ..." if len(means) > 4 else ""
+        )
+
+    def tables(self) -> list[Table]:
+        """Return a list with the table of the modes, in which EM's mode is marked. The list is empty if no search was made."""
+        if self.modes is None:
+            return []
+        table = modes_table(self.modes)
+        rows = [[f"{row[0]} (EM)" if i == self.em else row[0], *row[1:]] for i, row in enumerate(table.rows)]
+        return [replace(table, rows=rows)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all numbers by name."""
+        found: dict[str, Any] = {"searched": self.modes is not None, "reason": self.reason, "source": self.source}
+        if self.modes is None:
+            return found
+        found |= {"em": self.em, "em_mass": self.mass, "em_objective": self.em_objective, "gain": self.gain}
+        names = ("mass", "mass_error", "objective")
+        numbers_of_modes = {name: np.asarray(getattr(self.modes, name), float).tolist() for name in names}
+        mixture = self.modes.mixture
+        parts = {name: np.asarray(getattr(mixture, name), float).tolist() for name in ("weights", "means", "covariances")}
+        return found | numbers_of_modes | parts
+
+
+def search_modes(inputs: ComparisonInputs, subjects: Sequence[Subject]) -> ModeSearch | None:
+    """Return the modes, and the place of EM among them. Return None if the option `modes` is False."""
+    wanted = inputs.options.modes
+    if wanted is False:
+        return None
+    known = [subject for subject in subjects if subject.posterior.prior is not None and not subject.own_likelihood]
+    by_smc = [subject for subject in known if subject.posterior.method == "smc"]
+    subject = next(iter(known if isinstance(wanted, Modes) else [*by_smc, *known]), None)
+    if subject is None or subject.posterior.prior is None:
+        return ModeSearch(None, "no posterior has a prior and the likelihood of the mixture")
+    prior = subject.posterior.prior
+    reason = reason_without_mode(prior)
+    if reason is not None:
+        return ModeSearch(None, reason)
+    if wanted is None and not by_smc:
+        return ModeSearch(None, "there are no draws by smc; chains that start at EM may miss other modes")
+    found, source = wanted, ""
+    if not isinstance(found, Modes):
+        source = subject.name
+        found = find_modes(subject.posterior, inputs.x, prior, sample_weight=inputs.weight, progress=False)
+    objective = float(inputs.fit.log_likelihood) + subject.em_log_prior
+    em, objective = find_among(found, inputs.fit.mixture, objective, inputs.x, inputs.weight, prior)
+    return ModeSearch(found, "", source, prior, em, objective)
+
+
+def findings_for(search: ModeSearch | None, subject: Subject) -> list[Finding]:
+    """Return the findings of a search that apply to a posterior. They apply if the search was made under its prior."""
+    if search is None or search.prior is None:
+        return []
+    posterior = subject.posterior
+    applies = posterior.method == "bootstrap" or same_prior(posterior.prior, search.prior)
+    return search.findings() if applies and not subject.own_likelihood else []
+
+
+def _percent(share: Any) -> str:
+    """Return a share in percent, with two digits, or three digits near 100 %."""
+    return f"{100 * float(share):.{3 if share >= 0.95 else 2}g} %"

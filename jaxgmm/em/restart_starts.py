@@ -1,0 +1,258 @@
+"""Starts of restarts: candidates of several kinds, of which those that a few EM steps show to be the best are fitted.
+
+One kind of start fails on whole families of data: k-means++ seeds far points, so that with outliers nearly all its starts lead
+to components on too few points, and distances in units of standard deviations cut elongated clusters apart. Each restart
+therefore has seven candidates. Six of them assign each point to the nearest of K seeds of k-means++ (Arthur & Vassilvitskii
+2007). They differ in the coordinates, which are standardised, whitened, or projected on a random line, and in a cap of the
+distances, which makes outliers unattractive. The components of the seventh start with the covariance of all data and nearly
+equal means.
+
+The likelihood after short runs of EM tells which candidates are promising ("small EM": Biernacki, Celeux & Govaert 2003). All
+candidates take a few steps; the better of them go on, and the best of these are fitted to the end. A candidate whose likelihood
+has settled takes no further step, so that where EM is fast, the longer runs cost little. Candidates that reach the same end
+count once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from functools import partial
+from itertools import accumulate
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .. import covariance, linalg
+from ..chunking import rows_per_chunk, short_run_rows, short_runs_per_batch
+from ..mixture import Mixture
+from ..priors.interface import MixturePrior
+from ..row_sums import Weight, nonzero, repeat_valid_row, vary_with, weight_or_ones
+from .assignments import mixture_of_groups
+from .initialization import START_PSEUDO_COUNT, StartOptions, initialize_validated, standardise_features
+from .k_means import MAX_LLOYD_STEPS, lloyd, nearest_centers, num_trials, plus_plus_seeds, subsample
+from .kernels import Rows, whitened_component_sums
+from .loop import CenteredProblem, EMProblem, centered_m_step, component_status, prepare
+from .result import ComponentStatus
+
+_ALWAYS_FITTED = 5  # so many starts go on, or half of the restarts if that is more
+_PHASES = ((4, math.inf), (16, 5), (48, 2))
+_SHORT_TOL = 1e-5  # nats per row: a run that has settled to it takes no further step, and ends that differ by less are the same
+_HOPELESS = 0.05  # nats per row: a run that ends so far below the best is not fitted; the best one then takes its place
+_FLAT = 1e-5  # is added to the correlations of features with themselves, so that collinear columns can be whitened
+_ROWS = 2.0**-30  # so small a cap makes the seeds random distinct rows; its multiples are exact, so ties are broken reliably
+_SPREAD = 0.2  # standard deviations: how far the means of overlapping components lie from the mean of all data at most
+
+
+class _Kind(NamedTuple):
+    """How the seeds of a candidate are drawn.
+
+    Attributes:
+        is_whitened: whether distances are Mahalanobis distances; otherwise each feature is in units of its standard deviation.
+        is_projected: whether the points are projected on a random direction.
+        cap: squared distance beyond which all points are equally far, in units of the total variance of the coordinates.
+        is_moved: whether k-means moves the seeds.
+    """
+
+    is_whitened: bool
+    is_projected: bool
+    cap: float
+    is_moved: bool = False
+
+
+_SEEDED = (
+    _Kind(False, False, math.inf, is_moved=True),
+    _Kind(False, False, 0.1),
+    _Kind(True, False, 0.1),
+    _Kind(True, False, _ROWS),
+    _Kind(False, True, _ROWS),
+    _Kind(True, True, 0.1),
+)
+
+
+class _Numbers(NamedTuple):
+    """Random numbers: uniform ones for the seeds (M, K, trials), directions (M, D) and moves of means (R, K, D)."""
+
+    seeds: jax.Array
+    directions: jax.Array
+    means: jax.Array
+
+
+class _Runs(NamedTuple):
+    """Short runs of EM (M,): the mixtures, with means about the centre of the data, and what ranks them.
+
+    Attributes:
+        mixture: the mixtures after the last steps.
+        objective: the log-likelihood of the mixtures before the last steps, and their log prior density.
+        unsound: whether a component is degenerate, or a number is not finite.
+    """
+
+    mixture: Mixture
+    objective: jax.Array
+    unsound: jax.Array
+
+
+def num_fitted(num_restarts: int) -> int:
+    """Return how many of the starts go on to be fitted."""
+    return max(min(num_restarts, _ALWAYS_FITTED), -(-num_restarts // 2))
+
+
+@partial(jax.jit, static_argnums=(3, 4))
+def restart_starts(
+    key: jax.Array,
+    x: jax.Array,
+    weight: Weight,
+    options: StartOptions,
+    num_restarts: int,
+    num_present: jax.Array | None = None,
+    prior: MixturePrior | None = None,
+) -> Mixture:
+    """Return the starts (num_fitted,) that go on to be fitted, from validated data; a single one is that of `initialize`.
+
+    Args:
+        key: a random key.
+        x: (N, D).
+        weight: (N,), or the weights of padded data.
+        options: what `initialize` takes.
+        num_restarts: the number of restarts; the candidates are seven times as many.
+        num_present: number of components; the others are absent (weight 0). None: all are present.
+        prior: the prior of the fits, which then decides with the likelihood which candidates are promising.
+    """
+    if num_restarts == 1:
+        start = initialize_validated(key, x, weight, num_present, options=options)
+        return jax.tree.map(lambda leaf: leaf[None], start)
+    weight = weight_or_ones(weight, x.shape[:1], x.dtype)
+    k, d = options.num_components, x.shape[1]
+    key_rows, key_numbers = jax.random.split(key)
+    size = short_run_rows(k - 1 + k * d + covariance.num_free(options.covariance_type, k, d))
+    rows, weight = subsample(key_rows, repeat_valid_row(x, weight), weight, size)
+    present = options.num_components if num_present is None else num_present
+    numbers = _draw_numbers(key_numbers, rows, k, num_restarts)
+    seeded = _seeded_starts(numbers, rows, weight, options, present)
+    problem = prepare(seeded, EMProblem(rows, weight, prior, None), jnp.asarray(_SHORT_TOL, x.dtype))
+    overlapping = _overlapping_starts(numbers.means, problem, present)
+    starts = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), problem.start, overlapping)
+    best = _race(starts, problem, num_fitted(num_restarts))
+    return dataclasses.replace(best, means=best.means + problem.center)
+
+
+def _draw_numbers(key: jax.Array, rows: jax.Array, num_components: int, num_restarts: int) -> _Numbers:
+    """Return the random numbers of all candidates; those of a restart do not depend on the number of restarts."""
+    k, d, kinds = num_components, rows.shape[1], len(_SEEDED)
+    shapes = {"seeds": (kinds, k, num_trials(k)), "directions": (kinds, d), "means": (k, d)}
+    sizes = [math.prod(shape) for shape in shapes.values()]
+    uniform = jax.random.uniform(key, (num_restarts, sum(sizes)), rows.dtype)
+    parts = jnp.split(uniform, list(accumulate(sizes))[:-1], axis=1)
+    seeds, directions, means = (part.reshape(-1, *shape[-2:]) for part, shape in zip(parts, shapes.values(), strict=True))
+    return _Numbers(seeds.reshape(-1, k, num_trials(k)), 2 * directions.reshape(-1, d) - 1, 2 * means - 1)
+
+
+def _seeded_starts(
+    numbers: _Numbers, rows: jax.Array, weight: jax.Array, options: StartOptions, num_present: jax.Array | int
+) -> Mixture:
+    """Return the starts of all seeded kinds as one stack."""
+    k, covariance_type, method = options
+    kinds = _SEEDED * (len(numbers.seeds) // len(_SEEDED))
+    _, _, points = standardise_features(rows, weight)
+    maps = _coordinate_maps(points, weight, kinds, numbers.directions)
+    caps = jnp.array([kind.cap for kind in kinds], rows.dtype)
+    moves = jnp.array([MAX_LLOYD_STEPS[method] * kind.is_moved for kind in kinds])
+
+    def one_start(map_: jax.Array, cap: jax.Array, move: jax.Array, uniform: jax.Array) -> Mixture:
+        mapped = covariance.einsum("de,en->dn", map_, points)
+        coordinates = mapped / jnp.sqrt(nonzero(weight @ (mapped**2).sum(0) / nonzero(weight.sum())))
+        seeds = plus_plus_seeds(uniform, coordinates, weight, cap)
+        seeds = jnp.where(jnp.arange(k)[:, None] < num_present, seeds, 10 * (1 + abs(coordinates).max()))
+        labels = nearest_centers(coordinates, lloyd(coordinates, weight, seeds, move))
+        return mixture_of_groups(
+            rows, weight, labels, num_components=k, covariance_type=covariance_type, pseudo_count=START_PSEUDO_COUNT / k
+        )
+
+    return jax.lax.map(lambda args: one_start(*args), (maps, caps, moves, numbers.seeds), batch_size=len(_SEEDED))
+
+
+def _coordinate_maps(points: jax.Array, weight: jax.Array, kinds: tuple[_Kind, ...], directions: jax.Array) -> jax.Array:
+    """Return the matrices (M, D, D) that map standardised points (D, N) to the coordinates of the kinds of candidates.
+
+    A projection fills the first row of its matrix; the other rows are 0.
+    """
+    d = len(points)
+    correlation = covariance.einsum("dn,en->de", points * weight, points) / nonzero(weight.sum())
+    identity = jnp.eye(d, dtype=points.dtype)
+    whitener = linalg.invert_lower(linalg.cholesky((correlation + _FLAT * identity)[None]))
+    is_whitened, is_projected = (jnp.array([kind[i] for kind in kinds])[:, None, None] for i in range(2))
+    maps = jnp.where(is_whitened, whitener, identity)
+    lines = covariance.einsum("md,mde->me", directions, maps)[:, None, :] * identity[:, :1]
+    return jnp.where(is_projected, lines, maps)
+
+
+def _overlapping_starts(numbers: jax.Array, problem: CenteredProblem, num_present: jax.Array | int) -> Mixture:
+    """Return starts of components of equal weight with the covariance of all data and means near that of all data."""
+    kind, spread = problem.start.covariance_type, problem.data_covariance
+    count, k, d = numbers.shape
+    means = _SPREAD * covariance.transform(covariance.factorize(spread, kind, d).lower, numbers, kind)
+    weights = jnp.where(jnp.arange(k) < num_present, 1 / num_present, 0).astype(numbers.dtype)
+    covariances = jnp.broadcast_to(spread, (count, *problem.start.covariances.shape[1:]))
+    return Mixture(jnp.broadcast_to(weights, (count, k)), means, covariances, kind)
+
+
+def _race(starts: Mixture, problem: CenteredProblem, num_wanted: int) -> Mixture:
+    """Return the best mixtures (num_wanted,) after short runs of EM from starts (M,), of which fewer go on in each phase."""
+    size = len(starts.weights)
+    width = min(size, short_runs_per_batch(problem.x.size * starts.num_components))
+    counts = jnp.array([min(size, num_wanted * factor) for _, factor in _PHASES])
+    steps = jnp.array([most for most, _ in _PHASES])
+    run = jax.vmap(partial(_short_run, problem=problem), in_axes=(0, None))
+
+    def one_phase(phase: jax.Array, runs: _Runs) -> _Runs:
+        def one_batch(batch: jax.Array, runs: _Runs) -> _Runs:
+            part = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, batch * width, width), runs.mixture)
+            new = run(part, steps[phase])
+            return jax.tree.map(lambda a, b: jax.lax.dynamic_update_slice_in_dim(a, b, batch * width, 0), runs, new)
+
+        runs = jax.lax.fori_loop(0, -(-counts[phase] // width), one_batch, runs)
+        order = _order(runs, jnp.arange(size) < counts[phase], problem.tol)
+        return jax.tree.map(lambda leaf: leaf[order], runs)
+
+    begin = vary_with(_Runs(starts, jnp.zeros(size, problem.x.dtype), jnp.zeros(size, bool)), starts, problem)
+    runs = jax.lax.fori_loop(0, len(_PHASES), one_phase, begin)
+    best = jax.tree.map(lambda leaf: leaf[:num_wanted], runs)
+    is_hopeless = best.objective < best.objective[0] - _HOPELESS * problem.total
+    index = jnp.where(is_hopeless | (best.unsound & ~best.unsound[0]), 0, jnp.arange(num_wanted))
+    return jax.tree.map(lambda leaf: leaf[index], best.mixture)
+
+
+def _order(runs: _Runs, took_part: jax.Array, tol: jax.Array) -> jax.Array:
+    """Return the order (M,) of the runs, the best first.
+
+    A run whose end another run reaches, too, is of no use: all but one of them stand behind all other sound runs. The first of
+    them is the one that remains, so that the result does not depend on rounding.
+    """
+    score, number = runs.objective, jnp.arange(len(took_part))
+    repeats = ((abs(score[:, None] - score) <= tol) & (number < number[:, None])).any(1)
+    return jnp.lexsort((-score, repeats, runs.unsound, ~took_part))
+
+
+def _short_run(start: Mixture, num_steps: jax.Array, problem: CenteredProblem) -> _Runs:
+    """Return the run of at most `num_steps` EM steps from a start."""
+    covariance_type, d = start.covariance_type, start.num_features
+    problem = problem._replace(start=start)
+    chunk = rows_per_chunk(start.num_components, d, start.means.dtype)
+    rows = Rows(problem.x, problem.weight, problem.center)
+
+    def one_step(state: tuple) -> tuple:
+        number, mixture, _, last, _ = state
+        factors = covariance.factorize(mixture.covariances, covariance_type, d)
+        sums, objective = whitened_component_sums(chunk, mixture, factors, rows)
+        if problem.prior is not None:
+            objective += problem.prior.log_density(mixture, factors, problem.start.weights > 0)
+        return number + 1, centered_m_step(problem, mixture, sums), sums.count, objective, abs(objective - last) > problem.tol
+
+    begin = vary_with((jnp.array(0), start, start.weights, -jnp.inf + problem.total, jnp.array(True)), start, problem)
+    end = jax.lax.while_loop(lambda state: (state[0] < num_steps) & state[-1], one_step, begin)
+    _, mixture, count, objective, _ = end
+    status = component_status(problem, mixture, count)
+    degenerate = (status == ComponentStatus.FEW_POINTS) | (status == ComponentStatus.AT_FLOOR)
+    can_degenerate = bool(covariance.fewest_points(covariance_type, d))
+    return _Runs(mixture, objective, ~jnp.isfinite(objective) | (can_degenerate & degenerate.any()))
