@@ -56,8 +56,8 @@ def test_each_merge_is_the_best_by_loops():
 def test_published_entropies_of_faithful():
     """The tied model of faithful: mclust prints 42.3124 and 0.4948 nats for 3 and 2 clusters; these are 42.74 and 0.4826.
 
-    The difference of up to 2.5 % is not explained. One possible reason is that mclust stops 0.010 nats below the maximum, but no
-    step of EM on the way to the maximum has its two entropies.
+    The difference of up to 2.5 % is not explained. One possible reason is that mclust stops 0.010 nats below the maximum, but
+    no step of EM on the way to the maximum has its two entropies.
     """
     x = jaxgmm.datasets.load("faithful")
     start = jaxgmm.from_labels(x, np.digitize(np.asarray(x[:, 0]), [3.0, 4.3]), num_components=3, covariance_type="tied")
