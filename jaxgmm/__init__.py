@@ -33,12 +33,14 @@ Letters in shapes: N observations, D features, K components, B data sets, C chai
 Public names, grouped by purpose (for the full description of a name, call `help`, for example `help(jaxgmm.nuts)`):
 
     mixtures        Mixture make_mixture num_parameters marginal condition distance Distance
+                    merge Merging
     densities       log_prob responsibilities predict sample
     starts          initialize from_labels from_responsibilities
     EM              fit Fit Status ComponentStatus e_step m_step Moments fit_restarts
     many data sets  fit_many pad
     uncertainty     standard_errors StandardErrors InformationStatus bootstrap
     choosing K      select Selection bic aic icl log_evidence Evidence EvidenceStatus
+                    likelihood_ratio_test LikelihoodRatioTest
     priors          default_prior Prior IndependentPrior InverseWishart InverseGamma HalfNormal log_prior sample_prior
     posteriors      nuts gibbs laplace smc Posterior PosteriorStatus model relabel diagnose to_arviz as_distribution
                     modes Modes partition Partition
@@ -113,6 +115,10 @@ if typing.TYPE_CHECKING:
     from .io.archive import load as load
     from .io.archive import save as save
     from .io.read_table import read_table as read_table
+    from .likelihood_ratio import LikelihoodRatioTest as LikelihoodRatioTest
+    from .likelihood_ratio import likelihood_ratio_test as likelihood_ratio_test
+    from .merging import Merging as Merging
+    from .merging import merge as merge
     from .posterior.arviz import to_arviz as to_arviz
     from .posterior.bootstrap import bootstrap as bootstrap
     from .posterior.diagnose import diagnose as diagnose
@@ -150,6 +156,10 @@ _LAZY = {
     "pad": ".em.batch.data_sets",
     "Distance": ".distances",
     "distance": ".distances",
+    "LikelihoodRatioTest": ".likelihood_ratio",
+    "likelihood_ratio_test": ".likelihood_ratio",
+    "Merging": ".merging",
+    "merge": ".merging",
     "Selection": ".selection",
     "aic": ".criteria",
     "bic": ".criteria",

@@ -6,6 +6,8 @@ Sigma ~ InverseWishart(nu, S). Variances (diag and spherical) have an inverse ga
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +24,8 @@ from .covariance import (
     storage_shape,
     variances,
 )
+
+Numbers = TypeVar("Numbers", jax.Array, np.ndarray)
 
 
 def inverse_wishart_log_prob(
@@ -95,15 +99,18 @@ def sample_inverse_wishart(
     return from_factor(inverse_wishart_factors(gammas, normals, scale, covariance_type, d).lower, covariance_type)
 
 
-def gamma_shapes(degrees_of_freedom: jax.Array, covariance_type: str, num_components: int, num_features: int) -> jax.Array:
+def gamma_shapes(degrees_of_freedom: Numbers, covariance_type: str, num_components: int, num_features: int) -> Numbers:
     """Return the shape parameters (K or 1, D or 1) of the gamma variables that `inverse_wishart_factors` needs.
 
-    The argument `degrees_of_freedom` holds one number, or one number for each stored covariance.
+    The argument `degrees_of_freedom` holds one number, or one number for each stored covariance. If it is a NumPy array, so is
+    the result.
     """
     rows, columns = storage_shape(covariance_type, num_components, num_features)[:2]
     # Bartlett's decomposition uses chi-square variables with nu, nu - 1, ... degrees of freedom
-    fewer = jnp.arange(columns, dtype=degrees_of_freedom.dtype) if is_dense(covariance_type) else 0
-    return (jnp.broadcast_to(degrees_of_freedom.reshape(-1, 1), (rows, columns)) - fewer) / 2
+    fewer = np.zeros((rows, columns), degrees_of_freedom.dtype)
+    if is_dense(covariance_type):
+        fewer += np.arange(columns)
+    return (degrees_of_freedom.reshape(-1, 1) - fewer) / 2
 
 
 def inverse_wishart_factors(

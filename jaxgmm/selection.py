@@ -235,7 +235,7 @@ def select(
             values = information_criterion(criterion, fits.mixture, x, weight)
         degenerate = has_degenerate_component(fits, total_weight(weight, len(x), x.dtype))
         for i, k in enumerate(counts):
-            fit = _without_absent(jax.tree.map(lambda leaf, i=i: leaf[i], fits), k)
+            fit = without_absent(jax.tree.map(lambda leaf, i=i: leaf[i], fits), k)
             cells[name, k] = _cell(fit, float(values[i]), bool(degenerate[i]))
     if any(cell.spike and covariance.is_dense(name) for (name, _), cell in cells.items()):
         warn_of_collinear_columns(x, weight)
@@ -344,7 +344,7 @@ def _cross_validate(
     return -2 * (held_out * np.where(held_out > 0, densities, 0)).sum((-2, -1))
 
 
-def _without_absent(fit: Fit, num_components: int) -> Fit:
+def without_absent(fit: Fit, num_components: int) -> Fit:
     """Return a fit with only its first `num_components` components; the other components were absent from its start."""
     mixture, kept = fit.mixture, jnp.arange(num_components)
     covariances = mixture.covariances

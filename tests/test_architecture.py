@@ -22,7 +22,7 @@ LAYERS = [
     "command_interrupt linalg chunking memory status files progress host calls compilation_cache real_numbers spread",
     "covariance covariance_distributions datasets validation tables",
     "mixture row_sums padding rounding conversions",
-    "density marginals distances priors.hyperparameters priors.covariance_laws priors.interface priors.conjugate "
+    "density marginals distances merging priors.hyperparameters priors.covariance_laws priors.interface priors.conjugate "
     "priors.independent priors.functions priors.defaults inputs criteria",
     "em.result em.kernels em.moments em.m_step em.acceleration em.implicit em.loop em.fit_warnings em.fit em.standard_errors "
     "em.assignments em.k_means em.initialization em.restart_starts em.batch.batched_loop em.batch.data_sets em.batch.threads "
@@ -38,7 +38,7 @@ LAYERS = [
     "posterior.evidence_labellings posterior.evidence_proposal posterior.evidence posterior.diagnose posterior.arviz "
     "posterior.distribution",
     "studies.method_names studies.checkpoint studies.serialization studies.columns studies.parameters studies.intervals "
-    "studies.methods studies.prior_table selection "
+    "studies.methods studies.prior_table selection likelihood_ratio "
     "comparison.report_columns comparison.inputs comparison.summaries comparison.joint comparison.contraction "
     "comparison.predictive_scores comparison.clustering comparison.verdict comparison.findings comparison.sampler_summary "
     "comparison.conclusion comparison.point_vs_posterior comparison.mode_search "

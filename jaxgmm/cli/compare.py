@@ -13,6 +13,7 @@ import numpy as np
 from ..io.archive import save
 from ..posterior.modes import Modes, modes
 from ..posterior.result import Posterior
+from ..priors.conjugate import Prior
 from ..studies.method_names import POSTERIOR_FUNCTIONS, POSTERIOR_METHODS
 from ..validation import check_count
 from .arguments import add_fit_options, add_model_options, parse_names
@@ -22,7 +23,8 @@ from .memberships import check_labels_file, posterior_memberships, write_labels
 from .messages import print_progress, warnings_to_stderr
 from .outputs import check_output_file, output_paths, write_figure, write_json
 from .records import fit_record
-from .rehearsal import Rehearsal, is_worthwhile, rehearse_comparison, stand_in
+from .rehearsal import Rehearsal, is_tiny, is_worthwhile, rehearse_approximation, rehearse_comparison, stand_in
+from .startup import compile_quickly
 
 _ACTIVITIES = {
     "nuts": "sampling the posterior by NUTS",
@@ -70,10 +72,12 @@ def run(arguments: argparse.Namespace) -> None:
     saved = _draws_files(arguments, methods)
     if arguments.report is not None:
         check_output_file(arguments.report, "--report", force=arguments.force)
-    mode = fit_mode(arguments, x, names)
+    if is_tiny(arguments.num_components, x, arguments.num_chains * arguments.num_samples):
+        compile_quickly()
+    mode = _fit_and_rehearse(arguments, x, names)
+    posteriors = _draw_and_rehearse(methods, arguments, mode, x)
     from ..comparison.compare import compare
 
-    posteriors = _draw_and_rehearse(methods, arguments, mode, x)
     found = _search(arguments, methods, mode, x)
     comparison = compare(mode.fit, posteriors, x, interval=arguments.interval, feature_names=names, modes=found)
     record = mode.record | {"maximum_likelihood": fit_record(fit_maximum_likelihood(mode.fit, x))}
@@ -124,10 +128,32 @@ def _draws_files(arguments: argparse.Namespace, methods: list[str]) -> dict[str,
     return files
 
 
+def _fit_and_rehearse(arguments: argparse.Namespace, x: np.ndarray, names: list[str]) -> ModeFit:
+    """Fit the posterior mode, while a second thread imports modules and compiles Laplace's approximation."""
+    rehearsals: list[Rehearsal] = []
+
+    def start(prior: Prior) -> None:
+        steps: list[Callable[[], object]] = [lambda: importlib.import_module("..comparison.compare", __package__)]
+        if _is_quick(arguments, x):
+            model = arguments.num_components, arguments.covariance_type
+            steps.append(lambda: rehearse_approximation(x, prior, *model))
+        rehearsals.append(Rehearsal(*steps))
+
+    mode = fit_mode(arguments, x, names, start)
+    for rehearsal in rehearsals:
+        rehearsal.wait()  # NumPyro can trace only one model at a time
+    return mode
+
+
+def _is_quick(arguments: argparse.Namespace, x: np.ndarray) -> bool:
+    """Return whether the comparison takes less time to compute than to compile."""
+    return is_worthwhile(arguments.num_components, x, arguments.num_chains * arguments.num_samples)
+
+
 def _draw_and_rehearse(methods: list[str], arguments: argparse.Namespace, mode: ModeFit, x: np.ndarray) -> dict[str, Posterior]:
     """Draw from the posterior by each method, while a second thread compiles the programs of the comparison."""
     steps: list[Callable[[], object]] = [lambda: importlib.import_module("..plot", __package__)]
-    if is_worthwhile(mode.fit, x, arguments.num_chains * arguments.num_samples):
+    if _is_quick(arguments, x):
         posterior = stand_in(mode.fit, mode.prior, arguments.num_chains, arguments.num_samples)
         steps += [lambda: rehearse_comparison(mode.fit, posterior, x), lambda: fit_maximum_likelihood(mode.fit, x)]
     with warnings_to_stderr():
@@ -155,7 +181,6 @@ def _draw(method: str, arguments: argparse.Namespace, mode: ModeFit, x: np.ndarr
     options = {"num_samples": arguments.num_samples, "num_chains": arguments.num_chains}
     # The compilation cache does not store programs that advance a progress bar, so a progress bar costs seconds of compilation.
     # Therefore, only a long run shows a progress bar.
-    quick = is_worthwhile(mode.fit, x, arguments.num_chains * arguments.num_samples)
-    options["progress"] = False if quick else None
+    options["progress"] = False if _is_quick(arguments, x) else None
     with warnings_to_stderr():
         return sampler(key, mode.fit.mixture, x, mode.prior, **options)

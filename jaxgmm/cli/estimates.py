@@ -6,6 +6,7 @@ EM first finds the posterior mode. From this mode, EM then finds the maximum lik
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -29,12 +30,19 @@ class ModeFit(NamedTuple):
     record: dict[str, Any]
 
 
-def fit_mode(arguments: argparse.Namespace, x: np.ndarray, names: list[str]) -> ModeFit:
-    """Fit the posterior mode under the default prior from several starts, and return the best fit."""
+def fit_mode(
+    arguments: argparse.Namespace, x: np.ndarray, names: list[str], before_em: Callable[[Prior], object] | None = None
+) -> ModeFit:
+    """Fit the posterior mode under the default prior from several starts, and return the best fit.
+
+    before_em: a function that is called with the prior before EM starts.
+    """
     check_rows(x, arguments.num_components, arguments.data)
     options = {"num_components": arguments.num_components, "covariance_type": arguments.covariance_type}
     print_progress(f"EM from {arguments.restarts} starts")
     prior = default_prior(x, **options)
+    if before_em is not None:
+        before_em(prior)
     with warnings_to_stderr():
         best = fit_restarts(jax.random.key(arguments.seed), x, prior, num_restarts=arguments.restarts, **options)
     if not np.isfinite(float(best.objective)):

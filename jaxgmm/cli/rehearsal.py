@@ -1,12 +1,14 @@
-"""Compile the programs of a comparison in a second thread while the sampler runs.
+"""Compile the programs of a comparison in a second thread while EM and the sampler run.
 
-For a small data set, `jaxgmm compare` spends most of its time on compilation. The rehearsal runs the comparison in advance,
-with random numbers in place of the posterior draws. The shapes are those of the real comparison, so `jax.jit` need not compile
-the programs again for the real comparison. The results, errors and warnings of the rehearsal are discarded.
+For a small data set, `jaxgmm compare` spends most of its time on compilation. While EM runs, the first rehearsal computes
+Laplace's approximation at a mixture that takes the place of EM's. While the sampler runs, the second rehearsal runs the
+comparison in advance, with random numbers in place of the posterior draws. The shapes are those of the real comparison, so
+`jax.jit` need not compile the programs again for the real comparison. The results, errors and warnings of a rehearsal are
+discarded.
 
-No function in this module may trace a NumPyro model. NumPyro keeps its handlers in one list for the whole process. The sampler
-traces a model in the main thread at the same time. A second trace can then raise "all sites must have unique names". The
-rehearsal therefore omits Laplace's approximation.
+Only one thread at a time may trace a NumPyro model, because NumPyro keeps its handlers in one list for the whole process. A
+second trace can raise "all sites must have unique names". The first rehearsal traces a model, so it must end before the sampler
+starts. The second rehearsal omits Laplace's approximation, because the sampler traces a model at the same time.
 """
 
 from __future__ import annotations
@@ -18,15 +20,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .. import covariance
 from ..em.result import Fit
 from ..mixture import Mixture
 from ..posterior.result import Posterior, PosteriorStatus
 from ..priors.interface import MixturePrior
+from ..validation import as_weighted_data
 
 # Largest number of evaluations (draws x rows x features x components) for which a rehearsal saves time. A core does about 1e8
 # evaluations per second. Above this number, the comparison spends more time on computation than on compilation, and a rehearsal
 # would slow the sampler down.
 _MOST_EVALUATIONS = 5e8
+_FEW_EVALUATIONS = 1e7  # below this number, computation takes less than a second even in programs that are half as fast
 
 _running: list[threading.Thread] = []
 
@@ -57,9 +62,26 @@ def is_running() -> bool:
     return any(thread.is_alive() for thread in _running)
 
 
-def is_worthwhile(fit: Fit, x: np.ndarray, num_draws: int) -> bool:
+def is_worthwhile(num_components: int, x: np.ndarray, num_draws: int) -> bool:
     """Return whether a comparison with `num_draws` draws takes less time to compute than to compile."""
-    return float(num_draws) * x.size * fit.mixture.num_components <= _MOST_EVALUATIONS
+    return float(num_draws) * x.size * num_components <= _MOST_EVALUATIONS
+
+
+def is_tiny(num_components: int, x: np.ndarray, num_draws: int) -> bool:
+    """Return whether a comparison with `num_draws` draws takes so little time to compute that only compilation matters."""
+    return float(num_draws) * x.size * num_components <= _FEW_EVALUATIONS
+
+
+def rehearse_approximation(x: np.ndarray, prior: MixturePrior, num_components: int, covariance_type: str) -> None:
+    """Compute Laplace's approximation at a mixture with EM's shapes. NumPyro must not trace another model at the same time."""
+    from ..comparison.joint import approximate
+
+    dtype, shape = jnp.result_type(float), covariance.storage_shape(covariance_type, num_components, x.shape[1])
+    unit = np.eye(x.shape[1]) if covariance.is_dense(covariance_type) else np.ones(1)
+    parameters = (np.full(num_components, 1 / num_components), x[:num_components], np.broadcast_to(x.var() * unit, shape))
+    weights, means, covariances = jax.device_put([leaf.astype(dtype) for leaf in parameters])
+    mixture = Mixture(weights, means, covariances, covariance_type)
+    approximate(jax.random.key(0), mixture, as_weighted_data(x, None)[0], None, prior)
 
 
 def stand_in(fit: Fit, prior: MixturePrior, num_chains: int, num_samples: int) -> Posterior:
@@ -75,8 +97,10 @@ def stand_in(fit: Fit, prior: MixturePrior, num_chains: int, num_samples: int) -
     means = mixture.means * factors(*mixture.means.shape)
     covariances = mixture.covariances * factors(*(1 for _ in mixture.covariances.shape))
     draws = Mixture(weights / weights.sum(-1, keepdims=True), means, covariances, mixture.covariance_type)
-    log_density = jnp.asarray(float(fit.objective) + rng.normal(size=shape), mixture.means.dtype)
-    return Posterior(draws, log_density, prior, jnp.asarray(PosteriorStatus.OK, jnp.int32), {}, "nuts")
+    log_density = (float(fit.objective) + rng.normal(size=shape)).astype(mixture.means.dtype)
+    status = jnp.asarray(PosteriorStatus.OK)  # an integer without a fixed dtype, as the status of `nuts` is
+    draws, log_density, prior = jax.device_put((draws, log_density, prior))
+    return Posterior(draws, log_density, prior, status, {}, "nuts")
 
 
 def rehearse_comparison(fit: Fit, posterior: Posterior, x: np.ndarray) -> None:

@@ -9,6 +9,9 @@ import os
 
 from ..compilation_cache import enable_compilation_cache
 
+_FEWER_PASSES = "--xla_backend_optimization_level=1"
+_LAST_WITH_OLD_GENERATOR = (0, 10)  # the last release of jaxlib that is known to have the flag of `compile_quickly`
+
 
 def tune_startup() -> None:
     """Shorten the startup of a command: collect garbage rarely and, on a CPU, run fewer LLVM passes.
@@ -19,7 +22,19 @@ def tune_startup() -> None:
     gc.set_threshold(100_000, 50, 50)  # tracing creates many small objects; garbage collection took one second of ten
     has_accelerator = importlib.metadata.entry_points(group="jax_plugins")
     if not has_accelerator:
-        os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+        os.environ.setdefault("XLA_FLAGS", _FEWER_PASSES)
+
+
+def compile_quickly() -> None:
+    """Let XLA compile in about half the time, for small data. Call this before the first compilation.
+
+    XLA then uses its older code generator for fused operations. In measurements, NUTS then took up to 2.3 times as long. For
+    small data, this is about half a second. Nothing changes if the user has set XLA_FLAGS, on an accelerator, or if the release
+    of jaxlib may not know the flag, because XLA ends a process with an unknown flag.
+    """
+    release = tuple(int(number) for number in importlib.metadata.version("jaxlib").split(".")[:2])
+    if os.environ.get("XLA_FLAGS") == _FEWER_PASSES and release <= _LAST_WITH_OLD_GENERATOR:
+        os.environ["XLA_FLAGS"] = f"{_FEWER_PASSES} --xla_cpu_use_fusion_emitters=false"
 
 
 def use_compilation_cache() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from ..density import log_prob
@@ -26,6 +26,8 @@ from .inputs import ComparisonInputs, Subject
 from .joint import NUM_RATIOS
 from .report_columns import ComparisonRow, SamplerDiagnostics
 from .verdict import Finding, Verdict, gravest
+
+_is_sound = jax.jit(is_sound)  # compiled as one program, because an eager call compiles each operation
 
 
 @documented
@@ -157,7 +159,7 @@ def diagnose_sampler(posterior: Posterior, rows: Sequence[ComparisonRow], khat: 
         ess_min=float(worst["ess_bulk"][known].min()) if known.any() else math.nan,
         ess_tail_min=float(worst["ess_tail"][known].min()) if known.any() else math.nan,
         divergences=int(np.asarray(stats.get("diverging", 0)).sum()),
-        tree_depth_max=int(np.max(stats["tree_depth"])) if "tree_depth" in stats else None,
+        tree_depth_max=int(np.asarray(stats["tree_depth"]).max()) if "tree_depth" in stats else None,
         e_bfmi_min=float(diagnostics.e_bfmi(stats["energy"]).min()) if "energy" in stats and draws > 1 else None,
         khat=khat,
         khat_limit=None if khat is None else khat_limit(NUM_RATIOS),
@@ -200,7 +202,7 @@ def describe_setting(inputs: ComparisonInputs, maximised: MixturePrior | None) -
 
 def _tolerance(inputs: ComparisonInputs) -> float:
     """Return the largest difference, in nats, that rounding can cause between two values of one log-likelihood."""
-    eps = float(np.finfo(np.asarray(inputs.x[:0]).dtype).eps)
+    eps = float(np.finfo(inputs.x.dtype).eps)
     return 1e-3 + 64 * eps * (abs(float(inputs.fit.objective)) + len(inputs.x))
 
 
@@ -243,7 +245,7 @@ def notes(inputs: ComparisonInputs, subject: Subject) -> tuple[str, ...]:
         found.append(f"The fit was not made on these data: its log-likelihood is {likelihood:.3f} nats, here it is {here:.3f}.")
     if int(fit.status) != Status.CONVERGED:
         found.append(Status(int(fit.status)).sentence)
-    if not is_sound(fit, jnp.asarray(inputs.counts.sum())) and int(fit.status) == Status.CONVERGED:
+    if not _is_sound(fit, np.asarray(inputs.counts.sum())) and int(fit.status) == Status.CONVERGED:
         found.append("EM's estimate has a degenerate component, on too few points or held up by the regularisation.")
     sampled = likelihood + subject.em_log_prior
     if posterior.prior is not None and not abs(objective - sampled) <= _tolerance(inputs):

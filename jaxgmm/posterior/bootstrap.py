@@ -91,7 +91,7 @@ def bootstrap(
     check_sampling_options(key, num_samples, num_chains)
     start, x, weight, prior = validate_inputs(start, x, prior, sample_weight, name="start", is_start=True)
     check_draws(start, num_samples, num_chains)
-    total = _num_rows(x, weight)
+    total = replicate_size(x, weight)
     data = _Data(*pad_data(x, weight, key, start, prior), total)
     size = num_chains * num_samples
     batch = replicates_per_batch(total * (x.shape[1] if kind == "parametric" else 1))
@@ -114,7 +114,7 @@ def bootstrap(
     return relabel(posterior, start, x, sample_weight=sample_weight)
 
 
-def _num_rows(x: jax.Array, weight: Weight) -> int:
+def replicate_size(x: jax.Array, weight: Weight) -> int:
     """Return the number of rows in a replicate, which is the rounded sum of the weights.
 
     Return N if there are no weights or if they are traced. Raise ValueError if the rounded sum is 0.
@@ -145,7 +145,7 @@ def _fit_replicates(
     starts = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(keys), *leaf.shape)), start)
     size = data.total if is_traced(keys, data) else padded_length(data.total)  # one program for each padded number of rows
     if scheme == "parametric":
-        return fit_many(starts, cut(_parametric(keys, start, size), data.total, 1), prior, **options)
+        return fit_many(starts, cut(draw_parametric(keys, start, size), data.total, 1), prior, **options)
     if scheme == "nonparametric":
         weights = _multinomial_counts(keys, data.x, data.weight, as_count(data.total), size)
     else:
@@ -154,7 +154,7 @@ def _fit_replicates(
 
 
 @partial(jax.jit, static_argnums=2)
-def _parametric(keys: jax.Array, start: Mixture, size: int) -> jax.Array:
+def draw_parametric(keys: jax.Array, start: Mixture, size: int) -> jax.Array:
     """Return `size` rows drawn from the start for each key, (B, size, D)."""
     return jax.vmap(lambda key: sample(key, start, size)[0])(keys)
 

@@ -80,7 +80,8 @@ def label_invariants(mixture: Mixture) -> dict[str, np.ndarray]:
     They are the sorted weights (..., K), the overall mean (..., D) and the overall standard deviation (..., D).
     """
     weights, means = np.asarray(mixture.weights, float), np.asarray(mixture.means, float)
-    variances = np.asarray(covariance.variances(mixture.covariances, mixture.covariance_type, mixture.num_features), float)
+    covariances = np.asarray(mixture.covariances, float)
+    variances = covariance.variances(covariances, mixture.covariance_type, mixture.num_features)
     overall = (weights[..., None] * means).sum(-2)
     within = (weights[..., None] * (variances + (means - overall[..., None, :]) ** 2)).sum(-2)
     return {"weights_by_size": -np.sort(-weights, -1), "overall_mean": overall, "overall_sd": np.sqrt(within)}

@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtri
-from scipy.stats import rankdata
 
 from ..spread import is_constant
 
@@ -206,6 +205,8 @@ def _at_most(draws: np.ndarray, quantile: np.ndarray) -> np.ndarray:
 
 def _rank_normalise(draws: np.ndarray) -> np.ndarray:
     """Replace draws by the normal scores of their ranks over all chains. Vehtari et al. (2021), eq. 14."""
+    from scipy.stats import rankdata  # this import takes half a second, so it waits until ranks are needed
+
     size = draws.shape[0] * draws.shape[1]
     ranks = rankdata(draws.reshape(size, -1), axis=0).reshape(draws.shape)
     return np.where(_is_undefined(draws), np.nan, ndtri((ranks - 0.375) / (size + 0.25)))

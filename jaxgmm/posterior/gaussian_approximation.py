@@ -19,6 +19,7 @@ from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .. import covariance
 from ..density import responsibilities
@@ -124,7 +125,7 @@ def log_ratios(u: jax.Array, potentials: jax.Array) -> jax.Array:
 
 def check_density_at_start(approximation: GaussianApproximation) -> None:
     """Raise ValueError if the posterior density or its gradient is not finite at a start. Values must not be traced."""
-    if not bool(jnp.isfinite(approximation.value).all()):
+    if not np.isfinite(np.asarray(approximation.value)).all():
         raise ValueError(
             "start has no finite posterior density and gradient: at the start, the density of the prior or of the data is zero "
             "or overflows, or a gradient is NaN; start from a fit under the same prior, or under "

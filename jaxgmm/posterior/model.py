@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
+from jax.core import Tracer
 from numpy.typing import ArrayLike
 from numpyro import handlers
 
@@ -97,9 +98,11 @@ def parameters(
     weights = _sample("weights", dist.Dirichlet(prior.weight_concentration))
     lower = _factors(prior if isinstance(prior, Prior) else prior.scale, k, d, covariance_type)
     if not isinstance(prior, Prior):
-        mean = dist.MultivariateNormal(prior.mean, prior.mean_covariance).expand([k]).to_event(1)
+        matrix = prior.mean_covariance
+        mean = dist.MultivariateNormal(prior.mean, matrix, **_checks(matrix)).expand([k]).to_event(1)
     elif covariance_type in ("full", "tied"):
-        mean = dist.MultivariateNormal(prior.mean, scale_tril=lower / jnp.sqrt(prior.mean_precision)).expand([k]).to_event(1)
+        root = lower / jnp.sqrt(prior.mean_precision)
+        mean = dist.MultivariateNormal(prior.mean, scale_tril=root, **_checks(root)).expand([k]).to_event(1)
     else:
         mean = dist.Normal(prior.mean, lower / jnp.sqrt(prior.mean_precision)).to_event(2)
     means = _sample("means", mean)
@@ -124,14 +127,23 @@ def _factors(scale: Prior | InverseWishart | InverseGamma | HalfNormal, k: int, 
     elif not dense:
         shape, rate = scale.degrees_of_freedom / 2, scale.scale / 2
     else:
-        inverse_wishart = dist.InverseWishartCholesky(scale.degrees_of_freedom, scale_tril=jnp.linalg.cholesky(scale.scale))
-        return _sample("scale_tril", inverse_wishart.expand([stored]).to_event(1))
+        lower = jnp.linalg.cholesky(scale.scale)
+        law = dist.InverseWishartCholesky(scale.degrees_of_freedom, scale_tril=lower, **_checks(lower))
+        return _sample("scale_tril", law.expand([stored]).to_event(1))
     return jnp.sqrt(_sample("variances", dist.InverseGamma(shape, rate).expand([stored, columns]).to_event(2)))
 
 
 def _sample(name: str, distribution: dist.Distribution) -> jax.Array:
     """Sample a site and return its value, which is an array."""
     return cast(jax.Array, numpyro.sample(name, distribution))
+
+
+def _checks(argument: jax.Array) -> dict[str, bool]:
+    """Return the options of a NumPyro distribution of matrices. If the argument is traced, it is not checked.
+
+    NumPyro cannot check traced values, but it would compile the operations of the check that do not depend on them.
+    """
+    return {"validate_args": False} if isinstance(argument, Tracer) else {}
 
 
 def _square(lower: jax.Array, covariance_type: str) -> jax.Array:

@@ -6,10 +6,12 @@ The module `label_assignment` matches the components; its docstring gives the eq
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from numpy.typing import ArrayLike
 
 from ..calls import public
@@ -92,7 +94,8 @@ def relabel(
         rows, weight = pad_data(rows, weight, posterior, reference)
     exchangeable = _exchangeable(posterior.prior)
     matching = match_labels(draws, reference, rows, method=method, weight=weight, exchangeable=exchangeable)
-    return _reorder(posterior, jax.tree.map(lambda leaf: leaf.reshape(chains, samples, *leaf.shape[1:]), matching))
+    mixture, status, stats = _reorder(mixture, posterior.status, matching, posterior.stats.get("permutation"), posterior.method)
+    return dataclasses.replace(posterior, mixture=mixture, status=status, stats=posterior.stats | stats)
 
 
 def _check(posterior: Any, reference: Any) -> tuple[Mixture, Mixture]:
@@ -111,23 +114,32 @@ def _check(posterior: Any, reference: Any) -> tuple[Mixture, Mixture]:
 def _exchangeable(prior: Any) -> jax.Array | None:
     """Return, for each pair of components, whether they may exchange places under the prior, (K, K). None means all pairs."""
     concentration = getattr(prior, "weight_concentration", None)
-    return None if concentration is None else concentration[:, None] == concentration[None, :]
+    if concentration is None:
+        return None
+    if is_traced(concentration):
+        return concentration[:, None] == concentration[None, :]
+    concentration = np.asarray(concentration)  # NumPy needs no compilation
+    return jax.device_put(concentration[:, None] == concentration[None, :])
 
 
-@jax.jit
-def _reorder(posterior: Posterior, matching: Matching) -> Posterior:
-    """Return the posterior with its components reordered by a matching (C, S, ...), and with the statistics of `relabel`."""
-    mixture = permute_components(posterior.mixture, matching.order)
-    before = posterior.stats.get("permutation")  # the permutation of an earlier relabelling, or None
+@partial(jax.jit, static_argnames="method")
+def _reorder(
+    mixture: Mixture, status: jax.Array, matching: Matching, before: jax.Array | None, method: str
+) -> tuple[Mixture, jax.Array, dict[str, jax.Array]]:
+    """Return mixtures (C, S, ...) reordered by a matching (C S, ...), with the new status and the statistics of `relabel`.
+
+    `before` is the permutation (C, S, K) of an earlier relabelling, or None. `method` is the method of the posterior.
+    """
+    matching = jax.tree.map(lambda leaf: leaf.reshape(*mixture.batch_shape, *leaf.shape[1:]), matching)
+    mixture = permute_components(mixture, matching.order)
     total = matching.order if before is None else jnp.take_along_axis(before, matching.order, -1)
     switched = (total[:, 1:] != total[:, :-1]).any(-1)
-    stats = posterior.stats | {
+    stats = {
         "permutation": total,
         "relabel_margin": matching.margin,
         "switch_rate": switched.mean() if switched.size else jnp.zeros((), matching.margin.dtype),
         "labels_identified": (~(matching.margin >= SMALL_MARGIN)).mean() <= SMALL_SHARE,
     }
-    status = posterior.status
-    if posterior.method not in INDEPENDENT:
+    if method not in INDEPENDENT:
         status = status_of_parameters(status, mixture, stats["labels_identified"])
-    return dataclasses.replace(posterior, mixture=mixture, status=status, stats=stats)
+    return mixture, status, stats

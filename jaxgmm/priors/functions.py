@@ -108,14 +108,15 @@ def sample_prior_on_host(seed: int, prior: MixturePrior, mixture: Mixture, num_s
     if not prior.has_closed_forms:
         key = jax.random.key(seed)
         return sample_prior(key, prior, num_components=k, covariance_type=covariance_type, num_samples=num_samples)
-    rng, dtype = np.random.default_rng(seed), jnp.asarray(prior.mean).dtype
+    rng, dtype = np.random.default_rng(seed), prior.mean.dtype
     degrees_of_freedom, _ = prior.covariance_law.inverse_wishart_parameters()
-    shapes = np.asarray(gamma_shapes(jnp.asarray(degrees_of_freedom), covariance_type, k, d))
+    shapes = gamma_shapes(np.asarray(degrees_of_freedom), covariance_type, k, d)
     weights = rng.dirichlet(np.asarray(prior.weight_concentration, float), num_samples)
     gammas = rng.standard_gamma(shapes, (num_samples, *shapes.shape))
     bartlett = rng.normal(size=(num_samples, len(shapes), d, d))
     noise = rng.normal(size=(num_samples, k, d))
-    weights, *variables = (jnp.asarray(value, dtype) for value in (weights, gammas, bartlett, noise))
+    # NumPy converts the numbers, because JAX would compile the conversion for each shape
+    weights, *variables = jax.device_put([np.asarray(value, dtype) for value in (weights, gammas, bartlett, noise)])
     return _assemble(prior, weights, StandardVariables(*variables), covariance_type)
 
 

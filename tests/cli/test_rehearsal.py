@@ -9,8 +9,17 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm.cli.rehearsal import Rehearsal, is_running, is_worthwhile, rehearse_comparison, stand_in
+from jaxgmm.cli.rehearsal import (
+    Rehearsal,
+    is_running,
+    is_tiny,
+    is_worthwhile,
+    rehearse_approximation,
+    rehearse_comparison,
+    stand_in,
+)
 from jaxgmm.comparison import point_vs_posterior
+from jaxgmm.posterior import gaussian_approximation
 
 from helpers import TWO_COVARIANCE_TYPES, fake_method, fitted, random_data
 
@@ -30,13 +39,14 @@ def test_the_stand_in_is_a_posterior(covariance_type):
 
 
 def test_the_comparison_finds_its_programs_compiled(monkeypatch):
-    """The rehearsal traces no NumPyro model, and the real comparison compiles neither refits nor standard errors again."""
+    """The rehearsal of the comparison traces no NumPyro model; the real comparison compiles no large program again."""
     x = random_data(1, 37, 2, 2).astype(np.float32)
     fit, prior = fitted(x, 2)
     with monkeypatch.context() as patch:
         patch.setattr("numpyro.primitives.apply_stack", None)  # so that a NumPyro site would raise
         rehearse_comparison(fit, stand_in(fit, prior, 2, 20), x)
-    programs = [point_vs_posterior.refit, point_vs_posterior._errors]
+    rehearse_approximation(x, prior, 2, "full")
+    programs = [point_vs_posterior.refit, point_vs_posterior._errors, gaussian_approximation.approximate_posterior]
     sizes = [program._cache_size() for program in programs]
     assert min(sizes) >= 1
     posterior = fake_method("nuts", [])(jax.random.key(0), fit.mixture, x, prior, num_chains=2, num_samples=20)
@@ -46,9 +56,10 @@ def test_the_comparison_finds_its_programs_compiled(monkeypatch):
 
 
 def test_long_comparisons_are_not_rehearsed():
-    fit, _ = fitted(random_data(0, 40, 2, 2).astype(np.float32), 2)
-    assert is_worthwhile(fit, np.zeros((272, 2)), 4000)
-    assert not is_worthwhile(fit, np.zeros((100_000, 2)), 4000)
+    assert is_worthwhile(2, np.zeros((272, 2)), 4000)
+    assert not is_worthwhile(2, np.zeros((100_000, 2)), 4000)
+    assert is_tiny(2, np.zeros((272, 2)), 4000)
+    assert not is_tiny(3, np.zeros((4000, 4)), 4000)
 
 
 def test_jit_finds_what_was_rehearsed():

@@ -39,12 +39,12 @@ def random_orders(k, shape=(2, 15)):
     ("covariance_type", "k", "method"),
     [
         ("full", 3, "assignment"),
-        ("spherical", 3, "assignment"),
+        pytest.param("spherical", 3, "assignment", marks=pytest.mark.slow),
         ("full", 7, "assignment"),
         ("full", 1, "assignment"),
         ("tied", 3, "stephens"),
         ("diag", 7, "stephens"),
-        ("tied", 3, "kl"),
+        pytest.param("tied", 3, "kl", marks=pytest.mark.slow),
         ("spherical", 7, "kl"),
     ],
 )
