@@ -363,7 +363,7 @@ def mode_denominator(
 
     Args:
         counts: (..., K), the total weight of the data in each component.
-        present: (..., K), True for components that count in the density of the prior.
+        present: (..., K), True for components that enter the density of the prior.
         degrees_of_freedom: the degrees of freedom of the prior.
         covariance_type: the covariance type of the mixture.
         num_features: D.

@@ -35,8 +35,8 @@ class Padded(NamedTuple):
 def pad_data(x: Any, weight: Any, *others: Any) -> Padded:
     """Return data (N, D) or a stack (B, N, D), and weights (N,), (B, N) or None, padded to one of a few lengths.
 
-    The `others` are the further arguments of the compiled function. If x, the weights or one of the `others` is traced, the
-    data are left as they are.
+    `others` are the other arguments of the function that receives the padded data. If any argument is traced, the data are
+    returned unchanged.
     """
     num_rows = x.shape[-2]
     if num_rows > chunking.LARGEST_PADDED or not can_pad(x, weight, *others):

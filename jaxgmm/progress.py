@@ -66,9 +66,10 @@ def progress_bar(total: int, unit: str, wanted: bool | None) -> Iterator[Any]:
 
 @contextmanager
 def program_bar(total: int, unit: str, wanted: bool | None) -> Iterator[Any]:
-    """Provide the number () of a bar for a compiled program, or None if no bar is shown; see `progress_bar` and `advance`.
+    """Show a bar for a compiled program, and provide the number () that identifies it; without a bar, provide None.
 
-    The program must have finished when the `with` statement ends: use `jax.block_until_ready` on its result.
+    See `progress_bar` for the arguments. The program passes the number to `advance`. It must have finished when the `with`
+    statement ends: use `jax.block_until_ready` on its result.
     """
     with progress_bar(total, unit, wanted) as bar:
         if bar.disable:
@@ -84,7 +85,7 @@ def program_bar(total: int, unit: str, wanted: bool | None) -> Iterator[Any]:
 
 
 def advance(number: jax.Array | None, step: jax.Array, total: int) -> None:
-    """Advance the bar with a given number from inside a compiled program, about 50 times in total; do nothing for None.
+    """Advance a bar from inside a compiled program, about 50 times in total. If `number` is None, do nothing.
 
     Args:
         number: the number of a bar from `program_bar`, or None.
@@ -103,7 +104,7 @@ def advance(number: jax.Array | None, step: jax.Array, total: int) -> None:
 
 
 def advance_by(number: jax.Array | None, steps: jax.Array) -> None:
-    """Advance the bar with a given number by some steps () from inside a compiled program; do nothing for None."""
+    """Advance a bar by a number of steps () from inside a compiled program. If `number` is None, do nothing."""
     if number is not None:
         jax.debug.callback(_advance, number, steps)
 

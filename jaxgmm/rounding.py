@@ -26,7 +26,7 @@ def ridge_fraction(num_features: int, dtype: DTypeLike) -> float:
 
 
 def smallest_variance(squared_size: jax.Array) -> jax.Array:
-    """Return the largest variance that rounding can hide in values of a given squared size; the result is never 0."""
+    """Return the largest variance that rounding can hide in values, given their mean square; the result is never 0."""
     info = jnp.finfo(squared_size.dtype)
     return jnp.maximum((4 * info.eps) ** 2 * squared_size, 64 * info.tiny)
 
@@ -42,13 +42,13 @@ def scatter_about_mean(
     Args:
         count: (K,), the total weight of each component.
         first: (K, D), the first moments.
-        second: (K, D, D) | (K, D), the second moments.
+        second: (K, D, D) or (K, D), the second moments.
         covariance_type: the covariance type of the mixture.
         precision: the present precision matrices (K or 1, D, D) in the coordinates of the moments; None stands for identity
             matrices, as in whitened coordinates.
     """
     scatter = second - covariance.outer(first / jnp.sqrt(nonzero(count))[:, None], covariance_type)
-    error = 8 * jnp.finfo(count.dtype).eps * jnp.sqrt(jnp.clip(count, 1, _LONGEST_SUM))[:, None]  # relative error of second
+    error = 8 * jnp.finfo(count.dtype).eps * jnp.sqrt(jnp.clip(count, 1, _LONGEST_SUM))[:, None]  # relative, of `second`
     if not covariance.is_dense(covariance_type):
         return jnp.maximum(scatter, error * second)
     d = first.shape[-1]

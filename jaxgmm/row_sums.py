@@ -21,7 +21,7 @@ Total = TypeVar("Total")
 
 
 class FirstRows(NamedTuple):
-    """Weights of padded data without weights of their own: 1 for the first `num_rows` rows and 0 for the padding after them.
+    """Weights of padded data for which no weights were given: 1 for the first `num_rows` rows and 0 for the padding after them.
 
     The weights are computed inside each chunk, which costs less than an array of weights. Programs can rely on all weights
     being 0 or 1.

@@ -104,7 +104,8 @@ def as_data(x: Any, name: str = "x", *, check_values: bool = False, num_features
     Args:
         x: the data.
         name: the name of the data in error messages.
-        check_values: whether to check the values of concrete JAX arrays, and the magnitude of all concrete values.
+        check_values: whether to check that the values of concrete JAX arrays are finite, and that no concrete value is too
+            large. Values of NumPy-like input are always checked to be finite.
         num_features: the required D, or None if any D >= 1 is valid.
     """
     x, range_ = _as_float_array(x, name, check_values)

@@ -59,7 +59,7 @@ class Numbers(NamedTuple):
 
 
 def as_numbers(fields: Sequence[str], decimals: Sequence[str], *, knows_decimal: bool = False) -> Numbers:
-    """Return the numbers in a column of text, read with the decimal sign that turns most fields into numbers.
+    """Return the numbers in a column of text, read with the decimal sign with which the most fields can be read.
 
     Args:
         fields: the text.

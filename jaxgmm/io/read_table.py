@@ -114,7 +114,7 @@ def read_whole_table(
 
 
 def _chosen(columns: Any, names: list[str]) -> Any:
-    """Return the requests for columns. If `columns` is a function, call it with the names of all columns to get them."""
+    """Return the requested columns. If `columns` is a function, they are its result for the names of all columns."""
     return columns(names) if callable(columns) else columns
 
 

@@ -108,7 +108,7 @@ def _check(posterior: Any, x: ArrayLike, sample_weight: ArrayLike | None) -> tup
 
 
 def _log_likelihood(posterior: Posterior, x: jax.Array, weight: jax.Array | None, rows: np.ndarray) -> np.ndarray | None:
-    """Return the log-likelihoods (C, S, O) of O observations, given the row index of each observation.
+    """Return the log-likelihoods (C, S, O) of O observations. The argument `rows` holds the row index of each observation.
 
     If the log-likelihoods are not known, issue a warning and return None.
     """

@@ -87,7 +87,7 @@ class Coordinates:
         return Points(jnp.stack([point.z, *others]), point.log_slope + of_weights)
 
     def systems(self, empty: jax.Array) -> jax.Array:
-        """Return the system of each coordinate (P,) in a part whose empty components are marked in `empty` (K,)."""
+        """Return the index of the system of each coordinate, (P,), if the components in `empty` (K,) are empty."""
         zero = jnp.zeros(self.space.size)
         means = jnp.where(empty[:, None], 1.0, self.space.unravel(zero)["means"])
         return self._replace(zero, means=means, weights=self._systems_of_sticks(empty)).astype(int)
@@ -102,7 +102,7 @@ class Coordinates:
         return ravel_pytree(self.space.unravel(z) | parts)[0]
 
     def _systems_of_sticks(self, empty: jax.Array) -> jax.Array:
-        """Return the system of each coordinate of the weights, (K - 1,)."""
+        """Return the index of the coordinate system of each of the K - 1 coordinates of the weights."""
         places = jnp.arange(len(empty) - 1)
         return jnp.where(empty[:-1], 1.0, jnp.where((places == len(empty) - 2) & empty[-1], 2.0, 0.0))
 

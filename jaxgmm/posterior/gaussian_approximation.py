@@ -116,9 +116,10 @@ def expected_counts(mixture: Mixture, problem: StandardizedProblem) -> jax.Array
 
 
 def log_ratios(u: jax.Array, potentials: jax.Array) -> jax.Array:
-    """Return the log importance ratios (...) of draws u (..., P): log p(y, z) - log N(u | 0, I), up to a constant.
+    """Return the log importance ratios (...) of draws u (..., P), up to a constant: log p(y, z(u)) - log N(u | 0, I).
 
-    The result is -inf where the potential is NaN.
+    Here y are the data, and z(u) are the unconstrained parameters. The potentials (...) are minus log p(y, z(u)). Where a
+    potential is NaN, the ratio is -inf.
     """
     return jnp.where(jnp.isnan(potentials), -jnp.inf, 0.5 * (u**2).sum(-1) - potentials)
 

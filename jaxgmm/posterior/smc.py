@@ -255,7 +255,7 @@ def _relative_error(log_evidence: jax.Array) -> jax.Array:
 
 
 def _is_degenerate(runs: Run, num_particles: int) -> jax.Array:
-    """Return whether in any stage of any run only a small share of the particles survived, ()."""
+    """Return whether only a small share of the particles survived in at least one stage of at least one run, ()."""
     parents = jnp.where(jnp.isnan(runs.records.size), num_particles, runs.records.parents)
     return (parents < _FEWEST_PARENTS * num_particles).any()
 

@@ -126,7 +126,7 @@ def user_model_starts(
     problem: StandardizedProblem,
     num_chains: int,
 ) -> jax.Array:
-    """Return starts of chains in the approximation's coordinates u, (C, P)."""
+    """Return a start for each chain, (C, P), in the coordinates u of the Gaussian approximation."""
     user = make_user_space(model, problem, approximation.start)
     if user.invertible:
         return overdispersed_starts(key, approximation, num_chains)

@@ -108,7 +108,7 @@ class Prior(MixturePrior):
         return dataclasses.replace(self, mean=(self.mean - shift) / scale, scale=law.scale)
 
     def hyperparameter_shapes(self, num_features: int, covariance_type: str) -> dict[str, tuple[int, ...]]:
-        """Return a dict that maps the name of each hyperparameter that only this family has to its shape."""
+        """Return the shapes of the hyperparameters that only this family has, as a dict from name to shape."""
         return {"mean_precision": ()} | self.covariance_law.hyperparameter_shapes(covariance_type, num_features)
 
     def check_values(self, num_features: int, covariance_type: str) -> None:

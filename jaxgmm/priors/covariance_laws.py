@@ -58,7 +58,7 @@ class CovarianceLaw(Printed, ABC):
 
     @abstractmethod
     def hyperparameter_shapes(self, covariance_type: str, num_features: int) -> dict[str, tuple[int, ...]]:
-        """Return a dict that maps the name of each hyperparameter to the shape that it must have."""
+        """Return the shape that each hyperparameter must have, as a dict from name to shape."""
 
     @abstractmethod
     def check_values(self, name: str, covariance_type: str, num_features: int) -> None:
@@ -124,7 +124,7 @@ class InverseWishart(_ConjugateLaw):
         return dataclasses.replace(self, scale=self.scale / factor.reshape(self.scale.shape))
 
     def hyperparameter_shapes(self, covariance_type: str, num_features: int) -> dict[str, tuple[int, ...]]:
-        """Return a dict that maps the name of each hyperparameter to the shape that it must have."""
+        """Return the shape that each hyperparameter must have, as a dict from name to shape."""
         return {"degrees_of_freedom": (), "scale": covariance.prior_scale_shape(covariance_type, num_features)}
 
     def check_values(self, name: str, covariance_type: str, num_features: int) -> None:
@@ -172,7 +172,7 @@ class InverseGamma(_ConjugateLaw):
         return dataclasses.replace(self, rate=self.rate / factor.reshape(self.rate.shape))
 
     def hyperparameter_shapes(self, covariance_type: str, num_features: int) -> dict[str, tuple[int, ...]]:
-        """Return a dict that maps the name of each hyperparameter to the shape that it must have."""
+        """Return the shape that each hyperparameter must have, as a dict from name to shape."""
         return {"shape": (), "rate": covariance.prior_scale_shape(covariance_type, num_features)}
 
     def check_values(self, name: str, covariance_type: str, num_features: int) -> None:
@@ -233,7 +233,7 @@ class HalfNormal(CovarianceLaw):
         return jnp.broadcast_to(self.sd**2, (num_features,))
 
     def hyperparameter_shapes(self, covariance_type: str, num_features: int) -> dict[str, tuple[int, ...]]:
-        """Return a dict that maps the name of each hyperparameter to the shape that it must have."""
+        """Return the shape that each hyperparameter must have, as a dict from name to shape."""
         return {"sd": (num_features,) if covariance.prior_scale_shape(covariance_type, num_features) else (), "lkj": ()}
 
     def check_values(self, name: str, covariance_type: str, num_features: int) -> None:

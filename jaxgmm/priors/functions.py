@@ -35,7 +35,7 @@ def log_prior(mixture: MixtureLike, prior: MixturePrior, *, present: jax.Array |
     Args:
         mixture: a Mixture or a Fit, or a stack of either with leading axes (...).
         prior: a Prior or IndependentPrior whose shapes fit the mixture.
-        present: (..., K) booleans, True for components that count; by default these are the components of positive weight.
+        present: (..., K) booleans, True for components that enter the density; by default, those of positive weight.
 
     Returns:
         (...).

@@ -130,7 +130,7 @@ class MixturePrior(Printed, ABC):
 
     @abstractmethod
     def hyperparameter_shapes(self, num_features: int, covariance_type: str) -> dict[str, tuple[int, ...]]:
-        """Return a dict that maps the name of each hyperparameter that only this family has to its shape.
+        """Return the shapes of the hyperparameters that only this family has, as a dict from name to shape.
 
         Raise TypeError if the covariance law does not fit the covariance type.
         """
@@ -152,7 +152,7 @@ class MixturePrior(Printed, ABC):
         Args:
             mixture: a Mixture with leading axes (...).
             factors: the factors of the mixture's covariances.
-            present: (..., K) booleans, True for components that count.
+            present: (..., K) booleans, True for components that enter the density.
         """
         law, k = self.covariance_law, mixture.num_components
         of_covariances = law.log_density(mixture.covariances, factors, mixture.covariance_type, mixture.num_features)
