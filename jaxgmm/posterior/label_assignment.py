@@ -259,8 +259,8 @@ def _solve_assignment(scores: np.ndarray, mass: np.ndarray, likeness: np.ndarray
 
     The loss of another permutation is the score of the best permutation minus its own. The gain over it is this loss, divided
     by the weight of the components in which the two differ. Dinkelbach's method (1967, Management Science 13, 492-498) finds
-    the smallest gain. It repeatedly looks for a permutation whose loss is below the current gain times its weight, because the
-    gain over such a permutation is smaller.
+    the smallest gain. It repeatedly looks for a permutation over which the gain is smaller than the smallest gain so far. The
+    loss of such a permutation is less than that gain times the weight of the components in which the two differ.
     """
     from scipy.optimize import linear_sum_assignment
 
