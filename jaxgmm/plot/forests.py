@@ -41,8 +41,8 @@ class _Interval(NamedTuple):
 def forest(ax: Axes, comparison: Comparison, *, rows: Sequence[ComparisonRow] | None = None) -> Axes:
     """Draw a forest plot. For each quantity, one line shows EM and the interval of each posterior.
 
-    The lines are grouped by component. On each line, the origin is the posterior mean of the quantity, and the unit is its
-    posterior sd. Both are taken from the first posterior. Weights, means and variances can therefore be compared. Numbers at
+    The lines are grouped by component. On each line, the origin is the mean of the quantity under the first posterior, and the
+    unit is its sd under the first posterior. Weights, means and variances are therefore drawn on the same scale. Numbers at
     the right show EM and the posterior mean in data units. An arrow at the edge shows that a value lies beyond the axis. If the
     first posterior has a prior, the intervals of the parameters under the prior are drawn too.
 

@@ -161,7 +161,10 @@ def draw_parametric(keys: jax.Array, start: Mixture, size: int) -> jax.Array:
 
 @partial(jax.jit, static_argnums=4)
 def _multinomial_counts(keys: jax.Array, x: jax.Array, weight: Weight, total: jax.Array, size: int) -> jax.Array:
-    """Draw `total` <= `size` rows for each key, in proportion to the weights, and count how often each row is drawn, (B, N)."""
+    """Return how often each row is drawn, (B, N), if `total` rows are drawn for each key in proportion to the weights.
+
+    `size` is an upper limit of `total`. In contrast to `total`, it must be known when the function is compiled.
+    """
     weight = weight_or_ones(weight, x.shape[:1], x.dtype)
     cumulative = jnp.cumsum(weight)
 

@@ -153,13 +153,13 @@ def _make_sampler(
     options: ChainOptions,
     num_chains: int,
 ) -> MCMC:
-    """Return NumPyro's sampler in the coordinates u = root^-1 (z - mode)."""
+    """Return NumPyro's sampler in the coordinates u = root^-1 (z - mode), with the root and the mode of `main`."""
     kernel = _NUTS(
         potential_fn=lambda u: target.potential(main.mode + main.root @ u),
         step_size=_FIRST_STEP_SIZE,
         adapt_mass_matrix=options.adapt,
         dense_mass=options.adapt,
-        target_accept_prob=target_accept_prob,  # pyright: ignore[reportArgumentType]  # an array, so that it can be traced
+        target_accept_prob=target_accept_prob,  # pyright: ignore[reportArgumentType]  # an array works too, and can be traced
         max_tree_depth=options.max_tree_depth,
     )
     kernel.bar, kernel.num_steps = bar, options.num_warmup + options.num_samples
@@ -174,9 +174,9 @@ def _make_sampler(
 
 
 def _chain_starts(key: jax.Array, approximations: Approximations, options: ChainOptions) -> jax.Array:
-    """Return the starts (C + J, P) of all chains in coordinates u.
+    """Return the starts (C + J, P) of all chains, in the coordinates u of the main approximation.
 
-    The first C starts are over-dispersed around the main mode. The last J starts are the other modes.
+    The first C starts are over-dispersed around the mode of the main approximation. The last J starts are the other modes.
     """
     problem, main, others = approximations
     if options.model is None:
@@ -233,9 +233,9 @@ def _compare_modes(
     """Return statistics, by name, that compare the chains from the J other modes with the main chains.
 
     other_log_density (J, S): the log densities of the other chains' draws. other_rhat (J,): for each other chain, R-hat of the
-    main chains together with this chain. other_share (J,): the mass of the other mode divided by the sum of its mass and the
-    main mode's mass. The inputs draws (Q, C, S) and other_draws (Q, J, S) hold Q label-invariant quantities. The first quantity
-    is the log density.
+    main chains together with this chain. other_share (J,): for each other mode, its mass divided by the sum of its mass and the
+    mass of the main mode. The inputs draws (Q, C, S) and other_draws (Q, J, S) hold Q label-invariant quantities. The first
+    quantity is the log density.
     """
 
     def rhat(chain: jax.Array) -> jax.Array:

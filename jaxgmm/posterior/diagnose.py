@@ -88,10 +88,10 @@ def label_invariants(mixture: Mixture) -> dict[str, np.ndarray]:
 
 
 def summarise_draws(draws: ArrayLike, stats: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Summarise draws (C, S, ...) by name.
+    """Return a dict of the summaries of draws (C, S, ...). Each summary has the trailing axes of the draws.
 
-    The entries, each (...), are the mean, the sd, their Monte Carlo errors, R-hat, and two effective sample sizes. If `stats`,
-    the statistics of the posterior, has weights of the chains, the mean and the sd are weighted.
+    The summaries are the mean, the sd, their Monte Carlo errors, R-hat, and two effective sample sizes. `stats` holds the
+    statistics of the posterior. If `stats` contains a weight for each chain, as for `smc`, the mean and the sd are weighted.
     """
     draws = np.asarray(draws, float)
     mean, sd = mean_and_sd(pool(draws, stats))

@@ -240,11 +240,12 @@ def _ess(draws: np.ndarray) -> np.ndarray:
     rho[0] = 1
     pairs = rho[: s // 2 * 2].reshape(s // 2, 2, -1).sum(1)[: max(1, (s - 1) // 2)]
     counted = np.logical_and.accumulate(pairs > 0, axis=0)
-    counted[-1] = False  # the last pair is never counted, because no later pair can end the sum
+    counted[-1] = False  # the last pair ends the sequence of counted pairs, if no earlier pair does
     counted[0] = True
     monotone = np.minimum.accumulate(np.where(counted, pairs, np.inf), axis=0)
     time = -1 + 2 * np.where(counted, monotone, 0).sum(0)
-    # The first pair with a negative sum is not counted as a pair. Its autocorrelation at the even lag is added if positive.
+    # A pair holds the autocorrelations at an even lag and at the next lag. Of the pair that ends the sequence, only the
+    # autocorrelation at the even lag is added, if it is positive.
     end = np.minimum(counted.sum(0), len(pairs) - 1)
     even = np.take_along_axis(rho[0::2], end[None], 0)[0]
     time += np.where(counted.all(0), 0, np.maximum(even, 0))

@@ -147,8 +147,9 @@ def log_evidence(
     describe an emptied component in coordinates in which its prior has light tails.
 
     With up to 6 components, the proposal is averaged over all K! labellings. With more components, only one labelling is used,
-    in which the means are in ascending order along the axis that separates the means best. A sample with this labelling counts
-    K! times, and all other samples count 0 times. This is correct too, but less efficient if components overlap.
+    in which the means are in ascending order along the axis that separates the means best. The importance ratio of
+    each sample with this labelling is multiplied by K!, and that of every other sample by 0. This is correct too, but less
+    efficient if components overlap.
 
     The evidence refers to the data as given, so it depends on their units. Do not compare the evidence of different K under
     priors that were made from the data, such as `default_prior`: that comparison is not fair.
@@ -278,9 +279,10 @@ def _log_ratios(key: jax.Array, seeds: Mixture, problem: StandardizedProblem, nu
 
 
 def _summarise(log_ratios: jax.Array, offset: jax.Array, same: jax.Array) -> Evidence:
-    """Compute the evidence from log importance ratios (S,). The offset is a constant that must be added to the ratios.
+    """Compute the evidence from log importance ratios (S,).
 
-    same: whether x is the data set that the posterior was made from.
+    The ratios are those of the standardised problem, up to a constant factor. `offset` is added to the logarithm of their mean.
+    `same` is True if x is the data set that the posterior was made from.
     """
     count, top = len(log_ratios), log_ratios.max()
     relative = jnp.exp(log_ratios - top)

@@ -1,18 +1,20 @@
-"""The systems of coordinates of the proposal with which the evidence is estimated.
+"""The coordinates in which the proposal for the evidence is defined.
 
-The proposal is a mixture of parts, and each part is a t distribution in its own choice of coordinates. A component without data
-follows its prior. In unconstrained space z, this prior has much heavier tails than a t distribution: the mean of the component
-is far from m where its variance is large, and under a small concentration c its weight may be e^-1000. There are therefore
-three systems of coordinates, and each part chooses one of them for each coordinate:
+The proposal is a mixture of t distributions, which are called its parts. A part may have empty components, which hold no data.
+An empty component follows its prior. In unconstrained space z, this prior has much heavier tails than a t distribution: the
+mean of the component is far from the prior mean m where its variance is large, and under a small concentration c its weight may
+be e^-1000. There are therefore three systems of coordinates, with the indices 0, 1 and 2. Each part uses system 0, except for
+the means and the weights of its empty components:
 
     0    z itself
-    1    means: the standard normal noise from which the prior computes mu_k given Sigma_k
-         weights: the logit of u = sigmoid(s + log b)^c
-    2    weights: the same with -s in place of s, for the last component, whose weight has no fraction of its own
+    1    mean of an empty component: the standard normal noise from which the prior computes mu_k given Sigma_k
+         weight of an empty component: the logit of u = sigmoid(s + log b)^c
+    2    weight of an empty last component: the logit of u = sigmoid(-s + log b)^c
 
-Here s is the logit of a fraction in the stick-breaking transform of the weights, and b = N + sum c. The fraction of component k
-is its share of the weight that the components before it leave. If component k is empty, this fraction is Beta(c_k, n + ...),
-where n is the number of points in later components. The law of u is then nearly uniform, and that of its logit nearly logistic.
+Here s is the logit of a fraction of the stick-breaking transform, and b = N + sum_j c_j. The fraction of component k is
+w_k / (w_k + ... + w_K). The last component has no fraction. Its share of w_K-1 + w_K is one minus the fraction of component
+K - 1, and the logit of this share is -s. If component k is empty, its fraction is Beta(c_k, n + c_k+1 + ... + c_K), where n is
+the number of points in later components. The law of u is then nearly uniform, and the law of its logit is nearly logistic.
 """
 
 from __future__ import annotations
@@ -50,13 +52,16 @@ class Measured(NamedTuple):
 
 @dataclass(frozen=True)
 class Coordinates:
-    """The maps between the systems, for the unconstrained space of a problem."""
+    """The maps between the three systems of coordinates, for the unconstrained space of a problem."""
 
     space: UnconstrainedSpace
     problem: StandardizedProblem
 
     def place(self, chosen: jax.Array, empty: jax.Array) -> Measured:
-        """Return the point with coordinates `chosen` (P,) in a part whose empty components are marked in `empty` (K,)."""
+        """Return a point, given its coordinates `chosen` (P,) in the systems of a part of the proposal.
+
+        The booleans `empty` (K,) are True for the empty components of this part.
+        """
         point, _ = self.place_means(chosen, empty)
         system, sticks = self._systems_of_sticks(empty), self.space.unravel(chosen)["weights"]
         first = self._offset + _expand(sticks, self._concentration[:-1], self._log_points)
@@ -65,7 +70,10 @@ class Coordinates:
         return point._replace(z=self._replace(point.z, weights=sticks))
 
     def place_means(self, chosen: jax.Array, empty: jax.Array) -> tuple[Measured, jax.Array]:
-        """Return the point as `place` does, but take the weights to be in system 0. Return also log|d chosen / dz|, ()."""
+        """Return the point as `place` does, and log|d chosen / dz|, ().
+
+        In contrast to `place`, the coordinates of the weights are copied from `chosen` to z without a change of system.
+        """
         assert self.space.decode is not None
         _, mixture, factors, _ = self.space.decode(chosen)
         prior, d = self.problem.prior, mixture.num_features
@@ -77,17 +85,17 @@ class Coordinates:
         return Measured(z, noise, log_slope), jnp.where(empty, log_slope, 0).sum()
 
     def describe(self, point: Measured) -> Points:
-        """Return a point in all systems."""
+        """Return the coordinates of a point in all three systems."""
         sticks = self.space.unravel(point.z)["weights"] - self._offset
         first, first_slope = _compress(sticks, self._concentration[:-1], self._log_points)
         second, second_slope = _compress(-sticks[-1:], self._concentration[-1:], self._log_points)
-        second = jnp.concatenate([sticks[:-1], second])  # only the last of these numbers is ever chosen
+        second = jnp.concatenate([sticks[:-1], second])  # only the last of these K - 1 numbers is used
         others = self._replace(point.z, means=point.noise, weights=first), self._replace(point.z, weights=second)
         of_weights = jnp.append(first_slope, second_slope) if len(sticks) else 0
         return Points(jnp.stack([point.z, *others]), point.log_slope + of_weights)
 
     def systems(self, empty: jax.Array) -> jax.Array:
-        """Return the index of the system of each coordinate, (P,), if the components in `empty` (K,) are empty."""
+        """Return the index of the system that a part with empty components `empty` (K,) uses for each coordinate, (P,)."""
         zero = jnp.zeros(self.space.size)
         means = jnp.where(empty[:, None], 1.0, self.space.unravel(zero)["means"])
         return self._replace(zero, means=means, weights=self._systems_of_sticks(empty)).astype(int)
@@ -102,7 +110,7 @@ class Coordinates:
         return ravel_pytree(self.space.unravel(z) | parts)[0]
 
     def _systems_of_sticks(self, empty: jax.Array) -> jax.Array:
-        """Return the index of the coordinate system of each of the K - 1 coordinates of the weights."""
+        """Return the part of the result of `systems` that belongs to the weights, (K - 1,)."""
         places = jnp.arange(len(empty) - 1)
         return jnp.where(empty[:-1], 1.0, jnp.where((places == len(empty) - 2) & empty[-1], 2.0, 0.0))
 
@@ -112,19 +120,22 @@ class Coordinates:
 
     @property
     def _log_points(self) -> jax.Array:
-        """Return log b."""
+        """Return log b, with b as in the docstring of this module."""
         total = total_weight(self.problem.weight, len(self.problem.y), self.problem.y.dtype)
         return jnp.log(total + self._concentration.sum())
 
     @property
     def _offset(self) -> jax.Array:
-        """Return the differences between NumPyro's coordinates and the logits s of the fractions, (K - 1,)."""
+        """Return the numbers (K - 1,) by which NumPyro's coordinates of the weights exceed the logits s of the fractions."""
         concentration = self._concentration
         return jnp.log(jnp.arange(len(concentration) - 1, 0, -1, dtype=concentration.dtype))
 
 
 def _compress(logit: jax.Array, concentration: jax.Array, log_points: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the logit y of u = sigmoid(t)^c, with t = logit + log_points, and log(dy / dt)."""
+    """Return y, the logit of u = sigmoid(s + log b)^c, and log(dy / ds).
+
+    The arguments are s, c and log b, as in the docstring of this module.
+    """
     t = logit + log_points
     small, tail = jnp.minimum(t, _LARGE), (1 - concentration) / 2 * jnp.exp(-jnp.maximum(t, _LARGE))
     log_u = concentration * log_sigmoid(small)
@@ -135,7 +146,7 @@ def _compress(logit: jax.Array, concentration: jax.Array, log_points: jax.Array)
 
 
 def _expand(y: jax.Array, concentration: jax.Array, log_points: jax.Array) -> jax.Array:
-    """Return the logit from which `_compress` computes y."""
+    """Return the logit s from which `_compress` computes y."""
     log_c = jnp.log(concentration)
     large = jnp.maximum(y + log_c, _LARGE)
     log_sigma = log_sigmoid(jnp.minimum(y, _LARGE - log_c)) / concentration

@@ -1,4 +1,8 @@
-"""The first proposal for the evidence: a t distribution at each mode that Newton's method finds from the posterior's draws."""
+"""The first proposal for the evidence: a t distribution at each mode that Newton's method finds.
+
+Each search for a mode starts at a mixture, which is called a seed. The seeds are draws from the posterior, modes that the
+caller knows, and mixtures in which one component has been emptied.
+"""
 
 from __future__ import annotations
 
@@ -22,16 +26,16 @@ from .result import Posterior
 from .standardization import StandardizedProblem, to_standard
 from .unconstrained_space import UnconstrainedSpace, log_sigmoid
 
-_EM_STEPS = 30  # number of EM steps in which the other components adapt after one component has been emptied
+_EM_STEPS = 30  # number of EM steps that fit the other components after one component has been emptied
 _NO_WEIGHT = 1e-26  # weight of an empty component during Newton's descent: the component has no influence on the others
 _SMALLEST_WEIGHT = 1e-6  # smallest weight in a start of Newton's method, which needs finite logits
 
 
 class Seeds(NamedTuple):
-    """The points at which the searches for modes start, and a draw whose density can be computed again.
+    """The seeds, and a draw whose density can be computed again.
 
     Attributes:
-        mixtures: (M, ...), standardised mixtures. A component is empty if its weight is 0.
+        mixtures: (M, ...), the seeds, in standardised coordinates. A component is empty if its weight is 0.
         checked: one draw, in data units. If possible, none of its weights was rounded to 0.
         log_density: (), the stored log density of this draw; NaN if all draws have failed.
     """
@@ -44,7 +48,7 @@ class Seeds(NamedTuple):
 def choose_seeds(
     key: jax.Array, posterior: Posterior, modes: Mixture | None, problem: StandardizedProblem, num_modes: int
 ) -> Seeds:
-    """Return the best draw, random other draws, the given modes, and copies of the best draw with one component emptied.
+    """Choose as seeds: the best draw, random draws, the given modes, and copies of the best draw with one component emptied.
 
     The best draw has the largest density of the means, covariances and logarithms of the weights. The density of the weights
     themselves has no maximum if a concentration is below 1. It is infinite if a weight was rounded to 0.
@@ -71,14 +75,14 @@ def choose_seeds(
 
 
 def _num_emptied(seeds: Mixture) -> int:
-    """Return how many of the seed mixtures have an emptied component. They are the last ones of the stack."""
+    """Return the number of seeds in which a component has been emptied. These seeds are the last ones of all seeds."""
     return seeds.num_components if seeds.num_components > 1 else 0
 
 
 def _without_component(mixture: Mixture, k: jax.Array, problem: StandardizedProblem) -> Mixture:
     """Empty component k: return a mixture in which the other components hold all data, and component k has weight 0.
 
-    Such a mixture is useful as a seed, because few draws of the posterior may be near it.
+    Such a mixture is needed as a seed if there is a mode near it, because the posterior may have few draws near this mode.
     """
     prior = problem.prior
     flat = dataclasses.replace(prior, weight_concentration=jnp.ones_like(prior.weight_concentration))
@@ -99,7 +103,7 @@ def _without_component(mixture: Mixture, k: jax.Array, problem: StandardizedProb
 def first_proposal(
     space: UnconstrainedSpace, coordinates: Coordinates, labellings: Labellings, seeds: Mixture, problem: StandardizedProblem
 ) -> Proposal:
-    """Return a mixture of t distributions, one at the mode found from each seed.
+    """Return a mixture of t distributions. For each seed, one t distribution is placed at the mode found from this seed.
 
     The weight of each t distribution is proportional to the mass of the Gaussian approximation at the mode. Two seeds may lead
     to the same mode, which does no harm. If a seed leads to no mode with a finite density, its t distribution gets weight 0.
@@ -126,8 +130,9 @@ def _target(
 ) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:
     """Return the start (P,) of a search for a mode, and the potential that the search minimises.
 
-    Both are in the coordinates of the part of the proposal that belongs to the seed. Components of weight 0 stay empty during
-    the descent. The coordinates of their weights follow a logistic law and do not influence the other coordinates.
+    The search leads to the centre of one part of the proposal. The start and the potential are in the coordinates that this
+    part uses. Components of weight 0 stay empty during the descent. The coordinates of the weights of these components follow a
+    logistic law and do not influence the other coordinates.
     """
     empty = seed.weights == 0
     system = coordinates.systems(empty)

@@ -109,7 +109,7 @@ def build_approximation(
 
 
 def expected_counts(mixture: Mixture, problem: StandardizedProblem) -> jax.Array:
-    """Return the expected number of points in each component, sum_n w_n r_nk, (K,). Point n counts w_n times."""
+    """Return the expected number of points in each component, sum_n w_n r_nk, (K,). The weight of point n is w_n."""
     table = responsibilities(mixture, problem.y)
     weight = weight_or_ones(problem.weight, problem.y.shape[:1], table.dtype)
     return weight @ table
@@ -135,7 +135,7 @@ def check_density_at_start(approximation: GaussianApproximation) -> None:
 
 
 def overdispersed_starts(key: jax.Array, approximation: GaussianApproximation, num_chains: int) -> jax.Array:
-    """Draw the starts (C, P) of chains in coordinates u.
+    """Draw a start for each of C chains, (C, P), in the coordinates u of the Gaussian approximation.
 
     The starts are more dispersed than the posterior, so that R-hat is informative. Gelman & Rubin (1992).
     """

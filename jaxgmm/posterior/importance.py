@@ -24,12 +24,14 @@ _SMALLEST_VARIANCE = 1e-6  # smallest eigenvalue of a scale matrix, as a fractio
 
 
 class Points(NamedTuple):
-    """Points in several systems of coordinates. Each part of a proposal chooses a system for each coordinate.
+    """Points with P coordinates in each of V systems, numbered 0, ..., V - 1.
+
+    Each part of a proposal uses one of the systems for each coordinate. `evidence_coordinates` defines the systems.
 
     Attributes:
-        z: (..., V, P), the coordinates in each of the V systems.
-        log_slope: (..., K). Its sum over the empty components of a part is log|d chosen / d first|, the log-Jacobian between
-            the coordinates that the part chooses and the coordinates in the first system.
+        z: (..., V, P), the coordinates in each system.
+        log_slope: (..., K). Its sum over the empty components of a part is the log-Jacobian log|d chosen / d first|. Here
+            `first` are the coordinates in system 0, and `chosen` are the coordinates that the part uses.
     """
 
     z: jax.Array
@@ -39,11 +41,11 @@ class Points(NamedTuple):
 class Proposal(NamedTuple):
     """A mixture of M multivariate t distributions in P dimensions. The t distributions are called its parts.
 
-    The last E parts have empty components. All other parts use the first system of coordinates.
+    The last E parts have empty components (`evidence_coordinates`). All other parts use system 0 for all coordinates.
 
     Attributes:
-        empty: (E, K), whether each component is empty, for the last E parts.
-        system: (E, P), the system of each coordinate, for the last E parts.
+        empty: (E, K), whether each component is empty, for each of the last E parts.
+        system: (E, P), the index of the system that each of the last E parts uses for each coordinate.
         log_weight: (M,), logarithms of the weights, which sum to one.
         center: (M, P), the centres.
         scale: (M, P, P), the scale matrices.
@@ -69,7 +71,7 @@ def make_proposal(log_weight: jax.Array, center: jax.Array, scale: jax.Array, em
     that the matrix is not singular. A fraction of the total weight is spread evenly over the parts, so that every part keeps
     some weight.
 
-    empty (E, K), system (E, P): the empty components of the last E parts, and the systems of the coordinates of these parts.
+    empty (E, K) and system (E, P): the fields of the same names of the Proposal.
     """
     sd = jnp.sqrt(nonzero(jnp.diagonal(scale, axis1=-2, axis2=-1)))
     values, vectors = linalg.eigh(scale / (sd[:, :, None] * sd[:, None, :]))
@@ -81,7 +83,10 @@ def make_proposal(log_weight: jax.Array, center: jax.Array, scale: jax.Array, em
 
 
 def draw(key: jax.Array, proposal: Proposal, num_samples: int) -> tuple[jax.Array, jax.Array]:
-    """Draw points (S, P) in the coordinates of their parts. Return also which components are empty in these parts, (S, K).
+    """Draw points (S, P) from the proposal, and return also booleans (S, K) that mark empty components.
+
+    Each point is drawn from one part of the proposal. The coordinates of the point are in the systems that this part uses, and
+    the booleans of the point are True for the components that are empty in this part.
 
     Systematic sampling decides how many points come from each part. An average over these draws has about the same variance as
     an average over independent draws, or a smaller one.
@@ -101,7 +106,11 @@ def draw(key: jax.Array, proposal: Proposal, num_samples: int) -> tuple[jax.Arra
 
 
 def choose_coordinates(values: jax.Array, system: jax.Array) -> jax.Array:
-    """Choose values (..., P) from those in all systems (..., V, P), given the system of each coordinate (P,) or (M, P)."""
+    """Choose, for each of P coordinates, the value in one system. `values` (..., V, P) holds the values in all V systems.
+
+    `system` (P,) holds the index of the system for each coordinate; the result is (..., P). For one point, with values (V, P),
+    the argument `system` may also be (M, P); the result is then (M, P).
+    """
     chosen = values[..., 0, :]
     for number in range(1, values.shape[-2]):
         chosen = jnp.where(system == number, values[..., number, :], chosen)
@@ -109,14 +118,14 @@ def choose_coordinates(values: jax.Array, system: jax.Array) -> jax.Array:
 
 
 def _for_all_parts(values: jax.Array, proposal: Proposal) -> jax.Array:
-    """Extend values (E, ...) of the last parts to all parts, (M, ...). All other parts get 0."""
+    """Extend values (E, ...) of the last E parts to all parts, (M, ...). All other parts get 0."""
     return jnp.pad(values, ((len(proposal.center) - len(values), 0), *[(0, 0)] * (values.ndim - 1)))
 
 
 def log_parts(proposal: Proposal, point: Points) -> tuple[jax.Array, jax.Array]:
     """Return, for each part, log(weight times density) at a point, and the squared Mahalanobis distance of the point.
 
-    Both are (M,). The density is with respect to the point's coordinates in the first system, (P,).
+    Both are (M,). The density is with respect to the coordinates of the point in system 0.
     """
     size, degrees = point.z.shape[-1], DEGREES_OF_FREEDOM
     plain = len(proposal.center) - len(proposal.empty)

@@ -11,13 +11,15 @@ This is a linear assignment problem. There are three choices for the score:
     "stephens"    A_jk = sum_n w_n log q_nj r_nk(draw)                  q: the average of the reordered responsibilities
     "kl"          A_jk = -w_j (log w_j / w_k(draw) + KL(N_j, N_k(draw)))      w_j, N_j: the reference's components
 
-The margin of a draw is the difference between the scores of its best and its second best order.
+Each draw has a margin between 0 and 1, which shows how much better the best order is than all other orders. The gain of the
+best order over another order is the difference of their scores, divided by the weight of the components in which the two orders
+differ. The margin is computed from the smallest of these gains. The docstring of `relabel` gives the formula.
 
 Soft ECR: Papastamoulis & Iliopoulos (2010); Papastamoulis (2016). "stephens" is algorithm 2 of Stephens (2000): it starts from
 the soft ECR solution and updates q and the permutations in turn. "kl" needs no data, so its cost does not depend on N. A draw
 may be so different from the reference that no order matches. The scores of two bad orders may then differ by many nats,
-although the choice between them is arbitrary. For this reason, the margins of "kl" have an upper limit. This limit is computed
-from the agreement of responsibilities at points that represent the reference.
+although the choice between them is arbitrary. For this reason, the margin of "kl" has an upper limit: it is at most 1.25 times
+the gain of "assignment", computed at points that represent the reference.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ MAX_ENUMERATED = 6  # for K up to this number, all K! permutations are compared,
 _FORBIDDEN = -1e30  # score of a pair of components that may not be matched
 _STEPHENS_STEPS = 20  # largest number of iterations of "stephens"
 _POINTS = 64  # number of points that represent one component of the reference; a power of two, as a Sobol sequence requires
-# Largest ratio of the margin of "kl" to the agreement. For draws equal to the reference, the ratio is at most 1.15.
+# Upper limit of the margin of "kl", as a multiple of the gain of "assignment" at the points that represent the reference. If a
+# draw equals the reference, the margin without this limit is at most 1.15 times the gain.
 _SLACK = 1.25
 
 
@@ -59,7 +62,7 @@ class Matching(NamedTuple):
 
 
 class _Optimum(NamedTuple):
-    """The best permutations (M, K), and the gain (M,) of each: its smallest gain over any other permutation.
+    """The best permutation for each of M problems, (M, K), and its smallest gain over any other permutation, (M,).
 
     The gain over another permutation is the difference between the scores of the two permutations, divided by the weight of the
     components in which they differ.
@@ -196,10 +199,10 @@ def _divergence_scores(draws: Mixture, reference: Mixture) -> jax.Array:
 
 
 def _agreement_of(draws: Mixture, reference: Mixture, scores: jax.Array, exchangeable: jax.Array) -> jax.Array:
-    """Return the gains (M,) in agreement of responsibilities, for the orders that have the best scores.
+    """Return the smallest gain of "assignment" (M,), for the orders that are best by other scores (M, K, K).
 
-    The scores are (M, K, K). The responsibilities are computed at points that represent the reference: for each component, the
-    same number of points of a Sobol sequence are mapped to the component. The gain is negative if another order agrees better.
+    The gain is computed at points that represent the reference: for each component, the same number of points of a Sobol
+    sequence are mapped to the component. The gain is negative if the responsibilities agree better in another order.
     """
     from scipy.special import ndtri
     from scipy.stats import qmc
@@ -215,9 +218,10 @@ def _agreement_of(draws: Mixture, reference: Mixture, scores: jax.Array, exchang
 
 
 def _best_orders(scores: jax.Array, mass: jax.Array, exchangeable: jax.Array, likeness: jax.Array | None = None) -> _Optimum:
-    """Solve M assignment problems with scores (M, K, K). The mass (K,) is the weight of each component of the reference.
+    """Solve M assignment problems: find the best order by the scores (M, K, K), and the smallest gain of this order.
 
-    likeness: other scores (M, K, K), from which the gains of the best orders are computed. If None, `scores` are used.
+    mass (K,): the weight of each component of the reference. likeness (M, K, K): the scores from which the gain is computed,
+    or None if these are `scores` too.
     """
     if len(mass) <= MAX_ENUMERATED:
         return _enumerate(scores, mass, exchangeable, likeness)
@@ -257,10 +261,10 @@ def _enumerate(scores: jax.Array, mass: jax.Array, exchangeable: jax.Array, like
 def _solve_assignment(scores: np.ndarray, mass: np.ndarray, likeness: np.ndarray | None = None) -> tuple[np.ndarray, float]:
     """Solve one assignment problem on the host. Return the best permutation and its smallest gain over another permutation.
 
-    The loss of another permutation is the score of the best permutation minus its own. The gain over it is this loss, divided
-    by the weight of the components in which the two differ. Dinkelbach's method (1967, Management Science 13, 492-498) finds
-    the smallest gain. It repeatedly looks for a permutation over which the gain is smaller than the smallest gain so far. The
-    loss of such a permutation is less than that gain times the weight of the components in which the two differ.
+    The loss of another permutation is the score of the best permutation minus the score of the other permutation. The gain over
+    the other permutation is this loss, divided by the weight of the components in which the two permutations differ.
+    Dinkelbach's method (1967, Management Science 13, 492-498) finds the smallest gain. It repeatedly looks for a permutation
+    whose loss is less than the smallest gain so far times this weight. The gain over such a permutation is smaller.
     """
     from scipy.optimize import linear_sum_assignment
 

@@ -126,12 +126,13 @@ def _diagnose(draws: jax.Array) -> tuple[jax.Array, jax.Array]:
     total = covariances[0] + means.var(ddof=1)
     rho = 1 - (within - covariances) / total
     pairs = rho.at[0].set(1)[: s // 2 * 2].reshape(-1, 2)[: max(1, (s - 1) // 2)]
-    sums = pairs.sum(1).at[-1].min(0)  # the last pair is never counted, because no pair follows that could end the sum
+    sums = pairs.sum(1).at[-1].min(0)  # with a last sum of at most 0, the sequence below ends
     # Geyer's initial monotone sequence ends before the first pair whose sum is not positive, and counts at least one pair
     end = jnp.maximum(jnp.argmax(~(sums > 0)), 1)
     counted = jnp.arange(len(sums)) < end
     time = -1 + 2 * jnp.where(counted, jax.lax.cummin(pairs.sum(1)), 0).sum()
-    # The next pair is not counted as a pair. Its autocorrelation at the even lag is added if positive.
+    # A pair holds the autocorrelations at an even lag and at the next lag. Of the pair that ends the sequence, only the
+    # autocorrelation at the even lag is added, if it is positive.
     time += jnp.where(end < len(sums), jnp.maximum(pairs[jnp.minimum(end, len(sums) - 1), 0], 0), 0)
     return jnp.sqrt(total / within), c * s / jnp.maximum(time, 1 / jnp.log10(c * s))
 

@@ -96,9 +96,11 @@ def nuts(
         ess (), the largest R-hat and the smallest effective sample size of label-invariant quantities (see
         `jaxgmm.posterior.mixing`), NaN with fewer than 4 draws per chain.
 
-        Further stats with a stack of J + 1 starts: other_log_density (J, S); other_rhat (J,), R-hat of the draws together with
-        the chain from the other start, near 1 if that chain moved to the same mode; other_share (J,), the mass of the other
-        mode divided by the sum of its mass and the first mode's mass, by Laplace's method.
+        Further stats with a stack of J + 1 starts describe J additional chains, one from each start but the first:
+        other_log_density (J, S), the log densities of their draws; other_rhat (J,), for each additional chain, R-hat of the
+        posterior's draws together with this chain, near 1 if the chain moved to the first mode; other_share (J,), for the mode
+        at which each additional chain starts, its mass divided by the sum of its mass and the first mode's mass, by Laplace's
+        method.
 
         Further stats with a model of your own: log_likelihood (C, S) of all observed sites, including those of numpyro.factor;
         pointwise_log_likelihood (C, S, N) of each row, if an observed site has one term for each row and there are at most

@@ -176,11 +176,13 @@ def _khat(log_ratios: Any, usable: Any, tail: _Tail, xp: Any) -> Any:
 
 
 def _fit_tail(largest: Any, xp: Any) -> _Tail:
-    """Fit a generalised Pareto distribution to the largest log ratios (1 + T, Q), given in ascending order. The last is 0.
+    """Fit a generalised Pareto distribution with shape k and scale sigma to the largest ratios.
 
-    The first log ratio is the cutoff. Only ratios above the cutoff are used. The method is that of Zhang & Stephens (2009),
-    section 4. The posterior mean of theta = -k / sigma is computed on a grid that depends on the data, and determines k-hat and
-    sigma. The exceedances x are measured in units of their first quartile.
+    The argument `largest` (1 + T, Q) holds logarithms of ratios in ascending order. They are relative to the largest ratio, so
+    the last one is 0. The first one is the cutoff. The distribution is fitted to the differences between the cutoff and the
+    ratios above it. The method is that of Zhang & Stephens (2009), section 4: the posterior mean of theta = -k / sigma is
+    computed on a grid that depends on the data, and k-hat and sigma are computed from this mean. In the code, x are the
+    differences, divided by their first quartile.
     """
     size = len(largest) - 1
     log_cut = xp.maximum(largest[0], _LOWEST)
