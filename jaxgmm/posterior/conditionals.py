@@ -36,8 +36,8 @@ from ..validation import is_traced
 class GibbsState(NamedTuple):
     """The current parameters of one chain.
 
-    log_weights has shape (K,) and is -inf for absent components. means has shape (K, D). The field `lower` of factors holds a
-    square root of each covariance, which need not be triangular.
+    log_weights has shape (K,) and is -inf for absent components. means has shape (K, D). factors.lower holds a square root of
+    each covariance. Despite this name, the square root need not be triangular.
     """
 
     log_weights: jax.Array
@@ -180,7 +180,7 @@ def draw_state(
         prior: a prior whose conditionals have closed forms.
         present: (K,), True for the components that may have a positive weight; the other components keep weight 0.
         covariance_type: covariance type of the state.
-        label_counts: (K,), the number of labels of each component, if it differs from the counts of the sums.
+        label_counts: (K,), the number of labels of each component, from which the weights are drawn; None: `sums.count`.
     """
     k, d = state.means.shape
     dtype = sums.count.dtype

@@ -49,10 +49,11 @@ class Effort(NamedTuple):
 
 
 class Records(NamedTuple):
-    """Numbers about each stage, (T,): the Gibbs sweeps, the effective sample size after rows entered, and the parents.
+    """Three numbers for each of T stages, each of shape (T,).
 
-    Parents are the particles that survive the resampling. In the last stage, no rows are left to enter, so all particles
-    survive. For stages that were not needed, `sweeps` and `parents` are 0 and `size` is NaN.
+    sweeps: the number of Gibbs sweeps. size: the effective sample size after rows have entered. parents: the number of
+    particles that survive the resampling. In the last stage, no rows are left to enter, so all particles survive. For stages
+    that were not needed, `sweeps` and `parents` are 0 and `size` is NaN.
     """
 
     sweeps: jax.Array
@@ -63,7 +64,8 @@ class Records(NamedTuple):
 class Run(NamedTuple):
     """The state of one run: particles (M, ...), the log evidence of the rows that have entered, counters and records.
 
-    entered: number of rows that have entered completely. exponent: power, below 1, of the next row's likelihood that has entered.
+    entered: number of rows that have entered completely. exponent: phi of the next row, as in the docstring of this module. It
+    is 0 if no part of the next row has entered.
     """
 
     state: GibbsState
@@ -138,7 +140,7 @@ def _in_random_order(key: jax.Array, problem: Problem) -> Problem:
     weight = weight_or_ones(problem.weight, problem.y.shape[:1], problem.y.dtype)
     along = problem.y @ jax.random.normal(key_direction, problem.y.shape[1:], problem.y.dtype)
     rank = jnp.argsort(jnp.argsort(jnp.where(weight > 0, along, jnp.inf))).astype(jnp.uint32)
-    place = rank * jnp.uint32(_GOLDEN_RATIO) + jax.random.bits(key_start, (), jnp.uint32)  # the integers overflow: modulo 2^32
+    place = rank * jnp.uint32(_GOLDEN_RATIO) + jax.random.bits(key_start, (), jnp.uint32)  # modulo 2^32, by overflow
     order = jnp.lexsort((place, weight <= 0))
     weight = problem.weight[order] if has_weights(problem.weight) else problem.weight
     return problem._replace(y=problem.y[order], weight=weight)
@@ -184,7 +186,10 @@ def _let_rows_enter(run: Run, problem: Problem, covariance_type: str) -> tuple[j
     first_joint = joint_of_particles(run.state, y[run.entered][:, None], covariance_type)[..., 0]  # (M, K)
 
     def of_first_row(exponent: jax.Array) -> jax.Array:
-        """Return log(sum_k w_k N^exponent) for the first row that has not entered, times the weight of this row."""
+        """Return weight * log(sum_k w_k N(x | mu_k, Sigma_k)^exponent) for each particle, (M,).
+
+        Here x and weight are those of the first row that has not entered completely.
+        """
         power = run.state.log_weights + exponent * (first_joint - run.state.log_weights)
         present = jnp.where(jnp.isfinite(run.state.log_weights), power, -jnp.inf)
         return weight[run.entered] * jax.nn.logsumexp(present, -1)
