@@ -138,7 +138,7 @@ def is_singular(covariances: jax.Array, squared_size: jax.Array, covariance_type
 
 
 def positive_factors(mixture: Mixture) -> covariance.Factors:
-    """Return the factors of a mixture's covariances (...), even if some covariances are not positive definite.
+    """Return the factors of the covariances of a mixture, even if some covariances are not positive definite.
 
     The variances of a singular covariance are raised to the rounding error of the mixture's values. If a matrix has an
     eigenvalue that is more negative than rounding can explain, the density of its component becomes 0 everywhere. Values that
@@ -158,7 +158,7 @@ def positive_factors(mixture: Mixture) -> covariance.Factors:
 
 
 def _raised_to_rounding(mixture: Mixture) -> jax.Array:
-    """Return the covariances (...) with variances raised to the rounding error of the mixture's values."""
+    """Return the covariances after their variances have been raised to the rounding error of the mixture's values."""
     covariance_type, d = mixture.covariance_type, mixture.num_features
     variances = covariance.variances(mixture.covariances, covariance_type, d)
     size = (mixture.means**2).max(-2) + jnp.maximum(variances, 0).max(-2)  # (..., D)

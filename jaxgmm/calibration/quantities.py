@@ -98,7 +98,7 @@ def in_order(mixture: Mixture) -> Mixture:
 
 
 def independent_parameters(mixture: Mixture) -> jax.Array:
-    """Return the free entries of mixtures (...) without the last weight, which the other weights determine."""
+    """Return the free entries of mixtures, without the last weight, which the other weights determine."""
     k, values = mixture.num_components, free_entries(mixture)
     return jnp.concatenate([values[..., : k - 1], values[..., k:]], -1)
 

@@ -156,7 +156,7 @@ _DEGENERATE = 2  # the `unsoundness` of a fit with a degenerate component
 
 
 def unsoundness(status: Any, degenerate: Any, finite: Any) -> Any:
-    """Return an integer for each fit (...): 0 for a sound fit, and a larger number for a worse fit.
+    """Return an integer for each fit: 0 for a sound fit, and a larger number for a worse fit.
 
     All code that ranks or selects fits uses this rule. A fit is sound if EM converged or ran out of steps, its numbers are
     finite, and no component is degenerate. For other fits, the integer is
@@ -182,7 +182,7 @@ def unsoundness(status: Any, degenerate: Any, finite: Any) -> Any:
 
 
 def unsoundness_of(fits: Fit, total: jax.Array | np.ndarray) -> jax.Array:
-    """Return what `unsoundness` says about each of a stack of fits; `total` is the total weight of the data."""
+    """Return the `unsoundness` of each fit in a stack. `total` is the total weight of the data."""
     mixture, axes = fits.mixture, fits.status.ndim
     numbers = (fits.objective, fits.log_likelihood, mixture.weights, mixture.means, mixture.covariances)
     finite = jnp.array(True)
@@ -192,12 +192,12 @@ def unsoundness_of(fits: Fit, total: jax.Array | np.ndarray) -> jax.Array:
 
 
 def is_sound(fits: Fit, total: jax.Array) -> jax.Array:
-    """Return whether each of a stack of fits is sound, as defined by `unsoundness`; `total` is the total weight of the data."""
+    """Return whether each fit in a stack is sound, as defined by `unsoundness`. `total` is the total weight of the data."""
     return unsoundness_of(fits, total) == 0
 
 
 def has_degenerate_component(fits: Fit, total: jax.Array | np.ndarray) -> jax.Array:
-    """Return whether each fit (...) has a degenerate component; the result is False for tied covariances.
+    """Return whether each fit in a stack has a degenerate component. The result is False for tied covariances.
 
     A component is degenerate if it holds too few points for a covariance of its own, or if only the regularisation keeps its
     covariance from collapsing. `total` is the total weight of the data.

@@ -75,9 +75,9 @@ def diagnose(posterior: Posterior) -> dict[str, Any]:
 
 
 def label_invariants(mixture: Mixture) -> dict[str, np.ndarray]:
-    """Return three label-invariant quantities of mixtures (...), by name.
+    """Return three label-invariant quantities of mixtures with leading axes (...), as a dict from name to values.
 
-    They are the sorted weights (..., K), the overall mean (..., D) and the overall standard deviation (..., D).
+    The quantities are the sorted weights (..., K), the overall mean (..., D) and the overall standard deviation (..., D).
     """
     weights, means = np.asarray(mixture.weights, float), np.asarray(mixture.means, float)
     covariances = np.asarray(mixture.covariances, float)

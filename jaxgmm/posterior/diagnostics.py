@@ -199,7 +199,10 @@ def _split(draws: np.ndarray) -> np.ndarray:
 
 
 def _at_most(draws: np.ndarray, quantile: np.ndarray) -> np.ndarray:
-    """Return 1 for each draw (C, S, ...) that is at most the quantile (...), else 0, or NaN where diagnostics are undefined."""
+    """Return 1 for each draw that is at most the quantile, 0 for all others, and NaN where diagnostics are undefined.
+
+    The draws are (C, S, ...). The quantile has their trailing axes.
+    """
     return np.where(_is_undefined(draws), np.nan, (draws <= quantile).astype(float))
 
 
@@ -213,7 +216,10 @@ def _rank_normalise(draws: np.ndarray) -> np.ndarray:
 
 
 def _is_undefined(draws: np.ndarray) -> np.ndarray:
-    """Return, for each quantity (...), whether one of its draws (C, S, ...) is not finite or all its draws are equal."""
+    """Return, for each quantity, whether one of its draws is not finite or all its draws are equal.
+
+    The draws are (C, S, ...). The result has their trailing axes, one entry for each quantity.
+    """
     return ~np.isfinite(draws).all((0, 1)) | (draws == draws[:1, :1]).all((0, 1))
 
 

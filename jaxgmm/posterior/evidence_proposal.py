@@ -75,7 +75,7 @@ def choose_seeds(
 
 
 def _num_emptied(seeds: Mixture) -> int:
-    """Return the number of seeds in which a component has been emptied. These seeds are the last ones of all seeds."""
+    """Return the number of seeds in which a component has been emptied. These seeds come after all other seeds."""
     return seeds.num_components if seeds.num_components > 1 else 0
 
 
@@ -105,8 +105,9 @@ def first_proposal(
 ) -> Proposal:
     """Return a mixture of t distributions. For each seed, one t distribution is placed at the mode found from this seed.
 
-    The weight of each t distribution is proportional to the mass of the Gaussian approximation at the mode. Two seeds may lead
-    to the same mode, which does no harm. If a seed leads to no mode with a finite density, its t distribution gets weight 0.
+    The weight of each t distribution is proportional to the mass of the Gaussian approximation at the mode, apart from the
+    fraction of the weight that `make_proposal` spreads evenly. Two seeds may lead to the same mode, which does no harm. If a
+    seed leads to no mode with a finite density, its t distribution gets only its part of this fraction.
     """
     seeds = jax.lax.map(labellings.canonical, seeds)
 

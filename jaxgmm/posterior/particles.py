@@ -11,7 +11,7 @@ _BISECTIONS = 30  # number of bisections for an exponent; it is then exact to th
 
 
 def effective_size(log_weights: jax.Array) -> jax.Array:
-    """Return the effective sample size, (sum w)^2 / sum w^2, (...), for log weights (M, ...); 0 if no weight is positive."""
+    """Return the effective sample size (sum w)^2 / sum w^2 for log weights (M, ...). It is 0 if no weight is positive."""
     top = log_weights.max(0)
     w = jnp.exp(log_weights - jnp.where(jnp.isfinite(top), top, 0))
     squares = (w**2).sum(0)

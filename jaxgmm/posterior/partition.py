@@ -131,7 +131,7 @@ def partition(
     partitions of all draws in use are candidates too. The result is therefore never worse than one of them.
 
     The credible ball is that of Wade & Ghahramani (2018): it contains the draws within the radius of the estimate.
-    The draws of a run of `smc` count with the weight of the run.
+    If the posterior is from `smc`, its runs have unequal weights, and each run enters with its weight.
 
     Args:
         posterior: draws (C, S, ...).

@@ -99,12 +99,12 @@ class PosteriorStatus(StatusEnum):
 
 
 def is_good(status: Any) -> Any:
-    """Return, for each PosteriorStatus code (...), whether sampling went well."""
+    """Return whether sampling went well, for each PosteriorStatus in an array."""
     return (status == PosteriorStatus.OK) | (status == PosteriorStatus.FULL_WARMUP)
 
 
 def needs_warning(status: Any) -> Any:
-    """Return, for each PosteriorStatus code (...), whether a sampler issues a warning.
+    """Return whether a sampler issues a warning, for each PosteriorStatus in an array.
 
     FEW_DRAWS causes no warning, because the caller chose the number of draws. The status itself reports it.
     """
@@ -112,7 +112,7 @@ def needs_warning(status: Any) -> Any:
 
 
 def is_usable(status: Any) -> Any:
-    """Return, for each PosteriorStatus code (...), whether the draws describe at least a part of the posterior."""
+    """Return whether the draws describe at least a part of the posterior, for each PosteriorStatus in an array."""
     failed = (PosteriorStatus.ALL_DIVERGENT, PosteriorStatus.NONFINITE, PosteriorStatus.SINGULAR)
     return (status != failed[0]) & (status != failed[1]) & (status != failed[2])
 
