@@ -38,8 +38,8 @@ from .mixing import Mixing, judge_mixing, label_invariant_draws, measure_mixing
 from .result import Posterior, PosteriorStatus, in_dtype, warn_if_unreliable
 from .standardization import StandardizedProblem, from_standard, log_volume_of_present, standardise, to_standard
 
-# Standard deviation of the chains' first parameters, as a multiple of their conditional standard deviation given the labels. A
-# number above 1 makes the starts over-dispersed, so that R-hat is informative.
+# Approximate standard deviation of the first parameters of the chains, as a multiple of their conditional standard deviation
+# given the labels. A number above 1 makes the starts over-dispersed, so that R-hat is informative.
 _OVERDISPERSION = 2.0
 
 

@@ -108,8 +108,8 @@ def modes(
 
     in (weights, means, covariances). Fits that differ only by a permutation of the components are one mode: they have the same
     objective, within 0.1 nats, and the same log densities at the rows, within 0.05 in root mean square. The mass of a mode is
-    the share of the draws from which EM climbs to the mode. If the posterior is from `smc`, its runs have unequal
-    weights, stats["chain_weight"], and each run enters with its weight.
+    the share of the draws from which EM climbs to the mode. If the posterior is from `smc`, its runs have unequal weights,
+    stats["chain_weight"], and each run enters with its weight.
 
     With draws by `smc`, the masses are consistent estimates. Chains by `nuts` and `gibbs` may stay near their starts. The
     masses then include only the modes that the chains visit.
