@@ -63,7 +63,8 @@ class Records(NamedTuple):
 class Run(NamedTuple):
     """The state of one run: particles (M, ...), the log evidence of the rows that have entered, counters and records.
 
-    entered: number of rows that have entered completely. exponent: power, below 1, of the next row's likelihood that has entered.
+    entered: number of rows that have entered completely.
+    exponent: the power, below 1, of the next row's likelihood that has entered.
     """
 
     state: GibbsState
