@@ -64,8 +64,8 @@ class Records(NamedTuple):
 class Run(NamedTuple):
     """The state of one run: particles (M, ...), the log evidence of the rows that have entered, counters and records.
 
-    entered: number of rows that have entered completely. exponent: phi of the next row, as in the docstring of this module. It
-    is 0 if no part of the next row has entered.
+    entered: number of rows that have entered completely.
+    exponent: phi of the next row, below 1, as in the docstring of this module; 0 if no part of the next row has entered.
     """
 
     state: GibbsState
