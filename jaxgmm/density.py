@@ -270,7 +270,7 @@ def _over_stack(function: Callable[..., jax.Array], mixture: Mixture, x: jax.Arr
 
 
 def _log_sum(mixture: Mixture, x: jax.Array) -> jax.Array:
-    """Return log p(x_n), (n,). The density is linear in the weights, so that gradients are exact at a weight of 0."""
+    """Return log p(x_n), (n,). No log w_k is computed, so that gradients are exact at a weight of 0."""
     no_log_weights = jnp.zeros_like(mixture.weights)
     log_normals, _ = log_joint(
         no_log_weights, mixture.means, positive_factors(mixture), x.T, mixture.covariance_type, subtract_means_first=True

@@ -173,7 +173,7 @@ def _best_pair(t: np.ndarray, weight: np.ndarray) -> tuple[int, int]:
 
 
 def _bend(entropy: np.ndarray) -> int:
-    """Return the number of clusters at which two straight lines that share this point fit the entropy (K,) best."""
+    """Fit two straight lines that meet at a number of clusters to the entropies (K,), and return the best such number."""
     k = len(entropy)
     if k < 3:
         return k

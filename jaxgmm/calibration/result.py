@@ -84,8 +84,8 @@ class Calibration(Exported):
         """Upper limits for the probability that a correct method fails the check.
 
         `alpha` is the limit for all quantities together, and `alpha_each` = alpha / Q is the limit for each quantity
-        (Bonferroni). `false_failure_rate` is the exact limit for all quantities together. Because counts are integers, it is
-        slightly smaller than alpha.
+        (Bonferroni). `false_failure_rate` is the limit that is reached: it is slightly smaller than `alpha`, because ranks are
+        counted in integers.
         """
         if not self.quantities:
             return {"alpha": self.alpha}

@@ -31,10 +31,10 @@ class Labellings(NamedTuple):
     """The functions that take all labellings of K components into account.
 
     Attributes:
-        log_average: proposal, measured points (S, ...) -> (S,), the logarithm of an average: the density of the proposal at
-            each point is averaged over the labellings.
-        canonical: a mixture -> the same mixture in the labelling that is kept. If all labellings are enumerated, the mixture is
-            returned unchanged.
+        log_average: a function of a proposal and S points. It averages the density of the proposal at each point over the
+            labellings, and returns the logarithms of the averages, (S,).
+        canonical: a function of a mixture. It returns the same mixture in the one labelling that `make_labellings` describes.
+            If all labellings are enumerated, it returns the mixture unchanged.
     """
 
     log_average: LogAverage

@@ -9,7 +9,7 @@ This is a linear assignment problem. There are three choices for the score:
 
     "assignment"  A_jk = sum_n w_n r_nj(reference) r_nk(draw)           agreement of responsibilities (soft ECR)
     "stephens"    A_jk = sum_n w_n log q_nj r_nk(draw)                  q: the average of the reordered responsibilities
-    "kl"          A_jk = -w_j (log w_j / w_k(draw) + KL(N_j, N_k(draw)))      w_j, N_j: the reference's components
+    "kl"          A_jk = -w_j (log(w_j / w_k(draw)) + KL(N_j, N_k(draw)))    w_j, N_j: the reference's components
 
 Each draw has a margin between 0 and 1, which shows how much better the best order is than all other orders. The gain of the
 best order over another order is the difference of their scores, divided by the weight of the components in which the two orders
@@ -171,7 +171,7 @@ def _agreement_scores(draws: Mixture, table: jax.Array, x: jax.Array, weight: ja
 
 @jax.jit
 def _divergence_scores(draws: Mixture, reference: Mixture) -> jax.Array:
-    """Return -w_j (log w_j / w_k(draw) + KL(N_j, N_k(draw))) for each draw, (M, K, K); Bishop (2006), exercise 2.13."""
+    """Return the scores A of "kl" for each draw, (M, K, K); for the divergence, see Bishop (2006), exercise 2.13."""
     k, d = draws.num_components, draws.num_features
     tiny = jnp.finfo(draws.weights.dtype).tiny
 

@@ -97,8 +97,8 @@ def pareto_k(log_ratios: Any, *, xp: Any = np) -> Any:
         xp: the module numpy, or jax.numpy inside jit.
 
     Returns:
-        k-hat, (). It is 0 if all ratios are equal up to rounding, as for a perfect proposal. It is infinite if at most four
-        ratios are above the cutoff, if a ratio is NaN or infinite, or if all ratios are zero.
+        k-hat, (). It is 0 if all ratios are positive and equal up to rounding, as for a perfect proposal. It is infinite if at
+        most four ratios are above the cutoff, if a ratio is NaN or infinite, or if all ratios are zero.
 
     Example:
         >>> import numpy as np

@@ -308,9 +308,10 @@ def _coclustering(draws: Mixture, x: jax.Array) -> jax.Array:
 
 @jax.jit
 def _entropy_of_pairs(draws: Mixture, x: jax.Array, count: jax.Array) -> jax.Array:
-    """Return, for each point, the entropy of the event that the point and another point belong to the same component, (N,).
+    """Return a mean entropy in nats for each point, (N,).
 
-    It is in nats, and averaged over the other points among the first `count` points.
+    The entropy is that of the event that the point and a second point belong to the same component. The mean is over the second
+    points, which are the first `count` points without the point itself.
     """
     together = _coclustering(draws, x)
     entropy = jnp.where(jnp.arange(len(x)) < count, entr(together) + entr(1 - together), 0)

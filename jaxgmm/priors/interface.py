@@ -205,7 +205,7 @@ class MixturePrior(Printed, ABC):
         return gamma_shapes(degrees_of_freedom + observed, covariance_type, k, d)
 
     def translate(self, shift: jax.Array) -> MixturePrior:
-        """Return the prior of the parameters of x - shift."""
+        """Return the prior of the mixture of the data x - shift, if this is the prior of the mixture of the data x."""
         return dataclasses.replace(self, mean=self.mean - shift)
 
     def _scale_given_scatter(self, scatter: jax.Array, covariance_type: str) -> jax.Array:
