@@ -69,8 +69,9 @@ def fit(
         sample_weight: (N,) >= 0, or None. A row of integer weight w counts as w copies of the row. A row of weight 0 is
             ignored, whatever values it holds.
         tol: EM has converged when one step changes the objective by at most this many nats per unit of weight. With tol=0, EM
-            runs until a step changes nothing or until max_iter. If rounding hides such a small change, as in float32, EM has
-            converged when the parameters hardly move; the objective may then vary within its rounding error.
+            runs until a step changes nothing or until max_iter. In float32, the rounding error of the objective
+            is often larger than the change that tol allows. EM has then converged when the parameters hardly move, and the
+            objective may vary within its rounding error.
         max_iter: the largest number of steps.
         reg_covar: a number in data units squared that is added to each variance after each step, as in scikit-learn. It
             replaces the penalty. 0 gives plain maximum likelihood. With reg_covar, the objective may fall. If a component

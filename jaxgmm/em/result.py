@@ -156,7 +156,7 @@ _DEGENERATE = 2  # the `unsoundness` of a fit with a degenerate component
 
 
 def unsoundness(status: Any, degenerate: Any, finite: Any) -> Any:
-    """Return an integer for each fit (...): 0 for a sound fit, and a larger number for a worse fit.
+    """Return an integer for each fit: 0 for a sound fit, and a larger number for a worse fit.
 
     All code that ranks or selects fits uses this rule. A fit is sound if EM converged or ran out of steps, its numbers are
     finite, and no component is degenerate. For other fits, the integer is
@@ -170,9 +170,9 @@ def unsoundness(status: Any, degenerate: Any, finite: Any) -> Any:
     If several of these conditions hold, the largest of their integers is returned.
 
     Args:
-        status: (...), a Status.
-        degenerate: (...), whether a component is degenerate.
-        finite: (...), whether the objective and the estimate are finite.
+        status: the Status of each fit.
+        degenerate: for each fit, whether a component is degenerate.
+        finite: for each fit, whether the objective and the estimate are finite.
     """
     on_device = any(isinstance(value, jax.Array) for value in (status, degenerate, finite))
     xp = jnp if on_device else np  # results on the host are handled by NumPy, so that printing needs no compilation
@@ -197,7 +197,7 @@ def is_sound(fits: Fit, total: jax.Array) -> jax.Array:
 
 
 def has_degenerate_component(fits: Fit, total: jax.Array | np.ndarray) -> jax.Array:
-    """Return whether each fit (...) has a degenerate component; the result is False for tied covariances.
+    """Return, for each fit, whether it has a degenerate component; the result is False for tied covariances.
 
     A component is degenerate if it holds too few points for a covariance of its own, or if only the regularisation keeps its
     covariance from collapsing. `total` is the total weight of the data.
