@@ -26,12 +26,12 @@ def bic(mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None =
     p is the number of free parameters of the components that are present (weight above 0). N is the total weight of the data.
 
     Args:
-        mixture: a Mixture or a Fit, or a stack of either (...).
+        mixture: a Mixture or a Fit, or a stack of either with leading axes (...).
         x: (N, D).
         sample_weight: (N,) >= 0, or None.
 
     Returns:
-        (...), on the scale of -2 log L in nats.
+        An array with the leading axes of the mixture, on the scale of -2 log L, in nats.
 
     Raises:
         ValueError, TypeError: the shapes of mixture, x and sample_weight do not match, or x does not hold real numbers.
@@ -55,12 +55,12 @@ def aic(mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None =
     p is the number of free parameters of the components that are present (weight above 0).
 
     Args:
-        mixture: a Mixture or a Fit, or a stack of either (...).
+        mixture: a Mixture or a Fit, or a stack of either with leading axes (...).
         x: (N, D).
         sample_weight: (N,) >= 0, or None.
 
     Returns:
-        (...), on the scale of -2 log L in nats.
+        An array with the leading axes of the mixture, on the scale of -2 log L, in nats.
 
     Raises:
         ValueError, TypeError: the shapes of mixture, x and sample_weight do not match, or x does not hold real numbers.
@@ -85,12 +85,12 @@ def icl(mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None =
     point as a member of its most likely component. Source: Biernacki, Celeux & Govaert (2000).
 
     Args:
-        mixture: a Mixture or a Fit, or a stack of either (...).
+        mixture: a Mixture or a Fit, or a stack of either with leading axes (...).
         x: (N, D).
         sample_weight: (N,) >= 0, or None.
 
     Returns:
-        (...), on the scale of -2 log L in nats.
+        An array with the leading axes of the mixture, on the scale of -2 log L, in nats.
 
     Raises:
         ValueError, TypeError: the shapes of mixture, x and sample_weight do not match, or x does not hold real numbers.
@@ -108,13 +108,13 @@ def icl(mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None =
 
 
 def information_criterion(name: str, mixture: Mixture, x: jax.Array, weight: jax.Array | None) -> jax.Array:
-    """Return the values (...) of a criterion for validated input; `name` is one of CRITERIA."""
+    """Return a criterion of each mixture for validated input; `name` is one of CRITERIA."""
     return _criterion(name, mixture, *pad_data(x, weight, mixture))
 
 
 @partial(jax.jit, static_argnums=0)
 def _criterion(name: str, mixture: Mixture, x: jax.Array, weight: Weight) -> jax.Array:
-    """Return the values (...) of a criterion for data that may be padded."""
+    """Return a criterion of each mixture for data that may be padded."""
     weight = weight_or_ones(weight, x.shape[:1], x.dtype)
     log_likelihood, num_free = _log_likelihood(mixture, x, weight), _num_free(mixture)
     if name == "aic":
@@ -137,13 +137,13 @@ def _validate(
 
 
 def _log_likelihood(mixture: Mixture, x: jax.Array, weight: jax.Array) -> jax.Array:
-    """Return the weighted log-likelihoods (...), in nats."""
+    """Return the weighted log-likelihood of each mixture, in nats."""
     densities = log_prob(mixture, x)
     return jnp.where(weight > 0, weight * densities, 0).sum(-1)
 
 
 def _num_free(mixture: Mixture) -> jax.Array:
-    """Return the number of free parameters (...) of the components that are present."""
+    """Return, for each mixture, the number of free parameters of the components that are present."""
     d, name = mixture.num_features, mixture.covariance_type
     totals = [k - 1 + k * d + covariance.num_free(name, k, d) for k in range(mixture.num_components + 1)]
     return jnp.array(totals, mixture.weights.dtype)[(mixture.weights > 0).sum(-1)]

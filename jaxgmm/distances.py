@@ -37,9 +37,9 @@ class Distance(Printed):
     """The distance between two mixtures. `float` and `numpy.asarray` return its value.
 
     Attributes:
-        value: (...), the distance. Its unit is that of the data for "wasserstein", nats for "kl", and the square root of the
-            unit of a density for "l2".
-        error: (...), the Monte Carlo standard error of the value; 0 for "l2" and "wasserstein", which are exact.
+        value: the distance, with the leading axes of p and q. Its unit is that of the data for "wasserstein", nats for "kl",
+            and the square root of the unit of a density for "l2".
+        error: the Monte Carlo standard error of each value; 0 for "l2" and "wasserstein", which are exact.
         plan: (..., K, L), the coupling for "wasserstein": entry (k, l) is the mass that moves from component k of p to
             component l of q. None for other kinds.
         kind: "l2", "kl" or "wasserstein".
@@ -147,7 +147,7 @@ def distance(
 
 
 def gaussian_w2_squared(mean: ArrayLike, cov: ArrayLike, other_mean: ArrayLike, other_cov: ArrayLike) -> np.ndarray:
-    """Return the squared 2-Wasserstein distances (...) between normal distributions. Dowson & Landau (1982).
+    """Return the squared 2-Wasserstein distances between normal distributions. Dowson & Landau (1982).
 
     The means are (..., D) and the covariances (..., D, D); leading axes broadcast.
 
@@ -210,7 +210,7 @@ def _validate(p: Any, q: Any) -> tuple[Mixture, Mixture, tuple[int, ...]]:
 
 
 def _l2(p: _Components, q: _Components, xp: Any) -> Any:
-    """Return the L2 distances (...), sqrt(c' G c), where c holds the weights of p and minus the weights of q.
+    """Return the L2 distances, sqrt(c' G c), where c holds the weights of p and minus the weights of q.
 
     G holds the integrals of the products of two component densities. It is divided by its largest entry, so that densities in
     extreme units do not overflow.
@@ -252,7 +252,7 @@ def _log_normals(deviations: Any, covariances: Any, xp: Any) -> Any:
 
 
 def _mixture_wasserstein(p: _Components, q: _Components, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mixture-Wasserstein distances (...) and the couplings (..., K, L)."""
+    """Return the mixture-Wasserstein distances and the couplings (..., K, L)."""
     squares = gaussian_w2_squared(
         p.means[..., :, None, :],
         p.covariances[..., :, None, :, :],
@@ -284,7 +284,7 @@ def _solve_transport(costs: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndar
 
 
 def _by_sampling(key: Any, p: Mixture, q: Mixture, shape: tuple[int, ...], num_samples: int) -> Distance:
-    """Return the Kullback-Leibler divergences (...) from p to q, estimated from draws from p."""
+    """Return the Kullback-Leibler divergences from p to q, estimated from draws from p."""
     if key is None:
         raise TypeError("key is None, but kind='kl' draws from p; pass a random key, as in key=jax.random.key(0).")
     check_key(key)

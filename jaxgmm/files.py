@@ -92,7 +92,7 @@ def lock(stream: BinaryIO) -> bool:
 
 
 class _Hold:
-    """A locked file that reserves another file of the same folder for this process, until this object or the process ends."""
+    """A locked file that reserves another file in the same folder for this process, until this object or the process ends."""
 
     def __init__(self, path: Path) -> None:
         """Create and lock the lock file; raise ValueError if another process has locked it."""

@@ -53,7 +53,7 @@ def validate_inputs(
         prior: the prior of the parameters of the mixture, or None.
         sample_weight: (N,) >= 0, or None.
         name: the name of the mixture in error messages.
-        prior_is: "optional" accepts None; "required" does not; "unchecked" returns any prior without checks.
+        prior_is: with "optional", the prior may be None; with "required", it may not; with "unchecked", it is not checked.
         is_start: whether the mixture is the start of a sampler. A start that is not traced is then checked by `check_start`.
     """
     mixture = as_mixture(mixture, name, single=True)
@@ -80,7 +80,7 @@ def pad_inputs(inputs: Inputs, *others: Any) -> Inputs:
 
 
 def check_sampling_options(key: Any, num_samples: Any, num_chains: Any) -> None:
-    """Raise TypeError or ValueError unless `key` is a random key and the two numbers are positive integers."""
+    """Raise TypeError or ValueError unless `key` is a random key and the other arguments are positive integers."""
     check_key(key)
     check_count(num_samples, "num_samples")
     check_count(num_chains, "num_chains")

@@ -37,7 +37,7 @@ class IntervalCoverage:
     width_median: float
 
     def to_dict(self, probability: float) -> dict[str, float]:
-        """Return the fields by name, with the probability in percent after the first word, such as coverage_90_se.
+        """Return the fields by name. Each name contains the probability in percent: `coverage_se` becomes coverage_90_se.
 
         Example:
             >>> list(IntervalCoverage(0.5, 0.1, 0.5, 0.1, 2.0, 0.1, 2.0).to_dict(0.9))[:3]
@@ -189,10 +189,10 @@ def _mean(numbers: np.ndarray) -> tuple[float, float]:
 
 
 def _share(hits: np.ndarray) -> tuple[float, float]:
-    """Return the fraction of hits and its Monte Carlo standard error.
+    """Return the fraction of `hits` (B,) that are True, and its Monte Carlo standard error.
 
-    The standard error is computed with the fraction (hits + 1) / (B + 2), so that it is positive even if there are no hits or
-    only hits.
+    The standard error is computed with the fraction (hits + 1) / (B + 2), so that it is positive even if all hits or none
+    are True.
     """
     if not len(hits):
         return math.nan, math.nan

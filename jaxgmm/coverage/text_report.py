@@ -91,9 +91,9 @@ def _coverage_column(probability: float) -> _Column:
 
 
 def _median_width(probability: float) -> Callable[[list[StudyRow]], str]:
-    """Return a function that averages the median interval widths of rows, and returns the average as text.
+    """Return a function from rows to the average of their `width_median`, as text.
 
-    The intervals are those with the given probability.
+    The widths are those of the intervals with the given probability.
     """
     return lambda group: _short(_average([row.intervals[probability].width_median for row in group]))
 

@@ -67,7 +67,7 @@ def labels(name: str) -> np.ndarray | None:
         name: the name of a data set, as for `load`.
 
     Returns:
-        Group numbers (N,), in the alphabetical order of the groups' names; None if the groups are not known.
+        Group numbers (N,); 0 is the group whose name is the first in alphabetical order. None if the groups are not known.
 
     Raises:
         ValueError: there is no data set of that name.

@@ -130,7 +130,10 @@ def _with_differences(memory: Memory, point: jax.Array, residual: jax.Array) -> 
 
 
 def _solve_least_squares(differences: jax.Array, residual: jax.Array, used: jax.Array) -> jax.Array:
-    """Return the coefficients (DEPTH,) with which the `used` differences best approximate the residual; the others get 0."""
+    """Approximate the residual by a combination of the differences where `used` is True.
+
+    The result contains the coefficients (DEPTH,) of the combination. They are 0 where `used` is False.
+    """
     gram = differences @ differences.T
     trace = jnp.where(jnp.trace(gram) > 0, jnp.trace(gram), 1)
     ridge = max(_RIDGE, 100 * float(jnp.finfo(gram.dtype).eps))

@@ -144,8 +144,8 @@ def mixture_of_groups(
 
     The argument `groups` holds labels (N,) or responsibilities (N, K).
 
-    Each covariance is a weighted average of the covariance of its group and the covariance of all data. The weight of the
-    latter is `pseudo_count` times the total weight of the data.
+    Each covariance is a weighted average of the covariance of its group and the covariance of all data. The
+    covariance of all data has the weight `pseudo_count` times the total weight of the data.
     """
     shift = first_valid_row(x, weight)
     k, d = num_components, x.shape[1]

@@ -24,7 +24,7 @@ from .result import ComponentStatus, Fit, Status
 _FIRST_ROWS = 64  # number of rows that the first search for constant columns reads; most columns vary within these rows
 _COARSE_SPACING = 0.05  # smallest distance between neighbouring floats, in standard deviations, at which `fit` warns
 _COLLINEAR = 1e-10  # standardised data are treated as constant in a direction if their variance in it is less than this number
-_SHARE_OF_COLLINEAR = 1e-3  # a column is treated as collinear if its loading on the constant directions exceeds this number
+_SHARE_OF_COLLINEAR = 1e-3  # a column is collinear if its coefficients in the constant directions have a larger norm
 _MOST_NAMED = 10  # largest number of columns or components that one sentence lists
 
 
@@ -180,8 +180,8 @@ def warn_of_collinear_columns(x: jax.Array, weight: jax.Array | None) -> bool:
 def collinear_columns(x: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, bool]:
     """Return the indices of the collinear columns of data (N, D), and whether the sum of these columns is constant.
 
-    A column is collinear if it has a loading in a direction in which the standardised data do not vary. Constant columns are
-    left out.
+    Columns are collinear if a weighted sum of them is constant up to rounding. Columns that are constant themselves are left
+    out.
     """
     kept = x if weight is None else x[weight > 0]
     w = np.ones(len(kept)) if weight is None else weight[weight > 0].astype(float)
@@ -236,9 +236,9 @@ def _warn_of_offset(mixture: Mixture, constant: np.ndarray) -> None:
 def _is_near(mixture: Mixture, distance: float) -> bool:
     """Return True only if no mean lies further from 0 than `distance` standard deviations of its component.
 
-    The result may be False even if all means are near 0, because the function uses an upper bound: |L^-1 v|^2 is at most |v|^2
-    times the trace of the precision. If the result is True, no column lies far from 0 either: the standard deviation of a
-    column is at least the standard deviation of some component.
+    The squared distance of a mean m from 0, |L^-1 m|^2, is at most |m|^2 times the trace of the precision. The function tests
+    this upper bound, so the result may be False even if all means are near 0. If the result is True, no column lies far from
+    0, because the standard deviation of a column is at least the standard deviation of some component.
     """
     with np.errstate(all="ignore"):
         if covariance.is_dense(mixture.covariance_type):
@@ -254,7 +254,10 @@ def _is_near(mixture: Mixture, distance: float) -> bool:
 
 
 def _whitened_lengths(vectors: np.ndarray, matrices: np.ndarray) -> np.ndarray:
-    """Return |L_k^-1 v_k| (K,) for vectors (K, D), or 0 if a matrix (K, D, D) has no Cholesky factor L_k."""
+    """Return |L_k^-1 v_k| (K,) for the vectors v_k (K, D) and the Cholesky factors L_k of the matrices (K, D, D).
+
+    If one of the matrices has no Cholesky factor, all results are 0.
+    """
     try:
         lower = np.linalg.cholesky(matrices)
     except np.linalg.LinAlgError:

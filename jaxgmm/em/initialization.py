@@ -68,8 +68,8 @@ def initialize(
         x: (N, D), N >= num_components.
         num_components: K.
         covariance_type: "full", "tied", "diag" or "spherical".
-        method: "k-means++" takes at most ten of Lloyd's steps after the seeds; "k-means" takes Lloyd's steps until the centres
-            no longer move (at most 100).
+        method: how far k-means improves the centres that k-means++ draws. "k-means++" takes at most ten of Lloyd's steps;
+            "k-means" takes Lloyd's steps until the centres no longer move (at most 100).
         sample_weight: (N,) >= 0, or None. A row of integer weight w counts as w copies of the row. A row of weight 0 is
             ignored, whatever values it holds.
 
@@ -199,7 +199,7 @@ def _cluster_log_likelihood(
     d, kind = len(points), covariance_type
     member, count, means = cluster(points, weight, centers)
     total = jnp.where(count.sum() > 0, count.sum(), 1)
-    # weight of a unit variance that is added to each covariance, so that the factorisation never fails
+    # each covariance is averaged with an identity matrix of this weight, so that its factorisation never fails
     extra = total * START_PSEUDO_COUNT / len(centers)
     scatter = covariance.weighted_scatter(member, points - means[:, :, None], kind)
     pooled = covariance.ridge(covariance.pool(scatter, kind), jnp.full(1, extra), kind)

@@ -3,7 +3,8 @@
 Two kernels compute the sums for the M-step. The whitened kernel computes z = W_k (x - mu_k) for each component. Its result is
 exact up to rounding, however far apart or flat the components are. The quadratic kernel computes the log-densities and the sums
 by two matrix products with the features [x_i x_j, x, 1] about one centre. It needs half the arithmetic, but its error is
-eps (distance / sd)^2, so it is used only where `_is_far` shows that this error is negligible.
+eps d^2, where eps is the machine epsilon and d the distance from the centre in standard deviations. This kernel is therefore
+used only where `_is_far` shows that its error is negligible.
 """
 
 from __future__ import annotations
@@ -172,8 +173,8 @@ def _quadratic_component_sums(
 def _centred(x: jax.Array, w: jax.Array, rows: Rows) -> jax.Array:
     """Return the rows (n, D) of a chunk about the centre; rows of weight 0 may hold any values and become zeros.
 
-    Without weights, a row has weight 0 in a chunk only if another chunk counts this row, or if the row is padding and repeats a
-    row of the data. Such rows hold ordinary values, so they need not be replaced.
+    If the data have no weights, no row is replaced. Some rows of a chunk may then have weight 0, because another chunk counts
+    them, or because they are padding. Padding repeats a row of the data, so all these rows hold ordinary values.
     """
     centred = x - rows.center[None]
     return zero_silenced(centred, w) if has_weights(rows.weight) else centred

@@ -197,7 +197,7 @@ def centered_m_step(problem: CenteredProblem, mixture: Mixture, sums: ComponentS
 def finalize(problem: CenteredProblem, state: EMState, start: Mixture) -> Fit:
     """Return the result in the user's coordinates; if no step was accepted, the mixture is bitwise equal to the start.
 
-    After the last step, all entries of the history are the last objective. If the state has no history, the history of the fit
+    All entries of the history after the last step equal the last objective. If the state has no history, the history of the fit
     is empty.
     """
     history = jnp.zeros(0, state.objective.dtype) if state.history is None else state.history
@@ -245,7 +245,7 @@ def _gain(old: Mixture, new: Mixture, value: Evaluation) -> jax.Array:
 
     The estimate is correct to second order in the change of the parameters. It lies between half of the objective's increase
     (if EM is slow) and the whole increase (if EM is fast). It is a sum of squares, so rounding of large numbers does not hide
-    it. Means that move by no more than the rounding error of positions count as unchanged.
+    it. A mean that moves by no more than `position_errors` is treated as unchanged.
     """
     covariance_type, d = new.covariance_type, new.num_features
     count, whitener = value.sums.count, value.factors.whitener

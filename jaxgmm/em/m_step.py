@@ -107,7 +107,7 @@ def data_covariance(sums: ComponentSums, center: jax.Array | float, covariance_t
     safe = nonzero(total)
     data_mean = covariance.einsum("k,kd->d", count, mean) / safe
     between = covariance.expand(count, covariance_type) * covariance.outer(mean - data_mean[None], covariance_type)
-    pooled = (scatter + between).sum(0) / safe  # (D, D) | (D,)
+    pooled = (scatter + between).sum(0) / safe  # (D, D), or (D,) for diag and spherical
     dense = covariance.is_dense(covariance_type)
     variances = linalg.diagonal(pooled) if dense else pooled
     size = (data_mean + center) ** 2 + variances

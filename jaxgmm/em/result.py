@@ -170,9 +170,9 @@ def unsoundness(status: Any, degenerate: Any, finite: Any) -> Any:
     If several of these conditions hold, the largest of their integers is returned.
 
     Args:
-        status: (...), a Status.
-        degenerate: (...), whether a component is degenerate.
-        finite: (...), whether the objective and the estimate are finite.
+        status: the Status of each fit.
+        degenerate: for each fit, whether a component is degenerate.
+        finite: for each fit, whether the objective and the estimate are finite.
     """
     on_device = any(isinstance(value, jax.Array) for value in (status, degenerate, finite))
     xp = jnp if on_device else np  # results on the host are handled by NumPy, so that printing needs no compilation

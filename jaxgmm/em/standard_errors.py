@@ -192,7 +192,10 @@ def _standard_errors(
 
 
 def _invert(information: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the inverse and an InformationStatus; before the Cholesky factorisation, the diagonal is scaled to 1."""
+    """Return the inverse of an information matrix, and an InformationStatus.
+
+    The matrix is scaled before its Cholesky factorisation, so that the entries on its diagonal are 1.
+    """
     scale = jnp.sqrt(jnp.where(linalg.diagonal(information) > 0, linalg.diagonal(information), 1))
     lower = linalg.cholesky(information / scale[:, None] / scale)
     pivots = linalg.diagonal(lower) ** 2

@@ -161,7 +161,7 @@ def _with_suffix(path: str | os.PathLike[str]) -> Path:
 
 
 def _encode(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
-    """Return the structure and the strings of a pytree in JSON types; add all other leaves to `arrays` under their names."""
+    """Return the structure and the strings of a pytree in JSON types; add its numbers and arrays to `arrays` by name."""
     if value is None or isinstance(value, str):
         return value
     if type(value).__name__ in _TYPES:
@@ -233,7 +233,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             header = json.loads(text)
             version = header["format"]
             if isinstance(version, int) and version <= _FORMAT:
-                if len(names) - 1 > text.count('"array"'):  # check this before reading, because there may be very many arrays
+                if len(names) - 1 > text.count('"array"'):  # before reading, as there may be very many arrays
                     raise ValueError("it holds arrays that its header does not name")
                 return header, {name: _read_array(file, name) for name in names if name != _HEADER}
         except Exception as error:  # zipfile, NumPy and json raise many types of errors for damaged files
@@ -246,7 +246,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 def _read_array(file: Any, name: str) -> np.ndarray:
     """Return one array of an npz file.
 
-    The expression `file[name]` is not used here, because it searches all names. For 10^5 arrays, this took half a minute.
+    The expression `file[name]` would search all names. For a file with 10^5 arrays, these searches took half a minute.
     """
     with file.zip.open(f"{name}.npy") as stream:
         return np.lib.format.read_array(stream, allow_pickle=False)

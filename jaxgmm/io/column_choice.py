@@ -16,7 +16,7 @@ _IDENTIFIER = re.compile(
     r"|(?i:unnamed: \d+)|.*[a-z](Id|ID)"
 )
 _LEAST_IN_ORDER = 3  # smallest number of rows at which consecutive numbers in a named column are taken as row numbers
-_LEAST_SHUFFLED = 10  # the same smallest number for numbers that are consecutive only after sorting
+_LEAST_SHUFFLED = 10  # the same limit, but for numbers that are consecutive only after they are sorted
 
 
 def choose_columns(
@@ -89,7 +89,7 @@ def similar_name(request: str, names: Sequence[str]) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return the names of columns with commas between them. If there are more than 30 names, return only the first names.
+    """Return a text that lists the names of columns, separated by commas. Of more than 30 names, it lists the first ones.
 
     Example:
         >>> listed(["height", "weight"])

@@ -31,7 +31,7 @@ def split(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
 def find_delimiter(lines: Sequence[str], decimal: str | None) -> tuple[str, str | None]:
     r"""Return the delimiter that splits all lines into the same number of fields, and a remark if the text is ambiguous.
 
-    If several delimiters do so, the result is the delimiter that gives the largest share of fields with numbers.
+    If several delimiters do this, the function chooses the one with which the largest share of the fields are numbers.
 
     Args:
         lines: the lines of the table.
@@ -49,7 +49,7 @@ def find_delimiter(lines: Sequence[str], decimal: str | None) -> tuple[str, str 
     if one:
         return NO_DELIMITER, remark
     scores = {d: _score(list(split(lines, d))) for d in CANDIDATES if d != "," or decimal != "," or '"' in lines[-1]}
-    best = max(scores, key=lambda delimiter: scores[delimiter])  # of several equal scores, the first one
+    best = max(scores, key=lambda delimiter: scores[delimiter])  # the first one, if several have the best score
     return (best, remark if best == "," else None) if scores[best][-1] > 1 else (NO_DELIMITER, None)
 
 
@@ -79,11 +79,11 @@ def _is_one_column(lines: Sequence[str], decimals: str) -> tuple[bool, str | Non
         if len(next(split([lines[0]], ","))) > 1 or (is_counted and len(body) >= _ENOUGH_NAMES):
             return False, None
         return True, _ONE if is_counted else None
-    if "-0" in left or any(re.match(r"0.|.*\D", part) for part in right):  # two whole numbers never look like this
+    if "-0" in left or any(re.match(r"0.|.*\D", part) for part in right):  # not two whole numbers
         return True, None
     long = [part for part in right if len(part) > 1]
     fixed = len(set(map(len, right))) == 1 and len(long) == len(right)
-    if len(with_comma) < len(body):  # with two columns, some rows would be too short
+    if len(with_comma) < len(body):  # some lines have no comma, so they cannot have two columns
         return len(with_comma) > 2 or fixed, _ONE
     if len(long) >= _ENOUGH_WITHOUT_ZERO:
         return False, None
@@ -152,7 +152,7 @@ def _has_numeric_names(first: Sequence[str], columns: list[list[str]]) -> tuple[
     distance = 1.0 if are_years or len(pairs) > 2 else math.inf
     if (are_years or steps == {1}) and all(_is_unlike(field, column, distance) for field, column in pairs):
         return True, _NUMERIC_NAMES.format(shown)
-    is_default = len(pairs) > 1 and numbers == list(range(len(numbers)))  # pandas writes these names if there are no names
+    is_default = len(pairs) > 1 and numbers == list(range(len(numbers)))  # pandas writes 0, 1, ... for columns without names
     if len(pairs[0][1]) > 2 and (is_default or all(_is_unlike(field, column, 1.0) for field, column in pairs)):
         return False, f"has a first line, {shown}, like names, which is read as data; if it holds names, change or delete it"
     return False, None
@@ -166,7 +166,7 @@ def _is_unlike(field: str, column: list[str], distance: float) -> bool:
     Args:
         field: the whole number.
         column: the numbers below it.
-        distance: the distance from the range that counts as far, as a multiple of the width of the range.
+        distance: a number is far outside the range if it is further away than `distance` times the width of the range.
     """
     if all(re.search("[.,eE]", other) for other in column):
         return True

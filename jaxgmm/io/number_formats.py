@@ -75,7 +75,7 @@ def as_numbers(fields: Sequence[str], decimals: Sequence[str], *, knows_decimal:
     found = [_under(stripped, decimals[0])]
     if len(found[0].wrong) or not knows_decimal:
         found += [_under(stripped, decimal) for decimal in decimals[1:]]
-    best = min(found, key=lambda numbers: len(numbers.wrong))  # of several equally good signs, the first one
+    best = min(found, key=lambda numbers: len(numbers.wrong))  # the first one, if several signs are equally good
     others = [other for other in found if len(other.wrong) == len(best.wrong)]
     ambiguous = not all(np.array_equal(best.values, other.values, equal_nan=True) for other in others)
     return best._replace(percent=percent, is_ambiguous=ambiguous)
@@ -94,7 +94,8 @@ def _under(fields: list[str], decimal: str) -> Numbers:
 def find_decimal(columns: Sequence[Sequence[str]]) -> str | None:
     """Return the decimal sign of a table, or None if no column determines the sign.
 
-    A column determines the sign if all its fields are numbers with one of the two signs, but not with the other.
+    A column determines the sign if all its fields are numbers with one of the signs "." and ",", but
+    some fields are not numbers with the other sign.
 
     Example:
         >>> find_decimal([["1,5", "2,25"], ["1.234", "5.678"]]), find_decimal([["1,234"]])

@@ -94,7 +94,8 @@ def read_whole_table(
 ) -> tuple[np.ndarray, list[str], WholeTable]:
     """Return the numbers and the names that `read_table` returns, and the whole table.
 
-    The options are those of `read_table`. `columns` may also be a function that chooses them from the names of all columns.
+    The options are those of `read_table`. `columns` may also be a function. It gets the names of all columns, and
+    returns the names of the chosen columns or None.
     """
     path = Path(path)
     if str(path) != STDIN:

@@ -36,7 +36,7 @@ class Table(NamedTuple):
         places: the place of each row in the file, such as a line number.
         remarks: texts that tell the user how the file was read; later steps add more texts.
         decimals: the possible decimal signs of text; the most likely sign comes first.
-        knows_decimal: whether the first of the decimal signs is known.
+        knows_decimal: whether it is known that the first of `decimals` is the decimal sign of the file.
         text: the lines of the rows and their delimiter, if the table was read from text.
     """
 
@@ -184,7 +184,7 @@ def _find_header(rows: list[list[str]], widths: list[int], comment: list[str]) -
 
 
 def _count_from(labels: list[str]) -> list[str]:
-    """Return consecutive numbers, one per label, that start at the first label; return [] if this label is not a number."""
+    """Return a number for each label: consecutive numbers from the first label on, or [] if this label is not a number."""
     return [str(i + int(labels[0])) for i in range(len(labels))] if labels[0].isdecimal() else []
 
 

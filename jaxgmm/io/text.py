@@ -95,7 +95,7 @@ def _decode(data: bytes) -> str | None:
 
 
 def split_lines(text: str) -> Lines:
-    r"""Return the lines of a text without blank lines and comments; a comment begins with #, % or //.
+    r"""Return the `Lines` of a text, without blank lines and comments; a comment begins with #, % or //.
 
     Example:
         >>> split_lines("sep=;\n# by hand\na;b\n\n1;2  # a good one\n")[:3]

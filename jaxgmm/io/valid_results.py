@@ -92,7 +92,7 @@ def _check_prior(prior: MixturePrior) -> None:
         for covariance_type in TYPES:
             try:
                 check_prior_shapes(member, k, d, covariance_type)
-            except (ValueError, TypeError) as error:  # the covariance law may belong to another covariance type
+            except (ValueError, TypeError) as error:  # a prior may suit only some covariance types
                 errors.append(error)
             else:
                 check_prior(member, k, d, covariance_type)

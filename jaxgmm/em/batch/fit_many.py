@@ -95,7 +95,7 @@ def fit_many(
     starts: Mixture | jax.Array
     if isinstance(mixtures, jax.Array) or not isinstance(getattr(mixtures, "mixture", mixtures), Mixture):
         start_options = _start_options(mixtures, num_components, covariance_type, method)
-        assert isinstance(mixtures, jax.Array)  # a key, which has been checked
+        assert isinstance(mixtures, jax.Array)  # `_start_options` raises an error for other values
         starts, k = mixtures, start_options.num_components
     else:
         starts = _as_starts(mixtures, num_components, covariance_type, method)
