@@ -1,7 +1,7 @@
 """Show progress bars. For all functions with an option `progress`, `is_shown` decides whether a bar is shown.
 
-A compiled program advances a bar through a callback. Each bar has a number, which is an argument of the program. A program with
-a bar is therefore compiled only once, and not again for each bar.
+A compiled program advances a bar through a callback. Each bar is identified by a number, which is an argument of the program.
+Therefore one compiled program serves all bars.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 _UPDATES = 50  # number of times that a compiled program updates its bar
 _current: ContextVar[Any] = ContextVar("progress bar of the function that is running", default=None)
-_bars: dict[int, Any] = {}  # the bars of compiled programs, by number
+_bars: dict[int, Any] = {}  # the bars of compiled programs; the keys are the numbers that identify them
 _numbers = count(1)
 
 
@@ -110,7 +110,7 @@ def advance_by(number: jax.Array | None, steps: jax.Array) -> None:
 
 
 def _advance(number: Any, steps: Any) -> None:
-    """Advance the bar with a given number; do nothing if the bar is gone because its program was interrupted."""
+    """Advance the bar that `number` identifies; do nothing if the bar is gone because its program was interrupted."""
     bar = _bars.get(int(number))
     if bar is not None:
         bar.update(int(steps))

@@ -110,7 +110,7 @@ def difference(matrices: jax.Array, explained: jax.Array, squared_size: jax.Arra
     Args:
         matrices: (..., D, D), positive definite.
         explained: (..., D, D), the part of the matrices to subtract.
-        squared_size: (..., D), the variances that determine the rounding error of the difference.
+        squared_size: (..., D), variances whose size determines how large the rounding error of the difference is.
     """
     left = covariance.symmetric(matrices - explained)
     hidden = ridge_fraction(left.shape[-1], left.dtype) * squared_size

@@ -1,7 +1,7 @@
 """Compute sums over the rows of data in chunks. No other module divides rows into chunks for a sum.
 
-EM, scores, standard errors and the likelihood of the samplers are sums over rows. The caller passes a function that computes
-the sum over the rows of one chunk, given the rows and their weights. This module adds the sums of all chunks. In float32 the
+EM, scores, standard errors and the likelihood of the samplers are sums over rows. The caller passes a function of rows and their
+weights, which returns the sum over these rows. This module calls it for each chunk and adds the results. In float32 the
 addition is compensated (Kahan 1965), so that its order does not affect the accuracy even with ten million rows.
 """
 
@@ -28,8 +28,9 @@ class FirstRows(NamedTuple):
 
     Attributes:
         num_rows: (), the number of rows of the data. It is traced, so that data sets of different lengths share a program.
-        limit: (), a number that is at least `num_rows`, or None. Chunks after the first `limit` rows are skipped. With a common
-            `limit`, chunks can be skipped even if `num_rows` differs between the members of a `vmap`.
+        limit: (), a number that is at least `num_rows`; None stands for `num_rows`. Chunks after the first `limit` rows are
+            skipped. If `num_rows` differs between the members of a `vmap`, chunks can be skipped only if all members share
+            `limit`.
     """
 
     num_rows: jax.Array | np.ndarray
@@ -120,9 +121,9 @@ def weight_or_ones(weight: Weight, shape: tuple[int, ...], dtype: jax.typing.DTy
 
 
 def vary_with(tree: Total, *others: Any) -> Total:
-    """Mark arrays as varying over each axis of `jax.shard_map` over which one of the `others` varies.
+    """Mark the arrays of `tree` as varying over each axis of `jax.shard_map` over which an array of `others` varies.
 
-    JAX requires this mark for the initial values of loops. The `others` are pytrees of arrays, or of the shapes that
+    JAX requires this mark for the initial values of loops. `others` are pytrees of arrays, or of the shapes that
     `jax.eval_shape` returns. Outside `shard_map`, the arrays are returned unchanged.
     """
     axes = frozenset().union(*map(_varying_axes, jax.tree.leaves(others)))

@@ -28,8 +28,8 @@ MAX_NUMBERS = 6  # largest number of entries of a vector that a repr shows
 _MAX_COPY = 1 << 20  # largest array, in bytes, that a repr copies from another device
 MAX_SIZE = 1 << 20  # largest number of entries of an array that a repr summarises
 REACH = ("smallest", "median", "largest")  # headings of the three texts that `reach` returns
-# characters; names in the first column are not cut below this width; if a table is still too wide, columns move to a block
-# below
+# Names in the first column are not cut to fewer characters than this. If the table is then still too wide, columns move to a
+# block below.
 _LEAST_NAMES = 12
 
 
@@ -39,7 +39,7 @@ class Layout:
 
     Attributes:
         max_width: the largest number of characters in a line; None means no limit.
-        stretch: whether the first column is widened until the table is `max_width` wide, so that tables below each other align.
+        stretch: whether the first column is widened until the table is `max_width` wide. Tables below each other then align.
         gap: number of spaces between two columns.
         min_widths: the smallest widths of the columns in characters, starting with the first column. Names that do not fit into
             the first column are cut.

@@ -25,7 +25,7 @@ from .covariance import TYPES
 from .host import cast, extremes, on_host, to_device
 from .real_numbers import as_numpy, check_dtype
 
-# weights are taken as counts only if their sum is at least this fraction of the effective number of observations (Kish 1965)
+# a warning says that weights cannot be counts if their sum is below this fraction of the effective number of observations
 _SMALLEST_MEAN_WEIGHT = 0.1
 
 
@@ -182,10 +182,10 @@ def warn_of_small_weights(weight: jax.Array | None) -> None:
 
 
 def small_weights_message(weight: jax.Array | None) -> str | None:
-    """Return a warning if the sum of concrete weights is too small for counts of observations, else None.
+    """Return the text of a warning if the sum of concrete weights is too small for counts of observations, else None.
 
-    The function warns if the weights sum to 1 or less, or to less than a tenth of the effective number of observations (Kish
-    1965).
+    The sum is too small if it is at most 1, or less than a tenth of the effective number of observations (Kish 1965). Weights
+    with fewer than two positive entries cause no warning.
     """
     if weight is None or is_traced(weight):
         return None

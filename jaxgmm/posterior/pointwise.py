@@ -39,10 +39,11 @@ def has_own_likelihood(posterior: Posterior, x: jax.Array, weight: jax.Array | N
 
 
 def own_pointwise(posterior: Posterior, weight: np.ndarray) -> np.ndarray | None:
-    """Return the log-likelihood (C, S, N) of one copy of each row under the sampled model, in nats.
+    """Return the log-likelihood (C, S, N) of each row under the sampled model, in nats.
 
-    Return None in two cases: the log-likelihoods were not stored, or their sum over the rows differs from the log-likelihood of
-    the model. They differ if a part of the model's log-likelihood does not belong to single rows.
+    A row of weight w counts once, not w times. Return None if the log-likelihoods of the rows were not stored. Return None also
+    if their sum differs from the log-likelihood of the model, because then a part of the model's log-likelihood does not belong
+    to single rows.
 
     Args:
         posterior: draws (C, S, ...) of a user's model.
@@ -59,15 +60,15 @@ def own_pointwise(posterior: Posterior, weight: np.ndarray) -> np.ndarray | None
 
 
 def _tolerance(like: jax.Array, size: np.ndarray) -> np.ndarray:
-    """Return the largest difference that rounding can cause between two sums. `size` is the sum of their absolute terms."""
+    """Return the largest difference that rounding can cause between two sums of the same terms; `size` is sum |term|."""
     return 1e-3 + 64 * float(np.finfo(like.dtype).eps) * size
 
 
 @jax.jit
 def _totals(draws: Mixture, x: jax.Array, weight: Weight) -> tuple[jax.Array, jax.Array]:
-    """Return the weighted log-likelihoods (M,) of the data under a stack (M, ...) of mixtures.
+    """Return the weighted log-likelihood of the data under each of M mixtures, (M,), and a bound of its absolute value, (M,).
 
-    Each log-likelihood is a sum over the rows. The sum of the absolute values of its terms is returned too, (M,).
+    The log-likelihood is a sum over the rows. The bound is the sum of the absolute values of the same terms.
     """
     terms = log_prob(draws, repeat_valid_row(x, weight))
     terms = weight_or_ones(weight, x.shape[:1], x.dtype) * terms

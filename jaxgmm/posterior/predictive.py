@@ -167,11 +167,11 @@ def assignment_entropy(posterior: Posterior, x: ArrayLike, *, kind: str = "total
     There are three kinds of entropy, in nats:
 
     - "total": the entropy of the responsibilities after averaging over the draws, at most log K. Use it only after `relabel`.
-    - "within": the entropy of the responsibilities under each draw, averaged over the draws. "total" minus "within" is the
-      mutual information between label and parameters, which more data would reduce. "within" is label-invariant.
-    - "pairs": the entropy of the answer to "does point m belong to the same component?", averaged over the other points m, at
-      most log 2. It contains the uncertainty of the labels under each draw as well as the uncertainty of the parameters, and it
-      is label-invariant.
+    - "within": the entropy of the responsibilities under each draw, averaged over the draws. It is label-invariant. The
+      difference "total" minus "within" is the mutual information between label and parameters. More data would reduce it.
+    - "pairs": for each other point m, the entropy of the answer to "does point m belong to the same component?". The result is
+      the average over the points m, at most log 2. It contains the uncertainty of the labels under each draw as well as the
+      uncertainty of the parameters, and it is label-invariant.
 
     Args:
         posterior: draws (C, S, ...); for "total", as `relabel` returns them.
@@ -233,9 +233,10 @@ def _identified(posterior: Posterior) -> Any:
 
 
 def _over_draws(add: Callable, total: Any, draws: Mixture, x: jax.Array) -> Any:
-    """Update a total with all draws (M, ...), in batches of B draws, and return it.
+    """Add all draws (M, ...) to a total, in batches of B draws, and return the new total.
 
-    Each update is total = add(total, draws (B, ...), is_valid (B,)). is_valid is False for draws that only fill the last batch.
+    For each batch, the new total is add(total, batch (B, ...), is_valid (B,)). `is_valid` is False for copies of the last draw
+    that only fill the last batch.
     """
     m = len(draws.means)
     size = draws_per_batch(len(x) * draws.num_components * draws.num_features, m)

@@ -83,7 +83,10 @@ def from_standard(mixture: Mixture, problem: StandardizedProblem) -> Mixture:
 
 
 def log_volume(problem: StandardizedProblem, covariance_type: str, num_components: int) -> jax.Array:
-    """Return the log density of (x, means, covariances) in data units minus their log density in standardised coordinates."""
+    """Return the log density in data units minus the log density in standardised coordinates, ().
+
+    Both are joint densities of the data, the means and the covariances, at the same point.
+    """
     d = problem.y.shape[1]
     log_scale = jnp.log(problem.scale).sum()
     total = jnp.asarray(total_weight(problem.weight, len(problem.y), problem.y.dtype))
@@ -96,8 +99,8 @@ def log_volume(problem: StandardizedProblem, covariance_type: str, num_component
 def log_volume_of_present(problem: StandardizedProblem, covariance_type: str, present: jax.Array) -> jax.Array:
     """Return `log_volume` for the present components.
 
-    The number of present components may be traced, but `log_volume` needs a Python integer. The result is linear in this
-    number, so it is computed from the values for 1 and 2 components.
+    The number of present components may be traced, but `log_volume` needs a Python integer. `log_volume` is linear in the
+    number of components, so the result is extrapolated from `log_volume` for 1 and for 2 components.
     """
     one, two = (log_volume(problem, covariance_type, k) for k in (1, 2))
     return one + (present.sum().astype(two.dtype) - 1) * (two - one)

@@ -31,7 +31,7 @@ from .standardization import StandardizedProblem
 
 
 class Decoded(NamedTuple):
-    """The mixture that a point of the space stands for, with related quantities.
+    """The mixture at a point z of the space, with related quantities.
 
     Attributes:
         log_weights: (K,), logarithms of the weights, which are finite even where the weights round to 0.
@@ -51,8 +51,8 @@ class UnconstrainedSpace(NamedTuple):
 
     Attributes:
         size: P.
-        potential: z (P,) -> (), minus log p(y, z), up to a constant. The constant is the log-likelihood of the data at the
-            start.
+        potential: z (P,) -> (), minus log p(y, z) plus a constant, where y are the data. For `jaxgmm.model`, the constant is
+            the log-likelihood of the data at the start.
         flatten: a mixture in the problem's coordinates -> z (P,).
         unflatten: z (P,) -> the mixture, and log|d(weights, means, covariances) / dz| ().
         unravel: z (P,) -> a dictionary that maps the name of each site to the part of z that belongs to the site.
@@ -70,10 +70,10 @@ class UnconstrainedSpace(NamedTuple):
 def make_unconstrained_space(problem: StandardizedProblem, start: Mixture) -> UnconstrainedSpace:
     """Make the unconstrained space of `jaxgmm.model` for a problem.
 
-    Log-likelihoods are computed as differences from the log-likelihood at the start.
-    The transforms are NumPyro's. The potential is computed with the densities of this package. Their values and gradients equal
-    those of NumPyro's densities. NumPyro's densities are not used, because they would solve linear systems for whole stacks of
-    matrices. The docstring of `linalg` explains why this must be avoided.
+    Log-likelihoods are computed as differences from the log-likelihood at the start. The transforms are NumPyro's. The
+    densities are those of this package. They have the same values and gradients as NumPyro's densities, which are not used,
+    because they would solve linear systems for whole stacks of matrices. The docstring of `linalg` explains why this must be
+    avoided.
     """
     covariance_type, (k, d) = start.covariance_type, start.means.shape
     shape = {"num_components": k, "num_features": d, "covariance_type": covariance_type}

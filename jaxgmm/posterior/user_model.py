@@ -1,10 +1,10 @@
 """Support for a NumPyro model that replaces `jaxgmm.model`: check it, approximate its posterior, choose the chains' starts.
 
-The model is called like `jaxgmm.model`. It has sites or deterministics named weights, means and covariances. The value of
-covariances has the form in which a Mixture stores covariances. If the latent sites are those of `jaxgmm.model`, or if
-covariances is itself a latent site, a mixture determines all latent sites. In this case, the posterior can be approximated
-around a start, and log densities of draws are densities in (weights, means, covariances). Otherwise, a mixture gives the starts
-of the chains only for latent sites that share a name with these sites. For all other latent sites, the starts are random.
+The model is called like `jaxgmm.model`. It has sites or deterministics with the names "weights", "means" and "covariances". The
+covariances have the form in which a Mixture stores them. A mixture determines all latent sites if they are the sites of
+`jaxgmm.model`, or if they are "weights", "means" and "covariances". In this case, the posterior can be approximated around a
+start, and log densities of draws are densities in (weights, means, covariances). Otherwise, a chain takes from the mixture only
+the latent sites that `jaxgmm.model` also has, or that are named "covariances". All other latent sites start at random values.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from .user_model_space import FIELDS, UserModelSpace, make_user_space
 # Number of random starts that are tried for each chain. Coordinates that the mixture does not determine are uniform between -2
 # and 2, as in NumPyro's init_to_uniform.
 _CANDIDATES = 20
-_OVERDISPERSION = 1.5  # standard deviation of the means at these starts, as a multiple of their standard errors
+_OVERDISPERSION = 1.5  # the means of random starts have this standard deviation, in standard errors of the means
 
 
 def check_model(model: Any) -> None:
@@ -98,10 +98,10 @@ def approximate_user_posterior(
 def _approximation(
     key: jax.Array, model: Callable[..., Any], problem: StandardizedProblem, start: Mixture
 ) -> tuple[GaussianApproximation, jax.Array]:
-    """Return an approximation in the model's own space, and whether the sites have the same meaning as in `jaxgmm.model`.
+    """Return a Gaussian approximation in the model's space, and whether the model's sites mean the same as in `jaxgmm.model`.
 
-    If a mixture does not determine all latent sites, the approximation is only a placeholder: its mode is 0, its root is I, and
-    it is not sound.
+    If a mixture does not determine all latent sites, the returned approximation is only a placeholder: its mode is 0, its root
+    is the identity matrix, and it is marked as not sound.
     """
     user = make_user_space(model, problem, start)
     z = user.space.flatten(start)

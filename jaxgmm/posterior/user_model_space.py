@@ -29,7 +29,7 @@ class UserModelSpace(NamedTuple):
     """The unconstrained space of a user's model for one problem.
 
     Attributes:
-        space: the space. Its function `flatten` sets coordinates of sites that a mixture does not determine to 0.
+        space: the space. Its function `flatten` returns 0 for the coordinates that a mixture does not determine.
         describe: a function of points z (C, S, P). It returns mixtures (C, S, ...), log densities (C, S), and a dictionary of
             statistics.
         determined: (P,), 1 for coordinates that a mixture determines, 0 for all others.
@@ -129,8 +129,9 @@ def _describe(
 ) -> tuple[Mixture, jax.Array, dict[str, Any]]:
     """Convert points z (C, S, P) to mixtures (C, S, ...), log densities (C, S) and statistics.
 
-    The statistics are the total log-likelihood (C, S), the log-likelihood of each row (C, S, N) unless this array would be too
-    large, and the values of the model's other sites.
+    The statistics are the total log-likelihood (C, S) and, unless the array would be too large, the log-likelihood of each row
+    (C, S, N). If the mixture does not determine all latent sites, the values of the latent sites other than weights, means and
+    covariances are statistics too.
     """
     points = z.reshape(-1, z.shape[-1])
     by_row = stores_pointwise(len(points), num_rows)
@@ -181,7 +182,7 @@ def _latent_sites(trace: dict[str, dict], start: Mixture) -> dict[str, dict]:
 
 
 def _site_values(mixture: Mixture) -> Sites:
-    """Return the values that a mixture gives to covariances and to the sites of `jaxgmm.model`, by name."""
+    """Return a dict of values that a mixture determines: weights, means, covariances, and the sites of `jaxgmm.model`."""
     values = {name: getattr(mixture, name) for name in FIELDS}
     if not covariance.is_dense(mixture.covariance_type):
         return values | {"variances": mixture.covariances, "scales": jnp.sqrt(mixture.covariances)}
@@ -201,7 +202,7 @@ def _unconstrained_parts(latents: dict[str, dict], known: set[str], mixture: Mix
 
 
 def _is_invertible(latents: set[str], known: set[str], start: Mixture) -> bool:
-    """Return whether a mixture and the latent sites hold the same information, so that each determines the other."""
+    """Return whether the latent sites can be computed from the mixture, and the mixture from the latent sites."""
     scales = {"scales", "corr_tril"} if covariance.is_dense(start.covariance_type) and start.num_features > 1 else {"scales"}
     forms = [{"covariances"}, {"scale_tril"}, {"variances"}, scales]
     return latents == known and any(latents == {"weights", "means"} | form for form in forms)

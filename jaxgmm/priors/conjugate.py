@@ -82,11 +82,11 @@ class Prior(MixturePrior):
         return self._whitened_deviations(mixture, factors) * jnp.sqrt(self.mean_precision)
 
     def deviations_of_means(self, root: jax.Array, noise: jax.Array, covariance_type: str) -> jax.Array:
-        """Return draws of mu_k - m, (K, D), computed from standard normal noise and a square root of each covariance."""
+        """Convert standard normal noise (K, D) to draws of mu_k - m, (K, D); `root` holds a square root of each covariance."""
         return covariance.transform(root, noise, covariance_type) / jnp.sqrt(self.mean_precision)
 
     def standard_deviations_of_means(self, covariance_type: str) -> jax.Array:
-        """Return the prior standard deviations (D,) of the means, given the covariance Sigma = S / nu."""
+        """Return the prior standard deviations of a mean vector, (D,), for the covariance Sigma = S / nu."""
         typical = self.covariance_law.typical_variances(covariance_type, self.mean.shape[-1])
         return jnp.sqrt(typical / self.degrees_of_freedom / self.mean_precision)
 

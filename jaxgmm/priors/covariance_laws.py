@@ -54,7 +54,7 @@ class CovarianceLaw(Printed, ABC):
 
     @abstractmethod
     def typical_variances(self, covariance_type: str, num_features: int) -> jax.Array:
-        """Return a typical variance (D,) of each feature under the law; only the order of magnitude is correct."""
+        """Return a variance for each feature, (D,), with the order of magnitude that is typical under the law."""
 
     @abstractmethod
     def hyperparameter_shapes(self, covariance_type: str, num_features: int) -> dict[str, tuple[int, ...]]:
@@ -229,7 +229,7 @@ class HalfNormal(CovarianceLaw):
         return dataclasses.replace(self, sd=self.sd / (scale if self.sd.ndim else scale[0]))
 
     def typical_variances(self, covariance_type: str, num_features: int) -> jax.Array:
-        """Return a typical variance (D,) of each feature under the law; only the order of magnitude is correct."""
+        """Return a variance for each feature, (D,), with the order of magnitude that is typical under the law."""
         return jnp.broadcast_to(self.sd**2, (num_features,))
 
     def hyperparameter_shapes(self, covariance_type: str, num_features: int) -> dict[str, tuple[int, ...]]:

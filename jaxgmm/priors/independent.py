@@ -71,15 +71,15 @@ class IndependentPrior(MixturePrior):
         return (mixture.means - self.mean) @ jnp.swapaxes(whitener, -1, -2)
 
     def deviations_of_means(self, root: jax.Array, noise: jax.Array, covariance_type: str) -> jax.Array:
-        """Return draws of mu_k - m, (K, D), computed from standard normal noise; the draws do not depend on the covariances."""
+        """Convert standard normal noise (K, D) to draws of mu_k - m, (K, D); the covariances are not used."""
         return noise @ linalg.cholesky(self.mean_covariance).T
 
     def standard_deviations_of_means(self, covariance_type: str) -> jax.Array:
-        """Return the prior standard deviation of the means, (D,)."""
+        """Return the prior standard deviations of a mean vector, (D,)."""
         return jnp.sqrt(linalg.diagonal(self.mean_covariance))
 
     def maximize_means(self, mixture: Mixture, sums: ComponentSums) -> tuple[jax.Array, jax.Array]:
-        """Return the mode (K, D) of the means given the current covariances, and the scatter of the rows about this mode.
+        """Return the mode (K, D) of the means for the current covariances, and the scatter of the rows about this mode.
 
         The mode solves (n Sigma^-1 + M^-1) mu = n Sigma^-1 xbar + M^-1 m. It is computed as mu = m + n M (n M + Sigma)^-1
         (xbar - m), which is accurate even for n = 0.

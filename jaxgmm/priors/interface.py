@@ -90,7 +90,7 @@ class MixturePrior(Printed, ABC):
 
     @abstractmethod
     def deviations_of_means(self, root: jax.Array, noise: jax.Array, covariance_type: str) -> jax.Array:
-        """Return draws of mu_k - m, (K, D), computed from standard normal noise (K, D) and a square root of each covariance."""
+        """Convert standard normal noise (K, D) to draws of mu_k - m, (K, D); `root` holds a square root of each covariance."""
 
     @abstractmethod
     def noise_of_means(self, mixture: Mixture, factors: covariance.Factors) -> jax.Array:
@@ -98,7 +98,7 @@ class MixturePrior(Printed, ABC):
 
     @abstractmethod
     def standard_deviations_of_means(self, covariance_type: str) -> jax.Array:
-        """Return the prior standard deviations (D,) of the means, given a typical covariance."""
+        """Return the prior standard deviations of a mean vector, (D,), for a typical covariance."""
 
     @abstractmethod
     def maximize_means(self, mixture: Mixture, sums: ComponentSums) -> tuple[jax.Array, jax.Array]:
@@ -112,7 +112,7 @@ class MixturePrior(Printed, ABC):
     def draw_given_sums(
         self, sums: ComponentSums, factors: covariance.Factors, variables: StandardVariables, covariance_type: str
     ) -> tuple[jax.Array, covariance.Factors]:
-        """Draw means (K, D) and covariances from their conditional distributions, given the sums of each component's rows.
+        """Draw means (K, D) and covariances from their distributions conditional on the sums of each component's rows.
 
         The argument `factors` holds the factors of the current covariances. In the factors that are returned, `lower` is a
         square root of each covariance. This square root need not be triangular.
@@ -175,17 +175,17 @@ class MixturePrior(Printed, ABC):
         return Mixture(weights, means, covariances, covariance_type)
 
     def maximize(self, mixture: Mixture, sums: ComponentSums, present: jax.Array) -> Mixture:
-        """Return the mode of (weights, means, covariances) given the sums of an E-step.
+        """Return the mode of (weights, means, covariances), computed from the sums of an E-step.
 
         The formulas are those of Fraley & Raftery (2007), section 3, but the denominators are those of the joint mode of
         (weights, means, covariances). If the law of the means does not depend on the covariances, the density is maximised in
         two steps. The first step maximises it over the means given the current covariances. The second step maximises it over
-        the covariances given the means. This is ECM (Meng & Rubin 1993), which never decreases the objective either.
+        the covariances given the means. This algorithm is ECM (Meng & Rubin 1993). Like EM, it never decreases the objective.
 
         Args:
             mixture: the mixture that the E-step used.
             sums: the sums of the E-step. A component with count 0 is empty and gets the mode of the prior.
-            present: (K,) booleans, True for components that count in the prior's density, whether or not they are empty.
+            present: (K,) booleans, True for components that enter the prior's density; such a component may be empty.
         """
         covariance_type, d = mixture.covariance_type, mixture.num_features
         means, scatter = self.maximize_means(mixture, sums)
@@ -215,13 +215,13 @@ class MixturePrior(Printed, ABC):
         return covariance.prior_scale(scale, covariance_type) + pooled
 
     def _draw_factors(self, scatter: jax.Array, variables: StandardVariables, covariance_type: str) -> covariance.Factors:
-        """Draw covariances from the inverse Wishart posterior given a scatter, and return their factors."""
+        """Draw covariances from the inverse Wishart posterior that belongs to a scatter; return their factors."""
         scale = self._scale_given_scatter(scatter, covariance_type)
         return inverse_wishart_factors(variables.gammas, variables.bartlett, scale, covariance_type, self.mean.shape[-1])
 
 
 def log_dirichlet(weights: jax.Array, concentration: jax.Array, present: jax.Array) -> jax.Array:
-    """Return the log Dirichlet density (...) of the weights of the present components, given their concentrations."""
+    """Return the log density (...) of the weights of the present components under the Dirichlet law with `concentration`."""
     c = jnp.where(present, concentration, 0)
     # with c = 1 the density is flat, even at a weight of 0
     kernel = jnp.where(present & (concentration != 1), (concentration - 1) * jnp.log(jnp.where(weights > 0, weights, 1)), 0)

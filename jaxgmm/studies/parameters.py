@@ -86,7 +86,7 @@ def parameter_names(num_components: int, num_features: int, covariance_type: str
 
 
 def parse_name(name: str) -> tuple[str, tuple[int, ...]]:
-    """Return the field of the Mixture, and the index in that field, to which the name of a parameter refers.
+    """Split the name of a parameter into the field of the Mixture and the index in that field.
 
     Example:
         >>> parse_name("covariances[0,1,1]")
