@@ -1,7 +1,7 @@
 """Compute sums over the rows of data in chunks. No other module divides rows into chunks for a sum.
 
-EM, scores, standard errors and the likelihood of the samplers are sums over rows. The caller passes a function of rows and their
-weights, which returns the sum over these rows. This module calls it for each chunk and adds the results. In float32 the
+EM, scores, standard errors and the likelihood of the samplers are sums over rows. The caller passes a function of rows and
+their weights, which returns the sum over these rows. This module calls it for each chunk and adds the results. In float32 the
 addition is compensated (Kahan 1965), so that its order does not affect the accuracy even with ten million rows.
 """
 
