@@ -190,7 +190,7 @@ def select(
         covariance_types: the covariance types to try.
         criterion: "bic", "aic", "icl" or "cv". "cv" is cross-validation: -2 times the log-likelihood of the held-out rows.
             Each row is held out once.
-        num_restarts: the number of starts for each cell.
+        num_restarts: the number of starts for each combination of number of components and covariance type.
         num_folds: the number of folds of the cross-validation.
         method: as in `initialize`.
         sample_weight: (N,) >= 0, or None.
@@ -287,7 +287,7 @@ def _folds(key: jax.Array, num_rows: int, num_folds: int) -> np.ndarray:
 
 
 def _sweep_counts(key: jax.Array, x: jax.Array, weights: Array | None, covariance_type: str, sweep: _Sweep) -> Fit:
-    """Return the best fit (len(counts), F) for each number of components and each row of the weights (F, N).
+    """Return the best fit for each number of components and each row of the weights (F, N), as a stack (len(counts), F).
 
     If the weights are (N,) or None, all fits share them without copies, and F is 1. All starts have as many components as the
     largest model, so that all fits run as one batch. The components that a smaller model does not use are absent (weight 0).
@@ -325,7 +325,7 @@ def _sweep_starts(
 
 @jax.jit
 def _best(fits: Fit, totals: Array) -> Fit:
-    """Return the best fit along the third leading axis; the total weights (F,) belong to the second leading axis."""
+    """Return the best restarts (len(counts), F) from a stack (len(counts), F, restarts); the total weights are (F,)."""
     chosen = jax.vmap(jax.vmap(best_of), in_axes=(0, None))(fits, totals)
     return jax.vmap(jax.vmap(lambda fits, i: jax.tree.map(lambda leaf: leaf[i], fits)))(fits, chosen)
 

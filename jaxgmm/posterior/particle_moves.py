@@ -29,9 +29,9 @@ class Problem(NamedTuple):
 
 
 class Target(NamedTuple):
-    """The posterior given the first `entered` rows and a part of the next row: its density with an exponent.
+    """The posterior given the first `entered` rows and a part of the next row: the likelihood of the next row has an exponent.
 
-    limit: the largest `entered` of all runs. The rows after the first `limit` rows are skipped.
+    limit: the largest value of `entered` in all runs. The rows after the first `limit` rows are skipped.
     """
 
     problem: Problem
@@ -85,7 +85,7 @@ def move(
 
 
 def _correlations(first: jax.Array, now: jax.Array) -> jax.Array:
-    """Return the correlation, over particles, between first and present values of each quantity. It is 0 for a constant."""
+    """Return, for each quantity, the correlation over the particles between its values `first` and `now`; 0 for a constant."""
     a, b = first - first.mean(-1, keepdims=True), now - now.mean(-1, keepdims=True)
     scale = jnp.sqrt((a**2).sum(-1) * (b**2).sum(-1))
     return jnp.where(scale > 0, (a * b).sum(-1) / jnp.where(scale > 0, scale, 1), 0)
@@ -144,7 +144,7 @@ def _labels_of_next_row(
 
 
 def _with_point(sums: ComponentSums, weight: jax.Array, point: jax.Array, covariance_type: str) -> ComponentSums:
-    """Add a point (D,) with weights (K,) to the sums of the components."""
+    """Add one point (D,) to the sums of all components, with a weight for each component, (K,)."""
     count = sums.count + weight
     share = weight / jnp.where(count > 0, count, 1)
     difference = point - sums.mean

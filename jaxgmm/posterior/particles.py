@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-_BISECTIONS = 30  # number of bisections for an exponent; it is then exact to the resolution of float32
+_BISECTIONS = 30  # number of bisections that find an exponent; the exponent is then as exact as float32 allows
 
 
 def effective_size(log_weights: jax.Array) -> jax.Array:
@@ -42,7 +42,7 @@ def number_of_parents(parents: jax.Array) -> jax.Array:
 def largest_exponent(log_increment: Callable[[jax.Array], jax.Array], lowest: jax.Array, least_size: float) -> jax.Array:
     """Return the largest exponent in (lowest, 1] at which the effective sample size is at least `least_size`, by bisection.
 
-    log_increment: maps an exponent () to the log weights (M,) of a step from `lowest` to that exponent.
+    log_increment: a function of an exponent (). It returns the log weights (M,) for a rise from `lowest` to this exponent.
     """
 
     def halve(_: int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -53,7 +53,7 @@ def largest_exponent(log_increment: Callable[[jax.Array], jax.Array], lowest: ja
 
     one = jnp.ones_like(lowest)
     low, high = jax.lax.fori_loop(0, _BISECTIONS, halve, (lowest, one))
-    # If even the smallest step takes the size below `least_size`, it is taken, because the exponent must increase.
+    # The exponent must increase. The smallest step is therefore made even if it takes the size below `least_size`.
     step = jnp.where(low > lowest, low, high)
     return jnp.where(effective_size(log_increment(one)) >= least_size, one, step)
 
@@ -61,7 +61,7 @@ def largest_exponent(log_increment: Callable[[jax.Array], jax.Array], lowest: ja
 def random_order(key: jax.Array, concentration: jax.Array, present: jax.Array) -> jax.Array:
     """Return a random permutation (K,) that exchanges only components with the same prior concentration.
 
-    Absent components are exchanged only with each other.
+    Absent components are exchanged only with other absent components.
     """
     group = jnp.where(present, concentration, -1)
     shuffled = jnp.lexsort((jax.random.uniform(key, group.shape), group))

@@ -30,9 +30,9 @@ from .standardization import StandardizedProblem, from_standard, log_volume_of_p
 _FEWEST_PARTICLES = 100  # smallest number of particles; with fewer, effective sample sizes are not informative
 _MAX_STAGES = 1000  # largest number of stages; if rows are left over then, the status is DEGENERATE
 _MAX_SWEEPS = 30  # number of Gibbs sweeps after which a stage ends even if the particles have moved little
-_CORRELATION = 0.5  # sweeps end when the correlation of the particles with their state before the stage is below this number
+_CORRELATION = 0.5  # sweeps end when the correlation of each quantity with its value before the sweeps is below this number
 _FEWEST_PARENTS = 0.1  # the status is DEGENERATE if a smaller share of the particles of a run survived a stage
-_EVIDENCE_SPREAD = 1.0  # nats; runs disagree if the standard deviation of their log evidences is larger
+_EVIDENCE_SPREAD = 1.0  # nats; the status is UNMIXED if the log evidences of the runs have at least this standard deviation
 
 
 @public
@@ -201,7 +201,7 @@ def _shapes(num_components: int, x: jax.Array, covariance_type: str) -> Mixture:
 def _sample(
     key: jax.Array, inputs: tuple, bar: jax.Array | None, *, covariance_type: str, num_samples: int, num_chains: int
 ) -> Posterior:
-    """Make all runs with validated x, weight, prior and present, and return the posterior.
+    """Make all runs, and return the posterior; `inputs` are the validated x, weight, prior and present.
 
     bar: the number that identifies a progress bar for rows, or None.
     """
