@@ -49,6 +49,11 @@ def evidence(x, w):
     return jaxgmm.log_evidence(KEY, posterior, x, sample_weight=w, num_samples=1000, num_modes=1)
 
 
+def numbers(fit):
+    """Return a fit without its number of steps: if it starts at the optimum, rounding decides whether a step improves it."""
+    return fit.mixture, fit.objective, fit.log_likelihood, fit.status, fit.component_status
+
+
 def labels(x):
     return (x[:, 0] > x[:, 0].mean()).astype(int)
 
@@ -64,7 +69,7 @@ WEIGHTED = {
     "from_labels": lambda x, w: jaxgmm.from_labels(x, labels(x), sample_weight=w, **OPTIONS),
     "from_responsibilities": lambda x, w: jaxgmm.from_responsibilities(x, shares(x), covariance_type="diag", sample_weight=w),
     "fit": lambda x, w: jaxgmm.fit(MIXTURE, x, PRIOR, sample_weight=w),
-    "fit_restarts": lambda x, w: jaxgmm.fit_restarts(KEY, x, PRIOR, num_restarts=3, sample_weight=w, **OPTIONS),
+    "fit_restarts": lambda x, w: numbers(jaxgmm.fit_restarts(KEY, x, PRIOR, num_restarts=3, sample_weight=w, **OPTIONS)),
     "fit_many": lambda x, w: jaxgmm.fit_many(KEY, [x, x], sample_weight=None if w is None else [w, w], tol=1e-5, **OPTIONS),
     "e_step": lambda x, w: jaxgmm.e_step(MIXTURE, x, sample_weight=w),
     "bic": lambda x, w: jaxgmm.bic(MIXTURE, x, sample_weight=w),
