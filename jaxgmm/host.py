@@ -16,7 +16,12 @@ _ALIGNMENT = 64  # bytes; on a CPU, XLA shares the memory of a NumPy array if it
 
 
 def on_host(array: jax.Array) -> np.ndarray | jax.Array:
-    """Return a NumPy view, without a copy, of a concrete array in the host's memory; return any other array unchanged."""
+    """Return a NumPy view, without a copy, of a concrete array of numbers in the host's memory.
+
+    Any other array, for example an array of random keys, is returned unchanged.
+    """
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        return array
     is_local = array.is_fully_addressable and all(device.platform == "cpu" for device in array.devices())
     return np.asarray(array) if is_local and len(array.devices()) == 1 else array
 

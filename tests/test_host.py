@@ -35,3 +35,8 @@ def test_large_arrays_are_copied(offset):
     taken = to_device(x, np.float32)
     x[:] = 7
     assert float(taken.max()) == 0
+
+
+def test_random_keys_stay_as_they_are():
+    keys = jax.random.split(jax.random.key(0), 2)
+    assert on_host(keys) is keys

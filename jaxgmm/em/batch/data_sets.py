@@ -18,7 +18,7 @@ from ...host import on_host, to_device
 from ...padding import can_pad, pad_data
 from ...real_numbers import as_numpy
 from ...row_sums import Weight, has_weights
-from ...validation import as_float_array
+from ...validation import as_float_array, is_traced
 
 Array = np.ndarray | jax.Array
 
@@ -51,6 +51,8 @@ class Batch(NamedTuple):
             return stack
         if isinstance(stack, np.ndarray) and len(self.members) == self.size == last - first + 1:
             return stack[first : last + 1]
+        if isinstance(stack, jax.Array) and not is_traced(stack) and not stack.committed:
+            stack = on_host(stack)  # NumPy needs no compilation
         return stack[self.slots]
 
 
