@@ -211,13 +211,13 @@ def _best_pairs(keys: jax.Array, x: jax.Array, weight: Any, search: _Search) -> 
         lambda *leaves: np.stack(leaves),
         *[_start_one(key, one, padded.weight, present, *search.starts) for key, one in zip(keys, padded.x, strict=True)],
     )  # (B, 2, F)
-    lanes = np.repeat(np.asarray(x), 2 * fitted, 0)
-    fits = _stacked(_fit_lanes(_stacked(starts, (size * 2 * fitted,), 3), lanes, weight, search), (size, 2, fitted))
+    data_sets = np.repeat(np.asarray(x), 2 * fitted, 0)
+    fits = _stacked(_fit_each(_stacked(starts, (size * 2 * fitted,), 3), data_sets, weight, search), (size, 2, fitted))
     total = total_weight(weight, x.shape[1], x.dtype)
     null = _best(jax.tree.map(lambda leaf: leaf[:, 0], fits), total)
     split = _split(null.mixture, k)  # (B, K)
-    lanes = np.repeat(np.asarray(x), k, 0)
-    refits = _fit_lanes(_stacked(split, (size * k,), 2), lanes, weight, search)
+    data_sets = np.repeat(np.asarray(x), k, 0)
+    refits = _fit_each(_stacked(split, (size * k,), 2), data_sets, weight, search)
     both = jax.tree.map(lambda a, b: np.concatenate([a[:, 1], b], 1), fits, _stacked(refits, (size, k)))
     alternative = _best(both, total)
     sound = np.asarray((unsoundness_of(null, total) == 0) & (unsoundness_of(alternative, total) == 0))
@@ -237,10 +237,10 @@ def _start_one(
     return jax.lax.map(one, (jax.random.split(key), present))
 
 
-def _fit_lanes(starts: Mixture, lanes: np.ndarray, weight: Any, search: _Search) -> Fit:
+def _fit_each(starts: Mixture, data_sets: np.ndarray, weight: Any, search: _Search) -> Fit:
     """Fit each data set (M, N, D) from its own start, and return the fits on the host."""
-    weights = None if weight is None else np.broadcast_to(np.asarray(weight), lanes.shape[:2])
-    fits = fit_many(starts, lanes, sample_weight=weights, **search.options)
+    weights = None if weight is None else np.broadcast_to(np.asarray(weight), data_sets.shape[:2])
+    fits = fit_many(starts, data_sets, sample_weight=weights, **search.options)
     return jax.tree.map(np.asarray, fits)
 
 
@@ -255,12 +255,13 @@ def _best(fits: Fit, total: jax.Array) -> Fit:
     return jax.vmap(lambda fits: jax.tree.map(lambda leaf: leaf[best_of(fits, total)], fits))(fits)
 
 
+@partial(jax.jit, static_argnums=1)
 def _split(mixtures: Mixture, num_components: int) -> Mixture:
     """Return starts (B, K), in each of which one of K components is split in two along its longest axis.
 
     The mixtures (B,) have K + 1 components, of which the last one is absent and becomes the second half.
     """
-    return jax.jit(jax.vmap(lambda mixture: jax.vmap(lambda k: _split_one(mixture, k))(jnp.arange(num_components))))(mixtures)
+    return jax.vmap(lambda mixture: jax.vmap(lambda k: _split_one(mixture, k))(jnp.arange(num_components)))(mixtures)
 
 
 def _split_one(mixture: Mixture, k: jax.Array) -> Mixture:

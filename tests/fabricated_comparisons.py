@@ -17,6 +17,8 @@ from jaxgmm.posterior.result import Posterior, PosteriorStatus
 from jaxgmm.studies.parameters import parameters, values
 
 CHAINS, DRAWS = 4, 500
+# keys of the dictionary and of the JSON file of a Comparison
+COMPARISON_KEYS = {"interval", "meta", "samplers", "parameters", "label_free", "joint", "density", "clustering", "modes"}
 
 
 def two_clusters():

@@ -1,7 +1,7 @@
 """The search for other modes: which mode of a posterior EM is at, and how much of the posterior the other modes hold.
 
 The masses of the modes are those of `jaxgmm.modes`. They are consistent estimates if the draws are by `smc`, which starts from
-the prior and does not see EM's solution.
+the prior and does not use EM's solution.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class ModeSearch:
         return float("nan") if self.modes is None else float(np.max(self.modes.objective)) - self.em_objective
 
     def sentence(self) -> str:
-        """Return a phrase that says whether other modes were searched for."""
+        """Return a phrase that says how many modes were found, or why other modes were not searched for."""
         if self.modes is None:
             return f"not searched for, because {self.reason}"
         source = f" from draws by {self.source}" if self.source else ""

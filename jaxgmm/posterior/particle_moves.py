@@ -114,11 +114,11 @@ def _sum_labels(key: jax.Array, states: GibbsState, target: Target) -> Component
     """Draw a label for each row that has entered, with each particle (M, ...). Return the sums (M, K, ...) by label."""
     problem, covariance_type, entered, _, limit = target
     m, k, d = states.means.shape
-    if not has_weights(problem.weight) and are_written_out(d):
-        return sum_labels_of_particles(key, states, problem.y, FirstRows(entered, limit), covariance_type)
     rows = FirstRows(entered, limit)
     if has_weights(problem.weight):
         rows = jnp.where(jnp.arange(len(problem.y)) < entered, problem.weight, 0)
+    elif are_written_out(d):
+        return sum_labels_of_particles(key, states, problem.y, rows, covariance_type)
     data, chunk = LabelledData(problem.y, rows), particle_rows_per_chunk(k, d, m)
 
     def one(key: jax.Array, state: GibbsState) -> ComponentSums:

@@ -15,6 +15,7 @@ from jaxgmm.posterior.result import Posterior
 
 from fabricated_comparisons import (
     CHAINS,
+    COMPARISON_KEYS,
     DRAWS,
     at_the_mode_of,
     fabricate_fit,
@@ -313,17 +314,7 @@ def test_the_page_holds_every_method(separated):
     assert page_of.endswith("</pre>")
     assert "&lt;" not in page_of[5:20]
     record = json.loads(comparison.to_json())
-    assert set(record) == {
-        "interval",
-        "meta",
-        "samplers",
-        "parameters",
-        "label_free",
-        "joint",
-        "density",
-        "clustering",
-        "modes",
-    }
+    assert set(record) == COMPARISON_KEYS
     assert record["density"]["gibbs"]["elpd_loo"] == comparison.density["gibbs"].elpd_loo
 
 

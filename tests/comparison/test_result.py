@@ -11,7 +11,17 @@ from jaxgmm.comparison.report_columns import ClusteringScores
 from jaxgmm.comparison.result import Comparison
 from jaxgmm.studies.serialization import plain
 
-from fabricated_comparisons import fabricate_fit, joint_scores, make_fit, make_posterior, meta, row, summary, two_clusters
+from fabricated_comparisons import (
+    COMPARISON_KEYS,
+    fabricate_fit,
+    joint_scores,
+    make_fit,
+    make_posterior,
+    meta,
+    row,
+    summary,
+    two_clusters,
+)
 
 KEYS = {
     "method", "name", "kind", "component", "features", "em", "mean", "median", "sd", "mcse", "lower", "upper", "z", "tail",
@@ -45,17 +55,7 @@ def test_keys_of_the_dictionary(data):
     """Columns that do not apply to a quantity are left out."""
     fit = fabricate_fit(data)
     record = compare(fit, make_posterior(fit, data), data).to_dict()
-    assert set(record) == {
-        "interval",
-        "meta",
-        "samplers",
-        "parameters",
-        "label_free",
-        "joint",
-        "density",
-        "clustering",
-        "modes",
-    }
+    assert set(record) == COMPARISON_KEYS
     assert set(record["parameters"][0]) == KEYS | {"em_se", "laplace_sd", "sd_ratio", "contraction"}
     assert set(record["label_free"][0]) == KEYS
     assert set(record["label_free"][-1]) == KEYS | {"laplace_sd", "sd_ratio"}
