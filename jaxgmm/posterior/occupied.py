@@ -140,6 +140,4 @@ def _first_components(mixture: Mixture, number: int) -> Mixture:
     """Return mixtures (C, S, ...) of the first components, whose weights are divided by their sum."""
     weights, stored = mixture.weights[..., :number], mixture.covariances
     stored = stored if stored.shape[2] == 1 else stored[:, :, :number]  # a tied covariance belongs to all components
-    return Mixture(
-        weights / weights.sum(-1, keepdims=True), mixture.means[..., :number, :], stored, mixture.covariance_type
-    )
+    return Mixture(weights / weights.sum(-1, keepdims=True), mixture.means[..., :number, :], stored, mixture.covariance_type)

@@ -21,7 +21,15 @@ from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior, check_prior
 from ..progress import advance, program_bar
 from ..row_sums import Weight, vary_with
-from ..validation import as_float_array, as_weighted_data, check_choice, check_count, check_covariance_type, check_progress, is_traced
+from ..validation import (
+    as_float_array,
+    as_weighted_data,
+    check_choice,
+    check_count,
+    check_covariance_type,
+    check_progress,
+    is_traced,
+)
 from .conditionals import GibbsState, LabelledData, are_counts, check_closed_forms, check_integer_weights
 from .mixing import Mixing, judge_mixing, measure_mixing
 from .result import Posterior, PosteriorStatus, in_dtype, warn_if_unreliable
@@ -29,6 +37,9 @@ from .standardization import StandardizedProblem, from_standard, log_volume_of_p
 from .telescope_moves import NumberPrior, Sweep, first_state, make_sweep, with_concentration
 
 _CONCENTRATIONS = ("static", "dynamic")
+# The first number of components of the last chain lies at this share of the way from 1 to max_components. A chain that starts
+# from too many components soon empties some. A chain that starts from too few needs a draw from the prior that fits the data.
+_SMALLEST_START = 0.5
 
 
 @public
@@ -214,7 +225,7 @@ def _sample(key: jax.Array, inputs: _Problem, bar: jax.Array | None, options: _O
         return jax.vmap(lambda key, state: make_sweep(key, state, data, problem.prior, law, static))(keys, states)
 
     key_start, key = jax.random.split(key)
-    shares = jnp.linspace(1, 0, num_chains, dtype=problem.y.dtype)
+    shares = jnp.linspace(1, _SMALLEST_START, num_chains, dtype=problem.y.dtype)
     start = jax.vmap(lambda key, share: first_state(key, data, law, share, covariance_type))
     states = start(jax.random.split(key_start, num_chains), shares)
     states, key = vary_with((states, key), inputs, key)

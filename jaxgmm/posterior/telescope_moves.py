@@ -89,9 +89,7 @@ def choose_present(counts: jax.Array, num_components: jax.Array) -> jax.Array:
 
 def with_concentration(prior: MixturePrior, concentration: jax.Array) -> MixturePrior:
     """Return a prior in which each weight has the given concentration ()."""
-    return dataclasses.replace(
-        prior, weight_concentration=jnp.broadcast_to(concentration, prior.weight_concentration.shape)
-    )
+    return dataclasses.replace(prior, weight_concentration=jnp.broadcast_to(concentration, prior.weight_concentration.shape))
 
 
 def make_sweep(
