@@ -43,8 +43,8 @@ Public names, grouped by purpose (for the full description of a name, call `help
     choosing K      select Selection bic aic icl log_evidence Evidence EvidenceStatus
                     likelihood_ratio_test LikelihoodRatioTest
     priors          default_prior Prior IndependentPrior InverseWishart InverseGamma HalfNormal log_prior sample_prior
-    posteriors      nuts gibbs laplace smc telescope condition_on_occupied Posterior PosteriorStatus model relabel diagnose to_arviz as_distribution
-                    modes Modes partition Partition
+    posteriors      nuts gibbs laplace smc telescope condition_on_occupied Posterior PosteriorStatus model relabel diagnose
+                    to_arviz as_distribution modes Modes partition Partition
     predictions     predictive_log_prob predictive_sample predictive_responsibilities coclustering assignment_entropy
     comparison      compare Comparison
     studies         calibrate Calibration coverage_study Design Study

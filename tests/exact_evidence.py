@@ -58,7 +58,7 @@ def exact_log_evidence(x, prior, covariance_type, weight=None):
 
 
 def exact_numbers(x, prior_of, prior_on_k, covariance_type):
-    """Return p(K | x) and p(occupied K | x) for K = 1, ..., M, from the prior `prior_of(K)` given K and M probabilities p(K)."""
+    """Return p(K | x) and p(occupied K | x) for K = 1, ..., M, from the priors prior_of(K) and M probabilities p(K)."""
     size = len(prior_on_k)
     joint = np.zeros((size, size))  # over K and the number of occupied components
     for k in range(1, size + 1):

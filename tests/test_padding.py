@@ -115,14 +115,7 @@ FUNCTIONS = WEIGHTED | UNWEIGHTED | WEIGHTED_POSTERIORS | UNWEIGHTED_POSTERIORS
 TOLERANCES = {"laplace": 1e-10, "nuts": 1e-10, "log_evidence": 1e-10}
 # functions that compile for long; the default run has others of the same kind
 LONG = (
-    "fit_restarts",
-    "fit_many",
-    "standard_errors",
-    "smc",
-    "telescope",
-    "nuts",
-    "bootstrap",
-    "log_evidence",
+    *("fit_restarts", "fit_many", "standard_errors", "smc", "telescope", "nuts", "bootstrap", "log_evidence"),
     "select by cross-validation",
 )
 

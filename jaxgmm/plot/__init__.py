@@ -4,7 +4,7 @@
     jaxgmm.plot.forest(plt.gca(), comparison)
 
 The functions for mixtures and points are `scatter`, `ellipses`, `contours`, `densities`, `convergence` and `coclustering`. The
-functions for posteriors are `forest`, `pairs` and `posterior_marginal`. The functions for studies are `rank_ecdfs`, `selection`
+functions for posteriors are `forest`, `pairs`, `posterior_marginal` and `component_numbers`. The functions for studies are `rank_ecdfs`, `selection`
 and `coverage`. `mixture_figure` and `comparison_figure` return whole figures. No function changes the style of matplotlib or
 uses pyplot. In jaxgmm, only this package, the report and the command import matplotlib.
 """
@@ -18,6 +18,7 @@ from .mixtures import convergence as convergence
 from .mixtures import densities as densities
 from .mixtures import ellipses as ellipses
 from .mixtures import scatter as scatter
+from .posteriors import component_numbers as component_numbers
 from .posteriors import pairs as pairs
 from .posteriors import posterior_marginal as posterior_marginal
 from .studies import coverage as coverage

@@ -175,8 +175,8 @@ class _Problem(NamedTuple):
 
 def _with_equal_concentrations(prior: Any, max_components: int, num_features: int, covariance_type: str) -> MixturePrior:
     """Return a prior with `max_components` concentrations. Raise ValueError or TypeError if the prior is invalid."""
-    given = getattr(prior, "weight_concentration", ())
-    check_prior(prior, max(jnp.size(given), 1), num_features, covariance_type)
+    given = getattr(prior, "weight_concentration", np.ones(1))
+    check_prior(prior, max(np.size(given), 1), num_features, covariance_type)
     check_closed_forms(prior, "telescope")
     if is_traced(given):
         common = jnp.where((given == given[0]).all(), given[0], jnp.nan)
@@ -184,7 +184,7 @@ def _with_equal_concentrations(prior: Any, max_components: int, num_features: in
     values = np.asarray(given)
     if (values != values[0]).any():
         raise ValueError(
-            f"prior.weight_concentration has the entries {values.min():.4g} and {values.max():.4g}; equal entries were expected, "
+            f"prior.weight_concentration has entries from {values.min():.4g} to {values.max():.4g}; equal ones were expected, "
             "because telescope gives each weight the same prior."
         )
     return dataclasses.replace(prior, weight_concentration=np.full(max_components, values[0]))

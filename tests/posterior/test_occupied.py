@@ -46,7 +46,7 @@ def fabricate(covariance_type="diag"):
 
 @pytest.mark.parametrize("covariance_type", ["diag", pytest.param("tied", marks=pytest.mark.slow)])
 def test_the_most_frequent_number(covariance_type):
-    """The draws with two occupied components stay, relabelled; weights are shares, and the density is that of two components."""
+    """The draws with two occupied components stay, relabelled; weights are shares; the density is that of two components."""
     posterior = fabricate(covariance_type)
     found = jaxgmm.condition_on_occupied(posterior, X)
     mixture = found.mixture
