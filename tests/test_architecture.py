@@ -32,7 +32,7 @@ LAYERS = [
     "posterior.gaussian_approximation posterior.laplace "
     "posterior.user_model_space posterior.user_model posterior.chains posterior.nuts "
     "posterior.conditionals posterior.gibbs posterior.particles posterior.particle_labels posterior.particle_moves "
-    "posterior.data_tempering posterior.smc posterior.telescope_moves posterior.telescope "
+    "posterior.data_tempering posterior.smc posterior.random_scale posterior.telescope_moves posterior.telescope "
     "posterior.label_assignment posterior.relabel posterior.occupied posterior.modes posterior.bootstrap "
     "posterior.partition_search posterior.partition "
     "posterior.predictive posterior.pointwise posterior.importance posterior.evidence_coordinates "

@@ -39,8 +39,8 @@ def condition_on_occupied(
 ) -> Posterior:
     """Return the draws of `telescope` that have a given number of occupied components, cut to these components and relabelled.
 
-    Given that k components are occupied, the rest of a draw is a draw from the posterior of mixtures of k components, each of
-    which has at least one row. The weights of the occupied components are divided by their sum. The components are in the order
+    If the concentration is static, these are draws from the posterior of mixtures of k components, given that each component
+    has at least one row. The weights of the occupied components are divided by their sum. The components are in the order
     that matches the draw with the highest log density: see `relabel`, whose statistics tell whether labels are identified.
 
     Each chain contributes the same number of draws, evenly spaced in time. A chain that has fewer than half of the average

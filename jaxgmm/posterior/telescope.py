@@ -27,11 +27,13 @@ from ..validation import (
     check_choice,
     check_count,
     check_covariance_type,
+    check_number,
     check_progress,
     is_traced,
 )
 from .conditionals import GibbsState, LabelledData, are_counts, check_closed_forms, check_integer_weights
 from .mixing import Mixing, judge_mixing, measure_mixing
+from .random_scale import log_prior_ratio
 from .result import Posterior, PosteriorStatus, in_dtype, warn_if_unreliable
 from .standardization import StandardizedProblem, from_standard, log_volume_of_present, standardise
 from .telescope_moves import NumberPrior, Sweep, first_state, make_sweep, with_concentration
@@ -51,6 +53,7 @@ def telescope(
     max_components: int,
     prior_on_k: ArrayLike | None = None,
     concentration: str = "static",
+    scale_degrees_of_freedom: float | None = None,
     covariance_type: str = "full",
     num_samples: int = 4000,
     num_chains: int = 4,
@@ -89,7 +92,11 @@ def telescope(
         prior_on_k: (max_components,), the probabilities p(K) of K = 1, 2, ..., up to a factor; None: all are equal. For
             example, `scipy.stats.poisson.pmf(numpy.arange(max_components), 1)` says that K - 1 is Poisson with mean 1.
         concentration: "static": c is the prior's concentration for every K. "dynamic": c is the prior's concentration divided
-            by K; then empty components are rare, and the occupied components depend less on max_components.
+            by K; components are then often empty, and the occupied components depend less on the prior of K.
+        scale_degrees_of_freedom: f > D - 1 for full and tied, f > 0 for diag and spherical: the scale S of the covariances is
+            unknown, S ~ Wishart(f, S_0 / f), where S_0 is the scale of `prior`; each entry of S has a gamma law for diag and
+            spherical. Its mean is S_0. The smaller f is, the less the size of the components depends on S_0. Richardson & Green
+            (1997) recommend such a prior. None: S is S_0.
         covariance_type: "full", "tied", "diag" or "spherical".
         num_samples: S, draws per chain.
         num_chains: C, chains that run in parallel.
@@ -105,10 +112,12 @@ def telescope(
         meaning. Predictions from these draws, such as `predictive_log_prob`, are averages over K.
 
         log_density is log p(K) + log p(x, weights, means, covariances | K). Draws with different K have different numbers of
-        parameters, so their densities cannot be compared. `prior` has max_components concentrations; it is None if the
-        concentration is dynamic. The status is TRUNCATED if the number of occupied components reaches max_components in at
-        least one draw. Otherwise it follows from R-hat and the effective sample size of the number of occupied components, the
-        log-likelihood, and the entropy of the shares N_k / N.
+        parameters, so their densities cannot be compared. An unknown scale is integrated out. `prior` has max_components
+        concentrations; it is None if the concentration is dynamic or the scale is unknown.
+
+        The status is TRUNCATED if the number of occupied components reaches max_components in at least one draw. Otherwise it
+        follows from R-hat and the effective sample size of the number of occupied components, the log-likelihood, and the
+        entropy of the shares N_k / N.
 
         stats: num_components (C, S), K; num_occupied (C, S), K+; counts (C, S, max_components), N_k; prob_components
         (max_components,), p(K = 1, 2, ... | x), the averages of p(K | labels) over the draws, which have smaller errors than
@@ -142,10 +151,13 @@ def telescope(
     check_draws(shapes_of_mixture(max_components, x, covariance_type), num_samples, num_chains)
     check_integer_weights(weight, "telescope")
     prior = _with_equal_concentrations(prior, max_components, x.shape[1], covariance_type)
-    prob = _as_probabilities(prior_on_k, max_components)
-    prior, prob = jax.tree.map(partial(as_dtype, dtype=x.dtype), (prior, prob))
-    traced = is_traced(key, x, weight, prior, prob)
-    problem = _Problem(*pad_data(x, weight, key, prior, prob), prior, prob)
+    if scale_degrees_of_freedom is not None:
+        least = x.shape[1] - 1 if covariance.is_dense(covariance_type) else 0
+        check_number(scale_degrees_of_freedom, "scale_degrees_of_freedom", minimum=least, exclusive=True)
+    others = (prior, _as_probabilities(prior_on_k, max_components), scale_degrees_of_freedom)
+    others = jax.tree.map(partial(as_dtype, dtype=x.dtype), others)
+    traced = is_traced(key, x, weight, others)
+    problem = _Problem(*pad_data(x, weight, key, others), *others)
     options = _Options(covariance_type, concentration == "dynamic", num_samples, num_chains, num_warmup)
     with program_bar(1 + num_warmup + num_samples, " sweeps", False if traced else progress) as bar:
         posterior = _sample(key, problem, bar, options)
@@ -165,12 +177,17 @@ class _Options(NamedTuple):
 
 
 class _Problem(NamedTuple):
-    """The rows x (N, D), their weights, the prior with M equal concentrations, and the probabilities of K = 1, ..., M."""
+    """The data, and the prior in its parts.
+
+    x: (N, D). weight: the weights of the rows. prior: a prior with M equal concentrations. prob: (M,), the probabilities of K,
+    up to a factor. scale_degrees: (), or None if the scale of the covariances is that of the prior.
+    """
 
     x: jax.Array
     weight: Weight
     prior: MixturePrior
     prob: jax.Array
+    scale_degrees: jax.Array | None
 
 
 def _with_equal_concentrations(prior: Any, max_components: int, num_features: int, covariance_type: str) -> MixturePrior:
@@ -213,7 +230,7 @@ def _sample(key: jax.Array, inputs: _Problem, bar: jax.Array | None, options: _O
     """
     covariance_type, num_chains = options.covariance_type, options.num_chains
     problem = standardise(inputs.x, inputs.weight, inputs.prior, covariance_type)
-    law = _number_prior(inputs.prob.astype(problem.y.dtype), problem.prior, options.dynamic)
+    law = _number_prior(inputs, problem, options.dynamic)
     data = LabelledData(problem.y, problem.weight)
     chunk_size = gibbs_rows_per_chunk(len(law.log_prob), problem.y.shape[1], problem.y.dtype, num_chains)
     num_sweeps = 1 + options.num_warmup + options.num_samples
@@ -233,16 +250,18 @@ def _sample(key: jax.Array, inputs: _Problem, bar: jax.Array | None, options: _O
     found = jax.tree.map(lambda leaf: jnp.moveaxis(leaf[1 + options.num_warmup :], 0, 1), found)
     posterior = _collect(found, problem, law, covariance_type)
     stats = posterior.stats | {"num_warmup": jnp.array(options.num_warmup)}
-    prior = None if options.dynamic else inputs.prior
+    prior = inputs.prior if not options.dynamic and law.scale_degrees is None else None
     return in_dtype(dataclasses.replace(posterior, prior=prior, stats=stats), inputs.x.dtype)
 
 
-def _number_prior(prob: jax.Array, prior: MixturePrior, dynamic: bool) -> NumberPrior:
-    """Return the prior of K and the concentrations given K, from the probabilities of K up to a factor, (M,)."""
-    concentration = prior.weight_concentration
+def _number_prior(inputs: _Problem, problem: StandardizedProblem, dynamic: bool) -> NumberPrior:
+    """Return the prior of K and the laws given K, in the dtype of the standardised problem."""
+    dtype, concentration = problem.y.dtype, problem.prior.weight_concentration
+    prob = inputs.prob.astype(dtype)
     if dynamic:
         concentration = concentration / jnp.arange(1, len(prob) + 1)
-    return NumberPrior(jnp.log(prob) - jnp.log(prob.sum()), concentration)
+    degrees = None if inputs.scale_degrees is None else inputs.scale_degrees.astype(dtype)
+    return NumberPrior(jnp.log(prob) - jnp.log(prob.sum()), concentration, degrees)
 
 
 def _collect(found: Sweep, problem: StandardizedProblem, law: NumberPrior, covariance_type: str) -> Posterior:
@@ -254,7 +273,8 @@ def _collect(found: Sweep, problem: StandardizedProblem, law: NumberPrior, covar
     def log_prior_of_draw(mixture: Mixture, number: jax.Array) -> jax.Array:
         prior, present = with_concentration(problem.prior, law.concentration[number - 1]), mixture.weights > 0
         volume = log_volume_of_present(problem, covariance_type, present)
-        return law.log_prob[number - 1] + log_prior(mixture, prior, present=present) + volume
+        value = law.log_prob[number - 1] + log_prior(mixture, prior, present=present) + volume
+        return value if law.scale_degrees is None else value + log_prior_ratio(mixture, prior, law.scale_degrees)
 
     log_likelihood = jnp.where(are_counts(problem.weight), found.log_likelihood, jnp.nan)
     log_density = log_likelihood + jax.vmap(jax.vmap(log_prior_of_draw))(mixture, num_components)

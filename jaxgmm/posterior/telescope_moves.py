@@ -12,7 +12,8 @@ components are absent and have weight 0. A sweep
        p(clusters | K) = K! / (K - K+)! Gamma(c K) / Gamma(c K + N) prod_k Gamma(c + N_k) / Gamma(c),
 
    where c, the concentration of each weight, may depend on K, and the product is over the occupied components;
-3. draws the weights given K and the counts, the parameters of the occupied components given their rows, and the parameters of
+3. if the scale of the covariances is unknown, draws it given the covariances of the occupied components;
+4. draws the weights given K and the counts, the parameters of the occupied components given their rows, and the parameters of
    the K - K+ empty components from the prior.
 
 The parameters of empty components are integrated out of step 2, so a change of K needs no proposal that could be rejected.
@@ -32,16 +33,22 @@ from ..mixture import Mixture
 from ..priors.interface import MixturePrior
 from ..row_sums import weight_or_ones
 from .conditionals import GibbsState, LabelledData, draw_state, gibbs_state, sum_by_labels
+from .random_scale import draw_scale
 
 
 class NumberPrior(NamedTuple):
     """The prior of the number K of components, and the concentration of each weight given K.
 
-    log_prob: (M,), log p(K) for K = 1, ..., M. concentration: (M,), the concentrations for K = 1, ..., M.
+    Attributes:
+        log_prob: (M,), log p(K) for K = 1, ..., M.
+        concentration: (M,), the concentrations for K = 1, ..., M.
+        scale_degrees: (), the degrees of freedom of an unknown scale of the covariances, as in `random_scale`; None: the scale
+            is that of the prior.
     """
 
     log_prob: jax.Array
     concentration: jax.Array
+    scale_degrees: jax.Array | None = None
 
 
 class Sweep(NamedTuple):
@@ -100,12 +107,14 @@ def make_sweep(
     static: the covariance type, and the number of rows that are processed at a time.
     """
     covariance_type, chunk_size = static
-    key_labels, key_number, *keys = jax.random.split(key, 4)
+    key_labels, key_number, key_scale, *keys = jax.random.split(key, 5)
     sums, log_likelihood = sum_by_labels(key_labels, state, data, state.means, covariance_type, chunk_size)
     log_prob = log_prob_given_clusters(sums.count, law)
     number = jax.random.categorical(key_number, log_prob)
     present = choose_present(sums.count, number + 1)
     prior = with_concentration(prior, law.concentration[number])
+    if law.scale_degrees is not None:
+        prior = draw_scale(key_scale, state.factors, sums.count > 0, prior, law.scale_degrees, covariance_type)
     new = draw_state(jnp.stack(keys), state, sums, prior, present, covariance_type)
     weights = jnp.exp(state.log_weights)
     return new, Sweep(weights, state.means, state.factors.lower, log_likelihood, sums.count, jax.nn.softmax(log_prob))

@@ -157,6 +157,7 @@ INVALID = {
     "size": (ValueError, {"prior_on_k": [0.5, 0.5]}, r"\(4,\)"),
     "negative": (ValueError, {"prior_on_k": [1.0, -1, 1, 1]}, "negative"),
     "nowhere": (ValueError, {"prior_on_k": np.zeros(4)}, "no positive"),
+    "degrees": (ValueError, {"scale_degrees_of_freedom": 0.0}, "scale_degrees_of_freedom"),
     "law": (ValueError, {"concentration": "random"}, "concentration"),
     "type": (ValueError, {"covariance_type": "round"}, "covariance_type"),
 }
@@ -209,3 +210,31 @@ def test_galaxies_agree_with_the_evidences():
     print(expected, error, posterior.stats["prob_components"], found, spread, evidence[1:3])
     assert (np.abs(found - expected) < 5 * np.hypot(spread, expected * error) + 0.02 * expected + 1e-4).all()
     np.testing.assert_allclose(evidence[1:3], [-232.879, -226.789], atol=0.1)
+
+
+# Richardson & Green (1997), galaxies with 26.960 as the 78th value, K = 1, ..., 14, and p(occupied K) of another program
+PUBLISHED = [0, 0, 0.061, 0.128, 0.182, 0.199, 0.160, 0.109, 0.071, 0.040, 0.023, 0.013, 0.006, 0.003]
+OCCUPIED = [0, 0, 0.068, 0.158, 0.222, 0.231, 0.158, 0.095, 0.042, 0.016]
+
+
+@pytest.mark.slow
+def test_galaxies_have_the_published_number_of_components():
+    """Their hierarchical prior: mu ~ N(mid-range, R^2), precision ~ Gamma(2, C), C ~ Gamma(.2, 10 / R^2), K = 1, ..., 30.
+
+    Here S = 2 C ~ Gamma(.4 / 2, 5 / R^2), so that f = .4 and the mean of S is .04 R^2.
+    """
+    x = np.asarray(jaxgmm.datasets.load("galaxies"), np.float32)
+    size, middle = float(np.ptp(x)), float(x.max() + x.min()) / 2
+    array = lambda v: jnp.asarray(v, jnp.float32)  # noqa: E731
+    law = jaxgmm.InverseGamma(array(2.0), array([0.02 * size**2]))
+    prior = jaxgmm.IndependentPrior(array([1.0]), array([middle]), array([[size**2]]), law)
+    posterior = quiet(
+        jaxgmm.telescope, jax.random.key(0), x, prior, max_components=30, covariance_type="diag",
+        scale_degrees_of_freedom=0.4, num_samples=8000, num_chains=16,
+    )  # fmt: skip
+    components, occupied = (np.asarray(posterior.stats[f"prob_{name}"]) for name in ("components", "occupied"))
+    print(components[:14], occupied[:10], posterior.stats["rhat"], posterior.stats["ess"])
+    np.testing.assert_allclose(components[:14], PUBLISHED, atol=0.01)
+    np.testing.assert_allclose(occupied[:10], OCCUPIED, atol=0.01)
+    assert posterior.prior is None
+    assert np.isfinite(posterior.log_density).all()
