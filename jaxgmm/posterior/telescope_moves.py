@@ -108,7 +108,7 @@ def make_sweep(
     """
     covariance_type, chunk_size = static
     key_labels, key_number, key_scale, *keys = jax.random.split(key, 5)
-    sums, log_likelihood = sum_by_labels(key_labels, state, data, state.means, covariance_type, chunk_size)
+    sums, log_likelihood = sum_by_labels(key_labels, state, data, None, covariance_type, chunk_size)
     log_prob = log_prob_given_clusters(sums.count, law)
     number = jax.random.categorical(key_number, log_prob)
     present = choose_present(sums.count, number + 1)
