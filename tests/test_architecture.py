@@ -30,7 +30,7 @@ LAYERS = [
     "posterior.pooling posterior.result posterior.model posterior.diagnostics posterior.mixing posterior.pareto "
     "posterior.standardization posterior.likelihood posterior.unconstrained_space posterior.newton "
     "posterior.gaussian_approximation posterior.laplace "
-    "posterior.user_model_space posterior.user_model posterior.chains posterior.nuts "
+    "posterior.user_model_space posterior.user_model posterior.chains posterior.combined_modes posterior.nuts "
     "posterior.conditionals posterior.gibbs posterior.particles posterior.particle_labels posterior.particle_moves "
     "posterior.data_tempering posterior.smc posterior.label_assignment posterior.relabel posterior.modes posterior.bootstrap "
     "posterior.partition_search posterior.partition "
