@@ -75,7 +75,7 @@ def modes(
         _draw_ellipses(ax, mixture, styles, mass)
     names = [f"mode {m}{' (EM)' if m == em else ''}: {percent(modes.mass[m])}" for m in range(count)]
     handles = [Line2D([], [], linewidth=1.8, label=name, **style) for name, style in zip(names, styles, strict=True)]
-    ax.legend(handles=handles, fontsize=8, frameon=False)
+    ax.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=8, frameon=False)
     return ax
 
 

@@ -125,7 +125,7 @@ def test_a_posterior_of_known_masses():
     x = three_groups()
     y, mass = x[:, 0].astype(float), exact_masses(x[:, 0].astype(float))
     options = {"num_components": 2, "covariance_type": "diag"}
-    fits = [jaxgmm.fit(jaxgmm.from_labels(x, np.arange(25) >= n, **options), x, PRIOR).mixture for n in SPLITS]
+    fits = [jaxgmm.fit(jaxgmm.from_labels(x, (np.arange(25) >= n).astype(int), **options), x, PRIOR).mixture for n in SPLITS]
     starts = jax.tree.map(lambda *leaves: jnp.stack(leaves), *fits)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
