@@ -61,16 +61,14 @@ def sample_modes(
 
 def _check_mass(mass: ArrayLike, count: int) -> Any:
     """Return masses as an array (M,), or raise ValueError if they are invalid."""
-    mass = mass if is_traced(mass) else np.asarray(mass, float)
-    if jnp.shape(mass) != (count,):
+    found: Any = mass if is_traced(mass) else np.asarray(mass, float)
+    if found.shape != (count,):
+        raise ValueError(f"start_mass has shape {found.shape}; one mass for each of {count} starts was expected: ({count},).")
+    if not is_traced(found) and not (np.isfinite(found).all() and found.min() >= 0 and found.sum() > 0):
         raise ValueError(
-            f"start_mass has shape {jnp.shape(mass)}; one mass for each of {count} starts was expected: ({count},)."
+            f"start_mass is {found}; numbers >= 0 with a positive sum were expected, such as the mass of jaxgmm.modes."
         )
-    if not is_traced(mass) and not (np.isfinite(mass).all() and np.min(mass) >= 0 and np.sum(mass) > 0):
-        raise ValueError(
-            f"start_mass is {mass}; numbers >= 0 with a positive sum were expected, such as the mass of jaxgmm.modes."
-        )
-    return mass
+    return found
 
 
 def combine(key: jax.Array, posteriors: Sequence[Posterior], mass: jax.Array) -> Posterior:
