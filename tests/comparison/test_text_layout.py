@@ -2,8 +2,9 @@
 
 import pytest
 
+from jaxgmm.comparison.page_contents import PageContents
 from jaxgmm.comparison.report_columns import DensityScores
-from jaxgmm.comparison.text_layout import PageContents, as_html, quantity_table, render, score_lines
+from jaxgmm.comparison.text_layout import as_html, quantity_table, render, score_lines
 from jaxgmm.comparison.verdict import Finding, Verdict
 from jaxgmm.tables import WIDTH
 
@@ -96,6 +97,6 @@ def test_scores_are_shown_with_their_errors():
 
 
 def test_html_is_escaped():
-    text = as_html(page(samplers={"<script>": summary()}))
+    text = as_html("\n".join(render(page(samplers={"<script>": summary()}))))
     assert text.startswith("<pre")
     assert "<script>" not in text
