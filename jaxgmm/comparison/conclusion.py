@@ -39,7 +39,7 @@ class Conclusion(NamedTuple):
 
     def __str__(self) -> str:
         """Return the sentences and what to do next."""
-        return f"{self.sentence} {self.next_step}"
+        return f"{self.sentence} What to do: {self.next_step}"
 
 
 def doubt_about(method: str, judged: Mapping[str, SamplerSummary]) -> str | None:

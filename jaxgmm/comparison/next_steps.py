@@ -6,6 +6,7 @@ is told functions and their options, the second the options of the command.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Literal
 
@@ -50,12 +51,14 @@ _WORDS: Mapping[Reader, Mapping[str, str]] = {
 }
 # Parts of the sentences of statuses that name options of Python functions, and what the command says in their place.
 COMMAND_PHRASES = {
-    "use adapt_mass_matrix=True if the mass matrix was not adapted (stats: adapted), a target_accept_prob closer to one, a "
+    "use adapt_mass_matrix=True if the mass matrix was not adapted, a target_accept_prob closer to one, a "
     "more informative prior, or fewer components": "use fewer components (-k) or a simpler --covariance-type",
     "; use adapt_mass_matrix=True": "",
-    " (stats: khat, min_eigenvalue, counts, NaN where there is no approximation)": "",
-    " (stats: khat, min_eigenvalue, counts)": "",
-    " (stats: rhat, ess)": "",
+    "use nuts, or gibbs if it takes the prior, a more informative prior, or fewer components": "use nuts or "
+    "gibbs (--methods), or fewer components (-k)",
+    "use another start, nuts, or gibbs if it takes the prior, a more informative prior, or fewer components": "use nuts or "
+    "gibbs (--methods), or fewer components (-k)",
+    "use more particles (num_samples), or a more informative prior": "use more particles (--num-samples)",
     "draw more, or use fewer components": "draw more (--num-samples) or use fewer components (-k)",
     "start from a fit under the same prior, or under jaxgmm.default_prior if fit does not take that prior": "rescale the data",
     "remove these values, or give such rows sample_weight 0": "remove these values",
@@ -109,7 +112,9 @@ def in_words_of(reader: Reader, text: str) -> str:
         >>> in_words_of("command", "There may be too few draws; draw more, or use fewer components.")
         'There may be too few draws; draw more (--num-samples) or use fewer components (-k).'
     """
-    if reader == "command":
-        for phrase, replacement in COMMAND_PHRASES.items():
-            text = text.replace(phrase, replacement)
+    if reader == "python":
+        return text
+    text = re.sub(r" \(stats: [^)]*\)", "", text)
+    for phrase, replacement in COMMAND_PHRASES.items():
+        text = text.replace(phrase, replacement)
     return text

@@ -14,7 +14,7 @@ from .report_columns import SECTIONS, ClusteringScores, ComparisonRow, DensitySc
 from .sampler_summary import SamplerSummary
 
 _METHOD = 12  # number of characters to which the name of a method is shortened
-_CAPTION = 58  # width, in characters, of the column that describes a score
+_CAPTION = 48  # width, in characters, of the column that describes a score
 SCORES = {"joint": JointScores, "density": DensityScores, "clustering": ClusteringScores}
 
 
@@ -59,8 +59,9 @@ def verdict_lines(page: PageContents) -> list[str]:
     The reasons for the verdict are the findings if there is one posterior, and the conclusion if there are several.
     """
     conclusion, samplers = page.conclusion, list(page.samplers.values())
-    reasons = " ".join(page.findings(samplers[0])) if len(samplers) == 1 else conclusion.sentence
-    return [*paragraph(f"Verdict: {page.word}. {reasons}"), *paragraph(f"What to do: {conclusion.next_step}")]
+    if len(samplers) == 1:
+        conclusion = conclusion._replace(sentence=" ".join(page.findings(samplers[0])))
+    return paragraph(f"Verdict: {page.word}. {conclusion}")
 
 
 def head_lines(page: PageContents) -> list[str]:

@@ -167,7 +167,7 @@ def test_unmixed_and_few_draws_are_a_verdict(data):
     both = compare(fit, {"bootstrap": replicates, "nuts": unmixed}, data)
     assert [s.verdict.word for s in both.samplers.values()] == ["unconfirmed", "chains unmixed"]
     assert both.conclusion.startswith("No sampler mixed")
-    assert both.page().conclusion.sentence in " ".join(str(both).split())
+    assert both.conclusion in " ".join(str(both).split())
     beside = compare(fit, {"nuts": posterior, "bootstrap": replicates}, data)
     assert [s.verdict.word for s in beside.samplers.values()] == ["agree", "agree"]
     assert beside.conclusion.startswith("EM agrees with the posterior, by nuts. From one bootstrap replicate")

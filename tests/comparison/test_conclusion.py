@@ -48,7 +48,7 @@ def test_no_sampler_mixed():
     assert "does not tell whether EM agrees" in found.sentence
     assert "laplace and bootstrap cannot tell" in found.sentence
     assert "num_samples=2000" in found.next_step
-    assert str(found) == f"{found.sentence} {found.next_step}"
+    assert str(found) == f"{found.sentence} What to do: {found.next_step}"
     assert "--num-samples 2000" in conclude(samplers, "command").next_step
 
 

@@ -42,11 +42,13 @@ def test_the_options_of_the_command_exist():
 def test_sentences_of_statuses_name_no_options_of_python_to_the_command():
     """Every phrase that is replaced occurs in a sentence, so that no phrase is out of date."""
     sentences = [member.sentence for kind in (Status, PosteriorStatus) for member in kind]
+    without_stats = [re.sub(r" \(stats: [^)]*\)", "", sentence) for sentence in sentences]
     for phrase in COMMAND_PHRASES:
-        assert any(phrase in sentence for sentence in sentences), phrase
+        assert any(phrase in sentence for sentence in without_stats), phrase
     for sentence in sentences:
         assert in_words_of("python", sentence) == sentence
-        assert not re.search(r"\w=\w|stats:|sample_weight|jaxgmm\.", in_words_of("command", sentence).replace("X64=1", ""))
+        told = in_words_of("command", sentence).replace("JAX_ENABLE_X64=1", "")
+        assert "every sample_weight" in told or not re.search(r"\w=\w|stats:|sample_weight|jaxgmm\.", told)
 
 
 def test_agreement_that_was_searched_needs_no_search():

@@ -47,7 +47,7 @@ def test_forty_lines_whatever_is_compared(num_components, methods):
 def test_one_posterior_has_the_columns_of_the_details():
     lines = summary_lines(page(means(2, 1)))
     header = next(line for line in lines if "its se" in line)
-    assert header.split() == "EM its se mean sd 95 % interval z inside Lap./sd learned".split()
+    assert header.split() == ["EM", "its", "se", "mean", "sd", "95", "%", "interval", "z", "inside", "Lap./sd", "learned"]
     assert [line.strip() for line in lines if line.strip().startswith("component")] == ["component 0", "component 1"]
     assert "What to do: EM's estimates can be reported" in "\n".join(lines)
 
