@@ -129,8 +129,8 @@ class ComparisonMeta:
             "data": f"{self.num_observations} observations of {', '.join(self.feature_names)}",
             "model": f"{k} component{'s' * (k > 1)}, {self.covariance_type} covariances, {self.num_parameters} free "
             f"parameters, {self.dtype}",
-            "EM": f"{em.status.lower().replace('_', ' ')} after {em.num_iter} step{'s' * (em.num_iter != 1)}, log-likelihood {em.log_likelihood:.3f} "
-            f"nats, objective {em.objective:.3f} nats",
+            "EM": f"{em.status.lower().replace('_', ' ')} after {em.num_iter} step{'s' * (em.num_iter != 1)}, "
+            f"log-likelihood {em.log_likelihood:.3f} nats, objective {em.objective:.3f} nats",
         }
 
 
