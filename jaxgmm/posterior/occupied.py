@@ -15,7 +15,6 @@ from ..calls import public
 from ..mixture import Mixture
 from ..padding import pad_data
 from ..priors.functions import log_prior
-from ..priors.interface import MixturePrior
 from ..row_sums import Weight
 from ..validation import as_weighted_data, check_count, is_traced
 from .conditionals import gibbs_state
@@ -120,9 +119,7 @@ def _choose_draws(wanted: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], bo
 
 
 @partial(jax.jit, static_argnames="number")
-def _condition(
-    draws: Mixture, counts: jax.Array, x: jax.Array, weight: Weight, prior: MixturePrior | None, number: int
-) -> Posterior:
+def _condition(draws: Mixture, counts: jax.Array, x: jax.Array, weight: Weight, prior: Any, number: int) -> Posterior:
     """Return a posterior of the `number` occupied components of draws (C, S, ...); counts: (C, S, M), rows per component."""
     order = jnp.argsort(counts == 0, axis=-1, stable=True)
     mixture = _first_components(permute_components(draws, order), number)
