@@ -56,8 +56,8 @@ def test_the_first_command(capsys, tmp_path):
     assert "Verdict: agree." in captured.out
     assert max(map(len, captured.out.splitlines()[:-1])) <= 100
     shown = re.search(r"```text\n(.*?)```", README, re.S)[1]
-    without_numbers = lambda text: re.sub(r"[-\d.]+", "0", " ".join(text.split()))  # noqa: E731
-    assert without_numbers(shown).startswith(without_numbers(captured.out.partition("Written: ")[0]))
+    without_numbers = lambda text: re.sub(r"[-\d.]+", "0", " ".join(text.replace("steps", "step").split()))  # noqa: E731
+    assert without_numbers(shown.partition("Written: ")[0]) == without_numbers(captured.out.partition("Written: ")[0])
     picture, record = tmp_path / "faithful-compare.png", json.loads((tmp_path / "faithful-compare.json").read_text())
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert len(record["comparison"]["parameters"]) == 12
