@@ -1,4 +1,4 @@
-"""Checks of the numbers in the notebook 08_from_a_pipeline_to_a_posterior.ipynb; each block runs after the cell that it names."""
+"""Checks of the numbers in the notebook 08_from_a_pipeline_to_a_posterior.ipynb. Each block runs after the cell it names."""
 
 # %% after pipeline
 scores = np.array([result.cv_results_["mean_test_score"] for result in (theirs, ours)])
