@@ -28,6 +28,7 @@ from .records import fit_record
 from .rehearsal import Rehearsal, is_tiny, is_worthwhile, rehearse_approximation, rehearse_comparison, stand_in
 from .startup import compile_quickly
 
+_SEARCH_SAMPLES = 500  # largest number of particles in a run of `smc` that only searches for modes
 _FEWEST_AT_ONCE = 4  # with fewer starts, new starts are fitted by one call that is compiled for all of them
 _ACTIVITIES = {
     "nuts": "sampling the posterior by NUTS",
@@ -191,7 +192,8 @@ def _search(arguments: argparse.Namespace, methods: list[str], mode: ModeFit, x:
     """
     if not arguments.search or "smc" in methods:
         return False if arguments.search is False else None
-    posterior = _draw("smc", arguments, mode, x)
+    few = argparse.Namespace(**vars(arguments) | {"num_samples": min(arguments.num_samples, _SEARCH_SAMPLES)})
+    posterior = _draw("smc", few, mode, x)
     print_progress("climbing to the modes of the posterior by EM")
     with warnings_to_stderr():
         return modes(posterior, x, progress=False)
