@@ -60,8 +60,9 @@ class ModeSearch:
     @property
     def best(self) -> Mixture | None:
         """The mode with the highest objective that was found; None if no search was made."""
-        if self.modes is not None and self._highest_of_modes >= self._objective_of_restart:
-            return jax.tree.map(lambda leaf: leaf[int(np.argmax(self.modes.objective))], self.modes.mixture)
+        modes = self.modes
+        if modes is not None and self._highest_of_modes >= self._objective_of_restart:
+            return jax.tree.map(lambda leaf: leaf[int(np.argmax(modes.objective))], modes.mixture)
         return None if self.restart is None else self.restart.mixture
 
     @property

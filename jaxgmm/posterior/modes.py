@@ -255,7 +255,8 @@ def with_fit(modes: Modes, fit: Fit, x: jax.Array, weight: Any) -> Modes:
     """Return the modes, and a fit as a further mode of mass 0 if it is sound and is none of them."""
     if not _are_sound(fit).all() or _place_among(modes, fit.mixture, float(fit.objective), x, weight) is not None:
         return modes
-    further = Modes(fit.mixture, fit.objective, np.zeros(()), np.zeros(()), fit.status)
+    none: Any = np.zeros(())
+    further = Modes(fit.mixture, fit.objective, none, none, fit.status)
     return jax.tree.map(lambda many, one: np.concatenate([many, np.asarray(one, many.dtype)[None]]), modes, further)
 
 
