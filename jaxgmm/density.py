@@ -11,9 +11,8 @@ N x K x D numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -231,7 +230,7 @@ def _sample(key: jax.Array, mixture: Mixture, num_samples: int) -> tuple[jax.Arr
     return sample_from_stack(jax.random.split(key), stack, jnp.zeros(num_samples, int))
 
 
-def sample_from_stack(keys: Any, stack: Mixture, index: jax.Array) -> tuple[jax.Array, jax.Array]:
+def sample_from_stack(keys: jax.Array | Sequence[jax.Array], stack: Mixture, index: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return points (N, D) drawn from members of a stack of mixtures, and the components (N,) that they came from.
 
     Args:

@@ -14,16 +14,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
 from . import covariance, linalg
 from .calls import public
 from .density import log_prob, sample
+from .linalg import Arrays
 from .mixture import Mixture, MixtureLike, as_mixture
 from .tables import Printed, Table, look, number, reach
 from .validation import check_choice, check_count, check_key, is_positive_definite, is_traced
@@ -61,7 +64,7 @@ class Distance(Printed):
         """Return the value of one distance as a Python number."""
         return float(self.value)
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         """Return the value as a NumPy array."""
         return np.array(self.value, dtype) if copy else np.asarray(self.value, dtype)
 
@@ -170,7 +173,7 @@ class _Components:
     Absent components, whose parameters may be any numbers, get mean 0 and the identity matrix.
     """
 
-    def __init__(self, mixture: Mixture, xp: Any) -> None:
+    def __init__(self, mixture: Mixture, xp: ModuleType) -> None:
         """Convert a mixture; `xp` is numpy, for float64 arrays on the host, or jax.numpy."""
         if xp is np:
             mixture = jax.tree.map(lambda leaf: np.asarray(leaf, float), mixture)
@@ -195,7 +198,7 @@ def _on_host(mixture: Mixture, name: str) -> _Components:
     return components
 
 
-def _validate(p: Any, q: Any) -> tuple[Mixture, Mixture, tuple[int, ...]]:
+def _validate(p: MixtureLike, q: MixtureLike) -> tuple[Mixture, Mixture, tuple[int, ...]]:
     """Return two mixtures and the broadcast shape of their leading axes; raise TypeError or ValueError if they do not match."""
     p, q = as_mixture(p, "p"), as_mixture(q, "q")
     if p.num_features != q.num_features:
@@ -209,7 +212,7 @@ def _validate(p: Any, q: Any) -> tuple[Mixture, Mixture, tuple[int, ...]]:
     return p, q, shape
 
 
-def _l2(p: _Components, q: _Components, xp: Any) -> Any:
+def _l2(p: _Components, q: _Components, xp: ModuleType) -> Any:
     """Return the L2 distances, sqrt(c' G c), where c holds the weights of p and minus the weights of q.
 
     G holds the integrals of the products of two component densities. It is divided by its largest entry, so that densities in
@@ -217,7 +220,7 @@ def _l2(p: _Components, q: _Components, xp: Any) -> Any:
     """
     shape = np.broadcast_shapes(p.weights.shape[:-1], q.weights.shape[:-1])
 
-    def join(a: Any, b: Any, axes: int) -> Any:
+    def join(a: jax.Array, b: jax.Array, axes: int) -> jax.Array:
         a, b = (xp.broadcast_to(v, (*shape, *v.shape[v.ndim - axes :])) for v in (a, b))
         return xp.concatenate([a, b], -axes)
 
@@ -238,7 +241,7 @@ def _l2(p: _Components, q: _Components, xp: Any) -> Any:
     return xp.where(positive, xp.exp(top / 2) * root, 0)
 
 
-def _log_normals(deviations: Any, covariances: Any, xp: Any) -> Any:
+def _log_normals(deviations: Any, covariances: Any, xp: ModuleType) -> Any:
     """Return log N(v | 0, S) for deviations v (..., K, D) and covariances S (..., K, D, D)."""
     if xp is np:
         lower = np.linalg.cholesky(covariances)
@@ -283,7 +286,7 @@ def _solve_transport(costs: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndar
     return np.maximum(found.x, 0).reshape(k, m)
 
 
-def _by_sampling(key: Any, p: Mixture, q: Mixture, shape: tuple[int, ...], num_samples: int) -> Distance:
+def _by_sampling(key: jax.Array | None, p: Mixture, q: Mixture, shape: tuple[int, ...], num_samples: int) -> Distance:
     """Return the Kullback-Leibler divergences from p to q, estimated from draws from p."""
     if key is None:
         raise TypeError("key is None, but kind='kl' draws from p; pass a random key, as in key=jax.random.key(0).")

@@ -13,7 +13,7 @@ import textwrap
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, ClassVar, SupportsFloat
 
 import jax
 import numpy as np
@@ -264,7 +264,12 @@ class Table:
 
 
 class Printed:
-    """Base class of objects that are printed as tables; the method `_tables` returns the tables."""
+    """Base class of objects that are printed as tables; the method `_tables` returns the tables.
+
+    Subclasses are dataclasses.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
     def _tables(self) -> list[Table]:
         """Return the tables to print."""
@@ -307,7 +312,7 @@ def paragraph(text: str, indent: str = "") -> list[str]:
     return textwrap.wrap(text, WIDTH, subsequent_indent=indent, break_on_hyphens=False) or [""]
 
 
-def _fields(thing: Any) -> str:
+def _fields(thing: Printed) -> str:
     """Return the class name and the fields of a dataclass object as text; arrays are shown by their types and shapes."""
     words = [f"{field.name}={_brief(getattr(thing, field.name, None))}" for field in dataclasses.fields(thing)]
     return f"{type(thing).__name__}({', '.join(words)})"
@@ -325,7 +330,7 @@ def _brief(value: Any) -> str:
         return type(value).__name__
 
 
-def look(value: Any) -> np.ndarray | None:
+def look(value: object) -> np.ndarray | None:
     """Return numbers as a NumPy array, or None if they cannot be read cheaply.
 
     The result is None for tracers, deleted arrays, large arrays on other devices, and objects that hold a shape but no numbers.
@@ -340,7 +345,7 @@ def look(value: Any) -> np.ndarray | None:
     return np.asarray(value) if isinstance(value, np.ndarray) or value.nbytes <= _MAX_COPY else None
 
 
-def number(value: Any, digits: int = 4) -> str:
+def number(value: SupportsFloat, digits: int = 4) -> str:
     """Return a number as text with `digits` significant digits.
 
     If the number is below 1e7, all its integer digits are shown, because data far from 0 may differ only in the last digits.
@@ -351,14 +356,14 @@ def number(value: Any, digits: int = 4) -> str:
     return f"{value:.{digits}g}"
 
 
-def numbers(values: Sequence[Any] | np.ndarray, most: int = MAX_NUMBERS) -> str:
+def numbers(values: Sequence[SupportsFloat | None] | np.ndarray, most: int = MAX_NUMBERS) -> str:
     """Return numbers as text in brackets. If there are more than `most` numbers, some in the middle are left out."""
     if len(values) > most:
         values = [*values[: most - 1], None, values[-1]]
     return "[" + " ".join("..." if v is None else number(v) for v in values) + "]"
 
 
-def numbers_of(value: Any) -> str:
+def numbers_of(value: object) -> str:
     """Return a number, a vector or a square matrix as text, or "" if `look` cannot read it.
 
     If a matrix is larger than 2 by 2, only its diagonal is shown.
@@ -381,7 +386,7 @@ def elided(count: int) -> list[int | None]:
     return list(range(count)) if count <= MAX_ROWS else [*range(MAX_ROWS - 2), None, count - 1]
 
 
-def reach(value: Any) -> tuple[str, str, str]:
+def reach(value: object) -> tuple[str, str, str]:
     """Return the smallest, the median and the largest finite number of an array as text.
 
     The texts are empty if `look` cannot read the array, or if the array is empty or has more than `MAX_SIZE` numbers.

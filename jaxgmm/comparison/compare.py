@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -158,7 +158,7 @@ def compare(
         return _compare(inputs, posteriors, bar.update)
 
 
-def _compare(inputs: ComparisonInputs, posteriors: Mapping[str, Posterior], advance: Callable[[int], Any]) -> Comparison:
+def _compare(inputs: ComparisonInputs, posteriors: Mapping[str, Posterior], advance: Callable[[int], object]) -> Comparison:
     """Return the comparison. After each step, call `advance` to move the progress bar."""
     subjects = []
     for name, draws in posteriors.items():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import SupportsFloat
 
 import numpy as np
 
@@ -124,9 +124,9 @@ class ModeSearch:
         rows = [[f"{row[0]} (EM)" if i == self.em else row[0], *row[1:]] for i, row in enumerate(table.rows)]
         return [replace(table, rows=rows)]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return all numbers by name."""
-        found: dict[str, Any] = {"searched": self.modes is not None, "reason": self.reason, "source": self.source}
+        found: dict[str, object] = {"searched": self.modes is not None, "reason": self.reason, "source": self.source}
         if self.modes is None:
             return found
         found |= {"em": self.em, "em_mass": self.mass, "em_objective": self.em_objective, "gain": self.gain}
@@ -171,6 +171,6 @@ def findings_for(search: ModeSearch | None, subject: Subject) -> list[Finding]:
     return search.findings() if applies and not subject.own_likelihood else []
 
 
-def _percent(share: Any) -> str:
+def _percent(share: SupportsFloat) -> str:
     """Return a share in percent, with two digits, or three digits near 100 %."""
-    return f"{100 * float(share):.{3 if share >= 0.95 else 2}g} %"
+    return f"{100 * float(share):.{3 if float(share) >= 0.95 else 2}g} %"

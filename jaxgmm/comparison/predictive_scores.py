@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -36,6 +36,9 @@ from ..padding import pad_rows
 from ..posterior.pareto import khat_limit, psis
 from ..priors.interface import MixturePrior
 from ..spread import quantiles
+
+Stack = TypeVar("Stack")  # a tree of arrays (M, ...)
+Result = TypeVar("Result")
 
 
 class Points(NamedTuple):
@@ -61,10 +64,10 @@ def pointwise(stack: Mixture, points: np.ndarray, num_rows: int, batch_size: int
     padded = np.concatenate([rows, points[num_rows:]])
     log_density, shares = in_batches(lambda batch: _evaluate(batch, padded, len(rows)), stack, batch_size)
     kept = np.delete(np.asarray(log_density, float), np.s_[num_rows : len(rows)], axis=1)
-    return kept, shares[:, :num_rows]
+    return kept, np.asarray(shares)[:, :num_rows]
 
 
-def in_batches(function: Callable[[Any], Any], stack: Any, batch_size: int) -> Any:
+def in_batches(function: Callable[[Stack], Result], stack: Stack, batch_size: int) -> Result:
     """Apply a function to a stack (M, ...) in batches of equal size.
 
     Because all batches have the same size, stacks of all lengths share one compiled program.
@@ -92,7 +95,7 @@ def simulate(rng: np.random.Generator, stack: Mixture, which: np.ndarray) -> np.
     weights = np.asarray(stack.weights, float)[which]
     edges = np.cumsum(weights / weights.sum(-1, keepdims=True), -1)
     component = np.minimum((rng.random(len(which))[:, None] > edges).sum(-1), k - 1)
-    stored: Any = np.asarray(stack.covariances)[which]
+    stored: np.ndarray = np.asarray(stack.covariances)[which]
     dense = np.asarray(covariance.to_dense(stored, stack.covariance_type, k, d), float)
     rows = np.arange(len(which))
     roots = _roots(dense[rows, component])
@@ -139,7 +142,7 @@ def _grid(em: Mixture, draws: Mixture, count: int) -> Points:
 
     def ends_of(stack: Mixture) -> tuple[np.ndarray, np.ndarray]:
         """Return the positions 8 standard deviations below and above the mean of each component."""
-        stored: Any = np.asarray(stack.covariances, float)
+        stored: np.ndarray = np.asarray(stack.covariances, float)
         sd = np.sqrt(np.maximum(covariance.variances(stored, stack.covariance_type, 1), 0))
         mean = np.asarray(stack.means, float)
         return (mean - 8 * sd).ravel(), (mean + 8 * sd).ravel()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ...calls import public
 from ...host import to_host
@@ -27,8 +28,20 @@ from .batched_loop import batch_axes, fit_batch
 from .data_sets import Batch, DataSets, as_data_sets
 from .threads import map_threads
 
-# options that `fit_restarts` and `select` accept and pass to `fit_many`
-EM_OPTIONS = ("tol", "max_iter", "reg_covar", "accelerate", "chunk_size", "history", "progress")
+
+class EMOptions(TypedDict, total=False):
+    """The options that `fit_restarts`, `select` and others accept and pass to `fit_many`."""
+
+    tol: float | jax.Array
+    max_iter: int
+    reg_covar: ArrayLike | None
+    accelerate: bool
+    chunk_size: int | None
+    history: bool
+    progress: bool | None
+
+
+EM_OPTIONS = tuple(EMOptions.__annotations__)
 _COVARIANCE_TYPE, _METHOD = "full", "k-means++"  # default options of starts that are made from a key
 
 
