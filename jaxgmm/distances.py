@@ -26,7 +26,6 @@ from numpy.typing import ArrayLike
 from . import covariance, linalg
 from .calls import public
 from .density import log_prob, sample
-from .linalg import Arrays
 from .mixture import Mixture, MixtureLike, as_mixture
 from .tables import Printed, Table, look, number, reach
 from .validation import check_choice, check_count, check_key, is_positive_definite, is_traced

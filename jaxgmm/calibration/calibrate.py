@@ -61,7 +61,7 @@ def calibrate(
     batch_size: int | None = None,
     path: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
-    **options: Any,
+    **options: object,
 ) -> Calibration:
     """Check by simulation-based calibration whether a method draws from the posterior.
 

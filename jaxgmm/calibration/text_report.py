@@ -129,7 +129,7 @@ def _display(method: str) -> str:
     return "EM" if method == "em" else method
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     """Return a hyperparameter as text with four significant digits."""
     if isinstance(value, list):
         return f"[{', '.join(map(_short, value))}]"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -99,7 +98,7 @@ class MixtureDistribution(dist.Distribution):
         return x.reshape(*sample_shape, *self.batch_shape, *self.event_shape)
 
     @validate_sample
-    def log_prob(self, value: ArrayLike, intermediates: Any = None) -> jax.Array:
+    def log_prob(self, value: ArrayLike, intermediates: object = None) -> jax.Array:
         """Return the log-density of points (..., D), whose leading axes broadcast against the batch shape."""
         del intermediates  # NumPyro passes them; a mixture does not need them
         value = jnp.asarray(value)

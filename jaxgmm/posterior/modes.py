@@ -192,7 +192,7 @@ def _chain_weights(posterior: Posterior) -> np.ndarray:
     return weights / weights.sum()
 
 
-def _group(fits: Fit, x: jax.Array, weight: Any) -> list[np.ndarray]:
+def _group(fits: Fit, x: jax.Array, weight: jax.Array | None) -> list[np.ndarray]:
     """Divide the fits into groups, one group for each mode. Return for each group booleans (R,), True for its members.
 
     Each group consists of the best fit that is not yet in a group, and of all fits that are the same mode as this fit.
@@ -214,7 +214,7 @@ def _are_sound(fits: Fit) -> np.ndarray:
     return (unsoundness(np.asarray(fits.status), False, True) == 0) & np.isfinite(np.asarray(fits.objective))
 
 
-def _densities(mixture: Mixture, x: jax.Array, weight: Any) -> tuple[np.ndarray, np.ndarray]:
+def _densities(mixture: Mixture, x: jax.Array, weight: jax.Array | None) -> tuple[np.ndarray, np.ndarray]:
     """Return the log densities (R, n) of mixtures at some rows, and the weights (n,) of these rows, which sum to 1."""
     w = np.ones(len(x)) if weight is None else np.asarray(weight, float)
     rows = np.flatnonzero(w > 0)
@@ -222,14 +222,14 @@ def _densities(mixture: Mixture, x: jax.Array, weight: Any) -> tuple[np.ndarray,
     return np.asarray(log_prob(mixture, np.asarray(x)[rows]), float), w[rows] / w[rows].sum()
 
 
-def _are_same(objective: np.ndarray, density: np.ndarray, best: Any, w: np.ndarray) -> np.ndarray:
+def _are_same(objective: np.ndarray, density: np.ndarray, best: int | np.integer, w: np.ndarray) -> np.ndarray:
     """Return booleans (R,), True for the fits that are the same mode as the fit with the index `best`."""
     difference = np.sqrt((density - density[best]) ** 2 @ w)
     return (abs(objective - objective[best]) <= SAME_OBJECTIVE) & (difference <= _SAME_DENSITY)
 
 
 def find_among(
-    modes: Modes, estimate: Mixture, objective: float, x: jax.Array, weight: Any, prior: MixturePrior
+    modes: Modes, estimate: Mixture, objective: float, x: jax.Array, weight: jax.Array | None, prior: MixturePrior
 ) -> tuple[int | None, float]:
     """Find the mode that an EM estimate with a given objective belongs to. Return its index and its objective in nats.
 
@@ -245,7 +245,7 @@ def find_among(
     return (_place_among(modes, fit.mixture, reached, x, weight) if _are_sound(fit).all() else None), reached
 
 
-def _place_among(modes: Modes, one: Mixture, objective: float, x: jax.Array, weight: Any) -> int | None:
+def _place_among(modes: Modes, one: Mixture, objective: float, x: jax.Array, weight: jax.Array | None) -> int | None:
     """Return the index of the mode that a mixture (1, ...) with a given objective is, or None."""
     stack = jax.tree.map(lambda one, many: np.concatenate([one, many]), one, modes.mixture)
     density, w = _densities(stack, x, weight)

@@ -37,7 +37,7 @@ def nuts(
     x: ArrayLike,
     prior: Any,
     *,
-    model: Callable[..., Any] | None = None,
+    model: Callable[..., object] | None = None,
     num_samples: int = 1000,
     num_chains: int = 4,
     num_warmup: int | None = None,
@@ -156,13 +156,15 @@ class _Settings(NamedTuple):
     num_samples: int
     num_chains: int
     num_warmup: int | None
-    target_accept_prob: Any
+    target_accept_prob: float | jax.Array | None
     max_tree_depth: int
     progress: bool | None
-    model: Callable[..., Any] | None
+    model: Callable[..., object] | None
 
 
-def _check_options(num_warmup: Any, adapt_mass_matrix: Any, target_accept_prob: Any, max_tree_depth: Any) -> None:
+def _check_options(
+    num_warmup: object, adapt_mass_matrix: object, target_accept_prob: float | jax.Array | None, max_tree_depth: object
+) -> None:
     """Raise ValueError or TypeError if an option has an invalid value."""
     if num_warmup is not None:
         check_count(num_warmup, "num_warmup", 0)
@@ -175,7 +177,7 @@ def _check_options(num_warmup: Any, adapt_mass_matrix: Any, target_accept_prob: 
     check_count(max_tree_depth, "max_tree_depth")
 
 
-def _split_starts(start: Any) -> tuple[Mixture, Mixture | None]:
+def _split_starts(start: MixtureLike) -> tuple[Mixture, Mixture | None]:
     """Split a stack of starts into the first start and the others. If there is one start, return it and None."""
     start = as_mixture(start, "start")
     if len(start.batch_shape) != 1 or not start.batch_shape[0]:
@@ -189,7 +191,7 @@ def _split_starts(start: Any) -> tuple[Mixture, Mixture | None]:
 
 
 def _approximate(
-    key: jax.Array, inputs: Inputs, others: Mixture | None, model: Callable[..., Any] | None, traced: bool
+    key: jax.Array, inputs: Inputs, others: Mixture | None, model: Callable[..., object] | None, traced: bool
 ) -> Approximations:
     """Approximate the posterior at the mode near each start.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial as bind
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -184,7 +184,7 @@ def partition(
     return _collect(table, found, _Ball(loss, float(level)))
 
 
-def _check_options(max_clusters: Any, level: Any, num_draws: Any, num_runs: Any) -> int | None:
+def _check_options(max_clusters: int | None, level: float, num_draws: object, num_runs: object) -> int | None:
     """Return the largest number of clusters; raise TypeError or ValueError if an option is invalid."""
     if max_clusters is not None:
         check_count(max_clusters, "max_clusters")

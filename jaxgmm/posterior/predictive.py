@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +27,7 @@ from ..density import as_points, log_prob, responsibilities, sample_from_stack
 from ..memory import check_memory
 from ..mixture import Mixture
 from ..padding import as_count, cut, pad_data
-from ..row_sums import vary_with
+from ..row_sums import Total, vary_with
 from ..validation import check_choice, check_count, check_key, is_traced
 from .pooling import pool
 from .result import Posterior, check_one_posterior
@@ -202,19 +201,19 @@ def assignment_entropy(posterior: Posterior, x: ArrayLike, *, kind: str = "total
     return cut(entropy, count)
 
 
-def _all_draws(posterior: Any) -> Mixture:
+def _all_draws(posterior: Posterior) -> Mixture:
     """Return the draws of one posterior as a stack (M, ...)."""
     check_one_posterior(posterior)
     return pool(posterior.mixture, posterior.stats)
 
 
-def _draws_and_points(posterior: Any, x: ArrayLike) -> tuple[Mixture, jax.Array, int]:
+def _draws_and_points(posterior: Posterior, x: ArrayLike) -> tuple[Mixture, jax.Array, int]:
     """Return the draws of one posterior as a stack (M, ...), valid points that may be padded, and the number of points."""
     draws, points = as_points(_all_draws(posterior), x)
     return draws, pad_data(points, None, posterior).x, len(points)
 
 
-def _identified(posterior: Posterior) -> Any:
+def _identified(posterior: Posterior) -> jax.Array | np.ndarray:
     """Return whether labels are identified; raise ValueError if the draws were not relabelled or labels are not identified."""
     if posterior.mixture.num_components == 1:
         return np.array(True)
@@ -232,7 +231,7 @@ def _identified(posterior: Posterior) -> Any:
     return identified
 
 
-def _over_draws(add: Callable, total: Any, draws: Mixture, x: jax.Array) -> Any:
+def _over_draws(add: Callable, total: Total, draws: Mixture, x: jax.Array) -> Total:
     """Add all draws (M, ...) to a total, in batches of B draws, and return the new total.
 
     For each batch, the new total is add(total, batch (B, ...), is_valid (B,)). `is_valid` is False for copies of the last draw
@@ -244,7 +243,7 @@ def _over_draws(add: Callable, total: Any, draws: Mixture, x: jax.Array) -> Any:
     index = jnp.minimum(jnp.arange(batches * size), m - 1).reshape(batches, size)  # copies of the last draw fill the last batch
     is_valid = (jnp.arange(batches * size) < m).reshape(batches, size)
 
-    def step(total: Any, one: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
+    def step(total: Total, one: tuple[jax.Array, jax.Array]) -> tuple[Total, None]:
         return add(total, draws[one[0]], one[1]), None
 
     return jax.lax.scan(step, vary_with(total, draws, x), (index, is_valid))[0]

@@ -54,9 +54,9 @@ def fit_many(
     num_components: int | None = None,
     covariance_type: str = _COVARIANCE_TYPE,
     method: str = _METHOD,
-    groups: Any = None,
+    groups: ArrayLike | None = None,
     sample_weight: Any = None,
-    tol: Any = 1e-8,
+    tol: float | jax.Array = 1e-8,
     max_iter: int = 1000,
     reg_covar: Any = None,
     accelerate: bool = False,
@@ -136,7 +136,7 @@ def fit_many(
     return _Fits(sets, starts, start_options, cast(prior), cast(reg_covar), np.asarray(tol, sets.dtype), options).run(progress)
 
 
-def _as_starts(starts: Any, num_components: int | None, covariance_type: str, method: str) -> Mixture:
+def _as_starts(starts: MixtureLike, num_components: int | None, covariance_type: str, method: str) -> Mixture:
     """Return a stack (B,) of starts; raise ValueError or TypeError for other values, and for options that need a key."""
     starts = as_mixture(starts, "mixtures")
     if len(starts.batch_shape) != 1:
@@ -158,7 +158,7 @@ def _as_starts(starts: Any, num_components: int | None, covariance_type: str, me
     return starts
 
 
-def _start_options(key: Any, num_components: int | None, covariance_type: str, method: str) -> StartOptions:
+def _start_options(key: object, num_components: int | None, covariance_type: str, method: str) -> StartOptions:
     """Return the options of starts that are made from a key, after validation."""
     if num_components is None:
         raise ValueError("num_components is missing; with a key in place of starts it says how many components to make.")
@@ -176,7 +176,7 @@ def _check_starts(starts: Mixture, sets: DataSets) -> None:
         )
 
 
-def _check_traced(xs: Any, groups: Any) -> None:
+def _check_traced(xs: object, groups: object) -> None:
     """Raise ValueError if traced data sets come as a list or with groups, because their shapes are then unknown."""
     if groups is not None:
         raise ValueError("groups were given inside jit, where their sizes are not known; give (B, N, D), as from jaxgmm.pad.")
@@ -184,7 +184,7 @@ def _check_traced(xs: Any, groups: Any) -> None:
         raise ValueError("xs is a list, inside jit; (B, N, D) was expected there, as from jaxgmm.pad.")
 
 
-def _is_spread(xs: Any) -> bool:
+def _is_spread(xs: object) -> bool:
     """Return whether an array is placed on several devices."""
     return isinstance(xs, jax.Array) and not is_traced(xs) and len(xs.devices()) > 1
 
@@ -195,7 +195,11 @@ def _is_stack(prior: MixturePrior | None) -> bool:
 
 
 def _vmapped_fit(
-    starts: Mixture | jax.Array, start_options: StartOptions | None, problem: EMProblem, tol: Any, options: Options
+    starts: Mixture | jax.Array,
+    start_options: StartOptions | None,
+    problem: EMProblem,
+    tol: float | jax.Array,
+    options: Options,
 ) -> Fit:
     """Fit data sets that are traced or that lie on several devices; `starts` is a stack of starts or a random key."""
     if isinstance(starts, Mixture):
