@@ -164,11 +164,11 @@ def _draw_and_rehearse(methods: list[str], arguments: argparse.Namespace, mode: 
 
 
 def _search(arguments: argparse.Namespace, methods: list[str], mode: ModeFit, x: np.ndarray) -> Modes | None:
-    """Return the modes that EM climbs to from draws by `smc`, if --search asks for them and `compare` would not find them."""
+    """Return the modes to which EM converges from draws by `smc`, if --search asks for them and `compare` would not find them."""
     if not arguments.search or "smc" in methods:
         return None
     posterior = _draw("smc", arguments, mode, x)
-    print_progress("climbing to the modes of the posterior by EM")
+    print_progress("finding the modes of the posterior by EM")
     with warnings_to_stderr():
         return modes(posterior, x, progress=False)
 

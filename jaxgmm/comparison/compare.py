@@ -153,7 +153,7 @@ def compare(
     check_progress(progress)
     options = ComparisonOptions(interval, laplace, scores, num_folds, seed, modes)
     inputs = prepare_inputs(fit, posteriors, x, sample_weight, feature_names, options)
-    num_steps = (2 + bool(scores)) * len(posteriors) + 2
+    num_steps = (2 + bool(scores)) * len(posteriors) + 1
     with progress_bar(num_steps, " steps", progress) as bar:
         return _compare(inputs, posteriors, bar.update)
 
@@ -167,7 +167,6 @@ def _compare(inputs: ComparisonInputs, posteriors: Mapping[str, Posterior], adva
     prior, size = maximised_prior(inputs, subjects), batch_size(subjects)
     own = [standard_deviations(s.posterior.mixture) for s in subjects if s.posterior.method == "laplace"]
     search = search_modes(inputs, subjects)
-    advance(1)
     laplace = find_laplace(inputs, subjects)
     references = _References(information_errors(inputs, prior), laplace, own[0] if own else None, search)
     advance(1)

@@ -28,9 +28,9 @@ class ModeSearch:
     Attributes:
         modes: the Modes, or None if no search was made.
         reason: the reason why no search was made, or "".
-        source: name of the posterior from whose draws EM climbed to the modes, or "" if the modes were given.
-        prior: the prior under which EM climbed, or None if no search was made.
-        em: index of EM's mode among the modes, or None if no draw climbed to EM's mode.
+        source: name of the posterior from whose draws EM converged to the modes, or "" if the modes were given.
+        prior: the prior of the fits, or None if no search was made.
+        em: index of EM's mode among the modes, or None if no draw leads to EM's mode.
         em_objective: log-likelihood plus log prior at EM's mode, in nats; NaN if no search was made.
     """
 
@@ -43,7 +43,7 @@ class ModeSearch:
 
     @property
     def mass(self) -> float:
-        """The mass of EM's mode: the share of the draws that climb to it."""
+        """The mass of EM's mode: the share of the draws from which EM converges to it."""
         return 0.0 if self.modes is None or self.em is None else float(self.modes.mass[self.em])
 
     @property
@@ -56,7 +56,7 @@ class ModeSearch:
         if self.modes is None:
             return f"not searched for, because {self.reason}"
         source = f" from draws by {self.source}" if self.source else ""
-        return f"{len(self.modes.mass)} found{source}; the mass of a mode is the share of the draws from which EM climbs to it"
+        return f"{len(self.modes.mass)} found{source}; the mass of a mode is the share of the draws from which EM converges to it"
 
     def findings(self) -> list[Finding]:
         """Return the findings, the gravest first."""
@@ -70,7 +70,7 @@ class ModeSearch:
             found.append(Finding(Verdict.POOR_MODE, self._poor_mode()))
         if failed > OTHER_MASS:
             sentence = (
-                f"{_percent(failed)} of the draws climbed to no mode, because EM failed from them, where at most "
+                f"{_percent(failed)} of the draws lead to no mode, because EM failed from them, where at most "
                 f"{_percent(OTHER_MASS)} is neglected: they may belong to other modes."
             )
             found.append(Finding(Verdict.UNCONFIRMED, sentence))
@@ -86,7 +86,7 @@ class ModeSearch:
     def _other_modes(self, largest: int) -> str:
         """Return a sentence on the mass of EM's mode and on the largest other mode, whose index is given."""
         assert self.modes is not None
-        own = "No draw climbs to EM's mode"
+        own = "No draw leads to EM's mode"
         if self.em is not None:
             own = f"EM's mode holds {self._share(self.em)} of the posterior"
         return (

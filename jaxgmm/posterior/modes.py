@@ -22,7 +22,7 @@ from .label_assignment import relabel_mixtures
 from .result import Posterior, check_one_posterior
 
 # Two fits are the same mode if their objectives differ by at most 0.1 nats and their log densities at the rows by at most 0.05
-# in root mean square. Fits that climb to the same mode differ by much less, and fits at different modes by much more.
+# in root mean square. Fits that converge to the same mode differ by much less, and fits at different modes by much more.
 SAME_OBJECTIVE, _SAME_DENSITY = 0.1, 0.05
 _MOST_ROWS = 4096  # the densities of fits are compared at no more rows than this
 _EM_OPTIONS: dict[str, Any] = {"tol": 1e-9, "max_iter": 5000, "accelerate": True, "history": False}
@@ -42,7 +42,7 @@ class Modes(Printed):
         mixture: a Mixture with the leading axis (M,), the modes in data units. Their components are in the order that matches
             the first mode best.
         objective: (M,), log-likelihood plus log prior at each mode, in nats.
-        mass: (M,), the share of the draws from which EM climbs to the mode. The masses sum to less than 1 if some fits failed.
+        mass: (M,), the share of the draws from which EM converges to the mode. The masses sum to less than 1 if some fits failed.
         mass_error: (M,), the standard error of the mass.
         status: (M,), a Status that says how EM ended at the mode.
 
@@ -102,13 +102,13 @@ def modes(
 ) -> Modes:
     """Find the modes of a posterior, and the mass of each mode, by EM that starts from draws.
 
-    EM starts from draws that are evenly spaced in each chain. From each draw, it climbs to a mode: it maximises
+    EM starts from draws that are evenly spaced in each chain. From each draw, it converges to a mode of the objective
 
         objective(theta) = sum_n w_n log p(x_n | theta) + log p(theta)
 
     in (weights, means, covariances). Fits that differ only by a permutation of the components are one mode: they have the same
     objective, within 0.1 nats, and the same log densities at the rows, within 0.05 in root mean square. The mass of a mode is
-    the share of the draws from which EM climbs to the mode. If the posterior is from `smc`, its runs have unequal weights,
+    the share of the draws from which EM converges to the mode. If the posterior is from `smc`, its runs have unequal weights,
     stats["chain_weight"], and each run enters with its weight.
 
     With draws by `smc`, the masses are consistent estimates. Chains by `nuts` and `gibbs` may stay near their starts. The
@@ -117,7 +117,7 @@ def modes(
     Args:
         posterior: draws (C, S, ...).
         x: (N, D), the data of the posterior.
-        prior: the prior under which EM climbs; None: the prior of the posterior. EM needs a conjugate prior (not HalfNormal)
+        prior: the prior of the fits; None: the prior of the posterior. EM needs a conjugate prior (not HalfNormal)
             with concentrations of at least 1.
         num_starts: number of draws from which EM starts. It is rounded up, because each chain contributes the same number of
             draws. If there are fewer draws, all are used.
@@ -148,7 +148,7 @@ def modes(
         raise TypeError("modes returns as many modes as it finds, so it cannot be traced; call it outside jit and vmap.")
     prior = posterior.prior if prior is None else prior
     if prior is None:
-        raise TypeError("posterior has no prior, but EM climbs to modes of the posterior; pass the prior as prior=.")
+        raise TypeError("posterior has no prior, but EM looks for modes of the posterior; pass the prior as prior=.")
     mixture = posterior.mixture
     check_prior(prior, mixture.num_components, mixture.num_features, mixture.covariance_type, mode=True)
     x, weight = as_weighted_data(x, sample_weight, num_features=mixture.num_features)
@@ -156,7 +156,7 @@ def modes(
     fits = fit_many(starts, x, prior, sample_weight=weight, progress=progress, **_EM_OPTIONS)
     groups = _group(fits, x, weight)
     if not groups:
-        raise ValueError("no draw climbed to a mode: all fits failed; check that the posterior was made from these data.")
+        raise ValueError("no draw leads to a mode: all fits failed; check that the posterior was made from these data.")
     return _collect(fits, groups, _Shares(chain, _chain_weights(posterior)), prior)
 
 
@@ -233,7 +233,7 @@ def find_among(
 ) -> tuple[int | None, float]:
     """Find the mode that an EM estimate with a given objective belongs to. Return its index and its objective in nats.
 
-    If the estimate is near none of the modes, EM climbs from it. The index is None if the mode that is reached is not among
+    If the estimate is near none of the modes, EM starts from it. The index is None if the mode that is reached is not among
     `modes`, or if this fit failed.
     """
     start = jax.tree.map(lambda leaf: leaf[None], estimate)
