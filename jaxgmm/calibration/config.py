@@ -66,7 +66,7 @@ class SBCConfig(NamedTuple):
 
 
 def check_counts(
-    *, num_components: int, num_datasets: int, num_observations: int, num_draws: int, thin: int | None, batch_size: int | None
+    num_components: int, num_datasets: int, num_observations: int, num_draws: int, thin: int | None, batch_size: int | None
 ) -> None:
     """Raise an error if a count is not an integer or is too small; `thin` and `batch_size` may be None."""
     check_count(num_components, "num_components")

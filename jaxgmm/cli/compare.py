@@ -164,7 +164,7 @@ def _draw_and_rehearse(methods: list[str], arguments: argparse.Namespace, mode: 
 
 
 def _search(arguments: argparse.Namespace, methods: list[str], mode: ModeFit, x: np.ndarray) -> Modes | None:
-    """Return the modes to which EM converges from draws by `smc`, if --search asks for them and `compare` would not find them."""
+    """Return the modes from draws by `smc`, if --search asks for them and `compare` would not find them."""
     if not arguments.search or "smc" in methods:
         return None
     posterior = _draw("smc", arguments, mode, x)

@@ -56,7 +56,9 @@ class ModeSearch:
         if self.modes is None:
             return f"not searched for, because {self.reason}"
         source = f" from draws by {self.source}" if self.source else ""
-        return f"{len(self.modes.mass)} found{source}; the mass of a mode is the share of the draws from which EM converges to it"
+        return (
+            f"{len(self.modes.mass)} found{source}; the mass of a mode is the share of the draws from which EM converges to it"
+        )
 
     def findings(self) -> list[Finding]:
         """Return the findings, the gravest first."""

@@ -128,8 +128,7 @@ def nuts(
     prior_is = "required" if model is None else "unchecked"
     inputs = validate_inputs(start, x, prior, sample_weight, name="start", prior_is=prior_is, is_start=True)
     check_draws(inputs.mixture, num_samples, num_chains)
-    _check_options(num_warmup, adapt_mass_matrix, target_accept_prob, max_tree_depth)
-    check_progress(progress)
+    _check_options(num_warmup, adapt_mass_matrix, target_accept_prob, max_tree_depth, progress)
     if model is not None:
         check_model(model)
         inputs = inputs._replace(prior=prior_as_arrays(inputs.prior))
@@ -163,7 +162,11 @@ class _Settings(NamedTuple):
 
 
 def _check_options(
-    num_warmup: object, adapt_mass_matrix: object, target_accept_prob: float | jax.Array | None, max_tree_depth: object
+    num_warmup: object,
+    adapt_mass_matrix: object,
+    target_accept_prob: float | jax.Array | None,
+    max_tree_depth: object,
+    progress: object,
 ) -> None:
     """Raise ValueError or TypeError if an option has an invalid value."""
     if num_warmup is not None:
@@ -175,6 +178,7 @@ def _check_options(
         if not is_traced(target_accept_prob) and float(target_accept_prob) >= 1:
             raise ValueError(f"target_accept_prob is {float(target_accept_prob):g}; a number between 0 and 1 was expected.")
     check_count(max_tree_depth, "max_tree_depth")
+    check_progress(progress)
 
 
 def _split_starts(start: MixtureLike) -> tuple[Mixture, Mixture | None]:

@@ -105,14 +105,7 @@ def fit_many(
         >>> jaxgmm.fit_many(jax.random.key(0), xs, num_components=2).mixture.means.shape
         (3, 2, 2)
     """
-    starts: Mixture | jax.Array
-    if isinstance(mixtures, jax.Array) or not isinstance(getattr(mixtures, "mixture", mixtures), Mixture):
-        start_options = _start_options(mixtures, num_components, covariance_type, method)
-        assert isinstance(mixtures, jax.Array)  # `_start_options` raises an error for other values
-        starts, k = mixtures, start_options.num_components
-    else:
-        starts = _as_starts(mixtures, num_components, covariance_type, method)
-        start_options, k, covariance_type = None, starts.num_components, starts.covariance_type
+    starts, start_options = _starts_or_key(mixtures, num_components, covariance_type, method)
     check_flag(history, "history")
     check_progress(progress)
     options = Options(max_iter, bool(accelerate), chunk_size, bool(history))
@@ -123,17 +116,24 @@ def fit_many(
     if isinstance(starts, Mixture):
         _check_starts(starts, sets)
     one_prior = jax.tree.map(lambda leaf: leaf[0], prior) if _is_stack(prior) else prior
-    options_of_fit = {
-        "tol": tol,
-        "max_iter": max_iter,
-        "reg_covar": reg_covar,
-        "accelerate": accelerate,
-        "chunk_size": chunk_size,
-    }
-    check_options(one_prior, (k, sets.num_features, covariance_type), **options_of_fit)
+    shape = (start_options.num_components, sets.num_features, start_options.covariance_type)
+    arguments = {"max_iter": max_iter, "reg_covar": reg_covar, "accelerate": accelerate, "chunk_size": chunk_size}
+    check_options(one_prior, shape, tol=tol, **arguments)
     cast = partial(jax.tree.map, partial(as_dtype, dtype=sets.dtype))
     starts = cast(starts) if isinstance(starts, Mixture) else jax.random.split(starts, sets.size)
     return _Fits(sets, starts, start_options, cast(prior), cast(reg_covar), np.asarray(tol, sets.dtype), options).run(progress)
+
+
+def _starts_or_key(
+    mixtures: MixtureLike | jax.Array, num_components: int | None, covariance_type: str, method: str
+) -> tuple[Mixture | jax.Array, StartOptions]:
+    """Return a stack of starts, or the random key from which starts are made, with K, the covariance type and the method."""
+    if isinstance(mixtures, jax.Array) or not isinstance(getattr(mixtures, "mixture", mixtures), Mixture):
+        options = _start_options(mixtures, num_components, covariance_type, method)
+        assert isinstance(mixtures, jax.Array)  # `_start_options` raises an error for other values
+        return mixtures, options
+    starts = _as_starts(mixtures, num_components, covariance_type, method)
+    return starts, StartOptions(starts.num_components, starts.covariance_type, method)
 
 
 def _as_starts(starts: MixtureLike, num_components: int | None, covariance_type: str, method: str) -> Mixture:
@@ -196,7 +196,7 @@ def _is_stack(prior: MixturePrior | None) -> bool:
 
 def _vmapped_fit(
     starts: Mixture | jax.Array,
-    start_options: StartOptions | None,
+    start_options: StartOptions,
     problem: EMProblem,
     tol: float | jax.Array,
     options: Options,
@@ -205,7 +205,6 @@ def _vmapped_fit(
     if isinstance(starts, Mixture):
         mixtures = starts
     else:
-        assert start_options is not None
         x, weight, *_ = problem
         size = len(weight if x.ndim == 2 and weight is not None else x)
         mixtures = initialize_batch(jax.random.split(starts, size), x, weight, start_options)
@@ -226,7 +225,7 @@ class _Fits:
 
     data_sets: DataSets
     starts: Mixture | jax.Array
-    start_options: StartOptions | None
+    start_options: StartOptions
     prior: MixturePrior | None
     reg_covar: Any
     tol: np.ndarray
@@ -254,7 +253,7 @@ class _Fits:
         """Start the fits of one batch and return their results. JAX computes the results in the background."""
         x, weight = self.data_sets.arrays(batch)
         starts = jax.tree.map(batch.take, self.starts)
-        if self.start_options is not None:
+        if not isinstance(starts, Mixture):
             starts = initialize_batch(starts, x, weight, self.start_options)
         prior = jax.tree.map(batch.take, self.prior) if _is_stack(self.prior) else self.prior
         problems = EMProblem(x, weight, prior, self.reg_covar)
