@@ -42,7 +42,7 @@ class Modes(Printed):
         mixture: a Mixture with the leading axis (M,), the modes in data units. Their components are in the order that matches
             the first mode best.
         objective: (M,), log-likelihood plus log prior at each mode, in nats.
-        mass: (M,), the share of the draws from which EM converges to the mode. The masses sum to less than 1 if some fits failed.
+        mass: (M,), the share of the draws from which EM converges to the mode. The sum is less than 1 if some fits failed.
         mass_error: (M,), the standard error of the mass.
         status: (M,), a Status that says how EM ended at the mode.
 
