@@ -21,14 +21,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from numpy.typing import ArrayLike
 
 from . import covariance, linalg
 from .calls import public
-from .density import log_prob, sample
+from .cells import look, number, reach
+from .density import log_prob
+from .linalg import is_positive_definite
 from .mixture import Mixture, MixtureLike, as_mixture
-from .tables import Printed, Table, look, number, reach
-from .validation import check_choice, check_count, check_key, is_positive_definite, is_traced
+from .sampling import sample
+from .tables import Printed, Table
+from .validation import check_choice, check_count, check_key, is_traced
+from .wasserstein import gaussian_w2_squared, solve_transport
 
 KINDS = ("l2", "kl", "wasserstein")
 
@@ -148,24 +151,6 @@ def distance(
     return Distance(jnp.asarray(value, dtype), jnp.zeros(shape, dtype), plan, kind)
 
 
-def gaussian_w2_squared(mean: ArrayLike, cov: ArrayLike, other_mean: ArrayLike, other_cov: ArrayLike) -> np.ndarray:
-    """Return the squared 2-Wasserstein distances between normal distributions. Dowson & Landau (1982).
-
-    The means are (..., D) and the covariances (..., D, D); leading axes broadcast.
-
-    Example:
-        >>> gaussian_w2_squared([0.0], [[1.0]], [3.0], [[25.0]]).tolist()
-        25.0
-    """
-    mean, cov, other_mean, other_cov = (np.asarray(v, float) for v in (mean, cov, other_mean, other_cov))
-    values, vectors = np.linalg.eigh(cov)
-    root = vectors * np.sqrt(np.maximum(values, 0))[..., None, :] @ np.swapaxes(vectors, -1, -2)
-    between = np.linalg.eigvalsh(root @ other_cov @ root)
-    traces = np.trace(cov, axis1=-2, axis2=-1) + np.trace(other_cov, axis1=-2, axis2=-1)
-    squares = ((mean - other_mean) ** 2).sum(-1) + traces - 2 * np.sqrt(np.maximum(between, 0)).sum(-1)
-    return np.maximum(squares, 0)
-
-
 class _Components:
     """The weights (..., K), means (..., K, D) and dense covariances (..., K, D, D) of mixtures, as arrays of `xp`.
 
@@ -264,25 +249,9 @@ def _mixture_wasserstein(p: _Components, q: _Components, shape: tuple[int, ...])
     sizes = squares.shape[-2:]
     flat = squares.reshape(-1, *sizes)
     a, b = (np.broadcast_to(v, (*shape, v.shape[-1])).reshape(-1, v.shape[-1]) for v in (p.weights, q.weights))
-    plans = np.array([_solve_transport(*one) for one in zip(flat, a, b, strict=True)])
+    plans = np.array([solve_transport(*one) for one in zip(flat, a, b, strict=True)])
     values = np.sqrt((plans * flat).sum((-2, -1)))
     return values.reshape(shape), plans.reshape(*shape, *sizes)
-
-
-def _solve_transport(costs: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the coupling (K, L) of the weights a (K,) and b (L,) that has the smallest total cost."""
-    from scipy import sparse
-    from scipy.optimize import linprog
-
-    k, m = costs.shape
-    rows = sparse.kron(sparse.eye_array(k), np.ones((1, m)))
-    columns = sparse.kron(np.ones((1, k)), sparse.eye_array(m))
-    # the last condition follows from the others; leaving it out avoids contradictions by rounding
-    conditions = sparse.vstack([rows, columns]).tocsr()[:-1]
-    unit = costs.max() or 1.0
-    found = linprog(costs.ravel() / unit, A_eq=conditions, b_eq=np.concatenate([a / a.sum(), b / b.sum()])[:-1], method="highs")
-    assert found.status == 0, found.message
-    return np.maximum(found.x, 0).reshape(k, m)
 
 
 def _by_sampling(key: jax.Array | None, p: Mixture, q: Mixture, shape: tuple[int, ...], num_samples: int) -> Distance:

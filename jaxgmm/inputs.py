@@ -11,19 +11,13 @@ from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
 from . import covariance
+from .linalg import is_positive_definite
 from .memory import check_memory, tree_bytes
 from .mixture import Mixture, MixtureLike, as_mixture
 from .padding import pad_data
 from .priors.interface import check_prior
 from .row_sums import Weight
-from .validation import (
-    as_weighted_data,
-    check_count,
-    check_key,
-    is_positive_definite,
-    is_traced,
-    warn_of_small_weights,
-)
+from .validation import as_weighted_data, check_count, check_key, is_traced, warn_of_small_weights
 
 
 class Inputs(NamedTuple):

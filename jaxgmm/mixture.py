@@ -20,7 +20,8 @@ from numpy.typing import ArrayLike
 
 from . import covariance
 from .calls import public
-from .tables import MAX_SIZE, REACH, Printed, Table, elided, look, numbers, reach
+from .cells import MAX_SIZE, REACH, look, numbers, reach
+from .tables import Printed, Table, elided
 from .validation import as_float_array, check_covariance_type, is_traced
 
 Index: TypeAlias = "int | np.integer | slice | EllipsisType | np.ndarray | jax.Array | tuple[Index, ...] | None"

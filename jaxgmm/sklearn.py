@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from . import criteria
 from .conversions import MISSING, sklearn_parameters
-from .density import log_prob, predict, responsibilities, sample
+from .density import log_prob, predict, responsibilities
 from .em.batch.restarts import fit_restarts
 from .em.fit import fit
 from .em.initialization import METHODS, initialize
@@ -23,6 +23,7 @@ from .mixture import Mixture
 from .posterior.result import Posterior
 from .priors.defaults import default_prior
 from .priors.interface import MixturePrior
+from .sampling import sample
 from .validation import check_choice, check_count, warn_at_caller
 
 try:

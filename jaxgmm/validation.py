@@ -1,6 +1,4 @@
-"""Validate the arguments of public functions. There is one function for each kind of argument.
-
-The module also issues warnings that point to the line of the user's code.
+"""Validate the arguments of public functions, and issue warnings that point to the line of the user's code.
 
 Shapes, types and options are checked for all input, including traced input. Values are checked where this is possible. Values
 of NumPy-like input are checked before JAX converts them, because JAX could turn 2**40 into 0 or 1e300 into inf. Values of
@@ -218,14 +216,6 @@ def zero_ignored_rows(x: ArrayLike, sample_weight: ArrayLike | None, name: str =
         return jnp.where(kept, view, 0)
     zeroed = np.where(kept, view, np.zeros((), view.dtype))
     return to_device(zeroed, array.dtype) if isinstance(array, jax.Array) else zeroed
-
-
-def is_positive_definite(matrices: ArrayLike) -> bool:
-    """Return whether NumPy finds a Cholesky factor of each concrete matrix (..., D, D) in the float type of the matrices."""
-    try:
-        return bool(np.isfinite(np.linalg.cholesky(np.asarray(matrices))).all())
-    except np.linalg.LinAlgError:
-        return False
 
 
 def check_covariance_type(covariance_type: object) -> None:

@@ -21,7 +21,6 @@ import numpy as np
 
 from ..calls import public
 from ..chunking import calibration_batch
-from ..density import sample
 from ..em.fit import fit
 from ..em.initialization import initialize
 from ..em.result import Status
@@ -32,6 +31,7 @@ from ..posterior.result import Posterior, PosteriorStatus
 from ..priors.functions import sample_prior
 from ..priors.interface import MixturePrior
 from ..progress import progress_bar
+from ..sampling import sample
 from ..status import StatusEnum
 from ..studies.checkpoint import Checkpoint, check_target
 from ..studies.intervals import draw_intervals, wald_intervals

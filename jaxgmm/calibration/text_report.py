@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ..cells import shortened
 from ..studies.serialization import ordinal
-from ..tables import WIDTH, Layout, Table, paragraph, shortened
+from ..tables import WIDTH, Layout, Table, paragraph
 from .quantities import ORDER
 from .rows import CoverageRow, RankRow
 

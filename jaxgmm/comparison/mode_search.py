@@ -12,10 +12,11 @@ from typing import SupportsFloat
 
 import numpy as np
 
+from ..cells import numbers
 from ..posterior.modes import SAME_OBJECTIVE, Modes, find_among, modes_table
 from ..posterior.modes import modes as find_modes
 from ..priors.interface import MixturePrior, reason_without_mode
-from ..tables import Table, numbers
+from ..tables import Table
 from .inputs import ComparisonInputs, Subject
 from .point_vs_posterior import same_prior
 from .verdict import OTHER_MASS, Finding, Verdict

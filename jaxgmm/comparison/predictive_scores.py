@@ -1,13 +1,11 @@
 """Scores of densities.
 
-The scores measure the distance between EM's density and the posterior predictive density, and how well each density predicts
-new data.
+The scores measure the distance between EM's density and the posterior predictive density, and how well each predicts data.
 
     total variation  TV  = 1/2 int |p - q|        Hellinger  H^2 = 1 - int sqrt(p q)        KL(p || q) = int p log p / q
 
 Here p is the posterior predictive density and q is EM's density. The integrals are averages over points drawn from (p + q) / 2.
-With such points, the averaged terms of the first two integrals are bounded. For D = 1, the integrals are computed on a grid
-instead.
+With such points, the averaged terms of the first two integrals are bounded. For D = 1, the points form a grid instead.
 
     elpd_loo = sum_n log p(y_n | y without n)      Vehtari, Gelman & Gabry (2017), Stat. Comput. 27, 1413-1432, eq. 4, 10
 

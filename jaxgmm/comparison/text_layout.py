@@ -8,8 +8,9 @@ from dataclasses import replace
 from html import escape
 from typing import NamedTuple
 
+from ..cells import shortened
 from ..studies.columns import Column, Record, columns_of, rounded_by_sd
-from ..tables import WIDTH, Layout, Table, paragraph, shortened
+from ..tables import WIDTH, Layout, Table, paragraph
 from .conclusion import conclude
 from .mode_search import ModeSearch
 from .report_columns import SECTIONS, ClusteringScores, ComparisonRow, DensityScores, JointScores, SamplerDiagnostics

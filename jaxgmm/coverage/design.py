@@ -19,7 +19,7 @@ from ..em.standard_errors import ESTIMATORS
 from ..files import parse_file
 from ..memory import check_memory
 from ..mixture import Mixture
-from ..posterior.label_assignment import MAX_ENUMERATED
+from ..posterior.assignment_problems import MAX_ENUMERATED
 from ..priors.conjugate import Prior
 from ..priors.interface import check_prior
 from ..studies.intervals import check_probabilities

@@ -21,7 +21,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..chunking import coverage_batch, coverage_runs
-from ..density import sample
 from ..em.batch.fit_many import fit_many
 from ..em.initialization import StartOptions, initialize_batch
 from ..em.result import Fit, is_sound
@@ -31,6 +30,7 @@ from ..posterior.relabel import relabel
 from ..posterior.result import Posterior, is_usable
 from ..priors.defaults import default_prior
 from ..priors.interface import MixturePrior
+from ..sampling import sample
 from ..studies.intervals import Intervals
 from ..studies.method_names import POINT_METHODS
 from ..studies.methods import as_method

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
+from ..cells import REACH, counted, look, reach
 from ..mixture import Mixture, mixture_table
 from ..status import StatusEnum
-from ..tables import REACH, Printed, Table, counted, elided, look, reach
+from ..tables import Printed, Table, elided
 
 
 class Status(StatusEnum):

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from ..calls import public_with
 from ..chunking import padded_length, replicates_per_batch
-from ..density import log_prob, sample
+from ..density import log_prob
 from ..em.batch.fit_many import EM_OPTIONS, EMOptions, fit_many
 from ..em.result import Fit, Status, has_degenerate_component, unsoundness
 from ..inputs import check_draws, check_sampling_options, validate_inputs
@@ -27,6 +27,7 @@ from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior
 from ..progress import progress_bar
 from ..row_sums import Weight, has_weights, repeat_valid_row, weight_or_ones
+from ..sampling import sample
 from ..validation import check_choice, is_traced, warn_at_caller
 from .relabel import relabel
 from .result import Posterior, PosteriorStatus

@@ -13,8 +13,9 @@ from numpyro.distributions.util import validate_sample
 
 from .. import covariance
 from ..calls import public
-from ..density import log_prob, sample_from_stack
+from ..density import log_prob
 from ..mixture import Mixture, MixtureLike, as_mixture
+from ..sampling import sample_from_stack
 
 
 @public

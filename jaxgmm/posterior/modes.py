@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..calls import public
+from ..cells import look, numbers
 from ..density import log_prob
 from ..em.batch.fit_many import fit_many
 from ..em.result import Fit, Status, unsoundness
 from ..mixture import Mixture
 from ..priors.interface import MixturePrior, check_prior
-from ..tables import Printed, Table, look, numbers
+from ..tables import Printed, Table
 from ..validation import as_weighted_data, check_count, check_progress, is_traced
 from .label_assignment import relabel_mixtures
 from .result import Posterior, check_one_posterior

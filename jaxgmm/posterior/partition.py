@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..calls import public
+from ..cells import look, number
 from ..density import as_points, predict, responsibilities, safe_log
 from ..mixture import Mixture, MixtureLike, as_mixture
 from ..padding import cut, pad_data
-from ..tables import Printed, Table, elided, look, number
+from ..tables import Printed, Table, elided
 from ..validation import check_choice, check_count, check_key, check_number, is_traced
 from .partition_search import LOSSES, Draws, collect_draws, distances, expected_losses, search
 from .pooling import pool

@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from ..cells import counted, look, number, numbers
 from ..host import Tree
 from ..mixture import Mixture, mixture_table, mixture_title, standard_deviations
 from ..priors.interface import MixturePrior
 from ..spread import mean_and_sd
 from ..status import StatusEnum
-from ..tables import Printed, Table, counted, elided, look, number, numbers
+from ..tables import Printed, Table, elided
 from ..validation import warn_at_caller
 from .pooling import pool
 

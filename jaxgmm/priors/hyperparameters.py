@@ -7,8 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..tables import Table, numbers_of
-from ..validation import as_float_array, is_positive_definite
+from ..cells import numbers_of
+from ..linalg import is_positive_definite
+from ..tables import Table
+from ..validation import as_float_array
 
 
 def hyperparameter_table(thing: object, laws: Mapping[str, str], *, least_axes: int = 0) -> Table:

@@ -32,7 +32,7 @@ from ..em.result import Fit
 from ..files import write_text
 from ..mixture import Mixture
 from ..plot.forests import forest_rows
-from ..posterior.predictive import coclustering
+from ..posterior.coclustering import coclustering
 from ..studies.checkpoint import check_target, versions
 from .number_tables import glossary, number_tables, samplers_table, shown_name
 

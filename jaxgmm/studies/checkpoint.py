@@ -14,8 +14,8 @@ import numpyro
 from numpy.lib.npyio import NpzFile
 from numpy.typing import ArrayLike
 
+from ..cells import shortened
 from ..files import hold, replacing
-from ..tables import shortened
 
 _HEADER = "design"
 _CONTENTS = "contents of the file"  # name of the header's entry that lists all arrays in the file
