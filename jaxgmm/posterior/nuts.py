@@ -153,17 +153,9 @@ def nuts(
         check_model(model)
         inputs = inputs._replace(prior=prior_as_arrays(inputs.prior))
     traced = is_traced(key, inputs, others, target_accept_prob)
-    key_approximation, key_chains = jax.random.split(key)
-    if model is not None and not mixture_determines_sites(model, inputs):
-        if others is not None:
-            raise ValueError("start is a stack, but a mixture does not determine the sites of this model; give one start.")
-        adapt_mass_matrix = True if adapt_mass_matrix is None else adapt_mass_matrix
-    approximations = _approximate(key_approximation, inputs, others, model, traced)
-    settings = _Settings(
-        num_samples, num_chains, num_warmup, target_accept_prob, max_tree_depth, False if traced else progress, model
-    )
-    run = partial(_run, key_chains, approximations, inputs.prior if model is None else None, settings)
-    posterior = in_dtype(_choose_warmup(run, approximations.main, adapt_mass_matrix, traced), inputs.x.dtype)
+    shown = False if traced else progress
+    settings = _Settings(num_samples, num_chains, num_warmup, target_accept_prob, max_tree_depth, shown, model)
+    posterior = in_dtype(_draw(key, inputs, others, settings, adapt_mass_matrix, traced), inputs.x.dtype)
     if not traced:
         warn_if_unreliable(posterior)
     return posterior
@@ -212,6 +204,20 @@ def _split_starts(start: MixtureLike) -> tuple[Mixture, Mixture | None]:
             for j in range(others.batch_shape[0]):
                 check_start(others[j])
     return start[0], others
+
+
+def _draw(
+    key: jax.Array, inputs: Inputs, others: Mixture | None, settings: _Settings, adapt: bool | None, traced: bool
+) -> Posterior:
+    """Approximate the posterior near each start, and sample after the warm-up that `adapt` requests or the draws need."""
+    model, (key_approximation, key_chains) = settings.model, jax.random.split(key)
+    if model is not None and not mixture_determines_sites(model, inputs):
+        if others is not None:
+            raise ValueError("start is a stack, but a mixture does not determine the sites of this model; give one start.")
+        adapt = True if adapt is None else adapt
+    approximations = _approximate(key_approximation, inputs, others, model, traced)
+    run = partial(_run, key_chains, approximations, inputs.prior if model is None else None, settings)
+    return _choose_warmup(run, approximations.main, adapt, traced)
 
 
 def _approximate(
