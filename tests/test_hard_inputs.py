@@ -248,7 +248,7 @@ def test_eager(x64, tmp_path):
     ("kind", "dtype"),
     [
         ("full", np.float32),
-        ("tied", np.float64),
+        pytest.param("tied", np.float64, marks=pytest.mark.slow),
         pytest.param("full", np.float64, marks=pytest.mark.slow),
         pytest.param("tied", np.float32, marks=pytest.mark.slow),
     ],

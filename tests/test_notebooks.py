@@ -26,7 +26,13 @@ with warnings.catch_warnings():
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 SECONDS_PER_CELL = 120
 
-LONG = ("03_em_against_the_posterior", "04_priors_and_calibration", "05_choosing_k", "06_your_own_model")
+LONG = (
+    "02_ten_thousand_data_sets",
+    "03_em_against_the_posterior",
+    "04_priors_and_calibration",
+    "05_choosing_k",
+    "06_your_own_model",
+)
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 each_run = pytest.mark.parametrize(
