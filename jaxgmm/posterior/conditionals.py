@@ -55,16 +55,16 @@ class LabelledData(NamedTuple):
     weight: Weight
 
 
-def check_closed_forms(prior: MixturePrior, method: str) -> None:
+def check_closed_forms(prior: MixturePrior, method: str, *, remedy: str = "sample with nuts") -> None:
     """Raise TypeError if the conditional distributions under a prior have no closed forms, which `method` needs."""
     if not prior.has_closed_forms:
         raise TypeError(
             f"prior.scale is {type(prior.covariance_law).__name__}, for which the conditional of the covariances has no "
-            f"closed form; for {method} use InverseWishart or InverseGamma, or sample with nuts."
+            f"closed form; for {method} use InverseWishart or InverseGamma, or {remedy}."
         )
 
 
-def check_integer_weights(weight: Any, method: str) -> None:
+def check_integer_weights(weight: Any, method: str, *, remedy: str = "sample with nuts, which accepts fractions") -> None:
     """Raise ValueError if weights (N,) are not integers: a row of weight w gets w labels. Traced weights are not checked."""
     if not has_weights(weight) or is_traced(weight):
         return
@@ -72,7 +72,7 @@ def check_integer_weights(weight: Any, method: str) -> None:
     if (values != np.floor(values)).any():
         raise ValueError(
             f"sample_weight has {values[values != np.floor(values)][0]:.4g}; integers were expected, because {method} draws w "
-            "labels for a row of weight w: round the weights, or sample with nuts, which accepts fractions."
+            f"labels for a row of weight w: round the weights, or {remedy}."
         )
 
 

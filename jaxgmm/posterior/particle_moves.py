@@ -16,7 +16,7 @@ from ..row_sums import FirstRows, Weight, has_weights, vary_with
 from .conditionals import GibbsState, LabelledData, draw_state, repeat_and_sum, sum_by_labels
 from .mixing import label_invariant_draws
 from .particle_labels import are_written_out, sum_labels_of_particles
-from .particles import random_order
+from .particles import Effort, random_order, repeat_until_moved
 
 
 class Problem(NamedTuple):
@@ -50,45 +50,28 @@ def joint_of_particles(state: GibbsState, rows: jax.Array, covariance_type: str)
     return jax.vmap(of_one)(state)
 
 
-def move(
-    key: jax.Array, state: GibbsState, target: Target, active: jax.Array, *, correlation: float, max_sweeps: int
-) -> tuple[GibbsState, jax.Array]:
+def move(key: jax.Array, state: GibbsState, target: Target, active: jax.Array, effort: Effort) -> tuple[GibbsState, jax.Array]:
     """Move particles by Gibbs sweeps until they have moved enough. Return the particles and the number of sweeps.
 
-    After each sweep, label-invariant quantities are compared with their values before the first sweep. These quantities are the
-    sorted weights and, for each feature, the sorted means and the sorted variances of the components. The sweeps end when the
-    largest correlation over the particles is below `correlation`, or after `max_sweeps`. If `active` () is False, no sweep is
-    made.
+    The sweeps end by the rule of `repeat_until_moved`. If `active` () is False, no sweep is made.
     """
-    covariance_type = target.covariance_type
 
     def quantities(state: GibbsState) -> jax.Array:
-        covariances = covariance.from_factor(state.factors.lower, covariance_type)
-        mixture = Mixture(jnp.exp(state.log_weights), state.means, covariances, covariance_type)
-        one_run = jax.tree.map(lambda leaf: leaf[None], (mixture, jnp.zeros(len(mixture.weights), mixture.weights.dtype)))
-        return label_invariant_draws(*one_run)[1:, 0]
+        covariances = covariance.from_factor(state.factors.lower, target.covariance_type)
+        return invariant_quantities(Mixture(jnp.exp(state.log_weights), state.means, covariances, target.covariance_type))
 
-    def sweep(carry: tuple) -> tuple:
-        key, state, _, count = carry
-        key, part = jax.random.split(key)
-        state = _sweep(part, state, target)
-        return key, state, _correlations(first, quantities(state)).max(), count + 1
-
-    def unfinished(carry: tuple) -> jax.Array:
-        *_, largest, count = carry
-        return active & (largest >= correlation) & (count < max_sweeps)
-
-    first = quantities(state)
-    start = (key, state, jnp.ones((), first.dtype), jnp.array(0))
-    _, state, _, count = jax.lax.while_loop(unfinished, sweep, vary_with(start, state, target.problem, key))
-    return state, count
+    state = vary_with(state, target.problem, key)
+    return repeat_until_moved(key, state, lambda key, state: _sweep(key, state, target), quantities, active, effort)
 
 
-def _correlations(first: jax.Array, now: jax.Array) -> jax.Array:
-    """Return, for each quantity, the correlation over the particles between its values `first` and `now`; 0 for a constant."""
-    a, b = first - first.mean(-1, keepdims=True), now - now.mean(-1, keepdims=True)
-    scale = jnp.sqrt((a**2).sum(-1) * (b**2).sum(-1))
-    return jnp.where(scale > 0, (a * b).sum(-1) / jnp.where(scale > 0, scale, 1), 0)
+def invariant_quantities(mixture: Mixture) -> jax.Array:
+    """Return the label-invariant quantities (Q, M) of mixtures (M, ...) by which `repeat_until_moved` judges the moves.
+
+    They are the sorted weights and, for each feature, the sorted means and the sorted variances of the components.
+    """
+    zeros = jnp.zeros(len(mixture.weights), mixture.weights.dtype)
+    one_run = jax.tree.map(lambda leaf: leaf[None], (mixture, zeros))
+    return label_invariant_draws(*one_run)[1:, 0]
 
 
 def _sweep(key: jax.Array, states: GibbsState, target: Target) -> GibbsState:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
@@ -18,12 +19,12 @@ from ..padding import pad_data
 from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior, check_prior
 from ..progress import program_bar
-from ..row_sums import has_weights, total_weight, weight_or_ones
+from ..row_sums import has_weights, total_weight
 from ..validation import as_weighted_data, check_count, check_covariance_type, check_progress, is_traced
-from .conditionals import are_counts, check_closed_forms, check_integer_weights
-from .data_tempering import Effort, Run, log_likelihoods, run_data_tempering
+from .conditionals import check_closed_forms, check_integer_weights
+from .data_tempering import run_data_tempering
 from .mixing import Mixing, judge_mixing, label_invariant_draws, measure_mixing
-from .particle_moves import Problem
+from .particles import Effort, Particles, Records
 from .result import Posterior, PosteriorStatus, in_dtype, warn_if_unreliable
 from .standardization import StandardizedProblem, from_standard, log_volume_of_present, standardise
 
@@ -32,6 +33,7 @@ _MAX_STAGES = 1000  # largest number of stages; if rows are left over then, the 
 _MAX_SWEEPS = 30  # number of Gibbs sweeps after which a stage ends even if the particles have moved little
 _CORRELATION = 0.5  # sweeps end when the correlation of each quantity with its value before the sweeps is below this number
 _FEWEST_PARENTS = 0.1  # the status is DEGENERATE if a smaller share of the particles of a run survived a stage
+_PERCENT = 100  # the bar of likelihood tempering shows by how many percent the exponent has risen
 _EVIDENCE_SPREAD = 1.0  # nats; the status is UNMIXED if the log evidences of the runs have at least this standard deviation
 
 
@@ -47,6 +49,7 @@ def smc(
     num_chains: int = 4,
     sample_weight: ArrayLike | None = None,
     present: ArrayLike | None = None,
+    tempering: str | None = None,
     progress: bool | None = None,
 ) -> Posterior:
     """Draw from p(weights, means, covariances | x) by sequential Monte Carlo over the rows of the data.
@@ -129,17 +132,17 @@ def smc(
     if len(x) == 0:
         raise ValueError(f"x has shape {x.shape}: no rows; at least one was expected.")
     check_prior(prior, num_components, x.shape[1], covariance_type)
-    check_closed_forms(prior, "smc")
-    check_integer_weights(weight, "smc")
+    tempering = _check_tempering(tempering, prior, weight)
     present = _as_present(present, num_components)
     check_draws(_shapes(num_components, x, covariance_type), num_samples, num_chains)
     prior = jax.tree.map(partial(as_dtype, dtype=x.dtype), prior)
     traced = is_traced(key, x, weight, prior, present)
-    total = num_chains * len(x) if traced or not has_weights(weight) else num_chains * int((np.asarray(weight) > 0).sum())
+    rows = len(x) if traced or not has_weights(weight) else int((np.asarray(weight) > 0).sum())
+    total, unit = (rows, " rows") if tempering == "data" else (_PERCENT, " percent of a run")
     x, weight = pad_data(x, weight, key, prior, present)
-    with program_bar(total, " rows", False if traced else progress) as bar:
-        problem = (x, weight, prior, present)
-        posterior = _sample(key, problem, bar, covariance_type=covariance_type, num_samples=num_samples, num_chains=num_chains)
+    options = {"covariance_type": covariance_type, "num_samples": num_samples, "num_chains": num_chains}
+    with program_bar(num_chains * total, unit, False if traced else progress) as bar:
+        posterior = _sample(key, (x, weight, prior, present), bar, **options, tempering=tempering)
         if not traced:
             warn_if_unreliable(posterior)
     return posterior
@@ -175,6 +178,18 @@ def smc_like_start(
     )
 
 
+def _check_tempering(tempering: Any, prior: MixturePrior, weight: Any) -> str:
+    """Return "data" or "likelihood". Raise an error if `tempering` is invalid, or does not fit the prior or the weights."""
+    if tempering not in (None, "data", "likelihood"):
+        raise ValueError(f'tempering is {tempering!r}; None, "data" or "likelihood" was expected.')
+    if tempering is None:
+        tempering = "data" if prior.has_closed_forms else "likelihood"
+    if tempering == "data":
+        check_closed_forms(prior, "smc", remedy='use tempering="likelihood"')
+        check_integer_weights(weight, "smc", remedy='use tempering="likelihood"')
+    return tempering
+
+
 def _as_present(present: ArrayLike | None, num_components: int) -> jax.Array | np.ndarray:
     """Return booleans (K,), True for the components that may have a positive weight. Raise ValueError for invalid input."""
     if present is None:
@@ -197,54 +212,68 @@ def _shapes(num_components: int, x: jax.Array, covariance_type: str) -> Mixture:
     return Mixture(cast(Any, weights), cast(Any, means), cast(Any, covariances), covariance_type)
 
 
-@partial(jax.jit, static_argnames=("covariance_type", "num_samples", "num_chains"))
+@partial(jax.jit, static_argnames=("covariance_type", "num_samples", "num_chains", "tempering"))
 def _sample(
-    key: jax.Array, inputs: tuple, bar: jax.Array | None, *, covariance_type: str, num_samples: int, num_chains: int
+    key: jax.Array,
+    inputs: tuple,
+    bar: jax.Array | None,
+    *,
+    covariance_type: str,
+    num_samples: int,
+    num_chains: int,
+    tempering: str,
 ) -> Posterior:
     """Make all runs, and return the posterior; `inputs` are the validated x, weight, prior and present.
 
-    bar: the number that identifies a progress bar for rows, or None.
+    bar: the number that identifies a progress bar, or None.
     """
     x, weight, prior, present = inputs
+    present = jnp.asarray(present)
     standard = standardise(x, weight, prior, covariance_type)
-    problem = Problem(standard.y, standard.weight, standard.prior, jnp.asarray(present))
     effort = Effort(num_samples, _MAX_STAGES, _MAX_SWEEPS, _CORRELATION)
     key_runs, key_order = jax.random.split(key)
-    runs = run_data_tempering(jax.random.split(key_runs, num_chains), problem, covariance_type, effort, bar)
+    keys = jax.random.split(key_runs, num_chains)
+    runs = _run_function(tempering)(keys, standard, present, covariance_type, effort, bar)
     order = jax.vmap(lambda key: jax.random.permutation(key, num_samples))(jax.random.split(key_order, num_chains))
-    state = jax.tree.map(lambda leaf: jax.vmap(lambda one, i: one[i])(leaf, order), runs.state)
-    covariances = covariance.from_factor(state.factors.lower, covariance_type)
-    mixture = Mixture(jnp.exp(state.log_weights), state.means, covariances, covariance_type)
-    found = jax.vmap(lambda state: log_likelihoods(state, problem, covariance_type))(state)
-    found = jnp.where(are_counts(standard.weight), found, jnp.nan)
-    volume = log_volume_of_present(standard, covariance_type, problem.present)
-    log_density = found + log_prior(mixture, standard.prior, present=problem.present) + volume
+    draws = (runs.mixture, runs.log_likelihood)
+    mixture, log_likelihood = jax.tree.map(lambda leaf: jax.vmap(lambda one, i: one[i])(leaf, order), draws)
+    volume = log_volume_of_present(standard, covariance_type, present)
+    log_density = log_likelihood + log_prior(mixture, standard.prior, present=present) + volume
     stats, status = _summarise(runs, mixture, log_density, standard)
     posterior = Posterior(from_standard(mixture, standard), log_density, prior, status, stats, "smc")
     return in_dtype(posterior, x.dtype)
 
 
+def _run_function(tempering: str) -> Callable[..., Particles]:
+    """Return the function that makes all runs."""
+    if tempering == "data":
+        return run_data_tempering
+    from .likelihood_tempering import run_likelihood_tempering  # it imports NumPyro, which takes a second
+
+    return run_likelihood_tempering
+
+
 def _summarise(
-    runs: Run, mixture: Mixture, log_density: jax.Array, standard: StandardizedProblem
+    runs: Particles, mixture: Mixture, log_density: jax.Array, standard: StandardizedProblem
 ) -> tuple[dict[str, Any], jax.Array]:
     """Return the statistics and the status of several runs. The mixture holds the draws (C, S, ...), standardised."""
     total = total_weight(standard.weight, len(standard.y), standard.y.dtype)
     log_evidence = runs.log_evidence - total * jnp.log(standard.scale).sum()
     mixing = measure_mixing(label_invariant_draws(mixture, log_density), in_time=False)
-    rows = weight_or_ones(standard.weight, standard.y.shape[:1], standard.y.dtype) > 0
-    incomplete = (runs.entered < rows.sum()).any()
     stats = {
         "log_evidence": log_evidence,
         "chain_weight": jax.nn.softmax(log_evidence),
         "log_evidence_error": _relative_error(log_evidence),
         "rhat": mixing.rhat,
         "ess": mixing.ess,
-        "num_stages": runs.stage,
+        "num_stages": runs.num_stages,
         "effective_size": runs.records.size,
         "parents": runs.records.parents,
         "sweeps": runs.records.sweeps,
+        "accept_prob": runs.records.accept_prob,
     }
-    return stats, _judge(log_density, log_evidence, mixing, incomplete | _is_degenerate(runs, log_density.shape[1]))
+    degenerate = ~runs.complete.all() | _is_degenerate(runs.records, log_density.shape[1])
+    return stats, _judge(log_density, log_evidence, mixing, degenerate)
 
 
 def _relative_error(log_evidence: jax.Array) -> jax.Array:
@@ -254,9 +283,9 @@ def _relative_error(log_evidence: jax.Array) -> jax.Array:
     return jnp.nan * evidence[0] if count == 1 else evidence.std(ddof=1) / count**0.5 / evidence.mean()
 
 
-def _is_degenerate(runs: Run, num_particles: int) -> jax.Array:
+def _is_degenerate(records: Records, num_particles: int) -> jax.Array:
     """Return whether only a small share of the particles survived in at least one stage of at least one run, ()."""
-    parents = jnp.where(jnp.isnan(runs.records.size), num_particles, runs.records.parents)
+    parents = jnp.where(jnp.isnan(records.size), num_particles, records.parents)
     return (parents < _FEWEST_PARENTS * num_particles).any()
 
 
