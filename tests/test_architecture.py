@@ -33,7 +33,7 @@ LAYERS = [
     "posterior.user_model_space posterior.user_model posterior.chains posterior.nuts "
     "posterior.conditionals posterior.gibbs posterior.particles posterior.particle_labels posterior.particle_moves "
     "posterior.particle_likelihood posterior.hamiltonian_moves posterior.data_tempering posterior.likelihood_tempering "
-    "posterior.smc posterior.label_assignment posterior.relabel posterior.modes posterior.bootstrap "
+    "posterior.particle_summary posterior.smc posterior.label_assignment posterior.relabel posterior.modes posterior.bootstrap "
     "posterior.partition_search posterior.partition "
     "posterior.predictive posterior.pointwise posterior.importance posterior.evidence_coordinates "
     "posterior.evidence_labellings posterior.evidence_proposal posterior.evidence posterior.diagnose posterior.arviz "

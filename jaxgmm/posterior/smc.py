@@ -19,22 +19,20 @@ from ..padding import pad_data
 from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior, check_prior
 from ..progress import program_bar
-from ..row_sums import has_weights, total_weight
+from ..row_sums import has_weights
 from ..validation import as_weighted_data, check_count, check_covariance_type, check_progress, is_traced
 from .conditionals import check_closed_forms, check_integer_weights
 from .data_tempering import run_data_tempering
-from .mixing import Mixing, judge_mixing, label_invariant_draws, measure_mixing
-from .particles import Effort, Particles, Records
-from .result import Posterior, PosteriorStatus, in_dtype, warn_if_unreliable
-from .standardization import StandardizedProblem, from_standard, log_volume_of_present, standardise
+from .particle_summary import summarise_runs
+from .particles import Effort, Particles
+from .result import Posterior, in_dtype, warn_if_unreliable
+from .standardization import from_standard, log_volume_of_present, standardise
 
 _FEWEST_PARTICLES = 100  # smallest number of particles; with fewer, effective sample sizes are not informative
-_MAX_STAGES = 1000  # largest number of stages; if rows are left over then, the status is DEGENERATE
-_MAX_SWEEPS = 30  # number of Gibbs sweeps after which a stage ends even if the particles have moved little
-_CORRELATION = 0.5  # sweeps end when the correlation of each quantity with its value before the sweeps is below this number
-_FEWEST_PARENTS = 0.1  # the status is DEGENERATE if a smaller share of the particles of a run survived a stage
+_MAX_STAGES = 1000  # largest number of stages; if not all data have entered then, the status is DEGENERATE
+_MAX_SWEEPS = 30  # number of moves after which a stage ends even if the particles have moved little
+_CORRELATION = 0.5  # moves end when the correlation of each quantity with its value before the moves is below this number
 _PERCENT = 100  # the bar of likelihood tempering shows by how many percent the exponent has risen
-_EVIDENCE_SPREAD = 1.0  # nats; the status is UNMIXED if the log evidences of the runs have at least this standard deviation
 
 
 @public
@@ -52,25 +50,29 @@ def smc(
     tempering: str | None = None,
     progress: bool | None = None,
 ) -> Posterior:
-    """Draw from p(weights, means, covariances | x) by sequential Monte Carlo over the rows of the data.
+    """Draw from p(weights, means, covariances | x) by sequential Monte Carlo from the prior to the posterior.
 
     Particles start as draws from the prior, so the result does not depend on a solution of EM, and all modes of the posterior
-    can be reached. The rows enter in a random order that spreads them over the data. When the next row would take the effective
-    sample size of the importance weights below one half of the number of particles, a stage ends: the particles are resampled,
-    and then moved by Gibbs sweeps, as in `gibbs`. The evidence
+    can be reached. The data enter in stages. Each stage ends when the effective sample size of the importance weights has
+    fallen to one half of the number of particles. The particles are then resampled and moved. There are two ways:
 
-        p(x) = integral of p(x | theta) p(theta) d theta
+    tempering="data": the rows enter in a random order that spreads them over the data, and the particles are moved by Gibbs
+    sweeps, as in `gibbs`. If a single row takes the effective sample size below one half of the number of particles, it enters
+    in several stages, as sum_k w_k N(x | k)^phi, where phi rises from 0 to 1.
 
-    is estimated without bias by the product over stages t of mean_m prod_(rows n of stage t) p(x_n | theta_m), where theta_m is
-    particle m before the resampling of the stage.
+    tempering="likelihood": the likelihood of all rows has an exponent, which rises from 0 to 1, and the particles are moved by
+    Hamiltonian trajectories in the unconstrained space of `nuts`. Scales of the coordinates and the step size are adapted to
+    the particles. This way takes every prior, and fractional weights of the rows.
 
-    The sorted weights and, for each feature, the sorted means and variances of the components determine the number of sweeps in
-    a stage. The correlation of each of these quantities with its value before the sweeps is computed over the particles. The
-    sweeps end when all these correlations are below 0.5, or after 30 sweeps. If a single row takes the effective sample size
-    below one half of the number of particles, it enters in several stages, as sum_k w_k N(x | k)^phi. In these stages, phi
-    rises from 0 to 1.
+    The evidence p(x) = integral of p(x | theta) p(theta) d theta is estimated by the product over stages of the mean importance
+    weight of the particles before the resampling.
 
-    After each sweep, components with the same prior concentration are permuted at random in each particle. All equivalent
+    The sorted weights and, for each feature, the sorted means and variances of the components determine the number of moves in
+    a stage. The correlation of each of these quantities with its value before the moves is computed over the particles. The
+    moves end when all these correlations are below 0.5, or after 30 moves. A move is one Gibbs sweep, or one trajectory for
+    each particle.
+
+    After each move, components with the same prior concentration are permuted at random in each particle. All equivalent
     labellings are therefore equally likely: call `relabel` before you summarise single components. Averages over draws must
     weight the runs by stats["chain_weight"], as the functions of this package do.
 
@@ -79,38 +81,41 @@ def smc(
     Args:
         key: a random key.
         x: (N, D).
-        prior: a Prior, or an IndependentPrior whose scale is InverseWishart or InverseGamma; the conditional distributions
-            under these priors have closed forms. A prior that is scaled to the data, as by `default_prior`, is accepted. The
+        prior: a proper Prior or IndependentPrior. A prior that is scaled to the data, as by `default_prior`, is accepted. The
             evidence then depends on a prior that was chosen with the same data, and may be compared only between models with
             the same prior.
         num_components: K.
         covariance_type: "full", "tied", "diag" or "spherical".
         num_samples: S, number of particles in each run, at least 100.
         num_chains: C, number of independent runs. All runs are computed at the same time.
-        sample_weight: (N,) integers >= 0. A row of weight w counts as w rows. A row of weight 0 is ignored, whatever values it
-            holds. Weights that are not integers raise an error, or set the status to NONFINITE if they are traced. `nuts`
-            accepts such weights.
+        sample_weight: (N,) >= 0. A row of weight w counts as w rows. A row of weight 0 is ignored, whatever values it holds.
+            With tempering="data", weights that are not integers raise an error, or set the status to NONFINITE if they are
+            traced.
         present: (K,) booleans, True for the components that may have a positive weight; None: all components. The other
             components keep weight 0, and are left out of the prior of the weights.
+        tempering: "data" or "likelihood", as described above; None: "data" if the conditional distributions under the prior
+            have closed forms, else "likelihood". They have closed forms unless the prior's scale is HalfNormal.
         progress: whether to show a progress bar, outside jit only; None: show it on a terminal.
 
     Returns:
         A Posterior with mixture (C, S, ...) in data units and x's float dtype. Within a run, the draws have equal weights and
         are in random order. The status is DEGENERATE if fewer than a tenth of the particles of a run survived a stage, or if
-        rows are left over after 1000 stages. It is UNMIXED if the log evidences of the runs have a standard deviation of 1 nat
-        or more. Otherwise, it follows from R-hat and the effective sample size between runs, as in `jaxgmm.posterior.mixing`.
-        For a single run, which cannot be compared with others, it is FEW_DRAWS unless the run is degenerate.
+        not all data have entered after 1000 stages. It is UNMIXED if the log evidences of the runs have a standard deviation of
+        1 nat or more. Otherwise, it follows from R-hat and the effective sample size between runs, as in
+        `jaxgmm.posterior.mixing`. For a single run, which cannot be compared with others, it is FEW_DRAWS unless the run is
+        degenerate.
 
         stats: log_evidence (C,), an estimate of log p(x) in nats from each run; log_evidence_error (), the standard error of
         log(mean of exp(log_evidence)), NaN for one run; chain_weight (C,), the share of each run in an average over all draws,
         which is exp(log_evidence) divided by its sum; rhat () and ess (), the largest R-hat and the smallest effective sample
-        size of the label-invariant quantities, NaN for one run; num_stages (C,), the number of stages of each run. Three arrays
+        size of the label-invariant quantities, NaN for one run; num_stages (C,), the number of stages of each run. Four arrays
         (C, T), T = 1000, describe the stages: effective_size, the effective sample size before resampling (NaN after the last
-        stage); parents, the number of particles that survived; and sweeps, the number of Gibbs sweeps.
+        stage); parents, the number of particles that survived; sweeps, the number of moves of all particles; and accept_prob,
+        the mean acceptance probability of the moves, which is 1 for Gibbs sweeps.
 
     Raises:
-        ValueError, TypeError: the data, the prior or an option is invalid, or the prior's scale is HalfNormal. Traced values
-            are not checked.
+        ValueError, TypeError: the data, the prior or an option is invalid, or tempering="data" does not take the prior or the
+            weights. Traced values are not checked.
 
     Warns:
         RuntimeWarning: outside jit, if the status is neither OK nor FEW_DRAWS.
@@ -239,7 +244,7 @@ def _sample(
     mixture, log_likelihood = jax.tree.map(lambda leaf: jax.vmap(lambda one, i: one[i])(leaf, order), draws)
     volume = log_volume_of_present(standard, covariance_type, present)
     log_density = log_likelihood + log_prior(mixture, standard.prior, present=present) + volume
-    stats, status = _summarise(runs, mixture, log_density, standard)
+    stats, status = summarise_runs(runs, mixture, log_density, standard)
     posterior = Posterior(from_standard(mixture, standard), log_density, prior, status, stats, "smc")
     return in_dtype(posterior, x.dtype)
 
@@ -251,50 +256,3 @@ def _run_function(tempering: str) -> Callable[..., Particles]:
     from .likelihood_tempering import run_likelihood_tempering  # it imports NumPyro, which takes a second
 
     return run_likelihood_tempering
-
-
-def _summarise(
-    runs: Particles, mixture: Mixture, log_density: jax.Array, standard: StandardizedProblem
-) -> tuple[dict[str, Any], jax.Array]:
-    """Return the statistics and the status of several runs. The mixture holds the draws (C, S, ...), standardised."""
-    total = total_weight(standard.weight, len(standard.y), standard.y.dtype)
-    log_evidence = runs.log_evidence - total * jnp.log(standard.scale).sum()
-    mixing = measure_mixing(label_invariant_draws(mixture, log_density), in_time=False)
-    stats = {
-        "log_evidence": log_evidence,
-        "chain_weight": jax.nn.softmax(log_evidence),
-        "log_evidence_error": _relative_error(log_evidence),
-        "rhat": mixing.rhat,
-        "ess": mixing.ess,
-        "num_stages": runs.num_stages,
-        "effective_size": runs.records.size,
-        "parents": runs.records.parents,
-        "sweeps": runs.records.sweeps,
-        "accept_prob": runs.records.accept_prob,
-    }
-    degenerate = ~runs.complete.all() | _is_degenerate(runs.records, log_density.shape[1])
-    return stats, _judge(log_density, log_evidence, mixing, degenerate)
-
-
-def _relative_error(log_evidence: jax.Array) -> jax.Array:
-    """Return the standard error of the mean evidence over runs (C,), relative to this mean. For one run, the result is NaN."""
-    evidence = jnp.exp(log_evidence - log_evidence.max())
-    count = len(evidence)
-    return jnp.nan * evidence[0] if count == 1 else evidence.std(ddof=1) / count**0.5 / evidence.mean()
-
-
-def _is_degenerate(records: Records, num_particles: int) -> jax.Array:
-    """Return whether only a small share of the particles survived in at least one stage of at least one run, ()."""
-    parents = jnp.where(jnp.isnan(records.size), num_particles, records.parents)
-    return (parents < _FEWEST_PARENTS * num_particles).any()
-
-
-def _judge(log_density: jax.Array, log_evidence: jax.Array, mixing: Mixing, degenerate: jax.Array) -> jax.Array:
-    """Return the most severe PosteriorStatus that applies, (). For one run, it is FEW_DRAWS or more severe."""
-    status = jnp.asarray(PosteriorStatus.FEW_DRAWS)
-    if len(log_density) > 1:
-        status = judge_mixing(mixing, *log_density.shape)
-        status = jnp.where(log_evidence.std(ddof=1) < _EVIDENCE_SPREAD, status, PosteriorStatus.UNMIXED)
-    status = jnp.where(degenerate, PosteriorStatus.DEGENERATE, status)
-    finite = jnp.isfinite(log_density).all() & jnp.isfinite(log_evidence).all()
-    return jnp.where(finite, status, PosteriorStatus.NONFINITE)

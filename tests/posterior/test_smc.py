@@ -4,6 +4,7 @@ Statistical checks compare with exact values at 5 standard errors, each of which
 """
 
 import dataclasses
+import itertools
 import warnings
 
 import jax
@@ -11,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from exact_evidence import exact_log_evidence
+from scipy.special import gammaln
 
 import jaxgmm
-from jaxgmm.posterior import smc as module
+from jaxgmm.posterior import particle_summary
 from jaxgmm.posterior.mixing import Mixing
 from jaxgmm.posterior.result import PosteriorStatus
 
@@ -38,27 +40,80 @@ def small_prior(num_features, covariance_type, concentration=(1.5, 1.5)):
     return jaxgmm.Prior(*(jnp.asarray(value, jnp.float32) for value in values))
 
 
-@pytest.mark.parametrize(
-    "covariance_type", ["full", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tied", "diag", "spherical"))]
-)
-def test_evidence_is_the_sum_over_all_allocations(covariance_type):
+def evidence_of(posterior):
+    """Return the estimate of log p(x) from all runs, and its error."""
+    runs = np.array(posterior.stats["log_evidence"], float)
+    return np.logaddexp.reduce(runs) - np.log(len(runs)), float(posterior.stats["log_evidence_error"])
+
+
+COVARIANCE_TYPES = ["full", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tied", "diag", "spherical"))]
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+@pytest.mark.parametrize("tempering", ["data", pytest.param("likelihood", marks=pytest.mark.slow)])
+def test_evidence_is_the_sum_over_all_allocations(tempering, covariance_type):
     """The estimate is within 5 of its stated errors of the exact value; broken twins are further away."""
     x, prior = overlapping(2), small_prior(2, covariance_type)
-    posterior = jaxgmm.smc(jax.random.key(0), x, prior, num_components=2, covariance_type=covariance_type, **RUN)
-    runs = np.array(posterior.stats["log_evidence"], float)
-    estimate, error = np.logaddexp.reduce(runs) - np.log(len(runs)), float(posterior.stats["log_evidence_error"])
+    options = {"covariance_type": covariance_type, "tempering": tempering}
+    posterior = jaxgmm.smc(jax.random.key(0), x, prior, num_components=2, **options, **RUN)
+    estimate, error = evidence_of(posterior)
     exact = exact_log_evidence(x, prior, covariance_type)
-    print(covariance_type, exact, estimate, error)
+    print(covariance_type, tempering, exact, estimate, error)
     assert error < 0.1
     assert abs(estimate - exact) < 5 * error
     check_log_density(posterior, x, prior)
     assert int(posterior.status) == PosteriorStatus.OK
 
 
-def evidence_of(posterior):
-    """Return the estimate of log p(x) from all runs, and its error."""
-    runs = np.array(posterior.stats["log_evidence"], float)
-    return np.logaddexp.reduce(runs) - np.log(len(runs)), float(posterior.stats["log_evidence_error"])
+def half_normal_log_evidence(x, prior, weight):
+    """Return log p(x) of one or two components in one dimension, by quadrature over each standard deviation.
+
+    The sum is over all allocations of the points (N,), and the weights are exponents; with two components they must be 1.
+    """
+    c, m, v, sd = (
+        np.asarray(value, float) for value in (prior.weight_concentration, prior.mean[0], prior.mean_covariance, prior.scale.sd)
+    )
+    nodes, areas = np.polynomial.legendre.leggauss(400)
+    sigma = 6 * sd * (nodes + 1) / 2
+    density = 6 * sd / 2 * areas * np.sqrt(2 / np.pi) / sd * np.exp(-0.5 * (sigma / sd) ** 2)
+
+    def log_marginal(x, w):  # of the points of one component
+        n = w.sum()
+        mean = w @ x / n if n else 0.0
+        inside = -n / 2 * np.log(2 * np.pi * sigma**2) - (w @ (x - mean) ** 2) / (2 * sigma**2)
+        total = v[0, 0] + sigma**2 / n if n else 1.0
+        between = 0.5 * np.log(sigma**2 / n / total) - (mean - m) ** 2 / (2 * total) if n else 0.0
+        return np.log(density @ np.exp(inside + between))
+
+    terms = []
+    for labels in itertools.product(range(len(c)), repeat=len(x)):
+        mine = [np.array(labels) == k for k in range(len(c))]
+        counts = np.array([weight[one].sum() for one in mine])
+        allocation = gammaln(c.sum()) - gammaln(c.sum() + counts.sum()) + (gammaln(c + counts) - gammaln(c)).sum()
+        terms.append(allocation + sum(log_marginal(x[one], weight[one]) for one in mine))
+    return np.logaddexp.reduce(terms)
+
+
+@pytest.mark.parametrize("num_present", [2, 1])
+def test_likelihood_tempering_of_a_prior_without_closed_forms(num_present):
+    """The evidence is that of quadrature, with two components, and with one component and fractional weights."""
+    x = overlapping(1)[2:8]
+    array = lambda value: jnp.asarray(value, jnp.float32)  # noqa: E731
+    prior = jaxgmm.IndependentPrior(
+        array([1.5, 0.8]), array([0.5]), array([[4.0]]), jaxgmm.HalfNormal(array([1.5]), array(1.0))
+    )
+    weight = np.float32([1, 1, 1, 1, 1, 1] if num_present == 2 else [0.5, 1, 2.25, 0, 1.5, 1])
+    present = np.arange(2) < num_present
+    posterior = jaxgmm.smc(jax.random.key(7), x, prior, num_components=2, sample_weight=weight, present=present, **RUN)
+    estimate, error = evidence_of(posterior)
+    known = dataclasses.replace(prior, weight_concentration=prior.weight_concentration[:num_present])
+    exact = half_normal_log_evidence(x[:, 0].astype(float), known, weight.astype(float))
+    print(num_present, exact, estimate, error)
+    assert error < 0.1
+    assert abs(estimate - exact) < 5 * error
+    check_log_density(posterior, x, prior, weight)
+    assert (posterior.mixture.weights[..., ~present] == 0).all()
+    assert int(posterior.status) == PosteriorStatus.OK
 
 
 OUTLIER = np.float32([[-1.2], [0.3], [0.1], [0.9], [-0.4], [60.0], [0.7]])
@@ -130,7 +185,7 @@ def test_status():
     density = jnp.asarray(np.random.default_rng(0).normal(size=(2, 500)))
     even, uneven = jnp.zeros(2), jnp.array([0.0, 3.0])
     good, bad, few = (Mixing(jnp.array(rhat), jnp.array(ess)) for rhat, ess in ((1.0, 900.0), (1.5, 900.0), (1.02, 900.0)))
-    judge = lambda *args: PosteriorStatus(int(module._judge(*args)))  # noqa: E731
+    judge = lambda *args: PosteriorStatus(int(particle_summary._judge(*args)))  # noqa: E731
     no, yes = jnp.array(False), jnp.array(True)
     assert judge(density, even, good, no) == PosteriorStatus.OK
     assert judge(density, even, few, no) == PosteriorStatus.FEW_DRAWS
@@ -144,7 +199,8 @@ def test_status():
 INVALID = {
     "few": ({"num_samples": 50}, "num_samples"),
     "components": ({"num_components": 3}, "K=2"),
-    "fractions": ({"sample_weight": np.full(10, 0.5)}, "integers"),
+    "fractions": ({"sample_weight": np.full(10, 0.5)}, 'integers .* use tempering="likelihood"'),
+    "tempering": ({"tempering": "rows"}, 'None, "data" or "likelihood"'),
     "type": ({"covariance_type": "round"}, "covariance_type"),
     "absent": ({"present": np.zeros(2, bool)}, "at least one True"),
     "numbers": ({"present": np.ones(2)}, "booleans"),
@@ -159,10 +215,10 @@ def test_invalid_input(case):
         jaxgmm.smc(jax.random.key(0), overlapping(1), small_prior(1, "full"), **options)
 
 
-def test_priors_without_closed_forms_are_refused():
+def test_gibbs_sweeps_refuse_priors_without_closed_forms():
     prior = independent_prior("full", 2, 1, half_normal=True)
-    with pytest.raises(TypeError, match="closed form; for smc use"):
-        jaxgmm.smc(jax.random.key(0), overlapping(1), prior, num_components=2)
+    with pytest.raises(TypeError, match=r'closed form; for smc use .* or use tempering="likelihood"'):
+        jaxgmm.smc(jax.random.key(0), overlapping(1), prior, num_components=2, tempering="data")
 
 
 def test_data_without_rows_are_refused():
