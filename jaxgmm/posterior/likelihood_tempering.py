@@ -2,8 +2,9 @@
 
 The target of stage t is p(theta) p(x | theta)^phi_t. Each stage
 
-1. moves each particle by Hamiltonian trajectories, as in `hamiltonian_moves`, in the unconstrained space of `nuts`; the first
-   stage instead draws the particles from the prior;
+1. moves each particle by Hamiltonian trajectories, as in `hamiltonian_moves`, in the unconstrained space of `nuts`, and
+   proposes to replace one of its components by a draw from the prior; the first stage instead draws the particles from the
+   prior;
 2. raises the exponent as far as the effective sample size of the importance weights p(x | theta)^(increase) stays above one
    half of the number of particles;
 3. resamples the particles in proportion to their weights.
@@ -92,6 +93,27 @@ class Model(NamedTuple):
         points, log_prior = self.decode(z)
         return log_prior + exponent * self.log_likelihood(points)
 
+    def sample_prior(self, key: jax.Array) -> jax.Array:
+        """Draw a point z (P,) from the prior."""
+        prior = self.problem.prior
+        mixture = prior.sample(key, self.covariance_type, len(self.present))
+        # A small weight may round to 0, which has no place in the unconstrained space.
+        weights = jnp.maximum(mixture.weights, 10 * jnp.finfo(mixture.weights.dtype).tiny)
+        return self.space.flatten(Mixture(weights, mixture.means, mixture.covariances, self.covariance_type))
+
+    def replace_component(self, key: jax.Array, z: jax.Array, other: jax.Array) -> jax.Array:
+        """Take the mean and the covariance of one component, chosen at random, from another point (P,)."""
+        chosen = jax.random.randint(key, (), 0, len(self.present))
+        parts, new = self.space.unravel(z), self.space.unravel(other)
+        for name in parts.keys() - {"weights"}:
+            parts[name] = parts[name].at[chosen].set(new[name][chosen])
+        return ravel_pytree(parts)[0]
+
+    def has_own_covariances(self) -> bool:
+        """Return whether each component has a covariance of its own."""
+        k, d = len(self.present), self.problem.y.shape[1]
+        return covariance.storage_shape(self.covariance_type, k, d)[0] == k
+
     def permute(self, key: jax.Array, z: jax.Array) -> jax.Array:
         """Exchange components with the same prior concentration at random in a point z (P,)."""
         order = random_order(key, self.problem.prior.weight_concentration, self.present)
@@ -139,13 +161,8 @@ def run_likelihood_tempering(
 
 def _start(key: jax.Array, model: Model, effort: Effort) -> Run:
     """Return a run before its first stage, with particles from the prior."""
-    prior, m = model.problem.prior, effort.num_particles
-    sample = partial(prior.sample, covariance_type=model.covariance_type, num_components=len(model.present))
-    mixture = jax.vmap(sample)(jax.random.split(key, m))
-    dtype = mixture.means.dtype
-    # A small weight may round to 0, which has no place in the unconstrained space.
-    weights = jnp.maximum(mixture.weights, 10 * jnp.finfo(dtype).tiny)
-    z = jax.vmap(model.space.flatten)(Mixture(weights, mixture.means, mixture.covariances, model.covariance_type))
+    z = jax.vmap(model.sample_prior)(jax.random.split(key, effort.num_particles))
+    dtype = z.dtype
     zero = jnp.zeros((), dtype)
     log_step_size = jnp.log(jnp.asarray(_FIRST_STEP_SIZE, dtype))
     records = empty_records(effort.max_stages, dtype)
@@ -187,8 +204,10 @@ def _move(key: jax.Array, run: Run, model: Model, effort: Effort) -> tuple[Mover
     scale = scales_of_particles(run.z, gradients)
 
     def move(key: jax.Array, movers: Movers) -> Movers:
-        key_move, key_order = jax.random.split(key)
+        key_move, key_order, key_new = jax.random.split(key, 3)
         movers = move_by_trajectories(key_move, movers, log_density, scale)
+        if model.has_own_covariances():
+            movers = movers._replace(z=_renew_components(key_new, movers.z, model, run.exponent))
         return movers._replace(z=jax.vmap(model.permute)(jax.random.split(key_order, len(movers.z)), movers.z))
 
     start = Movers(run.z, run.log_step_size, jnp.zeros_like(run.log_evidence))
@@ -196,3 +215,16 @@ def _move(key: jax.Array, run: Run, model: Model, effort: Effort) -> tuple[Mover
     return repeat_until_moved(
         key, start, move, lambda movers: invariant_quantities(model.decode(movers.z)[0].mixture), active, effort
     )
+
+
+def _renew_components(key: jax.Array, z: jax.Array, model: Model, exponent: jax.Array) -> jax.Array:
+    """Propose to replace one component of each point (M, P) by a draw from the prior, and return the new points.
+
+    Trajectories alone explore the prior of a component without rows slowly, because its tails are heavy.
+    """
+    key_prior, key_choice, key_accept = jax.random.split(key, 3)
+    others = jax.vmap(model.sample_prior)(jax.random.split(key_prior, len(z)))
+    new = jax.vmap(model.replace_component)(jax.random.split(key_choice, len(z)), z, others)
+    before, after = (model.log_likelihood(model.decode(points)[0]) for points in (z, new))
+    accepted = jnp.log(jax.random.uniform(key_accept, before.shape)) < exponent * (after - before)
+    return jnp.where(accepted[:, None], new, z)
