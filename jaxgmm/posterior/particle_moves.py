@@ -13,7 +13,8 @@ from ..density import log_joint
 from ..mixture import Mixture
 from ..priors.interface import ComponentSums, MixturePrior
 from ..row_sums import FirstRows, Weight, has_weights, vary_with
-from .conditionals import GibbsState, LabelledData, draw_state, repeat_and_sum, sum_by_labels
+from .conditionals import GibbsState, LabelledData, repeat_and_sum, shapes_of_variables, state_from_variables, sum_by_labels
+from .gamma_draws import draw_log_gammas
 from .mixing import label_invariant_draws
 from .particle_labels import are_written_out, sum_labels_of_particles
 from .particles import Effort, random_order, repeat_until_moved
@@ -78,19 +79,25 @@ def _sweep(key: jax.Array, states: GibbsState, target: Target) -> GibbsState:
     """Make one Gibbs sweep with all particles."""
     problem, covariance_type, entered, exponent, _ = target
     next_row = jnp.minimum(entered, len(problem.y) - 1)
-    key_labels, key = jax.random.split(key)
+    key_labels, key_row, key_gammas, key_normals, key_order = jax.random.split(key, 5)
     all_sums = _sum_labels(key_labels, states, target)
 
-    def one(keys: jax.Array, state: GibbsState, sums: ComponentSums) -> GibbsState:
-        counts = _labels_of_next_row(keys[0], state, problem, next_row, exponent, covariance_type)
+    def add_next_row(key: jax.Array, state: GibbsState, sums: ComponentSums) -> tuple[ComponentSums, jax.Array]:
+        counts = _labels_of_next_row(key, state, problem, next_row, exponent, covariance_type)
         part = _with_point(sums, exponent * counts, problem.y[next_row], covariance_type)
-        new = draw_state(
-            keys[1:3], state, part, problem.prior, problem.present, covariance_type, label_counts=sums.count + counts
-        )
-        order = random_order(keys[3], problem.prior.weight_concentration, problem.present)
-        return _permute(new, order)
+        return part, shapes_of_variables(part, problem.prior, covariance_type, sums.count + counts)[0]
 
-    return jax.vmap(one)(jax.random.split(key, (len(states.means), 4)), states, all_sums)
+    sums, shapes = jax.vmap(add_next_row)(jax.random.split(key_row, len(states.means)), states, all_sums)
+    one_sum = jax.tree.map(lambda leaf: leaf[0], sums)
+    _, num_normals = shapes_of_variables(one_sum, problem.prior, covariance_type)
+    log_gammas = jnp.where(shapes > 0, draw_log_gammas(key_gammas, shapes), jnp.nan)
+    normals = jax.random.normal(key_normals, (len(shapes), *num_normals), shapes.dtype)
+
+    def finish(key: jax.Array, state: GibbsState, sums: ComponentSums, *variables: jax.Array) -> GibbsState:
+        new = state_from_variables(variables, state, sums, problem.prior, problem.present, covariance_type)
+        return _permute(new, random_order(key, problem.prior.weight_concentration, problem.present))
+
+    return jax.vmap(finish)(jax.random.split(key_order, len(shapes)), states, sums, log_gammas, normals)
 
 
 def _sum_labels(key: jax.Array, states: GibbsState, target: Target) -> ComponentSums:

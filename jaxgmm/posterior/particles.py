@@ -141,18 +141,19 @@ def largest_exponent(log_increment: Callable[[jax.Array], jax.Array], lowest: ja
 
     log_increment: a function of an exponent (). It returns the log weights (M,) for a rise from `lowest` to this exponent.
     """
+    one = jnp.ones_like(lowest)
+    suffices = effective_size(log_increment(one)) >= least_size
 
-    def halve(_: int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        low, high = bracket
+    def halve(carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        count, low, high = carry
         middle = 0.5 * (low + high)
         enough = effective_size(log_increment(middle)) >= least_size
-        return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
+        return count + 1, jnp.where(enough, middle, low), jnp.where(enough, high, middle)
 
-    one = jnp.ones_like(lowest)
-    low, high = jax.lax.fori_loop(0, _BISECTIONS, halve, (lowest, one))
+    start = vary_with((jnp.array(0), lowest, one), suffices)
+    _, low, high = jax.lax.while_loop(lambda carry: ~suffices & (carry[0] < _BISECTIONS), halve, start)
     # The exponent must increase. The smallest step is therefore made even if it takes the size below `least_size`.
-    step = jnp.where(low > lowest, low, high)
-    return jnp.where(effective_size(log_increment(one)) >= least_size, one, step)
+    return jnp.where(suffices, one, jnp.where(low > lowest, low, high))
 
 
 def random_order(key: jax.Array, concentration: jax.Array, present: jax.Array) -> jax.Array:
