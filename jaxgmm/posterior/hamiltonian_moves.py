@@ -63,15 +63,16 @@ def move_by_trajectories(
         values, pull_back = jax.vjp(log_density, z)
         return values, pull_back(jnp.ones_like(values))[0] * scale
 
-    def leap(_: int, carry: tuple) -> tuple:
-        z, momentum, _, gradient = carry
-        momentum = momentum + 0.5 * step * gradient
-        z = z + step * scale * momentum
+    def leap(i: jax.Array, carry: tuple) -> tuple:
+        z, momentum, before, _ = carry
         value, gradient = evaluate(z)
-        return z, momentum + 0.5 * step * gradient, value, gradient
+        momentum = momentum + jnp.where((i == 0) | (i == num_steps), 0.5, 1.0) * step * gradient
+        z = jnp.where(i < num_steps, z + step * scale * momentum, z)
+        return z, momentum, jnp.where(i == 0, value, before), value
 
-    before, gradient = evaluate(z)
-    new, end, after, _ = jax.lax.fori_loop(0, num_steps, leap, (z, momentum, before, gradient))
+    # The loop evaluates the gradient in one place only, because each place takes seconds to compile.
+    zero = jnp.zeros_like(z[:, 0])
+    new, end, before, after = jax.lax.fori_loop(0, num_steps + 1, leap, (z, momentum, zero, zero))
     change = after - before - 0.5 * ((end**2).sum(1) - (momentum**2).sum(1))
     accept_prob = jnp.where(jnp.isfinite(change), jnp.exp(jnp.minimum(change, 0)), 0)
     accepted = jax.random.uniform(key_accept, change.shape, z.dtype) < accept_prob

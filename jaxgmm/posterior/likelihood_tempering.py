@@ -27,9 +27,11 @@ from jax.flatten_util import ravel_pytree
 
 from .. import covariance
 from ..mixture import Mixture
+from ..priors.interface import ComponentSums
 from ..progress import advance_by
 from ..row_sums import vary_with
-from .conditionals import GibbsState
+from .conditionals import GibbsState, gibbs_state, shapes_of_variables, state_from_variables
+from .gamma_draws import draw_log_gammas
 from .hamiltonian_moves import Movers, move_by_trajectories, scales_of_particles
 from .particle_likelihood import log_likelihood_of_particles, log_likelihood_under_normal
 from .particle_moves import invariant_quantities
@@ -65,12 +67,21 @@ class Run(NamedTuple):
 
 
 class Model(NamedTuple):
-    """The standardised problem, the unconstrained space, and booleans (K,), True for the present components."""
+    """The standardised problem and its unconstrained space.
+
+    present: (K,) booleans, True for the present components. shape: a mixture with the shape and covariance type of the
+    particles.
+    """
 
     problem: StandardizedProblem
     space: UnconstrainedSpace
     present: jax.Array
-    covariance_type: str
+    shape: Mixture
+
+    @property
+    def covariance_type(self) -> str:
+        """The covariance type of the mixtures."""
+        return self.shape.covariance_type
 
     def decode(self, z: jax.Array) -> tuple[Decoded, jax.Array]:
         """Return the decoded points (M, ...) and the log density of each point under the prior, (M,).
@@ -93,13 +104,28 @@ class Model(NamedTuple):
         points, log_prior = self.decode(z)
         return log_prior + exponent * self.log_likelihood(points)
 
-    def sample_prior(self, key: jax.Array) -> jax.Array:
-        """Draw a point z (P,) from the prior."""
-        prior = self.problem.prior
-        mixture = prior.sample(key, self.covariance_type, len(self.present))
+    def sample_prior(self, key: jax.Array, num_points: int) -> jax.Array:
+        """Draw points (num_points, P) from the prior."""
+        prior, covariance_type, (k, d) = self.problem.prior, self.covariance_type, self.shape.means.shape
+        if not prior.has_closed_forms:
+            sample = partial(prior.sample, covariance_type=covariance_type, num_components=k)
+            mixtures = jax.vmap(sample)(jax.random.split(key, num_points))
+        else:  # The conditional distribution without rows is the prior. This draws it in less time than `prior.sample`.
+            key_gammas, key_normals = jax.random.split(key)
+            zeros = jnp.zeros((k, d), self.shape.means.dtype)
+            sums = ComponentSums(zeros[:, 0], zeros, covariance.outer(zeros, covariance_type))
+            shapes, num_normals = shapes_of_variables(sums, prior, covariance_type)
+            log_gammas = draw_log_gammas(key_gammas, jnp.broadcast_to(shapes, (num_points, len(shapes))))
+            normals = jax.random.normal(key_normals, (num_points, *num_normals), shapes.dtype)
+            draw = partial(state_from_variables, state=gibbs_state(self.shape), sums=sums, prior=prior)
+            draw = partial(draw, present=jnp.ones(k, bool), covariance_type=covariance_type)
+            states = jax.vmap(lambda *variables: draw(variables))(log_gammas, normals)
+            covariances = covariance.from_factor(states.factors.lower, covariance_type)
+            mixtures = Mixture(jnp.exp(states.log_weights), states.means, covariances, covariance_type)
         # A small weight may round to 0, which has no place in the unconstrained space.
-        weights = jnp.maximum(mixture.weights, 10 * jnp.finfo(mixture.weights.dtype).tiny)
-        return self.space.flatten(Mixture(weights, mixture.means, mixture.covariances, self.covariance_type))
+        weights = jnp.maximum(mixtures.weights, 10 * jnp.finfo(mixtures.weights.dtype).tiny)
+        mixtures = Mixture(weights, mixtures.means, mixtures.covariances, covariance_type)
+        return jax.vmap(self.space.flatten)(mixtures)
 
     def replace_component(self, key: jax.Array, z: jax.Array, other: jax.Array) -> jax.Array:
         """Take the mean and the covariance of one component, chosen at random, from another point (P,)."""
@@ -141,7 +167,7 @@ def run_likelihood_tempering(
     ones = jnp.ones(k, standard.y.dtype)
     unit = covariance.from_dense(jnp.broadcast_to(jnp.eye(d, dtype=ones.dtype), (k, d, d)), covariance_type, ones)
     shape = Mixture(ones / k, jnp.zeros((k, d), ones.dtype), unit, covariance_type)
-    model = Model(standard, make_unconstrained_space(standard, shape), present, covariance_type)
+    model = Model(standard, make_unconstrained_space(standard, shape), present, shape)
 
     def stage(carry: tuple[jax.Array, Run]) -> tuple[jax.Array, Run]:
         count, runs = carry
@@ -161,7 +187,7 @@ def run_likelihood_tempering(
 
 def _start(key: jax.Array, model: Model, effort: Effort) -> Run:
     """Return a run before its first stage, with particles from the prior."""
-    z = jax.vmap(model.sample_prior)(jax.random.split(key, effort.num_particles))
+    z = model.sample_prior(key, effort.num_particles)
     dtype = z.dtype
     zero = jnp.zeros((), dtype)
     log_step_size = jnp.log(jnp.asarray(_FIRST_STEP_SIZE, dtype))
@@ -223,8 +249,9 @@ def _renew_components(key: jax.Array, z: jax.Array, model: Model, exponent: jax.
     Trajectories alone explore the prior of a component without rows slowly, because its tails are heavy.
     """
     key_prior, key_choice, key_accept = jax.random.split(key, 3)
-    others = jax.vmap(model.sample_prior)(jax.random.split(key_prior, len(z)))
+    others = model.sample_prior(key_prior, len(z))
     new = jax.vmap(model.replace_component)(jax.random.split(key_choice, len(z)), z, others)
-    before, after = (model.log_likelihood(model.decode(points)[0]) for points in (z, new))
+    both = model.log_likelihood(model.decode(jnp.concatenate([z, new]))[0])
+    before, after = both[: len(z)], both[len(z) :]
     accepted = jnp.log(jax.random.uniform(key_accept, before.shape)) < exponent * (after - before)
     return jnp.where(accepted[:, None], new, z)
