@@ -12,6 +12,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ..row_sums import vary_with
+
 _PATH = (
     2.0  # length of a trajectory, in units in which the target has about unit scale; step sizes are then shortened at random
 )
@@ -71,7 +73,7 @@ def move_by_trajectories(
         return z, momentum, jnp.where(i == 0, value, before), value
 
     # The loop evaluates the gradient in one place only, because each place takes seconds to compile.
-    zero = jnp.zeros_like(z[:, 0])
+    zero = vary_with(jnp.zeros_like(z[:, 0]), z)
     new, end, before, after = jax.lax.fori_loop(0, num_steps + 1, leap, (z, momentum, zero, zero))
     change = after - before - 0.5 * ((end**2).sum(1) - (momentum**2).sum(1))
     accept_prob = jnp.where(jnp.isfinite(change), jnp.exp(jnp.minimum(change, 0)), 0)

@@ -162,6 +162,7 @@ def smc_like_start(
     num_samples: int = 1000,
     num_chains: int = 4,
     sample_weight: ArrayLike | None = None,
+    tempering: str | None = None,
     progress: bool | None = None,
 ) -> Posterior:
     """Call `smc` with the arguments of the other samplers, for functions that take any sampler.
@@ -179,6 +180,7 @@ def smc_like_start(
         num_chains=num_chains,
         sample_weight=sample_weight,
         present=start.weights > 0,
+        tempering=tempering,
         progress=progress,
     )
 

@@ -150,18 +150,65 @@ def test_weights_repeat_rows_and_zero_silences():
     check_log_density(posterior, x, prior, weight)
 
 
-def test_jit_and_vmap_give_the_same_draws():
+@pytest.fixture(scope="module")
+def batch():
+    """Data sets (64, 10, 1) that were drawn from the prior, the true mixtures, and posteriors from one call.
+
+    Three data sets that were not drawn from the prior come first: one, the same moved by 3, and one of NaN.
+    """
+    prior, rng, num = small_prior(1, "full"), np.random.default_rng(0), 64
+    variances = 1 / rng.gamma(2.0, 1.0, (num, 2))
+    means = 0.5 + rng.normal(size=(num, 2)) * np.sqrt(variances / 0.5)
+    weights = rng.dirichlet([1.5, 1.5], num)
+    first = rng.random((num, 10)) < weights[:, :1]
+    x = np.where(first, means[:, :1], means[:, 1:]) + rng.normal(size=(num, 10)) * np.sqrt(
+        np.where(first, variances[:, :1], variances[:, 1:])
+    )
+    known = overlapping(1)
+    xs = jnp.asarray(np.concatenate([[known, known + 3, np.full(known.shape, np.nan)], x[..., None]]), jnp.float32)
+    keys = jax.random.split(jax.random.key(3), len(xs))
+    posteriors = jax.jit(jax.vmap(lambda key, x: jaxgmm.smc(key, x, prior, **SHORT)))(keys, xs)
+    return keys, xs, posteriors, (weights, means, variances)
+
+
+def test_jit_and_vmap_give_the_same_draws(batch):
     """A batch of data sets gives the numbers of single calls, and a data set that fails does not affect the others."""
-    x, prior = overlapping(1), small_prior(1, "full")
-    xs = jnp.stack([jnp.asarray(x), jnp.asarray(x) + 3, jnp.full(x.shape, jnp.nan)])
-    keys = jax.random.split(jax.random.key(3), 3)
-    many = jax.jit(jax.vmap(lambda key, x: jaxgmm.smc(key, x, prior, **SHORT)))(keys, xs)
-    assert many.mixture.means.shape == (3, 2, 100, 2, 1)
+    keys, xs, many, _ = batch
+    assert many.mixture.means.shape == (67, 2, 100, 2, 1)
     assert int(many.status[2]) == PosteriorStatus.NONFINITE
+    assert not (many.status[3:] == PosteriorStatus.NONFINITE).any()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        one = jaxgmm.smc(keys[1], xs[1], prior, **SHORT, progress=True)
+        one = jaxgmm.smc(keys[1], xs[1], small_prior(1, "full"), **SHORT, progress=True)
     np.testing.assert_allclose(many.stats["log_evidence"][1], one.stats["log_evidence"], rtol=1e-3)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_draws_are_calibrated(batch, broken):
+    """Truths that were drawn from the prior have uniform ranks among the draws; in the broken twin, the draws are too narrow.
+
+    The components are sorted by their means. The mean of the ranks u and that of (u - 1/2)^2 are within 5 standard errors of
+    their expectations for all five quantities; a correct sampler fails with a probability of about 1e-5.
+    """
+    *_, many, (weights, means, variances) = batch
+
+    def sorted_quantities(weights, means, variances):
+        lower, upper = means.argmin(-1)[..., None], means.argmax(-1)[..., None]
+        take = lambda values, index: np.take_along_axis(values, index, -1)[..., 0]  # noqa: E731
+        leaves = [take(means, lower), take(means, upper), take(weights, lower)]
+        return np.stack([*leaves, *(np.log(take(variances, index)) for index in (lower, upper))])
+
+    mixture = jax.tree.map(lambda leaf: np.asarray(leaf[3:]), many.mixture)
+    draws = sorted_quantities(mixture.weights, mixture.means[..., 0], mixture.covariances[..., 0, 0])  # (Q, 64, C, S)
+    if broken:
+        draws = draws.mean((2, 3), keepdims=True) + 0.5 * (draws - draws.mean((2, 3), keepdims=True))
+    below = (draws < sorted_quantities(weights, means, variances)[..., None, None]).mean(-1)
+    rank = (below * np.asarray(many.stats["chain_weight"][3:])).sum(-1)  # (Q, 64)
+    count = rank.shape[1]
+    first = (rank.mean(1) - 1 / 2) / np.sqrt(1 / 12 / count)
+    second = (((rank - 1 / 2) ** 2).mean(1) - 1 / 12) / np.sqrt(1 / 180 / count)
+    print(first.round(1), second.round(1))
+    assert (max(abs(first).max(), abs(second).max()) > 5) == broken
 
 
 def test_labels_are_exchanged():
