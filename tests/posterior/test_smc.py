@@ -15,8 +15,6 @@ from exact_evidence import exact_log_evidence
 from scipy.special import gammaln
 
 import jaxgmm
-from jaxgmm.posterior import particle_summary
-from jaxgmm.posterior.mixing import Mixing
 from jaxgmm.posterior.result import PosteriorStatus
 
 from helpers import check_log_density, independent_prior
@@ -225,22 +223,6 @@ def test_float64_data_give_float64_draws(x64):
     posterior = jaxgmm.smc(jax.random.key(0), x.astype(float), prior, num_components=2, num_samples=100, num_chains=2)
     assert posterior.mixture.means.dtype == jnp.float64
     check_log_density(posterior, x.astype(float), prior)
-
-
-def test_status():
-    """The status is the most severe one that applies."""
-    density = jnp.asarray(np.random.default_rng(0).normal(size=(2, 500)))
-    even, uneven = jnp.zeros(2), jnp.array([0.0, 3.0])
-    good, bad, few = (Mixing(jnp.array(rhat), jnp.array(ess)) for rhat, ess in ((1.0, 900.0), (1.5, 900.0), (1.02, 900.0)))
-    judge = lambda *args: PosteriorStatus(int(particle_summary._judge(*args)))  # noqa: E731
-    no, yes = jnp.array(False), jnp.array(True)
-    assert judge(density, even, good, no) == PosteriorStatus.OK
-    assert judge(density, even, few, no) == PosteriorStatus.FEW_DRAWS
-    assert judge(density[:1], even[:1], Mixing(jnp.array(jnp.nan), jnp.array(jnp.nan)), no) == PosteriorStatus.FEW_DRAWS
-    assert judge(density, even, bad, no) == PosteriorStatus.UNMIXED
-    assert judge(density, uneven, good, no) == PosteriorStatus.UNMIXED
-    assert judge(density, uneven, good, yes) == PosteriorStatus.DEGENERATE
-    assert judge(density * jnp.nan, even, good, yes) == PosteriorStatus.NONFINITE
 
 
 INVALID = {
