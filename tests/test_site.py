@@ -63,9 +63,9 @@ def test_links_have_targets(page):
 
 
 def test_the_menu_has_every_page():
-    """The menu in mkdocs.yml lists every page once."""
+    """The menu in mkdocs.yml lists every page and every notebook once."""
     listed = re.findall(r": (\S+\.md)$", (SITE / "mkdocs.yml").read_text(), re.M)
-    assert sorted(listed) == sorted(PAGES)
+    assert sorted(listed) == sorted([*PAGES, *(f"notebooks/{name}.md" for name in hooks.notebooks())])
 
 
 def test_the_reference_has_every_public_name():
@@ -132,7 +132,8 @@ def test_names_in_the_glossary_exist():
 
 def test_notebooks_have_title_and_introduction():
     """Each notebook has the title and the first paragraph that the page of notebooks shows."""
-    for name, (title, words) in hooks.notebooks().items():
+    for name, notebook in hooks.notebooks().items():
+        title, words = hooks.introduction(notebook)
         assert title, name
         assert len(words) > 40, name
 
@@ -151,4 +152,19 @@ def test_site_builds(tmp_path):
         assert not re.findall(r'(?:src|href)="(?:https?:)?//[^"]*"', path.read_text()), path
     assert jaxgmm.Status.SINGULAR.sentence in (tmp_path / "troubleshooting.html").read_text()
     assert 'id="jaxgmm.posterior.nuts.nuts"' in (tmp_path / "api" / "posteriors.html").read_text()
-    assert all((tmp_path / "files" / name).is_file() for name in hooks.notebooks())
+    for name in hooks.notebooks():
+        assert (tmp_path / "files" / f"{name}.ipynb").is_file()
+        assert (tmp_path / "notebooks" / f"{name}.html").is_file()
+    first = (tmp_path / "notebooks" / "01_em_from_scratch.html").read_text()
+    assert "<math" in first
+    assert "$$" not in first
+    assert '<h2 id="010-unreleased">' in (tmp_path / "changelog.html").read_text()
+
+
+def test_formulae_become_mathml():
+    """LaTeX between dollar signs becomes MathML, in text but not in code."""
+    text = hooks.with_mathml("cost $s^2$ of `$HOME` and\n$$\\sum_k w_k$$")
+    assert text.count("<math") == 2
+    assert text.count('display="block"') == 1
+    assert "`$HOME`" in text
+    assert "<msup><mi>s</mi><mn>2</mn></msup>" in text

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+import nbformat
 
 import jaxgmm
 
 NOTEBOOKS = Path(__file__).parents[1]
+CHANGELOG = NOTEBOOKS.parent / "CHANGELOG.md"
 STATUSES = ("Status", "ComponentStatus", "PosteriorStatus", "InformationStatus", "EvidenceStatus")
 
 
@@ -38,16 +42,55 @@ def with_sentences(text: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def notebooks() -> dict[str, tuple[str, str]]:
-    """Return the title and the first paragraph of each notebook by its file name."""
-    found = {}
-    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
-        cells = json.loads(path.read_text())["cells"]
-        text = next("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
-        title, _, rest = text.partition("\n")
-        paragraph = next((part for part in rest.split("\n\n") if part.strip()), "")
-        found[path.name] = title.lstrip("# ").strip(), " ".join(paragraph.split())
-    return found
+@cache
+def notebooks() -> dict[str, nbformat.NotebookNode]:
+    """Return the notebooks by the stems of their file names, as they are stored: without outputs."""
+    return {path.stem: nbformat.read(path, as_version=4) for path in sorted(NOTEBOOKS.glob("*.ipynb"))}
+
+
+def introduction(notebook: nbformat.NotebookNode) -> tuple[str, str]:
+    """Return the title and the first paragraph of a notebook."""
+    text = next(cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "markdown")
+    title, _, rest = text.partition("\n")
+    paragraph = next((part for part in rest.split("\n\n") if part.strip()), "")
+    return title.lstrip("# ").strip(), " ".join(paragraph.split())
+
+
+def with_mathml(text: str) -> str:
+    """Return Markdown text with its LaTeX formulae replaced by MathML, which browsers show without a script."""
+    from latex2mathml.converter import convert
+
+    def display(match: re.Match[str]) -> str:
+        return convert(match[1].strip(), display="block")
+
+    def inline(match: re.Match[str]) -> str:
+        return f"<span>{convert(match[1])}</span>"  # Markdown takes a line that begins with <math> as a block
+
+    parts = re.split(r"(`[^`\n]+`)", text)  # a dollar sign inside code is no formula
+    for i in range(0, len(parts), 2):
+        blocks = re.sub(r"\$\$(.+?)\$\$", display, parts[i], flags=re.S)
+        parts[i] = re.sub(r"\$([^$]+?)\$", inline, blocks)
+    return "".join(parts)
+
+
+def notebook_page(name: str) -> tuple[str, dict[str, bytes]]:
+    """Return a notebook as Markdown, and its pictures by their paths relative to the page.
+
+    If the environment variable EXECUTE_NOTEBOOKS is set, the notebook is run first, which takes up to a minute.
+    """
+    from nbclient import NotebookClient
+    from nbconvert import MarkdownExporter
+
+    notebook = nbformat.from_dict(notebooks()[name])
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            cell["source"] = with_mathml(cell["source"])
+    if os.environ.get("EXECUTE_NOTEBOOKS"):
+        NotebookClient(notebook, timeout=600, resources={"metadata": {"path": NOTEBOOKS}}).execute()
+    resources = {"unique_key": name, "output_files_dir": f"{name}_files"}
+    text, resources = MarkdownExporter().from_notebook_node(notebook, resources=resources)
+    title, _, rest = text.partition("\n")
+    return f"{title}\n\n[Download this notebook](../files/{name}.ipynb)\n{rest}", resources["outputs"]
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
@@ -55,15 +98,22 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     if page.file.src_uri == "troubleshooting.md":
         return with_sentences(markdown)
     if page.file.src_uri == "notebooks.md":
-        entries = [f"## {title}\n\n{words}\n\n[{name}](files/{name})\n" for name, (title, words) in notebooks().items()]
+        introductions = {name: introduction(notebook) for name, notebook in notebooks().items()}
+        entries = [f"## [{title}](notebooks/{name}.md)\n\n{words}\n" for name, (title, words) in introductions.items()]
         return markdown.replace("<!-- the notebooks -->", "\n".join(entries))
+    if page.file.src_uri == "changelog.md":
+        return CHANGELOG.read_text()
     return markdown
 
 
 def on_files(files: Any, *, config: Any) -> Any:
-    """Add the notebooks to the files of the site, so that they can be downloaded; MkDocs calls this function once."""
+    """Add the notebooks to the site, as pages and as files to download; MkDocs calls this function once."""
     from mkdocs.structure.files import File
 
     for name in notebooks():
-        files.append(File.generated(config, f"files/{name}", abs_src_path=str(NOTEBOOKS / name)))
+        text, pictures = notebook_page(name)
+        files.append(File.generated(config, f"files/{name}.ipynb", abs_src_path=str(NOTEBOOKS / f"{name}.ipynb")))
+        files.append(File.generated(config, f"notebooks/{name}.md", content=text))
+        for path, picture in pictures.items():
+            files.append(File.generated(config, f"notebooks/{path}", content=picture))
     return files
