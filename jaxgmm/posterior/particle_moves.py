@@ -93,7 +93,8 @@ def _sweep(key: jax.Array, states: GibbsState, target: Target) -> GibbsState:
     log_gammas = jnp.where(shapes > 0, draw_log_gammas(key_gammas, shapes), jnp.nan)
     normals = jax.random.normal(key_normals, (len(shapes), *num_normals), shapes.dtype)
 
-    def finish(key: jax.Array, state: GibbsState, sums: ComponentSums, *variables: jax.Array) -> GibbsState:
+    def finish(key: jax.Array, state: GibbsState, sums: ComponentSums, log_gammas: jax.Array, normals: jax.Array) -> GibbsState:
+        variables = (log_gammas, normals)
         new = state_from_variables(variables, state, sums, problem.prior, problem.present, covariance_type)
         return _permute(new, random_order(key, problem.prior.weight_concentration, problem.present))
 
