@@ -28,6 +28,7 @@ from .particles import Effort, Particles
 from .result import Posterior, in_dtype, warn_if_unreliable
 from .standardization import from_standard, log_volume_of_present, standardise
 
+TEMPERINGS = ("data", "likelihood")  # the values of the option `tempering`
 _FEWEST_PARTICLES = 100  # smallest number of particles; with fewer, effective sample sizes are not informative
 _MAX_STAGES = 1000  # largest number of stages; if not all data have entered then, the status is DEGENERATE
 _MAX_SWEEPS = 30  # number of moves after which a stage ends even if the particles have moved little
@@ -187,7 +188,7 @@ def smc_like_start(
 
 def _check_tempering(tempering: Any, prior: MixturePrior, weight: Any) -> str:
     """Return "data" or "likelihood". Raise an error if `tempering` is invalid, or does not fit the prior or the weights."""
-    if tempering not in (None, "data", "likelihood"):
+    if tempering not in (None, *TEMPERINGS):
         raise ValueError(f'tempering is {tempering!r}; None, "data" or "likelihood" was expected.')
     if tempering is None:
         tempering = "data" if prior.has_closed_forms else "likelihood"
