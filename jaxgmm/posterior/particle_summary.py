@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
@@ -20,7 +18,7 @@ _EVIDENCE_SPREAD = 1.0  # nats; the status is UNMIXED if the log evidences of th
 
 def summarise_runs(
     runs: Particles, mixture: Mixture, log_density: jax.Array, standard: StandardizedProblem
-) -> tuple[dict[str, Any], jax.Array]:
+) -> tuple[dict[str, jax.Array], jax.Array]:
     """Return the statistics and the status of several runs. The mixture holds the draws (C, S, ...), standardised."""
     total = total_weight(standard.weight, len(standard.y), standard.y.dtype)
     log_evidence = runs.log_evidence - total * jnp.log(standard.scale).sum()

@@ -33,7 +33,7 @@ _CHOICES = {"tempering": TEMPERINGS}
 _FIT_OPTIONS = ("tol", "max_iter", "reg_covar", "accelerate", "chunk_size")  # options that bootstrap passes to fit_many
 
 
-def as_method(method: str | Callable[..., Posterior], **options: Any) -> tuple[str, Callable[..., Posterior]]:
+def as_method(method: str | Callable[..., Posterior], **options: object) -> tuple[str, Callable[..., Posterior]]:
     """Return the name of a method, and a function (key, start, x, prior) -> Posterior that can be compiled and vmapped.
 
     Args:
@@ -77,7 +77,7 @@ def as_method(method: str | Callable[..., Posterior], **options: Any) -> tuple[s
     return name if name.isidentifier() else "custom", partial(method, **options)
 
 
-def _check_options(method: str, options: dict[str, Any]) -> None:
+def _check_options(method: str, options: Mapping[str, object]) -> None:
     """Raise TypeError if a named method does not take one of the options, or if studies set the option themselves."""
     function = FUNCTIONS[method]
     parameters = inspect.signature(function).parameters.values()
@@ -98,10 +98,16 @@ def check_option_values(options: Mapping[str, Any]) -> None:
             check_count(value, name, _COUNTS[name])
         elif name in _FLAGS:
             check_flag(value, name)
-        elif name in _CHOICES and value not in _CHOICES[name]:
-            expected = " or ".join(f'"{choice}"' for choice in _CHOICES[name])
-            raise ValueError(f"{name} is {value!r}; {expected} was expected.")
         elif name in _NUMBERS:
             check_number(value, name, exclusive=name == "target_accept_prob")
             if name == "target_accept_prob" and value >= 1:
                 raise ValueError(f"target_accept_prob is {value:g}; a number between 0 and 1 was expected.")
+        elif name in _CHOICES:
+            _check_choice(value, name)
+
+
+def _check_choice(value: Any, name: str) -> None:
+    """Raise ValueError if an option has none of its possible values."""
+    if value not in _CHOICES[name]:
+        expected = " or ".join(f'"{choice}"' for choice in _CHOICES[name])
+        raise ValueError(f"{name} is {value!r}; {expected} was expected.")
