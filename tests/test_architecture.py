@@ -34,8 +34,9 @@ LAYERS = [
     "posterior.conditionals posterior.gamma_draws posterior.gibbs posterior.particles posterior.particle_labels "
     "posterior.particle_moves posterior.particle_likelihood posterior.hamiltonian_moves posterior.data_tempering "
     "posterior.likelihood_tempering posterior.particle_summary posterior.smc posterior.assignment_problems "
-    "posterior.label_assignment posterior.relabel posterior.modes posterior.bootstrap posterior.partition_search posterior.partition "
-    "posterior.predictive posterior.coclustering posterior.pointwise posterior.importance posterior.evidence_coordinates "
+    "posterior.label_assignment posterior.relabel posterior.modes posterior.bootstrap posterior.partition_search "
+    "posterior.partition posterior.predictive posterior.coclustering posterior.pointwise posterior.importance "
+    "posterior.evidence_coordinates "
     "posterior.evidence_labellings posterior.evidence_proposal posterior.evidence posterior.diagnose posterior.arviz "
     "posterior.distribution",
     "studies.method_names studies.checkpoint studies.serialization studies.columns studies.parameters studies.intervals "

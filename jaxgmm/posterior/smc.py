@@ -20,7 +20,7 @@ from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior, check_prior
 from ..progress import program_bar
 from ..row_sums import Weight, has_weights
-from ..validation import as_weighted_data, check_count, check_covariance_type, check_progress, is_traced
+from ..validation import as_weighted_data, check_choice, check_count, check_covariance_type, check_progress, is_traced
 from .conditionals import check_closed_forms, check_integer_weights
 from .data_tempering import run_data_tempering
 from .particle_summary import summarise_runs
@@ -188,10 +188,9 @@ def smc_like_start(
 
 def _check_tempering(tempering: Any, prior: MixturePrior, weight: Weight) -> str:
     """Return "data" or "likelihood". Raise an error if `tempering` is invalid, or does not fit the prior or the weights."""
-    if tempering not in (None, *TEMPERINGS):
-        raise ValueError(f'tempering is {tempering!r}; None, "data" or "likelihood" was expected.')
     if tempering is None:
         tempering = "data" if prior.has_closed_forms else "likelihood"
+    check_choice(tempering, "tempering", TEMPERINGS)
     if tempering == "data":
         check_closed_forms(prior, "smc", remedy='use tempering="likelihood"')
         check_integer_weights(weight, "smc", remedy='use tempering="likelihood"')

@@ -17,7 +17,7 @@ from ..posterior.laplace import laplace
 from ..posterior.nuts import nuts
 from ..posterior.result import Posterior
 from ..posterior.smc import TEMPERINGS, smc_like_start
-from ..validation import check_count, check_flag, check_number
+from ..validation import check_choice, check_count, check_flag, check_number
 from .method_names import POSTERIOR_METHODS
 
 _SAMPLERS = (nuts, gibbs, laplace, bootstrap, smc_like_start)
@@ -103,11 +103,4 @@ def check_option_values(options: Mapping[str, Any]) -> None:
             if name == "target_accept_prob" and value >= 1:
                 raise ValueError(f"target_accept_prob is {value:g}; a number between 0 and 1 was expected.")
         elif name in _CHOICES:
-            _check_choice(value, name)
-
-
-def _check_choice(value: Any, name: str) -> None:
-    """Raise ValueError if an option has none of its possible values."""
-    if value not in _CHOICES[name]:
-        expected = " or ".join(f'"{choice}"' for choice in _CHOICES[name])
-        raise ValueError(f"{name} is {value!r}; {expected} was expected.")
+            check_choice(value, name, _CHOICES[name])

@@ -229,7 +229,7 @@ INVALID = {
     "few": ({"num_samples": 50}, "num_samples"),
     "components": ({"num_components": 3}, "K=2"),
     "fractions": ({"sample_weight": np.full(10, 0.5)}, 'integers .* use tempering="likelihood"'),
-    "tempering": ({"tempering": "rows"}, 'None, "data" or "likelihood"'),
+    "tempering": ({"tempering": "rows"}, "one of 'data', 'likelihood'"),
     "type": ({"covariance_type": "round"}, "covariance_type"),
     "absent": ({"present": np.zeros(2, bool)}, "at least one True"),
     "numbers": ({"present": np.ones(2)}, "booleans"),

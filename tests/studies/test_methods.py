@@ -76,5 +76,5 @@ def test_bootstrap_takes_the_options_of_its_fits():
 
 
 def test_unknown_temperings_are_refused():
-    with pytest.raises(ValueError, match=r'tempering is .rows.; "data" or "likelihood" was expected'):
+    with pytest.raises(ValueError, match="tempering is 'rows'; one of 'data', 'likelihood' was expected"):
         as_method("smc", tempering="rows")
