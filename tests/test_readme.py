@@ -45,8 +45,8 @@ def test_code_of_the_site_runs(page, capsys):
 
 
 def test_the_first_command(capsys, tmp_path):
-    """The README's command with one start, in the shapes of the README's first block, so that both compile once."""
-    arguments = ["compare", "faithful", "-k", "2", "--restarts", "1", "--out", str(tmp_path)]
+    """The README's command with fewer starts, in the shapes of the README's first block, so that both compile once."""
+    arguments = ["compare", "faithful", "-k", "2", "--restarts", "2", "--out", str(tmp_path)]
     labels = tmp_path / "labels.csv"
     draws = tmp_path / "draws.npz"
     assert main([*arguments, "--labels", str(labels), "--save", str(draws)]) == 0
@@ -90,7 +90,7 @@ def test_several_methods_and_a_report(capsys, monkeypatch, tmp_path):
     for name in ("nuts", "gibbs", "laplace"):
         monkeypatch.setattr(f"jaxgmm.posterior.{name}.{name}", fake_method(name, calls))
     report = tmp_path / "page.html"
-    common = ["compare", "faithful", "-k", "2", "--restarts", "1", "--out", str(tmp_path / "new")]
+    common = ["compare", "faithful", "-k", "2", "--restarts", "2", "--out", str(tmp_path / "new")]
     saving = ["--save", str(tmp_path / "draws")]
     assert main([*common, "--methods", "laplace, nuts", "--report", str(report), *saving]) == 0
     captured = capsys.readouterr()
@@ -118,7 +118,7 @@ def test_a_file_in_the_place_of_faithful(capsys, tmp_path):
     rows = [f"{a},{b},{'short' if a < 3 else 'long'}" for a, b in jaxgmm.datasets.load("faithful")]
     points.write_text("\n".join(["length,wait,kind", *rows]) + "\n")
     folder = tmp_path / "new" / "folder"
-    common = ["fit", str(points), "-k", "2", "--columns", "length,wait", "--out", str(folder), "--restarts", "1"]
+    common = ["fit", str(points), "-k", "2", "--columns", "length,wait", "--out", str(folder), "--restarts", "2"]
     common += ["--labels", str(tmp_path / "labels.csv")]
     assert main(common) == 0
     captured = capsys.readouterr()
