@@ -36,6 +36,7 @@ LONG = (
     "04_priors_and_calibration",
     "05_choosing_k",
     "06_your_own_model",
+    "08_from_a_pipeline_to_a_posterior",
 )
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
