@@ -38,7 +38,7 @@ LAYERS = [
     "posterior.evidence_labellings posterior.evidence_proposal posterior.evidence posterior.diagnose posterior.arviz "
     "posterior.distribution",
     "studies.method_names studies.checkpoint studies.serialization studies.columns studies.parameters studies.intervals "
-    "studies.methods studies.prior_table selection likelihood_ratio "
+    "studies.methods studies.prior_table model_evidence selection_result selection likelihood_ratio "
     "comparison.report_columns comparison.inputs comparison.summaries comparison.joint comparison.contraction "
     "comparison.predictive_scores comparison.clustering comparison.verdict comparison.findings comparison.sampler_summary "
     "comparison.conclusion comparison.point_vs_posterior comparison.mode_search "

@@ -1,0 +1,186 @@
+"""The evidence of models with different numbers of components, and the posterior probabilities of these models.
+
+    p(M | x) = p(x | M) / sum over all models M' of p(x | M')
+
+All models have the same probability before the data are seen. The evidence p(x | M) is estimated by `smc`, which uses no
+solution of EM. All numbers of components are computed in one batch: every model has as many components as the largest one, and
+the components that a smaller model does not use are absent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import jax
+import numpy as np
+
+from .padding import pad_data
+from .posterior.conditionals import check_closed_forms, check_integer_weights
+from .posterior.result import PosteriorStatus
+from .posterior.smc import smc
+from .priors.interface import MixturePrior, check_prior
+from .tables import Table
+
+if TYPE_CHECKING:
+    from .selection_result import Cell
+
+Model: TypeAlias = tuple[str, int]  # covariance type and number of components
+
+_RELIABLE = (PosteriorStatus.OK, PosteriorStatus.FEW_DRAWS)
+_NEGLIGIBLE = 1e-3  # a model with a smaller probability needs no reliable evidence
+
+
+@dataclass(frozen=True)
+class ModelEvidence:
+    """The evidence and the posterior probability of one model, from several runs of `smc`.
+
+    Attributes:
+        log_evidence: log p(x | M), nats.
+        log_evidence_error: its standard error, from the differences between the runs.
+        probability: p(M | x), if all models that are compared have the same probability before the data are seen.
+        probability_error: its standard error.
+        smc_status: the status of the runs.
+    """
+
+    log_evidence: float
+    log_evidence_error: float
+    probability: float
+    probability_error: float
+    smc_status: PosteriorStatus
+
+    @property
+    def reliable(self) -> bool:
+        """Whether the runs of `smc` agree, or the probability is too small to matter."""
+        return self.smc_status in _RELIABLE or self.probability < _NEGLIGIBLE
+
+    def record(self) -> dict[str, Any]:
+        """Return all fields by name; the status is replaced by its name."""
+        return dataclasses.asdict(self) | {"smc_status": self.smc_status.name}
+
+
+EVIDENCE_FIELDS = tuple(field.name for field in dataclasses.fields(ModelEvidence))
+
+
+class Effort(NamedTuple):
+    """The number of particles in each run of `smc`, and the number of runs."""
+
+    num_samples: int
+    num_chains: int
+
+
+def evidence_of_models(
+    key: jax.Array,
+    data: tuple[jax.Array, Any],
+    priors: Mapping[str, MixturePrior | None],
+    counts: Sequence[int],
+    effort: Effort,
+) -> dict[Model, ModelEvidence]:
+    """Return the evidence of each model. Each model with K components uses the first K components of its prior.
+
+    Raise ValueError or TypeError unless each covariance type has a proper conjugate prior for the largest number of components,
+    and `smc` can use the weights. `data` holds validated x (N, D) and weights (N,) or None.
+    """
+    x, weight = data
+    check_integer_weights(weight, "criterion='evidence'")
+    for name, prior in priors.items():
+        _check_prior(prior, max(counts), x.shape[1], name)
+    padded = pad_data(x, np.ones(len(x), x.dtype) if weight is None else weight)
+    present = np.arange(max(counts)) < np.asarray(counts)[:, None]
+    values, errors, statuses = [], [], []
+    for name, prior in priors.items():
+        keys = jax.random.split(key, len(counts))
+        found = _run(keys, present, *padded, prior, covariance_type=name, **effort._asdict())
+        log_evidence, error, status = (np.asarray(leaf) for leaf in found)
+        values += [*(np.logaddexp.reduce(log_evidence.astype(float), axis=1) - np.log(effort.num_chains))]
+        errors += [*error.astype(float)]
+        statuses += [PosteriorStatus(int(one)) for one in status]
+    columns = zip(values, errors, *probabilities(np.array(values), np.array(errors)), strict=True)
+    found = [ModelEvidence(*map(float, row), status) for row, status in zip(columns, statuses, strict=True)]
+    return dict(zip(itertools.product(priors, counts), found, strict=True))
+
+
+def _check_prior(prior: Any, num_components: int, num_features: int, covariance_type: str) -> None:
+    """Raise ValueError or TypeError unless a prior is proper and conjugate. `num_components` is the largest number."""
+    if prior is None:
+        raise TypeError(
+            "prior is None; criterion='evidence' needs one proper prior for all numbers of components, such as "
+            f"prior=jaxgmm.default_prior(x, num_components={num_components}), whose scale is then the same for all of them."
+        )
+    check_prior(prior, num_components, num_features, covariance_type)
+    check_closed_forms(prior, "criterion='evidence'")
+
+
+@partial(jax.jit, static_argnames=("covariance_type", "num_samples", "num_chains"))
+def _run(
+    keys: jax.Array,
+    present: jax.Array,
+    x: jax.Array,
+    weight: jax.Array,
+    prior: MixturePrior,
+    *,
+    covariance_type: str,
+    num_samples: int,
+    num_chains: int,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return log evidences (M, C), their errors (M,) and statuses (M,) of M models with different components present."""
+
+    def one(key: jax.Array, present: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        posterior = smc(
+            key,
+            x,
+            prior,
+            num_components=len(present),
+            covariance_type=covariance_type,
+            num_samples=num_samples,
+            num_chains=num_chains,
+            sample_weight=weight,
+            present=present,
+        )
+        return posterior.stats["log_evidence"], posterior.stats["log_evidence_error"], posterior.status
+
+    return jax.vmap(one)(keys, present)
+
+
+def probabilities(log_evidence: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the probabilities (M,) of M models and their standard errors, from log evidences and their standard errors.
+
+    The errors follow by the delta method from dp_i = p_i (dl_i - sum_j p_j dl_j). A model whose evidence is not finite gets
+    probability 0.
+
+    Example:
+        >>> p, error = probabilities(np.log([1.0, 3.0]), np.array([0.1, 0.0]))
+        >>> p.round(6).tolist(), error.round(6).tolist()
+        ([0.25, 0.75], [0.01875, 0.01875])
+    """
+    finite = np.isfinite(log_evidence)
+    if not finite.any():
+        return np.full(len(finite), np.nan), np.full(len(finite), np.nan)
+    shares = np.where(finite, np.exp(log_evidence - log_evidence[finite].max()), 0)
+    p = shares / shares.sum()
+    own = np.where(finite, error**2, 0)
+    variance = own * (1 - 2 * p) + (p**2 * own).sum()
+    return p, p * np.sqrt(np.maximum(variance, 0))
+
+
+def evidence_table(cells: Sequence[Cell], best: Cell) -> Table:
+    """Return a table with one line for each model."""
+    rows = []
+    for cell in cells:
+        found = cell.evidence
+        assert found is not None
+        values = [f"{found.log_evidence:.2f}", f"{found.log_evidence_error:.2f}"]
+        values += [f"{100 * found.probability:.1f} %", f"{100 * found.probability_error:.1f} %"]
+        mark = ("*" if cell is best else "") + ("" if found.reliable else "?")
+        rows.append([cell.covariance_type, str(cell.num_components), *values, mark])
+    notes = ["* best; before the data are seen, all models have the same probability. One prior is used for all K."]
+    if any(row[-1].endswith("?") for row in rows):
+        notes.append("? the runs of smc disagree, so neither the evidence nor its error can be trusted: raise num_samples")
+    header = ("covariance type", "K", "log p(x)", "+-", "p(K | x)", "+-", "")
+    if len({cell.covariance_type for cell in cells}) > 1:
+        return Table("Evidence", (*header[:4], "p(type, K | x)", *header[5:]), rows, notes)
+    return Table(f"Evidence, covariance type {best.covariance_type}", header[1:], [row[1:] for row in rows], notes)
