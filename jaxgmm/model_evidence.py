@@ -99,8 +99,8 @@ def evidence_of_models(
         values += [*(np.logaddexp.reduce(log_evidence.astype(float), axis=1) - np.log(effort.num_chains))]
         errors += [*error.astype(float)]
         statuses += [PosteriorStatus(int(one)) for one in status]
-    columns = zip(values, errors, *probabilities(np.array(values), np.array(errors)), strict=True)
-    found = [ModelEvidence(*map(float, row), status) for row, status in zip(columns, statuses, strict=True)]
+    rows = zip(values, errors, *probabilities(np.array(values), np.array(errors)), statuses, strict=True)
+    found = [ModelEvidence(float(v), float(e), float(p), float(p_error), status) for v, e, p, p_error, status in rows]
     return dict(zip(itertools.product(priors, counts), found, strict=True))
 
 

@@ -185,7 +185,7 @@ def _grid(num_components: Iterable[int] | int, covariance_types: Iterable[str] |
         check_covariance_type(name)
     if not counts or not types:
         raise ValueError("num_components or covariance_types is empty; at least one of each was expected.")
-    return [int(k) for k in counts], types
+    return list(dict.fromkeys(int(k) for k in counts)), list(dict.fromkeys(types))
 
 
 def _as_python(number: Any) -> Any:
