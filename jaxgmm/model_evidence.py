@@ -143,7 +143,7 @@ def _run(
         )
         return posterior.stats["log_evidence"], posterior.stats["log_evidence_error"], posterior.status
 
-    return jax.vmap(one)(keys, present)
+    return jax.lax.map(lambda model: one(*model), (keys, present))
 
 
 def probabilities(log_evidence: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -35,7 +35,8 @@ LAYERS = [
     "posterior.data_tempering posterior.smc posterior.label_assignment posterior.relabel posterior.modes posterior.bootstrap "
     "posterior.partition_search posterior.partition "
     "posterior.predictive posterior.pointwise posterior.importance posterior.evidence_coordinates "
-    "posterior.evidence_labellings posterior.evidence_proposal posterior.evidence posterior.diagnose posterior.arviz "
+    "posterior.evidence_labellings posterior.evidence_proposal posterior.evidence_rounds posterior.bridge_sampling "
+    "posterior.evidence_result posterior.evidence posterior.diagnose posterior.arviz "
     "posterior.distribution",
     "studies.method_names studies.checkpoint studies.serialization studies.columns studies.parameters studies.intervals "
     "studies.methods studies.prior_table model_evidence selection_result selection likelihood_ratio "
