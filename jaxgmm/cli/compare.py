@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -54,6 +55,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--interval", type=float, default=0.95, metavar="P", help="probability of the intervals; default: 0.95")
     parser.add_argument(
+        "--details", action="store_true", help="print all parameters, all scores, and an explanation of every number"
+    )
+    parser.add_argument(
         "--save",
         type=Path,
         metavar="FILE.npz",
@@ -80,15 +84,11 @@ def run(arguments: argparse.Namespace) -> None:
 
     found = _search(arguments, methods, mode, x)
     comparison = compare(mode.fit, posteriors, x, interval=arguments.interval, feature_names=names, modes=found)
+    comparison = replace(comparison, reader="command")
     record = mode.record | {"maximum_likelihood": fit_record(fit_maximum_likelihood(mode.fit, x))}
-    record["options"] |= {
-        "methods": methods,
-        "num_samples": arguments.num_samples,
-        "num_chains": arguments.num_chains,
-        "interval": arguments.interval,
-        "search": arguments.search,
-    }
-    print(comparison)
+    names_of_options = ("num_samples", "num_chains", "interval", "search")
+    record["options"] |= {"methods": methods} | {name: getattr(arguments, name) for name in names_of_options}
+    print(comparison.details() if arguments.details else comparison)
     print(maximum_likelihood_line(record))
     write_json(json_path, record | {"comparison": comparison.to_dict()})
     print_progress("drawing the figure")

@@ -42,7 +42,9 @@ def warnings_to_stderr() -> Iterator[None]:
 
     def show(message: Warning | str, *_: object) -> None:
         if threading.get_ident() == owner:
-            _print_line(str(message))
+            from ..comparison.next_steps import in_words_of  # imported here, because most commands give no warning
+
+            _print_line(in_words_of("command", str(message)))
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", RuntimeWarning)

@@ -1,4 +1,4 @@
-"""The conclusion of a comparison: one or two sentences on whether all posteriors together confirm EM.
+"""The conclusion of a comparison: one verdict of all posteriors together, the reasons for it, and what to do next.
 
 If chains start from different points and mix, they have explored the posterior. Draws by `laplace` and `bootstrap` are
 independent draws around EM, so they always look mixed. If there are chains and none of them mixed, these independent draws
@@ -8,13 +8,38 @@ cannot confirm EM. A bootstrap does not draw from a posterior, so it can confirm
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from ..calls import join_names
 from ..posterior.result import INDEPENDENT
+from .next_steps import Reader, next_step
 from .sampler_summary import SamplerSummary
 from .verdict import Verdict, is_mixed
 
 ORDER = {"laplace": 1, "bootstrap": 2}  # the position of a method in the order of judging; all other methods have position 0
+
+_CLAIMS = {
+    Verdict.OTHER_MODES: "EM is at one of several modes of the posterior",
+    Verdict.POOR_MODE: "EM stopped at a mode that is not the best one",
+    Verdict.LABELS_NOT_IDENTIFIED: "The data do not tell the components apart",
+    Verdict.EM_OUTSIDE: "EM disagrees with the posterior",
+    Verdict.LAPLACE_POOR: "The posterior is not normal around EM, so EM's standard errors cannot be trusted",
+    Verdict.UNCONFIRMED: "It is not known whether EM agrees with the posterior",
+    Verdict.EM_INSIDE: "EM lies inside every interval of the posterior, but not everywhere near its mean",
+    Verdict.AGREE: "EM agrees with the posterior",
+}
+
+
+class Conclusion(NamedTuple):
+    """The verdict of all posteriors together, the sentences that give the reasons, and what to do next."""
+
+    verdict: Verdict
+    sentence: str
+    next_step: str
+
+    def __str__(self) -> str:
+        """Return the sentences and what to do next."""
+        return f"{self.sentence} What to do: {self.next_step}"
 
 
 def doubt_about(method: str, judged: Mapping[str, SamplerSummary]) -> str | None:
@@ -40,33 +65,55 @@ def doubt_about(method: str, judged: Mapping[str, SamplerSummary]) -> str | None
     )
 
 
-def conclude(samplers: Mapping[str, SamplerSummary], *, searched: bool = False) -> str:
-    """Return one or two sentences that say whether all posteriors of a comparison together confirm EM.
+def conclude(samplers: Mapping[str, SamplerSummary], reader: Reader = "python", *, searched: bool = False) -> Conclusion:
+    """Return the verdict of all posteriors of a comparison together, and what to do next.
 
     Args:
         samplers: the summaries of the posteriors, by name.
+        reader: "python" or "command", whose options are named in the advice.
         searched: whether other modes of the posterior were searched for.
     """
+    verdict, sentence = _verdict(samplers, searched)
+    return Conclusion(verdict, sentence, next_step(verdict, samplers, reader, searched=searched))
+
+
+def _verdict(samplers: Mapping[str, SamplerSummary], searched: bool) -> tuple[Verdict, str]:
+    """Return the verdict of all posteriors together, and sentences that give the reasons."""
     chains = _chains(samplers)
     mixed = {name: sampler for name, sampler in chains.items() if is_mixed(sampler.findings)}
     if chains and not mixed:
         others = [name for name in samplers if name not in chains]
         cannot = f", and {join_names(others)} cannot tell in their place" if others else ""
         reasons = join_names(f"{name}: {_reason(sampler)}" for name, sampler in chains.items())
-        return f"No sampler mixed ({reasons}). This comparison does not tell whether EM agrees with the posterior{cannot}."
+        sentence = f"No sampler mixed ({reasons}). This comparison does not tell whether EM agrees with the posterior{cannot}."
+        return _gravest(chains), sentence
     believed = mixed or {name: sampler for name, sampler in samplers.items() if sampler.method == "laplace"}
     if not believed:
-        return "No posterior was sampled: a bootstrap shows how much EM varies, and says nothing about the posterior."
-    by_word: dict[str, list[str]] = {}
-    for name, sampler in believed.items():
-        by_word.setdefault(sampler.verdict.word, []).append(name)
-    sentence = f"{'; '.join(f'by {join_names(names)}: {word}' for word, names in by_word.items())}."
+        sentence = "No posterior was sampled: a bootstrap shows how much EM varies from sample to sample"
+        return _gravest(samplers), f"{sentence}, and says nothing about the posterior."
+    verdict = _gravest(believed)
+    agreeing = [name for name, sampler in believed.items() if sampler.verdict is verdict]
+    sentences = [f"{_CLAIMS[verdict]}, by {join_names(agreeing)}."]
+    others = [f"by {name}: {sampler.verdict.word}" for name, sampler in believed.items() if name not in agreeing]
+    sentences += [f"{_capitalised('; '.join(others))}."] if others else []
     unmixed = [name for name in chains if name not in mixed]
-    left_out = f" The chains of {join_names(unmixed)} did not mix, so they are not counted." if unmixed else ""
-    approximate = (
-        "" if mixed or searched else " No chains were run, so other modes of the posterior would not have been noticed."
-    )
-    return sentence[0].upper() + sentence[1:] + left_out + approximate
+    sentences += [f"The chains of {join_names(unmixed)} did not mix, so they are not counted."] if unmixed else []
+    if not mixed and not searched:
+        sentences.append("No chains were run, so other modes of the posterior would not have been noticed.")
+    replicates = [sampler for sampler in samplers.values() if sampler.method == "bootstrap"]
+    sentences += [f"From one bootstrap replicate of the data to another: {sampler.word}." for sampler in replicates[:1]]
+    return verdict, " ".join(sentences)
+
+
+def _gravest(samplers: Mapping[str, SamplerSummary]) -> Verdict:
+    """Return the gravest verdict on some posteriors."""
+    order = list(Verdict)
+    return min((sampler.verdict for sampler in samplers.values()), key=order.index)
+
+
+def _capitalised(text: str) -> str:
+    """Return a text that starts with a capital letter."""
+    return text[0].upper() + text[1:]
 
 
 def _chains(samplers: Mapping[str, SamplerSummary]) -> dict[str, SamplerSummary]:

@@ -221,24 +221,21 @@ def _nearness(rows: Sequence[ComparisonRow], interval: float, method: str) -> Fi
     quantities are fixed.
     """
     rows = [row for row in rows if math.isfinite(row.z)] or rows
-    sd, centre = ("posterior sd", "the posterior mean")
+    sd, centre, name = "posterior sd", "the posterior mean", f"{100 * interval:g} % interval"
     if method == "bootstrap":
-        sd, centre = ("sd of the replicate fits", "their mean")
+        sd, centre, name = "sd of the replicate fits", "their mean", f"{100 * interval:g} % interval of the replicate fits"
     furthest = max(rows, key=lambda row: abs(row.z))
     outside = [row for row in rows if not row.inside]
     where = f"{abs(furthest.z):.2f} {sd} from {centre} ({furthest.full_name})"
     if outside:
         worst = max(outside, key=lambda row: abs(row.z))
         sentence = (
-            f"EM lies outside the {100 * interval:g} % interval for {len(outside)} of {len(rows)} quantities, farthest for "
+            f"EM lies outside the {name} for {len(outside)} of {len(rows)} quantities, farthest for "
             f"{worst.full_name}: {abs(worst.z):.2f} {sd} from {centre}."
         )
         return Finding(Verdict.EM_OUTSIDE, sentence)
     if abs(furthest.z) > Z_LIMIT:
         reason = "EM is biased there" if method == "bootstrap" else "the posterior is skewed there, so its mode is not its mean"
-        sentence = (
-            f"EM lies inside every {100 * interval:g} % interval, but up to {where}, where at most {Z_LIMIT:g} counts as "
-            f"agreement: {reason}."
-        )
+        sentence = f"EM lies inside every {name}, but up to {where}, where at most {Z_LIMIT:g} counts as agreement: {reason}."
         return Finding(Verdict.EM_INSIDE, sentence)
-    return Finding(Verdict.AGREE, f"EM lies inside every {100 * interval:g} % interval, at most {where}.")
+    return Finding(Verdict.AGREE, f"EM lies inside every {name}, at most {where}.")

@@ -18,7 +18,7 @@ from ..studies.columns import Record, column, documented
 SECTIONS = {
     "joint": "all parameters at once",
     "distance": "density: EM's and the predictive",
-    "prediction": "log density of the data (nats)",
+    "prediction": "predictions (nats)",
     "clustering": "clusters",
 }
 _SHORTER = {"variance": "var.", "covariance": "cov."}
@@ -160,21 +160,22 @@ class JointScores(Record):
 
     log_joint_gap: float = column(
         "log joint density of EM minus the mean log joint density of the draws",
-        short="log joint: EM above draws (nats; ~{gap:g})", long="log joint density: EM above the draws' mean (nats)",
+        short="log joint density: EM minus draws (~{gap:g})",
+        long="log joint density: EM above the draws' mean (nats)",
         unit="nats", decimals=1, section="joint",
     )  # fmt: skip
     log_joint_rank: float = column(
         "share of draws whose log joint density is above that of EM",
-        short="draws above EM's log joint density", decimals=1, percent=True, section="joint",
+        short="share of draws above EM's log joint density", decimals=1, percent=True, section="joint",
     )  # fmt: skip
     mahalanobis: float = column(
         "distance of EM from the draws' mean, in their standard deviations",
-        short="EM from the draws' centre (draws: ~{radius:.1f})", long="EM from the draws' centre (their sds)",
+        short="EM's distance from the centre (draws: ~{radius:.1f})", long="EM from the draws' centre (their sds)",
         decimals=2, section="joint",
     )  # fmt: skip
     farther_share: float = column(
         "share of draws that lie farther from the draws' mean than EM",
-        short="draws farther out than EM", long="draws farther out than EM", percent=True, section="joint",
+        short="share of draws farther from the centre", long="draws farther out than EM", percent=True, section="joint",
     )  # fmt: skip
     laplace_kl: float = column(
         "KL divergence of Laplace's normal approximation from the draws' normal distribution",
@@ -219,12 +220,13 @@ class DensityScores(Record):
     kl_error: float = column("Monte Carlo standard error of kl", unit="nats")
     lpd_em: float = column(
         "log density of the data under EM, which was fitted to the same data",
-        short="EM, of points that it has seen", unit="nats", decimals=1, section="prediction",
+        short="EM: log density per point, same data", unit="nats", decimals=4, per_point=True, section="prediction",
     )  # fmt: skip
     elpd_loo: float | None = column(
         "sum over the rows of the log predictive density of each row given the others, by PSIS-LOO",
-        default=None, short="posterior, each point left out (LOO)", long="predictive log score, each point left out (nats)",
-        unit="nats", decimals=1, error="elpd_loo_se", section="prediction",
+        default=None, short="expected log density per point, leave-one-out",
+        long="expected log density per point, leave-one-out (nats)",
+        unit="nats", decimals=4, per_point=True, error="elpd_loo_se", section="prediction",
     )  # fmt: skip
     elpd_loo_se: float | None = column("standard error of elpd_loo", default=None, unit="nats")
     p_loo: float | None = column(
@@ -234,31 +236,31 @@ class DensityScores(Record):
     khat_max: float | None = column("largest Pareto k-hat of the rows", default=None)
     num_khat_high: int | None = column(
         "number of rows whose k-hat is not below its limit, so that their scores cannot be trusted",
-        default=None, short="  points with high k-hat (not trusted)", section="prediction",
+        default=None, short="  points with unreliable score (high k-hat)", section="prediction",
     )  # fmt: skip
     num_folds: int | None = column("number of folds", default=None)
     elpd_folds_em: float | None = column(
         "sum over the folds of the log density of each fold under EM fitted to the other folds",
-        default=None, short="EM, {num_folds} folds left out",
-        unit="nats", decimals=1, error="elpd_folds_em_se", section="prediction",
+        default=None, short="EM: expected log density per point, {num_folds} folds",
+        unit="nats", decimals=4, per_point=True, error="elpd_folds_em_se", section="prediction",
     )  # fmt: skip
     elpd_folds_em_se: float | None = column("standard error of elpd_folds_em", default=None, unit="nats")
     elpd_folds: float | None = column(
         "sum over the folds of the log predictive density of each fold given the other folds",
-        default=None, short="posterior, {num_folds} folds left out",
-        unit="nats", decimals=1, error="elpd_folds_se", section="prediction",
+        default=None, short="expected log density per point, {num_folds} folds",
+        unit="nats", decimals=4, per_point=True, error="elpd_folds_se", section="prediction",
     )  # fmt: skip
     elpd_folds_se: float | None = column("standard error of elpd_folds", default=None, unit="nats")
     elpd_folds_difference: float | None = column(
         "elpd_folds minus elpd_folds_em",
-        default=None, short="  posterior minus EM", long="the same by folds, posterior minus EM (nats)",
-        unit="nats", decimals=2, error="elpd_folds_difference_se", section="prediction",
+        default=None, short="  posterior minus EM, per point", long="the same by folds, posterior minus EM, per point (nats)",
+        unit="nats", decimals=4, per_point=True, error="elpd_folds_difference_se", section="prediction",
     )  # fmt: skip
     elpd_folds_difference_se: float | None = column("standard error of elpd_folds_difference", default=None, unit="nats")
     folds_khat_max: float | None = column("largest Pareto k-hat of the folds", default=None)
     num_folds_khat_high: int | None = column(
         "number of folds whose k-hat is not below its limit, so that their scores cannot be trusted",
-        default=None, short="  folds with high k-hat (not trusted)", section="prediction",
+        default=None, short="  folds with unreliable score (high k-hat)", section="prediction",
     )  # fmt: skip
 
 
@@ -272,7 +274,7 @@ class ClusteringScores(Record):
 
     adjusted_rand: float = column(
         "adjusted Rand index of EM's labels and the posterior's partition; 1: equal, 0: agreement by chance only",
-        short="same groups (adjusted Rand, 1: the same)", long="same groups as EM's (adjusted Rand, 1: the same)",
+        short="agreement of groups (adjusted Rand; 1: same)", long="same groups as EM's (adjusted Rand, 1: the same)",
         decimals=3, section="clustering",
     )  # fmt: skip
     membership_difference: float = column(
@@ -286,10 +288,11 @@ class ClusteringScores(Record):
     )  # fmt: skip
     entropy_posterior: float = column(
         "mean entropy of a point's component under the posterior",
-        short="  posterior (nats)", unit="nats", decimals=3, section="clustering",
+        short="uncertainty of a point: posterior (nats)", unit="nats", decimals=3, section="clustering",
     )  # fmt: skip
     entropy_within: float = column("the part of entropy_posterior that would remain if the parameters were known", unit="nats")
     unsure_share: float = column(
         "share of points whose component under EM has posterior probability below 0.9",
-        short="points less than 90 % sure", long="points less than 90 % sure", decimals=1, percent=True, section="clustering",
+        short="share of points less than 90 % sure", long="points less than 90 % sure",
+        decimals=1, percent=True, section="clustering",
     )  # fmt: skip

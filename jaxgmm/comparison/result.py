@@ -13,9 +13,12 @@ from ..studies.columns import columns_of
 from ..studies.parameters import value_at
 from ..studies.serialization import Exported, plain
 from .mode_search import ModeSearch
+from .next_steps import Reader
+from .page_contents import PageContents
 from .report_columns import ClusteringScores, ComparisonRow, DensityScores, JointScores
 from .sampler_summary import ComparisonMeta, SamplerSummary
-from .text_layout import PageContents, as_html, render
+from .summary_page import summary_lines
+from .text_layout import PrintedPage, as_html, render
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -43,6 +46,7 @@ class Comparison(Exported):
         clustering: a dict with the ClusteringScores of each posterior.
         search: a `jaxgmm.comparison.mode_search.ModeSearch` with the modes of the posterior, the index of EM's mode among them
             (`em`) and its mass, or the reason why no search was made; None if no search was wanted.
+        reader: "python" or "command": the advice names functions of Python, or options of the command.
     """
 
     interval: float
@@ -55,6 +59,7 @@ class Comparison(Exported):
     density: dict[str, DensityScores] = field(default_factory=dict)
     clustering: dict[str, ClusteringScores] = field(default_factory=dict)
     search: ModeSearch | None = None
+    reader: Reader = "python"
 
     @property
     def label_free(self) -> list[ComparisonRow]:
@@ -63,8 +68,12 @@ class Comparison(Exported):
 
     @property
     def conclusion(self) -> str:
-        """One or two sentences on what all posteriors together say about EM."""
-        return self.page().conclusion
+        """What all posteriors together say about EM, and what to do next, in a few sentences."""
+        return str(self.page().conclusion)
+
+    def details(self) -> str:
+        """Return the whole page as text: the findings on each posterior, all parameters, all scores, and a legend."""
+        return PrintedPage("\n".join(render(self.page())))
 
     def draws(self, row: ComparisonRow) -> np.ndarray:
         """Return the relabelled draws (C, S) of the parameter that a row describes. The row must be one of `rows`."""
@@ -88,18 +97,19 @@ class Comparison(Exported):
         return list(columns_of(ComparisonRow))
 
     def page(self) -> PageContents:
-        """Return the contents of the printed page and of the report."""
+        """Return the contents of the printed pages and of the report."""
         scores = {"joint": self.joint, "density": self.density, "clustering": self.clustering}
-        return PageContents(self.interval, self.meta, self.samplers, self.rows, self.label_invariant, scores, self.search)
+        rows = self.rows, self.label_invariant
+        return PageContents(self.interval, self.meta, self.samplers, *rows, scores, self.search, self.reader)
 
     def __str__(self) -> str:
-        """Return the printed page."""
-        return "\n".join(render(self.page()))
+        """Return the short page, of at most 40 lines. `details` returns the whole page."""
+        return "\n".join(summary_lines(self.page()))
 
     def __repr__(self) -> str:
-        """Return the printed page."""
+        """Return the short page."""
         return str(self)
 
     def _repr_html_(self) -> str:
-        """Return the printed page as HTML."""
-        return as_html(self.page())
+        """Return the short page as HTML."""
+        return as_html(str(self))

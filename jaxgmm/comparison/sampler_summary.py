@@ -25,7 +25,7 @@ from ..studies.serialization import describe_fit
 from .inputs import ComparisonInputs, Subject
 from .joint import NUM_RATIOS
 from .report_columns import ComparisonRow, SamplerDiagnostics
-from .verdict import Finding, Verdict, gravest
+from .verdict import BOOTSTRAP_WORDS, Finding, Verdict, gravest
 
 _is_sound = jax.jit(is_sound)  # compiled as one program, because an eager call compiles each operation
 
@@ -42,6 +42,11 @@ class SamplerSummary(SamplerDiagnostics):
     def verdict(self) -> Verdict:
         """The gravest of all verdicts that the findings cause."""
         return gravest(self.findings)
+
+    @property
+    def word(self) -> str:
+        """The verdict in a few words. A bootstrap has words of its own, because it does not draw from a posterior."""
+        return (BOOTSTRAP_WORDS if self.method == "bootstrap" else {}).get(self.verdict, self.verdict.word)
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -124,8 +129,8 @@ class ComparisonMeta:
             "data": f"{self.num_observations} observations of {', '.join(self.feature_names)}",
             "model": f"{k} component{'s' * (k > 1)}, {self.covariance_type} covariances, {self.num_parameters} free "
             f"parameters, {self.dtype}",
-            "EM": f"{em.status.lower().replace('_', ' ')} after {em.num_iter} steps, log-likelihood {em.log_likelihood:.3f} "
-            f"nats, objective {em.objective:.3f} nats",
+            "EM": f"{em.status.lower().replace('_', ' ')} after {em.num_iter} step{'s' * (em.num_iter != 1)}, "
+            f"log-likelihood {em.log_likelihood:.3f} nats, objective {em.objective:.3f} nats",
         }
 
 

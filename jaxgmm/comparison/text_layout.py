@@ -6,52 +6,25 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
-from typing import NamedTuple
 
 from ..studies.columns import Column, Record, columns_of, rounded_by_sd
 from ..tables import WIDTH, Layout, Table, paragraph, shortened
-from .conclusion import conclude
-from .mode_search import ModeSearch
+from .page_contents import PageContents
 from .report_columns import SECTIONS, ClusteringScores, ComparisonRow, DensityScores, JointScores, SamplerDiagnostics
-from .sampler_summary import ComparisonMeta, SamplerSummary
+from .sampler_summary import SamplerSummary
 
 _METHOD = 12  # number of characters to which the name of a method is shortened
-_CAPTION = 44  # width, in characters, of the column that describes a score
+_CAPTION = 48  # width, in characters, of the column that describes a score
 SCORES = {"joint": JointScores, "density": DensityScores, "clustering": ClusteringScores}
 
 
-class PageContents(NamedTuple):
-    """The contents of the page. `scores` contains the scores by kind and by posterior, as in `scores["joint"]["nuts"]`."""
-
-    interval: float
-    meta: ComparisonMeta
-    samplers: Mapping[str, SamplerSummary]
-    rows: Sequence[ComparisonRow]
-    label_invariant: Sequence[ComparisonRow]
-    scores: Mapping[str, Mapping[str, Record]]
-    search: ModeSearch | None = None
-
-    def sentences(self) -> dict[str, str]:
-        """Return phrases about the data, the model, EM and the search for other modes, by name."""
-        modes = {} if self.search is None else {"modes": self.search.sentence()}
-        return self.meta.sentences() | modes
-
-    @property
-    def conclusion(self) -> str:
-        """Sentences on what all posteriors together say about EM."""
-        return conclude(self.samplers, searched=self.search is not None and self.search.modes is not None)
-
-
 def render(page: PageContents) -> list[str]:
-    """Return the lines of the page."""
-    lines = ["EM against the posterior", "========================", *_head(page)]
-    if len(page.samplers) > 1:
-        lines += ["", *paragraph(f"Conclusion: {page.conclusion}")]
+    """Return the lines of the whole page, with all details."""
+    lines = [page.title, "=" * len(page.title), *verdict_lines(page), "", *head_lines(page)]
     for name, sampler in page.samplers.items():
-        whose = f" by {name}" if len(page.samplers) > 1 else ""
-        sentences = " ".join(finding.sentence for finding in sampler.findings)
-        lines += ["", *paragraph(f"Verdict{whose}: {sampler.verdict.word}. {sentences}")]
-        for note in sampler.notes:
+        if len(page.samplers) > 1:
+            lines += ["", *paragraph(f"Verdict by {name}: {sampler.word}. {' '.join(page.findings(sampler))}")]
+        for note in page.notes(sampler):
             lines += paragraph(f"Note: {note}", "      ")
     lines += ["", *_sampler_lines(page.samplers)]
     parameters = parameter_tables(page)
@@ -60,13 +33,38 @@ def render(page: PageContents) -> list[str]:
     return [*lines, "", *paragraph(_legend(page, bool(parameters)))]
 
 
-def as_html(page: PageContents) -> str:
-    """Return the page as one HTML element, for notebooks."""
-    text = escape("\n".join(render(page)))
-    return f'<pre style="line-height:1.25;font-family:ui-monospace,Menlo,Consolas,monospace;white-space:pre">{text}</pre>'
+def as_html(text: str) -> str:
+    """Return a printed page as one HTML element, for notebooks."""
+    style = "line-height:1.25;font-family:ui-monospace,Menlo,Consolas,monospace;white-space:pre"
+    return f'<pre style="{style}">{escape(text)}</pre>'
 
 
-def _head(page: PageContents) -> list[str]:
+class PrintedPage(str):
+    """A text of several lines, which a Python prompt and a notebook show as lines."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """Return the text."""
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        """Return the text as HTML."""
+        return as_html(self)
+
+
+def verdict_lines(page: PageContents) -> list[str]:
+    """Return the verdict of all posteriors together, and what to do next.
+
+    The reasons for the verdict are the findings if there is one posterior, and the conclusion if there are several.
+    """
+    conclusion, samplers = page.conclusion, list(page.samplers.values())
+    if len(samplers) == 1:
+        conclusion = conclusion._replace(sentence=" ".join(page.findings(samplers[0])))
+    return paragraph(f"Verdict: {page.word}. {conclusion}")
+
+
+def head_lines(page: PageContents) -> list[str]:
     """Return the lines that describe the data, the model and EM."""
     sentences, prior = page.sentences(), page.meta.em.prior
     if prior:
@@ -109,20 +107,25 @@ def quantity_table(title: str, rows: Sequence[ComparisonRow], interval: float) -
     if several:
         columns = [column for column in columns if column.name not in ("em", "em_se")]
     headings = [column.short.format(interval=100 * interval) for column in columns]
-    groups = [("", 2 if several else 1)]
-    for column in columns:
-        group = column.group.format(interval=100 * interval)
-        same = bool(group) and groups[-1][0] == group
-        groups = [*groups[:-1], (group, groups[-1][1] + 1)] if same else [*groups, (group, 1)]
     table = Table(
         "",
         (title, *[""] * several, *headings),
         _several_lines(rows, columns) if several else _single_lines(rows, columns),
         left=(0, 1) if several else (0,),
-        column_groups=groups,
+        column_groups=column_groups(columns, interval, 2 if several else 1),
         layout=Layout(WIDTH, True, 1, (0, *[2] * several, *(7 if c.decimals is None else 5 for c in columns))),
     )
     return replace(table, rows=_with_names(table, rows))
+
+
+def column_groups(columns: Sequence[Column], interval: float, num_names: int = 1) -> list[tuple[str, int]]:
+    """Return the headings that neighbouring columns share, with the numbers of columns, after `num_names` columns of names."""
+    groups = [("", num_names)]
+    for column in columns:
+        group = column.group.format(interval=100 * interval)
+        same = bool(group) and groups[-1][0] == group
+        groups = [*groups[:-1], (group, groups[-1][1] + 1)] if same else [*groups, (group, 1)]
+    return groups
 
 
 def _with_names(table: Table, rows: Sequence[ComparisonRow]) -> list[Sequence[str]]:
@@ -217,17 +220,24 @@ def score_lines(page: PageContents, kind: str, heading: str) -> list[tuple[Colum
     """
     found, lines = page.scores[kind], []
     for column in columns_of(SCORES[kind]).values():
-        cells = [_score_cell(found.get(method), column) for method in page.samplers]
+        cells = [_score_cell(found.get(method), column, page.meta.total_weight) for method in page.samplers]
         if getattr(column, heading) and any(cell != "-" for cell in cells):
             lines.append((column, cells))
     return lines
 
 
-def _score_cell(record: Record | None, column: Column) -> str:
+def _score_cell(record: Record | None, column: Column, total_weight: float) -> str:
     """Return one score as text, followed by its standard error if this error is known and positive."""
-    text = column.cell(None if record is None else getattr(record, column.name))
+    scale = total_weight if column.per_point else 1
+
+    def text(name: str) -> str:
+        """Return the value of a field as text, divided by the number of points if the column is shown per point."""
+        value = getattr(record, name, None)
+        return column.cell(value / scale if column.per_point and value is not None else value)
+
     error = getattr(record, column.error, None) if column.error else None
-    return f"{text}±{column.cell(error)}" if error is not None and math.isfinite(error) and error > 0 else text
+    known = error is not None and math.isfinite(error) and error > 0
+    return f"{text(column.name)}±{text(column.error)}" if known else text(column.name)
 
 
 def _score_tables(page: PageContents) -> list[Table]:

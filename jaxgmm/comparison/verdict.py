@@ -92,6 +92,10 @@ class Verdict(Enum):
     )
 
 
+# A bootstrap does not draw from a posterior, so its verdicts have words of their own.
+BOOTSTRAP_WORDS = {Verdict.AGREE: "EM stable", Verdict.EM_INSIDE: "EM biased", Verdict.UNCONFIRMED: "no posterior"}
+
+
 class Finding(NamedTuple):
     """One sentence about a posterior, and the verdict that it causes (None if it causes no verdict)."""
 

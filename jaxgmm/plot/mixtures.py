@@ -74,10 +74,10 @@ def ellipses(ax: Axes, mixture: MixtureLike, *, mass: float = 0.9) -> Axes:
         2
     """
     mixture = as_mixture(mixture)
-    outlines = _outlines(mixture, mass)  # (..., K, points, 2)
-    many = outlines.ndim > 3
+    found = outlines(mixture, mass)  # (..., K, points, 2)
+    many = found.ndim > 3
     for k in range(mixture.num_components):
-        lines = outlines[..., k, :, :].reshape(-1, *outlines.shape[-2:])
+        lines = found[..., k, :, :].reshape(-1, *found.shape[-2:])
         style = (
             {"colors": color(k), "linewidths": 0.7, "alpha": min(0.6, 12 / len(lines)), "zorder": 2}
             if many
@@ -157,12 +157,8 @@ def densities(
         >>> len(densities(Figure().subplots(), mixture, [[0.0], [1.0], [3.0]]).lines)
         3
     """
-    mixture, x = as_mixture(mixture, single=True), np.asarray(x)[:, 0]
-    spread = np.ptp(x) or 1.0
-    grid = np.linspace(x.min() - 0.15 * spread, x.max() + 0.15 * spread, 400).astype(np.asarray(mixture.means).dtype)
-    # There are at most 60 bins, because a histogram of rounded data has gaps if the bins are narrow.
-    bins = int(np.clip(len(np.histogram_bin_edges(x, "auto")) - 1, 12, 60))
-    ax.hist(x, bins=bins, density=True, color="0.85", edgecolor="white", zorder=0)
+    mixture = as_mixture(mixture, single=True)
+    grid = histogram(ax, np.asarray(x)[:, 0]).astype(np.asarray(mixture.means).dtype)
     if draws is not None:
         curves = np.exp(np.asarray(log_prob(draws, grid[:, None]))).reshape(-1, len(grid))
         style = {"colors": COLORS[5], "linewidths": 0.7, "alpha": min(0.6, 12 / len(curves)), "zorder": 1}
@@ -255,6 +251,27 @@ def coclustering(ax: Axes, matrix: ArrayLike, *, labels: ArrayLike | None = None
     return ax
 
 
+def histogram(ax: Axes, values: np.ndarray) -> np.ndarray:
+    """Draw a grey histogram of one feature (N,). Return a grid of 400 points that extends a little beyond the data."""
+    spread = np.ptp(values) or 1.0
+    # There are at most 60 bins, because a histogram of rounded data has gaps if the bins are narrow.
+    bins = int(np.clip(len(np.histogram_bin_edges(values, "auto")) - 1, 12, 60))
+    ax.hist(values, bins=bins, density=True, color="0.85", edgecolor="white", zorder=0)
+    return np.linspace(values.min() - 0.15 * spread, values.max() + 0.15 * spread, 400)
+
+
+def outlines(mixture: Mixture, mass: float) -> np.ndarray:
+    """Return the outlines (..., K, points, 2) of the ellipses that contain the probability `mass` of each component.
+
+    For D = 2, the standardised outline is |z|^2 = -2 log(1 - mass).
+    """
+    dense = covariance.to_dense(mixture.covariances, mixture.covariance_type, mixture.num_components, 2)
+    lower = np.linalg.cholesky(np.asarray(dense, float))
+    angle = np.linspace(0, 2 * np.pi, 120)
+    circle = math.sqrt(-2 * math.log1p(-mass)) * np.stack([np.cos(angle), np.sin(angle)])  # (2, points)
+    return np.asarray(mixture.means, float)[..., None, :] + np.swapaxes(lower @ circle, -1, -2)
+
+
 def _density_on_grid(mixture: Mixture) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
     """Return a grid and the density on it. The grid extends four standard deviations beyond each mean in both directions."""
     dense = covariance.to_dense(mixture.covariances, mixture.covariance_type, mixture.num_components, 2)
@@ -284,15 +301,3 @@ def _by_label(matrix: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return the order of the points by label. Within a label, the points whose membership is most certain come first."""
     certainty = (matrix * (labels[:, None] == labels)).sum(1)
     return np.lexsort((-certainty, labels))
-
-
-def _outlines(mixture: Mixture, mass: float) -> np.ndarray:
-    """Return the outlines (..., K, points, 2) of the ellipses that contain the probability `mass` of each component.
-
-    For D = 2, the standardised outline is |z|^2 = -2 log(1 - mass).
-    """
-    dense = covariance.to_dense(mixture.covariances, mixture.covariance_type, mixture.num_components, 2)
-    lower = np.linalg.cholesky(np.asarray(dense, float))
-    angle = np.linspace(0, 2 * np.pi, 120)
-    circle = math.sqrt(-2 * math.log1p(-mass)) * np.stack([np.cos(angle), np.sin(angle)])  # (2, points)
-    return np.asarray(mixture.means, float)[..., None, :] + np.swapaxes(lower @ circle, -1, -2)

@@ -107,19 +107,21 @@ def write_report(
     """
     check_target(path)
     x = _check(comparison, fit, x)
-    page = _template().render(
+    page = comparison.page()
+    text = _template().render(
         title="EM against the posterior" if title is None else str(title),
-        conclusion=comparison.conclusion,
+        conclusion=page.conclusion,
+        word=page.word,
         verdicts=list(_verdicts(comparison)),
-        model={f"{name[0].upper()}{name[1:]}": text for name, text in comparison.page().sentences().items()},
+        model={f"{name[0].upper()}{name[1:]}": text for name, text in page.sentences().items()},
         samplers=samplers_table(comparison),
         pictures=list(_pictures(_Subject(comparison, fit, x))),
         numbers=number_tables(comparison),
         glossary=glossary(comparison),
         origin=_origin({} if details is None else details),
-        printed=str(comparison),
+        printed=comparison.details(),
     )
-    return write_text(path, page)
+    return write_text(path, text)
 
 
 @cache
@@ -148,13 +150,14 @@ def _check(comparison: Any, fit: Any, x: ArrayLike) -> np.ndarray:
 
 def _verdicts(comparison: Comparison) -> Iterator[dict[str, Any]]:
     """Yield the verdict on each posterior, with its sentences and notes."""
+    page = comparison.page()
     for method, sampler in comparison.samplers.items():
         yield {
             "method": shown_name(method),
-            "word": sampler.verdict.word,
+            "word": sampler.word,
             "grade": _GRADES.get(sampler.verdict, "mixed"),
-            "sentences": [finding.sentence for finding in sampler.findings],
-            "notes": sampler.notes,
+            "sentences": page.findings(sampler),
+            "notes": page.notes(sampler),
         }
 
 

@@ -42,18 +42,33 @@ def test_no_sampler_mixed():
     """This is what iris, petal and sepal length with three components, gave: only the bootstrap looked good."""
     samplers = judged(("nuts", UNMIXED), ("gibbs", UNMIXED), ("laplace", POOR), ("bootstrap", AGREE))
     samplers["nuts"] = summary(findings=samplers["nuts"].findings, r_hat_max=1.42, ess_min=9.0)
-    sentence = conclude(samplers)
-    assert sentence.startswith("No sampler mixed (nuts: R-hat 1.420, ESS 9 and gibbs: ")
-    assert "does not tell whether EM agrees" in sentence
-    assert "laplace and bootstrap cannot tell" in sentence
+    found = conclude(samplers)
+    assert found.verdict is UNMIXED
+    assert found.sentence.startswith("No sampler mixed (nuts: R-hat 1.420, ESS 9 and gibbs: ")
+    assert "does not tell whether EM agrees" in found.sentence
+    assert "laplace and bootstrap cannot tell" in found.sentence
+    assert "num_samples=2000" in found.next_step
+    assert str(found) == f"{found.sentence} What to do: {found.next_step}"
+    assert "--num-samples 2000" in conclude(samplers, "command").next_step
 
 
 def test_what_is_believed():
-    assert conclude(judged(("nuts", AGREE), ("gibbs", AGREE))) == "By nuts and gibbs: agree."
-    assert "several modes" in conclude(judged(("nuts", MODES)))
-    assert conclude(judged(("nuts", Verdict.EM_INSIDE), ("gibbs", UNMIXED), ("bootstrap", AGREE))) == (
-        "By nuts: EM inside. The chains of gibbs did not mix, so they are not counted."
+    """The gravest verdict of the posteriors that are believed is the verdict of all."""
+    assert conclude(judged(("nuts", AGREE), ("gibbs", AGREE))).sentence == "EM agrees with the posterior, by nuts and gibbs."
+    assert conclude(judged(("nuts", MODES))).verdict is MODES
+    inside = conclude(judged(("nuts", Verdict.EM_INSIDE), ("gibbs", UNMIXED), ("smc", AGREE), ("bootstrap", AGREE)))
+    assert inside.verdict is Verdict.EM_INSIDE
+    assert inside.sentence == (
+        "EM lies inside every interval of the posterior, but not everywhere near its mean, by nuts. By smc: agree. The chains "
+        "of gibbs did not mix, so they are not counted. From one bootstrap replicate of the data to another: EM stable."
     )
-    assert conclude(judged(("bootstrap", Verdict.UNCONFIRMED))).startswith("No posterior was sampled")
+    bootstrap = conclude(judged(("bootstrap", Verdict.UNCONFIRMED)))
+    assert bootstrap.sentence.startswith("No posterior was sampled")
+    assert "confidence intervals" in bootstrap.next_step
     alone = conclude(judged(("laplace", AGREE), ("bootstrap", AGREE)))
-    assert alone.startswith("By laplace: agree. No chains were run")
+    assert alone.sentence.startswith("EM agrees with the posterior, by laplace. No chains were run")
+
+
+@pytest.mark.parametrize("verdict", [v for v in Verdict if v not in (UNMIXED, MODES)])
+def test_every_verdict_has_a_sentence(verdict):
+    assert conclude(judged(("nuts", verdict))).sentence.endswith(", by nuts.")

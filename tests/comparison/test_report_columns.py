@@ -28,7 +28,7 @@ def test_every_column_is_explained(record):
         assert column.explanation
         assert not column.explanation.endswith(".")
         assert f"    {name}: {column.explanation}" in record.__doc__
-        assert len(column.short.format(**CONTEXT)) <= 42
+        assert len(column.short.format(**CONTEXT)) <= 46
         assert "{" not in column.long.format(**CONTEXT)
         assert column.error in ("", *columns)
 

@@ -2,8 +2,9 @@
 
 import pytest
 
+from jaxgmm.comparison.page_contents import PageContents
 from jaxgmm.comparison.report_columns import DensityScores
-from jaxgmm.comparison.text_layout import PageContents, as_html, quantity_table, render, score_lines
+from jaxgmm.comparison.text_layout import as_html, quantity_table, render, score_lines
 from jaxgmm.comparison.verdict import Finding, Verdict
 from jaxgmm.tables import WIDTH
 
@@ -86,16 +87,16 @@ def test_scores_are_shown_with_their_errors():
     samplers = {f"method {i}": summary() for i in range(6)}
     shown = page(samplers=samplers, scores={"joint": {"method 0": joint_scores()}, "density": dict.fromkeys(samplers, density)})
     lines = dict((column.name, cells) for column, cells in score_lines(shown, "density", "short"))
-    assert lines["elpd_loo"][0] == "-4.0±0.5"
+    assert lines["elpd_loo"][0] == "-0.2000±0.0250"
     assert lines["total_variation"][0] == "0.100"
     assert "elpd_folds" not in lines
     text = render(shown)
     assert max(map(len, text)) <= WIDTH
-    assert sum(line.startswith("log density of the data") for line in text) == 2
+    assert sum(line.startswith("predictions (nats") for line in text) == 2
     assert "~2.5" in "\n".join(text)
 
 
 def test_html_is_escaped():
-    text = as_html(page(samplers={"<script>": summary()}))
+    text = as_html("\n".join(render(page(samplers={"<script>": summary()}))))
     assert text.startswith("<pre")
     assert "<script>" not in text
