@@ -3,23 +3,22 @@
     p(M | x) = p(x | M) / sum over all models M' of p(x | M')
 
 All models have the same probability before the data are seen. The evidence p(x | M) is estimated by `smc`, which uses no
-solution of EM. All numbers of components are computed in one batch: every model has as many components as the largest one, and
-the components that a smaller model does not use are absent.
+solution of EM. One compiled program serves all numbers of components: every model has as many components as the largest one,
+and the components that a smaller model does not use are absent.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
 
-from .padding import pad_data
 from .posterior.conditionals import check_closed_forms, check_integer_weights
 from .posterior.result import PosteriorStatus
 from .posterior.smc import smc
@@ -79,6 +78,7 @@ def evidence_of_models(
     priors: Mapping[str, MixturePrior | None],
     counts: Sequence[int],
     effort: Effort,
+    progress: bool | None = None,
 ) -> dict[Model, ModelEvidence]:
     """Return the evidence of each model. Each model with K components uses the first K components of its prior.
 
@@ -89,19 +89,16 @@ def evidence_of_models(
     check_integer_weights(weight, "criterion='evidence'")
     for name, prior in priors.items():
         _check_prior(prior, max(counts), x.shape[1], name)
-    padded = pad_data(x, np.ones(len(x), x.dtype) if weight is None else weight)
-    present = np.arange(max(counts)) < np.asarray(counts)[:, None]
-    values, errors, statuses = [], [], []
-    for name, prior in priors.items():
-        keys = jax.random.split(key, len(counts))
-        found = _run(keys, present, *padded, prior, covariance_type=name, **effort._asdict())
-        log_evidence, error, status = (np.asarray(leaf) for leaf in found)
-        values += [*(np.logaddexp.reduce(log_evidence.astype(float), axis=1) - np.log(effort.num_chains))]
-        errors += [*error.astype(float)]
-        statuses += [PosteriorStatus(int(one)) for one in status]
+    models = list(itertools.product(priors, counts))
+    keys = jax.random.split(key, len(models))
+    runs = [
+        _run(one, x, priors[model[0]], effort, model, sample_weight=weight, progress=progress)
+        for one, model in zip(keys, models, strict=True)
+    ]
+    values, errors, statuses = zip(*runs, strict=True)
     rows = zip(values, errors, *probabilities(np.array(values), np.array(errors)), statuses, strict=True)
     found = [ModelEvidence(float(v), float(e), float(p), float(p_error), status) for v, e, p, p_error, status in rows]
-    return dict(zip(itertools.product(priors, counts), found, strict=True))
+    return dict(zip(models, found, strict=True))
 
 
 def _check_prior(prior: Any, num_components: int, num_features: int, covariance_type: str) -> None:
@@ -115,35 +112,21 @@ def _check_prior(prior: Any, num_components: int, num_features: int, covariance_
     check_closed_forms(prior, "criterion='evidence'")
 
 
-@partial(jax.jit, static_argnames=("covariance_type", "num_samples", "num_chains"))
-def _run(
-    keys: jax.Array,
-    present: jax.Array,
-    x: jax.Array,
-    weight: jax.Array,
-    prior: MixturePrior,
-    *,
-    covariance_type: str,
-    num_samples: int,
-    num_chains: int,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return log evidences (M, C), their errors (M,) and statuses (M,) of M models with different components present."""
+def _run(key: jax.Array, x: jax.Array, prior: Any, effort: Effort, model: Model, **options: Any) -> tuple:
+    """Return the log evidence of a model, its standard error and the status of the runs of `smc`.
 
-    def one(key: jax.Array, present: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    The number of components is that of the prior. Only the first K are present, so that one program serves all K.
+    """
+    name, k = model
+    size = len(prior.weight_concentration)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # the table marks the runs that disagree
         posterior = smc(
-            key,
-            x,
-            prior,
-            num_components=len(present),
-            covariance_type=covariance_type,
-            num_samples=num_samples,
-            num_chains=num_chains,
-            sample_weight=weight,
-            present=present,
+            key, x, prior, num_components=size, covariance_type=name, present=np.arange(size) < k, **effort._asdict(), **options
         )
-        return posterior.stats["log_evidence"], posterior.stats["log_evidence_error"], posterior.status
-
-    return jax.lax.map(lambda model: one(*model), (keys, present))
+    values = np.asarray(posterior.stats["log_evidence"], float)
+    error = float(posterior.stats["log_evidence_error"])
+    return float(np.logaddexp.reduce(values) - np.log(len(values))), error, PosteriorStatus(int(posterior.status))
 
 
 def probabilities(log_evidence: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -64,7 +64,7 @@ def select(
     num_folds: int = 5,
     method: str = "k-means++",
     num_samples: int = 1000,
-    num_chains: int = 8,
+    num_chains: int = 4,
     sample_weight: ArrayLike | None = None,
     **options: Any,
 ) -> Selection:
@@ -130,7 +130,8 @@ def select(
     if criterion == "evidence":
         from .model_evidence import Effort, evidence_of_models
 
-        evidence = evidence_of_models(key_values[0], (x, weight), priors, counts, Effort(num_samples, num_chains))
+        effort, progress = Effort(num_samples, num_chains), options.get("progress")
+        evidence = evidence_of_models(key_values[0], (x, weight), priors, counts, effort, progress)
         priors = {name: with_mode(one) for name, one in priors.items() if one is not None}
     cells = {}
     for name in types:

@@ -188,8 +188,8 @@ def _estimate(
         # the density of a draw is unknown if one of its weights was rounded to 0
         is_known = (draws.weights >= jnp.finfo(draws.weights.dtype).tiny).all(-1)
         ratios = ratios._replace(of_draws=jnp.where(is_known, ratios.of_draws, -jnp.inf))
-        weight = posterior.stats.get("chain_weight", jnp.ones(len(posterior.log_density)))
-        evidence = _check_draws(evidence, ratios, offset, weight / weight.sum(), posterior.method)
+        shares = posterior.stats.get("chain_weight", jnp.ones(len(posterior.log_density)))
+        evidence = _check_draws(evidence, ratios, offset, shares / shares.sum(), posterior.method)
     return in_dtype(evidence, x.dtype)
 
 
