@@ -1,34 +1,25 @@
-"""evidence_rounds: ratios and shares of the points of all rounds."""
+"""evidence_rounds: draws become points of whole rounds. The ratios are tested with `log_evidence`."""
+
+from types import SimpleNamespace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-import jaxgmm
-from jaxgmm.posterior.evidence_proposal import choose_seeds
-from jaxgmm.posterior.evidence_rounds import ROUNDS, Points, log_ratios
-from jaxgmm.posterior.standardization import standardise, to_standard
+from jaxgmm.posterior.evidence_rounds import _points_of_draws
 
-from helpers import two_groups
+from helpers import random_mixture
 
 
-def test_ratios_of_draws_do_not_depend_on_the_labels(x64):
-    """A draw and its copy with exchanged components have the same ratio. Shares of all parts sum to 1."""
-    x, start, prior = two_groups(0, 30, 1, "full", np.float64)
-    problem = standardise(jnp.asarray(x), None, prior, "full")
-    draws = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf[::-1], 1.02 * leaf]), start)
-    posterior = jaxgmm.Posterior(jax.tree.map(lambda leaf: leaf[None], draws), jnp.zeros((1, 3)), prior, jnp.array(0), {})
-    standard = jax.vmap(lambda mixture: to_standard(mixture, problem))(draws)
-
-    @jax.jit
-    def run(key):
-        seeds = choose_seeds(key, posterior, None, problem, 1).mixtures
-        return log_ratios(key, Points(seeds, np.arange(len(seeds.weights)), standard), problem, 64)
-
-    found = run(jax.random.key(0))
-    assert found.of_samples.shape == (64 * ROUNDS,)
-    assert found.of_draws.shape == (3,)
-    np.testing.assert_allclose(found.of_draws[0], found.of_draws[1], rtol=1e-9)
-    assert found.of_draws[2] != found.of_draws[0]
-    np.testing.assert_allclose(found.shares_of_samples.sum(1), 1, rtol=1e-9)
-    np.testing.assert_allclose(found.shares_of_draws.sum(1), 1, rtol=1e-9)
+def test_draws_fill_rounds():
+    """Each draw has its canonical labelling. The last round is filled with copies of the last draw."""
+    draws = jax.tree.map(lambda *leaves: np.stack(leaves), *[random_mixture(seed, "diag", 2, 1) for seed in range(5)])
+    space = SimpleNamespace(flatten=lambda mixture: mixture.means.ravel())
+    labellings = SimpleNamespace(canonical=lambda mixture: jax.tree.map(lambda leaf: leaf[::-1], mixture))
+    points, count = _points_of_draws(draws, space, labellings, 3)
+    assert count == 5
+    assert points.shape == (2, 3, 2)
+    expected = draws.means[:, ::-1, 0]
+    np.testing.assert_allclose(points.reshape(6, 2), expected[[0, 1, 2, 3, 4, 4]], rtol=1e-6)
+    points, count = _points_of_draws(None, space, labellings, 3)
+    assert count == 0
+    assert points.shape == (0, 3, 0)
