@@ -90,8 +90,8 @@ def log_ratios(key: jax.Array, points: Points, problem: StandardizedProblem, num
     return Ratios(
         ratios[of_samples].ravel(),
         ratios[of_draws].ravel()[:num_draws],
-        shares[of_samples].reshape(-1, len(points.given)),
-        shares[of_draws].reshape(-1, len(points.given))[:num_draws],
+        shares[of_samples].reshape(ROUNDS * num_samples, len(points.given)),
+        shares[of_draws].reshape(len(own) * num_samples, len(points.given))[:num_draws],
     )
 
 
