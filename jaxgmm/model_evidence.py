@@ -14,7 +14,7 @@ import itertools
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
@@ -23,10 +23,6 @@ from .posterior.conditionals import check_closed_forms, check_integer_weights
 from .posterior.result import PosteriorStatus
 from .posterior.smc import smc
 from .priors.interface import MixturePrior, check_prior
-from .tables import Table
-
-if TYPE_CHECKING:
-    from .selection_result import Cell
 
 Model: TypeAlias = tuple[str, int]  # covariance type and number of components
 
@@ -148,22 +144,3 @@ def probabilities(log_evidence: np.ndarray, error: np.ndarray) -> tuple[np.ndarr
     own = np.where(finite, error**2, 0)
     variance = own * (1 - 2 * p) + (p**2 * own).sum()
     return p, p * np.sqrt(np.maximum(variance, 0))
-
-
-def evidence_table(cells: Sequence[Cell], best: Cell) -> Table:
-    """Return a table with one line for each model."""
-    rows = []
-    for cell in cells:
-        found = cell.evidence
-        assert found is not None
-        values = [f"{found.log_evidence:.2f}", f"{found.log_evidence_error:.2f}"]
-        values += [f"{100 * found.probability:.1f} %", f"{100 * found.probability_error:.1f} %"]
-        mark = ("*" if cell is best else "") + ("" if found.reliable else "?")
-        rows.append([cell.covariance_type, str(cell.num_components), *values, mark])
-    notes = ["* best; before the data are seen, all models have the same probability. One prior is used for all K."]
-    if any(row[-1].endswith("?") for row in rows):
-        notes.append("? the runs of smc disagree, so neither the evidence nor its error can be trusted: raise num_samples")
-    header = ("covariance type", "K", "log p(x)", "+-", "p(K | x)", "+-", "")
-    if len({cell.covariance_type for cell in cells}) > 1:
-        return Table("Evidence", (*header[:4], "p(type, K | x)", *header[5:]), rows, notes)
-    return Table(f"Evidence, covariance type {best.covariance_type}", header[1:], [row[1:] for row in rows], notes)

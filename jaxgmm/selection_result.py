@@ -110,8 +110,6 @@ class Selection(Printed, Exported):
 
     def _tables(self) -> list[Table]:
         if self.best.evidence is not None:
-            from .model_evidence import evidence_table
-
             return [evidence_table(list(self.cells.values()), self.best)]
         types = list(dict.fromkeys(covariance_type for covariance_type, _ in self.cells))
         counts = list(dict.fromkeys(k for _, k in self.cells))
@@ -146,3 +144,22 @@ def best_cell(cells: Iterable[Cell]) -> Cell:
     If no fit is sound, return the cell with the lowest criterion among the cells whose fits have the smallest `unsoundness`.
     """
     return min(cells, key=lambda cell: (cell.unsoundness, cell.criterion))
+
+
+def evidence_table(cells: Sequence[Cell], best: Cell) -> Table:
+    """Return a table with one line for each model."""
+    rows = []
+    for cell in cells:
+        found = cell.evidence
+        assert found is not None
+        values = [f"{found.log_evidence:.2f}", f"{found.log_evidence_error:.2f}"]
+        values += [f"{100 * found.probability:.1f} %", f"{100 * found.probability_error:.1f} %"]
+        mark = ("*" if cell is best else "") + ("" if found.reliable else "?")
+        rows.append([cell.covariance_type, str(cell.num_components), *values, mark])
+    notes = ["* best; before the data are seen, all models have the same probability. One prior is used for all K."]
+    if any(row[-1].endswith("?") for row in rows):
+        notes.append("? the runs of smc disagree, so neither the evidence nor its error can be trusted: raise num_samples")
+    header = ("covariance type", "K", "log p(x)", "+-", "p(K | x)", "+-", "")
+    if len({cell.covariance_type for cell in cells}) > 1:
+        return Table("Evidence", (*header[:4], "p(type, K | x)", *header[5:]), rows, notes)
+    return Table(f"Evidence, covariance type {best.covariance_type}", header[1:], [row[1:] for row in rows], notes)

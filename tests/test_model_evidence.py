@@ -10,10 +10,7 @@ import pytest
 from exact_evidence import exact_log_evidence
 
 import jaxgmm
-from jaxgmm.em.result import Status
-from jaxgmm.model_evidence import ModelEvidence, evidence_table, probabilities
-from jaxgmm.posterior.result import PosteriorStatus
-from jaxgmm.selection_result import Cell
+from jaxgmm.model_evidence import probabilities
 
 from helpers import independent_prior
 
@@ -68,23 +65,6 @@ def test_errors_of_probabilities():
     np.testing.assert_allclose(p_error[:3], draws.std(0), rtol=0.05)
     assert (p[3], p_error[3]) == (0, 0)
     assert np.isnan(probabilities(np.array([np.nan]), np.array([0.1]))[0]).all()
-
-
-def made_cell(name, k, probability, status=PosteriorStatus.OK):
-    evidence = ModelEvidence(-10.0, 0.1, probability, 0.01, status)
-    return Cell(name, k, 20.0, -1.0, Status.SINGULAR, True, None, evidence)
-
-
-def test_marks():
-    """Runs that disagree are marked if the model matters. The fit does not decide which model is chosen."""
-    cells = [made_cell("full", 1, 0.7), made_cell("diag", 1, 0.3, PosteriorStatus.UNMIXED), made_cell("diag", 2, 1e-4)]
-    assert all(cell.sound for cell in cells)
-    lines = evidence_table(cells, cells[0]).text().splitlines()
-    assert "p(type, K | x)" in lines[1]
-    assert [line.split()[-1] for line in lines[2:5]] == ["*", "?", "%"]
-    assert "raise num_samples" in " ".join(" ".join(lines).split())
-    unimportant = made_cell("diag", 1, 1e-4, PosteriorStatus.DEGENERATE)
-    assert unimportant.evidence.reliable
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,9 @@ import math
 import pytest
 
 from jaxgmm.em.result import Status
-from jaxgmm.selection_result import Cell, Selection, best_cell
+from jaxgmm.model_evidence import ModelEvidence
+from jaxgmm.posterior.result import PosteriorStatus
+from jaxgmm.selection_result import Cell, Selection, best_cell, evidence_table
 
 
 def made_selection(*cells):
@@ -36,3 +38,20 @@ def test_the_best_shows_what_is_wrong_with_it():
     assert "No model has a sound fit" in text
     text = repr(made_selection((math.inf, Status.CONVERGED, False), (8.0, Status.DECREASED, False)))
     assert [line.split()[1] for line in text.splitlines()[2:4]] == ["infx", "8.00*x"]
+
+
+def made_cell(name, k, probability, status=PosteriorStatus.OK):
+    evidence = ModelEvidence(-10.0, 0.1, probability, 0.01, status)
+    return Cell(name, k, 20.0, -1.0, Status.SINGULAR, True, None, evidence)
+
+
+def test_marks_of_evidence():
+    """Runs that disagree are marked if the model matters. The fit does not decide which model is chosen."""
+    cells = [made_cell("full", 1, 0.7), made_cell("diag", 1, 0.3, PosteriorStatus.UNMIXED), made_cell("diag", 2, 1e-4)]
+    assert all(cell.sound for cell in cells)
+    lines = evidence_table(cells, cells[0]).text().splitlines()
+    assert "p(type, K | x)" in lines[1]
+    assert [line.split()[-1] for line in lines[2:5]] == ["*", "?", "%"]
+    assert "raise num_samples" in " ".join(" ".join(lines).split())
+    unimportant = made_cell("diag", 1, 1e-4, PosteriorStatus.DEGENERATE)
+    assert unimportant.evidence.reliable
