@@ -185,8 +185,8 @@ def _estimate(
     offset = jnp.where(jnp.isnan(density), jnp.nan, offset)
     evidence = _summarise(ratios.of_samples, offset, same)
     if draws is not None:
-        # the density of a draw is unknown if one of its weights was rounded to 0
-        is_known = (draws.weights >= jnp.finfo(draws.weights.dtype).tiny).all(-1)
+        # the density of a draw is unknown if one of its weights was rounded to 0, or to about the smallest positive number
+        is_known = (draws.weights > 10 * jnp.finfo(draws.weights.dtype).tiny).all(-1)
         ratios = ratios._replace(of_draws=jnp.where(is_known, ratios.of_draws, -jnp.inf))
         shares = posterior.stats.get("chain_weight", jnp.ones(len(posterior.log_density)))
         evidence = _check_draws(evidence, ratios, offset, shares / shares.sum(), posterior.method)

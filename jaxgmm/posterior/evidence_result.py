@@ -72,8 +72,9 @@ class Evidence(Printed):
         ess: (), effective number of samples, (sum of ratios)^2 / sum of squared ratios.
         status: (), an EvidenceStatus.
         bridge: (), a second estimate of log p(x), nats, by bridge sampling from the same samples and from the posterior's
-            draws. It is NaN if a draw has a weight that was rounded to 0. It is None if the draws are from `laplace` or
-            `bootstrap`, or if there are fewer than 100, because it needs draws from the posterior itself.
+            draws. It is NaN if a draw has a weight that was rounded to 0 or to the smallest positive number. It is None if the
+            draws are from `laplace` or `bootstrap`, because it needs draws from the posterior itself, or if there are fewer
+            than 100 draws.
         bridge_error: (), the standard error of `bridge`, nats.
 
     Example:
@@ -117,5 +118,5 @@ class Evidence(Printed):
 def _describe_bridge(value: float, error: float) -> str:
     """Return a sentence about the estimate by bridge sampling."""
     if math.isnan(value):
-        return "Bridge sampling is not available, because a draw has a weight that was rounded to 0."
+        return "Bridge sampling is not available, because a draw has a weight that is too small for its number format."
     return f"Bridge sampling from the same samples and the draws: log p(x) = {value:.4f} +- {error:.4f} nats"

@@ -16,7 +16,7 @@ def test_table():
     both = Evidence(*FIELDS, jnp.array(0), jnp.array(-247.09), jnp.array(0.02))
     assert "the draws: log p(x) = -247.0900 +- 0.0200 nats" in " ".join(repr(both).split())
     unknown = Evidence(*FIELDS, jnp.array(int(EvidenceStatus.MISSED_MODES)), *[jnp.array(math.nan)] * 2)
-    assert "rounded to 0" in repr(unknown)
+    assert "Bridge sampling is not available" in repr(unknown)
     assert "start nuts from all modes" in " ".join(repr(unknown).split())
     stacked = Evidence(*[jnp.stack([v, v]) for v in (*FIELDS, jnp.array(0), jnp.array(-247.0), jnp.array(0.02))])
     assert "by bridge sampling" in repr(stacked)
