@@ -221,11 +221,23 @@ def _check_draws(evidence: Evidence, ratios: Ratios, offset: jax.Array, chain_we
         disagree = (difference > errors * jnp.hypot(error, evidence.error)) & (difference > nats)
         status = jnp.where(disagree, EvidenceStatus.DISAGREEMENT, status)
     if ratios.shares_of_draws.shape[-1]:
-        mass = jax.nn.softmax(ratios.of_samples) @ ratios.shares_of_samples
-        share = chain_weight @ ratios.shares_of_draws.reshape(chains, -1, len(mass)).mean(1)
-        missed = (mass > max(_NEGLIGIBLE, 10 / len(ratios.of_draws))) & (share < _REPRESENTED * mass)
-        status = jnp.where(missed.any(), EvidenceStatus.MISSED_MODES, status)
+        status = jnp.where(_misses_a_mode(ratios, chain_weight), EvidenceStatus.MISSED_MODES, status)
     return dataclasses.replace(evidence, status=jnp.where(evidence.status == EvidenceStatus.OK, status, evidence.status))
+
+
+def _misses_a_mode(ratios: Ratios, chain_weight: jax.Array) -> jax.Array:
+    """Return whether the draws miss a given mode that is not negligible, ().
+
+    The mass of a mode is estimated twice: from the weighted samples, and from those draws that have a finite density.
+    """
+    mass = jax.nn.softmax(ratios.of_samples) @ jnp.maximum(ratios.shares_of_samples, 0)
+    count = len(ratios.of_draws)
+    weight = jnp.repeat(chain_weight, count // len(chain_weight), total_repeat_length=count)[:, None]
+    shares = ratios.shares_of_draws
+    weight = jnp.where(shares >= 0, weight, 0)
+    total = weight.sum(0)
+    missed = (weight * shares).sum(0) < _REPRESENTED * mass * total
+    return (missed & (mass > max(_NEGLIGIBLE, 10 / count)) & (total > 0)).any()
 
 
 def _has_density(mixture: Mixture, problem: StandardizedProblem, density: jax.Array) -> jax.Array:

@@ -28,7 +28,8 @@ PILOTS, ROUNDS = 6, 4  # number of rounds that adapt the proposal; number of rou
 class Ratios(NamedTuple):
     """Log importance ratios log(p / q), up to a common constant, and the shares of some parts of the proposal q.
 
-    The share of a part at a point is its responsibility for the point: its weight times its density, divided by q.
+    The share of a part at a point is its responsibility for the point: its weight times its density, divided by q. It is -1 if
+    the density of the point is not finite.
 
     Attributes:
         of_samples: (S,), the log ratios at samples from q.
@@ -76,7 +77,7 @@ def log_ratios(key: jax.Array, points: Points, problem: StandardizedProblem, num
         log_parts = labellings.log_parts(proposal, measured)
         log_density = logsumexp(log_parts, axis=-1)
         ratios = -jnp.where(jnp.isnan(potentials), jnp.inf, potentials) - log_density
-        shares = jnp.where(jnp.isfinite(log_density)[:, None], jnp.exp(log_parts - log_density[:, None]), 0)
+        shares = jnp.where(jnp.isfinite(log_density)[:, None], jnp.exp(log_parts - log_density[:, None]), -1)
         adapted = adapt(proposal, jax.vmap(coordinates.describe)(measured), ratios)
         kept = jax.tree.map(lambda new, old: jnp.where(number < PILOTS, new, old), adapted, proposal)
         return kept, (ratios, shares[:, points.given])
