@@ -53,7 +53,7 @@ class ModelEvidence:
         """Whether the runs of `smc` agree, or the probability is too small to matter."""
         return self.smc_status in _RELIABLE or self.probability < _NEGLIGIBLE
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Mapping[str, object]:
         """Return all fields by name; the status is replaced by its name."""
         return dataclasses.asdict(self) | {"smc_status": self.smc_status.name}
 

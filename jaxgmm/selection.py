@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from .criteria import CRITERIA as INFORMATION_CRITERIA
 from .criteria import information_criterion
 from .density import log_prob
 from .em.assignments import weighted_data
-from .em.batch.fit_many import EM_OPTIONS, fit_many
+from .em.batch.fit_many import EM_OPTIONS, EMOptions, fit_many
 from .em.batch.restarts import best_of, check_restarts
 from .em.fit_warnings import warn_of_collinear_columns
 from .em.initialization import METHODS, StartOptions
@@ -41,6 +41,12 @@ Array: TypeAlias = jax.Array | np.ndarray
 CRITERIA = (*INFORMATION_CRITERIA, "cv", "evidence")
 
 
+class SweepOptions(EMOptions, total=False):
+    """The options of a sweep that are passed to `fit_many`."""
+
+    prior: MixturePrior | None
+
+
 class _Sweep(NamedTuple):
     """Arguments that are the same for all covariance types: numbers of components, and options of starts, fits and folds."""
 
@@ -48,7 +54,7 @@ class _Sweep(NamedTuple):
     num_restarts: int
     num_folds: int
     method: str
-    options: dict[str, Any]
+    options: SweepOptions
 
 
 @public_with(*EM_OPTIONS)
@@ -66,7 +72,7 @@ def select(
     num_samples: int = 1000,
     num_chains: int = 4,
     sample_weight: ArrayLike | None = None,
-    **options: Any,
+    **options: Unpack[EMOptions],
 ) -> Selection:
     """Fit every number of components with every covariance type, in batches, and choose the best model by a criterion.
 
@@ -135,8 +141,8 @@ def select(
         priors = {name: with_mode(one) for name, one in priors.items() if one is not None}
     cells = {}
     for name in types:
-        under_prior = {} if priors[name] is None else {"prior": priors[name]}
-        sweep = _Sweep(counts, num_restarts, num_folds, method, options | under_prior)
+        of_fits: SweepOptions = {**options, "prior": priors[name]}
+        sweep = _Sweep(counts, num_restarts, num_folds, method, of_fits)
         fits = jax.tree.map(lambda leaf: leaf[:, 0], _sweep_counts(key_fits, x, weight, name, sweep))
         if evidence:
             values = [-2 * evidence[name, k].log_evidence for k in counts]
@@ -176,7 +182,7 @@ def with_mode(prior: MixturePrior) -> MixturePrior:
 def _grid(num_components: Iterable[int] | int, covariance_types: Iterable[str] | str) -> tuple[list[int], list[str]]:
     """Return lists of the numbers of components and of the covariance types, after validation."""
     if isinstance(num_components, Iterable) and getattr(num_components, "ndim", 1):
-        counts: list[Any] = [_as_python(k) for k in num_components]
+        counts: list[int] = [_as_python(k) for k in num_components]
     else:
         counts = [_as_python(num_components)]
     types = [covariance_types] if isinstance(covariance_types, str) else list(covariance_types)
@@ -224,7 +230,7 @@ def _sweep_counts(key: jax.Array, x: jax.Array, weights: Array | None, covarianc
         weight = np.broadcast_to(weights[None, :, None], (*shape, len(x))).reshape(-1, len(x))
     start_options = StartOptions(max(sweep.counts), covariance_type, sweep.method)
     starts = _sweep_starts(keys, *pad_data(x, weights), jnp.array(sweep.counts), start_options, sweep.num_restarts)
-    fit_options: dict[str, Any] = {"history": False} | sweep.options
+    fit_options: SweepOptions = {"history": False, **sweep.options}
     fits = fit_many(starts, x, sample_weight=weight, **fit_options)
     fits = jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), fits)
     totals = np.asarray(len(x), x.dtype) if weights is None else np.asarray(weights).sum(-1)

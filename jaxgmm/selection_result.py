@@ -69,10 +69,10 @@ class Cell:
         """Return all fields except `fit`, in plain Python types; numbers that are not finite become None."""
         return plain(self._record())
 
-    def _record(self) -> dict[str, Any]:
+    def _record(self) -> Mapping[str, object]:
         """Return all fields except `fit`; the status is replaced by its name."""
         record = {name: getattr(self, name) for name in _FIELDS} | {"status": self.status.name}
-        return record if self.evidence is None else record | self.evidence.record()
+        return record if self.evidence is None else {**record, **self.evidence.record()}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -102,7 +102,7 @@ class Selection(Printed, Exported):
         best = {"covariance_type": self.best.covariance_type, "num_components": self.best.num_components}
         return {"criterion": self.criterion, "cells": [cell.to_dict() for cell in self.cells.values()], "best": best}
 
-    def _records(self) -> Iterable[Mapping[str, Any]]:
+    def _records(self) -> Iterable[Mapping[str, object]]:
         return [cell._record() for cell in self.cells.values()]
 
     def _fields(self) -> Sequence[str]:

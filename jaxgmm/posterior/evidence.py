@@ -22,7 +22,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -141,7 +140,7 @@ def log_evidence(
     return evidence
 
 
-def _check(posterior: Any, modes: Mixture | None) -> None:
+def _check(posterior: Posterior, modes: Mixture | None) -> None:
     """Raise ValueError or TypeError if the posterior has no prior, or if the modes do not fit the posterior."""
     check_one_posterior(posterior)
     if posterior.prior is None:

@@ -9,8 +9,9 @@ from functools import partial
 
 import jax
 
+from ..cells import REACH, look, reach
 from ..status import StatusEnum
-from ..tables import REACH, Printed, Table, look, reach
+from ..tables import Printed, Table
 
 
 class EvidenceStatus(StatusEnum):
