@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
@@ -109,7 +109,7 @@ def _pairs(num_features: int) -> list[tuple[int, int]]:
     return [(i, i + 1) for i in range(num_features - 1)][:_MOST_PAIRS]
 
 
-def _draw_data(figure: Any, mixture: Mixture, draws: Mixture, x: np.ndarray, names: list[str]) -> None:
+def _draw_data(figure: SubFigure, mixture: Mixture, draws: Mixture, x: np.ndarray, names: list[str]) -> None:
     """Draw the data with EM and the draws: as densities if there is one feature, else as ellipses for pairs of features."""
     d = mixture.num_features
     if d == 1:
@@ -129,7 +129,7 @@ def _draw_data(figure: Any, mixture: Mixture, draws: Mixture, x: np.ndarray, nam
     figure.suptitle(title, fontsize=9, x=0.02, ha="left")
 
 
-def _draw_marginals(figure: Any, comparison: Comparison, shown: list[ComparisonRow], columns: int) -> None:
+def _draw_marginals(figure: SubFigure, comparison: Comparison, shown: list[ComparisonRow], columns: int) -> None:
     """Draw one panel for each row; all rows belong to the first posterior."""
     method = next(iter(comparison.posteriors))
     total = sum(row.method == method for row in comparison.rows)

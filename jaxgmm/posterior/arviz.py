@@ -90,7 +90,9 @@ def to_arviz(posterior: Posterior, x: ArrayLike, *, sample_weight: ArrayLike | N
     return arviz.from_dict(**groups, dims=dims)
 
 
-def _check(posterior: Any, x: ArrayLike, sample_weight: ArrayLike | None) -> tuple[jax.Array, jax.Array | None, np.ndarray]:
+def _check(
+    posterior: Posterior, x: ArrayLike, sample_weight: ArrayLike | None
+) -> tuple[jax.Array, jax.Array | None, np.ndarray]:
     """Return the data, the weights (or None), and the row index of each observation. Raise an error if an input is invalid."""
     if is_traced(posterior, x, sample_weight):
         raise TypeError("to_arviz works on the host: call it outside jit and vmap.")

@@ -16,22 +16,24 @@ from ..posterior.gibbs import gibbs
 from ..posterior.laplace import laplace
 from ..posterior.nuts import nuts
 from ..posterior.result import Posterior
-from ..posterior.smc import smc_like_start
-from ..validation import check_count, check_flag, check_number
+from ..posterior.smc import TEMPERINGS, smc_like_start
+from ..validation import check_choice, check_count, check_flag, check_number
 from .method_names import POSTERIOR_METHODS
 
 _SAMPLERS = (nuts, gibbs, laplace, bootstrap, smc_like_start)
 FUNCTIONS: dict[str, Callable[..., Posterior]] = dict(zip(POSTERIOR_METHODS, _SAMPLERS, strict=True))
-_OWNED_BY_STUDIES = {"progress", "sample_weight"}  # options that the caller may not set, because a study sets them itself
-# The values of the options in the next two constants are checked before a study begins. An option has the same meaning in all
+# Options that the caller may not set: a study sets them itself, or, like `start_mass`, they are for several starts.
+_OWNED_BY_STUDIES = {"progress", "sample_weight", "start_mass"}
+# The values of the options in the next four constants are checked before a study begins. An option has the same meaning in all
 # methods. The numbers here are the smallest valid values.
 _COUNTS = {"num_samples": 1, "num_chains": 1, "num_warmup": 0, "max_tree_depth": 1, "max_iter": 0, "chunk_size": 1}
 _NUMBERS = ("tol", "reg_covar", "target_accept_prob")
 _FLAGS = ("accelerate", "adapt_mass_matrix")
+_CHOICES = {"tempering": TEMPERINGS}
 _FIT_OPTIONS = ("tol", "max_iter", "reg_covar", "accelerate", "chunk_size")  # options that bootstrap passes to fit_many
 
 
-def as_method(method: str | Callable[..., Posterior], **options: Any) -> tuple[str, Callable[..., Posterior]]:
+def as_method(method: str | Callable[..., Posterior], **options: object) -> tuple[str, Callable[..., Posterior]]:
     """Return the name of a method, and a function (key, start, x, prior) -> Posterior that can be compiled and vmapped.
 
     Args:
@@ -75,7 +77,7 @@ def as_method(method: str | Callable[..., Posterior], **options: Any) -> tuple[s
     return name if name.isidentifier() else "custom", partial(method, **options)
 
 
-def _check_options(method: str, options: dict[str, Any]) -> None:
+def _check_options(method: str, options: Mapping[str, object]) -> None:
     """Raise TypeError if a named method does not take one of the options, or if studies set the option themselves."""
     function = FUNCTIONS[method]
     parameters = inspect.signature(function).parameters.values()
@@ -100,3 +102,5 @@ def check_option_values(options: Mapping[str, Any]) -> None:
             check_number(value, name, exclusive=name == "target_accept_prob")
             if name == "target_accept_prob" and value >= 1:
                 raise ValueError(f"target_accept_prob is {value:g}; a number between 0 and 1 was expected.")
+        elif name in _CHOICES:
+            check_choice(value, name, _CHOICES[name])

@@ -6,7 +6,7 @@ from jaxgmm.cli import main
 
 
 def test_select(capsys, refused, tmp_path, points):
-    arguments = ["select", points, "-k", "1,2", "--covariance-types", "tied", "--columns", "0,1", "--restarts", 2]
+    arguments = ["select", points, "-k", "1,2", "--covariance-types", "tied", "--columns", "0,1", "--restarts", 1]
     labels = tmp_path / "labels.csv"
     assert main([str(a) for a in [*arguments, "--out", tmp_path, "--labels", labels]]) == 0
     given, written = points.read_text().splitlines(), labels.read_text().splitlines()
