@@ -38,6 +38,17 @@ def test_published_values(faithful):
     assert one.fit.component_status.shape == (1,)
 
 
+def test_the_order_of_the_numbers_does_not_matter(faithful):
+    """The starts of a model depend on its own number of components, not on its place among the others."""
+    x, selection = faithful
+    swept = jaxgmm.select(
+        jax.random.key(0), x, num_components=(3, 1, 2), covariance_types=("full",), num_restarts=4, max_iter=400
+    )
+    for name, cell in swept.cells.items():
+        np.testing.assert_allclose(cell.criterion, selection.cells[name].criterion, rtol=1e-6)
+        np.testing.assert_allclose(cell.fit.mixture.means, selection.cells[name].fit.mixture.means, rtol=1e-5)
+
+
 def test_table(faithful):
     """The table has a row for each K and a column for each type, and marks the best."""
     lines = repr(faithful[1]).splitlines()
