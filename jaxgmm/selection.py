@@ -224,7 +224,7 @@ def _sweep_counts(key: jax.Array, x: jax.Array, weights: Array | None, covarianc
     """
     folds = 1 if weights is None or weights.ndim == 1 else len(weights)
     shape = (len(sweep.counts), folds, num_fitted(sweep.num_restarts))
-    keys = jnp.stack([jax.random.split(jax.random.fold_in(key, k), folds) for k in sweep.counts])
+    keys = jax.random.split(key, (max(sweep.counts), folds))[np.array(sweep.counts) - 1]
     weight = weights
     if weights is not None and weights.ndim == 2:
         weight = np.broadcast_to(weights[None, :, None], (*shape, len(x))).reshape(-1, len(x))
