@@ -19,7 +19,7 @@ from ..comparison.result import Comparison
 from ..posterior.pooling import pool
 from .style import COLORS, INK, method_style, plain
 
-Panels = TypeVar("Panels")  # axes (P, P), or a figure in which they are created
+Panels = TypeVar("Panels")  # axes (P, P), or a figure in which axes are created
 
 _MOST_DOTS = 600  # largest number of draws shown in one panel
 

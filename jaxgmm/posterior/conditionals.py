@@ -190,7 +190,7 @@ def draw_state(
 def shapes_of_variables(
     sums: ComponentSums, prior: MixturePrior, covariance_type: str, label_counts: jax.Array | None = None
 ) -> tuple[jax.Array, tuple[int, int]]:
-    """Return what `state_from_variables` needs: the shape parameters of its gamma variables, and how many normal variables.
+    """Return the shape parameters of the gamma variables, and the shape of the normal variables, for `state_from_variables`.
 
     The first K gamma variables are for the weights, and the others for the covariances. `label_counts` (K,) are the numbers of
     labels from which the weights are drawn; None stands for `sums.count`.
