@@ -27,6 +27,16 @@ def test_marginal_shows_em_outside_the_draws_too(ax):
     plot.posterior_marginal(Figure().subplots(), np.ones((4, 10)), 1.0)  # a constant is drawn too
 
 
+def test_bars_of_the_number_of_components(ax):
+    plot.component_numbers(ax, [0.1, 0.7, 0.2], [0.3, 0.7, 0.0])
+    components, occupied = ax.containers
+    assert [bar.get_height() for bar in components] == [0.1, 0.7, 0.2]
+    assert [round(bar.get_x() + bar.get_width()) for bar in components] == [1, 2, 3]
+    assert [bar.get_height() for bar in occupied] == [0.3, 0.7, 0.0]
+    with pytest.raises(ValueError, match=r"one shape \(M,\)"):
+        plot.component_numbers(ax, [0.1, 0.9], [1.0])
+
+
 def test_pairs_are_draws_laplace_and_em():
     comparison = fabricate_comparison(plane())
     rows = [comparison.rows[i] for i in (2, 3, 4)]  # means: the others do not vary here
