@@ -71,7 +71,7 @@ def posterior_marginal(
 
 
 def component_numbers(ax: Axes, prob_components: ArrayLike, prob_occupied: ArrayLike | None = None) -> Axes:
-    """Draw the posterior probabilities of the number of components as bars, beside those of the number of occupied ones.
+    """Draw bars for the posterior probabilities of the numbers of components, and of the numbers of occupied components.
 
     Args:
         ax: axes to draw on.
