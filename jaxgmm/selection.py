@@ -42,7 +42,7 @@ CRITERIA = (*INFORMATION_CRITERIA, "cv", "evidence")
 
 
 class SweepOptions(EMOptions, total=False):
-    """The options of a sweep that are passed to `fit_many`."""
+    """The options of `select` that are passed to `fit_many`."""
 
     prior: MixturePrior | None
 

@@ -55,7 +55,7 @@ class PrintedPage(str):
 
 
 def verdict_lines(page: PageContents) -> list[str]:
-    """Return the verdict of all posteriors together, and what to do next.
+    """Return the lines with one verdict on EM from all posteriors, and what to do next.
 
     The reasons for the verdict are the findings if there is one posterior, and the conclusion if there are several.
     """
@@ -120,7 +120,7 @@ def quantity_table(title: str, rows: Sequence[ComparisonRow], interval: float) -
 
 
 def column_groups(columns: Sequence[Column], interval: float, num_names: int = 1) -> list[tuple[str, int]]:
-    """Return the headings that neighbouring columns share, with the numbers of columns, after `num_names` columns of names."""
+    """Return each heading and the number of neighbouring columns that share it. The first `num_names` columns have none."""
     groups = [("", num_names)]
     for column in columns:
         group = column.group.format(interval=100 * interval)

@@ -99,11 +99,11 @@ def _draw_ellipses(ax: Axes, mixture: Mixture, styles: Sequence[dict], mass: flo
 
 
 def stages(ax: Axes, posterior: Posterior) -> Axes:
-    """Draw how the particles of `smc` fared in each stage, one line for each run.
+    """Draw the effective sample size and the number of surviving particles in each stage of `smc`, in one colour for each run.
 
-    A solid line shows the effective sample size before the particles are resampled, as a share of their number. `smc` ends a
-    stage before this share falls below one half, where a line is drawn. A dotted line shows the share of the particles that
-    survived the stage. If a small share survives, few particles represent the posterior.
+    Both are drawn as shares of the number of particles. A solid line shows the effective sample size before the particles are
+    resampled. `smc` ends a stage before this share falls below one half; a horizontal line marks one half. A dotted line shows
+    the share of the particles that survived the stage. If a small share survives, few particles represent the posterior.
 
     Args:
         ax: axes to draw on.

@@ -19,7 +19,7 @@ from ..comparison.result import Comparison
 from ..posterior.pooling import pool
 from .style import COLORS, INK, integer_ticks, method_style, plain
 
-Panels = TypeVar("Panels")  # axes (P, P), or a figure in which they are created
+Panels = TypeVar("Panels")  # axes (P, P), or a figure in which axes are created
 
 _MOST_DOTS = 600  # largest number of draws shown in one panel
 
@@ -71,7 +71,7 @@ def posterior_marginal(
 
 
 def component_numbers(ax: Axes, prob_components: ArrayLike, prob_occupied: ArrayLike | None = None) -> Axes:
-    """Draw the posterior probabilities of the number of components as bars, beside those of the number of occupied ones.
+    """Draw bars for the posterior probabilities of the numbers of components, and of the numbers of occupied components.
 
     Args:
         ax: axes to draw on.
