@@ -17,7 +17,7 @@ from .mixtures import contours as contours
 from .mixtures import convergence as convergence
 from .mixtures import densities as densities
 from .mixtures import ellipses as ellipses
-from .mixtures import scatter as scatter
+from .points import scatter as scatter
 from .posteriors import pairs as pairs
 from .posteriors import posterior_marginal as posterior_marginal
 from .studies import coverage as coverage

@@ -17,7 +17,7 @@ from ..comparison.clustering import evenly_spaced
 from ..comparison.report_columns import ComparisonRow
 from ..comparison.result import Comparison
 from ..posterior.pooling import pool
-from .style import COLORS, INK, method_style, plain
+from .style import COLORS, ink, method_style, plain
 
 _MOST_DOTS = 600  # largest number of draws shown in one panel
 
@@ -32,6 +32,8 @@ def posterior_marginal(
     shade: str = COLORS[0],
 ) -> Axes:
     """Draw a histogram of the draws of one quantity, with EM as a dark line and the posterior interval as a bar below it.
+
+    The few draws that are far away from the others are not shown. If EM is far away from the draws, an arrow points to it.
 
     Args:
         ax: axes to draw on.
@@ -50,7 +52,7 @@ def posterior_marginal(
         'mean waiting'
     """
     draws = np.asarray(draws, float).ravel()
-    low, high = np.quantile(draws, [0.002, 0.998])
+    low, high = _robust_range(draws)
     margin = 0.05 * (high - low) or 0.5
     span = (low - margin, high + margin)
     heights, *_ = ax.hist(draws, bins=40, range=span, density=True, color=shade, alpha=0.55)
@@ -58,14 +60,39 @@ def posterior_marginal(
     if interval is not None:
         ax.plot(interval, [-0.07 * top] * 2, color=shade, linewidth=3, solid_capstyle="butt")
     if em is not None:
-        ax.axvline(em, color=INK, linewidth=1.6)
-        span = (min(span[0], em - margin), max(span[1], em + margin))
+        _mark_em(ax, em, span)
+        reach = (2 * span[0] - span[1], 2 * span[1] - span[0])
+        span = (max(min(span[0], em - margin), reach[0]), min(max(span[1], em + margin), reach[1]))
     ax.set(yticks=[], ylim=(-0.14 * top, 1.12 * top), xlim=span)
     ax.set_title(plain(title), loc="left", fontsize=8, pad=2)
     ax.spines[["left", "right", "top"]].set_visible(False)
     ax.tick_params(labelsize=7, length=2, pad=1)
     ax.locator_params(axis="x", nbins=4)
     return ax
+
+
+def _robust_range(draws: np.ndarray) -> tuple[float, float]:
+    """Return the range in which draws are shown: nearly all of them, but at most four times as far out as 90 % of them.
+
+    The second limit holds for heavy tails, such as the variance of a component that is empty in some of the draws.
+    """
+    draws = draws[np.isfinite(draws)]
+    if not draws.size:
+        return 0.0, 1.0
+    least, low, middle, high, most = np.quantile(draws, [0.002, 0.05, 0.5, 0.95, 0.998]).tolist()
+    return max(least, middle - 4 * (middle - low)), min(most, middle + 4 * (high - middle))
+
+
+def _mark_em(ax: Axes, em: float, span: tuple[float, float]) -> None:
+    """Draw EM as a dark line, or as an arrow at the edge if it is farther from the draws than the width of their range."""
+    width = 0.99 * (span[1] - span[0])
+    if span[0] - width <= em <= span[1] + width:
+        ax.axvline(em, color=ink(ax), linewidth=1.6)
+        return
+    beyond = em > span[1]
+    where = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "right" if beyond else "left", "va": "top"}
+    text = f"EM {em:.3g} →" if beyond else f"← EM {em:.3g}"
+    ax.annotate(text, (float(beyond), 1), (-1 if beyond else 1, -2), **where, fontsize=7, color=ink(ax))
 
 
 def farthest(rows: list[ComparisonRow], most: int) -> list[ComparisonRow]:
@@ -135,8 +162,13 @@ def pairs(
                 )
     _label_pairs(grid, rows)
     if isinstance(axes, FigureBase):
+        axes.suptitle("Pairs of parameters: posterior draws and EM", fontsize=9, x=0.02, ha="left")
         axes.legend(
-            handles=_pair_handles(method, laplace, mass), loc="outside upper center", ncols=4, fontsize=8, frameon=False
+            handles=_pair_handles(grid[0, 0], method, laplace, mass),
+            loc="outside upper center",
+            ncols=4,
+            fontsize=8,
+            frameon=False,
         )
     return axes
 
@@ -163,7 +195,7 @@ def _pair(ax: Axes, draws: np.ndarray, em: tuple[float, float], laplace: np.ndar
         circle = math.sqrt(-2 * math.log1p(-mass)) * np.stack([np.cos(angle), np.sin(angle)])
         outline = np.mean(laplace, 1)[:, None] + axes * np.sqrt(np.maximum(values, 0)) @ circle
         ax.plot(*outline, color=method_style("laplace")[0], linewidth=1.6, linestyle=(0, (5, 2)), zorder=2)
-    ax.plot(*em, "+", color=INK, markersize=11, markeredgewidth=2, zorder=3)
+    ax.plot(*em, "+", color=ink(ax), markersize=11, markeredgewidth=2, zorder=3)
     ax.tick_params(labelsize=7, length=2)
     ax.locator_params(nbins=4)
 
@@ -179,17 +211,17 @@ def _label_pairs(grid: np.ndarray, rows: Sequence[ComparisonRow]) -> None:
             grid[i, 0].set_ylabel(name, fontsize=8)
         for j in range(last + 1):
             if i > j:
-                grid[i, j].set_xlim(grid[j, j].get_xlim())
+                grid[i, j].set(xlim=grid[j, j].get_xlim(), ylim=grid[i, i].get_xlim())
                 grid[i, j].tick_params(labelbottom=i == last, labelleft=j == 0)
             elif i == j:
                 grid[i, j].tick_params(labelbottom=i == last)
 
 
-def _pair_handles(method: str, laplace: Any, mass: float) -> list[Line2D]:
+def _pair_handles(ax: Axes, method: str, laplace: Any, mass: float) -> list[Line2D]:
     """Return the entries of the legend."""
     shade, _, name = method_style(method)
     handles = [
-        Line2D([], [], linestyle="none", marker="+", markersize=9, markeredgewidth=2, color=INK, label="EM"),
+        Line2D([], [], linestyle="none", marker="+", markersize=9, markeredgewidth=2, color=ink(ax), label="EM"),
         Line2D([], [], linestyle="none", marker=".", color=shade, label=f"draws by {name}"),
     ]
     if laplace is not None and method != "laplace":

@@ -7,8 +7,12 @@ its own marker, and EM has its own dark colour, so that figures printed in grey 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
+from matplotlib import rcParams
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.ticker import MaxNLocator
 
 from ..studies.method_names import POINT_METHODS, POSTERIOR_METHODS, display_name
@@ -26,7 +30,39 @@ DASHES = (
     (0, (1, 3)),
 )
 INK = "#222222"
+LIGHT_INK = "#EDEDED"
 _METHODS = (*POSTERIOR_METHODS, *POINT_METHODS)
+
+
+def is_dark(ax: Axes) -> bool:
+    """Return whether the axes have a dark background, as in a dark style of matplotlib."""
+    face = ax.get_facecolor() if to_rgba(ax.get_facecolor())[3] > 0 else rcParams["figure.facecolor"]
+    *rgb, alpha = to_rgba(face)
+    return alpha > 0 and float(np.dot(rgb, [0.3, 0.6, 0.1])) < 0.5
+
+
+def ink(ax: Axes) -> str:
+    """Return the colour of EM on these axes: dark on a light background, light on a dark one."""
+    return LIGHT_INK if is_dark(ax) else INK
+
+
+def grey(ax: Axes, level: float) -> str:
+    """Return a grey, from 0 for the colour of text to 1 for the colour of the background, on light and dark axes."""
+    return f"{0.95 - 0.8 * level:.3g}" if is_dark(ax) else f"{level:g}"
+
+
+def paper(ax: Axes) -> Any:
+    """Return the colour of the background, in which marks are filled and behind which text is placed."""
+    return ax.get_facecolor() if to_rgba(ax.get_facecolor())[3] > 0 else "white"
+
+
+def note(ax: Axes, sentences: Sequence[str]) -> None:
+    """Write sentences in small letters in the upper left corner of the axes."""
+    text = "\n".join(sentences)
+    if text:
+        place = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "left", "va": "top"}
+        box = {"facecolor": paper(ax), "alpha": 0.8, "edgecolor": "none", "pad": 1.5}
+        ax.annotate(plain(text), (0, 1), (4, -4), **place, fontsize=7, color=grey(ax, 0.3), bbox=box, zorder=8)
 
 
 def color(component: int) -> str:
