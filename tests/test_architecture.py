@@ -49,7 +49,7 @@ LAYERS = [
     "io.number_formats io.text io.delimiters io.column_choice io.array_files io.table_files "
     "io.read_table io.valid_results io.json_records io.archive",
     "plot.style plot.limits plot.points plot.mixtures plot.posteriors plot.forests plot.studies plot.figures plot "
-    "report.number_tables report.write_report sklearn",
+    "report.clusters report.number_tables report.write_report sklearn",
     "cli.messages cli.errors cli.interruption cli.arguments cli.data "
     "cli.outputs cli.memberships cli.mixture_files cli.records cli.estimates cli.rehearsal cli.startup cli.toml_prior "
     "cli.fit cli.predict cli.plot cli.sample cli.compare cli.select cli.calibrate cli.study cli __main__",

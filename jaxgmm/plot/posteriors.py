@@ -72,15 +72,19 @@ def posterior_marginal(
 
 
 def _robust_range(draws: np.ndarray) -> tuple[float, float]:
-    """Return the range in which draws are shown: nearly all of them, but at most four times as far out as 90 % of them.
+    """Return the range in which draws are shown: nearly all of them, but no long tails.
 
-    The second limit holds for heavy tails, such as the variance of a component that is empty in some of the draws.
+    A tail beyond 95 % of the draws is cut off where it is more than six times as far from the median as the quartile, such as
+    that of the mean of a component that is empty in some of the draws.
     """
     draws = draws[np.isfinite(draws)]
     if not draws.size:
         return 0.0, 1.0
-    least, low, middle, high, most = np.quantile(draws, [0.002, 0.05, 0.5, 0.95, 0.998]).tolist()
-    return max(least, middle - 4 * (middle - low)), min(most, middle + 4 * (high - middle))
+    shares = [0.002, 0.025, 0.25, 0.5, 0.75, 0.975, 0.998]
+    least, lower, quartile, middle, other_quartile, upper, most = np.quantile(draws, shares).tolist()
+    room = 0.1 * (upper - lower)
+    low = min(middle - 6 * (middle - quartile), lower - room)
+    return max(least, low), min(most, max(middle + 6 * (other_quartile - middle), upper + room))
 
 
 def _mark_em(ax: Axes, em: float, span: tuple[float, float]) -> None:
