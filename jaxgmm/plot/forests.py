@@ -19,7 +19,7 @@ from ..priors.interface import MixturePrior
 from ..studies.columns import columns_of, rounded_by_sd
 from ..studies.parameters import parameters
 from .posteriors import farthest
-from .style import grey, ink, method_style, plain
+from .style import grey, ink, method_style, plain, title_above
 
 MOST_ROWS = 36  # largest number of quantities in one forest plot
 _BOLD: dict[str, Any] = {"fontsize": 8, "fontweight": "bold"}
@@ -214,3 +214,4 @@ def _forest_legend(ax: Axes, comparison: Comparison, methods: Sequence[str], has
             Line2D([], [], color=grey(ax, _PRIOR_SHADE), linewidth=1.4, linestyle=_PRIOR_DASHES, label=f"prior, {probability}")
         )
     ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=8, frameon=False, borderaxespad=0.2)
+    title_above(ax, "EM and the intervals of each quantity", math.ceil(len(handles) / 3))

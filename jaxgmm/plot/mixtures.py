@@ -202,6 +202,7 @@ def convergence(ax: Axes, history: ArrayLike) -> Axes:
     steps = np.flatnonzero(np.isfinite(history))
     ax.plot(steps, history[steps], "o-", color=COLORS[0], markersize=3, linewidth=1.2)
     ax.set(xlabel="EM step", ylabel="objective (nats)")
+    ax.set_title("Objective of EM after each step", fontsize=9)
     integer_ticks(ax)
     return ax
 
@@ -243,6 +244,7 @@ def coclustering(ax: Axes, matrix: ArrayLike, *, labels: ArrayLike | None = None
             ax.axhline(end, color=ink(ax), linewidth=0.8)
             ax.axvline(end, color=ink(ax), linewidth=0.8)
     ax.set(xlabel="point, in order of clusters", ylabel="point, in order of clusters")
+    ax.set_title("Probability that two points belong to the same component", fontsize=9)
     return ax
 
 

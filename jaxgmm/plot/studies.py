@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 
-from .style import COLORS, DASHES, MARKERS, grey, ink, integer_ticks, method_style, plain
+from .style import COLORS, DASHES, MARKERS, grey, ink, integer_ticks, method_style, plain, title_above
 
 if TYPE_CHECKING:  # at run time, a figure of one study should not import the code of other studies
     from ..calibration.result import Calibration
@@ -59,6 +60,9 @@ def rank_ecdfs(ax: Axes, calibration: Calibration) -> Axes:
     ax.plot([], [], color=grey(ax, 0.45), linewidth=0.9, label=f"{inside} quantit{'y' if inside == 1 else 'ies'} inside")
     columns = 1 + (outside > 6) + (outside > 14)
     ax.legend(fontsize=7, frameon=False, ncols=columns, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
+    title_above(
+        ax, f"Ranks of the truth among draws by {method_style(calibration.method)[2]}", math.ceil((outside + 2) / columns)
+    )
     ax.set(xlim=(0, 1), xlabel="rank of the truth among the draws, as a fraction", ylabel="ECDF minus the uniform one")
     return ax
 
@@ -93,6 +97,7 @@ def selection(ax: Axes, selection: Selection) -> Axes:
         label = f"best: {best.covariance_type}, K = {best.num_components}"
         ring = {"markersize": 14, "markerfacecolor": "none", "markeredgecolor": ink(ax), "markeredgewidth": 1.8}
         ax.plot(best.num_components, best.criterion, "o", **ring, linestyle="none", label=label, zorder=4)
+    ax.set_title(f"{selection.criterion.upper()} of the models", fontsize=9)
     ax.set(xlabel="number of components K", ylabel=f"{selection.criterion.upper()} (twice nats), lower is better")
     integer_ticks(ax)
     ax.margins(y=0.1)
@@ -149,6 +154,7 @@ def coverage(
     ax.set_ylabel(f"% of {100 * probability:g} % intervals that contain the truth\n{subject}, {covariance_type}")
     ax.set_ylim(-2, 104)
     ax.legend(fontsize=8, frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1.06), borderaxespad=0.2)
+    title_above(ax, f"Coverage of {100 * probability:g} % intervals", 1 + math.ceil((len(design.methods) + 1) / 3))
     return ax
 
 

@@ -56,6 +56,11 @@ def paper(ax: Axes) -> Any:
     return ax.get_facecolor() if to_rgba(ax.get_facecolor())[3] > 0 else "white"
 
 
+def title_above(ax: Axes, text: str, num_rows: int) -> None:
+    """Write a title above a legend that stands above the axes and has the given number of rows."""
+    ax.set_title(plain(text), fontsize=9, loc="left", pad=8 + 13 * num_rows)
+
+
 def note(ax: Axes, sentences: Sequence[str]) -> None:
     """Write sentences in small letters in the upper left corner of the axes."""
     text = "\n".join(sentences)

@@ -94,8 +94,8 @@ def write_report(
         fit: the Fit that was compared, or only its mixture. With a mixture, there is no picture of the convergence.
         x: (N, D), the data, in data units.
         title: a heading; None: "EM against the posterior", with the name of the data if it is known.
-        details: further facts about the comparison, by name, such as seeds or options. The entry "data" is the name of the data,
-            or the path of their file, and is also shown at the top.
+        details: further facts about the comparison, by name, such as seeds or options. The entry "data" is the name of the
+            data, or the path of their file, and is also shown at the top.
 
     Returns:
         The path.
