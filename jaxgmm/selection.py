@@ -19,6 +19,7 @@ from .calls import public_with
 from .chunking import padded_length
 from .criteria import CRITERIA as INFORMATION_CRITERIA
 from .criteria import information_criterion
+from .data_frames import column_names
 from .density import log_prob
 from .em.assignments import weighted_data
 from .em.batch.fit_many import EM_OPTIONS, fit_many
@@ -101,6 +102,7 @@ class Selection(Printed, Exported):
         cells: one Cell for each (covariance_type, num_components).
         best: the cell with the lowest criterion among the cells with sound fits. If no fit is sound, it is the cell with the
             lowest criterion among the cells whose fits have the smallest `unsoundness`.
+        feature_names: the names of the columns of the data if they were a data frame, otherwise None.
 
     Example:
         >>> import jax, jaxgmm
@@ -113,6 +115,7 @@ class Selection(Printed, Exported):
     criterion: str
     cells: dict[tuple[str, int], Cell]
     best: Cell
+    feature_names: list[str] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the criterion, a record of each cell, and the key of the best cell, in plain Python types."""
@@ -219,6 +222,7 @@ def select(
     check_count(num_restarts, "num_restarts")
     check_count(num_folds, "num_folds", 2)
     counts, types = _grid(num_components, covariance_types)
+    names = column_names(x)
     x, weight = weighted_data(x, sample_weight, max(counts))
     check_restarts(num_restarts, max(counts), x)
     key_fits, key_folds, key_held_out = jax.random.split(key, 3)
@@ -239,7 +243,7 @@ def select(
             cells[name, k] = _cell(fit, float(values[i]), bool(degenerate[i]))
     if any(cell.spike and covariance.is_dense(name) for (name, _), cell in cells.items()):
         warn_of_collinear_columns(x, weight)
-    return Selection(criterion, cells, best_cell(cells.values()))
+    return Selection(criterion, cells, best_cell(cells.values()), names)
 
 
 def best_cell(cells: Iterable[Cell]) -> Cell:

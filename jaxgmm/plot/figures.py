@@ -16,6 +16,7 @@ from ..calls import join_names
 from ..comparison.clustering import evenly_spaced
 from ..comparison.report_columns import ComparisonRow
 from ..comparison.result import Comparison
+from ..data_frames import check_names, column_names
 from ..density import responsibilities
 from ..marginals import marginal
 from ..mixture import Mixture, MixtureLike, as_mixture
@@ -26,7 +27,7 @@ from .limits import axis_limits, component_ends, emptied, num_beyond, separated_
 from .mixtures import densities, ellipses
 from .points import MOST_POINTS, scatter
 from .posteriors import farthest, posterior_marginal
-from .style import axis_names, color, grey, ink, method_style, note
+from .style import color, grey, ink, method_style, note
 
 _MOST_PANELS = 24  # largest number of marginal posteriors in one figure
 _MASS = 0.9  # probability inside each ellipse
@@ -49,7 +50,7 @@ def comparison_figure(
         comparison: a result of `jaxgmm.compare`; its first posterior is drawn.
         mixture: the EM solution that was compared.
         x: (N, D), the data, in data units.
-        feature_names: D names of the features.
+        feature_names: D names of the features; None: those of the comparison.
         num_draws: largest number of posterior draws whose ellipses or densities are drawn.
 
     Returns:
@@ -60,7 +61,8 @@ def comparison_figure(
         >>> figure.savefig("comparison.png")  # doctest: +SKIP
     """
     x = np.asarray(x)
-    names = axis_names(feature_names, x.shape[1])
+    known = comparison.meta.feature_names if len(comparison.meta.feature_names) == x.shape[1] else None
+    names = check_names(known if feature_names is None else feature_names, x.shape[1])
     method, posterior = next(iter(comparison.posteriors.items()))
     rows = [row for row in comparison.rows if row.method == method]
     shown = _shown(rows)
@@ -70,7 +72,7 @@ def comparison_figure(
     halves: Any = figure.subfigures(1, 2, width_ratios=(5.4, 2.2 * columns))
     left, right = halves
     _draw_data(left, _on_host(mixture), _thin(posterior, num_draws), x, names)
-    _draw_marginals(right, comparison, shown, columns)
+    _draw_marginals(right, comparison, shown, columns, emptied(mixture, len(x)))
     return figure
 
 
@@ -84,7 +86,7 @@ def mixture_figure(mixture: MixtureLike, x: ArrayLike, *, feature_names: Sequenc
     Args:
         mixture: one Mixture, or one Fit.
         x: (N, D), the data, in data units.
-        feature_names: D names of the features.
+        feature_names: D names of the features; None: the names of the columns of x if it is a data frame.
 
     Returns:
         A matplotlib Figure, to be saved with `.savefig`.
@@ -95,8 +97,9 @@ def mixture_figure(mixture: MixtureLike, x: ArrayLike, *, feature_names: Sequenc
         >>> mixture_figure(mixture, [[0.0, 1.0], [2.0, 1.0]]).axes[0].get_xlabel()
         'feature 0'
     """
-    mixture, x = _on_host(as_mixture(mixture, single=True)), np.asarray(x)
-    names, d = axis_names(feature_names, mixture.num_features), mixture.num_features
+    mixture = _on_host(as_mixture(mixture, single=True))
+    names = check_names(column_names(x) if feature_names is None else feature_names, mixture.num_features)
+    d, x = mixture.num_features, np.asarray(x)
     empty = emptied(mixture, len(x))
     pairs = separated_pairs(mixture, _MOST_PAIRS, empty) if d > 1 else []
     figure = Figure(figsize=(6.4 if d < 3 else 4.8 * len(pairs), 4.8), dpi=150, layout="constrained")
@@ -158,13 +161,16 @@ def _draw_data(figure: Any, mixture: Mixture, draws: Mixture, x: np.ndarray, nam
     figure.suptitle(title, fontsize=9, x=0.02, ha="left")
 
 
-def _draw_marginals(figure: Any, comparison: Comparison, shown: list[ComparisonRow], columns: int) -> None:
-    """Draw one panel for each row; all rows belong to the first posterior."""
+def _draw_marginals(
+    figure: Any, comparison: Comparison, shown: list[ComparisonRow], columns: int, empty: Sequence[int]
+) -> None:
+    """Draw one panel for each row; all rows belong to the first posterior. The titles name the components that are empty."""
     method = next(iter(comparison.posteriors))
     total = sum(row.method == method for row in comparison.rows)
     axes = np.ravel(figure.subplots(math.ceil(len(shown) / columns), columns, squeeze=False))
     for ax, row in zip(axes, shown, strict=False):
-        title = row.short_name(28) + ("" if row.component is None else f" ({row.component})")
+        where = "" if row.component is None else f" ({row.component}{', empty' * (row.component in empty)})"
+        title = row.short_name(28) + where
         posterior_marginal(
             ax,
             pool(np.asarray(comparison.draws(row)), comparison.posteriors[method].stats),

@@ -50,10 +50,10 @@ def _range(values: np.ndarray) -> tuple[float, float]:
     values = values[np.isfinite(values)]
     if not values.size:
         return 0.0, 1.0
-    low, first, last, high = np.quantile(values, [0, _TAIL, 1 - _TAIL, 1]).tolist()
-    width = last - first
-    if width > 0:
-        low, high = max(low, first - _REACH * width), min(high, last + _REACH * width)
+    first, last = np.quantile(values, [_TAIL, 1 - _TAIL]).tolist()
+    reach = _REACH * (last - first)
+    near = values[(values >= first - reach) & (values <= last + reach)] if reach > 0 else values
+    low, high = float(near.min()), float(near.max())
     if high <= low:
         half = 0.5 * abs(low) or 0.5
         return low - half, high + half

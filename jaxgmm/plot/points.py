@@ -29,7 +29,7 @@ def scatter(
         ax: axes to draw on.
         x: (N, 2), the points, in data units.
         responsibilities: (N, K), or None for grey points.
-        feature_names: two names for the axes.
+        feature_names: two names for the axes; None: the names of the columns of x if it is a data frame.
 
     Returns:
         The axes.
@@ -39,7 +39,7 @@ def scatter(
         >>> scatter(Figure().subplots(), [[0.0, 1.0], [2.0, 1.0]]).get_xlabel()
         'feature 0'
     """
-    x = np.asarray(x)
+    names, x = axis_names(feature_names, 2, x), np.asarray(x)
     size = float(np.clip(4000 / max(len(x), 1), 3, 22))
     shade = grey(ax, 0.45)
     if len(x) > MOST_POINTS:
@@ -53,7 +53,6 @@ def scatter(
             own = r.argmax(1) == k
             style = {"marker": MARKERS[k % len(MARKERS)], "alpha": 0.8, "linewidths": 0, "zorder": 1}
             ax.scatter(x[own, 0], x[own, 1], s=size, c=shades[own], **style)
-    names = axis_names(feature_names, 2)
     ax.set(xlabel=names[0], ylabel=names[1])
     return ax
 

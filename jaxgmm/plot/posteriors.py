@@ -64,6 +64,10 @@ def posterior_marginal(
         reach = (2 * span[0] - span[1], 2 * span[1] - span[0])
         span = (max(min(span[0], em - margin), reach[0]), min(max(span[1], em + margin), reach[1]))
     ax.set(yticks=[], ylim=(-0.14 * top, 1.12 * top), xlim=span)
+    for place, is_beyond, arrow in _edges(interval, span):
+        if is_beyond:
+            where = {"clip_on": False, "transform": ax.get_yaxis_transform()}  # x is a fraction of the width of the axes
+            ax.plot(place, -0.07 * top, arrow, color=shade, markersize=5, zorder=3, **where)
     ax.set_title(plain(title), loc="left", fontsize=8, pad=2)
     ax.spines[["left", "right", "top"]].set_visible(False)
     ax.tick_params(labelsize=7, length=2, pad=1)
@@ -71,20 +75,31 @@ def posterior_marginal(
     return ax
 
 
+def _edges(interval: tuple[float, float] | None, span: tuple[float, float]) -> list[tuple[float, bool, str]]:
+    """Return, for both edges of the axes, the place of an arrow, whether the interval goes beyond it, and the arrow."""
+    low, high = span if interval is None else interval
+    return [(0.0, low < span[0], "<"), (1.0, high > span[1], ">")]
+
+
 def _robust_range(draws: np.ndarray) -> tuple[float, float]:
     """Return the range in which draws are shown: nearly all of them, but no long tails.
 
-    A tail beyond 95 % of the draws is cut off where it is more than six times as far from the median as the quartile, such as
-    that of the mean of a component that is empty in some of the draws.
+    A tail is cut off if it is more than six times as far from the median as the quartile. Only a part of the central 95 % may
+    reach up to 25 times as far, such as a second mode. Long tails occur if a component is empty in some of the draws.
     """
     draws = draws[np.isfinite(draws)]
     if not draws.size:
         return 0.0, 1.0
     shares = [0.002, 0.025, 0.25, 0.5, 0.75, 0.975, 0.998]
     least, lower, quartile, middle, other_quartile, upper, most = np.quantile(draws, shares).tolist()
-    room = 0.1 * (upper - lower)
-    low = min(middle - 6 * (middle - quartile), lower - room)
-    return max(least, low), min(most, max(middle + 6 * (other_quartile - middle), upper + room))
+
+    def end(distance: float, spread: float, farthest: float) -> float:
+        """Return how far the range extends to one side of the median."""
+        inner = 1.1 * distance if spread == 0 else max(6 * spread, min(1.1 * distance, 25 * spread))
+        return min(inner, farthest)
+
+    below = end(middle - lower, middle - quartile, middle - least)
+    return middle - below, middle + end(upper - middle, other_quartile - middle, most - middle)
 
 
 def _mark_em(ax: Axes, em: float, span: tuple[float, float]) -> None:

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.ticker import MaxNLocator
 
+from ..data_frames import check_names, column_names
 from ..studies.method_names import POINT_METHODS, POSTERIOR_METHODS, display_name
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B", "#7A6A00")
@@ -97,16 +98,17 @@ def method_style(method: str, position: int = 0) -> tuple[str, str, str]:
     return COLORS[index], MARKERS[index], display_name(method)
 
 
-def axis_names(feature_names: Sequence[str] | None, num_features: int) -> list[str]:
-    """Return the names of the features for the axes; by default they are "feature 0", "feature 1" and so on.
+def axis_names(feature_names: Sequence[str] | None, num_features: int, x: Any = None) -> list[str]:
+    """Return the names of the features for the axes.
+
+    By default they are the names of the columns of x if it is a data frame, and otherwise "feature 0", "feature 1" and so on.
 
     Example:
         >>> axis_names(None, 2)
         ['feature 0', 'feature 1']
     """
-    if feature_names is None:
-        return [f"feature {i}" for i in range(num_features)]
-    return [plain(name) for name in feature_names]
+    names = column_names(x) if feature_names is None else feature_names
+    return [plain(name) for name in check_names(names, num_features)]
 
 
 def integer_ticks(ax: Axes) -> None:

@@ -12,7 +12,7 @@ from fabricated_comparisons import fabricate_comparison
 
 def test_every_point_is_counted_once():
     mixture = jaxgmm.make_mixture([0.5, 0.25, 0.25], [[0.0], [2.0], [90.0]], np.ones((3, 1)), covariance_type="spherical")
-    x = np.array([[-1.0], [-0.5], [0.0], [1.3], [2.5], [np.nan]])
+    x = np.array([[-1.0], [-0.5], [0.0], [1.6], [2.5], [np.nan]])
     comparison = fabricate_comparison(mixture, {"nuts": 0.0})
     table = clusters_table(comparison, mixture, x)
     assert table.header == ("component", *GLOSSARY)
@@ -20,7 +20,7 @@ def test_every_point_is_counted_once():
     assert [row[2] for row in table.rows] == ["60.0 %", "40.0 %", "0.0 %"]
     assert [row[3] for row in table.rows] == ["0.5000", "0.2500", "0.2500"]
     assert table.rows[2][4:] == ["0", "-"]
-    assert table.notes[0].startswith("By EM, 2 of 5 points")
+    assert table.notes[0].startswith("By EM, 1 of 5 points")
     assert len(table.notes) == 1
 
 
