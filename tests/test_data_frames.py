@@ -1,4 +1,4 @@
-"""Names of columns come from data frames, and mixtures, fits and posteriors become data frames with the names that are given."""
+"""Names of columns come from data frames; mixtures, fits and posteriors become data frames with the names that are given."""
 
 import types
 

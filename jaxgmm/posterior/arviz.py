@@ -101,11 +101,9 @@ def to_arviz(
     if log_likelihood is not None:
         groups["log_likelihood"] = {"x": log_likelihood}
     dims["x"] = ["observation"]
-    return (
-        arviz.from_dict(groups, dims=dims, coords=coords)
-        if takes_groups
-        else arviz.from_dict(**groups, dims=dims, coords=coords)
-    )
+    if takes_groups:
+        return arviz.from_dict(groups, dims=dims, coords=coords)
+    return arviz.from_dict(**groups, dims=dims, coords=coords)
 
 
 def _import_arviz() -> tuple[Any, bool]:
