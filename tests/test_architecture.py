@@ -30,7 +30,7 @@ LAYERS = [
     "posterior.pooling posterior.diagnostics posterior.result posterior.model posterior.mixing posterior.pareto "
     "posterior.standardization posterior.likelihood posterior.unconstrained_space posterior.newton "
     "posterior.gaussian_approximation posterior.laplace "
-    "posterior.user_model_space posterior.user_model posterior.chains posterior.nuts "
+    "posterior.user_model_space posterior.user_model posterior.chains posterior.combined_modes posterior.nuts "
     "posterior.conditionals posterior.gibbs posterior.particles posterior.particle_labels posterior.particle_moves "
     "posterior.data_tempering posterior.smc posterior.label_assignment posterior.relabel posterior.modes posterior.bootstrap "
     "posterior.partition_search posterior.partition "
@@ -48,8 +48,8 @@ LAYERS = [
     "coverage.summary coverage.text_report coverage.study "
     "io.number_formats io.text io.delimiters io.column_choice io.array_files io.table_files "
     "io.read_table io.valid_results io.json_records io.archive",
-    "plot.style plot.limits plot.points plot.mixtures plot.posteriors plot.forests plot.studies plot.figures plot "
-    "report.clusters report.number_tables report.write_report sklearn",
+    "plot.style plot.limits plot.points plot.mixtures plot.posterior_modes plot.posteriors plot.forests plot.studies "
+    "plot.figures plot report.clusters report.number_tables report.write_report sklearn",
     "cli.messages cli.errors cli.interruption cli.arguments cli.data "
     "cli.outputs cli.memberships cli.mixture_files cli.records cli.estimates cli.rehearsal cli.startup cli.toml_prior "
     "cli.fit cli.predict cli.plot cli.sample cli.compare cli.select cli.calibrate cli.study cli __main__",

@@ -70,15 +70,15 @@ class ModeSearch:
             found.append(Finding(Verdict.POOR_MODE, self._poor_mode()))
         if failed > OTHER_MASS:
             sentence = (
-                f"{_percent(failed)} of the draws climbed to no mode, because EM failed from them, where at most "
-                f"{_percent(OTHER_MASS)} is neglected: they may belong to other modes."
+                f"{percent(failed)} of the draws climbed to no mode, because EM failed from them, where at most "
+                f"{percent(OTHER_MASS)} is neglected: they may belong to other modes."
             )
             found.append(Finding(Verdict.UNCONFIRMED, sentence))
         if share <= OTHER_MASS:
-            sentence = f"EM's mode holds {_percent(self.mass)} of the posterior"
+            sentence = f"EM's mode holds {percent(self.mass)} of the posterior"
             if share > 0:
                 sentence += (
-                    f"; the other modes together hold {_percent(share)}, where at most {_percent(OTHER_MASS)} is neglected"
+                    f"; the other modes together hold {percent(share)}, where at most {percent(OTHER_MASS)} is neglected"
                 )
             found.append(Finding(None, f"{sentence}."))
         return found
@@ -90,7 +90,7 @@ class ModeSearch:
         if self.em is not None:
             own = f"EM's mode holds {self._share(self.em)} of the posterior"
         return (
-            f"{own}; the largest other, {self._share(largest)}, has {self._place(largest)}. At most {_percent(OTHER_MASS)} in "
+            f"{own}; the largest other, {self._share(largest)}, has {self._place(largest)}. At most {percent(OTHER_MASS)} in "
             "other modes is neglected."
         )
 
@@ -106,7 +106,7 @@ class ModeSearch:
     def _share(self, place: int) -> str:
         """Return the mass of a mode with its standard error as text."""
         assert self.modes is not None
-        return f"{_percent(self.modes.mass[place])} ± {_percent(self.modes.mass_error[place])}"
+        return f"{percent(self.modes.mass[place])} ± {percent(self.modes.mass_error[place])}"
 
     def _place(self, place: int) -> str:
         """Return the weights and means of a mode as text."""
@@ -171,6 +171,6 @@ def findings_for(search: ModeSearch | None, subject: Subject) -> list[Finding]:
     return search.findings() if applies and not subject.own_likelihood else []
 
 
-def _percent(share: Any) -> str:
+def percent(share: Any) -> str:
     """Return a share in percent, with two digits, or three digits near 100 %."""
     return f"{100 * float(share):.{3 if share >= 0.95 else 2}g} %"

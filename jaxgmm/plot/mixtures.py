@@ -43,10 +43,10 @@ def ellipses(ax: Axes, mixture: MixtureLike, *, mass: float = 0.9, empty: Sequen
         2
     """
     mixture = as_mixture(mixture)
-    outlines = _outlines(mixture, mass)  # (..., K, points, 2)
-    many, has_data = outlines.ndim > 3, ax.has_data()
+    found = outlines(mixture, mass)  # (..., K, points, 2)
+    many, has_data = found.ndim > 3, ax.has_data()
     for k in range(mixture.num_components):
-        lines = outlines[..., k, :, :].reshape(-1, *outlines.shape[-2:])
+        lines = found[..., k, :, :].reshape(-1, *found.shape[-2:])
         is_empty = not many and k in empty
         style = {"colors": ink(ax), "linewidths": 2.0, "zorder": 3}
         if many:
@@ -140,35 +140,31 @@ def densities(
         3
     """
     mixture, x = as_mixture(mixture, single=True), np.asarray(x)[:, 0]
-    span = axis_limits(x, component_ends(mixture, 0, 0.98, empty))
-    grid = _points_of_density(mixture, span)
-    # There are at most 60 bins, because a histogram of rounded data has gaps if the bins are narrow.
-    inside = x[(x >= span[0]) & (x <= span[1])]
-    bins = int(np.clip(len(np.histogram_bin_edges(inside, "auto")) - 1, 12, 60))
-    bars = ax.hist(inside, bins=bins, density=True, color=grey(ax, 0.85), edgecolor=paper(ax), zorder=0)[0]
+    even = histogram(ax, x, component_ends(mixture, 0, 0.98, empty))
+    grid, highest = _with_peaks(mixture, even), max(bar.get_height() for bar in ax.patches)
     if draws is not None:
         curves = np.exp(np.asarray(log_prob(draws, grid[:, None]))).reshape(-1, len(grid))
         style = {"colors": COLORS[5], "linewidths": 0.7, "alpha": min(0.6, 12 / len(curves)), "zorder": 1}
         ax.add_collection(LineCollection([np.stack([grid, curve], 1) for curve in curves], **style), autolim=False)
     total = np.exp(np.asarray(log_prob(mixture, grid[:, None])))
-    top = 1.18 * min(max(np.max(bars), float(total.max())), _PEAK * max(np.max(bars), 1e-300))
+    top = 1.18 * min(max(highest, float(total.max())), _PEAK * highest)
     for k, curve in enumerate((np.asarray(responsibilities(mixture, grid[:, None])) * total[:, None]).T):
         if k not in empty:
             ax.plot(grid, curve, "--", color=color(k), linewidth=1.4, zorder=4)
             _number_component(ax, k, float(grid[curve.argmax()]), float(curve.max()), top)
     ax.plot(grid, total, color=ink(ax), linewidth=1.8, zorder=3)
     note(ax, [f"component {k} holds no data" for k in empty])
-    ax.set(xlabel=plain(feature_name), ylabel="density", xlim=span, ylim=(0, top))
+    ax.set(xlabel=plain(feature_name), ylabel="density", xlim=even[[0, -1]], ylim=(0, top))
     return ax
 
 
-def _points_of_density(mixture: Mixture, span: tuple[float, float]) -> np.ndarray:
-    """Return the points at which densities are drawn. They are dense near the means of narrow components."""
+def _with_peaks(mixture: Mixture, grid: np.ndarray) -> np.ndarray:
+    """Return the points at which densities are drawn: a grid, and points near the means of the components."""
     stored = np.asarray(mixture.covariances, float)
     sd = np.sqrt(np.ravel(covariance.variances(stored, mixture.covariance_type, 1)))
     near = np.asarray(mixture.means, float)[:, 0, None] + sd[:, None] * np.linspace(-3, 3, 25)
-    grid = np.sort(np.concatenate([np.linspace(*span, 400), near[(near >= span[0]) & (near <= span[1])]]))
-    return grid.astype(np.asarray(mixture.means).dtype)
+    points = np.concatenate([grid, near[(near >= grid[0]) & (near <= grid[-1])]])
+    return np.sort(points).astype(np.asarray(mixture.means).dtype)
 
 
 def _number_component(ax: Axes, component: int, at: float, height: float, top: float) -> None:
@@ -248,6 +244,31 @@ def coclustering(ax: Axes, matrix: ArrayLike, *, labels: ArrayLike | None = None
     return ax
 
 
+def histogram(ax: Axes, values: np.ndarray, ends: ArrayLike = ()) -> np.ndarray:
+    """Draw a grey histogram of one feature (N,). Return a grid of 400 points that extends a little beyond the data.
+
+    The range is that of `axis_limits`, whose argument `ends` this function takes. Points beyond it are left out.
+    """
+    low, high = axis_limits(values, ends)
+    inside = values[(values >= low) & (values <= high)]
+    # There are at most 60 bins, because a histogram of rounded data has gaps if the bins are narrow.
+    bins = int(np.clip(len(np.histogram_bin_edges(inside, "auto")) - 1, 12, 60))
+    ax.hist(inside, bins=bins, density=True, color=grey(ax, 0.85), edgecolor=paper(ax), zorder=0)
+    return np.linspace(low, high, 400)
+
+
+def outlines(mixture: Mixture, mass: float) -> np.ndarray:
+    """Return the outlines (..., K, points, 2) of the ellipses that contain the probability `mass` of each component.
+
+    For D = 2, the standardised outline is |z|^2 = -2 log(1 - mass).
+    """
+    dense = covariance.to_dense(mixture.covariances, mixture.covariance_type, mixture.num_components, 2)
+    lower = np.linalg.cholesky(np.asarray(dense, float))
+    angle = np.linspace(0, 2 * np.pi, 120)
+    circle = math.sqrt(-2 * math.log1p(-mass)) * np.stack([np.cos(angle), np.sin(angle)])  # (2, points)
+    return np.asarray(mixture.means, float)[..., None, :] + np.swapaxes(lower @ circle, -1, -2)
+
+
 def _density_on_grid(mixture: Mixture) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
     """Return a grid and the density on it. The grid extends four standard deviations beyond each mean in both directions."""
     dense = covariance.to_dense(mixture.covariances, mixture.covariance_type, mixture.num_components, 2)
@@ -277,15 +298,3 @@ def _by_label(matrix: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return the order of the points by label. Within a label, the points whose membership is most certain come first."""
     certainty = (matrix * (labels[:, None] == labels)).sum(1)
     return np.lexsort((-certainty, labels))
-
-
-def _outlines(mixture: Mixture, mass: float) -> np.ndarray:
-    """Return the outlines (..., K, points, 2) of the ellipses that contain the probability `mass` of each component.
-
-    For D = 2, the standardised outline is |z|^2 = -2 log(1 - mass).
-    """
-    dense = covariance.to_dense(mixture.covariances, mixture.covariance_type, mixture.num_components, 2)
-    lower = np.linalg.cholesky(np.asarray(dense, float))
-    angle = np.linspace(0, 2 * np.pi, 120)
-    circle = math.sqrt(-2 * math.log1p(-mass)) * np.stack([np.cos(angle), np.sin(angle)])  # (2, points)
-    return np.asarray(mixture.means, float)[..., None, :] + np.swapaxes(lower @ circle, -1, -2)

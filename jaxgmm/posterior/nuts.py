@@ -20,6 +20,7 @@ from ..mixture import Mixture, MixtureLike, as_mixture
 from ..progress import program_bar
 from ..validation import check_count, check_number, check_progress, is_traced
 from .chains import Approximations, ChainOptions, sample_chains
+from .combined_modes import sample_modes
 from .gaussian_approximation import GaussianApproximation, approximate_posterior, check_density_at_start
 from .mixing import R_HAT_LIMIT
 from .result import Posterior, PosteriorStatus, in_dtype, warn_if_unreliable
@@ -38,6 +39,7 @@ def nuts(
     prior: Any,
     *,
     model: Callable[..., Any] | None = None,
+    start_mass: ArrayLike | None = None,
     num_samples: int = 1000,
     num_chains: int = 4,
     num_warmup: int | None = None,
@@ -61,6 +63,12 @@ def nuts(
     additional chain runs from each of the other optima. The draws of these chains do not become part of the result, so they
     cannot bias it. Their log densities are in `stats`, so that you notice other modes.
 
+    If you know the mass of each mode, the draws describe all of them: nuts(key, modes.mixture, x, prior,
+    start_mass=modes.mass), with `modes` from `jaxgmm.modes`. Chains then run around each mode, with a Gaussian approximation of
+    its own, and each chain of the result holds draws from all modes in proportion to the masses, in random order. The masses
+    are taken as given: neither R-hat nor the effective sample size includes their error. R-hat is computed within each mode, so
+    it is large if only some of the chains around a mode leave it.
+
     A model of your own is called as model(x, prior, num_components=K, covariance_type=...), and also with sample_weight= if
     weights are given. It must have sites or deterministics named weights, means and covariances, with the shapes that a Mixture
     has. If its latent sites are those of `jaxgmm.model`, or covariances is itself the latent site, everything above holds, but
@@ -75,6 +83,8 @@ def nuts(
         prior: a proper Prior or IndependentPrior. For a model of your own: any pytree of arrays that the model accepts, or
             None.
         model: a NumPyro model, or None for `jaxgmm.model`. A new function object causes a new compilation.
+        start_mass: (M,) >= 0, the posterior masses of the modes at which a stack of starts lies, up to a common factor. A mode
+            that would contribute less than half a draw is left out.
         num_samples: S, draws per chain.
         num_chains: C, chains that run in parallel.
         num_warmup: number of warm-up steps; None means 150 with a fixed mass matrix and 1000 with an adapted one.
@@ -102,6 +112,10 @@ def nuts(
         at which each additional chain starts, its mass divided by the sum of its mass and the first mode's mass, by Laplace's
         method.
 
+        With start_mass, there is no energy, and mode (C, S) is the index of the start that each draw comes from, among those
+        that are not left out. step_size and counts have a leading axis of modes. khat, newton_steps, num_warmup, adapted and
+        rhat are the largest over the modes; min_eigenvalue and ess are the smallest.
+
         Further stats with a model of your own: log_likelihood (C, S) of all observed sites, including those of numpyro.factor;
         pointwise_log_likelihood (C, S, N) of each row, if an observed site has one term for each row and there are at most
         1.6e7 terms; sites, a dictionary of draws (C, S, ...) of the model's other latent sites, which `relabel` does not
@@ -123,8 +137,14 @@ def nuts(
         >>> jaxgmm.nuts(jax.random.key(1), fit.mixture, x, prior, num_samples=100).mixture.means.shape
         (4, 100, 1, 1)
     """
-    start, others = _split_starts(start)
     check_sampling_options(key, num_samples, num_chains)
+    if start_mass is not None:
+        options = dict(num_samples=num_samples, num_chains=num_chains, num_warmup=num_warmup, sample_weight=sample_weight)
+        options |= dict(adapt_mass_matrix=adapt_mass_matrix, target_accept_prob=target_accept_prob)
+        options |= dict(max_tree_depth=max_tree_depth, progress=progress)
+        sample = partial(nuts, x=x, prior=prior, model=model, **options)
+        return sample_modes(key, sample, start, start_mass, num_samples * num_chains)
+    start, others = _split_starts(start)
     prior_is = "required" if model is None else "unchecked"
     inputs = validate_inputs(start, x, prior, sample_weight, name="start", prior_is=prior_is, is_start=True)
     check_draws(inputs.mixture, num_samples, num_chains)
