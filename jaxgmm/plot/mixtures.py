@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
 from .. import covariance
@@ -44,7 +45,7 @@ def ellipses(ax: Axes, mixture: MixtureLike, *, mass: float = 0.9, empty: Sequen
     """
     mixture = as_mixture(mixture)
     found = outlines(mixture, mass)  # (..., K, points, 2)
-    many, has_data = found.ndim > 3, ax.has_data()
+    many, has_data, means = found.ndim > 3, ax.has_data(), np.asarray(mixture.means)
     for k in range(mixture.num_components):
         lines = found[..., k, :, :].reshape(-1, *found.shape[-2:])
         is_empty = not many and k in empty
@@ -55,11 +56,10 @@ def ellipses(ax: Axes, mixture: MixtureLike, *, mass: float = 0.9, empty: Sequen
             style = {"colors": grey(ax, 0.5), "linewidths": 0.9, "linestyles": "dashed", "zorder": 3}
         ax.add_collection(LineCollection(list(lines), **style), autolim=not (has_data and (many or is_empty)))
         if not many and not is_empty:
-            mark = np.asarray(mixture.means)[k]
             style = {"color": paper(ax), "markeredgecolor": ink(ax), "markeredgewidth": 1.4, "markersize": 11, "zorder": 4}
-            ax.plot(*mark, "o", **style)
+            ax.plot(*means[k], "o", **style)
             text = {"ha": "center", "va": "center_baseline", "fontsize": 8, "color": ink(ax), "fontweight": "bold", "zorder": 5}
-            ax.annotate(str(k), mark, **text)
+            ax.annotate(str(k), means[k], **text)
     ax.autoscale_view()
     return ax
 
@@ -141,11 +141,11 @@ def densities(
     """
     mixture, x = as_mixture(mixture, single=True), np.asarray(x)[:, 0]
     even = histogram(ax, x, component_ends(mixture, 0, 0.98, empty))
-    grid, highest = _with_peaks(mixture, even), max(bar.get_height() for bar in ax.patches)
+    grid, highest = _with_peaks(mixture, even), max(bar.get_height() for bar in ax.patches if isinstance(bar, Rectangle))
     if draws is not None:
         curves = np.exp(np.asarray(log_prob(draws, grid[:, None]))).reshape(-1, len(grid))
         style = {"colors": COLORS[5], "linewidths": 0.7, "alpha": min(0.6, 12 / len(curves)), "zorder": 1}
-        ax.add_collection(LineCollection([np.stack([grid, curve], 1) for curve in curves], **style), autolim=False)
+        ax.add_collection(LineCollection([np.c_[grid, curve] for curve in curves], **style), autolim=False)
     total = np.exp(np.asarray(log_prob(mixture, grid[:, None])))
     top = 1.18 * min(max(highest, float(total.max())), _PEAK * highest)
     for k, curve in enumerate((np.asarray(responsibilities(mixture, grid[:, None])) * total[:, None]).T):
@@ -163,17 +163,17 @@ def _with_peaks(mixture: Mixture, grid: np.ndarray) -> np.ndarray:
     stored = np.asarray(mixture.covariances, float)
     sd = np.sqrt(np.ravel(covariance.variances(stored, mixture.covariance_type, 1)))
     near = np.asarray(mixture.means, float)[:, 0, None] + sd[:, None] * np.linspace(-3, 3, 25)
-    points = np.concatenate([grid, near[(near >= grid[0]) & (near <= grid[-1])]])
-    return np.sort(points).astype(np.asarray(mixture.means).dtype)
+    near = near[(near >= grid[0]) & (near <= grid[-1])]
+    return np.sort(np.concatenate([grid, near])).astype(np.asarray(mixture.means).dtype)
 
 
 def _number_component(ax: Axes, component: int, at: float, height: float, top: float) -> None:
     """Write the number of a component above its density, with an arrow if the density is higher than the axes."""
-    text = f"{component} ↑" if height > top else str(component)
+    text = f"{component}{' ↑' * (height > top)}"
     box = {"facecolor": paper(ax), "alpha": 0.85, "edgecolor": "none", "pad": 1.0}
     style = {"ha": "center", "va": "center", "fontsize": 8, "fontweight": "bold", "bbox": box, "zorder": 6}
-    offset = (0, -7) if height > 0.94 * top else (0, 7)
-    ax.annotate(text, (at, min(height, top)), textcoords="offset points", xytext=offset, color=color(component), **style)
+    offset = -7 if height > 0.94 * top else 7
+    ax.annotate(text, (at, min(height, top)), (0, offset), textcoords="offset points", color=color(component), **style)
 
 
 def convergence(ax: Axes, history: ArrayLike) -> Axes:

@@ -109,9 +109,9 @@ def _mark_em(ax: Axes, em: float, span: tuple[float, float]) -> None:
         ax.axvline(em, color=ink(ax), linewidth=1.6)
         return
     beyond = em > span[1]
-    where = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "right" if beyond else "left", "va": "top"}
-    text = f"EM {em:.3g} →" if beyond else f"← EM {em:.3g}"
-    ax.annotate(text, (float(beyond), 1), (-1 if beyond else 1, -2), **where, fontsize=7, color=ink(ax))
+    where: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "top", "fontsize": 7}
+    text, side = (f"EM {em:.3g} →", "right") if beyond else (f"← EM {em:.3g}", "left")
+    ax.annotate(text, (float(beyond), 1), (-1 if beyond else 1, -2), ha=side, color=ink(ax), **where)
 
 
 def farthest(rows: list[ComparisonRow], most: int) -> list[ComparisonRow]:

@@ -66,7 +66,7 @@ def note(ax: Axes, sentences: Sequence[str]) -> None:
     """Write sentences in small letters in the upper left corner of the axes."""
     text = "\n".join(sentences)
     if text:
-        place = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "left", "va": "top"}
+        place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "left", "va": "top"}
         box = {"facecolor": paper(ax), "alpha": 0.8, "edgecolor": "none", "pad": 1.5}
         ax.annotate(plain(text), (0, 1), (4, -4), **place, fontsize=7, color=grey(ax, 0.3), bbox=box, zorder=8)
 
