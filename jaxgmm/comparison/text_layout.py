@@ -61,7 +61,8 @@ def verdict_lines(page: PageContents) -> list[str]:
     conclusion, samplers = page.conclusion, list(page.samplers.values())
     if len(samplers) == 1:
         conclusion = conclusion._replace(sentence=" ".join(page.findings(samplers[0])))
-    return paragraph(f"Verdict: {page.word}. {conclusion}")
+    step = f"What to do: {conclusion.next_step}"
+    return [*paragraph(f"Verdict: {page.word}. {conclusion.sentence}"), *paragraph(step)]
 
 
 def head_lines(page: PageContents) -> list[str]:

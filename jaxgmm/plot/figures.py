@@ -105,7 +105,7 @@ def mixture_figure(mixture: MixtureLike, x: ArrayLike, *, feature_names: Sequenc
     figure = Figure(figsize=(6.4 if d < 3 else 4.8 * len(pairs), 4.8), dpi=150, layout="constrained")
     if d == 1:
         densities(figure.subplots(), mixture, x, feature_name=names[0], empty=empty)
-        title = "Data (bars), density of the mixture (dark), its components (dashed)"
+        title = "Data (bars), density of the mixture (thick), its components (dashed)"
     else:
         r = responsibilities(mixture, x)
         for ax, pair in zip(np.ravel(figure.subplots(1, len(pairs))), pairs, strict=True):
@@ -150,13 +150,13 @@ def _draw_data(figure: Any, mixture: Mixture, draws: Mixture, x: np.ndarray, nam
     drawn = f"{math.prod(draws.batch_shape)} posterior draws (thin)"
     if d == 1:
         densities(figure.subplots(), mixture, x, feature_name=names[0], draws=draws, empty=empty)
-        title = f"Data (bars), density of EM (dark), its components (dashed),\n{drawn}"
+        title = f"Data (bars), density of EM (thick), its components (dashed),\n{drawn}"
     else:
         pairs = separated_pairs(mixture, _MOST_PAIRS, empty)
         for ax, pair in zip(np.ravel(figure.subplots(len(pairs), 1)), pairs, strict=True):
             scatter(ax, x[:, pair], feature_names=[names[i] for i in pair])
             _draw_plane(ax, mixture, draws, x, pair, empty)
-        title = f"{_data_words(x)}, EM (dark) and {drawn}:\nellipses, each around 90 % of its component"
+        title = f"{_data_words(x)}, EM (thick) and {drawn}:\nellipses, each around 90 % of its component"
         title += _empty_words(empty)
     figure.suptitle(title, fontsize=9, x=0.02, ha="left")
 

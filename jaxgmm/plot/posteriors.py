@@ -184,7 +184,7 @@ def pairs(
         axes.suptitle("Pairs of parameters: posterior draws and EM", fontsize=9, x=0.02, ha="left")
         axes.legend(
             handles=_pair_handles(grid[0, 0], method, laplace, mass),
-            loc="outside upper center",
+            loc="outside lower center",
             ncols=4,
             fontsize=8,
             frameon=False,

@@ -172,8 +172,8 @@ def _pictures(subject: _Subject) -> Iterator[_Picture]:
     yield _picture(
         lambda: plot.comparison_figure(comparison, mixture, subject.x, feature_names=comparison.meta.feature_names),
         f"The data with EM and draws by {first}; beside them a histogram of the draws of each parameter, with EM as a line.",
-        f"Data, EM and posterior draws, and the posterior of each parameter, by {first}. A dark line is EM; the bar below a "
-        f"histogram is the {subject.interval} interval.",
+        f"Data, EM and posterior draws, and the posterior of each parameter, by {first}. The line through a histogram is EM; "
+        f"the bar below it is the {subject.interval} interval.",
         wide=True,
     )
     yield _forest(subject)
@@ -219,7 +219,7 @@ def _coclustering(subject: _Subject) -> _Picture:
         lambda: _on_axes(lambda ax: plot.coclustering(ax, together, labels=labels), 5.6, 4.6),
         "A matrix of the probabilities that two points belong to the same component, in blocks by EM's clusters.",
         f"The probability that two points belong to the same component, by {subject.first}; lines separate EM's clusters. "
-        "Uniformly dark blocks mean that the clusters are certain.",
+        "Blocks of one strong colour mean that the clusters are certain.",
     )
 
 
