@@ -169,7 +169,7 @@ def _with_peaks(mixture: Mixture, grid: np.ndarray) -> np.ndarray:
 
 def _number_component(ax: Axes, component: int, at: float, height: float, top: float) -> None:
     """Write the number of a component above its density, with an arrow if the density is higher than the axes."""
-    text = f"{component}{' ↑' * (height > top)}"
+    text = f"{component} ↑" if height > top else str(component)
     box = {"facecolor": paper(ax), "alpha": 0.85, "edgecolor": "none", "pad": 1.0}
     style = {"ha": "center", "va": "center", "fontsize": 8, "fontweight": "bold", "bbox": box, "zorder": 6}
     offset = -7 if height > 0.94 * top else 7
