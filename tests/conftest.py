@@ -13,6 +13,8 @@ from helpers import enabled_x64
 settings.register_profile("jaxgmm", derandomize=True, deadline=None, database=None, max_examples=50)
 settings.load_profile("jaxgmm")
 
+collect_ignore = ["notebook_checks"]  # code that runs inside notebooks
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):

@@ -1,11 +1,13 @@
-"""Every notebook in notebooks/ runs without errors, its asserts hold, and it is stored without outputs.
+"""Every notebook in notebooks/ runs without errors, its numbers are checked, and it is stored without outputs.
+
+The checks of a notebook are in the file of the same name in tests/notebook_checks/.
 
 By default only some notebooks run, because the others take more than half a minute each. The weekly run executes all of them.
 """
 
-import ast
 import json
 import os
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -24,7 +26,9 @@ with warnings.catch_warnings():
     from jupyter_client.kernelspec import KernelSpecManager
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+CHECKS = Path(__file__).parent / "notebook_checks"
 SECONDS_PER_CELL = 120
+LINE_LENGTH = 99  # what a page of the site shows without scrolling
 
 LONG = ("03_em_against_the_posterior", "04_priors_and_calibration", "05_choosing_k", "06_your_own_model")
 
@@ -38,6 +42,22 @@ each_run = pytest.mark.parametrize(
 
 def code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def checks_of(path):
+    """Return the checks of a notebook: a dictionary from the id of a cell to the code that runs after this cell."""
+    _, *parts = re.split(r"^# %% after (\S+)\n", (CHECKS / f"{path.stem}.py").read_text(), flags=re.M)
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def with_checks(notebook, checks):
+    """Insert a cell with checks after each cell that has some."""
+    missing = checks.keys() - {cell.id for cell in notebook.cells}
+    assert not missing, f"checks after cells that do not exist: {missing}"
+    for cell in list(notebook.cells):
+        if cell.id in checks:
+            check = nbformat.v4.new_code_cell(checks[cell.id])
+            notebook.cells.insert(notebook.cells.index(cell) + 1, check)
 
 
 def kernel_manager_class(folder):
@@ -70,7 +90,7 @@ def test_notebooks_exist():
 )
 # zmq warns that it cannot use Windows' default event loop
 @pytest.mark.filterwarnings("ignore:Proactor event loop does not implement:RuntimeWarning")
-def test_runs_and_its_asserts_hold(path, tmp_path, monkeypatch):
+def test_runs_and_its_numbers_hold(path, tmp_path, monkeypatch):
     # figures are drawn inline, without a screen and without the user's IPython and matplotlib settings
     monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
@@ -79,6 +99,7 @@ def test_runs_and_its_asserts_hold(path, tmp_path, monkeypatch):
     # the kernels import the jaxgmm that is tested, even if another one is installed
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(jaxgmm.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]))
     notebook = nbformat.read(path, as_version=4)
+    with_checks(notebook, checks_of(path))
     client = nbclient.NotebookClient(
         notebook,
         kernel_name="python3",
@@ -110,12 +131,13 @@ def test_stored_clean(path):
 
 
 @each_notebook
-def test_opens_with_a_question_asserts_and_ends_with_exercises(path):
+def test_opens_with_a_question_is_checked_and_ends_with_exercises(path):
     notebook = nbformat.read(path, as_version=4)
     first, last = notebook.cells[0], notebook.cells[-1]
     assert first.cell_type == last.cell_type == "markdown"
     assert first.source.startswith("# ")
     assert "?" in first.source
     assert "## Exercises" in last.source
-    nodes = [node for cell in code_cells(notebook) for node in ast.walk(ast.parse(cell.source))]
-    assert sum(isinstance(node, ast.Assert) for node in nodes) >= 5
+    assert sum(code.count("assert ") for code in checks_of(path).values()) >= 5
+    for cell in code_cells(notebook):
+        assert max(map(len, cell.source.splitlines())) <= LINE_LENGTH, f"a line of cell {cell.id} is too long"

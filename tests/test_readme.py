@@ -20,11 +20,11 @@ COMMANDS = ("pip install . && jaxgmm compare faithful -k 2", 'pip install -e ".[
 
 
 def test_python_blocks_run(capsys):
+    """Each block runs on its own."""
     blocks = re.findall(r"```python\n(.*?)```", README, re.S)
-    assert len(blocks) >= 3
-    names = {}
+    assert len(blocks) >= 4
     for block in blocks:
-        exec(block, names)
+        exec(block, {})
     out = capsys.readouterr().out
     assert "Verdict: agree." in out
     assert "Fit stacked (100,)" in out
@@ -55,6 +55,9 @@ def test_the_first_command(capsys, tmp_path):
     assert "variance waiting" in captured.out
     assert "Verdict: agree." in captured.out
     assert max(map(len, captured.out.splitlines()[:-1])) <= 100
+    shown = re.search(r"```text\n(.*?)```", README, re.S)[1]
+    without_numbers = lambda text: re.sub(r"[-\d.]+", "0", " ".join(text.replace("steps", "step").split()))  # noqa: E731
+    assert without_numbers(shown.partition("Written: ")[0]) == without_numbers(captured.out.partition("Written: ")[0])
     picture, record = tmp_path / "faithful-compare.png", json.loads((tmp_path / "faithful-compare.json").read_text())
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert len(record["comparison"]["parameters"]) == 12

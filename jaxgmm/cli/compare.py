@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from ..em.result import Fit
 from ..io.archive import save
 from ..posterior.modes import Modes, modes
 from ..posterior.result import Posterior
@@ -27,6 +28,8 @@ from .records import fit_record
 from .rehearsal import Rehearsal, is_tiny, is_worthwhile, rehearse_approximation, rehearse_comparison, stand_in
 from .startup import compile_quickly
 
+_SEARCH_SAMPLES = 500  # largest number of particles in a run of `smc` that only searches for modes
+_FEWEST_AT_ONCE = 4  # with fewer starts, new starts are fitted by one call that is compiled for all of them
 _ACTIVITIES = {
     "nuts": "sampling the posterior by NUTS",
     "gibbs": "sampling the posterior by Gibbs sampling",
@@ -50,8 +53,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-chains", type=int, default=4, metavar="C", help="number of chains; default: 4")
     parser.add_argument(
         "--search",
-        action="store_true",
-        help="search for other modes of the posterior by smc, and report the mass of EM's mode; implied by --methods smc",
+        action=argparse.BooleanOptionalAction,
+        help="search for other modes of the posterior by smc, and report the mass of EM's mode; implied by --methods smc. "
+        "--no-search: do not search at all. By default, EM from 32 new starts looks for a mode with a higher objective",
     )
     parser.add_argument("--interval", type=float, default=0.95, metavar="P", help="probability of the intervals; default: 0.95")
     parser.add_argument(
@@ -79,11 +83,11 @@ def run(arguments: argparse.Namespace) -> None:
     if is_tiny(arguments.num_components, x, arguments.num_chains * arguments.num_samples):
         compile_quickly()
     mode = _fit_and_rehearse(arguments, x, names)
-    posteriors = _draw_and_rehearse(methods, arguments, mode, x)
+    posteriors, restart = _draw_and_rehearse(methods, arguments, mode, x)
     from ..comparison.compare import compare
 
-    found = _search(arguments, methods, mode, x)
-    comparison = compare(mode.fit, posteriors, x, interval=arguments.interval, feature_names=names, modes=found)
+    found, options = _search(arguments, methods, mode, x), {"interval": arguments.interval, "feature_names": names}
+    comparison = compare(mode.fit, posteriors, x, modes=found, restart=restart, **options)
     comparison = replace(comparison, reader="command")
     record = mode.record | {"maximum_likelihood": fit_record(fit_maximum_likelihood(mode.fit, x))}
     names_of_options = ("num_samples", "num_chains", "interval", "search")
@@ -150,9 +154,18 @@ def _is_quick(arguments: argparse.Namespace, x: np.ndarray) -> bool:
     return is_worthwhile(arguments.num_components, x, arguments.num_chains * arguments.num_samples)
 
 
-def _draw_and_rehearse(methods: list[str], arguments: argparse.Namespace, mode: ModeFit, x: np.ndarray) -> dict[str, Posterior]:
-    """Draw from the posterior by each method, while a second thread compiles the programs of the comparison."""
+def _draw_and_rehearse(
+    methods: list[str], arguments: argparse.Namespace, mode: ModeFit, x: np.ndarray
+) -> tuple[dict[str, Posterior], Fit | None]:
+    """Draw from the posterior by each method, and return the draws and the best fit of EM from new starts.
+
+    Meanwhile, a second thread fits from the new starts, and compiles the programs of the comparison. With --no-search, there is
+    no such fit.
+    """
+    found: list[Fit] = []
     steps: list[Callable[[], object]] = [lambda: importlib.import_module("..plot", __package__)]
+    if arguments.search is not False:
+        steps.append(lambda: found.append(_restart(arguments, mode, x)))
     if _is_quick(arguments, x):
         posterior = stand_in(mode.fit, mode.prior, arguments.num_chains, arguments.num_samples)
         steps += [lambda: rehearse_comparison(mode.fit, posterior, x), lambda: fit_maximum_likelihood(mode.fit, x)]
@@ -160,14 +173,27 @@ def _draw_and_rehearse(methods: list[str], arguments: argparse.Namespace, mode: 
         rehearsal = Rehearsal(*steps)
         posteriors = {method: _draw(method, arguments, mode, x) for method in methods}
         rehearsal.wait()  # without waiting, the comparison would compile the same programs a second time
-    return posteriors
+    return posteriors, found[0] if found else None
 
 
-def _search(arguments: argparse.Namespace, methods: list[str], mode: ModeFit, x: np.ndarray) -> Modes | None:
-    """Return the modes that EM climbs to from draws by `smc`, if --search asks for them and `compare` would not find them."""
+def _restart(arguments: argparse.Namespace, mode: ModeFit, x: np.ndarray) -> Fit:
+    """Return the best fit of EM from new starts, by programs that are compiled already, except with --restarts 1 to 3."""
+    from ..comparison.mode_search import NUM_RESTARTS, best_of_restarts
+
+    at_once = arguments.restarts if arguments.restarts >= _FEWEST_AT_ONCE else NUM_RESTARTS
+    key = jax.random.fold_in(jax.random.key(arguments.seed), 1 + len(POSTERIOR_METHODS))
+    return best_of_restarts(key, mode.fit, x, mode.prior, at_once=at_once)
+
+
+def _search(arguments: argparse.Namespace, methods: list[str], mode: ModeFit, x: np.ndarray) -> Modes | bool | None:
+    """Return the modes that EM climbs to from draws by `smc`, if --search asks for them and `compare` would not find them.
+
+    Return False with --no-search.
+    """
     if not arguments.search or "smc" in methods:
-        return None
-    posterior = _draw("smc", arguments, mode, x)
+        return False if arguments.search is False else None
+    few = argparse.Namespace(**vars(arguments) | {"num_samples": min(arguments.num_samples, _SEARCH_SAMPLES)})
+    posterior = _draw("smc", few, mode, x)
     print_progress("climbing to the modes of the posterior by EM")
     with warnings_to_stderr():
         return modes(posterior, x, progress=False)

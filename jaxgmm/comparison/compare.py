@@ -85,6 +85,7 @@ def compare(
     feature_names: Sequence[str] | None = None,
     laplace: bool | None = None,
     modes: Modes | bool | None = None,
+    restart: Fit | None = None,
     scores: bool = True,
     num_folds: int = 10,
     seed: int = 0,
@@ -123,11 +124,14 @@ def compare(
         modes: the result of `jaxgmm.modes` under the prior of the first posterior that stores a prior. True: compute it from
             the draws by `smc`, or else from the draws of the first posterior. None: compute it only if there are draws by
             `smc`, which can reach all modes. False: do not use modes.
+        restart: a fit from other starts under the prior of the first posterior that stores a prior, as from `fit_restarts`. If
+            it has a higher objective than EM's mode, the verdict is "poor mode". None: it is computed with 32 restarts if the
+            modes are computed. A mode that only a restart finds has mass 0.
         scores: whether to compare densities and clusterings.
         num_folds: number of folds; with fewer than 2, there are no folds. If the data have more than 2000 rows, 2000 random
             rows are scored, without folds.
-        seed: seed for the folds, for the points at which densities are compared, and for the draws from the prior and from
-            Laplace's approximation.
+        seed: seed for the folds, for the points at which densities are compared, for the draws from the prior and from
+            Laplace's approximation, and for the restarts.
         progress: whether to show a progress bar; None: show it on a terminal.
 
     Returns:
@@ -151,7 +155,7 @@ def compare(
     """
     posteriors = by_name(posterior)
     check_progress(progress)
-    options = ComparisonOptions(interval, laplace, scores, num_folds, seed, modes)
+    options = ComparisonOptions(interval, laplace, scores, num_folds, seed, modes, restart)
     inputs = prepare_inputs(fit, posteriors, x, sample_weight, feature_names, options)
     num_steps = (2 + bool(scores)) * len(posteriors) + 2
     with progress_bar(num_steps, " steps", progress) as bar:

@@ -25,6 +25,7 @@ class ComparisonOptions(NamedTuple):
     num_folds: int = 10
     seed: int = 0
     modes: Modes | bool | None = None
+    restart: Fit | None = None
 
 
 class ComparisonInputs(NamedTuple):
@@ -132,6 +133,8 @@ def _check_options(options: ComparisonOptions) -> None:
         raise TypeError(
             f"modes is {type(options.modes).__name__}; None, True, False or the result of jaxgmm.modes was expected."
         )
+    if options.restart is not None and not (isinstance(options.restart, Fit) and not options.restart.mixture.batch_shape):
+        raise TypeError(f"restart is {type(options.restart).__name__}; one Fit was expected, such as jaxgmm.fit_restarts(...).")
     check_flag(options.scores, "scores")
     check_count(options.num_folds, "num_folds", 0)
     check_seed(options.seed)

@@ -1,18 +1,25 @@
 """The search for other modes: which mode of a posterior EM is at, and how much of the posterior the other modes hold.
 
 The masses of the modes are those of `jaxgmm.modes`. They are consistent estimates if the draws are by `smc`, which starts from
-the prior and does not use EM's solution.
+the prior and does not use EM's solution. EM from new starts may find a mode that holds little of the posterior but has a higher
+objective than EM's mode.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
-from ..posterior.modes import SAME_OBJECTIVE, Modes, find_among, modes_table
+from ..em.batch.restarts import fit_restarts
+from ..em.result import Fit
+from ..mixture import Mixture
+from ..posterior.modes import SAME_OBJECTIVE, Modes, climb, find_among, modes_table, with_fit
 from ..posterior.modes import modes as find_modes
 from ..priors.interface import MixturePrior, reason_without_mode
 from ..tables import Table, numbers
@@ -20,18 +27,21 @@ from .inputs import ComparisonInputs, Subject
 from .point_vs_posterior import same_prior
 from .verdict import OTHER_MASS, Finding, Verdict
 
+NUM_RESTARTS = 32  # smallest number of new starts of EM in a search
+
 
 @dataclass(frozen=True, eq=False)
 class ModeSearch:
     """The modes of a posterior, and the place of EM among them.
 
     Attributes:
-        modes: the Modes, or None if no search was made.
-        reason: the reason why no search was made, or "".
+        modes: the Modes, or None if their masses are not known.
+        reason: the reason why the masses of modes are not known, or "".
         source: name of the posterior from whose draws EM climbed to the modes, or "" if the modes were given.
         prior: the prior under which EM climbed, or None if no search was made.
-        em: index of EM's mode among the modes, or None if no draw climbed to EM's mode.
+        em: index of EM's mode among the modes, or None if it is none of them.
         em_objective: log-likelihood plus log prior at EM's mode, in nats; NaN if no search was made.
+        restart: the best fit of EM from new starts under the prior, or None.
     """
 
     modes: Modes | None
@@ -40,6 +50,7 @@ class ModeSearch:
     prior: MixturePrior | None = None
     em: int | None = None
     em_objective: float = float("nan")
+    restart: Fit | None = None
 
     @property
     def mass(self) -> float:
@@ -47,27 +58,54 @@ class ModeSearch:
         return 0.0 if self.modes is None or self.em is None else float(self.modes.mass[self.em])
 
     @property
+    def best(self) -> Mixture | None:
+        """The mode with the highest objective that was found; None if no search was made."""
+        modes = self.modes
+        if modes is not None and self._highest_of_modes >= self._objective_of_restart:
+            return jax.tree.map(lambda leaf: leaf[int(np.argmax(modes.objective))], modes.mixture)
+        return None if self.restart is None else self.restart.mixture
+
+    @property
     def gain(self) -> float:
         """By how many nats the best mode has a higher objective than EM's mode; NaN if no search was made."""
-        return float("nan") if self.modes is None else float(np.max(self.modes.objective)) - self.em_objective
+        return max(self._highest_of_modes, self._objective_of_restart) - self.em_objective
+
+    @property
+    def _highest_of_modes(self) -> float:
+        return -np.inf if self.modes is None else float(np.max(self.modes.objective))
+
+    @property
+    def _objective_of_restart(self) -> float:
+        return -np.inf if self.restart is None else float(self.restart.objective)
 
     def sentence(self) -> str:
         """Return a phrase that says how many modes were found, or why other modes were not searched for."""
         if self.modes is None:
-            return f"not searched for, because {self.reason}"
+            if self.restart is None:
+                return f"not searched for, because {self.reason}"
+            found = "a higher one" if self.gain > SAME_OBJECTIVE else "no higher one"
+            return f"{found} found by EM from new starts; their masses are not known, because {self.reason}"
         source = f" from draws by {self.source}" if self.source else ""
+        source += " and by EM from new starts" if self.restart is not None else ""
         return f"{len(self.modes.mass)} found{source}; the mass of a mode is the share of the draws from which EM climbs to it"
 
     def findings(self) -> list[Finding]:
         """Return the findings, the gravest first."""
-        if self.modes is None:
-            return []
+        poor = [Finding(Verdict.POOR_MODE, self._poor_mode())] if self.gain > SAME_OBJECTIVE else []
+        if self.modes is not None:
+            return self._findings_on_masses(poor)
+        if self.restart is None or poor:
+            return poor
+        return [Finding(None, "EM from new starts found no mode with a higher objective.")]
+
+    def _findings_on_masses(self, poor: list[Finding]) -> list[Finding]:
+        """Return the findings on the masses of the modes, together with the finding of a poor mode if there is one."""
+        assert self.modes is not None
         mass = np.asarray(self.modes.mass, float)
         others = np.delete(np.arange(len(mass)), [] if self.em is None else [self.em])
         share, failed = float(mass[others].sum()), float(1 - mass.sum())
         found = [Finding(Verdict.OTHER_MODES, self._other_modes(int(others[0])))] if share > OTHER_MASS else []
-        if self.gain > SAME_OBJECTIVE:
-            found.append(Finding(Verdict.POOR_MODE, self._poor_mode()))
+        found += poor
         if failed > OTHER_MASS:
             sentence = (
                 f"{percent(failed)} of the draws climbed to no mode, because EM failed from them, where at most "
@@ -87,34 +125,31 @@ class ModeSearch:
         """Return a sentence on the mass of EM's mode and on the largest other mode, whose index is given."""
         assert self.modes is not None
         own = "No draw climbs to EM's mode"
-        if self.em is not None:
+        if self.em is not None and self.mass > 0:
             own = f"EM's mode holds {self._share(self.em)} of the posterior"
         return (
-            f"{own}; the largest other, {self._share(largest)}, has {self._place(largest)}. At most {percent(OTHER_MASS)} in "
-            "other modes is neglected."
+            f"{own}; the largest other, {self._share(largest)}, {_place(self.modes.mixture[largest])}. At most "
+            f"{percent(OTHER_MASS)} in other modes is neglected."
         )
 
     def _poor_mode(self) -> str:
         """Return a sentence on the mode with the highest objective."""
-        assert self.modes is not None
-        best = int(np.argmax(self.modes.objective))
-        return (
-            f"A mode whose objective is {self.gain:.2f} nats higher than EM's was found: it holds {self._share(best)} of the "
-            f"posterior and has {self._place(best)}. Start EM from it."
-        )
+        assert self.best is not None
+        held = "it "
+        if self.modes is not None:
+            place = int(np.argmax(self.modes.objective))
+            held = (
+                f"it holds {self._share(place)} of the posterior and "
+                if self.modes.mass[place] > 0
+                else "no draw climbs to it; it "
+            )
+        gain = f"A mode whose objective is {self.gain:.2f} nats higher than EM's was found"
+        return f"{gain}: {held}{_place(self.best)}. Start EM from it."
 
     def _share(self, place: int) -> str:
         """Return the mass of a mode with its standard error as text."""
         assert self.modes is not None
         return f"{percent(self.modes.mass[place])} ± {percent(self.modes.mass_error[place])}"
-
-    def _place(self, place: int) -> str:
-        """Return the weights and means of a mode as text."""
-        assert self.modes is not None
-        weights, means = np.asarray(self.modes.mixture.weights[place]), np.asarray(self.modes.mixture.means[place])
-        return f"weights {numbers(weights, 4)} and means {'; '.join(numbers(mean, 4) for mean in means[:4])}" + (
-            "; ..." if len(means) > 4 else ""
-        )
 
     def tables(self) -> list[Table]:
         """Return a list with the table of the modes, in which EM's mode is marked. The list is empty if no search was made."""
@@ -127,9 +162,12 @@ class ModeSearch:
     def to_dict(self) -> dict[str, Any]:
         """Return all numbers by name."""
         found: dict[str, Any] = {"searched": self.modes is not None, "reason": self.reason, "source": self.source}
+        if self.prior is not None:
+            found |= {"em_objective": self.em_objective, "gain": self.gain}
+            found["restart_objective"] = None if self.restart is None else float(self.restart.objective)
         if self.modes is None:
             return found
-        found |= {"em": self.em, "em_mass": self.mass, "em_objective": self.em_objective, "gain": self.gain}
+        found |= {"em": self.em, "em_mass": self.mass}
         names = ("mass", "mass_error", "objective")
         numbers_of_modes = {name: np.asarray(getattr(self.modes, name), float).tolist() for name in names}
         mixture = self.modes.mixture
@@ -151,15 +189,51 @@ def search_modes(inputs: ComparisonInputs, subjects: Sequence[Subject]) -> ModeS
     reason = reason_without_mode(prior)
     if reason is not None:
         return ModeSearch(None, reason)
+    fit, restart = inputs.fit, inputs.options.restart
+    objective = float(fit.log_likelihood) + subject.em_log_prior
     if wanted is None and not by_smc:
-        return ModeSearch(None, "there are no draws by smc; chains that start at EM may miss other modes")
+        reason = "there are no draws by smc; chains that start at EM may miss other modes"
+        if restart is None:
+            return ModeSearch(None, reason)
+        if float(restart.objective) - objective > SAME_OBJECTIVE:  # EM may have stopped short of a mode under this prior
+            objective = float(climb(fit.mixture, inputs.x, inputs.weight, prior).objective)
+        return ModeSearch(None, reason, "", prior, None, objective, restart)
     found, source = wanted, ""
     if not isinstance(found, Modes):
         source = subject.name
         found = find_modes(subject.posterior, inputs.x, prior, sample_weight=inputs.weight, progress=False)
-    objective = float(inputs.fit.log_likelihood) + subject.em_log_prior
-    em, objective = find_among(found, inputs.fit.mixture, objective, inputs.x, inputs.weight, prior)
-    return ModeSearch(found, "", source, prior, em, objective)
+        restart = _restart(inputs, prior) if restart is None else restart
+    if restart is not None:
+        found = with_fit(found, restart, inputs.x, inputs.weight)
+    em, objective = find_among(found, fit.mixture, objective, inputs.x, inputs.weight, prior)
+    return ModeSearch(found, "", source, prior, em, objective, restart)
+
+
+def _restart(inputs: ComparisonInputs, prior: MixturePrior) -> Fit:
+    """Return the best fit from new starts. Its warnings are dropped, because they would not be about the user's fit."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return best_of_restarts(jax.random.key(inputs.options.seed), inputs.fit, inputs.x, prior, sample_weight=inputs.weight)
+
+
+def best_of_restarts(
+    key: jax.Array,
+    fit: Fit,
+    x: ArrayLike,
+    prior: MixturePrior,
+    *,
+    sample_weight: ArrayLike | None = None,
+    at_once: int = NUM_RESTARTS,
+) -> Fit:
+    """Return the best fit of the same model as another fit, under a prior, from at least 32 new starts.
+
+    at_once: the number of restarts in each call of `fit_restarts`. A number for which the programs are compiled saves time.
+    """
+    model = {"num_components": fit.mixture.num_components, "covariance_type": fit.mixture.covariance_type}
+    keys = [jax.random.fold_in(key, i) for i in range(-(-NUM_RESTARTS // at_once))]
+    options = {"num_restarts": at_once, "sample_weight": sample_weight, "progress": False}
+    fits = [fit_restarts(one, x, prior, **model, **options) for one in keys]
+    return max(fits, key=lambda fit: np.nan_to_num(float(fit.objective), nan=-np.inf))
 
 
 def findings_for(search: ModeSearch | None, subject: Subject) -> list[Finding]:
@@ -174,3 +248,10 @@ def findings_for(search: ModeSearch | None, subject: Subject) -> list[Finding]:
 def percent(share: Any) -> str:
     """Return a share in percent, with two digits, or three digits near 100 %."""
     return f"{100 * float(share):.{3 if share >= 0.95 else 2}g} %"
+
+
+def _place(mixture: Mixture) -> str:
+    """Return a phrase on the weights and means of a mixture."""
+    weights, means = np.asarray(mixture.weights), np.asarray(mixture.means)
+    rest = "; ..." if len(means) > 4 else ""
+    return f"has weights {numbers(weights, 4)} and means {'; '.join(numbers(mean, 4) for mean in means[:4])}{rest}"

@@ -37,7 +37,7 @@ _WORDS: Mapping[Reader, Mapping[str, str]] = {
         "nuts": "draw by jaxgmm.nuts and compare again",
         "smc": "add draws by jaxgmm.smc to the posteriors",
         "select": "jaxgmm.select",
-        "restart": "Start jaxgmm.fit from the best mode in comparison.search.modes",
+        "restart": "Start jaxgmm.fit from comparison.search.best",
         "invariant": "comparison.label_invariant",
     },
     "command": {

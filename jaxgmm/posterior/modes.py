@@ -236,18 +236,33 @@ def find_among(
     If the estimate is near none of the modes, EM climbs from it. The index is None if the mode that is reached is not among
     `modes`, or if this fit failed.
     """
-    start = jax.tree.map(lambda leaf: leaf[None], estimate)
-    place = _place_among(modes, start, objective, x, weight)
+    place = _place_among(modes, estimate, objective, x, weight)
     if place is not None:
         return place, float(modes.objective[place])
-    fit = fit_many(start, x, prior, sample_weight=weight, progress=False, **_EM_OPTIONS)
-    reached = float(fit.objective[0])
+    fit = climb(estimate, x, weight, prior)
+    reached = float(fit.objective)
     return (_place_among(modes, fit.mixture, reached, x, weight) if _are_sound(fit).all() else None), reached
 
 
+def climb(estimate: Mixture, x: jax.Array, weight: Any, prior: MixturePrior) -> Fit:
+    """Return the fit that EM reaches from one mixture under a prior."""
+    start = jax.tree.map(lambda leaf: leaf[None], estimate)
+    fit = fit_many(start, x, prior, sample_weight=weight, progress=False, **_EM_OPTIONS)
+    return jax.tree.map(lambda leaf: leaf[0], fit)
+
+
+def with_fit(modes: Modes, fit: Fit, x: jax.Array, weight: Any) -> Modes:
+    """Return the modes, and a fit as a further mode of mass 0 if it is sound and is none of them."""
+    if not _are_sound(fit).all() or _place_among(modes, fit.mixture, float(fit.objective), x, weight) is not None:
+        return modes
+    none: Any = np.zeros(())
+    further = Modes(fit.mixture, fit.objective, none, none, fit.status)
+    return jax.tree.map(lambda many, one: np.concatenate([many, np.asarray(one, many.dtype)[None]]), modes, further)
+
+
 def _place_among(modes: Modes, one: Mixture, objective: float, x: jax.Array, weight: Any) -> int | None:
-    """Return the index of the mode that a mixture (1, ...) with a given objective is, or None."""
-    stack = jax.tree.map(lambda one, many: np.concatenate([one, many]), one, modes.mixture)
+    """Return the index of the mode that a mixture with a given objective is, or None."""
+    stack = jax.tree.map(lambda one, many: np.concatenate([np.asarray(one)[None], many]), one, modes.mixture)
     density, w = _densities(stack, x, weight)
     same = _are_same(np.concatenate([[objective], np.asarray(modes.objective, float)]), density, 0, w)[1:]
     return int(same.argmax()) if same.any() else None

@@ -11,6 +11,7 @@ from scipy.stats import beta, invgamma, norm
 import jaxgmm
 from jaxgmm.comparison.mode_search import ModeSearch
 from jaxgmm.comparison.verdict import Finding, Verdict, insert
+from jaxgmm.posterior.modes import with_fit
 
 KEY = jax.random.key(0)
 # This prior holds the variance near 1 and the weights near 1/2. The posterior is integrated over a grid of the two means, and
@@ -107,7 +108,8 @@ def test_masses_by_smc(middle):
 
 def made_search(mass=(0.61, 0.23), em=1, objective=(-10.0, -12.0), em_objective=-12.0):
     """Return a search with given masses, made from draws by `smc`."""
-    mixture = jaxgmm.Mixture(np.full((2, 2), 0.5), np.array([[[0.0], [8.0]], [[1.0], [7.0]]]), np.ones((2, 2, 1, 1)))
+    leaves = np.full((2, 2), 0.5), np.array([[[0.0], [8.0]], [[1.0], [7.0]]]), np.ones((2, 2, 1, 1))
+    mixture = jaxgmm.Mixture(*(leaf.astype(np.float32) for leaf in leaves))
     mass = np.array(mass)
     modes = jaxgmm.Modes(mixture, np.array(objective), mass, np.full(2, 0.03), np.zeros(2, int))
     return ModeSearch(modes, "", "smc", PRIOR, em, em_objective)
@@ -125,6 +127,47 @@ def test_other_modes_and_poor_mode():
     assert failed.sentence.startswith("16 % of the draws climbed to no mode")
     (missed, _) = made_search(em=None, mass=(0.7, 0.3)).findings()
     assert missed.sentence.startswith("No draw climbs to EM's mode; the largest other, 70 %")
+
+
+def fit_at(objective, mean=0.0):
+    """Return a fit of two components with a given objective."""
+    mixture = jaxgmm.make_mixture([0.5, 0.5], [[mean], [8.0]], np.ones((2, 1, 1)))
+    values = {"log_likelihood": objective, "objective": objective, "history": [objective], "num_iter": 1}
+    values |= {"status": 0, "component_status": [0, 0]}
+    return jaxgmm.Fit(mixture, **{name: np.asarray(value) for name, value in values.items()})
+
+
+def test_a_restart_without_masses():
+    """A higher objective is a poor mode, and an equal one is said to be none."""
+    same = ModeSearch(None, "there are no draws by smc", "", PRIOR, None, -10.0, fit_at(-10.05))
+    assert same.findings() == [Finding(None, "EM from new starts found no mode with a higher objective.")]
+    assert same.sentence().startswith("no higher one found by EM from new starts; their masses are not known, because there")
+    assert same.tables() == []
+    higher = ModeSearch(None, "there are no draws by smc", "", PRIOR, None, -10.0, fit_at(-8.0, 3.0))
+    (poor,) = higher.findings()
+    assert poor.verdict is Verdict.POOR_MODE
+    assert poor.sentence == (
+        "A mode whose objective is 2.00 nats higher than EM's was found: it has weights [0.5 0.5] and means [3]; [8]. "
+        "Start EM from it."
+    )
+    assert higher.best.means.tolist() == [[3.0], [8.0]]
+    assert higher.to_dict()["restart_objective"] == -8.0
+
+
+def test_a_mode_that_only_a_restart_finds():
+    """It is listed with mass 0; it is a poor mode if it is higher, and changes nothing if it is lower."""
+    x, modes = np.linspace(-3, 9, 8, dtype=np.float32)[:, None], made_search((1.0, 0.0)).modes
+    assert with_fit(modes, fit_at(-10.0), x, None) is modes
+    for objective in (-8.0, -30.0):
+        found = with_fit(modes, fit_at(objective, 3.0), x, None)
+        np.testing.assert_allclose(found.mass, [1.0, 0.0, 0.0])
+        search = ModeSearch(found, "", "smc", PRIOR, 0, -10.0, fit_at(objective, 3.0))
+        words = [finding.verdict for finding in search.findings()]
+        assert words == ([Verdict.POOR_MODE, None] if objective == -8 else [None])
+        assert [row[0] for row in search.tables()[0].rows] == ["0 (EM)", "1", "2"]
+        assert "and by EM from new starts" in search.sentence()
+    poor = ModeSearch(with_fit(modes, fit_at(-8.0, 3.0), x, None), "", "smc", PRIOR, 0, -10.0).findings()[0]
+    assert "no draw climbs to it; it has weights [0.5 0.5] and means [3]; [8]" in poor.sentence
 
 
 def test_negligible_modes_change_nothing():
