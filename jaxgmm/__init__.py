@@ -62,7 +62,6 @@ from . import datasets as datasets
 from .density import log_prob as log_prob
 from .density import predict as predict
 from .density import responsibilities as responsibilities
-from .density import sample as sample
 from .em.assignments import from_labels as from_labels
 from .em.assignments import from_responsibilities as from_responsibilities
 from .em.fit import fit as fit
@@ -86,6 +85,7 @@ from .priors.defaults import default_prior as default_prior
 from .priors.functions import log_prior as log_prior
 from .priors.functions import sample_prior as sample_prior
 from .priors.independent import IndependentPrior as IndependentPrior
+from .sampling import sample as sample
 
 # editors and type checkers do not run code, so they need an explicit import of each name that is imported on first use
 if typing.TYPE_CHECKING:
@@ -121,6 +121,8 @@ if typing.TYPE_CHECKING:
     from .merging import merge as merge
     from .posterior.arviz import to_arviz as to_arviz
     from .posterior.bootstrap import bootstrap as bootstrap
+    from .posterior.coclustering import assignment_entropy as assignment_entropy
+    from .posterior.coclustering import coclustering as coclustering
     from .posterior.diagnose import diagnose as diagnose
     from .posterior.distribution import as_distribution as as_distribution
     from .posterior.evidence import Evidence as Evidence
@@ -134,8 +136,6 @@ if typing.TYPE_CHECKING:
     from .posterior.nuts import nuts as nuts
     from .posterior.partition import Partition as Partition
     from .posterior.partition import partition as partition
-    from .posterior.predictive import assignment_entropy as assignment_entropy
-    from .posterior.predictive import coclustering as coclustering
     from .posterior.predictive import predictive_log_prob as predictive_log_prob
     from .posterior.predictive import predictive_responsibilities as predictive_responsibilities
     from .posterior.predictive import predictive_sample as predictive_sample
@@ -188,8 +188,8 @@ _LAZY = {
     "predictive_log_prob": ".posterior.predictive",
     "predictive_sample": ".posterior.predictive",
     "predictive_responsibilities": ".posterior.predictive",
-    "coclustering": ".posterior.predictive",
-    "assignment_entropy": ".posterior.predictive",
+    "coclustering": ".posterior.coclustering",
+    "assignment_entropy": ".posterior.coclustering",
     "to_arviz": ".posterior.arviz",
     "as_distribution": ".posterior.distribution",
     "calibrate": ".calibration.calibrate",

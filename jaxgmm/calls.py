@@ -10,7 +10,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Iterable
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -69,7 +69,9 @@ def public_with(*further: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return lambda function: public(function, further)
 
 
-def _sentence(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], further: tuple[str, ...]) -> str:
+def _sentence(
+    function: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object], further: tuple[str, ...]
+) -> str:
     """Return a sentence that says what is wrong with a call and shows the expected call."""
     name, parameters = function.__name__, inspect.signature(function).parameters
     positional = [p.name for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]

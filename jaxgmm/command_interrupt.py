@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import threading
-from typing import Any
 
 INTERRUPTED = 130  # exit code of an interrupted command; shells use the same code
 
@@ -21,7 +20,7 @@ def is_command() -> bool:
     return name == "jaxgmm" or (name == "-m" and sys.orig_argv[1:3] == ["-m", "jaxgmm"])
 
 
-def exit_quietly(*_: Any) -> None:
+def exit_quietly(*_: object) -> None:
     """Print one line, and end the process at once."""
     os.write(2, b"jaxgmm: interrupted: no more files were written.\n")
     os._exit(INTERRUPTED)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from .calls import public
 from .mixture import Mixture, MixtureLike, as_mixture, make_mixture
 from .rounding import positive_factors
 from .validation import check_covariance_type, is_traced
+
+if TYPE_CHECKING:
+    import sklearn.mixture
 
 MISSING = "needs scikit-learn 1.6 or later, an optional dependency: pip install 'jaxgmm[sklearn]'."
 
@@ -59,7 +62,7 @@ def from_sklearn(estimator: Any) -> Mixture:
 
 
 @public
-def to_sklearn(mixture: MixtureLike) -> Any:
+def to_sklearn(mixture: MixtureLike) -> sklearn.mixture.GaussianMixture:
     """Return a mixture as a fitted sklearn.mixture.GaussianMixture, in float64.
 
     The methods predict, predict_proba, score, score_samples, bic, aic and sample of the result work as for an estimator that

@@ -6,8 +6,6 @@ Sigma ~ InverseWishart(nu, S). Variances (diag and spherical) have an inverse ga
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,8 +22,7 @@ from .covariance import (
     storage_shape,
     variances,
 )
-
-Numbers = TypeVar("Numbers", jax.Array, np.ndarray)
+from .linalg import Arrays
 
 
 def inverse_wishart_log_prob(
@@ -99,7 +96,7 @@ def sample_inverse_wishart(
     return from_factor(inverse_wishart_factors(gammas, normals, scale, covariance_type, d).lower, covariance_type)
 
 
-def gamma_shapes(degrees_of_freedom: Numbers, covariance_type: str, num_components: int, num_features: int) -> Numbers:
+def gamma_shapes(degrees_of_freedom: Arrays, covariance_type: str, num_components: int, num_features: int) -> Arrays:
     """Return the shape parameters (K or 1, D or 1) of the gamma variables that `inverse_wishart_factors` needs.
 
     The argument `degrees_of_freedom` holds one number, or one number for each stored covariance. If it is a NumPy array, so is

@@ -1,4 +1,4 @@
-"""Compute log-densities, responsibilities and labels of points under a mixture, and draw random points from a mixture.
+"""Compute log-densities, responsibilities and labels of points under a mixture.
 
 Only this module computes log w_k N(x | mu_k, Sigma_k). The function `log_joint` is accurate. The function `quadratic_log_joint`
 is faster, but its rounding error is larger.
@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,11 +22,10 @@ from . import covariance
 from .calls import public
 from .chunking import density_rows_per_chunk
 from .host import cast
-from .memory import check_memory
 from .mixture import Mixture, MixtureLike, as_mixture
 from .padding import cut, pad_data
 from .rounding import positive_factors
-from .validation import as_data, check_count, check_key
+from .validation import as_data
 
 
 @public
@@ -113,36 +111,6 @@ def predict(mixture: MixtureLike, x: ArrayLike) -> jax.Array:
     return _for_each_point(_predict, *as_points(mixture, x))
 
 
-@public
-def sample(key: jax.Array, mixture: MixtureLike, num_samples: int) -> tuple[jax.Array, jax.Array]:
-    """Draw independent points from one mixture; the points of different components come in random order.
-
-    Args:
-        key: a random key.
-        mixture: one Mixture or one Fit; for several mixtures, use `jax.vmap` over keys and mixtures.
-        num_samples: N.
-
-    Returns:
-        x (N, D), in the units of the means, and labels (N,). The label of a point is the index of its component.
-
-    Raises:
-        ValueError, TypeError: `mixture` is not one Mixture or Fit, `key` is not a random key, or num_samples is not an
-            integer >= 0.
-
-    Example:
-        >>> import jax, jaxgmm
-        >>> x, labels = jaxgmm.sample(jax.random.key(0), jaxgmm.make_mixture([1.0], [[0.0]], [[[1.0]]]), 5)
-        >>> x.shape, labels.shape
-        ((5, 1), (5,))
-    """
-    check_key(key)
-    check_count(num_samples, "num_samples", 0)
-    mixture = as_mixture(mixture, single=True)
-    numbers = mixture.num_components + mixture.num_features + 1
-    check_memory(num_samples * numbers * mixture.means.dtype.itemsize, f"num_samples={num_samples}")
-    return _sample(key, mixture, num_samples)
-
-
 def safe_log(weights: jax.Array) -> jax.Array:
     """Return log w for weights w; at w = 0, the value is -inf and the derivatives are finite."""
     return jnp.where(weights > 0, jnp.log(jnp.where(weights > 0, weights, 1)), -jnp.inf)
@@ -222,29 +190,6 @@ def _all_responsibilities(mixture: Mixture, x: jax.Array) -> jax.Array:
 def _predict(mixture: Mixture, x: jax.Array) -> jax.Array:
     """Return the labels (..., N) of validated points."""
     return _in_chunks(lambda rows: _over_stack(_responsibilities, mixture, rows).argmax(-1), mixture, x)
-
-
-@partial(jax.jit, static_argnums=2)
-def _sample(key: jax.Array, mixture: Mixture, num_samples: int) -> tuple[jax.Array, jax.Array]:
-    """Return points (N, D) drawn from one mixture, and their labels (N,)."""
-    stack = jax.tree.map(lambda leaf: leaf[None], mixture)
-    return sample_from_stack(jax.random.split(key), stack, jnp.zeros(num_samples, int))
-
-
-def sample_from_stack(keys: Any, stack: Mixture, index: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return points (N, D) drawn from members of a stack of mixtures, and the components (N,) that they came from.
-
-    Args:
-        keys: two random keys, one for the components and one for the noise.
-        stack: M mixtures, with a leading axis (M,).
-        index: (N,), the member of the stack that each point is drawn from.
-    """
-    k, d, covariance_type = stack.num_components, stack.num_features, stack.covariance_type
-    labels = jax.random.categorical(keys[0], safe_log(stack.weights)[index])
-    lower = positive_factors(stack).lower
-    lower = jnp.broadcast_to(lower, (len(lower), k, *lower.shape[2:]))[index, labels]
-    noise = jax.random.normal(keys[1], (len(index), d), stack.means.dtype)
-    return stack.means[index, labels] + covariance.transform(lower, noise, covariance_type), labels
 
 
 def as_points(mixture: MixtureLike, x: ArrayLike) -> tuple[Mixture, jax.Array]:

@@ -14,19 +14,24 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import ArrayLike
+from jax.typing import DTypeLike
 
 from . import covariance, linalg
 from .calls import public
-from .density import log_prob, sample
+from .cells import look, number, reach
+from .density import log_prob
+from .linalg import is_positive_definite
 from .mixture import Mixture, MixtureLike, as_mixture
-from .tables import Printed, Table, look, number, reach
-from .validation import check_choice, check_count, check_key, is_positive_definite, is_traced
+from .sampling import sample
+from .tables import Printed, Table
+from .validation import check_choice, check_count, check_key, is_traced
+from .wasserstein import gaussian_w2_squared, solve_transport
 
 KINDS = ("l2", "kl", "wasserstein")
 
@@ -61,7 +66,7 @@ class Distance(Printed):
         """Return the value of one distance as a Python number."""
         return float(self.value)
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         """Return the value as a NumPy array."""
         return np.array(self.value, dtype) if copy else np.asarray(self.value, dtype)
 
@@ -146,31 +151,13 @@ def distance(
     return Distance(jnp.asarray(value, dtype), jnp.zeros(shape, dtype), plan, kind)
 
 
-def gaussian_w2_squared(mean: ArrayLike, cov: ArrayLike, other_mean: ArrayLike, other_cov: ArrayLike) -> np.ndarray:
-    """Return the squared 2-Wasserstein distances between normal distributions. Dowson & Landau (1982).
-
-    The means are (..., D) and the covariances (..., D, D); leading axes broadcast.
-
-    Example:
-        >>> gaussian_w2_squared([0.0], [[1.0]], [3.0], [[25.0]]).tolist()
-        25.0
-    """
-    mean, cov, other_mean, other_cov = (np.asarray(v, float) for v in (mean, cov, other_mean, other_cov))
-    values, vectors = np.linalg.eigh(cov)
-    root = vectors * np.sqrt(np.maximum(values, 0))[..., None, :] @ np.swapaxes(vectors, -1, -2)
-    between = np.linalg.eigvalsh(root @ other_cov @ root)
-    traces = np.trace(cov, axis1=-2, axis2=-1) + np.trace(other_cov, axis1=-2, axis2=-1)
-    squares = ((mean - other_mean) ** 2).sum(-1) + traces - 2 * np.sqrt(np.maximum(between, 0)).sum(-1)
-    return np.maximum(squares, 0)
-
-
 class _Components:
     """The weights (..., K), means (..., K, D) and dense covariances (..., K, D, D) of mixtures, as arrays of `xp`.
 
     Absent components, whose parameters may be any numbers, get mean 0 and the identity matrix.
     """
 
-    def __init__(self, mixture: Mixture, xp: Any) -> None:
+    def __init__(self, mixture: Mixture, xp: ModuleType) -> None:
         """Convert a mixture; `xp` is numpy, for float64 arrays on the host, or jax.numpy."""
         if xp is np:
             mixture = jax.tree.map(lambda leaf: np.asarray(leaf, float), mixture)
@@ -195,7 +182,7 @@ def _on_host(mixture: Mixture, name: str) -> _Components:
     return components
 
 
-def _validate(p: Any, q: Any) -> tuple[Mixture, Mixture, tuple[int, ...]]:
+def _validate(p: MixtureLike, q: MixtureLike) -> tuple[Mixture, Mixture, tuple[int, ...]]:
     """Return two mixtures and the broadcast shape of their leading axes; raise TypeError or ValueError if they do not match."""
     p, q = as_mixture(p, "p"), as_mixture(q, "q")
     if p.num_features != q.num_features:
@@ -209,7 +196,7 @@ def _validate(p: Any, q: Any) -> tuple[Mixture, Mixture, tuple[int, ...]]:
     return p, q, shape
 
 
-def _l2(p: _Components, q: _Components, xp: Any) -> Any:
+def _l2(p: _Components, q: _Components, xp: ModuleType) -> Any:
     """Return the L2 distances, sqrt(c' G c), where c holds the weights of p and minus the weights of q.
 
     G holds the integrals of the products of two component densities. It is divided by its largest entry, so that densities in
@@ -217,7 +204,7 @@ def _l2(p: _Components, q: _Components, xp: Any) -> Any:
     """
     shape = np.broadcast_shapes(p.weights.shape[:-1], q.weights.shape[:-1])
 
-    def join(a: Any, b: Any, axes: int) -> Any:
+    def join(a: jax.Array, b: jax.Array, axes: int) -> jax.Array:
         a, b = (xp.broadcast_to(v, (*shape, *v.shape[v.ndim - axes :])) for v in (a, b))
         return xp.concatenate([a, b], -axes)
 
@@ -238,7 +225,7 @@ def _l2(p: _Components, q: _Components, xp: Any) -> Any:
     return xp.where(positive, xp.exp(top / 2) * root, 0)
 
 
-def _log_normals(deviations: Any, covariances: Any, xp: Any) -> Any:
+def _log_normals(deviations: Any, covariances: Any, xp: ModuleType) -> Any:
     """Return log N(v | 0, S) for deviations v (..., K, D) and covariances S (..., K, D, D)."""
     if xp is np:
         lower = np.linalg.cholesky(covariances)
@@ -262,28 +249,12 @@ def _mixture_wasserstein(p: _Components, q: _Components, shape: tuple[int, ...])
     sizes = squares.shape[-2:]
     flat = squares.reshape(-1, *sizes)
     a, b = (np.broadcast_to(v, (*shape, v.shape[-1])).reshape(-1, v.shape[-1]) for v in (p.weights, q.weights))
-    plans = np.array([_solve_transport(*one) for one in zip(flat, a, b, strict=True)])
+    plans = np.array([solve_transport(*one) for one in zip(flat, a, b, strict=True)])
     values = np.sqrt((plans * flat).sum((-2, -1)))
     return values.reshape(shape), plans.reshape(*shape, *sizes)
 
 
-def _solve_transport(costs: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the coupling (K, L) of the weights a (K,) and b (L,) that has the smallest total cost."""
-    from scipy import sparse
-    from scipy.optimize import linprog
-
-    k, m = costs.shape
-    rows = sparse.kron(sparse.eye_array(k), np.ones((1, m)))
-    columns = sparse.kron(np.ones((1, k)), sparse.eye_array(m))
-    # the last condition follows from the others; leaving it out avoids contradictions by rounding
-    conditions = sparse.vstack([rows, columns]).tocsr()[:-1]
-    unit = costs.max() or 1.0
-    found = linprog(costs.ravel() / unit, A_eq=conditions, b_eq=np.concatenate([a / a.sum(), b / b.sum()])[:-1], method="highs")
-    assert found.status == 0, found.message
-    return np.maximum(found.x, 0).reshape(k, m)
-
-
-def _by_sampling(key: Any, p: Mixture, q: Mixture, shape: tuple[int, ...], num_samples: int) -> Distance:
+def _by_sampling(key: jax.Array | None, p: Mixture, q: Mixture, shape: tuple[int, ...], num_samples: int) -> Distance:
     """Return the Kullback-Leibler divergences from p to q, estimated from draws from p."""
     if key is None:
         raise TypeError("key is None, but kind='kl' draws from p; pass a random key, as in key=jax.random.key(0).")

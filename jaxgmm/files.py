@@ -11,13 +11,14 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, TypeVar
 
 try:
     import fcntl
 except ImportError:  # Windows does not have these locks: on Windows, files are not locked and leftover files are not removed
     fcntl = None
 
+Parsed = TypeVar("Parsed")
 # bytes; the name of a temporary file contains at most this much of its target's name, because names have at most 255 bytes
 _LONGEST_STEM = 200
 
@@ -154,7 +155,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> Path:
     return Path(path)
 
 
-def parse_file(path: str | os.PathLike[str], parse: Callable[[str], Any]) -> Any:
+def parse_file(path: str | os.PathLike[str], parse: Callable[[str], Parsed]) -> Parsed:
     """Return the content of a file after parsing it with a function such as json.loads or tomllib.loads.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 
 from .chunking import on_cpu
 
+Tree = TypeVar("Tree")
 _ALIGNMENT = 64  # bytes; on a CPU, XLA shares the memory of a NumPy array if its address is a multiple of this number
 
 
@@ -26,7 +27,7 @@ def on_host(array: jax.Array) -> np.ndarray | jax.Array:
     return np.asarray(array) if is_local and len(array.devices()) == 1 else array
 
 
-def to_host(tree: Any) -> Any:
+def to_host(tree: Tree) -> Tree:
     """Return small arrays as NumPy arrays; on an accelerator, start all transfers before waiting for the first one."""
     if not on_cpu():
         for leaf in jax.tree.leaves(tree):
@@ -48,7 +49,7 @@ def to_device(array: np.ndarray, dtype: DTypeLike) -> jax.Array:
     return jax.block_until_ready(jax.device_put(cast))
 
 
-def cast(array: jax.Array, dtype: Any) -> jax.Array:
+def cast(array: jax.Array, dtype: DTypeLike) -> jax.Array:
     """Return an array in another dtype; a concrete array in the host's memory is converted by NumPy, without compilation."""
     if array.dtype == dtype:
         return array

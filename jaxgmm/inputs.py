@@ -11,19 +11,13 @@ from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
 from . import covariance
+from .linalg import is_positive_definite
 from .memory import check_memory, tree_bytes
-from .mixture import Mixture, as_mixture
+from .mixture import Mixture, MixtureLike, as_mixture
 from .padding import pad_data
 from .priors.interface import check_prior
 from .row_sums import Weight
-from .validation import (
-    as_weighted_data,
-    check_count,
-    check_key,
-    is_positive_definite,
-    is_traced,
-    warn_of_small_weights,
-)
+from .validation import as_weighted_data, check_count, check_key, is_traced, warn_of_small_weights
 
 
 class Inputs(NamedTuple):
@@ -36,7 +30,7 @@ class Inputs(NamedTuple):
 
 
 def validate_inputs(
-    mixture: Any,
+    mixture: MixtureLike,
     x: ArrayLike,
     prior: Any,
     sample_weight: ArrayLike | None,
@@ -74,12 +68,12 @@ def validate_inputs(
     return Inputs(cast(mixture), x, weight, prior if prior_is == "unchecked" else cast(prior))
 
 
-def pad_inputs(inputs: Inputs, *others: Any) -> Inputs:
+def pad_inputs(inputs: Inputs, *others: object) -> Inputs:
     """Return inputs whose data are padded as by `pad_data`; `others` are further arguments of the compiled function."""
     return inputs._replace(**pad_data(inputs.x, inputs.weight, inputs, *others)._asdict())
 
 
-def check_sampling_options(key: Any, num_samples: Any, num_chains: Any) -> None:
+def check_sampling_options(key: object, num_samples: object, num_chains: object) -> None:
     """Raise TypeError or ValueError unless `key` is a random key and the other arguments are positive integers."""
     check_key(key)
     check_count(num_samples, "num_samples")
@@ -118,7 +112,7 @@ def check_start(start: Mixture) -> None:
         )
 
 
-def as_dtype(leaf: Any, dtype: DTypeLike) -> Any:
+def as_dtype(leaf: ArrayLike, dtype: DTypeLike) -> jax.Array | np.ndarray:
     """Return a leaf of a pytree as an array of the given dtype that jit accepts; a JAX array stays on its device."""
     if isinstance(leaf, jax.Array):
         return leaf if leaf.dtype == dtype else leaf.astype(dtype)

@@ -27,6 +27,7 @@ from typing import TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 # largest D for which factors and products are written as elementwise operations, which are efficient under vmap
 WRITTEN_OUT = 4
@@ -159,3 +160,11 @@ def _invert_lower_jvp(primals: tuple, tangents: tuple) -> tuple:
     """Return X = L^-1 and dX = -X dL X."""
     inverse = _invert_lower(*primals)
     return inverse, -_matmul(_matmul(inverse, jnp.tril(tangents[0])), inverse)
+
+
+def is_positive_definite(matrices: ArrayLike) -> bool:
+    """Return whether NumPy finds a Cholesky factor of each concrete matrix (..., D, D) in the float type of the matrices."""
+    try:
+        return bool(np.isfinite(np.linalg.cholesky(np.asarray(matrices))).all())
+    except np.linalg.LinAlgError:
+        return False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import jax
 
@@ -36,7 +35,7 @@ def check_memory(num_bytes: float, what: str) -> None:
         )
 
 
-def tree_bytes(tree: Any) -> int:
+def tree_bytes(tree: object) -> int:
     """Return the total number of bytes of the arrays in a pytree; the arrays may be traced.
 
     Example:

@@ -12,9 +12,10 @@ from numpy.typing import ArrayLike
 from scipy.special import entr
 
 from .calls import public
+from .cells import number
 from .density import responsibilities
 from .mixture import MixtureLike, as_mixture
-from .tables import Printed, Table, elided, number
+from .tables import Printed, Table, elided
 from .validation import as_weighted_data, check_count, is_traced
 
 

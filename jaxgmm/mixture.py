@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from types import EllipsisType
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import jax
 import numpy as np
@@ -20,12 +21,15 @@ from numpy.typing import ArrayLike
 
 from . import covariance
 from .calls import public
+from .cells import MAX_SIZE, REACH, look, numbers, reach
 from .data_frames import mixture_frame
-from .tables import MAX_SIZE, REACH, Printed, Table, elided, look, numbers, reach
+from .tables import Printed, Table, elided
 from .validation import as_float_array, check_covariance_type, is_traced
 
 if TYPE_CHECKING:
     import pandas
+
+Index: TypeAlias = "int | np.integer | slice | EllipsisType | np.ndarray | jax.Array | tuple[Index, ...] | None"
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["weights", "means", "covariances"], meta_fields=["covariance_type"])
@@ -72,7 +76,7 @@ class Mixture(Printed):
         """The leading axes: () for one mixture, (B,) for a batch, (C, S) for a posterior."""
         return self.means.shape[:-2]
 
-    def __getitem__(self, index: Any) -> Mixture:
+    def __getitem__(self, index: Index) -> Mixture:
         """Return one member of a stack, or a smaller stack; the index applies to the leading axes."""
         if not self.batch_shape:
             raise IndexError("this is one mixture, not a stack of them; only the leading axes of a stack can be indexed.")
@@ -205,7 +209,7 @@ class HasMixture(Protocol):
 MixtureLike = Mixture | HasMixture
 
 
-def as_mixture(value: Any, name: str = "mixture", *, single: bool = False) -> Mixture:
+def as_mixture(value: object, name: str = "mixture", *, single: bool = False) -> Mixture:
     """Return a mixture, or the mixture of a Fit. Raise TypeError if the value is neither of the two.
 
     Args:

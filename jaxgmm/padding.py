@@ -32,7 +32,7 @@ class Padded(NamedTuple):
     weight: Weight
 
 
-def pad_data(x: Any, weight: Any, *others: Any) -> Padded:
+def pad_data(x: Any, weight: Any, *others: object) -> Padded:
     """Return data (N, D) or a stack (B, N, D), and weights (N,), (B, N) or None, padded to one of a few lengths.
 
     `others` are the other arguments of the function that receives the padded data. If any argument is traced, the data are
@@ -51,7 +51,7 @@ def as_count(number: int) -> np.ndarray:
     return np.asarray(number, jax.dtypes.canonicalize_dtype(int))
 
 
-def can_pad(*arrays: Any) -> bool:
+def can_pad(*arrays: object) -> bool:
     """Return whether arrays are concrete and each is in the memory of one device, or of the host."""
     for leaf in jax.tree.leaves(arrays):
         if isinstance(leaf, Tracer):
@@ -61,7 +61,7 @@ def can_pad(*arrays: Any) -> bool:
     return True
 
 
-def pad_rows(array: Any, axis: int = 0, *, with_zeros: bool = False) -> Any:
+def pad_rows(array: jax.Array | np.ndarray, axis: int = 0, *, with_zeros: bool = False) -> Any:
     """Return a concrete array that is padded along the axis of rows, on the device of the array.
 
     The padding repeats the last row. Arithmetic with the padding can therefore overflow only if arithmetic with the last row

@@ -11,15 +11,39 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import count
-from typing import Any
+from typing import Protocol, SupportsInt
 
 import jax
 import jax.numpy as jnp
 
 _UPDATES = 50  # number of times that a compiled program updates its bar
-_current: ContextVar[Any] = ContextVar("progress bar of the function that is running", default=None)
-_bars: dict[int, Any] = {}  # the bars of compiled programs; the keys are the numbers that identify them
 _numbers = count(1)
+
+
+class ProgressBar(Protocol):
+    """The attributes of a progress bar of tqdm that this package uses."""
+
+    @property
+    def total(self) -> float | None:
+        """The number of steps."""
+        ...
+
+    @property
+    def unit(self) -> str:
+        """The name of a step in the plural."""
+        ...
+
+    @property
+    def disable(self) -> bool:
+        """Whether the bar is hidden."""
+        ...
+
+    def update(self, n: float, /) -> object:
+        """Advance the bar by a number of steps."""
+
+
+_current: ContextVar[ProgressBar | None] = ContextVar("progress bar of the function that is running", default=None)
+_bars: dict[int, ProgressBar] = {}  # the bars of compiled programs; the keys are the numbers that identify them
 
 
 def is_shown(wanted: bool | None) -> bool:
@@ -33,7 +57,7 @@ def is_shown(wanted: bool | None) -> bool:
 
 
 @contextmanager
-def progress_bar(total: int, unit: str, wanted: bool | None) -> Iterator[Any]:
+def progress_bar(total: int, unit: str, wanted: bool | None) -> Iterator[ProgressBar]:
     """Provide a progress bar of tqdm on stderr, to be used in a `with` statement.
 
     If an outer function already shows a bar, an inner function shows no second bar. If both functions count the same unit, the
@@ -65,7 +89,7 @@ def progress_bar(total: int, unit: str, wanted: bool | None) -> Iterator[Any]:
 
 
 @contextmanager
-def program_bar(total: int, unit: str, wanted: bool | None) -> Iterator[Any]:
+def program_bar(total: int, unit: str, wanted: bool | None) -> Iterator[jax.Array | None]:
     """Show a bar for a compiled program, and provide the number () that identifies it; without a bar, provide None.
 
     See `progress_bar` for the arguments. The program passes the number to `advance`. It must have finished when the `with`
@@ -109,7 +133,7 @@ def advance_by(number: jax.Array | None, steps: jax.Array) -> None:
         jax.debug.callback(_advance, number, steps)
 
 
-def _advance(number: Any, steps: Any) -> None:
+def _advance(number: SupportsInt, steps: SupportsInt) -> None:
     """Advance the bar that `number` identifies; do nothing if the bar is gone because its program was interrupted."""
     bar = _bars.get(int(number))
     if bar is not None:

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 _ADVICE_BY_KIND = {
     "b": "booleans; real numbers were expected: convert them with .astype(float) if 0/1 is what you mean",
@@ -24,7 +25,7 @@ _ADVICE_BY_KIND = {
 _LEAVE_OUT = ", or leave the column out"
 
 
-def as_numpy(value: Any, name: str) -> np.ndarray:
+def as_numpy(value: ArrayLike, name: str) -> np.ndarray:
     """Return real numbers of any kind as a NumPy array without checking their values; None and missing values become NaN.
 
     Boolean columns of a data frame become 0 and 1. If a column does not hold real numbers, the error message names the column.
@@ -71,7 +72,7 @@ def _frame_as_numpy(frame: Any, name: str) -> np.ndarray:
     return np.stack(found, 1) if found else np.zeros((len(frame), 0))
 
 
-def _column_as_numpy(column: Any, label: Any, name: str) -> np.ndarray:
+def _column_as_numpy(column: Any, label: object, name: str) -> np.ndarray:
     """Return one column of a data frame as numbers, or raise TypeError with the name of the column."""
     values = np.asarray(column.to_numpy() if hasattr(column, "to_numpy") else column)
     if values.dtype == object and all(_is_missing(v) or isinstance(v, bool | np.bool_ | numbers.Real) for v in values):
@@ -106,11 +107,11 @@ def _kind_of_object(value: Any) -> str:
     return kind if kind in _ADVICE_BY_KIND and np.ndim(value) == 0 else "O"
 
 
-def _is_missing(value: Any) -> bool:
+def _is_missing(value: object) -> bool:
     """Return whether a Python object stands for a missing value."""
     return value is None or type(value).__name__ in ("NAType", "NaTType")
 
 
-def _is_missing_or_real(value: Any) -> bool:
+def _is_missing_or_real(value: object) -> bool:
     """Return whether a Python object is a real number or a missing value."""
     return _is_missing(value) or (isinstance(value, numbers.Real) and not isinstance(value, bool))

@@ -8,15 +8,17 @@ addition is compensated (Kahan 1965), so that its order does not affect the accu
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias, TypeGuard, TypeVar
+from typing import NamedTuple, TypeAlias, TypeGuard, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from .host import on_host
 from .validation import is_traced
 
+Rows = TypeVar("Rows")
 Total = TypeVar("Total")
 
 
@@ -40,7 +42,7 @@ class FirstRows(NamedTuple):
 Weight: TypeAlias = jax.Array | FirstRows | None  # (N,), or the weights of padded data, or None for weights of 1
 
 
-def sum_over_rows(function: Callable[[Any, jax.Array], Total], rows: Any, weight: Weight, chunk: int) -> Total:
+def sum_over_rows(function: Callable[[Rows, jax.Array], Total], rows: Rows, weight: Weight, chunk: int) -> Total:
     """Return the sum of function(rows, weights) over chunks of at most `chunk` rows.
 
     All chunks have the same size, so that one compiled program serves all of them. The last chunk can therefore overlap the
@@ -96,7 +98,7 @@ def has_weights(weight: Weight) -> TypeGuard[jax.Array]:
     return weight is not None and not isinstance(weight, FirstRows)
 
 
-def total_weight(weight: Weight, num_rows: int, dtype: Any) -> jax.Array | np.ndarray:
+def total_weight(weight: Weight, num_rows: int, dtype: DTypeLike) -> jax.Array | np.ndarray:
     """Return the total weight () of data whose arrays have `num_rows` rows; for concrete weights, compile nothing."""
     if isinstance(weight, FirstRows):
         return jnp.asarray(weight.num_rows, dtype)
@@ -120,7 +122,7 @@ def weight_or_ones(weight: Weight, shape: tuple[int, ...], dtype: jax.typing.DTy
     return jax.lax.optimization_barrier(ones) if is_traced(ones) else ones
 
 
-def vary_with(tree: Total, *others: Any) -> Total:
+def vary_with(tree: Total, *others: object) -> Total:
     """Mark the arrays of `tree` as varying over each axis of `jax.shard_map` over which an array of `others` varies.
 
     JAX requires this mark for the initial values of loops. `others` are pytrees of arrays, or of the shapes that
@@ -128,7 +130,7 @@ def vary_with(tree: Total, *others: Any) -> Total:
     """
     axes = frozenset().union(*map(_varying_axes, jax.tree.leaves(others)))
 
-    def cast(leaf: Any) -> Any:
+    def cast(leaf: jax.Array) -> jax.Array:
         missing = tuple(axes - _varying_axes(leaf))
         if not missing:
             return leaf
@@ -139,7 +141,7 @@ def vary_with(tree: Total, *others: Any) -> Total:
     return jax.tree.map(cast, tree) if axes else tree
 
 
-def _varying_axes(leaf: Any) -> frozenset:
+def _varying_axes(leaf: jax.Array | jax.ShapeDtypeStruct) -> frozenset:
     """Return the axes of `shard_map` over which an array or a shape varies; releases of JAX store them differently."""
     typed = leaf if isinstance(leaf, jax.ShapeDtypeStruct) else jax.typeof(leaf)
     axes = getattr(typed, "vma", None) or getattr(getattr(typed, "manual_axis_type", None), "varying", None)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from .criteria import information_criterion
 from .data_frames import column_names
 from .density import log_prob
 from .em.assignments import weighted_data
-from .em.batch.fit_many import EM_OPTIONS, fit_many
+from .em.batch.fit_many import EM_OPTIONS, EMOptions, fit_many
 from .em.batch.restarts import best_of, check_restarts
 from .em.fit_warnings import warn_of_collinear_columns
 from .em.initialization import METHODS, StartOptions
@@ -30,6 +30,7 @@ from .em.restart_starts import num_fitted, restart_starts
 from .em.result import Fit, Status, has_degenerate_component, unsoundness
 from .mixture import Mixture
 from .padding import pad_data
+from .priors.interface import MixturePrior
 from .row_sums import Weight, total_weight, weight_or_ones
 from .studies.serialization import Exported, plain
 from .tables import Printed, Table
@@ -88,7 +89,7 @@ class Cell:
         """Return all fields except `fit`, in plain Python types; numbers that are not finite become None."""
         return plain(self._record())
 
-    def _record(self) -> dict[str, Any]:
+    def _record(self) -> Mapping[str, object]:
         """Return all fields except `fit`; the status is replaced by its name."""
         return {name: getattr(self, name) for name in _FIELDS} | {"status": self.status.name}
 
@@ -122,7 +123,7 @@ class Selection(Printed, Exported):
         best = {"covariance_type": self.best.covariance_type, "num_components": self.best.num_components}
         return {"criterion": self.criterion, "cells": [cell.to_dict() for cell in self.cells.values()], "best": best}
 
-    def _records(self) -> Iterable[Mapping[str, Any]]:
+    def _records(self) -> Iterable[Mapping[str, object]]:
         return [cell._record() for cell in self.cells.values()]
 
     def _fields(self) -> Sequence[str]:
@@ -156,13 +157,19 @@ class Selection(Printed, Exported):
         return best + ("" if cell.status == Status.CONVERGED else "!")
 
 
+class SweepOptions(EMOptions, total=False):
+    """The options that `select` passes to `fit_many`."""
+
+    prior: MixturePrior | None
+
+
 class _Sweep(NamedTuple):
     """Arguments that are the same for all covariance types: numbers of components, and options of starts and fits."""
 
     counts: list[int]
     num_restarts: int
     method: str
-    options: dict[str, Any]
+    options: SweepOptions
 
 
 @public_with("prior", *EM_OPTIONS)
@@ -177,7 +184,7 @@ def select(
     num_folds: int = 5,
     method: str = "k-means++",
     sample_weight: ArrayLike | None = None,
-    **options: Any,
+    **options: Unpack[SweepOptions],
 ) -> Selection:
     """Fit every number of components with every covariance type, in batches, and choose the best model by a criterion.
 
@@ -257,7 +264,7 @@ def best_cell(cells: Iterable[Cell]) -> Cell:
 def _grid(num_components: Iterable[int] | int, covariance_types: Iterable[str] | str) -> tuple[list[int], list[str]]:
     """Return lists of the numbers of components and of the covariance types, after validation."""
     if isinstance(num_components, Iterable) and getattr(num_components, "ndim", 1):
-        counts: list[Any] = [_as_python(k) for k in num_components]
+        counts: list[int] = [_as_python(k) for k in num_components]
     else:
         counts = [_as_python(num_components)]
     types = [covariance_types] if isinstance(covariance_types, str) else list(covariance_types)
@@ -304,7 +311,7 @@ def _sweep_counts(key: jax.Array, x: jax.Array, weights: Array | None, covarianc
         weight = np.broadcast_to(weights[None, :, None], (*shape, len(x))).reshape(-1, len(x))
     start_options = StartOptions(max(sweep.counts), covariance_type, sweep.method)
     starts = _sweep_starts(keys, *pad_data(x, weights), jnp.array(sweep.counts), start_options, sweep.num_restarts)
-    fit_options: dict[str, Any] = {"history": False} | sweep.options
+    fit_options: SweepOptions = {"history": False, **sweep.options}
     fits = fit_many(starts, x, sample_weight=weight, **fit_options)
     fits = jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), fits)
     totals = np.asarray(len(x), x.dtype) if weights is None else np.asarray(weights).sum(-1)

@@ -13,15 +13,17 @@ from numpy.typing import ArrayLike
 
 from . import criteria
 from .conversions import MISSING, sklearn_parameters
-from .density import log_prob, predict, responsibilities, sample
+from .density import log_prob, predict, responsibilities
 from .em.batch.restarts import fit_restarts
 from .em.fit import fit
 from .em.initialization import METHODS, initialize
 from .em.result import Fit, Status
 from .host import to_host
 from .mixture import Mixture
+from .posterior.result import Posterior
 from .priors.defaults import default_prior
 from .priors.interface import MixturePrior
+from .sampling import sample
 from .validation import check_choice, check_count, warn_at_caller
 
 try:
@@ -92,7 +94,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         init_params: str = "k-means++",
         accelerate: bool = False,
         posterior: str | None = None,
-        posterior_options: Mapping[str, Any] | None = None,
+        posterior_options: Mapping[str, object] | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         """Store the parameters; `fit` checks them."""
@@ -109,7 +111,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.posterior_options = posterior_options
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> GaussianMixture:
+    def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> GaussianMixture:
         """Fit the mixture to the rows of X (N, D), and draw from the posterior if `posterior` is given.
 
         Args:
@@ -138,34 +140,34 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             self.posterior_ = to_host(self._draw(jax.random.fold_in(key, 1), x, prior, weight))
         return self
 
-    def fit_predict(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> np.ndarray:
+    def fit_predict(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> np.ndarray:
         """Fit the mixture and return the component (N,) of each row; the arguments are those of `fit`."""
         return self.fit(X, y, sample_weight).predict(X)
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """Return the most probable component of each row, (N,)."""
         return np.asarray(predict(*self._with_points(X)))
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Return the probability of each component for each row, (N, K)."""
         return np.asarray(responsibilities(*self._with_points(X)))
 
-    def score_samples(self, X: Any) -> np.ndarray:
+    def score_samples(self, X: ArrayLike) -> np.ndarray:
         """Return the log-density of each row, (N,), in nats."""
         return np.asarray(log_prob(*self._with_points(X)))
 
     def score(  # pyright: ignore[reportIncompatibleMethodOverride] (the base class returns nothing)
-        self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None
+        self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
     ) -> float:
         """Return the average log-density of the rows, weighted by `sample_weight`, in nats; higher is better."""
         weight = None if sample_weight is None else np.asarray(sample_weight)
         return float(np.average(self.score_samples(X).astype(float), weights=weight))
 
-    def bic(self, X: Any, sample_weight: ArrayLike | None = None) -> float:
+    def bic(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the Bayesian information criterion; lower is better."""
         return float(criteria.bic(*self._with_points(X), sample_weight=sample_weight))
 
-    def aic(self, X: Any, sample_weight: ArrayLike | None = None) -> float:
+    def aic(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return Akaike's information criterion; lower is better."""
         return float(criteria.aic(*self._with_points(X), sample_weight=sample_weight))
 
@@ -180,7 +182,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         """Return a random key that `random_state` determines."""
         return jax.random.key(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
-    def _with_points(self, X: Any) -> tuple[Mixture, np.ndarray]:
+    def _with_points(self, X: ArrayLike) -> tuple[Mixture, np.ndarray]:
         """Return the mixture and the rows of X, which must have the columns of the data that the mixture was fitted to."""
         check_is_fitted(self)
         return jax.tree.map(jnp.asarray, self.mixture_), self._validated(X, reset=False)
@@ -226,7 +228,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             return fit(initialize(key, x, **start_options), x, prior, sample_weight=weight, **options)
         return fit_restarts(key, x, prior, num_restarts=self.n_init, progress=False, **start_options, **options)
 
-    def _draw(self, key: jax.Array, x: np.ndarray, prior: MixturePrior | None, weight: np.ndarray | None) -> Any:
+    def _draw(self, key: jax.Array, x: np.ndarray, prior: MixturePrior | None, weight: np.ndarray | None) -> Posterior:
         """Return the posterior that the parameter `posterior` asks for."""
         from .studies.methods import as_method  # imports numpyro, which fits do not need
 

@@ -8,15 +8,17 @@ quantiles, NaNs count alternately as minus and plus infinity.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .linalg import Arrays
+
 _ROUNDING_STEPS = 8  # draws of a constant quantity differ by at most about this many spacings of floating-point numbers
 
 
-def is_constant(draws: Any, axis: Any, xp: Any = np) -> Any:
+def is_constant(draws: Arrays, axis: int | tuple[int, ...], xp: ModuleType = np) -> Arrays:
     """Return whether draws are equal up to rounding, along the given axes; `xp` is numpy, or jax.numpy inside jit.
 
     The range of the draws is compared with their magnitude. If each float64 draw equals a float32 number, the draws were
@@ -78,7 +80,7 @@ def quantiles(draws: ArrayLike, probabilities: Sequence[float]) -> np.ndarray:
     return np.where(finite, found, ordered[places])
 
 
-def length(low: Any, high: Any) -> np.ndarray:
+def length(low: ArrayLike, high: ArrayLike) -> np.ndarray:
     """Return the lengths of intervals; a length is infinite if an end of its interval is infinite.
 
     Example:

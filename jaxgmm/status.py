@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any
+from typing import SupportsInt
 
 
 class StatusEnum(IntEnum):
@@ -33,7 +33,7 @@ class StatusEnum(IntEnum):
         return self.sentence.rpartition(";")[0] or self.sentence.removesuffix(".")
 
     @classmethod
-    def name_of(cls, code: Any) -> str:
+    def name_of(cls, code: SupportsInt) -> str:
         """Return the name of a code; if the code has no name, return the code as text instead of raising an error."""
         try:
             return cls(int(code)).name

@@ -1,8 +1,8 @@
 """Define tables that are written as text or HTML, and the base class of results that are printed as tables.
 
 `Table` is the only table type of the package. It renders itself as text for terminals, and as HTML for notebooks and reports. A
-class whose repr consists of tables derives from `Printed`. Such a repr reads numbers on the host, compiles nothing, copies only
-small arrays from other devices, and never raises an error. If no table can be made of an object, its fields are printed.
+class whose repr consists of tables derives from `Printed`. Such a repr never raises an error. If no table can be made of an
+object, its fields are printed.
 """
 
 from __future__ import annotations
@@ -13,21 +13,14 @@ import textwrap
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, ClassVar
 
-import jax
 import numpy as np
 
-from .host import on_host
-from .status import StatusEnum
-from .validation import is_traced
+from .cells import fields_of, shortened
 
 WIDTH = 100  # largest number of characters in a line of a printed page
 MAX_ROWS = 12  # largest number of table rows in a repr
-MAX_NUMBERS = 6  # largest number of entries of a vector that a repr shows
-_MAX_COPY = 1 << 20  # largest array, in bytes, that a repr copies from another device
-MAX_SIZE = 1 << 20  # largest number of entries of an array that a repr summarises
-REACH = ("smallest", "median", "largest")  # headings of the three texts that `reach` returns
 # Names in the first column are not cut to fewer characters than this. If the table is then still too wide, columns move to a
 # block below.
 _LEAST_NAMES = 12
@@ -264,7 +257,9 @@ class Table:
 
 
 class Printed:
-    """Base class of objects that are printed as tables; the method `_tables` returns the tables."""
+    """Base class of dataclasses that are printed as tables; the method `_tables` returns the tables."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
     def _tables(self) -> list[Table]:
         """Return the tables to print."""
@@ -276,7 +271,7 @@ class Printed:
             with np.errstate(all="ignore"):  # the numbers may be infinite or NaN
                 return self._tables()
         except Exception:  # JAX may fill the fields with arbitrary objects, and a repr must not raise an error
-            return [Table(_fields(self))]
+            return [Table(fields_of(self))]
 
     def __repr__(self) -> str:
         """Return the tables as text."""
@@ -285,16 +280,6 @@ class Printed:
     def _repr_html_(self) -> str:
         """Return the tables as HTML."""
         return "".join(table.html() for table in self._shown())
-
-
-def shortened(text: str, width: float) -> str:
-    """Return a text cut to at most `width` characters, with an ellipsis at its end if it was cut.
-
-    Example:
-        >>> shortened("sepal_length", 8)
-        'sepal_l…'
-    """
-    return text if len(text) <= width else text[: max(int(width) - 1, 0)] + "…"
 
 
 def paragraph(text: str, indent: str = "") -> list[str]:
@@ -307,96 +292,9 @@ def paragraph(text: str, indent: str = "") -> list[str]:
     return textwrap.wrap(text, WIDTH, subsequent_indent=indent, break_on_hyphens=False) or [""]
 
 
-def _fields(thing: Any) -> str:
-    """Return the class name and the fields of a dataclass object as text; arrays are shown by their types and shapes."""
-    words = [f"{field.name}={_brief(getattr(thing, field.name, None))}" for field in dataclasses.fields(thing)]
-    return f"{type(thing).__name__}({', '.join(words)})"
-
-
-def _brief(value: Any) -> str:
-    """Return a short text for a value: the type and shape of an array, or the repr of another value."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_brief(entry)}" for key, entry in value.items()) + "}"
-    try:
-        if hasattr(value, "shape") and hasattr(value, "dtype"):
-            return f"{value.dtype}[{','.join(map(str, value.shape))}]"
-        return repr(value)
-    except Exception:  # the repr of an object from other code may raise an error
-        return type(value).__name__
-
-
-def look(value: Any) -> np.ndarray | None:
-    """Return numbers as a NumPy array, or None if they cannot be read cheaply.
-
-    The result is None for tracers, deleted arrays, large arrays on other devices, and objects that hold a shape but no numbers.
-    """
-    if isinstance(value, np.ndarray | np.generic | float | int):
-        return np.asarray(value)
-    if not isinstance(value, jax.Array) or is_traced(value) or value.is_deleted():
-        return None
-    if not value.is_fully_addressable:
-        return None
-    value = on_host(value)
-    return np.asarray(value) if isinstance(value, np.ndarray) or value.nbytes <= _MAX_COPY else None
-
-
-def number(value: Any, digits: int = 4) -> str:
-    """Return a number as text with `digits` significant digits.
-
-    If the number is below 1e7, all its integer digits are shown, because data far from 0 may differ only in the last digits.
-    """
-    value = float(value)
-    if 10**digits <= abs(value) < 1e7:
-        return f"{value:.1f}".removesuffix(".0")
-    return f"{value:.{digits}g}"
-
-
-def numbers(values: Sequence[Any] | np.ndarray, most: int = MAX_NUMBERS) -> str:
-    """Return numbers as text in brackets. If there are more than `most` numbers, some in the middle are left out."""
-    if len(values) > most:
-        values = [*values[: most - 1], None, values[-1]]
-    return "[" + " ".join("..." if v is None else number(v) for v in values) + "]"
-
-
-def numbers_of(value: Any) -> str:
-    """Return a number, a vector or a square matrix as text, or "" if `look` cannot read it.
-
-    If a matrix is larger than 2 by 2, only its diagonal is shown.
-    """
-    seen = look(value)
-    if seen is None:
-        return ""
-    if seen.ndim < 2:
-        return numbers(seen) if seen.ndim else number(seen)
-    if seen.size > 4:
-        return f"diagonal {numbers(seen.diagonal())}"
-    return "[" + "; ".join(" ".join(map(number, row)) for row in seen) + "]"
-
-
 def elided(count: int) -> list[int | None]:
     """Return the indices of the rows to show if there are `count` rows.
 
     If there are too many rows, the list contains the first indices, then None for the omitted rows, then the last index.
     """
     return list(range(count)) if count <= MAX_ROWS else [*range(MAX_ROWS - 2), None, count - 1]
-
-
-def reach(value: Any) -> tuple[str, str, str]:
-    """Return the smallest, the median and the largest finite number of an array as text.
-
-    The texts are empty if `look` cannot read the array, or if the array is empty or has more than `MAX_SIZE` numbers.
-    """
-    seen = look(value)
-    if seen is None or not 0 < seen.size <= MAX_SIZE:
-        return "", "", ""
-    seen = np.asarray(seen, float)
-    seen = seen[np.isfinite(seen)]
-    if not seen.size:
-        return "not finite", "not finite", "not finite"
-    return number(seen.min(), 6), number(np.median(seen), 6), number(seen.max(), 6)
-
-
-def counted(statuses: np.ndarray, kind: type[StatusEnum]) -> str:
-    """Return how often each status occurs, as text such as "97 CONVERGED, 3 MAX_ITER". The most frequent status comes first."""
-    codes, counts = np.unique(statuses, return_counts=True)
-    return ", ".join(f"{counts[i]} {kind.name_of(codes[i])}" for i in np.argsort(-counts, kind="stable"))

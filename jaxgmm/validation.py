@@ -1,6 +1,4 @@
-"""Validate the arguments of public functions. There is one function for each kind of argument.
-
-The module also issues warnings that point to the line of the user's code.
+"""Validate the arguments of public functions, and issue warnings that point to the line of the user's code.
 
 Shapes, types and options are checked for all input, including traced input. Values are checked where this is possible. Values
 of NumPy-like input are checked before JAX converts them, because JAX could turn 2**40 into 0 or 1e300 into inf. Values of
@@ -20,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.typing import DTypeLike
+from numpy.typing import ArrayLike
 
 from .covariance import TYPES
 from .host import cast, extremes, on_host, to_device
@@ -29,7 +28,7 @@ from .real_numbers import as_numpy, check_dtype
 _SMALLEST_MEAN_WEIGHT = 0.1
 
 
-def is_traced(*values: Any) -> bool:
+def is_traced(*values: object) -> bool:
     """Return whether any leaf is a tracer, as it is inside jit, vmap and grad."""
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values))
 
@@ -42,7 +41,7 @@ def warn_at_caller(message: str, category: type[Warning] = RuntimeWarning) -> No
     warnings.warn(message, category, stacklevel=level)
 
 
-def as_float_array(value: Any, name: str, *, check_values: bool = False) -> jax.Array:
+def as_float_array(value: ArrayLike, name: str, *, check_values: bool = False) -> jax.Array:
     """Return an array, list or data frame as a JAX float array; raise if the values are not finite real numbers.
 
     Arrays of float32 keep their type, and so do arrays of float64 if float64 is enabled in JAX. Other types become JAX's
@@ -56,7 +55,7 @@ def as_float_array(value: Any, name: str, *, check_values: bool = False) -> jax.
     return _as_float_array(value, name, check_values)[0]
 
 
-def _as_float_array(value: Any, name: str, check_values: bool) -> tuple[jax.Array, tuple[float, float] | None]:
+def _as_float_array(value: ArrayLike, name: str, check_values: bool) -> tuple[jax.Array, tuple[float, float] | None]:
     """Return the converted array and the extremes before conversion; the extremes are None if values were not checked."""
     if isinstance(value, list | tuple) and is_traced(value):
         value = jnp.asarray(value)
@@ -77,7 +76,7 @@ def _as_float_array(value: Any, name: str, check_values: bool) -> tuple[jax.Arra
     return to_device(array, target), range_
 
 
-def _check_range(low: float, high: float, array: Any, name: str, target: Any) -> None:
+def _check_range(low: float, high: float, array: np.ndarray | jax.Array, name: str, target: DTypeLike) -> None:
     """Raise ValueError if the extremes `low` and `high` of an array are not finite, or if the target dtype cannot hold them."""
     if not (math.isfinite(low) and math.isfinite(high)):
         bad = ~np.isfinite(np.asarray(array, float))
@@ -98,7 +97,7 @@ def _check_range(low: float, high: float, array: Any, name: str, target: Any) ->
         )
 
 
-def as_data(x: Any, name: str = "x", *, check_values: bool = False, num_features: int | None = None) -> jax.Array:
+def as_data(x: ArrayLike, name: str = "x", *, check_values: bool = False, num_features: int | None = None) -> jax.Array:
     """Return data as a float array (N, D) with D >= 1; raise if the data are invalid.
 
     Args:
@@ -147,7 +146,7 @@ def _check_magnitude(low: float, high: float, dtype: DTypeLike, name: str) -> No
 
 
 def as_sample_weight(
-    sample_weight: Any, num_observations: int, dtype: DTypeLike, *, check_values: bool = False
+    sample_weight: ArrayLike | None, num_observations: int, dtype: DTypeLike, *, check_values: bool = False
 ) -> jax.Array | None:
     """Return weights as an array (N,) in the dtype of the data, or None for weights of 1; raise if the weights are invalid."""
     if sample_weight is None:
@@ -167,7 +166,7 @@ def as_sample_weight(
 
 
 def as_weighted_data(
-    x: Any, sample_weight: Any, *, check_values: bool = True, num_features: int | None = None
+    x: ArrayLike, sample_weight: ArrayLike | None, *, check_values: bool = True, num_features: int | None = None
 ) -> tuple[jax.Array, jax.Array | None]:
     """Return data (N, D) and their weights (N,) or None; in concrete data, rows of weight 0 are replaced by zeros."""
     x = as_data(zero_ignored_rows(x, sample_weight), check_values=check_values, num_features=num_features)
@@ -203,7 +202,7 @@ def small_weights_message(weight: jax.Array | None) -> str | None:
     )
 
 
-def zero_ignored_rows(x: Any, sample_weight: Any, name: str = "x") -> Any:
+def zero_ignored_rows(x: ArrayLike, sample_weight: ArrayLike | None, name: str = "x") -> ArrayLike:
     """Return x with zeros in rows of weight 0, so that checks ignore these rows; leave x unchanged if an argument is traced."""
     if sample_weight is None or is_traced(x, sample_weight):
         return x
@@ -219,27 +218,19 @@ def zero_ignored_rows(x: Any, sample_weight: Any, name: str = "x") -> Any:
     return to_device(zeroed, array.dtype) if isinstance(array, jax.Array) else zeroed
 
 
-def is_positive_definite(matrices: Any) -> bool:
-    """Return whether NumPy finds a Cholesky factor of each concrete matrix (..., D, D) in the float type of the matrices."""
-    try:
-        return bool(np.isfinite(np.linalg.cholesky(np.asarray(matrices))).all())
-    except np.linalg.LinAlgError:
-        return False
-
-
-def check_covariance_type(covariance_type: Any) -> None:
+def check_covariance_type(covariance_type: object) -> None:
     """Raise ValueError unless a value is the name of a covariance type."""
     if not isinstance(covariance_type, str) or covariance_type not in TYPES:
         raise ValueError(f"covariance_type is {covariance_type!r}; one of {', '.join(map(repr, TYPES))} was expected.")
 
 
-def check_choice(value: Any, name: str, choices: tuple[str, ...]) -> None:
+def check_choice(value: object, name: str, choices: tuple[str, ...]) -> None:
     """Raise ValueError if a value is not one of the choices."""
     if value not in choices:
         raise ValueError(f"{name} is {value!r}; one of {', '.join(map(repr, choices))} was expected.")
 
 
-def check_static(value: Any, name: str) -> None:
+def check_static(value: object, name: str) -> None:
     """Raise TypeError if a value is traced. This check is for options whose values must be known at compilation."""
     if is_traced(value):
         raise TypeError(
@@ -248,21 +239,21 @@ def check_static(value: Any, name: str) -> None:
         )
 
 
-def check_flag(value: Any, name: str) -> None:
+def check_flag(value: object, name: str) -> None:
     """Raise TypeError if a value is not True or False."""
     check_static(value, name)
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} is {value!r}; True or False was expected.")
 
 
-def check_progress(value: Any) -> None:
+def check_progress(value: object) -> None:
     """Raise TypeError if the option `progress` is not None, True or False."""
     check_static(value, "progress")
     if value is not None and not isinstance(value, bool | np.bool_):
         raise TypeError(f"progress is {value!r}; None, True or False was expected.")
 
 
-def check_count(value: Any, name: str, minimum: int = 1, maximum: int = 2**31 - 1) -> None:
+def check_count(value: object, name: str, minimum: int = 1, maximum: int = 2**31 - 1) -> None:
     """Raise TypeError or ValueError unless a value is a Python or NumPy integer in the given range; True and 2.0 are invalid.
 
     The default maximum is the largest 32-bit integer, because JAX counts with 32-bit integers.
@@ -277,7 +268,7 @@ def check_count(value: Any, name: str, minimum: int = 1, maximum: int = 2**31 - 
         raise ValueError(f"{name} is {value}; an integer from {minimum} to {maximum} was expected.")
 
 
-def check_seed(value: Any, name: str = "seed") -> None:
+def check_seed(value: object, name: str = "seed") -> None:
     """Raise TypeError or ValueError if a value is not the seed of a random key: an integer >= 0 that fits into 63 bits."""
     check_count(value, name, 0, 2**63 - 1)
 
@@ -294,7 +285,7 @@ def check_number(value: Any, name: str, *, minimum: float = 0.0, exclusive: bool
         raise ValueError(f"{name} is {number:g}; a finite number {sign} {minimum:g} was expected.")
 
 
-def check_key(key: Any) -> None:
+def check_key(key: object) -> None:
     """Raise TypeError if a value is not one random key, either a typed key or a legacy uint32 key."""
     if isinstance(key, jax.Array):
         if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0:

@@ -21,7 +21,6 @@ import numpy as np
 
 from ..calls import public
 from ..chunking import calibration_batch
-from ..density import sample
 from ..em.fit import fit
 from ..em.initialization import initialize
 from ..em.result import Status
@@ -32,6 +31,7 @@ from ..posterior.result import Posterior, PosteriorStatus
 from ..priors.functions import sample_prior
 from ..priors.interface import MixturePrior
 from ..progress import progress_bar
+from ..sampling import sample
 from ..status import StatusEnum
 from ..studies.checkpoint import Checkpoint, check_target
 from ..studies.intervals import draw_intervals, wald_intervals
@@ -61,7 +61,7 @@ def calibrate(
     batch_size: int | None = None,
     path: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
-    **options: Any,
+    **options: object,
 ) -> Calibration:
     """Check by simulation-based calibration whether a method draws from the posterior.
 
@@ -120,31 +120,16 @@ def calibrate(
     """
     check_key(key)
     check_covariance_type(covariance_type)
-    check_counts(
-        num_components=num_components,
-        num_datasets=num_datasets,
-        num_observations=num_observations,
-        num_draws=num_draws,
-        thin=thin,
-        batch_size=batch_size,
-    )
+    check_counts(num_components, num_datasets, num_observations, num_draws, thin, batch_size)
     prior, has_mode = validate_prior(prior, num_components, covariance_type)
     check_thresholds(intervals, num_draws, alpha, progress)
     check_target(path)
     if is_traced(key):
         raise TypeError("calibrate makes a report on the host and cannot be traced; call it outside jit and vmap.")
     name, completed, thin = method_options(method, options, num_draws, thin)
-    config = SBCConfig(
-        method,
-        tuple(sorted(completed.items())),
-        int(num_components),
-        covariance_type,
-        int(num_observations),
-        int(num_draws),
-        int(thin),
-        tuple(float(p) for p in intervals),
-        has_mode,
-    )
+    counts = (int(num_observations), int(num_draws), int(thin))
+    settings, probabilities = tuple(sorted(completed.items())), tuple(float(p) for p in intervals)
+    config = SBCConfig(method, settings, int(num_components), covariance_type, *counts, probabilities, has_mode)
     size = batch_size or calibration_batch(num_datasets, num_draws, num_observations, num_components)
     design = fingerprint(key, config, prior, name, num_datasets, size)
     found = _run_batches(config, jax.random.split(key, num_datasets), prior, size, Checkpoint(path, design), progress)

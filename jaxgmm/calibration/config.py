@@ -55,7 +55,7 @@ class SBCConfig(NamedTuple):
     """
 
     method: str | Callable[..., Posterior]
-    options: tuple[tuple[str, Any], ...]
+    options: tuple[tuple[str, object], ...]
     num_components: int
     covariance_type: str
     num_observations: int
@@ -66,7 +66,7 @@ class SBCConfig(NamedTuple):
 
 
 def check_counts(
-    *, num_components: Any, num_datasets: Any, num_observations: Any, num_draws: Any, thin: Any, batch_size: Any
+    num_components: int, num_datasets: int, num_observations: int, num_draws: int, thin: int | None, batch_size: int | None
 ) -> None:
     """Raise an error if a count is not an integer or is too small; `thin` and `batch_size` may be None."""
     check_count(num_components, "num_components")
@@ -82,7 +82,7 @@ def check_counts(
         check_count(batch_size, "batch_size")
 
 
-def check_thresholds(intervals: Sequence[float], num_draws: int, alpha: float, progress: Any) -> None:
+def check_thresholds(intervals: Sequence[float], num_draws: int, alpha: float, progress: object) -> None:
     """Raise an error for an invalid argument.
 
     An argument is invalid if `alpha` or an entry of `intervals` is not a probability, an entry of `intervals` is too large for
@@ -101,7 +101,7 @@ def check_thresholds(intervals: Sequence[float], num_draws: int, alpha: float, p
     check_progress(progress)
 
 
-def validate_prior(prior: Any, num_components: int, covariance_type: str) -> tuple[MixturePrior, bool]:
+def validate_prior(prior: MixturePrior, num_components: int, covariance_type: str) -> tuple[MixturePrior, bool]:
     """Return the prior with arrays of one float type, and whether MAP-EM can find the mode under it.
 
     Raise an error unless the prior is proper and its hyperparameters are fixed numbers.
@@ -163,7 +163,7 @@ def _takes(method: Any, name: str) -> bool:
 
 def fingerprint(
     key: jax.Array, config: SBCConfig, prior: MixturePrior, name: str, num_datasets: int, batch_size: int
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return everything on which the numbers of a calibration depend, in plain types.
 
     The dict is stored in the file of the calibration. It shows whether the file belongs to a given call.
@@ -190,7 +190,7 @@ def fingerprint(
     }
 
 
-def _plain_value(value: Any) -> Any:
+def _plain_value(value: object) -> bool | float | str | None:
     """Return an option in a type that JSON has. Replace a function by its qualified name, and any other object by its repr."""
     if callable(value):
         return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"

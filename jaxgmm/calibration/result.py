@@ -143,7 +143,7 @@ class Calibration(Exported):
         found |= {"quantities": [row.to_dict() for row in self.rows], "coverage": list(map(dataclasses.asdict, self.coverage))}
         return plain(found | {"num_draws": self.num_draws, "ranks": self.ranks})
 
-    def _records(self) -> Iterator[dict[str, Any]]:
+    def _records(self) -> Iterator[Mapping[str, object]]:
         """Return `rows` and `coverage` as the rows of one table; the column "kind" is "rank" or "coverage"."""
         yield from ({"kind": "rank", "method": self.method, **row.to_dict()} for row in self.rows)
         yield from ({"kind": "coverage", **dataclasses.asdict(row)} for row in self.coverage)

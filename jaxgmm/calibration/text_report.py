@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ..cells import shortened
 from ..studies.serialization import ordinal
-from ..tables import WIDTH, Layout, Table, paragraph, shortened
+from ..tables import WIDTH, Layout, Table, paragraph
 from .quantities import ORDER
 from .rows import CoverageRow, RankRow
 
@@ -129,7 +130,7 @@ def _display(method: str) -> str:
     return "EM" if method == "em" else method
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     """Return a hyperparameter as text with four significant digits."""
     if isinstance(value, list):
         return f"[{', '.join(map(_short, value))}]"

@@ -186,7 +186,7 @@ def _restart(arguments: argparse.Namespace, mode: ModeFit, x: np.ndarray) -> Fit
 
 
 def _search(arguments: argparse.Namespace, methods: list[str], mode: ModeFit, x: np.ndarray) -> Modes | bool | None:
-    """Return the modes that EM climbs to from draws by `smc`, if --search asks for them and `compare` would not find them.
+    """Return the modes from draws by `smc`, if --search asks for them and `compare` would not find them.
 
     Return False with --no-search.
     """
@@ -194,7 +194,7 @@ def _search(arguments: argparse.Namespace, methods: list[str], mode: ModeFit, x:
         return False if arguments.search is False else None
     few = argparse.Namespace(**vars(arguments) | {"num_samples": min(arguments.num_samples, _SEARCH_SAMPLES)})
     posterior = _draw("smc", few, mode, x)
-    print_progress("climbing to the modes of the posterior by EM")
+    print_progress("finding the modes of the posterior by EM")
     with warnings_to_stderr():
         return modes(posterior, x, progress=False)
 

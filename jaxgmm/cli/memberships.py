@@ -60,7 +60,7 @@ def posterior_memberships(posterior: Posterior, estimate: Mixture | None, x: np.
     If the labels are not identified, an average over the draws does not describe single components. The probabilities are then
     those at the point estimate, and the entropies, which do not depend on the labels, describe the uncertainty.
     """
-    from ..posterior.predictive import assignment_entropy
+    from ..posterior.coclustering import assignment_entropy
 
     entropy = np.asarray(assignment_entropy(posterior, x, kind="within"))
     if not bool(posterior.stats.get("labels_identified", posterior.mixture.num_components == 1)):

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..files import replacing
 from ..io.text import STDIN
@@ -64,7 +64,7 @@ def write_lines(path: Path | None, lines: Iterable[str]) -> None:
         stream.writelines(line.encode("utf-8") for line in lines)
 
 
-def write_json(path: Path, record: Mapping[str, Any]) -> None:
+def write_json(path: Path, record: Mapping[str, object]) -> None:
     """Write a record as JSON; if writing fails, an existing file is unchanged."""
     json_text(record, path)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from ..density import sample
+from ..sampling import sample
 from ..studies.serialization import csv_line
 from ..validation import check_count
 from .mixture_files import FILE_HELP, read_mixture

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -157,12 +157,12 @@ def compare(
     check_progress(progress)
     options = ComparisonOptions(interval, laplace, scores, num_folds, seed, modes, restart)
     inputs = prepare_inputs(fit, posteriors, x, sample_weight, feature_names, options)
-    num_steps = (2 + bool(scores)) * len(posteriors) + 2
+    num_steps = (2 + bool(scores)) * len(posteriors) + 1
     with progress_bar(num_steps, " steps", progress) as bar:
         return _compare(inputs, posteriors, bar.update)
 
 
-def _compare(inputs: ComparisonInputs, posteriors: Mapping[str, Posterior], advance: Callable[[int], Any]) -> Comparison:
+def _compare(inputs: ComparisonInputs, posteriors: Mapping[str, Posterior], advance: Callable[[int], object]) -> Comparison:
     """Return the comparison. After each step, call `advance` to move the progress bar."""
     subjects = []
     for name, draws in posteriors.items():
@@ -171,7 +171,6 @@ def _compare(inputs: ComparisonInputs, posteriors: Mapping[str, Posterior], adva
     prior, size = maximised_prior(inputs, subjects), batch_size(subjects)
     own = [standard_deviations(s.posterior.mixture) for s in subjects if s.posterior.method == "laplace"]
     search = search_modes(inputs, subjects)
-    advance(1)
     laplace = find_laplace(inputs, subjects)
     references = _References(information_errors(inputs, prior), laplace, own[0] if own else None, search)
     advance(1)

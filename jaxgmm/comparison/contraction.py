@@ -9,8 +9,6 @@ equal concentrations have the same marginal prior, so their draws from the prior
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ..mixture import Mixture
@@ -66,7 +64,7 @@ def prior_intervals(mixture: Mixture, prior: MixturePrior, seed: int, mass: floa
     is_variance = np.array([parameter.kind == "variance" for parameter in parameters(mixture)])
     drawn = np.where(np.isnan(drawn) & is_variance, np.inf, drawn)
     concentration = np.asarray(prior.weight_concentration)
-    groups: dict[Any, list[int]] = {}
+    groups: dict[tuple[str | float, ...], list[int]] = {}
     for p, parameter in enumerate(parameters(mixture)):
         field, (component, *rest) = parameter.place
         own = "shared" if parameter.component is None else float(concentration[component])

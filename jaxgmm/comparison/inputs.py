@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -63,7 +63,7 @@ class Subject(NamedTuple):
     own_likelihood: bool = False
 
 
-def by_name(posterior: Any) -> dict[str, Any]:
+def by_name(posterior: Posterior | Mapping[str, Posterior]) -> dict[str, Posterior]:
     """Return the posteriors of a comparison by name. Convert names that are not strings, such as integers, to strings."""
     if not isinstance(posterior, Mapping):
         return {str(getattr(posterior, "method", "")): posterior}
@@ -76,8 +76,8 @@ def by_name(posterior: Any) -> dict[str, Any]:
 
 
 def prepare_inputs(
-    fit: Any,
-    posteriors: Mapping[str, Any],
+    fit: Fit,
+    posteriors: Mapping[str, Posterior],
     x: ArrayLike,
     sample_weight: ArrayLike | None,
     feature_names: Sequence[str] | None,
@@ -94,7 +94,7 @@ def prepare_inputs(
     return ComparisonInputs(fit, x, weight, names, options)
 
 
-def _check_fit(fit: Any, posteriors: Mapping[str, Any], x: ArrayLike) -> None:
+def _check_fit(fit: Fit, posteriors: Mapping[str, Posterior], x: ArrayLike) -> None:
     """Raise an error if `fit` is not one fit, a posterior has another model than the fit, or an argument is traced.
 
     Raise an error also if there is no posterior.

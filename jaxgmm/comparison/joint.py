@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import linalg
-from ..distances import gaussian_w2_squared
 from ..mixture import Mixture, num_parameters
 from ..padding import pad_data
 from ..posterior.gaussian_approximation import GaussianApproximation, approximate_posterior
@@ -30,6 +29,7 @@ from ..posterior.newton import MIN_EIGENVALUE
 from ..posterior.standardization import StandardizedProblem, from_standard, to_standard
 from ..posterior.unconstrained_space import make_unconstrained_space
 from ..priors.interface import MixturePrior
+from ..wasserstein import gaussian_w2_squared
 from .report_columns import JointScores
 
 NUM_RATIOS = 2000  # number of importance ratios from which k-hat of Laplace's approximation is estimated

@@ -10,19 +10,20 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import SupportsFloat
 
 import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..cells import numbers
 from ..em.batch.restarts import fit_restarts
 from ..em.result import Fit
 from ..mixture import Mixture
-from ..posterior.modes import SAME_OBJECTIVE, Modes, climb, find_among, modes_table, with_fit
+from ..posterior.modes import SAME_OBJECTIVE, Modes, find_among, fit_from, modes_table, with_fit
 from ..posterior.modes import modes as find_modes
 from ..priors.interface import MixturePrior, reason_without_mode
-from ..tables import Table, numbers
+from ..tables import Table
 from .inputs import ComparisonInputs, Subject
 from .point_vs_posterior import same_prior
 from .verdict import OTHER_MASS, Finding, Verdict
@@ -37,8 +38,8 @@ class ModeSearch:
     Attributes:
         modes: the Modes, or None if their masses are not known.
         reason: the reason why the masses of modes are not known, or "".
-        source: name of the posterior from whose draws EM climbed to the modes, or "" if the modes were given.
-        prior: the prior under which EM climbed, or None if no search was made.
+        source: name of the posterior from whose draws EM converged to the modes, or "" if the modes were given.
+        prior: the prior of the fits, or None if no search was made.
         em: index of EM's mode among the modes, or None if it is none of them.
         em_objective: log-likelihood plus log prior at EM's mode, in nats; NaN if no search was made.
         restart: the best fit of EM from new starts under the prior, or None.
@@ -54,7 +55,7 @@ class ModeSearch:
 
     @property
     def mass(self) -> float:
-        """The mass of EM's mode: the share of the draws that climb to it."""
+        """The mass of EM's mode: the share of the draws from which EM converges to it."""
         return 0.0 if self.modes is None or self.em is None else float(self.modes.mass[self.em])
 
     @property
@@ -87,7 +88,8 @@ class ModeSearch:
             return f"{found} found by EM from new starts; their masses are not known, because {self.reason}"
         source = f" from draws by {self.source}" if self.source else ""
         source += " and by EM from new starts" if self.restart is not None else ""
-        return f"{len(self.modes.mass)} found{source}; the mass of a mode is the share of the draws from which EM climbs to it"
+        mass = "the mass of a mode is the share of the draws from which EM converges to it"
+        return f"{len(self.modes.mass)} found{source}; {mass}"
 
     def findings(self) -> list[Finding]:
         """Return the findings, the gravest first."""
@@ -108,7 +110,7 @@ class ModeSearch:
         found += poor
         if failed > OTHER_MASS:
             sentence = (
-                f"{percent(failed)} of the draws climbed to no mode, because EM failed from them, where at most "
+                f"{percent(failed)} of the draws lead to no mode, because EM failed from them, where at most "
                 f"{percent(OTHER_MASS)} is neglected: they may belong to other modes."
             )
             found.append(Finding(Verdict.UNCONFIRMED, sentence))
@@ -124,7 +126,7 @@ class ModeSearch:
     def _other_modes(self, largest: int) -> str:
         """Return a sentence on the mass of EM's mode and on the largest other mode, whose index is given."""
         assert self.modes is not None
-        own = "No draw climbs to EM's mode"
+        own = "No draw leads to EM's mode"
         if self.em is not None and self.mass > 0:
             own = f"EM's mode holds {self._share(self.em)} of the posterior"
         return (
@@ -141,7 +143,7 @@ class ModeSearch:
             held = (
                 f"it holds {self._share(place)} of the posterior and "
                 if self.modes.mass[place] > 0
-                else "no draw climbs to it; it "
+                else "no draw leads to it; it "
             )
         gain = f"A mode whose objective is {self.gain:.2f} nats higher than EM's was found"
         return f"{gain}: {held}{_place(self.best)}. Start EM from it."
@@ -159,9 +161,9 @@ class ModeSearch:
         rows = [[f"{row[0]} (EM)" if i == self.em else row[0], *row[1:]] for i, row in enumerate(table.rows)]
         return [replace(table, rows=rows)]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return all numbers by name."""
-        found: dict[str, Any] = {"searched": self.modes is not None, "reason": self.reason, "source": self.source}
+        found: dict[str, object] = {"searched": self.modes is not None, "reason": self.reason, "source": self.source}
         if self.prior is not None:
             found |= {"em_objective": self.em_objective, "gain": self.gain}
             found["restart_objective"] = None if self.restart is None else float(self.restart.objective)
@@ -196,7 +198,7 @@ def search_modes(inputs: ComparisonInputs, subjects: Sequence[Subject]) -> ModeS
         if restart is None:
             return ModeSearch(None, reason)
         if float(restart.objective) - objective > SAME_OBJECTIVE:  # EM may have stopped short of a mode under this prior
-            objective = float(climb(fit.mixture, inputs.x, inputs.weight, prior).objective)
+            objective = float(fit_from(fit.mixture, inputs.x, inputs.weight, prior).objective)
         return ModeSearch(None, reason, "", prior, None, objective, restart)
     found, source = wanted, ""
     if not isinstance(found, Modes):
@@ -245,9 +247,9 @@ def findings_for(search: ModeSearch | None, subject: Subject) -> list[Finding]:
     return search.findings() if applies and not subject.own_likelihood else []
 
 
-def percent(share: Any) -> str:
+def percent(share: SupportsFloat) -> str:
     """Return a share in percent, with two digits, or three digits near 100 %."""
-    return f"{100 * float(share):.{3 if share >= 0.95 else 2}g} %"
+    return f"{100 * float(share):.{3 if float(share) >= 0.95 else 2}g} %"
 
 
 def _place(mixture: Mixture) -> str:

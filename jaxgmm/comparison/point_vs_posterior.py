@@ -172,7 +172,7 @@ def _transform(found: Approximation, stack: Mixture, u: np.ndarray, size: int) -
     most = max(count, len(u))
     pair = stack[np.arange(most) % count], u[np.arange(most) % len(u)]
     located, mixtures = in_batches(lambda batch: transform(found.problem, found.gaussian, *batch), pair, size)
-    return located[:count], mixtures[: len(u)]
+    return np.asarray(located)[:count], mixtures[: len(u)]
 
 
 def contraction_of(inputs: ComparisonInputs, posterior: Posterior) -> np.ndarray:

@@ -1,13 +1,11 @@
 """Scores of densities.
 
-The scores measure the distance between EM's density and the posterior predictive density, and how well each density predicts
-new data.
+The scores measure the distance between EM's density and the posterior predictive density, and how well each predicts data.
 
     total variation  TV  = 1/2 int |p - q|        Hellinger  H^2 = 1 - int sqrt(p q)        KL(p || q) = int p log p / q
 
 Here p is the posterior predictive density and q is EM's density. The integrals are averages over points drawn from (p + q) / 2.
-With such points, the averaged terms of the first two integrals are bounded. For D = 1, the integrals are computed on a grid
-instead.
+With such points, the averaged terms of the first two integrals are bounded. For D = 1, the points form a grid instead.
 
     elpd_loo = sum_n log p(y_n | y without n)      Vehtari, Gelman & Gabry (2017), Stat. Comput. 27, 1413-1432, eq. 4, 10
 
@@ -21,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -36,6 +34,9 @@ from ..padding import pad_rows
 from ..posterior.pareto import khat_limit, psis
 from ..priors.interface import MixturePrior
 from ..spread import quantiles
+
+Stack = TypeVar("Stack")  # a tree of arrays (M, ...)
+Result = TypeVar("Result")
 
 
 class Points(NamedTuple):
@@ -61,10 +62,10 @@ def pointwise(stack: Mixture, points: np.ndarray, num_rows: int, batch_size: int
     padded = np.concatenate([rows, points[num_rows:]])
     log_density, shares = in_batches(lambda batch: _evaluate(batch, padded, len(rows)), stack, batch_size)
     kept = np.delete(np.asarray(log_density, float), np.s_[num_rows : len(rows)], axis=1)
-    return kept, shares[:, :num_rows]
+    return kept, np.asarray(shares)[:, :num_rows]
 
 
-def in_batches(function: Callable[[Any], Any], stack: Any, batch_size: int) -> Any:
+def in_batches(function: Callable[[Stack], Result], stack: Stack, batch_size: int) -> Result:
     """Apply a function to a stack (M, ...) in batches of equal size.
 
     Because all batches have the same size, stacks of all lengths share one compiled program.
@@ -92,7 +93,7 @@ def simulate(rng: np.random.Generator, stack: Mixture, which: np.ndarray) -> np.
     weights = np.asarray(stack.weights, float)[which]
     edges = np.cumsum(weights / weights.sum(-1, keepdims=True), -1)
     component = np.minimum((rng.random(len(which))[:, None] > edges).sum(-1), k - 1)
-    stored: Any = np.asarray(stack.covariances)[which]
+    stored: np.ndarray = np.asarray(stack.covariances)[which]
     dense = np.asarray(covariance.to_dense(stored, stack.covariance_type, k, d), float)
     rows = np.arange(len(which))
     roots = _roots(dense[rows, component])
@@ -139,7 +140,7 @@ def _grid(em: Mixture, draws: Mixture, count: int) -> Points:
 
     def ends_of(stack: Mixture) -> tuple[np.ndarray, np.ndarray]:
         """Return the positions 8 standard deviations below and above the mean of each component."""
-        stored: Any = np.asarray(stack.covariances, float)
+        stored: np.ndarray = np.asarray(stack.covariances, float)
         sd = np.sqrt(np.maximum(covariance.variances(stored, stack.covariance_type, 1), 0))
         mean = np.asarray(stack.means, float)
         return (mean - 8 * sd).ravel(), (mean + 8 * sd).ravel()

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from ..studies.columns import Record, column, documented
 
@@ -126,7 +125,7 @@ class SamplerDiagnostics(Record):
     draws: int = column("draws of each chain", short="draws", long="draws a chain")
     num_warmup: int | None = column("warm-up steps of each chain", short="warm-up")
     status: str = column("name of the PosteriorStatus")
-    prior: Mapping[str, Any] | None = column("name and hyperparameters of the prior; None if the prior is unknown")
+    prior: Mapping[str, object] | None = column("name and hyperparameters of the prior; None if the prior is unknown")
     r_hat_max: float = column("largest R-hat of all quantities", short="R-hat", long="largest R-hat", decimals=3)
     ess_min: float = column("smallest bulk effective number of draws", short="ESS", long="smallest ESS")
     ess_tail_min: float = column("smallest tail effective number of draws", short="tail ESS")

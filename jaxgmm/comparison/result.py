@@ -82,13 +82,13 @@ class Comparison(Exported):
     def to_dict(self) -> dict[str, Any]:
         """Return every number except the draws in plain Python types; a number that is not defined is None."""
         tables = {"samplers": self.samplers, "joint": self.joint, "density": self.density, "clustering": self.clustering}
-        found: dict[str, Any] = {"interval": self.interval, "meta": self.meta.to_dict()}
+        found: dict[str, object] = {"interval": self.interval, "meta": self.meta.to_dict()}
         found |= {kind: {name: record.to_dict() for name, record in records.items()} for kind, records in tables.items()}
         found["modes"] = None if self.search is None else self.search.to_dict()
         found["parameters"] = [row.to_dict() for row in self.rows]
         return plain(found | {"label_free": [row.to_dict() for row in self.label_invariant]})
 
-    def _records(self) -> list[Mapping[str, Any]]:
+    def _records(self) -> list[Mapping[str, object]]:
         """Return `rows` and `label_invariant` as dictionaries, with the features joined into one string."""
         return [row.to_dict() | {"features": " ".join(row.features)} for row in [*self.rows, *self.label_invariant]]
 

@@ -85,7 +85,7 @@ class FitSummary:
     log_likelihood: float
     objective: float
     component_status: list[str]
-    prior: Mapping[str, Any] | None
+    prior: Mapping[str, object] | None
 
 
 @dataclass(frozen=True)
@@ -176,11 +176,11 @@ def diagnose_sampler(posterior: Posterior, rows: Sequence[ComparisonRow], khat: 
     )
 
 
-def describe_prior(prior: Any) -> dict[str, Any] | None:
+def describe_prior(prior: object) -> dict[str, object] | None:
     """Return the name and hyperparameters of a prior in plain types; None if there is no prior."""
     if prior is None or not is_dataclass(prior):
         return None
-    found: dict[str, Any] = {"name": type(prior).__name__}
+    found: dict[str, object] = {"name": type(prior).__name__}
     for f in fields(prior):
         value = getattr(prior, f.name)
         found[f.name] = describe_prior(value) if is_dataclass(value) else np.asarray(value, float).tolist()

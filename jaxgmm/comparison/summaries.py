@@ -34,7 +34,7 @@ class Quantities(NamedTuple):
     described: list[Parameter]
     em: np.ndarray
     draws: np.ndarray
-    stats: dict[str, Any]
+    stats: Mapping[str, jax.Array]
 
 
 def parameter_quantities(inputs: ComparisonInputs, subject: Subject) -> Quantities:

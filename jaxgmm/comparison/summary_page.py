@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from ..cells import shortened
 from ..studies.columns import columns_of, rounded_by_sd
-from ..tables import WIDTH, Layout, Table, paragraph, shortened
+from ..tables import WIDTH, Layout, Table, paragraph
 from .page_contents import PageContents
 from .report_columns import ComparisonRow, SamplerDiagnostics
 from .sampler_summary import SamplerSummary

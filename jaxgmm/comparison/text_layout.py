@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
 
+from ..cells import shortened
 from ..studies.columns import Column, Record, columns_of, rounded_by_sd, rounded_by_value
-from ..tables import WIDTH, Layout, Table, paragraph, shortened
+from ..tables import WIDTH, Layout, Table, paragraph
 from .page_contents import PageContents
 from .report_columns import SECTIONS, ClusteringScores, ComparisonRow, DensityScores, JointScores, SamplerDiagnostics
 from .sampler_summary import SamplerSummary

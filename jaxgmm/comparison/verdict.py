@@ -55,7 +55,7 @@ class Verdict(Enum):
     )
     OTHER_MODES = (
         "other modes",
-        f"EM is at one of several modes: from more than {100 * OTHER_MASS:g} % of the draws, EM climbs to the others.",
+        f"EM is at one of several modes: from more than {100 * OTHER_MASS:g} % of the draws, EM converges to the others.",
     )
     POOR_MODE = (
         "poor mode",

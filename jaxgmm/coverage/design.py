@@ -19,7 +19,7 @@ from ..em.standard_errors import ESTIMATORS
 from ..files import parse_file
 from ..memory import check_memory
 from ..mixture import Mixture
-from ..posterior.label_assignment import MAX_ENUMERATED
+from ..posterior.assignment_problems import MAX_ENUMERATED
 from ..priors.conjugate import Prior
 from ..priors.interface import check_prior
 from ..studies.intervals import check_probabilities
@@ -29,8 +29,8 @@ from ..studies.prior_table import HYPERPARAMETERS, check_table, prior_from_table
 from ..studies.serialization import plain
 from ..validation import check_choice, check_count, check_covariance_type, check_number
 
-_POINT_DEFAULTS: Mapping[str, Any] = {"kind": "observed", "tol": 1e-10, "max_iter": 2000, "accelerate": True}
-_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+_POINT_DEFAULTS: Mapping[str, str | float | bool] = {"kind": "observed", "tol": 1e-10, "max_iter": 2000, "accelerate": True}
+_DEFAULTS: Mapping[str, Mapping[str, str | float | bool]] = {
     "em": _POINT_DEFAULTS,
     "map": _POINT_DEFAULTS,
     "laplace": {"num_samples": 1000},
@@ -106,7 +106,7 @@ class Design:
     probabilities: tuple[float, ...] = (0.5, 0.9)
     prior: str | Mapping[str, Any] = "default"
     start: str = "k-means++"
-    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Turn lists into tuples and validate all fields."""

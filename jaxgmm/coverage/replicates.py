@@ -14,28 +14,30 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ..chunking import coverage_batch, coverage_runs
-from ..density import sample
 from ..em.batch.fit_many import fit_many
 from ..em.initialization import StartOptions, initialize_batch
 from ..em.result import Fit, is_sound
 from ..mixture import Mixture
 from ..posterior.label_assignment import relabel_mixtures
 from ..posterior.relabel import relabel
-from ..posterior.result import is_usable
+from ..posterior.result import Posterior, is_usable
 from ..priors.defaults import default_prior
 from ..priors.interface import MixturePrior
+from ..sampling import sample
 from ..studies.intervals import Intervals
 from ..studies.method_names import POINT_METHODS
 from ..studies.methods import as_method
 from .design import Design, StudyCell
 from .quantities import estimate_intervals, posterior_intervals, values
+
+Found = TypeVar("Found")
 
 
 class Program(NamedTuple):
@@ -63,7 +65,7 @@ class Program(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def _compiled(program: Program, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> Callable[..., Any]:
+def _compiled(program: Program, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> jax.stages.Compiled:
     """Return a program compiled for stacks of data sets with the given shapes.
 
     The program is compiled here, before its first call, so that the measured time of this call does not include compilation.
@@ -71,7 +73,7 @@ def _compiled(program: Program, structure: Any, leaves: tuple[jax.ShapeDtypeStru
     """
     function, width = program.build(), coverage_batch()
 
-    def run(*arrays: Any) -> dict[str, jax.Array]:
+    def run(*arrays: object) -> dict[str, jax.Array]:
         return jax.lax.map(lambda one: function(*one), arrays, batch_size=width)
 
     return jax.jit(run).lower(*jax.tree.unflatten(structure, leaves)).compile()
@@ -92,7 +94,7 @@ def _estimate_one(
 
 
 def _draw_one(
-    draw: Callable[..., Any],
+    draw: Callable[..., Posterior],
     key: jax.Array,
     start: Mixture,
     x: jax.Array,
@@ -119,7 +121,7 @@ def padded_size(num_datasets: int) -> int:
     return runs * math.ceil(num_datasets / runs)
 
 
-def _timed(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
+def _timed(function: Callable[..., Found], *arguments: object) -> tuple[Found, float]:
     """Return the result of a function call, and its duration in seconds."""
     begin = time.perf_counter()
     found = jax.block_until_ready(function(*arguments))
@@ -153,7 +155,7 @@ class Batch:
         found, seconds = self._estimate(method) if method in POINT_METHODS else self._draw(method)
         return {**jax.tree.map(np.asarray, found), "seconds": np.full(len(self.keys), seconds / len(self.keys))}
 
-    def _estimate(self, method: str) -> tuple[dict[str, Any], float]:
+    def _estimate(self, method: str) -> tuple[dict[str, jax.Array | np.ndarray], float]:
         """Fit all data sets and compute their Wald intervals; return the results and the seconds taken."""
         place = (method, self.cell.covariance_type, self.cell.num_observations)
         if place not in self.compiled:  # an additional first call compiles the fit, so that the timed call does not compile
@@ -163,12 +165,12 @@ class Batch:
         found, more = self._run_program(method, fits.mixture, self.x, self._prior_of(method), failed)
         return found | {"failed": failed, "status": fits.status}, seconds + more
 
-    def _draw(self, method: str) -> tuple[dict[str, Any], float]:
+    def _draw(self, method: str) -> tuple[dict[str, jax.Array | np.ndarray], float]:
         """Draw from the posteriors of all data sets, starting from the MAP fits; return the results and the seconds taken."""
         keys = jax.vmap(partial(jax.random.fold_in, data=zlib.crc32(method.encode())))(self.keys)
         return self._run_program(method, keys, self._map_fits.mixture, self.x, self.prior)
 
-    def _run_program(self, method: str, *arrays: Any) -> tuple[dict[str, Any], float]:
+    def _run_program(self, method: str, *arrays: object) -> tuple[dict[str, jax.Array | np.ndarray], float]:
         """Run the program of a method on all data sets, in groups of equal size; return the results and the seconds taken."""
         options = self._options(method, fit=False)
         size = len(self.keys) // coverage_runs(len(self.keys))

@@ -62,7 +62,7 @@ class Study(Exported):
         """Return every number in plain Python types; numbers that are not finite become None."""
         return plain({"design": self.design.to_dict(), "meta": self.meta, "rows": [row.to_dict() for row in self.rows]})
 
-    def _records(self) -> Iterator[dict[str, Any]]:
+    def _records(self) -> Iterator[Mapping[str, object]]:
         """Return `rows` as the rows of a table, with statuses and features as text."""
         for row in self.rows:
             statuses = "; ".join(f"{name} {count}" for name, count in row.statuses.items())
@@ -149,7 +149,7 @@ def _batches(key: jax.Array, design: Design, cell: StudyCell, compiled: set[tupl
 
 
 def _run_cell(
-    batches: Iterable[Batch], design: Design, cell: StudyCell, checkpoint: Checkpoint, advance: Callable[[int], Any]
+    batches: Iterable[Batch], design: Design, cell: StudyCell, checkpoint: Checkpoint, advance: Callable[[int], object]
 ) -> list[MethodRun]:
     """Run all methods on one cell, batch by batch. Results that are in the checkpoint are not computed again."""
     parts: dict[str, list[dict[str, np.ndarray]]] = {method: [] for method in design.methods}

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -106,7 +106,7 @@ class StudyRow:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name. The intervals become entries such as coverage_90, coverage_90_se and width_90_median."""
-        found: dict[str, Any] = {}
+        found: dict[str, object] = {}
         for entry in dataclasses.fields(self):
             if entry.name != "intervals":
                 found[entry.name] = getattr(self, entry.name)
@@ -171,7 +171,17 @@ class MethodRun:
         return IntervalCoverage(*_share(inside), *_share(inside[defined]), *_mean(width), median)
 
 
-def _errors(error: np.ndarray) -> dict[str, Any]:
+class _Errors(TypedDict):
+    """The fields of a StudyRow that describe the errors of the estimates."""
+
+    num_estimates: int
+    bias: float
+    bias_se: float
+    rmse: float
+    rmse_se: float
+
+
+def _errors(error: np.ndarray) -> _Errors:
     """Return the number of finite errors among the errors (B,), their mean, and their root mean square."""
     error = error[np.isfinite(error)]
     bias, bias_se = _mean(error)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..tables import WIDTH, Layout, Table, number, paragraph
+from ..cells import number
+from ..tables import WIDTH, Layout, Table, paragraph
 from .design import Design
 from .quantities import HEADINGS
 from .summary import StudyRow

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -119,11 +118,11 @@ def check_options(
     prior: MixturePrior | None,
     shape: tuple[int, int, str],
     *,
-    tol: Any,
-    max_iter: Any,
-    reg_covar: Any,
-    accelerate: Any,
-    chunk_size: Any,
+    tol: ArrayLike,
+    max_iter: int,
+    reg_covar: ArrayLike | None,
+    accelerate: bool,
+    chunk_size: int | None,
 ) -> None:
     """Raise ValueError or TypeError if an option of a fit is invalid; `shape` holds K, D and the covariance type."""
     check_number(tol, "tol")

@@ -83,7 +83,7 @@ def emit_warnings(result: Fit, start: Mixture, problem: EMProblem, *, accelerate
         warn_at_caller(_advise(Status(int(status)), call))
     is_singular = bool(status == Status.SINGULAR)
     if states.any() or is_singular:
-        _warn_of_components(states, mixture, problem, call, constant=constant, is_singular=is_singular)
+        _warn_of_components(np.asarray(states), mixture, problem, call, constant=constant, is_singular=is_singular)
     _warn_of_offset(mixture, constant)
 
 

@@ -8,7 +8,7 @@ used. If x has more than about two thousand rows, the candidates are made from a
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -116,7 +116,7 @@ def initialize_batch(
     return jax.vmap(partial(initialize_validated, options=options), in_axes=axes)(keys, x, ones, num_present)
 
 
-def check_start_options(key: Any, options: StartOptions) -> None:
+def check_start_options(key: object, options: StartOptions) -> None:
     """Raise ValueError or TypeError if no start can be made with this key and these options."""
     check_key(key)
     check_count(options.num_components, "num_components")

@@ -9,13 +9,14 @@ and `fit_many` runs a batch of them.
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from .. import covariance
 from ..chunking import rows_per_chunk
+from ..host import Tree
 from ..mixture import Mixture
 from ..priors.interface import ComponentSums, MixturePrior
 from ..rounding import objective_error, position_errors, ridge_fraction, scatter_about_mean
@@ -29,7 +30,6 @@ _RUNNING = -1
 # a decrease of the objective is reported if it exceeds this multiple of the rounding error; decreases of up to 5 rounding
 # errors were measured in float32 fits
 _LARGEST_FALL = 8
-Tree = TypeVar("Tree")
 
 
 class EMProblem(NamedTuple):
@@ -197,8 +197,7 @@ def centered_m_step(problem: CenteredProblem, mixture: Mixture, sums: ComponentS
 def finalize(problem: CenteredProblem, state: EMState, start: Mixture) -> Fit:
     """Return the result in the user's coordinates; if no step was accepted, the mixture is bitwise equal to the start.
 
-    All entries of the history after the last step equal the last objective. If the state has no history, the history of the fit
-    is empty.
+    All entries of the history after the last step equal the last objective. Without a history of the state, it is empty.
     """
     history = jnp.zeros(0, state.objective.dtype) if state.history is None else state.history
     history = jnp.where(jnp.arange(len(history)) <= state.step, history, state.objective)

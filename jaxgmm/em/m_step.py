@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ class Regularisation(NamedTuple):
 
     data_covariance: jax.Array
     prior: MixturePrior | None
-    reg_covar: Any
+    reg_covar: ArrayLike | None
 
 
 @public
@@ -79,7 +79,9 @@ def m_step(
     return maximize(given, sums, regularisation, given.weights > 0)
 
 
-def check_regularisation(prior: Any, reg_covar: Any, num_components: int, num_features: int, covariance_type: str) -> None:
+def check_regularisation(
+    prior: MixturePrior | None, reg_covar: ArrayLike | None, num_components: int, num_features: int, covariance_type: str
+) -> None:
     """Raise ValueError or TypeError if the prior does not fit the mixture, reg_covar is negative, or both are given."""
     if reg_covar is not None:
         check_number(reg_covar, "reg_covar")

@@ -22,12 +22,13 @@ from numpy.typing import ArrayLike
 
 from .. import covariance
 from ..calls import public
+from ..cells import look, number, numbers
 from ..host import cast
 from ..mixture import Mixture, MixtureLike, as_mixture
 from ..padding import pad_data
 from ..rounding import positive_factors
 from ..row_sums import Weight
-from ..tables import Printed, Table, elided, look, number, numbers
+from ..tables import Printed, Table, elided
 from ..validation import as_data, as_sample_weight, check_count
 from .kernels import Rows, moment_sums
 

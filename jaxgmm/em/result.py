@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
+from ..cells import REACH, counted, look, reach
 from ..data_frames import mixture_frame
 from ..mixture import Mixture, mixture_table
 from ..status import StatusEnum
-from ..tables import REACH, Printed, Table, counted, elided, look, reach
+from ..tables import Printed, Table, elided
 
 if TYPE_CHECKING:
     import pandas
@@ -174,7 +175,13 @@ _DISTANCE = {
 _DEGENERATE = 2  # the `unsoundness` of a fit with a degenerate component
 
 
-def unsoundness(status: Any, degenerate: Any, finite: Any) -> Any:
+@overload
+def unsoundness(status: jax.Array, degenerate: jax.Array, finite: jax.Array) -> jax.Array: ...
+@overload
+def unsoundness(status: np.ndarray | int, degenerate: np.ndarray | bool, finite: np.ndarray | bool) -> np.ndarray: ...
+def unsoundness(
+    status: jax.Array | np.ndarray | int, degenerate: jax.Array | np.ndarray | bool, finite: jax.Array | np.ndarray | bool
+) -> jax.Array | np.ndarray:
     """Return an integer for each fit: 0 for a sound fit, and a larger number for a worse fit.
 
     All code that ranks or selects fits uses this rule. A fit is sound if EM converged or ran out of steps, its numbers are

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike
 
 from .. import covariance, linalg
 from ..calls import public
+from ..cells import REACH, look, number, numbers, numbers_of, reach
 from ..chunking import derivative_rows_per_chunk
 from ..density import log_prob
 from ..inputs import pad_inputs, validate_inputs
@@ -30,7 +31,7 @@ from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior
 from ..row_sums import Weight, sum_over_rows
 from ..status import StatusEnum
-from ..tables import REACH, Printed, Table, elided, look, number, numbers, numbers_of, reach
+from ..tables import Printed, Table, elided
 from ..validation import check_choice
 
 ESTIMATORS = ("observed", "sandwich")

@@ -13,7 +13,7 @@ import dataclasses
 import json
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ import numpy as np
 from ..calls import public
 from ..em.result import Fit
 from ..files import replacing
+from ..host import Tree
 from ..mixture import Mixture
 from ..posterior.result import Posterior
 from ..priors.functions import COVARIANCE_LAWS, FAMILIES
@@ -35,7 +36,7 @@ from .valid_results import check_mixtures, check_values
 _FORMAT = 1
 _HEADER = "jaxgmm"
 _SAVEABLE = (Mixture, Fit, Posterior, *FAMILIES)
-_TYPES: dict[str, Callable[..., Any]] = {cls.__name__: cls for cls in (*_SAVEABLE, *COVARIANCE_LAWS)}
+_TYPES: dict[str, Callable[..., object]] = {cls.__name__: cls for cls in (*_SAVEABLE, *COVARIANCE_LAWS)}
 _EXPECTED = "a file written by jaxgmm.save was expected, or a json file of the command"
 
 
@@ -160,7 +161,7 @@ def _with_suffix(path: str | os.PathLike[str]) -> Path:
     return Path(path if path.endswith(".npz") else path + ".npz")
 
 
-def _encode(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
+def _encode(value: Any, name: str, arrays: dict[str, np.ndarray]) -> object:
     """Return the structure and the strings of a pytree in JSON types; add its numbers and arrays to `arrays` by name."""
     if value is None or isinstance(value, str):
         return value
@@ -183,12 +184,12 @@ def _encode(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     return {"array": name}
 
 
-def _is_storable(array: Any) -> bool:
+def _is_storable(array: object) -> bool:
     """Return whether the dtype of an array belongs to NumPy; other dtypes, such as bfloat16, would be loaded as bytes."""
     return isinstance(array, np.ndarray) and array.dtype.kind in "biuf" and array.dtype.itemsize <= 8
 
 
-def _encode_items(items: dict[str, Any], name: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+def _encode_items(items: Mapping[str, object], name: str, arrays: dict[str, np.ndarray]) -> dict[str, object]:
     """Return the structures of the values of a dict, or raise TypeError if a key is not a string."""
     for key in items:
         if not isinstance(key, str):
@@ -252,7 +253,7 @@ def _read_array(file: Any, name: str) -> np.ndarray:
         return np.lib.format.read_array(stream, allow_pickle=False)
 
 
-def _as_jax(thing: Any, path: Path) -> Any:
+def _as_jax(thing: Tree, path: Path) -> Tree:
     """Return a pytree with JAX arrays as leaves; the numbers have 32 bits unless 64-bit types are enabled in JAX."""
     rounded = False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def _fit_fields(record: dict[str, Any]) -> dict[str, Any]:
     return arrays
 
 
-def _floats(lists: dict[str, Any]) -> dict[str, Any]:
+def _floats(lists: Mapping[str, object]) -> dict[str, Any]:
     """Return nested lists of numbers as arrays: in float32 if it holds all numbers exactly, else in float64."""
     wide: dict[str, np.ndarray] = {}
     for name, values in lists.items():

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import pandas
 
 _WORDS = "na n/a #n/a #na nan null none nil #null! #div/0! #num! #ref! #value! #name? inf +inf -inf infinity -infinity"
 MISSING = {"", "-", "?", ".", "<na>", *_WORDS.split()}
@@ -108,7 +111,7 @@ def find_decimal(columns: Sequence[Sequence[str]]) -> str | None:
     return votes.pop() if len(votes) == 1 else None
 
 
-def as_text(values: Any) -> list[str]:
+def as_text(values: pandas.Series) -> list[str]:
     """Return a column of a data frame as text, with "" for missing values."""
     missing = values.isna()
     return ["" if gap else str(value) for value, gap in zip(values, missing, strict=True)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -17,6 +17,11 @@ from .number_formats import Numbers, as_numbers, as_text
 from .table_files import READERS, Table, read_text_table, read_with_pandas
 from .text import STDIN
 
+if TYPE_CHECKING:
+    import pandas
+
+Columns: TypeAlias = Sequence[str | int] | str | None
+ColumnChooser: TypeAlias = Callable[[list[str]], Sequence[str] | None]
 _EXPECTED = "a csv file (with or without a header), npy, npz, parquet or xlsx was expected"
 
 
@@ -29,7 +34,7 @@ class WholeTable(NamedTuple):
     """
 
     names: list[str]
-    cells: Callable[[], Iterable[Sequence[Any]]]
+    cells: Callable[[], Iterable[Sequence[object]]]
 
 
 @public
@@ -86,7 +91,7 @@ def read_table(
 def read_whole_table(
     path: str | os.PathLike[str],
     *,
-    columns: Sequence[str | int] | str | Callable[[list[str]], Sequence[str] | None] | None = None,
+    columns: Columns | ColumnChooser = None,
     drop: Sequence[str | int] | str | None = None,
     array: str | None = None,
     delimiter: str | None = None,
@@ -114,7 +119,7 @@ def read_whole_table(
     return x, names, WholeTable(table.names, table.cells)
 
 
-def _chosen(columns: Any, names: list[str]) -> Any:
+def _chosen(columns: Columns | ColumnChooser, names: list[str]) -> Columns:
     """Return the requested columns. If `columns` is a function, they are its result for the names of all columns."""
     return columns(names) if callable(columns) else columns
 
@@ -129,7 +134,9 @@ def _check_file(path: Path) -> None:
         raise ValueError(f"'{path}' is empty; {_EXPECTED}.")
 
 
-def _table_of_array(values: np.ndarray, path: Path, columns: Any, drop: Any) -> tuple[np.ndarray, list[str], WholeTable]:
+def _table_of_array(
+    values: np.ndarray, path: Path, columns: Columns | ColumnChooser, drop: Columns
+) -> tuple[np.ndarray, list[str], WholeTable]:
     """Return the requested columns of an array as float64, their names, and the whole array as a table."""
     if values.dtype.kind not in "fiu":
         raise ValueError(f"'{path}' holds {values.dtype} values; real numbers were expected.")
@@ -143,7 +150,7 @@ def _table_of_array(values: np.ndarray, path: Path, columns: Any, drop: Any) -> 
     return x, names, whole
 
 
-def _measurements(table: Table, path: Path, columns: Any, drop: Any) -> tuple[np.ndarray, list[str]]:
+def _measurements(table: Table, path: Path, columns: Columns, drop: Columns) -> tuple[np.ndarray, list[str]]:
     """Return the numbers in the requested columns, or in all columns with measurements, and the names of these columns."""
     positions, _ = choose_columns(columns, table.names, path, drop=drop)
     found = {i: _numbers(table, i) for i in positions}
@@ -192,7 +199,7 @@ def _with_measurements(table: Table, found: dict[int, Numbers], path: Path) -> l
     return keep
 
 
-def _in_digits(column: Any) -> bool:
+def _in_digits(column: pandas.Series) -> bool:
     """Return whether the numbers in a column of a data frame were written without a decimal sign."""
     return column.dtype.kind in "iu" or (column.dtype.kind == "O" and all(str(value).strip().isdecimal() for value in column))
 

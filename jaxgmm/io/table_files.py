@@ -49,7 +49,7 @@ class Table(NamedTuple):
     knows_decimal: bool = True
     text: tuple[list[str], str] | None = None
 
-    def cells(self) -> Iterator[Sequence[Any]]:
+    def cells(self) -> Iterator[Sequence[object]]:
         """Yield the cells of each row. Cells of a text are strings, as written; in other tables, None is a missing value."""
         if self.text is not None:
             yield from split(*self.text)
@@ -58,7 +58,7 @@ class Table(NamedTuple):
         yield from zip(*columns, strict=True)
 
 
-def _table(path: Path, frame: Any, header: Sequence[str], places: list[str], remarks: list[str]) -> Table:
+def _table(path: Path, frame: pandas.DataFrame, header: Sequence[str], places: list[str], remarks: list[str]) -> Table:
     """Return a table; its columns have the names in the header, or numbered names where the header has no name."""
     names = [name or f"column {i}" for i, name in enumerate(header)]
     if len(set(names)) < len(names):
@@ -188,7 +188,9 @@ def _count_from(labels: list[str]) -> list[str]:
     return [str(i + int(labels[0])) for i in range(len(labels))] if labels[0].isdecimal() else []
 
 
-def _parse(path: Path, lines: list[str], delimiter: str, width: int, decimal: str | None) -> tuple[Any, str | None]:
+def _parse(
+    path: Path, lines: list[str], delimiter: str, width: int, decimal: str | None
+) -> tuple[pandas.DataFrame, str | None]:
     """Return the fields of all rows as a data frame, and the decimal sign if the text determines it, else None."""
     import pandas
 
@@ -197,7 +199,7 @@ def _parse(path: Path, lines: list[str], delimiter: str, width: int, decimal: st
     if int(pandas.__version__.partition(".")[0]) < 3:
         options["float_precision"] = "round_trip"  # later versions of pandas always use this precision
 
-    def parse(**further: Any) -> Any:
+    def parse(**further: Any) -> pandas.DataFrame:
         if not lines:
             return pandas.DataFrame(columns=range(width))
         return pandas.read_csv(io.StringIO("\n".join(lines)), **options, **further)

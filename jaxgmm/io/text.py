@@ -10,13 +10,15 @@ import lzma
 import re
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from .number_formats import is_missing
 
+Opener: TypeAlias = Callable[[io.BytesIO], gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile]
 STDIN = "-"
-_OPENERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+_OPENERS: dict[bytes, Opener] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 _BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _CONTROL = re.compile("[\0-\x08\x0e-\x1f\x7f]")
 # A compressed file is refused if it unpacks to more than this number of bytes and to more than this multiple of its own size.
@@ -54,7 +56,7 @@ def read_text(path: Path) -> str:
     return text
 
 
-def _unpack(path: Path, data: bytes, opener: Any) -> bytes:
+def _unpack(path: Path, data: bytes, opener: Opener) -> bytes:
     """Return the unpacked content of a compressed file, or raise ValueError if it is damaged or much too large."""
     try:
         with opener(io.BytesIO(data)) as stream:

@@ -17,7 +17,7 @@ from ..validation import check_covariance_type
 _FAILED = (Status.SINGULAR, Status.NONFINITE, Status.EMPTY_DATA)  # statuses of failed fits, whose numbers are not checked
 
 
-def check_mixtures(thing: Any) -> None:
+def check_mixtures(thing: object) -> None:
     """Raise ValueError if a mixture inside `thing` has an unknown covariance type or shapes that do not match."""
     for part in jax.tree.leaves(thing, is_leaf=lambda part: isinstance(part, Mixture)):
         if isinstance(part, Mixture):
@@ -26,7 +26,7 @@ def check_mixtures(thing: Any) -> None:
             check_shapes(fields.weights, fields.means, fields.covariances, part.covariance_type)
 
 
-def check_values(thing: Any) -> None:
+def check_values(thing: Mixture | Fit | Posterior | MixturePrior) -> None:
     """Raise ValueError or TypeError if a mixture, fit, posterior or prior with NumPy arrays does not hold valid values."""
     if isinstance(thing, Mixture):
         _check_mixture(thing, np.ones(thing.batch_shape, bool))
@@ -49,14 +49,14 @@ def check_values(thing: Any) -> None:
         _check_prior(thing)
 
 
-def _check_shapes(thing: Any, expected: dict[str, tuple[int, ...]]) -> None:
+def _check_shapes(thing: object, expected: dict[str, tuple[int, ...]]) -> None:
     """Raise ValueError if a field of an object does not have the expected shape."""
     for name, shape in expected.items():
         if np.shape(getattr(thing, name)) != shape:
             raise ValueError(f"{name} has shape {np.shape(getattr(thing, name))}; {shape} was expected.")
 
 
-def _check_codes(codes: Any, name: str, number: int) -> None:
+def _check_codes(codes: jax.Array | np.ndarray, name: str, number: int) -> None:
     """Raise ValueError if an array contains a number that is not a status code."""
     if codes.dtype.kind not in "iu" or (codes < 0).any() or (codes >= number).any():
         raise ValueError(f"{name} holds values that are no codes; integers from 0 to {number - 1} were expected.")

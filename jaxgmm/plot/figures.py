@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
@@ -144,7 +144,7 @@ def _empty_words(empty: Sequence[int]) -> str:
     return f"\nComponents {join_names(map(str, empty))} (thin grey dashes) hold no data" if empty else ""
 
 
-def _draw_data(figure: Any, mixture: Mixture, draws: Mixture, x: np.ndarray, names: list[str]) -> None:
+def _draw_data(figure: SubFigure, mixture: Mixture, draws: Mixture, x: np.ndarray, names: list[str]) -> None:
     """Draw the data with EM and the draws: as densities if there is one feature, else as ellipses for pairs of features."""
     d, empty = mixture.num_features, emptied(mixture, len(x))
     drawn = f"{math.prod(draws.batch_shape)} posterior draws (thin)"
@@ -162,7 +162,7 @@ def _draw_data(figure: Any, mixture: Mixture, draws: Mixture, x: np.ndarray, nam
 
 
 def _draw_marginals(
-    figure: Any, comparison: Comparison, shown: list[ComparisonRow], columns: int, empty: Sequence[int]
+    figure: SubFigure, comparison: Comparison, shown: list[ComparisonRow], columns: int, empty: Sequence[int]
 ) -> None:
     """Draw one panel for each row; all rows belong to the first posterior. The titles name the components that are empty."""
     method = next(iter(comparison.posteriors))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.transforms import blended_transform_factory
+from matplotlib.transforms import Transform, blended_transform_factory
 
 from ..comparison.contraction import prior_intervals
 from ..comparison.report_columns import ComparisonRow
@@ -114,7 +114,7 @@ def _half_width(shown: Sequence[ComparisonRow], methods: Sequence[str], every: d
     return float(np.clip(1.08 * max(abs(end) for end in ends if math.isfinite(end)), *_HALF_WIDTHS))
 
 
-def _edges(ax: Axes) -> Any:
+def _edges(ax: Axes) -> Transform:
     """Return a transform in which x is a fraction of the width of the axes, and y is in data units."""
     return blended_transform_factory(ax.transAxes, ax.transData)
 
@@ -200,9 +200,8 @@ def _draw_line(ax: Axes, y: float, row: ComparisonRow, intervals: Sequence[_Inte
 
 def _forest_legend(ax: Axes, comparison: Comparison, methods: Sequence[str], has_prior: bool) -> None:
     """Draw the legend, which names EM, the posteriors and the prior."""
-    handles: list[Any] = [
-        Line2D([], [], linestyle="none", marker="|", markersize=10, markeredgewidth=2, color=ink(ax), label="EM")
-    ]
+    mark = {"marker": "|", "markersize": 10, "markeredgewidth": 2, "color": ink(ax)}
+    handles = [Line2D([], [], linestyle="none", **mark, label="EM")]
     probability = f"{100 * comparison.interval:g} %"
     for i, method in enumerate(methods):
         shade, marker, name = method_style(method, i)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,6 +18,8 @@ from ..comparison.report_columns import ComparisonRow
 from ..comparison.result import Comparison
 from ..posterior.pooling import pool
 from .style import COLORS, ink, method_style, plain
+
+Panels = TypeVar("Panels")  # axes (P, P), or a figure in which they are created
 
 _MOST_DOTS = 600  # largest number of draws shown in one panel
 
@@ -125,12 +127,12 @@ def farthest(rows: list[ComparisonRow], most: int) -> list[ComparisonRow]:
 
 
 def pairs(
-    axes: Any,
+    axes: Panels,
     comparison: Comparison,
     *,
     rows: Sequence[ComparisonRow] | None = None,
     mass: float = 0.9,
-) -> Any:
+) -> Panels:
     """Draw pairs of parameters: the draws, EM as a cross, and the ellipse of Laplace's normal approximation.
 
     The panels below the diagonal show pairs of parameters. The panels on the diagonal show the draws of one parameter, with EM
@@ -236,7 +238,7 @@ def _label_pairs(grid: np.ndarray, rows: Sequence[ComparisonRow]) -> None:
                 grid[i, j].tick_params(labelbottom=i == last)
 
 
-def _pair_handles(ax: Axes, method: str, laplace: Any, mass: float) -> list[Line2D]:
+def _pair_handles(ax: Axes, method: str, laplace: list[np.ndarray] | None, mass: float) -> list[Line2D]:
     """Return the entries of the legend."""
     shade, _, name = method_style(method)
     handles = [

@@ -18,9 +18,10 @@ from numpy.typing import ArrayLike
 from ..calls import public
 from ..chunking import draws_per_batch
 from ..data_frames import check_names, column_names
-from ..density import log_prob, sample_from_stack
+from ..density import log_prob
 from ..mixture import Mixture
 from ..padding import pad_data
+from ..sampling import sample_from_stack
 from ..validation import as_weighted_data, check_seed, is_traced, warn_at_caller
 from .pointwise import has_own_likelihood, own_pointwise
 from .result import Posterior, check_one_posterior
@@ -127,7 +128,9 @@ def _predict(key: jax.Array, mixture: Mixture, num_points: int) -> jax.Array:
     return sample_from_stack(jax.random.split(key), draws, index)[0].reshape(*shape, num_points, -1)
 
 
-def _check(posterior: Any, x: ArrayLike, sample_weight: ArrayLike | None) -> tuple[jax.Array, jax.Array | None, np.ndarray]:
+def _check(
+    posterior: Posterior, x: ArrayLike, sample_weight: ArrayLike | None
+) -> tuple[jax.Array, jax.Array | None, np.ndarray]:
     """Return the data, the weights (or None), and the row index of each observation. Raise an error if an input is invalid."""
     if is_traced(posterior, x, sample_weight):
         raise TypeError("to_arviz works on the host: call it outside jit and vmap.")

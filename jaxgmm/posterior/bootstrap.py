@@ -8,7 +8,7 @@ a prior. The log densities are computed after the fits, and do not influence the
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike
 
 from ..calls import public_with
 from ..chunking import padded_length, replicates_per_batch
-from ..density import log_prob, sample
-from ..em.batch.fit_many import EM_OPTIONS, fit_many
+from ..density import log_prob
+from ..em.batch.fit_many import EM_OPTIONS, EMOptions, fit_many
 from ..em.result import Fit, Status, has_degenerate_component, unsoundness
 from ..inputs import check_draws, check_sampling_options, validate_inputs
 from ..mixture import Mixture, MixtureLike
@@ -27,6 +27,7 @@ from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior
 from ..progress import progress_bar
 from ..row_sums import Weight, has_weights, repeat_valid_row, weight_or_ones
+from ..sampling import sample
 from ..validation import check_choice, is_traced, warn_at_caller
 from .relabel import relabel
 from .result import Posterior, PosteriorStatus
@@ -45,7 +46,7 @@ def bootstrap(
     num_samples: int = 1000,
     num_chains: int = 1,
     sample_weight: ArrayLike | None = None,
-    **options: Any,
+    **options: Unpack[EMOptions],
 ) -> Posterior:
     """Fit a mixture to each of many replicates of the data, and relabel the fits to match the start.
 
@@ -96,7 +97,7 @@ def bootstrap(
     size = num_chains * num_samples
     batch = replicates_per_batch(total * (x.shape[1] if kind == "parametric" else 1))
     keys = jax.random.split(key, size)
-    options = {"history": False} | options
+    options = {"history": False, **options}
     with progress_bar(size, " fits", False if is_traced(keys, start, x) else options.get("progress")):
         parts = [_fit_replicates(keys[i : i + batch], start, data, prior, kind, options) for i in range(0, size, batch)]
     fits = jax.tree.map(lambda *leaves: jnp.concatenate(leaves).reshape(num_chains, num_samples, *leaves[0].shape[1:]), *parts)
@@ -139,7 +140,7 @@ class _Data(NamedTuple):
 
 
 def _fit_replicates(
-    keys: jax.Array, start: Mixture, data: _Data, prior: MixturePrior | None, scheme: str, options: dict[str, Any]
+    keys: jax.Array, start: Mixture, data: _Data, prior: MixturePrior | None, scheme: str, options: EMOptions
 ) -> Fit:
     """Make one replicate of the data for each key, fit a mixture to each replicate, and return the fits (B, ...)."""
     starts = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(keys), *leaf.shape)), start)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from numpyro.infer import MCMC, NUTS
+from numpyro.infer.hmc import HMCState
 
 from .. import linalg
 from ..density import log_prob
@@ -22,7 +23,7 @@ from .result import Posterior, PosteriorStatus, is_usable
 from .standardization import StandardizedProblem, from_standard, log_volume
 from .unconstrained_space import make_unconstrained_space
 from .user_model import user_model_starts
-from .user_model_space import make_user_space
+from .user_model_space import Statistics, make_user_space
 
 # Smallest share of another mode that is reported. The share is the mass of the other mode, divided by the sum of this mass and
 # the mass of the main mode.
@@ -44,7 +45,7 @@ class ChainOptions(NamedTuple):
     num_warmup: int
     adapt: bool
     max_tree_depth: int
-    model: Callable[..., Any] | None
+    model: Callable[..., object] | None
 
 
 class Approximations(NamedTuple):
@@ -71,17 +72,17 @@ class Target(NamedTuple):
     """
 
     potential: Callable[[jax.Array], jax.Array]
-    describe: Callable[[jax.Array, jax.Array], tuple[Mixture, jax.Array, dict[str, Any]]]
+    describe: Callable[[jax.Array, jax.Array], tuple[Mixture, jax.Array, Statistics]]
 
 
-def make_target(problem: StandardizedProblem, start: Mixture, model: Callable[..., Any] | None) -> Target:
+def make_target(problem: StandardizedProblem, start: Mixture, model: Callable[..., object] | None) -> Target:
     """Return the posterior to sample from. Its model is the user's `model`, or `jaxgmm.model` if `model` is None."""
     if model is not None:
         user = make_user_space(model, problem, start)
         return Target(user.space.potential, lambda z, potentials: user.describe(z))
     space = make_unconstrained_space(problem, start)
 
-    def describe(z: jax.Array, potentials: jax.Array) -> tuple[Mixture, jax.Array, dict[str, Any]]:
+    def describe(z: jax.Array, potentials: jax.Array) -> tuple[Mixture, jax.Array, Statistics]:
         mixture, jacobian = jax.vmap(jax.vmap(space.unflatten))(z)
         log_density = reference_total(problem, start) - potentials - jacobian
         log_density += log_volume(problem, mixture.covariance_type, mixture.num_components)
@@ -139,7 +140,7 @@ class _NUTS(NUTS):
     bar: jax.Array | None = None
     num_steps: int = 0
 
-    def sample(self, state: Any, model_args: Any, model_kwargs: Any) -> Any:
+    def sample(self, state: HMCState, model_args: tuple, model_kwargs: dict[str, object]) -> HMCState:
         """Do one step of all chains."""
         advance(self.bar, jnp.ravel(state.i)[0], self.num_steps)
         return super().sample(state, model_args, model_kwargs)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ from ..density import quadratic_coefficients, quadratic_log_joint, safe_log
 from ..mixture import Mixture
 from ..priors.interface import ComponentSums, MixturePrior, StandardVariables
 from ..rounding import positive_factors, scatter_about_mean
-from ..row_sums import Weight, has_weights, nonzero, sum_over_rows, vary_with
+from ..row_sums import Total, Weight, has_weights, nonzero, sum_over_rows, vary_with
 from ..validation import is_traced
 
 
@@ -64,7 +64,7 @@ def check_closed_forms(prior: MixturePrior, method: str) -> None:
         )
 
 
-def check_integer_weights(weight: Any, method: str) -> None:
+def check_integer_weights(weight: Weight, method: str) -> None:
     """Raise ValueError if weights (N,) are not integers: a row of weight w gets w labels. Traced weights are not checked."""
     if not has_weights(weight) or is_traced(weight):
         return
@@ -122,12 +122,12 @@ def sum_by_labels(
     return ComponentSums(count, center + first / nonzero(count)[:, None], scatter), log_likelihood
 
 
-def repeat_and_sum(function: Callable[[Any], Any], times: jax.Array) -> Any:
+def repeat_and_sum(function: Callable[[jax.Array], Total], times: jax.Array) -> Total:
     """Return the sum of function(0), ..., function(times - 1)."""
     shapes = jax.eval_shape(function, 0)
     zero = jax.tree.map(lambda leaf: vary_with(jnp.zeros(leaf.shape, leaf.dtype), leaf), shapes)
 
-    def step(carry: tuple[Any, Any]) -> tuple[Any, Any]:
+    def step(carry: tuple[jax.Array, Total]) -> tuple[jax.Array, Total]:
         i, total = carry
         return i + 1, jax.tree.map(jnp.add, total, function(i))
 

@@ -7,8 +7,10 @@ and its R-hat and effective sample size have no meaning.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -87,7 +89,7 @@ def label_invariants(mixture: Mixture) -> dict[str, np.ndarray]:
     return {"weights_by_size": -np.sort(-weights, -1), "overall_mean": overall, "overall_sd": np.sqrt(within)}
 
 
-def summarise_draws(draws: ArrayLike, stats: dict[str, Any]) -> dict[str, np.ndarray]:
+def summarise_draws(draws: ArrayLike, stats: Mapping[str, jax.Array | np.ndarray]) -> dict[str, np.ndarray]:
     """Return a dict of the summaries of draws (C, S, ...). Each summary has the trailing axes of the draws.
 
     The summaries are the mean, the sd, their Monte Carlo errors, R-hat, and two effective sample sizes. `stats` holds the

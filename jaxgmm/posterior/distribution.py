@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +13,9 @@ from numpyro.distributions.util import validate_sample
 
 from .. import covariance
 from ..calls import public
-from ..density import log_prob, sample_from_stack
+from ..density import log_prob
 from ..mixture import Mixture, MixtureLike, as_mixture
+from ..sampling import sample_from_stack
 
 
 @public
@@ -99,7 +99,7 @@ class MixtureDistribution(dist.Distribution):
         return x.reshape(*sample_shape, *self.batch_shape, *self.event_shape)
 
     @validate_sample
-    def log_prob(self, value: ArrayLike, intermediates: Any = None) -> jax.Array:
+    def log_prob(self, value: ArrayLike, intermediates: object = None) -> jax.Array:
         """Return the log-density of points (..., D), whose leading axes broadcast against the batch shape."""
         del intermediates  # NumPyro passes them; a mixture does not need them
         value = jnp.asarray(value)

@@ -20,20 +20,20 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from numpy.typing import ArrayLike
 
 from ..calls import public
+from ..cells import REACH, look, reach
 from ..memory import check_memory
 from ..mixture import Mixture, MixtureLike, as_mixture
 from ..padding import pad_data
 from ..priors.functions import log_prior
 from ..row_sums import Weight, total_weight
 from ..status import StatusEnum
-from ..tables import REACH, Printed, Table, look, reach
+from ..tables import Printed, Table
 from ..validation import as_weighted_data, check_count, check_key, is_traced, warn_at_caller
 from .evidence_coordinates import Coordinates
 from .evidence_labellings import make_labellings
@@ -204,7 +204,7 @@ def log_evidence(
     return evidence
 
 
-def _check(posterior: Any, modes: Mixture | None) -> None:
+def _check(posterior: Posterior, modes: Mixture | None) -> None:
     """Raise ValueError or TypeError if the posterior has no prior, or if the modes do not fit the posterior."""
     check_one_posterior(posterior)
     if posterior.prior is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -117,7 +117,7 @@ def gibbs(
     return posterior
 
 
-def _check_options(inputs: Inputs, num_warmup: Any, progress: Any) -> None:
+def _check_options(inputs: Inputs, num_warmup: object, progress: object) -> None:
     """Raise an error if an option is invalid, or if Gibbs sampling does not support the prior or the weights.
 
     The prior's conditional distributions must have closed forms. Weights must be integers; traced weights are not checked.

@@ -15,7 +15,7 @@ the draws, whereas `diagnostics` also uses folded draws.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -147,7 +147,7 @@ def judge_mixing(mixing: Mixing, num_chains: int, num_samples: int) -> jax.Array
     return jnp.where(mixed, PosteriorStatus.OK, jnp.where(unmixed, PosteriorStatus.UNMIXED, PosteriorStatus.FEW_DRAWS))
 
 
-def status_of_parameters(status: Any, mixture: Mixture, identified: jax.Array) -> jax.Array:
+def status_of_parameters(status: jax.Array, mixture: Mixture, identified: jax.Array) -> jax.Array:
     """Return the status after the parameters of relabelled mixtures (C, S, ...) have been judged too.
 
     If labels are not identified, return the status unchanged.

@@ -11,18 +11,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..calls import public
+from ..cells import look, numbers
 from ..density import log_prob
 from ..em.batch.fit_many import fit_many
 from ..em.result import Fit, Status, unsoundness
 from ..mixture import Mixture
 from ..priors.interface import MixturePrior, check_prior
-from ..tables import Printed, Table, look, numbers
+from ..tables import Printed, Table
 from ..validation import as_weighted_data, check_count, check_progress, is_traced
 from .label_assignment import relabel_mixtures
 from .result import Posterior, check_one_posterior
 
 # Two fits are the same mode if their objectives differ by at most 0.1 nats and their log densities at the rows by at most 0.05
-# in root mean square. Fits that climb to the same mode differ by much less, and fits at different modes by much more.
+# in root mean square. Fits that converge to the same mode differ by much less, and fits at different modes by much more.
 SAME_OBJECTIVE, _SAME_DENSITY = 0.1, 0.05
 _MOST_ROWS = 4096  # the densities of fits are compared at no more rows than this
 _EM_OPTIONS: dict[str, Any] = {"tol": 1e-9, "max_iter": 5000, "accelerate": True, "history": False}
@@ -42,7 +43,7 @@ class Modes(Printed):
         mixture: a Mixture with the leading axis (M,), the modes in data units. Their components are in the order that matches
             the first mode best.
         objective: (M,), log-likelihood plus log prior at each mode, in nats.
-        mass: (M,), the share of the draws from which EM climbs to the mode. The masses sum to less than 1 if some fits failed.
+        mass: (M,), the share of the draws from which EM converges to the mode. The sum is less than 1 if some fits failed.
         mass_error: (M,), the standard error of the mass.
         status: (M,), a Status that says how EM ended at the mode.
 
@@ -102,13 +103,13 @@ def modes(
 ) -> Modes:
     """Find the modes of a posterior, and the mass of each mode, by EM that starts from draws.
 
-    EM starts from draws that are evenly spaced in each chain. From each draw, it climbs to a mode: it maximises
+    EM starts from draws that are evenly spaced in each chain. From each draw, it converges to a mode of the objective
 
         objective(theta) = sum_n w_n log p(x_n | theta) + log p(theta)
 
     in (weights, means, covariances). Fits that differ only by a permutation of the components are one mode: they have the same
     objective, within 0.1 nats, and the same log densities at the rows, within 0.05 in root mean square. The mass of a mode is
-    the share of the draws from which EM climbs to the mode. If the posterior is from `smc`, its runs have unequal weights,
+    the share of the draws from which EM converges to the mode. If the posterior is from `smc`, its runs have unequal weights,
     stats["chain_weight"], and each run enters with its weight.
 
     With draws by `smc`, the masses are consistent estimates. Chains by `nuts` and `gibbs` may stay near their starts. The
@@ -117,7 +118,7 @@ def modes(
     Args:
         posterior: draws (C, S, ...).
         x: (N, D), the data of the posterior.
-        prior: the prior under which EM climbs; None: the prior of the posterior. EM needs a conjugate prior (not HalfNormal)
+        prior: the prior of the fits; None: the prior of the posterior. EM needs a conjugate prior (not HalfNormal)
             with concentrations of at least 1.
         num_starts: number of draws from which EM starts. It is rounded up, because each chain contributes the same number of
             draws. If there are fewer draws, all are used.
@@ -148,7 +149,7 @@ def modes(
         raise TypeError("modes returns as many modes as it finds, so it cannot be traced; call it outside jit and vmap.")
     prior = posterior.prior if prior is None else prior
     if prior is None:
-        raise TypeError("posterior has no prior, but EM climbs to modes of the posterior; pass the prior as prior=.")
+        raise TypeError("posterior has no prior, but EM looks for modes of the posterior; pass the prior as prior=.")
     mixture = posterior.mixture
     check_prior(prior, mixture.num_components, mixture.num_features, mixture.covariance_type, mode=True)
     x, weight = as_weighted_data(x, sample_weight, num_features=mixture.num_features)
@@ -156,7 +157,7 @@ def modes(
     fits = fit_many(starts, x, prior, sample_weight=weight, progress=progress, **_EM_OPTIONS)
     groups = _group(fits, x, weight)
     if not groups:
-        raise ValueError("no draw climbed to a mode: all fits failed; check that the posterior was made from these data.")
+        raise ValueError("no draw leads to a mode: all fits failed; check that the posterior was made from these data.")
     return _collect(fits, groups, _Shares(chain, _chain_weights(posterior)), prior)
 
 
@@ -192,7 +193,7 @@ def _chain_weights(posterior: Posterior) -> np.ndarray:
     return weights / weights.sum()
 
 
-def _group(fits: Fit, x: jax.Array, weight: Any) -> list[np.ndarray]:
+def _group(fits: Fit, x: jax.Array, weight: jax.Array | None) -> list[np.ndarray]:
     """Divide the fits into groups, one group for each mode. Return for each group booleans (R,), True for its members.
 
     Each group consists of the best fit that is not yet in a group, and of all fits that are the same mode as this fit.
@@ -214,7 +215,7 @@ def _are_sound(fits: Fit) -> np.ndarray:
     return (unsoundness(np.asarray(fits.status), False, True) == 0) & np.isfinite(np.asarray(fits.objective))
 
 
-def _densities(mixture: Mixture, x: jax.Array, weight: Any) -> tuple[np.ndarray, np.ndarray]:
+def _densities(mixture: Mixture, x: jax.Array, weight: jax.Array | None) -> tuple[np.ndarray, np.ndarray]:
     """Return the log densities (R, n) of mixtures at some rows, and the weights (n,) of these rows, which sum to 1."""
     w = np.ones(len(x)) if weight is None else np.asarray(weight, float)
     rows = np.flatnonzero(w > 0)
@@ -222,36 +223,36 @@ def _densities(mixture: Mixture, x: jax.Array, weight: Any) -> tuple[np.ndarray,
     return np.asarray(log_prob(mixture, np.asarray(x)[rows]), float), w[rows] / w[rows].sum()
 
 
-def _are_same(objective: np.ndarray, density: np.ndarray, best: Any, w: np.ndarray) -> np.ndarray:
+def _are_same(objective: np.ndarray, density: np.ndarray, best: int | np.integer, w: np.ndarray) -> np.ndarray:
     """Return booleans (R,), True for the fits that are the same mode as the fit with the index `best`."""
     difference = np.sqrt((density - density[best]) ** 2 @ w)
     return (abs(objective - objective[best]) <= SAME_OBJECTIVE) & (difference <= _SAME_DENSITY)
 
 
 def find_among(
-    modes: Modes, estimate: Mixture, objective: float, x: jax.Array, weight: Any, prior: MixturePrior
+    modes: Modes, estimate: Mixture, objective: float, x: jax.Array, weight: jax.Array | None, prior: MixturePrior
 ) -> tuple[int | None, float]:
     """Find the mode that an EM estimate with a given objective belongs to. Return its index and its objective in nats.
 
-    If the estimate is near none of the modes, EM climbs from it. The index is None if the mode that is reached is not among
+    If the estimate is near none of the modes, EM starts from it. The index is None if the mode that is reached is not among
     `modes`, or if this fit failed.
     """
     place = _place_among(modes, estimate, objective, x, weight)
     if place is not None:
         return place, float(modes.objective[place])
-    fit = climb(estimate, x, weight, prior)
+    fit = fit_from(estimate, x, weight, prior)
     reached = float(fit.objective)
     return (_place_among(modes, fit.mixture, reached, x, weight) if _are_sound(fit).all() else None), reached
 
 
-def climb(estimate: Mixture, x: jax.Array, weight: Any, prior: MixturePrior) -> Fit:
+def fit_from(estimate: Mixture, x: jax.Array, weight: jax.Array | None, prior: MixturePrior) -> Fit:
     """Return the fit that EM reaches from one mixture under a prior."""
     start = jax.tree.map(lambda leaf: leaf[None], estimate)
     fit = fit_many(start, x, prior, sample_weight=weight, progress=False, **_EM_OPTIONS)
     return jax.tree.map(lambda leaf: leaf[0], fit)
 
 
-def with_fit(modes: Modes, fit: Fit, x: jax.Array, weight: Any) -> Modes:
+def with_fit(modes: Modes, fit: Fit, x: jax.Array, weight: jax.Array | None) -> Modes:
     """Return the modes, and a fit as a further mode of mass 0 if it is sound and is none of them."""
     if not _are_sound(fit).all() or _place_among(modes, fit.mixture, float(fit.objective), x, weight) is not None:
         return modes
@@ -260,7 +261,7 @@ def with_fit(modes: Modes, fit: Fit, x: jax.Array, weight: Any) -> Modes:
     return jax.tree.map(lambda many, one: np.concatenate([many, np.asarray(one, many.dtype)[None]]), modes, further)
 
 
-def _place_among(modes: Modes, one: Mixture, objective: float, x: jax.Array, weight: Any) -> int | None:
+def _place_among(modes: Modes, one: Mixture, objective: float, x: jax.Array, weight: jax.Array | None) -> int | None:
     """Return the index of the mode that a mixture with a given objective is, or None."""
     stack = jax.tree.map(lambda one, many: np.concatenate([np.asarray(one)[None], many]), one, modes.mixture)
     density, w = _densities(stack, x, weight)

@@ -38,7 +38,7 @@ def nuts(
     x: ArrayLike,
     prior: Any,
     *,
-    model: Callable[..., Any] | None = None,
+    model: Callable[..., object] | None = None,
     start_mass: ArrayLike | None = None,
     num_samples: int = 1000,
     num_chains: int = 4,
@@ -148,23 +148,14 @@ def nuts(
     prior_is = "required" if model is None else "unchecked"
     inputs = validate_inputs(start, x, prior, sample_weight, name="start", prior_is=prior_is, is_start=True)
     check_draws(inputs.mixture, num_samples, num_chains)
-    _check_options(num_warmup, adapt_mass_matrix, target_accept_prob, max_tree_depth)
-    check_progress(progress)
+    _check_options(num_warmup, adapt_mass_matrix, target_accept_prob, max_tree_depth, progress)
     if model is not None:
         check_model(model)
         inputs = inputs._replace(prior=prior_as_arrays(inputs.prior))
     traced = is_traced(key, inputs, others, target_accept_prob)
-    key_approximation, key_chains = jax.random.split(key)
-    if model is not None and not mixture_determines_sites(model, inputs):
-        if others is not None:
-            raise ValueError("start is a stack, but a mixture does not determine the sites of this model; give one start.")
-        adapt_mass_matrix = True if adapt_mass_matrix is None else adapt_mass_matrix
-    approximations = _approximate(key_approximation, inputs, others, model, traced)
-    settings = _Settings(
-        num_samples, num_chains, num_warmup, target_accept_prob, max_tree_depth, False if traced else progress, model
-    )
-    run = partial(_run, key_chains, approximations, inputs.prior if model is None else None, settings)
-    posterior = in_dtype(_choose_warmup(run, approximations.main, adapt_mass_matrix, traced), inputs.x.dtype)
+    shown = False if traced else progress
+    settings = _Settings(num_samples, num_chains, num_warmup, target_accept_prob, max_tree_depth, shown, model)
+    posterior = in_dtype(_draw(key, inputs, others, settings, adapt_mass_matrix, traced), inputs.x.dtype)
     if not traced:
         warn_if_unreliable(posterior)
     return posterior
@@ -176,13 +167,19 @@ class _Settings(NamedTuple):
     num_samples: int
     num_chains: int
     num_warmup: int | None
-    target_accept_prob: Any
+    target_accept_prob: float | jax.Array | None
     max_tree_depth: int
     progress: bool | None
-    model: Callable[..., Any] | None
+    model: Callable[..., object] | None
 
 
-def _check_options(num_warmup: Any, adapt_mass_matrix: Any, target_accept_prob: Any, max_tree_depth: Any) -> None:
+def _check_options(
+    num_warmup: object,
+    adapt_mass_matrix: object,
+    target_accept_prob: float | jax.Array | None,
+    max_tree_depth: object,
+    progress: object,
+) -> None:
     """Raise ValueError or TypeError if an option has an invalid value."""
     if num_warmup is not None:
         check_count(num_warmup, "num_warmup", 0)
@@ -193,9 +190,10 @@ def _check_options(num_warmup: Any, adapt_mass_matrix: Any, target_accept_prob: 
         if not is_traced(target_accept_prob) and float(target_accept_prob) >= 1:
             raise ValueError(f"target_accept_prob is {float(target_accept_prob):g}; a number between 0 and 1 was expected.")
     check_count(max_tree_depth, "max_tree_depth")
+    check_progress(progress)
 
 
-def _split_starts(start: Any) -> tuple[Mixture, Mixture | None]:
+def _split_starts(start: MixtureLike) -> tuple[Mixture, Mixture | None]:
     """Split a stack of starts into the first start and the others. If there is one start, return it and None."""
     start = as_mixture(start, "start")
     if len(start.batch_shape) != 1 or not start.batch_shape[0]:
@@ -208,8 +206,22 @@ def _split_starts(start: Any) -> tuple[Mixture, Mixture | None]:
     return start[0], others
 
 
+def _draw(
+    key: jax.Array, inputs: Inputs, others: Mixture | None, settings: _Settings, adapt: bool | None, traced: bool
+) -> Posterior:
+    """Approximate the posterior near each start, and sample after the warm-up that `adapt` requests or the draws need."""
+    model, (key_approximation, key_chains) = settings.model, jax.random.split(key)
+    if model is not None and not mixture_determines_sites(model, inputs):
+        if others is not None:
+            raise ValueError("start is a stack, but a mixture does not determine the sites of this model; give one start.")
+        adapt = True if adapt is None else adapt
+    approximations = _approximate(key_approximation, inputs, others, model, traced)
+    run = partial(_run, key_chains, approximations, inputs.prior if model is None else None, settings)
+    return _choose_warmup(run, approximations.main, adapt, traced)
+
+
 def _approximate(
-    key: jax.Array, inputs: Inputs, others: Mixture | None, model: Callable[..., Any] | None, traced: bool
+    key: jax.Array, inputs: Inputs, others: Mixture | None, model: Callable[..., object] | None, traced: bool
 ) -> Approximations:
     """Approximate the posterior at the mode near each start.
 

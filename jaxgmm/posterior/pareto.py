@@ -13,9 +13,14 @@ Vehtari, Simpson, Gelman, Yao & Gabry (2024), JMLR 25:1; Zhang & Stephens (2009)
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple, TypeAlias
 
+import jax
 import numpy as np
+from numpy.typing import ArrayLike
+
+from ..linalg import Arrays
 
 MAX_KHAT = 0.7  # upper limit of k-hat for reliable averages, for any number of ratios: Vehtari et al. (2024)
 _FEWEST_EFFECTIVE = 10  # smallest effective number of draws with which an average over the draws can be trusted
@@ -24,23 +29,25 @@ _LOWEST = math.log(float(np.finfo(np.float64).tiny))  # smallest value of log(cu
 _FAR = 60.0  # for t above this number, log1p(a e^t) is computed as log1p(a e^60) + t - 60, so that e^t does not overflow
 _NEGLIGIBLE = 10 * float(np.finfo(np.float64).eps)  # smallest weight of a grid point that is used in the fit, as in ArviZ
 
+Array: TypeAlias = jax.Array | np.ndarray
+
 
 class _Tail(NamedTuple):
     """The largest of M ratios, for Q quantities, and the distribution that is fitted to them.
 
     Attributes:
         above: (T, Q), whether each of the T largest ratios, in ascending order, is above the cutoff.
-        count: (Q,), number of ratios above the cutoff.
+        num_above: (Q,), number of ratios above the cutoff.
         log_cut: (Q,), the cutoff relative to the largest ratio, as a logarithm.
         khat: (Q,), the shape of the distribution, infinite if too few ratios are above the cutoff.
         log_sigma: (Q,), the logarithm of the distribution's scale.
     """
 
-    above: Any
-    count: Any
-    log_cut: Any
-    khat: Any
-    log_sigma: Any
+    above: Array
+    num_above: Array
+    log_cut: Array
+    khat: Array
+    log_sigma: Array
 
 
 def khat_limit(num_ratios: int) -> float:
@@ -53,7 +60,7 @@ def khat_limit(num_ratios: int) -> float:
     return min(MAX_KHAT, 1 - 1 / math.log10(max(num_ratios, 11)))
 
 
-def effective_number(log_ratios: Any, *, xp: Any = np) -> Any:
+def effective_number(log_ratios: Arrays, *, xp: ModuleType = np) -> Arrays:
     """Return the effective number of M weighted draws, (sum of ratios)^2 / sum of squared ratios: (M, ...) -> (...).
 
     Args:
@@ -74,7 +81,7 @@ def effective_number(log_ratios: Any, *, xp: Any = np) -> Any:
     return xp.where(usable, relative.sum(0) ** 2 / (relative**2).sum(0), 0)
 
 
-def honest_khat(log_ratios: Any, *, xp: Any = np) -> Any:
+def honest_khat(log_ratios: Arrays, *, xp: ModuleType = np) -> Arrays:
     """Return `pareto_k` of ratios (M,), or infinity if k-hat is small although the effective number of draws is below 10.
 
     k-hat describes all of the largest ratios together. It can therefore be small even if one ratio exceeds the sum of all
@@ -85,7 +92,7 @@ def honest_khat(log_ratios: Any, *, xp: Any = np) -> Any:
     return xp.where(hopeless, xp.inf, khat)
 
 
-def pareto_k(log_ratios: Any, *, xp: Any = np) -> Any:
+def pareto_k(log_ratios: Arrays, *, xp: ModuleType = np) -> Any:
     """Return k-hat, the shape of a generalised Pareto distribution fitted to the largest ratios. Vehtari et al. (2024).
 
     If k-hat is below 0.7, importance sampling from the proposal is reliable, and the proposal is close to the target, unless
@@ -117,7 +124,7 @@ def pareto_k(log_ratios: Any, *, xp: Any = np) -> Any:
         return _khat(log_ratios, usable, _fit_tail(xp.sort(relative, 0)[-size - 1 :], xp), xp)[0]
 
 
-def psis(log_ratios: Any) -> tuple[np.ndarray, np.ndarray]:
+def psis(log_ratios: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Return Pareto-smoothed importance weights, as logarithms, and k-hat. Vehtari et al. (2024), algorithm 1.
 
     Smoothing replaces the largest ratios by quantiles of a generalised Pareto distribution that is fitted to them.
@@ -157,7 +164,7 @@ def psis(log_ratios: Any) -> tuple[np.ndarray, np.ndarray]:
     return log_weights.reshape(log_ratios.shape), khat.reshape(log_ratios.shape[1:])
 
 
-def _is_usable(log_ratios: Any, xp: Any) -> Any:
+def _is_usable(log_ratios: Arrays, xp: ModuleType) -> Arrays:
     """Return whether no ratio (M, ...) is NaN or infinite and at least one is positive, (...)."""
     top = log_ratios.max(0)  # NaN if a ratio is NaN
     return (top < xp.inf) & (top > -xp.inf)
@@ -168,14 +175,14 @@ def _tail_size(count: int) -> int:
     return math.ceil(min(0.2 * count, 3 * math.sqrt(count)))
 
 
-def _khat(log_ratios: Any, usable: Any, tail: _Tail, xp: Any) -> Any:
+def _khat(log_ratios: Arrays, usable: Arrays, tail: _Tail, xp: ModuleType) -> Arrays:
     """Return k-hat (Q,) of log ratios (M, Q). `usable` (Q,) is the result of `_is_usable`, and `tail` that of `_fit_tail`."""
     top, bottom = xp.where(usable, log_ratios.max(0), 0), xp.where(usable, log_ratios.min(0), -xp.inf)
     equal = top - bottom <= math.sqrt(float(np.finfo(log_ratios.dtype).eps)) * xp.maximum(1, abs(top))
     return xp.where(usable, xp.where(equal, 0, tail.khat), xp.inf)
 
 
-def _fit_tail(largest: Any, xp: Any) -> _Tail:
+def _fit_tail(largest: Array, xp: ModuleType) -> _Tail:
     """Fit a generalised Pareto distribution with shape k and scale sigma to the largest ratios.
 
     The argument `largest` (1 + T, Q) holds logarithms of ratios in ascending order. They are relative to the largest ratio, so
@@ -196,7 +203,7 @@ def _fit_tail(largest: Any, xp: Any) -> _Tail:
     x, beyond = xp.exp(xp.minimum(log_x, _FAR)), xp.maximum(log_x - _FAR, 0).sum(0)
     divisor = xp.maximum(count, 1)
 
-    def shape(theta: Any) -> Any:  # (..., Q) -> (..., Q)
+    def shape(theta: Array) -> Array:  # (..., Q) -> (..., Q)
         return (xp.log1p(-theta[..., None, :] * x).sum(-2) + beyond) / divisor
 
     # The number of grid points is 30 + floor(sqrt(count)). A table of integer square roots avoids rounding errors.
@@ -221,8 +228,8 @@ def _fit_tail(largest: Any, xp: Any) -> _Tail:
 def _smooth(largest: np.ndarray, tail: _Tail) -> np.ndarray:
     """Replace log ratios (T, Q) above the cutoff by quantiles of the fitted distribution, limited to the largest log ratio."""
     size = len(largest)
-    rank = np.arange(size)[:, None] - (size - tail.count) + 0.5
-    places = np.clip(rank, 0.5, None) / np.maximum(tail.count, 1)
+    rank = np.arange(size)[:, None] - (size - tail.num_above) + 0.5
+    places = np.clip(rank, 0.5, None) / np.maximum(tail.num_above, 1)
     fitted = np.isfinite(tail.khat) & np.isfinite(tail.log_sigma)
     k = np.where(fitted & (tail.khat != 0), tail.khat, 1)
     log_quantile = np.log(np.expm1(-k * np.log1p(-np.minimum(places, 1 - 0.5 / size))) / k)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial as bind
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..calls import public
+from ..cells import look, number
 from ..density import as_points, predict, responsibilities, safe_log
 from ..mixture import Mixture, MixtureLike, as_mixture
 from ..padding import cut, pad_data
-from ..tables import Printed, Table, elided, look, number
+from ..tables import Printed, Table, elided
 from ..validation import check_choice, check_count, check_key, check_number, is_traced
 from .partition_search import LOSSES, Draws, collect_draws, distances, expected_losses, search
 from .pooling import pool
@@ -184,7 +185,7 @@ def partition(
     return _collect(table, found, _Ball(loss, float(level)))
 
 
-def _check_options(max_clusters: Any, level: Any, num_draws: Any, num_runs: Any) -> int | None:
+def _check_options(max_clusters: int | None, level: float, num_draws: object, num_runs: object) -> int | None:
     """Return the largest number of clusters; raise TypeError or ValueError if an option is invalid."""
     if max_clusters is not None:
         check_count(max_clusters, "max_clusters")

@@ -6,7 +6,9 @@ contributes draws in proportion to its weight. All functions that average over d
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from types import ModuleType
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +19,7 @@ from ..validation import is_traced
 Draws = TypeVar("Draws")
 
 
-def pool(draws: Draws, stats: dict[str, Any]) -> Draws:
+def pool(draws: Draws, stats: Mapping[str, jax.Array | np.ndarray]) -> Draws:
     """Return the draws of all chains along one axis.
 
     Args:
@@ -46,7 +48,7 @@ def pool(draws: Draws, stats: dict[str, Any]) -> Draws:
 
 def _choose(weight: jax.Array | np.ndarray, num_draws: int) -> jax.Array | np.ndarray:
     """Return the indices (C S,) of the pooled draws. Each chain is chosen in proportion to its weight (C,)."""
-    xp: Any = jnp if is_traced(weight) else np
+    xp: ModuleType = jnp if is_traced(weight) else np
     weight = xp.asarray(weight)
     size = len(weight) * num_draws
     edges = xp.cumsum(weight)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import Any
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from ..calls import public
 from ..mixture import Mixture, MixtureLike, as_mixture
 from ..padding import pad_data
+from ..priors.interface import MixturePrior
 from ..row_sums import repeat_valid_row
 from ..validation import as_weighted_data, check_choice, is_traced
 from .label_assignment import METHODS, Matching, match_labels, permute_components
@@ -89,7 +90,7 @@ def relabel(
     draws = jax.tree.map(lambda leaf: leaf.reshape(chains * samples, *leaf.shape[2:]), mixture)
     rows = weight = None
     if method != "kl":
-        rows, weight = as_weighted_data(x, sample_weight, num_features=mixture.num_features)
+        rows, weight = as_weighted_data(cast(ArrayLike, x), sample_weight, num_features=mixture.num_features)
         rows = repeat_valid_row(rows, weight) if is_traced(rows, weight) else rows
         rows, weight = pad_data(rows, weight, posterior, reference)
     exchangeable = _exchangeable(posterior.prior)
@@ -98,7 +99,7 @@ def relabel(
     return dataclasses.replace(posterior, mixture=mixture, status=status, stats=posterior.stats | stats)
 
 
-def _check(posterior: Any, reference: Any) -> tuple[Mixture, Mixture]:
+def _check(posterior: Posterior, reference: MixtureLike) -> tuple[Mixture, Mixture]:
     """Return the draws and the reference, or raise an error if the posterior or the reference is not as `relabel` expects."""
     check_one_posterior(posterior)
     reference = as_mixture(reference, "reference", single=True)
@@ -111,7 +112,7 @@ def _check(posterior: Any, reference: Any) -> tuple[Mixture, Mixture]:
     return posterior.mixture, reference
 
 
-def _exchangeable(prior: Any) -> jax.Array | None:
+def _exchangeable(prior: MixturePrior | None) -> jax.Array | None:
     """Return, for each pair of components, whether they may exchange places under the prior, (K, K). None means all pairs."""
     concentration = getattr(prior, "weight_concentration", None)
     if concentration is None:

@@ -12,12 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from ..cells import counted, look, number, numbers
 from ..data_frames import parameter_values
+from ..host import Tree
 from ..mixture import Mixture, mixture_table, mixture_title, standard_deviations
 from ..priors.interface import MixturePrior
 from ..spread import mean_and_sd, quantiles
 from ..status import StatusEnum
-from ..tables import Printed, Table, counted, elided, look, number, numbers
+from ..tables import Printed, Table, elided
 from ..validation import warn_at_caller
 from . import diagnostics
 from .pooling import pool
@@ -104,12 +106,12 @@ class PosteriorStatus(StatusEnum):
     )
 
 
-def is_good(status: Any) -> Any:
+def is_good(status: jax.Array | np.ndarray | int) -> Any:
     """Return whether sampling went well, for each PosteriorStatus in an array."""
     return (status == PosteriorStatus.OK) | (status == PosteriorStatus.FULL_WARMUP)
 
 
-def needs_warning(status: Any) -> Any:
+def needs_warning(status: jax.Array | np.ndarray | int) -> Any:
     """Return whether a sampler issues a warning, for each PosteriorStatus in an array.
 
     FEW_DRAWS causes no warning, because the caller chose the number of draws. The status itself reports it.
@@ -117,7 +119,7 @@ def needs_warning(status: Any) -> Any:
     return ~(is_good(status) | (status == PosteriorStatus.FEW_DRAWS))
 
 
-def is_usable(status: Any) -> Any:
+def is_usable(status: jax.Array | np.ndarray | int) -> Any:
     """Return whether the draws describe at least a part of the posterior, for each PosteriorStatus in an array."""
     failed = (PosteriorStatus.ALL_DIVERGENT, PosteriorStatus.NONFINITE, PosteriorStatus.SINGULAR)
     return (status != failed[0]) & (status != failed[1]) & (status != failed[2])
@@ -225,13 +227,13 @@ class Posterior(Printed):
         return Table(mixture_title(mixture), ("k", "weight", "+-", "mean", "+-", "sd", "+-"), rows, [note])
 
 
-def check_posterior(posterior: Any) -> None:
+def check_posterior(posterior: object) -> None:
     """Raise TypeError if a value is not a Posterior."""
     if not isinstance(posterior, Posterior):
         raise TypeError(f"posterior is {type(posterior).__name__}; a jaxgmm.Posterior was expected, as from jaxgmm.nuts.")
 
 
-def check_one_posterior(posterior: Any) -> None:
+def check_one_posterior(posterior: Posterior) -> None:
     """Raise TypeError or ValueError if a value is not one Posterior with draws (C, S, ...)."""
     check_posterior(posterior)
     if posterior.log_density.ndim != 2:
@@ -241,7 +243,7 @@ def check_one_posterior(posterior: Any) -> None:
         )
 
 
-def in_dtype(tree: Any, dtype: DTypeLike) -> Any:
+def in_dtype(tree: Tree, dtype: DTypeLike) -> Tree:
     """Convert the floating-point leaves of a tree to a given dtype, such as that of the data."""
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree)
 

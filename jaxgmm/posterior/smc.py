@@ -226,7 +226,7 @@ def _sample(
 
 def _summarise(
     runs: Run, mixture: Mixture, log_density: jax.Array, standard: StandardizedProblem
-) -> tuple[dict[str, Any], jax.Array]:
+) -> tuple[dict[str, jax.Array], jax.Array]:
     """Return the statistics and the status of several runs. The mixture holds the draws (C, S, ...), standardised."""
     total = total_weight(standard.weight, len(standard.y), standard.y.dtype)
     log_evidence = runs.log_evidence - total * jnp.log(standard.scale).sum()

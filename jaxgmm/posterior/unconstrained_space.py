@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,8 @@ from ..priors.independent import IndependentPrior
 from .likelihood import make_log_likelihood
 from .model import mixture_of, parameters, root_of, sites_of
 from .standardization import StandardizedProblem
+
+Found = TypeVar("Found")
 
 
 class Decoded(NamedTuple):
@@ -139,7 +141,9 @@ def potential_size(problem: StandardizedProblem, start: Mixture) -> int:
     return min(len(problem.y), GRADIENT_CHUNK) * start.num_components * start.num_features
 
 
-def map_points(function: Callable[[jax.Array], Any], points: jax.Array, problem: StandardizedProblem, start: Mixture) -> Any:
+def map_points(
+    function: Callable[[jax.Array], Found], points: jax.Array, problem: StandardizedProblem, start: Mixture
+) -> Found:
     """Apply a function that evaluates a potential to points (M, ...), in batches that fit into the processor's cache."""
     count = len(points)
     batches = -(-count // potentials_per_batch(potential_size(problem, start)))

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
+from ..host import Tree
 from ..inputs import Inputs
 from ..mixture import Mixture
 from ..row_sums import Weight, repeat_valid_row, total_weight
@@ -38,7 +39,7 @@ _CANDIDATES = 20
 _OVERDISPERSION = 1.5  # the means of random starts have this standard deviation, in standard errors of the means
 
 
-def check_model(model: Any) -> None:
+def check_model(model: object) -> None:
     """Raise TypeError if the model cannot be called like `jaxgmm.model`."""
     if not callable(model):
         raise TypeError(f"model is {type(model).__name__}; a NumPyro model was expected: a function like jaxgmm.model.")
@@ -51,7 +52,7 @@ def check_model(model: Any) -> None:
         ) from None
 
 
-def prior_as_arrays(prior: Any) -> Any:
+def prior_as_arrays(prior: Tree) -> Tree:
     """Convert the leaves of a user's prior to arrays; raise TypeError if that is impossible for a leaf."""
     try:
         return jax.tree.map(jnp.asarray, prior)
@@ -68,7 +69,7 @@ def problem_in_data_units(x: jax.Array, weight: Weight, prior: Any) -> Standardi
     return StandardizedProblem(y, weight, prior, jnp.zeros(y.shape[1], y.dtype), jnp.ones(y.shape[1], y.dtype))
 
 
-def mixture_determines_sites(model: Callable[..., Any], inputs: Inputs) -> bool:
+def mixture_determines_sites(model: Callable[..., object], inputs: Inputs) -> bool:
     """Return whether a mixture determines all latent sites of the model. The model is only traced, not run."""
     found = []
 
@@ -83,7 +84,7 @@ def mixture_determines_sites(model: Callable[..., Any], inputs: Inputs) -> bool:
 
 @partial(jax.jit, static_argnames="model")
 def approximate_user_posterior(
-    key: jax.Array, start: Mixture, x: jax.Array, weight: Weight, prior: Any, *, model: Callable[..., Any]
+    key: jax.Array, start: Mixture, x: jax.Array, weight: Weight, prior: Any, *, model: Callable[..., object]
 ) -> tuple[StandardizedProblem, GaussianApproximation, jax.Array]:
     """Approximate the posterior of a user's model at the mode near a start, or near each start of a stack (M,).
 
@@ -96,7 +97,7 @@ def approximate_user_posterior(
 
 
 def _approximation(
-    key: jax.Array, model: Callable[..., Any], problem: StandardizedProblem, start: Mixture
+    key: jax.Array, model: Callable[..., object], problem: StandardizedProblem, start: Mixture
 ) -> tuple[GaussianApproximation, jax.Array]:
     """Return a Gaussian approximation in the model's space, and whether the model's sites mean the same as in `jaxgmm.model`.
 
@@ -121,7 +122,7 @@ def _approximation(
 
 def user_model_starts(
     key: jax.Array,
-    model: Callable[..., Any],
+    model: Callable[..., object],
     approximation: GaussianApproximation,
     problem: StandardizedProblem,
     num_chains: int,

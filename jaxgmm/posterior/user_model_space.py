@@ -23,6 +23,7 @@ from .unconstrained_space import UnconstrainedSpace
 FIELDS = ("weights", "means", "covariances")  # names of the sites or deterministics that the model must have
 
 Sites = dict[str, jax.Array]
+Statistics = dict[str, jax.Array | Sites]
 
 
 class UserModelSpace(NamedTuple):
@@ -37,12 +38,12 @@ class UserModelSpace(NamedTuple):
     """
 
     space: UnconstrainedSpace
-    describe: Callable[[jax.Array], tuple[Mixture, jax.Array, dict[str, Any]]]
+    describe: Callable[[jax.Array], tuple[Mixture, jax.Array, Statistics]]
     determined: jax.Array
     invertible: bool
 
 
-def make_user_space(model: Callable[..., Any], problem: StandardizedProblem, start: Mixture) -> UserModelSpace:
+def make_user_space(model: Callable[..., object], problem: StandardizedProblem, start: Mixture) -> UserModelSpace:
     """Make the unconstrained space of a model from one trace. Log densities are relative to the log density at the start."""
     arguments, options = (problem.y, problem.prior), _options(problem, start)
     trace = handlers.trace(handlers.seed(model, jax.random.key(0))).get_trace(*arguments, **options)
@@ -89,20 +90,20 @@ class _Evaluation(NamedTuple):
     """
 
     terms: Sites
-    values: dict[str, Any]
+    values: Sites
     log_det: jax.Array
     observed: set[str]
 
 
 def _evaluator(
-    model: Callable[..., Any], arguments: tuple, options: dict[str, Any], unravel: Callable[[jax.Array], Sites]
+    model: Callable[..., object], arguments: tuple, options: dict[str, object], unravel: Callable[[jax.Array], Sites]
 ) -> Callable[[jax.Array], _Evaluation]:
     """Return a function of z (P,) that evaluates the model, even if the support of a site depends on other sites' values."""
 
     def evaluate(z: jax.Array) -> _Evaluation:
         parts, log_dets = unravel(z), [jnp.zeros(())]
 
-        def substitute(site: dict[str, Any]) -> Any:
+        def substitute(site: dict[str, Any]) -> jax.Array | None:
             if site["type"] != "sample" or site["name"] not in parts:
                 return None
             transform, part = biject_to(site["fn"].support), parts[site["name"]]
@@ -126,7 +127,7 @@ def _describe(
     numbers_per_draw: int,
     further: tuple[str, ...],
     z: jax.Array,
-) -> tuple[Mixture, jax.Array, dict[str, Any]]:
+) -> tuple[Mixture, jax.Array, Statistics]:
     """Convert points z (C, S, P) to mixtures (C, S, ...), log densities (C, S) and statistics.
 
     The statistics are the total log-likelihood (C, S) and, unless the array would be too large, the log-likelihood of each row
@@ -136,7 +137,7 @@ def _describe(
     points = z.reshape(-1, z.shape[-1])
     by_row = stores_pointwise(len(points), num_rows)
 
-    def describe_one(z: jax.Array) -> tuple[Mixture, jax.Array, dict[str, Any]]:
+    def describe_one(z: jax.Array) -> tuple[Mixture, jax.Array, Statistics]:
         found = evaluate(z)
         mixture, log_det = unflatten(z)
         totals = {name: term.sum() for name, term in found.terms.items()}
@@ -152,9 +153,9 @@ def _describe(
     return jax.tree.map(lambda leaf: leaf.reshape(*z.shape[:2], *leaf.shape[1:]), flat)
 
 
-def _options(problem: StandardizedProblem, start: Mixture) -> dict[str, Any]:
+def _options(problem: StandardizedProblem, start: Mixture) -> dict[str, object]:
     """Return the keyword arguments with which the model is called."""
-    options = {"num_components": start.num_components, "covariance_type": start.covariance_type}
+    options: dict[str, object] = {"num_components": start.num_components, "covariance_type": start.covariance_type}
     return options if problem.weight is None else options | {"sample_weight": problem.weight}
 
 

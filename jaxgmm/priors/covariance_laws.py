@@ -15,7 +15,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,6 @@ class CovarianceLaw(Printed, ABC):
     """The interface of covariance laws. Each law is a dataclass of arrays that is registered as a pytree."""
 
     has_closed_forms: ClassVar[bool] = False
-    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
     @abstractmethod
     def log_density(

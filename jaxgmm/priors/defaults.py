@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import weakref
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +64,7 @@ def default_prior(
     return prior
 
 
-def is_data_scaled(prior: Any) -> bool:
+def is_data_scaled(prior: object) -> bool:
     """Return whether `default_prior` created this object. Copies made by jit, vmap or tree.map are not recognised."""
     return prior in _data_scaled
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from ..tables import Table, numbers_of
-from ..validation import as_float_array, is_positive_definite
+from ..cells import numbers_of
+from ..linalg import is_positive_definite
+from ..tables import Table
+from ..validation import as_float_array
 
 
-def hyperparameter_table(thing: Any, laws: Mapping[str, str], *, least_axes: int = 0) -> Table:
+def hyperparameter_table(thing: object, laws: Mapping[str, str], *, least_axes: int = 0) -> Table:
     """Return a table with one row per hyperparameter: its name, shape and value, and the law in which it occurs.
 
     For a stack of priors or laws, the values are left out. The object is a stack if every hyperparameter has more than
@@ -23,7 +25,7 @@ def hyperparameter_table(thing: Any, laws: Mapping[str, str], *, least_axes: int
     return Table(type(thing).__name__, ("", "shape", "value", "law"), rows, left=(0, 1, 2, 3))
 
 
-def host_values(value: Any, name: str) -> np.ndarray:
+def host_values(value: ArrayLike, name: str) -> np.ndarray:
     """Convert a hyperparameter to a NumPy array, so that checks need no compilation.
 
     Raise TypeError or ValueError if the hyperparameter is not real and finite.
@@ -31,14 +33,14 @@ def host_values(value: Any, name: str) -> np.ndarray:
     return np.asarray(as_float_array(value, name, check_values=True))
 
 
-def require_positive(value: Any, name: str) -> None:
+def require_positive(value: ArrayLike, name: str) -> None:
     """Raise ValueError if a concrete hyperparameter has an entry that is not positive."""
     lowest = float(host_values(value, name).min())
     if lowest <= 0:
         raise ValueError(f"{name} has {lowest:.4g}; values > 0 were expected.")
 
 
-def require_positive_definite(value: Any, name: str) -> None:
+def require_positive_definite(value: ArrayLike, name: str) -> None:
     """Raise ValueError if a concrete matrix is not positive definite, or if a variance is not positive."""
     scale = host_values(value, name)
     if not (is_positive_definite(scale) if scale.ndim == 2 else (scale > 0).all()):

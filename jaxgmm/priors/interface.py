@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +68,6 @@ class MixturePrior(Printed, ABC):
     least the fields `weight_concentration` (K,) and `mean` (D,), and it implements the abstract methods below.
     """
 
-    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
     weight_concentration: jax.Array
     mean: jax.Array
 
@@ -230,7 +229,7 @@ def log_dirichlet(weights: jax.Array, concentration: jax.Array, present: jax.Arr
     return normaliser + (kernel + edge).sum(-1)
 
 
-def check_prior_shapes(prior: Any, num_components: int, num_features: int, covariance_type: str) -> None:
+def check_prior_shapes(prior: object, num_components: int, num_features: int, covariance_type: str) -> None:
     """Raise TypeError if `prior` is not a prior for this covariance type, or ValueError if a shape does not fit the mixture."""
     if not isinstance(prior, MixturePrior):
         raise TypeError(
@@ -263,7 +262,9 @@ def _check_sizes(of_components: int, of_features: int, num_components: int, num_
         )
 
 
-def check_prior(prior: Any, num_components: int, num_features: int, covariance_type: str, *, mode: bool = False) -> None:
+def check_prior(
+    prior: MixturePrior, num_components: int, num_features: int, covariance_type: str, *, mode: bool = False
+) -> None:
     """Raise TypeError or ValueError if a prior has the wrong type or shapes, or if it is improper.
 
     For traced values, the function does not check whether the prior is proper.

@@ -14,7 +14,7 @@ import platform
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jinja2
 import matplotlib
@@ -32,7 +32,7 @@ from ..em.result import Fit
 from ..files import write_text
 from ..mixture import Mixture
 from ..plot.forests import forest_rows
-from ..posterior.predictive import coclustering
+from ..posterior.coclustering import coclustering
 from ..studies.checkpoint import check_target, versions
 from .clusters import GLOSSARY as CLUSTER_WORDS
 from .clusters import clusters_table
@@ -84,7 +84,7 @@ def write_report(
     x: ArrayLike,
     *,
     title: str | None = None,
-    details: Mapping[str, Any] | None = None,
+    details: Mapping[str, object] | None = None,
 ) -> Path:
     """Write a comparison as one self-contained HTML page, which needs neither network nor scripts.
 
@@ -140,7 +140,7 @@ def _template() -> jinja2.Template:
     return environment.get_template("template.html")
 
 
-def _check(comparison: Any, fit: Any, x: ArrayLike) -> np.ndarray:
+def _check(comparison: object, fit: object, x: ArrayLike) -> np.ndarray:
     """Return the data as an array; raise an error unless comparison, fit and data belong together."""
     if not isinstance(comparison, Comparison):
         raise TypeError(f"comparison is {type(comparison).__name__}; a jaxgmm.Comparison was expected, from jaxgmm.compare.")
@@ -153,7 +153,7 @@ def _check(comparison: Any, fit: Any, x: ArrayLike) -> np.ndarray:
     return x
 
 
-def _verdicts(comparison: Comparison) -> Iterator[dict[str, Any]]:
+def _verdicts(comparison: Comparison) -> Iterator[dict[str, object]]:
     """Yield the verdict on each posterior, with its sentences and notes."""
     page = comparison.page()
     for method, sampler in comparison.samplers.items():
@@ -223,7 +223,7 @@ def _coclustering(subject: _Subject) -> _Picture:
     )
 
 
-def _on_axes(draw: Callable[[Axes], Any], width: float, height: float) -> Figure:
+def _on_axes(draw: Callable[[Axes], object], width: float, height: float) -> Figure:
     """Return a figure with one panel, on whose axes the function `draw` is called. The sizes are in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     draw(figure.subplots())
@@ -250,7 +250,7 @@ def _drawn(figure: Figure) -> tuple[str, bytes]:
     return "png", pixels.getvalue()
 
 
-def _origin(details: Mapping[str, Any]) -> dict[str, str]:
+def _origin(details: Mapping[str, object]) -> dict[str, str]:
     """Return the versions of the libraries and the details as text, by name."""
     made = {"jaxgmm": __version__, **versions(), "Python": platform.python_version()}
     facts = {"Versions": ", ".join(f"{name} {version}" for name, version in made.items())}

@@ -12,9 +12,10 @@ import jax
 import numpy as np
 import numpyro
 from numpy.lib.npyio import NpzFile
+from numpy.typing import ArrayLike
 
+from ..cells import shortened
 from ..files import hold, replacing
-from ..tables import shortened
 
 _HEADER = "design"
 _CONTENTS = "contents of the file"  # name of the header's entry that lists all arrays in the file
@@ -53,7 +54,7 @@ class Checkpoint:
         [1.0, 1.0]
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None, design: Mapping[str, Any]) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None, design: Mapping[str, object]) -> None:
         """Lock the file, so that no other process uses it at the same time, and read the batches that it contains."""
         self.path = None if path is None else Path(path)
         self.design = json.loads(json.dumps(dict(design)))
@@ -67,7 +68,7 @@ class Checkpoint:
         """Return whether a batch is finished."""
         return name in self._batches
 
-    def get(self, name: str, compute: Callable[[], Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    def get(self, name: str, compute: Callable[[], Mapping[str, ArrayLike]]) -> dict[str, np.ndarray]:
         """Return the arrays of a batch. If the batch is not finished, compute it and write it to the file first."""
         if name not in self._batches:
             self._batches[name] = {key: np.asarray(value) for key, value in compute().items()}
@@ -133,6 +134,6 @@ def check_target(path: str | os.PathLike[str] | None) -> None:
         raise ValueError(f"'{path}' cannot be written: {error.strerror}; give another path.") from error
 
 
-def _as_text(value: Any) -> str:
+def _as_text(value: object) -> str:
     """Return a value as JSON text, cut to 80 characters."""
     return shortened(json.dumps(value), 80)

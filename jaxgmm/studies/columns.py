@@ -59,7 +59,7 @@ class Column:
         """The explanation, followed by the unit and the detail."""
         return f"{self.explanation}{f' ({self.unit})' if self.unit else ''}{f'; {self.detail}' if self.detail else ''}"
 
-    def cell(self, value: Any) -> str:
+    def cell(self, value: float | None) -> str:
         """Return a value as text: "-" for an unknown value, "NO" for False.
 
         Example:
@@ -73,7 +73,7 @@ class Column:
         return fixed(100 * value if self.percent else value, self.decimals or 0) + " %" * self.percent
 
 
-def column(explanation: str, *, default: Any = MISSING, **description: Any) -> Any:
+def column(explanation: str, *, default: object = MISSING, **description: Any) -> Any:
     """Return a dataclass field that carries a `Column`.
 
     If `default` is None, the field is optional: it is not exported if its value is None.

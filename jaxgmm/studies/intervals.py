@@ -143,7 +143,7 @@ def draw_intervals(draws: jax.Array, probabilities: Sequence[float] = (0.5, 0.9)
 def check_probabilities(probabilities: Any) -> None:
     """Raise ValueError unless `probabilities` is a sequence of at least one number between 0 and 1."""
     is_sequence = isinstance(probabilities, Sequence | np.ndarray) and not isinstance(probabilities, str)
-    numbers: list[Any] = list(probabilities) if is_sequence else []
+    numbers: list[object] = list(probabilities) if is_sequence else []
     if not numbers or not all(isinstance(p, int | float | np.number) and 0 < p < 1 for p in numbers):
         raise ValueError(
             f"probabilities is {probabilities!r}; a sequence of numbers between 0 and 1 was expected, such as (0.5, 0.9)."

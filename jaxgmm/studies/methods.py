@@ -31,7 +31,7 @@ _FLAGS = ("accelerate", "adapt_mass_matrix")
 _FIT_OPTIONS = ("tol", "max_iter", "reg_covar", "accelerate", "chunk_size")  # options that bootstrap passes to fit_many
 
 
-def as_method(method: str | Callable[..., Posterior], **options: Any) -> tuple[str, Callable[..., Posterior]]:
+def as_method(method: str | Callable[..., Posterior], **options: object) -> tuple[str, Callable[..., Posterior]]:
     """Return the name of a method, and a function (key, start, x, prior) -> Posterior that can be compiled and vmapped.
 
     Args:
@@ -75,7 +75,7 @@ def as_method(method: str | Callable[..., Posterior], **options: Any) -> tuple[s
     return name if name.isidentifier() else "custom", partial(method, **options)
 
 
-def _check_options(method: str, options: dict[str, Any]) -> None:
+def _check_options(method: str, options: Mapping[str, object]) -> None:
     """Raise TypeError if a named method does not take one of the options, or if studies set the option themselves."""
     function = FUNCTIONS[method]
     parameters = inspect.signature(function).parameters.values()

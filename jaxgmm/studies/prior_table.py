@@ -10,11 +10,11 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..covariance import prior_scale_shape
 from ..files import parse_file
@@ -24,9 +24,9 @@ HYPERPARAMETERS = ("weight_concentration", "mean", "mean_precision", "degrees_of
 
 
 def prior_from_table(
-    table: Mapping[str, Any],
+    table: Mapping[str, ArrayLike],
     *,
-    defaults: Mapping[str, Any],
+    defaults: Mapping[str, ArrayLike],
     num_components: int,
     num_features: int,
     covariance_type: str,
@@ -60,7 +60,7 @@ def prior_from_table(
     return Prior(**{name: _as_array(name, value, shapes.get(name, ())) for name, value in values.items()})
 
 
-def read_prior_table(path: Path) -> dict[str, Any]:
+def read_prior_table(path: Path) -> dict[str, ArrayLike]:
     """Return the table of hyperparameters in a TOML file.
 
     Raises:
@@ -76,7 +76,7 @@ def read_prior_table(path: Path) -> dict[str, Any]:
     return table
 
 
-def check_table(table: Mapping[str, Any], source: str) -> None:
+def check_table(table: Mapping[str, object], source: str) -> None:
     """Raise ValueError if a table has an unknown name or a value that is not numeric; `source` names the table."""
     for name, value in table.items():
         if name not in HYPERPARAMETERS:
@@ -85,7 +85,7 @@ def check_table(table: Mapping[str, Any], source: str) -> None:
             raise ValueError(f"{source} sets {name} to {value!r}; a number or a list of numbers was expected.")
 
 
-def _is_numeric(value: Any) -> bool:
+def _is_numeric(value: object) -> bool:
     """Return whether a value is a number or a rectangular list of numbers."""
     try:
         return np.asarray(value).dtype.kind in "fiu"

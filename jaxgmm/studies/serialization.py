@@ -7,7 +7,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
@@ -21,6 +21,16 @@ _BEGIN_OF_FORMULAS = ("=", "+", "-", "@", "\t")  # Excel and LibreOffice read a 
 _SIGNED_NUMBER = re.compile(r"[+-](\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")  # a signed number, which is not a formula
 
 
+class FitRecord(TypedDict):
+    """The outcome of one EM fit in plain types."""
+
+    status: str
+    num_iter: int
+    log_likelihood: float
+    objective: float
+    component_status: list[str]
+
+
 class Exported:
     """Base class of results that export themselves as JSON, CSV and a data frame.
 
@@ -32,7 +42,7 @@ class Exported:
         """Return every number in plain Python types."""
         raise NotImplementedError
 
-    def _records(self) -> Iterable[Mapping[str, Any]]:
+    def _records(self) -> Iterable[Mapping[str, object]]:
         """Return the rows of the table, each as a mapping from column names to values."""
         raise NotImplementedError
 
@@ -53,7 +63,7 @@ class Exported:
         return data_frame(self._records(), self._fields())
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """Return a value in plain Python types, with None in place of numbers that are not finite.
 
     Example:
@@ -81,7 +91,7 @@ def ordinal(number: int) -> str:
     return f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10 if number % 100 // 10 != 1 else 0, 'th') }"
 
 
-def describe_fit(fit: Fit) -> dict[str, Any]:
+def describe_fit(fit: Fit) -> FitRecord:
     """Return the outcome of one EM fit in plain types.
 
     The entries are the status, the number of steps, the log-likelihood, the objective, and the statuses of the components.
@@ -102,7 +112,7 @@ def describe_fit(fit: Fit) -> dict[str, Any]:
     }
 
 
-def json_text(value: Any, path: str | os.PathLike[str] | None = None) -> str:
+def json_text(value: object, path: str | os.PathLike[str] | None = None) -> str:
     r"""Return a value as JSON text; also write it to `path`, if given.
 
     Example:
@@ -112,7 +122,7 @@ def json_text(value: Any, path: str | os.PathLike[str] | None = None) -> str:
     return _written(json.dumps(plain(value), indent=1, allow_nan=False, ensure_ascii=False) + "\n", path)
 
 
-def csv_text(rows: Iterable[Mapping[str, Any]], fields: Sequence[str], path: str | os.PathLike[str] | None = None) -> str:
+def csv_text(rows: Iterable[Mapping[str, object]], fields: Sequence[str], path: str | os.PathLike[str] | None = None) -> str:
     r"""Return rows as CSV text with a header; also write it to `path`, if given. If a row lacks a field, the cell is empty.
 
     Example:
@@ -127,7 +137,7 @@ def csv_text(rows: Iterable[Mapping[str, Any]], fields: Sequence[str], path: str
     return _written("".join(lines), path)
 
 
-def csv_line(values: Iterable[Any]) -> str:
+def csv_line(values: Iterable[object]) -> str:
     r"""Return one line of a CSV file. Text that a spreadsheet would read as a formula is quoted. None becomes an empty cell.
 
     Example:
@@ -137,7 +147,7 @@ def csv_line(values: Iterable[Any]) -> str:
     return ",".join(map(_csv_cell, values)) + "\n"
 
 
-def _csv_cell(value: Any) -> str:
+def _csv_cell(value: object) -> str:
     """Return a value as a cell of a CSV file, with quotes if the format or a spreadsheet requires them."""
     if not isinstance(value, str):
         return "" if value is None else str(value)
@@ -146,7 +156,7 @@ def _csv_cell(value: Any) -> str:
     return '"' + value.replace('"', '""') + '"' if needs_quotes and value else value
 
 
-def data_frame(rows: Iterable[Mapping[str, Any]], fields: Sequence[str]) -> pandas.DataFrame:
+def data_frame(rows: Iterable[Mapping[str, object]], fields: Sequence[str]) -> pandas.DataFrame:
     """Return rows as a pandas data frame with the given columns. If a row lacks a field, the value is missing.
 
     Example:

@@ -29,11 +29,7 @@ INITS = ("kmeans", "k-means++", "random", "random_from_data")
 CLOSE = 0.05  # nats: fits whose log-likelihoods differ by less are the same optimum
 FIT = {"max_iter": 3000, "history": False, "progress": False}
 # 30 values with ties and one far value, jmschrei/pomegranate issue 800
-TIED = (
-    "1.05436459 -.40140454 .83528929 .97575146 1.03733207 1.05436459 1.05436459 1.18369007 1.05436459 1.05436459 .92377272 "
-    "1.07113867 1.07113867 1.01446097 .49622524 .99331936 1.02613552 1.01446097 1.05436459 1.01446097 1.01446097 1.05436459 "
-    ".99331936 .88974429 .88974429 1.01446097 1.05436459 .83528929 .92377272 1.18369007"
-)
+TIED = Path(__file__).parents[1] / "data" / "tied_values.csv"
 
 
 class StartProblem(NamedTuple):
@@ -50,7 +46,7 @@ def classic_problems(folder: Path) -> Iterator[StartProblem]:
     """Yield classic data and data with ties, detector limits and typing errors; the data are read from a folder."""
     rng = np.random.default_rng(0)
     low, high = rng.normal(10, 2, 60), rng.normal(100, 20, 30)
-    yield StartProblem("tied core, far value", np.array(TIED.split(), float)[:, None], 2, "full")
+    yield StartProblem("tied core, far value", np.loadtxt(TIED, skiprows=1, ndmin=2), 2, "full")
     yield StartProblem("detector limit", np.concatenate([low, high, np.full(10, 262.0)])[:, None], 2, "full")
     low, high = rng.normal(1, 0.4, 600), np.maximum(rng.normal(40, 15, 300), 5)
     yield StartProblem("detector limit, 930", np.concatenate([low, high, np.full(30, 262.0)])[:, None], 2, "full")

@@ -27,8 +27,8 @@ def groups(middle):
     return np.r_[-5.1, -5.0, -4.9, middle - 0.05, middle + 0.05, 4.9, 5.0, 5.1].astype(np.float32)[:, None]
 
 
-def climb(low, high, x):
-    """Return the two means to which EM climbs from given means (M,), with variance 1 and equal weights."""
+def converge(low, high, x):
+    """Return the two means to which EM converges from given means (M,), with variance 1 and equal weights."""
     for _ in range(100):
         share = 1 / (1 + np.exp(np.clip((x - low) ** 2 / 2 - (x - high) ** 2 / 2, -300, 300)))  # (N, M), of the low component
         low, high = ((s * x).sum(0) / (0.01 + s.sum(0)) for s in (share, 1 - share))
@@ -49,7 +49,7 @@ def quadrature(middle):
         one, other = norm.pdf(x, low, sd), norm.pdf(x, high, sd)
         for w in beta.ppf(quantiles, 100, 100):
             mass += prior * (w * one + (1 - w) * other).prod(0)
-    return np.stack([low, high]), mass / mass.sum(), climb(low, high, x)[1]
+    return np.stack([low, high]), mass / mass.sum(), converge(low, high, x)[1]
 
 
 def draws(middle, num_draws=4000):
@@ -124,9 +124,9 @@ def test_other_modes_and_poor_mode():
     assert poor.verdict is Verdict.POOR_MODE
     assert "2.00 nats higher" in poor.sentence
     assert failed.verdict is Verdict.UNCONFIRMED
-    assert failed.sentence.startswith("16 % of the draws climbed to no mode")
+    assert failed.sentence.startswith("16 % of the draws lead to no mode")
     (missed, _) = made_search(em=None, mass=(0.7, 0.3)).findings()
-    assert missed.sentence.startswith("No draw climbs to EM's mode; the largest other, 70 %")
+    assert missed.sentence.startswith("No draw leads to EM's mode; the largest other, 70 %")
 
 
 def fit_at(objective, mean=0.0):
@@ -167,7 +167,7 @@ def test_a_mode_that_only_a_restart_finds():
         assert [row[0] for row in search.tables()[0].rows] == ["0 (EM)", "1", "2"]
         assert "and by EM from new starts" in search.sentence()
     poor = ModeSearch(with_fit(modes, fit_at(-8.0, 3.0), x, None), "", "smc", PRIOR, 0, -10.0).findings()[0]
-    assert "no draw climbs to it; it has weights [0.5 0.5] and means [3]; [8]" in poor.sentence
+    assert "no draw leads to it; it has weights [0.5 0.5] and means [3]; [8]" in poor.sentence
 
 
 def test_negligible_modes_change_nothing():
@@ -194,7 +194,7 @@ def test_readers_see_the_modes():
     assert [row[0] for row in table.rows] == ["0", "1 (EM)"]
     assert (
         search.sentence()
-        == "2 found from draws by smc; the mass of a mode is the share of the draws from which EM climbs to it"
+        == "2 found from draws by smc; the mass of a mode is the share of the draws from which EM converges to it"
     )
     record = search.to_dict()
     assert record["searched"]

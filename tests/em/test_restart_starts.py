@@ -29,12 +29,8 @@ from helpers import COVARIANCE_TYPES, assert_mixtures_close, random_data, random
 
 # laboratory tests of 215 patients: Coomans, Broeckaert, Jonckheer & Massart (1983)
 THYROID = Path(__file__).parents[1] / "data" / "thyroid.csv"
-# 30 values with ties and one far value
-TIED = (
-    "1.05436459 -.40140454 .83528929 .97575146 1.03733207 1.05436459 1.05436459 1.18369007 1.05436459 1.05436459 .92377272 "
-    "1.07113867 1.07113867 1.01446097 .49622524 .99331936 1.02613552 1.01446097 1.05436459 1.01446097 1.01446097 1.05436459 "
-    ".99331936 .88974429 .88974429 1.01446097 1.05436459 .83528929 .92377272 1.18369007"
-)
+# 30 values with ties and one far value: jmschrei/pomegranate, issue 800
+TIED = Path(__file__).parents[1] / "data" / "tied_values.csv"
 X = random_data(0, n=60, d=2, k=3)
 
 
@@ -52,17 +48,17 @@ def mistyped(column, value):
     return x
 
 
-def thyroid():
-    """The thyroid data (215, 5)."""
-    return np.loadtxt(THYROID, delimiter=",", skiprows=1)
+def read(path):
+    """Return the numbers (N, D) of a file with a header."""
+    return np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
 
 
 CASES = {
-    "tied core, far value": (lambda: np.array(TIED.split(), float)[:, None], 2, "full", 21.66),
+    "tied core, far value": (partial(read, TIED), 2, "full", 21.66),
     "detector limit": (lambda: detector_limit(60, 30, 10, 10, 2, 100, 20), 2, "full", -414.45),
     "detector limit, 930": (lambda: detector_limit(600, 300, 30, 1, 0.4, 40, 15), 2, "full", -2747.29),
-    "thyroid spherical": (thyroid, 3, "spherical", -3148.18),
-    "thyroid diag": (thyroid, 2, "diag", -2581.76),
+    "thyroid spherical": (partial(read, THYROID), 3, "spherical", -3148.18),
+    "thyroid diag": (partial(read, THYROID), 2, "diag", -2581.76),
     "waiting 790": (lambda: mistyped(1, 790.0), 2, "full", -1380.26),
     "eruptions 36": (lambda: mistyped(0, 36.0), 2, "full", -1379.52),
 }

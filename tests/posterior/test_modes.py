@@ -98,7 +98,7 @@ def test_an_estimate_is_found_among_modes():
 
 
 @pytest.mark.slow
-def test_em_climbs_from_another_estimate():
+def test_em_starts_from_another_estimate():
     found = jaxgmm.modes(draws([0.7, 0.7]), X, num_starts=200)
     first = jax.tree.map(lambda leaf: leaf[0], found.mixture)
     moved = dataclasses.replace(first, means=first.means + 0.3)

@@ -1,80 +1,32 @@
-"""predictive: densities, responsibilities, co-clustering and entropies against averages by NumPy, and moments of samples."""
+"""predictive: densities and responsibilities against averages by NumPy, and moments of samples."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import predictive_draws
 import pytest
-from scipy.special import entr, logsumexp
-from scipy.stats import multivariate_normal
+from predictive_draws import CHAINS, DRAWS, D, K, N, arrays, joint, make_posterior, shares, shuffled
+from scipy.special import logsumexp
 
 import jaxgmm
 from jaxgmm import chunking
-from jaxgmm.posterior import predictive
-
-CHAINS, DRAWS, K, D, N = 2, 25, 3, 2, 7
-
-
-def make_posterior(weights, means, covariances, covariance_type="full", **stats):
-    mixture = jaxgmm.Mixture(*(jnp.asarray(v, float) for v in (weights, means, covariances)), covariance_type)
-    chains = mixture.batch_shape[:2]
-    return jaxgmm.Posterior(mixture, jnp.zeros(chains), None, jnp.array(0), {k: jnp.asarray(v) for k, v in stats.items()})
+from jaxgmm.posterior import coclustering, predictive
 
 
 @pytest.fixture(scope="module")
-def arrays():
-    """Return weights, means and covariances (C, S, ...) of draws that differ considerably."""
-    rng = np.random.default_rng(0)
-    root = np.eye(D) + 0.3 * rng.normal(size=(CHAINS, DRAWS, K, D, D))
-    means = 2 * rng.normal(size=(K, D)) + 0.7 * rng.normal(size=(CHAINS, DRAWS, K, D))
-    return rng.dirichlet(np.full(K, 3.0), (CHAINS, DRAWS)), means, root @ np.swapaxes(root, -1, -2)
-
-
-@pytest.fixture(scope="module")
-def posterior(arrays):
-    return make_posterior(*arrays, labels_identified=True)
+def posterior():
+    return predictive_draws.posterior()
 
 
 @pytest.fixture(scope="module")
 def x():
-    return np.random.default_rng(1).normal(scale=2, size=(N, D))
+    return predictive_draws.points()
 
 
-@pytest.fixture(scope="module")
-def joint(arrays, x):
-    """Return log w_k N(x_n | k) of every draw, (C S, N, K), computed by SciPy."""
-    weights, means, covariances = (v.reshape(-1, *v.shape[2:]) for v in arrays)
-    one = [
-        [np.log(w[k]) + multivariate_normal(m[k], s[k]).logpdf(x) for k in range(K)]
-        for w, m, s in zip(weights, means, covariances, strict=True)
-    ]
-    return np.moveaxis(np.array(one), 1, 2)
-
-
-@pytest.fixture(scope="module")
-def shares(joint):
-    """Return the responsibilities of every draw, (C S, N, K)."""
-    return np.exp(joint - logsumexp(joint, axis=-1, keepdims=True))
-
-
-def shuffled(arrays):
-    """Return the same draws with the components of each in a random order."""
-    order = np.argsort(np.random.default_rng(2).random((CHAINS, DRAWS, K)), -1)
-    weights, means, covariances = arrays
-    return make_posterior(
-        np.take_along_axis(weights, order, -1),
-        np.take_along_axis(means, order[..., None], -2),
-        np.take_along_axis(covariances, order[..., None, None], -3),
-    )
-
-
-def binary_entropy(p):
-    return entr(p) + entr(1 - p)
-
-
-def test_density_is_the_mean_of_the_draws_densities(posterior, arrays, x, joint):
-    expected = logsumexp(logsumexp(joint, axis=-1), axis=0) - np.log(CHAINS * DRAWS)
+def test_density_is_the_mean_of_the_draws_densities(posterior, x):
+    expected = logsumexp(logsumexp(joint(), axis=-1), axis=0) - np.log(CHAINS * DRAWS)
     np.testing.assert_allclose(jaxgmm.predictive_log_prob(posterior, x), expected, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(jaxgmm.predictive_log_prob(shuffled(arrays), x), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(jaxgmm.predictive_log_prob(shuffled(), x), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_density_far_out(posterior, x):
@@ -91,45 +43,18 @@ def test_density_far_out(posterior, x):
     assert float(slope(jnp.asarray(x, float))[0].sum()) == pytest.approx((both[0] - both[1]) / 2e-2, rel=2e-2, abs=2e-3)
 
 
-def test_responsibilities_are_averages(posterior, x, shares):
+def test_responsibilities_are_averages(posterior, x):
     got = jaxgmm.predictive_responsibilities(posterior, x)
-    np.testing.assert_allclose(got, shares.mean(0), atol=1e-5)
+    np.testing.assert_allclose(got, shares().mean(0), atol=1e-5)
     np.testing.assert_allclose(got.sum(-1), 1, atol=1e-6)
-
-
-def test_coclustering(posterior, arrays, x, shares):
-    expected = np.einsum("sik,sjk->ij", shares, shares) / len(shares)
-    np.fill_diagonal(expected, 1)
-    got = np.asarray(jaxgmm.coclustering(posterior, x))
-    np.testing.assert_allclose(got, expected, atol=1e-5)
-    assert (got == got.T).all()
-    assert (np.diagonal(got) == 1).all()
-    assert got.max() <= 1
-    np.testing.assert_allclose(jaxgmm.coclustering(shuffled(arrays), x), expected, atol=1e-5)
-
-
-def test_entropies(posterior, arrays, x, shares):
-    total, within, pairs = (np.asarray(jaxgmm.assignment_entropy(posterior, x, kind=kind)) for kind in predictive.KINDS)
-    np.testing.assert_allclose(total, entr(shares.mean(0)).sum(-1), atol=1e-5)
-    np.testing.assert_allclose(within, entr(shares).sum(-1).mean(0), atol=1e-5)
-    # by Jensen's inequality, because the difference is a mutual information
-    assert (within < total).all()
-    assert (total <= np.log(K) + 1e-6).all()
-    together = np.einsum("sik,sjk->ij", shares, shares) / len(shares)
-    others = ~np.eye(N, dtype=bool)
-    expected = [binary_entropy(together[i, others[i]]).mean() for i in range(N)]
-    np.testing.assert_allclose(pairs, expected, atol=1e-5)
-    other = shuffled(arrays)
-    np.testing.assert_allclose(jaxgmm.assignment_entropy(other, x, kind="within"), within, atol=1e-5)
-    np.testing.assert_allclose(jaxgmm.assignment_entropy(other, x, kind="pairs"), pairs, atol=1e-5)
 
 
 def test_batches_of_draws_change_nothing(posterior, x, monkeypatch):
     """50 draws in batches of 4, of which the last is padded, give the same results."""
     functions = {
         predictive._log_mean: jaxgmm.predictive_log_prob,
-        predictive._mean_responsibilities: jaxgmm.predictive_responsibilities,
-        predictive._coclustering: jaxgmm.coclustering,
+        predictive.mean_responsibilities: jaxgmm.predictive_responsibilities,
+        coclustering._coclustering: jaxgmm.coclustering,
     }
     whole = [public(posterior, x) for public in functions.values()]
     monkeypatch.setattr(chunking, "_DRAW_NUMBERS", 4 * N * K * D)
@@ -187,8 +112,8 @@ def test_posteriors_of_many_data_sets(posterior, x):
         np.testing.assert_allclose(batched, jaxgmm.predictive_log_prob(one, x), rtol=1e-6)
 
 
-def test_labels_must_be_identified(arrays, x):
-    raw, lost = make_posterior(*arrays), make_posterior(*arrays, labels_identified=False)
+def test_labels_must_be_identified(x):
+    raw, lost = make_posterior(*arrays()), make_posterior(*arrays(), labels_identified=False)
     for refused, words in [(raw, "has not been relabelled"), (lost, "labels are not identified")]:
         with pytest.raises(ValueError, match=words):
             jaxgmm.predictive_responsibilities(refused, x)
@@ -203,10 +128,7 @@ def test_labels_must_be_identified(arrays, x):
     ("call", "error", "words"),
     [
         (lambda p, x: jaxgmm.predictive_log_prob(p.mixture, x), TypeError, "a jaxgmm.Posterior was expected"),
-        (lambda p, x: jaxgmm.coclustering(p, x[:, :1]), ValueError, "has 1 features, the mixture 2"),
-        (lambda p, x: jaxgmm.coclustering(p, x[0]), ValueError, "reshape"),
         (lambda p, x: jaxgmm.predictive_log_prob(p, x * np.nan), ValueError, "NaN"),
-        (lambda p, x: jaxgmm.assignment_entropy(p, x, kind="both"), ValueError, "'total', 'within', 'pairs'"),
         (lambda p, x: jaxgmm.predictive_sample(p, p, 3), TypeError, "a random key was expected"),
         (lambda p, x: jaxgmm.predictive_sample(jax.random.key(0), p, 2.0), TypeError, "an integer >= 0"),
     ],

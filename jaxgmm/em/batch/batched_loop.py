@@ -9,18 +9,17 @@ that the next round has fewer sub-batches. All rounds run inside the program.
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ...chunking import STEPS_PER_ROUND
+from ...host import Tree
 from ...mixture import Mixture
 from ...row_sums import has_weights
 from ..loop import CenteredProblem, EMProblem, EMState, Options, finalize, init, is_running, prepare, step
 from ..result import Fit
-
-Tree = TypeVar("Tree")
 
 
 class _Batch(NamedTuple):

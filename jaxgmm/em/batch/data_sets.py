@@ -127,7 +127,7 @@ class DataSets:
 
 
 @public
-def pad(data_sets: Sequence[Any]) -> tuple[jax.Array, jax.Array]:
+def pad(data_sets: Sequence[ArrayLike]) -> tuple[jax.Array, jax.Array]:
     """Pad data sets of different lengths so that they form one stack, with sample weights that exclude the padding.
 
     Args:
@@ -187,12 +187,12 @@ def as_data_sets(
     return _data_sets(x, weight, num_starts)
 
 
-def _array(value: Any, name: str) -> Array:
+def _array(value: ArrayLike, name: str) -> Array:
     """Return a JAX array as a float array on the same device, and any other value as a NumPy array."""
     return as_float_array(value, name) if isinstance(value, jax.Array) else as_numpy(value, name)
 
 
-def _host_array(value: Any, name: str, ndim: int) -> np.ndarray:
+def _host_array(value: ArrayLike, name: str, ndim: int) -> np.ndarray:
     """Return a value as a NumPy array; raise ValueError unless it has `ndim` axes."""
     array = as_numpy(value, name)
     if array.ndim != ndim:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ...calls import public
 from ...host import to_host
@@ -27,8 +28,20 @@ from .batched_loop import batch_axes, fit_batch
 from .data_sets import Batch, DataSets, as_data_sets
 from .threads import map_threads
 
-# options that `fit_restarts` and `select` accept and pass to `fit_many`
-EM_OPTIONS = ("tol", "max_iter", "reg_covar", "accelerate", "chunk_size", "history", "progress")
+
+class EMOptions(TypedDict, total=False):
+    """The options that `fit_restarts`, `select` and others accept and pass to `fit_many`."""
+
+    tol: float | jax.Array
+    max_iter: int
+    reg_covar: ArrayLike | None
+    accelerate: bool
+    chunk_size: int | None
+    history: bool
+    progress: bool | None
+
+
+EM_OPTIONS = tuple(EMOptions.__annotations__)
 _COVARIANCE_TYPE, _METHOD = "full", "k-means++"  # default options of starts that are made from a key
 
 
@@ -41,9 +54,9 @@ def fit_many(
     num_components: int | None = None,
     covariance_type: str = _COVARIANCE_TYPE,
     method: str = _METHOD,
-    groups: Any = None,
+    groups: ArrayLike | None = None,
     sample_weight: Any = None,
-    tol: Any = 1e-8,
+    tol: float | jax.Array = 1e-8,
     max_iter: int = 1000,
     reg_covar: Any = None,
     accelerate: bool = False,
@@ -92,14 +105,7 @@ def fit_many(
         >>> jaxgmm.fit_many(jax.random.key(0), xs, num_components=2).mixture.means.shape
         (3, 2, 2)
     """
-    starts: Mixture | jax.Array
-    if isinstance(mixtures, jax.Array) or not isinstance(getattr(mixtures, "mixture", mixtures), Mixture):
-        start_options = _start_options(mixtures, num_components, covariance_type, method)
-        assert isinstance(mixtures, jax.Array)  # `_start_options` raises an error for other values
-        starts, k = mixtures, start_options.num_components
-    else:
-        starts = _as_starts(mixtures, num_components, covariance_type, method)
-        start_options, k, covariance_type = None, starts.num_components, starts.covariance_type
+    starts, start_options = _starts_or_key(mixtures, num_components, covariance_type, method)
     check_flag(history, "history")
     check_progress(progress)
     options = Options(max_iter, bool(accelerate), chunk_size, bool(history))
@@ -110,20 +116,27 @@ def fit_many(
     if isinstance(starts, Mixture):
         _check_starts(starts, sets)
     one_prior = jax.tree.map(lambda leaf: leaf[0], prior) if _is_stack(prior) else prior
-    options_of_fit = {
-        "tol": tol,
-        "max_iter": max_iter,
-        "reg_covar": reg_covar,
-        "accelerate": accelerate,
-        "chunk_size": chunk_size,
-    }
-    check_options(one_prior, (k, sets.num_features, covariance_type), **options_of_fit)
+    shape = (start_options.num_components, sets.num_features, start_options.covariance_type)
+    arguments = {"max_iter": max_iter, "reg_covar": reg_covar, "accelerate": accelerate, "chunk_size": chunk_size}
+    check_options(one_prior, shape, tol=tol, **arguments)
     cast = partial(jax.tree.map, partial(as_dtype, dtype=sets.dtype))
     starts = cast(starts) if isinstance(starts, Mixture) else jax.random.split(starts, sets.size)
     return _Fits(sets, starts, start_options, cast(prior), cast(reg_covar), np.asarray(tol, sets.dtype), options).run(progress)
 
 
-def _as_starts(starts: Any, num_components: int | None, covariance_type: str, method: str) -> Mixture:
+def _starts_or_key(
+    mixtures: MixtureLike | jax.Array, num_components: int | None, covariance_type: str, method: str
+) -> tuple[Mixture | jax.Array, StartOptions]:
+    """Return a stack of starts, or the random key from which starts are made, with K, the covariance type and the method."""
+    if isinstance(mixtures, jax.Array) or not isinstance(getattr(mixtures, "mixture", mixtures), Mixture):
+        options = _start_options(mixtures, num_components, covariance_type, method)
+        assert isinstance(mixtures, jax.Array)  # `_start_options` raises an error for other values
+        return mixtures, options
+    starts = _as_starts(mixtures, num_components, covariance_type, method)
+    return starts, StartOptions(starts.num_components, starts.covariance_type, method)
+
+
+def _as_starts(starts: MixtureLike, num_components: int | None, covariance_type: str, method: str) -> Mixture:
     """Return a stack (B,) of starts; raise ValueError or TypeError for other values, and for options that need a key."""
     starts = as_mixture(starts, "mixtures")
     if len(starts.batch_shape) != 1:
@@ -145,7 +158,7 @@ def _as_starts(starts: Any, num_components: int | None, covariance_type: str, me
     return starts
 
 
-def _start_options(key: Any, num_components: int | None, covariance_type: str, method: str) -> StartOptions:
+def _start_options(key: object, num_components: int | None, covariance_type: str, method: str) -> StartOptions:
     """Return the options of starts that are made from a key, after validation."""
     if num_components is None:
         raise ValueError("num_components is missing; with a key in place of starts it says how many components to make.")
@@ -163,7 +176,7 @@ def _check_starts(starts: Mixture, sets: DataSets) -> None:
         )
 
 
-def _check_traced(xs: Any, groups: Any) -> None:
+def _check_traced(xs: object, groups: object) -> None:
     """Raise ValueError if traced data sets come as a list or with groups, because their shapes are then unknown."""
     if groups is not None:
         raise ValueError("groups were given inside jit, where their sizes are not known; give (B, N, D), as from jaxgmm.pad.")
@@ -171,7 +184,7 @@ def _check_traced(xs: Any, groups: Any) -> None:
         raise ValueError("xs is a list, inside jit; (B, N, D) was expected there, as from jaxgmm.pad.")
 
 
-def _is_spread(xs: Any) -> bool:
+def _is_spread(xs: object) -> bool:
     """Return whether an array is placed on several devices."""
     return isinstance(xs, jax.Array) and not is_traced(xs) and len(xs.devices()) > 1
 
@@ -182,13 +195,16 @@ def _is_stack(prior: MixturePrior | None) -> bool:
 
 
 def _vmapped_fit(
-    starts: Mixture | jax.Array, start_options: StartOptions | None, problem: EMProblem, tol: Any, options: Options
+    starts: Mixture | jax.Array,
+    start_options: StartOptions,
+    problem: EMProblem,
+    tol: float | jax.Array,
+    options: Options,
 ) -> Fit:
     """Fit data sets that are traced or that lie on several devices; `starts` is a stack of starts or a random key."""
     if isinstance(starts, Mixture):
         mixtures = starts
     else:
-        assert start_options is not None
         x, weight, *_ = problem
         size = len(weight if x.ndim == 2 and weight is not None else x)
         mixtures = initialize_batch(jax.random.split(starts, size), x, weight, start_options)
@@ -209,7 +225,7 @@ class _Fits:
 
     data_sets: DataSets
     starts: Mixture | jax.Array
-    start_options: StartOptions | None
+    start_options: StartOptions
     prior: MixturePrior | None
     reg_covar: Any
     tol: np.ndarray
@@ -237,7 +253,7 @@ class _Fits:
         """Start the fits of one batch and return their results. JAX computes the results in the background."""
         x, weight = self.data_sets.arrays(batch)
         starts = jax.tree.map(batch.take, self.starts)
-        if self.start_options is not None:
+        if not isinstance(starts, Mixture):
             starts = initialize_batch(starts, x, weight, self.start_options)
         prior = jax.tree.map(batch.take, self.prior) if _is_stack(self.prior) else self.prior
         problems = EMProblem(x, weight, prior, self.reg_covar)

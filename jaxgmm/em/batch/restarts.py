@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from ..initialization import StartOptions, check_start_options
 from ..loop import EMProblem
 from ..restart_starts import restart_starts
 from ..result import Fit, unsoundness_of
-from .fit_many import EM_OPTIONS, fit_many
+from .fit_many import EM_OPTIONS, EMOptions, fit_many
 
 
 @public_with(*EM_OPTIONS)
@@ -36,7 +36,7 @@ def fit_restarts(
     num_restarts: int = 10,
     method: str = "k-means++",
     sample_weight: ArrayLike | None = None,
-    **options: Any,
+    **options: Unpack[EMOptions],
 ) -> Fit:
     """Fit one data set from several starts, as one batch, and return the best fit.
 
@@ -87,7 +87,8 @@ def fit_restarts(
     start, result = _take_best(starts, fits, total_weight(weight, len(x), x.dtype))
     if not is_traced(result):
         warn_of_small_weights(weight)
-        problem = EMProblem(x, weight, prior, options.get("reg_covar"))
+        reg_covar: Any = options.get("reg_covar")
+        problem = EMProblem(x, weight, prior, reg_covar)
         emit_warnings(result, start, problem, accelerate=options.get("accelerate", False))
     return result
 
