@@ -83,7 +83,7 @@ def particle_rows_per_chunk(num_components: int, num_features: int, num_particle
 
 def tempering_rows() -> int:
     """Return the number of rows whose densities `smc` computes together before it adds these rows one after another."""
-    return 32
+    return 16
 
 
 def density_rows_per_chunk(numbers_per_row: int) -> int:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -27,17 +26,20 @@ from .em.batch.restarts import best_of, check_restarts
 from .em.fit_warnings import warn_of_collinear_columns
 from .em.initialization import METHODS, StartOptions
 from .em.restart_starts import num_fitted, restart_starts
-from .em.result import Fit, Status, has_degenerate_component, unsoundness
+from .em.result import Fit, Status, has_degenerate_component
 from .mixture import Mixture
 from .padding import pad_data
 from .priors.interface import MixturePrior
 from .row_sums import Weight, total_weight, weight_or_ones
-from .studies.serialization import Exported, plain
-from .tables import Printed, Table
+from .selection_result import Cell, Selection, best_cell
 from .validation import check_choice, check_count, check_covariance_type, check_key, is_traced, warn_of_small_weights
+
+if TYPE_CHECKING:  # imported on first use, because only criterion="evidence" needs it
+    from .model_evidence import ModelEvidence
 
 Array: TypeAlias = jax.Array | np.ndarray
 
+<<<<<<< HEAD
 CRITERIA = (*INFORMATION_CRITERIA, "cv")
 _FIELDS = ("covariance_type", "num_components", "criterion", "log_likelihood", "status", "spike")  # fields of a Cell's record
 _MARKS = {
@@ -155,24 +157,28 @@ class Selection(Printed, Exported):
         if not cell.sound:
             return best + "x"
         return best + ("" if cell.status == Status.CONVERGED else "!")
+=======
+CRITERIA = (*INFORMATION_CRITERIA, "cv", "evidence")
+>>>>>>> main
 
 
 class SweepOptions(EMOptions, total=False):
-    """The options that `select` passes to `fit_many`."""
+    """The options of a sweep that are passed to `fit_many`."""
 
     prior: MixturePrior | None
 
 
 class _Sweep(NamedTuple):
-    """Arguments that are the same for all covariance types: numbers of components, and options of starts and fits."""
+    """Arguments that are the same for all covariance types: numbers of components, and options of starts, fits and folds."""
 
     counts: list[int]
     num_restarts: int
+    num_folds: int
     method: str
     options: SweepOptions
 
 
-@public_with("prior", *EM_OPTIONS)
+@public_with(*EM_OPTIONS)
 def select(
     key: jax.Array,
     x: ArrayLike,
@@ -180,11 +186,14 @@ def select(
     num_components: Iterable[int] = range(1, 10),
     covariance_types: Iterable[str] = covariance.TYPES,
     criterion: str = "bic",
+    prior: MixturePrior | Mapping[str, MixturePrior] | None = None,
     num_restarts: int = 10,
     num_folds: int = 5,
     method: str = "k-means++",
+    num_samples: int = 1000,
+    num_chains: int = 4,
     sample_weight: ArrayLike | None = None,
-    **options: Unpack[SweepOptions],
+    **options: Unpack[EMOptions],
 ) -> Selection:
     """Fit every number of components with every covariance type, in batches, and choose the best model by a criterion.
 
@@ -198,11 +207,20 @@ def select(
         x: (N, D).
         num_components: the numbers of components to try.
         covariance_types: the covariance types to try.
-        criterion: "bic", "aic", "icl" or "cv". "cv" is cross-validation: -2 times the log-likelihood of the held-out rows.
-            Each row is held out once.
+        criterion: "bic", "aic", "icl", "cv" or "evidence". "cv" is cross-validation: -2 times the log-likelihood of the
+            held-out rows. Each row is held out once. "evidence" is -2 log p(x | M), where M is a model. The evidence is
+            estimated by `smc`, and the posterior probabilities p(M | x) of the models are computed from it. Before the data are
+            seen, all models have the same probability.
+        prior: the prior under which EM fits: a conjugate prior for the largest number of components, or a dict that has such a
+            prior for each covariance type. A model with K components uses the first K concentrations. The prior is required
+            for "evidence". Evidences can be compared only under one prior. The scale of the prior is therefore the same for all
+            K, and a prior for each K is refused. If the prior is scaled to the data, as by `default_prior`, the probabilities
+            depend on this scale. For "evidence", EM replaces concentrations below 1 by 1.
         num_restarts: the number of starts for each combination of number of components and covariance type.
         num_folds: the number of folds of the cross-validation.
         method: as in `initialize`.
+        num_samples: the number of particles in each run of `smc`, for "evidence".
+        num_chains: the number of runs of `smc`, at least 2, for "evidence".
         sample_weight: (N,) >= 0, or None.
         **options: other options of `fit_many`: tol, max_iter, reg_covar, accelerate, chunk_size, progress.
 
@@ -228,37 +246,59 @@ def select(
     check_choice(method, "method", METHODS)
     check_count(num_restarts, "num_restarts")
     check_count(num_folds, "num_folds", 2)
+    check_count(num_chains, "num_chains", 2)
     counts, types = _grid(num_components, covariance_types)
     names = column_names(x)
     x, weight = weighted_data(x, sample_weight, max(counts))
     check_restarts(num_restarts, max(counts), x)
-    key_fits, key_folds, key_held_out = jax.random.split(key, 3)
-    sweep = _Sweep(counts, num_restarts, method, options)
+    key_fits, *key_values = jax.random.split(key, 3)
     warn_of_small_weights(weight)
+    priors = as_priors(prior, types)
+    evidence: Mapping[tuple[str, int], ModelEvidence] = {}
+    if criterion == "evidence":
+        from .model_evidence import Effort, evidence_of_models
+
+        effort, progress = Effort(num_samples, num_chains), options.get("progress")
+        evidence = evidence_of_models(key_values[0], (x, weight), priors, counts, effort, progress)
+        priors = {name: with_mode(one) for name, one in priors.items() if one is not None}
     cells = {}
     for name in types:
+        of_fits: SweepOptions = {**options, "prior": priors[name]}
+        sweep = _Sweep(counts, num_restarts, num_folds, method, of_fits)
         fits = jax.tree.map(lambda leaf: leaf[:, 0], _sweep_counts(key_fits, x, weight, name, sweep))
-        if criterion == "cv":
-            weights = np.ones(len(x), x.dtype) if weight is None else np.asarray(weight)
-            held_out = np.where(_folds(key_folds, len(x), num_folds) == np.arange(num_folds)[:, None], weights, 0)  # (F, N)
-            values = _cross_validate(key_held_out, x, (weights, held_out), name, sweep)
+        if evidence:
+            values = [-2 * evidence[name, k].log_evidence for k in counts]
+        elif criterion == "cv":
+            values = _cross_validate(key_values, x, weight, name, sweep)
         else:
             values = information_criterion(criterion, fits.mixture, x, weight)
         degenerate = has_degenerate_component(fits, total_weight(weight, len(x), x.dtype))
         for i, k in enumerate(counts):
             fit = without_absent(jax.tree.map(lambda leaf, i=i: leaf[i], fits), k)
-            cells[name, k] = _cell(fit, float(values[i]), bool(degenerate[i]))
+            cells[name, k] = _cell(fit, float(values[i]), bool(degenerate[i]), evidence.get((name, k)))
     if any(cell.spike and covariance.is_dense(name) for (name, _), cell in cells.items()):
         warn_of_collinear_columns(x, weight)
     return Selection(criterion, cells, best_cell(cells.values()), names)
 
 
-def best_cell(cells: Iterable[Cell]) -> Cell:
-    """Return the cell with the lowest criterion among the cells with sound fits.
+def as_priors(
+    prior: MixturePrior | Mapping[str, MixturePrior] | None, covariance_types: list[str]
+) -> Mapping[str, MixturePrior | None]:
+    """Return the prior for each covariance type, or raise ValueError if a dict has other keys than the covariance types."""
+    if not isinstance(prior, Mapping):
+        return dict.fromkeys(covariance_types, prior)
+    if prior.keys() != set(covariance_types):
+        raise ValueError(
+            f"prior is a dict with the keys {list(prior)}; one prior for each of the covariance types {covariance_types} was "
+            "expected. A prior must not depend on the number of components."
+        )
+    return prior
 
-    If no fit is sound, return the cell with the lowest criterion among the cells whose fits have the smallest `unsoundness`.
-    """
-    return min(cells, key=lambda cell: (cell.unsoundness, cell.criterion))
+
+def with_mode(prior: MixturePrior) -> MixturePrior:
+    """Return a prior under which EM finds a mode: concentrations below 1 are replaced by 1."""
+    concentration = np.maximum(np.asarray(prior.weight_concentration), 1)
+    return dataclasses.replace(prior, weight_concentration=concentration)
 
 
 def _grid(num_components: Iterable[int] | int, covariance_types: Iterable[str] | str) -> tuple[list[int], list[str]]:
@@ -274,7 +314,7 @@ def _grid(num_components: Iterable[int] | int, covariance_types: Iterable[str] |
         check_covariance_type(name)
     if not counts or not types:
         raise ValueError("num_components or covariance_types is empty; at least one of each was expected.")
-    return [int(k) for k in counts], types
+    return list(dict.fromkeys(int(k) for k in counts)), list(dict.fromkeys(types))
 
 
 def _as_python(number: Any) -> Any:
@@ -283,12 +323,13 @@ def _as_python(number: Any) -> Any:
     return number.item() if is_one else number
 
 
-def _cell(fit: Fit, value: float, degenerate: bool) -> Cell:
-    """Return the cell of a fit; the criterion of a failed fit is inf."""
-    if math.isnan(value) or not jnp.isfinite(fit.log_likelihood):
+def _cell(fit: Fit, value: float, degenerate: bool, evidence: ModelEvidence | None) -> Cell:
+    """Return the cell of a fit; the criterion of a failed fit, or of an evidence that is not finite, is inf."""
+    if math.isnan(value) or (evidence is None and not jnp.isfinite(fit.log_likelihood)):
         value = math.inf
     mixture, status = fit.mixture, Status(int(fit.status))
-    return Cell(mixture.covariance_type, mixture.num_components, value, float(fit.log_likelihood), status, degenerate, fit)
+    name, k = mixture.covariance_type, mixture.num_components
+    return Cell(name, k, value, float(fit.log_likelihood), status, degenerate, fit, evidence)
 
 
 def _folds(key: jax.Array, num_rows: int, num_folds: int) -> np.ndarray:
@@ -342,15 +383,14 @@ def _best(fits: Fit, totals: Array) -> Fit:
 
 
 def _cross_validate(
-    key: jax.Array, x: jax.Array, weights: tuple[np.ndarray, np.ndarray], covariance_type: str, sweep: _Sweep
+    keys: Sequence[jax.Array], x: jax.Array, weight: Array | None, covariance_type: str, sweep: _Sweep
 ) -> np.ndarray:
-    """Return -2 times the log-likelihood of the held-out rows, for each number of components.
-
-    The argument `weights` holds two arrays: the weights of all rows (N,), and for each fold the weights of its held-out rows,
-    with 0 for all other rows (F, N).
-    """
-    weight, held_out = weights
-    trained = _sweep_counts(key, x, weight - held_out, covariance_type, sweep).mixture  # (len(counts), F)
+    """Return -2 times the log-likelihood of the held-out rows, for each number of components. `keys` holds two random keys."""
+    key_folds, key_fits = keys
+    weight = np.ones(len(x), x.dtype) if weight is None else np.asarray(weight)
+    folds = _folds(key_folds, len(x), sweep.num_folds)
+    held_out = np.where(folds == np.arange(sweep.num_folds)[:, None], weight, 0)  # (F, N), 0 for all other rows
+    trained = _sweep_counts(key_fits, x, weight - held_out, covariance_type, sweep).mixture  # (len(counts), F)
     densities = np.stack([log_prob(trained[:, f], x) for f in range(len(held_out))], 1)  # (len(counts), F, N)
     return -2 * (held_out * np.where(held_out > 0, densities, 0)).sum((-2, -1))
 

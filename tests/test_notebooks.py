@@ -30,7 +30,14 @@ CHECKS = Path(__file__).parent / "notebook_checks"
 SECONDS_PER_CELL = 120
 LINE_LENGTH = 99  # what a page of the site shows without scrolling
 
-LONG = ("03_em_against_the_posterior", "04_priors_and_calibration", "05_choosing_k", "06_your_own_model")
+LONG = (
+    "02_ten_thousand_data_sets",
+    "03_em_against_the_posterior",
+    "04_priors_and_calibration",
+    "05_choosing_k",
+    "06_your_own_model",
+    "08_from_a_pipeline_to_a_posterior",
+)
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 each_run = pytest.mark.parametrize(

@@ -55,16 +55,16 @@ class LabelledData(NamedTuple):
     weight: Weight
 
 
-def check_closed_forms(prior: MixturePrior, method: str) -> None:
+def check_closed_forms(prior: MixturePrior, method: str, *, remedy: str = "sample with nuts") -> None:
     """Raise TypeError if the conditional distributions under a prior have no closed forms, which `method` needs."""
     if not prior.has_closed_forms:
         raise TypeError(
             f"prior.scale is {type(prior.covariance_law).__name__}, for which the conditional of the covariances has no "
-            f"closed form; for {method} use InverseWishart or InverseGamma, or sample with nuts."
+            f"closed form; for {method} use InverseWishart or InverseGamma, or {remedy}."
         )
 
 
-def check_integer_weights(weight: Weight, method: str) -> None:
+def check_integer_weights(weight: Weight, method: str, *, remedy: str = "sample with nuts, which accepts fractions") -> None:
     """Raise ValueError if weights (N,) are not integers: a row of weight w gets w labels. Traced weights are not checked."""
     if not has_weights(weight) or is_traced(weight):
         return
@@ -72,7 +72,7 @@ def check_integer_weights(weight: Weight, method: str) -> None:
     if (values != np.floor(values)).any():
         raise ValueError(
             f"sample_weight has {values[values != np.floor(values)][0]:.4g}; integers were expected, because {method} draws w "
-            "labels for a row of weight w: round the weights, or sample with nuts, which accepts fractions."
+            f"labels for a row of weight w: round the weights, or {remedy}."
         )
 
 
@@ -168,8 +168,6 @@ def draw_state(
     prior: MixturePrior,
     present: jax.Array,
     covariance_type: str,
-    *,
-    label_counts: jax.Array | None = None,
 ) -> GibbsState:
     """Draw parameters given the sums of the rows by label.
 
@@ -180,25 +178,58 @@ def draw_state(
         prior: a prior whose conditionals have closed forms.
         present: (K,), True for the components that may have a positive weight; the other components keep weight 0.
         covariance_type: covariance type of the state.
-        label_counts: (K,), the number of labels of each component, from which the weights are drawn; None: `sums.count`.
     """
-    k, d = state.means.shape
-    dtype = sums.count.dtype
+    shapes, num_normals = shapes_of_variables(sums, prior, covariance_type)
+    # One call draws the gamma variables for both weights and covariances, because each call takes seconds to compile.
+    log_gammas = jax.random.loggamma(keys[0], shapes, dtype=shapes.dtype)
+    normals = jax.random.normal(keys[1], num_normals, shapes.dtype)
+    log_gammas = jnp.where(shapes > 0, log_gammas, jnp.nan)
+    return state_from_variables((log_gammas, normals), state, sums, prior, present, covariance_type)
+
+
+def shapes_of_variables(
+    sums: ComponentSums, prior: MixturePrior, covariance_type: str, label_counts: jax.Array | None = None
+) -> tuple[jax.Array, tuple[int, int]]:
+    """Return what `state_from_variables` needs: the shape parameters of its gamma variables, and how many normal variables.
+
+    The first K gamma variables are for the weights, and the others for the covariances. `label_counts` (K,) are the numbers of
+    labels from which the weights are drawn; None stands for `sums.count`.
+    """
+    k, d = sums.mean.shape
     label_counts = sums.count if label_counts is None else label_counts
     shapes = prior.gamma_shapes_given_counts(sums.count, covariance_type)
-    # One call draws the gamma variables for both weights and covariances, because each call takes seconds to compile.
-    all_shapes = jnp.concatenate([prior.weight_concentration + label_counts, shapes.ravel()])
-    log_gammas = jax.random.loggamma(keys[0], all_shapes, dtype=dtype)
-    # If a prior has too few degrees of freedom, a shape parameter of a gamma distribution can be <= 0. The draw is then set to
-    # NaN, because the error would otherwise go unnoticed.
-    log_gammas = jnp.where(all_shapes > 0, log_gammas, jnp.nan)
     num_bartlett = shapes.size if covariance.is_dense(covariance_type) else 0
-    normals = jax.random.normal(keys[1], (k + num_bartlett, d), dtype)
-    gammas = jnp.exp(log_gammas[k:]).reshape(shapes.shape)
-    variables = StandardVariables(gammas, normals[k:].reshape(-1, d, d), normals[:k])
-    means, factors = prior.draw_given_sums(sums, state.factors, variables, covariance_type)
+    return jnp.concatenate([prior.weight_concentration + label_counts, shapes.ravel()]), (k + num_bartlett, d)
+
+
+def state_from_variables(
+    variables: tuple[jax.Array, jax.Array],
+    state: GibbsState,
+    sums: ComponentSums,
+    prior: MixturePrior,
+    present: jax.Array,
+    covariance_type: str,
+) -> GibbsState:
+    """Convert random variables to parameters given the sums of the rows by label.
+
+    Args:
+        variables: the logarithms of gamma variables, and normal variables, as described by `shapes_of_variables`. If a prior
+            has too few degrees of freedom, a shape parameter can be <= 0. The logarithm must then be NaN, because the error
+            would otherwise go unnoticed.
+        state: the current parameters.
+        sums: the sums of the rows by label.
+        prior: a prior whose conditionals have closed forms.
+        present: (K,), see `draw_state`.
+        covariance_type: covariance type of the state.
+    """
+    log_gammas, normals = variables
+    k, d = state.means.shape
+    rows, columns = covariance.storage_shape(covariance_type, k, d)[:2]
+    gammas = jnp.exp(log_gammas[k:]).reshape(rows, columns)
+    standard = StandardVariables(gammas, normals[k:].reshape(-1, d, d), normals[:k])
+    means, factors = prior.draw_given_sums(sums, state.factors, standard, covariance_type)
     log_weights = jax.nn.log_softmax(jnp.where(present, log_gammas[:k], -jnp.inf))
     # A weight of exactly 0 marks an absent component. The weight of a present component must therefore not round to 0. It is
     # raised to just above the smallest normal floating-point number.
-    smallest = math.log(float(jnp.finfo(dtype).tiny)) + 1
+    smallest = math.log(float(jnp.finfo(log_gammas.dtype).tiny)) + 1
     return GibbsState(jnp.where(present, jnp.maximum(log_weights, smallest), -jnp.inf), means, factors)

@@ -28,37 +28,22 @@ from ..chunking import particle_rows_per_chunk, tempering_rows
 from ..mixture import Mixture
 from ..progress import advance_by
 from ..row_sums import has_weights, sum_over_rows, vary_with, weight_or_ones
-from .conditionals import GibbsState, gibbs_state
+from .conditionals import GibbsState, are_counts, gibbs_state
 from .particle_moves import Problem, Target, joint_of_particles, move
-from .particles import effective_size, largest_exponent, log_mean_exp, number_of_parents, systematic_parents
+from .particles import (
+    Effort,
+    Particles,
+    Records,
+    effective_size,
+    empty_records,
+    largest_exponent,
+    log_mean_exp,
+    number_of_parents,
+    systematic_parents,
+)
+from .standardization import StandardizedProblem
 
 _GOLDEN_RATIO = 2654435769  # the fractional part of the golden ratio, times 2^32
-
-
-class Effort(NamedTuple):
-    """The number of particles of a run, and the limits of its stages and sweeps.
-
-    num_particles: M. max_stages: largest number of stages. max_sweeps: largest number of Gibbs sweeps in a stage. correlation:
-    sweeps end when the correlation of the particles with their state before the first sweep is below this number.
-    """
-
-    num_particles: int
-    max_stages: int
-    max_sweeps: int
-    correlation: float
-
-
-class Records(NamedTuple):
-    """Three numbers for each of T stages, each of shape (T,).
-
-    sweeps: the number of Gibbs sweeps. size: the effective sample size after rows have entered. parents: the number of
-    particles that survive the resampling. In the last stage, no rows are left to enter, so all particles survive. For stages
-    that were not needed, `sweeps` and `parents` are 0 and `size` is NaN.
-    """
-
-    sweeps: jax.Array
-    size: jax.Array
-    parents: jax.Array
 
 
 class Run(NamedTuple):
@@ -78,12 +63,19 @@ class Run(NamedTuple):
 
 
 def run_data_tempering(
-    keys: jax.Array, problem: Problem, covariance_type: str, effort: Effort, bar: jax.Array | None = None
-) -> Run:
+    keys: jax.Array,
+    standard: StandardizedProblem,
+    present: jax.Array,
+    covariance_type: str,
+    effort: Effort,
+    bar: jax.Array | None = None,
+) -> Particles:
     """Move independent populations of particles from the prior to the posterior, one population for each key (C,).
 
+    present: (K,) booleans, True for the components that may have a positive weight.
     bar: the number that identifies a progress bar for the rows that have entered in all runs, or None.
     """
+    problem = Problem(standard.y, standard.weight, standard.prior, present)
     ordered = jax.vmap(lambda key: _in_random_order(key, problem))(keys)
 
     def stage(carry: tuple[jax.Array, Run]) -> tuple[jax.Array, Run]:
@@ -98,7 +90,13 @@ def run_data_tempering(
     start = _start(problem, covariance_type, effort)
     runs = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(keys), *leaf.shape)), start)
     runs = vary_with(runs, problem, keys)
-    return jax.lax.while_loop(lambda carry: ~carry[1].finished.all(), stage, (jnp.array(1), runs))[1]
+    _, runs = jax.lax.while_loop(lambda carry: ~carry[1].finished.all(), stage, (jnp.array(1), runs))
+    state = runs.state
+    covariances = covariance.from_factor(state.factors.lower, covariance_type)
+    mixture = Mixture(jnp.exp(state.log_weights), state.means, covariances, covariance_type)
+    found = jax.vmap(lambda state: log_likelihoods(state, problem, covariance_type))(state)
+    found = jnp.where(are_counts(problem.weight), found, jnp.nan)
+    return Particles(mixture, found, runs.log_evidence, runs.stage, runs.entered >= _count_rows(problem), runs.records)
 
 
 def _make_stage(key: jax.Array, run: Run, problem: Problem, *, limit: jax.Array, covariance_type: str, effort: Effort) -> Run:
@@ -108,11 +106,10 @@ def _make_stage(key: jax.Array, run: Run, problem: Problem, *, limit: jax.Array,
     """
     key_moves, key_parents = jax.random.split(key)
     target = Target(problem, covariance_type, run.entered, run.exponent, limit)
-    limits = {"correlation": effort.correlation, "max_sweeps": effort.max_sweeps}
-    state, sweeps = move(key_moves, run.state, target, ~run.finished, **limits)
+    state, sweeps = move(key_moves, run.state, target, ~run.finished, effort)
     log_weights, entered, exponent = _let_rows_enter(run._replace(state=state), problem, covariance_type)
     parents = systematic_parents(key_parents, log_weights)  # if no rows are left, each particle is its own parent
-    found = Records(sweeps, effective_size(log_weights), number_of_parents(parents))
+    found = Records(sweeps, jnp.ones_like(run.exponent), effective_size(log_weights), number_of_parents(parents))
     evidence = run.log_evidence + log_mean_exp(log_weights)
     count = run.stage + 1
     new = Run(
@@ -170,9 +167,8 @@ def _start(problem: Problem, covariance_type: str, effort: Effort) -> Run:
     unit = covariance.from_dense(jnp.broadcast_to(jnp.eye(d, dtype=dtype), (k, d, d)), covariance_type, ones)
     one = gibbs_state(Mixture(jnp.where(problem.present, ones, 0), zeros, unit, covariance_type))
     state = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (m, *leaf.shape)), one)
-    zero, none, counts = jnp.zeros((), dtype), jnp.array(0), jnp.zeros(effort.max_stages, int)
-    records = Records(counts, jnp.full(effort.max_stages, jnp.nan, dtype), counts)
-    return Run(state, none, zero, zero, none, jnp.array(False), records)
+    zero, none = jnp.zeros((), dtype), jnp.array(0)
+    return Run(state, none, zero, zero, none, jnp.array(False), empty_records(effort.max_stages, dtype))
 
 
 def _let_rows_enter(run: Run, problem: Problem, covariance_type: str) -> tuple[jax.Array, jax.Array, jax.Array]:

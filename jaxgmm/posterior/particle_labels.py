@@ -45,28 +45,33 @@ def sum_labels_of_particles(
     m, k, d = states.means.shape
     means, whitener = jnp.moveaxis(states.means, 0, -1), jnp.moveaxis(states.factors.whitener, 0, -1)
     constant = (states.log_weights - states.factors.half_log_det).T - 0.5 * d * math.log(2 * math.pi)
+    pairs = pairs_of_features(d, covariance_type)
 
     def add_row(i: jax.Array, sums: tuple) -> tuple:
         deviation = [y[i, j] - means[:, j] for j in range(d)]  # (K, M) each
-        joint = constant - 0.5 * sum(z**2 for z in _whitened(whitener, deviation, covariance_type))
+        joint = constant - 0.5 * sum(z**2 for z in whitened_deviations(whitener, deviation, covariance_type))
         uniform = jax.random.uniform(jax.random.fold_in(key, i), (m,), y.dtype)
         label = jnp.where(i < rows.num_rows, _draw_labels(uniform, joint), k)
         # Without the barrier, XLA would compute the label again for each of the sums.
         label = jax.lax.optimization_barrier(label)
         chosen = (label == jnp.arange(k)[:, None]).astype(y.dtype)
         first = [chosen * one for one in deviation]
-        pairs = itertools.combinations_with_replacement(range(d), 2)
-        pairs = pairs if covariance.is_dense(covariance_type) else ((j, j) for j in range(d))
         return tuple(map(jnp.add, sums, (*(first[a] * deviation[b] for a, b in pairs), *first, chosen)))
 
-    num_sums = 1 + d + (d * (d + 1) // 2 if covariance.is_dense(covariance_type) else d)
-    zero = vary_with(tuple(jnp.zeros((k, m), y.dtype) for _ in range(num_sums)), y, states, key)
+    zero = vary_with(tuple(jnp.zeros((k, m), y.dtype) for _ in range(len(pairs) + d + 1)), y, states, key)
     end = rows.num_rows if rows.limit is None else rows.limit
     sums = jnp.stack(jax.lax.fori_loop(0, end, add_row, zero), -1)  # (K, M, F)
     return jax.vmap(lambda one, state: _finish(one, state, covariance_type), (1, 0))(sums, states)
 
 
-def _whitened(whitener: jax.Array, deviation: list[jax.Array], covariance_type: str) -> list[jax.Array]:
+def pairs_of_features(num_features: int, covariance_type: str) -> list[tuple[int, int]]:
+    """Return the pairs of features whose products `covariance.quadratic_features` computes, in the same order."""
+    d = num_features
+    dense = covariance.is_dense(covariance_type)
+    return list(itertools.combinations_with_replacement(range(d), 2)) if dense else [(j, j) for j in range(d)]
+
+
+def whitened_deviations(whitener: jax.Array, deviation: list[jax.Array], covariance_type: str) -> list[jax.Array]:
     """Return the whitened deviations (K, M), one array for each feature. The particles are the last axis of the whiteners."""
     features = range(len(deviation))
     if not covariance.is_dense(covariance_type):

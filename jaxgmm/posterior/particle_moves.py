@@ -13,10 +13,11 @@ from ..density import log_joint
 from ..mixture import Mixture
 from ..priors.interface import ComponentSums, MixturePrior
 from ..row_sums import FirstRows, Weight, has_weights, vary_with
-from .conditionals import GibbsState, LabelledData, draw_state, repeat_and_sum, sum_by_labels
+from .conditionals import GibbsState, LabelledData, repeat_and_sum, shapes_of_variables, state_from_variables, sum_by_labels
+from .gamma_draws import draw_log_gammas
 from .mixing import label_invariant_draws
 from .particle_labels import are_written_out, sum_labels_of_particles
-from .particles import random_order
+from .particles import Effort, random_order, repeat_until_moved
 
 
 class Problem(NamedTuple):
@@ -50,64 +51,54 @@ def joint_of_particles(state: GibbsState, rows: jax.Array, covariance_type: str)
     return jax.vmap(of_one)(state)
 
 
-def move(
-    key: jax.Array, state: GibbsState, target: Target, active: jax.Array, *, correlation: float, max_sweeps: int
-) -> tuple[GibbsState, jax.Array]:
+def move(key: jax.Array, state: GibbsState, target: Target, active: jax.Array, effort: Effort) -> tuple[GibbsState, jax.Array]:
     """Move particles by Gibbs sweeps until they have moved enough. Return the particles and the number of sweeps.
 
-    After each sweep, label-invariant quantities are compared with their values before the first sweep. These quantities are the
-    sorted weights and, for each feature, the sorted means and the sorted variances of the components. The sweeps end when the
-    largest correlation over the particles is below `correlation`, or after `max_sweeps`. If `active` () is False, no sweep is
-    made.
+    The sweeps end by the rule of `repeat_until_moved`. If `active` () is False, no sweep is made.
     """
-    covariance_type = target.covariance_type
 
     def quantities(state: GibbsState) -> jax.Array:
-        covariances = covariance.from_factor(state.factors.lower, covariance_type)
-        mixture = Mixture(jnp.exp(state.log_weights), state.means, covariances, covariance_type)
-        one_run = jax.tree.map(lambda leaf: leaf[None], (mixture, jnp.zeros(len(mixture.weights), mixture.weights.dtype)))
-        return label_invariant_draws(*one_run)[1:, 0]
+        covariances = covariance.from_factor(state.factors.lower, target.covariance_type)
+        return invariant_quantities(Mixture(jnp.exp(state.log_weights), state.means, covariances, target.covariance_type))
 
-    def sweep(carry: tuple) -> tuple:
-        key, state, _, count = carry
-        key, part = jax.random.split(key)
-        state = _sweep(part, state, target)
-        return key, state, _correlations(first, quantities(state)).max(), count + 1
-
-    def unfinished(carry: tuple) -> jax.Array:
-        *_, largest, count = carry
-        return active & (largest >= correlation) & (count < max_sweeps)
-
-    first = quantities(state)
-    start = (key, state, jnp.ones((), first.dtype), jnp.array(0))
-    _, state, _, count = jax.lax.while_loop(unfinished, sweep, vary_with(start, state, target.problem, key))
-    return state, count
+    state = vary_with(state, target.problem, key)
+    return repeat_until_moved(key, state, lambda key, state: _sweep(key, state, target), quantities, active, effort)
 
 
-def _correlations(first: jax.Array, now: jax.Array) -> jax.Array:
-    """Return, for each quantity, the correlation over the particles between its values `first` and `now`; 0 for a constant."""
-    a, b = first - first.mean(-1, keepdims=True), now - now.mean(-1, keepdims=True)
-    scale = jnp.sqrt((a**2).sum(-1) * (b**2).sum(-1))
-    return jnp.where(scale > 0, (a * b).sum(-1) / jnp.where(scale > 0, scale, 1), 0)
+def invariant_quantities(mixture: Mixture) -> jax.Array:
+    """Return the label-invariant quantities (Q, M) of mixtures (M, ...) by which `repeat_until_moved` judges the moves.
+
+    They are the sorted weights and, for each feature, the sorted means and the sorted variances of the components.
+    """
+    zeros = jnp.zeros(len(mixture.weights), mixture.weights.dtype)
+    one_run = jax.tree.map(lambda leaf: leaf[None], (mixture, zeros))
+    return label_invariant_draws(*one_run)[1:, 0]
 
 
 def _sweep(key: jax.Array, states: GibbsState, target: Target) -> GibbsState:
     """Make one Gibbs sweep with all particles."""
     problem, covariance_type, entered, exponent, _ = target
     next_row = jnp.minimum(entered, len(problem.y) - 1)
-    key_labels, key = jax.random.split(key)
+    key_labels, key_row, key_gammas, key_normals, key_order = jax.random.split(key, 5)
     all_sums = _sum_labels(key_labels, states, target)
 
-    def one(keys: jax.Array, state: GibbsState, sums: ComponentSums) -> GibbsState:
-        counts = _labels_of_next_row(keys[0], state, problem, next_row, exponent, covariance_type)
+    def add_next_row(key: jax.Array, state: GibbsState, sums: ComponentSums) -> tuple[ComponentSums, jax.Array]:
+        counts = _labels_of_next_row(key, state, problem, next_row, exponent, covariance_type)
         part = _with_point(sums, exponent * counts, problem.y[next_row], covariance_type)
-        new = draw_state(
-            keys[1:3], state, part, problem.prior, problem.present, covariance_type, label_counts=sums.count + counts
-        )
-        order = random_order(keys[3], problem.prior.weight_concentration, problem.present)
-        return _permute(new, order)
+        return part, shapes_of_variables(part, problem.prior, covariance_type, sums.count + counts)[0]
 
-    return jax.vmap(one)(jax.random.split(key, (len(states.means), 4)), states, all_sums)
+    sums, shapes = jax.vmap(add_next_row)(jax.random.split(key_row, len(states.means)), states, all_sums)
+    one_sum = jax.tree.map(lambda leaf: leaf[0], sums)
+    _, num_normals = shapes_of_variables(one_sum, problem.prior, covariance_type)
+    log_gammas = jnp.where(shapes > 0, draw_log_gammas(key_gammas, shapes), jnp.nan)
+    normals = jax.random.normal(key_normals, (len(shapes), *num_normals), shapes.dtype)
+
+    def finish(key: jax.Array, state: GibbsState, sums: ComponentSums, log_gammas: jax.Array, normals: jax.Array) -> GibbsState:
+        variables = (log_gammas, normals)
+        new = state_from_variables(variables, state, sums, problem.prior, problem.present, covariance_type)
+        return _permute(new, random_order(key, problem.prior.weight_concentration, problem.present))
+
+    return jax.vmap(finish)(jax.random.split(key_order, len(shapes)), states, sums, log_gammas, normals)
 
 
 def _sum_labels(key: jax.Array, states: GibbsState, target: Target) -> ComponentSums:

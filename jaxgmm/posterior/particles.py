@@ -1,13 +1,110 @@
-"""Populations of weighted particles: effective sample size, systematic resampling and random permutation of components."""
+"""Populations of weighted particles: their type, effective sample size, systematic resampling, and the rule that ends moves."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 
+from ..mixture import Mixture
+from ..row_sums import vary_with
+
+State = TypeVar("State")
+
 _BISECTIONS = 30  # number of bisections that find an exponent; the exponent is then as exact as float32 allows
+
+
+class Effort(NamedTuple):
+    """The number of particles of a run, and the limits of its stages and sweeps.
+
+    num_particles: M. max_stages: largest number of stages. max_sweeps: largest number of moves of all particles in a stage.
+    correlation: see `repeat_until_moved`.
+    """
+
+    num_particles: int
+    max_stages: int
+    max_sweeps: int
+    correlation: float
+
+
+class Records(NamedTuple):
+    """Four numbers for each of T stages, each of shape (T,).
+
+    sweeps: the number of moves of all particles. accept_prob: the mean acceptance probability of these moves. size: the
+    effective sample size before the resampling. parents: the number of particles that survive the resampling. In the last
+    stage, all data have entered, so all particles survive. For stages that were not needed, `sweeps` and `parents` are 0, and
+    the other numbers are NaN.
+    """
+
+    sweeps: jax.Array
+    accept_prob: jax.Array
+    size: jax.Array
+    parents: jax.Array
+
+
+class Particles(NamedTuple):
+    """The result of C independent runs of M particles each.
+
+    Attributes:
+        mixture: the particles (C, M, ...), in standardised coordinates.
+        log_likelihood: (C, M), the log-likelihood of all rows.
+        log_evidence: (C,), the estimates of the log evidence, in standardised coordinates.
+        num_stages: (C,).
+        complete: (C,), whether all data have entered.
+        records: the records (C, T) of the stages.
+    """
+
+    mixture: Mixture
+    log_likelihood: jax.Array
+    log_evidence: jax.Array
+    num_stages: jax.Array
+    complete: jax.Array
+    records: Records
+
+
+def empty_records(max_stages: int, dtype: Any) -> Records:
+    """Return the records of a run before its first stage."""
+    counts, numbers = jnp.zeros(max_stages, int), jnp.full(max_stages, jnp.nan, dtype)
+    return Records(counts, numbers, numbers, counts)
+
+
+def repeat_until_moved(
+    key: jax.Array,
+    state: State,
+    move: Callable[[jax.Array, State], State],
+    quantities: Callable[[State], jax.Array],
+    active: jax.Array,
+    effort: Effort,
+) -> tuple[State, jax.Array]:
+    """Repeat a move of all particles until they have moved enough. Return the new state and the number of moves.
+
+    The moves end when the correlation over the particles of each of the `quantities` (Q, M) with its value before the first
+    move is below `effort.correlation`, or after `effort.max_sweeps`. If `active` () is False, no move is made.
+    """
+    first = quantities(state)
+
+    def step(carry: tuple) -> tuple:
+        key, state, _, count = carry
+        key, part = jax.random.split(key)
+        state = move(part, state)
+        return key, state, _correlations(first, quantities(state)).max(), count + 1
+
+    def unfinished(carry: tuple) -> jax.Array:
+        *_, largest, count = carry
+        return active & (largest >= effort.correlation) & (count < effort.max_sweeps)
+
+    start = vary_with((key, state, jnp.ones((), first.dtype), jnp.array(0)), state, key)
+    _, state, _, count = jax.lax.while_loop(unfinished, step, start)
+    return state, count
+
+
+def _correlations(first: jax.Array, now: jax.Array) -> jax.Array:
+    """Return, for each quantity, the correlation over the particles between its values `first` and `now`; 0 for a constant."""
+    a, b = first - first.mean(-1, keepdims=True), now - now.mean(-1, keepdims=True)
+    scale = jnp.sqrt((a**2).sum(-1) * (b**2).sum(-1))
+    return jnp.where(scale > 0, (a * b).sum(-1) / jnp.where(scale > 0, scale, 1), 0)
 
 
 def effective_size(log_weights: jax.Array) -> jax.Array:
@@ -44,18 +141,19 @@ def largest_exponent(log_increment: Callable[[jax.Array], jax.Array], lowest: ja
 
     log_increment: a function of an exponent (). It returns the log weights (M,) for a rise from `lowest` to this exponent.
     """
+    one = jnp.ones_like(lowest)
+    suffices = effective_size(log_increment(one)) >= least_size
 
-    def halve(_: int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        low, high = bracket
+    def halve(carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        count, low, high = carry
         middle = 0.5 * (low + high)
         enough = effective_size(log_increment(middle)) >= least_size
-        return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
+        return count + 1, jnp.where(enough, middle, low), jnp.where(enough, high, middle)
 
-    one = jnp.ones_like(lowest)
-    low, high = jax.lax.fori_loop(0, _BISECTIONS, halve, (lowest, one))
+    start = vary_with((jnp.array(0), lowest, one), suffices)
+    _, low, high = jax.lax.while_loop(lambda carry: ~suffices & (carry[0] < _BISECTIONS), halve, start)
     # The exponent must increase. The smallest step is therefore made even if it takes the size below `least_size`.
-    step = jnp.where(low > lowest, low, high)
-    return jnp.where(effective_size(log_increment(one)) >= least_size, one, step)
+    return jnp.where(suffices, one, jnp.where(low > lowest, low, high))
 
 
 def random_order(key: jax.Array, concentration: jax.Array, present: jax.Array) -> jax.Array:

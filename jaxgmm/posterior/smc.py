@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
@@ -18,21 +19,21 @@ from ..padding import pad_data
 from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior, check_prior
 from ..progress import program_bar
-from ..row_sums import has_weights, total_weight, weight_or_ones
-from ..validation import as_weighted_data, check_count, check_covariance_type, check_progress, is_traced
-from .conditionals import are_counts, check_closed_forms, check_integer_weights
-from .data_tempering import Effort, Run, log_likelihoods, run_data_tempering
-from .mixing import Mixing, judge_mixing, label_invariant_draws, measure_mixing
-from .particle_moves import Problem
-from .result import Posterior, PosteriorStatus, in_dtype, warn_if_unreliable
-from .standardization import StandardizedProblem, from_standard, log_volume_of_present, standardise
+from ..row_sums import Weight, has_weights
+from ..validation import as_weighted_data, check_choice, check_count, check_covariance_type, check_progress, is_traced
+from .conditionals import check_closed_forms, check_integer_weights
+from .data_tempering import run_data_tempering
+from .particle_summary import summarise_runs
+from .particles import Effort, Particles
+from .result import Posterior, in_dtype, warn_if_unreliable
+from .standardization import from_standard, log_volume_of_present, standardise
 
+TEMPERINGS = ("data", "likelihood")  # the values of the option `tempering`
 _FEWEST_PARTICLES = 100  # smallest number of particles; with fewer, effective sample sizes are not informative
-_MAX_STAGES = 1000  # largest number of stages; if rows are left over then, the status is DEGENERATE
-_MAX_SWEEPS = 30  # number of Gibbs sweeps after which a stage ends even if the particles have moved little
-_CORRELATION = 0.5  # sweeps end when the correlation of each quantity with its value before the sweeps is below this number
-_FEWEST_PARENTS = 0.1  # the status is DEGENERATE if a smaller share of the particles of a run survived a stage
-_EVIDENCE_SPREAD = 1.0  # nats; the status is UNMIXED if the log evidences of the runs have at least this standard deviation
+_MAX_STAGES = 1000  # largest number of stages; if not all data have entered then, the status is DEGENERATE
+_MAX_SWEEPS = 30  # number of moves after which a stage ends even if the particles have moved little
+_CORRELATION = 0.5  # moves end when the correlation of each quantity with its value before the moves is below this number
+_PERCENT = 100  # the bar of likelihood tempering shows by how many percent the exponent has risen
 
 
 @public
@@ -47,27 +48,32 @@ def smc(
     num_chains: int = 4,
     sample_weight: ArrayLike | None = None,
     present: ArrayLike | None = None,
+    tempering: str | None = None,
     progress: bool | None = None,
 ) -> Posterior:
-    """Draw from p(weights, means, covariances | x) by sequential Monte Carlo over the rows of the data.
+    """Draw from p(weights, means, covariances | x) by sequential Monte Carlo from the prior to the posterior.
 
     Particles start as draws from the prior, so the result does not depend on a solution of EM, and all modes of the posterior
-    can be reached. The rows enter in a random order that spreads them over the data. When the next row would take the effective
-    sample size of the importance weights below one half of the number of particles, a stage ends: the particles are resampled,
-    and then moved by Gibbs sweeps, as in `gibbs`. The evidence
+    can be reached. The data enter in stages. Each stage ends when the effective sample size of the importance weights has
+    fallen to one half of the number of particles. The particles are then resampled and moved. There are two ways:
 
-        p(x) = integral of p(x | theta) p(theta) d theta
+    tempering="data": the rows enter in a random order that spreads them over the data, and the particles are moved by Gibbs
+    sweeps, as in `gibbs`. If a single row takes the effective sample size below one half of the number of particles, it enters
+    in several stages, as sum_k w_k N(x | k)^phi, where phi rises from 0 to 1.
 
-    is estimated without bias by the product over stages t of mean_m prod_(rows n of stage t) p(x_n | theta_m), where theta_m is
-    particle m before the resampling of the stage.
+    tempering="likelihood": the likelihood of all rows has an exponent, which rises from 0 to 1, and the particles are moved by
+    Hamiltonian trajectories in the unconstrained space of `nuts`. Scales of the coordinates and the step size are adapted to
+    the particles. This way takes every prior, and fractional weights of the rows.
 
-    The sorted weights and, for each feature, the sorted means and variances of the components determine the number of sweeps in
-    a stage. The correlation of each of these quantities with its value before the sweeps is computed over the particles. The
-    sweeps end when all these correlations are below 0.5, or after 30 sweeps. If a single row takes the effective sample size
-    below one half of the number of particles, it enters in several stages, as sum_k w_k N(x | k)^phi. In these stages, phi
-    rises from 0 to 1.
+    The evidence p(x) = integral of p(x | theta) p(theta) d theta is estimated by the product over stages of the mean importance
+    weight of the particles before the resampling.
 
-    After each sweep, components with the same prior concentration are permuted at random in each particle. All equivalent
+    The sorted weights and, for each feature, the sorted means and variances of the components determine the number of moves in
+    a stage. The correlation of each of these quantities with its value before the moves is computed over the particles. The
+    moves end when all these correlations are below 0.5, or after 30 moves. A move is one Gibbs sweep, or one trajectory for
+    each particle.
+
+    After each move, components with the same prior concentration are permuted at random in each particle. All equivalent
     labellings are therefore equally likely: call `relabel` before you summarise single components. Averages over draws must
     weight the runs by stats["chain_weight"], as the functions of this package do.
 
@@ -76,38 +82,41 @@ def smc(
     Args:
         key: a random key.
         x: (N, D).
-        prior: a Prior, or an IndependentPrior whose scale is InverseWishart or InverseGamma; the conditional distributions
-            under these priors have closed forms. A prior that is scaled to the data, as by `default_prior`, is accepted. The
+        prior: a proper Prior or IndependentPrior. A prior that is scaled to the data, as by `default_prior`, is accepted. The
             evidence then depends on a prior that was chosen with the same data, and may be compared only between models with
             the same prior.
         num_components: K.
         covariance_type: "full", "tied", "diag" or "spherical".
         num_samples: S, number of particles in each run, at least 100.
         num_chains: C, number of independent runs. All runs are computed at the same time.
-        sample_weight: (N,) integers >= 0. A row of weight w counts as w rows. A row of weight 0 is ignored, whatever values it
-            holds. Weights that are not integers raise an error, or set the status to NONFINITE if they are traced. `nuts`
-            accepts such weights.
+        sample_weight: (N,) >= 0. A row of weight w counts as w rows. A row of weight 0 is ignored, whatever values it holds.
+            With tempering="data", weights that are not integers raise an error, or set the status to NONFINITE if they are
+            traced.
         present: (K,) booleans, True for the components that may have a positive weight; None: all components. The other
             components keep weight 0, and are left out of the prior of the weights.
+        tempering: "data" or "likelihood", as described above; None: "data" if the conditional distributions under the prior
+            have closed forms, else "likelihood". They have closed forms unless the prior's scale is HalfNormal.
         progress: whether to show a progress bar, outside jit only; None: show it on a terminal.
 
     Returns:
         A Posterior with mixture (C, S, ...) in data units and x's float dtype. Within a run, the draws have equal weights and
         are in random order. The status is DEGENERATE if fewer than a tenth of the particles of a run survived a stage, or if
-        rows are left over after 1000 stages. It is UNMIXED if the log evidences of the runs have a standard deviation of 1 nat
-        or more. Otherwise, it follows from R-hat and the effective sample size between runs, as in `jaxgmm.posterior.mixing`.
-        For a single run, which cannot be compared with others, it is FEW_DRAWS unless the run is degenerate.
+        not all data have entered after 1000 stages. It is UNMIXED if the log evidences of the runs have a standard deviation of
+        1 nat or more. Otherwise, it follows from R-hat and the effective sample size between runs, as in
+        `jaxgmm.posterior.mixing`. For a single run, which cannot be compared with others, it is FEW_DRAWS unless the run is
+        degenerate.
 
         stats: log_evidence (C,), an estimate of log p(x) in nats from each run; log_evidence_error (), the standard error of
         log(mean of exp(log_evidence)), NaN for one run; chain_weight (C,), the share of each run in an average over all draws,
         which is exp(log_evidence) divided by its sum; rhat () and ess (), the largest R-hat and the smallest effective sample
-        size of the label-invariant quantities, NaN for one run; num_stages (C,), the number of stages of each run. Three arrays
+        size of the label-invariant quantities, NaN for one run; num_stages (C,), the number of stages of each run. Four arrays
         (C, T), T = 1000, describe the stages: effective_size, the effective sample size before resampling (NaN after the last
-        stage); parents, the number of particles that survived; and sweeps, the number of Gibbs sweeps.
+        stage); parents, the number of particles that survived; sweeps, the number of moves of all particles; and accept_prob,
+        the mean acceptance probability of the moves, which is 1 for Gibbs sweeps.
 
     Raises:
-        ValueError, TypeError: the data, the prior or an option is invalid, or the prior's scale is HalfNormal. Traced values
-            are not checked.
+        ValueError, TypeError: the data, the prior or an option is invalid, or tempering="data" does not take the prior or the
+            weights. Traced values are not checked.
 
     Warns:
         RuntimeWarning: outside jit, if the status is neither OK nor FEW_DRAWS.
@@ -129,17 +138,17 @@ def smc(
     if len(x) == 0:
         raise ValueError(f"x has shape {x.shape}: no rows; at least one was expected.")
     check_prior(prior, num_components, x.shape[1], covariance_type)
-    check_closed_forms(prior, "smc")
-    check_integer_weights(weight, "smc")
+    tempering = _check_tempering(tempering, prior, weight)
     present = _as_present(present, num_components)
     check_draws(_shapes(num_components, x, covariance_type), num_samples, num_chains)
     prior = jax.tree.map(partial(as_dtype, dtype=x.dtype), prior)
     traced = is_traced(key, x, weight, prior, present)
-    total = num_chains * len(x) if traced or not has_weights(weight) else num_chains * int((np.asarray(weight) > 0).sum())
+    rows = len(x) if traced or not has_weights(weight) else int((np.asarray(weight) > 0).sum())
+    total, unit = (rows, " rows") if tempering == "data" else (_PERCENT, " percent of a run")
     x, weight = pad_data(x, weight, key, prior, present)
-    with program_bar(total, " rows", False if traced else progress) as bar:
-        problem = (x, weight, prior, present)
-        posterior = _sample(key, problem, bar, covariance_type=covariance_type, num_samples=num_samples, num_chains=num_chains)
+    options = {"covariance_type": covariance_type, "num_samples": num_samples, "num_chains": num_chains}
+    with program_bar(num_chains * total, unit, False if traced else progress) as bar:
+        posterior = _sample(key, (x, weight, prior, present), bar, **options, tempering=tempering)
         if not traced:
             warn_if_unreliable(posterior)
     return posterior
@@ -154,6 +163,7 @@ def smc_like_start(
     num_samples: int = 1000,
     num_chains: int = 4,
     sample_weight: ArrayLike | None = None,
+    tempering: str | None = None,
     progress: bool | None = None,
 ) -> Posterior:
     """Call `smc` with the arguments of the other samplers, for functions that take any sampler.
@@ -171,8 +181,20 @@ def smc_like_start(
         num_chains=num_chains,
         sample_weight=sample_weight,
         present=start.weights > 0,
+        tempering=tempering,
         progress=progress,
     )
+
+
+def _check_tempering(tempering: Any, prior: MixturePrior, weight: Weight) -> str:
+    """Return "data" or "likelihood". Raise an error if `tempering` is invalid, or does not fit the prior or the weights."""
+    if tempering is None:
+        tempering = "data" if prior.has_closed_forms else "likelihood"
+    check_choice(tempering, "tempering", TEMPERINGS)
+    if tempering == "data":
+        check_closed_forms(prior, "smc", remedy='use tempering="likelihood"')
+        check_integer_weights(weight, "smc", remedy='use tempering="likelihood"')
+    return tempering
 
 
 def _as_present(present: ArrayLike | None, num_components: int) -> jax.Array | np.ndarray:
@@ -197,75 +219,42 @@ def _shapes(num_components: int, x: jax.Array, covariance_type: str) -> Mixture:
     return Mixture(cast(Any, weights), cast(Any, means), cast(Any, covariances), covariance_type)
 
 
-@partial(jax.jit, static_argnames=("covariance_type", "num_samples", "num_chains"))
+@partial(jax.jit, static_argnames=("covariance_type", "num_samples", "num_chains", "tempering"))
 def _sample(
-    key: jax.Array, inputs: tuple, bar: jax.Array | None, *, covariance_type: str, num_samples: int, num_chains: int
+    key: jax.Array,
+    inputs: tuple,
+    bar: jax.Array | None,
+    *,
+    covariance_type: str,
+    num_samples: int,
+    num_chains: int,
+    tempering: str,
 ) -> Posterior:
     """Make all runs, and return the posterior; `inputs` are the validated x, weight, prior and present.
 
-    bar: the number that identifies a progress bar for rows, or None.
+    bar: the number that identifies a progress bar, or None.
     """
     x, weight, prior, present = inputs
+    present = jnp.asarray(present)
     standard = standardise(x, weight, prior, covariance_type)
-    problem = Problem(standard.y, standard.weight, standard.prior, jnp.asarray(present))
     effort = Effort(num_samples, _MAX_STAGES, _MAX_SWEEPS, _CORRELATION)
     key_runs, key_order = jax.random.split(key)
-    runs = run_data_tempering(jax.random.split(key_runs, num_chains), problem, covariance_type, effort, bar)
+    keys = jax.random.split(key_runs, num_chains)
+    runs = _run_function(tempering)(keys, standard, present, covariance_type, effort, bar)
     order = jax.vmap(lambda key: jax.random.permutation(key, num_samples))(jax.random.split(key_order, num_chains))
-    state = jax.tree.map(lambda leaf: jax.vmap(lambda one, i: one[i])(leaf, order), runs.state)
-    covariances = covariance.from_factor(state.factors.lower, covariance_type)
-    mixture = Mixture(jnp.exp(state.log_weights), state.means, covariances, covariance_type)
-    found = jax.vmap(lambda state: log_likelihoods(state, problem, covariance_type))(state)
-    found = jnp.where(are_counts(standard.weight), found, jnp.nan)
-    volume = log_volume_of_present(standard, covariance_type, problem.present)
-    log_density = found + log_prior(mixture, standard.prior, present=problem.present) + volume
-    stats, status = _summarise(runs, mixture, log_density, standard)
+    draws = (runs.mixture, runs.log_likelihood)
+    mixture, log_likelihood = jax.tree.map(lambda leaf: jax.vmap(lambda one, i: one[i])(leaf, order), draws)
+    volume = log_volume_of_present(standard, covariance_type, present)
+    log_density = log_likelihood + log_prior(mixture, standard.prior, present=present) + volume
+    stats, status = summarise_runs(runs, mixture, log_density, standard)
     posterior = Posterior(from_standard(mixture, standard), log_density, prior, status, stats, "smc")
     return in_dtype(posterior, x.dtype)
 
 
-def _summarise(
-    runs: Run, mixture: Mixture, log_density: jax.Array, standard: StandardizedProblem
-) -> tuple[dict[str, jax.Array], jax.Array]:
-    """Return the statistics and the status of several runs. The mixture holds the draws (C, S, ...), standardised."""
-    total = total_weight(standard.weight, len(standard.y), standard.y.dtype)
-    log_evidence = runs.log_evidence - total * jnp.log(standard.scale).sum()
-    mixing = measure_mixing(label_invariant_draws(mixture, log_density), in_time=False)
-    rows = weight_or_ones(standard.weight, standard.y.shape[:1], standard.y.dtype) > 0
-    incomplete = (runs.entered < rows.sum()).any()
-    stats = {
-        "log_evidence": log_evidence,
-        "chain_weight": jax.nn.softmax(log_evidence),
-        "log_evidence_error": _relative_error(log_evidence),
-        "rhat": mixing.rhat,
-        "ess": mixing.ess,
-        "num_stages": runs.stage,
-        "effective_size": runs.records.size,
-        "parents": runs.records.parents,
-        "sweeps": runs.records.sweeps,
-    }
-    return stats, _judge(log_density, log_evidence, mixing, incomplete | _is_degenerate(runs, log_density.shape[1]))
+def _run_function(tempering: str) -> Callable[..., Particles]:
+    """Return the function that makes all runs."""
+    if tempering == "data":
+        return run_data_tempering
+    from .likelihood_tempering import run_likelihood_tempering  # it imports NumPyro, which takes a second
 
-
-def _relative_error(log_evidence: jax.Array) -> jax.Array:
-    """Return the standard error of the mean evidence over runs (C,), relative to this mean. For one run, the result is NaN."""
-    evidence = jnp.exp(log_evidence - log_evidence.max())
-    count = len(evidence)
-    return jnp.nan * evidence[0] if count == 1 else evidence.std(ddof=1) / count**0.5 / evidence.mean()
-
-
-def _is_degenerate(runs: Run, num_particles: int) -> jax.Array:
-    """Return whether only a small share of the particles survived in at least one stage of at least one run, ()."""
-    parents = jnp.where(jnp.isnan(runs.records.size), num_particles, runs.records.parents)
-    return (parents < _FEWEST_PARENTS * num_particles).any()
-
-
-def _judge(log_density: jax.Array, log_evidence: jax.Array, mixing: Mixing, degenerate: jax.Array) -> jax.Array:
-    """Return the most severe PosteriorStatus that applies, (). For one run, it is FEW_DRAWS or more severe."""
-    status = jnp.asarray(PosteriorStatus.FEW_DRAWS)
-    if len(log_density) > 1:
-        status = judge_mixing(mixing, *log_density.shape)
-        status = jnp.where(log_evidence.std(ddof=1) < _EVIDENCE_SPREAD, status, PosteriorStatus.UNMIXED)
-    status = jnp.where(degenerate, PosteriorStatus.DEGENERATE, status)
-    finite = jnp.isfinite(log_density).all() & jnp.isfinite(log_evidence).all()
-    return jnp.where(finite, status, PosteriorStatus.NONFINITE)
+    return run_likelihood_tempering

@@ -59,6 +59,7 @@ class UnconstrainedSpace(NamedTuple):
         unflatten: z (P,) -> the mixture, and log|d(weights, means, covariances) / dz| ().
         unravel: z (P,) -> a dictionary that maps the name of each site to the part of z that belongs to the site.
         decode: z (P,) -> the mixture with its factors and the logarithms of its weights. None for a user's own model.
+        log_prior: a decoded point -> the log density of z under the prior, (). None for a user's own model.
     """
 
     size: int
@@ -67,6 +68,7 @@ class UnconstrainedSpace(NamedTuple):
     unflatten: Callable[[jax.Array], tuple[Mixture, jax.Array]]
     unravel: Callable[[jax.Array], dict[str, jax.Array]]
     decode: Callable[[jax.Array], Decoded] | None = None
+    log_prior: Callable[[Decoded], jax.Array] | None = None
 
 
 def make_unconstrained_space(problem: StandardizedProblem, start: Mixture) -> UnconstrainedSpace:
@@ -101,20 +103,26 @@ def make_unconstrained_space(problem: StandardizedProblem, start: Mixture) -> Un
         factors = covariance.complete(root_of(sites, covariance_type), covariance_type, d)
         return Decoded(log_weights, mixture, factors, jacobian + log_det)
 
-    def potential(z: jax.Array) -> jax.Array:
-        log_weights, mixture, factors, jacobian = decode(z)
-        value = likelihood(log_weights, mixture.means, factors)
+    def log_prior(point: Decoded) -> jax.Array:
+        log_weights, mixture, factors, jacobian = point
         # The log-Jacobian of the weights is sum_k log w_k. Added to the log density of the Dirichlet law, sum_k (c_k - 1)
         # log w_k, it gives sum_k c_k log w_k.
-        value += gammaln(concentration.sum()) - gammaln(concentration).sum() + concentration @ log_weights
+        value = gammaln(concentration.sum()) - gammaln(concentration).sum() + concentration @ log_weights
         value += prior.covariance_law.log_density(mixture.covariances, factors, covariance_type, d).sum()
-        return -(value + prior.log_density_of_means(mixture, factors).sum() + jacobian)
+        return value + prior.log_density_of_means(mixture, factors).sum() + jacobian
+
+    def potential(z: jax.Array) -> jax.Array:
+        point = decode(z)
+        return -(likelihood(point.log_weights, point.mixture.means, point.factors) + log_prior(point))
 
     def unflatten(z: jax.Array) -> tuple[Mixture, jax.Array]:
         point = decode(z)
         return point.mixture, point.log_weights.sum() + point.jacobian
 
-    return UnconstrainedSpace(flat.size, potential, lambda m: ravel_pytree(to_parts(m))[0], unflatten, unravel, decode)
+    def flatten(mixture: Mixture) -> jax.Array:
+        return ravel_pytree(to_parts(mixture))[0]
+
+    return UnconstrainedSpace(flat.size, potential, flatten, unflatten, unravel, decode, log_prior)
 
 
 def from_sticks(sticks: jax.Array) -> jax.Array:

@@ -16,18 +16,20 @@ from ..posterior.gibbs import gibbs
 from ..posterior.laplace import laplace
 from ..posterior.nuts import nuts
 from ..posterior.result import Posterior
-from ..posterior.smc import smc_like_start
-from ..validation import check_count, check_flag, check_number
+from ..posterior.smc import TEMPERINGS, smc_like_start
+from ..validation import check_choice, check_count, check_flag, check_number
 from .method_names import POSTERIOR_METHODS
 
 _SAMPLERS = (nuts, gibbs, laplace, bootstrap, smc_like_start)
 FUNCTIONS: dict[str, Callable[..., Posterior]] = dict(zip(POSTERIOR_METHODS, _SAMPLERS, strict=True))
-_OWNED_BY_STUDIES = {"progress", "sample_weight"}  # options that the caller may not set, because a study sets them itself
-# The values of the options in the next two constants are checked before a study begins. An option has the same meaning in all
+# Options that the caller may not set: a study sets them itself, or, like `start_mass`, they are for several starts.
+_OWNED_BY_STUDIES = {"progress", "sample_weight", "start_mass"}
+# The values of the options in the next four constants are checked before a study begins. An option has the same meaning in all
 # methods. The numbers here are the smallest valid values.
 _COUNTS = {"num_samples": 1, "num_chains": 1, "num_warmup": 0, "max_tree_depth": 1, "max_iter": 0, "chunk_size": 1}
 _NUMBERS = ("tol", "reg_covar", "target_accept_prob")
 _FLAGS = ("accelerate", "adapt_mass_matrix")
+_CHOICES = {"tempering": TEMPERINGS}
 _FIT_OPTIONS = ("tol", "max_iter", "reg_covar", "accelerate", "chunk_size")  # options that bootstrap passes to fit_many
 
 
@@ -100,3 +102,5 @@ def check_option_values(options: Mapping[str, Any]) -> None:
             check_number(value, name, exclusive=name == "target_accept_prob")
             if name == "target_accept_prob" and value >= 1:
                 raise ValueError(f"target_accept_prob is {value:g}; a number between 0 and 1 was expected.")
+        elif name in _CHOICES:
+            check_choice(value, name, _CHOICES[name])

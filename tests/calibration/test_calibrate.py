@@ -176,11 +176,11 @@ def sd_for_variance(x, prior, *, num_components, covariance_type):
     numpyro.sample("x", dist.MixtureSameFamily(dist.Categorical(probs=weights), parts), obs=x[:, 0])
 
 
-def slow_one(method, covariance_type, d, **options):
-    prior, size = sampling_prior(covariance_type, d), {"num_datasets": 256, "num_observations": 100}
-    recipe = {"num_components": 2, "covariance_type": covariance_type, "batch_size": 64, "progress": False} | size | options
+def slow_one(method, covariance_type, d, k=2, **options):
+    prior, size = sampling_prior(covariance_type, d, k), {"num_datasets": 256, "num_observations": 100}
+    recipe = {"num_components": k, "covariance_type": covariance_type, "batch_size": 64, "progress": False} | size | options
     found = jaxgmm.calibrate(jax.random.key(0), prior, method, **recipe)
-    print(f"\n{covariance_type} D={d}\n{found}", flush=True)
+    print(f"\n{covariance_type} D={d} K={k}\n{found}", flush=True)
     return found
 
 
@@ -195,10 +195,13 @@ def test_samplers_are_calibrated(method, covariance_type, d):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("covariance_type", "d"), [("full", 1), ("tied", 2)])
-def test_smc_is_calibrated(covariance_type, d):
+@pytest.mark.parametrize("tempering", ["data", "likelihood"])
+@pytest.mark.parametrize(
+    ("covariance_type", "d", "k"), [("full", 1, 2), ("tied", 2, 2), ("full", 2, 2), ("full", 1, 3), ("full", 2, 3)]
+)
+def test_smc_is_calibrated(covariance_type, d, k, tempering):
     """Each case fails for a correct sampler with probability at most 0.01."""
-    assert slow_one("smc", covariance_type, d, num_observations=30, num_draws=63).passed
+    assert slow_one("smc", covariance_type, d, k, num_observations=30, num_draws=63, tempering=tempering).passed
 
 
 @pytest.mark.slow

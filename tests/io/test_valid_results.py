@@ -7,14 +7,14 @@ import pytest
 import jaxgmm
 from jaxgmm.io.valid_results import check_mixtures, check_values
 
-from helpers import fitted, random_data
+from helpers import TWO_COVARIANCE_TYPES, fitted, random_data
 
 
 def on_host(thing):
     return jax.tree.map(np.asarray, thing)
 
 
-@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+@pytest.mark.parametrize("covariance_type", TWO_COVARIANCE_TYPES)
 def test_what_functions_return_is_valid(covariance_type):
     fit, prior = fitted(random_data(0, 40, 2, 2).astype(np.float32), 2, covariance_type)
     for thing in (fit, fit.mixture, prior):

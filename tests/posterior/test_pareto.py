@@ -39,7 +39,9 @@ def hard_ratios(count):
     return found
 
 
-@pytest.mark.parametrize("count", [10, 20, 21, 24, 30, 100, 1000, 20000])
+@pytest.mark.parametrize(
+    "count", [10, 21, 1000, *(pytest.param(count, marks=pytest.mark.slow) for count in (20, 24, 30, 100, 20000))]
+)
 def test_k_hat_and_weights_equal_arviz_for_hard_ratios(count):
     """Exceedances at or below the cutoff are left out, and k-hat is infinite where four or fewer remain, as in ArviZ."""
     arviz = pytest.importorskip("arviz")

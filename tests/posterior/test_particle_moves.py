@@ -1,4 +1,4 @@
-"""Moves of particles: a point that enters the sums with a weight, correlations, and permutations of components."""
+"""Moves of particles: a point that enters the sums with a weight, and permutations of components."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import pytest
 
 from jaxgmm import covariance
 from jaxgmm.posterior.conditionals import gibbs_state
-from jaxgmm.posterior.particle_moves import _correlations, _permute, _with_point, joint_of_particles
+from jaxgmm.posterior.particle_moves import _permute, _with_point, joint_of_particles
 from jaxgmm.priors.interface import ComponentSums
 
 import oracle
@@ -30,12 +30,6 @@ def test_a_point_enters_with_its_weights(covariance_type):
     for i, expected in enumerate((sums(np.vstack([x, point]), np.append(w, 0.4)), sums(x, w))):
         for a, b in zip((found.count, found.mean, found.scatter), expected, strict=True):
             np.testing.assert_allclose(a[i], b[0], rtol=1e-4, atol=1e-5)
-
-
-def test_correlations():
-    first = jnp.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [1.0, 1.0, 1.0]])
-    now = jnp.array([[2.0, 4.0, 6.0], [1.0, 0.0, 1.0], [1.0, 2.0, 3.0]])
-    np.testing.assert_allclose(_correlations(first, now), [1, 0, 0], atol=1e-6)
 
 
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)

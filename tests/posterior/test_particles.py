@@ -60,3 +60,9 @@ def test_order_permutes_only_equal_concentrations():
     assert (np.array(concentration)[orders] == np.array(concentration)).all()
     assert (orders[:, 4] == 4).all()
     assert len({tuple(order) for order in orders}) == 4
+
+
+def test_correlations():
+    first = jnp.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [1.0, 1.0, 1.0]])
+    now = jnp.array([[2.0, 4.0, 6.0], [1.0, 0.0, 1.0], [1.0, 2.0, 3.0]])
+    np.testing.assert_allclose(particles._correlations(first, now), [1, 0, 0], atol=1e-6)

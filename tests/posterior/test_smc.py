@@ -4,6 +4,7 @@ Statistical checks compare with exact values at 5 standard errors, each of which
 """
 
 import dataclasses
+import itertools
 import warnings
 
 import jax
@@ -11,10 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from exact_evidence import exact_log_evidence
+from scipy.special import gammaln
 
 import jaxgmm
-from jaxgmm.posterior import smc as module
-from jaxgmm.posterior.mixing import Mixing
 from jaxgmm.posterior.result import PosteriorStatus
 
 from helpers import check_log_density, independent_prior
@@ -38,27 +38,80 @@ def small_prior(num_features, covariance_type, concentration=(1.5, 1.5)):
     return jaxgmm.Prior(*(jnp.asarray(value, jnp.float32) for value in values))
 
 
-@pytest.mark.parametrize(
-    "covariance_type", ["full", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tied", "diag", "spherical"))]
-)
-def test_evidence_is_the_sum_over_all_allocations(covariance_type):
+def evidence_of(posterior):
+    """Return the estimate of log p(x) from all runs, and its error."""
+    runs = np.array(posterior.stats["log_evidence"], float)
+    return np.logaddexp.reduce(runs) - np.log(len(runs)), float(posterior.stats["log_evidence_error"])
+
+
+COVARIANCE_TYPES = ["full", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tied", "diag", "spherical"))]
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+@pytest.mark.parametrize("tempering", ["data", pytest.param("likelihood", marks=pytest.mark.slow)])
+def test_evidence_is_the_sum_over_all_allocations(tempering, covariance_type):
     """The estimate is within 5 of its stated errors of the exact value; broken twins are further away."""
     x, prior = overlapping(2), small_prior(2, covariance_type)
-    posterior = jaxgmm.smc(jax.random.key(0), x, prior, num_components=2, covariance_type=covariance_type, **RUN)
-    runs = np.array(posterior.stats["log_evidence"], float)
-    estimate, error = np.logaddexp.reduce(runs) - np.log(len(runs)), float(posterior.stats["log_evidence_error"])
+    options = {"covariance_type": covariance_type, "tempering": tempering}
+    posterior = jaxgmm.smc(jax.random.key(0), x, prior, num_components=2, **options, **RUN)
+    estimate, error = evidence_of(posterior)
     exact = exact_log_evidence(x, prior, covariance_type)
-    print(covariance_type, exact, estimate, error)
+    print(covariance_type, tempering, exact, estimate, error)
     assert error < 0.1
     assert abs(estimate - exact) < 5 * error
     check_log_density(posterior, x, prior)
     assert int(posterior.status) == PosteriorStatus.OK
 
 
-def evidence_of(posterior):
-    """Return the estimate of log p(x) from all runs, and its error."""
-    runs = np.array(posterior.stats["log_evidence"], float)
-    return np.logaddexp.reduce(runs) - np.log(len(runs)), float(posterior.stats["log_evidence_error"])
+def half_normal_log_evidence(x, prior, weight):
+    """Return log p(x) of one or two components in one dimension, by quadrature over each standard deviation.
+
+    The sum is over all allocations of the points (N,), and the weights are exponents; with two components they must be 1.
+    """
+    c, m, v, sd = (
+        np.asarray(value, float) for value in (prior.weight_concentration, prior.mean[0], prior.mean_covariance, prior.scale.sd)
+    )
+    nodes, areas = np.polynomial.legendre.leggauss(400)
+    sigma = 6 * sd * (nodes + 1) / 2
+    density = 6 * sd / 2 * areas * np.sqrt(2 / np.pi) / sd * np.exp(-0.5 * (sigma / sd) ** 2)
+
+    def log_marginal(x, w):  # of the points of one component
+        n = w.sum()
+        mean = w @ x / n if n else 0.0
+        inside = -n / 2 * np.log(2 * np.pi * sigma**2) - (w @ (x - mean) ** 2) / (2 * sigma**2)
+        total = v[0, 0] + sigma**2 / n if n else 1.0
+        between = 0.5 * np.log(sigma**2 / n / total) - (mean - m) ** 2 / (2 * total) if n else 0.0
+        return np.log(density @ np.exp(inside + between))
+
+    terms = []
+    for labels in itertools.product(range(len(c)), repeat=len(x)):
+        mine = [np.array(labels) == k for k in range(len(c))]
+        counts = np.array([weight[one].sum() for one in mine])
+        allocation = gammaln(c.sum()) - gammaln(c.sum() + counts.sum()) + (gammaln(c + counts) - gammaln(c)).sum()
+        terms.append(allocation + sum(log_marginal(x[one], weight[one]) for one in mine))
+    return np.logaddexp.reduce(terms)
+
+
+@pytest.mark.parametrize("num_present", [2, 1])
+def test_likelihood_tempering_of_a_prior_without_closed_forms(num_present):
+    """The evidence is that of quadrature, with two components, and with one component and fractional weights."""
+    x = overlapping(1)[2:8]
+    array = lambda value: jnp.asarray(value, jnp.float32)  # noqa: E731
+    prior = jaxgmm.IndependentPrior(
+        array([1.5, 0.8]), array([0.5]), array([[4.0]]), jaxgmm.HalfNormal(array([1.5]), array(1.0))
+    )
+    weight = np.float32([1, 1, 1, 1, 1, 1] if num_present == 2 else [0.5, 1, 2.25, 0, 1.5, 1])
+    present = np.arange(2) < num_present
+    posterior = jaxgmm.smc(jax.random.key(7), x, prior, num_components=2, sample_weight=weight, present=present, **RUN)
+    estimate, error = evidence_of(posterior)
+    known = dataclasses.replace(prior, weight_concentration=prior.weight_concentration[:num_present])
+    exact = half_normal_log_evidence(x[:, 0].astype(float), known, weight.astype(float))
+    print(num_present, exact, estimate, error)
+    assert error < 0.1
+    assert abs(estimate - exact) < 5 * error
+    check_log_density(posterior, x, prior, weight)
+    assert (posterior.mixture.weights[..., ~present] == 0).all()
+    assert int(posterior.status) == PosteriorStatus.OK
 
 
 OUTLIER = np.float32([[-1.2], [0.3], [0.1], [0.9], [-0.4], [60.0], [0.7]])
@@ -95,18 +148,65 @@ def test_weights_repeat_rows_and_zero_silences():
     check_log_density(posterior, x, prior, weight)
 
 
-def test_jit_and_vmap_give_the_same_draws():
+@pytest.fixture(scope="module")
+def batch():
+    """Data sets (64, 10, 1) that were drawn from the prior, the true mixtures, and posteriors from one call.
+
+    Three data sets that were not drawn from the prior come first: one, the same moved by 3, and one of NaN.
+    """
+    prior, rng, num = small_prior(1, "full"), np.random.default_rng(0), 64
+    variances = 1 / rng.gamma(2.0, 1.0, (num, 2))
+    means = 0.5 + rng.normal(size=(num, 2)) * np.sqrt(variances / 0.5)
+    weights = rng.dirichlet([1.5, 1.5], num)
+    first = rng.random((num, 10)) < weights[:, :1]
+    x = np.where(first, means[:, :1], means[:, 1:]) + rng.normal(size=(num, 10)) * np.sqrt(
+        np.where(first, variances[:, :1], variances[:, 1:])
+    )
+    known = overlapping(1)
+    xs = jnp.asarray(np.concatenate([[known, known + 3, np.full(known.shape, np.nan)], x[..., None]]), jnp.float32)
+    keys = jax.random.split(jax.random.key(3), len(xs))
+    posteriors = jax.jit(jax.vmap(lambda key, x: jaxgmm.smc(key, x, prior, **SHORT)))(keys, xs)
+    return keys, xs, posteriors, (weights, means, variances)
+
+
+def test_jit_and_vmap_give_the_same_draws(batch):
     """A batch of data sets gives the numbers of single calls, and a data set that fails does not affect the others."""
-    x, prior = overlapping(1), small_prior(1, "full")
-    xs = jnp.stack([jnp.asarray(x), jnp.asarray(x) + 3, jnp.full(x.shape, jnp.nan)])
-    keys = jax.random.split(jax.random.key(3), 3)
-    many = jax.jit(jax.vmap(lambda key, x: jaxgmm.smc(key, x, prior, **SHORT)))(keys, xs)
-    assert many.mixture.means.shape == (3, 2, 100, 2, 1)
+    keys, xs, many, _ = batch
+    assert many.mixture.means.shape == (67, 2, 100, 2, 1)
     assert int(many.status[2]) == PosteriorStatus.NONFINITE
+    assert not (many.status[3:] == PosteriorStatus.NONFINITE).any()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        one = jaxgmm.smc(keys[1], xs[1], prior, **SHORT, progress=True)
+        one = jaxgmm.smc(keys[1], xs[1], small_prior(1, "full"), **SHORT, progress=True)
     np.testing.assert_allclose(many.stats["log_evidence"][1], one.stats["log_evidence"], rtol=1e-3)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_draws_are_calibrated(batch, broken):
+    """Truths that were drawn from the prior have uniform ranks among the draws; in the broken twin, the draws are too narrow.
+
+    The components are sorted by their means. The mean of the ranks u and that of (u - 1/2)^2 are within 5 standard errors of
+    their expectations for all five quantities; a correct sampler fails with a probability of about 1e-5.
+    """
+    *_, many, (weights, means, variances) = batch
+
+    def sorted_quantities(weights, means, variances):
+        lower, upper = means.argmin(-1)[..., None], means.argmax(-1)[..., None]
+        take = lambda values, index: np.take_along_axis(values, index, -1)[..., 0]  # noqa: E731
+        leaves = [take(means, lower), take(means, upper), take(weights, lower)]
+        return np.stack([*leaves, *(np.log(take(variances, index)) for index in (lower, upper))])
+
+    mixture = jax.tree.map(lambda leaf: np.asarray(leaf[3:]), many.mixture)
+    draws = sorted_quantities(mixture.weights, mixture.means[..., 0], mixture.covariances[..., 0, 0])  # (Q, 64, C, S)
+    if broken:
+        draws = draws.mean((2, 3), keepdims=True) + 0.5 * (draws - draws.mean((2, 3), keepdims=True))
+    below = (draws < sorted_quantities(weights, means, variances)[..., None, None]).mean(-1)
+    rank = (below * np.asarray(many.stats["chain_weight"][3:])).sum(-1)  # (Q, 64)
+    count = rank.shape[1]
+    first = (rank.mean(1) - 1 / 2) / np.sqrt(1 / 12 / count)
+    second = (((rank - 1 / 2) ** 2).mean(1) - 1 / 12) / np.sqrt(1 / 180 / count)
+    print(first.round(1), second.round(1))
+    assert (max(abs(first).max(), abs(second).max()) > 5) == broken
 
 
 def test_labels_are_exchanged():
@@ -125,26 +225,11 @@ def test_float64_data_give_float64_draws(x64):
     check_log_density(posterior, x.astype(float), prior)
 
 
-def test_status():
-    """The status is the most severe one that applies."""
-    density = jnp.asarray(np.random.default_rng(0).normal(size=(2, 500)))
-    even, uneven = jnp.zeros(2), jnp.array([0.0, 3.0])
-    good, bad, few = (Mixing(jnp.array(rhat), jnp.array(ess)) for rhat, ess in ((1.0, 900.0), (1.5, 900.0), (1.02, 900.0)))
-    judge = lambda *args: PosteriorStatus(int(module._judge(*args)))  # noqa: E731
-    no, yes = jnp.array(False), jnp.array(True)
-    assert judge(density, even, good, no) == PosteriorStatus.OK
-    assert judge(density, even, few, no) == PosteriorStatus.FEW_DRAWS
-    assert judge(density[:1], even[:1], Mixing(jnp.array(jnp.nan), jnp.array(jnp.nan)), no) == PosteriorStatus.FEW_DRAWS
-    assert judge(density, even, bad, no) == PosteriorStatus.UNMIXED
-    assert judge(density, uneven, good, no) == PosteriorStatus.UNMIXED
-    assert judge(density, uneven, good, yes) == PosteriorStatus.DEGENERATE
-    assert judge(density * jnp.nan, even, good, yes) == PosteriorStatus.NONFINITE
-
-
 INVALID = {
     "few": ({"num_samples": 50}, "num_samples"),
     "components": ({"num_components": 3}, "K=2"),
-    "fractions": ({"sample_weight": np.full(10, 0.5)}, "integers"),
+    "fractions": ({"sample_weight": np.full(10, 0.5)}, 'integers .* use tempering="likelihood"'),
+    "tempering": ({"tempering": "rows"}, "one of 'data', 'likelihood'"),
     "type": ({"covariance_type": "round"}, "covariance_type"),
     "absent": ({"present": np.zeros(2, bool)}, "at least one True"),
     "numbers": ({"present": np.ones(2)}, "booleans"),
@@ -159,10 +244,10 @@ def test_invalid_input(case):
         jaxgmm.smc(jax.random.key(0), overlapping(1), small_prior(1, "full"), **options)
 
 
-def test_priors_without_closed_forms_are_refused():
+def test_gibbs_sweeps_refuse_priors_without_closed_forms():
     prior = independent_prior("full", 2, 1, half_normal=True)
-    with pytest.raises(TypeError, match="closed form; for smc use"):
-        jaxgmm.smc(jax.random.key(0), overlapping(1), prior, num_components=2)
+    with pytest.raises(TypeError, match=r'closed form; for smc use .* or use tempering="likelihood"'):
+        jaxgmm.smc(jax.random.key(0), overlapping(1), prior, num_components=2, tempering="data")
 
 
 def test_data_without_rows_are_refused():

@@ -46,8 +46,9 @@ def test_every_option_has_a_check():
     """An option that a method gains is checked before a study begins, unless it is a function or belongs to studies."""
     for function in FUNCTIONS.values():
         names = {p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY}
-        assert names - methods._OWNED_BY_STUDIES - {"model", "kind"} <= {*methods._COUNTS, *methods._NUMBERS, *methods._FLAGS}
-    assert set(methods._FIT_OPTIONS) <= {*methods._COUNTS, *methods._NUMBERS, *methods._FLAGS}
+        checked = {*methods._COUNTS, *methods._NUMBERS, *methods._FLAGS, *methods._CHOICES}
+        assert names - methods._OWNED_BY_STUDIES - {"model", "kind"} <= checked
+    assert set(methods._FIT_OPTIONS) <= checked
 
 
 @pytest.mark.parametrize("bad", ["emcee", "", "NUTS"])
@@ -72,3 +73,8 @@ def test_unknown_options_are_refused(method, option):
 
 def test_bootstrap_takes_the_options_of_its_fits():
     assert as_method("bootstrap", tol=1e-4, num_samples=9)[1].keywords == {"tol": 1e-4, "num_samples": 9}
+
+
+def test_unknown_temperings_are_refused():
+    with pytest.raises(ValueError, match="tempering is 'rows'; one of 'data', 'likelihood' was expected"):
+        as_method("smc", tempering="rows")

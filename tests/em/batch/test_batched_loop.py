@@ -41,7 +41,7 @@ def test_every_width_gives_the_single_fits(problems, width, count, x64):
         np.testing.assert_allclose(found.history[b], alone.history, rtol=1e-10)
 
 
-@pytest.mark.parametrize("max_iter", [0, 1, 7, 8, 9, 17])
+@pytest.mark.parametrize("max_iter", [0, 8, 9, *(pytest.param(steps, marks=pytest.mark.slow) for steps in (1, 7, 17))])
 def test_any_number_of_steps(problems, max_iter, x64):
     """max_iter is reached exactly, whether or not it is a multiple of the steps of a round."""
     starts, problem, _ = problems

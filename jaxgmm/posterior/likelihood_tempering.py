@@ -1,0 +1,257 @@
+"""Sequential Monte Carlo in which the exponent of the likelihood rises from 0 to 1. Del Moral, Doucet & Jasra (2006).
+
+The target of stage t is p(theta) p(x | theta)^phi_t. Each stage
+
+1. moves each particle by Hamiltonian trajectories, as in `hamiltonian_moves`, in the unconstrained space of `nuts`, and
+   proposes to replace one of its components by a draw from the prior; the first stage instead draws the particles from the
+   prior;
+2. raises the exponent as far as the effective sample size of the importance weights p(x | theta)^(increase) stays above one
+   half of the number of particles;
+3. resamples the particles in proportion to their weights.
+
+The evidence is the product over stages of the mean importance weight. Unlike the Gibbs sweeps of `data_tempering`, the moves
+need only the log density and its gradient, so every prior and fractional weights of the rows are possible.
+
+Absent components stay in the unconstrained space, with the prior as their distribution. The weights of the present components
+are divided by their sum. Under a Dirichlet law, the result follows the Dirichlet law of the present components.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from .. import covariance
+from ..mixture import Mixture
+from ..priors.interface import ComponentSums
+from ..progress import advance_by
+from ..row_sums import vary_with
+from .conditionals import GibbsState, gibbs_state, shapes_of_variables, state_from_variables
+from .gamma_draws import draw_log_gammas
+from .hamiltonian_moves import Movers, move_by_trajectories, scales_of_particles
+from .particle_likelihood import log_likelihood_of_particles, log_likelihood_under_normal
+from .particle_moves import invariant_quantities
+from .particles import (
+    Effort,
+    Particles,
+    Records,
+    effective_size,
+    empty_records,
+    largest_exponent,
+    log_mean_exp,
+    number_of_parents,
+    random_order,
+    repeat_until_moved,
+    systematic_parents,
+)
+from .standardization import StandardizedProblem
+from .unconstrained_space import Decoded, UnconstrainedSpace, from_sticks, make_unconstrained_space, to_sticks
+
+_FIRST_STEP_SIZE = 0.5
+
+
+class Run(NamedTuple):
+    """The state of one run: points (M, P), the exponent of the likelihood, the log evidence, counters and records."""
+
+    z: jax.Array
+    exponent: jax.Array
+    log_step_size: jax.Array
+    log_evidence: jax.Array
+    stage: jax.Array
+    finished: jax.Array
+    records: Records
+
+
+class Model(NamedTuple):
+    """The standardised problem and its unconstrained space.
+
+    present: (K,) booleans, True for the present components. shape: a mixture with the shape and covariance type of the
+    particles.
+    """
+
+    problem: StandardizedProblem
+    space: UnconstrainedSpace
+    present: jax.Array
+    shape: Mixture
+
+    @property
+    def covariance_type(self) -> str:
+        """The covariance type of the mixtures."""
+        return self.shape.covariance_type
+
+    def decode(self, z: jax.Array) -> tuple[Decoded, jax.Array]:
+        """Return the decoded points (M, ...) and the log density of each point under the prior, (M,).
+
+        The weights of absent components are 0. The density includes these components.
+        """
+        assert self.space.decode is not None and self.space.log_prior is not None  # noqa: PT018
+        points = jax.vmap(self.space.decode)(z)
+        log_weights = jax.nn.log_softmax(jnp.where(self.present, points.log_weights, -jnp.inf))
+        mixture = Mixture(jnp.exp(log_weights), points.mixture.means, points.mixture.covariances, self.covariance_type)
+        return points._replace(log_weights=log_weights, mixture=mixture), jax.vmap(self.space.log_prior)(points)
+
+    def log_likelihood(self, points: Decoded) -> jax.Array:
+        """Return the log-likelihood minus that under N(0, I) for decoded points (M, ...), (M,)."""
+        state = GibbsState(points.log_weights, points.mixture.means, points.factors)
+        return log_likelihood_of_particles(state, self.problem.y, self.problem.weight, self.covariance_type)
+
+    def log_density(self, z: jax.Array, exponent: jax.Array) -> jax.Array:
+        """Return the log density of points (M, P) when the likelihood has an exponent, up to a constant, (M,)."""
+        points, log_prior = self.decode(z)
+        return log_prior + exponent * self.log_likelihood(points)
+
+    def sample_prior(self, key: jax.Array, num_points: int) -> jax.Array:
+        """Draw points (num_points, P) from the prior."""
+        prior, covariance_type, (k, d) = self.problem.prior, self.covariance_type, self.shape.means.shape
+        if not prior.has_closed_forms:
+            sample = partial(prior.sample, covariance_type=covariance_type, num_components=k)
+            mixtures = jax.vmap(sample)(jax.random.split(key, num_points))
+        else:  # The conditional distribution without rows is the prior. This draws it in less time than `prior.sample`.
+            key_gammas, key_normals = jax.random.split(key)
+            zeros = jnp.zeros((k, d), self.shape.means.dtype)
+            sums = ComponentSums(zeros[:, 0], zeros, covariance.outer(zeros, covariance_type))
+            shapes, num_normals = shapes_of_variables(sums, prior, covariance_type)
+            log_gammas = draw_log_gammas(key_gammas, jnp.broadcast_to(shapes, (num_points, len(shapes))))
+            normals = jax.random.normal(key_normals, (num_points, *num_normals), shapes.dtype)
+            draw = partial(state_from_variables, state=gibbs_state(self.shape), sums=sums, prior=prior)
+            draw = partial(draw, present=jnp.ones(k, bool), covariance_type=covariance_type)
+            states = jax.vmap(lambda *variables: draw(variables))(log_gammas, normals)
+            covariances = covariance.from_factor(states.factors.lower, covariance_type)
+            mixtures = Mixture(jnp.exp(states.log_weights), states.means, covariances, covariance_type)
+        # A small weight may round to 0, which has no place in the unconstrained space.
+        weights = jnp.maximum(mixtures.weights, 10 * jnp.finfo(mixtures.weights.dtype).tiny)
+        mixtures = Mixture(weights, mixtures.means, mixtures.covariances, covariance_type)
+        return jax.vmap(self.space.flatten)(mixtures)
+
+    def replace_component(self, key: jax.Array, z: jax.Array, other: jax.Array) -> jax.Array:
+        """Take the mean and the covariance of one component, chosen at random, from another point (P,)."""
+        chosen = jax.random.randint(key, (), 0, len(self.present))
+        parts, new = self.space.unravel(z), self.space.unravel(other)
+        for name in parts.keys() - {"weights"}:
+            parts[name] = parts[name].at[chosen].set(new[name][chosen])
+        return ravel_pytree(parts)[0]
+
+    def has_own_covariances(self) -> bool:
+        """Return whether each component has a covariance of its own."""
+        k, d = len(self.present), self.problem.y.shape[1]
+        return covariance.storage_shape(self.covariance_type, k, d)[0] == k
+
+    def permute(self, key: jax.Array, z: jax.Array) -> jax.Array:
+        """Exchange components with the same prior concentration at random in a point z (P,)."""
+        order = random_order(key, self.problem.prior.weight_concentration, self.present)
+        parts = self.space.unravel(z)
+        sticks = to_sticks(from_sticks(parts.pop("weights"))[order])
+        # a tied covariance does not change its place
+        others = {name: part[order] if len(part) == len(order) else part for name, part in parts.items()}
+        return ravel_pytree(others | {"weights": sticks})[0]
+
+
+def run_likelihood_tempering(
+    keys: jax.Array,
+    standard: StandardizedProblem,
+    present: jax.Array,
+    covariance_type: str,
+    effort: Effort,
+    bar: jax.Array | None = None,
+) -> Particles:
+    """Move independent populations of particles from the prior to the posterior, one population for each key (C,).
+
+    present: (K,) booleans, True for the components that may have a positive weight.
+    bar: the number that identifies a progress bar, which advances by 100 in each run, or None.
+    """
+    k, d = len(present), standard.y.shape[1]
+    ones = jnp.ones(k, standard.y.dtype)
+    unit = covariance.from_dense(jnp.broadcast_to(jnp.eye(d, dtype=ones.dtype), (k, d, d)), covariance_type, ones)
+    shape = Mixture(ones / k, jnp.zeros((k, d), ones.dtype), unit, covariance_type)
+    model = Model(standard, make_unconstrained_space(standard, shape), present, shape)
+
+    def stage(carry: tuple[jax.Array, Run]) -> tuple[jax.Array, Run]:
+        count, runs = carry
+        stage_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, count)
+        new = jax.vmap(lambda key, run: _make_stage(key, run, model, effort))(stage_keys, runs)
+        before, now = (jnp.floor(100 * run.exponent).astype(int).sum() for run in (runs, new))
+        advance_by(bar, now - before)
+        return count + 1, new
+
+    runs = vary_with(jax.vmap(lambda key: _start(key, model, effort))(keys), standard, keys)
+    _, runs = jax.lax.while_loop(lambda carry: ~carry[1].finished.all(), stage, (jnp.array(1), runs))
+    points = jax.vmap(lambda z: model.decode(z)[0])(runs.z)
+    constant = log_likelihood_under_normal(standard.y, standard.weight)
+    found = jax.vmap(model.log_likelihood)(points) + constant
+    return Particles(points.mixture, found, runs.log_evidence + constant, runs.stage, runs.exponent >= 1, runs.records)
+
+
+def _start(key: jax.Array, model: Model, effort: Effort) -> Run:
+    """Return a run before its first stage, with particles from the prior."""
+    z = model.sample_prior(key, effort.num_particles)
+    dtype = z.dtype
+    zero = jnp.zeros((), dtype)
+    log_step_size = jnp.log(jnp.asarray(_FIRST_STEP_SIZE, dtype))
+    records = empty_records(effort.max_stages, dtype)
+    return Run(z, zero, log_step_size, zero, jnp.array(0), jnp.array(False), records)
+
+
+def _make_stage(key: jax.Array, run: Run, model: Model, effort: Effort) -> Run:
+    """Move the particles, raise the exponent, and resample the particles. A run that has finished stays as it is.
+
+    In the first stage, the particles are draws from the prior and are not moved. After the last moves, the exponent is 1.
+    """
+    key_moves, key_parents = jax.random.split(key)
+    movers, count = _move(key_moves, run, model, effort)
+    log_likelihood = model.log_likelihood(model.decode(movers.z)[0])
+    log_likelihood = jnp.where(jnp.isnan(log_likelihood), -jnp.inf, log_likelihood)
+    exponent = largest_exponent(lambda phi: (phi - run.exponent) * log_likelihood, run.exponent, effort.num_particles / 2)
+    log_weights = jnp.where(exponent > run.exponent, (exponent - run.exponent) * log_likelihood, 0)
+    parents = systematic_parents(key_parents, log_weights)  # if the exponent was 1, each particle is its own parent
+    accept_prob = movers.accept_prob / jnp.where(count > 0, count, jnp.nan)
+    found = Records(count, accept_prob, effective_size(log_weights), number_of_parents(parents))
+    evidence = run.log_evidence + log_mean_exp(log_weights)
+    stage = run.stage + 1
+    new = Run(
+        movers.z[parents],
+        exponent,
+        movers.log_step_size,
+        evidence,
+        stage,
+        (run.exponent >= 1) | (stage >= effort.max_stages) | ~jnp.isfinite(evidence),
+        jax.tree.map(lambda values, value: values.at[run.stage].set(value), run.records, found),
+    )
+    return jax.tree.map(partial(jnp.where, run.finished), run, new)
+
+
+def _move(key: jax.Array, run: Run, model: Model, effort: Effort) -> tuple[Movers, jax.Array]:
+    """Move the particles until they have moved enough, and return the number of moves."""
+    log_density = partial(model.log_density, exponent=run.exponent)
+    (gradients,) = jax.vjp(log_density, run.z)[1](jnp.ones(len(run.z), run.z.dtype))
+    scale = scales_of_particles(run.z, gradients)
+
+    def move(key: jax.Array, movers: Movers) -> Movers:
+        key_move, key_order, key_new = jax.random.split(key, 3)
+        movers = move_by_trajectories(key_move, movers, log_density, scale)
+        if model.has_own_covariances():
+            movers = movers._replace(z=_renew_components(key_new, movers.z, model, run.exponent))
+        return movers._replace(z=jax.vmap(model.permute)(jax.random.split(key_order, len(movers.z)), movers.z))
+
+    start = Movers(run.z, run.log_step_size, jnp.zeros_like(run.log_evidence))
+    active = (run.stage > 0) & ~run.finished
+    return repeat_until_moved(
+        key, start, move, lambda movers: invariant_quantities(model.decode(movers.z)[0].mixture), active, effort
+    )
+
+
+def _renew_components(key: jax.Array, z: jax.Array, model: Model, exponent: jax.Array) -> jax.Array:
+    """Propose to replace one component of each point (M, P) by a draw from the prior, and return the new points.
+
+    Trajectories alone explore the prior of a component without rows slowly, because its tails are heavy.
+    """
+    key_prior, key_choice, key_accept = jax.random.split(key, 3)
+    others = model.sample_prior(key_prior, len(z))
+    new = jax.vmap(model.replace_component)(jax.random.split(key_choice, len(z)), z, others)
+    both = model.log_likelihood(model.decode(jnp.concatenate([z, new]))[0])
+    before, after = both[: len(z)], both[len(z) :]
+    accepted = jnp.log(jax.random.uniform(key_accept, before.shape)) < exponent * (after - before)
+    return jnp.where(accepted[:, None], new, z)

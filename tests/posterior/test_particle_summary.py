@@ -1,0 +1,24 @@
+"""particle_summary: the status of runs of smc."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgmm.posterior import particle_summary
+from jaxgmm.posterior.mixing import Mixing
+from jaxgmm.posterior.result import PosteriorStatus
+
+
+def test_status():
+    """The status is the most severe one that applies."""
+    density = jnp.asarray(np.random.default_rng(0).normal(size=(2, 500)))
+    even, uneven = jnp.zeros(2), jnp.array([0.0, 3.0])
+    good, bad, few = (Mixing(jnp.array(rhat), jnp.array(ess)) for rhat, ess in ((1.0, 900.0), (1.5, 900.0), (1.02, 900.0)))
+    judge = lambda *args: PosteriorStatus(int(particle_summary._judge(*args)))  # noqa: E731
+    no, yes = jnp.array(False), jnp.array(True)
+    assert judge(density, even, good, no) == PosteriorStatus.OK
+    assert judge(density, even, few, no) == PosteriorStatus.FEW_DRAWS
+    assert judge(density[:1], even[:1], Mixing(jnp.array(jnp.nan), jnp.array(jnp.nan)), no) == PosteriorStatus.FEW_DRAWS
+    assert judge(density, even, bad, no) == PosteriorStatus.UNMIXED
+    assert judge(density, uneven, good, no) == PosteriorStatus.UNMIXED
+    assert judge(density, uneven, good, yes) == PosteriorStatus.DEGENERATE
+    assert judge(density * jnp.nan, even, good, yes) == PosteriorStatus.NONFINITE
