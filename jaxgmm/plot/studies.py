@@ -97,13 +97,9 @@ def selection(ax: Axes, selection: Selection) -> Axes:
         label = f"best: {best.covariance_type}, K = {best.num_components}"
         ring = {"markersize": 14, "markerfacecolor": "none", "markeredgecolor": ink(ax), "markeredgewidth": 1.8}
         ax.plot(best.num_components, best.criterion, "o", **ring, linestyle="none", label=label, zorder=4)
-<<<<<<< HEAD
-    ax.set_title(f"{selection.criterion.upper()} of the models", fontsize=9)
-    ax.set(xlabel="number of components K", ylabel=f"{selection.criterion.upper()} (twice nats), lower is better")
-=======
     name = "-2 log p(x)" if selection.criterion == "evidence" else selection.criterion.upper()
+    ax.set_title(f"{name} of the models", fontsize=9)
     ax.set(xlabel="number of components K", ylabel=f"{name} (twice nats), lower is better")
->>>>>>> main
     integer_ticks(ax)
     ax.margins(y=0.1)
     ax.legend(fontsize=8, frameon=False)
