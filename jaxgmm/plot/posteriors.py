@@ -1,4 +1,4 @@
-"""Figures that compare EM with a posterior: the draws of one quantity, and the draws of pairs of quantities."""
+"""Figures of posteriors: the draws of one quantity or of pairs of quantities beside EM, and numbers of components."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..comparison.clustering import evenly_spaced
 from ..comparison.report_columns import ComparisonRow
 from ..comparison.result import Comparison
 from ..posterior.pooling import pool
-from .style import COLORS, ink, method_style, plain
+from .style import COLORS, ink, integer_ticks, method_style, plain
 
 Panels = TypeVar("Panels")  # axes (P, P), or a figure in which they are created
 
@@ -114,6 +114,44 @@ def _mark_em(ax: Axes, em: float, span: tuple[float, float]) -> None:
     where: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "top", "fontsize": 7}
     text, side = (f"EM {em:.3g} →", "right") if beyond else (f"← EM {em:.3g}", "left")
     ax.annotate(text, (float(beyond), 1), (-1 if beyond else 1, -2), ha=side, color=ink(ax), **where)
+
+
+def component_numbers(ax: Axes, prob_components: ArrayLike, prob_occupied: ArrayLike | None = None) -> Axes:
+    """Draw the posterior probabilities of the number of components as bars, beside those of the number of occupied ones.
+
+    Args:
+        ax: axes to draw on.
+        prob_components: (M,), the probabilities of 1, 2, ..., M components: `posterior.stats["prob_components"]` of
+            `jaxgmm.telescope`.
+        prob_occupied: (M,), the probabilities of 1, 2, ..., M occupied components, `posterior.stats["prob_occupied"]`; None: no
+            bars for them.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: the arguments do not have the same shape (M,).
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> component_numbers(Figure().subplots(), [0.1, 0.7, 0.2], [0.3, 0.7, 0.0]).get_xlabel()
+        'number of components'
+    """
+    given = {"components": prob_components} | ({} if prob_occupied is None else {"occupied components": prob_occupied})
+    bars = {name: np.asarray(value, float) for name, value in given.items()}
+    shapes = {value.shape for value in bars.values()}
+    if len(shapes) > 1 or any(len(shape) != 1 for shape in shapes):
+        raise ValueError(f"the probabilities have the shapes {sorted(shapes)}; one shape (M,) was expected.")
+    width = 0.8 / len(bars)
+    for i, (name, value) in enumerate(bars.items()):
+        places = np.arange(1, len(value) + 1) + (i - (len(bars) - 1) / 2) * width
+        ax.bar(places, value, width, color=COLORS[i], label=name)
+    integer_ticks(ax)
+    ax.set(xlabel="number of components", ylabel="posterior probability")
+    ax.spines[["right", "top"]].set_visible(False)
+    if len(bars) > 1:
+        ax.legend(fontsize=8, frameon=False)
+    return ax
 
 
 def farthest(rows: list[ComparisonRow], most: int) -> list[ComparisonRow]:

@@ -104,6 +104,11 @@ class PosteriorStatus(StatusEnum):
         "Only a small share of the particles survived a stage, or not all rows entered within the largest number of stages "
         "(stats: effective_size, parents, num_stages); use more particles (num_samples), or a more informative prior.",
     )
+    TRUNCATED = (
+        12,
+        "The number of occupied components reached max_components (stats: num_occupied), so the data may need more components "
+        "than were allowed; increase max_components, or use a more informative prior.",
+    )
 
 
 def is_good(status: jax.Array | np.ndarray | int) -> Any:
@@ -204,7 +209,16 @@ class Posterior(Printed):
         notes = [PosteriorStatus(int(status)).sentence] if status != PosteriorStatus.OK else []
         stats = {name: look(value) for name, value in self.stats.items() if not isinstance(value, dict)}
         notes += [", ".join(f"{name} {number(value)}" for name, value in stats.items() if value is not None and not value.ndim)]
-        return [Table(title, notes=[note for note in notes if note]), self._draws_table()]
+        table = self._numbers_table() if "prob_components" in self.stats else self._draws_table()
+        return [Table(title, notes=[note for note in notes if note]), table]
+
+    def _numbers_table(self) -> Table:
+        """Return a table of the posterior probabilities of the numbers of components."""
+        names = ("prob_components", "prob_occupied")
+        both = [value for value in (look(self.stats[name]) for name in names) if value is not None]
+        rows = [[str(k), *(f"{p:.4f}" for p in pair)] for k, pair in enumerate(zip(*both, strict=True), 1) if max(pair) > 5e-5]
+        note = "components: those of the mixture; occupied: those with at least one row, see jaxgmm.condition_on_occupied"
+        return Table("", ("k", "p(k components)", "p(k occupied)"), rows, [note])
 
     def _draws_table(self) -> Table:
         """Return a table of the posterior mean and standard deviation of the parameters of each component."""

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .. import covariance
 from ..calls import public
-from ..inputs import as_dtype, check_draws, check_sampling_options
-from ..mixture import Mixture, MixtureLike, as_mixture
+from ..inputs import as_dtype, check_draws, check_sampling_options, shapes_of_mixture
+from ..mixture import MixtureLike, as_mixture
 from ..padding import pad_data
 from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior, check_prior
@@ -140,7 +139,7 @@ def smc(
     check_prior(prior, num_components, x.shape[1], covariance_type)
     tempering = _check_tempering(tempering, prior, weight)
     present = _as_present(present, num_components)
-    check_draws(_shapes(num_components, x, covariance_type), num_samples, num_chains)
+    check_draws(shapes_of_mixture(num_components, x, covariance_type), num_samples, num_chains)
     prior = jax.tree.map(partial(as_dtype, dtype=x.dtype), prior)
     traced = is_traced(key, x, weight, prior, present)
     rows = len(x) if traced or not has_weights(weight) else int((np.asarray(weight) > 0).sum())
@@ -209,14 +208,6 @@ def _as_present(present: ArrayLike | None, num_components: int) -> jax.Array | n
     if not is_traced(flags) and not flags.any():
         raise ValueError("present is False for all components; at least one True was expected.")
     return flags
-
-
-def _shapes(num_components: int, x: jax.Array, covariance_type: str) -> Mixture:
-    """Return a mixture whose leaves are shapes with the dtype of the data, instead of arrays."""
-    d = x.shape[1]
-    shapes = ((num_components,), (num_components, d), covariance.storage_shape(covariance_type, num_components, d))
-    weights, means, covariances = (jax.eval_shape(partial(jnp.zeros, shape, x.dtype)) for shape in shapes)
-    return Mixture(cast(Any, weights), cast(Any, means), cast(Any, covariances), covariance_type)
 
 
 @partial(jax.jit, static_argnames=("covariance_type", "num_samples", "num_chains", "tempering"))

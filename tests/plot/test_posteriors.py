@@ -40,6 +40,16 @@ def test_a_long_tail_is_cut_off(ax):
     assert other.get_xlim()[1] > np.quantile(exponential, 0.98)
 
 
+def test_bars_of_the_number_of_components(ax):
+    plot.component_numbers(ax, [0.1, 0.7, 0.2], [0.3, 0.7, 0.0])
+    components, occupied = ax.containers
+    assert [bar.get_height() for bar in components] == [0.1, 0.7, 0.2]
+    assert [round(bar.get_x() + bar.get_width()) for bar in components] == [1, 2, 3]
+    assert [bar.get_height() for bar in occupied] == [0.3, 0.7, 0.0]
+    with pytest.raises(ValueError, match=r"one shape \(M,\)"):
+        plot.component_numbers(ax, [0.1, 0.9], [1.0])
+
+
 def test_pairs_are_draws_laplace_and_em():
     comparison = fabricate_comparison(plane())
     rows = [comparison.rows[i] for i in (2, 3, 4)]  # means: the others do not vary here
