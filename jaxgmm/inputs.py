@@ -87,7 +87,7 @@ def check_draws(mixture: Mixture, num_samples: int, num_chains: int) -> None:
 
 
 def shapes_of_mixture(num_components: int, x: jax.Array, covariance_type: str) -> Mixture:
-    """Return a mixture whose leaves are shapes with the dtype of the data x (N, D), instead of arrays."""
+    """Return a mixture that holds no arrays, but their shapes and the dtype of the data x (N, D)."""
     d = x.shape[1]
     shapes = ((num_components,), (num_components, d), covariance.storage_shape(covariance_type, num_components, d))
     weights, means, covariances = (jax.ShapeDtypeStruct(shape, x.dtype) for shape in shapes)

@@ -111,7 +111,8 @@ def _check_prior(prior: Any, num_components: int, num_features: int, covariance_
 def _run(key: jax.Array, x: jax.Array, prior: Any, effort: Effort, model: Model, **options: Any) -> tuple:
     """Return the log evidence of a model, its standard error and the status of the runs of `smc`.
 
-    The number of components is that of the prior. Only the first K are present, so that one program serves all K.
+    The mixtures have as many components as the prior. Only the first K components, where K belongs to the model, are present.
+    One compiled program therefore serves all K.
     """
     name, k = model
     size = len(prior.weight_concentration)

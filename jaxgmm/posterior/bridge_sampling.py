@@ -22,7 +22,7 @@ _MARGIN = 40.0  # nats by which the first bracket of log r exceeds the range of 
 
 
 def bridge_sampling(of_q: jax.Array, of_p: jax.Array, chain_weight: jax.Array, *, in_time: bool) -> tuple[jax.Array, jax.Array]:
-    """Return an estimate of log r and its standard error; both are NaN if a log ratio of p is not finite.
+    """Return an estimate of log r = log(integral of p), and its standard error; both are NaN if a log ratio of p is not finite.
 
     Args:
         of_q: (S,), log(p / q) at draws from q.

@@ -97,7 +97,8 @@ def sum_by_labels(
         data: the rows.
         center: (K, D), a point near each component. It is subtracted from the rows before the quadratic form of the component
             is computed, for accuracy. In exact arithmetic the result would not depend on these points. None: the means of the
-            state; this compiles faster for many components, and is slower for chains that could share other points.
+            state. With None, the compilation is faster for many components. Chains that share the same points run faster than
+            chains with None.
         covariance_type: covariance type of the state.
         chunk_size: number of rows that are processed at a time.
 
@@ -167,9 +168,9 @@ def _labelled_sums(coefficients: jax.Array, center: jax.Array, covariance_type: 
 
 
 def _sums_about_means(state: GibbsState, covariance_type: str) -> Callable[..., tuple]:
-    """Return a function like that of `_labelled_sums`, whose quadratic features are those of deviations from the means.
+    """Return a function like that of `_labelled_sums`, which uses the quadratic features of deviations from the means.
 
-    Each row has one label, so that the features of only one deviation are needed for a row.
+    Each row has one label, so only the features of its deviation from one mean are needed.
     """
     components = jnp.arange(len(state.means))[:, None]
 
@@ -186,7 +187,7 @@ def _sums_about_means(state: GibbsState, covariance_type: str) -> Callable[..., 
 
 
 def draw_labels(uniform: jax.Array, joint: jax.Array) -> jax.Array:
-    """Draw labels (n,) by inverting the cumulative probabilities that belong to log densities (K, n), given uniforms (n,)."""
+    """Draw labels (n,) with probabilities proportional to exp(joint), joint (K, n), by inversion from uniform numbers (n,)."""
     top = joint.max(0)
     running = list(itertools.accumulate(jnp.exp(one - top) for one in joint))
     label = jnp.zeros(uniform.shape, jnp.int32)
@@ -224,7 +225,7 @@ def draw_state(
 def shapes_of_variables(
     sums: ComponentSums, prior: MixturePrior, covariance_type: str, label_counts: jax.Array | None = None
 ) -> tuple[jax.Array, tuple[int, int]]:
-    """Return what `state_from_variables` needs: the shape parameters of its gamma variables, and how many normal variables.
+    """Return the shape parameters of the gamma variables, and the shape of the normal variables, for `state_from_variables`.
 
     The first K gamma variables are for the weights, and the others for the covariances. `label_counts` (K,) are the numbers of
     labels from which the weights are drawn; None stands for `sums.count`.

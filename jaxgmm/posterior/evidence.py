@@ -48,9 +48,9 @@ from .standardization import StandardizedProblem, log_volume, standardise, to_st
 _FEWEST_EFFECTIVE = 100  # with fewer effective samples, neither the value nor its error is trusted, whatever k-hat is
 _FEWEST_DRAWS = 100  # with fewer draws from the posterior, bridge sampling is not attempted
 _DRAW_ROUNDS = 2  # largest number of rounds whose points are draws from the posterior
-_NEGLIGIBLE = 0.02  # a mode that holds a smaller share of the posterior may be missed by the draws
-_REPRESENTED = 0.1  # the draws miss a mode if their share of it is below this fraction of its mass
-_DIFFERENCE = 3.0, 0.01  # two estimates disagree if they differ by more standard errors than this, and by more nats than this
+_NEGLIGIBLE = 0.02  # the status does not report that the draws miss a mode with a smaller share of the posterior
+_REPRESENTED = 0.1  # the draws miss a mode if the share of the draws in it is below this fraction of the mode's mass
+_DIFFERENCE = 3.0, 0.01  # two estimates disagree if they differ by more than 3.0 standard errors and by more than 0.01 nats
 
 
 @public
@@ -195,7 +195,7 @@ def _estimate(
 def _choose_draws(posterior: Posterior, has_modes: bool, most: int) -> Mixture | None:
     """Return about `most` draws (T, ...), evenly spaced in each chain, or all draws if there are fewer.
 
-    Return None if the draws are not needed: there are too few, or bridge sampling cannot use them and no modes were given.
+    Return None if there are too few draws, or if bridge sampling cannot use the draws and no modes were given.
     """
     chains, samples = posterior.log_density.shape
     if chains * samples < _FEWEST_DRAWS or samples < 4 or (posterior.method in INDEPENDENT and not has_modes):

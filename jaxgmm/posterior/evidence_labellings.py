@@ -31,8 +31,8 @@ class Labellings(NamedTuple):
     """The functions that take all labellings of K components into account.
 
     Attributes:
-        log_parts: a function of a proposal with M parts and S points. For each part, it averages the weight times the density
-            of the part at each point over the labellings, and returns the logarithms of the averages, (S, M).
+        log_parts: a function of a proposal with M parts, and of S points. For each part and point, it computes the weight times
+            the density of the part at the point, averages it over the labellings, and returns the logarithms, (S, M).
         canonical: a function of a mixture. It returns the same mixture in the one labelling that `make_labellings` describes.
             If all labellings are enumerated, it returns the mixture unchanged.
     """

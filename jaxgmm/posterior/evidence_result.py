@@ -73,9 +73,9 @@ class Evidence(Printed):
         ess: (), effective number of samples, (sum of ratios)^2 / sum of squared ratios.
         status: (), an EvidenceStatus.
         bridge: (), a second estimate of log p(x), nats, by bridge sampling from the same samples and from the posterior's
-            draws. It is NaN if a draw has a weight that was rounded to 0 or to the smallest positive number. It is None if the
-            draws are from `laplace` or `bootstrap`, because it needs draws from the posterior itself, or if there are fewer
-            than 100 draws.
+            draws. It is NaN if a draw has a weight that was rounded to 0 or to the smallest positive number. It is None if
+            there are fewer than 100 draws, or if they are from `laplace` or `bootstrap`, because bridge sampling needs draws
+            from the posterior itself.
         bridge_error: (), the standard error of `bridge`, nats.
 
     Example:

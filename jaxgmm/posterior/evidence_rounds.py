@@ -26,7 +26,9 @@ PILOTS, ROUNDS = 6, 4  # number of rounds that adapt the proposal; number of rou
 
 
 class Ratios(NamedTuple):
-    """Log importance ratios log(p / q), up to a common constant, and the shares of some parts of the proposal q.
+    """Log importance ratios log(p / q), up to a common constant, and the shares of some parts of the proposal.
+
+    p is the density of the posterior, and q is the density of the proposal.
 
     The share of a part at a point is its responsibility for the point: its weight times its density, divided by q. It is -1 if
     the density of the point is not finite.
@@ -49,7 +51,7 @@ class Points(NamedTuple):
 
     Attributes:
         seeds: (M, ...), the starts of the searches for modes; the proposal has a part for each of them.
-        given: (G,), the indices of the seeds whose shares are returned.
+        given: (G,), the indices of some seeds. The shares of the parts that belong to these seeds are returned.
         draws: (T, ...), draws from the posterior, or None.
     """
 

@@ -54,7 +54,7 @@ def condition_on_occupied(
         sample_weight: (N,) >= 0, or None, as given to `telescope`.
 
     Returns:
-        A Posterior with mixture (C, S, ...) of k components, without empty ones, as from `gibbs`. log_density is log p(x,
+        A Posterior with mixture (C, S, ...) of k components, none of them empty, as from `gibbs`. log_density is log p(x,
         weights, means, covariances | K = k). If the posterior has no prior, it is the log-likelihood. stats: prob_occupied (),
         the probability of k occupied components; rhat () and ess (), as in `jaxgmm.posterior.mixing`; and the statistics of
         `relabel`.
@@ -120,7 +120,10 @@ def _choose_draws(wanted: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], bo
 
 @partial(jax.jit, static_argnames="number")
 def _condition(draws: Mixture, counts: jax.Array, x: jax.Array, weight: Weight, prior: Any, number: int) -> Posterior:
-    """Return a posterior of the `number` occupied components of draws (C, S, ...); counts: (C, S, M), rows per component."""
+    """Return a posterior that keeps only the occupied components of draws (C, S, ...).
+
+    counts: (C, S, M), the number of rows of each component. number: the number of occupied components of every draw.
+    """
     order = jnp.argsort(counts == 0, axis=-1, stable=True)
     mixture = _first_components(permute_components(draws, order), number)
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), mixture)

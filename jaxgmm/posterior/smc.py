@@ -32,7 +32,7 @@ _FEWEST_PARTICLES = 100  # smallest number of particles; with fewer, effective s
 _MAX_STAGES = 1000  # largest number of stages; if not all data have entered then, the status is DEGENERATE
 _MAX_SWEEPS = 30  # number of moves after which a stage ends even if the particles have moved little
 _CORRELATION = 0.5  # moves end when the correlation of each quantity with its value before the moves is below this number
-_PERCENT = 100  # the bar of likelihood tempering shows by how many percent the exponent has risen
+_PERCENT = 100  # steps of the progress bar of likelihood tempering; each step is an increase of the exponent by 0.01
 
 
 @public
@@ -62,7 +62,7 @@ def smc(
 
     tempering="likelihood": the likelihood of all rows has an exponent, which rises from 0 to 1, and the particles are moved by
     Hamiltonian trajectories in the unconstrained space of `nuts`. Scales of the coordinates and the step size are adapted to
-    the particles. This way takes every prior, and fractional weights of the rows.
+    the particles. With this option, every prior is accepted, and weights of the rows need not be integers.
 
     The evidence p(x) = integral of p(x | theta) p(theta) d theta is estimated by the product over stages of the mean importance
     weight of the particles before the resampling.
@@ -114,7 +114,7 @@ def smc(
         the mean acceptance probability of the moves, which is 1 for Gibbs sweeps.
 
     Raises:
-        ValueError, TypeError: the data, the prior or an option is invalid, or tempering="data" does not take the prior or the
+        ValueError, TypeError: the data, the prior or an option is invalid, or tempering="data" does not accept the prior or the
             weights. Traced values are not checked.
 
     Warns:

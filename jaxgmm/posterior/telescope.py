@@ -39,8 +39,9 @@ from .standardization import StandardizedProblem, from_standard, log_volume_of_p
 from .telescope_moves import NumberPrior, Sweep, first_state, make_sweep, with_concentration
 
 _CONCENTRATIONS = ("static", "dynamic")
-# The first number of components of the last chain lies at this share of the way from 1 to max_components. A chain that starts
-# from too many components soon empties some. A chain that starts from too few needs a draw from the prior that fits the data.
+# The first number of components of the last chain lies at this share of the way from 1 to max_components. If a chain starts
+# from too many components, some of them soon become empty. If it starts from too few, it gains a further component only when
+# a draw from the prior happens to fit the data.
 _SMALLEST_START = 0.5
 
 
@@ -93,10 +94,10 @@ def telescope(
             example, `scipy.stats.poisson.pmf(numpy.arange(max_components), 1)` says that K - 1 is Poisson with mean 1.
         concentration: "static": c is the prior's concentration for every K. "dynamic": c is the prior's concentration divided
             by K; components are then often empty, and the occupied components depend less on the prior of K.
-        scale_degrees_of_freedom: f > D - 1 for full and tied, f > 0 for diag and spherical: the scale S of the covariances is
-            unknown, S ~ Wishart(f, S_0 / f), where S_0 is the scale of `prior`; each entry of S has a gamma law for diag and
-            spherical. Its mean is S_0. The smaller f is, the less the size of the components depends on S_0. Richardson & Green
-            (1997) recommend such a prior. None: S is S_0.
+        scale_degrees_of_freedom: None: the scale S of the covariances is S_0, the scale of `prior`. A number f: S is unknown.
+            For full and tied, S ~ Wishart(f, S_0 / f) and f > D - 1. For diag and spherical, each entry of S has a gamma law,
+            and f > 0. In both cases, the mean of S is S_0. The smaller f is, the less the size of the components depends on
+            S_0. Richardson & Green (1997) recommend such a prior.
         covariance_type: "full", "tied", "diag" or "spherical".
         num_samples: S, draws per chain.
         num_chains: C, chains that run in parallel.
@@ -255,7 +256,7 @@ def _sample(key: jax.Array, inputs: _Problem, bar: jax.Array | None, options: _O
 
 
 def _number_prior(inputs: _Problem, problem: StandardizedProblem, dynamic: bool) -> NumberPrior:
-    """Return the prior of K and the laws given K, in the dtype of the standardised problem."""
+    """Return the prior of K, with the concentrations given K, in the dtype of the standardised problem."""
     dtype, concentration = problem.y.dtype, problem.prior.weight_concentration
     prob = inputs.prob.astype(dtype)
     if dynamic:

@@ -52,7 +52,7 @@ class NumberPrior(NamedTuple):
 
 
 class Sweep(NamedTuple):
-    """What one sweep records, all of it about the state at its beginning.
+    """The record of one sweep. It describes the state at the beginning of the sweep.
 
     Attributes:
         weights: (M,). Absent components have weight 0.
@@ -89,7 +89,7 @@ def log_prob_given_clusters(counts: jax.Array, law: NumberPrior) -> jax.Array:
 
 
 def choose_present(counts: jax.Array, num_components: jax.Array) -> jax.Array:
-    """Return (M,), True for the present components: all occupied ones, and the first empty ones, K in total."""
+    """Return an array (M,), True for K present components: all occupied components, and the first of the empty components."""
     occupied = counts > 0
     return occupied | (jnp.cumsum(~occupied) <= num_components - occupied.sum())
 
@@ -123,8 +123,8 @@ def make_sweep(
 def first_state(key: jax.Array, data: LabelledData, law: NumberPrior, share: jax.Array, covariance_type: str) -> GibbsState:
     """Return the first state of a chain: components of equal weight and equal size, around rows that are chosen at random.
 
-    The number of these components is between 1 and the largest K that has a positive probability under the prior. `share` (),
-    between 0 and 1, says where the number lies between the two. Chains with different shares therefore start far apart.
+    The number of these components is between 1 and the largest K that has a positive probability under the prior. `share` ()
+    is 0 for the smallest of these numbers and 1 for the largest. Chains with different shares therefore start far apart.
     """
     (n, d), m, dtype = data.y.shape, len(law.log_prob), data.y.dtype
     largest = jnp.where(jnp.isfinite(law.log_prob), jnp.arange(1, m + 1), 1).max()
