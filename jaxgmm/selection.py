@@ -18,6 +18,7 @@ from .calls import public_with
 from .chunking import padded_length
 from .criteria import CRITERIA as INFORMATION_CRITERIA
 from .criteria import information_criterion
+from .data_frames import column_names
 from .density import log_prob
 from .em.assignments import weighted_data
 from .em.batch.fit_many import EM_OPTIONS, EMOptions, fit_many
@@ -127,6 +128,7 @@ def select(
     check_count(num_folds, "num_folds", 2)
     check_count(num_chains, "num_chains", 2)
     counts, types = _grid(num_components, covariance_types)
+    feature_names = column_names(x)
     x, weight = weighted_data(x, sample_weight, max(counts))
     check_restarts(num_restarts, max(counts), x)
     key_fits, *key_values = jax.random.split(key, 3)
@@ -156,7 +158,7 @@ def select(
             cells[name, k] = _cell(fit, float(values[i]), bool(degenerate[i]), evidence.get((name, k)))
     if any(cell.spike and covariance.is_dense(name) for (name, _), cell in cells.items()):
         warn_of_collinear_columns(x, weight)
-    return Selection(criterion, cells, best_cell(cells.values()))
+    return Selection(criterion, cells, best_cell(cells.values()), feature_names)
 
 
 def as_priors(

@@ -84,6 +84,7 @@ class Selection(Printed, Exported):
         cells: one Cell for each (covariance_type, num_components).
         best: the cell with the lowest criterion among the cells with sound fits. If no fit is sound, it is the cell with the
             lowest criterion among the cells whose fits have the smallest `unsoundness`.
+        feature_names: the names of the columns of the data if they were a data frame, otherwise None.
 
     Example:
         >>> import jax, jaxgmm
@@ -96,6 +97,7 @@ class Selection(Printed, Exported):
     criterion: str
     cells: dict[tuple[str, int], Cell]
     best: Cell
+    feature_names: list[str] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the criterion, a record of each cell, and the key of the best cell, in plain Python types."""

@@ -21,6 +21,7 @@ from .text_layout import (
     head_lines,
     shown_columns,
     verdict_lines,
+    with_names,
 )
 
 MOST_LINES = 40  # largest number of lines of the page
@@ -115,15 +116,16 @@ def _groups(rows: Sequence[ComparisonRow]) -> dict[str, list[ComparisonRow]]:
 def _one_posterior(page: PageContents, rows: Sequence[ComparisonRow]) -> Table:
     """Return the table for one posterior. Each quantity has one line, and the columns are those of the whole page."""
     columns, groups = shown_columns(rows), _groups(rows)
-    return Table(
+    table = Table(
         "",
         ("", *(column.short.format(interval=100 * page.interval) for column in columns)),
-        [[row.short_name(_NAMES), *cells(row, columns)] for own in groups.values() for row in own],
+        [[row.name, *cells(row, columns)] for own in groups.values() for row in own],
         left=(0,),
         column_groups=column_groups(columns, page.interval),
         row_groups=[(heading, len(own)) for heading, own in groups.items()] if len(groups) > 1 else (),
-        layout=Layout(WIDTH, gap=1, min_widths=(0, *(7 if column.decimals is None else 5 for column in columns))),
+        layout=Layout(WIDTH, True, 1, (0, *(7 if column.decimals is None else 5 for column in columns))),
     )
+    return with_names(table, rows)
 
 
 def _beside_each_other(page: PageContents, rows: Sequence[ComparisonRow]) -> Table:

@@ -18,7 +18,7 @@ from .mixtures import contours as contours
 from .mixtures import convergence as convergence
 from .mixtures import densities as densities
 from .mixtures import ellipses as ellipses
-from .mixtures import scatter as scatter
+from .points import scatter as scatter
 from .posterior_modes import modes as modes
 from .posterior_modes import stages as stages
 from .posteriors import component_numbers as component_numbers

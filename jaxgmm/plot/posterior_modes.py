@@ -16,8 +16,9 @@ from ..marginals import marginal
 from ..mixture import Mixture
 from ..posterior.modes import Modes
 from ..posterior.result import Posterior, check_one_posterior
-from .mixtures import histogram, outlines, scatter
-from .style import COLORS, DASHES, INK, axis_names, integer_ticks
+from .mixtures import histogram, outlines
+from .points import scatter
+from .style import COLORS, DASHES, axis_names, ink, integer_ticks
 
 
 def modes(
@@ -136,11 +137,11 @@ def stages(ax: Axes, posterior: Posterior) -> Axes:
         shade = COLORS[run % len(COLORS)]
         ax.plot(stage + 1, size[stage] / num_particles, color=shade, linewidth=1.4)
         ax.plot(stage + 1, survived[stage] / num_particles, color=shade, linewidth=1.2, linestyle=DASHES[2])
-    ax.axhline(0.5, color=INK, linewidth=0.8)
+    ax.axhline(0.5, color=ink(ax), linewidth=0.8)
     ax.set(xlabel="stage", ylabel="share of the particles", ylim=(0, 1.02))
     handles = [
-        Line2D([], [], color=INK, linewidth=1.4, label="effective sample size"),
-        Line2D([], [], color=INK, linewidth=1.2, linestyle=DASHES[2], label="particles that survived"),
+        Line2D([], [], color=ink(ax), linewidth=1.4, label="effective sample size"),
+        Line2D([], [], color=ink(ax), linewidth=1.2, linestyle=DASHES[2], label="particles that survived"),
     ]
     ax.legend(handles=handles, fontsize=8, frameon=False, loc="lower right")
     integer_ticks(ax)

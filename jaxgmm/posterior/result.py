@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -12,14 +13,19 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from ..cells import counted, look, number, numbers
+from ..data_frames import parameter_values
 from ..host import Tree
 from ..mixture import Mixture, mixture_table, mixture_title, standard_deviations
 from ..priors.interface import MixturePrior
-from ..spread import mean_and_sd
+from ..spread import mean_and_sd, quantiles
 from ..status import StatusEnum
 from ..tables import Printed, Table, elided
 from ..validation import warn_at_caller
+from . import diagnostics
 from .pooling import pool
+
+if TYPE_CHECKING:
+    import pandas
 
 INDEPENDENT = ("laplace", "bootstrap")  # methods that make independent draws, for which the mixing of chains is not judged
 
@@ -158,6 +164,33 @@ class Posterior(Printed):
     status: jax.Array
     stats: dict[str, Any]
     method: str = field(default="nuts", metadata={"static": True})
+
+    def to_dataframe(self, feature_names: Sequence[str] | None = None) -> pandas.DataFrame:
+        """Return a summary of the draws as a pandas data frame, with one row for each parameter of each component.
+
+        Call `jaxgmm.relabel` first. Otherwise, a row may average over different components.
+
+        Args:
+            feature_names: D names for the columns of the data; None: "feature 0" and so on.
+
+        Returns:
+            A data frame with the columns parameter, component, mean, sd, median, the ends of the central 95 % interval (lower
+            and upper), r_hat and ess_bulk.
+        """
+        import pandas
+
+        check_one_posterior(self)
+        values = parameter_values(self.mixture, feature_names)
+        draws = np.stack(list(values.values()), -2)  # (C, S, P, K)
+        flat = pool(draws, self.stats)
+        mean, sd = mean_and_sd(flat)
+        lower, median, upper = quantiles(flat, [0.025, 0.5, 0.975])
+        few = np.full(draws.shape[2:], np.nan)
+        r_hat, ess = (diagnostics.rhat(draws), diagnostics.ess_bulk(draws)) if draws.shape[1] >= 4 else (few, few)
+        columns = {"mean": mean, "sd": sd, "median": median, "lower": lower, "upper": upper, "r_hat": r_hat, "ess_bulk": ess}
+        k = self.mixture.num_components
+        names = {"parameter": np.repeat(list(values), k), "component": np.tile(np.arange(k), len(values))}
+        return pandas.DataFrame(names | {name: column.ravel() for name, column in columns.items()})
 
     def _tables(self) -> list[Table]:
         status, density = look(self.status), look(self.log_density)
