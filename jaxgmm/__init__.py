@@ -9,9 +9,10 @@ estimate, with a small penalty that prevents degenerate components. With `defaul
     fit = jaxgmm.fit(jaxgmm.initialize(k1, x, num_components=3), x, prior)
 
 Under the same prior, `nuts` and `gibbs` draw from the posterior. `laplace` approximates the posterior quickly and reports how
-accurate the approximation is. `smc` moves particles from the prior to the posterior, without a start. Each of the four returns
-a `Posterior`, which holds a Mixture with leading axes (chains, draws). `log_evidence` integrates the likelihood over the prior.
-`compare` shows the point estimate beside the posterior and says whether they agree:
+accurate the approximation is. `smc` moves particles from the prior to the posterior, without a start. `telescope` draws the
+number of components too. Each of these functions returns a `Posterior`, which holds a Mixture with leading axes (chains,
+draws). `log_evidence` integrates the likelihood over the prior. `compare` shows the point estimate beside the posterior and
+says whether they agree:
 
     print(jaxgmm.compare(fit, jaxgmm.nuts(k2, fit.mixture, x, prior), x))
 
@@ -42,8 +43,8 @@ Public names, grouped by purpose (for the full description of a name, call `help
     choosing K      select Selection bic aic icl log_evidence Evidence EvidenceStatus
                     likelihood_ratio_test LikelihoodRatioTest
     priors          default_prior Prior IndependentPrior InverseWishart InverseGamma HalfNormal log_prior sample_prior
-    posteriors      nuts gibbs laplace smc Posterior PosteriorStatus model relabel diagnose to_arviz as_distribution
-                    modes Modes partition Partition
+    posteriors      nuts gibbs laplace smc telescope condition_on_occupied Posterior PosteriorStatus model relabel diagnose
+                    to_arviz as_distribution modes Modes partition Partition
     predictions     predictive_log_prob predictive_sample predictive_responsibilities coclustering assignment_entropy
     comparison      compare Comparison
     studies         calibrate Calibration coverage_study Design Study
@@ -134,6 +135,7 @@ if typing.TYPE_CHECKING:
     from .posterior.modes import Modes as Modes
     from .posterior.modes import modes as modes
     from .posterior.nuts import nuts as nuts
+    from .posterior.occupied import condition_on_occupied as condition_on_occupied
     from .posterior.partition import Partition as Partition
     from .posterior.partition import partition as partition
     from .posterior.predictive import predictive_log_prob as predictive_log_prob
@@ -143,6 +145,7 @@ if typing.TYPE_CHECKING:
     from .posterior.result import Posterior as Posterior
     from .posterior.result import PosteriorStatus as PosteriorStatus
     from .posterior.smc import smc as smc
+    from .posterior.telescope import telescope as telescope
     from .report.write_report import write_report as write_report
     from .selection import Selection as Selection
     from .selection import select as select
@@ -171,6 +174,8 @@ _LAZY = {
     "Posterior": ".posterior.result",
     "PosteriorStatus": ".posterior.result",
     "smc": ".posterior.smc",
+    "telescope": ".posterior.telescope",
+    "condition_on_occupied": ".posterior.occupied",
     "Modes": ".posterior.modes",
     "modes": ".posterior.modes",
     "Partition": ".posterior.partition",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -84,6 +84,14 @@ def check_draws(mixture: Mixture, num_samples: int, num_chains: int) -> None:
     """Raise ValueError if the memory cannot hold `num_samples` draws of a mixture for each of `num_chains` chains."""
     what = f"num_samples={num_samples} in {num_chains} chain{'s' * (num_chains > 1)}"
     check_memory(float(num_samples) * num_chains * tree_bytes(mixture), what)
+
+
+def shapes_of_mixture(num_components: int, x: jax.Array, covariance_type: str) -> Mixture:
+    """Return a mixture that holds no arrays, but their shapes and the dtype of the data x (N, D)."""
+    d = x.shape[1]
+    shapes = ((num_components,), (num_components, d), covariance.storage_shape(covariance_type, num_components, d))
+    weights, means, covariances = (jax.ShapeDtypeStruct(shape, x.dtype) for shape in shapes)
+    return Mixture(cast(Any, weights), cast(Any, means), cast(Any, covariances), covariance_type)
 
 
 def check_start(start: Mixture) -> None:

@@ -9,10 +9,11 @@ Shape comments, docstrings and einsum strings use the same letters everywhere in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import EllipsisType
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import jax
 import numpy as np
@@ -21,8 +22,12 @@ from numpy.typing import ArrayLike
 from . import covariance
 from .calls import public
 from .cells import MAX_SIZE, REACH, look, numbers, reach
+from .data_frames import mixture_frame
 from .tables import Printed, Table, elided
 from .validation import as_float_array, check_covariance_type, is_traced
+
+if TYPE_CHECKING:
+    import pandas
 
 Index: TypeAlias = "int | np.integer | slice | EllipsisType | np.ndarray | jax.Array | tuple[Index, ...] | None"
 
@@ -76,6 +81,14 @@ class Mixture(Printed):
         if not self.batch_shape:
             raise IndexError("this is one mixture, not a stack of them; only the leading axes of a stack can be indexed.")
         return jax.tree.map(lambda leaf: leaf[index], self)
+
+    def to_dataframe(self, feature_names: Sequence[str] | None = None) -> pandas.DataFrame:
+        """Return the parameters as a pandas data frame with one row for each component (of each mixture of a stack).
+
+        Args:
+            feature_names: D names for the columns; None: "feature 0" and so on.
+        """
+        return mixture_frame(self, feature_names)
 
     def _tables(self) -> list[Table]:
         """Return the table that `repr` shows."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +18,7 @@ from .calls import public_with
 from .chunking import padded_length
 from .criteria import CRITERIA as INFORMATION_CRITERIA
 from .criteria import information_criterion
+from .data_frames import column_names
 from .density import log_prob
 from .em.assignments import weighted_data
 from .em.batch.fit_many import EM_OPTIONS, EMOptions, fit_many
@@ -26,150 +26,39 @@ from .em.batch.restarts import best_of, check_restarts
 from .em.fit_warnings import warn_of_collinear_columns
 from .em.initialization import METHODS, StartOptions
 from .em.restart_starts import num_fitted, restart_starts
-from .em.result import Fit, Status, has_degenerate_component, unsoundness
+from .em.result import Fit, Status, has_degenerate_component
 from .mixture import Mixture
 from .padding import pad_data
 from .priors.interface import MixturePrior
 from .row_sums import Weight, total_weight, weight_or_ones
-from .studies.serialization import Exported, plain
-from .tables import Printed, Table
+from .selection_result import Cell, Selection, best_cell
 from .validation import check_choice, check_count, check_covariance_type, check_key, is_traced, warn_of_small_weights
+
+if TYPE_CHECKING:  # imported on first use, because only criterion="evidence" needs it
+    from .model_evidence import ModelEvidence
 
 Array: TypeAlias = jax.Array | np.ndarray
 
-CRITERIA = (*INFORMATION_CRITERIA, "cv")
-_FIELDS = ("covariance_type", "num_components", "criterion", "log_likelihood", "status", "spike")  # fields of a Cell's record
-_MARKS = {
-    "*": "best",
-    "s": "a degenerate component: not chosen",
-    "x": "a failed fit: not chosen",
-    "!": "not converged",
-}
-
-
-@dataclass(frozen=True, eq=False)
-class Cell:
-    """One of the models that `select` compares, with a number of components and a covariance type.
-
-    A fit is sound if EM converged or ran out of steps, all numbers are finite, and no component is degenerate. If at least one
-    model has a sound fit, only models with sound fits can be chosen.
-
-    Attributes:
-        covariance_type: the covariance type.
-        num_components: K.
-        criterion: the value of the criterion, on the scale of -2 log L in nats. Lower is better. If the fit failed, the value
-            is inf.
-        log_likelihood: the weighted log-likelihood of all data, nats.
-        status: how the fit ended.
-        spike: whether the fit has a degenerate component. Such a component holds too few points, or only the regularisation
-            keeps its covariance from collapsing.
-        fit: the best of the restarts.
-    """
-
-    covariance_type: str
-    num_components: int
-    criterion: float
-    log_likelihood: float
-    status: Status
-    spike: bool
-    fit: Fit
-
-    @property
-    def unsoundness(self) -> int:
-        """A number that says how far the fit is from being sound: 0 for a sound fit, larger numbers for worse fits."""
-        return int(unsoundness(int(self.status), self.spike, math.isfinite(self.criterion)))
-
-    @property
-    def sound(self) -> bool:
-        """Whether the fit is sound, so that the model may be chosen."""
-        return self.unsoundness == 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return all fields except `fit`, in plain Python types; numbers that are not finite become None."""
-        return plain(self._record())
-
-    def _record(self) -> Mapping[str, object]:
-        """Return all fields except `fit`; the status is replaced by its name."""
-        return {name: getattr(self, name) for name in _FIELDS} | {"status": self.status.name}
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Selection(Printed, Exported):
-    """The results of `select` for all numbers of components and covariance types. They are printed as a table.
-
-    Attributes:
-        criterion: "bic", "aic", "icl" or "cv".
-        cells: one Cell for each (covariance_type, num_components).
-        best: the cell with the lowest criterion among the cells with sound fits. If no fit is sound, it is the cell with the
-            lowest criterion among the cells whose fits have the smallest `unsoundness`.
-
-    Example:
-        >>> import jax, jaxgmm
-        >>> x = jaxgmm.datasets.load("acidity")
-        >>> swept = jaxgmm.select(jax.random.key(0), x, num_components=[1, 2], covariance_types=["tied"], num_restarts=2)
-        >>> swept.best.num_components, sorted(swept.cells), swept.best.fit.mixture.means.shape
-        (2, [('tied', 1), ('tied', 2)], (2, 1))
-    """
-
-    criterion: str
-    cells: dict[tuple[str, int], Cell]
-    best: Cell
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the criterion, a record of each cell, and the key of the best cell, in plain Python types."""
-        best = {"covariance_type": self.best.covariance_type, "num_components": self.best.num_components}
-        return {"criterion": self.criterion, "cells": [cell.to_dict() for cell in self.cells.values()], "best": best}
-
-    def _records(self) -> Iterable[Mapping[str, object]]:
-        return [cell._record() for cell in self.cells.values()]
-
-    def _fields(self) -> Sequence[str]:
-        return _FIELDS
-
-    def _tables(self) -> list[Table]:
-        types = list(dict.fromkeys(covariance_type for covariance_type, _ in self.cells))
-        counts = list(dict.fromkeys(k for _, k in self.cells))
-        cells = [[self.cells[name, k] for name in types] for k in counts]
-        width = max(len(self._marks(cell)) for row in cells for cell in row)
-        rows = [
-            [str(k), *(f"{cell.criterion:.2f}{self._marks(cell):<{width}}" for cell in row)]
-            for k, row in zip(counts, cells, strict=True)
-        ]
-        marks = {mark for row in cells for cell in row for mark in self._marks(cell)}
-        notes = [", ".join(f"{mark} {meaning}" for mark, meaning in _MARKS.items() if mark in marks)]
-        if not self.best.sound:
-            notes.append("No model has a sound fit: the one nearest to it is marked; look at its fit before you use it.")
-        elif self.best.status != Status.CONVERGED:
-            notes.append(f"The best fit did not converge. {self.best.status.sentence}")
-        columns = ("K", *(name + " " * width for name in types))
-        return [Table(f"{self.criterion.upper()}, lower is better", columns, rows, notes)]
-
-    def _marks(self, cell: Cell) -> str:
-        """Return the marks of a cell: whether it is the best, and what is wrong with its fit."""
-        best = "*" if cell is self.best else ""
-        if cell.spike:
-            return best + "s"
-        if not cell.sound:
-            return best + "x"
-        return best + ("" if cell.status == Status.CONVERGED else "!")
+CRITERIA = (*INFORMATION_CRITERIA, "cv", "evidence")
 
 
 class SweepOptions(EMOptions, total=False):
-    """The options that `select` passes to `fit_many`."""
+    """The options of `select` that are passed to `fit_many`."""
 
     prior: MixturePrior | None
 
 
 class _Sweep(NamedTuple):
-    """Arguments that are the same for all covariance types: numbers of components, and options of starts and fits."""
+    """Arguments that are the same for all covariance types: numbers of components, and options of starts, fits and folds."""
 
     counts: list[int]
     num_restarts: int
+    num_folds: int
     method: str
     options: SweepOptions
 
 
-@public_with("prior", *EM_OPTIONS)
+@public_with(*EM_OPTIONS)
 def select(
     key: jax.Array,
     x: ArrayLike,
@@ -177,11 +66,14 @@ def select(
     num_components: Iterable[int] = range(1, 10),
     covariance_types: Iterable[str] = covariance.TYPES,
     criterion: str = "bic",
+    prior: MixturePrior | Mapping[str, MixturePrior] | None = None,
     num_restarts: int = 10,
     num_folds: int = 5,
     method: str = "k-means++",
+    num_samples: int = 1000,
+    num_chains: int = 4,
     sample_weight: ArrayLike | None = None,
-    **options: Unpack[SweepOptions],
+    **options: Unpack[EMOptions],
 ) -> Selection:
     """Fit every number of components with every covariance type, in batches, and choose the best model by a criterion.
 
@@ -195,11 +87,20 @@ def select(
         x: (N, D).
         num_components: the numbers of components to try.
         covariance_types: the covariance types to try.
-        criterion: "bic", "aic", "icl" or "cv". "cv" is cross-validation: -2 times the log-likelihood of the held-out rows.
-            Each row is held out once.
+        criterion: "bic", "aic", "icl", "cv" or "evidence". "cv" is cross-validation: -2 times the log-likelihood of the
+            held-out rows. Each row is held out once. "evidence" is -2 log p(x | M), where M is a model. The evidence is
+            estimated by `smc`, and the posterior probabilities p(M | x) of the models are computed from it. Before the data are
+            seen, all models have the same probability.
+        prior: the prior under which EM fits: a conjugate prior for the largest number of components, or a dict that has such a
+            prior for each covariance type. A model with K components uses the first K concentrations. The prior is required
+            for "evidence". Evidences can be compared only under one prior. The scale of the prior is therefore the same for all
+            K, and a prior for each K is refused. If the prior is scaled to the data, as by `default_prior`, the probabilities
+            depend on this scale. For "evidence", EM replaces concentrations below 1 by 1.
         num_restarts: the number of starts for each combination of number of components and covariance type.
         num_folds: the number of folds of the cross-validation.
         method: as in `initialize`.
+        num_samples: the number of particles in each run of `smc`, for "evidence".
+        num_chains: the number of runs of `smc`, at least 2, for "evidence".
         sample_weight: (N,) >= 0, or None.
         **options: other options of `fit_many`: tol, max_iter, reg_covar, accelerate, chunk_size, progress.
 
@@ -225,36 +126,59 @@ def select(
     check_choice(method, "method", METHODS)
     check_count(num_restarts, "num_restarts")
     check_count(num_folds, "num_folds", 2)
+    check_count(num_chains, "num_chains", 2)
     counts, types = _grid(num_components, covariance_types)
+    feature_names = column_names(x)
     x, weight = weighted_data(x, sample_weight, max(counts))
     check_restarts(num_restarts, max(counts), x)
-    key_fits, key_folds, key_held_out = jax.random.split(key, 3)
-    sweep = _Sweep(counts, num_restarts, method, options)
+    key_fits, *key_values = jax.random.split(key, 3)
     warn_of_small_weights(weight)
+    priors = as_priors(prior, types)
+    evidence: Mapping[tuple[str, int], ModelEvidence] = {}
+    if criterion == "evidence":
+        from .model_evidence import Effort, evidence_of_models
+
+        effort, progress = Effort(num_samples, num_chains), options.get("progress")
+        evidence = evidence_of_models(key_values[0], (x, weight), priors, counts, effort, progress)
+        priors = {name: with_mode(one) for name, one in priors.items() if one is not None}
     cells = {}
     for name in types:
+        of_fits: SweepOptions = {**options, "prior": priors[name]}
+        sweep = _Sweep(counts, num_restarts, num_folds, method, of_fits)
         fits = jax.tree.map(lambda leaf: leaf[:, 0], _sweep_counts(key_fits, x, weight, name, sweep))
-        if criterion == "cv":
-            weights = np.ones(len(x), x.dtype) if weight is None else np.asarray(weight)
-            held_out = np.where(_folds(key_folds, len(x), num_folds) == np.arange(num_folds)[:, None], weights, 0)  # (F, N)
-            values = _cross_validate(key_held_out, x, (weights, held_out), name, sweep)
+        if evidence:
+            values = [-2 * evidence[name, k].log_evidence for k in counts]
+        elif criterion == "cv":
+            values = _cross_validate(key_values, x, weight, name, sweep)
         else:
             values = information_criterion(criterion, fits.mixture, x, weight)
         degenerate = has_degenerate_component(fits, total_weight(weight, len(x), x.dtype))
         for i, k in enumerate(counts):
             fit = without_absent(jax.tree.map(lambda leaf, i=i: leaf[i], fits), k)
-            cells[name, k] = _cell(fit, float(values[i]), bool(degenerate[i]))
+            cells[name, k] = _cell(fit, float(values[i]), bool(degenerate[i]), evidence.get((name, k)))
     if any(cell.spike and covariance.is_dense(name) for (name, _), cell in cells.items()):
         warn_of_collinear_columns(x, weight)
-    return Selection(criterion, cells, best_cell(cells.values()))
+    return Selection(criterion, cells, best_cell(cells.values()), feature_names)
 
 
-def best_cell(cells: Iterable[Cell]) -> Cell:
-    """Return the cell with the lowest criterion among the cells with sound fits.
+def as_priors(
+    prior: MixturePrior | Mapping[str, MixturePrior] | None, covariance_types: list[str]
+) -> Mapping[str, MixturePrior | None]:
+    """Return the prior for each covariance type, or raise ValueError if a dict has other keys than the covariance types."""
+    if not isinstance(prior, Mapping):
+        return dict.fromkeys(covariance_types, prior)
+    if prior.keys() != set(covariance_types):
+        raise ValueError(
+            f"prior is a dict with the keys {list(prior)}; one prior for each of the covariance types {covariance_types} was "
+            "expected. A prior must not depend on the number of components."
+        )
+    return prior
 
-    If no fit is sound, return the cell with the lowest criterion among the cells whose fits have the smallest `unsoundness`.
-    """
-    return min(cells, key=lambda cell: (cell.unsoundness, cell.criterion))
+
+def with_mode(prior: MixturePrior) -> MixturePrior:
+    """Return a prior under which EM finds a mode: concentrations below 1 are replaced by 1."""
+    concentration = np.maximum(np.asarray(prior.weight_concentration), 1)
+    return dataclasses.replace(prior, weight_concentration=concentration)
 
 
 def _grid(num_components: Iterable[int] | int, covariance_types: Iterable[str] | str) -> tuple[list[int], list[str]]:
@@ -270,7 +194,7 @@ def _grid(num_components: Iterable[int] | int, covariance_types: Iterable[str] |
         check_covariance_type(name)
     if not counts or not types:
         raise ValueError("num_components or covariance_types is empty; at least one of each was expected.")
-    return [int(k) for k in counts], types
+    return list(dict.fromkeys(int(k) for k in counts)), list(dict.fromkeys(types))
 
 
 def _as_python(number: Any) -> Any:
@@ -279,12 +203,13 @@ def _as_python(number: Any) -> Any:
     return number.item() if is_one else number
 
 
-def _cell(fit: Fit, value: float, degenerate: bool) -> Cell:
-    """Return the cell of a fit; the criterion of a failed fit is inf."""
-    if math.isnan(value) or not jnp.isfinite(fit.log_likelihood):
+def _cell(fit: Fit, value: float, degenerate: bool, evidence: ModelEvidence | None) -> Cell:
+    """Return the cell of a fit; the criterion of a failed fit, or of an evidence that is not finite, is inf."""
+    if math.isnan(value) or (evidence is None and not jnp.isfinite(fit.log_likelihood)):
         value = math.inf
     mixture, status = fit.mixture, Status(int(fit.status))
-    return Cell(mixture.covariance_type, mixture.num_components, value, float(fit.log_likelihood), status, degenerate, fit)
+    name, k = mixture.covariance_type, mixture.num_components
+    return Cell(name, k, value, float(fit.log_likelihood), status, degenerate, fit, evidence)
 
 
 def _folds(key: jax.Array, num_rows: int, num_folds: int) -> np.ndarray:
@@ -338,15 +263,14 @@ def _best(fits: Fit, totals: Array) -> Fit:
 
 
 def _cross_validate(
-    key: jax.Array, x: jax.Array, weights: tuple[np.ndarray, np.ndarray], covariance_type: str, sweep: _Sweep
+    keys: Sequence[jax.Array], x: jax.Array, weight: Array | None, covariance_type: str, sweep: _Sweep
 ) -> np.ndarray:
-    """Return -2 times the log-likelihood of the held-out rows, for each number of components.
-
-    The argument `weights` holds two arrays: the weights of all rows (N,), and for each fold the weights of its held-out rows,
-    with 0 for all other rows (F, N).
-    """
-    weight, held_out = weights
-    trained = _sweep_counts(key, x, weight - held_out, covariance_type, sweep).mixture  # (len(counts), F)
+    """Return -2 times the log-likelihood of the held-out rows, for each number of components. `keys` holds two random keys."""
+    key_folds, key_fits = keys
+    weight = np.ones(len(x), x.dtype) if weight is None else np.asarray(weight)
+    folds = _folds(key_folds, len(x), sweep.num_folds)
+    held_out = np.where(folds == np.arange(sweep.num_folds)[:, None], weight, 0)  # (F, N), 0 for all other rows
+    trained = _sweep_counts(key_fits, x, weight - held_out, covariance_type, sweep).mixture  # (len(counts), F)
     densities = np.stack([log_prob(trained[:, f], x) for f in range(len(held_out))], 1)  # (len(counts), F, N)
     return -2 * (held_out * np.where(held_out > 0, densities, 0)).sum((-2, -1))
 

@@ -37,15 +37,33 @@ def log_marginal(groups, weights, prior, covariance_type):
     return means + sum(scales(d * n, np.trace(a), scale, nu) for n, a in zip(counts, about, strict=True))
 
 
-def exact_log_evidence(x, prior, covariance_type, weight=None):
-    """Return the sum over all K^N allocations without rows of weight 0; fractional weights are allowed for K=1 only."""
+def allocation_terms(x, prior, covariance_type, weight=None):
+    """Return log p(x, allocation) and the number of components with points, each (K^N,), for all allocations of the points."""
     weight = np.ones(len(x)) if weight is None else np.asarray(weight, float)
     x, weight = np.asarray(x, float)[weight > 0], weight[weight > 0]
     c = np.asarray(prior.weight_concentration, float)
-    terms = []
+    terms, occupied = [], []
     for labels in itertools.product(range(len(c)), repeat=len(x)):
         mine = [np.array(labels) == k for k in range(len(c))]
         counts = np.array([weight[m].sum() for m in mine])
         allocation = gammaln(c.sum()) - gammaln(c.sum() + counts.sum()) + (gammaln(c + counts) - gammaln(c)).sum()
         terms.append(allocation + log_marginal([x[m] for m in mine], [weight[m] for m in mine], prior, covariance_type))
-    return np.logaddexp.reduce(terms)
+        occupied.append((counts > 0).sum())
+    return np.array(terms), np.array(occupied)
+
+
+def exact_log_evidence(x, prior, covariance_type, weight=None):
+    """Return the sum over all K^N allocations without rows of weight 0; fractional weights are allowed for K=1 only."""
+    return np.logaddexp.reduce(allocation_terms(x, prior, covariance_type, weight)[0])
+
+
+def exact_numbers(x, prior_of, prior_on_k, covariance_type):
+    """Return p(K | x) and p(occupied K | x) for K = 1, ..., M, from the priors prior_of(K) and M probabilities p(K)."""
+    size = len(prior_on_k)
+    joint = np.zeros((size, size))  # over K and the number of occupied components
+    for k in range(1, size + 1):
+        terms, occupied = allocation_terms(x, prior_of(k), covariance_type)
+        for j in range(1, k + 1):
+            joint[k - 1, j - 1] = prior_on_k[k - 1] * np.exp(terms[occupied == j]).sum()
+    joint /= joint.sum()
+    return joint.sum(1), joint.sum(0)

@@ -20,27 +20,28 @@ TYPES = {"full", "tied", "diag", "spherical"}
 # bottom layer first; a module imports from lower layers, or from modules listed before it in its own layer
 LAYERS = [
     "command_interrupt linalg chunking memory status files progress host calls compilation_cache real_numbers spread",
-    "covariance covariance_distributions datasets validation cells tables",
+    "covariance covariance_distributions datasets validation cells tables data_frames",
     "mixture row_sums padding rounding conversions",
     "density sampling marginals wasserstein distances merging priors.hyperparameters priors.covariance_laws priors.interface "
     "priors.conjugate priors.independent priors.functions priors.defaults inputs criteria",
     "em.result em.kernels em.moments em.m_step em.acceleration em.implicit em.loop em.fit_warnings em.fit em.standard_errors "
     "em.assignments em.k_means em.initialization em.restart_starts em.batch.batched_loop em.batch.data_sets em.batch.threads "
     "em.batch.fit_many em.batch.restarts",
-    "posterior.pooling posterior.result posterior.model posterior.diagnostics posterior.mixing posterior.pareto "
+    "posterior.pooling posterior.diagnostics posterior.result posterior.model posterior.mixing posterior.pareto "
     "posterior.standardization posterior.likelihood posterior.unconstrained_space posterior.newton "
     "posterior.gaussian_approximation posterior.laplace "
     "posterior.user_model_space posterior.user_model posterior.chains posterior.combined_modes posterior.nuts "
     "posterior.conditionals posterior.gamma_draws posterior.gibbs posterior.particles posterior.particle_labels "
     "posterior.particle_moves posterior.particle_likelihood posterior.hamiltonian_moves posterior.data_tempering "
-    "posterior.likelihood_tempering posterior.particle_summary posterior.smc posterior.assignment_problems "
-    "posterior.label_assignment posterior.relabel posterior.modes posterior.bootstrap posterior.partition_search "
+    "posterior.likelihood_tempering posterior.particle_summary posterior.smc posterior.random_scale posterior.telescope_moves "
+    "posterior.telescope posterior.assignment_problems posterior.label_assignment posterior.relabel posterior.occupied "
+    "posterior.modes posterior.bootstrap posterior.partition_search "
     "posterior.partition posterior.predictive posterior.coclustering posterior.pointwise posterior.importance "
-    "posterior.evidence_coordinates "
-    "posterior.evidence_labellings posterior.evidence_proposal posterior.evidence posterior.diagnose posterior.arviz "
+    "posterior.evidence_coordinates posterior.evidence_labellings posterior.evidence_proposal posterior.evidence_rounds "
+    "posterior.bridge_sampling posterior.evidence_result posterior.evidence posterior.diagnose posterior.arviz "
     "posterior.distribution",
     "studies.method_names studies.checkpoint studies.serialization studies.columns studies.parameters studies.intervals "
-    "studies.methods studies.prior_table selection likelihood_ratio "
+    "studies.methods studies.prior_table model_evidence selection_result selection likelihood_ratio "
     "comparison.report_columns comparison.inputs comparison.summaries comparison.joint comparison.contraction "
     "comparison.predictive_scores comparison.clustering comparison.verdict comparison.findings comparison.sampler_summary "
     "comparison.next_steps comparison.conclusion comparison.point_vs_posterior comparison.mode_search "
@@ -50,8 +51,8 @@ LAYERS = [
     "coverage.summary coverage.text_report coverage.study "
     "io.number_formats io.text io.delimiters io.column_choice io.array_files io.table_files "
     "io.read_table io.valid_results io.json_records io.archive",
-    "plot.style plot.mixtures plot.posterior_modes plot.posteriors plot.forests plot.studies plot.figures plot "
-    "report.number_tables report.write_report sklearn",
+    "plot.style plot.limits plot.points plot.mixtures plot.posterior_modes plot.posteriors plot.forests plot.studies "
+    "plot.figures plot report.clusters report.number_tables report.write_report sklearn",
     "cli.messages cli.errors cli.interruption cli.arguments cli.data "
     "cli.outputs cli.memberships cli.mixture_files cli.records cli.estimates cli.rehearsal cli.startup cli.toml_prior "
     "cli.fit cli.predict cli.plot cli.sample cli.compare cli.select cli.calibrate cli.study cli __main__",

@@ -37,6 +37,7 @@ FUNCTIONS = {
     "gibbs": lambda fit, n: jaxgmm.gibbs(KEY, fit, X, prior(), num_samples=n),
     "gibbs chains": lambda fit, n: jaxgmm.gibbs(KEY, fit, X, prior(), num_chains=n),
     "smc": lambda fit, n: jaxgmm.smc(KEY, X, prior(), num_components=2, num_samples=n),
+    "telescope": lambda fit, n: jaxgmm.telescope(KEY, X, prior(), max_components=3, num_samples=n),
     "laplace": lambda fit, n: jaxgmm.laplace(KEY, fit, X, prior(), num_samples=n),
     "log_evidence": lambda fit, n: jaxgmm.log_evidence(KEY, posterior(fit), X, num_samples=n),
     "predictive_sample": lambda fit, n: jaxgmm.predictive_sample(KEY, posterior(fit), n),

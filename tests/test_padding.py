@@ -88,6 +88,9 @@ CHAINS = {"num_chains": 2, "num_samples": 20}
 WEIGHTED_POSTERIORS = {
     "gibbs": lambda x, w: jaxgmm.gibbs(KEY, MIXTURE, x, PRIOR, num_warmup=2, sample_weight=w, **CHAINS),
     "smc": lambda x, w: jaxgmm.smc(KEY, x, PRIOR, num_samples=100, num_chains=2, sample_weight=w, **OPTIONS),
+    "telescope": lambda x, w: jaxgmm.telescope(
+        KEY, x, PRIOR, max_components=3, num_warmup=2, sample_weight=w, covariance_type=OPTIONS["covariance_type"], **CHAINS
+    ),
     "laplace": lambda x, w: jaxgmm.laplace(KEY, MIXTURE, x, PRIOR, sample_weight=w, **CHAINS),
     "relabel": lambda x, w: jaxgmm.relabel(POSTERIOR, MIXTURE, x, method="stephens", sample_weight=w),
     "nuts": lambda x, w: jaxgmm.nuts(
@@ -111,7 +114,10 @@ FUNCTIONS = WEIGHTED | UNWEIGHTED | WEIGHTED_POSTERIORS | UNWEIGHTED_POSTERIORS
 # and the effective number of ratios by 5e-10 of its value
 TOLERANCES = {"laplace": 1e-10, "nuts": 1e-10, "log_evidence": 1e-10}
 # functions that compile for long; the default run has others of the same kind
-LONG = ("fit_restarts", "fit_many", "standard_errors", "smc", "nuts", "bootstrap", "log_evidence", "select by cross-validation")
+LONG = (
+    *("fit_restarts", "fit_many", "standard_errors", "smc", "telescope", "nuts", "bootstrap", "log_evidence"),
+    "select by cross-validation",
+)
 
 
 def cases(names, weighted, are_slow=lambda name: name in LONG):

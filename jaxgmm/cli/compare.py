@@ -29,7 +29,9 @@ from .rehearsal import Rehearsal, is_tiny, is_worthwhile, rehearse_approximation
 from .startup import compile_quickly
 
 _SEARCH_SAMPLES = 500  # largest number of particles in a run of `smc` that only searches for modes
-_FEWEST_AT_ONCE = 4  # with fewer starts, new starts are fitted by one call that is compiled for all of them
+# If --restarts is at least this number, the program that is already compiled for so many starts is called until it has fitted
+# all new starts. With a smaller --restarts, one call fits all new starts, and this call needs a further compilation.
+_FEWEST_AT_ONCE = 4
 _ACTIVITIES = {
     "nuts": "sampling the posterior by NUTS",
     "gibbs": "sampling the posterior by Gibbs sampling",
@@ -159,8 +161,8 @@ def _draw_and_rehearse(
 ) -> tuple[dict[str, Posterior], Fit | None]:
     """Draw from the posterior by each method, and return the draws and the best fit of EM from new starts.
 
-    Meanwhile, a second thread fits from the new starts, and compiles the programs of the comparison. With --no-search, there is
-    no such fit.
+    Meanwhile, a second thread runs EM from the new starts, and compiles the programs of the comparison. With --no-search, EM
+    does not run from new starts, and None is returned in place of the fit.
     """
     found: list[Fit] = []
     steps: list[Callable[[], object]] = [lambda: importlib.import_module("..plot", __package__)]
@@ -177,7 +179,7 @@ def _draw_and_rehearse(
 
 
 def _restart(arguments: argparse.Namespace, mode: ModeFit, x: np.ndarray) -> Fit:
-    """Return the best fit of EM from new starts, by programs that are compiled already, except with --restarts 1 to 3."""
+    """Return the best fit of EM from new starts. Only --restarts 1 to 3 needs a further compilation."""
     from ..comparison.mode_search import NUM_RESTARTS, best_of_restarts
 
     at_once = arguments.restarts if arguments.restarts >= _FEWEST_AT_ONCE else NUM_RESTARTS
@@ -186,9 +188,10 @@ def _restart(arguments: argparse.Namespace, mode: ModeFit, x: np.ndarray) -> Fit
 
 
 def _search(arguments: argparse.Namespace, methods: list[str], mode: ModeFit, x: np.ndarray) -> Modes | bool | None:
-    """Return the modes from draws by `smc`, if --search asks for them and `compare` would not find them.
+    """Return the option `modes` of `compare`: the modes from draws by `smc`, or None or False.
 
-    Return False with --no-search.
+    The modes are returned with --search, unless `smc` is among the methods. With --no-search, False is returned. Otherwise,
+    None is returned: `compare` then finds the modes from the draws by `smc`, if there are any.
     """
     if not arguments.search or "smc" in methods:
         return False if arguments.search is False else None

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
+from typing import Any
 
 import jax
 
 from ..covariance import TYPES
+from ..priors.defaults import default_prior
+from ..priors.interface import MixturePrior
 from ..selection import CRITERIA, Selection, select
 from ..validation import check_count
 from .arguments import add_fit_options, parse_counts, parse_names
@@ -31,7 +34,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--covariance-types", default=",".join(TYPES), metavar="A,B", help=f"default: {','.join(TYPES)}")
     parser.add_argument(
-        "--criterion", choices=CRITERIA, default="bic", help="cv: log-likelihood of held-out rows; default: bic"
+        "--criterion",
+        choices=CRITERIA,
+        default="bic",
+        help="cv: log-likelihood of held-out rows; evidence: probabilities of the models under one prior, which is "
+        "default_prior for the largest number of components; default: bic",
     )
     parser.add_argument("--folds", type=int, default=5, metavar="F", help="number of folds for cv; default: 5")
 
@@ -49,10 +56,10 @@ def run(arguments: argparse.Namespace) -> None:
     check_labels_file(arguments)
     print_progress(f"EM from {arguments.restarts} starts for each of {len(counts) * len(types)} models")
     options = {"covariance_types": types, "criterion": arguments.criterion, "num_restarts": arguments.restarts}
+    prior = _priors(x, types, max(counts)) if arguments.criterion == "evidence" else None
     with warnings_to_stderr():
-        selection = select(
-            jax.random.key(arguments.seed), x, num_components=counts, num_folds=arguments.folds, method="k-means++", **options
-        )
+        key, folds = jax.random.key(arguments.seed), arguments.folds
+        selection = select(key, x, num_components=counts, num_folds=folds, method="k-means++", prior=prior, **options)
     if not math.isfinite(selection.best.criterion):
         raise ValueError("no model could be fitted to these data; use fewer components or other columns.")
     print(selection)
@@ -66,6 +73,15 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.labels is not None:
         written += write_labels(arguments, memberships_at(best.mixture, x), data)
     print(f"Written: {', '.join(map(str, written))}")
+
+
+def _priors(x: Any, covariance_types: list[str], num_components: int) -> dict[str, MixturePrior]:
+    """Return the default prior for the largest number of components, by covariance type. Print how results depend on it."""
+    print_progress(
+        f"Evidence under default_prior for {num_components} components. Its scale is made from the data and is the same for "
+        "all numbers of components; the probabilities depend on it."
+    )
+    return {name: default_prior(x, num_components=num_components, covariance_type=name) for name in covariance_types}
 
 
 def _draw(path: Path, selection: Selection, title: str) -> None:

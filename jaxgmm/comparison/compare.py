@@ -119,7 +119,7 @@ def compare(
         x: (N, D), the data of the fit and of the posteriors, in data units.
         interval: probability of the central intervals, between 0 and 1.
         sample_weight: (N,) >= 0, the same weights as for `fit` and for the sampler.
-        feature_names: D names for the columns.
+        feature_names: D names for the columns; None: the names of the columns of x if it is a data frame.
         laplace: whether to compute Laplace's approximation. None: compute it only if this is fast.
         modes: the result of `jaxgmm.modes` under the prior of the first posterior that stores a prior. True: compute it from
             the draws by `smc`, or else from the draws of the first posterior. None: compute it only if there are draws by

@@ -1,4 +1,4 @@
-"""The conclusion of a comparison: one verdict of all posteriors together, the reasons for it, and what to do next.
+"""The conclusion of a comparison: one verdict on EM from all posteriors, the reasons for this verdict, and what to do next.
 
 If chains start from different points and mix, they have explored the posterior. Draws by `laplace` and `bootstrap` are
 independent draws around EM, so they always look mixed. If there are chains and none of them mixed, these independent draws
@@ -31,7 +31,7 @@ _CLAIMS = {
 
 
 class Conclusion(NamedTuple):
-    """The verdict of all posteriors together, the sentences that give the reasons, and what to do next."""
+    """One verdict on EM from all posteriors, the sentences that give the reasons, and what to do next."""
 
     verdict: Verdict
     sentence: str
@@ -66,11 +66,11 @@ def doubt_about(method: str, judged: Mapping[str, SamplerSummary]) -> str | None
 
 
 def conclude(samplers: Mapping[str, SamplerSummary], reader: Reader = "python", *, searched: bool = False) -> Conclusion:
-    """Return the verdict of all posteriors of a comparison together, and what to do next.
+    """Return one verdict on EM from all posteriors of a comparison, and what to do next.
 
     Args:
         samplers: the summaries of the posteriors, by name.
-        reader: "python" or "command", whose options are named in the advice.
+        reader: "python" if the advice names functions of Python, "command" if it names options of the command.
         searched: whether other modes of the posterior were searched for.
     """
     verdict, sentence = _verdict(samplers, searched)
@@ -78,7 +78,7 @@ def conclude(samplers: Mapping[str, SamplerSummary], reader: Reader = "python", 
 
 
 def _verdict(samplers: Mapping[str, SamplerSummary], searched: bool) -> tuple[Verdict, str]:
-    """Return the verdict of all posteriors together, and sentences that give the reasons."""
+    """Return one verdict on EM from all posteriors, and sentences that give the reasons."""
     chains = _chains(samplers)
     mixed = {name: sampler for name, sampler in chains.items() if is_mixed(sampler.findings)}
     if chains and not mixed:
@@ -106,7 +106,7 @@ def _verdict(samplers: Mapping[str, SamplerSummary], searched: bool) -> tuple[Ve
 
 
 def _gravest(samplers: Mapping[str, SamplerSummary]) -> Verdict:
-    """Return the gravest verdict on some posteriors."""
+    """Return the most severe of the verdicts that some posteriors give."""
     order = list(Verdict)
     return min((sampler.verdict for sampler in samplers.values()), key=order.index)
 

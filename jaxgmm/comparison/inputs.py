@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..data_frames import check_names, column_names
 from ..em.result import Fit
 from ..posterior.modes import Modes
 from ..posterior.result import Posterior, check_posterior
@@ -85,10 +86,12 @@ def prepare_inputs(
     """Validate the arguments of `compare` and return them as one object. Raise ValueError or TypeError if one is invalid."""
     _check_fit(fit, posteriors, x)
     num_features = fit.mixture.num_features
+    feature_names = column_names(x) if feature_names is None else feature_names
     x, weight = as_weighted_data(x, sample_weight, num_features=num_features)
     _check_options(options)
     options = options._replace(interval=float(options.interval), num_folds=int(options.num_folds), seed=int(options.seed))
-    return ComparisonInputs(fit, x, weight, _check_names(feature_names, num_features), options)
+    names = check_names(feature_names, num_features) if feature_names is not None or num_features > 1 else ["feature"]
+    return ComparisonInputs(fit, x, weight, names, options)
 
 
 def _check_fit(fit: Fit, posteriors: Mapping[str, Posterior], x: ArrayLike) -> None:
@@ -135,13 +138,3 @@ def _check_options(options: ComparisonOptions) -> None:
     check_flag(options.scores, "scores")
     check_count(options.num_folds, "num_folds", 0)
     check_seed(options.seed)
-
-
-def _check_names(feature_names: Sequence[str] | None, num_features: int) -> list[str]:
-    """Return D feature names; raise ValueError if the number of given names is not D."""
-    if feature_names is None:
-        return [f"feature {i}" for i in range(num_features)] if num_features > 1 else ["feature"]
-    names = [feature_names] if isinstance(feature_names, str) else [str(name) for name in feature_names]
-    if len(names) != num_features:
-        raise ValueError(f"feature_names has {len(names)} names; one for each column of x was expected: {num_features}.")
-    return names

@@ -40,7 +40,7 @@ class ModeSearch:
         reason: the reason why the masses of modes are not known, or "".
         source: name of the posterior from whose draws EM converged to the modes, or "" if the modes were given.
         prior: the prior of the fits, or None if no search was made.
-        em: index of EM's mode among the modes, or None if it is none of them.
+        em: index of EM's mode among the modes, or None if EM's mode is not among them.
         em_objective: log-likelihood plus log prior at EM's mode, in nats; NaN if no search was made.
         restart: the best fit of EM from new starts under the prior, or None.
     """
@@ -55,12 +55,12 @@ class ModeSearch:
 
     @property
     def mass(self) -> float:
-        """The mass of EM's mode: the share of the draws from which EM converges to it."""
+        """The mass of EM's mode: the share of the draws from which EM converges to this mode."""
         return 0.0 if self.modes is None or self.em is None else float(self.modes.mass[self.em])
 
     @property
     def best(self) -> Mixture | None:
-        """The mode with the highest objective that was found; None if no search was made."""
+        """The mode with the highest objective among all modes that were found; None if no search was made."""
         modes = self.modes
         if modes is not None and self._highest_of_modes >= self._objective_of_restart:
             return jax.tree.map(lambda leaf: leaf[int(np.argmax(modes.objective))], modes.mixture)
@@ -101,7 +101,10 @@ class ModeSearch:
         return [Finding(None, "EM from new starts found no mode with a higher objective.")]
 
     def _findings_on_masses(self, poor: list[Finding]) -> list[Finding]:
-        """Return the findings on the masses of the modes, together with the finding of a poor mode if there is one."""
+        """Return the findings on the masses of the modes and the findings in `poor`, the gravest first.
+
+        poor: a list with the finding of a poor mode, or an empty list.
+        """
         assert self.modes is not None
         mass = np.asarray(self.modes.mass, float)
         others = np.delete(np.arange(len(mass)), [] if self.em is None else [self.em])
@@ -197,7 +200,7 @@ def search_modes(inputs: ComparisonInputs, subjects: Sequence[Subject]) -> ModeS
         reason = "there are no draws by smc; chains that start at EM may miss other modes"
         if restart is None:
             return ModeSearch(None, reason)
-        if float(restart.objective) - objective > SAME_OBJECTIVE:  # EM may have stopped short of a mode under this prior
+        if float(restart.objective) - objective > SAME_OBJECTIVE:  # the user's fit may not be at a mode under this prior
             objective = float(fit_from(fit.mixture, inputs.x, inputs.weight, prior).objective)
         return ModeSearch(None, reason, "", prior, None, objective, restart)
     found, source = wanted, ""
@@ -227,9 +230,10 @@ def best_of_restarts(
     sample_weight: ArrayLike | None = None,
     at_once: int = NUM_RESTARTS,
 ) -> Fit:
-    """Return the best fit of the same model as another fit, under a prior, from at least 32 new starts.
+    """Fit the model of `fit` under a prior from at least 32 new starts, and return the best of the new fits.
 
-    at_once: the number of restarts in each call of `fit_restarts`. A number for which the programs are compiled saves time.
+    at_once: the number of restarts in each call of `fit_restarts`. A call takes less time if `fit_restarts` is already
+    compiled for this number.
     """
     model = {"num_components": fit.mixture.num_components, "covariance_type": fit.mixture.covariance_type}
     keys = [jax.random.fold_in(key, i) for i in range(-(-NUM_RESTARTS // at_once))]
@@ -253,7 +257,7 @@ def percent(share: SupportsFloat) -> str:
 
 
 def _place(mixture: Mixture) -> str:
-    """Return a phrase on the weights and means of a mixture."""
+    """Return a phrase that states the weights and means of a mixture."""
     weights, means = np.asarray(mixture.weights), np.asarray(mixture.means)
     rest = "; ..." if len(means) > 4 else ""
     return f"has weights {numbers(weights, 4)} and means {'; '.join(numbers(mean, 4) for mean in means[:4])}{rest}"

@@ -1,7 +1,7 @@
 """What to do after a comparison, in the words of its reader.
 
-A comparison is read by somebody who called `compare` in Python, or by somebody who ran the command `jaxgmm compare`. The first
-is told functions and their options, the second the options of the command.
+The reader of a comparison has either called `compare` in Python, or run the command `jaxgmm compare`. In the first case, the
+advice names functions and their options. In the second case, the advice names options of the command.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ _WORDS: Mapping[Reader, Mapping[str, str]] = {
         "invariant": "the table of the whole mixture",
     },
 }
-# Parts of the sentences of statuses that name options of Python functions, and what the command says in their place.
+# The sentences of statuses contain phrases that name options of Python functions. This dict maps each such phrase to the phrase
+# that the command prints in its place.
 COMMAND_PHRASES = {
     "use adapt_mass_matrix=True if the mass matrix was not adapted, a target_accept_prob closer to one, a "
     "more informative prior, or fewer components": "use fewer components (-k) or a simpler --covariance-type",
@@ -76,7 +77,7 @@ def next_step(verdict: Verdict, samplers: Mapping[str, SamplerSummary], reader: 
     Args:
         verdict: the verdict of the whole comparison.
         samplers: the summaries of the posteriors, by name.
-        reader: "python" or "command", whose options are named.
+        reader: "python" if the advice names functions of Python, "command" if it names options of the command.
         searched: whether other modes of the posterior were searched for.
     """
     words = dict(_WORDS[reader])
@@ -106,7 +107,7 @@ def _without_chains(verdict: Verdict, methods: set[str], words: Mapping[str, str
 
 
 def in_words_of(reader: Reader, text: str) -> str:
-    """Return a sentence of a status in the words of the reader: for the command, without options of Python functions.
+    """Return a sentence of a status for a reader. For "command", replace phrases as in `COMMAND_PHRASES`.
 
     Example:
         >>> in_words_of("command", "There may be too few draws; draw more, or use fewer components.")

@@ -1,4 +1,4 @@
-"""The contents of the printed pages of a comparison and of its report, with the words that depend on the reader."""
+"""The contents of the printed pages of a comparison and of its report. Some texts depend on the reader (see `next_steps`)."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class PageContents(NamedTuple):
 
     @property
     def conclusion(self) -> Conclusion:
-        """The verdict of all posteriors together, the reasons for it, and what to do next."""
+        """One verdict on EM from all posteriors, the reasons for this verdict, and what to do next."""
         return conclude(self.samplers, self.reader, searched=self.search is not None and self.search.modes is not None)
 
     @property
     def word(self) -> str:
-        """The verdict of all posteriors together, in a few words."""
+        """The verdict on EM from all posteriors, in a few words."""
         return next(iter(self.samplers.values())).word if len(self.samplers) == 1 else self.conclusion.verdict.word
 
     def findings(self, sampler: SamplerSummary) -> list[str]:

@@ -1,6 +1,7 @@
 """Scores of densities.
 
-The scores measure the distance between EM's density and the posterior predictive density, and how well each predicts data.
+The scores measure the distance between EM's density and the posterior predictive density, and how well each density predicts
+data.
 
     total variation  TV  = 1/2 int |p - q|        Hellinger  H^2 = 1 - int sqrt(p q)        KL(p || q) = int p log p / q
 
@@ -35,7 +36,7 @@ from ..posterior.pareto import khat_limit, psis
 from ..priors.interface import MixturePrior
 from ..spread import quantiles
 
-Stack = TypeVar("Stack")  # a tree of arrays (M, ...)
+Stack = TypeVar("Stack")  # a pytree of arrays (M, ...)
 Result = TypeVar("Result")
 
 

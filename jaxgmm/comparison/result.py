@@ -46,7 +46,7 @@ class Comparison(Exported):
         clustering: a dict with the ClusteringScores of each posterior.
         search: a `jaxgmm.comparison.mode_search.ModeSearch` with the modes of the posterior, the index of EM's mode among them
             (`em`) and its mass, or the reason why no search was made; None if no search was wanted.
-        reader: "python" or "command": the advice names functions of Python, or options of the command.
+        reader: "python" if the advice names functions of Python, "command" if it names options of the command.
     """
 
     interval: float
@@ -68,7 +68,7 @@ class Comparison(Exported):
 
     @property
     def conclusion(self) -> str:
-        """What all posteriors together say about EM, and what to do next, in a few sentences."""
+        """One verdict on EM from all posteriors, its reasons, and what to do next, in a few sentences."""
         return str(self.page().conclusion)
 
     def details(self) -> str:

@@ -21,6 +21,7 @@ from .text_layout import (
     head_lines,
     shown_columns,
     verdict_lines,
+    with_names,
 )
 
 MOST_LINES = 40  # largest number of lines of the page
@@ -42,7 +43,7 @@ def summary_lines(page: PageContents) -> list[str]:
 
 
 def _cut(lines: list[str], most: int) -> list[str]:
-    """Return at most `most` lines; if some are left out, the last line ends with an ellipsis."""
+    """Return the first lines, at most `most` of them. If lines are left out, the last returned line ends with an ellipsis."""
     return lines if len(lines) <= most else [*lines[: most - 1], shortened(f"{lines[most - 1]} …", WIDTH)]
 
 
@@ -70,7 +71,7 @@ def _closing_lines(page: PageContents) -> list[str]:
 def _quantity_lines(page: PageContents, most: int) -> list[str]:
     """Return a table of parameters in at most `most` lines, with its legend.
 
-    If a posterior does not identify labels, the table shows the quantities that no order of the components changes.
+    If a posterior does not identify labels, the table shows quantities that do not depend on the order of the components.
     """
     named = [name for name, sampler in page.samplers.items() if sampler.identified]
     identified = len(named) == len(page.samplers)
@@ -78,7 +79,8 @@ def _quantity_lines(page: PageContents, most: int) -> list[str]:
     names = list(dict.fromkeys(row.name for row in rows))
     groups = {row.component for row in rows}
     legend = _legend(page, several=len(page.samplers) > 1, parameters=identified)
-    room = most - len(legend) - 3 - (len(groups) if len(groups) > 1 else 0)  # 2 lines of headings, and one for what is left out
+    # The 3 lines are two lines of headings, and one line that says how many quantities are shown.
+    room = most - len(legend) - 3 - (len(groups) if len(groups) > 1 else 0)
     chosen = _chosen(rows, max(room, 1))
     shown = [row for row in rows if row.name in chosen]
     table = _beside_each_other(page, shown) if len(page.samplers) > 1 else _one_posterior(page, shown)
@@ -90,7 +92,10 @@ def _quantity_lines(page: PageContents, most: int) -> list[str]:
 
 
 def _chosen(rows: Sequence[ComparisonRow], most: int) -> set[str]:
-    """Return the names of at most `most` quantities: those with EM outside an interval, then the others by kind and |z|."""
+    """Return the names of the first `most` quantities. Quantities with EM outside an interval come before all others.
+
+    Within these two groups, quantities are ordered by kind, and those of one kind by decreasing |z|.
+    """
     keys: dict[str, tuple[bool, int, float]] = {}
     for row in rows:
         kind = _KINDS.index(row.kind) if row.kind in _KINDS else len(_KINDS)
@@ -101,7 +106,7 @@ def _chosen(rows: Sequence[ComparisonRow], most: int) -> set[str]:
 
 
 def _groups(rows: Sequence[ComparisonRow]) -> dict[str, list[ComparisonRow]]:
-    """Return the rows by the heading of their component, in the order of the components; shared parameters come last."""
+    """Return a dict that maps the heading of each component to its rows. Parameters that all components share come last."""
     found: dict[str, list[ComparisonRow]] = {}
     for row in sorted(rows, key=lambda row: (row.component is None, row.component or 0)):
         found.setdefault(component_title(row.component), []).append(row)
@@ -109,23 +114,25 @@ def _groups(rows: Sequence[ComparisonRow]) -> dict[str, list[ComparisonRow]]:
 
 
 def _one_posterior(page: PageContents, rows: Sequence[ComparisonRow]) -> Table:
-    """Return a table in which each quantity has one line, with the columns of the whole page."""
+    """Return the table for one posterior. Each quantity has one line, and the columns are those of the whole page."""
     columns, groups = shown_columns(rows), _groups(rows)
-    return Table(
+    table = Table(
         "",
         ("", *(column.short.format(interval=100 * page.interval) for column in columns)),
-        [[row.short_name(_NAMES), *cells(row, columns)] for own in groups.values() for row in own],
+        [[row.name, *cells(row, columns)] for own in groups.values() for row in own],
         left=(0,),
         column_groups=column_groups(columns, page.interval),
         row_groups=[(heading, len(own)) for heading, own in groups.items()] if len(groups) > 1 else (),
-        layout=Layout(WIDTH, gap=1, min_widths=(0, *(7 if column.decimals is None else 5 for column in columns))),
+        layout=Layout(WIDTH, True, 1, (0, *(7 if column.decimals is None else 5 for column in columns))),
     )
+    return with_names(table, rows)
 
 
 def _beside_each_other(page: PageContents, rows: Sequence[ComparisonRow]) -> Table:
-    """Return a table in which each quantity has one line with EM, and the mean and sd of as many posteriors as fit beside it.
+    """Return the table for several posteriors. Each quantity has one line.
 
-    A star marks an interval that does not contain EM.
+    The line shows EM's estimate, and the mean and sd of as many posteriors as its width allows. A star marks a posterior whose
+    interval does not contain EM's estimate.
     """
     groups, lines = _groups(rows), {}
     for heading, own in groups.items():
@@ -152,7 +159,7 @@ def _beside_each_other(page: PageContents, rows: Sequence[ComparisonRow]) -> Tab
 
 
 def _texts(by_method: Mapping[str, ComparisonRow]) -> dict[str, str]:
-    """Return the texts of one quantity: EM with its standard error, and the mean and sd of each posterior by its name."""
+    """Return a dict of texts for one quantity: "EM" has the estimate and its error, each posterior's name has mean and sd."""
     first = next(iter(by_method.values()))
     finest = min((row.sd for row in by_method.values() if row.sd > 0), default=math.inf)
     em, se = rounded_by_sd([first.em, first.em_se], finest)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from html import escape
 
 from ..cells import shortened
-from ..studies.columns import Column, Record, columns_of, rounded_by_sd
+from ..studies.columns import Column, Record, columns_of, rounded_by_sd, rounded_by_value
 from ..tables import WIDTH, Layout, Table, paragraph
 from .page_contents import PageContents
 from .report_columns import SECTIONS, ClusteringScores, ComparisonRow, DensityScores, JointScores, SamplerDiagnostics
@@ -55,14 +55,15 @@ class PrintedPage(str):
 
 
 def verdict_lines(page: PageContents) -> list[str]:
-    """Return the verdict of all posteriors together, and what to do next.
+    """Return the lines with one verdict on EM from all posteriors, and what to do next.
 
     The reasons for the verdict are the findings if there is one posterior, and the conclusion if there are several.
     """
     conclusion, samplers = page.conclusion, list(page.samplers.values())
     if len(samplers) == 1:
         conclusion = conclusion._replace(sentence=" ".join(page.findings(samplers[0])))
-    return paragraph(f"Verdict: {page.word}. {conclusion}")
+    step = f"What to do: {conclusion.next_step}"
+    return [*paragraph(f"Verdict: {page.word}. {conclusion.sentence}"), *paragraph(step)]
 
 
 def head_lines(page: PageContents) -> list[str]:
@@ -116,11 +117,11 @@ def quantity_table(title: str, rows: Sequence[ComparisonRow], interval: float) -
         column_groups=column_groups(columns, interval, 2 if several else 1),
         layout=Layout(WIDTH, True, 1, (0, *[2] * several, *(7 if c.decimals is None else 5 for c in columns))),
     )
-    return replace(table, rows=_with_names(table, rows))
+    return with_names(table, rows)
 
 
 def column_groups(columns: Sequence[Column], interval: float, num_names: int = 1) -> list[tuple[str, int]]:
-    """Return the headings that neighbouring columns share, with the numbers of columns, after `num_names` columns of names."""
+    """Return each heading and the number of neighbouring columns that share it. The first `num_names` columns have none."""
     groups = [("", num_names)]
     for column in columns:
         group = column.group.format(interval=100 * interval)
@@ -129,10 +130,11 @@ def column_groups(columns: Sequence[Column], interval: float, num_names: int = 1
     return groups
 
 
-def _with_names(table: Table, rows: Sequence[ComparisonRow]) -> list[Sequence[str]]:
-    """Return the lines of a table in which the names of the quantities are shortened to fit."""
+def with_names(table: Table, rows: Sequence[ComparisonRow]) -> Table:
+    """Return a table whose lines begin with the places of quantities, with their names, shortened to fit, instead."""
     names = {row.name: row for row in rows}
-    return [[names[line[0]].short_name(table.name_width) if line[0] else "", *line[1:]] for line in table.rows]
+    lines = [[names[line[0]].short_name(table.name_width) if line[0] else "", *line[1:]] for line in table.rows]
+    return replace(table, rows=lines)
 
 
 def _single_lines(rows: Sequence[ComparisonRow], columns: Sequence[Column]) -> list[list[str]]:
@@ -159,13 +161,15 @@ def _several_lines(rows: Sequence[ComparisonRow], columns: Sequence[Column]) -> 
     return lines
 
 
-def cells(row: ComparisonRow, columns: Iterable[Column], sd: float | None = None) -> list[str]:
+def cells(row: ComparisonRow, columns: Iterable[Column], sd: float | None = None, *, by_value: bool = False) -> list[str]:
     """Return the cells of one row.
 
-    The number of decimals of a number in data units depends on `sd`. If `sd` is None, the posterior sd of the row is used.
+    The number of decimals of a number in data units depends on `sd`. If `sd` is None, the posterior sd of the row is used. If
+    `by_value` is True, a number that is smaller than the sd has two digits of its own, so that it is never rounded to 0.
     """
     adaptive = [column.name for column in columns if column.decimals is None]
-    rounded = rounded_by_sd([getattr(row, name) for name in adaptive], row.sd if sd is None else sd) if adaptive else []
+    rounding = rounded_by_value if by_value else rounded_by_sd
+    rounded = rounding([getattr(row, name) for name in adaptive], row.sd if sd is None else sd) if adaptive else []
     texts = dict(zip(adaptive, rounded, strict=True))
     tests = ("z", "inside") if row.is_log_density else ()
     return [

@@ -92,7 +92,7 @@ class Verdict(Enum):
     )
 
 
-# A bootstrap does not draw from a posterior, so its verdicts have words of their own.
+# A bootstrap does not draw from a posterior, so its verdicts are described in other words.
 BOOTSTRAP_WORDS = {Verdict.AGREE: "EM stable", Verdict.EM_INSIDE: "EM biased", Verdict.UNCONFIRMED: "no posterior"}
 
 

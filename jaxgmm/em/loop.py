@@ -197,7 +197,8 @@ def centered_m_step(problem: CenteredProblem, mixture: Mixture, sums: ComponentS
 def finalize(problem: CenteredProblem, state: EMState, start: Mixture) -> Fit:
     """Return the result in the user's coordinates; if no step was accepted, the mixture is bitwise equal to the start.
 
-    All entries of the history after the last step equal the last objective. Without a history of the state, it is empty.
+    All entries of the history after the last step equal the last objective. If the state has no history, the history of the
+    result is empty.
     """
     history = jnp.zeros(0, state.objective.dtype) if state.history is None else state.history
     history = jnp.where(jnp.arange(len(history)) <= state.step, history, state.objective)

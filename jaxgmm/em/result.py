@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import overload
+from typing import TYPE_CHECKING, Any, overload
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +13,13 @@ import numpy as np
 
 from .. import covariance
 from ..cells import REACH, counted, look, reach
+from ..data_frames import mixture_frame
 from ..mixture import Mixture, mixture_table
 from ..status import StatusEnum
 from ..tables import Printed, Table, elided
+
+if TYPE_CHECKING:
+    import pandas
 
 
 class Status(StatusEnum):
@@ -112,6 +117,20 @@ class Fit(Printed):
     def converged(self) -> jax.Array:
         """Whether the status is CONVERGED, ()."""
         return self.status == Status.CONVERGED
+
+    def to_dataframe(self, feature_names: Sequence[str] | None = None) -> pandas.DataFrame:
+        """Return a pandas data frame with one row for each component (of each fit of a stack).
+
+        The columns are the parameters, the status of the component, and the status, the number of steps, the log-likelihood and
+        the objective of the fit.
+
+        Args:
+            feature_names: D names for the columns of the data; None: "feature 0" and so on.
+        """
+        numbers = {name: np.asarray(getattr(self, name))[..., None] for name in ("num_iter", "log_likelihood", "objective")}
+        states = {"component_status": _names_of(self.component_status, ComponentStatus)}
+        states |= {"status": _names_of(self.status, Status)[..., None]}
+        return mixture_frame(self.mixture, feature_names, **states, **numbers)
 
     def _tables(self) -> list[Table]:
         """Return the tables that `repr` shows: the status of the fit, the mixture, and the components with problems."""
@@ -215,6 +234,12 @@ def has_degenerate_component(fits: Fit, total: jax.Array | np.ndarray) -> jax.Ar
         return jnp.zeros(mixture.batch_shape, bool)
     few = (mixture.weights > 0) & (mixture.weights * total[..., None] < fewest)
     return (few | (fits.component_status == ComponentStatus.AT_FLOOR)).any(-1)
+
+
+def _names_of(codes: Any, kind: type[StatusEnum]) -> np.ndarray:
+    """Return the names of status codes of any shape, as an array of strings."""
+    codes = np.asarray(codes)
+    return np.array([kind.name_of(code) for code in codes.ravel()], object).reshape(codes.shape)
 
 
 def _component_table(state: ComponentStatus, which: np.ndarray) -> Table:

@@ -4,9 +4,10 @@
     jaxgmm.plot.forest(plt.gca(), comparison)
 
 The functions for mixtures and points are `scatter`, `ellipses`, `contours`, `densities`, `convergence` and `coclustering`. The
-functions for posteriors are `forest`, `pairs`, `posterior_marginal`, `modes` and `stages`. The functions for studies are
-`rank_ecdfs`, `selection` and `coverage`. `mixture_figure` and `comparison_figure` return whole figures. No function changes
-the style of matplotlib or uses pyplot. In jaxgmm, only this package, the report and the command import matplotlib.
+functions for posteriors are `forest`, `pairs`, `posterior_marginal`, `component_numbers`, `modes` and `stages`. The functions
+for studies are `rank_ecdfs`, `selection` and `coverage`. `mixture_figure` and `comparison_figure` return whole figures. No
+function changes the style of matplotlib or uses pyplot. In jaxgmm, only this package, the report and the command import
+matplotlib.
 """
 
 from .figures import comparison_figure as comparison_figure
@@ -17,9 +18,10 @@ from .mixtures import contours as contours
 from .mixtures import convergence as convergence
 from .mixtures import densities as densities
 from .mixtures import ellipses as ellipses
-from .mixtures import scatter as scatter
+from .points import scatter as scatter
 from .posterior_modes import modes as modes
 from .posterior_modes import stages as stages
+from .posteriors import component_numbers as component_numbers
 from .posteriors import pairs as pairs
 from .posteriors import posterior_marginal as posterior_marginal
 from .studies import coverage as coverage

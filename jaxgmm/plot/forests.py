@@ -19,12 +19,12 @@ from ..priors.interface import MixturePrior
 from ..studies.columns import columns_of, rounded_by_sd
 from ..studies.parameters import parameters
 from .posteriors import farthest
-from .style import INK, method_style, plain
+from .style import grey, ink, method_style, plain, title_above
 
 MOST_ROWS = 36  # largest number of quantities in one forest plot
 _BOLD: dict[str, Any] = {"fontsize": 8, "fontweight": "bold"}
 _HALF_WIDTHS = (3.5, 8.0)  # smallest and largest half-width of the horizontal axis, in posterior sds
-_PRIOR_SHADE = "0.55"
+_PRIOR_SHADE = 0.55  # grey level
 _PRIOR_DASHES = (0, (1, 1))
 
 
@@ -64,7 +64,7 @@ def forest(ax: Axes, comparison: Comparison, *, rows: Sequence[ComparisonRow] | 
     every = {(row.method, row.name): row for row in [*comparison.rows, *comparison.label_invariant]}
     half_width = _half_width(shown, methods, every)
     places, headings = _places(shown)
-    priors = _priors(comparison)
+    priors = _priors(comparison, grey(ax, _PRIOR_SHADE))
     for row, y in zip(shown, places, strict=True):
         intervals = [*_intervals(row, methods, every), *priors.get(row.name, [])]
         _draw_line(ax, y, row, intervals, half_width)
@@ -76,7 +76,7 @@ def forest(ax: Axes, comparison: Comparison, *, rows: Sequence[ComparisonRow] | 
     top = min([*headings.values(), *places], default=0.0)
     columns = columns_of(ComparisonRow)
     _write_beside(ax, top - (0 if headings else 1), [columns["em"].short, columns["mean"].short], **_BOLD)
-    ax.axvline(0, color="0.6", linewidth=0.8, zorder=0)
+    ax.axvline(0, color=grey(ax, 0.6), linewidth=0.8, zorder=0)
     ax.set(xlim=(-half_width, half_width), ylim=(max(places, default=0.0) + 0.7, top - (0.6 if headings else 1.6)))
     ax.set_yticks(places, [plain(row.short_name(30)) for row in shown], fontsize=8)
     ax.tick_params(axis="y", length=0)
@@ -157,8 +157,8 @@ def _intervals(row: ComparisonRow, methods: Sequence[str], every: dict[tuple[str
             yield _Interval(shade, other.lower, other.upper, marker, other.mean)
 
 
-def _priors(comparison: Comparison) -> dict[str, list[_Interval]]:
-    """Return the interval of each parameter under the prior of the first posterior, by the name of the parameter.
+def _priors(comparison: Comparison, shade: str) -> dict[str, list[_Interval]]:
+    """Return the interval of each parameter under the prior of the first posterior, in a grey, by the name of the parameter.
 
     The dict is empty if there is no prior, or if labels are not identified.
     """
@@ -168,7 +168,7 @@ def _priors(comparison: Comparison) -> dict[str, list[_Interval]]:
     mixture = posterior.mixture[0, 0]
     ends = prior_intervals(mixture, posterior.prior, 0, comparison.interval)
     found = zip(parameters(mixture), *ends.tolist(), strict=True)
-    return {parameter.name: [_Interval(_PRIOR_SHADE, low, high)] for parameter, low, high in found}
+    return {parameter.name: [_Interval(shade, low, high)] for parameter, low, high in found}
 
 
 def _draw_line(ax: Axes, y: float, row: ComparisonRow, intervals: Sequence[_Interval], half_width: float) -> None:
@@ -193,14 +193,15 @@ def _draw_line(ax: Axes, y: float, row: ComparisonRow, intervals: Sequence[_Inte
                 ax.plot(end, height, arrow, color=shade, markersize=5 if interval.marker else 3.5, clip_on=False, zorder=3)
     em = scaled(row.em)
     if abs(em) <= half_width:
-        ax.plot([em] * 2, [y - 0.4, y + 0.4], color=INK, linewidth=2, solid_capstyle="butt", zorder=4)
+        ax.plot([em] * 2, [y - 0.4, y + 0.4], color=ink(ax), linewidth=2, solid_capstyle="butt", zorder=4)
     else:
-        ax.plot(math.copysign(half_width, em), y, ">" if em > 0 else "<", color=INK, markersize=8, clip_on=False, zorder=4)
+        ax.plot(math.copysign(half_width, em), y, ">" if em > 0 else "<", color=ink(ax), markersize=8, clip_on=False, zorder=4)
 
 
 def _forest_legend(ax: Axes, comparison: Comparison, methods: Sequence[str], has_prior: bool) -> None:
     """Draw the legend, which names EM, the posteriors and the prior."""
-    handles = [Line2D([], [], linestyle="none", marker="|", markersize=10, markeredgewidth=2, color=INK, label="EM")]
+    mark = {"marker": "|", "markersize": 10, "markeredgewidth": 2, "color": ink(ax)}
+    handles = [Line2D([], [], linestyle="none", **mark, label="EM")]
     probability = f"{100 * comparison.interval:g} %"
     for i, method in enumerate(methods):
         shade, marker, name = method_style(method, i)
@@ -209,6 +210,7 @@ def _forest_legend(ax: Axes, comparison: Comparison, methods: Sequence[str], has
         )
     if has_prior:
         handles.append(
-            Line2D([], [], color=_PRIOR_SHADE, linewidth=1.4, linestyle=_PRIOR_DASHES, label=f"prior, {probability}")
+            Line2D([], [], color=grey(ax, _PRIOR_SHADE), linewidth=1.4, linestyle=_PRIOR_DASHES, label=f"prior, {probability}")
         )
     ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=8, frameon=False, borderaxespad=0.2)
+    title_above(ax, "EM and the intervals of each quantity", math.ceil(len(handles) / 3))

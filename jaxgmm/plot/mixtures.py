@@ -8,60 +8,30 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.colors import to_rgb
+from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
 from .. import covariance
 from ..density import log_prob, responsibilities
 from ..mixture import Mixture, MixtureLike, as_mixture
-from .style import COLORS, INK, MARKERS, axis_names, color, integer_ticks, plain
+from .limits import axis_limits, component_ends
+from .style import COLORS, axis_names, color, grey, ink, integer_ticks, note, paper, plain
 
 _GRID = 160  # number of points along each axis of the grid for contours
+_PEAK = 3.0  # a density that is more than this many times as high as the histogram is cut off
 
 
-def scatter(
-    ax: Axes, x: ArrayLike, *, responsibilities: ArrayLike | None = None, feature_names: Sequence[str] | None = None
-) -> Axes:
-    """Draw points in the plane. The colours show the responsibilities, and the markers show the most probable component.
-
-    Args:
-        ax: axes to draw on.
-        x: (N, 2), the points, in data units.
-        responsibilities: (N, K), or None for grey points.
-        feature_names: two names for the axes.
-
-    Returns:
-        The axes.
-
-    Example:
-        >>> from matplotlib.figure import Figure
-        >>> scatter(Figure().subplots(), [[0.0, 1.0], [2.0, 1.0]]).get_xlabel()
-        'feature 0'
-    """
-    x = np.asarray(x)
-    size = float(np.clip(4000 / max(len(x), 1), 3, 22))
-    if responsibilities is None:
-        ax.scatter(x[:, 0], x[:, 1], s=size, color="0.45", alpha=0.6, linewidths=0, zorder=1)
-    else:
-        r = np.asarray(responsibilities)
-        shades = np.clip(r @ np.array([to_rgb(color(k)) for k in range(r.shape[1])]), 0, 1)  # (N, 3)
-        for k in range(r.shape[1]):
-            own = r.argmax(1) == k
-            style = {"marker": MARKERS[k % len(MARKERS)], "alpha": 0.8, "linewidths": 0, "zorder": 1}
-            ax.scatter(x[own, 0], x[own, 1], s=size, c=shades[own], **style)
-    names = axis_names(feature_names, 2)
-    ax.set(xlabel=names[0], ylabel=names[1])
-    return ax
-
-
-def ellipses(ax: Axes, mixture: MixtureLike, *, mass: float = 0.9) -> Axes:
+def ellipses(ax: Axes, mixture: MixtureLike, *, mass: float = 0.9, empty: Sequence[int] = ()) -> Axes:
     """Draw, for each component, an ellipse around the mean, and the number of the component at the mean.
+
+    A stack does not widen the axes if something was drawn on them before, because one draw may be far away from the data.
 
     Args:
         ax: axes to draw on.
         mixture: a Mixture, a Fit, or a stack such as posterior draws, with two features. One mixture is drawn in strong dark
             lines. A stack is drawn in thin lines in the colours of the components, without the means.
         mass: probability that a point of a component lies inside the component's ellipse.
+        empty: components of one mixture that hold no data. They are drawn in thin grey dashes and do not widen the axes.
 
     Returns:
         The axes.
@@ -75,19 +45,21 @@ def ellipses(ax: Axes, mixture: MixtureLike, *, mass: float = 0.9) -> Axes:
     """
     mixture = as_mixture(mixture)
     found = outlines(mixture, mass)  # (..., K, points, 2)
-    many = found.ndim > 3
+    many, has_data, means = found.ndim > 3, ax.has_data(), np.asarray(mixture.means)
     for k in range(mixture.num_components):
         lines = found[..., k, :, :].reshape(-1, *found.shape[-2:])
-        style = (
-            {"colors": color(k), "linewidths": 0.7, "alpha": min(0.6, 12 / len(lines)), "zorder": 2}
-            if many
-            else {"colors": INK, "linewidths": 2.0, "zorder": 3}
-        )
-        ax.add_collection(LineCollection(list(lines), **style))
-        if not many:
-            mark = np.asarray(mixture.means)[k]
-            ax.plot(*mark, "o", color="white", markeredgecolor=INK, markeredgewidth=1.4, markersize=11, zorder=4)
-            ax.annotate(str(k), mark, ha="center", va="center_baseline", fontsize=8, color=INK, fontweight="bold", zorder=5)
+        is_empty = not many and k in empty
+        style = {"colors": ink(ax), "linewidths": 2.0, "zorder": 3}
+        if many:
+            style = {"colors": color(k), "linewidths": 0.7, "alpha": min(0.6, 12 / len(lines)), "zorder": 2}
+        elif is_empty:
+            style = {"colors": grey(ax, 0.5), "linewidths": 0.9, "linestyles": "dashed", "zorder": 3}
+        ax.add_collection(LineCollection(list(lines), **style), autolim=not (has_data and (many or is_empty)))
+        if not many and not is_empty:
+            style = {"color": paper(ax), "markeredgecolor": ink(ax), "markeredgewidth": 1.4, "markersize": 11, "zorder": 4}
+            ax.plot(*means[k], "o", **style)
+            text = {"ha": "center", "va": "center_baseline", "fontsize": 8, "color": ink(ax), "fontweight": "bold", "zorder": 5}
+            ax.annotate(str(k), means[k], **text)
     ax.autoscale_view()
     return ax
 
@@ -126,9 +98,9 @@ def contours(ax: Axes, mixture: MixtureLike, *, masses: Sequence[float] = (0.5, 
     held = np.cumsum(ordered) / ordered.sum()
     levels = {float(ordered[np.searchsorted(held, mass)]): f"{100 * mass:g} %" for mass in sorted(masses, reverse=True)}
     widths = np.linspace(1.0, 1.8, len(levels))
-    drawn = ax.contour(*grid, density.T, levels=list(levels), colors=INK, linewidths=widths, zorder=3)
+    drawn = ax.contour(*grid, density.T, levels=list(levels), colors=ink(ax), linewidths=widths, zorder=3)
     for text in ax.clabel(drawn, fmt=levels, fontsize=7, inline=True, inline_spacing=3):
-        text.set(zorder=5, bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.5})
+        text.set(zorder=5, bbox={"facecolor": paper(ax), "alpha": 0.75, "edgecolor": "none", "pad": 0.5})
     if not ax.get_xlabel():
         names = axis_names(None, 2)
         ax.set(xlabel=names[0], ylabel=names[1])
@@ -136,9 +108,18 @@ def contours(ax: Axes, mixture: MixtureLike, *, masses: Sequence[float] = (0.5, 
 
 
 def densities(
-    ax: Axes, mixture: MixtureLike, x: ArrayLike, *, feature_name: str = "feature 0", draws: MixtureLike | None = None
+    ax: Axes,
+    mixture: MixtureLike,
+    x: ArrayLike,
+    *,
+    feature_name: str = "feature 0",
+    draws: MixtureLike | None = None,
+    empty: Sequence[int] = (),
 ) -> Axes:
     """Draw a histogram of the only feature, with the densities of the mixture, of its components, and of posterior draws.
+
+    The axes are as wide as the data and EM's components, and as high as the histogram and EM's density; draws are cut off. If
+    the peak of EM is more than three times as high as the histogram, it is cut off, too, and marked by an arrow.
 
     Args:
         ax: axes to draw on.
@@ -146,6 +127,7 @@ def densities(
         x: (N, 1), the data, in data units.
         feature_name: label of the horizontal axis.
         draws: a stack of mixtures, or a Posterior, whose densities are drawn in thin lines; or None.
+        empty: components that hold no data. They are not drawn, and a note names them.
 
     Returns:
         The axes.
@@ -157,32 +139,41 @@ def densities(
         >>> len(densities(Figure().subplots(), mixture, [[0.0], [1.0], [3.0]]).lines)
         3
     """
-    mixture = as_mixture(mixture, single=True)
-    grid = histogram(ax, np.asarray(x)[:, 0]).astype(np.asarray(mixture.means).dtype)
+    mixture, x = as_mixture(mixture, single=True), np.asarray(x)[:, 0]
+    even = histogram(ax, x, component_ends(mixture, 0, 0.98, empty))
+    grid, highest = _with_peaks(mixture, even), max(bar.get_height() for bar in ax.patches if isinstance(bar, Rectangle))
     if draws is not None:
         curves = np.exp(np.asarray(log_prob(draws, grid[:, None]))).reshape(-1, len(grid))
         style = {"colors": COLORS[5], "linewidths": 0.7, "alpha": min(0.6, 12 / len(curves)), "zorder": 1}
-        ax.add_collection(LineCollection([np.stack([grid, curve], 1) for curve in curves], **style))
+        ax.add_collection(LineCollection([np.c_[grid, curve] for curve in curves], **style), autolim=False)
     total = np.exp(np.asarray(log_prob(mixture, grid[:, None])))
+    top = 1.18 * min(max(highest, float(total.max())), _PEAK * highest)
     for k, curve in enumerate((np.asarray(responsibilities(mixture, grid[:, None])) * total[:, None]).T):
-        ax.plot(grid, curve, "--", color=color(k), linewidth=1.4, zorder=4)
-        ax.annotate(
-            str(k),
-            (float(grid[curve.argmax()]), float(curve.max())),
-            textcoords="offset points",
-            xytext=(0, 7),
-            ha="center",
-            va="center",
-            fontsize=8,
-            color=color(k),
-            fontweight="bold",
-            bbox={"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 1.0},
-            zorder=6,
-        )
-    ax.plot(grid, total, color=INK, linewidth=1.8, zorder=3)
-    ax.set(xlabel=plain(feature_name), ylabel="density")
-    ax.set_ylim(bottom=0)
+        if k not in empty:
+            ax.plot(grid, curve, "--", color=color(k), linewidth=1.4, zorder=4)
+            _number_component(ax, k, float(grid[curve.argmax()]), float(curve.max()), top)
+    ax.plot(grid, total, color=ink(ax), linewidth=1.8, zorder=3)
+    note(ax, [f"component {k} holds no data" for k in empty])
+    ax.set(xlabel=plain(feature_name), ylabel="density", xlim=even[[0, -1]], ylim=(0, top))
     return ax
+
+
+def _with_peaks(mixture: Mixture, grid: np.ndarray) -> np.ndarray:
+    """Return the points at which densities are drawn: a grid, and points near the means of the components."""
+    stored = np.asarray(mixture.covariances, float)
+    sd = np.sqrt(np.ravel(covariance.variances(stored, mixture.covariance_type, 1)))
+    near = np.asarray(mixture.means, float)[:, 0, None] + sd[:, None] * np.linspace(-3, 3, 25)
+    near = near[(near >= grid[0]) & (near <= grid[-1])]
+    return np.sort(np.concatenate([grid, near])).astype(np.asarray(mixture.means).dtype)
+
+
+def _number_component(ax: Axes, component: int, at: float, height: float, top: float) -> None:
+    """Write the number of a component above its density, with an arrow if the density is higher than the axes."""
+    text = f"{component} ↑" if height > top else str(component)
+    box = {"facecolor": paper(ax), "alpha": 0.85, "edgecolor": "none", "pad": 1.0}
+    style = {"ha": "center", "va": "center", "fontsize": 8, "fontweight": "bold", "bbox": box, "zorder": 6}
+    offset = -7 if height > 0.94 * top else 7
+    ax.annotate(text, (at, min(height, top)), (0, offset), textcoords="offset points", color=color(component), **style)
 
 
 def convergence(ax: Axes, history: ArrayLike) -> Axes:
@@ -207,6 +198,7 @@ def convergence(ax: Axes, history: ArrayLike) -> Axes:
     steps = np.flatnonzero(np.isfinite(history))
     ax.plot(steps, history[steps], "o-", color=COLORS[0], markersize=3, linewidth=1.2)
     ax.set(xlabel="EM step", ylabel="objective (nats)")
+    ax.set_title("Objective of EM after each step", fontsize=9)
     integer_ticks(ax)
     return ax
 
@@ -245,19 +237,24 @@ def coclustering(ax: Axes, matrix: ArrayLike, *, labels: ArrayLike | None = None
     if labels is not None:
         ordered = np.asarray(labels)[order]
         for end in np.flatnonzero(ordered[1:] != ordered[:-1]) + 0.5:
-            ax.axhline(end, color=INK, linewidth=0.8)
-            ax.axvline(end, color=INK, linewidth=0.8)
+            ax.axhline(end, color=ink(ax), linewidth=0.8)
+            ax.axvline(end, color=ink(ax), linewidth=0.8)
     ax.set(xlabel="point, in order of clusters", ylabel="point, in order of clusters")
+    ax.set_title("Probability that two points belong to the same component", fontsize=9)
     return ax
 
 
-def histogram(ax: Axes, values: np.ndarray) -> np.ndarray:
-    """Draw a grey histogram of one feature (N,). Return a grid of 400 points that extends a little beyond the data."""
-    spread = np.ptp(values) or 1.0
+def histogram(ax: Axes, values: np.ndarray, ends: ArrayLike = ()) -> np.ndarray:
+    """Draw a grey histogram of one feature (N,). Return a grid of 400 points that extends a little beyond the data.
+
+    The range is that of `axis_limits`, whose argument `ends` this function takes. Points beyond it are left out.
+    """
+    low, high = axis_limits(values, ends)
+    inside = values[(values >= low) & (values <= high)]
     # There are at most 60 bins, because a histogram of rounded data has gaps if the bins are narrow.
-    bins = int(np.clip(len(np.histogram_bin_edges(values, "auto")) - 1, 12, 60))
-    ax.hist(values, bins=bins, density=True, color="0.85", edgecolor="white", zorder=0)
-    return np.linspace(values.min() - 0.15 * spread, values.max() + 0.15 * spread, 400)
+    bins = int(np.clip(len(np.histogram_bin_edges(inside, "auto")) - 1, 12, 60))
+    ax.hist(inside, bins=bins, density=True, color=grey(ax, 0.85), edgecolor=paper(ax), zorder=0)
+    return np.linspace(low, high, 400)
 
 
 def outlines(mixture: Mixture, mass: float) -> np.ndarray:

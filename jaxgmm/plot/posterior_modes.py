@@ -16,8 +16,9 @@ from ..marginals import marginal
 from ..mixture import Mixture
 from ..posterior.modes import Modes
 from ..posterior.result import Posterior, check_one_posterior
-from .mixtures import histogram, outlines, scatter
-from .style import COLORS, DASHES, INK, axis_names, integer_ticks
+from .mixtures import histogram, outlines
+from .points import scatter
+from .style import COLORS, DASHES, axis_names, ink, integer_ticks
 
 
 def modes(
@@ -99,11 +100,11 @@ def _draw_ellipses(ax: Axes, mixture: Mixture, styles: Sequence[dict], mass: flo
 
 
 def stages(ax: Axes, posterior: Posterior) -> Axes:
-    """Draw how the particles of `smc` fared in each stage, one line for each run.
+    """Draw the effective sample size and the number of surviving particles in each stage of `smc`, in one colour for each run.
 
-    A solid line shows the effective sample size before the particles are resampled, as a share of their number. `smc` ends a
-    stage before this share falls below one half, where a line is drawn. A dotted line shows the share of the particles that
-    survived the stage. If a small share survives, few particles represent the posterior.
+    Both are drawn as shares of the number of particles. A solid line shows the effective sample size before the particles are
+    resampled. `smc` ends a stage before this share falls below one half; a horizontal line marks one half. A dotted line shows
+    the share of the particles that survived the stage. If a small share survives, few particles represent the posterior.
 
     Args:
         ax: axes to draw on.
@@ -136,11 +137,11 @@ def stages(ax: Axes, posterior: Posterior) -> Axes:
         shade = COLORS[run % len(COLORS)]
         ax.plot(stage + 1, size[stage] / num_particles, color=shade, linewidth=1.4)
         ax.plot(stage + 1, survived[stage] / num_particles, color=shade, linewidth=1.2, linestyle=DASHES[2])
-    ax.axhline(0.5, color=INK, linewidth=0.8)
+    ax.axhline(0.5, color=ink(ax), linewidth=0.8)
     ax.set(xlabel="stage", ylabel="share of the particles", ylim=(0, 1.02))
     handles = [
-        Line2D([], [], color=INK, linewidth=1.4, label="effective sample size"),
-        Line2D([], [], color=INK, linewidth=1.2, linestyle=DASHES[2], label="particles that survived"),
+        Line2D([], [], color=ink(ax), linewidth=1.4, label="effective sample size"),
+        Line2D([], [], color=ink(ax), linewidth=1.2, linestyle=DASHES[2], label="particles that survived"),
     ]
     ax.legend(handles=handles, fontsize=8, frameon=False, loc="lower right")
     integer_ticks(ax)

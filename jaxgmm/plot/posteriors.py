@@ -1,11 +1,11 @@
-"""Figures that compare EM with a posterior: the draws of one quantity, and the draws of pairs of quantities."""
+"""Figures of posteriors: the draws of one quantity or of pairs of quantities beside EM, and numbers of components."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,9 +17,9 @@ from ..comparison.clustering import evenly_spaced
 from ..comparison.report_columns import ComparisonRow
 from ..comparison.result import Comparison
 from ..posterior.pooling import pool
-from .style import COLORS, INK, method_style, plain
+from .style import COLORS, ink, integer_ticks, method_style, plain
 
-Panels = TypeVar("Panels")  # axes (P, P), or a figure in which they are created
+Panels = TypeVar("Panels")  # axes (P, P), or a figure in which axes are created
 
 _MOST_DOTS = 600  # largest number of draws shown in one panel
 
@@ -34,6 +34,8 @@ def posterior_marginal(
     shade: str = COLORS[0],
 ) -> Axes:
     """Draw a histogram of the draws of one quantity, with EM as a dark line and the posterior interval as a bar below it.
+
+    The few draws that are far away from the others are not shown. If EM is far away from the draws, an arrow points to it.
 
     Args:
         ax: axes to draw on.
@@ -52,7 +54,7 @@ def posterior_marginal(
         'mean waiting'
     """
     draws = np.asarray(draws, float).ravel()
-    low, high = np.quantile(draws, [0.002, 0.998])
+    low, high = _robust_range(draws)
     margin = 0.05 * (high - low) or 0.5
     span = (low - margin, high + margin)
     heights, *_ = ax.hist(draws, bins=40, range=span, density=True, color=shade, alpha=0.55)
@@ -60,13 +62,95 @@ def posterior_marginal(
     if interval is not None:
         ax.plot(interval, [-0.07 * top] * 2, color=shade, linewidth=3, solid_capstyle="butt")
     if em is not None:
-        ax.axvline(em, color=INK, linewidth=1.6)
-        span = (min(span[0], em - margin), max(span[1], em + margin))
+        _mark_em(ax, em, span)
+        reach = (2 * span[0] - span[1], 2 * span[1] - span[0])
+        span = (max(min(span[0], em - margin), reach[0]), min(max(span[1], em + margin), reach[1]))
     ax.set(yticks=[], ylim=(-0.14 * top, 1.12 * top), xlim=span)
+    for place, is_beyond, arrow in _edges(interval, span):
+        if is_beyond:
+            where = {"clip_on": False, "transform": ax.get_yaxis_transform()}  # x is a fraction of the width of the axes
+            ax.plot(place, -0.07 * top, arrow, color=shade, markersize=5, zorder=3, **where)
     ax.set_title(plain(title), loc="left", fontsize=8, pad=2)
     ax.spines[["left", "right", "top"]].set_visible(False)
     ax.tick_params(labelsize=7, length=2, pad=1)
     ax.locator_params(axis="x", nbins=4)
+    return ax
+
+
+def _edges(interval: tuple[float, float] | None, span: tuple[float, float]) -> list[tuple[float, bool, str]]:
+    """Return, for both edges of the axes, the place of an arrow, whether the interval goes beyond it, and the arrow."""
+    low, high = span if interval is None else interval
+    return [(0.0, low < span[0], "<"), (1.0, high > span[1], ">")]
+
+
+def _robust_range(draws: np.ndarray) -> tuple[float, float]:
+    """Return the range in which draws are shown: nearly all of them, but no long tails.
+
+    A tail is cut off if it is more than six times as far from the median as the quartile. Only a part of the central 95 % may
+    reach up to 25 times as far, such as a second mode. Long tails occur if a component is empty in some of the draws.
+    """
+    draws = draws[np.isfinite(draws)]
+    if not draws.size:
+        return 0.0, 1.0
+    shares = [0.002, 0.025, 0.25, 0.5, 0.75, 0.975, 0.998]
+    least, lower, quartile, middle, other_quartile, upper, most = np.quantile(draws, shares).tolist()
+
+    def end(distance: float, spread: float, farthest: float) -> float:
+        """Return how far the range extends to one side of the median."""
+        inner = 1.1 * distance if spread == 0 else max(6 * spread, min(1.1 * distance, 25 * spread))
+        return min(inner, farthest)
+
+    below = end(middle - lower, middle - quartile, middle - least)
+    return middle - below, middle + end(upper - middle, other_quartile - middle, most - middle)
+
+
+def _mark_em(ax: Axes, em: float, span: tuple[float, float]) -> None:
+    """Draw EM as a dark line, or as an arrow at the edge if it is farther from the draws than the width of their range."""
+    width = 0.99 * (span[1] - span[0])
+    if span[0] - width <= em <= span[1] + width:
+        ax.axvline(em, color=ink(ax), linewidth=1.6)
+        return
+    beyond = em > span[1]
+    where: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "top", "fontsize": 7}
+    text, side = (f"EM {em:.3g} →", "right") if beyond else (f"← EM {em:.3g}", "left")
+    ax.annotate(text, (float(beyond), 1), (-1 if beyond else 1, -2), ha=side, color=ink(ax), **where)
+
+
+def component_numbers(ax: Axes, prob_components: ArrayLike, prob_occupied: ArrayLike | None = None) -> Axes:
+    """Draw bars for the posterior probabilities of the numbers of components, and of the numbers of occupied components.
+
+    Args:
+        ax: axes to draw on.
+        prob_components: (M,), the probabilities of 1, 2, ..., M components: `posterior.stats["prob_components"]` of
+            `jaxgmm.telescope`.
+        prob_occupied: (M,), the probabilities of 1, 2, ..., M occupied components, `posterior.stats["prob_occupied"]`; None: no
+            bars for them.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: the arguments do not have the same shape (M,).
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> component_numbers(Figure().subplots(), [0.1, 0.7, 0.2], [0.3, 0.7, 0.0]).get_xlabel()
+        'number of components'
+    """
+    given = {"components": prob_components} | ({} if prob_occupied is None else {"occupied components": prob_occupied})
+    bars = {name: np.asarray(value, float) for name, value in given.items()}
+    shapes = {value.shape for value in bars.values()}
+    if len(shapes) > 1 or any(len(shape) != 1 for shape in shapes):
+        raise ValueError(f"the probabilities have the shapes {sorted(shapes)}; one shape (M,) was expected.")
+    width = 0.8 / len(bars)
+    for i, (name, value) in enumerate(bars.items()):
+        places = np.arange(1, len(value) + 1) + (i - (len(bars) - 1) / 2) * width
+        ax.bar(places, value, width, color=COLORS[i], label=name)
+    integer_ticks(ax)
+    ax.set(xlabel="number of components", ylabel="posterior probability")
+    ax.spines[["right", "top"]].set_visible(False)
+    if len(bars) > 1:
+        ax.legend(fontsize=8, frameon=False)
     return ax
 
 
@@ -137,8 +221,13 @@ def pairs(
                 )
     _label_pairs(grid, rows)
     if isinstance(axes, FigureBase):
+        axes.suptitle("Pairs of parameters: posterior draws and EM", fontsize=9, x=0.02, ha="left")
         axes.legend(
-            handles=_pair_handles(method, laplace, mass), loc="outside upper center", ncols=4, fontsize=8, frameon=False
+            handles=_pair_handles(grid[0, 0], method, laplace, mass),
+            loc="outside lower center",
+            ncols=4,
+            fontsize=8,
+            frameon=False,
         )
     return axes
 
@@ -165,7 +254,7 @@ def _pair(ax: Axes, draws: np.ndarray, em: tuple[float, float], laplace: np.ndar
         circle = math.sqrt(-2 * math.log1p(-mass)) * np.stack([np.cos(angle), np.sin(angle)])
         outline = np.mean(laplace, 1)[:, None] + axes * np.sqrt(np.maximum(values, 0)) @ circle
         ax.plot(*outline, color=method_style("laplace")[0], linewidth=1.6, linestyle=(0, (5, 2)), zorder=2)
-    ax.plot(*em, "+", color=INK, markersize=11, markeredgewidth=2, zorder=3)
+    ax.plot(*em, "+", color=ink(ax), markersize=11, markeredgewidth=2, zorder=3)
     ax.tick_params(labelsize=7, length=2)
     ax.locator_params(nbins=4)
 
@@ -181,17 +270,17 @@ def _label_pairs(grid: np.ndarray, rows: Sequence[ComparisonRow]) -> None:
             grid[i, 0].set_ylabel(name, fontsize=8)
         for j in range(last + 1):
             if i > j:
-                grid[i, j].set_xlim(grid[j, j].get_xlim())
+                grid[i, j].set(xlim=grid[j, j].get_xlim(), ylim=grid[i, i].get_xlim())
                 grid[i, j].tick_params(labelbottom=i == last, labelleft=j == 0)
             elif i == j:
                 grid[i, j].tick_params(labelbottom=i == last)
 
 
-def _pair_handles(method: str, laplace: list[np.ndarray] | None, mass: float) -> list[Line2D]:
+def _pair_handles(ax: Axes, method: str, laplace: list[np.ndarray] | None, mass: float) -> list[Line2D]:
     """Return the entries of the legend."""
     shade, _, name = method_style(method)
     handles = [
-        Line2D([], [], linestyle="none", marker="+", markersize=9, markeredgewidth=2, color=INK, label="EM"),
+        Line2D([], [], linestyle="none", marker="+", markersize=9, markeredgewidth=2, color=ink(ax), label="EM"),
         Line2D([], [], linestyle="none", marker=".", color=shade, label=f"draws by {name}"),
     ]
     if laplace is not None and method != "laplace":

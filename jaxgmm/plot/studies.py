@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 
-from .style import COLORS, DASHES, INK, MARKERS, integer_ticks, method_style, plain
+from .style import COLORS, DASHES, MARKERS, grey, ink, integer_ticks, method_style, plain, title_above
 
 if TYPE_CHECKING:  # at run time, a figure of one study should not import the code of other studies
     from ..calibration.result import Calibration
@@ -43,22 +44,25 @@ def rank_ecdfs(ax: Axes, calibration: Calibration) -> Axes:
         raise ValueError(f"calibration of {calibration.method} has no ranks; one of nuts, gibbs or laplace was expected.")
     grid, lower, upper = calibration.band()
     label = f"{100 * (1 - calibration.alpha):g} % band, all quantities at once"
-    ax.fill_between(grid, lower, upper, color="0.88", linewidth=0, zorder=0, label=label)
-    ax.axhline(0, color="0.6", linewidth=0.8, zorder=1)
+    ax.fill_between(grid, lower, upper, color=grey(ax, 0.88), linewidth=0, zorder=0, label=label)
+    ax.axhline(0, color=grey(ax, 0.6), linewidth=0.8, zorder=1)
     outside = 0
     for row in calibration.rows:
         curve = calibration.ecdf(row.name)[1]
         if row.inside:
-            ax.plot(grid, curve, color="0.45", linewidth=0.9, zorder=2)
+            ax.plot(grid, curve, color=grey(ax, 0.45), linewidth=0.9, zorder=2)
             continue
         style = {"color": COLORS[outside % 7], "linestyle": DASHES[outside % 7], "marker": MARKERS[outside % 7]}
         ax.plot(grid, curve, **style, linewidth=1.6, markersize=4, markevery=0.1, zorder=3, label=plain(row.name))
-        ax.plot(row.at, row.deviation, "o", markersize=10, markerfacecolor="none", markeredgecolor=INK, zorder=4)
+        ax.plot(row.at, row.deviation, "o", markersize=10, markerfacecolor="none", markeredgecolor=ink(ax), zorder=4)
         outside += 1
     inside = len(calibration.quantities) - outside
-    ax.plot([], [], color="0.45", linewidth=0.9, label=f"{inside} quantit{'y' if inside == 1 else 'ies'} inside")
+    ax.plot([], [], color=grey(ax, 0.45), linewidth=0.9, label=f"{inside} quantit{'y' if inside == 1 else 'ies'} inside")
     columns = 1 + (outside > 6) + (outside > 14)
     ax.legend(fontsize=7, frameon=False, ncols=columns, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
+    title_above(
+        ax, f"Ranks of the truth among draws by {method_style(calibration.method)[2]}", math.ceil((outside + 2) / columns)
+    )
     ax.set(xlim=(0, 1), xlabel="rank of the truth among the draws, as a fraction", ylabel="ECDF minus the uniform one")
     return ax
 
@@ -86,14 +90,16 @@ def selection(ax: Axes, selection: Selection) -> Axes:
         ax.plot(counts, values, **style, linewidth=1.5, markersize=5, label=covariance_type, zorder=2)
     unsound = [(cell.num_components, cell.criterion) for cell in cells if not cell.sound and cell is not selection.best]
     if unsound:
-        cross = {"color": INK, "markersize": 9, "markeredgewidth": 1.6, "label": "degenerate or failed: not chosen"}
+        cross = {"color": ink(ax), "markersize": 9, "markeredgewidth": 1.6, "label": "degenerate or failed: not chosen"}
         ax.plot(*zip(*unsound, strict=True), "x", **cross, zorder=3)
     best = selection.best
     if np.isfinite(best.criterion):
         label = f"best: {best.covariance_type}, K = {best.num_components}"
-        ring = {"markersize": 14, "markerfacecolor": "none", "markeredgecolor": INK, "markeredgewidth": 1.8}
+        ring = {"markersize": 14, "markerfacecolor": "none", "markeredgecolor": ink(ax), "markeredgewidth": 1.8}
         ax.plot(best.num_components, best.criterion, "o", **ring, linestyle="none", label=label, zorder=4)
-    ax.set(xlabel="number of components K", ylabel=f"{selection.criterion.upper()} (twice nats), lower is better")
+    name = "-2 log p(x)" if selection.criterion == "evidence" else selection.criterion.upper()
+    ax.set_title(f"{name} of the models", fontsize=9)
+    ax.set(xlabel="number of components K", ylabel=f"{name} (twice nats), lower is better")
     integer_ticks(ax)
     ax.margins(y=0.1)
     ax.legend(fontsize=8, frameon=False)
@@ -143,12 +149,13 @@ def coverage(
         middle, error = 100 * np.array([_average_coverage(rows, cell, method, probability) for cell in cells]).T
         at = positions + step * (m - (len(design.methods) - 1) / 2)
         ax.errorbar(at, middle, 2 * error, fmt=marker, color=shade, markersize=5, linewidth=1.2, label=text, zorder=2)
-    ax.axhline(100 * probability, color=INK, linewidth=1.0, linestyle=DASHES[1], zorder=1)
+    ax.axhline(100 * probability, color=ink(ax), linewidth=1.0, linestyle=DASHES[1], zorder=1)
     _label_cells(ax, cells, positions)
     subject = f"{kind}s" if kind else "all parameters"
     ax.set_ylabel(f"% of {100 * probability:g} % intervals that contain the truth\n{subject}, {covariance_type}")
     ax.set_ylim(-2, 104)
     ax.legend(fontsize=8, frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1.06), borderaxespad=0.2)
+    title_above(ax, f"Coverage of {100 * probability:g} % intervals", 1 + math.ceil((len(design.methods) + 1) / 3))
     return ax
 
 
@@ -162,7 +169,7 @@ def _label_cells(ax: Axes, cells: Sequence[tuple[int, float]], positions: np.nda
         style = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "center", "fontsize": 8}
         ax.annotate(f"N = {n}", (float(own.mean()), 1), (0, 3), **style)
         if n != counts[-1]:
-            ax.axvline(own.max() + 0.85, color="0.8", linewidth=0.8, zorder=0)
+            ax.axvline(own.max() + 0.85, color=grey(ax, 0.8), linewidth=0.8, zorder=0)
 
 
 def _average_coverage(

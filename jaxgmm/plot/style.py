@@ -7,10 +7,15 @@ its own marker, and EM has its own dark colour, so that figures printed in grey 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
+from matplotlib import rcParams
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.ticker import MaxNLocator
 
+from ..data_frames import check_names, column_names
 from ..studies.method_names import POINT_METHODS, POSTERIOR_METHODS, display_name
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B", "#7A6A00")
@@ -26,7 +31,44 @@ DASHES = (
     (0, (1, 3)),
 )
 INK = "#222222"
+LIGHT_INK = "#EDEDED"
 _METHODS = (*POSTERIOR_METHODS, *POINT_METHODS)
+
+
+def is_dark(ax: Axes) -> bool:
+    """Return whether the axes have a dark background, as in a dark style of matplotlib."""
+    face = ax.get_facecolor() if to_rgba(ax.get_facecolor())[3] > 0 else rcParams["figure.facecolor"]
+    *rgb, alpha = to_rgba(face)
+    return alpha > 0 and float(np.dot(rgb, [0.3, 0.6, 0.1])) < 0.5
+
+
+def ink(ax: Axes) -> str:
+    """Return the colour of EM on these axes: dark on a light background, light on a dark one."""
+    return LIGHT_INK if is_dark(ax) else INK
+
+
+def grey(ax: Axes, level: float) -> str:
+    """Return a grey, from 0 for the colour of text to 1 for the colour of the background, on light and dark axes."""
+    return f"{0.95 - 0.8 * level:.3g}" if is_dark(ax) else f"{level:g}"
+
+
+def paper(ax: Axes) -> Any:
+    """Return the colour of the background, in which marks are filled and behind which text is placed."""
+    return ax.get_facecolor() if to_rgba(ax.get_facecolor())[3] > 0 else "white"
+
+
+def title_above(ax: Axes, text: str, num_rows: int) -> None:
+    """Write a title above a legend that stands above the axes and has the given number of rows."""
+    ax.set_title(plain(text), fontsize=9, loc="left", pad=8 + 13 * num_rows)
+
+
+def note(ax: Axes, sentences: Sequence[str]) -> None:
+    """Write sentences in small letters in the upper left corner of the axes."""
+    text = "\n".join(sentences)
+    if text:
+        place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "left", "va": "top"}
+        box = {"facecolor": paper(ax), "alpha": 0.8, "edgecolor": "none", "pad": 1.5}
+        ax.annotate(plain(text), (0, 1), (4, -4), **place, fontsize=7, color=grey(ax, 0.3), bbox=box, zorder=8)
 
 
 def color(component: int) -> str:
@@ -56,16 +98,17 @@ def method_style(method: str, position: int = 0) -> tuple[str, str, str]:
     return COLORS[index], MARKERS[index], display_name(method)
 
 
-def axis_names(feature_names: Sequence[str] | None, num_features: int) -> list[str]:
-    """Return the names of the features for the axes; by default they are "feature 0", "feature 1" and so on.
+def axis_names(feature_names: Sequence[str] | None, num_features: int, x: Any = None) -> list[str]:
+    """Return the names of the features for the axes.
+
+    By default they are the names of the columns of x if it is a data frame, and otherwise "feature 0", "feature 1" and so on.
 
     Example:
         >>> axis_names(None, 2)
         ['feature 0', 'feature 1']
     """
-    if feature_names is None:
-        return [f"feature {i}" for i in range(num_features)]
-    return [plain(name) for name in feature_names]
+    names = column_names(x) if feature_names is None else feature_names
+    return [plain(name) for name in check_names(names, num_features)]
 
 
 def integer_ticks(ax: Axes) -> None:

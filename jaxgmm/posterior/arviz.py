@@ -6,21 +6,27 @@ Only this module imports arviz, and only when `to_arviz` is called. ArviZ is an 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..calls import public
 from ..chunking import draws_per_batch
+from ..data_frames import check_names, column_names
 from ..density import log_prob
 from ..mixture import Mixture
 from ..padding import pad_data
-from ..validation import as_weighted_data, is_traced, warn_at_caller
+from ..sampling import sample_from_stack
+from ..validation import as_weighted_data, check_seed, is_traced, warn_at_caller
 from .pointwise import has_own_likelihood, own_pointwise
 from .result import Posterior, check_one_posterior
 
+_MOST_PREDICTED = 1 << 28  # largest size of the group posterior_predictive, in bytes
 # Each key is the name of a statistic (C, S) in Posterior.stats. Its value is ArviZ's name for the same statistic.
 _STATS = {
     "diverging": "diverging",
@@ -33,14 +39,25 @@ _STATS = {
 
 
 @public
-def to_arviz(posterior: Posterior, x: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Any:
+def to_arviz(
+    posterior: Posterior,
+    x: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = None,
+    feature_names: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Any:
     """Convert the draws to ArviZ's InferenceData (ArviZ 0.2x) or xarray's DataTree (ArviZ 1.x), with pointwise log-likelihoods.
 
-    The result has up to four groups. The group posterior holds weights, means and covariances, with dimensions component
-    and feature. The groups log_likelihood and observed_data each hold a variable x, with dimension observation. The group
-    sample_stats holds lp (the log density) and, if the method reports them, diverging, energy and other statistics. Call
-    `relabel` before you summarise single components. Log-likelihoods, and therefore `arviz.loo`, are label-invariant. The
-    result needs memory for all C x S x N log-likelihoods.
+    The result has up to five groups. The group posterior holds weights, means and covariances, with dimensions component and
+    feature, whose coordinates are the numbers of the components and the names of the features. The groups log_likelihood,
+    observed_data and posterior_predictive each hold a variable x, with dimension observation. The group posterior_predictive
+    holds a data set of N points from each draw, and is left out if it would need more than 256 MiB. The group sample_stats
+    holds lp (the log density) and, if the method reports them, diverging, energy and other statistics. Call `relabel` before
+    you summarise single components. Log-likelihoods, and therefore `arviz.loo`, are label-invariant. The result needs memory
+    for all C x S x N log-likelihoods.
+
+    The package arviz-base alone is enough; the result is then a DataTree.
 
     The draws may come from a model of your own whose likelihood is not the density of the drawn mixtures. In this case, the
     log-likelihoods are those of your model. `nuts` stores them in `posterior.stats`, unless there are too many. If they were
@@ -51,6 +68,8 @@ def to_arviz(posterior: Posterior, x: ArrayLike, *, sample_weight: ArrayLike | N
         x: (N, D), the data.
         sample_weight: (N,) whole numbers >= 0. A row of weight w becomes w observations, each of which can be left out. A row
             of weight 0 is ignored, whatever values it holds.
+        feature_names: D names of the features; None: the names of the columns of x if it is a data frame.
+        seed: seed for the points of the group posterior_predictive.
 
     Returns:
         An InferenceData or a DataTree.
@@ -59,35 +78,54 @@ def to_arviz(posterior: Posterior, x: ArrayLike, *, sample_weight: ArrayLike | N
         RuntimeWarning: the group log_likelihood is left out.
 
     Raises:
-        ImportError: arviz is not installed.
+        ImportError: neither arviz nor arviz-base is installed.
         TypeError, ValueError: the posterior or the data are invalid or do not fit together, or weights are not whole numbers.
 
     Example:
         >>> import arviz  # doctest: +SKIP
         >>> arviz.loo(jaxgmm.to_arviz(posterior, x))  # doctest: +SKIP
     """
-    try:
-        # If ArviZ is not installed, type checkers would resolve `import arviz` to this module, which has the same name.
-        arviz = importlib.import_module("arviz")
-    except ImportError as error:
-        raise ImportError("to_arviz needs ArviZ, an optional dependency: pip install 'jaxgmm[arviz]'.") from error
+    arviz, takes_groups = _import_arviz()
+    names = column_names(x) if feature_names is None else feature_names
+    check_seed(seed)
     x, weight, rows = _check(posterior, x, sample_weight)
+    names = check_names(names, posterior.mixture.num_features)
     log_likelihood, mixture = _log_likelihood(posterior, x, weight, rows), posterior.mixture
     x = np.asarray(x)[rows]
     stats = {"lp": np.asarray(posterior.log_density)}
     stats |= {name: np.asarray(posterior.stats[ours]) for ours, name in _STATS.items() if ours in posterior.stats}
     variables, dims = _variables(mixture)
-    groups = {
-        "posterior": variables,
-        "sample_stats": stats,
-        "observed_data": {"x": x},
-    }
+    coords = {"component": list(range(mixture.num_components)), "feature": names, "other_feature": names}
+    groups = {"posterior": variables, "sample_stats": stats, "observed_data": {"x": x}}
+    if posterior.log_density.size * x.size * x.itemsize <= _MOST_PREDICTED:
+        groups["posterior_predictive"] = {"x": np.asarray(_predict(jax.random.key(seed), mixture, len(x)))}
     if log_likelihood is not None:
         groups["log_likelihood"] = {"x": log_likelihood}
     dims["x"] = ["observation"]
-    if int(arviz.__version__.partition(".")[0]) >= 1:
-        return arviz.from_dict(groups, dims=dims)
-    return arviz.from_dict(**groups, dims=dims)
+    if takes_groups:
+        return arviz.from_dict(groups, dims=dims, coords=coords)
+    return arviz.from_dict(**groups, dims=dims, coords=coords)
+
+
+def _import_arviz() -> tuple[Any, bool]:
+    """Return arviz or arviz_base, and whether its function from_dict takes all groups as one dict, as it does from 1.0 on."""
+    # If ArviZ is not installed, type checkers would resolve `import arviz` to this module, which has the same name.
+    for name in ("arviz", "arviz_base"):
+        try:
+            arviz = importlib.import_module(name)
+        except ImportError:
+            continue
+        return arviz, name == "arviz_base" or int(getattr(arviz, "__version__", "0").partition(".")[0]) >= 1
+    raise ImportError("to_arviz needs ArviZ or arviz-base, optional dependencies: pip install 'jaxgmm[arviz]'.")
+
+
+@partial(jax.jit, static_argnums=2)
+def _predict(key: jax.Array, mixture: Mixture, num_points: int) -> jax.Array:
+    """Return a data set (C, S, N, D) of N points from each draw."""
+    shape = mixture.batch_shape
+    draws = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), mixture)
+    index = jnp.repeat(jnp.arange(len(draws.means)), num_points)
+    return sample_from_stack(jax.random.split(key), draws, index)[0].reshape(*shape, num_points, -1)
 
 
 def _check(

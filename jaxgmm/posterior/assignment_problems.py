@@ -1,6 +1,6 @@
 """Solve linear assignment problems: find the order of the components of a mixture that maximises a sum of scores.
 
-The smallest gain of the best order over all other orders shows how clear the choice is. For few components, all orders are
+The smallest gain of the best order over another order shows how clear the choice is. For few components, all orders are
 compared, which works inside jit. For more components, SciPy solves the problem on the host.
 """
 

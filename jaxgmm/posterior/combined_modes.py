@@ -14,7 +14,8 @@ from ..mixture import Mixture, MixtureLike, as_mixture
 from ..validation import is_traced
 from .result import Posterior, PosteriorStatus
 
-_SMALLEST = ("ess", "min_eigenvalue")  # of these statistics, the smallest over the modes is kept; of others, the largest
+# The result keeps the smallest value over the modes of each of these statistics, and the largest value of each other statistic.
+_SMALLEST = ("ess", "min_eigenvalue")
 _LEFT_OUT = ("energy",)  # the differences between the energies of consecutive draws have no meaning after the combination
 _SEVERITY = (
     PosteriorStatus.OK,
@@ -100,9 +101,10 @@ def combine(key: jax.Array, posteriors: Sequence[Posterior], mass: jax.Array) ->
 
 
 def _choose_draws(key: jax.Array, mass: jax.Array, num_chains: int, num_samples: int) -> tuple[jax.Array, jax.Array]:
-    """Return for each draw (C, S) of a combination the index of its mode, and its place in the chain at this mode."""
+    """Return two arrays (C, S): the mode from which each draw is taken, and the draw's index in the chain at this mode."""
     edges = jnp.cumsum(mass)
-    offsets = (jnp.arange(num_chains)[:, None] + 0.5) / num_chains  # so that rounding differs between the chains
+    # The offsets differ between the chains, so that the rounding of the numbers of draws also differs between the chains.
+    offsets = (jnp.arange(num_chains)[:, None] + 0.5) / num_chains
     places = (jnp.arange(num_samples) + offsets) / num_samples
     mode = jnp.minimum(jnp.searchsorted(edges / edges[-1], places), len(mass) - 1)
     mode = jax.random.permutation(key, mode, axis=1, independent=True)

@@ -12,117 +12,45 @@ ratios are averaged.
 A labelling is an order of the components. If K components are exchangeable, the evidence must include all their K! labellings.
 Otherwise the log evidence would be too small by up to log K! (Neal 1999, on Chib 1995). The density q is therefore averaged
 over all labellings, that is, over all permutations of the components in z. Permutations do not change volumes.
+
+If the posterior's draws are from the posterior itself, bridge sampling gives a second estimate (`bridge_sampling`). The
+posterior and the averaged proposal do not depend on the labelling, so the draws may have any labelling.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from numpy.typing import ArrayLike
 
 from ..calls import public
-from ..cells import REACH, look, reach
 from ..memory import check_memory
 from ..mixture import Mixture, MixtureLike, as_mixture
 from ..padding import pad_data
 from ..priors.functions import log_prior
 from ..row_sums import Weight, total_weight
-from ..status import StatusEnum
-from ..tables import Printed, Table
 from ..validation import as_weighted_data, check_count, check_key, is_traced, warn_at_caller
-from .evidence_coordinates import Coordinates
-from .evidence_labellings import make_labellings
-from .evidence_proposal import choose_seeds, first_proposal
-from .importance import Proposal, adapt, draw
+from .bridge_sampling import bridge_sampling
+from .evidence_proposal import choose_seeds
+from .evidence_result import Evidence, EvidenceStatus
+from .evidence_rounds import ROUNDS, Points, Ratios, log_ratios
 from .likelihood import reference_total
+from .modes import Modes
 from .pareto import effective_number, khat_limit, pareto_k
-from .result import Posterior, check_one_posterior, in_dtype
+from .result import INDEPENDENT, Posterior, check_one_posterior, in_dtype
 from .standardization import StandardizedProblem, log_volume, standardise, to_standard
-from .unconstrained_space import make_unconstrained_space, map_points
 
 _FEWEST_EFFECTIVE = 100  # with fewer effective samples, neither the value nor its error is trusted, whatever k-hat is
-_PILOTS, _ROUNDS = 6, 4  # number of rounds that adapt the proposal; number of rounds whose importance ratios are averaged
-
-
-class EvidenceStatus(StatusEnum):
-    """The reliability of an estimate of the evidence. `EvidenceStatus(int(evidence.status)).sentence` explains the status.
-
-    Example:
-        >>> import jaxgmm
-        >>> print(jaxgmm.EvidenceStatus(0).sentence)
-        The importance ratios are well behaved.
-    """
-
-    OK = 0, "The importance ratios are well behaved."
-    UNRELIABLE = (
-        1,
-        "A few importance ratios dominate (k-hat over 0.7, or less for few samples; or fewer than 100 effective samples), so "
-        "neither the value nor its error can be trusted. The posterior may have more modes, or heavier tails, than the "
-        "proposal; raise num_samples or num_modes, give other optima as modes, or use fewer components.",
-    )
-    OTHER_DATA = (
-        2,
-        "The posterior was not made from these data: with them, the log density of its best draw has another value. Give the x "
-        "and sample_weight that the posterior was made from.",
-    )
-    NONFINITE = (
-        3,
-        "The evidence is not finite: draws, data or prior contain NaN or infinity, or no mode with a finite density was found. "
-        "Look at the posterior's status.",
-    )
-
-
-@partial(jax.tree_util.register_dataclass, meta_fields=[], data_fields=["value", "error", "khat", "ess", "status"])
-@dataclass(frozen=True, eq=False, repr=False)
-class Evidence(Printed):
-    """An estimate of log p(x), which unpacks as `value, error = log_evidence(...)`.
-
-    Under vmap, all fields gain a leading axis (B,).
-
-    Attributes:
-        value: (), the estimate of log p(x), nats.
-        error: (), Monte Carlo standard error of the value, nats.
-        khat: (), Pareto k-hat of the importance ratios. The error is meaningful only if k-hat is below the limit for S samples,
-            min(0.7, 1 - 1 / log10 S) (Vehtari et al. 2024).
-        ess: (), effective number of samples, (sum of ratios)^2 / sum of squared ratios.
-        status: (), an EvidenceStatus.
-
-    Example:
-        >>> import jax.numpy as jnp, jaxgmm
-        >>> value, error = jaxgmm.Evidence(*(jnp.array(v) for v in (-247.1, 0.01, 0.2, 3900.0, 0)))
-        >>> round(float(value), 1), round(float(error), 2)
-        (-247.1, 0.01)
-    """
-
-    value: jax.Array
-    error: jax.Array
-    khat: jax.Array
-    ess: jax.Array
-    status: jax.Array
-
-    def __iter__(self) -> Iterator[jax.Array]:
-        """Return an iterator over value and error."""
-        return iter((self.value, self.error))
-
-    def _tables(self) -> list[Table]:
-        status, value = look(self.status), look(self.value)
-        if status is None or value is None:
-            return [Table("Evidence, traced")]
-        if status.ndim:
-            good = int((status == EvidenceStatus.OK).sum())
-            fields = {"log p(x)": value, "error": self.error, "k-hat": self.khat, "effective samples": self.ess}
-            rows = [[name, *reach(values)] for name, values in fields.items()]
-            return [Table(f"Evidence stacked {status.shape}: {good} of {status.size} OK", ("", *REACH), rows, left=(0,))]
-        title = (
-            f"Evidence {EvidenceStatus.name_of(status)}: log p(x) = {float(value):.4f} +- {float(self.error):.4f} nats, k-hat "
-            f"{float(self.khat):.2f}, {float(self.ess):.0f} effective samples"
-        )
-        return [Table(title, notes=[EvidenceStatus(int(status)).sentence] if status != EvidenceStatus.OK else [])]
+_FEWEST_DRAWS = 100  # with fewer draws from the posterior, bridge sampling is not attempted
+_DRAW_ROUNDS = 2  # largest number of rounds whose points are draws from the posterior
+_NEGLIGIBLE = 0.02  # the status does not report that the draws miss a mode with a smaller share of the posterior
+_REPRESENTED = 0.1  # the draws miss a mode if the share of the draws in it is below this fraction of the mode's mass
+_DIFFERENCE = 3.0, 0.01  # two estimates disagree if they differ by more than 3.0 standard errors and by more than 0.01 nats
 
 
 @public
@@ -134,22 +62,29 @@ def log_evidence(
     sample_weight: ArrayLike | None = None,
     num_samples: int = 20000,
     num_modes: int = 8,
-    modes: MixtureLike | None = None,
+    modes: MixtureLike | Modes | None = None,
 ) -> Evidence:
     """Estimate log p(x) under the posterior's prior, and the standard error of this estimate. All labellings are counted.
 
-    The posterior's draws are used only to find modes. Newton's method searches in unconstrained space. It starts from some of
-    the draws, and from copies of the best draw in which one component has been emptied. The proposal is built around the modes
-    that Newton's method finds. A posterior from `laplace` is therefore as suitable as a posterior from `nuts`, unless its draws
-    miss a mode. No diagnostic can notice a mode that the proposal does not cover. If you suspect such modes, pass optima from
-    other starts as `modes`. A component that holds no data follows its prior, which may be vague. Under a Dirichlet
-    concentration below 1, the weight of such a component may be as small as e^-1000. Some parts of the proposal therefore
-    describe an emptied component in coordinates in which its prior has light tails.
+    Importance sampling uses the posterior's draws only to find modes. Newton's method searches in unconstrained space. It
+    starts from some of the draws, and from copies of the best draw in which one component has been emptied. The proposal is
+    built around the modes that Newton's method finds. A posterior from `laplace` is therefore as suitable as a posterior from
+    `nuts`, unless its draws miss a mode. No diagnostic can notice a mode that neither the proposal nor the draws cover. If you
+    suspect such modes, pass the result of `modes`, or optima from other starts, as `modes`. If the draws then miss one of these
+    modes that holds more than 2 % of the posterior, the status is MISSED_MODES.
+
+    A component that holds no data follows its prior, which may be vague. Under a Dirichlet concentration below 1, the weight of
+    such a component may be as small as e^-1000. Some parts of the proposal therefore describe an emptied component in
+    coordinates in which its prior has light tails.
 
     With up to 6 components, the proposal is averaged over all K! labellings. With more components, only one labelling is used,
     in which the means are in ascending order along the axis that separates the means best. The importance ratio of
     each sample with this labelling is multiplied by K!, and that of every other sample by 0. This is correct too, but less
     efficient if components overlap.
+
+    If the draws are from `nuts`, `gibbs` or `smc`, bridge sampling gives a second estimate from the same samples and from the
+    draws (Meng & Wong 1996), with its standard error (Fruehwirth-Schnatter 2004). If the two estimates differ by more than
+    three standard errors, the status is DISAGREEMENT.
 
     The evidence refers to the data as given, so it depends on their units. Do not compare the evidence of different K under
     priors that were made from the data, such as `default_prior`: that comparison is not fair.
@@ -163,7 +98,8 @@ def log_evidence(
         num_samples: number of importance samples that are averaged, at least 1000. In addition, the pilot rounds use one
             and a half times as many samples.
         num_modes: number of draws from which Newton's method searches for modes: the best draw, and others chosen at random.
-        modes: a Mixture or Fit (M, ...), further points from which Newton's method searches for modes, or None.
+        modes: further points from which Newton's method searches for modes: a result of `jaxgmm.modes`, or a Mixture or Fit
+            (M, ...), or None.
 
     Returns:
         Evidence, which unpacks into value and error.
@@ -187,13 +123,13 @@ def log_evidence(
     check_key(key)
     check_count(num_samples, "num_samples", 1000)
     check_count(num_modes, "num_modes")
-    modes = None if modes is None else as_mixture(modes, "modes")
-    _check(posterior, modes)
+    given = None if modes is None else as_mixture(modes.mixture if isinstance(modes, Modes) else modes, "modes")
+    _check(posterior, given)
     k, d = posterior.mixture.means.shape[-2:]
     check_memory(4.0 * num_samples * k * d, f"num_samples={num_samples}")
     x, weight = as_weighted_data(x, sample_weight, num_features=posterior.mixture.num_features)
-    padded = pad_data(x, weight, key, posterior, modes)
-    evidence = _estimate(key, posterior, *padded, modes, num_samples=-(-num_samples // _ROUNDS), num_modes=num_modes)
+    padded = pad_data(x, weight, key, posterior, given)
+    evidence = _estimate(key, posterior, *padded, given, num_samples=-(-num_samples // ROUNDS), num_modes=num_modes)
     if is_traced(evidence):
         return evidence
     status = EvidenceStatus(int(evidence.status))
@@ -237,13 +173,70 @@ def _estimate(
     problem = standardise(x, weight, posterior.prior, posterior.mixture.covariance_type)
     seeds, checked, density = choose_seeds(key_seeds, posterior, modes, problem, num_modes)
     start = seeds[0]
-    ratios = _log_ratios(key_rounds, seeds, problem, num_samples)
+    given = num_modes + np.arange(0 if modes is None else len(modes.weights))
+    draws = _choose_draws(posterior, len(given) > 0, _DRAW_ROUNDS * num_samples)
+    standard = None if draws is None else jax.vmap(lambda mixture: to_standard(mixture, problem))(draws)
+    ratios = log_ratios(key_rounds, Points(seeds, given, standard), problem, num_samples)
     # if x is not the data that the posterior was made from, a draw's density at x differs from its stored density
     same = _has_density(to_standard(checked, problem), problem, density)
     rows = total_weight(problem.weight, len(x), problem.y.dtype)
     offset = reference_total(problem, start) - rows * jnp.log(problem.scale).sum()
-    evidence = _summarise(ratios, jnp.where(jnp.isnan(density), jnp.nan, offset), same)
+    offset = jnp.where(jnp.isnan(density), jnp.nan, offset)
+    evidence = _summarise(ratios.of_samples, offset, same)
+    if draws is not None:
+        # the density of a draw is unknown if one of its weights was rounded to 0, or to about the smallest positive number
+        is_known = (draws.weights > 10 * jnp.finfo(draws.weights.dtype).tiny).all(-1)
+        ratios = ratios._replace(of_draws=jnp.where(is_known, ratios.of_draws, -jnp.inf))
+        shares = posterior.stats.get("chain_weight", jnp.ones(len(posterior.log_density)))
+        evidence = _check_draws(evidence, ratios, offset, shares / shares.sum(), posterior.method)
     return in_dtype(evidence, x.dtype)
+
+
+def _choose_draws(posterior: Posterior, has_modes: bool, most: int) -> Mixture | None:
+    """Return about `most` draws (T, ...), evenly spaced in each chain, or all draws if there are fewer.
+
+    Return None if there are too few draws, or if bridge sampling cannot use the draws and no modes were given.
+    """
+    chains, samples = posterior.log_density.shape
+    if chains * samples < _FEWEST_DRAWS or samples < 4 or (posterior.method in INDEPENDENT and not has_modes):
+        return None
+    each = min(samples, max(4, most // chains))
+    places = np.linspace(0, samples - 1, each).round().astype(int)
+    return jax.tree.map(lambda leaf: leaf[:, places].reshape(chains * each, *leaf.shape[2:]), posterior.mixture)
+
+
+def _check_draws(evidence: Evidence, ratios: Ratios, offset: jax.Array, chain_weight: jax.Array, method: str) -> Evidence:
+    """Add the estimate by bridge sampling, and change a status of OK if the draws miss a mode or the estimates disagree.
+
+    The weights (C,) of the chains sum to 1, and `method` is the method that made the draws.
+    """
+    chains = len(chain_weight)
+    status = evidence.status
+    if method not in INDEPENDENT:
+        of_draws = ratios.of_draws.reshape(chains, -1)
+        value, error = bridge_sampling(ratios.of_samples, of_draws, chain_weight, in_time=method != "smc")
+        evidence = dataclasses.replace(evidence, bridge=offset + value, bridge_error=error)
+        difference, (errors, nats) = abs(offset + value - evidence.value), _DIFFERENCE
+        disagree = (difference > errors * jnp.hypot(error, evidence.error)) & (difference > nats)
+        status = jnp.where(disagree, EvidenceStatus.DISAGREEMENT, status)
+    if ratios.shares_of_draws.shape[-1]:
+        status = jnp.where(_misses_a_mode(ratios, chain_weight), EvidenceStatus.MISSED_MODES, status)
+    return dataclasses.replace(evidence, status=jnp.where(evidence.status == EvidenceStatus.OK, status, evidence.status))
+
+
+def _misses_a_mode(ratios: Ratios, chain_weight: jax.Array) -> jax.Array:
+    """Return whether the draws miss a given mode that is not negligible, ().
+
+    The mass of a mode is estimated twice: from the weighted samples, and from those draws that have a finite density.
+    """
+    mass = jax.nn.softmax(ratios.of_samples) @ jnp.maximum(ratios.shares_of_samples, 0)
+    count = len(ratios.of_draws)
+    weight = jnp.repeat(chain_weight, count // len(chain_weight), total_repeat_length=count)[:, None]
+    shares = ratios.shares_of_draws
+    weight = jnp.where(shares >= 0, weight, 0)
+    total = weight.sum(0)
+    missed = (weight * shares).sum(0) < _REPRESENTED * mass * total
+    return (missed & (mass > max(_NEGLIGIBLE, 10 / count)) & (total > 0)).any()
 
 
 def _has_density(mixture: Mixture, problem: StandardizedProblem, density: jax.Array) -> jax.Array:
@@ -256,26 +249,6 @@ def _has_density(mixture: Mixture, problem: StandardizedProblem, density: jax.Ar
     rows = total_weight(problem.weight, len(problem.y), problem.y.dtype)
     close = abs(expected - density) <= 0.1 + 1e-4 * (abs(density) + rows)
     return close | (mixture.weights < jnp.finfo(mixture.weights.dtype).tiny).any()
-
-
-def _log_ratios(key: jax.Array, seeds: Mixture, problem: StandardizedProblem, num_samples: int) -> jax.Array:
-    """Adapt the proposal in the pilot rounds. Return the log importance ratios of all later rounds, (S,)."""
-    start = seeds[0]
-    space = make_unconstrained_space(problem, start)
-    coordinates = Coordinates(space, problem)
-    labellings = make_labellings(space, coordinates, start, problem.prior.weight_concentration)
-
-    def advance(proposal: Proposal, step: tuple[jax.Array, jax.Array]) -> tuple[Proposal, jax.Array]:
-        key, is_pilot = step
-        points = jax.vmap(coordinates.place)(*draw(key, proposal, num_samples))
-        potentials = map_points(space.potential, points.z, problem, start)
-        ratios = -jnp.where(jnp.isnan(potentials), jnp.inf, potentials) - labellings.log_average(proposal, points)
-        adapted = adapt(proposal, jax.vmap(coordinates.describe)(points), ratios)
-        return jax.tree.map(lambda new, old: jnp.where(is_pilot, new, old), adapted, proposal), ratios
-
-    steps = jax.random.split(key, _PILOTS + _ROUNDS), jnp.arange(_PILOTS + _ROUNDS) < _PILOTS
-    first = first_proposal(space, coordinates, labellings, seeds, problem)
-    return jax.lax.scan(advance, first, steps)[1][_PILOTS:].ravel()
 
 
 def _summarise(log_ratios: jax.Array, offset: jax.Array, same: jax.Array) -> Evidence:

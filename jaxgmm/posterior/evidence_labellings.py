@@ -23,7 +23,7 @@ from .importance import Proposal, log_parts
 from .label_assignment import permute_components
 from .unconstrained_space import UnconstrainedSpace, from_sticks, to_sticks
 
-LogAverage = Callable[[Proposal, Measured], jax.Array]
+LogParts = Callable[[Proposal, Measured], jax.Array]
 _ENUMERATED = 6  # for K up to this number the proposal is averaged over all K! labellings; for larger K one labelling is kept
 
 
@@ -31,13 +31,13 @@ class Labellings(NamedTuple):
     """The functions that take all labellings of K components into account.
 
     Attributes:
-        log_average: a function of a proposal and S points. It averages the density of the proposal at each point over the
-            labellings, and returns the logarithms of the averages, (S,).
+        log_parts: a function of a proposal with M parts, and of S points. For each part and point, it computes the weight times
+            the density of the part at the point, averages it over the labellings, and returns the logarithms, (S, M).
         canonical: a function of a mixture. It returns the same mixture in the one labelling that `make_labellings` describes.
             If all labellings are enumerated, it returns the mixture unchanged.
     """
 
-    log_average: LogAverage
+    log_parts: LogParts
     canonical: Callable[[Mixture], Mixture]
 
 
@@ -63,27 +63,25 @@ def make_labellings(
     return Labellings(_kept_labelling(space, coordinates, exchangeable, axis), canonical)
 
 
-def _average_over_all(space: UnconstrainedSpace, coordinates: Coordinates, exchangeable: jax.Array) -> LogAverage:
-    """Return a function that averages a proposal's density over all labellings that the prior does not distinguish."""
+def _average_over_all(space: UnconstrainedSpace, coordinates: Coordinates, exchangeable: jax.Array) -> LogParts:
+    """Return a function that averages the density of each part over all labellings that the prior does not distinguish."""
     k = len(exchangeable)
     orders = jnp.array(list(itertools.permutations(range(k))))
     possible = exchangeable[jnp.arange(k), orders].all(-1)
 
-    def log_average(proposal: Proposal, point: Measured) -> jax.Array:
+    def average(proposal: Proposal, point: Measured) -> jax.Array:
         def log_density(order: jax.Array) -> jax.Array:
             permuted = Measured(permute_point(space, point.z, order), point.noise[order], point.log_slope[order])
-            return logsumexp(log_parts(proposal, coordinates.describe(permuted))[0])
+            return log_parts(proposal, coordinates.describe(permuted))[0]
 
-        log_densities = jnp.where(possible, jax.vmap(log_density)(orders), -jnp.inf)
-        return logsumexp(log_densities) - jnp.log(possible.sum())
+        log_densities = jnp.where(possible[:, None], jax.vmap(log_density)(orders), -jnp.inf)
+        return logsumexp(log_densities, axis=0) - jnp.log(possible.sum())
 
-    return _in_batches(log_average, len(orders))
+    return _in_batches(average, len(orders))
 
 
-def _kept_labelling(
-    space: UnconstrainedSpace, coordinates: Coordinates, exchangeable: jax.Array, axis: jax.Array
-) -> LogAverage:
-    """Return the function `log_average` of Labellings for the case that only one labelling is kept.
+def _kept_labelling(space: UnconstrainedSpace, coordinates: Coordinates, exchangeable: jax.Array, axis: jax.Array) -> LogParts:
+    """Return the function `log_parts` of Labellings for the case that only one labelling is kept.
 
     If a point z has the labelling that is kept, the average is the density at z divided by the number of labellings. If z has
     another labelling, the average is set to infinity, so that a draw at z has importance ratio 0.
@@ -91,15 +89,15 @@ def _kept_labelling(
     earlier = jnp.tril(exchangeable, -1)
     log_count = jnp.log(1 + earlier.sum(-1)).sum()
 
-    def log_average(proposal: Proposal, point: Measured) -> jax.Array:
+    def average(proposal: Proposal, point: Measured) -> jax.Array:
         place = space.unravel(point.z)["means"] @ axis
         out_of_order = (earlier & (place[:, None] < place[None, :])).any()
-        return jnp.where(out_of_order, jnp.inf, logsumexp(log_parts(proposal, coordinates.describe(point))[0]) - log_count)
+        return jnp.where(out_of_order, jnp.inf, log_parts(proposal, coordinates.describe(point))[0] - log_count)
 
-    return _in_batches(log_average, 1)
+    return _in_batches(average, 1)
 
 
-def _in_batches(function: LogAverage, num_labellings: int) -> LogAverage:
+def _in_batches(function: LogParts, num_labellings: int) -> LogParts:
     """Return a function that applies a function of one point (P,) to points (S, P), in batches."""
 
     def batched(proposal: Proposal, points: Measured) -> jax.Array:

@@ -1,7 +1,8 @@
 """Draw many gamma variables at once. Marsaglia & Tsang (2000), ACM Transactions on Mathematical Software 26:363.
 
 `jax.random.loggamma` draws the variables one after another on a CPU, which took a third of the time of a Gibbs sweep of
-particles. Here, all variables are proposed at the same time, until each has accepted a proposal; this is five times as fast.
+particles. Here, proposals for all variables are made at the same time, until each variable has accepted a proposal. This
+is five times as fast.
 """
 
 from __future__ import annotations

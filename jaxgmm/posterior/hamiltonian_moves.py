@@ -14,9 +14,9 @@ import jax.numpy as jnp
 
 from ..row_sums import vary_with
 
-_PATH = (
-    2.0  # length of a trajectory, in units in which the target has about unit scale; step sizes are then shortened at random
-)
+# Length of a trajectory, in units in which the target has about unit scale. The step size of each particle is then shortened at
+# random (see `_SHORTEST`), and the trajectory with it.
+_PATH = 2.0
 _MOST_STEPS = 24  # largest number of leapfrog steps in a trajectory
 _SHORTEST = 0.5  # each particle's step size is multiplied by a random number between this number and 1
 _ACCEPT_PROB = 0.75  # the step size is adapted to this mean acceptance probability
@@ -37,9 +37,10 @@ class Movers(NamedTuple):
 def scales_of_particles(z: jax.Array, gradients: jax.Array) -> jax.Array:
     """Return a scale (P,) for each coordinate, from points (M, P) and the gradients (M, P) of the log density at them.
 
-    Each scale is the square root of sd(z) / sd(gradient), where sd(gradient) is about 0. For a normal density, both sd(z) and
-    1 / sd(gradient) are the standard deviation. If the density has several modes, as it has for all the orders of the
-    components, sd(z) measures their distance, and 1 / sd(gradient) the width of each mode.
+    Each scale is the square root of sd(z) / sd(gradient), where sd(gradient) is the root mean square of the gradient. For a
+    normal density, both sd(z) and 1 / sd(gradient) are the standard deviation. The density can have several modes, for example
+    one for each order of the components. Then sd(z) measures the distance between the modes, and 1 / sd(gradient) measures the
+    width of each mode.
     """
     size = jnp.sqrt((gradients**2).mean(0))
     ratio = z.std(0) / jnp.where(size > 0, size, 1)

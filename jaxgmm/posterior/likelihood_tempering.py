@@ -10,10 +10,11 @@ The target of stage t is p(theta) p(x | theta)^phi_t. Each stage
 3. resamples the particles in proportion to their weights.
 
 The evidence is the product over stages of the mean importance weight. Unlike the Gibbs sweeps of `data_tempering`, the moves
-need only the log density and its gradient, so every prior and fractional weights of the rows are possible.
+need only the log density and its gradient. Therefore, every prior is possible, and weights of the rows need not be integers.
 
 Absent components stay in the unconstrained space, with the prior as their distribution. The weights of the present components
-are divided by their sum. Under a Dirichlet law, the result follows the Dirichlet law of the present components.
+are divided by their sum. If all weights follow a Dirichlet law, these quotients follow the Dirichlet law of the
+present components.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class Model(NamedTuple):
     def decode(self, z: jax.Array) -> tuple[Decoded, jax.Array]:
         """Return the decoded points (M, ...) and the log density of each point under the prior, (M,).
 
-        The weights of absent components are 0. The density includes these components.
+        The weights of absent components are 0. The log density includes the prior of absent components.
         """
         assert self.space.decode is not None and self.space.log_prior is not None  # noqa: PT018
         points = jax.vmap(self.space.decode)(z)
@@ -100,7 +101,7 @@ class Model(NamedTuple):
         return log_likelihood_of_particles(state, self.problem.y, self.problem.weight, self.covariance_type)
 
     def log_density(self, z: jax.Array, exponent: jax.Array) -> jax.Array:
-        """Return the log density of points (M, P) when the likelihood has an exponent, up to a constant, (M,)."""
+        """Return log(prior x likelihood^exponent) at points (M, P), up to a constant, (M,)."""
         points, log_prior = self.decode(z)
         return log_prior + exponent * self.log_likelihood(points)
 
@@ -110,7 +111,7 @@ class Model(NamedTuple):
         if not prior.has_closed_forms:
             sample = partial(prior.sample, covariance_type=covariance_type, num_components=k)
             mixtures = jax.vmap(sample)(jax.random.split(key, num_points))
-        else:  # The conditional distribution without rows is the prior. This draws it in less time than `prior.sample`.
+        else:  # Without rows, the conditional distribution is the prior. This takes less time than `prior.sample`.
             key_gammas, key_normals = jax.random.split(key)
             zeros = jnp.zeros((k, d), self.shape.means.dtype)
             sums = ComponentSums(zeros[:, 0], zeros, covariance.outer(zeros, covariance_type))
@@ -122,7 +123,7 @@ class Model(NamedTuple):
             states = jax.vmap(lambda *variables: draw(variables))(log_gammas, normals)
             covariances = covariance.from_factor(states.factors.lower, covariance_type)
             mixtures = Mixture(jnp.exp(states.log_weights), states.means, covariances, covariance_type)
-        # A small weight may round to 0, which has no place in the unconstrained space.
+        # A small weight may round to 0, but no point of the unconstrained space has a weight of 0.
         weights = jnp.maximum(mixtures.weights, 10 * jnp.finfo(mixtures.weights.dtype).tiny)
         mixtures = Mixture(weights, mixtures.means, mixtures.covariances, covariance_type)
         return jax.vmap(self.space.flatten)(mixtures)
@@ -145,7 +146,7 @@ class Model(NamedTuple):
         order = random_order(key, self.problem.prior.weight_concentration, self.present)
         parts = self.space.unravel(z)
         sticks = to_sticks(from_sticks(parts.pop("weights"))[order])
-        # a tied covariance does not change its place
+        # All components share a tied covariance, so it is not permuted.
         others = {name: part[order] if len(part) == len(order) else part for name, part in parts.items()}
         return ravel_pytree(others | {"weights": sticks})[0]
 
@@ -198,7 +199,8 @@ def _start(key: jax.Array, model: Model, effort: Effort) -> Run:
 def _make_stage(key: jax.Array, run: Run, model: Model, effort: Effort) -> Run:
     """Move the particles, raise the exponent, and resample the particles. A run that has finished stays as it is.
 
-    In the first stage, the particles are draws from the prior and are not moved. After the last moves, the exponent is 1.
+    In the first stage, the particles are draws from the prior and are not moved. Once the exponent is 1, one more stage
+    moves the particles and does not resample them.
     """
     key_moves, key_parents = jax.random.split(key)
     movers, count = _move(key_moves, run, model, effort)
@@ -206,7 +208,7 @@ def _make_stage(key: jax.Array, run: Run, model: Model, effort: Effort) -> Run:
     log_likelihood = jnp.where(jnp.isnan(log_likelihood), -jnp.inf, log_likelihood)
     exponent = largest_exponent(lambda phi: (phi - run.exponent) * log_likelihood, run.exponent, effort.num_particles / 2)
     log_weights = jnp.where(exponent > run.exponent, (exponent - run.exponent) * log_likelihood, 0)
-    parents = systematic_parents(key_parents, log_weights)  # if the exponent was 1, each particle is its own parent
+    parents = systematic_parents(key_parents, log_weights)  # if the exponent was already 1, each particle is its own parent
     accept_prob = movers.accept_prob / jnp.where(count > 0, count, jnp.nan)
     found = Records(count, accept_prob, effective_size(log_weights), number_of_parents(parents))
     evidence = run.log_evidence + log_mean_exp(log_weights)

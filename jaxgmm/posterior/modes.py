@@ -253,7 +253,7 @@ def fit_from(estimate: Mixture, x: jax.Array, weight: jax.Array | None, prior: M
 
 
 def with_fit(modes: Modes, fit: Fit, x: jax.Array, weight: jax.Array | None) -> Modes:
-    """Return the modes, and a fit as a further mode of mass 0 if it is sound and is none of them."""
+    """Return the modes. If a fit is sound and is not among the modes, add the fit as a further mode of mass 0."""
     if not _are_sound(fit).all() or _place_among(modes, fit.mixture, float(fit.objective), x, weight) is not None:
         return modes
     none: Any = np.zeros(())
@@ -262,7 +262,7 @@ def with_fit(modes: Modes, fit: Fit, x: jax.Array, weight: jax.Array | None) -> 
 
 
 def _place_among(modes: Modes, one: Mixture, objective: float, x: jax.Array, weight: jax.Array | None) -> int | None:
-    """Return the index of the mode that a mixture with a given objective is, or None."""
+    """Return the index of the mode that is the same as a mixture with a given objective, or None if there is no such mode."""
     stack = jax.tree.map(lambda one, many: np.concatenate([np.asarray(one)[None], many]), one, modes.mixture)
     density, w = _densities(stack, x, weight)
     same = _are_same(np.concatenate([[objective], np.asarray(modes.objective, float)]), density, 0, w)[1:]

@@ -63,11 +63,11 @@ def nuts(
     additional chain runs from each of the other optima. The draws of these chains do not become part of the result, so they
     cannot bias it. Their log densities are in `stats`, so that you notice other modes.
 
-    If you know the mass of each mode, the draws describe all of them: nuts(key, modes.mixture, x, prior,
-    start_mass=modes.mass), with `modes` from `jaxgmm.modes`. Chains then run around each mode, with a Gaussian approximation of
-    its own, and each chain of the result holds draws from all modes in proportion to the masses, in random order. The masses
-    are taken as given: neither R-hat nor the effective sample size includes their error. R-hat is computed within each mode, so
-    it is large if only some of the chains around a mode leave it.
+    If you pass the mass of each mode, the draws describe all modes: nuts(key, modes.mixture, x, prior,
+    start_mass=modes.mass), where `modes` is a result of `jaxgmm.modes`. Chains then run around each mode, with a Gaussian
+    approximation of its own. Each chain of the result holds draws from all modes in proportion to the masses, in random order.
+    The masses are taken as given: neither R-hat nor the effective sample size includes their error. R-hat is computed within
+    each mode, so it is large if only some of the chains around a mode leave this mode.
 
     A model of your own is called as model(x, prior, num_components=K, covariance_type=...), and also with sample_weight= if
     weights are given. It must have sites or deterministics named weights, means and covariances, with the shapes that a Mixture
@@ -112,8 +112,8 @@ def nuts(
         at which each additional chain starts, its mass divided by the sum of its mass and the first mode's mass, by Laplace's
         method.
 
-        With start_mass, there is no energy, and mode (C, S) is the index of the start that each draw comes from, among those
-        that are not left out. step_size and counts have a leading axis of modes. khat, newton_steps, num_warmup, adapted and
+        With start_mass, stats has no energy, but has mode (C, S): the index of the start of each draw among the starts that
+        are not left out. step_size and counts have a leading axis of modes. khat, newton_steps, num_warmup, adapted and
         rhat are the largest over the modes; min_eigenvalue and ess are the smallest.
 
         Further stats with a model of your own: log_likelihood (C, S) of all observed sites, including those of numpyro.factor;

@@ -17,7 +17,7 @@ from .. import covariance
 from ..priors.interface import ComponentSums
 from ..rounding import scatter_about_mean
 from ..row_sums import FirstRows, nonzero, vary_with
-from .conditionals import GibbsState
+from .conditionals import GibbsState, draw_labels
 
 _MOST_FEATURES = 4  # with more features, the expressions that are written out for each pair of features compile slowly
 
@@ -51,7 +51,7 @@ def sum_labels_of_particles(
         deviation = [y[i, j] - means[:, j] for j in range(d)]  # (K, M) each
         joint = constant - 0.5 * sum(z**2 for z in whitened_deviations(whitener, deviation, covariance_type))
         uniform = jax.random.uniform(jax.random.fold_in(key, i), (m,), y.dtype)
-        label = jnp.where(i < rows.num_rows, _draw_labels(uniform, joint), k)
+        label = jnp.where(i < rows.num_rows, draw_labels(uniform, joint), k)
         # Without the barrier, XLA would compute the label again for each of the sums.
         label = jax.lax.optimization_barrier(label)
         chosen = (label == jnp.arange(k)[:, None]).astype(y.dtype)
@@ -78,16 +78,6 @@ def whitened_deviations(whitener: jax.Array, deviation: list[jax.Array], covaria
         wide = jnp.broadcast_to(whitener, (len(whitener), len(deviation), whitener.shape[-1]))
         return [wide[:, j] * deviation[j] for j in features]
     return [sum((whitener[:, i, j] * deviation[j] for j in features[1:]), whitener[:, i, 0] * deviation[0]) for i in features]
-
-
-def _draw_labels(uniform: jax.Array, joint: jax.Array) -> jax.Array:
-    """Draw labels (M,) by inverting the cumulative probabilities that belong to log densities (K, M)."""
-    top = joint.max(0)
-    running = list(itertools.accumulate(jnp.exp(one - top) for one in joint))
-    label = jnp.zeros(uniform.shape, jnp.int32)
-    for edge in running[:-1]:
-        label += uniform * running[-1] >= edge
-    return label
 
 
 def _finish(sums: jax.Array, state: GibbsState, covariance_type: str) -> ComponentSums:

@@ -2,8 +2,8 @@
 
 The gradient of sum_n w_n log p(y_n) is sum_n w_n sum_k r_nk d log(w_k N(y_n | k)), where r_nk are the responsibilities at the
 current parameters (Fisher's identity). Because log(w_k N(y | k)) is linear in the quadratic features of y, the pass over the
-rows needs to return only the sums of these features, weighted by responsibilities. The features are those of the deviations
-from the current means, so that nothing cancels.
+rows needs to return only the sums of these features, weighted by responsibilities. The features are computed from
+deviations from the current means, so that no digits are lost to cancellation.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def log_likelihood_of_particles(states: GibbsState, y: jax.Array, weight: Weight
     value, sums = _value_and_sums(fixed, y, weight, covariance_type)
 
     def coefficients(state: GibbsState, center: jax.Array) -> jax.Array:
-        log_weights = jnp.where(jnp.isfinite(state.log_weights), state.log_weights, 0)  # an absent component has sums of 0
+        log_weights = jnp.where(jnp.isfinite(state.log_weights), state.log_weights, 0)  # for an absent component, `sums` are 0
         return quadratic_coefficients(log_weights, state.means - center, state.factors, covariance_type)
 
     # The value of `linear` has no meaning, but its gradient is that of the log-likelihood.
@@ -68,7 +68,7 @@ def _value_and_sums(states: GibbsState, y: jax.Array, weight: Weight, covariance
 
 
 def _written_out(states: GibbsState, y: jax.Array, weight: Weight, covariance_type: str) -> tuple[jax.Array, jax.Array]:
-    """Return what `_value_and_sums` returns, row by row. The particles are the last axis of the arrays."""
+    """Compute the result of `_value_and_sums` row by row, with arrays whose last axis is the particles."""
     m, k, d = states.means.shape
     means, whitener = jnp.moveaxis(states.means, 0, -1), jnp.moveaxis(states.factors.whitener, 0, -1)
     constant = (states.log_weights - states.factors.half_log_det).T - 0.5 * d * math.log(2 * math.pi)
@@ -82,7 +82,7 @@ def _written_out(states: GibbsState, y: jax.Array, weight: Weight, covariance_ty
         top = joint.max(0)
         terms = jnp.exp(joint - top)
         total = terms.sum(0)
-        share = jax.lax.optimization_barrier(weights[i] * terms / total)  # else XLA computes the shares again for each sum
+        share = jax.lax.optimization_barrier(weights[i] * terms / total)  # otherwise XLA repeats this for each sum
         first = [share * one for one in deviation]
         sums = tuple(map(jnp.add, sums, (*(first[a] * deviation[b] for a, b in pairs), *first, share)))
         return value + weights[i] * (jnp.log(total) + top - _log_normal(y[i])), sums

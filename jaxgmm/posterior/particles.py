@@ -51,7 +51,7 @@ class Particles(NamedTuple):
         mixture: the particles (C, M, ...), in standardised coordinates.
         log_likelihood: (C, M), the log-likelihood of all rows.
         log_evidence: (C,), the estimates of the log evidence, in standardised coordinates.
-        num_stages: (C,).
+        num_stages: (C,), the number of stages of each run.
         complete: (C,), whether all data have entered.
         records: the records (C, T) of the stages.
     """

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -12,14 +13,19 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from ..cells import counted, look, number, numbers
+from ..data_frames import parameter_values
 from ..host import Tree
 from ..mixture import Mixture, mixture_table, mixture_title, standard_deviations
 from ..priors.interface import MixturePrior
-from ..spread import mean_and_sd
+from ..spread import mean_and_sd, quantiles
 from ..status import StatusEnum
 from ..tables import Printed, Table, elided
 from ..validation import warn_at_caller
+from . import diagnostics
 from .pooling import pool
+
+if TYPE_CHECKING:
+    import pandas
 
 INDEPENDENT = ("laplace", "bootstrap")  # methods that make independent draws, for which the mixing of chains is not judged
 
@@ -98,6 +104,11 @@ class PosteriorStatus(StatusEnum):
         "Only a small share of the particles survived a stage, or not all rows entered within the largest number of stages "
         "(stats: effective_size, parents, num_stages); use more particles (num_samples), or a more informative prior.",
     )
+    TRUNCATED = (
+        12,
+        "The number of occupied components reached max_components (stats: num_occupied), so the data may need more components "
+        "than were allowed; increase max_components, or use a more informative prior.",
+    )
 
 
 def is_good(status: jax.Array | np.ndarray | int) -> Any:
@@ -154,6 +165,33 @@ class Posterior(Printed):
     stats: dict[str, Any]
     method: str = field(default="nuts", metadata={"static": True})
 
+    def to_dataframe(self, feature_names: Sequence[str] | None = None) -> pandas.DataFrame:
+        """Return a summary of the draws as a pandas data frame, with one row for each parameter of each component.
+
+        Call `jaxgmm.relabel` first. Otherwise, a row may average over different components.
+
+        Args:
+            feature_names: D names for the columns of the data; None: "feature 0" and so on.
+
+        Returns:
+            A data frame with the columns parameter, component, mean, sd, median, the ends of the central 95 % interval (lower
+            and upper), r_hat and ess_bulk.
+        """
+        import pandas
+
+        check_one_posterior(self)
+        values = parameter_values(self.mixture, feature_names)
+        draws = np.stack(list(values.values()), -2)  # (C, S, P, K)
+        flat = pool(draws, self.stats)
+        mean, sd = mean_and_sd(flat)
+        lower, median, upper = quantiles(flat, [0.025, 0.5, 0.975])
+        few = np.full(draws.shape[2:], np.nan)
+        r_hat, ess = (diagnostics.rhat(draws), diagnostics.ess_bulk(draws)) if draws.shape[1] >= 4 else (few, few)
+        columns = {"mean": mean, "sd": sd, "median": median, "lower": lower, "upper": upper, "r_hat": r_hat, "ess_bulk": ess}
+        k = self.mixture.num_components
+        names = {"parameter": np.repeat(list(values), k), "component": np.tile(np.arange(k), len(values))}
+        return pandas.DataFrame(names | {name: column.ravel() for name, column in columns.items()})
+
     def _tables(self) -> list[Table]:
         status, density = look(self.status), look(self.log_density)
         if status is None or density is None:
@@ -171,7 +209,16 @@ class Posterior(Printed):
         notes = [PosteriorStatus(int(status)).sentence] if status != PosteriorStatus.OK else []
         stats = {name: look(value) for name, value in self.stats.items() if not isinstance(value, dict)}
         notes += [", ".join(f"{name} {number(value)}" for name, value in stats.items() if value is not None and not value.ndim)]
-        return [Table(title, notes=[note for note in notes if note]), self._draws_table()]
+        table = self._numbers_table() if "prob_components" in self.stats else self._draws_table()
+        return [Table(title, notes=[note for note in notes if note]), table]
+
+    def _numbers_table(self) -> Table:
+        """Return a table of the posterior probabilities of the numbers of components."""
+        names = ("prob_components", "prob_occupied")
+        both = [value for value in (look(self.stats[name]) for name in names) if value is not None]
+        rows = [[str(k), *(f"{p:.4f}" for p in pair)] for k, pair in enumerate(zip(*both, strict=True), 1) if max(pair) > 5e-5]
+        note = "components: those of the mixture; occupied: those with at least one row, see jaxgmm.condition_on_occupied"
+        return Table("", ("k", "p(k components)", "p(k occupied)"), rows, [note])
 
     def _draws_table(self) -> Table:
         """Return a table of the posterior mean and standard deviation of the parameters of each component."""

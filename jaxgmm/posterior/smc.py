@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .. import covariance
 from ..calls import public
-from ..inputs import as_dtype, check_draws, check_sampling_options
-from ..mixture import Mixture, MixtureLike, as_mixture
+from ..inputs import as_dtype, check_draws, check_sampling_options, shapes_of_mixture
+from ..mixture import MixtureLike, as_mixture
 from ..padding import pad_data
 from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior, check_prior
@@ -33,7 +32,7 @@ _FEWEST_PARTICLES = 100  # smallest number of particles; with fewer, effective s
 _MAX_STAGES = 1000  # largest number of stages; if not all data have entered then, the status is DEGENERATE
 _MAX_SWEEPS = 30  # number of moves after which a stage ends even if the particles have moved little
 _CORRELATION = 0.5  # moves end when the correlation of each quantity with its value before the moves is below this number
-_PERCENT = 100  # the bar of likelihood tempering shows by how many percent the exponent has risen
+_PERCENT = 100  # steps of the progress bar of likelihood tempering; each step is an increase of the exponent by 0.01
 
 
 @public
@@ -63,7 +62,7 @@ def smc(
 
     tempering="likelihood": the likelihood of all rows has an exponent, which rises from 0 to 1, and the particles are moved by
     Hamiltonian trajectories in the unconstrained space of `nuts`. Scales of the coordinates and the step size are adapted to
-    the particles. This way takes every prior, and fractional weights of the rows.
+    the particles. With this option, every prior is accepted, and weights of the rows need not be integers.
 
     The evidence p(x) = integral of p(x | theta) p(theta) d theta is estimated by the product over stages of the mean importance
     weight of the particles before the resampling.
@@ -115,7 +114,7 @@ def smc(
         the mean acceptance probability of the moves, which is 1 for Gibbs sweeps.
 
     Raises:
-        ValueError, TypeError: the data, the prior or an option is invalid, or tempering="data" does not take the prior or the
+        ValueError, TypeError: the data, the prior or an option is invalid, or tempering="data" does not accept the prior or the
             weights. Traced values are not checked.
 
     Warns:
@@ -140,7 +139,7 @@ def smc(
     check_prior(prior, num_components, x.shape[1], covariance_type)
     tempering = _check_tempering(tempering, prior, weight)
     present = _as_present(present, num_components)
-    check_draws(_shapes(num_components, x, covariance_type), num_samples, num_chains)
+    check_draws(shapes_of_mixture(num_components, x, covariance_type), num_samples, num_chains)
     prior = jax.tree.map(partial(as_dtype, dtype=x.dtype), prior)
     traced = is_traced(key, x, weight, prior, present)
     rows = len(x) if traced or not has_weights(weight) else int((np.asarray(weight) > 0).sum())
@@ -209,14 +208,6 @@ def _as_present(present: ArrayLike | None, num_components: int) -> jax.Array | n
     if not is_traced(flags) and not flags.any():
         raise ValueError("present is False for all components; at least one True was expected.")
     return flags
-
-
-def _shapes(num_components: int, x: jax.Array, covariance_type: str) -> Mixture:
-    """Return a mixture whose leaves are shapes with the dtype of the data, instead of arrays."""
-    d = x.shape[1]
-    shapes = ((num_components,), (num_components, d), covariance.storage_shape(covariance_type, num_components, d))
-    weights, means, covariances = (jax.eval_shape(partial(jnp.zeros, shape, x.dtype)) for shape in shapes)
-    return Mixture(cast(Any, weights), cast(Any, means), cast(Any, covariances), covariance_type)
 
 
 @partial(jax.jit, static_argnames=("covariance_type", "num_samples", "num_chains", "tempering"))

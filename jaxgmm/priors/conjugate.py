@@ -107,6 +107,10 @@ class Prior(MixturePrior):
         law = self.covariance_law.standardise(scale, factor)
         return dataclasses.replace(self, mean=(self.mean - shift) / scale, scale=law.scale)
 
+    def with_scale(self, scale: jax.Array) -> Prior:
+        """Return the prior with another scale S."""
+        return dataclasses.replace(self, scale=scale)
+
     def hyperparameter_shapes(self, num_features: int, covariance_type: str) -> dict[str, tuple[int, ...]]:
         """Return the shapes of the hyperparameters that only this family has, as a dict from name to shape."""
         return {"mean_precision": ()} | self.covariance_law.hyperparameter_shapes(covariance_type, num_features)

@@ -69,6 +69,10 @@ class CovarianceLaw(Printed, ABC):
             f"{type(self).__name__} is not an inverse Wishart or inverse gamma law; use InverseWishart or InverseGamma."
         )
 
+    def with_scale(self, scale: jax.Array) -> CovarianceLaw:
+        """Return the law with another S, or raise TypeError if the law has no closed forms."""
+        raise TypeError(f"{type(self).__name__} has no scale S; use InverseWishart or InverseGamma.")
+
 
 class _ConjugateLaw(CovarianceLaw):
     """A law with closed forms. The parameters (nu, S) of an inverse Wishart law determine it."""
@@ -118,6 +122,10 @@ class InverseWishart(_ConjugateLaw):
         """Return (nu, S)."""
         return self.degrees_of_freedom, self.scale
 
+    def with_scale(self, scale: jax.Array) -> InverseWishart:
+        """Return the law with another S."""
+        return dataclasses.replace(self, scale=scale)
+
     def standardise(self, scale: jax.Array, factor: jax.Array) -> InverseWishart:
         """Return the law of the covariances of x / scale."""
         return dataclasses.replace(self, scale=self.scale / factor.reshape(self.scale.shape))
@@ -165,6 +173,10 @@ class InverseGamma(_ConjugateLaw):
     def inverse_wishart_parameters(self) -> tuple[jax.Array, jax.Array]:
         """Return (nu, S) such that this law is InverseGamma(nu / 2, S / 2)."""
         return 2 * self.shape, 2 * self.rate
+
+    def with_scale(self, scale: jax.Array) -> InverseGamma:
+        """Return the law with another S, which is twice the rate."""
+        return dataclasses.replace(self, rate=scale / 2)
 
     def standardise(self, scale: jax.Array, factor: jax.Array) -> InverseGamma:
         """Return the law of the variances of x / scale."""

@@ -108,6 +108,10 @@ class IndependentPrior(MixturePrior):
             scale=self.scale.standardise(scale, factor),
         )
 
+    def with_scale(self, scale: jax.Array) -> IndependentPrior:
+        """Return the prior with another scale S of its covariance law; raise TypeError if this law is HalfNormal."""
+        return dataclasses.replace(self, scale=self.scale.with_scale(scale))
+
     def hyperparameter_shapes(self, num_features: int, covariance_type: str) -> dict[str, tuple[int, ...]]:
         """Return the shapes of the hyperparameters that only this family has; raise TypeError if `scale` has the wrong type."""
         fitting = InverseWishart if covariance.is_dense(covariance_type) else InverseGamma

@@ -128,6 +128,10 @@ class MixturePrior(Printed, ABC):
         """
 
     @abstractmethod
+    def with_scale(self, scale: jax.Array) -> MixturePrior:
+        """Return the prior with another scale S of its covariance law; raise TypeError if this law has no closed forms."""
+
+    @abstractmethod
     def hyperparameter_shapes(self, num_features: int, covariance_type: str) -> dict[str, tuple[int, ...]]:
         """Return the shapes of the hyperparameters that only this family has, as a dict from name to shape.
 

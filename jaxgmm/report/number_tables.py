@@ -53,7 +53,7 @@ def _quantity_table(title: str, rows: Sequence[ComparisonRow], interval: float) 
     return Table(
         title,
         ("quantity", *(column.long.format(interval=100 * interval) for column in columns)),
-        [[row.short_name(_NAME), *cells(row, columns)] for own in groups.values() for row in own],
+        [[row.short_name(_NAME), *cells(row, columns, by_value=True)] for own in groups.values() for row in own],
         left=(0,),
         row_groups=[(heading, len(own)) for heading, own in groups.items()],
     )
@@ -92,7 +92,9 @@ def glossary(comparison: Comparison) -> dict[str, str]:
     for column in _shown_columns(comparison.rows):
         if column.unit != "data units" or column.where == "parameters":
             words[column.long] = _sentence(column)
-    words["labels identified"] = _sentence(columns_of(SamplerDiagnostics)["identified"])
+    known = [column for column in columns_of(SamplerDiagnostics).values() if column.long]
+    known += [column for kind in SCORES for column, _ in score_lines(comparison.page(), kind, "long")]
+    words |= {column.long: _sentence(column) for column in known}
     return words | {
         "nats": "The unit of log densities. The log density of EM exceeds that of the draws by about half the number of free "
         "parameters.",
@@ -101,7 +103,8 @@ def glossary(comparison: Comparison) -> dict[str, str]:
 
 def _sentence(column: Column) -> str:
     """Return the description of a column as a sentence."""
-    return f"{column.description[0].upper()}{column.description[1:]}."
+    shown = "; shown divided by the number of points" if column.per_point else ""
+    return f"{column.description[0].upper()}{column.description[1:]}{shown}."
 
 
 def shown_name(method: str) -> str:

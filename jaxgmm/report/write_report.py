@@ -34,6 +34,8 @@ from ..mixture import Mixture
 from ..plot.forests import forest_rows
 from ..posterior.coclustering import coclustering
 from ..studies.checkpoint import check_target, versions
+from .clusters import GLOSSARY as CLUSTER_WORDS
+from .clusters import clusters_table
 from .number_tables import glossary, number_tables, samplers_table, shown_name
 
 _MOST_POINTS = 1000  # largest number of points for which the co-clustering matrix is shown
@@ -91,8 +93,9 @@ def write_report(
         comparison: the result of `compare`.
         fit: the Fit that was compared, or only its mixture. With a mixture, there is no picture of the convergence.
         x: (N, D), the data, in data units.
-        title: a heading; None: "EM against the posterior".
-        details: further facts about the comparison, by name, such as seeds, options or the source of the data.
+        title: a heading; None: "EM against the posterior", with the name of the data if it is known.
+        details: further facts about the comparison, by name, such as seeds or options. The entry "data" is the name of the
+            data, or the path of their file, and is also shown at the top.
 
     Returns:
         The path.
@@ -107,18 +110,20 @@ def write_report(
     """
     check_target(path)
     x = _check(comparison, fit, x)
-    page = comparison.page()
+    page, subject, details = comparison.page(), _Subject(comparison, fit, x), {} if details is None else details
+    data = Path(str(details["data"])).name if "data" in details else ""
+    facts = page.sentences() | ({"data": f"{data}: {page.sentences()['data']}"} if data else {})
     text = _template().render(
-        title="EM against the posterior" if title is None else str(title),
+        title=(f"{page.title}: {data}" if data else page.title) if title is None else str(title),
         conclusion=page.conclusion,
         word=page.word,
         verdicts=list(_verdicts(comparison)),
-        model={f"{name[0].upper()}{name[1:]}": text for name, text in page.sentences().items()},
-        samplers=samplers_table(comparison),
-        pictures=list(_pictures(_Subject(comparison, fit, x))),
+        model={f"{name[0].upper()}{name[1:]}": text for name, text in facts.items()},
+        tables=[clusters_table(comparison, subject.mixture, x), samplers_table(comparison)],
+        pictures=list(_pictures(subject)),
         numbers=number_tables(comparison),
-        glossary=glossary(comparison),
-        origin=_origin({} if details is None else details),
+        glossary=glossary(comparison) | CLUSTER_WORDS,
+        origin=_origin(details),
         printed=comparison.details(),
     )
     return write_text(path, text)
@@ -167,8 +172,8 @@ def _pictures(subject: _Subject) -> Iterator[_Picture]:
     yield _picture(
         lambda: plot.comparison_figure(comparison, mixture, subject.x, feature_names=comparison.meta.feature_names),
         f"The data with EM and draws by {first}; beside them a histogram of the draws of each parameter, with EM as a line.",
-        f"Data, EM and posterior draws, and the posterior of each parameter, by {first}. A dark line is EM; the bar below a "
-        f"histogram is the {subject.interval} interval.",
+        f"Data, EM and posterior draws, and the posterior of each parameter, by {first}. The line through a histogram is EM; "
+        f"the bar below it is the {subject.interval} interval.",
         wide=True,
     )
     yield _forest(subject)
@@ -214,7 +219,7 @@ def _coclustering(subject: _Subject) -> _Picture:
         lambda: _on_axes(lambda ax: plot.coclustering(ax, together, labels=labels), 5.6, 4.6),
         "A matrix of the probabilities that two points belong to the same component, in blocks by EM's clusters.",
         f"The probability that two points belong to the same component, by {subject.first}; lines separate EM's clusters. "
-        "Uniformly dark blocks mean that the clusters are certain.",
+        "Blocks of one strong colour mean that the clusters are certain.",
     )
 
 

@@ -135,6 +135,20 @@ def rounded_by_sd(values: Sequence[float | None], sd: float) -> list[str]:
     return plain if max(map(len, plain)) <= 10 else [_scientific(value) for value in known]
 
 
+def rounded_by_value(values: Sequence[float | None], sd: float) -> list[str]:
+    """Return numbers as text, as `rounded_by_sd` does, but with two digits of a number that is smaller than the sd.
+
+    A number that is not 0 is therefore never shown as 0.0.
+
+    Example:
+        >>> rounded_by_value([0.0123, 4.28966, 3.0, 0.0], 3.0)
+        ['0.012', '4.3', '3.0', '0.0']
+    """
+    common = rounded_by_sd(values, sd)
+    small = [value is not None and 0 < abs(value) < sd for value in values]
+    return [rounded_by_sd([v], abs(v))[0] if v and own else text for v, own, text in zip(values, small, common, strict=True)]
+
+
 def _scientific(value: float) -> str:
     """Return a number as text with mantissa and exponent; "-" if the number is not finite."""
     if not math.isfinite(value):

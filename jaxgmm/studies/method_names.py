@@ -22,6 +22,7 @@ _DISPLAY_NAMES = {
     "gibbs": "Gibbs",
     "laplace": "Laplace",
     "smc": "SMC",
+    "telescope": "telescoping",
     "em": "EM, likelihood",
     "map": "EM, posterior mode",
 }

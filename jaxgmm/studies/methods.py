@@ -22,7 +22,7 @@ from .method_names import POSTERIOR_METHODS
 
 _SAMPLERS = (nuts, gibbs, laplace, bootstrap, smc_like_start)
 FUNCTIONS: dict[str, Callable[..., Posterior]] = dict(zip(POSTERIOR_METHODS, _SAMPLERS, strict=True))
-# Options that the caller may not set: a study sets them itself, or, like `start_mass`, they are for several starts.
+# Options that the caller may not set. A study sets `progress` and `sample_weight` itself. `start_mass` needs several starts.
 _OWNED_BY_STUDIES = {"progress", "sample_weight", "start_mass"}
 # The values of the options in the next four constants are checked before a study begins. An option has the same meaning in all
 # methods. The numbers here are the smallest valid values.

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from jaxgmm.cli import main
 
 
@@ -25,6 +27,17 @@ def test_select(capsys, refused, tmp_path, points):
     assert main(["sample", str(tmp_path / "points-select.json"), "-n", "3"]) == 0
     assert capsys.readouterr().out.startswith("height,weight\n")
     assert "would be overwritten" in refused(*arguments, "--out", tmp_path)
+
+
+@pytest.mark.slow
+def test_evidence(capsys, tmp_path, points):
+    arguments = ["select", points, "-k", "1,2", "--covariance-types", "tied,full", "--columns", "0,1", "--restarts", 1]
+    assert main([str(a) for a in [*arguments, "--criterion", "evidence", "--out", tmp_path]]) == 0
+    out, progress = capsys.readouterr()
+    assert "Evidence under default_prior for 2 components" in progress
+    assert "p(type, K | x)" in out
+    record = json.loads((tmp_path / "points-select.json").read_text())
+    assert sum(cell["probability"] for cell in record["cells"]) == pytest.approx(1)
 
 
 def test_refused(refused, tmp_path, points):

@@ -5,6 +5,7 @@ import pytest
 
 import jaxgmm
 from jaxgmm import plot
+from jaxgmm.plot.style import LIGHT_INK
 
 from fabricated_comparisons import fabricate_comparison
 
@@ -35,8 +36,32 @@ def test_mean_and_covariance_panels_stand_under_their_component():
 @pytest.mark.parametrize(("d", "panels"), [(1, 1), (2, 1), (5, 3)])
 def test_a_mixture_with_its_data(d, panels):
     mixture = jaxgmm.make_mixture([0.5, 0.5], [[0.0] * d, [5.0] * d], np.ones((2, 1)), covariance_type="spherical")
-    names = [f"name {i}" for i in range(d)]
+    names = [f"name {i}" for i in range(d)]  # no feature separates the components better than another
     figure = plot.mixture_figure(mixture, np.random.default_rng(0).normal(size=(30, d)), feature_names=names)
     assert len(figure.axes) == panels
     assert figure.axes[-1].get_xlabel() == f"name {panels - 1}"
     figure.canvas.draw()
+
+
+def test_an_emptied_component_does_not_stretch_the_axes():
+    """Draws and a component without points are far away from the data, which fill the axes all the same."""
+    mixture = jaxgmm.make_mixture([0.5, 0.499, 0.001], [[0.0, 0.0], [5.0, 5.0], [90.0, 90.0]], np.stack([np.eye(2)] * 3))
+    x = np.random.default_rng(0).normal(size=(40, 2)) + 5.0 * (np.arange(40) % 2)[:, None]
+    for figure in (
+        plot.comparison_figure(fabricate_comparison(mixture, {"nuts": 0.0}), mixture, x, num_draws=10),
+        plot.mixture_figure(mixture, x),
+    ):
+        for low, high in (figure.axes[0].get_xlim(), figure.axes[0].get_ylim()):
+            assert -6 < low < 0
+            assert 6 < high < 12
+        titles = [part.get_suptitle() for part in (figure, *getattr(figure, "subfigs", []))]
+        assert any("Component 2 (thin grey dashes) holds no data" in title for title in titles)
+
+
+def test_a_dark_style_has_light_marks():
+    import matplotlib
+
+    mixture = jaxgmm.make_mixture([0.5, 0.5], [[0.0], [1.0]], [[[1.0]], [[1.0]]])
+    with matplotlib.rc_context({"axes.facecolor": "black", "figure.facecolor": "black"}):
+        figure = plot.mixture_figure(mixture, np.arange(5.0)[:, None])
+    assert figure.axes[0].lines[-1].get_color() == LIGHT_INK

@@ -149,3 +149,25 @@ def test_coclustering_is_ordered_by_clusters(ax):
         plot.coclustering(ax, matrix[:2])
     with pytest.raises(ValueError, match=r"\(6,\)"):
         plot.coclustering(ax, matrix, labels=labels[:2])
+
+
+def test_the_peak_of_a_narrow_component_is_cut_off(ax):
+    """Six in ten points are spread out, so the bars stay visible beside a component that is as narrow as a line."""
+    mixture = jaxgmm.make_mixture([0.5, 0.4999, 0.0001], [[0.0], [6.0], [99.0]], [[[1.0]], [[1e-6]], [[1.0]]])
+    x = np.r_[np.linspace(-2, 2, 30), np.full(20, 6.0)][:, None]
+    plot.densities(ax, mixture, x, draws=stack(mixture, (1, 3)), empty=[2])
+    bars = max(bar.get_height() for bar in ax.patches)
+    assert bars < ax.get_ylim()[1] < 4 * bars
+    assert ax.get_xlim()[1] < 12
+    texts = [text.get_text() for text in ax.texts]
+    assert "1 ↑" in texts
+    assert "component 2 holds no data" in texts
+
+
+def test_empty_components_and_draws_do_not_widen_the_axes(ax, plane):
+    plot.scatter(ax, np.array([[0.0, 0.0], [5.0, 5.0]]))
+    far = jaxgmm.make_mixture([0.5, 0.5], [[2.0, 2.0], [900.0, 900.0]], np.stack([np.eye(2)] * 2))
+    plot.ellipses(ax, stack(far, (3,)))
+    plot.ellipses(ax, far, empty=[1])
+    assert ax.get_xlim()[1] < 10
+    assert [text.get_text() for text in ax.texts] == ["0"]

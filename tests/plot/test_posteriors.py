@@ -27,6 +27,29 @@ def test_marginal_shows_em_outside_the_draws_too(ax):
     plot.posterior_marginal(Figure().subplots(), np.ones((4, 10)), 1.0)  # a constant is drawn too
 
 
+def test_a_long_tail_is_cut_off(ax):
+    rng = np.random.default_rng(0)
+    draws = np.r_[rng.normal(size=980), 1e4 * rng.normal(size=20)]
+    plot.posterior_marginal(ax, draws, 1e6)
+    low, high = ax.get_xlim()
+    assert -20 < low < -2
+    assert 2 < high < 20
+    assert [text.get_text() for text in ax.texts] == ["EM 1e+06 →"]
+    exponential = rng.exponential(size=2000)
+    plot.posterior_marginal(other := Figure().subplots(), exponential)
+    assert other.get_xlim()[1] > np.quantile(exponential, 0.98)
+
+
+def test_bars_of_the_number_of_components(ax):
+    plot.component_numbers(ax, [0.1, 0.7, 0.2], [0.3, 0.7, 0.0])
+    components, occupied = ax.containers
+    assert [bar.get_height() for bar in components] == [0.1, 0.7, 0.2]
+    assert [round(bar.get_x() + bar.get_width()) for bar in components] == [1, 2, 3]
+    assert [bar.get_height() for bar in occupied] == [0.3, 0.7, 0.0]
+    with pytest.raises(ValueError, match=r"one shape \(M,\)"):
+        plot.component_numbers(ax, [0.1, 0.9], [1.0])
+
+
 def test_pairs_are_draws_laplace_and_em():
     comparison = fabricate_comparison(plane())
     rows = [comparison.rows[i] for i in (2, 3, 4)]  # means: the others do not vary here

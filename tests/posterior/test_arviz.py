@@ -41,6 +41,36 @@ def test_names_and_shapes(arviz, covariance_type):
     assert set(found["sample_stats"].data_vars) == {"lp", "diverging", "n_steps"}
     np.testing.assert_allclose(found["log_likelihood"]["x"], jaxgmm.log_prob(one.mixture, x), rtol=1e-5)
     np.testing.assert_allclose(found["observed_data"]["x"], x, rtol=1e-6)
+    predicted = found["posterior_predictive"]["x"]
+    assert predicted.dims[:3] == ("chain", "draw", "observation")
+    assert predicted.shape == (4, 100, 15, 2)
+    means = np.asarray(one.mixture.means).mean((0, 1))
+    assert np.asarray(predicted).min() > means.min() - 20
+    assert abs(np.asarray(predicted).mean((0, 1, 2)) - np.asarray(one.mixture.weights).mean((0, 1)) @ means).max() < 0.3
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_coordinates_have_names(arviz):
+    pandas = pytest.importorskip("pandas")
+    one, x = posterior(), random_data(0, 15, 2)
+    found = jaxgmm.to_arviz(one, pandas.DataFrame(x, columns=["height", "weight"]))
+    assert found["posterior"]["means"].coords["feature"].values.tolist() == ["height", "weight"]
+    assert found["posterior"]["covariances"].coords["other_feature"].values.tolist() == ["height", "weight"]
+    assert found["posterior"]["weights"].coords["component"].values.tolist() == [0, 1, 2]
+    named = jaxgmm.to_arviz(one, x, feature_names=["a", "b"])
+    assert named["posterior"]["means"].coords["feature"].values.tolist() == ["a", "b"]
+
+
+def test_arviz_base_is_enough(monkeypatch):
+    """Without arviz, its part arviz-base makes the result; its function takes all groups as one dict."""
+    given = {}
+    base = type(sys)("arviz_base")
+    base.from_dict = lambda groups, dims, coords: given.update(groups=groups, dims=dims, coords=coords) or "tree"
+    monkeypatch.setitem(sys.modules, "arviz", None)
+    monkeypatch.setitem(sys.modules, "arviz_base", base)
+    assert jaxgmm.to_arviz(posterior(), random_data(0, 15, 2)) == "tree"
+    assert set(given["groups"]) == {"posterior", "sample_stats", "observed_data", "posterior_predictive", "log_likelihood"}
+    assert given["coords"]["feature"] == ["feature 0", "feature 1"]
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -62,6 +92,7 @@ def test_refused(monkeypatch):
     """Invalid arguments and a missing arviz raise errors that say what to do."""
     one, x = posterior(draws=(1, 4)), random_data(0, 15, 2)
     monkeypatch.setitem(sys.modules, "arviz", None)
+    monkeypatch.setitem(sys.modules, "arviz_base", None)
     with pytest.raises(ImportError, match=r"jaxgmm\[arviz\]"):
         jaxgmm.to_arviz(one, x)
     fake = type(sys)("arviz")

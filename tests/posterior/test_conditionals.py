@@ -144,6 +144,9 @@ def test_rows_by_label(kind):
     diagonal = np.asarray(covariance.variances(sums.scatter, kind, D), float) + count[..., None] * means**2
     np.testing.assert_allclose(diagonal.sum(1), (weight @ x**2)[None].repeat(4000, 0), rtol=1e-4)
     if kind == "full":
+        own = jax.jit(lambda key: sum_by_labels(key, gibbs_state(mixture), LabelledData(x, weight), None, kind, 64))(keys[0])
+        for one, other in zip(jax.tree.leaves(own), jax.tree.leaves((sums, log_likelihood)), strict=True):
+            np.testing.assert_allclose(one, other[0], rtol=1e-3, atol=1e-3)  # the same labels, with the means as centres
         pieces, again = sums_of(keys[:5], weight, 16)
         np.testing.assert_array_equal(pieces.count, sums.count[:5])
         np.testing.assert_allclose(pieces.scatter, sums.scatter[:5], rtol=1e-3, atol=1e-3)

@@ -54,6 +54,9 @@ class IsotropicPrior(MixturePrior):
     def standardise(self, *arguments):
         return self.twin.standardise(*arguments)
 
+    def with_scale(self, scale):
+        return dataclasses.replace(self, law=self.law.with_scale(scale))
+
     def hyperparameter_shapes(self, num_features, covariance_type):
         return {"sd": ()}
 

@@ -96,12 +96,13 @@ def test_it_can_be_read_by_all(written):
     assert page.all("html") == [{"lang": "en"}]
     assert all(len(image["alt"]) > 20 for image in page.all("img"))
     assert all(cell.get("scope") in ("row", "col", "rowgroup") for cell in page.all("th"))
-    assert len(page.all("caption")) == len(page.all("table")) == 6
+    assert len(page.all("caption")) == len(page.all("table")) == 7
     assert len(page.all("h1")) == 1
     assert len(page.all("figcaption")) == 5
     text = written.read_text(encoding="utf-8")
     assert "prefers-color-scheme: dark" in text
     assert "@media print" in text
+    assert "invert(" in text  # pictures are dark in dark mode
     assert "width=device-width" in text
 
 
@@ -119,6 +120,8 @@ def test_it_says_what_the_comparison_says(written, parts):
     assert words.count("component 1") > 2
     assert f"Rain {NASTY}" in words
     assert "seed 3" in words
+    assert "of 50 points" in words
+    assert "The number of points whose most probable component" in words
     assert f"jaxgmm {jaxgmm.__version__}" in words
     assert jax.__version__ in words
 
@@ -157,6 +160,14 @@ def test_the_same_bytes_whatever_the_style(written, parts, tmp_path):
         )
         assert matplotlib.rcParams["font.size"] == 30
     assert again.read_bytes() == written.read_bytes()
+
+
+def test_the_name_of_the_data_is_at_the_top(parts, tmp_path):
+    fit, x, comparison = parts
+    path = jaxgmm.write_report(tmp_path / "a.html", comparison, fit.mixture, x, details={"data": "folder/rain.csv"})
+    words = Page(path.read_text(encoding="utf-8")).words()
+    assert words.startswith("EM against the posterior: rain.csv")
+    assert "Data rain.csv: 50 observations of" in words
 
 
 def test_what_is_refused(parts, tmp_path):

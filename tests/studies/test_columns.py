@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from jaxgmm.studies.columns import Column, Record, column, columns_of, documented, fixed, rounded_by_sd
+from jaxgmm.studies.columns import Column, Record, column, columns_of, documented, fixed, rounded_by_sd, rounded_by_value
 
 
 @documented
@@ -56,3 +56,9 @@ def test_numbers_have_the_digits_that_their_sd_makes_worth_reading():
     assert rounded_by_sd([-0.0001, 0.03], 0.03) == ["0.000", "0.030"]
     assert rounded_by_sd([float("nan"), 1.0], 1.0) == ["-", "1.0"]
     assert rounded_by_sd([None, 2.0], 0.5) == ["-", "2.00"]
+
+
+def test_small_numbers_are_not_rounded_to_zero():
+    assert rounded_by_value([-0.0001, 0.03, 0.0, None], 0.03) == ["-0.00010", "0.030", "0.000", "-"]
+    assert rounded_by_value([1e-12, 12.3], 2.0) == ["1.000e-12", "12.3"]
+    assert rounded_by_value([1234.5678, math.nan], math.nan)[0].startswith("1234.")

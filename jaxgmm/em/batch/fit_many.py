@@ -127,7 +127,7 @@ def fit_many(
 def _starts_or_key(
     mixtures: MixtureLike | jax.Array, num_components: int | None, covariance_type: str, method: str
 ) -> tuple[Mixture | jax.Array, StartOptions]:
-    """Return a stack of starts, or the random key from which starts are made, with K, the covariance type and the method."""
+    """Return a stack of starts or a random key, and the options with which starts are made from a key."""
     if isinstance(mixtures, jax.Array) or not isinstance(getattr(mixtures, "mixture", mixtures), Mixture):
         options = _start_options(mixtures, num_components, covariance_type, method)
         assert isinstance(mixtures, jax.Array)  # `_start_options` raises an error for other values
