@@ -37,6 +37,7 @@ LONG = (
     "05_choosing_k",
     "06_your_own_model",
     "08_from_a_pipeline_to_a_posterior",
+    "09_several_modes",
 )
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
