@@ -1,4 +1,4 @@
-"""Names of columns and data frames: the names that a data frame given as data has, and mixtures as pandas data frames.
+"""Read the names of the columns of a data frame, and convert mixtures to pandas data frames.
 
 Pandas is imported when a data frame is made. The names of columns are never stored in a Mixture, a Fit or a Posterior, because
 these are pytrees, whose structure names would change.
@@ -57,8 +57,8 @@ def parameter_values(mixture: Any, feature_names: Sequence[str] | None = None) -
         feature_names: D names; None: "feature 0" and so on.
 
     Returns:
-        A dict such as {"weight": (..., K), "mean height": (..., K), "variance height": (..., K)}. All entries of matrices are
-        included once. Covariances that are 0 for the covariance type are left out.
+        A dict such as {"weight": (..., K), "mean height": (..., K), "variance height": (..., K)}. Each pair of
+        features has one covariance. Covariances that are 0 for the covariance type are left out.
 
     Raises:
         TypeError: the mixture is traced.

@@ -83,7 +83,7 @@ class Mixture(Printed):
         return jax.tree.map(lambda leaf: leaf[index], self)
 
     def to_dataframe(self, feature_names: Sequence[str] | None = None) -> pandas.DataFrame:
-        """Return the parameters as a pandas data frame with one row for each component (of each mixture of a stack).
+        """Return the parameters as a pandas data frame with one row for each component. A stack has such rows for each mixture.
 
         Args:
             feature_names: D names for the columns; None: "feature 0" and so on.

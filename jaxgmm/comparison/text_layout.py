@@ -131,7 +131,7 @@ def column_groups(columns: Sequence[Column], interval: float, num_names: int = 1
 
 
 def with_names(table: Table, rows: Sequence[ComparisonRow]) -> Table:
-    """Return a table whose lines begin with the places of quantities, with their names, shortened to fit, instead."""
+    """Return a table in which the full name of a quantity at the start of a line is replaced by a shorter name that fits."""
     names = {row.name: row for row in rows}
     lines = [[names[line[0]].short_name(table.name_width) if line[0] else "", *line[1:]] for line in table.rows]
     return replace(table, rows=lines)
@@ -165,7 +165,8 @@ def cells(row: ComparisonRow, columns: Iterable[Column], sd: float | None = None
     """Return the cells of one row.
 
     The number of decimals of a number in data units depends on `sd`. If `sd` is None, the posterior sd of the row is used. If
-    `by_value` is True, a number that is smaller than the sd has two digits of its own, so that it is never rounded to 0.
+    `by_value` is True, a number that is smaller than the sd is shown with two significant digits, so that it is never rounded
+    to 0.
     """
     adaptive = [column.name for column in columns if column.decimals is None]
     rounding = rounded_by_value if by_value else rounded_by_sd

@@ -119,7 +119,7 @@ class Fit(Printed):
         return self.status == Status.CONVERGED
 
     def to_dataframe(self, feature_names: Sequence[str] | None = None) -> pandas.DataFrame:
-        """Return a pandas data frame with one row for each component (of each fit of a stack).
+        """Return a pandas data frame with one row for each component. For a stack, each component of each fit has a row.
 
         The columns are the parameters, the status of the component, and the status, the number of steps, the log-likelihood and
         the objective of the fit.

@@ -133,7 +133,7 @@ def _draw_plane(
 
 
 def _data_words(x: np.ndarray) -> str:
-    """Return how the data are drawn."""
+    """Return words for a title that say how the data are drawn."""
     return "Density of the data" if len(x) > MOST_POINTS else "Data"
 
 

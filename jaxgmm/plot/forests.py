@@ -24,7 +24,7 @@ from .style import grey, ink, method_style, plain, title_above
 MOST_ROWS = 36  # largest number of quantities in one forest plot
 _BOLD: dict[str, Any] = {"fontsize": 8, "fontweight": "bold"}
 _HALF_WIDTHS = (3.5, 8.0)  # smallest and largest half-width of the horizontal axis, in posterior sds
-_PRIOR_SHADE = 0.55  # grey level
+_PRIOR_SHADE = 0.55  # grey of the intervals under the prior, from 0 for the colour of text to 1 for the background
 _PRIOR_DASHES = (0, (1, 1))
 
 

@@ -1,7 +1,7 @@
-"""What a figure shows of data and a mixture: the ranges of its axes, the emptied components, and the pairs of features.
+"""Choose what a figure shows: the ranges of its axes, the pairs of features, and which components count as empty.
 
-The ranges come from the data and from EM. Posterior draws, and components that hold no data, do not widen them, because one
-draw far away would leave too little room for the data.
+The ranges come from the data and from EM. Posterior draws and components that hold no data do not widen the ranges, because
+one draw far away would leave too little space for the data.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from ..marginals import marginal
 from ..mixture import Mixture
 
 _TAIL = 0.005  # share of the points at each end that may lie beyond the axis, if they are far away
-_REACH = 2.0  # a point is far away if it lies this many widths of the other points beyond them
+_REACH = 2.0  # a point is far away if its distance from the range of the other points is this many times their range
 _WIDER = 0.35  # EM may widen the range of the data by this fraction at each end
 _MARGIN = 0.05  # empty space at each end, as a fraction of the range
 _MOST_FEATURES = 12  # pairs are chosen among at most this many features
 
 
 def axis_limits(values: ArrayLike, ends: ArrayLike = ()) -> tuple[float, float]:
-    """Return the range of an axis for data, which is widened for the ends of EM's components if they are not far away.
+    """Return the range of an axis for data. The ends of EM's components widen the range, up to a limit.
 
     Args:
         values: (N,), the data. Values that are not finite are ignored.
@@ -46,7 +46,7 @@ def axis_limits(values: ArrayLike, ends: ArrayLike = ()) -> tuple[float, float]:
 
 
 def _range(values: np.ndarray) -> tuple[float, float]:
-    """Return the range of data without the few points that are far away from all others; never an empty range."""
+    """Return the range of data without the few points that are far away from all others. The range is never empty."""
     values = values[np.isfinite(values)]
     if not values.size:
         return 0.0, 1.0
@@ -67,7 +67,7 @@ def num_beyond(x: ArrayLike, limits: Sequence[tuple[float, float]]) -> int:
 
 
 def emptied(mixture: Mixture, num_points: int) -> list[int]:
-    """Return the components of one mixture that hold less than one of the points.
+    """Return the components of one mixture whose weight times the number of points is below one.
 
     Example:
         >>> import jaxgmm
@@ -78,9 +78,9 @@ def emptied(mixture: Mixture, num_points: int) -> list[int]:
 
 
 def component_ends(mixture: Mixture, feature: int, mass: float, empty: Sequence[int] = ()) -> np.ndarray:
-    """Return the ends (2 K',) of the components in one feature, without those that are empty.
+    """Return the ends (2 K',) of the K' components that are not empty, in one feature.
 
-    The ends are those of the ellipse, in two features, that contains the probability `mass` of a component.
+    The ends of a component are those of an ellipse in two features. The ellipse contains the probability `mass`.
     """
     kept = [k for k in range(mixture.num_components) if k not in empty]
     mean = np.asarray(mixture.means, float)[kept, feature]
@@ -98,8 +98,8 @@ def _sds(mixture: Mixture) -> np.ndarray:
 def separated_pairs(mixture: Mixture, most: int, empty: Sequence[int] = ()) -> list[tuple[int, int]]:
     """Return pairs of features in which the components overlap least. Each pair has a feature that no earlier pair has.
 
-    The overlap of two components is measured by the Bhattacharyya coefficient of their two features, times the square roots of
-    their weights. Among equal pairs, neighbouring features come first.
+    The overlap of two components is the Bhattacharyya coefficient in the two features, times the square roots of the weights of
+    the components. If pairs have equal overlap, pairs of neighbouring features come first.
 
     Args:
         mixture: one mixture.
@@ -117,7 +117,7 @@ def separated_pairs(mixture: Mixture, most: int, empty: Sequence[int] = ()) -> l
     dense = covariance.to_dense(np.asarray(part.covariances, float), part.covariance_type, len(weights), len(best))[kept]
 
     def order(pair: tuple[int, int]) -> tuple[float, int, tuple[int, int]]:
-        """Return the key by which pairs of positions in `best` are sorted."""
+        """Return the sort key of a pair of positions in `best`."""
         chosen = list(pair)
         overlap = _overlap(weights[kept], means[kept][:, best[chosen]], dense[:, chosen][:, :, chosen])
         return round(overlap, 4), pair[1] - pair[0], pair
@@ -130,8 +130,8 @@ def separated_pairs(mixture: Mixture, most: int, empty: Sequence[int] = ()) -> l
 
 
 def _overlap(weights: np.ndarray, means: np.ndarray, dense: np.ndarray) -> float:
-    """Return the overlap of components, given weights (K,), means (K, F) and covariances (K, F, F); 0 if they are disjoint."""
-    scale = np.sqrt(np.maximum(np.einsum("kii->ki", dense).max(0), np.finfo(float).tiny))  # units do not matter
+    """Return the overlap of components, from weights (K,), means (K, F) and covariances (K, F, F); 0 if they are disjoint."""
+    scale = np.sqrt(np.maximum(np.einsum("kii->ki", dense).max(0), np.finfo(float).tiny))  # for results without units
     means, dense = means / scale, dense / np.outer(scale, scale) + 1e-9 * np.eye(len(scale))
     half_logs = np.linalg.slogdet(dense)[1] / 2
     total = 0.0

@@ -18,7 +18,7 @@ from .limits import axis_limits, component_ends
 from .style import COLORS, axis_names, color, grey, ink, integer_ticks, note, paper, plain
 
 _GRID = 160  # number of points along each axis of the grid for contours
-_PEAK = 3.0  # a density that is more than this many times as high as the histogram is cut off
+_PEAK = 3.0  # a density is cut off where it is higher than this many times the histogram's height
 
 
 def ellipses(ax: Axes, mixture: MixtureLike, *, mass: float = 0.9, empty: Sequence[int] = ()) -> Axes:
@@ -119,7 +119,7 @@ def densities(
     """Draw a histogram of the only feature, with the densities of the mixture, of its components, and of posterior draws.
 
     The axes are as wide as the data and EM's components, and as high as the histogram and EM's density; draws are cut off. If
-    the peak of EM is more than three times as high as the histogram, it is cut off, too, and marked by an arrow.
+    the peak of EM's density is more than three times as high as the histogram, the peak is cut off too, and an arrow marks it.
 
     Args:
         ax: axes to draw on.

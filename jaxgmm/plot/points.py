@@ -14,7 +14,7 @@ from .style import MARKERS, axis_names, color, grey, paper
 
 MOST_POINTS = 20_000  # with more points, their density is drawn
 _CELLS = 220  # number of cells along each axis of the picture of a density
-_FAINTEST = 0.15  # strength of the colour of a cell with one point
+_FAINTEST = 0.15  # strength of the colour of a cell with one point, where 1 is full colour
 
 
 def scatter(
@@ -23,7 +23,7 @@ def scatter(
     """Draw points in the plane. The colours show the responsibilities, and the markers show the most probable component.
 
     If there are more than 20 000 points, their density is drawn instead: the more points a cell holds, the stronger its colour,
-    on a logarithmic scale. Points far away from all others are then left out.
+    on a logarithmic scale. In this case, points far away from all others are left out.
 
     Args:
         ax: axes to draw on.

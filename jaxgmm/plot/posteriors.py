@@ -78,7 +78,7 @@ def posterior_marginal(
 
 
 def _edges(interval: tuple[float, float] | None, span: tuple[float, float]) -> list[tuple[float, bool, str]]:
-    """Return, for both edges of the axes, the place of an arrow, whether the interval goes beyond it, and the arrow."""
+    """Return for each edge of the axes its place, whether the interval extends beyond this edge, and the marker of an arrow."""
     low, high = span if interval is None else interval
     return [(0.0, low < span[0], "<"), (1.0, high > span[1], ">")]
 
@@ -86,8 +86,9 @@ def _edges(interval: tuple[float, float] | None, span: tuple[float, float]) -> l
 def _robust_range(draws: np.ndarray) -> tuple[float, float]:
     """Return the range in which draws are shown: nearly all of them, but no long tails.
 
-    A tail is cut off if it is more than six times as far from the median as the quartile. Only a part of the central 95 % may
-    reach up to 25 times as far, such as a second mode. Long tails occur if a component is empty in some of the draws.
+    On each side, the range extends to six times the distance of the quartile from the median. If the central 95 % of the draws
+    extends farther, for example because of a second mode, so does the range, up to 25 times this distance. Long tails occur if
+    a component is empty in some of the draws.
     """
     draws = draws[np.isfinite(draws)]
     if not draws.size:

@@ -43,12 +43,12 @@ def is_dark(ax: Axes) -> bool:
 
 
 def ink(ax: Axes) -> str:
-    """Return the colour of EM on these axes: dark on a light background, light on a dark one."""
+    """Return the colour of EM on these axes: dark on a light background, light on a dark background."""
     return LIGHT_INK if is_dark(ax) else INK
 
 
 def grey(ax: Axes, level: float) -> str:
-    """Return a grey, from 0 for the colour of text to 1 for the colour of the background, on light and dark axes."""
+    """Return a grey for light or dark axes. Level 0 is the colour of text, and level 1 is the colour of the background."""
     return f"{0.95 - 0.8 * level:.3g}" if is_dark(ax) else f"{level:g}"
 
 

@@ -108,7 +108,7 @@ def to_arviz(
 
 
 def _import_arviz() -> tuple[Any, bool]:
-    """Return arviz or arviz_base, and whether its function from_dict takes all groups as one dict, as it does from 1.0 on."""
+    """Return the module arviz or arviz_base, and whether its `from_dict` takes one dict of all groups (from version 1.0 on)."""
     # If ArviZ is not installed, type checkers would resolve `import arviz` to this module, which has the same name.
     for name in ("arviz", "arviz_base"):
         try:

@@ -1,4 +1,4 @@
-"""The clusters of a report: how many points each component has, and how certain it is to which component they belong."""
+"""The clusters of a report: how many points each component has, and how certain the component of each point is."""
 
 from __future__ import annotations
 

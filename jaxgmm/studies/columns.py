@@ -136,7 +136,7 @@ def rounded_by_sd(values: Sequence[float | None], sd: float) -> list[str]:
 
 
 def rounded_by_value(values: Sequence[float | None], sd: float) -> list[str]:
-    """Return numbers as text, as `rounded_by_sd` does, but with two digits of a number that is smaller than the sd.
+    """Return numbers as text, as `rounded_by_sd` does, but with two significant digits if a number is smaller than the sd.
 
     A number that is not 0 is therefore never shown as 0.0.
 
