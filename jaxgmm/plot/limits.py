@@ -40,7 +40,7 @@ def axis_limits(values: ArrayLike, ends: ArrayLike = ()) -> tuple[float, float]:
     room = _WIDER * (high - low)
     known = np.asarray(ends, float)
     known = np.clip(known[np.isfinite(known)], low - room, high + room)
-    low, high = min(low, *known, low), max(high, *known, high)
+    low, high = min([low, *known.tolist()]), max([high, *known.tolist()])
     margin = _MARGIN * (high - low)
     return low - margin, high + margin
 

@@ -41,7 +41,7 @@ class Measured(NamedTuple):
 
     Attributes:
         z: (..., P), the point in unconstrained space.
-        noise: (..., K, D), the noise from which the prior computes the means given the covariances.
+        noise: (..., K, D), standard normal noise. Given its covariance, each mean is a linear function of it under the prior.
         log_slope: (..., K), log|d noise_k / d mu_k|.
     """
 

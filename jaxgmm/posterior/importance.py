@@ -85,8 +85,8 @@ def make_proposal(log_weight: jax.Array, center: jax.Array, scale: jax.Array, em
 def draw(key: jax.Array, proposal: Proposal, num_samples: int) -> tuple[jax.Array, jax.Array]:
     """Draw points (S, P) from the proposal, and return also booleans (S, K) that mark empty components.
 
-    Each point is drawn from one part of the proposal. The coordinates of the point are in the systems that this part uses, and
-    the booleans of the point are True for the components that are empty in this part.
+    Each point is drawn from one part of the proposal. Each part has its own coordinate system, which gives the point's
+    coordinates. The booleans of the point are True for the components that are empty in this part.
 
     Systematic sampling decides how many points come from each part. An average over these draws has about the same variance as
     an average over independent draws, or a smaller one.

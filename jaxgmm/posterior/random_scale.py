@@ -10,7 +10,7 @@ S_0 is the scale of the prior, and f its degrees of freedom. Given the covarianc
 
     S ~ Wishart(f + m nu, W^-1),    S_j ~ Gamma((f + m nu) / 2, rate W_j / 2),    W = f S_0^-1 + sum_k Sigma_k^-1.
 
-In both cases, S^-1 has an inverse Wishart or inverse gamma law with f + m nu degrees of freedom and the scale W.
+Under both laws of this line, S^-1 has an inverse Wishart or inverse gamma law with f + m nu degrees of freedom and the scale W.
 """
 
 from __future__ import annotations
