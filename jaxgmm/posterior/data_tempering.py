@@ -108,9 +108,8 @@ def _make_stage(key: jax.Array, run: Run, problem: Problem, *, limit: jax.Array,
     target = Target(problem, covariance_type, run.entered, run.exponent, limit)
     state, sweeps = move(key_moves, run.state, target, ~run.finished, effort)
     log_weights, entered, exponent = _let_rows_enter(run._replace(state=state), problem, covariance_type)
-    parents = systematic_parents(
-        key_parents, log_weights
-    )  # if no rows are left, all weights are equal, so each particle is its own parent
+    # if no rows are left, all weights are equal, so each particle is its own parent
+    parents = systematic_parents(key_parents, log_weights)
     found = Records(sweeps, jnp.ones_like(run.exponent), effective_size(log_weights), number_of_parents(parents))
     evidence = run.log_evidence + log_mean_exp(log_weights)
     count = run.stage + 1

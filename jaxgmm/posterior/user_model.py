@@ -139,10 +139,10 @@ def _random_starts(
 ) -> tuple[jax.Array, jax.Array]:
     """Draw points z (C, P) with finite density and gradient. Return the points and their potentials (C,).
 
-    The means of the start are first moved at random by about 1.5 standard errors. The coordinates of weights, means and covariances are
-    then taken from the moved start. All other coordinates are drawn from a uniform distribution, as in NumPyro's
-    init_to_uniform. If no point with finite density and gradient is found for a chain, the potential of this chain is not
-    finite.
+    The means of the start are first moved at random by about 1.5 standard errors. The coordinates of weights, means and
+    covariances are then taken from the moved start. All other coordinates are drawn from a uniform distribution, as in
+    NumPyro's init_to_uniform. If no point with finite density and gradient is found for a chain, the potential of this chain
+    is not finite.
     """
     total = total_weight(problem.weight, len(problem.y), problem.y.dtype)
     variances = covariance.variances(start.covariances, start.covariance_type, start.num_features)
