@@ -1,6 +1,7 @@
 """Padding of eager data: calls with data of many lengths share programs, and results are those of the data alone."""
 
 import contextlib
+import dataclasses
 import functools
 import os
 import subprocess
@@ -27,6 +28,8 @@ KEY = jax.random.key(0)
 OPTIONS = {"num_components": K, "covariance_type": "diag"}
 
 
+# `telescope` needs a prior that gives each weight the same concentration
+EXCHANGEABLE = dataclasses.replace(PRIOR, weight_concentration=jnp.ones(K))
 POSTERIOR = jaxgmm.Posterior(
     jax.tree.map(lambda *leaves: jnp.stack(leaves)[None], MIXTURE, random_mixture(1, "diag", k=K, d=D)),
     jnp.zeros((1, 2)),
@@ -89,7 +92,7 @@ WEIGHTED_POSTERIORS = {
     "gibbs": lambda x, w: jaxgmm.gibbs(KEY, MIXTURE, x, PRIOR, num_warmup=2, sample_weight=w, **CHAINS),
     "smc": lambda x, w: jaxgmm.smc(KEY, x, PRIOR, num_samples=100, num_chains=2, sample_weight=w, **OPTIONS),
     "telescope": lambda x, w: jaxgmm.telescope(
-        KEY, x, PRIOR, max_components=3, num_warmup=2, sample_weight=w, covariance_type=OPTIONS["covariance_type"], **CHAINS
+        KEY, x, EXCHANGEABLE, max_components=3, num_warmup=2, sample_weight=w, covariance_type="diag", **CHAINS
     ),
     "laplace": lambda x, w: jaxgmm.laplace(KEY, MIXTURE, x, PRIOR, sample_weight=w, **CHAINS),
     "relabel": lambda x, w: jaxgmm.relabel(POSTERIOR, MIXTURE, x, method="stephens", sample_weight=w),
