@@ -80,8 +80,8 @@ def _quantity_lines(page: PageContents, most: int) -> list[str]:
     groups = {row.component for row in rows}
     legend = _legend(page, several=len(page.samplers) > 1, parameters=identified)
     # The 3 lines are two lines of headings, and one line that says how many quantities are shown.
-    room = most - len(legend) - 3 - (len(groups) if len(groups) > 1 else 0)
-    chosen = _chosen(rows, max(room, 1))
+    num_shown = most - len(legend) - 3 - (len(groups) if len(groups) > 1 else 0)
+    chosen = _chosen(rows, max(num_shown, 1))
     shown = [row for row in rows if row.name in chosen]
     table = _beside_each_other(page, shown) if len(page.samplers) > 1 else _one_posterior(page, shown)
     left_out = []

@@ -37,9 +37,9 @@ def axis_limits(values: ArrayLike, ends: ArrayLike = ()) -> tuple[float, float]:
         (-4.2, 11.7)
     """
     low, high = _range(np.asarray(values, float).ravel())
-    room = _WIDER * (high - low)
+    widening = _WIDER * (high - low)
     known = np.asarray(ends, float)
-    known = np.clip(known[np.isfinite(known)], low - room, high + room)
+    known = np.clip(known[np.isfinite(known)], low - widening, high + widening)
     low, high = min([low, *known.tolist()]), max([high, *known.tolist()])
     margin = _MARGIN * (high - low)
     return low - margin, high + margin

@@ -39,6 +39,7 @@ from .particles import (
     largest_exponent,
     log_mean_exp,
     number_of_parents,
+    repeat_stages,
     systematic_parents,
 )
 from .standardization import StandardizedProblem
@@ -78,19 +79,16 @@ def run_data_tempering(
     problem = Problem(standard.y, standard.weight, standard.prior, present)
     ordered = jax.vmap(lambda key: _in_random_order(key, problem))(keys)
 
-    def stage(carry: tuple[jax.Array, Run]) -> tuple[jax.Array, Run]:
-        count, runs = carry
-        stage_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, count)
+    def stage(stage_keys: jax.Array, runs: Run) -> Run:
         limit = runs.entered.max()
         one_stage = partial(_make_stage, limit=limit, covariance_type=covariance_type, effort=effort)
         new = jax.vmap(one_stage)(stage_keys, runs, ordered)
         advance_by(bar, (new.entered - runs.entered).sum())
-        return count + 1, new
+        return new
 
     start = _start(problem, covariance_type, effort)
     runs = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(keys), *leaf.shape)), start)
-    runs = vary_with(runs, problem, keys)
-    _, runs = jax.lax.while_loop(lambda carry: ~carry[1].finished.all(), stage, (jnp.array(1), runs))
+    runs = repeat_stages(stage, keys, vary_with(runs, problem, keys))
     state = runs.state
     covariances = covariance.from_factor(state.factors.lower, covariance_type)
     mixture = Mixture(jnp.exp(state.log_weights), state.means, covariances, covariance_type)

@@ -46,6 +46,7 @@ from .particles import (
     log_mean_exp,
     number_of_parents,
     random_order,
+    repeat_stages,
     repeat_until_moved,
     systematic_parents,
 )
@@ -170,16 +171,14 @@ def run_likelihood_tempering(
     shape = Mixture(ones / k, jnp.zeros((k, d), ones.dtype), unit, covariance_type)
     model = Model(standard, make_unconstrained_space(standard, shape), present, shape)
 
-    def stage(carry: tuple[jax.Array, Run]) -> tuple[jax.Array, Run]:
-        count, runs = carry
-        stage_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, count)
+    def stage(stage_keys: jax.Array, runs: Run) -> Run:
         new = jax.vmap(lambda key, run: _make_stage(key, run, model, effort))(stage_keys, runs)
         before, now = (jnp.floor(100 * run.exponent).astype(int).sum() for run in (runs, new))
         advance_by(bar, now - before)
-        return count + 1, new
+        return new
 
     runs = vary_with(jax.vmap(lambda key: _start(key, model, effort))(keys), standard, keys)
-    _, runs = jax.lax.while_loop(lambda carry: ~carry[1].finished.all(), stage, (jnp.array(1), runs))
+    runs = repeat_stages(stage, keys, runs)
     points = jax.vmap(lambda z: model.decode(z)[0])(runs.z)
     constant = log_likelihood_under_normal(standard.y, standard.weight)
     found = jax.vmap(model.log_likelihood)(points) + constant

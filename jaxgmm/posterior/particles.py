@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,18 @@ import jax.numpy as jnp
 from ..mixture import Mixture
 from ..row_sums import vary_with
 
+
+class HasFinished(Protocol):
+    """Runs (C, ...) that say which of them have finished."""
+
+    @property
+    def finished(self) -> jax.Array:
+        """(C,) booleans."""
+        ...
+
+
 State = TypeVar("State")
+Runs = TypeVar("Runs", bound=HasFinished)
 
 _BISECTIONS = 30  # number of bisections that find an exponent; the exponent is then as exact as float32 allows
 
@@ -68,6 +79,16 @@ def empty_records(max_stages: int, dtype: Any) -> Records:
     """Return the records of a run before its first stage."""
     counts, numbers = jnp.zeros(max_stages, int), jnp.full(max_stages, jnp.nan, dtype)
     return Records(counts, numbers, numbers, counts)
+
+
+def repeat_stages(stage: Callable[[jax.Array, Runs], Runs], keys: jax.Array, runs: Runs) -> Runs:
+    """Repeat a stage of all runs until every run has finished. Each stage gets new keys, derived from `keys` (C,)."""
+
+    def step(carry: tuple[jax.Array, Runs]) -> tuple[jax.Array, Runs]:
+        count, runs = carry
+        return count + 1, stage(jax.vmap(jax.random.fold_in, (0, None))(keys, count), runs)
+
+    return jax.lax.while_loop(lambda carry: ~carry[1].finished.all(), step, (jnp.array(1), runs))[1]
 
 
 def repeat_until_moved(

@@ -47,8 +47,8 @@ def test_sentences_of_statuses_name_no_options_of_python_to_the_command():
         assert any(phrase in sentence for sentence in without_stats), phrase
     for sentence in sentences:
         assert in_words_of("python", sentence) == sentence
-        told = in_words_of("command", sentence).replace("JAX_ENABLE_X64=1", "")
-        assert "every sample_weight" in told or not re.search(r"\w=\w|stats:|sample_weight|jaxgmm\.", told)
+        for_command = in_words_of("command", sentence).replace("JAX_ENABLE_X64=1", "")
+        assert "every sample_weight" in for_command or not re.search(r"\w=\w|stats:|sample_weight|jaxgmm\.", for_command)
 
 
 def test_agreement_that_was_searched_needs_no_search():
