@@ -174,7 +174,11 @@ def _best_pair(t: np.ndarray, weight: np.ndarray) -> tuple[int, int]:
 
 
 def _bend(entropy: np.ndarray) -> int:
-    """Fit two straight lines that meet at a number of clusters to the entropies (K,), and return the best such number."""
+    """Return the number of clusters at which the curve of the entropies (K,) bends.
+
+    For each number of clusters, fit one straight line to the entropies up to it and one to the entropies from it on, and return
+    the number with the best fit.
+    """
     k = len(entropy)
     if k < 3:
         return k

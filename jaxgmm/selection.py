@@ -243,7 +243,10 @@ def _sweep_counts(key: jax.Array, x: jax.Array, weights: Array | None, covarianc
 def _sweep_starts(
     keys: jax.Array, x: jax.Array, weights: Weight, counts: jax.Array, options: StartOptions, num_restarts: int
 ) -> Mixture:
-    """Return the starts of all fits as one stack, for keys (len(counts), F); the weights are (F, N) or those of (N,) rows."""
+    """Return the starts of all fits as one stack, for keys (len(counts), F).
+
+    The weights are an array (F, N), or weights of N rows that all fits share.
+    """
     rows_weights = weight_or_ones(weights, x.shape[:1], x.dtype).reshape(-1, len(x))  # (F, N)
 
     def one_cell(cell: tuple[jax.Array, jax.Array, jax.Array]) -> Mixture:

@@ -227,7 +227,8 @@ def _check_draws(evidence: Evidence, ratios: Ratios, offset: jax.Array, chain_we
 def _misses_a_mode(ratios: Ratios, chain_weight: jax.Array) -> jax.Array:
     """Return whether the draws miss a given mode that is not negligible, ().
 
-    The mass of a mode is estimated twice: from the weighted samples, and from those draws that have a finite density.
+    The mass of a mode is estimated twice: from the samples of the proposal, weighted by their importance ratios, and from those
+    posterior draws that have a finite density. The draws miss the mode if the second estimate is much smaller than the first.
     """
     mass = jax.nn.softmax(ratios.of_samples) @ jnp.maximum(ratios.shares_of_samples, 0)
     count = len(ratios.of_draws)

@@ -41,7 +41,8 @@ class Measured(NamedTuple):
 
     Attributes:
         z: (..., P), the point in unconstrained space.
-        noise: (..., K, D), standard normal noise. Given its covariance, each mean is a linear function of it under the prior.
+        noise: (..., K, D), standard normal noise. Under the prior, the mean of a component given its covariance is a linear
+            function of the noise.
         log_slope: (..., K), log|d noise_k / d mu_k|.
     """
 

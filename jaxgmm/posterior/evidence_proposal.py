@@ -80,9 +80,9 @@ def _num_emptied(seeds: Mixture) -> int:
 
 
 def _without_component(mixture: Mixture, k: jax.Array, problem: StandardizedProblem) -> Mixture:
-    """Empty component k: return a mixture in which the other components hold all data, and component k has weight 0.
+    """Return a mixture in which component k has weight 0, and the other components are fitted to all data.
 
-    Such a mixture is needed as a seed if there is a mode near it, because the posterior may have few draws near this mode.
+    Such a mixture is used as a seed, because the posterior may have a mode near it that few or no draws are near to.
     """
     prior = problem.prior
     flat = dataclasses.replace(prior, weight_concentration=jnp.ones_like(prior.weight_concentration))

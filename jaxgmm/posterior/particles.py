@@ -13,11 +13,11 @@ from ..row_sums import vary_with
 
 
 class HasFinished(Protocol):
-    """Runs (C, ...) that say which of them have finished."""
+    """The states of C runs, with a property that says which runs have finished."""
 
     @property
     def finished(self) -> jax.Array:
-        """(C,) booleans."""
+        """Whether each run has finished, (C,)."""
         ...
 
 

@@ -140,7 +140,10 @@ class MixturePrior(Printed, ABC):
 
     @abstractmethod
     def check_values(self, num_features: int, covariance_type: str) -> None:
-        """Raise ValueError if the prior is improper because of concrete hyperparameters that only this family has."""
+        """Raise ValueError if the prior is improper.
+
+        Check only the concrete values of the hyperparameters that only this family has.
+        """
 
     # All families share the following properties and methods.
 
