@@ -115,8 +115,8 @@ def _make_either_kernel(chunk: int) -> Callable[..., tuple[ComponentSums, jax.Ar
 def _is_far(mixture: Mixture, factors: covariance.Factors) -> jax.Array:
     """Return whether the data lie so far from the centre that the quadratic kernel is not accurate enough.
 
-    The function compares the largest expected squared distance from the centre, in the whitened coordinates of a component,
-    with _LARGEST_SQUARE.
+    For each component and each whitened coordinate, the function bounds the expected squared distance of the data from the
+    centre. It compares the largest of these numbers with _LARGEST_SQUARE.
     """
     covariance_type, d = mixture.covariance_type, mixture.num_features
     second_moments = covariance.variances(mixture.covariances, covariance_type, d) + mixture.means**2
