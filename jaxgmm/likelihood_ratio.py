@@ -120,13 +120,13 @@ def likelihood_ratio_test(
 ) -> LikelihoodRatioTest:
     """Test K components against K + 1 by the likelihood ratio 2 (l_{K+1} - l_K), with a parametric bootstrap.
 
-    Replicates of the data are drawn from the best fit with K components. The p-value is the share of statistics that are at
-    least as large as that of the data, where the data count as one replicate:
+    Replicates of the data are drawn from the best fit with K components. The p-value is the share of the replicates whose
+    statistic is at least as large as the statistic of the data. The data themselves count as one replicate:
 
         p = (1 + #{b: LR_b >= LR}) / (1 + B)
 
-    All fits are maximum likelihood fits, and the same search is used for the data and for the replicates: the starts of
-    `fit_restarts` with K components, those with K + 1, and K starts in which one component of the best fit with K is split.
+    All fits are maximum likelihood fits. The data and the replicates are fitted from the same kinds of starts: the starts of
+    `fit_restarts` with K and with K + 1 components, and K starts in which one component of the best fit with K is split.
     Only sound fits count, as in `fit_restarts`. All replicates are fitted as one batch, as far as memory allows. Sources:
     McLachlan (1987), Appl. Stat. 36, 318-324; for the p-value, Davison & Hinkley (1997), Bootstrap Methods and their
     Application, eq. 4.11.

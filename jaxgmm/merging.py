@@ -30,7 +30,7 @@ class Merging(Printed):
             cluster, and grows with the number of clusters.
         merged: (K - 1, 2), the two clusters, in the numbering of g + 1 clusters, whose merge leads to g clusters.
         num_clusters: the number of clusters at the bend of the entropy, from a regression by two straight lines. With fewer
-            than three components there is no bend, and it is K.
+            than three components there is no bend, and num_clusters is K.
 
     Example:
         >>> import jaxgmm
@@ -102,14 +102,14 @@ def merge(mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None
     """Merge the components of a mixture into clusters, so that several components may describe one cluster.
 
     The entropy of the memberships in G clusters is E(G) = -sum_n w_n sum_g t_ng log t_ng, where t_ng is the sum of the
-    responsibilities of the components in cluster g. In each step, the two clusters g and h merge whose merge lowers the entropy
-    most, by
+    responsibilities of the components in cluster g. Each step merges the pair of clusters g and h for which the entropy falls
+    most. It falls by
 
         sum_n w_n ( (t_ng + t_nh) log(t_ng + t_nh) - t_ng log t_ng - t_nh log t_nh ).
 
-    The density does not change. Choose the number of clusters by subject matter, or where the curve of the entropy bends: as in
-    section 4 of the source, two straight lines are fitted to the entropy as a function of the number of clusters. Baudry,
-    Raftery, Celeux, Lo & Gottardo (2010), J. Comput. Graph. Stat. 19, 332-353, section 3.
+    The density does not change. Choose the number of clusters by subject matter, or where the curve of the entropy bends. To
+    find the bend, two straight lines are fitted to the entropy as a function of the number of clusters, as in section 4 of the
+    source: Baudry, Raftery, Celeux, Lo & Gottardo (2010), J. Comput. Graph. Stat. 19, 332-353, section 3.
 
     Args:
         mixture: one Mixture or one Fit.
@@ -176,8 +176,8 @@ def _best_pair(t: np.ndarray, weight: np.ndarray) -> tuple[int, int]:
 def _bend(entropy: np.ndarray) -> int:
     """Return the number of clusters at which the curve of the entropies (K,) bends.
 
-    For each number of clusters, fit one straight line to the entropies up to it and one to the entropies from it on, and return
-    the number with the best fit.
+    For each number of clusters, one straight line is fitted to the entropies up to this number, and another one to the
+    entropies from this number on. The curve bends at the number with the best fit.
     """
     k = len(entropy)
     if k < 3:

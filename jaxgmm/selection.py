@@ -272,7 +272,7 @@ def _cross_validate(
     key_folds, key_fits = keys
     weight = np.ones(len(x), x.dtype) if weight is None else np.asarray(weight)
     folds = _folds(key_folds, len(x), sweep.num_folds)
-    held_out = np.where(folds == np.arange(sweep.num_folds)[:, None], weight, 0)  # (F, N), 0 for all other rows
+    held_out = np.where(folds == np.arange(sweep.num_folds)[:, None], weight, 0)  # (F, N): weights, 0 outside the fold
     trained = _sweep_counts(key_fits, x, weight - held_out, covariance_type, sweep).mixture  # (len(counts), F)
     densities = np.stack([log_prob(trained[:, f], x) for f in range(len(held_out))], 1)  # (len(counts), F, N)
     return -2 * (held_out * np.where(held_out > 0, densities, 0)).sum((-2, -1))

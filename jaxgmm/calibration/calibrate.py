@@ -65,9 +65,9 @@ def calibrate(
 ) -> Calibration:
     """Check by simulation-based calibration whether a method draws from the posterior.
 
-    For each data set, draw a mixture (the truth) from the prior and data from the mixture. Run EM under the prior (or by
-    maximum likelihood if EM cannot find a mode under the prior), start the method from the EM solution, and rank the truth
-    among the draws. The method "smc" starts from the prior instead.
+    For each data set, draw a mixture (the truth) from the prior and data from the mixture. Run EM under the prior, start the
+    method from the EM solution, and rank the truth among the draws. If EM cannot find a mode under the prior, EM maximises the
+    likelihood. The method "smc" starts from the prior instead of the EM solution.
 
     Two groups of quantities are ranked. The first group is label-invariant, so the order of the components does not matter:
     log-likelihood, log joint density, sorted weights, log density at three fixed points, and log-determinant of the covariance

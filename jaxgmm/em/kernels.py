@@ -161,7 +161,7 @@ def _quadratic_component_sums(
         features = covariance.quadratic_features(centered, covariance_type)  # (F, n)
         joint = quadratic_log_joint(coefficients, features)
         r, log_likelihood = _weighted_responsibilities(joint, w, has_weights(rows.weight))
-        return covariance.einsum("fn,kn->fk", features, r), log_likelihood  # (F, K) was measured to be faster than (K, F)
+        return covariance.einsum("fn,kn->fk", features, r), log_likelihood  # a product (F, K) was faster than (K, F)
 
     sums, log_likelihood = sum_over_rows(chunk_sums, rows.x, rows.weight, chunk)
     second, first, count = covariance.split_quadratic(sums.T, covariance_type, mixture.num_features)

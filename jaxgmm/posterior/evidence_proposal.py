@@ -32,7 +32,7 @@ _SMALLEST_WEIGHT = 1e-6  # smallest weight in a start of Newton's method, which 
 
 
 class Seeds(NamedTuple):
-    """The seeds, and a draw whose density can be computed again.
+    """The seeds, and one draw. The stored density of this draw is compared with its density at the data x.
 
     Attributes:
         mixtures: (M, ...), the seeds, in standardised coordinates. A component is empty if its weight is 0.

@@ -11,8 +11,8 @@ together in one partition only. Because both losses have the same form, one sear
 formed, and all code runs on the host, in NumPy.
 
 The search is SALSO: Dahl, Johnson & Mueller (2022), J. Comput. Graph. Stat. 31, 1189-1201. Points that are together in every
-draw move together. This loses nothing: if a share t of such points is in one cluster and the rest in another, the expected
-loss is a concave function of t, so that it is smallest at t = 0 or t = 1.
+draw move together. The smallest expected loss can still be reached. Suppose that a share t of such points is in one cluster and
+the rest in another: the expected loss is a concave function of t, so it is smallest at t = 0 or t = 1.
 """
 
 from __future__ import annotations
