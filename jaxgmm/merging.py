@@ -28,7 +28,8 @@ class Merging(Printed):
             order of their first components.
         entropy: (K,), the entropy of the memberships with 1, ..., K clusters, in nats, summed over the points. It is 0 with one
             cluster, and grows with the number of clusters.
-        merged: (K - 1, 2), the two clusters, in the numbering of g + 1 clusters, whose merge leads to g clusters.
+        merged: (K - 1, 2); row g - 1 holds the two clusters that merge when g + 1 clusters become g clusters. Their numbers are
+            those in the row of `groups` for g + 1 clusters.
         num_clusters: the number of clusters at the bend of the entropy, from a regression by two straight lines. With fewer
             than three components there is no bend, and num_clusters is K.
 

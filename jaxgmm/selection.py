@@ -204,7 +204,7 @@ def _as_python(number: Any) -> Any:
 
 
 def _cell(fit: Fit, value: float, degenerate: bool, evidence: ModelEvidence | None) -> Cell:
-    """Return the cell of a fit; the criterion of a failed fit, or of an evidence that is not finite, is inf."""
+    """Return the cell of a fit. The criterion is inf if the fit failed, or if the evidence is not finite."""
     if math.isnan(value) or (evidence is None and not jnp.isfinite(fit.log_likelihood)):
         value = math.inf
     mixture, status = fit.mixture, Status(int(fit.status))

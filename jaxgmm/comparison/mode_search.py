@@ -68,7 +68,7 @@ class ModeSearch:
 
     @property
     def gain(self) -> float:
-        """By how many nats the best mode has a higher objective than EM's mode; NaN if no search was made."""
+        """The objective of the best mode minus the objective of EM's mode, in nats; NaN if no search was made."""
         return max(self._highest_of_modes, self._objective_of_restart) - self.em_objective
 
     @property

@@ -194,7 +194,8 @@ def _statistics(
 ) -> dict[str, jax.Array]:
     """Return the statistics of the chains by name.
 
-    They come from the mixing of label-invariant quantities, from NumPyro's fields (C, S), and from the approximation.
+    They are the R-hat and effective sample size of label-invariant quantities, NumPyro's fields (C, S), and statistics of the
+    approximation.
     """
     return {
         "diverging": fields["diverging"],

@@ -82,7 +82,7 @@ def _num_emptied(seeds: Mixture) -> int:
 def _without_component(mixture: Mixture, k: jax.Array, problem: StandardizedProblem) -> Mixture:
     """Return a mixture in which component k has weight 0, and the other components are fitted to all data.
 
-    Such a mixture is used as a seed, because the posterior may have a mode near it that few or no draws are near to.
+    Such a mixture is used as a seed, because the posterior may have a mode near this mixture, but few draws near this mode.
     """
     prior = problem.prior
     flat = dataclasses.replace(prior, weight_concentration=jnp.ones_like(prior.weight_concentration))

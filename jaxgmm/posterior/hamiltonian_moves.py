@@ -1,7 +1,7 @@
-"""Hamiltonian Monte Carlo moves of many particles, whose metric and step size are adapted to the particles.
+"""Move many particles by Hamiltonian Monte Carlo. The metric and the step size are adapted to the particles.
 
-Neal (2011), MCMC using Hamiltonian dynamics. Buchholz, Chopin & Jacob (2021), Bayesian Analysis 16:745, for the adaptation of
-such moves within sequential Monte Carlo.
+Sources: Neal (2011), MCMC using Hamiltonian dynamics; for the adaptation of such moves within sequential Monte Carlo, Buchholz,
+Chopin & Jacob (2021), Bayesian Analysis 16:745.
 """
 
 from __future__ import annotations

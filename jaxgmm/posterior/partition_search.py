@@ -118,7 +118,7 @@ def expected_losses(draws: Draws, partitions: np.ndarray) -> np.ndarray:
 
 
 class _State:
-    """A partition of the groups that changes one group at a time, with its contingency tables.
+    """A partition of the groups, with its contingency tables. The partition changes when one group moves to another cluster.
 
     The tables count points: `own` (K,) holds n_k, and `shared` (K, S L) holds n_kl for each draw. There is always at least one
     empty cluster. Groups that are not allocated yet have label -1.

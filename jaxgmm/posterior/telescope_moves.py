@@ -89,9 +89,9 @@ def log_prob_given_clusters(counts: jax.Array, law: NumberPrior) -> jax.Array:
 
 
 def choose_present(counts: jax.Array, num_components: jax.Array) -> jax.Array:
-    """Return booleans (M,) that are True for K components, which are present.
+    """Return booleans (M,) that are True for the K components that are present.
 
-    They are all occupied components, and as many of the first empty components as are missing to K.
+    All occupied components are present. The first of the empty components fill the number up to K.
     """
     occupied = counts > 0
     return occupied | (jnp.cumsum(~occupied) <= num_components - occupied.sum())
