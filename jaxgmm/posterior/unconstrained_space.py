@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,6 @@ from jax.flatten_util import ravel_pytree
 from jax.scipy.special import gammaln
 from numpyro import handlers
 from numpyro.distributions import biject_to
-from numpyro.distributions.transforms import Transform
 
 from .. import covariance
 from ..chunking import GRADIENT_CHUNK, potentials_per_batch
@@ -124,9 +123,9 @@ def make_unconstrained_space(problem: StandardizedProblem, start: Mixture) -> Un
     return UnconstrainedSpace(flat.size, potential, flatten, unflatten, unravel, decode, log_prior)
 
 
-def _transforms_of_sites(model: Callable[[], object]) -> dict[str, Transform]:
+def _transforms_of_sites(model: Callable[[], object]) -> dict[str, Any]:
     """Return the transform of each sample site of a model, by name, from real numbers to the support of the site."""
-    transforms: dict[str, Transform] = {}
+    transforms: dict[str, Any] = {}
 
     def blank(site: dict) -> jax.Array | None:
         return jnp.zeros(site["fn"].shape()) if site["type"] == "sample" else None
