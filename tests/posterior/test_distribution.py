@@ -39,7 +39,7 @@ def test_density_and_moments(covariance_type):
 
 def test_stacks_are_batches():
     """Values broadcast against the batch shape, as in every NumPyro distribution."""
-    stack = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(2, 2, *leaf.shape[1:]), STACK)
+    stack = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf).reshape(2, 2, *leaf.shape[1:])), STACK)
     found, x = jaxgmm.as_distribution(stack), random_data(0, 5, 2).astype(np.float32)
     log_prob = jax.jit(lambda found, value: found.log_prob(value))
     assert found.batch_shape == (2, 2)
