@@ -9,8 +9,9 @@ The target of stage t is p(theta) p(x | theta)^phi_t. Each stage
    half of the number of particles;
 3. resamples the particles in proportion to their weights.
 
-The evidence is the product over stages of the mean importance weight. Unlike the Gibbs sweeps of `data_tempering`, the moves
-need only the log density and its gradient. Therefore, every prior is possible, and weights of the rows need not be integers.
+The evidence is the product of the ratios of the normalising constants of successive targets, which `stage_ratios` estimates
+from the particles. Unlike the Gibbs sweeps of `data_tempering`, the moves need only the log density and its gradient.
+Therefore, every prior is possible, and weights of the rows need not be integers.
 
 Absent components stay in the unconstrained space, with the prior as their distribution. The weights of the present components
 are divided by their sum. If all weights follow a Dirichlet law, these quotients follow the Dirichlet law of the
@@ -50,22 +51,39 @@ from .particles import (
     repeat_until_moved,
     systematic_parents,
 )
+from .stage_ratios import Constant, Sample, first_constant, times_ratio
 from .standardization import StandardizedProblem
 from .unconstrained_space import Decoded, UnconstrainedSpace, from_sticks, make_unconstrained_space, to_sticks
 
 _FIRST_STEP_SIZE = 0.5
+_KEPT = 10  # largest number of moves of a stage whose log-likelihoods enter the estimate of the evidence
 
 
 class Run(NamedTuple):
-    """The state of one run: points (M, P), the exponent of the likelihood, the log evidence, counters and records."""
+    """The state of one run: points (M, P), the exponent of the likelihood, the log evidence, counters and records.
+
+    log_likelihood: (M,), the log-likelihoods of the points. increase: the last increase of the exponent. before: the
+    log-likelihoods of the particles before the last resampling.
+    """
 
     z: jax.Array
+    log_likelihood: jax.Array
     exponent: jax.Array
+    increase: jax.Array
+    before: Sample
     log_step_size: jax.Array
-    log_evidence: jax.Array
+    evidence: Constant
     stage: jax.Array
     finished: jax.Array
     records: Records
+
+
+class Population(NamedTuple):
+    """Particles during the moves of a stage: their log-likelihoods now, (M,), and after each of the last moves."""
+
+    movers: Movers
+    log_likelihood: jax.Array
+    recent: Sample
 
 
 class Model(NamedTuple):
@@ -179,20 +197,27 @@ def run_likelihood_tempering(
 
     runs = vary_with(jax.vmap(lambda key: _start(key, model, effort))(keys), standard, keys)
     runs = repeat_stages(stage, keys, runs)
-    points = jax.vmap(lambda z: model.decode(z)[0])(runs.z)
+    mixture = jax.vmap(lambda z: model.decode(z)[0].mixture)(runs.z)
     constant = log_likelihood_under_normal(standard.y, standard.weight)
-    found = jax.vmap(model.log_likelihood)(points) + constant
-    return Particles(points.mixture, found, runs.log_evidence + constant, runs.stage, runs.exponent >= 1, runs.records)
+    evidence = runs.evidence.log_value + constant
+    complete = runs.exponent >= 1
+    variance = runs.evidence.total_variance()
+    return Particles(mixture, runs.log_likelihood + constant, evidence, variance, runs.stage, complete, runs.records)
 
 
 def _start(key: jax.Array, model: Model, effort: Effort) -> Run:
     """Return a run before its first stage, with particles from the prior."""
     z = model.sample_prior(key, effort.num_particles)
-    dtype = z.dtype
-    zero = jnp.zeros((), dtype)
-    log_step_size = jnp.log(jnp.asarray(_FIRST_STEP_SIZE, dtype))
-    records = empty_records(effort.max_stages, dtype)
-    return Run(z, zero, log_step_size, zero, jnp.array(0), jnp.array(False), records)
+    zero, log_likelihood = jnp.zeros((), z.dtype), _log_likelihood(model, z)
+    log_step_size = jnp.log(jnp.asarray(_FIRST_STEP_SIZE, z.dtype))
+    evidence, records = first_constant(len(z), z.dtype), empty_records(effort.max_stages, z.dtype)
+    before = _first_sample(log_likelihood)
+    return Run(z, log_likelihood, zero, zero, before, log_step_size, evidence, jnp.array(0), jnp.array(False), records)
+
+
+def _first_sample(log_likelihood: jax.Array) -> Sample:
+    """Return the log-likelihoods (M,) as those before the moves of a stage. The first move replaces them."""
+    return Sample(jnp.zeros((_KEPT, *log_likelihood.shape), log_likelihood.dtype).at[0].set(log_likelihood), jnp.array(1))
 
 
 def _make_stage(key: jax.Array, run: Run, model: Model, effort: Effort) -> Run:
@@ -202,57 +227,79 @@ def _make_stage(key: jax.Array, run: Run, model: Model, effort: Effort) -> Run:
     moves the particles and does not resample them.
     """
     key_moves, key_parents = jax.random.split(key)
-    movers, count = _move(key_moves, run, model, effort)
-    log_likelihood = model.log_likelihood(model.decode(movers.z)[0])
-    log_likelihood = jnp.where(jnp.isnan(log_likelihood), -jnp.inf, log_likelihood)
+    (movers, log_likelihood, recent), count = _move(key_moves, run, model, effort)
+    log_weight = lambda sample: sample._replace(values=jnp.where(run.increase > 0, run.increase * sample.values, 0))  # noqa: E731
+    evidence = times_ratio(run.evidence, log_weight(run.before), log_weight(recent))
     exponent = largest_exponent(lambda phi: (phi - run.exponent) * log_likelihood, run.exponent, effort.num_particles / 2)
-    log_weights = jnp.where(exponent > run.exponent, (exponent - run.exponent) * log_likelihood, 0)
+    increase = exponent - run.exponent
+    log_weights = jnp.where(increase > 0, increase * log_likelihood, 0)
     parents = systematic_parents(key_parents, log_weights)  # if the exponent was already 1, each particle is its own parent
     accept_prob = movers.accept_prob / jnp.where(count > 0, count, jnp.nan)
     found = Records(count, accept_prob, effective_size(log_weights), number_of_parents(parents))
-    evidence = run.log_evidence + log_mean_exp(log_weights)
     stage = run.stage + 1
+    finite = jnp.isfinite(evidence.log_value) & jnp.isfinite(log_mean_exp(log_weights))
     new = Run(
         movers.z[parents],
+        log_likelihood[parents],
         exponent,
+        increase,
+        recent,
         movers.log_step_size,
-        evidence,
+        evidence._replace(log_value=jnp.where(finite, evidence.log_value, -jnp.inf)),
         stage,
-        (run.exponent >= 1) | (stage >= effort.max_stages) | ~jnp.isfinite(evidence),
+        (run.exponent >= 1) | (stage >= effort.max_stages) | ~finite,
         jax.tree.map(lambda values, value: values.at[run.stage].set(value), run.records, found),
     )
     return jax.tree.map(partial(jnp.where, run.finished), run, new)
 
 
-def _move(key: jax.Array, run: Run, model: Model, effort: Effort) -> tuple[Movers, jax.Array]:
+def _move(key: jax.Array, run: Run, model: Model, effort: Effort) -> tuple[Population, jax.Array]:
     """Move the particles until they have moved enough, and return the number of moves."""
     log_density = partial(model.log_density, exponent=run.exponent)
     (gradients,) = jax.vjp(log_density, run.z)[1](jnp.ones(len(run.z), run.z.dtype))
     scale = scales_of_particles(run.z, gradients)
 
-    def move(key: jax.Array, movers: Movers) -> Movers:
+    def move(key: jax.Array, now: Population) -> Population:
         key_move, key_order, key_new = jax.random.split(key, 3)
-        movers = move_by_trajectories(key_move, movers, log_density, scale)
-        if model.has_own_covariances():
-            movers = movers._replace(z=_renew_components(key_new, movers.z, model, run.exponent))
-        return movers._replace(z=jax.vmap(model.permute)(jax.random.split(key_order, len(movers.z)), movers.z))
+        movers = move_by_trajectories(key_move, now.movers, log_density, scale)
+        z, log_likelihood = _renew_components(key_new, movers.z, model, run.exponent)
+        z = jax.vmap(model.permute)(jax.random.split(key_order, len(z)), z)
+        return Population(movers._replace(z=z), log_likelihood, _with_move(now.recent, log_likelihood))
 
-    start = Movers(run.z, run.log_step_size, jnp.zeros_like(run.log_evidence))
+    start = Movers(run.z, run.log_step_size, jnp.zeros_like(run.exponent))
+    start = Population(start, run.log_likelihood, _first_sample(run.log_likelihood)._replace(number=jnp.array(0)))
     active = (run.stage > 0) & ~run.finished
-    return repeat_until_moved(
-        key, start, move, lambda movers: invariant_quantities(model.decode(movers.z)[0].mixture), active, effort
+    population, count = repeat_until_moved(
+        key, start, move, lambda now: invariant_quantities(model.decode(now.movers.z)[0].mixture), active, effort
     )
+    recent = population.recent
+    return population._replace(recent=recent._replace(number=jnp.clip(recent.number, 1, _KEPT))), count
 
 
-def _renew_components(key: jax.Array, z: jax.Array, model: Model, exponent: jax.Array) -> jax.Array:
-    """Propose to replace one component of each point (M, P) by a draw from the prior, and return the new points.
+def _with_move(recent: Sample, log_likelihood: jax.Array) -> Sample:
+    """Add the log-likelihoods (M,) after a move. They replace the oldest ones if there is no free place."""
+    place = recent.number % len(recent.values)
+    return Sample(recent.values.at[place].set(log_likelihood), recent.number + 1)
 
-    Trajectories alone explore the prior of a component without rows slowly, because its tails are heavy.
+
+def _log_likelihood(model: Model, z: jax.Array) -> jax.Array:
+    """Return the log-likelihood minus that under N(0, I) at points (M, P), (M,); -inf where it is not a number."""
+    value = model.log_likelihood(model.decode(z)[0])
+    return jnp.where(jnp.isnan(value), -jnp.inf, value)
+
+
+def _renew_components(key: jax.Array, z: jax.Array, model: Model, exponent: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Propose to replace one component of each point (M, P) by a draw from the prior.
+
+    Return the new points and their log-likelihoods. Trajectories alone explore the prior of a component without rows slowly,
+    because its tails are heavy. If all components share a covariance, the points stay as they are.
     """
+    if not model.has_own_covariances():
+        return z, _log_likelihood(model, z)
     key_prior, key_choice, key_accept = jax.random.split(key, 3)
     others = model.sample_prior(key_prior, len(z))
     new = jax.vmap(model.replace_component)(jax.random.split(key_choice, len(z)), z, others)
-    both = model.log_likelihood(model.decode(jnp.concatenate([z, new]))[0])
+    both = _log_likelihood(model, jnp.concatenate([z, new]))
     before, after = both[: len(z)], both[len(z) :]
     accepted = jnp.log(jax.random.uniform(key_accept, before.shape)) < exponent * (after - before)
-    return jnp.where(accepted[:, None], new, z)
+    return jnp.where(accepted[:, None], new, z), jnp.where(accepted, after, before)

@@ -62,6 +62,7 @@ class Particles(NamedTuple):
         mixture: the particles (C, M, ...), in standardised coordinates.
         log_likelihood: (C, M), the log-likelihood of all rows.
         log_evidence: (C,), the estimates of the log evidence, in standardised coordinates.
+        variance: (C,), the variances of these estimates if all particles of a run were independent.
         num_stages: (C,), the number of stages of each run.
         complete: (C,), whether all data have entered.
         records: the records (C, T) of the stages.
@@ -70,6 +71,7 @@ class Particles(NamedTuple):
     mixture: Mixture
     log_likelihood: jax.Array
     log_evidence: jax.Array
+    variance: jax.Array
     num_stages: jax.Array
     complete: jax.Array
     records: Records

@@ -64,8 +64,8 @@ def smc(
     Hamiltonian trajectories in the unconstrained space of `nuts`. Scales of the coordinates and the step size are adapted to
     the particles. With this option, every prior is accepted, and weights of the rows need not be integers.
 
-    The evidence p(x) = integral of p(x | theta) p(theta) d theta is estimated by the product over stages of the mean importance
-    weight of the particles before the resampling.
+    The evidence p(x) = integral of p(x | theta) p(theta) d theta is the product over stages of ratios of normalising constants.
+    Each ratio is estimated by bridge sampling from the particles before the resampling and from the particles after the moves.
 
     The sorted weights and, for each feature, the sorted means and variances of the components determine the number of moves in
     a stage. The correlation of each of these quantities with its value before the moves is computed over the particles. The
@@ -76,7 +76,8 @@ def smc(
     labellings are therefore equally likely: call `relabel` before you summarise single components. Averages over draws must
     weight the runs by stats["chain_weight"], as the functions of this package do.
 
-    Chopin (2002), Biometrika 89:539; Del Moral, Doucet & Jasra (2006), J. R. Statist. Soc. B 68:411.
+    Chopin (2002), Biometrika 89:539; Del Moral, Doucet & Jasra (2006), J. R. Statist. Soc. B 68:411; Meng & Wong (1996),
+    Statistica Sinica 6:831.
 
     Args:
         key: a random key.
@@ -106,7 +107,8 @@ def smc(
         degenerate.
 
         stats: log_evidence (C,), an estimate of log p(x) in nats from each run; log_evidence_error (), the standard error of
-        log(mean of exp(log_evidence)), NaN for one run; chain_weight (C,), the share of each run in an average over all draws,
+        log(mean of exp(log_evidence)), NaN for one run. It is computed from the differences between the runs, but it is never
+        smaller than the error for independent particles. chain_weight (C,), the share of each run in an average over all draws,
         which is exp(log_evidence) divided by its sum; rhat () and ess (), the largest R-hat and the smallest effective sample
         size of the label-invariant quantities, NaN for one run; num_stages (C,), the number of stages of each run. Four arrays
         (C, T), T = 1000, describe the stages: effective_size, the effective sample size before resampling (NaN after the last
