@@ -30,9 +30,10 @@ from ..mixture import Mixture
 from ..progress import advance_by
 from ..row_sums import has_weights, sum_over_rows, vary_with, weight_or_ones
 from .conditionals import GibbsState, are_counts, gibbs_state
-from .particle_moves import Problem, Target, joint_of_particles, move
+from .particle_moves import Problem, Target, invariant_quantities, joint_of_particles, sweep
 from .particles import (
     Effort,
+    Moves,
     Particles,
     Records,
     effective_size,
@@ -67,6 +68,7 @@ class Run(NamedTuple):
     """
 
     state: GibbsState
+    moves: Moves
     place: Place
     last: Place
     log_weights: jax.Array
@@ -90,45 +92,62 @@ def run_data_tempering(
     bar: the number that identifies a progress bar for the rows that have entered in all runs, or None.
     """
     problem = Problem(standard.y, standard.weight, standard.prior, present)
-    ordered = jax.vmap(lambda key: _in_random_order(key, problem))(keys)
+    pairs = jax.vmap(jax.random.split)(keys)
+    keys = pairs[:, 1]
+    ordered = jax.vmap(lambda key: _in_random_order(key, problem))(pairs[:, 0])
 
-    def stage(stage_keys: jax.Array, runs: Run) -> Run:
-        limit = runs.place.entered.max()
-        one_stage = partial(_make_stage, limit=limit, covariance_type=covariance_type, effort=effort)
-        new = jax.vmap(one_stage)(stage_keys, runs, ordered)
-        advance_by(bar, (new.place.entered - runs.place.entered).sum())
-        return new
+    def move(keys: jax.Array, runs: Run) -> tuple[Run, jax.Array]:
+        one = partial(_move, limit=runs.place.entered.max(), covariance_type=covariance_type, effort=effort)
+        return jax.vmap(one)(keys, runs, ordered)
+
+    def advance(keys: jax.Array, runs: Run) -> Run:
+        return jax.vmap(partial(_advance, covariance_type=covariance_type, effort=effort))(keys, runs, ordered)
 
     start = _start(problem, covariance_type, effort)
     runs = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(keys), *leaf.shape)), start)
-    runs = repeat_stages(stage, keys, vary_with(runs, problem, keys))
-    state = runs.state
-    covariances = covariance.from_factor(state.factors.lower, covariance_type)
-    mixture = Mixture(jnp.exp(state.log_weights), state.means, covariances, covariance_type)
-    found = jax.vmap(lambda state: log_likelihoods(state, problem, covariance_type))(state)
+    runs = vary_with(runs, problem, keys)
+    report = lambda before, now: advance_by(bar, (now.place.entered - before.place.entered).sum())  # noqa: E731
+    runs = repeat_stages(move, advance, keys, runs, report)
+    mixture = _mixture(runs.state, covariance_type)
+    found = jax.vmap(lambda state: log_likelihoods(state, problem, covariance_type))(runs.state)
     found = jnp.where(are_counts(problem.weight), found, jnp.nan)
     evidence, complete = runs.evidence, runs.place.entered >= _count_rows(problem)
     return Particles(mixture, found, evidence.log_value, evidence.total_variance(), runs.stage, complete, runs.records)
 
 
-def _make_stage(key: jax.Array, run: Run, problem: Problem, *, limit: jax.Array, covariance_type: str, effort: Effort) -> Run:
-    """Move the particles, let rows enter, and resample the particles. A run that has finished stays as it is.
+def _mixture(state: GibbsState, covariance_type: str) -> Mixture:
+    """Return particles as mixtures."""
+    covariances = covariance.from_factor(state.factors.lower, covariance_type)
+    return Mixture(jnp.exp(state.log_weights), state.means, covariances, covariance_type)
+
+
+def _move(
+    key: jax.Array, run: Run, problem: Problem, *, limit: jax.Array, covariance_type: str, effort: Effort
+) -> tuple[Run, jax.Array]:
+    """Move the particles by one sweep. Return the run, and whether the particles have moved enough."""
+    state = sweep(key, run.state, Target(problem, covariance_type, *run.place, limit))
+    moves = run.moves._replace(count=run.moves.count + 1)
+    suffice = moves.suffice(invariant_quantities(_mixture(state, covariance_type)), effort)
+    return run._replace(state=state, moves=moves), suffice
+
+
+def _advance(key: jax.Array, run: Run, problem: Problem, *, covariance_type: str, effort: Effort) -> Run:
+    """Let rows enter after the moves of a stage, and resample the particles.
 
     In the first stage, no row has entered, and the moves are draws from the prior. After the last moves, no rows are left.
     """
-    key_moves, key_parents = jax.random.split(key)
-    target = Target(problem, covariance_type, *run.place, limit)
-    state, sweeps = move(key_moves, run.state, target, ~run.finished, effort)
-    after = _log_density_of_rows(state, run.last, run.place, problem, covariance_type)
+    after = _log_density_of_rows(run.state, run.last, run.place, problem, covariance_type)
     evidence = times_ratio(run.evidence, one_sample(run.log_weights), one_sample(after))
-    log_weights, place = _let_rows_enter(state, run.place, problem, covariance_type)
+    log_weights, place = _let_rows_enter(run.state, run.place, problem, covariance_type)
     # if no rows are left, all weights are equal, so each particle is its own parent
-    parents = systematic_parents(key_parents, log_weights)
-    found = Records(sweeps, jnp.ones_like(place.exponent), effective_size(log_weights), number_of_parents(parents))
+    parents = systematic_parents(key, log_weights)
+    found = Records(run.moves.count, jnp.ones_like(place.exponent), effective_size(log_weights), number_of_parents(parents))
     finite = jnp.isfinite(evidence.log_value) & jnp.isfinite(log_mean_exp(log_weights))
+    state = jax.tree.map(lambda leaf: leaf[parents], run.state)
     count = run.stage + 1
-    new = Run(
-        jax.tree.map(lambda leaf: leaf[parents], state),
+    return Run(
+        state,
+        Moves(invariant_quantities(_mixture(state, covariance_type)), jnp.zeros_like(run.moves.count)),
         place,
         run.place,
         log_weights,
@@ -137,7 +156,6 @@ def _make_stage(key: jax.Array, run: Run, problem: Problem, *, limit: jax.Array,
         (run.place.entered >= _count_rows(problem)) | (count >= effort.max_stages) | ~finite,
         jax.tree.map(lambda values, value: values.at[run.stage].set(value), run.records, found),
     )
-    return jax.tree.map(partial(jnp.where, run.finished), run, new)
 
 
 def _in_random_order(key: jax.Array, problem: Problem) -> Problem:
@@ -185,7 +203,8 @@ def _start(problem: Problem, covariance_type: str, effort: Effort) -> Run:
     state = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (m, *leaf.shape)), one)
     none, place = jnp.array(0), Place(jnp.array(0), jnp.zeros((), dtype))
     evidence, records = first_constant(m, dtype), empty_records(effort.max_stages, dtype)
-    return Run(state, place, place, jnp.zeros(m, dtype), evidence, none, jnp.array(False), records)
+    moves = Moves(invariant_quantities(_mixture(state, covariance_type)), none)
+    return Run(state, moves, place, place, jnp.zeros(m, dtype), evidence, none, jnp.array(False), records)
 
 
 def _padded(problem: Problem) -> tuple[jax.Array, jax.Array, int]:

@@ -39,6 +39,7 @@ from .particle_likelihood import log_likelihood_of_particles, log_likelihood_und
 from .particle_moves import invariant_quantities
 from .particles import (
     Effort,
+    Moves,
     Particles,
     Records,
     effective_size,
@@ -48,7 +49,6 @@ from .particles import (
     number_of_parents,
     random_order,
     repeat_stages,
-    repeat_until_moved,
     systematic_parents,
 )
 from .stage_ratios import Constant, Sample, first_constant, times_ratio
@@ -60,30 +60,25 @@ _KEPT = 10  # largest number of moves of a stage whose log-likelihoods enter the
 
 
 class Run(NamedTuple):
-    """The state of one run: points (M, P), the exponent of the likelihood, the log evidence, counters and records.
+    """The state of one run: particles, the exponent of the likelihood, the evidence, counters and records.
 
-    log_likelihood: (M,), the log-likelihoods of the points. increase: the last increase of the exponent. before: the
-    log-likelihoods of the particles before the last resampling.
+    log_likelihood: (M,), the log-likelihoods of the particles. scale: (P,), see `scales_of_particles`. recent: the
+    log-likelihoods after each of the last moves. before: `recent` at the end of the last stage. increase: by how much the
+    exponent was raised then.
     """
 
-    z: jax.Array
+    movers: Movers
     log_likelihood: jax.Array
+    scale: jax.Array
+    moves: Moves
+    recent: Sample
+    before: Sample
     exponent: jax.Array
     increase: jax.Array
-    before: Sample
-    log_step_size: jax.Array
     evidence: Constant
     stage: jax.Array
     finished: jax.Array
     records: Records
-
-
-class Population(NamedTuple):
-    """Particles during the moves of a stage: their log-likelihoods now, (M,), and after each of the last moves."""
-
-    movers: Movers
-    log_likelihood: jax.Array
-    recent: Sample
 
 
 class Model(NamedTuple):
@@ -123,6 +118,15 @@ class Model(NamedTuple):
         """Return log(prior x likelihood^exponent) at points (M, P), up to a constant, (M,)."""
         points, log_prior = self.decode(z)
         return log_prior + exponent * self.log_likelihood(points)
+
+    def quantities(self, z: jax.Array) -> jax.Array:
+        """Return the quantities (Q, M) of points (M, P) by which the moves are judged."""
+        return invariant_quantities(self.decode(z)[0].mixture)
+
+    def scales(self, z: jax.Array, exponent: jax.Array) -> jax.Array:
+        """Return the scales (P,) of the coordinates of points (M, P) under prior x likelihood^exponent."""
+        (gradients,) = jax.vjp(partial(self.log_density, exponent=exponent), z)[1](jnp.ones(len(z), z.dtype))
+        return scales_of_particles(z, gradients)
 
     def sample_prior(self, key: jax.Array, num_points: int) -> jax.Array:
         """Draw points (num_points, P) from the prior."""
@@ -189,15 +193,20 @@ def run_likelihood_tempering(
     shape = Mixture(ones / k, jnp.zeros((k, d), ones.dtype), unit, covariance_type)
     model = Model(standard, make_unconstrained_space(standard, shape), present, shape)
 
-    def stage(stage_keys: jax.Array, runs: Run) -> Run:
-        new = jax.vmap(lambda key, run: _make_stage(key, run, model, effort))(stage_keys, runs)
-        before, now = (jnp.floor(100 * run.exponent).astype(int).sum() for run in (runs, new))
-        advance_by(bar, now - before)
-        return new
+    def move(keys: jax.Array, runs: Run) -> tuple[Run, jax.Array]:
+        return jax.vmap(lambda key, run: _move(key, run, model, effort))(keys, runs)
 
-    runs = vary_with(jax.vmap(lambda key: _start(key, model, effort))(keys), standard, keys)
-    runs = repeat_stages(stage, keys, runs)
-    mixture = jax.vmap(lambda z: model.decode(z)[0].mixture)(runs.z)
+    def advance(keys: jax.Array, runs: Run) -> Run:
+        return jax.vmap(lambda key, run: _advance(key, run, model, effort))(keys, runs)
+
+    def report(before: Run, after: Run) -> None:
+        old, new = (jnp.floor(100 * run.exponent).astype(int).sum() for run in (before, after))
+        advance_by(bar, new - old)
+
+    pairs = jax.vmap(jax.random.split)(keys)
+    runs = vary_with(jax.vmap(lambda key: _start(key, model, effort))(pairs[:, 0]), standard, keys)
+    runs = repeat_stages(move, advance, pairs[:, 1], runs, report)
+    mixture = jax.vmap(lambda z: model.decode(z)[0].mixture)(runs.movers.z)
     constant = log_likelihood_under_normal(standard.y, standard.weight)
     evidence = runs.evidence.log_value + constant
     complete = runs.exponent >= 1
@@ -208,72 +217,64 @@ def run_likelihood_tempering(
 def _start(key: jax.Array, model: Model, effort: Effort) -> Run:
     """Return a run before its first stage, with particles from the prior."""
     z = model.sample_prior(key, effort.num_particles)
-    zero, log_likelihood = jnp.zeros((), z.dtype), _log_likelihood(model, z)
-    log_step_size = jnp.log(jnp.asarray(_FIRST_STEP_SIZE, z.dtype))
+    zero, none, log_likelihood = jnp.zeros((), z.dtype), jnp.array(0), _log_likelihood(model, z)
+    movers = Movers(z, jnp.log(jnp.asarray(_FIRST_STEP_SIZE, z.dtype)), zero)
+    recent = Sample(jnp.zeros((_KEPT, len(z)), z.dtype).at[0].set(log_likelihood), jnp.array(1))
+    moves, scale = Moves(model.quantities(z), none), jnp.ones(z.shape[1:], z.dtype)
     evidence, records = first_constant(len(z), z.dtype), empty_records(effort.max_stages, z.dtype)
-    before = _first_sample(log_likelihood)
-    return Run(z, log_likelihood, zero, zero, before, log_step_size, evidence, jnp.array(0), jnp.array(False), records)
+    return Run(movers, log_likelihood, scale, moves, recent, recent, zero, zero, evidence, none, jnp.array(False), records)
 
 
-def _first_sample(log_likelihood: jax.Array) -> Sample:
-    """Return the log-likelihoods (M,) as those before the moves of a stage. The first move replaces them."""
-    return Sample(jnp.zeros((_KEPT, *log_likelihood.shape), log_likelihood.dtype).at[0].set(log_likelihood), jnp.array(1))
+def _move(key: jax.Array, run: Run, model: Model, effort: Effort) -> tuple[Run, jax.Array]:
+    """Move each particle once. Return the run, and whether the particles have moved enough.
 
-
-def _make_stage(key: jax.Array, run: Run, model: Model, effort: Effort) -> Run:
-    """Move the particles, raise the exponent, and resample the particles. A run that has finished stays as it is.
-
-    In the first stage, the particles are draws from the prior and are not moved. Once the exponent is 1, one more stage
-    moves the particles and does not resample them.
+    In the first stage, the particles are draws from the prior. They stay as they are.
     """
-    key_moves, key_parents = jax.random.split(key)
-    (movers, log_likelihood, recent), count = _move(key_moves, run, model, effort)
-    log_weight = lambda sample: sample._replace(values=jnp.where(run.increase > 0, run.increase * sample.values, 0))  # noqa: E731
-    evidence = times_ratio(run.evidence, log_weight(run.before), log_weight(recent))
+    key_move, key_order, key_new = jax.random.split(key, 3)
+    movers = move_by_trajectories(key_move, run.movers, partial(model.log_density, exponent=run.exponent), run.scale)
+    z, log_likelihood = _renew_components(key_new, movers.z, model, run.exponent)
+    z = jax.vmap(model.permute)(jax.random.split(key_order, len(z)), z)
+    moves, recent = run.moves._replace(count=run.moves.count + 1), _with_move(run.recent, log_likelihood)
+    moved = run._replace(movers=movers._replace(z=z), log_likelihood=log_likelihood, moves=moves, recent=recent)
+    is_first = run.stage == 0
+    return jax.tree.map(partial(jnp.where, is_first), run, moved), is_first | moves.suffice(model.quantities(z), effort)
+
+
+def _advance(key: jax.Array, run: Run, model: Model, effort: Effort) -> Run:
+    """Raise the exponent after the moves of a stage, and resample the particles.
+
+    Once the exponent is 1, one more stage moves the particles and does not resample them.
+    """
+    recent = run.recent._replace(number=jnp.minimum(run.recent.number, _KEPT))
+    evidence = times_ratio(run.evidence, _raised(run.before, run.increase), _raised(recent, run.increase))
+    log_likelihood, count = run.log_likelihood, run.moves.count
     exponent = largest_exponent(lambda phi: (phi - run.exponent) * log_likelihood, run.exponent, effort.num_particles / 2)
     increase = exponent - run.exponent
     log_weights = jnp.where(increase > 0, increase * log_likelihood, 0)
-    parents = systematic_parents(key_parents, log_weights)  # if the exponent was already 1, each particle is its own parent
-    accept_prob = movers.accept_prob / jnp.where(count > 0, count, jnp.nan)
+    parents = systematic_parents(key, log_weights)  # if the exponent was already 1, each particle is its own parent
+    accept_prob = run.movers.accept_prob / jnp.where(count > 0, count, jnp.nan)
     found = Records(count, accept_prob, effective_size(log_weights), number_of_parents(parents))
-    stage = run.stage + 1
     finite = jnp.isfinite(evidence.log_value) & jnp.isfinite(log_mean_exp(log_weights))
-    new = Run(
-        movers.z[parents],
+    z, stage = run.movers.z[parents], run.stage + 1
+    return Run(
+        run.movers._replace(z=z, accept_prob=jnp.zeros_like(run.movers.accept_prob)),
         log_likelihood[parents],
+        model.scales(z, exponent),
+        Moves(model.quantities(z), jnp.zeros_like(count)),
+        recent._replace(number=jnp.zeros_like(recent.number)),
+        recent,
         exponent,
         increase,
-        recent,
-        movers.log_step_size,
         evidence._replace(log_value=jnp.where(finite, evidence.log_value, -jnp.inf)),
         stage,
         (run.exponent >= 1) | (stage >= effort.max_stages) | ~finite,
         jax.tree.map(lambda values, value: values.at[run.stage].set(value), run.records, found),
     )
-    return jax.tree.map(partial(jnp.where, run.finished), run, new)
 
 
-def _move(key: jax.Array, run: Run, model: Model, effort: Effort) -> tuple[Population, jax.Array]:
-    """Move the particles until they have moved enough, and return the number of moves."""
-    log_density = partial(model.log_density, exponent=run.exponent)
-    (gradients,) = jax.vjp(log_density, run.z)[1](jnp.ones(len(run.z), run.z.dtype))
-    scale = scales_of_particles(run.z, gradients)
-
-    def move(key: jax.Array, now: Population) -> Population:
-        key_move, key_order, key_new = jax.random.split(key, 3)
-        movers = move_by_trajectories(key_move, now.movers, log_density, scale)
-        z, log_likelihood = _renew_components(key_new, movers.z, model, run.exponent)
-        z = jax.vmap(model.permute)(jax.random.split(key_order, len(z)), z)
-        return Population(movers._replace(z=z), log_likelihood, _with_move(now.recent, log_likelihood))
-
-    start = Movers(run.z, run.log_step_size, jnp.zeros_like(run.exponent))
-    start = Population(start, run.log_likelihood, _first_sample(run.log_likelihood)._replace(number=jnp.array(0)))
-    active = (run.stage > 0) & ~run.finished
-    population, count = repeat_until_moved(
-        key, start, move, lambda now: invariant_quantities(model.decode(now.movers.z)[0].mixture), active, effort
-    )
-    recent = population.recent
-    return population._replace(recent=recent._replace(number=jnp.clip(recent.number, 1, _KEPT))), count
+def _raised(sample: Sample, increase: jax.Array) -> Sample:
+    """Return the log weights for an increase of the exponent, from log-likelihoods."""
+    return sample._replace(values=jnp.where(increase > 0, increase * sample.values, 0))
 
 
 def _with_move(recent: Sample, log_likelihood: jax.Array) -> Sample:
