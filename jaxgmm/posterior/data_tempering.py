@@ -164,8 +164,8 @@ def _in_random_order(key: jax.Array, problem: Problem) -> Problem:
     The rows are ordered by the fractional part of r g + u, where r is the rank of a row along a random direction, g is the
     golden ratio, and u is a random number. Successive rows are then spread evenly over the data, so that all clusters are
     present from the first stages on. For the data set `galaxies` and two components of equal variance, this order divides the
-    standard deviation of the log evidence by four, compared with an order that is drawn uniformly. The evidence is unbiased for
-    any order that does not depend on the particles. Padding does not change the order.
+    standard deviation of the log evidence by four, compared with an order that is drawn uniformly. The evidence is consistent
+    for any order that does not depend on the particles. Padding does not change the order.
     """
     key_direction, key_start = jax.random.split(key)
     weight = weight_or_ones(problem.weight, problem.y.shape[:1], problem.y.dtype)
