@@ -155,7 +155,7 @@ class Model(NamedTuple):
         """Take the mean and the covariance of one component, chosen at random, from another point (P,)."""
         chosen = jax.random.randint(key, (), 0, len(self.present))
         parts, new = self.space.unravel(z), self.space.unravel(other)
-        for name in parts.keys() - {"weights"}:
+        for name in sorted(parts.keys() - {"weights"}):  # a set would give a new program in each process
             parts[name] = parts[name].at[chosen].set(new[name][chosen])
         return ravel_pytree(parts)[0]
 
