@@ -21,7 +21,7 @@ TYPES = {"full", "tied", "diag", "spherical"}
 LAYERS = [
     "command_interrupt linalg chunking memory status files progress host calls compilation_cache real_numbers spread",
     "covariance covariance_distributions datasets validation cells tables data_frames",
-    "mixture row_sums padding rounding conversions",
+    "mixture component_order row_sums padding rounding conversions",
     "density sampling marginals wasserstein distances merging priors.hyperparameters priors.covariance_laws priors.interface "
     "priors.conjugate priors.independent priors.functions priors.defaults inputs criteria",
     "em.result em.kernels em.moments em.m_step em.acceleration em.implicit em.loop em.fit_warnings em.fit em.standard_errors "

@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..calls import public
+from ..component_order import permute_components
 from ..mixture import Mixture, MixtureLike, as_mixture
 from ..padding import pad_data
 from ..priors.interface import MixturePrior
 from ..row_sums import repeat_valid_row
 from ..validation import as_weighted_data, check_choice, is_traced
-from .label_assignment import METHODS, Matching, match_labels, permute_components
+from .label_assignment import METHODS, Matching, match_labels
 from .mixing import status_of_parameters
 from .result import INDEPENDENT, Posterior, check_one_posterior
 
