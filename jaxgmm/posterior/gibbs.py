@@ -84,9 +84,14 @@ def gibbs(
             is compiled once in each process: a compilation cache on disk does not keep it.
 
     Returns:
-        A Posterior with mixture (C, S, ...) in data units and x's float dtype. stats: counts (C, S, K), how many rows got label
-        k when labels were drawn given each draw; rhat () and ess (), the largest R-hat and the smallest effective sample size
-        of label-invariant quantities (see `jaxgmm.posterior.mixing`), NaN with fewer than 4 draws per chain; num_warmup ().
+        A Posterior with mixture (C, S, ...) in data units and x's float dtype. Its stats are
+
+        | entry | shape | meaning |
+        | --- | --- | --- |
+        | counts | (C, S, K) | number of rows with label k when labels are drawn given each draw |
+        | rhat | () | largest R-hat of label-invariant quantities; NaN with fewer than 4 draws per chain |
+        | ess | () | smallest effective sample size of these quantities, or NaN |
+        | num_warmup | () | number of warm-up sweeps |
 
     Raises:
         ValueError, TypeError: the start, the data, the prior or an option is invalid, or the prior's scale is HalfNormal.

@@ -105,13 +105,20 @@ def smc(
         `jaxgmm.posterior.mixing`. For a single run, which cannot be compared with others, it is FEW_DRAWS unless the run is
         degenerate.
 
-        stats: log_evidence (C,), an estimate of log p(x) in nats from each run; log_evidence_error (), the standard error of
-        log(mean of exp(log_evidence)), NaN for one run; chain_weight (C,), the share of each run in an average over all draws,
-        which is exp(log_evidence) divided by its sum; rhat () and ess (), the largest R-hat and the smallest effective sample
-        size of the label-invariant quantities, NaN for one run; num_stages (C,), the number of stages of each run. Four arrays
-        (C, T), T = 1000, describe the stages: effective_size, the effective sample size before resampling (NaN after the last
-        stage); parents, the number of particles that survived; sweeps, the number of moves of all particles; and accept_prob,
-        the mean acceptance probability of the moves, which is 1 for Gibbs sweeps.
+        Its stats are
+
+        | entry | shape | meaning |
+        | --- | --- | --- |
+        | log_evidence | (C,) | estimate of log p(x) from each run, in nats |
+        | log_evidence_error | () | standard error of log(mean of exp(log_evidence)); NaN for one run |
+        | chain_weight | (C,) | share of each run in averages over all draws: exp(log_evidence) divided by its sum |
+        | rhat | () | largest R-hat of label-invariant quantities; NaN for one run |
+        | ess | () | smallest effective sample size of these quantities; NaN for one run |
+        | num_stages | (C,) | number of stages of each run |
+        | effective_size | (C, T) | effective sample size before resampling, at each of at most T = 1000 stages; then NaN |
+        | parents | (C, T) | number of particles that survived each stage |
+        | sweeps | (C, T) | number of moves of all particles at each stage |
+        | accept_prob | (C, T) | mean acceptance probability of the moves, 1 for Gibbs sweeps |
 
     Raises:
         ValueError, TypeError: the data, the prior or an option is invalid, or tempering="data" does not accept the prior or the

@@ -115,14 +115,14 @@ def _take_best(
 
 
 def concentration_of(prior: MixturePrior | None, num_components: int, dtype: Any) -> jax.Array | np.ndarray:
-    """Return the weight concentrations (K,) of a prior; without a prior, they are 1, so that all components are exchangeable."""
+    """Return the weight concentrations (K,) of a prior. Without a prior, all are 1: the components are exchangeable."""
     return np.ones(num_components, dtype) if prior is None else prior.weight_concentration
 
 
 def largest_first(fit: Fit, concentration: jax.Array | np.ndarray) -> Fit:
     """Return one fit with its components ordered by weight, the largest first.
 
-    Only components with equal concentrations (K,) exchange places. Components with the same weight keep their order, and weights
+    Only components with equal concentrations (K,) exchange places. Components with the same weight keep their order. Weights
     that are not finite count as 0.
     """
     weights = jnp.where(jnp.isfinite(fit.mixture.weights), fit.mixture.weights, 0)
