@@ -205,7 +205,7 @@ def _as_python(number: Any) -> Any:
 
 
 def _cell(fit: Fit, value: float, degenerate: bool, evidence: ModelEvidence | None) -> Cell:
-    """Return the cell of a fit; the criterion of a failed fit, or of an evidence that is not finite, is inf."""
+    """Return the cell of a fit. The criterion is inf if the fit failed, or if the evidence is not finite."""
     if math.isnan(value) or (evidence is None and not jnp.isfinite(fit.log_likelihood)):
         value = math.inf
     mixture, status = fit.mixture, Status(int(fit.status))
@@ -245,7 +245,10 @@ def _sweep_counts(key: jax.Array, x: jax.Array, weights: Array | None, covarianc
 def _sweep_starts(
     keys: jax.Array, x: jax.Array, weights: Weight, counts: jax.Array, options: StartOptions, num_restarts: int
 ) -> Mixture:
-    """Return the starts of all fits as one stack, for keys (len(counts), F); the weights are (F, N) or those of (N,) rows."""
+    """Return the starts of all fits as one stack, for keys (len(counts), F).
+
+    The weights are an array (F, N), or weights of N rows that all fits share.
+    """
     rows_weights = weight_or_ones(weights, x.shape[:1], x.dtype).reshape(-1, len(x))  # (F, N)
 
     def one_cell(cell: tuple[jax.Array, jax.Array, jax.Array]) -> Mixture:
@@ -278,7 +281,7 @@ def _cross_validate(
     key_folds, key_fits = keys
     weight = np.ones(len(x), x.dtype) if weight is None else np.asarray(weight)
     folds = _folds(key_folds, len(x), sweep.num_folds)
-    held_out = np.where(folds == np.arange(sweep.num_folds)[:, None], weight, 0)  # (F, N), 0 for all other rows
+    held_out = np.where(folds == np.arange(sweep.num_folds)[:, None], weight, 0)  # (F, N): weights, 0 outside the fold
     trained = _sweep_counts(key_fits, x, weight - held_out, covariance_type, sweep).mixture  # (len(counts), F)
     densities = np.stack([log_prob(trained[:, f], x) for f in range(len(held_out))], 1)  # (len(counts), F, N)
     return -2 * (held_out * np.where(held_out > 0, densities, 0)).sum((-2, -1))

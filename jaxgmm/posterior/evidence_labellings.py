@@ -46,9 +46,9 @@ def make_labellings(
 ) -> Labellings:
     """Return the functions that account for the labellings, given the prior's weight concentrations (K,).
 
-    With up to 6 components, all labellings are enumerated. With more components, only one labelling is kept: the one in which
-    the means of exchangeable components are in ascending order along the axis on which the start's means vary most. The
-    mixtures have the shape and covariance type of the start.
+    With up to 6 components, all labellings are enumerated. With more components, only one labelling is kept. In this labelling,
+    the means of exchangeable components are in ascending order along one axis. It is the axis along which the means of the
+    start vary most. The mixtures have the shape and covariance type of the start.
     """
     exchangeable = concentration[:, None] == concentration[None, :]
     if start.num_components <= _ENUMERATED:

@@ -62,9 +62,9 @@ def gibbs(
     from their conditional distributions. The posterior density is the same as for `nuts`. A sweep costs about as much as one
     E-step and nothing is tuned, so many parallel chains are cheap. If components overlap, successive draws are highly
     correlated, and `nuts` may be more efficient. For each chain, labels are first drawn given the start. The first parameters
-    are then drawn given these labels, with a quarter of the weight of the data. Their standard deviation is therefore about
-    twice that of a usual draw. A chain keeps the start's labelling until label switching occurs: call `relabel` before you
-    summarise single components.
+    are then drawn given these labels, with a quarter of the weight of the data. Their standard deviation given the labels is
+    therefore about twice as large as in later sweeps. A chain keeps the start's labelling until label switching occurs: call
+    `relabel` before you summarise single components.
 
     Args:
         key: a random key.

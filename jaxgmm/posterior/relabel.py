@@ -51,8 +51,8 @@ def relabel(
     the two orders, divided by the weight of the components in which they differ. Of the gains over all other orders, the
     smallest is used. With "assignment" and "stephens" the margin is the gain, at most 1. With "kl", where the gain is in nats,
     the margin is 1 - exp(-gain / 2). For two equal components whose means are delta standard deviations apart, this is
-    1 - exp(-delta^2 / 4). With "kl" the margin also has an upper limit, for draws that do not resemble the reference in any
-    order: it is at most 1.25 times the gain of "assignment", computed at points that represent the reference.
+    1 - exp(-delta^2 / 4). Some draws do not resemble the reference in any order. Because of such draws, the margin of "kl" has
+    an upper limit: 1.25 times the gain of "assignment", computed at points that represent the reference.
 
     If the prior's weight concentrations differ, only components with equal concentrations are exchanged, because the prior
     identifies the others.

@@ -54,11 +54,13 @@ def smc(
 
     Particles start as draws from the prior, so the result does not depend on a solution of EM, and all modes of the posterior
     can be reached. The data enter in stages. Each stage ends when the effective sample size of the importance weights has
-    fallen to one half of the number of particles. The particles are then resampled and moved. There are two ways:
+    fallen to one half of the number of particles. The particles are then resampled and moved. The option `tempering` decides
+    how the data enter:
 
-    tempering="data": the rows enter in a random order that spreads them over the data, and the particles are moved by Gibbs
-    sweeps, as in `gibbs`. If a single row takes the effective sample size below one half of the number of particles, it enters
-    in several stages, as sum_k w_k N(x | k)^phi, where phi rises from 0 to 1.
+    tempering="data": the rows enter one after another. Their order is random, but rows that enter in succession lie in
+    different parts of the data. The particles are moved by Gibbs sweeps, as in `gibbs`. If a single row takes the effective
+    sample size below one half of the number of particles, it enters in several stages, as sum_k w_k N(x | k)^phi, where phi
+    rises from 0 to 1.
 
     tempering="likelihood": the likelihood of all rows has an exponent, which rises from 0 to 1, and the particles are moved by
     Hamiltonian trajectories in the unconstrained space of `nuts`. Scales of the coordinates and the step size are adapted to
