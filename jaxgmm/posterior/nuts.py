@@ -99,7 +99,7 @@ def nuts(
             is compiled once in each process: a compilation cache on disk does not keep it.
 
     Returns:
-        A Posterior with mixture (C, S, ...) in data units and x's float dtype. Its stats are
+        A Posterior with mixture (C, S, ...) in data units and x's float dtype. Its stats have these entries:
 
         | entry | shape | meaning |
         | --- | --- | --- |
@@ -123,8 +123,8 @@ def nuts(
         | entry | shape | meaning |
         | --- | --- | --- |
         | other_log_density | (J, S) | log densities of the draws |
-        | other_rhat | (J,) | R-hat of the posterior's draws with this chain; near 1 if it moved to the first mode |
-        | other_share | (J,) | for the mode where the chain starts: mass / (mass + mass of the first mode), by Laplace |
+        | other_rhat | (J,) | R-hat of the posterior's draws and this chain; near 1 if the chain moved to the first mode |
+        | other_share | (J,) | mass / (mass + mass of the first mode) of the mode where the chain starts, by Laplace's method |
 
         With start_mass, stats has no energy, but has mode (C, S): the index of the start of each draw among the starts that
         are not left out. step_size and counts have a leading axis of modes. khat, newton_steps, num_warmup, adapted and
@@ -135,7 +135,7 @@ def nuts(
         | entry | shape | meaning |
         | --- | --- | --- |
         | log_likelihood | (C, S) | log-likelihood of all observed sites, including those of numpyro.factor |
-        | pointwise_log_likelihood | (C, S, N) | that of each row, if rows have their own terms, at most 1.6e7 |
+        | pointwise_log_likelihood | (C, S, N) | log-likelihood of each row; only if all rows have own terms, at most 1.6e7 |
         | sites | dict | draws (C, S, ...) of the other latent sites, which `relabel` does not reorder |
 
         Unless the sites are those of `jaxgmm.model`, log_density is then a density with respect to the model's own sites.
