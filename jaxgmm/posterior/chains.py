@@ -66,7 +66,7 @@ class Target(NamedTuple):
     """The distribution that is sampled, given by two functions.
 
     Attributes:
-        potential: z (P,) -> (), minus the log density.
+        potential: a function of a point z (P,). It returns minus the log density of z, ().
         describe: a function of points z (C, S, P) and their potentials (C, S). It returns mixtures (C, S, ...) in data units,
             log densities (C, S), and a dictionary of further statistics.
     """
@@ -194,7 +194,8 @@ def _statistics(
 ) -> dict[str, jax.Array]:
     """Return the statistics of the chains by name.
 
-    They come from the mixing of label-invariant quantities, from NumPyro's fields (C, S), and from the approximation.
+    They are the R-hat and effective sample size of label-invariant quantities, NumPyro's fields (C, S), and statistics of the
+    approximation.
     """
     return {
         "diverging": fields["diverging"],

@@ -168,9 +168,9 @@ def _labelled_sums(coefficients: jax.Array, center: jax.Array, covariance_type: 
 
 
 def _sums_about_means(state: GibbsState, covariance_type: str) -> Callable[..., tuple]:
-    """Return a function like that of `_labelled_sums`, which uses the quadratic features of deviations from the means.
+    """Return a function that draws labels for a chunk of rows, with the same results as the function of `_labelled_sums`.
 
-    Each row has one label, so only the features of its deviation from one mean are needed.
+    For each row, the function needs only the quadratic features of the deviation from one mean, because the row has one label.
     """
     components = jnp.arange(len(state.means))[:, None]
 

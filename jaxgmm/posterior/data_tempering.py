@@ -4,8 +4,8 @@ Chopin (2002), Biometrika 89:539. Each stage
 
 1. moves each particle by Gibbs sweeps whose target is the posterior given the rows that have entered; in the first stage, this
    target is the prior, so the moves are draws from the prior;
-2. lets rows enter, in a random order that spreads them over the data, as long as the effective sample size of the importance
-   weights stays above one half of the number of particles;
+2. lets rows enter as long as the effective sample size of the importance weights stays above one half of the number of
+   particles; the order of the rows is random, but successive rows lie in different parts of the data;
 3. resamples the particles in proportion to their weights.
 
 The sweeps are those of `gibbs`, because the posterior given a subset of rows has the same closed-form conditionals. The

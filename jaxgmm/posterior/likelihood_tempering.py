@@ -5,8 +5,8 @@ The target of stage t is p(theta) p(x | theta)^phi_t. Each stage
 1. moves each particle by Hamiltonian trajectories, as in `hamiltonian_moves`, in the unconstrained space of `nuts`, and
    proposes to replace one of its components by a draw from the prior; the first stage instead draws the particles from the
    prior;
-2. raises the exponent as far as the effective sample size of the importance weights p(x | theta)^(increase) stays above one
-   half of the number of particles;
+2. raises the exponent by the largest increase with which the effective sample size of the importance weights
+   p(x | theta)^increase is at least one half of the number of particles;
 3. resamples the particles in proportion to their weights.
 
 The evidence is the product of the ratios of the normalising constants of successive targets, which `stage_ratios` estimates
@@ -110,7 +110,7 @@ class Model(NamedTuple):
         return points._replace(log_weights=log_weights, mixture=mixture), jax.vmap(self.space.log_prior)(points)
 
     def log_likelihood(self, points: Decoded) -> jax.Array:
-        """Return the log-likelihood minus that under N(0, I) for decoded points (M, ...), (M,)."""
+        """Return the log-likelihood minus the log-likelihood under N(0, I) for decoded points (M, ...), (M,)."""
         state = GibbsState(points.log_weights, points.mixture.means, points.factors)
         return log_likelihood_of_particles(state, self.problem.y, self.problem.weight, self.covariance_type)
 
@@ -134,7 +134,7 @@ class Model(NamedTuple):
         if not prior.has_closed_forms:
             sample = partial(prior.sample, covariance_type=covariance_type, num_components=k)
             mixtures = jax.vmap(sample)(jax.random.split(key, num_points))
-        else:  # Without rows, the conditional distribution is the prior. This takes less time than `prior.sample`.
+        else:  # The conditional distribution given no rows is the prior. Draws from it are faster than `prior.sample`.
             key_gammas, key_normals = jax.random.split(key)
             zeros = jnp.zeros((k, d), self.shape.means.dtype)
             sums = ComponentSums(zeros[:, 0], zeros, covariance.outer(zeros, covariance_type))

@@ -170,7 +170,7 @@ class _Shares(NamedTuple):
     weights: np.ndarray
 
     def mass(self, members: np.ndarray) -> tuple[float, float]:
-        """Return the weighted share of the starts that belong to a mode (`members` (R,) is True), and its standard error."""
+        """Return the weighted share of the starts where `members` (R,) is True, and the standard error of this share."""
         count = len(self.weights)
         shares = np.array([members[self.chain == c].mean() for c in range(count)])
         mass, sizes = float(self.weights @ shares), np.bincount(self.chain, minlength=count)

@@ -99,28 +99,46 @@ def nuts(
             is compiled once in each process: a compilation cache on disk does not keep it.
 
     Returns:
-        A Posterior with mixture (C, S, ...) in data units and x's float dtype.
+        A Posterior with mixture (C, S, ...) in data units and x's float dtype. Its stats have these entries:
 
-        stats: diverging, num_steps, tree_depth, accept_prob and energy (C, S); step_size (C,); counts (K,), expected number of
-        points in each component at the mode; khat, min_eigenvalue, newton_steps, num_warmup and adapted (); rhat () and
-        ess (), the largest R-hat and the smallest effective sample size of label-invariant quantities (see
-        `jaxgmm.posterior.mixing`), NaN with fewer than 4 draws per chain.
+        | entry | shape | meaning |
+        | --- | --- | --- |
+        | diverging | (C, S) | whether the trajectory diverged |
+        | num_steps | (C, S) | number of leapfrog steps |
+        | tree_depth | (C, S) | number of doublings of the trajectory |
+        | accept_prob | (C, S) | mean acceptance probability along the trajectory |
+        | energy | (C, S) | the Hamiltonian, in nats |
+        | step_size | (C,) | step size after the warm-up |
+        | counts | (K,) | expected number of points in each component at the mode |
+        | khat | () | Pareto k-hat of the normal approximation at the mode |
+        | min_eigenvalue | () | smallest eigenvalue of the information at the mode |
+        | newton_steps | () | number of Newton steps from the start to the mode |
+        | num_warmup | () | number of warm-up steps |
+        | adapted | () | whether the warm-up adapted the mass matrix |
+        | rhat | () | largest R-hat of label-invariant quantities; NaN with fewer than 4 draws per chain |
+        | ess | () | smallest effective sample size of these quantities, or NaN |
 
-        Further stats with a stack of J + 1 starts describe J additional chains, one from each start but the first:
-        other_log_density (J, S), the log densities of their draws; other_rhat (J,), for each additional chain, R-hat of the
-        posterior's draws together with this chain, near 1 if the chain moved to the first mode; other_share (J,), for the mode
-        at which each additional chain starts, its mass divided by the sum of its mass and the first mode's mass, by Laplace's
-        method.
+        With a stack of J + 1 starts, further stats describe J additional chains, one from each start but the first:
+
+        | entry | shape | meaning |
+        | --- | --- | --- |
+        | other_log_density | (J, S) | log densities of the draws |
+        | other_rhat | (J,) | R-hat of the posterior's draws and this chain; near 1 if the chain moved to the first mode |
+        | other_share | (J,) | mass / (mass + mass of the first mode) of the mode where the chain starts, by Laplace's method |
 
         With start_mass, stats has no energy, but has mode (C, S): the index of the start of each draw among the starts that
         are not left out. step_size and counts have a leading axis of modes. khat, newton_steps, num_warmup, adapted and
         rhat are the largest over the modes; min_eigenvalue and ess are the smallest.
 
-        Further stats with a model of your own: log_likelihood (C, S) of all observed sites, including those of numpyro.factor;
-        pointwise_log_likelihood (C, S, N) of each row, if an observed site has one term for each row and there are at most
-        1.6e7 terms; sites, a dictionary of draws (C, S, ...) of the model's other latent sites, which `relabel` does not
-        reorder. The posterior's prior is then None. Unless the sites are those of `jaxgmm.model`, log_density is a density with
-        respect to the model's own sites.
+        Further stats with a model of your own, for which the posterior's prior is None:
+
+        | entry | shape | meaning |
+        | --- | --- | --- |
+        | log_likelihood | (C, S) | log-likelihood of all observed sites, including those of numpyro.factor |
+        | pointwise_log_likelihood | (C, S, N) | log-likelihood of each row; only if all rows have own terms, at most 1.6e7 |
+        | sites | dict | draws (C, S, ...) of the other latent sites, which `relabel` does not reorder |
+
+        Unless the sites are those of `jaxgmm.model`, log_density is then a density with respect to the model's own sites.
 
     Raises:
         ValueError, TypeError: the start, the data, the prior, the model or an option is invalid, or the density or its gradient

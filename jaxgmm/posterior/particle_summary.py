@@ -19,7 +19,7 @@ _EVIDENCE_SPREAD = 1.0  # nats; the status is UNMIXED if the log evidences of th
 def summarise_runs(
     runs: Particles, mixture: Mixture, log_density: jax.Array, standard: StandardizedProblem
 ) -> tuple[dict[str, jax.Array], jax.Array]:
-    """Return the statistics and the status of several runs. The mixture holds the draws (C, S, ...), standardised."""
+    """Return the statistics and the status of several runs. The mixture holds the draws (C, S, ...) in standardised units."""
     total = total_weight(standard.weight, len(standard.y), standard.y.dtype)
     log_evidence = runs.log_evidence - total * jnp.log(standard.scale).sum()
     mixing = measure_mixing(label_invariant_draws(mixture, log_density), in_time=False)

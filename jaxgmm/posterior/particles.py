@@ -13,11 +13,11 @@ from ..row_sums import vary_with
 
 
 class HasFinished(Protocol):
-    """Runs (C, ...) that say which of them have finished."""
+    """The states of C runs, with a property that says which runs have finished."""
 
     @property
     def finished(self) -> jax.Array:
-        """(C,) booleans."""
+        """Whether each run has finished, (C,)."""
         ...
 
 
@@ -171,7 +171,7 @@ def systematic_parents(key: jax.Array, log_weights: jax.Array) -> jax.Array:
 
 
 def number_of_parents(parents: jax.Array) -> jax.Array:
-    """Return how many different particles have children, ()."""
+    """Return the number of particles that have at least one child, (), given the parents (M,) of the new particles."""
     return jnp.zeros(len(parents), int).at[parents].set(1).sum()
 
 

@@ -120,10 +120,20 @@ def telescope(
         follows from R-hat and the effective sample size of the number of occupied components, the log-likelihood, and the
         entropy of the shares N_k / N.
 
-        stats: num_components (C, S), K; num_occupied (C, S), K+; counts (C, S, max_components), N_k; prob_components
-        (max_components,), p(K = 1, 2, ... | x), the averages of p(K | labels) over the draws, which have smaller errors than
-        the frequencies of num_components; prob_occupied (max_components,), the frequencies of num_occupied; rhat () and ess (),
-        NaN with fewer than 4 draws per chain; num_warmup ().
+        Its stats have these entries:
+
+        | entry | shape | meaning |
+        | --- | --- | --- |
+        | num_components | (C, S) | K |
+        | num_occupied | (C, S) | K+ |
+        | counts | (C, S, max_components) | N_k |
+        | prob_components | (max_components,) | p(K given x) for K = 1, 2, ...: averages of p(K given labels) over the draws |
+        | prob_occupied | (max_components,) | frequencies of num_occupied |
+        | rhat | () | largest R-hat; NaN with fewer than 4 draws per chain |
+        | ess | () | smallest effective sample size, or NaN |
+        | num_warmup | () | number of warm-up sweeps |
+
+        prob_components has smaller errors than the frequencies of num_components.
 
     Raises:
         ValueError, TypeError: the data, the prior or an option is invalid, the prior's concentrations differ, or its scale is
