@@ -19,7 +19,7 @@ from ..inputs import Inputs, check_draws, check_sampling_options, check_start, p
 from ..mixture import Mixture, MixtureLike, as_mixture
 from ..progress import program_bar
 from ..validation import check_count, check_number, check_progress, is_traced
-from .chains import Approximations, ChainOptions, sample_chains
+from .chains import Approximations, ChainOptions, num_bar_steps, sample_chains
 from .combined_modes import sample_modes
 from .gaussian_approximation import GaussianApproximation, approximate_posterior, check_density_at_start
 from .mixing import R_HAT_LIMIT
@@ -301,6 +301,7 @@ def _run(key: jax.Array, approximations: Approximations, prior: Any, settings: _
         target_accept_prob = 0.9 if adapt else 0.8
     options = ChainOptions(num_samples, num_chains, num_warmup, adapt, max_tree_depth, model)
     target_accept_prob = jnp.asarray(target_accept_prob, approximations.problem.y.dtype)
-    with program_bar(num_warmup + num_samples, " steps", progress) as bar:
+    num_starts = num_chains + (0 if approximations.others is None else len(approximations.others.value))
+    with program_bar(num_bar_steps(num_starts, num_warmup + num_samples), " steps", progress) as bar:
         posterior = sample_chains(key, approximations, prior, target_accept_prob, bar, options=options)
         return posterior if bar is None else jax.block_until_ready(posterior)
