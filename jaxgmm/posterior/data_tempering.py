@@ -126,7 +126,7 @@ def _move(
 ) -> tuple[Run, jax.Array]:
     """Move the particles by one sweep. Return the run, and whether the particles have moved enough."""
     state = sweep(key, run.state, Target(problem, covariance_type, *run.place, limit))
-    moves = run.moves._replace(count=run.moves.count + 1)
+    moves = run.moves._replace(number=run.moves.number + 1)
     suffice = moves.suffice(invariant_quantities(_mixture(state, covariance_type)), effort)
     return run._replace(state=state, moves=moves), suffice
 
@@ -141,13 +141,13 @@ def _advance(key: jax.Array, run: Run, problem: Problem, *, covariance_type: str
     log_weights, place = _let_rows_enter(run.state, run.place, problem, covariance_type)
     # if no rows are left, all weights are equal, so each particle is its own parent
     parents = systematic_parents(key, log_weights)
-    found = Records(run.moves.count, jnp.ones_like(place.exponent), effective_size(log_weights), number_of_parents(parents))
+    found = Records(run.moves.number, jnp.ones_like(place.exponent), effective_size(log_weights), number_of_parents(parents))
     finite = jnp.isfinite(evidence.log_value) & jnp.isfinite(log_mean_exp(log_weights))
     state = jax.tree.map(lambda leaf: leaf[parents], run.state)
     count = run.stage + 1
     return Run(
         state,
-        Moves(invariant_quantities(_mixture(state, covariance_type)), jnp.zeros_like(run.moves.count)),
+        Moves(invariant_quantities(_mixture(state, covariance_type)), jnp.zeros_like(run.moves.number)),
         place,
         run.place,
         log_weights,

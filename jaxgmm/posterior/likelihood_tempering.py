@@ -234,7 +234,7 @@ def _move(key: jax.Array, run: Run, model: Model, effort: Effort) -> tuple[Run, 
     movers = move_by_trajectories(key_move, run.movers, partial(model.log_density, exponent=run.exponent), run.scale)
     z, log_likelihood = _renew_components(key_new, movers.z, model, run.exponent)
     z = jax.vmap(model.permute)(jax.random.split(key_order, len(z)), z)
-    moves, recent = run.moves._replace(count=run.moves.count + 1), _with_move(run.recent, log_likelihood)
+    moves, recent = run.moves._replace(number=run.moves.number + 1), _with_move(run.recent, log_likelihood)
     moved = run._replace(movers=movers._replace(z=z), log_likelihood=log_likelihood, moves=moves, recent=recent)
     is_first = run.stage == 0
     return jax.tree.map(partial(jnp.where, is_first), run, moved), is_first | moves.suffice(model.quantities(z), effort)
@@ -247,7 +247,7 @@ def _advance(key: jax.Array, run: Run, model: Model, effort: Effort) -> Run:
     """
     recent = run.recent._replace(number=jnp.minimum(run.recent.number, _KEPT))
     evidence = times_ratio(run.evidence, _raised(run.before, run.increase), _raised(recent, run.increase))
-    log_likelihood, count = run.log_likelihood, run.moves.count
+    log_likelihood, count = run.log_likelihood, run.moves.number
     exponent = largest_exponent(lambda phi: (phi - run.exponent) * log_likelihood, run.exponent, effort.num_particles / 2)
     increase = exponent - run.exponent
     log_weights = jnp.where(increase > 0, increase * log_likelihood, 0)

@@ -85,11 +85,11 @@ def empty_records(max_stages: int, dtype: Any) -> Records:
 class Moves(NamedTuple):
     """What decides whether the moves of a stage end.
 
-    first: (Q, M), quantities of the particles before the first move. count: (), the number of moves.
+    first: (Q, M), quantities of the particles before the first move. number: (), the number of moves.
     """
 
     first: jax.Array
-    count: jax.Array
+    number: jax.Array
 
     def suffice(self, now: jax.Array, effort: Effort) -> jax.Array:
         """Return whether the particles have moved enough, (). `now` (Q, M) are the quantities after the moves.
@@ -98,7 +98,7 @@ class Moves(NamedTuple):
         `effort.correlation`, or after `effort.max_sweeps`.
         """
         correlated = _correlations(self.first, now).max() >= effort.correlation
-        return ~correlated | (self.count >= effort.max_sweeps)
+        return ~correlated | (self.number >= effort.max_sweeps)
 
 
 def repeat_stages(
