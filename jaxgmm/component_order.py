@@ -1,4 +1,4 @@
-"""Put the components of mixtures in another order. Only exchangeable components may exchange places."""
+"""Put the components of mixtures in another order, and find the order in which a value of exchangeable components ascends."""
 
 from __future__ import annotations
 

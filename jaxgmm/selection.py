@@ -264,7 +264,7 @@ def _sweep_starts(
 def _best(fits: Fit, totals: Array, concentration: Array) -> Fit:
     """Return the best restarts (len(counts), F) from a stack (len(counts), F, restarts); the total weights are (F,).
 
-    The components of each fit are ordered by weight, so that absent ones remain at the end. The concentrations are (K,).
+    The components of each fit are ordered by weight, so that absent components are last. The concentrations are (K,).
     """
 
     def best(fits: Fit, total: jax.Array) -> Fit:

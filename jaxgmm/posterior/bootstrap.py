@@ -70,8 +70,8 @@ def bootstrap(
 
     Returns:
         A Posterior with mixture (C, S, ...). log_density (C, S) is evaluated at the parameters of each replicate fit, but with
-        the original data x: log p(x, theta) in nats, or the log-likelihood if there is no prior. Its stats are those of
-        `relabel` and
+        the original data x: log p(x, theta) in nats, or the log-likelihood if there is no prior. Its stats have the entries
+        that `relabel` adds, and the following entries:
 
         | entry | shape | meaning |
         | --- | --- | --- |

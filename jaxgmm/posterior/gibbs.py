@@ -84,7 +84,7 @@ def gibbs(
             is compiled once in each process: a compilation cache on disk does not keep it.
 
     Returns:
-        A Posterior with mixture (C, S, ...) in data units and x's float dtype. Its stats are
+        A Posterior with mixture (C, S, ...) in data units and x's float dtype. Its stats have these entries:
 
         | entry | shape | meaning |
         | --- | --- | --- |

@@ -74,7 +74,7 @@ def laplace(
             on a terminal.
 
     Returns:
-        A Posterior with mixture (C, S, ...) in data units and x's float dtype. Its stats are
+        A Posterior with mixture (C, S, ...) in data units and x's float dtype. Its stats have these entries:
 
         | entry | shape | meaning |
         | --- | --- | --- |

@@ -19,7 +19,7 @@ from ..inputs import Inputs, check_draws, check_sampling_options, check_start, p
 from ..mixture import Mixture, MixtureLike, as_mixture
 from ..progress import program_bar
 from ..validation import check_count, check_number, check_progress, is_traced
-from .chains import Approximations, ChainOptions, sample_chains
+from .chains import Approximations, ChainOptions, num_bar_steps, sample_chains
 from .combined_modes import sample_modes
 from .gaussian_approximation import GaussianApproximation, approximate_posterior, check_density_at_start
 from .mixing import R_HAT_LIMIT
@@ -99,7 +99,7 @@ def nuts(
             is compiled once in each process: a compilation cache on disk does not keep it.
 
     Returns:
-        A Posterior with mixture (C, S, ...) in data units and x's float dtype. Its stats are
+        A Posterior with mixture (C, S, ...) in data units and x's float dtype. Its stats have these entries:
 
         | entry | shape | meaning |
         | --- | --- | --- |
@@ -123,8 +123,8 @@ def nuts(
         | entry | shape | meaning |
         | --- | --- | --- |
         | other_log_density | (J, S) | log densities of the draws |
-        | other_rhat | (J,) | R-hat of the posterior's draws with this chain; near 1 if it moved to the first mode |
-        | other_share | (J,) | for the mode where the chain starts: mass / (mass + mass of the first mode), by Laplace |
+        | other_rhat | (J,) | R-hat of the posterior's draws and this chain; near 1 if the chain moved to the first mode |
+        | other_share | (J,) | mass / (mass + mass of the first mode) of the mode where the chain starts, by Laplace's method |
 
         With start_mass, stats has no energy, but has mode (C, S): the index of the start of each draw among the starts that
         are not left out. step_size and counts have a leading axis of modes. khat, newton_steps, num_warmup, adapted and
@@ -135,7 +135,7 @@ def nuts(
         | entry | shape | meaning |
         | --- | --- | --- |
         | log_likelihood | (C, S) | log-likelihood of all observed sites, including those of numpyro.factor |
-        | pointwise_log_likelihood | (C, S, N) | that of each row, if rows have their own terms, at most 1.6e7 |
+        | pointwise_log_likelihood | (C, S, N) | log-likelihood of each row; only if all rows have own terms, at most 1.6e7 |
         | sites | dict | draws (C, S, ...) of the other latent sites, which `relabel` does not reorder |
 
         Unless the sites are those of `jaxgmm.model`, log_density is then a density with respect to the model's own sites.
@@ -301,6 +301,7 @@ def _run(key: jax.Array, approximations: Approximations, prior: Any, settings: _
         target_accept_prob = 0.9 if adapt else 0.8
     options = ChainOptions(num_samples, num_chains, num_warmup, adapt, max_tree_depth, model)
     target_accept_prob = jnp.asarray(target_accept_prob, approximations.problem.y.dtype)
-    with program_bar(num_warmup + num_samples, " steps", progress) as bar:
+    num_starts = num_chains + (0 if approximations.others is None else len(approximations.others.value))
+    with program_bar(num_bar_steps(num_starts, num_warmup + num_samples), " steps", progress) as bar:
         posterior = sample_chains(key, approximations, prior, target_accept_prob, bar, options=options)
         return posterior if bar is None else jax.block_until_ready(posterior)

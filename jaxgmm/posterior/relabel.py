@@ -66,11 +66,11 @@ def relabel(
         sample_weight: (N,) >= 0, or None.
 
     Returns:
-        A Posterior with reordered weights, means and covariances. New entries of stats are
+        A Posterior with reordered weights, means and covariances. Its stats have these new entries:
 
         | entry | shape | meaning |
         | --- | --- | --- |
-        | permutation | (C, S, K) | index that component j had in the sampler's original draw |
+        | permutation | (C, S, K) | entry j: the index that component j had in the sampler's original draw |
         | relabel_margin | (C, S) | how clear the best order is, between 0 and 1, as defined above |
         | switch_rate | () | fraction of draws whose permutation differs from that of the previous draw |
         | labels_identified | () | whether labels are identified, as defined above |

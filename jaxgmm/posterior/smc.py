@@ -107,7 +107,7 @@ def smc(
         `jaxgmm.posterior.mixing`. For a single run, which cannot be compared with others, it is FEW_DRAWS unless the run is
         degenerate.
 
-        Its stats are
+        Its stats have these entries. The stages are numbered from 1 to at most T = 1000.
 
         | entry | shape | meaning |
         | --- | --- | --- |
@@ -117,7 +117,7 @@ def smc(
         | rhat | () | largest R-hat of label-invariant quantities; NaN for one run |
         | ess | () | smallest effective sample size of these quantities; NaN for one run |
         | num_stages | (C,) | number of stages of each run |
-        | effective_size | (C, T) | effective sample size before resampling, at each of at most T = 1000 stages; then NaN |
+        | effective_size | (C, T) | effective sample size before the resampling at each stage; NaN after the last stage |
         | parents | (C, T) | number of particles that survived each stage |
         | sweeps | (C, T) | number of moves of all particles at each stage |
         | accept_prob | (C, T) | mean acceptance probability of the moves, 1 for Gibbs sweeps |

@@ -120,14 +120,14 @@ def telescope(
         follows from R-hat and the effective sample size of the number of occupied components, the log-likelihood, and the
         entropy of the shares N_k / N.
 
-        Its stats are
+        Its stats have these entries:
 
         | entry | shape | meaning |
         | --- | --- | --- |
         | num_components | (C, S) | K |
         | num_occupied | (C, S) | K+ |
         | counts | (C, S, max_components) | N_k |
-        | prob_components | (max_components,) | p(K = 1, 2, ... given x): averages of p(K given labels) over the draws |
+        | prob_components | (max_components,) | p(K given x) for K = 1, 2, ...: averages of p(K given labels) over the draws |
         | prob_occupied | (max_components,) | frequencies of num_occupied |
         | rhat | () | largest R-hat; NaN with fewer than 4 draws per chain |
         | ess | () | smallest effective sample size, or NaN |
