@@ -22,7 +22,7 @@ from .data_frames import column_names
 from .density import log_prob
 from .em.assignments import weighted_data
 from .em.batch.fit_many import EM_OPTIONS, EMOptions, fit_many
-from .em.batch.restarts import best_of, check_restarts
+from .em.batch.restarts import best_of, check_restarts, concentration_of, largest_first
 from .em.fit_warnings import warn_of_collinear_columns
 from .em.initialization import METHODS, StartOptions
 from .em.restart_starts import num_fitted, restart_starts
@@ -80,7 +80,8 @@ def select(
     Sound fits rank above all others, both among the restarts of a model and among the models. A fit is sound if EM converged or
     ran out of steps, all numbers are finite and no component is degenerate. A component is degenerate if it holds fewer than
     D + 1 points (2 points for diag and spherical), or if only the regularisation keeps its covariance from collapsing. With the
-    covariance type tied, no component is degenerate.
+    covariance type tied, no component is degenerate. The components of each fit are ordered by weight, the largest first, as in
+    `fit_restarts`.
 
     Args:
         key: a random key.
@@ -236,7 +237,8 @@ def _sweep_counts(key: jax.Array, x: jax.Array, weights: Array | None, covarianc
     fits = fit_many(starts, x, sample_weight=weight, **fit_options)
     fits = jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), fits)
     totals = np.asarray(len(x), x.dtype) if weights is None else np.asarray(weights).sum(-1)
-    return _best(fits, totals.reshape(folds))
+    concentration = concentration_of(sweep.options.get("prior"), max(sweep.counts), x.dtype)
+    return _best(fits, totals.reshape(folds), concentration)
 
 
 @partial(jax.jit, static_argnums=(4, 5))
@@ -259,10 +261,17 @@ def _sweep_starts(
 
 
 @jax.jit
-def _best(fits: Fit, totals: Array) -> Fit:
-    """Return the best restarts (len(counts), F) from a stack (len(counts), F, restarts); the total weights are (F,)."""
-    chosen = jax.vmap(jax.vmap(best_of), in_axes=(0, None))(fits, totals)
-    return jax.vmap(jax.vmap(lambda fits, i: jax.tree.map(lambda leaf: leaf[i], fits)))(fits, chosen)
+def _best(fits: Fit, totals: Array, concentration: Array) -> Fit:
+    """Return the best restarts (len(counts), F) from a stack (len(counts), F, restarts); the total weights are (F,).
+
+    The components of each fit are ordered by weight, so that absent components are last. The concentrations are (K,).
+    """
+
+    def best(fits: Fit, total: jax.Array) -> Fit:
+        chosen = best_of(fits, total)
+        return largest_first(jax.tree.map(lambda leaf: leaf[chosen], fits), concentration)
+
+    return jax.vmap(jax.vmap(best), in_axes=(0, None))(fits, totals)
 
 
 def _cross_validate(

@@ -17,10 +17,10 @@ from jax.nn import logsumexp
 
 from .. import linalg
 from ..chunking import labellings_per_batch
+from ..component_order import ascending_order, permute_components
 from ..mixture import Mixture
 from .evidence_coordinates import Coordinates, Measured
 from .importance import Proposal, log_parts
-from .label_assignment import permute_components
 from .unconstrained_space import UnconstrainedSpace, from_sticks, to_sticks
 
 LogParts = Callable[[Proposal, Measured], jax.Array]
@@ -56,9 +56,7 @@ def make_labellings(
     axis = linalg.eigh(jnp.cov(start.means.T, aweights=start.weights).reshape(start.num_features, -1))[1][:, -1]
 
     def canonical(mixture: Mixture) -> Mixture:
-        group = exchangeable.argmax(-1)  # for each component, the index of the first component with the same concentration
-        order = jnp.zeros(len(group), int).at[jnp.argsort(group)].set(jnp.lexsort((mixture.means @ axis, group)))
-        return permute_components(mixture, order)
+        return permute_components(mixture, ascending_order(mixture.means @ axis, concentration))
 
     return Labellings(_kept_labelling(space, coordinates, exchangeable, axis), canonical)
 

@@ -74,10 +74,16 @@ def laplace(
             on a terminal.
 
     Returns:
-        A Posterior with mixture (C, S, ...) in data units and x's float dtype. stats: log_ratio (C, S), the log posterior
-        density minus the log density of the approximation, in nats, up to a constant; counts (K,), expected number of points in
-        each component at the mode; khat (); min_eigenvalue (); newton_steps (); newton_gain (), the increase of the log
-        density, in nats, that one more Newton step would bring.
+        A Posterior with mixture (C, S, ...) in data units and x's float dtype. Its stats have these entries:
+
+        | entry | shape | meaning |
+        | --- | --- | --- |
+        | log_ratio | (C, S) | log posterior density minus that of the approximation, in nats, up to a constant |
+        | counts | (K,) | expected number of points in each component at the mode |
+        | khat | () | Pareto k-hat of the importance ratios |
+        | min_eigenvalue | () | smallest eigenvalue of the information at the mode |
+        | newton_steps | () | number of Newton steps from the start to the mode |
+        | newton_gain | () | increase of the log density that one more Newton step would bring, in nats |
 
     Raises:
         ValueError, TypeError: the start, the data, the prior or an option is invalid, or the posterior density at the start is
