@@ -28,7 +28,7 @@ from .. import covariance, linalg
 from ..chunking import rows_per_chunk, short_run_rows, short_runs_per_batch
 from ..mixture import Mixture
 from ..priors.interface import MixturePrior
-from ..row_sums import Weight, nonzero, repeat_valid_row, vary_with, weight_or_ones
+from ..row_sums import Weight, nonzero, repeat_valid_row, vary_with, with_array
 from .assignments import mixture_of_groups
 from .initialization import START_PSEUDO_COUNT, StartOptions, initialize_validated, standardise_features
 from .k_means import MAX_LLOYD_STEPS, lloyd, nearest_centers, num_trials, plus_plus_seeds, subsample
@@ -122,7 +122,7 @@ def restart_starts(
     if num_restarts == 1:
         start = initialize_validated(key, x, weight, num_present, options=options)
         return jax.tree.map(lambda leaf: leaf[None], start)
-    weight = weight_or_ones(weight, x.shape[:1], x.dtype)
+    weight = with_array(weight, x)
     k, d = options.num_components, x.shape[1]
     key_rows, key_numbers = jax.random.split(key)
     size = short_run_rows(k - 1 + k * d + covariance.num_free(options.covariance_type, k, d))

@@ -29,7 +29,7 @@ from ..density import log_joint, quadratic_coefficients, quadratic_log_joint, sa
 from ..mixture import Mixture
 from ..priors.interface import ComponentSums, MixturePrior, StandardVariables
 from ..rounding import positive_factors, scatter_about_mean
-from ..row_sums import Total, Weight, has_weights, nonzero, sum_over_rows, vary_with
+from ..row_sums import Total, Weight, nonzero, sum_over_rows, vary_with, weight_array
 from ..validation import is_traced
 
 
@@ -66,9 +66,10 @@ def check_closed_forms(prior: MixturePrior, method: str, *, remedy: str = "sampl
 
 def check_integer_weights(weight: Weight, method: str, *, remedy: str = "sample with nuts, which accepts fractions") -> None:
     """Raise ValueError if weights (N,) are not integers: a row of weight w gets w labels. Traced weights are not checked."""
-    if not has_weights(weight) or is_traced(weight):
+    values = weight_array(weight)
+    if values is None or is_traced(values):
         return
-    values = np.asarray(weight)
+    values = np.asarray(values)
     if (values != np.floor(values)).any():
         raise ValueError(
             f"sample_weight has {values[values != np.floor(values)][0]:.4g}; integers were expected, because {method} draws w "
@@ -78,7 +79,8 @@ def check_integer_weights(weight: Weight, method: str, *, remedy: str = "sample 
 
 def are_counts(weight: Weight) -> jax.Array | bool:
     """Return whether all weights are integers >= 0, so that they can be numbers of labels."""
-    return not has_weights(weight) or ((weight == jnp.floor(weight)) & (weight >= 0)).all()
+    values = weight_array(weight)
+    return values is None or ((values == jnp.floor(values)) & (values >= 0)).all()
 
 
 def gibbs_state(mixture: Mixture) -> GibbsState:
@@ -116,11 +118,13 @@ def sum_by_labels(
         uniform = jax.random.uniform(key, (len(y),), y.dtype)  # the number drawn for a row does not depend on later rows
         return sum_over_rows(chunk_sums, (y, uniform), weight, chunk_size)
 
-    if not has_weights(weight):
+    values = weight_array(weight)
+    if values is None:
         sums, log_likelihood = sum_once(key, weight)
     else:
         sums, log_likelihood = repeat_and_sum(
-            lambda i: sum_once(jax.random.fold_in(key, i), (weight > i).astype(y.dtype)), weight.max()
+            lambda i: sum_once(jax.random.fold_in(key, i), jax.tree.map(lambda leaf: (leaf > i).astype(y.dtype), weight)),
+            values.max(),
         )
     second, first, count = covariance.split_quadratic(sums, covariance_type, y.shape[1])
     precision = covariance.precision(state.factors.whitener, covariance_type)

@@ -27,7 +27,7 @@ from .. import covariance
 from ..chunking import particle_rows_per_chunk, tempering_rows
 from ..mixture import Mixture
 from ..progress import advance_by
-from ..row_sums import has_weights, sum_over_rows, vary_with, weight_or_ones
+from ..row_sums import sum_over_rows, vary_with, weight_array, weight_or_ones
 from .conditionals import GibbsState, are_counts, gibbs_state
 from .particle_moves import Problem, Target, joint_of_particles, move
 from .particles import (
@@ -138,8 +138,8 @@ def _in_random_order(key: jax.Array, problem: Problem) -> Problem:
     rank = jnp.argsort(jnp.argsort(jnp.where(weight > 0, along, jnp.inf))).astype(jnp.uint32)
     place = rank * jnp.uint32(_GOLDEN_RATIO) + jax.random.bits(key_start, (), jnp.uint32)  # modulo 2^32, by overflow
     order = jnp.lexsort((place, weight <= 0))
-    weight = problem.weight[order] if has_weights(problem.weight) else problem.weight
-    return problem._replace(y=problem.y[order], weight=weight)
+    weights = weight_array(problem.weight)
+    return problem._replace(y=problem.y[order], weight=problem.weight if weights is None else weights[order])
 
 
 def _count_rows(problem: Problem) -> jax.Array:

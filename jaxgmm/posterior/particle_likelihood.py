@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from .. import covariance
 from ..chunking import particle_rows_per_chunk
 from ..density import quadratic_coefficients
-from ..row_sums import FirstRows, Weight, has_weights, sum_over_rows, vary_with, weight_or_ones
+from ..row_sums import FirstRows, Weight, sum_over_rows, vary_with, weight_array, weight_or_ones
 from .conditionals import GibbsState
 from .particle_labels import are_written_out, pairs_of_features, whitened_deviations
 from .particle_moves import joint_of_particles
@@ -72,7 +72,8 @@ def _written_out(states: GibbsState, y: jax.Array, weight: Weight, covariance_ty
     m, k, d = states.means.shape
     means, whitener = jnp.moveaxis(states.means, 0, -1), jnp.moveaxis(states.factors.whitener, 0, -1)
     constant = (states.log_weights - states.factors.half_log_det).T - 0.5 * d * math.log(2 * math.pi)
-    weights = weight if has_weights(weight) else jnp.ones(len(y), y.dtype)
+    weights = weight_array(weight)
+    weights = jnp.ones(len(y), y.dtype) if weights is None else weights
     pairs = pairs_of_features(d, covariance_type)
 
     def add_row(i: jax.Array, carry: tuple) -> tuple:

@@ -18,6 +18,7 @@ from ...inputs import as_dtype
 from ...mixture import Mixture, MixtureLike, as_mixture
 from ...priors.interface import MixturePrior
 from ...progress import progress_bar
+from ...row_shards import ShardedRows
 from ...row_sums import FirstRows
 from ...validation import check_flag, check_progress, is_traced
 from ..fit import check_options, fit
@@ -211,7 +212,7 @@ def _vmapped_fit(
 
     def one(start: Mixture, problem: EMProblem) -> Fit:
         x, weight, prior, reg_covar = problem
-        assert not isinstance(weight, FirstRows)  # traced data are not padded
+        assert not isinstance(weight, FirstRows | ShardedRows)  # the data are not padded
         chosen = {"max_iter": options.max_iter, "accelerate": options.accelerate, "chunk_size": options.chunk_size}
         result = fit(start, x, prior, sample_weight=weight, tol=tol, reg_covar=reg_covar, **chosen)
         return result if options.history else dataclasses.replace(result, history=result.history[:0])
