@@ -137,7 +137,7 @@ def _warn_of_data(problem: EMProblem, call: _Call, num_features: int) -> np.ndar
     kept = None if weights is None else np.flatnonzero(np.asarray(weights) > 0)
     n, d = (len(x) if kept is None else len(kept)), num_features
     constant = np.arange(d if n > 1 else 0)
-    for some in (_FIRST_ROWS, n):  # the second pass looks only at columns that are constant in the first rows
+    for some in (_FIRST_ROWS, None):  # the second pass looks only at columns that are constant in the first rows
         if constant.size:
             seen = _read_rows(x, kept, some)[:, constant]
             constant = constant[(seen == seen[:1]).all(0)]
@@ -156,22 +156,22 @@ def _warn_of_data(problem: EMProblem, call: _Call, num_features: int) -> np.ndar
     return constant
 
 
-def _read_rows(x: jax.Array, kept: np.ndarray | None, most: int) -> np.ndarray:
-    """Return at most `most` rows of x, read from the host's memory if possible; `kept` are the indices of rows, or None.
+def _read_rows(x: jax.Array, kept: np.ndarray | None, most: int | None) -> np.ndarray:
+    """Return at most `most` rows of x on the host (None: all rows); `kept` are the indices of rows of positive weight, or None.
 
-    If the rows lie on several devices, the first rows are those of one device, and no row moves to another device.
+    If the rows lie on several devices, a limited number of rows is taken from one device.
     """
-    rows = on_host(x)
-    if row_axes(x):
-        if most > _FIRST_ROWS:
-            rows = np.asarray(x)
-        else:
-            shard = x.addressable_shards[0]
-            rows, first = np.asarray(shard.data), shard.index[0].start or 0
-            kept = None if kept is None else kept[(kept >= first) & (kept < first + len(rows))] - first
+    if row_axes(x) and most is not None:
+        shard = x.addressable_shards[0]
+        first, size = shard.index[0].start or 0, len(shard.data)
+        own = None if kept is None else kept[(kept >= first) & (kept < first + size)] - first
+        return _read_rows(shard.data, own, most)
+    rows = np.asarray(x) if row_axes(x) else on_host(x)
     if kept is not None:
-        return np.asarray(rows[kept[:most]])
-    return rows[:most] if isinstance(rows, np.ndarray) else np.asarray(_first_rows(rows) if most <= _FIRST_ROWS else rows)
+        rows = rows[kept[:most]]
+    elif most is not None:
+        rows = rows[:most] if isinstance(rows, np.ndarray) else _first_rows(rows)
+    return np.asarray(rows)
 
 
 @jax.jit
