@@ -179,19 +179,19 @@ def quadratic_log_joint(coefficients: jax.Array, features: jax.Array) -> jax.Arr
 @jax.jit
 def log_prob_of_rows(mixture: Mixture, x: jax.Array, weight: Weight = None) -> jax.Array:
     """Return the log-densities (..., N) of validated points; the weights only tell where the rows lie."""
-    return _in_chunks(partial(_over_stack, _log_sum, mixture), mixture, x, weight)
+    return _for_rows(_log_sum, mixture, x, weight)
 
 
 @jax.jit
 def responsibilities_of_rows(mixture: Mixture, x: jax.Array, weight: Weight = None) -> jax.Array:
     """Return the responsibilities (..., N, K) for validated points; the weights only tell where the rows lie."""
-    return _in_chunks(partial(_over_stack, _responsibilities, mixture), mixture, x, weight, row_axis=-2)
+    return _for_rows(_responsibilities, mixture, x, weight, row_axis=-2)
 
 
 @jax.jit
 def _predict(mixture: Mixture, x: jax.Array, weight: Weight = None) -> jax.Array:
     """Return the labels (..., N) of validated points; the weights only tell where the rows lie."""
-    return _in_chunks(lambda rows: _over_stack(_responsibilities, mixture, rows).argmax(-1), mixture, x, weight)
+    return _for_rows(lambda mixture, rows: _responsibilities(mixture, rows).argmax(-1), mixture, x, weight)
 
 
 def as_points(mixture: MixtureLike, x: ArrayLike) -> tuple[Mixture, jax.Array]:
@@ -255,15 +255,25 @@ def _responsibilities(mixture: Mixture, x: jax.Array) -> jax.Array:
     return jnp.where(underflown[None], only_nearest, unnormalised / jnp.where(underflown, 1, total)[None]).T
 
 
-def _in_chunks(
-    function: Callable[[jax.Array], jax.Array], mixture: Mixture, x: jax.Array, weight: Weight = None, row_axis: int = -1
+def _for_rows(
+    function: Callable[[Mixture, jax.Array], jax.Array], mixture: Mixture, x: jax.Array, weight: Weight, row_axis: int = -1
 ) -> jax.Array:
-    """Return function(x), computed for one chunk of rows at a time; the results are joined along `row_axis`.
+    """Return the results of function(mixture, x) for all members of a stack of mixtures.
 
-    If the rows lie on several devices, each device computes the results of its own rows.
+    The results are computed for one chunk of rows at a time, and joined along `row_axis`. If the weights tell that the rows lie
+    on several devices, each device computes the results of its own rows.
     """
+
+    def of_rows(x: jax.Array, mixture: Mixture) -> jax.Array:
+        return _in_chunks(partial(_over_stack, function, mixture), mixture, x, row_axis)
+
     if isinstance(weight, ShardedRows):
-        return map_over_shards(lambda part: _in_chunks(function, mixture, part, None, row_axis), weight, x, row_axis)
+        return map_over_shards(of_rows, weight, x, row_axis, (mixture,))
+    return of_rows(x, mixture)
+
+
+def _in_chunks(function: Callable[[jax.Array], jax.Array], mixture: Mixture, x: jax.Array, row_axis: int) -> jax.Array:
+    """Return function(x), computed for one chunk of rows at a time; the results are joined along `row_axis`."""
     per_row = max(1, math.prod(mixture.batch_shape)) * mixture.num_components * mixture.num_features
     chunk = density_rows_per_chunk(per_row)
     if len(x) <= chunk:

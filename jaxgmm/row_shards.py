@@ -77,21 +77,30 @@ def shard_weight(weight: Any, x: jax.Array) -> ShardedRows:
     return dataclasses.replace(rows, weight=weight if isinstance(weight, Tracer) else jax.device_put(weight, rows.sharding))
 
 
-def sum_over_shards(function: Callable[..., Total], rows: ShardedRows, *arrays: Any) -> Total:
-    """Return the sum over devices of function(*arrays), where each device uses its part of the rows of the arrays."""
+def sum_over_shards(
+    function: Callable[..., Total], rows: ShardedRows, by_row: tuple[Any, ...], shared: tuple[Any, ...] = ()
+) -> Total:
+    """Return the sum over devices of function(*by_row, *shared).
 
-    def of_shard(*parts: Any) -> Total:
-        return jax.lax.psum(function(*parts), rows.axes)
+    Each device uses its part of the rows of the arrays `by_row`. The function must take all arrays as arguments.
+    """
 
-    return jax.shard_map(of_shard, mesh=rows.mesh, in_specs=PartitionSpec(rows.axes), out_specs=PartitionSpec())(*arrays)
+    def of_shard(*arguments: Any) -> Total:
+        return jax.lax.psum(function(*arguments), rows.axes)
+
+    specs = (PartitionSpec(rows.axes),) * len(by_row) + (PartitionSpec(),) * len(shared)
+    mapped = jax.shard_map(of_shard, mesh=rows.mesh, in_specs=specs, out_specs=PartitionSpec())
+    return mapped(*by_row, *shared)
 
 
-def map_over_shards(function: Callable[[jax.Array], jax.Array], rows: ShardedRows, x: jax.Array, row_axis: int) -> jax.Array:
-    """Return function(x), which has one entry for each row along `row_axis`; each device computes the entries of its rows."""
-    names: list[Any] = [None] * len(jax.eval_shape(function, x).shape)
+def map_over_shards(
+    function: Callable[..., jax.Array], rows: ShardedRows, x: jax.Array, row_axis: int, shared: tuple[Any, ...]
+) -> jax.Array:
+    """Return function(x, *shared), which has one entry for each row along `row_axis`; each device computes those of its rows."""
+    names: list[Any] = [None] * len(jax.eval_shape(function, x, *shared).shape)
     names[row_axis] = rows.axes
-    by_row = PartitionSpec(rows.axes)
-    return jax.shard_map(function, mesh=rows.mesh, in_specs=by_row, out_specs=PartitionSpec(*names))(x)
+    specs = (PartitionSpec(rows.axes),) + (PartitionSpec(),) * len(shared)
+    return jax.shard_map(function, mesh=rows.mesh, in_specs=specs, out_specs=PartitionSpec(*names))(x, *shared)
 
 
 def first_row_of_shards(x: jax.Array, rows: ShardedRows) -> jax.Array:
@@ -104,7 +113,7 @@ def first_row_of_shards(x: jax.Array, rows: ShardedRows) -> jax.Array:
         first = jax.lax.pmin(jnp.where((weight > 0).any(), shard, count), rows.axes)
         return jnp.where(shard == first, x[jnp.argmax(weight > 0)], 0)
 
-    return sum_over_shards(of_shard, rows, x, rows.weight)
+    return sum_over_shards(of_shard, rows, (x, rows.weight))
 
 
 def cumulative_sums(values: jax.Array, rows: ShardedRows | None) -> tuple[jax.Array, jax.Array]:
@@ -112,11 +121,11 @@ def cumulative_sums(values: jax.Array, rows: ShardedRows | None) -> tuple[jax.Ar
     if rows is None:
         sums = jnp.cumsum(values)
         return sums, sums[-1]
-    by_row, shards = PartitionSpec(rows.axes), jnp.arange(_num_shards(rows))
+    by_row, num_shards = PartitionSpec(rows.axes), _num_shards(rows)
 
     def of_shard(values: jax.Array) -> tuple[jax.Array, jax.Array]:
-        own, shard = jnp.cumsum(values), jax.lax.axis_index(rows.axes)  # booleans are counted
-        totals = jax.lax.psum(jnp.where(shards == shard, own[-1], 0), rows.axes)
+        own, shard = jnp.cumsum(values), jax.lax.axis_index(rows.axes)  # of booleans: counts
+        totals = jax.lax.psum(jnp.where(jnp.arange(num_shards) == shard, own[-1], 0), rows.axes)
         # the totals are added one after another, so that the sums do not fall where the rows of the next device begin
         before = jax.lax.scan(lambda sum_, total: (sum_ + total, sum_), jnp.zeros_like(totals[0]), totals)[1]
         sums = before[shard] + own
@@ -130,7 +139,7 @@ def search_sums(sums: jax.Array, values: jax.Array, rows: ShardedRows | None, si
     """Return `jnp.searchsorted` of values (M,) in ascending sums (N,) with one entry for each row."""
     if rows is None:
         return jnp.searchsorted(sums, values, side=side)
-    return sum_over_shards(lambda part: jnp.searchsorted(part, values, side=side), rows, sums)
+    return sum_over_shards(lambda part, values: jnp.searchsorted(part, values, side=side), rows, (sums,), (values,))
 
 
 def take_rows(array: jax.Array, index: jax.Array, rows: ShardedRows | None) -> jax.Array:
@@ -138,13 +147,13 @@ def take_rows(array: jax.Array, index: jax.Array, rows: ShardedRows | None) -> j
     if rows is None:
         return array[index]
 
-    def of_shard(part: jax.Array) -> jax.Array:
+    def of_shard(part: jax.Array, index: jax.Array) -> jax.Array:
         place = index - len(part) * jax.lax.axis_index(rows.axes)
         is_own = (place >= 0) & (place < len(part))
         taken = part[jnp.where(is_own, place, 0)]
         return jnp.where(is_own.reshape(-1, *[1] * (taken.ndim - 1)), taken, 0)
 
-    return sum_over_shards(of_shard, rows, array)
+    return sum_over_shards(of_shard, rows, (array,), (index,))
 
 
 def _num_shards(rows: ShardedRows) -> int:

@@ -10,7 +10,6 @@ addition is compensated (Kahan 1965), so that its order does not affect the accu
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple, TypeAlias, TypeVar
 
 import jax
@@ -47,26 +46,34 @@ class FirstRows(NamedTuple):
 Weight: TypeAlias = jax.Array | FirstRows | ShardedRows | None
 
 
-def sum_over_rows(function: Callable[[Rows, jax.Array], Total], rows: Rows, weight: Weight, chunk: int) -> Total:
-    """Return the sum of function(rows, weights) over chunks of at most `chunk` rows.
+def sum_over_rows(
+    function: Callable[..., Total], rows: Rows, weight: Weight, chunk: int, shared: tuple[object, ...] = ()
+) -> Total:
+    """Return the sum of function(rows, weights, *shared) over chunks of at most `chunk` rows.
 
     All chunks have the same size, so that one compiled program serves all of them. The last chunk can therefore overlap the
     chunk before it; its rows in the overlap get weight 0. The data are neither copied nor padded.
 
     Args:
-        function: maps rows and their weights (n,) to a pytree of arrays. It must be additive over rows and ignore rows of
-            weight 0.
+        function: maps rows, their weights (n,) and `shared` to a pytree of arrays. It must be additive over rows and ignore
+            rows of weight 0. It must take all arrays as arguments, because JAX does not let a program of several devices use
+            all arrays of an enclosing function.
         rows: a pytree of arrays (N, ...).
         weight: the weights of the rows. Chunks after the first `num_rows` rows of padded data are skipped.
         chunk: the largest number of rows per chunk, from the module `chunking`.
+        shared: further arguments of the function, pytrees of arrays, which are the same for all rows.
     """
     if isinstance(weight, ShardedRows):
-        return sum_over_shards(partial(_sum_of_shard, function, chunk), weight, rows, weight.weight)
+
+        def of_shard(rows: Rows, values: jax.Array | None, *shared: object) -> Total:
+            return sum_over_rows(function, rows, values, chunk, shared)
+
+        return sum_over_shards(of_shard, weight, (rows, weight.weight), shared)
     leaves = jax.tree.leaves(rows)
     n, dtype = len(leaves[0]), leaves[0].dtype
     if n <= chunk:
-        return function(rows, jnp.ones(n, dtype) if weight is None else weight_or_ones(weight, (n,), dtype))
-    num_chunks = -(-n // chunk)
+        return function(rows, jnp.ones(n, dtype) if weight is None else weight_or_ones(weight, (n,), dtype), *shared)
+    values, num_chunks = weight_array(weight), -(-n // chunk)
     chunk = min(chunk, -(-n // num_chunks // 16) * 16)  # nearly equal chunks; multiples of 16 fill the vector registers
 
     def one_chunk(i: jax.Array) -> Total:
@@ -76,9 +83,9 @@ def sum_over_rows(function: Callable[[Rows, jax.Array], Total], rows: Rows, weig
         is_new = index >= i * chunk
         if isinstance(weight, FirstRows):
             is_new &= index < weight.num_rows
-        if not has_weights(weight):
-            return function(part, is_new.astype(dtype))
-        return function(part, jnp.where(is_new, jax.lax.dynamic_slice_in_dim(weight, start, chunk), 0))
+        if values is None:
+            return function(part, is_new.astype(dtype), *shared)
+        return function(part, jnp.where(is_new, jax.lax.dynamic_slice_in_dim(values, start, chunk), 0), *shared)
 
     def step(carry: tuple, i: jax.Array) -> tuple:
         if isinstance(weight, FirstRows):
@@ -98,11 +105,6 @@ def sum_over_rows(function: Callable[[Rows, jax.Array], Total], rows: Rows, weig
     zero = jax.tree.map(lambda leaf: vary_with(jnp.zeros(leaf.shape, leaf.dtype), leaf), shapes)
     (total, _), _ = jax.lax.scan(step, (zero, None if dtype == jnp.float64 else zero), jnp.arange(num_chunks))
     return total
-
-
-def _sum_of_shard(function: Callable[[Rows, jax.Array], Total], chunk: int, rows: Rows, weight: jax.Array | None) -> Total:
-    """Return `sum_over_rows` for the rows of one device."""
-    return sum_over_rows(function, rows, weight, chunk)
 
 
 def has_weights(weight: Weight) -> bool:

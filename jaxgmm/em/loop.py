@@ -110,11 +110,12 @@ def prepare(start: Mixture, problem: EMProblem, tol: jax.Array) -> CenteredProbl
     first = first_valid_row(x, weight)
     covariance_type = start.covariance_type
 
-    def chunk_sums(rows: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def chunk_sums(rows: jax.Array, w: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         y = zero_silenced(rows - first[None], w).T  # (D, n)
         return w.sum(), covariance.einsum("dn,n->d", y, w), covariance.weighted_scatter(w[None], y[None], covariance_type)[0]
 
-    total, moment, scatter = sum_over_rows(chunk_sums, x, weight, rows_per_chunk(1, x.shape[1], x.dtype))
+    chunk = rows_per_chunk(1, x.shape[1], x.dtype)
+    total, moment, scatter = sum_over_rows(chunk_sums, x, weight, chunk, (first,))
     values = weight_array(weight)
     if values is not None:  # if a weight is negative, the total becomes NaN, and therefore the status becomes NONFINITE
         total = jnp.where((values >= 0).all(), total, jnp.nan)

@@ -151,11 +151,11 @@ def log_likelihoods(state: GibbsState, problem: Problem, covariance_type: str) -
     """Return the log-likelihood of all rows for each particle, (M,)."""
     m, k, d = state.means.shape
 
-    def of_chunk(y: jax.Array, weight: jax.Array) -> jax.Array:
+    def of_chunk(y: jax.Array, weight: jax.Array, state: GibbsState) -> jax.Array:
         value = jax.nn.logsumexp(joint_of_particles(state, y.T, covariance_type), 1)
         return jnp.where(weight > 0, weight * value, 0).sum(1)
 
-    return sum_over_rows(of_chunk, problem.y, problem.weight, particle_rows_per_chunk(k, d, m))
+    return sum_over_rows(of_chunk, problem.y, problem.weight, particle_rows_per_chunk(k, d, m), (state,))
 
 
 def _start(problem: Problem, covariance_type: str, effort: Effort) -> Run:

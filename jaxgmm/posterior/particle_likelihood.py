@@ -56,7 +56,7 @@ def _value_and_sums(states: GibbsState, y: jax.Array, weight: Weight, covariance
     if are_written_out(d):
         return _written_out(states, y, weight, covariance_type)
 
-    def of_chunk(rows: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def of_chunk(rows: jax.Array, w: jax.Array, states: GibbsState) -> tuple[jax.Array, jax.Array]:
         joint = joint_of_particles(states, rows.T, covariance_type)
         value = jax.nn.logsumexp(joint, 1)
         shares = jnp.where(w > 0, w * jnp.exp(joint - value[:, None]), 0)
@@ -64,7 +64,7 @@ def _value_and_sums(states: GibbsState, y: jax.Array, weight: Weight, covariance
         sums = jnp.einsum("mkn,mkfn->mkf", shares, each(states.means), precision=jax.lax.Precision.HIGHEST)
         return jnp.where(w > 0, w * (value - _log_normal(rows)), 0).sum(1), sums
 
-    return sum_over_rows(of_chunk, y, weight, particle_rows_per_chunk(k * (d + 2) // 2, d, m))
+    return sum_over_rows(of_chunk, y, weight, particle_rows_per_chunk(k * (d + 2) // 2, d, m), (states,))
 
 
 def _written_out(states: GibbsState, y: jax.Array, weight: Weight, covariance_type: str) -> tuple[jax.Array, jax.Array]:
