@@ -96,7 +96,7 @@ def sum_over_shards(
 def map_over_shards(
     function: Callable[..., jax.Array], rows: ShardedRows, x: jax.Array, row_axis: int, shared: tuple[Any, ...]
 ) -> jax.Array:
-    """Return function(x, *shared), which has one entry for each row along `row_axis`; each device computes those of its rows."""
+    """Return function(x, *shared), in which each device computes the entries of its rows; `row_axis` is their axis."""
     names: list[Any] = [None] * len(jax.eval_shape(function, x, *shared).shape)
     names[row_axis] = rows.axes
     specs = (PartitionSpec(rows.axes),) + (PartitionSpec(),) * len(shared)
@@ -139,7 +139,8 @@ def search_sums(sums: jax.Array, values: jax.Array, rows: ShardedRows | None, si
     """Return `jnp.searchsorted` of values (M,) in ascending sums (N,) with one entry for each row."""
     if rows is None:
         return jnp.searchsorted(sums, values, side=side)
-    return sum_over_shards(lambda part, values: jnp.searchsorted(part, values, side=side), rows, (sums,), (values,))
+    copies = jnp.broadcast_to(values, (_num_shards(rows), *values.shape))  # one for each device
+    return sum_over_shards(lambda part, copy: jnp.searchsorted(part, copy[0], side=side), rows, (sums, copies))
 
 
 def take_rows(array: jax.Array, index: jax.Array, rows: ShardedRows | None) -> jax.Array:

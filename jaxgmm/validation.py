@@ -125,8 +125,9 @@ def as_data(x: ArrayLike, name: str = "x", *, check_values: bool = False, num_fe
     axes = () if is_traced(x) else feature_axes(x)
     if axes:
         raise ValueError(
-            f"{name} has its features divided among devices, over the mesh axes {', '.join(map(repr, axes))}; only its rows may "
-            f"be divided: use jax.device_put({name}, NamedSharding(mesh, PartitionSpec(...))) with one entry, for the rows."
+            f"{name} has its features divided among devices, over the axes {', '.join(map(repr, axes))} of the mesh; only its "
+            f"rows may be divided: use jax.device_put({name}, NamedSharding(mesh, PartitionSpec(...))) with one entry, that of "
+            "the rows."
         )
     if num_features is not None and x.shape[1] != num_features:
         raise ValueError(

@@ -29,7 +29,7 @@ from ..inputs import pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike
 from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior
-from ..row_sums import Weight, sum_over_rows
+from ..row_sums import Weight, sum_over_rows, vary_with
 from ..status import StatusEnum
 from ..tables import Printed, Table, elided
 from ..validation import check_choice
@@ -257,13 +257,14 @@ def _row_log_prob(
 
 def _curvature(x: jax.Array, w: jax.Array, parameters: _FreeParameters, *units: jax.Array) -> jax.Array:
     """Return the Hessian (P, P) of the weighted log-likelihood of rows; the arguments are those of `_row_log_prob`."""
-    origin = jnp.zeros(len(parameters.is_free), x.dtype)
+    # JAX adds derivatives with respect to numbers that all devices share over the devices, so the origin varies as the rows do
+    origin = vary_with(jnp.zeros(len(parameters.is_free), x.dtype), x, w)
     return jax.hessian(lambda move: w @ _row_log_prob(move, x, w, parameters, *units))(origin)
 
 
 def _outer_products(x: jax.Array, w: jax.Array, parameters: _FreeParameters, *units: jax.Array) -> jax.Array:
     """Return the weighted sum (P, P) of the outer products of the gradients of rows, as for `_row_log_prob`."""
-    origin = jnp.zeros(len(parameters.is_free), x.dtype)
+    origin = vary_with(jnp.zeros(len(parameters.is_free), x.dtype), x, w)
     scores = jax.jacfwd(lambda move: _row_log_prob(move, x, w, parameters, *units))(origin)  # (n, P)
     return (w[:, None] * scores).T @ scores
 
