@@ -39,7 +39,8 @@ _HESSIAN_NUMBERS = 1 << 25  # a batch of Hessian columns has at most this many e
 # a batch of potentials (negative log-densities) has at most this many entries, so that it fits in the cache; such batches are
 # three times as fast as one batch of all points
 _POTENTIAL_NUMBERS = 1 << 16
-# the short EM runs of candidates for a start, side by side, have at most this many rows x components x features
+# candidates for a start take their short EM runs at the same time if rows x components x features, summed over these runs, is
+# at most this number
 _SHORT_RUN_NUMBERS = 1 << 16
 _REPLICATE_NUMBERS = 1 << 24  # the weights or simulated data of a batch of bootstrap replicates have at most this many entries
 _SCORE_NUMBERS = 1 << 24  # limit of draws x points x components; above it, `compare` scores fewer draws

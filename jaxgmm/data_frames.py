@@ -1,7 +1,7 @@
 """Read the names of the columns of a data frame, and convert mixtures to pandas data frames.
 
-Pandas is imported when a data frame is made. The names of columns are never stored in a Mixture, a Fit or a Posterior, because
-these are pytrees, whose structure names would change.
+Pandas is imported when a data frame is made. The names of columns are never stored in a Mixture, a Fit or a Posterior. These
+classes are pytrees, and names would become a part of the structure of the pytree.
 """
 
 from __future__ import annotations

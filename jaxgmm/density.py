@@ -130,9 +130,9 @@ def log_joint(
     """Return log w_k N(x_n | mu_k, Sigma_k), (K, n), and the whitened deviations z = L_k^-1 (x_n - mu_k), (K, D, n).
 
     By default, z is computed as L_k^-1 x - L_k^-1 mu_k. This takes one matrix product for all components, and at D = 32 it is
-    1.4 times as fast as L_k^-1 (x - mu_k). Its rounding error is the machine epsilon times the distance of x and mu_k from the
-    origin, in standard deviations. Therefore, callers centre the data first. With subtract_means_first, the error is the
-    machine epsilon times the distance of x from mu_k.
+    1.4 times as fast as L_k^-1 (x - mu_k). The rounding error of this formula is the machine epsilon times the distance of x
+    and mu_k from the origin, in standard deviations. Therefore, callers centre the data first. With subtract_means_first, the
+    error is the machine epsilon times the distance of x from mu_k.
 
     Args:
         log_weights: (K,), -inf for absent components.
@@ -204,7 +204,11 @@ def as_points(mixture: MixtureLike, x: ArrayLike) -> tuple[Mixture, jax.Array]:
 def _for_each_point(
     function: Callable[[Mixture, jax.Array, Weight], jax.Array], mixture: Mixture, x: jax.Array, axis: int = -1
 ) -> jax.Array:
+<<<<<<< HEAD
     """Return function(mixture, x, weights), where `axis` is the axis of the points in the result.
+=======
+    """Return the result of function(mixture, x). The axis `axis` of the result belongs to the points.
+>>>>>>> main
 
     Points that are not traced are padded to one of a few lengths before the call, so that few programs are compiled. The
     weights are None, unless they tell that the points lie on several devices.

@@ -64,7 +64,7 @@ def replacing(path: str | os.PathLike[str], *, keep: bool = False) -> Iterator[B
 
 
 def _stem(name: str) -> str:
-    """Return the prefix of the names of a target's temporary files; a long name is cut and completed by a digest."""
+    """Return the prefix of the names of a target's temporary files; if a name is long, a digest replaces its end."""
     encoded = os.fsencode(name)
     if len(encoded) <= _LONGEST_STEM:
         return f".{name}"

@@ -55,8 +55,9 @@ class LikelihoodRatioTest(Printed):
         null: the best fit with K components.
         alternative: the best fit with K + 1 components.
         num_rejected: number of replicates that are not used.
-        num_negative: number of replicates whose statistic is negative by more than 0.001 nats and rounding. The search for the
-            best fit with K + 1 components then failed, because this maximum cannot be smaller.
+        num_negative: number of replicates whose statistic is below -0.001 nats by more than rounding can explain. For these
+            replicates the search for the best fit with K + 1 components failed, because the maximum of the likelihood with
+            K + 1 components cannot be smaller than the maximum with K components.
     """
 
     statistic: float
@@ -86,7 +87,7 @@ class LikelihoodRatioTest(Printed):
 
 
 class _Search(NamedTuple):
-    """How the best fits with K and K + 1 components are found: the same for the data and for every replicate."""
+    """The options of the search for the best fits with K and K + 1 components, for the data and for every replicate."""
 
     num_components: int
     start_options: StartOptions
@@ -95,7 +96,7 @@ class _Search(NamedTuple):
 
     @property
     def starts(self) -> tuple[StartOptions, int]:
-        """What `restart_starts` takes."""
+        """The options of the starts and the number of restarts, as `restart_starts` expects them."""
         return self.start_options, self.num_restarts
 
     @property
@@ -119,13 +120,13 @@ def likelihood_ratio_test(
 ) -> LikelihoodRatioTest:
     """Test K components against K + 1 by the likelihood ratio 2 (l_{K+1} - l_K), with a parametric bootstrap.
 
-    Replicates of the data are drawn from the best fit with K components. The p-value is the share of statistics that are at
-    least as large as that of the data, where the data count as one replicate:
+    Replicates of the data are drawn from the best fit with K components. The p-value is the share of the replicates whose
+    statistic is at least as large as the statistic of the data. The data themselves count as one replicate:
 
         p = (1 + #{b: LR_b >= LR}) / (1 + B)
 
-    All fits are maximum likelihood fits, and the same search is used for the data and for the replicates: the starts of
-    `fit_restarts` with K components, those with K + 1, and K starts in which one component of the best fit with K is split.
+    All fits are maximum likelihood fits. The data and the replicates are fitted from the same kinds of starts: the starts of
+    `fit_restarts` with K and with K + 1 components, and K starts in which one component of the best fit with K is split.
     Only sound fits count, as in `fit_restarts`. All replicates are fitted as one batch, as far as memory allows. Sources:
     McLachlan (1987), Appl. Stat. 36, 318-324; for the p-value, Davison & Hinkley (1997), Bootstrap Methods and their
     Application, eq. 4.11.
@@ -201,7 +202,8 @@ def _best_pairs(keys: jax.Array, x: jax.Array, weight: jax.Array | None, search:
     """Return the best fits to each of B data sets (B, N, D), which share weights (N,) or have none."""
     size, fitted, k = len(keys), num_fitted(search.num_restarts), search.num_components
     padded, present = pad_data(x, weight), jnp.array([k, k + 1])
-    # one program for one data set serves the data and all replicates, and compiles in half of the time
+    # The program that makes the starts of one data set is called for the data and for each replicate. It compiles in half of
+    # the time of a program for all data sets together.
     starts = jax.tree.map(
         lambda *leaves: np.stack(leaves),
         *[_start_one(key, one, padded.weight, present, *search.starts) for key, one in zip(keys, padded.x, strict=True)],
@@ -224,7 +226,7 @@ def _best_pairs(keys: jax.Array, x: jax.Array, weight: jax.Array | None, search:
 def _start_one(
     key: jax.Array, x: jax.Array, weight: Weight, present: jax.Array, options: StartOptions, num_restarts: int
 ) -> Mixture:
-    """Return starts (2, F) with each of two numbers of components for one data set (N, D)."""
+    """Return starts (2, F) for one data set (N, D): F starts for each of the two numbers of components in `present`."""
 
     def one(arguments: tuple[jax.Array, jax.Array]) -> Mixture:
         return restart_starts(arguments[0], x, weight, options, num_restarts, arguments[1])
@@ -267,7 +269,7 @@ def _split_one(mixture: Mixture, k: jax.Array) -> Mixture:
     step = _SPLIT * jnp.sqrt(jnp.maximum(values[-1], 0)) * vectors[:, -1]
     weights = mixture.weights.at[k].multiply(0.5).at[-1].set(mixture.weights[k] / 2)
     means = mixture.means.at[k].add(step).at[-1].set(mixture.means[k] - step)
-    own = mixture.covariances  # with one covariance for all components, there is nothing to copy
+    own = mixture.covariances  # if all components share one covariance, there is nothing to copy
     covariances = own.at[-1].set(own[k]) if len(own) == count else own
     return dataclasses.replace(mixture, weights=weights, means=means, covariances=covariances)
 

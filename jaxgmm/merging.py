@@ -28,9 +28,10 @@ class Merging(Printed):
             order of their first components.
         entropy: (K,), the entropy of the memberships with 1, ..., K clusters, in nats, summed over the points. It is 0 with one
             cluster, and grows with the number of clusters.
-        merged: (K - 1, 2), the two clusters, in the numbering of g + 1 clusters, whose merge leads to g clusters.
+        merged: (K - 1, 2); row g - 1 holds the two clusters that merge when g + 1 clusters become g clusters. Their numbers are
+            those in the row of `groups` for g + 1 clusters.
         num_clusters: the number of clusters at the bend of the entropy, from a regression by two straight lines. With fewer
-            than three components there is no bend, and it is K.
+            than three components there is no bend, and num_clusters is K.
 
     Example:
         >>> import jaxgmm
@@ -102,14 +103,14 @@ def merge(mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None
     """Merge the components of a mixture into clusters, so that several components may describe one cluster.
 
     The entropy of the memberships in G clusters is E(G) = -sum_n w_n sum_g t_ng log t_ng, where t_ng is the sum of the
-    responsibilities of the components in cluster g. In each step, the two clusters g and h merge whose merge lowers the entropy
-    most, by
+    responsibilities of the components in cluster g. Each step merges the pair of clusters g and h for which the entropy falls
+    most. It falls by
 
         sum_n w_n ( (t_ng + t_nh) log(t_ng + t_nh) - t_ng log t_ng - t_nh log t_nh ).
 
-    The density does not change. Choose the number of clusters by subject matter, or where the curve of the entropy bends: as in
-    section 4 of the source, two straight lines are fitted to the entropy as a function of the number of clusters. Baudry,
-    Raftery, Celeux, Lo & Gottardo (2010), J. Comput. Graph. Stat. 19, 332-353, section 3.
+    The density does not change. Choose the number of clusters by subject matter, or where the curve of the entropy bends. To
+    find the bend, two straight lines are fitted to the entropy as a function of the number of clusters, as in section 4 of the
+    source: Baudry, Raftery, Celeux, Lo & Gottardo (2010), J. Comput. Graph. Stat. 19, 332-353, section 3.
 
     Args:
         mixture: one Mixture or one Fit.
@@ -174,7 +175,11 @@ def _best_pair(t: np.ndarray, weight: np.ndarray) -> tuple[int, int]:
 
 
 def _bend(entropy: np.ndarray) -> int:
-    """Fit two straight lines that meet at a number of clusters to the entropies (K,), and return the best such number."""
+    """Return the number of clusters at which the curve of the entropies (K,) bends.
+
+    For each number of clusters, one straight line is fitted to the entropies up to this number, and another one to the
+    entropies from this number on. The curve bends at the number with the best fit.
+    """
     k = len(entropy)
     if k < 3:
         return k

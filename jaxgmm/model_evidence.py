@@ -36,9 +36,9 @@ class ModelEvidence:
 
     Attributes:
         log_evidence: log p(x | M), nats.
-        log_evidence_error: its standard error, from the differences between the runs.
+        log_evidence_error: the standard error of log_evidence, from the differences between the runs.
         probability: p(M | x), if all models that are compared have the same probability before the data are seen.
-        probability_error: its standard error.
+        probability_error: the standard error of probability.
         smc_status: the status of the runs.
     """
 

@@ -48,7 +48,7 @@ def scatter_about_mean(
             matrices, as in whitened coordinates.
     """
     scatter = second - covariance.outer(first / jnp.sqrt(nonzero(count))[:, None], covariance_type)
-    error = 8 * jnp.finfo(count.dtype).eps * jnp.sqrt(jnp.clip(count, 1, _LONGEST_SUM))[:, None]  # relative, of `second`
+    error = 8 * jnp.finfo(count.dtype).eps * jnp.sqrt(jnp.clip(count, 1, _LONGEST_SUM))[:, None]  # relative error of `second`
     if not covariance.is_dense(covariance_type):
         return jnp.maximum(scatter, error * second)
     d = first.shape[-1]

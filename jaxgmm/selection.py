@@ -22,7 +22,7 @@ from .data_frames import column_names
 from .density import log_prob
 from .em.assignments import weighted_data
 from .em.batch.fit_many import EM_OPTIONS, EMOptions, fit_many
-from .em.batch.restarts import best_of, check_restarts
+from .em.batch.restarts import best_of, check_restarts, concentration_of, largest_first
 from .em.fit_warnings import warn_of_collinear_columns
 from .em.initialization import METHODS, StartOptions
 from .em.restart_starts import num_fitted, restart_starts
@@ -80,7 +80,8 @@ def select(
     Sound fits rank above all others, both among the restarts of a model and among the models. A fit is sound if EM converged or
     ran out of steps, all numbers are finite and no component is degenerate. A component is degenerate if it holds fewer than
     D + 1 points (2 points for diag and spherical), or if only the regularisation keeps its covariance from collapsing. With the
-    covariance type tied, no component is degenerate.
+    covariance type tied, no component is degenerate. The components of each fit are ordered by weight, the largest first, as in
+    `fit_restarts`.
 
     Args:
         key: a random key.
@@ -204,7 +205,7 @@ def _as_python(number: Any) -> Any:
 
 
 def _cell(fit: Fit, value: float, degenerate: bool, evidence: ModelEvidence | None) -> Cell:
-    """Return the cell of a fit; the criterion of a failed fit, or of an evidence that is not finite, is inf."""
+    """Return the cell of a fit. The criterion is inf if the fit failed, or if the evidence is not finite."""
     if math.isnan(value) or (evidence is None and not jnp.isfinite(fit.log_likelihood)):
         value = math.inf
     mixture, status = fit.mixture, Status(int(fit.status))
@@ -236,14 +237,18 @@ def _sweep_counts(key: jax.Array, x: jax.Array, weights: Array | None, covarianc
     fits = fit_many(starts, x, sample_weight=weight, **fit_options)
     fits = jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), fits)
     totals = np.asarray(len(x), x.dtype) if weights is None else np.asarray(weights).sum(-1)
-    return _best(fits, totals.reshape(folds))
+    concentration = concentration_of(sweep.options.get("prior"), max(sweep.counts), x.dtype)
+    return _best(fits, totals.reshape(folds), concentration)
 
 
 @partial(jax.jit, static_argnums=(4, 5))
 def _sweep_starts(
     keys: jax.Array, x: jax.Array, weights: Weight, counts: jax.Array, options: StartOptions, num_restarts: int
 ) -> Mixture:
-    """Return the starts of all fits as one stack, for keys (len(counts), F); the weights are (F, N) or those of (N,) rows."""
+    """Return the starts of all fits as one stack, for keys (len(counts), F).
+
+    The weights are an array (F, N), or weights of N rows that all fits share.
+    """
     rows_weights = weight_or_ones(weights, x.shape[:1], x.dtype).reshape(-1, len(x))  # (F, N)
 
     def one_cell(cell: tuple[jax.Array, jax.Array, jax.Array]) -> Mixture:
@@ -256,10 +261,17 @@ def _sweep_starts(
 
 
 @jax.jit
-def _best(fits: Fit, totals: Array) -> Fit:
-    """Return the best restarts (len(counts), F) from a stack (len(counts), F, restarts); the total weights are (F,)."""
-    chosen = jax.vmap(jax.vmap(best_of), in_axes=(0, None))(fits, totals)
-    return jax.vmap(jax.vmap(lambda fits, i: jax.tree.map(lambda leaf: leaf[i], fits)))(fits, chosen)
+def _best(fits: Fit, totals: Array, concentration: Array) -> Fit:
+    """Return the best restarts (len(counts), F) from a stack (len(counts), F, restarts); the total weights are (F,).
+
+    The components of each fit are ordered by weight, so that absent components are last. The concentrations are (K,).
+    """
+
+    def best(fits: Fit, total: jax.Array) -> Fit:
+        chosen = best_of(fits, total)
+        return largest_first(jax.tree.map(lambda leaf: leaf[chosen], fits), concentration)
+
+    return jax.vmap(jax.vmap(best), in_axes=(0, None))(fits, totals)
 
 
 def _cross_validate(
@@ -269,7 +281,7 @@ def _cross_validate(
     key_folds, key_fits = keys
     weight = np.ones(len(x), x.dtype) if weight is None else np.asarray(weight)
     folds = _folds(key_folds, len(x), sweep.num_folds)
-    held_out = np.where(folds == np.arange(sweep.num_folds)[:, None], weight, 0)  # (F, N), 0 for all other rows
+    held_out = np.where(folds == np.arange(sweep.num_folds)[:, None], weight, 0)  # (F, N): weights, 0 outside the fold
     trained = _sweep_counts(key_fits, x, weight - held_out, covariance_type, sweep).mixture  # (len(counts), F)
     densities = np.stack([log_prob(trained[:, f], x) for f in range(len(held_out))], 1)  # (len(counts), F, N)
     return -2 * (held_out * np.where(held_out > 0, densities, 0)).sum((-2, -1))

@@ -224,7 +224,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             "reg_covar": self.reg_covar,
             "accelerate": self.accelerate,
         }
-        if self.n_init == 1:  # the program of a single fit compiles in half the time
+        if self.n_init == 1:  # `fit` compiles in half the time of `fit_restarts`
             return fit(initialize(key, x, **start_options), x, prior, sample_weight=weight, **options)
         return fit_restarts(key, x, prior, num_restarts=self.n_init, progress=False, **start_options, **options)
 

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ LAYERS = [
     "command_interrupt linalg chunking memory status files progress host row_shards explicit_axes calls compilation_cache "
     "real_numbers spread",
     "covariance covariance_distributions datasets validation cells tables data_frames",
-    "mixture row_sums padding rounding conversions",
+    "mixture component_order row_sums padding rounding conversions",
     "density sampling marginals wasserstein distances merging priors.hyperparameters priors.covariance_laws priors.interface "
     "priors.conjugate priors.independent priors.functions priors.defaults inputs criteria",
     "em.result em.kernels em.moments em.m_step em.acceleration em.implicit em.loop em.fit_warnings em.fit em.standard_errors "
@@ -32,9 +33,10 @@ LAYERS = [
     "posterior.standardization posterior.likelihood posterior.unconstrained_space posterior.newton "
     "posterior.gaussian_approximation posterior.laplace "
     "posterior.user_model_space posterior.user_model posterior.chains posterior.combined_modes posterior.nuts "
-    "posterior.conditionals posterior.gamma_draws posterior.gibbs posterior.particles posterior.particle_labels "
-    "posterior.particle_moves posterior.particle_likelihood posterior.hamiltonian_moves posterior.data_tempering "
-    "posterior.likelihood_tempering posterior.particle_summary posterior.smc posterior.random_scale posterior.telescope_moves "
+    "posterior.conditionals posterior.gamma_draws posterior.gibbs posterior.particles posterior.stage_ratios "
+    "posterior.particle_labels posterior.particle_moves posterior.particle_likelihood posterior.hamiltonian_moves "
+    "posterior.data_tempering posterior.likelihood_tempering posterior.particle_summary posterior.smc "
+    "posterior.random_scale posterior.telescope_moves "
     "posterior.telescope posterior.assignment_problems posterior.label_assignment posterior.relabel posterior.occupied "
     "posterior.modes posterior.bootstrap posterior.partition_search "
     "posterior.partition posterior.predictive posterior.coclustering posterior.pointwise posterior.importance "
@@ -306,6 +308,18 @@ def test_every_module_has_a_test_file():
 def test_the_versions_agree():
     """CITATION.cff names the version of the package."""
     assert f"\nversion: {jaxgmm.__version__}\n" in (TOP / "CITATION.cff").read_text()
+
+
+def test_the_conda_recipe_agrees_with_pyproject():
+    """The recipe has the version, the command, and the dependencies of pyproject.toml with their lowest versions."""
+    project = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]
+    recipe = (TOP / ".github" / "conda" / "recipe.yaml").read_text()
+    needed = {f"python{project['requires-python']}", *project["dependencies"]}
+    run = recipe.partition("  run:\n")[2].partition("\n\n")[0]
+    listed = {line.strip(" -").replace("matplotlib-base", "matplotlib").replace(" ", "") for line in run.splitlines()}
+    assert listed == needed
+    assert f'\n  version: "{jaxgmm.__version__}"\n' in recipe
+    assert f"- jaxgmm = {project['scripts']['jaxgmm']}\n" in recipe
 
 
 def test_no_empty_modules():

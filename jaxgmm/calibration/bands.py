@@ -93,7 +93,7 @@ def inside_probability(band: Band, shares: Sequence[float] | np.ndarray | None =
 def _inside(band: Band, num_ranks: int, shares: Sequence[float] | np.ndarray | None) -> float:
     """Return the probability that the path of counts stays inside a band, by a forward recursion over Poisson paths.
 
-    The probability that a Poisson path stays inside and ends at B is divided by the probability that it ends at B.
+    The probability that a Poisson path stays inside and ends at `num_ranks` is divided by the probability that it ends there.
     """
     lower, upper = band
     steps = len(lower) - 1

@@ -65,9 +65,9 @@ def calibrate(
 ) -> Calibration:
     """Check by simulation-based calibration whether a method draws from the posterior.
 
-    For each data set, draw a mixture (the truth) from the prior and data from the mixture. Run EM under the prior (or by
-    maximum likelihood if EM cannot find a mode under the prior), start the method from the EM solution, and rank the truth
-    among the draws.
+    For each data set, draw a mixture (the truth) from the prior and data from the mixture. Run EM under the prior, start the
+    method from the EM solution, and rank the truth among the draws. If EM cannot find a mode under the prior, EM maximises the
+    likelihood. The method "smc" starts from the prior instead of the EM solution.
 
     Two groups of quantities are ranked. The first group is label-invariant, so the order of the components does not matter:
     log-likelihood, log joint density, sorted weights, log density at three fixed points, and log-determinant of the covariance
@@ -86,15 +86,15 @@ def calibrate(
         key: a random key.
         prior: one proper prior with fixed hyperparameters. The truths are drawn from it, and the method runs under it. A prior
             that is scaled by the data is rejected.
-        method: "nuts", "gibbs", "laplace", "bootstrap", or a function (key, start, x, prior, **options) -> Posterior that can
-            be traced. For "bootstrap" only the coverage is computed, because its draws are not from the posterior. A function
-            receives num_samples if it has an argument of this name.
+        method: "nuts", "gibbs", "laplace", "smc", "bootstrap", or a function (key, start, x, prior, **options) -> Posterior
+            that can be traced. For "bootstrap" only the coverage is computed, because its draws are not from the posterior. A
+            function receives num_samples if it has an argument of this name.
         num_components: K.
         covariance_type: "full", "tied", "diag" or "spherical".
         num_datasets: B, the number of data sets.
         num_observations: N, the number of rows of each data set.
         num_draws: L, the number of draws among which the truth is ranked in each data set.
-        thin: every thin-th draw is ranked; None: 20 for gibbs, 4 for nuts, else 1.
+        thin: every thin-th draw is ranked; None: 20 for gibbs, 4 for nuts, 5 for smc, else 1.
         intervals: probabilities of the central intervals whose coverage is computed.
         alpha: probability that a correct method fails the check for at least one quantity.
         batch_size: number of data sets in a batch; None: up to 128, depending on their size.

@@ -83,10 +83,10 @@ def check_counts(
 
 
 def check_thresholds(intervals: Sequence[float], num_draws: int, alpha: float, progress: object) -> None:
-    """Raise an error for an invalid argument.
+    """Raise an error if an argument is invalid.
 
-    An argument is invalid if `alpha` or an entry of `intervals` is not a probability, an entry of `intervals` is too large for
-    L draws, or `progress` is neither None nor a boolean.
+    `alpha` and the entries of `intervals` must be probabilities between 0 and 1. No entry of `intervals` may be too large for
+    the number of draws, `num_draws`. `progress` must be None or a boolean.
     """
     check_probabilities(intervals)
     widest = (num_draws - 1) / (num_draws + 1)

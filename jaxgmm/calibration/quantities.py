@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance, linalg
+from ..component_order import permute_components
 from ..density import log_prob
 from ..mixture import Mixture
-from ..posterior.label_assignment import permute_components
 from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior
 from ..studies.parameters import free_entries, parameter_names

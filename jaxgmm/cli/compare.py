@@ -179,7 +179,7 @@ def _draw_and_rehearse(
 
 
 def _restart(arguments: argparse.Namespace, mode: ModeFit, x: np.ndarray) -> Fit:
-    """Return the best fit of EM from new starts. Only --restarts 1 to 3 needs a further compilation."""
+    """Return the best fit of EM from new starts. A further program is compiled only if --restarts is 1, 2 or 3."""
     from ..comparison.mode_search import NUM_RESTARTS, best_of_restarts
 
     at_once = arguments.restarts if arguments.restarts >= _FEWEST_AT_ONCE else NUM_RESTARTS

@@ -38,7 +38,7 @@ class Conclusion(NamedTuple):
     next_step: str
 
     def __str__(self) -> str:
-        """Return the sentences and what to do next."""
+        """Return the sentences of the conclusion, followed by the advice on what to do next."""
         return f"{self.sentence} What to do: {self.next_step}"
 
 

@@ -27,7 +27,10 @@ SETTLED = 1.05  # a chain is settled if R-hat between its two halves is below th
 
 
 class ChainsApart(NamedTuple):
-    """The quantity in which two settled chains differ most, and their distance in Monte Carlo standard errors."""
+    """The quantity in which two chains differ most, and their distance in Monte Carlo standard errors.
+
+    Both chains are settled: the two halves of each chain agree, as defined by `SETTLED`.
+    """
 
     name: str
     distance: float
@@ -83,7 +86,9 @@ def judge(
 
 
 def chains_apart(draws: np.ndarray, described: Sequence[Parameter]) -> ChainsApart | None:
-    """Return the quantity in which settled chains differ most. Return None if the chains agree or are not settled.
+    """Return the quantity in which the chains differ most. Return None if the chains agree or are not settled.
+
+    A chain is settled if its two halves agree, as defined by `SETTLED`.
 
     Args:
         draws: (C, S, Q), draws of label-invariant quantities, which do not depend on the order of the components.
@@ -150,7 +155,7 @@ def _mixing(rows: Sequence[ComparisonRow], sampler: SamplerDiagnostics) -> list[
 
 
 def _modes(sampler: SamplerDiagnostics, apart: ChainsApart | None) -> list[Finding]:
-    """Return the findings of several modes: settled chains differ, or a chain from another start is at another mode."""
+    """Return findings that there are several modes: settled chains differ, or a chain from another start is at another mode."""
     found = []
     if apart is not None:
         sentence = (

@@ -1,6 +1,6 @@
 """The search for other modes: which mode of a posterior EM is at, and how much of the posterior the other modes hold.
 
-The masses of the modes are those of `jaxgmm.modes`. They are consistent estimates if the draws are by `smc`, which starts from
+`jaxgmm.modes` computes the masses of the modes. They are consistent estimates if the draws are by `smc`, which starts from
 the prior and does not use EM's solution. EM from new starts may find a mode that holds little of the posterior but has a higher
 objective than EM's mode.
 """
@@ -68,7 +68,7 @@ class ModeSearch:
 
     @property
     def gain(self) -> float:
-        """By how many nats the best mode has a higher objective than EM's mode; NaN if no search was made."""
+        """The objective of the best mode minus the objective of EM's mode, in nats; NaN if no search was made."""
         return max(self._highest_of_modes, self._objective_of_restart) - self.em_objective
 
     @property

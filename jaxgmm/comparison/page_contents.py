@@ -41,11 +41,11 @@ class PageContents(NamedTuple):
         return next(iter(self.samplers.values())).word if len(self.samplers) == 1 else self.conclusion.verdict.word
 
     def findings(self, sampler: SamplerSummary) -> list[str]:
-        """Return the sentences of the findings on one posterior, in the words of the reader."""
+        """Return the sentences of the findings on one posterior. They name functions or options, depending on the reader."""
         return [in_words_of(self.reader, finding.sentence) for finding in sampler.findings]
 
     def notes(self, sampler: SamplerSummary) -> list[str]:
-        """Return the notes on one posterior, in the words of the reader."""
+        """Return the notes on one posterior. They name functions or options, depending on the reader."""
         return [in_words_of(self.reader, note) for note in sampler.notes]
 
     @property

@@ -45,7 +45,7 @@ class SamplerSummary(SamplerDiagnostics):
 
     @property
     def word(self) -> str:
-        """The verdict in a few words. For a bootstrap, the words differ, because it does not draw from a posterior."""
+        """The verdict in a few words. A bootstrap has other words, because a bootstrap does not draw from a posterior."""
         return (BOOTSTRAP_WORDS if self.method == "bootstrap" else {}).get(self.verdict, self.verdict.word)
 
     @property

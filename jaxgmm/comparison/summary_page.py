@@ -92,9 +92,10 @@ def _quantity_lines(page: PageContents, most: int) -> list[str]:
 
 
 def _chosen(rows: Sequence[ComparisonRow], most: int) -> set[str]:
-    """Return the names of the first `most` quantities. Quantities with EM outside an interval come before all others.
+    """Return the names of the `most` quantities that are shown. Quantities with EM outside an interval take precedence.
 
-    Within these two groups, quantities are ordered by kind, and those of one kind by decreasing |z|.
+    Among these quantities, and among all others, the kind decides first: see `_KINDS`. Within a kind, quantities with a larger
+    |z| take precedence.
     """
     keys: dict[str, tuple[bool, int, float]] = {}
     for row in rows:

@@ -114,7 +114,9 @@ def gravest(findings: Sequence[Finding]) -> Verdict:
 
 
 def insert(findings: Sequence[Finding], others: Sequence[Finding]) -> list[Finding]:
-    """Return all findings, the gravest first. If one of the others causes a verdict, no finding causes the verdict AGREE.
+    """Insert the findings `others` into a list of findings, so that the gravest come first, and return the new list.
+
+    If one of the findings `others` causes a verdict, the findings that caused the verdict AGREE cause no verdict any more.
 
     Example:
         >>> found = [Finding(Verdict.AGREE, "EM lies inside.")]

@@ -68,8 +68,8 @@ def fit(
         sample_weight: (N,) >= 0, or None. A row of integer weight w counts as w copies of the row. A row of weight 0 is
             ignored, whatever values it holds.
         tol: EM has converged when one step changes the objective by at most this many nats per unit of weight. With tol=0, EM
-            runs until a step changes nothing or until max_iter. A change of `tol` can be smaller than the rounding
-            error of the objective, as in float32. EM has then converged when the parameters hardly move, and the objective may
+            runs until a step changes nothing or until max_iter. In float32, the change that `tol` allows can be smaller than
+            the rounding error of the objective. EM has then converged when the parameters hardly move, and the objective may
             vary within its rounding error.
         max_iter: the largest number of steps.
         reg_covar: a number in data units squared that is added to each variance after each step, as in scikit-learn. It

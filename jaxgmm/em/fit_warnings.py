@@ -25,7 +25,7 @@ from .result import ComponentStatus, Fit, Status
 _FIRST_ROWS = 64  # number of rows that the first search for constant columns reads; most columns vary within these rows
 _COARSE_SPACING = 0.05  # smallest distance between neighbouring floats, in standard deviations, at which `fit` warns
 _COLLINEAR = 1e-10  # standardised data are treated as constant in a direction if their variance in it is less than this number
-_SHARE_OF_COLLINEAR = 1e-3  # a column is collinear if its coefficients in the constant directions have a larger norm
+_SHARE_OF_COLLINEAR = 1e-3  # a column is collinear if its coefficients in the constant directions have a norm above this
 _MOST_NAMED = 10  # largest number of columns or components that one sentence lists
 
 

@@ -115,8 +115,8 @@ def _make_either_kernel(chunk: int) -> Callable[..., tuple[ComponentSums, jax.Ar
 def _is_far(mixture: Mixture, factors: covariance.Factors) -> jax.Array:
     """Return whether the data lie so far from the centre that the quadratic kernel is not accurate enough.
 
-    The function compares the largest expected squared distance from the centre, in the whitened coordinates of a component,
-    with _LARGEST_SQUARE.
+    For each component and each whitened coordinate, the function bounds the expected squared distance of the data from the
+    centre. It compares the largest of these numbers with _LARGEST_SQUARE.
     """
     covariance_type, d = mixture.covariance_type, mixture.num_features
     second_moments = covariance.variances(mixture.covariances, covariance_type, d) + mixture.means**2
@@ -168,8 +168,13 @@ def _quadratic_component_sums(
         centered = transpose(_centred(x, w, center, is_weighted))
         features = covariance.quadratic_features(centered, covariance_type)  # (F, n)
         joint = quadratic_log_joint(coefficients, features)
+<<<<<<< HEAD
         r, log_likelihood = _weighted_responsibilities(joint, w, is_weighted)
         return covariance.einsum("fn,kn->fk", features, r), log_likelihood  # (F, K) was measured to be faster than (K, F)
+=======
+        r, log_likelihood = _weighted_responsibilities(joint, w, has_weights(rows.weight))
+        return covariance.einsum("fn,kn->fk", features, r), log_likelihood  # a product (F, K) was faster than (K, F)
+>>>>>>> main
 
     sums, log_likelihood = sum_over_rows(chunk_sums, rows.x, rows.weight, chunk, (rows.center, coefficients))
     second, first, count = covariance.split_quadratic(sums.T, covariance_type, mixture.num_features)

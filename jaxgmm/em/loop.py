@@ -278,7 +278,8 @@ def _status_after(
         small |= settled & (change < 0)
     status = jnp.where(~is_first & jnp.where(tol > 0, small, unchanged), Status.CONVERGED, _RUNNING)
     if problem.reg_covar is None:
-        # a fall within tol is also rounding then: the quadratic kernel rounds more than `rounding` says
+        # if the parameters hardly move, a fall by at most tol is due to rounding too, because the rounding error of the
+        # quadratic kernel can be larger than the estimate `rounding`
         fell = (change < -_LARGEST_FALL * rounding) & ~(settled & (change >= -tol))
         status = jnp.where(~is_first & fell, Status.DECREASED, status)
     return jnp.where(finite, status, jnp.where(is_first & ~value.singular, Status.NONFINITE, Status.SINGULAR))

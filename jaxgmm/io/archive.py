@@ -108,9 +108,9 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: the file was not written by `save` or the command, was written by a newer jaxgmm, is damaged, has values
-            outside the range of 32 bits, or holds a mixture or a prior that `make_mixture` or the samplers would refuse. If the
-            status of a Fit or a Posterior says that it failed, its numbers are not checked.
+        ValueError: neither `save` nor the command wrote the file, a newer jaxgmm wrote it, the file is damaged, a value is
+            outside the range of 32 bits, or the file holds a mixture or a prior that `make_mixture` or the samplers would
+            refuse. If the status of a Fit or a Posterior says that it failed, its numbers are not checked.
 
     Warns:
         RuntimeWarning: float64 numbers were rounded to float32.
@@ -234,7 +234,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             header = json.loads(text)
             version = header["format"]
             if isinstance(version, int) and version <= _FORMAT:
-                if len(names) - 1 > text.count('"array"'):  # before reading, as there may be very many arrays
+                if len(names) - 1 > text.count('"array"'):  # checked before the arrays are read: there may be very many
                     raise ValueError("it holds arrays that its header does not name")
                 return header, {name: _read_array(file, name) for name in names if name != _HEADER}
         except Exception as error:  # zipfile, NumPy and json raise many types of errors for damaged files

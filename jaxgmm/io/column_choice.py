@@ -16,7 +16,7 @@ _IDENTIFIER = re.compile(
     r"|(?i:unnamed: \d+)|.*[a-z](Id|ID)"
 )
 _LEAST_IN_ORDER = 3  # smallest number of rows at which consecutive numbers in a named column are taken as row numbers
-_LEAST_SHUFFLED = 10  # the same limit, but for numbers that are consecutive only after they are sorted
+_LEAST_SHUFFLED = 10  # smallest number of rows at which numbers that are consecutive after sorting are taken as row numbers
 
 
 def choose_columns(

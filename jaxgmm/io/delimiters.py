@@ -15,7 +15,7 @@ CANDIDATES = (",", ";", "\t", "|", " ")  # " " stands for any white space
 NO_DELIMITER = "\x1f"  # stands for the delimiter of a table with one column; it does not occur in text
 SAMPLE = 1000  # number of first rows that are read to find the delimiter and the header
 # Number of rows such as "3,17". If at least this many rows have no zero directly after the comma, the comma is not taken as a
-# decimal sign: with random decimals, the probability of no such zero would be only 0.9^44 = 1 %.
+# decimal sign, because 44 random decimals contain no zero with a probability of only 0.9^44 = 1 %.
 _ENOUGH_WITHOUT_ZERO = 44
 _ENOUGH_NAMES = 10  # in a table of at least this many rows, 1, 2, 3, ... before the comma are row names
 _YEARS = range(1800, 2201)  # these numbers are common names of columns
@@ -140,7 +140,10 @@ def _is_number_like(field: str, column: list[str]) -> bool:
 
 
 def _has_numeric_names(first: Sequence[str], columns: list[list[str]]) -> tuple[bool, str | None]:
-    """Return whether a first row of whole numbers holds names, such as years, and a remark unless the row is surely data."""
+    """Return whether a first row of whole numbers holds names, such as years. Return also a remark for the user.
+
+    The remark is None if the row clearly holds data.
+    """
     pairs = [(field, column) for field, column in zip(first, columns, strict=True) if not is_missing(field)]
     if not all(re.fullmatch("[0-9]{1,9}", field) for field, _ in pairs) or len(pairs[0][1]) < 2:
         return False, None

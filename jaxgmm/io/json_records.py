@@ -61,7 +61,7 @@ def _fit_fields(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _floats(lists: Mapping[str, object]) -> dict[str, Any]:
-    """Return nested lists of numbers as arrays: in float32 if it holds all numbers exactly, else in float64."""
+    """Return nested lists of numbers as arrays, in float32 if float32 represents all numbers exactly, else in float64."""
     wide: dict[str, np.ndarray] = {}
     for name, values in lists.items():
         try:

@@ -120,7 +120,7 @@ def read_whole_table(
 
 
 def _chosen(columns: Columns | ColumnChooser, names: list[str]) -> Columns:
-    """Return the requested columns. If `columns` is a function, they are its result for the names of all columns."""
+    """Return the requested columns. If `columns` is a function, call it with the names of all columns to get them."""
     return columns(names) if callable(columns) else columns
 
 

@@ -50,7 +50,11 @@ class Table(NamedTuple):
     text: tuple[list[str], str] | None = None
 
     def cells(self) -> Iterator[Sequence[object]]:
-        """Yield the cells of each row. Cells of a text are strings, as written; in other tables, None is a missing value."""
+        """Yield the cells of each row.
+
+        If the table was read from text, the cells are strings, as they were written. In all other tables, a missing value
+        becomes None.
+        """
         if self.text is not None:
             yield from split(*self.text)
             return

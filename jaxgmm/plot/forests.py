@@ -158,9 +158,9 @@ def _intervals(row: ComparisonRow, methods: Sequence[str], every: dict[tuple[str
 
 
 def _priors(comparison: Comparison, shade: str) -> dict[str, list[_Interval]]:
-    """Return the interval of each parameter under the prior of the first posterior, in a grey, by the name of the parameter.
+    """Return a dict from the name of each parameter to its interval under the prior of the first posterior.
 
-    The dict is empty if there is no prior, or if labels are not identified.
+    The intervals have the grey `shade`. The dict is empty if there is no prior, or if labels are not identified.
     """
     posterior = next(iter(comparison.posteriors.values()))
     if not isinstance(posterior.prior, MixturePrior) or not _identified(comparison):

@@ -18,7 +18,7 @@ from ..marginals import marginal
 from ..mixture import Mixture
 
 _TAIL = 0.005  # share of the points at each end that may lie beyond the axis, if they are far away
-_REACH = 2.0  # a point is far away if its distance from the range of the other points is this many times their range
+_REACH = 2.0  # a point is far away if its distance from the other points is more than this number times their range
 _WIDER = 0.35  # EM may widen the range of the data by this fraction at each end
 _MARGIN = 0.05  # empty space at each end, as a fraction of the range
 _MOST_FEATURES = 12  # pairs are chosen among at most this many features
@@ -131,7 +131,8 @@ def separated_pairs(mixture: Mixture, most: int, empty: Sequence[int] = ()) -> l
 
 def _overlap(weights: np.ndarray, means: np.ndarray, dense: np.ndarray) -> float:
     """Return the overlap of components, from weights (K,), means (K, F) and covariances (K, F, F); 0 if they are disjoint."""
-    scale = np.sqrt(np.maximum(np.einsum("kii->ki", dense).max(0), np.finfo(float).tiny))  # for results without units
+    # the features are divided by their scale, so that the result does not depend on their units
+    scale = np.sqrt(np.maximum(np.einsum("kii->ki", dense).max(0), np.finfo(float).tiny))
     means, dense = means / scale, dense / np.outer(scale, scale) + 1e-9 * np.eye(len(scale))
     half_logs = np.linalg.slogdet(dense)[1] / 2
     total = 0.0

@@ -247,7 +247,8 @@ def coclustering(ax: Axes, matrix: ArrayLike, *, labels: ArrayLike | None = None
 def histogram(ax: Axes, values: np.ndarray, ends: ArrayLike = ()) -> np.ndarray:
     """Draw a grey histogram of one feature (N,). Return a grid of 400 points that extends a little beyond the data.
 
-    The range is that of `axis_limits`, whose argument `ends` this function takes. Points beyond it are left out.
+    `axis_limits` computes the range of the histogram and of the grid from the points and from `ends`. Points beyond this range
+    are left out.
     """
     low, high = axis_limits(values, ends)
     inside = values[(values >= low) & (values <= high)]

@@ -84,11 +84,12 @@ def _edges(interval: tuple[float, float] | None, span: tuple[float, float]) -> l
 
 
 def _robust_range(draws: np.ndarray) -> tuple[float, float]:
-    """Return the range in which draws are shown: nearly all of them, but no long tails.
+    """Return the range in which draws are shown. It contains nearly all draws, but no long tails.
 
-    On each side, the range extends to six times the distance of the quartile from the median. If the central 95 % of the draws
-    extends farther, for example because of a second mode, so does the range, up to 25 times this distance. Long tails occur if
-    a component is empty in some of the draws.
+    Long tails occur if a component is empty in some of the draws. On each side, the range extends from the median by six times
+    the distance of the quartile. If the central 95 % of the draws extends farther, for example because of a second mode, the
+    range is extended to a little more than these draws, but to at most 25 times the distance of the quartile. The range never
+    extends beyond the central 99.6 % of the draws.
     """
     draws = draws[np.isfinite(draws)]
     if not draws.size:

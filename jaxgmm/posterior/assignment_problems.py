@@ -33,8 +33,8 @@ class Optimum(NamedTuple):
 def best_orders(scores: jax.Array, mass: jax.Array, exchangeable: jax.Array, likeness: jax.Array | None = None) -> Optimum:
     """Solve M assignment problems: find the best order by the scores (M, K, K), and the smallest gain of this order.
 
-    mass (K,): the weight of each component of the reference. likeness (M, K, K): the scores from which the gain is computed,
-    or None if these are `scores` too.
+    mass (K,): the weight of each component of the reference. likeness (M, K, K): the scores from which the gain is computed;
+    None: the gain is computed from `scores`.
     """
     if len(mass) <= MAX_ENUMERATED:
         return _enumerate(scores, mass, exchangeable, likeness)

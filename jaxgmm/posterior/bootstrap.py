@@ -70,8 +70,14 @@ def bootstrap(
 
     Returns:
         A Posterior with mixture (C, S, ...). log_density (C, S) is evaluated at the parameters of each replicate fit, but with
-        the original data x: log p(x, theta) in nats, or the log-likelihood if there is no prior. stats: fit_status (C, S);
-        num_iter (C, S); spike (C, S), True where the fit has a degenerate component; and the statistics of `relabel`.
+        the original data x: log p(x, theta) in nats, or the log-likelihood if there is no prior. Its stats have the entries
+        that `relabel` adds, and the following entries:
+
+        | entry | shape | meaning |
+        | --- | --- | --- |
+        | fit_status | (C, S) | the Status of each fit |
+        | num_iter | (C, S) | number of EM steps |
+        | spike | (C, S) | whether the fit has a degenerate component |
 
     Raises:
         ValueError: shapes do not match, a value is invalid or an option is unknown. Traced values are not validated.

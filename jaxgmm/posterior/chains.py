@@ -12,6 +12,7 @@ from numpyro.infer import MCMC, NUTS
 from numpyro.infer.hmc import HMCState
 
 from .. import linalg
+from ..chunking import on_cpu
 from ..density import log_prob
 from ..mixture import Mixture
 from ..progress import advance
@@ -66,7 +67,7 @@ class Target(NamedTuple):
     """The distribution that is sampled, given by two functions.
 
     Attributes:
-        potential: z (P,) -> (), minus the log density.
+        potential: a function of a point z (P,). It returns minus the log density of z, ().
         describe: a function of points z (C, S, P) and their potentials (C, S). It returns mixtures (C, S, ...) in data units,
             log densities (C, S), and a dictionary of further statistics.
     """
@@ -111,10 +112,13 @@ def sample_chains(
     key_start, key_run = jax.random.split(key)
     target = make_target(problem, main.start, options.model)
     starts = _chain_starts(key_start, approximations, options)
-    sampler = _make_sampler(target, main, target_accept_prob, bar, options, len(starts))
-    sampler.run(key_run, init_params=starts if len(starts) > 1 else starts[0], extra_fields=_FIELDS)
-    fields = sampler.get_extra_fields(group_by_chain=True)
-    z = main.mode + jnp.matmul(sampler.get_samples(group_by_chain=True), main.root.T, precision="highest")
+
+    def potential(u: jax.Array) -> jax.Array:
+        return target.potential(main.mode + main.root @ u)
+
+    kernel = _make_kernel(potential, target_accept_prob, bar, options, len(starts))
+    u, fields = _run_chains(key_run, starts, kernel, options)
+    z = main.mode + jnp.matmul(u, main.root.T, precision="highest")
     mixture, log_density, further = target.describe(z, fields["potential_energy"])
     invariants = jnp.stack([log_density, *([(mixture.weights**2).sum(-1)] if mixture.num_components > 1 else [])])
     fields = {name: field[:num_chains] for name, field in fields.items()}
@@ -135,43 +139,87 @@ def sample_chains(
 
 
 class _NUTS(NUTS):
-    """NumPyro's NUTS, which also advances a progress bar."""
+    """NumPyro's NUTS, which also advances a progress bar.
+
+    Attributes:
+        bar: (), the number that identifies the progress bar, or None.
+        num_steps: the total number of steps of the bar.
+        first_step: (), the number of steps of the bar before the first step of this kernel.
+    """
 
     bar: jax.Array | None = None
     num_steps: int = 0
+    first_step: jax.Array | int = 0
 
     def sample(self, state: HMCState, model_args: tuple, model_kwargs: dict[str, object]) -> HMCState:
-        """Do one step of all chains."""
-        advance(self.bar, jnp.ravel(state.i)[0], self.num_steps)
+        """Do one step of one chain, or of all chains together."""
+        advance(self.bar, self.first_step + jnp.ravel(state.i)[0], self.num_steps)
         return super().sample(state, model_args, model_kwargs)
 
 
-def _make_sampler(
-    target: Target,
-    main: GaussianApproximation,
+def num_bar_steps(num_chains: int, num_steps: int) -> int:
+    """Return how many steps a progress bar counts if each of the chains does `num_steps` steps."""
+    return num_steps if _run_together() else num_chains * num_steps
+
+
+def _run_together() -> bool:
+    """Return whether all chains advance together.
+
+    On a CPU, the chains run one after another. No chain then waits for the longest trajectory of the others, and JAX traces the
+    sampler in half the time. With 5000 rows, the draws took a third of the time. On an accelerator, all chains advance
+    together, because one chain has too little parallel work for the device.
+    """
+    return not on_cpu()
+
+
+def _run_chains(
+    key: jax.Array, starts: jax.Array, kernel: _NUTS, options: ChainOptions
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Run one chain from each of the starts (C, P). Return the draws (C, S, P) and NumPyro's fields (C, S)."""
+    num_chains, num_steps = len(starts), options.num_warmup + options.num_samples
+
+    def run(key: jax.Array, start: jax.Array, first_step: jax.Array | int, num_chains: int) -> MCMC:
+        kernel.first_step = first_step
+        sampler = MCMC(
+            kernel,
+            num_warmup=options.num_warmup,
+            num_samples=options.num_samples,
+            num_chains=num_chains,
+            chain_method="vectorized",
+            progress_bar=False,  # NumPyro's bar would compile every call anew
+        )
+        sampler.run(key, init_params=start, extra_fields=_FIELDS)
+        return sampler
+
+    if _run_together() and num_chains > 1:
+        sampler = run(key, starts, 0, num_chains)
+        return sampler.get_samples(group_by_chain=True), sampler.get_extra_fields(group_by_chain=True)
+
+    def run_one(inputs: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, dict[str, jax.Array]]:
+        sampler = run(*inputs, 1)
+        return sampler.get_samples(), sampler.get_extra_fields()
+
+    return jax.lax.map(run_one, (jax.random.split(key, num_chains), starts, num_steps * jnp.arange(num_chains)))
+
+
+def _make_kernel(
+    potential: Callable[[jax.Array], jax.Array],
     target_accept_prob: jax.Array,
     bar: jax.Array | None,
     options: ChainOptions,
     num_chains: int,
-) -> MCMC:
-    """Return NumPyro's sampler in the coordinates u = root^-1 (z - mode), with the root and the mode of `main`."""
+) -> _NUTS:
+    """Return NumPyro's kernel for a potential, which is a function of the coordinates u = root^-1 (z - mode)."""
     kernel = _NUTS(
-        potential_fn=lambda u: target.potential(main.mode + main.root @ u),
+        potential_fn=potential,
         step_size=_FIRST_STEP_SIZE,
         adapt_mass_matrix=options.adapt,
         dense_mass=options.adapt,
         target_accept_prob=target_accept_prob,  # pyright: ignore[reportArgumentType]  # an array works too, and can be traced
         max_tree_depth=options.max_tree_depth,
     )
-    kernel.bar, kernel.num_steps = bar, options.num_warmup + options.num_samples
-    return MCMC(
-        kernel,
-        num_warmup=options.num_warmup,
-        num_samples=options.num_samples,
-        num_chains=num_chains,
-        chain_method="vectorized",
-        progress_bar=False,  # NumPyro's bar would compile every call anew
-    )
+    kernel.bar, kernel.num_steps = bar, num_bar_steps(num_chains, options.num_warmup + options.num_samples)
+    return kernel
 
 
 def _chain_starts(key: jax.Array, approximations: Approximations, options: ChainOptions) -> jax.Array:
@@ -194,7 +242,8 @@ def _statistics(
 ) -> dict[str, jax.Array]:
     """Return the statistics of the chains by name.
 
-    They come from the mixing of label-invariant quantities, from NumPyro's fields (C, S), and from the approximation.
+    They are the R-hat and effective sample size of label-invariant quantities, NumPyro's fields (C, S), and statistics of the
+    approximation.
     """
     return {
         "diverging": fields["diverging"],

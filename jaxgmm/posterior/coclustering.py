@@ -121,10 +121,10 @@ def _coclustering(draws: Mixture, x: jax.Array) -> jax.Array:
 
 @jax.jit
 def _entropy_of_pairs(draws: Mixture, x: jax.Array, count: jax.Array) -> jax.Array:
-    """Return a mean entropy in nats for each point, (N,).
+    """Return the mean entropy (N,) of the pairs that contain each point, in nats.
 
-    The entropy is that of the event that the point and a second point belong to the same component. The mean is over the second
-    points, which are the first `count` points without the point itself.
+    The entropy of a pair of points describes how uncertain it is whether both points belong to the same component. The mean for
+    a point is over its pairs with the first `count` points, without the pair of the point with itself.
     """
     together = _coclustering(draws, x)
     entropy = jnp.where(jnp.arange(len(x)) < count, entr(together) + entr(1 - together), 0)

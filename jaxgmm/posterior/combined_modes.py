@@ -14,7 +14,8 @@ from ..mixture import Mixture, MixtureLike, as_mixture
 from ..validation import is_traced
 from .result import Posterior, PosteriorStatus
 
-# The result keeps the smallest value over the modes of each of these statistics, and the largest value of each other statistic.
+# For each of these statistics, the result keeps the smallest value over the modes. For all other statistics, it keeps the
+# largest value.
 _SMALLEST = ("ess", "min_eigenvalue")
 _LEFT_OUT = ("energy",)  # the differences between the energies of consecutive draws have no meaning after the combination
 _SEVERITY = (

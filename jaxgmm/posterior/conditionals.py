@@ -169,12 +169,17 @@ def _labelled_sums(
     return jnp.stack(sums), log_likelihood
 
 
+<<<<<<< HEAD
 def _sums_about_means(
     covariance_type: str, rows: tuple[jax.Array, jax.Array], w: jax.Array, state: GibbsState
 ) -> tuple[jax.Array, jax.Array]:
     """Return the same as `_labelled_sums`, computed from the quadratic features of deviations from the means.
+=======
+def _sums_about_means(state: GibbsState, covariance_type: str) -> Callable[..., tuple]:
+    """Return a function that draws labels for a chunk of rows, with the same results as the function of `_labelled_sums`.
+>>>>>>> main
 
-    Each row has one label, so only the features of its deviation from one mean are needed.
+    For each row, the function needs only the quadratic features of the deviation from one mean, because the row has one label.
     """
     y, uniform = rows
     joint, _ = log_joint(*state, y.T, covariance_type, subtract_means_first=True)

@@ -42,13 +42,13 @@ from .evidence_rounds import ROUNDS, Points, Ratios, log_ratios
 from .likelihood import reference_total
 from .modes import Modes
 from .pareto import effective_number, khat_limit, pareto_k
-from .result import INDEPENDENT, Posterior, check_one_posterior, in_dtype
+from .result import INDEPENDENT, Posterior, check_one_number, check_one_posterior, in_dtype
 from .standardization import StandardizedProblem, log_volume, standardise, to_standard
 
 _FEWEST_EFFECTIVE = 100  # with fewer effective samples, neither the value nor its error is trusted, whatever k-hat is
 _FEWEST_DRAWS = 100  # with fewer draws from the posterior, bridge sampling is not attempted
 _DRAW_ROUNDS = 2  # largest number of rounds whose points are draws from the posterior
-_NEGLIGIBLE = 0.02  # the status does not report that the draws miss a mode with a smaller share of the posterior
+_NEGLIGIBLE = 0.02  # if the draws miss a mode, the status reports this only if the mode's share of the posterior is larger
 _REPRESENTED = 0.1  # the draws miss a mode if the share of the draws in it is below this fraction of the mode's mass
 _DIFFERENCE = 3.0, 0.01  # two estimates disagree if they differ by more than 3.0 standard errors and by more than 0.01 nats
 
@@ -70,8 +70,8 @@ def log_evidence(
     starts from some of the draws, and from copies of the best draw in which one component has been emptied. The proposal is
     built around the modes that Newton's method finds. A posterior from `laplace` is therefore as suitable as a posterior from
     `nuts`, unless its draws miss a mode. No diagnostic can notice a mode that neither the proposal nor the draws cover. If you
-    suspect such modes, pass the result of `modes`, or optima from other starts, as `modes`. If the draws then miss one of these
-    modes that holds more than 2 % of the posterior, the status is MISSED_MODES.
+    suspect such modes, pass the result of `jaxgmm.modes`, or optima from other starts, as the argument `modes`. If one of these
+    modes holds more than 2 % of the posterior and the draws miss it, the status is MISSED_MODES.
 
     A component that holds no data follows its prior, which may be vague. Under a Dirichlet concentration below 1, the weight of
     such a component may be as small as e^-1000. Some parts of the proposal therefore describe an emptied component in
@@ -79,12 +79,12 @@ def log_evidence(
 
     With up to 6 components, the proposal is averaged over all K! labellings. With more components, only one labelling is used,
     in which the means are in ascending order along the axis that separates the means best. The importance ratio of
-    each sample with this labelling is multiplied by K!, and that of every other sample by 0. This is correct too, but less
-    efficient if components overlap.
+    each sample with this labelling is multiplied by K!, and the importance ratio of every other sample by 0. The result is
+    correct too, but the method is less efficient if components overlap.
 
     If the draws are from `nuts`, `gibbs` or `smc`, bridge sampling gives a second estimate from the same samples and from the
     draws (Meng & Wong 1996), with its standard error (Fruehwirth-Schnatter 2004). If the two estimates differ by more than
-    three standard errors, the status is DISAGREEMENT.
+    three standard errors and by more than 0.01 nats, the status is DISAGREEMENT.
 
     The evidence refers to the data as given, so it depends on their units. Do not compare the evidence of different K under
     priors that were made from the data, such as `default_prior`: that comparison is not fair.
@@ -105,7 +105,8 @@ def log_evidence(
         Evidence, which unpacks into value and error.
 
     Raises:
-        ValueError, TypeError: the posterior, the data or an option is invalid, or the posterior was not made from these data.
+        ValueError, TypeError: the posterior, the data or an option is invalid, the posterior was not made from these data, or
+            it is from `telescope` and was not given to `condition_on_occupied`.
 
     Warns:
         RuntimeWarning: outside jit, if the status is not OK.
@@ -143,6 +144,7 @@ def log_evidence(
 def _check(posterior: Posterior, modes: Mixture | None) -> None:
     """Raise ValueError or TypeError if the posterior has no prior, or if the modes do not fit the posterior."""
     check_one_posterior(posterior)
+    check_one_number(posterior, "log_evidence")
     if posterior.prior is None:
         raise TypeError(
             "posterior has no prior, but the evidence is an average over it; give a posterior from laplace, nuts or gibbs."
@@ -227,7 +229,8 @@ def _check_draws(evidence: Evidence, ratios: Ratios, offset: jax.Array, chain_we
 def _misses_a_mode(ratios: Ratios, chain_weight: jax.Array) -> jax.Array:
     """Return whether the draws miss a given mode that is not negligible, ().
 
-    The mass of a mode is estimated twice: from the weighted samples, and from those draws that have a finite density.
+    The mass of a mode is estimated twice: from the samples of the proposal, weighted by their importance ratios, and from those
+    posterior draws that have a finite density. The draws miss the mode if the second estimate is much smaller than the first.
     """
     mass = jax.nn.softmax(ratios.of_samples) @ jnp.maximum(ratios.shares_of_samples, 0)
     count = len(ratios.of_draws)

@@ -1,10 +1,10 @@
 """The coordinates in which the proposal for the evidence is defined.
 
 The proposal is a mixture of t distributions, which are called its parts. A part may have empty components, which hold no data.
-An empty component follows its prior. In unconstrained space z, this prior has much heavier tails than a t distribution: the
-mean of the component is far from the prior mean m where its variance is large, and under a small concentration c its weight may
-be e^-1000. There are therefore three systems of coordinates, with the indices 0, 1 and 2. Each part uses system 0, except for
-the means and the weights of its empty components:
+An empty component follows its prior. In unconstrained space z, this prior has much heavier tails than a t distribution. The
+mean of the component is far from the prior mean m where the variance of the component is large. The weight of the component may
+be e^-1000 if the concentration c is small. There are therefore three systems of coordinates, with the indices 0, 1 and 2. Each
+part uses system 0, except for the means and the weights of its empty components:
 
     0    z itself
     1    mean of an empty component: the standard normal noise from which the prior computes mu_k given Sigma_k
@@ -41,7 +41,8 @@ class Measured(NamedTuple):
 
     Attributes:
         z: (..., P), the point in unconstrained space.
-        noise: (..., K, D), standard normal noise. Given its covariance, each mean is a linear function of it under the prior.
+        noise: (..., K, D), standard normal noise. Under the prior, the mean of a component given its covariance is a linear
+            function of the noise.
         log_slope: (..., K), log|d noise_k / d mu_k|.
     """
 

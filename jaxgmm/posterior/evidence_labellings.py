@@ -17,10 +17,10 @@ from jax.nn import logsumexp
 
 from .. import linalg
 from ..chunking import labellings_per_batch
+from ..component_order import ascending_order, permute_components
 from ..mixture import Mixture
 from .evidence_coordinates import Coordinates, Measured
 from .importance import Proposal, log_parts
-from .label_assignment import permute_components
 from .unconstrained_space import UnconstrainedSpace, from_sticks, to_sticks
 
 LogParts = Callable[[Proposal, Measured], jax.Array]
@@ -46,9 +46,9 @@ def make_labellings(
 ) -> Labellings:
     """Return the functions that account for the labellings, given the prior's weight concentrations (K,).
 
-    With up to 6 components, all labellings are enumerated. With more components, only one labelling is kept: the one in which
-    the means of exchangeable components are in ascending order along the axis on which the start's means vary most. The
-    mixtures have the shape and covariance type of the start.
+    With up to 6 components, all labellings are enumerated. With more components, only one labelling is kept. In this labelling,
+    the means of exchangeable components are in ascending order along one axis. It is the axis along which the means of the
+    start vary most. The mixtures have the shape and covariance type of the start.
     """
     exchangeable = concentration[:, None] == concentration[None, :]
     if start.num_components <= _ENUMERATED:
@@ -56,9 +56,7 @@ def make_labellings(
     axis = linalg.eigh(jnp.cov(start.means.T, aweights=start.weights).reshape(start.num_features, -1))[1][:, -1]
 
     def canonical(mixture: Mixture) -> Mixture:
-        group = exchangeable.argmax(-1)  # for each component, the index of the first component with the same concentration
-        order = jnp.zeros(len(group), int).at[jnp.argsort(group)].set(jnp.lexsort((mixture.means @ axis, group)))
-        return permute_components(mixture, order)
+        return permute_components(mixture, ascending_order(mixture.means @ axis, concentration))
 
     return Labellings(_kept_labelling(space, coordinates, exchangeable, axis), canonical)
 

@@ -31,7 +31,7 @@ _SMALLEST_WEIGHT = 1e-6  # smallest weight in a start of Newton's method, which 
 
 
 class Seeds(NamedTuple):
-    """The seeds, and a draw whose density can be computed again.
+    """The seeds, and one draw. The stored density of this draw is compared with its density at the data x.
 
     Attributes:
         mixtures: (M, ...), the seeds, in standardised coordinates. A component is empty if its weight is 0.
@@ -79,9 +79,9 @@ def _num_emptied(seeds: Mixture) -> int:
 
 
 def _without_component(mixture: Mixture, k: jax.Array, problem: StandardizedProblem) -> Mixture:
-    """Empty component k: return a mixture in which the other components hold all data, and component k has weight 0.
+    """Return a mixture in which component k has weight 0, and the other components are fitted to all data.
 
-    Such a mixture is needed as a seed if there is a mode near it, because the posterior may have few draws near this mode.
+    Such a mixture is used as a seed, because the posterior may have a mode near this mixture, but few draws near this mode.
     """
     prior = problem.prior
     flat = dataclasses.replace(prior, weight_concentration=jnp.ones_like(prior.weight_concentration))

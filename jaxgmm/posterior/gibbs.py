@@ -62,9 +62,9 @@ def gibbs(
     from their conditional distributions. The posterior density is the same as for `nuts`. A sweep costs about as much as one
     E-step and nothing is tuned, so many parallel chains are cheap. If components overlap, successive draws are highly
     correlated, and `nuts` may be more efficient. For each chain, labels are first drawn given the start. The first parameters
-    are then drawn given these labels, with a quarter of the weight of the data. Their standard deviation is therefore about
-    twice that of a usual draw. A chain keeps the start's labelling until label switching occurs: call `relabel` before you
-    summarise single components.
+    are then drawn given these labels, with a quarter of the weight of the data. Their standard deviation given the labels is
+    therefore about twice as large as in later sweeps. A chain keeps the start's labelling until label switching occurs: call
+    `relabel` before you summarise single components.
 
     Args:
         key: a random key.
@@ -74,7 +74,7 @@ def gibbs(
         prior: a Prior, or an IndependentPrior whose scale is InverseWishart or InverseGamma; the conditional distributions
             under these priors have closed forms.
         num_samples: S, draws per chain.
-        num_chains: C, chains that run in parallel.
+        num_chains: C, number of chains, which run at the same time.
         num_warmup: number of discarded sweeps at the beginning of each chain.
         sample_weight: (N,) integers >= 0. A row of weight w counts as w rows, each with its own label, so the number of passes
             over the data in a sweep equals the largest weight. A row of weight 0 is ignored, whatever values it holds. Weights
@@ -84,9 +84,14 @@ def gibbs(
             is compiled once in each process: a compilation cache on disk does not keep it.
 
     Returns:
-        A Posterior with mixture (C, S, ...) in data units and x's float dtype. stats: counts (C, S, K), how many rows got label
-        k when labels were drawn given each draw; rhat () and ess (), the largest R-hat and the smallest effective sample size
-        of label-invariant quantities (see `jaxgmm.posterior.mixing`), NaN with fewer than 4 draws per chain; num_warmup ().
+        A Posterior with mixture (C, S, ...) in data units and x's float dtype. Its stats have these entries:
+
+        | entry | shape | meaning |
+        | --- | --- | --- |
+        | counts | (C, S, K) | number of rows with label k when labels are drawn given each draw |
+        | rhat | () | largest R-hat of label-invariant quantities; NaN with fewer than 4 draws per chain |
+        | ess | () | smallest effective sample size of these quantities, or NaN |
+        | num_warmup | () | number of warm-up sweeps |
 
     Raises:
         ValueError, TypeError: the start, the data, the prior or an option is invalid, or the prior's scale is HalfNormal.

@@ -1,7 +1,7 @@
-"""Hamiltonian Monte Carlo moves of many particles, whose metric and step size are adapted to the particles.
+"""Move many particles by Hamiltonian Monte Carlo. The metric and the step size are adapted to the particles.
 
-Neal (2011), MCMC using Hamiltonian dynamics. Buchholz, Chopin & Jacob (2021), Bayesian Analysis 16:745, for the adaptation of
-such moves within sequential Monte Carlo.
+Sources: Neal (2011), MCMC using Hamiltonian dynamics; for the adaptation of such moves within sequential Monte Carlo, Buchholz,
+Chopin & Jacob (2021), Bayesian Analysis 16:745.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import jax.numpy as jnp
 
 from ..row_sums import vary_with
 
-# Length of a trajectory, in units in which the target has about unit scale. The step size of each particle is then shortened at
-# random (see `_SHORTEST`), and the trajectory with it.
+# Largest length of a trajectory, in units in which the scale of the target is about 1. For each particle, the step size and
+# therefore also the length are multiplied by a random number (see `_SHORTEST`).
 _PATH = 2.0
 _MOST_STEPS = 24  # largest number of leapfrog steps in a trajectory
 _SHORTEST = 0.5  # each particle's step size is multiplied by a random number between this number and 1

@@ -71,7 +71,7 @@ def make_proposal(log_weight: jax.Array, center: jax.Array, scale: jax.Array, em
     that the matrix is not singular. A fraction of the total weight is spread evenly over the parts, so that every part keeps
     some weight.
 
-    empty (E, K) and system (E, P): the fields of the same names of the Proposal.
+    The arguments empty (E, K) and system (E, P) become the fields of the Proposal with these names.
     """
     sd = jnp.sqrt(nonzero(jnp.diagonal(scale, axis1=-2, axis2=-1)))
     values, vectors = linalg.eigh(scale / (sd[:, :, None] * sd[:, None, :]))

@@ -31,6 +31,7 @@ import jax.numpy as jnp
 
 from .. import covariance, linalg
 from ..chunking import draws_per_batch
+from ..component_order import permute_components
 from ..density import responsibilities
 from ..mixture import Mixture
 from ..row_sums import Weight, vary_with, weight_or_ones
@@ -125,14 +126,6 @@ def match_labels(
     if method == "stephens":
         order, gain = _stephens(draws, order, x, weight, exchangeable)
     return Matching(order, jnp.minimum(gain, 1))
-
-
-def permute_components(mixture: Mixture, order: jax.Array) -> Mixture:
-    """Reorder the components of mixtures (...). The component with index `order[..., j]` moves to position j."""
-    weights = jnp.take_along_axis(mixture.weights, order, -1)
-    means = jnp.take_along_axis(mixture.means, order[..., None], -2)
-    covariances = covariance.permute(mixture.covariances, order, mixture.covariance_type)
-    return Mixture(weights, means, covariances, mixture.covariance_type)
 
 
 def _match_to_table(draws: Mixture, table: jax.Array, x: jax.Array, weight: jax.Array, exchangeable: jax.Array) -> Optimum:

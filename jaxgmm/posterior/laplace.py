@@ -50,11 +50,11 @@ def laplace(
 ) -> Posterior:
     """Make independent draws from the Gaussian approximation at the posterior mode, each with an importance ratio.
 
-    A damped Newton method descends from the start to the mode in NumPyro's unconstrained space. Draws z = mode + H^(-1/2)
-    N(0, I) are mapped back to (weights, means, covariances). Pareto k-hat of the importance ratios tells whether the
-    approximation can be trusted. If k-hat is below 0.7, the approximation is close to the posterior around this mode, and
-    weighting the draws by exp(log_ratio) corrects the difference. k-hat says nothing about other modes. All draws have the
-    start's labelling, except where components overlap.
+    A damped Newton method descends from the start to the mode in NumPyro's unconstrained space. Draws from N(mode, H^-1), where
+    H is the information at the mode, are mapped back to (weights, means, covariances). Pareto k-hat of the importance ratios
+    tells whether the approximation can be trusted. If k-hat is below 0.7, the approximation is close to the posterior around
+    this mode, and weighting the draws by exp(log_ratio) corrects the difference. k-hat says nothing about other modes. All
+    draws have the start's labelling, except where components overlap.
 
     If the information matrix is singular, the approximation is not valid, and the status is SINGULAR. The draws then only show
     in which directions the data and the prior leave the parameters undetermined. Eigenvalues of the information below 0.01 are
@@ -74,10 +74,16 @@ def laplace(
             on a terminal.
 
     Returns:
-        A Posterior with mixture (C, S, ...) in data units and x's float dtype. stats: log_ratio (C, S), the log posterior
-        density minus the log density of the approximation, in nats, up to a constant; counts (K,), expected number of points in
-        each component at the mode; khat (); min_eigenvalue (); newton_steps (); newton_gain (), the increase of the log
-        density, in nats, that one more Newton step would bring.
+        A Posterior with mixture (C, S, ...) in data units and x's float dtype. Its stats have these entries:
+
+        | entry | shape | meaning |
+        | --- | --- | --- |
+        | log_ratio | (C, S) | log posterior density minus that of the approximation, in nats, up to a constant |
+        | counts | (K,) | expected number of points in each component at the mode |
+        | khat | () | Pareto k-hat of the importance ratios |
+        | min_eigenvalue | () | smallest eigenvalue of the information at the mode |
+        | newton_steps | () | number of Newton steps from the start to the mode |
+        | newton_gain | () | increase of the log density that one more Newton step would bring, in nats |
 
     Raises:
         ValueError, TypeError: the start, the data, the prior or an option is invalid, or the posterior density at the start is

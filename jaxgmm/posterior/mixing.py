@@ -46,7 +46,7 @@ def label_invariant_draws(mixture: Mixture, log_density: jax.Array) -> jax.Array
     """Return the draws (Q, C, S) of the label-invariant quantities, from mixtures (C, S, ...) and log densities (C, S)."""
     variances = covariance.variances(mixture.covariances, mixture.covariance_type, mixture.num_features)
     ordered = [_sort_components(leaf) for leaf in (mixture.weights[..., None], mixture.means, jnp.log(variances))]
-    ordered[0] = ordered[0][:, :, 1:]  # without the smallest weight: 1 minus the sum of the others
+    ordered[0] = ordered[0][:, :, 1:]  # without the smallest weight, which is 1 minus the sum of the others
     return jnp.concatenate([log_density[None], *(_first(leaf) for leaf in ordered)])
 
 
@@ -126,7 +126,7 @@ def _diagnose(draws: jax.Array) -> tuple[jax.Array, jax.Array]:
     total = covariances[0] + means.var(ddof=1)
     rho = 1 - (within - covariances) / total
     pairs = rho.at[0].set(1)[: s // 2 * 2].reshape(-1, 2)[: max(1, (s - 1) // 2)]
-    sums = pairs.sum(1).at[-1].min(0)  # with a last sum of at most 0, the sequence below ends
+    sums = pairs.sum(1).at[-1].min(0)  # the last sum becomes at most 0, so that the sequence below ends
     # Geyer's initial monotone sequence ends before the first pair whose sum is not positive, and counts at least one pair
     end = jnp.maximum(jnp.argmax(~(sums > 0)), 1)
     counted = jnp.arange(len(sums)) < end

@@ -139,9 +139,10 @@ def _sample(name: str, distribution: dist.Distribution) -> jax.Array:
 
 
 def _checks(argument: jax.Array) -> dict[str, bool]:
-    """Return the options of a NumPyro distribution of matrices. If the argument is traced, it is not checked.
+    """Return the options of a NumPyro distribution of matrices. If its argument is traced, they switch NumPyro's check off.
 
-    NumPyro cannot check traced values, but it would compile the operations of the check that do not depend on them.
+    NumPyro cannot check traced values. With the check on, it would still compile those operations of the check that do not
+    depend on the values.
     """
     return {"validate_args": False} if isinstance(argument, Tracer) else {}
 

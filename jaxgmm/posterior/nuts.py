@@ -19,7 +19,7 @@ from ..inputs import Inputs, check_draws, check_sampling_options, check_start, p
 from ..mixture import Mixture, MixtureLike, as_mixture
 from ..progress import program_bar
 from ..validation import check_count, check_number, check_progress, is_traced
-from .chains import Approximations, ChainOptions, sample_chains
+from .chains import Approximations, ChainOptions, num_bar_steps, sample_chains
 from .combined_modes import sample_modes
 from .gaussian_approximation import GaussianApproximation, approximate_posterior, check_density_at_start
 from .mixing import R_HAT_LIMIT
@@ -86,7 +86,7 @@ def nuts(
         start_mass: (M,) >= 0, the posterior masses of the modes at which a stack of starts lies, up to a common factor. A mode
             that would contribute less than half a draw is left out.
         num_samples: S, draws per chain.
-        num_chains: C, chains that run in parallel.
+        num_chains: C, number of chains. On a CPU they run one after another, on other devices at the same time.
         num_warmup: number of warm-up steps; None means 150 with a fixed mass matrix and 1000 with an adapted one.
         sample_weight: (N,) >= 0. A row with an integer weight w counts as w equal rows. A row of weight 0 is ignored, whatever
             values it holds.
@@ -99,28 +99,46 @@ def nuts(
             is compiled once in each process: a compilation cache on disk does not keep it.
 
     Returns:
-        A Posterior with mixture (C, S, ...) in data units and x's float dtype.
+        A Posterior with mixture (C, S, ...) in data units and x's float dtype. Its stats have these entries:
 
-        stats: diverging, num_steps, tree_depth, accept_prob and energy (C, S); step_size (C,); counts (K,), expected number of
-        points in each component at the mode; khat, min_eigenvalue, newton_steps, num_warmup and adapted (); rhat () and
-        ess (), the largest R-hat and the smallest effective sample size of label-invariant quantities (see
-        `jaxgmm.posterior.mixing`), NaN with fewer than 4 draws per chain.
+        | entry | shape | meaning |
+        | --- | --- | --- |
+        | diverging | (C, S) | whether the trajectory diverged |
+        | num_steps | (C, S) | number of leapfrog steps |
+        | tree_depth | (C, S) | number of doublings of the trajectory |
+        | accept_prob | (C, S) | mean acceptance probability along the trajectory |
+        | energy | (C, S) | the Hamiltonian, in nats |
+        | step_size | (C,) | step size after the warm-up |
+        | counts | (K,) | expected number of points in each component at the mode |
+        | khat | () | Pareto k-hat of the normal approximation at the mode |
+        | min_eigenvalue | () | smallest eigenvalue of the information at the mode |
+        | newton_steps | () | number of Newton steps from the start to the mode |
+        | num_warmup | () | number of warm-up steps |
+        | adapted | () | whether the warm-up adapted the mass matrix |
+        | rhat | () | largest R-hat of label-invariant quantities; NaN with fewer than 4 draws per chain |
+        | ess | () | smallest effective sample size of these quantities, or NaN |
 
-        Further stats with a stack of J + 1 starts describe J additional chains, one from each start but the first:
-        other_log_density (J, S), the log densities of their draws; other_rhat (J,), for each additional chain, R-hat of the
-        posterior's draws together with this chain, near 1 if the chain moved to the first mode; other_share (J,), for the mode
-        at which each additional chain starts, its mass divided by the sum of its mass and the first mode's mass, by Laplace's
-        method.
+        With a stack of J + 1 starts, further stats describe J additional chains, one from each start but the first:
+
+        | entry | shape | meaning |
+        | --- | --- | --- |
+        | other_log_density | (J, S) | log densities of the draws |
+        | other_rhat | (J,) | R-hat of the posterior's draws and this chain; near 1 if the chain moved to the first mode |
+        | other_share | (J,) | mass / (mass + mass of the first mode) of the mode where the chain starts, by Laplace's method |
 
         With start_mass, stats has no energy, but has mode (C, S): the index of the start of each draw among the starts that
         are not left out. step_size and counts have a leading axis of modes. khat, newton_steps, num_warmup, adapted and
         rhat are the largest over the modes; min_eigenvalue and ess are the smallest.
 
-        Further stats with a model of your own: log_likelihood (C, S) of all observed sites, including those of numpyro.factor;
-        pointwise_log_likelihood (C, S, N) of each row, if an observed site has one term for each row and there are at most
-        1.6e7 terms; sites, a dictionary of draws (C, S, ...) of the model's other latent sites, which `relabel` does not
-        reorder. The posterior's prior is then None. Unless the sites are those of `jaxgmm.model`, log_density is a density with
-        respect to the model's own sites.
+        Further stats with a model of your own, for which the posterior's prior is None:
+
+        | entry | shape | meaning |
+        | --- | --- | --- |
+        | log_likelihood | (C, S) | log-likelihood of all observed sites, including those of numpyro.factor |
+        | pointwise_log_likelihood | (C, S, N) | log-likelihood of each row; only if all rows have own terms, at most 1.6e7 |
+        | sites | dict | draws (C, S, ...) of the other latent sites, which `relabel` does not reorder |
+
+        Unless the sites are those of `jaxgmm.model`, log_density is then a density with respect to the model's own sites.
 
     Raises:
         ValueError, TypeError: the start, the data, the prior, the model or an option is invalid, or the density or its gradient
@@ -283,6 +301,7 @@ def _run(key: jax.Array, approximations: Approximations, prior: Any, settings: _
         target_accept_prob = 0.9 if adapt else 0.8
     options = ChainOptions(num_samples, num_chains, num_warmup, adapt, max_tree_depth, model)
     target_accept_prob = jnp.asarray(target_accept_prob, approximations.problem.y.dtype)
-    with program_bar(num_warmup + num_samples, " steps", progress) as bar:
+    num_starts = num_chains + (0 if approximations.others is None else len(approximations.others.value))
+    with program_bar(num_bar_steps(num_starts, num_warmup + num_samples), " steps", progress) as bar:
         posterior = sample_chains(key, approximations, prior, target_accept_prob, bar, options=options)
         return posterior if bar is None else jax.block_until_ready(posterior)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..calls import public
+from ..component_order import permute_components
 from ..mixture import Mixture
 from ..padding import pad_data
 from ..priors.functions import log_prior
@@ -19,7 +20,6 @@ from ..row_sums import Weight
 from ..validation import as_weighted_data, check_count, is_traced
 from .conditionals import gibbs_state
 from .data_tempering import log_likelihoods
-from .label_assignment import permute_components
 from .mixing import judge_mixing, label_invariant_draws, measure_mixing
 from .particle_moves import Problem
 from .relabel import relabel

@@ -23,7 +23,10 @@ _MOST_FEATURES = 4  # with more features, the expressions that are written out f
 
 
 def are_written_out(num_features: int) -> bool:
-    """Return whether `sum_labels_of_particles` takes data with this number of features."""
+    """Return whether there are so few features that the expressions for all pairs of features are written out.
+
+    `sum_labels_of_particles` is used only in this case.
+    """
     return num_features <= _MOST_FEATURES
 
 
@@ -36,7 +39,7 @@ def sum_labels_of_particles(
         key: a random key.
         states: the particles (M, ...).
         y: (N, D), the rows.
-        rows: the number of rows that have labels, and a number of rows after which all rows are skipped.
+        rows: the first `rows.num_rows` rows get labels. Rows after the first `rows.limit` rows are not visited.
         covariance_type: covariance type of the particles.
 
     Returns:
@@ -81,7 +84,7 @@ def whitened_deviations(whitener: jax.Array, deviation: list[jax.Array], covaria
 
 
 def _finish(sums: jax.Array, state: GibbsState, covariance_type: str) -> ComponentSums:
-    """Return the sums of one particle in their usual form, from the sums (K, F) of the deviations from its means."""
+    """Return the ComponentSums of one particle, from the sums (K, F) of quadratic features of deviations from its means."""
     second, first, count = covariance.split_quadratic(sums, covariance_type, state.means.shape[-1])
     precision = covariance.precision(state.factors.whitener, covariance_type)
     scatter = scatter_about_mean(count, first, second, covariance_type, precision)

@@ -51,7 +51,12 @@ def _log_normal(y: jax.Array) -> jax.Array:
 
 
 def _value_and_sums(states: GibbsState, y: jax.Array, weight: Weight, covariance_type: str) -> tuple[jax.Array, jax.Array]:
-    """Return the log-likelihood minus that under N(0, I), (M,), and the sums of the features of the deviations, (M, K, F)."""
+    """Return two arrays with one entry for each of M particles.
+
+    The first array (M,) holds the log-likelihood of the rows minus their log-likelihood under N(0, I). The second array
+    (M, K, F) holds sums over the rows. Each row contributes the quadratic features of its deviation from the mean of component
+    k, multiplied by its weight and by its responsibility for this component.
+    """
     m, k, d = states.means.shape
     if are_written_out(d):
         return _written_out(states, y, weight, covariance_type)

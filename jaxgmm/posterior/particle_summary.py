@@ -19,14 +19,14 @@ _EVIDENCE_SPREAD = 1.0  # nats; the status is UNMIXED if the log evidences of th
 def summarise_runs(
     runs: Particles, mixture: Mixture, log_density: jax.Array, standard: StandardizedProblem
 ) -> tuple[dict[str, jax.Array], jax.Array]:
-    """Return the statistics and the status of several runs. The mixture holds the draws (C, S, ...), standardised."""
+    """Return the statistics and the status of several runs. The mixture holds the draws (C, S, ...) in standardised units."""
     total = total_weight(standard.weight, len(standard.y), standard.y.dtype)
     log_evidence = runs.log_evidence - total * jnp.log(standard.scale).sum()
     mixing = measure_mixing(label_invariant_draws(mixture, log_density), in_time=False)
     stats = {
         "log_evidence": log_evidence,
         "chain_weight": jax.nn.softmax(log_evidence),
-        "log_evidence_error": _relative_error(log_evidence),
+        "log_evidence_error": _relative_error(log_evidence, runs.variance),
         "rhat": mixing.rhat,
         "ess": mixing.ess,
         "num_stages": runs.num_stages,
@@ -39,11 +39,18 @@ def summarise_runs(
     return stats, _judge(log_density, log_evidence, mixing, degenerate)
 
 
-def _relative_error(log_evidence: jax.Array) -> jax.Array:
-    """Return the standard error of the mean evidence over runs (C,), relative to this mean. For one run, the result is NaN."""
+def _relative_error(log_evidence: jax.Array, variance: jax.Array) -> jax.Array:
+    """Return the standard error of the mean evidence over runs (C,), relative to this mean. For one run, the result is NaN.
+
+    The error is computed from the differences between the runs. It is never smaller than the error that follows from the
+    variances (C,) of the log evidences, which hold for independent particles. A few runs may agree by chance.
+    """
     evidence = jnp.exp(log_evidence - log_evidence.max())
     count = len(evidence)
-    return jnp.nan * evidence[0] if count == 1 else evidence.std(ddof=1) / count**0.5 / evidence.mean()
+    if count == 1:
+        return jnp.nan * evidence[0]
+    between = evidence.std(ddof=1) / count**0.5 / evidence.mean()
+    return jnp.maximum(between, jnp.sqrt((evidence**2 * variance).sum()) / evidence.sum())
 
 
 def _is_degenerate(records: Records, num_particles: int) -> jax.Array:

@@ -47,9 +47,10 @@ class Partition(Printed):
         certainty: (N,), the probability that the point is together with another point of its cluster, averaged over the other
             points of the cluster; 1 if there are none.
         radius: (), the radius of the credible ball: the smallest loss within which `level` of the draws lie.
-        upper: (N,), the vertical upper bound: among the draws in the ball with the fewest clusters, the farthest.
-        lower: (N,), the vertical lower bound: among the draws in the ball with the most clusters, the farthest.
-        horizontal: (N,), the horizontal bound: the farthest of all draws in the ball.
+        upper: (N,), the vertical upper bound. Of the draws in the ball, it is one with the fewest clusters. If several draws
+            have the fewest clusters, it is the one that is farthest from the estimate.
+        lower: (N,), the vertical lower bound. It is defined in the same way, with the most clusters.
+        horizontal: (N,), the horizontal bound: of all draws in the ball, the one that is farthest from the estimate.
         draw_loss: (), the smallest average loss of a partition of a draw.
         loss: "vi" or "binder".
         level: the probability of the ball.
@@ -129,7 +130,7 @@ def partition(
 
     The search is SALSO: Dahl, Johnson & Mueller (2022), J. Comput. Graph. Stat. 31, 1189-1201. It works on contingency tables
     and forms no matrix N x N. It runs on the host, in NumPy, and needs about N S K steps for each sweep over the points. The
-    partitions of all draws in use are candidates too. The result is therefore never worse than one of them.
+    partitions of all draws in use are candidates too. The result is therefore at least as good as the best of them.
 
     The credible ball is that of Wade & Ghahramani (2018): it contains the draws within the radius of the estimate.
     If the posterior is from `smc`, its runs have unequal weights, and each run enters with its weight.

@@ -11,8 +11,8 @@ together in one partition only. Because both losses have the same form, one sear
 formed, and all code runs on the host, in NumPy.
 
 The search is SALSO: Dahl, Johnson & Mueller (2022), J. Comput. Graph. Stat. 31, 1189-1201. Points that are together in every
-draw move together. This loses nothing: if a share t of such points is in one cluster and the rest in another, the expected
-loss is a concave function of t, so that it is smallest at t = 0 or t = 1.
+draw move together. The smallest expected loss can still be reached. Suppose that a share t of such points is in one cluster and
+the rest in another: the expected loss is a concave function of t, so it is smallest at t = 0 or t = 1.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _LEAST_GAIN = 1e-9  # relative; a move must lower the loss by more than this fra
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """Draws of a partition, without repetitions.
+    """The distinct draws of a partition. The letters f, l and m_l have the meaning that the docstring of this module defines.
 
     Attributes:
         labels: (S, U), the cluster of each group of points in each draw; labels are 0, ..., L - 1 in order of first use.
-        weights: (S,), the share of each draw; the shares sum to 1.
+        weights: (S,), the share of the original draws that are equal to each distinct draw; the shares sum to 1.
         sizes: (U,), number of points in each group. The points of a group are together in every draw.
         group: (N,), the group of each point.
         f: (N + 1,), the values of f for 0, 1, ..., N points.
-        scale: the factor of the loss.
+        scale: the factor of the loss, 1 / N or 1 / 2.
         most_clusters: L, the largest number of clusters in a draw.
         own: (S,), sum_l f(m_l) of each draw.
     """
@@ -55,7 +55,7 @@ class Draws:
 
 
 def collect_draws(labels: np.ndarray, loss: str, candidates: Sequence[np.ndarray] = ()) -> Draws:
-    """Return the different draws of a partition, given labels (M, N); the names of the clusters may change between draws.
+    """Return the distinct draws of a partition, given labels (M, N). A cluster may have different labels in different draws.
 
     Further candidates (N,) for the estimate become draws of weight 0.
     """
@@ -118,7 +118,7 @@ def expected_losses(draws: Draws, partitions: np.ndarray) -> np.ndarray:
 
 
 class _State:
-    """A partition of the groups that changes one group at a time, with its contingency tables.
+    """A partition of the groups, with its contingency tables. The partition changes when one group moves to another cluster.
 
     The tables count points: `own` (K,) holds n_k, and `shared` (K, S L) holds n_kl for each draw. There is always at least one
     empty cluster. Groups that are not allocated yet have label -1.
@@ -151,10 +151,10 @@ class _State:
             self.shared = np.concatenate([self.shared, np.zeros_like(self.shared[:1])])
 
     def _costs(self, u: int, most_clusters: int) -> np.ndarray:
-        """Return the increase of the expected loss (K,), up to `scale`, if a group enters each cluster.
+        """Return the increase of the expected loss, divided by `scale`, for each of K clusters that a group may enter, (K,).
 
-        For the present cluster of the group, it is the increase if the group left the cluster and came back. The increase is
-        infinite for all empty clusters but the first, and for this one too if there are `most_clusters` clusters.
+        The increase is relative to the state in which the group is in no cluster. It is infinite for all empty clusters except
+        the first one. If there are `most_clusters` clusters without the group, it is infinite for the first one too.
         """
         size, present = int(self.draws.sizes[u]), self.labels[u]
         own, counts = self.own.copy(), self.shared.take(self.columns[u], 1)  # (K,) and (K, S)
@@ -188,8 +188,9 @@ class _State:
 def search(draws: Draws, rng: np.random.Generator, num_runs: int, max_clusters: int | None = None) -> np.ndarray:
     """Return the partition (U,) with the smallest expected loss that is found.
 
-    The candidates are all draws, one single cluster, and the partitions that runs reach. The runs start in turn from the best
-    candidate, from an empty partition, to which groups are allocated in random order, and from a random partition.
+    The candidates are all draws, the partition with a single cluster, and the partitions that the runs reach. There are three
+    kinds of runs, which take turns. The first kind starts from the best candidate so far. The second kind starts without
+    clusters and allocates the groups in random order. The third kind starts from a random partition.
     """
     most_clusters = len(draws.group) if max_clusters is None else max_clusters
     candidates = np.concatenate([np.zeros((1, len(draws.sizes)), int), draws.labels[draws.labels.max(1) < most_clusters]])

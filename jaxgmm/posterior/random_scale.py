@@ -6,7 +6,7 @@ unknown:
     S ~ Wishart(f, S_0 / f)                                     for full and tied; its mean is S_0
     S_j ~ Gamma(f / 2, rate f / (2 S_0j))                       for diag and spherical; its mean is S_0j
 
-S_0 is the scale of the prior, and f its degrees of freedom. Given the covariances of m components,
+S_0 is the scale of the prior, and f is the degrees of freedom of the law of S. Given the covariances of m components,
 
     S ~ Wishart(f + m nu, W^-1),    S_j ~ Gamma((f + m nu) / 2, rate W_j / 2),    W = f S_0^-1 + sum_k Sigma_k^-1.
 

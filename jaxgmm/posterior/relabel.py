@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..calls import public
+from ..component_order import permute_components
 from ..mixture import Mixture, MixtureLike, as_mixture
 from ..padding import pad_data
 from ..priors.interface import MixturePrior
 from ..row_sums import repeat_valid_row
 from ..validation import as_weighted_data, check_choice, is_traced
-from .label_assignment import METHODS, Matching, match_labels, permute_components
+from .label_assignment import METHODS, Matching, match_labels
 from .mixing import status_of_parameters
 from .result import INDEPENDENT, Posterior, check_one_posterior
 
@@ -50,8 +51,8 @@ def relabel(
     the two orders, divided by the weight of the components in which they differ. Of the gains over all other orders, the
     smallest is used. With "assignment" and "stephens" the margin is the gain, at most 1. With "kl", where the gain is in nats,
     the margin is 1 - exp(-gain / 2). For two equal components whose means are delta standard deviations apart, this is
-    1 - exp(-delta^2 / 4). With "kl" the margin also has an upper limit, for draws that do not resemble the reference in any
-    order: it is at most 1.25 times the gain of "assignment", computed at points that represent the reference.
+    1 - exp(-delta^2 / 4). Some draws do not resemble the reference in any order. Because of such draws, the margin of "kl" has
+    an upper limit: 1.25 times the gain of "assignment", computed at points that represent the reference.
 
     If the prior's weight concentrations differ, only components with equal concentrations are exchanged, because the prior
     identifies the others.
@@ -65,11 +66,17 @@ def relabel(
         sample_weight: (N,) >= 0, or None.
 
     Returns:
-        A Posterior with reordered weights, means and covariances. stats has these new entries: permutation (C, S, K), where
-        entry j is the index that component j had in the sampler's original draw; relabel_margin (C, S); switch_rate (), the
-        fraction of draws whose permutation differs from that of the previous draw; labels_identified (). If labels are
-        identified, the mixing of the single parameters is judged too. The status becomes UNMIXED if they have not mixed, or
-        FEW_DRAWS if there are too few draws to decide.
+        A Posterior with reordered weights, means and covariances. Its stats have these new entries:
+
+        | entry | shape | meaning |
+        | --- | --- | --- |
+        | permutation | (C, S, K) | entry j: the index that component j had in the sampler's original draw |
+        | relabel_margin | (C, S) | how clear the best order is, between 0 and 1, as defined above |
+        | switch_rate | () | fraction of draws whose permutation differs from that of the previous draw |
+        | labels_identified | () | whether labels are identified, as defined above |
+
+        If labels are identified, the mixing of the single parameters is judged too. The status becomes UNMIXED if they have
+        not mixed, or FEW_DRAWS if there are too few draws to decide.
 
     Raises:
         ValueError, TypeError: the reference or the data do not fit the draws, the method is unknown, or the values are traced

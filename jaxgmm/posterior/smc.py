@@ -54,18 +54,20 @@ def smc(
 
     Particles start as draws from the prior, so the result does not depend on a solution of EM, and all modes of the posterior
     can be reached. The data enter in stages. Each stage ends when the effective sample size of the importance weights has
-    fallen to one half of the number of particles. The particles are then resampled and moved. There are two ways:
+    fallen to one half of the number of particles. The particles are then resampled and moved. The option `tempering` decides
+    how the data enter:
 
-    tempering="data": the rows enter in a random order that spreads them over the data, and the particles are moved by Gibbs
-    sweeps, as in `gibbs`. If a single row takes the effective sample size below one half of the number of particles, it enters
-    in several stages, as sum_k w_k N(x | k)^phi, where phi rises from 0 to 1.
+    tempering="data": the rows enter one after another. Their order is random, but rows that enter in succession lie in
+    different parts of the data. The particles are moved by Gibbs sweeps, as in `gibbs`. If a single row takes the effective
+    sample size below one half of the number of particles, it enters in several stages, as sum_k w_k N(x | k)^phi, where phi
+    rises from 0 to 1.
 
     tempering="likelihood": the likelihood of all rows has an exponent, which rises from 0 to 1, and the particles are moved by
     Hamiltonian trajectories in the unconstrained space of `nuts`. Scales of the coordinates and the step size are adapted to
     the particles. With this option, every prior is accepted, and weights of the rows need not be integers.
 
-    The evidence p(x) = integral of p(x | theta) p(theta) d theta is estimated by the product over stages of the mean importance
-    weight of the particles before the resampling.
+    The evidence p(x) = integral of p(x | theta) p(theta) d theta is the product over stages of ratios of normalising constants.
+    Each ratio is estimated by bridge sampling from the particles before the resampling and from the particles after the moves.
 
     The sorted weights and, for each feature, the sorted means and variances of the components determine the number of moves in
     a stage. The correlation of each of these quantities with its value before the moves is computed over the particles. The
@@ -76,7 +78,8 @@ def smc(
     labellings are therefore equally likely: call `relabel` before you summarise single components. Averages over draws must
     weight the runs by stats["chain_weight"], as the functions of this package do.
 
-    Chopin (2002), Biometrika 89:539; Del Moral, Doucet & Jasra (2006), J. R. Statist. Soc. B 68:411.
+    Chopin (2002), Biometrika 89:539; Del Moral, Doucet & Jasra (2006), J. R. Statist. Soc. B 68:411; Meng & Wong (1996),
+    Statistica Sinica 6:831.
 
     Args:
         key: a random key.
@@ -105,13 +108,21 @@ def smc(
         `jaxgmm.posterior.mixing`. For a single run, which cannot be compared with others, it is FEW_DRAWS unless the run is
         degenerate.
 
-        stats: log_evidence (C,), an estimate of log p(x) in nats from each run; log_evidence_error (), the standard error of
-        log(mean of exp(log_evidence)), NaN for one run; chain_weight (C,), the share of each run in an average over all draws,
-        which is exp(log_evidence) divided by its sum; rhat () and ess (), the largest R-hat and the smallest effective sample
-        size of the label-invariant quantities, NaN for one run; num_stages (C,), the number of stages of each run. Four arrays
-        (C, T), T = 1000, describe the stages: effective_size, the effective sample size before resampling (NaN after the last
-        stage); parents, the number of particles that survived; sweeps, the number of moves of all particles; and accept_prob,
-        the mean acceptance probability of the moves, which is 1 for Gibbs sweeps.
+        Its stats have these entries. The stages are numbered from 1 to at most T = 1000. log_evidence_error is computed from
+        the differences between the runs, but it is never smaller than the error for independent particles.
+
+        | entry | shape | meaning |
+        | --- | --- | --- |
+        | log_evidence | (C,) | estimate of log p(x) from each run, in nats |
+        | log_evidence_error | () | standard error of log(mean of exp(log_evidence)); NaN for one run |
+        | chain_weight | (C,) | share of each run in averages over all draws: exp(log_evidence) divided by its sum |
+        | rhat | () | largest R-hat of label-invariant quantities; NaN for one run |
+        | ess | () | smallest effective sample size of these quantities; NaN for one run |
+        | num_stages | (C,) | number of stages of each run |
+        | effective_size | (C, T) | effective sample size before the resampling at each stage; NaN after the last stage |
+        | parents | (C, T) | number of particles that survived each stage |
+        | sweeps | (C, T) | number of moves of all particles at each stage |
+        | accept_prob | (C, T) | mean acceptance probability of the moves, 1 for Gibbs sweeps |
 
     Raises:
         ValueError, TypeError: the data, the prior or an option is invalid, or tempering="data" does not accept the prior or the

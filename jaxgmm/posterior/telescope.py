@@ -100,7 +100,7 @@ def telescope(
             S_0. Richardson & Green (1997) recommend such a prior.
         covariance_type: "full", "tied", "diag" or "spherical".
         num_samples: S, draws per chain.
-        num_chains: C, chains that run in parallel.
+        num_chains: C, number of chains, which run at the same time.
         num_warmup: number of discarded sweeps at the beginning of each chain.
         sample_weight: (N,) integers >= 0. A row of weight w counts as w rows, each with its own label, so the number of passes
             over the data in a sweep equals the largest weight. A row of weight 0 is ignored, whatever values it holds. Weights
@@ -120,10 +120,20 @@ def telescope(
         follows from R-hat and the effective sample size of the number of occupied components, the log-likelihood, and the
         entropy of the shares N_k / N.
 
-        stats: num_components (C, S), K; num_occupied (C, S), K+; counts (C, S, max_components), N_k; prob_components
-        (max_components,), p(K = 1, 2, ... | x), the averages of p(K | labels) over the draws, which have smaller errors than
-        the frequencies of num_components; prob_occupied (max_components,), the frequencies of num_occupied; rhat () and ess (),
-        NaN with fewer than 4 draws per chain; num_warmup ().
+        Its stats have these entries:
+
+        | entry | shape | meaning |
+        | --- | --- | --- |
+        | num_components | (C, S) | K |
+        | num_occupied | (C, S) | K+ |
+        | counts | (C, S, max_components) | N_k |
+        | prob_components | (max_components,) | p(K given x) for K = 1, 2, ...: averages of p(K given labels) over the draws |
+        | prob_occupied | (max_components,) | frequencies of num_occupied |
+        | rhat | () | largest R-hat; NaN with fewer than 4 draws per chain |
+        | ess | () | smallest effective sample size, or NaN |
+        | num_warmup | () | number of warm-up sweeps |
+
+        prob_components has smaller errors than the frequencies of num_components.
 
     Raises:
         ValueError, TypeError: the data, the prior or an option is invalid, the prior's concentrations differ, or its scale is

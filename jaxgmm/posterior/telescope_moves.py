@@ -89,7 +89,10 @@ def log_prob_given_clusters(counts: jax.Array, law: NumberPrior) -> jax.Array:
 
 
 def choose_present(counts: jax.Array, num_components: jax.Array) -> jax.Array:
-    """Return an array (M,), True for K present components: all occupied components, and the first of the empty components."""
+    """Return booleans (M,) that are True for the K components that are present.
+
+    All occupied components are present. The first of the empty components fill the number up to K.
+    """
     occupied = counts > 0
     return occupied | (jnp.cumsum(~occupied) <= num_components - occupied.sum())
 

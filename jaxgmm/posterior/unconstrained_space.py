@@ -74,10 +74,9 @@ class UnconstrainedSpace(NamedTuple):
 def make_unconstrained_space(problem: StandardizedProblem, start: Mixture) -> UnconstrainedSpace:
     """Make the unconstrained space of `jaxgmm.model` for a problem.
 
-    Log-likelihoods are computed as differences from the log-likelihood at the start. The transforms are NumPyro's. The
-    densities are those of this package. They have the same values and gradients as NumPyro's densities, which are not used,
-    because they would solve linear systems for whole stacks of matrices. The docstring of `linalg` explains why this must be
-    avoided.
+    Log-likelihoods are computed as differences from the log-likelihood at the start. The transforms are NumPyro's, but the
+    densities are those of this package. NumPyro's densities have the same values and gradients. They are not used, because they
+    would solve linear systems for whole stacks of matrices. The docstring of `linalg` explains why this must be avoided.
     """
     covariance_type, (k, d) = start.covariance_type, start.means.shape
     shape = {"num_components": k, "num_features": d, "covariance_type": covariance_type}

@@ -4,9 +4,9 @@
     InverseGamma      variances of diag and spherical
     HalfNormal        standard deviations of any covariance type, with LKJ correlations
 
-With the first two laws, the M-step and the conditional distributions of Gibbs sampling have closed forms. Both laws give other
-code the same two parameters, (nu, S). For full and tied, they stand for InverseWishart(nu, S). For diag and spherical, they
-stand for the law InverseGamma(nu / 2, S / 2) of each variance.
+With the first two laws, the M-step and the conditional distributions of Gibbs sampling have closed forms. Other code reads two
+parameters, nu and S, from each of these laws. For full and tied, the law is then InverseWishart(nu, S). For diag and spherical,
+each variance has the law InverseGamma(nu / 2, S / 2).
 """
 
 from __future__ import annotations

@@ -140,7 +140,10 @@ class MixturePrior(Printed, ABC):
 
     @abstractmethod
     def check_values(self, num_features: int, covariance_type: str) -> None:
-        """Raise ValueError if the prior is improper because of concrete hyperparameters that only this family has."""
+        """Raise ValueError if the prior is improper.
+
+        Check only the concrete values of the hyperparameters that only this family has.
+        """
 
     # All families share the following properties and methods.
 
@@ -208,7 +211,7 @@ class MixturePrior(Printed, ABC):
         return gamma_shapes(degrees_of_freedom + observed, covariance_type, k, d)
 
     def translate(self, shift: jax.Array) -> MixturePrior:
-        """Return the prior of the mixture of the data x - shift, if this is the prior of the mixture of the data x."""
+        """Return the prior after a change of the origin. If this prior is for data x, the result is for the data x - shift."""
         return dataclasses.replace(self, mean=self.mean - shift)
 
     def _scale_given_scatter(self, scatter: jax.Array, covariance_type: str) -> jax.Array:

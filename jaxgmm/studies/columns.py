@@ -33,7 +33,7 @@ class Column:
         unit: unit of the stored number.
         decimals: number of decimals shown; None: the posterior standard deviation determines the number, as in `rounded_by_sd`.
         percent: whether a share is shown in percent.
-        per_point: whether the number is a sum over the data that is shown divided by the number of points.
+        per_point: whether the number is divided by the number of points before it is shown, because it is a sum over the data.
         error: name of the field with the standard error that is shown beside the number.
         section: section of the printed page to which the column belongs.
         where: the tables that show the column: "always" (all tables), "parameters" (only tables of parameters), or "elsewhere"

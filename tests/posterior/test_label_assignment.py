@@ -9,12 +9,12 @@ import pytest
 
 import jaxgmm
 from jaxgmm import covariance
+from jaxgmm.component_order import permute_components
 from jaxgmm.posterior.label_assignment import (
     METHODS,
     _agreement_scores,
     _divergence_scores,
     match_labels,
-    permute_components,
     relabel_mixtures,
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Unpack
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ...calls import public_with
+from ...component_order import ascending_order, permute_components
 from ...memory import check_memory
 from ...mixture import Mixture
 from ...padding import pad_data
@@ -52,6 +54,9 @@ def fit_restarts(
     component is degenerate. The likelihood of a fit with a degenerate component is meaningless. If no fit is sound, the best
     fit has the largest objective among the fits that are closest to being sound.
 
+    The components are ordered by weight, the largest first. With a prior, a component only changes places with components that
+    have the same weight concentration. `fit`, in contrast, keeps the order of its start.
+
     Args:
         key: a random key.
         x: (N, D). A JAX array stays on its device.
@@ -84,7 +89,8 @@ def fit_restarts(
     padded = pad_data(x, weight, key, prior)
     starts = restart_starts(key, padded.x, padded.weight, start_options, num_restarts, None, prior)
     fits = fit_many(starts, x, prior, sample_weight=weight, **options)
-    start, result = _take_best(starts, fits, total_weight(weight, len(x), x.dtype))
+    total, concentration = total_weight(weight, len(x), x.dtype), concentration_of(prior, num_components, x.dtype)
+    start, result = _take_best(starts, fits, total, concentration)
     if not is_traced(result):
         warn_of_small_weights(weight)
         reg_covar: Any = options.get("reg_covar")
@@ -99,10 +105,29 @@ def check_restarts(num_restarts: int, num_components: int, x: jax.Array) -> None
 
 
 @jax.jit  # without jit, each operation would be compiled separately, and the first call would take one second longer
-def _take_best(starts: Mixture, fits: Fit, total: jax.Array | np.ndarray) -> tuple[Mixture, Fit]:
-    """Return the best fit and its start."""
+def _take_best(
+    starts: Mixture, fits: Fit, total: jax.Array | np.ndarray, concentration: jax.Array | np.ndarray
+) -> tuple[Mixture, Fit]:
+    """Return the best fit, with its components ordered by weight, and its start."""
     best = best_of(fits, total)
-    return jax.tree.map(lambda leaf: leaf[best], (starts, fits))
+    start, result = jax.tree.map(lambda leaf: leaf[best], (starts, fits))
+    return start, largest_first(result, concentration)
+
+
+def concentration_of(prior: MixturePrior | None, num_components: int, dtype: Any) -> jax.Array | np.ndarray:
+    """Return the weight concentrations (K,) of a prior. Without a prior, all are 1: the components are exchangeable."""
+    return np.ones(num_components, dtype) if prior is None else prior.weight_concentration
+
+
+def largest_first(fit: Fit, concentration: jax.Array | np.ndarray) -> Fit:
+    """Return one fit with its components ordered by weight, the largest first.
+
+    Only components with equal concentrations (K,) exchange places. Components with the same weight keep their order. Weights
+    that are not finite count as 0.
+    """
+    weights = jnp.where(jnp.isfinite(fit.mixture.weights), fit.mixture.weights, 0)
+    order = ascending_order(-weights, jnp.asarray(concentration))
+    return replace(fit, mixture=permute_components(fit.mixture, order), component_status=fit.component_status[order])
 
 
 def best_of(fits: Fit, total: jax.Array | np.ndarray) -> jax.Array:

@@ -10,7 +10,7 @@ import pytest
 import jaxgmm
 from jaxgmm import chunking
 from jaxgmm.em.batch import fit_many as fit_many_module
-from jaxgmm.em.batch.restarts import best_of
+from jaxgmm.em.batch.restarts import best_of, largest_first
 from jaxgmm.em.result import ComponentStatus, Fit, Status, has_degenerate_component
 
 
@@ -20,6 +20,7 @@ def test_iris_full_k3_is_the_published_maximum(x64):
     best = jaxgmm.fit_restarts(jax.random.key(0), x, num_components=3, num_restarts=12, tol=1e-10)
     np.testing.assert_allclose(best.log_likelihood, -180.1855, atol=1e-3)
     assert not best.component_status.any()
+    assert (np.diff(best.mixture.weights) <= 0).all()
 
 
 def test_result_is_the_best_of_single_fits():
@@ -82,6 +83,19 @@ def test_the_nearest_to_sound_wins():
         assert int(best_of(stack([9.0, 5.0, 1.0], weights, components, "full", statuses), total)) == best
     nothing = stack([np.nan, -np.inf, np.nan], weights, [[0, 0]] * 3, "full", (Status.NONFINITE,) * 3)
     assert 0 <= int(best_of(nothing, total)) < 3
+
+
+def test_components_are_ordered_by_weight():
+    """The largest weight comes first among equal concentrations; all fields with one entry per component move alike."""
+    weights = jnp.array([0.1, 0.3, jnp.nan, 0.4])
+    mixture = jaxgmm.Mixture(weights, jnp.arange(4.0)[:, None], jnp.arange(4.0)[:, None], "diag")
+    fit = Fit(mixture, *jnp.zeros(2), jnp.arange(3.0), *jnp.zeros(2, int), jnp.arange(4))
+    for concentration, order in [([1.0, 1.0, 1.0, 1.0], [3, 1, 0, 2]), ([1.0, 1.0, 2.0, 2.0], [1, 0, 3, 2])]:
+        found = largest_first(fit, jnp.array(concentration))
+        for leaf in (found.mixture.means[:, 0], found.mixture.covariances[:, 0], found.component_status):
+            assert leaf.tolist() == order
+        np.testing.assert_array_equal(found.mixture.weights, weights[jnp.array(order)])
+        assert found.history.tolist() == [0, 1, 2]
 
 
 def test_errors():
