@@ -168,13 +168,8 @@ def _quadratic_component_sums(
         centered = transpose(_centred(x, w, center, is_weighted))
         features = covariance.quadratic_features(centered, covariance_type)  # (F, n)
         joint = quadratic_log_joint(coefficients, features)
-<<<<<<< HEAD
         r, log_likelihood = _weighted_responsibilities(joint, w, is_weighted)
-        return covariance.einsum("fn,kn->fk", features, r), log_likelihood  # (F, K) was measured to be faster than (K, F)
-=======
-        r, log_likelihood = _weighted_responsibilities(joint, w, has_weights(rows.weight))
         return covariance.einsum("fn,kn->fk", features, r), log_likelihood  # a product (F, K) was faster than (K, F)
->>>>>>> main
 
     sums, log_likelihood = sum_over_rows(chunk_sums, rows.x, rows.weight, chunk, (rows.center, coefficients))
     second, first, count = covariance.split_quadratic(sums.T, covariance_type, mixture.num_features)

@@ -169,15 +169,10 @@ def _labelled_sums(
     return jnp.stack(sums), log_likelihood
 
 
-<<<<<<< HEAD
 def _sums_about_means(
     covariance_type: str, rows: tuple[jax.Array, jax.Array], w: jax.Array, state: GibbsState
 ) -> tuple[jax.Array, jax.Array]:
-    """Return the same as `_labelled_sums`, computed from the quadratic features of deviations from the means.
-=======
-def _sums_about_means(state: GibbsState, covariance_type: str) -> Callable[..., tuple]:
-    """Return a function that draws labels for a chunk of rows, with the same results as the function of `_labelled_sums`.
->>>>>>> main
+    """Return the result of `_labelled_sums`, computed from the quadratic features of deviations from the means.
 
     For each row, the function needs only the quadratic features of the deviation from one mean, because the row has one label.
     """

@@ -12,7 +12,7 @@ from ..chunking import particle_rows_per_chunk
 from ..density import log_joint
 from ..mixture import Mixture
 from ..priors.interface import ComponentSums, MixturePrior
-from ..row_sums import FirstRows, Weight, vary_with, weight_array
+from ..row_sums import FirstRows, Weight, weight_array
 from .conditionals import GibbsState, LabelledData, repeat_and_sum, shapes_of_variables, state_from_variables, sum_by_labels
 from .gamma_draws import draw_log_gammas
 from .mixing import label_invariant_draws
