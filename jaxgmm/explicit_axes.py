@@ -22,9 +22,9 @@ def explicit_mesh(values: Iterable[object]) -> Mesh | None:
     """
     for leaf in jax.tree.leaves([value for value in values if not isinstance(value, list)]):
         if isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer):
-            sharding = leaf.sharding
-            if isinstance(sharding, NamedSharding) and AxisType.Explicit in sharding.mesh.axis_types:
-                return sharding.mesh
+            mesh = getattr(leaf.sharding, "mesh", None)
+            if isinstance(mesh, Mesh) and AxisType.Explicit in mesh.axis_types:
+                return mesh
     return None
 
 

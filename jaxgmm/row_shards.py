@@ -71,6 +71,8 @@ def _names_of_axis(sharding: NamedSharding, axis: int) -> tuple[str, ...]:
 
 def shard_weight(weight: Any, x: jax.Array) -> ShardedRows:
     """Return the weights (N,), or None, of data whose rows lie on several devices; each device gets the weights of its rows."""
+    assert isinstance(x.sharding, NamedSharding)
+    assert isinstance(x.sharding.mesh, Mesh)
     rows = ShardedRows(None, x.sharding.mesh, row_axes(x))
     if weight is None:
         return rows

@@ -10,7 +10,7 @@ addition is compensated (Kahan 1965), so that its order does not affect the accu
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,6 @@ from .host import on_host
 from .row_shards import ShardedRows, first_row_of_shards, sum_over_shards
 from .validation import is_traced
 
-Rows = TypeVar("Rows")
 Total = TypeVar("Total")
 
 
@@ -47,7 +46,7 @@ Weight: TypeAlias = jax.Array | FirstRows | ShardedRows | None
 
 
 def sum_over_rows(
-    function: Callable[..., Total], rows: Rows, weight: Weight, chunk: int, shared: tuple[object, ...] = ()
+    function: Callable[..., Total], rows: Any, weight: Weight, chunk: int, shared: tuple[object, ...] = ()
 ) -> Total:
     """Return the sum of function(rows, weights, *shared) over chunks of at most `chunk` rows.
 
@@ -65,7 +64,7 @@ def sum_over_rows(
     """
     if isinstance(weight, ShardedRows):
 
-        def of_shard(rows: Rows, values: jax.Array | None, *shared: object) -> Total:
+        def of_shard(rows: Any, values: jax.Array | None, *shared: object) -> Total:
             return sum_over_rows(function, rows, values, chunk, shared)
 
         return sum_over_shards(of_shard, weight, (rows, weight.weight), shared)

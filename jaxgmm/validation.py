@@ -221,7 +221,7 @@ def zero_ignored_rows(x: ArrayLike, sample_weight: ArrayLike | None, name: str =
     kept = (weight > 0)[:, None]
     view = on_host(array) if isinstance(array, jax.Array) and not array.committed else array
     if isinstance(view, jax.Array):
-        return jax.device_put(jnp.where(kept, view, 0), array.sharding)
+        return jax.device_put(jnp.where(kept, view, 0), view.sharding)
     zeroed = np.where(kept, view, np.zeros((), view.dtype))
     return to_device(zeroed, array.dtype) if isinstance(array, jax.Array) else zeroed
 

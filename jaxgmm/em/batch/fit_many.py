@@ -218,9 +218,10 @@ def _fit_on_devices(
 ) -> Fit:
     """Fit data sets that are divided among devices. Each device fits its own data sets, without waiting for the others."""
     by_set, shared = PartitionSpec(sets.axes), PartitionSpec()
-    specs = EMProblem(*(shared if axis is None else by_set for axis in batch_axes(problem)))
+    axes = batch_axes(problem)
+    specs = jax.tree.map(lambda axis: shared if axis is None else by_set, axes, is_leaf=lambda axis: axis is None)
 
-    def of_device(starts: Mixture | jax.Array, problem: EMProblem, tol: jax.Array) -> Fit:
+    def of_device(starts: Mixture | jax.Array, problem: EMProblem, tol: float | jax.Array) -> Fit:
         return _vmapped_fit(starts, start_options, problem, tol, options)
 
     mapped = jax.shard_map(of_device, mesh=sets.mesh, in_specs=(by_set, specs, shared), out_specs=by_set)
