@@ -122,7 +122,7 @@ class DataSets:
         with np.errstate(over="ignore"):
             for slot, b in enumerate(batch.slots):
                 padded[slot, : len(x[b])] = x[b]
-                weight[slot, : len(x[b])] = 1 if self.weight is None else self.weight[b]
+                weight[slot, : len(x[b])] = self.weight[b] if isinstance(self.weight, list) else 1
         return padded, weight
 
 
