@@ -63,8 +63,8 @@ class Place(NamedTuple):
 class Run(NamedTuple):
     """The state of one run: particles (M, ...), the place in the data, the evidence, counters and records.
 
-    last: the place before the last stage. log_weights: (M,), the log weights by which the particles were resampled last, in the
-    order before the resampling.
+    last: the place before the last stage. log_weights: (M,), the log weights of the last resampling, in the order that the
+    particles had before this resampling.
     """
 
     state: GibbsState
@@ -247,7 +247,7 @@ def _log_densities_of_block(state: GibbsState, first: jax.Array, problem: Proble
 
 
 def _log_density_of_rows(state: GibbsState, start: Place, end: Place, problem: Problem, covariance_type: str) -> jax.Array:
-    """Return by how much the log-likelihood of each particle increases between two places in the data, (M,)."""
+    """Return the increase of the log-likelihood of each particle between two places in the data, (M,)."""
     block = min(len(problem.y), tempering_rows())
 
     def add(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
