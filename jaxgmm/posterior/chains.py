@@ -97,7 +97,7 @@ def sample_chains(
     key: jax.Array,
     approximations: Approximations,
     prior: Any,
-    target_accept_prob: jax.Array,
+    target_accept_prob: jax.Array | np.ndarray,
     bar: jax.Array | None = None,
     *,
     options: ChainOptions,
@@ -204,7 +204,7 @@ def _run_chains(
 
 def _make_kernel(
     potential: Callable[[jax.Array], jax.Array],
-    target_accept_prob: jax.Array,
+    target_accept_prob: jax.Array | np.ndarray,
     bar: jax.Array | None,
     options: ChainOptions,
     num_chains: int,
