@@ -31,7 +31,7 @@ def stop_soon() -> None:
 
 
 def stop_at_once() -> None:
-    """At Ctrl-C, end the process at once; for the time in which the interpreter exits after the command."""
+    """At Ctrl-C, end the process at once. This applies from the end of the command until the interpreter has exited."""
     if signal.getsignal(signal.SIGINT) is _interrupt:
         signal.signal(signal.SIGINT, exit_quietly)
 
