@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from numpyro.infer import MCMC, NUTS
 from numpyro.infer.hmc import HMCState
 
