@@ -136,7 +136,8 @@ def _match_to_reference(draws: Mixture, reference: Mixture, x: jax.Array, weight
     return Optimum(order, jnp.minimum(gain, 1))
 
 
-# One program is compiled faster than one for each step. With many components, the host solves the assignment problems.
+# One program for all steps compiles faster than a program for each step. With many components, it cannot be used, because the
+# host solves the assignment problems.
 _match_to_reference_in_one_program = jax.jit(_match_to_reference)
 
 

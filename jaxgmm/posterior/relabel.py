@@ -105,7 +105,7 @@ def relabel(
     return dataclasses.replace(posterior, mixture=mixture, status=status, stats=posterior.stats | stats)
 
 
-@jax.jit  # as one program, because an eager call compiles one for each array
+@jax.jit  # compiled as one program, because an eager call compiles a program for each array
 def _flatten(mixture: Mixture) -> Mixture:
     """Return mixtures (C, S, ...) with one leading axis (C S, ...)."""
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), mixture)
