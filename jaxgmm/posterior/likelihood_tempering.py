@@ -63,8 +63,8 @@ class Run(NamedTuple):
     """The state of one run: particles, the exponent of the likelihood, the evidence, counters and records.
 
     log_likelihood: (M,), the log-likelihoods of the particles. scale: (P,), see `scales_of_particles`. recent: the
-    log-likelihoods after each of the last moves. before: `recent` at the end of the last stage. increase: by how much the
-    exponent was raised then.
+    log-likelihoods after each of the last moves. before: the value of `recent` at the end of the last stage. increase: the
+    increase of the exponent at the end of the last stage.
     """
 
     movers: Movers
@@ -278,13 +278,13 @@ def _raised(sample: Sample, increase: jax.Array) -> Sample:
 
 
 def _with_move(recent: Sample, log_likelihood: jax.Array) -> Sample:
-    """Add the log-likelihoods (M,) after a move. They replace the oldest ones if there is no free place."""
+    """Add the log-likelihoods (M,) after a move to a sample. If the sample is full, they replace the oldest ones."""
     place = recent.number % len(recent.values)
     return Sample(recent.values.at[place].set(log_likelihood), recent.number + 1)
 
 
 def _log_likelihood(model: Model, z: jax.Array) -> jax.Array:
-    """Return the log-likelihood minus that under N(0, I) at points (M, P), (M,); -inf where it is not a number."""
+    """Return the log-likelihood minus the log-likelihood under N(0, I) at points (M, P), (M,); -inf in place of NaN."""
     value = model.log_likelihood(model.decode(z)[0])
     return jnp.where(jnp.isnan(value), -jnp.inf, value)
 

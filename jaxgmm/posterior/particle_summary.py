@@ -42,8 +42,8 @@ def summarise_runs(
 def _relative_error(log_evidence: jax.Array, variance: jax.Array) -> jax.Array:
     """Return the standard error of the mean evidence over runs (C,), relative to this mean. For one run, the result is NaN.
 
-    The error is computed from the differences between the runs. It is never smaller than the error that follows from the
-    variances (C,) of the log evidences, which hold for independent particles. A few runs may agree by chance.
+    The error is computed from the differences between the runs. A few runs may agree by chance. The error is therefore never
+    smaller than the error that follows from `variance` (C,), the variances of the log evidences for independent particles.
     """
     evidence = jnp.exp(log_evidence - log_evidence.max())
     count = len(evidence)

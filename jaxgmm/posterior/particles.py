@@ -61,7 +61,7 @@ class Particles(NamedTuple):
         mixture: the particles (C, M, ...), in standardised coordinates.
         log_likelihood: (C, M), the log-likelihood of all rows.
         log_evidence: (C,), the estimates of the log evidence, in standardised coordinates.
-        variance: (C,), the variances of these estimates if all particles of a run were independent.
+        variance: (C,), the variances that these estimates would have if all particles of a run were independent.
         num_stages: (C,), the number of stages of each run.
         complete: (C,), whether all data have entered.
         records: the records (C, T) of the stages.
@@ -83,7 +83,7 @@ def empty_records(max_stages: int, dtype: Any) -> Records:
 
 
 class Moves(NamedTuple):
-    """What decides whether the moves of a stage end.
+    """The numbers that decide whether the moves of a stage end.
 
     first: (Q, M), quantities of the particles before the first move. number: (), the number of moves.
     """
@@ -94,8 +94,8 @@ class Moves(NamedTuple):
     def suffice(self, now: jax.Array, effort: Effort) -> jax.Array:
         """Return whether the particles have moved enough, (). `now` (Q, M) are the quantities after the moves.
 
-        They have if the correlation over the particles of each quantity with its value before the first move is below
-        `effort.correlation`, or after `effort.max_sweeps`.
+        They have moved enough if the correlation, over the particles, of each quantity with its value before the first move is
+        below `effort.correlation`, or if `effort.max_sweeps` moves have been made.
         """
         correlated = _correlations(self.first, now).max() >= effort.correlation
         return ~correlated | (self.number >= effort.max_sweeps)
@@ -108,9 +108,10 @@ def repeat_stages(
     runs: Runs,
     report: Callable[[Runs, Runs], None],
 ) -> Runs:
-    """Move the particles of all runs until every run has finished. Each run advances to its next stage by itself.
+    """Move the particles of all runs until every run has finished.
 
-    If all runs advanced together, each stage would take as many moves as the slowest run needs in it.
+    A run advances to its next stage as soon as its own particles have moved enough. If all runs advanced together, each stage
+    would take as many moves as the slowest run needs.
 
     Args:
         move: a function of keys (C,) and runs. It moves the particles once, and returns the runs and booleans (C,), True for

@@ -1,14 +1,15 @@
 """Ratios of normalising constants of the successive targets of sequential Monte Carlo, by bridge sampling.
 
-Let w be the ratio of the density of one target to that of the target before, both unnormalised. The ratio r of their
-normalising constants is the mean of w over particles that follow the earlier target. Bridge sampling (Meng & Wong 1996) also
-uses the particles that follow the later target. It solves
+Let w be the unnormalised density of one target divided by the unnormalised density of the target before it. The ratio r of
+their normalising constants is the mean of w over particles that follow the earlier target. Bridge sampling (Meng & Wong 1996)
+also uses the particles that follow the later target. It solves
 
     r = mean_before[w / (w + r)] / mean_after[1 / (w + r)].
 
-If the moves between the two targets had no effect, this estimate would be the mean of w. The more the particles move, the
-smaller its error becomes. If the effective sample size is one half of the number of particles and the moves make the particles
-independent, its variance is about one third of that of the mean of w.
+If the moves between the two targets had no effect, this estimate of r would be the mean of w. The more the particles move, the
+smaller the error of the estimate becomes. Suppose that the effective sample size is one half of the number of particles, and
+that the moves make the particles independent: the variance of the estimate is then about one third of the variance of the mean
+of w.
 """
 
 from __future__ import annotations
@@ -40,10 +41,11 @@ def one_sample(values: jax.Array) -> Sample:
 
 
 class Constant(NamedTuple):
-    """An estimate of the log of a normalising constant, relative to that of the first target, and its variance.
+    """An estimate of log(normalising constant of a target / normalising constant of the first target), with its variance.
 
-    log_value: (), the sum of the log ratios so far.
-    variance: (), the variance from all populations of particles before the current one, as for independent particles.
+    log_value: (), the estimate, which is the sum of the log ratios so far.
+    variance: (), the part of the variance that comes from all populations of particles before the current one. It is computed
+    as for independent particles.
     influence: (M,), the derivatives of `log_value` by the shares of the particles of the current population.
     """
 
