@@ -70,7 +70,7 @@ class Target(NamedTuple):
     Attributes:
         potential: a function of a point z (P,). It returns minus the log density of z, ().
         describe: a function of points z (C, S, P) and their potentials (C, S). It returns mixtures (C, S, ...) in data units,
-            log densities (C, S), and a dictionary of further statistics.
+            log densities (C, S), and a dictionary of additional statistics.
     """
 
     potential: Callable[[jax.Array], jax.Array]

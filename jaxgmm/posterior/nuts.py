@@ -118,7 +118,7 @@ def nuts(
         | rhat | () | largest R-hat of label-invariant quantities; NaN with fewer than 4 draws per chain |
         | ess | () | smallest effective sample size of these quantities, or NaN |
 
-        With a stack of J + 1 starts, further stats describe J additional chains, one from each start but the first:
+        With a stack of J + 1 starts, each start but the first gets an additional chain. These stats describe the J chains:
 
         | entry | shape | meaning |
         | --- | --- | --- |
@@ -130,7 +130,7 @@ def nuts(
         are not left out. step_size and counts have a leading axis of modes. khat, newton_steps, num_warmup, adapted and
         rhat are the largest over the modes; min_eigenvalue and ess are the smallest.
 
-        Further stats with a model of your own, for which the posterior's prior is None:
+        With your own model, the posterior's prior is None, and there are these additional stats:
 
         | entry | shape | meaning |
         | --- | --- | --- |
