@@ -219,7 +219,8 @@ def evaluate(mixture: Mixture, problem: CenteredProblem, chunk_size: int | None)
     covariance_type, d = mixture.covariance_type, mixture.num_features
     factors = covariance.factorize(mixture.covariances, covariance_type, d)
     rows = Rows(problem.x, problem.weight, problem.center)
-    sums, log_likelihood = component_sums(mixture, factors, rows, chunk_size)
+    tol = problem.tol / nonzero(problem.total)
+    sums, log_likelihood = component_sums(mixture, factors, rows, tol, chunk_size)
     objective, present = log_likelihood, problem.start.weights > 0
     if problem.prior is not None:
         objective += problem.prior.log_density(mixture, factors, present)

@@ -47,7 +47,7 @@ def test_steps_are_the_oracles(covariance_type, regularisation, x64):
 
 def test_history_belongs_to_the_result(x64):
     """history[num_iter] is the objective, and so is every later entry; converging on the last allowed step is converged."""
-    start, x, w = random_mixture(0, "full"), random_data(0), random_weight(0)
+    start, x, w = random_mixture(0, "tied"), random_data(0), random_weight(0)
     whole = fit(start, x, sample_weight=w, tol=0.0)
     changes = np.abs(np.diff(whole.history)) / w.sum()
     assert (np.diff(changes[5:]) < 0).all()
