@@ -10,6 +10,7 @@ grows with the distance of the data from the centre. Let r_k^2 be the largest, o
 The terms of a log-density are of the order of r_k^2 nats. Let eps be the machine epsilon. On adversarial data, the average
 error of a log-density was less than eps r_k^2, and the error of a new covariance, in units of the component's variance, less
 than 8 eps r_k^2. The quadratic kernel is used only if eps r_k^2 is at most half the tolerance of the fit for all components.
+A tolerance of 0 only says that the fit does not stop early, so the largest permitted error then applies.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def component_sums(
 ) -> tuple[ComponentSums, jax.Array]:
     """Return the component sums and log-likelihood of x - center; the mixture's means must be relative to the centre, too.
 
-    `tol` (), in nats per unit of weight, is the change of the log-likelihood that still matters.
+    `tol` () is the tolerance of the fit, in nats per unit of weight.
     """
     return _component_sums(_chunk(mixture, chunk_size), mixture, factors, rows, tol)
 
@@ -125,8 +126,17 @@ def _make_either_kernel(chunk: int) -> Callable[..., tuple[ComponentSums, jax.Ar
 def _is_far(mixture: Mixture, factors: covariance.Factors, tol: jax.Array) -> jax.Array:
     """Return whether the data lie so far from the centre that the quadratic kernel is not accurate enough for `tol`."""
     dtype = mixture.means.dtype
-    limit = jnp.clip(tol / (2 * jnp.finfo(dtype).eps), *_SQUARES[dtype.name])
+    limit = jnp.clip(jnp.where(tol > 0, tol, jnp.inf) / (2 * jnp.finfo(dtype).eps), *_SQUARES[dtype.name])
     return (_largest_square(mixture, factors) >= limit).any()
+
+
+def quadratic_error(mixture: Mixture, factors: covariance.Factors, tol: jax.Array) -> jax.Array:
+    """Return a bound (), in nats per unit of weight, on the error of the log-likelihood if the quadratic kernel computes it.
+
+    If the whitened kernel is used, the result is 0.
+    """
+    square = _largest_square(mixture, factors).max()
+    return jnp.where(_is_far(mixture, factors, tol), 0, jnp.finfo(square.dtype).eps * square)
 
 
 def _largest_square(mixture: Mixture, factors: covariance.Factors) -> jax.Array:

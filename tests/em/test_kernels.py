@@ -73,10 +73,13 @@ def test_the_exact_kernel_takes_over_far_from_the_centre(covariance_type, x64):
 
 
 def test_the_tolerance_decides_how_far_the_data_may_lie(x64):
-    """Without a tolerance the quadratic kernel stays near the centre; a larger tolerance allows it up to a fixed distance."""
-    for offset, by_tol in ((0.0, (False, False, False)), (300.0, (True, False, False)), (1e4, (True, True, True))):
+    """A larger tolerance, or a tolerance of 0, allows the quadratic kernel farther from the centre, up to a fixed distance."""
+    for offset, by_tol in ((0.0, [False] * 4), (300.0, [True, False, False, False]), (1e4, [True] * 4)):
         mixture, factors, _ = arguments("full", offset=offset)
-        assert tuple(bool(kernels._is_far(mixture, factors, tol)) for tol in (0.0, 1e-8, 1e-2)) == by_tol
+        assert [bool(kernels._is_far(mixture, factors, tol)) for tol in (1e-12, 1e-8, 1e-2, 0.0)] == by_tol
+        errors = [float(kernels.quadratic_error(mixture, factors, tol)) for tol in (1e-12, 1e-8, 1e-2, 0.0)]
+        assert [error == 0 for error in errors] == by_tol
+        assert max(errors) <= 0.5e-8
 
 
 @pytest.mark.parametrize("covariance_type", TWO_COVARIANCE_TYPES)
