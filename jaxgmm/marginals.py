@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -77,13 +78,20 @@ def condition(mixture: MixtureLike, dims: Sequence[int] | int, values: ArrayLike
     values = as_float_array(values, "values").astype(mixture.means.dtype)
     if values.shape != (len(known),):
         raise ValueError(f"values has shape {values.shape}; one value for each known feature was expected: ({len(known)},).")
-    weights = responsibilities(marginal(mixture, known), values[None])[..., 0, :]  # (..., K)
-    means, covariances = mixture.means[..., rest], _sub_covariances(mixture, rest)
+    return _condition(mixture, values, tuple(known), tuple(rest))
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _condition(mixture: Mixture, values: jax.Array, known: tuple[int, ...], rest: tuple[int, ...]) -> Mixture:
+    """Return the conditional distribution of the features `rest`, given values (len(known),) of the features `known`."""
+    given, others = marginal(mixture, known), list(rest)
+    weights = responsibilities(given, values[None])[..., 0, :]  # (..., K)
+    means, covariances = mixture.means[..., others], _sub_covariances(mixture, others)
     if covariance.is_dense(mixture.covariance_type):
-        whitener = positive_factors(marginal(mixture, known)).whitener
-        cross = mixture.covariances[..., known, :][..., rest]  # (..., K or 1, known, rest)
+        whitener = positive_factors(given).whitener
+        cross = mixture.covariances[..., list(known), :][..., others]  # (..., K or 1, known, rest)
         half = linalg.multiply(whitener, cross)
-        deviation = linalg.with_axes(values, mixture.means.ndim) - mixture.means[..., known]
+        deviation = linalg.with_axes(values, mixture.means.ndim) - mixture.means[..., list(known)]
         shift = linalg.multiply(whitener, deviation[..., None])
         means = means + (jnp.swapaxes(half, -1, -2) @ shift)[..., 0]
         explained = jnp.matmul(jnp.swapaxes(half, -1, -2), half, precision=jax.lax.Precision.HIGHEST)

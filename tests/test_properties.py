@@ -78,7 +78,7 @@ def test_integer_weights_are_repetition(seed, covariance_type, weights):
         assert_mixtures_close(again.mixture, found.mixture, 1e-6)
 
 
-@settings(max_examples=12)  # each example compiles programs of its own
+@settings(max_examples=8)  # each example compiles programs of its own
 @given(
     n=st.sampled_from([0, 5]),
     d=st.sampled_from([1, 5]),

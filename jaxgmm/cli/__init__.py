@@ -60,10 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if argv is not None:
         return _run(argv)
-    interruption.stop_soon()
     startup.tune_startup()
     startup.use_compilation_cache()
+    interruption.stop_soon()
     code = _run(sys.argv[1:])
+    interruption.stop_at_once()
     if code == INTERRUPTED or rehearsal.is_running():
         exit_now(code)
     return code
@@ -81,17 +82,24 @@ def _run(argv: Sequence[str]) -> int:
         sys.stdout.flush()
         return 0
     except KeyboardInterrupt:
-        return print_error("interrupted: no more files were written.", INTERRUPTED)
+        return _interrupted()
     except BrokenPipeError:  # the program that reads stdout has exited, such as `head` in `jaxgmm ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _FAILED
     except Exception as error:
+        if interruption.is_interrupted():
+            return _interrupted()
         sentence = refusal(error)
         if sentence is None or "--traceback" in argv:
             traceback.print_exception(error)
         if sentence is not None:
             return print_error(sentence, _REFUSED)
         return print_error(internal_error(error), _FAILED)
+
+
+def _interrupted() -> int:
+    """Say that the command was interrupted, and return its exit code."""
+    return print_error("interrupted: no more files were written.", INTERRUPTED)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -7,10 +7,12 @@ import signal
 import sys
 import threading
 import time
+from typing import NoReturn
 
 from ..command_interrupt import exit_quietly
 
-_GRACE = 3.0  # seconds after Ctrl-C; the main thread can end the command during this time
+_GRACE = 2.0  # seconds after Ctrl-C; the main thread can end the command during this time
+_interrupted = threading.Event()
 
 
 def stop_soon() -> None:
@@ -18,22 +20,25 @@ def stop_soon() -> None:
 
     The process can end at any time, because files are written completely or not at all.
     """
-    if signal.getsignal(signal.SIGINT) is exit_quietly:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler or os.name == "nt":
+    if signal.getsignal(signal.SIGINT) not in (exit_quietly, signal.default_int_handler) or os.name == "nt":
         return  # the process ignores the signal, for example under nohup
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)  # Python writes the number of each signal to this pipe at once
     threading.Thread(target=_watch, args=(reader,), name="jaxgmm-interruption", daemon=True).start()
+    sys.unraisablehook = _end_if_interrupted
+    signal.signal(signal.SIGINT, _interrupt)
 
 
-def _watch(reader: int) -> None:
-    """Wait for Ctrl-C, give the main thread `_GRACE` seconds to end the process, and then end the process."""
-    while os.read(reader, 1) != bytes([signal.SIGINT]):
-        pass
-    time.sleep(_GRACE)
-    exit_quietly()
+def stop_at_once() -> None:
+    """At Ctrl-C, end the process at once. This applies from the end of the command until the interpreter has exited."""
+    if signal.getsignal(signal.SIGINT) is _interrupt:
+        signal.signal(signal.SIGINT, exit_quietly)
+
+
+def is_interrupted() -> bool:
+    """Return whether the user has pressed Ctrl-C. Libraries may raise another error in place of KeyboardInterrupt."""
+    return _interrupted.is_set()
 
 
 def exit_now(code: int) -> None:
@@ -44,3 +49,24 @@ def exit_now(code: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    """Raise KeyboardInterrupt, and remember that the user has pressed Ctrl-C."""
+    _interrupted.set()
+    raise KeyboardInterrupt
+
+
+def _watch(reader: int) -> None:
+    """Wait for Ctrl-C, give the main thread `_GRACE` seconds to end the process, and then end the process."""
+    while os.read(reader, 1) != bytes([signal.SIGINT]):
+        pass
+    time.sleep(_GRACE)
+    exit_quietly()
+
+
+def _end_if_interrupted(lost: sys.UnraisableHookArgs) -> None:
+    """End the process if Python ignores a KeyboardInterrupt, because it was raised while Python deleted an object."""
+    if isinstance(lost.exc_value, KeyboardInterrupt):
+        exit_quietly()
+    sys.__unraisablehook__(lost)

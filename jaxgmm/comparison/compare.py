@@ -138,8 +138,8 @@ def compare(
         A Comparison.
 
     Raises:
-        ValueError, TypeError: `fit` is a stack of fits, shapes or types do not match, an option is out of range, or a value is
-            traced.
+        ValueError, TypeError: `fit` is a stack of fits, shapes or types do not match, a posterior is from `telescope` and was
+            not given to `condition_on_occupied`, an option is out of range, or a value is traced.
 
     Example:
         >>> import jax, jaxgmm

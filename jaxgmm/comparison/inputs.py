@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from ..data_frames import check_names, column_names
 from ..em.result import Fit
 from ..posterior.modes import Modes
-from ..posterior.result import Posterior, check_posterior
+from ..posterior.result import Posterior, check_one_number, check_posterior
 from ..validation import as_weighted_data, check_count, check_flag, check_number, check_seed, is_traced
 
 
@@ -113,6 +113,7 @@ def _check_fit(fit: Fit, posteriors: Mapping[str, Posterior], x: ArrayLike) -> N
     k, d, covariance_type = fit.mixture.num_components, fit.mixture.num_features, fit.mixture.covariance_type
     for posterior in posteriors.values():
         check_posterior(posterior)
+        check_one_number(posterior, "compare")
         got = posterior.mixture
         if (got.num_components, got.num_features, got.covariance_type) != (k, d, covariance_type) or len(got.batch_shape) != 2:
             raise ValueError(

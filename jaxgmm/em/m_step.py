@@ -70,8 +70,14 @@ def m_step(
         [[3.0]]
     """
     given = as_mixture(mixture, single=True)
+    check_regularisation(prior, reg_covar, given.num_components, given.num_features, given.covariance_type)
+    return _m_step(given, moments, prior, reg_covar)
+
+
+@jax.jit
+def _m_step(given: Mixture, moments: Moments, prior: MixturePrior | None, reg_covar: ArrayLike | None) -> Mixture:
+    """Return the result of `m_step` for valid arguments."""
     name = given.covariance_type
-    check_regularisation(prior, reg_covar, given.num_components, given.num_features, name)
     dtype = jnp.result_type(moments.count.dtype, given.means.dtype)  # the dtype in which `e_step` factorised
     given, moments = jax.tree.map(lambda leaf: leaf.astype(dtype), (given, moments))
     sums = unwhiten(given, positive_factors(given), moments.count, moments.first, moments.second)

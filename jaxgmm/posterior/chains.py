@@ -166,8 +166,8 @@ def _run_together() -> bool:
     """Return whether all chains advance together.
 
     On a CPU, the chains run one after another. No chain then waits for the longest trajectory of the others, and JAX traces the
-    sampler in half the time. With 5000 rows, the draws took a third of the time. Programs for an accelerator need more
-    parallel work, so all chains advance together there.
+    sampler in half the time. With 5000 rows, the draws took a third of the time. On an accelerator, all chains advance
+    together, because one chain has too little parallel work for the device.
     """
     return not on_cpu()
 

@@ -42,7 +42,7 @@ from .evidence_rounds import ROUNDS, Points, Ratios, log_ratios
 from .likelihood import reference_total
 from .modes import Modes
 from .pareto import effective_number, khat_limit, pareto_k
-from .result import INDEPENDENT, Posterior, check_one_posterior, in_dtype
+from .result import INDEPENDENT, Posterior, check_one_number, check_one_posterior, in_dtype
 from .standardization import StandardizedProblem, log_volume, standardise, to_standard
 
 _FEWEST_EFFECTIVE = 100  # with fewer effective samples, neither the value nor its error is trusted, whatever k-hat is
@@ -105,7 +105,8 @@ def log_evidence(
         Evidence, which unpacks into value and error.
 
     Raises:
-        ValueError, TypeError: the posterior, the data or an option is invalid, or the posterior was not made from these data.
+        ValueError, TypeError: the posterior, the data or an option is invalid, the posterior was not made from these data, or
+            it is from `telescope` and was not given to `condition_on_occupied`.
 
     Warns:
         RuntimeWarning: outside jit, if the status is not OK.
@@ -143,6 +144,7 @@ def log_evidence(
 def _check(posterior: Posterior, modes: Mixture | None) -> None:
     """Raise ValueError or TypeError if the posterior has no prior, or if the modes do not fit the posterior."""
     check_one_posterior(posterior)
+    check_one_number(posterior, "log_evidence")
     if posterior.prior is None:
         raise TypeError(
             "posterior has no prior, but the evidence is an average over it; give a posterior from laplace, nuts or gibbs."

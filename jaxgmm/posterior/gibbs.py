@@ -74,7 +74,7 @@ def gibbs(
         prior: a Prior, or an IndependentPrior whose scale is InverseWishart or InverseGamma; the conditional distributions
             under these priors have closed forms.
         num_samples: S, draws per chain.
-        num_chains: C, chains that run in parallel.
+        num_chains: C, number of chains, which run at the same time.
         num_warmup: number of discarded sweeps at the beginning of each chain.
         sample_weight: (N,) integers >= 0. A row of weight w counts as w rows, each with its own label, so the number of passes
             over the data in a sweep equals the largest weight. A row of weight 0 is ignored, whatever values it holds. Weights

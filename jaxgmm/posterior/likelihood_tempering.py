@@ -9,8 +9,9 @@ The target of stage t is p(theta) p(x | theta)^phi_t. Each stage
    p(x | theta)^increase is at least one half of the number of particles;
 3. resamples the particles in proportion to their weights.
 
-The evidence is the product over stages of the mean importance weight. Unlike the Gibbs sweeps of `data_tempering`, the moves
-need only the log density and its gradient. Therefore, every prior is possible, and weights of the rows need not be integers.
+The evidence is the product of the ratios of the normalising constants of successive targets, which `stage_ratios` estimates
+from the particles. Unlike the Gibbs sweeps of `data_tempering`, the moves need only the log density and its gradient.
+Therefore, every prior is possible, and weights of the rows need not be integers.
 
 Absent components stay in the unconstrained space, with the prior as their distribution. The weights of the present components
 are divided by their sum. If all weights follow a Dirichlet law, these quotients follow the Dirichlet law of the
@@ -38,6 +39,7 @@ from .particle_likelihood import log_likelihood_of_particles, log_likelihood_und
 from .particle_moves import invariant_quantities
 from .particles import (
     Effort,
+    Moves,
     Particles,
     Records,
     effective_size,
@@ -47,22 +49,33 @@ from .particles import (
     number_of_parents,
     random_order,
     repeat_stages,
-    repeat_until_moved,
     systematic_parents,
 )
+from .stage_ratios import Constant, Sample, first_constant, times_ratio
 from .standardization import StandardizedProblem
 from .unconstrained_space import Decoded, UnconstrainedSpace, from_sticks, make_unconstrained_space, to_sticks
 
 _FIRST_STEP_SIZE = 0.5
+_KEPT = 10  # largest number of moves of a stage whose log-likelihoods enter the estimate of the evidence
 
 
 class Run(NamedTuple):
-    """The state of one run: points (M, P), the exponent of the likelihood, the log evidence, counters and records."""
+    """The state of one run: particles, the exponent of the likelihood, the evidence, counters and records.
 
-    z: jax.Array
+    log_likelihood: (M,), the log-likelihoods of the particles. scale: (P,), see `scales_of_particles`. recent: the
+    log-likelihoods after each of the last moves. before: the value of `recent` at the end of the last stage. increase: the
+    increase of the exponent at the end of the last stage.
+    """
+
+    movers: Movers
+    log_likelihood: jax.Array
+    scale: jax.Array
+    moves: Moves
+    recent: Sample
+    before: Sample
     exponent: jax.Array
-    log_step_size: jax.Array
-    log_evidence: jax.Array
+    increase: jax.Array
+    evidence: Constant
     stage: jax.Array
     finished: jax.Array
     records: Records
@@ -106,6 +119,15 @@ class Model(NamedTuple):
         points, log_prior = self.decode(z)
         return log_prior + exponent * self.log_likelihood(points)
 
+    def quantities(self, z: jax.Array) -> jax.Array:
+        """Return the quantities (Q, M) of points (M, P) by which the moves are judged."""
+        return invariant_quantities(self.decode(z)[0].mixture)
+
+    def scales(self, z: jax.Array, exponent: jax.Array) -> jax.Array:
+        """Return the scales (P,) of the coordinates of points (M, P) under prior x likelihood^exponent."""
+        (gradients,) = jax.vjp(partial(self.log_density, exponent=exponent), z)[1](jnp.ones(len(z), z.dtype))
+        return scales_of_particles(z, gradients)
+
     def sample_prior(self, key: jax.Array, num_points: int) -> jax.Array:
         """Draw points (num_points, P) from the prior."""
         prior, covariance_type, (k, d) = self.problem.prior, self.covariance_type, self.shape.means.shape
@@ -133,7 +155,7 @@ class Model(NamedTuple):
         """Take the mean and the covariance of one component, chosen at random, from another point (P,)."""
         chosen = jax.random.randint(key, (), 0, len(self.present))
         parts, new = self.space.unravel(z), self.space.unravel(other)
-        for name in parts.keys() - {"weights"}:
+        for name in sorted(parts.keys() - {"weights"}):  # a set would give a new program in each process
             parts[name] = parts[name].at[chosen].set(new[name][chosen])
         return ravel_pytree(parts)[0]
 
@@ -171,88 +193,114 @@ def run_likelihood_tempering(
     shape = Mixture(ones / k, jnp.zeros((k, d), ones.dtype), unit, covariance_type)
     model = Model(standard, make_unconstrained_space(standard, shape), present, shape)
 
-    def stage(stage_keys: jax.Array, runs: Run) -> Run:
-        new = jax.vmap(lambda key, run: _make_stage(key, run, model, effort))(stage_keys, runs)
-        before, now = (jnp.floor(100 * run.exponent).astype(int).sum() for run in (runs, new))
-        advance_by(bar, now - before)
-        return new
+    def move(keys: jax.Array, runs: Run) -> tuple[Run, jax.Array]:
+        return jax.vmap(lambda key, run: _move(key, run, model, effort))(keys, runs)
 
-    runs = vary_with(jax.vmap(lambda key: _start(key, model, effort))(keys), standard, keys)
-    runs = repeat_stages(stage, keys, runs)
-    points = jax.vmap(lambda z: model.decode(z)[0])(runs.z)
+    def advance(keys: jax.Array, runs: Run) -> Run:
+        return jax.vmap(lambda key, run: _advance(key, run, model, effort))(keys, runs)
+
+    def report(before: Run, after: Run) -> None:
+        old, new = (jnp.floor(100 * run.exponent).astype(int).sum() for run in (before, after))
+        advance_by(bar, new - old)
+
+    pairs = jax.vmap(jax.random.split)(keys)
+    runs = vary_with(jax.vmap(lambda key: _start(key, model, effort))(pairs[:, 0]), standard, keys)
+    runs = repeat_stages(move, advance, pairs[:, 1], runs, report)
+    mixture = jax.vmap(lambda z: model.decode(z)[0].mixture)(runs.movers.z)
     constant = log_likelihood_under_normal(standard.y, standard.weight)
-    found = jax.vmap(model.log_likelihood)(points) + constant
-    return Particles(points.mixture, found, runs.log_evidence + constant, runs.stage, runs.exponent >= 1, runs.records)
+    evidence = runs.evidence.log_value + constant
+    complete = runs.exponent >= 1
+    variance = runs.evidence.total_variance()
+    return Particles(mixture, runs.log_likelihood + constant, evidence, variance, runs.stage, complete, runs.records)
 
 
 def _start(key: jax.Array, model: Model, effort: Effort) -> Run:
     """Return a run before its first stage, with particles from the prior."""
     z = model.sample_prior(key, effort.num_particles)
-    dtype = z.dtype
-    zero = jnp.zeros((), dtype)
-    log_step_size = jnp.log(jnp.asarray(_FIRST_STEP_SIZE, dtype))
-    records = empty_records(effort.max_stages, dtype)
-    return Run(z, zero, log_step_size, zero, jnp.array(0), jnp.array(False), records)
+    zero, none, log_likelihood = jnp.zeros((), z.dtype), jnp.array(0), _log_likelihood(model, z)
+    movers = Movers(z, jnp.log(jnp.asarray(_FIRST_STEP_SIZE, z.dtype)), zero)
+    recent = Sample(jnp.zeros((_KEPT, len(z)), z.dtype).at[0].set(log_likelihood), jnp.array(1))
+    moves, scale = Moves(model.quantities(z), none), jnp.ones(z.shape[1:], z.dtype)
+    evidence, records = first_constant(len(z), z.dtype), empty_records(effort.max_stages, z.dtype)
+    return Run(movers, log_likelihood, scale, moves, recent, recent, zero, zero, evidence, none, jnp.array(False), records)
 
 
-def _make_stage(key: jax.Array, run: Run, model: Model, effort: Effort) -> Run:
-    """Move the particles, raise the exponent, and resample the particles. A run that has finished stays as it is.
+def _move(key: jax.Array, run: Run, model: Model, effort: Effort) -> tuple[Run, jax.Array]:
+    """Move each particle once. Return the run, and whether the particles have moved enough.
 
-    In the first stage, the particles are draws from the prior and are not moved. Once the exponent is 1, one more stage
-    moves the particles and does not resample them.
+    In the first stage, the particles are draws from the prior. They stay as they are.
     """
-    key_moves, key_parents = jax.random.split(key)
-    movers, count = _move(key_moves, run, model, effort)
-    log_likelihood = model.log_likelihood(model.decode(movers.z)[0])
-    log_likelihood = jnp.where(jnp.isnan(log_likelihood), -jnp.inf, log_likelihood)
+    key_move, key_order, key_new = jax.random.split(key, 3)
+    movers = move_by_trajectories(key_move, run.movers, partial(model.log_density, exponent=run.exponent), run.scale)
+    z, log_likelihood = _renew_components(key_new, movers.z, model, run.exponent)
+    z = jax.vmap(model.permute)(jax.random.split(key_order, len(z)), z)
+    moves, recent = run.moves._replace(number=run.moves.number + 1), _with_move(run.recent, log_likelihood)
+    moved = run._replace(movers=movers._replace(z=z), log_likelihood=log_likelihood, moves=moves, recent=recent)
+    is_first = run.stage == 0
+    return jax.tree.map(partial(jnp.where, is_first), run, moved), is_first | moves.suffice(model.quantities(z), effort)
+
+
+def _advance(key: jax.Array, run: Run, model: Model, effort: Effort) -> Run:
+    """Raise the exponent after the moves of a stage, and resample the particles.
+
+    Once the exponent is 1, one more stage moves the particles and does not resample them.
+    """
+    recent = run.recent._replace(number=jnp.minimum(run.recent.number, _KEPT))
+    evidence = times_ratio(run.evidence, _raised(run.before, run.increase), _raised(recent, run.increase))
+    log_likelihood, count = run.log_likelihood, run.moves.number
     exponent = largest_exponent(lambda phi: (phi - run.exponent) * log_likelihood, run.exponent, effort.num_particles / 2)
-    log_weights = jnp.where(exponent > run.exponent, (exponent - run.exponent) * log_likelihood, 0)
-    parents = systematic_parents(key_parents, log_weights)  # if the exponent was already 1, each particle is its own parent
-    accept_prob = movers.accept_prob / jnp.where(count > 0, count, jnp.nan)
+    increase = exponent - run.exponent
+    log_weights = jnp.where(increase > 0, increase * log_likelihood, 0)
+    parents = systematic_parents(key, log_weights)  # if the exponent was already 1, each particle is its own parent
+    accept_prob = run.movers.accept_prob / jnp.where(count > 0, count, jnp.nan)
     found = Records(count, accept_prob, effective_size(log_weights), number_of_parents(parents))
-    evidence = run.log_evidence + log_mean_exp(log_weights)
-    stage = run.stage + 1
-    new = Run(
-        movers.z[parents],
+    finite = jnp.isfinite(evidence.log_value) & jnp.isfinite(log_mean_exp(log_weights))
+    z, stage = run.movers.z[parents], run.stage + 1
+    return Run(
+        run.movers._replace(z=z, accept_prob=jnp.zeros_like(run.movers.accept_prob)),
+        log_likelihood[parents],
+        model.scales(z, exponent),
+        Moves(model.quantities(z), jnp.zeros_like(count)),
+        recent._replace(number=jnp.zeros_like(recent.number)),
+        recent,
         exponent,
-        movers.log_step_size,
-        evidence,
+        increase,
+        evidence._replace(log_value=jnp.where(finite, evidence.log_value, -jnp.inf)),
         stage,
-        (run.exponent >= 1) | (stage >= effort.max_stages) | ~jnp.isfinite(evidence),
+        (run.exponent >= 1) | (stage >= effort.max_stages) | ~finite,
         jax.tree.map(lambda values, value: values.at[run.stage].set(value), run.records, found),
     )
-    return jax.tree.map(partial(jnp.where, run.finished), run, new)
 
 
-def _move(key: jax.Array, run: Run, model: Model, effort: Effort) -> tuple[Movers, jax.Array]:
-    """Move the particles until they have moved enough, and return the number of moves."""
-    log_density = partial(model.log_density, exponent=run.exponent)
-    (gradients,) = jax.vjp(log_density, run.z)[1](jnp.ones(len(run.z), run.z.dtype))
-    scale = scales_of_particles(run.z, gradients)
-
-    def move(key: jax.Array, movers: Movers) -> Movers:
-        key_move, key_order, key_new = jax.random.split(key, 3)
-        movers = move_by_trajectories(key_move, movers, log_density, scale)
-        if model.has_own_covariances():
-            movers = movers._replace(z=_renew_components(key_new, movers.z, model, run.exponent))
-        return movers._replace(z=jax.vmap(model.permute)(jax.random.split(key_order, len(movers.z)), movers.z))
-
-    start = Movers(run.z, run.log_step_size, jnp.zeros_like(run.log_evidence))
-    active = (run.stage > 0) & ~run.finished
-    return repeat_until_moved(
-        key, start, move, lambda movers: invariant_quantities(model.decode(movers.z)[0].mixture), active, effort
-    )
+def _raised(sample: Sample, increase: jax.Array) -> Sample:
+    """Return the log weights for an increase of the exponent, from log-likelihoods."""
+    return sample._replace(values=jnp.where(increase > 0, increase * sample.values, 0))
 
 
-def _renew_components(key: jax.Array, z: jax.Array, model: Model, exponent: jax.Array) -> jax.Array:
-    """Propose to replace one component of each point (M, P) by a draw from the prior, and return the new points.
+def _with_move(recent: Sample, log_likelihood: jax.Array) -> Sample:
+    """Add the log-likelihoods (M,) after a move to a sample. If the sample is full, they replace the oldest ones."""
+    place = recent.number % len(recent.values)
+    return Sample(recent.values.at[place].set(log_likelihood), recent.number + 1)
 
-    Trajectories alone explore the prior of a component without rows slowly, because its tails are heavy.
+
+def _log_likelihood(model: Model, z: jax.Array) -> jax.Array:
+    """Return the log-likelihood minus the log-likelihood under N(0, I) at points (M, P), (M,); -inf in place of NaN."""
+    value = model.log_likelihood(model.decode(z)[0])
+    return jnp.where(jnp.isnan(value), -jnp.inf, value)
+
+
+def _renew_components(key: jax.Array, z: jax.Array, model: Model, exponent: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Propose to replace one component of each point (M, P) by a draw from the prior.
+
+    Return the new points and their log-likelihoods. Trajectories alone explore the prior of a component without rows slowly,
+    because its tails are heavy. If all components share a covariance, the points stay as they are.
     """
+    if not model.has_own_covariances():
+        return z, _log_likelihood(model, z)
     key_prior, key_choice, key_accept = jax.random.split(key, 3)
     others = model.sample_prior(key_prior, len(z))
     new = jax.vmap(model.replace_component)(jax.random.split(key_choice, len(z)), z, others)
-    both = model.log_likelihood(model.decode(jnp.concatenate([z, new]))[0])
+    both = _log_likelihood(model, jnp.concatenate([z, new]))
     before, after = both[: len(z)], both[len(z) :]
     accepted = jnp.log(jax.random.uniform(key_accept, before.shape)) < exponent * (after - before)
-    return jnp.where(accepted[:, None], new, z)
+    return jnp.where(accepted[:, None], new, z), jnp.where(accepted, after, before)

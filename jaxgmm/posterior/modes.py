@@ -20,7 +20,7 @@ from ..priors.interface import MixturePrior, check_prior
 from ..tables import Printed, Table
 from ..validation import as_weighted_data, check_count, check_progress, is_traced
 from .label_assignment import relabel_mixtures
-from .result import Posterior, check_one_posterior
+from .result import Posterior, check_one_number, check_one_posterior
 
 # Two fits are the same mode if their objectives differ by at most 0.1 nats and their log densities at the rows by at most 0.05
 # in root mean square. Fits that converge to the same mode differ by much less, and fits at different modes by much more.
@@ -131,8 +131,9 @@ def modes(
         the draws are correlated.
 
     Raises:
-        ValueError, TypeError: the posterior is not a single Posterior or has no prior; EM cannot use the prior; the data do not
-            fit the draws; or a value is traced (the number of modes depends on the values).
+        ValueError, TypeError: the posterior is not a single Posterior or has no prior; it is from `telescope` and was not given
+            to `condition_on_occupied`; EM cannot use the prior; the data do not fit the draws; or a value is traced (the number
+            of modes depends on the values).
 
     Example:
         >>> import jax, jaxgmm
@@ -143,6 +144,7 @@ def modes(
         [1.0]
     """
     check_one_posterior(posterior)
+    check_one_number(posterior, "modes")
     check_count(num_starts, "num_starts")
     check_progress(progress)
     if is_traced(posterior, x, prior, sample_weight):

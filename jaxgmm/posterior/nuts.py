@@ -86,7 +86,7 @@ def nuts(
         start_mass: (M,) >= 0, the posterior masses of the modes at which a stack of starts lies, up to a common factor. A mode
             that would contribute less than half a draw is left out.
         num_samples: S, draws per chain.
-        num_chains: C, chains that run in parallel.
+        num_chains: C, number of chains. On a CPU they run one after another, on other devices at the same time.
         num_warmup: number of warm-up steps; None means 150 with a fixed mass matrix and 1000 with an adapted one.
         sample_weight: (N,) >= 0. A row with an integer weight w counts as w equal rows. A row of weight 0 is ignored, whatever
             values it holds.

@@ -12,12 +12,12 @@ from ..chunking import particle_rows_per_chunk
 from ..density import log_joint
 from ..mixture import Mixture
 from ..priors.interface import ComponentSums, MixturePrior
-from ..row_sums import FirstRows, Weight, has_weights, vary_with
+from ..row_sums import FirstRows, Weight, has_weights
 from .conditionals import GibbsState, LabelledData, repeat_and_sum, shapes_of_variables, state_from_variables, sum_by_labels
 from .gamma_draws import draw_log_gammas
 from .mixing import label_invariant_draws
 from .particle_labels import are_written_out, sum_labels_of_particles
-from .particles import Effort, random_order, repeat_until_moved
+from .particles import random_order
 
 
 class Problem(NamedTuple):
@@ -51,22 +51,8 @@ def joint_of_particles(state: GibbsState, rows: jax.Array, covariance_type: str)
     return jax.vmap(of_one)(state)
 
 
-def move(key: jax.Array, state: GibbsState, target: Target, active: jax.Array, effort: Effort) -> tuple[GibbsState, jax.Array]:
-    """Move particles by Gibbs sweeps until they have moved enough. Return the particles and the number of sweeps.
-
-    The sweeps end by the rule of `repeat_until_moved`. If `active` () is False, no sweep is made.
-    """
-
-    def quantities(state: GibbsState) -> jax.Array:
-        covariances = covariance.from_factor(state.factors.lower, target.covariance_type)
-        return invariant_quantities(Mixture(jnp.exp(state.log_weights), state.means, covariances, target.covariance_type))
-
-    state = vary_with(state, target.problem, key)
-    return repeat_until_moved(key, state, lambda key, state: _sweep(key, state, target), quantities, active, effort)
-
-
 def invariant_quantities(mixture: Mixture) -> jax.Array:
-    """Return the label-invariant quantities (Q, M) of mixtures (M, ...) by which `repeat_until_moved` judges the moves.
+    """Return the label-invariant quantities (Q, M) of mixtures (M, ...) by which `Moves.suffice` judges the moves.
 
     They are the sorted weights and, for each feature, the sorted means and the sorted variances of the components.
     """
@@ -75,7 +61,7 @@ def invariant_quantities(mixture: Mixture) -> jax.Array:
     return label_invariant_draws(*one_run)[1:, 0]
 
 
-def _sweep(key: jax.Array, states: GibbsState, target: Target) -> GibbsState:
+def sweep(key: jax.Array, states: GibbsState, target: Target) -> GibbsState:
     """Make one Gibbs sweep with all particles."""
     problem, covariance_type, entered, exponent, _ = target
     next_row = jnp.minimum(entered, len(problem.y) - 1)

@@ -26,7 +26,7 @@ def summarise_runs(
     stats = {
         "log_evidence": log_evidence,
         "chain_weight": jax.nn.softmax(log_evidence),
-        "log_evidence_error": _relative_error(log_evidence),
+        "log_evidence_error": _relative_error(log_evidence, runs.variance),
         "rhat": mixing.rhat,
         "ess": mixing.ess,
         "num_stages": runs.num_stages,
@@ -39,11 +39,18 @@ def summarise_runs(
     return stats, _judge(log_density, log_evidence, mixing, degenerate)
 
 
-def _relative_error(log_evidence: jax.Array) -> jax.Array:
-    """Return the standard error of the mean evidence over runs (C,), relative to this mean. For one run, the result is NaN."""
+def _relative_error(log_evidence: jax.Array, variance: jax.Array) -> jax.Array:
+    """Return the standard error of the mean evidence over runs (C,), relative to this mean. For one run, the result is NaN.
+
+    The error is computed from the differences between the runs. A few runs may agree by chance. The error is therefore never
+    smaller than the error that follows from `variance` (C,), the variances of the log evidences for independent particles.
+    """
     evidence = jnp.exp(log_evidence - log_evidence.max())
     count = len(evidence)
-    return jnp.nan * evidence[0] if count == 1 else evidence.std(ddof=1) / count**0.5 / evidence.mean()
+    if count == 1:
+        return jnp.nan * evidence[0]
+    between = evidence.std(ddof=1) / count**0.5 / evidence.mean()
+    return jnp.maximum(between, jnp.sqrt((evidence**2 * variance).sum()) / evidence.sum())
 
 
 def _is_degenerate(records: Records, num_particles: int) -> jax.Array:

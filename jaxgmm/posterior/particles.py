@@ -21,7 +21,6 @@ class HasFinished(Protocol):
         ...
 
 
-State = TypeVar("State")
 Runs = TypeVar("Runs", bound=HasFinished)
 
 _BISECTIONS = 30  # number of bisections that find an exponent; the exponent is then as exact as float32 allows
@@ -31,7 +30,7 @@ class Effort(NamedTuple):
     """The number of particles of a run, and the limits of its stages and sweeps.
 
     num_particles: M. max_stages: largest number of stages. max_sweeps: largest number of moves of all particles in a stage.
-    correlation: see `repeat_until_moved`.
+    correlation: see `Moves.suffice`.
     """
 
     num_particles: int
@@ -62,6 +61,7 @@ class Particles(NamedTuple):
         mixture: the particles (C, M, ...), in standardised coordinates.
         log_likelihood: (C, M), the log-likelihood of all rows.
         log_evidence: (C,), the estimates of the log evidence, in standardised coordinates.
+        variance: (C,), the variances that these estimates would have if all particles of a run were independent.
         num_stages: (C,), the number of stages of each run.
         complete: (C,), whether all data have entered.
         records: the records (C, T) of the stages.
@@ -70,6 +70,7 @@ class Particles(NamedTuple):
     mixture: Mixture
     log_likelihood: jax.Array
     log_evidence: jax.Array
+    variance: jax.Array
     num_stages: jax.Array
     complete: jax.Array
     records: Records
@@ -81,44 +82,62 @@ def empty_records(max_stages: int, dtype: Any) -> Records:
     return Records(counts, numbers, numbers, counts)
 
 
-def repeat_stages(stage: Callable[[jax.Array, Runs], Runs], keys: jax.Array, runs: Runs) -> Runs:
-    """Repeat a stage of all runs until every run has finished. Each stage gets new keys, derived from `keys` (C,)."""
+class Moves(NamedTuple):
+    """The numbers that decide whether the moves of a stage end.
+
+    first: (Q, M), quantities of the particles before the first move. number: (), the number of moves.
+    """
+
+    first: jax.Array
+    number: jax.Array
+
+    def suffice(self, now: jax.Array, effort: Effort) -> jax.Array:
+        """Return whether the particles have moved enough, (). `now` (Q, M) are the quantities after the moves.
+
+        They have moved enough if the correlation, over the particles, of each quantity with its value before the first move is
+        below `effort.correlation`, or if `effort.max_sweeps` moves have been made.
+        """
+        correlated = _correlations(self.first, now).max() >= effort.correlation
+        return ~correlated | (self.number >= effort.max_sweeps)
+
+
+def repeat_stages(
+    move: Callable[[jax.Array, Runs], tuple[Runs, jax.Array]],
+    advance: Callable[[jax.Array, Runs], Runs],
+    keys: jax.Array,
+    runs: Runs,
+    report: Callable[[Runs, Runs], None],
+) -> Runs:
+    """Move the particles of all runs until every run has finished.
+
+    A run advances to its next stage as soon as its own particles have moved enough. If all runs advanced together, each stage
+    would take as many moves as the slowest run needs.
+
+    Args:
+        move: a function of keys (C,) and runs. It moves the particles once, and returns the runs and booleans (C,), True for
+            the runs whose particles have moved enough.
+        advance: a function of keys (C,) and runs that takes all runs to their next stage.
+        keys: (C,), random keys.
+        runs: the runs before their first stage.
+        report: a function that is called with the runs before and after each move.
+    """
 
     def step(carry: tuple[jax.Array, Runs]) -> tuple[jax.Array, Runs]:
         count, runs = carry
-        return count + 1, stage(jax.vmap(jax.random.fold_in, (0, None))(keys, count), runs)
+        pairs = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, count)))(keys)
+        moved, suffice = move(pairs[:, 0], runs)
+        some = (suffice & ~runs.finished).any()
+        advanced = jax.lax.cond(some, lambda: advance(pairs[:, 1], moved), lambda: moved)
+        new = _choose(runs.finished, runs, _choose(suffice, advanced, moved))
+        report(runs, new)
+        return count + 1, new
 
     return jax.lax.while_loop(lambda carry: ~carry[1].finished.all(), step, (jnp.array(1), runs))[1]
 
 
-def repeat_until_moved(
-    key: jax.Array,
-    state: State,
-    move: Callable[[jax.Array, State], State],
-    quantities: Callable[[State], jax.Array],
-    active: jax.Array,
-    effort: Effort,
-) -> tuple[State, jax.Array]:
-    """Repeat a move of all particles until they have moved enough. Return the new state and the number of moves.
-
-    The moves end when the correlation over the particles of each of the `quantities` (Q, M) with its value before the first
-    move is below `effort.correlation`, or after `effort.max_sweeps`. If `active` () is False, no move is made.
-    """
-    first = quantities(state)
-
-    def step(carry: tuple) -> tuple:
-        key, state, _, count = carry
-        key, part = jax.random.split(key)
-        state = move(part, state)
-        return key, state, _correlations(first, quantities(state)).max(), count + 1
-
-    def unfinished(carry: tuple) -> jax.Array:
-        *_, largest, count = carry
-        return active & (largest >= effort.correlation) & (count < effort.max_sweeps)
-
-    start = vary_with((key, state, jnp.ones((), first.dtype), jnp.array(0)), state, key)
-    _, state, _, count = jax.lax.while_loop(unfinished, step, start)
-    return state, count
+def _choose(condition: jax.Array, yes: Runs, no: Runs) -> Runs:
+    """Return the runs of `yes` where the condition (C,) is True, and the runs of `no` elsewhere."""
+    return jax.tree.map(lambda one, other: jnp.where(condition.reshape(-1, *[1] * (one.ndim - 1)), one, other), yes, no)
 
 
 def _correlations(first: jax.Array, now: jax.Array) -> jax.Array:

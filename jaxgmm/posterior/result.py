@@ -257,6 +257,15 @@ def check_one_posterior(posterior: Posterior) -> None:
         )
 
 
+def check_one_number(posterior: Posterior, function: str) -> None:
+    """Raise ValueError if the draws have different numbers of components, so that the named function cannot use them."""
+    if "num_occupied" in posterior.stats:
+        raise ValueError(
+            f"posterior is from telescope, and its draws have different numbers of components; {function} expects draws with "
+            "one number of components: use jaxgmm.condition_on_occupied(posterior, x)."
+        )
+
+
 def in_dtype(tree: Tree, dtype: DTypeLike) -> Tree:
     """Convert the floating-point leaves of a tree to a given dtype, such as that of the data."""
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree)

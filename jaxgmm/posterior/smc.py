@@ -66,8 +66,8 @@ def smc(
     Hamiltonian trajectories in the unconstrained space of `nuts`. Scales of the coordinates and the step size are adapted to
     the particles. With this option, every prior is accepted, and weights of the rows need not be integers.
 
-    The evidence p(x) = integral of p(x | theta) p(theta) d theta is estimated by the product over stages of the mean importance
-    weight of the particles before the resampling.
+    The evidence p(x) = integral of p(x | theta) p(theta) d theta is the product over stages of ratios of normalising constants.
+    Each ratio is estimated by bridge sampling from the particles before the resampling and from the particles after the moves.
 
     The sorted weights and, for each feature, the sorted means and variances of the components determine the number of moves in
     a stage. The correlation of each of these quantities with its value before the moves is computed over the particles. The
@@ -78,7 +78,8 @@ def smc(
     labellings are therefore equally likely: call `relabel` before you summarise single components. Averages over draws must
     weight the runs by stats["chain_weight"], as the functions of this package do.
 
-    Chopin (2002), Biometrika 89:539; Del Moral, Doucet & Jasra (2006), J. R. Statist. Soc. B 68:411.
+    Chopin (2002), Biometrika 89:539; Del Moral, Doucet & Jasra (2006), J. R. Statist. Soc. B 68:411; Meng & Wong (1996),
+    Statistica Sinica 6:831.
 
     Args:
         key: a random key.
@@ -107,7 +108,8 @@ def smc(
         `jaxgmm.posterior.mixing`. For a single run, which cannot be compared with others, it is FEW_DRAWS unless the run is
         degenerate.
 
-        Its stats have these entries. The stages are numbered from 1 to at most T = 1000.
+        Its stats have these entries. The stages are numbered from 1 to at most T = 1000. log_evidence_error is computed from
+        the differences between the runs, but it is never smaller than the error for independent particles.
 
         | entry | shape | meaning |
         | --- | --- | --- |

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -81,8 +81,7 @@ def make_unconstrained_space(problem: StandardizedProblem, start: Mixture) -> Un
     covariance_type, (k, d) = start.covariance_type, start.means.shape
     shape = {"num_components": k, "num_features": d, "covariance_type": covariance_type}
     prior = cast(Prior | IndependentPrior, problem.prior)  # the families that jaxgmm.model describes
-    trace = handlers.trace(handlers.seed(partial(parameters, prior, **shape), jax.random.key(0))).get_trace()
-    transforms = {name: biject_to(site["fn"].support) for name, site in trace.items() if site["type"] == "sample"}
+    transforms = _transforms_of_sites(partial(parameters, prior, **shape))
     likelihood = make_log_likelihood(problem, start)
     concentration = prior.weight_concentration
 
@@ -122,6 +121,21 @@ def make_unconstrained_space(problem: StandardizedProblem, start: Mixture) -> Un
         return ravel_pytree(to_parts(mixture))[0]
 
     return UnconstrainedSpace(flat.size, potential, flatten, unflatten, unravel, decode, log_prior)
+
+
+def _transforms_of_sites(model: Callable[[], object]) -> dict[str, Any]:
+    """Return the transform of each sample site of a model, by name, from real numbers to the support of the site."""
+    transforms: dict[str, Any] = {}
+
+    def blank(site: dict) -> jax.Array | None:
+        return jnp.zeros(site["fn"].shape()) if site["type"] == "sample" else None
+
+    def record() -> None:
+        trace = handlers.trace(handlers.substitute(model, substitute_fn=blank)).get_trace()
+        transforms.update({name: biject_to(site["fn"].support) for name, site in trace.items() if site["type"] == "sample"})
+
+    jax.eval_shape(record)  # the supports are constants, so nothing is drawn or compiled
+    return transforms
 
 
 def from_sticks(sticks: jax.Array) -> jax.Array:

@@ -52,6 +52,12 @@ def log_prior(mixture: MixtureLike, prior: MixturePrior, *, present: jax.Array |
     """
     mixture = as_mixture(mixture)
     check_prior_shapes(prior, mixture.num_components, mixture.num_features, mixture.covariance_type)
+    return _log_density(mixture, prior, present)
+
+
+@jax.jit
+def _log_density(mixture: Mixture, prior: MixturePrior, present: jax.Array | None) -> jax.Array:
+    """Return the log prior density of mixtures that fit the prior, (...)."""
     present = mixture.weights > 0 if present is None else present
     factors = covariance.factorize(mixture.covariances, mixture.covariance_type, mixture.num_features)
     return prior.log_density(mixture, factors, present)

@@ -36,10 +36,11 @@ def test_the_process_is_set_up_first(monkeypatch, capsys):
     calls = []
     monkeypatch.setattr(cli.startup, "tune_startup", lambda: calls.append("tune"))
     monkeypatch.setattr(cli.startup, "use_compilation_cache", lambda: calls.append("cache"))
+    monkeypatch.setattr(cli.interruption, "stop_soon", lambda: calls.append("interrupts"))
     monkeypatch.setattr(sys, "argv", ["jaxgmm", "fit", "nowhere.csv", "-k", "2"])
     assert main() == 2
     assert "nowhere.csv" in capsys.readouterr().err
-    assert calls == ["tune", "cache"]
+    assert calls == ["tune", "cache", "interrupts"]
 
 
 def test_commands_are_required(refused):

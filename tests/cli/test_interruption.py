@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -24,9 +25,9 @@ def stopped(code, after):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such signals")
-@pytest.mark.parametrize("work", ["time.sleep(60)", "hang()"])
+@pytest.mark.parametrize("work", ["change()", "hang()"])
 def test_it_ends_soon(work):
-    """In Python at once; in code that does not return to Python, after a few seconds."""
+    """In Python at once, even if a library changes the error; in code that does not return to Python, after a few seconds."""
     code = f"""
 import ctypes, sys, time, threading
 import jaxgmm.cli as cli
@@ -34,6 +35,11 @@ cli.interruption._GRACE = 0.3
 def hang():
     while True:  # like compiled code, which returns to Python only at its end
         ctypes.CDLL(None).sleep(60)
+def change():
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:  # like a callback of a compiled program
+        raise RuntimeError("a callback failed")
 def run(arguments):
     print("started", flush=True)
     {work}
@@ -52,6 +58,16 @@ def test_interrupts_that_are_ignored_stay_ignored(monkeypatch):
     monkeypatch.setattr(signal, "getsignal", lambda _: signal.SIG_IGN)
     monkeypatch.setattr(signal, "set_wakeup_fd", lambda *_, **__: 1 / 0)
     interruption.stop_soon()
+
+
+def test_an_interrupt_that_python_ignores_ends_the_process(monkeypatch):
+    """Python ignores errors that are raised while it deletes an object; errors other than an interrupt are shown as usual."""
+    ends = []
+    monkeypatch.setattr(interruption, "exit_quietly", lambda: ends.append(1))
+    monkeypatch.setattr(sys, "__unraisablehook__", ends.append)
+    for value in (KeyboardInterrupt(), ValueError()):
+        interruption._end_if_interrupted(SimpleNamespace(exc_value=value))
+    assert [type(end) for end in ends] == [int, SimpleNamespace, SimpleNamespace]
 
 
 def test_output_is_flushed(monkeypatch):

@@ -25,7 +25,7 @@ def test_descriptions_match_values(covariance_type):
 def test_intervals_have_one_entry_per_quantity():
     x = random_data(0, 60, 2, 2).astype(np.float32)
     fit = jaxgmm.fit(jaxgmm.initialize(jax.random.key(0), x, num_components=2), x, tol=1e-6)
-    found = estimate_intervals(fit.mixture, x, None, (0.5, 0.9), "observed")
+    found = jax.jit(estimate_intervals, static_argnums=(3, 4))(fit.mixture, x, None, (0.5, 0.9), "observed")
     assert found.lower.shape == found.upper.shape == (2, len(describe(fit.mixture)))
     estimate = np.asarray(values(fit.mixture))
     assert ((found.lower <= estimate) & (estimate <= found.upper) | ~found.defined).all()

@@ -1,4 +1,7 @@
-"""Test the replicates of a study: the order of components, failed fits, and agreement with the public functions."""
+"""Test the replicates of a study: the order of components, failed fits, and sizes of batches.
+
+A test in `test_study` compares a batch with the public functions.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +11,6 @@ import pytest
 import jaxgmm
 from jaxgmm.coverage import replicates
 from jaxgmm.coverage.design import StudyCell
-from jaxgmm.studies.intervals import wald_intervals
-from jaxgmm.studies.parameters import values
 
 
 def test_estimates_take_the_order_of_the_truth():
@@ -21,19 +22,6 @@ def test_estimates_take_the_order_of_the_truth():
     ordered, failed = replicates._match_to_truth(fits, truth, 100)
     np.testing.assert_array_equal(ordered.mixture.means[1], truth.means)
     assert failed.tolist() == [False, True]
-
-
-def test_a_batch_agrees_with_the_public_functions():
-    """Prior, fit and intervals of one data set are those of separate calls."""
-    design = jaxgmm.Design(separations=(4.0,), num_observations=(40,), num_features=1, methods=("map",), num_datasets=6)
-    batch = replicates.Batch(jax.random.split(jax.random.key(3), 6), StudyCell("full", 40, 4.0), design)
-    found, x = batch.run("map"), batch.x[2]
-    prior = jaxgmm.default_prior(x, num_components=2)
-    own = jaxgmm.fit(batch.truth, x, prior, tol=1e-10, max_iter=2000, accelerate=True).mixture
-    intervals = wald_intervals(own, x, prior)
-    np.testing.assert_allclose(found["estimate"][2], values(own), atol=2e-3)
-    np.testing.assert_allclose(found["lower"][2], intervals.lower, atol=5e-3)
-    np.testing.assert_allclose(found["upper"][2], intervals.upper, atol=5e-3)
 
 
 def test_a_fixed_prior_is_that_of_all_data_sets():

@@ -13,6 +13,9 @@ from scipy.stats import binom, norm
 import jaxgmm
 from jaxgmm.coverage import replicates
 from jaxgmm.coverage import study as module
+from jaxgmm.coverage.design import StudyCell
+from jaxgmm.studies.intervals import wald_intervals
+from jaxgmm.studies.parameters import values
 
 B = 128
 EASY = {
@@ -129,6 +132,19 @@ def test_an_interrupted_study_continues_bit_for_bit(tmp_path, monkeypatch):
         jaxgmm.coverage_study(jax.random.key(1), jaxgmm.Design(**{**design.to_dict(), "num_datasets": 13}), path=path)
     alone = jaxgmm.coverage_study(jax.random.key(1), jaxgmm.Design(**{**design.to_dict(), "separations": (4.0,)}))
     assert without_seconds(alone) == without_seconds(whole)[len(alone.rows) :]  # the data do not depend on the other cells
+
+
+def test_a_batch_agrees_with_the_public_functions():
+    """Prior, fit and intervals of one data set are those of separate calls; the shapes are those of the test above."""
+    design = jaxgmm.Design(separations=(4.0,), num_observations=(40,), num_features=1, methods=("map",), num_datasets=6)
+    batch = replicates.Batch(jax.random.split(jax.random.key(3), 6), StudyCell("full", 40, 4.0), design)
+    found, x = batch.run("map"), batch.x[2]
+    prior = jaxgmm.default_prior(x, num_components=2)
+    own = jaxgmm.fit(batch.truth, x, prior, tol=1e-10, max_iter=2000, accelerate=True).mixture
+    intervals = wald_intervals(own, x, prior)
+    np.testing.assert_allclose(found["estimate"][2], values(own), atol=2e-3)
+    np.testing.assert_allclose(found["lower"][2], intervals.lower, atol=5e-3)
+    np.testing.assert_allclose(found["upper"][2], intervals.upper, atol=5e-3)
 
 
 def test_failures_are_counted():

@@ -15,6 +15,7 @@ import oracle
 from helpers import COVARIANCE_TYPES, assert_mixtures_close, random_data, random_weight
 
 X = random_data(0, d=2)
+cluster_log_likelihood = jax.jit(_cluster_log_likelihood, static_argnums=(3, 4))
 
 
 def is_sound(mixture):
@@ -99,7 +100,9 @@ def test_degenerate_clusters_rank_below_the_others():
     degenerate, sound = [[0.0, 0], [3, 0], [80, 80]], [[0.0, -1], [0, 1], [3, 0]]
     for covariance_type in COVARIANCE_TYPES:
         log_likelihoods = [
-            float(_cluster_log_likelihood(jnp.asarray(x.T), jnp.ones(60), jnp.array(centers), 3, covariance_type))
+            float(
+                cluster_log_likelihood(x.T.astype(np.float32), np.ones(60, np.float32), np.float32(centers), 3, covariance_type)
+            )
             for centers in (degenerate, sound)
         ]
         assert np.isfinite(log_likelihoods[1])
@@ -116,7 +119,7 @@ def test_cluster_log_likelihood(covariance_type, x64):
     count = np.full(3, w.sum()) if covariance_type == "tied" else plain.weights * w.sum()
     matrices = [(oracle.dense(plain, k) * count[k] + extra * np.eye(2)) / (count[k] + extra) for k in range(3)]
     expected = w @ oracle.log_prob(plain._replace(covariances=oracle.store(matrices, covariance_type)), X) / w.sum()
-    found = _cluster_log_likelihood(jnp.asarray(X.T), jnp.asarray(w), jnp.asarray(centers), len(centers), covariance_type)
+    found = cluster_log_likelihood(X.T, w, centers, len(centers), covariance_type)
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 

@@ -1,6 +1,7 @@
 """The two kernels of the E-step: both give the defining sums, and each is used where it should be."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -45,12 +46,17 @@ def test_both_kernels_are_the_defining_sums(covariance_type, weighted, x64):
     """Count, mean, scatter and log-likelihood of either kernel, in chunks, equal those of loops over the rows."""
     mixture, factors, rows = arguments(covariance_type, weighted=weighted)
     expected, total = expected_sums(mixture, rows)
-    for found, log_likelihood in (
-        kernels.whitened_component_sums(CHUNK, mixture, factors, rows),
-        kernels._quadratic_component_sums(CHUNK, False, mixture, factors, rows),
-        kernels._quadratic_component_sums(CHUNK, True, mixture, factors, rows),
-        kernels.component_sums(mixture, factors, rows, TOL, CHUNK),
-    ):
+
+    @jax.jit
+    def all_sums(*arguments):
+        return (
+            kernels.whitened_component_sums(CHUNK, *arguments),
+            kernels._quadratic_component_sums(CHUNK, False, *arguments),
+            kernels._quadratic_component_sums(CHUNK, True, *arguments),
+            kernels.component_sums(*arguments, TOL, CHUNK),
+        )
+
+    for found, log_likelihood in all_sums(mixture, factors, rows):
         for name in NAMES:
             np.testing.assert_allclose(getattr(found, name), expected[name], rtol=1e-9, atol=1e-9, err_msg=name)
         np.testing.assert_allclose(log_likelihood, total, rtol=1e-11)
@@ -107,10 +113,12 @@ def test_the_error_of_the_quadratic_kernel_is_bounded(covariance_type, case, x64
 def test_a_batch_chooses_for_each_member(x64):
     """Under vmap a member near the centre and one far from it get the numbers that each gets alone."""
     near, far = arguments("full"), arguments("full", offset=1e4)
-    batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), near, far)
-    found, log_likelihoods = jax.vmap(lambda *member: kernels.component_sums(*member, TOL, CHUNK))(*batch)
+    batch = jax.tree.map(lambda *leaves: np.stack(leaves), near, far)
+    sums = partial(kernels.component_sums, tol=TOL, chunk_size=CHUNK)
+    single = jax.jit(sums)
+    found, log_likelihoods = jax.jit(jax.vmap(sums))(*batch)
     for i, member in enumerate((near, far)):
-        alone, log_likelihood = kernels.component_sums(*member, TOL, CHUNK)
+        alone, log_likelihood = single(*member)
         for name in NAMES:
             np.testing.assert_allclose(getattr(found, name)[i], getattr(alone, name), rtol=1e-12, atol=1e-12)
         np.testing.assert_allclose(log_likelihoods[i], log_likelihood, rtol=1e-13)
@@ -125,8 +133,9 @@ def test_derivatives_are_those_of_the_whitened_kernel(x64):
         return kernel(moved, factors, kernels.Rows(x, weight, rows.center))[1]
 
     values = (rows.x, rows.weight, mixture.means)
-    found = jax.grad(total, argnums=(1, 2, 3))(lambda *rest: kernels.component_sums(*rest, TOL, CHUNK), *values)
-    exact = jax.grad(total, argnums=(1, 2, 3))(lambda *rest: kernels.whitened_component_sums(CHUNK, *rest), *values)
+    gradient = jax.jit(jax.grad(total, argnums=(1, 2, 3)), static_argnums=0)
+    found = gradient(lambda *rest: kernels.component_sums(*rest, TOL, CHUNK), *values)
+    exact = gradient(lambda *rest: kernels.whitened_component_sums(CHUNK, *rest), *values)
     for a, b in zip(found, exact, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
     log_densities = oracle.log_prob(mixture, rows.x - rows.center)

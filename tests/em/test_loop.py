@@ -14,6 +14,7 @@ import oracle
 from helpers import COVARIANCE_TYPES, assert_mixtures_close, random_data, random_mixture, random_prior, random_weight
 
 OPTIONS = loop.Options(max_iter=5, accelerate=False, chunk_size=None)
+step = jax.jit(loop.step, static_argnums=2)
 
 
 def prepared(covariance_type, *, d=3, weight=None, prior=None, reg_covar=None, tol=1e-8):
@@ -50,7 +51,7 @@ def test_first_step_evaluates_the_start(covariance_type, x64):
     begun = loop.init(problem, OPTIONS)
     assert int(begun.step) == -1
     assert bool(loop.is_running(begun, OPTIONS))
-    state = loop.step(problem, begun, OPTIONS)
+    state = step(problem, begun, OPTIONS)
     assert int(state.step) == 0
     assert_mixtures_close(state.mixture, problem.start, 1e-15)
     np.testing.assert_allclose(state.log_likelihood, oracle.log_prob(start, x).sum(), rtol=1e-11)
@@ -65,8 +66,8 @@ def test_first_step_evaluates_the_start(covariance_type, x64):
 def test_a_step_that_is_not_finite_is_rejected(x64):
     """NaN in the data from the second step on: the last finite state stays, and the status says that it broke down."""
     _, _, problem = prepared("full")
-    state = loop.step(problem, loop.init(problem, OPTIONS), OPTIONS)
-    broken = loop.step(problem._replace(x=problem.x.at[0, 0].set(jnp.nan)), state, OPTIONS)
+    state = step(problem, loop.init(problem, OPTIONS), OPTIONS)
+    broken = step(problem._replace(x=problem.x.at[0, 0].set(jnp.nan)), state, OPTIONS)
     assert int(broken.status) == Status.SINGULAR
     assert int(broken.step) == 0
     assert_mixtures_close(broken.mixture, state.mixture, 0)
@@ -80,7 +81,7 @@ def test_component_statuses_of_a_state(covariance_type, has_prior, x64):
     """A component of weight 0 is EMPTY; FEW_POINTS has one on fewer points than its own covariance needs, without a prior."""
     start, _, problem = prepared(covariance_type)
     problem = problem._replace(prior=random_prior(0, covariance_type) if has_prior else None)
-    state = loop.step(problem, loop.init(problem, OPTIONS), OPTIONS)
+    state = step(problem, loop.init(problem, OPTIONS), OPTIONS)
     for count, types in [(3.5, {"full"}), (1.5, {"full", "diag", "spherical"}), (4.5, set())]:
         state = state._replace(
             mixture=jax.tree.map(jnp.asarray, problem.start),
@@ -100,12 +101,16 @@ def test_a_fall_beyond_rounding_is_decreased(x64):
     mixture, moved = random_mixture(0, "diag", k=2, d=2), random_mixture(1, "diag", k=2, d=2)
     x = jnp.asarray(random_data(0, d=2))
 
-    def judge(objective, proposal=moved, reg_covar=None, tol=1e-8):
+    @jax.jit
+    def status_after(objective, proposal, reg_covar, tol):
         problem = loop.prepare(mixture, loop.EMProblem(x, None, None, reg_covar), tol)
         state = loop.init(problem, OPTIONS)
         state = state._replace(step=jnp.array(3), objective=jnp.array(-100.0), mixture=mixture)
-        value = loop.evaluate(proposal, problem, None)._replace(objective=jnp.array(objective))
-        return int(loop._status_after(state, proposal, value, jnp.array(True), problem))
+        value = loop.evaluate(proposal, problem, None)._replace(objective=objective)
+        return loop._status_after(state, proposal, value, jnp.array(True), problem)
+
+    def judge(objective, proposal=moved, reg_covar=None, tol=1e-8):
+        return int(status_after(objective, proposal, reg_covar, tol))
 
     assert judge(-99.0) == loop._RUNNING
     assert judge(-100.0 + 1e-7) == Status.CONVERGED

@@ -81,8 +81,13 @@ def test_starts_are_the_over_dispersed_ones_then_the_other_modes(groups):
 def test_the_target_is_the_posterior(groups):
     """The described log density is that of jaxgmm.log_prob and jaxgmm.log_prior in data units."""
     x, prior, (problem, main, _) = groups
-    target = chains.make_target(problem, main.start, None)
-    mixture, log_density, further = target.describe(main.mode[None, None], target.potential(main.mode)[None, None])
+
+    @jax.jit
+    def described(problem, main):
+        target = chains.make_target(problem, main.start, None)
+        return target.describe(main.mode[None, None], target.potential(main.mode)[None, None])
+
+    mixture, log_density, further = described(problem, main)
     expected = jaxgmm.log_prob(mixture, x).sum(-1) + jaxgmm.log_prior(mixture, prior)
     np.testing.assert_allclose(log_density, expected, rtol=1e-5)
     assert further == {}

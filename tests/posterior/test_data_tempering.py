@@ -7,12 +7,14 @@ import pytest
 
 import jaxgmm
 from jaxgmm.posterior.conditionals import gibbs_state
-from jaxgmm.posterior.data_tempering import Effort, _in_random_order, _let_rows_enter, _start, log_likelihoods
+from jaxgmm.posterior.data_tempering import Place, _in_random_order, _let_rows_enter, _log_density_of_rows, log_likelihoods
 from jaxgmm.posterior.particle_moves import Problem
 from jaxgmm.posterior.particles import effective_size
 from jaxgmm.row_sums import FirstRows
 
-let_rows_enter = jax.jit(_let_rows_enter, static_argnums=2)  # eagerly, its loops compile anew in each call
+let_rows_enter = jax.jit(_let_rows_enter, static_argnums=3)  # eagerly, its loops compile anew in each call
+log_density_of_rows = jax.jit(_log_density_of_rows, static_argnums=4)
+BEGIN = Place(jnp.array(0), jnp.zeros(()))
 M = 50
 X = jnp.asarray(np.random.default_rng(0).normal(size=(40, 1)), jnp.float32)
 PRIOR = jaxgmm.Prior(*(jnp.asarray(v, jnp.float32) for v in ([1.0, 1.0], [0.0], 0.5, 4.0, [[2.0]])))
@@ -32,12 +34,13 @@ def test_order_does_not_depend_on_padding():
     """Rows of weight 0 come last, so rows of padding never come before rows of data."""
     padded = jnp.concatenate([X, jnp.full((8, 1), 9.0)])
     key = jax.random.key(0)
-    one = _in_random_order(key, problem()).y
-    two = _in_random_order(key, problem(padded, FirstRows(jnp.array(40)))).y
+    in_random_order = jax.jit(_in_random_order)
+    one = in_random_order(key, problem()).y
+    two = in_random_order(key, problem(padded, FirstRows(jnp.array(40)))).y
     np.testing.assert_array_equal(one, two[:40])
     assert (two[40:] == 9).all()
     weight = (jnp.arange(40) % 2).astype(jnp.float32)
-    three = _in_random_order(key, problem(X, weight))
+    three = in_random_order(key, problem(X, weight))
     assert (three.weight[:20] == 1).all()
     assert (three.weight[20:] == 0).all()
 
@@ -47,8 +50,7 @@ def test_as_many_rows_enter_as_keep_half_of_the_size(weights):
     """The weights are the likelihoods of these rows; one row more would take the size below one half."""
     draws, state = particles()
     weight = None if weights is None else jnp.full(40, weights)
-    run = _start(problem(X, weight), "full", Effort(M, 10, 2, 0.5))._replace(state=state)
-    log_weights, entered, exponent = let_rows_enter(run, problem(X, weight), "full")
+    log_weights, (entered, exponent) = let_rows_enter(state, BEGIN, problem(X, weight), "full")
     count = int(entered)
     terms = np.asarray(jaxgmm.log_prob(draws, X)) * (1 if weights is None else weights)  # (M, N)
     assert effective_size(log_weights) >= M / 2 * (1 - 1e-5)  # up to rounding
@@ -64,16 +66,35 @@ def test_a_far_row_enters_by_powers():
     """The exponents increase until the row has entered, and the weights add up to its likelihood."""
     draws, state = particles()
     far = jnp.full((1, 1), 30.0)
-    run = _start(problem(far), "full", Effort(M, 10, 2, 0.5))._replace(state=state)
-    total, exponents = 0, []
-    while int(run.entered) == 0:
-        log_weights, entered, exponent = let_rows_enter(run, problem(far), "full")
-        run, total = run._replace(entered=entered, exponent=exponent), total + log_weights
-        exponents.append(float(exponent))
+    place, total, exponents = BEGIN, 0, []
+    while int(place.entered) == 0:
+        log_weights, new = let_rows_enter(state, place, problem(far), "full")
+        increase = log_density_of_rows(state, place, new, problem(far), "full")
+        np.testing.assert_allclose(increase, log_weights, rtol=1e-3, atol=1e-3)
+        place, total = new, total + log_weights
+        exponents.append(float(place.exponent))
     assert len(exponents) > 2
     assert exponents[:-1] == sorted(exponents[:-1])
     assert exponents[-1] == 0
     np.testing.assert_allclose(total, jaxgmm.log_prob(draws, far)[:, 0], rtol=1e-3)
+
+
+def test_log_density_of_rows_between_two_places():
+    """Of the rows after the first five, and of parts of the sixth and of the 31st row."""
+    draws, state = particles()
+    weight = jnp.arange(40.0) % 3 + 1
+    start, end = (Place(jnp.array(n), jnp.float32(phi)) for n, phi in ((5, 0.3), (30, 0.6)))
+    found = log_density_of_rows(state, start, end, problem(X, weight), "full")
+    powers = log_joint_of_parts(draws, X)
+    part = lambda n, phi: weight[n] * jax.nn.logsumexp(powers(n, phi), -1)  # noqa: E731
+    expected = jaxgmm.log_prob(draws, X)[:, 5:30] @ weight[5:30] - part(5, 0.3) + part(30, 0.6)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def log_joint_of_parts(draws, x):
+    """Return a function of a row and an exponent phi that returns log(w_k N(x | k)^phi) for each draw, (M, 2)."""
+    variance = draws.covariances[..., 0, 0]
+    return lambda n, phi: jnp.log(draws.weights) + phi * jax.scipy.stats.norm.logpdf(x[n], draws.means[..., 0], variance**0.5)
 
 
 def test_log_likelihoods_of_particles():

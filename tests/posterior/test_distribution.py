@@ -26,24 +26,30 @@ def test_density_and_moments(covariance_type):
     assert found.support is dist.constraints.real_vector
     np.testing.assert_array_equal(found.log_prob(x), jaxgmm.log_prob(mixture, x))
     dense = jaxgmm.covariance.to_dense(mixture.covariances, covariance_type, 3, 2)
-    own = dist.MixtureSameFamily(dist.Categorical(mixture.weights), dist.MultivariateNormal(mixture.means, dense))
-    np.testing.assert_allclose(found.log_prob(x), own.log_prob(x), rtol=2e-5)
-    np.testing.assert_allclose(found.mean, own.mean, rtol=1e-5)
-    np.testing.assert_allclose(found.variance, own.variance, rtol=1e-4)
+
+    def of_numpyro(weights, means, dense):
+        own = dist.MixtureSameFamily(dist.Categorical(weights), dist.MultivariateNormal(means, dense))
+        return own.log_prob(x), own.mean, own.variance
+
+    log_prob, mean, variance = jax.jit(of_numpyro)(mixture.weights, mixture.means, dense)
+    np.testing.assert_allclose(found.log_prob(x), log_prob, rtol=2e-5)
+    np.testing.assert_allclose(found.mean, mean, rtol=1e-5)
+    np.testing.assert_allclose(found.variance, variance, rtol=1e-4)
 
 
 def test_stacks_are_batches():
     """Values broadcast against the batch shape, as in every NumPyro distribution."""
-    stack = jax.tree.map(lambda leaf: leaf.reshape(2, 2, *leaf.shape[1:]), STACK)
-    found, x = jaxgmm.as_distribution(stack), jnp.asarray(random_data(0, 5, 2))
+    stack = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf).reshape(2, 2, *leaf.shape[1:])), STACK)
+    found, x = jaxgmm.as_distribution(stack), random_data(0, 5, 2).astype(np.float32)
+    log_prob = jax.jit(lambda found, value: found.log_prob(value))
     assert found.batch_shape == (2, 2)
     every = jaxgmm.log_prob(stack, x)  # (2, 2, 5)
-    np.testing.assert_allclose(found.log_prob(x[:, None, None]), np.moveaxis(np.asarray(every), -1, 0), rtol=1e-5)
-    np.testing.assert_allclose(found.log_prob(x[:2]), np.asarray(every)[:, [0, 1], [0, 1]], rtol=1e-5)
+    np.testing.assert_allclose(log_prob(found, x[:, None, None]), np.moveaxis(np.asarray(every), -1, 0), rtol=1e-5)
+    np.testing.assert_allclose(log_prob(found, x[:2]), np.asarray(every)[:, [0, 1], [0, 1]], rtol=1e-5)
     assert found.mean.shape == found.variance.shape == (2, 2, 2)
-    assert found.sample(jax.random.key(0), (3,)).shape == (3, 2, 2, 2)
-    assert found.to_event(1).log_prob(x[0]).shape == (2,)
-    assert found.expand((7, 2, 2)).sample(jax.random.key(0)).shape == (7, 2, 2, 2)
+    assert jax.eval_shape(lambda key: found.sample(key, (3,)), jax.random.key(0)).shape == (3, 2, 2, 2)
+    assert log_prob(found.to_event(1), x[0]).shape == (2,)
+    assert jax.eval_shape(found.expand((7, 2, 2)).sample, jax.random.key(0)).shape == (7, 2, 2, 2)
 
 
 def test_draws_have_the_moments():

@@ -54,8 +54,13 @@ def three(x64):
     space = make_unconstrained_space(problem, start)
     coordinates = Coordinates(space, problem)
     empty = jnp.array([[False, True, False]])  # in the only part
-    center, systems = space.flatten(start)[None], coordinates.systems(empty[0])[None]
-    proposal = make_proposal(jnp.zeros(1), center, 4 * jnp.eye(space.size)[None], empty, systems)
+
+    @jax.jit
+    def proposed(start, empty):
+        center, systems = space.flatten(start)[None], coordinates.systems(empty[0])[None]
+        return make_proposal(jnp.zeros(1), center, 4 * jnp.eye(space.size)[None], empty, systems)
+
+    proposal = proposed(start, empty)
     return space, coordinates, start, prior.weight_concentration, proposal
 
 
@@ -90,13 +95,18 @@ def test_one_labelling_is_kept_beyond_the_limit(three, monkeypatch):
 
     monkeypatch.setattr(labellings, "_ENUMERATED", 2)
     found = make_labellings(space, coordinates, start, concentration)
-    z = space.flatten(start)
-    both = jnp.stack([z, permute_point(space, z, jnp.array([2, 1, 0]))])
-    values = np.asarray(logsumexp(found.log_parts(proposal, jax.vmap(measure)(both)), -1))
+
+    @jax.jit
+    def run(start, proposal):
+        z = space.flatten(start)
+        both = jnp.stack([z, permute_point(space, z, jnp.array([2, 1, 0]))])
+        values = logsumexp(found.log_parts(proposal, jax.vmap(measure)(both)), -1)
+        canonical = jax.vmap(lambda point: space.flatten(found.canonical(space.unflatten(point)[0])))(both)
+        return both, values, canonical
+
+    both, values, canonical = map(np.asarray, run(start, proposal))
     assert np.isinf(values).sum() == 1
     kept = both[int(np.isfinite(values).argmax())]
-    expected = log_density(kept) - math.log(2)
+    expected = jax.jit(log_density)(kept) - math.log(2)
     np.testing.assert_allclose(values[np.isfinite(values)][0], expected, rtol=1e-9)
-    for point in both:
-        canonical = space.flatten(found.canonical(space.unflatten(point)[0]))
-        np.testing.assert_allclose(canonical, kept, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(canonical, [kept, kept], rtol=1e-6, atol=1e-8)

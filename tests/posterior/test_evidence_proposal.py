@@ -14,6 +14,8 @@ from jaxgmm.posterior.unconstrained_space import make_unconstrained_space
 
 from helpers import two_groups
 
+choose = jax.jit(choose_seeds, static_argnums=4)
+
 
 @pytest.fixture
 def groups(x64):
@@ -28,7 +30,7 @@ def test_seeds_are_the_best_draw_others_modes_and_emptied_ones(groups):
     """The best draw comes first; a given mode and one seed for each component, which has weight 0 there, are added."""
     problem, posterior, start = groups
     mode = jax.tree.map(lambda leaf: leaf[None], start)
-    seeds = choose_seeds(jax.random.key(0), posterior, mode, problem, 3)
+    seeds = choose(jax.random.key(0), posterior, mode, problem, 3)
     assert seeds.mixtures.batch_shape == (3 + 1 + 2,)
     assert float(seeds.log_density) == -1
     best = from_standard(seeds.mixtures[0], problem)
@@ -53,7 +55,7 @@ def proposed(seeds, problem):
 def test_parts_are_at_the_modes(groups):
     """The gradient of the potential vanishes at the centre of the part that the best draw leads to."""
     problem, posterior, _ = groups
-    seeds = choose_seeds(jax.random.key(0), posterior, None, problem, 1).mixtures
+    seeds = choose(jax.random.key(0), posterior, None, problem, 1).mixtures
     proposal, gradient = proposed(seeds, problem)
     assert proposal.center.shape == (3, make_unconstrained_space(problem, seeds[0]).size)
     step = proposal.scale[0] @ gradient
@@ -64,7 +66,7 @@ def test_parts_are_at_the_modes(groups):
 def test_a_seed_without_density_gets_almost_no_weight(groups):
     """It keeps its part of the evenly spread tenth, at the origin and with scale I."""
     problem, posterior, _ = groups
-    seeds = choose_seeds(jax.random.key(0), posterior, None, problem, 1).mixtures
+    seeds = choose(jax.random.key(0), posterior, None, problem, 1).mixtures
     broken = jax.tree.map(lambda leaf: leaf.at[1].set(jnp.nan), seeds)
     proposal, _ = proposed(broken, problem)
     np.testing.assert_allclose(jnp.exp(proposal.log_weight[1]), 0.1 / 3, rtol=1e-6)

@@ -81,6 +81,20 @@ def test_compare_and_modes_take_the_result():
     assert jaxgmm.compare(fit, found, X).rows[0].method == "telescope"
 
 
+def test_functions_for_one_number_of_components_refuse_the_draws():
+    posterior = fabricate()
+    start = jaxgmm.from_labels(X, [0] * 4 + [1] * 3, num_components=2, covariance_type="diag")
+    fit = jaxgmm.fit(start, X, dataclasses.replace(posterior.prior, weight_concentration=jnp.ones(2)))
+    calls = {
+        "modes": lambda: jaxgmm.modes(posterior, X),
+        "log_evidence": lambda: jaxgmm.log_evidence(jax.random.key(0), posterior, X),
+        "compare": lambda: jaxgmm.compare(fit, posterior, X),
+    }
+    for name, call in calls.items():
+        with pytest.raises(ValueError, match=rf"{name} expects draws with one number .*condition_on_occupied"):
+            call()
+
+
 def test_every_chain_gives_as_many_draws():
     """Draws are evenly spaced, and a chain with few draws is left out."""
     wanted = np.zeros((3, 12), bool)

@@ -14,6 +14,7 @@ import oracle
 from helpers import COVARIANCE_TYPES, random_mixture
 
 KEY = jax.random.key(0)
+sum_labels = jax.jit(sum_labels_of_particles, static_argnums=4)
 
 
 def particles(mixture, count):
@@ -26,7 +27,7 @@ def test_sums_of_one_component_are_those_of_all_rows(covariance_type):
     """With one component, every row before the first row to skip has the label 0."""
     mixture, x = random_mixture(0, covariance_type, 1, 3), np.random.default_rng(0).normal(size=(9, 3))
     rows = FirstRows(jnp.array(7), jnp.array(9))
-    found = sum_labels_of_particles(KEY, particles(mixture, 2), jnp.asarray(x), rows, covariance_type)
+    found = sum_labels(KEY, particles(mixture, 2), jnp.asarray(x), rows, covariance_type)
     part = x[:7] - x[:7].mean(0)
     scatter = sum(np.asarray(covariance.outer(jnp.asarray(row), covariance_type)) for row in part)
     np.testing.assert_allclose(found.count, 7)
@@ -38,7 +39,7 @@ def test_labels_follow_their_probabilities():
     """Mean and variance of the counts of 4000 particles are within 5 standard errors (outside by chance in 6e-7 each)."""
     mixture, x = random_mixture(1, "full", 3, 2), np.random.default_rng(1).normal(size=(8, 2))
     rows = FirstRows(jnp.array(8), None)
-    count = np.asarray(sum_labels_of_particles(KEY, particles(mixture, 4000), jnp.asarray(x), rows, "full").count)
+    count = np.asarray(sum_labels(KEY, particles(mixture, 4000), jnp.asarray(x), rows, "full").count)
     share = oracle.responsibilities(mixture, x)
     assert (count.sum(1) == 8).all()
     error = np.sqrt((share * (1 - share)).sum(0) / 4000)

@@ -22,3 +22,13 @@ def test_status():
     assert judge(density, uneven, good, no) == PosteriorStatus.UNMIXED
     assert judge(density, uneven, good, yes) == PosteriorStatus.DEGENERATE
     assert judge(density * jnp.nan, even, good, yes) == PosteriorStatus.NONFINITE
+
+
+def test_error_of_the_evidence_is_the_larger_of_two():
+    """It is that of the differences between runs, or that of independent particles; the average run counts with its weight."""
+    log_evidence = np.log([1.0, 1.0, 3.0, 3.0])
+    between = np.std([1, 1, 3, 3], ddof=1) / 2 / 2
+    error = lambda variance: float(particle_summary._relative_error(jnp.asarray(log_evidence), jnp.full(4, variance)))  # noqa: E731
+    np.testing.assert_allclose(error(1e-4), between, rtol=1e-5)
+    np.testing.assert_allclose(error(4.0), 2 * np.sqrt(1 + 1 + 9 + 9) / 8, rtol=1e-5)
+    assert np.isnan(particle_summary._relative_error(jnp.zeros(1), jnp.ones(1)))

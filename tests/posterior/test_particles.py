@@ -1,5 +1,7 @@
 """Particles: effective sample size, systematic resampling, exponents by bisection, and random orders of components."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,3 +68,37 @@ def test_correlations():
     first = jnp.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [1.0, 1.0, 1.0]])
     now = jnp.array([[2.0, 4.0, 6.0], [1.0, 0.0, 1.0], [1.0, 2.0, 3.0]])
     np.testing.assert_allclose(particles._correlations(first, now), [1, 0, 0], atol=1e-6)
+
+
+def test_moves_end_when_no_quantity_is_correlated_or_after_the_largest_number():
+    first = jnp.asarray(np.random.default_rng(0).normal(size=(2, 200)))
+    effort = particles.Effort(200, 10, 3, 0.5)
+    suffice = lambda now, count: bool(particles.Moves(first, jnp.array(count)).suffice(now, effort))  # noqa: E731
+    assert not suffice(first, 1)
+    assert not suffice(first.at[0].set(0), 1)  # one quantity is still the same
+    assert suffice(first[::-1], 1)
+    assert suffice(first, 3)
+    assert suffice(jnp.nan * first, 1)
+
+
+class Run(NamedTuple):
+    moves: jax.Array
+    stage: jax.Array
+    finished: jax.Array
+
+
+def test_each_run_advances_by_itself():
+    """Runs need 1, 2 and 3 moves a stage; the counts are those of each run alone, and finished runs do not change."""
+    needed = jnp.array([1, 2, 3])
+
+    def move(keys, runs):
+        moved = runs._replace(moves=runs.moves + 1)
+        return moved, moved.moves % needed == 0
+
+    def advance(keys, runs):
+        return runs._replace(stage=runs.stage + 1, finished=runs.stage + 1 >= 4)
+
+    start = Run(jnp.zeros(3, int), jnp.zeros(3, int), jnp.zeros(3, bool))
+    runs = particles.repeat_stages(move, advance, jax.random.split(jax.random.key(0), 3), start, lambda *_: None)
+    assert runs.moves.tolist() == [4, 8, 12]
+    assert runs.stage.tolist() == [4, 4, 4]

@@ -7,10 +7,13 @@ import pytest
 from scipy.stats import multivariate_normal, norm
 
 import jaxgmm
-from jaxgmm.studies.intervals import draw_intervals, wald_intervals
+from jaxgmm.studies import intervals
+from jaxgmm.studies.intervals import draw_intervals
 from jaxgmm.studies.parameters import free_entries, values
 
 from helpers import COVARIANCE_TYPES, enabled_x64
+
+wald_intervals = jax.jit(intervals.wald_intervals, static_argnames="probabilities")
 
 
 @pytest.fixture(scope="module")
