@@ -52,8 +52,8 @@ def scatter_about_mean(
         covariance_type: the covariance type of the mixture.
         precision: the present precision matrices (K or 1, D, D) in the coordinates of the moments; None stands for identity
             matrices, as in whitened coordinates.
-        check_pivots: whether to compute a Cholesky factor of each scatter that is not close to the present one, and to add no
-            ridge if rounding cannot hide a pivot.
+        check_pivots: whether to compute the Cholesky factor of each scatter, and to add no ridge if rounding can hide none of
+            its pivots.
     """
     scatter = second - covariance.outer(first / jnp.sqrt(nonzero(count))[:, None], covariance_type)
     error = 8 * jnp.finfo(count.dtype).eps * jnp.sqrt(jnp.clip(count, 1, _LONGEST_SUM))[:, None]  # relative error of `second`
@@ -67,15 +67,11 @@ def scatter_about_mean(
     is_near = (move * jnp.swapaxes(move, -1, -2)).sum((-2, -1)) < _LARGEST_MOVE  # (K or 1,)
     hidden = d * error * linalg.diagonal(second)
 
-    def with_ridge(is_sound: jax.Array) -> jax.Array:
-        amount = hidden - jnp.minimum(linalg.diagonal(scatter), 0)
-        return covariance.ridge(scatter, jnp.where(is_sound[:, None], 0, amount), covariance_type)
-
-    def with_ridge_if_needed() -> jax.Array:
-        pivots = linalg.diagonal(linalg.cholesky(scatter)) ** 2
-        return with_ridge(is_near | (pivots > 2 * hidden).all(-1))
-
-    return jax.lax.cond(is_near.all(), lambda: scatter, with_ridge_if_needed) if check_pivots else with_ridge(is_near)
+    is_sound = is_near
+    if check_pivots:
+        is_sound |= (linalg.diagonal(linalg.cholesky(scatter)) ** 2 > 2 * hidden).all(-1)
+    amount = hidden - jnp.minimum(linalg.diagonal(scatter), 0)
+    return covariance.ridge(scatter, jnp.where(is_sound[:, None], 0, amount), covariance_type)
 
 
 def position_errors(mixture: Mixture, factors: covariance.Factors) -> jax.Array:

@@ -33,8 +33,8 @@ from ..rounding import scatter_about_mean
 from ..row_sums import Weight, has_weights, nonzero, sum_over_rows, zero_silenced
 
 # The largest r_k^2 at which the quadratic kernel is used lies between these two numbers. At the first number, the error is
-# negligible for any tolerance (2e-12 in float64). At the second, it is half the default tolerance in float64.
-_SQUARES = {"float64": (1e4, 2e7), "float32": (64.0, 64.0)}
+# negligible for any tolerance (2e-12 in float64). Larger errors than at the second number (4e-10) are never permitted.
+_SQUARES = {"float64": (1e4, 2e6), "float32": (64.0, 64.0)}
 
 # count, first, second and log_likelihood, with the same meaning as in `Moments`
 WhitenedSums: TypeAlias = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
