@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
+from .explicit_axes import call_with_auto_axes, explicit_mesh
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -53,12 +55,16 @@ def public(function: Callable[P, R], further: tuple[str, ...] = ()) -> Callable[
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         if further and not kwargs.keys() <= known:
             raise TypeError(_sentence(function, args, kwargs, further))
+        mesh = explicit_mesh((*args, *kwargs.values()))
         try:
-            return function(*args, **kwargs)
+            if mesh is None:
+                return function(*args, **kwargs)
         except TypeError as error:
             # if the traceback has one frame, the call itself failed; errors from inside the function are raised unchanged
             if error.__traceback__ is None or error.__traceback__.tb_next is not None:
                 raise
+        else:
+            return call_with_auto_axes(call, mesh, args, kwargs)
         raise TypeError(_sentence(function, args, kwargs, further))
 
     return call

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from . import covariance
 from .calls import public
-from .density import log_prob, responsibilities
+from .density import as_points, log_prob_of_rows, responsibilities_of_rows
 from .mixture import Mixture, MixtureLike, as_mixture
 from .padding import pad_data
 from .row_sums import Weight, weight_or_ones
@@ -115,14 +115,16 @@ def information_criterion(name: str, mixture: Mixture, x: jax.Array, weight: jax
 @partial(jax.jit, static_argnums=0)
 def _criterion(name: str, mixture: Mixture, x: jax.Array, weight: Weight) -> jax.Array:
     """Return a criterion of each mixture for data that may be padded."""
-    weight = weight_or_ones(weight, x.shape[:1], x.dtype)
-    log_likelihood, num_free = _log_likelihood(mixture, x, weight), _num_free(mixture)
+    rows, weight = weight, weight_or_ones(weight, x.shape[:1], x.dtype)
+    mixture, x = as_points(mixture, x)
+    densities = log_prob_of_rows(mixture, x, rows)
+    log_likelihood, num_free = jnp.where(weight > 0, weight * densities, 0).sum(-1), _num_free(mixture)
     if name == "aic":
         return -2 * log_likelihood + 2 * num_free
     value = -2 * log_likelihood + num_free * jnp.log(weight.sum())
     if name == "bic":
         return value
-    log_largest = jnp.log(responsibilities(mixture, x).max(-1))  # (..., N)
+    log_largest = jnp.log(responsibilities_of_rows(mixture, x, rows).max(-1))  # (..., N)
     return value - 2 * jnp.where(weight > 0, weight * log_largest, 0).sum(-1)
 
 
@@ -134,12 +136,6 @@ def _validate(
     x, weight = as_weighted_data(x, sample_weight, check_values=False, num_features=mixture.num_features)
     warn_of_small_weights(weight)
     return mixture, x, weight
-
-
-def _log_likelihood(mixture: Mixture, x: jax.Array, weight: jax.Array) -> jax.Array:
-    """Return the weighted log-likelihood of each mixture, in nats."""
-    densities = log_prob(mixture, x)
-    return jnp.where(weight > 0, weight * densities, 0).sum(-1)
 
 
 def _num_free(mixture: Mixture) -> jax.Array:

@@ -25,6 +25,8 @@ from .host import cast
 from .mixture import Mixture, MixtureLike, as_mixture
 from .padding import cut, pad_data
 from .rounding import positive_factors
+from .row_shards import ShardedRows, map_over_shards
+from .row_sums import Weight
 from .validation import as_data
 
 
@@ -57,7 +59,7 @@ def log_prob(mixture: MixtureLike, x: ArrayLike) -> jax.Array:
         >>> round(float(jaxgmm.log_prob(mixture, [[0.0]])[0]), 4)
         -0.9189
     """
-    return _for_each_point(_log_prob, *as_points(mixture, x))
+    return _for_each_point(log_prob_of_rows, *as_points(mixture, x))
 
 
 @public
@@ -84,7 +86,7 @@ def responsibilities(mixture: MixtureLike, x: ArrayLike) -> jax.Array:
         >>> jaxgmm.responsibilities(mixture, [[2.0]]).tolist()
         [[0.5, 0.5]]
     """
-    return _for_each_point(_all_responsibilities, *as_points(mixture, x), axis=-2)
+    return _for_each_point(responsibilities_of_rows, *as_points(mixture, x), axis=-2)
 
 
 @public
@@ -175,21 +177,21 @@ def quadratic_log_joint(coefficients: jax.Array, features: jax.Array) -> jax.Arr
 
 
 @jax.jit
-def _log_prob(mixture: Mixture, x: jax.Array) -> jax.Array:
-    """Return the log-densities (..., N) of validated points."""
-    return _in_chunks(partial(_over_stack, _log_sum, mixture), mixture, x)
+def log_prob_of_rows(mixture: Mixture, x: jax.Array, weight: Weight = None) -> jax.Array:
+    """Return the log-densities (..., N) of validated points. `weight` only tells on which devices the rows lie."""
+    return _for_rows(_log_sum, mixture, x, weight)
 
 
 @jax.jit
-def _all_responsibilities(mixture: Mixture, x: jax.Array) -> jax.Array:
-    """Return the responsibilities (..., N, K) for validated points."""
-    return _in_chunks(partial(_over_stack, _responsibilities, mixture), mixture, x, row_axis=-2)
+def responsibilities_of_rows(mixture: Mixture, x: jax.Array, weight: Weight = None) -> jax.Array:
+    """Return the responsibilities (..., N, K) for validated points. `weight` only tells on which devices the rows lie."""
+    return _for_rows(_responsibilities, mixture, x, weight, row_axis=-2)
 
 
 @jax.jit
-def _predict(mixture: Mixture, x: jax.Array) -> jax.Array:
-    """Return the labels (..., N) of validated points."""
-    return _in_chunks(lambda rows: _over_stack(_responsibilities, mixture, rows).argmax(-1), mixture, x)
+def _predict(mixture: Mixture, x: jax.Array, weight: Weight = None) -> jax.Array:
+    """Return the labels (..., N) of validated points. `weight` only tells on which devices the rows lie."""
+    return _for_rows(lambda mixture, rows: _responsibilities(mixture, rows).argmax(-1), mixture, x, weight)
 
 
 def as_points(mixture: MixtureLike, x: ArrayLike) -> tuple[Mixture, jax.Array]:
@@ -200,13 +202,15 @@ def as_points(mixture: MixtureLike, x: ArrayLike) -> tuple[Mixture, jax.Array]:
 
 
 def _for_each_point(
-    function: Callable[[Mixture, jax.Array], jax.Array], mixture: Mixture, x: jax.Array, axis: int = -1
+    function: Callable[[Mixture, jax.Array, Weight], jax.Array], mixture: Mixture, x: jax.Array, axis: int = -1
 ) -> jax.Array:
-    """Return the result of function(mixture, x). The axis `axis` of the result belongs to the points.
+    """Return the result of function(mixture, x, weights). The axis `axis` of the result belongs to the points.
 
-    Points that are not traced are padded to one of a few lengths before the call, so that few programs are compiled.
+    Points that are not traced are padded to one of a few lengths before the call, so that few programs are compiled. If the
+    points lie on several devices, the weights are `ShardedRows`. Otherwise, the weights are None.
     """
-    return cut(function(mixture, pad_data(x, None, mixture).x), len(x), axis)
+    padded, weight = pad_data(x, None, mixture)
+    return cut(function(mixture, padded, weight if isinstance(weight, ShardedRows) else None), len(x), axis)
 
 
 def _over_stack(function: Callable[..., jax.Array], mixture: Mixture, x: jax.Array) -> jax.Array:
@@ -251,7 +255,24 @@ def _responsibilities(mixture: Mixture, x: jax.Array) -> jax.Array:
     return jnp.where(underflown[None], only_nearest, unnormalised / jnp.where(underflown, 1, total)[None]).T
 
 
-def _in_chunks(function: Callable[[jax.Array], jax.Array], mixture: Mixture, x: jax.Array, row_axis: int = -1) -> jax.Array:
+def _for_rows(
+    function: Callable[[Mixture, jax.Array], jax.Array], mixture: Mixture, x: jax.Array, weight: Weight, row_axis: int = -1
+) -> jax.Array:
+    """Return the results of function(mixture, x) for all members of a stack of mixtures.
+
+    The results are computed for one chunk of rows at a time, and joined along `row_axis`. If the weights tell that the rows lie
+    on several devices, each device computes the results of its own rows.
+    """
+
+    def of_rows(x: jax.Array, mixture: Mixture) -> jax.Array:
+        return _in_chunks(partial(_over_stack, function, mixture), mixture, x, row_axis)
+
+    if isinstance(weight, ShardedRows):
+        return map_over_shards(of_rows, weight, x, row_axis, (mixture,))
+    return of_rows(x, mixture)
+
+
+def _in_chunks(function: Callable[[jax.Array], jax.Array], mixture: Mixture, x: jax.Array, row_axis: int) -> jax.Array:
     """Return function(x), computed for one chunk of rows at a time; the results are joined along `row_axis`."""
     per_row = max(1, math.prod(mixture.batch_shape)) * mixture.num_components * mixture.num_features
     chunk = density_rows_per_chunk(per_row)

@@ -7,7 +7,7 @@ have weight 0, so they do not change the results. The random number of a row dep
 does not change the random numbers of the data.
 
 Padding happens on the host, because a device would compile a program for each length. Traced data, data on several devices and
-long data sets are left as they are.
+long data sets are left as they are. If the rows are divided among devices, the weights say so: see `row_shards`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 from jax.core import Tracer
 
 from . import chunking
+from .row_shards import row_axes, shard_weight
 from .row_sums import FirstRows, Weight
 from .validation import is_traced
 
@@ -36,9 +37,11 @@ def pad_data(x: Any, weight: Any, *others: object) -> Padded:
     """Return data (N, D) or a stack (B, N, D), and weights (N,), (B, N) or None, padded to one of a few lengths.
 
     `others` are the other arguments of the function that receives the padded data. If any argument is traced, the data are
-    returned unchanged.
+    not padded. Data (N, D) whose rows are divided among devices are not padded either; their weights become `ShardedRows`.
     """
     num_rows = x.shape[-2]
+    if x.ndim == 2 and np.ndim(weight) < 2 and row_axes(x):
+        return Padded(x, shard_weight(weight, x))
     if num_rows > chunking.LARGEST_PADDED or not can_pad(x, weight, *others):
         return Padded(x, weight)
     if weight is None:

@@ -1,5 +1,7 @@
 """Compute sums over the rows of data in chunks. No other module divides rows into chunks for a sum.
 
+If the rows lie on several devices, each device works through the chunks of its own rows, and the totals are added.
+
 EM, scores, standard errors and the likelihood of the samplers are sums over rows. The caller passes a function of rows and
 their weights, which returns the sum over these rows. This module calls it for each chunk and adds the results. In float32 the
 addition is compensated (Kahan 1965), so that its order does not affect the accuracy even with ten million rows.
@@ -8,7 +10,7 @@ addition is compensated (Kahan 1965), so that its order does not affect the accu
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias, TypeGuard, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +18,9 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from .host import on_host
+from .row_shards import ShardedRows, first_row_of_shards, sum_over_shards
 from .validation import is_traced
 
-Rows = TypeVar("Rows")
 Total = TypeVar("Total")
 
 
@@ -39,27 +41,38 @@ class FirstRows(NamedTuple):
     limit: jax.Array | None = None
 
 
-Weight: TypeAlias = jax.Array | FirstRows | None  # (N,), or the weights of padded data, or None for weights of 1
+# (N,), or the weights of padded data, or of rows on several devices, or None for weights of 1
+Weight: TypeAlias = jax.Array | FirstRows | ShardedRows | None
 
 
-def sum_over_rows(function: Callable[[Rows, jax.Array], Total], rows: Rows, weight: Weight, chunk: int) -> Total:
-    """Return the sum of function(rows, weights) over chunks of at most `chunk` rows.
+def sum_over_rows(
+    function: Callable[..., Total], rows: Any, weight: Weight, chunk: int, shared: tuple[object, ...] = ()
+) -> Total:
+    """Return the sum of function(rows, weights, *shared) over chunks of at most `chunk` rows.
 
     All chunks have the same size, so that one compiled program serves all of them. The last chunk can therefore overlap the
     chunk before it; its rows in the overlap get weight 0. The data are neither copied nor padded.
 
     Args:
-        function: maps rows and their weights (n,) to a pytree of arrays. It must be additive over rows and ignore rows of
-            weight 0.
+        function: maps rows, their weights (n,) and `shared` to a pytree of arrays. It must be additive over rows and ignore
+            rows of weight 0. It must take all arrays as arguments, because a program on several devices cannot use every array
+            of an enclosing function.
         rows: a pytree of arrays (N, ...).
         weight: the weights of the rows. Chunks after the first `num_rows` rows of padded data are skipped.
         chunk: the largest number of rows per chunk, from the module `chunking`.
+        shared: further arguments of the function, pytrees of arrays, which are the same for all rows.
     """
+    if isinstance(weight, ShardedRows):
+
+        def of_shard(rows: Any, values: jax.Array | None, *shared: object) -> Total:
+            return sum_over_rows(function, rows, values, chunk, shared)
+
+        return sum_over_shards(of_shard, weight, (rows, weight.weight), shared)
     leaves = jax.tree.leaves(rows)
     n, dtype = len(leaves[0]), leaves[0].dtype
     if n <= chunk:
-        return function(rows, jnp.ones(n, dtype) if weight is None else weight_or_ones(weight, (n,), dtype))
-    num_chunks = -(-n // chunk)
+        return function(rows, jnp.ones(n, dtype) if weight is None else weight_or_ones(weight, (n,), dtype), *shared)
+    values, num_chunks = weight_array(weight), -(-n // chunk)
     chunk = min(chunk, -(-n // num_chunks // 16) * 16)  # nearly equal chunks; multiples of 16 fill the vector registers
 
     def one_chunk(i: jax.Array) -> Total:
@@ -69,9 +82,9 @@ def sum_over_rows(function: Callable[[Rows, jax.Array], Total], rows: Rows, weig
         is_new = index >= i * chunk
         if isinstance(weight, FirstRows):
             is_new &= index < weight.num_rows
-        if not has_weights(weight):
-            return function(part, is_new.astype(dtype))
-        return function(part, jnp.where(is_new, jax.lax.dynamic_slice_in_dim(weight, start, chunk), 0))
+        if values is None:
+            return function(part, is_new.astype(dtype), *shared)
+        return function(part, jnp.where(is_new, jax.lax.dynamic_slice_in_dim(values, start, chunk), 0), *shared)
 
     def step(carry: tuple, i: jax.Array) -> tuple:
         if isinstance(weight, FirstRows):
@@ -93,15 +106,23 @@ def sum_over_rows(function: Callable[[Rows, jax.Array], Total], rows: Rows, weig
     return total
 
 
-def has_weights(weight: Weight) -> TypeGuard[jax.Array]:
+def has_weights(weight: Weight) -> bool:
     """Return whether there is an array with a weight for each row; otherwise all weights are 1, or 0 for padding."""
-    return weight is not None and not isinstance(weight, FirstRows)
+    return weight_array(weight) is not None
+
+
+def weight_array(weight: Weight) -> jax.Array | None:
+    """Return the array with a weight for each row, or None if all weights are 1, or 0 for padding."""
+    if isinstance(weight, ShardedRows):
+        return weight.weight
+    return None if isinstance(weight, FirstRows) else weight
 
 
 def total_weight(weight: Weight, num_rows: int, dtype: DTypeLike) -> jax.Array | np.ndarray:
     """Return the total weight () of data whose arrays have `num_rows` rows; for concrete weights, compile nothing."""
     if isinstance(weight, FirstRows):
         return jnp.asarray(weight.num_rows, dtype)
+    weight = weight_array(weight)
     if weight is None:
         return np.asarray(num_rows, dtype)
     return weight.sum() if is_traced(weight) else np.asarray(on_host(weight).sum(), dtype)
@@ -116,10 +137,19 @@ def weight_or_ones(weight: Weight, shape: tuple[int, ...], dtype: jax.typing.DTy
     """
     if isinstance(weight, FirstRows):
         return jnp.broadcast_to(jnp.arange(shape[-1]) < weight.num_rows, shape).astype(dtype)
+    if isinstance(weight, ShardedRows):
+        weight = weight.with_weights(dtype, shape[-1]).weight
     if weight is not None:
         return weight
     ones = jnp.ones(shape, dtype)
     return jax.lax.optimization_barrier(ones) if is_traced(ones) else ones
+
+
+def with_array(weight: Weight, rows: jax.Array) -> jax.Array | ShardedRows:
+    """Return the weights of rows (N, ...) in a form that has an array of weights."""
+    if isinstance(weight, ShardedRows):
+        return weight.with_weights(rows.dtype, len(rows))
+    return weight_or_ones(weight, rows.shape[:1], rows.dtype)
 
 
 def vary_with(tree: Total, *others: object) -> Total:
@@ -160,12 +190,15 @@ def zero_silenced(rows: jax.Array, weight: jax.Array) -> jax.Array:
 
 def first_valid_row(rows: jax.Array, weight: Weight) -> jax.Array:
     """Return the first of the rows (N, D) that has a positive weight, (D,)."""
-    return rows[jnp.argmax(weight > 0)] if has_weights(weight) else rows[0]
+    if isinstance(weight, ShardedRows):
+        return first_row_of_shards(rows, weight)
+    values = weight_array(weight)
+    return rows[0] if values is None else rows[jnp.argmax(values > 0)]
 
 
 def repeat_valid_row(rows: jax.Array, weight: Weight) -> jax.Array:
     """Return rows (N, D) in which the first row of positive weight replaces each row of weight 0; all rows are then finite."""
-    if weight is None:
+    if weight is None or (isinstance(weight, ShardedRows) and weight.weight is None):
         return rows
     kept = weight_or_ones(weight, rows.shape[:1], rows.dtype) > 0
     return jnp.where(kept[:, None], rows, first_valid_row(rows, weight))

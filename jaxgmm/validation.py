@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike
 from .covariance import TYPES
 from .host import cast, extremes, on_host, to_device
 from .real_numbers import as_numpy, check_dtype
+from .row_shards import feature_axes
 
 # a warning says that weights cannot be counts if their sum is below this fraction of the effective number of observations
 _SMALLEST_MEAN_WEIGHT = 0.1
@@ -121,6 +122,13 @@ def as_data(x: ArrayLike, name: str = "x", *, check_values: bool = False, num_fe
         )
     if x.shape[1] == 0:
         raise ValueError(f"{name} has shape {x.shape}: no features; at least one column was expected.")
+    axes = () if is_traced(x) else feature_axes(x)
+    if axes:
+        raise ValueError(
+            f"{name} has its features divided among devices, over the axes {', '.join(map(repr, axes))} of the mesh; only its "
+            f"rows may be divided: use jax.device_put({name}, NamedSharding(mesh, PartitionSpec(...))) with one entry, that of "
+            "the rows."
+        )
     if num_features is not None and x.shape[1] != num_features:
         raise ValueError(
             f"{name} has {x.shape[1]} features, the mixture {num_features}; give data of shape (N, {num_features})."
@@ -213,7 +221,7 @@ def zero_ignored_rows(x: ArrayLike, sample_weight: ArrayLike | None, name: str =
     kept = (weight > 0)[:, None]
     view = on_host(array) if isinstance(array, jax.Array) and not array.committed else array
     if isinstance(view, jax.Array):
-        return jnp.where(kept, view, 0)
+        return jax.device_put(jnp.where(kept, view, 0), view.sharding)
     zeroed = np.where(kept, view, np.zeros((), view.dtype))
     return to_device(zeroed, array.dtype) if isinstance(array, jax.Array) else zeroed
 

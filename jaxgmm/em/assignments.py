@@ -150,25 +150,25 @@ def mixture_of_groups(
     shift = first_valid_row(x, weight)
     k, d = num_components, x.shape[1]
 
-    def shifted(rows: tuple[jax.Array, jax.Array], w: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def shifted(rows: tuple[jax.Array, jax.Array], w: jax.Array, shift: jax.Array) -> tuple[jax.Array, jax.Array]:
         points, group = rows
         centred = jnp.where(w[:, None] > 0, points - shift[None], 0).T  # (D, n)
         return centred, jnp.where(group[None] == jnp.arange(k)[:, None], w[None], 0) if group.ndim == 1 else group.T * w[None]
 
-    def sums(rows: tuple[jax.Array, jax.Array], w: jax.Array) -> tuple:
-        centred, r = shifted(rows, w)
+    def sums(rows: tuple[jax.Array, jax.Array], w: jax.Array, shift: jax.Array) -> tuple:
+        centred, r = shifted(rows, w, shift)
         return r.sum(1), jnp.matmul(r, centred.T, precision=jax.lax.Precision.HIGHEST)
 
     chunk = rows_per_chunk(k, d, x.dtype)
-    count, first = sum_over_rows(sums, (x, groups), weight, chunk)
+    count, first = sum_over_rows(sums, (x, groups), weight, chunk, (shift,))
     total = jnp.where(count.sum() > 0, count.sum(), 1)
     mean = jnp.where(count[:, None] > 0, first / jnp.where(count > 0, count, 1)[:, None], first.sum(0)[None] / total)
 
-    def scatters(rows: tuple[jax.Array, jax.Array], w: jax.Array) -> jax.Array:
-        centred, r = shifted(rows, w)
+    def scatters(rows: tuple[jax.Array, jax.Array], w: jax.Array, shift: jax.Array, mean: jax.Array) -> jax.Array:
+        centred, r = shifted(rows, w, shift)
         return covariance.weighted_scatter(r, centred - mean[:, :, None], covariance_type)
 
-    scatter = sum_over_rows(scatters, (x, groups), weight, chunk)
+    scatter = sum_over_rows(scatters, (x, groups), weight, chunk, (shift, mean))
     overall = data_covariance(ComponentSums(count, mean, scatter), shift, covariance_type)
     extra = pseudo_count * total
     divisor = covariance.pool_counts(count, covariance_type) + extra

@@ -16,7 +16,7 @@ from ..memory import check_memory
 from ..mixture import Mixture, MixtureLike
 from ..padding import pad_data
 from ..priors.interface import MixturePrior
-from ..row_sums import Weight, has_weights
+from ..row_sums import Weight, weight_array
 from ..validation import check_count, check_flag, check_number, is_traced
 from .fit_warnings import emit_warnings
 from .implicit import tangent_of_fixed_point
@@ -143,7 +143,8 @@ def _check_rows(mixture: Mixture, x: jax.Array, weight: Weight, is_regularised: 
     """Raise ValueError if concrete data have too few rows of positive weight for the components of the start."""
     if is_traced(mixture, x, weight):
         return
-    rows = int((np.asarray(weight) > 0).sum()) if has_weights(weight) else len(x)
+    values = weight_array(weight)
+    rows = len(x) if values is None else int((np.asarray(values) > 0).sum())
     present = int((np.asarray(mixture.weights) > 0).sum())
     if rows < present:
         raise ValueError(

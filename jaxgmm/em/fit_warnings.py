@@ -16,7 +16,8 @@ from .. import covariance
 from ..host import on_host, to_host
 from ..mixture import Mixture
 from ..rounding import ridge_fraction
-from ..row_sums import has_weights
+from ..row_shards import row_axes
+from ..row_sums import weight_array
 from ..validation import small_weights_message, warn_at_caller
 from .loop import EMProblem
 from .result import ComponentStatus, Fit, Status
@@ -107,7 +108,7 @@ def _warn_of_components(
 
     If constant or collinear columns make all components degenerate, a warning names these columns instead.
     """
-    weight = problem.weight if has_weights(problem.weight) else None
+    weight = weight_array(problem.weight)
     if small_weights_message(weight) is not None:
         return  # the counts of components have no meaning if the weights are not counts of observations
     at_floor = states == ComponentStatus.AT_FLOOR
@@ -132,15 +133,13 @@ def _warn_of_state(state: ComponentStatus, where: np.ndarray, call: _Call) -> No
 def _warn_of_data(problem: EMProblem, call: _Call, num_features: int) -> np.ndarray:
     """Warn if columns are constant or if there are too few rows for a covariance; return the indices of constant columns."""
     x, weight = problem.x, problem.weight
-    rows = on_host(x)
-    first = rows[:_FIRST_ROWS] if isinstance(rows, np.ndarray) else _first_rows(rows)
-    kept = np.flatnonzero(np.asarray(weight) > 0) if has_weights(weight) else None
+    weights = weight_array(weight)
+    kept = None if weights is None else np.flatnonzero(np.asarray(weights) > 0)
     n, d = (len(x) if kept is None else len(kept)), num_features
     constant = np.arange(d if n > 1 else 0)
-    for some in (_FIRST_ROWS, n):  # the second pass looks only at columns that are constant in the first rows
+    for some in (_FIRST_ROWS, None):  # the second pass looks only at columns that are constant in the first rows
         if constant.size:
-            seen = rows[kept[:some]] if kept is not None else first if some == _FIRST_ROWS else rows
-            seen = np.asarray(seen)[:, constant]
+            seen = _read_rows(x, kept, some)[:, constant]
             constant = constant[(seen == seen[:1]).all(0)]
     if constant.size:
         warn_at_caller(
@@ -155,6 +154,24 @@ def _warn_of_data(problem: EMProblem, call: _Call, num_features: int) -> np.ndar
             f"need at least {needed} rows to be determined; {_SIMPLER_TYPE}, or a prior."
         )
     return constant
+
+
+def _read_rows(x: jax.Array, kept: np.ndarray | None, most: int | None) -> np.ndarray:
+    """Return at most `most` rows of x on the host (None: all rows); `kept` are the indices of rows of positive weight, or None.
+
+    If the rows lie on several devices, a limited number of rows is taken from one device.
+    """
+    if row_axes(x) and most is not None:
+        shard = x.addressable_shards[0]
+        first, size = shard.index[0].start or 0, len(shard.data)
+        own = None if kept is None else kept[(kept >= first) & (kept < first + size)] - first
+        return _read_rows(shard.data, own, most)
+    rows = np.asarray(x) if row_axes(x) else on_host(x)
+    if kept is not None:
+        rows = rows[kept[:most]]
+    elif most is not None:
+        rows = rows[:most] if isinstance(rows, np.ndarray) else _first_rows(rows)
+    return np.asarray(rows)
 
 
 @jax.jit

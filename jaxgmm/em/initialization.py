@@ -20,7 +20,8 @@ from ..chunking import start_rows
 from ..density import log_joint, safe_log
 from ..mixture import Mixture
 from ..padding import pad_data
-from ..row_sums import Weight, nonzero, repeat_valid_row, weight_or_ones
+from ..row_shards import ShardedRows
+from ..row_sums import Weight, first_valid_row, nonzero, repeat_valid_row, weight_or_ones, with_array
 from ..validation import check_choice, check_count, check_covariance_type, check_key
 from .assignments import mixture_of_groups, weighted_data
 from .k_means import MAX_LLOYD_STEPS, cluster, lloyd, nearest_centers, num_trials, plus_plus_seeds, subsample
@@ -135,7 +136,7 @@ def initialize_validated(
 ) -> Mixture:
     """Make one start from validated data; `num_present` has the same meaning as in `initialize_batch`."""
     k = options.num_components
-    weight = weight_or_ones(weight, x.shape[:1], x.dtype)
+    weight = with_array(weight, x)
     x = repeat_valid_row(x, weight)
     center, unit, points = standardise_features(x, weight)
     key_rows, key_seeds = jax.random.split(key)
@@ -151,10 +152,12 @@ def initialize_validated(
     )
 
 
-def standardise_features(x: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def standardise_features(x: jax.Array, rows: jax.Array | ShardedRows) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return mean and sd (D,) of finite data (N, D), and the data in these units, (D, N); the sd of a constant is 1."""
+    first = first_valid_row(x, rows) if isinstance(rows, ShardedRows) else x[0]
+    weight = weight_or_ones(rows, x.shape[:1], x.dtype)
     total = nonzero(weight.sum())
-    center = x[0] + weight @ (x - x[0]) / total
+    center = first + weight @ (x - first) / total
     sd = jnp.sqrt(weight @ (x - center) ** 2 / total)
     unit = jnp.where(sd > 0, sd, 1)
     return center, unit, ((x - center) / unit).T

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance
-from ..row_sums import vary_with
+from ..row_shards import ShardedRows, cumulative_sums, search_sums, take_rows
+from ..row_sums import vary_with, weight_or_ones
 
 MAX_LLOYD_STEPS = {"k-means++": 10, "k-means": 100}  # largest number of steps, for each `method` of `initialize`
 _SETTLED = 1e-4  # k-means ends if no centre moves by more than this number of standard deviations
@@ -33,28 +34,30 @@ class Clusters(NamedTuple):
     means: jax.Array
 
 
-def subsample(key: jax.Array, x: jax.Array, weight: jax.Array, num_rows: int) -> tuple[jax.Array, jax.Array]:
+def subsample(key: jax.Array, x: jax.Array, weight: jax.Array | ShardedRows, num_rows: int) -> tuple[jax.Array, jax.Array]:
     """Return at most `num_rows` rows that represent all rows of x (N, D), and their weights.
 
     The sample is stratified: the total weight is divided into `num_rows` equal parts, and one row is drawn from each part. If
     no more than `num_rows` rows have a positive weight, the sample consists of these rows with their weights.
     """
-    if len(x) <= num_rows:
+    rows = weight if isinstance(weight, ShardedRows) else None
+    weight = weight_or_ones(weight, x.shape[:1], x.dtype)
+    if rows is None and len(x) <= num_rows:
         return x, weight
     number = jnp.arange(num_rows)
-    drawn = _draw((number + jax.random.uniform(key, (num_rows,), x.dtype)) / num_rows, weight)
-    seen = jnp.cumsum(weight > 0)
-    is_small = seen[-1] <= num_rows
-    index = jnp.where(is_small, jnp.minimum(jnp.searchsorted(seen, number + 1), len(x) - 1), drawn)
-    own_weight = jnp.where(number < seen[-1], weight[index], 0)
-    return x[index], jnp.where(is_small, own_weight, weight.sum() / num_rows)
+    drawn = _draw((number + jax.random.uniform(key, (num_rows,), x.dtype)) / num_rows, weight, rows)
+    seen, num_seen = cumulative_sums(weight > 0, rows)
+    is_small = num_seen <= num_rows
+    index = jnp.where(is_small, jnp.minimum(search_sums(seen, number + 1, rows), len(x) - 1), drawn)
+    own_weight = jnp.where(number < num_seen, take_rows(weight, index, rows), 0)
+    return take_rows(x, index, rows), jnp.where(is_small, own_weight, weight.sum() / num_rows)
 
 
-def _draw(uniform: jax.Array, weight: jax.Array) -> jax.Array:
+def _draw(uniform: jax.Array, weight: jax.Array, rows: ShardedRows | None = None) -> jax.Array:
     """Return one index for each uniform number in [0, 1), drawn with probability proportional to weight (N,)."""
-    cumulative = jnp.cumsum(weight)
-    last = jnp.searchsorted(cumulative, cumulative[-1])  # a uniform number close to 1 must not lead to a row of weight 0
-    return jnp.minimum(jnp.searchsorted(cumulative, uniform * cumulative[-1], side="right"), last)
+    cumulative, total = cumulative_sums(weight, rows)
+    last = search_sums(cumulative, total, rows)  # a uniform number close to 1 must not lead to a row of weight 0
+    return jnp.minimum(search_sums(cumulative, uniform * total, rows, side="right"), last)
 
 
 def num_trials(num_components: int) -> int:

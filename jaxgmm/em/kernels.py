@@ -158,48 +158,56 @@ def whitened_component_sums(
 
 def _whitened_sums(chunk: int, mixture: Mixture, factors: covariance.Factors, rows: Rows) -> WhitenedSums:
     """Return the whitened sums and the log-likelihood, computed by the whitened kernel."""
-    covariance_type, log_weights = mixture.covariance_type, safe_log(mixture.weights)
+    covariance_type, is_weighted = mixture.covariance_type, has_weights(rows.weight)
 
-    def chunk_sums(x: jax.Array, w: jax.Array) -> WhitenedSums:
-        centered = _centred(x, w, rows).T
-        joint, z = log_joint(log_weights, mixture.means, factors, centered, covariance_type)
-        r, log_likelihood = _weighted_responsibilities(joint, w, has_weights(rows.weight))
+    def chunk_sums(
+        x: jax.Array,
+        w: jax.Array,
+        center: jax.Array,
+        log_weights: jax.Array,
+        means: jax.Array,
+        factors: covariance.Factors,
+    ) -> WhitenedSums:
+        centered = _centred(x, w, center, is_weighted).T
+        joint, z = log_joint(log_weights, means, factors, centered, covariance_type)
+        r, log_likelihood = _weighted_responsibilities(joint, w, is_weighted)
         scatter = covariance.weighted_scatter(r, z, covariance_type)
         return r.sum(-1), (r[:, None, :] * z).sum(-1), scatter, log_likelihood
 
-    return sum_over_rows(chunk_sums, rows.x, rows.weight, chunk)
+    shared = (rows.center, safe_log(mixture.weights), mixture.means, factors)
+    return sum_over_rows(chunk_sums, rows.x, rows.weight, chunk, shared)
 
 
 def _quadratic_component_sums(
     chunk: int, is_batched: bool, mixture: Mixture, factors: covariance.Factors, rows: Rows
 ) -> tuple[ComponentSums, jax.Array]:
     """Return the component sums and log-likelihood by the quadratic kernel; `is_batched` says whether it runs under vmap."""
-    covariance_type = mixture.covariance_type
+    covariance_type, is_weighted = mixture.covariance_type, has_weights(rows.weight)
     coefficients = quadratic_coefficients(safe_log(mixture.weights), mixture.means, factors, covariance_type)  # (K, F)
     transpose = _transpose_batched if is_batched else jnp.transpose
 
-    def chunk_sums(x: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
-        centered = transpose(_centred(x, w, rows))
+    def chunk_sums(x: jax.Array, w: jax.Array, center: jax.Array, coefficients: jax.Array) -> tuple[jax.Array, jax.Array]:
+        centered = transpose(_centred(x, w, center, is_weighted))
         features = covariance.quadratic_features(centered, covariance_type)  # (F, n)
         joint = quadratic_log_joint(coefficients, features)
-        r, log_likelihood = _weighted_responsibilities(joint, w, has_weights(rows.weight))
+        r, log_likelihood = _weighted_responsibilities(joint, w, is_weighted)
         return covariance.einsum("fn,kn->fk", features, r), log_likelihood  # a product (F, K) was faster than (K, F)
 
-    sums, log_likelihood = sum_over_rows(chunk_sums, rows.x, rows.weight, chunk)
+    sums, log_likelihood = sum_over_rows(chunk_sums, rows.x, rows.weight, chunk, (rows.center, coefficients))
     second, first, count = covariance.split_quadratic(sums.T, covariance_type, mixture.num_features)
     precision = covariance.precision(factors.whitener, covariance_type)
     scatter = scatter_about_mean(count, first, second, covariance_type, precision, check_pivots=True)
     return ComponentSums(count, first / nonzero(count)[:, None], scatter), log_likelihood
 
 
-def _centred(x: jax.Array, w: jax.Array, rows: Rows) -> jax.Array:
+def _centred(x: jax.Array, w: jax.Array, center: jax.Array, is_weighted: bool) -> jax.Array:
     """Return the rows (n, D) of a chunk about the centre; rows of weight 0 may hold any values and become zeros.
 
     If the data have no weights, no row is replaced. Some rows of a chunk may then have weight 0, because another chunk counts
     them, or because they are padding. Padding repeats a row of the data, so all these rows hold ordinary values.
     """
-    centred = x - rows.center[None]
-    return zero_silenced(centred, w) if has_weights(rows.weight) else centred
+    centred = x - center[None]
+    return zero_silenced(centred, w) if is_weighted else centred
 
 
 def _transpose_batched(x: jax.Array) -> jax.Array:

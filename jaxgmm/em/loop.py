@@ -20,7 +20,7 @@ from ..host import Tree
 from ..mixture import Mixture
 from ..priors.interface import ComponentSums, MixturePrior
 from ..rounding import objective_error, position_errors, ridge_fraction, scatter_about_mean
-from ..row_sums import Weight, first_valid_row, has_weights, nonzero, sum_over_rows, vary_with, zero_silenced
+from ..row_sums import Weight, first_valid_row, nonzero, sum_over_rows, vary_with, weight_array, zero_silenced
 from .acceleration import Memory, extrapolate, init_memory, update_memory
 from .kernels import Rows, component_sums, quadratic_error
 from .m_step import PSEUDO_COUNT, Regularisation, data_covariance, maximize
@@ -110,13 +110,15 @@ def prepare(start: Mixture, problem: EMProblem, tol: jax.Array) -> CenteredProbl
     first = first_valid_row(x, weight)
     covariance_type = start.covariance_type
 
-    def chunk_sums(rows: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def chunk_sums(rows: jax.Array, w: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         y = zero_silenced(rows - first[None], w).T  # (D, n)
         return w.sum(), covariance.einsum("dn,n->d", y, w), covariance.weighted_scatter(w[None], y[None], covariance_type)[0]
 
-    total, moment, scatter = sum_over_rows(chunk_sums, x, weight, rows_per_chunk(1, x.shape[1], x.dtype))
-    if has_weights(weight):  # if a weight is negative, the total becomes NaN, and therefore the status becomes NONFINITE
-        total = jnp.where((weight >= 0).all(), total, jnp.nan)
+    chunk = rows_per_chunk(1, x.shape[1], x.dtype)
+    total, moment, scatter = sum_over_rows(chunk_sums, x, weight, chunk, (first,))
+    values = weight_array(weight)
+    if values is not None:  # if a weight is negative, the total becomes NaN, and therefore the status becomes NONFINITE
+        total = jnp.where((values >= 0).all(), total, jnp.nan)
     safe = nonzero(total)
     mean = first + moment / safe
     center = jax.lax.stop_gradient(jnp.where(jnp.isfinite(mean), mean, 0))

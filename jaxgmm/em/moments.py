@@ -116,11 +116,11 @@ def e_step(
         check_count(chunk_size, "chunk_size")
     dtype = jnp.result_type(x.dtype, given.means.dtype)
     given, x = jax.tree.map(lambda leaf: leaf.astype(dtype), given), cast(x, dtype)
-    return _e_step(given, *pad_data(x, weight, given), chunk_size)
+    return e_step_of_rows(given, *pad_data(x, weight, given), chunk_size)
 
 
 @partial(jax.jit, static_argnums=3)
-def _e_step(given: Mixture, x: jax.Array, weight: Weight, chunk_size: int | None) -> Moments:
+def e_step_of_rows(given: Mixture, x: jax.Array, weight: Weight, chunk_size: int | None = None) -> Moments:
     """Return the expected sufficient statistics of validated data under a mixture."""
     # a centre near the data keeps the products small; without rounding, every centre would give the same result
     center = covariance.einsum("k,kd->d", given.weights, given.means)

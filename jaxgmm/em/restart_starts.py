@@ -28,7 +28,7 @@ from .. import covariance, linalg
 from ..chunking import rows_per_chunk, short_run_rows, short_runs_per_batch
 from ..mixture import Mixture
 from ..priors.interface import MixturePrior
-from ..row_sums import Weight, nonzero, repeat_valid_row, vary_with, weight_or_ones
+from ..row_sums import Weight, nonzero, repeat_valid_row, vary_with, with_array
 from .assignments import mixture_of_groups
 from .initialization import START_PSEUDO_COUNT, StartOptions, initialize_validated, standardise_features
 from .k_means import MAX_LLOYD_STEPS, lloyd, nearest_centers, num_trials, plus_plus_seeds, subsample
@@ -41,12 +41,12 @@ _PHASES = ((4, math.inf), (16, 5), (48, 2))
 _SHORT_TOL = 1e-5  # nats per row: a run that has settled to it takes no further step, and ends that differ by less are the same
 _HOPELESS = 0.05  # nats per row: a run that ends so far below the best is not fitted; the best one then takes its place
 _FLAT = 1e-5  # is added to the correlations of features with themselves, so that collinear columns can be whitened
-_ROWS = 2.0**-30  # so small a cap makes the seeds random distinct rows; its multiples are exact, so ties are broken reliably
-_SPREAD = 0.2  # standard deviations: how far the means of overlapping components lie from the mean of all data at most
+_ROWS = 2.0**-30  # with a cap as small as this, the seeds are random distinct rows; a power of two makes sums of caps exact
+_SPREAD = 0.2  # largest distance of the means of overlapping components from the mean of all data, in standard deviations
 
 
 class _Kind(NamedTuple):
-    """How the seeds of a candidate are drawn.
+    """The way in which the seeds of a candidate are drawn.
 
     Attributes:
         is_whitened: whether distances are Mahalanobis distances; otherwise each feature is in units of its standard deviation.
@@ -72,7 +72,7 @@ _SEEDED = (
 
 
 class _Numbers(NamedTuple):
-    """Random numbers: uniform ones for the seeds (M, K, trials), directions (M, D) and moves of means (R, K, D)."""
+    """Random numbers: uniform numbers for the seeds (M, K, trials), directions (M, D), and moves of means (R, K, D)."""
 
     seeds: jax.Array
     directions: jax.Array
@@ -108,21 +108,23 @@ def restart_starts(
     num_present: jax.Array | None = None,
     prior: MixturePrior | None = None,
 ) -> Mixture:
-    """Return the starts (num_fitted,) that go on to be fitted, from validated data; a single one is that of `initialize`.
+    """Return the starts (num_fitted,) that are fitted to the end, from validated data.
+
+    If `num_restarts` is 1, there is one start, which is the start of `initialize`.
 
     Args:
         key: a random key.
         x: (N, D).
         weight: (N,), or the weights of padded data.
-        options: what `initialize` takes.
-        num_restarts: the number of restarts; the candidates are seven times as many.
+        options: the options of `initialize`.
+        num_restarts: the number of restarts. There are seven candidates for each restart.
         num_present: number of components; the others are absent (weight 0). None: all are present.
-        prior: the prior of the fits, which then decides with the likelihood which candidates are promising.
+        prior: the prior of the fits, or None. With a prior, the log posterior density shows which candidates are promising.
     """
     if num_restarts == 1:
         start = initialize_validated(key, x, weight, num_present, options=options)
         return jax.tree.map(lambda leaf: leaf[None], start)
-    weight = weight_or_ones(weight, x.shape[:1], x.dtype)
+    weight = with_array(weight, x)
     k, d = options.num_components, x.shape[1]
     key_rows, key_numbers = jax.random.split(key)
     size = short_run_rows(k - 1 + k * d + covariance.num_free(options.covariance_type, k, d))
@@ -138,7 +140,7 @@ def restart_starts(
 
 
 def _draw_numbers(key: jax.Array, rows: jax.Array, num_components: int, num_restarts: int) -> _Numbers:
-    """Return the random numbers of all candidates; those of a restart do not depend on the number of restarts."""
+    """Return the random numbers of all candidates. The numbers of one restart do not depend on the number of restarts."""
     k, d, kinds = num_components, rows.shape[1], len(_SEEDED)
     shapes = {"seeds": (kinds, k, num_trials(k)), "directions": (kinds, d), "means": (k, d)}
     sizes = [math.prod(shape) for shape in shapes.values()]
@@ -188,7 +190,7 @@ def _coordinate_maps(points: jax.Array, weight: jax.Array, kinds: tuple[_Kind, .
 
 
 def _overlapping_starts(numbers: jax.Array, problem: CenteredProblem, num_present: jax.Array | int) -> Mixture:
-    """Return starts of components of equal weight with the covariance of all data and means near that of all data."""
+    """Return starts whose components have equal weights, the covariance of all data, and means near the mean of all data."""
     kind, spread = problem.start.covariance_type, problem.data_covariance
     count, k, d = numbers.shape
     means = _SPREAD * covariance.transform(covariance.factorize(spread, kind, d).lower, numbers, kind)

@@ -29,7 +29,7 @@ from ..inputs import pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike
 from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior
-from ..row_sums import Weight, sum_over_rows
+from ..row_sums import Weight, sum_over_rows, vary_with
 from ..status import StatusEnum
 from ..tables import Printed, Table, elided
 from ..validation import check_choice
@@ -165,29 +165,16 @@ def _standard_errors(
     mixture = Mixture(mixture.weights, (mixture.means - shift) / unit, mixture.covariances / factor, covariance_type)
     prior = None if prior is None else prior.standardise(shift, unit, factor[0])
     parameters = _free_parameters(mixture)
-    origin = jnp.zeros(len(parameters.is_free), x.dtype)
-
-    def row_log_prob(move: jax.Array, rows: jax.Array, w: jax.Array) -> jax.Array:
-        # rows of weight 0 may hold any values, so they are replaced by finite values
-        rows = jnp.where((w > 0)[:, None], (rows - shift) / unit, mixture.means[0])
-        return jnp.where(w > 0, log_prob(parameters.moved(move), rows), 0)
-
-    def curvature(rows: jax.Array, w: jax.Array) -> jax.Array:
-        return jax.hessian(lambda move: w @ row_log_prob(move, rows, w))(origin)
-
-    def outer_products(rows: jax.Array, w: jax.Array) -> jax.Array:
-        scores = jax.jacfwd(lambda move: row_log_prob(move, rows, w))(origin)  # (n, P)
-        return (w[:, None] * scores).T @ scores
-
+    origin, shared = jnp.zeros(len(parameters.is_free), x.dtype), (parameters, shift, unit)
     chunk = derivative_rows_per_chunk()
-    hessian = sum_over_rows(curvature, x, weight, chunk)
+    hessian = sum_over_rows(_curvature, x, weight, chunk, shared)
     if prior is not None:
         hessian += jax.hessian(lambda move: log_prior(parameters.moved(move), prior, present=parameters.present))(origin)
     free = parameters.is_free
     information = jnp.where(free[:, None] & free, -hessian, 0) + jnp.diag(jnp.where(free, 0, 1).astype(x.dtype))
     inverse, status = _invert(information)
     if estimator == "sandwich":
-        inverse = inverse @ sum_over_rows(outer_products, x, weight, chunk) @ inverse
+        inverse = inverse @ sum_over_rows(_outer_products, x, weight, chunk, shared) @ inverse
     errors = parameters.standard_errors(inverse, status)
     return dataclasses.replace(errors, means=errors.means * unit, covariances=errors.covariances * factor)
 
@@ -255,6 +242,31 @@ class _FreeParameters(NamedTuple):
         if self.mirrored is not None:
             covariances = covariances.at[self.mirrored].set(values)
         return StandardErrors(weights, error[k : k + k * d].reshape(k, d), covariances, status)
+
+
+def _row_log_prob(
+    move: jax.Array, x: jax.Array, w: jax.Array, parameters: _FreeParameters, shift: jax.Array, unit: jax.Array
+) -> jax.Array:
+    """Return the log-densities (n,) of rows x (n, D) for parameters moved by a vector (P,); they are 0 for rows of weight 0.
+
+    Rows of weight 0 may hold any values, so they are replaced by finite values.
+    """
+    rows = jnp.where((w > 0)[:, None], (x - shift) / unit, parameters.mixture.means[0])
+    return jnp.where(w > 0, log_prob(parameters.moved(move), rows), 0)
+
+
+def _curvature(x: jax.Array, w: jax.Array, parameters: _FreeParameters, *units: jax.Array) -> jax.Array:
+    """Return the Hessian (P, P) of the weighted log-likelihood of rows; the arguments are those of `_row_log_prob`."""
+    # If all devices shared the origin, JAX would add the derivatives over the devices. Therefore, each device has its own.
+    origin = vary_with(jnp.zeros(len(parameters.is_free), x.dtype), x, w)
+    return jax.hessian(lambda move: w @ _row_log_prob(move, x, w, parameters, *units))(origin)
+
+
+def _outer_products(x: jax.Array, w: jax.Array, parameters: _FreeParameters, *units: jax.Array) -> jax.Array:
+    """Return the weighted sum (P, P) of outer products of the rows' gradients; the arguments are those of `_row_log_prob`."""
+    origin = vary_with(jnp.zeros(len(parameters.is_free), x.dtype), x, w)
+    scores = jax.jacfwd(lambda move: _row_log_prob(move, x, w, parameters, *units))(origin)  # (n, P)
+    return (w[:, None] * scores).T @ scores
 
 
 def _free_parameters(mixture: Mixture) -> _FreeParameters:

@@ -26,7 +26,7 @@ from ..padding import as_count, cut, pad_data
 from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior
 from ..progress import progress_bar
-from ..row_sums import Weight, has_weights, repeat_valid_row, weight_or_ones
+from ..row_sums import Weight, repeat_valid_row, weight_array, weight_or_ones
 from ..sampling import sample
 from ..validation import check_choice, is_traced, warn_at_caller
 from .relabel import relabel
@@ -126,9 +126,10 @@ def replicate_size(x: jax.Array, weight: Weight) -> int:
 
     Return N if there are no weights or if they are traced. Raise ValueError if the rounded sum is 0.
     """
-    if not has_weights(weight) or is_traced(weight):
+    values = weight_array(weight)
+    if values is None or is_traced(values):
         return len(x)
-    total = float(np.asarray(weight).sum())
+    total = float(np.asarray(values).sum())
     if round(total) == 0:
         raise ValueError(
             f"sample_weight sums to {total:.4g}, so that a replicate, of round(sum of weights) rows, would have none: weights "

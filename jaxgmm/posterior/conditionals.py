@@ -18,6 +18,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -29,7 +30,7 @@ from ..density import log_joint, quadratic_coefficients, quadratic_log_joint, sa
 from ..mixture import Mixture
 from ..priors.interface import ComponentSums, MixturePrior, StandardVariables
 from ..rounding import positive_factors, scatter_about_mean
-from ..row_sums import Total, Weight, has_weights, nonzero, sum_over_rows, vary_with
+from ..row_sums import Total, Weight, nonzero, sum_over_rows, vary_with, weight_array
 from ..validation import is_traced
 
 
@@ -66,9 +67,10 @@ def check_closed_forms(prior: MixturePrior, method: str, *, remedy: str = "sampl
 
 def check_integer_weights(weight: Weight, method: str, *, remedy: str = "sample with nuts, which accepts fractions") -> None:
     """Raise ValueError if weights (N,) are not integers: a row of weight w gets w labels. Traced weights are not checked."""
-    if not has_weights(weight) or is_traced(weight):
+    values = weight_array(weight)
+    if values is None or is_traced(values):
         return
-    values = np.asarray(weight)
+    values = np.asarray(values)
     if (values != np.floor(values)).any():
         raise ValueError(
             f"sample_weight has {values[values != np.floor(values)][0]:.4g}; integers were expected, because {method} draws w "
@@ -78,7 +80,8 @@ def check_integer_weights(weight: Weight, method: str, *, remedy: str = "sample 
 
 def are_counts(weight: Weight) -> jax.Array | bool:
     """Return whether all weights are integers >= 0, so that they can be numbers of labels."""
-    return not has_weights(weight) or ((weight == jnp.floor(weight)) & (weight >= 0)).all()
+    values = weight_array(weight)
+    return values is None or ((values == jnp.floor(values)) & (values >= 0)).all()
 
 
 def gibbs_state(mixture: Mixture) -> GibbsState:
@@ -107,20 +110,22 @@ def sum_by_labels(
     """
     y, weight = data
     if center is None:
-        center, chunk_sums = state.means, _sums_about_means(state, covariance_type)
+        center, chunk_sums, shared = state.means, partial(_sums_about_means, covariance_type), (state,)
     else:
         coefficients = quadratic_coefficients(state.log_weights, state.means - center, state.factors, covariance_type)  # (K, F)
-        chunk_sums = _labelled_sums(coefficients, center, covariance_type)
+        chunk_sums, shared = partial(_labelled_sums, covariance_type), (coefficients, center)
 
     def sum_once(key: jax.Array, weight: Weight) -> tuple[jax.Array, jax.Array]:
         uniform = jax.random.uniform(key, (len(y),), y.dtype)  # the number drawn for a row does not depend on later rows
-        return sum_over_rows(chunk_sums, (y, uniform), weight, chunk_size)
+        return sum_over_rows(chunk_sums, (y, uniform), weight, chunk_size, shared)
 
-    if not has_weights(weight):
+    values = weight_array(weight)
+    if values is None:
         sums, log_likelihood = sum_once(key, weight)
     else:
         sums, log_likelihood = repeat_and_sum(
-            lambda i: sum_once(jax.random.fold_in(key, i), (weight > i).astype(y.dtype)), weight.max()
+            lambda i: sum_once(jax.random.fold_in(key, i), jax.tree.map(lambda leaf: (leaf > i).astype(y.dtype), weight)),
+            values.max(),
         )
     second, first, count = covariance.split_quadratic(sums, covariance_type, y.shape[1])
     precision = covariance.precision(state.factors.whitener, covariance_type)
@@ -140,50 +145,44 @@ def repeat_and_sum(function: Callable[[jax.Array], Total], times: jax.Array) -> 
     return jax.lax.while_loop(lambda carry: carry[0] < times, step, (vary_with(jnp.array(0), times), zero))[1]
 
 
-def _labelled_sums(coefficients: jax.Array, center: jax.Array, covariance_type: str) -> Callable[..., tuple]:
-    """Return a function that draws labels for a chunk of rows.
+def _labelled_sums(
+    covariance_type: str, rows: tuple[jax.Array, jax.Array], w: jax.Array, coefficients: jax.Array, center: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Draw labels for a chunk of rows. `rows` holds the rows and a uniform random number for each row.
 
-    The function returns two arrays: for each label, the sum of the quadratic features of the rows with this label, (K, F); and
-    the log-likelihood of the rows, ().
+    Return two arrays: for each label, the sum of the quadratic features of the rows with this label, (K, F); and the
+    log-likelihood of the rows, ().
     """
-    components = range(len(center))
-
-    def chunk_sums(rows: tuple, w: jax.Array) -> tuple[jax.Array, jax.Array]:
-        y, uniform = rows
-        # Each component has its own centre. Its quadratic form is therefore accurate in float32 at every row that could belong
-        # to it. The components are computed one after another: under vmap, each then takes one plain matrix product for all
-        # chains. This was three times as fast as one batched product.
-        features = [covariance.quadratic_features((y - center[k]).T, covariance_type) for k in components]  # (F, n)
-        joint = [quadratic_log_joint(coefficients[k, None], features[k])[0] for k in components]
-        top = jnp.stack(joint).max(0)
-        running = list(itertools.accumulate(jnp.exp(one - top) for one in joint))
-        log_likelihood = jnp.where(w > 0, w * (jnp.log(running[-1]) + top), 0).sum()
-        # Labels are drawn by inverting the cumulative probabilities, with one uniform random number per row.
-        below = [uniform * running[-1] < edge for edge in running[:-1]] + [jnp.ones_like(w, bool)]
-        chosen = [below[0]] + [b & ~a for a, b in itertools.pairwise(below)]
-        sums = [jnp.matmul(features[k], jnp.where(chosen[k], w, 0), precision=jax.lax.Precision.HIGHEST) for k in components]
-        return jnp.stack(sums), log_likelihood
-
-    return chunk_sums
+    (y, uniform), components = rows, range(len(center))
+    # Each component has its own centre. Its quadratic form is therefore accurate in float32 at every row that could belong
+    # to it. The components are computed one after another: under vmap, each then takes one plain matrix product for all
+    # chains. This was three times as fast as one batched product.
+    features = [covariance.quadratic_features((y - center[k]).T, covariance_type) for k in components]  # (F, n)
+    joint = [quadratic_log_joint(coefficients[k, None], features[k])[0] for k in components]
+    top = jnp.stack(joint).max(0)
+    running = list(itertools.accumulate(jnp.exp(one - top) for one in joint))
+    log_likelihood = jnp.where(w > 0, w * (jnp.log(running[-1]) + top), 0).sum()
+    # Labels are drawn by inverting the cumulative probabilities, with one uniform random number per row.
+    below = [uniform * running[-1] < edge for edge in running[:-1]] + [jnp.ones_like(w, bool)]
+    chosen = [below[0]] + [b & ~a for a, b in itertools.pairwise(below)]
+    sums = [jnp.matmul(features[k], jnp.where(chosen[k], w, 0), precision=jax.lax.Precision.HIGHEST) for k in components]
+    return jnp.stack(sums), log_likelihood
 
 
-def _sums_about_means(state: GibbsState, covariance_type: str) -> Callable[..., tuple]:
-    """Return a function that draws labels for a chunk of rows, with the same results as the function of `_labelled_sums`.
+def _sums_about_means(
+    covariance_type: str, rows: tuple[jax.Array, jax.Array], w: jax.Array, state: GibbsState
+) -> tuple[jax.Array, jax.Array]:
+    """Return the result of `_labelled_sums`, computed from the quadratic features of deviations from the means.
 
     For each row, the function needs only the quadratic features of the deviation from one mean, because the row has one label.
     """
-    components = jnp.arange(len(state.means))[:, None]
-
-    def chunk_sums(rows: tuple, w: jax.Array) -> tuple[jax.Array, jax.Array]:
-        y, uniform = rows
-        joint, _ = log_joint(*state, y.T, covariance_type, subtract_means_first=True)
-        label = draw_labels(uniform, joint)
-        features = covariance.quadratic_features((y - state.means[label]).T, covariance_type)  # (F, n)
-        chosen = jnp.where(label == components, w, 0)
-        sums = jnp.matmul(chosen, features.T, precision=jax.lax.Precision.HIGHEST)
-        return sums, jnp.where(w > 0, w * jax.nn.logsumexp(joint, axis=0), 0).sum()
-
-    return chunk_sums
+    y, uniform = rows
+    joint, _ = log_joint(*state, y.T, covariance_type, subtract_means_first=True)
+    label = draw_labels(uniform, joint)
+    features = covariance.quadratic_features((y - state.means[label]).T, covariance_type)  # (F, n)
+    chosen = jnp.where(label == jnp.arange(len(state.means))[:, None], w, 0)
+    sums = jnp.matmul(chosen, features.T, precision=jax.lax.Precision.HIGHEST)
+    return sums, jnp.where(w > 0, w * jax.nn.logsumexp(joint, axis=0), 0).sum()
 
 
 def draw_labels(uniform: jax.Array, joint: jax.Array) -> jax.Array:

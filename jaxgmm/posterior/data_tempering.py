@@ -28,7 +28,7 @@ from .. import covariance
 from ..chunking import particle_rows_per_chunk, tempering_rows
 from ..mixture import Mixture
 from ..progress import advance_by
-from ..row_sums import has_weights, sum_over_rows, vary_with, weight_or_ones
+from ..row_sums import sum_over_rows, vary_with, weight_array, weight_or_ones
 from .conditionals import GibbsState, are_counts, gibbs_state
 from .particle_moves import Problem, Target, invariant_quantities, joint_of_particles, sweep
 from .particles import (
@@ -173,8 +173,8 @@ def _in_random_order(key: jax.Array, problem: Problem) -> Problem:
     rank = jnp.argsort(jnp.argsort(jnp.where(weight > 0, along, jnp.inf))).astype(jnp.uint32)
     place = rank * jnp.uint32(_GOLDEN_RATIO) + jax.random.bits(key_start, (), jnp.uint32)  # modulo 2^32, by overflow
     order = jnp.lexsort((place, weight <= 0))
-    weight = problem.weight[order] if has_weights(problem.weight) else problem.weight
-    return problem._replace(y=problem.y[order], weight=weight)
+    weights = weight_array(problem.weight)
+    return problem._replace(y=problem.y[order], weight=problem.weight if weights is None else weights[order])
 
 
 def _count_rows(problem: Problem) -> jax.Array:
@@ -186,11 +186,11 @@ def log_likelihoods(state: GibbsState, problem: Problem, covariance_type: str) -
     """Return the log-likelihood of all rows for each particle, (M,)."""
     m, k, d = state.means.shape
 
-    def of_chunk(y: jax.Array, weight: jax.Array) -> jax.Array:
+    def of_chunk(y: jax.Array, weight: jax.Array, state: GibbsState) -> jax.Array:
         value = jax.nn.logsumexp(joint_of_particles(state, y.T, covariance_type), 1)
         return jnp.where(weight > 0, weight * value, 0).sum(1)
 
-    return sum_over_rows(of_chunk, problem.y, problem.weight, particle_rows_per_chunk(k, d, m))
+    return sum_over_rows(of_chunk, problem.y, problem.weight, particle_rows_per_chunk(k, d, m), (state,))
 
 
 def _start(problem: Problem, covariance_type: str, effort: Effort) -> Run:

@@ -15,9 +15,8 @@ import jax.numpy as jnp
 
 from .. import linalg
 from ..em.m_step import m_step
-from ..em.moments import e_step
+from ..em.moments import e_step_of_rows
 from ..mixture import Mixture
-from ..row_sums import weight_or_ones
 from .evidence_coordinates import Coordinates
 from .evidence_labellings import Labellings
 from .importance import Proposal, choose_coordinates, make_proposal
@@ -87,10 +86,9 @@ def _without_component(mixture: Mixture, k: jax.Array, problem: StandardizedProb
     prior = problem.prior
     flat = dataclasses.replace(prior, weight_concentration=jnp.ones_like(prior.weight_concentration))
     flat = flat if prior.has_closed_forms else None
-    weight = None if problem.weight is None else weight_or_ones(problem.weight, problem.y.shape[:1], problem.y.dtype)
 
     def step(_: int, mixture: Mixture) -> Mixture:
-        return m_step(mixture, e_step(mixture, problem.y, sample_weight=weight), flat)
+        return m_step(mixture, e_step_of_rows(mixture, problem.y, problem.weight), flat)
 
     absent = jnp.arange(mixture.num_components) == k
     weights = jnp.where(absent, 0, mixture.weights)

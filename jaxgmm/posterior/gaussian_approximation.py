@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
-from ..density import responsibilities
+from ..density import responsibilities_of_rows
 from ..mixture import Mixture
 from ..priors.interface import MixturePrior
 from ..row_sums import Weight, weight_or_ones
@@ -110,7 +110,7 @@ def build_approximation(
 
 def expected_counts(mixture: Mixture, problem: StandardizedProblem) -> jax.Array:
     """Return the expected number of points in each component, sum_n w_n r_nk, (K,). The weight of point n is w_n."""
-    table = responsibilities(mixture, problem.y)
+    table = responsibilities_of_rows(mixture, problem.y, problem.weight)
     weight = weight_or_ones(problem.weight, problem.y.shape[:1], table.dtype)
     return weight @ table
 

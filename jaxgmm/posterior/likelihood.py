@@ -65,14 +65,21 @@ def log_likelihood(
     The reference (N,) is subtracted to keep the sum near zero, where float32 is accurate.
     """
 
-    def chunk_total(rows: tuple[jax.Array, jax.Array], w: jax.Array) -> jax.Array:
+    def chunk_total(
+        rows: tuple[jax.Array, jax.Array],
+        w: jax.Array,
+        log_weights: jax.Array,
+        means: jax.Array,
+        factors: covariance.Factors,
+    ) -> jax.Array:
         y, origin = rows
         difference = log_likelihoods(log_weights, means, factors, y, covariance_type) - origin
         return jnp.where(w > 0, w * difference, 0).sum()
 
     origin = jnp.zeros(len(problem.y), problem.y.dtype) if reference is None else reference
     function = chunk_total if len(problem.y) <= GRADIENT_CHUNK else jax.checkpoint(chunk_total)
-    return sum_over_rows(function, (problem.y, origin), problem.weight, GRADIENT_CHUNK)
+    shared = (log_weights, means, factors)
+    return sum_over_rows(function, (problem.y, origin), problem.weight, GRADIENT_CHUNK, shared)
 
 
 def log_likelihoods(

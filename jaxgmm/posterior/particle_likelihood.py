@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from .. import covariance
 from ..chunking import particle_rows_per_chunk
 from ..density import quadratic_coefficients
-from ..row_sums import FirstRows, Weight, has_weights, sum_over_rows, vary_with, weight_or_ones
+from ..row_sums import FirstRows, Weight, sum_over_rows, vary_with, weight_array, weight_or_ones
 from .conditionals import GibbsState
 from .particle_labels import are_written_out, pairs_of_features, whitened_deviations
 from .particle_moves import joint_of_particles
@@ -61,7 +61,7 @@ def _value_and_sums(states: GibbsState, y: jax.Array, weight: Weight, covariance
     if are_written_out(d):
         return _written_out(states, y, weight, covariance_type)
 
-    def of_chunk(rows: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def of_chunk(rows: jax.Array, w: jax.Array, states: GibbsState) -> tuple[jax.Array, jax.Array]:
         joint = joint_of_particles(states, rows.T, covariance_type)
         value = jax.nn.logsumexp(joint, 1)
         shares = jnp.where(w > 0, w * jnp.exp(joint - value[:, None]), 0)
@@ -69,7 +69,7 @@ def _value_and_sums(states: GibbsState, y: jax.Array, weight: Weight, covariance
         sums = jnp.einsum("mkn,mkfn->mkf", shares, each(states.means), precision=jax.lax.Precision.HIGHEST)
         return jnp.where(w > 0, w * (value - _log_normal(rows)), 0).sum(1), sums
 
-    return sum_over_rows(of_chunk, y, weight, particle_rows_per_chunk(k * (d + 2) // 2, d, m))
+    return sum_over_rows(of_chunk, y, weight, particle_rows_per_chunk(k * (d + 2) // 2, d, m), (states,))
 
 
 def _written_out(states: GibbsState, y: jax.Array, weight: Weight, covariance_type: str) -> tuple[jax.Array, jax.Array]:
@@ -77,7 +77,8 @@ def _written_out(states: GibbsState, y: jax.Array, weight: Weight, covariance_ty
     m, k, d = states.means.shape
     means, whitener = jnp.moveaxis(states.means, 0, -1), jnp.moveaxis(states.factors.whitener, 0, -1)
     constant = (states.log_weights - states.factors.half_log_det).T - 0.5 * d * math.log(2 * math.pi)
-    weights = weight if has_weights(weight) else jnp.ones(len(y), y.dtype)
+    weights = weight_array(weight)
+    weights = jnp.ones(len(y), y.dtype) if weights is None else weights
     pairs = pairs_of_features(d, covariance_type)
 
     def add_row(i: jax.Array, carry: tuple) -> tuple:

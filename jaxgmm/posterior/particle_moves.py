@@ -12,7 +12,7 @@ from ..chunking import particle_rows_per_chunk
 from ..density import log_joint
 from ..mixture import Mixture
 from ..priors.interface import ComponentSums, MixturePrior
-from ..row_sums import FirstRows, Weight, has_weights
+from ..row_sums import FirstRows, Weight, weight_array
 from .conditionals import GibbsState, LabelledData, repeat_and_sum, shapes_of_variables, state_from_variables, sum_by_labels
 from .gamma_draws import draw_log_gammas
 from .mixing import label_invariant_draws
@@ -92,8 +92,9 @@ def _sum_labels(key: jax.Array, states: GibbsState, target: Target) -> Component
     problem, covariance_type, entered, _, limit = target
     m, k, d = states.means.shape
     rows = FirstRows(entered, limit)
-    if has_weights(problem.weight):
-        rows = jnp.where(jnp.arange(len(problem.y)) < entered, problem.weight, 0)
+    weight = weight_array(problem.weight)
+    if weight is not None:
+        rows = jnp.where(jnp.arange(len(problem.y)) < entered, weight, 0)
     elif are_written_out(d):
         return sum_labels_of_particles(key, states, problem.y, rows, covariance_type)
     data, chunk = LabelledData(problem.y, rows), particle_rows_per_chunk(k, d, m)
@@ -116,7 +117,8 @@ def _labels_of_next_row(
         label = jax.random.categorical(jax.random.fold_in(key, i), power)
         return jax.nn.one_hot(label, len(power), dtype=power.dtype)
 
-    weight = problem.weight[row] if has_weights(problem.weight) else jnp.ones_like(exponent)
+    weights = weight_array(problem.weight)
+    weight = jnp.ones_like(exponent) if weights is None else weights[row]
     return repeat_and_sum(draw, jnp.where(exponent > 0, weight, 0))
 
 

@@ -18,7 +18,7 @@ from ..padding import pad_data
 from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior, check_prior
 from ..progress import program_bar
-from ..row_sums import Weight, has_weights
+from ..row_sums import Weight
 from ..validation import as_weighted_data, check_choice, check_count, check_covariance_type, check_progress, is_traced
 from .conditionals import check_closed_forms, check_integer_weights
 from .data_tempering import run_data_tempering
@@ -153,7 +153,7 @@ def smc(
     check_draws(shapes_of_mixture(num_components, x, covariance_type), num_samples, num_chains)
     prior = jax.tree.map(partial(as_dtype, dtype=x.dtype), prior)
     traced = is_traced(key, x, weight, prior, present)
-    rows = len(x) if traced or not has_weights(weight) else int((np.asarray(weight) > 0).sum())
+    rows = len(x) if traced or weight is None else int((np.asarray(weight) > 0).sum())
     total, unit = (rows, " rows") if tempering == "data" else (_PERCENT, " percent of a run")
     x, weight = pad_data(x, weight, key, prior, present)
     options = {"covariance_type": covariance_type, "num_samples": num_samples, "num_chains": num_chains}

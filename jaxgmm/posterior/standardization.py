@@ -51,7 +51,8 @@ def standardise(x: jax.Array, weight: Weight, prior: MixturePrior, covariance_ty
     y = jnp.where(kept, (x - first) - mean, 0).astype(dtype) / scale
     prior = jax.tree.map(lambda leaf: leaf.astype(dtype), prior)
     prior = prior.standardise(shift, scale, scale_factor(scale, covariance_type)[0])
-    return StandardizedProblem(y, weight.astype(dtype) if has_weights(weight) else weight, prior, shift, scale)
+    weight = jax.tree.map(lambda leaf: leaf.astype(dtype), weight) if has_weights(weight) else weight
+    return StandardizedProblem(y, weight, prior, shift, scale)
 
 
 def scale_factor(scale: jax.Array, covariance_type: str) -> jax.Array:

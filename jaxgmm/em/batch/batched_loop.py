@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from ...chunking import STEPS_PER_ROUND
 from ...host import Tree
 from ...mixture import Mixture
-from ...row_sums import has_weights
+from ...row_sums import weight_array
 from ..loop import CenteredProblem, EMProblem, EMState, Options, finalize, init, is_running, prepare, step
 from ..result import Fit
 
@@ -66,7 +66,8 @@ def batch_axes(problem: EMProblem) -> EMProblem:
 
 def _data_axes(problem: EMProblem | CenteredProblem) -> tuple[int | None, int | None]:
     """Return the `in_axes` of data and weights for vmap: 0 for a leading axis of data sets, None for shared arrays."""
-    return 0 if problem.x.ndim == 3 else None, 0 if has_weights(problem.weight) and problem.weight.ndim == 2 else None
+    weight = weight_array(problem.weight)
+    return 0 if problem.x.ndim == 3 else None, None if weight is None or weight.ndim == 1 else 0
 
 
 @partial(jax.jit, static_argnums=(4, 5))
@@ -141,7 +142,7 @@ def _problems_at(batch: _Batch, index: jax.Array) -> CenteredProblem:
     x, weight, *_ = batch.problems
     x_axis, weight_axis = _data_axes(batch.problems)
     x = x if x_axis is None else x[index]
-    weight = weight[index] if has_weights(weight) and weight_axis == 0 else weight
+    weight = weight if weight_axis is None else jax.tree.map(lambda leaf: leaf[index], weight)
     return jax.tree.map(lambda leaf: leaf[index], batch.centered)._replace(x=x, weight=weight)
 
 

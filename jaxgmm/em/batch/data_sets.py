@@ -17,7 +17,7 @@ from ...chunking import batch_of_fits, bucket_lengths, padded_length
 from ...host import on_host, to_device
 from ...padding import can_pad, pad_data
 from ...real_numbers import as_numpy
-from ...row_sums import Weight, has_weights
+from ...row_sums import Weight, weight_array
 from ...validation import as_float_array, is_traced
 
 Array = np.ndarray | jax.Array
@@ -122,7 +122,7 @@ class DataSets:
         with np.errstate(over="ignore"):
             for slot, b in enumerate(batch.slots):
                 padded[slot, : len(x[b])] = x[b]
-                weight[slot, : len(x[b])] = 1 if self.weight is None else self.weight[b]
+                weight[slot, : len(x[b])] = self.weight[b] if isinstance(self.weight, list) else 1
         return padded, weight
 
 
@@ -150,8 +150,9 @@ def pad(data_sets: Sequence[ArrayLike]) -> tuple[jax.Array, jax.Array]:
     sets = as_data_sets(list(data_sets))
     longest = max(1, *(len(one) for one in sets.x))
     x, weight = sets.arrays(Batch(np.arange(sets.size), longest, sets.size, sets.size))
-    assert has_weights(weight)  # data sets that come as a list always have weights
-    return x, weight
+    weights = weight_array(weight)
+    assert weights is not None  # data sets that come as a list always have weights
+    return x, weights
 
 
 def as_data_sets(

@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 from numpy.typing import ArrayLike
 
 from ...calls import public
@@ -18,7 +19,8 @@ from ...inputs import as_dtype
 from ...mixture import Mixture, MixtureLike, as_mixture
 from ...priors.interface import MixturePrior
 from ...progress import progress_bar
-from ...row_sums import FirstRows
+from ...row_shards import ShardedRows, row_axes, shard_weight
+from ...row_sums import FirstRows, weight_array
 from ...validation import check_flag, check_progress, is_traced
 from ..fit import check_options, fit
 from ..initialization import StartOptions, check_start_options, initialize_batch
@@ -111,7 +113,12 @@ def fit_many(
     options = Options(max_iter, bool(accelerate), chunk_size, bool(history))
     if is_traced(starts, xs, sample_weight, prior, tol, reg_covar) or _is_spread(xs):
         _check_traced(xs, groups)
-        return _vmapped_fit(starts, start_options, EMProblem(xs, sample_weight, prior, reg_covar), tol, options)
+        problem = EMProblem(xs, sample_weight, prior, reg_covar)
+        if not isinstance(starts, Mixture):
+            starts = jax.random.split(starts, _num_data_sets(problem))
+        if xs.ndim == 3 and row_axes(xs):
+            return _fit_on_devices(starts, problem, tol, start_options, options, shard_weight(None, xs))
+        return _vmapped_fit(starts, start_options, problem, tol, options)
     sets = as_data_sets(xs, groups, sample_weight, len(starts.weights) if isinstance(starts, Mixture) else None)
     if isinstance(starts, Mixture):
         _check_starts(starts, sets)
@@ -194,6 +201,33 @@ def _is_stack(prior: MixturePrior | None) -> bool:
     return prior is not None and jnp.ndim(prior.mean) == 2
 
 
+def _num_data_sets(problem: EMProblem) -> int:
+    """Return the number of data sets, or the number of their weights if all fits share one data set."""
+    weight = weight_array(problem.weight)
+    return len(weight if problem.x.ndim == 2 and weight is not None else problem.x)
+
+
+@partial(jax.jit, static_argnums=(3, 4))
+def _fit_on_devices(
+    starts: Mixture | jax.Array,
+    problem: EMProblem,
+    tol: float | jax.Array,
+    start_options: StartOptions,
+    options: Options,
+    sets: ShardedRows,
+) -> Fit:
+    """Fit data sets that are divided among devices. Each device fits its own data sets, without waiting for the others."""
+    by_set, shared = PartitionSpec(sets.axes), PartitionSpec()
+    axes = batch_axes(problem)
+    specs = jax.tree.map(lambda axis: shared if axis is None else by_set, axes, is_leaf=lambda axis: axis is None)
+
+    def of_device(starts: Mixture | jax.Array, problem: EMProblem, tol: float | jax.Array) -> Fit:
+        return _vmapped_fit(starts, start_options, problem, tol, options)
+
+    mapped = jax.shard_map(of_device, mesh=sets.mesh, in_specs=(by_set, specs, shared), out_specs=by_set)
+    return mapped(starts, problem, tol)
+
+
 def _vmapped_fit(
     starts: Mixture | jax.Array,
     start_options: StartOptions,
@@ -201,17 +235,12 @@ def _vmapped_fit(
     tol: float | jax.Array,
     options: Options,
 ) -> Fit:
-    """Fit data sets that are traced or that lie on several devices; `starts` is a stack of starts or a random key."""
-    if isinstance(starts, Mixture):
-        mixtures = starts
-    else:
-        x, weight, *_ = problem
-        size = len(weight if x.ndim == 2 and weight is not None else x)
-        mixtures = initialize_batch(jax.random.split(starts, size), x, weight, start_options)
+    """Fit data sets that are traced or that lie on several devices; `starts` holds a start or a random key for each."""
+    mixtures = starts if isinstance(starts, Mixture) else initialize_batch(starts, problem.x, problem.weight, start_options)
 
     def one(start: Mixture, problem: EMProblem) -> Fit:
         x, weight, prior, reg_covar = problem
-        assert not isinstance(weight, FirstRows)  # traced data are not padded
+        assert not isinstance(weight, FirstRows | ShardedRows)  # the data are not padded
         chosen = {"max_iter": options.max_iter, "accelerate": options.accelerate, "chunk_size": options.chunk_size}
         result = fit(start, x, prior, sample_weight=weight, tol=tol, reg_covar=reg_covar, **chosen)
         return result if options.history else dataclasses.replace(result, history=result.history[:0])
