@@ -178,19 +178,19 @@ def quadratic_log_joint(coefficients: jax.Array, features: jax.Array) -> jax.Arr
 
 @jax.jit
 def log_prob_of_rows(mixture: Mixture, x: jax.Array, weight: Weight = None) -> jax.Array:
-    """Return the log-densities (..., N) of validated points; the weights only tell where the rows lie."""
+    """Return the log-densities (..., N) of validated points. `weight` only tells on which devices the rows lie."""
     return _for_rows(_log_sum, mixture, x, weight)
 
 
 @jax.jit
 def responsibilities_of_rows(mixture: Mixture, x: jax.Array, weight: Weight = None) -> jax.Array:
-    """Return the responsibilities (..., N, K) for validated points; the weights only tell where the rows lie."""
+    """Return the responsibilities (..., N, K) for validated points. `weight` only tells on which devices the rows lie."""
     return _for_rows(_responsibilities, mixture, x, weight, row_axis=-2)
 
 
 @jax.jit
 def _predict(mixture: Mixture, x: jax.Array, weight: Weight = None) -> jax.Array:
-    """Return the labels (..., N) of validated points; the weights only tell where the rows lie."""
+    """Return the labels (..., N) of validated points. `weight` only tells on which devices the rows lie."""
     return _for_rows(lambda mixture, rows: _responsibilities(mixture, rows).argmax(-1), mixture, x, weight)
 
 
@@ -206,8 +206,8 @@ def _for_each_point(
 ) -> jax.Array:
     """Return the result of function(mixture, x, weights). The axis `axis` of the result belongs to the points.
 
-    Points that are not traced are padded to one of a few lengths before the call, so that few programs are compiled. The
-    weights are None, unless they tell that the points lie on several devices.
+    Points that are not traced are padded to one of a few lengths before the call, so that few programs are compiled. If the
+    points lie on several devices, the weights are `ShardedRows`. Otherwise, the weights are None.
     """
     padded, weight = pad_data(x, None, mixture)
     return cut(function(mixture, padded, weight if isinstance(weight, ShardedRows) else None), len(x), axis)

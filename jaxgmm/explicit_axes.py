@@ -1,4 +1,4 @@
-"""Call functions with arrays on a mesh with Explicit axes, whose shardings are part of their types.
+"""Call functions with arrays that lie on a mesh with Explicit axes. The type of such an array contains its sharding.
 
 Compiled programs of this package divide rows themselves, which needs a mesh with Auto axes. During a call, the arrays are
 therefore placed on a mesh with the same devices and Auto axes. This copies nothing. The results return to the caller's mesh.

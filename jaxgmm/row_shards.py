@@ -25,7 +25,7 @@ Total = TypeVar("Total")
 @partial(jax.tree_util.register_dataclass, data_fields=["weight"], meta_fields=["mesh", "axes"])
 @dataclass(frozen=True, eq=False)
 class ShardedRows:
-    """Weights of rows that are divided among devices, and where the rows lie.
+    """The weights of rows that are divided among devices, and the devices on which the rows lie.
 
     Attributes:
         weight: (N,), or None for weights of 1.
@@ -98,7 +98,7 @@ def sum_over_shards(
 def map_over_shards(
     function: Callable[..., jax.Array], rows: ShardedRows, x: jax.Array, row_axis: int, shared: tuple[Any, ...]
 ) -> jax.Array:
-    """Return function(x, *shared), in which each device computes the entries of its rows; `row_axis` is their axis."""
+    """Return function(x, *shared). Each device computes the entries of its rows; `row_axis` is the axis of the rows."""
     names: list[Any] = [None] * len(jax.eval_shape(function, x, *shared).shape)
     names[row_axis] = rows.axes
     specs = (PartitionSpec(rows.axes),) + (PartitionSpec(),) * len(shared)
@@ -126,7 +126,7 @@ def cumulative_sums(values: jax.Array, rows: ShardedRows | None) -> tuple[jax.Ar
     by_row, num_shards = PartitionSpec(rows.axes), _num_shards(rows)
 
     def of_shard(values: jax.Array) -> tuple[jax.Array, jax.Array]:
-        own, shard = jnp.cumsum(values), jax.lax.axis_index(rows.axes)  # of booleans: counts
+        own, shard = jnp.cumsum(values), jax.lax.axis_index(rows.axes)  # counts, if the values are booleans
         totals = jax.lax.psum(jnp.where(jnp.arange(num_shards) == shard, own[-1], 0), rows.axes)
         # the totals are added one after another, so that the sums do not fall where the rows of the next device begin
         before = jax.lax.scan(lambda sum_, total: (sum_ + total, sum_), jnp.zeros_like(totals[0]), totals)[1]

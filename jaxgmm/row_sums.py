@@ -55,8 +55,8 @@ def sum_over_rows(
 
     Args:
         function: maps rows, their weights (n,) and `shared` to a pytree of arrays. It must be additive over rows and ignore
-            rows of weight 0. It must take all arrays as arguments, because JAX does not let a program of several devices use
-            all arrays of an enclosing function.
+            rows of weight 0. It must take all arrays as arguments, because a program on several devices cannot use every array
+            of an enclosing function.
         rows: a pytree of arrays (N, ...).
         weight: the weights of the rows. Chunks after the first `num_rows` rows of padded data are skipped.
         chunk: the largest number of rows per chunk, from the module `chunking`.

@@ -267,7 +267,7 @@ def _best(fits: Fit, totals: Array, concentration: Array) -> Fit:
     The components of each fit are ordered by weight, so that absent components are last. The concentrations are (K,).
     """
 
-    def best(fits: Fit, total: jax.Array) -> Fit:
+    def best(fits: Fit, total: Array) -> Fit:
         chosen = best_of(fits, total)
         return largest_first(jax.tree.map(lambda leaf: leaf[chosen], fits), concentration)
 

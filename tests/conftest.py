@@ -25,6 +25,18 @@ def pytest_cmdline_main(config):
         config.option.numprocesses, config.option.dist = min(os.cpu_count() or 1, 4), "loadfile"
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Run all examples in docstrings in one process, because many of them share compiled programs."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            return "examples" if nodeid.startswith("jaxgmm/") else super()._split_scope(nodeid)
+
+    return Scheduling(config, log) if config.option.dist == "loadfile" else None
+
+
 def pytest_collection_finish():
     """Let garbage collection skip all objects that importing has made, and run rarely: it took a twentieth of the time."""
     gc.collect()

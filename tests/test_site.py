@@ -140,7 +140,7 @@ def test_notebooks_have_title_and_introduction():
 
 def test_site_builds(tmp_path):
     """The site builds without a warning, has every page, and loads nothing from the network when it is viewed."""
-    for module in ("mkdocs", "material", "mkdocstrings_handlers.python", "nbconvert", "latex2mathml"):
+    for module in ("mkdocs", "material", "mkdocstrings_handlers.python", "nbconvert", "latex2mathml", "ruff"):
         pytest.importorskip(module)
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-f", str(SITE / "mkdocs.yml"), "-d", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
@@ -151,7 +151,10 @@ def test_site_builds(tmp_path):
     for path in tmp_path.rglob("*.html"):
         assert not re.findall(r'(?:src|href)="(?:https?:)?//[^"]*"', path.read_text()), path
     assert jaxgmm.Status.SINGULAR.sentence in (tmp_path / "troubleshooting.html").read_text()
-    assert 'id="jaxgmm.posterior.nuts.nuts"' in (tmp_path / "api" / "posteriors.html").read_text()
+    posteriors = (tmp_path / "api" / "posteriors.html").read_text()
+    assert 'id="jaxgmm.posterior.nuts.nuts"' in posteriors
+    assert "\n    num_warmup=None,\n" in re.sub("<[^>]+>", "", posteriors)  # a long signature has a line for each parameter
+    assert "<td>tree_depth</td>" in posteriors
     for name in hooks.notebooks():
         assert (tmp_path / "files" / f"{name}.ipynb").is_file()
         assert (tmp_path / "notebooks" / f"{name}.html").is_file()

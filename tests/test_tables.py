@@ -115,7 +115,7 @@ def test_numbers_of_a_fit():
     """A fit shows status, steps and likelihood, the sentence of a bad status, and the components with a bad status."""
     mixture = random_mixture(0, "diag", 3, 2)
     good = repr(fit_of(mixture)).splitlines()
-    assert good[0] == "Fit CONVERGED after 1 steps: log-likelihood -100.5000, objective -101.5000 (nats)"
+    assert good[0] == "Fit CONVERGED after 1 step: log-likelihood -100.5000, objective -101.5000 (nats)"
     assert good[1].startswith("Mixture diag, K=3")
     assert len(good) == 6
     poor = " ".join(repr(fit_of(mixture, 1, [0, 2, 2])).split())

@@ -10,7 +10,7 @@ equal means.
 The likelihood after short runs of EM tells which candidates are promising ("small EM": Biernacki, Celeux & Govaert 2003). All
 candidates take a few steps; the better of them go on, and the best of these are fitted to the end. A candidate whose likelihood
 has settled takes no further step, so that where EM is fast, the longer runs cost little. Candidates that reach the same end
-count once.
+count once. A candidate whose component degenerates gives way to a sound one, even to one that was left out earlier.
 """
 
 from __future__ import annotations
@@ -37,16 +37,19 @@ from .loop import CenteredProblem, EMProblem, centered_m_step, component_status,
 from .result import ComponentStatus
 
 _ALWAYS_FITTED = 5  # so many starts go on, or half of the restarts if that is more
-_PHASES = ((4, math.inf), (16, 5), (48, 2))
+# phases: the largest number of steps; how many candidates take them, as a multiple of the number of those that are fitted; and
+# the tolerance as a multiple of _SHORT_TOL. In the last phases, slow collapses are noticed, and other candidates take the
+# places of those that collapse.
+_PHASES = ((4, math.inf, 1), (16, 5, 1), (48, 2, 1), (48, 1, 1), (48, 1, 0.1))
 _SHORT_TOL = 1e-5  # nats per row: a run that has settled to it takes no further step, and ends that differ by less are the same
 _HOPELESS = 0.05  # nats per row: a run that ends so far below the best is not fitted; the best one then takes its place
 _FLAT = 1e-5  # is added to the correlations of features with themselves, so that collinear columns can be whitened
-_ROWS = 2.0**-30  # so small a cap makes the seeds random distinct rows; its multiples are exact, so ties are broken reliably
-_SPREAD = 0.2  # standard deviations: how far the means of overlapping components lie from the mean of all data at most
+_ROWS = 2.0**-30  # with a cap as small as this, the seeds are random distinct rows; a power of two makes sums of caps exact
+_SPREAD = 0.2  # largest distance of the means of overlapping components from the mean of all data, in standard deviations
 
 
 class _Kind(NamedTuple):
-    """How the seeds of a candidate are drawn.
+    """The way in which the seeds of a candidate are drawn.
 
     Attributes:
         is_whitened: whether distances are Mahalanobis distances; otherwise each feature is in units of its standard deviation.
@@ -72,7 +75,7 @@ _SEEDED = (
 
 
 class _Numbers(NamedTuple):
-    """Random numbers: uniform ones for the seeds (M, K, trials), directions (M, D) and moves of means (R, K, D)."""
+    """Random numbers: uniform numbers for the seeds (M, K, trials), directions (M, D), and moves of means (R, K, D)."""
 
     seeds: jax.Array
     directions: jax.Array
@@ -108,16 +111,18 @@ def restart_starts(
     num_present: jax.Array | None = None,
     prior: MixturePrior | None = None,
 ) -> Mixture:
-    """Return the starts (num_fitted,) that go on to be fitted, from validated data; a single one is that of `initialize`.
+    """Return the starts (num_fitted,) that are fitted to the end, from validated data.
+
+    If `num_restarts` is 1, there is one start, which is the start of `initialize`.
 
     Args:
         key: a random key.
         x: (N, D).
         weight: (N,), or the weights of padded data.
-        options: what `initialize` takes.
-        num_restarts: the number of restarts; the candidates are seven times as many.
+        options: the options of `initialize`.
+        num_restarts: the number of restarts. There are seven candidates for each restart.
         num_present: number of components; the others are absent (weight 0). None: all are present.
-        prior: the prior of the fits, which then decides with the likelihood which candidates are promising.
+        prior: the prior of the fits, or None. With a prior, the log posterior density shows which candidates are promising.
     """
     if num_restarts == 1:
         start = initialize_validated(key, x, weight, num_present, options=options)
@@ -138,7 +143,7 @@ def restart_starts(
 
 
 def _draw_numbers(key: jax.Array, rows: jax.Array, num_components: int, num_restarts: int) -> _Numbers:
-    """Return the random numbers of all candidates; those of a restart do not depend on the number of restarts."""
+    """Return the random numbers of all candidates. The numbers of one restart do not depend on the number of restarts."""
     k, d, kinds = num_components, rows.shape[1], len(_SEEDED)
     shapes = {"seeds": (kinds, k, num_trials(k)), "directions": (kinds, d), "means": (k, d)}
     sizes = [math.prod(shape) for shape in shapes.values()]
@@ -188,7 +193,7 @@ def _coordinate_maps(points: jax.Array, weight: jax.Array, kinds: tuple[_Kind, .
 
 
 def _overlapping_starts(numbers: jax.Array, problem: CenteredProblem, num_present: jax.Array | int) -> Mixture:
-    """Return starts of components of equal weight with the covariance of all data and means near that of all data."""
+    """Return starts whose components have equal weights, the covariance of all data, and means near the mean of all data."""
     kind, spread = problem.start.covariance_type, problem.data_covariance
     count, k, d = numbers.shape
     means = _SPREAD * covariance.transform(covariance.factorize(spread, kind, d).lower, numbers, kind)
@@ -201,14 +206,15 @@ def _race(starts: Mixture, problem: CenteredProblem, num_wanted: int) -> Mixture
     """Return the best mixtures (num_wanted,) after short runs of EM from starts (M,), of which fewer go on in each phase."""
     size = len(starts.weights)
     width = min(size, short_runs_per_batch(problem.x.size * starts.num_components))
-    counts = jnp.array([min(size, num_wanted * factor) for _, factor in _PHASES])
-    steps = jnp.array([most for most, _ in _PHASES])
-    run = jax.vmap(partial(_short_run, problem=problem), in_axes=(0, None))
+    counts = jnp.array([min(size, num_wanted * factor) for _, factor, _ in _PHASES])
+    steps = jnp.array([most for most, _, _ in _PHASES])
+    tols = problem.tol * jnp.array([factor for _, _, factor in _PHASES], problem.x.dtype)
+    run = jax.vmap(lambda start, steps, tol: _short_run(start, steps, problem._replace(tol=tol)), in_axes=(0, None, None))
 
     def one_phase(phase: jax.Array, runs: _Runs) -> _Runs:
         def one_batch(batch: jax.Array, runs: _Runs) -> _Runs:
             part = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, batch * width, width), runs.mixture)
-            new = run(part, steps[phase])
+            new = run(part, steps[phase], tols[phase])
             return jax.tree.map(lambda a, b: jax.lax.dynamic_update_slice_in_dim(a, b, batch * width, 0), runs, new)
 
         runs = jax.lax.fori_loop(0, -(-counts[phase] // width), one_batch, runs)
@@ -226,12 +232,14 @@ def _race(starts: Mixture, problem: CenteredProblem, num_wanted: int) -> Mixture
 def _order(runs: _Runs, took_part: jax.Array, tol: jax.Array) -> jax.Array:
     """Return the order (M,) of the runs, the best first.
 
-    A run whose end another run reaches, too, is of no use: all but one of them stand behind all other sound runs. The first of
-    them is the one that remains, so that the result does not depend on rounding.
+    Unsound runs stand behind all sound runs, even behind those that were left out earlier. Otherwise nothing sound would remain
+    if all runs that go on degenerated. A run whose end another run reaches, too, is of no use: all but one of them stand behind
+    all other sound runs that took part. The first of them is the one that remains, so that the result does not depend on
+    rounding.
     """
     score, number = runs.objective, jnp.arange(len(took_part))
     repeats = ((abs(score[:, None] - score) <= tol) & (number < number[:, None])).any(1)
-    return jnp.lexsort((-score, repeats, runs.unsound, ~took_part))
+    return jnp.lexsort((-score, repeats, ~took_part, runs.unsound))
 
 
 def _short_run(start: Mixture, num_steps: jax.Array, problem: CenteredProblem) -> _Runs:

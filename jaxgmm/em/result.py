@@ -139,9 +139,10 @@ class Fit(Printed):
             return [Table("Fit, traced"), mixture_table(self.mixture)]
         if status.ndim:
             return [self._stack_table(status, components), mixture_table(self.mixture)]
+        steps = int(self.num_iter)
         title = (
-            f"Fit {Status.name_of(status)} after {int(self.num_iter)} steps: log-likelihood {float(self.log_likelihood):.4f}, "
-            f"objective {float(self.objective):.4f} (nats)"
+            f"Fit {Status.name_of(status)} after {steps} step{'s' * (steps != 1)}: log-likelihood "
+            f"{float(self.log_likelihood):.4f}, objective {float(self.objective):.4f} (nats)"
         )
         notes = [Status(int(status)).sentence] if status != Status.CONVERGED else []
         found = [(state, np.flatnonzero(components == state)) for state in ComponentStatus if state]

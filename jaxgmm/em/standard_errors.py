@@ -257,13 +257,13 @@ def _row_log_prob(
 
 def _curvature(x: jax.Array, w: jax.Array, parameters: _FreeParameters, *units: jax.Array) -> jax.Array:
     """Return the Hessian (P, P) of the weighted log-likelihood of rows; the arguments are those of `_row_log_prob`."""
-    # JAX adds derivatives with respect to numbers that all devices share over the devices, so the origin varies as the rows do
+    # If all devices shared the origin, JAX would add the derivatives over the devices. Therefore, each device has its own.
     origin = vary_with(jnp.zeros(len(parameters.is_free), x.dtype), x, w)
     return jax.hessian(lambda move: w @ _row_log_prob(move, x, w, parameters, *units))(origin)
 
 
 def _outer_products(x: jax.Array, w: jax.Array, parameters: _FreeParameters, *units: jax.Array) -> jax.Array:
-    """Return the weighted sum (P, P) of the outer products of the gradients of rows, as for `_row_log_prob`."""
+    """Return the weighted sum (P, P) of outer products of the rows' gradients; the arguments are those of `_row_log_prob`."""
     origin = vary_with(jnp.zeros(len(parameters.is_free), x.dtype), x, w)
     scores = jax.jacfwd(lambda move: _row_log_prob(move, x, w, parameters, *units))(origin)  # (n, P)
     return (w[:, None] * scores).T @ scores

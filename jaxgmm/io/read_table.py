@@ -195,7 +195,10 @@ def _with_measurements(table: Table, found: dict[int, Numbers], path: Path) -> l
     # an empty column without a name is due to delimiters at the end of lines, and is not reported
     shown = [text for i, text in left.items() if table.has_name[i] or not text.endswith("(empty)")]
     if shown:
-        table.remarks.append(f"has columns that are left out: {', '.join(shown)}; to keep one with numbers, name it in columns")
+        names = ", ".join(shown)
+        table.remarks.append(
+            f"has columns that are left out: {names}; to keep one with numbers, name it in columns= (in the command: --columns)"
+        )
     return keep
 
 

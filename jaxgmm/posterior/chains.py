@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from numpyro.infer import MCMC, NUTS
 from numpyro.infer.hmc import HMCState
 
@@ -97,7 +98,7 @@ def sample_chains(
     key: jax.Array,
     approximations: Approximations,
     prior: Any,
-    target_accept_prob: jax.Array,
+    target_accept_prob: jax.Array | np.ndarray,
     bar: jax.Array | None = None,
     *,
     options: ChainOptions,
@@ -204,7 +205,7 @@ def _run_chains(
 
 def _make_kernel(
     potential: Callable[[jax.Array], jax.Array],
-    target_accept_prob: jax.Array,
+    target_accept_prob: jax.Array | np.ndarray,
     bar: jax.Array | None,
     options: ChainOptions,
     num_chains: int,

@@ -148,7 +148,7 @@ def repeat_and_sum(function: Callable[[jax.Array], Total], times: jax.Array) -> 
 def _labelled_sums(
     covariance_type: str, rows: tuple[jax.Array, jax.Array], w: jax.Array, coefficients: jax.Array, center: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Draw labels for a chunk of rows, given with a uniform random number for each row.
+    """Draw labels for a chunk of rows. `rows` holds the rows and a uniform random number for each row.
 
     Return two arrays: for each label, the sum of the quadratic features of the rows with this label, (K, F); and the
     log-likelihood of the rows, ().

@@ -121,11 +121,24 @@ def match_labels(
         return Matching(order, jnp.clip(-jnp.expm1(-gain / 2), 0, jnp.maximum(_SLACK * agreement, 0)))
     if x is None:
         raise ValueError(f"x is None; data were expected with method {method!r}: give x, or use method 'kl'.")
-    weight = weight_or_ones(weight, x.shape[:1], x.dtype)
-    order, gain = _match_to_table(draws, responsibilities(reference, x).astype(x.dtype), x, weight, exchangeable)
+    match = _match_to_reference_in_one_program if k <= MAX_ENUMERATED else _match_to_reference
+    order, gain = match(draws, reference, x, weight, exchangeable)
     if method == "stephens":
-        order, gain = _stephens(draws, order, x, weight, exchangeable)
-    return Matching(order, jnp.minimum(gain, 1))
+        order, gain = _stephens(draws, order, x, weight_or_ones(weight, x.shape[:1], x.dtype), exchangeable)
+        gain = jnp.minimum(gain, 1)
+    return Matching(order, gain)
+
+
+def _match_to_reference(draws: Mixture, reference: Mixture, x: jax.Array, weight: Weight, exchangeable: jax.Array) -> Optimum:
+    """Match the draws to the responsibilities under the reference. Return the orders and the margins, which are at most 1."""
+    table = responsibilities(reference, x).astype(x.dtype)
+    order, gain = _match_to_table(draws, table, x, weight_or_ones(weight, x.shape[:1], x.dtype), exchangeable)
+    return Optimum(order, jnp.minimum(gain, 1))
+
+
+# One program for all steps compiles faster than a program for each step. With many components, it cannot be used, because the
+# host solves the assignment problems.
+_match_to_reference_in_one_program = jax.jit(_match_to_reference)
 
 
 def _match_to_table(draws: Mixture, table: jax.Array, x: jax.Array, weight: jax.Array, exchangeable: jax.Array) -> Optimum:

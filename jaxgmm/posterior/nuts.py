@@ -300,7 +300,8 @@ def _run(key: jax.Array, approximations: Approximations, prior: Any, settings: _
     if target_accept_prob is None:
         target_accept_prob = 0.9 if adapt else 0.8
     options = ChainOptions(num_samples, num_chains, num_warmup, adapt, max_tree_depth, model)
-    target_accept_prob = jnp.asarray(target_accept_prob, approximations.problem.y.dtype)
+    xp = jnp if isinstance(target_accept_prob, jax.Array) else np  # NumPy needs no compilation
+    target_accept_prob = xp.asarray(target_accept_prob, approximations.problem.y.dtype)
     num_starts = num_chains + (0 if approximations.others is None else len(approximations.others.value))
     with program_bar(num_bar_steps(num_starts, num_warmup + num_samples), " steps", progress) as bar:
         posterior = sample_chains(key, approximations, prior, target_accept_prob, bar, options=options)

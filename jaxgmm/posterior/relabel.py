@@ -93,8 +93,7 @@ def relabel(
     """
     check_choice(method, "method", METHODS)
     mixture, reference = _check(posterior, reference)
-    chains, samples = posterior.log_density.shape
-    draws = jax.tree.map(lambda leaf: leaf.reshape(chains * samples, *leaf.shape[2:]), mixture)
+    draws = _flatten(mixture)
     rows = weight = None
     if method != "kl":
         rows, weight = as_weighted_data(cast(ArrayLike, x), sample_weight, num_features=mixture.num_features)
@@ -104,6 +103,12 @@ def relabel(
     matching = match_labels(draws, reference, rows, method=method, weight=weight, exchangeable=exchangeable)
     mixture, status, stats = _reorder(mixture, posterior.status, matching, posterior.stats.get("permutation"), posterior.method)
     return dataclasses.replace(posterior, mixture=mixture, status=status, stats=posterior.stats | stats)
+
+
+@jax.jit  # compiled as one program, because an eager call compiles a program for each array
+def _flatten(mixture: Mixture) -> Mixture:
+    """Return mixtures (C, S, ...) with one leading axis (C S, ...)."""
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), mixture)
 
 
 def _check(posterior: Posterior, reference: MixtureLike) -> tuple[Mixture, Mixture]:

@@ -75,8 +75,8 @@ def fit_many(
 
     Args:
         mixtures: a stack of B starts (a Mixture or a Fit), or a random key, from which `initialize` makes the starts.
-        xs: a list of B arrays (N_b, D); one array (B, N, D); one long array (N, D) with `groups`; or one data set (N, D)
-            that all fits share, with several starts or with weights (B, N).
+        xs: a list of B arrays (N_b, D); one array (B, N, D); one long array or data frame (N, D) with `groups`; or one
+            data set (N, D) that all fits share, with several starts or with weights (B, N).
         prior: as in `fit`. It is one prior for all data sets, or a stack of priors with a leading axis (B,).
         num_components: K; required with a key.
         covariance_type: "full", "tied", "diag" or "spherical"; used with a key.
