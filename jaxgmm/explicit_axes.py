@@ -2,6 +2,7 @@
 
 Compiled programs of this package divide rows themselves, which needs a mesh with Auto axes. During a call, the arrays are
 therefore placed on a mesh with the same devices and Auto axes. This copies nothing. The results return to the caller's mesh.
+Traced arrays are treated in the same way, except that results are on all devices, and JAX decides what moves between devices.
 """
 
 from __future__ import annotations
@@ -12,29 +13,51 @@ from typing import Any
 
 import jax
 from jax.core import Tracer
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 
-def explicit_mesh(values: Iterable[object]) -> Mesh | None:
-    """Return a mesh with an Explicit axis on which a concrete array of a pytree lies, or None.
+def explicit_mesh(values: Iterable[object]) -> Mesh | AbstractMesh | None:
+    """Return a mesh with an Explicit axis on which an array of a pytree lies, or None; for traced arrays, it is abstract.
 
     Lists are not searched, because data in lists may have millions of leaves.
     """
+    found = None
     for leaf in jax.tree.leaves([value for value in values if not isinstance(value, list)]):
-        if isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer):
-            mesh = getattr(leaf.sharding, "mesh", None)
-            if isinstance(mesh, Mesh) and AxisType.Explicit in mesh.axis_types:
-                return mesh
-    return None
+        if isinstance(leaf, jax.Array):
+            mesh = getattr(jax.typeof(leaf).sharding if isinstance(leaf, Tracer) else leaf.sharding, "mesh", None)
+            if mesh is not None and AxisType.Explicit in mesh.axis_types:
+                found = mesh
+                if isinstance(leaf, Tracer):
+                    break
+    return found
 
 
-def call_with_auto_axes(function: Callable[..., Any], mesh: Mesh, args: tuple, kwargs: dict[str, Any]) -> Any:
+def call_with_auto_axes(function: Callable[..., Any], mesh: Mesh | AbstractMesh, args: tuple, kwargs: dict[str, Any]) -> Any:
     """Return function(*args, **kwargs), where arrays on the mesh lie on a mesh with Auto axes until the function returns."""
+    if not isinstance(mesh, Mesh):
+        return _call_traced(function, mesh, args, kwargs)
     auto = Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
     args, kwargs = _move((args, kwargs), mesh, auto)
     with _context(auto):
         result = function(*args, **kwargs)
     return _move(result, auto, mesh)
+
+
+def _call_traced(function: Callable[..., Any], mesh: AbstractMesh, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """Return `call_with_auto_axes` for traced arrays on an abstract mesh."""
+    leaves, structure = jax.tree.flatten((args, kwargs))
+    places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)]
+
+    def of_arrays(*arrays: jax.Array) -> Any:
+        given = [*leaves]
+        for place, array in zip(places, arrays, strict=True):
+            given[place] = array
+        args, kwargs = jax.tree.unflatten(structure, given)
+        return function(*args, **kwargs)
+
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    mapped = jax.sharding.auto_axes(of_arrays, axes=mesh.axis_names, out_sharding=everywhere)
+    return mapped(*(leaves[place] for place in places))
 
 
 def _context(mesh: Mesh) -> AbstractContextManager:

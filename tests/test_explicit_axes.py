@@ -22,7 +22,6 @@ def test_explicit_mesh():
     x = jax.device_put(np.ones((4, 2)), ROWS)
     assert explicit_mesh((x,)) == explicit_mesh((None, {"x": (1.0, x)})) == MESH
     assert explicit_mesh((np.ones(2), jnp.ones(2), "text", [x])) is None
-    assert jax.eval_shape(lambda x: jnp.ones(explicit_mesh((x,)) is None), x).shape == (1,)
 
 
 def test_arrays_return_to_the_mesh():
@@ -44,3 +43,18 @@ def test_arrays_return_to_the_mesh():
     assert result["text"] == "unchanged"
     assert result["x"].tolist() == [[2, 2]] * 4
     assert call_with_auto_axes(lambda x: kinds(x), MESH, (x,), {}) == {AxisType.Auto}
+
+
+def test_traced_arrays():
+    """Inside the caller's own jit, arrays have Auto axes within a call, and results are on the caller's mesh."""
+    seen = []
+
+    @public
+    def double(x, text):
+        seen.append(jax.typeof(x).sharding.mesh.axis_types)
+        return 2 * x if text else x
+
+    result = jax.jit(lambda x: double(x, "text") + x)(jax.device_put(np.ones((4, 2)), ROWS))
+    assert seen == [(AxisType.Auto,)]
+    assert kinds(result) == {AxisType.Explicit}
+    assert result.tolist() == [[3, 3]] * 4

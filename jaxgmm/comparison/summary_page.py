@@ -107,7 +107,7 @@ def _chosen(rows: Sequence[ComparisonRow], most: int) -> set[str]:
 
 
 def _groups(rows: Sequence[ComparisonRow]) -> dict[str, list[ComparisonRow]]:
-    """Return a dict from the heading of each component to its rows. Parameters that all components share form the last entry."""
+    """Return a dict from component headings to rows. Parameters that all components share have the last entry."""
     found: dict[str, list[ComparisonRow]] = {}
     for row in sorted(rows, key=lambda row: (row.component is None, row.component or 0)):
         found.setdefault(component_title(row.component), []).append(row)

@@ -12,7 +12,8 @@ data, and their means are nearly equal.
 The likelihood after short runs of EM tells which candidates are promising ("small EM": Biernacki, Celeux & Govaert 2003). All
 candidates take a few steps. The better ones take more steps, and the best of these are fitted to the end. A candidate stops
 when its likelihood has settled, so the longer runs cost little if EM is fast. If several candidates reach the same solution,
-only one of them is used.
+only one of them is used. If a component of a candidate degenerates, a sound candidate takes its place, even if the sound
+candidate was left out earlier.
 """
 
 from __future__ import annotations
@@ -39,7 +40,10 @@ from .loop import CenteredProblem, EMProblem, centered_m_step, component_status,
 from .result import ComponentStatus
 
 _ALWAYS_FITTED = 5  # so many starts go on, or half of the restarts if that is more
-_PHASES = ((4, math.inf), (16, 5), (48, 2))
+# phases: the largest number of steps; how many candidates take them, as a multiple of the number of those that are fitted; and
+# the tolerance as a multiple of _SHORT_TOL. In the last phases, slow collapses are noticed, and other candidates take the
+# places of those that collapse.
+_PHASES = ((4, math.inf, 1), (16, 5, 1), (48, 2, 1), (48, 1, 1), (48, 1, 0.1))
 _SHORT_TOL = 1e-5  # nats per row: a run that has settled to it takes no further step, and ends that differ by less are the same
 _HOPELESS = 0.05  # nats per row: a run that ends so far below the best is not fitted; the best one then takes its place
 _FLAT = 1e-5  # is added to the correlations of features with themselves, so that collinear columns can be whitened
@@ -202,17 +206,18 @@ def _overlapping_starts(numbers: jax.Array, problem: CenteredProblem, num_presen
 
 
 def _race(starts: Mixture, problem: CenteredProblem, num_wanted: int) -> Mixture:
-    """Make short runs of EM from starts (M,), drop the worst runs after each phase, and return the best (num_wanted,)."""
+    """Make short runs of EM from starts (M,), keep only the better ones in each phase, and return the best (num_wanted,)."""
     size = len(starts.weights)
     width = min(size, short_runs_per_batch(problem.x.size * starts.num_components))
-    counts = jnp.array([min(size, num_wanted * factor) for _, factor in _PHASES])
-    steps = jnp.array([most for most, _ in _PHASES])
-    run = jax.vmap(partial(_short_run, problem=problem), in_axes=(0, None))
+    counts = jnp.array([min(size, num_wanted * factor) for _, factor, _ in _PHASES])
+    steps = jnp.array([most for most, _, _ in _PHASES])
+    tols = problem.tol * jnp.array([factor for _, _, factor in _PHASES], problem.x.dtype)
+    run = jax.vmap(lambda start, steps, tol: _short_run(start, steps, problem._replace(tol=tol)), in_axes=(0, None, None))
 
     def one_phase(phase: jax.Array, runs: _Runs) -> _Runs:
         def one_batch(batch: jax.Array, runs: _Runs) -> _Runs:
             part = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, batch * width, width), runs.mixture)
-            new = run(part, steps[phase])
+            new = run(part, steps[phase], tols[phase])
             return jax.tree.map(lambda a, b: jax.lax.dynamic_update_slice_in_dim(a, b, batch * width, 0), runs, new)
 
         runs = jax.lax.fori_loop(0, -(-counts[phase] // width), one_batch, runs)
@@ -230,12 +235,14 @@ def _race(starts: Mixture, problem: CenteredProblem, num_wanted: int) -> Mixture
 def _order(runs: _Runs, took_part: jax.Array, tol: jax.Array) -> jax.Array:
     """Return the order (M,) of the runs, the best first.
 
-    If several sound runs reach the same objective, the first of them keeps its rank, so that the result does not depend on
-    rounding. The others are placed behind all other sound runs, because they add nothing.
+    The order depends first on whether a run is sound, then on whether it took part in the last phase. Unsound runs are behind
+    all sound runs, even behind those that were left out earlier. Otherwise nothing sound would remain if all runs that took
+    part degenerated. If several runs reach the same objective, only the first of them keeps its rank, so that the result does
+    not depend on rounding. The others add nothing, and are placed behind all other sound runs that took part.
     """
     score, number = runs.objective, jnp.arange(len(took_part))
     repeats = ((abs(score[:, None] - score) <= tol) & (number < number[:, None])).any(1)
-    return jnp.lexsort((-score, repeats, runs.unsound, ~took_part))
+    return jnp.lexsort((-score, repeats, ~took_part, runs.unsound))
 
 
 def _short_run(start: Mixture, num_steps: jax.Array, problem: CenteredProblem) -> _Runs:

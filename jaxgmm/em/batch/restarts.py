@@ -46,7 +46,8 @@ def fit_restarts(
     k-means++ with k-means, k-means++ with capped distances, which outliers do not attract, random rows, cuts across random
     directions, in units of standard deviations or in the Mahalanobis distance, and components that overlap. All candidates
     take a few EM steps, on at most 512 rows (or eight for each parameter), and the better ones take more. The
-    best candidates that differ, five or half of the restarts if that is more, are fitted to the end.
+    best candidates that differ, five or half of the restarts if that is more, are fitted to the end. A candidate with a
+    component that degenerates in these steps gives way to the next best without one.
 
     The best fit has the largest objective among the sound fits. A fit is sound if EM converged or ran out of steps, all numbers
     are finite, and no component is degenerate. A component is degenerate if it holds fewer than D + 1 points (2 points for diag

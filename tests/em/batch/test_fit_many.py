@@ -1,9 +1,6 @@
 """fit_many: the numbers of the vmapped fit for every form of data, and data sets that do not affect each other."""
 
-import os
 import resource
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -167,26 +164,3 @@ def test_soak_compiles_by_bucket_and_keeps_no_memory():
         batch(seed)
     assert fit_batch._cache_size() == compiled
     assert resident() - held < 20
-
-
-_TWO_DEVICES = """
-import jax, jax.numpy as jnp, numpy as np, jaxgmm
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-rng = np.random.default_rng(0)
-x = (rng.normal(size=(4, 40, 2)) + 4 * rng.integers(2, size=(4, 40, 1))).astype(np.float32)
-starts = jaxgmm.Mixture(jnp.full((4, 2), 0.5), jnp.asarray(x[:, :2]), jnp.broadcast_to(jnp.eye(2), (4, 2, 2, 2)), "full")
-rows = NamedSharding(Mesh(np.array(jax.devices()), ("sets",)), PartitionSpec("sets"))
-spread = jaxgmm.fit_many(jax.device_put(starts, rows), jax.device_put(jnp.asarray(x), rows), tol=1e-4)
-whole = jaxgmm.fit_many(starts, x, tol=1e-4)
-assert len(jax.devices()) == 2 and len(spread.mixture.means.devices()) == 2
-np.testing.assert_array_equal(spread.num_iter, whole.num_iter)
-np.testing.assert_allclose(spread.mixture.means, whole.mixture.means, rtol=1e-5, atol=1e-5)
-"""
-
-
-def test_data_on_two_devices():
-    """Data sets on a mesh of two host devices give the same numbers, and results on the same devices."""
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
-    subprocess.run(
-        [sys.executable, "-c", _TWO_DEVICES], env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}, check=True
-    )
