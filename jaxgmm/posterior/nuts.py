@@ -19,10 +19,11 @@ from ..inputs import Inputs, check_draws, check_sampling_options, check_start, p
 from ..mixture import Mixture, MixtureLike, as_mixture
 from ..progress import program_bar
 from ..validation import check_count, check_number, check_progress, is_traced
-from .chains import Approximations, ChainOptions, num_bar_steps, sample_chains
+from .chains import Approximations, sample_chains
 from .combined_modes import sample_modes
 from .gaussian_approximation import GaussianApproximation, approximate_posterior, check_density_at_start
 from .mixing import R_HAT_LIMIT
+from .nuts_chains import ChainOptions, num_bar_steps
 from .result import Posterior, PosteriorStatus, in_dtype, warn_if_unreliable
 from .user_model import approximate_user_posterior, check_model, mixture_determines_sites, prior_as_arrays
 
