@@ -46,7 +46,7 @@ _ALWAYS_FITTED = 5  # so many starts go on, or half of the restarts if that is m
 _PHASES = ((4, math.inf, 1), (16, 5, 1), (48, 2, 1), (48, 1, 1), (48, 1, 0.1))
 _SHORT_TOL = 1e-5  # nats per row: a run that has settled to it takes no further step, and ends that differ by less are the same
 _HOPELESS = 0.05  # nats per row: a run that ends so far below the best is not fitted; the best one then takes its place
-_FLAT = 1e-5  # is added to the correlations of features with themselves, so that collinear columns can be whitened
+_FLAT = 1e-5  # is added to the diagonal of the correlation matrix, so that collinear columns can be whitened
 _ROWS = 2.0**-30  # with a cap as small as this, the seeds are random distinct rows; a power of two makes sums of caps exact
 _SPREAD = 0.2  # largest distance of the means of overlapping components from the mean of all data, in standard deviations
 

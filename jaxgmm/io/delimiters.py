@@ -151,7 +151,7 @@ def _has_numeric_names(first: Sequence[str], columns: list[list[str]]) -> tuple[
     shown = ", ".join(field for field, _ in pairs[:5]) + ", ..." * (len(pairs) > 5)
     steps = {b - a for a, b in itertools.pairwise(numbers)} or {0}
     are_years = min(steps) > 0 and all(number in _YEARS for number in numbers)
-    # two whole numbers such as 1, 2 are names only if all numbers below them have decimals
+    # a first row of two whole numbers, such as '1, 2', holds names only if all numbers in the rows below have decimals
     distance = 1.0 if are_years or len(pairs) > 2 else math.inf
     if (are_years or steps == {1}) and all(_is_unlike(field, column, distance) for field, column in pairs):
         return True, _NUMERIC_NAMES.format(shown)

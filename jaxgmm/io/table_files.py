@@ -188,7 +188,10 @@ def _find_header(rows: list[list[str]], widths: list[int], comment: list[str]) -
 
 
 def _count_from(labels: list[str]) -> list[str]:
-    """Return a number for each label: consecutive numbers from the first label on, or [] if this label is not a number."""
+    """Return consecutive numbers, one for each label, of which the first is the number that the first label holds.
+
+    If the first label is not a number, return [].
+    """
     return [str(i + int(labels[0])) for i in range(len(labels))] if labels[0].isdecimal() else []
 
 

@@ -61,7 +61,7 @@ def _range(values: np.ndarray) -> tuple[float, float]:
 
 
 def num_beyond(x: ArrayLike, limits: Sequence[tuple[float, float]]) -> int:
-    """Return the number of rows of x (N, D) that lie beyond the ranges of the D axes."""
+    """Return the number of rows of x (N, D) that lie outside the range of at least one of the D axes."""
     low, high = np.array(limits).T
     return int(((np.asarray(x) < low) | (np.asarray(x) > high)).any(1).sum())
 

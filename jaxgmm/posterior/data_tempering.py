@@ -208,9 +208,9 @@ def _start(problem: Problem, covariance_type: str, effort: Effort) -> Run:
 
 
 def _padded(problem: Problem) -> tuple[jax.Array, jax.Array, int]:
-    """Return the rows and their weights, followed by a block of rows of weight 0, and the number of rows of a block.
+    """Append a block of rows of weight 0. Return the longer arrays of rows and weights, and the number of rows of a block.
 
-    A block of rows can therefore start at any row.
+    Because of the appended rows, a whole block can be read from any row of the data on.
     """
     n = len(problem.y)
     block = min(n, tempering_rows())

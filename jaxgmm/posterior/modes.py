@@ -198,7 +198,7 @@ def _chain_weights(posterior: Posterior) -> np.ndarray:
 def _group(fits: Fit, x: jax.Array, weight: jax.Array | None) -> list[np.ndarray]:
     """Divide the fits into groups, one group for each mode. Return for each group booleans (R,), True for its members.
 
-    Each group consists of the best fit that is not yet in a group, and of all fits that are the same mode as this fit.
+    Each group consists of the best fit that is not yet in a group, and of all fits that lie at the same mode.
     """
     objective = np.asarray(fits.objective, float)
     left = _are_sound(fits)
@@ -226,7 +226,7 @@ def _densities(mixture: Mixture, x: jax.Array, weight: jax.Array | None) -> tupl
 
 
 def _are_same(objective: np.ndarray, density: np.ndarray, best: int | np.integer, w: np.ndarray) -> np.ndarray:
-    """Return booleans (R,), True for the fits that are the same mode as the fit with the index `best`."""
+    """Return booleans (R,), True for the fits that lie at the same mode as the fit with the index `best`."""
     difference = np.sqrt((density - density[best]) ** 2 @ w)
     return (abs(objective - objective[best]) <= SAME_OBJECTIVE) & (difference <= _SAME_DENSITY)
 

@@ -176,7 +176,7 @@ def _tail_size(count: int) -> int:
 
 
 def _khat(log_ratios: Arrays, usable: Arrays, tail: _Tail, xp: ModuleType) -> Arrays:
-    """Return k-hat (Q,) of log ratios (M, Q). `_is_usable` returned `usable` (Q,), and `_fit_tail` returned `tail`."""
+    """Return k-hat (Q,) of log ratios (M, Q). `usable` (Q,) is the result of `_is_usable`, and `tail` that of `_fit_tail`."""
     top, bottom = xp.where(usable, log_ratios.max(0), 0), xp.where(usable, log_ratios.min(0), -xp.inf)
     equal = top - bottom <= math.sqrt(float(np.finfo(log_ratios.dtype).eps)) * xp.maximum(1, abs(top))
     return xp.where(usable, xp.where(equal, 0, tail.khat), xp.inf)

@@ -178,7 +178,10 @@ def telescope(
 
 
 class _Options(NamedTuple):
-    """The static options of the sampler. dynamic: whether the concentration is divided by K."""
+    """The options of the sampler, which are static under jit.
+
+    If `dynamic` is True, the concentration of the weights is divided by K.
+    """
 
     covariance_type: str
     dynamic: bool
