@@ -1,4 +1,4 @@
-"""Make error messages for calls that do not fit the signature of a function.
+"""Make error messages for calls that do not match the signature of a function.
 
 For example, a user may write the name that another library gives to an option, or may pass an option by position. Each message
 is one sentence.
@@ -71,7 +71,7 @@ def public(function: Callable[P, R], further: tuple[str, ...] = ()) -> Callable[
 
 
 def public_with(*further: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Return the decorator `public` for a function that passes the options `further` to another function."""
+    """Return the decorator `public` for a function that accepts the options named in `further` and passes them on."""
     return lambda function: public(function, further)
 
 

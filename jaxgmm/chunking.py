@@ -108,7 +108,7 @@ def short_run_rows(num_parameters: int) -> int:
 
 
 def short_runs_per_batch(numbers_per_run: int) -> int:
-    """Return how many short EM runs are made side by side: a power of two, at most 8 on a CPU, so that they fit the cache."""
+    """Return the number of short EM runs at the same time: a power of two, on a CPU at most 8 so that the cache holds them."""
     scale = scale_for_accelerator(1, 64)
     return _power_of_two(min(8 * scale, _SHORT_RUN_NUMBERS * scale // numbers_per_run))
 
@@ -170,7 +170,7 @@ def coverage_runs(num_datasets: int) -> int:
 
 
 def coverage_batch() -> int:
-    """Return the number of data sets in a coverage study that are sampled together; each of them needs thousands of draws."""
+    """Return the number of data sets in a coverage study whose posteriors are sampled together. Each needs many draws."""
     return scale_for_accelerator(8, 4)
 
 

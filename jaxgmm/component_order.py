@@ -1,4 +1,4 @@
-"""Put the components of mixtures in another order, and find the order in which a value of exchangeable components ascends."""
+"""Reorder the components of mixtures, and find the order that sorts exchangeable components by a value."""
 
 from __future__ import annotations
 

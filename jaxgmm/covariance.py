@@ -108,7 +108,7 @@ def is_positive_definite(covariances: jax.Array, covariance_type: str) -> jax.Ar
 
 
 def complete(lower: jax.Array, covariance_type: str, num_features: int) -> Factors:
-    """Return the `Factors` that belong to given Cholesky factors or standard deviations."""
+    """Return the `Factors` of covariances, given their Cholesky factors or standard deviations."""
     if is_dense(covariance_type):
         return Factors(lower, linalg.invert_lower(lower), jnp.log(linalg.diagonal(lower)).sum(-1))
     repeats = num_features // lower.shape[-1]  # a spherical variance applies to all D features
@@ -158,14 +158,14 @@ def transform(factor: jax.Array, vectors: jax.Array, covariance_type: str) -> ja
 
 
 def transform_scatter(factor: jax.Array, scatter: jax.Array, covariance_type: str) -> jax.Array:
-    """Return F_k S_k F_k' for the scatter S_k of each component, in the scatter form of the covariance type."""
+    """Return F_k S_k F_k' for a factor F_k and a scatter S_k of each component; scatters are dense or diagonal."""
     if is_dense(covariance_type):
         return symmetric(einsum("...ij,...jk,...lk->...il", factor, scatter, factor))
     return factor**2 * scatter
 
 
 def outer(vectors: jax.Array, covariance_type: str) -> jax.Array:
-    """Return the outer product v v' in the scatter form of the covariance type: (..., D) -> (..., D, D) or (..., D)."""
+    """Return the outer product v v' of vectors (..., D) as a scatter: dense (..., D, D), or its diagonal (..., D)."""
     if is_dense(covariance_type):
         return vectors[..., :, None] * vectors[..., None, :]
     return vectors**2

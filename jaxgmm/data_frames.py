@@ -86,11 +86,11 @@ def mixture_frame(mixture: Any, feature_names: Sequence[str] | None = None, **ot
     Args:
         mixture: a mixture or a stack of mixtures.
         feature_names: D names; None: "feature 0" and so on.
-        **others: further columns, which broadcast to (..., K).
+        **others: additional columns, which broadcast to (..., K).
 
     Returns:
         A data frame. The columns "axis 0", ... are the places in the leading axes of a stack. The column "component" follows,
-        then the parameters and the further columns.
+        then the parameters and the additional columns.
     """
     import pandas
 

@@ -204,7 +204,7 @@ def as_points(mixture: MixtureLike, x: ArrayLike) -> tuple[Mixture, jax.Array]:
 def _for_each_point(
     function: Callable[[Mixture, jax.Array, Weight], jax.Array], mixture: Mixture, x: jax.Array, axis: int = -1
 ) -> jax.Array:
-    """Return the result of function(mixture, x, weights). The axis `axis` of the result belongs to the points.
+    """Return the result of function(mixture, x, weights). In the result, `axis` is the axis of the points.
 
     Points that are not traced are padded to one of a few lengths before the call, so that few programs are compiled. If the
     points lie on several devices, the weights are `ShardedRows`. Otherwise, the weights are None.

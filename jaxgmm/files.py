@@ -1,4 +1,4 @@
-"""Write files completely or not at all, remove temporary files that killed processes left, and read structured text."""
+"""Write files completely or not at all, remove temporary files left behind by killed processes, and read structured text."""
 
 from __future__ import annotations
 

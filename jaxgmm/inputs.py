@@ -69,7 +69,7 @@ def validate_inputs(
 
 
 def pad_inputs(inputs: Inputs, *others: object) -> Inputs:
-    """Return inputs whose data are padded as by `pad_data`; `others` are further arguments of the compiled function."""
+    """Return inputs whose data are padded as by `pad_data`; `others` are the other arguments of the compiled function."""
     return inputs._replace(**pad_data(inputs.x, inputs.weight, inputs, *others)._asdict())
 
 

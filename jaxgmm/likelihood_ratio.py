@@ -1,7 +1,7 @@
 """likelihood_ratio_test: a parametric bootstrap test of K components against K + 1.
 
 Source: McLachlan (1987), Appl. Stat. 36, 318-324. The likelihood ratio has no chi-squared distribution here, because under K
-components the parameters of one further component are not identified.
+components the parameters of the additional component are not identified.
 """
 
 from __future__ import annotations
@@ -275,7 +275,7 @@ def _split_one(mixture: Mixture, k: jax.Array) -> Mixture:
 
 
 def _collect(data: _Pairs, replicates: np.ndarray, search: _Search) -> LikelihoodRatioTest:
-    """Return the result of the test, after warnings."""
+    """Issue the warnings of the test, and return its result."""
     statistic, used = float(data.statistic[0]), replicates[np.isfinite(replicates)]
     log_likelihood = np.asarray(data.null.log_likelihood)
     least = -_NEGLIGIBLE - 8 * float(np.finfo(log_likelihood.dtype).eps * abs(log_likelihood[0]))

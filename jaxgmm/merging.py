@@ -177,8 +177,8 @@ def _best_pair(t: np.ndarray, weight: np.ndarray) -> tuple[int, int]:
 def _bend(entropy: np.ndarray) -> int:
     """Return the number of clusters at which the curve of the entropies (K,) bends.
 
-    For each number of clusters, one straight line is fitted to the entropies up to this number, and another one to the
-    entropies from this number on. The curve bends at the number with the best fit.
+    For each number of clusters, two straight lines are fitted: the first to the entropies up to this number, the second to the
+    entropies from this number on. The curve bends at the number for which the two lines fit best.
     """
     k = len(entropy)
     if k < 3:

@@ -27,7 +27,7 @@ from .priors.interface import MixturePrior, check_prior
 Model: TypeAlias = tuple[str, int]  # covariance type and number of components
 
 _RELIABLE = (PosteriorStatus.OK, PosteriorStatus.FEW_DRAWS)
-_NEGLIGIBLE = 1e-3  # a model with a smaller probability needs no reliable evidence
+_NEGLIGIBLE = 1e-3  # if the probability of a model is smaller, the estimate of its evidence need not be reliable
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,8 @@ def _check_prior(prior: Any, num_components: int, num_features: int, covariance_
 def _run(key: jax.Array, x: jax.Array, prior: Any, effort: Effort, model: Model, **options: Any) -> tuple:
     """Return the log evidence of a model, its standard error and the status of the runs of `smc`.
 
-    The mixtures have as many components as the prior. Only the first K components, where K belongs to the model, are present.
-    One compiled program therefore serves all K.
+    The mixtures have as many components as the prior. Only the first K components are present, where
+    K is the model's number of components. One compiled program therefore serves all K.
     """
     name, k = model
     size = len(prior.weight_concentration)

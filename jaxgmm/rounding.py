@@ -32,7 +32,13 @@ def smallest_variance(squared_size: jax.Array) -> jax.Array:
 
 
 def scatter_about_mean(
-    count: jax.Array, first: jax.Array, second: jax.Array, covariance_type: str, precision: jax.Array | None = None
+    count: jax.Array,
+    first: jax.Array,
+    second: jax.Array,
+    covariance_type: str,
+    precision: jax.Array | None = None,
+    *,
+    check_pivots: bool = False,
 ) -> jax.Array:
     """Return the scatter about the mean, second - first first' / count, raised to at least the rounding error of `second`.
 
@@ -46,6 +52,8 @@ def scatter_about_mean(
         covariance_type: the covariance type of the mixture.
         precision: the present precision matrices (K or 1, D, D) in the coordinates of the moments; None stands for identity
             matrices, as in whitened coordinates.
+        check_pivots: whether to compute the Cholesky factor of each scatter, and to add no ridge if rounding can hide none of
+            its pivots.
     """
     scatter = second - covariance.outer(first / jnp.sqrt(nonzero(count))[:, None], covariance_type)
     error = 8 * jnp.finfo(count.dtype).eps * jnp.sqrt(jnp.clip(count, 1, _LONGEST_SUM))[:, None]  # relative error of `second`
@@ -57,8 +65,13 @@ def scatter_about_mean(
         implied = linalg.multiply(precision, implied)
     move = implied - linalg.identity(implied)
     is_near = (move * jnp.swapaxes(move, -1, -2)).sum((-2, -1)) < _LARGEST_MOVE  # (K or 1,)
-    hidden = d * error * linalg.diagonal(second) - jnp.minimum(linalg.diagonal(scatter), 0)
-    return covariance.ridge(scatter, jnp.where(is_near[:, None], 0, hidden), covariance_type)
+    hidden = d * error * linalg.diagonal(second)
+
+    is_sound = is_near
+    if check_pivots:
+        is_sound |= (linalg.diagonal(linalg.cholesky(scatter)) ** 2 > 2 * hidden).all(-1)
+    amount = hidden - jnp.minimum(linalg.diagonal(scatter), 0)
+    return covariance.ridge(scatter, jnp.where(is_sound[:, None], 0, amount), covariance_type)
 
 
 def position_errors(mixture: Mixture, factors: covariance.Factors) -> jax.Array:

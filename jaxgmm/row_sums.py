@@ -60,7 +60,7 @@ def sum_over_rows(
         rows: a pytree of arrays (N, ...).
         weight: the weights of the rows. Chunks after the first `num_rows` rows of padded data are skipped.
         chunk: the largest number of rows per chunk, from the module `chunking`.
-        shared: further arguments of the function, pytrees of arrays, which are the same for all rows.
+        shared: the other arguments of the function. They are pytrees of arrays, which are the same for all rows.
     """
     if isinstance(weight, ShardedRows):
 

@@ -183,7 +183,7 @@ class Table:
     def _heading_lines(self, columns: Sequence[int], widths: Sequence[int]) -> list[str]:
         """Return the header lines of one block.
 
-        If the columns of a group have headings of their own, the heading of the group is in a line above the header.
+        If the columns of a group have their own headings, the heading of the group is in a line above the header.
         """
         words, above = [], []
         for heading, group in self._groups():

@@ -1,7 +1,7 @@
 """The configuration of a calibration.
 
 This module defines the type of the configuration and validates the arguments of `calibrate`. It also makes the fingerprint,
-which shows whether a file belongs to a calibration.
+which shows whether a file holds results of the same calibration.
 """
 
 from __future__ import annotations

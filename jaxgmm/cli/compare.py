@@ -29,8 +29,8 @@ from .rehearsal import Rehearsal, is_tiny, is_worthwhile, rehearse_approximation
 from .startup import compile_quickly
 
 _SEARCH_SAMPLES = 500  # largest number of particles in a run of `smc` that only searches for modes
-# If --restarts is at least this number, the program that is already compiled for so many starts is called until it has fitted
-# all new starts. With a smaller --restarts, one call fits all new starts, and this call needs a further compilation.
+# If --restarts is at least this number, the program that fits --restarts starts, which is already compiled, is called until it
+# has fitted all new starts. If --restarts is smaller, one call fits all new starts, and its program must be compiled first.
 _FEWEST_AT_ONCE = 4
 _ACTIVITIES = {
     "nuts": "sampling the posterior by NUTS",
@@ -152,7 +152,7 @@ def _fit_and_rehearse(arguments: argparse.Namespace, x: np.ndarray, names: list[
 
 
 def _is_quick(arguments: argparse.Namespace, x: np.ndarray) -> bool:
-    """Return whether the comparison takes less time to compute than to compile."""
+    """Return whether computing the comparison takes less time than compiling its programs."""
     return is_worthwhile(arguments.num_components, x, arguments.num_chains * arguments.num_samples)
 
 
@@ -179,7 +179,11 @@ def _draw_and_rehearse(
 
 
 def _restart(arguments: argparse.Namespace, mode: ModeFit, x: np.ndarray) -> Fit:
-    """Return the best fit of EM from new starts. A further program is compiled only if --restarts is 1, 2 or 3."""
+    """Return the best fit of EM from new starts.
+
+    The program that fits --restarts starts is already compiled, so it is called until it has fitted all new starts. If
+    --restarts is 1, 2 or 3, this would take too many calls. Instead, a program that fits all new starts at once is compiled.
+    """
     from ..comparison.mode_search import NUM_RESTARTS, best_of_restarts
 
     at_once = arguments.restarts if arguments.restarts >= _FEWEST_AT_ONCE else NUM_RESTARTS

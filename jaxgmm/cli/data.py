@@ -21,7 +21,7 @@ _LARGEST_ROUNDING = 1e-3
 
 
 class Data(NamedTuple):
-    """The data (N, D) that a command uses, the names of the D columns, and the whole table, or None if it is not kept."""
+    """The data (N, D) that a command uses, the names of the D columns, and the whole table (None if the table is not kept)."""
 
     x: np.ndarray
     names: list[str]

@@ -31,13 +31,13 @@ def stop_soon() -> None:
 
 
 def stop_at_once() -> None:
-    """At Ctrl-C, end the process at once. This applies from the end of the command until the interpreter has exited."""
+    """Make Ctrl-C end the process at once, from the end of the command until the interpreter has exited."""
     if signal.getsignal(signal.SIGINT) is _interrupt:
         signal.signal(signal.SIGINT, exit_quietly)
 
 
 def is_interrupted() -> bool:
-    """Return whether the user has pressed Ctrl-C. Libraries may raise another error in place of KeyboardInterrupt."""
+    """Return whether the user has pressed Ctrl-C. Libraries may replace the error KeyboardInterrupt by another one."""
     return _interrupted.is_set()
 
 
@@ -66,7 +66,7 @@ def _watch(reader: int) -> None:
 
 
 def _end_if_interrupted(lost: sys.UnraisableHookArgs) -> None:
-    """End the process if Python ignores a KeyboardInterrupt, because it was raised while Python deleted an object."""
+    """End the process after a KeyboardInterrupt during the deletion of an object, because Python ignores such an error."""
     if isinstance(lost.exc_value, KeyboardInterrupt):
         exit_quietly()
     sys.__unraisablehook__(lost)

@@ -92,13 +92,13 @@ def size_table(memberships: Memberships, weights: ArrayLike) -> Table:
 
 
 def check_labels_file(arguments: argparse.Namespace) -> None:
-    """Raise ValueError if --labels was given and its file cannot be written, or is the file that the data are read from."""
+    """Raise ValueError if --labels names a file that cannot be written, or the file from which the data are read."""
     if arguments.labels is not None:
         check_table_file(arguments.labels, "--labels", arguments)
 
 
 def check_table_file(path: Path, option: str, arguments: argparse.Namespace) -> None:
-    """Raise ValueError if the file named by an option cannot be written, or is the file that the data are read from."""
+    """Raise ValueError if an option names a file that cannot be written, or the file from which the data are read."""
     check_output_file(path, option, force=arguments.force)
     if path.exists() and Path(arguments.data).exists() and path.samefile(arguments.data):
         raise ValueError(f"{option} {path} is the file that the data are read from; give another file.")

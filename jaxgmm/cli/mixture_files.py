@@ -1,4 +1,4 @@
-"""Read files with a fitted mixture, and find the columns of new data that belong to its features."""
+"""Read files that hold a fitted mixture, and find the columns of new data that hold the mixture's features."""
 
 from __future__ import annotations
 

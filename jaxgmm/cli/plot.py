@@ -1,4 +1,4 @@
-"""`jaxgmm plot`: draw data with a mixture from a file that another command wrote."""
+"""`jaxgmm plot`: draw data together with a mixture, which is read from a file of another command."""
 
 from __future__ import annotations
 

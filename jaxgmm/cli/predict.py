@@ -1,4 +1,4 @@
-"""`jaxgmm predict`: assign rows to the components of a mixture in a file that another command wrote."""
+"""`jaxgmm predict`: assign rows to the components of a mixture, which is read from a file of another command."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write or print all columns of the data with the component of each row and the probability of each component."""
+    """Write or print all columns of the data. Add the component of each row and the probability of each component."""
     thing, names = read_mixture_or_posterior(arguments.mixture)
     mixture = thing if isinstance(thing, Mixture) else thing.mixture
     if arguments.output is not None:

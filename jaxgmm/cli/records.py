@@ -40,7 +40,7 @@ def mixture_record(mixture: Mixture) -> dict[str, object]:
 
 
 def arrays_as_lists(record: Mixture | MixturePrior) -> dict[str, object]:
-    """Return the arrays of a mixture or a prior by name, as nested lists of floats, without fields that are not arrays."""
+    """Return the arrays of a mixture or a prior by name, as nested lists of floats. Other fields are left out."""
     arrays = {field.name: getattr(record, field.name) for field in fields(record) if not field.metadata.get("static")}
     return {name: np.asarray(value, float).tolist() for name, value in arrays.items()}
 

@@ -63,12 +63,12 @@ def is_running() -> bool:
 
 
 def is_worthwhile(num_components: int, x: np.ndarray, num_draws: int) -> bool:
-    """Return whether a comparison with `num_draws` draws takes less time to compute than to compile."""
+    """Return whether computing a comparison with `num_draws` draws takes less time than compiling its programs."""
     return float(num_draws) * x.size * num_components <= _MOST_EVALUATIONS
 
 
 def is_tiny(num_components: int, x: np.ndarray, num_draws: int) -> bool:
-    """Return whether a comparison with `num_draws` draws takes so little time to compute that only compilation matters."""
+    """Return whether computing a comparison with `num_draws` draws takes so little time that only compilation matters."""
     return float(num_draws) * x.size * num_components <= _FEW_EVALUATIONS
 
 

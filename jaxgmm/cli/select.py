@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _priors(x: Any, covariance_types: list[str], num_components: int) -> dict[str, MixturePrior]:
-    """Return the default prior for the largest number of components, by covariance type. Print how results depend on it."""
+    """Return, by covariance type, the default prior for the largest number of components. Print a remark on its scale."""
     print_progress(
         f"Evidence under default_prior for {num_components} components. Its scale is made from the data and is the same for "
         "all numbers of components; the probabilities depend on it."

@@ -246,7 +246,7 @@ def _judge(
     tables: Mapping[str, _Tables],
     judged: Mapping[str, SamplerSummary],
 ) -> SamplerSummary:
-    """Return the diagnostics and the findings of one posterior. `judged` holds the summaries of posteriors judged earlier."""
+    """Return the diagnostics and the findings of one posterior. `judged` holds the summaries from earlier calls."""
     posterior, own = subject.posterior, tables[subject.name]
     laplace = references.laplace_for(posterior)
     chains = [name for name, s in judged.items() if s.method not in INDEPENDENT and s.identified and is_mixed(s.findings)]

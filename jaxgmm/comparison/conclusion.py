@@ -122,11 +122,11 @@ def _chains(samplers: Mapping[str, SamplerSummary]) -> dict[str, SamplerSummary]
 
 
 def _is_sound(sampler: SamplerSummary) -> bool:
-    """Return whether no finding calls Laplace's approximation poor."""
+    """Return True unless a finding says that Laplace's approximation is poor."""
     return Verdict.LAPLACE_POOR not in sampler.verdicts
 
 
 def _reason(sampler: SamplerSummary) -> str:
-    """Return the reason why chains count as unmixed, in a few words."""
+    """Return in a few words why chains count as unmixed."""
     modes = Verdict.SEVERAL_MODES in sampler.verdicts
     return "several modes" if modes else f"R-hat {sampler.r_hat_max:.3f}, ESS {sampler.ess_min:.0f}"

@@ -155,7 +155,7 @@ def _mixing(rows: Sequence[ComparisonRow], sampler: SamplerDiagnostics) -> list[
 
 
 def _modes(sampler: SamplerDiagnostics, apart: ChainsApart | None) -> list[Finding]:
-    """Return findings that there are several modes: settled chains differ, or a chain from another start is at another mode."""
+    """Return the findings that report several modes, for chains that settled apart or a chain that stays at another mode."""
     found = []
     if apart is not None:
         sentence = (

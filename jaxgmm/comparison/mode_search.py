@@ -152,7 +152,7 @@ class ModeSearch:
         return f"{gain}: {held}{_place(self.best)}. Start EM from it."
 
     def _share(self, place: int) -> str:
-        """Return the mass of a mode with its standard error as text."""
+        """Return, as text, the mass of a mode and its standard error."""
         assert self.modes is not None
         return f"{percent(self.modes.mass[place])} ± {percent(self.modes.mass_error[place])}"
 

@@ -1,4 +1,4 @@
-"""Advice on what to do after a comparison, in terms of the interface that its reader has used.
+"""Advice on what to do after a comparison. The wording depends on the interface that the reader has used.
 
 The reader of a comparison has either called `compare` in Python, or run the command `jaxgmm compare`. In the first case, the
 advice names functions and their options. In the second case, the advice names options of the command.

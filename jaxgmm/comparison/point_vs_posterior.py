@@ -197,7 +197,7 @@ def score_jointly(inputs: ComparisonInputs, subject: Subject, laplace: LaplaceRe
 
 
 def em_on_folds(inputs: ComparisonInputs, prior: MixturePrior | None, scored: ScoredRows) -> np.ndarray | None:
-    """Return the log density (R,) of each row under an EM fit to the other folds. Return None if there are no folds."""
+    """Return the log density (R,) of each row under an EM fit without the row's fold. Return None if there are no folds."""
     if scored.folds is None:
         return None
     x = np.asarray(inputs.x)[scored.rows]

@@ -1,4 +1,4 @@
-"""Summaries of the draws, the EM fit and the data of a comparison. Notes report inputs that do not fit together."""
+"""Summaries of the draws, the EM fit and the data of a comparison. Notes report inputs that do not match."""
 
 from __future__ import annotations
 

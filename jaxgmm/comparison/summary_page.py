@@ -25,7 +25,7 @@ from .text_layout import (
 )
 
 MOST_LINES = 40  # largest number of lines of the page
-_OPENING = 11  # largest number of lines of the verdict with its reasons and advice
+_OPENING = 11  # largest number of lines for the verdict, its reasons and the advice together
 _HEAD = 7  # largest number of lines about the data, the model and EM
 _MOST_POSTERIORS = 6  # largest number of posteriors in the table of posteriors
 _SAMPLER_COLUMNS = ("chains", "draws", "r_hat_max", "ess_min", "divergences", "khat")
@@ -92,7 +92,7 @@ def _quantity_lines(page: PageContents, most: int) -> list[str]:
 
 
 def _chosen(rows: Sequence[ComparisonRow], most: int) -> set[str]:
-    """Return the names of the `most` quantities that are shown. Quantities with EM outside an interval take precedence.
+    """Return the names of the `most` quantities that are shown. Quantities for which EM is outside an interval take precedence.
 
     Among these quantities, and among all others, the kind decides first: see `_KINDS`. Within a kind, quantities with a larger
     |z| take precedence.
@@ -107,7 +107,7 @@ def _chosen(rows: Sequence[ComparisonRow], most: int) -> set[str]:
 
 
 def _groups(rows: Sequence[ComparisonRow]) -> dict[str, list[ComparisonRow]]:
-    """Return a dict that maps the heading of each component to its rows. Parameters that all components share come last."""
+    """Return a dict from component headings to rows. Parameters that all components share have the last entry."""
     found: dict[str, list[ComparisonRow]] = {}
     for row in sorted(rows, key=lambda row: (row.component is None, row.component or 0)):
         found.setdefault(component_title(row.component), []).append(row)

@@ -137,5 +137,5 @@ def insert(findings: Sequence[Finding], others: Sequence[Finding]) -> list[Findi
 
 
 def is_mixed(findings: Sequence[Finding]) -> bool:
-    """Return whether no finding says that the chains are unmixed or at several modes."""
+    """Return True unless a finding says that the chains are unmixed or at several modes."""
     return not {finding.verdict for finding in findings} & {Verdict.CHAINS_UNMIXED, Verdict.SEVERAL_MODES}

@@ -88,7 +88,7 @@ def _estimate_one(
     kind: str,
     probabilities: tuple[float, ...],
 ) -> dict[str, jax.Array]:
-    """Return the estimates and intervals of one data set, computed from its fit."""
+    """Compute the estimates and intervals of one data set from its fit."""
     found = estimate_intervals(mixture, x, prior, probabilities, kind)
     return {"estimate": values(mixture), **_usable_intervals(found, ~failed)}
 
@@ -102,7 +102,7 @@ def _draw_one(
     *,
     probabilities: tuple[float, ...],
 ) -> dict[str, jax.Array]:
-    """Draw from the posterior of one data set, and return the estimates and intervals computed from the draws."""
+    """Draw from the posterior of one data set, and compute estimates and intervals from the draws."""
     posterior = relabel(draw(key, start, x, prior), start, None, method="kl")
     mean, found = posterior_intervals(posterior, probabilities)
     failed = ~is_usable(posterior.status)
@@ -156,7 +156,7 @@ class Batch:
         return {**jax.tree.map(np.asarray, found), "seconds": np.full(len(self.keys), seconds / len(self.keys))}
 
     def _estimate(self, method: str) -> tuple[dict[str, jax.Array | np.ndarray], float]:
-        """Fit all data sets and compute their Wald intervals; return the results and the seconds taken."""
+        """Fit all data sets and compute their Wald intervals; return results and duration in seconds."""
         place = (method, self.cell.covariance_type, self.cell.num_observations)
         if place not in self.compiled:  # an additional first call compiles the fit, so that the timed call does not compile
             self._fits(method)
@@ -166,12 +166,12 @@ class Batch:
         return found | {"failed": failed, "status": fits.status}, seconds + more
 
     def _draw(self, method: str) -> tuple[dict[str, jax.Array | np.ndarray], float]:
-        """Draw from the posteriors of all data sets, starting from the MAP fits; return the results and the seconds taken."""
+        """Draw from the posteriors of all data sets, with the MAP fits as starts; return results and duration in seconds."""
         keys = jax.vmap(partial(jax.random.fold_in, data=zlib.crc32(method.encode())))(self.keys)
         return self._run_program(method, keys, self._map_fits.mixture, self.x, self.prior)
 
     def _run_program(self, method: str, *arrays: object) -> tuple[dict[str, jax.Array | np.ndarray], float]:
-        """Run the program of a method on all data sets, in groups of equal size; return the results and the seconds taken."""
+        """Run the program of a method on all data sets, in groups of equal size; return results and duration in seconds."""
         options = self._options(method, fit=False)
         size = len(self.keys) // coverage_runs(len(self.keys))
         parts = [slice(start, start + size) for start in range(0, len(self.keys), size)]

@@ -47,11 +47,11 @@ class Study(Exported):
 
     Attributes:
         design: the Design.
-        meta: a dict with the entries key (the data of the random key), random_numbers (the generator), dtype, backend and
-            versions.
-        rows: one StudyRow for each cell, method and free parameter. In `to_dict`, JSON, CSV and the data frame, the names of
-            coverage and width contain the probability of the intervals: coverage_90, coverage_90_defined, width_90,
-            width_90_median.
+        meta: a dict with these entries: `key`, the data of the random key; `random_numbers`, the name of the generator;
+            `dtype`; `backend`; and `versions`.
+        rows: one StudyRow for each cell, method and free parameter. In `to_dict`, JSON, CSV and the data frame, the column
+            names of coverages and widths contain the probability of the intervals in percent. For 90 % intervals, examples
+            are `coverage_90`, `coverage_90_defined`, `width_90` and `width_90_median`.
     """
 
     design: Design
@@ -138,7 +138,7 @@ def coverage_study(
 def _batches(key: jax.Array, design: Design, cell: StudyCell, compiled: set[tuple[str, str, int]]) -> Iterator[Batch]:
     """Yield the batches of a cell.
 
-    All batches have the same size. If the last batch would be shorter, further data sets are added to it.
+    All batches have the same size. If too few data sets remain for the last batch, it is filled with extra data sets.
     """
     number = math.ceil(design.num_datasets / COVERAGE_FILE_BATCH)
     size = padded_size(math.ceil(design.num_datasets / number))
@@ -165,7 +165,7 @@ def _run_cell(
 
 
 def _method_run(cell: StudyCell, method: str, parts: Sequence[Mapping[str, np.ndarray]]) -> MethodRun:
-    """Return the results of one method in one cell, joined from its batches."""
+    """Join the results of one method from all batches of a cell."""
     found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     members = Status if method in POINT_METHODS else PosteriorStatus
     counts = np.bincount(found["status"], minlength=len(members))

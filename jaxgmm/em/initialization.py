@@ -108,7 +108,7 @@ def initialize_batch(
         x: (B, N, D), or one data set (N, D) that all starts share.
         weight: (B, N), or weights of rows that all data sets share.
         options: the options of `initialize`.
-        num_present: (B,), the number of components of each start; all further components are absent (weight 0). If it is
+        num_present: (B,), the number of components of each start; all other components are absent (weight 0). If it is
             None, all components are present.
     """
     ones = weight_or_ones(weight, x.shape[:-1], x.dtype)

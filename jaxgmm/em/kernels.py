@@ -2,9 +2,15 @@
 
 Two kernels compute the sums for the M-step. The whitened kernel computes z = W_k (x - mu_k) for each component. Its result is
 exact up to rounding, however far apart or flat the components are. The quadratic kernel computes the log-densities and the sums
-by two matrix products with the features [x_i x_j, x, 1] about one centre. It needs half the arithmetic, but its error is
-eps d^2, where eps is the machine epsilon and d the distance from the centre in standard deviations. This kernel is therefore
-used only where `_is_far` shows that its error is negligible.
+by two matrix products with the features [x_i x_j, x, 1] about one centre. It needs half the arithmetic, but its rounding error
+grows with the distance of the data from the centre. Let r_k^2 be the largest, over the whitened coordinates i, of
+
+    sum_j W_kij^2 E[x_j^2],    where E[x_j^2] = sum_l w_l (S_ljj + mu_lj^2) and x is relative to the centre.
+
+The terms of a log-density are of the order of r_k^2 nats. Let eps be the machine epsilon. On adversarial data, the average
+error of a log-density was less than eps r_k^2, and the error of a new covariance, in units of the component's variance, less
+than 8 eps r_k^2. The quadratic kernel is used only if eps r_k^2 is at most half the tolerance of the fit for all components.
+A tolerance of 0 only says that the fit does not stop early, so the largest permitted error then applies.
 """
 
 from __future__ import annotations
@@ -26,8 +32,9 @@ from ..priors.interface import ComponentSums
 from ..rounding import scatter_about_mean
 from ..row_sums import Weight, has_weights, nonzero, sum_over_rows, zero_silenced
 
-# the quadratic kernel is used only at squared whitened distances below this number
-_LARGEST_SQUARE = {"float64": 1e4, "float32": 64.0}
+# The largest r_k^2 at which the quadratic kernel is used lies between these two numbers. At the first number, the error is
+# negligible for any tolerance (2e-12 in float64). Larger errors than at the second number (4e-10) are never permitted.
+_SQUARES = {"float64": (1e4, 2e6), "float32": (64.0, 64.0)}
 
 # count, first, second and log_likelihood, with the same meaning as in `Moments`
 WhitenedSums: TypeAlias = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
@@ -51,10 +58,13 @@ def moment_sums(mixture: Mixture, factors: covariance.Factors, rows: Rows, chunk
 
 
 def component_sums(
-    mixture: Mixture, factors: covariance.Factors, rows: Rows, chunk_size: int | None
+    mixture: Mixture, factors: covariance.Factors, rows: Rows, tol: jax.Array, chunk_size: int | None
 ) -> tuple[ComponentSums, jax.Array]:
-    """Return the component sums and log-likelihood of x - center; the mixture's means must be relative to the centre, too."""
-    return _component_sums(_chunk(mixture, chunk_size), mixture, factors, rows)
+    """Return the component sums and log-likelihood of x - center; the mixture's means must be relative to the centre, too.
+
+    `tol` () is the tolerance of the fit, in nats per unit of weight.
+    """
+    return _component_sums(_chunk(mixture, chunk_size), mixture, factors, rows, tol)
 
 
 def unwhiten(
@@ -73,19 +83,21 @@ def _chunk(mixture: Mixture, chunk_size: int | None) -> int:
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _component_sums(chunk: int, mixture: Mixture, factors: covariance.Factors, rows: Rows) -> tuple[ComponentSums, jax.Array]:
+def _component_sums(
+    chunk: int, mixture: Mixture, factors: covariance.Factors, rows: Rows, tol: jax.Array
+) -> tuple[ComponentSums, jax.Array]:
     """Return the component sums, computed by the quadratic kernel if it is accurate enough, else by the whitened kernel."""
-    return _make_either_kernel(chunk)(mixture, factors, rows)
+    return _make_either_kernel(chunk)(_is_far(mixture, factors, tol), mixture, factors, rows)
 
 
 @_component_sums.defjvp
 def _component_sums_jvp(chunk: int, primals: tuple, tangents: tuple) -> tuple:
     """Return the component sums, the log-likelihood, and their derivatives, all computed by the whitened kernel."""
-    return jax.jvp(partial(whitened_component_sums, chunk), primals, tangents)
+    return jax.jvp(partial(whitened_component_sums, chunk), primals[:-1], tangents[:-1])
 
 
 def _make_either_kernel(chunk: int) -> Callable[..., tuple[ComponentSums, jax.Array]]:
-    """Return a function that chooses the kernel for a mixture; under vmap, it chooses for each mixture of the batch.
+    """Return a function that uses the whitened kernel if its first argument is True, else the quadratic kernel.
 
     By default, a vmapped `cond` runs both branches for every member of the batch. With the batching rule that is defined here,
     the whitened kernel runs only if at least one member needs it.
@@ -93,37 +105,47 @@ def _make_either_kernel(chunk: int) -> Callable[..., tuple[ComponentSums, jax.Ar
     whitened, quadratic = partial(whitened_component_sums, chunk), partial(_quadratic_component_sums, chunk)
 
     @jax.custom_batching.custom_vmap
-    def either(mixture: Mixture, factors: covariance.Factors, rows: Rows) -> tuple[ComponentSums, jax.Array]:
-        return jax.lax.cond(_is_far(mixture, factors), whitened, partial(quadratic, False), mixture, factors, rows)
+    def either(is_far: jax.Array, mixture: Mixture, factors: covariance.Factors, rows: Rows) -> tuple[ComponentSums, jax.Array]:
+        return jax.lax.cond(is_far, whitened, partial(quadratic, False), mixture, factors, rows)
 
     @either.def_vmap
-    def either_batched(_: int, is_batched: list, *arguments: Any) -> tuple:
-        axes = tuple(jax.tree.map(lambda flag: 0 if flag else None, is_batched))
-        far = jax.vmap(lambda mixture, factors, _: _is_far(mixture, factors), in_axes=axes)(*arguments)
+    def either_batched(_: int, is_batched: list, is_far: jax.Array, *arguments: Any) -> tuple:
+        axes = tuple(jax.tree.map(lambda flag: 0 if flag else None, is_batched[1:]))
         near_sums = jax.vmap(partial(quadratic, True), in_axes=axes)(*arguments)
 
         def choose(*arguments: Any) -> tuple:
             far_sums = jax.vmap(whitened, in_axes=axes)(*arguments)
-            return jax.tree.map(lambda a, b: jnp.where(far.reshape(-1, *[1] * (a.ndim - 1)), a, b), far_sums, near_sums)
+            return jax.tree.map(lambda a, b: jnp.where(is_far.reshape(-1, *[1] * (a.ndim - 1)), a, b), far_sums, near_sums)
 
-        sums = jax.lax.cond(far.any(), choose, lambda *_: near_sums, *arguments)
+        sums = jax.lax.cond(is_far.any(), choose, lambda *_: near_sums, *arguments)
         return sums, jax.tree.map(lambda _: True, sums)
 
     return either
 
 
-def _is_far(mixture: Mixture, factors: covariance.Factors) -> jax.Array:
-    """Return whether the data lie so far from the centre that the quadratic kernel is not accurate enough.
+def _is_far(mixture: Mixture, factors: covariance.Factors, tol: jax.Array) -> jax.Array:
+    """Return whether the data lie so far from the centre that the quadratic kernel is not accurate enough for `tol`."""
+    dtype = mixture.means.dtype
+    limit = jnp.clip(jnp.where(tol > 0, tol, jnp.inf) / (2 * jnp.finfo(dtype).eps), *_SQUARES[dtype.name])
+    return (_largest_square(mixture, factors) >= limit).any()
 
-    For each component and each whitened coordinate, the function bounds the expected squared distance of the data from the
-    centre. It compares the largest of these numbers with _LARGEST_SQUARE.
+
+def quadratic_error(mixture: Mixture, factors: covariance.Factors, tol: jax.Array) -> jax.Array:
+    """Return a bound (), in nats per unit of weight, on the error of the log-likelihood if the quadratic kernel computes it.
+
+    If the whitened kernel is used, the result is 0.
     """
+    square = _largest_square(mixture, factors).max()
+    return jnp.where(_is_far(mixture, factors, tol), 0, jnp.finfo(square.dtype).eps * square)
+
+
+def _largest_square(mixture: Mixture, factors: covariance.Factors) -> jax.Array:
+    """Return the squared distances r_k^2, which the module docstring defines, (K,). For absent components, return 0."""
     covariance_type, d = mixture.covariance_type, mixture.num_features
     second_moments = covariance.variances(mixture.covariances, covariance_type, d) + mixture.means**2
     square = covariance.einsum("k,kd->d", mixture.weights, second_moments)
     whitened = covariance.transform(factors.whitener**2, jnp.broadcast_to(square, mixture.means.shape), covariance_type)
-    largest = jnp.where(mixture.weights > 0, whitened.max(-1), 0)
-    return (largest >= _LARGEST_SQUARE[mixture.means.dtype.name]).any()
+    return jnp.where(mixture.weights > 0, whitened.max(-1), 0)
 
 
 def whitened_component_sums(
@@ -174,7 +196,7 @@ def _quadratic_component_sums(
     sums, log_likelihood = sum_over_rows(chunk_sums, rows.x, rows.weight, chunk, (rows.center, coefficients))
     second, first, count = covariance.split_quadratic(sums.T, covariance_type, mixture.num_features)
     precision = covariance.precision(factors.whitener, covariance_type)
-    scatter = scatter_about_mean(count, first, second, covariance_type, precision)
+    scatter = scatter_about_mean(count, first, second, covariance_type, precision, check_pivots=True)
     return ComponentSums(count, first / nonzero(count)[:, None], scatter), log_likelihood
 
 

@@ -22,7 +22,7 @@ from ..priors.interface import ComponentSums, MixturePrior
 from ..rounding import objective_error, position_errors, ridge_fraction, scatter_about_mean
 from ..row_sums import Weight, first_valid_row, nonzero, sum_over_rows, vary_with, weight_array, zero_silenced
 from .acceleration import Memory, extrapolate, init_memory, update_memory
-from .kernels import Rows, component_sums
+from .kernels import Rows, component_sums, quadratic_error
 from .m_step import PSEUDO_COUNT, Regularisation, data_covariance, maximize
 from .result import ComponentStatus, Fit, Status
 
@@ -221,7 +221,7 @@ def evaluate(mixture: Mixture, problem: CenteredProblem, chunk_size: int | None)
     covariance_type, d = mixture.covariance_type, mixture.num_features
     factors = covariance.factorize(mixture.covariances, covariance_type, d)
     rows = Rows(problem.x, problem.weight, problem.center)
-    sums, log_likelihood = component_sums(mixture, factors, rows, chunk_size)
+    sums, log_likelihood = component_sums(mixture, factors, rows, _tol_per_weight(problem), chunk_size)
     objective, present = log_likelihood, problem.start.weights > 0
     if problem.prior is not None:
         objective += problem.prior.log_density(mixture, factors, present)
@@ -235,6 +235,11 @@ def evaluate(mixture: Mixture, problem: CenteredProblem, chunk_size: int | None)
         singular |= (present & (position_errors(mixture, factors) > 1)).any()
     singular &= jnp.isfinite(mixture.covariances).all()
     return Evaluation(sums, log_likelihood, objective, factors, singular)
+
+
+def _tol_per_weight(problem: CenteredProblem) -> jax.Array:
+    """Return the tolerance of the fit in nats per unit of weight, ()."""
+    return problem.tol / nonzero(problem.total)
 
 
 def _where(condition: jax.Array, new: Tree, old: Tree) -> Tree:
@@ -278,9 +283,10 @@ def _status_after(
         small |= settled & (change < 0)
     status = jnp.where(~is_first & jnp.where(tol > 0, small, unchanged), Status.CONVERGED, _RUNNING)
     if problem.reg_covar is None:
-        # if the parameters hardly move, a fall by at most tol is due to rounding too, because the rounding error of the
-        # quadratic kernel can be larger than the estimate `rounding`
-        fell = (change < -_LARGEST_FALL * rounding) & ~(settled & (change >= -tol))
+        # `rounding` does not include the error of the quadratic kernel, and may also be too small at the end of a fit: if the
+        # parameters hardly move, a fall by at most tol is due to rounding, too
+        of_kernel = quadratic_error(proposal, value.factors, _tol_per_weight(problem)) * problem.total
+        fell = (change < -_LARGEST_FALL * rounding - of_kernel) & ~(settled & (change >= -tol))
         status = jnp.where(~is_first & fell, Status.DECREASED, status)
     return jnp.where(finite, status, jnp.where(is_first & ~value.singular, Status.NONFINITE, Status.SINGULAR))
 

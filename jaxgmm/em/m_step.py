@@ -88,7 +88,7 @@ def _m_step(given: Mixture, moments: Moments, prior: MixturePrior | None, reg_co
 def check_regularisation(
     prior: MixturePrior | None, reg_covar: ArrayLike | None, num_components: int, num_features: int, covariance_type: str
 ) -> None:
-    """Raise ValueError or TypeError if the prior does not fit the mixture, reg_covar is negative, or both are given."""
+    """Raise ValueError or TypeError if the prior does not match the mixture, reg_covar is negative, or both are given."""
     if reg_covar is not None:
         check_number(reg_covar, "reg_covar")
         if prior is not None:

@@ -1,16 +1,19 @@
-"""Starts of restarts: candidates of several kinds, of which those that a few EM steps show to be the best are fitted.
+"""Starts of restarts. There are candidates of several kinds, and only the best after a few EM steps are fitted to the end.
 
-One kind of start fails on whole families of data: k-means++ seeds far points, so that with outliers nearly all its starts lead
-to components on too few points, and distances in units of standard deviations cut elongated clusters apart. Each restart
-therefore has seven candidates. Six of them assign each point to the nearest of K seeds of k-means++ (Arthur & Vassilvitskii
-2007). They differ in the coordinates, which are standardised, whitened, or projected on a random line, and in a cap of the
-distances, which makes outliers unattractive. The components of the seventh start with the covariance of all data and nearly
-equal means.
+No single kind of start suits all data. Two examples concern starts by k-means++. Its seeds are points that lie far apart, so if
+there are outliers, nearly all starts lead to components with too few points. Its distances are in units of standard deviations,
+so elongated clusters are cut into pieces. Each restart therefore has seven candidates.
+
+Six candidates assign each point to the nearest of K seeds of k-means++ (Arthur & Vassilvitskii 2007). They differ in the
+coordinates, which are standardised, whitened, or projected on a random line. They also differ in an upper limit of the
+distances, which makes outliers less likely as seeds. In the seventh candidate, all components start with the covariance of all
+data, and their means are nearly equal.
 
 The likelihood after short runs of EM tells which candidates are promising ("small EM": Biernacki, Celeux & Govaert 2003). All
-candidates take a few steps; the better of them go on, and the best of these are fitted to the end. A candidate whose likelihood
-has settled takes no further step, so that where EM is fast, the longer runs cost little. Candidates that reach the same end
-count once. A candidate whose component degenerates gives way to a sound one, even to one that was left out earlier.
+candidates take a few steps. The better ones take more steps, and the best of these are fitted to the end. A candidate stops
+when its likelihood has settled, so the longer runs cost little if EM is fast. If several candidates reach the same solution,
+only one of them is used. If a component of a candidate degenerates, a sound candidate takes its place, even if the sound
+candidate was left out earlier.
 """
 
 from __future__ import annotations
@@ -54,7 +57,7 @@ class _Kind(NamedTuple):
     Attributes:
         is_whitened: whether distances are Mahalanobis distances; otherwise each feature is in units of its standard deviation.
         is_projected: whether the points are projected on a random direction.
-        cap: squared distance beyond which all points are equally far, in units of the total variance of the coordinates.
+        cap: upper limit of squared distances, in units of the total variance of the coordinates; larger ones count as equal.
         is_moved: whether k-means moves the seeds.
     """
 
@@ -83,7 +86,7 @@ class _Numbers(NamedTuple):
 
 
 class _Runs(NamedTuple):
-    """Short runs of EM (M,): the mixtures, with means about the centre of the data, and what ranks them.
+    """M short runs of EM: the mixtures, with means relative to the centre of the data, and the values that rank them.
 
     Attributes:
         mixture: the mixtures after the last steps.
@@ -97,7 +100,7 @@ class _Runs(NamedTuple):
 
 
 def num_fitted(num_restarts: int) -> int:
-    """Return how many of the starts go on to be fitted."""
+    """Return the number of starts that are fitted to the end."""
     return max(min(num_restarts, _ALWAYS_FITTED), -(-num_restarts // 2))
 
 
@@ -203,7 +206,7 @@ def _overlapping_starts(numbers: jax.Array, problem: CenteredProblem, num_presen
 
 
 def _race(starts: Mixture, problem: CenteredProblem, num_wanted: int) -> Mixture:
-    """Return the best mixtures (num_wanted,) after short runs of EM from starts (M,), of which fewer go on in each phase."""
+    """Make short runs of EM from starts (M,), keep only the better ones in each phase, and return the best (num_wanted,)."""
     size = len(starts.weights)
     width = min(size, short_runs_per_batch(problem.x.size * starts.num_components))
     counts = jnp.array([min(size, num_wanted * factor) for _, factor, _ in _PHASES])
@@ -232,10 +235,10 @@ def _race(starts: Mixture, problem: CenteredProblem, num_wanted: int) -> Mixture
 def _order(runs: _Runs, took_part: jax.Array, tol: jax.Array) -> jax.Array:
     """Return the order (M,) of the runs, the best first.
 
-    Unsound runs stand behind all sound runs, even behind those that were left out earlier. Otherwise nothing sound would remain
-    if all runs that go on degenerated. A run whose end another run reaches, too, is of no use: all but one of them stand behind
-    all other sound runs that took part. The first of them is the one that remains, so that the result does not depend on
-    rounding.
+    The order depends first on whether a run is sound, then on whether it took part in the last phase. Unsound runs are behind
+    all sound runs, even behind those that were left out earlier. Otherwise nothing sound would remain if all runs that took
+    part degenerated. If several runs reach the same objective, only the first of them keeps its rank, so that the result does
+    not depend on rounding. The others add nothing, and are placed behind all other sound runs that took part.
     """
     score, number = runs.objective, jnp.arange(len(took_part))
     repeats = ((abs(score[:, None] - score) <= tol) & (number < number[:, None])).any(1)

@@ -85,7 +85,7 @@ class ComponentStatus(StatusEnum):
 )
 @dataclass(frozen=True, eq=False, repr=False)
 class Fit(Printed):
-    """A point estimate and the status of the fit. Under vmap, all fields have a further leading axis (B,).
+    """A point estimate and the status of the fit. Under vmap, all fields have an additional leading axis (B,).
 
     Attributes:
         mixture: the estimate, in data units.

@@ -25,7 +25,7 @@ def _pattern(decimal: str, separators: str) -> re.Pattern[str]:
     return re.compile(rf"[+-]?(?:{grouped}|{plain})")
 
 
-_SPACES = "'\u2019\u00a0\u202f"  # further separators of thousands: two apostrophes and two kinds of spaces
+_SPACES = "'\u2019\u00a0\u202f"  # additional separators of thousands: two apostrophes and two kinds of spaces
 _PATTERNS = {".": _pattern(r"\.", "," + _SPACES), ",": _pattern(",", "." + _SPACES)}
 
 

@@ -213,7 +213,8 @@ def _grid_columns(shown: list[ComparisonRow], num_components: int) -> int:
 
     The number is K if each row of the grid can show one quantity for all components. Otherwise the number is at most 4.
     """
-    whole = sum(row.component is not None for row in shown) % num_components == 0  # shared parameters come last
+    # parameters that all components share are at the end of `shown`, so they do not shift the rows of the other parameters
+    whole = sum(row.component is not None for row in shown) % num_components == 0
     return num_components if whole and 2 <= num_components <= 6 and len(shown) < _MOST_PANELS else min(4, max(len(shown), 1))
 
 

@@ -127,7 +127,7 @@ def _write_beside(ax: Axes, y: float, texts: Sequence[str], **style: Any) -> Non
 
 
 def _by_component(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
-    """Return the rows sorted by component; parameters that all components share come last."""
+    """Return the rows sorted by component; the rows of parameters that all components share are at the end."""
     return sorted(rows, key=lambda row: (row.component is None, row.component or 0))
 
 

@@ -1,4 +1,8 @@
-"""Figures of posteriors: the draws of one quantity or of pairs of quantities beside EM, and numbers of components."""
+"""Figures of posteriors.
+
+They show the draws of one quantity or of pairs of quantities, together with EM's estimate. They also show the posterior
+probabilities of the numbers of components.
+"""
 
 from __future__ import annotations
 

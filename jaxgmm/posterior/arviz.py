@@ -59,9 +59,9 @@ def to_arviz(
 
     The package arviz-base alone is enough; the result is then a DataTree.
 
-    The draws may come from a model of your own whose likelihood is not the density of the drawn mixtures. In this case, the
+    The draws may come from your own model, with a likelihood that is not the density of the drawn mixtures. In this case, the
     log-likelihoods are those of your model. `nuts` stores them in `posterior.stats`, unless there are too many. If they were
-    not stored, or do not belong to single rows, the group log_likelihood is left out and a warning is issued.
+    not stored, or are not those of single rows, the group log_likelihood is left out and a warning is issued.
 
     Args:
         posterior: draws (C, S, ...), not traced.
@@ -79,7 +79,7 @@ def to_arviz(
 
     Raises:
         ImportError: neither arviz nor arviz-base is installed.
-        TypeError, ValueError: the posterior or the data are invalid or do not fit together, or weights are not whole numbers.
+        TypeError, ValueError: the posterior or the data are invalid or do not match, or weights are not whole numbers.
 
     Example:
         >>> import arviz  # doctest: +SKIP

@@ -1,6 +1,6 @@
 """Diagnostics of draws: R-hat, effective sample sizes, Monte Carlo errors, E-BFMI.
 
-Draws have shape (C, S, ...): C chains and S draws per chain. Further axes hold different quantities, which are processed
+Draws have shape (C, S, ...): C chains and S draws per chain. Additional axes hold different quantities, which are processed
 together. The computations use NumPy on the host. Only `split_rhat` uses JAX, because it is called inside jit. The module
 `mixing` has the diagnostics that set the status of a sampler. ArviZ provides most of these functions too. They are implemented
 here because ArviZ is a large, optional dependency. The tests compare the results with ArviZ's results.

@@ -112,7 +112,7 @@ class MixtureDistribution(dist.Distribution):
 
     @property
     def mean(self) -> jax.Array:
-        """The mean of the points, (..., D)."""
+        """The mean of the distribution, (..., D)."""
         return (self.mixture.weights[..., None] * self.mixture.means).sum(-2)
 
     @property

@@ -98,7 +98,7 @@ def log_evidence(
         num_samples: number of importance samples that are averaged, at least 1000. In addition, the pilot rounds use one
             and a half times as many samples.
         num_modes: number of draws from which Newton's method searches for modes: the best draw, and others chosen at random.
-        modes: further points from which Newton's method searches for modes: a result of `jaxgmm.modes`, or a Mixture or Fit
+        modes: additional points from which Newton's method searches for modes: a result of `jaxgmm.modes`, or a Mixture or Fit
             (M, ...), or None.
 
     Returns:
@@ -142,7 +142,7 @@ def log_evidence(
 
 
 def _check(posterior: Posterior, modes: Mixture | None) -> None:
-    """Raise ValueError or TypeError if the posterior has no prior, or if the modes do not fit the posterior."""
+    """Raise ValueError or TypeError if the posterior has no prior, or if the modes do not match the posterior."""
     check_one_posterior(posterior)
     check_one_number(posterior, "log_evidence")
     if posterior.prior is None:
@@ -243,9 +243,9 @@ def _misses_a_mode(ratios: Ratios, chain_weight: jax.Array) -> jax.Array:
 
 
 def _has_density(mixture: Mixture, problem: StandardizedProblem, density: jax.Array) -> jax.Array:
-    """Return whether a log density () in data units belongs to a standardised mixture, up to rounding.
+    """Return whether a log density () in data units equals the one computed from a standardised mixture, up to rounding.
 
-    The result is True if a weight of the mixture was rounded to 0, because the density is then unknown.
+    If a weight of the mixture was rounded to 0, the density cannot be checked, and the result is also True.
     """
     expected = reference_total(problem, mixture) + log_prior(mixture, problem.prior)
     expected += log_volume(problem, mixture.covariance_type, mixture.num_components)

@@ -111,7 +111,7 @@ class Coordinates:
         return ravel_pytree(self.space.unravel(z) | parts)[0]
 
     def _systems_of_sticks(self, empty: jax.Array) -> jax.Array:
-        """Return the part of the result of `systems` that belongs to the weights, (K - 1,)."""
+        """Return the entries (K - 1,) of the result of `systems` for the coordinates of the weights."""
         places = jnp.arange(len(empty) - 1)
         return jnp.where(empty[:-1], 1.0, jnp.where((places == len(empty) - 2) & empty[-1], 2.0, 0.0))
 

@@ -51,7 +51,7 @@ class Points(NamedTuple):
 
     Attributes:
         seeds: (M, ...), the starts of the searches for modes; the proposal has a part for each of them.
-        given: (G,), the indices of some seeds. The shares of the parts that belong to these seeds are returned.
+        given: (G,), the indices of some seeds. The shares of the parts that were found from these seeds are returned.
         draws: (T, ...), draws from the posterior, or None.
     """
 

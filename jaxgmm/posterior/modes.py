@@ -132,8 +132,8 @@ def modes(
 
     Raises:
         ValueError, TypeError: the posterior is not a single Posterior or has no prior; it is from `telescope` and was not given
-            to `condition_on_occupied`; EM cannot use the prior; the data do not fit the draws; or a value is traced (the number
-            of modes depends on the values).
+            to `condition_on_occupied`; EM cannot use the prior; the data do not match the draws; or a value is traced (the
+            number of modes depends on the values).
 
     Example:
         >>> import jax, jaxgmm
@@ -234,7 +234,7 @@ def _are_same(objective: np.ndarray, density: np.ndarray, best: int | np.integer
 def find_among(
     modes: Modes, estimate: Mixture, objective: float, x: jax.Array, weight: jax.Array | None, prior: MixturePrior
 ) -> tuple[int | None, float]:
-    """Find the mode that an EM estimate with a given objective belongs to. Return its index and its objective in nats.
+    """Find the mode at which an EM estimate with a given objective lies. Return its index and its objective in nats.
 
     If the estimate is near none of the modes, EM starts from it. The index is None if the mode that is reached is not among
     `modes`, or if this fit failed.
@@ -255,7 +255,7 @@ def fit_from(estimate: Mixture, x: jax.Array, weight: jax.Array | None, prior: M
 
 
 def with_fit(modes: Modes, fit: Fit, x: jax.Array, weight: jax.Array | None) -> Modes:
-    """Return the modes. If a fit is sound and is not among the modes, add the fit as a further mode of mass 0."""
+    """Return the modes. If a fit is sound and is not among the modes, add the fit as a mode of mass 0."""
     if not _are_sound(fit).all() or _place_among(modes, fit.mixture, float(fit.objective), x, weight) is not None:
         return modes
     none: Any = np.zeros(())

@@ -18,7 +18,7 @@ from .unconstrained_space import UnconstrainedSpace, potential_size
 # or logarithms. In directions with such eigenvalues, the data and the prior leave the parameters undetermined.
 MIN_EIGENVALUE = 1e-2
 _MAX_STEPS, _MAX_HALVINGS = 60, 12  # largest number of evaluations; largest number of halvings of one step
-_TOLERANCE = 1e-3  # smallest gain, in nats, for which a further step is made; a smaller gain hardly changes the curvature
+_TOLERANCE = 1e-3  # nats; the descent ends if the expected gain of a step is smaller, because the curvature then hardly changes
 
 
 class NewtonState(NamedTuple):

@@ -19,10 +19,11 @@ from ..inputs import Inputs, check_draws, check_sampling_options, check_start, p
 from ..mixture import Mixture, MixtureLike, as_mixture
 from ..progress import program_bar
 from ..validation import check_count, check_number, check_progress, is_traced
-from .chains import Approximations, ChainOptions, num_bar_steps, sample_chains
+from .chains import Approximations, sample_chains
 from .combined_modes import sample_modes
 from .gaussian_approximation import GaussianApproximation, approximate_posterior, check_density_at_start
 from .mixing import R_HAT_LIMIT
+from .nuts_chains import ChainOptions, num_bar_steps
 from .result import Posterior, PosteriorStatus, in_dtype, warn_if_unreliable
 from .user_model import approximate_user_posterior, check_model, mixture_determines_sites, prior_as_arrays
 
@@ -118,7 +119,7 @@ def nuts(
         | rhat | () | largest R-hat of label-invariant quantities; NaN with fewer than 4 draws per chain |
         | ess | () | smallest effective sample size of these quantities, or NaN |
 
-        With a stack of J + 1 starts, further stats describe J additional chains, one from each start but the first:
+        With a stack of J + 1 starts, each start but the first gets an additional chain. These stats describe the J chains:
 
         | entry | shape | meaning |
         | --- | --- | --- |
@@ -130,7 +131,7 @@ def nuts(
         are not left out. step_size and counts have a leading axis of modes. khat, newton_steps, num_warmup, adapted and
         rhat are the largest over the modes; min_eigenvalue and ess are the smallest.
 
-        Further stats with a model of your own, for which the posterior's prior is None:
+        With your own model, the posterior's prior is None, and there are these additional stats:
 
         | entry | shape | meaning |
         | --- | --- | --- |

@@ -1,4 +1,7 @@
-"""condition_on_occupied: the draws of the telescoping sampler with one number of occupied components, relabelled."""
+"""condition_on_occupied: select and relabel draws of the telescoping sampler.
+
+The selected draws all have the same number of occupied components.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,7 @@ def condition_on_occupied(
 
     Raises:
         ValueError, TypeError: the posterior is not from `telescope`, is stacked, traced or not finite, no draw has this number
-            of occupied components, or the data do not fit the draws.
+            of occupied components, or the data do not match the draws.
 
     Example:
         >>> import jax, jaxgmm

@@ -57,7 +57,7 @@ class Draws:
 def collect_draws(labels: np.ndarray, loss: str, candidates: Sequence[np.ndarray] = ()) -> Draws:
     """Return the distinct draws of a partition, given labels (M, N). A cluster may have different labels in different draws.
 
-    Further candidates (N,) for the estimate become draws of weight 0.
+    Additional candidates (N,) for the estimate become draws of weight 0.
     """
     n = labels.shape[1]
     named = np.array([canonical(row) for row in [*labels, *candidates]])

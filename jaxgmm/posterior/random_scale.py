@@ -1,4 +1,4 @@
-"""An unknown scale of the covariances, with a prior of its own: the hierarchical prior of Richardson & Green (1997).
+"""An unknown scale of the covariances, which has its own prior: the hierarchical prior of Richardson & Green (1997).
 
 The covariances have the law InverseWishart(nu, S), or each variance has the law InverseGamma(nu / 2, S_j / 2). The scale S is
 unknown:

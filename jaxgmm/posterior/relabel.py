@@ -79,7 +79,7 @@ def relabel(
         not mixed, or FEW_DRAWS if there are too few draws to decide.
 
     Raises:
-        ValueError, TypeError: the reference or the data do not fit the draws, the method is unknown, or the values are traced
+        ValueError, TypeError: the reference or the data do not match the draws, the method is unknown, or the values are traced
             and the mixture has more than 6 components.
 
     Example:

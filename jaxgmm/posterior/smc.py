@@ -176,9 +176,9 @@ def smc_like_start(
     tempering: str | None = None,
     progress: bool | None = None,
 ) -> Posterior:
-    """Call `smc` with the arguments of the other samplers, for functions that take any sampler.
+    """Call `smc` with the same arguments as the other samplers, so that a function can accept any sampler.
 
-    Only the number of components, the covariance type and the absent components of the start are used.
+    From the start, `smc` takes only K, the covariance type, and which components are absent (weight 0).
     """
     start = as_mixture(start, "start", single=True)
     return smc(
@@ -197,7 +197,7 @@ def smc_like_start(
 
 
 def _check_tempering(tempering: Any, prior: MixturePrior, weight: Weight) -> str:
-    """Return "data" or "likelihood". Raise an error if `tempering` is invalid, or does not fit the prior or the weights."""
+    """Return "data" or "likelihood". Raise an error if `tempering` is invalid, or excludes the prior or the weights."""
     if tempering is None:
         tempering = "data" if prior.has_closed_forms else "likelihood"
     check_choice(tempering, "tempering", TEMPERINGS)

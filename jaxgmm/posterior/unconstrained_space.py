@@ -57,7 +57,7 @@ class UnconstrainedSpace(NamedTuple):
             the log-likelihood of the data at the start.
         flatten: a mixture in the problem's coordinates -> z (P,).
         unflatten: z (P,) -> the mixture, and log|d(weights, means, covariances) / dz| ().
-        unravel: z (P,) -> a dictionary that maps the name of each site to the part of z that belongs to the site.
+        unravel: z (P,) -> a dictionary that maps the name of each site to the site's coordinates in z.
         decode: z (P,) -> the mixture with its factors and the logarithms of its weights. None for a user's own model.
         log_prior: a decoded point -> the log density of z under the prior, (). None for a user's own model.
     """

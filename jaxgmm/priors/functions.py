@@ -34,14 +34,14 @@ def log_prior(mixture: MixtureLike, prior: MixturePrior, *, present: jax.Array |
 
     Args:
         mixture: a Mixture or a Fit, or a stack of either with leading axes (...).
-        prior: a Prior or IndependentPrior whose shapes fit the mixture.
+        prior: a Prior or IndependentPrior whose shapes match the mixture.
         present: (..., K) booleans, True for components that enter the density; by default, those of positive weight.
 
     Returns:
         (...).
 
     Raises:
-        ValueError, TypeError: the prior's shapes do not fit the mixture.
+        ValueError, TypeError: the prior's shapes do not match the mixture.
 
     Example:
         >>> import jaxgmm, numpy as np
@@ -57,7 +57,7 @@ def log_prior(mixture: MixtureLike, prior: MixturePrior, *, present: jax.Array |
 
 @jax.jit
 def _log_density(mixture: Mixture, prior: MixturePrior, present: jax.Array | None) -> jax.Array:
-    """Return the log prior density of mixtures that fit the prior, (...)."""
+    """Return the log prior density (...) of mixtures whose K, D and covariance type match the prior."""
     present = mixture.weights > 0 if present is None else present
     factors = covariance.factorize(mixture.covariances, mixture.covariance_type, mixture.num_features)
     return prior.log_density(mixture, factors, present)
@@ -80,7 +80,7 @@ def sample_prior(
         A Mixture with a leading axis (S,).
 
     Raises:
-        ValueError, TypeError: the prior does not fit K or the covariance type, or an option is out of range.
+        ValueError, TypeError: the prior does not match K or the covariance type, or an option is out of range.
 
     Example:
         >>> import jax, jaxgmm, numpy as np

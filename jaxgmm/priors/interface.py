@@ -135,7 +135,7 @@ class MixturePrior(Printed, ABC):
     def hyperparameter_shapes(self, num_features: int, covariance_type: str) -> dict[str, tuple[int, ...]]:
         """Return the shapes of the hyperparameters that only this family has, as a dict from name to shape.
 
-        Raise TypeError if the covariance law does not fit the covariance type.
+        Raise TypeError if the covariance law does not match the covariance type.
         """
 
     @abstractmethod
@@ -221,7 +221,7 @@ class MixturePrior(Printed, ABC):
         return covariance.prior_scale(scale, covariance_type) + pooled
 
     def _draw_factors(self, scatter: jax.Array, variables: StandardVariables, covariance_type: str) -> covariance.Factors:
-        """Draw covariances from the inverse Wishart posterior that belongs to a scatter; return their factors."""
+        """Draw covariances from their inverse Wishart posterior given a scatter; return the factors of the covariances."""
         scale = self._scale_given_scatter(scatter, covariance_type)
         return inverse_wishart_factors(variables.gammas, variables.bartlett, scale, covariance_type, self.mean.shape[-1])
 
@@ -237,7 +237,7 @@ def log_dirichlet(weights: jax.Array, concentration: jax.Array, present: jax.Arr
 
 
 def check_prior_shapes(prior: object, num_components: int, num_features: int, covariance_type: str) -> None:
-    """Raise TypeError if `prior` is not a prior for this covariance type, or ValueError if a shape does not fit the mixture."""
+    """Raise TypeError if `prior` is not a prior for this covariance type, ValueError if a shape does not match the mixture."""
     if not isinstance(prior, MixturePrior):
         raise TypeError(
             f"prior is {type(prior).__name__}; a jaxgmm.Prior or IndependentPrior was expected, as from jaxgmm.default_prior."

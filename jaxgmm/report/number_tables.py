@@ -44,7 +44,7 @@ def number_tables(comparison: Comparison) -> list[Table]:
 
 
 def _quantity_table(title: str, rows: Sequence[ComparisonRow], interval: float) -> Table:
-    """Return a table of the given rows, which belong to one posterior. The rows are grouped by component."""
+    """Return a table of the given rows, which all describe one posterior. The rows are grouped by component."""
     columns = _shown_columns(rows)
     groups: dict[str, list[ComparisonRow]] = {}
     shared = all(row.component is None for row in rows)

@@ -94,7 +94,7 @@ def write_report(
         fit: the Fit that was compared, or only its mixture. With a mixture, there is no picture of the convergence.
         x: (N, D), the data, in data units.
         title: a heading; None: "EM against the posterior", with the name of the data if it is known.
-        details: further facts about the comparison, by name, such as seeds or options. The entry "data" is the name of the
+        details: additional facts about the comparison, by name, such as seeds or options. The entry "data" is the name of the
             data, or the path of their file, and is also shown at the top.
 
     Returns:
@@ -141,7 +141,7 @@ def _template() -> jinja2.Template:
 
 
 def _check(comparison: object, fit: object, x: ArrayLike) -> np.ndarray:
-    """Return the data as an array; raise an error unless comparison, fit and data belong together."""
+    """Return the data as an array; raise an error if an argument has the wrong type, or if data and comparison do not match."""
     if not isinstance(comparison, Comparison):
         raise TypeError(f"comparison is {type(comparison).__name__}; a jaxgmm.Comparison was expected, from jaxgmm.compare.")
     if not isinstance(fit, Fit | Mixture):

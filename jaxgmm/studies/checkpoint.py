@@ -37,7 +37,7 @@ class Checkpoint:
     All batches are kept in one npz file. After every batch, the whole file is written again.
 
     Args:
-        path: the file; None keeps the batches in memory only. An existing file must belong to the same design.
+        path: the file; None keeps the batches in memory only. An existing file must hold results of the same design.
         design: everything on which the numbers depend, in types that JSON has.
 
     Raises:
@@ -87,7 +87,7 @@ class Checkpoint:
             np.savez(stream, **entries, **arrays)
 
     def _read(self, path: Path) -> None:
-        """Read the batches from a file; raise ValueError if the file belongs to another design or is damaged."""
+        """Read the batches from a file; raise ValueError if the file holds results of another design or is damaged."""
         try:
             # The file is opened here, not by np.load. If np.load cannot read a file that it opened, it does not close the file.
             with open(path, "rb") as stream, _open_archive(stream) as file:

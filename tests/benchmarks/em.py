@@ -32,6 +32,7 @@ import jaxgmm
 
 SIZES = [(1_000, 2, 3), (10_000, 4, 8), (100_000, 2, 5), (100_000, 8, 16), (50_000, 32, 16), (20_000, 64, 10)]
 TARGETS = {np.float64: [20, 14, 15, 15, 4, 2.5], np.float32: [20, 18, 18, 10, 4, None]}
+SHAPED_TARGETS = {np.float64: [20, 14, 18, 20, 15, 7], np.float32: [20, 14, 18, 20, 10, None]}
 STEPS = 10
 
 
@@ -44,8 +45,23 @@ def problem(n: int, d: int, k: int, dtype: type, seed: int = 0) -> tuple[np.ndar
     return x, jaxgmm.make_mixture(np.full(k, 1 / k, dtype), means, np.stack([np.eye(d, dtype=dtype)] * k))
 
 
+def shaped_problem(n: int, d: int, k: int, dtype: type, seed: int = 1) -> tuple[np.ndarray, jaxgmm.Mixture]:
+    """Return data from clusters of different shapes, and a start near their means with the variances of all data."""
+    rng = np.random.default_rng(seed)
+    means, factors = 4 * rng.normal(size=(k, d)), rng.normal(size=(k, d, d)) / np.sqrt(d) + np.eye(d)
+    labels, noise = rng.integers(k, size=n), rng.normal(size=(n, d))
+    x = means[labels]
+    for j in range(k):
+        x[labels == j] += noise[labels == j] @ factors[j].T
+    covariances = np.stack([np.diag(x.var(0))] * k)
+    start = (np.full(k, 1 / k), means + 0.5 * rng.normal(size=means.shape), covariances)
+    return x.astype(dtype), jaxgmm.make_mixture(*(leaf.astype(dtype) for leaf in start))
+
+
 def convert(start: jaxgmm.Mixture, covariance_type: str) -> jaxgmm.Mixture:
-    """Return the same start, which has unit covariances, in another covariance type."""
+    """Return the same start in another covariance type, for which its covariances must be unit matrices."""
+    if covariance_type == start.covariance_type:
+        return start
     k, d = start.num_components, start.num_features
     shape = jaxgmm.covariance.storage_shape(covariance_type, k, d)
     ones = np.broadcast_to(np.eye(d), shape) if jaxgmm.covariance.is_dense(covariance_type) else np.ones(shape)
@@ -56,13 +72,9 @@ def sklearn_steps(x: np.ndarray, start: jaxgmm.Mixture):
     """Return a function that runs ten of scikit-learn's E and M steps, without its validation, start and final pass."""
     from sklearn.mixture import GaussianMixture
 
-    kind, k, d = start.covariance_type, start.num_components, start.num_features
-    ones = (
-        np.ones(jaxgmm.covariance.storage_shape(kind, k, d))
-        if not jaxgmm.covariance.is_dense(kind)
-        else np.broadcast_to(np.eye(d), (k, d, d) if kind == "full" else (d, d))
-    )
-    precisions = ones[:, 0] if kind == "spherical" else ones
+    kind, k, covariances = start.covariance_type, start.num_components, np.asarray(start.covariances)
+    precisions = np.linalg.inv(covariances) if jaxgmm.covariance.is_dense(kind) else 1 / covariances
+    precisions = {"tied": precisions[0], "spherical": precisions[:, 0]}.get(kind, precisions)
     model = GaussianMixture(
         k,
         covariance_type=kind,
@@ -127,13 +139,16 @@ def machine(dtype: type) -> tuple[float, float]:
     return 2 * size**3 / seconds[0] / 1e9, long.nbytes / seconds[1] / 1e9
 
 
-def table(dtype: type, types: tuple[str, ...], sizes: list[int], repeats: int) -> None:
+def table(dtype: type, types: tuple[str, ...], sizes: list[int], repeats: int, make=problem, targets=TARGETS) -> None:
     """Print the milliseconds per step, the ratio with its range, and the fractions of the machine's rates reached."""
     product, reading = machine(dtype)
-    print(f"{np.dtype(dtype).name}: matrix products at {product:.0f} GFLOP/s, reading at {reading:.1f} GB/s", flush=True)
+    print(
+        f"{make.__name__}, {np.dtype(dtype).name}: matrix products at {product:.0f} GFLOP/s, reading at {reading:.1f} GB/s",
+        flush=True,
+    )
     for i in sizes:
         n, d, k = SIZES[i]
-        x, start = problem(n, d, k, dtype)
+        x, start = make(n, d, k, dtype)
         for kind in types:
             begun = convert(start, kind)
             data = jnp.asarray(x)
@@ -144,7 +159,7 @@ def table(dtype: type, types: tuple[str, ...], sizes: list[int], repeats: int) -
             a_step = statistics.median(own) / STEPS
             reached = f"{flops / a_step / 1e9 / product:.0%} of the product's rate"
             reached += f", {x.nbytes / a_step / 1e9 / reading:.1%} of reading's"
-            target = TARGETS[dtype][i] if kind == "full" else None
+            target = targets[dtype][i] if kind == "full" else None
             print(
                 f"{n:>7} {d:>3} {k:>3} {kind:>9} {np.dtype(dtype).name}: "
                 f"sklearn {statistics.median(peer) / STEPS * 1e3:8.2f} ms, jaxgmm {a_step * 1e3:8.3f} ms, "
@@ -155,9 +170,10 @@ def table(dtype: type, types: tuple[str, ...], sizes: list[int], repeats: int) -
 
 
 def speed(options: argparse.Namespace) -> None:
-    """Time all sizes with full covariances in both dtypes."""
+    """Time all sizes with full covariances in both dtypes, for round clusters and for clusters of different shapes."""
     for dtype in options.dtypes:
-        table(np.dtype(dtype).type, ("full",), options.sizes, options.repeats)
+        for make, targets in ((problem, TARGETS), (shaped_problem, SHAPED_TARGETS)):
+            table(np.dtype(dtype).type, ("full",), options.sizes, options.repeats, make, targets)
 
 
 def types(options: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxgmm import covariance
 from jaxgmm.em import kernels
 from jaxgmm.rounding import positive_factors
 
@@ -15,6 +16,7 @@ import oracle
 from helpers import TWO_COVARIANCE_TYPES, random_data, random_mixture, random_weight
 
 CHUNK = 16
+TOL = jnp.float32(1e-8)
 NAMES = ("count", "mean", "scatter")
 
 
@@ -51,7 +53,7 @@ def test_both_kernels_are_the_defining_sums(covariance_type, weighted, x64):
             kernels.whitened_component_sums(CHUNK, *arguments),
             kernels._quadratic_component_sums(CHUNK, False, *arguments),
             kernels._quadratic_component_sums(CHUNK, True, *arguments),
-            kernels.component_sums(*arguments, CHUNK),
+            kernels.component_sums(*arguments, TOL, CHUNK),
         )
 
     for found, log_likelihood in all_sums(mixture, factors, rows):
@@ -68,19 +70,51 @@ def test_the_exact_kernel_takes_over_far_from_the_centre(covariance_type, x64):
         (1e4, jax.jit(lambda chunk, _, *rest: kernels.whitened_component_sums(chunk, *rest), static_argnums=(0, 1))),
     ):
         mixture, factors, rows = arguments(covariance_type, offset=offset)
-        assert bool(kernels._is_far(mixture, factors)) == (offset > 0)
-        found, log_likelihood = jax.jit(kernels.component_sums, static_argnums=3)(mixture, factors, rows, CHUNK)
+        assert bool(kernels._is_far(mixture, factors, TOL)) == (offset > 0)
+        found, log_likelihood = jax.jit(kernels.component_sums, static_argnums=4)(mixture, factors, rows, TOL, CHUNK)
         expected, total = kernel(CHUNK, False, mixture, factors, rows)
         for name in NAMES:
             np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-14, atol=1e-14)
         np.testing.assert_allclose(log_likelihood, total, rtol=1e-15)
 
 
+def test_the_tolerance_decides_how_far_the_data_may_lie(x64):
+    """A larger tolerance, or a tolerance of 0, allows the quadratic kernel farther from the centre, up to a fixed distance."""
+    for offset, by_tol in ((0.0, [False] * 4), (100.0, [True, False, False, False]), (1e4, [True] * 4)):
+        mixture, factors, _ = arguments("full", offset=offset)
+        assert [bool(kernels._is_far(mixture, factors, tol)) for tol in (1e-12, 1e-8, 1e-2, 0.0)] == by_tol
+        errors = [float(kernels.quadratic_error(mixture, factors, tol)) for tol in (1e-12, 1e-8, 1e-2, 0.0)]
+        assert [error == 0 for error in errors] == by_tol
+        assert max(errors) < 0.5e-9
+
+
+@pytest.mark.parametrize("covariance_type", TWO_COVARIANCE_TYPES)
+@pytest.mark.parametrize("case", ["far data", "narrow component", "far component"])
+def test_the_error_of_the_quadratic_kernel_is_bounded(covariance_type, case, x64):
+    """It is at most eps r^2 nats a row in the log-likelihood, and 8 eps r^2 in the new covariances, in their own units."""
+    mixture, factors, rows = arguments(covariance_type, weighted=False, offset=300 if case == "far data" else 0)
+    if case == "narrow component":
+        mixture = dataclasses.replace(mixture, covariances=mixture.covariances / 1e5)
+    if case == "far component":
+        mixture = dataclasses.replace(mixture, means=mixture.means.at[0].add(300))
+        rows = rows._replace(x=rows.x.at[::3].add(300))
+    factors = positive_factors(mixture)
+    exact, exact_total = kernels.whitened_component_sums(CHUNK, mixture, factors, rows)
+    found, total = kernels._quadratic_component_sums(CHUNK, False, mixture, factors, rows)
+    bound = float(np.finfo(np.float64).eps * kernels._largest_square(mixture, factors).max())
+    assert 1e-13 < bound < 1e-8
+    assert abs(total - exact_total) <= bound * len(rows.x)
+    present = np.flatnonzero(exact.count > 6)  # enough points for a covariance
+    new, other = ((sums.scatter / sums.count.reshape(-1, *[1] * (sums.scatter.ndim - 1)))[present] for sums in (exact, found))
+    whitener = covariance.factorize(new, covariance_type, 3).whitener
+    assert abs(covariance.transform_scatter(whitener, other - new, covariance_type)).max() <= 8 * bound
+
+
 def test_a_batch_chooses_for_each_member(x64):
     """Under vmap a member near the centre and one far from it get the numbers that each gets alone."""
     near, far = arguments("full"), arguments("full", offset=1e4)
     batch = jax.tree.map(lambda *leaves: np.stack(leaves), near, far)
-    sums = partial(kernels.component_sums, chunk_size=CHUNK)
+    sums = partial(kernels.component_sums, tol=TOL, chunk_size=CHUNK)
     single = jax.jit(sums)
     found, log_likelihoods = jax.jit(jax.vmap(sums))(*batch)
     for i, member in enumerate((near, far)):
@@ -100,7 +134,7 @@ def test_derivatives_are_those_of_the_whitened_kernel(x64):
 
     values = (rows.x, rows.weight, mixture.means)
     gradient = jax.jit(jax.grad(total, argnums=(1, 2, 3)), static_argnums=0)
-    found = gradient(lambda *rest: kernels.component_sums(*rest, CHUNK), *values)
+    found = gradient(lambda *rest: kernels.component_sums(*rest, TOL, CHUNK), *values)
     exact = gradient(lambda *rest: kernels.whitened_component_sums(CHUNK, *rest), *values)
     for a, b in zip(found, exact, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)

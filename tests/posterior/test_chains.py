@@ -12,6 +12,7 @@ from jaxgmm.posterior import chains
 from jaxgmm.posterior.diagnostics import split_rhat
 from jaxgmm.posterior.gaussian_approximation import approximate_posterior
 from jaxgmm.posterior.mixing import Mixing
+from jaxgmm.posterior.nuts_chains import ChainOptions
 from jaxgmm.posterior.result import PosteriorStatus
 
 from helpers import check_log_density, two_groups
@@ -31,7 +32,7 @@ def groups():
 def options(**changes):
     """Return options of a short run of two chains."""
     default = dict(num_samples=50, num_chains=2, num_warmup=50, adapt=False, max_tree_depth=6, model=None)
-    return chains.ChainOptions(**default | changes)
+    return ChainOptions(**default | changes)
 
 
 def test_status_is_the_most_severe_finding(groups):
@@ -91,24 +92,3 @@ def test_the_target_is_the_posterior(groups):
     expected = jaxgmm.log_prob(mixture, x).sum(-1) + jaxgmm.log_prior(mixture, prior)
     np.testing.assert_allclose(log_density, expected, rtol=1e-5)
     assert further == {}
-
-
-def test_chains_advance_together_or_one_after_another(monkeypatch):
-    """The draws and NumPyro's fields agree, and the progress bar counts the steps of all chains if they take turns."""
-    starts = jnp.array([[0.0, 1.0], [2.0, -1.0], [-1.0, 0.5]])
-    short = options(num_samples=5, num_warmup=2)
-
-    def run(together):
-        monkeypatch.setattr(chains, "_run_together", lambda: together)
-        kernel = chains._make_kernel(lambda u: u @ u / 2, jnp.array(0.8), None, short, len(starts))
-        return jax.jit(lambda key: chains._run_chains(key, starts, kernel, short))(jax.random.key(0)), kernel.num_steps
-
-    (draws, fields), num_steps = run(together=False)
-    (draws_together, fields_together), num_steps_together = run(together=True)
-    assert (num_steps, num_steps_together) == (21, 7)
-    assert draws.shape == (3, 5, 2)
-    assert np.ptp(np.asarray(draws), axis=1).min() > 0
-    np.testing.assert_allclose(draws, draws_together, rtol=1e-4, atol=1e-5)
-    for name, field in fields.items():
-        assert field.shape == (3, 5)
-        np.testing.assert_allclose(field, fields_together[name], rtol=1e-4, atol=1e-5, err_msg=name)

@@ -44,7 +44,7 @@ class _Round(NamedTuple):
 
     Attributes:
         states: (M, ...), the states of the data sets.
-        data_set: (M,), the index of the data set that each entry belongs to.
+        data_set: (M,), for each entry, the index of its data set.
         num_running: (), the number of entries that are still running.
         num_steps: (), the number of steps that each running entry has taken.
         history: (M, steps), the objectives, or None.

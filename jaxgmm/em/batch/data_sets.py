@@ -45,7 +45,7 @@ class Batch(NamedTuple):
         return np.concatenate([self.members, np.full(self.size - len(self.members), self.members[-1])])
 
     def take(self, stack: Array) -> Array:
-        """Return the entries (size, ...) of a stack (B, ...) that belong to this batch; a copy is made only if necessary."""
+        """Return the entries (size, ...) of this batch from a stack (B, ...); the entries are copied only if necessary."""
         first, last = self.members[0], self.members[-1]
         if len(self.members) == self.size == len(stack):
             return stack

@@ -1,4 +1,4 @@
-"""Run several compiled programs at the same time on a CPU, each in a thread of its own.
+"""Run several compiled programs at the same time on a CPU, with one thread for each program.
 
 A program of small operations uses little more than one CPU core. If several programs run at the same time, they use all cores.
 """
