@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxgmm
+from jaxgmm.calls import public
 from jaxgmm.padding import pad_data
 from jaxgmm.posterior.gaussian_approximation import approximate_posterior
 from jaxgmm.posterior.unconstrained_space import make_unconstrained_space
@@ -31,7 +32,8 @@ def calls(x, weight):
     prior = jaxgmm.Prior(np.ones(K), np.ones(2), np.array(0.01), np.array(4.0), np.ones(2))
     model, few = {"num_components": K, "covariance_type": "diag"}, {"num_samples": 20, "num_chains": 2}
 
-    def derivatives():
+    @public
+    def derivatives(x, weight):
         """Return the potential of NUTS and its gradient near the mode."""
         problem, found = approximate_posterior(key, start, *pad_data(x, weight), prior)
         space = make_unconstrained_space(problem, found.start)
@@ -59,7 +61,7 @@ def calls(x, weight):
         "gibbs": lambda: jaxgmm.gibbs(key, start, x, prior, num_warmup=2, **few, **weighted),
         "gibbs unweighted": lambda: jaxgmm.gibbs(key, start, x, prior, num_warmup=2, **few),
         "nuts": lambda: jaxgmm.nuts(key, start, x, prior, num_warmup=5, **few, **weighted).status,
-        "derivatives": derivatives,
+        "derivatives": lambda: derivatives(x, weight),
         "log_evidence": lambda: jaxgmm.log_evidence(key, laplace(), x, num_samples=1000, **weighted),
     }
 
