@@ -19,10 +19,11 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 def explicit_mesh(values: Iterable[object]) -> Mesh | AbstractMesh | None:
     """Return a mesh with an Explicit axis on which an array of a pytree lies, or None; for traced arrays, it is abstract.
 
-    Lists are not searched, because data in lists may have millions of leaves.
+    Lists are not searched, because data in lists may have millions of leaves. The keys of a dictionary need not be sortable.
     """
     found = None
-    for leaf in jax.tree.leaves([value for value in values if not isinstance(value, list)]):
+    searched = [list(value.values()) if isinstance(value, dict) else value for value in values if not isinstance(value, list)]
+    for leaf in jax.tree.leaves(searched):
         if isinstance(leaf, jax.Array):
             mesh = getattr(jax.typeof(leaf).sharding if isinstance(leaf, Tracer) else leaf.sharding, "mesh", None)
             if mesh is not None and AxisType.Explicit in mesh.axis_types:
@@ -37,7 +38,7 @@ def call_with_auto_axes(function: Callable[..., Any], mesh: Mesh | AbstractMesh,
     if not isinstance(mesh, Mesh):
         return _call_traced(function, mesh, args, kwargs)
     auto = Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
-    args, kwargs = _move((args, kwargs), mesh, auto)
+    args, kwargs = tuple(_move(value, mesh, auto) for value in args), _move(kwargs, mesh, auto)
     with _context(auto):
         result = function(*args, **kwargs)
     return _move(result, auto, mesh)
@@ -72,6 +73,8 @@ def _context(mesh: Mesh) -> AbstractContextManager:
 
 def _move(tree: Any, source: Mesh, target: Mesh) -> Any:
     """Return a pytree whose concrete arrays on the mesh `source` lie on the mesh `target`, which has the same devices."""
+    if isinstance(tree, dict):  # JAX would sort its keys
+        return {key: _move(value, source, target) for key, value in tree.items()}
 
     def move(leaf: Any) -> Any:
         if not isinstance(leaf, jax.Array) or isinstance(leaf, Tracer):

@@ -21,7 +21,7 @@ def test_explicit_mesh():
     """A mesh with Explicit axes is found in arrays and pytrees of arrays, and nothing else counts."""
     x = jax.device_put(np.ones((4, 2)), ROWS)
     assert explicit_mesh((x,)) == explicit_mesh((None, {"x": (1.0, x)})) == MESH
-    assert explicit_mesh((np.ones(2), jnp.ones(2), "text", [x])) is None
+    assert explicit_mesh((np.ones(2), jnp.ones(2), "text", [x], {1: 2.0, None: "text"})) is None
 
 
 def test_arrays_return_to_the_mesh():
@@ -43,6 +43,7 @@ def test_arrays_return_to_the_mesh():
     assert result["text"] == "unchanged"
     assert result["x"].tolist() == [[2, 2]] * 4
     assert call_with_auto_axes(lambda x: kinds(x), MESH, (x,), {}) == {AxisType.Auto}
+    assert call_with_auto_axes(lambda by_name: kinds(*by_name.values()), MESH, ({1: x, None: x},), {}) == {AxisType.Auto}
 
 
 def test_traced_arrays():
