@@ -107,7 +107,10 @@ def _shared(draws: Draws, partitions: np.ndarray) -> np.ndarray:
     for start in range(0, len(partitions), batch):
         part = partitions[start : start + batch]
         mine = (part[:, None, :] == np.arange(k)[:, None]) * draws.sizes.astype(np.float32)
-        tables = np.rint(mine.reshape(-1, u) @ member).astype(np.int32).reshape(len(part), k, size, m)
+        # All numbers are finite, but the BLAS of NumPy can raise the flag "invalid" for a product of narrow float32 matrices.
+        with np.errstate(invalid="ignore"):
+            product = mine.reshape(-1, u) @ member
+        tables = np.rint(product).astype(np.int32).reshape(len(part), k, size, m)
         found[start : start + len(part)] = draws.f[tables].sum((1, 3))
     return found
 
