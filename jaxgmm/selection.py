@@ -153,10 +153,7 @@ def select(
             values = _cross_validate(key_values, x, weight, name, sweep)
         else:
             values = information_criterion(criterion, fits.mixture, x, weight)
-        degenerate = has_degenerate_component(fits, total_weight(weight, len(x), x.dtype))
-        for i, k in enumerate(counts):
-            fit = without_absent(jax.tree.map(lambda leaf, i=i: leaf[i], fits), k)
-            cells[name, k] = _cell(fit, float(values[i]), bool(degenerate[i]), evidence.get((name, k)))
+        cells |= _cells(fits, np.asarray(values), (x, weight), counts, evidence)
     if any(cell.spike and covariance.is_dense(name) for (name, _), cell in cells.items()):
         warn_of_collinear_columns(x, weight)
     return Selection(criterion, cells, best_cell(cells.values()), feature_names)
@@ -204,13 +201,30 @@ def _as_python(number: Any) -> Any:
     return number.item() if is_one else number
 
 
+def _cells(
+    fits: Fit,
+    values: np.ndarray,
+    data: tuple[jax.Array, jax.Array | None],
+    counts: list[int],
+    evidence: Mapping[tuple[str, int], ModelEvidence],
+) -> dict[tuple[str, int], Cell]:
+    """Return the cells of the fits and their criteria (len(counts),), by covariance type and number of components."""
+    x, weight = data
+    name, degenerate = fits.mixture.covariance_type, has_degenerate_component(fits, total_weight(weight, len(x), x.dtype))
+    cells = {}
+    for i, (k, value, is_degenerate) in enumerate(zip(counts, values, np.asarray(degenerate), strict=True)):
+        fit = without_absent(jax.tree.map(lambda leaf, i=i: leaf[i], fits), k)
+        cells[name, k] = _cell(fit, float(value), bool(is_degenerate), evidence.get((name, k)))
+    return cells
+
+
 def _cell(fit: Fit, value: float, degenerate: bool, evidence: ModelEvidence | None) -> Cell:
     """Return the cell of a fit. The criterion is inf if the fit failed, or if the evidence is not finite."""
-    if math.isnan(value) or (evidence is None and not jnp.isfinite(fit.log_likelihood)):
+    mixture, status, log_likelihood = fit.mixture, Status(int(fit.status)), float(fit.log_likelihood)
+    if math.isnan(value) or (evidence is None and not math.isfinite(log_likelihood)):
         value = math.inf
-    mixture, status = fit.mixture, Status(int(fit.status))
     name, k = mixture.covariance_type, mixture.num_components
-    return Cell(name, k, value, float(fit.log_likelihood), status, degenerate, fit, evidence)
+    return Cell(name, k, value, log_likelihood, status, degenerate, fit, evidence)
 
 
 def _folds(key: jax.Array, num_rows: int, num_folds: int) -> np.ndarray:

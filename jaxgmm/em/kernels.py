@@ -125,9 +125,7 @@ def _make_either_kernel(chunk: int) -> Callable[..., tuple[ComponentSums, jax.Ar
 
 def _is_far(mixture: Mixture, factors: covariance.Factors, tol: jax.Array) -> jax.Array:
     """Return whether the data lie so far from the centre that the quadratic kernel is not accurate enough for `tol`."""
-    dtype = mixture.means.dtype
-    limit = jnp.clip(jnp.where(tol > 0, tol, jnp.inf) / (2 * jnp.finfo(dtype).eps), *_SQUARES[dtype.name])
-    return (_largest_square(mixture, factors) >= limit).any()
+    return _largest_square(mixture, factors) >= _limit(tol, mixture.means.dtype)
 
 
 def quadratic_error(mixture: Mixture, factors: covariance.Factors, tol: jax.Array) -> jax.Array:
@@ -135,17 +133,22 @@ def quadratic_error(mixture: Mixture, factors: covariance.Factors, tol: jax.Arra
 
     If the whitened kernel is used, the result is 0.
     """
-    square = _largest_square(mixture, factors).max()
-    return jnp.where(_is_far(mixture, factors, tol), 0, jnp.finfo(square.dtype).eps * square)
+    square = _largest_square(mixture, factors)
+    return jnp.where(square < _limit(tol, square.dtype), jnp.finfo(square.dtype).eps * square, 0)
+
+
+def _limit(tol: jax.Array, dtype: np.dtype) -> jax.Array:
+    """Return the value () of r_k^2 from which the quadratic kernel is not used."""
+    return jnp.clip(jnp.where(tol > 0, tol, jnp.inf) / (2 * jnp.finfo(dtype).eps), *_SQUARES[dtype.name])
 
 
 def _largest_square(mixture: Mixture, factors: covariance.Factors) -> jax.Array:
-    """Return the squared distances r_k^2, which the module docstring defines, (K,). For absent components, return 0."""
+    """Return the largest r_k^2 of the present components, (); the module docstring defines r_k^2."""
     covariance_type, d = mixture.covariance_type, mixture.num_features
     second_moments = covariance.variances(mixture.covariances, covariance_type, d) + mixture.means**2
     square = covariance.einsum("k,kd->d", mixture.weights, second_moments)
     whitened = covariance.transform(factors.whitener**2, jnp.broadcast_to(square, mixture.means.shape), covariance_type)
-    return jnp.where(mixture.weights > 0, whitened.max(-1), 0)
+    return jnp.where(mixture.weights > 0, whitened.max(-1), 0).max()
 
 
 def whitened_component_sums(

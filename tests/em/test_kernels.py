@@ -101,7 +101,7 @@ def test_the_error_of_the_quadratic_kernel_is_bounded(covariance_type, case, x64
     factors = positive_factors(mixture)
     exact, exact_total = kernels.whitened_component_sums(CHUNK, mixture, factors, rows)
     found, total = kernels._quadratic_component_sums(CHUNK, False, mixture, factors, rows)
-    bound = float(np.finfo(np.float64).eps * kernels._largest_square(mixture, factors).max())
+    bound = float(np.finfo(np.float64).eps * kernels._largest_square(mixture, factors))
     assert 1e-13 < bound < 1e-8
     assert abs(total - exact_total) <= bound * len(rows.x)
     present = np.flatnonzero(exact.count > 6)  # enough points for a covariance
