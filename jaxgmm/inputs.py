@@ -14,6 +14,7 @@ from . import covariance
 from .linalg import is_positive_definite
 from .memory import check_memory, tree_bytes
 from .mixture import Mixture, MixtureLike, as_mixture
+from .observed import Observations, as_observed_data, check_labels
 from .padding import pad_data
 from .priors.interface import check_prior
 from .row_sums import Weight
@@ -24,14 +25,14 @@ class Inputs(NamedTuple):
     """Valid inputs in the float type of the data: a mixture, x (N, D), the weights of the rows, and the prior or None."""
 
     mixture: Mixture
-    x: jax.Array
+    x: Any
     weight: Weight
     prior: Any
 
 
 def validate_inputs(
     mixture: MixtureLike,
-    x: ArrayLike,
+    x: ArrayLike | Observations,
     prior: Any,
     sample_weight: ArrayLike | None,
     *,
@@ -43,7 +44,7 @@ def validate_inputs(
 
     Args:
         mixture: one Mixture, or one Fit.
-        x: (N, D) with N >= 1.
+        x: (N, D) with N >= 1, or observations.
         prior: the prior of the parameters of the mixture, or None.
         sample_weight: (N,) >= 0, or None.
         name: the name of the mixture in error messages.
@@ -51,7 +52,8 @@ def validate_inputs(
         is_start: whether the mixture is the start of a sampler. A start that is not traced is then checked by `check_start`.
     """
     mixture = as_mixture(mixture, name, single=True)
-    x, weight = as_weighted_data(x, sample_weight, num_features=mixture.num_features)
+    x, weight = as_rows(x, sample_weight, num_features=mixture.num_features)
+    check_labels(x, mixture.num_components)
     warn_of_small_weights(weight)
     if len(x) == 0:
         raise ValueError(f"x has shape {x.shape}: no rows; at least one was expected.")
@@ -66,6 +68,15 @@ def validate_inputs(
         check_start(mixture)
     cast = partial(jax.tree.map, partial(as_dtype, dtype=x.dtype))
     return Inputs(cast(mixture), x, weight, prior if prior_is == "unchecked" else cast(prior))
+
+
+def as_rows(
+    x: ArrayLike | Observations, sample_weight: ArrayLike | None, *, check_values: bool = True, num_features: int | None = None
+) -> tuple[Any, jax.Array | None]:
+    """Return data (N, D), or observations without weights, and the weights (N,) or None; raise if they are invalid."""
+    if isinstance(x, Observations):
+        return as_observed_data(x, sample_weight, num_features)
+    return as_weighted_data(x, sample_weight, check_values=check_values, num_features=num_features)
 
 
 def pad_inputs(inputs: Inputs, *others: object) -> Inputs:

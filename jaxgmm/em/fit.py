@@ -14,6 +14,7 @@ from ..calls import public
 from ..inputs import as_dtype, validate_inputs
 from ..memory import check_memory
 from ..mixture import Mixture, MixtureLike
+from ..observed import Observations, check_columns, filled_rows
 from ..padding import pad_data
 from ..priors.interface import MixturePrior
 from ..row_sums import Weight, weight_array
@@ -35,12 +36,13 @@ from .loop import (
 )
 from .m_step import check_regularisation
 from .result import Fit, Status
+from .single_normal import incomplete_data
 
 
 @public
 def fit(
     mixture: MixtureLike,
-    x: ArrayLike,
+    x: ArrayLike | Observations,
     prior: MixturePrior | None = None,
     *,
     sample_weight: ArrayLike | None = None,
@@ -62,7 +64,8 @@ def fit(
     Args:
         mixture: the start: a Mixture, as from `initialize`, or a Fit. Components of weight exactly 0 are absent and stay at
             weight 0.
-        x: (N, D).
+        x: (N, D), or `observations` for missing values, measurement noise or labels. With observations, V in the penalty is
+            the covariance of a fit of one component, and derivatives treat V as a constant.
         prior: a Prior or an IndependentPrior, for the posterior mode; None for maximum likelihood. An IndependentPrior must not
             contain HalfNormal.
         sample_weight: (N,) >= 0, or None. A row of integer weight w counts as w copies of the row. A row of weight 0 is
@@ -107,7 +110,14 @@ def fit(
     check_options(prior, shape, **options)
     cast = partial(jax.tree.map, partial(as_dtype, dtype=x.dtype))
     problem = EMProblem(x, weight, cast(prior), cast(reg_covar))
-    padded = problem._replace(**pad_data(x, weight, mixture, problem, tol)._asdict())
+    if isinstance(x, Observations):
+        if prior is None:
+            check_columns(x, weight)
+        others = (mixture, problem, tol)
+        data, left, _ = incomplete_data(x, weight, mixture.covariance_type, mixture.num_components, *others)
+        padded, problem = problem._replace(x=data, weight=left), problem._replace(x=filled_rows(x))
+    else:
+        padded = problem._replace(**pad_data(x, weight, mixture, problem, tol)._asdict())
     result = _fit(mixture, padded, cast(tol), Options(max_iter, bool(accelerate), chunk_size))
     if not is_traced(result, mixture, problem):
         emit_warnings(result, mixture, problem, accelerate=bool(accelerate))
