@@ -134,7 +134,7 @@ def _criterion(name: str, mixture: Mixture, x: Data, weight: Weight) -> jax.Arra
 def _validate(
     mixture: MixtureLike, x: ArrayLike | Observations, sample_weight: ArrayLike | None
 ) -> tuple[Mixture, Any, jax.Array | None]:
-    """Return a mixture, data (N, D) or observations, and weights (N,) or None; warn if the weights cannot be counts of observations."""
+    """Return a mixture, data (N, D) or observations, and weights (N,) or None; warn if the weights cannot be counts."""
     mixture = as_mixture(mixture)
     x, weight = as_rows(x, sample_weight, check_values=False, num_features=mixture.num_features)
     warn_of_small_weights(weight)

@@ -103,14 +103,14 @@ def _as_rows(mixture: MixtureLike, x: Observations) -> tuple[Mixture, Observatio
 def _impute(mixture: Mixture, rows: Observations, key: jax.Array | None, num_imputations: int | None) -> jax.Array:
     """Return conditional means (..., N, D), or draws (..., M, N, D), of the missing values, beside the observed values."""
     if num_imputations is None:
-        filled = for_rows(_means, mixture, rows, None, row_axis=-2)
+        filled = for_rows(means_of_rows, mixture, rows, None, row_axis=-2)
     else:
         draw = jax.vmap(lambda key: for_rows(_draws, mixture, (rows, *_numbers(key, rows, mixture)), None, row_axis=-2))
         filled = jnp.moveaxis(draw(jax.random.split(key, num_imputations)), 0, -3)
     return jnp.where(rows.mask(), rows.x, filled)
 
 
-def _means(mixture: Mixture, rows: Observations) -> jax.Array:
+def means_of_rows(mixture: Mixture, rows: Observations) -> jax.Array:
     """Return E[x_n | y_n], (n, D)."""
     factors = positive_factors(mixture)
     given = conditional(mixture.means, factors, rows, mixture.covariance_type)
@@ -155,7 +155,7 @@ def _noise(rows: Observations, normal: jax.Array) -> jax.Array:
 @jax.jit
 def _denoise(mixture: Mixture, rows: Observations) -> tuple[jax.Array, jax.Array]:
     """Return the conditional means (..., N, D) and covariances (..., N, D, D) of complete rows."""
-    mean = for_rows(_means, mixture, rows, None, row_axis=-2)
+    mean = for_rows(means_of_rows, mixture, rows, None, row_axis=-2)
     return mean, for_rows(_covariances, mixture, rows, None, row_axis=-3)
 
 

@@ -6,8 +6,8 @@ u ~ N(0, I), Q = m L_k, T = m (Sigma_k + S) m + (1 - m), T = M M', f = M^-1 m (y
     log N(y | k) = -|f|^2 / 2 - sum_i log M_ii - (number of observed features / 2) log 2 pi,
     E[u | y] = G' f,    Cov[u | y] = I - G' G.
 
-The matrix T has ones on its diagonal for missing features, so that all rows have matrices of the same size. If Sigma_k and S are
-diagonal, all matrices are diagonal. Sources: Ghahramani & Jordan (1994); Bovy, Hogg & Roweis (2011), eq. 16 to 20.
+The matrix T has ones on its diagonal for missing features, so that all rows have matrices of the same size. If Sigma_k and S
+are diagonal, all matrices are diagonal. Sources: Ghahramani & Jordan (1994); Bovy, Hogg & Roweis (2011), eq. 16 to 20.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def conditional(
 
 
 def diagonal_factors(sd: jax.Array, mask: jax.Array, noise: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-    """Return the diagonals of M and G, (D, K, n), for standard deviations (D, K, 1), masks (D, n) and variances of the noise."""
+    """Return the diagonals of M and G, (D, K, n), for standard deviations (D, K, 1), masks (D, n) and noise."""
     variance = sd**2 if noise is None else sd**2 + noise.T[:, None]
     root = jnp.sqrt(jnp.where(mask[:, None] > 0, variance, 1))
     return root, mask[:, None] * sd / root

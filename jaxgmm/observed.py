@@ -144,15 +144,16 @@ def observations(
 
     Row n observes y_n = R_n x_n + e_n with e_n ~ N(0, S_n), where R_n picks the observed features. Its likelihood is sum_k w_k
     N(y_n | R_n mu_k, R_n Sigma_k R_n' + S_n), over the components k that its label allows. Values must be missing at random:
-    whether a value is missing may depend on the observed values of its row, but not on the missing value itself. Sources: Little
-    & Rubin (2002); Bovy, Hogg & Roweis (2011).
+    whether a value is missing may depend on the observed values of its row, but not on the missing value itself. Sources:
+    Little & Rubin (2002); Bovy, Hogg & Roweis (2011).
 
     Args:
         x: (N, D). NaN, or an empty cell of a data frame, marks a missing value.
         sample_weight: (N,) >= 0, or None. Rows of weight 0 are ignored, whatever values they hold.
         missing: (N, D) booleans, True for values of x that count as missing; None: only NaN does.
         noise: the variances of the noise, (D,) for all rows or (N, D), or its covariances, (D, D) for all rows or (N, D, D).
-        labels: (N,) integers, the component of each row or -1 if it is unknown; or (N, K) booleans, which components are allowed.
+        labels: (N,) integers, the component of each row, or -1 if it is unknown; or (N, K) booleans, the components that are
+            allowed.
         method: "patterns" groups the rows by their missing values, "rows" treats each row alone. None chooses the faster one.
             Inside jit and vmap, and if rows have their own noise, only "rows" is possible.
 
@@ -242,9 +243,17 @@ def check_labels(x: Data, num_components: int) -> None:
         )
 
 
-def check_columns(rows: Observations, weight: jax.Array | None) -> None:
+def moments_of_columns(rows: Observations, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return means and variances (D,) of the observed values of each column; rows of weight 0 are ignored."""
+    kept = jnp.where(rows.mask() & (weight > 0)[:, None], weight[:, None], 0)
+    counts = jnp.where(kept.sum(0) > 0, kept.sum(0), 1)
+    mean = jnp.where(kept > 0, kept * rows.x, 0).sum(0) / counts
+    return mean, jnp.where(kept > 0, kept * (rows.x - mean[None]) ** 2, 0).sum(0) / counts
+
+
+def check_columns(rows: Data, weight: jax.Array | None) -> None:
     """Raise ValueError if a column of concrete observations has no value in the rows of positive weight."""
-    if rows.observed is None or is_traced(rows, weight):
+    if not isinstance(rows, Observations) or rows.observed is None or is_traced(rows, weight):
         return
     kept = np.ones(len(rows), bool) if weight is None else np.asarray(weight) > 0
     empty = np.flatnonzero(~np.asarray(rows.observed)[kept].any(0))

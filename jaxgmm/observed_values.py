@@ -141,7 +141,7 @@ def as_labels(labels: ArrayLike | None, num_rows: int, kept: np.ndarray | None) 
         values = np.where(kept[:, None], values, True) if is_allowed else np.where(kept, values, -1)
     if is_allowed and not values.any(1).all():
         raise ValueError(
-            f"labels allows no component in row {np.flatnonzero(~values.any(1))[0]}; at least one True was expected in each row."
+            f"labels allows no component in row {np.flatnonzero(~values.any(1))[0]}; at least one True a row was expected."
         )
     if not is_allowed and values.min(initial=-1) < -1:
         raise ValueError(f"labels has the value {values.min()}; labels from 0 to K - 1, or -1 for unknown, were expected.")

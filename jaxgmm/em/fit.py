@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -111,11 +112,7 @@ def fit(
     cast = partial(jax.tree.map, partial(as_dtype, dtype=x.dtype))
     problem = EMProblem(x, weight, cast(prior), cast(reg_covar))
     if isinstance(x, Observations):
-        if prior is None:
-            check_columns(x, weight)
-        others = (mixture, problem, tol)
-        data, left, _ = incomplete_data(x, weight, mixture.covariance_type, mixture.num_components, *others)
-        padded, problem = problem._replace(x=data, weight=left), problem._replace(x=filled_rows(x))
+        padded, problem = _of_observations(mixture, problem, tol), problem._replace(x=filled_rows(x))
     else:
         padded = problem._replace(**pad_data(x, weight, mixture, problem, tol)._asdict())
     result = _fit(mixture, padded, cast(tol), Options(max_iter, bool(accelerate), chunk_size))
@@ -147,6 +144,28 @@ def check_options(
         )
     if chunk_size is not None:
         check_count(chunk_size, "chunk_size")
+
+
+def _of_observations(mixture: Mixture, problem: EMProblem, tol: ArrayLike) -> EMProblem:
+    """Return a problem whose data are observations without weights in the form in which EM works through them."""
+    rows: Any = problem.x
+    if problem.prior is None:
+        check_columns(rows, weight_array(problem.weight))
+    others = (mixture, problem, tol)
+    data, weight, _ = incomplete_data(rows, problem.weight, mixture.covariance_type, mixture.num_components, *others)
+    return problem._replace(x=data, weight=weight)
+
+
+def fit_observations(starts: Mixture, problem: EMProblem, tol: ArrayLike, options: Options) -> Fit:
+    """Return the fits of observations without weights from each of several validated starts, one after another."""
+    one = jax.tree.map(lambda leaf: leaf[0], starts)
+    return _fit_each(starts, _of_observations(one, problem, tol), jnp.asarray(tol, problem.x.dtype), options)
+
+
+@partial(jax.jit, static_argnums=3)
+def _fit_each(starts: Mixture, problem: EMProblem, tol: jax.Array, options: Options) -> Fit:
+    """Return the fits from each of several starts, with a leading axis."""
+    return jax.lax.map(lambda start: _solve(start, problem, tol, options), starts)
 
 
 def _check_rows(mixture: Mixture, x: jax.Array, weight: Weight, is_regularised: bool) -> None:

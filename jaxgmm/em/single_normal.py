@@ -10,10 +10,10 @@ import jax.numpy as jnp
 
 from .. import covariance
 from ..mixture import Mixture
-from ..observed import Observations
+from ..observed import Observations, moments_of_columns
 from ..padding import pad_data
 from ..priors.interface import ComponentSums
-from ..row_sums import Weight, nonzero, weight_or_ones
+from ..row_sums import Weight, weight_or_ones
 from .incomplete_sums import IncompleteData, as_blocks, total_weight_of
 from .loop import EMProblem, Options, finalize, init, is_running, prepare, step
 from .m_step import data_covariance
@@ -45,11 +45,7 @@ def incomplete_data(
 def _summarise(form: Any, left: Weight, rows: Observations, weight: Weight, covariance_type: str) -> tuple:
     """Return the result of `incomplete_data`, given the rows in the form of the fit and one by one."""
     total = jax.lax.stop_gradient(total_weight_of(rows, weight))
-    values = weight_or_ones(weight, (len(rows),), rows.dtype)
-    kept = jnp.where(rows.mask() & (values > 0)[:, None], values[:, None], 0)
-    counts = nonzero(kept.sum(0))
-    mean = jnp.where(kept > 0, kept * rows.x, 0).sum(0) / counts
-    variances = jnp.where(kept > 0, kept * (rows.x - mean[None]) ** 2, 0).sum(0) / counts
+    mean, variances = moments_of_columns(rows, weight_or_ones(weight, (len(rows),), rows.dtype))
     center = jnp.where(jnp.isfinite(mean), mean, 0)
     dense = covariance.is_dense(covariance_type)
     scatter = total * (jnp.diag(variances) if dense else variances)[None]
