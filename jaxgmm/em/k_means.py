@@ -102,8 +102,8 @@ def plus_plus_seeds(
 def nearest_centers(points: jax.Array, centers: jax.Array, allowed: jax.Array | None = None) -> jax.Array:
     """Return the index (N,) of the centre nearest to each point, for centres (K, D).
 
-    If `allowed` (K, N) is not None, only the centres that it allows are compared. The nearest centre c minimises |c|^2 / 2 - c'x,
-    which one matrix product computes for all centres and points.
+    If `allowed` (K, N) is not None, only the centres that it allows are compared. The nearest centre c minimises |c|^2 / 2 -
+    c'x, which one matrix product computes for all centres and points.
     """
     distance = (centers**2).sum(1)[:, None] / 2 - covariance.einsum("kd,dn->kn", centers, points)
     return (distance if allowed is None else jnp.where(allowed, distance, jnp.inf)).argmin(0)

@@ -43,8 +43,8 @@ def default_prior(
     acceptable for simulation-based calibration or for comparing the evidence of different transformations of the data.
 
     Args:
-        x: (N, D), or `observations`. With observations, m and V hold the means and variances of the observed values, and V has no
-            covariances.
+        x: (N, D), or `observations`. With observations, m and V hold the means and variances of the observed values, and V has
+            no covariances.
         num_components: K.
         covariance_type: "full", "tied", "diag" or "spherical".
         sample_weight: (N,) >= 0, or None.
