@@ -1,26 +1,15 @@
 """Tests of densities and conditional laws of incomplete rows."""
 
-import itertools
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from incomplete_rows import ALLOWED, DIAGONAL, LABELS, NOISE, VARIANCES, D, X
 
 import jaxgmm
 from jaxgmm.incomplete import eliminate
 
 import oracle
-from helpers import COVARIANCE_TYPES, random_data, random_mixture
-
-D = 4
-PATTERNS = np.array([*itertools.product([True, False], repeat=D)][:-1])  # every pattern that observes something
-X = np.where(PATTERNS, random_data(0, n=len(PATTERNS), d=D), np.nan)
-LABELS = np.arange(len(X)) % 4 - 1
-ALLOWED = (LABELS[:, None] < 0) | (LABELS[:, None] == np.arange(3))
-ROOTS = np.random.default_rng(0).normal(size=(len(X), D, D))
-NOISE = ROOTS @ np.swapaxes(ROOTS, 1, 2) / D
-VARIANCES = NOISE.diagonal(axis1=1, axis2=2)
-DIAGONAL = VARIANCES[:, :, None] * np.eye(D)
+from helpers import COVARIANCE_TYPES, random_mixture
 
 
 @pytest.mark.usefixtures("x64")

@@ -70,8 +70,8 @@ class IncompleteData(NamedTuple):
     Attributes:
         rows: the rows, one by one or in blocks.
         total: (), their total weight.
-        center: (D,), the mean of a fit of one component.
-        data_covariance: V, the covariance of this fit, in the storage form; the default regularisation uses it.
+        center: (D,), the means of the observed values.
+        data_covariance: V, the covariance of a fit of one component, in the storage form; the default regularisation uses it.
     """
 
     rows: Observations | Blocks

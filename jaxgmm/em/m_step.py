@@ -61,8 +61,8 @@ def m_step(
             penalty. 0 gives plain maximum likelihood. For any value of reg_covar, full and tied covariances stay positive
             definite despite rounding.
         data_covariance: V of the penalty, as the covariances of a fit of one component. With None, V is computed from the
-            moments. If values are missing, this V depends on the mixture, so EM raises the log-likelihood only up to the size of
-            the penalty; `fit` uses one V in all steps.
+            moments. If values are missing, this V depends on the mixture, and the objective may fall by the size of the
+            penalty; `fit` uses one V in all steps.
 
     Returns:
         A Mixture. Without a prior, a component that holds no data gets weight 0 and keeps its mean and covariance. With a

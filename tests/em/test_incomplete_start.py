@@ -1,6 +1,7 @@
 """Tests of starts from incomplete rows."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -23,7 +24,7 @@ def test_labels_keep_their_components():
     uniform = jax.random.uniform(jax.random.key(0), (3, 3))
     for known in ([0, 1, 2], [2, 0], [1]):
         labels = np.where(np.isin(TRUTH, known) & (np.arange(48) < 12), TRUTH, -1)
-        found = np.asarray(labelled_clusters(uniform, COMPLETE.T, np.ones(48), labels))
+        found = np.asarray(labelled_clusters(uniform, jnp.asarray(COMPLETE.T), jnp.ones(48), jnp.asarray(labels)))
         np.testing.assert_array_equal(found[labels >= 0], labels[labels >= 0])
         for k in known:
             assert (found[k == TRUTH] == k).all()

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from test_incomplete import ALLOWED, DIAGONAL, LABELS, NOISE, VARIANCES, D, X
+from incomplete_rows import ALLOWED, APPLE, DIAGONAL, LABELS, NOISE, VARIANCES, D, X
 
 import jaxgmm
 
@@ -13,8 +13,6 @@ import oracle
 from helpers import COVARIANCE_TYPES, assert_mixtures_close, random_mixture
 
 WEIGHT = np.where(np.arange(len(X)) % 5, 0.5 + np.arange(len(X)) / 10, 0)
-APPLE = [(8, 59), (6, 58), (11, 56), (22, 53), (14, 50), (17, 45), (18, 43), (24, 42), (19, 39), (23, 38), (26, 30), (40, 27)]
-APPLE = np.array([*APPLE, *((size, np.nan) for size in (4, 4, 5, 6, 8, 10))])  # Little & Rubin (2002), table 6.9
 
 
 def assert_moments(found, expected):
@@ -86,8 +84,8 @@ def test_extreme_deconvolution():
     """The example of the extreme deconvolution code: noisy values of two coordinates in turn, K=2.
 
     The data are one plus the first 200 normal numbers of NumPy's old generator with seed 1, to nine digits. The published start
-    has an indefinite covariance, so that the covariances here are diagonal; the mean log-likelihood of the start is the same. The
-    end point was computed in another program.
+    has an indefinite covariance, so that the covariances here are diagonal; the mean log-likelihood of the start is the same.
+    The end point was computed in another program.
     """
     values = np.array([float(f"{value:.8e}") for value in 1 + np.random.RandomState(1).normal(size=200)])
     x = np.full((200, 2), np.nan)
