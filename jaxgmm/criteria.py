@@ -136,10 +136,10 @@ def _validate(
 ) -> tuple[Mixture, Any, jax.Array | None]:
     """Return a mixture, data (N, D) or observations, and weights (N,) or None; warn if the weights cannot be counts."""
     mixture = as_mixture(mixture)
-    x, weight = as_rows(x, sample_weight, check_values=False, num_features=mixture.num_features)
-    check_labels(x, mixture.num_components)
+    rows, weight = as_rows(x, sample_weight, check_values=False, num_features=mixture.num_features)
+    check_labels(rows, mixture.num_components)
     warn_of_small_weights(weight)
-    return mixture, x, weight
+    return mixture, rows, weight
 
 
 def _num_free(mixture: Mixture) -> jax.Array:

@@ -102,7 +102,7 @@ def _as_rows(mixture: MixtureLike, x: Observations) -> tuple[Mixture, Observatio
 @partial(jax.jit, static_argnums=3)
 def _impute(mixture: Mixture, rows: Observations, key: jax.Array | None, num_imputations: int | None) -> jax.Array:
     """Return conditional means (..., N, D), or draws (..., M, N, D), of the missing values, beside the observed values."""
-    if num_imputations is None:
+    if key is None or num_imputations is None:
         filled = for_rows(means_of_rows, mixture, rows, None, row_axis=-2)
     else:
         draw = jax.vmap(lambda key: for_rows(_draws, mixture, (rows, *_numbers(key, rows, mixture)), None, row_axis=-2))

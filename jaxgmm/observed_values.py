@@ -6,7 +6,7 @@ Values of traced arrays are not checked, as in the module `validation`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -72,7 +72,7 @@ def as_noise(noise: ArrayLike | None, observed: jax.Array | np.ndarray, dtype: D
     if noise is None:
         return None
     n, d = observed.shape
-    given = noise if is_traced(noise) else as_numpy(noise, "noise")
+    given: Any = noise if is_traced(noise) else as_numpy(noise, "noise")
     shape = np.shape(given)
     if shape == (d, d) and n == d and n > 1:
         raise ValueError(

@@ -28,9 +28,9 @@ Result = TypeVar("Result")
 
 
 class Padded(NamedTuple):
-    """Data x (N, D) after padding, with the weights of the rows."""
+    """Data x (N, D), or observations, after padding, with the weights of the rows."""
 
-    x: jax.Array
+    x: Any
     weight: Weight
 
 

@@ -30,7 +30,7 @@ def test_fields():
 
 def test_empty_fields_are_dropped():
     """Complete data without noise and labels go the way of a plain array, with the same numbers."""
-    x, mixture = random_data(0), random_mixture(0, "full")
+    x, mixture = random_data(0), random_mixture(0, "tied")
     plain = jaxgmm.observations(x, noise=np.zeros(3), labels=np.full(60, -1))
     assert plain.is_plain
     assert jaxgmm.fit(mixture, plain).log_likelihood == jaxgmm.fit(mixture, x).log_likelihood

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
@@ -127,6 +127,12 @@ def _mixture_of_all(
     return mixture_of_groups(*padded, groups, num_components=num_components, covariance_type=covariance_type, pseudo_count=0.0)
 
 
+@overload
+def weighted_data(x: ArrayLike, sample_weight: ArrayLike | None, num_components: int) -> tuple[jax.Array, jax.Array | None]: ...
+@overload
+def weighted_data(
+    x: ArrayLike | Observations, sample_weight: ArrayLike | None, num_components: int
+) -> tuple[Any, jax.Array | None]: ...
 def weighted_data(
     x: ArrayLike | Observations, sample_weight: ArrayLike | None, num_components: int
 ) -> tuple[Any, jax.Array | None]:
@@ -135,14 +141,14 @@ def weighted_data(
     Raises:
         ValueError: there are fewer rows than components.
     """
-    x, weight = as_rows(x, sample_weight)
-    check_labels(x, num_components)
-    rows = len(x) if weight is None or is_traced(weight) else int((np.asarray(weight) > 0).sum())
+    data, weight = as_rows(x, sample_weight)
+    check_labels(data, num_components)
+    rows = len(data) if weight is None or is_traced(weight) else int((np.asarray(weight) > 0).sum())
     if rows < max(num_components, 1):
         raise ValueError(
             f"x has {rows} rows; at least {max(num_components, 1)} were expected, one per component: use fewer components."
         )
-    return x, weight
+    return data, weight
 
 
 @partial(jax.jit, static_argnames=("num_components", "covariance_type", "pseudo_count"))

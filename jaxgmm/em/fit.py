@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ from ..calls import public
 from ..inputs import as_dtype, validate_inputs
 from ..memory import check_memory
 from ..mixture import Mixture, MixtureLike
-from ..observed import Observations, check_columns, filled_rows
+from ..observed import Data, Observations, check_columns, filled_rows
 from ..padding import pad_data
 from ..priors.interface import MixturePrior
 from ..row_sums import Weight, weight_array
@@ -104,17 +103,17 @@ def fit(
         >>> round(float(jaxgmm.fit(start, x).log_likelihood), 1)
         -1130.3
     """
-    mixture, x, weight, _ = validate_inputs(mixture, x, None, sample_weight)
-    _check_rows(mixture, x, weight, prior is not None or reg_covar is not None)
+    mixture, rows, weight, _ = validate_inputs(mixture, x, None, sample_weight)
+    _check_rows(mixture, rows, weight, prior is not None or reg_covar is not None)
     shape = (mixture.num_components, mixture.num_features, mixture.covariance_type)
     options = {"tol": tol, "max_iter": max_iter, "reg_covar": reg_covar, "accelerate": accelerate, "chunk_size": chunk_size}
     check_options(prior, shape, **options)
-    cast = partial(jax.tree.map, partial(as_dtype, dtype=x.dtype))
-    problem = EMProblem(x, weight, cast(prior), cast(reg_covar))
-    if isinstance(x, Observations):
-        padded, problem = _of_observations(mixture, problem, tol), problem._replace(x=filled_rows(x))
+    cast = partial(jax.tree.map, partial(as_dtype, dtype=rows.dtype))
+    problem = EMProblem(rows, weight, cast(prior), cast(reg_covar))
+    if isinstance(rows, Observations):
+        padded, problem = _of_observations(mixture, problem, tol), problem._replace(x=filled_rows(rows))
     else:
-        padded = problem._replace(**pad_data(x, weight, mixture, problem, tol)._asdict())
+        padded = problem._replace(**pad_data(rows, weight, mixture, problem, tol)._asdict())
     result = _fit(mixture, padded, cast(tol), Options(max_iter, bool(accelerate), chunk_size))
     if not is_traced(result, mixture, problem):
         emit_warnings(result, mixture, problem, accelerate=bool(accelerate))
@@ -148,7 +147,7 @@ def check_options(
 
 def _of_observations(mixture: Mixture, problem: EMProblem, tol: ArrayLike) -> EMProblem:
     """Return a problem whose data are observations without weights in the form in which EM works through them."""
-    rows: Any = problem.x
+    rows = problem.x
     if problem.prior is None:
         check_columns(rows, weight_array(problem.weight))
     others = (mixture, problem, tol)
@@ -168,7 +167,7 @@ def _fit_each(starts: Mixture, problem: EMProblem, tol: jax.Array, options: Opti
     return jax.lax.map(lambda start: _solve(start, problem, tol, options), starts)
 
 
-def _check_rows(mixture: Mixture, x: jax.Array, weight: Weight, is_regularised: bool) -> None:
+def _check_rows(mixture: Mixture, x: Data, weight: Weight, is_regularised: bool) -> None:
     """Raise ValueError if concrete data have too few rows of positive weight for the components of the start."""
     if is_traced(mixture, x, weight):
         return

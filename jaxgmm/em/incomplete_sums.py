@@ -238,9 +238,8 @@ def _by_pattern(mixture: Mixture, factors: covariance.Factors, blocks: Blocks, c
         joint, z = log_joint(log_weights, jnp.where(mask[None], means, 0), whitened, masked, form)
         joint += (d - mask.sum()) * (math.log(2 * math.pi) / 2)
         r, log_likelihood = weighted_responsibilities(allowed_only(joint, allowed), weight * w, True)
-        return *_lift(
-            own.gain, r.sum(-1), (r[:, None] * z).sum(-1), covariance.weighted_scatter(r, z, form), name
-        ), log_likelihood
+        f, ff = (r[:, None] * z).sum(-1), covariance.weighted_scatter(r, z, form)
+        return *_lift(own.gain, r.sum(-1), f, ff, name), log_likelihood
 
     patterns = _pattern_factors(mixture, factors, blocks)
     shared = (safe_log(mixture.weights), mixture.means, center, patterns)
@@ -256,7 +255,7 @@ def _form(mixture: Mixture, is_dense: bool) -> str:
 
 def _lift(
     gain: jax.Array, count: jax.Array, first: jax.Array, second: jax.Array, covariance_type: str
-) -> tuple[jax.Array, ...]:
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return count, first and second moments of u, given the moments of f for rows that share the gain G."""
     d = first.shape[-1]
     if gain.ndim == 2:

@@ -9,7 +9,7 @@ and `fit_many` runs a batch of them.
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +36,7 @@ _LARGEST_FALL = 8
 class EMProblem(NamedTuple):
     """The data and the regularisation of a fit, in the user's coordinates. They determine the objective at every mixture."""
 
-    x: jax.Array | IncompleteData
+    x: Any  # an array (N, D), or incomplete data
     weight: Weight
     prior: MixturePrior | None
     reg_covar: jax.Array | None
@@ -68,7 +68,7 @@ class CenteredProblem(NamedTuple):
         tol: (), the largest change of the objective at which EM has converged, nats.
     """
 
-    x: jax.Array | IncompleteData
+    x: Any  # an array (N, D), or incomplete data
     weight: Weight
     prior: MixturePrior | None
     reg_covar: jax.Array | None

@@ -91,21 +91,19 @@ def fit_restarts(
     start_options = StartOptions(num_components, covariance_type, method)
     check_start_options(key, start_options)
     check_count(num_restarts, "num_restarts")
-    x, weight = weighted_data(x, sample_weight, num_components)
-    check_restarts(num_restarts, num_components, x)
-    if isinstance(x, Observations):
-        return _fit_observations(
-            key, EMProblem(x, weight, prior, options.pop("reg_covar", None)), start_options, num_restarts, **options
-        )
-    padded = pad_data(x, weight, key, prior)
+    rows, weight = weighted_data(x, sample_weight, num_components)
+    check_restarts(num_restarts, num_components, rows)
+    if isinstance(rows, Observations):
+        return _fit_observations(key, EMProblem(rows, weight, prior, None), start_options, num_restarts, **options)
+    padded = pad_data(rows, weight, key, prior)
     starts = restart_starts(key, padded.x, padded.weight, start_options, num_restarts, None, prior)
-    fits = fit_many(starts, x, prior, sample_weight=weight, **options)
-    total, concentration = total_weight(weight, len(x), x.dtype), concentration_of(prior, num_components, x.dtype)
+    fits = fit_many(starts, rows, prior, sample_weight=weight, **options)
+    total, concentration = total_weight(weight, len(rows), rows.dtype), concentration_of(prior, num_components, rows.dtype)
     start, result = _take_best(starts, fits, total, concentration)
     if not is_traced(result):
         warn_of_small_weights(weight)
         reg_covar: Any = options.get("reg_covar")
-        problem = EMProblem(x, weight, prior, reg_covar)
+        problem = EMProblem(rows, weight, prior, reg_covar)
         emit_warnings(result, start, problem, accelerate=options.get("accelerate", False))
     return result
 
@@ -116,27 +114,27 @@ def _fit_observations(
     start_options: StartOptions,
     num_restarts: int,
     *,
-    tol: ArrayLike = 1e-8,
+    tol: float | jax.Array = 1e-8,
     max_iter: int = 1000,
+    reg_covar: Any = None,
     accelerate: bool = False,
     chunk_size: int | None = None,
     history: bool = True,
     progress: bool | None = None,
 ) -> Fit:
     """Return the best of the fits of observations from `num_restarts` starts of `initialize`; `problem` is not padded."""
-    rows: Any = problem.x
+    rows = problem.x
     k, name = start_options.num_components, start_options.covariance_type
     shape, options = (k, rows.shape[1], name), {"max_iter": max_iter, "accelerate": accelerate, "chunk_size": chunk_size}
-    check_options(problem.prior, shape, tol=tol, reg_covar=problem.reg_covar, **options)
+    check_options(problem.prior, shape, tol=tol, reg_covar=reg_covar, **options)
     check_columns(rows, weight_array(problem.weight))
     single = incomplete_data(rows, problem.weight, name, 1, key)[2]
     padded = pad_data(rows, problem.weight, key)
     starts = _starts(jax.random.split(key, num_restarts), *padded, single, start_options)
     cast = partial(jax.tree.map, partial(as_dtype, dtype=rows.dtype))
-    prior, reg_covar = cast((problem.prior, problem.reg_covar))
-    problem = problem._replace(prior=prior, reg_covar=reg_covar)
+    problem = problem._replace(prior=cast(problem.prior), reg_covar=cast(reg_covar))
     fits = fit_observations(starts, problem, tol, Options(max_iter, bool(accelerate), chunk_size, bool(history)))
-    concentration = concentration_of(prior, k, rows.dtype)
+    concentration = concentration_of(problem.prior, k, rows.dtype)
     start, result = _take_best(
         starts, fits, total_weight(problem.weight, len(rows), rows.dtype), _identified(rows, concentration)
     )
