@@ -20,7 +20,7 @@ from ...observed import Observations, check_columns, filled_rows, is_allowed
 from ...padding import pad_data
 from ...priors.interface import MixturePrior
 from ...row_sums import Weight, total_weight, weight_array
-from ...validation import check_count, is_traced, warn_of_small_weights
+from ...validation import check_count, check_flag, is_traced, warn_of_small_weights
 from ..assignments import weighted_data
 from ..fit import check_options, fit_observations
 from ..fit_warnings import emit_warnings
@@ -94,7 +94,7 @@ def fit_restarts(
     rows, weight = weighted_data(x, sample_weight, num_components)
     check_restarts(num_restarts, num_components, rows)
     if isinstance(rows, Observations):
-        return _fit_observations(key, EMProblem(rows, weight, prior, None), start_options, num_restarts, **options)
+        return _fit_observations(key, EMProblem(rows, weight, prior, None), start_options, num_restarts, options)
     padded = pad_data(rows, weight, key, prior)
     starts = restart_starts(key, padded.x, padded.weight, start_options, num_restarts, None, prior)
     fits = fit_many(starts, rows, prior, sample_weight=weight, **options)
@@ -109,39 +109,32 @@ def fit_restarts(
 
 
 def _fit_observations(
-    key: jax.Array,
-    problem: EMProblem,
-    start_options: StartOptions,
-    num_restarts: int,
-    *,
-    tol: float | jax.Array = 1e-8,
-    max_iter: int = 1000,
-    reg_covar: Any = None,
-    accelerate: bool = False,
-    chunk_size: int | None = None,
-    history: bool = True,
-    progress: bool | None = None,
+    key: jax.Array, problem: EMProblem, start_options: StartOptions, num_restarts: int, em_options: EMOptions
 ) -> Fit:
     """Return the best of the fits of observations from `num_restarts` starts of `initialize`; `problem` is not padded."""
-    rows = problem.x
-    k, name = start_options.num_components, start_options.covariance_type
-    shape, options = (k, rows.shape[1], name), {"max_iter": max_iter, "accelerate": accelerate, "chunk_size": chunk_size}
-    check_options(problem.prior, shape, tol=tol, reg_covar=reg_covar, **options)
+    rows, (k, name, _) = problem.x, start_options
+    tol, reg_covar, options = em_options.get("tol", 1e-8), em_options.get("reg_covar"), _options_of(em_options)
+    static = {"max_iter": options.max_iter, "accelerate": options.accelerate, "chunk_size": options.chunk_size}
+    check_options(problem.prior, (k, rows.shape[1], name), tol=tol, reg_covar=reg_covar, **static)
     check_columns(rows, weight_array(problem.weight))
     single = incomplete_data(rows, problem.weight, name, 1, key)[2]
-    padded = pad_data(rows, problem.weight, key)
-    starts = _starts(jax.random.split(key, num_restarts), *padded, single, start_options)
+    starts = _starts(jax.random.split(key, num_restarts), *pad_data(rows, problem.weight, key), single, start_options)
     cast = partial(jax.tree.map, partial(as_dtype, dtype=rows.dtype))
     problem = problem._replace(prior=cast(problem.prior), reg_covar=cast(reg_covar))
-    fits = fit_observations(starts, problem, tol, Options(max_iter, bool(accelerate), chunk_size, bool(history)))
-    concentration = concentration_of(problem.prior, k, rows.dtype)
-    start, result = _take_best(
-        starts, fits, total_weight(problem.weight, len(rows), rows.dtype), _identified(rows, concentration)
-    )
+    fits = fit_observations(starts, problem, tol, options)
+    groups = _identified(rows, concentration_of(problem.prior, k, rows.dtype))
+    start, result = _take_best(starts, fits, total_weight(problem.weight, len(rows), rows.dtype), groups)
     if not is_traced(result):
         warn_of_small_weights(weight_array(problem.weight))
-        emit_warnings(result, start, problem._replace(x=filled_rows(rows)), accelerate=accelerate)
+        emit_warnings(result, start, problem._replace(x=filled_rows(rows)), accelerate=options.accelerate)
     return result
+
+
+def _options_of(options: EMOptions) -> Options:
+    """Return the static options of a fit, with the defaults of `fit_many`."""
+    accelerate, history = options.get("accelerate", False), options.get("history", True)
+    check_flag(accelerate, "accelerate")
+    return Options(options.get("max_iter", 1000), bool(accelerate), options.get("chunk_size"), bool(history))
 
 
 @partial(jax.jit, static_argnums=4)
