@@ -27,6 +27,7 @@ from .em.fit_warnings import warn_of_collinear_columns
 from .em.initialization import METHODS, StartOptions
 from .em.restart_starts import num_fitted, restart_starts
 from .em.result import Fit, Status, has_degenerate_component
+from .host import to_host
 from .mixture import Mixture
 from .padding import pad_data
 from .priors.interface import MixturePrior
@@ -146,14 +147,15 @@ def select(
     for name in types:
         of_fits: SweepOptions = {**options, "prior": priors[name]}
         sweep = _Sweep(counts, num_restarts, num_folds, method, of_fits)
-        fits = jax.tree.map(lambda leaf: leaf[:, 0], _sweep_counts(key_fits, x, weight, name, sweep))
+        best = _sweep_counts(key_fits, x, weight, name, sweep)
+        fits, each, degenerate = _separate(best, total_weight(weight, len(x), x.dtype), tuple(counts))
         if evidence:
             values = [-2 * evidence[name, k].log_evidence for k in counts]
         elif criterion == "cv":
             values = _cross_validate(key_values, x, weight, name, sweep)
         else:
             values = information_criterion(criterion, fits.mixture, x, weight)
-        cells |= _cells(fits, np.asarray(values), (x, weight), counts, evidence)
+        cells |= _cells(each, np.asarray(values), np.asarray(degenerate), evidence)
     if any(cell.spike and covariance.is_dense(name) for (name, _), cell in cells.items()):
         warn_of_collinear_columns(x, weight)
     return Selection(criterion, cells, best_cell(cells.values()), feature_names)
@@ -202,20 +204,22 @@ def _as_python(number: Any) -> Any:
 
 
 def _cells(
-    fits: Fit,
-    values: np.ndarray,
-    data: tuple[jax.Array, jax.Array | None],
-    counts: list[int],
-    evidence: Mapping[tuple[str, int], ModelEvidence],
+    fits: list[Fit], values: np.ndarray, degenerate: np.ndarray, evidence: Mapping[tuple[str, int], ModelEvidence]
 ) -> dict[tuple[str, int], Cell]:
-    """Return the cells of the fits of one covariance type. `values`: the criterion of each fit (len(counts),)."""
-    x, weight = data
-    name, degenerate = fits.mixture.covariance_type, has_degenerate_component(fits, total_weight(weight, len(x), x.dtype))
+    """Return the cells of the fits of one covariance type, which have these values of the criterion."""
     cells = {}
-    for i, (k, value, is_degenerate) in enumerate(zip(counts, values, np.asarray(degenerate), strict=True)):
-        fit = without_absent(jax.tree.map(lambda leaf, i=i: leaf[i], fits), k)
-        cells[name, k] = _cell(fit, float(value), bool(is_degenerate), evidence.get((name, k)))
+    for fit, value, is_degenerate in zip(fits, values, degenerate, strict=True):
+        name = fit.mixture.covariance_type, fit.mixture.num_components
+        cells[name] = _cell(fit, float(value), bool(is_degenerate), evidence.get(name))
     return cells
+
+
+@partial(jax.jit, static_argnums=2)
+def _separate(fits: Fit, total: Array, counts: tuple[int, ...]) -> tuple[Fit, list[Fit], jax.Array]:
+    """Return fits (len(counts), 1) as a stack, one by one without absent components, and which of them are degenerate."""
+    fits = jax.tree.map(lambda leaf: leaf[:, 0], fits)
+    each = [without_absent(jax.tree.map(lambda leaf, i=i: leaf[i], fits), k) for i, k in enumerate(counts)]
+    return fits, each, has_degenerate_component(fits, jnp.asarray(total))
 
 
 def _cell(fit: Fit, value: float, degenerate: bool, evidence: ModelEvidence | None) -> Cell:
@@ -241,29 +245,28 @@ def _sweep_counts(key: jax.Array, x: jax.Array, weights: Array | None, covarianc
     """
     folds = 1 if weights is None or weights.ndim == 1 else len(weights)
     shape = (len(sweep.counts), folds, num_fitted(sweep.num_restarts))
-    keys = jax.random.split(key, (max(sweep.counts), folds))[np.array(sweep.counts) - 1]
     weight = weights
     if weights is not None and weights.ndim == 2:
         weight = np.broadcast_to(weights[None, :, None], (*shape, len(x))).reshape(-1, len(x))
     start_options = StartOptions(max(sweep.counts), covariance_type, sweep.method)
-    starts = _sweep_starts(keys, *pad_data(x, weights), jnp.array(sweep.counts), start_options, sweep.num_restarts)
+    starts = _sweep_starts(key, *pad_data(x, weights), np.array(sweep.counts), start_options, sweep.num_restarts)
     fit_options: SweepOptions = {"history": False, **sweep.options}
     fits = fit_many(starts, x, sample_weight=weight, **fit_options)
-    fits = jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), fits)
     totals = np.asarray(len(x), x.dtype) if weights is None else np.asarray(weights).sum(-1)
     concentration = concentration_of(sweep.options.get("prior"), max(sweep.counts), x.dtype)
-    return _best(fits, totals.reshape(folds), concentration)
+    return _best(fits, totals.reshape(folds), concentration, shape)
 
 
 @partial(jax.jit, static_argnums=(4, 5))
 def _sweep_starts(
-    keys: jax.Array, x: jax.Array, weights: Weight, counts: jax.Array, options: StartOptions, num_restarts: int
+    key: jax.Array, x: jax.Array, weights: Weight, counts: Array, options: StartOptions, num_restarts: int
 ) -> Mixture:
-    """Return the starts of all fits as one stack, for keys (len(counts), F).
+    """Return the starts of all fits as one stack, each from a key that depends on its number of components and its fold.
 
     The weights are an array (F, N), or weights of N rows that all fits share.
     """
     rows_weights = weight_or_ones(weights, x.shape[:1], x.dtype).reshape(-1, len(x))  # (F, N)
+    keys = jax.random.split(key, (options.num_components, len(rows_weights)))[jnp.asarray(counts) - 1]  # (len(counts), F)
 
     def one_cell(cell: tuple[jax.Array, jax.Array, jax.Array]) -> Mixture:
         key, count, fold = cell
@@ -274,9 +277,9 @@ def _sweep_starts(
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), starts)
 
 
-@jax.jit
-def _best(fits: Fit, totals: Array, concentration: Array) -> Fit:
-    """Return the best restarts (len(counts), F) from a stack (len(counts), F, restarts); the total weights are (F,).
+@partial(jax.jit, static_argnums=3)
+def _best(fits: Fit, totals: Array, concentration: Array, shape: tuple[int, int, int]) -> Fit:
+    """Return the best restarts (len(counts), F) of fits of the shape (len(counts), F, restarts); the total weights are (F,).
 
     The components of each fit are ordered by weight, so that absent components are last. The concentrations are (K,).
     """
@@ -285,6 +288,7 @@ def _best(fits: Fit, totals: Array, concentration: Array) -> Fit:
         chosen = best_of(fits, total)
         return largest_first(jax.tree.map(lambda leaf: leaf[chosen], fits), concentration)
 
+    fits = jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), fits)
     return jax.vmap(jax.vmap(best), in_axes=(0, None))(fits, totals)
 
 
@@ -296,7 +300,7 @@ def _cross_validate(
     weight = np.ones(len(x), x.dtype) if weight is None else np.asarray(weight)
     folds = _folds(key_folds, len(x), sweep.num_folds)
     held_out = np.where(folds == np.arange(sweep.num_folds)[:, None], weight, 0)  # (F, N): weights, 0 outside the fold
-    trained = _sweep_counts(key_fits, x, weight - held_out, covariance_type, sweep).mixture  # (len(counts), F)
+    trained = to_host(_sweep_counts(key_fits, x, weight - held_out, covariance_type, sweep).mixture)  # (len(counts), F)
     densities = np.stack([log_prob(trained[:, f], x) for f in range(len(held_out))], 1)  # (len(counts), F, N)
     return -2 * (held_out * np.where(held_out > 0, densities, 0)).sum((-2, -1))
 

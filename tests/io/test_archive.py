@@ -27,15 +27,17 @@ def numbers(seed, *shape):
 
 
 def finite(seed, *shape):
-    return jnp.nan_to_num(numbers(seed, *shape), posinf=1.0)
+    return np.nan_to_num(np.asarray(numbers(seed, *shape)), posinf=1.0)
 
 
 def mixture(*batch, kind="full", k=3, d=2):
     stored = {"full": (k, d, d), "tied": (1, d, d), "diag": (k, d), "spherical": (k, 1)}[kind]
     covariances = 1 + abs(finite(2, *batch, *stored))
     if stored[-2:] == (d, d) and kind in ("full", "tied"):
-        covariances = jnp.eye(d) + 0.1 * (covariances + jnp.swapaxes(covariances, -1, -2))
-    return jaxgmm.Mixture(jax.nn.softmax(finite(0, *batch, k)), finite(1, *batch, k, d), covariances, kind)
+        covariances = np.eye(d, dtype=covariances.dtype) + 0.1 * (covariances + np.swapaxes(covariances, -1, -2))
+    weights = np.exp(finite(0, *batch, k))
+    weights /= weights.sum(-1, keepdims=True)
+    return jax.tree.map(jnp.asarray, jaxgmm.Mixture(weights, finite(1, *batch, k, d), covariances, kind))
 
 
 def fit(*batch):
@@ -46,7 +48,7 @@ def fit(*batch):
 
 
 def prior(scale=None, d=2):
-    c, mean = 1 + abs(finite(6, 3)), finite(7, d)
+    c, mean = jnp.asarray(1 + abs(finite(6, 3))), jnp.asarray(finite(7, d))
     if scale is None:
         return jaxgmm.Prior(c, mean, jnp.asarray(0.1), jnp.asarray(d + 2.5), jnp.eye(d) * 1.1)
     return jaxgmm.IndependentPrior(c, mean, jnp.eye(d) * 3.1, scale)

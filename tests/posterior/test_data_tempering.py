@@ -7,13 +7,15 @@ import pytest
 
 import jaxgmm
 from jaxgmm.posterior.conditionals import gibbs_state
-from jaxgmm.posterior.data_tempering import Place, _in_random_order, _let_rows_enter, _log_density_of_rows, log_likelihoods
+from jaxgmm.posterior import data_tempering
+from jaxgmm.posterior.data_tempering import Place, _in_random_order, _let_rows_enter, _log_density_of_rows
 from jaxgmm.posterior.particle_moves import Problem
 from jaxgmm.posterior.particles import effective_size
 from jaxgmm.row_sums import FirstRows
 
 let_rows_enter = jax.jit(_let_rows_enter, static_argnums=3)  # eagerly, its loops compile anew in each call
 log_density_of_rows = jax.jit(_log_density_of_rows, static_argnums=4)
+log_likelihoods = jax.jit(data_tempering.log_likelihoods, static_argnums=2)
 BEGIN = Place(jnp.array(0), jnp.zeros(()))
 M = 50
 X = jnp.asarray(np.random.default_rng(0).normal(size=(40, 1)), jnp.float32)
@@ -27,7 +29,7 @@ def problem(y=X, weight=None):
 def particles():
     """Return draws from the prior."""
     draws = jaxgmm.sample_prior(jax.random.key(1), PRIOR, num_components=2, covariance_type="full", num_samples=M)
-    return draws, jax.vmap(gibbs_state)(draws)
+    return draws, jax.jit(jax.vmap(gibbs_state))(draws)
 
 
 def test_order_does_not_depend_on_padding():

@@ -25,7 +25,6 @@ def log_likelihoods_of_sites(covariance_type, d):
     start = random_mixture(
         1, covariance_type, 2, d
     )  # the features are centred on its means, and log-likelihoods are relative to it
-    log_likelihood, origin = likelihood.make_log_likelihood(problem, start), likelihood.reference_total(problem, start)
 
     def on_simplex(sites):  # elsewhere the two differ, because NumPyro divides by the sum
         return sites | {"weights": sites["weights"] / sites["weights"].sum()}
@@ -33,6 +32,7 @@ def log_likelihoods_of_sites(covariance_type, d):
     def of_samplers(sites):
         sites = on_simplex(sites)
         factors = covariance.complete(root_of(sites, covariance_type), covariance_type, d)
+        log_likelihood, origin = likelihood.make_log_likelihood(problem, start), likelihood.reference_total(problem, start)
         return log_likelihood(jnp.log(sites["weights"]), sites["means"], factors) + origin
 
     def of_numpyro(sites):

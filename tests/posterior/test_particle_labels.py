@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxgmm import covariance
-from jaxgmm.posterior.conditionals import gibbs_state
+from jaxgmm.posterior import conditionals
 from jaxgmm.posterior.particle_labels import sum_labels_of_particles
 from jaxgmm.row_sums import FirstRows
 
@@ -14,12 +14,13 @@ import oracle
 from helpers import COVARIANCE_TYPES, random_mixture
 
 KEY = jax.random.key(0)
+gibbs_state = jax.jit(conditionals.gibbs_state)  # eagerly, it compiles a hundred programs
 sum_labels = jax.jit(sum_labels_of_particles, static_argnums=4)
 
 
 def particles(mixture, count):
     """Return a state of `count` equal particles."""
-    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)), gibbs_state(mixture))
+    return jax.tree.map(lambda leaf: np.broadcast_to(leaf, (count, *leaf.shape)), gibbs_state(mixture))
 
 
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)

@@ -9,29 +9,33 @@ import pytest
 
 from jaxgmm.posterior import particles
 
+# whole: operation by operation they compile a hundred programs
+effective_size = jax.jit(particles.effective_size)
+systematic_parents = jax.jit(particles.systematic_parents)
+
 
 def test_effective_size():
     """The size is M for equal weights and 1 if one weight is everything; a common factor has no effect."""
     log_weights = jnp.array([[0.0, 0.0, -jnp.inf], [0.0, -jnp.inf, -jnp.inf]]).T
-    assert particles.effective_size(log_weights - 1000).tolist() == [2.0, 1.0]
-    assert particles.effective_size(jnp.full(3, -jnp.inf)) == 0
+    assert effective_size(log_weights - 1000).tolist() == [2.0, 1.0]
+    assert effective_size(jnp.full(3, -jnp.inf)) == 0
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_each_particle_gets_floor_or_ceil_of_its_share_of_children(seed):
     weights = np.random.default_rng(seed).gamma(0.3, size=50)
-    parents = particles.systematic_parents(jax.random.key(seed), jnp.log(jnp.asarray(weights)))
+    parents = systematic_parents(jax.random.key(seed), jnp.asarray(np.log(weights)))
     children, expected = np.bincount(parents, minlength=50), 50 * weights / weights.sum()
     assert (children >= np.floor(expected - 1e-4)).all()
     assert (children <= np.ceil(expected + 1e-4)).all()
-    assert particles.number_of_parents(parents) == (children > 0).sum()
+    assert jax.jit(particles.number_of_parents)(parents) == (children > 0).sum()
 
 
 def test_resampling_is_unbiased():
     """Over 4000 keys, each mean number of children is within 5 standard errors: false failure under 3e-6."""
     log_weights = jnp.log(jnp.array([0.05, 0.3, 0.15, 0.5]))
     keys = jax.random.split(jax.random.key(0), 4000)
-    children = jax.vmap(lambda key: jnp.bincount(particles.systematic_parents(key, log_weights), length=4))(keys)
+    children = jax.jit(jax.vmap(lambda key: jnp.bincount(particles.systematic_parents(key, log_weights), length=4)))(keys)
     share = np.array(4 * jnp.exp(log_weights))
     error = np.sqrt((share % 1) * (1 - share % 1) / 4000) + 1e-6
     assert (np.abs(children.mean(0) - share) < 5 * error).all()
@@ -43,8 +47,8 @@ def test_exponent_keeps_half_of_the_effective_size():
     step = lambda scale, low: lambda phi: (phi - low) * scale * log_weights  # noqa: E731
     low = jnp.float32(0.01)
     found = particles.largest_exponent(step(1.0, low), low, 500)
-    assert particles.effective_size(step(1.0, low)(found)) >= 500
-    assert particles.effective_size(step(1.0, low)(found + 1e-3)) < 500
+    assert effective_size(step(1.0, low)(found)) >= 500
+    assert effective_size(step(1.0, low)(found + 1e-3)) < 500
     assert particles.largest_exponent(step(1e-3, low), low, 500) == 1
 
 
@@ -57,7 +61,7 @@ def test_order_permutes_only_equal_concentrations():
     """Every order within the groups appears, and no component leaves its group."""
     concentration, present = jnp.array([1.0, 2.0, 1.0, 2.0, 1.0]), jnp.array([True, True, True, True, False])
     keys = jax.random.split(jax.random.key(1), 200)
-    orders = np.array(jax.vmap(lambda key: particles.random_order(key, concentration, present))(keys))
+    orders = np.array(jax.jit(jax.vmap(lambda key: particles.random_order(key, concentration, present)))(keys))
     assert (np.sort(orders, 1) == np.arange(5)).all()
     assert (np.array(concentration)[orders] == np.array(concentration)).all()
     assert (orders[:, 4] == 4).all()
@@ -67,13 +71,14 @@ def test_order_permutes_only_equal_concentrations():
 def test_correlations():
     first = jnp.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [1.0, 1.0, 1.0]])
     now = jnp.array([[2.0, 4.0, 6.0], [1.0, 0.0, 1.0], [1.0, 2.0, 3.0]])
-    np.testing.assert_allclose(particles._correlations(first, now), [1, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(jax.jit(particles._correlations)(first, now), [1, 0, 0], atol=1e-6)
 
 
 def test_moves_end_when_no_quantity_is_correlated_or_after_the_largest_number():
     first = jnp.asarray(np.random.default_rng(0).normal(size=(2, 200)))
     effort = particles.Effort(200, 10, 3, 0.5)
-    suffice = lambda now, count: bool(particles.Moves(first, jnp.array(count)).suffice(now, effort))  # noqa: E731
+    compiled = jax.jit(lambda now, count: particles.Moves(first, count).suffice(now, effort))
+    suffice = lambda now, count: bool(compiled(now, count))  # noqa: E731
     assert not suffice(first, 1)
     assert not suffice(first.at[0].set(0), 1)  # one quantity is still the same
     assert suffice(first[::-1], 1)

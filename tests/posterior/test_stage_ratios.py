@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgmm.posterior.stage_ratios import Sample, first_constant, one_sample, times_ratio
+from jaxgmm.posterior import stage_ratios
+from jaxgmm.posterior.stage_ratios import Sample, first_constant, one_sample
 
+times_ratio = jax.jit(stage_ratios.times_ratio)
 M, R, SHIFT = 200, 400, 0.8  # w = 2 exp(SHIFT z) takes the effective size of normal particles to about one half
 
 
@@ -33,7 +35,7 @@ def constants():
         plain = sum(jax.nn.logsumexp(log_weight(particles)) - jnp.log(M) for particles in z[:2])
         return constant.log_value, constant.total_variance(), plain
 
-    return jax.vmap(one)(jnp.asarray(np.moveaxis(targets(0, (R, M)), 1, 0), jnp.float32))
+    return jax.jit(jax.vmap(one))(jnp.asarray(np.moveaxis(targets(0, (R, M)), 1, 0), jnp.float32))
 
 
 def test_the_stated_variance_is_the_real_one(constants):
@@ -48,15 +50,15 @@ def test_the_stated_variance_is_the_real_one(constants):
 
 def test_particles_that_do_not_move_leave_the_mean_weight():
     """If each particle is repeated in proportion to its weight, the ratio is the mean weight."""
-    w = jnp.asarray(np.random.default_rng(0).integers(1, 5, 100), jnp.float32)
-    after = jnp.repeat(jnp.log(w), w.astype(int))
-    found = times_ratio(first_constant(100, w.dtype), one_sample(jnp.log(w)), one_sample(after))
-    np.testing.assert_allclose(found.log_value, jnp.log(w.mean()), rtol=1e-5)
+    w = np.random.default_rng(0).integers(1, 5, 100)
+    before, after = (jnp.asarray(np.log(values), jnp.float32) for values in (w, np.repeat(w, w)))
+    found = times_ratio(first_constant(100, jnp.float32), one_sample(before), one_sample(after))
+    np.testing.assert_allclose(found.log_value, np.log(w.mean()), rtol=1e-5)
 
 
 def test_only_valid_times_count():
     z = targets(1, (M,)).astype(np.float32)
-    before, after = (log_weight(jnp.stack([particles, -particles])) for particles in z[:2])
+    before, after = (np.float32(np.log(2) + SHIFT * np.stack([particles, -particles])) for particles in z[:2])
     start = first_constant(M, z.dtype)
     one = times_ratio(start, one_sample(before[0]), one_sample(after[0]))
     first = times_ratio(start, Sample(before, jnp.array(1)), Sample(after, jnp.array(1)))

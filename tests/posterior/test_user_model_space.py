@@ -80,13 +80,19 @@ def test_sites_that_a_mixture_does_not_determine(x64, monkeypatch):
 
     start = random_mixture(0, "tied", 2, 1)
     problem = user_model.problem_in_data_units(jnp.asarray(random_data(0, 20, 1, 2)), None, None)
-    user = make_user_space(model, problem, start)
-    assert not user.invertible
-    assert user.space.size == 3
-    z = user.space.flatten(start)
-    np.testing.assert_allclose(z[user.determined == 1], start.means.ravel())
-    np.testing.assert_array_equal(z[user.determined == 0], [0.0])
-    mixture, log_density, stats = jax.jit(user.describe)(z[None, None])
+    invertible = []
+
+    def described(start):
+        user = make_user_space(model, problem, start)
+        invertible.append(user.invertible)
+        z = user.space.flatten(start)
+        return z, user.determined, user.describe(z[None, None])
+
+    z, determined, (mixture, log_density, stats) = jax.jit(described)(start)
+    assert invertible == [False]
+    assert z.shape == (3,)
+    np.testing.assert_allclose(z[determined == 1], start.means.ravel())
+    np.testing.assert_array_equal(z[determined == 0], [0.0])
     assert mixture.batch_shape == log_density.shape == stats["log_likelihood"].shape == (1, 1)
     np.testing.assert_allclose(stats["sites"]["precision"], [[1.0]])
     rows = jaxgmm.log_prob(mixture, problem.y)
@@ -94,6 +100,6 @@ def test_sites_that_a_mixture_does_not_determine(x64, monkeypatch):
     np.testing.assert_allclose(stats["log_likelihood"], expected, rtol=1e-9)
     np.testing.assert_allclose(stats["pointwise_log_likelihood"], rows, rtol=1e-9)
     monkeypatch.setattr(chunking, "_POINTWISE_NUMBERS", 19)
-    assert "pointwise_log_likelihood" not in jax.eval_shape(lambda: user.describe(z[None, None]))[2]
+    assert "pointwise_log_likelihood" not in jax.eval_shape(described, start)[2][2]
     prior = dist.Normal(0.0, 10.0).log_prob(start.means).sum() + dist.Gamma(2.0, 2.0).log_prob(1.0)
     np.testing.assert_allclose(log_density, expected + prior, rtol=1e-9)
