@@ -18,17 +18,20 @@ K, D, NU = 3, 3, 9.5
 def prior_scale(covariance_type):
     """Return the scale S of an inverse Wishart or inverse gamma law."""
     root = np.eye(D) + 0.3 * np.random.default_rng(0).normal(size=(D, D))
-    matrix = jnp.asarray(root @ root.T)
-    diagonal = jnp.diagonal(matrix)
-    return {"full": matrix, "tied": matrix, "diag": diagonal, "spherical": diagonal.mean()}[covariance_type]
+    matrix = root @ root.T
+    diagonal = np.diagonal(matrix)
+    return jnp.asarray({"full": matrix, "tied": matrix, "diag": diagonal, "spherical": diagonal.mean()}[covariance_type])
 
 
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
 def test_inverse_wishart_density(covariance_type, x64):
     """The log-density is that of scipy's inverse Wishart, or the sum of its inverse gammas."""
     mixture, scale = random_mixture(0, covariance_type), prior_scale(covariance_type)
-    factors = covariance.factorize(mixture.covariances, covariance_type, D)
-    found = distributions.inverse_wishart_log_prob(factors, jnp.asarray(NU), scale, covariance_type, D)
+    found = jax.jit(
+        lambda covariances: distributions.inverse_wishart_log_prob(
+            covariance.factorize(covariances, covariance_type, D), jnp.asarray(NU), scale, covariance_type, D
+        )
+    )(mixture.covariances)
     if covariance.is_dense(covariance_type):
         stored = 1 if covariance_type == "tied" else K
         expected = [stats.invwishart(NU, np.asarray(scale)).logpdf(oracle.dense(mixture, k)) for k in range(stored)]
@@ -41,10 +44,11 @@ def test_inverse_wishart_density(covariance_type, x64):
 def test_half_normal_density(covariance_type, x64):
     """At lkj = 1 and D = 2 correlations are uniform on (-1, 1), and the density is that of standard deviations, transformed."""
     mixture, sd = random_mixture(0, covariance_type, d=2), 1.3
-    factors = covariance.factorize(mixture.covariances, covariance_type, 2)
-    found = distributions.half_normal_lkj_log_prob(
-        mixture.covariances, factors, jnp.asarray(sd), jnp.asarray(1.0), covariance_type, 2
-    )
+    found = jax.jit(
+        lambda covariances: distributions.half_normal_lkj_log_prob(
+            covariances, covariance.factorize(covariances, covariance_type, 2), sd, jnp.asarray(1.0), covariance_type, 2
+        )
+    )(mixture.covariances)
     if covariance.is_dense(covariance_type):
         tau = np.sqrt(np.diagonal(mixture.covariances, axis1=-2, axis2=-1))
         expected = stats.halfnorm.logpdf(tau, scale=sd).sum(-1) - np.log(2) - np.log(4 * tau.prod(-1) ** 2)
@@ -79,10 +83,15 @@ def test_factors_of_draws(covariance_type, x64):
     rng = np.random.default_rng(1)
     shapes = distributions.gamma_shapes(jnp.asarray(NU), covariance_type, K, D)
     gammas, normals = jnp.asarray(rng.gamma(shapes)), jnp.asarray(rng.normal(size=(len(shapes), D, D)))
-    found = distributions.inverse_wishart_factors(gammas, normals, scale, covariance_type, D)
-    stored = covariance.from_factor(found.lower, covariance_type)
-    expected = covariance.factorize(stored, covariance_type, D)
-    np.testing.assert_allclose(found.half_log_det, expected.half_log_det, rtol=1e-9, atol=1e-12)
     vectors = jnp.asarray(rng.normal(size=(K, D)))
-    there = covariance.transform(found.lower, vectors, covariance_type)
-    np.testing.assert_allclose(covariance.transform(found.whitener, there, covariance_type), vectors, rtol=1e-9)
+
+    @jax.jit
+    def compared(gammas, normals, scale, vectors):
+        found = distributions.inverse_wishart_factors(gammas, normals, scale, covariance_type, D)
+        expected = covariance.factorize(covariance.from_factor(found.lower, covariance_type), covariance_type, D)
+        there = covariance.transform(found.lower, vectors, covariance_type)
+        return found.half_log_det, expected.half_log_det, covariance.transform(found.whitener, there, covariance_type)
+
+    found, expected, back = compared(gammas, normals, scale, vectors)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(back, vectors, rtol=1e-9)

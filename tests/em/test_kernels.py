@@ -8,13 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgmm import covariance
+from jaxgmm import covariance, rounding
 from jaxgmm.em import kernels
-from jaxgmm.rounding import positive_factors
 
 import oracle
 from helpers import TWO_COVARIANCE_TYPES, random_data, random_mixture, random_weight
 
+# whole: operation by operation they compile for seconds
+positive_factors, is_far = jax.jit(rounding.positive_factors), jax.jit(kernels._is_far)
+quadratic_error = jax.jit(kernels.quadratic_error)
+whitened_sums = jax.jit(kernels.whitened_component_sums, static_argnums=0)
+quadratic_sums = jax.jit(kernels._quadratic_component_sums, static_argnums=(0, 1))
 CHUNK = 16
 TOL = jnp.float32(1e-8)
 NAMES = ("count", "mean", "scatter")
@@ -66,11 +70,11 @@ def test_both_kernels_are_the_defining_sums(covariance_type, weighted, x64):
 def test_the_exact_kernel_takes_over_far_from_the_centre(covariance_type, x64):
     """Far from the centre `component_sums` is the whitened kernel to the last bit, near it the quadratic one."""
     for offset, kernel in (
-        (0.0, jax.jit(kernels._quadratic_component_sums, static_argnums=(0, 1))),
-        (1e4, jax.jit(lambda chunk, _, *rest: kernels.whitened_component_sums(chunk, *rest), static_argnums=(0, 1))),
+        (0.0, quadratic_sums),
+        (1e4, lambda chunk, _, *rest: whitened_sums(chunk, *rest)),
     ):
         mixture, factors, rows = arguments(covariance_type, offset=offset)
-        assert bool(kernels._is_far(mixture, factors, TOL)) == (offset > 0)
+        assert bool(is_far(mixture, factors, TOL)) == (offset > 0)
         found, log_likelihood = jax.jit(kernels.component_sums, static_argnums=4)(mixture, factors, rows, TOL, CHUNK)
         expected, total = kernel(CHUNK, False, mixture, factors, rows)
         for name in NAMES:
@@ -82,8 +86,8 @@ def test_the_tolerance_decides_how_far_the_data_may_lie(x64):
     """A larger tolerance, or a tolerance of 0, allows the quadratic kernel farther from the centre, up to a fixed distance."""
     for offset, by_tol in ((0.0, [False] * 4), (100.0, [True, False, False, False]), (1e4, [True] * 4)):
         mixture, factors, _ = arguments("full", offset=offset)
-        assert [bool(kernels._is_far(mixture, factors, tol)) for tol in (1e-12, 1e-8, 1e-2, 0.0)] == by_tol
-        errors = [float(kernels.quadratic_error(mixture, factors, tol)) for tol in (1e-12, 1e-8, 1e-2, 0.0)]
+        assert [bool(is_far(mixture, factors, tol)) for tol in (1e-12, 1e-8, 1e-2, 0.0)] == by_tol
+        errors = [float(quadratic_error(mixture, factors, tol)) for tol in (1e-12, 1e-8, 1e-2, 0.0)]
         assert [error == 0 for error in errors] == by_tol
         assert max(errors) < 0.5e-9
 
@@ -99,15 +103,22 @@ def test_the_error_of_the_quadratic_kernel_is_bounded(covariance_type, case, x64
         mixture = dataclasses.replace(mixture, means=mixture.means.at[0].add(300))
         rows = rows._replace(x=rows.x.at[::3].add(300))
     factors = positive_factors(mixture)
-    exact, exact_total = kernels.whitened_component_sums(CHUNK, mixture, factors, rows)
-    found, total = kernels._quadratic_component_sums(CHUNK, False, mixture, factors, rows)
-    bound = float(np.finfo(np.float64).eps * kernels._largest_square(mixture, factors))
+    exact, exact_total = whitened_sums(CHUNK, mixture, factors, rows)
+    found, total = quadratic_sums(CHUNK, False, mixture, factors, rows)
+    bound = float(np.finfo(np.float64).eps * jax.jit(kernels._largest_square)(mixture, factors))
     assert 1e-13 < bound < 1e-8
     assert abs(total - exact_total) <= bound * len(rows.x)
     present = np.flatnonzero(exact.count > 6)  # enough points for a covariance
-    new, other = ((sums.scatter / sums.count.reshape(-1, *[1] * (sums.scatter.ndim - 1)))[present] for sums in (exact, found))
-    whitener = covariance.factorize(new, covariance_type, 3).whitener
-    assert abs(covariance.transform_scatter(whitener, other - new, covariance_type)).max() <= 8 * bound
+    new, other = (
+        np.asarray(sums.scatter) / np.asarray(sums.count).reshape(-1, *[1] * (sums.scatter.ndim - 1)) for sums in (exact, found)
+    )
+
+    @jax.jit
+    def relative(new, other):
+        whitener = covariance.factorize(new, covariance_type, 3).whitener
+        return covariance.transform_scatter(whitener, other - new, covariance_type)
+
+    assert abs(np.asarray(relative(new[present], other[present]))).max() <= 8 * bound
 
 
 def test_a_batch_chooses_for_each_member(x64):
@@ -145,4 +156,4 @@ def test_derivatives_are_those_of_the_whitened_kernel(x64):
 def test_one_logarithm_for_eight_rows(x64):
     """The logarithm of products of eight totals is the sum of their logarithms, for totals as large as a thousand."""
     totals = 1 + 999 * np.random.default_rng(0).random(64)
-    np.testing.assert_allclose(kernels._sum_of_logs(jnp.asarray(totals)), np.log(totals).sum(), rtol=1e-14)
+    np.testing.assert_allclose(jax.jit(kernels._sum_of_logs)(totals), np.log(totals).sum(), rtol=1e-14)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm.posterior.conditionals import gibbs_state
 from jaxgmm.posterior import data_tempering
+from jaxgmm.posterior.conditionals import gibbs_state
 from jaxgmm.posterior.data_tempering import Place, _in_random_order, _let_rows_enter, _log_density_of_rows
 from jaxgmm.posterior.particle_moves import Problem
 from jaxgmm.posterior.particles import effective_size

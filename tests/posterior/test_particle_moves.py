@@ -14,7 +14,6 @@ from jaxgmm.priors.interface import ComponentSums
 import oracle
 from helpers import COVARIANCE_TYPES, random_mixture
 
-
 # whole: operation by operation they compile a hundred programs
 with_point = jax.jit(_with_point, static_argnums=3)
 

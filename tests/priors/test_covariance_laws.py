@@ -20,7 +20,11 @@ def test_lkj_is_normalised(x64):
     """At lkj=1 and D=3 the density of correlation matrices is uniform: one over their volume, pi^2 / 2."""
     matrix = random_mixture(0, "full", k=1).covariances
     tau = np.sqrt(np.diag(matrix[0]))
-    value = half_normal_lkj_log_prob(matrix, covariance.factorize(matrix, "full", 3), jnp.ones(3), jnp.asarray(1.0), "full", 3)
+    value = jax.jit(
+        lambda matrix: half_normal_lkj_log_prob(
+            matrix, covariance.factorize(matrix, "full", 3), jnp.ones(3), jnp.asarray(1.0), "full", 3
+        )
+    )(matrix)
     expected = stats.halfnorm.logpdf(tau).sum() - np.log(8 * tau.prod() ** 3) - math.log(math.pi**2 / 2)
     np.testing.assert_allclose(value[0], expected, rtol=1e-11)
 
@@ -30,16 +34,20 @@ def test_lkj_is_normalised(x64):
 def test_change_of_units(kind, half_normal, x64):
     """The density of a covariance times the volume of its free entries is the same in all units."""
     law, mixture = independent_prior(kind, 2, 2, half_normal).scale, random_mixture(0, kind, 2, 2)
-    scale = jnp.array([3.0, 3.0] if kind == "spherical" else [0.5, 20.0])
-    factor = scale_factor(scale, kind)
-    inside = law.standardise(scale, factor[0])
+    scale = np.array([3.0, 3.0] if kind == "spherical" else [0.5, 20.0])
 
     def density(law, covariances):
         return law.log_density(covariances, covariance.factorize(covariances, kind, 2), kind, 2)
 
-    log_volume = sum(float(jnp.log(factor[index])) for index in covariance.labels(kind, 1, 2))
-    expected = density(law, mixture.covariances) + log_volume
-    np.testing.assert_allclose(density(inside, mixture.covariances / factor), expected, rtol=1e-10)
+    @jax.jit
+    def densities(law, covariances, scale):
+        factor = scale_factor(scale, kind)
+        inside = law.standardise(scale, factor[0])
+        return factor, density(law, covariances), density(inside, covariances / factor)
+
+    factor, before, inside = map(np.asarray, densities(law, mixture.covariances, scale))
+    log_volume = sum(np.log(factor[index]) for index in covariance.labels(kind, 1, 2))
+    np.testing.assert_allclose(inside, before + log_volume, rtol=1e-10)
 
 
 def test_typical_variances():
@@ -71,6 +79,12 @@ def test_draws_have_the_shape_of_the_storage(kind):
     """Under either kind of law; matrices are positive definite."""
     for half_normal in (False, True):
         law = independent_prior(kind, 3, 2, half_normal).scale
-        drawn = law.sample(jax.random.key(0), kind, 3, 2)
+
+        @jax.jit
+        def draw(key, law=law):
+            drawn = law.sample(key, kind, 3, 2)
+            return drawn, covariance.factorize(drawn, kind, 2).half_log_det
+
+        drawn, half_log_det = draw(jax.random.key(0))
         assert drawn.shape == covariance.storage_shape(kind, 3, 2)
-        assert np.isfinite(covariance.factorize(drawn, kind, 2).half_log_det).all()
+        assert np.isfinite(half_log_det).all()
