@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Unpack
 
@@ -19,8 +21,9 @@ from ...priors.interface import MixturePrior
 from ...row_sums import total_weight
 from ...validation import check_count, is_traced, warn_of_small_weights
 from ..assignments import weighted_data
+from ..fit import fit
 from ..fit_warnings import emit_warnings
-from ..initialization import StartOptions, check_start_options
+from ..initialization import StartOptions, check_start_options, initialize
 from ..loop import EMProblem
 from ..restart_starts import restart_starts
 from ..result import Fit, unsoundness_of
@@ -93,11 +96,45 @@ def fit_restarts(
     total, concentration = total_weight(weight, len(x), x.dtype), concentration_of(prior, num_components, x.dtype)
     start, result = _take_best(starts, fits, total, concentration)
     if not is_traced(result):
-        warn_of_small_weights(weight)
-        reg_covar: Any = options.get("reg_covar")
-        problem = EMProblem(x, weight, prior, reg_covar)
-        emit_warnings(result, start, problem, accelerate=options.get("accelerate", False))
+        _warn_of_fit(result, start, x, weight, prior, options)
     return result
+
+
+def fit_one_start(
+    key: jax.Array,
+    x: ArrayLike,
+    prior: MixturePrior | None,
+    start_options: StartOptions,
+    sample_weight: ArrayLike | None,
+    options: Mapping[str, Any],
+) -> Fit:
+    """Return the fit from the start of `initialize`, with its components ordered by weight.
+
+    The result is that of `fit_restarts` with one restart, but the first call compiles in half the time. The options are those
+    of `fit`.
+    """
+    start = initialize(key, x, sample_weight=sample_weight, **start_options._asdict())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # these warnings name components by their places in the start
+        result = fit(start, x, prior, sample_weight=sample_weight, **options)
+    x, weight = weighted_data(x, sample_weight, start.num_components)
+    result = _largest_first(result, concentration_of(prior, start.num_components, x.dtype))
+    _warn_of_fit(result, start, x, weight, prior, options)
+    return result
+
+
+def _warn_of_fit(
+    result: Fit,
+    start: Mixture,
+    x: jax.Array,
+    weight: jax.Array | None,
+    prior: MixturePrior | None,
+    options: Mapping[str, Any],
+) -> None:
+    """Issue the warnings of `fit` for a result whose components have been ordered."""
+    warn_of_small_weights(weight)
+    problem = EMProblem(x, weight, prior, options.get("reg_covar"))
+    emit_warnings(result, start, problem, accelerate=options.get("accelerate", False))
 
 
 def check_restarts(num_restarts: int, num_components: int, x: jax.Array) -> None:
@@ -129,6 +166,9 @@ def largest_first(fit: Fit, concentration: jax.Array | np.ndarray) -> Fit:
     weights = jnp.where(jnp.isfinite(fit.mixture.weights), fit.mixture.weights, 0)
     order = ascending_order(-weights, jnp.asarray(concentration))
     return replace(fit, mixture=permute_components(fit.mixture, order), component_status=fit.component_status[order])
+
+
+_largest_first = jax.jit(largest_first)
 
 
 def best_of(fits: Fit, total: jax.Array | np.ndarray) -> jax.Array:
