@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from .. import covariance
 from ..calls import public
 from ..chunking import rows_per_chunk
-from ..host import extremes
+from ..host import extremes, num_positive
 from ..mixture import Mixture
 from ..padding import pad_data, pad_rows
 from ..priors.interface import ComponentSums
@@ -128,7 +128,7 @@ def _mixture_of_all(
 def weighted_data(x: ArrayLike, sample_weight: ArrayLike | None, num_components: int) -> tuple[jax.Array, jax.Array | None]:
     """Return validated data (N, D) and weights (N,) or None; raise ValueError if there are fewer rows than components."""
     x, weight = as_weighted_data(x, sample_weight)
-    rows = len(x) if weight is None or is_traced(weight) else int((np.asarray(weight) > 0).sum())
+    rows = len(x) if weight is None or is_traced(weight) else num_positive(weight)
     if rows < max(num_components, 1):
         raise ValueError(
             f"x has {rows} rows; at least {max(num_components, 1)} were expected, one per component: use fewer components."
