@@ -26,10 +26,19 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from .copies import arrays_in, copy_arrays
 
 # the public functions that take global arrays
-_FUNCTIONS = frozenset(
-    "e_step fit fit_restarts initialize standard_errors bic aic icl log_prob responsibilities predict default_prior laplace "
-    "gibbs nuts log_evidence fit_many".split()
-)
+_FUNCTIONS = {
+    "e_step",
+    "fit",
+    "initialize",
+    "fit_restarts",
+    "fit_many",
+    "default_prior",
+    "standard_errors",
+    "bic",
+    "aic",
+    "icl",
+}
+_FUNCTIONS |= {"log_prob", "responsibilities", "predict", "laplace", "gibbs", "nuts", "log_evidence"}
 _BYTES = 32  # of a hash or of a name, when processes exchange them
 _is_inside: ContextVar[bool] = ContextVar("whether a public function has called the present one", default=False)
 
@@ -133,7 +142,7 @@ def call_across_processes(
 
 
 def is_inside() -> bool:
-    """Return whether the running function was called by a public function that has already compared the processes' arguments."""
+    """Return whether a public function is running, so that the processes have already compared their arguments."""
     return _is_inside.get()
 
 
@@ -173,8 +182,9 @@ def _check_same_call(
     differs = (every != every[0]).any(-1)  # (H, arguments)
     which = [name for name, flag in zip(hashes, differs.any(0), strict=True) if flag]
     others = ", ".join(map(str, np.flatnonzero(differs.any(1))))
+    are = "is" if len(which) == 1 else "are"
     raise ValueError(
-        f"{' and '.join(which)} of {function.__name__} is not the same in all processes: process 0 and process {others} differ; "
+        f"{' and '.join(which)} of {function.__name__} {are} not the same in all processes: process 0 and {others} differ; "
         "every process must pass the same start, options and random key, and only x and sample_weight may be divided among "
         "processes, as by jax.make_array_from_process_local_data."
     )

@@ -21,7 +21,7 @@ from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
 from .covariance import TYPES
-from .host import cast, extremes, to_device
+from .host import cast, extremes, on_host, to_device
 from .processes import is_global, over_parts
 from .real_numbers import as_numpy, check_dtype
 from .row_shards import feature_axes, place_rows, row_axes

@@ -29,6 +29,7 @@ from .. import covariance
 from ..density import log_joint, quadratic_coefficients, quadratic_log_joint, safe_log
 from ..mixture import Mixture
 from ..priors.interface import ComponentSums, MixturePrior, StandardVariables
+from ..processes import over_parts
 from ..rounding import positive_factors, scatter_about_mean
 from ..row_sums import Total, Weight, nonzero, sum_over_rows, vary_with, weight_array
 from ..validation import is_traced

@@ -1,0 +1,82 @@
+"""Test calls with arrays whose parts several processes hold. The processes run on this machine, with one device each."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxgmm.processes import is_global, over_parts
+
+_QUICK = ["fit", "log_prob", "bic", "default_prior", "initialize"]
+_SLOW = ["e_step", "fit unweighted", "responsibilities", "predict", "icl", "aic", "initialize unweighted", "fit_restarts"]
+_SLOW += ["standard_errors", "laplace", "gibbs", "gibbs unweighted", "nuts", "log_evidence"]
+_SLOW += ["explicit fit", "explicit responsibilities", "explicit default_prior"]
+
+
+def free_port():
+    """Return the number of a port that no process uses."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def start(script, *arguments, **environment):
+    """Start a Python script with one device in a process of its own."""
+    env = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(sys.path)} | environment
+    command = [sys.executable, str(script), *map(str, arguments)]
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(processes, seconds=300):
+    """Wait for processes and return their outputs; afterwards, none of them runs."""
+    try:
+        return [process.communicate(timeout=seconds)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+@pytest.fixture(scope="module", params=[(2, _QUICK), pytest.param((4, _SLOW), marks=pytest.mark.slow)], ids=["two", "four"])
+def found(request, tmp_path_factory):
+    """Return the hashes of results and the messages of errors of each process."""
+    (count, names), folder, port = request.param, tmp_path_factory.mktemp("processes"), free_port()
+    script = Path(__file__).parent / "global_rows.py"
+    processes = [start(script, folder, port, count, number, *names) for number in range(count)]
+    outputs = finish(processes)
+    assert [process.returncode for process in processes] == [0] * count, "\n".join(output[-3000:] for output in outputs)
+    return [json.loads((folder / f"{number}.json").read_text()) for number in range(count)]
+
+
+def test_results(found):
+    """All processes end with the same bits; the script itself compares them with the results of one process."""
+    assert all(results == found[0][0] for results, _ in found)
+    assert len(found[0][0]) in (len(_QUICK), len(_SLOW))
+
+
+def test_errors(found):
+    """If one process holds invalid rows, or makes another call, all raise the same error."""
+    parts = [
+        "x contains NaN in 1 of 240 rows",
+        "sample_weight has a negative value, -1",
+        "mixture of fit is not the same in all processes: process 0 and",
+        "tol and max_iter of fit are not the same in all processes",
+        "The processes call different functions: process 0 log_prob",
+        "select was called with an array whose parts are held by several processes",
+        "fit has no option steps",
+        "sample_weight sums to 0.24 over 240 rows",
+    ]
+    for part, *messages in zip(parts, *(errors for _, errors in found), strict=True):
+        assert part in messages[0]
+        assert set(messages) == {messages[0]}
+
+
+def test_arrays_of_one_process():
+    """Without several processes, no array is global, and functions of parts see all rows."""
+    values = np.arange(6.0).reshape(3, 2)
+    assert not is_global(values)
+    assert over_parts(lambda rows: rows.sum(0), values).tolist() == [6, 9]
