@@ -26,19 +26,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from .copies import arrays_in, copy_arrays
 
 # the public functions that take global arrays
-_FUNCTIONS = {
-    "e_step",
-    "fit",
-    "initialize",
-    "fit_restarts",
-    "fit_many",
-    "default_prior",
-    "standard_errors",
-    "bic",
-    "aic",
-    "icl",
-}
-_FUNCTIONS |= {"log_prob", "responsibilities", "predict", "laplace", "gibbs", "nuts", "log_evidence"}
+_FUNCTIONS = {"e_step", "fit", "initialize", "fit_restarts", "fit_many", "default_prior", "standard_errors"}
+_FUNCTIONS |= {"bic", "aic", "icl", "log_prob", "responsibilities", "predict", "laplace", "gibbs", "nuts", "log_evidence"}
 _BYTES = 32  # of a hash or of a name, when processes exchange them
 _is_inside: ContextVar[bool] = ContextVar("whether a public function has called the present one", default=False)
 
