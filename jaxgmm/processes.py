@@ -41,20 +41,15 @@ def is_global(value: object) -> bool:
 
 def of_all_processes(values: np.ndarray, array: jax.Array) -> np.ndarray:
     """Return the values (...) of all processes that hold a part of a global array, (H, ...); all of them must call this."""
-    mesh = _one_device_of_each_process(tuple(sorted(array.sharding.device_set, key=lambda device: device.id)))
+    devices = sorted(array.sharding.device_set, key=lambda device: (device.process_index, device.id))
+    mesh = Mesh(np.array(devices), ("device",), axis_types=(AxisType.Auto,))
     words = np.ascontiguousarray(values).reshape(-1).view(np.uint32)
     with jax.ensure_compile_time_eval():
-        rows = NamedSharding(mesh, PartitionSpec("process"))
+        rows = NamedSharding(mesh, PartitionSpec("device"))
         own = jax.make_array_from_callback((mesh.size, len(words)), rows, lambda index: words[None])
         found = np.asarray(_copy_to_all(mesh)(own))
-    return found.view(values.dtype).reshape(-1, *values.shape)
-
-
-@lru_cache
-def _one_device_of_each_process(devices: tuple[jax.Device, ...]) -> Mesh:
-    """Return a mesh of the first device of each process."""
-    first = {device.process_index: device for device in reversed(devices)}
-    return Mesh(np.array([first[process] for process in sorted(first)]), ("process",), axis_types=(AxisType.Auto,))
+    first = np.unique([device.process_index for device in devices], return_index=True)[1]  # one device of each process
+    return found[first].view(values.dtype).reshape(-1, *values.shape)
 
 
 @lru_cache

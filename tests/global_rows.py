@@ -19,6 +19,8 @@ import jaxgmm
 
 N = 240
 _PER_ROW = ("log_prob", "responsibilities", "predict")
+# these make decisions that depend on rounding, or on the places of rows of weight 0: test_row_shards.py compares them, with more rows
+_NOT_COMPARED = ("fit_restarts", "log_evidence")
 
 
 class Process:
@@ -47,7 +49,7 @@ class Process:
             assert not found.is_fully_addressable
             found = np.asarray(found.addressable_data(0))
         assert all(leaf.is_fully_addressable for leaf in jax.tree.leaves(found) if isinstance(leaf, jax.Array)), name
-        if self.number == 0:
+        if self.number == 0 and name not in _NOT_COMPARED:
             expected = jax.tree.map(np.asarray, calls(self.x, self.weight)[name]())
             compare(name, found, expected[self.own] if name in _PER_ROW else expected)
         return None if name in _PER_ROW else hashlib.sha256(b"".join(map(to_bytes, jax.tree.leaves(found)))).hexdigest()

@@ -38,7 +38,8 @@ def finish(processes, seconds=300):
         return [process.communicate(timeout=seconds)[0] for process in processes]
     finally:
         for process in processes:
-            process.kill()
+            with process:
+                process.kill()
 
 
 @pytest.fixture(scope="module", params=[(2, _QUICK), pytest.param((4, _SLOW), marks=pytest.mark.slow)], ids=["two", "four"])
