@@ -19,7 +19,7 @@ import jaxgmm
 
 N = 240
 _PER_ROW = ("log_prob", "responsibilities", "predict")
-# these make decisions that depend on rounding, or on the places of rows of weight 0: test_row_shards.py compares them, with more rows
+# with so few rows, these depend on rounding or on the places of rows of weight 0; test_row_shards.py compares them
 _NOT_COMPARED = ("fit_restarts", "log_evidence")
 
 
