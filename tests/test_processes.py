@@ -5,11 +5,13 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import jaxgmm
 from jaxgmm.processes import is_global, over_parts
 
 _QUICK = ["fit", "log_prob", "bic", "default_prior", "initialize"]
@@ -75,6 +77,33 @@ def test_errors(found):
     for part, *messages in zip(parts, *(errors for _, errors in found), strict=True):
         assert part in messages[0]
         assert set(messages) == {messages[0]}
+
+
+@pytest.mark.slow
+def test_one_process_is_killed(tmp_path):
+    """If one process dies, the others end with an error within a minute, and the same command continues from the saved fit."""
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "data.npy", rng.normal(size=(2001, 3)) + 1.6 * rng.integers(0, 3, 2001)[:, None])
+    script, result = Path(__file__).parents[1] / "notebooks" / "cluster" / "fit_on_cluster.py", tmp_path / "fit.npz"
+
+    def start_both(*options):
+        shared = (script, tmp_path / "data.npy", result, "-k", 3, *options, "--coordinator", f"127.0.0.1:{free_port()}")
+        return [start(*shared, "--processes", 2, "--process", number) for number in range(2)]
+
+    first, second = start_both("--steps", 2, "--rounds", 100_000)
+    while first.poll() is None and not result.exists():
+        time.sleep(0.1)
+    second.kill()
+    killed = time.monotonic()
+    output = finish([first, second])[0]
+    assert time.monotonic() - killed < 60
+    assert first.returncode != 0
+    saved = jaxgmm.load(result)
+    assert saved.status == jaxgmm.Status.MAX_ITER, output
+    again = start_both("--rounds", 1)
+    output = finish(again)[0]
+    assert [process.returncode for process in again] == [0, 0], output
+    assert jaxgmm.load(result).log_likelihood > saved.log_likelihood
 
 
 def test_arrays_of_one_process():
