@@ -1,7 +1,7 @@
 """Fit a Gaussian mixture to the rows of one npy file, with several processes on one machine or on many.
 
 Copy this file and change it. All processes run it with the same arguments, and each reads only its own rows. The fit is saved
-after every few steps. If a process dies, the others end with an error; start all of them again, and they continue from the file.
+after every few steps. If a process dies, the others end with an error. Start all of them again: they continue from the file.
 
 Slurm, one process on each of 8 nodes:
 
@@ -23,6 +23,9 @@ Two processes on this machine:
 """
 
 import argparse
+import os
+import sys
+import traceback
 import warnings
 from pathlib import Path
 
@@ -89,4 +92,9 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)  # an ordinary exit would wait for the other processes, of which one may be dead
