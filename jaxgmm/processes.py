@@ -15,7 +15,7 @@ import inspect
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ _BYTES = 32  # of a hash or of a name, when processes exchange them
 _is_inside: ContextVar[bool] = ContextVar("whether a public function has called the present one", default=False)
 
 
-def is_global(value: object) -> bool:
+def is_global(value: object) -> TypeGuard[jax.Array]:
     """Return whether a value is a concrete array of which this process does not hold all entries."""
     if not isinstance(value, jax.Array) or isinstance(value, Tracer):
         return False
@@ -58,7 +58,7 @@ def _copy_to_all(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
     return jax.jit(lambda array: array, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
 
-def own_parts(*arrays: jax.Array | np.ndarray) -> list[tuple[jax.Array | np.ndarray, ...]]:
+def own_parts(*arrays: jax.Array | np.ndarray) -> list[tuple[Any, ...]]:
     """Return the parts of arrays that this process holds. Each part holds the same rows of all arrays.
 
     The first array is global. Each of the others is divided in the same way, or this process holds all its rows. If several
@@ -84,10 +84,9 @@ def over_parts(function: Callable[..., Any], *arrays: jax.Array | np.ndarray, co
     The numbers of all parts are then combined, by default added, so that all processes return the same. The function must take
     parts without rows.
     """
-    if not is_global(arrays[0]):
-        return np.asarray(function(*map(np.asarray, arrays)), float)
     first = arrays[0]
-    assert isinstance(first, jax.Array)
+    if not is_global(first):
+        return np.asarray(function(*map(np.asarray, arrays)), float)
     parts = own_parts(*arrays) or [tuple(np.zeros((0, *array.shape[1:]), array.dtype) for array in arrays)]
     own = [np.asarray(function(*map(np.asarray, part)), float) for part in parts]
     return combine.reduce(of_all_processes(combine.reduce(own), first))

@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 from .covariance import TYPES
 from .host import cast, extremes, on_host, to_device
 from .processes import is_global, over_parts
-from .real_numbers import as_numpy, check_dtype
+from .real_numbers import as_numpy, check_dtype, check_magnitude, check_range
 from .row_shards import feature_axes, place_rows, row_axes
 
 # a warning says that weights cannot be counts if their sum is below this fraction of the effective number of observations
@@ -68,43 +68,14 @@ def _as_float_array(value: ArrayLike, name: str, check_values: bool) -> tuple[ja
         if not check_values or not value.size or is_traced(value):
             return value, None
         range_ = extremes(value)
-        _check_range(*range_, value, name, value.dtype)
+        check_range(*range_, value, name, value.dtype)
         return value, range_
     array = as_numpy(value, name)
     target = jax.dtypes.canonicalize_dtype(array.dtype) if array.dtype in (np.float32, np.float64) else jnp.result_type(float)
     range_ = (float(array.min()), float(array.max())) if array.size else None
     if range_:
-        _check_range(*range_, array, name, target)
+        check_range(*range_, array, name, target)
     return to_device(array, target), range_
-
-
-def _check_range(low: float, high: float, array: np.ndarray | jax.Array, name: str, target: DTypeLike) -> None:
-    """Raise ValueError if the extremes `low` and `high` of an array are not finite, or if the target dtype cannot hold them."""
-    if not (math.isfinite(low) and math.isfinite(high)):
-        bad, nan = over_parts(_count_bad_rows, array)
-        rows = f" in {bad:.0f} of {len(array)} rows" if array.ndim else ""
-        what = "NaN" if nan else "infinity"
-        advice = ": drop such rows, or give them sample_weight 0" if name == "x" else ""
-        if name == "x" and what == "NaN":
-            advice = ": use jaxgmm.observations(x) if these values are missing, drop such rows, or give them sample_weight 0"
-        raise ValueError(f"{name} contains {what}{rows}; finite values were expected{advice}.")
-    largest = max(abs(low), abs(high))
-    if array.dtype.kind in "iu" and jnp.finfo(target).bits == 32 and largest > 2**24:
-        raise ValueError(
-            f"{name} holds integers up to {largest:.0f}, which float32 cannot hold exactly (limit 2**24); "
-            "subtract an offset, or enable float64 with jax.config.update('jax_enable_x64', True)."
-        )
-    if largest > float(jnp.finfo(target).max):
-        raise ValueError(
-            f"{name} has values up to {largest:.3g}, beyond {jnp.finfo(target).dtype}; rescale the data, or "
-            "enable float64 with jax.config.update('jax_enable_x64', True)."
-        )
-
-
-def _count_bad_rows(array: np.ndarray) -> np.ndarray:
-    """Return the number of rows of an array that have values that are not finite, and the number of NaNs, (2,)."""
-    values = np.asarray(array, float).reshape(len(array) if array.ndim else 1, -1)
-    return np.array([(~np.isfinite(values)).any(1).sum(), np.isnan(values).sum()])
 
 
 def as_data(x: ArrayLike, name: str = "x", *, check_values: bool = False, num_features: int | None = None) -> jax.Array:
@@ -119,7 +90,7 @@ def as_data(x: ArrayLike, name: str = "x", *, check_values: bool = False, num_fe
     """
     x, range_ = _as_float_array(x, name, check_values)
     if check_values and range_:
-        _check_magnitude(*range_, x.dtype, name)
+        check_magnitude(*range_, x.dtype, name)
     if x.ndim == 1:
         raise ValueError(
             f"{name} has shape {x.shape}; (N, D) was expected: use {name}.reshape(-1, 1) for N values of one "
@@ -143,23 +114,6 @@ def as_data(x: ArrayLike, name: str = "x", *, check_values: bool = False, num_fe
             f"{name} has {x.shape[1]} features, the mixture {num_features}; give data of shape (N, {num_features})."
         )
     return x
-
-
-def _check_magnitude(low: float, high: float, dtype: DTypeLike, name: str) -> None:
-    """Raise ValueError if squares of values between `low` and `high` overflow, or if all of these squares underflow to 0."""
-    info = jnp.finfo(dtype)
-    largest, limit = max(abs(low), abs(high)), math.sqrt(float(info.max)) * 1e-3
-    if largest > limit:
-        raise ValueError(
-            f"{name} has values up to {largest:.3g}, whose squares overflow {jnp.dtype(dtype)} (limit "
-            f"{limit:.1g}); rescale the data."
-        )
-    smallest = math.sqrt(float(info.tiny)) * 1e4
-    if 0 < largest < smallest:
-        raise ValueError(
-            f"{name} has no value beyond {largest:.3g}, whose squares vanish in {jnp.dtype(dtype)} (limit "
-            f"{smallest:.1g}); rescale the data."
-        )
 
 
 def as_sample_weight(
