@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from ..calls import public
 from ..inputs import check_draws, check_sampling_options, pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike
+from ..observed import Observations
 from ..priors.interface import MixturePrior
 from ..progress import progress_bar
 from ..validation import check_progress, is_traced
@@ -40,7 +41,7 @@ from .unconstrained_space import make_unconstrained_space, map_points
 def laplace(
     key: jax.Array,
     start: MixtureLike,
-    x: ArrayLike,
+    x: ArrayLike | Observations,
     prior: MixturePrior,
     *,
     num_samples: int = 1000,
@@ -63,7 +64,7 @@ def laplace(
     Args:
         key: a random key.
         start: a Fit, or a Mixture, without empty components, ideally fitted under the same prior.
-        x: (N, D), in the units of the means.
+        x: (N, D), in the units of the means, or `observations`.
         prior: a proper Prior or IndependentPrior.
         num_samples: S, draws per chain.
         num_chains: C. All draws are independent: the division into chains only gives the result the same shape as the results
