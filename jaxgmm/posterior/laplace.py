@@ -106,15 +106,15 @@ def laplace(
     inputs = validate_inputs(start, x, prior, sample_weight, name="start", prior_is="required", is_start=True)
     check_draws(inputs.mixture, num_samples, num_chains)
     traced = is_traced(key, inputs)
-    start, x, weight, prior = pad_inputs(inputs, key)
+    start, rows, weight, prior = pad_inputs(inputs, key)
     key_approximation, key_draws = jax.random.split(key)
     with progress_bar(2, " steps", False if traced else progress) as bar:
-        problem, approximation = approximate_posterior(key_approximation, start, x, weight, prior)
+        problem, approximation = approximate_posterior(key_approximation, start, rows, weight, prior)
         if not traced:
             check_density_at_start(approximation)
             bar.update(1)
         posterior = _draw(key_draws, approximation, problem, prior, shape=(num_chains, num_samples))
-        posterior = in_dtype(posterior, x.dtype)
+        posterior = in_dtype(posterior, rows.dtype)
         if not traced:
             warn_if_unreliable(posterior)
             bar.update(1)
