@@ -106,8 +106,8 @@ def as_data(x: ArrayLike, name: str = "x", *, check_values: bool = False, num_fe
     Args:
         x: the data.
         name: the name of the data in error messages.
-        check_values: whether to check that the values of concrete JAX arrays are finite, and that no concrete value is too
-            large. Values of NumPy-like input are always checked to be finite.
+        check_values: whether to check that concrete JAX arrays are finite and that concrete values, JAX or NumPy, are not too
+            large. NumPy-like input is always checked to be finite.
         num_features: the required D, or None if any D >= 1 is valid.
     """
     x, range_ = _as_float_array(x, name, check_values)
