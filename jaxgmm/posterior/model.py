@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 from numpyro import handlers
 
 from ..mixture import Mixture
-from ..observed import Observations, is_allowed
+from ..observed import Observations
 from ..priors.conjugate import Prior
 from ..priors.covariance_laws import HalfNormal, InverseGamma, InverseWishart
 from ..priors.independent import IndependentPrior
@@ -113,7 +113,9 @@ def _observe_incomplete(
     matrices = jnp.where(both, covariances + noise[:, None], jnp.eye(d))  # (N, K, D, D)
     logits = jnp.broadcast_to(jnp.log(weights), (n, len(weights)))
     if rows.allowed is not None:
-        logits = jnp.where(is_allowed(rows.allowed, len(weights)).T, logits, -jnp.inf)
+        labels = rows.allowed
+        allowed = labels if labels.ndim == 2 else (labels[:, None] < 0) | (labels[:, None] == jnp.arange(len(weights)))
+        logits = jnp.where(allowed, logits, -jnp.inf)
     normal = dist.MultivariateNormal(jnp.where(observed[:, None], means, 0), covariance_matrix=matrices, **_checks(matrices))
     components = dist.Categorical(logits=logits, validate_args=False)  # logits of -inf are meant
     correction = jax.nn.logsumexp(logits, -1) + (d - observed.sum(-1)) / 2 * math.log(2 * math.pi)
