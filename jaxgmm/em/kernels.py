@@ -38,9 +38,9 @@ from ..row_sums import Weight, has_weights, nonzero, sum_over_rows, zero_silence
 # negligible for any tolerance (2e-12 in float64). Larger errors than at the second number (4e-10) are never permitted.
 _SQUARES = {"float64": (1e4, 2e6), "float32": (64.0, 64.0)}
 
-# With many components, the whitened kernel can compute a few of them, at most one in 16, and the quadratic kernel the others.
-# For K=1024, D=128 and diagonal covariances, the whitened kernel takes 40 times as long as the quadratic kernel.
-_MANY_COMPONENTS, _SHARE_OF_FEW = 64, 16
+# With many components, the whitened kernel can compute one in 16 or one in 4 of them, and the quadratic kernel the others. For
+# K=1024, D=128 and diagonal covariances, the whitened kernel takes 40 times as long as the quadratic kernel.
+_MANY_COMPONENTS, _SHARES_OF_NARROW = 64, (16, 4)
 
 # count, first, second and log_likelihood, with the same meaning as in `Moments`
 WhitenedSums: TypeAlias = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
@@ -112,10 +112,10 @@ def _make_either_kernel(chunk: int) -> Callable[..., tuple[ComponentSums, jax.Ar
 
     @jax.custom_batching.custom_vmap
     def either(far: jax.Array, mixture: Mixture, factors: covariance.Factors, rows: Rows) -> tuple[ComponentSums, jax.Array]:
-        most = _most_narrow(mixture)
-        branches = [partial(quadratic, False), whitened, *([partial(_mixed_component_sums, chunk, far)] if most else [])]
-        number = jnp.where(far.any(), jnp.where(far.sum() <= most, 2, 1), 0)
-        return jax.lax.switch(number, branches, mixture, factors, rows)
+        numbers = _numbers_of_narrow(mixture)
+        mixed = [partial(_mixed_component_sums, chunk, number, far) for number in numbers[1:]]
+        branch = (far.sum() > np.array(numbers)).sum()
+        return jax.lax.switch(branch, [partial(quadratic, False), *mixed, whitened], mixture, factors, rows)
 
     @either.def_vmap
     def either_batched(_: int, is_batched: list, far: jax.Array, *arguments: Any) -> tuple:
@@ -132,11 +132,11 @@ def _make_either_kernel(chunk: int) -> Callable[..., tuple[ComponentSums, jax.Ar
     return either
 
 
-def _most_narrow(mixture: Mixture) -> int:
-    """Return how many components the whitened kernel may compute while the quadratic kernel computes the others."""
+def _numbers_of_narrow(mixture: Mixture) -> list[int]:
+    """Return the numbers of components that the whitened kernel can compute while the quadratic kernel computes the others."""
     k = mixture.num_components
     has_own_covariances = len(mixture.covariances) == k
-    return k // _SHARE_OF_FEW if has_own_covariances and k >= _MANY_COMPONENTS else 0
+    return [0, *(k // share for share in _SHARES_OF_NARROW if has_own_covariances and k >= _MANY_COMPONENTS)]
 
 
 def _are_far(mixture: Mixture, factors: covariance.Factors, tol: jax.Array) -> jax.Array:
@@ -151,7 +151,7 @@ def quadratic_error(mixture: Mixture, factors: covariance.Factors, tol: jax.Arra
     """
     squares = _squares(mixture, factors)
     near = jnp.where(squares < _limit(tol, squares.dtype), squares, 0)
-    is_used = (near == squares).all() | ((near != squares).sum() <= _most_narrow(mixture))
+    is_used = (near != squares).sum() <= _numbers_of_narrow(mixture)[-1]
     return jnp.where(is_used, jnp.finfo(squares.dtype).eps * near.max(), 0)
 
 
@@ -228,12 +228,12 @@ def _split_sums(sums: jax.Array, mixture: Mixture, factors: covariance.Factors) 
 
 
 def _mixed_component_sums(
-    chunk: int, far: jax.Array, mixture: Mixture, factors: covariance.Factors, rows: Rows
+    chunk: int, number: int, far: jax.Array, mixture: Mixture, factors: covariance.Factors, rows: Rows
 ) -> tuple[ComponentSums, jax.Array]:
-    """Return the component sums and log-likelihood; the whitened kernel computes the components where `far` (K,) is True."""
+    """Return the component sums and log-likelihood; the whitened kernel computes `number` components, which include all far ones."""
     name, is_weighted = mixture.covariance_type, has_weights(rows.weight)
     log_weights = safe_log(mixture.weights)
-    narrow = jnp.argsort(~far, stable=True)[: _most_narrow(mixture)]
+    narrow = jnp.argsort(~far, stable=True)[:number]
     few, few_factors = jax.tree.map(lambda leaf: leaf[narrow], (mixture, factors))
     coefficients = quadratic_coefficients(log_weights, mixture.means, factors, name)
 
