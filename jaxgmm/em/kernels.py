@@ -230,7 +230,7 @@ def _split_sums(sums: jax.Array, mixture: Mixture, factors: covariance.Factors) 
 def _mixed_component_sums(
     chunk: int, number: int, far: jax.Array, mixture: Mixture, factors: covariance.Factors, rows: Rows
 ) -> tuple[ComponentSums, jax.Array]:
-    """Return the component sums and log-likelihood; the whitened kernel computes `number` components, which include all far ones."""
+    """Return the component sums and log-likelihood. The whitened kernel computes `number` components, with all `far` ones."""
     name, is_weighted = mixture.covariance_type, has_weights(rows.weight)
     log_weights = safe_log(mixture.weights)
     narrow = jnp.argsort(~far, stable=True)[:number]
