@@ -54,6 +54,17 @@ class Process:
             compare(name, found, expected[self.own] if name in _PER_ROW else expected)
         return None if name in _PER_ROW else hashlib.sha256(b"".join(map(to_bytes, jax.tree.leaves(found)))).hexdigest()
 
+    def fit_many(self):
+        """Compare fits of data sets that are divided among the processes with fits of this process's own data sets."""
+        xs = np.random.default_rng(self.number).normal(size=(2, 40, 2)) + 4 * (np.arange(80) % 2).reshape(2, 40, 1)
+        sets = NamedSharding(jax.make_mesh((self.count,), ("sets",), axis_types=(AxisType.Auto,)), PartitionSpec("sets"))
+        shared = np.tile([[0.0, 0.0], [4.0, 4.0]], (2 * self.count, 1, 1))
+        starts = jaxgmm.Mixture(np.full((2 * self.count, 2), 0.5), shared, np.ones_like(shared), "diag")
+        found = jaxgmm.fit_many(starts, jax.make_array_from_process_local_data(sets, xs), tol=1e-4)
+        assert not found.mixture.means.is_fully_addressable
+        expected = jaxgmm.fit_many(starts[:2], xs, tol=1e-4)
+        compare("fit_many", found.mixture.means.addressable_data(0), np.asarray(expected.mixture.means))
+
     def errors(self):
         """Return the messages of calls that at least one process makes wrongly."""
         is_last = self.number == self.count - 1
@@ -106,7 +117,7 @@ def main(folder, port, count, number, *names):
     jax.distributed.initialize(address, int(count), int(number), coordinator_bind_address=address)
     warnings.filterwarnings("ignore", message=".*(draws|chains|max_iter|far from).*")  # runs of a few steps or draws
     process = Process(int(number), int(count))
-    results = {name: process.result(name) for name in names}
+    results = {name: process.fit_many() if name == "fit_many" else process.result(name) for name in names}
     process.one_process(folder)
     Path(folder, f"{number}.json").write_text(json.dumps([results, process.errors()]))
 
