@@ -16,6 +16,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from sharded_rows import calls, compare
 
 import jaxgmm
+from jaxgmm.em.fit_warnings import warn_of_collinear_columns
 
 N = 240
 _PER_ROW = ("log_prob", "responsibilities", "predict")
@@ -82,6 +83,7 @@ class Process:
             message(lambda: jaxgmm.select(jax.random.key(0), x)),
             message(lambda: jaxgmm.fit(same, x, steps=3)),
             message(lambda: jaxgmm.fit(same, x, sample_weight=np.full(N, 1e-3))),
+            message(lambda: warn_of_collinear_columns(self.place(np.column_stack([self.x, 2 * self.x[:, 0]])), None)),
         ]
 
     def one_process(self, folder):
