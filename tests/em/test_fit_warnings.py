@@ -2,14 +2,10 @@
 
 import itertools
 
-import numpy as np
-
 from jaxgmm import ComponentStatus, Status
 from jaxgmm.em import fit_warnings
 
 from helpers import COVARIANCE_TYPES
-
-RNG = np.random.default_rng(0)
 
 
 def remedies():
