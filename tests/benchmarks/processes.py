@@ -2,9 +2,9 @@
 
     python tests/benchmarks/processes.py [--rows 1000000] [--processes 1 2 4]
 
-Each run has the same rows x 8 (float32), K=16, full. With P processes, each holds 1/P of the rows and runs on its own part of the
-cores; with more processes than cores, some share a core. The time of a step is the difference between fits of 22 and 2 steps, of
-which the smallest of three counts. One process has no global arrays.
+Each run has the same number of rows x 8 (float32), K=16, full. With P processes, each holds 1/P of the rows and runs on its own
+part of the cores; with more processes than cores, some share a core. The time of a step is the difference between fits of 22 and
+2 steps, of which the smallest of three counts. One process has no global arrays.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ def main() -> None:
         command = [sys.executable, __file__, "--rows", str(options.rows), "--run"]
         numbers = [map(str, (number, count, port)) for number in range(count)]
         started = [subprocess.Popen([*command, *number], stdout=subprocess.PIPE, text=True) for number in numbers]
-        seconds, moved = map(float, [process.communicate()[0] for process in started][0].split())
+        outputs = [process.communicate()[0] for process in started]
+        seconds, moved = map(float, outputs[0].split())
         first = first or seconds
         print(
             f"{count} processes, {options.rows} rows: {seconds:.4f} s a step, {seconds / first:.2f} times the first "
