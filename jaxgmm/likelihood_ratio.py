@@ -168,8 +168,7 @@ def likelihood_ratio_test(
             "a value is traced, but likelihood_ratio_test chooses fits by their values; call it outside jit and vmap."
         )
     check_count(num_components, "num_components")
-    start_options = StartOptions(num_components + 1, covariance_type, method)
-    check_start_options(key, start_options)
+    start_options = check_start_options(key, StartOptions(num_components + 1, covariance_type, method))
     check_count(num_samples, "num_samples")
     check_count(num_restarts, "num_restarts")
     x, weight = weighted_data(x, sample_weight, num_components + 1)

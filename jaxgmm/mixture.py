@@ -19,12 +19,13 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import covariance
+from . import covariance, covariance_types
 from .calls import public
 from .cells import MAX_SIZE, REACH, look, numbers, reach
+from .covariance_types import as_covariance_type
 from .data_frames import mixture_frame
 from .tables import Printed, Table, elided
-from .validation import as_float_array, check_covariance_type, is_traced
+from .validation import as_float_array, is_traced
 
 if TYPE_CHECKING:
     import pandas
@@ -155,7 +156,7 @@ def num_parameters(mixture: MixtureLike) -> int:
     """
     mixture = as_mixture(mixture)
     k, d = mixture.num_components, mixture.num_features
-    return k - 1 + k * d + covariance.num_free(mixture.covariance_type, k, d)
+    return k - 1 + k * d + covariance_types.num_free(mixture.covariance_type, k, d)
 
 
 @public
@@ -185,7 +186,7 @@ def make_mixture(weights: ArrayLike, means: ArrayLike, covariances: ArrayLike, *
           0  0.3000   [0]  [1]
           1  0.7000   [5]  [2]
     """
-    check_covariance_type(covariance_type)
+    covariance_type = as_covariance_type(covariance_type)
     means = as_float_array(means, "means", check_values=True)
     weights = as_float_array(weights, "weights", check_values=True).astype(means.dtype)
     covariances = as_float_array(covariances, "covariances", check_values=True).astype(means.dtype)

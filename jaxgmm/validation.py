@@ -20,7 +20,6 @@ from jax.core import Tracer
 from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
-from .covariance import TYPES
 from .host import cast, extremes, on_host, to_device
 from .real_numbers import as_numpy, check_dtype
 from .row_shards import feature_axes
@@ -224,12 +223,6 @@ def zero_ignored_rows(x: ArrayLike, sample_weight: ArrayLike | None, name: str =
         return jax.device_put(jnp.where(kept, view, 0), view.sharding)
     zeroed = np.where(kept, view, np.zeros((), view.dtype))
     return to_device(zeroed, array.dtype) if isinstance(array, jax.Array) else zeroed
-
-
-def check_covariance_type(covariance_type: object) -> None:
-    """Raise ValueError unless a value is the name of a covariance type."""
-    if not isinstance(covariance_type, str) or covariance_type not in TYPES:
-        raise ValueError(f"covariance_type is {covariance_type!r}; one of {', '.join(map(repr, TYPES))} was expected.")
 
 
 def check_choice(value: object, name: str, choices: tuple[str, ...]) -> None:

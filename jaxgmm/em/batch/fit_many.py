@@ -169,9 +169,7 @@ def _start_options(key: object, num_components: int | None, covariance_type: str
     """Return the options of starts that are made from a key, after validation."""
     if num_components is None:
         raise ValueError("num_components is missing; with a key in place of starts it says how many components to make.")
-    options = StartOptions(num_components, covariance_type, method)
-    check_start_options(key, options)
-    return options
+    return check_start_options(key, StartOptions(num_components, covariance_type, method))
 
 
 def _check_starts(starts: Mixture, sets: DataSets) -> None:

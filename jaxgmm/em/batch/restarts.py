@@ -82,8 +82,7 @@ def fit_restarts(
         >>> round(float(best.log_likelihood), 1)
         -1126.3
     """
-    start_options = StartOptions(num_components, covariance_type, method)
-    check_start_options(key, start_options)
+    start_options = check_start_options(key, StartOptions(num_components, covariance_type, method))
     check_count(num_restarts, "num_restarts")
     x, weight = weighted_data(x, sample_weight, num_components)
     check_restarts(num_restarts, num_components, x)
