@@ -6,8 +6,8 @@ orthogonal matrix D. With q_k = diag(D' S_k D), the M-step minimises over D
     VVE   sum_k w_k sum_j log q_kj         (Flury's common principal components)
     EVE   sum_k w_k (prod_j q_kj)^(1 / D)
 
-Both functions are decreased by rotations D <- D exp(X) with a skew-symmetric X. For a small X, the change of the first function
-is 2 sum_{i<j} G_ij X_ij, where G_ij = sum_k w_k (D' S_k D)_ij (1 / q_kj - 1 / q_ki). If the matrices D' S_k D were diagonal, the
+The axes are rotated, D <- D exp(X) with a skew-symmetric X. For a small X, the change of the first function is
+2 sum_{i<j} G_ij X_ij, where G_ij = sum_k w_k (D' S_k D)_ij (1 / q_kj - 1 / q_ki). If the matrices D' S_k D were diagonal, the
 second derivative in X_ij would be 2 H_ij with H_ij = sum_k w_k (q_ki - q_kj)^2 / (q_ki q_kj), and there would be no mixed
 derivatives. Each pass takes the step X_ij = -G_ij / H_ij or a fraction of it, whichever gives the lowest value, so the value
 never increases. For EVE, w_k is multiplied by (prod_j q_kj)^(1 / D).
@@ -135,9 +135,8 @@ def _direction(rotated: jax.Array, weights: jax.Array, equal_volume: bool) -> ja
     ratios = q[:, :, None] / q[:, None, :]
     curvature = covariance.einsum("k,kij->ij", w, ratios + jnp.swapaxes(ratios, -1, -2) - 2)
     gradient = _gradient(rotated, weights, equal_volume)
-    return jnp.clip(
-        jnp.where(curvature > _FLAT, -gradient / jnp.where(curvature > _FLAT, curvature, 1), 0), -_LONGEST, _LONGEST
-    )
+    turn = jnp.where(curvature > _FLAT, -gradient / jnp.where(curvature > _FLAT, curvature, 1), 0)
+    return jnp.clip(turn, -_LONGEST, _LONGEST)
 
 
 def _values(turns: jax.Array, rotated: jax.Array, weights: jax.Array, equal_volume: bool) -> jax.Array:

@@ -47,10 +47,10 @@ def as_covariance_type(covariance_type: object) -> str:
     """Return a covariance type in its canonical spelling; raise ValueError if it is neither a name nor a code."""
     if isinstance(covariance_type, str) and canonical(covariance_type) in TYPES:
         return canonical(covariance_type)
+    codes = ", ".join(f"{code} ({meaning(code)})" for code in CODES)
     raise ValueError(
-        f"covariance_type is {covariance_type!r}; one of {', '.join(map(repr, CLASSIC))} was expected, or a code of three letters "
-        "for volume, shape and orientation (E equal, V variable, I none): "
-        f"{', '.join(f'{code} ({meaning(code)})' for code in CODES)}."
+        f"covariance_type is {covariance_type!r}; one of {', '.join(map(repr, CLASSIC))} was expected, or a code of three "
+        f"letters: {codes}."
     )
 
 

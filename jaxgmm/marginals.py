@@ -60,8 +60,8 @@ def condition(mixture: MixtureLike, dims: Sequence[int] | int, values: ArrayLike
 
     Returns:
         A Mixture of the other features in their original order, of the covariance type that `marginal` returns. A tied mixture
-        stays tied, because the conditional covariance is the same for every component. Covariances stay positive definite up to rounding, even if
-        the known features determine the others.
+        stays tied, because the conditional covariance is the same for every component. Covariances stay positive definite up
+        to rounding, even if the known features determine the others.
 
     Raises:
         ValueError, TypeError: dims is empty, contains all features or a feature that does not exist, or values has the wrong

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgmm import covariance
+from jaxgmm import covariance, covariance_types
 
 import oracle
 from helpers import COVARIANCE_TYPES, random_mixture

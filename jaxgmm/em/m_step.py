@@ -63,8 +63,8 @@ def m_step(
             definite despite rounding.
 
     Returns:
-        A Mixture. Without a prior, a component that holds no data gets weight 0 and keeps its mean and covariance. If components
-        share their volume, shape or orientation, it keeps only its mean. With a prior, the parameters of such a component are
+        A Mixture. Without a prior, a component that holds no data gets weight 0 and keeps its mean and covariance. It keeps
+        only its mean if components share their volume, shape or orientation. With a prior, the parameters of such a component are
         the mode of the prior. A component of weight 0 keeps weight 0.
 
     Raises:
@@ -102,8 +102,8 @@ def check_regularisation(
             raise ValueError("prior and reg_covar were both given; give one: a prior already keeps covariances from collapse.")
         if not accepts_ridge(covariance_type) and (is_traced(reg_covar) or float(np.asarray(reg_covar)) > 0):
             raise ValueError(
-                f"reg_covar would give covariances that are not of covariance_type={covariance_type!r}; leave reg_covar at None, "
-                "set it to 0, or use a prior."
+                f"reg_covar would give covariances that are not of covariance_type={covariance_type!r}; leave reg_covar at "
+                "None, set it to 0, or use a prior."
             )
     if prior is not None:
         check_prior(prior, num_components, num_features, covariance_type, mode=True)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import jaxgmm
+from jaxgmm import covariance_types
 from jaxgmm.comparison.compare import compare as compare_everything
 from jaxgmm.comparison.verdict import Verdict
 from jaxgmm.posterior.result import Posterior

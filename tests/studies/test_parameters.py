@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm import covariance
+from jaxgmm import covariance_types
 from jaxgmm.studies.parameters import free_entries, parameter_names, parameters, parse_name, value_at, values
 
 from helpers import random_mixture
 
-CASES = [(covariance_type, d) for covariance_type in covariance.TYPES for d in (1, 3)]
+CASES = [(covariance_type, d) for covariance_type in covariance_types.TYPES for d in (1, 3)]
 
 
 @pytest.mark.parametrize(("covariance_type", "d"), CASES)
