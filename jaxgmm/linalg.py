@@ -64,7 +64,10 @@ def eigh(matrices: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 @eigh.defjvp
 def _eigh_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """Return eigenvalues w and eigenvectors U, and their derivatives: diag(E) and U F, E = U' dA U, F_ij = E_ij / (w_j - w_i)."""
+    """Return the eigenvalues w and eigenvectors U of A, and their derivatives.
+
+    With E = U' dA U, the derivatives are diag(E) and U F, where F_ij = E_ij / (w_j - w_i).
+    """
     values, vectors = eigh(*primals)
     symmetric = (tangents[0] + jnp.swapaxes(tangents[0], -1, -2)) / 2
     inner = _matmul(_matmul(jnp.swapaxes(vectors, -1, -2), symmetric), vectors)

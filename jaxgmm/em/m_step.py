@@ -64,8 +64,8 @@ def m_step(
 
     Returns:
         A Mixture. Without a prior, a component that holds no data gets weight 0 and keeps its mean and covariance. It keeps
-        only its mean if components share their volume, shape or orientation. With a prior, the parameters of such a component are
-        the mode of the prior. A component of weight 0 keeps weight 0.
+        only its mean if components share their volume, shape or orientation. With a prior, the parameters of such a component
+        are the mode of the prior. A component of weight 0 keeps weight 0.
 
     Raises:
         ValueError, TypeError: prior and reg_covar are both given, or one of them is out of range or has the wrong shape.
