@@ -10,7 +10,7 @@ The axes are rotated, D <- D exp(X) with a skew-symmetric X. For a small X, the 
 2 sum_{i<j} G_ij X_ij, where G_ij = sum_k w_k (D' S_k D)_ij (1 / q_kj - 1 / q_ki). If the matrices D' S_k D were diagonal, the
 second derivative in X_ij would be 2 H_ij with H_ij = sum_k w_k (q_ki - q_kj)^2 / (q_ki q_kj), and there would be no mixed
 derivatives. Each pass takes the step X_ij = -G_ij / H_ij or a fraction of it, whichever gives the lowest value, so the value
-never increases. For EVE, w_k is multiplied by (prod_j q_kj)^(1 / D).
+never increases. Near the minimum, rounding hides changes of the value, and the step is taken if it makes G smaller. For EVE, w_k is multiplied by (prod_j q_kj)^(1 / D).
 
 Sources: Flury (1984), JASA 79, 892-898; Pham (2001), SIAM J. Matrix Anal. Appl. 22, 1136-1152, for the diagonal approximation.
 """
@@ -27,6 +27,7 @@ from . import covariance, linalg
 
 _FRACTIONS = (1.0, 0.5, 0.2, 0.05, 0.005)  # fractions of the step that each pass tries
 _LONGEST = 1.0  # largest rotation of two axes in a full step, in radians
+_ROUNDING = 8  # rounding error of a value, in machine epsilons
 _FLAT = 1e-10  # curvatures below this number are treated as 0: the axes are not determined by the data
 
 
@@ -51,7 +52,10 @@ def common_axes(covariances: jax.Array, weights: jax.Array, start: jax.Array, eq
         values = _values(turns, rotated, weights, equal_volume)
         now = _values(jnp.eye(len(axes), dtype=axes.dtype)[None], rotated, weights, equal_volume)[0]
         best = jnp.argmin(jnp.where(jnp.isnan(values), jnp.inf, values))
-        return jnp.where(values[best] < now, linalg.multiply(axes, turns[best]), axes)
+        slopes = [abs(_gradient(r, weights, equal_volume)).max() for r in (rotated, _rotate(turns[0], rotated))]
+        is_settled = (values[0] <= now + _ROUNDING * jnp.finfo(now.dtype).eps * (1 + abs(now))) & (slopes[1] < slopes[0])
+        best = jnp.where(is_settled, 0, best)
+        return jnp.where(is_settled | (values[best] < now), linalg.multiply(axes, turns[best]), axes)
 
     return jax.lax.fori_loop(0, num_passes, one_pass, start)
 
@@ -102,8 +106,10 @@ def _rotate(axes: jax.Array, covariances: jax.Array) -> jax.Array:
 def _skew(entries: jax.Array, size: int) -> jax.Array:
     """Return the skew-symmetric matrix (D, D) with given entries above the diagonal."""
     rows, columns = np.triu_indices(size, 1)
-    matrix = jnp.zeros((size, size), entries.dtype)
-    return matrix.at[rows, columns].set(entries).at[columns, rows].set(-entries)
+    basis = np.zeros((len(rows), size, size), entries.dtype)
+    basis[np.arange(len(rows)), rows, columns] = 1
+    basis[np.arange(len(rows)), columns, rows] = -1
+    return covariance.einsum("p,pij->ij", entries, basis)
 
 
 def _rotation(skew: jax.Array) -> jax.Array:

@@ -31,7 +31,7 @@ from .covariance_types import code_of, is_coupled
 from .covariance_volumes import with_own_volumes
 
 FEW_STEPS = 4  # number of iterations in a step of EM, which starts at the previous covariances
-MANY_STEPS = 60  # number of iterations that give the estimates exactly, up to rounding, in all usual cases
+MANY_STEPS = 200  # number of iterations that give the estimates exactly, up to rounding, in all usual cases
 
 
 def estimate(
