@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from . import covariance, linalg
 from .covariance_axes import axes_of, common_axes, variances_along
@@ -71,6 +72,34 @@ def nearest(covariances: jax.Array, weights: jax.Array, covariance_type: str, st
         return covariances
     scatters = covariance.expand(weights, covariance_type) * covariances
     return estimate(scatters, weights, covariance_type, start)
+
+
+def departure(covariances: np.ndarray, covariance_type: str) -> float:
+    """Return how far covariances (..., K, D, D) or (..., K, D) are from sharing what a coupled type shares.
+
+    The number is the largest relative difference between volumes, between shapes, or between the products A B and B A of two
+    covariances, which are equal if the covariances have the same axes.
+    """
+    volume, shape, orientation = code_of(covariance_type)
+    d = covariances.shape[-1]
+    matrices = covariances if orientation != "I" else covariances[..., None] * np.eye(d)
+    volumes = np.exp(np.linalg.slogdet(matrices)[1] / d)[..., None, None]  # (..., K, 1, 1)
+    scaled = matrices / volumes
+    found = [0.0]
+    if volume == "E":
+        found.append(_spread(volumes, volumes[..., :1, :, :]))
+    if shape == "E":
+        shapes = np.linalg.eigvalsh(scaled)[..., None] if orientation == "V" else scaled
+        found.append(_spread(shapes, shapes[..., :1, :, :]))
+    if orientation == "E":
+        products = scaled[..., :1, :, :] @ scaled
+        found.append(_spread(products, np.swapaxes(products, -1, -2)))
+    return max(found)
+
+
+def _spread(arrays: np.ndarray, others: np.ndarray) -> float:
+    """Return the largest difference between two stacks of matrices, relative to the largest entry of each matrix."""
+    return float((abs(arrays - others) / abs(arrays).max((-2, -1), keepdims=True)).max())
 
 
 def _equal_volumes(logs_of_means: jax.Array, weights: jax.Array) -> jax.Array:

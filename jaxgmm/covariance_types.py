@@ -65,9 +65,14 @@ def meaning(covariance_type: str) -> str:
     return f"{volume} volume, {shape} shape, {orientation} orientation"
 
 
+def is_classic(covariance_type: str) -> bool:
+    """Return whether a covariance type is full, tied, diag or spherical, which all functions support."""
+    return covariance_type in CLASSIC
+
+
 def check_classic_type(covariance_type: str, what: str) -> None:
     """Raise ValueError unless `what`, such as a sampler, supports a covariance type."""
-    if covariance_type not in CLASSIC:
+    if not is_classic(covariance_type):
         raise ValueError(
             f"covariance_type is {covariance_type!r}, which {what} does not support; use one of "
             f"{', '.join(map(repr, CLASSIC))}, or EM (fit, fit_many, select, bootstrap)."

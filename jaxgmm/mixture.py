@@ -22,7 +22,8 @@ from numpy.typing import ArrayLike
 from . import covariance, covariance_types
 from .calls import public
 from .cells import MAX_SIZE, REACH, look, numbers, reach
-from .covariance_types import as_covariance_type
+from .covariance_estimates import departure
+from .covariance_types import as_covariance_type, is_coupled, meaning
 from .data_frames import mixture_frame
 from .tables import Printed, Table, elided
 from .validation import as_float_array, is_traced
@@ -30,6 +31,7 @@ from .validation import as_float_array, is_traced
 if TYPE_CHECKING:
     import pandas
 
+_LARGEST_DEPARTURE = 1e-4  # largest relative difference between what components share, at which `make_mixture` accepts them
 Index: TypeAlias = "int | np.integer | slice | EllipsisType | np.ndarray | jax.Array | tuple[Index, ...] | None"
 
 
@@ -176,7 +178,8 @@ def make_mixture(weights: ArrayLike, means: ArrayLike, covariances: ArrayLike, *
 
     Raises:
         ValueError, TypeError: arrays have the wrong shape or hold NaN, weights are negative or do not sum to one, or
-            covariances are not symmetric and positive definite. The values of traced arrays are not checked.
+            covariances are not symmetric and positive definite, or do not share what the covariance type says. The values of
+            traced arrays are not checked.
 
     Example:
         >>> import jaxgmm
@@ -195,7 +198,18 @@ def make_mixture(weights: ArrayLike, means: ArrayLike, covariances: ArrayLike, *
         return Mixture(weights, means, covariances, covariance_type)
     check_weights(np.asarray(weights))
     check_covariances(np.asarray(covariances, float), covariance_type)
+    _check_shared(np.asarray(covariances, float), covariance_type)
     return Mixture(weights / weights.sum(-1, keepdims=True), means, covariances, covariance_type)
+
+
+def _check_shared(covariances: np.ndarray, covariance_type: str) -> None:
+    """Raise ValueError if covariances do not share the volume, shape or orientation that their type says that they share."""
+    found = departure(covariances, covariance_type) if is_coupled(covariance_type) else 0.0
+    if found > _LARGEST_DEPARTURE:
+        raise ValueError(
+            f"covariances are not of covariance_type={covariance_type!r} ({meaning(covariance_type)}): what the components "
+            f"should share differs by {found:.2g}, relatively; give other covariances, or use covariance_type='full' or 'diag'."
+        )
 
 
 class HasMixture(Protocol):

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from . import covariance
 from .calls import public_with
 from .chunking import padded_length
-from .covariance_types import CLASSIC, TYPES, as_covariance_type
+from .covariance_types import CLASSIC, TYPES, as_covariance_type, canonical
 from .criteria import CRITERIA as INFORMATION_CRITERIA
 from .criteria import information_criterion
 from .data_frames import column_names
@@ -166,6 +166,7 @@ def as_priors(
     """Return the prior for each covariance type, or raise ValueError if a dict has other keys than the covariance types."""
     if not isinstance(prior, Mapping):
         return dict.fromkeys(covariance_types, prior)
+    prior = {canonical(name): one for name, one in prior.items()}
     if prior.keys() != set(covariance_types):
         raise ValueError(
             f"prior is a dict with the keys {list(prior)}; one prior for each of the covariance types {covariance_types} was "

@@ -22,7 +22,8 @@ TYPES = {*jaxgmm.covariance_types.TYPES, *jaxgmm.covariance_types.CODES}
 LAYERS = [
     "command_interrupt linalg chunking memory status files progress host row_shards explicit_axes calls compilation_cache "
     "real_numbers spread",
-    "covariance_types covariance covariance_volumes covariance_axes covariance_estimates covariance_distributions datasets validation cells tables data_frames",
+    "covariance_types covariance covariance_volumes covariance_axes covariance_estimates covariance_distributions datasets "
+    "validation cells tables data_frames",
     "mixture component_order row_sums padding rounding conversions",
     "density sampling marginals wasserstein distances merging priors.hyperparameters priors.covariance_laws priors.interface "
     "priors.conjugate priors.independent priors.functions priors.defaults inputs criteria",
