@@ -10,8 +10,8 @@ The axes are rotated, D <- D exp(X) with a skew-symmetric X. For a small X, the 
 2 sum_{i<j} G_ij X_ij, where G_ij = sum_k w_k (D' S_k D)_ij (1 / q_kj - 1 / q_ki). If the matrices D' S_k D were diagonal, the
 second derivative in X_ij would be 2 H_ij with H_ij = sum_k w_k (q_ki - q_kj)^2 / (q_ki q_kj), and there would be no mixed
 derivatives. Each pass takes the step X_ij = -G_ij / H_ij or a fraction of it, whichever gives the lowest value, so the value
-never increases. Near the minimum, rounding hides changes of the value, and the step is taken if it makes G smaller. For EVE, w_k
-is multiplied by (prod_j q_kj)^(1 / D).
+never increases. Near the minimum, rounding hides changes of the value, and the step is taken if it makes G smaller. For EVE,
+w_k is multiplied by (prod_j q_kj)^(1 / D).
 
 Sources: Flury (1984), JASA 79, 892-898; Pham (2001), SIAM J. Matrix Anal. Appl. 22, 1136-1152, for the diagonal approximation.
 """
