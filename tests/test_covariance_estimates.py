@@ -136,7 +136,9 @@ def test_laws(code, x64):
         np.testing.assert_allclose(exact(given * factor, COUNTS, code), base * factor, rtol=1e-8, atol=1e-9)
 
 
-@pytest.mark.parametrize("code", COUPLED)
+@pytest.mark.parametrize(
+    "code", [pytest.param(c, marks=[] if c in ("VEE", "VEV", "VVE") else pytest.mark.slow) for c in COUPLED]
+)
 def test_derivatives(code, x64):
     """Forward and reverse derivatives are those of the exact minimum, whatever the start."""
     given, direction = scatters(code), scatters(code, seed=2) / 10
