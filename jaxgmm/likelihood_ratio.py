@@ -135,7 +135,7 @@ def likelihood_ratio_test(
         key: a random key.
         x: (N, D).
         num_components: K, the number of components under the null hypothesis.
-        covariance_type: "full", "tied", "diag" or "spherical".
+        covariance_type: "full", "tied", "diag", "spherical", or a code such as "VEE": see `Mixture`.
         num_samples: B, number of replicates. The p-value is at least 1 / (B + 1).
         num_restarts: as in `fit_restarts`, for each number of components.
         method: as in `initialize`.

@@ -44,12 +44,20 @@ class Mixture(Printed):
     stack with leading axes (C, S). A Mixture is a pytree, so `jax.tree.map`, jit, vmap and grad can be applied to it. The class
     does not validate its fields, so that they can be tracers or gradients; use `make_mixture` for validation.
 
+    The covariances have one of fourteen types. Each covariance is Sigma_k = lambda_k D_k A_k D_k' with a volume lambda_k, a
+    shape A_k (a diagonal matrix with determinant 1) and an orientation D_k (an orthogonal matrix). The code of a type has one
+    letter for each of these: E if it is equal for all components, V if it varies, I for spheres and for the axes of the data.
+    The types VVV, EEE, VVI and VII are called full, tied, diag and spherical. EM, `select` and `bootstrap` take all types;
+    samplers and standard errors take only these four. Source: Celeux & Govaert (1995), Pattern Recognition 28, 781-793.
+
     Attributes:
         weights: (..., K), non-negative, summing to one. A weight of exactly 0 means that the component is absent.
         means: (..., K, D), in the units of the data.
-        covariances: matrices for full (..., K, D, D) and tied (..., 1, D, D), variances for diag (..., K, D) and spherical
-            (..., K, 1), in data units squared.
-        covariance_type: "full", "tied", "diag" or "spherical".
+        covariances: in data units squared. Matrices for full (..., K, D, D) and tied (..., 1, D, D), variances for diag
+            (..., K, D) and spherical (..., K, 1). The other types are stored like diag (VEI, EVI), like full (VEE, EVE, VVE,
+            EEV, VEV, EVV), or with one covariance: EEI (..., 1, D) and EII (..., 1, 1).
+        covariance_type: "full", "tied", "diag", "spherical", "EII", "EEI", "VEI", "EVI", "VEE", "EVE", "VVE", "EEV", "VEV" or
+            "EVV".
 
     Example:
         >>> import jax, jaxgmm
@@ -169,8 +177,8 @@ def make_mixture(weights: ArrayLike, means: ArrayLike, covariances: ArrayLike, *
         weights: (..., K), non-negative, summing to one (within 1e-6 in float64, 1e-4 in float32).
         means: (..., K, D), in the units of the data.
         covariances: matrices for full (..., K, D, D) and tied (..., 1, D, D), variances (not standard deviations) for diag
-            (..., K, D) and spherical (..., K, 1), in data units squared.
-        covariance_type: "full", "tied", "diag" or "spherical".
+            (..., K, D) and spherical (..., K, 1), in data units squared; other types as in `Mixture`.
+        covariance_type: "full", "tied", "diag", "spherical", or one of the fourteen codes of `Mixture`.
 
     Returns:
         A Mixture in the float dtype of `means` (JAX's default float type if `means` holds integers). The weights are divided by

@@ -46,7 +46,7 @@ def from_labels(
         x: (N, D).
         labels: (N,) integers from 0 to num_components - 1.
         num_components: K. A component whose label does not occur gets weight 0, and the mean and covariance of all data.
-        covariance_type: "full", "tied", "diag" or "spherical".
+        covariance_type: "full", "tied", "diag", "spherical", or a code such as "VEE": see `Mixture`.
         sample_weight: (N,) >= 0, or None.
 
     Returns:
@@ -90,7 +90,7 @@ def from_responsibilities(
     Args:
         x: (N, D).
         responsibilities: (N, K) >= 0. Each row should sum to one. The function does not normalise the rows.
-        covariance_type: "full", "tied", "diag" or "spherical".
+        covariance_type: "full", "tied", "diag", "spherical", or a code such as "VEE": see `Mixture`.
         sample_weight: (N,) >= 0, or None.
 
     Returns:

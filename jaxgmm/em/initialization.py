@@ -69,7 +69,7 @@ def initialize(
         key: a random key.
         x: (N, D), N >= num_components.
         num_components: K.
-        covariance_type: "full", "tied", "diag" or "spherical".
+        covariance_type: "full", "tied", "diag", "spherical", or a code such as "VEE": see `Mixture`.
         method: how far k-means improves the centres that k-means++ draws. "k-means++" takes at most ten of Lloyd's steps;
             "k-means" takes Lloyd's steps until the centres no longer move (at most 100).
         sample_weight: (N,) >= 0, or None. A row of integer weight w counts as w copies of the row. A row of weight 0 is

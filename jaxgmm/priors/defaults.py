@@ -41,7 +41,7 @@ def default_prior(
     Args:
         x: (N, D).
         num_components: K.
-        covariance_type: "full", "tied", "diag" or "spherical".
+        covariance_type: "full", "tied", "diag", "spherical", or a code such as "VEE": see `Mixture`.
         sample_weight: (N,) >= 0, or None.
 
     Returns:

@@ -79,7 +79,7 @@ def fit_many(
             data set (N, D) that all fits share, with several starts or with weights (B, N).
         prior: as in `fit`. It is one prior for all data sets, or a stack of priors with a leading axis (B,).
         num_components: K; required with a key.
-        covariance_type: "full", "tied", "diag" or "spherical"; used with a key.
+        covariance_type: "full", "tied", "diag", "spherical", or a code such as "VEE": see `Mixture`; used with a key.
         method: as in `initialize`; used with a key.
         groups: (N,) labels of any kind; each label names the data set of a row. Results are in the order of the sorted
             labels.

@@ -63,7 +63,7 @@ def fit_restarts(
         x: (N, D). A JAX array stays on its device.
         prior: as in `fit`.
         num_components: K.
-        covariance_type: "full", "tied", "diag" or "spherical".
+        covariance_type: "full", "tied", "diag", "spherical", or a code such as "VEE": see `Mixture`.
         num_restarts: the number of restarts, each with seven candidates for a start.
         method: as in `initialize`.
         sample_weight: (N,) >= 0, or None.
